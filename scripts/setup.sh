@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Installs what nextvlad needs: npm packages, TensorFlow's library, and the binding between the two.
+# Safe to repeat: what is done already is skipped.
+#   NEXTVLAD_DEVICE=cpu|gpu   which TensorFlow to fetch (default: gpu where an NVIDIA driver is present, else cpu)
+#   PYTHON=python3            the Python whose pip fetches TensorFlow's wheel (it is not needed afterwards)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
+digest() { cat "$@" | sha256sum | cut -c1-16; }
+
+python=${PYTHON:-python3}
+tfjs=node_modules/@tensorflow/tfjs-node-gpu
+
+# --- which device
+device=${NEXTVLAD_DEVICE:-}
+if [ -z "$device" ]; then
+  if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null 2>&1; then device=gpu; else device=cpu; fi
+fi
+case $device in cpu | gpu) ;; *) fail "NEXTVLAD_DEVICE is '$device'; it can be cpu or gpu" ;; esac
+
+# --- prerequisites, all of them named at once
+problems=()
+[ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || problems+=("this machine is $(uname -s) $(uname -m); TensorFlow's library is for Linux x86_64")
+if ! command -v node >/dev/null 2>&1; then
+  problems+=("node is missing: install Node.js 20, 22 or 24 (apt-get install nodejs, or nvm install 22)")
+else
+  node_major=$(node -p 'process.versions.node.split(".")[0]')
+  { [ "$node_major" -ge 20 ] && [ "$node_major" -le 24 ]; } || problems+=("Node.js is $(node --version); 20, 22 and 24 are supported (nvm install 22)")
+fi
+command -v npm >/dev/null 2>&1 || problems+=("npm is missing: it comes with Node.js (apt-get install npm)")
+
+packages_stamp=node_modules/.nextvlad-packages
+packages_want=$(digest package-lock.json)
+native=.native/$device
+native_stamp=$native/.complete
+native_want=$(digest "scripts/tensorflow/$device.txt")
+binding=$tfjs/lib/napi-v8/tfjs_binding.node
+binding_stamp=$tfjs/lib/.nextvlad-binding
+binding_want="$device $native_want $packages_want $(digest scripts/setup.sh)"
+have() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
+
+if ! have "$native_stamp" "$native_want"; then
+  command -v "$python" >/dev/null 2>&1 || problems+=("$python is missing: it fetches TensorFlow (apt-get install python3 python3-pip)")
+  ! command -v "$python" >/dev/null 2>&1 || "$python" -m pip --version >/dev/null 2>&1 || problems+=("pip is missing for $python (apt-get install python3-pip)")
+fi
+if ! have "$binding_stamp" "$binding_want"; then
+  command -v g++ >/dev/null 2>&1 || problems+=("g++ is missing: it compiles the binding (apt-get install g++)")
+fi
+if [ ${#problems[@]} -gt 0 ]; then
+  printf 'setup: error: %s\n' "${problems[@]}" >&2
+  exit 1
+fi
+
+# --- npm packages
+if ! have "$packages_stamp" "$packages_want"; then
+  say "installing npm packages"
+  npm ci --no-audit --no-fund --loglevel=error >&2
+  printf %s "$packages_want" >"$packages_stamp"
+fi
+
+# --- TensorFlow's library and headers, out of its wheels (pip checks the hashes)
+if ! have "$native_stamp" "$native_want"; then
+  say "fetching TensorFlow ($device build: $(grep -c sha256 "scripts/tensorflow/$device.txt") wheels)"
+  rm -rf "$native"
+  mkdir -p "$native"
+  wheels=$(mktemp -d "$native/wheels.XXXXXX")
+  trap 'rm -rf "$wheels"' EXIT
+  "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 \
+    --require-hashes -r "scripts/tensorflow/$device.txt" -d "$wheels" >&2 ||
+    fail "pip could not fetch TensorFlow; run this again once the package index can be reached"
+  say "unpacking it into $native"
+  "$python" - "$wheels" "$native" <<'PY'
+import glob, re, sys, zipfile
+wanted = re.compile(r"tensorflow/(libtensorflow_(cc|framework)\.so\.2$|include/(tensorflow|tsl|xla)/.*\.h$)|nvidia/.*/(lib|bin|nvvm)/")
+for path in sorted(glob.glob(sys.argv[1] + "/*.whl")):
+    with zipfile.ZipFile(path) as wheel:
+        for member in wheel.infolist():
+            if wanted.match(member.filename):
+                wheel.extract(member, sys.argv[2])
+PY
+  rm -rf "$wheels"
+  printf %s "$native_want" >"$native_stamp"
+fi
+
+# --- the binding: Node-API only, so one file serves every Node.js
+if ! have "$binding_stamp" "$binding_want"; then
+  say "compiling the binding"
+  mkdir -p "$(dirname "$binding")"
+  g++ -std=c++17 -O2 -fPIC -shared -DNAPI_VERSION=8 -w \
+    -I node_modules/node-api-headers/include -I "$tfjs" -I "$native/tensorflow/include" \
+    "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" -o "$binding" \
+    -L "$native/tensorflow" -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 \
+    -Wl,-rpath,"\$ORIGIN/../../../../../$native/tensorflow" ||
+    fail "the binding did not compile: see the compiler's message above"
+  say "trying it: a matrix product"
+  TF_CPP_MIN_LOG_LEVEL=2 node scripts/smoke.cjs >&2
+  printf %s "$binding_want" >"$binding_stamp"
+fi
+say "ready (Node.js $(node --version), TensorFlow for $device)"

@@ -1,0 +1,132 @@
+/** What went wrong, as a stable word that scripts and tests may rely on. Usage and config codes end the process with 2, all others with 1. */
+export type ErrorCode =
+  | "BAD_USAGE"
+  | "BAD_CONFIG"
+  | "NO_DEVICE"
+  | "NOT_SET_UP"
+  | "FILE_MISSING"
+  | "FILE_UNREADABLE"
+  | "FILE_UNWRITABLE"
+  | "BAD_FILE_LIST"
+  | "NOT_TFRECORD"
+  | "CORRUPT_RECORD"
+  | "BAD_VIDEO"
+  | "BAD_LABELS"
+  | "TOO_FEW_VIDEOS"
+  | "WORKER_DIED"
+  | "BAD_FORMAT"
+  | "BAD_WEIGHTS"
+  | "BAD_SNAPSHOT"
+  | "SAVE_DIR_TAKEN"
+  | "NOT_FINITE"
+  | "OUT_OF_MEMORY"
+  | "KERNEL_FAILED";
+
+/** Where it went wrong, what was met there and what to do; each field that is given becomes part of the message. */
+export interface ErrorDetails {
+  /** The file or shard. */
+  readonly file?: string;
+  /** The record's number in its shard, from 0. */
+  readonly record?: number;
+  /** Where in the (uncompressed) file, in bytes from its start. */
+  readonly byteOffset?: number;
+  /** The video's id. */
+  readonly video?: string;
+  /** The config key (`TRAIN.batch_size`) or the flag (`--batch-size`). */
+  readonly key?: string;
+  /** The parameter's name, as Paddle's. */
+  readonly parameter?: string;
+  readonly expected?: string | number;
+  readonly found?: string | number;
+  /** What the user can do about it: a sentence without the closing period. */
+  readonly remedy?: string;
+}
+
+const USAGE_CODES: ReadonlySet<ErrorCode> = new Set(["BAD_USAGE", "BAD_CONFIG"]);
+
+/** An error for the user's eyes: a stable code, a sentence that places it, and a remedy. The CLI prints `message` and nothing else. */
+export class NextvladError extends Error {
+  override readonly name = "NextvladError";
+  readonly code: ErrorCode;
+  readonly what: string;
+  readonly details: ErrorDetails;
+
+  /** `what` is a clause without capital or period: "the checksum of the data does not match". */
+  constructor(code: ErrorCode, what: string, details: ErrorDetails = {}, cause?: unknown) {
+    super(describe(what, details), cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.what = what;
+    this.details = details;
+  }
+
+  /** The process's exit code: 2 for bad usage or config, 1 for everything else. */
+  get exitCode(): 1 | 2 {
+    return USAGE_CODES.has(this.code) ? 2 : 1;
+  }
+}
+
+function describe(what: string, d: ErrorDetails): string {
+  const place = [
+    d.file,
+    d.record === undefined ? undefined : `record ${d.record}`,
+    d.byteOffset === undefined ? undefined : `byte ${d.byteOffset}`,
+    d.video === undefined ? undefined : `video ${d.video}`,
+    d.key,
+    d.parameter === undefined ? undefined : `parameter ${d.parameter}`,
+  ].filter((part) => part !== undefined);
+  const values = [
+    d.expected === undefined ? undefined : `expected ${d.expected}`,
+    d.found === undefined ? undefined : `found ${d.found}`,
+  ].filter((part) => part !== undefined);
+  let text = place.length > 0 ? `${place.join(", ")}: ${what}` : what;
+  if (values.length > 0) text += ` (${values.join(", ")})`;
+  return d.remedy === undefined ? `${text}.` : `${text}. ${capitalise(d.remedy)}.`;
+}
+
+function capitalise(sentence: string): string {
+  return sentence.charAt(0).toUpperCase() + sentence.slice(1);
+}
+
+/** A `NextvladError` as plain data, so that it can leave a worker thread whole. */
+export interface SerialisedError {
+  readonly code: ErrorCode;
+  readonly what: string;
+  readonly details: ErrorDetails;
+}
+
+/** Takes an error apart for `postMessage`; anything unforeseen becomes `WORKER_DIED` with its own words. */
+export function serialiseError(error: unknown): SerialisedError {
+  if (error instanceof NextvladError) return { code: error.code, what: error.what, details: error.details };
+  const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return { code: "WORKER_DIED", what, details: {} };
+}
+
+/** The inverse of `serialiseError`. */
+export function deserialiseError(error: SerialisedError): NextvladError {
+  return new NextvladError(error.code, error.what, error.details);
+}
+
+/** Turns a failed system call into a `NextvladError` that names the file and the cause: "no such file", "permission denied". */
+export function fileError(error: unknown, file: string, doing: "read" | "write"): NextvladError {
+  if (error instanceof NextvladError) return error;
+  const errno = (error as NodeJS.ErrnoException).code ?? "";
+  if (errno === "ENOENT" && doing === "read") {
+    return new NextvladError("FILE_MISSING", "no such file", { file, remedy: "check the path" }, error);
+  }
+  const words: Record<string, string> = {
+    ENOENT: "the folder does not exist",
+    EACCES: "permission denied",
+    EPERM: "permission denied",
+    EROFS: "the file system is read-only",
+    ENOSPC: "no space left on the device",
+    EDQUOT: "the disk quota is used up",
+    EISDIR: "it is a directory",
+    ENOTDIR: "a part of the path is not a directory",
+    EMFILE: "too many open files",
+    EIO: "the device failed to answer",
+  };
+  const cause = words[errno] ?? (error instanceof Error ? error.message : String(error));
+  const code = doing === "read" ? "FILE_UNREADABLE" : "FILE_UNWRITABLE";
+  const remedy = doing === "read" ? "check the file and its permissions" : "choose another place, or make this one writable";
+  return new NextvladError(code, `cannot ${doing} it: ${cause}`, { file, remedy }, error);
+}

@@ -1,0 +1,25 @@
+/** One video's frame-level features, as bytes (YouTube-8M's quantisation: see model/dequantise.ts). */
+export interface Video {
+  readonly id: string;
+  /** Number of frames, 1..max_frames. */
+  readonly frames: number;
+  /** `[frames, video_feature_size] uint8`, frame after frame. */
+  readonly rgb: Uint8Array;
+  /** `[frames, audio_feature_size] uint8`. */
+  readonly audio: Uint8Array;
+  /** Class indices, rising, each once; empty where the shard has none. */
+  readonly labels: Int32Array;
+}
+
+/** Some videos' features back to back: no padding frame anywhere. */
+export interface RaggedBatch {
+  readonly ids: readonly string[];
+  /** `[videos] int32`. */
+  readonly frameCounts: Int32Array;
+  /** `[sum of frameCounts, video_feature_size] uint8`. */
+  readonly rgb: Uint8Array;
+  /** `[sum of frameCounts, audio_feature_size] uint8`. */
+  readonly audio: Uint8Array;
+  /** Class indices of each video, rising. */
+  readonly labels: readonly Int32Array[];
+}
