@@ -35,10 +35,10 @@ packages_stamp=node_modules/.nextvlad-packages
 packages_want=$(digest package-lock.json)
 native=.native/$device
 native_stamp=$native/.complete
-native_want=$(digest "scripts/tensorflow/$device.txt")
+native_want=$(digest "scripts/tensorflow/$device.txt" scripts/tensorflow/unpack.py)
 binding=$tfjs/lib/napi-v8/tfjs_binding.node
 binding_stamp=$tfjs/lib/.nextvlad-binding
-binding_want="$device $native_want $packages_want $(digest scripts/setup.sh)"
+binding_want="$device $native_want $packages_want $(digest scripts/tensorflow/log_level.cc scripts/tensorflow/mute.cc)"
 have() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 
 if ! have "$native_stamp" "$native_want"; then
@@ -71,15 +71,7 @@ if ! have "$native_stamp" "$native_want"; then
     --require-hashes -r "scripts/tensorflow/$device.txt" -d "$wheels" >&2 ||
     fail "pip could not fetch TensorFlow; run this again once the package index can be reached"
   say "unpacking it into $native"
-  "$python" - "$wheels" "$native" <<'PY'
-import glob, re, sys, zipfile
-wanted = re.compile(r"tensorflow/(libtensorflow_(cc|framework)\.so\.2$|include/(tensorflow|tsl|xla)/.*\.h$)|nvidia/.*/(lib|bin|nvvm)/")
-for path in sorted(glob.glob(sys.argv[1] + "/*.whl")):
-    with zipfile.ZipFile(path) as wheel:
-        for member in wheel.infolist():
-            if wanted.match(member.filename):
-                wheel.extract(member, sys.argv[2])
-PY
+  "$python" scripts/tensorflow/unpack.py "$wheels" "$native"
   rm -rf "$wheels"
   printf %s "$native_want" >"$native_stamp"
 fi
@@ -88,14 +80,19 @@ fi
 if ! have "$binding_stamp" "$binding_want"; then
   say "compiling the binding"
   mkdir -p "$(dirname "$binding")"
-  g++ -std=c++17 -O2 -fPIC -shared -DNAPI_VERSION=8 -w \
-    -I node_modules/node-api-headers/include -I "$tfjs" -I "$native/tensorflow/include" \
-    "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" -o "$binding" \
-    -L "$native/tensorflow" -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 \
-    -Wl,-rpath,"\$ORIGIN/../../../../../$native/tensorflow" ||
-    fail "the binding did not compile: see the compiler's message above"
+  compile() { # compile OUTPUT SOURCES_AND_LIBRARIES...
+    local output=$1
+    shift
+    g++ -std=c++17 -O2 -fPIC -shared -DNAPI_VERSION=8 -w -I node_modules/node-api-headers/include -I "$tfjs" \
+      -I "$native/tensorflow/include" -L "$native/tensorflow" -o "$output" "$@" ||
+      fail "the binding did not compile: see the compiler's message above"
+  }
+  compile "$native/mute.node" scripts/tensorflow/mute.cc
+  compile "$binding" "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/log_level.cc \
+    -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/../../../../../$native/tensorflow"
+  ln -sfn "$device" .native/current
   say "trying it: a matrix product"
-  TF_CPP_MIN_LOG_LEVEL=2 node scripts/smoke.cjs >&2
+  node scripts/smoke.cjs >&2
   printf %s "$binding_want" >"$binding_stamp"
 fi
 say "ready (Node.js $(node --version), TensorFlow for $device)"

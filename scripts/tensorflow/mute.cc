@@ -1,0 +1,33 @@
+// A Node-API module of its own, loaded before TensorFlow, whose libraries print a banner from a static initialiser that no setting
+// silences. mute() points standard error at /dev/null, unmute() brings it back; failures to load come as exceptions, not on stderr.
+#include <fcntl.h>
+#include <node_api.h>
+#include <unistd.h>
+
+static int saved = -1;
+
+static napi_value Mute(napi_env, napi_callback_info) {
+  int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (nowhere < 0 || saved >= 0) return nullptr;
+  saved = dup(STDERR_FILENO);
+  if (saved >= 0) dup2(nowhere, STDERR_FILENO);
+  close(nowhere);
+  return nullptr;
+}
+
+static napi_value Unmute(napi_env, napi_callback_info) {
+  if (saved < 0) return nullptr;
+  dup2(saved, STDERR_FILENO);
+  close(saved);
+  saved = -1;
+  return nullptr;
+}
+
+NAPI_MODULE_INIT() {
+  napi_property_descriptor functions[] = {
+      {"mute", nullptr, Mute, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"unmute", nullptr, Unmute, nullptr, nullptr, nullptr, napi_default, nullptr},
+  };
+  napi_define_properties(env, exports, 2, functions);
+  return exports;
+}

@@ -1,0 +1,12 @@
+"""Takes TensorFlow's libraries and headers, and CUDA's libraries, out of their wheels.  usage: unpack.py WHEEL_DIR TARGET_DIR"""
+import glob
+import re
+import sys
+import zipfile
+
+WANTED = re.compile(r"tensorflow/(libtensorflow_(cc|framework)\.so\.2$|include/(tensorflow|tsl|xla|absl)/.*\.(h|inc)$)|nvidia/.*/(lib|bin|nvvm)/")
+for path in sorted(glob.glob(sys.argv[1] + "/*.whl")):
+    with zipfile.ZipFile(path) as wheel:
+        for member in wheel.infolist():
+            if WANTED.match(member.filename):
+                wheel.extract(member, sys.argv[2])
