@@ -1,0 +1,58 @@
+import { z } from "zod";
+import { parseLiteral } from "./literal.js";
+
+/** A kind of value: what checks it, and its range in words, for messages and comments. */
+export interface Kind<T> {
+  readonly schema: z.ZodType<T>;
+  readonly expected: string;
+}
+
+const MOST_INT32 = 2 ** 31 - 1;
+
+/** Whole numbers in `least`..`most` (by default what an int32 holds, for TensorFlow counts with those). */
+export function whole(least: number, most: number = MOST_INT32): Kind<number> {
+  const range = most === MOST_INT32 ? `${least} or more` : `${least} to ${most}`;
+  return { schema: z.preprocess(parseLiteral, z.int().min(least).max(most)), expected: `a whole number, ${range}` };
+}
+
+/** Finite numbers of 0 or more. */
+export const notNegative: Kind<number> = { schema: z.preprocess(parseLiteral, z.number().min(0)), expected: "a number, 0 or more" };
+
+/** Finite numbers above 0. */
+export const positive: Kind<number> = { schema: z.preprocess(parseLiteral, z.number().gt(0)), expected: "a number above 0" };
+
+/** Finite numbers from 0 to below 1. */
+export const share: Kind<number> = { schema: z.preprocess(parseLiteral, z.number().min(0).lt(1)), expected: "a number from 0 to below 1" };
+
+/** A path as it is written; whether anything is there is for its reader to say. */
+export const path: Kind<string> = { schema: z.string().min(1), expected: "a path" };
+
+/** A kind, or null (`null`, `~` or Python's `None`). */
+export function nullable<T>(kind: Kind<T>): Kind<T | null> {
+  const schema = z.preprocess((value) => (parseLiteral(value) === null ? null : value), z.nullable(kind.schema));
+  return { schema, expected: `${kind.expected}, or null` };
+}
+
+/** Where to compute. `true` is a promise: without a CUDA device it is an error. */
+export const device: Kind<boolean | "auto"> = {
+  schema: z.preprocess(
+    (value) => (typeof value === "string" && value.toLowerCase() === "auto" ? "auto" : parseLiteral(value)),
+    z.union([z.boolean(), z.literal("auto")]),
+  ),
+  expected: "True, False or auto",
+};
+
+/** The one model there is, in any case of letters. */
+export const modelName: Kind<"NEXTVLAD"> = {
+  schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.literal("NEXTVLAD")),
+  expected: "NEXTVLAD",
+};
+
+/** Two different names. */
+export const namePair: Kind<readonly [string, string]> = {
+  schema: z
+    .tuple([z.string().min(1), z.string().min(1)])
+    .readonly()
+    .refine(([first, second]) => first !== second),
+  expected: "a list of two different names",
+};

@@ -1,0 +1,83 @@
+import type { z } from "zod";
+import { readYaml } from "./file.js";
+import { findKey, sectionNames, suggestKey, suggestSection } from "./keys.js";
+import { type Overrides, parseSetting } from "./overrides.js";
+import { type Problem, problemsError, showValue } from "./problems.js";
+import { type Config, configSchema } from "./schema.js";
+
+/** Reads a config file and completes it (see `buildConfig`). Throws FILE_MISSING, FILE_UNREADABLE, BAD_CONFIG. */
+export async function loadConfig(file: string, overrides: Overrides = {}): Promise<Config> {
+  return buildConfig(await readYaml(file), file, overrides);
+}
+
+/**
+ * Checks a config file's value and completes it: defaults, then the file, then flags, then `--set`. `file` is named in messages.
+ * Throws one BAD_CONFIG that lists all problems; an unknown key comes with the nearest one.
+ */
+export function buildConfig(value: unknown, file: string, overrides: Overrides = {}): Config {
+  if (!isMapping(value) || Object.keys(value).length === 0) {
+    const expected = `a mapping with the sections ${sectionNames.join(", ")}`;
+    const found = value === null || isMapping(value) ? "nothing" : showValue(value);
+    throw problemsError([{ file, key: undefined, what: "this is no config", expected, found }]);
+  }
+  const problems: Problem[] = [];
+  const flagOf = new Map<string, string>();
+  const merged = new Map(Object.entries(value).map(([name, section]) => [name, isMapping(section) ? { ...section } : section]));
+  const settings = (overrides.settings ?? []).flatMap((text) => parseSetting(text, problems));
+  for (const { key, value: given, flag } of [...(overrides.flags ?? []), ...settings]) {
+    const [sectionName = "", name = ""] = key.split(".");
+    const section = merged.get(sectionName) ?? {};
+    if (!isMapping(section)) continue;
+    merged.set(sectionName, { ...section, [name]: given });
+    flagOf.set(key, flag);
+  }
+  const result = configSchema.safeParse(Object.fromEntries(merged));
+  if (!result.success) problems.push(...result.error.issues.flatMap((issue) => describeIssue(issue, merged, file, flagOf)));
+  if (problems.length > 0 || !result.success) throw problemsError(withoutRepeats(problems));
+  return deepFreeze(result.data);
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function describeIssue(
+  issue: z.core.$ZodIssue,
+  merged: ReadonlyMap<string, unknown>,
+  file: string,
+  flagOf: ReadonlyMap<string, string>,
+): Problem[] {
+  const [sectionName, name] = issue.path.map(String);
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map((word) =>
+      sectionName === undefined
+        ? { file, key: word, what: "there is no such section", remedy: suggestSection(word) }
+        : { file, key: `${sectionName}.${word}`, what: "there is no such key", remedy: suggestKey(sectionName, word) },
+    );
+  }
+  const section = merged.get(sectionName ?? "");
+  if (sectionName === undefined || name === undefined || !isMapping(section)) {
+    return [{ file, key: sectionName, what: "this is no section", expected: "a mapping of keys to values", found: showValue(section) }];
+  }
+  const key = `${sectionName}.${name}`;
+  const description = findKey(sectionName, name);
+  const crossCheck = issue.code === "custom" ? issue.params?.expected : undefined;
+  const expected = String(crossCheck ?? description?.expected);
+  const found = showValue(section[name] ?? description?.fallback);
+  const flag = flagOf.get(key);
+  if (flag === undefined) return [{ file, key, what: "the value does not fit", expected, found }];
+  return [{ file: undefined, key: flag.includes(key) ? flag : `${flag} (${key})`, what: "the value does not fit", expected, found }];
+}
+
+/** A list's items each bring an issue of their own; one a key is enough. */
+function withoutRepeats(problems: readonly Problem[]): readonly Problem[] {
+  return [...new Map(problems.map((problem) => [`${problem.key} ${problem.expected}`, problem])).values()];
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === "object" && value !== null) {
+    Object.values(value).forEach(deepFreeze);
+    Object.freeze(value);
+  }
+  return value;
+}

@@ -1,0 +1,15 @@
+import type { Config } from "./schema.js";
+
+/** What a user of PaddleVideo must know of keys that this config sets and that change nothing: lines for the log of a training. */
+export function noteUnusedKeys({ TRAIN }: Config): readonly string[] {
+  const notes: string[] = [];
+  if (TRAIN.gradient_clip_norm !== null) {
+    notes.push(
+      `TRAIN.gradient_clip_norm = ${TRAIN.gradient_clip_norm} is not applied, as in PaddleVideo, whose published accuracy was had without; TRAIN.gradient_clip does clip`,
+    );
+  }
+  if (TRAIN.num_gpus > 1) {
+    notes.push(`TRAIN.num_gpus = ${TRAIN.num_gpus} changes nothing: one device computes the whole batch of ${TRAIN.batch_size}`);
+  }
+  return notes;
+}

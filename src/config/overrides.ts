@@ -1,0 +1,45 @@
+import { parseDocument } from "yaml";
+import { findKey, sectionNames, suggestKey, suggestSection } from "./keys.js";
+import type { Problem } from "./problems.js";
+
+/** A value that a flag gives to a key. */
+export interface Override {
+  /** `TRAIN.batch_size` */
+  readonly key: string;
+  /** As typed: text is parsed as the key's type demands. */
+  readonly value: unknown;
+  /** `--batch-size`, for messages. */
+  readonly flag: string;
+}
+
+/** What comes over the file's values: PaddleVideo's flags, and over them `--set SECTION.key=value`. */
+export interface Overrides {
+  readonly flags?: readonly Override[];
+  readonly settings?: readonly string[];
+}
+
+const FORM = /^([^.=\s]+)\.([^=\s]+)=(.*)$/s;
+const FLOW = /^\s*["'[{]/;
+
+/**
+ * Takes `--set SECTION.key=value` apart. A value in quotes, brackets or braces is YAML; any other is plain text, so that `*.tfrecord` needs no quotes.
+ * Adds to `problems`, and returns nothing, where the form, the section, the key or the YAML is wrong.
+ */
+export function parseSetting(text: string, problems: Problem[]): Override[] {
+  const reject = (key: string, what: string, remedy: string): Override[] => {
+    problems.push({ file: undefined, key, what, remedy });
+    return [];
+  };
+  const parts = FORM.exec(text);
+  if (parts === null) return reject(`--set ${text}`, "not of the form SECTION.key=value", "write it like --set TRAIN.batch_size=80");
+  const [, section = "", name = "", written = ""] = parts;
+  const key = `${section}.${name}`;
+  const flag = `--set ${key}`;
+  if (!sectionNames.some((known) => known === section)) return reject(flag, "there is no such section", suggestSection(section));
+  if (findKey(section, name) === undefined) return reject(flag, "there is no such key", suggestKey(section, name));
+  if (!FLOW.test(written)) return [{ key, value: written, flag }];
+  const document = parseDocument(written);
+  const [error] = document.errors;
+  if (error === undefined) return [{ key, value: document.toJS(), flag }];
+  return reject(flag, `the value is not YAML: ${error.message.split("\n")[0]?.replace(/[.:]\s*$/, "")}`, "check its quotes and brackets");
+}

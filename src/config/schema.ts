@@ -1,0 +1,139 @@
+import { z } from "zod";
+import { device, type Kind, modelName, namePair, notNegative, nullable, path, positive, share, whole } from "./kinds.js";
+
+/** What is known of a key besides its type: its range in words and what it is for. */
+export interface KeyNotes {
+  readonly expected: string;
+  readonly help: string;
+}
+
+/** The notes of every key, found by its schema. */
+export const keyNotes = z.registry<KeyNotes>();
+
+function key<T>(kind: Kind<T>, fallback: NonNullable<T> | (null extends T ? null : never), help: string) {
+  const schema = kind.schema.default(fallback as never);
+  keyNotes.add(schema, { expected: kind.expected, help });
+  return schema;
+}
+
+const YOUTUBE8M = "./data/dataset/youtube8m";
+const filelist = (fallback: string) =>
+  key(path, `${YOUTUBE8M}/${fallback}`, "a file that lists the shards, one a line, or a glob that matches them");
+const readers = () => key(whole(1, 64), 2, "worker threads that read shards; the order of videos does not depend on it");
+const useGpu = () => key(device, "auto", "True: the GPU, or an error that says why not; False: the CPU; auto: the GPU where one works");
+
+const MODEL = z
+  .strictObject({
+    name: key(modelName, "NEXTVLAD", "the model; there is one"),
+    num_classes: key(whole(1), 3862, "classes; labels are 0 to num_classes - 1 (YouTube-8M of 2018 has 3862)"),
+    topk: key(whole(1), 20, "predictions of a video that count for GAP, MAP and the average precision of a class"),
+    video_feature_size: key(whole(1), 1024, "bytes a frame of the first feature"),
+    audio_feature_size: key(whole(1), 128, "bytes a frame of the second feature"),
+    feature_names: key(namePair, ["rgb", "audio"] as const, "names of the two features in the shards"),
+    max_frames: key(whole(1), 300, "frames of a video that are used; what comes after is cut"),
+    cluster_size: key(whole(1), 128, "clusters of each aggregator (the paper's K)"),
+    hidden_size: key(whole(1), 2048, "width of the hidden layer"),
+    groups: key(whole(1), 8, "groups that an expanded frame is split into (the paper's G)"),
+    expansion: key(whole(1), 2, "factor by which a frame's features are widened first (the paper's lambda)"),
+    drop_rate: key(share, 0.5, "share of the descriptor that dropout sets to 0 in training"),
+    gating_reduction: key(whole(1), 8, "factor by which the gate's bottleneck is narrower than the hidden layer"),
+    eigen_file: key(
+      nullable(path),
+      null,
+      "eigenvalues of YouTube-8M's PCA (.npy) that undo its whitening of rgb; null: none. Not read where weights bring them",
+    ),
+  })
+  .superRefine((model, context) => {
+    for (const size of ["video_feature_size", "audio_feature_size"] as const) {
+      const width = model.expansion * model[size];
+      if (width % model.groups === 0) continue;
+      const expected = `a divisor of expansion * ${size} = ${width}`;
+      context.addIssue({ code: "custom", path: ["groups"], params: { expected }, message: expected, input: model.groups });
+    }
+    if (model.hidden_size % model.gating_reduction !== 0) {
+      const expected = `a divisor of hidden_size = ${model.hidden_size}`;
+      context.addIssue({
+        code: "custom",
+        path: ["gating_reduction"],
+        params: { expected },
+        message: expected,
+        input: model.gating_reduction,
+      });
+    }
+  });
+
+const TRAIN = z
+  .strictObject({
+    epoch: key(whole(1), 6, "epochs to train"),
+    learning_rate: key(positive, 0.0002, "learning rate at the start"),
+    lr_boundary_examples: key(whole(1), 2_000_000, "videos after which the learning rate falls, again and again"),
+    max_iter: key(whole(1), 700_000, "steps at most, whatever the epochs"),
+    learning_rate_decay: key(positive, 0.8, "factor by which the learning rate falls"),
+    l2_penalty: key(notNegative, 1e-5, "L2 decay of the classifier's weights and bias"),
+    gradient_clip: key(nullable(positive), null, "largest norm of each variable's gradient (as in the paper's code); null: no clipping"),
+    gradient_clip_norm: key(
+      nullable(notNegative),
+      null,
+      "not applied: PaddleVideo reads this key and never uses it; gradient_clip does clip",
+    ),
+    use_gpu: useGpu(),
+    num_gpus: key(whole(0), 1, "changes nothing: one device computes, and batch_size is the total"),
+    batch_size: key(whole(1), 160, "videos a step, in total"),
+    filelist: filelist("train.list"),
+    num_readers: readers(),
+    shuffle_buffer: key(whole(1), 1024, "videos among which the next one is drawn; 1: the shards' own order"),
+    seed: key(whole(0, 2 ** 32 - 1), 0, "fixes the first weights, the order of videos and dropout"),
+  })
+  .superRefine((train, context) => {
+    if (train.lr_boundary_examples >= train.batch_size) return;
+    const expected = `at least batch_size = ${train.batch_size}`;
+    context.addIssue({
+      code: "custom",
+      path: ["lr_boundary_examples"],
+      params: { expected },
+      message: expected,
+      input: train.lr_boundary_examples,
+    });
+  });
+
+const VALID = z.strictObject({
+  batch_size: key(whole(1), 160, "videos a step in validation"),
+  filelist: filelist("val.list"),
+  num_readers: readers(),
+});
+
+const TEST = z.strictObject({
+  use_gpu: useGpu(),
+  batch_size: key(whole(1), 40, "videos a step in evaluation"),
+  filelist: filelist("test.list"),
+  num_readers: readers(),
+});
+
+const INFER = z.strictObject({
+  use_gpu: useGpu(),
+  batch_size: key(whole(1), 1, "videos a step in inference"),
+  filelist: filelist("infer.list"),
+  num_readers: readers(),
+});
+
+/** The sections of a config file, by name; a section left out, or empty, is all defaults. */
+export const sections = { MODEL, TRAIN, VALID, TEST, INFER } as const;
+
+/** The name of a section. */
+export type SectionName = keyof typeof sections;
+
+const emptyAsDefaults = <T extends z.ZodType>(section: T) => z.preprocess((value) => value ?? {}, section);
+
+/** A whole config file: PaddleVideo v1.8's sections and keys, and ours. The defaults are the published recipe's. */
+export const configSchema = z.strictObject({
+  MODEL: emptyAsDefaults(MODEL),
+  TRAIN: emptyAsDefaults(TRAIN),
+  VALID: emptyAsDefaults(VALID),
+  TEST: emptyAsDefaults(TEST),
+  INFER: emptyAsDefaults(INFER),
+});
+
+type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
+
+/** A config that is checked and complete; frozen, all the way down. */
+export type Config = DeepReadonly<z.output<typeof configSchema>>;

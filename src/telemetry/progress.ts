@@ -1,0 +1,114 @@
+import { Presets, SingleBar } from "cli-progress";
+
+/** How far a loop is, and how it fares. */
+export interface ProgressState {
+  /** Done, 0 to 1. */
+  readonly fraction: number;
+  readonly videosPerSecond: number;
+  readonly secondsLeft: number;
+  readonly loss?: number;
+  readonly gap?: number;
+  /** Share of the time spent waiting for data, 0 to 1; the rest went into computing. */
+  readonly waitShare: number;
+}
+
+/** A loop's progress, for the eyes of whoever watches it. */
+export interface Progress {
+  begin(title: string): void;
+  update(state: ProgressState): void;
+  end(): void;
+}
+
+/** A progress that lets other text pass. */
+export interface Screen extends Progress {
+  /** Writes whole lines; a bar steps aside for them. */
+  print(lines: string): void;
+}
+
+/** The bar goes to a terminal only, and not to one that a build server pretends to be. */
+export function createScreen(stream: NodeJS.WriteStream): Screen {
+  const watched = stream.isTTY === true && (process.env.CI ?? "") === "" && process.env.TERM !== "dumb";
+  return watched ? new Bar(stream) : new Plain(stream);
+}
+
+class Plain implements Screen {
+  readonly #stream: NodeJS.WriteStream;
+
+  constructor(stream: NodeJS.WriteStream) {
+    this.#stream = stream;
+  }
+
+  begin(): void {}
+  update(): void {}
+  end(): void {}
+
+  print(lines: string): void {
+    this.#stream.write(lines);
+  }
+}
+
+const ERASE_LINE = "\r\u001b[K";
+/** At its end the bar takes the cursor back to where it was saved: that place moves with the lines printed meanwhile. */
+const SAVE_CURSOR = "\u001b7";
+const SCALE = 1000;
+
+class Bar implements Screen {
+  readonly #stream: NodeJS.WriteStream;
+  #bar: SingleBar | null = null;
+
+  constructor(stream: NodeJS.WriteStream) {
+    this.#stream = stream;
+  }
+
+  begin(title: string): void {
+    this.end();
+    const format = `${title} {bar} {percentage}%{facts}`;
+    const look = {
+      format,
+      stream: this.#stream,
+      hideCursor: false,
+      clearOnComplete: true,
+      gracefulExit: false,
+      barsize: 24,
+      forceRedraw: true,
+    };
+    this.#bar = new SingleBar(look, Presets.shades_classic);
+    this.#bar.start(SCALE, 0, { facts: "" });
+  }
+
+  update(state: ProgressState): void {
+    this.#bar?.update(Math.floor(state.fraction * SCALE), { facts: ` | ${formatFacts(state)}` });
+  }
+
+  end(): void {
+    this.#bar?.stop();
+    this.#bar = null;
+  }
+
+  print(lines: string): void {
+    if (this.#bar === null) this.#stream.write(lines);
+    else {
+      this.#stream.write(ERASE_LINE + lines + SAVE_CURSOR);
+      this.#bar.render();
+    }
+  }
+}
+
+/** The words beside the bar: `812 videos/s | 1:04:09 left | loss 4.51 | GAP 0.871 | 12% waiting for data`. */
+export function formatFacts(state: ProgressState): string {
+  const rate = state.videosPerSecond >= 10 ? state.videosPerSecond.toFixed(0) : state.videosPerSecond.toFixed(1);
+  const facts = [`${rate} videos/s`, `${formatDuration(state.secondsLeft)} left`];
+  if (state.loss !== undefined) facts.push(`loss ${state.loss.toPrecision(3)}`);
+  if (state.gap !== undefined) facts.push(`GAP ${state.gap.toFixed(3)}`);
+  facts.push(`${(state.waitShare * 100).toFixed(0)}% waiting for data`);
+  return facts.join(" | ");
+}
+
+/** Seconds as `m:ss` or `h:mm:ss`; `-` while they are not known. */
+export function formatDuration(seconds: number): string {
+  if (!Number.isFinite(seconds) || seconds < 0) return "-";
+  const whole = Math.round(seconds);
+  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const pad = (value: number): string => String(value).padStart(2, "0");
+  return hours > 0 ? `${hours}:${pad(minutes)}:${pad(rest)}` : `${minutes}:${pad(rest)}`;
+}

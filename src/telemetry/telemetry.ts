@@ -1,0 +1,85 @@
+import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+import { type DestinationStream, type Logger, multistream, pino } from "pino";
+import { prettyFactory } from "pino-pretty";
+import { fileError, NextvladError } from "../base/errors.js";
+import { createScreen, type Progress, type Screen } from "./progress.js";
+
+/** Where a command's news go: the log (a JSON file and readable lines on stderr) and the progress bar. */
+export interface Telemetry {
+  readonly log: Logger;
+  readonly progress: Progress;
+  /** Ends the bar and closes the log. What made the command fail goes to the file first, with its stack: stderr has it from the CLI. */
+  close(failure?: unknown): Promise<void>;
+}
+
+/** The log's file, and the stream for readable lines. */
+export interface TelemetryOptions {
+  /** Appended to, made with its folder where missing; null: no file. */
+  readonly logFile: string | null;
+  /** Defaults to the process's stderr. */
+  readonly stderr?: NodeJS.WriteStream;
+}
+
+/** Opens the log. Throws FILE_UNWRITABLE. Colours only on a terminal, and not with NO_COLOR set. */
+export async function createTelemetry({ logFile, stderr = process.stderr }: TelemetryOptions): Promise<Telemetry> {
+  const screen = createScreen(stderr);
+  const file = logFile === null ? null : new LogFile(logFile, screen);
+  const readable = readableLines(screen, stderr);
+  const streams = file === null ? [{ stream: readable }] : [{ stream: readable }, { stream: file }];
+  const options = { base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
+  return {
+    log: pino(options, multistream(streams)),
+    progress: screen,
+    async close(failure) {
+      screen.end();
+      if (file === null) return;
+      if (failure !== undefined) logFailure(pino(options, file), failure);
+      file.close();
+    },
+  };
+}
+
+/** The log's lines on disk, each there before the call returns. A full disk ends the log, and not the days of training that it tells of. */
+class LogFile implements DestinationStream {
+  readonly #path: string;
+  readonly #screen: Screen;
+  #handle: number | null;
+
+  constructor(path: string, screen: Screen) {
+    this.#path = path;
+    this.#screen = screen;
+    try {
+      mkdirSync(dirname(path), { recursive: true });
+      this.#handle = openSync(path, "a");
+    } catch (error) {
+      throw fileError(error, path, "write");
+    }
+  }
+
+  write(line: string): void {
+    if (this.#handle === null) return;
+    try {
+      writeSync(this.#handle, line);
+    } catch (error) {
+      this.close();
+      this.#screen.print(`nextvlad: warning: the log ends here: ${fileError(error, this.#path, "write").message}\n`);
+    }
+  }
+
+  close(): void {
+    if (this.#handle !== null) closeSync(this.#handle);
+    this.#handle = null;
+  }
+}
+
+function readableLines(screen: Screen, stderr: NodeJS.WriteStream): DestinationStream {
+  const colorize = stderr.isTTY === true && (process.env.NO_COLOR ?? "") === "";
+  const pretty = prettyFactory({ colorize, ignore: "pid", translateTime: "SYS:HH:MM:ss", singleLine: true, hideObject: true });
+  return { write: (line: string) => screen.print(pretty(line)) };
+}
+
+function logFailure(log: Logger, failure: unknown): void {
+  const facts = failure instanceof NextvladError ? { code: failure.code, details: failure.details } : {};
+  log.fatal({ ...facts, err: failure }, failure instanceof Error ? failure.message : String(failure));
+}
