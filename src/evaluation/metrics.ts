@@ -1,0 +1,144 @@
+import { NextvladError } from "../base/errors.js";
+import { averagePrecisions } from "./average-precision.js";
+import { TopSelector } from "./top-k.js";
+
+/** YouTube-8M's measures (google/youtube-8m, eval_util.py), over all videos that were added. */
+export interface Metrics {
+  /** Share of videos whose highest class is a true one. NaN without videos, as are `perr` and `loss`. */
+  readonly hit_at_one: number;
+  /** Precision at equal recall rate: among as many highest classes as the video has labels, the share of true ones; averaged over videos. */
+  readonly perr: number;
+  /** Global average precision over the top 20 predictions of every video, pooled. */
+  readonly gap: number;
+  /** Mean of `aps` over all classes, one without positives counting 0. */
+  readonly map: number;
+  /** Mean loss a video; NaN where a batch came without. */
+  readonly loss: number;
+  readonly videos: number;
+  /** Average precision of each class, from the same top 20 lists; `[classes] float64`. */
+  readonly aps: Float64Array;
+}
+
+/**
+ * Collects predictions batch by batch and computes the metrics at the end. Keeps `topk` predictions a video (9 bytes each), never the
+ * whole rows. Equal predictions rank by the lower class.
+ */
+export class MetricsAccumulator {
+  readonly #numClasses: number;
+  readonly #topk: number;
+  readonly #selector = new TopSelector();
+  /** 1 at the true classes of the video at hand, else 0. */
+  readonly #isLabel: Uint8Array;
+  /** True labels of each class so far. */
+  readonly #positives: Float64Array;
+  #scores: Float32Array;
+  #classes: Int32Array;
+  #hits: Uint8Array;
+  /** Predictions kept so far. */
+  #kept = 0;
+  #videos = 0;
+  #hitAtOne = 0;
+  #perr = 0;
+  #loss = 0;
+
+  constructor(numClasses: number, topk = 20) {
+    this.#numClasses = numClasses;
+    this.#topk = Math.min(topk, numClasses);
+    this.#isLabel = new Uint8Array(numClasses);
+    this.#positives = new Float64Array(numClasses);
+    const capacity = 32 * this.#topk;
+    this.#scores = new Float32Array(capacity);
+    this.#classes = new Int32Array(capacity);
+    this.#hits = new Uint8Array(capacity);
+  }
+
+  /**
+   * Adds some videos: `predictions` is `[videos, classes] float32`, `labels` the true classes of each, `lossSum` the sum of their losses.
+   * Throws NOT_FINITE at a NaN among the predictions, BAD_LABELS at a label that is no class.
+   */
+  add(predictions: Float32Array, labels: readonly Int32Array[], lossSum = Number.NaN): void {
+    if (predictions.length !== labels.length * this.#numClasses) {
+      throw new RangeError(`${labels.length} videos of ${this.#numClasses} classes do not make ${predictions.length} predictions`);
+    }
+    this.#reserve(labels.length * this.#topk);
+    for (let video = 0; video < labels.length; video++) {
+      this.#addVideo(predictions, video * this.#numClasses, labels[video] as Int32Array);
+    }
+    this.#loss += lossSum;
+  }
+
+  /** The metrics of everything added so far; more may be added afterwards. */
+  result(): Metrics {
+    const { pooled, perClass } = averagePrecisions(
+      {
+        scores: this.#scores.subarray(0, this.#kept),
+        classes: this.#classes.subarray(0, this.#kept),
+        hits: this.#hits.subarray(0, this.#kept),
+      },
+      this.#positives,
+    );
+    return {
+      hit_at_one: this.#hitAtOne / this.#videos,
+      perr: this.#perr / this.#videos,
+      gap: pooled,
+      map: perClass.reduce((sum, ap) => sum + ap, 0) / this.#numClasses,
+      loss: this.#loss / this.#videos,
+      videos: this.#videos,
+      aps: perClass,
+    };
+  }
+
+  #addVideo(predictions: Float32Array, start: number, labels: Int32Array): void {
+    const selected = this.#selector.select(predictions, start, this.#numClasses, Math.max(this.#topk, labels.length));
+    const { scores, classes } = this.#selector;
+    this.#markLabels(labels);
+    let equalRecallHits = 0;
+    for (let rank = 0; rank < selected; rank++) {
+      const c = classes[rank] as number;
+      const score = scores[rank] as number;
+      const hit = this.#isLabel[c] as number;
+      // eval_util.py takes a prediction of exactly 0 for none.
+      if (rank < labels.length && score > 0) equalRecallHits += hit;
+      if (rank >= this.#topk) continue;
+      this.#scores[this.#kept] = score;
+      this.#classes[this.#kept] = c;
+      this.#hits[this.#kept] = hit;
+      this.#kept++;
+    }
+    this.#hitAtOne += this.#isLabel[classes[0] as number] as number;
+    if (labels.length > 0) this.#perr += equalRecallHits / labels.length;
+    for (const label of labels) this.#isLabel[label] = 0;
+    this.#videos++;
+  }
+
+  #markLabels(labels: Int32Array): void {
+    for (const label of labels) {
+      if (label < 0 || label >= this.#numClasses) {
+        throw new NextvladError("BAD_LABELS", "a label is no class of this model", {
+          expected: `0 to ${this.#numClasses - 1}`,
+          found: label,
+          remedy: "evaluate with weights trained on these classes",
+        });
+      }
+    }
+    for (const label of labels) {
+      this.#isLabel[label] = 1;
+      this.#positives[label] = (this.#positives[label] as number) + 1;
+    }
+  }
+
+  /** Makes room for `more` predictions, at least doubling so that the copying stays linear. */
+  #reserve(more: number): void {
+    const needed = this.#kept + more;
+    if (needed <= this.#scores.length) return;
+    const capacity = Math.max(needed, 2 * this.#scores.length);
+    this.#scores = grown(this.#scores, new Float32Array(capacity));
+    this.#classes = grown(this.#classes, new Int32Array(capacity));
+    this.#hits = grown(this.#hits, new Uint8Array(capacity));
+  }
+}
+
+function grown<T extends Float32Array | Int32Array | Uint8Array>(from: T, to: T): T {
+  to.set(from);
+  return to;
+}
