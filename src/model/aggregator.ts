@@ -1,0 +1,39 @@
+import type { Tensor } from "../tensorflow/runtime.js";
+import { assign } from "./assignment.js";
+import { normaliseBatch } from "./batch-norm.js";
+import type { TrainingContext } from "./block.js";
+import { normaliseDescriptors } from "./descriptor-norm.js";
+import { projectFrames } from "./frame-projection.js";
+import { batchNormNames } from "./parameters.js";
+import type { RaggedLayout } from "./ragged.js";
+import type { ModelSizes, StreamSizes } from "./sizes.js";
+import { aggregateForTraining } from "./vlad.js";
+
+/**
+ * One stream's NeXtVLAD: features `[frames, F]` (taken over) to descriptors `[videos, P K]`.
+ * `backward` ends here: the features are data.
+ */
+export function aggregateStream(
+  x: Tensor,
+  layout: RaggedLayout,
+  stream: StreamSizes,
+  sizes: ModelSizes,
+  context: TrainingContext,
+): { readonly y: Tensor; readonly backward: (dy: Tensor) => void } {
+  const { groups, clusters } = sizes;
+  const projection = projectFrames(x, stream, context);
+  const norm = batchNormNames(stream.clusterNorm);
+  const soft = assign(projection.logits, projection.logitsOffset, projection.attention, { groups, clusters, norm }, context);
+  projection.logitsOffset.dispose();
+  const options = { stream, groups, clusters, layout };
+  const sums = aggregateForTraining(soft.assignment, projection.expanded, options, context);
+  const unit = normaliseDescriptors(sums.vlad);
+  const normalised = normaliseBatch(unit.y, batchNormNames(stream.vladNorm), context);
+
+  const backward = (dy: Tensor): void => {
+    const d = sums.backward(unit.backward(normalised.backward(dy)));
+    const { logits, attention } = soft.backward(d.assignment);
+    projection.backward({ expanded: d.expanded, logits, attention, expansionBias: d.expansionBias });
+  };
+  return { y: normalised.y, backward };
+}

@@ -1,0 +1,22 @@
+import { matMul } from "../tensorflow/kernels.js";
+import type { Tensor } from "../tensorflow/runtime.js";
+import { release, type TrainingContext } from "./block.js";
+
+export interface Dense {
+  readonly y: Tensor;
+  readonly backward: (dy: Tensor) => Tensor;
+}
+
+/** `x w` of `[rows, in]` (taken over) and the named matrix `[in, out]`. */
+export function dense(x: Tensor, name: string, context: TrainingContext): Dense {
+  const { weights } = context;
+  const y = weights.use(name, (w) => matMul(x, w));
+  const backward = (dy: Tensor): Tensor => {
+    const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
+    const dw = matMul(x, dy, { transposeA: true });
+    release(x, dy);
+    context.takeGradient(name, dw);
+    return dx;
+  };
+  return { y, backward };
+}

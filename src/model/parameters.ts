@@ -1,0 +1,99 @@
+import { type ModelSizes, type Shape, type StreamSizes, streamsOf, vladSize } from "./sizes.js";
+
+/** How a fresh parameter starts: N(0, sqrt(2 / shape[0])) (Paddle's MSRA, normal), zeros, ones, or the eigenvalue factor. */
+export type Initialiser = "msra" | "zeros" | "ones" | "eigen";
+
+/** One named array of the model, as Paddle names and shapes it. */
+export interface Parameter {
+  readonly name: string;
+  readonly shape: Shape;
+  readonly initialiser: Initialiser;
+  /** Whether Adam changes it; moving statistics and eigen_param are saved but not trained. */
+  readonly trained: boolean;
+  /** Whether `TRAIN.l2_penalty` is added to its gradient. */
+  readonly decayed: boolean;
+}
+
+/** The names of one batch norm's four arrays. */
+export interface BatchNormNames {
+  readonly scale: string;
+  readonly shift: string;
+  readonly movingMean: string;
+  readonly movingVariance: string;
+}
+
+/** `batch_norm_{index}.w_0`, `.b_0`, `.w_1`, `.w_2`: PaddleVideo v1.5.1's names, in the order in which it created them. */
+export function batchNormNames(index: number): BatchNormNames {
+  const name = `batch_norm_${index}`;
+  return { scale: `${name}.w_0`, shift: `${name}.b_0`, movingMean: `${name}.w_1`, movingVariance: `${name}.w_2` };
+}
+
+const matrix = (name: string, shape: Shape, decayed = false): Parameter => ({ name, shape, initialiser: "msra", trained: true, decayed });
+const bias = (name: string, size: number, decayed = false): Parameter => ({
+  name,
+  shape: [size],
+  initialiser: "zeros",
+  trained: true,
+  decayed,
+});
+
+function batchNorm(index: number, size: number): Parameter[] {
+  const names = batchNormNames(index);
+  const of = (name: string, initialiser: Initialiser, trained: boolean): Parameter => ({
+    name,
+    shape: [size],
+    initialiser,
+    trained,
+    decayed: false,
+  });
+  return [
+    of(names.scale, "ones", true),
+    of(names.shift, "zeros", true),
+    of(names.movingMean, "zeros", false),
+    of(names.movingVariance, "ones", false),
+  ];
+}
+
+function aggregator(stream: StreamSizes, sizes: ModelSizes): Parameter[] {
+  const { name, features, expanded, groupSize } = stream;
+  const { groups, clusters } = sizes;
+  return [
+    matrix(`${name}_fc_expansion_w`, [features, expanded]),
+    bias(`${name}_fc_expansion_b`, expanded),
+    matrix(`${name}_fc_group_attention_w`, [expanded, groups]),
+    bias(`${name}_fc_group_attention_b`, groups),
+    matrix(`${name}_cluster_weights`, [expanded, groups * clusters]),
+    ...batchNorm(stream.clusterNorm, groups * clusters),
+    matrix(`${name}_cluster_weights2`, [clusters, groupSize]),
+    ...batchNorm(stream.vladNorm, clusters * groupSize),
+  ];
+}
+
+/** Every array of the model, in the order in which PaddleVideo v1.5.1 created them: everything that names, shapes, starts or saves one reads this table. */
+export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
+  const { hidden, gate, classes } = sizes;
+  const streams = streamsOf(sizes);
+  const eigen: Parameter = { name: "eigen_param", shape: [sizes.videoFeatures], initialiser: "eigen", trained: false, decayed: false };
+  return [
+    ...(sizes.videoFeatures > 0 ? [eigen] : []),
+    ...streams.flatMap((stream) => aggregator(stream, sizes)),
+    matrix("hidden1_fc_weights", [vladSize(sizes), hidden]),
+    ...batchNorm(4, hidden),
+    matrix("gating_fc1_weights", [hidden, gate]),
+    ...batchNorm(5, gate),
+    matrix("gating_fc2_weights", [gate, hidden]),
+    matrix("logits_clf_weights", [hidden, classes], true),
+    bias("logits_clf_bias", classes, true),
+  ];
+}
+
+/** Values in a shape: the product of its dimensions. */
+export function countValues(shape: Shape): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+/** Values in all arrays of a table, and those of them that are trained. */
+export function countParameters(table: readonly Parameter[]): { readonly all: number; readonly trained: number } {
+  const count = (parameters: readonly Parameter[]): number => parameters.reduce((sum, { shape }) => sum + countValues(shape), 0);
+  return { all: count(table), trained: count(table.filter(({ trained }) => trained)) };
+}

@@ -1,0 +1,84 @@
+import { NextvladError } from "../base/errors.js";
+import { deriveSeed } from "../base/random.js";
+import { add, fill, multiply, scalar } from "../tensorflow/kernels.js";
+import { statelessNormal } from "../tensorflow/random-kernels.js";
+import { type Tensor, tidy } from "../tensorflow/runtime.js";
+import { DeviceVariable } from "../tensorflow/variables.js";
+import { BATCH_NORM_MOMENTUM } from "./batch-norm.js";
+import type { Weights } from "./block.js";
+import type { BatchNormNames, Parameter } from "./parameters.js";
+
+/** All arrays of a model, on the device. */
+export class WeightStore implements Weights {
+  readonly table: readonly Parameter[];
+  private readonly variables = new Map<string, DeviceVariable>();
+  private readonly parameters = new Map<string, Parameter>();
+
+  constructor(table: readonly Parameter[]) {
+    this.table = table;
+    for (const parameter of table) {
+      this.parameters.set(parameter.name, parameter);
+      this.variables.set(parameter.name, new DeviceVariable(parameter.name, parameter.shape));
+    }
+  }
+
+  variable(name: string): DeviceVariable {
+    return this.find(this.variables, name);
+  }
+
+  parameter(name: string): Parameter {
+    return this.find(this.parameters, name);
+  }
+
+  private find<T>(map: ReadonlyMap<string, T>, name: string): T {
+    const found = map.get(name);
+    if (found === undefined) throw new NextvladError("BAD_WEIGHTS", "the model has no such parameter", { parameter: name });
+    return found;
+  }
+
+  use<T>(name: string, compute: (value: Tensor) => T): T {
+    return this.variable(name).use(compute);
+  }
+
+  /**
+   * Gives a parameter its fresh value: a pure function of the seed and of the parameter's place in the table.
+   * `eigenFactor` is the finished factor `[video_feature_size]`, or null for 1.
+   */
+  initialise(name: string, seed: number, eigenFactor: Float32Array | null): void {
+    const index = this.table.findIndex((parameter) => parameter.name === name);
+    const { shape, initialiser } = this.table[index] as Parameter;
+    const variable = this.variable(name);
+    if (initialiser === "eigen" && eigenFactor !== null) {
+      variable.upload(eigenFactor);
+      return;
+    }
+    tidy(() => {
+      if (initialiser === "msra") {
+        const deviation = Math.sqrt(2 / (shape[0] as number));
+        const words: [number, number] = [deriveSeed(seed, "initialisation", index), deriveSeed(seed, "initialisation", index, 1)];
+        variable.assign(multiply(statelessNormal(shape, words), scalar(deviation)));
+      } else {
+        variable.assign(fill(shape, initialiser === "zeros" ? 0 : 1));
+      }
+    });
+  }
+
+  /** Moves the moving statistics towards a batch's: moving = 0.9 moving + 0.1 batch. */
+  updateStatistics(names: BatchNormNames, mean: Tensor, variance: Tensor): void {
+    this.blend(names.movingMean, mean);
+    this.blend(names.movingVariance, variance);
+  }
+
+  private blend(name: string, batch: Tensor): void {
+    tidy(() => {
+      const moved = this.use(name, (moving) =>
+        add(multiply(moving, scalar(BATCH_NORM_MOMENTUM)), multiply(batch, scalar(1 - BATCH_NORM_MOMENTUM))),
+      );
+      this.variable(name).assign(moved);
+    });
+  }
+
+  dispose(): void {
+    for (const variable of this.variables.values()) variable.dispose();
+  }
+}

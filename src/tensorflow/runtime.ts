@@ -1,0 +1,148 @@
+import { createRequire } from "node:module";
+import nodeUtil from "node:util";
+import { NextvladError } from "../base/errors.js";
+
+export type Tfjs = typeof import("@tensorflow/tfjs-node-gpu");
+export type Tensor = import("@tensorflow/tfjs-node-gpu").Tensor;
+
+/** What the binding calls its attribute and data types: numbers that it exports itself. */
+type BindingConstant =
+  | "TF_FLOAT"
+  | "TF_INT32"
+  | "TF_INT64"
+  | "TF_UINT8"
+  | "TF_BOOL"
+  | "TF_RESOURCE"
+  | "TF_STRING"
+  | "TF_ATTR_STRING"
+  | "TF_ATTR_INT"
+  | "TF_ATTR_FLOAT"
+  | "TF_ATTR_BOOL"
+  | "TF_ATTR_TYPE"
+  | "TF_ATTR_SHAPE";
+
+export interface OpAttribute {
+  readonly name: string;
+  readonly type: number;
+  readonly value: string | number | boolean | readonly number[];
+}
+
+/** The part of tfjs-node's backend that kernels are run through (nodejs_kernel_backend.js, tag tfjs-v4.22.0). */
+export interface NodeBackend {
+  readonly binding: Readonly<Record<BindingConstant, number>> & { readonly TF_Version: string };
+  readonly isUsingGpuDevice: boolean;
+  executeSingleOutput(name: string, attributes: readonly OpAttribute[], inputs: readonly Tensor[]): Tensor;
+  executeMultipleOutputs(name: string, attributes: readonly OpAttribute[], inputs: readonly Tensor[], outputs: number): Tensor[];
+}
+
+/** The device that everything runs on, and why. */
+export interface Device {
+  readonly kind: "cpu" | "gpu";
+  readonly reason: string;
+  readonly tensorflowVersion: string;
+}
+
+interface Runtime {
+  readonly tf: Tfjs;
+  readonly backend: NodeBackend;
+  readonly device: Device;
+}
+
+let loaded: Runtime | null = null;
+
+/** The loaded library. Throws NOT_SET_UP where `loadTensorflow` has not been called. */
+export function runtime(): Runtime {
+  if (loaded === null) throw new NextvladError("NOT_SET_UP", "TensorFlow is not loaded", { remedy: "call loadTensorflow first" });
+  return loaded;
+}
+
+/**
+ * Loads TensorFlow's library, once a process, and settles the device.
+ * `useGpu` true is a promise: NO_DEVICE where there is no CUDA device; "auto" takes one where there is one; false hides it.
+ * Throws NOT_SET_UP where scripts/setup.sh has not run.
+ */
+export async function loadTensorflow(useGpu: boolean | "auto"): Promise<Device> {
+  if (loaded === null) loaded = await load(useGpu);
+  if (useGpu === true && loaded.device.kind !== "gpu") {
+    throw new NextvladError("NO_DEVICE", `use_gpu is True, and ${loaded.device.reason}`, {
+      key: "use_gpu",
+      remedy: "check nvidia-smi and CUDA_VISIBLE_DEVICES, run NEXTVLAD_DEVICE=gpu scripts/setup.sh, or use --use-gpu False (or auto)",
+    });
+  }
+  return loaded.device;
+}
+
+async function load(useGpu: boolean | "auto"): Promise<Runtime> {
+  restoreRemovedUtil();
+  process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
+  process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
+  if (useGpu === false) process.env.CUDA_VISIBLE_DEVICES = "-1";
+  const tf = await importQuietly();
+  const backend = tf.backend() as unknown as NodeBackend;
+  return { tf, backend, device: describeDevice(backend, useGpu) };
+}
+
+/** Node 23 removed the functions of `util` that tfjs-node 4.22 still calls (tfjs issue 8609). */
+function restoreRemovedUtil(): void {
+  const util = nodeUtil as unknown as Record<string, unknown>;
+  util.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
+  util.isArray ??= Array.isArray;
+}
+
+/** tfjs's own greeting goes to the console, TensorFlow's banner to the file descriptor: neither is ours to print. */
+async function importQuietly(): Promise<Tfjs> {
+  const require = createRequire(import.meta.url);
+  let standardError: { mute(): void; unmute(): void };
+  try {
+    standardError = require("../../../.native/current/mute.node");
+  } catch (error) {
+    throw notSetUp(error);
+  }
+  standardError.mute();
+  try {
+    return require("@tensorflow/tfjs-node-gpu") as Tfjs;
+  } catch (error) {
+    throw notSetUp(error);
+  } finally {
+    standardError.unmute();
+  }
+}
+
+function notSetUp(cause: unknown): NextvladError {
+  const firstLine = (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0] ?? "";
+  return new NextvladError("NOT_SET_UP", `TensorFlow's library cannot be loaded: ${firstLine}`, { remedy: "run scripts/setup.sh" }, cause);
+}
+
+function describeDevice(backend: NodeBackend, useGpu: boolean | "auto"): Device {
+  const tensorflowVersion = backend.binding.TF_Version;
+  if (backend.isUsingGpuDevice) return { kind: "gpu", reason: "TensorFlow found a CUDA device", tensorflowVersion };
+  let reason = "TensorFlow found no CUDA device";
+  if (useGpu === false) reason = "use_gpu is False";
+  else if (process.env.CUDA_VISIBLE_DEVICES === "-1" || process.env.CUDA_VISIBLE_DEVICES === "")
+    reason = "CUDA_VISIBLE_DEVICES hides every device";
+  return { kind: "cpu", reason, tensorflowVersion };
+}
+
+/** Runs `step`, then frees every tensor made in it but those it returns. */
+export function tidy<T>(step: () => T): T {
+  const { tf } = runtime();
+  let result: T | undefined;
+  const scope = "step";
+  tf.engine().startScope(scope);
+  try {
+    result = step();
+    return result;
+  } finally {
+    tf.engine().endScope(result as never);
+  }
+}
+
+/** Takes tensors out of the enclosing `tidy`'s care: they live until disposed of. */
+export function keep<T extends Tensor>(tensor: T): T {
+  return runtime().tf.keep(tensor);
+}
+
+/** How many tensors are alive: constant from step to step, or something leaks. */
+export function countTensors(): number {
+  return runtime().tf.memory().numTensors;
+}

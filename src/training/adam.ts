@@ -1,0 +1,55 @@
+import type { WeightStore } from "../model/weight-store.js";
+import { fill } from "../tensorflow/kernels.js";
+import { type Tensor, tidy } from "../tensorflow/runtime.js";
+import { DeviceVariable } from "../tensorflow/variables.js";
+
+const BETA1 = 0.9;
+const BETA2 = 0.999;
+const EPSILON = 1e-8;
+
+/** One parameter's first and second moments. */
+export interface Moments {
+  readonly m: DeviceVariable;
+  readonly v: DeviceVariable;
+}
+
+/** Adam(0.9, 0.999, 1e-8) as fluid 1.5 and TensorFlow's kernel compute it (epsilon is added to sqrt(v) as it is), one parameter at a time, in place. */
+export class Adam {
+  private readonly store: WeightStore;
+  private readonly moments = new Map<string, Moments>();
+
+  constructor(store: WeightStore) {
+    this.store = store;
+    for (const { name, shape, trained } of store.table) {
+      if (!trained) continue;
+      const zero = (moment: string): DeviceVariable => {
+        const variable = new DeviceVariable(`${name}/${moment}`, shape);
+        tidy(() => variable.assign(fill(shape, 0)));
+        return variable;
+      };
+      this.moments.set(name, { m: zero("m"), v: zero("v") });
+    }
+  }
+
+  /** The moments by parameter, for snapshots. */
+  state(): ReadonlyMap<string, Moments> {
+    return this.moments;
+  }
+
+  /**
+   * Updates a parameter by its gradient at step `step`, counted from 1.
+   * `epsilon` is for checking against Paddle 2, which scales it by sqrt(1 - beta2^step).
+   */
+  apply(name: string, gradient: Tensor, step: number, learningRate: number, epsilon = EPSILON): void {
+    const { m, v } = this.moments.get(name) as Moments;
+    const powers = { beta1Power: BETA1 ** step, beta2Power: BETA2 ** step };
+    this.store.variable(name).applyAdam(m, v, gradient, { learningRate, beta1: BETA1, beta2: BETA2, epsilon, ...powers });
+  }
+
+  dispose(): void {
+    for (const { m, v } of this.moments.values()) {
+      m.dispose();
+      v.dispose();
+    }
+  }
+}

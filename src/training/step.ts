@@ -1,0 +1,103 @@
+import { deriveSeed } from "../base/random.js";
+import type { RaggedBatch } from "../data/video.js";
+import { crossEntropyGradient, crossEntropySum, labelMatrix } from "../model/loss.js";
+import { forwardForTraining } from "../model/network.js";
+import type { ModelSizes } from "../model/sizes.js";
+import type { WeightStore } from "../model/weight-store.js";
+import { add, minimum, multiply, rsqrt, scalar, sigmoid, square, sum, toFloats } from "../tensorflow/kernels.js";
+import { type Tensor, tidy } from "../tensorflow/runtime.js";
+import type { Adam } from "./adam.js";
+
+export interface StepOptions {
+  readonly sizes: ModelSizes;
+  readonly dropRate: number;
+  readonly l2Penalty: number;
+  /** Each parameter's largest gradient norm; null leaves gradients as they are. */
+  readonly gradientClip: number | null;
+  readonly seed: number;
+}
+
+/** What a step tells when asked; reading it back waits for the device. */
+export interface StepReport {
+  /** Mean over videos of the cross entropy summed over classes. */
+  readonly loss: number;
+  /** `[videos, classes]`. */
+  readonly probabilities: Float32Array;
+}
+
+/** Receives a parameter's finished gradient; the tensor stays the giver's. */
+export type GradientTaker = (parameter: string, gradient: Tensor) => void;
+
+/**
+ * One forward and backward pass over a batch; updates moving statistics and hands each gradient to `take` as soon as it exists.
+ * `step` counts from 0 and seeds the dropout. Runs in one tidy: nothing is left behind.
+ */
+export function differentiate(
+  batch: RaggedBatch,
+  step: number,
+  store: WeightStore,
+  options: StepOptions,
+  take: GradientTaker,
+  report: boolean,
+): StepReport | null {
+  return tidy(() => {
+    const { sizes, seed } = options;
+    const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
+    const { logits, backward } = forwardForTraining(
+      batch,
+      sizes,
+      { rate: options.dropRate, seed: dropoutSeed },
+      {
+        weights: store,
+        takeStatistics: (names, mean, variance) => store.updateStatistics(names, mean, variance),
+        takeGradient: (name, gradient) => {
+          take(name, gradient);
+          gradient.dispose();
+        },
+      },
+    );
+    const labels = labelMatrix(batch.labels, sizes.classes);
+    const loss = report ? crossEntropySum(logits, labels) : null;
+    const probabilities = report ? sigmoid(logits) : null;
+    const dLogits = crossEntropyGradient(logits, labels);
+    logits.dispose();
+    labels.dispose();
+    backward(dLogits);
+    if (loss === null || probabilities === null) return null;
+    return { loss: (toFloats(loss)[0] as number) / batch.ids.length, probabilities: toFloats(probabilities) };
+  });
+}
+
+/** One step of training at `learningRate`: gradients, L2 decay of the classifier, the optional clip, Adam. */
+export function trainStep(
+  batch: RaggedBatch,
+  step: number,
+  learningRate: number,
+  store: WeightStore,
+  adam: Adam,
+  options: StepOptions,
+  report: boolean,
+): StepReport | null {
+  const take: GradientTaker = (name, gradient) => {
+    tidy(() => {
+      const decayed = addDecay(gradient, name, store, options.l2Penalty);
+      const clipped = options.gradientClip === null ? decayed : clipByNorm(decayed, options.gradientClip);
+      adam.apply(name, clipped, step + 1, learningRate);
+    });
+  };
+  return differentiate(batch, step, store, options, take, report);
+}
+
+/** Adds `penalty * w` to the gradient of a parameter that decays (the classifier's); others pass unchanged. */
+export function addDecay(gradient: Tensor, name: string, store: WeightStore, penalty: number): Tensor {
+  if (penalty === 0 || !store.parameter(name).decayed) return gradient;
+  return store.use(name, (w) => add(gradient, multiply(w, scalar(penalty))));
+}
+
+/** Scales a gradient down to `largest` where its norm exceeds that. */
+function clipByNorm(gradient: Tensor, largest: number): Tensor {
+  const axes = gradient.shape.map((_, axis) => axis);
+  const squared = sum(square(gradient), axes);
+  const factor = minimum(multiply(scalar(largest), rsqrt(squared)), scalar(1));
+  return multiply(gradient, factor);
+}

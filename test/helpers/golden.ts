@@ -1,0 +1,92 @@
+import { readFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
+import type { RaggedBatch } from "../../src/data/video.js";
+import { type ModelSizes, modelSizes } from "../../src/model/sizes.js";
+
+/** An array of the golden vectors; integers are widened to double. */
+export interface GoldenArray {
+  readonly shape: readonly number[];
+  readonly values: Float32Array | Float64Array | Uint8Array;
+}
+
+/** One case that Paddle 2.6.2 wrote (scripts/golden/convert_golden.py): the network's sizes, its weights, and what it computed. */
+export interface GoldenCase {
+  readonly sizes: ModelSizes;
+  readonly learningRate: number;
+  readonly l2Penalty: number;
+  /** Where only every n-th row of an array was kept. */
+  readonly strides: Readonly<Record<string, number>>;
+  readonly weights: ReadonlyMap<string, GoldenArray>;
+  readonly vectors: ReadonlyMap<string, GoldenArray>;
+  readonly batch: RaggedBatch;
+}
+
+interface Entry {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly data_offsets: readonly [number, number];
+}
+
+/** Decodes safetensors on its own, so that the golden tests do not lean on the reader that they help to check. */
+function decode(path: URL): Map<string, GoldenArray> {
+  const bytes = gunzipSync(readFileSync(path));
+  const headerLength = Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.toString("utf8", 8, 8 + headerLength)) as Record<string, Entry>;
+  const arrays = new Map<string, GoldenArray>();
+  for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
+    const data = bytes.buffer.slice(
+      bytes.byteOffset + 8 + headerLength + data_offsets[0],
+      bytes.byteOffset + 8 + headerLength + data_offsets[1],
+    );
+    arrays.set(name, { shape, values: typed(dtype, data) });
+  }
+  return arrays;
+}
+
+function typed(dtype: string, data: ArrayBuffer): GoldenArray["values"] {
+  switch (dtype) {
+    case "F32":
+      return new Float32Array(data);
+    case "F64":
+      return new Float64Array(data);
+    case "U8":
+      return new Uint8Array(data);
+    case "I64":
+      return Float64Array.from(new BigInt64Array(data), Number);
+    default:
+      throw new Error(`golden vectors of ${dtype}`);
+  }
+}
+
+/** Loads `test/golden/NAME`. */
+export function loadGolden(name: "small"): GoldenCase {
+  const folder = new URL(`../../../test/golden/${name}/`, import.meta.url);
+  const meta = JSON.parse(readFileSync(new URL("meta.json", folder), "utf8"));
+  const vectors = decode(new URL("vectors.safetensors.gz", folder));
+  const value = (key: string): GoldenArray => {
+    const found = vectors.get(key);
+    if (found === undefined) throw new Error(`no golden vector ${key}`);
+    return found;
+  };
+  const frameCounts = Int32Array.from(value("lens").values);
+  const matrix = value("labels");
+  const classes = matrix.shape[1] as number;
+  const labels = Array.from(frameCounts, (_, video) =>
+    Int32Array.from(Array.from({ length: classes }, (_, c) => c).filter((c) => matrix.values[video * classes + c] === 1)),
+  );
+  return {
+    sizes: modelSizes({ ...meta.cfg, video_feature_size: 1024, audio_feature_size: 128 }),
+    learningRate: meta.lr,
+    l2Penalty: meta.cfg.l2_penalty,
+    strides: meta.strided,
+    weights: decode(new URL("weights.safetensors.gz", folder)),
+    vectors,
+    batch: {
+      ids: Array.from(frameCounts, (_, video) => `golden${video}`),
+      frameCounts,
+      rgb: value("rgb").values as Uint8Array,
+      audio: value("audio").values as Uint8Array,
+      labels,
+    },
+  };
+}
