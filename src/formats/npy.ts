@@ -1,0 +1,110 @@
+import { readFile } from "node:fs/promises";
+import { fileError, NextvladError } from "../base/errors.js";
+
+const ARRAYS = { f4: Float32Array, f8: Float64Array, i4: Int32Array, i8: BigInt64Array, u1: Uint8Array } as const;
+
+/** A type of value, as numpy's `descr` names it without its byte order. */
+export type NpyDtype = keyof typeof ARRAYS;
+
+/** An array in row-major order, whatever its order in the file. */
+export interface NpyArray {
+  readonly dtype: NpyDtype;
+  /** `[]` is a scalar. */
+  readonly shape: readonly number[];
+  /** `[product of shape]`, an array of the dtype. */
+  readonly data: InstanceType<(typeof ARRAYS)[NpyDtype]>;
+}
+
+interface Header {
+  readonly dtype: NpyDtype;
+  readonly isFortran: boolean;
+  readonly shape: readonly number[];
+}
+
+/** numpy's own limit; a longer header is a lie or an attack. */
+const MAX_HEADER_BYTES = 10_000;
+const MAGIC = Buffer.from("\x93NUMPY", "latin1");
+
+/**
+ * Reads a .npy file of format version 1, 2 or 3 (numpy.lib.format) that holds little-endian f4, f8, i4, i8 or u1.
+ * Throws FILE_MISSING, FILE_UNREADABLE, or BAD_FORMAT for anything else, a file cut short or one with more in it.
+ */
+export async function readNpy(file: string): Promise<NpyArray> {
+  const bytes = await readFile(file).catch((error: unknown) => {
+    throw fileError(error, file, "read");
+  });
+  const { text, dataStart } = splitHeader(bytes, file);
+  const { dtype, isFortran, shape } = parseHeader(text, file);
+  const size = shape.reduce((product, side) => product * side, 1);
+  const expected = size * ARRAYS[dtype].BYTES_PER_ELEMENT;
+  if (bytes.length - dataStart !== expected) {
+    throw new NextvladError("BAD_FORMAT", `its length does not fit an array ${dtype} [${shape.join(", ")}]`, {
+      file,
+      expected: `${expected} bytes of data`,
+      found: bytes.length - dataStart,
+    });
+  }
+  // A copy, because an array of wider values cannot start anywhere in the file's memory.
+  const data = new ARRAYS[dtype](Uint8Array.from(bytes.subarray(dataStart)).buffer);
+  if (isFortran) toRowMajor(data.slice(), shape, data);
+  return { dtype, shape, data };
+}
+
+/** The magic string, two bytes of version, the header's length (uint16 in version 1, uint32 after) and the header's text. */
+function splitHeader(bytes: Buffer, file: string): { text: string; dataStart: number } {
+  if (!bytes.subarray(0, MAGIC.length).equals(MAGIC)) {
+    throw new NextvladError("BAD_FORMAT", "this is no .npy file", { file, remedy: "write one with numpy.save" });
+  }
+  const version = bytes[6] ?? 0;
+  if (version < 1 || version > 3) {
+    throw new NextvladError("BAD_FORMAT", "its .npy format version is unknown", { file, expected: "1, 2 or 3", found: version });
+  }
+  const start = version === 1 ? 10 : 12;
+  if (bytes.length < start)
+    throw new NextvladError("BAD_FORMAT", "the file ends within its header", { file, found: `${bytes.length} bytes` });
+  const length = version === 1 ? bytes.readUInt16LE(8) : bytes.readUInt32LE(8);
+  const most = Math.min(bytes.length - start, MAX_HEADER_BYTES);
+  if (length > most) {
+    throw new NextvladError("BAD_FORMAT", "the header's length cannot be true", { file, expected: `at most ${most} bytes`, found: length });
+  }
+  return { text: bytes.toString(version === 3 ? "utf8" : "latin1", start, start + length), dataStart: start + length };
+}
+
+/** Reads the Python dict that is the header: `{'descr': '<f4', 'fortran_order': False, 'shape': (2048, 1), }`, its keys in any order. */
+function parseHeader(text: string, file: string): Header {
+  const descr = /['"]descr['"]\s*:\s*(['"])(.*?)\1/.exec(text)?.[2];
+  const order = /['"]fortran_order['"]\s*:\s*(True|False)/.exec(text)?.[1];
+  // Python 2 wrote a long as 3L.
+  const shape = /['"]shape['"]\s*:\s*\(((?:\s*\d+L?\s*,)*\s*(?:\d+L?\s*)?)\)/.exec(text)?.[1];
+  if (order === undefined || shape === undefined) {
+    throw new NextvladError("BAD_FORMAT", "its header cannot be understood", { file, found: JSON.stringify(text.slice(0, 120).trim()) });
+  }
+  const dtype = /^[<|](f4|f8|i4|i8|u1)$/.exec(descr ?? "")?.[1] as NpyDtype | undefined;
+  if (dtype === undefined) {
+    throw new NextvladError("BAD_FORMAT", "its values are of a type that is not supported", {
+      file,
+      expected: "little-endian f4, f8, i4, i8 or u1",
+      found: descr ?? "a structure",
+      remedy: "convert it with array.astype('<f4') in numpy",
+    });
+  }
+  return { dtype, isFortran: order === "True", shape: (shape.match(/\d+/g) ?? []).map(Number) };
+}
+
+/** Fortran order has the first index run fastest; `to` gets the last index running fastest. */
+function toRowMajor(from: NpyArray["data"], shape: readonly number[], to: NpyArray["data"]): void {
+  const strides = shape.map((_, axis) => shape.slice(0, axis).reduce((product, side) => product * side, 1));
+  const index = shape.map(() => 0);
+  let source = 0;
+  for (let i = 0; i < to.length; i++) {
+    to[i] = from[source] as never;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      const stride = strides[axis] as number;
+      source += stride;
+      index[axis] = (index[axis] as number) + 1;
+      if ((index[axis] as number) < (shape[axis] as number)) break;
+      source -= stride * (shape[axis] as number);
+      index[axis] = 0;
+    }
+  }
+}
