@@ -51,15 +51,21 @@ export async function writeFileAtomic(path: string, content: Content): Promise<v
 
 /**
  * Writes a directory of files beside its place, flushes them, then renames it there, replacing what stood there.
- * Throws FILE_UNWRITABLE; the old directory stays whole until the new one is.
+ * `addMore` may put further files, already on the disk, into the directory that it is given. Throws FILE_UNWRITABLE; the old directory
+ * stays whole until the new one is.
  */
-export async function writeDirectoryAtomic(path: string, files: ReadonlyMap<string, Content>): Promise<void> {
+export async function writeDirectoryAtomic(
+  path: string,
+  files: ReadonlyMap<string, Content>,
+  addMore: (unfinished: string) => Promise<void> = async () => {},
+): Promise<void> {
   const unfinished = unfinishedName(path);
   try {
     await mkdir(dirname(path), { recursive: true });
     await rm(unfinished, { recursive: true, force: true });
     await mkdir(unfinished);
     for (const [name, content] of files) await writeAndSync(join(unfinished, name), content);
+    await addMore(unfinished);
     await syncDirectory(unfinished);
     await replaceDirectory(unfinished, path);
     await syncDirectory(dirname(path));

@@ -3,7 +3,7 @@ import { deriveSeed } from "../base/random.js";
 import { add, fill, multiply, scalar } from "../tensorflow/kernels.js";
 import { statelessNormal } from "../tensorflow/random-kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
-import { DeviceVariable } from "../tensorflow/variables.js";
+import { DeviceVariable, type StoredArray, storedArray } from "../tensorflow/variables.js";
 import { BATCH_NORM_MOMENTUM } from "./batch-norm.js";
 import type { Weights } from "./block.js";
 import type { BatchNormNames, Parameter } from "./parameters.js";
@@ -34,6 +34,11 @@ export class WeightStore implements Weights {
     const found = map.get(name);
     if (found === undefined) throw new NextvladError("BAD_WEIGHTS", "the model has no such parameter", { parameter: name });
     return found;
+  }
+
+  /** Every array with its name, in the table's order. */
+  arrays(): readonly StoredArray[] {
+    return this.table.map(({ name }) => storedArray(name, this.variable(name)));
   }
 
   use<T>(name: string, compute: (value: Tensor) => T): T {

@@ -105,8 +105,8 @@ export function fill(shape: readonly number[], value: number): Tensor {
 }
 
 /** Reads a float32 tensor back to the host; waits for the device. */
-export function toFloats(tensor: Tensor): Float32Array {
-  return tensor.dataSync() as Float32Array;
+export function toFloats(tensor: Tensor): Float32Array<ArrayBuffer> {
+  return tensor.dataSync() as Float32Array<ArrayBuffer>;
 }
 
 /**

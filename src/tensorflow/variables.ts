@@ -41,7 +41,7 @@ export class DeviceVariable {
   }
 
   /** The value, copied to the host. */
-  download(): Float32Array {
+  download(): Float32Array<ArrayBuffer> {
     return tidy(() => toFloats(this.read()));
   }
 
@@ -84,6 +84,23 @@ export class DeviceVariable {
     runMany("DestroyResourceOp", (b) => [{ name: "ignore_lookup_error", type: b.TF_ATTR_BOOL, value: true }], [this.handle], 0);
     runtime().tf.dispose(this.handle);
   }
+}
+
+/** A variable under the name that files know it by. */
+export interface StoredArray {
+  readonly name: string;
+  readonly shape: readonly number[];
+  download(): Float32Array<ArrayBuffer>;
+  upload(values: Float32Array): void;
+}
+
+export function storedArray(name: string, variable: DeviceVariable): StoredArray {
+  return {
+    name,
+    shape: variable.shape,
+    download: () => variable.download(),
+    upload: (values) => variable.upload(values),
+  };
 }
 
 export interface AdamCoefficients {

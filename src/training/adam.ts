@@ -1,7 +1,7 @@
 import type { WeightStore } from "../model/weight-store.js";
 import { fill } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
-import { DeviceVariable } from "../tensorflow/variables.js";
+import { DeviceVariable, type StoredArray, storedArray } from "../tensorflow/variables.js";
 
 const BETA1 = 0.9;
 const BETA2 = 0.999;
@@ -31,9 +31,9 @@ export class Adam {
     }
   }
 
-  /** The moments by parameter, for snapshots. */
-  state(): ReadonlyMap<string, Moments> {
-    return this.moments;
+  /** The moments under Paddle's names, `P_moment1_0` and `P_moment2_0`. */
+  arrays(): readonly StoredArray[] {
+    return [...this.moments].flatMap(([name, { m, v }]) => [storedArray(`${name}_moment1_0`, m), storedArray(`${name}_moment2_0`, v)]);
   }
 
   /**

@@ -1,0 +1,21 @@
+import type { VideoShape } from "./video-parser.js";
+
+/** The keys of config section MODEL that say what a video looks like. */
+export interface VideoSection {
+  readonly max_frames: number;
+  readonly feature_names: readonly [string, string];
+  readonly video_feature_size: number;
+  readonly audio_feature_size: number;
+  readonly num_classes: number;
+}
+
+/** What a config's MODEL section says of the videos in its shards. */
+export function videoShape(model: VideoSection, labels: "required" | "optional"): VideoShape {
+  return {
+    maxFrames: model.max_frames,
+    featureNames: model.feature_names,
+    featureSizes: [model.video_feature_size, model.audio_feature_size],
+    numClasses: model.num_classes,
+    labels,
+  };
+}

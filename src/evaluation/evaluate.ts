@@ -1,0 +1,149 @@
+import { join } from "node:path";
+import { NextvladError } from "../base/errors.js";
+import { writeFileAtomic } from "../base/files.js";
+import { fillAllArrays } from "../checkpoints/arrays.js";
+import { weightsFile } from "../checkpoints/snapshot.js";
+import type { Config } from "../config/schema.js";
+import { resolveShards } from "../data/file-list.js";
+import { type BatchStream, openStream } from "../data/stream.js";
+import { videoShape } from "../data/video-shape.js";
+import { FrozenNetwork } from "../model/frozen-network.js";
+import { crossEntropySum, labelMatrix } from "../model/loss.js";
+import { parameterTable } from "../model/parameters.js";
+import { modelSizes } from "../model/sizes.js";
+import { WeightStore } from "../model/weight-store.js";
+import { Pace } from "../telemetry/pace.js";
+import type { Telemetry } from "../telemetry/telemetry.js";
+import { sigmoid, toFloats } from "../tensorflow/kernels.js";
+import { loadTensorflow, tidy } from "../tensorflow/runtime.js";
+import { type Metrics, MetricsAccumulator } from "./metrics.js";
+
+/** The name of eval's result file. */
+export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
+
+export interface EvaluateOptions {
+  /** A snapshot directory. */
+  readonly weights: string;
+  readonly filelist: string;
+  readonly batchSize: number;
+  readonly saveDir: string;
+  readonly logIntervalSteps: number;
+  readonly signal: AbortSignal;
+  readonly telemetry: Telemetry;
+}
+
+export interface EvaluationResult {
+  readonly stopped: boolean;
+  readonly hit_at_one: number;
+  readonly perr: number;
+  readonly gap: number;
+  readonly map: number;
+  readonly loss: number;
+  readonly videos: number;
+  readonly aps: readonly number[];
+  readonly resultFile: string;
+}
+
+/** `nextvlad eval`: the metrics of a snapshot over labelled videos, and NEXTVLAD_eval_result.json. Throws what reading, loading and writing throw. */
+export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
+  const { telemetry, saveDir } = options;
+  const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
+  const network = await loadNetwork(config, options.weights, config.TEST.use_gpu, telemetry);
+  const stream = openReading(config, shards, options.batchSize, config.TEST.num_readers, "required");
+  const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry };
+  const { metrics, stopped } = await measure(network.frozen, stream, config.MODEL.num_classes, config.MODEL.topk, watch);
+  network.dispose();
+  if (metrics.videos === 0 && !stopped) {
+    throw new NextvladError("TOO_FEW_VIDEOS", "the shards hold no videos", {
+      file: options.filelist,
+      remedy: "name shards that hold some",
+    });
+  }
+  const resultFile = join(saveDir, EVAL_RESULT_NAME);
+  const { aps, ...summary } = metrics;
+  const result = { ...summary, aps: Array.from(aps) };
+  if (!stopped) await writeFileAtomic(resultFile, `${JSON.stringify(result, null, 1)}\n`);
+  return { stopped, ...result, resultFile };
+}
+
+/** Loads TensorFlow and a snapshot's weights, all of which must fit. */
+export async function loadNetwork(config: Config, weights: string, useGpu: boolean | "auto", telemetry: Telemetry) {
+  const device = await loadTensorflow(useGpu);
+  telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
+  const sizes = modelSizes(config.MODEL);
+  const store = new WeightStore(parameterTable(sizes));
+  await fillAllArrays(weightsFile(weights), store.arrays(), "use the config that these weights were trained with, or other weights");
+  const frozen = new FrozenNetwork(sizes, config.MODEL.drop_rate, store);
+  const dispose = (): void => {
+    frozen.dispose();
+    store.dispose();
+  };
+  return { frozen, dispose };
+}
+
+/** Opens shards for reading once, in the list's order, every video of them. */
+export function openReading(
+  config: Config,
+  shards: readonly string[],
+  batchSize: number,
+  readers: number,
+  labels: "required" | "optional",
+): BatchStream {
+  return openStream({
+    ...videoShape(config.MODEL, labels),
+    shards,
+    order: "sequential",
+    seed: 0,
+    epoch: 0,
+    batchSize,
+    dropLast: false,
+    shuffleBuffer: 1,
+    readers,
+  });
+}
+
+/** How a pass over videos is watched and stopped. */
+export interface Watch {
+  readonly title: string;
+  readonly logIntervalSteps: number;
+  readonly signal: AbortSignal;
+  readonly telemetry: Telemetry;
+}
+
+/** Runs every batch of a stream through the network and into the metrics; stops early, with what it has, when the signal says so. */
+export async function measure(
+  network: FrozenNetwork,
+  stream: BatchStream,
+  classes: number,
+  topk: number,
+  { title, logIntervalSteps, signal, telemetry }: Watch,
+): Promise<{ readonly metrics: Metrics; readonly stopped: boolean }> {
+  const accumulator = new MetricsAccumulator(classes, topk);
+  const pace = new Pace(stream);
+  let step = 0;
+  telemetry.progress.begin(title);
+  try {
+    for await (const batch of stream) {
+      if (signal.aborted) break;
+      const { probabilities, loss } = tidy(() => {
+        const logits = network.logits(batch);
+        const sum = crossEntropySum(logits, labelMatrix(batch.labels, classes));
+        return { probabilities: toFloats(sigmoid(logits)), loss: toFloats(sum)[0] as number };
+      });
+      accumulator.add(probabilities, batch.labels, loss);
+      pace.count(batch.ids.length);
+      telemetry.progress.update(pace.state());
+      if (logIntervalSteps > 0 && step % logIntervalSteps === 0) {
+        telemetry.log.info(
+          pace.facts(),
+          `[EVAL] ${title}: iter ${step} , loss = ${(loss / batch.ids.length).toFixed(6)}, ${pace.describe()}`,
+        );
+      }
+      step++;
+    }
+  } finally {
+    telemetry.progress.end();
+    await stream.close();
+  }
+  return { metrics: accumulator.result(), stopped: signal.aborted };
+}
