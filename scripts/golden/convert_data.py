@@ -1,0 +1,37 @@
+"""Copies the golden shards and turns their expected values into JSON that needs no numpy to read.
+
+usage: python3 scripts/golden/convert_data.py GOLDEN/data test/golden/data   (needs numpy)
+"""
+
+import base64
+import json
+import pathlib
+import shutil
+import sys
+
+import numpy
+
+SHARDS = ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib"]
+
+
+def main(source: pathlib.Path, target: pathlib.Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for shard in SHARDS:
+        shutil.copyfile(source / shard, target / shard)
+    expected = numpy.load(source / "expected.npz")
+    videos = []
+    for i in range(sum(name.startswith("video_") for name in expected.files)):
+        videos.append(
+            {
+                "id": expected[f"video_{i}"].item().decode(),
+                "frames": int(expected[f"nframes_{i}"]),
+                "labels": sorted(int(label) for label in expected[f"label_{i}"]),
+                "rgb": base64.b64encode(expected[f"feature_{i}"].tobytes()).decode(),
+                "audio": base64.b64encode(expected[f"audio_{i}"].tobytes()).decode(),
+            }
+        )
+    (target / "expected.json").write_text(json.dumps(videos, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))

@@ -1,0 +1,55 @@
+import { type FileHandle, open } from "node:fs/promises";
+import { fileError } from "../base/errors.js";
+
+/** Where a reader stands: the file, the record's number from 0, and the byte in the uncompressed file. */
+export interface RecordPlace {
+  readonly file: string;
+  readonly record: number;
+  readonly byteOffset: number;
+}
+
+/** Bytes that come piece by piece, one read at a time. */
+export interface ByteSource {
+  /** Bytes of the file on disk taken so far (of the compressed file, where it is one). */
+  readonly filePosition: number;
+  /** Fills the start of `target` and returns how many bytes that was; 0 only at the end. `at` is for the error, should there be one. */
+  read(target: Uint8Array, at: RecordPlace): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** An open file as a source of its bytes, with a look at its first ones (up to `headBytes`). Throws FILE_MISSING, FILE_UNREADABLE. */
+export async function openFileSource(path: string, headBytes: number): Promise<{ source: ByteSource; head: Uint8Array }> {
+  let handle: FileHandle;
+  try {
+    handle = await open(path, "r");
+  } catch (error) {
+    throw fileError(error, path, "read");
+  }
+  const readAt = async (target: Uint8Array, position: number): Promise<number> => {
+    try {
+      return (await handle.read(target, 0, target.length, position)).bytesRead;
+    } catch (error) {
+      throw fileError(error, path, "read");
+    }
+  };
+  try {
+    const head = new Uint8Array(headBytes);
+    const headLength = await readAt(head, 0);
+    let position = 0;
+    const source: ByteSource = {
+      get filePosition() {
+        return position;
+      },
+      async read(target) {
+        const bytes = await readAt(target, position);
+        position += bytes;
+        return bytes;
+      },
+      close: () => handle.close(),
+    };
+    return { source, head: head.subarray(0, headLength) };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}

@@ -1,0 +1,95 @@
+import { NextvladError } from "../base/errors.js";
+import type { RecordPlace } from "./byte-source.js";
+import { LENGTH_DELIMITED, tagOf, type WireReader } from "./wire.js";
+
+/** The frames of one feature list, each a bytes value, back to back. */
+export interface FrameList {
+  /** How many frames the record has; `data` may hold fewer. */
+  readonly frames: number;
+  /** Bytes a frame, the same for all; 0 where there is no frame. */
+  readonly frameBytes: number;
+  /** `[min(frames, maxFrames), frameBytes] uint8`. */
+  readonly data: Uint8Array;
+}
+
+export interface FrameListSettings {
+  /** The list's name, for errors. */
+  readonly name: string;
+  readonly maxFrames: number;
+  readonly place: RecordPlace;
+}
+
+const FEATURE = tagOf(1, LENGTH_DELIMITED);
+const BYTES_LIST = tagOf(1, LENGTH_DELIMITED);
+const FLOAT_LIST = tagOf(2, LENGTH_DELIMITED);
+const INT64_LIST = tagOf(3, LENGTH_DELIMITED);
+const VALUE = tagOf(1, LENGTH_DELIMITED);
+
+/**
+ * Reads the FeatureList from the reader's cursor to `end`. A first pass checks and counts the frames; a second copies the stretch that holds them,
+ * then closes the gaps between them in the copy: no object is made for a frame, which would cost more than its bytes.
+ * Throws BAD_FORMAT for what is no FeatureList, BAD_VIDEO for frames that are no bytes or of unequal size.
+ */
+export function parseFrameList(reader: WireReader, end: number, { name, maxFrames, place }: FrameListSettings): FrameList {
+  const start = reader.pos;
+  let frames = 0;
+  let frameBytes = 0;
+  let keptEnd = start;
+  while (nextFrame(reader, end)) {
+    const valueEnd = enterValue(reader, reader.lengthEnd(end), name, frames, place);
+    const size = valueEnd - reader.pos;
+    if (frames === 0) frameBytes = size;
+    else if (size !== frameBytes) {
+      throw new NextvladError("BAD_VIDEO", `frame ${frames} of ${name} is not as long as the first`, {
+        ...place,
+        byteOffset: place.byteOffset + reader.pos,
+        expected: `${frameBytes} bytes`,
+        found: `${size} bytes`,
+        remedy: "write each frame of a feature with the same number of bytes",
+      });
+    }
+    reader.pos = valueEnd;
+    if (frames++ < maxFrames) keptEnd = valueEnd;
+  }
+  const kept = Math.min(frames, maxFrames);
+  const data = Buffer.allocUnsafeSlow(keptEnd - start);
+  data.set(reader.bytes.subarray(start, keptEnd));
+  reader.pos = start;
+  for (let frame = 0; frame < kept && nextFrame(reader, end); frame++) {
+    const valueEnd = enterValue(reader, reader.lengthEnd(end), name, frame, place);
+    data.copyWithin(frame * frameBytes, reader.pos - start, valueEnd - start);
+    reader.pos = valueEnd;
+  }
+  return { frames, frameBytes, data: new Uint8Array(data.buffer, 0, kept * frameBytes) };
+}
+
+/** Moves the cursor to the next frame's length; false at the end of the list. */
+function nextFrame(reader: WireReader, end: number): boolean {
+  while (reader.pos < end) {
+    const tag = reader.varint32(end);
+    if (tag === FEATURE) return true;
+    reader.skip(tag, end);
+  }
+  return false;
+}
+
+/** Moves the cursor to the start of the frame's one value and returns the value's end, which must be the frame's end too. */
+function enterValue(reader: WireReader, frameEnd: number, name: string, frame: number, place: RecordPlace): number {
+  const start = reader.pos;
+  const tag = start < frameEnd ? reader.varint32(frameEnd) : 0;
+  if (tag === BYTES_LIST && reader.lengthEnd(frameEnd) === frameEnd && reader.pos < frameEnd) {
+    if (reader.varint32(frameEnd) === VALUE && reader.lengthEnd(frameEnd) === frameEnd) return frameEnd;
+  }
+  const kinds = new Map([
+    [BYTES_LIST, "several bytes values, or none"],
+    [FLOAT_LIST, "a list of floats"],
+    [INT64_LIST, "a list of integers"],
+  ]);
+  throw new NextvladError("BAD_VIDEO", `frame ${frame} of ${name} is not one bytes value`, {
+    ...place,
+    byteOffset: place.byteOffset + start,
+    expected: "one bytes value, a byte for each feature",
+    found: tag === 0 ? "nothing" : (kinds.get(tag) ?? `field ${tag >>> 3}`),
+    remedy: "quantise the features to bytes as YouTube-8M does",
+  });
+}

@@ -1,0 +1,64 @@
+import type { ByteSource, RecordPlace } from "./byte-source.js";
+
+/** Large enough that a system call's cost vanishes, small enough that a shard's reader stays in the processor's cache. */
+const WINDOW_BYTES = 2 * 2 ** 20;
+
+/** A stretch of a source's bytes in one buffer that is used over and over: `fill` moves what is left to its start and reads on behind it. */
+export class RecordWindow {
+  readonly #source: ByteSource;
+  #buffer: Uint8Array = new Uint8Array(WINDOW_BYTES);
+  #start = 0;
+  #end = 0;
+  #offset = 0;
+
+  constructor(source: ByteSource) {
+    this.#source = source;
+  }
+
+  /** Bytes at hand. */
+  get available(): number {
+    return this.#end - this.#start;
+  }
+
+  /** Where the window's start lies in the source. */
+  get offset(): number {
+    return this.#offset;
+  }
+
+  /** Reads until `bytes` are at hand or the source ends. The buffer doubles only as bytes do arrive, whatever length was asked for. */
+  async fill(bytes: number, at: RecordPlace): Promise<void> {
+    if (this.#start + bytes > this.#buffer.length) {
+      this.#buffer.copyWithin(0, this.#start, this.#end);
+      this.#end -= this.#start;
+      this.#start = 0;
+    }
+    while (this.available < bytes) {
+      if (this.#end === this.#buffer.length) this.#grow(bytes);
+      const read = await this.#source.read(this.#buffer.subarray(this.#end), at);
+      if (read === 0) return;
+      this.#end += read;
+    }
+  }
+
+  #grow(bytes: number): void {
+    const larger = new Uint8Array(Math.min(this.#buffer.length * 2, Math.max(bytes, WINDOW_BYTES)));
+    larger.set(this.#buffer);
+    this.#buffer = larger;
+  }
+
+  /** The window's bytes `from`..`to`, not copied: good until the next `fill`. */
+  slice(from: number, to: number): Uint8Array {
+    return this.#buffer.subarray(this.#start + from, this.#start + to);
+  }
+
+  /** The window's bytes, for reading numbers: good until the next `fill`. */
+  view(): DataView {
+    return new DataView(this.#buffer.buffer, this.#start, this.available);
+  }
+
+  /** Moves the window's start on. */
+  skip(bytes: number): void {
+    this.#start += bytes;
+    this.#offset += bytes;
+  }
+}

@@ -1,0 +1,156 @@
+import { NextvladError } from "../base/errors.js";
+import { type ByteSource, openFileSource, type RecordPlace } from "./byte-source.js";
+import { type Compression, decompress, detectCompression } from "./compression.js";
+import { maskedCrc32c } from "./crc32c.js";
+import { RecordWindow } from "./record-window.js";
+
+/** One record of a TFRecord file. */
+export interface TfRecord extends RecordPlace {
+  /** The record's bytes, in the reader's own buffer: good until the next record is asked for. */
+  readonly data: Uint8Array;
+  /** Where `data` begins in the uncompressed file. */
+  readonly byteOffset: number;
+  /** Bytes of the file on disk up to this record's end; an estimate where it is compressed. */
+  readonly filePosition: number;
+}
+
+/** Before the data: its length (8 bytes) and that length's checksum (4). */
+const HEADER_BYTES = 12;
+const CHECKSUM_BYTES = 4;
+/** An hour of frames is 4 MB. A longer record than this is refused, so that a hostile length cannot take all memory. */
+const MAX_RECORD_BYTES = 2 ** 30;
+const HEAD_BYTES = 64;
+const DOWNLOAD_AGAIN = "download the shard again";
+const NOT_A_SHARD = "name TFRecord shards here (train0000.tfrecord)";
+
+/**
+ * Reads a TFRecord file, plain, gzip or zlib (told by its content), record by record; every checksum is verified.
+ * Framing: little-endian uint64 length, its masked CRC-32C, the data, its masked CRC-32C.
+ * Throws FILE_MISSING, FILE_UNREADABLE, NOT_TFRECORD, CORRUPT_RECORD.
+ */
+export async function* readTfRecordFile(path: string): AsyncGenerator<TfRecord, void> {
+  const { source, head } = await openFileSource(path, HEAD_BYTES);
+  const compression = compressionOf(head);
+  const unpacked = compression === undefined ? source : decompress(source, compression);
+  try {
+    yield* readTfRecords(unpacked, path);
+  } finally {
+    await unpacked.close();
+  }
+}
+
+/** What is checksummed (a length) is believed first, then gzip's three bytes; zlib's two may also be those of a damaged length. */
+function compressionOf(head: Uint8Array): Compression | undefined {
+  if (head.length >= HEADER_BYTES && hasGoodLength(view(head))) return undefined;
+  const compression = detectCompression(head);
+  return compression === "zlib" && looksLikeLength(head) ? undefined : compression;
+}
+
+/** Reads the records of uncompressed bytes; `file` names them in errors. Throws NOT_TFRECORD, CORRUPT_RECORD. */
+export async function* readTfRecords(source: ByteSource, file: string): AsyncGenerator<TfRecord, void> {
+  const window = new RecordWindow(source);
+  for (let record = 0; ; record++) {
+    const at = { file, record, byteOffset: window.offset };
+    if (window.available < HEADER_BYTES) await window.fill(HEADER_BYTES, at);
+    if (window.available === 0 && record > 0) return;
+    const length = readLength(window, at);
+    const recordBytes = HEADER_BYTES + length + CHECKSUM_BYTES;
+    if (window.available < recordBytes) await window.fill(recordBytes, at);
+    if (window.available < recordBytes) throw truncated(at, recordBytes, window.available);
+    const data = window.slice(HEADER_BYTES, HEADER_BYTES + length);
+    const stored = window.view().getUint32(HEADER_BYTES + length, true);
+    const computed = maskedCrc32c(data);
+    if (stored !== computed) throw badChecksum("data", at, stored, computed);
+    const share = (at.byteOffset + recordBytes) / (at.byteOffset + window.available);
+    yield { data, file, record, byteOffset: at.byteOffset + HEADER_BYTES, filePosition: Math.round(source.filePosition * share) };
+    window.skip(recordBytes);
+  }
+}
+
+/** The length at the window's start, once it is known to be one. */
+function readLength(window: RecordWindow, at: RecordPlace): number {
+  const header = window.view();
+  if (header.byteLength < HEADER_BYTES || !hasGoodLength(header)) {
+    const head = window.slice(0, Math.min(window.available, HEAD_BYTES));
+    if (at.record === 0) refuseOtherFile(head, at.file);
+    if (header.byteLength < HEADER_BYTES) throw truncated(at, HEADER_BYTES, header.byteLength);
+    throw badChecksum("length", at, header.getUint32(8, true), maskedCrc32c(head.subarray(0, 8)));
+  }
+  const length = header.getUint32(4, true) * 2 ** 32 + header.getUint32(0, true);
+  if (length > MAX_RECORD_BYTES) {
+    throw new NextvladError("CORRUPT_RECORD", "the record says it is impossibly long", {
+      ...at,
+      expected: `at most ${MAX_RECORD_BYTES} bytes`,
+      found: `${length} bytes`,
+      remedy: DOWNLOAD_AGAIN,
+    });
+  }
+  return length;
+}
+
+function hasGoodLength(header: DataView): boolean {
+  return header.getUint32(8, true) === maskedCrc32c(new Uint8Array(header.buffer, header.byteOffset, 8));
+}
+
+/** A length under 4 GB has four zero bytes; with one of them flipped, as in a damaged shard, still three. */
+function looksLikeLength(head: Uint8Array): boolean {
+  return head.length >= 8 && head.subarray(4, 8).filter((byte) => byte === 0).length >= 3;
+}
+
+/** Throws NOT_TFRECORD if a file that doesn't start with a good record was never a shard; returns if it is more likely a damaged one. */
+function refuseOtherFile(head: Uint8Array, file: string): void {
+  if (head.length === 0) throw new NextvladError("NOT_TFRECORD", "the file is empty", { file, remedy: DOWNLOAD_AGAIN });
+  const isText = head.every((byte) => (byte >= 0x20 && byte !== 0x7f) || byte === 0x09 || byte === 0x0a || byte === 0x0d);
+  if (isText) {
+    const firstLine = new TextDecoder().decode(head).split(/[\r\n]/, 1)[0] as string;
+    throw new NextvladError("NOT_TFRECORD", "this is a text file, not a TFRecord file", {
+      file,
+      byteOffset: 0,
+      found: JSON.stringify(firstLine.slice(0, 40)),
+      remedy: `${NOT_A_SHARD}; a list of shards goes in filelist, and a web page here means that the download failed`,
+    });
+  }
+  if (head.length >= HEADER_BYTES && !looksLikeLength(head)) {
+    const found = Array.from(head.subarray(0, HEADER_BYTES), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+    throw new NextvladError("NOT_TFRECORD", "this is not a TFRecord file: it does not start with a record's length and checksum", {
+      file,
+      byteOffset: 0,
+      found,
+      remedy: `${NOT_A_SHARD}, or download the shard again`,
+    });
+  }
+}
+
+function truncated(at: RecordPlace, expected: number, found: number): NextvladError {
+  return new NextvladError("CORRUPT_RECORD", "the file ends in the middle of a record", {
+    ...at,
+    expected: `${expected} bytes`,
+    found: `${found} bytes`,
+    remedy: `${DOWNLOAD_AGAIN}: it is cut short`,
+  });
+}
+
+function badChecksum(of: "length" | "data", at: RecordPlace, stored: number, computed: number): NextvladError {
+  const hex = (value: number) => `0x${value.toString(16).padStart(8, "0")}`;
+  return new NextvladError("CORRUPT_RECORD", `the checksum of the record's ${of} does not match`, {
+    ...at,
+    expected: hex(stored),
+    found: hex(computed),
+    remedy: `${DOWNLOAD_AGAIN}: its bytes have changed`,
+  });
+}
+
+function view(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Frames one record's data for a TFRecord file: see `readTfRecordFile`. */
+export function encodeTfRecord(data: Uint8Array): Uint8Array {
+  const framed = new Uint8Array(HEADER_BYTES + data.length + CHECKSUM_BYTES);
+  const header = view(framed);
+  header.setBigUint64(0, BigInt(data.length), true);
+  header.setUint32(8, maskedCrc32c(framed.subarray(0, 8)), true);
+  framed.set(data, HEADER_BYTES);
+  header.setUint32(HEADER_BYTES + data.length, maskedCrc32c(data), true);
+  return framed;
+}

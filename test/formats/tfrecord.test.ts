@@ -1,0 +1,261 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { deflateSync, gzipSync } from "node:zlib";
+import fc from "fast-check";
+import { NextvladError } from "../../src/base/errors.js";
+import { maskedCrc32c } from "../../src/formats/crc32c.js";
+import { encodeTfRecord, readTfRecordFile, readTfRecords, type TfRecord } from "../../src/formats/tfrecord.js";
+import { collect, failsWith, goldenData, memorySource, temporaryFolder } from "../helpers/shards.js";
+
+const copy = (record: TfRecord) => Buffer.from(record.data);
+const bytes = (text: string) => new Uint8Array(Buffer.from(text, "latin1"));
+const framed = (...records: Uint8Array[]) => new Uint8Array(Buffer.concat(records.map(encodeTfRecord)));
+/** Three records; their lengths differ, so that offsets can be told apart. */
+const THREE = ["first record", "the second record", "third"].map(bytes);
+const THREE_FRAMED = framed(...THREE);
+/** Where records 1 and 2 begin. */
+const SECOND_START = 12 + 12 + 4;
+const THIRD_START = SECOND_START + 12 + 17 + 4;
+
+function flipped(original: Uint8Array, position: number, mask = 0x01): Uint8Array {
+  const damaged = original.slice();
+  damaged[position] = (damaged[position] as number) ^ mask;
+  return damaged;
+}
+
+/** A record header with a good checksum that claims any length. */
+function headerOf(length: bigint): Uint8Array {
+  const header = new DataView(new ArrayBuffer(12));
+  header.setBigUint64(0, length, true);
+  header.setUint32(8, maskedCrc32c(new Uint8Array(header.buffer, 0, 8)), true);
+  return new Uint8Array(header.buffer);
+}
+
+function written(t: TestContext, content: Uint8Array, name = "shard.tfrecord"): string {
+  const path = join(temporaryFolder(t), name);
+  writeFileSync(path, content);
+  return path;
+}
+
+const readAll = (path: string) => collect(readTfRecordFile(path), copy);
+
+describe("reading what is whole", () => {
+  test("the shards that TensorFlow wrote hold the same four records plain, gzip and zlib", async () => {
+    const plain = await readAll(goldenData("train0000.tfrecord"));
+    assert.equal(plain.length, 4);
+    assert.deepEqual(framed(...plain), new Uint8Array(readFileSync(goldenData("train0000.tfrecord"))));
+    assert.deepEqual(await readAll(goldenData("train0000.tfrecord.gz")), plain);
+    assert.deepEqual(await readAll(goldenData("train0000.tfrecord.zlib")), plain);
+  });
+
+  test("compression is told by content, not by name", async (t) => {
+    for (const packed of [THREE_FRAMED, gzipSync(THREE_FRAMED), deflateSync(THREE_FRAMED), deflateSync(THREE_FRAMED, { level: 1 })]) {
+      assert.deepEqual(await readAll(written(t, packed)), THREE.map(Buffer.from));
+    }
+  });
+
+  test("gzip members one after another are one file", async (t) => {
+    const members = Buffer.concat([gzipSync(THREE_FRAMED.subarray(0, 40)), gzipSync(THREE_FRAMED.subarray(40))]);
+    assert.deepEqual(await readAll(written(t, members)), THREE.map(Buffer.from));
+  });
+
+  test("record numbers and offsets are those of the uncompressed file", async (t) => {
+    const places = await collect(readTfRecordFile(written(t, gzipSync(THREE_FRAMED))), ({ record, byteOffset }) => [record, byteOffset]);
+    assert.deepEqual(places, [
+      [0, 12],
+      [1, SECOND_START + 12],
+      [2, THIRD_START + 12],
+    ]);
+  });
+
+  test("records longer than the buffer, and any cut of the input into pieces, read back as they were written", async () => {
+    const large = new Uint8Array(5_000_001).map((_, index) => index * 7);
+    assert.deepEqual(await collect(readTfRecords(memorySource(framed(bytes("small"), large, bytes("last"))), "x"), copy), [
+      Buffer.from("small"),
+      Buffer.from(large),
+      Buffer.from("last"),
+    ]);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.uint8Array({ maxLength: 60 }), { minLength: 1, maxLength: 6 }),
+        fc.integer({ min: 1, max: 70 }),
+        async (records, piece) => {
+          assert.deepEqual(await collect(readTfRecords(memorySource(framed(...records), piece), "x"), copy), records.map(Buffer.from));
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  test("python reads what was written, with a checksum of its own", () => {
+    const script = `
+import struct, sys
+table = []
+for n in range(256):
+    for _ in range(8):
+        n = (n >> 1) ^ 0x82F63B78 if n & 1 else n >> 1
+    table.append(n)
+def masked(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 255] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+data = sys.stdin.buffer.read()
+while data:
+    length, check = struct.unpack("<QI", data[:12])
+    assert masked(data[:8]) == check
+    record = data[12 : 12 + length]
+    assert struct.unpack("<I", data[12 + length : 16 + length])[0] == masked(record)
+    print(record.decode())
+    data = data[16 + length :]
+`;
+    const { stdout, stderr } = spawnSync("python3", ["-c", script], { input: THREE_FRAMED, encoding: "utf8" });
+    assert.equal(stderr, "");
+    assert.equal(stdout, "first record\nthe second record\nthird\n");
+  });
+});
+
+describe("what is damaged is refused", () => {
+  test("a flipped byte in the data: both checksums, the record and its offset, and the records before it are given", async (t) => {
+    const file = written(t, flipped(THREE_FRAMED, SECOND_START + 15));
+    const given: Buffer[] = [];
+    const reading = (async () => {
+      for await (const record of readTfRecordFile(file)) given.push(copy(record));
+    })();
+    const error = await failsWith(reading, "CORRUPT_RECORD", { file, record: 1, byteOffset: SECOND_START });
+    assert.match(
+      error.message,
+      /checksum of the record's data does not match \(expected 0x[0-9a-f]{8}, found 0x[0-9a-f]{8}\)\. Download the shard again/,
+    );
+    assert.deepEqual(given, [Buffer.from("first record")]);
+  });
+
+  test("a flipped byte in a length, also in the first record's", async (t) => {
+    for (const [record, byteOffset] of [
+      [0, 0],
+      [2, THIRD_START],
+    ] as const) {
+      for (const byte of [0, 3, 7, 9]) {
+        const file = written(t, flipped(THREE_FRAMED, byteOffset + byte));
+        const error = await failsWith(readAll(file), "CORRUPT_RECORD", { file, record, byteOffset });
+        assert.match(error.message, /checksum of the record's length/);
+      }
+    }
+  });
+
+  test("a file cut short anywhere: the record it is cut in, and how much of it is there", async () => {
+    for (let length = 1; length < THREE_FRAMED.length; length++) {
+      const record = [SECOND_START, THIRD_START, Infinity].findIndex((start) => length <= start);
+      const whole = length === SECOND_START || length === THIRD_START;
+      const reading = collect(readTfRecords(memorySource(THREE_FRAMED.subarray(0, length)), "x"));
+      if (whole) assert.equal((await reading).length, record + 1);
+      else {
+        const error = await failsWith(reading, "CORRUPT_RECORD", { record });
+        assert.match(error.message, /ends in the middle of a record \(expected \d+ bytes, found \d+ bytes\)\. Download the shard again/);
+      }
+    }
+  });
+
+  test("a length of 2^60 with a good checksum is refused without taking memory for it", async (t) => {
+    const before = process.memoryUsage().arrayBuffers;
+    for (const length of [2n ** 60n, 2n ** 64n - 1n, 2n ** 30n + 1n]) {
+      const file = written(t, new Uint8Array(Buffer.concat([THREE_FRAMED, headerOf(length), Buffer.alloc(50)])));
+      const error = await failsWith(readAll(file), "CORRUPT_RECORD", { record: 3, byteOffset: THREE_FRAMED.length });
+      assert.match(error.message, /impossibly long/);
+    }
+    // A length that is allowed, in a file that doesn't have it, costs no more than the file.
+    await failsWith(readAll(written(t, new Uint8Array([...headerOf(2n ** 30n), 1, 2, 3]))), "CORRUPT_RECORD", { record: 0, byteOffset: 0 });
+    assert.ok(process.memoryUsage().arrayBuffers - before < 100e6);
+  });
+
+  test("a damaged or shortened gzip file: the record that could not be read", async (t) => {
+    // Stored, not packed, so that the cut falls where it seems to.
+    const stored = new Uint8Array(gzipSync(THREE_FRAMED, { level: 0 }));
+    const cut = await failsWith(readAll(written(t, stored.subarray(0, stored.length - 20))), "CORRUPT_RECORD", {
+      record: 2,
+      byteOffset: THIRD_START,
+    });
+    assert.match(cut.message, /gzip data is damaged or cut short: unexpected end of file/);
+    // Damage is placed to within zlib's last buffer: two records of 600 KB stand before it.
+    const long = new Uint8Array(600_000).map((_, index) => (index * index) >> 5);
+    const longer = new Uint8Array(gzipSync(framed(long, long, ...THREE), { level: 0 }));
+    const check = await failsWith(readAll(written(t, flipped(longer, longer.length - 7))), "CORRUPT_RECORD");
+    assert.match(check.message, /incorrect data check/);
+    assert.ok((check.details.record as number) >= 1, check.message);
+    const zlib = new Uint8Array(deflateSync(THREE_FRAMED));
+    assert.match((await failsWith(readAll(written(t, zlib.subarray(0, 20))), "CORRUPT_RECORD", { record: 0 })).message, /zlib data/);
+  });
+
+  test("any change of one byte is found; in gzip it is found or does no harm; nothing but NextvladError is thrown", async (t) => {
+    const path = written(t, THREE_FRAMED);
+    const packings = [THREE_FRAMED, new Uint8Array(gzipSync(THREE_FRAMED)), new Uint8Array(deflateSync(THREE_FRAMED))];
+    await fc.assert(
+      fc.asyncProperty(fc.nat(2), fc.nat(), fc.integer({ min: 1, max: 255 }), async (packing, position, mask) => {
+        const whole = packings[packing] as Uint8Array;
+        writeFileSync(path, flipped(whole, position % whole.length, mask));
+        try {
+          const records = await readAll(path);
+          assert.notEqual(packing, 0, "the change went unseen");
+          assert.deepEqual(records, THREE.map(Buffer.from));
+        } catch (error) {
+          if (!(error instanceof NextvladError)) throw error;
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("random bytes are refused by NextvladError", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ maxLength: 100 }), fc.boolean(), async (noise, behindRecord) => {
+        const content = behindRecord ? new Uint8Array([...THREE_FRAMED, ...noise]) : noise;
+        if (behindRecord && noise.length === 0) return;
+        await assert.rejects(collect(readTfRecords(memorySource(content), "x")), NextvladError);
+      }),
+      { numRuns: 200 },
+    );
+  });
+});
+
+describe("what was never a shard is told apart", () => {
+  test("a text file, a web page, a packed text file", async (t) => {
+    for (const text of ["train0000.tfrecord\ntrain0001.tfrecord\n", "<html>\r\n<body>Access denied</body>", "a"]) {
+      for (const content of [bytes(text), new Uint8Array(gzipSync(text))]) {
+        const error = await failsWith(readAll(written(t, content)), "NOT_TFRECORD");
+        assert.match(error.message, /this is a text file, not a TFRecord file \(found "/);
+      }
+    }
+  });
+
+  test("an empty file, plain or packed", async (t) => {
+    for (const content of [new Uint8Array(0), new Uint8Array(gzipSync(""))]) {
+      assert.match((await failsWith(readAll(written(t, content)), "NOT_TFRECORD")).message, /the file is empty/);
+    }
+  });
+
+  test("another kind of file, by its first bytes", async (t) => {
+    const pickle = bytes("\x80\x02]q\x00}q\x01(X\x05\x00\x00\x00video");
+    const error = await failsWith(readAll(written(t, pickle)), "NOT_TFRECORD", { byteOffset: 0 });
+    assert.match(error.message, /80 02 5d 71/);
+  });
+
+  test("no file, and a directory", async (t) => {
+    const folder = temporaryFolder(t);
+    await failsWith(readAll(join(folder, "none")), "FILE_MISSING", { file: join(folder, "none") });
+    await failsWith(readAll(folder), "FILE_UNREADABLE", { file: folder });
+  });
+});
+
+test("leaving early, or by an error, closes the file", async (t) => {
+  const openFiles = () => readdirSync("/proc/self/fd").length;
+  const whole = written(t, gzipSync(THREE_FRAMED));
+  const damaged = written(t, flipped(THREE_FRAMED, 14));
+  const before = openFiles();
+  for await (const _ of readTfRecordFile(whole)) break;
+  await assert.rejects(readAll(damaged));
+  assert.equal(openFiles(), before);
+});

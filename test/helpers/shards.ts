@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import type { TestContext } from "node:test";
+import { type ErrorCode, type ErrorDetails, NextvladError } from "../../src/base/errors.js";
+import { createRandom } from "../../src/base/random.js";
+import { writeShard } from "../../src/data/shard-writer.js";
+import type { StreamOptions } from "../../src/data/stream.js";
+import type { Video } from "../../src/data/video.js";
+import type { ByteSource } from "../../src/formats/byte-source.js";
+
+/** Feature sizes that keep test shards small. */
+export const SMALL_SIZES = [6, 3] as const;
+
+/** An empty folder that goes when the test ends. */
+export function temporaryFolder(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A file of `test/golden/data`: the tests run from the repository's root. */
+export function goldenData(name: string): string {
+  return resolve("test/golden/data", name);
+}
+
+/** The golden shards' videos, as numpy read them. */
+export function goldenVideos(): Video[] {
+  const videos = JSON.parse(readFileSync(goldenData("expected.json"), "utf8")) as Record<
+    "id" | "frames" | "labels" | "rgb" | "audio",
+    never
+  >[];
+  return videos.map(({ id, frames, labels, rgb, audio }) => ({
+    id,
+    frames,
+    labels: Int32Array.from(labels),
+    rgb: new Uint8Array(Buffer.from(rgb, "base64")),
+    audio: new Uint8Array(Buffer.from(audio, "base64")),
+  }));
+}
+
+/** A video of random bytes, by its number: 1 to 9 frames, 0 to 3 labels below 10. */
+export function randomVideo(number: number, [rgbSize, audioSize]: readonly [number, number] = SMALL_SIZES): Video {
+  const random = createRandom(number, "digits");
+  const bytes = (count: number) => Uint8Array.from({ length: count }, () => random.below(256));
+  const frames = 1 + random.below(9);
+  const labels = new Set(Array.from({ length: random.below(4) }, () => random.below(10)));
+  return {
+    id: `video${number}`,
+    frames,
+    rgb: bytes(frames * rgbSize),
+    audio: bytes(frames * audioSize),
+    labels: Int32Array.from(labels).sort(),
+  };
+}
+
+/** Writes shards of the given numbers of videos, numbered through; returns their paths and what is in each. */
+export async function writeShards(folder: string, counts: readonly number[]): Promise<{ shards: string[]; content: Video[][] }> {
+  let number = 0;
+  const content = counts.map((count) => Array.from({ length: count }, () => randomVideo(number++)));
+  const shards = counts.map((_, shard) => join(folder, `shard${String(shard).padStart(3, "0")}.tfrecord`));
+  await Promise.all(content.map((videos, shard) => writeShard(shards[shard] as string, videos)));
+  return { shards, content };
+}
+
+/** Stream options for small test shards; override what the test is about. */
+export function streamOptions(options: Partial<StreamOptions> & Pick<StreamOptions, "shards">): StreamOptions {
+  return {
+    order: "sequential",
+    seed: 1,
+    epoch: 0,
+    batchSize: 5,
+    dropLast: false,
+    maxFrames: 300,
+    featureNames: ["rgb", "audio"],
+    featureSizes: SMALL_SIZES,
+    numClasses: 10,
+    labels: "required",
+    shuffleBuffer: 20,
+    readers: 2,
+    ...options,
+  };
+}
+
+/** Bytes in memory as a source that gives at most `pieceBytes` a read. */
+export function memorySource(bytes: Uint8Array, pieceBytes = bytes.length): ByteSource {
+  let position = 0;
+  return {
+    get filePosition() {
+      return position;
+    },
+    read(target) {
+      const piece = bytes.subarray(position, position + Math.min(pieceBytes, target.length));
+      target.set(piece);
+      position += piece.length;
+      return Promise.resolve(piece.length);
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+/** Everything that an iteration gives; `map` takes what must be copied before the next step. */
+export async function collect<T, R = T>(items: AsyncIterable<T>, map: (item: T) => R = (item) => item as unknown as R): Promise<R[]> {
+  const collected: R[] = [];
+  for await (const item of items) collected.push(map(item));
+  return collected;
+}
+
+/** Checks that a promise fails with the code, and with these details among its own; gives the error back. */
+export async function failsWith(promise: Promise<unknown>, code: ErrorCode, details: ErrorDetails = {}): Promise<NextvladError> {
+  const error = await promise.then(
+    () => assert.fail(`expected ${code}, and nothing was thrown`),
+    (thrown: unknown) => thrown,
+  );
+  assert.ok(error instanceof NextvladError, `expected ${code}, not ${error}`);
+  assert.equal(error.code, code, error.message);
+  for (const [key, value] of Object.entries(details))
+    assert.equal(error.details[key as keyof ErrorDetails], value, `${key} in: ${error.message}`);
+  return error;
+}
