@@ -1,0 +1,49 @@
+import { parentPort, workerData } from "node:worker_threads";
+import { type SerialisedError, serialiseError } from "../base/errors.js";
+import { assembleBatches, type BatchStep, type StreamOptions } from "./batches.js";
+import { Inbox } from "./inbox.js";
+import { startReaders } from "./reader-pool.js";
+import { buffersOf, CREDIT, type STOP } from "./thread.js";
+
+/** From the thread that makes batches. */
+export type BatchReply =
+  | { readonly type: "batch"; readonly step: BatchStep }
+  | { readonly type: "end" }
+  | { readonly type: "error"; readonly error: SerialisedError };
+
+const port = parentPort;
+if (port === null) throw new Error("this module is a worker thread's");
+const options = workerData as StreamOptions;
+const credits = new Inbox<void>();
+const pool = startReaders(options.readers, options);
+let stopped = false;
+
+port.on("message", (request: typeof CREDIT | typeof STOP) => {
+  if (request === CREDIT) credits.put();
+  else void stop();
+});
+void serve();
+
+/** Each batch is whole before leave to send it is awaited, so that one is always in the making ahead. */
+async function serve(): Promise<void> {
+  try {
+    for await (const step of assembleBatches(options, pool)) {
+      await credits.take();
+      if (stopped) return;
+      send({ type: "batch", step }, [step.batch.rgb, step.batch.audio]);
+    }
+    send({ type: "end" });
+  } catch (error) {
+    send({ type: "error", error: serialiseError(error) });
+  }
+}
+
+function send(reply: BatchReply, handedOver: readonly Uint8Array[] = []): void {
+  if (!stopped) port?.postMessage(reply, buffersOf(handedOver));
+}
+
+async function stop(): Promise<void> {
+  stopped = true;
+  await pool.close();
+  port?.close();
+}

@@ -1,0 +1,139 @@
+import { stat } from "node:fs/promises";
+import { NextvladError } from "../base/errors.js";
+import { createRandom } from "../base/random.js";
+import type { Block, BlockSource } from "./block.js";
+import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer } from "./order.js";
+import type { ReaderPool } from "./reader-pool.js";
+import type { RaggedBatch, Video } from "./video.js";
+import type { VideoShape } from "./video-parser.js";
+
+/** One pass over some shards, as batches. */
+export interface StreamOptions extends VideoShape {
+  readonly shards: readonly string[];
+  readonly order: Order;
+  readonly seed: number;
+  readonly epoch: number;
+  /** Videos a batch. */
+  readonly batchSize: number;
+  /** Whether the last batch, if it is not full, is left out. */
+  readonly dropLast: boolean;
+  /** Videos held for shuffling; of no account in sequential order. */
+  readonly shuffleBuffer: number;
+  /** Reading threads, 1 or more; the order does not depend on them. */
+  readonly readers: number;
+  /** Batches to leave out at the start: the order is replayed up to there, and goes on as if they had been taken. */
+  readonly skipBatches?: number;
+}
+
+/** A batch and how far the epoch has come with it: 0..1, by bytes of the shards. */
+export interface BatchStep {
+  readonly batch: RaggedBatch;
+  readonly fraction: number;
+}
+
+/** A video on its way, with the bytes on disk that it stands for. */
+interface Passage {
+  readonly video: Video;
+  readonly fileBytes: number;
+}
+
+/**
+ * The epoch's batches, a pure function of the options without `readers`. Throws what the readers meet, at its place in the order,
+ * and TOO_FEW_VIDEOS when `dropLast` leaves nothing.
+ */
+export async function* assembleBatches(options: StreamOptions, pool: ReaderPool): AsyncGenerator<BatchStep, void> {
+  const { batchSize, dropLast, skipBatches = 0 } = options;
+  const shards = orderShards(options.shards, options.order, options.seed, options.epoch);
+  const totalBytes = totalSize(shards);
+  let waiting: Video[] = [];
+  let videos = 0;
+  let passedBytes = 0;
+  for await (const { video, fileBytes } of orderVideos(shards, options, pool)) {
+    videos++;
+    passedBytes += fileBytes;
+    waiting.push(video);
+    if (waiting.length < batchSize) continue;
+    if (videos > skipBatches * batchSize) yield { batch: joinVideos(waiting), fraction: Math.min(1, passedBytes / (await totalBytes)) };
+    waiting = [];
+  }
+  if (dropLast && videos < batchSize) throw tooFew(videos, batchSize, shards.length);
+  const isSkipped = videos <= skipBatches * batchSize;
+  if (waiting.length > 0 && !dropLast && !isSkipped) yield { batch: joinVideos(waiting), fraction: 1 };
+}
+
+async function* orderVideos(shards: readonly string[], options: StreamOptions, pool: ReaderPool): AsyncGenerator<Passage, void> {
+  if (options.order === "sequential") {
+    for await (const block of mergeShards(shards.length, 1, openAhead(shards, options.readers, pool))) yield* passagesOf(block);
+    return;
+  }
+  const buffer = new ShuffleBuffer<Passage>(options.shuffleBuffer, createRandom(options.seed, "videos", options.epoch));
+  const open = (position: number, slot: number) => pool.open(shards[position] as string, slot);
+  for await (const block of mergeShards(shards.length, OPEN_SHARDS, open)) {
+    for (const passage of passagesOf(block)) {
+      const leaving = buffer.exchange(passage);
+      if (leaving !== undefined) yield leaving;
+    }
+  }
+  yield* buffer.drain();
+}
+
+function passagesOf({ videos, fileBytes }: Block): Passage[] {
+  return videos.map((video) => ({ video, fileBytes: fileBytes / videos.length }));
+}
+
+/** Opens each shard, and with it the next ones, one in each thread, so that the end of one is no halt. */
+function openAhead(shards: readonly string[], readers: number, pool: ReaderPool): (position: number) => BlockSource {
+  const opened: BlockSource[] = [];
+  let next = 0;
+  return (position) => {
+    for (; next < shards.length && next <= position + readers; next++) opened.push(pool.open(shards[next] as string, next));
+    return opened.shift() as BlockSource;
+  };
+}
+
+/** Puts videos back to back: one copy of their bytes, into fresh memory. */
+export function joinVideos(videos: readonly Video[]): RaggedBatch {
+  return {
+    ids: videos.map(({ id }) => id),
+    frameCounts: Int32Array.from(videos, ({ frames }) => frames),
+    rgb: concat(videos.map(({ rgb }) => rgb)),
+    audio: concat(videos.map(({ audio }) => audio)),
+    labels: videos.map(({ labels }) => labels),
+  };
+}
+
+/** `Buffer.concat` draws small results from a pool that can't be handed to another thread. */
+function concat(parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+  const whole = new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer);
+  let offset = 0;
+  for (const part of parts) {
+    whole.set(part, offset);
+    offset += part.length;
+  }
+  return whole;
+}
+
+/** For progress only, so a file that can't be looked at counts nothing: its reader says why, at its place in the order. */
+async function totalSize(paths: readonly string[]): Promise<number> {
+  const sizes = await Promise.all(
+    paths.map((path) =>
+      stat(path).then(
+        ({ size }) => size,
+        () => 0,
+      ),
+    ),
+  );
+  return Math.max(
+    1,
+    sizes.reduce((sum, size) => sum + size, 0),
+  );
+}
+
+function tooFew(videos: number, batchSize: number, shards: number): NextvladError {
+  return new NextvladError("TOO_FEW_VIDEOS", `there are fewer videos than fit in one batch, and training drops a batch that is not full`, {
+    expected: `at least ${batchSize} videos`,
+    found: `${videos} in ${shards} ${shards === 1 ? "shard" : "shards"}`,
+    remedy: `set batch_size to ${videos} or less, or add shards to the list`,
+  });
+}

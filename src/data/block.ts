@@ -1,0 +1,40 @@
+import { readTfRecordFile } from "../formats/tfrecord.js";
+import type { Video } from "./video.js";
+import { parseVideo, type VideoShape } from "./video-parser.js";
+
+/** Videos that travel together from a reader: consecutive ones of one shard. */
+export interface Block {
+  readonly videos: readonly Video[];
+  /** Bytes of the shard's file that these videos stand for. */
+  readonly fileBytes: number;
+  /** Whether the shard ends here. */
+  readonly last: boolean;
+}
+
+/** A shard's blocks, one at a time; none may be asked for after the last. */
+export interface BlockSource {
+  next(): Promise<Block>;
+}
+
+/** Videos in a block, but for the last of a shard. A constant: the shuffled order depends on it. */
+export const BLOCK_VIDEOS = 16;
+
+/** Reads a shard's videos by blocks. Throws what `readTfRecordFile` and `parseVideo` throw. */
+export async function* readBlocks(path: string, shape: VideoShape): AsyncGenerator<Block, void> {
+  let videos: Video[] = [];
+  let before = 0;
+  let position = 0;
+  const takeBlock = (last: boolean): Block => {
+    const block = { videos, fileBytes: position - before, last };
+    videos = [];
+    before = position;
+    return block;
+  };
+  for await (const record of readTfRecordFile(path)) {
+    // Only when one more record is there is a full block known not to be the last.
+    if (videos.length === BLOCK_VIDEOS) yield takeBlock(false);
+    videos.push(parseVideo(record, shape));
+    position = record.filePosition;
+  }
+  yield takeBlock(true);
+}

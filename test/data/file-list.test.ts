@@ -1,0 +1,129 @@
+import assert from "node:assert/strict";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { resolveShards } from "../../src/data/file-list.js";
+import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { failsWith, temporaryFolder } from "../helpers/shards.js";
+
+const SHARD = encodeTfRecord(Buffer.from("record"));
+
+/** A folder with these shards in it. */
+function folderWith(t: TestContext, ...names: readonly string[]): string {
+  const folder = temporaryFolder(t);
+  for (const name of names) {
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    writeFileSync(join(folder, name), SHARD);
+  }
+  return folder;
+}
+
+function writeList(folder: string, name: string, content: string): void {
+  mkdirSync(dirname(join(folder, name)), { recursive: true });
+  writeFileSync(join(folder, name), content);
+}
+
+describe("a file list", () => {
+  test("keeps its order; blank lines, comments, spaces, Windows line ends and a byte-order mark are no matter", async (t) => {
+    const cwd = folderWith(t, "b", "a", "c");
+    writeList(cwd, "all.list", "\uFEFFb\r\n\r\n# a comment\n  a  \n\t\n#c\nc");
+    assert.deepEqual(
+      await resolveShards("all.list", { cwd }),
+      ["b", "a", "c"].map((name) => join(cwd, name)),
+    );
+  });
+
+  test("names each shard once, however it is written", async (t) => {
+    const cwd = folderWith(t, "a", "b");
+    writeList(cwd, "all.list", `a\n./a\nb\n${join(cwd, "a")}\na\n`);
+    assert.deepEqual(await resolveShards("all.list", { cwd }), [join(cwd, "a"), join(cwd, "b")]);
+  });
+
+  test("relative paths are looked for from the working directory, then from the list's folder", async (t) => {
+    const cwd = folderWith(t, "both", "lists/both", "lists/beside");
+    writeList(cwd, "lists/all.list", "both\nbeside\n");
+    assert.deepEqual(await resolveShards("lists/all.list", { cwd }), [join(cwd, "both"), join(cwd, "lists/beside")]);
+  });
+
+  test("missing files are named all at once", async (t) => {
+    const cwd = folderWith(t, "there");
+    writeList(cwd, "lists/all.list", "there\ngone1\ngone2\n");
+    const error = await failsWith(resolveShards("lists/all.list", { cwd }), "FILE_MISSING", { file: "lists/all.list" });
+    assert.match(error.message, /2 of the list's 3 files cannot be found: gone1, gone2 *\. Check the paths/);
+    assert.ok(error.message.includes(`${cwd}, then from ${join(cwd, "lists")}`));
+    writeList(cwd, "long.list", Array.from({ length: 100 }, (_, index) => `gone${index}\n`).join(""));
+    assert.match((await failsWith(resolveShards("long.list", { cwd }), "FILE_MISSING")).message, /gone19 and 80 more/);
+  });
+
+  test("an empty list, one with only comments, one that names a directory", async (t) => {
+    const cwd = folderWith(t, "folder/a");
+    writeList(cwd, "empty.list", "");
+    writeList(cwd, "comments.list", "# nothing\n\n");
+    writeList(cwd, "directory.list", "folder\n");
+    for (const list of ["empty.list", "comments.list"]) {
+      assert.match((await failsWith(resolveShards(list, { cwd }), "BAD_FILE_LIST", { file: list })).message, /names no shard/);
+    }
+    assert.match((await failsWith(resolveShards("directory.list", { cwd }), "BAD_FILE_LIST")).message, /names a directory: .*folder/);
+  });
+
+  test("no list, and a directory for a list", async (t) => {
+    const cwd = folderWith(t, "folder/a.tfrecord");
+    await failsWith(resolveShards("none.list", { cwd }), "FILE_MISSING", { file: "none.list" });
+    assert.match(
+      (await failsWith(resolveShards("folder/", { cwd }), "BAD_FILE_LIST")).message,
+      /by a pattern such as folder\/\*\.tfrecord/,
+    );
+  });
+});
+
+test("one shard stands for itself, and so does whatever is called .tfrecord", async (t) => {
+  const cwd = folderWith(t, "shard", "train[1].tfrecord");
+  writeList(cwd, "page.tfrecord", "<html>\n");
+  for (const name of ["shard", "train[1].tfrecord", "page.tfrecord"])
+    assert.deepEqual(await resolveShards(name, { cwd }), [join(cwd, name)]);
+});
+
+describe("a pattern", () => {
+  const names = [
+    "b/train10.tfrecord",
+    "b/train2.tfrecord",
+    "a/train1.tfrecord",
+    "a/.train3.tfrecord",
+    "a/val1.tfrecord",
+    "a/deep/train4.tfrecord",
+    "train5.tfrecord",
+    "a/t+1",
+  ];
+
+  async function matches(t: TestContext, pattern: string): Promise<string[]> {
+    const cwd = folderWith(t, ...names);
+    return (await resolveShards(pattern, { cwd })).map((path) => path.slice(cwd.length + 1));
+  }
+
+  test("* and ? stand for characters of one name, in the order of names", async (t) => {
+    assert.deepEqual(await matches(t, "b/train*.tfrecord"), ["b/train10.tfrecord", "b/train2.tfrecord"]);
+    assert.deepEqual(await matches(t, "?/train?.tfrecord"), ["a/train1.tfrecord", "b/train2.tfrecord"]);
+    assert.deepEqual(await matches(t, "./*/t[+]1"), ["a/t+1"]);
+    assert.deepEqual(await matches(t, "a/.train*"), ["a/.train3.tfrecord"]);
+  });
+
+  test("[..] stands for one of a set or outside it, ** for folders", async (t) => {
+    assert.deepEqual(await matches(t, "a/[s-u]*1.tfrecord"), ["a/train1.tfrecord"]);
+    assert.deepEqual(await matches(t, "a/[!v]*1.tfrecord"), ["a/train1.tfrecord"]);
+    const all = ["a/deep/train4.tfrecord", "a/train1.tfrecord", "b/train10.tfrecord", "b/train2.tfrecord", "train5.tfrecord"];
+    assert.deepEqual(await matches(t, "**/train*"), all);
+  });
+
+  test("an absolute pattern, and one through a link", async (t) => {
+    const cwd = folderWith(t, ...names);
+    symlinkSync(join(cwd, "b"), join(cwd, "link"));
+    assert.deepEqual(await resolveShards(join(cwd, "b/*10*"), { cwd: "/" }), [join(cwd, "b/train10.tfrecord")]);
+    assert.deepEqual(await resolveShards("li*/*10*", { cwd }), [join(cwd, "link/train10.tfrecord")]);
+  });
+
+  test("that matches nothing, or is no pattern that can be read", async (t) => {
+    const cwd = folderWith(t, "a");
+    for (const pattern of ["*.tfrecord", "none/*", "[z-a]*", "[", "a/*"])
+      await failsWith(resolveShards(pattern, { cwd }), "BAD_FILE_LIST", { file: pattern });
+  });
+});

@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { describe, test } from "node:test";
+import type { Block, BlockSource } from "../../src/data/block.js";
+import { startReaders } from "../../src/data/reader-pool.js";
+import { failsWith, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
+
+const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
+const DYING = new URL("../helpers/dying-reader.js", import.meta.url);
+
+async function drain(source: BlockSource): Promise<Block[]> {
+  const blocks = [await source.next()];
+  while (!blocks.at(-1)?.last) blocks.push(await source.next());
+  return blocks;
+}
+
+describe("reading threads", () => {
+  test("give a shard's videos by blocks of 16, the last marked, the file's bytes shared out among them", async (t) => {
+    const counts = [1, 15, 16, 17, 32, 70];
+    const { shards, content } = await writeShards(temporaryFolder(t), counts);
+    const pool = startReaders(2, SHAPE);
+    const read = await Promise.all(shards.map((path, index) => drain(pool.open(path, index))));
+    await pool.close();
+    for (const [index, blocks] of read.entries()) {
+      assert.deepEqual(
+        blocks.flatMap(({ videos }) => videos),
+        content[index],
+      );
+      const sizes = blocks.map(({ videos }) => videos.length);
+      assert.ok(sizes.slice(0, -1).every((size) => size === 16) && (sizes.at(-1) as number) > 0, `${sizes}`);
+      const fileBytes = blocks.reduce((sum, block) => sum + block.fileBytes, 0);
+      assert.equal(fileBytes, readFileSync(shards[index] as string).length);
+    }
+  });
+
+  test("an error arrives as itself, after the blocks before it, and the thread goes on with other shards", async (t) => {
+    const { shards, content } = await writeShards(temporaryFolder(t), [40, 3]);
+    const [file, other] = shards as [string, string];
+    truncateSync(file, readFileSync(file).length - 1);
+    const pool = startReaders(1, SHAPE);
+    const damaged = pool.open(file, 0);
+    const whole = pool.open(other, 0);
+    assert.deepEqual((await damaged.next()).videos, content[0]?.slice(0, 16));
+    assert.deepEqual((await damaged.next()).videos, content[0]?.slice(16, 32));
+    const error = await failsWith(damaged.next(), "CORRUPT_RECORD", { file, record: 39 });
+    assert.match(error.message, /ends in the middle of a record/);
+    assert.deepEqual(
+      (await drain(whole)).flatMap(({ videos }) => videos),
+      content[1],
+    );
+    await pool.close();
+  });
+
+  test("closing ends them while shards are half read", async (t) => {
+    const { shards } = await writeShards(temporaryFolder(t), [200, 200, 200]);
+    const pool = startReaders(2, SHAPE);
+    const sources = shards.map((path, index) => pool.open(path, index));
+    await sources[0]?.next();
+    await pool.close();
+    assert.ok(!process.getActiveResourcesInfo().includes("Worker"));
+  });
+
+  for (const [how, words] of [
+    ["exit", /exit code 3/],
+    ["throw", /something unforeseen/],
+  ] as const) {
+    test(`one that dies (${how}) fails all its shards, also those opened later, and closing still ends`, async () => {
+      const pool = startReaders(1, SHAPE, DYING);
+      const waiting = pool.open("wait", 0);
+      const fatal = pool.open(how, 0);
+      for (const source of [fatal, waiting, pool.open("wait", 0)]) {
+        assert.match((await failsWith(source.next(), "WORKER_DIED")).message, words);
+      }
+      await pool.close();
+    });
+  }
+});
+
+test("a file that changes its nature is named", async (t) => {
+  const { shards } = await writeShards(temporaryFolder(t), [1]);
+  const file = shards[0] as string;
+  writeFileSync(file, "no longer a shard\n");
+  const pool = startReaders(1, SHAPE);
+  await failsWith(pool.open(file, 0).next(), "NOT_TFRECORD", { file });
+  await pool.close();
+});

@@ -1,0 +1,253 @@
+import assert from "node:assert/strict";
+import { readdirSync, readlinkSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import fc from "fast-check";
+import { createRandom } from "../../src/base/random.js";
+import { writeShard } from "../../src/data/shard-writer.js";
+import { openStream, type StreamOptions } from "../../src/data/stream.js";
+import type { RaggedBatch, Video } from "../../src/data/video.js";
+import {
+  collect,
+  failsWith,
+  goldenData,
+  goldenVideos,
+  randomVideo,
+  streamOptions,
+  temporaryFolder,
+  writeShards,
+} from "../helpers/shards.js";
+
+const COUNTS = [40, 3, 17, 1, 16, 33, 8, 25, 5, 64, 2, 16, 9];
+
+const stream = (options: Partial<StreamOptions> & Pick<StreamOptions, "shards">) => openStream(streamOptions(options));
+
+/** The videos of a batch, taken apart again. */
+function videosOf(batch: RaggedBatch): Video[] {
+  let offset = 0;
+  const [rgbSize, audioSize] = [batch.rgb, batch.audio].map(
+    (bytes) => bytes.length / batch.frameCounts.reduce((sum, frames) => sum + frames, 0),
+  ) as [number, number];
+  return batch.ids.map((id, index) => {
+    const frames = batch.frameCounts[index] as number;
+    const start = offset;
+    offset += frames;
+    const rgb = batch.rgb.subarray(start * rgbSize, offset * rgbSize);
+    const audio = batch.audio.subarray(start * audioSize, offset * audioSize);
+    return { id, frames, rgb, audio, labels: batch.labels[index] as Int32Array };
+  });
+}
+
+const idsOf = (options: Partial<StreamOptions> & Pick<StreamOptions, "shards">) => collect(stream(options), ({ ids }) => ids);
+
+/** The shuffled order, said once more without threads, files or generators: see `order.ts`. */
+function modelOrder(content: readonly (readonly Video[])[], { seed, epoch, shuffleBuffer }: StreamOptions): string[] {
+  const waiting = createRandom(seed, "shards", epoch).shuffle(content.map((videos) => videos.map(({ id }) => id)));
+  const slots = waiting.splice(0, 8);
+  const merged: string[] = [];
+  for (let slot = 0; slots.some((ids) => ids.length > 0); slot = (slot + 1) % slots.length) {
+    const ids = slots[slot] as string[];
+    merged.push(...ids.splice(0, 16));
+    if (ids.length === 0) slots[slot] = waiting.shift() ?? [];
+  }
+  const random = createRandom(seed, "videos", epoch);
+  const held = merged.slice(0, shuffleBuffer);
+  const shuffled: string[] = [];
+  for (const id of merged.slice(shuffleBuffer)) {
+    const place = random.below(shuffleBuffer);
+    shuffled.push(held[place] as string);
+    held[place] = id;
+  }
+  return [...shuffled, ...random.shuffle(held)];
+}
+
+describe("a batch", () => {
+  test("holds the golden shards' videos back to back, whatever the compression", async () => {
+    for (const name of ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib"]) {
+      const options = { shards: [goldenData(name)], featureSizes: [1024, 128], numClasses: 50, batchSize: 3 } as const;
+      const batches = await collect(stream(options));
+      assert.deepEqual(
+        batches.map(({ ids }) => ids.length),
+        [3, 1],
+      );
+      assert.deepEqual(batches.flatMap(videosOf), goldenVideos(), name);
+    }
+  });
+
+  test("is in memory of its own, which begins with it", async (t) => {
+    const { shards } = await writeShards(temporaryFolder(t), [12]);
+    const batches = await collect(stream({ shards }));
+    const arrays = batches.flatMap(({ rgb, audio }) => [rgb, audio]);
+    assert.equal(new Set(arrays.map(({ buffer }) => buffer)).size, arrays.length);
+    for (const array of arrays) assert.deepEqual([array.byteOffset, array.buffer.byteLength], [0, array.length]);
+  });
+});
+
+describe("sequential order", () => {
+  test("is the list's and the files', the last batch whatever is left, for any number of readers", async (t) => {
+    const { shards, content } = await writeShards(temporaryFolder(t), COUNTS);
+    for (const readers of [1, 2, 3]) {
+      const batches = await collect(stream({ shards, readers, batchSize: 7 }));
+      assert.deepEqual(batches.flatMap(videosOf), content.flat(), `${readers} readers`);
+      assert.deepEqual(
+        batches.map(({ ids }) => ids.length),
+        [...Array(34).fill(7), 1],
+      );
+    }
+  });
+});
+
+describe("shuffled order", () => {
+  test("equals the model's for any number of readers, and a slow consumer changes nothing", async (t) => {
+    const { shards, content } = await writeShards(temporaryFolder(t), COUNTS);
+    for (const shuffleBuffer of [20, 1000]) {
+      const options = streamOptions({ shards, order: "shuffled", shuffleBuffer, seed: 7, epoch: 3 });
+      const expected = modelOrder(content, options);
+      for (const readers of [1, 2, 3]) assert.deepEqual((await idsOf({ ...options, readers })).flat(), expected, `${readers} readers`);
+    }
+    const slow: string[] = [];
+    const options = streamOptions({ shards, order: "shuffled" });
+    for await (const { ids } of openStream(options)) {
+      slow.push(...ids);
+      if (slow.length % 40 === 0) await setTimeout(10);
+    }
+    assert.deepEqual(slow, modelOrder(content, options));
+  });
+
+  test("each video comes once, with its own features and labels; dropLast drops less than a batch", async (t) => {
+    const folder = temporaryFolder(t);
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 12 }),
+        fc.integer({ min: 1, max: 9 }),
+        fc.integer({ min: 1, max: 60 }),
+        fc.nat(),
+        async (counts, batchSize, shuffleBuffer, seed) => {
+          const { shards, content } = await writeShards(join(folder, `${run++}`), counts);
+          const options = { shards, order: "shuffled", seed, batchSize, shuffleBuffer } as const;
+          const byId = (a: Video, b: Video) => (a.id < b.id ? -1 : 1);
+          const videos = (await collect(stream(options))).flatMap(videosOf);
+          assert.deepEqual([...videos].sort(byId), content.flat().sort(byId));
+          if (videos.length < batchSize) return;
+          const kept = (await collect(stream({ ...options, dropLast: true }))).flatMap(videosOf);
+          assert.deepEqual(kept, videos.slice(0, videos.length - (videos.length % batchSize)));
+        },
+      ),
+      { numRuns: 4 },
+    );
+  });
+
+  test("differs by epoch and by seed", async (t) => {
+    const { shards } = await writeShards(temporaryFolder(t), COUNTS);
+    const orders = await Promise.all([{}, { epoch: 1 }, { seed: 2 }].map((change) => idsOf({ shards, order: "shuffled", ...change })));
+    assert.equal(new Set(orders.map((ids) => ids.flat().join())).size, 3);
+  });
+});
+
+test("skipBatches goes on exactly where the batches before would have led, also to the very end", async (t) => {
+  const { shards } = await writeShards(temporaryFolder(t), COUNTS);
+  for (const order of ["shuffled", "sequential"] as const) {
+    const options = { shards, order, dropLast: order === "shuffled", batchSize: 7 };
+    const all = await collect(stream(options));
+    assert.equal(all.length, order === "shuffled" ? 34 : 35);
+    for (const skipBatches of [1, 20, 34, 35]) {
+      assert.deepEqual(await collect(stream({ ...options, skipBatches })), all.slice(skipBatches));
+    }
+  }
+});
+
+test("fraction rises with each batch to 1, by the bytes; waiting is measured", async (t) => {
+  const { shards } = await writeShards(temporaryFolder(t), [100, 100]);
+  const batches = stream({ shards, batchSize: 50 });
+  const fractions: number[] = [];
+  for await (const _ of batches) fractions.push(batches.fraction);
+  assert.deepEqual(
+    fractions.map((fraction) => Math.round(fraction * 20) / 20),
+    [0.25, 0.5, 0.75, 1],
+  );
+  assert.equal(batches.fraction, 1);
+  assert.ok(batches.waitedMs > 0);
+});
+
+describe("errors", () => {
+  test("come at their place in the order, after the batches before them, the same for any number of readers", async (t) => {
+    const { shards, content } = await writeShards(temporaryFolder(t), [20, 20, 20]);
+    const file = shards[1] as string;
+    truncateSync(file, statSync(file).size - 1);
+    for (const readers of [1, 2, 3]) {
+      const given: string[] = [];
+      const reading = (async () => {
+        for await (const { ids } of stream({ shards, readers })) given.push(...ids);
+      })();
+      await failsWith(reading, "CORRUPT_RECORD", { file, record: 19 });
+      assert.deepEqual(
+        given,
+        content
+          .flat()
+          .slice(0, 35)
+          .map(({ id }) => id),
+      );
+    }
+  });
+
+  test("name the shard: one that is missing, is text, lacks labels, or has another feature size", async (t) => {
+    const folder = temporaryFolder(t);
+    const { shards } = await writeShards(folder, [4]);
+    const [text, unlabelled, missing] = ["text", "unlabelled", "missing"].map((name) => join(folder, name)) as [string, string, string];
+    writeFileSync(text, "hello\n");
+    await writeShard(unlabelled, [{ ...randomVideo(1), labels: Int32Array.of(10) }]);
+    const run = (file: string, change: Partial<StreamOptions> = {}) => idsOf({ shards: [...shards, file], ...change });
+    await failsWith(run(missing), "FILE_MISSING", { file: missing });
+    await failsWith(run(text), "NOT_TFRECORD", { file: text });
+    await failsWith(run(unlabelled), "BAD_LABELS", { file: unlabelled, record: 0, video: "video1", expected: "0 to 9", found: 10 });
+    await failsWith(run(text, { featureSizes: [6, 4] }), "BAD_VIDEO", { file: shards[0] as string, record: 0 });
+    await failsWith(run(text, { order: "shuffled" }), "NOT_TFRECORD", { file: text });
+  });
+
+  test("too few videos for one batch: how many there are, and the batch size", async (t) => {
+    const { shards } = await writeShards(temporaryFolder(t), [3, 2]);
+    const error = await failsWith(idsOf({ shards, dropLast: true, batchSize: 6 }), "TOO_FEW_VIDEOS");
+    assert.match(error.message, /expected at least 6 videos, found 5 in 2 shards\)\. Set batch_size to 5 or less/);
+    assert.equal((await idsOf({ shards, dropLast: true, batchSize: 5 })).length, 1);
+  });
+});
+
+describe("leaving early", () => {
+  const threads = () => readdirSync("/proc/self/task").length;
+  const openShards = (folder: string) => readdirSync("/proc/self/fd").filter((fd) => targetOf(fd).startsWith(folder)).length;
+  const targetOf = (fd: string): string => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      // The directory listing's own descriptor is gone again.
+      return "";
+    }
+  };
+
+  test("by break, by an error in the loop, by close before or amid the iteration: no thread and no file stays open", async (t) => {
+    const folder = temporaryFolder(t);
+    const { shards } = await writeShards(folder, Array(12).fill(200));
+    await collect(stream({ shards }));
+    const before = threads();
+    for (const order of ["shuffled", "sequential"] as const) {
+      for await (const _ of stream({ shards, order })) break;
+      await assert.rejects(async () => {
+        for await (const _ of stream({ shards, order })) throw new Error("the caller's own");
+      }, /the caller's own/);
+      const unread = stream({ shards, order });
+      await unread.close();
+      await unread.close();
+      assert.deepEqual(await collect(unread), []);
+      const shared = stream({ shards, order });
+      const reading = collect(shared);
+      await setTimeout(20);
+      await shared.close();
+      assert.ok((await reading).length < 480);
+    }
+    assert.ok(!process.getActiveResourcesInfo().includes("Worker"));
+    assert.ok(threads() <= before, `${threads()} threads, ${before} before`);
+    assert.equal(openShards(folder), 0);
+  });
+});

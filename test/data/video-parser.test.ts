@@ -1,0 +1,161 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { type ErrorCode, NextvladError } from "../../src/base/errors.js";
+import { encodeVideo } from "../../src/data/shard-writer.js";
+import type { Video } from "../../src/data/video.js";
+import { parseVideo, type VideoShape } from "../../src/data/video-parser.js";
+import { encodeSequenceExample, type SequenceExampleContent } from "../../src/formats/sequence-example-encoder.js";
+import { readTfRecordFile } from "../../src/formats/tfrecord.js";
+import { collect, failsWith, goldenData, goldenVideos, randomVideo, SMALL_SIZES } from "../helpers/shards.js";
+
+const SHAPE: VideoShape = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" };
+const ID = Buffer.from("abcd");
+const RGB = { name: "rgb", frameBytes: 6, data: new Uint8Array(12) };
+const AUDIO = { name: "audio", frameBytes: 3, data: new Uint8Array(6) };
+
+function parse(data: Uint8Array, shape: Partial<VideoShape> = {}): Video {
+  return parseVideo({ data, file: "x.tfrecord", record: 4, byteOffset: 99, filePosition: 0 }, { ...SHAPE, ...shape });
+}
+
+const encode = (content: Partial<SequenceExampleContent>) =>
+  encodeSequenceExample({ context: { id: ID, labels: [1] }, frameLists: [RGB, AUDIO], ...content });
+
+async function refuses(
+  content: Partial<SequenceExampleContent>,
+  code: ErrorCode,
+  words: RegExp,
+  shape: Partial<VideoShape> = {},
+): Promise<void> {
+  const parsing = (async () => parse(encode(content), shape))();
+  const error = await failsWith(parsing, code, { file: "x.tfrecord", record: 4, byteOffset: 99 });
+  assert.match(error.message, words);
+}
+
+describe("videos that are taken", () => {
+  test("the golden shards' videos are what numpy read, plain, gzip and zlib", async () => {
+    const shape = { ...SHAPE, featureSizes: [1024, 128], numClasses: 50 } as const;
+    for (const name of ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib"]) {
+      const videos = await collect(readTfRecordFile(goldenData(name)), (record) => parseVideo(record, shape));
+      assert.deepEqual(videos, goldenVideos(), name);
+    }
+  });
+
+  test("any video comes back as it was written, cut to max_frames", () => {
+    fc.assert(
+      fc.property(fc.nat(1e6), fc.integer({ min: 1, max: 10 }), (number, maxFrames) => {
+        const video = randomVideo(number);
+        const frames = Math.min(video.frames, maxFrames);
+        const cut = { ...video, frames, rgb: video.rgb.subarray(0, frames * 6), audio: video.audio.subarray(0, frames * 3) };
+        assert.deepEqual(parse(encodeVideo(video), { maxFrames }), cut);
+      }),
+    );
+  });
+
+  test("video_id serves where there is no id; other names of the features; labels as a set, rising", () => {
+    const content = {
+      context: { video_id: ID, labels: [7, 2, 7, 0, 2] },
+      frameLists: [
+        { ...AUDIO, name: "sound" },
+        { ...RGB, name: "vision" },
+      ],
+    };
+    const video = parse(encode(content), { featureNames: ["vision", "sound"] });
+    assert.equal(video.id, "abcd");
+    assert.deepEqual(video.labels, Int32Array.of(0, 2, 7));
+  });
+
+  test("labels may be an empty list, and where they are optional absent or of other classes", () => {
+    assert.deepEqual(parse(encode({ context: { id: ID, labels: [] } })).labels, new Int32Array(0));
+    assert.deepEqual(parse(encode({ context: { id: ID } }), { labels: "optional" }).labels, new Int32Array(0));
+    assert.deepEqual(parse(encode({ context: { id: ID, labels: [4000] } }), { labels: "optional" }).labels, Int32Array.of(4000));
+  });
+});
+
+describe("videos that are refused", () => {
+  test("without an id, or with one that is no bytes", async () => {
+    await refuses(
+      { context: { labels: [1] } },
+      "BAD_VIDEO",
+      /has no id \(expected a context feature id or video_id of bytes, found "labels"\)/,
+    );
+    await refuses({ context: { id: [5] } }, "BAD_VIDEO", /has no id/);
+  });
+
+  test("without a feature list: the ones that are there are named", async () => {
+    await refuses(
+      { frameLists: [RGB, { ...AUDIO, name: "sound" }] },
+      "BAD_VIDEO",
+      /video abcd: the video has no feature list named audio \(found "rgb", "sound"\)/,
+    );
+    await refuses({ frameLists: [] }, "BAD_VIDEO", /no feature list named rgb \(found none\)/);
+  });
+
+  test("without frames, or with more of one feature than of the other, also past max_frames", async () => {
+    const none = new Uint8Array(0);
+    await refuses(
+      {
+        frameLists: [
+          { ...RGB, data: none },
+          { ...AUDIO, data: none },
+        ],
+      },
+      "BAD_VIDEO",
+      /the video has no frames/,
+    );
+    const longer = { ...RGB, data: new Uint8Array(18) };
+    await refuses(
+      { frameLists: [longer, AUDIO] },
+      "BAD_VIDEO",
+      /different numbers of frames \(expected 3 frames of audio, as of rgb, found 2\)/,
+    );
+    await refuses({ frameLists: [longer, AUDIO] }, "BAD_VIDEO", /different numbers of frames/, { maxFrames: 1 });
+  });
+
+  test("with another feature size than the model's: both sizes, and the key", async () => {
+    await refuses(
+      {},
+      "BAD_VIDEO",
+      /rgb has another feature size than the model \(expected 7 bytes a frame, found 6\)\. Set MODEL\.video_feature_size to 6/,
+      {
+        featureSizes: [7, 3],
+      },
+    );
+    await refuses({}, "BAD_VIDEO", /audio has another.*expected 2 bytes a frame, found 3.*MODEL\.audio_feature_size/, {
+      featureSizes: [6, 2],
+    });
+  });
+
+  test("without labels where they are required, with labels of another kind, below 0 or past the classes", async () => {
+    await refuses({ context: { id: ID } }, "BAD_LABELS", /the video has no labels, and training and evaluation need them/);
+    await refuses({ context: { id: ID, labels: ID } }, "BAD_LABELS", /labels are not integers \(expected int64, found bytes\)/);
+    await refuses({ context: { id: ID, labels: [1, 10] } }, "BAD_LABELS", /expected 0 to 9, found 10\)\. Set MODEL\.num_classes/);
+    await refuses({ context: { id: ID, labels: [-1] } }, "BAD_LABELS", /expected 0 to 9, found -1/);
+    await refuses({ context: { id: ID, labels: [2 ** 31] } }, "BAD_LABELS", /found 2147483648/, { labels: "optional" });
+  });
+
+  test("a video-level Example, for what it is", async () => {
+    await refuses(
+      { context: { id: ID, labels: [1], mean_rgb: ID, mean_audio: ID }, frameLists: [] },
+      "BAD_VIDEO",
+      /this is a video-level Example; this tool needs frame-level SequenceExamples.*2\/frame\/train/,
+    );
+  });
+
+  test("changed bytes give a video or NextvladError", () => {
+    const whole = encodeVideo(randomVideo(3));
+    const change = fc.record({ at: fc.nat(whole.length - 1), to: fc.nat(255) });
+    fc.assert(
+      fc.property(fc.array(change, { minLength: 1, maxLength: 3 }), (changes) => {
+        const damaged = whole.slice();
+        for (const { at, to } of changes) damaged[at] = to;
+        try {
+          parse(damaged);
+        } catch (error) {
+          if (!(error instanceof NextvladError)) throw error;
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});

@@ -1,0 +1,9 @@
+import { parentPort } from "node:worker_threads";
+import { STOP } from "../../src/data/thread.js";
+
+// A reading thread that dies on the shard it is given: the path says how.
+parentPort?.on("message", (request: { path?: string } | typeof STOP) => {
+  if (request === STOP) parentPort?.close();
+  else if (request.path === "exit") process.exit(3);
+  else if (request.path === "throw") throw new Error("something unforeseen");
+});
