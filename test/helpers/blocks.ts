@@ -1,0 +1,187 @@
+import assert from "node:assert/strict";
+import type { TrainingContext } from "../../src/model/block.js";
+import { parameterTable } from "../../src/model/parameters.js";
+import { type ModelSizes, streamsOf } from "../../src/model/sizes.js";
+import { WeightStore } from "../../src/model/weight-store.js";
+import { add, fromFloats, multiply, scalar, sum, toFloats } from "../../src/tensorflow/kernels.js";
+import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
+import { countTensors, runtime, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
+
+/** A network small enough for finite differences, with sizes that are no multiples of a vector register. */
+export const SMALL: ModelSizes = {
+  classes: 7,
+  clusters: 3,
+  groups: 4,
+  expansion: 2,
+  hidden: 12,
+  gate: 3,
+  videoFeatures: 10,
+  audioFeatures: 6,
+};
+export const VIDEO = streamsOf(SMALL)[0] as NonNullable<ReturnType<typeof streamsOf>[0]>;
+export const AUDIO = streamsOf(SMALL)[1] as NonNullable<ReturnType<typeof streamsOf>[0]>;
+
+let draws = 0;
+
+/** Normal numbers, other ones at each call, the same ones in each run. */
+export const normal = (shape: readonly number[]): Tensor => statelessNormal(shape, [7, draws++]);
+
+/** A store whose every array is drawn from a normal distribution, so that no bias is zero and no scale is one. */
+export function randomStore(sizes: ModelSizes = SMALL): WeightStore {
+  const store = new WeightStore(parameterTable(sizes));
+  for (const { name, shape, initialiser } of store.table) {
+    store.initialise(name, 3, null);
+    if (initialiser === "msra") continue;
+    tidy(() => {
+      const about = initialiser === "zeros" ? 0 : 1;
+      store.variable(name).assign(add(multiply(normal(shape), scalar(0.2)), scalar(about)));
+    });
+  }
+  return store;
+}
+
+/** One block under test. Inputs are copied for each call, since blocks take theirs over. */
+export interface BlockCase {
+  readonly inputs: readonly Tensor[];
+  readonly parameters: readonly string[];
+  /** The block: its outputs, and a backward from their gradients to those of the inputs (null where it has none). */
+  forward(
+    inputs: readonly Tensor[],
+    context: TrainingContext,
+  ): { readonly outputs: readonly Tensor[]; readonly backward: (d: readonly Tensor[]) => readonly (Tensor | null)[] };
+  /** The same outputs in tfjs's own operations, which its tape differentiates. */
+  reference(inputs: readonly Tensor[], parameters: ReadonlyMap<string, Tensor>): readonly Tensor[];
+}
+
+const IGNORE_STATISTICS: TrainingContext["takeStatistics"] = () => {};
+
+function relativeError(ours: Float32Array, theirs: Float32Array): number {
+  let difference = 0;
+  let norm = 0;
+  for (let i = 0; i < theirs.length; i++) {
+    difference += ((ours[i] as number) - (theirs[i] as number)) ** 2;
+    norm += (theirs[i] as number) ** 2;
+  }
+  return Math.sqrt(difference / Math.max(norm, 1e-20));
+}
+
+/**
+ * Checks a block's outputs and every gradient against tfjs's tape (1e-4 of the norm: two orders of float32 rounding), and the gradients
+ * once more against finite differences of the block itself (2e-2: central differences in float32), and that no tensor is left behind.
+ */
+export function checkBlock(store: WeightStore, block: BlockCase): void {
+  const before = countTensors();
+  tidy(() => {
+    const dOutputs: Tensor[] = tidy(() => run(store, block, block.inputs).outputs.map((y) => normal(y.shape)));
+    const ours = gradientsOfBlock(store, block, dOutputs);
+    const theirs = gradientsOfTape(store, block, dOutputs);
+    for (const [name, gradient] of theirs) {
+      const mine = ours.get(name);
+      assert.ok(mine !== undefined, `no gradient of ${name}`);
+      const error = relativeError(mine, gradient);
+      assert.ok(error < 1e-4, `${name}: off the tape by ${error}`);
+    }
+    assert.equal(ours.size, theirs.size);
+    checkDirections(store, block, dOutputs, ours);
+  });
+  assert.equal(countTensors(), before, "tensors are left behind");
+}
+
+function run(store: WeightStore, block: BlockCase, inputs: readonly Tensor[], takeGradient: TrainingContext["takeGradient"] = () => {}) {
+  return block.forward(
+    inputs.map((input) => input.clone()),
+    { weights: store, takeGradient, takeStatistics: IGNORE_STATISTICS },
+  );
+}
+
+function gradientsOfBlock(store: WeightStore, block: BlockCase, dOutputs: readonly Tensor[]): Map<string, Float32Array> {
+  const gradients = new Map<string, Float32Array>();
+  tidy(() => {
+    const take = (name: string, gradient: Tensor): void => {
+      assert.ok(!gradients.has(name), `${name} came twice`);
+      gradients.set(name, toFloats(gradient));
+    };
+    const { outputs, backward } = run(store, block, block.inputs, take);
+    const reference = block.reference(block.inputs, parametersOf(store, block));
+    for (const [i, y] of outputs.entries()) {
+      const error = relativeError(toFloats(y), toFloats(reference[i] as Tensor));
+      assert.ok(error < 1e-5, `output ${i} is off by ${error}`);
+    }
+    const dInputs = backward(dOutputs.map((d) => d.clone()));
+    for (const [i, d] of dInputs.entries()) if (d !== null) gradients.set(`input ${i}`, toFloats(d));
+  });
+  return gradients;
+}
+
+function parametersOf(store: WeightStore, block: BlockCase): Map<string, Tensor> {
+  return new Map(block.parameters.map((name) => [name, fromFloats(store.variable(name).download(), store.variable(name).shape)]));
+}
+
+function gradientsOfTape(store: WeightStore, block: BlockCase, dOutputs: readonly Tensor[]): Map<string, Float32Array> {
+  const { tf } = runtime();
+  const parameters = parametersOf(store, block);
+  const count = block.inputs.length;
+  const gradients = tf.grads((...values: Tensor[]) => {
+    const named = new Map(block.parameters.map((name, i) => [name, values[count + i] as Tensor]));
+    const outputs = block.reference(values.slice(0, count), named);
+    return tf.addN(outputs.map((y, i) => tf.sum(tf.mul(y, dOutputs[i] as Tensor))));
+  })([...block.inputs, ...parameters.values()]);
+  const names = [...block.inputs.map((_, i) => `input ${i}`), ...block.parameters];
+  return new Map(names.map((name, i) => [name, toFloats(gradients[i] as Tensor)]));
+}
+
+/** Moves each input and parameter along a random direction and compares the change of sum(y dy) with the gradient's prediction. */
+function checkDirections(
+  store: WeightStore,
+  block: BlockCase,
+  dOutputs: readonly Tensor[],
+  gradients: ReadonlyMap<string, Float32Array>,
+): void {
+  const objective = (inputs: readonly Tensor[]): number =>
+    tidy(() => {
+      const { outputs } = run(store, block, inputs);
+      return outputs.reduce(
+        (total, y, i) =>
+          total +
+          (toFloats(
+            sum(
+              multiply(y, dOutputs[i] as Tensor),
+              y.shape.map((_, axis) => axis),
+            ),
+          )[0] as number),
+        0,
+      );
+    });
+  const STEP = 1e-2;
+  for (const [name, gradient] of gradients) {
+    const index = name.startsWith("input ") ? Number(name.slice(6)) : -1;
+    const shape = index >= 0 ? (block.inputs[index] as Tensor).shape : store.variable(name).shape;
+    const direction = tidy(() => toFloats(normal(shape)));
+    const length = Math.hypot(...direction);
+    const unit = direction.map((value) => value / length);
+    const at = (sign: number): number => {
+      if (index >= 0) {
+        return tidy(() => {
+          const moved = add(
+            block.inputs[index] as Tensor,
+            fromFloats(
+              unit.map((value) => value * sign * STEP),
+              shape,
+            ),
+          );
+          return objective(block.inputs.map((input, i) => (i === index ? moved : input)));
+        });
+      }
+      const variable = store.variable(name);
+      const original = variable.download();
+      variable.upload(original.map((value, i) => value + sign * STEP * (unit[i] as number)));
+      const value = objective(block.inputs);
+      variable.upload(original);
+      return value;
+    };
+    const measured = (at(1) - at(-1)) / (2 * STEP);
+    const predicted = gradient.reduce((total, value, i) => total + value * (unit[i] as number), 0);
+    const size = Math.hypot(...gradient);
+    assert.ok(Math.abs(measured - predicted) < 2e-2 * Math.max(size, 1e-2), `${name}: slope ${measured}, gradient says ${predicted}`);
+  }
+}

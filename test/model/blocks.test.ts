@@ -1,0 +1,183 @@
+import { after, before, describe, test } from "node:test";
+import { assign } from "../../src/model/assignment.js";
+import { normaliseBatch } from "../../src/model/batch-norm.js";
+import { dense } from "../../src/model/dense.js";
+import { normaliseDescriptors } from "../../src/model/descriptor-norm.js";
+import { dropOut } from "../../src/model/dropout.js";
+import { projectFrames, projectionNames } from "../../src/model/frame-projection.js";
+import { applyGate } from "../../src/model/gate.js";
+import { batchNormNames } from "../../src/model/parameters.js";
+import { RaggedLayout } from "../../src/model/ragged.js";
+import { aggregateForTraining } from "../../src/model/vlad.js";
+import type { WeightStore } from "../../src/model/weight-store.js";
+import { loadTensorflow, runtime, type Tensor, type Tfjs, tidy } from "../../src/tensorflow/runtime.js";
+import { type BlockCase, checkBlock, normal, randomStore, SMALL, VIDEO } from "../helpers/blocks.js";
+
+const EPSILON = 1e-5;
+const LAYOUT = new RaggedLayout(Int32Array.of(5, 1, 8));
+const FRAMES = 14;
+const { groups: G, clusters: K } = SMALL;
+const P = VIDEO.groupSize;
+const D = VIDEO.expanded;
+
+let tf: Tfjs;
+let store: WeightStore;
+
+const value = (parameters: ReadonlyMap<string, Tensor>, name: string): Tensor => parameters.get(name) as Tensor;
+
+function batchNorm(x: Tensor, index: number, parameters: ReadonlyMap<string, Tensor>): Tensor {
+  const names = batchNormNames(index);
+  const mean = tf.mean(x, 0);
+  const variance = tf.mean(tf.square(tf.sub(x, mean)), 0);
+  const unit = tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, EPSILON)));
+  return tf.add(tf.mul(unit, value(parameters, names.scale)), value(parameters, names.shift));
+}
+
+const normParameters = (index: number): readonly string[] => [batchNormNames(index).scale, batchNormNames(index).shift];
+
+/** Each case is checked on outputs, on every gradient against tfjs's tape, and against finite differences. */
+const cases: Record<string, () => BlockCase> = {
+  "batch norm": () => ({
+    inputs: [normal([FRAMES, SMALL.hidden])],
+    parameters: normParameters(4),
+    forward: ([x], context) => {
+      const { y, backward } = normaliseBatch(x as Tensor, batchNormNames(4), context);
+      return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
+    },
+    reference: ([x], parameters) => [batchNorm(x as Tensor, 4, parameters)],
+  }),
+  "assignment: softmax with attention over a batch norm": () => ({
+    inputs: [normal([FRAMES, G * K]), normal([FRAMES, G])],
+    parameters: normParameters(0),
+    forward: ([logits, attention], context) => {
+      const offset = tf.zeros([G * K]);
+      const options = { groups: G, clusters: K, norm: batchNormNames(0) };
+      const { assignment, backward } = assign(logits as Tensor, offset, attention as Tensor, options, context);
+      const toInputs = ([da]: readonly Tensor[]) => {
+        const d = backward(da as Tensor);
+        return [d.logits, d.attention];
+      };
+      return { outputs: [assignment], backward: toInputs };
+    },
+    reference: ([logits, attention], parameters) => {
+      const shares = tf.softmax(tf.reshape(batchNorm(logits as Tensor, 0, parameters), [FRAMES * G, K]));
+      return [tf.mul(shares, tf.reshape(tf.sigmoid(attention as Tensor), [FRAMES * G, 1]))];
+    },
+  }),
+  "vlad: the sums over a ragged batch": () => ({
+    inputs: [normal([FRAMES * G, K]), normal([FRAMES, D])],
+    parameters: ["video_cluster_weights2"],
+    forward: ([assignment, expanded], context) => {
+      const options = { stream: VIDEO, groups: G, clusters: K, layout: LAYOUT };
+      const { vlad, backward } = aggregateForTraining(assignment as Tensor, expanded as Tensor, options, context);
+      const toInputs = ([d]: readonly Tensor[]) => {
+        const gradients = backward(d as Tensor);
+        return [gradients.assignment, gradients.expanded];
+      };
+      return { outputs: [vlad], backward: toInputs };
+    },
+    reference: ([assignment, expanded], parameters) => {
+      const bias = tf.tensor(store.variable("video_fc_expansion_b").download());
+      return [sums(assignment as Tensor, expanded as Tensor, bias, value(parameters, "video_cluster_weights2"))];
+    },
+  }),
+  "descriptor norm": () => ({
+    inputs: [normal([3, P, K])],
+    parameters: [],
+    forward: ([x]) => {
+      const { y, backward } = normaliseDescriptors(x as Tensor);
+      return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
+    },
+    reference: ([x]) => {
+      const length = tf.sqrt(tf.add(tf.sum(tf.square(x as Tensor), 1, true), 1e-12));
+      return [tf.reshape(tf.div(x as Tensor, length), [3, P * K])];
+    },
+  }),
+  dense: () => ({
+    inputs: [normal([5, SMALL.hidden])],
+    parameters: ["logits_clf_weights"],
+    forward: ([x], context) => {
+      const { y, backward } = dense(x as Tensor, "logits_clf_weights", context);
+      return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
+    },
+    reference: ([x], parameters) => [tf.matMul(x as Tensor, value(parameters, "logits_clf_weights"))],
+  }),
+  gate: () => ({
+    inputs: [normal([9, SMALL.hidden])],
+    parameters: ["gating_fc1_weights", "gating_fc2_weights", ...normParameters(5)],
+    forward: ([x], context) => {
+      const { y, backward } = applyGate(x as Tensor, context);
+      return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
+    },
+    reference: ([x], parameters) => {
+      const reduced = batchNorm(tf.matMul(x as Tensor, value(parameters, "gating_fc1_weights")), 5, parameters);
+      return [tf.mul(x as Tensor, tf.sigmoid(tf.matMul(tf.relu(reduced), value(parameters, "gating_fc2_weights"))))];
+    },
+  }),
+  dropout: () => ({
+    inputs: [normal([6, 40])],
+    parameters: [],
+    forward: ([x]) => {
+      const { y, backward } = dropOut(x as Tensor, 0.4, [1, 2]);
+      return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
+    },
+    reference: ([x]) => {
+      const mask = tidy(() => dropOut(tf.ones([6, 40]), 0.4, [1, 2]).y);
+      return [tf.mul(x as Tensor, mask)];
+    },
+  }),
+};
+
+/** The vlad sums, video by video and frame by frame, as SPEC.md writes them. */
+function sums(assignment: Tensor, expanded: Tensor, bias: Tensor, centres: Tensor): Tensor {
+  const x1 = tf.reshape(tf.add(expanded, bias), [FRAMES * G, P]);
+  const perVideo = Array.from(LAYOUT.frameCounts, (frames, video) => {
+    const begin = (LAYOUT.offsets[video] as number) * G;
+    const a = tf.slice(assignment, [begin, 0], [frames * G, K]);
+    const x = tf.slice(x1, [begin, 0], [frames * G, P]);
+    return tf.sub(tf.matMul(x, a, true, false), tf.mul(tf.transpose(centres), tf.sum(a, 0, true)));
+  });
+  return tf.stack(perVideo);
+}
+
+describe("each block's outputs and gradients", () => {
+  before(async () => {
+    await loadTensorflow(false);
+    tf = runtime().tf;
+    store = randomStore();
+  });
+  after(() => store.dispose());
+
+  for (const [name, make] of Object.entries(cases)) test(name, () => tidy(() => checkBlock(store, make())));
+
+  // The logits' bias b Wc is left out (a batch norm follows), so the projection is checked with one behind it.
+  test("frame projection, folded, with the batch norm that cancels its shift", () => {
+    const names = projectionNames(VIDEO);
+    const parameters = [names.expansion, names.attention, names.attentionBias, names.clusters, ...normParameters(0)];
+    tidy(() => {
+      const x = normal([FRAMES, VIDEO.features]);
+      checkBlock(store, {
+        inputs: [],
+        parameters: [...parameters, names.expansionBias],
+        forward: (_, context) => {
+          const projection = projectFrames(x.clone(), VIDEO, context);
+          const norm = normaliseBatch(projection.logits, batchNormNames(0), context, projection.logitsOffset);
+          const backward = ([dExpanded, dNormal, dAttention]: readonly Tensor[]) => {
+            const expanded = dExpanded as Tensor;
+            const expansionBias = tf.sum(expanded, 0);
+            projection.backward({ expanded, logits: norm.backward(dNormal as Tensor), attention: dAttention as Tensor, expansionBias });
+            return [];
+          };
+          const withBias = tidy(() => context.weights.use(names.expansionBias, (b) => tf.add(projection.expanded, b)));
+          return { outputs: [withBias, norm.y, projection.attention], backward };
+        },
+        reference: (_, values) => {
+          const x1 = tf.add(tf.matMul(x, value(values, names.expansion)), value(values, names.expansionBias));
+          const logits = batchNorm(tf.matMul(x1, value(values, names.clusters)), 0, values);
+          const attention = tf.add(tf.matMul(x1, value(values, names.attention)), value(values, names.attentionBias));
+          return [x1, logits, attention];
+        },
+      });
+    });
+  });
+});
