@@ -1,0 +1,156 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { compiled, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
+import { CLASSES, prepareRun, readLog } from "../helpers/runs.js";
+
+/** A snapshot's arrays, byte for byte. */
+function arraysOf(saveDir: string, snapshot: string): Buffer[] {
+  return ["weights.safetensors", "optimizer.safetensors"].map((name) => readFileSync(join(saveDir, snapshot, name)));
+}
+
+async function trained(args: readonly string[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await runNextvlad(["train", ...args]);
+  assert.equal(exitCode, 0, stderr);
+  return stdout + stderr;
+}
+
+test("trains, evaluates and infers, and a snapshot needs no config", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder, { trainVideos: 200 });
+  const saveDir = join(folder, "run");
+  await trained(["--config", config, "--save-dir", saveDir, "--epoch", "6", "--log-interval", "1"]);
+  assert.deepEqual(
+    readdirSync(saveDir)
+      .filter((name) => name !== "train.log.jsonl")
+      .sort(),
+    [
+      "NEXTVLAD_epoch0",
+      "NEXTVLAD_epoch1",
+      "NEXTVLAD_epoch2",
+      "NEXTVLAD_epoch3",
+      "NEXTVLAD_epoch4",
+      "NEXTVLAD_epoch5",
+      "best",
+      "config.yaml",
+    ],
+  );
+  const steps = readLog(saveDir).filter(({ tensors }) => tensors !== undefined);
+  assert.equal(steps.length, 6 * 12);
+  assert.equal(new Set(steps.map(({ tensors }) => tensors)).size, 1, "the tensor count is constant from step to step");
+  const losses = steps.map(({ loss }) => loss as number);
+  assert.ok((losses.at(-1) as number) < 0.5 * (losses[0] as number), "the loss falls");
+
+  const evaluated = await runNextvlad(["eval", "--weights", join(saveDir, "best"), "--save-dir", join(folder, "eval")]);
+  assert.equal(evaluated.exitCode, 0, evaluated.stderr);
+  assert.match(
+    evaluated.stdout,
+    /^\[EVAL\] eval finished\. \tavg_hit_at_one: \d\.\d{4},\tavg_perr: \d\.\d{4},\tavg_loss :\d+\.\d{4},\tgap:\d\.\d{4}\n/,
+  );
+  const result = JSON.parse(readFileSync(join(folder, "eval", "NEXTVLAD_eval_result.json"), "utf8"));
+  assert.equal(result.videos, 40);
+  assert.equal(result.aps.length, CLASSES);
+  const validations = readLog(saveDir).filter(({ msg }) => String(msg).startsWith("[VALID]"));
+  const best = Math.max(...validations.map(({ gap }) => gap as number));
+  assert.ok(Math.abs(result.gap - best) < 1e-6, "best/ is the best validation, and eval finds its GAP again");
+
+  const inferred = await runNextvlad([
+    "infer",
+    "--weights",
+    join(saveDir, "best"),
+    "--save-dir",
+    join(folder, "infer"),
+    "--infer-topk",
+    "4",
+  ]);
+  assert.equal(inferred.exitCode, 0, inferred.stderr);
+  const script = "import pickle,sys,json; print(json.dumps(pickle.load(open(sys.argv[1],'rb'))))";
+  const read = await runToEnd("python3", ["-c", script, join(folder, "infer", "NEXTVLAD_infer_result.pkl")]);
+  const rows = JSON.parse(read.stdout) as [string, number[], number[]][];
+  assert.deepEqual(
+    rows.map(([id]) => id),
+    Array.from({ length: 40 }, (_, i) => `video${200 + i}`),
+  );
+  for (const [, probabilities, classes] of rows) {
+    assert.equal(classes.length, 4);
+    assert.deepEqual(
+      probabilities,
+      [...probabilities].sort((a, b) => b - a),
+    );
+  }
+});
+
+test("two epochs straight, and one, a resume and one more, end in the same bytes", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder);
+  const [straight, parts] = [join(folder, "straight"), join(folder, "parts")];
+  await trained(["--config", config, "--save-dir", straight]);
+  await trained(["--config", config, "--save-dir", parts, "--epoch", "1"]);
+  await trained(["--config", config, "--save-dir", parts, "--resume", join(parts, "NEXTVLAD_epoch0"), "--set", "TRAIN.num_readers=1"]);
+  assert.deepEqual(arraysOf(parts, "NEXTVLAD_epoch1"), arraysOf(straight, "NEXTVLAD_epoch1"));
+});
+
+test("SIGTERM finishes the step, saves and exits with 143; the resumed run ends as one that was never stopped", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder, { trainVideos: 3000 });
+  const [straight, stopped] = [join(folder, "straight"), join(folder, "stopped")];
+  const epochs = ["--epoch", "1", "--valid-interval", "0"];
+  await trained(["--config", config, "--save-dir", straight, ...epochs]);
+  const args = ["train", "--config", config, "--save-dir", stopped, "--log-interval", "1", ...epochs];
+  const child = spawn(process.execPath, [compiled("cli.js"), ...args]);
+  let sent = false;
+  child.stderr.on("data", (chunk: Buffer) => {
+    if (sent || !chunk.toString().includes("iter 5 ")) return;
+    sent = true;
+    child.kill("SIGTERM");
+  });
+  const [exitCode] = await once(child, "close");
+  assert.equal(exitCode, 143);
+  const snapshot = readdirSync(stopped).find((name) => name.startsWith("NEXTVLAD_step"));
+  assert.ok(snapshot !== undefined, "a snapshot of the step is there");
+  await trained(["--resume", join(stopped, snapshot), "--save-dir", stopped]);
+  assert.deepEqual(arraysOf(stopped, "NEXTVLAD_epoch0"), arraysOf(straight, "NEXTVLAD_epoch0"));
+});
+
+test("no snapshot is overwritten unasked", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder);
+  const saveDir = join(folder, "run");
+  await trained(["--config", config, "--save-dir", saveDir]);
+  const before = arraysOf(saveDir, "NEXTVLAD_epoch1");
+  const again = await runNextvlad(["train", "--config", config, "--save-dir", saveDir]);
+  assert.equal(again.exitCode, 1);
+  assert.match(again.stderr, /another run's snapshots are there: NEXTVLAD_epoch0, NEXTVLAD_epoch1, best/);
+  const earlier = await runNextvlad(["train", "--resume", join(saveDir, "NEXTVLAD_epoch0"), "--save-dir", saveDir]);
+  assert.equal(earlier.exitCode, 1);
+  assert.match(earlier.stderr, /snapshots later than the one to resume from are there: NEXTVLAD_epoch1/);
+  assert.deepEqual(arraysOf(saveDir, "NEXTVLAD_epoch1"), before);
+  await trained(["--config", config, "--save-dir", saveDir, "--epoch", "1", "--overwrite"]);
+  assert.equal(existsSync(join(saveDir, "NEXTVLAD_epoch1")), false);
+});
+
+test("--pretrain takes what fits, and lists what starts afresh; --resume takes all or nothing", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder);
+  const [first, second] = [join(folder, "first"), join(folder, "second")];
+  await trained(["--config", config, "--save-dir", first, "--epoch", "1"]);
+  const other = ["--config", config, "--save-dir", second, "--epoch", "1", "--set", "MODEL.num_classes=12"];
+  const printed = await trained([...other, "--pretrain", join(first, "best")]);
+  assert.match(printed, /starts afresh: logits_clf_weights should be \[16, 12\] and is \[16, 6\]/);
+  assert.match(printed, /starts afresh: logits_clf_bias should be \[12\] and is \[6\]/);
+  const resumed = await runNextvlad([
+    "train",
+    ...other.slice(0, 2),
+    "--save-dir",
+    join(folder, "third"),
+    "--set",
+    "MODEL.num_classes=12",
+    "--resume",
+    join(first, "best"),
+  ]);
+  assert.equal(resumed.exitCode, 1);
+  assert.match(resumed.stderr, /2 arrays do not fit the model: logits_clf_weights should be \[16, 12\] and is \[16, 6\]; logits_clf_bias/);
+});

@@ -1,0 +1,24 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { learningRateAt } from "../../src/training/schedule.js";
+
+const published = { learning_rate: 0.0002, learning_rate_decay: 0.8, lr_boundary_examples: 2_000_000, batch_size: 160 };
+
+test("the published schedule falls every 12,500 steps", () => {
+  assert.equal(learningRateAt(0, published), 0.0002);
+  assert.equal(learningRateAt(12_499, published), 0.0002);
+  assert.equal(learningRateAt(12_500, published), 0.0002 * 0.8);
+  assert.equal(learningRateAt(25_000, published), 0.0002 * 0.8 ** 2);
+});
+
+test("the rate never rises, and depends on the examples seen in whole batches", () => {
+  fc.assert(
+    fc.property(fc.nat(1_000_000), fc.integer({ min: 1, max: 512 }), (step, batch_size) => {
+      const options = { ...published, batch_size };
+      assert.ok(learningRateAt(step + 1, options) <= learningRateAt(step, options));
+      const perDecay = Math.floor(2_000_000 / batch_size);
+      assert.equal(learningRateAt(step, options), 0.0002 * 0.8 ** Math.floor(step / perDecay));
+    }),
+  );
+});

@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import type { RaggedBatch } from "../../src/data/video.js";
+import { FrozenNetwork } from "../../src/model/frozen-network.js";
+import type { WeightStore } from "../../src/model/weight-store.js";
+import { toFloats } from "../../src/tensorflow/kernels.js";
+import { countTensors, loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
+import { Adam } from "../../src/training/adam.js";
+import { differentiate, type StepOptions, trainStep } from "../../src/training/step.js";
+import { randomStore, SMALL } from "../helpers/blocks.js";
+
+const options: StepOptions = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1 };
+
+function batch(frameCounts: readonly number[], from = 0): RaggedBatch {
+  const frames = frameCounts.reduce((sum, count) => sum + count, 0);
+  const bytes = (size: number): Uint8Array =>
+    Uint8Array.from({ length: frames * size }, (_, i) => (i * 97 + from * 31 + Math.floor(i / 7) * 13) % 256);
+  return {
+    ids: frameCounts.map((_, i) => `video${i}`),
+    frameCounts: Int32Array.from(frameCounts),
+    rgb: bytes(SMALL.videoFeatures),
+    audio: bytes(SMALL.audioFeatures),
+    labels: frameCounts.map((_, i) => Int32Array.of(i % SMALL.classes)),
+  };
+}
+
+function gradients(store: WeightStore, overrides: Partial<StepOptions> = {}, step = 0): Map<string, Float32Array> {
+  const found = new Map<string, Float32Array>();
+  differentiate(
+    batch([3, 9, 1, 4]),
+    step,
+    store,
+    { ...options, ...overrides },
+    (name, gradient) => found.set(name, toFloats(gradient)),
+    false,
+  );
+  return found;
+}
+
+describe("a training step", () => {
+  let store: WeightStore;
+  before(async () => {
+    await loadTensorflow(false);
+    store = randomStore();
+  });
+  after(() => store.dispose());
+
+  test("leaves no tensor behind", () => {
+    const adam = new Adam(store);
+    const before = countTensors();
+    for (let step = 0; step < 5; step++) {
+      trainStep(batch([3, 9, 1, 4], step), step, 1e-3, store, adam, { ...options, l2Penalty: 1e-5, gradientClip: 1 }, step % 2 === 0);
+      assert.equal(countTensors(), before);
+    }
+    adam.dispose();
+  });
+
+  test("is a pure function of weights, batch, seed and step", () => {
+    assert.deepEqual(gradients(store), gradients(store));
+    assert.notDeepEqual(gradients(store, {}, 1).get("hidden1_fc_weights"), gradients(store, {}, 0).get("hidden1_fc_weights"));
+    assert.notDeepEqual(gradients(store, { seed: 2 }).get("hidden1_fc_weights"), gradients(store).get("hidden1_fc_weights"));
+  });
+
+  test("drops each value of the descriptor with probability drop_rate, and does not scale up", () => {
+    const kept = gradients(store, { dropRate: 0.5 }).get("hidden1_fc_weights") as Float32Array;
+    const rows = kept.length / SMALL.hidden;
+    let zeroRows = 0;
+    for (let r = 0; r < rows; r++) if (kept.subarray(r * SMALL.hidden, (r + 1) * SMALL.hidden).every((value) => value === 0)) zeroRows++;
+    // A row is zero where all four videos drop it: 1/16 of the rows, give or take four deviations.
+    assert.ok(Math.abs(zeroRows / rows - 1 / 16) < 4 * Math.sqrt((1 / 16) * (15 / 16) * (1 / rows)), `${zeroRows} of ${rows} rows`);
+  });
+
+  test("with gradient_clip moves no further than the clipped gradient says", () => {
+    const small = gradients(store);
+    const norm = Math.hypot(...(small.get("logits_clf_weights") as Float32Array));
+    const clip = norm / 2;
+    const one = randomStore();
+    const adam = new Adam(one);
+    const norms = (gradientClip: number | null): number => {
+      trainStep(batch([3, 9, 1, 4]), 0, 0, one, adam, { ...options, gradientClip }, false);
+      const moment = adam.arrays().find(({ name }) => name === "logits_clf_weights_moment1_0");
+      return Math.hypot(...(moment?.download() ?? []));
+    };
+    // m starts at 0 and becomes 0.1 g, and then 0.9 of that plus 0.1 of the next g.
+    const clipped = norms(clip);
+    assert.ok(Math.abs(clipped - 0.1 * clip) < 1e-3 * clip, `0.1 of ${clip} is not ${clipped}`);
+    adam.dispose();
+    one.dispose();
+  });
+
+  test("predicts a video alone as it does among others: no padding, no neighbour enters", () => {
+    const network = new FrozenNetwork(SMALL, 0.5, store);
+    const counts = [3, 9, 1, 4];
+    const all = batch(counts);
+    const together = tidy(() => toFloats(network.probabilities(all)));
+    let frame = 0;
+    for (const [video, count] of counts.entries()) {
+      const slice = (bytes: Uint8Array, size: number): Uint8Array => bytes.slice(frame * size, (frame + count) * size);
+      const alone = {
+        frameCounts: Int32Array.of(count),
+        rgb: slice(all.rgb, SMALL.videoFeatures),
+        audio: slice(all.audio, SMALL.audioFeatures),
+      };
+      const ours = tidy(() => toFloats(network.probabilities(alone)));
+      for (const [c, value] of ours.entries()) {
+        // Another shape of product may round in another order.
+        assert.ok(Math.abs(value - (together[video * SMALL.classes + c] as number)) < 1e-6);
+      }
+      frame += count;
+    }
+    network.dispose();
+  });
+});
