@@ -86,7 +86,7 @@ function frameListOf({ frameLists, listNames }: SequenceExample, name: string, p
   throw new NextvladError("BAD_VIDEO", `the video has no feature list named ${name}`, {
     ...place,
     found: listOf(listNames),
-    remedy: "set feature_names to the names that the shard has",
+    remedy: "set MODEL.feature_names to the names that the shard has",
   });
 }
 
