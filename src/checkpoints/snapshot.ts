@@ -89,7 +89,7 @@ export async function promoteToBest(snapshot: string, saveDir: string, state: Sn
 }
 
 /** Throws BAD_SNAPSHOT where the path is no snapshot directory; says what one holds. */
-async function requireSnapshot(path: string): Promise<void> {
+export async function requireSnapshot(path: string): Promise<void> {
   const found = await stat(path).catch((error: unknown) => {
     throw fileError(error, path, "read");
   });

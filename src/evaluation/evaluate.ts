@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { fillAllArrays } from "../checkpoints/arrays.js";
-import { weightsFile } from "../checkpoints/snapshot.js";
+import { requireSnapshot, weightsFile } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { type BatchStream, openStream } from "../data/stream.js";
@@ -68,6 +68,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
 
 /** Loads TensorFlow and a snapshot's weights, all of which must fit. */
 export async function loadNetwork(config: Config, weights: string, useGpu: boolean | "auto", telemetry: Telemetry) {
+  await requireSnapshot(weights);
   const device = await loadTensorflow(useGpu);
   telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
   const sizes = modelSizes(config.MODEL);

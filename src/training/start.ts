@@ -1,6 +1,14 @@
 import { NextvladError } from "../base/errors.js";
 import { describeMisfit, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
-import { listSnapshots, optimizerFile, type RunState, readSnapshotState, removeSnapshots, weightsFile } from "../checkpoints/snapshot.js";
+import {
+  listSnapshots,
+  optimizerFile,
+  type RunState,
+  readSnapshotState,
+  removeSnapshots,
+  requireSnapshot,
+  weightsFile,
+} from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { countParameters, parameterTable } from "../model/parameters.js";
@@ -38,6 +46,7 @@ export async function claimSaveDir({ saveDir, resume, pretrain, overwrite }: Sta
     throw new NextvladError("BAD_USAGE", "only one of the two can be given", { key: "--resume, --pretrain", remedy });
   }
   const state = resume === null ? null : await readSnapshotState(resume);
+  if (pretrain !== null) await requireSnapshot(pretrain);
   const there = await listSnapshots(saveDir);
   const inTheWay = state === null ? there : there.filter((name) => isLater(name, state));
   if (inTheWay.length > 0 && !overwrite) {

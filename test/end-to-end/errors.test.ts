@@ -1,0 +1,201 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
+import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { runNextvlad } from "../commands/nextvlad.js";
+import { learnableVideo, prepareRun } from "../helpers/runs.js";
+
+/** One wrong input: the arguments, the exit code, and what the message must name. */
+interface Case {
+  readonly args: () => readonly string[];
+  readonly exitCode: 1 | 2;
+  readonly names: readonly RegExp[];
+}
+
+let folder: string;
+let config: string;
+const at = (name: string): string => join(folder, name);
+
+/** A shard with one record of the given frames and labels, and a list of it. */
+function oddShard(
+  name: string,
+  options: { rgbFrames?: number; audioFrames?: number; labels?: readonly number[] | null; context?: Record<string, Uint8Array> },
+): string {
+  const { rgbFrames = 3, audioFrames = 3, labels = [1], context } = options;
+  const data = encodeSequenceExample({
+    context: context ?? { id: Buffer.from("odd"), ...(labels === null ? {} : { labels }) },
+    frameLists:
+      context === undefined
+        ? [
+            { name: "rgb", frameBytes: 16, data: new Uint8Array(16 * rgbFrames) },
+            { name: "audio", frameBytes: 8, data: new Uint8Array(8 * audioFrames) },
+          ]
+        : [],
+  });
+  return listOf(name, encodeTfRecord(data));
+}
+
+function listOf(name: string, shard: Uint8Array | string): string {
+  writeFileSync(at(`${name}.tfrecord`), shard);
+  writeFileSync(at(`${name}.list`), `${name}.tfrecord\n`);
+  return at(`${name}.list`);
+}
+
+const train = (...more: string[]): string[] => ["train", "--config", config, "--save-dir", at("out"), "--valid-interval", "0", ...more];
+const trainOn = (list: string): string[] => train("--set", `TRAIN.filelist=${list}`);
+const evaluate = (...more: string[]): string[] => ["eval", "--weights", at("weights/best"), "--save-dir", at("out"), ...more];
+
+const cases: Record<string, Case> = {
+  "a flipped byte in a shard": {
+    args: () => {
+      const bytes = readFileSync(at("train0.tfrecord"));
+      bytes[bytes.length - 100] = (bytes[bytes.length - 100] as number) ^ 1;
+      return trainOn(listOf("flipped", bytes));
+    },
+    exitCode: 1,
+    names: [/flipped\.tfrecord, record 49, byte \d+: /, /checksum/],
+  },
+  "a truncated shard": {
+    args: () => trainOn(listOf("short", readFileSync(at("train0.tfrecord")).subarray(0, -50))),
+    exitCode: 1,
+    names: [/short\.tfrecord, record 49, byte \d+: /],
+  },
+  "a missing file in the list": {
+    args: () => {
+      writeFileSync(at("missing.list"), "train0.tfrecord\nnowhere.tfrecord\n");
+      return trainOn(at("missing.list"));
+    },
+    exitCode: 1,
+    names: [/nowhere\.tfrecord/, /missing\.list/],
+  },
+  "a text file in the list": {
+    args: () => trainOn(listOf("text", "This is no TFRecord shard, but a text of some length.\n".repeat(20))),
+    exitCode: 1,
+    names: [/text\.tfrecord/, /not a TFRecord file/i],
+  },
+  "a video-level shard": {
+    args: () =>
+      trainOn(oddShard("videolevel", { context: { id: Buffer.from("x"), mean_rgb: new Uint8Array(16), mean_audio: new Uint8Array(8) } })),
+    exitCode: 1,
+    names: [/videolevel\.tfrecord, record 0/, /video-level/],
+  },
+  "an unknown config key": {
+    args: () => train("--set", "TRAIN.learning_rat=1"),
+    exitCode: 2,
+    names: [/TRAIN\.learning_rat\b/, /learning_rate/],
+  },
+  "a mistyped flag": { args: () => train("--lerning-rate", "1"), exitCode: 2, names: [/--lerning-rate/, /--learning-rate/] },
+  "weights of another shape": {
+    args: () => evaluate("--set", "MODEL.num_classes=12", "--filelist", at("validate.list")),
+    exitCode: 1,
+    names: [/weights\.safetensors/, /logits_clf_weights should be \[16, 12\] and is \[16, 6\]/],
+  },
+  "an unwritable save dir": {
+    args: () => {
+      writeFileSync(at("file"), "");
+      return [...train(), "--save-dir", at("file/out")];
+    },
+    exitCode: 1,
+    names: [/file\/out/],
+  },
+  "fewer videos than batch_size in training": {
+    args: () => train("--batch-size", "101"),
+    exitCode: 1,
+    names: [/at least 101 videos, found 100 in 2 shards/],
+  },
+  "shards without labels in eval": {
+    args: () => evaluate("--filelist", oddShard("unlabelled", { labels: null })),
+    exitCode: 1,
+    names: [/unlabelled\.tfrecord, record 0/, /labels/],
+  },
+  "a label >= num_classes": {
+    args: () => trainOn(oddShard("label", { labels: [1, 6] })),
+    exitCode: 1,
+    names: [/label\.tfrecord, record 0/, /found 6/],
+  },
+  "a video with no frames": {
+    args: () => trainOn(oddShard("empty", { rgbFrames: 0, audioFrames: 0 })),
+    exitCode: 1,
+    names: [/empty\.tfrecord, record 0/, /no frames/],
+  },
+  "rgb and audio of different length": {
+    args: () => trainOn(oddShard("uneven", { audioFrames: 2 })),
+    exitCode: 1,
+    names: [/uneven\.tfrecord, record 0/, /3 frames/, /found 2/],
+  },
+  "an empty list": {
+    args: () => {
+      writeFileSync(at("nothing.list"), "\n# nothing here\n\n");
+      return trainOn(at("nothing.list"));
+    },
+    exitCode: 1,
+    names: [/nothing\.list/],
+  },
+  "a promise of a GPU where there is none": {
+    args: () => train("--use-gpu", "True"),
+    exitCode: 1,
+    names: [/use_gpu/, /CUDA/],
+  },
+  "weights that are no snapshot": {
+    args: () => ["eval", "--config", config, "--weights", folder, "--save-dir", at("out")],
+    exitCode: 1,
+    names: [/no snapshot/],
+  },
+  "an eigen file that is not there": {
+    args: () => train("--set", "MODEL.eigen_file=nowhere.npy"),
+    exitCode: 1,
+    names: [/nowhere\.npy/, /no such file/],
+  },
+  "--no-memory-optimize": { args: () => train("--no-memory-optimize"), exitCode: 2, names: [/no-memory-optimize/] },
+  "--is-profiler": { args: () => train("--is_profiler", "1"), exitCode: 2, names: [/is-profiler/] },
+  "--profiler-path": { args: () => train("--profiler-path", "x"), exitCode: 2, names: [/profiler-path/] },
+  "--video-path": { args: () => ["infer", "--video_path", "x"], exitCode: 2, names: [/video-path/] },
+  "--enable-ce": { args: () => train("--enable_ce"), exitCode: 2, names: [/enable-ce/] },
+};
+
+describe("wrong input gets one clear paragraph and an exit code", () => {
+  before(async () => {
+    folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
+    config = await prepareRun(folder);
+    mkdirSync(at("out"));
+    const trained = await runNextvlad(["train", "--config", config, "--epoch", "1", "--save-dir", at("weights")]);
+    assert.equal(trained.exitCode, 0, trained.stderr);
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  for (const [name, { args, exitCode, names }] of Object.entries(cases)) {
+    test(name, async (t) => {
+      const ended = await runNextvlad(args());
+      // The log's lines stand before it, the usage (if any) stands after it.
+      const lines = ended.stderr.split("\n").filter((line) => line.startsWith("nextvlad: ") || line.startsWith("error"));
+      assert.equal(ended.exitCode, exitCode, ended.stderr);
+      assert.equal(lines.length, 1, ended.stderr);
+      for (const pattern of names) assert.match(lines[0] as string, pattern);
+      assert.doesNotMatch(ended.stderr, /^\s+at /m, "no stack trace");
+      t.diagnostic(`exit ${ended.exitCode}: ${(lines[0] as string).replaceAll(folder, "DIR")}`);
+    });
+  }
+
+  test("blank lines, comments, duplicates and relative paths in a list are fine", async () => {
+    writeFileSync(at("odd.list"), "\n# shards\ntrain0.tfrecord\n\ntrain1.tfrecord\ntrain0.tfrecord\n");
+    const ended = await runNextvlad(["infer", "--weights", at("weights/best"), "--filelist", at("odd.list"), "--save-dir", at("infer")]);
+    assert.equal(ended.exitCode, 0, ended.stderr);
+    assert.match(ended.stdout, /videos: 100\b/);
+  });
+
+  test("a video of one frame is enough", async () => {
+    const { id, labels } = learnableVideo(1);
+    const data = encodeSequenceExample({
+      context: { video_id: Buffer.from(id), labels },
+      frameLists: [
+        { name: "rgb", frameBytes: 16, data: new Uint8Array(16) },
+        { name: "audio", frameBytes: 8, data: new Uint8Array(8) },
+      ],
+    });
+    const ended = await runNextvlad(evaluate("--filelist", listOf("one", encodeTfRecord(data))));
+    assert.equal(ended.exitCode, 0, ended.stderr);
+  });
+});
