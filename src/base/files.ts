@@ -1,4 +1,4 @@
-import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { fileError } from "./errors.js";
 
@@ -15,6 +15,16 @@ async function syncDirectory(path: string): Promise<void> {
   } finally {
     await handle.close();
   }
+}
+
+/** Makes a folder and those above it, where missing. Node's own recursive mkdir never returns in a folder that takes none (/proc/x, Node 20 and 24). */
+export async function makeFolder(path: string): Promise<void> {
+  const there = await stat(path).catch(() => null);
+  if (there?.isDirectory()) return;
+  if (there === null && dirname(path) !== path) await makeFolder(dirname(path));
+  await mkdir(path).catch(async (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST" || !(await stat(path)).isDirectory()) throw error;
+  });
 }
 
 /** A file's content: whole, or piece by piece so that it need not be in memory at once. */
@@ -39,7 +49,7 @@ async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> 
 export async function writeFileAtomic(path: string, content: Content): Promise<void> {
   const unfinished = unfinishedName(path);
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await writeAndSync(unfinished, content);
     await rename(unfinished, path);
     await syncDirectory(dirname(path));
@@ -61,7 +71,7 @@ export async function writeDirectoryAtomic(
 ): Promise<void> {
   const unfinished = unfinishedName(path);
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await rm(unfinished, { recursive: true, force: true });
     await mkdir(unfinished);
     for (const [name, content] of files) await writeAndSync(join(unfinished, name), content);

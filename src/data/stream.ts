@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { deserialiseError } from "../base/errors.js";
 import type { BatchReply } from "./batch-worker.js";
 import type { StreamOptions } from "./batches.js";
@@ -50,6 +51,8 @@ export function openStream(options: StreamOptions): BatchStream {
       while (closing === undefined) {
         const since = performance.now();
         const reply = await inbox.take();
+        // Node hands out waiting messages in one go, each with its promises' work: signals wait until someone lets the event loop turn.
+        await setImmediate();
         waitedMs += performance.now() - since;
         if (closing !== undefined) return;
         if (reply.type === "error") throw deserialiseError(reply.error);
