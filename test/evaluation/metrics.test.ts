@@ -23,7 +23,7 @@ interface GoldenCase {
   };
 }
 
-const goldenCases = JSON.parse(readFileSync("test/golden/metrics/cases.json", "utf8")) as GoldenCase[];
+const goldenCases = JSON.parse(readFileSync(new URL("../../../test/golden/metrics/cases.json", import.meta.url), "utf8")) as GoldenCase[];
 
 function assertClose(found: number, expected: number, what: string): void {
   assert.ok(Math.abs(found - expected) <= TOLERANCE, `${what}: ${found} is not ${expected}`);

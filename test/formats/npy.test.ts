@@ -17,7 +17,7 @@ interface GoldenArray {
   readonly values: readonly string[];
 }
 
-const goldenArrays = JSON.parse(readFileSync("test/golden/formats/npy.json", "utf8")) as GoldenArray[];
+const goldenArrays = JSON.parse(readFileSync(new URL("../../../test/golden/formats/npy.json", import.meta.url), "utf8")) as GoldenArray[];
 
 let file: string;
 before(() => {

@@ -41,7 +41,7 @@ function fileOf(header: unknown, dataBytes: number): Buffer {
 }
 
 test("reads what the safetensors library wrote", async () => {
-  const golden = JSON.parse(readFileSync("test/golden/formats/safetensors.json", "utf8")) as {
+  const golden = JSON.parse(readFileSync(new URL("../../../test/golden/formats/safetensors.json", import.meta.url), "utf8")) as {
     readonly file: string;
     readonly metadata: Record<string, string>;
     readonly tensors: Record<string, { readonly dtype: Dtype; readonly shape: readonly number[]; readonly values: readonly string[] }>;
