@@ -7,12 +7,9 @@ export interface Kind<T> {
   readonly expected: string;
 }
 
-const MOST_INT32 = 2 ** 31 - 1;
-
 /** Whole numbers in `least`..`most` (by default what an int32 holds, for TensorFlow counts with those). */
-export function whole(least: number, most: number = MOST_INT32): Kind<number> {
-  const range = most === MOST_INT32 ? `${least} or more` : `${least} to ${most}`;
-  return { schema: z.preprocess(parseLiteral, z.int().min(least).max(most)), expected: `a whole number, ${range}` };
+export function whole(least: number, most: number = 2 ** 31 - 1): Kind<number> {
+  return { schema: z.preprocess(parseLiteral, z.int().min(least).max(most)), expected: `a whole number, ${least} to ${most}` };
 }
 
 /** Finite numbers of 0 or more. */

@@ -63,10 +63,10 @@ function describeIssue(
   const description = findKey(sectionName, name);
   const crossCheck = issue.code === "custom" ? issue.params?.expected : undefined;
   const expected = String(crossCheck ?? description?.expected);
-  const found = showValue(section[name] ?? description?.fallback);
+  const found = showValue(Object.hasOwn(section, name) ? section[name] : description?.fallback);
   const flag = flagOf.get(key);
   if (flag === undefined) return [{ file, key, what: "the value does not fit", expected, found }];
-  return [{ file: undefined, key: flag.includes(key) ? flag : `${flag} (${key})`, what: "the value does not fit", expected, found }];
+  return [{ file: undefined, key: flag, what: "the value does not fit", expected, found }];
 }
 
 /** A list's items each bring an issue of their own; one a key is enough. */

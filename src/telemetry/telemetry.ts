@@ -1,5 +1,4 @@
-import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
-import { dirname } from "node:path";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { type DestinationStream, type Logger, multistream, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
 import { fileError, NextvladError } from "../base/errors.js";
@@ -15,7 +14,7 @@ export interface Telemetry {
 
 /** The log's file, and the stream for readable lines. */
 export interface TelemetryOptions {
-  /** Appended to, made with its folder where missing; null: no file. */
+  /** Appended to, and made where missing, in a folder that is there; null: no file. */
   readonly logFile: string | null;
   /** Defaults to the process's stderr. */
   readonly stderr?: NodeJS.WriteStream;
@@ -50,7 +49,6 @@ class LogFile implements DestinationStream {
     this.#path = path;
     this.#screen = screen;
     try {
-      mkdirSync(dirname(path), { recursive: true });
       this.#handle = openSync(path, "a");
     } catch (error) {
       throw fileError(error, path, "write");
@@ -76,7 +74,7 @@ class LogFile implements DestinationStream {
 function readableLines(screen: Screen, stderr: NodeJS.WriteStream): DestinationStream {
   const colorize = stderr.isTTY === true && (process.env.NO_COLOR ?? "") === "";
   const pretty = prettyFactory({ colorize, ignore: "pid", translateTime: "SYS:HH:MM:ss", singleLine: true, hideObject: true });
-  return { write: (line: string) => screen.print(pretty(line)) };
+  return { write: (line: string) => screen.print(`${pretty(line).trimEnd()}\n`) };
 }
 
 function logFailure(log: Logger, failure: unknown): void {

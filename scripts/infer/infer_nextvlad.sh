@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Writes the likeliest classes of each video, by the best snapshot of a training. Arguments are passed on, and win:
+# scripts/infer/infer_nextvlad.sh --weights PATH --filelist LIST
+# The snapshot brings its config; weights that carry none need --config.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cli=$root/dist/src/cli.js
+if [ ! -f "$cli" ]; then
+  echo "nextvlad: error: $cli is missing: run scripts/setup.sh, then npm run build" >&2
+  exit 1
+fi
+exec node "$cli" infer --model-name NEXTVLAD --weights data/checkpoints/best \
+  --infer-topk 20 --log-interval 10 --save-dir data/predict_results "$@"

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Measures the best snapshot of a training. Arguments are passed on, and win: scripts/test/test_nextvlad.sh --weights PATH
+# The snapshot brings its config; weights that carry none need --config.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cli=$root/dist/src/cli.js
+if [ ! -f "$cli" ]; then
+  echo "nextvlad: error: $cli is missing: run scripts/setup.sh, then npm run build" >&2
+  exit 1
+fi
+exec node "$cli" eval --model-name NEXTVLAD --weights data/checkpoints/best \
+  --log-interval 10 --save-dir data/evaluate_results "$@"

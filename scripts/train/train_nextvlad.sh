@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Trains by the published recipe. Arguments are passed on, and win: scripts/train/train_nextvlad.sh --use_gpu False
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cli=$root/dist/src/cli.js
+if [ ! -f "$cli" ]; then
+  echo "nextvlad: error: $cli is missing: run scripts/setup.sh, then npm run build" >&2
+  exit 1
+fi
+exec node "$cli" train --model-name NEXTVLAD --config "$root/configs/nextvlad.yaml" \
+  --valid-interval 1 --log-interval 10 --save-dir data/checkpoints "$@"

@@ -1,0 +1,92 @@
+#!/usr/bin/env node
+import { Command, Option } from "commander";
+import { type DigitsFlags, type EvalFlags, gather, type InferFlags, integer, type TrainFlags } from "./commands/options.js";
+import { runProcess } from "./commands/process.js";
+import { version } from "./commands/version.js";
+
+const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
+
+const program = new Command("nextvlad")
+  .description("NeXtVLAD video classification on YouTube-8M: train, evaluate and infer straight from TFRecord shards")
+  .version(version())
+  .exitOverride()
+  .configureOutput({ outputError: () => undefined });
+
+/** The flags that train, eval and infer share. */
+function withConfig(command: Command, saveDir: string, batch: string): Command {
+  return command
+    .option("--model-name <name>", "the model; NEXTVLAD is the only one")
+    .option("--config <file>", "YAML file with the sections MODEL, TRAIN, VALID, TEST and INFER")
+    .option("--batch-size <videos>", batch)
+    .option(
+      "--use-gpu [choice]",
+      "True: the GPU, or an error that says why not; False: the CPU; auto: the GPU where one works (default: the config's)",
+    )
+    .option("--save-dir <dir>", "where results and the log go", saveDir)
+    .option("--log-interval <steps>", "steps from one line of the log to the next; 0 for none", integer(0), 10)
+    .option("--set <SECTION.key=value>", "override any key of the config, over all other flags; may be repeated", gather)
+    .addHelpText("after", `\n${PADDLE}`);
+}
+
+withConfig(
+  program.command("train").description("train, validate, and write a snapshot after each epoch"),
+  "./data/checkpoints",
+  "videos a step, in training and validation (default: the config's)",
+)
+  .option("--learning-rate <rate>", "learning rate at the start (default: the config's)")
+  .option("--epoch <epochs>", "epochs to train; 0 for the config's (default: the config's)")
+  .option("--valid-interval <epochs>", "epochs from one validation to the next; 0 for none", integer(0), 1)
+  .addOption(
+    new Option("--pretrain <weights>", "start over from these weights; what is missing or of another shape starts afresh").conflicts(
+      "resume",
+    ),
+  )
+  .option("--resume <snapshot>", "go on from this snapshot where it stopped; everything must fit")
+  .option("--overwrite", "replace another run's snapshots in --save-dir")
+  .option(
+    "--fix-random-seed [choice]",
+    "True: the seed is the config's TRAIN.seed; a number: that one; False: the clock draws one (default: True)",
+  )
+  .action(async (flags: TrainFlags) => {
+    const { runTrain } = await import("./commands/train.js");
+    process.exitCode = await runTrain(flags);
+  });
+
+withConfig(
+  program.command("eval").description("measure weights on labelled videos: Hit@1, PERR, GAP, MAP"),
+  "./data/evaluate_results",
+  "videos a step (default: the config's)",
+)
+  .requiredOption("--weights <path>", "weights to measure; a snapshot brings its config along")
+  .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
+  .action(async (flags: EvalFlags) => {
+    const { runEval } = await import("./commands/eval.js");
+    process.exitCode = await runEval(flags);
+  });
+
+withConfig(
+  program.command("infer").description("write the likeliest classes of each video"),
+  "./data/predict_results",
+  "videos a step (default: the config's)",
+)
+  .requiredOption("--weights <path>", "weights to use; a snapshot brings its config along")
+  .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
+  .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
+  .action(async (flags: InferFlags) => {
+    const { runInfer } = await import("./commands/infer.js");
+    process.exitCode = await runInfer(flags);
+  });
+
+program
+  .command("digits")
+  .description("write shards in YouTube-8M's format whose videos show handwritten digits, to try things on")
+  .requiredOption("--out <dir>", "where the shards and their lists go")
+  .option("--train-videos <count>", "videos to train on", integer(1), 3000)
+  .option("--validate-videos <count>", "videos to validate on", integer(1), 500)
+  .option("--seed <seed>", "the same seed writes the same videos", integer(0, 2 ** 32 - 1), 0)
+  .action(async (flags: DigitsFlags) => {
+    const { runDigits } = await import("./commands/digits.js");
+    process.exitCode = await runDigits(flags);
+  });
+
+process.exit(await runProcess(program, process.argv));

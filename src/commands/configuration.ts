@@ -1,0 +1,63 @@
+import { join } from "node:path";
+import type { Logger } from "pino";
+import { NextvladError } from "../base/errors.js";
+import { buildConfig, loadConfig } from "../config/load.js";
+import type { Override, Overrides } from "../config/overrides.js";
+import type { Config, SectionName } from "../config/schema.js";
+import type { ConfigFlags, EvalFlags, TrainFlags } from "./options.js";
+
+/**
+ * The config that a command runs with: that of `--config`, or else the one in the snapshot, and the flags over it.
+ * Throws BAD_USAGE where neither is there, and what `loadConfig` throws.
+ */
+export async function findConfig(flags: ConfigFlags, overrides: readonly Override[], snapshot: string | undefined): Promise<Config> {
+  const over: Overrides = { flags: overrides, settings: flags.set ?? [] };
+  if (flags.config !== undefined) return loadConfig(flags.config, over);
+  const remedy = "say which, like --config configs/nextvlad.yaml";
+  if (snapshot === undefined) throw new NextvladError("BAD_USAGE", "a config is needed", { key: "--config", remedy });
+  const { readSnapshotConfig } = await import("../checkpoints/snapshot.js");
+  const value = await readSnapshotConfig(snapshot);
+  if (value !== null) return buildConfig(value, join(snapshot, "config.yaml"), over);
+  throw new NextvladError("BAD_USAGE", "these weights carry no config, so one is needed", { file: snapshot, key: "--config", remedy });
+}
+
+function overriding(key: string, flag: string, value: string | true | undefined): Override[] {
+  return value === undefined ? [] : [{ key, flag, value }];
+}
+
+/** What the flags of `train` say of the config. As in PaddleVideo, `--batch-size` counts for validation too, and `--epoch 0` means the config's. */
+export function trainOverrides(flags: TrainFlags): readonly Override[] {
+  return [
+    ...overriding("MODEL.name", "--model-name", flags.modelName),
+    ...overriding("TRAIN.batch_size", "--batch-size", flags.batchSize),
+    ...overriding("VALID.batch_size", "--batch-size", flags.batchSize),
+    ...overriding("TRAIN.learning_rate", "--learning-rate", flags.learningRate),
+    ...overriding("TRAIN.epoch", "--epoch", flags.epoch === "0" ? undefined : flags.epoch),
+    ...overriding("TRAIN.use_gpu", "--use-gpu", flags.useGpu),
+    ...overriding("TRAIN.seed", "--fix-random-seed", chosenSeed(flags.fixRandomSeed)),
+  ];
+}
+
+/** A run is seeded in any case: `True` keeps TRAIN.seed, a number takes its place, `False` has the clock draw one. */
+function chosenSeed(value: string | true | undefined): string | undefined {
+  if (value === undefined || value === true || /^true$/i.test(value)) return undefined;
+  return /^false$/i.test(value) ? String(Date.now() % 2 ** 32) : value;
+}
+
+/** What the flags of `eval` and `infer` say of the config's section TEST or INFER. */
+export function readingOverrides(section: "TEST" | "INFER", flags: EvalFlags): readonly Override[] {
+  return [
+    ...overriding("MODEL.name", "--model-name", flags.modelName),
+    ...overriding(`${section}.batch_size`, "--batch-size", flags.batchSize),
+    ...overriding(`${section}.filelist`, "--filelist", flags.filelist),
+    ...overriding(`${section}.use_gpu`, "--use-gpu", flags.useGpu),
+  ];
+}
+
+/** Logs the sections that a command reads, one a line. */
+export function logConfig(log: Logger, config: Config, names: readonly SectionName[]): void {
+  for (const name of names) {
+    const values = Object.entries(config[name]).map(([key, value]) => `${key} ${Array.isArray(value) ? value.join(" ") : value}`);
+    log.info({ [name]: config[name] }, `${name}: ${values.join(", ")}`);
+  }
+}

@@ -1,0 +1,17 @@
+import { prepareFolder } from "./folder.js";
+import type { DigitsFlags } from "./options.js";
+
+/** `nextvlad digits`: writes the shards, tells of it on stderr, and prints the files; returns the exit code. */
+export async function runDigits(flags: DigitsFlags): Promise<number> {
+  await prepareFolder(flags.out);
+  const { generateDigits } = await import("../digits/generate.js");
+  const { files } = await generateDigits({
+    out: flags.out,
+    trainVideos: flags.trainVideos,
+    validateVideos: flags.validateVideos,
+    seed: flags.seed,
+    log: (line) => process.stderr.write(`${line}\n`),
+  });
+  for (const file of files) process.stdout.write(`${file}\n`);
+  return 0;
+}

@@ -1,0 +1,30 @@
+import { findConfig, logConfig, readingOverrides } from "./configuration.js";
+import type { EvalFlags } from "./options.js";
+import { runIn } from "./run.js";
+
+/** `nextvlad eval`: prints PaddleVideo's line and where the JSON file is; returns the exit code. */
+export async function runEval(flags: EvalFlags): Promise<number> {
+  const config = await findConfig(flags, readingOverrides("TEST", flags), flags.weights);
+  const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async ({ telemetry, signal }) => {
+    logConfig(telemetry.log, config, ["MODEL", "TEST"]);
+    const { evaluate } = await import("../evaluation/evaluate.js");
+    return evaluate(config, {
+      weights: flags.weights,
+      filelist: config.TEST.filelist,
+      batchSize: config.TEST.batch_size,
+      saveDir: flags.saveDir,
+      logIntervalSteps: flags.logInterval,
+      signal,
+      telemetry,
+    });
+  });
+  if (outcome.stopped) {
+    process.stdout.write(`[EVAL] eval stopped after ${outcome.videos} videos: no result\n`);
+    return exitCode;
+  }
+  const { formatEvalLine } = await import("../telemetry/lines.js");
+  const { hit_at_one: hitAtOne, perr, loss, gap } = outcome;
+  process.stdout.write(`${formatEvalLine({ hitAtOne, perr, loss, gap })}\n`);
+  process.stdout.write(`results, with MAP and the average precision of each class: ${outcome.resultFile}\n`);
+  return exitCode;
+}

@@ -1,0 +1,30 @@
+import type { Command } from "commander";
+import { normaliseArguments } from "./arguments.js";
+import { describeFailure } from "./failure.js";
+
+/**
+ * Runs the program on the process's arguments and returns its exit code: what the command chose (0, or 130 and 143 after a signal), 1 for a failure,
+ * 2 for bad usage or config. Errors become one paragraph on stderr; a reader that left (`| head`) is no error.
+ */
+export async function runProcess(program: Command, argv: readonly string[]): Promise<number> {
+  const names = program.commands.map((command) => command.name());
+  const command = argv.slice(2).find((arg) => names.includes(arg));
+  const report = (error: unknown): number => {
+    const failure = describeFailure(error, command);
+    process.stderr.write(failure.text);
+    return failure.exitCode;
+  };
+  const fallOver = (error: unknown): void => process.exit(report(error));
+  process.on("uncaughtException", fallOver);
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") fallOver(error);
+    });
+  }
+  try {
+    await program.parseAsync(normaliseArguments(argv.slice(2)), { from: "user" });
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    return report(error);
+  }
+}

@@ -1,0 +1,42 @@
+import { join } from "node:path";
+import type { Telemetry } from "../telemetry/telemetry.js";
+import { prepareFolder } from "./folder.js";
+import { watchSignals } from "./signals.js";
+
+/** What a command's work is given: where to tell of itself, and when to stop. */
+export interface Run {
+  readonly telemetry: Telemetry;
+  /** Aborted when the work should finish what it is at, save, and return `stopped: true`. */
+  readonly signal: AbortSignal;
+}
+
+/** What the work came to, and the process's exit code: 0, or 130 and 143 where a signal stopped it. */
+export interface RunResult<T> {
+  readonly outcome: T;
+  readonly exitCode: number;
+}
+
+/**
+ * Makes the folder, opens the log in it (`logName`), watches for signals, and does the work; puts the log, the bar and the watch away whatever comes.
+ * Throws FILE_UNWRITABLE, and what the work throws once the log has it.
+ */
+export async function runIn<T extends { readonly stopped: boolean }>(
+  folder: string,
+  logName: string,
+  work: (run: Run) => Promise<T>,
+): Promise<RunResult<T>> {
+  await prepareFolder(folder);
+  const { createTelemetry } = await import("../telemetry/telemetry.js");
+  const telemetry = await createTelemetry({ logFile: join(folder, logName) });
+  const watch = watchSignals((message) => telemetry.log.warn(message));
+  try {
+    const outcome = await work({ telemetry, signal: watch.signal });
+    await telemetry.close();
+    return { outcome, exitCode: outcome.stopped ? watch.exitCode() : 0 };
+  } catch (error) {
+    await telemetry.close(error);
+    throw error;
+  } finally {
+    watch.end();
+  }
+}

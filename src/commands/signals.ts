@@ -1,0 +1,44 @@
+import { constants } from "node:os";
+
+/** The two ways to ask a run to stop: Ctrl-C, and what systems send before they kill. */
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+
+/**
+ * npm and npx pass on a Ctrl-C that the terminal has sent already: what comes this soon after is the same wish.
+ * Long enough for that, too short for a person to have read the message.
+ */
+const ECHO_MS = 500;
+
+/** A watch for SIGINT and SIGTERM. */
+export interface SignalWatch {
+  /** Aborted by the first signal. */
+  readonly signal: AbortSignal;
+  /** 130 or 143 once a signal came, else 0. */
+  exitCode(): number;
+  /** Ends the watch: signals do what they do by default. */
+  end(): void;
+}
+
+/**
+ * Turns the first signal into an abort, and tells so; a second one, half a second later or more, ends the process at once, in the midst of a kernel too:
+ * the signal's default action is back in force then, which shells report as 130 or 143 all the same.
+ */
+export function watchSignals(tell: (message: string) => void): SignalWatch {
+  const controller = new AbortController();
+  let exitCode = 0;
+  let echo: NodeJS.Timeout | undefined;
+  const end = (): void => {
+    clearTimeout(echo);
+    for (const name of SIGNALS) process.off(name, onSignal);
+  };
+  const onSignal = (name: NodeJS.Signals): void => {
+    if (exitCode !== 0) return;
+    exitCode = 128 + constants.signals[name];
+    echo = setTimeout(end, ECHO_MS);
+    echo.unref();
+    tell(`${name}: finishing the step and saving; once more to leave at once`);
+    controller.abort();
+  };
+  for (const name of SIGNALS) process.on(name, onSignal);
+  return { signal: controller.signal, exitCode: () => exitCode, end };
+}

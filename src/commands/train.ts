@@ -1,0 +1,34 @@
+import { noteUnusedKeys } from "../config/notes.js";
+import type { TrainOutcome } from "../training/train.js";
+import { findConfig, logConfig, trainOverrides } from "./configuration.js";
+import type { TrainFlags } from "./options.js";
+import { runIn } from "./run.js";
+
+/** `nextvlad train`: prints how far it came and where the snapshots are; returns the exit code. */
+export async function runTrain(flags: TrainFlags): Promise<number> {
+  const config = await findConfig(flags, trainOverrides(flags), flags.resume);
+  const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, signal }) => {
+    logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
+    for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
+    const { train } = await import("../training/train.js");
+    return train(config, {
+      saveDir: flags.saveDir,
+      resume: flags.resume ?? null,
+      pretrain: flags.pretrain ?? null,
+      overwrite: flags.overwrite ?? false,
+      logIntervalSteps: flags.logInterval,
+      validIntervalEpochs: flags.validInterval,
+      signal,
+      telemetry,
+    });
+  });
+  process.stdout.write(`${formatOutcome(outcome)}\n`);
+  return exitCode;
+}
+
+function formatOutcome({ stopped, epochs, steps, lastSnapshot, best }: TrainOutcome): string {
+  const lines = [`[TRAIN] train ${stopped ? "stopped" : "finished"}. \tepochs: ${epochs},\tsteps: ${steps}`];
+  if (lastSnapshot !== null) lines.push(stopped ? `go on with: --resume ${lastSnapshot}` : `last snapshot: ${lastSnapshot}`);
+  if (best !== null) lines.push(`best snapshot: ${best.path} (epoch ${best.epoch}, validation GAP ${best.gap.toFixed(4)})`);
+  return lines.join("\n");
+}

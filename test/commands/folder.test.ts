@@ -1,0 +1,34 @@
+import assert from "node:assert/strict";
+import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { prepareFolder } from "../../src/commands/folder.js";
+import { scratch } from "./nextvlad.js";
+
+test("a folder is made with all above it; one that is there will do", async (context) => {
+  const folder = join(scratch(context), "a", "b", "c");
+  await prepareFolder(folder);
+  await prepareFolder(folder);
+  assert.ok(statSync(folder).isDirectory());
+});
+
+test("a file in its place, or on the way to it, is told", async (context) => {
+  const file = join(scratch(context), "file");
+  writeFileSync(file, "");
+  await assert.rejects(prepareFolder(file), {
+    code: "FILE_UNWRITABLE",
+    message: `${file}: this should be a folder, and is a file. Choose another place, or move the file away.`,
+  });
+  await assert.rejects(prepareFolder(join(file, "below")), { code: "FILE_UNWRITABLE", message: /a part of the path is not a directory/ });
+});
+
+test("a folder that takes no new ones is an error, and no endless loop", { skip: !existsSync("/proc/self"), timeout: 20_000 }, async () => {
+  await assert.rejects(prepareFolder("/proc/a/b"), { code: "FILE_UNWRITABLE" });
+});
+
+test("a folder without leave to write is an error", { skip: process.getuid?.() === 0 }, async (context) => {
+  const folder = join(scratch(context), "closed");
+  mkdirSync(folder);
+  chmodSync(folder, 0o500);
+  await assert.rejects(prepareFolder(folder), { code: "FILE_UNWRITABLE", message: /permission denied/ });
+});

@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { compiled } from "./nextvlad.js";
+
+/** Works for ever, or until it is told to stop; then takes `afterMs` to save. `busy` computes without a pause meanwhile, as a kernel does. */
+const worker = (afterMs: number, busy: boolean): string => `
+  import { watchSignals } from ${JSON.stringify(compiled("commands/signals.js"))};
+  const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  const watch = watchSignals((message) => console.log(message));
+  console.log("ready");
+  while (!watch.signal.aborted) await pause(5);
+  await pause(${busy ? 700 : 0});
+  console.log("computing");
+  if (${busy}) for (const end = Date.now() + ${afterMs}; Date.now() < end; );
+  else await pause(${afterMs});
+  console.log("saved");
+  process.exit(watch.exitCode());
+`;
+
+interface Worker {
+  readonly child: ChildProcess;
+  /** Resolves once the worker has said this. */
+  said(words: string): Promise<void>;
+  output(): string;
+}
+
+function start(afterMs: number, busy = false): Worker {
+  const child = spawn(process.execPath, ["--input-type=module", "-e", worker(afterMs, busy)], {
+    stdio: ["ignore", "pipe", "inherit"],
+    timeout: 60_000,
+  });
+  let output = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    output += chunk.toString();
+  });
+  const said = async (words: string): Promise<void> => {
+    while (!output.includes(words)) await once(child.stdout, "data");
+  };
+  return { child, said, output: () => output };
+}
+
+describe("a signal", { concurrency: true }, () => {
+  for (const [name, exitCode] of [["SIGINT", 130] as const, ["SIGTERM", 143] as const]) {
+    test(`${name} lets the work be saved, and the exit code tells of it`, async () => {
+      const { child, said, output } = start(50);
+      await said("ready");
+      child.kill(name);
+      assert.deepEqual(await once(child, "close"), [exitCode, null]);
+      assert.match(output(), new RegExp(`${name}: finishing the step and saving; once more to leave at once`));
+      assert.match(output(), /saved/);
+    });
+
+    test(`${name} again ends the process at once, in the midst of computing too`, async () => {
+      const { child, said, output } = start(50_000, true);
+      await said("ready");
+      child.kill(name);
+      await said("computing");
+      child.kill(name);
+      assert.deepEqual(await once(child, "close"), [null, name]);
+      assert.doesNotMatch(output(), /saved/);
+    });
+  }
+
+  test("what npm passes on of the same Ctrl-C does not count as a second one", async () => {
+    const { child, said, output } = start(1200);
+    await said("ready");
+    child.kill("SIGINT");
+    await said("finishing");
+    await sleep(20);
+    child.kill("SIGINT");
+    assert.deepEqual(await once(child, "close"), [130, null]);
+    assert.match(output(), /saved/);
+  });
+});

@@ -1,0 +1,207 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { NextvladError } from "../../src/base/errors.js";
+import { buildConfig, loadConfig } from "../../src/config/load.js";
+import { noteUnusedKeys } from "../../src/config/notes.js";
+import type { Overrides } from "../../src/config/overrides.js";
+import { repository, scratch } from "../commands/nextvlad.js";
+
+function failure(value: unknown, overrides: Overrides = {}): NextvladError {
+  try {
+    buildConfig(value, "own.yaml", overrides);
+  } catch (error) {
+    assert.ok(error instanceof NextvladError);
+    assert.equal(error.code, "BAD_CONFIG");
+    assert.doesNotMatch(error.message, /\n/);
+    return error;
+  }
+  return assert.fail("the config should have been refused");
+}
+
+describe("the configs in the repository", () => {
+  test("nextvlad.yaml holds the published recipe, and trains on no device but a GPU", async () => {
+    const { MODEL, TRAIN, VALID, TEST, INFER } = await loadConfig(join(repository, "configs/nextvlad.yaml"));
+    assert.deepEqual(
+      [MODEL.num_classes, MODEL.cluster_size, MODEL.hidden_size, MODEL.groups, MODEL.expansion, MODEL.gating_reduction, MODEL.drop_rate],
+      [3862, 128, 2048, 8, 2, 8, 0.5],
+    );
+    assert.deepEqual(
+      [TRAIN.epoch, TRAIN.learning_rate, TRAIN.lr_boundary_examples, TRAIN.max_iter, TRAIN.learning_rate_decay, TRAIN.l2_penalty],
+      [6, 0.0002, 2_000_000, 700_000, 0.8, 1e-5],
+    );
+    assert.deepEqual([TRAIN.batch_size, VALID.batch_size, TEST.batch_size, INFER.batch_size], [160, 160, 40, 1]);
+    assert.deepEqual([TRAIN.use_gpu, TEST.use_gpu, INFER.use_gpu], [true, "auto", "auto"]);
+    assert.equal(VALID.filelist, "./data/dataset/youtube8m/val.list");
+    assert.equal(MODEL.eigen_file, "./data/dataset/youtube8m/yt8m_pca/eigenvals.npy");
+    assert.equal(TRAIN.gradient_clip, null);
+  });
+
+  test("what nextvlad.yaml sets to no effect is told", async () => {
+    const notes = noteUnusedKeys(await loadConfig(join(repository, "configs/nextvlad.yaml")));
+    assert.equal(notes.length, 2);
+    assert.match(notes[0] ?? "", /gradient_clip_norm = 1 is not applied/);
+    assert.match(notes[1] ?? "", /num_gpus = 4 changes nothing: .* batch of 160/);
+    assert.deepEqual(noteUnusedKeys(buildConfig({ MODEL: null }, "own.yaml")), []);
+  });
+
+  test("digits.yaml is valid, and its rate falls once an epoch of 3,000 videos", async () => {
+    const { MODEL, TRAIN } = await loadConfig(join(repository, "configs/digits.yaml"));
+    assert.deepEqual([MODEL.num_classes, MODEL.cluster_size, MODEL.hidden_size, MODEL.eigen_file], [10, 16, 256, null]);
+    assert.deepEqual([TRAIN.batch_size, TRAIN.learning_rate, TRAIN.learning_rate_decay, TRAIN.lr_boundary_examples], [32, 1e-3, 0.4, 3000]);
+  });
+});
+
+describe("values", () => {
+  test("1e-5 is a number, and so are numbers and words in quotes, as PaddleVideo's users write them", async (context) => {
+    const file = join(scratch(context), "quoted.yaml");
+    writeFileSync(
+      file,
+      'MODEL:\n  eigen_file: None\nTRAIN:\n  l2_penalty: 1e-5\n  learning_rate: "2e-4"\n  use_gpu: "False"\n  epoch: "3"\n',
+    );
+    const { MODEL, TRAIN } = await loadConfig(file);
+    assert.deepEqual([TRAIN.l2_penalty, TRAIN.learning_rate, TRAIN.use_gpu, TRAIN.epoch, MODEL.eigen_file], [1e-5, 2e-4, false, 3, null]);
+  });
+
+  test("a file of one's own may hold a few keys only; the published values fill the rest", () => {
+    const config = buildConfig({ MODEL: { num_classes: 12 }, TRAIN: null }, "own.yaml");
+    assert.deepEqual([config.MODEL.num_classes, config.MODEL.hidden_size, config.TRAIN.batch_size], [12, 2048, 160]);
+    assert.deepEqual([config.MODEL.max_frames, config.MODEL.feature_names, config.TRAIN.seed], [300, ["rgb", "audio"], 0]);
+    assert.deepEqual([config.TRAIN.shuffle_buffer, config.TRAIN.gradient_clip, config.INFER.num_readers], [1024, null, 2]);
+  });
+
+  test("the model's name counts in any case, and no other does", () => {
+    assert.equal(buildConfig({ MODEL: { name: "nextvlad" } }, "own.yaml").MODEL.name, "NEXTVLAD");
+    assert.match(failure({ MODEL: { name: "AttentionCluster" } }).message, /expected NEXTVLAD, found "AttentionCluster"/);
+  });
+
+  test("a config cannot be changed, nor anything in it", () => {
+    const config = buildConfig({ TRAIN: {} }, "own.yaml");
+    assert.ok([config, config.MODEL, config.MODEL.feature_names, config.TRAIN].every(Object.isFrozen));
+  });
+
+  const refused: readonly [string, string, unknown][] = [
+    ["TRAIN", "epoch", 0],
+    ["TRAIN", "epoch", 1.5],
+    ["TRAIN", "epoch", null],
+    ["TRAIN", "batch_size", "six"],
+    ["TEST", "batch_size", 2 ** 31],
+    ["TRAIN", "learning_rate", 0],
+    ["TRAIN", "learning_rate", Number.NaN],
+    ["TRAIN", "l2_penalty", -1],
+    ["TRAIN", "l2_penalty", Number.POSITIVE_INFINITY],
+    ["TRAIN", "use_gpu", "yes"],
+    ["TRAIN", "seed", 2 ** 32],
+    ["TRAIN", "gradient_clip", 0],
+    ["MODEL", "drop_rate", 1],
+    ["MODEL", "eigen_file", ""],
+    ["MODEL", "feature_names", ["rgb"]],
+    ["MODEL", "feature_names", ["rgb", "rgb"]],
+    ["VALID", "filelist", 3],
+    ["INFER", "num_readers", 0],
+  ];
+  for (const [section, name, value] of refused) {
+    test(`${section}.${name} cannot be ${value}`, () => {
+      const { message } = failure({ [section]: { [name]: value } });
+      assert.ok(message.startsWith(`own.yaml, ${section}.${name}: the value does not fit (expected `), message);
+      assert.match(message, /, found /);
+    });
+  }
+});
+
+describe("values that must fit together", () => {
+  test("groups must divide both expanded features", () => {
+    assert.match(
+      failure({ MODEL: { groups: 512 } }).message,
+      /^own.yaml, MODEL.groups: .*expected a divisor of expansion \* audio_feature_size = 256, found 512/,
+    );
+  });
+
+  test("gating_reduction must divide hidden_size", () => {
+    assert.match(failure({ MODEL: { gating_reduction: 3 } }).message, /MODEL.gating_reduction: .*divisor of hidden_size = 2048, found 3/);
+  });
+
+  test("the learning rate falls after a batch at the earliest", () => {
+    assert.match(failure({ TRAIN: { lr_boundary_examples: 159 } }).message, /lr_boundary_examples: .*at least batch_size = 160, found 159/);
+  });
+});
+
+describe("precedence", () => {
+  const file = { TRAIN: { batch_size: 8, epoch: 2 } };
+  const flags = [
+    { key: "TRAIN.batch_size", value: "16", flag: "--batch-size" },
+    { key: "TEST.use_gpu", value: true, flag: "--use-gpu" },
+  ];
+
+  test("flags come over the file, and --set over flags, the last one over the others", () => {
+    assert.deepEqual(buildConfig(file, "own.yaml", { flags }).TRAIN.batch_size, 16);
+    const { TRAIN, TEST } = buildConfig(file, "own.yaml", { flags, settings: ["TRAIN.batch_size=32", "TRAIN.batch_size=64"] });
+    assert.deepEqual([TRAIN.batch_size, TRAIN.epoch, TRAIN.learning_rate, TEST.use_gpu], [64, 2, 0.0002, true]);
+  });
+
+  test("a setting's value is text, or YAML in brackets or quotes", () => {
+    const settings = [
+      "TRAIN.filelist=*.tfrecord",
+      'VALID.filelist="a = b"',
+      "MODEL.feature_names=[a, b]",
+      "MODEL.eigen_file=null",
+      "TRAIN.use_gpu=True",
+    ];
+    const { MODEL, TRAIN, VALID } = buildConfig(file, "own.yaml", { settings });
+    assert.deepEqual([TRAIN.filelist, VALID.filelist, MODEL.feature_names], ["*.tfrecord", "a = b", ["a", "b"]]);
+    assert.deepEqual([MODEL.eigen_file, TRAIN.use_gpu], [null, true]);
+  });
+
+  test("errors name the flag that said so, not the file", () => {
+    const bad = [{ key: "TRAIN.epoch", value: "-1", flag: "--epoch" }];
+    assert.match(
+      failure(file, { flags: bad }).message,
+      /^--epoch: the value does not fit \(expected a whole number, 1 to 2147483647, found "-1"\)/,
+    );
+    assert.match(failure(file, { settings: ["TRAIN.epoch=x"] }).message, /^--set TRAIN.epoch: the value does not fit/);
+    assert.match(
+      failure(file, { settings: ["TRAIN.epoc=1"] }).message,
+      /^--set TRAIN.epoc: there is no such key. The nearest is TRAIN.epoch/,
+    );
+    assert.match(
+      failure(file, { settings: ["TRIAN.epoch=1"] }).message,
+      /^--set TRIAN.epoch: there is no such section. The nearest is TRAIN/,
+    );
+    assert.match(failure(file, { settings: ["epoch=1"] }).message, /^--set epoch=1: not of the form SECTION.key=value/);
+    assert.match(failure(file, { settings: ["MODEL.feature_names=[a"] }).message, /^--set MODEL.feature_names: the value is not YAML/);
+  });
+});
+
+describe("what is no config", () => {
+  for (const value of [null, [], "text", 3, {}]) {
+    test(JSON.stringify(value), () =>
+      assert.match(failure(value).message, /^own.yaml: this is no config \(expected a mapping with the sections MODEL/),
+    );
+  }
+
+  test("a section that is a list", () =>
+    assert.match(failure({ TRAIN: [1] }).message, /^own.yaml, TRAIN: this is no section .*found \[1\]/));
+
+  test("keys that objects have by nature are unknown keys like others", () => {
+    const value = JSON.parse('{"__proto__": {"a": 1}, "TRAIN": {"constructor": 1, "__proto__": 2}}');
+    assert.match(failure(value).message, /3 problems.*TRAIN.constructor.*|3 problems.*TRAIN.__proto__/);
+    assert.match(failure({ TRAIN: {} }, { settings: ["__proto__.a=1"] }).message, /^--set __proto__.a: there is no such section/);
+  });
+});
+
+test("all problems are told at once, each with its place", () => {
+  const value = { TRAIN: { batch_sise: 8, epoch: "six" }, TEST: { learning_rate: 1 }, VALIDATE: {} };
+  const { message, exitCode } = failure(value, { settings: ["INFER.batch_size=0"] });
+  assert.equal(exitCode, 2);
+  assert.match(message, /^the config has 5 problems: \(1\) .*\(5\) .*[^.]\.$/);
+  for (const part of [
+    "own.yaml, TRAIN.batch_sise: there is no such key. The nearest is TRAIN.batch_size",
+    'own.yaml, TRAIN.epoch: the value does not fit (expected a whole number, 1 to 2147483647, found "six")',
+    "own.yaml, TEST.learning_rate: there is no such key. The nearest is TRAIN.learning_rate",
+    "own.yaml, VALIDATE: there is no such section. The nearest is VALID",
+    "--set INFER.batch_size: the value does not fit",
+  ]) {
+    assert.ok(message.includes(part), `${part}\n${message}`);
+  }
+});

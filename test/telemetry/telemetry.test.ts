@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { NextvladError } from "../../src/base/errors.js";
+import { createTelemetry } from "../../src/telemetry/telemetry.js";
+import { scratch } from "../commands/nextvlad.js";
+import { Capture } from "./terminal.js";
+
+function entries(file: string): Record<string, unknown>[] {
+  return readFileSync(file, "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+test("the file gets JSON with the fields, stderr a readable line; each is there at once", async (context) => {
+  const logFile = join(scratch(context), "train.log.jsonl");
+  const stderr = new Capture(false);
+  const telemetry = await createTelemetry({ logFile, stderr: stderr.stream });
+  telemetry.log.info({ step: 10, loss: 4.5 }, "[TRAIN] Epoch 0");
+  const [entry] = entries(logFile);
+  assert.deepEqual([entry?.step, entry?.loss, entry?.msg, entry?.level], [10, 4.5, "[TRAIN] Epoch 0", 30]);
+  assert.equal(entry?.time, new Date(String(entry?.time)).toISOString());
+  assert.match(stderr.text, /^\[\d\d:\d\d:\d\d\] INFO: \[TRAIN\] Epoch 0\n$/);
+  await telemetry.close();
+});
+
+test("a log that is there is continued", async (context) => {
+  const logFile = join(scratch(context), "train.log.jsonl");
+  for (const message of ["first", "second"]) {
+    const telemetry = await createTelemetry({ logFile, stderr: new Capture(false).stream });
+    telemetry.log.warn(message);
+    await telemetry.close();
+  }
+  assert.deepEqual(
+    entries(logFile).map((entry) => entry.msg),
+    ["first", "second"],
+  );
+});
+
+test("a failure goes to the file with its stack, and not to stderr", async (context) => {
+  const logFile = join(scratch(context), "train.log.jsonl");
+  const stderr = new Capture(false);
+  for (const failure of [
+    new TypeError("unforeseen"),
+    new NextvladError("BAD_VIDEO", "it has no frames", { file: "a.tfrecord", record: 3 }),
+  ]) {
+    const telemetry = await createTelemetry({ logFile, stderr: stderr.stream });
+    await telemetry.close(failure);
+  }
+  const [unforeseen, foreseen] = entries(logFile);
+  assert.equal(unforeseen?.level, 60);
+  assert.match(JSON.stringify(unforeseen?.err), /"stack":"TypeError: unforeseen\\n {4}at .*telemetry\.test/);
+  assert.deepEqual([foreseen?.code, foreseen?.details], ["BAD_VIDEO", { file: "a.tfrecord", record: 3 }]);
+  assert.equal(stderr.text, "");
+});
+
+test("a log that cannot be opened is an error that names it", async (context) => {
+  const logFile = join(scratch(context), "no-folder", "train.log.jsonl");
+  await assert.rejects(createTelemetry({ logFile }), (error: unknown) => {
+    assert.ok(error instanceof NextvladError && error.code === "FILE_UNWRITABLE");
+    return error.message.startsWith(logFile);
+  });
+});
+
+test("a full disk ends the log with a warning, not the run", { skip: !existsSync("/dev/full") }, async () => {
+  const stderr = new Capture(false);
+  const telemetry = await createTelemetry({ logFile: "/dev/full", stderr: stderr.stream });
+  telemetry.log.info("one");
+  telemetry.log.info("two");
+  await telemetry.close();
+  assert.equal(stderr.text.match(/the log ends here: \/dev\/full: cannot write it: no space left/g)?.length, 1);
+  assert.match(stderr.text, /INFO: two\n$/);
+});
+
+test("colours are for terminals, and NO_COLOR is honoured", async () => {
+  const { NO_COLOR } = process.env;
+  const written = async (isTTY: boolean, noColor: string): Promise<string> => {
+    process.env.NO_COLOR = noColor;
+    const stderr = new Capture(isTTY);
+    const telemetry = await createTelemetry({ logFile: null, stderr: stderr.stream });
+    telemetry.log.info("line");
+    await telemetry.close();
+    return stderr.text;
+  };
+  try {
+    assert.deepEqual(
+      [await written(true, ""), await written(true, "1"), await written(false, "")].map((text) => text.includes("\u001b[3")),
+      [true, false, false],
+    );
+  } finally {
+    if (NO_COLOR === undefined) delete process.env.NO_COLOR;
+    else process.env.NO_COLOR = NO_COLOR;
+  }
+});
