@@ -63,10 +63,12 @@ class Bar implements Screen {
   begin(title: string): void {
     this.end();
     const format = `${title} {bar} {percentage}%{facts}`;
+    // A process that is killed must leave the terminal as it was: neither the cursor nor the wrapping of lines is touched.
     const look = {
       format,
       stream: this.#stream,
       hideCursor: false,
+      linewrap: true,
       clearOnComplete: true,
       gracefulExit: false,
       barsize: 24,

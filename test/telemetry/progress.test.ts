@@ -23,9 +23,11 @@ describe("on a terminal", { concurrency: false }, () => {
     const capture = new Capture(true);
     const { CI, TERM } = process.env;
     Object.assign(process.env, { CI: "", TERM: "xterm" });
+    const screen = createScreen(capture.stream);
     try {
-      work(createScreen(capture.stream), capture);
+      work(screen, capture);
     } finally {
+      screen.end();
       restore({ CI, TERM });
     }
     return capture;
@@ -56,6 +58,14 @@ describe("on a terminal", { concurrency: false }, () => {
       screen.print("after\n");
     });
     assert.deepEqual(screenOf(text), ["before", "one", "two", "three", "after", ""]);
+  });
+
+  test("a bar wider than the terminal is cut, so that it stays one line", () => {
+    const { text } = asOnATerminal((screen) => {
+      screen.begin("t".repeat(200));
+    });
+    assert.ok(screenOf(text).every((line) => line.length <= 120));
+    assert.equal(screenOf(text.slice(0, text.lastIndexOf("t") + 1))[0], "t".repeat(120));
   });
 
   test("a bar begun anew takes the old one's place; updates without a bar show nothing", () => {
