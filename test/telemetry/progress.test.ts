@@ -57,7 +57,7 @@ describe("on a terminal", { concurrency: false }, () => {
       screen.end();
       screen.print("after\n");
     });
-    assert.deepEqual(screenOf(text), ["before", "one", "two", "three", "after", ""]);
+    assert.deepEqual(screenOf(text), ["before", "one", "two", "three", "after"]);
   });
 
   test("a bar wider than the terminal is cut, so that it stays one line", () => {

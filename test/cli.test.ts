@@ -1,0 +1,223 @@
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { compiled, repository, runNextvlad, runToEnd, scratch } from "./commands/nextvlad.js";
+
+const DIGITS = join(repository, "configs/digits.yaml");
+
+/** Runs `nextvlad`, and expects an error of one paragraph and nothing on stdout; returns the paragraph without `nextvlad: error: `. */
+async function refusal(args: readonly string[], exitCode: number): Promise<string> {
+  const ended = await runNextvlad(args);
+  assert.deepEqual([ended.exitCode, ended.stdout], [exitCode, ""], ended.stderr);
+  assert.match(ended.stderr, /^nextvlad: error: [^\n]*\n$/);
+  return ended.stderr.slice("nextvlad: error: ".length, -1);
+}
+
+/** The scripts that a run loaded: Node's coverage lists them all. */
+async function loadedScripts(context: Parameters<typeof scratch>[0], args: readonly string[]): Promise<string[]> {
+  const folder = scratch(context);
+  await runNextvlad(args, { env: { ...process.env, NODE_V8_COVERAGE: folder } });
+  const urls = readdirSync(folder).flatMap((name) => {
+    const { result } = JSON.parse(readFileSync(join(folder, name), "utf8")) as { result: { url: string }[] };
+    return result.map(({ url }) => url);
+  });
+  assert.ok(urls.some((url) => url.endsWith("/src/cli.js")));
+  return urls;
+}
+
+describe("help", { concurrency: 2 }, () => {
+  for (const command of ["nextvlad", "train", "eval", "infer", "digits"]) {
+    test(`of ${command} is as pinned`, async () => {
+      const ended = await runNextvlad(command === "nextvlad" ? ["--help"] : [command, "--help"]);
+      assert.deepEqual([ended.exitCode, ended.stderr], [0, ""]);
+      assert.equal(ended.stdout, readFileSync(join(repository, `test/commands/help/${command}.txt`), "utf8"));
+    });
+  }
+
+  test("the version is the package's", async () => {
+    const { version } = JSON.parse(readFileSync(join(repository, "package.json"), "utf8")) as { version: string };
+    const ended = await runNextvlad(["--version"]);
+    assert.deepEqual([ended.exitCode, ended.stdout, ended.stderr], [0, `${version}\n`, ""]);
+  });
+
+  test("stands on stderr where no command is given, with exit code 2", async () => {
+    const ended = await runNextvlad([]);
+    assert.deepEqual([ended.exitCode, ended.stdout], [2, ""]);
+    assert.match(ended.stderr, /^Usage: nextvlad \[options\] \[command\]\n/);
+  });
+
+  test("is no error where its reader has left", async () => {
+    const pipe = 'set -o pipefail; "$0" "$1" train --help | (exec <&-; sleep 0.5)';
+    const ended = await runToEnd("bash", ["-c", pipe, process.execPath, compiled("cli.js")]);
+    assert.deepEqual([ended.exitCode, ended.stderr], [0, ""]);
+  });
+});
+
+describe("what is loaded", { concurrency: 2 }, () => {
+  const cases: readonly [string, readonly string[], RegExp][] = [
+    ["--help loads commander and nothing else", ["--help"], /node_modules\/(?!commander\/)/],
+    ["nor does the help of a command", ["train", "--help"], /node_modules\/(?!commander\/)/],
+    ["nor a mistyped flag", ["train", "--batch-sise", "8"], /node_modules\/(?!commander\/)/],
+    [
+      "a wrong config loads no TensorFlow, and no log",
+      ["train", "--config", DIGITS, "--set", "TRAIN.epoc=1"],
+      /node_modules\/(@tensorflow|pino)\//,
+    ],
+    [
+      "nor does a save dir that cannot be",
+      ["train", "--config", DIGITS, "--save-dir", join(DIGITS, "x")],
+      /node_modules\/(@tensorflow|pino)\//,
+    ],
+  ];
+  for (const [name, args, heavy] of cases) {
+    test(name, async (context) => {
+      const urls = await loadedScripts(context, args);
+      assert.deepEqual(
+        urls.filter((url) => heavy.test(url)),
+        [],
+      );
+    });
+  }
+});
+
+describe("usage that does not fit ends with 2", { concurrency: 2 }, () => {
+  const cases: readonly [readonly string[], RegExp][] = [
+    [["trian"], /^unknown command 'trian' \(Did you mean train\?\)/],
+    [["train", "--batchsize", "8"], /^unknown option '--batchsize' \(Did you mean --batch-size\?\) \(nextvlad train --help tells more\)$/],
+    [["infer", "--weights", "x", "--infer_top", "3"], /^unknown option '--infer-top' \(Did you mean --infer-topk\?\)/],
+    [
+      ["train", "--log-interval", "-1"],
+      /^option '--log-interval <steps>' argument '-1' is invalid\. It takes a whole number, 0 to 2147483647\./,
+    ],
+    [["infer", "--weights", "x", "--infer-topk=0"], /argument '0' is invalid\. It takes a whole number, 1 to/],
+    [["digits", "--out", "x", "--seed", "1.5"], /argument '1\.5' is invalid\. It takes a whole number, 0 to 4294967295\./],
+    [["digits"], /^required option '--out <dir>' not specified/],
+    [["eval"], /^required option '--weights <path>' not specified/],
+    [["train", "--config"], /^option '--config <file>' argument missing/],
+    [["train", "more"], /^too many arguments for 'train'/],
+    [["train", "--pretrain", "a", "--resume", "b"], /^option '--pretrain <weights>' cannot be used with option '--resume <snapshot>'/],
+    [["train"], /^--config: a config is needed\. Say which, like --config configs\/nextvlad\.yaml\.$/],
+    [["train", "--enable_ce"], /^--enable-ce: .*Use --fix-random-seed True/],
+    [["infer", "--video_path=x"], /^--video-path: .*Use --filelist/],
+  ];
+  for (const [args, message] of cases) test(args.join(" "), async () => assert.match(await refusal(args, 2), message));
+});
+
+describe("configs that do not fit end with 2", { concurrency: 2 }, () => {
+  test("an unknown key in a file is named with its file and the nearest key", async (context) => {
+    const file = join(scratch(context), "own.yaml");
+    writeFileSync(file, "TRAIN:\n  batch_sise: 8\n");
+    assert.equal(
+      await refusal(["train", "--config", file], 2),
+      `${file}, TRAIN.batch_sise: there is no such key. The nearest is TRAIN.batch_size.`,
+    );
+  });
+
+  test("flags in PaddleVideo's spelling reach the keys they stand for; all that do not fit are told", async () => {
+    const args = [
+      "train",
+      "--config",
+      DIGITS,
+      "--model_name=X",
+      "--batch_size",
+      "0",
+      "--learning_rate=-1",
+      "--epoch",
+      "x",
+      "--use_gpu",
+      "2",
+    ];
+    const message = await refusal([...args, "--fix_random_seed", "-3", "--set", "TRAIN.l2_penalty=-1"], 2);
+    assert.match(message, /^the config has 7 problems: /);
+    for (const flag of [
+      "--model-name",
+      "--batch-size",
+      "--learning-rate",
+      "--epoch",
+      "--use-gpu",
+      "--fix-random-seed",
+      "--set TRAIN.l2_penalty",
+    ]) {
+      assert.ok(message.includes(`) ${flag}: the value does not fit (expected `), `${flag}: ${message}`);
+    }
+  });
+
+  test("a file that is not there ends with 1", async () => {
+    assert.equal(await refusal(["train", "--config", "nowhere.yaml"], 1), "nowhere.yaml: no such file. Check the path.");
+  });
+});
+
+describe("flags over the config", { concurrency: 2 }, () => {
+  /** The section as the log has it, of a training that cannot find its shards. */
+  async function trainSection(context: Parameters<typeof scratch>[0], flags: readonly string[]): Promise<Record<string, unknown>> {
+    const folder = scratch(context);
+    const args = ["train", "--config", DIGITS, "--save-dir", folder, "--set", "TRAIN.filelist=nowhere.list", ...flags];
+    const ended = await runNextvlad(args);
+    assert.equal(ended.exitCode, 1, ended.stderr);
+    assert.match(ended.stderr, /nextvlad: error: nowhere\.list: /);
+    const lines = readFileSync(join(folder, "train.log.jsonl"), "utf8").split("\n");
+    return (JSON.parse(lines.find((line) => line.includes('"TRAIN":')) ?? "{}") as { TRAIN: Record<string, unknown> }).TRAIN;
+  }
+
+  test("Python's True and False, the bare flag and auto", async (context) => {
+    const values = await Promise.all(
+      [["--use_gpu", "False"], ["--use-gpu=True"], ["--use-gpu"], ["--use-gpu", "auto"], []].map(
+        async (flags) => (await trainSection(context, flags)).use_gpu,
+      ),
+    );
+    assert.deepEqual(values, [false, true, true, "auto", "auto"]);
+  });
+
+  test("--set over flags, flags over the file; --epoch 0 is the file's", async (context) => {
+    const flags = ["--batch-size", "8", "--learning-rate", "1e-4", "--epoch", "0", "--set", "TRAIN.batch_size=4"];
+    const { batch_size, learning_rate, epoch } = await trainSection(context, flags);
+    assert.deepEqual([batch_size, learning_rate, epoch], [4, 1e-4, 6]);
+  });
+
+  test("--fix-random-seed: True keeps the config's seed, a number takes its place, False draws one", async (context) => {
+    const seed = async (...flags: string[]): Promise<unknown> => (await trainSection(context, ["--set", "TRAIN.epoch=1", ...flags])).seed;
+    assert.deepEqual(
+      [await seed("--fix-random-seed"), await seed("--fix_random_seed", "True"), await seed("--fix-random-seed", "7")],
+      [0, 0, 7],
+    );
+    const drawn = [await seed("--fix-random-seed", "False"), await seed("--fix_random_seed=False")];
+    assert.ok(drawn.every((value) => Number.isInteger(value) && value !== 0) && drawn[0] !== drawn[1], String(drawn));
+  });
+});
+
+describe("what nobody foresaw", () => {
+  const broken = 'globalThis.AbortController = class { constructor() { throw new TypeError("unforeseen\\nsecond line"); } };';
+  const late = 'process.on("newListener", (name) => name === "uncaughtException" && setImmediate(() => { throw new TypeError("late"); }));';
+  const run = (folder: string, preload: string, env: Record<string, string> = {}) => {
+    const args = [
+      "--import",
+      `data:text/javascript,${encodeURIComponent(preload)}`,
+      compiled("cli.js"),
+      "train",
+      "--config",
+      DIGITS,
+      "--save-dir",
+      folder,
+    ];
+    return runToEnd(process.execPath, args, { env: { ...process.env, NEXTVLAD_DEBUG: "", ...env } });
+  };
+
+  test("is one line, and exit code 1", async (context) => {
+    const ended = await run(scratch(context), broken);
+    assert.equal(ended.exitCode, 1);
+    assert.equal(ended.stderr, "nextvlad: internal error: unforeseen second line (the log, or NEXTVLAD_DEBUG=1, shows where)\n");
+  });
+
+  test("comes with its stack where NEXTVLAD_DEBUG=1 asks for it", async (context) => {
+    const ended = await run(scratch(context), broken, { NEXTVLAD_DEBUG: "1" });
+    assert.equal(ended.exitCode, 1);
+    assert.match(ended.stderr, /^nextvlad: internal error: unforeseen second line\nTypeError: unforeseen\nsecond line\n {4}at /);
+  });
+
+  test("is no bare stack either where no one waits for it", async (context) => {
+    const ended = await run(scratch(context), late);
+    assert.equal(ended.exitCode, 1);
+    assert.equal(ended.stderr, "nextvlad: internal error: late (the log, or NEXTVLAD_DEBUG=1, shows where)\n");
+  });
+});

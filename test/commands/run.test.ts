@@ -1,0 +1,27 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { runIn } from "../../src/commands/run.js";
+import { scratch } from "./nextvlad.js";
+
+const listeners = (): number => process.listenerCount("SIGINT") + process.listenerCount("SIGTERM");
+
+test("the work's outcome comes back with exit code 0; the signals are let go", async (context) => {
+  const before = listeners();
+  const folder = join(scratch(context), "new");
+  const { outcome, exitCode } = await runIn(folder, "x.log.jsonl", async ({ signal }) => {
+    assert.equal(listeners(), before + 2);
+    return { stopped: signal.aborted, videos: 3 };
+  });
+  assert.deepEqual([outcome, exitCode, listeners()], [{ stopped: false, videos: 3 }, 0, before]);
+});
+
+test("a failure goes through, once the log has its stack; the signals are let go", async (context) => {
+  const before = listeners();
+  const folder = scratch(context);
+  const failing = runIn(folder, "x.log.jsonl", () => Promise.reject(new TypeError("unforeseen")));
+  await assert.rejects(failing, { name: "TypeError", message: "unforeseen" });
+  assert.match(readFileSync(join(folder, "x.log.jsonl"), "utf8"), /"stack":"TypeError: unforeseen\\n {4}at /);
+  assert.equal(listeners(), before);
+});
