@@ -1,5 +1,5 @@
 import { type FileHandle, mkdir, open, rename, rm, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { fileError } from "./errors.js";
 
 /** The name that a file or directory has until it is whole: beside its place, hidden, and this process's own. */
@@ -21,9 +21,11 @@ async function syncDirectory(path: string): Promise<void> {
 export async function makeFolder(path: string): Promise<void> {
   const there = await stat(path).catch(() => null);
   if (there?.isDirectory()) return;
-  if (there === null && dirname(path) !== path) await makeFolder(dirname(path));
-  await mkdir(path).catch(async (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EEXIST" || !(await stat(path)).isDirectory()) throw error;
+  if (there !== null) throw Object.assign(new Error(`${path} is not a directory`), { code: "ENOTDIR" });
+  const above = dirname(resolve(path));
+  if (above !== path) await makeFolder(above);
+  await mkdir(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST") throw error;
   });
 }
 

@@ -96,9 +96,9 @@ function notANumber(c: number, row: number): NextvladError {
   });
 }
 
-/** The k highest scores of one row, `[classes] float32`, in arrays of their own. Throws NOT_FINITE at a NaN. */
-export function selectTop(row: Float32Array, k: number): Top {
+/** The k highest scores of one row of `[videos, classes] float32`, in arrays of their own. Throws NOT_FINITE at a NaN. */
+export function selectTop(values: Float32Array, k: number, row = 0, numClasses = values.length): Top {
   const selector = new TopSelector();
-  const kept = selector.select(row, 0, row.length, k);
+  const kept = selector.select(values, row * numClasses, numClasses, k);
   return { scores: selector.scores.slice(0, kept), classes: selector.classes.slice(0, kept) };
 }

@@ -47,7 +47,7 @@ async function* predict(network: FrozenNetwork, stream: BatchStream, options: In
       const probabilities = tidy(() => toFloats(network.probabilities(batch)));
       const classes = probabilities.length / batch.ids.length;
       for (const [video, id] of batch.ids.entries()) {
-        yield { id, ...selectTop(probabilities.subarray(video * classes, (video + 1) * classes), topk) };
+        yield { id, ...selectTop(probabilities, topk, video, classes) };
       }
       pace.count(batch.ids.length);
       telemetry.progress.update(pace.state());
