@@ -38,7 +38,7 @@ native_stamp=$native/.complete
 native_want=$(digest "scripts/tensorflow/$device.txt" scripts/tensorflow/unpack.py)
 binding=$tfjs/lib/napi-v8/tfjs_binding.node
 binding_stamp=$tfjs/lib/.nextvlad-binding
-binding_want="$device $native_want $packages_want $(digest scripts/tensorflow/log_level.cc scripts/tensorflow/mute.cc)"
+binding_want="$device $native_want $packages_want $(digest scripts/tensorflow/*.cc native/*)"
 have() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 
 if ! have "$native_stamp" "$native_want"; then
@@ -90,6 +90,8 @@ if ! have "$binding_stamp" "$binding_want"; then
   compile "$native/mute.node" scripts/tensorflow/mute.cc
   compile "$binding" "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/log_level.cc \
     -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/../../../../../$native/tensorflow"
+  compile "$native/kernels.node" native/*.cc -O3 -march=native -fopenmp-simd -fno-math-errno \
+    -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow"
   ln -sfn "$device" .native/current
   say "trying it: a matrix product"
   node scripts/smoke.cjs >&2

@@ -23,16 +23,16 @@ export function aggregateStream(
   const { groups, clusters } = sizes;
   const projection = projectFrames(x, stream, context);
   const norm = batchNormNames(stream.clusterNorm);
-  const soft = assign(projection.logits, projection.logitsOffset, projection.attention, { groups, clusters, norm }, context);
-  projection.logitsOffset.dispose();
   const options = { stream, groups, clusters, layout };
-  const sums = aggregateForTraining(soft.assignment, projection.expanded, options, context);
+  const soft = assign(projection.logits, projection.logitsOffset, projection.attention, norm, options, context);
+  projection.logitsOffset.dispose();
+  const sums = aggregateForTraining(soft.assignment, soft.mass, projection.expanded, options, context);
   const unit = normaliseDescriptors(sums.vlad);
   const normalised = normaliseBatch(unit.y, batchNormNames(stream.vladNorm), context);
 
   const backward = (dy: Tensor): void => {
     const d = sums.backward(unit.backward(normalised.backward(dy)));
-    const { logits, attention } = soft.backward(d.assignment);
+    const { logits, attention } = soft.backward(d.assignment, d.mass);
     projection.backward({ expanded: d.expanded, logits, attention, expansionBias: d.expansionBias });
   };
   return { y: normalised.y, backward };

@@ -13,9 +13,8 @@ export function dense(x: Tensor, name: string, context: TrainingContext): Dense 
   const y = weights.use(name, (w) => matMul(x, w));
   const backward = (dy: Tensor): Tensor => {
     const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
-    const dw = matMul(x, dy, { transposeA: true });
+    context.takeProduct(name, x, dy);
     release(x, dy);
-    context.takeGradient(name, dw);
     return dx;
   };
   return { y, backward };

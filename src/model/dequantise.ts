@@ -1,4 +1,5 @@
-import { add, fromBytes, fromFloats, multiply } from "../tensorflow/kernels.js";
+import { dequantiseFused, fusedKernels } from "../tensorflow/fused-kernels.js";
+import { add, fill, fromBytes, multiply, scalar } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import type { Weights } from "./block.js";
 import type { StreamSizes } from "./sizes.js";
@@ -16,15 +17,14 @@ const AUDIO_OFFSET = Math.fround(-2 + 4 / 512);
  */
 export function dequantise(bytes: Uint8Array, frames: number, stream: StreamSizes, weights: Weights): Tensor {
   return tidy(() => {
-    const { features } = stream;
-    const x = fromBytes(bytes, frames, features);
-    const scale = fromFloats(Float32Array.of(STEP), [1]);
-    const offset = fromFloats(Float32Array.of(stream.name === "video" ? VIDEO_OFFSET : AUDIO_OFFSET), [1]);
-    if (stream.name === "audio") return add(multiply(x, scale), offset);
-    return weights.use("eigen_param", (eigen) => {
-      const scaled = multiply(x, multiply(scale, eigen));
-      x.dispose();
-      return add(scaled, multiply(offset, eigen));
-    });
+    const [scale, offset] = quantisation(stream, weights);
+    if (fusedKernels()) return dequantiseFused(bytes, scale, offset, frames);
+    return add(multiply(fromBytes(bytes, frames, stream.features), scale), offset);
   });
+}
+
+/** Scale and offset of each feature, `[features]` both. */
+function quantisation({ name, features }: StreamSizes, weights: Weights): [Tensor, Tensor] {
+  if (name === "audio") return [fill([features], STEP), fill([features], AUDIO_OFFSET)];
+  return weights.use("eigen_param", (eigen) => [multiply(eigen, scalar(STEP)), multiply(eigen, scalar(VIDEO_OFFSET))]);
 }

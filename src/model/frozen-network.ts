@@ -11,14 +11,15 @@ import { CLASSIFIER, CLASSIFIER_BIAS, HIDDEN, HIDDEN_NORM, type NetworkInput } f
 import { batchNormNames } from "./parameters.js";
 import { RaggedLayout } from "./ragged.js";
 import { type ModelSizes, type StreamSizes, streamsOf } from "./sizes.js";
-import { aggregateFrozen } from "./vlad.js";
+import { aggregate } from "./vlad.js";
 
 /** One stream's weights, folded once. */
 interface FrozenStream {
   readonly stream: StreamSizes;
-  /** W Wc with the batch norm's scale in its columns `[F, G K]`, and all that is constant `[G K]`. */
+  /** W Wc `[F, G K]`, and the batch norm behind it, with b Wc in its shift `[G K]`. */
   readonly clusters: Tensor;
-  readonly clustersBias: Tensor;
+  readonly clusterScale: Tensor;
+  readonly clusterShift: Tensor;
   readonly attention: Tensor;
   readonly attentionBias: Tensor;
   /** The descriptor's batch norm, with the dropout's 1 - rate in it `[P K]`. */
@@ -80,11 +81,11 @@ export class FrozenNetwork {
     return tidy(() => {
       const x = dequantise(stream.name === "video" ? input.rgb : input.audio, layout.frames, stream, weights);
       const attention = addBias(matMul(x, frozen.attention), frozen.attentionBias);
-      const options = { stream, groups, clusters, layout, norm: batchNormNames(stream.clusterNorm) };
-      const assignment = assignFrozen(matMul(x, frozen.clusters), frozen.clustersBias, attention, options);
+      const options = { stream, groups, clusters, layout };
+      const { assignment, mass } = assignFrozen(matMul(x, frozen.clusters), frozen.clusterScale, frozen.clusterShift, attention, options);
       const expanded = weights.use(projectionNames(stream).expansion, (w) => matMul(x, w));
       x.dispose();
-      const { y } = normaliseDescriptors(aggregateFrozen(assignment, expanded, options, weights));
+      const { y } = normaliseDescriptors(aggregate(assignment, expanded, mass, options, weights));
       return add(multiply(y, frozen.scale), frozen.shift);
     });
   }
@@ -96,19 +97,20 @@ export class FrozenNetwork {
 }
 
 function freezeStream(stream: StreamSizes, dropRate: number, weights: Weights): FrozenStream {
-  const [clusters, clustersBias, attention, attentionBias, scale, shift] = tidy(() => {
+  const [clusters, clusterScale, clusterShift, attention, attentionBias, scale, shift] = tidy(() => {
     const folded = foldProjection(stream, weights);
     const clusterNorm = frozenBatchNorm(batchNormNames(stream.clusterNorm), weights);
     const vladNorm = frozenBatchNorm(batchNormNames(stream.vladNorm), weights);
     const kept = scalar(1 - dropRate);
     return [
-      multiply(folded.clusters, clusterNorm.scale),
+      folded.clusters,
+      clusterNorm.scale,
       add(multiply(folded.clustersBias, clusterNorm.scale), clusterNorm.shift),
       folded.attention,
       folded.attentionBias,
       multiply(vladNorm.scale, kept),
       multiply(vladNorm.shift, kept),
     ];
-  }) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
-  return { stream, clusters, clustersBias, attention, attentionBias, scale, shift };
+  }) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+  return { stream, clusters, clusterScale, clusterShift, attention, attentionBias, scale, shift };
 }

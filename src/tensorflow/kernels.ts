@@ -109,25 +109,24 @@ export function toFloats(tensor: Tensor): Float32Array<ArrayBuffer> {
   return tensor.dataSync() as Float32Array<ArrayBuffer>;
 }
 
-/**
- * Bytes to the device at one byte a value: `[rows, columns] uint8` becomes float32 there.
- * tfjs knows no uint8, so the bytes travel as float32 bit patterns (four to a value) and are cast back by `Bitcast`.
- */
+/** Bytes as float32 bit patterns, four to a value (tfjs knows no uint8), with up to three zeros at the end; nothing is copied where `bytes` allow it. */
+export function byteCarrier(bytes: Uint8Array, length: number): Tensor {
+  const words = Math.ceil(length / 4);
+  if (length % 4 === 0 && bytes.byteOffset % 4 === 0) return fromFloats(new Float32Array(bytes.buffer, bytes.byteOffset, words), [words]);
+  const padded = new Uint8Array(words * 4);
+  padded.set(bytes.subarray(0, length));
+  return fromFloats(new Float32Array(padded.buffer), [words]);
+}
+
+/** Bytes to the device at one byte a value: `[rows, columns] uint8` travels as it is and becomes float32 there. */
 export function fromBytes(bytes: Uint8Array, rows: number, columns: number): Tensor {
   const length = rows * columns;
-  const words = Math.ceil(length / 4);
-  let floats: Float32Array;
-  if (length % 4 === 0 && bytes.byteOffset % 4 === 0) {
-    floats = new Float32Array(bytes.buffer, bytes.byteOffset, words);
-  } else {
-    const padded = new Uint8Array(words * 4);
-    padded.set(bytes.subarray(0, length));
-    floats = new Float32Array(padded.buffer);
-  }
   const attributes: Attributes = (b) => [typeAttribute("T", "float32")(b), typeAttribute("type", "uint8")(b)];
   return tidy(() => {
-    const raw = run("Bitcast", attributes, [fromFloats(floats, [words])]);
-    const flat = words * 4 === length ? raw : slice(reshape(raw, [words * 4], "uint8"), [0], [length], "uint8");
+    const carrier = byteCarrier(bytes, length);
+    const carried = (carrier.shape[0] as number) * 4;
+    const raw = run("Bitcast", attributes, [carrier]);
+    const flat = carried === length ? raw : slice(reshape(raw, [carried], "uint8"), [0], [length], "uint8");
     return cast(reshape(flat, [rows, columns], "uint8"), "uint8", "float32");
   });
 }

@@ -100,7 +100,9 @@ async function importQuietly(): Promise<Tfjs> {
   }
   standardError.mute();
   try {
-    return require("@tensorflow/tfjs-node-gpu") as Tfjs;
+    const tf = require("@tensorflow/tfjs-node-gpu") as Tfjs;
+    require("../../../.native/current/kernels.node");
+    return tf;
   } catch (error) {
     throw notSetUp(error);
   } finally {

@@ -79,6 +79,19 @@ export class DeviceVariable {
     });
   }
 
+  /**
+   * The same step from the factors of a gradient `x^T dy`, plus `decay` times the value, without the gradient ever existing as a whole
+   * (native/dense_adam.cc; CPU only). `x` is `[examples, rows]`, `dy` `[examples, columns]`.
+   */
+  applyProductAdam(m: DeviceVariable, v: DeviceVariable, x: Tensor, dy: Tensor, c: AdamCoefficients, decay: number): void {
+    const step = (c.learningRate * Math.sqrt(1 - c.beta2Power)) / (1 - c.beta1Power);
+    const coefficients = Float32Array.of(step, 1 - c.beta1, 1 - c.beta2, c.epsilon, decay);
+    tidy(() => {
+      const values = [this.read(), m.read(), v.read()];
+      runMany("NextvladDenseAdam", () => [], [x, dy, ...values, fromFloats(coefficients, [5])], 0);
+    });
+  }
+
   /** Frees the value and the handle. */
   dispose(): void {
     runMany("DestroyResourceOp", (b) => [{ name: "ignore_lookup_error", type: b.TF_ATTR_BOOL, value: true }], [this.handle], 0);

@@ -1,7 +1,7 @@
 import type { WeightStore } from "../model/weight-store.js";
 import { fill } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
-import { DeviceVariable, type StoredArray, storedArray } from "../tensorflow/variables.js";
+import { type AdamCoefficients, DeviceVariable, type StoredArray, storedArray } from "../tensorflow/variables.js";
 
 const BETA1 = 0.9;
 const BETA2 = 0.999;
@@ -42,8 +42,13 @@ export class Adam {
    */
   apply(name: string, gradient: Tensor, step: number, learningRate: number, epsilon = EPSILON): void {
     const { m, v } = this.moments.get(name) as Moments;
-    const powers = { beta1Power: BETA1 ** step, beta2Power: BETA2 ** step };
-    this.store.variable(name).applyAdam(m, v, gradient, { learningRate, beta1: BETA1, beta2: BETA2, epsilon, ...powers });
+    this.store.variable(name).applyAdam(m, v, gradient, coefficients(step, learningRate, epsilon));
+  }
+
+  /** The same from the factors of the gradient `x^T dy`, with L2 decay: on the CPU in one pass over the weights. */
+  applyProduct(name: string, x: Tensor, dy: Tensor, step: number, learningRate: number, decay: number): void {
+    const { m, v } = this.moments.get(name) as Moments;
+    this.store.variable(name).applyProductAdam(m, v, x, dy, coefficients(step, learningRate, EPSILON), decay);
   }
 
   dispose(): void {
@@ -52,4 +57,8 @@ export class Adam {
       v.dispose();
     }
   }
+}
+
+function coefficients(step: number, learningRate: number, epsilon: number): AdamCoefficients {
+  return { learningRate, beta1: BETA1, beta2: BETA2, epsilon, beta1Power: BETA1 ** step, beta2Power: BETA2 ** step };
 }

@@ -4,7 +4,8 @@ import { crossEntropyGradient, crossEntropySum, labelMatrix } from "../model/los
 import { forwardForTraining } from "../model/network.js";
 import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weight-store.js";
-import { add, minimum, multiply, rsqrt, scalar, sigmoid, square, sum, toFloats } from "../tensorflow/kernels.js";
+import { fusedKernels } from "../tensorflow/fused-kernels.js";
+import { add, matMul, minimum, multiply, rsqrt, scalar, sigmoid, square, sum, toFloats } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import type { Adam } from "./adam.js";
 
@@ -25,8 +26,12 @@ export interface StepReport {
   readonly probabilities: Float32Array;
 }
 
-/** Receives a parameter's finished gradient; the tensor stays the giver's. */
-export type GradientTaker = (parameter: string, gradient: Tensor) => void;
+/** Receives the parameters' finished gradients; the tensors stay the giver's. */
+export interface GradientTaker {
+  readonly gradient: (parameter: string, gradient: Tensor) => void;
+  /** Receives a gradient as the factors of `x^T dy`; where this is left out, it is multiplied out. */
+  readonly product?: (parameter: string, x: Tensor, dy: Tensor) => void;
+}
 
 /**
  * One forward and backward pass over a batch; updates moving statistics and hands each gradient to `take` as soon as it exists.
@@ -51,9 +56,10 @@ export function differentiate(
         weights: store,
         takeStatistics: (names, mean, variance) => store.updateStatistics(names, mean, variance),
         takeGradient: (name, gradient) => {
-          take(name, gradient);
+          take.gradient(name, gradient);
           gradient.dispose();
         },
+        takeProduct: take.product ?? ((name, x, dy) => tidy(() => take.gradient(name, matMul(x, dy, { transposeA: true })))),
       },
     );
     const labels = labelMatrix(batch.labels, sizes.classes);
@@ -78,13 +84,17 @@ export function trainStep(
   options: StepOptions,
   report: boolean,
 ): StepReport | null {
-  const take: GradientTaker = (name, gradient) => {
+  const { l2Penalty, gradientClip } = options;
+  const gradient: GradientTaker["gradient"] = (name, gradient) =>
     tidy(() => {
-      const decayed = addDecay(gradient, name, store, options.l2Penalty);
-      const clipped = options.gradientClip === null ? decayed : clipByNorm(decayed, options.gradientClip);
-      adam.apply(name, clipped, step + 1, learningRate);
+      const decayed = addDecay(gradient, name, store, l2Penalty);
+      adam.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip), step + 1, learningRate);
     });
-  };
+  // A gradient whose norm is asked for must exist as a whole.
+  const inOnePass = fusedKernels() && gradientClip === null;
+  const product: GradientTaker["product"] = (name, x, dy) =>
+    adam.applyProduct(name, x, dy, step + 1, learningRate, store.parameter(name).decayed ? l2Penalty : 0);
+  const take = inOnePass ? { gradient, product } : { gradient };
   return differentiate(batch, step, store, options, take, report);
 }
 

@@ -3,7 +3,7 @@ import type { TrainingContext } from "../../src/model/block.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { type ModelSizes, streamsOf } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weight-store.js";
-import { add, fromFloats, multiply, scalar, sum, toFloats } from "../../src/tensorflow/kernels.js";
+import { add, fromFloats, matMul, multiply, scalar, sum, toFloats } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
 import { countTensors, runtime, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
 
@@ -90,7 +90,12 @@ export function checkBlock(store: WeightStore, block: BlockCase): void {
 function run(store: WeightStore, block: BlockCase, inputs: readonly Tensor[], takeGradient: TrainingContext["takeGradient"] = () => {}) {
   return block.forward(
     inputs.map((input) => input.clone()),
-    { weights: store, takeGradient, takeStatistics: IGNORE_STATISTICS },
+    {
+      weights: store,
+      takeGradient,
+      takeProduct: (name, x, dy) => tidy(() => takeGradient(name, matMul(x, dy, { transposeA: true }))),
+      takeStatistics: IGNORE_STATISTICS,
+    },
   );
 }
 

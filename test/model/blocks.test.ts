@@ -10,6 +10,7 @@ import { batchNormNames } from "../../src/model/parameters.js";
 import { RaggedLayout } from "../../src/model/ragged.js";
 import { aggregateForTraining } from "../../src/model/vlad.js";
 import type { WeightStore } from "../../src/model/weight-store.js";
+import { withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
 import { loadTensorflow, runtime, type Tensor, type Tfjs, tidy } from "../../src/tensorflow/runtime.js";
 import { type BlockCase, checkBlock, normal, randomStore, SMALL, VIDEO } from "../helpers/blocks.js";
 
@@ -51,34 +52,36 @@ const cases: Record<string, () => BlockCase> = {
     parameters: normParameters(0),
     forward: ([logits, attention], context) => {
       const offset = tf.zeros([G * K]);
-      const options = { groups: G, clusters: K, norm: batchNormNames(0) };
-      const { assignment, backward } = assign(logits as Tensor, offset, attention as Tensor, options, context);
-      const toInputs = ([da]: readonly Tensor[]) => {
-        const d = backward(da as Tensor);
+      const options = { groups: G, clusters: K, layout: LAYOUT };
+      const { assignment, mass, backward } = assign(logits as Tensor, offset, attention as Tensor, batchNormNames(0), options, context);
+      const toInputs = ([da, dm]: readonly Tensor[]) => {
+        const d = backward(da as Tensor, dm as Tensor);
         return [d.logits, d.attention];
       };
-      return { outputs: [assignment], backward: toInputs };
+      return { outputs: [assignment, mass], backward: toInputs };
     },
     reference: ([logits, attention], parameters) => {
       const shares = tf.softmax(tf.reshape(batchNorm(logits as Tensor, 0, parameters), [FRAMES * G, K]));
-      return [tf.mul(shares, tf.reshape(tf.sigmoid(attention as Tensor), [FRAMES * G, 1]))];
+      const assignment = tf.mul(shares, tf.reshape(tf.sigmoid(attention as Tensor), [FRAMES * G, 1]));
+      const perFrame = tf.reshape(assignment, [FRAMES, G * K]);
+      return [assignment, tf.stack(tf.split(perFrame, [...LAYOUT.frameCounts]).map((frames) => tf.sum(frames, 0)))];
     },
   }),
   "vlad: the sums over a ragged batch": () => ({
-    inputs: [normal([FRAMES * G, K]), normal([FRAMES, D])],
+    inputs: [normal([FRAMES * G, K]), normal([3, G * K]), normal([FRAMES, D])],
     parameters: ["video_cluster_weights2"],
-    forward: ([assignment, expanded], context) => {
+    forward: ([assignment, mass, expanded], context) => {
       const options = { stream: VIDEO, groups: G, clusters: K, layout: LAYOUT };
-      const { vlad, backward } = aggregateForTraining(assignment as Tensor, expanded as Tensor, options, context);
+      const sums = aggregateForTraining(assignment as Tensor, mass as Tensor, expanded as Tensor, options, context);
       const toInputs = ([d]: readonly Tensor[]) => {
-        const gradients = backward(d as Tensor);
-        return [gradients.assignment, gradients.expanded];
+        const gradients = sums.backward(d as Tensor);
+        return [gradients.assignment, gradients.mass, gradients.expanded];
       };
-      return { outputs: [vlad], backward: toInputs };
+      return { outputs: [sums.vlad], backward: toInputs };
     },
-    reference: ([assignment, expanded], parameters) => {
+    reference: ([assignment, mass, expanded], parameters) => {
       const bias = tf.tensor(store.variable("video_fc_expansion_b").download());
-      return [sums(assignment as Tensor, expanded as Tensor, bias, value(parameters, "video_cluster_weights2"))];
+      return [sums(assignment as Tensor, mass as Tensor, expanded as Tensor, bias, value(parameters, "video_cluster_weights2"))];
     },
   }),
   "descriptor norm": () => ({
@@ -128,14 +131,16 @@ const cases: Record<string, () => BlockCase> = {
   }),
 };
 
-/** The vlad sums, video by video and frame by frame, as SPEC.md writes them. */
-function sums(assignment: Tensor, expanded: Tensor, bias: Tensor, centres: Tensor): Tensor {
-  const x1 = tf.reshape(tf.add(expanded, bias), [FRAMES * G, P]);
+/** The vlad sums, video by video: of the frames as SPEC.md writes them, but for the bias and the centres, which meet the mass. */
+function sums(assignment: Tensor, mass: Tensor, expanded: Tensor, bias: Tensor, centres: Tensor): Tensor {
+  const groupRows = tf.reshape(expanded, [FRAMES * G, P]);
   const perVideo = Array.from(LAYOUT.frameCounts, (frames, video) => {
     const begin = (LAYOUT.offsets[video] as number) * G;
     const a = tf.slice(assignment, [begin, 0], [frames * G, K]);
-    const x = tf.slice(x1, [begin, 0], [frames * G, P]);
-    return tf.sub(tf.matMul(x, a, true, false), tf.mul(tf.transpose(centres), tf.sum(a, 0, true)));
+    const x = tf.slice(groupRows, [begin, 0], [frames * G, P]);
+    const m = tf.reshape(tf.slice(mass, [video, 0], [1, G * K]), [G, K]);
+    const constant = tf.sub(tf.matMul(tf.reshape(bias, [G, P]), m, true, false), tf.mul(tf.transpose(centres), tf.sum(m, 0, true)));
+    return tf.add(tf.matMul(x, a, true, false), constant);
   });
   return tf.stack(perVideo);
 }
@@ -148,7 +153,10 @@ describe("each block's outputs and gradients", () => {
   });
   after(() => store.dispose());
 
-  for (const [name, make] of Object.entries(cases)) test(name, () => tidy(() => checkBlock(store, make())));
+  for (const [name, make] of Object.entries(cases)) {
+    test(name, () => tidy(() => checkBlock(store, make())));
+    test(`${name}, of TensorFlow's own kernels only`, () => withoutFusedKernels(() => tidy(() => checkBlock(store, make()))));
+  }
 
   // The logits' bias b Wc is left out (a batch norm follows), so the projection is checked with one behind it.
   test("frame projection, folded, with the batch norm that cancels its shift", () => {

@@ -111,7 +111,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
       0,
       store,
       options,
-      (name, gradient) => gradients.set(name, toFloats(gradient).slice()),
+      { gradient: (name, gradient) => gradients.set(name, toFloats(gradient)) },
       true,
     );
     const theirLoss = vector("train_loss").values[0] as number;
@@ -180,7 +180,10 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
       step - 1,
       store,
       options,
-      (name, gradient) => adam.apply(name, addDecay(gradient, name, store, golden.l2Penalty), step, golden.learningRate, epsilon),
+      {
+        gradient: (name, gradient) =>
+          adam.apply(name, addDecay(gradient, name, store, golden.l2Penalty), step, golden.learningRate, epsilon),
+      },
       true,
     );
     return report?.loss as number;

@@ -1,0 +1,309 @@
+// Soft assignment in as few passes over memory as it takes: batch norm, softmax over clusters, the group's attention, and its gradient.
+// z is [N, G K] (N frames), attention [N, G] before its sigmoid, assignment [N G, K]; videos lie back to back.
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "kernel.h"
+#include "kernels.h"
+#include "parallel.h"
+
+namespace nextvlad {
+namespace {
+
+// e^x for x <= 0, within 2 units of the last place: 2^n times a polynomial of the rest (Cody and Waite's reduction, the coefficients
+// of e^r's Taylor series). Branch-free, so that the compiler makes vectors of it.
+inline float Exp(float x) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded value in the low bits
+  x = x < -87.0f ? -87.0f : x;
+  const float shifted = x * 1.44269504f + kRound;
+  const float n = shifted - kRound;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.0f / 5040;
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  int32_t bits, power;
+  std::memcpy(&bits, &p, 4);
+  std::memcpy(&power, &shifted, 4);
+  bits += (power - 0x4b400000) << 23;
+  std::memcpy(&p, &bits, 4);
+  return p;
+}
+
+inline float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+
+// Column sums, in float over short runs of rows and in double over those: exact enough for any number of frames.
+class ColumnSums {
+ public:
+  explicit ColumnSums(int64_t columns) : total_(columns, 0.0), run_(columns, 0.0f) {}
+  float* run() { return run_.data(); }
+  void EndRow() {
+    if (++rows_ == kRun) Flush();
+  }
+  const std::vector<double>& Total() {
+    Flush();
+    return total_;
+  }
+
+ private:
+  static constexpr int kRun = 32;
+  void Flush() {
+    for (size_t c = 0; c < total_.size(); c++) total_[c] += run_[c];
+    std::fill(run_.begin(), run_.end(), 0.0f);
+    rows_ = 0;
+  }
+  std::vector<double> total_;
+  std::vector<float> run_;
+  int rows_ = 0;
+};
+
+// Which video each frame belongs to.
+std::vector<int32_t> VideoOfFrame(const int32_t* counts, int64_t videos) {
+  std::vector<int32_t> video;
+  for (int64_t v = 0; v < videos; v++) video.insert(video.end(), counts[v], static_cast<int32_t>(v));
+  return video;
+}
+
+// Mean and biased variance over rows. Sums are of the distance to the first row, so that a far-off mean costs no digits.
+void Moments(const float* z, int64_t rows, int64_t columns, std::vector<double>* mean, std::vector<double>* variance) {
+  const int threads = Pool::Shared().threads();
+  std::vector<std::vector<double>> sums(threads), squares(threads);
+  ParallelFor(rows, [&](int64_t begin, int64_t end, int piece) {
+    ColumnSums sum(columns), square(columns);
+    float* s = sum.run();
+    float* q = square.run();
+    for (int64_t t = begin; t < end; t++) {
+      const float* row = z + t * columns;
+#pragma omp simd
+      for (int64_t c = 0; c < columns; c++) {
+        const float d = row[c] - z[c];
+        s[c] += d;
+        q[c] += d * d;
+      }
+      sum.EndRow();
+      square.EndRow();
+    }
+    sums[piece] = sum.Total();
+    squares[piece] = square.Total();
+  });
+  mean->assign(columns, 0.0);
+  variance->assign(columns, 0.0);
+  for (int64_t c = 0; c < columns; c++) {
+    double s = 0, q = 0;
+    for (int piece = 0; piece < threads; piece++) {
+      s += sums[piece][c];
+      q += squares[piece][c];
+    }
+    const double d = s / rows;
+    (*mean)[c] = z[c] + d;
+    (*variance)[c] = std::max(0.0, q / rows - d * d);
+  }
+}
+
+// a = softmax(z scale + shift) * gate, and its sum over each video's frames.
+void AssignRows(const float* z, const float* gate, const float* scale, const float* shift, const std::vector<int32_t>& video, int64_t groups,
+                int64_t clusters, int64_t videos, float* assignment, float* mass) {
+  const int64_t columns = groups * clusters;
+  const int64_t frames = video.size();
+  const int threads = Pool::Shared().threads();
+  std::memset(mass, 0, videos * columns * sizeof(float));
+  // A video may begin in the piece before: what a piece adds to its first video waits until all are done.
+  std::vector<std::vector<float>> heads(threads, std::vector<float>(columns, 0.0f));
+  ParallelFor(frames, [&](int64_t begin, int64_t end, int piece) {
+    for (int64_t t = begin; t < end; t++) {
+      float* sums = video[t] == video[begin] ? heads[piece].data() : mass + video[t] * columns;
+      for (int64_t g = 0; g < groups; g++) {
+        const int64_t at = g * clusters;
+        const float* logits = z + t * columns + at;
+        float* a = assignment + t * columns + at;
+        float highest = -INFINITY;
+#pragma omp simd reduction(max : highest)
+        for (int64_t k = 0; k < clusters; k++) {
+          a[k] = logits[k] * scale[at + k] + shift[at + k];
+          highest = a[k] > highest ? a[k] : highest;
+        }
+        float total = 0;
+#pragma omp simd reduction(+ : total)
+        for (int64_t k = 0; k < clusters; k++) {
+          a[k] = Exp(a[k] - highest);
+          total += a[k];
+        }
+        const float factor = gate[t * groups + g] / total;
+#pragma omp simd
+        for (int64_t k = 0; k < clusters; k++) {
+          a[k] *= factor;
+          sums[at + k] += a[k];
+        }
+      }
+    }
+  });
+  for (int piece = 0; piece < threads; piece++) {
+    const int64_t begin = frames * piece / threads;
+    if (begin == frames * (piece + 1) / threads) continue;
+    float* sums = mass + video[begin] * columns;
+    for (int64_t c = 0; c < columns; c++) sums[c] += heads[piece][c];
+  }
+}
+
+void SigmoidAll(const float* x, int64_t count, float* y) {
+  for (int64_t i = 0; i < count; i++) y[i] = Sigmoid(x[i]);
+}
+
+// Inputs: z, attention, scale [G K], shift [G K], frame counts [B], epsilon [].
+// Outputs: assignment [N G, K], gate [N, G], mean, variance (biased), 1 / sqrt(variance + epsilon) [G K], mass [B, G K].
+void Assign(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const float* z = call.Input<float>(0);
+  const float* attention = call.Input<float>(1);
+  const float* scale = call.Input<float>(2);
+  const float* shift = call.Input<float>(3);
+  const float epsilon = *call.Input<float>(5);
+  const int64_t frames = call.Dimension(0, 0), columns = call.Dimension(0, 1), groups = call.Dimension(1, 1), videos = call.Dimension(4, 0);
+  const std::vector<int32_t> video = VideoOfFrame(call.Input<int32_t>(4), videos);
+  if (static_cast<int64_t>(video.size()) != frames || call.Dimension(1, 0) != frames || columns % groups != 0) {
+    return call.Fail("z, attention and frame counts do not fit together");
+  }
+  float* assignment = call.Output(0, {frames * groups, columns / groups});
+  float* gate = call.Output(1, {frames, groups});
+  float* mean = call.Output(2, {columns});
+  float* variance = call.Output(3, {columns});
+  float* inverse = call.Output(4, {columns});
+  float* mass = call.Output(5, {videos, columns});
+  if (assignment == nullptr || mass == nullptr) return;
+  std::vector<double> means, variances;
+  Moments(z, frames, columns, &means, &variances);
+  std::vector<float> factor(columns), addend(columns);
+  for (int64_t c = 0; c < columns; c++) {
+    mean[c] = means[c];
+    variance[c] = variances[c];
+    const double inverted = 1 / std::sqrt(variances[c] + epsilon);
+    inverse[c] = inverted;
+    factor[c] = scale[c] * inverted;
+    addend[c] = shift[c] - means[c] * scale[c] * inverted;
+  }
+  SigmoidAll(attention, frames * groups, gate);
+  AssignRows(z, gate, factor.data(), addend.data(), video, groups, columns / groups, videos, assignment, mass);
+}
+
+// Inputs: z, attention, scale [G K], shift [G K], frame counts [B]. Outputs: assignment [N G, K], mass [B, G K].
+void AssignFrozen(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const int64_t frames = call.Dimension(0, 0), columns = call.Dimension(0, 1), groups = call.Dimension(1, 1), videos = call.Dimension(4, 0);
+  const std::vector<int32_t> video = VideoOfFrame(call.Input<int32_t>(4), videos);
+  if (static_cast<int64_t>(video.size()) != frames || call.Dimension(1, 0) != frames || columns % groups != 0) {
+    return call.Fail("z, attention and frame counts do not fit together");
+  }
+  float* assignment = call.Output(0, {frames * groups, columns / groups});
+  float* mass = call.Output(1, {videos, columns});
+  if (assignment == nullptr || mass == nullptr) return;
+  std::vector<float> gate(frames * groups);
+  SigmoidAll(call.Input<float>(1), frames * groups, gate.data());
+  AssignRows(call.Input<float>(0), gate.data(), call.Input<float>(2), call.Input<float>(3), video, groups, columns / groups, videos, assignment, mass);
+}
+
+// Inputs: the gradient of the assignment through the frames [N G, K] and through the mass [B, G K]; assignment, gate, z, mean, inverse and
+// scale of the forward pass; frame counts [B]. Outputs: gradients of z [N, G K], attention [N, G], scale and shift [G K].
+void AssignGradient(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const float* through_frames = call.Input<float>(0);
+  const float* through_mass = call.Input<float>(1);
+  const float* assignment = call.Input<float>(2);
+  const float* gate = call.Input<float>(3);
+  const float* z = call.Input<float>(4);
+  const float* mean = call.Input<float>(5);
+  const float* inverse = call.Input<float>(6);
+  const float* scale = call.Input<float>(7);
+  const int64_t frames = call.Dimension(4, 0), columns = call.Dimension(4, 1), groups = call.Dimension(3, 1), videos = call.Dimension(8, 0);
+  const int64_t clusters = columns / groups;
+  const std::vector<int32_t> video = VideoOfFrame(call.Input<int32_t>(8), videos);
+  if (static_cast<int64_t>(video.size()) != frames || call.Count(0) != frames * columns || call.Count(1) != videos * columns) {
+    return call.Fail("gradients, z and frame counts do not fit together");
+  }
+  float* dz = call.Output(0, {frames, columns});
+  float* dattention = call.Output(1, {frames, groups});
+  float* dscale = call.Output(2, {columns});
+  float* dshift = call.Output(3, {columns});
+  if (dz == nullptr || dshift == nullptr) return;
+
+  const int threads = Pool::Shared().threads();
+  std::vector<std::vector<double>> scales(threads), shifts(threads);
+  ParallelFor(frames, [&](int64_t begin, int64_t end, int piece) {
+    ColumnSums scale_sums(columns), shift_sums(columns);
+    float* scale_run = scale_sums.run();
+    float* shift_run = shift_sums.run();
+    for (int64_t t = begin; t < end; t++) {
+      for (int64_t g = 0; g < groups; g++) {
+        const int64_t at = t * columns + g * clusters, column = g * clusters;
+        const float* da = through_frames + at;
+        const float* dm = through_mass + video[t] * columns + column;
+        const float* a = assignment + at;
+        float* dy = dz + at;
+        float pull = 0;  // sum of da a over clusters
+#pragma omp simd reduction(+ : pull)
+        for (int64_t k = 0; k < clusters; k++) {
+          dy[k] = da[k] + dm[k];
+          pull += dy[k] * a[k];
+        }
+        const float open = gate[t * groups + g];
+        const float mean_da = open > 0 ? pull / open : 0;
+        dattention[t * groups + g] = pull * (1 - open);
+#pragma omp simd
+        for (int64_t k = 0; k < clusters; k++) {
+          dy[k] = a[k] * (dy[k] - mean_da);
+          shift_run[column + k] += dy[k];
+          scale_run[column + k] += dy[k] * (z[at + k] - mean[column + k]) * inverse[column + k];
+        }
+      }
+      scale_sums.EndRow();
+      shift_sums.EndRow();
+    }
+    scales[piece] = scale_sums.Total();
+    shifts[piece] = shift_sums.Total();
+  });
+  std::vector<float> factor(columns), constant(columns), slope(columns);
+  for (int64_t c = 0; c < columns; c++) {
+    double s = 0, h = 0;
+    for (int piece = 0; piece < threads; piece++) {
+      s += scales[piece][c];
+      h += shifts[piece][c];
+    }
+    dscale[c] = s;
+    dshift[c] = h;
+    factor[c] = scale[c] * inverse[c];
+    constant[c] = h / frames;
+    slope[c] = s / frames * inverse[c];
+  }
+  ParallelFor(frames, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; t++) {
+      float* d = dz + t * columns;
+      const float* row = z + t * columns;
+#pragma omp simd
+      for (int64_t c = 0; c < columns; c++) d[c] = factor[c] * (d[c] - constant[c] - (row[c] - mean[c]) * slope[c]);
+    }
+  });
+}
+
+}  // namespace
+
+std::string RegisterAssignment() {
+  std::string problem = Register("NextvladAssign", {"z: float", "attention: float", "scale: float", "shift: float", "frame_counts: int32", "epsilon: float"},
+                                 {"assignment: float", "gate: float", "mean: float", "variance: float", "inverse: float", "mass: float"}, Assign);
+  if (problem.empty()) {
+    problem = Register("NextvladAssignFrozen", {"z: float", "attention: float", "scale: float", "shift: float", "frame_counts: int32"},
+                       {"assignment: float", "mass: float"}, AssignFrozen);
+  }
+  if (problem.empty()) {
+    problem = Register("NextvladAssignGradient",
+                       {"through_frames: float", "through_mass: float", "assignment: float", "gate: float", "z: float", "mean: float", "inverse: float",
+                        "scale: float", "frame_counts: int32"},
+                       {"dz: float", "dattention: float", "dscale: float", "dshift: float"}, AssignGradient);
+  }
+  return problem;
+}
+
+}  // namespace nextvlad

@@ -1,0 +1,98 @@
+// A dense layer's gradient and its Adam step in one pass: the gradient x^T dy of hidden1's 75.5 million weights never exists as a whole,
+// which saves writing and reading 302 MB a step.
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "kernel.h"
+#include "kernels.h"
+#include "parallel.h"
+
+namespace nextvlad {
+namespace {
+
+typedef float Vector __attribute__((vector_size(64), aligned(4)));
+constexpr int kLanes = 16;
+constexpr int kVectors = 4;                   // of a row that are worked on at once
+constexpr int kTile = kLanes * kVectors;
+constexpr int kRows = 4;                      // of the weights that are worked on at once: 16 sums stay in registers
+
+struct Coefficients {
+  float step, one_minus_beta1, one_minus_beta2, epsilon, decay;
+};
+
+// TensorFlow's form of the update (core/kernels/training_ops.cc).
+inline void Update(float gradient, const Coefficients& c, float* w, float* m, float* v) {
+  gradient += c.decay * *w;
+  *m += (gradient - *m) * c.one_minus_beta1;
+  *v += (gradient * gradient - *v) * c.one_minus_beta2;
+  *w -= c.step * *m / (std::sqrt(*v) + c.epsilon);
+}
+
+// Sums over examples for kRows rows (x is [examples][kRows]) and one tile of columns, then their update.
+void UpdateTile(const float* x, const float* dy, int64_t examples, int64_t columns, int64_t rows, const Coefficients& c, float* w, float* m, float* v) {
+  Vector sums[kRows][kVectors] = {};
+  for (int64_t b = 0; b < examples; b++) {
+    Vector d[kVectors];
+    for (int j = 0; j < kVectors; j++) std::memcpy(&d[j], dy + b * columns + j * kLanes, sizeof(Vector));
+    for (int r = 0; r < kRows; r++) {
+      for (int j = 0; j < kVectors; j++) sums[r][j] += x[b * kRows + r] * d[j];
+    }
+  }
+  for (int64_t r = 0; r < rows; r++) {
+    float gradient[kTile];
+    std::memcpy(gradient, sums[r], sizeof(gradient));
+    const int64_t at = r * columns;
+#pragma omp simd
+    for (int j = 0; j < kTile; j++) Update(gradient[j], c, w + at + j, m + at + j, v + at + j);
+  }
+}
+
+// Inputs: x [B, in], dy [B, out]; w, m and v [in, out], updated in place; coefficients [5]: lr sqrt(1 - b2^t) / (1 - b1^t), 1 - b1, 1 - b2,
+// epsilon, L2 decay. No outputs.
+void DenseAdam(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const float* x = call.Input<float>(0);
+  const float* dy = call.Input<float>(1);
+  float* w = call.Input<float>(2);
+  float* m = call.Input<float>(3);
+  float* v = call.Input<float>(4);
+  Coefficients c;
+  std::memcpy(&c, call.Input<float>(5), sizeof(c));
+  const int64_t examples = call.Dimension(0, 0), in = call.Dimension(0, 1), out = call.Dimension(1, 1);
+  if (call.Dimension(1, 0) != examples || call.Dimension(2, 0) != in || call.Dimension(2, 1) != out || call.Count(3) != in * out ||
+      call.Count(4) != in * out) {
+    return call.Fail("x, dy, w, m and v do not fit together");
+  }
+  const int64_t blocks = (in + kRows - 1) / kRows;
+  ParallelFor(blocks, [&](int64_t begin, int64_t end, int) {
+    std::vector<float> rows_of_x(examples * kRows);
+    for (int64_t block = begin; block < end; block++) {
+      const int64_t row = block * kRows, rows = std::min<int64_t>(kRows, in - row);
+      for (int64_t b = 0; b < examples; b++) {
+        for (int64_t r = 0; r < kRows; r++) rows_of_x[b * kRows + r] = r < rows ? x[b * in + row + r] : 0.0f;
+      }
+      int64_t column = 0;
+      for (; column + kTile <= out; column += kTile) {
+        const int64_t at = row * out + column;
+        UpdateTile(rows_of_x.data(), dy + column, examples, out, rows, c, w + at, m + at, v + at);
+      }
+      for (; column < out; column++) {
+        for (int64_t r = 0; r < rows; r++) {
+          float gradient = 0;
+          for (int64_t b = 0; b < examples; b++) gradient += rows_of_x[b * kRows + r] * dy[b * out + column];
+          const int64_t at = (row + r) * out + column;
+          Update(gradient, c, w + at, m + at, v + at);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
+std::string RegisterDenseAdam() {
+  return Register("NextvladDenseAdam", {"x: float", "dy: float", "w: float", "m: float", "v: float", "coefficients: float"}, {}, DenseAdam);
+}
+
+}  // namespace nextvlad

@@ -1,0 +1,12 @@
+// The kernels of this library; each registration returns what went wrong, or nothing.
+#pragma once
+
+#include <string>
+
+namespace nextvlad {
+
+std::string RegisterDequantise();
+std::string RegisterAssignment();
+std::string RegisterDenseAdam();
+
+}  // namespace nextvlad
