@@ -88,7 +88,7 @@ if ! have "$binding_stamp" "$binding_want"; then
       fail "the binding did not compile: see the compiler's message above"
   }
   compile "$native/mute.node" scripts/tensorflow/mute.cc
-  compile "$binding" "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/log_level.cc \
+  compile "$binding" "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc \
     -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/../../../../../$native/tensorflow"
   compile "$native/kernels.node" native/*.cc -O3 -march=native -fopenmp-simd -fno-math-errno \
     -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow"
