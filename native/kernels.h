@@ -7,6 +7,7 @@ namespace nextvlad {
 
 std::string RegisterDequantise();
 std::string RegisterAssignment();
+std::string RegisterDense();
 std::string RegisterDenseAdam();
 
 }  // namespace nextvlad

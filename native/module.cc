@@ -4,7 +4,7 @@
 #include "kernels.h"
 
 NAPI_MODULE_INIT() {
-  for (auto registration : {nextvlad::RegisterDequantise, nextvlad::RegisterAssignment, nextvlad::RegisterDenseAdam}) {
+  for (auto registration : {nextvlad::RegisterDequantise, nextvlad::RegisterAssignment, nextvlad::RegisterDense, nextvlad::RegisterDenseAdam}) {
     const std::string problem = registration();
     if (!problem.empty()) {
       napi_throw_error(env, nullptr, problem.c_str());

@@ -16,8 +16,8 @@ export interface TrainingContext {
   readonly weights: Weights;
   /** Takes a finished gradient over. A parameter's gradient comes once, after the block's last use of the parameter's value. */
   readonly takeGradient: (parameter: string, gradient: Tensor) => void;
-  /** Takes the gradient of a matrix as its factors, `x^T dy`; they stay the block's. */
-  readonly takeProduct: (parameter: string, x: Tensor, dy: Tensor) => void;
+  /** Takes the gradient of a matrix w as its factors, `x^T dy`, which stay the block's; returns `dy w^T`, of w as it was. */
+  readonly takeProduct: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
   /** Is shown a batch's mean and biased variance, `[channels]` each, which stay the block's. */
   readonly takeStatistics: (names: BatchNormNames, mean: Tensor, variance: Tensor) => void;
 }

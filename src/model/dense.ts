@@ -1,4 +1,4 @@
-import { matMul } from "../tensorflow/kernels.js";
+import { multiplyFewRows } from "../tensorflow/fused-kernels.js";
 import type { Tensor } from "../tensorflow/runtime.js";
 import { release, type TrainingContext } from "./block.js";
 
@@ -9,11 +9,9 @@ export interface Dense {
 
 /** `x w` of `[rows, in]` (taken over) and the named matrix `[in, out]`. */
 export function dense(x: Tensor, name: string, context: TrainingContext): Dense {
-  const { weights } = context;
-  const y = weights.use(name, (w) => matMul(x, w));
+  const y = context.weights.use(name, (w) => multiplyFewRows(x, w));
   const backward = (dy: Tensor): Tensor => {
-    const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
-    context.takeProduct(name, x, dy);
+    const dx = context.takeProduct(name, x, dy);
     release(x, dy);
     return dx;
   };

@@ -1,3 +1,4 @@
+import { multiplyFewRows } from "../tensorflow/fused-kernels.js";
 import { add, addBias, concat, matMul, multiply, scalar, sigmoid } from "../tensorflow/kernels.js";
 import { keep, type Tensor, tidy } from "../tensorflow/runtime.js";
 import { assignFrozen } from "./assignment.js";
@@ -61,10 +62,10 @@ export class FrozenNetwork {
         this.streams.map((frozen) => this.describe(input, layout, frozen)),
         1,
       );
-      const projected = weights.use(HIDDEN, (w) => matMul(descriptors, w));
+      const projected = weights.use(HIDDEN, (w) => multiplyFewRows(descriptors, w));
       const h = add(multiply(projected, this.hidden.scale), this.hidden.shift);
       const gated = applyFrozenGate(h, this.gate, weights);
-      const classified = weights.use(CLASSIFIER, (w) => matMul(gated, w));
+      const classified = weights.use(CLASSIFIER, (w) => multiplyFewRows(gated, w));
       return weights.use(CLASSIFIER_BIAS, (bias) => addBias(classified, bias));
     });
   }

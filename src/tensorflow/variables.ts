@@ -81,14 +81,14 @@ export class DeviceVariable {
 
   /**
    * The same step from the factors of a gradient `x^T dy`, plus `decay` times the value, without the gradient ever existing as a whole
-   * (native/dense_adam.cc; CPU only). `x` is `[examples, rows]`, `dy` `[examples, columns]`.
+   * (native/dense_adam.cc; CPU only). `x` is `[examples, rows]`, `dy` `[examples, columns]`. Returns `dy w^T`, of the value as it was.
    */
-  applyProductAdam(m: DeviceVariable, v: DeviceVariable, x: Tensor, dy: Tensor, c: AdamCoefficients, decay: number): void {
+  applyProductAdam(m: DeviceVariable, v: DeviceVariable, x: Tensor, dy: Tensor, c: AdamCoefficients, decay: number): Tensor {
     const step = (c.learningRate * Math.sqrt(1 - c.beta2Power)) / (1 - c.beta1Power);
     const coefficients = Float32Array.of(step, 1 - c.beta1, 1 - c.beta2, c.epsilon, decay);
-    tidy(() => {
+    return tidy(() => {
       const values = [this.read(), m.read(), v.read()];
-      runMany("NextvladDenseAdam", () => [], [x, dy, ...values, fromFloats(coefficients, [5])], 0);
+      return run("NextvladDenseAdam", () => [], [x, dy, ...values, fromFloats(coefficients, [5])]);
     });
   }
 

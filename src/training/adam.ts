@@ -45,10 +45,10 @@ export class Adam {
     this.store.variable(name).applyAdam(m, v, gradient, coefficients(step, learningRate, epsilon));
   }
 
-  /** The same from the factors of the gradient `x^T dy`, with L2 decay: on the CPU in one pass over the weights. */
-  applyProduct(name: string, x: Tensor, dy: Tensor, step: number, learningRate: number, decay: number): void {
+  /** The same from the factors of the gradient `x^T dy`, with L2 decay: on the CPU in one pass over the weights. Returns `dy w^T`, of w as it was. */
+  applyProduct(name: string, x: Tensor, dy: Tensor, step: number, learningRate: number, decay: number): Tensor {
     const { m, v } = this.moments.get(name) as Moments;
-    this.store.variable(name).applyProductAdam(m, v, x, dy, coefficients(step, learningRate, EPSILON), decay);
+    return this.store.variable(name).applyProductAdam(m, v, x, dy, coefficients(step, learningRate, EPSILON), decay);
   }
 
   dispose(): void {

@@ -1,5 +1,6 @@
 import { deriveSeed } from "../base/random.js";
 import type { RaggedBatch } from "../data/video.js";
+import type { TrainingContext, Weights } from "../model/block.js";
 import { crossEntropyGradient, crossEntropySum, labelMatrix } from "../model/loss.js";
 import { forwardForTraining } from "../model/network.js";
 import type { ModelSizes } from "../model/sizes.js";
@@ -29,8 +30,8 @@ export interface StepReport {
 /** Receives the parameters' finished gradients; the tensors stay the giver's. */
 export interface GradientTaker {
   readonly gradient: (parameter: string, gradient: Tensor) => void;
-  /** Receives a gradient as the factors of `x^T dy`; where this is left out, it is multiplied out. */
-  readonly product?: (parameter: string, x: Tensor, dy: Tensor) => void;
+  /** Receives the gradient of w as the factors of `x^T dy`, returns `dy w^T`; where this is left out, both are multiplied out. */
+  readonly product?: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
 }
 
 /**
@@ -59,7 +60,7 @@ export function differentiate(
           take.gradient(name, gradient);
           gradient.dispose();
         },
-        takeProduct: take.product ?? ((name, x, dy) => tidy(() => take.gradient(name, matMul(x, dy, { transposeA: true })))),
+        takeProduct: take.product ?? multiplyOut(store, take.gradient),
       },
     );
     const labels = labelMatrix(batch.labels, sizes.classes);
@@ -72,6 +73,15 @@ export function differentiate(
     if (loss === null || probabilities === null) return null;
     return { loss: (toFloats(loss)[0] as number) / batch.ids.length, probabilities: toFloats(probabilities) };
   });
+}
+
+/** Takes a product as one gradient. */
+export function multiplyOut(weights: Weights, take: GradientTaker["gradient"]): TrainingContext["takeProduct"] {
+  return (name, x, dy) => {
+    const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
+    tidy(() => take(name, matMul(x, dy, { transposeA: true })));
+    return dx;
+  };
 }
 
 /** One step of training at `learningRate`: gradients, L2 decay of the classifier, the optional clip, Adam. */

@@ -3,9 +3,10 @@ import type { TrainingContext } from "../../src/model/block.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { type ModelSizes, streamsOf } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weight-store.js";
-import { add, fromFloats, matMul, multiply, scalar, sum, toFloats } from "../../src/tensorflow/kernels.js";
+import { add, fromFloats, multiply, scalar, sum, toFloats } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
 import { countTensors, runtime, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
+import { multiplyOut } from "../../src/training/step.js";
 
 /** A network small enough for finite differences, with sizes that are no multiples of a vector register. */
 export const SMALL: ModelSizes = {
@@ -93,7 +94,7 @@ function run(store: WeightStore, block: BlockCase, inputs: readonly Tensor[], ta
     {
       weights: store,
       takeGradient,
-      takeProduct: (name, x, dy) => tidy(() => takeGradient(name, matMul(x, dy, { transposeA: true }))),
+      takeProduct: multiplyOut(store, takeGradient),
       takeStatistics: IGNORE_STATISTICS,
     },
   );

@@ -1,0 +1,120 @@
+// The product of a few rows with a large matrix, bound by reading the matrix once: TensorFlow's takes 46 ms for 32 rows with hidden1's 302 MB,
+// which the memory delivers in 15.
+#include <cstring>
+#include <vector>
+
+#include "kernel.h"
+#include "kernels.h"
+#include "parallel.h"
+
+namespace nextvlad {
+namespace {
+
+typedef float Vector __attribute__((vector_size(64), aligned(4)));
+constexpr int kLanes = 16;
+constexpr int kVectors = 4;
+constexpr int kTile = kLanes * kVectors;
+constexpr int kExamples = 4;   // whose sums over a tile stay in registers
+constexpr int kStreamed = 2;   // examples up to which the rows of w are best taken one after another
+constexpr int kBlock = 128;    // rows of w whose part of a tile fits the first cache
+
+inline Vector Load(const float* from) {
+  Vector v;
+  std::memcpy(&v, from, sizeof(v));
+  return v;
+}
+inline void Store(float* to, Vector v) { std::memcpy(to, &v, sizeof(v)); }
+
+// y[b, tile] += x[b, rows] w[rows, tile] for kExamples examples, whose sums stay in registers. x is packed, [rows][kExamples], and w too,
+// [rows][kTile]: in their matrices, whose rows lie a multiple of 4 KiB apart, all values would fall on the same few lines of the first cache.
+inline void AddTile(const float* x, const float* w, int64_t rows, int64_t examples, int64_t out, float* y) {
+  Vector sums[kExamples][kVectors] = {};
+  for (int64_t r = 0; r < rows; r++) {
+    Vector row[kVectors];
+    for (int j = 0; j < kVectors; j++) row[j] = Load(w + r * kTile + j * kLanes);
+    for (int e = 0; e < kExamples; e++) {
+      for (int j = 0; j < kVectors; j++) sums[e][j] += x[r * kExamples + e] * row[j];
+    }
+  }
+  for (int64_t e = 0; e < examples; e++) {
+    for (int j = 0; j < kVectors; j++) Store(y + e * out + j * kLanes, Load(y + e * out + j * kLanes) + sums[e][j]);
+  }
+}
+
+// Row by row: for very few examples, and for the columns that fill no tile.
+void AddPlainly(const float* x, int64_t in, const float* w, int64_t out, int64_t examples, int64_t rows, int64_t from, float* y) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    const float *w0 = w + r * out, *w1 = w0 + out, *w2 = w1 + out, *w3 = w2 + out;
+    for (int64_t b = 0; b < examples; b++) {
+      const float* v = x + b * in + r;
+      const float v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
+      float* sums = y + b * out;
+#pragma omp simd
+      for (int64_t c = from; c < out; c++) sums[c] += v0 * w0[c] + v1 * w1[c] + v2 * w2[c] + v3 * w3[c];
+    }
+  }
+  for (; r < rows; r++) {
+    for (int64_t b = 0; b < examples; b++) {
+      const float value = x[b * in + r];
+#pragma omp simd
+      for (int64_t c = from; c < out; c++) y[b * out + c] += value * w[r * out + c];
+    }
+  }
+}
+
+// Inputs: x [B, in], w [in, out]. Output: x w [B, out].
+void Dense(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const float* x = call.Input<float>(0);
+  const float* w = call.Input<float>(1);
+  const int64_t examples = call.Dimension(0, 0), in = call.Dimension(0, 1), out = call.Dimension(1, 1);
+  if (call.Dimension(1, 0) != in) return call.Fail("x and w do not fit together");
+  float* y = call.Output(0, {examples, out});
+  if (y == nullptr) return;
+  const int threads = Pool::Shared().threads();
+  std::vector<std::vector<float>> parts(threads);
+  const int64_t tiled = out / kTile * kTile;
+  ParallelFor(in, [&](int64_t begin, int64_t end, int piece) {
+    std::vector<float>& part = parts[piece];
+    part.assign(examples * out, 0.0f);
+    if (examples <= kStreamed) return AddPlainly(x + begin, in, w + begin * out, out, examples, end - begin, 0, part.data());
+    const int64_t groups = (examples + kExamples - 1) / kExamples;
+    std::vector<float> packed_x(groups * kExamples * kBlock), packed_w(kBlock * kTile);
+    for (int64_t row = begin; row < end; row += kBlock) {
+      const int64_t rows = std::min<int64_t>(kBlock, end - row);
+      for (int64_t b = 0; b < examples; b++) {
+        float* group = packed_x.data() + b / kExamples * kExamples * kBlock + b % kExamples;
+        for (int64_t r = 0; r < rows; r++) group[r * kExamples] = x[b * in + row + r];
+      }
+      for (int64_t column = 0; column < tiled; column += kTile) {
+        for (int64_t r = 0; r < rows; r++) {
+          const float* from = w + (row + r) * out + column;
+          std::memcpy(packed_w.data() + r * kTile, from, kTile * sizeof(float));
+          // The next block's rows are on their way while this one's are multiplied.
+          if (row + kBlock + r < end) {
+            for (int j = 0; j < kVectors; j++) __builtin_prefetch(from + kBlock * out + j * kLanes, 0, 2);
+          }
+        }
+        for (int64_t group = 0; group < groups; group++) {
+          const int64_t b = group * kExamples;
+          AddTile(packed_x.data() + b * kBlock, packed_w.data(), rows, std::min<int64_t>(kExamples, examples - b), out, part.data() + b * out + column);
+        }
+      }
+      AddPlainly(x + row, in, w + row * out, out, examples, rows, tiled, part.data());
+    }
+  });
+  ParallelFor(examples * out, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; i++) {
+      float sum = 0;
+      for (const std::vector<float>& part : parts) sum += part[i];
+      y[i] = sum;
+    }
+  });
+}
+
+}  // namespace
+
+std::string RegisterDense() { return Register("NextvladDense", {"x: float", "w: float"}, {"y: float"}, Dense); }
+
+}  // namespace nextvlad
