@@ -75,8 +75,8 @@ describe("the kernels of native/ against TensorFlow's own", () => {
           const [scale, offset] = [normal([features], 8), normal([features], 9)];
           const ours = toFloats(dequantiseFused(bytes, scale, offset, frames));
           const theirs = toFloats(add(multiply(fromBytes(bytes, frames, features), scale), offset));
-          // One rounding less, where the compiler fuses the product with the sum.
-          for (const [i, value] of ours.entries()) assert.ok(Math.abs(value - (theirs[i] as number)) < 1e-4);
+          // One rounding less, where the compiler fuses the product with the sum: up to one unit in the last place of 255 * 4.
+          for (const [i, value] of ours.entries()) assert.ok(Math.abs(value - (theirs[i] as number)) < 1.3e-4);
         }),
       ),
       { numRuns: 40 },
