@@ -1,55 +1,7 @@
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { writeFileAtomic } from "../../src/base/files.js";
-import { createRandom, type Random } from "../../src/base/random.js";
-import { writeShard } from "../../src/data/shard-writer.js";
-import type { Video } from "../../src/data/video.js";
+import { makeShards, type ShardSettings } from "./shards.js";
 
 const USAGE = "usage: make-shards DIR [--videos 800] [--per-shard 100] [--frames 120..300] [--classes 3862] [--seed 1]";
-
-/** What `makeShards` writes. */
-interface ShardSettings {
-  readonly directory: string;
-  readonly videos: number;
-  readonly perShard: number;
-  /** Fewest and most frames a video. */
-  readonly frames: readonly [number, number];
-  readonly classes: number;
-  readonly seed: number;
-}
-
-/** A video's frames are a stretch of one block of random bytes: as good as fresh ones for timing, and much faster made. */
-function makeVideo(name: string, random: Random, noise: Uint8Array, { frames, classes }: ShardSettings): Video {
-  const count = frames[0] + random.below(frames[1] - frames[0] + 1);
-  const stretch = (bytes: number): Uint8Array => {
-    const start = random.below(noise.length - bytes + 1);
-    return noise.subarray(start, start + bytes);
-  };
-  const labels = new Set(Array.from({ length: 1 + random.below(5) }, () => random.below(classes)));
-  return { id: name, frames: count, rgb: stretch(count * 1024), audio: stretch(count * 128), labels: Int32Array.from(labels).sort() };
-}
-
-/** Writes shards of random videos and `shards.list`, which names them. */
-async function makeShards(settings: ShardSettings): Promise<string> {
-  const { directory, videos, perShard, seed } = settings;
-  await mkdir(directory, { recursive: true });
-  const random = createRandom(seed, "digits");
-  const noise = Uint8Array.from({ length: settings.frames[1] * 1024 * 4 }, () => random.below(256));
-  const names: string[] = [];
-  for (let first = 0; first < videos; first += perShard) {
-    const name = `random${String(names.length).padStart(4, "0")}.tfrecord`;
-    const count = Math.min(perShard, videos - first);
-    const batch = (function* () {
-      for (let video = first; video < first + count; video++) yield makeVideo(`v${video}`, random, noise, settings);
-    })();
-    await writeShard(join(directory, name), batch);
-    names.push(name);
-  }
-  const list = join(directory, "shards.list");
-  await writeFileAtomic(list, names.map((name) => `${name}\n`).join(""));
-  return list;
-}
 
 function readSettings(): ShardSettings {
   const { values, positionals } = parseArgs({

@@ -1,0 +1,95 @@
+import { parseArgs } from "node:util";
+import { NextvladError } from "../../src/base/errors.js";
+import type { Task } from "./measure.js";
+import { FRAMEWORKS } from "./peers.js";
+import type { Frames } from "./workload.js";
+
+const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
+  --batch VIDEOS       videos a step (default 32)
+  --frames N|yt8m      frames of every video, or YouTube-8M's mix, 120 to 300 (default 300; train, infer)
+  --steps N            timed steps, after two of warm-up (default 5; train, infer)
+  --videos N           videos (default 20000; metrics)
+  --use-gpu            measure on the GPU; the peers are for the CPU (train, infer)
+  --pairs N            how often to measure, ours and the peers in turn (default 5)
+  --peers PYTHON       also run the peers with this interpreter; several, parted by commas, where each has some of the frameworks
+  --frameworks A,B     which of ${FRAMEWORKS.join(", ")} (default tf,torch-compile; train, infer)
+  --json               print one JSON object instead of a Markdown table
+`;
+
+const MODES: readonly string[] = ["train", "infer", "read", "metrics"];
+
+/** What the command line asks for. */
+export interface Settings {
+  readonly mode: Task["mode"];
+  readonly batch: number;
+  readonly frames: Frames;
+  readonly steps: number;
+  readonly videos: number;
+  readonly useGpu: boolean;
+  readonly pairs: number;
+  readonly peers: string | null;
+  readonly frameworks: readonly string[];
+  readonly json: boolean;
+}
+
+function refuse(key: string, expected: string, found: string): never {
+  throw new NextvladError("BAD_USAGE", "it does not fit", { key, expected, found, remedy: "see --help" });
+}
+
+function wholeNumber(key: string, text: string): number {
+  return /^[1-9]\d{0,8}$/.test(text) ? Number(text) : refuse(key, "a whole number, 1 or more", text);
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: {
+        batch: { type: "string", default: "32" },
+        frames: { type: "string", default: "300" },
+        steps: { type: "string", default: "5" },
+        videos: { type: "string", default: "20000" },
+        "use-gpu": { type: "boolean", default: false },
+        pairs: { type: "string", default: "5" },
+        peers: { type: "string" },
+        frameworks: { type: "string", default: "tf,torch-compile" },
+        json: { type: "boolean", default: false },
+        help: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    throw new NextvladError(
+      "BAD_USAGE",
+      error instanceof Error ? error.message.replace(/\.$/, "") : String(error),
+      { remedy: "see --help" },
+      error,
+    );
+  }
+}
+
+/** Reads the command line; `null` where help is asked for. Throws BAD_USAGE. */
+export function readArguments(argv: readonly string[]): Settings | null {
+  const { values, positionals } = parse(argv);
+  if (values.help) return null;
+  const [mode = "nothing", ...rest] = positionals;
+  if (!MODES.includes(mode) || rest.length > 0) refuse("what to measure", MODES.join(", "), positionals.join(" ") || "nothing");
+  const frameworks = values.frameworks.split(",");
+  const unknown = frameworks.find((framework) => !FRAMEWORKS.includes(framework));
+  if (unknown !== undefined) refuse("--frameworks", FRAMEWORKS.join(", "), unknown);
+  if (values["use-gpu"] && values.peers !== undefined) refuse("--use-gpu", "no --peers beside it: they run on the CPU", values.peers);
+  return {
+    mode: mode as Task["mode"],
+    batch: wholeNumber("--batch", values.batch),
+    frames: values.frames === "yt8m" ? "yt8m" : wholeNumber("--frames", values.frames),
+    steps: wholeNumber("--steps", values.steps),
+    videos: wholeNumber("--videos", values.videos),
+    useGpu: values["use-gpu"],
+    pairs: wholeNumber("--pairs", values.pairs),
+    peers: values.peers ?? null,
+    frameworks,
+    json: values.json,
+  };
+}
+
+export { USAGE };

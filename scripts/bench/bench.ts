@@ -1,0 +1,76 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { NextvladError } from "../../src/base/errors.js";
+import { readArguments, type Settings, USAGE } from "./arguments.js";
+import { runChild } from "./child.js";
+import type { Measurement, Task } from "./measure.js";
+import { findPeers, type PeerRun, preparePeers } from "./peers.js";
+import { describeTask, formatReport, makeReport, type Pair } from "./report.js";
+import { makeShards } from "./shards.js";
+import { spreadOf } from "./statistics.js";
+
+const MEASURE = fileURLToPath(new URL("./measure.js", import.meta.url));
+
+/** Of 120 to 300 frames, 1,152 bytes each: 200 MB, as bench_read.py makes. */
+const SHARDS = { videos: 830, perShard: 100, frames: [120, 300], classes: 3862, seed: 1 } as const;
+
+async function makeTask(settings: Settings, folder: string): Promise<Task> {
+  const { mode, batch, frames, steps, useGpu, videos } = settings;
+  if (mode === "metrics") return { mode, videos };
+  if (mode !== "read") return { mode, batch, frames, steps, useGpu };
+  const directory = join(folder, "ours");
+  await makeShards({ directory, ...SHARDS });
+  return { mode, directory, batch };
+}
+
+const progress = (text: string): void => {
+  process.stderr.write(`${text}\n`);
+};
+
+/** Ours, then each peer in turn. */
+async function runPair(task: Task, peers: readonly PeerRun[], signal: AbortSignal): Promise<Pair> {
+  const ours = JSON.parse(await runChild(process.execPath, [MEASURE, JSON.stringify(task)], signal)) as Measurement;
+  const { median, min, max } = spreadOf(ours.seconds);
+  progress(`  nextvlad ${ours.rate.toFixed(1)} (${median.toFixed(3)} s, ${min.toFixed(3)}..${max.toFixed(3)})`);
+  const results = [];
+  for (const run of peers) {
+    for (const result of await run(task)) {
+      progress(`  ${result.name} ${result.rate.toFixed(1)}`);
+      results.push(result);
+    }
+  }
+  return { ours, peers: results };
+}
+
+async function runBench(settings: Settings, folder: string, signal: AbortSignal): Promise<void> {
+  const found = settings.peers === null ? null : await findPeers(settings.peers, signal);
+  const peers = found === null ? [] : await preparePeers(found, settings.mode, settings.frameworks, join(folder, "peers"));
+  const task = await makeTask(settings, folder);
+  const pairs: Pair[] = [];
+  for (let pair = 1; pair <= settings.pairs; pair++) {
+    progress(`${describeTask(task)}: ${pair} of ${settings.pairs}`);
+    pairs.push(await runPair(task, peers, signal));
+  }
+  const report = makeReport(task, pairs);
+  process.stdout.write(settings.json ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report));
+}
+
+const abort = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => abort.abort());
+let folder: string | null = null;
+try {
+  const settings = readArguments(process.argv.slice(2));
+  if (settings === null) {
+    process.stdout.write(USAGE);
+  } else {
+    folder = await mkdtemp(join(tmpdir(), "nextvlad-bench-"));
+    await runBench(settings, folder, abort.signal);
+  }
+} catch (error) {
+  process.stderr.write(`${error instanceof NextvladError ? error.message : String(error)}\n`);
+  process.exitCode = error instanceof NextvladError ? error.exitCode : 1;
+} finally {
+  if (folder !== null) await rm(folder, { recursive: true, force: true });
+}

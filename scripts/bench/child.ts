@@ -1,0 +1,21 @@
+import { spawn } from "node:child_process";
+import { NextvladError } from "../../src/base/errors.js";
+
+/** Runs a program to its end and returns what it wrote to stdout. Throws WORKER_DIED with the end of its stderr where it fails. */
+export function runChild(program: string, args: readonly string[], signal: AbortSignal, env: NodeJS.ProcessEnv = {}): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { signal, stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
+    const output = { stdout: "", stderr: "" };
+    for (const name of ["stdout", "stderr"] as const) {
+      child[name].setEncoding("utf8").on("data", (text: string) => {
+        output[name] += text;
+      });
+    }
+    const fail = (what: string): void => {
+      const lastLine = output.stderr.trim().split("\n").at(-1) ?? "";
+      reject(new NextvladError("WORKER_DIED", `${program} ${args[0] ?? ""} ${what}${lastLine === "" ? "" : `: ${lastLine}`}`));
+    };
+    child.on("error", (error) => fail(`did not run to its end: ${error.message}`));
+    child.on("close", (code, killedBy) => (code === 0 ? resolve(output.stdout) : fail(`ended with ${killedBy ?? `code ${code}`}`)));
+  });
+}

@@ -1,0 +1,118 @@
+import { access } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { NextvladError } from "../../src/base/errors.js";
+import { runChild } from "./child.js";
+import type { Task } from "./measure.js";
+import { paddedFrames } from "./workload.js";
+
+/** One contestant's figures from a line of the peers' scripts that begins with RESULT. */
+export interface PeerResult {
+  readonly name: string;
+  /** Videos a second; of reading, 10^6 bytes a second. */
+  readonly rate: number;
+  readonly peakGiB: number | null;
+}
+
+const PACKAGE_OF: Readonly<Record<string, string>> = {
+  tf: "tensorflow",
+  "tf-xla": "tensorflow",
+  torch: "torch",
+  "torch-compile": "torch",
+  paddle: "paddle",
+};
+
+/** The frameworks that bench_peers.py knows. */
+export const FRAMEWORKS: readonly string[] = Object.keys(PACKAGE_OF);
+
+const RESULT_FORMS: Readonly<Record<Task["mode"], RegExp>> = {
+  train: /^RESULT .+? (?<name>tf|tf-xla|torch|torch-compile|paddle) +train .*? (?<rate>[\d.]+) videos\/s .*peakRSS (?<peak>[\d.]+) GB/,
+  infer: /^RESULT .+? (?<name>tf|tf-xla|torch|torch-compile|paddle) +infer .*? (?<rate>[\d.]+) videos\/s .*peakRSS (?<peak>[\d.]+) GB/,
+  // The bare records, of which nothing is parsed, are no contestant: their line counts no records.
+  read: /^RESULT read (?<name>.+?) +\d+ records .* (?<rate>[\d.]+) MB\/s/,
+  metrics: /^RESULT (?<name>numpy) metrics (?<videos>\d+) videos .*: (?<seconds>[\d.]+) s /,
+};
+
+/** Reads the RESULT lines of a peer's output; other lines are passed over. */
+export function parseResults(output: string, mode: Task["mode"]): PeerResult[] {
+  return output.split("\n").flatMap((line) => {
+    const { name = "", rate, peak, videos, seconds } = RESULT_FORMS[mode].exec(line)?.groups ?? {};
+    if (name === "") return [];
+    return [
+      {
+        name,
+        rate: rate === undefined ? Number(videos) / Number(seconds) : Number(rate),
+        peakGiB: peak === undefined ? null : Number(peak),
+      },
+    ];
+  });
+}
+
+/** The peers' scripts and the interpreters to run them with. */
+export interface Peers {
+  readonly folder: string;
+  readonly interpreters: readonly string[];
+  readonly signal: AbortSignal;
+}
+
+/** Looks for the peers' scripts in $NEXTVLAD_PEERS or beside the repository. Throws FILE_MISSING. `pythons` is a list parted by commas. */
+export async function findPeers(pythons: string, signal: AbortSignal): Promise<Peers> {
+  const folder = process.env.NEXTVLAD_PEERS ?? fileURLToPath(new URL("../../../../shared/peers", import.meta.url));
+  for (const script of ["bench_peers.py", "bench_read.py", "bench_metrics.py"]) {
+    const file = join(folder, script);
+    await access(file).catch((error: unknown) => {
+      const remedy = "set NEXTVLAD_PEERS to the folder of the peers' scripts, or leave --peers out";
+      throw new NextvladError("FILE_MISSING", "the peers' script is not there", { file, remedy }, error);
+    });
+  }
+  return { folder, interpreters: pythons.split(","), signal };
+}
+
+/** The first interpreter that has the package. Throws NOT_SET_UP. */
+async function interpreterWith(packageName: string, { interpreters, signal }: Peers): Promise<string> {
+  const program = `import importlib.util; print(importlib.util.find_spec("${packageName}") is not None)`;
+  for (const interpreter of interpreters) {
+    if ((await runChild(interpreter, ["-c", program], signal)).trim() === "True") return interpreter;
+  }
+  throw new NextvladError("NOT_SET_UP", `${interpreters.join(" and ")} cannot import ${packageName}`, {
+    key: "--peers",
+    remedy: "install it there, name another interpreter (several are parted by commas), or choose others with --frameworks",
+  });
+}
+
+/** Something that runs one peer once, on the task's shapes. */
+export type PeerRun = (task: Task) => Promise<readonly PeerResult[]>;
+
+/** Prepares the peers of a kind of task: each can be run as often as there are pairs. `folder` is for what the peers make. Throws NOT_SET_UP. */
+export async function preparePeers(peers: Peers, mode: Task["mode"], frameworks: readonly string[], folder: string): Promise<PeerRun[]> {
+  const script = (name: string): string => join(peers.folder, name);
+  const run = async (interpreter: string, args: readonly string[]): Promise<readonly PeerResult[]> => {
+    const results = parseResults(await runChild(interpreter, args, peers.signal, { PYTHONDONTWRITEBYTECODE: "1" }), mode);
+    if (results.length === 0)
+      throw new NextvladError("BAD_FORMAT", "the peer printed no RESULT line that fits", { file: args[0] as string });
+    return results;
+  };
+  if (mode === "read") {
+    const interpreter = await interpreterWith("tensorflow", peers);
+    await runChild(interpreter, [script("bench_read.py"), "make", folder], peers.signal);
+    return [() => run(interpreter, [script("bench_read.py"), "run", folder])];
+  }
+  if (mode === "metrics") {
+    const interpreter = await interpreterWith("numpy", peers);
+    return [(task) => run(interpreter, [script("bench_metrics.py"), ...("videos" in task ? [String(task.videos)] : [])])];
+  }
+  return Promise.all(
+    frameworks.map(async (framework) => {
+      const interpreter = await interpreterWith(PACKAGE_OF[framework] as string, peers);
+      return (task: Task) => run(interpreter, [script("bench_peers.py"), "--framework", framework, ...shapeArguments(task)]);
+    }),
+  );
+}
+
+/** They pad every video to the longest, and use every core, as TensorFlow does for us. */
+function shapeArguments(task: Task): string[] {
+  if (task.mode !== "train" && task.mode !== "infer") return [];
+  const numbers = { batch: task.batch, frames: paddedFrames(task.frames), steps: task.steps, threads: availableParallelism() };
+  return ["--mode", task.mode, ...Object.entries(numbers).flatMap(([name, value]) => [`--${name}`, String(value)])];
+}

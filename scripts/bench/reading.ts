@@ -1,0 +1,24 @@
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Config } from "../../src/config/schema.js";
+import { openReading } from "../../src/evaluation/evaluate.js";
+
+/** As bench_read.py: the median of seven. */
+const PASSES = 7;
+
+/** Seconds of each pass over a folder's shards, as evaluation reads them, and their megabytes (10^6 bytes). */
+export async function timeReading(directory: string, batch: number, config: Config): Promise<{ seconds: number[]; megabytes: number }> {
+  const names = (await readdir(directory)).filter((name) => name.endsWith(".tfrecord")).sort();
+  const shards = names.map((name) => join(directory, name));
+  const sizes = await Promise.all(shards.map(async (shard) => (await stat(shard)).size));
+  const seconds: number[] = [];
+  for (let pass = 0; pass < PASSES; pass++) {
+    const start = performance.now();
+    const stream = openReading(config, shards, batch, config.TEST.num_readers, "required");
+    let videos = 0;
+    for await (const { ids } of stream) videos += ids.length;
+    if (videos === 0) throw new RangeError(`no video in ${directory}`);
+    seconds.push((performance.now() - start) / 1000);
+  }
+  return { seconds, megabytes: sizes.reduce((sum, size) => sum + size, 0) / 1e6 };
+}
