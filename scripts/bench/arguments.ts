@@ -4,7 +4,7 @@ import type { Task } from "./measure.js";
 import { FRAMEWORKS } from "./peers.js";
 import type { Frames } from "./workload.js";
 
-const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
+export const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
   --batch VIDEOS       videos a step (default 32)
   --frames N|yt8m      frames of every video, or YouTube-8M's mix, 120 to 300 (default 300; train, infer)
   --steps N            timed steps, after two of warm-up (default 5; train, infer)
@@ -91,5 +91,3 @@ export function readArguments(argv: readonly string[]): Settings | null {
     json: values.json,
   };
 }
-
-export { USAGE };

@@ -19,7 +19,7 @@ const SHARDS = { videos: 830, perShard: 100, frames: [120, 300], classes: 3862, 
 async function makeTask(settings: Settings, folder: string): Promise<Task> {
   const { mode, batch, frames, steps, useGpu, videos } = settings;
   if (mode === "metrics") return { mode, videos };
-  if (mode !== "read") return { mode, batch, frames, steps, useGpu };
+  if (mode !== "read") return { mode, batch, frames, steps, use_gpu: useGpu };
   const directory = join(folder, "ours");
   await makeShards({ directory, ...SHARDS });
   return { mode, directory, batch };

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
-import { NextvladError } from "../../src/base/errors.js";
+import { fileError, NextvladError } from "../../src/base/errors.js";
 
-/** Runs a program to its end and returns what it wrote to stdout. Throws WORKER_DIED with the end of its stderr where it fails. */
+/** Runs a program to its end and returns what it wrote to stdout. Throws WORKER_DIED with the end of its stderr where it fails, FILE_MISSING without it. */
 export function runChild(program: string, args: readonly string[], signal: AbortSignal, env: NodeJS.ProcessEnv = {}): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { signal, stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
@@ -15,7 +15,10 @@ export function runChild(program: string, args: readonly string[], signal: Abort
       const lastLine = output.stderr.trim().split("\n").at(-1) ?? "";
       reject(new NextvladError("WORKER_DIED", `${program} ${args[0] ?? ""} ${what}${lastLine === "" ? "" : `: ${lastLine}`}`));
     };
-    child.on("error", (error) => fail(`did not run to its end: ${error.message}`));
+    child.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") reject(fileError(error, program, "read"));
+      else fail(`did not run to its end: ${error.message}`);
+    });
     child.on("close", (code, killedBy) => (code === 0 ? resolve(output.stdout) : fail(`ended with ${killedBy ?? `code ${code}`}`)));
   });
 }

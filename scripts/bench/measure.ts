@@ -19,7 +19,7 @@ export type Task =
       readonly batch: number;
       readonly frames: Frames;
       readonly steps: number;
-      readonly useGpu: boolean;
+      readonly use_gpu: boolean;
     }
   | { readonly mode: "read"; readonly directory: string; readonly batch: number }
   | { readonly mode: "metrics"; readonly videos: number };
@@ -27,7 +27,7 @@ export type Task =
 export interface Measurement {
   /** Videos a second; of reading, 10^6 bytes a second. */
   readonly rate: number;
-  readonly peakGiB: number | null;
+  readonly peak_gib: number | null;
   /** Of the steps, or of the passes over shards. */
   readonly seconds: readonly number[];
   readonly network: NetworkMeasurement | null;
@@ -35,43 +35,43 @@ export interface Measurement {
 
 export interface NetworkMeasurement {
   readonly device: "cpu" | "gpu";
-  readonly kernelsPerStep: number;
-  readonly gflopPerStep: number;
+  readonly kernels_per_step: number;
+  readonly gflop_per_step: number;
   /** Of a large matrix product in the same process. */
-  readonly productGflops: number;
+  readonly product_gflops: number;
   /** The step's arithmetic a second, as a share of that: 0..1. */
-  readonly productShare: number;
+  readonly product_share: number;
 }
 
 /** The unit in which the peers print theirs. */
-const peakGiB = (): number => process.resourceUsage().maxRSS / 2 ** 20;
+const readPeak = (): number => process.resourceUsage().maxRSS / 2 ** 20;
 
 async function measure(task: Task, config: Config): Promise<Measurement> {
   if (task.mode === "read") {
     const { seconds, megabytes } = await timeReading(task.directory, task.batch, config);
-    return { rate: megabytes / spreadOf(seconds).median, peakGiB: peakGiB(), seconds, network: null };
+    return { rate: megabytes / spreadOf(seconds).median, peak_gib: readPeak(), seconds, network: null };
   }
   if (task.mode === "metrics") {
     const seconds = timeMetrics(task.videos, config.MODEL.num_classes);
-    return { rate: task.videos / seconds, peakGiB: peakGiB(), seconds: [seconds], network: null };
+    return { rate: task.videos / seconds, peak_gib: readPeak(), seconds: [seconds], network: null };
   }
   const { mode, batch: videos, frames, steps } = task;
-  const { kind } = await loadTensorflow(task.useGpu);
+  const { kind } = await loadTensorflow(task.use_gpu);
   const sizes = modelSizes(config.MODEL);
   const batch = randomBatch(videos, frames, sizes);
   const { stepSeconds, kernels } = timeNetwork(mode, config, batch, steps);
-  const peak = peakGiB();
+  const peak = readPeak();
   const productRate = measureProductRate();
   const seconds = spreadOf(stepSeconds).median;
   const operations = countStep(countArithmetic(sizes, mode), batch.frameCounts);
   const network = {
     device: kind,
-    kernelsPerStep: kernels,
-    gflopPerStep: operations / 1e9,
-    productGflops: productRate / 1e9,
-    productShare: operations / seconds / productRate,
+    kernels_per_step: kernels,
+    gflop_per_step: operations / 1e9,
+    product_gflops: productRate / 1e9,
+    product_share: operations / seconds / productRate,
   };
-  return { rate: videos / seconds, peakGiB: peak, seconds: stepSeconds, network };
+  return { rate: videos / seconds, peak_gib: peak, seconds: stepSeconds, network };
 }
 
 try {

@@ -12,7 +12,7 @@ export interface PeerResult {
   readonly name: string;
   /** Videos a second; of reading, 10^6 bytes a second. */
   readonly rate: number;
-  readonly peakGiB: number | null;
+  readonly peak_gib: number | null;
 }
 
 const PACKAGE_OF: Readonly<Record<string, string>> = {
@@ -43,7 +43,7 @@ export function parseResults(output: string, mode: Task["mode"]): PeerResult[] {
       {
         name,
         rate: rate === undefined ? Number(videos) / Number(seconds) : Number(rate),
-        peakGiB: peak === undefined ? null : Number(peak),
+        peak_gib: peak === undefined ? null : Number(peak),
       },
     ];
   });

@@ -14,7 +14,7 @@ interface Row {
   readonly name: string;
   readonly rate: Spread;
   /** The largest of all pairs. */
-  readonly peakGiB: number | null;
+  readonly peak_gib: number | null;
   /** Ours over it, pair by pair; null for ours. */
   readonly ratio: Spread | null;
 }
@@ -36,9 +36,9 @@ export interface Report {
   readonly pairs: readonly Pair[];
 }
 
-function rowOf(name: string, results: readonly { rate: number; peakGiB: number | null }[], ratio: Spread | null): Row {
-  const peaks = results.flatMap(({ peakGiB }) => peakGiB ?? []);
-  return { name, rate: spreadOf(results.map(({ rate }) => rate)), peakGiB: peaks.length === 0 ? null : Math.max(...peaks), ratio };
+function rowOf(name: string, results: readonly { rate: number; peak_gib: number | null }[], ratio: Spread | null): Row {
+  const peaks = results.flatMap(({ peak_gib }) => peak_gib ?? []);
+  return { name, rate: spreadOf(results.map(({ rate }) => rate)), peak_gib: peaks.length === 0 ? null : Math.max(...peaks), ratio };
 }
 
 /** Sums up pairs, one or more, each with the same peers in the same order. */
@@ -60,10 +60,10 @@ export function makeReport(task: Task, pairs: readonly Pair[]): Report {
       rowOf(networks[0]?.device === "gpu" ? "nextvlad, GPU" : "nextvlad", ours, null),
       ...peers.map((results, index) => rowOf(names[index] as string, results, spreadOf(ratiosToFastest(rates, [ratesOf(results)])))),
     ],
-    kernels_per_step: median(networks.map(({ kernelsPerStep }) => kernelsPerStep)),
-    gflop_per_step: median(networks.map(({ gflopPerStep }) => gflopPerStep)),
-    product_gflops: median(networks.map(({ productGflops }) => productGflops)),
-    product_share: median(networks.map(({ productShare }) => productShare)),
+    kernels_per_step: median(networks.map(({ kernels_per_step }) => kernels_per_step)),
+    gflop_per_step: median(networks.map(({ gflop_per_step }) => gflop_per_step)),
+    product_gflops: median(networks.map(({ product_gflops }) => product_gflops)),
+    product_share: median(networks.map(({ product_share }) => product_share)),
     ratio_to_fastest: toFastest?.median ?? null,
     ratio_range: toFastest === null ? null : [toFastest.min, toFastest.max],
     pairs,
@@ -86,10 +86,10 @@ export function formatReport(report: Report): string {
   const digits = unit === "MB/s" || task.mode === "metrics" ? 0 : 1;
   const kernels = kernels_per_step === null ? "" : String(kernels_per_step);
   const share = product_share === null ? "" : `${Math.round(100 * product_share)} %`;
-  const cells = rows.map(({ name, rate, peakGiB, ratio }, index) => [
+  const cells = rows.map(({ name, rate, peak_gib, ratio }, index) => [
     name,
     spreadText(rate, digits),
-    peakGiB === null ? "" : `${peakGiB.toFixed(2)} GiB`,
+    peak_gib === null ? "" : `${peak_gib.toFixed(2)} GiB`,
     index === 0 ? kernels : "",
     index === 0 ? share : "",
     ratio === null ? "" : spreadText(ratio, 2),

@@ -62,8 +62,8 @@ describe("the peers' RESULT lines", () => {
       "RESULT torch 2.15.0+cpu             torch-compile train B=32 T=300 threads=2  22.500 videos/s  step median 1.422s min 1.401s (n=5)  warmup 61.0s  peakRSS 2.27 GB  other-cpu 0%  vals ['2747']",
     ];
     assert.deepEqual(parseResults(lines.join("\n"), "train"), [
-      { name: "tf", rate: 25.312, peakGiB: 3.31 },
-      { name: "torch-compile", rate: 22.5, peakGiB: 2.27 },
+      { name: "tf", rate: 25.312, peak_gib: 3.31 },
+      { name: "torch-compile", rate: 22.5, peak_gib: 2.27 },
     ]);
     assert.deepEqual(parseResults(lines.join("\n"), "infer"), []);
   });
@@ -75,14 +75,14 @@ describe("the peers' RESULT lines", () => {
       "RESULT read raw TFRecordDataset only 0.126 s 1585 MB/s",
     ];
     assert.deepEqual(parseResults(lines.join("\n"), "read"), [
-      { name: "parse+decode_raw", rate: 706, peakGiB: null },
-      { name: "padded batch 32", rate: 614, peakGiB: null },
+      { name: "parse+decode_raw", rate: 706, peak_gib: null },
+      { name: "padded batch 32", rate: 614, peak_gib: null },
     ]);
   });
 
   test("metrics: seconds become videos a second", () => {
     const line = "RESULT numpy metrics 20000 videos x 3862 classes: 1.60 s  (GAP 0.000812 Hit@1 0.00075 PERR 0.000790 MAP 0.000100)";
-    assert.deepEqual(parseResults(line, "metrics"), [{ name: "numpy", rate: 12_500, peakGiB: null }]);
+    assert.deepEqual(parseResults(line, "metrics"), [{ name: "numpy", rate: 12_500, peak_gib: null }]);
   });
 });
 
