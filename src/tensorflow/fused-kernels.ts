@@ -1,0 +1,91 @@
+import { byteCarrier, fromInts, matMul, run, runMany, scalar } from "./kernels.js";
+import { runtime, type Tensor } from "./runtime.js";
+
+let allowed = true;
+
+/** Whether the kernels of native/ serve: they are for the CPU; on a GPU TensorFlow's own are composed. */
+export function fusedKernels(): boolean {
+  return allowed && runtime().device.kind === "cpu";
+}
+
+/** For checking one way of computing against the other: runs `compute` with TensorFlow's own kernels only. */
+export function withoutFusedKernels<T>(compute: () => T): T {
+  allowed = false;
+  try {
+    return compute();
+  } finally {
+    allowed = true;
+  }
+}
+
+/** `u * scale + offset` of `[frames, features] uint8` from the host, in one pass; scale and offset are `[features]`. */
+export function dequantiseFused(bytes: Uint8Array, scale: Tensor, offset: Tensor, frames: number): Tensor {
+  const features = scale.shape[0] as number;
+  return run("NextvladDequantise", () => [], [byteCarrier(bytes, frames * features), scale, offset, fromInts([frames], [])]);
+}
+
+/** Rows up to which reading the matrix, not multiplying, takes the time, as measured with hidden1's: 160 rows go faster through TensorFlow's product. */
+const FEW_ROWS = 64;
+
+/** `x w` of a few rows and a large matrix: on the CPU bound by reading `w` once (native/dense.cc). */
+export function multiplyFewRows(x: Tensor, w: Tensor): Tensor {
+  const few = (x.shape[0] as number) <= FEW_ROWS;
+  return few && fusedKernels() ? run("NextvladDense", () => [], [x, w]) : matMul(x, w);
+}
+
+export interface FusedAssignment {
+  /** `[frames G, K]`. */
+  readonly assignment: Tensor;
+  /** The attention's sigmoid `[frames, G]`. */
+  readonly gate: Tensor;
+  /** The batch's mean, biased variance and 1 / sqrt(variance + epsilon), `[G K]` each. */
+  readonly mean: Tensor;
+  readonly variance: Tensor;
+  readonly inverse: Tensor;
+  /** The assignment's sum over each video's frames, `[videos, G K]`. */
+  readonly mass: Tensor;
+}
+
+/** Batch norm, softmax over clusters and attention of `z` `[frames, G K]`, three passes over memory in all (native/assignment.cc). */
+export function assignFused(
+  z: Tensor,
+  attention: Tensor,
+  scale: Tensor,
+  shift: Tensor,
+  frameCounts: Int32Array,
+  epsilon: number,
+): FusedAssignment {
+  const inputs = [z, attention, scale, shift, fromInts(frameCounts, [frameCounts.length]), scalar(epsilon)];
+  const outputs = runMany("NextvladAssign", () => [], inputs, 6) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+  const [assignment, gate, mean, variance, inverse, mass] = outputs;
+  return { assignment, gate, mean, variance, inverse, mass };
+}
+
+/** The gradient of `assignFused`, from those of the assignment and of the mass to those of z, attention, scale and shift. */
+export function assignFusedGradient(
+  throughFrames: Tensor,
+  throughMass: Tensor,
+  z: Tensor,
+  scale: Tensor,
+  forward: FusedAssignment,
+  frameCounts: Int32Array,
+): { dz: Tensor; dAttention: Tensor; dScale: Tensor; dShift: Tensor } {
+  const { assignment, gate, mean, inverse } = forward;
+  const counts = fromInts(frameCounts, [frameCounts.length]);
+  const inputs = [throughFrames, throughMass, assignment, gate, z, mean, inverse, scale, counts];
+  const [dz, dAttention, dScale, dShift] = runMany("NextvladAssignGradient", () => [], inputs, 4) as [Tensor, Tensor, Tensor, Tensor];
+  return { dz, dAttention, dScale, dShift };
+}
+
+/** Softmax over clusters of `z scale + shift`, times the attention's sigmoid, and its sum over each video's frames. */
+export function assignFrozenFused(
+  z: Tensor,
+  attention: Tensor,
+  scale: Tensor,
+  shift: Tensor,
+  frameCounts: Int32Array,
+): { assignment: Tensor; mass: Tensor } {
+  const inputs = [z, attention, scale, shift, fromInts(frameCounts, [frameCounts.length])];
+  const [assignment, mass] = runMany("NextvladAssignFrozen", () => [], inputs, 2) as [Tensor, Tensor];
+  return { assignment, mass };
+}
