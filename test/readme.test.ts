@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { describe, test } from "node:test";
+import { findKey } from "../src/config/keys.js";
+import { repository, runNextvlad } from "./commands/nextvlad.js";
+
+const readme = readFileSync(join(repository, "README.md"), "utf8");
+const manifest = JSON.parse(readFileSync(join(repository, "package.json"), "utf8"));
+
+/** All matches of a pattern's first group, each once. */
+function found(text: string, pattern: RegExp): string[] {
+  return [...new Set(Array.from(text.matchAll(pattern), ([, first]) => first as string))];
+}
+
+describe("what the README shows", () => {
+  test("npm scripts", () => {
+    const names = found(readme, /npm (?:run )?(demo|test|build|lint|format|bench)\b/g);
+    assert.ok(names.length >= 3);
+    for (const name of names) assert.ok(name in manifest.scripts, name);
+  });
+
+  test("files and links, in the docs too", () => {
+    for (const page of ["README.md", "CONTRIBUTING.md", "docs/performance.md"]) {
+      const text = readFileSync(join(repository, page), "utf8");
+      const paths = [...found(text, /\]\((?!http)([^)#]+)\)/g), ...found(text, /`((?:scripts|configs|src|test|native|docs)\/[\w./-]+)`/g)];
+      for (const path of paths) {
+        const places = [join(repository, dirname(page), path), join(repository, path)];
+        assert.ok(places.some(existsSync), `${page} names ${path}`);
+      }
+    }
+  });
+
+  test("flags, in the help of the commands that the table names", async () => {
+    const helps = new Map<string, string>();
+    for (const command of ["train", "eval", "infer"]) helps.set(command, (await runNextvlad([command, "--help"])).stdout);
+    const rows = found(readme, /^\|(\s*`--.*)$/gm);
+    assert.ok(rows.length > 10);
+    for (const row of rows) {
+      const [flags = "", commands = ""] = row.split(" | ");
+      for (const flag of found(flags, /(--[a-z-]+)/g)) {
+        const of = found(commands, /\b(train|eval|infer)\b/g);
+        for (const command of of) assert.ok(helps.get(command)?.includes(flag), `${command} ${flag}`);
+      }
+    }
+  });
+
+  test("config keys", () => {
+    for (const key of found(readme, /\b((?:MODEL|TRAIN|VALID|TEST|INFER)\.[a-z_0-9]+)\b/g)) {
+      const [section = "", name = ""] = key.split(".");
+      if (name === "cluster_sise") continue;
+      assert.ok(findKey(section, name) !== undefined, key);
+    }
+  });
+});
