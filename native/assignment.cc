@@ -165,7 +165,7 @@ void Assign(void*, TF_OpKernelContext* context) {
   const float epsilon = *call.Input<float>(5);
   const int64_t frames = call.Dimension(0, 0), columns = call.Dimension(0, 1), groups = call.Dimension(1, 1), videos = call.Dimension(4, 0);
   const std::vector<int32_t> video = VideoOfFrame(call.Input<int32_t>(4), videos);
-  if (static_cast<int64_t>(video.size()) != frames || call.Dimension(1, 0) != frames || columns % groups != 0) {
+  if (static_cast<int64_t>(video.size()) != frames || call.Dimension(1, 0) != frames || frames == 0 || columns % groups != 0) {
     return call.Fail("z, attention and frame counts do not fit together");
   }
   float* assignment = call.Output(0, {frames * groups, columns / groups});
@@ -195,7 +195,7 @@ void AssignFrozen(void*, TF_OpKernelContext* context) {
   Call call(context);
   const int64_t frames = call.Dimension(0, 0), columns = call.Dimension(0, 1), groups = call.Dimension(1, 1), videos = call.Dimension(4, 0);
   const std::vector<int32_t> video = VideoOfFrame(call.Input<int32_t>(4), videos);
-  if (static_cast<int64_t>(video.size()) != frames || call.Dimension(1, 0) != frames || columns % groups != 0) {
+  if (static_cast<int64_t>(video.size()) != frames || call.Dimension(1, 0) != frames || frames == 0 || columns % groups != 0) {
     return call.Fail("z, attention and frame counts do not fit together");
   }
   float* assignment = call.Output(0, {frames * groups, columns / groups});
@@ -221,7 +221,7 @@ void AssignGradient(void*, TF_OpKernelContext* context) {
   const int64_t frames = call.Dimension(4, 0), columns = call.Dimension(4, 1), groups = call.Dimension(3, 1), videos = call.Dimension(8, 0);
   const int64_t clusters = columns / groups;
   const std::vector<int32_t> video = VideoOfFrame(call.Input<int32_t>(8), videos);
-  if (static_cast<int64_t>(video.size()) != frames || call.Count(0) != frames * columns || call.Count(1) != videos * columns) {
+  if (static_cast<int64_t>(video.size()) != frames || call.Count(0) != frames * columns || call.Count(1) != videos * columns || frames == 0 || columns % groups != 0) {
     return call.Fail("gradients, z and frame counts do not fit together");
   }
   float* dz = call.Output(0, {frames, columns});

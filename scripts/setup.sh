@@ -37,15 +37,18 @@ native=.native/$device
 native_stamp=$native/.complete
 native_want=$(digest "scripts/tensorflow/$device.txt" scripts/tensorflow/unpack.py)
 binding=$tfjs/lib/napi-v8/tfjs_binding.node
-binding_stamp=$tfjs/lib/.nextvlad-binding
-binding_want="$device $native_want $packages_want $(digest scripts/tensorflow/*.cc native/*)"
+binding_stamp=$native/.binding
+# native/ is compiled for this very processor, so another one compiles it anew.
+processor=$(grep -m1 ^flags /proc/cpuinfo | sha256sum | cut -c1-16)
+binding_want="$native_want $packages_want $processor $(digest scripts/setup.sh scripts/tensorflow/*.cc native/*)"
 have() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
+bound() { have "$binding_stamp" "$binding_want" && [ -f "$binding" ] && [ -f "$native/mute.node" ] && [ -f "$native/kernels.node" ]; }
 
 if ! have "$native_stamp" "$native_want"; then
   command -v "$python" >/dev/null 2>&1 || problems+=("$python is missing: it fetches TensorFlow (apt-get install python3 python3-pip)")
   ! command -v "$python" >/dev/null 2>&1 || "$python" -m pip --version >/dev/null 2>&1 || problems+=("pip is missing for $python (apt-get install python3-pip)")
 fi
-if ! have "$binding_stamp" "$binding_want"; then
+if ! bound; then
   command -v g++ >/dev/null 2>&1 || problems+=("g++ is missing: it compiles the binding (apt-get install g++)")
 fi
 if [ ${#problems[@]} -gt 0 ]; then
@@ -56,7 +59,7 @@ fi
 # --- npm packages
 if ! have "$packages_stamp" "$packages_want"; then
   say "installing npm packages"
-  npm ci --no-audit --no-fund --loglevel=error >&2
+  npm ci --include=dev --no-audit --no-fund --loglevel=error >&2
   printf %s "$packages_want" >"$packages_stamp"
 fi
 
@@ -69,7 +72,7 @@ if ! have "$native_stamp" "$native_want"; then
   trap 'rm -rf "$wheels"' EXIT
   "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 \
     --require-hashes -r "scripts/tensorflow/$device.txt" -d "$wheels" >&2 ||
-    fail "pip could not fetch TensorFlow; run this again once the package index can be reached"
+    fail "pip could not fetch TensorFlow: see its message above (it takes pip 20.3, glibc 2.27, room on the disk, and the package index within reach)"
   say "unpacking it into $native"
   "$python" scripts/tensorflow/unpack.py "$wheels" "$native"
   rm -rf "$wheels"
@@ -77,7 +80,8 @@ if ! have "$native_stamp" "$native_want"; then
 fi
 
 # --- the binding: Node-API only, so one file serves every Node.js
-if ! have "$binding_stamp" "$binding_want"; then
+ln -sfn "$device" .native/current
+if ! bound; then
   say "compiling the binding"
   mkdir -p "$(dirname "$binding")"
   compile() { # compile OUTPUT SOURCES_AND_LIBRARIES...
@@ -92,7 +96,6 @@ if ! have "$binding_stamp" "$binding_want"; then
     -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/../../../../../$native/tensorflow"
   compile "$native/kernels.node" native/*.cc -O3 -march=native -fopenmp-simd -fno-math-errno \
     -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow"
-  ln -sfn "$device" .native/current
   say "trying it: a matrix product"
   node scripts/smoke.cjs >&2
   printf %s "$binding_want" >"$binding_stamp"

@@ -10,6 +10,7 @@ standardError.mute();
 let tf;
 try {
   tf = require("@tensorflow/tfjs-node-gpu");
+  require("../.native/current/kernels.node");
 } finally {
   standardError.unmute();
 }

@@ -94,6 +94,9 @@ async function replaceDirectory(from: string, to: string): Promise<void> {
   await rename(to, aside).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ENOENT") throw error;
   });
-  await rename(from, to);
+  await rename(from, to).catch(async (error: unknown) => {
+    await rename(aside, to).catch(() => undefined);
+    throw error;
+  });
   await rm(aside, { recursive: true, force: true });
 }

@@ -1,9 +1,9 @@
-import { copyFile, link, readdir, readFile, rm, stat } from "node:fs/promises";
+import { copyFile, link, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { z } from "zod";
 import { fileError, NextvladError } from "../base/errors.js";
-import { type Content, writeDirectoryAtomic } from "../base/files.js";
+import { type Content, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
 import { encodeSafetensors, type NamedTensor } from "../formats/safetensors.js";
 import type { StoredArray } from "../tensorflow/variables.js";
 
@@ -26,6 +26,8 @@ const stateSchema = z.strictObject({
   seed: z.int().min(0),
   /** The best validation so far. */
   best: z.strictObject({ epoch: z.int().min(0), gap: z.number() }).nullable(),
+  /** The last epoch that was validated: a run stopped before it could validate makes up for it when it goes on. */
+  validated_epoch: z.int().min(0).nullable(),
 });
 
 /** Where a run stands: with the weights and moments, all that decides how it goes on. */
@@ -71,6 +73,16 @@ export async function writeSnapshot(path: string, { weights, moments, state, con
   await writeDirectoryAtomic(path, files);
 }
 
+/** Throws BAD_SNAPSHOT where the path is no directory with weights, whatever else it lacks. */
+export function requireWeights(path: string): Promise<void> {
+  return requireSnapshot(path, [WEIGHTS]);
+}
+
+/** Sets a snapshot's state anew. Throws FILE_UNWRITABLE. */
+export async function rewriteState(snapshot: string, state: SnapshotContent["state"]): Promise<void> {
+  await writeFileAtomic(join(snapshot, STATE), encodeState(state));
+}
+
 /** Makes `best/` of a snapshot: the same arrays (linked, where the file system can) with the state that names it the best. Throws FILE_UNWRITABLE. */
 export async function promoteToBest(snapshot: string, saveDir: string, state: SnapshotContent["state"]): Promise<string> {
   const best = bestSnapshot(saveDir);
@@ -82,19 +94,26 @@ export async function promoteToBest(snapshot: string, saveDir: string, state: Sn
   await writeDirectoryAtomic(best, files, async (unfinished) => {
     for (const name of [WEIGHTS, OPTIMIZER]) {
       const [from, to] = [join(snapshot, name), join(unfinished, name)];
-      await link(from, to).catch(() => copyFile(from, to));
+      await link(from, to).catch(() => copyAndSync(from, to));
     }
   });
   return best;
 }
 
+/** For file systems without links. */
+async function copyAndSync(from: string, to: string): Promise<void> {
+  await copyFile(from, to);
+  const handle = await open(to, "r+");
+  await handle.sync().finally(() => handle.close());
+}
+
 /** Throws BAD_SNAPSHOT where the path is no snapshot directory; says what one holds. */
-export async function requireSnapshot(path: string): Promise<void> {
+export async function requireSnapshot(path: string, needed: readonly string[] = [WEIGHTS, STATE, CONFIG]): Promise<void> {
   const found = await stat(path).catch((error: unknown) => {
     throw fileError(error, path, "read");
   });
   const names = found.isDirectory() ? await readdir(path) : [];
-  const missing = [WEIGHTS, STATE, CONFIG].filter((name) => !names.includes(name));
+  const missing = needed.filter((name) => !names.includes(name));
   if (missing.length === 0) return;
   const what = found.isDirectory() ? `this is no snapshot: it holds no ${missing.join(", ")}` : "this is no snapshot, but a file";
   throw new NextvladError("BAD_SNAPSHOT", what, {

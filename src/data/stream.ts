@@ -15,6 +15,8 @@ const BATCHES_AHEAD = 2;
 export interface BatchStream extends AsyncIterable<RaggedBatch> {
   /** The share of the epoch's bytes that the batches given out so far stand for, 0..1. */
   readonly fraction: number;
+  /** Whether all batches were given out; a stream that was closed before is not complete. */
+  readonly complete: boolean;
   /** Milliseconds for which the caller waited for batches. */
   readonly waitedMs: number;
   /** Ends the threads and closes their files. May be called at any time, and again. */
@@ -74,10 +76,21 @@ export function openStream(options: StreamOptions): BatchStream {
     get fraction() {
       return fraction;
     },
+    get complete() {
+      return fraction === 1;
+    },
     get waitedMs() {
       return waitedMs;
     },
     close,
     [Symbol.asyncIterator]: () => batches,
   };
+}
+
+/** Closes the stream when the signal comes, so that nobody waits for data any longer; returns what ends the watch. */
+export function closeOnAbort(stream: BatchStream, signal: AbortSignal): () => void {
+  const close = (): void => void stream.close();
+  if (signal.aborted) close();
+  signal.addEventListener("abort", close, { once: true });
+  return () => signal.removeEventListener("abort", close);
 }

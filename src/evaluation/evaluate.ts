@@ -2,10 +2,10 @@ import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { fillAllArrays } from "../checkpoints/arrays.js";
-import { requireSnapshot, weightsFile } from "../checkpoints/snapshot.js";
+import { requireWeights, weightsFile } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
-import { type BatchStream, openStream } from "../data/stream.js";
+import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import { videoShape } from "../data/video-shape.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { crossEntropySum, labelMatrix } from "../model/loss.js";
@@ -68,7 +68,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
 
 /** Loads TensorFlow and a snapshot's weights, all of which must fit. */
 export async function loadNetwork(config: Config, weights: string, useGpu: boolean | "auto", telemetry: Telemetry) {
-  await requireSnapshot(weights);
+  await requireWeights(weights);
   const device = await loadTensorflow(useGpu);
   telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
   const sizes = modelSizes(config.MODEL);
@@ -122,10 +122,10 @@ export async function measure(
   const accumulator = new MetricsAccumulator(classes, topk);
   const pace = new Pace(stream);
   let step = 0;
+  const release = closeOnAbort(stream, signal);
   telemetry.progress.begin(title);
   try {
     for await (const batch of stream) {
-      if (signal.aborted) break;
       const { probabilities, loss } = tidy(() => {
         const logits = network.logits(batch);
         const sum = crossEntropySum(logits, labelMatrix(batch.labels, classes));
@@ -144,7 +144,8 @@ export async function measure(
     }
   } finally {
     telemetry.progress.end();
+    release();
     await stream.close();
   }
-  return { metrics: accumulator.result(), stopped: signal.aborted };
+  return { metrics: accumulator.result(), stopped: !stream.complete };
 }

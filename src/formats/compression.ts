@@ -28,16 +28,22 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
   const input = new Uint8Array(INPUT_BYTES);
   const pieces: Uint8Array[] = [];
   let taken = 0;
+  let fedBytes = 0;
+  let finished = false;
   let ended = false;
   let failure: Error | undefined;
   engine.on("data", (piece: Uint8Array) => pieces.push(piece));
   engine.on("error", (error) => {
     failure = error;
   });
+  engine.on("end", () => {
+    finished = true;
+  });
 
   /** Gives the engine one more piece; what comes out lands in `pieces`. */
   const feed = async (at: RecordPlace): Promise<void> => {
     const bytes = await packed.read(input, at);
+    if (finished) return refuseTrailing(input.subarray(0, bytes), at);
     await new Promise<void>((resolve) => {
       const done = () => {
         engine.off("error", done);
@@ -48,7 +54,16 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
       if (bytes > 0) engine.write(input.subarray(0, bytes), done);
       else engine.once("end", done).end();
     });
+    // The engine ends by itself where the compressed data do: what it left of this piece stands behind them.
+    if (finished && bytes > 0) refuseTrailing(input.subarray(Math.max(0, engine.bytesWritten - fedBytes), bytes), at);
+    fedBytes += bytes;
     ended = bytes === 0;
+  };
+
+  /** Zeros may stand behind the data, as tapes and block devices pad with them; other bytes are not ours to drop unseen. */
+  const refuseTrailing = (bytes: Uint8Array, at: RecordPlace): void => {
+    ended = bytes.length === 0;
+    if (bytes.some((byte) => byte !== 0)) throw damaged(new Error("other bytes follow its end"), compression, at);
   };
 
   return {

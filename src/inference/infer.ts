@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
-import type { BatchStream } from "../data/stream.js";
+import { type BatchStream, closeOnAbort } from "../data/stream.js";
 import { type EvaluateOptions, loadNetwork, openReading } from "../evaluation/evaluate.js";
 import { selectTop } from "../evaluation/top-k.js";
 import type { FrozenNetwork } from "../model/frozen-network.js";
@@ -29,7 +29,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
   const predictions: Prediction[] = [];
   for await (const prediction of predict(network.frozen, stream, options)) predictions.push(prediction);
   network.dispose();
-  const stopped = options.signal.aborted;
+  const stopped = !stream.complete;
   const resultFile = join(options.saveDir, INFER_RESULT_NAME);
   if (!stopped) await writeInferResult(resultFile, predictions);
   return { stopped, videos: predictions.length, resultFile };
@@ -40,10 +40,10 @@ async function* predict(network: FrozenNetwork, stream: BatchStream, options: In
   const { telemetry, signal, topk, logIntervalSteps } = options;
   const pace = new Pace(stream);
   let step = 0;
+  const release = closeOnAbort(stream, signal);
   telemetry.progress.begin("infer");
   try {
     for await (const batch of stream) {
-      if (signal.aborted) return;
       const probabilities = tidy(() => toFloats(network.probabilities(batch)));
       const classes = probabilities.length / batch.ids.length;
       for (const [video, id] of batch.ids.entries()) {
@@ -57,6 +57,7 @@ async function* predict(network: FrozenNetwork, stream: BatchStream, options: In
     }
   } finally {
     telemetry.progress.end();
+    release();
     await stream.close();
   }
 }

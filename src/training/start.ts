@@ -1,11 +1,12 @@
 import { NextvladError } from "../base/errors.js";
 import { describeMisfit, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
 import {
+  bestSnapshot,
   listSnapshots,
   optimizerFile,
   type RunState,
+  readSnapshotConfig,
   readSnapshotState,
-  removeSnapshots,
   requireSnapshot,
   weightsFile,
 } from "../checkpoints/snapshot.js";
@@ -36,32 +37,62 @@ export interface Trainee {
   readonly state: Omit<RunState, "format_version">;
 }
 
+/** Where the run goes on, and which snapshots in the save-dir must go before its first one. */
+export interface Claim {
+  readonly state: RunState | null;
+  /** Names in the save-dir; only `--overwrite` lets there be any. */
+  readonly inTheWay: readonly string[];
+}
+
 /**
  * Sees to it that no snapshot is lost unasked: a save-dir with another run's is refused without `--resume` or `--overwrite`, and one with
- * snapshots later than the one resumed from without `--overwrite`. Throws BAD_USAGE, SAVE_DIR_TAKEN and what reading the snapshot throws.
+ * snapshots later than the one resumed from without `--overwrite`. Removes nothing yet. Throws BAD_USAGE, BAD_CONFIG, SAVE_DIR_TAKEN and what
+ * reading the snapshot throws.
  */
-export async function claimSaveDir({ saveDir, resume, pretrain, overwrite }: StartOptions): Promise<RunState | null> {
+export async function claimSaveDir(config: Config, { saveDir, resume, pretrain, overwrite }: StartOptions): Promise<Claim> {
   if (resume !== null && pretrain !== null) {
     const remedy = "--resume goes on with a run; --pretrain starts a new one from its weights";
     throw new NextvladError("BAD_USAGE", "only one of the two can be given", { key: "--resume, --pretrain", remedy });
   }
   const state = resume === null ? null : await readSnapshotState(resume);
+  if (resume !== null && state !== null) await refuseOtherCourse(config, resume, state);
   if (pretrain !== null) await requireSnapshot(pretrain);
   const there = await listSnapshots(saveDir);
-  const inTheWay = state === null ? there : there.filter((name) => isLater(name, state));
+  const best = await readSnapshotState(bestSnapshot(saveDir)).catch(() => null);
+  const inTheWay = state === null ? there : there.filter((name) => isLater(name, state, best));
   if (inTheWay.length > 0 && !overwrite) {
     const whose = state === null ? "another run's snapshots are there" : "snapshots later than the one to resume from are there";
     const remedy = `use another --save-dir, ${state === null ? "--resume one of them" : "resume from the latest of them"}, or --overwrite to replace them`;
     throw new NextvladError("SAVE_DIR_TAKEN", `${whose}: ${inTheWay.join(", ")}`, { file: saveDir, remedy });
   }
-  await removeSnapshots(saveDir, inTheWay);
-  return state;
+  return { state, inTheWay };
 }
 
-function isLater(name: string, state: RunState): boolean {
+function isLater(name: string, state: RunState, best: RunState | null): boolean {
   const [, kind, number] = /^NEXTVLAD_(epoch|step)(\d+)$/.exec(name) ?? [];
   if (kind === "epoch") return Number(number) >= state.epoch;
-  return kind === "step" && Number(number) > state.step;
+  if (kind === "step") return Number(number) > state.step;
+  return best !== null && best.step > state.step;
+}
+
+/** Settings that a run cannot change on its way, as the order of its videos and its place in it hang on them. Throws BAD_CONFIG. */
+async function refuseOtherCourse(config: Config, resume: string, state: RunState): Promise<void> {
+  const then = (await readSnapshotConfig(resume)) as { readonly TRAIN?: Record<string, unknown>; readonly MODEL?: Record<string, unknown> };
+  const settings: [string, unknown, unknown][] = [["TRAIN.seed", config.TRAIN.seed, state.seed]];
+  if (state.step_in_epoch > 0) {
+    settings.push(["TRAIN.batch_size", config.TRAIN.batch_size, then.TRAIN?.batch_size]);
+    settings.push(["TRAIN.shuffle_buffer", config.TRAIN.shuffle_buffer, then.TRAIN?.shuffle_buffer]);
+  }
+  for (const [key, now, before] of settings) {
+    if (now === before) continue;
+    const remedy = "leave it as it was (without --config, a resumed run takes the snapshot's), or start a new run with --pretrain";
+    throw new NextvladError("BAD_CONFIG", "a run that goes on cannot change it", {
+      key,
+      expected: String(before),
+      found: String(now),
+      remedy,
+    });
+  }
 }
 
 /** Makes the model and gives it its first values: fresh ones, another run's weights, or all of a snapshot. Throws BAD_WEIGHTS with every misfit. */
@@ -92,7 +123,7 @@ export async function startTrainee(config: Config, state: RunState | null, optio
     await initialise(store, new Set(misfits.map(({ name }) => name)), config);
     telemetry.log.info(`starting from the weights of ${pretrain}: ${table.length - misfits.length} of ${table.length} arrays`);
   }
-  return { store, adam, state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null } };
+  return { store, adam, state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null } };
 }
 
 /** Gives the named arrays fresh values. Throws FILE_MISSING or BAD_FORMAT for a configured eigen file that is needed. */

@@ -1,20 +1,27 @@
-import { join } from "node:path";
-import { NextvladError } from "../base/errors.js";
+import { dirname, join, resolve } from "node:path";
 import { writeFileAtomic } from "../base/files.js";
-import { bestSnapshot, epochSnapshot, promoteToBest, readSnapshotState, stepSnapshot, writeSnapshot } from "../checkpoints/snapshot.js";
+import {
+  bestSnapshot,
+  epochSnapshot,
+  promoteToBest,
+  readSnapshotState,
+  removeSnapshots,
+  rewriteState,
+  stepSnapshot,
+  writeSnapshot,
+} from "../checkpoints/snapshot.js";
 import { formatConfig } from "../config/format.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
-import { type BatchStream, openStream } from "../data/stream.js";
+import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { videoShape } from "../data/video-shape.js";
 import { measure, openReading } from "../evaluation/evaluate.js";
-import { type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { modelSizes } from "../model/sizes.js";
-import { formatTrainLine } from "../telemetry/lines.js";
 import { Pace } from "../telemetry/pace.js";
-import { countTensors, loadTensorflow } from "../tensorflow/runtime.js";
+import { loadTensorflow } from "../tensorflow/runtime.js";
+import { logStep, logValidation, refuseDiverged } from "./report.js";
 import { learningRateAt } from "./schedule.js";
 import { claimSaveDir, type StartOptions, startTrainee, type Trainee } from "./start.js";
 import { type StepReport, trainStep } from "./step.js";
@@ -44,13 +51,15 @@ export interface TrainOutcome {
  */
 export async function train(config: Config, options: TrainOptions): Promise<TrainOutcome> {
   const cwd = process.cwd();
-  const state = await claimSaveDir(options);
+  const { state, inTheWay } = await claimSaveDir(config, options);
   const shards = await resolveShards(config.TRAIN.filelist, { cwd });
   const validShards = options.validIntervalEpochs > 0 ? await resolveShards(config.VALID.filelist, { cwd }) : [];
   const { telemetry } = options;
   const device = await loadTensorflow(config.TRAIN.use_gpu);
   telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
   const trainee = await startTrainee(config, state, options);
+  // Only now, when all that could fail at the start has not.
+  await removeSnapshots(options.saveDir, inTheWay);
   await writeFileAtomic(join(options.saveDir, "config.yaml"), formatConfig(config));
   const run = new TrainingRun(config, options, trainee, shards, validShards);
   await run.finish();
@@ -94,6 +103,8 @@ class TrainingRun {
 
   async finish(): Promise<void> {
     await this.#recallBest();
+    const { epoch: next, step_in_epoch } = this.#state;
+    if (step_in_epoch === 0 && next > 0 && this.#state.validated_epoch !== next - 1) await this.#validateIfDue(next - 1);
     while (this.#state.epoch < this.#config.TRAIN.epoch && !this.#ended) {
       const { epoch } = this.#state;
       const whole = await this.#trainEpoch();
@@ -103,21 +114,21 @@ class TrainingRun {
       }
       this.#state = { ...this.#state, epoch: epoch + 1, step_in_epoch: 0 };
       await this.#save(epochSnapshot(this.#options.saveDir, epoch));
-      const { validIntervalEpochs } = this.#options;
-      if (validIntervalEpochs > 0 && (epoch + 1) % validIntervalEpochs === 0 && !this.#options.signal.aborted) await this.#validate(epoch);
+      await this.#validateIfDue(epoch);
     }
   }
 
-  /** A snapshot is written before its validation, so a run that goes on in its save-dir finds the best one there. */
+  /** A best validation counts only where its snapshot is in the save-dir: a run that goes on elsewhere finds its best anew. */
   async #recallBest(): Promise<void> {
-    const { resume, saveDir } = this.#options;
-    if (resume === null) return;
-    const state = await readSnapshotState(bestSnapshot(saveDir)).catch(() => null);
-    if (state?.best != null && state.seed === this.#state.seed) this.#state = { ...this.#state, best: state.best };
+    const { best } = this.#state;
+    if (best === null) return;
+    const there = await readSnapshotState(bestSnapshot(this.#options.saveDir)).catch(() => null);
+    if (there?.best?.epoch !== best.epoch || there.best.gap !== best.gap) this.#state = { ...this.#state, best: null };
   }
 
   async #save(path: string): Promise<void> {
     const { store, adam } = this.#trainee;
+    refuseDiverged(store, this.#state.step);
     const configYaml = formatConfig(this.#config);
     await writeSnapshot(path, { weights: store.arrays(), moments: adam.arrays(), state: this.#state, configYaml });
     this.#lastSnapshot = path;
@@ -142,11 +153,13 @@ class TrainingRun {
     });
     const { progress } = this.#options.telemetry;
     const pace = new Pace(stream, { index: epoch, count: TRAIN.epoch });
+    const release = closeOnAbort(stream, this.#options.signal);
     progress.begin(`epoch ${epoch}`);
     try {
       return await this.#trainOn(stream, pace);
     } finally {
       progress.end();
+      release();
       await stream.close();
     }
   }
@@ -157,11 +170,11 @@ class TrainingRun {
       if (this.#ended) return false;
       const report = this.#step(batch);
       pace.count(batch.ids.length);
-      if (report !== null) told = this.#tell(report, batch, pace);
+      if (report !== null) told = logStep(this.#options.telemetry.log, report, batch, this.#config, this.#state, pace);
       this.#state = { ...this.#state, step: this.#state.step + 1, step_in_epoch: this.#state.step_in_epoch + 1 };
       this.#options.telemetry.progress.update({ ...pace.state(), ...told });
     }
-    return true;
+    return stream.complete;
   }
 
   #step(batch: RaggedBatch): StepReport | null {
@@ -187,33 +200,9 @@ class TrainingRun {
     );
   }
 
-  /** Logs a step as PaddleVideo does, with the metrics of its batch. */
-  #tell({ loss, probabilities }: StepReport, batch: RaggedBatch, pace: Pace): { loss: number; gap: number } {
-    const { MODEL, TRAIN } = this.#config;
-    const { epoch, step, step_in_epoch } = this.#state;
-    if (!Number.isFinite(loss)) {
-      throw new NextvladError("NOT_FINITE", `the loss of step ${step} (epoch ${epoch}) is ${loss}`, {
-        found: `videos ${batch.ids.slice(0, 3).join(", ")}, ...`,
-        remedy: "go on from the last snapshot with a lower --learning-rate, or set TRAIN.gradient_clip",
-      });
-    }
-    const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
-    accumulator.add(probabilities, batch.labels);
-    const { hit_at_one: hitAtOne, perr, gap } = accumulator.result();
-    const line = formatTrainLine({ epoch, step: step_in_epoch, loss, hitAtOne, perr, gap });
-    const facts = {
-      epoch,
-      step,
-      loss,
-      hit_at_one: hitAtOne,
-      perr,
-      gap,
-      learning_rate: learningRateAt(step, TRAIN),
-      tensors: countTensors(),
-      ...pace.facts(),
-    };
-    this.#options.telemetry.log.info(facts, `${line}, ${pace.describe()}`);
-    return { loss, gap };
+  async #validateIfDue(epoch: number): Promise<void> {
+    const { validIntervalEpochs, signal } = this.#options;
+    if (validIntervalEpochs > 0 && (epoch + 1) % validIntervalEpochs === 0 && !signal.aborted) await this.#validate(epoch);
   }
 
   async #validate(epoch: number): Promise<void> {
@@ -225,15 +214,15 @@ class TrainingRun {
     const { metrics, stopped } = await measure(network, stream, MODEL.num_classes, MODEL.topk, watch);
     network.dispose();
     if (stopped) return;
-    this.#tellValidation(epoch, metrics);
+    logValidation(telemetry.log, epoch, metrics);
+    const snapshot = this.#lastSnapshot as string;
     const { best } = this.#state;
-    if (this.#lastSnapshot === null || (best !== null && metrics.gap <= best.gap)) return;
-    this.#state = { ...this.#state, best: { epoch, gap: metrics.gap } };
-    telemetry.log.info(`best so far: ${await promoteToBest(this.#lastSnapshot, saveDir, this.#state)}`);
-  }
-
-  #tellValidation(epoch: number, { aps, ...metrics }: Metrics): void {
-    const words = `Hit@1 = ${metrics.hit_at_one.toFixed(4)}, PERR = ${metrics.perr.toFixed(4)}, GAP = ${metrics.gap.toFixed(4)}, MAP = ${metrics.map.toFixed(4)}`;
-    this.#options.telemetry.log.info({ epoch, ...metrics }, `[VALID] Epoch ${epoch}, loss = ${metrics.loss.toFixed(6)}, ${words}`);
+    this.#state = { ...this.#state, validated_epoch: epoch };
+    if (best === null || metrics.gap > best.gap) {
+      this.#state = { ...this.#state, best: { epoch, gap: metrics.gap } };
+      telemetry.log.info(`best so far: ${await promoteToBest(snapshot, saveDir, this.#state)}`);
+    }
+    // The snapshot of another save-dir, which this run goes on from, stays as it is.
+    if (dirname(resolve(snapshot)) === resolve(saveDir)) await rewriteState(snapshot, this.#state);
   }
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { compiled, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
@@ -153,4 +153,84 @@ test("--pretrain takes what fits, and lists what starts afresh; --resume takes a
   ]);
   assert.equal(resumed.exitCode, 1);
   assert.match(resumed.stderr, /2 arrays do not fit the model: logits_clf_weights should be \[16, 12\] and is \[16, 6\]; logits_clf_bias/);
+});
+
+test("--overwrite takes nothing away from a run that cannot start", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder);
+  const saveDir = join(folder, "run");
+  await trained(["--config", config, "--save-dir", saveDir, "--epoch", "1"]);
+  const before = arraysOf(saveDir, "best");
+  const failed = await runNextvlad([
+    "train",
+    "--config",
+    config,
+    "--save-dir",
+    saveDir,
+    "--overwrite",
+    "--set",
+    "TRAIN.filelist=typo.list",
+  ]);
+  assert.equal(failed.exitCode, 1);
+  assert.deepEqual(arraysOf(saveDir, "best"), before);
+  // Its own weights may be what it starts from.
+  await trained(["--config", config, "--save-dir", saveDir, "--overwrite", "--epoch", "1", "--pretrain", join(saveDir, "best")]);
+  assert.notDeepEqual(arraysOf(saveDir, "best"), before);
+});
+
+test("a run that goes on keeps its seed and, inside an epoch, its batches", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder);
+  const saveDir = join(folder, "run");
+  await trained(["--config", config, "--save-dir", saveDir, "--set", "TRAIN.max_iter=2"]);
+  const resume = ["train", "--resume", join(saveDir, "NEXTVLAD_step2"), "--save-dir", saveDir];
+  const cases: [string[], RegExp][] = [
+    [["--batch-size", "8"], /TRAIN\.batch_size: a run that goes on cannot change it \(expected 16, found 8\)/],
+    [["--fix-random-seed", "7"], /TRAIN\.seed: a run that goes on cannot change it \(expected 0, found 7\)/],
+  ];
+  for (const [flags, message] of cases) {
+    const refused = await runNextvlad([...resume, ...flags]);
+    assert.equal(refused.exitCode, 2);
+    assert.match(refused.stderr, message);
+  }
+});
+
+test("a run stopped before a validation makes up for it; a best elsewhere is no best here", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder);
+  const [saveDir, other] = [join(folder, "run"), join(folder, "other")];
+  await trained(["--config", config, "--save-dir", saveDir, "--epoch", "1"]);
+  const best = readFileSync(join(saveDir, "best", "state.json"), "utf8");
+  const state = JSON.parse(readFileSync(join(saveDir, "NEXTVLAD_epoch0", "state.json"), "utf8"));
+  assert.equal(state.validated_epoch, 0);
+  writeFileSync(join(saveDir, "NEXTVLAD_epoch0", "state.json"), JSON.stringify({ ...state, validated_epoch: null, best: null }));
+  rmSync(join(saveDir, "best"), { recursive: true });
+  const resume = ["--resume", join(saveDir, "NEXTVLAD_epoch0"), "--epoch", "1"];
+  await trained([...resume, "--save-dir", saveDir]);
+  assert.equal(readFileSync(join(saveDir, "best", "state.json"), "utf8"), best);
+  const printed = await trained([...resume.slice(0, 2), "--epoch", "2", "--save-dir", other]);
+  assert.match(printed, /best snapshot: .*other\/best \(epoch 1,/);
+});
+
+test("weights that are no numbers are never saved", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder);
+  const saveDir = join(folder, "run");
+  const diverged = await runNextvlad([
+    "train",
+    "--config",
+    config,
+    "--save-dir",
+    saveDir,
+    "--learning-rate",
+    "1e30",
+    "--log-interval",
+    "0",
+  ]);
+  assert.equal(diverged.exitCode, 1);
+  assert.match(
+    diverged.stderr,
+    /after 6 steps the weights are no numbers any more\. Go on from the last snapshot with a lower --learning-rate/,
+  );
+  assert.equal(existsSync(join(saveDir, "NEXTVLAD_epoch0")), false);
 });

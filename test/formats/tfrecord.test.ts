@@ -57,6 +57,18 @@ describe("reading what is whole", () => {
     }
   });
 
+  test("zeros behind a compressed shard are padding, other bytes are damage, and neither is waited for", { timeout: 20_000 }, async (t) => {
+    for (const pack of [gzipSync, deflateSync]) {
+      const plain = await readAll(written(t, THREE_FRAMED));
+      for (const count of [1, 512, 300_000]) {
+        const padded = Buffer.concat([pack(THREE_FRAMED), Buffer.alloc(count)]);
+        assert.deepEqual(await readAll(written(t, padded)), plain);
+        const spoiled = Buffer.concat([padded, Buffer.from("x")]);
+        await failsWith(readAll(written(t, spoiled)), "CORRUPT_RECORD");
+      }
+    }
+  });
+
   test("gzip members one after another are one file", async (t) => {
     const members = Buffer.concat([gzipSync(THREE_FRAMED.subarray(0, 40)), gzipSync(THREE_FRAMED.subarray(40))]);
     assert.deepEqual(await readAll(written(t, members)), THREE.map(Buffer.from));

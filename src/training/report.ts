@@ -1,0 +1,53 @@
+import type { Logger } from "pino";
+import { NextvladError } from "../base/errors.js";
+import type { RunState } from "../checkpoints/snapshot.js";
+import type { Config } from "../config/schema.js";
+import type { RaggedBatch } from "../data/video.js";
+import { type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { CLASSIFIER_BIAS } from "../model/network.js";
+import type { WeightStore } from "../model/weight-store.js";
+import { formatTrainLine } from "../telemetry/lines.js";
+import type { Pace } from "../telemetry/pace.js";
+import { countTensors } from "../tensorflow/runtime.js";
+import { learningRateAt } from "./schedule.js";
+import type { StepReport } from "./step.js";
+
+const DIVERGED = "go on from the last snapshot with a lower --learning-rate, or set TRAIN.gradient_clip";
+
+/** Logs a step as PaddleVideo does, with the metrics of its batch. Throws NOT_FINITE where the loss is no number. */
+export function logStep(
+  log: Logger,
+  { loss, probabilities }: StepReport,
+  batch: RaggedBatch,
+  { MODEL, TRAIN }: Config,
+  { epoch, step, step_in_epoch }: Pick<RunState, "epoch" | "step" | "step_in_epoch">,
+  pace: Pace,
+): { loss: number; gap: number } {
+  if (!Number.isFinite(loss)) {
+    const found = `videos ${batch.ids.slice(0, 3).join(", ")}, ...`;
+    throw new NextvladError("NOT_FINITE", `the loss of step ${step} (epoch ${epoch}) is ${loss}`, { found, remedy: DIVERGED });
+  }
+  const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
+  accumulator.add(probabilities, batch.labels);
+  const { hit_at_one, perr, gap } = accumulator.result();
+  const line = formatTrainLine({ epoch, step: step_in_epoch, loss, hitAtOne: hit_at_one, perr, gap });
+  const facts = { epoch, step, loss, hit_at_one, perr, gap, learning_rate: learningRateAt(step, TRAIN), tensors: countTensors() };
+  log.info({ ...facts, ...pace.facts() }, `${line}, ${pace.describe()}`);
+  return { loss, gap };
+}
+
+/** Logs what a validation came to. */
+export function logValidation(log: Logger, epoch: number, { aps, ...metrics }: Metrics): void {
+  const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
+  const words = `Hit@1 = ${hit}, PERR = ${perr}, GAP = ${gap}, MAP = ${map}`;
+  log.info({ epoch, ...metrics }, `[VALID] Epoch ${epoch}, loss = ${metrics.loss.toFixed(6)}, ${words}`);
+}
+
+/**
+ * A loss that is no number reaches every weight within a step, the classifier's bias first: such weights must not replace good ones.
+ * Throws NOT_FINITE.
+ */
+export function refuseDiverged(store: WeightStore, steps: number): void {
+  if (store.variable(CLASSIFIER_BIAS).download().every(Number.isFinite)) return;
+  throw new NextvladError("NOT_FINITE", `after ${steps} steps the weights are no numbers any more`, { remedy: DIVERGED });
+}
