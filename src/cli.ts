@@ -59,6 +59,7 @@ withConfig(
 )
   .requiredOption("--weights <path>", "weights to measure; a snapshot brings its config along")
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
+  .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
   .action(async (flags: EvalFlags) => {
     const { runEval } = await import("./commands/eval.js");
     process.exitCode = await runEval(flags);
@@ -71,6 +72,7 @@ withConfig(
 )
   .requiredOption("--weights <path>", "weights to use; a snapshot brings its config along")
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
+  .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
   .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
   .action(async (flags: InferFlags) => {
     const { runInfer } = await import("./commands/infer.js");

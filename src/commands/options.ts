@@ -31,6 +31,7 @@ export interface TrainFlags extends ConfigFlags {
 export interface EvalFlags extends ConfigFlags {
   readonly weights: string;
   readonly filelist?: string;
+  readonly precision?: string;
 }
 
 /** Flags of `nextvlad infer`. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { device, type Kind, modelName, namePair, notNegative, nullable, path, positive, share, whole } from "./kinds.js";
+import { device, type Kind, modelName, namePair, notNegative, nullable, path, positive, precision, share, whole } from "./kinds.js";
 
 /** What is known of a key besides its type: its range in words and what it is for. */
 export interface KeyNotes {
@@ -20,6 +20,8 @@ const YOUTUBE8M = "./data/dataset/youtube8m";
 const filelist = (fallback: string) =>
   key(path, `${YOUTUBE8M}/${fallback}`, "a file that lists the shards, one a line, or a glob that matches them");
 const readers = () => key(whole(1, 64), 2, "worker threads that read shards; the order of videos does not depend on it");
+const featurePrecision = () =>
+  key(precision, "float32", "of the products with the features, on the CPU: int16 and int8 are faster, and a little less exact");
 const useGpu = () => key(device, "auto", "True: the GPU, or an error that says why not; False: the CPU; auto: the GPU where one works");
 
 const MODEL = z
@@ -105,6 +107,7 @@ const VALID = z.strictObject({
 const TEST = z.strictObject({
   use_gpu: useGpu(),
   batch_size: key(whole(1), 40, "videos a step in evaluation"),
+  precision: featurePrecision(),
   filelist: filelist("test.list"),
   num_readers: readers(),
 });
@@ -112,6 +115,7 @@ const TEST = z.strictObject({
 const INFER = z.strictObject({
   use_gpu: useGpu(),
   batch_size: key(whole(1), 1, "videos a step in inference"),
+  precision: featurePrecision(),
   filelist: filelist("infer.list"),
   num_readers: readers(),
 });

@@ -48,7 +48,7 @@ export interface EvaluationResult {
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
   const { telemetry, saveDir } = options;
   const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
-  const network = await loadNetwork(config, options.weights, config.TEST.use_gpu, telemetry);
+  const network = await loadNetwork(config, options.weights, config.TEST, telemetry);
   const stream = openReading(config, shards, options.batchSize, config.TEST.num_readers, "required");
   const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry };
   const { metrics, stopped } = await measure(network.frozen, stream, config.MODEL.num_classes, config.MODEL.topk, watch);
@@ -67,14 +67,19 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
 }
 
 /** Loads TensorFlow and a snapshot's weights, all of which must fit. */
-export async function loadNetwork(config: Config, weights: string, useGpu: boolean | "auto", telemetry: Telemetry) {
+export async function loadNetwork(
+  config: Config,
+  weights: string,
+  { use_gpu: useGpu, precision }: Pick<Config["TEST"], "use_gpu" | "precision">,
+  telemetry: Telemetry,
+) {
   await requireWeights(weights);
   const device = await loadTensorflow(useGpu);
   telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
   const sizes = modelSizes(config.MODEL);
   const store = new WeightStore(parameterTable(sizes));
   await fillAllArrays(weightsFile(weights), store.arrays(), "use the config that these weights were trained with, or other weights");
-  const frozen = new FrozenNetwork(sizes, config.MODEL.drop_rate, store);
+  const frozen = new FrozenNetwork(sizes, config.MODEL.drop_rate, store, precision);
   const dispose = (): void => {
     frozen.dispose();
     store.dispose();
