@@ -38,13 +38,14 @@ export function parsePickle(bytes: Uint8Array, file: string): PickledValue {
   return machine.result();
 }
 
-/** Whether a file can be a pickle, by its first bytes: protocol 2 and later say so; before that, a list or dict begins with an opcode of text. */
+/**
+ * Whether a file can be a pickle, by its first bytes: protocol 2 and later say so; before that, a list or dict begins with an opcode of text, and a hostile
+ * pickle with a global or a call, which `parsePickle` is to refuse by its name.
+ */
 export function looksLikePickle(head: Uint8Array): boolean {
-  const [first, second = 0, third = 0] = head;
+  const [first, second = 0] = head;
   if (first === 0x80) return second <= MAX_PROTOCOL;
-  // `(lp0`, `(dp0`, `(d`, `]q`, `}q`
-  if (first === 0x28) return second === 0x6c || second === 0x64;
-  return (first === 0x5d || first === 0x7d) && (second === 0x71 || third === 0x28);
+  return /^(\((?:[ld]p\d|[ld]|i|c|S')|[\]}](?:q|\()|c[\w.]+\n[\w.]+\n)/.test(latin1Text(head.subarray(0, 128)));
 }
 
 function unknownOpcode(opcode: number, cursor: PickleCursor) {
