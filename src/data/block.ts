@@ -1,6 +1,7 @@
 import { readTfRecordFile } from "../formats/tfrecord.js";
 import type { Video } from "./video.js";
-import { parseVideo, type VideoShape } from "./video-parser.js";
+import type { VideoShape } from "./video-check.js";
+import { parseVideo } from "./video-parser.js";
 
 /** Videos that travel together from a reader: consecutive ones of one shard. */
 export interface Block {

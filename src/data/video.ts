@@ -3,9 +3,9 @@ export interface Video {
   readonly id: string;
   /** Number of frames, 1..max_frames. */
   readonly frames: number;
-  /** `[frames, video_feature_size] uint8`, frame after frame. */
+  /** `[frames, video_feature_size] uint8`, frame after frame; empty where the model does without rgb. */
   readonly rgb: Uint8Array;
-  /** `[frames, audio_feature_size] uint8`. */
+  /** `[frames, audio_feature_size] uint8`; empty where the model does without audio. */
   readonly audio: Uint8Array;
   /** Class indices, rising, each once; empty where the shard has none. */
   readonly labels: Int32Array;
