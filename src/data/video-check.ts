@@ -40,7 +40,11 @@ const SIZE_KEYS = ["MODEL.video_feature_size", "MODEL.audio_feature_size"] as co
 
 /** The video that was found, if it is what `shape` asks for. Throws BAD_VIDEO (no frames, frames of the wrong size or number), BAD_LABELS. */
 export function checkVideo(found: FoundVideo, shape: VideoShape, place: VideoPlace): Video {
-  const [rgb, audio] = shape.featureSizes.map((size, i) => (size === 0 ? undefined : found.features[i]));
+  const [rgb, audio] = shape.featureSizes.map((size, i) => {
+    const feature = size === 0 ? undefined : found.features[i];
+    // A list without frames is as good as none, where there may be none.
+    return size === null && feature?.frames === 0 ? undefined : feature;
+  });
   const [rgbName, audioName] = shape.featureNames;
   if (rgb !== undefined && audio !== undefined && rgb.frames !== audio.frames) {
     throw new NextvladError("BAD_VIDEO", `${rgbName} and ${audioName} have different numbers of frames`, {

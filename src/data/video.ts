@@ -11,6 +11,13 @@ export interface Video {
   readonly labels: Int32Array;
 }
 
+/** A video read from a shard. */
+export interface ShardVideo {
+  readonly video: Video;
+  /** Bytes of the file on disk up to this video's end; an estimate where they do not lie in order. */
+  readonly filePosition: number;
+}
+
 /** Some videos' features back to back: no padding frame anywhere. */
 export interface RaggedBatch {
   readonly ids: readonly string[];
