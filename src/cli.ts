@@ -1,6 +1,17 @@
 #!/usr/bin/env node
+import { availableParallelism } from "node:os";
 import { Command, Option } from "commander";
-import { type DigitsFlags, type EvalFlags, gather, type InferFlags, integer, type TrainFlags } from "./commands/options.js";
+import {
+  type ConvertFlags,
+  type DigitsFlags,
+  type EvalFlags,
+  gather,
+  type InferFlags,
+  integer,
+  range,
+  type TrainFlags,
+  twoNames,
+} from "./commands/options.js";
 import { runProcess } from "./commands/process.js";
 import { version } from "./commands/version.js";
 
@@ -91,6 +102,36 @@ program
   .action(async (flags: DigitsFlags) => {
     const { runDigits } = await import("./commands/digits.js");
     process.exitCode = await runDigits(flags);
+  });
+
+program
+  .command("convert")
+  .description(
+    "convert shards to PaddleVideo's pickles and back, or features of your own to shards; run again, it goes on where it stopped",
+  )
+  .addOption(new Option("--to <format>", "what the shards become").choices(["tfrecord", "pkl"]).makeOptionMandatory())
+  .requiredOption("--out <dir>", "where the shards, their list and the log go")
+  .option("--filelist <list>", "shards to convert, TFRecords or pickles: a file that lists them, a glob, or one of them")
+  .addOption(
+    new Option("--feature-names <names>", "names of the features in TFRecords that are read")
+      .argParser(twoNames)
+      .default(["rgb", "audio"], "rgb,audio"),
+  )
+  .option("--csv <file>", "instead of shards: a table of your own videos with the columns id and labels (class indices)")
+  .option("--rgb <pattern>", "with --csv: .npy or .npz files of the first feature, {id} standing for each video's id")
+  .option("--audio <pattern>", "with --csv: the same for the second feature; one of the two may be left out")
+  .addOption(new Option("--rgb-range <range>", "float values that become the bytes 0 and 255").argParser(range).default([-2, 2], "-2..2"))
+  .addOption(new Option("--audio-range <range>", "the same for the second feature").argParser(range).default([-2, 2], "-2..2"))
+  .option("--videos-per-shard <videos>", "with --csv: videos in a shard", integer(1), 250)
+  .option("--max-frames <frames>", "nframes of a pickle at most, as in tf2pkl.py", integer(1), 300)
+  .addOption(
+    new Option("--workers <threads>", "threads, each with a shard of its own")
+      .argParser(integer(1, 256))
+      .default(availableParallelism(), "one for each processor"),
+  )
+  .action(async (flags: ConvertFlags) => {
+    const { runConvert } = await import("./commands/convert.js");
+    process.exitCode = await runConvert(flags);
   });
 
 process.exit(await runProcess(program, process.argv));
