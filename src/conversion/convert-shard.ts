@@ -2,8 +2,8 @@ import { NextvladError } from "../base/errors.js";
 import { writePickleShard } from "../data/pickle-shard-writer.js";
 import { readShard } from "../data/shard.js";
 import { writeShard } from "../data/shard-writer.js";
-import type { Video } from "../data/video.js";
-import { checkVideo, type FoundFeature, type VideoShape } from "../data/video-check.js";
+import { type FeatureBytes, makeVideo, type Video } from "../data/video.js";
+import { checkVideo, type VideoShape } from "../data/video-check.js";
 import { readFeatureFile } from "./feature-file.js";
 import { mergeStatistics, NO_VALUES, type ValueStatistics } from "./quantise.js";
 import { type ConversionResult, type ConversionTask, featurePath, type OwnSource, type ShardSource } from "./task.js";
@@ -42,14 +42,16 @@ async function* shardVideos({ path, featureNames }: ShardSource): AsyncGenerator
 
 async function* ownVideos({ table, videos, features }: OwnSource, statistics: ValueStatistics[]): AsyncGenerator<Video, void> {
   for (const { id, labels } of videos) {
-    const found: (FoundFeature | undefined)[] = [];
+    const found: (FeatureBytes | undefined)[] = [];
     for (const [i, own] of features.entries()) {
       if (own === null) continue;
       const read = await readFeatureFile(featurePath(own, id), NAMES[i as 0 | 1], own.range);
       statistics[i] = mergeStatistics(statistics[i] as ValueStatistics, read.statistics);
       found[i] = read.feature;
     }
-    yield checkVideo({ id, features: [found[0], found[1]], labels }, { ...ANY, featureNames: NAMES }, { file: table, video: id });
+    yield makeVideo(
+      checkVideo({ id, features: [found[0], found[1]], labels }, { ...ANY, featureNames: NAMES }, { file: table, video: id }),
+    );
   }
 }
 

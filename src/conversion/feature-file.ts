@@ -1,13 +1,13 @@
 import { open } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
-import type { FoundFeature } from "../data/video-check.js";
+import type { FeatureBytes } from "../data/video.js";
 import { type NpyArray, readNpy } from "../formats/npy.js";
 import { readNpz } from "../formats/npz.js";
 import { NO_VALUES, quantise, type ValueRange, type ValueStatistics } from "./quantise.js";
 
 /** One feature of a video from its own file, as bytes. */
 export interface FileFeature {
-  readonly feature: FoundFeature;
+  readonly feature: FeatureBytes;
   /** Of the values that had to be quantised. */
   readonly statistics: ValueStatistics;
 }

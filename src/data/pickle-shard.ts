@@ -2,8 +2,8 @@ import { type FileHandle, open } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
 import { parsePickle } from "../formats/pickle-reader.js";
 import { NumpyArray, type PickledDict, type PickledValue } from "../formats/pickle-values.js";
-import type { ShardVideo } from "./video.js";
-import { checkVideo, type FoundFeature, type FoundVideo, type VideoPlace, type VideoShape } from "./video-check.js";
+import { type FeatureBytes, makeVideo, type ShardVideo } from "./video.js";
+import { checkVideo, type FeaturePair, type VideoPlace, type VideoShape } from "./video-check.js";
 
 /** A feature's array, still in the file where it stands there as it is. */
 interface PickledFeature {
@@ -42,8 +42,8 @@ export async function* readPickleShard(path: string, shape: VideoShape): AsyncGe
     const count = videos.length;
     for (let done = 1; done <= count; done++) {
       const video = videos.shift() as PickledVideo;
-      const found = await readFeatures(video, handle, path, shape);
-      yield { video: checkVideo(found, shape, video.place), filePosition: Math.round((fileBytes * done) / count) };
+      const found = { id: video.id, features: await readFeatures(video, handle, path, shape), labels: video.labels };
+      yield { video: makeVideo(checkVideo(found, shape, video.place)), filePosition: Math.round((fileBytes * done) / count) };
     }
   } finally {
     await handle.close();
@@ -141,8 +141,8 @@ function takeFrames(value: PickledValue | undefined, place: VideoPlace): number 
   throw badVideo("the video's nframes is no number of frames", place, TF2PKL);
 }
 
-async function readFeatures(video: PickledVideo, handle: FileHandle, file: string, shape: VideoShape): Promise<FoundVideo> {
-  const read = async (i: 0 | 1): Promise<FoundFeature | undefined> => {
+async function readFeatures(video: PickledVideo, handle: FileHandle, file: string, shape: VideoShape): Promise<FeaturePair<FeatureBytes>> {
+  const read = async (i: 0 | 1): Promise<FeatureBytes | undefined> => {
     const feature = video.features[i];
     if (shape.featureSizes[i] === 0) return undefined;
     if (feature !== undefined) return readRows(feature, Math.min(video.frames, feature.rows), shape.maxFrames, handle, file);
@@ -153,7 +153,7 @@ async function readFeatures(video: PickledVideo, handle: FileHandle, file: strin
       "use shards that have it, or set the feature's size to 0 to do without it",
     );
   };
-  return { id: video.id, features: [await read(0), await read(1)], labels: video.labels };
+  return [await read(0), await read(1)];
 }
 
 /** The first rows, in memory of their own, which may go to another thread. */
@@ -163,7 +163,7 @@ async function readRows(
   maxFrames: number,
   handle: FileHandle,
   file: string,
-): Promise<FoundFeature> {
+): Promise<FeatureBytes> {
   const { rows, frameBytes, fortranOrder, content } = feature;
   const kept = Math.min(frames, maxFrames);
   const data = new Uint8Array(kept * frameBytes);

@@ -1,5 +1,4 @@
 import { type ErrorDetails, NextvladError } from "../base/errors.js";
-import type { Video } from "./video.js";
 
 /** What a video must look like to be taken. */
 export interface VideoShape {
@@ -15,22 +14,33 @@ export interface VideoShape {
   readonly labels: "required" | "optional";
 }
 
-/** One feature of a video as a shard has it. */
-export interface FoundFeature {
-  /** How many frames there are; `data` may hold fewer, but not fewer than are kept. */
+/** What is to be known of one feature of a video, wherever its bytes are. */
+export interface FeatureSize {
+  /** All that there are, also past `maxFrames`. */
   readonly frames: number;
   readonly frameBytes: number;
-  /** `[frames or fewer, frameBytes] uint8`, in memory of its own. */
-  readonly data: Uint8Array;
 }
 
+/** Rgb and audio, as far as they are there. */
+export type FeaturePair<F> = readonly [rgb: F | undefined, audio: F | undefined];
+
 /** A video as a shard has it. */
-export interface FoundVideo {
+export interface FoundVideo<F extends FeatureSize> {
   readonly id: string;
-  /** What is there of rgb and audio. */
-  readonly features: readonly [FoundFeature | undefined, FoundFeature | undefined];
+  readonly features: FeaturePair<F>;
   /** Undefined where the shard has none. */
   readonly labels: readonly number[] | undefined;
+}
+
+/** What the model takes of it. */
+export interface CheckedVideo<F extends FeatureSize> {
+  readonly id: string;
+  /** Frames that are kept: 1..maxFrames. */
+  readonly frames: number;
+  /** Those that the model has. */
+  readonly features: FeaturePair<F>;
+  /** Rising, each once. */
+  readonly labels: Int32Array;
 }
 
 /** What an error about a video says of its place. */
@@ -39,7 +49,7 @@ export type VideoPlace = Pick<ErrorDetails, "file" | "record" | "byteOffset" | "
 const SIZE_KEYS = ["MODEL.video_feature_size", "MODEL.audio_feature_size"] as const;
 
 /** The video that was found, if it is what `shape` asks for. Throws BAD_VIDEO (no frames, frames of the wrong size or number), BAD_LABELS. */
-export function checkVideo(found: FoundVideo, shape: VideoShape, place: VideoPlace): Video {
+export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: VideoShape, place: VideoPlace): CheckedVideo<F> {
   const [rgb, audio] = shape.featureSizes.map((size, i) => {
     const feature = size === 0 ? undefined : found.features[i];
     // A list without frames is as good as none, where there may be none.
@@ -60,11 +70,10 @@ export function checkVideo(found: FoundVideo, shape: VideoShape, place: VideoPla
   }
   for (const [i, feature] of [rgb, audio].entries()) checkFrameBytes(feature, i as 0 | 1, shape, place);
   const labels = checkLabels(found.labels, shape, place);
-  const bytesOf = (feature: FoundFeature | undefined): Uint8Array => feature?.data ?? new Uint8Array(0);
-  return { id: found.id, frames: Math.min(frames, shape.maxFrames), rgb: bytesOf(rgb), audio: bytesOf(audio), labels };
+  return { id: found.id, frames: Math.min(frames, shape.maxFrames), features: [rgb, audio], labels };
 }
 
-function checkFrameBytes(feature: FoundFeature | undefined, i: 0 | 1, shape: VideoShape, place: VideoPlace): void {
+function checkFrameBytes(feature: FeatureSize | undefined, i: 0 | 1, shape: VideoShape, place: VideoPlace): void {
   const expected = shape.featureSizes[i];
   const key = SIZE_KEYS[i];
   if (feature === undefined || expected === null || feature.frameBytes === expected) return;

@@ -2,7 +2,7 @@ import { NextvladError } from "../base/errors.js";
 import type { FrameList } from "../formats/frame-list.js";
 import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import type { TfRecord } from "../formats/tfrecord.js";
-import type { Video } from "./video.js";
+import { makeVideo, type Video } from "./video.js";
 import { checkVideo, type VideoPlace, type VideoShape } from "./video-check.js";
 
 const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/frame/validate and 2/frame/test";
@@ -19,7 +19,7 @@ export function parseVideo(record: TfRecord, shape: VideoShape): Video {
   const id = readId(example, recordPlace);
   const place = { ...recordPlace, video: id };
   const [rgb, audio] = shape.featureNames.map((name, i) => featureOf(example, name, shape.featureSizes[i] as number | null, place));
-  return checkVideo({ id, features: [rgb, audio], labels: labelsOf(example, place) }, shape, place);
+  return makeVideo(checkVideo({ id, features: [rgb, audio], labels: labelsOf(example, place) }, shape, place));
 }
 
 function refuseVideoLevel({ context, listNames }: SequenceExample, place: VideoPlace): void {
