@@ -1,10 +1,26 @@
-import { type FileHandle, mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileError } from "./errors.js";
 
 /** The name that a file or directory has until it is whole: beside its place, hidden, and this process's own. */
 function unfinishedName(path: string): string {
   return join(dirname(path), `.${basename(path)}.unfinished-${process.pid}`);
+}
+
+/** Removes from a folder what killed processes left unfinished of the files of these names. */
+export async function removeUnfinished(folder: string, names: ReadonlySet<string>): Promise<void> {
+  for (const entry of await readdir(folder)) {
+    const [, name, pid] = /^\.(.+)\.unfinished-(\d+)$/.exec(entry) ?? [];
+    if (name !== undefined && names.has(name) && !isRunning(Number(pid))) await rm(join(folder, entry), { force: true });
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
 }
 
 /** Flushes a directory's entries to the disk, so that a rename in it outlives a power cut. */

@@ -29,8 +29,8 @@ const MODEL = z
     name: key(modelName, "NEXTVLAD", "the model; there is one"),
     num_classes: key(whole(1), 3862, "classes; labels are 0 to num_classes - 1 (YouTube-8M of 2018 has 3862)"),
     topk: key(whole(1), 20, "predictions of a video that count for GAP, MAP and the average precision of a class"),
-    video_feature_size: key(whole(1), 1024, "bytes a frame of the first feature"),
-    audio_feature_size: key(whole(1), 128, "bytes a frame of the second feature"),
+    video_feature_size: key(whole(0), 1024, "bytes a frame of the first feature; 0 leaves it out"),
+    audio_feature_size: key(whole(0), 128, "bytes a frame of the second feature; 0 leaves it out"),
     feature_names: key(namePair, ["rgb", "audio"] as const, "names of the two features in the shards"),
     max_frames: key(whole(1), 300, "frames of a video that are used; what comes after is cut"),
     cluster_size: key(whole(1), 128, "clusters of each aggregator (the paper's K)"),
@@ -46,6 +46,10 @@ const MODEL = z
     ),
   })
   .superRefine((model, context) => {
+    if (model.video_feature_size === 0 && model.audio_feature_size === 0) {
+      const expected = "1 or more, where video_feature_size is 0";
+      context.addIssue({ code: "custom", path: ["audio_feature_size"], params: { expected }, message: expected, input: 0 });
+    }
     for (const size of ["video_feature_size", "audio_feature_size"] as const) {
       const width = model.expansion * model[size];
       if (width % model.groups === 0) continue;
