@@ -240,12 +240,11 @@ describe("pickles that are refused", () => {
   test("where it names a program: nothing is run", async (t) => {
     const folder = temporaryFolder(t);
     const file = join(folder, "x.pkl");
-    writeFileSync(file, `cos\nsystem\n(S'touch ${join(folder, "run")}'\ntR.`);
-    // It does not begin as a shard does, so it is not even taken for a pickle; as a list's only item it is.
-    await failsWith(readVideos(file, SMALL), "NOT_TFRECORD", { file });
-    writeFileSync(file, `\x80\x02]q\x00cos\nsystem\n(S'touch ${join(folder, "run")}'\ntRa.`, "latin1");
-    const error = await failsWith(readVideos(file, SMALL), "UNSAFE_PICKLE", { file });
-    assert.match(error.message, /os\.system/);
+    const call = `cos\nsystem\n(S'touch ${join(folder, "run")}'\ntR`;
+    for (const pickle of [`${call}.`, `\x80\x02]q\x00${call}a.`]) {
+      writeFileSync(file, pickle, "latin1");
+      assert.match((await failsWith(readVideos(file, SMALL), "UNSAFE_PICKLE", { file })).message, /os\.system/);
+    }
     assert.ok(!existsSync(join(folder, "run")));
   });
 
