@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { Command, Option } from "commander";
-import { type DigitsFlags, type EvalFlags, gather, type InferFlags, integer, type TrainFlags } from "./commands/options.js";
+import { type DigitsFlags, type EvalFlags, gather, type InferFlags, integer, interval, type TrainFlags } from "./commands/options.js";
 import { runProcess } from "./commands/process.js";
 import { version } from "./commands/version.js";
 
@@ -41,7 +41,9 @@ withConfig(
       "resume",
     ),
   )
-  .option("--resume <snapshot>", "go on from this snapshot where it stopped; everything must fit")
+  .option("--save-interval <every>", "snapshot inside epochs too: every so many steps (500), or minutes (30m), seconds, hours", interval)
+  .option("--keep <snapshots>", "remove all snapshots but the newest so many, and best (default: none is removed)", integer(1))
+  .option("--resume [snapshot]", "go on from this snapshot where it stopped; without a path, from the newest good one in --save-dir")
   .option("--overwrite", "replace another run's snapshots in --save-dir")
   .option(
     "--fix-random-seed [choice]",

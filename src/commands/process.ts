@@ -3,8 +3,8 @@ import { normaliseArguments } from "./arguments.js";
 import { describeFailure } from "./failure.js";
 
 /**
- * Runs the program on the process's arguments and returns its exit code: what the command chose (0, or 130 and 143 after a signal), 1 for a failure,
- * 2 for bad usage or config. Errors become one paragraph on stderr; a reader that left (`| head`) is no error.
+ * Runs the program on the process's arguments and returns its exit code: what the command chose (0, or 130, 143 and 129 after a signal), 1 for a failure,
+ * 2 for bad usage or config. Errors become one paragraph on stderr; a reader that left (`| head`) or a terminal that closed is no error.
  */
 export async function runProcess(program: Command, argv: readonly string[]): Promise<number> {
   const names = program.commands.map((command) => command.name());
@@ -18,7 +18,7 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
   process.on("uncaughtException", fallOver);
   for (const stream of [process.stdout, process.stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") fallOver(error);
+      if (error.code !== "EPIPE" && error.code !== "EIO") fallOver(error);
     });
   }
   try {

@@ -1,29 +1,57 @@
+import type { FolderLock } from "../base/lock.js";
 import { noteUnusedKeys } from "../config/notes.js";
 import type { TrainOutcome } from "../training/train.js";
 import { findConfig, logConfig, trainOverrides } from "./configuration.js";
+import { prepareFolder } from "./folder.js";
 import type { TrainFlags } from "./options.js";
+import { resolveResume } from "./resume.js";
 import { runIn } from "./run.js";
+import { version } from "./version.js";
 
 /** `nextvlad train`: prints how far it came and where the snapshots are; returns the exit code. */
 export async function runTrain(flags: TrainFlags): Promise<number> {
-  const config = await findConfig(flags, trainOverrides(flags), flags.resume);
-  const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, signal }) => {
-    logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
-    for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
-    const { train } = await import("../training/train.js");
-    return train(config, {
-      saveDir: flags.saveDir,
-      resume: flags.resume ?? null,
-      pretrain: flags.pretrain ?? null,
-      overwrite: flags.overwrite ?? false,
-      logIntervalSteps: flags.logInterval,
-      validIntervalEpochs: flags.validInterval,
-      signal,
-      telemetry,
+  const { resume, passedOver, notes } = await resolveResume(flags);
+  const config = await findConfig(flags, trainOverrides(flags), resume ?? undefined);
+  return withSaveDir(flags.saveDir, async (lock, swept) => {
+    const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, ...run }) => {
+      if (lock.tookOver !== null) telemetry.log.info(`the last run here ended without a word: ${lock.tookOver}`);
+      if (swept.length > 0) telemetry.log.info(`cleared up after it: ${swept.join(", ")}`);
+      for (const note of notes) telemetry.log.warn(note);
+      logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
+      for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
+      const { train } = await import("../training/train.js");
+      return train(config, {
+        ...run,
+        telemetry,
+        saveDir: flags.saveDir,
+        resume,
+        passedOver,
+        pretrain: flags.pretrain ?? null,
+        overwrite: flags.overwrite ?? false,
+        logIntervalSteps: flags.logInterval,
+        validIntervalEpochs: flags.validInterval,
+        saveInterval: flags.saveInterval ?? null,
+        keep: flags.keep ?? null,
+        lockText: lock.text,
+        version: version(),
+      });
     });
+    process.stdout.write(`${formatOutcome(outcome)}\n`);
+    return exitCode;
   });
-  process.stdout.write(`${formatOutcome(outcome)}\n`);
-  return exitCode;
+}
+
+/** Makes the save-dir where it is missing, and works in it as the only run that does, once it is clear of what a killed one was writing. */
+async function withSaveDir(saveDir: string, work: (lock: FolderLock, swept: readonly string[]) => Promise<number>): Promise<number> {
+  const { lockFolder } = await import("../base/lock.js");
+  const { sweepLeftovers } = await import("../base/leftovers.js");
+  await prepareFolder(saveDir);
+  const lock = await lockFolder(saveDir);
+  try {
+    return await work(lock, await sweepLeftovers(saveDir));
+  } finally {
+    await lock.release();
+  }
 }
 
 function formatOutcome({ stopped, epochs, steps, lastSnapshot, best }: TrainOutcome): string {

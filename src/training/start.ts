@@ -10,6 +10,8 @@ import {
   requireSnapshot,
   weightsFile,
 } from "../checkpoints/snapshot.js";
+import { checkSnapshot } from "../checkpoints/snapshot-check.js";
+import { parseSnapshotName } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { countParameters, parameterTable } from "../model/parameters.js";
@@ -23,6 +25,8 @@ export interface StartOptions {
   readonly saveDir: string;
   /** A snapshot to go on from: everything must fit. */
   readonly resume: string | null;
+  /** Names of snapshots in the save-dir that are newer than that one, and damaged: they are no reason to stop. */
+  readonly passedOver: readonly string[];
   /** A snapshot whose weights to begin with, as far as they fit. */
   readonly pretrain: string | null;
   /** Whether another run's snapshots in the save-dir may go. */
@@ -34,7 +38,7 @@ export interface StartOptions {
 export interface Trainee {
   readonly store: WeightStore;
   readonly adam: Adam;
-  readonly state: Omit<RunState, "format_version">;
+  readonly state: RunState;
 }
 
 /** Where the run goes on, and which snapshots in the save-dir must go before its first one. */
@@ -49,15 +53,16 @@ export interface Claim {
  * snapshots later than the one resumed from without `--overwrite`. Removes nothing yet. Throws BAD_USAGE, BAD_CONFIG, SAVE_DIR_TAKEN and what
  * reading the snapshot throws.
  */
-export async function claimSaveDir(config: Config, { saveDir, resume, pretrain, overwrite }: StartOptions): Promise<Claim> {
+export async function claimSaveDir(config: Config, options: StartOptions): Promise<Claim> {
+  const { saveDir, resume, passedOver, pretrain, overwrite } = options;
   if (resume !== null && pretrain !== null) {
     const remedy = "--resume goes on with a run; --pretrain starts a new one from its weights";
     throw new NextvladError("BAD_USAGE", "only one of the two can be given", { key: "--resume, --pretrain", remedy });
   }
-  const state = resume === null ? null : await readSnapshotState(resume);
+  const state = resume === null ? null : await checkSnapshot(resume);
   if (resume !== null && state !== null) await refuseOtherCourse(config, resume, state);
   if (pretrain !== null) await requireSnapshot(pretrain);
-  const there = await listSnapshots(saveDir);
+  const there = (await listSnapshots(saveDir)).filter((name) => !passedOver.includes(name));
   const best = await readSnapshotState(bestSnapshot(saveDir)).catch(() => null);
   const inTheWay = state === null ? there : there.filter((name) => isLater(name, state, best));
   if (inTheWay.length > 0 && !overwrite) {
@@ -69,10 +74,9 @@ export async function claimSaveDir(config: Config, { saveDir, resume, pretrain, 
 }
 
 function isLater(name: string, state: RunState, best: RunState | null): boolean {
-  const [, kind, number] = /^NEXTVLAD_(epoch|step)(\d+)$/.exec(name) ?? [];
-  if (kind === "epoch") return Number(number) >= state.epoch;
-  if (kind === "step") return Number(number) > state.step;
-  return best !== null && best.step > state.step;
+  const parsed = parseSnapshotName(name);
+  if (parsed === null) return best !== null && best.step > state.step;
+  return parsed.kind === "epoch" ? parsed.number >= state.epoch : parsed.number > state.step;
 }
 
 /** Settings that a run cannot change on its way, as the order of its videos and its place in it hang on them. Throws BAD_CONFIG. */
@@ -123,7 +127,7 @@ export async function startTrainee(config: Config, state: RunState | null, optio
     await initialise(store, new Set(misfits.map(({ name }) => name)), config);
     telemetry.log.info(`starting from the weights of ${pretrain}: ${table.length - misfits.length} of ${table.length} arrays`);
   }
-  return { store, adam, state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null } };
+  return { store, adam, state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null, shards: null } };
 }
 
 /** Gives the named arrays fresh values. Throws FILE_MISSING or BAD_FORMAT for a configured eigen file that is needed. */

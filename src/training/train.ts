@@ -4,12 +4,12 @@ import {
   bestSnapshot,
   epochSnapshot,
   promoteToBest,
-  readSnapshotState,
+  type RunState,
   removeSnapshots,
   rewriteState,
   stepSnapshot,
-  writeSnapshot,
 } from "../checkpoints/snapshot.js";
+import { checkSnapshot } from "../checkpoints/snapshot-check.js";
 import { formatConfig } from "../config/format.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
@@ -21,8 +21,11 @@ import { FrozenNetwork } from "../model/frozen-network.js";
 import { modelSizes } from "../model/sizes.js";
 import { Pace } from "../telemetry/pace.js";
 import { loadTensorflow } from "../tensorflow/runtime.js";
-import { logStep, logValidation, refuseDiverged } from "./report.js";
+import { logStep, logValidation } from "./report.js";
+import { isDue, type SaveInterval } from "./save-interval.js";
+import { Saver } from "./saver.js";
 import { learningRateAt } from "./schedule.js";
+import { describeShards, refuseOtherShards } from "./shard-list.js";
 import { claimSaveDir, type StartOptions, startTrainee, type Trainee } from "./start.js";
 import { type StepReport, trainStep } from "./step.js";
 
@@ -31,8 +34,18 @@ export interface TrainOptions extends StartOptions {
   readonly logIntervalSteps: number;
   /** Epochs between validations; 0 for none. */
   readonly validIntervalEpochs: number;
+  /** How often to snapshot inside an epoch; null for at its end only. */
+  readonly saveInterval: SaveInterval | null;
+  /** Snapshots to keep, the newest ones, besides `best`; null for all. */
+  readonly keep: number | null;
+  /** The text of the save-dir's lock, which this process holds. */
+  readonly lockText: string;
+  /** This program's own version. */
+  readonly version: string;
   /** Aborted when the run should finish its step, save and end. */
   readonly signal: AbortSignal;
+  /** Gives a function that snapshots at once, to be called between steps. */
+  readonly onSaveRequest: (save: () => void) => void;
 }
 
 export interface TrainOutcome {
@@ -46,14 +59,19 @@ export interface TrainOutcome {
 }
 
 /**
- * `nextvlad train`: trains, snapshots each epoch, validates, keeps the best; ends after `epoch` epochs, `max_iter` steps, or the step at which
- * the signal came. Throws what claiming the save-dir, reading, loading and writing throw, and NOT_FINITE where the loss is no number.
+ * `nextvlad train`: trains, snapshots each epoch and as often as asked, validates, keeps the best; ends after `epoch` epochs, `max_iter` steps,
+ * or the step at which the signal came. Throws what claiming the save-dir, reading, loading and writing throw, and NOT_FINITE where the loss
+ * is no number.
  */
 export async function train(config: Config, options: TrainOptions): Promise<TrainOutcome> {
+  let run: TrainingRun | null = null;
+  options.onSaveRequest(() => void run?.saveNow());
   const cwd = process.cwd();
   const { state, inTheWay } = await claimSaveDir(config, options);
   const shards = await resolveShards(config.TRAIN.filelist, { cwd });
   const validShards = options.validIntervalEpochs > 0 ? await resolveShards(config.VALID.filelist, { cwd }) : [];
+  const shardList = await describeShards(shards);
+  if (state !== null) refuseOtherShards(shardList, state);
   const { telemetry } = options;
   const device = await loadTensorflow(config.TRAIN.use_gpu);
   telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
@@ -61,9 +79,18 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   // Only now, when all that could fail at the start has not.
   await removeSnapshots(options.saveDir, inTheWay);
   await writeFileAtomic(join(options.saveDir, "config.yaml"), formatConfig(config));
-  const run = new TrainingRun(config, options, trainee, shards, validShards);
-  await run.finish();
-  return run.outcome();
+  const { saveDir, lockText, keep, resume, version } = options;
+  const writtenBy = { nextvlad: version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
+  const configYaml = formatConfig(config);
+  const saver = new Saver({ saveDir, lockText, keep, configYaml, writtenBy, telemetry, resumedFrom: resume }, trainee);
+  run = new TrainingRun(config, options, { ...trainee, state: { ...trainee.state, shards: shardList } }, saver, shards, validShards);
+  try {
+    await run.finish();
+    return run.outcome();
+  } finally {
+    run = null;
+    await saver.drain();
+  }
 }
 
 /** A run from its present state to its end. */
@@ -71,19 +98,27 @@ class TrainingRun {
   readonly #config: Config;
   readonly #options: TrainOptions;
   readonly #trainee: Trainee;
+  readonly #saver: Saver;
   readonly #shards: readonly string[];
   readonly #validShards: readonly string[];
-  #state: Trainee["state"];
-  #lastSnapshot: string | null;
+  #state: RunState;
+  #savedMs = performance.now();
 
-  constructor(config: Config, options: TrainOptions, trainee: Trainee, shards: readonly string[], validShards: readonly string[]) {
+  constructor(
+    config: Config,
+    options: TrainOptions,
+    trainee: Trainee,
+    saver: Saver,
+    shards: readonly string[],
+    validShards: readonly string[],
+  ) {
     this.#config = config;
     this.#options = options;
     this.#trainee = trainee;
+    this.#saver = saver;
     this.#shards = shards;
     this.#validShards = validShards;
     this.#state = trainee.state;
-    this.#lastSnapshot = options.resume;
   }
 
   outcome(): TrainOutcome {
@@ -92,7 +127,7 @@ class TrainingRun {
       stopped: this.#options.signal.aborted,
       epochs: epoch,
       steps: step,
-      lastSnapshot: this.#lastSnapshot,
+      lastSnapshot: this.#saver.lastWritten,
       best: best === null ? null : { ...best, path: bestSnapshot(this.#options.saveDir) },
     };
   }
@@ -109,30 +144,37 @@ class TrainingRun {
       const { epoch } = this.#state;
       const whole = await this.#trainEpoch();
       if (!whole) {
-        await this.#save(stepSnapshot(this.#options.saveDir, this.#state.step));
-        return;
+        await this.#saveStep();
+        break;
       }
       this.#state = { ...this.#state, epoch: epoch + 1, step_in_epoch: 0 };
-      await this.#save(epochSnapshot(this.#options.saveDir, epoch));
+      await this.#save(() => epochSnapshot(this.#options.saveDir, epoch));
       await this.#validateIfDue(epoch);
     }
+    await this.#saver.settle();
+  }
+
+  /** Snapshots where the run stands, for someone who asked. What goes wrong ends the run at its next step. */
+  async saveNow(): Promise<void> {
+    await this.#saveStep().catch((error: unknown) => this.#saver.fail(error));
   }
 
   /** A best validation counts only where its snapshot is in the save-dir: a run that goes on elsewhere finds its best anew. */
   async #recallBest(): Promise<void> {
     const { best } = this.#state;
     if (best === null) return;
-    const there = await readSnapshotState(bestSnapshot(this.#options.saveDir)).catch(() => null);
+    const there = await checkSnapshot(bestSnapshot(this.#options.saveDir)).catch(() => null);
     if (there?.best?.epoch !== best.epoch || there.best.gap !== best.gap) this.#state = { ...this.#state, best: null };
   }
 
-  async #save(path: string): Promise<void> {
-    const { store, adam } = this.#trainee;
-    refuseDiverged(store, this.#state.step);
-    const configYaml = formatConfig(this.#config);
-    await writeSnapshot(path, { weights: store.arrays(), moments: adam.arrays(), state: this.#state, configYaml });
-    this.#lastSnapshot = path;
-    this.#options.telemetry.log.info(`snapshot: ${path}`);
+  #saveStep(): Promise<void> {
+    return this.#save(({ step }) => stepSnapshot(this.#options.saveDir, step));
+  }
+
+  /** Hands over a snapshot of where the run stands once the one before is written. */
+  #save(path: (state: RunState) => string): Promise<void> {
+    this.#savedMs = performance.now();
+    return this.#saver.begin(() => ({ path: path(this.#state), state: this.#state }));
   }
 
   /** Trains what is left of the epoch; false where the run ended inside it. */
@@ -168,6 +210,9 @@ class TrainingRun {
     let told: { loss: number; gap: number } | null = null;
     for await (const batch of stream) {
       if (this.#ended) return false;
+      // Here and not after a step: at an epoch's end, its own snapshot is enough.
+      this.#saver.refuseFailed();
+      if (isDue(this.#options.saveInterval, this.#state, performance.now() - this.#savedMs)) await this.#saveStep();
       const report = this.#step(batch);
       pace.count(batch.ids.length);
       if (report !== null) told = logStep(this.#options.telemetry.log, report, batch, this.#config, this.#state, pace);
@@ -215,7 +260,8 @@ class TrainingRun {
     network.dispose();
     if (stopped) return;
     logValidation(telemetry.log, epoch, metrics);
-    const snapshot = this.#lastSnapshot as string;
+    await this.#saver.settle();
+    const snapshot = this.#saver.lastWritten as string;
     const { best } = this.#state;
     this.#state = { ...this.#state, validated_epoch: epoch };
     if (best === null || metrics.gap > best.gap) {
