@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { Command, Option } from "commander";
 import { type DigitsFlags, type EvalFlags, gather, type InferFlags, integer, interval, type TrainFlags } from "./commands/options.js";
-import { runProcess } from "./commands/process.js";
+import { leave, runProcess } from "./commands/process.js";
 import { version } from "./commands/version.js";
 
 const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
@@ -91,4 +91,4 @@ program
     process.exitCode = await runDigits(flags);
   });
 
-process.exit(await runProcess(program, process.argv));
+leave(await runProcess(program, process.argv));

@@ -1,3 +1,5 @@
+import { constants } from "node:os";
+import { isatty } from "node:tty";
 import type { Command } from "commander";
 import { normaliseArguments } from "./arguments.js";
 import { describeFailure } from "./failure.js";
@@ -27,4 +29,16 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
   } catch (error) {
     return report(error);
   }
+}
+
+/** Asked at the start: a terminal that has closed is none any more. */
+const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
+
+/**
+ * Ends the process. Node 20 crashes at its exit where its terminal has closed (it insists on setting it back as it was): there, the signal that
+ * tells of a closed terminal ends the process instead, which shells report by the same number.
+ */
+export function leave(exitCode: number): never {
+  if (hasTerminal && exitCode === 128 + constants.signals.SIGHUP) process.kill(process.pid, "SIGHUP");
+  process.exit(exitCode);
 }
