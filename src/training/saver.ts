@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { copyArrays, writeInBackground } from "../checkpoints/background-writer.js";
@@ -117,8 +118,8 @@ export class Saver {
   #describe(error: unknown): unknown {
     if (!(error instanceof NextvladError)) return error;
     const whole = this.#lastWritten;
-    const onward =
-      whole === null ? "no snapshot had been written before" : `the last whole snapshot is ${whole}: go on with --resume ${whole}`;
+    const isThere = whole !== null && existsSync(whole);
+    const onward = isThere ? `the last whole snapshot is ${whole}: go on with --resume ${whole}` : "no earlier snapshot is there";
     const { remedy, ...details } = error.details;
     const advice = remedy === undefined ? onward : `${remedy}; ${onward}`;
     return new NextvladError(error.code, `a snapshot failed twice: ${error.what}`, { ...details, remedy: advice }, error);
