@@ -1,6 +1,6 @@
 import type { FolderLock } from "../base/lock.js";
 import { noteUnusedKeys } from "../config/notes.js";
-import type { TrainOutcome } from "../training/train.js";
+import type { TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, trainOverrides } from "./configuration.js";
 import { prepareFolder } from "./folder.js";
 import type { TrainFlags } from "./options.js";

@@ -31,6 +31,7 @@ export class Saver {
   readonly #trainee: Pick<Trainee, "store" | "adam">;
   #inFlight: Promise<void> | null = null;
   #failure: unknown = null;
+  #closed = false;
   #lastWritten: string | null;
   /** Where the run stood when it was last saved, so that nothing is saved twice. */
   #savedAt: string | null = null;
@@ -66,7 +67,7 @@ export class Saver {
     while (this.#inFlight !== null) await this.#inFlight;
     this.refuseFailed();
     const { path, state } = place();
-    if (this.#savedAt === placeOf(state)) return;
+    if (this.#closed || this.#savedAt === placeOf(state)) return;
     const { store, adam } = this.#trainee;
     refuseDiverged(store, state.step);
     const { saveDir, lockText, configYaml, writtenBy, telemetry } = this.#options;
@@ -94,12 +95,13 @@ export class Saver {
 
   /** Waits until all that was begun is on the disk. Throws what befell it. */
   async settle(): Promise<void> {
-    await this.drain();
+    while (this.#inFlight !== null) await this.#inFlight;
     this.refuseFailed();
   }
 
-  /** The same, without a word on how it went. */
-  async drain(): Promise<void> {
+  /** Begins no more, and waits for what was begun, however it goes. */
+  async close(): Promise<void> {
+    this.#closed = true;
     while (this.#inFlight !== null) await this.#inFlight;
   }
 

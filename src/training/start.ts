@@ -8,6 +8,7 @@ import {
   readSnapshotConfig,
   readSnapshotState,
   requireSnapshot,
+  type SnapshotState,
   weightsFile,
 } from "../checkpoints/snapshot.js";
 import { checkSnapshot } from "../checkpoints/snapshot-check.js";
@@ -43,7 +44,7 @@ export interface Trainee {
 
 /** Where the run goes on, and which snapshots in the save-dir must go before its first one. */
 export interface Claim {
-  readonly state: RunState | null;
+  readonly state: SnapshotState | null;
   /** Names in the save-dir; only `--overwrite` lets there be any. */
   readonly inTheWay: readonly string[];
 }
