@@ -1,10 +1,25 @@
 #!/usr/bin/env node
+import { availableParallelism } from "node:os";
 import { Command, Option } from "commander";
-import { type DigitsFlags, type EvalFlags, gather, type InferFlags, integer, interval, type TrainFlags } from "./commands/options.js";
+import {
+  type ConvertFlags,
+  type DigitsFlags,
+  type EvalFlags,
+  gather,
+  type InferFlags,
+  integer,
+  interval,
+  range,
+  type TrainFlags,
+  twoNames,
+} from "./commands/options.js";
 import { leave, runProcess } from "./commands/process.js";
 import { version } from "./commands/version.js";
 
 const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
+
+const WEIGHTS =
+  "a snapshot, Paddle's variables (a directory, or a .tar.gz of it), .pdparams, .safetensors (default: the published ones in ~/.paddle/weights)";
 
 const program = new Command("nextvlad")
   .description("NeXtVLAD video classification on YouTube-8M: train, evaluate and infer straight from TFRecord shards")
@@ -43,7 +58,11 @@ withConfig(
   )
   .option("--save-interval <every>", "snapshot inside epochs too: every so many steps (500), or minutes (30m), seconds, hours", interval)
   .option("--keep <snapshots>", "remove all snapshots but the newest so many, and best (default: none is removed)", integer(1))
-  .option("--resume [snapshot]", "go on from this snapshot where it stopped; without a path, from the newest good one in --save-dir")
+  .option(
+    "--resume [weights]",
+    "go on from this snapshot, or this checkpoint of Paddle's, where it stopped; without a path, from the newest good snapshot in --save-dir",
+  )
+  .option("--resume-step <steps>", "steps that Paddle's checkpoint has taken, where it does not tell", integer(0))
   .option("--overwrite", "replace another run's snapshots in --save-dir")
   .option(
     "--fix-random-seed [choice]",
@@ -59,8 +78,9 @@ withConfig(
   "./data/evaluate_results",
   "videos a step (default: the config's)",
 )
-  .requiredOption("--weights <path>", "weights to measure; a snapshot brings its config along")
+  .option("--weights <path>", `weights to measure: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
+  .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
   .action(async (flags: EvalFlags) => {
     const { runEval } = await import("./commands/eval.js");
     process.exitCode = await runEval(flags);
@@ -71,8 +91,9 @@ withConfig(
   "./data/predict_results",
   "videos a step (default: the config's)",
 )
-  .requiredOption("--weights <path>", "weights to use; a snapshot brings its config along")
+  .option("--weights <path>", `weights to use: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
+  .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
   .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
   .action(async (flags: InferFlags) => {
     const { runInfer } = await import("./commands/infer.js");
@@ -89,6 +110,36 @@ program
   .action(async (flags: DigitsFlags) => {
     const { runDigits } = await import("./commands/digits.js");
     process.exitCode = await runDigits(flags);
+  });
+
+program
+  .command("convert")
+  .description(
+    "convert shards to PaddleVideo's pickles and back, or features of your own to shards; run again, it goes on where it stopped",
+  )
+  .addOption(new Option("--to <format>", "what the shards become").choices(["tfrecord", "pkl"]).makeOptionMandatory())
+  .requiredOption("--out <dir>", "where the shards, their list and the log go")
+  .option("--filelist <list>", "shards to convert, TFRecords or pickles: a file that lists them, a glob, or one of them")
+  .addOption(
+    new Option("--feature-names <names>", "names of the features in TFRecords that are read")
+      .argParser(twoNames)
+      .default(["rgb", "audio"], "rgb,audio"),
+  )
+  .option("--csv <file>", "instead of shards: a table of your own videos with the columns id and labels (class indices)")
+  .option("--rgb <pattern>", "with --csv: .npy or .npz files of the first feature, {id} standing for each video's id")
+  .option("--audio <pattern>", "with --csv: the same for the second feature; one of the two may be left out")
+  .addOption(new Option("--rgb-range <range>", "float values that become the bytes 0 and 255").argParser(range).default([-2, 2], "-2..2"))
+  .addOption(new Option("--audio-range <range>", "the same for the second feature").argParser(range).default([-2, 2], "-2..2"))
+  .option("--videos-per-shard <videos>", "with --csv: videos in a shard", integer(1), 250)
+  .option("--max-frames <frames>", "nframes of a pickle at most, as in tf2pkl.py", integer(1), 300)
+  .addOption(
+    new Option("--workers <threads>", "threads, each with a shard of its own")
+      .argParser(integer(1, 256))
+      .default(availableParallelism(), "one for each processor"),
+  )
+  .action(async (flags: ConvertFlags) => {
+    const { runConvert } = await import("./commands/convert.js");
+    process.exitCode = await runConvert(flags);
   });
 
 leave(await runProcess(program, process.argv));

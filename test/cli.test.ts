@@ -27,7 +27,7 @@ async function loadedScripts(context: Parameters<typeof scratch>[0], args: reado
 }
 
 describe("help", { concurrency: 2 }, () => {
-  for (const command of ["nextvlad", "train", "eval", "infer", "digits"]) {
+  for (const command of ["nextvlad", "train", "eval", "infer", "digits", "convert"]) {
     test(`of ${command} is as pinned`, async () => {
       const ended = await runNextvlad(command === "nextvlad" ? ["--help"] : [command, "--help"]);
       assert.deepEqual([ended.exitCode, ended.stderr], [0, ""]);
@@ -87,10 +87,9 @@ describe("usage that does not fit ends with 2", { concurrency: 2 }, () => {
     [["infer", "--weights", "x", "--infer-topk=0"], /argument '0' is invalid\. It takes a whole number, 1 to/],
     [["digits", "--out", "x", "--seed", "1.5"], /argument '1\.5' is invalid\. It takes a whole number, 0 to 4294967295\./],
     [["digits"], /^required option '--out <dir>' not specified/],
-    [["eval"], /^required option '--weights <path>' not specified/],
     [["train", "--config"], /^option '--config <file>' argument missing/],
     [["train", "more"], /^too many arguments for 'train'/],
-    [["train", "--pretrain", "a", "--resume", "b"], /^option '--pretrain <weights>' cannot be used with option '--resume \[snapshot\]'/],
+    [["train", "--pretrain", "a", "--resume", "b"], /^option '--pretrain <weights>' cannot be used with option '--resume \[weights\]'/],
     [["train"], /^--config: a config is needed\. Say which, like --config configs\/nextvlad\.yaml\.$/],
     [["train", "--enable_ce"], /^--enable-ce: .*Use --fix-random-seed True/],
     [["infer", "--video_path=x"], /^--video-path: .*Use --filelist/],

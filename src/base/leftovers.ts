@@ -7,17 +7,18 @@ const LEFTOVER = /^\.(.+)\.(unfinished|removed)-(\d+)(-old)?$/;
 const MARGIN_MS = 2000;
 
 /**
- * Clears a folder of what `files.ts` was writing or removing there when its process was killed, and returns the names of what went.
+ * Clears a folder of what `files.ts` was writing or removing there (of the files and directories that `of` names, where it is given) when its
+ * process was killed, and returns the names of what went.
  * Killed between the two renames that replace a directory, the new one, which is whole, is put in its place.
  * What a living process writes stays. Throws nothing: what cannot be removed stays too.
  */
-export async function sweepLeftovers(folder: string): Promise<readonly string[]> {
+export async function sweepLeftovers(folder: string, of?: ReadonlySet<string>): Promise<readonly string[]> {
   const names: readonly string[] = await readdir(folder).catch(() => []);
   const swept: string[] = [];
   // The old ones come last: where both are there, the new directory takes the place.
   for (const name of names.toSorted((a, b) => a.length - b.length)) {
     const [, target, kind, pid, old] = LEFTOVER.exec(name) ?? [];
-    if (target === undefined || (await isBeingWritten(join(folder, name), Number(pid)))) continue;
+    if (target === undefined || of?.has(target) === false || (await isBeingWritten(join(folder, name), Number(pid)))) continue;
     const isReplacement = kind === "unfinished" && (old !== undefined || names.includes(`${name}-old`));
     const finished = isReplacement && (await finishRename(join(folder, name), join(folder, target)));
     if (!finished) await rm(join(folder, name), { recursive: true, force: true }).catch(() => undefined);

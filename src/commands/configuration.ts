@@ -1,20 +1,26 @@
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Override, Overrides } from "../config/overrides.js";
 import type { Config, SectionName } from "../config/schema.js";
 import type { ConfigFlags, EvalFlags, TrainFlags } from "./options.js";
 
 /**
- * The config that a command runs with: that of `--config`, or else the one in the snapshot, and the flags over it.
- * Throws BAD_USAGE where neither is there, and what `loadConfig` throws.
+ * The config that a command runs with: that of `--config`, or else the one in the snapshot, or else the sizes that other weights have, and the flags over it.
+ * Throws BAD_USAGE where there is none of these, BAD_WEIGHTS where sizes cannot be read off the weights, and what `loadConfig` throws.
  */
-export async function findConfig(flags: ConfigFlags, overrides: readonly Override[], snapshot: string | undefined): Promise<Config> {
+export async function findConfig(flags: ConfigFlags, overrides: readonly Override[], source: WeightSource | null): Promise<Config> {
   const over: Overrides = { flags: overrides, settings: flags.set ?? [] };
   if (flags.config !== undefined) return loadConfig(flags.config, over);
   const remedy = "say which, like --config configs/nextvlad.yaml";
-  if (snapshot === undefined) throw new NextvladError("BAD_USAGE", "a config is needed", { key: "--config", remedy });
+  if (source === null) throw new NextvladError("BAD_USAGE", "a config is needed", { key: "--config", remedy });
+  const { snapshot, path } = source;
+  if (snapshot === null) {
+    const { inferModel } = await import("../checkpoints/inferred-sizes.js");
+    return buildConfig({ MODEL: inferModel(source) }, path, over);
+  }
   const { readSnapshotConfig } = await import("../checkpoints/snapshot.js");
   const value = await readSnapshotConfig(snapshot);
   if (value !== null) return buildConfig(value, join(snapshot, "config.yaml"), over);
@@ -51,6 +57,7 @@ export function readingOverrides(section: "TEST" | "INFER", flags: EvalFlags): r
     ...overriding(`${section}.batch_size`, "--batch-size", flags.batchSize),
     ...overriding(`${section}.filelist`, "--filelist", flags.filelist),
     ...overriding(`${section}.use_gpu`, "--use-gpu", flags.useGpu),
+    ...overriding(`${section}.precision`, "--precision", flags.precision),
   ];
 }
 

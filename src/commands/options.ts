@@ -22,6 +22,8 @@ export interface TrainFlags extends ConfigFlags {
   readonly pretrain?: string;
   /** `true` for the bare flag: the newest good snapshot in the save-dir. */
   readonly resume?: string | true;
+  /** Steps taken, for weights of Paddle's that do not tell. */
+  readonly resumeStep?: number;
   readonly overwrite?: true;
   /** In epochs; 0 for no validation. */
   readonly validInterval: number;
@@ -35,8 +37,10 @@ export interface TrainFlags extends ConfigFlags {
 
 /** Flags of `nextvlad eval`. */
 export interface EvalFlags extends ConfigFlags {
-  readonly weights: string;
+  /** Left out for the published ones in ~/.paddle/weights. */
+  readonly weights?: string;
   readonly filelist?: string;
+  readonly precision?: string;
 }
 
 /** Flags of `nextvlad infer`. */
@@ -50,6 +54,36 @@ export interface DigitsFlags {
   readonly trainVideos: number;
   readonly validateVideos: number;
   readonly seed: number;
+}
+
+/** Flags of `nextvlad convert`. */
+export interface ConvertFlags {
+  readonly to: "tfrecord" | "pkl";
+  readonly out: string;
+  readonly filelist?: string;
+  readonly featureNames: readonly [string, string];
+  readonly csv?: string;
+  readonly rgb?: string;
+  readonly audio?: string;
+  readonly rgbRange: readonly [number, number];
+  readonly audioRange: readonly [number, number];
+  readonly videosPerShard: number;
+  readonly maxFrames: number;
+  readonly workers: number;
+}
+
+/** A parser of ranges: `-2..2`. */
+export function range(text: string): readonly [number, number] {
+  const [low, high, ...more] = text.split("..").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
+  if (low !== undefined && high !== undefined && more.length === 0 && Number.isFinite(high - low) && low < high) return [low, high];
+  throw new InvalidArgumentError("It takes two numbers, the lower first, like -2..2.");
+}
+
+/** A parser of two different names: `rgb,audio`. */
+export function twoNames(text: string): readonly [string, string] {
+  const [first, second, ...more] = text.split(",").map((name) => name.trim());
+  if (first && second && first !== second && more.length === 0) return [first, second];
+  throw new InvalidArgumentError("It takes two different names, like rgb,audio.");
 }
 
 /** A parser of whole numbers in `least`..`most`, for flags that are no config keys. */

@@ -7,16 +7,19 @@ import type { TrainFlags } from "./options.js";
 import { resolveResume } from "./resume.js";
 import { runIn } from "./run.js";
 import { version } from "./version.js";
+import { describeWeights } from "./weights.js";
 
 /** `nextvlad train`: prints how far it came and where the snapshots are; returns the exit code. */
 export async function runTrain(flags: TrainFlags): Promise<number> {
-  const { resume, passedOver, notes } = await resolveResume(flags);
-  const config = await findConfig(flags, trainOverrides(flags), resume ?? undefined);
+  const { path, passedOver, notes } = await resolveResume(flags);
+  const { resume, pretrain } = await openStart(path, flags.pretrain ?? null);
+  const config = await findConfig(flags, trainOverrides(flags), resume);
   return withSaveDir(flags.saveDir, async (lock, swept) => {
     const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, ...run }) => {
       if (lock.tookOver !== null) telemetry.log.info(`the last run here ended without a word: ${lock.tookOver}`);
       if (swept.length > 0) telemetry.log.info(`cleared up after it: ${swept.join(", ")}`);
       for (const note of notes) telemetry.log.warn(note);
+      if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
       for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
       const { train } = await import("../training/train.js");
@@ -25,8 +28,9 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
         telemetry,
         saveDir: flags.saveDir,
         resume,
+        resumeStep: flags.resumeStep ?? null,
         passedOver,
-        pretrain: flags.pretrain ?? null,
+        pretrain,
         overwrite: flags.overwrite ?? false,
         logIntervalSteps: flags.logInterval,
         validIntervalEpochs: flags.validInterval,
@@ -52,6 +56,15 @@ async function withSaveDir(saveDir: string, work: (lock: FolderLock, swept: read
   } finally {
     await lock.release();
   }
+}
+
+/** Opens the weights that the run begins with, if it does with any: for going on, the optimizer's state too. */
+async function openStart(resume: string | null, pretrain: string | null) {
+  const { openWeights } = await import("../checkpoints/open-weights.js");
+  return {
+    resume: resume === null ? null : await openWeights(resume, { optimizer: true }),
+    pretrain: pretrain === null ? null : await openWeights(pretrain, { optimizer: false }),
+  };
 }
 
 function formatOutcome({ stopped, epochs, steps, lastSnapshot, best }: TrainOutcome): string {

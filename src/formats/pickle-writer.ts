@@ -1,10 +1,25 @@
 import { NextvladError } from "../base/errors.js";
+import { ByteBuffer } from "./byte-buffer.js";
 
 /**
- * What can be pickled, by its Python type: number is `float` (always, even 1), bigint `int`, string `str`, null `None`; `Tuple` is a tuple;
- * a float array is a list of floats, an int array a list of ints, any other iterable a list.
+ * What can be pickled, by its Python type: number is `float` (always, even 1), bigint `int`, string `str`, null `None`; `Tuple` is a tuple, a Map
+ * a dict, `ByteString` Python 2's `str`; a float array is a list of floats, an int array a list of ints, any other iterable a list. `Global` and
+ * `Built` are what a constructor makes.
  */
-export type PickleValue = null | boolean | number | bigint | string | Tuple | FloatArray | IntArray | Iterable<PickleValue>;
+export type PickleValue =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Tuple
+  | ByteString
+  | Global
+  | Built
+  | FloatArray
+  | IntArray
+  | ReadonlyMap<PickleValue, PickleValue>
+  | Iterable<PickleValue>;
 
 type FloatArray = Float32Array | Float64Array;
 type IntArray = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array;
@@ -15,6 +30,39 @@ export class Tuple {
 
   constructor(...items: readonly PickleValue[]) {
     this.items = items;
+  }
+}
+
+/** Python 2's `str`. Python 3 loads it as `bytes` with `encoding="bytes"`, as `str` with `encoding="latin1"`, and by default only where it is ASCII. */
+export class ByteString {
+  readonly bytes: Uint8Array;
+
+  constructor(content: Uint8Array | string) {
+    this.bytes = typeof content === "string" ? Buffer.from(content, "utf8") : content;
+  }
+}
+
+/** A class or function, by its module and name. */
+export class Global {
+  readonly module: string;
+  readonly name: string;
+
+  constructor(module: string, name: string) {
+    this.module = module;
+    this.name = name;
+  }
+}
+
+/** The object that `callable(*args)` makes, its state then set. */
+export class Built {
+  readonly callable: Global;
+  readonly args: Tuple;
+  readonly state: PickleValue;
+
+  constructor(callable: Global, args: Tuple, state: PickleValue) {
+    this.callable = callable;
+    this.args = args;
+    this.state = state;
   }
 }
 
@@ -34,6 +82,13 @@ const BINUNICODE = 0x58;
 const EMPTY_LIST = 0x5d;
 const APPENDS = 0x65;
 const TUPLE = 0x74;
+const EMPTY_DICT = 0x7d;
+const SETITEMS = 0x75;
+const SHORT_BINSTRING = 0x55;
+const BINSTRING = 0x54;
+const GLOBAL = 0x63;
+const REDUCE = 0x52;
+const BUILD = 0x62;
 
 /** CPython appends to a list in batches of this many, to bound the reader's stack. */
 const APPENDS_BATCH = 1000;
@@ -41,7 +96,7 @@ const CHUNK_BYTES = 1 << 16;
 
 /**
  * Pickles a list, protocol 2 (every Python since 2.3 loads it), item after item: only the item at hand is in memory. The chunks are the
- * consumer's to keep. Throws BAD_FORMAT for what Python has no form of: half a surrogate pair, or a string or an int too long for its length field.
+ * consumer's to keep; a long `ByteString` is one of them as it is, not copied. Throws BAD_FORMAT for what Python has no form of: half a surrogate pair, or a string or an int too long for its length field.
  */
 export async function* encodePickledList(items: Iterable<PickleValue> | AsyncIterable<PickleValue>): AsyncGenerator<Uint8Array> {
   const out = new ByteBuffer();
@@ -50,11 +105,11 @@ export async function* encodePickledList(items: Iterable<PickleValue> | AsyncIte
   for await (const item of items) {
     startItem(index++, out);
     encode(item, out);
-    if (out.length >= CHUNK_BYTES) yield out.take();
+    if (out.length >= CHUNK_BYTES) yield* out.take();
   }
   out.byte(APPENDS);
   out.byte(STOP);
-  yield out.take();
+  yield* out.take();
 }
 
 function encode(value: PickleValue, out: ByteBuffer): void {
@@ -64,6 +119,10 @@ function encode(value: PickleValue, out: ByteBuffer): void {
   else if (typeof value === "bigint") encodeInt(value, out);
   else if (typeof value === "string") encodeString(value, out);
   else if (value instanceof Tuple) encodeTuple(value, out);
+  else if (value instanceof ByteString) encodeByteString(value, out);
+  else if (value instanceof Global) encodeGlobal(value, out);
+  else if (value instanceof Built) encodeBuilt(value, out);
+  else if (isMap(value)) encodeDict(value, out);
   else if (value instanceof Float32Array || value instanceof Float64Array) encodeList(value, encodeFloat, out);
   else if (ArrayBuffer.isView(value)) encodeList<number | bigint>(value, encodeInt, out);
   else encodeList(value, encode, out);
@@ -91,6 +150,50 @@ function encodeTuple(tuple: Tuple, out: ByteBuffer): void {
   out.byte(MARK);
   for (const item of tuple.items) encode(item, out);
   out.byte(TUPLE);
+}
+
+function isMap(value: object): value is ReadonlyMap<PickleValue, PickleValue> {
+  return value instanceof Map;
+}
+
+/** In one batch, which is as long as the dict. */
+function encodeDict(entries: ReadonlyMap<PickleValue, PickleValue>, out: ByteBuffer): void {
+  out.byte(EMPTY_DICT);
+  out.byte(MARK);
+  for (const [key, value] of entries) {
+    encode(key, out);
+    encode(value, out);
+  }
+  out.byte(SETITEMS);
+}
+
+function encodeByteString({ bytes }: ByteString, out: ByteBuffer): void {
+  if (bytes.length < 1 << 8) {
+    const at = out.reserve(2);
+    out.view.setUint8(at, SHORT_BINSTRING);
+    out.view.setUint8(at + 1, bytes.length);
+  } else {
+    if (bytes.length >= 2 ** 31) {
+      throw new NextvladError("BAD_FORMAT", "bytes are too many to pickle", { expected: "less than 2 GiB", found: bytes.length });
+    }
+    const at = out.reserve(5);
+    out.view.setUint8(at, BINSTRING);
+    out.view.setInt32(at + 1, bytes.length, true);
+  }
+  out.append(bytes);
+}
+
+function encodeGlobal({ module, name }: Global, out: ByteBuffer): void {
+  out.byte(GLOBAL);
+  out.append(Buffer.from(`${module}\n${name}\n`, "ascii"));
+}
+
+function encodeBuilt({ callable, args, state }: Built, out: ByteBuffer): void {
+  encodeGlobal(callable, out);
+  encodeTuple(args, out);
+  out.byte(REDUCE);
+  encode(state, out);
+  out.byte(BUILD);
 }
 
 function encodeFloat(value: number, out: ByteBuffer): void {
@@ -134,39 +237,8 @@ function encodeString(text: string, out: ByteBuffer): void {
     );
   }
   const bytes = Buffer.from(text, "utf8");
-  const at = out.reserve(5 + bytes.length);
+  const at = out.reserve(5);
   out.view.setUint8(at, BINUNICODE);
   out.view.setUint32(at + 1, bytes.length, true);
-  out.bytes.set(bytes, at + 5);
-}
-
-/** Bytes that grow at their end until they are taken away. */
-class ByteBuffer {
-  bytes = new Uint8Array(2 * CHUNK_BYTES);
-  view = new DataView(this.bytes.buffer);
-  length = 0;
-
-  byte(value: number): void {
-    this.bytes[this.reserve(1)] = value;
-  }
-
-  /** Makes room for some more bytes and returns where they start. */
-  reserve(size: number): number {
-    const at = this.length;
-    this.length += size;
-    if (this.length > this.bytes.length) {
-      const larger = new Uint8Array(Math.max(2 * this.bytes.length, this.length));
-      larger.set(this.bytes.subarray(0, at));
-      this.bytes = larger;
-      this.view = new DataView(larger.buffer);
-    }
-    return at;
-  }
-
-  /** A copy of the bytes so far, which are then forgotten. */
-  take(): Uint8Array {
-    const taken = this.bytes.slice(0, this.length);
-    this.length = 0;
-    return taken;
-  }
+  out.append(bytes);
 }

@@ -24,7 +24,7 @@ export interface InferOutcome {
 /** `nextvlad infer`: the most probable classes of every video, in the shards' order, into NEXTVLAD_infer_result.pkl. Throws what reading, loading and writing throw. */
 export async function infer(config: Config, options: InferOptions): Promise<InferOutcome> {
   const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
-  const network = await loadNetwork(config, options.weights, config.INFER.use_gpu, options.telemetry);
+  const network = await loadNetwork(config, options.weights, config.INFER, options.telemetry);
   const stream = openReading(config, shards, options.batchSize, config.INFER.num_readers, "optional");
   const predictions: Prediction[] = [];
   for await (const prediction of predict(network.frozen, stream, options)) predictions.push(prediction);

@@ -21,23 +21,23 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   let run: TrainingRun | null = null;
   options.onSaveRequest(() => void run?.saveNow());
   const cwd = process.cwd();
-  const { state, inTheWay } = await claimSaveDir(config, options);
+  const { resumed, inTheWay } = await claimSaveDir(config, options);
   const shards = await resolveShards(config.TRAIN.filelist, { cwd });
   const validShards = options.validIntervalEpochs > 0 ? await resolveShards(config.VALID.filelist, { cwd }) : [];
   const shardList = await describeShards(shards);
-  if (state !== null) refuseOtherShards(shardList, state);
+  if (resumed !== null) refuseOtherShards(shardList, resumed.state);
   const { telemetry } = options;
   const device = await loadTensorflow(config.TRAIN.use_gpu);
   telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
   const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
-  if (state?.written_by) warnOfOtherMaker(telemetry.log, state.written_by, writtenBy);
-  const trainee = await startTrainee(config, state, options);
+  if (resumed !== null && resumed.writtenBy !== null) warnOfOtherMaker(telemetry.log, resumed.writtenBy, writtenBy);
+  const trainee = await startTrainee(config, resumed, options);
   // Only now, when all that could fail at the start has not.
   await removeSnapshots(options.saveDir, inTheWay);
   await writeFileAtomic(join(options.saveDir, "config.yaml"), formatConfig(config));
   const { saveDir, lockText, keep, resume } = options;
   const configYaml = formatConfig(config);
-  const saver = new Saver({ saveDir, lockText, keep, configYaml, writtenBy, telemetry, resumedFrom: resume }, trainee);
+  const saver = new Saver({ saveDir, lockText, keep, configYaml, writtenBy, telemetry, resumedFrom: resume?.snapshot ?? null }, trainee);
   run = new TrainingRun(config, options, { ...trainee, state: { ...trainee.state, shards: shardList } }, saver, shards, validShards);
   try {
     await run.finish();

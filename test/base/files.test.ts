@@ -27,6 +27,14 @@ describe("leftovers", () => {
     assert.deepEqual(readdirSync(folder).sort(), [".a.unfinished-", ".hidden", "a.unfinished-1", "b"]);
   });
 
+  test("of files that are not named stay, where names are given", async (t) => {
+    const folder = temporaryFolder(t);
+    const names = ["a", "b"].map((name) => `.${name}.unfinished-${NOBODY}`) as [string, string];
+    for (const name of names) writeFileSync(join(folder, name), "half");
+    assert.deepEqual(await sweepLeftovers(folder, new Set(["a"])), [names[0]]);
+    assert.deepEqual(readdirSync(folder), [names[1]]);
+  });
+
   test("of a living process stay, unless it is younger than they are", async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, `.a.unfinished-${process.ppid}`);

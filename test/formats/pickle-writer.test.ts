@@ -3,9 +3,10 @@ import { spawnSync } from "node:child_process";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
-import { encodePickledList, type PickleValue, Tuple } from "../../src/formats/pickle-writer.js";
+import { pickleArray } from "../../src/formats/pickle-array.js";
+import { Built, ByteString, encodePickledList, Global, type PickleValue, Tuple } from "../../src/formats/pickle-writer.js";
 
-/** Loads the pickles on stdin one after another and prints each as nested [type, value], floats by their bits. */
+/** Loads the pickles on stdin one after another and prints each as nested [type, value], floats by their bits, Python 2's strings as bytes in hex. */
 const PRINT_PICKLES = `
 import json, pickle, struct, sys
 
@@ -13,6 +14,10 @@ def describe(value):
     name = type(value).__name__
     if isinstance(value, (list, tuple)):
         return [name, [describe(item) for item in value]]
+    if isinstance(value, dict):
+        return [name, [[describe(key), describe(item)] for key, item in value.items()]]
+    if isinstance(value, bytes):
+        return [name, value.hex()]
     if isinstance(value, float):
         return [name, struct.pack(">d", value).hex()]
     if isinstance(value, str):
@@ -21,10 +26,10 @@ def describe(value):
 
 sys.stdin = sys.stdin.buffer
 while sys.stdin.peek(1):
-    print(json.dumps(describe(pickle.load(sys.stdin))))
+    print(json.dumps(describe(pickle.load(sys.stdin, encoding='bytes'))))
 `;
 
-type Described = readonly [type: string, value: string | readonly Described[]];
+type Described = readonly [type: string, value: string | readonly Described[] | readonly (readonly [key: Described, value: Described])[]];
 
 function describeFloat(value: number): Described {
   const bytes = Buffer.alloc(8);
@@ -41,9 +46,12 @@ function expectedInPython(value: PickleValue): Described {
   if (typeof value === "bigint") return ["int", String(value)];
   if (typeof value === "string") return ["str", value];
   if (value instanceof Tuple) return ["tuple", value.items.map(expectedInPython)];
+  if (value instanceof ByteString) return ["bytes", Buffer.from(value.bytes).toString("hex")];
+  if (value instanceof Map) return ["dict", Array.from(value, ([key, item]) => [expectedInPython(key), expectedInPython(item)] as const)];
+  if (value instanceof Global || value instanceof Built) throw new Error("another test's");
   if (value instanceof Float32Array || value instanceof Float64Array) return ["list", Array.from(value, describeFloat)];
   if (ArrayBuffer.isView(value)) return ["list", Array.from(value as Iterable<number | bigint>, (item) => ["int", String(item)])];
-  return ["list", Array.from(value, expectedInPython)];
+  return ["list", Array.from(value as Iterable<PickleValue>, expectedInPython)];
 }
 
 async function pickle(items: Iterable<PickleValue> | AsyncIterable<PickleValue>): Promise<Buffer> {
@@ -73,6 +81,8 @@ const arbitraryValue: fc.Arbitrary<PickleValue> = fc.letrec<{ value: PickleValue
     fc.float32Array({ maxLength: 5 }),
     fc.int32Array({ maxLength: 5 }),
     fc.bigUint64Array({ maxLength: 5 }),
+    fc.uint8Array({ maxLength: 300 }).map((bytes) => new ByteString(bytes)),
+    fc.dictionary(fc.string(), tie("value"), { maxKeys: 4 }).map((entries) => new Map(Object.entries(entries))),
     fc.array(tie("value"), { maxLength: 4 }),
     fc.array(tie("value"), { maxLength: 4 }).map((items) => new Tuple(...items)),
   ),
@@ -100,6 +110,48 @@ describe("Python loads", () => {
     const long = Array.from({ length: 2500 }, (_, i) => `video ${i}`);
     assert.deepEqual(loadInPython([await pickle([]), await pickle(long)]), [expectedInPython([]), expectedInPython(long)]);
   });
+});
+
+test("byte strings on either side of every length's edge; long ones are handed on as they are", async () => {
+  const strings = [0, 1, 255, 256, 32_767, 32_768, 200_000].map((length) => new ByteString(new Uint8Array(length).map((_, i) => i * 7)));
+  assert.deepEqual(loadInPython([await pickle(strings)]), [expectedInPython(strings)]);
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of encodePickledList(strings)) chunks.push(chunk);
+  assert.ok(chunks.includes(strings.at(-1)?.bytes as Uint8Array));
+});
+
+/** Loads the pickle on stdin with names of its own for numpy's, and prints what is called with what. */
+const PRINT_CALLS = `
+import pickle, sys
+
+class Called:
+    def __init__(self, name, args):
+        self.text = name + repr(args)
+    def __setstate__(self, state):
+        self.text += ".set" + repr(state)
+    def __repr__(self):
+        return self.text
+
+class Name(str):
+    def __call__(self, *args):
+        return Called(self, args)
+    def __repr__(self):
+        return str(self)
+
+class Loader(pickle.Unpickler):
+    def find_class(self, module, name):
+        return Name(module + "." + name)
+
+print(Loader(sys.stdin.buffer, encoding="bytes").load())
+`;
+
+test("a numpy array is numpy's own calls", async () => {
+  const array = pickleArray("f4", [1, 2], new Uint8Array(Float32Array.of(1, -2).buffer));
+  const python = spawnSync("python3", ["-c", PRINT_CALLS], { input: await pickle([array]), encoding: "utf8" });
+  assert.equal(python.status, 0, python.stderr);
+  const dtype = "numpy.dtype(b'f4', False, True).set(3, b'<', None, None, None, -1, -1, 0)";
+  const state = `(1, (1, 2), ${dtype}, False, b'\\x00\\x00\\x80?\\x00\\x00\\x00\\xc0')`;
+  assert.equal(python.stdout, `[numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b'b').set${state}]\n`);
 });
 
 test("a list is pickled item by item, in chunks", async () => {
