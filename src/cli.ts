@@ -8,11 +8,12 @@ import {
   gather,
   type InferFlags,
   integer,
+  interval,
   range,
   type TrainFlags,
   twoNames,
 } from "./commands/options.js";
-import { runProcess } from "./commands/process.js";
+import { leave, runProcess } from "./commands/process.js";
 import { version } from "./commands/version.js";
 
 const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
@@ -55,7 +56,12 @@ withConfig(
       "resume",
     ),
   )
-  .option("--resume <weights>", "go on from this snapshot, or this checkpoint of Paddle's, where it stopped; everything must fit")
+  .option("--save-interval <every>", "snapshot inside epochs too: every so many steps (500), or minutes (30m), seconds, hours", interval)
+  .option("--keep <snapshots>", "remove all snapshots but the newest so many, and best (default: none is removed)", integer(1))
+  .option(
+    "--resume [weights]",
+    "go on from this snapshot, or this checkpoint of Paddle's, where it stopped; without a path, from the newest good snapshot in --save-dir",
+  )
   .option("--resume-step <steps>", "steps that Paddle's checkpoint has taken, where it does not tell", integer(0))
   .option("--overwrite", "replace another run's snapshots in --save-dir")
   .option(
@@ -136,4 +142,4 @@ program
     process.exitCode = await runConvert(flags);
   });
 
-process.exit(await runProcess(program, process.argv));
+leave(await runProcess(program, process.argv));

@@ -89,7 +89,7 @@ describe("usage that does not fit ends with 2", { concurrency: 2 }, () => {
     [["digits"], /^required option '--out <dir>' not specified/],
     [["train", "--config"], /^option '--config <file>' argument missing/],
     [["train", "more"], /^too many arguments for 'train'/],
-    [["train", "--pretrain", "a", "--resume", "b"], /^option '--pretrain <weights>' cannot be used with option '--resume <weights>'/],
+    [["train", "--pretrain", "a", "--resume", "b"], /^option '--pretrain <weights>' cannot be used with option '--resume \[weights\]'/],
     [["train"], /^--config: a config is needed\. Say which, like --config configs\/nextvlad\.yaml\.$/],
     [["train", "--enable_ce"], /^--enable-ce: .*Use --fix-random-seed True/],
     [["infer", "--video_path=x"], /^--video-path: .*Use --filelist/],

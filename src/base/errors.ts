@@ -128,6 +128,8 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
   };
   const cause = words[errno] ?? (error instanceof Error ? error.message : String(error));
   const code = doing === "read" ? "FILE_UNREADABLE" : "FILE_UNWRITABLE";
-  const remedy = doing === "read" ? "check the file and its permissions" : "choose another place, or make this one writable";
+  const isFull = errno === "ENOSPC" || errno === "EDQUOT";
+  const writable = isFull ? "make room there, or choose another place" : "choose another place, or make this one writable";
+  const remedy = doing === "read" ? "check the file and its permissions" : writable;
   return new NextvladError(code, `cannot ${doing} it: ${cause}`, { file, remedy }, error);
 }

@@ -1,26 +1,24 @@
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { fileError } from "./errors.js";
+import { fileError, NextvladError } from "./errors.js";
 
-/** The name that a file or directory has until it is whole: beside its place, hidden, and this process's own. */
+/** The name that a file or directory has until it is whole: beside its place, hidden, and this process's own. `leftovers.ts` knows it again. */
 function unfinishedName(path: string): string {
   return join(dirname(path), `.${basename(path)}.unfinished-${process.pid}`);
 }
 
-/** Removes from a folder what killed processes left unfinished of the files of these names. */
-export async function removeUnfinished(folder: string, names: ReadonlySet<string>): Promise<void> {
-  for (const entry of await readdir(folder)) {
-    const [, name, pid] = /^\.(.+)\.unfinished-(\d+)$/.exec(entry) ?? [];
-    if (name !== undefined && names.has(name) && !isRunning(Number(pid))) await rm(join(folder, entry), { force: true });
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
+/**
+ * Sees to it, before a large write, that the disk has room for it. File systems that tell no sizes pass. Throws FILE_UNWRITABLE.
+ * Others write too, so the write itself may still find the disk full.
+ */
+export async function requireFreeSpace(folder: string, bytes: number): Promise<void> {
+  const disk = await statfs(folder).catch(() => null);
+  if (disk === null || disk.blocks === 0) return;
+  const free = disk.bavail * disk.bsize;
+  if (free >= bytes) return;
+  const [expected, found] = [bytes, free].map((size) => `${(size / 1e6).toFixed(1)} MB`) as [string, string];
+  const remedy = "make room there, or choose another place";
+  throw new NextvladError("FILE_UNWRITABLE", "cannot write it: too little space is free", { file: folder, expected, found, remedy });
 }
 
 /** Flushes a directory's entries to the disk, so that a rename in it outlives a power cut. */
@@ -115,4 +113,16 @@ async function replaceDirectory(from: string, to: string): Promise<void> {
     throw error;
   });
   await rm(aside, { recursive: true, force: true });
+}
+
+/** Removes a directory so that nobody ever sees a part of it: it goes aside first. Throws FILE_UNWRITABLE. */
+export async function removeDirectory(path: string): Promise<void> {
+  const aside = join(dirname(path), `.${basename(path)}.removed-${process.pid}`);
+  try {
+    await rm(aside, { recursive: true, force: true });
+    await rename(path, aside);
+    await rm(aside, { recursive: true, force: true });
+  } catch (error) {
+    throw fileError(error, path, "write");
+  }
 }

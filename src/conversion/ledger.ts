@@ -3,7 +3,8 @@ import { access, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { fileError, NextvladError } from "../base/errors.js";
-import { removeUnfinished, writeFileAtomic } from "../base/files.js";
+import { writeFileAtomic } from "../base/files.js";
+import { sweepLeftovers } from "../base/leftovers.js";
 import type { ConversionPlan, Origin, PlannedShard } from "./plan.js";
 
 /** Beside the shards: what each was made from. */
@@ -39,7 +40,7 @@ export async function claimShards(out: string, plan: ConversionPlan): Promise<re
     });
   }
   for (const path of outdated) await rm(path);
-  await removeUnfinished(out, new Set(due.map(({ task }) => basename(task.output))));
+  await sweepLeftovers(out, new Set(due.map(({ task }) => basename(task.output))));
   const shards = { ...made, ...Object.fromEntries(plan.shards.map(({ task, origin }) => [basename(task.output), digest(origin)])) };
   await writeFileAtomic(file, `${JSON.stringify({ format_version: 1, shards }, null, 1)}\n`);
   return due;
