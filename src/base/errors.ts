@@ -29,6 +29,8 @@ export interface ErrorDetails {
   readonly file?: string;
   /** The record's number in its shard, from 0. */
   readonly record?: number;
+  /** The line of a text file, from 1. */
+  readonly line?: number;
   /** Where in the (uncompressed) file, in bytes from its start. */
   readonly byteOffset?: number;
   /** The video's id. */
@@ -70,6 +72,7 @@ function describe(what: string, d: ErrorDetails): string {
   const place = [
     d.file,
     d.record === undefined ? undefined : `record ${d.record}`,
+    d.line === undefined ? undefined : `line ${d.line}`,
     d.byteOffset === undefined ? undefined : `byte ${d.byteOffset}`,
     d.video === undefined ? undefined : `video ${d.video}`,
     d.key,
