@@ -9,6 +9,7 @@ import {
   type InferFlags,
   integer,
   range,
+  resultFormats,
   type TrainFlags,
   twoNames,
 } from "./commands/options.js";
@@ -40,6 +41,13 @@ function withConfig(command: Command, saveDir: string, batch: string): Command {
     .option("--log-interval <steps>", "steps from one line of the log to the next; 0 for none", integer(0), 10)
     .option("--set <SECTION.key=value>", "override any key of the config, over all other flags; may be repeated", gather)
     .addHelpText("after", `\n${PADDLE}`);
+}
+
+const LABELS = "names of the classes, for jsonl: YouTube-8M's vocabulary.csv, or a list with one a line";
+
+function formatOption(): Option {
+  const about = "formats of the results: pickle (PaddleVideo's), csv (Kaggle's), jsonl, or several: pickle,csv,jsonl";
+  return new Option("--format <formats>", about).argParser(resultFormats).default(["pickle"], "pickle");
 }
 
 withConfig(
@@ -75,6 +83,12 @@ withConfig(
   .option("--weights <path>", `weights to measure: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
   .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
+  .option(
+    "--predictions [formats]",
+    "write the predictions that the metrics were taken from, too: pickle, csv, jsonl (bare: pickle)",
+    resultFormats,
+  )
+  .option("--labels <file>", LABELS)
   .action(async (flags: EvalFlags) => {
     const { runEval } = await import("./commands/eval.js");
     process.exitCode = await runEval(flags);
@@ -89,6 +103,8 @@ withConfig(
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
   .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
   .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
+  .addOption(formatOption())
+  .option("--labels <file>", LABELS)
   .action(async (flags: InferFlags) => {
     const { runInfer } = await import("./commands/infer.js");
     process.exitCode = await runInfer(flags);

@@ -85,6 +85,13 @@ describe("usage that does not fit ends with 2", { concurrency: 2 }, () => {
       /^option '--log-interval <steps>' argument '-1' is invalid\. It takes a whole number, 0 to 2147483647\./,
     ],
     [["infer", "--weights", "x", "--infer-topk=0"], /argument '0' is invalid\. It takes a whole number, 1 to/],
+    [
+      ["infer", "--weights", "x", "--format", "csv,xml"],
+      /argument 'csv,xml' is invalid\. It takes one or more of pickle, csv, jsonl, each once/,
+    ],
+    [["infer", "--weights", "x", "--format", "csv,csv"], /argument 'csv,csv' is invalid\./],
+    [["infer", "--weights", "x", "--labels", "y"], /^--labels: only jsonl results hold the names of classes \(found pickle\)\. Add jsonl/],
+    [["eval", "--weights", "x", "--labels", "y"], /^--labels: only jsonl results hold the names of classes \(found no results\)\./],
     [["digits", "--out", "x", "--seed", "1.5"], /argument '1\.5' is invalid\. It takes a whole number, 0 to 4294967295\./],
     [["digits"], /^required option '--out <dir>' not specified/],
     [["train", "--config"], /^option '--config <file>' argument missing/],

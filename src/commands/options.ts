@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 
 /** Flags of every command that has a config. Text that a config key takes is checked with the config. */
 export interface ConfigFlags {
@@ -35,11 +36,15 @@ export interface EvalFlags extends ConfigFlags {
   readonly weights?: string;
   readonly filelist?: string;
   readonly precision?: string;
+  /** `true` for the bare flag. */
+  readonly predictions?: readonly ResultFormat[] | true;
+  readonly labels?: string;
 }
 
 /** Flags of `nextvlad infer`. */
-export interface InferFlags extends EvalFlags {
+export interface InferFlags extends Omit<EvalFlags, "predictions"> {
   readonly inferTopk: number;
+  readonly format: readonly ResultFormat[];
 }
 
 /** Flags of `nextvlad digits`. */
@@ -92,4 +97,12 @@ export function integer(least: number, most: number = 2 ** 31 - 1): (text: strin
 /** A parser for flags that may be repeated: gathers what each brings. */
 export function gather(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
+}
+
+/** A parser for `pickle,csv,jsonl`: some of the formats, each once. */
+export function resultFormats(text: string): readonly ResultFormat[] {
+  const words = text.split(",").map((word) => word.trim());
+  const formats = words.filter(isResultFormat);
+  if (formats.length === words.length && new Set(formats).size === formats.length) return formats;
+  throw new InvalidArgumentError(`It takes one or more of ${Object.keys(RESULT_FORMATS).join(", ")}, each once, with commas between them.`);
 }
