@@ -4,12 +4,14 @@ import { Command, Option } from "commander";
 import {
   type ConvertFlags,
   type DigitsFlags,
+  type EnsembleFlags,
   type EvalFlags,
   gather,
   type InferFlags,
   integer,
   range,
   resultFormats,
+  shares,
   type TrainFlags,
   twoNames,
 } from "./commands/options.js";
@@ -108,6 +110,23 @@ withConfig(
   .action(async (flags: InferFlags) => {
     const { runInfer } = await import("./commands/infer.js");
     process.exitCode = await runInfer(flags);
+  });
+
+program
+  .command("ensemble")
+  .description("average result files (pickle, csv or jsonl) of the same videos; with labelled shards, measure the averages")
+  .argument("<files...>", "result files of infer, or of other tools in the same formats")
+  .option("--weights <shares>", "what each file counts, as 0.7,0.3; what matters is its share of the sum (default: all the same)", shares)
+  .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
+  .addOption(formatOption())
+  .option("--labels <file>", LABELS)
+  .option("--save-dir <dir>", "where results and the log go", "./data/ensemble_results")
+  .option("--filelist <list>", "labelled shards of the same videos (a list, or a glob that matches them), to measure the averages on")
+  .option("--config <file>", "YAML file whose MODEL says how those shards are to be read (default: YouTube-8M's)")
+  .option("--set <SECTION.key=value>", "override any key of that config; may be repeated", gather)
+  .action(async (files: readonly string[], flags: EnsembleFlags) => {
+    const { runEnsemble } = await import("./commands/ensemble.js");
+    process.exitCode = await runEnsemble(files, flags);
   });
 
 program

@@ -47,6 +47,19 @@ export interface InferFlags extends Omit<EvalFlags, "predictions"> {
   readonly format: readonly ResultFormat[];
 }
 
+/** Flags of `nextvlad ensemble`. */
+export interface EnsembleFlags {
+  readonly weights?: readonly number[];
+  readonly inferTopk: number;
+  readonly format: readonly ResultFormat[];
+  readonly labels?: string;
+  readonly saveDir: string;
+  readonly filelist?: string;
+  readonly config?: string;
+  /** `SECTION.key=value`, each. */
+  readonly set?: readonly string[];
+}
+
 /** Flags of `nextvlad digits`. */
 export interface DigitsFlags {
   readonly out: string;
@@ -105,4 +118,11 @@ export function resultFormats(text: string): readonly ResultFormat[] {
   const formats = words.filter(isResultFormat);
   if (formats.length === words.length && new Set(formats).size === formats.length) return formats;
   throw new InvalidArgumentError(`It takes one or more of ${Object.keys(RESULT_FORMATS).join(", ")}, each once, with commas between them.`);
+}
+
+/** A parser for `0.5,0.5`: numbers, none below 0, one above. */
+export function shares(text: string): readonly number[] {
+  const values = text.split(",").map((word) => (word.trim() === "" ? Number.NaN : Number(word)));
+  if (values.every((value) => value >= 0 && Number.isFinite(value)) && values.some((value) => value > 0)) return values;
+  throw new InvalidArgumentError("It takes numbers of 0 or more, not all 0, with commas between them.");
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -17,10 +17,12 @@ async function run(...args: string[]): Promise<string> {
   return stdout;
 }
 
+let config: string;
+
 before(async () => {
   folder = mkdtempSync(join(tmpdir(), "results-"));
-  const config = await prepareRun(folder);
-  await run("train", "--config", config, "--save-dir", at("run"), "--epoch", "1", "--valid-interval", "0");
+  config = await prepareRun(folder);
+  await run("train", "--config", config, "--save-dir", at("run"), "--epoch", "2", "--valid-interval", "0");
   writeFileSync(at("names.txt"), `${NAMES.join("\n")}\n`);
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -94,4 +96,83 @@ test("names that do not fit the model end the run before any video is read", asy
   const { exitCode, stderr } = await runNextvlad(args);
   assert.equal(exitCode, 1);
   assert.match(stderr, /short\.txt: the list has another number of names than the model has classes \(expected 6, found 2\)/);
+});
+
+/** The weighted average of a pickle, a CSV file and JSON lines of the same videos, written out plainly: sums in float64, rounded to float32, equal ones by the lower class. */
+const AVERAGE = `
+import csv, json, pickle, struct, sys
+a, b, c, topk = *sys.argv[1:4], int(sys.argv[4])
+float32 = lambda x: struct.unpack("f", struct.pack("f", x))[0]
+A = {v: dict(zip(classes, scores)) for v, scores, classes in pickle.load(open(a, "rb"))}
+B = {}
+for row in csv.DictReader(open(b)):
+    words = row["LabelConfidencePairs"].split()
+    B[row["VideoId"]] = {int(k): float32(float(p)) for k, p in zip(words[::2], words[1::2])}
+C = {v["id"]: {x["class"]: x["probability"] for x in v["predictions"]} for v in map(json.loads, open(c))}
+out = []
+for v in A:
+    average = {k: float32((0.5 * A[v].get(k, 0) + 0.3 * B[v].get(k, 0) + 0.2 * C[v].get(k, 0)) / (0.5 + 0.3 + 0.2)) for k in {*A[v], *B[v], *C[v]}}
+    ranked = sorted(average, key=lambda k: (-average[k], k))[:topk]
+    out.append([v, [average[k] for k in ranked], ranked])
+print(json.dumps(out))`;
+
+test("ensemble averages files of every format, whatever their order, and measures the averages", async () => {
+  const [first, second] = [at("run/NEXTVLAD_epoch0"), at("run/NEXTVLAD_epoch1")];
+  // The shards the other way round, and not all classes.
+  writeFileSync(at("reversed.list"), "validate1.tfrecord\nvalidate0.tfrecord\n");
+  await run("infer", "--weights", first, "--save-dir", at("a"), "--infer-topk", "4");
+  await run("infer", "--weights", second, "--save-dir", at("b"), "--format", "csv", "--filelist", at("reversed.list"));
+  await run("infer", "--weights", second, "--save-dir", at("c"), "--format", "jsonl", "--infer-topk", "2");
+  const files = ["a/NEXTVLAD_infer_result.pkl", "b/NEXTVLAD_infer_result.csv", "c/NEXTVLAD_infer_result.jsonl"].map(at);
+  const flags = ["--weights", "0.5,0.3,0.2", "--infer-topk", "5", "--format", "pickle,csv,jsonl", "--labels", at("names.txt")];
+  await run("ensemble", ...files, ...flags, "--save-dir", at("ensemble"));
+  const { pickle, jsonl } = await readWithPython(at("ensemble/NEXTVLAD_ensemble_result"));
+  const expected = await runToEnd("python3", ["-c", AVERAGE, ...files, "5"]);
+  assert.deepEqual(pickle, JSON.parse(expected.stdout), expected.stderr);
+  assert.deepEqual(jsonl, pickle);
+});
+
+test("an ensemble of one has the metrics that eval finds", async () => {
+  await run("eval", ...weights(), "--save-dir", at("eval"), "--predictions", "jsonl");
+  const args = ["--filelist", at("validate.list"), "--config", config, "--save-dir", at("one")];
+  const stdout = await run("ensemble", at("eval/NEXTVLAD_eval_predictions.jsonl"), ...args);
+  const { loss: _, ...expected } = JSON.parse(readFileSync(at("eval/NEXTVLAD_eval_result.json"), "utf8"));
+  assert.deepEqual(JSON.parse(readFileSync(at("one/NEXTVLAD_ensemble_metrics.json"), "utf8")), expected);
+  const [hit, perr, gap, map] = [expected.hit_at_one, expected.perr, expected.gap, expected.map].map((value: number) => value.toFixed(4));
+  assert.equal(
+    stdout,
+    `[ENSEMBLE] ensemble finished. \tvideos: 40\navg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}\n` +
+      `metrics, with the average precision of each class: ${at("one/NEXTVLAD_ensemble_metrics.json")}\n` +
+      `results: ${at("one/NEXTVLAD_ensemble_result.pkl")}\n`,
+  );
+});
+
+test("files that do not go together are told, and nothing is written", async () => {
+  const lines = readFileSync(at("eval/NEXTVLAD_eval_predictions.jsonl"), "utf8").trimEnd().split("\n");
+  const write = (name: string, kept: readonly string[]): string => {
+    writeFileSync(at(name), kept.map((line) => `${line}\n`).join(""));
+    return at(name);
+  };
+  const whole = write("whole.jsonl", lines);
+  const short = write("short.jsonl", lines.slice(2));
+  const double = write("double.jsonl", [...lines, lines[7] as string]);
+  const other = write("other.jsonl", [lines[0]?.replace('"class":', '"class":9') as string, ...lines.slice(1)]);
+  const truth = ["--filelist", at("validate.list"), "--config", config];
+  const cases: readonly [readonly string[], RegExp][] = [
+    [[whole, short], /short\.jsonl lacks 2 videos that .*whole\.jsonl has: video100, video101\. Make all of them for the same videos/],
+    [[short, whole], /short\.jsonl lacks 2 videos that .*whole\.jsonl has: video100, video101\./],
+    [[short, ...truth], /short\.jsonl lacks 2 videos that .*validate\.list has: video100, video101\./],
+    [[double, whole], /double\.jsonl, video video107: the video comes twice/],
+    [[whole, double], /double\.jsonl, video video107: the video comes twice/],
+    [[other, ...truth], /video video100: a predicted class is not one of the labelled shards' \(expected 0 to 5, found 9\d\)/],
+    [[config], /config\.yaml, line 1: the results of a video are not in their form/],
+    [[at("names.txt")], /names\.txt: this is no result file/],
+    [[at("none.pkl")], /none\.pkl: no such file/],
+  ];
+  for (const [args, message] of cases) {
+    const { exitCode, stderr } = await runNextvlad(["ensemble", ...args, "--save-dir", at("never")]);
+    assert.match(stderr, message);
+    assert.equal(exitCode, 1);
+    assert.deepEqual(readdirSync(at("never")), ["ensemble.log.jsonl"]);
+  }
 });
