@@ -24,5 +24,6 @@ test("numbers are written as Python's %g writes them", () => {
     ...fc.sample(fc.float({ min: 0, max: 1, noNaN: true }), { numRuns: 3000, seed: 2 }),
   );
   values.push(...fc.sample(fc.integer({ min: 0, max: 2 ** 24 }), { numRuns: 3000, seed: 3 }).map((n) => n * 2 ** -14));
+  values.push(0.9989999, 0.99899995, 0.999, 0.9999999, 0.1000004, 1e-4 + 2 ** -40, ...Array.from({ length: 2048 }, (_, i) => i / 2048));
   assert.deepEqual(values.map(formatGeneral), written(values));
 });
