@@ -4,12 +4,15 @@ import { Command, Option } from "commander";
 import {
   type ConvertFlags,
   type DigitsFlags,
+  type EnsembleFlags,
   type EvalFlags,
   gather,
   type InferFlags,
   integer,
   interval,
   range,
+  resultFormats,
+  shares,
   type TrainFlags,
   twoNames,
 } from "./commands/options.js";
@@ -41,6 +44,13 @@ function withConfig(command: Command, saveDir: string, batch: string): Command {
     .option("--log-interval <steps>", "steps from one line of the log to the next; 0 for none", integer(0), 10)
     .option("--set <SECTION.key=value>", "override any key of the config, over all other flags; may be repeated", gather)
     .addHelpText("after", `\n${PADDLE}`);
+}
+
+const LABELS = "names of the classes, for jsonl: YouTube-8M's vocabulary.csv, or a list with one a line";
+
+function formatOption(): Option {
+  const about = "formats of the results: pickle (PaddleVideo's), csv (Kaggle's), jsonl, or several: pickle,csv,jsonl";
+  return new Option("--format <formats>", about).argParser(resultFormats).default(["pickle"], "pickle");
 }
 
 withConfig(
@@ -81,6 +91,12 @@ withConfig(
   .option("--weights <path>", `weights to measure: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
   .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
+  .option(
+    "--predictions [formats]",
+    "write the predictions that the metrics were taken from, too: pickle, csv, jsonl (bare: pickle)",
+    resultFormats,
+  )
+  .option("--labels <file>", LABELS)
   .action(async (flags: EvalFlags) => {
     const { runEval } = await import("./commands/eval.js");
     process.exitCode = await runEval(flags);
@@ -95,9 +111,28 @@ withConfig(
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
   .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
   .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
+  .addOption(formatOption())
+  .option("--labels <file>", LABELS)
   .action(async (flags: InferFlags) => {
     const { runInfer } = await import("./commands/infer.js");
     process.exitCode = await runInfer(flags);
+  });
+
+program
+  .command("ensemble")
+  .description("average result files (pickle, csv or jsonl) of the same videos; with labelled shards, measure the averages")
+  .argument("<files...>", "result files of infer, or of other tools in the same formats")
+  .option("--weights <shares>", "what each file counts, as 0.7,0.3; what matters is its share of the sum (default: all the same)", shares)
+  .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
+  .addOption(formatOption())
+  .option("--labels <file>", LABELS)
+  .option("--save-dir <dir>", "where results and the log go", "./data/ensemble_results")
+  .option("--filelist <list>", "labelled shards of the same videos (a list, or a glob that matches them), to measure the averages on")
+  .option("--config <file>", "YAML file whose MODEL says how those shards are to be read (default: YouTube-8M's)")
+  .option("--set <SECTION.key=value>", "override any key of that config; may be repeated", gather)
+  .action(async (files: readonly string[], flags: EnsembleFlags) => {
+    const { runEnsemble } = await import("./commands/ensemble.js");
+    process.exitCode = await runEnsemble(files, flags);
   });
 
 program

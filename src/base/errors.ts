@@ -15,6 +15,7 @@ export type ErrorCode =
   | "TOO_FEW_VIDEOS"
   | "WORKER_DIED"
   | "BAD_FORMAT"
+  | "BAD_RESULTS"
   | "UNSAFE_PICKLE"
   | "BAD_WEIGHTS"
   | "BAD_SNAPSHOT"
@@ -29,6 +30,8 @@ export interface ErrorDetails {
   readonly file?: string;
   /** The record's number in its shard, from 0. */
   readonly record?: number;
+  /** The line of a text file, from 1. */
+  readonly line?: number;
   /** Where in the (uncompressed) file, in bytes from its start. */
   readonly byteOffset?: number;
   /** The video's id. */
@@ -70,6 +73,7 @@ function describe(what: string, d: ErrorDetails): string {
   const place = [
     d.file,
     d.record === undefined ? undefined : `record ${d.record}`,
+    d.line === undefined ? undefined : `line ${d.line}`,
     d.byteOffset === undefined ? undefined : `byte ${d.byteOffset}`,
     d.video === undefined ? undefined : `video ${d.video}`,
     d.key,

@@ -46,33 +46,83 @@ export async function makeFolder(path: string): Promise<void> {
 /** A file's content: whole, or piece by piece so that it need not be in memory at once. */
 export type Content = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
-async function writeAndSync(path: string, content: Content): Promise<void> {
-  const handle = await open(path, "w");
-  try {
-    if (typeof content === "string" || content instanceof Uint8Array) await handle.writeFile(content);
-    else for await (const piece of content) await writeFully(handle, piece);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+/** Where bytes go, one piece after the other. */
+async function writeContent(handle: FileHandle, content: Content): Promise<void> {
+  if (typeof content === "string" || content instanceof Uint8Array) await handle.writeFile(content);
+  else for await (const piece of content) await writeFully(handle, piece);
 }
 
 async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done)).bytesWritten;
 }
 
-/** Writes a file beside its place, flushes it, then renames it there: a reader sees the old file or the new one, whole. Throws FILE_UNWRITABLE. */
-export async function writeFileAtomic(path: string, content: Content): Promise<void> {
-  const unfinished = unfinishedName(path);
+async function writeAndSync(path: string, content: Content): Promise<void> {
+  const handle = await open(path, "w");
   try {
-    await makeFolder(dirname(path));
-    await writeAndSync(unfinished, content);
-    await rename(unfinished, path);
-    await syncDirectory(dirname(path));
-  } catch (error) {
-    await rm(unfinished, { force: true }).catch(() => undefined);
-    throw fileError(error, path, "write");
+    await writeContent(handle, content);
+    await handle.sync();
+  } finally {
+    await handle.close();
   }
+}
+
+/**
+ * A file that is written beside its place, piece by piece, until `commit` flushes it and renames it there, or `discard` removes it: a reader sees
+ * the old file or the new one, whole. All but `discard` throw FILE_UNWRITABLE, after which the file is discarded already.
+ */
+export class AtomicFile {
+  readonly path: string;
+  readonly #handle: FileHandle;
+
+  private constructor(path: string, handle: FileHandle) {
+    this.path = path;
+    this.#handle = handle;
+  }
+
+  static async open(path: string): Promise<AtomicFile> {
+    try {
+      await makeFolder(dirname(path));
+      return new AtomicFile(path, await open(unfinishedName(path), "w"));
+    } catch (error) {
+      throw fileError(error, path, "write");
+    }
+  }
+
+  /** Resolves once the system has the bytes, so that whoever waits for it runs no faster than the disk. One write at a time. */
+  write(content: Content): Promise<void> {
+    return this.#orDiscard(() => writeContent(this.#handle, content));
+  }
+
+  commit(): Promise<void> {
+    return this.#orDiscard(async () => {
+      await this.#handle.sync();
+      await this.#handle.close();
+      await rename(unfinishedName(this.path), this.path);
+      await syncDirectory(dirname(this.path));
+    });
+  }
+
+  /** May be called at any time, and again; what was committed stays. */
+  async discard(): Promise<void> {
+    await this.#handle.close().catch(() => undefined);
+    await rm(unfinishedName(this.path), { force: true }).catch(() => undefined);
+  }
+
+  async #orDiscard(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      await this.discard();
+      throw fileError(error, this.path, "write");
+    }
+  }
+}
+
+/** Writes a whole file as an `AtomicFile`. Throws FILE_UNWRITABLE, and whatever `content` throws. */
+export async function writeFileAtomic(path: string, content: Content): Promise<void> {
+  const file = await AtomicFile.open(path);
+  await file.write(content);
+  await file.commit();
 }
 
 /**

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 import type { SaveInterval } from "../training/save-interval.js";
 
 /** Flags of every command that has a config. Text that a config key takes is checked with the config. */
@@ -41,11 +42,28 @@ export interface EvalFlags extends ConfigFlags {
   readonly weights?: string;
   readonly filelist?: string;
   readonly precision?: string;
+  /** `true` for the bare flag. */
+  readonly predictions?: readonly ResultFormat[] | true;
+  readonly labels?: string;
 }
 
 /** Flags of `nextvlad infer`. */
-export interface InferFlags extends EvalFlags {
+export interface InferFlags extends Omit<EvalFlags, "predictions"> {
   readonly inferTopk: number;
+  readonly format: readonly ResultFormat[];
+}
+
+/** Flags of `nextvlad ensemble`. */
+export interface EnsembleFlags {
+  readonly weights?: readonly number[];
+  readonly inferTopk: number;
+  readonly format: readonly ResultFormat[];
+  readonly labels?: string;
+  readonly saveDir: string;
+  readonly filelist?: string;
+  readonly config?: string;
+  /** `SECTION.key=value`, each. */
+  readonly set?: readonly string[];
 }
 
 /** Flags of `nextvlad digits`. */
@@ -108,4 +126,19 @@ export function interval(text: string): SaveInterval {
 /** A parser for flags that may be repeated: gathers what each brings. */
 export function gather(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
+}
+
+/** A parser for `pickle,csv,jsonl`: some of the formats, each once. */
+export function resultFormats(text: string): readonly ResultFormat[] {
+  const words = text.split(",").map((word) => word.trim());
+  const formats = words.filter(isResultFormat);
+  if (formats.length === words.length && new Set(formats).size === formats.length) return formats;
+  throw new InvalidArgumentError(`It takes one or more of ${Object.keys(RESULT_FORMATS).join(", ")}, each once, with commas between them.`);
+}
+
+/** A parser for `0.5,0.5`: numbers, none below 0, one above. */
+export function shares(text: string): readonly number[] {
+  const values = text.split(",").map((word) => (word.trim() === "" ? Number.NaN : Number(word)));
+  if (values.every((value) => value >= 0 && Number.isFinite(value)) && values.some((value) => value > 0)) return values;
+  throw new InvalidArgumentError("It takes numbers of 0 or more, not all 0, with commas between them.");
 }

@@ -95,21 +95,48 @@ const APPENDS_BATCH = 1000;
 const CHUNK_BYTES = 1 << 16;
 
 /**
- * Pickles a list, protocol 2 (every Python since 2.3 loads it), item after item: only the item at hand is in memory. The chunks are the
- * consumer's to keep; a long `ByteString` is one of them as it is, not copied. Throws BAD_FORMAT for what Python has no form of: half a surrogate pair, or a string or an int too long for its length field.
+ * Pickles a list, protocol 2 (every Python since 2.3 loads it), item after item: only what was not taken yet is in memory. `add` throws
+ * BAD_FORMAT for what Python has no form of: half a surrogate pair, or a string or an int too long for its length field.
  */
-export async function* encodePickledList(items: Iterable<PickleValue> | AsyncIterable<PickleValue>): AsyncGenerator<Uint8Array> {
-  const out = new ByteBuffer();
-  for (const byte of [...PROTO_2, EMPTY_LIST, MARK]) out.byte(byte);
-  let index = 0;
-  for await (const item of items) {
-    startItem(index++, out);
-    encode(item, out);
-    if (out.length >= CHUNK_BYTES) yield* out.take();
+export class PickledListEncoder {
+  readonly #out = new ByteBuffer();
+  #count = 0;
+
+  constructor() {
+    for (const byte of [...PROTO_2, EMPTY_LIST, MARK]) this.#out.byte(byte);
   }
-  out.byte(APPENDS);
-  out.byte(STOP);
-  yield* out.take();
+
+  /** Bytes that may be taken. */
+  get length(): number {
+    return this.#out.length;
+  }
+
+  add(item: PickleValue): void {
+    startItem(this.#count++, this.#out);
+    encode(item, this.#out);
+  }
+
+  /** Closes the list; the bytes left then are the last. */
+  end(): void {
+    this.#out.byte(APPENDS);
+    this.#out.byte(STOP);
+  }
+
+  /** The bytes since the last call, in chunks that are the caller's to keep; a long `ByteString` is one of them as it is, not copied. */
+  take(): Uint8Array[] {
+    return this.#out.take();
+  }
+}
+
+/** Pickles a list (see `PickledListEncoder`) by chunks, which are the consumer's to keep. Throws BAD_FORMAT. */
+export async function* encodePickledList(items: Iterable<PickleValue> | AsyncIterable<PickleValue>): AsyncGenerator<Uint8Array> {
+  const encoder = new PickledListEncoder();
+  for await (const item of items) {
+    encoder.add(item);
+    if (encoder.length >= CHUNK_BYTES) yield* encoder.take();
+  }
+  encoder.end();
+  yield* encoder.take();
 }
 
 function encode(value: PickleValue, out: ByteBuffer): void {
