@@ -33,13 +33,14 @@ describe("what the README shows", () => {
 
   test("flags, in the help of the commands that the table names", async () => {
     const helps = new Map<string, string>();
-    for (const command of ["train", "eval", "infer"]) helps.set(command, (await runNextvlad([command, "--help"])).stdout);
+    for (const command of ["train", "eval", "infer", "convert", "ensemble"])
+      helps.set(command, (await runNextvlad([command, "--help"])).stdout);
     const rows = found(readme, /^\|(\s*`--.*)$/gm);
     assert.ok(rows.length > 10);
     for (const row of rows) {
       const [flags = "", commands = ""] = row.split(" | ");
       for (const flag of found(flags, /(--[a-z-]+)/g)) {
-        const of = found(commands, /\b(train|eval|infer)\b/g);
+        const of = found(commands, /\b(train|eval|infer|convert|ensemble)\b/g);
         for (const command of of) assert.ok(helps.get(command)?.includes(flag), `${command} ${flag}`);
       }
     }
