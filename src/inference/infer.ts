@@ -3,7 +3,7 @@ import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { type BatchStream, closeOnAbort } from "../data/stream.js";
 import { type EvaluateOptions, loadNetwork, openReading } from "../evaluation/evaluate.js";
-import { selectTop } from "../evaluation/top-k.js";
+import { TopSelector } from "../evaluation/top-k.js";
 import type { FrozenNetwork } from "../model/frozen-network.js";
 import { Pace } from "../telemetry/pace.js";
 import { toFloats } from "../tensorflow/kernels.js";
@@ -38,6 +38,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
 /** The most probable classes of each video of a stream, as they come; ends early when the signal says so. */
 async function* predict(network: FrozenNetwork, stream: BatchStream, options: InferOptions): AsyncGenerator<Prediction> {
   const { telemetry, signal, topk, logIntervalSteps } = options;
+  const selector = new TopSelector();
   const pace = new Pace(stream);
   let step = 0;
   const release = closeOnAbort(stream, signal);
@@ -47,7 +48,7 @@ async function* predict(network: FrozenNetwork, stream: BatchStream, options: In
       const probabilities = tidy(() => toFloats(network.probabilities(batch)));
       const classes = probabilities.length / batch.ids.length;
       for (const [video, id] of batch.ids.entries()) {
-        yield { id, ...selectTop(probabilities, topk, video, classes) };
+        yield { id, ...selector.selectRow(probabilities, video, classes, topk) };
       }
       pace.count(batch.ids.length);
       telemetry.progress.update(pace.state());
