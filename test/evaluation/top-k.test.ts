@@ -86,6 +86,24 @@ test("what rows came before changes nothing", () => {
   );
 });
 
+test("few or many of a long row, one after another", () => {
+  const scores = Float32Array.from({ length: 3862 }, (_, c) => (c % 97 === 0 ? Number.POSITIVE_INFINITY : (c * 1031) % 1000));
+  scores.fill(Number.NEGATIVE_INFINITY, 50, 90);
+  const expected = sortedClasses([...scores]);
+  const selector = new TopSelector();
+  for (const k of [20, 1024, 1025, 20, 5000, 3862, 1]) {
+    const { classes } = selector.selectRow(scores, 0, 3862, k);
+    assert.deepEqual([...classes], expected.slice(0, k));
+  }
+  scores[3861] = Number.NaN;
+  for (const k of [20, 3862]) {
+    assert.throws(
+      () => selector.selectRow(scores, 0, 3862, k),
+      (error) => error instanceof NextvladError && error.code === "NOT_FINITE" && error.message.includes("class 3861 for video 0 "),
+    );
+  }
+});
+
 test("a NaN is found behind rows whose scores were higher or lower", () => {
   for (const level of [-1, 1]) {
     const block = new Float32Array(41 * 30).fill(level);
