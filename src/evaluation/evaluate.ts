@@ -18,6 +18,7 @@ import type { Telemetry } from "../telemetry/telemetry.js";
 import { sigmoid, toFloats } from "../tensorflow/kernels.js";
 import { loadTensorflow, tidy } from "../tensorflow/runtime.js";
 import { type Metrics, MetricsAccumulator } from "./metrics.js";
+import { TopSelector } from "./top-k.js";
 import { topPredictions } from "./top-predictions.js";
 
 /** The name of eval's result file. */
@@ -135,6 +136,7 @@ export async function measure(
   writer: ResultWriter | null = null,
 ): Promise<{ readonly metrics: Metrics; readonly stopped: boolean }> {
   const accumulator = new MetricsAccumulator(classes, topk);
+  const selector = new TopSelector();
   const pace = new Pace(stream);
   let step = 0;
   const release = closeOnAbort(stream, signal);
@@ -147,7 +149,7 @@ export async function measure(
         return { probabilities: toFloats(sigmoid(logits)), loss: toFloats(sum)[0] as number };
       });
       accumulator.add(probabilities, batch.labels, loss);
-      if (writer !== null) for (const top of topPredictions(batch.ids, probabilities, topk)) await writer.write(top);
+      if (writer !== null) for (const top of topPredictions(batch.ids, probabilities, topk, selector)) await writer.write(top);
       pace.count(batch.ids.length);
       telemetry.progress.update(pace.state());
       if (logIntervalSteps > 0 && step % logIntervalSteps === 0) {

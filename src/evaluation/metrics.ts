@@ -1,5 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { averagePrecisions } from "./average-precision.js";
+import { PredictionList } from "./prediction-list.js";
 import { type Top, TopSelector } from "./top-k.js";
 
 /** YouTube-8M's measures (google/youtube-8m, eval_util.py), over all videos that were added. */
@@ -20,22 +21,19 @@ export interface Metrics {
 }
 
 /**
- * Collects predictions batch by batch and computes the metrics at the end. Keeps `topk` predictions a video (9 bytes each), never the
+ * Collects predictions batch by batch and computes the metrics at the end. Keeps `topk` predictions a video, never the
  * whole rows. Equal predictions rank by the lower class.
  */
 export class MetricsAccumulator {
   readonly #numClasses: number;
   readonly #topk: number;
   readonly #selector = new TopSelector();
+  /** The top of every video so far. */
+  readonly #predictions = new PredictionList();
   /** 1 at the true classes of the video at hand, else 0. */
   readonly #isLabel: Uint8Array;
   /** True labels of each class so far. */
   readonly #positives: Float64Array;
-  #scores: Float32Array;
-  #classes: Int32Array;
-  #hits: Uint8Array;
-  /** Predictions kept so far. */
-  #kept = 0;
   #videos = 0;
   #hitAtOne = 0;
   #perr = 0;
@@ -46,10 +44,6 @@ export class MetricsAccumulator {
     this.#topk = Math.min(topk, numClasses);
     this.#isLabel = new Uint8Array(numClasses);
     this.#positives = new Float64Array(numClasses);
-    const capacity = 32 * this.#topk;
-    this.#scores = new Float32Array(capacity);
-    this.#classes = new Int32Array(capacity);
-    this.#hits = new Uint8Array(capacity);
   }
 
   /**
@@ -60,7 +54,6 @@ export class MetricsAccumulator {
     if (predictions.length !== labels.length * this.#numClasses) {
       throw new RangeError(`${labels.length} videos of ${this.#numClasses} classes do not make ${predictions.length} predictions`);
     }
-    this.#reserve(labels.length * this.#topk);
     for (let video = 0; video < labels.length; video++) {
       this.#addVideo(predictions, video * this.#numClasses, labels[video] as Int32Array);
     }
@@ -69,21 +62,13 @@ export class MetricsAccumulator {
 
   /** Adds a video by its highest predictions alone, `top`; a class that is not among them was never predicted. There is no loss then. Throws BAD_LABELS. */
   addRanked({ scores, classes }: Top, labels: Int32Array): void {
-    this.#reserve(this.#topk);
     this.#addSelected(scores, classes, scores.length, labels);
     this.#loss = Number.NaN;
   }
 
   /** The metrics of everything added so far; more may be added afterwards. */
   result(): Metrics {
-    const { pooled, perClass } = averagePrecisions(
-      {
-        scores: this.#scores.subarray(0, this.#kept),
-        classes: this.#classes.subarray(0, this.#kept),
-        hits: this.#hits.subarray(0, this.#kept),
-      },
-      this.#positives,
-    );
+    const { pooled, perClass } = averagePrecisions(this.#predictions, this.#positives);
     return {
       hit_at_one: this.#hitAtOne / this.#videos,
       perr: this.#perr / this.#videos,
@@ -110,11 +95,7 @@ export class MetricsAccumulator {
       const hit = this.#isLabel[c] as number;
       // eval_util.py takes a prediction of exactly 0 for none.
       if (rank < labels.length && score > 0) equalRecallHits += hit;
-      if (rank >= this.#topk) continue;
-      this.#scores[this.#kept] = score;
-      this.#classes[this.#kept] = c;
-      this.#hits[this.#kept] = hit;
-      this.#kept++;
+      if (rank < this.#topk) this.#predictions.add(score, c, hit);
     }
     if (selected > 0) this.#hitAtOne += this.#isLabel[classes[0] as number] as number;
     if (labels.length > 0) this.#perr += equalRecallHits / labels.length;
@@ -137,19 +118,4 @@ export class MetricsAccumulator {
       this.#positives[label] = (this.#positives[label] as number) + 1;
     }
   }
-
-  /** Makes room for `more` predictions, at least doubling so that the copying stays linear. */
-  #reserve(more: number): void {
-    const needed = this.#kept + more;
-    if (needed <= this.#scores.length) return;
-    const capacity = Math.max(needed, 2 * this.#scores.length);
-    this.#scores = grown(this.#scores, new Float32Array(capacity));
-    this.#classes = grown(this.#classes, new Int32Array(capacity));
-    this.#hits = grown(this.#hits, new Uint8Array(capacity));
-  }
-}
-
-function grown<T extends Float32Array | Int32Array | Uint8Array>(from: T, to: T): T {
-  to.set(from);
-  return to;
 }

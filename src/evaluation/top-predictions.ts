@@ -1,8 +1,13 @@
 import type { Prediction } from "../results/prediction.js";
-import { selectTop } from "./top-k.js";
+import type { TopSelector } from "./top-k.js";
 
 /** The `topk` most probable classes of each video of a batch; `probabilities` is `[videos, classes] float32`. Throws NOT_FINITE at a NaN. */
-export function* topPredictions(ids: readonly string[], probabilities: Float32Array, topk: number): Generator<Prediction, void> {
+export function* topPredictions(
+  ids: readonly string[],
+  probabilities: Float32Array,
+  topk: number,
+  selector: TopSelector,
+): Generator<Prediction, void> {
   const classes = probabilities.length / ids.length;
-  for (const [video, id] of ids.entries()) yield { id, ...selectTop(probabilities, topk, video, classes) };
+  for (const [video, id] of ids.entries()) yield { id, ...selector.selectRow(probabilities, video, classes, topk) };
 }

@@ -2,6 +2,7 @@ import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { type BatchStream, closeOnAbort } from "../data/stream.js";
 import { type EvaluateOptions, loadNetwork, openReading } from "../evaluation/evaluate.js";
+import { TopSelector } from "../evaluation/top-k.js";
 import { topPredictions } from "../evaluation/top-predictions.js";
 import type { FrozenNetwork } from "../model/frozen-network.js";
 import type { Prediction } from "../results/prediction.js";
@@ -44,6 +45,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
 /** The most probable classes of each video of a stream, as they come; ends early when the signal says so. */
 async function* predict(network: FrozenNetwork, stream: BatchStream, options: InferOptions): AsyncGenerator<Prediction> {
   const { telemetry, signal, topk, logIntervalSteps } = options;
+  const selector = new TopSelector();
   const pace = new Pace(stream);
   let step = 0;
   const release = closeOnAbort(stream, signal);
@@ -51,7 +53,7 @@ async function* predict(network: FrozenNetwork, stream: BatchStream, options: In
   try {
     for await (const batch of stream) {
       const probabilities = tidy(() => toFloats(network.probabilities(batch)));
-      yield* topPredictions(batch.ids, probabilities, topk);
+      yield* topPredictions(batch.ids, probabilities, topk, selector);
       pace.count(batch.ids.length);
       telemetry.progress.update(pace.state());
       if (logIntervalSteps > 0 && step % logIntervalSteps === 0)

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
-import { selectTop, TopSelector } from "../../src/evaluation/top-k.js";
+import { type Top, TopSelector } from "../../src/evaluation/top-k.js";
 
 /** Scores with many ties, both zeros and both infinities. */
 const arbitraryScores = fc.array(
@@ -10,11 +10,15 @@ const arbitraryScores = fc.array(
   { maxLength: 200 },
 );
 
+function selectTop(row: Float32Array, k: number): Top {
+  return new TopSelector().selectRow(row, 0, row.length, k);
+}
+
 function sortedClasses(scores: readonly number[]): number[] {
   return [...scores.keys()].sort((a, b) => (scores[a] === scores[b] ? a - b : (scores[b] as number) - (scores[a] as number)));
 }
 
-test("selectTop equals a full sort, ties by the lower class", () => {
+test("the top of a row equals a full sort, ties by the lower class", () => {
   fc.assert(
     fc.property(arbitraryScores, fc.integer({ min: 0, max: 220 }), (scores, k) => {
       const expected = sortedClasses(scores).slice(0, k);
@@ -46,6 +50,71 @@ test("a selector serves rows of a block one after another, whatever their k", ()
   ] as const) {
     const kept = selector.select(block, row * 100, 100, k);
     assert.deepEqual([...selector.classes.subarray(0, kept)], sortedClasses([...block.subarray(row * 100, row * 100 + 100)]).slice(0, k));
+  }
+});
+
+/** Rows enough for a floor to be taken from those before, whose levels differ: below it, at it, above it, and empty of finite scores. */
+const arbitraryBlocks = fc.integer({ min: 1, max: 12 }).chain((numClasses) =>
+  fc.record({
+    numClasses: fc.constant(numClasses),
+    rows: fc.array(
+      fc
+        .tuple(
+          fc.constantFrom(-1000, -1, 0, 1, 1000, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY),
+          fc.array(fc.constantFrom(-0, 0, 1, 2, 3), { minLength: numClasses, maxLength: numClasses }),
+          fc.constantFrom(1, 1, 1, 3, 5, 13),
+        )
+        .map(([level, scores, k]) => ({ scores: scores.map((score) => score + level), k })),
+      { minLength: 1, maxLength: 80 },
+    ),
+    sameK: fc.boolean(),
+  }),
+);
+
+test("what rows came before changes nothing", () => {
+  fc.assert(
+    fc.property(arbitraryBlocks, ({ numClasses, rows, sameK }) => {
+      const block = Float32Array.from(rows.flatMap(({ scores }) => scores));
+      const selector = new TopSelector();
+      for (const [row, { scores, k }] of rows.entries()) {
+        const wanted = sameK ? 3 : k;
+        const { classes } = selector.selectRow(block, row, numClasses, wanted);
+        assert.deepEqual([...classes], sortedClasses(scores).slice(0, wanted));
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("few or many of a long row, one after another", () => {
+  const scores = Float32Array.from({ length: 3862 }, (_, c) => (c % 97 === 0 ? Number.POSITIVE_INFINITY : (c * 1031) % 1000));
+  scores.fill(Number.NEGATIVE_INFINITY, 50, 90);
+  const expected = sortedClasses([...scores]);
+  const selector = new TopSelector();
+  for (const k of [20, 1024, 1025, 20, 5000, 3862, 1]) {
+    const { classes } = selector.selectRow(scores, 0, 3862, k);
+    assert.deepEqual([...classes], expected.slice(0, k));
+  }
+  scores[3861] = Number.NaN;
+  for (const k of [20, 3862]) {
+    assert.throws(
+      () => selector.selectRow(scores, 0, 3862, k),
+      (error) => error instanceof NextvladError && error.code === "NOT_FINITE" && error.message.includes("class 3861 for video 0 "),
+    );
+  }
+});
+
+test("a NaN is found behind rows whose scores were higher or lower", () => {
+  for (const level of [-1, 1]) {
+    const block = new Float32Array(41 * 30).fill(level);
+    block[40 * 30 + 29] = Number.NaN;
+    block.fill(0, 40 * 30, 40 * 30 + 29);
+    const selector = new TopSelector();
+    for (let row = 0; row < 40; row++) selector.selectRow(block, row, 30, 5);
+    assert.throws(
+      () => selector.selectRow(block, 40, 30, 5),
+      (error) => error instanceof NextvladError && error.code === "NOT_FINITE" && error.message.includes("class 29 for video 40 "),
+    );
   }
 });
 

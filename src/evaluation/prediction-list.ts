@@ -1,0 +1,113 @@
+/** Predictions a chunk: 8 bytes each, half a megabyte. */
+const CHUNK = 2 ** 16;
+
+interface Chunk {
+  readonly scores: Float32Array;
+  /** `2 class + hit`. */
+  readonly tags: Uint32Array;
+}
+
+/** Predictions of many videos in the order they came, 8 bytes each. Grows by chunks, so that nothing is copied and no more than is filled takes memory. */
+export class PredictionList {
+  readonly #chunks: Chunk[] = [];
+  #last: Chunk = { scores: new Float32Array(0), tags: new Uint32Array(0) };
+  #filled = 0;
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Adds the prediction of a class; `hit` is 1 where the video has it among its labels, else 0. */
+  add(score: number, c: number, hit: number): void {
+    if (this.#filled === this.#last.scores.length) this.#addChunk();
+    this.#last.scores[this.#filled] = score;
+    this.#last.tags[this.#filled] = 2 * c + hit;
+    this.#filled++;
+    this.#size++;
+  }
+
+  #addChunk(): void {
+    this.#last = { scores: new Float32Array(CHUNK), tags: new Uint32Array(CHUNK) };
+    this.#chunks.push(this.#last);
+    this.#filled = 0;
+  }
+
+  /**
+   * `2 class + hit` of every prediction by falling score; equal scores by the lower class, then in the order they came.
+   * A radix sort, linear in the predictions; takes 16 bytes a prediction more while it runs.
+   */
+  rank(numClasses: number): Uint32Array {
+    const entries = this.#entries();
+    const spare = new Uint32Array(entries.length);
+    sortBy(entries, spare, { word: 1, shift: 1, mask: -1, buckets: numClasses });
+    sortBy(spare, entries, { word: 0, shift: 0, mask: 0x7ff, buckets: 2 ** 11 });
+    sortBy(entries, spare, { word: 0, shift: 11, mask: 0x7ff, buckets: 2 ** 11 });
+    sortBy(spare, entries, { word: 0, shift: 22, mask: 0x3ff, buckets: 2 ** 10 });
+    for (let i = 0; i < this.#size; i++) entries[i] = entries[2 * i + 1] as number;
+    return entries.subarray(0, this.#size);
+  }
+
+  /** `[size, 2]`: key and tag of each prediction, side by side so that moving both touches one line of the cache. */
+  #entries(): Uint32Array {
+    const entries = new Uint32Array(2 * this.#size);
+    let filled = 0;
+    for (const chunk of this.#chunks) {
+      const count = Math.min(CHUNK, this.#size - filled);
+      copyEntries(chunk, count, entries.subarray(2 * filled));
+      filled += count;
+    }
+    return entries;
+  }
+}
+
+function copyEntries({ scores, tags }: Chunk, count: number, entries: Uint32Array): void {
+  const bits = new Uint32Array(scores.buffer);
+  for (let i = 0; i < count; i++) {
+    entries[2 * i] = fallingKey(bits[i] as number);
+    entries[2 * i + 1] = tags[i] as number;
+  }
+}
+
+/** A whole number that rises as the float32 with these bits falls; the same for 0 and -0, which are equal. */
+function fallingKey(bits: number): number {
+  if (bits === 0x80000000) return 0x7fffffff;
+  return bits >>> 31 === 0 ? 0x7fffffff - bits : bits;
+}
+
+/** A part of an entry: the word that it is in, what is left of the word, and how many values that takes. */
+interface Digit {
+  readonly word: 0 | 1;
+  readonly shift: number;
+  readonly mask: number;
+  readonly buckets: number;
+}
+
+/** One stable pass of a radix sort: moves the entries, by rising digit. Each loop is a function, or V8 compiles the rest anew after each. */
+function sortBy(from: Uint32Array, to: Uint32Array, digit: Digit): void {
+  placeEntries(from, to, digit, countDigits(from, digit));
+}
+
+/** Where the first entry with each digit goes. */
+function countDigits(from: Uint32Array, { word, shift, mask, buckets }: Digit): Uint32Array {
+  const counts = new Uint32Array(buckets);
+  for (let i = word; i < from.length; i += 2) {
+    const digit = ((from[i] as number) >>> shift) & mask;
+    counts[digit] = (counts[digit] as number) + 1;
+  }
+  let before = 0;
+  return counts.map((count) => {
+    before += count;
+    return before - count;
+  });
+}
+
+function placeEntries(from: Uint32Array, to: Uint32Array, { word, shift, mask }: Digit, next: Uint32Array): void {
+  for (let i = 0; i < from.length; i += 2) {
+    const digit = ((from[i + word] as number) >>> shift) & mask;
+    const at = next[digit] as number;
+    next[digit] = at + 1;
+    to[2 * at] = from[i] as number;
+    to[2 * at + 1] = from[i + 1] as number;
+  }
+}
