@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
 import { type Metrics, MetricsAccumulator } from "../../src/evaluation/metrics.js";
-import { selectTop } from "../../src/evaluation/top-k.js";
+import { TopSelector } from "../../src/evaluation/top-k.js";
 
 /** All sums are float64 and as short as the reference's; only their order differs. */
 const TOLERANCE = 1e-12;
@@ -222,7 +222,7 @@ test("ranked predictions of every class give what the whole rows give; a class l
   const rows = [Float32Array.of(0.1, 0.4, 0.4, 0.2), Float32Array.of(0.9, 0.3, 0.5, 0.7)];
   const labels = [Int32Array.of(0, 2), Int32Array.of(1, 2, 3)];
   for (const [video, row] of rows.entries()) {
-    ranked.addRanked(selectTop(row, 4), labels[video] as Int32Array);
+    ranked.addRanked(new TopSelector().selectRow(row, 0, row.length, 4), labels[video] as Int32Array);
     whole.add(row, [labels[video] as Int32Array]);
   }
   assert.deepEqual(ranked.result(), whole.result());
