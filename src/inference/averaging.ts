@@ -19,7 +19,10 @@ export class Averager {
     sums.clear();
     for (const [i, { scores, classes }] of predictions.entries()) {
       const weight = this.#weights[i] as number;
-      for (const [rank, c] of classes.entries()) sums.set(c, (sums.get(c) ?? 0) + weight * (scores[rank] as number));
+      for (let rank = 0; rank < classes.length; rank++) {
+        const c = classes[rank] as number;
+        sums.set(c, (sums.get(c) ?? 0) + weight * (scores[rank] as number));
+      }
     }
     for (const [c, sum] of sums) sums.set(c, Math.fround(sum / this.#total));
     const classes = Int32Array.from(sums.keys()).sort((a, b) => (sums.get(b) as number) - (sums.get(a) as number) || a - b);

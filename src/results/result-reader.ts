@@ -123,7 +123,8 @@ function makePrediction(id: string, scores: readonly unknown[], classes: readonl
   const place = { ...where, video: id };
   if (/\p{Surrogate}/u.test(id)) throw malformed(where, "an id of whole characters", JSON.stringify(id));
   if (scores.length !== classes.length) throw malformed(place, `${scores.length} classes, as there are probabilities`, classes.length);
-  for (const [rank, c] of classes.entries()) {
+  for (let rank = 0; rank < classes.length; rank++) {
+    const c = classes[rank];
     if (!Number.isInteger(c) || (c as number) < 0 || (c as number) >= 2 ** 31) throw malformed(place, "a class's number", show(c));
     if (!Number.isFinite(scores[rank])) throw malformed(place, "a probability", show(scores[rank]));
   }
