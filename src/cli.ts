@@ -1,6 +1,14 @@
 #!/usr/bin/env node
 import { Command, Option } from "commander";
-import { type DigitsFlags, type EvalFlags, gather, type InferFlags, integer, type TrainFlags } from "./commands/options.js";
+import {
+  type DigitsFlags,
+  type EvalFlags,
+  type ExportFlags,
+  gather,
+  type InferFlags,
+  integer,
+  type TrainFlags,
+} from "./commands/options.js";
 import { runProcess } from "./commands/process.js";
 import { version } from "./commands/version.js";
 
@@ -75,6 +83,23 @@ withConfig(
   .action(async (flags: InferFlags) => {
     const { runInfer } = await import("./commands/infer.js");
     process.exitCode = await runInfer(flags);
+  });
+
+program
+  .command("export")
+  .description("write weights in another format: for Paddle, ONNX Runtime, numpy, or whatever reads safetensors")
+  .requiredOption("--weights <path>", "weights to export; a snapshot brings its config along")
+  .addOption(
+    new Option("--format <format>", "what to write")
+      .choices(["pdparams", "paddle-vars", "safetensors", "npz", "onnx"])
+      .makeOptionMandatory(),
+  )
+  .requiredOption("--out <path>", "the file; for paddle-vars the directory, for pdparams the prefix of .pdparams and .pdopt")
+  .option("--config <file>", "YAML file whose section MODEL fits the weights (default: the weights' own)")
+  .option("--set <SECTION.key=value>", "override any key of the config, like MODEL.drop_rate for onnx; may be repeated", gather)
+  .action(async (flags: ExportFlags) => {
+    const { runExport } = await import("./commands/export.js");
+    process.exitCode = await runExport(flags);
   });
 
 program

@@ -10,7 +10,11 @@ import type { ConfigFlags, EvalFlags, TrainFlags } from "./options.js";
  * The config that a command runs with: that of `--config`, or else the one in the snapshot, and the flags over it.
  * Throws BAD_USAGE where neither is there, and what `loadConfig` throws.
  */
-export async function findConfig(flags: ConfigFlags, overrides: readonly Override[], snapshot: string | undefined): Promise<Config> {
+export async function findConfig(
+  flags: Pick<ConfigFlags, "config" | "set">,
+  overrides: readonly Override[],
+  snapshot: string | undefined,
+): Promise<Config> {
   const over: Overrides = { flags: overrides, settings: flags.set ?? [] };
   if (flags.config !== undefined) return loadConfig(flags.config, over);
   const remedy = "say which, like --config configs/nextvlad.yaml";

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import type { ExportFormat } from "../checkpoints/export.js";
 
 /** Flags of every command that has a config. Text that a config key takes is checked with the config. */
 export interface ConfigFlags {
@@ -36,6 +37,13 @@ export interface EvalFlags extends ConfigFlags {
 /** Flags of `nextvlad infer`. */
 export interface InferFlags extends EvalFlags {
   readonly inferTopk: number;
+}
+
+/** Flags of `nextvlad export`. */
+export interface ExportFlags extends Pick<ConfigFlags, "config" | "set"> {
+  readonly weights: string;
+  readonly format: ExportFormat;
+  readonly out: string;
 }
 
 /** Flags of `nextvlad digits`. */
