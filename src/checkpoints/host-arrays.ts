@@ -20,7 +20,7 @@ export async function readHostArrays(
   return arrays.map(({ name, shape, data }) => ({ name, shape, data }));
 }
 
-/** Takes an array over where a variable on the device would copy it. */
+/** Holds a copy of an array, as a variable on the device does: what it is given may be overwritten by the next. */
 class Slot implements StoredArray {
   readonly name: string;
   readonly shape: readonly number[];
@@ -31,8 +31,8 @@ class Slot implements StoredArray {
     this.shape = shape;
   }
 
-  upload(values: Float32Array<ArrayBuffer>): void {
-    this.data = values;
+  upload(values: Float32Array): void {
+    this.data = values.slice();
   }
 
   download(): Float32Array<ArrayBuffer> {
