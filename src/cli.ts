@@ -14,6 +14,9 @@ import { version } from "./commands/version.js";
 
 const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
 
+const WEIGHTS =
+  "a snapshot, Paddle's variables (a directory, or a .tar.gz of it), .pdparams, .safetensors (default: the published ones in ~/.paddle/weights)";
+
 const program = new Command("nextvlad")
   .description("NeXtVLAD video classification on YouTube-8M: train, evaluate and infer straight from TFRecord shards")
   .version(version())
@@ -49,7 +52,8 @@ withConfig(
       "resume",
     ),
   )
-  .option("--resume <snapshot>", "go on from this snapshot where it stopped; everything must fit")
+  .option("--resume <weights>", "go on from this snapshot, or this checkpoint of Paddle's, where it stopped; everything must fit")
+  .option("--resume-step <steps>", "steps that Paddle's checkpoint has taken, where it does not tell", integer(0))
   .option("--overwrite", "replace another run's snapshots in --save-dir")
   .option(
     "--fix-random-seed [choice]",
@@ -65,7 +69,7 @@ withConfig(
   "./data/evaluate_results",
   "videos a step (default: the config's)",
 )
-  .requiredOption("--weights <path>", "weights to measure; a snapshot brings its config along")
+  .option("--weights <path>", `weights to measure: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
   .action(async (flags: EvalFlags) => {
     const { runEval } = await import("./commands/eval.js");
@@ -77,7 +81,7 @@ withConfig(
   "./data/predict_results",
   "videos a step (default: the config's)",
 )
-  .requiredOption("--weights <path>", "weights to use; a snapshot brings its config along")
+  .option("--weights <path>", `weights to use: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
   .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
   .action(async (flags: InferFlags) => {
@@ -88,7 +92,7 @@ withConfig(
 program
   .command("export")
   .description("write weights in another format: for Paddle, ONNX Runtime, numpy, or whatever reads safetensors")
-  .requiredOption("--weights <path>", "weights to export; a snapshot brings its config along")
+  .option("--weights <path>", `weights to export: ${WEIGHTS}`)
   .addOption(
     new Option("--format <format>", "what to write")
       .choices(["pdparams", "paddle-vars", "safetensors", "npz", "onnx"])

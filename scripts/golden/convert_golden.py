@@ -2,31 +2,14 @@
 
 usage: convert_golden.py CASE_DIR TARGET_DIR     (needs numpy; CASE_DIR holds golden.npz, meta.json, nextvlad_youtube8m.tar.gz)
 Writes weights.safetensors.gz, vectors.safetensors.gz and meta.json."""
-import gzip
 import json
 import os
 import shutil
-import struct
 import sys
 import tarfile
 
 import numpy as np
-
-NAMES = {"float32": "F32", "float64": "F64", "int64": "I64", "int32": "I32", "uint8": "U8"}
-
-
-def write_safetensors(path, tensors):
-    header, offset, data = {}, 0, []
-    for name, array in tensors.items():
-        raw = np.ascontiguousarray(array).tobytes()
-        header[name] = {"dtype": NAMES[str(array.dtype)], "shape": list(array.shape), "data_offsets": [offset, offset + len(raw)]}
-        offset += len(raw)
-        data.append(raw)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as raw_file, gzip.GzipFile("", "wb", 9, raw_file, mtime=0) as file:
-        file.write(struct.pack("<Q", len(text)) + text + b"".join(data))
-
+from safetensors_writer import write_safetensors
 
 def read_variable(raw, shape):
     """A Paddle variable file: a header, then the data up to the end (FORMATS: float32 or, for the step counter, int64)."""

@@ -15,6 +15,7 @@ export type ErrorCode =
   | "TOO_FEW_VIDEOS"
   | "WORKER_DIED"
   | "BAD_FORMAT"
+  | "UNSAFE_PICKLE"
   | "BAD_WEIGHTS"
   | "BAD_SNAPSHOT"
   | "SAVE_DIR_TAKEN"

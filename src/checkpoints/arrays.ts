@@ -1,57 +1,87 @@
 import { NextvladError } from "../base/errors.js";
-import { SafetensorsFile } from "../formats/safetensors.js";
 import type { StoredArray } from "../tensorflow/variables.js";
+import { adamParameter, isArrayName } from "./array-names.js";
+import { floatsOf, type WeightSource } from "./weight-source.js";
 
-/** What a file has for an array: nothing, or another shape. */
+/** What a file has for an array: nothing, or another shape or type. */
 export interface Misfit {
   readonly name: string;
   readonly expected: readonly number[];
   /** Null where the file has no such array. */
   readonly found: readonly number[] | null;
+  /** The file's type, where that is the misfit. */
+  readonly dtype?: string;
 }
 
 const show = (shape: readonly number[]): string => `[${shape.join(", ")}]`;
 
-/** "logits_clf_bias is [3862] here and [12] in the file". */
-export function describeMisfit({ name, expected, found }: Misfit): string {
-  return found === null ? `${name} ${show(expected)} is missing` : `${name} should be ${show(expected)} and is ${show(found)}`;
+/** "logits_clf_bias should be [3862] and is [12]". */
+export function describeMisfit({ name, expected, found, dtype }: Misfit): string {
+  if (found === null) return `${name} ${show(expected)} is missing`;
+  if (dtype !== undefined) return `${name} should be of type f4 and is ${dtype}`;
+  return `${name} should be ${show(expected)} and is ${show(found)}`;
+}
+
+/** An array that a model wants. */
+type WantedArray = Pick<StoredArray, "name" | "shape">;
+
+/** Compares names, shapes and types with what a file says that it has; nothing is read. */
+export function findMisfits(source: WeightSource, arrays: readonly WantedArray[]): readonly Misfit[] {
+  return arrays.flatMap(({ name, shape: expected }): Misfit[] => {
+    const entry = source.entries.get(name);
+    if (entry === undefined) return [{ name, expected, found: null }];
+    if (show(entry.shape) !== show(expected)) return [{ name, expected, found: entry.shape }];
+    return entry.dtype === "f4" ? [] : [{ name, expected, found: entry.shape, dtype: entry.dtype }];
+  });
 }
 
 /**
- * Fills arrays from a safetensors file, one at a time, and returns those that it could not: missing there, or of another shape.
- * Arrays of the file that nobody asked for are left alone. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT.
+ * Fills arrays from weights, one at a time, and returns those that it could not: missing there, or of another shape or type.
+ * Arrays of the file that nobody asked for are left alone. Throws FILE_UNREADABLE, BAD_FORMAT.
  */
-export async function fillArrays(path: string, arrays: Iterable<StoredArray>): Promise<readonly Misfit[]> {
-  const misfits: Misfit[] = [];
-  const file = await SafetensorsFile.open(path);
-  try {
-    for (const array of arrays) {
-      const entry = file.tensors.get(array.name);
-      if (entry === undefined || show(entry.shape) !== show(array.shape)) {
-        misfits.push({ name: array.name, expected: array.shape, found: entry?.shape ?? null });
-        continue;
-      }
-      const { data } = await file.read(array.name);
-      if (!(data instanceof Float32Array)) {
-        throw new NextvladError("BAD_WEIGHTS", "the array has another type", {
-          file: path,
-          parameter: array.name,
-          expected: "F32",
-          found: entry.dtype,
-        });
-      }
-      array.upload(data);
-    }
-  } finally {
-    await file.close();
-  }
+export async function fillArrays(source: WeightSource, arrays: readonly StoredArray[]): Promise<readonly Misfit[]> {
+  const misfits = findMisfits(source, arrays);
+  const unfit = new Set(misfits.map(({ name }) => name));
+  const wanted = new Map(arrays.filter(({ name }) => !unfit.has(name)).map((array) => [array.name, array]));
+  for await (const array of source.read(new Set(wanted.keys()))) wanted.get(array.name)?.upload(floatsOf(array, source.path));
   return misfits;
 }
 
-/** `fillArrays` where everything must fit. Throws BAD_WEIGHTS with every misfit at once. */
-export async function fillAllArrays(path: string, arrays: Iterable<StoredArray>, remedy: string): Promise<void> {
-  const misfits = await fillArrays(path, arrays);
+/** `fillArrays` where everything must fit; nothing is read otherwise. Throws BAD_WEIGHTS with every misfit at once. */
+export async function fillAllArrays(source: WeightSource, arrays: readonly StoredArray[], remedy: string): Promise<void> {
+  requireFit(source, arrays, remedy);
+  await fillArrays(source, arrays);
+}
+
+/** Throws BAD_WEIGHTS with every misfit at once, where there is one; nothing is read. */
+export function requireFit(source: WeightSource, arrays: readonly WantedArray[], remedy: string): void {
+  const misfits = findMisfits(source, arrays);
   if (misfits.length === 0) return;
-  const what = `${misfits.length === 1 ? "an array does" : `${misfits.length} arrays do`} not fit the model: ${misfits.map(describeMisfit).join("; ")}`;
-  throw new NextvladError("BAD_WEIGHTS", what, { file: path, remedy });
+  const moments = arrays.filter(({ name }) => adamParameter(name) !== null);
+  if (misfits.length === moments.length && misfits.every(({ name, found }) => found === null && adamParameter(name) !== null)) {
+    throw new NextvladError(
+      "BAD_WEIGHTS",
+      "the weights fit, but none of the optimizer's moments are there, without which a run cannot go on",
+      {
+        file: source.path,
+        remedy: "start a new run from these weights with --pretrain",
+      },
+    );
+  }
+  // Where a parameter does not fit, its moments don't either.
+  const unfit = new Set(misfits.map(({ name }) => name));
+  const told = misfits.filter(({ name }) => !unfit.has(adamParameter(name) ?? ""));
+  const list = [...told.map(describeMisfit), ...describeExtra(source, arrays)].join("; ");
+  const what = `${told.length === 1 ? "an array does" : `${told.length} arrays do`} not fit the model: ${list}`;
+  throw new NextvladError("BAD_WEIGHTS", what, { file: source.path, remedy });
+}
+
+/** What a file has besides, which may be the missing arrays under other names. */
+function describeExtra({ entries }: WeightSource, arrays: readonly WantedArray[]): readonly string[] {
+  const wanted = new Set(arrays.map(({ name }) => name));
+  const extra = [...entries].filter(([name]) => !wanted.has(name) && !isArrayName(name));
+  const most = 20;
+  const list = extra.slice(0, most).map(([name, { shape }]) => `${name} ${show(shape)}`);
+  if (list.length === 0) return [];
+  return [`not in the model: ${list.join(", ")}${extra.length > most ? ` and ${extra.length - most} more` : ""}`];
 }

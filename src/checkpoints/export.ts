@@ -7,10 +7,13 @@ import { encodePaddleVariable } from "../formats/paddle-variable-encoder.js";
 import { encodePickledDict, NumpyArray } from "../formats/pickle-writer.js";
 import { encodeSafetensors } from "../formats/safetensors.js";
 import { buildOnnxModel } from "../model/onnx-network.js";
-import { parameterTable } from "../model/parameters.js";
+import { type Parameter, parameterTable } from "../model/parameters.js";
 import { type ModelSection, modelSizes } from "../model/sizes.js";
-import { type HostArray, readHostArrays } from "./host-arrays.js";
-import { optimizerFile, readSnapshotState, requireWeights, weightsFile } from "./snapshot.js";
+import { requireFit } from "./arrays.js";
+import { gatherHostArrays, type HostArray, readHostArrays } from "./host-arrays.js";
+import { findPaddleStep } from "./paddle-step.js";
+import { readSnapshotState } from "./snapshot.js";
+import type { WeightSource } from "./weight-source.js";
 
 export type ExportFormat = "pdparams" | "paddle-vars" | "safetensors" | "npz" | "onnx";
 
@@ -18,7 +21,8 @@ export type ExportFormat = "pdparams" | "paddle-vars" | "safetensors" | "npz" | 
 export type OptimizerScalars = (step: number, trained: readonly string[]) => readonly HostArray[];
 
 export interface ExportOptions {
-  readonly weights: string;
+  /** Opened with the optimizer's state, where it is there and the format takes it. */
+  readonly weights: WeightSource;
   readonly format: ExportFormat;
   /** A file; a directory for paddle-vars; for pdparams the prefix, with or without .pdparams. */
   readonly out: string;
@@ -36,63 +40,73 @@ export interface ExportOutcome {
 
 const REMEDY = "use the config that these weights were trained with, or other weights";
 
-/** `nextvlad export`: writes weights in another format. Throws what reading the weights throws, FILE_UNWRITABLE, and BAD_FORMAT for what the format cannot hold. */
+/** Whether a format has a place for the optimizer's state. */
+export function takesOptimizer(format: ExportFormat): boolean {
+  return format === "pdparams" || format === "paddle-vars";
+}
+
+/**
+ * `nextvlad export`: writes weights in another format, one array in memory at a time where the format allows it.
+ * Throws BAD_WEIGHTS with every array that does not fit, what reading throws, FILE_UNWRITABLE, and BAD_FORMAT for what the format cannot hold.
+ */
 export async function exportWeights(options: ExportOptions): Promise<ExportOutcome> {
-  const { format, out, model, version } = options;
-  await requireWeights(options.weights);
-  if (format === "pdparams") return exportPickles(options);
-  if (format === "paddle-vars") return exportVariables(options);
-  const weights = await readWeights(options);
-  await writeFileAtomic(out, encode(weights));
+  const { weights, format, out, model } = options;
+  const table = parameterTable(modelSizes(model));
+  requireFit(weights, table, REMEDY);
+  if (format === "pdparams") return exportPickles(options, table);
+  if (format === "paddle-vars") return exportVariables(options, table);
+  await writeFileAtomic(out, await encode(options, table));
   return { files: [out], optimizer: null };
-
-  function encode(arrays: readonly HostArray[]): Content {
-    if (format === "npz") return encodeNpz(arrays);
-    if (format === "safetensors") return encodeSafetensors(arrays.map((array) => ({ ...array, dtype: "F32" })));
-    return encodeOnnx(buildOnnxModel({ sizes: modelSizes(model), dropRate: model.drop_rate, weights: arrays, version }));
-  }
 }
 
-function readWeights({ weights, model }: ExportOptions): Promise<readonly HostArray[]> {
-  return readHostArrays(weightsFile(weights), parameterTable(modelSizes(model)), REMEDY);
+async function encode({ weights, format, model, version }: ExportOptions, table: readonly Parameter[]): Promise<Content> {
+  if (format === "npz") return encodeNpz(readHostArrays(weights, table));
+  // Both have a list of all arrays before the first of them.
+  const arrays = await gatherHostArrays(weights, table);
+  if (format === "safetensors") return encodeSafetensors(arrays.map((array) => ({ ...array, dtype: "F32" })));
+  return encodeOnnx(buildOnnxModel({ sizes: modelSizes(model), dropRate: model.drop_rate, weights: arrays, version }));
 }
 
-async function bringsOptimizer(weights: string): Promise<boolean> {
-  return (await stat(optimizerFile(weights)).catch(() => null)) !== null;
-}
-
-/** Everything that Paddle saves besides the parameters. */
-async function readOptimizer({ weights, model, optimizerScalars }: ExportOptions): Promise<readonly HostArray[]> {
-  const { step } = await readSnapshotState(weights);
-  const trained = parameterTable(modelSizes(model)).filter((parameter) => parameter.trained);
+/** Everything that Paddle saves besides the parameters; null where the weights bring no moments. */
+async function findOptimizer(
+  { weights, optimizerScalars }: ExportOptions,
+  table: readonly Parameter[],
+): Promise<AsyncIterable<HostArray> | null> {
+  const trained = table.filter((parameter) => parameter.trained);
   const moments = trained.flatMap(({ name, shape }) => [1, 2].map((moment) => ({ name: `${name}_moment${moment}_0`, shape })));
-  const arrays = await readHostArrays(optimizerFile(weights), moments, REMEDY);
-  return [
-    ...arrays,
-    ...optimizerScalars(
+  if (!moments.some(({ name }) => weights.entries.has(name))) return null;
+  requireFit(weights, moments, REMEDY);
+  const step = await findStep(weights);
+  return (async function* () {
+    yield* readHostArrays(weights, moments);
+    yield* optimizerScalars(
       step,
       trained.map(({ name }) => name),
-    ),
-  ];
+    );
+  })();
 }
 
-/** PREFIX.pdparams and PREFIX.pdopt, one after the other, so that only one's arrays are in memory. */
-async function exportPickles(options: ExportOptions): Promise<ExportOutcome> {
+async function findStep(weights: WeightSource): Promise<number> {
+  if (weights.snapshot !== null) return (await readSnapshotState(weights.snapshot)).step;
+  return (await findPaddleStep(weights, null)).step;
+}
+
+/** PREFIX.pdparams and PREFIX.pdopt. */
+async function exportPickles(options: ExportOptions, table: readonly Parameter[]): Promise<ExportOutcome> {
   const prefix = options.out.replace(/\.pdparams$/, "");
   const [parameters, state] = [`${prefix}.pdparams`, `${prefix}.pdopt`];
-  if (!(await bringsOptimizer(options.weights))) {
-    await refuseLeftover(state);
-    await writePickle(parameters, readWeights(options));
-    return { files: [parameters], optimizer: false };
-  }
-  await writePickle(parameters, readWeights(options));
-  await writePickle(state, readOptimizer(options));
-  return { files: [parameters, state], optimizer: true };
+  const optimizer = await findOptimizer(options, table);
+  if (optimizer === null) await refuseLeftover(state);
+  await writePickle(parameters, readHostArrays(options.weights, table));
+  if (optimizer !== null) await writePickle(state, optimizer);
+  return { files: optimizer === null ? [parameters] : [parameters, state], optimizer: optimizer !== null };
 }
 
-async function writePickle(path: string, reading: Promise<readonly HostArray[]>): Promise<void> {
-  const entries = (await reading).map(({ name, shape, data }) => [name, new NumpyArray(shape, data)] as const);
-  await writeFileAtomic(path, encodePickledDict(entries));
+async function writePickle(path: string, arrays: AsyncIterable<HostArray>): Promise<void> {
+  async function* entries(): AsyncGenerator<readonly [string, NumpyArray]> {
+    for await (const { name, shape, data } of arrays) yield [name, new NumpyArray(shape, data)];
+  }
+  await writeFileAtomic(path, encodePickledDict(entries()));
 }
 
 /** A .pdopt of other weights would pass for that of these. Throws FILE_UNWRITABLE. */
@@ -104,13 +118,17 @@ async function refuseLeftover(file: string): Promise<void> {
 }
 
 /** A directory of variables: the parameters and, where the weights bring it, the optimizer's state. */
-async function exportVariables(options: ExportOptions): Promise<ExportOutcome> {
-  const { out } = options;
+async function exportVariables(options: ExportOptions, table: readonly Parameter[]): Promise<ExportOutcome> {
+  const { weights, out } = options;
   await refuseOccupied(out);
-  const optimizer = await bringsOptimizer(options.weights);
-  const arrays = [...(await readWeights(options)), ...(optimizer ? await readOptimizer(options) : [])];
-  await writeDirectoryAtomic(out, new Map(arrays.map((array): [string, Content] => [array.name, encodePaddleVariable(array)])));
-  return { files: [out], optimizer };
+  const optimizer = await findOptimizer(options, table);
+  async function* files(): AsyncGenerator<readonly [string, Content]> {
+    for await (const array of readHostArrays(weights, table)) yield [array.name, encodePaddleVariable(array)];
+    if (optimizer === null) return;
+    for await (const array of optimizer) yield [array.name, encodePaddleVariable(array)];
+  }
+  await writeDirectoryAtomic(out, files());
+  return { files: [out], optimizer: optimizer !== null };
 }
 
 /** Throws FILE_UNWRITABLE unless there is nothing, or an empty directory. */

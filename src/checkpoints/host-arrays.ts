@@ -1,5 +1,5 @@
-import type { StoredArray } from "../tensorflow/variables.js";
-import { fillAllArrays } from "./arrays.js";
+import type { Parameter } from "../model/parameters.js";
+import { floatsOf, type WeightSource } from "./weight-source.js";
 
 /** A named array in the host's memory, row-major. */
 export interface HostArray {
@@ -9,33 +9,15 @@ export interface HostArray {
   readonly data: Float32Array | BigInt64Array;
 }
 
-/** Reads the arrays that are wanted from weights, without TensorFlow. Throws BAD_WEIGHTS with every misfit at once, and what opening throws. */
-export async function readHostArrays(
-  path: string,
-  wanted: Iterable<Pick<HostArray, "name" | "shape">>,
-  remedy: string,
-): Promise<readonly HostArray[]> {
-  const arrays = Array.from(wanted, ({ name, shape }) => new Slot(name, shape));
-  await fillAllArrays(path, arrays, remedy);
-  return arrays.map(({ name, shape, data }) => ({ name, shape, data }));
+/** The wanted arrays of weights that have them, without TensorFlow, in the weights' own order. Each is good until the next is asked for. */
+export async function* readHostArrays(source: WeightSource, wanted: Iterable<Pick<Parameter, "name">>): AsyncGenerator<HostArray> {
+  const names = new Set(Array.from(wanted, ({ name }) => name));
+  for await (const array of source.read(names)) yield { name: array.name, shape: array.shape, data: floatsOf(array, source.path) };
 }
 
-/** Holds a copy of an array, as a variable on the device does: what it is given may be overwritten by the next. */
-class Slot implements StoredArray {
-  readonly name: string;
-  readonly shape: readonly number[];
-  data = new Float32Array();
-
-  constructor(name: string, shape: readonly number[]) {
-    this.name = name;
-    this.shape = shape;
-  }
-
-  upload(values: Float32Array): void {
-    this.data = values.slice();
-  }
-
-  download(): Float32Array<ArrayBuffer> {
-    return this.data;
-  }
+/** The same all at once, each in memory of its own. */
+export async function gatherHostArrays(source: WeightSource, wanted: Iterable<Pick<Parameter, "name">>): Promise<readonly HostArray[]> {
+  const arrays: HostArray[] = [];
+  for await (const { name, shape, data } of readHostArrays(source, wanted)) arrays.push({ name, shape, data: data.slice() });
+  return arrays;
 }

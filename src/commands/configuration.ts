@@ -1,24 +1,30 @@
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Override, Overrides } from "../config/overrides.js";
 import type { Config, SectionName } from "../config/schema.js";
 import type { ConfigFlags, EvalFlags, TrainFlags } from "./options.js";
 
 /**
- * The config that a command runs with: that of `--config`, or else the one in the snapshot, and the flags over it.
- * Throws BAD_USAGE where neither is there, and what `loadConfig` throws.
+ * The config that a command runs with: that of `--config`, or else the one in the snapshot, or else the sizes that other weights have, and the flags over it.
+ * Throws BAD_USAGE where there is none of these, BAD_WEIGHTS where sizes cannot be read off the weights, and what `loadConfig` throws.
  */
 export async function findConfig(
   flags: Pick<ConfigFlags, "config" | "set">,
   overrides: readonly Override[],
-  snapshot: string | undefined,
+  source: WeightSource | null,
 ): Promise<Config> {
   const over: Overrides = { flags: overrides, settings: flags.set ?? [] };
   if (flags.config !== undefined) return loadConfig(flags.config, over);
   const remedy = "say which, like --config configs/nextvlad.yaml";
-  if (snapshot === undefined) throw new NextvladError("BAD_USAGE", "a config is needed", { key: "--config", remedy });
+  if (source === null) throw new NextvladError("BAD_USAGE", "a config is needed", { key: "--config", remedy });
+  const { snapshot, path } = source;
+  if (snapshot === null) {
+    const { inferModel } = await import("../checkpoints/inferred-sizes.js");
+    return buildConfig({ MODEL: inferModel(source) }, path, over);
+  }
   const { readSnapshotConfig } = await import("../checkpoints/snapshot.js");
   const value = await readSnapshotConfig(snapshot);
   if (value !== null) return buildConfig(value, join(snapshot, "config.yaml"), over);

@@ -1,15 +1,18 @@
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import type { EvalFlags } from "./options.js";
 import { runIn } from "./run.js";
+import { describeWeights, openNamedWeights } from "./weights.js";
 
 /** `nextvlad eval`: prints PaddleVideo's line and where the JSON file is; returns the exit code. */
 export async function runEval(flags: EvalFlags): Promise<number> {
-  const config = await findConfig(flags, readingOverrides("TEST", flags), flags.weights);
+  const weights = await openNamedWeights(flags.weights);
+  const config = await findConfig(flags, readingOverrides("TEST", flags), weights);
   const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async ({ telemetry, signal }) => {
+    for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "TEST"]);
     const { evaluate } = await import("../evaluation/evaluate.js");
     return evaluate(config, {
-      weights: flags.weights,
+      weights,
       filelist: config.TEST.filelist,
       batchSize: config.TEST.batch_size,
       saveDir: flags.saveDir,

@@ -1,15 +1,18 @@
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import type { InferFlags } from "./options.js";
 import { runIn } from "./run.js";
+import { describeWeights, openNamedWeights } from "./weights.js";
 
 /** `nextvlad infer`: prints how many videos it saw and where their classes are; returns the exit code. */
 export async function runInfer(flags: InferFlags): Promise<number> {
-  const config = await findConfig(flags, readingOverrides("INFER", flags), flags.weights);
+  const weights = await openNamedWeights(flags.weights);
+  const config = await findConfig(flags, readingOverrides("INFER", flags), weights);
   const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async ({ telemetry, signal }) => {
+    for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "INFER"]);
     const { infer } = await import("../inference/infer.js");
     return infer(config, {
-      weights: flags.weights,
+      weights,
       filelist: config.INFER.filelist,
       batchSize: config.INFER.batch_size,
       topk: Math.min(flags.inferTopk, config.MODEL.num_classes),

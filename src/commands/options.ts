@@ -21,6 +21,8 @@ export interface TrainFlags extends ConfigFlags {
   readonly epoch?: string;
   readonly pretrain?: string;
   readonly resume?: string;
+  /** Steps taken, for weights of Paddle's that do not tell. */
+  readonly resumeStep?: number;
   readonly overwrite?: true;
   /** In epochs; 0 for no validation. */
   readonly validInterval: number;
@@ -30,7 +32,8 @@ export interface TrainFlags extends ConfigFlags {
 
 /** Flags of `nextvlad eval`. */
 export interface EvalFlags extends ConfigFlags {
-  readonly weights: string;
+  /** Left out for the published ones in ~/.paddle/weights. */
+  readonly weights?: string;
   readonly filelist?: string;
 }
 
@@ -41,7 +44,8 @@ export interface InferFlags extends EvalFlags {
 
 /** Flags of `nextvlad export`. */
 export interface ExportFlags extends Pick<ConfigFlags, "config" | "set"> {
-  readonly weights: string;
+  /** Left out for the published ones in ~/.paddle/weights. */
+  readonly weights?: string;
   readonly format: ExportFormat;
   readonly out: string;
 }

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { fillAllArrays } from "../checkpoints/arrays.js";
-import { requireWeights, weightsFile } from "../checkpoints/snapshot.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
@@ -22,8 +22,8 @@ import { type Metrics, MetricsAccumulator } from "./metrics.js";
 export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
 
 export interface EvaluateOptions {
-  /** A snapshot directory. */
-  readonly weights: string;
+  /** Closed once the network has them. */
+  readonly weights: WeightSource;
   readonly filelist: string;
   readonly batchSize: number;
   readonly saveDir: string;
@@ -66,14 +66,14 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   return { stopped, ...result, resultFile };
 }
 
-/** Loads TensorFlow and a snapshot's weights, all of which must fit. */
-export async function loadNetwork(config: Config, weights: string, useGpu: boolean | "auto", telemetry: Telemetry) {
-  await requireWeights(weights);
+/** Loads TensorFlow and the weights, all of which must fit, and closes their source. */
+export async function loadNetwork(config: Config, weights: WeightSource, useGpu: boolean | "auto", telemetry: Telemetry) {
   const device = await loadTensorflow(useGpu);
   telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
   const sizes = modelSizes(config.MODEL);
   const store = new WeightStore(parameterTable(sizes));
-  await fillAllArrays(weightsFile(weights), store.arrays(), "use the config that these weights were trained with, or other weights");
+  await fillAllArrays(weights, store.arrays(), "use the config that these weights were trained with, or other weights");
+  await weights.close();
   const frozen = new FrozenNetwork(sizes, config.MODEL.drop_rate, store);
   const dispose = (): void => {
     frozen.dispose();

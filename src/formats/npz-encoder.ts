@@ -19,25 +19,26 @@ const PIECE_BYTES = 1 << 24;
 const MODIFIED = new Date(1980, 0, 1);
 
 /**
- * Arrays as numpy.savez writes them: a ZIP of .npy files, stored as they are. The pieces of the arrays are views of their own memory.
- * Throws BAD_FORMAT where data do not fit their shape, and for 4 GiB and more.
+ * Arrays as numpy.savez writes them: a ZIP of .npy files, stored as they are. The pieces are views of the arrays' own memory, which the next array
+ * may use too. Throws BAD_FORMAT where data do not fit their shape, and for 4 GiB and more.
  */
-export function* encodeNpz(arrays: readonly NpzArray[]): Generator<Uint8Array> {
-  const total = arrays.reduce((sum, { name, data }) => sum + data.byteLength + 2 * name.length + MEMBER_BYTES, 0);
-  if (total > MOST_BYTES) {
-    const remedy = "use safetensors, which has no such limit";
-    throw new NextvladError("BAD_FORMAT", "the arrays are too large for .npz", {
-      expected: "less than 4 GiB",
-      found: `${total} bytes`,
-      remedy,
-    });
-  }
+export async function* encodeNpz(arrays: Iterable<NpzArray> | AsyncIterable<NpzArray>): AsyncGenerator<Uint8Array> {
+  let total = 0;
   const ready: Uint8Array[] = [];
   const zip = new Zip((error, piece) => {
     if (error !== null) throw error;
     ready.push(piece);
   });
-  for (const { name, shape, data } of arrays) {
+  for await (const { name, shape, data } of arrays) {
+    total += data.byteLength + 2 * name.length + MEMBER_BYTES;
+    if (total > MOST_BYTES) {
+      const remedy = "use safetensors, which has no such limit";
+      throw new NextvladError("BAD_FORMAT", "the arrays are too large for .npz", {
+        expected: "less than 4 GiB",
+        found: `${total} bytes`,
+        remedy,
+      });
+    }
     const member = new ZipPassThrough(`${name}.npy`);
     member.mtime = MODIFIED;
     zip.add(member);

@@ -43,8 +43,12 @@ export class PickleBuffer {
     this.bytes.set(bytes, at);
   }
 
-  /** The UTF-8 form of the text whose characters are these bytes (Latin-1). They are not copied, and must not change until they are taken. */
+  /** The UTF-8 form of the text whose characters are these bytes (Latin-1). From CHUNK_BYTES on they are not copied, and must not change until they are taken. */
   latin1Text(bytes: Uint8Array): void {
+    if (bytes.length < CHUNK_BYTES) {
+      for (const piece of encodeLatin1(bytes)) this.copy(piece);
+      return;
+    }
     this.close();
     this.done.push({ latin1: bytes });
     this.sizeBytes += bytes.length;

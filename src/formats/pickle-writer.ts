@@ -88,7 +88,7 @@ export function encodePickledList(items: Source<PickleValue>): AsyncGenerator<Ui
   return encodeCollection(items, EMPTY_LIST, APPENDS, encode);
 }
 
-/** The same of a dict, entry after entry, in the order given. */
+/** The same of a dict, entry after entry, in the order given. An entry is done with before the next is asked for, so both may use the same memory. */
 export function encodePickledDict(entries: Source<readonly [PickleValue, PickleValue]>): AsyncGenerator<Uint8Array> {
   return encodeCollection(entries, EMPTY_DICT, SETITEMS, encodeEntry);
 }

@@ -1,15 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import { describeMisfit, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
-import {
-  bestSnapshot,
-  listSnapshots,
-  optimizerFile,
-  type RunState,
-  readSnapshotConfig,
-  readSnapshotState,
-  requireSnapshot,
-  weightsFile,
-} from "../checkpoints/snapshot.js";
+import { bestSnapshot, listSnapshots, type RunState, readSnapshotConfig, readSnapshotState } from "../checkpoints/snapshot.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { countParameters, parameterTable } from "../model/parameters.js";
@@ -17,14 +9,17 @@ import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weight-store.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { Adam } from "./adam.js";
+import { type ResumeState, readResumeState } from "./resume-state.js";
 
 /** How a run begins. */
 export interface StartOptions {
   readonly saveDir: string;
-  /** A snapshot to go on from: everything must fit. */
-  readonly resume: string | null;
-  /** A snapshot whose weights to begin with, as far as they fit. */
-  readonly pretrain: string | null;
+  /** What to go on from, optimizer and all: everything must fit. Closed at the start. */
+  readonly resume: WeightSource | null;
+  /** The steps that it has taken, where it does not tell. */
+  readonly resumeStep: number | null;
+  /** Weights to begin with, as far as they fit. Closed at the start. */
+  readonly pretrain: WeightSource | null;
   /** Whether another run's snapshots in the save-dir may go. */
   readonly overwrite: boolean;
   readonly telemetry: Telemetry;
@@ -39,7 +34,7 @@ export interface Trainee {
 
 /** Where the run goes on, and which snapshots in the save-dir must go before its first one. */
 export interface Claim {
-  readonly state: RunState | null;
+  readonly resumed: ResumeState | null;
   /** Names in the save-dir; only `--overwrite` lets there be any. */
   readonly inTheWay: readonly string[];
 }
@@ -49,14 +44,19 @@ export interface Claim {
  * snapshots later than the one resumed from without `--overwrite`. Removes nothing yet. Throws BAD_USAGE, BAD_CONFIG, SAVE_DIR_TAKEN and what
  * reading the snapshot throws.
  */
-export async function claimSaveDir(config: Config, { saveDir, resume, pretrain, overwrite }: StartOptions): Promise<Claim> {
+export async function claimSaveDir(config: Config, options: StartOptions): Promise<Claim> {
+  const { saveDir, resume, resumeStep, pretrain, overwrite } = options;
+  if (resumeStep !== null && resume === null) {
+    const remedy = "--resume names the checkpoint that it is of";
+    throw new NextvladError("BAD_USAGE", "there is nothing that has taken steps", { key: "--resume-step", remedy });
+  }
   if (resume !== null && pretrain !== null) {
     const remedy = "--resume goes on with a run; --pretrain starts a new one from its weights";
     throw new NextvladError("BAD_USAGE", "only one of the two can be given", { key: "--resume, --pretrain", remedy });
   }
-  const state = resume === null ? null : await readSnapshotState(resume);
-  if (resume !== null && state !== null) await refuseOtherCourse(config, resume, state);
-  if (pretrain !== null) await requireSnapshot(pretrain);
+  const resumed = resume === null ? null : await readResumeState(resume, config.TRAIN.seed, resumeStep);
+  const state = resumed?.state ?? null;
+  if (state !== null && typeof resume?.snapshot === "string") await refuseOtherCourse(config, resume.snapshot, state);
   const there = await listSnapshots(saveDir);
   const best = await readSnapshotState(bestSnapshot(saveDir)).catch(() => null);
   const inTheWay = state === null ? there : there.filter((name) => isLater(name, state, best));
@@ -65,10 +65,10 @@ export async function claimSaveDir(config: Config, { saveDir, resume, pretrain, 
     const remedy = `use another --save-dir, ${state === null ? "--resume one of them" : "resume from the latest of them"}, or --overwrite to replace them`;
     throw new NextvladError("SAVE_DIR_TAKEN", `${whose}: ${inTheWay.join(", ")}`, { file: saveDir, remedy });
   }
-  return { state, inTheWay };
+  return { resumed, inTheWay };
 }
 
-function isLater(name: string, state: RunState, best: RunState | null): boolean {
+function isLater(name: string, state: ResumeState["state"], best: RunState | null): boolean {
   const [, kind, number] = /^NEXTVLAD_(epoch|step)(\d+)$/.exec(name) ?? [];
   if (kind === "epoch") return Number(number) >= state.epoch;
   if (kind === "step") return Number(number) > state.step;
@@ -76,7 +76,7 @@ function isLater(name: string, state: RunState, best: RunState | null): boolean 
 }
 
 /** Settings that a run cannot change on its way, as the order of its videos and its place in it hang on them. Throws BAD_CONFIG. */
-async function refuseOtherCourse(config: Config, resume: string, state: RunState): Promise<void> {
+async function refuseOtherCourse(config: Config, resume: string, state: ResumeState["state"]): Promise<void> {
   const then = (await readSnapshotConfig(resume)) as { readonly TRAIN?: Record<string, unknown>; readonly MODEL?: Record<string, unknown> };
   const settings: [string, unknown, unknown][] = [["TRAIN.seed", config.TRAIN.seed, state.seed]];
   if (state.step_in_epoch > 0) {
@@ -95,33 +95,38 @@ async function refuseOtherCourse(config: Config, resume: string, state: RunState
   }
 }
 
-/** Makes the model and gives it its first values: fresh ones, another run's weights, or all of a snapshot. Throws BAD_WEIGHTS with every misfit. */
-export async function startTrainee(config: Config, state: RunState | null, options: StartOptions): Promise<Trainee> {
+/** Makes the model and gives it its first values: fresh ones, another run's weights, or all of a checkpoint. Throws BAD_WEIGHTS with every misfit. */
+export async function startTrainee(config: Config, resumed: ResumeState | null, options: StartOptions): Promise<Trainee> {
   const { resume, pretrain, telemetry } = options;
   const table = parameterTable(modelSizes(config.MODEL));
   const counts = countParameters(table);
   telemetry.log.info(counts, `the model has ${counts.trained} trained values, ${counts.all} with moving statistics and eigen_param`);
   const store = new WeightStore(table);
   const adam = new Adam(store);
-  if (resume !== null && state !== null) {
-    await fillAllArrays(weightsFile(resume), store.arrays(), "resume with the config of that run, or start a new one with --pretrain");
-    await fillAllArrays(optimizerFile(resume), adam.arrays(), "resume with the config of that run, or start a new one with --pretrain");
-    telemetry.log.info(`going on from ${resume}: epoch ${state.epoch}, ${state.step} steps taken`);
+  if (resume !== null && resumed !== null) {
+    const arrays = [...store.arrays(), ...adam.arrays()];
+    await fillAllArrays(resume, arrays, "resume with the config of that run, or start a new one with --pretrain");
+    await resume.close();
+    const { state, told } = resumed;
+    telemetry.log.info(`going on from ${resume.path}: epoch ${state.epoch}, ${state.step} steps taken, ${told}`);
     return { store, adam, state };
   }
   const { seed } = config.TRAIN;
   if (pretrain === null) await initialise(store, new Set(table.map(({ name }) => name)), config);
   else {
-    const misfits = await fillArrays(weightsFile(pretrain), store.arrays());
+    const misfits = await fillArrays(pretrain, store.arrays());
+    await pretrain.close();
     if (misfits.length === table.length) {
       throw new NextvladError("BAD_WEIGHTS", "nothing of it fits the model", {
-        file: weightsFile(pretrain),
+        file: pretrain.path,
         remedy: "check the config's MODEL section",
       });
     }
     for (const misfit of misfits) telemetry.log.warn(`starts afresh: ${describeMisfit(misfit)}`);
     await initialise(store, new Set(misfits.map(({ name }) => name)), config);
-    telemetry.log.info(`starting from the weights of ${pretrain}: ${table.length - misfits.length} of ${table.length} arrays`);
+    telemetry.log.info(
+      `starting from the weights of ${pretrain.path}, ${pretrain.form}: ${table.length - misfits.length} of ${table.length} arrays`,
+    );
   }
   return { store, adam, state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null } };
 }

@@ -51,13 +51,13 @@ export interface TrainOutcome {
  */
 export async function train(config: Config, options: TrainOptions): Promise<TrainOutcome> {
   const cwd = process.cwd();
-  const { state, inTheWay } = await claimSaveDir(config, options);
+  const { resumed, inTheWay } = await claimSaveDir(config, options);
   const shards = await resolveShards(config.TRAIN.filelist, { cwd });
   const validShards = options.validIntervalEpochs > 0 ? await resolveShards(config.VALID.filelist, { cwd }) : [];
   const { telemetry } = options;
   const device = await loadTensorflow(config.TRAIN.use_gpu);
   telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
-  const trainee = await startTrainee(config, state, options);
+  const trainee = await startTrainee(config, resumed, options);
   // Only now, when all that could fail at the start has not.
   await removeSnapshots(options.saveDir, inTheWay);
   await writeFileAtomic(join(options.saveDir, "config.yaml"), formatConfig(config));
@@ -83,7 +83,7 @@ class TrainingRun {
     this.#shards = shards;
     this.#validShards = validShards;
     this.#state = trainee.state;
-    this.#lastSnapshot = options.resume;
+    this.#lastSnapshot = options.resume?.snapshot ?? null;
   }
 
   outcome(): TrainOutcome {

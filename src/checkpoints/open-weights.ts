@@ -1,0 +1,137 @@
+import { readdir, stat } from "node:fs/promises";
+import { basename, dirname, join, normalize } from "node:path";
+import { fileError, NextvladError } from "../base/errors.js";
+import { FileBytes } from "../formats/file-bytes.js";
+import { looksLikePaddleVariable } from "../formats/paddle-variable.js";
+import { looksLikePickle } from "../formats/pickle-reader.js";
+import { looksLikeTar } from "../formats/tar.js";
+import { isArrayName } from "./array-names.js";
+import { openPaddleArchive } from "./paddle-archive.js";
+import { openPaddleDirectory } from "./paddle-directory.js";
+import { openPaddlePickles } from "./paddle-pickle.js";
+import { openSafetensors } from "./safetensors-source.js";
+import { optimizerFile, requireSnapshot, requireWeights, weightsFile } from "./snapshot.js";
+import type { WeightSource } from "./weight-source.js";
+
+const FORMS =
+  "a snapshot directory, a directory of Paddle variables or a .tar or .tar.gz of one, a .pdparams file (or its prefix), or a .safetensors file";
+
+/**
+ * Opens weights, told by their content whatever they are called: our snapshot directory; a directory of Paddle variables, or a tar of one (gzipped or
+ * not); a .pdparams file (gzipped or not), or its prefix; a lone safetensors file. With `optimizer`, what a run needs to go on must be there too: a
+ * snapshot's moments, a .pdparams file's .pdopt. Throws FILE_MISSING, FILE_UNREADABLE, BAD_WEIGHTS, BAD_FORMAT, UNSAFE_PICKLE, BAD_SNAPSHOT.
+ */
+export async function openWeights(path: string, { optimizer }: { readonly optimizer: boolean }): Promise<WeightSource> {
+  const found = await stat(path).catch(() => null);
+  if (found === null) return openPaddlePickles(path, await withOptimizer(await findByPrefix(path), optimizer));
+  return found.isDirectory() ? openDirectory(path, optimizer) : openFile(path, optimizer);
+}
+
+/** `openWeights` with the optimizer's state where it is there, and without where it is not. */
+export async function openWithOptimizerIfThere(path: string): Promise<WeightSource> {
+  return openWeights(path, { optimizer: true }).catch((error: unknown) => {
+    if (error instanceof NextvladError && (error.code === "FILE_MISSING" || error.code === "BAD_SNAPSHOT"))
+      return openWeights(path, { optimizer: false });
+    throw error;
+  });
+}
+
+async function openDirectory(path: string, optimizer: boolean): Promise<WeightSource> {
+  const names = await readdir(path).catch((error: unknown) => {
+    throw fileError(error, path, "read");
+  });
+  if (names.includes(basename(weightsFile(path)))) return openSnapshot(path, optimizer);
+  if (names.some(isArrayName)) return openPaddleDirectory(path, isArrayName);
+  // What the published tar unpacks to has the variables one folder down.
+  const [only, ...others] = names;
+  if (only !== undefined && others.length === 0 && (await stat(join(path, only))).isDirectory())
+    return openDirectory(join(path, only), optimizer);
+  const what = `the directory holds no weights: ${names.length === 0 ? "it is empty" : describeNames(names)}`;
+  throw new NextvladError("BAD_WEIGHTS", what, { file: path, expected: FORMS, remedy: "name one of these" });
+}
+
+function describeNames(names: readonly string[]): string {
+  return `${names.slice(0, 5).join(", ")}${names.length > 5 ? ` and ${names.length - 5} more` : ""}`;
+}
+
+async function openSnapshot(path: string, optimizer: boolean): Promise<WeightSource> {
+  if (optimizer) await requireSnapshot(path);
+  else await requireWeights(path);
+  const files = optimizer ? [weightsFile(path), optimizerFile(path)] : [weightsFile(path)];
+  return openSafetensors(path, files, { form: "a snapshot", snapshot: path });
+}
+
+async function openFile(path: string, optimizer: boolean): Promise<WeightSource> {
+  const { head, compressed } = await look(path);
+  if (looksLikeTar(head)) return openPaddleArchive(path, isArrayName);
+  if (looksLikePickle(head)) return openPaddlePickles(path, await withOptimizer(path, optimizer));
+  if (looksLikeSafetensors(head)) {
+    if (compressed) throw unknown(path, "this is a safetensors file in gzip, of which single arrays cannot be read", "gunzip it first");
+    const folder = dirname(path);
+    // A snapshot's own file, whose config and state stand beside it.
+    if (normalize(path) === weightsFile(folder) && (await isSnapshot(folder))) return openSnapshot(folder, optimizer);
+    return openSafetensors(path, [path], { form: "a safetensors file", snapshot: null });
+  }
+  if (looksLikePaddleVariable(head)) {
+    throw unknown(
+      path,
+      "this is a single Paddle variable, or several in one file without their names",
+      "name the directory that holds a file for each variable",
+    );
+  }
+  throw unknown(
+    path,
+    "this is not a file of weights",
+    "check that it is what you meant and came down whole; a web page here means that the download failed",
+  );
+}
+
+async function look(path: string): Promise<{ readonly head: Uint8Array; readonly compressed: boolean }> {
+  const bytes = await FileBytes.open(path);
+  const { head, compressed } = bytes;
+  await bytes.close();
+  return { head, compressed };
+}
+
+/** A length of 8 bytes, little-endian, that a header of JSON follows. */
+function looksLikeSafetensors(head: Uint8Array): boolean {
+  return head.length > 8 && head[8] === 0x7b && head.subarray(4, 8).every((byte) => byte === 0);
+}
+
+async function isSnapshot(folder: string): Promise<boolean> {
+  return requireSnapshot(folder).then(
+    () => true,
+    () => false,
+  );
+}
+
+function unknown(path: string, what: string, remedy: string): NextvladError {
+  return new NextvladError("BAD_WEIGHTS", what, { file: path, expected: FORMS, remedy });
+}
+
+const SUFFIXES = [".pdparams", ".pdparams.gz"];
+
+/** Paddle's own functions take `NEXTVLAD` for `NEXTVLAD.pdparams`. */
+async function findByPrefix(prefix: string): Promise<string> {
+  for (const suffix of SUFFIXES) {
+    const path = `${prefix}${suffix}`;
+    if ((await stat(path).catch(() => null))?.isFile()) return path;
+  }
+  throw new NextvladError("FILE_MISSING", `no such file or directory, nor one with ${SUFFIXES.join(" or ")} behind it`, {
+    file: prefix,
+    remedy: "check the path",
+  });
+}
+
+/** The file, and where the optimizer's state is asked for, the .pdopt beside it. */
+async function withOptimizer(pdparams: string, optimizer: boolean): Promise<readonly string[]> {
+  if (!optimizer) return [pdparams];
+  const prefix = pdparams.replace(/(\.pdparams)?(\.gz)?$/, "");
+  const candidates = [`${prefix}.pdopt`, `${prefix}.pdopt.gz`];
+  for (const file of candidates) if ((await stat(file).catch(() => null))?.isFile()) return [pdparams, file];
+  throw new NextvladError("FILE_MISSING", "the optimizer's state, without which a run cannot go on, is not beside the weights", {
+    file: pdparams,
+    expected: candidates.map((file) => basename(file)).join(" or "),
+    remedy: "put it there, or start a new run from these weights with --pretrain",
+  });
+}

@@ -1,0 +1,67 @@
+import { NextvladError } from "../base/errors.js";
+import { FileBytes } from "../formats/file-bytes.js";
+import { type PaddleVariableHeader, parseVariableHeader, VARIABLE_HEAD_BYTES } from "../formats/paddle-variable.js";
+import { readTar, type TarEntry } from "../formats/tar.js";
+import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
+
+/** A variable met in the tar, its first bytes read. */
+interface Met {
+  readonly name: string;
+  readonly header: PaddleVariableHeader;
+  readonly head: Uint8Array;
+  readonly entry: TarEntry;
+}
+
+/**
+ * A tar, gzipped or not, of a directory of Paddle variables, at any depth: read as a stream, once for what is in it and once for the arrays; nothing is
+ * unpacked to disk. Files that are no variables are passed over, unless `isNeeded` knows their name: then they are damaged.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT.
+ */
+export async function openPaddleArchive(path: string, isNeeded: (name: string) => boolean): Promise<WeightSource> {
+  const entries = new Map<string, ArrayEntry & { readonly place: string }>();
+  for await (const { name, header, entry } of walk(path, isNeeded, () => true)) {
+    const other = entries.get(name)?.place;
+    if (other !== undefined) {
+      const remedy = "unpack it, and name the directory that is meant";
+      throw new NextvladError("BAD_WEIGHTS", `the tar holds ${name} twice: ${other} and ${entry.name}`, { file: path, remedy });
+    }
+    entries.set(name, { dtype: header.dtype, shape: header.shape, place: entry.name });
+  }
+  async function* read(names: ReadonlySet<string>): AsyncGenerator<RawArray> {
+    for await (const { name, header, head, entry } of walk(path, isNeeded, (name) => names.has(name))) {
+      // No longer than the file can be: the tar's reader has compared it.
+      const bytes = new Uint8Array(entry.sizeBytes - header.dataOffset);
+      const there = head.subarray(header.dataOffset);
+      bytes.set(there);
+      await entry.read(bytes.subarray(there.length));
+      yield { name, dtype: header.dtype, shape: header.shape, bytes };
+    }
+  }
+  return { path, form: "Paddle variables in a tar", snapshot: null, entries, read, close: async () => undefined };
+}
+
+async function* walk(path: string, isNeeded: (name: string) => boolean, wanted: (name: string) => boolean): AsyncGenerator<Met> {
+  const bytes = await FileBytes.open(path);
+  try {
+    for await (const entry of readTar(bytes)) {
+      const name = entry.name.slice(entry.name.lastIndexOf("/") + 1);
+      if (!wanted(name)) continue;
+      const head = new Uint8Array(Math.min(entry.sizeBytes, VARIABLE_HEAD_BYTES));
+      await entry.read(head);
+      const header = readHeader(head, entry, path, isNeeded(name));
+      if (header !== null) yield { name, header, head, entry };
+    }
+  } finally {
+    await bytes.close();
+  }
+}
+
+/** Null for a file that is no variable and need not be one. */
+function readHeader(head: Uint8Array, entry: TarEntry, path: string, needed: boolean): PaddleVariableHeader | null {
+  try {
+    return parseVariableHeader(head, entry.sizeBytes, `${path}, in it ${entry.name}`);
+  } catch (error) {
+    if (needed || !(error instanceof NextvladError)) throw error;
+    return null;
+  }
+}

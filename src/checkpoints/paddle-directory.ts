@@ -1,0 +1,74 @@
+import { type FileHandle, open, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { fileError, NextvladError } from "../base/errors.js";
+import { parseVariableHeader, VARIABLE_HEAD_BYTES } from "../formats/paddle-variable.js";
+import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
+
+interface Variable extends ArrayEntry {
+  readonly file: string;
+  readonly dataOffset: number;
+  readonly dataBytes: number;
+}
+
+/**
+ * A directory with a file for each variable, named like it, as PaddleVideo v1.5.1 saves (save_persistables). Files that are no variables are passed over, unless
+ * `isNeeded` knows their name: then they are damaged. Throws FILE_UNREADABLE, BAD_FORMAT.
+ */
+export async function openPaddleDirectory(path: string, isNeeded: (name: string) => boolean): Promise<WeightSource> {
+  const found = await readdir(path, { withFileTypes: true }).catch((error: unknown) => {
+    throw fileError(error, path, "read");
+  });
+  const entries = new Map<string, Variable>();
+  for (const file of found) {
+    // Links are followed: weights are often linked into place.
+    if (file.isDirectory()) continue;
+    const variable = await readHeader(join(path, file.name), isNeeded(file.name));
+    if (variable !== null) entries.set(file.name, variable);
+  }
+  async function* read(names: ReadonlySet<string>): AsyncGenerator<RawArray> {
+    for (const [name, variable] of entries) {
+      if (names.has(name)) yield { name, dtype: variable.dtype, shape: variable.shape, bytes: await readData(variable) };
+    }
+  }
+  return { path, form: "a directory of Paddle variables", snapshot: null, entries, read, close: async () => undefined };
+}
+
+/** Null for a file that is no variable and need not be one. */
+async function readHeader(file: string, needed: boolean): Promise<Variable | null> {
+  try {
+    return await withFile(file, async (handle) => {
+      const { size } = await handle.stat();
+      const head = new Uint8Array(Math.min(size, VARIABLE_HEAD_BYTES));
+      const { bytesRead } = await handle.read(head, 0, head.length, 0);
+      const { dtype, shape, dataOffset } = parseVariableHeader(head.subarray(0, bytesRead), size, file);
+      return { file, dtype, shape, dataOffset, dataBytes: size - dataOffset };
+    });
+  } catch (error) {
+    if (needed || !(error instanceof NextvladError)) throw error;
+    return null;
+  }
+}
+
+async function readData({ file, dataOffset, dataBytes }: Variable): Promise<Uint8Array> {
+  return withFile(file, async (handle) => {
+    const bytes = new Uint8Array(dataBytes);
+    for (let done = 0; done < dataBytes; ) {
+      const { bytesRead } = await handle.read(bytes, done, dataBytes - done, dataOffset + done);
+      if (bytesRead === 0) throw new NextvladError("BAD_FORMAT", "the file became shorter while it was read", { file });
+      done += bytesRead;
+    }
+    return bytes;
+  });
+}
+
+async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(file, "r");
+    return await use(handle);
+  } catch (error) {
+    throw fileError(error, file, "read");
+  } finally {
+    await handle?.close();
+  }
+}

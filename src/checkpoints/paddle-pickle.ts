@@ -1,0 +1,49 @@
+import { NextvladError } from "../base/errors.js";
+import { FileBytes } from "../formats/file-bytes.js";
+import { parsePickle } from "../formats/pickle-reader.js";
+import { NumpyArray } from "../formats/pickle-values.js";
+import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
+
+/** In a dygraph's file: the names that the arrays have in it, and the parameters that they are. */
+const PARAMETER_NAMES = "StructuredToParameterName@@";
+
+/**
+ * Paddle's pickled dicts of arrays, gzipped or not: `.pdparams`, and the `.pdopt` with the optimizer's state, as one source. The files are held in memory until it
+ * is closed. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE.
+ */
+export async function openPaddlePickles(path: string, files: readonly string[]): Promise<WeightSource> {
+  let arrays = new Map<string, NumpyArray>();
+  for (const file of files) for (const [name, array] of await readArrays(file)) arrays.set(name, array);
+  const entries = new Map<string, ArrayEntry>();
+  for (const [name, { dtype, shape }] of arrays) entries.set(name, { dtype, shape });
+  async function* read(names: ReadonlySet<string>): AsyncGenerator<RawArray> {
+    for (const [name, array] of arrays) {
+      if (names.has(name)) yield { name, dtype: array.dtype, shape: array.shape, bytes: array.rowMajorBytes() };
+    }
+  }
+  const close = async (): Promise<void> => {
+    arrays = new Map();
+  };
+  return { path, form: files.length > 1 ? "Paddle's .pdparams and .pdopt" : "Paddle's .pdparams", snapshot: null, entries, read, close };
+}
+
+async function readArrays(file: string): Promise<ReadonlyMap<string, NumpyArray>> {
+  const bytes = await FileBytes.open(file);
+  try {
+    const dict = parsePickle(await bytes.readAll(), file);
+    if (!(dict instanceof Map)) {
+      const remedy = "name a .pdparams file; tf2pkl.py's pickles of videos go into a file list";
+      throw new NextvladError("BAD_WEIGHTS", "the pickle holds no dict of arrays", { file, remedy });
+    }
+    const names = dict.get(PARAMETER_NAMES);
+    const arrays = new Map<string, NumpyArray>();
+    for (const [key, value] of dict) {
+      if (!(value instanceof NumpyArray)) continue;
+      const name = names instanceof Map ? names.get(key) : undefined;
+      arrays.set(typeof name === "string" ? name : key, value);
+    }
+    return arrays;
+  } finally {
+    await bytes.close();
+  }
+}

@@ -1,0 +1,72 @@
+import { NextvladError } from "../base/errors.js";
+import { STEP_COUNTER } from "./array-names.js";
+import type { RawArray, WeightSource } from "./weight-source.js";
+
+const BETA2 = Math.fround(0.999);
+const BETA2_POWER = /_beta2_pow_acc_0$/;
+/** 0.999^85000 is about the smallest number that float32 holds in full: from there on the power stands still. */
+const MOST_STEPS_BY_POWER = 85_000;
+
+/** The steps that Paddle's optimizer has taken, and what says so. */
+export interface PaddleStep {
+  readonly step: number;
+  /** For the log. */
+  readonly told: string;
+}
+
+/**
+ * How many steps an optimizer's state of Paddle's stands at: what `given` (`--resume-step`) says; else `@LR_DECAY_COUNTER@`, which is -1 before the first step and
+ * n - 1 after n; else the powers of beta2, which are beta2^(n+1) after n. Throws BAD_WEIGHTS where there is none of these.
+ */
+export async function findPaddleStep(source: WeightSource, given: number | null): Promise<PaddleStep> {
+  if (given !== null) return { step: given, told: "as --resume-step says" };
+  const power = [...source.entries.keys()].find((name) => BETA2_POWER.test(name));
+  const names = new Set([STEP_COUNTER, ...(power === undefined ? [] : [power])]);
+  const values = new Map<string, number>();
+  for await (const array of source.read(names)) values.set(array.name, firstValue(array, source.path));
+  const counter = values.get(STEP_COUNTER);
+  const byPower = stepsOfPower(values.get(power ?? ""));
+  if (counter !== undefined) {
+    if (!Number.isSafeInteger(counter) || counter < -1) throw unusable(source.path, STEP_COUNTER, counter);
+    const step = counter + 1;
+    const other = byPower === null || byPower === step ? "" : `, though the powers of beta2 say ${byPower}`;
+    return { step, told: `as ${STEP_COUNTER} says${other}` };
+  }
+  if (byPower !== null) return { step: byPower, told: "as the powers of beta2 say" };
+  throw new NextvladError("BAD_WEIGHTS", "nothing in these weights tells how many steps were taken", {
+    file: source.path,
+    expected: `${STEP_COUNTER}, or powers of beta2 from the first ${MOST_STEPS_BY_POWER} steps`,
+    found: power === undefined ? "neither" : `${power} of ${values.get(power)}`,
+    remedy: "say it with --resume-step",
+  });
+}
+
+function firstValue({ name, dtype, bytes }: RawArray, path: string): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (dtype === "i8" && bytes.length >= 8) return Number(view.getBigInt64(0, true));
+  if (dtype === "f4" && bytes.length >= 4) return view.getFloat32(0, true);
+  throw unusable(path, name, `${bytes.length} bytes of ${dtype}`);
+}
+
+function unusable(file: string, parameter: string, found: string | number): NextvladError {
+  return new NextvladError("BAD_WEIGHTS", "this counts no steps", {
+    file,
+    parameter,
+    found,
+    remedy: "say with --resume-step how many were taken",
+  });
+}
+
+/** Multiplies as Paddle does, in float32, until the power is met; null where it never is. */
+function stepsOfPower(power: number | undefined): number | null {
+  if (power === undefined) return null;
+  let expected = BETA2;
+  let nearest = { step: 0, gap: Math.abs(expected - power) };
+  for (let step = 1; step <= MOST_STEPS_BY_POWER && expected > power; step++) {
+    expected = Math.fround(expected * BETA2);
+    const gap = Math.abs(expected - power);
+    if (gap < nearest.gap) nearest = { step, gap };
+  }
+  // Other builds may round otherwise; half a step is 5e-4 of the power.
+  return nearest.gap <= 4e-4 * power ? nearest.step : null;
+}

@@ -1,0 +1,127 @@
+import { constants } from "node:buffer";
+import { stat } from "node:fs/promises";
+import { fileError, NextvladError } from "../base/errors.js";
+import { type ByteSource, openFileSource } from "./byte-source.js";
+import { decompress, detectCompression } from "./compression.js";
+
+/** Enough to tell what a file is. */
+const HEAD_BYTES = 1024;
+const PIECE_BYTES = 1 << 20;
+/** Deflate packs 1,032 to 1 at best. */
+const MOST_SWELLING = 1032;
+
+/** A file's bytes from first to last, unpacked as they are read where it is gzip (told by its content). Close it after use. */
+export class FileBytes {
+  readonly file: string;
+  readonly compressed: boolean;
+  /** The most bytes that there can be: the file's size, or what that much gzip can swell to. */
+  readonly mostBytes: number;
+  /** Bytes taken so far. */
+  position = 0;
+  #head: Uint8Array = new Uint8Array();
+  readonly #source: ByteSource;
+
+  private constructor(file: string, source: ByteSource, compressed: boolean, sizeBytes: number) {
+    this.file = file;
+    this.#source = source;
+    this.compressed = compressed;
+    this.mostBytes = compressed ? sizeBytes * MOST_SWELLING : sizeBytes;
+  }
+
+  /** Throws FILE_MISSING, FILE_UNREADABLE, and BAD_FORMAT where the first bytes of a gzip file are damaged. */
+  static async open(file: string): Promise<FileBytes> {
+    const { size } = await stat(file).catch((error: unknown) => {
+      throw fileError(error, file, "read");
+    });
+    const { source, head } = await openFileSource(file, HEAD_BYTES);
+    const compressed = detectCompression(head) === "gzip";
+    const bytes = new FileBytes(file, compressed ? decompress(source, "gzip") : source, compressed, size);
+    try {
+      const first = new Uint8Array(HEAD_BYTES);
+      bytes.#head = first.subarray(0, await bytes.#fill(first));
+      return bytes;
+    } catch (error) {
+      await bytes.close();
+      throw error;
+    }
+  }
+
+  /** The next bytes, up to 1,024 of them at the file's start, which stay to be read. */
+  get head(): Uint8Array {
+    return this.#head;
+  }
+
+  /** Fills the target and returns how many bytes that took: fewer than it holds only at the end. Throws FILE_UNREADABLE, BAD_FORMAT. */
+  async read(target: Uint8Array): Promise<number> {
+    const kept = Math.min(target.length, this.#head.length);
+    target.set(this.#head.subarray(0, kept));
+    this.#head = this.#head.subarray(kept);
+    const length = kept + (kept < target.length ? await this.#fill(target.subarray(kept)) : 0);
+    this.position += length;
+    return length;
+  }
+
+  /** Steps over bytes; returns how many there were. */
+  async skip(length: number): Promise<number> {
+    const piece = new Uint8Array(Math.min(length, PIECE_BYTES));
+    let done = 0;
+    while (done < length) {
+      const wanted = Math.min(piece.length, length - done);
+      const bytes = await this.read(piece.subarray(0, wanted));
+      done += bytes;
+      if (bytes < wanted) break;
+    }
+    return done;
+  }
+
+  /** All that is left, in memory of its own. Throws BAD_FORMAT where that is more than one array can hold. */
+  async readAll(): Promise<Uint8Array> {
+    if (!this.compressed) {
+      this.#refuseTooLong(this.mostBytes - this.position);
+      const all = new Uint8Array(this.mostBytes - this.position);
+      const length = await this.read(all);
+      return all.subarray(0, length);
+    }
+    const pieces: Uint8Array[] = [];
+    let total = 0;
+    for (let last = PIECE_BYTES; last === PIECE_BYTES; ) {
+      const piece = new Uint8Array(PIECE_BYTES);
+      last = await this.read(piece);
+      pieces.push(piece.subarray(0, last));
+      total += last;
+      this.#refuseTooLong(total);
+    }
+    return Buffer.concat(pieces, total);
+  }
+
+  async close(): Promise<void> {
+    await this.#source.close();
+  }
+
+  #refuseTooLong(length: number): void {
+    if (length <= constants.MAX_LENGTH) return;
+    const details = { file: this.file, expected: `at most ${constants.MAX_LENGTH} bytes`, found: length };
+    throw new NextvladError("BAD_FORMAT", "the file is too long to be held in memory", details);
+  }
+
+  /** Reads from the source until the target is full or the source ends. */
+  async #fill(target: Uint8Array): Promise<number> {
+    const at = { file: this.file, record: 0, byteOffset: this.position };
+    let done = 0;
+    while (done < target.length) {
+      const bytes = await this.#source.read(target.subarray(done), at).catch((error: unknown) => {
+        throw this.#asDamaged(error);
+      });
+      if (bytes === 0) break;
+      done += bytes;
+    }
+    return done;
+  }
+
+  /** The decompressor speaks of shards and records. */
+  #asDamaged(error: unknown): unknown {
+    if (!(error instanceof NextvladError) || error.code !== "CORRUPT_RECORD") return error;
+    const details = { file: this.file, byteOffset: this.position, remedy: "download or copy the file again" };
+    return new NextvladError("BAD_FORMAT", error.what, details, error);
+  }
+}

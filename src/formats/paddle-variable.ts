@@ -1,0 +1,144 @@
+import { NextvladError } from "../base/errors.js";
+import { LENGTH_DELIMITED, tagOf, VARINT, WireReader } from "./wire.js";
+
+/** Paddle's VarType.Type (framework.proto), by numpy's names, and what a value takes in bytes. */
+const TYPES: ReadonlyMap<number, { readonly dtype: string; readonly itemBytes: number }> = new Map([
+  [0, { dtype: "b1", itemBytes: 1 }],
+  [1, { dtype: "i2", itemBytes: 2 }],
+  [2, { dtype: "i4", itemBytes: 4 }],
+  [3, { dtype: "i8", itemBytes: 8 }],
+  [4, { dtype: "f2", itemBytes: 2 }],
+  [5, { dtype: "f4", itemBytes: 4 }],
+  [6, { dtype: "f8", itemBytes: 8 }],
+  [20, { dtype: "u1", itemBytes: 1 }],
+  [21, { dtype: "i1", itemBytes: 1 }],
+  [22, { dtype: "bf16", itemBytes: 2 }],
+]);
+
+/** How much of a file its header may take: 16 bytes and a few for each side. Levels of detail, which weights have none of, may take more. */
+export const VARIABLE_HEAD_BYTES = 1 << 12;
+const MAX_DESCRIPTOR_BYTES = 1 << 10;
+const MAX_SIDES = 32;
+
+/** What the file of a variable says before its data. */
+export interface PaddleVariableHeader {
+  readonly dtype: string;
+  /** `[]` is a scalar. */
+  readonly shape: readonly number[];
+  /** Where the data begin; they go on to the file's end, row-major, little-endian. */
+  readonly dataOffset: number;
+}
+
+/** Whether a file can be one variable of Paddle's, by its first bytes: both versions are 0, and a descriptor follows. */
+export function looksLikePaddleVariable(head: Uint8Array): boolean {
+  if (head.length < 22) return false;
+  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  const descriptorBytes = view.getInt32(16, true);
+  const zeros = head.subarray(0, 16).every((byte) => byte === 0);
+  return zeros && descriptorBytes >= 2 && descriptorBytes <= MAX_DESCRIPTOR_BYTES && head[20] === tagOf(1, VARINT);
+}
+
+/**
+ * Reads the header of a variable as Paddle's save_vars writes it into a file of its own (paddle/fluid/framework/lod_tensor.cc, SerializeToStream,
+ * version 0), and checks that the file is just as long as it says:
+ * uint32 version 0; uint64 number of LoD levels, each a uint64 length in bytes and that many bytes; uint32 tensor version 0;
+ * int32 length of a TensorDesc; the TensorDesc (1: data type, 2: repeated sides, packed or not); the data, up to the file's end.
+ * `head` is the file's first VARIABLE_HEAD_BYTES, or all of it where it is shorter. Throws BAD_FORMAT.
+ */
+export function parseVariableHeader(head: Uint8Array, sizeBytes: number, file: string): PaddleVariableHeader {
+  const cursor = new HeaderCursor(head, sizeBytes, file);
+  cursor.version("LoDTensor");
+  const levels = cursor.uint64();
+  if (levels > 16) throw cursor.error(`it claims ${levels} levels of detail, and weights have none`);
+  for (let level = 0; level < levels; level++) cursor.skip(cursor.uint64());
+  cursor.version("Tensor");
+  const descriptorBytes = cursor.uint32();
+  if (descriptorBytes > MAX_DESCRIPTOR_BYTES) throw cursor.error(`it claims a descriptor of ${descriptorBytes} bytes`);
+  const descriptor = cursor.take(descriptorBytes);
+  const { type, shape } = parseDescriptor(descriptor, cursor);
+  const known = TYPES.get(type);
+  if (known === undefined) throw cursor.error(`its data type is ${type}, which is none of Paddle's numbers`);
+  if (shape.length > MAX_SIDES || shape.some((side) => side < 0)) throw cursor.error(`its shape is [${shape.join(", ")}]`);
+  const dataBytes = shape.reduce((product, side) => product * side, known.itemBytes);
+  if (dataBytes !== sizeBytes - cursor.pos) {
+    throw new NextvladError("BAD_FORMAT", `the variable's length does not fit ${known.dtype} [${shape.join(", ")}]`, {
+      file,
+      byteOffset: cursor.pos,
+      expected: `${dataBytes} bytes of data`,
+      found: sizeBytes - cursor.pos,
+      remedy: "download or copy it again",
+    });
+  }
+  return { dtype: known.dtype, shape, dataOffset: cursor.pos };
+}
+
+function parseDescriptor(bytes: Uint8Array, cursor: HeaderCursor): { readonly type: number; readonly shape: readonly number[] } {
+  const reader = new WireReader(bytes, { file: "", record: 0, byteOffset: 0 });
+  let type = -1;
+  const shape: number[] = [];
+  try {
+    while (reader.pos < bytes.length) {
+      const tag = reader.varint32(bytes.length);
+      if (tag === tagOf(1, VARINT)) type = reader.varint32(bytes.length);
+      else if (tag === tagOf(2, VARINT)) shape.push(reader.int64(bytes.length));
+      else if (tag === tagOf(2, LENGTH_DELIMITED)) {
+        const end = reader.lengthEnd(bytes.length);
+        while (reader.pos < end) shape.push(reader.int64(end));
+      } else reader.skip(tag, bytes.length);
+    }
+  } catch (error) {
+    // The reader's words are about shards.
+    throw cursor.error("its descriptor cannot be read", error);
+  }
+  return { type, shape };
+}
+
+/** Reads little-endian integers, none past what is there. */
+class HeaderCursor {
+  pos = 0;
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #sizeBytes: number;
+  readonly #file: string;
+
+  constructor(bytes: Uint8Array, sizeBytes: number, file: string) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#sizeBytes = sizeBytes;
+    this.#file = file;
+  }
+
+  uint32(): number {
+    const at = this.pos;
+    this.take(4);
+    return this.#view.getUint32(at, true);
+  }
+
+  uint64(): number {
+    const low = this.uint32();
+    return this.uint32() * 2 ** 32 + low;
+  }
+
+  version(what: string): void {
+    const version = this.uint32();
+    if (version !== 0)
+      throw this.error(`its ${what} version is ${version}, and 0 is the only one there is: this may be no variable at all`);
+  }
+
+  skip(length: number): void {
+    if (length > this.#sizeBytes - this.pos) throw this.error(`it claims ${length} more bytes, found ${this.#sizeBytes - this.pos}`);
+    if (length > this.#bytes.length - this.pos) throw this.error("its levels of detail are longer than any weight's");
+    this.pos += length;
+  }
+
+  take(length: number): Uint8Array {
+    const at = this.pos;
+    this.skip(length);
+    return this.#bytes.subarray(at, this.pos);
+  }
+
+  error(what: string, cause?: unknown): NextvladError {
+    const details = { file: this.#file, byteOffset: this.pos, remedy: "download or copy it again" };
+    return new NextvladError("BAD_FORMAT", `the variable cannot be read: ${what}`, details, cause);
+  }
+}

@@ -1,0 +1,66 @@
+import type { PickleCursor } from "./pickle-cursor.js";
+import { arrayFromBuffer, asText, makeDtype, makeScalar, reconstructArray } from "./pickle-numpy.js";
+import { encodeLatin1 } from "./pickle-text.js";
+import { PickledGlobal, PickledText, PickledTuple, type PickledValue } from "./pickle-values.js";
+
+type Call = (args: readonly PickledValue[], cursor: PickleCursor) => PickledValue;
+
+/** Everything that a pickle can name, under each of its names, and what calling it makes here. There is no way to any other object. */
+const CALLS: ReadonlyMap<string, Call> = new Map<string, Call>([
+  ["numpy.core.multiarray._reconstruct", reconstructArray],
+  ["numpy._core.multiarray._reconstruct", reconstructArray],
+  ["numpy.core.multiarray.scalar", makeScalar],
+  ["numpy._core.multiarray.scalar", makeScalar],
+  ["numpy.core.numeric._frombuffer", arrayFromBuffer],
+  ["numpy._core.numeric._frombuffer", arrayFromBuffer],
+  ["numpy.dtype", makeDtype],
+  ["numpy.ndarray", refuseNdarray],
+  ["_codecs.encode", encodeText],
+  // Protocol 2 writes b'' so, having no opcode for bytes.
+  ["__builtin__.bytes", makeEmptyBytes],
+  ["builtins.bytes", makeEmptyBytes],
+  ["collections.OrderedDict", makeDict],
+]);
+
+/** Finds a global by name. Throws UNSAFE_PICKLE for all but the few that arrays need. */
+export function findGlobal(module: string, name: string, cursor: PickleCursor): PickledGlobal {
+  if (!CALLS.has(`${module}.${name}`)) throw cursor.forbidden(module, name);
+  return new PickledGlobal(module, name);
+}
+
+/** REDUCE: what `callable(*args)` makes. */
+export function callGlobal(callable: PickledValue | undefined, args: PickledValue | undefined, cursor: PickleCursor): PickledValue {
+  if (!(callable instanceof PickledGlobal) || !(args instanceof PickledTuple)) throw cursor.error("it calls what is no function");
+  const call = CALLS.get(`${callable.module}.${callable.name}`);
+  if (call === undefined) throw cursor.forbidden(callable.module, callable.name);
+  return call(args.items, cursor);
+}
+
+function refuseNdarray(_: readonly PickledValue[], cursor: PickleCursor): never {
+  throw cursor.error("it calls numpy.ndarray itself");
+}
+
+/** `_codecs.encode(text, 'latin1')`: how protocols 0 to 2 of Python 3 hold bytes. */
+function encodeText([text, encoding]: readonly PickledValue[], cursor: PickleCursor): Uint8Array {
+  if (!/^(latin-?1|iso-?8859-?1)$/i.test((asText(encoding) ?? "").replaceAll("_", "-"))) {
+    throw cursor.error("bytes are kept as text of an encoding other than Latin-1");
+  }
+  const utf8 = text instanceof PickledText ? text.utf8 : typeof text === "string" ? Buffer.from(text, "utf8") : null;
+  if (utf8 === null) throw cursor.error("bytes are kept as something other than text");
+  // Each text is decoded once where a pickler wrote it; recalled and decoded again and again, a short file would fill the memory.
+  cursor.chargeDecoded(utf8.length);
+  const latin1 = encodeLatin1(utf8);
+  if (latin1 === null) throw cursor.error("bytes are kept as text that has characters past U+00FF, or is no UTF-8", "copy the file again");
+  return latin1;
+}
+
+function makeEmptyBytes(args: readonly PickledValue[], cursor: PickleCursor): Uint8Array {
+  if (args.length > 0) throw cursor.error("it calls bytes with arguments");
+  return new Uint8Array();
+}
+
+/** `collections.OrderedDict()`, whose items follow. */
+function makeDict(args: readonly PickledValue[], cursor: PickleCursor): PickledValue {
+  if (args.length > 0) throw cursor.error("it calls OrderedDict with arguments");
+  return new Map<string, PickledValue>();
+}

@@ -1,0 +1,168 @@
+import { NextvladError } from "../base/errors.js";
+import type { FileBytes } from "./file-bytes.js";
+
+const BLOCK_BYTES = 512;
+/** A long name or a pax header is text of a path's size. */
+const MAX_HEADER_TEXT_BYTES = 1 << 16;
+
+/** A regular file in a tar. */
+export interface TarEntry {
+  /** Its whole name: relative, without `..`. */
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Fills the target with the file's next bytes; returns how many that were. Good until the next entry is asked for. */
+  read(target: Uint8Array): Promise<number>;
+}
+
+/** Whether a file's first 512 bytes are a tar header: its checksum tells. */
+export function looksLikeTar(head: Uint8Array): boolean {
+  return head.length >= BLOCK_BYTES && head.some((byte) => byte !== 0) && hasGoodChecksum(head.subarray(0, BLOCK_BYTES));
+}
+
+/**
+ * Reads a tar's regular files in order, as a stream: V7, ustar, pax and GNU headers (POSIX.1-2017, pax; GNU tar manual, "Basic Tar Format"). Nothing is
+ * written anywhere, and an absolute name or one with `..` is refused all the same; links and devices are passed over. What isn't read of an entry
+ * is skipped. Throws BAD_FORMAT, FILE_UNREADABLE.
+ */
+export async function* readTar(bytes: FileBytes): AsyncGenerator<TarEntry> {
+  let longName: string | null = null;
+  let longSizeBytes: number | null = null;
+  for (;;) {
+    const start = bytes.position;
+    const header = await readHeader(bytes);
+    if (header === null) return;
+    const type = String.fromCharCode(header[156] as number);
+    const sizeBytes = longSizeBytes ?? ("123456".includes(type) ? 0 : parseNumber(header.subarray(124, 136), bytes, start));
+    if (sizeBytes > bytes.mostBytes - bytes.position)
+      throw damaged(bytes, start, `an entry claims ${sizeBytes} bytes, which the file cannot hold`);
+    if (type === "L" || type === "x") {
+      const text = await readText(bytes, sizeBytes, start);
+      if (type === "L") longName = text.replace(/\0.*$/s, "");
+      else {
+        const fields = parsePax(text, bytes, start);
+        longName = fields.get("path") ?? longName;
+        const size = fields.get("size");
+        if (size !== undefined) longSizeBytes = parsePaxSize(size, bytes, start);
+      }
+      continue;
+    }
+    const name = longName ?? headerName(header);
+    longName = null;
+    longSizeBytes = null;
+    refuseUnsafe(name, bytes, start);
+    const end = bytes.position + Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
+    const dataEnd = bytes.position + sizeBytes;
+    if (type === "0" || type === "\0" || type === "7") {
+      const read = async (target: Uint8Array): Promise<number> => {
+        const wanted = Math.min(target.length, dataEnd - bytes.position);
+        const length = await bytes.read(target.subarray(0, wanted));
+        if (length < wanted) throw truncated(bytes);
+        return length;
+      };
+      yield { name, sizeBytes, read };
+    }
+    const rest = end - bytes.position;
+    if ((await bytes.skip(rest)) < rest) throw truncated(bytes);
+  }
+}
+
+/** The next header; null at the end, which a block of zeros marks. */
+async function readHeader(bytes: FileBytes): Promise<Uint8Array | null> {
+  const header = new Uint8Array(BLOCK_BYTES);
+  const start = bytes.position;
+  if ((await bytes.read(header)) < BLOCK_BYTES) throw truncated(bytes);
+  if (header.every((byte) => byte === 0)) return null;
+  if (!hasGoodChecksum(header)) throw damaged(bytes, start, "an entry's checksum does not match");
+  return header;
+}
+
+/** The sum of the header's bytes with the checksum's own field as spaces; some old writers summed signed bytes. */
+function hasGoodChecksum(header: Uint8Array): boolean {
+  const stored = /^\s*([0-7]+)/.exec(text(header.subarray(148, 156)))?.[1];
+  if (stored === undefined) return false;
+  let unsigned = 0;
+  let signed = 0;
+  for (const [i, byte] of header.entries()) {
+    const value = i >= 148 && i < 156 ? 0x20 : byte;
+    unsigned += value;
+    signed += value >= 0x80 ? value - 0x100 : value;
+  }
+  const sum = Number.parseInt(stored, 8);
+  return sum === unsigned || sum === signed;
+}
+
+/** A size: octal digits, or in GNU's form base 256 behind a byte of 0x80. */
+function parseNumber(field: Uint8Array, bytes: FileBytes, start: number): number {
+  if (field[0] === 0x80) {
+    const value = field.subarray(1).reduce((sum, byte) => sum * 256 + byte, 0);
+    if (Number.isSafeInteger(value)) return value;
+  }
+  const digits = /^[ \0]*([0-7]*)[ \0]*$/.exec(text(field))?.[1];
+  if (digits === undefined) throw damaged(bytes, start, "an entry's size is no number");
+  return digits === "" ? 0 : Number.parseInt(digits, 8);
+}
+
+function headerName(header: Uint8Array): string {
+  const name = cString(header.subarray(0, 100));
+  // POSIX's ustar, whose magic ends in \0, has a prefix; GNU's, whose magic ends in spaces, has other things there.
+  const isUstar = text(header.subarray(257, 263)) === "ustar\0";
+  const prefix = isUstar ? cString(header.subarray(345, 500)) : "";
+  return prefix === "" ? name : `${prefix}/${name}`;
+}
+
+async function readText(bytes: FileBytes, sizeBytes: number, start: number): Promise<string> {
+  if (sizeBytes > MAX_HEADER_TEXT_BYTES) throw damaged(bytes, start, `a name or header of ${sizeBytes} bytes`);
+  const padded = new Uint8Array(Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES);
+  if ((await bytes.read(padded)) < padded.length) throw truncated(bytes);
+  return Buffer.from(padded.buffer, 0, sizeBytes).toString("utf8");
+}
+
+/** Records of a pax header: "LENGTH KEY=VALUE\n", the length in decimal and of the whole record. */
+function parsePax(records: string, bytes: FileBytes, start: number): ReadonlyMap<string, string> {
+  const fields = new Map<string, string>();
+  const raw = Buffer.from(records, "utf8");
+  for (let at = 0; at < raw.length; ) {
+    const digits = /^(\d{1,6}) /.exec(raw.toString("latin1", at, at + 7))?.[1];
+    const length = Number(digits);
+    const record = raw.toString("utf8", at, at + length);
+    const equals = record.indexOf("=");
+    if (digits === undefined || at + length > raw.length || !record.endsWith("\n") || equals === -1) {
+      throw damaged(bytes, start, "a pax header's records cannot be told apart");
+    }
+    fields.set(record.slice(digits.length + 1, equals), record.slice(equals + 1, -1));
+    at += length;
+  }
+  return fields;
+}
+
+function parsePaxSize(size: string, bytes: FileBytes, start: number): number {
+  if (!/^\d{1,15}$/.test(size)) throw damaged(bytes, start, "an entry's size is no number");
+  return Number(size);
+}
+
+function refuseUnsafe(name: string, bytes: FileBytes, start: number): void {
+  if (!name.startsWith("/") && !name.split("/").includes("..")) return;
+  throw new NextvladError("BAD_FORMAT", `the tar holds the name ${JSON.stringify(name)}, which leads out of it`, {
+    file: bytes.file,
+    byteOffset: start,
+    remedy: "no honest tar of weights has such names, so nothing of it was taken: get the file from where it was published",
+  });
+}
+
+function cString(field: Uint8Array): string {
+  const end = field.indexOf(0);
+  return Buffer.from(end === -1 ? field : field.subarray(0, end)).toString("utf8");
+}
+
+function text(field: Uint8Array): string {
+  return Buffer.from(field).toString("latin1");
+}
+
+function damaged(bytes: FileBytes, byteOffset: number, what: string): NextvladError {
+  const remedy = "download or copy the file again";
+  return new NextvladError("BAD_FORMAT", `the tar is damaged: ${what}`, { file: bytes.file, byteOffset, remedy });
+}
+
+function truncated(bytes: FileBytes): NextvladError {
+  return damaged(bytes, bytes.position, "it is cut short");
+}
