@@ -6,24 +6,16 @@
 #include "kernel.h"
 #include "kernels.h"
 #include "parallel.h"
+#include "vector.h"
 
 namespace nextvlad {
 namespace {
 
-typedef float Vector __attribute__((vector_size(64), aligned(4)));
-constexpr int kLanes = 16;
 constexpr int kVectors = 4;
 constexpr int kTile = kLanes * kVectors;
 constexpr int kExamples = 4;   // whose sums over a tile stay in registers
 constexpr int kStreamed = 2;   // examples up to which the rows of w are best taken one after another
 constexpr int kBlock = 128;    // rows of w whose part of a tile fits the first cache
-
-inline Vector Load(const float* from) {
-  Vector v;
-  std::memcpy(&v, from, sizeof(v));
-  return v;
-}
-inline void Store(float* to, Vector v) { std::memcpy(to, &v, sizeof(v)); }
 
 // y[b, tile] += x[b, rows] w[rows, tile] for kExamples examples, whose sums stay in registers. x is packed, [rows][kExamples], and w too,
 // [rows][kTile]: in their matrices, whose rows lie a multiple of 4 KiB apart, all values would fall on the same few lines of the first cache.
@@ -31,12 +23,18 @@ inline void AddTile(const float* x, const float* w, int64_t rows, int64_t exampl
   Vector sums[kExamples][kVectors] = {};
   for (int64_t r = 0; r < rows; r++) {
     Vector row[kVectors];
+#pragma GCC unroll 8
     for (int j = 0; j < kVectors; j++) row[j] = Load(w + r * kTile + j * kLanes);
+#pragma GCC unroll 8
     for (int e = 0; e < kExamples; e++) {
+#pragma GCC unroll 8
       for (int j = 0; j < kVectors; j++) sums[e][j] += x[r * kExamples + e] * row[j];
     }
   }
-  for (int64_t e = 0; e < examples; e++) {
+#pragma GCC unroll 8
+  for (int e = 0; e < kExamples; e++) {
+    if (e >= examples) return;
+#pragma GCC unroll 8
     for (int j = 0; j < kVectors; j++) Store(y + e * out + j * kLanes, Load(y + e * out + j * kLanes) + sums[e][j]);
   }
 }

@@ -7,12 +7,11 @@
 #include "kernel.h"
 #include "kernels.h"
 #include "parallel.h"
+#include "vector.h"
 
 namespace nextvlad {
 namespace {
 
-typedef float Vector __attribute__((vector_size(64), aligned(4)));
-constexpr int kLanes = 16;
 constexpr int kVectors = 4;                   // of a row that are worked on at once
 constexpr int kTile = kLanes * kVectors;
 constexpr int kRows = 4;                      // of the weights that are worked on at once: 16 sums stay in registers
@@ -35,17 +34,25 @@ void UpdateTile(const float* x, const float* dy, int64_t examples, int64_t colum
   Vector sums[kRows][kVectors] = {};
   for (int64_t b = 0; b < examples; b++) {
     Vector d[kVectors];
-    for (int j = 0; j < kVectors; j++) std::memcpy(&d[j], dy + b * kTile + j * kLanes, sizeof(Vector));
+#pragma GCC unroll 8
+    for (int j = 0; j < kVectors; j++) d[j] = Load(dy + b * kTile + j * kLanes);
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 8
       for (int j = 0; j < kVectors; j++) sums[r][j] += x[b * kRows + r] * d[j];
     }
   }
+  // Stored in one place whatever `rows` is: an index that varies would keep the sums in memory all along.
+  float gradients[kRows * kTile];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kVectors; j++) Store(gradients + r * kTile + j * kLanes, sums[r][j]);
+  }
   for (int64_t r = 0; r < rows; r++) {
-    float gradient[kTile];
-    std::memcpy(gradient, sums[r], sizeof(gradient));
     const int64_t at = r * columns;
 #pragma omp simd
-    for (int j = 0; j < kTile; j++) Update(gradient[j], c, w + at + j, m + at + j, v + at + j);
+    for (int j = 0; j < kTile; j++) Update(gradients[r * kTile + j], c, w + at + j, m + at + j, v + at + j);
   }
 }
 
@@ -61,17 +68,28 @@ void BackThrough(const float* w, const float* dy, int64_t examples, int64_t colu
     int64_t column = 0;
     for (; column + kLanes <= columns; column += kLanes) {
       Vector d[kExamples];
-      for (int e = 0; e < kExamples; e++) std::memcpy(&d[e], rows_of_dy[e] + column, sizeof(Vector));
+#pragma GCC unroll 8
+      for (int e = 0; e < kExamples; e++) d[e] = Load(rows_of_dy[e] + column);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; r++) {
-        Vector row;
-        std::memcpy(&row, rows_of_w[r] + column, sizeof(Vector));
+        const Vector row = Load(rows_of_w[r] + column);
+#pragma GCC unroll 8
         for (int e = 0; e < kExamples; e++) sums[r][e] += row * d[e];
+      }
+    }
+    float totals[kRows * kExamples];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 8
+      for (int e = 0; e < kExamples; e++) {
+        float total = 0;
+        for (int lane = 0; lane < kLanes; lane++) total += sums[r][e][lane];
+        totals[r * kExamples + e] = total;
       }
     }
     for (int64_t r = 0; r < rows; r++) {
       for (int64_t e = 0; e < count; e++) {
-        float sum = 0;
-        for (int lane = 0; lane < kLanes; lane++) sum += sums[r][e][lane];
+        float sum = totals[r * kExamples + e];
         for (int64_t tail = column; tail < columns; tail++) sum += rows_of_w[r][tail] * rows_of_dy[e][tail];
         dx[(first + e) * in + r] = sum;
       }

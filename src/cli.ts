@@ -1,15 +1,23 @@
 #!/usr/bin/env node
+import { availableParallelism } from "node:os";
 import { Command, Option } from "commander";
 import {
+  type ConvertFlags,
   type DigitsFlags,
+  type EnsembleFlags,
   type EvalFlags,
   type ExportFlags,
   gather,
   type InferFlags,
   integer,
+  interval,
+  range,
+  resultFormats,
+  shares,
   type TrainFlags,
+  twoNames,
 } from "./commands/options.js";
-import { runProcess } from "./commands/process.js";
+import { leave, runProcess } from "./commands/process.js";
 import { version } from "./commands/version.js";
 
 const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
@@ -39,6 +47,13 @@ function withConfig(command: Command, saveDir: string, batch: string): Command {
     .addHelpText("after", `\n${PADDLE}`);
 }
 
+const LABELS = "names of the classes, for jsonl: YouTube-8M's vocabulary.csv, or a list with one a line";
+
+function formatOption(): Option {
+  const about = "formats of the results: pickle (PaddleVideo's), csv (Kaggle's), jsonl, or several: pickle,csv,jsonl";
+  return new Option("--format <formats>", about).argParser(resultFormats).default(["pickle"], "pickle");
+}
+
 withConfig(
   program.command("train").description("train, validate, and write a snapshot after each epoch"),
   "./data/checkpoints",
@@ -52,7 +67,12 @@ withConfig(
       "resume",
     ),
   )
-  .option("--resume <weights>", "go on from this snapshot, or this checkpoint of Paddle's, where it stopped; everything must fit")
+  .option("--save-interval <every>", "snapshot inside epochs too: every so many steps (500), or minutes (30m), seconds, hours", interval)
+  .option("--keep <snapshots>", "remove all snapshots but the newest so many, and best (default: none is removed)", integer(1))
+  .option(
+    "--resume [weights]",
+    "go on from this snapshot, or this checkpoint of Paddle's, where it stopped; without a path, from the newest good snapshot in --save-dir",
+  )
   .option("--resume-step <steps>", "steps that Paddle's checkpoint has taken, where it does not tell", integer(0))
   .option("--overwrite", "replace another run's snapshots in --save-dir")
   .option(
@@ -71,6 +91,13 @@ withConfig(
 )
   .option("--weights <path>", `weights to measure: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
+  .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
+  .option(
+    "--predictions [formats]",
+    "write the predictions that the metrics were taken from, too: pickle, csv, jsonl (bare: pickle)",
+    resultFormats,
+  )
+  .option("--labels <file>", LABELS)
   .action(async (flags: EvalFlags) => {
     const { runEval } = await import("./commands/eval.js");
     process.exitCode = await runEval(flags);
@@ -83,7 +110,10 @@ withConfig(
 )
   .option("--weights <path>", `weights to use: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
+  .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
   .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
+  .addOption(formatOption())
+  .option("--labels <file>", LABELS)
   .action(async (flags: InferFlags) => {
     const { runInfer } = await import("./commands/infer.js");
     process.exitCode = await runInfer(flags);
@@ -107,6 +137,23 @@ program
   });
 
 program
+  .command("ensemble")
+  .description("average result files (pickle, csv or jsonl) of the same videos; with labelled shards, measure the averages")
+  .argument("<files...>", "result files of infer, or of other tools in the same formats")
+  .option("--weights <shares>", "what each file counts, as 0.7,0.3; what matters is its share of the sum (default: all the same)", shares)
+  .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
+  .addOption(formatOption())
+  .option("--labels <file>", LABELS)
+  .option("--save-dir <dir>", "where results and the log go", "./data/ensemble_results")
+  .option("--filelist <list>", "labelled shards of the same videos (a list, or a glob that matches them), to measure the averages on")
+  .option("--config <file>", "YAML file whose MODEL says how those shards are to be read (default: YouTube-8M's)")
+  .option("--set <SECTION.key=value>", "override any key of that config; may be repeated", gather)
+  .action(async (files: readonly string[], flags: EnsembleFlags) => {
+    const { runEnsemble } = await import("./commands/ensemble.js");
+    process.exitCode = await runEnsemble(files, flags);
+  });
+
+program
   .command("digits")
   .description("write shards in YouTube-8M's format whose videos show handwritten digits, to try things on")
   .requiredOption("--out <dir>", "where the shards and their lists go")
@@ -118,4 +165,34 @@ program
     process.exitCode = await runDigits(flags);
   });
 
-process.exit(await runProcess(program, process.argv));
+program
+  .command("convert")
+  .description(
+    "convert shards to PaddleVideo's pickles and back, or features of your own to shards; run again, it goes on where it stopped",
+  )
+  .addOption(new Option("--to <format>", "what the shards become").choices(["tfrecord", "pkl"]).makeOptionMandatory())
+  .requiredOption("--out <dir>", "where the shards, their list and the log go")
+  .option("--filelist <list>", "shards to convert, TFRecords or pickles: a file that lists them, a glob, or one of them")
+  .addOption(
+    new Option("--feature-names <names>", "names of the features in TFRecords that are read")
+      .argParser(twoNames)
+      .default(["rgb", "audio"], "rgb,audio"),
+  )
+  .option("--csv <file>", "instead of shards: a table of your own videos with the columns id and labels (class indices)")
+  .option("--rgb <pattern>", "with --csv: .npy or .npz files of the first feature, {id} standing for each video's id")
+  .option("--audio <pattern>", "with --csv: the same for the second feature; one of the two may be left out")
+  .addOption(new Option("--rgb-range <range>", "float values that become the bytes 0 and 255").argParser(range).default([-2, 2], "-2..2"))
+  .addOption(new Option("--audio-range <range>", "the same for the second feature").argParser(range).default([-2, 2], "-2..2"))
+  .option("--videos-per-shard <videos>", "with --csv: videos in a shard", integer(1), 250)
+  .option("--max-frames <frames>", "nframes of a pickle at most, as in tf2pkl.py", integer(1), 300)
+  .addOption(
+    new Option("--workers <threads>", "threads, each with a shard of its own")
+      .argParser(integer(1, 256))
+      .default(availableParallelism(), "one for each processor"),
+  )
+  .action(async (flags: ConvertFlags) => {
+    const { runConvert } = await import("./commands/convert.js");
+    process.exitCode = await runConvert(flags);
+  });
+
+leave(await runProcess(program, process.argv));

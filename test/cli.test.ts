@@ -27,7 +27,7 @@ async function loadedScripts(context: Parameters<typeof scratch>[0], args: reado
 }
 
 describe("help", { concurrency: 2 }, () => {
-  for (const command of ["nextvlad", "train", "eval", "infer", "export", "digits"]) {
+  for (const command of ["nextvlad", "train", "eval", "infer", "export", "ensemble", "digits", "convert"]) {
     test(`of ${command} is as pinned`, async () => {
       const ended = await runNextvlad(command === "nextvlad" ? ["--help"] : [command, "--help"]);
       assert.deepEqual([ended.exitCode, ended.stderr], [0, ""]);
@@ -85,11 +85,23 @@ describe("usage that does not fit ends with 2", { concurrency: 2 }, () => {
       /^option '--log-interval <steps>' argument '-1' is invalid\. It takes a whole number, 0 to 2147483647\./,
     ],
     [["infer", "--weights", "x", "--infer-topk=0"], /argument '0' is invalid\. It takes a whole number, 1 to/],
+    [
+      ["infer", "--weights", "x", "--format", "csv,xml"],
+      /argument 'csv,xml' is invalid\. It takes one or more of pickle, csv, jsonl, each once/,
+    ],
+    [["infer", "--weights", "x", "--format", "csv,csv"], /argument 'csv,csv' is invalid\./],
+    [["infer", "--weights", "x", "--labels", "y"], /^--labels: only jsonl results hold the names of classes \(found pickle\)\. Add jsonl/],
+    [["eval", "--weights", "x", "--labels", "y"], /^--labels: only jsonl results hold the names of classes \(found no results\)\./],
+    [["ensemble"], /^missing required argument 'files'/],
+    [["ensemble", "a", "--weights", "0,0"], /argument '0,0' is invalid\. It takes numbers of 0 or more, not all 0/],
+    [["ensemble", "a", "--weights", "1,,1"], /argument '1,,1' is invalid\./],
+    [["ensemble", "a", "--weights", "1,1"], /^--weights: there must be a weight for each file \(expected 1 weights, found 2\)\./],
+    [["ensemble", "a", "--set", "MODEL.num_classes=3"], /^--set: this says how to read labelled shards, and there are none\. Name/],
     [["digits", "--out", "x", "--seed", "1.5"], /argument '1\.5' is invalid\. It takes a whole number, 0 to 4294967295\./],
     [["digits"], /^required option '--out <dir>' not specified/],
     [["train", "--config"], /^option '--config <file>' argument missing/],
     [["train", "more"], /^too many arguments for 'train'/],
-    [["train", "--pretrain", "a", "--resume", "b"], /^option '--pretrain <weights>' cannot be used with option '--resume <weights>'/],
+    [["train", "--pretrain", "a", "--resume", "b"], /^option '--pretrain <weights>' cannot be used with option '--resume \[weights\]'/],
     [["train"], /^--config: a config is needed\. Say which, like --config configs\/nextvlad\.yaml\.$/],
     [["train", "--enable_ce"], /^--enable-ce: .*Use --fix-random-seed True/],
     [["infer", "--video_path=x"], /^--video-path: .*Use --filelist/],

@@ -1,4 +1,4 @@
-"""Copies the golden shards and turns their expected values into JSON that needs no numpy to read.
+"""Copies the golden shards, TFRecords and pickles, and turns their expected values into JSON that needs no numpy to read.
 
 usage: python3 scripts/golden/convert_data.py GOLDEN/data test/golden/data   (needs numpy)
 """
@@ -12,13 +12,19 @@ import sys
 import numpy
 
 SHARDS = ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib"]
+PICKLES = ["feat_p2_bytes.pkl", "feat_p4_str.pkl", "feat_py2_style.pkl", "feat_fortran_short.pkl"]
 
 
 def main(source: pathlib.Path, target: pathlib.Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for shard in SHARDS:
+    for shard in SHARDS + PICKLES:
         shutil.copyfile(source / shard, target / shard)
-    expected = numpy.load(source / "expected.npz")
+    for name in ["expected", "expected_fortran_short"]:
+        write_expected(source / f"{name}.npz", target / f"{name}.json")
+
+
+def write_expected(source: pathlib.Path, target: pathlib.Path) -> None:
+    expected = numpy.load(source)
     videos = []
     for i in range(sum(name.startswith("video_") for name in expected.files)):
         videos.append(
@@ -30,7 +36,7 @@ def main(source: pathlib.Path, target: pathlib.Path) -> None:
                 "audio": base64.b64encode(expected[f"audio_{i}"].tobytes()).decode(),
             }
         )
-    (target / "expected.json").write_text(json.dumps(videos, indent=1) + "\n")
+    target.write_text(json.dumps(videos, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,10 @@ paddle.enable_static()
 program, startup = paddle.static.Program(), paddle.static.Program()
 with paddle.static.program_guard(program, startup):
     for name, shape in shapes().items():
-        paddle.static.create_parameter(shape, "float32", name=name, default_initializer=paddle.nn.initializer.Normal(0.0, 0.02))
+        # A moving variance must be positive, or nothing that the model predicts is a number.
+        ones = name.endswith(".w_2") or name == "eigen_param"
+        initializer = paddle.nn.initializer.Constant(1.0) if ones else paddle.nn.initializer.Normal(0.0, 0.02)
+        paddle.static.create_parameter(shape, "float32", name=name, default_initializer=initializer)
 paddle.static.Executor(paddle.CPUPlace()).run(startup)
 for protocol in map(int, sys.argv[2:] or ["2", "4"]):
     path = os.path.join(target, f"protocol{protocol}", "NEXTVLAD")

@@ -15,6 +15,7 @@ export type ErrorCode =
   | "TOO_FEW_VIDEOS"
   | "WORKER_DIED"
   | "BAD_FORMAT"
+  | "BAD_RESULTS"
   | "UNSAFE_PICKLE"
   | "BAD_WEIGHTS"
   | "BAD_SNAPSHOT"
@@ -29,6 +30,8 @@ export interface ErrorDetails {
   readonly file?: string;
   /** The record's number in its shard, from 0. */
   readonly record?: number;
+  /** The line of a text file, from 1. */
+  readonly line?: number;
   /** Where in the (uncompressed) file, in bytes from its start. */
   readonly byteOffset?: number;
   /** The video's id. */
@@ -70,6 +73,7 @@ function describe(what: string, d: ErrorDetails): string {
   const place = [
     d.file,
     d.record === undefined ? undefined : `record ${d.record}`,
+    d.line === undefined ? undefined : `line ${d.line}`,
     d.byteOffset === undefined ? undefined : `byte ${d.byteOffset}`,
     d.video === undefined ? undefined : `video ${d.video}`,
     d.key,
@@ -128,6 +132,8 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
   };
   const cause = words[errno] ?? (error instanceof Error ? error.message : String(error));
   const code = doing === "read" ? "FILE_UNREADABLE" : "FILE_UNWRITABLE";
-  const remedy = doing === "read" ? "check the file and its permissions" : "choose another place, or make this one writable";
+  const isFull = errno === "ENOSPC" || errno === "EDQUOT";
+  const writable = isFull ? "make room there, or choose another place" : "choose another place, or make this one writable";
+  const remedy = doing === "read" ? "check the file and its permissions" : writable;
   return new NextvladError(code, `cannot ${doing} it: ${cause}`, { file, remedy }, error);
 }

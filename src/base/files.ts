@@ -1,10 +1,24 @@
-import { type FileHandle, mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { fileError } from "./errors.js";
+import { fileError, NextvladError } from "./errors.js";
 
-/** The name that a file or directory has until it is whole: beside its place, hidden, and this process's own. */
+/** The name that a file or directory has until it is whole: beside its place, hidden, and this process's own. `leftovers.ts` knows it again. */
 function unfinishedName(path: string): string {
   return join(dirname(path), `.${basename(path)}.unfinished-${process.pid}`);
+}
+
+/**
+ * Sees to it, before a large write, that the disk has room for it. File systems that tell no sizes pass. Throws FILE_UNWRITABLE.
+ * Others write too, so the write itself may still find the disk full.
+ */
+export async function requireFreeSpace(folder: string, bytes: number): Promise<void> {
+  const disk = await statfs(folder).catch(() => null);
+  if (disk === null || disk.blocks === 0) return;
+  const free = disk.bavail * disk.bsize;
+  if (free >= bytes) return;
+  const [expected, found] = [bytes, free].map((size) => `${(size / 1e6).toFixed(1)} MB`) as [string, string];
+  const remedy = "make room there, or choose another place";
+  throw new NextvladError("FILE_UNWRITABLE", "cannot write it: too little space is free", { file: folder, expected, found, remedy });
 }
 
 /** Flushes a directory's entries to the disk, so that a rename in it outlives a power cut. */
@@ -32,33 +46,83 @@ export async function makeFolder(path: string): Promise<void> {
 /** A file's content: whole, or piece by piece so that it need not be in memory at once. */
 export type Content = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
-async function writeAndSync(path: string, content: Content): Promise<void> {
-  const handle = await open(path, "w");
-  try {
-    if (typeof content === "string" || content instanceof Uint8Array) await handle.writeFile(content);
-    else for await (const piece of content) await writeFully(handle, piece);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+/** Where bytes go, one piece after the other. */
+async function writeContent(handle: FileHandle, content: Content): Promise<void> {
+  if (typeof content === "string" || content instanceof Uint8Array) await handle.writeFile(content);
+  else for await (const piece of content) await writeFully(handle, piece);
 }
 
 async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done)).bytesWritten;
 }
 
-/** Writes a file beside its place, flushes it, then renames it there: a reader sees the old file or the new one, whole. Throws FILE_UNWRITABLE. */
-export async function writeFileAtomic(path: string, content: Content): Promise<void> {
-  const unfinished = unfinishedName(path);
+async function writeAndSync(path: string, content: Content): Promise<void> {
+  const handle = await open(path, "w");
   try {
-    await makeFolder(dirname(path));
-    await writeAndSync(unfinished, content);
-    await rename(unfinished, path);
-    await syncDirectory(dirname(path));
-  } catch (error) {
-    await rm(unfinished, { force: true }).catch(() => undefined);
-    throw fileError(error, path, "write");
+    await writeContent(handle, content);
+    await handle.sync();
+  } finally {
+    await handle.close();
   }
+}
+
+/**
+ * A file that is written beside its place, piece by piece, until `commit` flushes it and renames it there, or `discard` removes it: a reader sees
+ * the old file or the new one, whole. All but `discard` throw FILE_UNWRITABLE, after which the file is discarded already.
+ */
+export class AtomicFile {
+  readonly path: string;
+  readonly #handle: FileHandle;
+
+  private constructor(path: string, handle: FileHandle) {
+    this.path = path;
+    this.#handle = handle;
+  }
+
+  static async open(path: string): Promise<AtomicFile> {
+    try {
+      await makeFolder(dirname(path));
+      return new AtomicFile(path, await open(unfinishedName(path), "w"));
+    } catch (error) {
+      throw fileError(error, path, "write");
+    }
+  }
+
+  /** Resolves once the system has the bytes, so that whoever waits for it runs no faster than the disk. One write at a time. */
+  write(content: Content): Promise<void> {
+    return this.#orDiscard(() => writeContent(this.#handle, content));
+  }
+
+  commit(): Promise<void> {
+    return this.#orDiscard(async () => {
+      await this.#handle.sync();
+      await this.#handle.close();
+      await rename(unfinishedName(this.path), this.path);
+      await syncDirectory(dirname(this.path));
+    });
+  }
+
+  /** May be called at any time, and again; what was committed stays. */
+  async discard(): Promise<void> {
+    await this.#handle.close().catch(() => undefined);
+    await rm(unfinishedName(this.path), { force: true }).catch(() => undefined);
+  }
+
+  async #orDiscard(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      await this.discard();
+      throw fileError(error, this.path, "write");
+    }
+  }
+}
+
+/** Writes a whole file as an `AtomicFile`. Throws FILE_UNWRITABLE, and whatever `content` throws. */
+export async function writeFileAtomic(path: string, content: Content): Promise<void> {
+  const file = await AtomicFile.open(path);
+  await file.write(content);
+  await file.commit();
 }
 
 /**
@@ -99,4 +163,16 @@ async function replaceDirectory(from: string, to: string): Promise<void> {
     throw error;
   });
   await rm(aside, { recursive: true, force: true });
+}
+
+/** Removes a directory so that nobody ever sees a part of it: it goes aside first. Throws FILE_UNWRITABLE. */
+export async function removeDirectory(path: string): Promise<void> {
+  const aside = join(dirname(path), `.${basename(path)}.removed-${process.pid}`);
+  try {
+    await rm(aside, { recursive: true, force: true });
+    await rename(path, aside);
+    await rm(aside, { recursive: true, force: true });
+  } catch (error) {
+    throw fileError(error, path, "write");
+  }
 }

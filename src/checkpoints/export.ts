@@ -4,7 +4,8 @@ import { type Content, writeDirectoryAtomic, writeFileAtomic } from "../base/fil
 import { encodeNpz } from "../formats/npz-encoder.js";
 import { encodeOnnx } from "../formats/onnx-encoder.js";
 import { encodePaddleVariable } from "../formats/paddle-variable-encoder.js";
-import { encodePickledDict, NumpyArray } from "../formats/pickle-writer.js";
+import { pickleArrayForAll } from "../formats/pickle-array.js";
+import { encodePickledDict, type PickleValue } from "../formats/pickle-writer.js";
 import { encodeSafetensors } from "../formats/safetensors.js";
 import { buildOnnxModel } from "../model/onnx-network.js";
 import { type Parameter, parameterTable } from "../model/parameters.js";
@@ -103,8 +104,11 @@ async function exportPickles(options: ExportOptions, table: readonly Parameter[]
 }
 
 async function writePickle(path: string, arrays: AsyncIterable<HostArray>): Promise<void> {
-  async function* entries(): AsyncGenerator<readonly [string, NumpyArray]> {
-    for await (const { name, shape, data } of arrays) yield [name, new NumpyArray(shape, data)];
+  async function* entries(): AsyncGenerator<readonly [string, PickleValue]> {
+    for await (const { name, shape, data } of arrays) {
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      yield [name, pickleArrayForAll(data instanceof Float32Array ? "f4" : "i8", shape, bytes)];
+    }
   }
   await writeFileAtomic(path, encodePickledDict(entries()));
 }

@@ -11,6 +11,7 @@ import { openPaddleDirectory } from "./paddle-directory.js";
 import { openPaddlePickles } from "./paddle-pickle.js";
 import { openSafetensors } from "./safetensors-source.js";
 import { optimizerFile, requireSnapshot, requireWeights, weightsFile } from "./snapshot.js";
+import { checkSnapshot } from "./snapshot-check.js";
 import type { WeightSource } from "./weight-source.js";
 
 const FORMS =
@@ -55,7 +56,7 @@ function describeNames(names: readonly string[]): string {
 }
 
 async function openSnapshot(path: string, optimizer: boolean): Promise<WeightSource> {
-  if (optimizer) await requireSnapshot(path);
+  if (optimizer) await checkSnapshot(path);
   else await requireWeights(path);
   const files = optimizer ? [weightsFile(path), optimizerFile(path)] : [weightsFile(path)];
   return openSafetensors(path, files, { form: "a snapshot", snapshot: path });

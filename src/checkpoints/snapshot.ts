@@ -1,97 +1,45 @@
-import { copyFile, link, open, readdir, readFile, rm, stat } from "node:fs/promises";
+import { copyFile, link, open, readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parse } from "yaml";
-import { z } from "zod";
 import { fileError, NextvladError } from "../base/errors.js";
-import { type Content, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
-import { encodeSafetensors, type NamedTensor } from "../formats/safetensors.js";
-import type { StoredArray } from "../tensorflow/variables.js";
+import { type Content, removeDirectory, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
+import { checkFile } from "./file-checksum.js";
+import { BEST, bestSnapshot, CONFIG, epochSnapshot, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
+import { encodeState, parseState, type RunState, type SnapshotState } from "./snapshot-state.js";
 
-const FORMAT_VERSION = 1;
-const WEIGHTS = "weights.safetensors";
-const OPTIMIZER = "optimizer.safetensors";
-const STATE = "state.json";
-const CONFIG = "config.yaml";
-const PREFIX = "NEXTVLAD_";
-const BEST = "best";
+export { bestSnapshot, epochSnapshot, listSnapshots, optimizerFile, stepSnapshot, weightsFile } from "./snapshot-layout.js";
+export type { RunState, SnapshotState, WrittenBy } from "./snapshot-state.js";
+export { type SnapshotContent, writeSnapshot } from "./snapshot-writer.js";
 
-const stateSchema = z.strictObject({
-  format_version: z.literal(FORMAT_VERSION),
-  /** Steps taken. */
-  step: z.int().min(0),
-  /** Epochs finished; the next one to train. */
-  epoch: z.int().min(0),
-  /** Steps taken of the epoch at hand, 0 at its start. */
-  step_in_epoch: z.int().min(0),
-  seed: z.int().min(0),
-  /** The best validation so far. */
-  best: z.strictObject({ epoch: z.int().min(0), gap: z.number() }).nullable(),
-  /** The last epoch that was validated: a run stopped before it could validate makes up for it when it goes on. */
-  validated_epoch: z.int().min(0).nullable(),
-});
-
-/** Where a run stands: with the weights and moments, all that decides how it goes on. */
-export type RunState = z.output<typeof stateSchema>;
-
-/** What a snapshot is made of. */
-export interface SnapshotContent {
-  readonly weights: Iterable<StoredArray>;
-  /** Adam's moments, named as Paddle names them: `P_moment1_0`, `P_moment2_0`. */
-  readonly moments: Iterable<StoredArray>;
-  readonly state: Omit<RunState, "format_version">;
-  readonly configYaml: string;
+/**
+ * Throws BAD_SNAPSHOT where the path is no directory with weights, whatever else it lacks, or where a state beside them tells that
+ * their bytes have changed.
+ */
+export async function requireWeights(path: string): Promise<void> {
+  await requireSnapshot(path, [WEIGHTS]);
+  const names = await readdir(path);
+  if (!names.includes(STATE)) return;
+  const { files } = await readState(path);
+  const checksum = files?.[WEIGHTS];
+  if (checksum !== undefined) await checkFile(join(path, WEIGHTS), checksum);
 }
 
-export const weightsFile = (snapshot: string): string => join(snapshot, WEIGHTS);
-export const optimizerFile = (snapshot: string): string => join(snapshot, OPTIMIZER);
-
-/** `NEXTVLAD_epoch{N}`, N counted from 0. */
-export const epochSnapshot = (saveDir: string, epoch: number): string => join(saveDir, `${PREFIX}epoch${epoch}`);
-/** `NEXTVLAD_step{N}`, N steps taken: where a run was stopped inside an epoch. */
-export const stepSnapshot = (saveDir: string, step: number): string => join(saveDir, `${PREFIX}step${step}`);
-export const bestSnapshot = (saveDir: string): string => join(saveDir, BEST);
-
-function encodeArrays(arrays: Iterable<StoredArray>): Content {
-  const tensors = Array.from(
-    arrays,
-    ({ name, shape, ...array }): NamedTensor => ({ name, shape, dtype: "F32", data: () => array.download() }),
-  );
-  return encodeSafetensors(tensors);
-}
-
-const encodeState = (state: SnapshotContent["state"]): string =>
-  `${JSON.stringify({ format_version: FORMAT_VERSION, ...state }, null, 2)}\n`;
-
-/** Writes a snapshot directory; arrays are fetched one at a time. Throws FILE_UNWRITABLE, and what stood there before stays. */
-export async function writeSnapshot(path: string, { weights, moments, state, configYaml }: SnapshotContent): Promise<void> {
-  const files = new Map<string, Content>([
-    [WEIGHTS, encodeArrays(weights)],
-    [OPTIMIZER, encodeArrays(moments)],
-    [CONFIG, configYaml],
-    [STATE, encodeState(state)],
-  ]);
-  await writeDirectoryAtomic(path, files);
-}
-
-/** Throws BAD_SNAPSHOT where the path is no directory with weights, whatever else it lacks. */
-export function requireWeights(path: string): Promise<void> {
-  return requireSnapshot(path, [WEIGHTS]);
-}
-
-/** Sets a snapshot's state anew. Throws FILE_UNWRITABLE. */
-export async function rewriteState(snapshot: string, state: SnapshotContent["state"]): Promise<void> {
-  await writeFileAtomic(join(snapshot, STATE), encodeState(state));
+/** Sets anew where a snapshot's run stands. Throws FILE_UNWRITABLE and what reading the state throws. */
+export async function rewriteState(snapshot: string, state: RunState): Promise<void> {
+  const { written_by, files } = await readSnapshotState(snapshot);
+  await writeFileAtomic(join(snapshot, STATE), encodeState(state, written_by, files));
 }
 
 /** Makes `best/` of a snapshot: the same arrays (linked, where the file system can) with the state that names it the best. Throws FILE_UNWRITABLE. */
-export async function promoteToBest(snapshot: string, saveDir: string, state: SnapshotContent["state"]): Promise<string> {
+export async function promoteToBest(snapshot: string, saveDir: string, state: RunState): Promise<string> {
   const best = bestSnapshot(saveDir);
+  const { written_by, files } = await readSnapshotState(snapshot);
   const config = await readFile(join(snapshot, CONFIG));
-  const files = new Map<string, Content>([
+  const contents = new Map<string, Content>([
     [CONFIG, config],
-    [STATE, encodeState(state)],
+    [STATE, encodeState(state, written_by, files)],
   ]);
-  await writeDirectoryAtomic(best, files, async (unfinished) => {
+  await writeDirectoryAtomic(best, contents, async (unfinished) => {
     for (const name of [WEIGHTS, OPTIMIZER]) {
       const [from, to] = [join(snapshot, name), join(unfinished, name)];
       await link(from, to).catch(() => copyAndSync(from, to));
@@ -118,7 +66,7 @@ export async function requireSnapshot(path: string, needed: readonly string[] = 
   const what = found.isDirectory() ? `this is no snapshot: it holds no ${missing.join(", ")}` : "this is no snapshot, but a file";
   throw new NextvladError("BAD_SNAPSHOT", what, {
     file: path,
-    remedy: `name a directory that nextvlad train wrote, like ${PREFIX}epoch5 or ${BEST}`,
+    remedy: `name a directory that nextvlad train wrote, like ${epochSnapshot("", 5)} or ${BEST}`,
   });
 }
 
@@ -133,45 +81,21 @@ export async function readSnapshotConfig(snapshot: string): Promise<unknown> {
   }
 }
 
-/** Where the run stood. Throws BAD_SNAPSHOT where the state is not one of ours or of another format version. */
-export async function readSnapshotState(snapshot: string): Promise<RunState> {
+/** Where the run stood, and what its files should be. Throws BAD_SNAPSHOT where the state is not one of ours or of a format version that is not known. */
+export async function readSnapshotState(snapshot: string): Promise<SnapshotState> {
   await requireSnapshot(snapshot);
+  return readState(snapshot);
+}
+
+async function readState(snapshot: string): Promise<SnapshotState> {
   const file = join(snapshot, STATE);
   const text = await readFile(file, "utf8").catch((error: unknown) => {
     throw fileError(error, file, "read");
   });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new NextvladError("BAD_SNAPSHOT", "the state is no JSON", { file, remedy: "take another snapshot" }, error);
-  }
-  const version = (value as { format_version?: unknown } | null)?.format_version;
-  if (version !== FORMAT_VERSION) {
-    const remedy = "use the version of nextvlad that wrote it";
-    throw new NextvladError("BAD_SNAPSHOT", "the format version is another", {
-      file,
-      expected: FORMAT_VERSION,
-      found: String(version),
-      remedy,
-    });
-  }
-  const result = stateSchema.safeParse(value);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    const what = `the state does not fit: ${issue?.path.join(".")}: ${issue?.message}`;
-    throw new NextvladError("BAD_SNAPSHOT", what, { file, remedy: "take another snapshot" });
-  }
-  return result.data;
+  return parseState(text, file);
 }
 
-/** The snapshots in a save-dir, by name; empty where it does not exist. */
-export async function listSnapshots(saveDir: string): Promise<readonly string[]> {
-  const names = await readdir(saveDir).catch(() => []);
-  return names.filter((name) => name === BEST || new RegExp(`^${PREFIX}(epoch|step)\\d+$`).test(name)).sort();
-}
-
-/** Removes snapshots by name, so that none of an older run is taken for one of the new. */
+/** Removes snapshots by name, so that none of an older run is taken for one of the new. Throws FILE_UNWRITABLE. */
 export async function removeSnapshots(saveDir: string, names: readonly string[]): Promise<void> {
-  for (const name of names) await rm(join(saveDir, name), { recursive: true });
+  for (const name of names) await removeDirectory(join(saveDir, name));
 }

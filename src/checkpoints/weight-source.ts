@@ -35,6 +35,7 @@ export function floatsOf({ name, dtype, bytes }: RawArray, path: string): Float3
     const details = { file: path, parameter: name, expected: "f4", found: dtype };
     throw new NextvladError("BAD_WEIGHTS", "the array has another type", details);
   }
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  // Not slice(), which of a Buffer is no copy.
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);
   return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.length / 4);
 }

@@ -61,6 +61,7 @@ export function readingOverrides(section: "TEST" | "INFER", flags: EvalFlags): r
     ...overriding(`${section}.batch_size`, "--batch-size", flags.batchSize),
     ...overriding(`${section}.filelist`, "--filelist", flags.filelist),
     ...overriding(`${section}.use_gpu`, "--use-gpu", flags.useGpu),
+    ...overriding(`${section}.precision`, "--precision", flags.precision),
   ];
 }
 

@@ -1,21 +1,32 @@
+import { join } from "node:path";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import type { EvalFlags } from "./options.js";
+import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
+/** The name of eval's predictions, without the ending. */
+const EVAL_PREDICTIONS_STEM = "NEXTVLAD_eval_predictions";
+
 /** `nextvlad eval`: prints PaddleVideo's line and where the JSON file is; returns the exit code. */
 export async function runEval(flags: EvalFlags): Promise<number> {
+  const formats = flags.predictions === true ? (["pickle"] as const) : (flags.predictions ?? []);
+  checkLabels(flags.labels, formats);
   const weights = await openNamedWeights(flags.weights);
   const config = await findConfig(flags, readingOverrides("TEST", flags), weights);
   const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async ({ telemetry, signal }) => {
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "TEST"]);
+    const path = join(flags.saveDir, EVAL_PREDICTIONS_STEM);
+    const predictions =
+      formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
     const { evaluate } = await import("../evaluation/evaluate.js");
     return evaluate(config, {
       weights,
       filelist: config.TEST.filelist,
       batchSize: config.TEST.batch_size,
       saveDir: flags.saveDir,
+      predictions,
       logIntervalSteps: flags.logInterval,
       signal,
       telemetry,
@@ -29,5 +40,6 @@ export async function runEval(flags: EvalFlags): Promise<number> {
   const { hit_at_one: hitAtOne, perr, loss, gap } = outcome;
   process.stdout.write(`${formatEvalLine({ hitAtOne, perr, loss, gap })}\n`);
   process.stdout.write(`results, with MAP and the average precision of each class: ${outcome.resultFile}\n`);
+  process.stdout.write(tellFiles("predictions", outcome.predictionFiles));
   return exitCode;
 }

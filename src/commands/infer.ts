@@ -1,10 +1,16 @@
+import { join } from "node:path";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import type { InferFlags } from "./options.js";
+import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
+/** The name that PaddleVideo's infer.py gives its result, without the ending. */
+const INFER_RESULT_STEM = "NEXTVLAD_infer_result";
+
 /** `nextvlad infer`: prints how many videos it saw and where their classes are; returns the exit code. */
 export async function runInfer(flags: InferFlags): Promise<number> {
+  checkLabels(flags.labels, flags.format);
   const weights = await openNamedWeights(flags.weights);
   const config = await findConfig(flags, readingOverrides("INFER", flags), weights);
   const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async ({ telemetry, signal }) => {
@@ -16,13 +22,19 @@ export async function runInfer(flags: InferFlags): Promise<number> {
       filelist: config.INFER.filelist,
       batchSize: config.INFER.batch_size,
       topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
-      saveDir: flags.saveDir,
+      target: await resultTarget(
+        join(flags.saveDir, INFER_RESULT_STEM),
+        flags.format,
+        flags.labels,
+        config.MODEL.num_classes,
+        telemetry.log,
+      ),
       logIntervalSteps: flags.logInterval,
       signal,
       telemetry,
     });
   });
   if (outcome.stopped) process.stdout.write(`[INFER] infer stopped after ${outcome.videos} videos: no result\n`);
-  else process.stdout.write(`[INFER] infer finished. \tvideos: ${outcome.videos}\nresults: ${outcome.resultFile}\n`);
+  else process.stdout.write(`[INFER] infer finished. \tvideos: ${outcome.videos}\n${tellFiles("results", outcome.resultFiles)}`);
   return exitCode;
 }

@@ -1,5 +1,7 @@
 import { InvalidArgumentError } from "commander";
 import type { ExportFormat } from "../checkpoints/export.js";
+import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
+import type { SaveInterval } from "../training/save-interval.js";
 
 /** Flags of every command that has a config. Text that a config key takes is checked with the config. */
 export interface ConfigFlags {
@@ -20,12 +22,17 @@ export interface TrainFlags extends ConfigFlags {
   readonly learningRate?: string;
   readonly epoch?: string;
   readonly pretrain?: string;
-  readonly resume?: string;
+  /** `true` for the bare flag: the newest good snapshot in the save-dir. */
+  readonly resume?: string | true;
   /** Steps taken, for weights of Paddle's that do not tell. */
   readonly resumeStep?: number;
   readonly overwrite?: true;
   /** In epochs; 0 for no validation. */
   readonly validInterval: number;
+  /** Left out for none inside an epoch. */
+  readonly saveInterval?: SaveInterval;
+  /** In snapshots; left out for all. */
+  readonly keep?: number;
   /** `true` for the bare flag. */
   readonly fixRandomSeed?: string | true;
 }
@@ -35,11 +42,29 @@ export interface EvalFlags extends ConfigFlags {
   /** Left out for the published ones in ~/.paddle/weights. */
   readonly weights?: string;
   readonly filelist?: string;
+  readonly precision?: string;
+  /** `true` for the bare flag. */
+  readonly predictions?: readonly ResultFormat[] | true;
+  readonly labels?: string;
 }
 
 /** Flags of `nextvlad infer`. */
-export interface InferFlags extends EvalFlags {
+export interface InferFlags extends Omit<EvalFlags, "predictions"> {
   readonly inferTopk: number;
+  readonly format: readonly ResultFormat[];
+}
+
+/** Flags of `nextvlad ensemble`. */
+export interface EnsembleFlags {
+  readonly weights?: readonly number[];
+  readonly inferTopk: number;
+  readonly format: readonly ResultFormat[];
+  readonly labels?: string;
+  readonly saveDir: string;
+  readonly filelist?: string;
+  readonly config?: string;
+  /** `SECTION.key=value`, each. */
+  readonly set?: readonly string[];
 }
 
 /** Flags of `nextvlad export`. */
@@ -58,6 +83,36 @@ export interface DigitsFlags {
   readonly seed: number;
 }
 
+/** Flags of `nextvlad convert`. */
+export interface ConvertFlags {
+  readonly to: "tfrecord" | "pkl";
+  readonly out: string;
+  readonly filelist?: string;
+  readonly featureNames: readonly [string, string];
+  readonly csv?: string;
+  readonly rgb?: string;
+  readonly audio?: string;
+  readonly rgbRange: readonly [number, number];
+  readonly audioRange: readonly [number, number];
+  readonly videosPerShard: number;
+  readonly maxFrames: number;
+  readonly workers: number;
+}
+
+/** A parser of ranges: `-2..2`. */
+export function range(text: string): readonly [number, number] {
+  const [low, high, ...more] = text.split("..").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
+  if (low !== undefined && high !== undefined && more.length === 0 && Number.isFinite(high - low) && low < high) return [low, high];
+  throw new InvalidArgumentError("It takes two numbers, the lower first, like -2..2.");
+}
+
+/** A parser of two different names: `rgb,audio`. */
+export function twoNames(text: string): readonly [string, string] {
+  const [first, second, ...more] = text.split(",").map((name) => name.trim());
+  if (first && second && first !== second && more.length === 0) return [first, second];
+  throw new InvalidArgumentError("It takes two different names, like rgb,audio.");
+}
+
 /** A parser of whole numbers in `least`..`most`, for flags that are no config keys. */
 export function integer(least: number, most: number = 2 ** 31 - 1): (text: string) => number {
   return (text) => {
@@ -67,7 +122,32 @@ export function integer(least: number, most: number = 2 ** 31 - 1): (text: strin
   };
 }
 
+const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000 };
+
+/** A parser of `500` (steps) and `30m`, `90s`, `2h`. */
+export function interval(text: string): SaveInterval {
+  const [, digits, unit = ""] = /^\s*(\d+)\s*([smh]?)\s*$/.exec(text) ?? [];
+  const count = Number(digits);
+  if (!(count >= 1 && count < 2 ** 31)) throw new InvalidArgumentError("It takes steps, like 500, or a time, like 90s, 30m or 2h.");
+  return unit === "" ? { steps: count } : { ms: count * (UNIT_MS[unit] as number) };
+}
+
 /** A parser for flags that may be repeated: gathers what each brings. */
 export function gather(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
+}
+
+/** A parser for `pickle,csv,jsonl`: some of the formats, each once. */
+export function resultFormats(text: string): readonly ResultFormat[] {
+  const words = text.split(",").map((word) => word.trim());
+  const formats = words.filter(isResultFormat);
+  if (formats.length === words.length && new Set(formats).size === formats.length) return formats;
+  throw new InvalidArgumentError(`It takes one or more of ${Object.keys(RESULT_FORMATS).join(", ")}, each once, with commas between them.`);
+}
+
+/** A parser for `0.5,0.5`: numbers, none below 0, one above. */
+export function shares(text: string): readonly number[] {
+  const values = text.split(",").map((word) => (word.trim() === "" ? Number.NaN : Number(word)));
+  if (values.every((value) => value >= 0 && Number.isFinite(value)) && values.some((value) => value > 0)) return values;
+  throw new InvalidArgumentError("It takes numbers of 0 or more, not all 0, with commas between them.");
 }

@@ -1,10 +1,12 @@
+import { constants } from "node:os";
+import { isatty } from "node:tty";
 import type { Command } from "commander";
 import { normaliseArguments } from "./arguments.js";
 import { describeFailure } from "./failure.js";
 
 /**
- * Runs the program on the process's arguments and returns its exit code: what the command chose (0, or 130 and 143 after a signal), 1 for a failure,
- * 2 for bad usage or config. Errors become one paragraph on stderr; a reader that left (`| head`) is no error.
+ * Runs the program on the process's arguments and returns its exit code: what the command chose (0, or 130, 143 and 129 after a signal), 1 for a failure,
+ * 2 for bad usage or config. Errors become one paragraph on stderr; a reader that left (`| head`) or a terminal that closed is no error.
  */
 export async function runProcess(program: Command, argv: readonly string[]): Promise<number> {
   const names = program.commands.map((command) => command.name());
@@ -18,7 +20,7 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
   process.on("uncaughtException", fallOver);
   for (const stream of [process.stdout, process.stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") fallOver(error);
+      if (error.code !== "EPIPE" && error.code !== "EIO") fallOver(error);
     });
   }
   try {
@@ -27,4 +29,16 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
   } catch (error) {
     return report(error);
   }
+}
+
+/** Asked at the start: a terminal that has closed is none any more. */
+const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
+
+/**
+ * Ends the process. Node 20 crashes at its exit where its terminal has closed (it insists on setting it back as it was): there, the signal that
+ * tells of a closed terminal ends the process instead, which shells report by the same number.
+ */
+export function leave(exitCode: number): never {
+  if (hasTerminal && exitCode === 128 + constants.signals.SIGHUP) process.kill(process.pid, "SIGHUP");
+  process.exit(exitCode);
 }

@@ -8,9 +8,11 @@ export interface Run {
   readonly telemetry: Telemetry;
   /** Aborted when the work should finish what it is at, save, and return `stopped: true`. */
   readonly signal: AbortSignal;
+  /** Has `save` called whenever someone asks for a snapshot (SIGUSR1). */
+  readonly onSaveRequest: (save: () => void) => void;
 }
 
-/** What the work came to, and the process's exit code: 0, or 130 and 143 where a signal stopped it. */
+/** What the work came to, and the process's exit code: 0, or 130, 143 and 129 where a signal stopped it. */
 export interface RunResult<T> {
   readonly outcome: T;
   readonly exitCode: number;
@@ -30,7 +32,7 @@ export async function runIn<T extends { readonly stopped: boolean }>(
   const telemetry = await createTelemetry({ logFile: join(folder, logName) });
   const watch = watchSignals((message) => telemetry.log.warn(message));
   try {
-    const outcome = await work({ telemetry, signal: watch.signal });
+    const outcome = await work({ telemetry, signal: watch.signal, onSaveRequest: watch.onSaveRequest });
     await telemetry.close();
     return { outcome, exitCode: outcome.stopped ? watch.exitCode() : 0 };
   } catch (error) {

@@ -1,7 +1,7 @@
 import { constants } from "node:os";
 
-/** The two ways to ask a run to stop: Ctrl-C, and what systems send before they kill. */
-const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+/** The ways to ask a run to stop: Ctrl-C, what systems send before they kill, and a terminal that closes. */
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /**
  * npm and npx pass on a Ctrl-C that the terminal has sent already: what comes this soon after is the same wish.
@@ -9,19 +9,21 @@ const SIGNALS = ["SIGINT", "SIGTERM"] as const;
  */
 const ECHO_MS = 500;
 
-/** A watch for SIGINT and SIGTERM. */
+/** A watch for SIGINT, SIGTERM and SIGHUP, and for SIGUSR1 where somebody asks for it. */
 export interface SignalWatch {
   /** Aborted by the first signal. */
   readonly signal: AbortSignal;
-  /** 130 or 143 once a signal came, else 0. */
+  /** 130, 143 or 129 once a signal came, else 0. */
   exitCode(): number;
+  /** Calls `save` at each SIGUSR1 from now on, to the process's end: that signal's default in Node is to open a debugger's port. */
+  onSaveRequest(save: () => void): void;
   /** Ends the watch: signals do what they do by default. */
   end(): void;
 }
 
 /**
  * Turns the first signal into an abort, and tells so; a second one, half a second later or more, ends the process at once, in the midst of a kernel too:
- * the signal's default action is back in force then, which shells report as 130 or 143 all the same.
+ * the signal's default action is back in force then, which shells report as 130, 143 or 129 all the same.
  */
 export function watchSignals(tell: (message: string) => void): SignalWatch {
   const controller = new AbortController();
@@ -40,5 +42,11 @@ export function watchSignals(tell: (message: string) => void): SignalWatch {
     controller.abort();
   };
   for (const name of SIGNALS) process.on(name, onSignal);
-  return { signal: controller.signal, exitCode: () => exitCode, end };
+  const onSaveRequest = (save: () => void): void => {
+    process.on("SIGUSR1", () => {
+      tell("SIGUSR1: saving, and going on");
+      save();
+    });
+  };
+  return { signal: controller.signal, exitCode: () => exitCode, onSaveRequest, end };
 }

@@ -1,41 +1,69 @@
+import type { FolderLock } from "../base/lock.js";
 import { noteUnusedKeys } from "../config/notes.js";
-import type { TrainOutcome } from "../training/train.js";
+import type { TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, trainOverrides } from "./configuration.js";
+import { prepareFolder } from "./folder.js";
 import type { TrainFlags } from "./options.js";
+import { resolveResume } from "./resume.js";
 import { runIn } from "./run.js";
+import { version } from "./version.js";
 import { describeWeights } from "./weights.js";
 
 /** `nextvlad train`: prints how far it came and where the snapshots are; returns the exit code. */
 export async function runTrain(flags: TrainFlags): Promise<number> {
-  const { resume, pretrain } = await openStart(flags);
+  const { path, passedOver, notes } = await resolveResume(flags);
+  const { resume, pretrain } = await openStart(path, flags.pretrain ?? null);
   const config = await findConfig(flags, trainOverrides(flags), resume);
-  const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, signal }) => {
-    if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
-    logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
-    for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
-    const { train } = await import("../training/train.js");
-    return train(config, {
-      saveDir: flags.saveDir,
-      resume,
-      resumeStep: flags.resumeStep ?? null,
-      pretrain,
-      overwrite: flags.overwrite ?? false,
-      logIntervalSteps: flags.logInterval,
-      validIntervalEpochs: flags.validInterval,
-      signal,
-      telemetry,
+  return withSaveDir(flags.saveDir, async (lock, swept) => {
+    const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, ...run }) => {
+      if (lock.tookOver !== null) telemetry.log.info(`the last run here ended without a word: ${lock.tookOver}`);
+      if (swept.length > 0) telemetry.log.info(`cleared up after it: ${swept.join(", ")}`);
+      for (const note of notes) telemetry.log.warn(note);
+      if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
+      logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
+      for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
+      const { train } = await import("../training/train.js");
+      return train(config, {
+        ...run,
+        telemetry,
+        saveDir: flags.saveDir,
+        resume,
+        resumeStep: flags.resumeStep ?? null,
+        passedOver,
+        pretrain,
+        overwrite: flags.overwrite ?? false,
+        logIntervalSteps: flags.logInterval,
+        validIntervalEpochs: flags.validInterval,
+        saveInterval: flags.saveInterval ?? null,
+        keep: flags.keep ?? null,
+        lockText: lock.text,
+        version: version(),
+      });
     });
+    process.stdout.write(`${formatOutcome(outcome)}\n`);
+    return exitCode;
   });
-  process.stdout.write(`${formatOutcome(outcome)}\n`);
-  return exitCode;
+}
+
+/** Makes the save-dir where it is missing, and works in it as the only run that does, once it is clear of what a killed one was writing. */
+async function withSaveDir(saveDir: string, work: (lock: FolderLock, swept: readonly string[]) => Promise<number>): Promise<number> {
+  const { lockFolder } = await import("../base/lock.js");
+  const { sweepLeftovers } = await import("../base/leftovers.js");
+  await prepareFolder(saveDir);
+  const lock = await lockFolder(saveDir);
+  try {
+    return await work(lock, await sweepLeftovers(saveDir));
+  } finally {
+    await lock.release();
+  }
 }
 
 /** Opens the weights that the run begins with, if it does with any: for going on, the optimizer's state too. */
-async function openStart({ resume, pretrain }: TrainFlags) {
+async function openStart(resume: string | null, pretrain: string | null) {
   const { openWeights } = await import("../checkpoints/open-weights.js");
   return {
-    resume: resume === undefined ? null : await openWeights(resume, { optimizer: true }),
-    pretrain: pretrain === undefined ? null : await openWeights(pretrain, { optimizer: false }),
+    resume: resume === null ? null : await openWeights(resume, { optimizer: true }),
+    pretrain: pretrain === null ? null : await openWeights(pretrain, { optimizer: false }),
   };
 }
 

@@ -39,6 +39,12 @@ export const device: Kind<boolean | "auto"> = {
   expected: "True, False or auto",
 };
 
+/** Of the products with the features, in evaluation and inference on the CPU. */
+export const precision: Kind<"float32" | "int16" | "int8"> = {
+  schema: z.enum(["float32", "int16", "int8"]),
+  expected: "float32, int16 or int8",
+};
+
 /** The one model there is, in any case of letters. */
 export const modelName: Kind<"NEXTVLAD"> = {
   schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.literal("NEXTVLAD")),

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { device, type Kind, modelName, namePair, notNegative, nullable, path, positive, share, whole } from "./kinds.js";
+import { device, type Kind, modelName, namePair, notNegative, nullable, path, positive, precision, share, whole } from "./kinds.js";
 
 /** What is known of a key besides its type: its range in words and what it is for. */
 export interface KeyNotes {
@@ -20,6 +20,8 @@ const YOUTUBE8M = "./data/dataset/youtube8m";
 const filelist = (fallback: string) =>
   key(path, `${YOUTUBE8M}/${fallback}`, "a file that lists the shards, one a line, or a glob that matches them");
 const readers = () => key(whole(1, 64), 2, "worker threads that read shards; the order of videos does not depend on it");
+const featurePrecision = () =>
+  key(precision, "float32", "of the products with the features, on the CPU: int16 and int8 are faster, and a little less exact");
 const useGpu = () => key(device, "auto", "True: the GPU, or an error that says why not; False: the CPU; auto: the GPU where one works");
 
 const MODEL = z
@@ -27,8 +29,8 @@ const MODEL = z
     name: key(modelName, "NEXTVLAD", "the model; there is one"),
     num_classes: key(whole(1), 3862, "classes; labels are 0 to num_classes - 1 (YouTube-8M of 2018 has 3862)"),
     topk: key(whole(1), 20, "predictions of a video that count for GAP, MAP and the average precision of a class"),
-    video_feature_size: key(whole(1), 1024, "bytes a frame of the first feature"),
-    audio_feature_size: key(whole(1), 128, "bytes a frame of the second feature"),
+    video_feature_size: key(whole(0), 1024, "bytes a frame of the first feature; 0 leaves it out"),
+    audio_feature_size: key(whole(0), 128, "bytes a frame of the second feature; 0 leaves it out"),
     feature_names: key(namePair, ["rgb", "audio"] as const, "names of the two features in the shards"),
     max_frames: key(whole(1), 300, "frames of a video that are used; what comes after is cut"),
     cluster_size: key(whole(1), 128, "clusters of each aggregator (the paper's K)"),
@@ -44,6 +46,10 @@ const MODEL = z
     ),
   })
   .superRefine((model, context) => {
+    if (model.video_feature_size === 0 && model.audio_feature_size === 0) {
+      const expected = "1 or more, where video_feature_size is 0";
+      context.addIssue({ code: "custom", path: ["audio_feature_size"], params: { expected }, message: expected, input: 0 });
+    }
     for (const size of ["video_feature_size", "audio_feature_size"] as const) {
       const width = model.expansion * model[size];
       if (width % model.groups === 0) continue;
@@ -105,6 +111,7 @@ const VALID = z.strictObject({
 const TEST = z.strictObject({
   use_gpu: useGpu(),
   batch_size: key(whole(1), 40, "videos a step in evaluation"),
+  precision: featurePrecision(),
   filelist: filelist("test.list"),
   num_readers: readers(),
 });
@@ -112,6 +119,7 @@ const TEST = z.strictObject({
 const INFER = z.strictObject({
   use_gpu: useGpu(),
   batch_size: key(whole(1), 1, "videos a step in inference"),
+  precision: featurePrecision(),
   filelist: filelist("infer.list"),
   num_readers: readers(),
 });

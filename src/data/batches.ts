@@ -5,7 +5,7 @@ import type { Block, BlockSource } from "./block.js";
 import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer } from "./order.js";
 import type { ReaderPool } from "./reader-pool.js";
 import type { RaggedBatch, Video } from "./video.js";
-import type { VideoShape } from "./video-parser.js";
+import type { VideoShape } from "./video-check.js";
 
 /** One pass over some shards, as batches. */
 export interface StreamOptions extends VideoShape {

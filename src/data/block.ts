@@ -1,6 +1,6 @@
-import { readTfRecordFile } from "../formats/tfrecord.js";
+import { readShard } from "./shard.js";
 import type { Video } from "./video.js";
-import { parseVideo, type VideoShape } from "./video-parser.js";
+import type { VideoShape } from "./video-check.js";
 
 /** Videos that travel together from a reader: consecutive ones of one shard. */
 export interface Block {
@@ -19,7 +19,7 @@ export interface BlockSource {
 /** Videos in a block, but for the last of a shard. A constant: the shuffled order depends on it. */
 export const BLOCK_VIDEOS = 16;
 
-/** Reads a shard's videos by blocks. Throws what `readTfRecordFile` and `parseVideo` throw. */
+/** Reads a shard's videos by blocks. Throws what `readShard` throws. */
 export async function* readBlocks(path: string, shape: VideoShape): AsyncGenerator<Block, void> {
   let videos: Video[] = [];
   let before = 0;
@@ -30,11 +30,11 @@ export async function* readBlocks(path: string, shape: VideoShape): AsyncGenerat
     before = position;
     return block;
   };
-  for await (const record of readTfRecordFile(path)) {
-    // Only when one more record is there is a full block known not to be the last.
+  for await (const { video, filePosition } of readShard(path, shape)) {
+    // Only when one more video is there is a full block known not to be the last.
     if (videos.length === BLOCK_VIDEOS) yield takeBlock(false);
-    videos.push(parseVideo(record, shape));
-    position = record.filePosition;
+    videos.push(video);
+    position = filePosition;
   }
   yield takeBlock(true);
 }

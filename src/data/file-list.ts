@@ -3,6 +3,9 @@ import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { expandGlob, isGlob } from "./glob.js";
 
+/** MARK, LIST, and PUT with its number: protocol 0. */
+const PICKLED_LIST = /^\(lp\d+\n/;
+
 /** How many missing files an error names one by one. */
 const NAMED_FILES = 20;
 
@@ -88,12 +91,16 @@ async function kindOf(path: string): Promise<Kind> {
   }
 }
 
-/** A list is text and a shard never is: a record's length has zero bytes in it, and what is compressed has other control characters. */
+/**
+ * A list is text and a shard is not: a record's length has zero bytes in it, and what is compressed or pickled has other control characters. But
+ * Python's oldest pickles are text, which begins as no path does.
+ */
 async function isText(path: string): Promise<boolean> {
   const handle = await open(path, "r");
   try {
     const head = new Uint8Array(512);
     const { bytesRead } = await handle.read(head, 0, head.length, 0);
+    if (PICKLED_LIST.test(Buffer.from(head.buffer, 0, bytesRead).toString("latin1"))) return false;
     return head.subarray(0, bytesRead).every((byte) => byte >= 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d);
   } finally {
     await handle.close();

@@ -3,7 +3,7 @@ import type { Block, BlockSource } from "./block.js";
 import { Inbox } from "./inbox.js";
 import type { ReaderReply, ReaderRequest } from "./reader-worker.js";
 import { startThread, type Thread } from "./thread.js";
-import type { VideoShape } from "./video-parser.js";
+import type { VideoShape } from "./video-check.js";
 
 /** Blocks that a reading thread may send of one shard before the first is taken; it holds one more in its hands. */
 const BLOCKS_AHEAD = 2;

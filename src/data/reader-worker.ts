@@ -3,7 +3,7 @@ import { type SerialisedError, serialiseError } from "../base/errors.js";
 import { type Block, readBlocks } from "./block.js";
 import { Inbox } from "./inbox.js";
 import { buffersOf, STOP } from "./thread.js";
-import type { VideoShape } from "./video-parser.js";
+import type { VideoShape } from "./video-check.js";
 
 /** To a reading thread: a shard to read, or leave to send one more block of it. */
 export type ReaderRequest =

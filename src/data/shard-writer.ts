@@ -15,13 +15,14 @@ async function* encodeVideos(videos: Iterable<Video> | AsyncIterable<Video>): As
   for await (const video of videos) yield encodeTfRecord(encodeVideo(video));
 }
 
-/** One video as a tf.train.SequenceExample with context `id` and `labels` and feature lists `rgb` and `audio`. */
+/** One video as a tf.train.SequenceExample with context `id` and `labels` and feature lists `rgb` and `audio`, or the one of them that it has. */
 export function encodeVideo({ id, frames, rgb, audio, labels }: Video): Uint8Array {
+  const frameLists = [
+    { name: "rgb", frameBytes: rgb.length / frames, data: rgb },
+    { name: "audio", frameBytes: audio.length / frames, data: audio },
+  ];
   return encodeSequenceExample({
     context: { id: Buffer.from(id, "utf8"), labels },
-    frameLists: [
-      { name: "rgb", frameBytes: rgb.length / frames, data: rgb },
-      { name: "audio", frameBytes: audio.length / frames, data: audio },
-    ],
+    frameLists: frameLists.filter(({ frameBytes }) => frameBytes > 0),
   });
 }

@@ -2,29 +2,8 @@ import { NextvladError } from "../base/errors.js";
 import type { FrameList } from "../formats/frame-list.js";
 import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import type { TfRecord } from "../formats/tfrecord.js";
-import type { Video } from "./video.js";
-
-/** What a video must look like to be taken. */
-export interface VideoShape {
-  /** Frames past this many are cut. */
-  readonly maxFrames: number;
-  /** The feature lists that hold the frames: rgb's name, then audio's. */
-  readonly featureNames: readonly [string, string];
-  /** Bytes a frame: of rgb, then of audio. */
-  readonly featureSizes: readonly [number, number];
-  /** Labels are below this. */
-  readonly numClasses: number;
-  /** "required": each video must have them, in range. "optional": they may be absent, and any class is let through. */
-  readonly labels: "required" | "optional";
-}
-
-/** What an error about a video says of its place. */
-interface VideoPlace {
-  readonly file: string;
-  readonly record: number;
-  readonly byteOffset: number;
-  readonly video?: string;
-}
+import { makeVideo, type Video } from "./video.js";
+import { checkVideo, type VideoPlace, type VideoShape } from "./video-check.js";
 
 const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/frame/validate and 2/frame/test";
 
@@ -34,28 +13,13 @@ const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/
  */
 export function parseVideo(record: TfRecord, shape: VideoShape): Video {
   const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
-  const example = parseSequenceExample(record.data, recordPlace, shape.featureNames, shape.maxFrames);
+  const wanted = shape.featureNames.filter((_, i) => shape.featureSizes[i] !== 0);
+  const example = parseSequenceExample(record.data, recordPlace, wanted, shape.maxFrames);
   refuseVideoLevel(example, recordPlace);
   const id = readId(example, recordPlace);
   const place = { ...recordPlace, video: id };
-  const [rgbName, audioName] = shape.featureNames;
-  const rgb = frameListOf(example, rgbName, place);
-  const audio = frameListOf(example, audioName, place);
-  if (rgb.frames !== audio.frames) {
-    throw new NextvladError("BAD_VIDEO", `${rgbName} and ${audioName} have different numbers of frames`, {
-      ...place,
-      expected: `${rgb.frames} frames of ${audioName}, as of ${rgbName}`,
-      found: audio.frames,
-      remedy: "write both features for every frame",
-    });
-  }
-  if (rgb.frames === 0) {
-    throw new NextvladError("BAD_VIDEO", "the video has no frames", { ...place, remedy: "leave such videos out of the shard" });
-  }
-  checkFrameBytes(rgb, rgbName, shape.featureSizes[0], "MODEL.video_feature_size", place);
-  checkFrameBytes(audio, audioName, shape.featureSizes[1], "MODEL.audio_feature_size", place);
-  const labels = readLabels(example, shape, place);
-  return { id, frames: Math.min(rgb.frames, shape.maxFrames), rgb: rgb.data, audio: audio.data, labels };
+  const [rgb, audio] = shape.featureNames.map((name, i) => featureOf(example, name, shape.featureSizes[i] as number | null, place));
+  return makeVideo(checkVideo({ id, features: [rgb, audio], labels: labelsOf(example, place) }, shape, place));
 }
 
 function refuseVideoLevel({ context, listNames }: SequenceExample, place: VideoPlace): void {
@@ -80,49 +44,27 @@ function readId({ context }: SequenceExample, place: VideoPlace): string {
   });
 }
 
-function frameListOf({ frameLists, listNames }: SequenceExample, name: string, place: VideoPlace): FrameList {
+/** A feature that the model needs must be there. */
+function featureOf(
+  { frameLists, listNames }: SequenceExample,
+  name: string,
+  size: number | null,
+  place: VideoPlace,
+): FrameList | undefined {
   const list = frameLists.get(name);
-  if (list !== undefined) return list;
+  if (list !== undefined || size === 0 || size === null) return list;
   throw new NextvladError("BAD_VIDEO", `the video has no feature list named ${name}`, {
     ...place,
     found: listOf(listNames),
-    remedy: "set MODEL.feature_names to the names that the shard has",
+    remedy: "set MODEL.feature_names to the names that the shard has, or the feature's size to 0 to do without it",
   });
 }
 
-function checkFrameBytes(list: FrameList, name: string, expected: number, key: string, place: VideoPlace): void {
-  if (list.frameBytes === expected) return;
-  throw new NextvladError("BAD_VIDEO", `${name} has another feature size than the model`, {
-    ...place,
-    expected: `${expected} bytes a frame`,
-    found: list.frameBytes,
-    remedy: `set ${key} to ${list.frameBytes}, or use shards made for this model`,
-  });
-}
-
-function readLabels({ context }: SequenceExample, shape: VideoShape, place: VideoPlace): Int32Array {
+function labelsOf({ context }: SequenceExample, place: VideoPlace): readonly number[] | undefined {
   const feature: ContextFeature = context.get("labels") ?? { kind: "none" };
-  if (feature.kind === "none") {
-    if (shape.labels === "optional") return new Int32Array(0);
-    throw new NextvladError("BAD_LABELS", "the video has no labels, and training and evaluation need them", {
-      ...place,
-      remedy: "use train or validate shards here; YouTube-8M's test shards have no labels and serve for infer only",
-    });
-  }
-  if (feature.kind !== "int64") {
-    throw new NextvladError("BAD_LABELS", "the labels are not integers", { ...place, expected: "int64", found: feature.kind });
-  }
-  const limit = shape.labels === "required" ? shape.numClasses : 2 ** 31;
-  const wrong = feature.values.find((label) => label < 0 || label >= limit);
-  if (wrong !== undefined) {
-    throw new NextvladError("BAD_LABELS", "a label is not one of the model's classes", {
-      ...place,
-      expected: `0 to ${limit - 1}`,
-      found: wrong,
-      remedy: wrong < 0 ? "write class indices from 0" : "set MODEL.num_classes to the number of classes in the shards",
-    });
-  }
-  return Int32Array.from(new Set(feature.values)).sort();
+  if (feature.kind === "none") return undefined;
+  if (feature.kind === "int64") return feature.values;
+  throw new NextvladError("BAD_LABELS", "the labels are not integers", { ...place, expected: "int64", found: feature.kind });
 }
 
 function listOf(names: readonly string[]): string {

@@ -1,4 +1,4 @@
-import type { VideoShape } from "./video-parser.js";
+import type { VideoShape } from "./video-check.js";
 
 /** The keys of config section MODEL that say what a video looks like. */
 export interface VideoSection {

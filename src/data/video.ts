@@ -1,14 +1,37 @@
+import type { CheckedVideo } from "./video-check.js";
+
 /** One video's frame-level features, as bytes (YouTube-8M's quantisation: see model/dequantise.ts). */
 export interface Video {
   readonly id: string;
   /** Number of frames, 1..max_frames. */
   readonly frames: number;
-  /** `[frames, video_feature_size] uint8`, frame after frame. */
+  /** `[frames, video_feature_size] uint8`, frame after frame; empty where the model does without rgb. */
   readonly rgb: Uint8Array;
-  /** `[frames, audio_feature_size] uint8`. */
+  /** `[frames, audio_feature_size] uint8`; empty where the model does without audio. */
   readonly audio: Uint8Array;
   /** Class indices, rising, each once; empty where the shard has none. */
   readonly labels: Int32Array;
+}
+
+/** One feature of a video, in memory of its own. */
+export interface FeatureBytes {
+  /** How many frames the video has; `data` may hold fewer, but none that is kept is missing. */
+  readonly frames: number;
+  readonly frameBytes: number;
+  /** `[frames or fewer, frameBytes] uint8`. */
+  readonly data: Uint8Array;
+}
+
+/** Puts a checked video and its bytes together. */
+export function makeVideo({ id, frames, features: [rgb, audio], labels }: CheckedVideo<FeatureBytes>): Video {
+  return { id, frames, rgb: rgb?.data ?? new Uint8Array(0), audio: audio?.data ?? new Uint8Array(0), labels };
+}
+
+/** A video read from a shard. */
+export interface ShardVideo {
+  readonly video: Video;
+  /** Bytes of the file on disk up to this video's end; an estimate where they do not lie in order. */
+  readonly filePosition: number;
 }
 
 /** Some videos' features back to back: no padding frame anywhere. */

@@ -12,11 +12,13 @@ import { crossEntropySum, labelMatrix } from "../model/loss.js";
 import { parameterTable } from "../model/parameters.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weight-store.js";
+import { type ResultTarget, type ResultWriter, writeResults } from "../results/result-writer.js";
 import { Pace } from "../telemetry/pace.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { sigmoid, toFloats } from "../tensorflow/kernels.js";
 import { loadTensorflow, tidy } from "../tensorflow/runtime.js";
 import { type Metrics, MetricsAccumulator } from "./metrics.js";
+import { topPredictions } from "./top-predictions.js";
 
 /** The name of eval's result file. */
 export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
@@ -27,6 +29,8 @@ export interface EvaluateOptions {
   readonly filelist: string;
   readonly batchSize: number;
   readonly saveDir: string;
+  /** Where the predictions go; null: nowhere. */
+  readonly predictions: ResultTarget | null;
   readonly logIntervalSteps: number;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
@@ -42,16 +46,21 @@ export interface EvaluationResult {
   readonly videos: number;
   readonly aps: readonly number[];
   readonly resultFile: string;
+  readonly predictionFiles: readonly string[];
 }
 
-/** `nextvlad eval`: the metrics of a snapshot over labelled videos, and NEXTVLAD_eval_result.json. Throws what reading, loading and writing throw. */
+/** `nextvlad eval`: the metrics of a snapshot over labelled videos, NEXTVLAD_eval_result.json, and the predictions that count for them. Throws what reading, loading and writing throw. */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
   const { telemetry, saveDir } = options;
   const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
-  const network = await loadNetwork(config, options.weights, config.TEST.use_gpu, telemetry);
+  const network = await loadNetwork(config, options.weights, config.TEST, telemetry);
   const stream = openReading(config, shards, options.batchSize, config.TEST.num_readers, "required");
   const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry };
-  const { metrics, stopped } = await measure(network.frozen, stream, config.MODEL.num_classes, config.MODEL.topk, watch);
+  const { num_classes: classes, topk } = config.MODEL;
+  const run = (writer: ResultWriter | null) => measure(network.frozen, stream, classes, topk, watch, writer);
+  const { predictions } = options;
+  const { metrics, stopped, resultFiles } =
+    predictions === null ? { ...(await run(null)), resultFiles: [] } : await writeResults(predictions, run);
   network.dispose();
   if (metrics.videos === 0 && !stopped) {
     throw new NextvladError("TOO_FEW_VIDEOS", "the shards hold no videos", {
@@ -63,18 +72,23 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   const { aps, ...summary } = metrics;
   const result = { ...summary, aps: Array.from(aps) };
   if (!stopped) await writeFileAtomic(resultFile, `${JSON.stringify(result, null, 1)}\n`);
-  return { stopped, ...result, resultFile };
+  return { stopped, ...result, resultFile, predictionFiles: resultFiles };
 }
 
 /** Loads TensorFlow and the weights, all of which must fit, and closes their source. */
-export async function loadNetwork(config: Config, weights: WeightSource, useGpu: boolean | "auto", telemetry: Telemetry) {
+export async function loadNetwork(
+  config: Config,
+  weights: WeightSource,
+  { use_gpu: useGpu, precision }: Pick<Config["TEST"], "use_gpu" | "precision">,
+  telemetry: Telemetry,
+) {
   const device = await loadTensorflow(useGpu);
   telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
   const sizes = modelSizes(config.MODEL);
   const store = new WeightStore(parameterTable(sizes));
   await fillAllArrays(weights, store.arrays(), "use the config that these weights were trained with, or other weights");
   await weights.close();
-  const frozen = new FrozenNetwork(sizes, config.MODEL.drop_rate, store);
+  const frozen = new FrozenNetwork(sizes, config.MODEL.drop_rate, store, precision);
   const dispose = (): void => {
     frozen.dispose();
     store.dispose();
@@ -111,13 +125,14 @@ export interface Watch {
   readonly telemetry: Telemetry;
 }
 
-/** Runs every batch of a stream through the network and into the metrics; stops early, with what it has, when the signal says so. */
+/** Runs every batch of a stream through the network, into the metrics and, with a writer, the `topk` best classes of each video into it; stops early, with what it has, when the signal says so. */
 export async function measure(
   network: FrozenNetwork,
   stream: BatchStream,
   classes: number,
   topk: number,
   { title, logIntervalSteps, signal, telemetry }: Watch,
+  writer: ResultWriter | null = null,
 ): Promise<{ readonly metrics: Metrics; readonly stopped: boolean }> {
   const accumulator = new MetricsAccumulator(classes, topk);
   const pace = new Pace(stream);
@@ -132,6 +147,7 @@ export async function measure(
         return { probabilities: toFloats(sigmoid(logits)), loss: toFloats(sum)[0] as number };
       });
       accumulator.add(probabilities, batch.labels, loss);
+      if (writer !== null) for (const top of topPredictions(batch.ids, probabilities, topk)) await writer.write(top);
       pace.count(batch.ids.length);
       telemetry.progress.update(pace.state());
       if (logIntervalSteps > 0 && step % logIntervalSteps === 0) {

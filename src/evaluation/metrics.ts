@@ -1,6 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { averagePrecisions } from "./average-precision.js";
-import { TopSelector } from "./top-k.js";
+import { type Top, TopSelector } from "./top-k.js";
 
 /** YouTube-8M's measures (google/youtube-8m, eval_util.py), over all videos that were added. */
 export interface Metrics {
@@ -67,6 +67,13 @@ export class MetricsAccumulator {
     this.#loss += lossSum;
   }
 
+  /** Adds a video by its highest predictions alone, `top`; a class that is not among them was never predicted. There is no loss then. Throws BAD_LABELS. */
+  addRanked({ scores, classes }: Top, labels: Int32Array): void {
+    this.#reserve(this.#topk);
+    this.#addSelected(scores, classes, scores.length, labels);
+    this.#loss = Number.NaN;
+  }
+
   /** The metrics of everything added so far; more may be added afterwards. */
   result(): Metrics {
     const { pooled, perClass } = averagePrecisions(
@@ -90,7 +97,11 @@ export class MetricsAccumulator {
 
   #addVideo(predictions: Float32Array, start: number, labels: Int32Array): void {
     const selected = this.#selector.select(predictions, start, this.#numClasses, Math.max(this.#topk, labels.length));
-    const { scores, classes } = this.#selector;
+    this.#addSelected(this.#selector.scores, this.#selector.classes, selected, labels);
+  }
+
+  /** Adds a video by the first `selected` of its predictions, ranked. */
+  #addSelected(scores: Float32Array, classes: Int32Array, selected: number, labels: Int32Array): void {
     this.#markLabels(labels);
     let equalRecallHits = 0;
     for (let rank = 0; rank < selected; rank++) {
@@ -105,7 +116,7 @@ export class MetricsAccumulator {
       this.#hits[this.#kept] = hit;
       this.#kept++;
     }
-    this.#hitAtOne += this.#isLabel[classes[0] as number] as number;
+    if (selected > 0) this.#hitAtOne += this.#isLabel[classes[0] as number] as number;
     if (labels.length > 0) this.#perr += equalRecallHits / labels.length;
     for (const label of labels) this.#isLabel[label] = 0;
     this.#videos++;

@@ -91,7 +91,13 @@ export class FileBytes {
       total += last;
       this.#refuseTooLong(total);
     }
-    return Buffer.concat(pieces, total);
+    const all = new Uint8Array(total);
+    let at = 0;
+    for (const piece of pieces) {
+      all.set(piece, at);
+      at += piece.length;
+    }
+    return all;
   }
 
   async close(): Promise<void> {

@@ -33,6 +33,11 @@ export async function readNpy(file: string): Promise<NpyArray> {
   const bytes = await readFile(file).catch((error: unknown) => {
     throw fileError(error, file, "read");
   });
+  return parseNpy(bytes, file);
+}
+
+/** Reads the bytes of a .npy file; `file` names them in errors. Throws BAD_FORMAT as `readNpy` does. */
+export function parseNpy(bytes: Buffer, file: string): NpyArray {
   const { text, dataStart } = splitHeader(bytes, file);
   const { dtype, isFortran, shape } = parseHeader(text, file);
   const size = shape.reduce((product, side) => product * side, 1);

@@ -1,86 +1,131 @@
 import { NextvladError } from "../base/errors.js";
 
 const NEWLINE = 0x0a;
+/** What is read at once of a pickle that is not in memory. */
+const WINDOW_BYTES = 1 << 20;
+
+/** A pickle's bytes, which need not be in memory. */
+export interface PickleSource {
+  readonly sizeBytes: number;
+  /** Fills the start of `target` with the bytes that follow those read before, and returns how many that was; 0 only at the end. */
+  read(target: Uint8Array): number;
+}
 
 /** A cursor over a pickle's bytes that never goes past their end. Each read throws BAD_FORMAT, placed at the opcode at hand, where the bytes run out. */
 export class PickleCursor {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  pos = 0;
+  /** All bytes, or those at hand of a source's. */
+  #bytes: Uint8Array;
+  #view: DataView;
+  #pos = 0;
+  /** Where `#bytes` starts in the pickle. */
+  #start = 0;
   /** Where the opcode at hand stands. */
   opcodeAt = 0;
   readonly #file: string;
+  readonly #source: PickleSource | null;
+  readonly #sizeBytes: number;
   #decodedBytes = 0;
 
   /** `file` is for errors. */
-  constructor(bytes: Uint8Array, file: string) {
-    this.bytes = bytes;
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  constructor(pickle: Uint8Array | PickleSource, file: string) {
+    this.#bytes = pickle instanceof Uint8Array ? pickle : new Uint8Array();
+    this.#view = viewOf(this.#bytes);
+    this.#source = pickle instanceof Uint8Array ? null : pickle;
+    this.#sizeBytes = pickle instanceof Uint8Array ? pickle.length : pickle.sizeBytes;
     this.#file = file;
   }
 
   get left(): number {
-    return this.bytes.length - this.pos;
+    return this.#sizeBytes - this.#start - this.#pos;
   }
 
   opcode(): number {
-    this.opcodeAt = this.pos;
+    this.opcodeAt = this.#start + this.#pos;
     return this.uint8();
   }
 
   uint8(): number {
-    return this.view.getUint8(this.#step(1));
+    const at = this.#step(1);
+    return this.#bytes[at] as number;
   }
 
   uint16(): number {
-    return this.view.getUint16(this.#step(2), true);
+    const at = this.#step(2);
+    return this.#view.getUint16(at, true);
   }
 
   int32(): number {
-    return this.view.getInt32(this.#step(4), true);
+    const at = this.#step(4);
+    return this.#view.getInt32(at, true);
   }
 
   uint32(): number {
-    return this.view.getUint32(this.#step(4), true);
+    const at = this.#step(4);
+    return this.#view.getUint32(at, true);
   }
 
   /** A uint64 that is a length: exact as far as a file can be long. */
   uint64(): number {
     const at = this.#step(8);
-    return this.view.getUint32(at + 4, true) * 2 ** 32 + this.view.getUint32(at, true);
+    return this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true);
   }
 
   /** Big-endian, as BINFLOAT is. */
   float64(): number {
-    return this.view.getFloat64(this.#step(8));
+    const at = this.#step(8);
+    return this.#view.getFloat64(at);
   }
 
   /** A view of the next bytes, once it is known that they are there. */
   take(length: number): Uint8Array {
     const at = this.#step(length);
-    return this.bytes.subarray(at, at + length);
+    return this.#bytes.subarray(at, at + length);
   }
 
   /** The bytes up to the next newline, which is stepped over. */
   line(): Uint8Array {
-    const end = this.bytes.indexOf(NEWLINE, this.pos);
-    if (end === -1) throw this.truncated(`a line that ends, found ${this.left} bytes without a newline`);
-    const line = this.bytes.subarray(this.pos, end);
-    this.pos = end + 1;
+    let end = this.#bytes.indexOf(NEWLINE, this.#pos);
+    while (end === -1) {
+      const atHand = this.#bytes.length - this.#pos;
+      if (atHand === this.left) throw this.truncated(`a line that ends, found ${this.left} bytes without a newline`);
+      this.#refill(2 * atHand);
+      end = this.#bytes.indexOf(NEWLINE, this.#pos + atHand);
+    }
+    const line = this.#bytes.subarray(this.#pos, end);
+    this.#pos = end + 1;
     return line;
   }
 
   /** Counts bytes that are about to be decoded: all together they cannot be more than the file has. */
   chargeDecoded(length: number): void {
     this.#decodedBytes += length;
-    if (this.#decodedBytes > this.bytes.length) throw this.error("it decodes more text than it holds");
+    if (this.#decodedBytes > this.#sizeBytes) throw this.error("it decodes more text than it holds");
   }
 
   #step(length: number): number {
-    if (length > this.left) throw this.truncated(`${length} more bytes, found ${this.left}`);
-    const at = this.pos;
-    this.pos += length;
+    if (length > this.#bytes.length - this.#pos) {
+      if (length > this.left) throw this.truncated(`${length} more bytes, found ${this.left}`);
+      this.#refill(length);
+    }
+    const at = this.#pos;
+    this.#pos += length;
     return at;
+  }
+
+  /** Puts at least `length` bytes at hand, or all that are left. They go into fresh memory, as what was taken before stays where it is. */
+  #refill(length: number): void {
+    const rest = this.#bytes.subarray(this.#pos);
+    const bytes = new Uint8Array(Math.min(this.left, Math.max(WINDOW_BYTES, length)));
+    bytes.set(rest);
+    for (let filled = rest.length; filled < bytes.length; ) {
+      const read = this.#source?.read(bytes.subarray(filled)) ?? 0;
+      if (read === 0) throw this.truncated(`${this.left} more bytes, found ${filled}`);
+      filled += read;
+    }
+    this.#start += this.#pos;
+    this.#pos = 0;
+    this.#bytes = bytes;
+    this.#view = viewOf(bytes);
   }
 
   truncated(expected: string): NextvladError {
@@ -109,4 +154,8 @@ export class PickleCursor {
       },
     );
   }
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -1,6 +1,6 @@
 import type { PickleCursor } from "./pickle-cursor.js";
 import { asText } from "./pickle-numpy.js";
-import type { PickledDict, PickledValue } from "./pickle-values.js";
+import { NumpyArray, type PickledDict, PickledTuple, type PickledValue } from "./pickle-values.js";
 
 // What one byte of a hostile file can make is bounded by these; a result file of a million videos or a shard of ten thousand stays far below.
 const MAX_PENDING = 1 << 22;
@@ -16,6 +16,8 @@ export class PickleMachine {
   readonly #stack: PickledValue[] = [];
   readonly #marks: number[] = [];
   readonly #memo: (PickledValue | undefined)[] = [];
+  /** Memo entries below this are of items that were taken. */
+  #takenBelow = 0;
   #containers = 0;
   #dicts = 0;
 
@@ -81,8 +83,24 @@ export class PickleMachine {
 
   recall(index: number | bigint): void {
     const value = this.#memo[Number(index)];
+    if (value === undefined && index < this.#takenBelow) throw this.cursor.error("an item of the list refers to a part of an earlier one");
     if (value === undefined) throw this.cursor.error(`it recalls value ${index}, which it never remembered`);
     this.push(value);
+  }
+
+  /**
+   * The items of the list that the pickle is, as far as they were appended: while it stands alone on the stack, else none. The machine forgets them, with all lists,
+   * tuples, dicts and arrays that it remembers.
+   */
+  takeItems(): PickledValue[] {
+    const [list] = this.#stack;
+    if (this.#stack.length !== 1 || !Array.isArray(list) || list.length === 0) return [];
+    for (; this.#takenBelow < this.#memo.length; this.#takenBelow++) {
+      if (isContainer(this.#memo[this.#takenBelow])) this.#memo[this.#takenBelow] = undefined;
+    }
+    this.#containers = 0;
+    this.#dicts = 0;
+    return list.splice(0);
   }
 
   /** The value under STOP, once nothing else is left. */
@@ -111,4 +129,8 @@ export class PickleMachine {
   #requireValue(): void {
     if (this.#stack.length <= (this.#marks.at(-1) ?? 0)) throw this.cursor.error("a value is missing");
   }
+}
+
+function isContainer(value: PickledValue | undefined): boolean {
+  return Array.isArray(value) || value instanceof PickledTuple || value instanceof Map || value instanceof NumpyArray;
 }

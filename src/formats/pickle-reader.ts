@@ -29,13 +29,21 @@ const MAX_PROTOCOL = 5;
 export function parsePickle(bytes: Uint8Array, file: string): PickledValue {
   const cursor = new PickleCursor(bytes, file);
   const machine = new PickleMachine(cursor);
-  for (let opcode = cursor.opcode(); opcode !== STOP; opcode = cursor.opcode()) {
-    const operation = OPERATIONS[opcode];
-    if (operation === undefined) throw unknownOpcode(opcode, cursor);
-    operation(machine, cursor);
-  }
-  if (cursor.left > 0) throw cursor.error(`${cursor.left} bytes follow its end`, "save one object a file");
+  for (let goesOn = true; goesOn; ) goesOn = runOpcode(machine, cursor);
   return machine.result();
+}
+
+/** Does what the next opcode says; false at the end, where nothing may follow. */
+export function runOpcode(machine: PickleMachine, cursor: PickleCursor): boolean {
+  const opcode = cursor.opcode();
+  if (opcode === STOP) {
+    if (cursor.left > 0) throw cursor.error(`${cursor.left} bytes follow its end`, "save one object a file");
+    return false;
+  }
+  const operation = OPERATIONS[opcode];
+  if (operation === undefined) throw unknownOpcode(opcode, cursor);
+  operation(machine, cursor);
+  return true;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { transcode } from "node:buffer";
 
 /** A str of more UTF-8 bytes than this stays as it is until asked for. */
-export const LONG_TEXT_BYTES = 1 << 20;
+export const LONG_TEXT_BYTES = 1 << 12;
 const PIECE_BYTES = 1 << 18;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

@@ -1,10 +1,11 @@
 import { NextvladError } from "../base/errors.js";
-import { type NumpyData, numpyDescr } from "./numpy-dtype.js";
-import { CHUNK_BYTES, latin1TextBytes, PickleBuffer } from "./pickle-buffer.js";
+import { ByteBuffer } from "./byte-buffer.js";
+import { encodeLatin1, latin1TextBytes } from "./latin1-text.js";
 
 /**
- * What can be pickled, by its Python type: number is `float` (always, even 1), bigint `int`, string `str`, null `None`; `Tuple` is a tuple,
- * `Bytes` bytes, `NumpyArray` an ndarray, a Map a dict; a float array is a list of floats, an int array a list of ints, any other iterable a list.
+ * What can be pickled, by its Python type: number is `float` (always, even 1), bigint `int`, string `str`, null `None`; `Tuple` is a tuple, a Map
+ * a dict, `ByteString` Python 2's `str`, `Bytes` bytes; a float array is a list of floats, an int array a list of ints, any other iterable a list. `Global` and
+ * `Built` are what a constructor makes.
  */
 export type PickleValue =
   | null
@@ -13,11 +14,13 @@ export type PickleValue =
   | bigint
   | string
   | Tuple
+  | ByteString
   | Bytes
-  | NumpyArray
-  | ReadonlyMap<PickleValue, PickleValue>
+  | Global
+  | Built
   | FloatArray
   | IntArray
+  | ReadonlyMap<PickleValue, PickleValue>
   | Iterable<PickleValue>;
 
 type FloatArray = Float32Array | Float64Array;
@@ -32,23 +35,45 @@ export class Tuple {
   }
 }
 
-/** Python bytes (Python 2: a str). Not copied: they must not change until they are written. */
-export class Bytes {
-  readonly value: Uint8Array;
+/** Python 2's `str`. Python 3 loads it as `bytes` with `encoding="bytes"`, as `str` with `encoding="latin1"`, and by default only where it is ASCII. */
+export class ByteString {
+  readonly bytes: Uint8Array;
 
-  constructor(value: Uint8Array) {
-    this.value = value;
+  constructor(content: Uint8Array | string) {
+    this.bytes = typeof content === "string" ? Buffer.from(content, "utf8") : content;
   }
 }
 
-/** A numpy array in row-major order, `data` `[product of shape]`. Not copied: it must not change until it is written. */
-export class NumpyArray {
-  readonly shape: readonly number[];
-  readonly data: NumpyData;
+/** Python bytes (Python 2: `str`), whatever the loader's `encoding`, at up to twice the size. */
+export class Bytes {
+  readonly bytes: Uint8Array;
 
-  constructor(shape: readonly number[], data: NumpyData) {
-    this.shape = shape;
-    this.data = data;
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+}
+
+/** A class or function, by its module and name. */
+export class Global {
+  readonly module: string;
+  readonly name: string;
+
+  constructor(module: string, name: string) {
+    this.module = module;
+    this.name = name;
+  }
+}
+
+/** The object that `callable(*args)` makes, its state then set. */
+export class Built {
+  readonly callable: Global;
+  readonly args: Tuple;
+  readonly state: PickleValue;
+
+  constructor(callable: Global, args: Tuple, state: PickleValue) {
+    this.callable = callable;
+    this.args = args;
+    this.state = state;
   }
 }
 
@@ -67,123 +92,215 @@ const BINFLOAT = 0x47;
 const BINUNICODE = 0x58;
 const EMPTY_LIST = 0x5d;
 const APPENDS = 0x65;
+const TUPLE = 0x74;
 const EMPTY_DICT = 0x7d;
 const SETITEMS = 0x75;
-const TUPLE = 0x74;
+const SETITEM = 0x73;
+const SHORT_BINSTRING = 0x55;
+const BINSTRING = 0x54;
 const GLOBAL = 0x63;
 const REDUCE = 0x52;
 const BUILD = 0x62;
 
-/** CPython fills a list or dict in batches of this many, to bound the reader's stack. */
-const BATCH = 1000;
+const CODECS_ENCODE = new Global("_codecs", "encode");
 
-type Source<T> = Iterable<T> | AsyncIterable<T>;
+/** CPython appends to a list in batches of this many, to bound the reader's stack. */
+const APPENDS_BATCH = 1000;
+const CHUNK_BYTES = 1 << 16;
 
 /**
- * Pickles a list, protocol 2 (every Python since 2.3 loads it), item after item: only the item at hand is in memory. The chunks are the
- * consumer's to keep. Throws BAD_FORMAT for what Python has no form of: half a surrogate pair, or a string or an int too long for its length
- * field, or an array whose data do not fit its shape.
+ * Pickles a list, protocol 2 (every Python since 2.3 loads it), item after item: only what was not taken yet is in memory. `add` throws
+ * BAD_FORMAT for what Python has no form of: half a surrogate pair, or a string or an int too long for its length field.
  */
-export function encodePickledList(items: Source<PickleValue>): AsyncGenerator<Uint8Array> {
-  return encodeCollection(items, EMPTY_LIST, APPENDS, encode);
-}
+export class PickledListEncoder {
+  readonly #out = new ByteBuffer();
+  #count = 0;
 
-/** The same of a dict, entry after entry, in the order given. An entry is done with before the next is asked for, so both may use the same memory. */
-export function encodePickledDict(entries: Source<readonly [PickleValue, PickleValue]>): AsyncGenerator<Uint8Array> {
-  return encodeCollection(entries, EMPTY_DICT, SETITEMS, encodeEntry);
-}
-
-async function* encodeCollection<T>(
-  items: Source<T>,
-  opening: number,
-  closing: number,
-  encodeItem: (item: T, out: PickleBuffer) => void,
-): AsyncGenerator<Uint8Array> {
-  const out = new PickleBuffer();
-  for (const byte of [...PROTO_2, opening, MARK]) out.byte(byte);
-  let index = 0;
-  for await (const item of items) {
-    startItem(index++, closing, out);
-    encodeItem(item, out);
-    if (out.length >= CHUNK_BYTES) yield* out.take();
+  constructor() {
+    for (const byte of [...PROTO_2, EMPTY_LIST, MARK]) this.#out.byte(byte);
   }
-  out.byte(closing);
+
+  /** Bytes that may be taken. */
+  get length(): number {
+    return this.#out.length;
+  }
+
+  add(item: PickleValue): void {
+    startItem(this.#count++, this.#out);
+    encode(item, this.#out);
+  }
+
+  /** Closes the list; the bytes left then are the last. */
+  end(): void {
+    this.#out.byte(APPENDS);
+    this.#out.byte(STOP);
+  }
+
+  /** The bytes since the last call, in chunks that are the caller's to keep; a long `ByteString` is one of them as it is, not copied. */
+  take(): Iterable<Uint8Array> {
+    return this.#out.take();
+  }
+}
+
+/** Pickles a list (see `PickledListEncoder`) by chunks, which are the consumer's to keep. Throws BAD_FORMAT. */
+export async function* encodePickledList(items: Iterable<PickleValue> | AsyncIterable<PickleValue>): AsyncGenerator<Uint8Array> {
+  const encoder = new PickledListEncoder();
+  for await (const item of items) {
+    encoder.add(item);
+    if (encoder.length >= CHUNK_BYTES) yield* encoder.take();
+  }
+  encoder.end();
+  yield* encoder.take();
+}
+
+/**
+ * Pickles a dict, protocol 2, entry after entry in the order given. An entry is written before the next is asked for, so both may use the same memory.
+ * The chunks are the consumer's until it asks for the next. Throws BAD_FORMAT.
+ */
+export async function* encodePickledDict(entries: AsyncIterable<readonly [PickleValue, PickleValue]>): AsyncGenerator<Uint8Array> {
+  const out = new ByteBuffer();
+  for (const byte of [...PROTO_2, EMPTY_DICT]) out.byte(byte);
+  for await (const [key, value] of entries) {
+    encode(key, out);
+    encode(value, out);
+    out.byte(SETITEM);
+    yield* out.take();
+  }
   out.byte(STOP);
   yield* out.take();
 }
 
-function encode(value: PickleValue, out: PickleBuffer): void {
+function encode(value: PickleValue, out: ByteBuffer): void {
   if (value === null) out.byte(NONE);
   else if (typeof value === "boolean") out.byte(value ? NEWTRUE : NEWFALSE);
   else if (typeof value === "number") encodeFloat(value, out);
   else if (typeof value === "bigint") encodeInt(value, out);
   else if (typeof value === "string") encodeString(value, out);
-  else if (value instanceof Tuple) encodeTuple(value.items, out);
-  else if (value instanceof Bytes) encodeBytes(value.value, out);
-  else if (value instanceof NumpyArray) encodeArray(value, out);
-  else if (value instanceof Map) fill<readonly [PickleValue, PickleValue]>(value, EMPTY_DICT, SETITEMS, encodeEntry, out);
-  else if (value instanceof Float32Array || value instanceof Float64Array) fill(value, EMPTY_LIST, APPENDS, encodeFloat, out);
-  else if (ArrayBuffer.isView(value)) fill<number | bigint>(value as IntArray, EMPTY_LIST, APPENDS, encodeInt, out);
-  else fill(value as Iterable<PickleValue>, EMPTY_LIST, APPENDS, encode, out);
+  else if (value instanceof Tuple) encodeTuple(value, out);
+  else if (value instanceof ByteString) encodeByteString(value, out);
+  else if (value instanceof Bytes) encodeBytes(value, out);
+  else if (value instanceof Global) encodeGlobal(value, out);
+  else if (value instanceof Built) encodeBuilt(value, out);
+  else if (isMap(value)) encodeDict(value, out);
+  else if (value instanceof Float32Array || value instanceof Float64Array) encodeList(value, encodeFloat, out);
+  else if (ArrayBuffer.isView(value)) encodeList<number | bigint>(value, encodeInt, out);
+  else encodeList(value, encode, out);
 }
 
-function fill<T>(
-  items: Iterable<T>,
-  opening: number,
-  closing: number,
-  encodeItem: (item: T, out: PickleBuffer) => void,
-  out: PickleBuffer,
-): void {
-  out.byte(opening);
+function encodeList<T>(items: Iterable<T>, encodeItem: (item: T, out: ByteBuffer) => void, out: ByteBuffer): void {
+  out.byte(EMPTY_LIST);
   out.byte(MARK);
   let index = 0;
   for (const item of items) {
-    startItem(index++, closing, out);
+    startItem(index++, out);
     encodeItem(item, out);
   }
-  out.byte(closing);
+  out.byte(APPENDS);
 }
 
-/** Between two batches, closes the one and opens the next. */
-function startItem(index: number, closing: number, out: PickleBuffer): void {
-  if (index === 0 || index % BATCH !== 0) return;
-  out.byte(closing);
+/** Between two batches of a list, appends the one and opens the next. */
+function startItem(index: number, out: ByteBuffer): void {
+  if (index === 0 || index % APPENDS_BATCH !== 0) return;
+  out.byte(APPENDS);
   out.byte(MARK);
 }
 
-function encodeEntry([key, value]: readonly [PickleValue, PickleValue], out: PickleBuffer): void {
-  encode(key, out);
-  encode(value, out);
-}
-
-function encodeTuple(items: readonly PickleValue[], out: PickleBuffer): void {
+function encodeTuple(tuple: Tuple, out: ByteBuffer): void {
   out.byte(MARK);
-  for (const item of items) encode(item, out);
+  for (const item of tuple.items) encode(item, out);
   out.byte(TUPLE);
 }
 
-function encodeFloat(value: number, out: PickleBuffer): void {
-  out.byte(BINFLOAT);
-  out.float64(value);
+function isMap(value: object): value is ReadonlyMap<PickleValue, PickleValue> {
+  return value instanceof Map;
+}
+
+/** In one batch, which is as long as the dict. */
+function encodeDict(entries: ReadonlyMap<PickleValue, PickleValue>, out: ByteBuffer): void {
+  out.byte(EMPTY_DICT);
+  out.byte(MARK);
+  for (const [key, value] of entries) {
+    encode(key, out);
+    encode(value, out);
+  }
+  out.byte(SETITEMS);
+}
+
+function encodeByteString({ bytes }: ByteString, out: ByteBuffer): void {
+  if (bytes.length < 1 << 8) {
+    const at = out.reserve(2);
+    out.view.setUint8(at, SHORT_BINSTRING);
+    out.view.setUint8(at + 1, bytes.length);
+  } else {
+    if (bytes.length >= 2 ** 31) {
+      throw new NextvladError("BAD_FORMAT", "bytes are too many to pickle", { expected: "less than 2 GiB", found: bytes.length });
+    }
+    const at = out.reserve(5);
+    out.view.setUint8(at, BINSTRING);
+    out.view.setInt32(at + 1, bytes.length, true);
+  }
+  out.append(bytes);
+}
+
+/**
+ * As CPython 3 writes bytes in protocol 2: `_codecs.encode(text, 'latin1')`. Only this form loads on Python 2 and 3, with and without an `encoding`:
+ * the byte strings of Python 2 fail a bare `pickle.load` of Python 3, which is how fluid.load first read .pdparams, and Python 2.7, on which fluid 1.8
+ * ran too, has none of the bytes opcodes of protocol 3 and later.
+ */
+function encodeBytes({ bytes }: Bytes, out: ByteBuffer): void {
+  const size = latin1TextBytes(bytes);
+  if (size >= 2 ** 32) {
+    throw new NextvladError("BAD_FORMAT", "bytes are too many to pickle", { expected: "less than 4 GiB of UTF-8", found: size });
+  }
+  encodeGlobal(CODECS_ENCODE, out);
+  out.byte(MARK);
+  const at = out.reserve(5);
+  out.view.setUint8(at, BINUNICODE);
+  out.view.setUint32(at + 1, size, true);
+  out.appendLater(encodeLatin1(bytes), size);
+  encodeString("latin1", out);
+  out.byte(TUPLE);
+  out.byte(REDUCE);
+}
+
+function encodeGlobal({ module, name }: Global, out: ByteBuffer): void {
+  out.byte(GLOBAL);
+  out.append(Buffer.from(`${module}\n${name}\n`, "ascii"));
+}
+
+function encodeBuilt({ callable, args, state }: Built, out: ByteBuffer): void {
+  encodeGlobal(callable, out);
+  encodeTuple(args, out);
+  out.byte(REDUCE);
+  encode(state, out);
+  out.byte(BUILD);
+}
+
+function encodeFloat(value: number, out: ByteBuffer): void {
+  const at = out.reserve(9);
+  out.view.setUint8(at, BINFLOAT);
+  out.view.setFloat64(at + 1, value);
 }
 
 /** A whole number in the shortest form; what an int32 cannot hold goes out as LONG1, two's complement. */
-function encodeInt(value: number | bigint, out: PickleBuffer): void {
+function encodeInt(value: number | bigint, out: ByteBuffer): void {
   if (value >= 0 && value < 1 << 8) {
     out.byte(BININT1);
     out.byte(Number(value));
   } else if (value >= 0 && value < 1 << 16) {
-    out.byte(BININT2);
-    out.uint16(Number(value));
+    const at = out.reserve(3);
+    out.view.setUint8(at, BININT2);
+    out.view.setUint16(at + 1, Number(value), true);
   } else if (value >= -(2 ** 31) && value < 2 ** 31) {
-    out.byte(BININT);
-    out.int32(Number(value));
+    const at = out.reserve(5);
+    out.view.setUint8(at, BININT);
+    out.view.setInt32(at + 1, Number(value), true);
   } else {
     encodeLong(BigInt(value), out);
   }
 }
 
-function encodeLong(value: bigint, out: PickleBuffer): void {
+function encodeLong(value: bigint, out: ByteBuffer): void {
   let bytes = 5;
   while (BigInt.asIntN(8 * bytes, value) !== value) bytes++;
   if (bytes > 255) throw new NextvladError("BAD_FORMAT", "an int is too long to pickle", { expected: "at most 255 bytes", found: bytes });
@@ -192,7 +309,7 @@ function encodeLong(value: bigint, out: PickleBuffer): void {
   for (let rest = value, i = 0; i < bytes; i++, rest >>= 8n) out.byte(Number(rest & 0xffn));
 }
 
-function encodeString(text: string, out: PickleBuffer): void {
+function encodeString(text: string, out: ByteBuffer): void {
   if (/\p{Surrogate}/u.test(text)) {
     throw new NextvladError(
       "BAD_FORMAT",
@@ -200,61 +317,8 @@ function encodeString(text: string, out: PickleBuffer): void {
     );
   }
   const bytes = Buffer.from(text, "utf8");
-  out.byte(BINUNICODE);
-  out.int32(bytes.length);
-  out.copy(bytes);
-}
-
-function encodeGlobal(module: string, name: string, out: PickleBuffer): void {
-  out.byte(GLOBAL);
-  out.copy(Buffer.from(`${module}\n${name}\n`, "latin1"));
-}
-
-/**
- * Bytes as CPython 3 writes them in protocol 2: `_codecs.encode(text, 'latin1')`, at up to twice the size. Only this form loads on Python 2 and 3,
- * with and without an `encoding`: the raw byte strings of Python 2 fail a bare `pickle.load` of Python 3, which is how fluid.load first read .pdparams,
- * and Python 2.7, on which fluid 1.8 ran too, has none of the bytes opcodes of protocol 3 and later.
- */
-function encodeBytes(bytes: Uint8Array, out: PickleBuffer): void {
-  const size = latin1TextBytes(bytes);
-  if (size >= 2 ** 32) {
-    throw new NextvladError("BAD_FORMAT", "the bytes are too many to pickle", { expected: "less than 4 GiB of UTF-8", found: size });
-  }
-  encodeGlobal("_codecs", "encode", out);
-  out.byte(MARK);
-  out.byte(BINUNICODE);
-  out.int32(size);
-  out.latin1Text(bytes);
-  encodeString("latin1", out);
-  out.byte(TUPLE);
-  out.byte(REDUCE);
-}
-
-/** An array as numpy pickles it: an empty one is made, then given its state. numpy 2 still knows the module by this name, numpy 1 by no other. */
-function encodeArray({ shape, data }: NumpyArray, out: PickleBuffer): void {
-  const descr = numpyDescr(shape, data);
-  encodeGlobal("numpy.core.multiarray", "_reconstruct", out);
-  out.byte(MARK);
-  encodeGlobal("numpy", "ndarray", out);
-  encodeTuple([0n], out);
-  encodeBytes(Buffer.from("b"), out);
-  out.byte(TUPLE);
-  out.byte(REDUCE);
-  out.byte(MARK);
-  encodeInt(1, out);
-  encodeTuple(shape.map(BigInt), out);
-  encodeDtype(descr, out);
-  out.byte(NEWFALSE);
-  encodeBytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), out);
-  out.byte(TUPLE);
-  out.byte(BUILD);
-}
-
-/** `descr` is byte order, kind and size: `<f4`. */
-function encodeDtype(descr: string, out: PickleBuffer): void {
-  encodeGlobal("numpy", "dtype", out);
-  encodeTuple([descr.slice(1), false, true], out);
-  out.byte(REDUCE);
-  encodeTuple([3n, descr.slice(0, 1), null, null, null, -1n, -1n, 0n], out);
-  out.byte(BUILD);
+  const at = out.reserve(5);
+  out.view.setUint8(at, BINUNICODE);
+  out.view.setUint32(at + 1, bytes.length, true);
+  out.append(bytes);
 }

@@ -41,7 +41,7 @@ export async function* readTfRecordFile(path: string): AsyncGenerator<TfRecord, 
 
 /** What is checksummed (a length) is believed first, then gzip's three bytes; zlib's two may also be those of a damaged length. */
 function compressionOf(head: Uint8Array): Compression | undefined {
-  if (head.length >= HEADER_BYTES && hasGoodLength(view(head))) return undefined;
+  if (startsTfRecord(head)) return undefined;
   const compression = detectCompression(head);
   return compression === "zlib" && looksLikeLength(head) ? undefined : compression;
 }
@@ -86,6 +86,16 @@ function readLength(window: RecordWindow, at: RecordPlace): number {
     });
   }
   return length;
+}
+
+/** Whether a file's first bytes are a record's: a length that its checksum confirms. */
+export function startsTfRecord(head: Uint8Array): boolean {
+  return head.length >= HEADER_BYTES && hasGoodLength(view(head));
+}
+
+/** Whether they are, or may be a damaged record's: a length that is at least not impossibly long. */
+export function mayStartTfRecord(head: Uint8Array): boolean {
+  return startsTfRecord(head) || looksLikeLength(head);
 }
 
 function hasGoodLength(header: DataView): boolean {

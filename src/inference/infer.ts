@@ -1,38 +1,44 @@
-import { join } from "node:path";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { type BatchStream, closeOnAbort } from "../data/stream.js";
 import { type EvaluateOptions, loadNetwork, openReading } from "../evaluation/evaluate.js";
-import { selectTop } from "../evaluation/top-k.js";
+import { topPredictions } from "../evaluation/top-predictions.js";
 import type { FrozenNetwork } from "../model/frozen-network.js";
+import type { Prediction } from "../results/prediction.js";
+import { type ResultTarget, writeResults } from "../results/result-writer.js";
 import { Pace } from "../telemetry/pace.js";
 import { toFloats } from "../tensorflow/kernels.js";
 import { tidy } from "../tensorflow/runtime.js";
-import { INFER_RESULT_NAME, type Prediction, writeInferResult } from "./results.js";
 
-export interface InferOptions extends EvaluateOptions {
+export interface InferOptions extends Omit<EvaluateOptions, "saveDir" | "predictions"> {
   /** Classes a video, at most the class count. */
   readonly topk: number;
+  /** Where the results go. */
+  readonly target: ResultTarget;
 }
 
 export interface InferOutcome {
   readonly stopped: boolean;
   readonly videos: number;
-  readonly resultFile: string;
+  /** None where it stopped early. */
+  readonly resultFiles: readonly string[];
 }
 
-/** `nextvlad infer`: the most probable classes of every video, in the shards' order, into NEXTVLAD_infer_result.pkl. Throws what reading, loading and writing throw. */
+/** `nextvlad infer`: the most probable classes of every video, in the shards' order, into the result files as they come. Throws what reading, loading and writing throw. */
 export async function infer(config: Config, options: InferOptions): Promise<InferOutcome> {
   const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
-  const network = await loadNetwork(config, options.weights, config.INFER.use_gpu, options.telemetry);
+  const network = await loadNetwork(config, options.weights, config.INFER, options.telemetry);
   const stream = openReading(config, shards, options.batchSize, config.INFER.num_readers, "optional");
-  const predictions: Prediction[] = [];
-  for await (const prediction of predict(network.frozen, stream, options)) predictions.push(prediction);
+  let videos = 0;
+  const { stopped, resultFiles } = await writeResults(options.target, async (writer) => {
+    for await (const prediction of predict(network.frozen, stream, options)) {
+      await writer.write(prediction);
+      videos++;
+    }
+    return { stopped: !stream.complete };
+  });
   network.dispose();
-  const stopped = !stream.complete;
-  const resultFile = join(options.saveDir, INFER_RESULT_NAME);
-  if (!stopped) await writeInferResult(resultFile, predictions);
-  return { stopped, videos: predictions.length, resultFile };
+  return { stopped, videos, resultFiles };
 }
 
 /** The most probable classes of each video of a stream, as they come; ends early when the signal says so. */
@@ -45,10 +51,7 @@ async function* predict(network: FrozenNetwork, stream: BatchStream, options: In
   try {
     for await (const batch of stream) {
       const probabilities = tidy(() => toFloats(network.probabilities(batch)));
-      const classes = probabilities.length / batch.ids.length;
-      for (const [video, id] of batch.ids.entries()) {
-        yield { id, ...selectTop(probabilities, topk, video, classes) };
-      }
+      yield* topPredictions(batch.ids, probabilities, topk);
       pace.count(batch.ids.length);
       telemetry.progress.update(pace.state());
       if (logIntervalSteps > 0 && step % logIntervalSteps === 0)

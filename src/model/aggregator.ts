@@ -3,6 +3,7 @@ import { assign } from "./assignment.js";
 import { normaliseBatch } from "./batch-norm.js";
 import type { TrainingContext } from "./block.js";
 import { normaliseDescriptors } from "./descriptor-norm.js";
+import type { Features } from "./features.js";
 import { projectFrames } from "./frame-projection.js";
 import { batchNormNames } from "./parameters.js";
 import type { RaggedLayout } from "./ragged.js";
@@ -10,11 +11,11 @@ import type { ModelSizes, StreamSizes } from "./sizes.js";
 import { aggregateForTraining } from "./vlad.js";
 
 /**
- * One stream's NeXtVLAD: features `[frames, F]` (taken over) to descriptors `[videos, P K]`.
+ * One stream's NeXtVLAD: features (taken over) to descriptors `[videos, P K]`.
  * `backward` ends here: the features are data.
  */
 export function aggregateStream(
-  x: Tensor,
+  x: Features,
   layout: RaggedLayout,
   stream: StreamSizes,
   sizes: ModelSizes,

@@ -1,3 +1,4 @@
+import type { Quantisation } from "../tensorflow/byte-kernels.js";
 import { dequantiseFused, fusedKernels } from "../tensorflow/fused-kernels.js";
 import { add, fill, fromBytes, multiply, scalar } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
@@ -17,14 +18,17 @@ export const AUDIO_OFFSET = Math.fround(-2 + 4 / 512);
  */
 export function dequantise(bytes: Uint8Array, frames: number, stream: StreamSizes, weights: Weights): Tensor {
   return tidy(() => {
-    const [scale, offset] = quantisation(stream, weights);
+    const { scale, offset } = quantisation(stream, weights);
     if (fusedKernels()) return dequantiseFused(bytes, scale, offset, frames);
     return add(multiply(fromBytes(bytes, frames, stream.features), scale), offset);
   });
 }
 
-/** Scale and offset of each feature, `[features]` both. */
-function quantisation({ name, features }: StreamSizes, weights: Weights): [Tensor, Tensor] {
-  if (name === "audio") return [fill([features], STEP), fill([features], AUDIO_OFFSET)];
-  return weights.use("eigen_param", (eigen) => [multiply(eigen, scalar(STEP)), multiply(eigen, scalar(VIDEO_OFFSET))]);
+/** What the stream's bytes stand for. */
+export function quantisation({ name, features }: StreamSizes, weights: Weights): Quantisation {
+  if (name === "audio") return { scale: fill([features], STEP), offset: fill([features], AUDIO_OFFSET) };
+  return weights.use("eigen_param", (eigen) => ({
+    scale: multiply(eigen, scalar(STEP)),
+    offset: multiply(eigen, scalar(VIDEO_OFFSET)),
+  }));
 }

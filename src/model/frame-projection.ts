@@ -1,6 +1,7 @@
-import { add, addAll, addBias, matMul, reshape, sum } from "../tensorflow/kernels.js";
+import { add, addAll, matMul, reshape, sum } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { release, type TrainingContext, type Weights } from "./block.js";
+import type { Features } from "./features.js";
 import type { StreamSizes } from "./sizes.js";
 
 /** The names of the parameters that a frame's features meet first. */
@@ -69,22 +70,22 @@ export interface ProjectionGradients {
   readonly expansionBias: Tensor;
 }
 
-/** Projects features `[frames, F]` (taken over) onto expansion, cluster logits and group attention. No gradient goes back to the features: they are data. */
-export function projectFrames(x: Tensor, stream: StreamSizes, context: TrainingContext): FrameProjection {
+/** Projects features (taken over) onto expansion, cluster logits and group attention. No gradient goes back to the features: they are data. */
+export function projectFrames(x: Features, stream: StreamSizes, context: TrainingContext): FrameProjection {
   const names = projectionNames(stream);
   const { weights } = context;
   const folded = foldProjection(stream, weights);
-  const expanded = weights.use(names.expansion, (w) => matMul(x, w));
-  const logits = matMul(x, folded.clusters);
-  const attention = tidy(() => addBias(matMul(x, folded.attention), folded.attentionBias));
+  const expanded = weights.use(names.expansion, (w) => x.times(w));
+  const logits = x.times(folded.clusters);
+  const attention = x.times(folded.attention, folded.attentionBias);
   release(folded.clusters, folded.attention, folded.attentionBias);
 
   const backward = (d: ProjectionGradients): void => {
-    const throughExpansion = matMul(x, d.expanded, { transposeA: true });
+    const throughExpansion = x.transposedTimes(d.expanded);
     d.expanded.dispose();
-    const dFoldedClusters = matMul(x, d.logits, { transposeA: true });
+    const dFoldedClusters = x.transposedTimes(d.logits);
     d.logits.dispose();
-    const dFoldedAttention = matMul(x, d.attention, { transposeA: true });
+    const dFoldedAttention = x.transposedTimes(d.attention);
     x.dispose();
     const gradients = backwardThroughFold(stream, weights, { throughExpansion, dFoldedClusters, dFoldedAttention }, d);
     release(throughExpansion, dFoldedClusters, dFoldedAttention, d.attention, d.expansionBias);

@@ -5,8 +5,8 @@ import { aggregateStream } from "./aggregator.js";
 import { normaliseBatch } from "./batch-norm.js";
 import { release, type TrainingContext } from "./block.js";
 import { dense } from "./dense.js";
-import { dequantise } from "./dequantise.js";
 import { dropOut } from "./dropout.js";
+import { featuresOf } from "./features.js";
 import { applyGate } from "./gate.js";
 import { batchNormNames } from "./parameters.js";
 import { RaggedLayout } from "./ragged.js";
@@ -35,7 +35,7 @@ export function forwardForTraining(
   const layout = new RaggedLayout(input.frameCounts);
   const streams = streamsOf(sizes);
   const aggregators = streams.map((stream) => {
-    const x = dequantise(stream.name === "video" ? input.rgb : input.audio, layout.frames, stream, context.weights);
+    const x = featuresOf(stream.name === "video" ? input.rgb : input.audio, layout.frames, stream, context.weights);
     return aggregateStream(x, layout, stream, sizes, context);
   });
   const descriptors = concat(

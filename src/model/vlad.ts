@@ -43,10 +43,23 @@ export function aggregate(assignment: Tensor, expanded: Tensor, mass: Tensor, op
     const ofBias = weights.use(biasName(stream), (b) =>
       videosFirst(matMul(reshape(b, [groups, stream.groupSize]), videosInColumns(perGroup), { transposeA: true }), layout.videos),
     );
+    return subtractCentres(add(stack(products), ofBias), mass, options, weights);
+  });
+}
+
+/** From the sum of assignment times expansion `[videos, P, K]` to that of assignment times the distance to each cluster's centre. */
+export function subtractCentres(
+  sums: Tensor,
+  mass: Tensor,
+  { stream, groups, clusters }: Omit<VladOptions, "layout">,
+  weights: Weights,
+): Tensor {
+  return tidy(() => {
+    const perCluster = sum(reshape(mass, [sums.shape[0] as number, groups, clusters]), [1], true);
     const ofCentres = weights.use(centreName(stream), (c) =>
-      multiply(sum(perGroup, [1], true), reshape(transpose(c, [1, 0]), [1, stream.groupSize, clusters])),
+      multiply(perCluster, reshape(transpose(c, [1, 0]), [1, stream.groupSize, clusters])),
     );
-    return add(stack(products), subtract(ofBias, ofCentres));
+    return subtract(sums, ofCentres);
   });
 }
 

@@ -29,7 +29,7 @@ export class Pace {
     this.#videos += videos;
   }
 
-  state(): ProgressState {
+  state(): ProgressState & { readonly waitShare: number } {
     const seconds = (performance.now() - this.#startMs) / 1000;
     const { fraction, waitedMs } = this.#stream;
     const done = fraction * this.#share;

@@ -9,7 +9,7 @@ export interface ProgressState {
   readonly loss?: number;
   readonly gap?: number;
   /** Share of the time spent waiting for data, 0 to 1; the rest went into computing. */
-  readonly waitShare: number;
+  readonly waitShare?: number;
 }
 
 /** A loop's progress, for the eyes of whoever watches it. */
@@ -102,7 +102,7 @@ export function formatFacts(state: ProgressState): string {
   const facts = [`${rate} videos/s`, `${formatDuration(state.secondsLeft)} left`];
   if (state.loss !== undefined) facts.push(`loss ${state.loss.toPrecision(3)}`);
   if (state.gap !== undefined) facts.push(`GAP ${state.gap.toFixed(3)}`);
-  facts.push(`${(state.waitShare * 100).toFixed(0)}% waiting for data`);
+  if (state.waitShare !== undefined) facts.push(`${(state.waitShare * 100).toFixed(0)}% waiting for data`);
   return facts.join(" | ");
 }
 

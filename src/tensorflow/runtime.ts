@@ -44,6 +44,8 @@ export interface Device {
 
 interface Runtime {
   readonly tf: Tfjs;
+  /** Whether the processor multiplies bytes faster than floats, as native/ was compiled for it. */
+  readonly byteInstructions: boolean;
   readonly backend: NodeBackend;
   readonly device: Device;
 }
@@ -77,9 +79,9 @@ async function load(useGpu: boolean | "auto"): Promise<Runtime> {
   process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
   process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
   if (useGpu === false) process.env.CUDA_VISIBLE_DEVICES = "-1";
-  const tf = await importQuietly();
+  const { tf, kernels } = importQuietly();
   const backend = tf.backend() as unknown as NodeBackend;
-  return { tf, backend, device: describeDevice(backend, useGpu) };
+  return { tf, backend, ...kernels, device: describeDevice(backend, useGpu) };
 }
 
 /** Node 23 removed the functions of `util` that tfjs-node 4.22 still calls (tfjs issue 8609). */
@@ -90,7 +92,7 @@ function restoreRemovedUtil(): void {
 }
 
 /** tfjs's own greeting goes to the console, TensorFlow's banner to the file descriptor: neither is ours to print. */
-async function importQuietly(): Promise<Tfjs> {
+function importQuietly(): { tf: Tfjs; kernels: Pick<Runtime, "byteInstructions"> } {
   const require = createRequire(import.meta.url);
   let standardError: { mute(): void; unmute(): void };
   try {
@@ -101,8 +103,8 @@ async function importQuietly(): Promise<Tfjs> {
   standardError.mute();
   try {
     const tf = require("@tensorflow/tfjs-node-gpu") as Tfjs;
-    require("../../../.native/current/kernels.node");
-    return tf;
+    const kernels = require("../../../.native/current/kernels.node") as Pick<Runtime, "byteInstructions">;
+    return { tf, kernels: { byteInstructions: kernels.byteInstructions } };
   } catch (error) {
     throw notSetUp(error);
   } finally {

@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
-import type { RunState } from "../checkpoints/snapshot.js";
+import type { RunState, WrittenBy } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import type { RaggedBatch } from "../data/video.js";
 import { type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
@@ -50,4 +50,13 @@ export function logValidation(log: Logger, epoch: number, { aps, ...metrics }: M
 export function refuseDiverged(store: WeightStore, steps: number): void {
   if (store.variable(CLASSIFIER_BIAS).download().every(Number.isFinite)) return;
   throw new NextvladError("NOT_FINITE", `after ${steps} steps the weights are no numbers any more`, { remedy: DIVERGED });
+}
+
+/** Tells where a run goes on with another TensorFlow or on another kind of device, whose sums round differently. */
+export function warnOfOtherMaker(log: Logger, then: WrittenBy, now: WrittenBy): void {
+  if (then.tensorflow === now.tensorflow && then.device === now.device) return;
+  const describe = ({ tensorflow, device }: WrittenBy): string => `TensorFlow ${tensorflow} on the ${device.toUpperCase()}`;
+  log.warn(
+    `the snapshot was made with ${describe(then)}, and the run goes on with ${describe(now)}: its numbers will differ in their last digits`,
+  );
 }

@@ -1,6 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import { describeMisfit, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
 import { bestSnapshot, listSnapshots, type RunState, readSnapshotConfig, readSnapshotState } from "../checkpoints/snapshot.js";
+import { parseSnapshotName } from "../checkpoints/snapshot-layout.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { readEigenFactor } from "../model/eigen.js";
@@ -18,6 +19,8 @@ export interface StartOptions {
   readonly resume: WeightSource | null;
   /** The steps that it has taken, where it does not tell. */
   readonly resumeStep: number | null;
+  /** Names of snapshots in the save-dir that are newer than that one, and damaged: they are no reason to stop. */
+  readonly passedOver: readonly string[];
   /** Weights to begin with, as far as they fit. Closed at the start. */
   readonly pretrain: WeightSource | null;
   /** Whether another run's snapshots in the save-dir may go. */
@@ -29,7 +32,7 @@ export interface StartOptions {
 export interface Trainee {
   readonly store: WeightStore;
   readonly adam: Adam;
-  readonly state: Omit<RunState, "format_version">;
+  readonly state: RunState;
 }
 
 /** Where the run goes on, and which snapshots in the save-dir must go before its first one. */
@@ -45,7 +48,7 @@ export interface Claim {
  * reading the snapshot throws.
  */
 export async function claimSaveDir(config: Config, options: StartOptions): Promise<Claim> {
-  const { saveDir, resume, resumeStep, pretrain, overwrite } = options;
+  const { saveDir, resume, resumeStep, passedOver, pretrain, overwrite } = options;
   if (resumeStep !== null && resume === null) {
     const remedy = "--resume names the checkpoint that it is of";
     throw new NextvladError("BAD_USAGE", "there is nothing that has taken steps", { key: "--resume-step", remedy });
@@ -57,7 +60,7 @@ export async function claimSaveDir(config: Config, options: StartOptions): Promi
   const resumed = resume === null ? null : await readResumeState(resume, config.TRAIN.seed, resumeStep);
   const state = resumed?.state ?? null;
   if (state !== null && typeof resume?.snapshot === "string") await refuseOtherCourse(config, resume.snapshot, state);
-  const there = await listSnapshots(saveDir);
+  const there = (await listSnapshots(saveDir)).filter((name) => !passedOver.includes(name));
   const best = await readSnapshotState(bestSnapshot(saveDir)).catch(() => null);
   const inTheWay = state === null ? there : there.filter((name) => isLater(name, state, best));
   if (inTheWay.length > 0 && !overwrite) {
@@ -68,15 +71,14 @@ export async function claimSaveDir(config: Config, options: StartOptions): Promi
   return { resumed, inTheWay };
 }
 
-function isLater(name: string, state: ResumeState["state"], best: RunState | null): boolean {
-  const [, kind, number] = /^NEXTVLAD_(epoch|step)(\d+)$/.exec(name) ?? [];
-  if (kind === "epoch") return Number(number) >= state.epoch;
-  if (kind === "step") return Number(number) > state.step;
-  return best !== null && best.step > state.step;
+function isLater(name: string, state: RunState, best: RunState | null): boolean {
+  const parsed = parseSnapshotName(name);
+  if (parsed === null) return best !== null && best.step > state.step;
+  return parsed.kind === "epoch" ? parsed.number >= state.epoch : parsed.number > state.step;
 }
 
 /** Settings that a run cannot change on its way, as the order of its videos and its place in it hang on them. Throws BAD_CONFIG. */
-async function refuseOtherCourse(config: Config, resume: string, state: ResumeState["state"]): Promise<void> {
+async function refuseOtherCourse(config: Config, resume: string, state: RunState): Promise<void> {
   const then = (await readSnapshotConfig(resume)) as { readonly TRAIN?: Record<string, unknown>; readonly MODEL?: Record<string, unknown> };
   const settings: [string, unknown, unknown][] = [["TRAIN.seed", config.TRAIN.seed, state.seed]];
   if (state.step_in_epoch > 0) {
@@ -128,7 +130,7 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
       `starting from the weights of ${pretrain.path}, ${pretrain.form}: ${table.length - misfits.length} of ${table.length} arrays`,
     );
   }
-  return { store, adam, state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null } };
+  return { store, adam, state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null, shards: null } };
 }
 
 /** Gives the named arrays fresh values. Throws FILE_MISSING or BAD_FORMAT for a configured eigen file that is needed. */

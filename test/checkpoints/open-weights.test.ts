@@ -100,6 +100,25 @@ describe("what Paddle wrote is told by its content", () => {
     });
   }
 
+  test("floats stand in no alignment in a pickle, and are read all the same", async (t) => {
+    const path = join(temporaryFolder(t), "x.gz");
+    for (const name of ["static_p3.pdparams", "static_p4.pdparams"]) {
+      for (const bytes of [readFileSync(join(paddle, name)), gzipSync(readFileSync(join(paddle, name)))]) {
+        writeFileSync(path, bytes);
+        const source = await openWeights(path, { optimizer: false });
+        for await (const array of source.read(new Set(source.entries.keys()))) {
+          for (const bytes of [array.bytes, Buffer.from(array.bytes.buffer, array.bytes.byteOffset, array.bytes.length)]) {
+            const floats = floatsOf({ ...array, bytes }, path);
+            assert.equal(
+              Buffer.from(floats.buffer, floats.byteOffset, floats.byteLength).toString("base64"),
+              expected[array.name]?.row_major,
+            );
+          }
+        }
+      }
+    }
+  });
+
   test("a dygraph's arrays go by their parameters' names", async () => {
     for (const protocol of [2, 4]) {
       const source = await openWeights(join(paddle, `dygraph_p${protocol}.pdparams`), { optimizer: false });

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { encodeState } from "../../src/checkpoints/snapshot-state.js";
 import { compiled, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
 import { CLASSES, prepareRun, readLog } from "../helpers/runs.js";
 
@@ -203,7 +204,8 @@ test("a run stopped before a validation makes up for it; a best elsewhere is no 
   const best = readFileSync(join(saveDir, "best", "state.json"), "utf8");
   const state = JSON.parse(readFileSync(join(saveDir, "NEXTVLAD_epoch0", "state.json"), "utf8"));
   assert.equal(state.validated_epoch, 0);
-  writeFileSync(join(saveDir, "NEXTVLAD_epoch0", "state.json"), JSON.stringify({ ...state, validated_epoch: null, best: null }));
+  const before = encodeState({ ...state, validated_epoch: null, best: null }, state.written_by, state.files);
+  writeFileSync(join(saveDir, "NEXTVLAD_epoch0", "state.json"), before);
   rmSync(join(saveDir, "best"), { recursive: true });
   const resume = ["--resume", join(saveDir, "NEXTVLAD_epoch0"), "--epoch", "1"];
   await trained([...resume, "--save-dir", saveDir]);

@@ -4,6 +4,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
 import { type Metrics, MetricsAccumulator } from "../../src/evaluation/metrics.js";
+import { selectTop } from "../../src/evaluation/top-k.js";
 
 /** All sums are float64 and as short as the reference's; only their order differs. */
 const TOLERANCE = 1e-12;
@@ -177,4 +178,22 @@ test("NaN predictions and labels that are no class are refused", () => {
     );
   }
   assert.throws(() => new MetricsAccumulator(30).add(new Float32Array(31), [Int32Array.of(1)]), RangeError);
+});
+
+test("ranked predictions of every class give what the whole rows give; a class left out is never a hit", () => {
+  const [ranked, whole] = [new MetricsAccumulator(4, 3), new MetricsAccumulator(4, 3)];
+  const rows = [Float32Array.of(0.1, 0.4, 0.4, 0.2), Float32Array.of(0.9, 0.3, 0.5, 0.7)];
+  const labels = [Int32Array.of(0, 2), Int32Array.of(1, 2, 3)];
+  for (const [video, row] of rows.entries()) {
+    ranked.addRanked(selectTop(row, 4), labels[video] as Int32Array);
+    whole.add(row, [labels[video] as Int32Array]);
+  }
+  assert.deepEqual(ranked.result(), whole.result());
+  const none = { scores: new Float32Array(), classes: new Int32Array() };
+  const partial = new MetricsAccumulator(4, 3);
+  partial.addRanked({ scores: Float32Array.of(0.5), classes: Int32Array.of(1) }, Int32Array.of(0, 1));
+  partial.addRanked(none, Int32Array.of(0));
+  const { hit_at_one: hit, perr, gap, aps, loss } = partial.result();
+  assert.deepEqual([hit, perr, gap, ...aps, loss], [0.5, 0.25, 1 / 3, 0, 1, 0, 0, Number.NaN]);
+  assert.throws(() => partial.addRanked(none, Int32Array.of(4)), { code: "BAD_LABELS" });
 });

@@ -35,7 +35,7 @@ export async function writeGoldenSnapshot(path: string, golden: GoldenCase, { dr
   await writeSnapshot(path, {
     weights: table.map(({ name, shape }) => stored(name, shape, golden.weights.get(name)?.values as Float32Array<ArrayBuffer>)),
     moments: table.filter(({ trained }) => trained).flatMap(moments),
-    state: { step, epoch: 1, step_in_epoch: 0, seed: 0, best: null, validated_epoch: null },
+    state: { step, epoch: 1, step_in_epoch: 0, seed: 0, best: null, validated_epoch: null, shards: null },
     configYaml: JSON.stringify({
       MODEL,
       TRAIN: { learning_rate: golden.learningRate, learning_rate_decay: 0.5, lr_boundary_examples: 320 },

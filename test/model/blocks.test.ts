@@ -4,6 +4,7 @@ import { normaliseBatch } from "../../src/model/batch-norm.js";
 import { dense } from "../../src/model/dense.js";
 import { normaliseDescriptors } from "../../src/model/descriptor-norm.js";
 import { dropOut } from "../../src/model/dropout.js";
+import { floatFeatures } from "../../src/model/features.js";
 import { projectFrames, projectionNames } from "../../src/model/frame-projection.js";
 import { applyGate } from "../../src/model/gate.js";
 import { batchNormNames } from "../../src/model/parameters.js";
@@ -168,7 +169,7 @@ describe("each block's outputs and gradients", () => {
         inputs: [],
         parameters: [...parameters, names.expansionBias],
         forward: (_, context) => {
-          const projection = projectFrames(x.clone(), VIDEO, context);
+          const projection = projectFrames(floatFeatures(x.clone()), VIDEO, context);
           const norm = normaliseBatch(projection.logits, batchNormNames(0), context, projection.logitsOffset);
           const backward = ([dExpanded, dNormal, dAttention]: readonly Tensor[]) => {
             const expanded = dExpanded as Tensor;

@@ -1,0 +1,182 @@
+// The two products of training that have the features, which are bytes, on their left: x w on the way forward and x^T d on the way back.
+#include <atomic>
+#include <cmath>
+#include <vector>
+
+#include "byte_panels.h"
+#include "kernel.h"
+#include "kernels.h"
+#include "parallel.h"
+
+namespace nextvlad {
+namespace {
+
+constexpr int kTerms = kMostTerms;
+constexpr int64_t kForwardRows = 320;    // of bytes, which stay in the second cache while the panels pass by
+constexpr int64_t kForwardPanels = 8;
+constexpr int64_t kBackwardFrames = 768;  // whose panel fits the first cache, and whose bytes the second
+constexpr int64_t kBackwardPanels = 4;
+
+// Hands out items 0..count-1 to the threads as they get free; which thread does one changes nothing in its result.
+template <class Body>
+void ForEachItem(int64_t count, const Body& body) {
+  std::atomic<int64_t> next{0};
+  Pool::Shared().Run([&](int) { body([&] { return next++; }, count); });
+}
+
+// Inputs: bytes (uint8, carried four to a float), panels of w and of a bias, [frames, features, columns]. Output: x w + bias [frames, columns].
+void ByteProduct(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const int32_t* n = call.Input<int32_t>(2);
+  const int64_t frames = n[0], features = n[1], columns = n[2];
+  const float* panels = call.Input<float>(1);
+  const PanelShape shape{RoundUp(features, 4) / 4, kTerms};
+  const int64_t panel_count = RoundUp(columns, kLanes) / kLanes;
+  if (call.Count(0) * 4 < frames * features || call.Count(1) != panel_count * shape.floats()) return call.Fail("bytes and panels do not fit together");
+  float* y = call.Output(0, {frames, columns});
+  if (y == nullptr) return;
+  const ByteRows bytes(call.Input<uint8_t>(0), frames, features);
+  const int64_t row_blocks = (frames + kForwardRows - 1) / kForwardRows, bunches = (panel_count + kForwardPanels - 1) / kForwardPanels;
+  ForEachItem(row_blocks * bunches, [&](auto next, int64_t items) {
+    // By way of a buffer: written one panel after the other, the rows of y, a multiple of 4 KiB apart, fight for the same lines of the caches.
+    constexpr int64_t kWidth = kForwardPanels * kLanes;
+    Floats block(kForwardRows * kWidth);
+    for (int64_t item; (item = next()) < items;) {
+      const int64_t row = item / bunches * kForwardRows, rows = std::min(kForwardRows, frames - row);
+      const int64_t first = item % bunches * kForwardPanels, last = std::min(panel_count, first + kForwardPanels);
+      for (int64_t p = first; p < last; p++) {
+        MultiplyPanel(bytes.row(row), rows, bytes.stride(), panels + p * shape.floats(), shape, block.data() + (p - first) * kLanes, kWidth);
+      }
+      const int64_t width = std::min(columns - first * kLanes, kWidth);
+      for (int64_t t = 0; t < rows; t++) std::memcpy(y + (row + t) * columns + first * kLanes, block.data() + t * kWidth, width * sizeof(float));
+    }
+  });
+}
+
+// [frames, features] to [features, stride], the stride's rest being zeros.
+std::vector<uint8_t> Transpose(const uint8_t* bytes, int64_t frames, int64_t features, int64_t stride) {
+  constexpr int64_t kSide = 64;
+  std::vector<uint8_t> transposed(features * stride, 0);
+  ParallelFor((features + kSide - 1) / kSide, [&](int64_t begin, int64_t end, int) {
+    for (int64_t f0 = begin * kSide; f0 < std::min(features, end * kSide); f0 += kSide) {
+      for (int64_t t0 = 0; t0 < frames; t0 += kSide) {
+        for (int64_t f = f0; f < std::min(features, f0 + kSide); f++) {
+          for (int64_t t = t0; t < std::min(frames, t0 + kSide); t++) transposed[f * stride + t] = bytes[t * features + f];
+        }
+      }
+    }
+  });
+  return transposed;
+}
+
+// Splits up to kBackwardFrames rows of 16 columns of d into a panel, whose quads are four frames each; adds to the columns' sums.
+void SplitFrames(const float* d, int64_t frames, int64_t stride, int64_t columns, float* panel, double* sums) {
+  alignas(64) float rows[kBackwardFrames][kLanes];
+  const int64_t quads = RoundUp(frames, 4) / 4;
+  alignas(64) float largest[kLanes] = {}, run[kLanes] = {}, inverse[kLanes];
+  for (int64_t t = 0; t < frames; t++) {
+    if (columns == kLanes) {
+      std::memcpy(rows[t], d + t * stride, sizeof(rows[t]));
+    } else {
+      for (int64_t c = 0; c < kLanes; c++) rows[t][c] = c < columns ? d[t * stride + c] : 0;
+    }
+    if (t + 8 < frames) __builtin_prefetch(d + (t + 8) * stride);
+#pragma omp simd
+    for (int c = 0; c < kLanes; c++) {
+      const float size = std::abs(rows[t][c]);
+      largest[c] = size > largest[c] ? size : largest[c];
+      run[c] += rows[t][c];
+    }
+    if (t % 32 == 31 || t == frames - 1) {
+      for (int c = 0; c < kLanes; c++) sums[c] += run[c], run[c] = 0;
+    }
+  }
+  for (int64_t t = frames; t < quads * 4; t++) std::memset(rows[t], 0, sizeof(rows[t]));
+  for (int c = 0; c < kLanes; c++) {
+    // A little less than 127 / largest, so that its rounding takes no term past 127.
+    inverse[c] = largest[c] > 0 ? 126.9999f / largest[c] : 0;
+    if (!std::isfinite(inverse[c])) inverse[c] = 0;  // gradients below 1e-36 count as none
+    panel[c] = inverse[c] > 0 ? 1 / inverse[c] : 0;
+    panel[kLanes + c] = 0;
+  }
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded value in the low bits
+  int32_t start[kTerms][kLanes] = {};
+  int32_t* terms = reinterpret_cast<int32_t*>(panel + (2 + kTerms) * kLanes);
+  for (int64_t quad = 0; quad < quads; quad++) {
+    int32_t words[kTerms][kLanes] = {};
+    for (int i = 0; i < 4; i++) {
+      const float* row = rows[quad * 4 + i];
+#pragma omp simd
+      for (int c = 0; c < kLanes; c++) {
+        float shifted = row[c] * inverse[c] + kRound, term = shifted - kRound;
+        // Fused, so that nothing of the product is lost.
+        float rest = __builtin_fmaf(row[c], inverse[c], -term) * kTermRatio;
+        for (int k = 0; k < kTerms; k++) {
+          int32_t bits;
+          std::memcpy(&bits, &shifted, 4);
+          const int32_t value = bits - 0x4b400000;
+          start[k][c] -= kCentre * value;
+          words[k][c] |= (value & 255) << (8 * i);
+          shifted = rest + kRound;
+          rest = (rest - (shifted - kRound)) * kTermRatio;
+        }
+      }
+    }
+    std::memcpy(terms + quad * kTerms * kLanes, words, sizeof(words));
+  }
+  std::memcpy(panel + 2 * kLanes, start, sizeof(start));
+}
+
+// Inputs: bytes (uint8, carried four to a float), d [frames, columns], the features' scale and offset [features]. Output: x^T d [features, columns].
+void ByteProductTransposed(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const float* d = call.Input<float>(1);
+  const float* scale = call.Input<float>(2);
+  const float* offset = call.Input<float>(3);
+  const int64_t frames = call.Dimension(1, 0), columns = call.Dimension(1, 1), features = call.Dimension(2, 0);
+  if (call.Count(0) * 4 < frames * features || call.Count(3) != features) return call.Fail("bytes, d and scale do not fit together");
+  float* y = call.Output(0, {features, columns});
+  if (y == nullptr) return;
+  const int64_t stride = RoundUp(frames, 64);
+  const std::vector<uint8_t> bytes = Transpose(call.Input<uint8_t>(0), frames, features, stride);
+  const int64_t width = kBackwardPanels * kLanes;
+  const PanelShape largest{kBackwardFrames / 4, kTerms};
+  ForEachItem((columns + width - 1) / width, [&](auto next, int64_t items) {
+    Floats panels(kBackwardPanels * largest.floats()), sums(features * width);
+    for (int64_t item; (item = next()) < items;) {
+      const int64_t first = item * width, count = std::min(width, columns - first), panel_count = RoundUp(count, kLanes) / kLanes;
+      double totals[kBackwardPanels * kLanes] = {};
+      std::fill(sums.begin(), sums.end(), 0.0f);
+      for (int64_t t = 0; t < frames; t += kBackwardFrames) {
+        const int64_t rows = std::min(kBackwardFrames, frames - t), quads = RoundUp(rows, 4) / 4;
+        for (int64_t p = 0; p < panel_count; p++) {
+          float* panel = panels.data() + p * largest.floats();
+          const int64_t column = first + p * kLanes;
+          SplitFrames(d + t * columns + column, rows, columns, std::min<int64_t>(kLanes, columns - column), panel, totals + p * kLanes);
+          constexpr int kRows = 24 / kTerms;
+          int64_t f = 0;
+          for (; f + kRows <= features; f += kRows) {
+            MultiplyTile<kTerms, kRows, true>(bytes.data() + f * stride + t, stride, panel, quads, sums.data() + f * width + p * kLanes, width);
+          }
+          for (; f < features; f++) {
+            MultiplyTile<kTerms, 1, true>(bytes.data() + f * stride + t, stride, panel, quads, sums.data() + f * width + p * kLanes, width);
+          }
+        }
+      }
+      for (int64_t f = 0; f < features; f++) {
+        const double factor = scale[f], constant = kCentre * factor + offset[f];
+        for (int64_t c = 0; c < count; c++) y[f * columns + first + c] = factor * sums[f * width + c] + constant * totals[c];
+      }
+    }
+  });
+}
+
+}  // namespace
+
+std::string RegisterByteProducts() {
+  std::string problem = Register("NextvladByteProduct", {"bytes: float", "panels: float", "sizes: int32"}, {"y: float"}, ByteProduct);
+  if (!problem.empty()) return problem;
+  return Register("NextvladByteProductTransposed", {"bytes: float", "d: float", "scale: float", "offset: float"}, {"y: float"}, ByteProductTransposed);
+}
+
+}  // namespace nextvlad

@@ -1,0 +1,55 @@
+// The exponential functions of soft assignment.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace nextvlad {
+
+// e^x for x <= 0, within 2 units of the last place: 2^n times a polynomial of the rest (Cody and Waite's reduction, the coefficients
+// of e^r's Taylor series). Branch-free, so that the compiler makes vectors of it.
+inline float Exp(float x) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded value in the low bits
+  x = x < -87.0f ? -87.0f : x;
+  const float shifted = x * 1.44269504f + kRound;
+  const float n = shifted - kRound;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.0f / 5040;
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  int32_t bits, power;
+  std::memcpy(&bits, &p, 4);
+  std::memcpy(&power, &shifted, 4);
+  bits += (power - 0x4b400000) << 23;
+  std::memcpy(&p, &bits, 4);
+  return p;
+}
+
+inline float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+
+// Turns logits into softmax(logits) * gate, in place, and adds that to `mass`.
+inline void AssignClusters(float* a, int64_t clusters, float gate, float* mass) {
+  float highest = -INFINITY;
+#pragma omp simd reduction(max : highest)
+  for (int64_t k = 0; k < clusters; k++) highest = a[k] > highest ? a[k] : highest;
+  float total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t k = 0; k < clusters; k++) {
+    a[k] = Exp(a[k] - highest);
+    total += a[k];
+  }
+  const float factor = gate / total;
+#pragma omp simd
+  for (int64_t k = 0; k < clusters; k++) {
+    a[k] *= factor;
+    mass[k] += a[k];
+  }
+}
+
+}  // namespace nextvlad

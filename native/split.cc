@@ -1,0 +1,82 @@
+// Splits weights into the panels of byte_panels.h.
+#include <cmath>
+#include <vector>
+
+#include "byte_panels.h"
+#include "kernel.h"
+#include "kernels.h"
+#include "parallel.h"
+
+namespace nextvlad {
+namespace {
+
+// One panel of up to 16 columns of w, whose rows lie `stride` apart; what is missing of 16 columns or 4 rows becomes zero.
+void SplitPanel(const float* w, int64_t features, int64_t stride, int64_t columns, const float* bias, const float* scale, const float* offset,
+                const PanelShape& shape, float* panel) {
+  double largest[kLanes] = {}, base[kLanes] = {};
+  for (int64_t f = 0; f < features; f++) {
+    const double factor = scale[f], constant = kCentre * factor + offset[f];
+    for (int64_t c = 0; c < columns; c++) {
+      const double value = w[f * stride + c];
+      largest[c] = std::max(largest[c], std::abs(value * factor));
+      base[c] += value * constant;
+    }
+  }
+  double inverse[kLanes];
+  for (int c = 0; c < kLanes; c++) {
+    // The step is rounded to float first, so that the terms make up for its rounding.
+    panel[c] = std::nextafter(static_cast<float>(largest[c] / 127), INFINITY);
+    inverse[c] = largest[c] > 0 ? 1 / static_cast<double>(panel[c]) : 0;
+    panel[kLanes + c] = c < columns ? base[c] + bias[c] : 0;
+  }
+  int32_t start[kMostTerms][kLanes] = {};
+  int8_t* terms = reinterpret_cast<int8_t*>(panel + (2 + shape.terms) * kLanes);
+  std::memset(terms, 0, shape.quads * shape.terms * kLanes * 4);
+  for (int64_t f = 0; f < features; f++) {
+    const double factor = scale[f];
+    for (int64_t c = 0; c < columns; c++) {
+      double rest = w[f * stride + c] * factor * inverse[c];
+      for (int i = 0; i < shape.terms; i++) {
+        const double term = std::nearbyint(rest);
+        rest = (rest - term) * kTermRatio;
+        terms[((f / 4 * shape.terms + i) * kLanes + c) * 4 + f % 4] = static_cast<int8_t>(term);
+        start[i][c] -= kCentre * static_cast<int32_t>(term);
+      }
+    }
+  }
+  std::memcpy(panel + 2 * kLanes, start, shape.terms * kLanes * sizeof(int32_t));
+}
+
+// Inputs: w [F, C], bias [C], the features' scale and offset [F], and [groups, terms]; each of the groups' C / groups columns starts a panel.
+// Output: the panels, int8 carried in floats.
+void Split(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const float* w = call.Input<float>(0);
+  const float* bias = call.Input<float>(1);
+  const float* scale = call.Input<float>(2);
+  const float* offset = call.Input<float>(3);
+  const int64_t features = call.Dimension(0, 0), columns = call.Dimension(0, 1);
+  const int64_t groups = call.Input<int32_t>(4)[0];
+  const PanelShape shape{RoundUp(features, 4) / 4, call.Input<int32_t>(4)[1]};
+  if (call.Count(1) != columns || call.Count(2) != features || call.Count(3) != features || groups < 1 || columns % groups != 0 || shape.terms < 1 ||
+      shape.terms > kMostTerms) {
+    return call.Fail("w, bias, scale, offset and terms do not fit together");
+  }
+  const int64_t width = columns / groups, panels_a_group = RoundUp(width, kLanes) / kLanes;
+  float* panels = call.Output(0, {groups * panels_a_group * shape.floats()});
+  if (panels == nullptr) return;
+  ParallelFor(groups * panels_a_group, [&](int64_t begin, int64_t end, int) {
+    for (int64_t p = begin; p < end; p++) {
+      const int64_t within = p % panels_a_group * kLanes, column = p / panels_a_group * width + within;
+      SplitPanel(w + column, features, columns, std::min<int64_t>(kLanes, width - within), bias + column, scale, offset, shape, panels + p * shape.floats());
+    }
+  });
+}
+
+}  // namespace
+
+std::string RegisterSplit() {
+  return Register("NextvladSplit", {"w: float", "bias: float", "scale: float", "offset: float", "groups_and_terms: int32"}, {"panels: float"}, Split);
+}
+
+}  // namespace nextvlad

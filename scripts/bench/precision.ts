@@ -1,0 +1,120 @@
+/**
+ * What `--precision int16` and `int8` cost: for the golden case, and for weights and labelled shards of one's own, how far their
+ * probabilities lie from float32's, how often the first class stays, and the GAP. Prints a Markdown table.
+ */
+import { NextvladError } from "../../src/base/errors.js";
+import { fillAllArrays } from "../../src/checkpoints/arrays.js";
+import { openWeights } from "../../src/checkpoints/open-weights.js";
+import { readSnapshotConfig } from "../../src/checkpoints/snapshot.js";
+import { buildConfig } from "../../src/config/load.js";
+import { resolveShards } from "../../src/data/file-list.js";
+import type { RaggedBatch } from "../../src/data/video.js";
+import { openReading } from "../../src/evaluation/evaluate.js";
+import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
+import { FrozenNetwork, type Precision } from "../../src/model/frozen-network.js";
+import { parameterTable } from "../../src/model/parameters.js";
+import { type ModelSizes, modelSizes } from "../../src/model/sizes.js";
+import { WeightStore } from "../../src/model/weight-store.js";
+import { toFloats } from "../../src/tensorflow/kernels.js";
+import { loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
+import { loadGolden } from "../../test/helpers/golden.js";
+
+const USAGE = "usage: node dist/scripts/bench/precision.js [SNAPSHOT LIST]";
+const PRECISIONS: readonly Precision[] = ["float32", "int16", "int8"];
+
+/** A model and the videos to try it on. */
+interface Trial {
+  readonly name: string;
+  readonly sizes: ModelSizes;
+  readonly dropRate: number;
+  readonly store: WeightStore;
+  readonly batches: readonly RaggedBatch[];
+}
+
+interface Row {
+  readonly precision: Precision;
+  readonly largest: number;
+  readonly mean: number;
+  readonly sameFirst: number;
+  readonly gap: number;
+}
+
+function firstClass(probabilities: Float32Array, video: number, classes: number): number {
+  const row = probabilities.subarray(video * classes, (video + 1) * classes);
+  return row.indexOf(Math.max(...row));
+}
+
+function compare({ sizes, dropRate, store, batches }: Trial): Row[] {
+  const { classes } = sizes;
+  let exact: readonly Float32Array[] = [];
+  return PRECISIONS.map((precision) => {
+    const network = new FrozenNetwork(sizes, dropRate, store, precision);
+    const predicted = batches.map((batch) => tidy(() => toFloats(network.probabilities(batch))));
+    network.dispose();
+    if (precision === "float32") exact = predicted;
+    const metrics = new MetricsAccumulator(classes);
+    let [largest, sum, values, same, videos] = [0, 0, 0, 0, 0];
+    for (const [i, batch] of batches.entries()) {
+      const [ours, theirs] = [predicted[i] as Float32Array, exact[i] as Float32Array];
+      metrics.add(ours, batch.labels);
+      for (const [at, value] of ours.entries()) {
+        const change = Math.abs(value - (theirs[at] as number));
+        largest = Math.max(largest, change);
+        sum += change;
+      }
+      values += ours.length;
+      for (const video of batch.ids.keys()) if (firstClass(ours, video, classes) === firstClass(theirs, video, classes)) same++;
+      videos += batch.ids.length;
+    }
+    return { precision, largest, mean: sum / values, sameFirst: same / videos, gap: metrics.result().gap };
+  });
+}
+
+function goldenTrial(): Trial {
+  const golden = loadGolden("small");
+  const store = new WeightStore(parameterTable(golden.sizes));
+  for (const { name } of store.table) store.variable(name).upload(golden.weights.get(name)?.values as Float32Array);
+  return { name: "golden", sizes: golden.sizes, dropRate: 0, store, batches: [golden.batch] };
+}
+
+async function ownTrial(snapshot: string, list: string): Promise<Trial> {
+  const config = buildConfig(await readSnapshotConfig(snapshot), snapshot);
+  const sizes = modelSizes(config.MODEL);
+  const store = new WeightStore(parameterTable(sizes));
+  const source = await openWeights(snapshot, { optimizer: false });
+  await fillAllArrays(source, store.arrays(), "use other weights");
+  await source.close();
+  const stream = openReading(config, await resolveShards(list, { cwd: process.cwd() }), 32, 1, "required");
+  const batches: RaggedBatch[] = [];
+  for await (const batch of stream) batches.push(batch);
+  await stream.close();
+  return { name: list, sizes, dropRate: config.MODEL.drop_rate, store, batches };
+}
+
+try {
+  const [snapshot, list, ...rest] = process.argv.slice(2);
+  if (rest.length > 0 || (snapshot !== undefined && list === undefined)) throw new Error(USAGE);
+  await loadTensorflow(false);
+  const trials = [goldenTrial(), ...(snapshot === undefined || list === undefined ? [] : [await ownTrial(snapshot, list)])];
+  const lines = trials.flatMap((trial) =>
+    compare(trial).map(({ precision, largest, mean, sameFirst, gap }) => {
+      const cells = [
+        trial.name,
+        precision,
+        largest.toExponential(1),
+        mean.toExponential(1),
+        `${(100 * sameFirst).toFixed(2)} %`,
+        gap.toFixed(6),
+      ];
+      return `| ${cells.join(" | ")} |`;
+    }),
+  );
+  const header = [
+    "| videos | precision | largest change | mean change | same first class | GAP |",
+    "| --- | --- | --- | --- | --- | --- |",
+  ];
+  process.stdout.write(`${[...header, ...lines].join("\n")}\n`);
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = error instanceof NextvladError ? error.exitCode : 1;
+}

@@ -1,0 +1,108 @@
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { createRandom } from "../../src/base/random.js";
+import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import { listSnapshots } from "../../src/checkpoints/snapshot-layout.js";
+import { areEqual, countArgument, finish, prepareDigits, printTable, start } from "./workplace.js";
+
+// Kills training at random moments and resumes it until it is done, as often as it takes for so many kills (the argument). Each time the weights, the
+// moments and the best must equal those of a run that nobody disturbed, and after each kill every snapshot must be whole.
+
+const kills = countArgument(100);
+const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
+const random = createRandom(seed, "digits");
+const folder = mkdtempSync(join(tmpdir(), "nextvlad-chaos-"));
+const ARRAYS = ["NEXTVLAD_epoch1", "best"].flatMap((name) => ["weights", "optimizer"].map((array) => `${name}/${array}.safetensors`));
+const FINAL = [...ARRAYS, "NEXTVLAD_epoch1/state.json", "best/state.json"];
+
+const config = await prepareDigits(folder);
+const train = (saveDir: string): string[] => {
+  const saving = ["--resume", "--save-interval", "1", "--keep", "3"];
+  return ["train", "--config", config, "--save-dir", join(folder, saveDir), "--log-interval", "0", ...saving];
+};
+const since = performance.now();
+await finish(train("undisturbed"));
+let wholeMs = performance.now() - since;
+
+const rows: (string | number)[][] = [
+  ["training", "kills", "killed after s (went on from)", "in a write", "snapshots checked", "damaged", "end"],
+];
+let [killed, damaged, different] = [0, 0, 0];
+for (let training = 1; killed < kills; training++) {
+  const row = await trainThroughKills(`killed${training}`);
+  rows.push([
+    training,
+    row.moments.length,
+    row.moments.join(" "),
+    row.inWrite,
+    row.checked,
+    row.damaged,
+    row.isEqual ? "equal" : "DIFFERENT",
+  ]);
+  killed += row.moments.length;
+  damaged += row.damaged;
+  different += row.isEqual ? 0 : 1;
+  process.stderr.write(`chaos: ${killed} of ${kills} kills, ${different} ends that differ, ${damaged} damaged snapshots\n`);
+  if (row.isEqual && row.damaged === 0) rmSync(join(folder, `killed${training}`), { recursive: true });
+}
+printTable(rows);
+process.stdout.write(`\n${killed} kills over ${rows.length - 1} trainings (SEED=${seed}; undisturbed ${(wholeMs / 1000).toFixed(1)} s): `);
+process.stdout.write(`${rows.length - 1 - different} ended in the bytes of the undisturbed one; ${damaged} damaged snapshots\n`);
+if (different + damaged > 0) {
+  process.stdout.write(`what is wrong lies in ${folder}\n`);
+  process.exitCode = 1;
+} else rmSync(folder, { recursive: true });
+
+interface Outcome {
+  readonly moments: string[];
+  inWrite: number;
+  checked: number;
+  damaged: number;
+  isEqual: boolean;
+}
+
+async function trainThroughKills(saveDir: string): Promise<Outcome> {
+  const path = join(folder, saveDir);
+  const outcome: Outcome = { moments: [], inWrite: 0, checked: 0, damaged: 0, isEqual: false };
+  for (;;) {
+    const { child, startedMs, ended } = start(train(saveDir));
+    const delayMs = 100 + random.below(Math.round(wholeMs));
+    // Once there are enough kills, the last training may end.
+    if (killed + outcome.moments.length < kills) void sleep(delayMs, undefined, { ref: false }).then(() => child.kill("SIGKILL"));
+    const { exitCode, signal, output } = await ended;
+    const from = /going on from \S*?(?:NEXTVLAD_)?(\w+): epoch/.exec(output)?.[1];
+    const place = from ?? (output.includes("starting from the beginning") ? "start" : "not begun");
+    if (signal !== "SIGKILL") {
+      if (exitCode !== 0) throw new Error(`a resumed training ended with ${exitCode}:\n${output}`);
+      // On a machine that was busier then, most runs would be over before the kill.
+      if (place === "start") wholeMs = Math.min(wholeMs, performance.now() - startedMs);
+      break;
+    }
+    outcome.moments.push(`${(delayMs / 1000).toFixed(1)} (${place})`);
+    if (readDirectory(path).some((name) => /\.(unfinished|removed)-/.test(name))) outcome.inWrite++;
+    await checkAll(path, outcome);
+  }
+  const leftovers = readDirectory(path).filter((name) => name.startsWith("."));
+  outcome.isEqual = leftovers.length === 0 && areEqual(path, join(folder, "undisturbed"), FINAL);
+  return outcome;
+}
+
+async function checkAll(saveDir: string, outcome: Outcome): Promise<void> {
+  for (const name of await listSnapshots(saveDir)) {
+    outcome.checked++;
+    await checkSnapshot(join(saveDir, name)).catch((error: unknown) => {
+      outcome.damaged++;
+      process.stderr.write(`chaos: ${name}: ${(error as Error).message}\n`);
+    });
+  }
+}
+
+function readDirectory(path: string): readonly string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+}

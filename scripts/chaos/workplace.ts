@@ -1,0 +1,84 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const CLI = fileURLToPath(new URL("../../src/cli.js", import.meta.url));
+
+/** A command that runs, and how it ended. */
+export interface Running {
+  readonly child: ChildProcess;
+  readonly startedMs: number;
+  /** Exit code or signal, and all that it said. */
+  readonly ended: Promise<Ended>;
+}
+
+export interface Ended {
+  readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly output: string;
+}
+
+/** Starts `nextvlad`; `shell` has it run by a shell script instead, in which it is `"$@"`. */
+export function start(args: readonly string[], shell?: string): Running {
+  const command = [process.execPath, CLI, ...args];
+  const whole = shell === undefined ? command : ["bash", "-c", shell, "bash", ...command];
+  const child = spawn(whole[0] as string, whole.slice(1), { stdio: ["ignore", "pipe", "pipe"] });
+  const chunks: Buffer[] = [];
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk: Buffer) => chunks.push(chunk));
+  const ended = once(child, "close").then(([exitCode, signal]) => ({ exitCode, signal, output: Buffer.concat(chunks).toString() }));
+  return { child, startedMs: performance.now(), ended };
+}
+
+/** Runs `nextvlad` to its end. Throws where that is not well. */
+export async function finish(args: readonly string[]): Promise<string> {
+  const { exitCode, output } = await start(args).ended;
+  if (exitCode !== 0) throw new Error(`nextvlad ${args.join(" ")} ended with ${exitCode}:\n${output}`);
+  return output;
+}
+
+/** Digits and a config for a training of some seconds, made once a folder. */
+export async function prepareDigits(folder: string): Promise<string> {
+  const config = join(folder, "config.yaml");
+  mkdirSync(folder, { recursive: true });
+  const digits = join(folder, "digits");
+  // The lists are written last: without them the making was cut short.
+  if (!existsSync(join(digits, "validate.list"))) {
+    await finish(["digits", "--out", digits, "--train-videos", "320", "--validate-videos", "64"]);
+  }
+  const filelist = join(digits, "validate.list");
+  const reading = { batch_size: 16, filelist, use_gpu: false };
+  const sections = {
+    MODEL: { num_classes: 10, cluster_size: 8, hidden_size: 32, groups: 8, gating_reduction: 8 },
+    TRAIN: { ...reading, epoch: 2, learning_rate: 0.001, shuffle_buffer: 64, filelist: join(digits, "train.list") },
+    VALID: { batch_size: 16, filelist },
+    TEST: reading,
+    INFER: reading,
+  };
+  writeFileSync(config, `${JSON.stringify(sections, null, 2)}\n`);
+  return config;
+}
+
+/** Whether files are equal, byte for byte. */
+export function areEqual(a: string, b: string, names: readonly string[]): boolean {
+  return names.every((name) => existsSync(join(a, name)) && readFileSync(join(a, name)).equals(readFileSync(join(b, name))));
+}
+
+/** Prints rows as columns, the first row as their heads. */
+export function printTable(rows: readonly (readonly (string | number)[])[]): void {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)));
+  for (const row of rows) {
+    const cells = row.map((cell, column) =>
+      typeof cell === "number" ? String(cell).padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+    );
+    process.stdout.write(`${cells.join("  ").trimEnd()}\n`);
+  }
+}
+
+/** The command line's number, or a default. */
+export function countArgument(fallback: number): number {
+  const count = Number(process.argv[2] ?? fallback);
+  if (Number.isInteger(count) && count > 0) return count;
+  throw new Error(`it takes a number, not ${process.argv[2]}`);
+}

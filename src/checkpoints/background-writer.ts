@@ -1,0 +1,31 @@
+import { Worker } from "node:worker_threads";
+import { deserialiseError, NextvladError } from "../base/errors.js";
+import type { StoredArray } from "../tensorflow/variables.js";
+import type { HeldArray, SnapshotReply, SnapshotTask } from "./snapshot-worker.js";
+
+const WORKER_MODULE = new URL("./snapshot-worker.js", import.meta.url);
+
+/** Copies arrays from the device, so that it may change its own: as many bytes again. */
+export function copyArrays(arrays: Iterable<Pick<StoredArray, "name" | "shape" | "download">>): readonly HeldArray[] {
+  return Array.from(arrays, ({ name, shape, ...array }) => ({ name, shape, values: array.download() }));
+}
+
+/**
+ * Writes a snapshot in a thread of its own, which takes the arrays' memory over and frees it at its end. A failure is told to `warn` and made good
+ * if it can be; rejects with the second one (FILE_UNWRITABLE, SAVE_DIR_TAKEN), or with WORKER_DIED.
+ */
+export function writeInBackground(task: SnapshotTask, warn: (error: NextvladError) => void): Promise<void> {
+  const transferList = [...task.weights, ...task.moments].map(({ values }) => values.buffer);
+  const worker = new Worker(WORKER_MODULE, { workerData: task, transferList });
+  return new Promise((resolve, reject) => {
+    const died = (why: string, cause?: unknown): void =>
+      reject(new NextvladError("WORKER_DIED", `the thread that wrote the snapshot ended: ${why}`, { file: task.path }, cause));
+    worker.on("message", (message: SnapshotReply) => {
+      if (message.type === "retry") warn(deserialiseError(message.error));
+      else if (message.type === "failed") reject(deserialiseError(message.error));
+      else resolve();
+    });
+    worker.on("error", (error) => died(error.message, error));
+    worker.on("exit", (code) => died(`exit code ${code}`));
+  });
+}

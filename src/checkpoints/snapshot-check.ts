@@ -1,0 +1,71 @@
+import { join } from "node:path";
+import { NextvladError } from "../base/errors.js";
+import { checkFile } from "./file-checksum.js";
+import { readSnapshotState, requireSnapshot } from "./snapshot.js";
+import { BEST, CONFIG, listSnapshots, OPTIMIZER, parseSnapshotName, STATE, WEIGHTS } from "./snapshot-layout.js";
+import type { SnapshotState } from "./snapshot-state.js";
+
+/**
+ * Reads a snapshot's state and then every byte of its other files, and compares them with their checksums; those of format version 1 have none.
+ * Throws BAD_SNAPSHOT, FILE_MISSING, FILE_UNREADABLE.
+ */
+export async function checkSnapshot(snapshot: string): Promise<SnapshotState> {
+  await requireSnapshot(snapshot, [WEIGHTS, OPTIMIZER, STATE, CONFIG]);
+  const state = await readSnapshotState(snapshot);
+  for (const [name, expected] of Object.entries(state.files ?? {})) await checkFile(join(snapshot, name), expected);
+  return state;
+}
+
+/** A snapshot that was passed over, and why. */
+export interface BadSnapshot {
+  readonly name: string;
+  readonly error: NextvladError;
+}
+
+/** The newest snapshot that is whole, null where there is none, and the bad ones that are newer. */
+export interface NewestSnapshot {
+  readonly path: string | null;
+  readonly passedOver: readonly BadSnapshot[];
+}
+
+/** Finds the snapshot in a save-dir that stands furthest in the run and is whole to the last byte. Throws what is no bad snapshot's fault. */
+export async function findNewestSnapshot(saveDir: string): Promise<NewestSnapshot> {
+  const passedOver: BadSnapshot[] = [];
+  for (const name of await orderNewestFirst(saveDir)) {
+    const path = join(saveDir, name);
+    try {
+      await checkSnapshot(path);
+      return { path, passedOver };
+    } catch (error) {
+      if (!(error instanceof NextvladError)) throw error;
+      passedOver.push({ name, error });
+    }
+  }
+  return { path: null, passedOver };
+}
+
+/** Snapshots by the steps in their state, most first; of those that stand at the same step, epochs before steps before `best`, which lacks nothing but is a copy. Unreadable ones come first. */
+async function orderNewestFirst(saveDir: string): Promise<readonly string[]> {
+  const rank = (name: string): number => (name === BEST ? 0 : parseSnapshotName(name)?.kind === "step" ? 1 : 2);
+  const places = await Promise.all(
+    (await listSnapshots(saveDir)).map(async (name) => {
+      const state = await readSnapshotState(join(saveDir, name)).catch(() => null);
+      return { name, step: state?.step ?? Number.POSITIVE_INFINITY, rank: rank(name) };
+    }),
+  );
+  return places.sort((a, b) => (a.step === b.step ? b.rank - a.rank : b.step - a.step)).map(({ name }) => name);
+}
+
+/**
+ * The names of the snapshots that a rotation removes: all but the `keep` newest. `best` is never among them, nor what cannot be read,
+ * which is somebody's to look at.
+ */
+export async function findOutdated(saveDir: string, keep: number): Promise<readonly string[]> {
+  const names = (await orderNewestFirst(saveDir)).filter((name) => name !== BEST);
+  const readable: string[] = [];
+  for (const name of names) {
+    const state = await readSnapshotState(join(saveDir, name)).catch(() => null);
+    if (state !== null) readable.push(name);
+  }
+  return readable.slice(Math.max(1, keep));
+}

@@ -1,0 +1,104 @@
+import { crc32c } from "@node-rs/crc32";
+import { z } from "zod";
+import { NextvladError } from "../base/errors.js";
+
+/** Raise it, and add to `UPGRADES`, when a snapshot changes, or when the same state would lead to another future: another order of videos, say. */
+const FORMAT_VERSION = 2;
+
+const checksum = z.string().regex(/^[0-9a-f]{8}$/);
+
+const runSchema = z.strictObject({
+  /** Steps taken. */
+  step: z.int().min(0),
+  /** Epochs finished; the next one to train. */
+  epoch: z.int().min(0),
+  /** Steps taken of the epoch at hand, 0 at its start. */
+  step_in_epoch: z.int().min(0),
+  seed: z.int().min(0),
+  /** The best validation so far. */
+  best: z.strictObject({ epoch: z.int().min(0), gap: z.number() }).nullable(),
+  /** The last epoch that was validated: a run stopped before it could validate makes up for it when it goes on. */
+  validated_epoch: z.int().min(0).nullable(),
+  /** The list of shards, which the order of videos hangs on: how many, and the CRC-32C of their names and sizes in the list's order. */
+  shards: z.strictObject({ count: z.int().min(0), crc32c: checksum }).nullable(),
+});
+
+/** A file of the snapshot, as it was written. */
+const fileSchema = z.strictObject({ bytes: z.int().min(0), crc32c: checksum });
+
+const stateSchema = z.strictObject({
+  format_version: z.literal(FORMAT_VERSION),
+  ...runSchema.shape,
+  /** What wrote it: the course is the same, bit for bit, only with the same TensorFlow on the same kind of device. */
+  written_by: z.strictObject({ nextvlad: z.string(), node: z.string(), tensorflow: z.string(), device: z.string() }).nullable(),
+  /** The other files of the snapshot by name; null where an older version kept no checksums. */
+  files: z.record(z.string(), fileSchema).nullable(),
+});
+
+/** Where a run stands: with the weights, the moments and the config, all that decides how it goes on. */
+export type RunState = z.output<typeof runSchema>;
+
+/** What wrote a snapshot. */
+export type WrittenBy = NonNullable<z.output<typeof stateSchema>["written_by"]>;
+
+/** Length and checksum of a snapshot's files, by name. */
+export type FileChecksums = Readonly<Record<string, z.output<typeof fileSchema>>>;
+
+/** All that `state.json` says. */
+export type SnapshotState = z.output<typeof stateSchema>;
+
+/** From each older format version to the next one. */
+const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
+  1: (state) => ({ ...state, format_version: 2, shards: null, written_by: null, files: null }),
+};
+
+/** A checksum as the state writes it: CRC-32C, eight hexadecimal digits. */
+export const formatChecksum = (crc: number): string => crc.toString(16).padStart(8, "0");
+
+/** The text of `state.json`: the state, and last the checksum of it. */
+export function encodeState(run: RunState, writtenBy: WrittenBy | null, files: FileChecksums | null): string {
+  const { step, epoch, step_in_epoch, seed, best, validated_epoch, shards } = run;
+  const state: SnapshotState = {
+    format_version: FORMAT_VERSION,
+    ...{ step, epoch, step_in_epoch, seed, best, validated_epoch, shards },
+    ...{ written_by: writtenBy, files },
+  };
+  return `${JSON.stringify({ ...state, crc32c: checksumOf(state) }, null, 2)}\n`;
+}
+
+/** Of the state's shortest JSON, keys in the order in which they stand. */
+const checksumOf = (state: object): string => formatChecksum(crc32c(JSON.stringify(state)));
+
+/** Reads the text of a `state.json`, of this format version or an older one. Throws BAD_SNAPSHOT. */
+export function parseState(text: string, file: string): SnapshotState {
+  const stored = parseObject(text, file);
+  const version = Number(stored.format_version);
+  if (!(version === FORMAT_VERSION || version in UPGRADES)) {
+    const remedy = version > FORMAT_VERSION ? "use the version of nextvlad that wrote it, or a newer one" : "take another snapshot";
+    const [expected, found] = [`1 to ${FORMAT_VERSION}`, String(stored.format_version)];
+    throw new NextvladError("BAD_SNAPSHOT", "the format version is unknown", { file, expected, found, remedy });
+  }
+  const { crc32c: expected, ...rest } = stored;
+  const found = checksumOf(rest);
+  if (version >= 2 && expected !== found) {
+    const remedy = "take another snapshot: these bytes have changed";
+    throw new NextvladError("BAD_SNAPSHOT", "the state's checksum does not match", { file, expected: String(expected), found, remedy });
+  }
+  let state: object = rest;
+  for (let from = version; from < FORMAT_VERSION; from++) state = UPGRADES[from]?.(state) ?? state;
+  const result = stateSchema.safeParse(state);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const what = `the state does not fit: ${issue?.path.join(".")}: ${issue?.message}`;
+  throw new NextvladError("BAD_SNAPSHOT", what, { file, remedy: "take another snapshot" });
+}
+
+function parseObject(text: string, file: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
+  } catch {
+    // Said below.
+  }
+  throw new NextvladError("BAD_SNAPSHOT", "the state is no JSON object", { file, remedy: "take another snapshot" });
+}

@@ -1,0 +1,67 @@
+import { dirname } from "node:path";
+import { crc32c } from "@node-rs/crc32";
+import { type Content, requireFreeSpace, writeDirectoryAtomic } from "../base/files.js";
+import { encodeSafetensors, type NamedTensor } from "../formats/safetensors.js";
+import type { StoredArray } from "../tensorflow/variables.js";
+import { CONFIG, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
+import { encodeState, type FileChecksums, formatChecksum, type RunState, type WrittenBy } from "./snapshot-state.js";
+
+/** An array to be written: fetched when its turn comes. */
+export type ArraySource = Pick<StoredArray, "name" | "shape" | "download">;
+
+/** What a snapshot is made of. */
+export interface SnapshotContent {
+  readonly weights: Iterable<ArraySource>;
+  /** Adam's moments, named as Paddle names them: `P_moment1_0`, `P_moment2_0`. */
+  readonly moments: Iterable<ArraySource>;
+  readonly state: RunState;
+  readonly configYaml: string;
+  /** What writes it, for `state.json`; left out where nobody trained here. */
+  readonly writtenBy?: WrittenBy;
+}
+
+/** For headers, the state and the config, and what the file system adds. */
+const MARGIN_BYTES = 1 << 20;
+
+/**
+ * Writes a snapshot directory with the checksums of its files; arrays are fetched one at a time.
+ * Throws FILE_UNWRITABLE, before anything is written where there is too little space, and what stood there before stays.
+ */
+export async function writeSnapshot(path: string, content: SnapshotContent): Promise<void> {
+  const [weights, moments] = [[...content.weights], [...content.moments]];
+  await requireFreeSpace(dirname(path), countBytes([...weights, ...moments]) + MARGIN_BYTES);
+  const checksums: Record<string, FileChecksums[string]> = {};
+  const checked = (name: string, pieces: Iterable<Uint8Array>): [string, Content] => [name, noteChecksum(name, pieces, checksums)];
+  const files = new Map<string, Content>([
+    checked(WEIGHTS, encodeArrays(weights)),
+    checked(OPTIMIZER, encodeArrays(moments)),
+    checked(CONFIG, [Buffer.from(content.configYaml, "utf8")]),
+    // Made last, when the others have gone by.
+    [STATE, later(() => encodeState(content.state, content.writtenBy ?? null, checksums))],
+  ]);
+  await writeDirectoryAtomic(path, files);
+}
+
+/** Bytes of float32 arrays. */
+function countBytes(arrays: readonly ArraySource[]): number {
+  return arrays.reduce((sum, { shape }) => sum + 4 * shape.reduce((product, size) => product * size, 1), 0);
+}
+
+function encodeArrays(arrays: readonly ArraySource[]): Iterable<Uint8Array> {
+  const tensors = arrays.map(({ name, shape, ...array }): NamedTensor => ({ name, shape, dtype: "F32", data: () => array.download() }));
+  return encodeSafetensors(tensors);
+}
+
+function* noteChecksum(name: string, pieces: Iterable<Uint8Array>, into: Record<string, FileChecksums[string]>): Generator<Uint8Array> {
+  let [bytes, crc] = [0, 0];
+  for (const piece of pieces) {
+    bytes += piece.length;
+    crc = crc32c(piece, crc);
+    yield piece;
+  }
+  into[name] = { bytes, crc32c: formatChecksum(crc) };
+}
+
+function* later(text: () => string): Generator<Uint8Array> {
+  yield Buffer.from(text(), "utf8");
+}

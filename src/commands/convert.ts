@@ -1,0 +1,74 @@
+import { resolve } from "node:path";
+import { NextvladError } from "../base/errors.js";
+import type { ConvertOutcome } from "../conversion/convert.js";
+import type { ConversionPlan } from "../conversion/plan.js";
+import type { ConvertFlags } from "./options.js";
+import { runIn } from "./run.js";
+
+/** `nextvlad convert`: prints what was made and the list that names it; returns the exit code. */
+export async function runConvert(flags: ConvertFlags): Promise<number> {
+  checkFlags(flags);
+  const { outcome, exitCode } = await runIn(flags.out, "convert.log.jsonl", async ({ telemetry, signal }) => {
+    const plan = await makePlan(flags);
+    const { convert } = await import("../conversion/convert.js");
+    return convert(plan, { out: flags.out, workers: flags.workers, signal, telemetry });
+  });
+  process.stdout.write(formatOutcome(outcome));
+  return exitCode;
+}
+
+async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
+  const { planOwn, planShards } = await import("../conversion/plan.js");
+  const options = { out: flags.out, format: flags.to, maxFrames: flags.maxFrames };
+  if (flags.filelist !== undefined) return planShards(flags.filelist, flags.featureNames, options);
+  const own = (pattern: string | undefined, range: readonly [number, number]) =>
+    pattern === undefined ? null : { pattern: resolve(pattern), range };
+  const features = [own(flags.rgb, flags.rgbRange), own(flags.audio, flags.audioRange)] as const;
+  return planOwn(flags.csv ?? "", { ...options, features, videosPerShard: flags.videosPerShard });
+}
+
+/** Throws BAD_USAGE for flags that do not go together. */
+function checkFlags({ filelist, csv, rgb, audio }: ConvertFlags): void {
+  const refuse = (key: string, what: string, remedy: string): never => {
+    throw new NextvladError("BAD_USAGE", what, { key, remedy });
+  };
+  if ((filelist === undefined) === (csv === undefined)) {
+    refuse(
+      "--filelist, --csv",
+      "one of the two is needed",
+      "name the shards to convert with --filelist, or with --csv the table of labels of your own features",
+    );
+  }
+  const patterns = [["--rgb", rgb] as const, ["--audio", audio] as const].filter(([, pattern]) => pattern !== undefined);
+  const [first] = patterns;
+  if (csv === undefined && first !== undefined)
+    refuse(first[0], "a shard brings its features", "leave it out, or name a table of labels with --csv");
+  if (csv !== undefined && first === undefined) {
+    refuse("--rgb, --audio", "one of the two is needed, or both", "say where the feature files are, like --rgb 'features/{id}.npy'");
+  }
+  for (const [key, pattern] of patterns) {
+    if (!pattern?.includes("{id}"))
+      refuse(key, "the pattern has no {id} in it", `write where each video's id goes, like ${key} 'features/{id}.npy'`);
+  }
+}
+
+function formatOutcome({ stopped, videos, shardsMade, shardsKept, sizes, statistics, list }: ConvertOutcome): string {
+  const kept = shardsKept > 0 ? `,\tthere already: ${shardsKept}` : "";
+  const lines = [`[CONVERT] convert ${stopped ? "stopped" : "finished"}. \tvideos: ${videos},\tshards: ${shardsMade}${kept}`];
+  for (const [i, name] of ["rgb", "audio"].entries()) {
+    const { least, most, values, clipped } = statistics[i] as (typeof statistics)[0];
+    if (values > 0)
+      lines.push(`${name}: values from ${format(least)} to ${format(most)}, ${percent(clipped / values)} of them outside --${name}-range`);
+  }
+  if (sizes !== null) lines.push(`model: --set MODEL.video_feature_size=${sizes[0]} --set MODEL.audio_feature_size=${sizes[1]}`);
+  lines.push(list === null ? "run it again to go on" : `list: ${list}`);
+  return `${lines.join("\n")}\n`;
+}
+
+function format(value: number): string {
+  return String(Number(value.toPrecision(4)));
+}
+
+function percent(share: number): string {
+  return `${share > 0 && share < 0.0001 ? "less than 0.01" : Number((100 * share).toFixed(2))} %`;
+}

@@ -1,0 +1,69 @@
+import { join } from "node:path";
+import { NextvladError } from "../base/errors.js";
+import { writeFileAtomic } from "../base/files.js";
+import { buildConfig, loadConfig } from "../config/load.js";
+import type { Config } from "../config/schema.js";
+import type { EnsembleFlags } from "./options.js";
+import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
+import { runIn } from "./run.js";
+
+/** The name of ensemble's results, without the ending. */
+const ENSEMBLE_RESULT_STEM = "NEXTVLAD_ensemble_result";
+/** The name of the file with its metrics. */
+const ENSEMBLE_METRICS_NAME = "NEXTVLAD_ensemble_metrics.json";
+
+/** `nextvlad ensemble`: prints where the averages are and, with labelled shards, their metrics; returns the exit code. */
+export async function runEnsemble([first, ...others]: readonly string[], flags: EnsembleFlags): Promise<number> {
+  if (first === undefined) throw new NextvladError("BAD_USAGE", "result files are needed", { remedy: "name those to average" });
+  const files = [first, ...others] as const;
+  const weights = flags.weights ?? files.map(() => 1);
+  checkLabels(flags.labels, flags.format);
+  checkWeights(weights, files);
+  const config = await configOfTruth(flags);
+  const truth = config === null || flags.filelist === undefined ? null : { filelist: flags.filelist, config };
+  const { outcome, exitCode } = await runIn(flags.saveDir, "ensemble.log.jsonl", async ({ telemetry, signal }) => {
+    const path = join(flags.saveDir, ENSEMBLE_RESULT_STEM);
+    const target = await resultTarget(path, flags.format, flags.labels, config?.MODEL.num_classes ?? null, telemetry.log);
+    const { ensemble } = await import("../inference/ensemble.js");
+    return ensemble({ files, weights, topk: flags.inferTopk, target, truth, signal, telemetry });
+  });
+  const { videos, metrics, resultFiles } = outcome;
+  if (outcome.stopped) {
+    process.stdout.write(`[ENSEMBLE] ensemble stopped after ${videos} videos: no result\n`);
+    return exitCode;
+  }
+  process.stdout.write(`[ENSEMBLE] ensemble finished. \tvideos: ${videos}\n`);
+  if (metrics !== null) {
+    const path = join(flags.saveDir, ENSEMBLE_METRICS_NAME);
+    await writeFileAtomic(path, `${JSON.stringify({ ...metrics, aps: Array.from(metrics.aps) }, null, 1)}\n`);
+    const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
+    process.stdout.write(`avg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}\n`);
+    process.stdout.write(`metrics, with the average precision of each class: ${path}\n`);
+  }
+  process.stdout.write(tellFiles("results", resultFiles));
+  return exitCode;
+}
+
+function checkWeights(weights: readonly number[], files: readonly string[]): void {
+  if (weights.length === files.length) return;
+  throw new NextvladError("BAD_USAGE", "there must be a weight for each file", {
+    key: "--weights",
+    expected: `${files.length} weights`,
+    found: weights.length,
+    remedy: "give them in the files' order, or leave --weights out for equal ones",
+  });
+}
+
+/** The config that says how to read labelled shards: that of --config, or YouTube-8M's. Null where none are to be read. */
+async function configOfTruth({ filelist, config, set }: EnsembleFlags): Promise<Config | null> {
+  if (filelist === undefined) {
+    const key = config !== undefined ? "--config" : "--set";
+    if (config === undefined && set === undefined) return null;
+    throw new NextvladError("BAD_USAGE", "this says how to read labelled shards, and there are none", {
+      key,
+      remedy: "name the shards with --filelist, or leave it out",
+    });
+  }
+  const overrides = { settings: set ?? [] };
+  return config === undefined ? buildConfig({ MODEL: {} }, "the defaults", overrides) : loadConfig(config, overrides);
+}

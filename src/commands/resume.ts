@@ -1,0 +1,34 @@
+import { NextvladError } from "../base/errors.js";
+import type { TrainFlags } from "./options.js";
+
+/** Where a run goes on, and what there is to say of how that was found. */
+export interface Resume {
+  /** A snapshot or other weights; null for a run from the start. */
+  readonly path: string | null;
+  /** Names of newer snapshots that are damaged. */
+  readonly passedOver: readonly string[];
+  /** Warnings, for the log. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * What `--resume` means: the snapshot that it names, or the newest good one in the save-dir. Where there is none at all, a run with `--config` starts,
+ * so that the same command can be given again and again, whenever its machine was taken away. Throws BAD_SNAPSHOT where all that are there are damaged,
+ * and where there are none and no config.
+ */
+export async function resolveResume({ resume, saveDir, config }: TrainFlags): Promise<Resume> {
+  if (resume !== true) return { path: resume ?? null, passedOver: [], notes: [] };
+  const { findNewestSnapshot } = await import("../checkpoints/snapshot-check.js");
+  const { path, passedOver } = await findNewestSnapshot(saveDir);
+  const notes = passedOver.map(({ name, error }) => `--resume passes over ${name}, which is damaged: ${error.message}`);
+  const names = passedOver.map(({ name }) => name);
+  if (path !== null) return { path, passedOver: names, notes };
+  if (passedOver.length > 0) {
+    const remedy = "start anew in another --save-dir, or here with --overwrite and without --resume";
+    throw new NextvladError("BAD_SNAPSHOT", `no snapshot here is whole: ${notes.join(" ")}`, { file: saveDir, key: "--resume", remedy });
+  }
+  if (config !== undefined)
+    return { path: null, passedOver: [], notes: [`--resume finds no snapshot in ${saveDir}: starting from the beginning`] };
+  const remedy = "name a snapshot, or the --save-dir of the run; with --config, a run without snapshots starts from the beginning";
+  throw new NextvladError("BAD_SNAPSHOT", "there is no snapshot here to go on from", { file: saveDir, key: "--resume", remedy });
+}

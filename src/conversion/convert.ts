@@ -1,0 +1,156 @@
+import { basename, join } from "node:path";
+import { deserialiseError, NextvladError } from "../base/errors.js";
+import { writeFileAtomic } from "../base/files.js";
+import { startThread } from "../data/thread.js";
+import type { Telemetry } from "../telemetry/telemetry.js";
+import type { ConversionReply } from "./conversion-worker.js";
+import { refuseOtherSizes } from "./convert-shard.js";
+import { claimShards } from "./ledger.js";
+import type { ConversionPlan, PlannedShard } from "./plan.js";
+import { mergeStatistics, NO_VALUES, type ValueStatistics } from "./quantise.js";
+import type { ConversionResult, ConversionTask } from "./task.js";
+
+export interface ConvertOptions {
+  /** A folder that is there. */
+  readonly out: string;
+  /** Threads, each with a shard at a time. */
+  readonly workers: number;
+  /** Aborted when the shards at hand should be finished and no other begun. */
+  readonly signal: AbortSignal;
+  readonly telemetry: Telemetry;
+}
+
+export interface ConvertOutcome {
+  readonly stopped: boolean;
+  /** Videos in the shards made now. */
+  readonly videos: number;
+  readonly shardsMade: number;
+  /** Shards that an earlier conversion had made. */
+  readonly shardsKept: number;
+  /** Bytes a frame of rgb and audio, of the shards made now. */
+  readonly sizes: readonly [number, number] | null;
+  /** Of the values quantised now, rgb's and audio's. */
+  readonly statistics: readonly [ValueStatistics, ValueStatistics];
+  /** The list of all shards; null where not all are made. */
+  readonly list: string | null;
+}
+
+const MODULE = new URL("./conversion-worker.js", import.meta.url);
+
+/**
+ * Makes the plan's shards, as many at a time as there are workers, then the list that names them (from its own folder, so that all may be moved). Shards
+ * that an earlier run made of the same sources are kept. At an error, the shards at hand are finished first: the next run goes on after them.
+ * Throws what `claimShards` and `convertShard` throw, and WORKER_DIED.
+ */
+export async function convert(plan: ConversionPlan, options: ConvertOptions): Promise<ConvertOutcome> {
+  const due = await claimShards(options.out, plan);
+  const kept = plan.shards.length - due.length;
+  if (kept > 0) options.telemetry.log.info(`${kept} of ${plan.shards.length} shards are there already`);
+  const made = new Conversion(due, options);
+  await made.finish();
+  const stopped = made.shards < due.length;
+  const list = stopped ? null : join(options.out, plan.listName);
+  if (list !== null) await writeFileAtomic(list, plan.shards.map(({ task }) => `${basename(task.output)}\n`).join(""));
+  const { videos, shards: shardsMade, sizes, statistics } = made;
+  return { stopped, videos, shardsMade, shardsKept: kept, sizes, statistics, list };
+}
+
+/** A conversion from its first shard to its last. */
+class Conversion {
+  videos = 0;
+  shards = 0;
+  sizes: readonly [number, number] | null = null;
+  statistics: readonly [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
+  readonly #due: readonly PlannedShard[];
+  readonly #options: ConvertOptions;
+  readonly #totalBytes: number;
+  readonly #startMs = performance.now();
+  #begun = 0;
+  #doneBytes = 0;
+  #failure: unknown;
+
+  constructor(due: readonly PlannedShard[], options: ConvertOptions) {
+    this.#due = due;
+    this.#options = options;
+    this.#totalBytes = Math.max(
+      1,
+      due.reduce((sum, { origin }) => sum + origin.bytes, 0),
+    );
+  }
+
+  async finish(): Promise<void> {
+    const { progress } = this.#options.telemetry;
+    progress.begin("convert");
+    try {
+      const workers = Math.min(this.#options.workers, this.#due.length);
+      await Promise.all(Array.from({ length: workers }, () => this.#work()));
+    } finally {
+      progress.end();
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** One thread's part: the next shard, as long as there is one. */
+  async #work(): Promise<void> {
+    const worker = startConversionThread();
+    try {
+      while (this.#failure === undefined && !this.#options.signal.aborted) {
+        const shard = this.#due[this.#begun++];
+        if (shard === undefined) break;
+        this.#note(shard, await worker.run(shard.task));
+      }
+    } catch (error) {
+      this.#failure ??= error;
+    } finally {
+      await worker.stop();
+    }
+  }
+
+  #note({ task, origin }: PlannedShard, { videos, sizes, statistics }: ConversionResult): void {
+    const { log, progress } = this.#options.telemetry;
+    this.shards++;
+    this.videos += videos;
+    this.#doneBytes += origin.bytes;
+    this.statistics = [mergeStatistics(this.statistics[0], statistics[0]), mergeStatistics(this.statistics[1], statistics[1])];
+    log.info({ shard: task.output, videos, from: origin.from }, `${task.output}: ${videos} videos`);
+    const seconds = (performance.now() - this.#startMs) / 1000;
+    const fraction = this.#doneBytes / this.#totalBytes;
+    progress.update({
+      fraction,
+      videosPerSecond: this.videos / seconds,
+      secondsLeft: fraction > 0 ? (seconds / fraction) * (1 - fraction) : Number.NaN,
+    });
+    if (sizes === null) return;
+    if (this.sizes !== null) refuseOtherSizes(sizes, this.sizes, undefined, task.output);
+    this.sizes = sizes;
+  }
+}
+
+interface ConversionThread {
+  /** One task at a time. */
+  run(task: ConversionTask): Promise<ConversionResult>;
+  stop(): Promise<void>;
+}
+
+function startConversionThread(): ConversionThread {
+  let settle: { resolve: (result: ConversionResult) => void; reject: (error: Error) => void } | undefined;
+  const thread = startThread<ConversionTask, ConversionReply>(MODULE, undefined, {
+    message(reply) {
+      if (reply.type === "done") settle?.resolve(reply.result);
+      else settle?.reject(deserialiseError(reply.error));
+    },
+    died({ what }) {
+      const remedy = "run again: it goes on where it stopped; with fewer --workers if memory is short";
+      settle?.reject(new NextvladError("WORKER_DIED", what, { remedy }));
+    },
+  });
+  return {
+    run(task) {
+      return new Promise((resolve, reject) => {
+        settle = { resolve, reject };
+        thread.post(task);
+      });
+    },
+    stop: () => thread.stop(),
+  };
+}

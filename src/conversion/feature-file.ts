@@ -1,0 +1,77 @@
+import { open } from "node:fs/promises";
+import { fileError, NextvladError } from "../base/errors.js";
+import type { FeatureBytes } from "../data/video.js";
+import { type NpyArray, readNpy } from "../formats/npy.js";
+import { readNpz } from "../formats/npz.js";
+import { NO_VALUES, quantise, type ValueRange, type ValueStatistics } from "./quantise.js";
+
+/** One feature of a video from its own file, as bytes. */
+export interface FileFeature {
+  readonly feature: FeatureBytes;
+  /** Of the values that had to be quantised. */
+  readonly statistics: ValueStatistics;
+}
+
+/**
+ * Reads `[frames, size]` from a .npy file, or from a .npz file's array of that name or its only one (told by its content). Bytes (uint8) are taken as
+ * they are, float32 and float64 are quantised. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, BAD_VIDEO (another shape or type, or values that are no numbers).
+ */
+export async function readFeatureFile(file: string, name: string, range: ValueRange): Promise<FileFeature> {
+  const { shape, data } = await readArray(file, name);
+  const [frames, frameBytes] = shape;
+  if (shape.length !== 2 || frames === undefined || !frameBytes) {
+    const remedy = "save an array of one row a frame, also where there is one frame";
+    throw new NextvladError("BAD_VIDEO", `the ${name} array has another shape`, {
+      file,
+      expected: "[frames, size]",
+      found: `[${shape.join(", ")}]`,
+      remedy,
+    });
+  }
+  if (data instanceof Uint8Array) return { feature: { frames, frameBytes, data }, statistics: NO_VALUES };
+  if (!(data instanceof Float32Array || data instanceof Float64Array)) {
+    const remedy = "save it as float32 features, or as uint8 if these are bytes already";
+    throw new NextvladError("BAD_VIDEO", `the ${name} array is of integers wider than a byte`, { file, remedy });
+  }
+  refuseNotFinite(data, frameBytes, file, name);
+  const { bytes, statistics } = quantise(data, range);
+  return { feature: { frames, frameBytes, data: bytes }, statistics };
+}
+
+async function readArray(file: string, name: string): Promise<NpyArray> {
+  if (!(await isZip(file))) return readNpy(file);
+  return readNpz(file, (names) => {
+    const [only] = names;
+    if (names.includes(name)) return name;
+    if (names.length === 1 && only !== undefined) return only;
+    throw new NextvladError("BAD_VIDEO", `the file has no array named ${name}`, {
+      file,
+      found: names.length === 0 ? "no array" : names.slice(0, 8).join(", "),
+      remedy: `name it in numpy.savez(file, ${name}=...), or save it alone`,
+    });
+  });
+}
+
+async function isZip(file: string): Promise<boolean> {
+  try {
+    const handle = await open(file, "r");
+    try {
+      const { buffer } = await handle.read(new Uint8Array(2), 0, 2, 0);
+      return buffer[0] === 0x50 && buffer[1] === 0x4b;
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw fileError(error, file, "read");
+  }
+}
+
+function refuseNotFinite(values: Float32Array | Float64Array, size: number, file: string, name: string): void {
+  const at = values.findIndex((value) => !Number.isFinite(value));
+  if (at === -1) return;
+  throw new NextvladError("BAD_VIDEO", `value ${at % size} of frame ${Math.floor(at / size)} of ${name} is no number`, {
+    file,
+    found: String(values[at]),
+    remedy: "look for what made it in the feature extraction",
+  });
+}

@@ -1,0 +1,77 @@
+import { readFile } from "node:fs/promises";
+import { CsvError, parse } from "csv-parse/sync";
+import { fileError, NextvladError } from "../base/errors.js";
+
+/** A line of a table of labels. */
+export interface LabelledVideo {
+  readonly id: string;
+  /** Class indices, as they are written. */
+  readonly labels: readonly number[];
+  /** The line in the file, from 1. */
+  readonly line: number;
+}
+
+const FORM = "begin the file with a line that names the columns, like `id,labels`, and write a line for each video, like `dog0001,3 7`";
+const MAX_LABEL = 2 ** 31 - 1;
+
+/**
+ * Reads a CSV file (RFC 4180, UTF-8) whose first line names its columns: `id` is the video's name, `labels` its class indices, separated by spaces,
+ * commas, semicolons or `|` (none for a video of no class); other columns are of no account. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT
+ * (no such table, or an id that comes twice), BAD_LABELS.
+ */
+export async function readLabelTable(file: string): Promise<readonly LabelledVideo[]> {
+  const text = await readFile(file, "utf8").catch((error: unknown) => {
+    throw fileError(error, file, "read");
+  });
+  const [header, ...rows] = parseRows(text, file);
+  const names = header?.record.map((name) => name.toLowerCase()) ?? [];
+  const [idColumn, labelColumn] = ["id", "labels"].map((name) => names.indexOf(name)) as [number, number];
+  if (idColumn === -1 || labelColumn === -1) {
+    const found = header === undefined ? "an empty file" : JSON.stringify(header.record.join(",").slice(0, 80));
+    throw new NextvladError("BAD_FORMAT", "this is no table of labels", {
+      file,
+      expected: "the columns id and labels",
+      found,
+      remedy: FORM,
+    });
+  }
+  const lineOf = new Map<string, number>();
+  return rows.map(({ record, info: { lines: line } }) => {
+    const id = record[idColumn] as string;
+    if (id === "") throw new NextvladError("BAD_FORMAT", `line ${line} has no id`, { file, remedy: FORM });
+    const before = lineOf.get(id);
+    if (before !== undefined) {
+      const remedy = "write one line for each video, with all its labels in it";
+      throw new NextvladError("BAD_FORMAT", `lines ${before} and ${line} have the same id`, { file, video: id, remedy });
+    }
+    lineOf.set(id, line);
+    return { id, labels: parseLabels(record[labelColumn] as string, { file, line, id }), line };
+  });
+}
+
+interface Row {
+  readonly record: readonly string[];
+  readonly info: { readonly lines: number };
+}
+
+function parseRows(text: string, file: string): Row[] {
+  try {
+    return parse(text, { bom: true, info: true, skip_empty_lines: true, trim: true }) as unknown as Row[];
+  } catch (error) {
+    if (!(error instanceof CsvError)) throw error;
+    throw new NextvladError("BAD_FORMAT", `this is no CSV file: ${error.message.replace(/\.$/, "")}`, { file, remedy: FORM }, error);
+  }
+}
+
+function parseLabels(text: string, { file, line, id }: { file: string; line: number; id: string }): number[] {
+  const words = text.split(/[\s,;|]+/).filter((word) => word !== "");
+  const wrong = words.find((word) => !/^\d+$/.test(word) || Number(word) > MAX_LABEL);
+  if (wrong === undefined) return words.map(Number);
+  throw new NextvladError("BAD_LABELS", `a label in line ${line} is no class index`, {
+    file,
+    video: id,
+    expected: `whole numbers, 0 to ${MAX_LABEL}`,
+    found: JSON.stringify(wrong.slice(0, 40)),
+    remedy: "number the classes from 0 and write the numbers",
+  });
+}

@@ -1,0 +1,139 @@
+import { stat } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import { fileError, NextvladError } from "../base/errors.js";
+import { resolveShards } from "../data/file-list.js";
+import { readLabelTable } from "./label-table.js";
+import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat } from "./task.js";
+
+/** One shard to be made, and what it is made from: whoever finds it made before can tell whether it would be the same. */
+export interface PlannedShard {
+  readonly task: ConversionTask;
+  readonly origin: Origin;
+}
+
+/** The files that a shard is made from, and the settings. */
+export interface Origin {
+  /** The shard, or the table of labels. */
+  readonly from: string;
+  readonly files: number;
+  readonly bytes: number;
+  /** When the newest of them was changed. */
+  readonly modified_ms: number;
+  readonly settings: Readonly<Record<string, unknown>>;
+}
+
+/** All shards to be made, in order, and the name of the list of them. */
+export interface ConversionPlan {
+  readonly shards: readonly PlannedShard[];
+  readonly listName: string;
+}
+
+interface PlanOptions {
+  readonly out: string;
+  readonly format: ShardFormat;
+  readonly maxFrames: number;
+}
+
+const ENDING = /(\.(tfrecords?|pkl|pickle))?(\.(gz|zlib))?$/i;
+const NAMED_FILES = 20;
+
+/** Plans to convert the shards that a list names, each to one of its name. Throws what `resolveShards` throws, and BAD_USAGE for two of the same name. */
+export async function planShards(
+  list: string,
+  featureNames: readonly [string, string],
+  { out, format, maxFrames }: PlanOptions,
+): Promise<ConversionPlan> {
+  const paths = await resolveShards(list, { cwd: process.cwd() });
+  const shards = await Promise.all(
+    paths.map(async (path): Promise<PlannedShard> => {
+      const output = join(out, `${basename(path).replace(ENDING, "")}.${format}`);
+      const origin = { from: path, ...(await measureFiles([path])), settings: { featureNames, maxFrames } };
+      return { task: { source: { kind: "shard", path, featureNames }, format, output, maxFrames }, origin };
+    }),
+  );
+  refuseTwins(shards);
+  return { shards, listName: listNameOf(list) };
+}
+
+/** Two shards of one name would be one; and none may take its own source's place. */
+function refuseTwins(shards: readonly PlannedShard[]): void {
+  const sources = new Set(shards.map(({ origin }) => resolve(origin.from)));
+  const fromOf = new Map<string, string>();
+  for (const { task, origin } of shards) {
+    const twin = fromOf.get(task.output);
+    const what = twin === undefined ? "the shard would take the place of one that is read" : `two shards would have this name: ${twin} and`;
+    if (twin !== undefined || sources.has(resolve(task.output))) {
+      const remedy = "convert them into another folder";
+      throw new NextvladError("BAD_USAGE", twin === undefined ? what : `${what} ${origin.from}`, {
+        file: task.output,
+        key: "--out",
+        remedy,
+      });
+    }
+    fromOf.set(task.output, origin.from);
+  }
+}
+
+/** `train` for `train.list`, `train*.tfrecord` and `train.csv`. */
+function listNameOf(list: string): string {
+  const stem = basename(list)
+    .replace(/[*?[].*$/, "")
+    .replace(/\.(list|txt|csv)$/i, "")
+    .replace(ENDING, "");
+  return `${stem === "" ? "shards" : stem}.list`;
+}
+
+/** What `planOwn` is told of people's own features. */
+export interface OwnPlanOptions extends PlanOptions {
+  readonly features: readonly [OwnFeature | null, OwnFeature | null];
+  readonly videosPerShard: number;
+}
+
+/** Plans to convert the videos of a table of labels, in its order. Throws what `readLabelTable` throws, and FILE_MISSING for all missing feature files at once. */
+export async function planOwn(table: string, options: OwnPlanOptions): Promise<ConversionPlan> {
+  const { out, format, maxFrames, features, videosPerShard } = options;
+  const videos = await readLabelTable(table);
+  if (videos.length === 0)
+    throw new NextvladError("TOO_FEW_VIDEOS", "the table has no videos", { file: table, remedy: "write a line for each" });
+  const listName = listNameOf(table);
+  const stem = listName.replace(/\.list$/, "");
+  const shards: PlannedShard[] = [];
+  const missing: string[] = [];
+  for (let first = 0; first < videos.length; first += videosPerShard) {
+    const part = videos.slice(first, first + videosPerShard);
+    const source: OwnSource = { kind: "own", table, videos: part, features };
+    const paths = part.flatMap(({ id }) => features.flatMap((own) => (own === null ? [] : [featurePath(own, id)])));
+    const measured = await measureFiles(paths, missing);
+    const output = join(out, `${stem}${String(shards.length).padStart(4, "0")}.${format}`);
+    const settings = { features, maxFrames, videos: part.map(({ id, labels }) => [id, labels]) };
+    shards.push({ task: { source, format, output, maxFrames }, origin: { from: resolve(table), ...measured, settings } });
+  }
+  if (missing.length > 0) throw missingFeatures(missing, table);
+  return { shards, listName };
+}
+
+/** Sizes and times of files; those that are not there go into `missing`, where it is given. */
+async function measureFiles(paths: readonly string[], missing?: string[]): Promise<{ files: number; bytes: number; modified_ms: number }> {
+  let [bytes, modified_ms] = [0, 0];
+  for (const path of paths) {
+    const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+      if (missing === undefined || error.code !== "ENOENT") throw fileError(error, path, "read");
+      missing.push(path);
+    });
+    bytes += found?.size ?? 0;
+    modified_ms = Math.max(modified_ms, found?.mtimeMs ?? 0);
+  }
+  return { files: paths.length, bytes, modified_ms };
+}
+
+function missingFeatures(missing: readonly string[], table: string): NextvladError {
+  const more = missing.length > NAMED_FILES ? ` and ${missing.length - NAMED_FILES} more` : "";
+  return new NextvladError(
+    "FILE_MISSING",
+    `${missing.length} feature files cannot be found: ${missing.slice(0, NAMED_FILES).join(", ")}${more}`,
+    {
+      file: table,
+      remedy: "check the ids, and the pattern in which {id} stands for each",
+    },
+  );
+}

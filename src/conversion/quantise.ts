@@ -1,0 +1,44 @@
+/** The values that become the bytes 0 and 255; what lies between is spread evenly. */
+export type ValueRange = readonly [low: number, high: number];
+
+/** What was met in quantising: how well a range serves. */
+export interface ValueStatistics {
+  readonly least: number;
+  readonly most: number;
+  readonly values: number;
+  /** Values outside the range, which became 0 or 255. */
+  readonly clipped: number;
+}
+
+export const NO_VALUES: ValueStatistics = { least: Number.POSITIVE_INFINITY, most: Number.NEGATIVE_INFINITY, values: 0, clipped: 0 };
+
+/**
+ * Values to bytes, `round((clip(x, low, high) - low) * 255 / (high - low))`: with -2 and 2, what YouTube-8M's feature extractor did
+ * (google/youtube-8m, feature_extractor/extract_tfrecords_main.py). `values` must be numbers.
+ */
+export function quantise(
+  values: Float32Array | Float64Array,
+  [low, high]: ValueRange,
+): { readonly bytes: Uint8Array; readonly statistics: ValueStatistics } {
+  const bytes = new Uint8Array(values.length);
+  const scale = 255 / (high - low);
+  let { least, most, clipped } = NO_VALUES;
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    if (value < least) least = value;
+    if (value > most) most = value;
+    if (value < low || value > high) clipped++;
+    bytes[i] = Math.round((Math.min(high, Math.max(low, value)) - low) * scale);
+  }
+  return { bytes, statistics: { least, most, values: values.length, clipped } };
+}
+
+/** The statistics of both. */
+export function mergeStatistics(a: ValueStatistics, b: ValueStatistics): ValueStatistics {
+  return {
+    least: Math.min(a.least, b.least),
+    most: Math.max(a.most, b.most),
+    values: a.values + b.values,
+    clipped: a.clipped + b.clipped,
+  };
+}

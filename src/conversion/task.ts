@@ -1,0 +1,52 @@
+import type { LabelledVideo } from "./label-table.js";
+import type { ValueRange, ValueStatistics } from "./quantise.js";
+
+/** What a shard is converted to: YouTube-8M's TFRecord, or PaddleVideo's pickle. */
+export type ShardFormat = "tfrecord" | "pkl";
+
+/** Where videos come from: a shard of either format. */
+export interface ShardSource {
+  readonly kind: "shard";
+  readonly path: string;
+  /** Names of the feature lists in a TFRecord shard. */
+  readonly featureNames: readonly [string, string];
+}
+
+/** One feature of people's own: where its files are, and what its values become. */
+export interface OwnFeature {
+  /** A path with `{id}` in it. */
+  readonly pattern: string;
+  readonly range: ValueRange;
+}
+
+/** Where videos come from: feature files of one's own, and a table of labels. */
+export interface OwnSource {
+  readonly kind: "own";
+  readonly table: string;
+  readonly videos: readonly LabelledVideo[];
+  readonly features: readonly [OwnFeature | null, OwnFeature | null];
+}
+
+/** One shard to be made. */
+export interface ConversionTask {
+  readonly source: ShardSource | OwnSource;
+  readonly format: ShardFormat;
+  /** The shard's path. */
+  readonly output: string;
+  /** `nframes` of a pickle at most. */
+  readonly maxFrames: number;
+}
+
+/** What making it came to. */
+export interface ConversionResult {
+  readonly videos: number;
+  /** Bytes a frame of rgb and audio, 0 for one that is not there; null where there is no video. */
+  readonly sizes: readonly [number, number] | null;
+  /** Of the values that were quantised. */
+  readonly statistics: readonly [ValueStatistics, ValueStatistics];
+}
+
+/** The path of a video's file. */
+export function featurePath({ pattern }: OwnFeature, id: string): string {
+  return pattern.replaceAll("{id}", id);
+}

@@ -1,0 +1,25 @@
+import { writeFileAtomic } from "../base/files.js";
+import { pickleArray } from "../formats/pickle-array.js";
+import { ByteString, encodePickledList, type PickleValue } from "../formats/pickle-writer.js";
+import type { Video } from "./video.js";
+
+/**
+ * Writes videos as tf2pkl.py (PaddleVideo v1.5.1) did: a pickled list, protocol 2, of a dict a video with Python 2's strings for keys and id, which
+ * PaddleVideo's reader takes under Python 2 and, with its `encoding="bytes"`, under 3. As there, all frames are in the arrays, and `nframes` is `maxFrames` at
+ * most. A feature that the videos do without is an array `[frames, 0]`. The file is there whole or not at all. Throws FILE_UNWRITABLE.
+ */
+export async function writePickleShard(path: string, videos: Iterable<Video> | AsyncIterable<Video>, maxFrames: number): Promise<void> {
+  await writeFileAtomic(path, encodePickledList(asDicts(videos, maxFrames)));
+}
+
+async function* asDicts(videos: Iterable<Video> | AsyncIterable<Video>, maxFrames: number): AsyncGenerator<PickleValue, void> {
+  for await (const { id, frames, rgb, audio, labels } of videos) {
+    yield new Map<PickleValue, PickleValue>([
+      [new ByteString("video"), new ByteString(id)],
+      [new ByteString("feature"), pickleArray("u1", [frames, rgb.length / frames], rgb)],
+      [new ByteString("audio"), pickleArray("u1", [frames, audio.length / frames], audio)],
+      [new ByteString("label"), labels],
+      [new ByteString("nframes"), BigInt(Math.min(frames, maxFrames))],
+    ]);
+  }
+}

@@ -1,0 +1,208 @@
+import { type FileHandle, open } from "node:fs/promises";
+import { fileError, NextvladError } from "../base/errors.js";
+import { parsePickle } from "../formats/pickle-reader.js";
+import { NumpyArray, type PickledDict, type PickledValue } from "../formats/pickle-values.js";
+import { type FeatureBytes, makeVideo, type ShardVideo } from "./video.js";
+import { checkVideo, type FeaturePair, type VideoPlace, type VideoShape } from "./video-check.js";
+
+/** A feature's array, still in the file where it stands there as it is. */
+interface PickledFeature {
+  readonly rows: number;
+  readonly frameBytes: number;
+  readonly fortranOrder: boolean;
+  /** `[rows, frameBytes] uint8` in the array's own order, or where in the file that begins. */
+  readonly content: Uint8Array | number;
+}
+
+interface PickledVideo {
+  readonly place: VideoPlace;
+  readonly id: string;
+  readonly labels: readonly number[];
+  /** Rows past this many are none of the video's. */
+  readonly frames: number;
+  readonly features: readonly [PickledFeature | undefined, PickledFeature | undefined];
+}
+
+const READ_BYTES = 1 << 26;
+const FEATURE_KEYS = ["feature", "audio"] as const;
+const TF2PKL =
+  "name a pickle as tf2pkl.py writes it: a list with one dict for each video, which has the keys video, feature, audio, label and nframes";
+
+/**
+ * Reads a shard of PaddleVideo's: a pickled list of a dict a video (tf2pkl.py of v1.5.1), with `video` the id, `feature` and `audio` arrays
+ * `[rows, size] uint8` in C or Fortran order, `label` a list of ints, and `nframes`, past which rows are cut. The file is in memory once, to be taken apart;
+ * after that only what does not stand in it byte by byte. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE, BAD_VIDEO, BAD_LABELS.
+ */
+export async function* readPickleShard(path: string, shape: VideoShape): AsyncGenerator<ShardVideo, void> {
+  const handle = await open(path, "r").catch((error: unknown) => {
+    throw fileError(error, path, "read");
+  });
+  try {
+    const { videos, fileBytes } = await takeTurn(() => takeApart(handle, path));
+    const count = videos.length;
+    for (let done = 1; done <= count; done++) {
+      const video = videos.shift() as PickledVideo;
+      const found = { id: video.id, features: await readFeatures(video, handle, path, shape), labels: video.labels };
+      yield { video: makeVideo(checkVideo(found, shape, video.place)), filePosition: Math.round((fileBytes * done) / count) };
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+let lastTurn: Promise<unknown> = Promise.resolve();
+
+/** Shards are read side by side, but only one at a time needs its whole file in memory. */
+function takeTurn<T>(work: () => Promise<T>): Promise<T> {
+  const turn = lastTurn.then(work, work);
+  lastTurn = turn;
+  return turn;
+}
+
+async function takeApart(handle: FileHandle, file: string): Promise<{ videos: PickledVideo[]; fileBytes: number }> {
+  const bytes = await readWhole(handle, file);
+  const list = parsePickle(bytes, file);
+  if (!Array.isArray(list)) throw new NextvladError("BAD_FORMAT", "the pickle is no list of videos", { file, remedy: TF2PKL });
+  return { videos: list.map((item, record) => takeVideo(item, bytes, { file, record })), fileBytes: bytes.length };
+}
+
+async function readWhole(handle: FileHandle, file: string): Promise<Uint8Array> {
+  try {
+    const { size } = await handle.stat();
+    const bytes = new Uint8Array(size);
+    let end = 0;
+    while (end < size) {
+      const { bytesRead } = await handle.read(bytes, end, Math.min(READ_BYTES, size - end), end);
+      if (bytesRead === 0) break;
+      end += bytesRead;
+    }
+    return bytes.subarray(0, end);
+  } catch (error) {
+    throw fileError(error, file, "read");
+  }
+}
+
+function takeVideo(item: PickledValue, file: Uint8Array, at: VideoPlace): PickledVideo {
+  if (!(item instanceof Map)) throw badVideo("this item of the list is no dict", at, TF2PKL);
+  const id = idOf(item.get("video"));
+  if (id === undefined)
+    throw badVideo("the video has no id: its key video is neither bytes nor text", at, `${TF2PKL}; it has ${keysOf(item)}`);
+  const place = { ...at, video: id };
+  const features = FEATURE_KEYS.map((key) => takeFeature(item.get(key), key, file, place)) as [PickledFeature?, PickledFeature?];
+  return {
+    place,
+    id,
+    labels: takeLabels(item.get("label"), place),
+    frames: takeFrames(item.get("nframes"), place),
+    features: [features[0], features[1]],
+  };
+}
+
+function idOf(value: PickledValue | undefined): string | undefined {
+  if (typeof value === "string") return value;
+  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.length).toString("utf8") : undefined;
+}
+
+function takeFeature(value: PickledValue | undefined, key: string, file: Uint8Array, place: VideoPlace): PickledFeature | undefined {
+  if (value === undefined || value === null) return undefined;
+  const [rows, frameBytes] = value instanceof NumpyArray ? value.shape : [];
+  if (
+    !(value instanceof NumpyArray) ||
+    value.dtype !== "u1" ||
+    value.shape.length !== 2 ||
+    rows === undefined ||
+    frameBytes === undefined
+  ) {
+    const found = value instanceof NumpyArray ? `${value.dtype} [${value.shape.join(", ")}]` : "no array";
+    throw new NextvladError("BAD_VIDEO", `the video's ${key} is no array of frames`, {
+      ...place,
+      expected: "uint8 [frames, size]",
+      found,
+      remedy: "quantise the features to bytes as YouTube-8M does, one row a frame",
+    });
+  }
+  const { bytes, fortranOrder } = value;
+  const content = bytes.buffer === file.buffer ? bytes.byteOffset - file.byteOffset : bytes;
+  // A single row or column is in both orders at once.
+  return { rows, frameBytes, fortranOrder: fortranOrder && rows > 1 && frameBytes > 1, content };
+}
+
+function takeLabels(value: PickledValue | undefined, place: VideoPlace): readonly number[] {
+  if (Array.isArray(value) && value.every((label): label is number => Number.isInteger(label))) return value;
+  throw new NextvladError("BAD_LABELS", "the video's label is no list of integers", {
+    ...place,
+    remedy: "write class indices from 0; an empty list where there are none",
+  });
+}
+
+function takeFrames(value: PickledValue | undefined, place: VideoPlace): number {
+  if (value === undefined) return Number.MAX_SAFE_INTEGER;
+  if (typeof value === "number" && Number.isInteger(value) && value >= 0) return value;
+  throw badVideo("the video's nframes is no number of frames", place, TF2PKL);
+}
+
+async function readFeatures(video: PickledVideo, handle: FileHandle, file: string, shape: VideoShape): Promise<FeaturePair<FeatureBytes>> {
+  const read = async (i: 0 | 1): Promise<FeatureBytes | undefined> => {
+    const feature = video.features[i];
+    if (shape.featureSizes[i] === 0) return undefined;
+    if (feature !== undefined) return readRows(feature, Math.min(video.frames, feature.rows), shape.maxFrames, handle, file);
+    if (shape.featureSizes[i] === null) return undefined;
+    throw badVideo(
+      `the video has no ${FEATURE_KEYS[i]}`,
+      video.place,
+      "use shards that have it, or set the feature's size to 0 to do without it",
+    );
+  };
+  return [await read(0), await read(1)];
+}
+
+/** The first rows, in memory of their own, which may go to another thread. */
+async function readRows(
+  feature: PickledFeature,
+  frames: number,
+  maxFrames: number,
+  handle: FileHandle,
+  file: string,
+): Promise<FeatureBytes> {
+  const { rows, frameBytes, fortranOrder, content } = feature;
+  const kept = Math.min(frames, maxFrames);
+  const data = new Uint8Array(kept * frameBytes);
+  if (!fortranOrder) {
+    if (typeof content === "number") await readAt(handle, data, content, file);
+    else data.set(content.subarray(0, data.length));
+    return { frames, frameBytes, data };
+  }
+  let columns = content;
+  if (typeof columns === "number") {
+    const whole = new Uint8Array(rows * frameBytes);
+    await readAt(handle, whole, columns, file);
+    columns = whole;
+  }
+  for (let row = 0; row < kept; row++) {
+    for (let column = 0; column < frameBytes; column++) data[row * frameBytes + column] = columns[column * rows + row] as number;
+  }
+  return { frames, frameBytes, data };
+}
+
+async function readAt(handle: FileHandle, target: Uint8Array, position: number, file: string): Promise<void> {
+  for (let done = 0; done < target.length; ) {
+    const { bytesRead } = await handle.read(target, done, target.length - done, position + done).catch((error: unknown) => {
+      throw fileError(error, file, "read");
+    });
+    if (bytesRead === 0) throw new NextvladError("BAD_FORMAT", "the file became shorter while it was read", { file, remedy: "run again" });
+    done += bytesRead;
+  }
+}
+
+function badVideo(what: string, place: VideoPlace, remedy: string): NextvladError {
+  return new NextvladError("BAD_VIDEO", what, { ...place, remedy });
+}
+
+function keysOf(dict: PickledDict): string {
+  return dict.size === 0
+    ? "no key"
+    : [...dict.keys()]
+        .slice(0, 8)
+        .map((key) => JSON.stringify(key.slice(0, 40)))
+        .join(", ");
+}

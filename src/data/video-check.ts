@@ -1,0 +1,107 @@
+import { type ErrorDetails, NextvladError } from "../base/errors.js";
+
+/** What a video must look like to be taken. */
+export interface VideoShape {
+  /** Frames past this many are cut. */
+  readonly maxFrames: number;
+  /** The feature lists that hold the frames: rgb's name, then audio's. */
+  readonly featureNames: readonly [string, string];
+  /** Bytes a frame: of rgb, then of audio. 0 leaves a feature out, whether the shard has it or not; null takes it as it is, if it is there. */
+  readonly featureSizes: readonly [number | null, number | null];
+  /** Labels are below this. */
+  readonly numClasses: number;
+  /** "required": each video must have them, in range. "optional": they may be absent, and any class is let through. */
+  readonly labels: "required" | "optional";
+}
+
+/** What is to be known of one feature of a video, wherever its bytes are. */
+export interface FeatureSize {
+  /** All that there are, also past `maxFrames`. */
+  readonly frames: number;
+  readonly frameBytes: number;
+}
+
+/** Rgb and audio, as far as they are there. */
+export type FeaturePair<F> = readonly [rgb: F | undefined, audio: F | undefined];
+
+/** A video as a shard has it. */
+export interface FoundVideo<F extends FeatureSize> {
+  readonly id: string;
+  readonly features: FeaturePair<F>;
+  /** Undefined where the shard has none. */
+  readonly labels: readonly number[] | undefined;
+}
+
+/** What the model takes of it. */
+export interface CheckedVideo<F extends FeatureSize> {
+  readonly id: string;
+  /** Frames that are kept: 1..maxFrames. */
+  readonly frames: number;
+  /** Those that the model has. */
+  readonly features: FeaturePair<F>;
+  /** Rising, each once. */
+  readonly labels: Int32Array;
+}
+
+/** What an error about a video says of its place. */
+export type VideoPlace = Pick<ErrorDetails, "file" | "record" | "byteOffset" | "video">;
+
+const SIZE_KEYS = ["MODEL.video_feature_size", "MODEL.audio_feature_size"] as const;
+
+/** The video that was found, if it is what `shape` asks for. Throws BAD_VIDEO (no frames, frames of the wrong size or number), BAD_LABELS. */
+export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: VideoShape, place: VideoPlace): CheckedVideo<F> {
+  const [rgb, audio] = shape.featureSizes.map((size, i) => {
+    const feature = size === 0 ? undefined : found.features[i];
+    // A list without frames is as good as none, where there may be none.
+    return size === null && feature?.frames === 0 ? undefined : feature;
+  });
+  const [rgbName, audioName] = shape.featureNames;
+  if (rgb !== undefined && audio !== undefined && rgb.frames !== audio.frames) {
+    throw new NextvladError("BAD_VIDEO", `${rgbName} and ${audioName} have different numbers of frames`, {
+      ...place,
+      expected: `${rgb.frames} frames of ${audioName}, as of ${rgbName}`,
+      found: audio.frames,
+      remedy: "write both features for every frame",
+    });
+  }
+  const frames = (rgb ?? audio)?.frames ?? 0;
+  if (frames === 0) {
+    throw new NextvladError("BAD_VIDEO", "the video has no frames", { ...place, remedy: "leave such videos out of the shard" });
+  }
+  for (const [i, feature] of [rgb, audio].entries()) checkFrameBytes(feature, i as 0 | 1, shape, place);
+  const labels = checkLabels(found.labels, shape, place);
+  return { id: found.id, frames: Math.min(frames, shape.maxFrames), features: [rgb, audio], labels };
+}
+
+function checkFrameBytes(feature: FeatureSize | undefined, i: 0 | 1, shape: VideoShape, place: VideoPlace): void {
+  const expected = shape.featureSizes[i];
+  const key = SIZE_KEYS[i];
+  if (feature === undefined || expected === null || feature.frameBytes === expected) return;
+  throw new NextvladError("BAD_VIDEO", `${shape.featureNames[i]} has another feature size than the model`, {
+    ...place,
+    expected: `${expected} bytes a frame`,
+    found: feature.frameBytes,
+    remedy: `set ${key} to ${feature.frameBytes}, or use shards made for this model`,
+  });
+}
+
+function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, place: VideoPlace): Int32Array {
+  if (labels === undefined) {
+    if (shape.labels === "optional") return new Int32Array(0);
+    throw new NextvladError("BAD_LABELS", "the video has no labels, and training and evaluation need them", {
+      ...place,
+      remedy: "use train or validate shards here; YouTube-8M's test shards have no labels and serve for infer only",
+    });
+  }
+  const limit = shape.labels === "required" ? shape.numClasses : 2 ** 31;
+  const wrong = labels.find((label) => label < 0 || label >= limit);
+  if (wrong !== undefined) {
+    throw new NextvladError("BAD_LABELS", "a label is not one of the model's classes", {
+      ...place,
+      expected: `0 to ${limit - 1}`,
+      found: wrong,
+      remedy: wrong < 0 ? "write class indices from 0" : "set MODEL.num_classes to the number of classes in the shards",
+    });
+  }
+  return Int32Array.from(new Set(labels)).sort();
+}

@@ -1,0 +1,85 @@
+import { isUtf8 } from "node:buffer";
+import { type FileHandle, open } from "node:fs/promises";
+import { fileError, NextvladError } from "../base/errors.js";
+
+/** A line of a text file, without its line feed. */
+export interface Line {
+  readonly text: string;
+  /** From 1. */
+  readonly number: number;
+}
+
+const PIECE_BYTES = 1 << 18;
+/** A line longer than this is none of a text file. */
+export const MAX_LINE_BYTES = 1 << 24;
+const LINE_FEED = 0x0a;
+
+/**
+ * Reads a UTF-8 file line by line, in bounded memory; a byte order mark is left out. Only a line feed ends a line, and what follows the last one is a line if it is not empty.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT (no UTF-8, or a line longer than `MAX_LINE_BYTES`).
+ */
+export async function* readLines(path: string): AsyncGenerator<Line, void> {
+  let number = 0;
+  for await (const bytes of splitLines(path)) {
+    number++;
+    if (!isUtf8(bytes)) throw new NextvladError("BAD_FORMAT", "this is no UTF-8 text", { file: path, line: number });
+    const text = bytes.toString("utf8");
+    yield { text: number === 1 ? text.replace(/^\uFEFF/, "") : text, number };
+  }
+}
+
+/** The lines' bytes; each is good until the next is asked for. */
+async function* splitLines(path: string): AsyncGenerator<Buffer, void> {
+  let buffer = Buffer.allocUnsafe(PIECE_BYTES);
+  let held = 0;
+  let number = 1;
+  const handle = await openFile(path);
+  try {
+    for (;;) {
+      const bytes = await readPiece(handle, path, buffer.subarray(held));
+      if (bytes === 0) break;
+      const end = held + bytes;
+      let start = 0;
+      for (
+        let feed = buffer.subarray(0, end).indexOf(LINE_FEED, held);
+        feed >= 0;
+        feed = buffer.subarray(0, end).indexOf(LINE_FEED, start)
+      ) {
+        yield buffer.subarray(start, feed);
+        number++;
+        start = feed + 1;
+      }
+      buffer.copy(buffer, 0, start, end);
+      held = end - start;
+      if (held > MAX_LINE_BYTES) {
+        const found = "more";
+        throw new NextvladError("BAD_FORMAT", "a line is too long", {
+          file: path,
+          line: number,
+          expected: `at most ${MAX_LINE_BYTES} bytes`,
+          found,
+        });
+      }
+      if (held === buffer.length) buffer = Buffer.concat([buffer], 2 * buffer.length);
+    }
+  } finally {
+    await handle.close();
+  }
+  if (held > 0) yield buffer.subarray(0, held);
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, "r");
+  } catch (error) {
+    throw fileError(error, path, "read");
+  }
+}
+
+async function readPiece(handle: FileHandle, path: string, target: Uint8Array): Promise<number> {
+  try {
+    return (await handle.read(target, 0, target.length)).bytesRead;
+  } catch (error) {
+    throw fileError(error, path, "read");
+  }
+}

@@ -1,0 +1,78 @@
+import { setImmediate } from "node:timers/promises";
+import { NextvladError } from "../base/errors.js";
+import type { Config } from "../config/schema.js";
+import type { Metrics } from "../evaluation/metrics.js";
+import { readResults } from "../results/result-reader.js";
+import { type ResultTarget, type ResultWriter, writeResults } from "../results/result-writer.js";
+import type { Telemetry } from "../telemetry/telemetry.js";
+import { alignVideos, type Source } from "./alignment.js";
+import { Averager } from "./averaging.js";
+import { GroundTruth } from "./ground-truth.js";
+
+export interface EnsembleOptions {
+  /** Result files. */
+  readonly files: readonly [string, ...string[]];
+  /** One for each file. */
+  readonly weights: readonly number[];
+  /** Classes a video, at most. */
+  readonly topk: number;
+  readonly target: ResultTarget;
+  /** Labelled shards to measure the averages on, and the config that says how to read them; null: no metrics. */
+  readonly truth: { readonly filelist: string; readonly config: Config } | null;
+  readonly signal: AbortSignal;
+  readonly telemetry: Telemetry;
+}
+
+export interface EnsembleOutcome {
+  readonly stopped: boolean;
+  readonly videos: number;
+  /** None where it stopped early. */
+  readonly resultFiles: readonly string[];
+  /** Null where there is no truth, or it stopped early. */
+  readonly metrics: Omit<Metrics, "loss"> | null;
+}
+
+/** Videos from one turn of the event loop, in which signals are heard, to the next. */
+const VIDEOS_A_TURN = 256;
+const VIDEOS_A_LOG_LINE = 100_000;
+
+/**
+ * `nextvlad ensemble`: the weighted average of several result files, video by video in the first one's order, and its metrics. Throws what reading and writing throw,
+ * BAD_RESULTS where the files, or the labelled shards, are not of the same videos or classes, and TOO_FEW_VIDEOS where there are none.
+ */
+export async function ensemble(options: EnsembleOptions): Promise<EnsembleOutcome> {
+  const { target, truth } = options;
+  const groundTruth = truth === null ? null : await GroundTruth.open(truth.filelist, truth.config);
+  try {
+    const outcome = await writeResults(target, (writer) => average(options, groundTruth, writer));
+    return { ...outcome, metrics: outcome.stopped ? null : (groundTruth?.metrics() ?? null) };
+  } finally {
+    await groundTruth?.close();
+  }
+}
+
+async function average(
+  { files: [first, ...others], weights, topk, signal, telemetry }: EnsembleOptions,
+  groundTruth: GroundTruth | null,
+  writer: ResultWriter,
+): Promise<{ readonly stopped: boolean; readonly videos: number }> {
+  const averager = new Averager(weights);
+  const sources: [Source, ...Source[]] = [sourceOf(first), ...others.map(sourceOf)];
+  if (groundTruth !== null) sources.push(groundTruth.source);
+  let videos = 0;
+  for await (const { id, predictions } of alignVideos(sources)) {
+    if (signal.aborted) return { stopped: true, videos };
+    const top = averager.average(predictions.slice(0, weights.length));
+    groundTruth?.add(id, top, predictions.at(-1)?.classes ?? new Int32Array());
+    await writer.write({ id, scores: top.scores.subarray(0, topk), classes: top.classes.subarray(0, topk) });
+    videos++;
+    if (videos % VIDEOS_A_TURN === 0) await setImmediate();
+    if (videos % VIDEOS_A_LOG_LINE === 0) telemetry.log.info({ videos }, `[ENSEMBLE] averaged ${videos} videos`);
+  }
+  if (videos === 0) throw new NextvladError("TOO_FEW_VIDEOS", "the results hold no videos", { file: first });
+  return { stopped: false, videos };
+}
+
+function sourceOf(file: string): Source {
+  return { name: file, predictions: readResults(file) };
+}

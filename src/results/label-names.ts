@@ -1,0 +1,102 @@
+import { NextvladError } from "../base/errors.js";
+import { readCsv } from "../formats/csv.js";
+import { readLines } from "../formats/lines.js";
+
+/** What classes are called. */
+export class LabelNames {
+  readonly #names: ReadonlyMap<number, string | null>;
+
+  constructor(names: ReadonlyMap<number, string | null>) {
+    this.#names = names;
+  }
+
+  /** Null for a class without a name. */
+  nameOf(c: number): string | null {
+    return this.#names.get(c) ?? null;
+  }
+
+  /** How many of the classes 0 to `numClasses` - 1 have a name. */
+  countNamed(numClasses: number): number {
+    let count = 0;
+    for (let c = 0; c < numClasses; c++) if (this.nameOf(c) !== null) count++;
+    return count;
+  }
+}
+
+/** Columns that hold a class's number and its name: YouTube-8M's vocabulary.csv has the first of each, AudioSet's class_labels_indices.csv the second. */
+const INDEX_COLUMNS = ["Index", "index"];
+const NAME_COLUMNS = ["Name", "display_name"];
+
+/**
+ * Reads the names of classes: a vocabulary (CSV with the columns Index and Name, or index and display_name; it may leave classes without a name), or a
+ * plain list of all classes, one name a line, class 0 first. `numClasses`: null where it is not known.
+ * Throws BAD_LABELS (a list of another length, a class out of range or twice, an empty line, a .csv without those columns) and what `readLines` throws.
+ */
+export async function readLabelNames(path: string, numClasses: number | null): Promise<LabelNames> {
+  const header = (await readFirstLine(path)).split(",").map((field) => field.trim());
+  const [index, name] = [INDEX_COLUMNS, NAME_COLUMNS].map((known) => header.findIndex((field) => known.includes(field)));
+  if (index !== undefined && name !== undefined && index >= 0 && name >= 0) return readVocabulary(path, { index, name }, numClasses);
+  if (!path.toLowerCase().endsWith(".csv")) return readList(path, numClasses);
+  throw new NextvladError("BAD_LABELS", "this CSV file is no vocabulary", {
+    file: path,
+    line: 1,
+    expected: "the columns Index and Name",
+    found: JSON.stringify(header.join(",").slice(0, 80)),
+    remedy: "give YouTube-8M's vocabulary.csv, or a text file with one name a line",
+  });
+}
+
+async function readFirstLine(path: string): Promise<string> {
+  for await (const { text } of readLines(path)) return text;
+  throw new NextvladError("BAD_LABELS", "the file is empty", { file: path, remedy: "give one name a line" });
+}
+
+async function readVocabulary(
+  path: string,
+  columns: { readonly index: number; readonly name: number },
+  numClasses: number | null,
+): Promise<LabelNames> {
+  const names = new Map<number, string | null>();
+  let isHeader = true;
+  for await (const { fields, line } of readCsv(path)) {
+    if (isHeader) {
+      isHeader = false;
+      continue;
+    }
+    const c = readClass(fields[columns.index] ?? "", numClasses, { file: path, line });
+    if (names.has(c)) throw new NextvladError("BAD_LABELS", `class ${c} comes twice`, { file: path, line });
+    names.set(c, fields[columns.name]?.trim() || null);
+  }
+  return new LabelNames(names);
+}
+
+function readClass(text: string, numClasses: number | null, place: { readonly file: string; readonly line: number }): number {
+  const limit = numClasses ?? 2 ** 31;
+  const c = Number(text);
+  if (/^\s*\d+\s*$/.test(text) && c < limit) return c;
+  throw new NextvladError("BAD_LABELS", "this names a class that the model does not have", {
+    ...place,
+    expected: `0 to ${limit - 1}`,
+    found: JSON.stringify(text.slice(0, 40)),
+    remedy: "give the vocabulary that the model was trained with",
+  });
+}
+
+async function readList(path: string, numClasses: number | null): Promise<LabelNames> {
+  const names = new Map<number, string>();
+  for await (const { text, number } of readLines(path)) {
+    const name = text.trim();
+    if (name === "")
+      throw new NextvladError("BAD_LABELS", "the line is empty", { file: path, line: number, remedy: "give every class a name" });
+    names.set(names.size, name);
+  }
+  if (numClasses !== null && names.size !== numClasses) {
+    throw new NextvladError("BAD_LABELS", "the list has another number of names than the model has classes", {
+      file: path,
+      expected: numClasses,
+      found: names.size,
+      remedy: "give one name a line, class 0 first",
+    });
+  }
+  return new LabelNames(names);
+}

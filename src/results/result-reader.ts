@@ -1,0 +1,145 @@
+import { NextvladError } from "../base/errors.js";
+import { openFileSource } from "../formats/byte-source.js";
+import { readCsv } from "../formats/csv.js";
+import { readLines } from "../formats/lines.js";
+import { readPickledItems } from "../formats/pickle-items.js";
+import { looksLikePickle } from "../formats/pickle-reader.js";
+import { PickledTuple, type PickledValue } from "../formats/pickle-values.js";
+import type { Prediction } from "./prediction.js";
+import { KAGGLE_HEADER } from "./result-encoders.js";
+import type { ResultFormat } from "./result-formats.js";
+
+/** Where in a file a video's predictions stand. */
+interface Place {
+  readonly file: string;
+  readonly line?: number;
+  readonly record?: number;
+}
+
+const HEAD_BYTES = 64;
+
+/**
+ * Reads a result file of any format that `writeResults` writes (and Kaggle's CSV from other tools, and PaddleVideo 1.5.1's pickles), video by video, in memory that
+ * does not grow with their number. The format is told by the content. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE.
+ */
+export async function* readResults(path: string): AsyncGenerator<Prediction, void> {
+  const format = await tellFormat(path);
+  if (format === "pickle") yield* readPickle(path);
+  else if (format === "csv") yield* readKaggleCsv(path);
+  else yield* readJsonLines(path);
+}
+
+async function tellFormat(path: string): Promise<ResultFormat> {
+  const { source, head } = await openFileSource(path, HEAD_BYTES);
+  await source.close();
+  const text = Buffer.from(head)
+    .toString("utf8")
+    .replace(/^\uFEFF/, "");
+  if (/^"?VideoId"?,/.test(text)) return "csv";
+  if (text.startsWith("{")) return "jsonl";
+  if (looksLikePickle(head)) return "pickle";
+  throw new NextvladError("BAD_FORMAT", "this is no result file", {
+    file: path,
+    expected: `a pickle, JSON lines, or a CSV file that begins with ${KAGGLE_HEADER}`,
+    found: head.length === 0 ? "nothing" : JSON.stringify(text.slice(0, 30)),
+    remedy: "name a file that nextvlad infer, or youtube-8m's inference.py, wrote",
+  });
+}
+
+function* readPickle(path: string): Generator<Prediction, void> {
+  let record = 0;
+  for (const item of readPickledItems(path)) {
+    const place = { file: path, record: record++ };
+    const [id, scores, classes] = item instanceof PickledTuple && item.items.length === 3 ? item.items : [];
+    const text = textOf(id);
+    if (text === null || !Array.isArray(scores) || !Array.isArray(classes)) {
+      throw malformed(place, "a tuple (id, [probability, ...], [class, ...])", "something else");
+    }
+    yield makePrediction(text, scores, classes, place);
+  }
+}
+
+/** Python 2's `str` is bytes. */
+function textOf(value: PickledValue | undefined): string | null {
+  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.length).toString("utf8");
+  return typeof value === "string" ? value : null;
+}
+
+async function* readKaggleCsv(path: string): AsyncGenerator<Prediction, void> {
+  let isHeader = true;
+  for await (const { fields, line } of readCsv(path)) {
+    const place = { file: path, line };
+    if (isHeader) {
+      if (fields.join(",") !== KAGGLE_HEADER) throw malformed(place, KAGGLE_HEADER, fields.join(","));
+      isHeader = false;
+      continue;
+    }
+    const [id, pairs, ...more] = fields;
+    if (id === undefined || pairs === undefined || more.length > 0) throw malformed(place, "two fields", fields.length);
+    const words = pairs === "" ? [] : pairs.split(" ");
+    if (words.length % 2 !== 0) throw malformed(place, "pairs of class and probability", `${words.length} numbers`);
+    const scores = words.filter((_, at) => at % 2 === 1).map(parseNumber);
+    const classes = words.filter((_, at) => at % 2 === 0).map(parseNumber);
+    yield makePrediction(ownText(id), scores, classes, place);
+  }
+}
+
+/** The same text in memory of its own: a part of a string keeps the whole of it, here the line with all its numbers, for as long as the id is kept. */
+function ownText(text: string): string {
+  return Buffer.from(text, "utf8").toString("utf8");
+}
+
+/** NaN for what is no decimal number. */
+function parseNumber(word: string): number {
+  return /^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$/.test(word) ? Number(word) : Number.NaN;
+}
+
+async function* readJsonLines(path: string): AsyncGenerator<Prediction, void> {
+  for await (const { text, number } of readLines(path)) {
+    if (text.trim() === "") continue;
+    const place = { file: path, line: number };
+    const video = parseJson(text, place) as { readonly id?: unknown; readonly predictions?: unknown } | null;
+    const { id, predictions } = video ?? {};
+    if (typeof id !== "string" || !Array.isArray(predictions)) {
+      throw malformed(place, '{"id": ..., "predictions": [{"class": ..., "probability": ...}, ...]}', text.slice(0, 80));
+    }
+    const entries = predictions as readonly ({ readonly class?: unknown; readonly probability?: unknown } | null)[];
+    const scores = entries.map((entry) => entry?.probability);
+    const classes = entries.map((entry) => entry?.class);
+    yield makePrediction(id, scores, classes, place);
+  }
+}
+
+function parseJson(text: string, place: Place): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new NextvladError("BAD_FORMAT", "this is no JSON", { ...place, found: JSON.stringify(text.slice(0, 80)) }, error);
+  }
+}
+
+/** Checks what a file says of a video; probabilities become the nearest float32. */
+function makePrediction(id: string, scores: readonly unknown[], classes: readonly unknown[], where: Place): Prediction {
+  const place = { ...where, video: id };
+  if (/\p{Surrogate}/u.test(id)) throw malformed(where, "an id of whole characters", JSON.stringify(id));
+  if (scores.length !== classes.length) throw malformed(place, `${scores.length} classes, as there are probabilities`, classes.length);
+  for (const [rank, c] of classes.entries()) {
+    if (!Number.isInteger(c) || (c as number) < 0 || (c as number) >= 2 ** 31) throw malformed(place, "a class's number", show(c));
+    if (!Number.isFinite(scores[rank])) throw malformed(place, "a probability", show(scores[rank]));
+  }
+  if (new Set(classes).size < classes.length) throw malformed(place, "each class once", "one twice");
+  return { id, scores: Float32Array.from(scores as readonly number[]), classes: Int32Array.from(classes as readonly number[]) };
+}
+
+function show(value: unknown): string {
+  return (typeof value === "number" ? String(value) : (JSON.stringify(value) ?? typeof value)).slice(0, 40);
+}
+
+function malformed(place: Place, expected: string, found: string | number): NextvladError {
+  return new NextvladError("BAD_FORMAT", "the results of a video are not in their form", {
+    ...place,
+    expected,
+    found,
+    remedy: "write the file again, or leave it out",
+  });
+}

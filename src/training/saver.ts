@@ -1,0 +1,131 @@
+import { existsSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { NextvladError } from "../base/errors.js";
+import { copyArrays, writeInBackground } from "../checkpoints/background-writer.js";
+import type { RunState, WrittenBy } from "../checkpoints/snapshot.js";
+import { removeSnapshots } from "../checkpoints/snapshot.js";
+import { findOutdated } from "../checkpoints/snapshot-check.js";
+import type { Telemetry } from "../telemetry/telemetry.js";
+import { refuseDiverged } from "./report.js";
+import type { Trainee } from "./start.js";
+
+/** Time for a mount to come back, or for someone to make room. */
+const RETRY_MS = 10_000;
+
+export interface SaverOptions {
+  readonly saveDir: string;
+  /** The text of the save-dir's lock. */
+  readonly lockText: string;
+  /** Snapshots to keep, the newest ones; null for all. */
+  readonly keep: number | null;
+  readonly configYaml: string;
+  readonly writtenBy: WrittenBy;
+  readonly telemetry: Telemetry;
+  /** A snapshot that the run goes on from, where it lies in the save-dir or elsewhere. */
+  readonly resumedFrom: string | null;
+}
+
+/** Writes a run's snapshots beside the training: a save copies the arrays and returns, and the next one waits until it is on the disk. One is in memory at most. */
+export class Saver {
+  readonly #options: SaverOptions;
+  readonly #trainee: Pick<Trainee, "store" | "adam">;
+  #inFlight: Promise<void> | null = null;
+  #failure: unknown = null;
+  #closed = false;
+  #lastWritten: string | null;
+  /** Where the run stood when it was last saved, so that nothing is saved twice. */
+  #savedAt: string | null = null;
+
+  constructor(options: SaverOptions, { store, adam, state }: Trainee) {
+    this.#options = options;
+    this.#trainee = { store, adam };
+    const { resumedFrom, saveDir } = options;
+    this.#lastWritten = resumedFrom;
+    if (resumedFrom !== null && resolve(dirname(resumedFrom)) === resolve(saveDir)) this.#savedAt = placeOf(state);
+  }
+
+  /** The last snapshot that is whole on the disk. */
+  get lastWritten(): string | null {
+    return this.#lastWritten;
+  }
+
+  /** Throws what befell a snapshot in the background. Such a run must not go on: nobody would notice that nothing is saved. */
+  refuseFailed(): void {
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  /** Notes what kept a snapshot from being begun, for `refuseFailed`. */
+  fail(error: unknown): void {
+    this.#failure ??= error;
+  }
+
+  /**
+   * Waits for the snapshot in flight, then copies where the run stands at that moment, and has it written. `name` is asked for the path then.
+   * A place that has been saved already is not saved again. Throws NOT_FINITE, and what befell the one before.
+   */
+  async begin(place: () => { readonly path: string; readonly state: RunState }): Promise<void> {
+    while (this.#inFlight !== null) await this.#inFlight;
+    this.refuseFailed();
+    const { path, state } = place();
+    if (this.#closed || this.#savedAt === placeOf(state)) return;
+    const { store, adam } = this.#trainee;
+    refuseDiverged(store, state.step);
+    const { saveDir, lockText, configYaml, writtenBy, telemetry } = this.#options;
+    const since = performance.now();
+    const [weights, moments] = [copyArrays(store.arrays()), copyArrays(adam.arrays())];
+    const copiedMs = performance.now() - since;
+    this.#savedAt = placeOf(state);
+    const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs: RETRY_MS };
+    const warn = (error: NextvladError): void =>
+      telemetry.log.warn(`the snapshot ${path} could not be written, once more in ${RETRY_MS / 1000} s: ${error.message}`);
+    this.#inFlight = writeInBackground(task, warn)
+      .then(async () => {
+        this.#lastWritten = path;
+        const writtenMs = performance.now() - since - copiedMs;
+        telemetry.log.info({ copied_ms: copiedMs, written_ms: writtenMs }, `snapshot: ${path}`);
+      })
+      .catch((error: unknown) => {
+        this.#failure = this.#describe(error);
+      })
+      .then(() => this.#rotate())
+      .finally(() => {
+        this.#inFlight = null;
+      });
+  }
+
+  /** Waits until all that was begun is on the disk. Throws what befell it. */
+  async settle(): Promise<void> {
+    while (this.#inFlight !== null) await this.#inFlight;
+    this.refuseFailed();
+  }
+
+  /** Begins no more, and waits for what was begun, however it goes. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    while (this.#inFlight !== null) await this.#inFlight;
+  }
+
+  async #rotate(): Promise<void> {
+    const { keep, saveDir, telemetry } = this.#options;
+    if (keep === null || this.#failure !== null) return;
+    try {
+      const outdated = await findOutdated(saveDir, keep);
+      await removeSnapshots(saveDir, outdated);
+      if (outdated.length > 0) telemetry.log.info(`removed, as --keep is ${keep}: ${outdated.join(", ")}`);
+    } catch (error) {
+      telemetry.log.warn(`older snapshots stay, as they could not be removed: ${(error as Error).message}`);
+    }
+  }
+
+  #describe(error: unknown): unknown {
+    if (!(error instanceof NextvladError)) return error;
+    const whole = this.#lastWritten;
+    const isThere = whole !== null && existsSync(whole);
+    const onward = isThere ? `the last whole snapshot is ${whole}: go on with --resume ${whole}` : "no earlier snapshot is there";
+    const { remedy, ...details } = error.details;
+    const advice = remedy === undefined ? onward : `${remedy}; ${onward}`;
+    return new NextvladError(error.code, `a snapshot failed twice: ${error.what}`, { ...details, remedy: advice }, error);
+  }
+}
+
+const placeOf = ({ step, epoch, step_in_epoch }: RunState): string => `${step} ${epoch} ${step_in_epoch}`;

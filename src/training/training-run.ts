@@ -1,0 +1,198 @@
+import { dirname, resolve } from "node:path";
+import { bestSnapshot, epochSnapshot, promoteToBest, type RunState, rewriteState, stepSnapshot } from "../checkpoints/snapshot.js";
+import { checkSnapshot } from "../checkpoints/snapshot-check.js";
+import type { Config } from "../config/schema.js";
+import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
+import type { RaggedBatch } from "../data/video.js";
+import { videoShape } from "../data/video-shape.js";
+import { measure, openReading } from "../evaluation/evaluate.js";
+import { FrozenNetwork } from "../model/frozen-network.js";
+import { modelSizes } from "../model/sizes.js";
+import { Pace } from "../telemetry/pace.js";
+import type { TrainOptions, TrainOutcome } from "./options.js";
+import { logStep, logValidation } from "./report.js";
+import { isDue } from "./save-interval.js";
+import type { Saver } from "./saver.js";
+import { learningRateAt } from "./schedule.js";
+import type { Trainee } from "./start.js";
+import { type StepReport, trainStep } from "./step.js";
+
+/** A run from its present state to its end. */
+export class TrainingRun {
+  readonly #config: Config;
+  readonly #options: TrainOptions;
+  readonly #trainee: Trainee;
+  readonly #saver: Saver;
+  readonly #shards: readonly string[];
+  readonly #validShards: readonly string[];
+  #state: RunState;
+  #savedMs = performance.now();
+
+  constructor(
+    config: Config,
+    options: TrainOptions,
+    trainee: Trainee,
+    saver: Saver,
+    shards: readonly string[],
+    validShards: readonly string[],
+  ) {
+    this.#config = config;
+    this.#options = options;
+    this.#trainee = trainee;
+    this.#saver = saver;
+    this.#shards = shards;
+    this.#validShards = validShards;
+    this.#state = trainee.state;
+  }
+
+  outcome(): TrainOutcome {
+    const { epoch, step, best } = this.#state;
+    return {
+      stopped: this.#options.signal.aborted,
+      epochs: epoch,
+      steps: step,
+      lastSnapshot: this.#saver.lastWritten,
+      best: best === null ? null : { ...best, path: bestSnapshot(this.#options.saveDir) },
+    };
+  }
+
+  get #ended(): boolean {
+    return this.#options.signal.aborted || this.#state.step >= this.#config.TRAIN.max_iter;
+  }
+
+  async finish(): Promise<void> {
+    await this.#recallBest();
+    const { epoch: next, step_in_epoch } = this.#state;
+    if (step_in_epoch === 0 && next > 0 && this.#state.validated_epoch !== next - 1) await this.#validateIfDue(next - 1);
+    while (this.#state.epoch < this.#config.TRAIN.epoch && !this.#ended) {
+      const { epoch } = this.#state;
+      const whole = await this.#trainEpoch();
+      if (!whole) {
+        await this.#saveStep();
+        break;
+      }
+      this.#state = { ...this.#state, epoch: epoch + 1, step_in_epoch: 0 };
+      await this.#save(() => epochSnapshot(this.#options.saveDir, epoch));
+      await this.#validateIfDue(epoch);
+    }
+    await this.#saver.settle();
+  }
+
+  /** Snapshots where the run stands, for someone who asked. What goes wrong ends the run at its next step. */
+  async saveNow(): Promise<void> {
+    await this.#saveStep().catch((error: unknown) => this.#saver.fail(error));
+  }
+
+  /** A best validation counts only where its snapshot is in the save-dir: a run that goes on elsewhere finds its best anew. */
+  async #recallBest(): Promise<void> {
+    const { best } = this.#state;
+    if (best === null) return;
+    const there = await checkSnapshot(bestSnapshot(this.#options.saveDir)).catch(() => null);
+    if (there?.best?.epoch !== best.epoch || there.best.gap !== best.gap) this.#state = { ...this.#state, best: null };
+  }
+
+  #saveStep(): Promise<void> {
+    return this.#save(({ step }) => stepSnapshot(this.#options.saveDir, step));
+  }
+
+  /** Hands over a snapshot of where the run stands once the one before is written. */
+  #save(path: (state: RunState) => string): Promise<void> {
+    this.#savedMs = performance.now();
+    return this.#saver.begin(() => ({ path: path(this.#state), state: this.#state }));
+  }
+
+  /** Trains what is left of the epoch; false where the run ended inside it. */
+  async #trainEpoch(): Promise<boolean> {
+    const { MODEL, TRAIN } = this.#config;
+    const { epoch, step_in_epoch, seed } = this.#state;
+    const stream = openStream({
+      ...videoShape(MODEL, "required"),
+      shards: this.#shards,
+      order: "shuffled",
+      seed,
+      epoch,
+      batchSize: TRAIN.batch_size,
+      dropLast: true,
+      shuffleBuffer: TRAIN.shuffle_buffer,
+      readers: TRAIN.num_readers,
+      skipBatches: step_in_epoch,
+    });
+    const { progress } = this.#options.telemetry;
+    const pace = new Pace(stream, { index: epoch, count: TRAIN.epoch });
+    const release = closeOnAbort(stream, this.#options.signal);
+    progress.begin(`epoch ${epoch}`);
+    try {
+      return await this.#trainOn(stream, pace);
+    } finally {
+      progress.end();
+      release();
+      await stream.close();
+    }
+  }
+
+  async #trainOn(stream: BatchStream, pace: Pace): Promise<boolean> {
+    let told: { loss: number; gap: number } | null = null;
+    for await (const batch of stream) {
+      if (this.#ended) return false;
+      // Here and not after a step: at an epoch's end, its own snapshot is enough.
+      this.#saver.refuseFailed();
+      if (isDue(this.#options.saveInterval, this.#state, performance.now() - this.#savedMs)) await this.#saveStep();
+      const report = this.#step(batch);
+      pace.count(batch.ids.length);
+      if (report !== null) told = logStep(this.#options.telemetry.log, report, batch, this.#config, this.#state, pace);
+      this.#state = { ...this.#state, step: this.#state.step + 1, step_in_epoch: this.#state.step_in_epoch + 1 };
+      this.#options.telemetry.progress.update({ ...pace.state(), ...told });
+    }
+    return stream.complete;
+  }
+
+  #step(batch: RaggedBatch): StepReport | null {
+    const { MODEL, TRAIN } = this.#config;
+    const { step, step_in_epoch, seed } = this.#state;
+    const { logIntervalSteps } = this.#options;
+    const report = logIntervalSteps > 0 && step_in_epoch % logIntervalSteps === 0;
+    const { store, adam } = this.#trainee;
+    return trainStep(
+      batch,
+      step,
+      learningRateAt(step, TRAIN),
+      store,
+      adam,
+      {
+        sizes: modelSizes(MODEL),
+        dropRate: MODEL.drop_rate,
+        l2Penalty: TRAIN.l2_penalty,
+        gradientClip: TRAIN.gradient_clip,
+        seed,
+      },
+      report,
+    );
+  }
+
+  async #validateIfDue(epoch: number): Promise<void> {
+    const { validIntervalEpochs, signal } = this.#options;
+    if (validIntervalEpochs > 0 && (epoch + 1) % validIntervalEpochs === 0 && !signal.aborted) await this.#validate(epoch);
+  }
+
+  async #validate(epoch: number): Promise<void> {
+    const { MODEL, VALID } = this.#config;
+    const { telemetry, signal, saveDir } = this.#options;
+    const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, this.#trainee.store);
+    const stream = openReading(this.#config, this.#validShards, VALID.batch_size, VALID.num_readers, "required");
+    const watch = { title: "validation", logIntervalSteps: 0, signal, telemetry };
+    const { metrics, stopped } = await measure(network, stream, MODEL.num_classes, MODEL.topk, watch);
+    network.dispose();
+    if (stopped) return;
+    logValidation(telemetry.log, epoch, metrics);
+    await this.#saver.settle();
+    const snapshot = this.#saver.lastWritten as string;
+    const { best } = this.#state;
+    this.#state = { ...this.#state, validated_epoch: epoch };
+    if (best === null || metrics.gap > best.gap) {
+      this.#state = { ...this.#state, best: { epoch, gap: metrics.gap } };
+      telemetry.log.info(`best so far: ${await promoteToBest(snapshot, saveDir, this.#state)}`);
+    }
+    // The snapshot of another save-dir, which this run goes on from, stays as it is.
+    if (dirname(resolve(snapshot)) === resolve(saveDir)) await rewriteState(snapshot, this.#state);
+  }
+}

@@ -1,0 +1,120 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { confirmLock, LOCK_NAME, lockFolder } from "../../src/base/lock.js";
+import { identifySelf, isRunning, startTimeMs } from "../../src/base/processes.js";
+import { compiled, runToEnd } from "../commands/nextvlad.js";
+import { failsWith, temporaryFolder } from "../helpers/shards.js";
+
+const program = (folder: string, then: string): string[] => [
+  "--input-type=module",
+  "-e",
+  `import { lockFolder } from ${JSON.stringify(compiled("base/lock.js"))};
+   const lock = await lockFolder(${JSON.stringify(folder)}); ${then}`,
+];
+
+describe("a process", () => {
+  test("is known by its start time, and gone once it has ended", async () => {
+    const self = identifySelf();
+    assert.equal(isRunning(self), true);
+    assert.equal(isRunning({ ...self, startTicks: self.startTicks + 1 }), false, "another process with the same number");
+    assert.equal(isRunning({ ...self, boot: "another" }), null);
+    assert.equal(isRunning({ ...self, host: "elsewhere" }), null);
+    assert.equal(isRunning({ ...self, namespace: "pid:[1]" }), null);
+    const ageMs = Date.now() - (startTimeMs(process.pid) as number);
+    // Both clocks tick in hundredths of a second, and the boot's own time is known to one second.
+    assert.ok(Math.abs(ageMs - process.uptime() * 1000) < 2500, `started ${ageMs} ms ago, it says`);
+    assert.equal(startTimeMs(2 ** 30), null);
+  });
+
+  test("that is dead and not yet fetched by its parent counts as gone", async () => {
+    // The shell's child ends, and the shell becomes a program that fetches nobody.
+    const child = spawn("bash", ["-c", 'bash -c "exit" & echo $!; exec sleep 60'], { stdio: ["ignore", "pipe", "inherit"] });
+    const [line] = await once(child.stdout, "data");
+    const pid = Number(String(line));
+    try {
+      for (const end = Date.now() + 5000; !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, "utf8")) && Date.now() < end; ) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      assert.equal(startTimeMs(pid), null);
+    } finally {
+      child.kill("SIGKILL");
+    }
+  });
+});
+
+describe("a folder's lock", () => {
+  test("keeps others out until it is released, and leaves nothing behind", async (t) => {
+    const folder = temporaryFolder(t);
+    const lock = await lockFolder(folder);
+    assert.equal(lock.tookOver, null);
+    await confirmLock(folder, lock.text);
+    const error = await failsWith(lockFolder(folder), "SAVE_DIR_TAKEN");
+    assert.match(error.message, new RegExp(`another run writes to this folder: process ${process.pid} on `));
+    await lock.release();
+    assert.deepEqual(readdirSync(folder), []);
+    await (await lockFolder(folder)).release();
+  });
+
+  test("of a process that was killed is taken over", async (t) => {
+    const folder = temporaryFolder(t);
+    const killed = await runToEnd(process.execPath, program(folder, 'process.kill(process.pid, "SIGKILL");'));
+    assert.equal(killed.signal, "SIGKILL");
+    assert.deepEqual(readdirSync(folder), [LOCK_NAME]);
+    const lock = await lockFolder(folder);
+    assert.match(lock.tookOver ?? "", /^process \d+ on .*, since 20/);
+    await lock.release();
+  });
+
+  test("of another machine holds while it shows life", async (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, LOCK_NAME);
+    writeFileSync(path, JSON.stringify({ ...identifySelf(), host: "elsewhere", since: "2026-01-01T00:00:00Z" }));
+    const error = await failsWith(lockFolder(folder), "SAVE_DIR_TAKEN");
+    assert.match(error.message, /on elsewhere, since 2026-01-01T00:00:00Z; it showed life \d+ s ago, and is taken for gone after 180 s/);
+    const long = new Date(statSync(path).mtimeMs - 200_000);
+    utimesSync(path, long, long);
+    const lock = await lockFolder(folder);
+    assert.match(lock.tookOver ?? "", /on elsewhere/);
+    await lock.release();
+  });
+
+  test("that is no lock of ours holds nobody", async (t) => {
+    const folder = temporaryFolder(t);
+    for (const text of ["", "{", "null", '{"pid":1}', "\0"]) {
+      writeFileSync(join(folder, LOCK_NAME), text);
+      const lock = await lockFolder(folder);
+      assert.equal(lock.tookOver, "an unreadable lock");
+      await lock.release();
+    }
+  });
+
+  test("goes to one of many that want it at once, a stale one too", async (t) => {
+    const folder = temporaryFolder(t);
+    const stale = { ...identifySelf(), startTicks: 1 };
+    writeFileSync(join(folder, LOCK_NAME), JSON.stringify(stale));
+    const hold = 'console.log("got it"); await new Promise((resolve) => setTimeout(resolve, 1500));';
+    const ended = await Promise.all(Array.from({ length: 6 }, () => runToEnd(process.execPath, program(folder, hold))));
+    assert.equal(ended.filter(({ stdout }) => stdout.includes("got it")).length, 1);
+    assert.equal(ended.filter(({ stderr }) => stderr.includes("SAVE_DIR_TAKEN")).length, 5);
+  });
+
+  test("that is no longer there, or another's, is missed", async (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, LOCK_NAME);
+    const lock = await lockFolder(folder);
+    renameSync(path, `${path}2`);
+    const gone = await failsWith(confirmLock(folder, lock.text), "FILE_UNWRITABLE", { file: folder });
+    assert.match(gone.message, /since the run began, this folder was removed, or its disk is no longer mounted/);
+    writeFileSync(path, lock.text.replace(/"key":"../, '"key":"zz'));
+    await failsWith(confirmLock(folder, lock.text), "SAVE_DIR_TAKEN");
+    await lock.release();
+    assert.equal(existsSync(path), true, "another's lock stays");
+    rmSync(folder, { recursive: true });
+    await failsWith(confirmLock(folder, lock.text), "FILE_UNWRITABLE");
+    await failsWith(lockFolder(folder), "FILE_UNWRITABLE");
+  });
+});

@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import type { NextvladError } from "../../src/base/errors.js";
+import { lockFolder } from "../../src/base/lock.js";
+import { copyArrays, writeInBackground } from "../../src/checkpoints/background-writer.js";
+import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import type { SnapshotTask } from "../../src/checkpoints/snapshot-worker.js";
+import { SafetensorsFile } from "../../src/formats/safetensors.js";
+import { failsWith, temporaryFolder } from "../helpers/shards.js";
+
+const STATE = { step: 7, epoch: 1, step_in_epoch: 3, seed: 5, best: null, validated_epoch: 0, shards: null };
+
+function taskIn(saveDir: string, lockText: string, retryMs = 10): SnapshotTask {
+  const arrays = [{ name: "w", shape: [2, 2], download: () => Float32Array.of(1, 2, 3, 4) }];
+  const writtenBy = { nextvlad: "0", node: "0", tensorflow: "0", device: "cpu" };
+  const path = join(saveDir, "NEXTVLAD_step7");
+  return {
+    path,
+    saveDir,
+    lockText,
+    weights: copyArrays(arrays),
+    moments: copyArrays(arrays),
+    state: STATE,
+    configYaml: "a: 1\n",
+    writtenBy,
+    retryMs,
+  };
+}
+
+describe("a snapshot in the background", () => {
+  test("is on the disk when the promise says so; the arrays' memory went to the writer", async (t) => {
+    const folder = temporaryFolder(t);
+    const lock = await lockFolder(folder);
+    const task = taskIn(folder, lock.text);
+    const written = writeInBackground(task, () => assert.fail());
+    assert.equal(task.weights[0]?.values.length, 0);
+    await written;
+    await lock.release();
+    assert.deepEqual(readdirSync(folder), ["NEXTVLAD_step7"]);
+    await checkSnapshot(task.path);
+    const file = await SafetensorsFile.open(join(task.path, "weights.safetensors"));
+    assert.deepEqual(await file.read("w"), { dtype: "F32", shape: [2, 2], data: Float32Array.of(1, 2, 3, 4) });
+    await file.close();
+  });
+
+  test("that fails is tried once more: a mount may come back", async (t) => {
+    const folder = temporaryFolder(t);
+    const saveDir = join(folder, "save");
+    mkdirSync(saveDir);
+    const lock = await lockFolder(saveDir);
+    renameSync(saveDir, join(folder, "unmounted"));
+    const warnings: NextvladError[] = [];
+    const task = taskIn(saveDir, lock.text, 300);
+    await writeInBackground(task, (error) => {
+      warnings.push(error);
+      renameSync(join(folder, "unmounted"), saveDir);
+    });
+    assert.deepEqual(
+      warnings.map(({ code }) => code),
+      ["FILE_UNWRITABLE"],
+    );
+    await checkSnapshot(task.path);
+    await lock.release();
+  });
+
+  test("is never written where the save-dir was removed, or made anew by someone", async (t) => {
+    const saveDir = join(temporaryFolder(t), "save");
+    mkdirSync(saveDir);
+    const lock = await lockFolder(saveDir);
+    rmSync(saveDir, { recursive: true });
+    await failsWith(
+      writeInBackground(taskIn(saveDir, lock.text), () => mkdirSync(saveDir)),
+      "FILE_UNWRITABLE",
+      { file: saveDir },
+    );
+    assert.deepEqual(readdirSync(saveDir), []);
+    await lock.release();
+    const other = await lockFolder(saveDir);
+    await failsWith(
+      writeInBackground(taskIn(saveDir, lock.text), () => undefined),
+      "SAVE_DIR_TAKEN",
+    );
+    await other.release();
+  });
+
+  test("leaves what stood in its place when it fails", async (t) => {
+    const folder = temporaryFolder(t);
+    const lock = await lockFolder(folder);
+    await writeInBackground(taskIn(folder, lock.text), () => assert.fail());
+    // A file where the unfinished directory goes: as good as a disk that takes no more.
+    const unfinished = join(folder, `.NEXTVLAD_step7.unfinished-${process.pid}-old`);
+    mkdirSync(unfinished);
+    writeFileSync(join(unfinished, "x"), "");
+    const broken = { ...taskIn(folder, lock.text), weights: [{ name: "w", shape: [3], values: new Float32Array(2) }] };
+    const error = await failsWith(
+      writeInBackground(broken, () => undefined),
+      "BAD_FORMAT",
+    );
+    assert.equal(error.details.parameter, "w");
+    await checkSnapshot(broken.path);
+    await lock.release();
+  });
+});

@@ -1,0 +1,221 @@
+import assert from "node:assert/strict";
+import { cpSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import {
+  promoteToBest,
+  type RunState,
+  readSnapshotState,
+  requireWeights,
+  rewriteState,
+  writeSnapshot,
+} from "../../src/checkpoints/snapshot.js";
+import { checkSnapshot, findNewestSnapshot, findOutdated } from "../../src/checkpoints/snapshot-check.js";
+import { failsWith, temporaryFolder } from "../helpers/shards.js";
+
+const STATE: RunState = {
+  step: 7,
+  epoch: 1,
+  step_in_epoch: 3,
+  seed: 5,
+  best: { epoch: 0, gap: 0.1 + 0.2 },
+  validated_epoch: 0,
+  shards: { count: 2, crc32c: "0123abcd" },
+};
+const WRITTEN_BY = { nextvlad: "0.1.0", node: "v20.0.0", tensorflow: "2.21.0", device: "cpu" };
+
+const array = (name: string, values: readonly number[]) => ({ name, shape: [values.length], download: () => Float32Array.from(values) });
+
+async function write(path: string, state: Partial<RunState> = {}): Promise<void> {
+  await writeSnapshot(path, {
+    weights: [array("w", [1, 2, 3])],
+    moments: [array("w_moment1_0", [4, 5, 6])],
+    state: { ...STATE, ...state },
+    configYaml: "MODEL: {}\n",
+    writtenBy: WRITTEN_BY,
+  });
+}
+
+/** As an earlier nextvlad wrote it. */
+function makeVersion1(path: string): void {
+  const file = join(path, "state.json");
+  const { shards, written_by, files, crc32c, ...rest } = JSON.parse(readFileSync(file, "utf8"));
+  assert.ok(shards !== undefined && written_by !== undefined && files !== undefined && crc32c !== undefined);
+  writeFileSync(file, `${JSON.stringify({ ...rest, format_version: 1 }, null, 2)}\n`);
+}
+
+describe("a snapshot", () => {
+  test("gives its state back, with the length and checksum of each other file", async (t) => {
+    const path = join(temporaryFolder(t), "NEXTVLAD_step7");
+    await write(path);
+    const { files, written_by, format_version, ...state } = await checkSnapshot(path);
+    assert.deepEqual(state, STATE);
+    assert.deepEqual([format_version, written_by], [2, WRITTEN_BY]);
+    assert.deepEqual(Object.keys(files ?? {}).sort(), ["config.yaml", "optimizer.safetensors", "weights.safetensors"]);
+    assert.equal(files?.["weights.safetensors"]?.bytes, readFileSync(join(path, "weights.safetensors")).length);
+    // The CRC-32C of this text, by a bitwise implementation of RFC 3720, B.4.
+    assert.equal(files?.["config.yaml"]?.crc32c, bitwiseCrc32c(Buffer.from("MODEL: {}\n")).toString(16).padStart(8, "0"));
+  });
+
+  test("with any one byte changed is found out, whichever file it is in", async (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, "NEXTVLAD_step7");
+    await write(path);
+    const names = readdirSync(path).sort();
+    assert.deepEqual(names, ["config.yaml", "optimizer.safetensors", "state.json", "weights.safetensors"]);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...names),
+        fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+        fc.integer({ min: 1, max: 255 }),
+        async (name, place, flip) => {
+          const file = join(path, name);
+          const whole = readFileSync(file);
+          const changed = Buffer.from(whole);
+          const at = Math.floor(place * whole.length);
+          changed[at] = (changed[at] as number) ^ flip;
+          // JSON means the same with one blank for another: only then is nothing wrong.
+          if (name === "state.json" && isSameJson(whole, changed)) return;
+          writeFileSync(file, changed);
+          const error = await failsWith(checkSnapshot(path), "BAD_SNAPSHOT");
+          assert.equal(error.details.file, file);
+          writeFileSync(file, whole);
+        },
+      ),
+      { numRuns: 150 },
+    );
+    await checkSnapshot(path);
+  });
+
+  test("cut short, or with a file gone, is found out", async (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, "NEXTVLAD_step7");
+    await write(path);
+    for (const name of readdirSync(path)) {
+      const copy = join(folder, "copy");
+      cpSync(path, copy, { recursive: true });
+      truncateSync(join(copy, name), readFileSync(join(path, name)).length - 3);
+      await failsWith(checkSnapshot(copy), "BAD_SNAPSHOT", { file: join(copy, name) });
+      rmSync(join(copy, name));
+      const error = await failsWith(checkSnapshot(copy), "BAD_SNAPSHOT", { file: copy });
+      assert.match(error.message, new RegExp(`it holds no ${name}`));
+      rmSync(copy, { recursive: true });
+    }
+  });
+
+  test("of format version 1 still loads; of a later one it says what to do", async (t) => {
+    const path = join(temporaryFolder(t), "NEXTVLAD_step7");
+    await write(path);
+    makeVersion1(path);
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 2, written_by: null, files: null });
+    await requireWeights(path);
+    await rewriteState(path, STATE);
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 2, written_by: null, files: null });
+    const file = join(path, "state.json");
+    for (const [version, remedy] of [
+      [3, /expected 1 to 2, found 3\)\. Use the version of nextvlad that wrote it, or a newer one/],
+      [0, /found 0\)\. Take another/],
+      ["x", /found x\)\. Take another/],
+    ] as const) {
+      writeFileSync(file, JSON.stringify({ format_version: version }));
+      assert.match((await failsWith(checkSnapshot(path), "BAD_SNAPSHOT", { file })).message, remedy);
+    }
+    for (const text of ["", "7", "null", "{", '{"format_version":1}', '{"format_version":1,"step":-1}']) {
+      writeFileSync(file, text);
+      await failsWith(checkSnapshot(path), "BAD_SNAPSHOT", { file });
+    }
+  });
+
+  test("damaged weights are refused where weights are all that is asked for", async (t) => {
+    const path = join(temporaryFolder(t), "NEXTVLAD_step7");
+    await write(path);
+    const file = join(path, "weights.safetensors");
+    const bytes = readFileSync(file);
+    bytes[bytes.length - 1] = (bytes[bytes.length - 1] as number) ^ 1;
+    writeFileSync(file, bytes);
+    await failsWith(requireWeights(path), "BAD_SNAPSHOT", { file });
+    // Without a state, there is nothing that tells.
+    rmSync(join(path, "state.json"));
+    await requireWeights(path);
+  });
+
+  test("keeps its checksums as best, and with its state set anew", async (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, "NEXTVLAD_epoch0");
+    await write(path);
+    const state = { ...STATE, best: { epoch: 1, gap: 0.5 }, validated_epoch: 1 };
+    await rewriteState(path, state);
+    const best = await promoteToBest(path, folder, state);
+    for (const snapshot of [path, best]) {
+      const { files, ...found } = await checkSnapshot(snapshot);
+      assert.deepEqual(found, { ...state, format_version: 2, written_by: WRITTEN_BY });
+      assert.equal(Object.keys(files ?? {}).length, 3);
+    }
+  });
+});
+
+describe("the newest snapshot", () => {
+  test("is the one that stands furthest, an epoch's before a step's before best; damaged ones are passed over, and named", async (t) => {
+    const folder = temporaryFolder(t);
+    assert.deepEqual(await findNewestSnapshot(folder), { path: null, passedOver: [] });
+    assert.deepEqual(await findNewestSnapshot(join(folder, "nowhere")), { path: null, passedOver: [] });
+    const at = (name: string): string => join(folder, name);
+    for (const [name, step] of [
+      ["NEXTVLAD_step9", 9],
+      ["NEXTVLAD_step10", 10],
+      ["NEXTVLAD_epoch0", 10],
+      ["best", 10],
+      ["NEXTVLAD_step100", 100],
+      ["NEXTVLAD_step110", 110],
+    ] as const) {
+      await write(at(name), { step });
+    }
+    writeFileSync(at("NEXTVLAD_step5"), "no directory");
+    writeFileSync(at("NEXTVLAD_stepx"), "");
+    const newest = async (): Promise<[string | null, string[]]> => {
+      const { path, passedOver } = await findNewestSnapshot(folder);
+      return [path, passedOver.map(({ name }) => name)];
+    };
+    assert.deepEqual(await newest(), [at("NEXTVLAD_step110"), ["NEXTVLAD_step5"]]);
+    truncateSync(join(at("NEXTVLAD_step110"), "optimizer.safetensors"), 20);
+    assert.deepEqual(await newest(), [at("NEXTVLAD_step100"), ["NEXTVLAD_step5", "NEXTVLAD_step110"]]);
+    renameSync(join(at("NEXTVLAD_step100"), "weights.safetensors"), at("x"));
+    for (const expected of ["NEXTVLAD_epoch0", "NEXTVLAD_step10", "best", "NEXTVLAD_step9"]) {
+      assert.equal((await newest())[0], at(expected));
+      rmSync(at(expected), { recursive: true });
+    }
+    const [path, passedOver] = await newest();
+    assert.deepEqual([path, passedOver.sort()], [null, ["NEXTVLAD_step100", "NEXTVLAD_step110", "NEXTVLAD_step5"]]);
+  });
+
+  test("is never rotated out, nor is best, nor what cannot be read", async (t) => {
+    const folder = temporaryFolder(t);
+    for (const step of [2, 4, 10, 12]) await write(join(folder, `NEXTVLAD_step${step}`), { step });
+    await write(join(folder, "NEXTVLAD_epoch0"), { step: 8 });
+    await write(join(folder, "best"), { step: 1 });
+    await write(join(folder, "NEXTVLAD_step1"), { step: 1 });
+    writeFileSync(join(folder, "NEXTVLAD_step1", "state.json"), "{");
+    assert.deepEqual(await findOutdated(folder, 3), ["NEXTVLAD_step4", "NEXTVLAD_step2"]);
+    assert.deepEqual(await findOutdated(folder, 1), ["NEXTVLAD_step10", "NEXTVLAD_epoch0", "NEXTVLAD_step4", "NEXTVLAD_step2"]);
+    assert.deepEqual(await findOutdated(folder, 9), []);
+    assert.equal((await readSnapshotState(join(folder, "NEXTVLAD_step12"))).step, 12);
+  });
+});
+
+function isSameJson(a: Buffer, b: Buffer): boolean {
+  try {
+    return JSON.stringify(JSON.parse(a.toString())) === JSON.stringify(JSON.parse(b.toString()));
+  } catch {
+    return false;
+  }
+}
+
+function bitwiseCrc32c(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+  }
+  return (crc ^ 0xffffffff) >>> 0;
+}

@@ -1,0 +1,305 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { readShard } from "../../src/data/shard.js";
+import { writeShard } from "../../src/data/shard-writer.js";
+import type { Video } from "../../src/data/video.js";
+import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
+import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { compiled, type Ended, runNextvlad, scratch } from "../commands/nextvlad.js";
+import { encodeNpy } from "../helpers/npy.js";
+import { collect, goldenData, goldenVideos, randomVideo, writeShards } from "../helpers/shards.js";
+
+const convert = (...args: readonly string[]): Promise<Ended> => runNextvlad(["convert", ...args]);
+
+async function converted(...args: readonly string[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await convert(...args);
+  assert.equal(exitCode, 0, stderr);
+  return stdout;
+}
+
+const readVideos = (path: string): Promise<Video[]> =>
+  collect(
+    readShard(path, { maxFrames: 1e6, featureNames: ["rgb", "audio"], featureSizes: [null, null], numClasses: 1e6, labels: "optional" }),
+    ({ video }) => video,
+  );
+
+/** The shards in a folder, byte for byte, and the lists. */
+function contentOf(folder: string): Map<string, Buffer> {
+  const names = readdirSync(folder).filter((name) => /\.(pkl|tfrecord|list)$/.test(name));
+  return new Map(names.sort().map((name) => [name, readFileSync(join(folder, name))]));
+}
+
+describe("shards", () => {
+  test("TFRecord to pickle and back keeps ids, label sets and feature bytes, whatever the compression", async (t) => {
+    const folder = scratch(t);
+    for (const name of ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib"]) {
+      const [pickles, back] = [join(folder, `${name}-pkl`), join(folder, `${name}-back`)];
+      const printed = await converted("--to", "pkl", "--filelist", goldenData(name), "--out", pickles);
+      assert.match(printed, /^\[CONVERT\] convert finished\. \tvideos: 4,\tshards: 1\nmodel: --set MODEL\.video_feature_size=1024 --set/);
+      assert.deepEqual(await readVideos(join(pickles, "train0000.pkl")), goldenVideos());
+      await converted("--to", "tfrecord", "--filelist", join(pickles, "train0000.list"), "--out", back);
+      assert.deepEqual(await readVideos(join(back, "train0000.tfrecord")), goldenVideos());
+      assert.equal(readFileSync(join(back, "train0000.list"), "utf8"), "train0000.tfrecord\n");
+    }
+  });
+
+  test("pickles of every writer come out alike", async (t) => {
+    const folder = scratch(t);
+    const list = join(folder, "all.list");
+    writeFileSync(list, ["feat_p2_bytes.pkl", "feat_p4_str.pkl", "feat_py2_style.pkl"].map((name) => `${goldenData(name)}\n`).join(""));
+    await converted("--to", "tfrecord", "--filelist", list, "--out", join(folder, "out"));
+    const shards = [...contentOf(join(folder, "out"))];
+    assert.deepEqual(
+      shards.map(([name]) => name),
+      ["all.list", "feat_p2_bytes.tfrecord", "feat_p4_str.tfrecord", "feat_py2_style.tfrecord"],
+    );
+    assert.deepEqual(shards[1]?.[1], shards[2]?.[1]);
+    assert.deepEqual(shards[1]?.[1], shards[3]?.[1]);
+  });
+
+  test("AudioSet's, with one feature of another name, can be pickled", async (t) => {
+    const folder = scratch(t);
+    const data = new Uint8Array(30).map((_, i) => i);
+    const record = encodeSequenceExample({
+      context: { video_id: Buffer.from("abc"), labels: [526] },
+      frameLists: [{ name: "audio_embedding", frameBytes: 10, data }],
+    });
+    writeFileSync(join(folder, "x.tfrecord"), encodeTfRecord(record));
+    const names = ["--feature-names", "rgb,audio_embedding"];
+    await converted("--to", "pkl", "--filelist", join(folder, "x.tfrecord"), "--out", join(folder, "out"), ...names);
+    const expected = { id: "abc", frames: 3, rgb: new Uint8Array(0), audio: data, labels: Int32Array.of(526) };
+    assert.deepEqual(await readVideos(join(folder, "out", "x.pkl")), [expected]);
+  });
+});
+
+describe("a conversion that is interrupted", () => {
+  const COUNTS = Array(40).fill(60);
+
+  for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+    test(`by ${signal} completes to the same bytes, and makes no shard twice`, async (t) => {
+      const folder = scratch(t);
+      mkdirSync(join(folder, "in"));
+      await writeShards(join(folder, "in"), COUNTS);
+      const args = ["--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--workers", "2"];
+      const [straight, stopped] = [join(folder, "straight"), join(folder, "stopped")];
+      await converted(...args, "--out", straight);
+
+      const child = spawn(process.execPath, [compiled("cli.js"), "convert", ...args, "--out", stopped]);
+      child.stderr.once("data", () => child.kill(signal));
+      const [exitCode] = await once(child, "close");
+      assert.equal(exitCode, signal === "SIGTERM" ? 143 : null);
+      const before = [...contentOf(stopped).keys()];
+      assert.ok(before.length > 0 && before.length < COUNTS.length, `${before.length} shards were made`);
+      const times = before.map((name) => statSync(join(stopped, name)).mtimeMs);
+      // As a process that was killed in the midst of a shard leaves it.
+      writeFileSync(join(stopped, `.shard039.pkl.unfinished-${child.pid}`), "half");
+
+      const printed = await converted(...args, "--out", stopped);
+      assert.ok(printed.includes(`there already: ${before.length}\n`), printed);
+      assert.deepEqual(contentOf(stopped), contentOf(straight));
+      assert.deepEqual(
+        before.map((name) => statSync(join(stopped, name)).mtimeMs),
+        times,
+      );
+      assert.ok(!readdirSync(stopped).some((name) => name.includes("unfinished")));
+    });
+  }
+
+  test("by an error tells of it, keeps the whole shards, and goes on once it is mended", async (t) => {
+    const folder = scratch(t);
+    mkdirSync(join(folder, "in"));
+    const { shards } = await writeShards(join(folder, "in"), [5, 5, 5]);
+    const damaged = shards[1] as string;
+    const whole = readFileSync(damaged);
+    truncateSync(damaged, whole.length - 1);
+    const args = ["--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--out", join(folder, "out"), "--workers", "1"];
+    const failed = await convert(...args);
+    assert.deepEqual([failed.exitCode, failed.stdout], [1, ""]);
+    assert.match(failed.stderr, /nextvlad: error: .*shard001\.tfrecord, record 4, byte \d+: the file ends in the middle of a record/);
+    assert.deepEqual([...contentOf(join(folder, "out")).keys()], ["shard000.pkl"]);
+    writeFileSync(damaged, whole);
+    assert.match(await converted(...args), /videos: 10,\tshards: 2,\tthere already: 1\n/);
+  });
+});
+
+describe("what is there already", () => {
+  test("is made anew where its source or a setting has changed", async (t) => {
+    const folder = scratch(t);
+    mkdirSync(join(folder, "in"));
+    const { shards } = await writeShards(join(folder, "in"), [3, 4]);
+    const args = ["--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--out", join(folder, "out")];
+    await converted(...args);
+    await writeShard(shards[0] as string, [randomVideo(99)]);
+    utimesSync(shards[0] as string, 1e9, 1e9);
+    assert.match(await converted(...args), /videos: 1,\tshards: 1,\tthere already: 1\n/);
+    assert.deepEqual(await readVideos(join(folder, "out", "shard000.pkl")), [randomVideo(99)]);
+    assert.match(await converted(...args, "--max-frames", "2"), /videos: 5,\tshards: 2\n/);
+    assert.ok((await readVideos(join(folder, "out", "shard000.pkl"))).every(({ frames }) => frames <= 2));
+  });
+
+  test("is left alone where it is another's: nothing is written", async (t) => {
+    const folder = scratch(t);
+    const { shards } = await writeShards(folder, [3, 4]);
+    const out = join(folder, "out");
+    mkdirSync(out);
+    writeFileSync(join(out, "shard001.pkl"), "mine");
+    const refused = await convert("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out);
+    assert.equal(refused.exitCode, 1);
+    assert.match(refused.stderr, /shard001\.pkl: 1 files of the shards' names are there, made by something else\. Choose another --out/);
+    assert.deepEqual([...contentOf(out)], [["shard001.pkl", Buffer.from("mine")]]);
+    // Nor does a shard take its own source's place, or two shards one name.
+    const same = await convert("--to", "tfrecord", "--filelist", shards[0] as string, "--out", folder);
+    assert.equal(same.exitCode, 2);
+    assert.match(same.stderr, /shard000\.tfrecord, --out: the shard would take the place of one that is read/);
+    cpSync(shards[0] as string, join(folder, "shard000.tfrecord.gz"));
+    const twins = await convert("--to", "pkl", "--filelist", `${folder}/shard000*`, "--out", out);
+    assert.equal(twins.exitCode, 2);
+    assert.match(twins.stderr, /two shards would have this name: .*shard000\.tfrecord and .*shard000\.tfrecord\.gz\./);
+  });
+
+  test("other shards may be added to it, but not with a damaged ledger", async (t) => {
+    const folder = scratch(t);
+    mkdirSync(join(folder, "in"));
+    const { shards } = await writeShards(join(folder, "in"), [3, 4]);
+    const out = join(folder, "out");
+    for (const shard of shards) await converted("--to", "pkl", "--filelist", shard, "--out", out);
+    assert.match(await converted("--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--out", out), /shards: 0,\tthere already: 2\n/);
+    assert.equal(readFileSync(join(out, "shards.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
+    writeFileSync(join(out, "convert.json"), "{}");
+    const refused = await convert("--to", "pkl", "--filelist", shards[0] as string, "--out", out);
+    assert.match(refused.stderr, /convert\.json: this is no record of a conversion, or it is damaged/);
+  });
+});
+
+describe("features of one's own", () => {
+  /** Files and a table of `count` videos with 5 values of rgb a frame, and 3 of audio. */
+  function prepare(folder: string, count: number): void {
+    mkdirSync(join(folder, "rgb"));
+    mkdirSync(join(folder, "audio"));
+    for (let number = 0; number < count; number++) {
+      const frames = 1 + (number % 4);
+      const rgb = new Float32Array(frames * 5).map((_, i) => ((number + i) % 9) / 2 - 2);
+      writeFileSync(join(folder, "rgb", `v${number}.npy`), encodeNpy(rgb, [frames, 5]));
+      writeFileSync(join(folder, "audio", `v${number}.npy`), encodeNpy(new Uint8Array(frames * 3).fill(number), [frames, 3]));
+    }
+    writeFileSync(
+      join(folder, "train.csv"),
+      `id,labels\n${Array.from({ length: count }, (_, number) => `v${number},${number % 12} 3\n`).join("")}`,
+    );
+  }
+
+  test("become shards in the table's order, and a list", async (t) => {
+    const folder = scratch(t);
+    prepare(folder, 11);
+    const args = ["--to", "tfrecord", "--csv", join(folder, "train.csv"), "--videos-per-shard", "4", "--out", join(folder, "out")];
+    const patterns = ["--rgb", join(folder, "rgb/{id}.npy"), "--audio", join(folder, "audio/{id}.npy")];
+    const printed = await converted(...args, ...patterns, "--rgb-range", "-2..1");
+    assert.equal(
+      printed,
+      `[CONVERT] convert finished. \tvideos: 11,\tshards: 3
+rgb: values from -2 to 2, ${clippedPercent(11)} % of them outside --rgb-range
+model: --set MODEL.video_feature_size=5 --set MODEL.audio_feature_size=3
+list: ${join(folder, "out", "train.list")}
+`,
+    );
+    assert.equal(readFileSync(join(folder, "out", "train.list"), "utf8"), "train0000.tfrecord\ntrain0001.tfrecord\ntrain0002.tfrecord\n");
+    const videos = (await Promise.all([0, 1, 2].map((shard) => readVideos(join(folder, "out", `train000${shard}.tfrecord`))))).flat();
+    assert.deepEqual(
+      videos,
+      Array.from({ length: 11 }, (_, number): Video => {
+        const frames = 1 + (number % 4);
+        const rgb = new Uint8Array(frames * 5).map((_, i) => Math.round(Math.min(3, ((number + i) % 9) / 2) * 85));
+        return {
+          id: `v${number}`,
+          frames,
+          rgb,
+          audio: new Uint8Array(frames * 3).fill(number),
+          labels: Int32Array.from(new Set([number, 3])).sort(),
+        };
+      }),
+    );
+    // Nothing to do; then one feature file is another, and its shard is made anew.
+    assert.match(await converted(...args, ...patterns, "--rgb-range", "-2..1"), /shards: 0,\tthere already: 3\n/);
+    writeFileSync(join(folder, "audio", "v5.npy"), encodeNpy(new Uint8Array(6).fill(77), [2, 3]));
+    assert.match(await converted(...args, ...patterns, "--rgb-range", "-2..1"), /videos: 4,\tshards: 1,\tthere already: 2\n/);
+  });
+
+  const clippedPercent = (count: number): number => {
+    let [clipped, values] = [0, 0];
+    for (let number = 0; number < count; number++) {
+      for (let i = 0; i < 5 * (1 + (number % 4)); i++, values++) if (((number + i) % 9) / 2 - 2 > 1) clipped++;
+    }
+    return Number(((100 * clipped) / values).toFixed(2));
+  };
+
+  test("of one kind alone, to pickles too", async (t) => {
+    const folder = scratch(t);
+    prepare(folder, 3);
+    const args = ["--csv", join(folder, "train.csv"), "--rgb", join(folder, "rgb/{id}.npy"), "--out", join(folder, "out")];
+    const printed = await converted("--to", "pkl", ...args);
+    assert.match(printed, /model: --set MODEL\.video_feature_size=5 --set MODEL\.audio_feature_size=0\n/);
+    const videos = await readVideos(join(folder, "out", "train0000.pkl"));
+    assert.deepEqual(
+      videos.map(({ frames, rgb, audio }) => [frames, rgb.length, audio.length]),
+      [
+        [1, 5, 0],
+        [2, 10, 0],
+        [3, 15, 0],
+      ],
+    );
+  });
+
+  test("that are missing are named all at once; those that do not fit, with file or video", async (t) => {
+    const folder = scratch(t);
+    prepare(folder, 3);
+    const table = join(folder, "train.csv");
+    const args = ["--to", "tfrecord", "--csv", table, "--rgb", join(folder, "rgb/{id}.npy"), "--out", join(folder, "out")];
+    const refusal = async (...more: readonly string[]): Promise<string> => {
+      const { exitCode, stderr } = await convert(...args, ...more);
+      assert.equal(exitCode, 1);
+      assert.deepEqual([...contentOf(join(folder, "out")).keys()], []);
+      return stderr;
+    };
+    const audio = ["--audio", join(folder, "audio/{id}.npy")];
+    assert.match(
+      await refusal("--audio", join(folder, "sound/{id}.npy")),
+      /3 feature files cannot be found: .*sound\/v0\.npy, .*sound\/v2\.npy\./,
+    );
+    writeFileSync(join(folder, "audio", "v1.npy"), encodeNpy(new Uint8Array(9), [3, 3]));
+    assert.match(
+      await refusal(...audio),
+      /video v1: rgb and audio have different numbers of frames \(expected 2 frames of audio, as of rgb, found 3\)/,
+    );
+    writeFileSync(join(folder, "audio", "v1.npy"), encodeNpy(new Uint8Array(8), [2, 4]));
+    assert.match(
+      await refusal(...audio),
+      /video v1: audio has another feature size than in the video before \(expected 3 values a frame, found 4\)/,
+    );
+    writeFileSync(table, "id,labels\n");
+    assert.match(await refusal(), /the table has no videos/);
+  });
+});
+
+test("flags that do not go together", async (t) => {
+  const folder = scratch(t);
+  const cases: [readonly string[], RegExp][] = [
+    [[], /--filelist, --csv: one of the two is needed/],
+    [["--filelist", "x", "--csv", "y"], /--filelist, --csv: one of the two is needed/],
+    [["--filelist", "x", "--rgb", "{id}.npy"], /--rgb: a shard brings its features/],
+    [["--csv", "x"], /--rgb, --audio: one of the two is needed, or both/],
+    [["--csv", "x", "--audio", "id.npy"], /--audio: the pattern has no \{id\} in it/],
+    [["--csv", "x", "--rgb-range", "2..1"], /'2\.\.1' is invalid\. It takes two numbers, the lower first/],
+    [["--filelist", "x", "--feature-names", "rgb"], /'rgb' is invalid\. It takes two different names/],
+  ];
+  for (const [args, message] of cases) {
+    const out = join(folder, "out");
+    const refused = await convert("--to", "tfrecord", "--out", out, ...args);
+    assert.equal(refused.exitCode, 2);
+    assert.match(refused.stderr, message);
+    assert.ok(!existsSync(out));
+  }
+});

@@ -1,0 +1,277 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { resolveShards } from "../../src/data/file-list.js";
+import { writePickleShard } from "../../src/data/pickle-shard-writer.js";
+import { readShard } from "../../src/data/shard.js";
+import { writeShard } from "../../src/data/shard-writer.js";
+import { openStream, type StreamOptions } from "../../src/data/stream.js";
+import type { Video } from "../../src/data/video.js";
+import type { VideoShape } from "../../src/data/video-check.js";
+import { encodePickledList, type PickleValue } from "../../src/formats/pickle-writer.js";
+import {
+  collect,
+  failsWith,
+  goldenData,
+  goldenVideos,
+  randomVideo,
+  SMALL_SIZES,
+  streamOptions,
+  temporaryFolder,
+  writeShards,
+} from "../helpers/shards.js";
+
+const SMALL: VideoShape = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" };
+const FULL: VideoShape = { ...SMALL, featureSizes: [1024, 128], numClasses: 50 };
+
+const readVideos = (path: string, shape: VideoShape): Promise<Video[]> => collect(readShard(path, shape), ({ video }) => video);
+
+/** Runs Python on a program; its stdout. */
+function python(interpreter: string, program: string, ...args: readonly string[]): string {
+  const ended = spawnSync(interpreter, ["-c", program, ...args], { encoding: "utf8", maxBuffer: 1 << 26 });
+  assert.equal(ended.status, 0, ended.stderr);
+  return ended.stdout;
+}
+
+const hasPython = spawnSync("python3", ["--version"]).status === 0;
+/** An interpreter with numpy: NEXTVLAD_PYTHON, or the system's. */
+const numpyPython = [process.env.NEXTVLAD_PYTHON ?? "python3"].find((path) => spawnSync(path, ["-c", "import numpy"]).status === 0);
+
+describe("PaddleVideo's pickles, by Python 2 and 3, with keys of bytes and of text", () => {
+  for (const name of ["feat_p2_bytes.pkl", "feat_p4_str.pkl", "feat_py2_style.pkl"]) {
+    test(`${name} is what numpy read`, async () => {
+      assert.deepEqual(await readVideos(goldenData(name), FULL), goldenVideos());
+    });
+  }
+
+  test("feat_fortran_short.pkl: columns first, and rows past nframes are none", async () => {
+    const videos = goldenVideos("expected_fortran_short.json");
+    assert.deepEqual(await readVideos(goldenData("feat_fortran_short.pkl"), FULL), videos);
+    const [first, second] = await readVideos(goldenData("feat_fortran_short.pkl"), { ...FULL, maxFrames: 5 });
+    assert.deepEqual([first?.frames, first?.rgb], [5, videos[0]?.rgb.subarray(0, 5 * 1024)]);
+    assert.deepEqual(second, videos[1]);
+  });
+
+  test("any protocol from 0 to 5, written by this machine's Python", { skip: !hasPython && "there is no python3" }, async (t) => {
+    // Without numpy: its calls are written by hand, as its arrays' own __reduce__ makes them.
+    const program = `
+import copyreg, pickle, sys
+names = {}
+class Array:
+    def __init__(self, rows, size): self.rows, self.size = rows, size
+class Dtype: pass
+class Pickler(pickle._Pickler):
+    dispatch = dict(pickle._Pickler.dispatch)
+    def save_global(self, obj, name=None):
+        module, name = names[obj]
+        if self.proto >= 4:
+            self.save(module); self.save(name); self.write(pickle.STACK_GLOBAL)
+        else:
+            self.write(pickle.GLOBAL + module.encode() + b"\\n" + name.encode() + b"\\n")
+        self.memoize(obj)
+    def reducer_override(self, obj):
+        if isinstance(obj, Array):
+            data = bytes((7 * i + obj.rows) % 256 for i in range(obj.rows * obj.size))
+            return reconstruct, (ndarray, (0,), b"b"), (1, (obj.rows, obj.size), Dtype(), False, data)
+        if isinstance(obj, Dtype):
+            return dtype, ("u1", False, True), (3, "|", None, None, None, -1, -1, 0)
+        return NotImplemented
+def reconstruct(): pass
+def ndarray(): pass
+def dtype(): pass
+names.update({reconstruct: ("numpy.core.multiarray", "_reconstruct"), ndarray: ("numpy", "ndarray"), dtype: ("numpy", "dtype")})
+import _codecs
+names[_codecs.encode] = ("_codecs", "encode")
+import builtins
+names[bytes] = ("__builtin__", "bytes")
+import types
+Pickler.dispatch[types.FunctionType] = Pickler.save_global
+Pickler.dispatch[types.BuiltinFunctionType] = Pickler.save_global
+videos = [{"video": "v%d" % i, "feature": Array(2 + i, 6), "audio": Array(2 + i, 3), "label": [i, 9], "nframes": 2 + i} for i in range(3)]
+for protocol in range(6):
+    with open(sys.argv[1] + str(protocol), "wb") as file:
+        Pickler(file, protocol).dump(videos)
+`;
+    const folder = temporaryFolder(t);
+    python("python3", program, join(folder, "p"));
+    const expected = [0, 1, 2].map((i): Video => {
+      const bytes = (size: number) => new Uint8Array((2 + i) * size).map((_, at) => 7 * at + 2 + i);
+      return { id: `v${i}`, frames: 2 + i, rgb: bytes(6), audio: bytes(3), labels: Int32Array.of(i, 9) };
+    });
+    for (const protocol of [0, 1, 2, 3, 4, 5]) {
+      const file = join(folder, `p${protocol}`);
+      assert.deepEqual(await readVideos(file, SMALL), expected, `protocol ${protocol}`);
+      // Not even the text that protocol 0 is made of is taken for a file list.
+      assert.deepEqual(await resolveShards(file, { cwd: "/" }), [file]);
+    }
+  });
+});
+
+describe("what is written", () => {
+  test("is read back: ids, frames, bytes and labels, also of one feature alone", async (t) => {
+    const file = join(temporaryFolder(t), "x.pkl");
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.nat(1e6), { maxLength: 6 }), fc.constantFrom("both", "rgb", "audio"), async (numbers, kept) => {
+        const none = new Uint8Array(0);
+        const videos = numbers.map((number) => {
+          const video = { ...randomVideo(number), id: `vidéo ${number}` };
+          return { ...video, rgb: kept === "audio" ? none : video.rgb, audio: kept === "rgb" ? none : video.audio };
+        });
+        const featureSizes = [kept === "audio" ? 0 : 6, kept === "rgb" ? 0 : 3] as const;
+        await writePickleShard(file, videos, 300);
+        assert.deepEqual(await readVideos(file, { ...SMALL, featureSizes }), videos);
+        assert.deepEqual(await readVideos(file, { ...SMALL, featureSizes: [null, null] }), videos);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test("has all frames, of which nframes count", async (t) => {
+    const file = join(temporaryFolder(t), "x.pkl");
+    const video = { ...randomVideo(3), frames: 9, rgb: new Uint8Array(54).fill(1), audio: new Uint8Array(27).fill(2) };
+    await writePickleShard(file, [video], 4);
+    assert.ok(readFileSync(file).includes(Buffer.from(video.rgb)));
+    assert.equal((await readVideos(file, SMALL))[0]?.frames, 4);
+  });
+
+  test("PaddleVideo's way of reading finds the same in it", {
+    skip: numpyPython === undefined && "there is no python3 with numpy: set NEXTVLAD_PYTHON to one",
+  }, async (t) => {
+    const [pickled, shard] = [join(temporaryFolder(t), "x.pkl"), goldenData("train0000.tfrecord")];
+    const videos = await readVideos(shard, FULL);
+    await writePickleShard(pickled, videos, 10);
+    const program = `
+import json, pickle, sys
+import numpy
+with open(sys.argv[1], "rb") as file:
+    data = pickle.load(file, encoding="bytes")
+found = []
+for record in data:
+    nframes = record[b"nframes"]
+    rgb = record[b"feature"].astype(float)[0:nframes, :]
+    audio = record[b"audio"].astype(float)[0:nframes, :]
+    one_hot = numpy.zeros(50)
+    one_hot[record[b"label"]] = 1
+    assert record[b"feature"].dtype == numpy.uint8 and record[b"feature"].flags.c_contiguous
+    found.append({
+        "id": record[b"video"].decode(), "frames": nframes, "shapes": [rgb.shape, audio.shape], "sums": [rgb.sum(), audio.sum()],
+        "last": [rgb[-1, -1], audio[-1, -1]], "labels": numpy.flatnonzero(one_hot).tolist(),
+    })
+print(json.dumps(found))
+`;
+    const sum = (bytes: Uint8Array): number => bytes.reduce((total, byte) => total + byte, 0);
+    const expected = videos.map(({ id, frames: all, rgb, audio, labels }) => {
+      const frames = Math.min(all, 10);
+      const kept = [rgb.subarray(0, frames * 1024), audio.subarray(0, frames * 128)] as const;
+      const shapes = [
+        [frames, 1024],
+        [frames, 128],
+      ];
+      return { id, frames, shapes, sums: kept.map(sum), last: kept.map((bytes) => bytes.at(-1)), labels: [...labels] };
+    });
+    assert.deepEqual(JSON.parse(python(numpyPython as string, program, pickled)), expected);
+  });
+});
+
+test("shards of both kinds in one list give the batches that either alone gives", async (t) => {
+  const folder = temporaryFolder(t);
+  const { shards, content } = await writeShards(folder, [40, 3, 17, 1, 16, 33, 8, 25, 5, 32, 2]);
+  const pickles = shards.map((path) => path.replace(".tfrecord", ".pkl"));
+  for (const [i, path] of pickles.entries()) await writePickleShard(path, content[i] as Video[], 300);
+  const mixed = shards.map((path, i) => (i % 2 === 0 ? path : (pickles[i] as string)));
+  for (const order of ["shuffled", "sequential"] as const) {
+    const batchesOf = (list: readonly string[], change: Partial<StreamOptions> = {}) =>
+      collect(openStream(streamOptions({ shards: list, order, ...change })));
+    const expected = await batchesOf(shards);
+    assert.deepEqual(await batchesOf(pickles), expected);
+    assert.deepEqual(await batchesOf(mixed, { readers: 3 }), expected);
+    assert.deepEqual(await batchesOf(mixed, { skipBatches: 20 }), expected.slice(20));
+  }
+});
+
+describe("pickles that are refused", () => {
+  const video = new Map<PickleValue, PickleValue>([
+    ["video", "abcd"],
+    ["label", [1n]],
+    ["nframes", 2n],
+  ]);
+
+  async function refused(t: Parameters<typeof temporaryFolder>[0], items: readonly PickleValue[]): Promise<string> {
+    const file = join(temporaryFolder(t), "x.pkl");
+    const pieces: Uint8Array[] = [];
+    for await (const piece of encodePickledList(items)) pieces.push(piece);
+    writeFileSync(file, Buffer.concat(pieces));
+    const failed = readVideos(file, SMALL);
+    const error = await failed.then(
+      () => assert.fail("it was read"),
+      (thrown: Error & { code: string }) => thrown,
+    );
+    return `${error.code}: ${error.message}`;
+  }
+
+  test("for what is not there or of another kind, with record and id", async (t) => {
+    const cases: [readonly PickleValue[], RegExp][] = [
+      [[1n], /BAD_VIDEO: .*record 0: this item of the list is no dict\. Name a pickle as tf2pkl\.py writes it/],
+      [[new Map([["id", "a"]])], /BAD_VIDEO: .*record 0: the video has no id: .*it has "id"\.$/],
+      [[video], /BAD_VIDEO: .*record 0, video abcd: the video has no feature\./],
+      [
+        [new Map([...video, ["feature", [1n]]])],
+        /video's feature is no array of frames \(expected uint8 \[frames, size\], found no array\)/,
+      ],
+      [[new Map([...video, ["label", ["a"]]])], /BAD_LABELS: .*label is no list of integers/],
+      [[new Map([...video, ["nframes", -1n]])], /BAD_VIDEO: .*nframes is no number of frames/],
+      [[new Map([...video, ["nframes", 2.5]])], /BAD_VIDEO: .*nframes is no number of frames/],
+    ];
+    for (const [items, message] of cases) assert.match(await refused(t, items), message);
+  });
+
+  test("for sizes, frames and labels that do not fit the model, as in any shard", async (t) => {
+    const file = join(temporaryFolder(t), "x.pkl");
+    await writePickleShard(file, [{ ...randomVideo(1), labels: Int32Array.of(10) }], 300);
+    await failsWith(readVideos(file, SMALL), "BAD_LABELS", { file, record: 0, video: "video1", found: 10 });
+    await failsWith(readVideos(file, { ...SMALL, featureSizes: [6, 4] }), "BAD_VIDEO", { file, record: 0, video: "video1", found: 3 });
+    await writePickleShard(file, [randomVideo(1)], 0);
+    await failsWith(readVideos(file, SMALL), "BAD_VIDEO", { file, record: 0, video: "video1" });
+  });
+
+  test("where it names a program: nothing is run", async (t) => {
+    const folder = temporaryFolder(t);
+    const file = join(folder, "x.pkl");
+    const call = `cos\nsystem\n(S'touch ${join(folder, "run")}'\ntR`;
+    for (const pickle of [`${call}.`, `\x80\x02]q\x00${call}a.`]) {
+      writeFileSync(file, pickle, "latin1");
+      assert.match((await failsWith(readVideos(file, SMALL), "UNSAFE_PICKLE", { file })).message, /os\.system/);
+    }
+    assert.ok(!existsSync(join(folder, "run")));
+  });
+
+  test("changed bytes give videos or a NextvladError", async (t) => {
+    const file = join(temporaryFolder(t), "x.pkl");
+    const shard = join(temporaryFolder(t), "x.tfrecord");
+    await writePickleShard(
+      file,
+      [1, 2].map((number) => randomVideo(number)),
+      300,
+    );
+    await writeShard(shard, [randomVideo(1)]);
+    for (const path of [file, shard]) {
+      const whole = readFileSync(path);
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { minLength: 1, maxLength: 3 }),
+          fc.nat(4 * whole.length),
+          async (changes, length) => {
+            const damaged = Uint8Array.from(whole);
+            for (const [at, to] of changes) damaged[at] = to;
+            writeFileSync(path, damaged.subarray(0, length));
+            await readVideos(path, SMALL).catch((error: Error) => assert.equal(error.name, "NextvladError", error.stack));
+          },
+        ),
+        { numRuns: 300 },
+      );
+    }
+  });
+});

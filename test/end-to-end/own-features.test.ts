@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { createRandom } from "../../src/base/random.js";
+import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
+import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { compiled, type Ended, repository, runToEnd, scratch } from "../commands/nextvlad.js";
+import { encodeNpy } from "../helpers/npy.js";
+
+const page = readFileSync(join(repository, "docs/own-features.md"), "utf8");
+
+/** The page's blocks of code in a language, in order. */
+function blocks(language: string): string[] {
+  return Array.from(page.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms")), ([, code]) => code as string);
+}
+
+/** Runs the page's commands in a folder. */
+async function shell(cwd: string, code: string): Promise<Ended> {
+  const nextvlad = `npx() { [ "$1" = nextvlad ] && shift && "${process.execPath}" "${compiled("cli.js")}" "$@"; }`;
+  const ended = await runToEnd("bash", ["-c", `set -euo pipefail\n${nextvlad}\n${code}`], { cwd, timeout: 120_000 });
+  assert.equal(ended.exitCode, 0, ended.stderr);
+  return ended;
+}
+
+const CLASSES = 12;
+
+/** What the page has numpy make, without numpy: the same files, of other numbers. */
+function makeFeatures(folder: string): void {
+  const random = createRandom(1, "digits");
+  // Box and Muller's way to normal numbers.
+  const uniform = (): number => (1 + random.below(2 ** 24)) / 2 ** 24;
+  const normal = (): number => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+  const centres = [64, 32].map((size) => Array.from({ length: CLASSES }, () => Float32Array.from({ length: size }, normal)));
+  for (const kind of ["rgb", "audio"]) mkdirSync(join(folder, "features", kind), { recursive: true });
+  for (const [split, clips] of [
+    ["train", 240],
+    ["validate", 60],
+  ] as const) {
+    const lines = ["id,labels"];
+    for (let number = 0; number < clips; number++) {
+      const name = `${split}${String(number).padStart(4, "0")}`;
+      const labels = random.shuffle(Array.from({ length: CLASSES }, (_, label) => label)).slice(0, 1 + (number % 2));
+      const shown = Array.from({ length: 5 + random.below(15) }, () => labels[random.below(labels.length)] as number);
+      for (const [i, kind] of ["rgb", "audio"].entries()) {
+        const rows = shown.map((label) => Array.from(centres[i]?.[label] as Float32Array, (value) => value + 0.5 * normal()));
+        const values = Float32Array.from(rows.flat());
+        writeFileSync(join(folder, "features", kind, `${name}.npy`), encodeNpy(values, [shown.length, values.length / shown.length]));
+      }
+      lines.push(`${name},${labels.join(" ")}`);
+    }
+    writeFileSync(join(folder, `${split}.csv`), `${lines.join("\n")}\n`);
+  }
+}
+
+/** Shards as AudioSet's: ten frames of one feature, labels below 527. */
+function makeAudioSet(folder: string): void {
+  const random = createRandom(2, "digits");
+  for (const [part, videos] of [
+    ["bal_train", 64],
+    ["eval", 8],
+  ] as const) {
+    mkdirSync(join(folder, "audioset", part), { recursive: true });
+    const records = Array.from({ length: videos }, (_, number) => {
+      const data = Uint8Array.from({ length: 1280 }, () => random.below(256));
+      const context = { video_id: Buffer.from(`${part}${number}`), labels: [random.below(527), 526] };
+      return encodeTfRecord(encodeSequenceExample({ context, frameLists: [{ name: "audio_embedding", frameBytes: 128, data }] }));
+    });
+    writeFileSync(join(folder, "audioset", part, "00.tfrecord"), Buffer.concat(records));
+  }
+}
+
+const python = process.env.NEXTVLAD_PYTHON ?? "python3";
+const hasNumpy = spawnSync(python, ["-c", "import numpy"]).status === 0;
+
+test("the page's numpy makes the files that its commands need", {
+  skip: !hasNumpy && `${python} has no numpy: set NEXTVLAD_PYTHON to one that has`,
+}, async (t) => {
+  const [theirs, ours] = [scratch(t), scratch(t)];
+  const [program] = blocks("python");
+  const ended = spawnSync(python, ["-c", program as string], { cwd: theirs, encoding: "utf8" });
+  assert.equal(ended.status, 0, ended.stderr);
+  makeFeatures(ours);
+  const filesOf = (folder: string) => readdirSync(folder, { recursive: true }).sort();
+  assert.deepEqual(filesOf(theirs), filesOf(ours));
+  await shell(theirs, blocks("sh")[0] as string);
+});
+
+test("the page's commands do what it says: 12 own classes, one feature alone, AudioSet, pickles", async (t) => {
+  const folder = scratch(t);
+  makeFeatures(folder);
+  makeAudioSet(folder);
+  writeFileSync(join(folder, "own.yaml"), blocks("yaml")[0] as string);
+  const [convert, train, alone, audioset, pickles, ...more] = blocks("sh") as [string, string, string, string, string];
+  assert.deepEqual(more, []);
+
+  const converted = await shell(folder, convert);
+  assert.match(
+    converted.stdout,
+    /model: --set MODEL\.video_feature_size=64 --set MODEL\.audio_feature_size=32\nlist: shards\/train\.list\n/,
+  );
+  const shares = Array.from(converted.stdout.matchAll(/([\d.]+) % of them outside/g), ([, share]) => Number(share));
+  assert.ok(shares.length === 4 && shares.every((share) => share < 1), `little is cut: ${shares}`);
+
+  await shell(folder, train);
+  const result = JSON.parse(readFileSync(join(folder, "results", "NEXTVLAD_eval_result.json"), "utf8"));
+  assert.equal(result.videos, 60);
+  assert.ok(result.hit_at_one > 0.95 && result.gap > 0.9, `Hit@1 ${result.hit_at_one}, GAP ${result.gap}`);
+  assert.ok(readFileSync(join(folder, "results", "NEXTVLAD_infer_result.pkl")).length > 0);
+
+  const single = await shell(folder, alone);
+  assert.equal(Array.from(single.stdout.matchAll(/validation GAP 0\.[5-9]|validation GAP 1/g)).length, 2, single.stdout);
+  assert.match((await shell(folder, audioset)).stdout, /train finished\. \tepochs: 2,\tsteps: 8/);
+
+  await shell(folder, pickles);
+  const shards = readdirSync(join(folder, "shards")).filter((name) => /^train.*tfrecord$/.test(name));
+  for (const name of shards) assert.deepEqual(readFileSync(join(folder, "shards-again", name)), readFileSync(join(folder, "shards", name)));
+});

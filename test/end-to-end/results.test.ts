@@ -1,0 +1,178 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { runNextvlad, runToEnd } from "../commands/nextvlad.js";
+import { CLASSES, prepareRun } from "../helpers/runs.js";
+
+const NAMES = ["zero", "one", 'two "2"', "three, 3", "vier", "fünf"];
+
+let folder: string;
+const at = (name: string): string => join(folder, name);
+
+async function run(...args: string[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await runNextvlad(args);
+  assert.equal(exitCode, 0, stderr);
+  return stdout;
+}
+
+let config: string;
+
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), "results-"));
+  config = await prepareRun(folder);
+  await run("train", "--config", config, "--save-dir", at("run"), "--epoch", "2", "--valid-interval", "0");
+  writeFileSync(at("names.txt"), `${NAMES.join("\n")}\n`);
+});
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+const weights = (): string[] => ["--weights", at("run/NEXTVLAD_epoch0")];
+
+/** The three files of a result, as Python reads them. */
+async function readWithPython(stem: string): Promise<{ pickle: unknown[]; csv: unknown[]; jsonl: unknown[]; names: string[] }> {
+  const script = `
+import csv, json, pickle, sys
+stem = sys.argv[1]
+p = pickle.load(open(stem + ".pkl", "rb"))
+c = list(csv.reader(open(stem + ".csv", encoding="utf8", newline="")))
+j = [json.loads(line) for line in open(stem + ".jsonl", encoding="utf8")]
+print(json.dumps({
+  "pickle": p,
+  "csv": [c[0]] + [[v, pairs.split(" ")] for v, pairs in c[1:]],
+  "jsonl": [[v["id"], [x["probability"] for x in v["predictions"]], [x["class"] for x in v["predictions"]]] for v in j],
+  "names": [x["name"] for x in j[0]["predictions"]],
+}))`;
+  const { exitCode, stdout, stderr } = await runToEnd("python3", ["-c", script, stem]);
+  assert.equal(exitCode, 0, stderr);
+  return JSON.parse(stdout);
+}
+
+test("infer writes all formats at once, and they say the same", async () => {
+  const files = ["--format", "pickle,csv,jsonl", "--labels", at("names.txt"), "--save-dir", at("infer")];
+  const stdout = await run("infer", ...weights(), ...files);
+  const stem = at("infer/NEXTVLAD_infer_result");
+  assert.equal(
+    stdout,
+    `[INFER] infer finished. \tvideos: 40\n${[".pkl", ".csv", ".jsonl"].map((ending) => `results: ${stem}${ending}\n`).join("")}`,
+  );
+  const { pickle, csv, jsonl, names } = await readWithPython(stem);
+  assert.equal(pickle.length, 40);
+  assert.deepEqual(jsonl, pickle);
+  const [, , firstClasses] = pickle[0] as [string, number[], number[]];
+  assert.equal(firstClasses.length, CLASSES);
+  assert.deepEqual(
+    names,
+    firstClasses.map((c) => NAMES[c]),
+  );
+  assert.deepEqual(csv.shift(), ["VideoId", "LabelConfidencePairs"]);
+  for (const [i, row] of csv.entries()) {
+    const [id, scores, classes] = pickle[i] as [string, number[], number[]];
+    const [csvId, pairs] = row as [string, string[]];
+    assert.equal(csvId, id);
+    assert.deepEqual(pairs.filter((_, at) => at % 2 === 0).map(Number), classes);
+    for (const [rank, score] of scores.entries()) {
+      // Six significant digits: at most half of the sixth is lost.
+      assert.ok(Math.abs(Number(pairs[2 * rank + 1]) - score) <= 5.1e-6 * score, `${pairs[2 * rank + 1]} is not ${score}`);
+    }
+  }
+});
+
+test("eval writes the predictions that it measures, the same as infer's", async () => {
+  await run("infer", ...weights(), "--save-dir", at("plain"));
+  const stdout = await run("eval", ...weights(), "--save-dir", at("eval"), "--predictions");
+  assert.match(stdout, /\npredictions: .*NEXTVLAD_eval_predictions\.pkl\n$/);
+  assert.deepEqual(readFileSync(at("eval/NEXTVLAD_eval_predictions.pkl")), readFileSync(at("plain/NEXTVLAD_infer_result.pkl")));
+  const flags = ["--predictions", "csv,jsonl", "--labels", at("names.txt"), "--set", "MODEL.topk=2"];
+  assert.match(await run("eval", ...weights(), "--save-dir", at("eval"), ...flags), /predictions: .*\.csv\npredictions: .*\.jsonl\n$/);
+  const lines = readFileSync(at("eval/NEXTVLAD_eval_predictions.jsonl"), "utf8").trimEnd().split("\n");
+  assert.equal(lines.length, 40);
+  assert.equal(JSON.parse(lines[0] as string).predictions.length, 2);
+});
+
+test("names that do not fit the model end the run before any video is read", async () => {
+  writeFileSync(at("short.txt"), "one\ntwo\n");
+  const args = ["infer", ...weights(), "--save-dir", at("bad"), "--format", "jsonl", "--labels", at("short.txt")];
+  const { exitCode, stderr } = await runNextvlad(args);
+  assert.equal(exitCode, 1);
+  assert.match(stderr, /short\.txt: the list has another number of names than the model has classes \(expected 6, found 2\)/);
+});
+
+/** The weighted average of a pickle, a CSV file and JSON lines of the same videos, written out plainly: sums in float64, rounded to float32, equal ones by the lower class. */
+const AVERAGE = `
+import csv, json, pickle, struct, sys
+a, b, c, topk = *sys.argv[1:4], int(sys.argv[4])
+float32 = lambda x: struct.unpack("f", struct.pack("f", x))[0]
+A = {v: dict(zip(classes, scores)) for v, scores, classes in pickle.load(open(a, "rb"))}
+B = {}
+for row in csv.DictReader(open(b)):
+    words = row["LabelConfidencePairs"].split()
+    B[row["VideoId"]] = {int(k): float32(float(p)) for k, p in zip(words[::2], words[1::2])}
+C = {v["id"]: {x["class"]: x["probability"] for x in v["predictions"]} for v in map(json.loads, open(c))}
+out = []
+for v in A:
+    average = {k: float32((0.5 * A[v].get(k, 0) + 0.3 * B[v].get(k, 0) + 0.2 * C[v].get(k, 0)) / (0.5 + 0.3 + 0.2)) for k in {*A[v], *B[v], *C[v]}}
+    ranked = sorted(average, key=lambda k: (-average[k], k))[:topk]
+    out.append([v, [average[k] for k in ranked], ranked])
+print(json.dumps(out))`;
+
+test("ensemble averages files of every format, whatever their order, and measures the averages", async () => {
+  const [first, second] = [at("run/NEXTVLAD_epoch0"), at("run/NEXTVLAD_epoch1")];
+  // The shards the other way round, and not all classes.
+  writeFileSync(at("reversed.list"), "validate1.tfrecord\nvalidate0.tfrecord\n");
+  await run("infer", "--weights", first, "--save-dir", at("a"), "--infer-topk", "4");
+  await run("infer", "--weights", second, "--save-dir", at("b"), "--format", "csv", "--filelist", at("reversed.list"));
+  await run("infer", "--weights", second, "--save-dir", at("c"), "--format", "jsonl", "--infer-topk", "2");
+  const files = ["a/NEXTVLAD_infer_result.pkl", "b/NEXTVLAD_infer_result.csv", "c/NEXTVLAD_infer_result.jsonl"].map(at);
+  const flags = ["--weights", "0.5,0.3,0.2", "--infer-topk", "5", "--format", "pickle,csv,jsonl", "--labels", at("names.txt")];
+  await run("ensemble", ...files, ...flags, "--save-dir", at("ensemble"));
+  const { pickle, jsonl } = await readWithPython(at("ensemble/NEXTVLAD_ensemble_result"));
+  const expected = await runToEnd("python3", ["-c", AVERAGE, ...files, "5"]);
+  assert.deepEqual(pickle, JSON.parse(expected.stdout), expected.stderr);
+  assert.deepEqual(jsonl, pickle);
+});
+
+test("an ensemble of one has the metrics that eval finds", async () => {
+  await run("eval", ...weights(), "--save-dir", at("eval"), "--predictions", "jsonl");
+  const args = ["--filelist", at("validate.list"), "--config", config, "--save-dir", at("one")];
+  const stdout = await run("ensemble", at("eval/NEXTVLAD_eval_predictions.jsonl"), ...args);
+  const { loss: _, ...expected } = JSON.parse(readFileSync(at("eval/NEXTVLAD_eval_result.json"), "utf8"));
+  assert.deepEqual(JSON.parse(readFileSync(at("one/NEXTVLAD_ensemble_metrics.json"), "utf8")), expected);
+  const [hit, perr, gap, map] = [expected.hit_at_one, expected.perr, expected.gap, expected.map].map((value: number) => value.toFixed(4));
+  assert.equal(
+    stdout,
+    `[ENSEMBLE] ensemble finished. \tvideos: 40\navg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}\n` +
+      `metrics, with the average precision of each class: ${at("one/NEXTVLAD_ensemble_metrics.json")}\n` +
+      `results: ${at("one/NEXTVLAD_ensemble_result.pkl")}\n`,
+  );
+});
+
+test("files that do not go together are told, and nothing is written", async () => {
+  const lines = readFileSync(at("eval/NEXTVLAD_eval_predictions.jsonl"), "utf8").trimEnd().split("\n");
+  const write = (name: string, kept: readonly string[]): string => {
+    writeFileSync(at(name), kept.map((line) => `${line}\n`).join(""));
+    return at(name);
+  };
+  const whole = write("whole.jsonl", lines);
+  const short = write("short.jsonl", lines.slice(2));
+  const double = write("double.jsonl", [...lines, lines[7] as string]);
+  const other = write("other.jsonl", [lines[0]?.replace('"class":', '"class":9') as string, ...lines.slice(1)]);
+  const truth = ["--filelist", at("validate.list"), "--config", config];
+  const cases: readonly [readonly string[], RegExp][] = [
+    [[whole, short], /short\.jsonl lacks 2 videos that .*whole\.jsonl has: video100, video101\. Make all of them for the same videos/],
+    [[short, whole], /short\.jsonl lacks 2 videos that .*whole\.jsonl has: video100, video101\./],
+    [[short, ...truth], /short\.jsonl lacks 2 videos that .*validate\.list has: video100, video101\./],
+    [[double, whole], /double\.jsonl, video video107: the video comes twice/],
+    [[whole, double], /double\.jsonl, video video107: the video comes twice/],
+    [[other, ...truth], /video video100: a predicted class is not one of the labelled shards' \(expected 0 to 5, found 9\d\)/],
+    [[config], /config\.yaml, line 1: the results of a video are not in their form/],
+    [[at("names.txt")], /names\.txt: this is no result file/],
+    [[at("none.pkl")], /none\.pkl: no such file/],
+  ];
+  for (const [args, message] of cases) {
+    const { exitCode, stderr } = await runNextvlad(["ensemble", ...args, "--save-dir", at("never")]);
+    assert.match(stderr, message);
+    assert.equal(exitCode, 1);
+    assert.deepEqual(readdirSync(at("never")), ["ensemble.log.jsonl"]);
+  }
+});

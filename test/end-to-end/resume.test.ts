@@ -1,0 +1,191 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import { compiled, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
+import { prepareRun } from "../helpers/runs.js";
+
+/** Runs that are byte for byte the same end with this in common. */
+function endOf(saveDir: string, snapshot: string): Buffer[] {
+  return ["weights.safetensors", "optimizer.safetensors", "state.json"].map((name) => readFileSync(join(saveDir, snapshot, name)));
+}
+
+async function trained(args: readonly string[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await runNextvlad(["train", ...args]);
+  assert.equal(exitCode, 0, stderr);
+  return stdout + stderr;
+}
+
+/** Starts a training and calls `act` with it once its log has said `words`. */
+async function interrupted(args: readonly string[], words: string, act: (child: ChildProcess) => void) {
+  const child = spawn(process.execPath, [compiled("cli.js"), "train", ...args], { timeout: 60_000 });
+  let output = "";
+  let acted = false;
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (chunk: Buffer) => {
+      output += chunk.toString();
+      if (acted || !output.includes(words)) return;
+      acted = true;
+      act(child);
+    });
+  }
+  const [exitCode, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
+  return { exitCode, signal, output };
+}
+
+const snapshotsIn = (saveDir: string): string[] => readdirSync(saveDir).filter((name) => /^(NEXTVLAD_|best)/.test(name));
+
+test("snapshots come at every so many steps, epochs' ends apart; --keep leaves the newest, and best; all lead to the same end", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder, { trainVideos: 200 });
+  const run = (name: string): string[] => ["--config", config, "--save-dir", join(folder, name)];
+  const printed = await trained([...run("two"), "--save-interval", "6", "--keep", "2"]);
+  // 12 steps an epoch.
+  const written = [...printed.matchAll(/INFO: snapshot: \S+NEXTVLAD_(\w+)/g)].map(([, name]) => name);
+  assert.deepEqual(written, ["step6", "epoch0", "step18", "epoch1"]);
+  assert.deepEqual(snapshotsIn(join(folder, "two")).sort(), ["NEXTVLAD_epoch1", "NEXTVLAD_step18", "best"]);
+  await trained(run("none"));
+  assert.deepEqual(endOf(join(folder, "two"), "NEXTVLAD_epoch1"), endOf(join(folder, "none"), "NEXTVLAD_epoch1"));
+  await trained(["--resume", join(folder, "two", "NEXTVLAD_step18"), "--save-dir", join(folder, "resumed")]);
+  for (const array of [0, 1]) {
+    assert.deepEqual(endOf(join(folder, "resumed"), "NEXTVLAD_epoch1")[array], endOf(join(folder, "none"), "NEXTVLAD_epoch1")[array]);
+  }
+});
+
+describe("a run that is stopped", { concurrency: 2 }, () => {
+  test("by kill -9 goes on by the same command, and ends as one that was not", async (t) => {
+    const folder = scratch(t);
+    const config = await prepareRun(folder, { trainVideos: 200 });
+    const run = (name: string): string[] => ["--config", config, "--save-dir", join(folder, name), "--save-interval", "4", "--resume"];
+    const first = await trained(run("straight"));
+    assert.match(first, /--resume finds no snapshot in .*straight: starting from the beginning/);
+    const { signal } = await interrupted(run("killed"), "NEXTVLAD_step8", (child) => child.kill("SIGKILL"));
+    assert.equal(signal, "SIGKILL");
+    const printed = await trained(run("killed"));
+    assert.match(printed, /the last run here ended without a word: process \d+ on /);
+    assert.match(printed, /going on from \S+NEXTVLAD_step\d+: epoch 0/);
+    for (const name of ["NEXTVLAD_epoch1", "best"])
+      assert.deepEqual(endOf(join(folder, "killed"), name), endOf(join(folder, "straight"), name));
+    assert.deepEqual(
+      readdirSync(join(folder, "killed")).filter((name) => name.startsWith(".")),
+      [],
+    );
+  });
+
+  test("by a closed terminal saves, and ends by its signal", async (t) => {
+    if ((await runToEnd("python3", ["-c", ""]).catch(() => null))?.exitCode !== 0) return t.skip("python3 is missing");
+    const folder = scratch(t);
+    const config = await prepareRun(folder, { trainVideos: 1600 });
+    const saveDir = join(folder, "run");
+    const script = `
+import os, pty, sys, time
+pid, terminal = pty.fork()
+if pid == 0: os.execv(sys.argv[1], sys.argv[1:])
+while not os.path.exists(os.path.join(${JSON.stringify(saveDir)}, "NEXTVLAD_step3")):
+    try: os.read(terminal, 4096)
+    except OSError: break
+os.close(terminal)
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status))`;
+    const args = [compiled("cli.js"), "train", "--config", config, "--save-dir", saveDir, "--epoch", "1000", "--save-interval", "3"];
+    const { stdout } = await runToEnd("python3", ["-c", script, process.execPath, ...args, "--log-interval", "1"]);
+    // A shell reports SIGHUP, -1 here, as 129.
+    assert.equal(stdout.trim(), "-1");
+    assert.ok(snapshotsIn(saveDir).length > 1);
+  });
+});
+
+test("SIGUSR1 saves at once, and the run goes on", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder, { trainVideos: 3000 });
+  const saveDir = join(folder, "run");
+  const args = ["--config", config, "--save-dir", saveDir, "--epoch", "1", "--valid-interval", "0", "--log-interval", "1"];
+  const { exitCode, output } = await interrupted(args, "iter 5 ", (child) => child.kill("SIGUSR1"));
+  assert.equal(exitCode, 0, output);
+  assert.match(output, /SIGUSR1: saving, and going on/);
+  const [epoch, step] = snapshotsIn(saveDir).sort();
+  assert.deepEqual([epoch, /^NEXTVLAD_step\d+$/.test(step ?? "")], ["NEXTVLAD_epoch0", true]);
+  assert.equal((await checkSnapshot(join(saveDir, step as string))).epoch, 0);
+});
+
+describe("--resume without a path", () => {
+  test("passes a damaged snapshot over, and says why; with all damaged, or none there, it says so", async (t) => {
+    const folder = scratch(t);
+    const config = await prepareRun(folder);
+    const saveDir = join(folder, "run");
+    await trained(["--config", config, "--save-dir", saveDir]);
+    const whole = endOf(saveDir, "NEXTVLAD_epoch1");
+    const resume = ["train", "--save-dir", saveDir, "--resume"];
+    const damage = (name: string): void => {
+      const file = join(saveDir, name, "optimizer.safetensors");
+      // best/ shares the file's bytes: a copy takes its place first.
+      copyFileSync(file, `${file}2`);
+      rmSync(file);
+      const bytes = readFileSync(`${file}2`);
+      rmSync(`${file}2`);
+      bytes[bytes.length - 5] = (bytes[bytes.length - 5] as number) ^ 16;
+      writeFileSync(file, bytes);
+    };
+    damage("NEXTVLAD_epoch1");
+    rmSync(join(saveDir, "best"), { recursive: true });
+    const explicit = await runNextvlad([...resume, join(saveDir, "NEXTVLAD_epoch1")]);
+    assert.equal(explicit.exitCode, 1);
+    assert.match(
+      explicit.stderr,
+      /optimizer\.safetensors: the file's checksum does not match \(expected \w{8}, found \w{8}\)\. Take another snapshot/,
+    );
+    const printed = await trained(resume.slice(1));
+    assert.match(
+      printed,
+      /WARN: --resume passes over NEXTVLAD_epoch1, which is damaged: \S+optimizer\.safetensors: the file's checksum does not match/,
+    );
+    assert.match(printed, /going on from \S+NEXTVLAD_epoch0: epoch 1, 6 steps taken/);
+    assert.deepEqual(endOf(saveDir, "NEXTVLAD_epoch1").slice(0, 2), whole.slice(0, 2));
+    for (const name of ["NEXTVLAD_epoch0", "NEXTVLAD_epoch1"]) damage(name);
+    rmSync(join(saveDir, "best"), { recursive: true });
+    const refused = await runNextvlad(resume);
+    assert.equal(refused.exitCode, 1);
+    assert.match(refused.stderr, /no snapshot here is whole: .*passes over NEXTVLAD_epoch1.*passes over NEXTVLAD_epoch0/);
+    const nowhere = await runNextvlad(["train", "--save-dir", join(folder, "nowhere"), "--resume"]);
+    assert.equal(nowhere.exitCode, 1);
+    assert.match(nowhere.stderr, /nowhere, --resume: there is no snapshot here to go on from/);
+    assert.equal(existsSync(join(folder, "nowhere")), false);
+  });
+
+  test("inside an epoch, another list of shards is refused", async (t) => {
+    const folder = scratch(t);
+    const config = await prepareRun(folder);
+    const saveDir = join(folder, "run");
+    await trained(["--config", config, "--save-dir", saveDir, "--set", "TRAIN.max_iter=8"]);
+    copyFileSync(join(folder, "train0.tfrecord"), join(folder, "train2.tfrecord"));
+    writeFileSync(join(folder, "more.list"), "train0.tfrecord\ntrain1.tfrecord\ntrain2.tfrecord\n");
+    const more = ["--set", `TRAIN.filelist=${join(folder, "more.list")}`, "--set", "TRAIN.max_iter=99"];
+    const refused = await runNextvlad(["train", "--save-dir", saveDir, "--resume", ...more]);
+    assert.equal(refused.exitCode, 2);
+    assert.match(
+      refused.stderr,
+      /TRAIN\.filelist: inside an epoch a run cannot go on with another list of shards.*expected 2 shards.*found 3 shards/,
+    );
+    await trained(["--save-dir", join(folder, "other"), "--resume", join(saveDir, "NEXTVLAD_epoch0"), ...more]);
+  });
+});
+
+test("two runs on one save-dir: the second is refused, and the first goes on", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder, { trainVideos: 1600 });
+  const saveDir = join(folder, "run");
+  const args = ["--config", config, "--save-dir", saveDir, "--epoch", "1000", "--valid-interval", "0", "--log-interval", "1"];
+  let second: ReturnType<typeof runNextvlad> | undefined;
+  const first = await interrupted(args, "iter 5 ", (child) => {
+    second = runNextvlad(["train", ...args, "--overwrite"]);
+    void second.then(() => child.kill("SIGTERM"));
+  });
+  const refused = await second;
+  assert.deepEqual([refused?.exitCode, refused?.stdout], [1, ""]);
+  assert.match(refused?.stderr ?? "", /^nextvlad: error: .*\.nextvlad\.lock: another run writes to this folder: process \d+ on .*\n$/);
+  assert.equal(first.exitCode, 143, first.output);
+  assert.match(first.output, /go on with: --resume /);
+});

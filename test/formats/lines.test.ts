@@ -1,0 +1,39 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import fc from "fast-check";
+import { readLines } from "../../src/formats/lines.js";
+import { collect, failsWith } from "../helpers/shards.js";
+
+const folder = mkdtempSync(join(tmpdir(), "lines-"));
+after(() => rmSync(folder, { recursive: true, force: true }));
+const path = join(folder, "x.txt");
+
+async function read(content: string): Promise<string[]> {
+  writeFileSync(path, content);
+  return collect(readLines(path), ({ text }) => text);
+}
+
+test("lines end at line feeds alone", async () => {
+  assert.deepEqual(await read("a\r\nb\u2028c\rd\n\ne"), ["a\r", "b\u2028c\rd", "", "e"]);
+  assert.deepEqual(await read("\uFEFFa\n\uFEFFb\n"), ["a", "\uFEFFb"]);
+  assert.deepEqual(await read(""), []);
+  assert.deepEqual(await read("\n"), [""]);
+});
+
+test("lines longer and shorter than a read come whole", async () => {
+  const lengths = fc.array(fc.oneof(fc.nat(10), fc.nat(700_000)), { maxLength: 6 });
+  await fc.assert(
+    fc.asyncProperty(lengths, async (wanted) => {
+      const lines = wanted.map((length, i) => `${i}é`.repeat(length).slice(0, length));
+      assert.deepEqual(await read(lines.map((line) => `${line}\n`).join("")), lines);
+    }),
+    { numRuns: 20 },
+  );
+});
+
+test("a missing file is told", async () => {
+  await failsWith(collect(readLines(join(folder, "none"))), "FILE_MISSING", { file: join(folder, "none") });
+});
