@@ -6,6 +6,7 @@ import {
   type DigitsFlags,
   type EnsembleFlags,
   type EvalFlags,
+  type ExportFlags,
   gather,
   type InferFlags,
   integer,
@@ -116,6 +117,23 @@ withConfig(
   .action(async (flags: InferFlags) => {
     const { runInfer } = await import("./commands/infer.js");
     process.exitCode = await runInfer(flags);
+  });
+
+program
+  .command("export")
+  .description("write weights in another format: for Paddle, ONNX Runtime, numpy, or whatever reads safetensors")
+  .option("--weights <path>", `weights to export: ${WEIGHTS}`)
+  .addOption(
+    new Option("--format <format>", "what to write")
+      .choices(["pdparams", "paddle-vars", "safetensors", "npz", "onnx"])
+      .makeOptionMandatory(),
+  )
+  .requiredOption("--out <path>", "the file; for paddle-vars the directory, for pdparams the prefix of .pdparams and .pdopt")
+  .option("--config <file>", "YAML file whose section MODEL fits the weights (default: the weights' own)")
+  .option("--set <SECTION.key=value>", "override any key of the config, like MODEL.drop_rate for onnx; may be repeated", gather)
+  .action(async (flags: ExportFlags) => {
+    const { runExport } = await import("./commands/export.js");
+    process.exitCode = await runExport(flags);
   });
 
 program

@@ -27,7 +27,7 @@ async function loadedScripts(context: Parameters<typeof scratch>[0], args: reado
 }
 
 describe("help", { concurrency: 2 }, () => {
-  for (const command of ["nextvlad", "train", "eval", "infer", "ensemble", "digits", "convert"]) {
+  for (const command of ["nextvlad", "train", "eval", "infer", "export", "ensemble", "digits", "convert"]) {
     test(`of ${command} is as pinned`, async () => {
       const ended = await runNextvlad(command === "nextvlad" ? ["--help"] : [command, "--help"]);
       assert.deepEqual([ended.exitCode, ended.stderr], [0, ""]);

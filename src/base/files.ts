@@ -126,13 +126,13 @@ export async function writeFileAtomic(path: string, content: Content): Promise<v
 }
 
 /**
- * Writes a directory of files beside its place, flushes them, then renames it there, replacing what stood there.
+ * Writes a directory of files beside its place, one after another as they come, flushes them, then renames it there, replacing what stood there.
  * `addMore` may put further files, already on the disk, into the directory that it is given. Throws FILE_UNWRITABLE; the old directory
  * stays whole until the new one is.
  */
 export async function writeDirectoryAtomic(
   path: string,
-  files: ReadonlyMap<string, Content>,
+  files: Iterable<readonly [name: string, content: Content]> | AsyncIterable<readonly [name: string, content: Content]>,
   addMore: (unfinished: string) => Promise<void> = async () => {},
 ): Promise<void> {
   const unfinished = unfinishedName(path);
@@ -140,7 +140,7 @@ export async function writeDirectoryAtomic(
     await makeFolder(dirname(path));
     await rm(unfinished, { recursive: true, force: true });
     await mkdir(unfinished);
-    for (const [name, content] of files) await writeAndSync(join(unfinished, name), content);
+    for await (const [name, content] of files) await writeAndSync(join(unfinished, name), content);
     await addMore(unfinished);
     await syncDirectory(unfinished);
     await replaceDirectory(unfinished, path);

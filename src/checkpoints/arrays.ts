@@ -22,8 +22,11 @@ export function describeMisfit({ name, expected, found, dtype }: Misfit): string
   return `${name} should be ${show(expected)} and is ${show(found)}`;
 }
 
+/** An array that a model wants. */
+type WantedArray = Pick<StoredArray, "name" | "shape">;
+
 /** Compares names, shapes and types with what a file says that it has; nothing is read. */
-export function findMisfits(source: WeightSource, arrays: readonly StoredArray[]): readonly Misfit[] {
+export function findMisfits(source: WeightSource, arrays: readonly WantedArray[]): readonly Misfit[] {
   return arrays.flatMap(({ name, shape: expected }): Misfit[] => {
     const entry = source.entries.get(name);
     if (entry === undefined) return [{ name, expected, found: null }];
@@ -46,11 +49,14 @@ export async function fillArrays(source: WeightSource, arrays: readonly StoredAr
 
 /** `fillArrays` where everything must fit; nothing is read otherwise. Throws BAD_WEIGHTS with every misfit at once. */
 export async function fillAllArrays(source: WeightSource, arrays: readonly StoredArray[], remedy: string): Promise<void> {
+  requireFit(source, arrays, remedy);
+  await fillArrays(source, arrays);
+}
+
+/** Throws BAD_WEIGHTS with every misfit at once, where there is one; nothing is read. */
+export function requireFit(source: WeightSource, arrays: readonly WantedArray[], remedy: string): void {
   const misfits = findMisfits(source, arrays);
-  if (misfits.length === 0) {
-    await fillArrays(source, arrays);
-    return;
-  }
+  if (misfits.length === 0) return;
   const moments = arrays.filter(({ name }) => adamParameter(name) !== null);
   if (misfits.length === moments.length && misfits.every(({ name, found }) => found === null && adamParameter(name) !== null)) {
     throw new NextvladError(
@@ -71,7 +77,7 @@ export async function fillAllArrays(source: WeightSource, arrays: readonly Store
 }
 
 /** What a file has besides, which may be the missing arrays under other names. */
-function describeExtra({ entries }: WeightSource, arrays: readonly StoredArray[]): readonly string[] {
+function describeExtra({ entries }: WeightSource, arrays: readonly WantedArray[]): readonly string[] {
   const wanted = new Set(arrays.map(({ name }) => name));
   const extra = [...entries].filter(([name]) => !wanted.has(name) && !isArrayName(name));
   const most = 20;

@@ -28,6 +28,15 @@ export async function openWeights(path: string, { optimizer }: { readonly optimi
   return found.isDirectory() ? openDirectory(path, optimizer) : openFile(path, optimizer);
 }
 
+/** `openWeights` with the optimizer's state where it is there, and without where it is not. */
+export async function openWithOptimizerIfThere(path: string): Promise<WeightSource> {
+  return openWeights(path, { optimizer: true }).catch((error: unknown) => {
+    if (error instanceof NextvladError && (error.code === "FILE_MISSING" || error.code === "BAD_SNAPSHOT"))
+      return openWeights(path, { optimizer: false });
+    throw error;
+  });
+}
+
 async function openDirectory(path: string, optimizer: boolean): Promise<WeightSource> {
   const names = await readdir(path).catch((error: unknown) => {
     throw fileError(error, path, "read");

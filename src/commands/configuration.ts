@@ -11,7 +11,11 @@ import type { ConfigFlags, EvalFlags, TrainFlags } from "./options.js";
  * The config that a command runs with: that of `--config`, or else the one in the snapshot, or else the sizes that other weights have, and the flags over it.
  * Throws BAD_USAGE where there is none of these, BAD_WEIGHTS where sizes cannot be read off the weights, and what `loadConfig` throws.
  */
-export async function findConfig(flags: ConfigFlags, overrides: readonly Override[], source: WeightSource | null): Promise<Config> {
+export async function findConfig(
+  flags: Pick<ConfigFlags, "config" | "set">,
+  overrides: readonly Override[],
+  source: WeightSource | null,
+): Promise<Config> {
   const over: Overrides = { flags: overrides, settings: flags.set ?? [] };
   if (flags.config !== undefined) return loadConfig(flags.config, over);
   const remedy = "say which, like --config configs/nextvlad.yaml";

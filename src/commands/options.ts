@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import type { ExportFormat } from "../checkpoints/export.js";
 import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 import type { SaveInterval } from "../training/save-interval.js";
 
@@ -64,6 +65,14 @@ export interface EnsembleFlags {
   readonly config?: string;
   /** `SECTION.key=value`, each. */
   readonly set?: readonly string[];
+}
+
+/** Flags of `nextvlad export`. */
+export interface ExportFlags extends Pick<ConfigFlags, "config" | "set"> {
+  /** Left out for the published ones in ~/.paddle/weights. */
+  readonly weights?: string;
+  readonly format: ExportFormat;
+  readonly out: string;
 }
 
 /** Flags of `nextvlad digits`. */

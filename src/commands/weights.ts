@@ -3,14 +3,18 @@ import type { Config } from "../config/schema.js";
 import type { ConfigFlags } from "./options.js";
 
 /** Opens the weights to use: those named, or else the published ones where PaddleVideo keeps them. Throws what finding and opening them throws. */
-export async function openNamedWeights(path: string | undefined): Promise<WeightSource> {
-  const { openWeights } = await import("../checkpoints/open-weights.js");
+export async function openNamedWeights(
+  path: string | undefined,
+  { optimizer }: { readonly optimizer?: "if there" } = {},
+): Promise<WeightSource> {
+  const { openWeights, openWithOptimizerIfThere } = await import("../checkpoints/open-weights.js");
   const { findPublishedWeights } = await import("../checkpoints/published-weights.js");
-  return openWeights(path ?? (await findPublishedWeights()), { optimizer: false });
+  const found = path ?? (await findPublishedWeights());
+  return optimizer === "if there" ? openWithOptimizerIfThere(found) : openWeights(found, { optimizer: false });
 }
 
 /** What the log says of weights: where and what they are, and what of the config was read off them, where they bring none and none is named. */
-export function describeWeights(source: WeightSource, flags: ConfigFlags, { MODEL }: Config): readonly string[] {
+export function describeWeights(source: WeightSource, flags: Pick<ConfigFlags, "config" | "set">, { MODEL }: Config): readonly string[] {
   const lines = [`weights: ${source.path}, ${source.form}`];
   if (flags.config !== undefined || source.snapshot !== null) return lines;
   lines.push("they bring no config: the model's sizes are read off their shapes, and all else is the published recipe's");

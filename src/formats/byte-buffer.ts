@@ -2,13 +2,22 @@ const INITIAL_BYTES = 1 << 17;
 /** From this length on, copying bytes costs more than one more chunk. */
 const LARGE_BYTES = 1 << 15;
 
+type Piece = Uint8Array | Iterable<Uint8Array>;
+
+function* flatten(pieces: readonly Piece[]): Generator<Uint8Array> {
+  for (const piece of pieces) {
+    if (piece instanceof Uint8Array) yield piece;
+    else yield* piece;
+  }
+}
+
 /** Bytes that grow at their end until they are taken away. */
 export class ByteBuffer {
   /** What was reserved last may be written here; the array changes as the buffer grows. */
   bytes = new Uint8Array(INITIAL_BYTES);
   view = new DataView(this.bytes.buffer);
   #end = 0;
-  #finished: Uint8Array[] = [];
+  #finished: Piece[] = [];
   #finishedBytes = 0;
 
   get length(): number {
@@ -39,24 +48,33 @@ export class ByteBuffer {
       this.bytes.set(bytes, at);
       return;
     }
-    this.#finish(this.bytes.slice(0, this.#end));
-    this.#end = 0;
-    this.#finish(bytes);
+    this.#close();
+    this.#finish(bytes, bytes.length);
   }
 
-  #finish(piece: Uint8Array): void {
-    if (piece.length === 0) return;
+  /** Adds what an array becomes piece by piece, once it is taken. `size` is in bytes. */
+  appendLater(pieces: Iterable<Uint8Array>, size: number): void {
+    this.#close();
+    this.#finish(pieces, size);
+  }
+
+  #close(): void {
+    this.#finish(this.bytes.slice(0, this.#end), this.#end);
+    this.#end = 0;
+  }
+
+  #finish(piece: Piece, size: number): void {
+    if (size === 0) return;
     this.#finished.push(piece);
-    this.#finishedBytes += piece.length;
+    this.#finishedBytes += size;
   }
 
   /** The bytes so far, in pieces; they are then forgotten. */
-  take(): Uint8Array[] {
-    this.#finish(this.bytes.slice(0, this.#end));
+  take(): Iterable<Uint8Array> {
+    this.#close();
     const pieces = this.#finished;
     this.#finished = [];
     this.#finishedBytes = 0;
-    this.#end = 0;
-    return pieces;
+    return flatten(pieces);
   }
 }

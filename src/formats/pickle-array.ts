@@ -1,4 +1,4 @@
-import { Built, ByteString, Global, Tuple } from "./pickle-writer.js";
+import { Built, ByteString, Bytes, Global, Tuple } from "./pickle-writer.js";
 
 /** Types of value, by numpy's name. */
 export type NumpyDtype = "u1" | "f4" | "f8" | "i4" | "i8";
@@ -13,7 +13,16 @@ const DTYPE = new Global("numpy", "dtype");
  * Form: `_reconstruct(ndarray, (0,), "b")`, then its state (1, shape, dtype, is_fortran, data) (numpy/core/src/multiarray/methods.c, array_reduce).
  */
 export function pickleArray(dtype: NumpyDtype, shape: readonly number[], data: Uint8Array): Built {
-  const state = new Tuple(1n, new Tuple(...shape.map(BigInt)), pickleDtype(dtype), false, new ByteString(data));
+  return build(dtype, shape, new ByteString(data));
+}
+
+/** The same for whatever loads it, bare `pickle.load` included, with its data as `Bytes` at up to twice the size. */
+export function pickleArrayForAll(dtype: NumpyDtype, shape: readonly number[], data: Uint8Array): Built {
+  return build(dtype, shape, new Bytes(data));
+}
+
+function build(dtype: NumpyDtype, shape: readonly number[], data: ByteString | Bytes): Built {
+  const state = new Tuple(1n, new Tuple(...shape.map(BigInt)), pickleDtype(dtype), false, data);
   return new Built(RECONSTRUCT, new Tuple(NDARRAY, new Tuple(0n), new ByteString("b")), state);
 }
 

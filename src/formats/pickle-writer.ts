@@ -1,9 +1,10 @@
 import { NextvladError } from "../base/errors.js";
 import { ByteBuffer } from "./byte-buffer.js";
+import { encodeLatin1, latin1TextBytes } from "./latin1-text.js";
 
 /**
  * What can be pickled, by its Python type: number is `float` (always, even 1), bigint `int`, string `str`, null `None`; `Tuple` is a tuple, a Map
- * a dict, `ByteString` Python 2's `str`; a float array is a list of floats, an int array a list of ints, any other iterable a list. `Global` and
+ * a dict, `ByteString` Python 2's `str`, `Bytes` bytes; a float array is a list of floats, an int array a list of ints, any other iterable a list. `Global` and
  * `Built` are what a constructor makes.
  */
 export type PickleValue =
@@ -14,6 +15,7 @@ export type PickleValue =
   | string
   | Tuple
   | ByteString
+  | Bytes
   | Global
   | Built
   | FloatArray
@@ -39,6 +41,15 @@ export class ByteString {
 
   constructor(content: Uint8Array | string) {
     this.bytes = typeof content === "string" ? Buffer.from(content, "utf8") : content;
+  }
+}
+
+/** Python bytes (Python 2: `str`), whatever the loader's `encoding`, at up to twice the size. */
+export class Bytes {
+  readonly bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
   }
 }
 
@@ -84,11 +95,14 @@ const APPENDS = 0x65;
 const TUPLE = 0x74;
 const EMPTY_DICT = 0x7d;
 const SETITEMS = 0x75;
+const SETITEM = 0x73;
 const SHORT_BINSTRING = 0x55;
 const BINSTRING = 0x54;
 const GLOBAL = 0x63;
 const REDUCE = 0x52;
 const BUILD = 0x62;
+
+const CODECS_ENCODE = new Global("_codecs", "encode");
 
 /** CPython appends to a list in batches of this many, to bound the reader's stack. */
 const APPENDS_BATCH = 1000;
@@ -123,7 +137,7 @@ export class PickledListEncoder {
   }
 
   /** The bytes since the last call, in chunks that are the caller's to keep; a long `ByteString` is one of them as it is, not copied. */
-  take(): Uint8Array[] {
+  take(): Iterable<Uint8Array> {
     return this.#out.take();
   }
 }
@@ -139,6 +153,23 @@ export async function* encodePickledList(items: Iterable<PickleValue> | AsyncIte
   yield* encoder.take();
 }
 
+/**
+ * Pickles a dict, protocol 2, entry after entry in the order given. An entry is written before the next is asked for, so both may use the same memory.
+ * The chunks are the consumer's until it asks for the next. Throws BAD_FORMAT.
+ */
+export async function* encodePickledDict(entries: AsyncIterable<readonly [PickleValue, PickleValue]>): AsyncGenerator<Uint8Array> {
+  const out = new ByteBuffer();
+  for (const byte of [...PROTO_2, EMPTY_DICT]) out.byte(byte);
+  for await (const [key, value] of entries) {
+    encode(key, out);
+    encode(value, out);
+    out.byte(SETITEM);
+    yield* out.take();
+  }
+  out.byte(STOP);
+  yield* out.take();
+}
+
 function encode(value: PickleValue, out: ByteBuffer): void {
   if (value === null) out.byte(NONE);
   else if (typeof value === "boolean") out.byte(value ? NEWTRUE : NEWFALSE);
@@ -147,6 +178,7 @@ function encode(value: PickleValue, out: ByteBuffer): void {
   else if (typeof value === "string") encodeString(value, out);
   else if (value instanceof Tuple) encodeTuple(value, out);
   else if (value instanceof ByteString) encodeByteString(value, out);
+  else if (value instanceof Bytes) encodeBytes(value, out);
   else if (value instanceof Global) encodeGlobal(value, out);
   else if (value instanceof Built) encodeBuilt(value, out);
   else if (isMap(value)) encodeDict(value, out);
@@ -208,6 +240,27 @@ function encodeByteString({ bytes }: ByteString, out: ByteBuffer): void {
     out.view.setInt32(at + 1, bytes.length, true);
   }
   out.append(bytes);
+}
+
+/**
+ * As CPython 3 writes bytes in protocol 2: `_codecs.encode(text, 'latin1')`. Only this form loads on Python 2 and 3, with and without an `encoding`:
+ * the byte strings of Python 2 fail a bare `pickle.load` of Python 3, which is how fluid.load first read .pdparams, and Python 2.7, on which fluid 1.8
+ * ran too, has none of the bytes opcodes of protocol 3 and later.
+ */
+function encodeBytes({ bytes }: Bytes, out: ByteBuffer): void {
+  const size = latin1TextBytes(bytes);
+  if (size >= 2 ** 32) {
+    throw new NextvladError("BAD_FORMAT", "bytes are too many to pickle", { expected: "less than 4 GiB of UTF-8", found: size });
+  }
+  encodeGlobal(CODECS_ENCODE, out);
+  out.byte(MARK);
+  const at = out.reserve(5);
+  out.view.setUint8(at, BINUNICODE);
+  out.view.setUint32(at + 1, size, true);
+  out.appendLater(encodeLatin1(bytes), size);
+  encodeString("latin1", out);
+  out.byte(TUPLE);
+  out.byte(REDUCE);
 }
 
 function encodeGlobal({ module, name }: Global, out: ByteBuffer): void {

@@ -1,4 +1,4 @@
-import { LENGTH_DELIMITED, tagOf } from "./wire.js";
+import { field, join, leaf, type Message, textField, varint } from "./wire-writer.js";
 
 /** One feature list to write: `data` is `[frames, frameBytes] uint8`. */
 export interface EncodedFrames {
@@ -11,12 +11,6 @@ export interface EncodedFrames {
 export interface SequenceExampleContent {
   readonly context: Readonly<Record<string, Uint8Array | readonly number[] | Int32Array>>;
   readonly frameLists: readonly EncodedFrames[];
-}
-
-/** A message as pieces to be joined once, at the end, however deep it lies. */
-interface Message {
-  readonly pieces: readonly Uint8Array[];
-  readonly size: number;
 }
 
 /** Writes a tf.train.SequenceExample as `parseSequenceExample` (and TensorFlow) reads it: frames as bytes values, int64 lists packed. */
@@ -42,31 +36,10 @@ function encodeFrames({ frameBytes, data }: EncodedFrames): Message {
 }
 
 function mapEntry(key: string, value: Message): Message {
-  return field(1, join([field(1, leaf(Buffer.from(key, "utf8"))), field(2, value)]));
-}
-
-function field(number: number, content: Message): Message {
-  const head = new Uint8Array([...varint(tagOf(number, LENGTH_DELIMITED)), ...varint(content.size)]);
-  return { pieces: [head, ...content.pieces], size: head.length + content.size };
-}
-
-function leaf(bytes: Uint8Array): Message {
-  return { pieces: [bytes], size: bytes.length };
-}
-
-function join(parts: readonly Message[]): Message {
-  return { pieces: parts.flatMap((part) => part.pieces), size: parts.reduce((sum, part) => sum + part.size, 0) };
+  return field(1, join([textField(1, key), field(2, value)]));
 }
 
 /** As TensorFlow's own writer: no field at all for an empty list. */
 function packInt64s(values: readonly number[] | Int32Array): Message {
   return values.length === 0 ? join([]) : field(1, leaf(new Uint8Array(Array.from(values, varint).flat())));
-}
-
-/** A whole number as a varint; a negative one, as an int64, takes ten bytes. */
-function varint(value: number): number[] {
-  const bytes: number[] = [];
-  let rest = BigInt.asUintN(64, BigInt(value));
-  for (; rest >= 0x80n; rest >>= 7n) bytes.push(Number(rest & 0x7fn) | 0x80);
-  return [...bytes, Number(rest)];
 }

@@ -6,10 +6,10 @@ import type { Weights } from "./block.js";
 import type { StreamSizes } from "./sizes.js";
 
 /** YouTube-8M's quantisation maps [-2, 2] to a byte, so one step is 4/255. */
-const STEP = Math.fround(4 / 255);
-const VIDEO_OFFSET = Math.fround(-2);
+export const STEP = Math.fround(4 / 255);
+export const VIDEO_OFFSET = Math.fround(-2);
 /** PaddleVideo adds half a quantum (of 512) for audio only, and its weights expect it. */
-const AUDIO_OFFSET = Math.fround(-2 + 4 / 512);
+export const AUDIO_OFFSET = Math.fround(-2 + 4 / 512);
 
 /**
  * The one place where bytes become features: `rgb = (u * 4/255 - 2) * eigen_param`, `audio = u * 4/255 - 2 + 4/512`

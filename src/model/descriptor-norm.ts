@@ -2,7 +2,7 @@ import { add, multiply, reshape, rsqrt, scalar, square, subtract, sum } from "..
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { release } from "./block.js";
 
-const L2_EPSILON = 1e-12;
+export const L2_EPSILON = 1e-12;
 
 /**
  * Brings each cluster's descriptor to length 1: x / sqrt(sum over P of x^2 + 1e-12), then flattens in (p, k) order.

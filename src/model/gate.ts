@@ -5,17 +5,17 @@ import { release, type TrainingContext, type Weights } from "./block.js";
 import { dense } from "./dense.js";
 import { batchNormNames } from "./parameters.js";
 
-const REDUCE = "gating_fc1_weights";
-const EXPAND = "gating_fc2_weights";
-const NORM = batchNormNames(5);
+export const GATE_REDUCE = "gating_fc1_weights";
+export const GATE_EXPAND = "gating_fc2_weights";
+export const GATE_NORM = batchNormNames(5);
 
 /** The squeeze-and-excitation gate: h * sigmoid(relu(bn(h W1)) W2). `[videos, hidden]` (taken over) to the same. */
 export function applyGate(h: Tensor, context: TrainingContext): { readonly y: Tensor; readonly backward: (dy: Tensor) => Tensor } {
-  const reduced = dense(h.clone(), REDUCE, context);
-  const normalised = normaliseBatch(reduced.y, NORM, context);
+  const reduced = dense(h.clone(), GATE_REDUCE, context);
+  const normalised = normaliseBatch(reduced.y, GATE_NORM, context);
   const active = relu(normalised.y);
   normalised.y.dispose();
-  const expanded = dense(active.clone(), EXPAND, context);
+  const expanded = dense(active.clone(), GATE_EXPAND, context);
   const gate = sigmoid(expanded.y);
   expanded.y.dispose();
   const y = multiply(h, gate);
@@ -44,15 +44,15 @@ export interface FrozenGate {
 }
 
 export function freezeGate(weights: Weights): FrozenGate {
-  return frozenBatchNorm(NORM, weights);
+  return frozenBatchNorm(GATE_NORM, weights);
 }
 
 /** The gate with moving statistics. Takes `h` over. */
 export function applyFrozenGate(h: Tensor, gate: FrozenGate, weights: Weights): Tensor {
   const y = tidy(() => {
-    const reduced = weights.use(REDUCE, (w) => matMul(h, w));
+    const reduced = weights.use(GATE_REDUCE, (w) => matMul(h, w));
     const active = relu(add(multiply(reduced, gate.scale), gate.shift));
-    return multiply(h, sigmoid(weights.use(EXPAND, (w) => matMul(active, w))));
+    return multiply(h, sigmoid(weights.use(GATE_EXPAND, (w) => matMul(active, w))));
   });
   h.dispose();
   return y;

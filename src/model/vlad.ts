@@ -11,7 +11,7 @@ export interface VladOptions {
   readonly layout: RaggedLayout;
 }
 
-const centreName = (stream: StreamSizes): string => `${stream.name}_cluster_weights2`;
+export const centreName = (stream: StreamSizes): string => `${stream.name}_cluster_weights2`;
 const biasName = (stream: StreamSizes): string => `${stream.name}_fc_expansion_b`;
 
 /** `[videos, A, B]` to `[A, videos B]` and back: the form in which one matrix serves all videos at once. */

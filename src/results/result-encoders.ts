@@ -46,7 +46,7 @@ class PickleEncoder implements ResultEncoder {
   }
 
   take(): Uint8Array {
-    return Buffer.concat(this.#list.take());
+    return Buffer.concat([...this.#list.take()]);
   }
 }
 

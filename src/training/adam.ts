@@ -3,8 +3,8 @@ import { fill } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { type AdamCoefficients, DeviceVariable, type StoredArray, storedArray } from "../tensorflow/variables.js";
 
-const BETA1 = 0.9;
-const BETA2 = 0.999;
+export const BETA1 = 0.9;
+export const BETA2 = 0.999;
 const EPSILON = 1e-8;
 
 /** One parameter's first and second moments. */

@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
 import { pickleArray } from "../../src/formats/pickle-array.js";
-import { Built, ByteString, encodePickledList, Global, type PickleValue, Tuple } from "../../src/formats/pickle-writer.js";
+import { Built, ByteString, Bytes, encodePickledList, Global, type PickleValue, Tuple } from "../../src/formats/pickle-writer.js";
 
 /** Loads the pickles on stdin one after another and prints each as nested [type, value], floats by their bits, Python 2's strings as bytes in hex. */
 const PRINT_PICKLES = `
@@ -46,7 +46,7 @@ function expectedInPython(value: PickleValue): Described {
   if (typeof value === "bigint") return ["int", String(value)];
   if (typeof value === "string") return ["str", value];
   if (value instanceof Tuple) return ["tuple", value.items.map(expectedInPython)];
-  if (value instanceof ByteString) return ["bytes", Buffer.from(value.bytes).toString("hex")];
+  if (value instanceof ByteString || value instanceof Bytes) return ["bytes", Buffer.from(value.bytes).toString("hex")];
   if (value instanceof Map) return ["dict", Array.from(value, ([key, item]) => [expectedInPython(key), expectedInPython(item)] as const)];
   if (value instanceof Global || value instanceof Built) throw new Error("another test's");
   if (value instanceof Float32Array || value instanceof Float64Array) return ["list", Array.from(value, describeFloat)];
@@ -82,6 +82,7 @@ const arbitraryValue: fc.Arbitrary<PickleValue> = fc.letrec<{ value: PickleValue
     fc.int32Array({ maxLength: 5 }),
     fc.bigUint64Array({ maxLength: 5 }),
     fc.uint8Array({ maxLength: 300 }).map((bytes) => new ByteString(bytes)),
+    fc.uint8Array({ maxLength: 300 }).map((bytes) => new Bytes(bytes)),
     fc.dictionary(fc.string(), tie("value"), { maxKeys: 4 }).map((entries) => new Map(Object.entries(entries))),
     fc.array(tie("value"), { maxLength: 4 }),
     fc.array(tie("value"), { maxLength: 4 }).map((items) => new Tuple(...items)),

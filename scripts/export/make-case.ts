@@ -1,0 +1,53 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { makeFolder, writeFileAtomic } from "../../src/base/files.js";
+import { encodeNpz } from "../../src/formats/npz-encoder.js";
+import { FrozenNetwork } from "../../src/model/frozen-network.js";
+import { parameterTable } from "../../src/model/parameters.js";
+import { WeightStore } from "../../src/model/weight-store.js";
+import { toFloats } from "../../src/tensorflow/kernels.js";
+import { loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
+import { loadGolden } from "../../test/helpers/golden.js";
+import { writeGoldenSnapshot } from "../../test/helpers/golden-snapshot.js";
+
+/**
+ * Makes what check_paddle.py and check_readers.py check: the golden weights as a snapshot, exported in every format, and `case.npz` with a batch of
+ * five videos and our own probabilities. usage: node dist/scripts/export/make-case.js OUT, from the repository's root.
+ */
+const [out] = process.argv.slice(2);
+if (out === undefined) throw new Error("usage: make-case.js OUT");
+const DROP_RATE = 0.3;
+const golden = loadGolden("small");
+const { sizes, batch } = golden;
+await makeFolder(out);
+const snapshot = join(out, "snapshot");
+await writeGoldenSnapshot(snapshot, golden, { dropRate: DROP_RATE });
+
+const cli = fileURLToPath(new URL("../../src/cli.js", import.meta.url));
+for (const [format, name] of [
+  ["pdparams", "W"],
+  ["paddle-vars", "vars"],
+  ["safetensors", "W.safetensors"],
+  ["npz", "W.npz"],
+  ["onnx", "W.onnx"],
+] as const) {
+  const args = ["export", "--weights", snapshot, "--format", format, "--out", join(out, name)];
+  const { status } = spawnSync(process.execPath, [cli, ...args], { stdio: "inherit" });
+  if (status !== 0) throw new Error(`nextvlad ${args.join(" ")} ended with ${status}`);
+}
+
+await loadTensorflow(false);
+const table = parameterTable(sizes);
+const store = new WeightStore(table);
+for (const { name } of table) store.variable(name).upload(golden.weights.get(name)?.values as Float32Array);
+const network = new FrozenNetwork(sizes, DROP_RATE, store);
+const probabilities = tidy(() => toFloats(network.probabilities(batch)));
+const videos = batch.frameCounts.length;
+const arrays = [
+  { name: "rgb", shape: [batch.rgb.length / 1024, 1024], data: batch.rgb },
+  { name: "audio", shape: [batch.audio.length / 128, 128], data: batch.audio },
+  { name: "frame_counts", shape: [videos], data: BigInt64Array.from(batch.frameCounts, BigInt) },
+  { name: "probabilities", shape: [videos, sizes.classes], data: probabilities },
+];
+await writeFileAtomic(join(out, "case.npz"), encodeNpz(arrays));

@@ -1,0 +1,148 @@
+import { readdir, stat } from "node:fs/promises";
+import { fileError, NextvladError } from "../base/errors.js";
+import { type Content, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
+import { encodeNpz } from "../formats/npz-encoder.js";
+import { encodeOnnx } from "../formats/onnx-encoder.js";
+import { encodePaddleVariable } from "../formats/paddle-variable-encoder.js";
+import { pickleArrayForAll } from "../formats/pickle-array.js";
+import { encodePickledDict, type PickleValue } from "../formats/pickle-writer.js";
+import { encodeSafetensors } from "../formats/safetensors.js";
+import { buildOnnxModel } from "../model/onnx-network.js";
+import { type Parameter, parameterTable } from "../model/parameters.js";
+import { type ModelSection, modelSizes } from "../model/sizes.js";
+import { requireFit } from "./arrays.js";
+import { gatherHostArrays, type HostArray, readHostArrays } from "./host-arrays.js";
+import { findPaddleStep } from "./paddle-step.js";
+import { readSnapshotState } from "./snapshot.js";
+import type { WeightSource } from "./weight-source.js";
+
+export type ExportFormat = "pdparams" | "paddle-vars" | "safetensors" | "npz" | "onnx";
+
+/** What the optimizer's state has besides the moments. */
+export type OptimizerScalars = (step: number, trained: readonly string[]) => readonly HostArray[];
+
+export interface ExportOptions {
+  /** Opened with the optimizer's state, where it is there and the format takes it. */
+  readonly weights: WeightSource;
+  readonly format: ExportFormat;
+  /** A file; a directory for paddle-vars; for pdparams the prefix, with or without .pdparams. */
+  readonly out: string;
+  readonly model: ModelSection & { readonly drop_rate: number };
+  readonly optimizerScalars: OptimizerScalars;
+  /** Ours, for the formats that name their producer. */
+  readonly version: string;
+}
+
+export interface ExportOutcome {
+  readonly files: readonly string[];
+  /** Whether the optimizer's state is among what was written; null where the format has no place for it. */
+  readonly optimizer: boolean | null;
+}
+
+const REMEDY = "use the config that these weights were trained with, or other weights";
+
+/** Whether a format has a place for the optimizer's state. */
+export function takesOptimizer(format: ExportFormat): boolean {
+  return format === "pdparams" || format === "paddle-vars";
+}
+
+/**
+ * `nextvlad export`: writes weights in another format, one array in memory at a time where the format allows it.
+ * Throws BAD_WEIGHTS with every array that does not fit, what reading throws, FILE_UNWRITABLE, and BAD_FORMAT for what the format cannot hold.
+ */
+export async function exportWeights(options: ExportOptions): Promise<ExportOutcome> {
+  const { weights, format, out, model } = options;
+  const table = parameterTable(modelSizes(model));
+  requireFit(weights, table, REMEDY);
+  if (format === "pdparams") return exportPickles(options, table);
+  if (format === "paddle-vars") return exportVariables(options, table);
+  await writeFileAtomic(out, await encode(options, table));
+  return { files: [out], optimizer: null };
+}
+
+async function encode({ weights, format, model, version }: ExportOptions, table: readonly Parameter[]): Promise<Content> {
+  if (format === "npz") return encodeNpz(readHostArrays(weights, table));
+  // Both have a list of all arrays before the first of them.
+  const arrays = await gatherHostArrays(weights, table);
+  if (format === "safetensors") return encodeSafetensors(arrays.map((array) => ({ ...array, dtype: "F32" })));
+  return encodeOnnx(buildOnnxModel({ sizes: modelSizes(model), dropRate: model.drop_rate, weights: arrays, version }));
+}
+
+/** Everything that Paddle saves besides the parameters; null where the weights bring no moments. */
+async function findOptimizer(
+  { weights, optimizerScalars }: ExportOptions,
+  table: readonly Parameter[],
+): Promise<AsyncIterable<HostArray> | null> {
+  const trained = table.filter((parameter) => parameter.trained);
+  const moments = trained.flatMap(({ name, shape }) => [1, 2].map((moment) => ({ name: `${name}_moment${moment}_0`, shape })));
+  if (!moments.some(({ name }) => weights.entries.has(name))) return null;
+  requireFit(weights, moments, REMEDY);
+  const step = await findStep(weights);
+  return (async function* () {
+    yield* readHostArrays(weights, moments);
+    yield* optimizerScalars(
+      step,
+      trained.map(({ name }) => name),
+    );
+  })();
+}
+
+async function findStep(weights: WeightSource): Promise<number> {
+  if (weights.snapshot !== null) return (await readSnapshotState(weights.snapshot)).step;
+  return (await findPaddleStep(weights, null)).step;
+}
+
+/** PREFIX.pdparams and PREFIX.pdopt. */
+async function exportPickles(options: ExportOptions, table: readonly Parameter[]): Promise<ExportOutcome> {
+  const prefix = options.out.replace(/\.pdparams$/, "");
+  const [parameters, state] = [`${prefix}.pdparams`, `${prefix}.pdopt`];
+  const optimizer = await findOptimizer(options, table);
+  if (optimizer === null) await refuseLeftover(state);
+  await writePickle(parameters, readHostArrays(options.weights, table));
+  if (optimizer !== null) await writePickle(state, optimizer);
+  return { files: optimizer === null ? [parameters] : [parameters, state], optimizer: optimizer !== null };
+}
+
+async function writePickle(path: string, arrays: AsyncIterable<HostArray>): Promise<void> {
+  async function* entries(): AsyncGenerator<readonly [string, PickleValue]> {
+    for await (const { name, shape, data } of arrays) {
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      yield [name, pickleArrayForAll(data instanceof Float32Array ? "f4" : "i8", shape, bytes)];
+    }
+  }
+  await writeFileAtomic(path, encodePickledDict(entries()));
+}
+
+/** A .pdopt of other weights would pass for that of these. Throws FILE_UNWRITABLE. */
+async function refuseLeftover(file: string): Promise<void> {
+  const there = await stat(file).catch(() => null);
+  if (there === null) return;
+  const what = "the optimizer's state of other weights is there, and these bring none to put in its place";
+  throw new NextvladError("FILE_UNWRITABLE", what, { file, remedy: "choose another place, or remove it" });
+}
+
+/** A directory of variables: the parameters and, where the weights bring it, the optimizer's state. */
+async function exportVariables(options: ExportOptions, table: readonly Parameter[]): Promise<ExportOutcome> {
+  const { weights, out } = options;
+  await refuseOccupied(out);
+  const optimizer = await findOptimizer(options, table);
+  async function* files(): AsyncGenerator<readonly [string, Content]> {
+    for await (const array of readHostArrays(weights, table)) yield [array.name, encodePaddleVariable(array)];
+    if (optimizer === null) return;
+    for await (const array of optimizer) yield [array.name, encodePaddleVariable(array)];
+  }
+  await writeDirectoryAtomic(out, files());
+  return { files: [out], optimizer: optimizer !== null };
+}
+
+/** Throws FILE_UNWRITABLE unless there is nothing, or an empty directory. */
+async function refuseOccupied(path: string): Promise<void> {
+  const names = await readdir(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    if (error.code !== "ENOTDIR") throw fileError(error, path, "write");
+    return null;
+  });
+  if (names?.length === 0) return;
+  const what = names === null ? "this should be a directory, and is a file" : "the directory is not empty";
+  throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "choose another place for the directory of variables" });
+}

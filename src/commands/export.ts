@@ -1,0 +1,30 @@
+import { findConfig } from "./configuration.js";
+import type { ExportFlags } from "./options.js";
+import { version } from "./version.js";
+import { describeWeights, openNamedWeights } from "./weights.js";
+
+/** `nextvlad export`: writes the weights in the format asked for, tells of them on stderr, and prints the files; returns the exit code. */
+export async function runExport(flags: ExportFlags): Promise<number> {
+  const { exportWeights, takesOptimizer } = await import("../checkpoints/export.js");
+  const { optimizerScalars } = await import("../training/optimizer-scalars.js");
+  const tell = (line: string): boolean => process.stderr.write(`${line}\n`);
+  const weights = await openNamedWeights(flags.weights, takesOptimizer(flags.format) ? { optimizer: "if there" } : {});
+  try {
+    const config = await findConfig(flags, [], weights);
+    for (const line of describeWeights(weights, flags, config)) tell(line);
+    const { files, optimizer } = await exportWeights({
+      weights,
+      format: flags.format,
+      out: flags.out,
+      model: config.MODEL,
+      optimizerScalars: (step, trained) => optimizerScalars(step, trained, config.TRAIN),
+      version: version(),
+    });
+    if (flags.format === "onnx") tell(`drop_rate ${config.MODEL.drop_rate} is part of the graph`);
+    if (optimizer === false) tell("these weights bring no optimizer state, so none is written");
+    for (const file of files) process.stdout.write(`${file}\n`);
+  } finally {
+    await weights.close();
+  }
+  return 0;
+}

@@ -1,0 +1,112 @@
+import { NextvladError } from "../base/errors.js";
+import { field, floatField, integerField, join, leaf, type Message, textField } from "./wire-writer.js";
+
+/** A constant of a graph, row-major. Its values are not copied. */
+export interface OnnxInitializer {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** `[product of shape]`. */
+  readonly data: Float32Array | BigInt64Array;
+}
+
+/** An input or output of a graph; a text stands for a size that differs from call to call. */
+export interface OnnxValue {
+  readonly name: string;
+  readonly type: "float32" | "uint8" | "int64";
+  readonly shape: readonly (number | string)[];
+  readonly description: string;
+}
+
+/** An attribute: `int` and `float` where one number's type must be told. */
+export type OnnxAttribute = { readonly int: number } | { readonly float: number } | { readonly ints: readonly number[] };
+
+/** One operation. Each output's name is also the operation's, if there is but one. */
+export interface OnnxNode {
+  readonly operation: string;
+  readonly inputs: readonly string[];
+  readonly output: string;
+  readonly attributes: Readonly<Record<string, OnnxAttribute>>;
+}
+
+/** A model of one graph, its nodes in an order in which they can be computed. */
+export interface OnnxModel {
+  readonly irVersion: number;
+  readonly opset: number;
+  readonly producer: { readonly name: string; readonly version: string };
+  readonly description: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly graphName: string;
+  readonly inputs: readonly OnnxValue[];
+  readonly outputs: readonly OnnxValue[];
+  readonly initializers: readonly OnnxInitializer[];
+  readonly nodes: readonly OnnxNode[];
+}
+
+/** TensorProto.DataType. */
+export const ELEMENT_TYPES = { float32: 1, uint8: 2, int64: 7, bool: 9 } as const;
+/** AttributeProto.AttributeType. */
+const ATTRIBUTE_TYPES = { float: 1, int: 2, ints: 7 } as const;
+/** Protocol Buffers' own limit. */
+const MOST_BYTES = 2 ** 31 - 1;
+
+/**
+ * A model as a ModelProto (onnx.proto, IR version 10 and later), in pieces; those of the initializers are views of their own memory.
+ * Throws BAD_FORMAT for 2 GiB and more.
+ */
+export function encodeOnnx(model: OnnxModel): readonly Uint8Array[] {
+  const message = join([
+    integerField(1, model.irVersion),
+    textField(2, model.producer.name),
+    textField(3, model.producer.version),
+    textField(6, model.description),
+    field(7, encodeGraph(model)),
+    field(8, integerField(2, model.opset)),
+    ...Object.entries(model.metadata).map(([key, value]) => field(14, join([textField(1, key), textField(2, value)]))),
+  ]);
+  if (message.size > MOST_BYTES) {
+    const remedy = "use safetensors, which has no such limit";
+    throw new NextvladError("BAD_FORMAT", "the model is too large for ONNX", { expected: "less than 2 GiB", found: message.size, remedy });
+  }
+  return message.pieces;
+}
+
+function encodeGraph({ nodes, graphName, initializers, inputs, outputs }: OnnxModel): Message {
+  return join([
+    ...nodes.map((node) => field(1, encodeNode(node))),
+    textField(2, graphName),
+    ...initializers.map((initializer) => field(5, encodeInitializer(initializer))),
+    ...inputs.map((value) => field(11, encodeValue(value))),
+    ...outputs.map((value) => field(12, encodeValue(value))),
+  ]);
+}
+
+function encodeNode({ operation, inputs, output, attributes }: OnnxNode): Message {
+  return join([
+    ...inputs.map((name) => textField(1, name)),
+    textField(2, output),
+    textField(3, output),
+    textField(4, operation),
+    ...Object.entries(attributes).map(([name, value]) => field(5, join([textField(1, name), encodeAttribute(value)]))),
+  ]);
+}
+
+function encodeAttribute(value: OnnxAttribute): Message {
+  if ("float" in value) return join([floatField(2, value.float), integerField(20, ATTRIBUTE_TYPES.float)]);
+  if ("int" in value) return join([integerField(3, value.int), integerField(20, ATTRIBUTE_TYPES.int)]);
+  return join([...value.ints.map((int) => integerField(8, int)), integerField(20, ATTRIBUTE_TYPES.ints)]);
+}
+
+function encodeInitializer({ name, shape, data }: OnnxInitializer): Message {
+  return join([
+    ...shape.map((side) => integerField(1, side)),
+    integerField(2, data instanceof Float32Array ? ELEMENT_TYPES.float32 : ELEMENT_TYPES.int64),
+    textField(8, name),
+    field(9, leaf(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))),
+  ]);
+}
+
+function encodeValue({ name, type, shape, description }: OnnxValue): Message {
+  const sides = shape.map((side) => field(1, typeof side === "number" ? integerField(1, side) : textField(2, side)));
+  const tensor = join([integerField(1, ELEMENT_TYPES[type]), field(2, join(sides))]);
+  return join([textField(1, name), field(2, field(1, tensor)), textField(3, description)]);
+}

@@ -1,0 +1,260 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { parameterTable } from "../../src/model/parameters.js";
+import { runNextvlad, scratch } from "../commands/nextvlad.js";
+import { loadGolden } from "../helpers/golden.js";
+import { writeGoldenSnapshot } from "../helpers/golden-snapshot.js";
+import { askPython, needsPython } from "../helpers/python.js";
+
+/**
+ * Prints what the arrays of a file or directory are: name, dtype, shape, SHA-1 of the values. usage: FORMAT PATH. Formats are read as their
+ * own libraries read them, with the standard library alone.
+ */
+const LIST_ARRAYS = `
+import ast, codecs, hashlib, json, os, pickle, struct, sys, zipfile
+
+found = {}
+
+def keep(name, dtype, shape, data):
+    assert name not in found
+    found[name] = [dtype, list(shape), hashlib.sha1(data).hexdigest()]
+
+def read_safetensors(path):
+    raw = open(path, "rb").read()
+    length, = struct.unpack("<Q", raw[:8])
+    for name, entry in json.loads(raw[8:8 + length]).items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            keep(name, {"F32": "f4"}[entry["dtype"]], entry["shape"], raw[8 + length + begin:8 + length + end])
+
+def read_npz(path):
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            raw = archive.read(name)
+            length, = struct.unpack("<H", raw[8:10])
+            header = ast.literal_eval(raw[10:10 + length].decode())
+            keep(name[:-4], header["descr"][1:], header["shape"], raw[10 + length:])
+
+def read_varint(raw, at):
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+
+def read_vars(path):
+    for name in os.listdir(path):
+        raw = open(os.path.join(path, name), "rb").read()
+        assert struct.unpack("<IQI", raw[:16]) == (0, 0, 0)
+        end = 20 + struct.unpack("<i", raw[16:20])[0]
+        at, values = 20, {1: [], 2: []}
+        while at < end:
+            tag, at = read_varint(raw, at)
+            value, at = read_varint(raw, at)
+            values[tag >> 3].append(value)
+        keep(name, {5: "f4", 3: "i8"}[values[1][0]], values[2], raw[end:])
+
+class Array:
+    def __setstate__(self, state):
+        self.state = state
+
+class Dtype:
+    def __init__(self, code, align, copy):
+        self.code = code
+
+    def __setstate__(self, state):
+        assert state[1] == "<"
+
+class Unpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        return {
+            "numpy.core.multiarray._reconstruct": lambda *arguments: Array(),
+            "numpy.ndarray": Array, "numpy.dtype": Dtype, "_codecs.encode": codecs.encode,
+        }[module + "." + name]
+
+def read_pickle(path):
+    for name, array in Unpickler(open(path, "rb")).load().items():
+        version, shape, dtype, is_fortran, data = array.state
+        assert not is_fortran
+        keep(name, dtype.code, shape, data)
+
+globals()["read_" + sys.argv[1]](sys.argv[2])
+json.dump(found, sys.stdout)
+`;
+
+type Arrays = Readonly<Record<string, readonly [dtype: string, shape: readonly number[], sha1: string]>>;
+const listArrays = (format: string, path: string): Arrays => askPython(LIST_ARRAYS, [format, path]) as Arrays;
+
+const golden = loadGolden("small");
+const table = parameterTable(golden.sizes);
+const trained = table.filter((parameter) => parameter.trained).map(({ name }) => name);
+
+async function exportAs(snapshot: string, format: string, out: string, ...more: string[]) {
+  return runNextvlad(["export", "--weights", snapshot, "--format", format, "--out", out, ...more]);
+}
+
+async function exportWell(snapshot: string, format: string, out: string, ...more: string[]): Promise<string[]> {
+  const ended = await exportAs(snapshot, format, out, ...more);
+  assert.equal(ended.exitCode, 0, ended.stderr);
+  return ended.stdout.trimEnd().split("\n");
+}
+
+describe("nextvlad export", { concurrency: 2 }, () => {
+  test("writes the weights as they are: safetensors, npz, pdparams, paddle-vars", needsPython, async (context) => {
+    const folder = scratch(context);
+    const snapshot = join(folder, "snapshot");
+    await writeGoldenSnapshot(snapshot, golden, { step: 3 });
+    const weights = listArrays("safetensors", join(snapshot, "weights.safetensors"));
+    const moments = listArrays("safetensors", join(snapshot, "optimizer.safetensors"));
+    assert.deepEqual(Object.keys(weights).sort(), table.map(({ name }) => name).sort());
+    const at = (name: string): string => join(folder, name);
+
+    assert.deepEqual(await exportWell(snapshot, "safetensors", at("w.safetensors")), [at("w.safetensors")]);
+    assert.deepEqual(listArrays("safetensors", at("w.safetensors")), weights);
+    assert.deepEqual(await exportWell(snapshot, "npz", at("w.npz")), [at("w.npz")]);
+    assert.deepEqual(listArrays("npz", at("w.npz")), weights);
+
+    const files = [at("paddle/W.pdparams"), at("paddle/W.pdopt")];
+    assert.deepEqual(await exportWell(snapshot, "pdparams", at("paddle/W")), files);
+    assert.deepEqual(await exportWell(snapshot, "pdparams", at("paddle/W.pdparams")), files);
+    assert.deepEqual(listArrays("pickle", files[0] as string), weights);
+    const state = listArrays("pickle", files[1] as string);
+    const extra = trained.flatMap((name) => [`${name}_beta1_pow_acc_0`, `${name}_beta2_pow_acc_0`]);
+    const names = [...Object.keys(moments), ...extra, "learning_rate", "@LR_DECAY_COUNTER@"];
+    assert.deepEqual(Object.keys(state).sort(), names.sort());
+    for (const [name, moment] of Object.entries(moments)) assert.deepEqual(state[name], moment, name);
+
+    assert.deepEqual(await exportWell(snapshot, "paddle-vars", at("vars")), [at("vars")]);
+    assert.deepEqual(listArrays("vars", at("vars")), { ...weights, ...state });
+  });
+
+  test("takes what it wrote, and every other form of weights, with the optimizer's state and no config", needsPython, async (context) => {
+    const folder = scratch(context);
+    const at = (name: string): string => join(folder, name);
+    await writeGoldenSnapshot(at("snapshot"), golden, { step: 3 });
+    const weights = listArrays("safetensors", join(at("snapshot"), "weights.safetensors"));
+    await exportWell(at("snapshot"), "pdparams", at("A"));
+    await exportWell(at("A"), "paddle-vars", at("vars"), "--set", "TRAIN.learning_rate=0.0002", "--set", "TRAIN.lr_boundary_examples=320");
+    const state = listArrays("pickle", at("A.pdopt"));
+    const { learning_rate: rate, ...rest } = listArrays("vars", at("vars"));
+    assert.ok(rate !== undefined);
+    const { learning_rate: _, ...expected } = state;
+    assert.deepEqual(rest, { ...weights, ...expected });
+
+    await exportWell(at("vars"), "npz", at("W.npz"));
+    assert.deepEqual(listArrays("npz", at("W.npz")), weights);
+    await exportWell(at("vars"), "safetensors", at("W.safetensors"));
+    assert.deepEqual(listArrays("safetensors", at("W.safetensors")), weights);
+    await exportWell(at("W.safetensors"), "pdparams", at("B"));
+    assert.deepEqual(listArrays("pickle", at("B.pdparams")), weights);
+    assert.ok(!existsSync(at("B.pdopt")));
+    const ended = await exportAs(at("W.safetensors"), "onnx", at("W.onnx"));
+    assert.equal(ended.exitCode, 0, ended.stderr);
+    assert.match(ended.stderr, /drop_rate is in no weights: 0.5 is taken/);
+  });
+
+  test("says where the weights bring no optimizer state, and leaves no other's beside them", async (context) => {
+    const folder = scratch(context);
+    const snapshot = join(folder, "snapshot");
+    await writeGoldenSnapshot(snapshot, golden);
+    rmSync(join(snapshot, "optimizer.safetensors"));
+    const ended = await exportAs(snapshot, "pdparams", join(folder, "W"));
+    assert.deepEqual(
+      [ended.exitCode, ended.stdout, ended.stderr],
+      [
+        0,
+        `${join(folder, "W.pdparams")}\n`,
+        `weights: ${snapshot}, a snapshot\nthese weights bring no optimizer state, so none is written\n`,
+      ],
+    );
+    await exportWell(snapshot, "paddle-vars", join(folder, "vars"));
+    assert.deepEqual(readdirSync(join(folder, "vars")).sort(), table.map(({ name }) => name).sort());
+
+    writeFileSync(join(folder, "Other.pdopt"), "");
+    const refused = await exportAs(snapshot, "pdparams", join(folder, "Other"));
+    assert.equal(refused.exitCode, 1);
+    assert.match(refused.stderr, /Other\.pdopt: the optimizer's state of other weights is there/);
+    assert.ok(!existsSync(join(folder, "Other.pdparams")));
+  });
+
+  test("writes no directory of variables over anything", async (context) => {
+    const folder = scratch(context);
+    const snapshot = join(folder, "snapshot");
+    await writeGoldenSnapshot(snapshot, golden);
+    writeFileSync(join(folder, "file"), "kept");
+    for (const [out, words] of [
+      [snapshot, /the directory is not empty/],
+      [join(folder, "file"), /this should be a directory, and is a file/],
+    ] as const) {
+      const ended = await exportAs(snapshot, "paddle-vars", out);
+      assert.deepEqual([ended.exitCode, ended.stdout], [1, ""]);
+      assert.match(ended.stderr, words);
+    }
+    assert.deepEqual(readdirSync(folder).sort(), ["file", "snapshot"]);
+    mkdirSync(join(folder, "empty"));
+    await exportWell(snapshot, "paddle-vars", join(folder, "empty"));
+  });
+
+  test("names every array that does not fit the config, and writes nothing", async (context) => {
+    const folder = scratch(context);
+    const snapshot = join(folder, "snapshot");
+    await writeGoldenSnapshot(snapshot, golden);
+    const out = join(folder, "w.onnx");
+    const ended = await exportAs(snapshot, "onnx", out, "--set", "MODEL.num_classes=12");
+    assert.equal(ended.exitCode, 1);
+    assert.match(ended.stderr, /2 arrays do not fit the model: logits_clf_weights .*; logits_clf_bias should be \[12\] and is \[50\]/);
+    assert.deepEqual(readdirSync(folder), ["snapshot"]);
+  });
+
+  test("builds drop_rate into the ONNX graph, and says so", async (context) => {
+    const folder = scratch(context);
+    const snapshot = join(folder, "snapshot");
+    await writeGoldenSnapshot(snapshot, golden, { dropRate: 0.3 });
+    const run = (name: string, ...more: string[]) => exportAs(snapshot, "onnx", join(folder, name), ...more);
+    assert.match((await run("own.onnx")).stderr, /^drop_rate 0.3 is part of the graph$/m);
+    assert.match((await run("set.onnx", "--set", "MODEL.drop_rate=0")).stderr, /^drop_rate 0 is part of the graph$/m);
+
+    const { InferenceSession, Tensor } = await import("onnxruntime-node");
+    const { rgb, audio, frameCounts } = golden.batch;
+    const feeds = {
+      rgb: new Tensor("uint8", rgb, [rgb.length / 1024, 1024]),
+      audio: new Tensor("uint8", audio, [audio.length / 128, 128]),
+      frame_counts: new Tensor("int64", BigInt64Array.from(frameCounts, BigInt), [frameCounts.length]),
+    };
+    for (const [name, vector] of [
+      ["own.onnx", "eval_predictions_drop0.3"],
+      ["set.onnx", "eval_predictions"],
+    ] as const) {
+      const session = await InferenceSession.create(join(folder, name));
+      const { probabilities } = await session.run(feeds);
+      const theirs = golden.vectors.get(vector)?.values as Float32Array;
+      const found = probabilities?.data as Float32Array;
+      // Both compute in float32, in different orders.
+      for (const [i, value] of theirs.entries()) assert.ok(Math.abs(value - (found[i] as number)) < 1e-5, `${name}, value ${i}`);
+    }
+  });
+
+  test("asks for a format that there is", async () => {
+    const ended = await exportAs("snapshot", "hdf5", "out");
+    assert.equal(ended.exitCode, 2);
+    assert.match(ended.stderr, /--format .*hdf5.*pdparams, paddle-vars, safetensors, npz, onnx/);
+  });
+
+  test("loads no TensorFlow", async (context) => {
+    const folder = scratch(context);
+    const snapshot = join(folder, "snapshot");
+    await writeGoldenSnapshot(snapshot, golden);
+    const coverage = join(folder, "coverage");
+    const ended = await runNextvlad(["export", "--weights", snapshot, "--format", "onnx", "--out", join(folder, "w.onnx")], {
+      env: { ...process.env, NODE_V8_COVERAGE: coverage },
+    });
+    assert.equal(ended.exitCode, 0, ended.stderr);
+    const loaded = readdirSync(coverage).map((name) => readFileSync(join(coverage, name), "utf8"));
+    assert.ok(loaded.some((text) => text.includes("/src/checkpoints/export.js")));
+    assert.ok(!loaded.some((text) => text.includes("node_modules/@tensorflow")));
+  });
+});

@@ -1,0 +1,72 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { NextvladError } from "../../src/base/errors.js";
+import { encodeNpz, type NpzArray } from "../../src/formats/npz-encoder.js";
+import { askPython, needsPython } from "../helpers/python.js";
+
+/** Reads an .npz as numpy.lib.format describes it, with the standard library alone. */
+const READ_NPZ = `
+import ast, io, json, struct, sys, zipfile
+
+found = []
+with zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read())) as archive:
+    assert archive.testzip() is None
+    for member in archive.infolist():
+        assert member.compress_type == zipfile.ZIP_STORED
+        raw = archive.read(member)
+        assert raw[:8] == b"\\x93NUMPY\\x01\\x00"
+        length, = struct.unpack("<H", raw[8:10])
+        assert (10 + length) % 64 == 0 and raw[9 + length:10 + length] == b"\\n"
+        header = ast.literal_eval(raw[10:10 + length].decode("latin1"))
+        assert sorted(header) == ["descr", "fortran_order", "shape"] and header["fortran_order"] is False
+        found.append([member.filename, header["descr"], list(header["shape"]), raw[10 + length:].hex()])
+json.dump(found, sys.stdout)
+`;
+
+async function encode(arrays: readonly NpzArray[]): Promise<Uint8Array[]> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of encodeNpz(arrays)) pieces.push(piece);
+  return pieces;
+}
+
+const hexOf = (data: NpzArray["data"]): string => Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("hex");
+
+test("Python's zipfile finds every array as it was", needsPython, async () => {
+  const arrays: NpzArray[] = [
+    { name: "batch_norm_0.w_0", shape: [3], data: Float32Array.of(1, -0, Number.NaN) },
+    { name: "matrix", shape: [2, 3], data: Float64Array.of(1, 2, 3, 4, 5, 6).subarray(0) },
+    { name: "@LR_DECAY_COUNTER@", shape: [], data: BigInt64Array.of(-1n) },
+    { name: "cube", shape: [1, 2, 1], data: Int32Array.of(0, -5, 7).subarray(1) },
+    { name: "bytes", shape: [0, 4], data: new Uint8Array(0) },
+  ];
+  const expected = arrays.map(({ name, shape, data }, i) => [`${name}.npy`, ["<f4", "<f8", "<i8", "<i4", "|u1"][i], shape, hexOf(data)]);
+  assert.deepEqual(askPython(READ_NPZ, [], Buffer.concat(await encode(arrays))), expected);
+});
+
+test("arrays of any size and number", needsPython, async () => {
+  const arbitrary = fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 20 });
+  const samples = [...fc.sample(arbitrary, 3), [Uint8Array.from({ length: 40_000_000 }, (_, i) => i % 253)]];
+  for (const sample of samples) {
+    const arrays = sample.map((data, i) => ({ name: `array${i}`, shape: [data.length], data }));
+    const pieces = await encode(arrays);
+    assert.ok(pieces.every((piece) => piece.length <= 1 << 24));
+    assert.deepEqual(
+      askPython(READ_NPZ, [], Buffer.concat(pieces)),
+      arrays.map(({ name, shape, data }) => [`${name}.npy`, "|u1", shape, hexOf(data)]),
+    );
+  }
+});
+
+test("the same arrays make the same file", async () => {
+  const make = async (): Promise<Buffer> => Buffer.concat(await encode([{ name: "a", shape: [2], data: Float32Array.of(1, 2) }]));
+  assert.deepEqual(await make(), await make());
+});
+
+test("more than ZIP's offsets reach is refused", async () => {
+  const huge = { length: 2 ** 30, byteLength: 2 ** 32 } as unknown as Float32Array;
+  await assert.rejects(
+    encode([{ name: "huge", shape: [2 ** 30], data: huge }]),
+    (error) => error instanceof NextvladError && error.code === "BAD_FORMAT" && /safetensors/.test(error.message),
+  );
+});

@@ -1,0 +1,44 @@
+import { createRandom } from "../../src/base/random.js";
+import { writeSnapshot } from "../../src/checkpoints/snapshot.js";
+import { type Parameter, parameterTable } from "../../src/model/parameters.js";
+import type { StoredArray } from "../../src/tensorflow/variables.js";
+import type { GoldenCase } from "./golden.js";
+
+/** A named array in memory, as a snapshot takes it. */
+function stored(name: string, shape: readonly number[], values: Float32Array<ArrayBuffer>): StoredArray {
+  return { name, shape, download: () => values, upload: (given) => values.set(given) };
+}
+
+/** Moments that Adam might have: any numbers, and positive ones. */
+function moments({ name, shape }: Parameter): StoredArray[] {
+  return [1, 2].map((moment) => {
+    const random = createRandom(name.length * moment, "digits");
+    const size = shape.reduce((product, side) => product * side, 1);
+    const values = Float32Array.from({ length: size }, () => (moment === 1 ? random.below(2001) - 1000 : random.below(1000)) / 1e6);
+    return stored(`${name}_moment${moment}_0`, shape, values);
+  });
+}
+
+/** Writes a golden case's weights as a snapshot after `step` steps, with the config that it belongs to. */
+export async function writeGoldenSnapshot(path: string, golden: GoldenCase, { dropRate = 0, step = 3 } = {}): Promise<void> {
+  const { sizes } = golden;
+  const table = parameterTable(sizes);
+  const MODEL = {
+    num_classes: sizes.classes,
+    cluster_size: sizes.clusters,
+    hidden_size: sizes.hidden,
+    groups: sizes.groups,
+    expansion: sizes.expansion,
+    gating_reduction: sizes.hidden / sizes.gate,
+    drop_rate: dropRate,
+  };
+  await writeSnapshot(path, {
+    weights: table.map(({ name, shape }) => stored(name, shape, golden.weights.get(name)?.values as Float32Array<ArrayBuffer>)),
+    moments: table.filter(({ trained }) => trained).flatMap(moments),
+    state: { step, epoch: 1, step_in_epoch: 0, seed: 0, best: null, validated_epoch: null, shards: null },
+    configYaml: JSON.stringify({
+      MODEL,
+      TRAIN: { learning_rate: golden.learningRate, learning_rate_decay: 0.5, lr_boundary_examples: 320 },
+    }),
+  });
+}
