@@ -9,6 +9,7 @@ import {
   type ExportFlags,
   gather,
   type InferFlags,
+  type InspectFlags,
   integer,
   interval,
   range,
@@ -16,6 +17,7 @@ import {
   shares,
   type TrainFlags,
   twoNames,
+  type VerifyFlags,
 } from "./commands/options.js";
 import { leave, runProcess } from "./commands/process.js";
 import { version } from "./commands/version.js";
@@ -193,6 +195,30 @@ program
   .action(async (flags: ConvertFlags) => {
     const { runConvert } = await import("./commands/convert.js");
     process.exitCode = await runConvert(flags);
+  });
+
+program
+  .command("verify")
+  .description("check every record of every shard: checksums, features, labels, ids that come twice; exit code 1 where something is wrong")
+  .argument("<list>", "file that lists the shards, a glob that matches them, or one shard")
+  .option("--config <file>", "YAML file whose section MODEL says what videos look like (default: YouTube-8M's)")
+  .option("--set <MODEL.key=value>", "override a key of that section; may be repeated", gather)
+  .option("--require-labels", "a video without labels is a problem too, as it is for train and eval")
+  .option("--readers <threads>", "threads that check shards (default: as many as there are processors)", integer(1, 64))
+  .option("--json", "print the whole report as JSON")
+  .action(async (list: string, flags: VerifyFlags) => {
+    const { runVerify } = await import("./commands/verify.js");
+    process.exitCode = await runVerify(list, flags);
+  });
+
+program
+  .command("inspect")
+  .description("show what a shard is and holds: records, frames, labels, features")
+  .argument("<shard>", "the file to look into")
+  .option("--json", "print it as JSON")
+  .action(async (shard: string, flags: InspectFlags) => {
+    const { runInspect } = await import("./commands/inspect.js");
+    process.exitCode = await runInspect(shard, flags);
   });
 
 leave(await runProcess(program, process.argv));

@@ -4,6 +4,7 @@ export type ErrorCode =
   | "BAD_CONFIG"
   | "NO_DEVICE"
   | "NOT_SET_UP"
+  | "NOT_READY"
   | "FILE_MISSING"
   | "FILE_UNREADABLE"
   | "FILE_UNWRITABLE"

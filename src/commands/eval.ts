@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import type { EvalFlags } from "./options.js";
+import { checkReading } from "./ready.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
@@ -14,12 +15,14 @@ export async function runEval(flags: EvalFlags): Promise<number> {
   checkLabels(flags.labels, formats);
   const weights = await openNamedWeights(flags.weights);
   const config = await findConfig(flags, readingOverrides("TEST", flags), weights);
+  const readiness = await checkReading(config, "TEST", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async ({ telemetry, signal }) => {
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "TEST"]);
     const path = join(flags.saveDir, EVAL_PREDICTIONS_STEM);
     const predictions =
       formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
+    readiness.conclude(telemetry.log);
     const { evaluate } = await import("../evaluation/evaluate.js");
     return evaluate(config, {
       weights,

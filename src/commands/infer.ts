@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import type { InferFlags } from "./options.js";
+import { checkReading } from "./ready.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
@@ -13,9 +14,11 @@ export async function runInfer(flags: InferFlags): Promise<number> {
   checkLabels(flags.labels, flags.format);
   const weights = await openNamedWeights(flags.weights);
   const config = await findConfig(flags, readingOverrides("INFER", flags), weights);
+  const readiness = await checkReading(config, "INFER", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async ({ telemetry, signal }) => {
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "INFER"]);
+    readiness.conclude(telemetry.log);
     const { infer } = await import("../inference/infer.js");
     return infer(config, {
       weights,

@@ -113,6 +113,20 @@ export function twoNames(text: string): readonly [string, string] {
   throw new InvalidArgumentError("It takes two different names, like rgb,audio.");
 }
 
+/** Flags of `nextvlad verify`. */
+export interface VerifyFlags {
+  readonly config?: string;
+  readonly set?: readonly string[];
+  readonly readers?: number;
+  readonly requireLabels?: true;
+  readonly json?: true;
+}
+
+/** Flags of `nextvlad inspect`. */
+export interface InspectFlags {
+  readonly json?: true;
+}
+
 /** A parser of whole numbers in `least`..`most`, for flags that are no config keys. */
 export function integer(least: number, most: number = 2 ** 31 - 1): (text: string) => number {
   return (text) => {

@@ -4,6 +4,7 @@ import type { TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, trainOverrides } from "./configuration.js";
 import { prepareFolder } from "./folder.js";
 import type { TrainFlags } from "./options.js";
+import { checkTraining } from "./ready.js";
 import { resolveResume } from "./resume.js";
 import { runIn } from "./run.js";
 import { version } from "./version.js";
@@ -14,6 +15,7 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
   const { path, passedOver, notes } = await resolveResume(flags);
   const { resume, pretrain } = await openStart(path, flags.pretrain ?? null);
   const config = await findConfig(flags, trainOverrides(flags), resume);
+  const readiness = await checkTraining(config, flags, { resume, pretrain });
   return withSaveDir(flags.saveDir, async (lock, swept) => {
     const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, ...run }) => {
       if (lock.tookOver !== null) telemetry.log.info(`the last run here ended without a word: ${lock.tookOver}`);
@@ -22,6 +24,7 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
       for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
+      readiness.conclude(telemetry.log);
       const { train } = await import("../training/train.js");
       return train(config, {
         ...run,

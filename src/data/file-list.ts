@@ -9,17 +9,30 @@ const PICKLED_LIST = /^\(lp\d+\n/;
 /** How many missing files an error names one by one. */
 const NAMED_FILES = 20;
 
+/** The shards of a list that are there, and what is wrong with the others. */
+export interface FoundShards {
+  readonly shards: string[];
+  readonly problem: NextvladError | null;
+}
+
 /**
  * The shards that `list` names, as absolute paths, each once: the lines of a file list, the matches of a glob (`train*.tfrecord`), or the one shard that it is.
  * In a list, blank lines and `#` comments are skipped; a relative path is looked for from `cwd`, then from the list's own folder.
  * Throws FILE_MISSING (all missing files in one error), FILE_UNREADABLE, BAD_FILE_LIST (no shard in it, or a directory).
  */
 export async function resolveShards(list: string, { cwd }: { readonly cwd: string }): Promise<string[]> {
+  const { shards, problem } = await findShards(list, { cwd });
+  if (problem !== null) throw problem;
+  return shards;
+}
+
+/** What `resolveShards` gives; where files of the list are missing, those that are there, and what it would throw. Throws the rest of what it throws. */
+export async function findShards(list: string, { cwd }: { readonly cwd: string }): Promise<FoundShards> {
   const path = resolve(cwd, list);
   const kind = await kindOf(path);
   if (kind === "missing" && isGlob(list)) {
     const matches = await expandGlob(list, cwd);
-    if (matches.length > 0) return matches;
+    if (matches.length > 0) return { shards: matches, problem: null };
     throw new NextvladError("BAD_FILE_LIST", "no file matches the pattern", {
       file: list,
       remedy: `check it; it was looked for from ${cwd}`,
@@ -30,14 +43,14 @@ export async function resolveShards(list: string, { cwd }: { readonly cwd: strin
     throw new NextvladError("BAD_FILE_LIST", "this is a directory, not a file list", { file: list, remedy });
   }
   try {
-    if (path.endsWith(".tfrecord") || !(await isText(path))) return [path];
+    if (path.endsWith(".tfrecord") || !(await isText(path))) return { shards: [path], problem: null };
     return await resolveLines(await readFile(path, "utf8"), list, cwd);
   } catch (error) {
     throw fileError(error, list, "read");
   }
 }
 
-async function resolveLines(text: string, list: string, cwd: string): Promise<string[]> {
+async function resolveLines(text: string, list: string, cwd: string): Promise<FoundShards> {
   const lines = text
     .replace(/^\uFEFF/, "")
     .split(/\r\n|\r|\n/)
@@ -56,8 +69,8 @@ async function resolveLines(text: string, list: string, cwd: string): Promise<st
     });
   }
   const missing = found.filter(({ kind }) => kind === "missing").map(({ line }) => line);
-  if (missing.length > 0) throw missingFiles(missing, found.length, list, folders);
-  return [...new Set(found.map(({ path }) => path))];
+  const there = found.filter(({ kind }) => kind !== "missing").map(({ path }) => path);
+  return { shards: [...new Set(there)], problem: missing.length === 0 ? null : missingFiles(missing, found.length, list, folders) };
 }
 
 /** Where a line's file is: in the first folder that has it. */

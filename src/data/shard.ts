@@ -20,7 +20,8 @@ export async function* readShard(path: string, shape: VideoShape): AsyncGenerato
   for await (const record of readTfRecordFile(path)) yield { video: parseVideo(record, shape), filePosition: record.filePosition };
 }
 
-async function isPickle(path: string): Promise<boolean> {
+/** Whether a shard is a pickle. Throws FILE_MISSING, FILE_UNREADABLE. */
+export async function isPickle(path: string): Promise<boolean> {
   const { source, head } = await openFileSource(path, HEAD_BYTES);
   await source.close();
   // A frame's length, in a pickle of protocol 4 or 5, has as many zero bytes as a record's.

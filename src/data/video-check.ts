@@ -10,8 +10,8 @@ export interface VideoShape {
   readonly featureSizes: readonly [number | null, number | null];
   /** Labels are below this. */
   readonly numClasses: number;
-  /** "required": each video must have them, in range. "optional": they may be absent, and any class is let through. */
-  readonly labels: "required" | "optional";
+  /** "required": each video must have them, in range. "in range": they may be absent. "optional": that, and any class is let through. */
+  readonly labels: "required" | "in range" | "optional";
 }
 
 /** What is to be known of one feature of a video, wherever its bytes are. */
@@ -87,13 +87,13 @@ function checkFrameBytes(feature: FeatureSize | undefined, i: 0 | 1, shape: Vide
 
 function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, place: VideoPlace): Int32Array {
   if (labels === undefined) {
-    if (shape.labels === "optional") return new Int32Array(0);
+    if (shape.labels !== "required") return new Int32Array(0);
     throw new NextvladError("BAD_LABELS", "the video has no labels, and training and evaluation need them", {
       ...place,
       remedy: "use train or validate shards here; YouTube-8M's test shards have no labels and serve for infer only",
     });
   }
-  const limit = shape.labels === "required" ? shape.numClasses : 2 ** 31;
+  const limit = shape.labels === "optional" ? 2 ** 31 : shape.numClasses;
   const wrong = labels.find((label) => label < 0 || label >= limit);
   if (wrong !== undefined) {
     throw new NextvladError("BAD_LABELS", "a label is not one of the model's classes", {

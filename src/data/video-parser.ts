@@ -3,7 +3,7 @@ import type { FrameList } from "../formats/frame-list.js";
 import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import type { TfRecord } from "../formats/tfrecord.js";
 import { makeVideo, type Video } from "./video.js";
-import { checkVideo, type VideoPlace, type VideoShape } from "./video-check.js";
+import { checkVideo, type FoundVideo, type VideoPlace, type VideoShape } from "./video-check.js";
 
 const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/frame/validate and 2/frame/test";
 
@@ -12,6 +12,12 @@ const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/
  * Throws BAD_FORMAT (no SequenceExample), BAD_VIDEO (no id, no frames, frames missing or of the wrong size or number), BAD_LABELS.
  */
 export function parseVideo(record: TfRecord, shape: VideoShape): Video {
+  const { found, place } = findVideo(record, shape);
+  return makeVideo(checkVideo(found, shape, place));
+}
+
+/** What a record has of a video, still to be checked by `checkVideo`, and its place for errors. With `maxFrames` 0 frames are counted and not copied. Throws BAD_FORMAT, BAD_VIDEO, BAD_LABELS. */
+export function findVideo(record: TfRecord, shape: VideoShape): { readonly found: FoundVideo<FrameList>; readonly place: VideoPlace } {
   const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
   const wanted = shape.featureNames.filter((_, i) => shape.featureSizes[i] !== 0);
   const example = parseSequenceExample(record.data, recordPlace, wanted, shape.maxFrames);
@@ -19,7 +25,7 @@ export function parseVideo(record: TfRecord, shape: VideoShape): Video {
   const id = readId(example, recordPlace);
   const place = { ...recordPlace, video: id };
   const [rgb, audio] = shape.featureNames.map((name, i) => featureOf(example, name, shape.featureSizes[i] as number | null, place));
-  return makeVideo(checkVideo({ id, features: [rgb, audio], labels: labelsOf(example, place) }, shape, place));
+  return { found: { id, features: [rgb, audio], labels: labelsOf(example, place) }, place };
 }
 
 function refuseVideoLevel({ context, listNames }: SequenceExample, place: VideoPlace): void {

@@ -10,7 +10,7 @@ export interface VideoSection {
 }
 
 /** What a config's MODEL section says of the videos in its shards. */
-export function videoShape(model: VideoSection, labels: "required" | "optional"): VideoShape {
+export function videoShape(model: VideoSection, labels: VideoShape["labels"]): VideoShape {
   return {
     maxFrames: model.max_frames,
     featureNames: model.feature_names,

@@ -1,4 +1,5 @@
 import type { RecordPlace } from "./byte-source.js";
+import { countFrames } from "./frame-count.js";
 import { type FrameList, parseFrameList } from "./frame-list.js";
 import { LENGTH_DELIMITED, tagOf, VARINT, WireReader } from "./wire.js";
 
@@ -30,7 +31,7 @@ const UNPACKED_INT64 = tagOf(1, VARINT);
 
 /**
  * Reads a SequenceExample straight from the wire: the context, and of the feature lists those in `listNames`, each frame one bytes value,
- * at most `maxFrames` of them copied. Nothing in the result but the context's bytes values shares memory with `bytes`.
+ * at most `maxFrames` of them copied (with 0, they are checked and counted). Nothing in the result but the context's bytes values shares memory with `bytes`.
  * Throws BAD_FORMAT for what is no SequenceExample, BAD_VIDEO for frames that are no bytes or of unequal size.
  */
 export function parseSequenceExample(
@@ -53,7 +54,9 @@ export function parseSequenceExample(
     const span = listSpans.get(name);
     if (span === undefined) continue;
     reader.pos = span.start;
-    frameLists.set(name, parseFrameList(reader, span.end, { name, maxFrames, place }));
+    const counted = maxFrames === 0 ? countFrames(reader, span.end) : null;
+    reader.pos = span.start;
+    frameLists.set(name, counted === null ? parseFrameList(reader, span.end, { name, maxFrames, place }) : { ...counted, data: NOTHING });
   }
   return { context, frameLists, listNames: [...listSpans.keys()] };
 }
@@ -64,6 +67,7 @@ interface Span {
   readonly end: number;
 }
 
+const NOTHING = new Uint8Array(0);
 const EMPTY: Span = { start: 0, end: 0 };
 const utf8 = new TextDecoder();
 

@@ -14,6 +14,14 @@ export interface TfRecord extends RecordPlace {
   readonly filePosition: number;
 }
 
+/** How a file is read. */
+export interface ReadingOptions {
+  /** Opens the file; by default for reading beside other work. */
+  readonly openSource?: typeof openFileSource;
+  /** Told of a record whose data do not match their checksum, which is then left out; by default that is thrown. */
+  readonly onBadData?: (error: NextvladError) => void;
+}
+
 /** Before the data: its length (8 bytes) and that length's checksum (4). */
 const HEADER_BYTES = 12;
 const CHECKSUM_BYTES = 4;
@@ -28,26 +36,26 @@ const NOT_A_SHARD = "name TFRecord shards here (train0000.tfrecord)";
  * Framing: little-endian uint64 length, its masked CRC-32C, the data, its masked CRC-32C.
  * Throws FILE_MISSING, FILE_UNREADABLE, NOT_TFRECORD, CORRUPT_RECORD.
  */
-export async function* readTfRecordFile(path: string): AsyncGenerator<TfRecord, void> {
-  const { source, head } = await openFileSource(path, HEAD_BYTES);
+export async function* readTfRecordFile(path: string, options: ReadingOptions = {}): AsyncGenerator<TfRecord, void> {
+  const { source, head } = await (options.openSource ?? openFileSource)(path, HEAD_BYTES);
   const compression = compressionOf(head);
   const unpacked = compression === undefined ? source : decompress(source, compression);
   try {
-    yield* readTfRecords(unpacked, path);
+    yield* readTfRecords(unpacked, path, options);
   } finally {
     await unpacked.close();
   }
 }
 
-/** What is checksummed (a length) is believed first, then gzip's three bytes; zlib's two may also be those of a damaged length. */
-function compressionOf(head: Uint8Array): Compression | undefined {
+/** How a file is packed, by its first bytes. What is checksummed (a length) is believed first, then gzip's three bytes; zlib's two may also be those of a damaged length. */
+export function compressionOf(head: Uint8Array): Compression | undefined {
   if (startsTfRecord(head)) return undefined;
   const compression = detectCompression(head);
   return compression === "zlib" && looksLikeLength(head) ? undefined : compression;
 }
 
 /** Reads the records of uncompressed bytes; `file` names them in errors. Throws NOT_TFRECORD, CORRUPT_RECORD. */
-export async function* readTfRecords(source: ByteSource, file: string): AsyncGenerator<TfRecord, void> {
+export async function* readTfRecords(source: ByteSource, file: string, { onBadData }: ReadingOptions = {}): AsyncGenerator<TfRecord, void> {
   const window = new RecordWindow(source);
   for (let record = 0; ; record++) {
     const at = { file, record, byteOffset: window.offset };
@@ -60,9 +68,14 @@ export async function* readTfRecords(source: ByteSource, file: string): AsyncGen
     const data = window.slice(HEADER_BYTES, HEADER_BYTES + length);
     const stored = window.view().getUint32(HEADER_BYTES + length, true);
     const computed = maskedCrc32c(data);
-    if (stored !== computed) throw badChecksum("data", at, stored, computed);
-    const share = (at.byteOffset + recordBytes) / (at.byteOffset + window.available);
-    yield { data, file, record, byteOffset: at.byteOffset + HEADER_BYTES, filePosition: Math.round(source.filePosition * share) };
+    if (stored === computed) {
+      const share = (at.byteOffset + recordBytes) / (at.byteOffset + window.available);
+      yield { data, file, record, byteOffset: at.byteOffset + HEADER_BYTES, filePosition: Math.round(source.filePosition * share) };
+    } else {
+      const error = badChecksum("data", at, stored, computed);
+      if (onBadData === undefined) throw error;
+      onBadData(error);
+    }
     window.skip(recordBytes);
   }
 }

@@ -10,6 +10,10 @@ export interface ProgressState {
   readonly gap?: number;
   /** Share of the time spent waiting for data, 0 to 1; the rest went into computing. */
   readonly waitShare?: number;
+  /** Of shards on disk, in 10^6 bytes. */
+  readonly megabytesPerSecond?: number;
+  /** Found so far. */
+  readonly problems?: number;
 }
 
 /** A loop's progress, for the eyes of whoever watches it. */
@@ -103,6 +107,8 @@ export function formatFacts(state: ProgressState): string {
   if (state.loss !== undefined) facts.push(`loss ${state.loss.toPrecision(3)}`);
   if (state.gap !== undefined) facts.push(`GAP ${state.gap.toFixed(3)}`);
   if (state.waitShare !== undefined) facts.push(`${(state.waitShare * 100).toFixed(0)}% waiting for data`);
+  if (state.megabytesPerSecond !== undefined) facts.push(`${state.megabytesPerSecond.toFixed(0)} MB/s`);
+  if (state.problems !== undefined) facts.push(`problems ${state.problems}`);
   return facts.join(" | ");
 }
 

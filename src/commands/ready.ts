@@ -1,0 +1,81 @@
+import type { Logger } from "pino";
+import type { NextvladError } from "../base/errors.js";
+import { listSnapshots, readSnapshotState } from "../checkpoints/snapshot.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
+import type { Config } from "../config/schema.js";
+import { videoShape } from "../data/video-shape.js";
+import { findObstacles, joinProblems, type Needs, problemOf } from "../inspection/readiness.js";
+import { prepareFolder } from "./folder.js";
+import type { EvalFlags, InferFlags, TrainFlags } from "./options.js";
+
+/** What was found before a run begins. */
+export interface Readiness {
+  /** Logs what is worth knowing, and throws what stands in the run's way. */
+  conclude(log: Logger): void;
+}
+
+/** The weights that a training begins with, if it does with any. */
+export interface StartWeights {
+  readonly resume: WeightSource | null;
+  readonly pretrain: WeightSource | null;
+}
+
+/**
+ * Looks at all that a training needs before TensorFlow is loaded: the shards of its splits, the eigen file, the save-dir and the space for its
+ * snapshots. Throws what is wrong (NOT_READY where it is several things) at once where the save-dir cannot have a log, and else when it is concluded.
+ */
+export async function checkTraining(config: Config, flags: TrainFlags, { resume, pretrain }: StartWeights): Promise<Readiness> {
+  const { MODEL, TRAIN, VALID } = config;
+  const shape = videoShape(MODEL, "required");
+  const validation = flags.validInterval > 0 ? [{ list: VALID.filelist, shape }] : [];
+  return check(flags.saveDir, {
+    splits: [{ list: TRAIN.filelist, shape }, ...validation],
+    // Weights bring their own, but for some of those to start over from, which are seen to when they are read.
+    eigen:
+      resume === null && pretrain === null && MODEL.eigen_file !== null
+        ? { file: MODEL.eigen_file, features: MODEL.video_feature_size }
+        : null,
+    space: {
+      folder: flags.saveDir,
+      snapshots: await countSnapshots(config, flags, resume),
+      model: MODEL,
+      inTheWay: flags.overwrite ? await listSnapshots(flags.saveDir) : [],
+    },
+  });
+}
+
+/** How many snapshots there will be: one an epoch that is left, of one step at least; with --keep, those, the best, and one that is being written. */
+async function countSnapshots({ TRAIN }: Config, { keep, saveInterval }: TrainFlags, resume: WeightSource | null): Promise<number> {
+  const state = resume === null || resume.snapshot === null ? null : await readSnapshotState(resume.snapshot).catch(() => null);
+  const ahead = Math.max(0, Math.min(TRAIN.epoch - (state?.epoch ?? 0), TRAIN.max_iter - (state?.step ?? 0)));
+  if (keep === undefined) return ahead;
+  return saveInterval === undefined ? Math.min(ahead, keep + 2) : keep + 2;
+}
+
+/** Looks at the shards that `eval` or `infer` is going to read, at the names of classes, and at the save-dir. Throws as `checkTraining` does. */
+export async function checkReading(
+  { MODEL, TEST, INFER }: Config,
+  section: "TEST" | "INFER",
+  flags: EvalFlags | InferFlags,
+): Promise<Readiness> {
+  const split =
+    section === "TEST"
+      ? { list: TEST.filelist, shape: videoShape(MODEL, "required") }
+      : { list: INFER.filelist, shape: videoShape(MODEL, "optional") };
+  const { readLabelNames } = await import("../results/label-names.js");
+  const names = flags.labels === undefined ? null : await problemOf(readLabelNames(flags.labels, MODEL.num_classes));
+  return check(flags.saveDir, { splits: [split], eigen: null, space: null }, names === null ? [] : [names]);
+}
+
+async function check(saveDir: string, needs: Needs, others: readonly NextvladError[] = []): Promise<Readiness> {
+  const folderProblem = await problemOf(prepareFolder(saveDir));
+  const { problems, notes } = await findObstacles(folderProblem === null ? needs : { ...needs, space: null }, process.cwd());
+  const obstacle = joinProblems([...(folderProblem === null ? [] : [folderProblem]), ...problems, ...others]);
+  if (folderProblem !== null && obstacle !== null) throw obstacle;
+  return {
+    conclude(log) {
+      for (const note of notes) log.info(note);
+      if (obstacle !== null) throw obstacle;
+    },
+  };
+}

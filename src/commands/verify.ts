@@ -1,0 +1,62 @@
+import { availableParallelism } from "node:os";
+import { buildConfig, loadConfig } from "../config/load.js";
+import type { Config } from "../config/schema.js";
+import { findShards } from "../data/file-list.js";
+import { videoShape } from "../data/video-shape.js";
+import { type VerifyProgress, verifyShards } from "../inspection/verification.js";
+import { formatVerification, verifyReport } from "../inspection/verify-report.js";
+import { createTelemetry, type Telemetry } from "../telemetry/telemetry.js";
+import type { VerifyFlags } from "./options.js";
+import { print } from "./output.js";
+import { watchSignals } from "./signals.js";
+
+/** How often the log tells how far it is. */
+const LOG_INTERVAL_MS = 30_000;
+
+/** `nextvlad verify`: prints the report; returns the exit code, 1 where anything is wrong. */
+export async function runVerify(list: string, flags: VerifyFlags): Promise<number> {
+  const { MODEL } = await modelConfig(flags);
+  const { shards, problem } = await findShards(list, { cwd: process.cwd() });
+  const telemetry = await createTelemetry({ logFile: null });
+  const watch = watchSignals(() => telemetry.log.warn("stopping; the report tells what was checked so far; once more to leave at once"));
+  const startMs = performance.now();
+  telemetry.progress.begin("verify");
+  try {
+    const verification = await verifyShards(shards, {
+      shape: videoShape(MODEL, flags.requireLabels ? "required" : "in range"),
+      readers: flags.readers ?? availableParallelism(),
+      signal: watch.signal,
+      onProgress: tellProgress(telemetry, startMs, shards.length),
+    });
+    telemetry.progress.end();
+    const seconds = (performance.now() - startMs) / 1000;
+    const report = verifyReport(verification, { list, listProblems: problem === null ? [] : [problem.message], seconds });
+    await print(flags.json ? `${JSON.stringify(report, null, 1)}\n` : formatVerification(verification, report));
+    if (report.stopped) return watch.exitCode();
+    return report.problems > 0 ? 1 : 0;
+  } finally {
+    await telemetry.close();
+    watch.end();
+  }
+}
+
+function modelConfig({ config, set = [] }: VerifyFlags): Promise<Config> | Config {
+  return config === undefined ? buildConfig({ MODEL: null }, "--set", { settings: set }) : loadConfig(config, { settings: set });
+}
+
+/** Moves the bar, and logs a line now and then. */
+function tellProgress({ log, progress }: Telemetry, startMs: number, shards: number): (state: VerifyProgress) => void {
+  let toldMs = startMs;
+  return (state) => {
+    const nowMs = performance.now();
+    const seconds = (nowMs - startMs) / 1000;
+    const megabytesPerSecond = state.bytes / 1e6 / seconds;
+    const secondsLeft = (seconds / state.fraction) * (1 - state.fraction);
+    const { fraction, videos, problems } = state;
+    progress.update({ fraction, videosPerSecond: videos / seconds, secondsLeft, megabytesPerSecond, problems });
+    if (nowMs - toldMs < LOG_INTERVAL_MS) return;
+    toldMs = nowMs;
+    const share = `${(100 * state.fraction).toFixed(0)} %, ${state.shards} of ${shards} shards`;
+    log.info(state, `verify: ${share}, ${state.videos} videos, ${megabytesPerSecond.toFixed(0)} MB/s, problems ${state.problems}`);
+  };
+}

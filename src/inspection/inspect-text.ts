@@ -1,0 +1,91 @@
+import type { Inspection } from "./inspect.js";
+
+const BAR = 40;
+const BLOCKS = " ▁▂▃▄▅▆▇█";
+const SHOWN_LABELS = 10;
+/** Byte values that one column of the value histogram stands for. */
+const COLUMN_VALUES = 8;
+
+/** An inspection for reading. */
+export function formatInspection(found: Inspection): string {
+  const { labels, frames, features } = found;
+  const lines = [
+    row("file", `${found.file} (${found.size_bytes} bytes)`),
+    row("kind", `${found.container}, ${found.compression === "none" ? "not compressed" : found.compression}; ${describeLevels(found)}`),
+    row("records", `${found.records}${found.read_to_end ? "" : ", then the file is damaged"}`),
+    row("ids", `${found.first_ids.map(printable).join(", ") || "none"}${found.records > found.first_ids.length ? ", ..." : ""}`),
+  ];
+  if (found.repeated_ids > 0) lines.push(row("", `${found.repeated_ids} records repeat an id`));
+  const context = Object.entries(found.context).map(([key, kinds]) => `${printable(key)} (${Object.keys(kinds).join(", ")})`);
+  if (found.container === "TFRecord") lines.push(row("context", context.join(", ") || "none"));
+  if (frames !== null) {
+    lines.push(
+      row(
+        "frames",
+        `${frames.min} to ${frames.max} a video, median ${frames.median}, mean ${frames.mean.toFixed(1)}, ${frames.total} in all`,
+      ),
+    );
+    const most = Math.max(...frames.histogram.map(({ videos }) => videos));
+    for (const { from, to, videos } of frames.histogram) {
+      const range = from === to ? `${from}` : `${from}-${to}`;
+      lines.push(row("", `${range.padStart(11)} ${"█".repeat(Math.ceil((BAR * videos) / most)).padEnd(BAR)} ${videos}`));
+    }
+  }
+  for (const [name, feature] of Object.entries(features)) lines.push(...formatFeature(name, feature));
+  lines.push(row("labels", `${labels.videos_with_labels} of ${found.records} records have some`));
+  if (labels.classes > 0) {
+    const each = (labels.labels / labels.videos_with_labels).toFixed(2);
+    lines.push(row("", `${labels.labels} in all, ${each} a labelled video, of ${labels.classes} classes, ${labels.min} to ${labels.max}`));
+    const frequent = labels.most_frequent.slice(0, SHOWN_LABELS).map(({ label, videos }) => `${label} (${videos})`);
+    lines.push(row("", `most frequent: ${frequent.join(", ")}`));
+  }
+  lines.push(row("problems", found.problems === 0 ? "none" : String(found.problems)), ...found.listed);
+  if (found.problems > found.listed.length) lines.push(`... and ${found.problems - found.listed.length} more.`);
+  return lines.map((line) => `${line.trimEnd()}\n`).join("");
+}
+
+function row(name: string, text: string): string {
+  return `${name.padEnd(12)}${text}`;
+}
+
+function describeLevels(found: Inspection): string {
+  const {
+    levels: { frame, video, other },
+    records,
+  } = found;
+  const kinds: readonly [number, string][] = [
+    [frame, found.container === "TFRecord" ? "frame-level SequenceExamples" : "frame-level videos"],
+    [video, "video-level Examples, which serve for no command here"],
+    [other, "messages without features"],
+  ];
+  const there = kinds.filter(([count]) => count > 0);
+  if (there.length === 0) return "no record that can be read";
+  return there.map(([count, kind]) => (count === records ? kind : `${count} ${kind}`)).join(", ");
+}
+
+function formatFeature(name: string, feature: Inspection["features"][string]): string[] {
+  const sizes = Object.entries(feature.frame_bytes).map(([bytes, videos]) =>
+    videos === feature.videos ? bytes : `${bytes} (${videos} videos)`,
+  );
+  const lines = [row(printable(name), `${sizes.join(", ")} bytes a frame, ${feature.videos} videos`)];
+  const { mean, standard_deviation: deviation, min, max, share_of_0: lowest, share_of_255: highest } = feature;
+  if (mean === null || deviation === null) return lines;
+  const ends = `${percent(lowest)} are 0, ${percent(highest)} are 255`;
+  lines.push(row("", `values ${min} to ${max}, mean ${mean.toFixed(2)}, standard deviation ${deviation.toFixed(2)}; ${ends}`));
+  const columns = Array.from({ length: 256 / COLUMN_VALUES }, (_, column) =>
+    feature.histogram.slice(column * COLUMN_VALUES, (column + 1) * COLUMN_VALUES).reduce((sum, count) => sum + count, 0),
+  );
+  const most = Math.max(...columns);
+  const bar = columns.map((count) => BLOCKS[Math.ceil((count / most) * (BLOCKS.length - 1))]).join("");
+  lines.push(row("", `0 |${bar}| 255`));
+  return lines;
+}
+
+/** A shard's own words, so that none of them can play with the terminal. */
+function printable(text: string): string {
+  return (/^[\x21-\x7e]+$/.test(text) ? text : JSON.stringify(text)).slice(0, 60);
+}
+
+function percent(share: number | null): string {
+  return `${((share ?? 0) * 100).toFixed(2)} %`;
+}

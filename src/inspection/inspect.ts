@@ -1,0 +1,219 @@
+import { open, stat } from "node:fs/promises";
+import { fileError, NextvladError } from "../base/errors.js";
+import { readPickleShard } from "../data/pickle-shard.js";
+import { isPickle } from "../data/shard.js";
+import type { Video } from "../data/video.js";
+import type { VideoShape } from "../data/video-check.js";
+import type { FrameList } from "../formats/frame-list.js";
+import { parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
+import { compressionOf, readTfRecordFile, type TfRecord } from "../formats/tfrecord.js";
+import { FeatureStatistics } from "./feature-statistics.js";
+
+/** Problems that are told one by one; the others are counted. */
+const LISTED_PROBLEMS = 20;
+const FREQUENT_LABELS = 20;
+const FRAME_BINS = 10;
+
+/**
+ * Looks through a shard without expecting any sizes or classes of it. Throws FILE_MISSING, FILE_UNREADABLE, NOT_TFRECORD, and what is wrong with a
+ * pickle; what is damaged in a TFRecord file is told in the result.
+ */
+export async function inspectShard(path: string) {
+  const { size, compression } = await lookAt(path);
+  const content = new ShardContent();
+  const pickled = await isPickle(path);
+  if (pickled) for await (const { video } of readPickleShard(path, AS_IT_IS)) content.addVideo(video);
+  else await inspectRecords(path, content);
+  return { file: path, size_bytes: size, container: pickled ? "pickle" : "TFRecord", compression, ...content.summary() };
+}
+
+/** A pickle's features have no names of their own that matter: these are the two that shards have. */
+const AS_IT_IS: VideoShape = {
+  maxFrames: Number.MAX_SAFE_INTEGER,
+  featureNames: ["rgb", "audio"],
+  featureSizes: [null, null],
+  numClasses: Number.MAX_SAFE_INTEGER,
+  labels: "optional",
+};
+
+async function inspectRecords(path: string, content: ShardContent): Promise<void> {
+  try {
+    for await (const record of readTfRecordFile(path, { onBadData: (error) => content.addProblem(error) })) {
+      try {
+        content.add(record);
+      } catch (error) {
+        content.addProblem(error);
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof NextvladError) || error.code !== "CORRUPT_RECORD") throw error;
+    content.breakOff(error);
+  }
+}
+
+/** What `inspectShard` found. */
+export type Inspection = Awaited<ReturnType<typeof inspectShard>>;
+
+async function lookAt(path: string): Promise<{ size: number; compression: "none" | "gzip" | "zlib" }> {
+  try {
+    const { size } = await stat(path);
+    const handle = await open(path, "r");
+    try {
+      const head = new Uint8Array(64);
+      const { bytesRead } = await handle.read(head, 0, head.length, 0);
+      return { size, compression: compressionOf(head.subarray(0, bytesRead)) ?? "none" };
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw fileError(error, path, "read");
+  }
+}
+
+/** frame: SequenceExamples with feature lists; video: Examples with a video's mean_rgb and mean_audio; other: messages with neither. */
+type Level = "frame" | "video" | "other";
+
+function levelOf({ context, listNames }: SequenceExample): Level {
+  if (listNames.length > 0) return "frame";
+  return context.has("mean_rgb") || context.has("mean_audio") ? "video" : "other";
+}
+
+class ShardContent {
+  readonly #levels: Record<Level, number> = { frame: 0, video: 0, other: 0 };
+  readonly #context = new Map<string, Map<string, number>>();
+  readonly #features = new Map<string, FeatureStatistics>();
+  readonly #frameCounts: number[] = [];
+  readonly #labelCounts = new Map<number, number>();
+  readonly #ids: string[] = [];
+  readonly #idsSeen = new Set<string>();
+  readonly #messages: string[] = [];
+  #labels = 0;
+  #labelled = 0;
+  #repeatedIds = 0;
+  #problems = 0;
+  #records = 0;
+  #bytes = 0;
+  #whole = true;
+
+  /** Takes a record in. Throws BAD_FORMAT, BAD_VIDEO. */
+  add(record: TfRecord): void {
+    this.#records++;
+    this.#bytes = record.byteOffset + record.data.length + 4;
+    const { context, listNames } = parseSequenceExample(record.data, record, [], 0);
+    const example = parseSequenceExample(record.data, record, listNames, Number.POSITIVE_INFINITY);
+    this.#levels[levelOf(example)]++;
+    for (const [key, { kind }] of context) {
+      const kinds = this.#context.get(key) ?? new Map<string, number>();
+      this.#context.set(key, kinds.set(kind, (kinds.get(kind) ?? 0) + 1));
+    }
+    for (const [name, list] of example.frameLists) this.#addFeature(name, list);
+    if (listNames.length > 0) this.#frameCounts.push(Math.max(...Array.from(example.frameLists.values(), ({ frames }) => frames)));
+    this.#addId(context);
+    this.#addLabels(context);
+  }
+
+  addVideo({ id, frames, rgb, audio, labels }: Video): void {
+    this.#records++;
+    this.#levels.frame++;
+    this.#frameCounts.push(frames);
+    for (const [name, data] of Object.entries({ rgb, audio })) {
+      if (data.length > 0) this.#addFeature(name, { data, frameBytes: data.length / frames });
+    }
+    this.#noteId(id);
+    this.#noteLabels(labels);
+  }
+
+  #addFeature(name: string, list: Pick<FrameList, "data" | "frameBytes">): void {
+    const statistics = this.#features.get(name) ?? new FeatureStatistics();
+    this.#features.set(name, statistics);
+    statistics.add(list);
+  }
+
+  #addId(context: SequenceExample["context"]): void {
+    const feature = context.get("id") ?? context.get("video_id");
+    const [bytes] = feature?.kind === "bytes" ? feature.values : [];
+    if (bytes !== undefined) this.#noteId(Buffer.from(bytes).toString("utf8"));
+  }
+
+  #noteId(id: string): void {
+    if (this.#idsSeen.has(id)) this.#repeatedIds++;
+    this.#idsSeen.add(id);
+    if (this.#ids.length < 3) this.#ids.push(id);
+  }
+
+  #addLabels(context: SequenceExample["context"]): void {
+    const feature = context.get("labels");
+    if (feature?.kind === "int64") this.#noteLabels(feature.values);
+  }
+
+  #noteLabels(values: Iterable<number>): void {
+    const labels = new Set(values);
+    if (labels.size > 0) this.#labelled++;
+    this.#labels += labels.size;
+    for (const label of labels) this.#labelCounts.set(label, (this.#labelCounts.get(label) ?? 0) + 1);
+  }
+
+  addProblem(error: unknown): void {
+    if (!(error instanceof NextvladError)) throw error;
+    // A record whose checksum is wrong never came here to be counted.
+    if (error.code === "CORRUPT_RECORD") this.#records++;
+    this.#problems++;
+    if (this.#messages.length < LISTED_PROBLEMS) this.#messages.push(error.message);
+  }
+
+  /** Notes the damage after which no more records can be found. */
+  breakOff(error: NextvladError): void {
+    this.#whole = false;
+    this.#problems++;
+    this.#messages.push(error.message);
+  }
+
+  summary() {
+    const mostFrequent = [...this.#labelCounts].sort(([a, countA], [b, countB]) => countB - countA || a - b).slice(0, FREQUENT_LABELS);
+    const labels = [...this.#labelCounts.keys()];
+    const sorted = Float64Array.from(this.#frameCounts).sort();
+    return {
+      /** Records by what they are. */
+      levels: this.#levels,
+      records: this.#records,
+      /** Of the uncompressed TFRecord file, up to the last record that could be read. */
+      record_bytes: this.#bytes,
+      read_to_end: this.#whole,
+      problems: this.#problems,
+      listed: this.#messages,
+      first_ids: this.#ids,
+      repeated_ids: this.#repeatedIds,
+      /** How many records have each feature of the context, by its kind. */
+      context: Object.fromEntries(Array.from(this.#context, ([key, kinds]) => [key, Object.fromEntries(kinds)])),
+      frames: sorted.length === 0 ? null : summariseFrames(sorted),
+      features: Object.fromEntries(Array.from(this.#features, ([name, statistics]) => [name, statistics.summary()])),
+      labels: {
+        videos_with_labels: this.#labelled,
+        labels: this.#labels,
+        classes: labels.length,
+        min: labels.reduce((least: number | null, label) => Math.min(least ?? label, label), null),
+        max: labels.reduce((most: number | null, label) => Math.max(most ?? label, label), null),
+        most_frequent: mostFrequent.map(([label, videos]) => ({ label, videos })),
+      },
+    };
+  }
+}
+
+/** `sorted`: the frames of each video, rising; one at least. */
+function summariseFrames(sorted: Float64Array) {
+  const [min, max] = [sorted[0] as number, sorted.at(-1) as number];
+  const width = Math.max(1, Math.ceil((max - min + 1) / FRAME_BINS));
+  const histogram = Array.from({ length: Math.ceil((max - min + 1) / width) }, (_, bin) => {
+    const from = min + bin * width;
+    return { from, to: Math.min(max, from + width - 1), videos: 0 };
+  });
+  let total = 0;
+  for (const frames of sorted) {
+    total += frames;
+    const bin = histogram[Math.floor((frames - min) / width)];
+    if (bin !== undefined) bin.videos++;
+  }
+  const middle = sorted.length >>> 1;
+  const median = sorted.length % 2 === 1 ? (sorted[middle] as number) : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+  return { total, min, median, mean: total / sorted.length, max, histogram };
+}

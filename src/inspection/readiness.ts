@@ -1,0 +1,56 @@
+import { NextvladError } from "../base/errors.js";
+import { readEigenFactor } from "../model/eigen.js";
+import { checkFirstRecords, type Split } from "./first-records.js";
+import { requireSpace, type SpaceNeed } from "./space.js";
+
+/** First records are looked at for this long at most. YouTube-8M's 3,844 shards take a second or so from a disk that is near. */
+const FIRST_RECORDS_MS = 10_000;
+/** Problems that are named one by one: nobody mends more in one go. */
+const NAMED_PROBLEMS = 20;
+
+/** What a run needs before its first step. */
+export interface Needs {
+  readonly splits: readonly Split[];
+  /** MODEL.eigen_file, where it is going to be read, and how many values it must have. */
+  readonly eigen: { readonly file: string; readonly features: number } | null;
+  readonly space: SpaceNeed | null;
+}
+
+/** What stands in a run's way, and what else is worth telling. */
+export interface Findings {
+  readonly problems: readonly NextvladError[];
+  readonly notes: readonly string[];
+}
+
+/** Looks at all that a run needs, without TensorFlow and without reading the data through. */
+export async function findObstacles({ splits, eigen, space }: Needs, cwd: string): Promise<Findings> {
+  const records = await checkFirstRecords(splits, cwd, FIRST_RECORDS_MS);
+  const others = await Promise.all([
+    eigen === null ? null : problemOf(readEigenFactor(eigen.file, eigen.features)),
+    space === null ? null : problemOf(requireSpace(space)),
+  ]);
+  const isShort = records.read < records.shards;
+  const note = `looked at the first records of ${records.read} of ${records.shards} shards in ${FIRST_RECORDS_MS / 1000} s; the others are read when their turn comes`;
+  return { problems: [...records.problems, ...others.filter((problem) => problem !== null)], notes: isShort ? [note] : [] };
+}
+
+/** What a check throws. */
+export async function problemOf(check: Promise<unknown>): Promise<NextvladError | null> {
+  try {
+    await check;
+    return null;
+  } catch (error) {
+    if (error instanceof NextvladError) return error;
+    throw error;
+  }
+}
+
+/** One error for all problems, so that they can be mended in one go: NOT_READY, or the only one. */
+export function joinProblems(problems: readonly NextvladError[]): NextvladError | null {
+  const [first] = problems;
+  if (first === undefined || problems.length === 1) return first ?? null;
+  const named = problems.slice(0, NAMED_PROBLEMS).map(({ message }, i) => `(${i + 1}) ${message}`);
+  const rest = problems.length - named.length;
+  const list = [...named, ...(rest > 0 ? [`And ${rest} more.`] : [])].join(" ");
+  return new NextvladError("NOT_READY", `the run cannot start, for ${problems.length} reasons: ${list.replace(/\.$/, "")}`);
+}

@@ -1,0 +1,166 @@
+import { createHash } from "node:crypto";
+import { type ErrorCode, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
+import { readPickleShard } from "../data/pickle-shard.js";
+import { isPickle } from "../data/shard.js";
+import type { Video } from "../data/video.js";
+import { checkVideo, type VideoShape } from "../data/video-check.js";
+import { findVideo } from "../data/video-parser.js";
+import { openBlockingSource } from "../formats/blocking-source.js";
+import { readTfRecordFile, type TfRecord } from "../formats/tfrecord.js";
+import type { PackedIds } from "./id-table.js";
+
+/** Problems of one shard that are told one by one; the others are counted. */
+export const LISTED_PROBLEMS = 100;
+
+/** How long a piece may take before it is told, so that progress is seen and a wish to stop is heard. */
+const PIECE_MS = 200;
+const PIECE_RECORDS = 4096;
+const LONGEST_ID = 255;
+
+/** What was found in some consecutive records of a shard. */
+export interface ShardPiece {
+  readonly records: number;
+  /** Records that are whole videos, and their frames. */
+  readonly videos: number;
+  readonly frames: number;
+  /** Videos without a label. */
+  readonly unlabelled: number;
+  /** Of each record. */
+  readonly ids: PackedIds;
+  /** What is wrong, LISTED_PROBLEMS at most over all pieces of a shard. */
+  readonly listed: readonly SerialisedError[];
+  /** How often each kind of problem occurs, listed or not. */
+  readonly problems: Readonly<Partial<Record<ErrorCode, number>>>;
+  /** Bytes of the file up to here. */
+  readonly filePosition: number;
+  /** "more" follows; the shard was read to its "end"; or it is "broken" here, and what follows cannot be read. */
+  readonly state: "more" | "end" | "broken";
+}
+
+/**
+ * Checks every record of a shard: both checksums, the message, the video's features and labels. A record that fails is left behind; at a damaged
+ * length or a missing end, where no next record can be found, the shard is broken; a pickle is at its first problem. Blocks its thread while it reads.
+ * Throws nothing of a shard's.
+ */
+export async function* checkShard(path: string, shape: VideoShape): AsyncGenerator<ShardPiece, void> {
+  const listed = { left: LISTED_PROBLEMS };
+  let piece = new PieceBuilder(listed);
+  let filePosition = 0;
+  try {
+    for await (const { outcome, filePosition: position } of checkVideos(path, shape, (error) => piece.addProblem(error))) {
+      filePosition = position;
+      if (outcome instanceof NextvladError) piece.addProblem(outcome);
+      else piece.addVideo(outcome);
+      if (!piece.isFull) continue;
+      yield piece.finish("more", filePosition);
+      piece = new PieceBuilder(listed);
+    }
+    yield piece.finish("end", filePosition);
+  } catch (error) {
+    piece.addBreak(error);
+    yield piece.finish("broken", filePosition);
+  }
+}
+
+/** What is kept of a video that is as it should be. */
+type Kept = Pick<Video, "id" | "labels" | "frames">;
+
+interface Checked {
+  readonly outcome: Kept | NextvladError;
+  readonly filePosition: number;
+}
+
+async function* checkVideos(path: string, shape: VideoShape, onBadData: (error: NextvladError) => void): AsyncGenerator<Checked, void> {
+  const countOnly = { ...shape, maxFrames: 0 };
+  let isBegun = false;
+  try {
+    for await (const record of readTfRecordFile(path, { openSource: openBlockingSource, onBadData })) {
+      isBegun = true;
+      yield { outcome: checkRecord(record, countOnly), filePosition: record.filePosition };
+    }
+  } catch (error) {
+    if (isBegun || !(await isPickle(path))) throw error;
+    for await (const { video, filePosition } of readPickleShard(path, { ...shape, maxFrames: Number.MAX_SAFE_INTEGER })) {
+      yield { outcome: video, filePosition };
+    }
+  }
+}
+
+function checkRecord(record: TfRecord, shape: VideoShape): Kept | NextvladError {
+  try {
+    const { found, place } = findVideo(record, shape);
+    const { id, labels } = checkVideo(found, shape, place);
+    return { id, labels, frames: Math.max(...found.features.map((feature) => feature?.frames ?? 0)) };
+  } catch (error) {
+    if (error instanceof NextvladError) return error;
+    throw error;
+  }
+}
+
+class PieceBuilder {
+  readonly #listed: { left: number };
+  readonly #startMs = performance.now();
+  readonly #ids: Uint8Array[] = [];
+  readonly #errors: SerialisedError[] = [];
+  readonly #problems: Partial<Record<ErrorCode, number>> = {};
+  #videos = 0;
+  #frames = 0;
+  #unlabelled = 0;
+
+  constructor(listed: { left: number }) {
+    this.#listed = listed;
+  }
+
+  get isFull(): boolean {
+    return this.#ids.length >= PIECE_RECORDS || performance.now() - this.#startMs > PIECE_MS;
+  }
+
+  addVideo({ id, frames, labels }: Kept): void {
+    this.#ids.push(packId(id));
+    this.#videos++;
+    this.#frames += frames;
+    if (labels.length === 0) this.#unlabelled++;
+  }
+
+  /** Notes a record that is no whole video. Its id counts all the same, where it could be read. */
+  addProblem(error: NextvladError): void {
+    this.#ids.push(packId(error.details.video ?? ""));
+    this.#note(serialiseError(error));
+  }
+
+  /** Notes what ends the shard before its time. */
+  addBreak(error: unknown): void {
+    this.#note(serialiseError(error));
+  }
+
+  #note(error: SerialisedError): void {
+    this.#problems[error.code] = (this.#problems[error.code] ?? 0) + 1;
+    if (this.#listed.left === 0) return;
+    this.#listed.left--;
+    this.#errors.push(error);
+  }
+
+  finish(state: ShardPiece["state"], filePosition: number): ShardPiece {
+    return {
+      records: this.#ids.length,
+      videos: this.#videos,
+      frames: this.#frames,
+      unlabelled: this.#unlabelled,
+      ids: new Uint8Array(Buffer.concat(this.#ids)),
+      listed: this.#errors,
+      problems: this.#problems,
+      filePosition,
+      state,
+    };
+  }
+}
+
+/** Ids of more than 255 bytes, which nobody has, are kept as their SHA-256. */
+function packId(id: string): Uint8Array {
+  const bytes = Buffer.from(id, "utf8");
+  const kept = bytes.length <= LONGEST_ID ? bytes : createHash("sha256").update(bytes).digest();
+  const packed = new Uint8Array(1 + kept.length);
+  packed[0] = kept.length;
+  packed.set(kept, 1);
+  return packed;
+}

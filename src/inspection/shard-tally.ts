@@ -1,0 +1,54 @@
+import type { ErrorCode, NextvladError, SerialisedError } from "../base/errors.js";
+import { serialiseError } from "../base/errors.js";
+import type { ShardPiece } from "./shard-check.js";
+
+/** What was found in a shard, so far. */
+export class ShardTally {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Bytes of the file that were checked; an estimate inside a compressed one. */
+  checkedBytes = 0;
+  records = 0;
+  videos = 0;
+  frames = 0;
+  unlabelled = 0;
+  /** "unread": nobody has got to its end; "whole": read to its end; "broken": what follows the last record cannot be read. */
+  state: "unread" | "whole" | "broken" = "unread";
+  /** What is wrong, up to LISTED_PROBLEMS. */
+  readonly listed: SerialisedError[] = [];
+  /** How often each kind of problem occurs, listed or not. */
+  readonly problems = new Map<ErrorCode, number>();
+
+  constructor(path: string, sizeBytes: number) {
+    this.path = path;
+    this.sizeBytes = sizeBytes;
+  }
+
+  get problemCount(): number {
+    return [...this.problems.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  add(piece: ShardPiece): void {
+    this.records += piece.records;
+    this.videos += piece.videos;
+    this.frames += piece.frames;
+    this.unlabelled += piece.unlabelled;
+    this.listed.push(...piece.listed);
+    for (const [code, count] of Object.entries(piece.problems)) this.#count(code as ErrorCode, count);
+    if (piece.state === "more" || piece.state === "broken") this.checkedBytes = piece.filePosition;
+    else this.checkedBytes = this.sizeBytes;
+    if (piece.state === "end") this.state = "whole";
+    if (piece.state === "broken") this.state = "broken";
+  }
+
+  /** Notes that the thread that read it died. */
+  fail(error: NextvladError): void {
+    this.listed.push(serialiseError(error));
+    this.#count(error.code, 1);
+    this.state = "broken";
+  }
+
+  #count(code: ErrorCode, count: number): void {
+    this.problems.set(code, (this.problems.get(code) ?? 0) + count);
+  }
+}

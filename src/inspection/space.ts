@@ -1,0 +1,54 @@
+import { readdir, stat, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import { NextvladError } from "../base/errors.js";
+import { countParameters, parameterTable } from "../model/parameters.js";
+import { type ModelSection, modelSizes } from "../model/sizes.js";
+
+/** Besides its arrays, a snapshot has two headers, the state and the config. */
+const SMALL_FILES_BYTES = 64 * 1024;
+const FLOAT_BYTES = 4;
+
+/** Snapshots that a run is going to write. */
+export interface SpaceNeed {
+  /** Where, a folder that is there. */
+  readonly folder: string;
+  /** How many will be there at the end. */
+  readonly snapshots: number;
+  readonly model: ModelSection;
+  /** Snapshots in the folder that go before the first one is written, by name. */
+  readonly inTheWay: readonly string[];
+}
+
+/** Sees whether the snapshots will fit on the disk. Throws FILE_UNWRITABLE. */
+export async function requireSpace({ folder, snapshots, model, inTheWay }: SpaceNeed): Promise<void> {
+  // A file system that cannot tell has no say.
+  const system = await statfs(folder).catch(() => null);
+  if (system === null || system.blocks === 0) return;
+  const { all, trained } = countParameters(parameterTable(modelSizes(model)));
+  // Each value, and Adam's two moments of those that are trained.
+  const bytesEach = FLOAT_BYTES * (all + 2 * trained) + SMALL_FILES_BYTES;
+  const freeBytes = system.bavail * system.bsize + (await sizeOf(inTheWay.map((name) => join(folder, name))));
+  if (snapshots * bytesEach <= freeBytes) return;
+  throw new NextvladError("FILE_UNWRITABLE", "the disk has too little space for the run's snapshots", {
+    file: folder,
+    expected: `${gigabytes(snapshots * bytesEach)} for ${snapshots} of ${gigabytes(bytesEach)} each`,
+    found: gigabytes(freeBytes),
+    remedy: "free some, choose another --save-dir, or train fewer epochs",
+  });
+}
+
+/** Bytes of the files in some folders, those with several names counted once: `best` shares its files with a snapshot. */
+async function sizeOf(folders: readonly string[]): Promise<number> {
+  const sizes = new Map<string, number>();
+  for (const folder of folders) {
+    for (const name of await readdir(folder).catch(() => [])) {
+      const found = await stat(join(folder, name)).catch(() => null);
+      if (found !== null) sizes.set(`${found.dev} ${found.ino}`, found.size);
+    }
+  }
+  return [...sizes.values()].reduce((sum, size) => sum + size, 0);
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toPrecision(3)} GB`;
+}

@@ -1,0 +1,94 @@
+import { deserialiseError } from "../base/errors.js";
+import type { ShardTally } from "./shard-tally.js";
+import type { RepeatedId, Verification } from "./verification.js";
+
+/** Problems of a shard, and repeated ids, that the text names; the JSON report has more. */
+const NAMED_PROBLEMS = 10;
+const NAMED_REPEATS = 20;
+
+/** What `verifyReport` is told besides. */
+export interface ReportContext {
+  readonly list: string;
+  /** What of the list itself is wrong: files that are not there. */
+  readonly listProblems: readonly string[];
+  readonly seconds: number;
+}
+
+/** The report as it is written as JSON; `problems` counts all there are, by kind too, where the lists are cut. */
+export function verifyReport({ stopped, shards, repeatedRecords, repeats }: Verification, { list, listProblems, seconds }: ReportContext) {
+  const sum = (count: (shard: ShardTally) => number): number => shards.reduce((total, shard) => total + count(shard), 0);
+  const kinds = new Map<string, number>();
+  for (const { problems } of shards) for (const [code, count] of problems) kinds.set(code, (kinds.get(code) ?? 0) + count);
+  const bytes = sum((shard) => shard.checkedBytes);
+  return {
+    list,
+    stopped,
+    shards: shards.length,
+    shards_with_problems: shards.filter(({ problems }) => problems.size > 0).length,
+    bytes,
+    records: sum((shard) => shard.records),
+    videos: sum((shard) => shard.videos),
+    frames: sum((shard) => shard.frames),
+    videos_without_labels: sum((shard) => shard.unlabelled),
+    seconds,
+    bytes_per_second: bytes / seconds,
+    problems: listProblems.length + sum((shard) => shard.problemCount) + repeatedRecords,
+    problems_by_code: Object.fromEntries(kinds),
+    list_problems: listProblems,
+    records_with_repeated_id: repeatedRecords,
+    repeated_ids: repeats.map(({ id, records }) => ({ id, records: records.map(({ path, record }) => ({ file: path, record })) })),
+    files: shards.map(reportShard),
+  };
+}
+
+export type VerifyReport = ReturnType<typeof verifyReport>;
+
+function reportShard(shard: ShardTally) {
+  return {
+    file: shard.path,
+    size_bytes: shard.sizeBytes,
+    checked_bytes: shard.checkedBytes,
+    state: shard.state,
+    records: shard.records,
+    videos: shard.videos,
+    frames: shard.frames,
+    videos_without_labels: shard.unlabelled,
+    problems: shard.problemCount,
+    problems_by_code: Object.fromEntries(shard.problems),
+    listed: shard.listed.map((error) => {
+      const { details, message } = deserialiseError(error);
+      const { record = null, byteOffset = null, video = null, expected = null, found = null } = details;
+      return { code: error.code, record, byte_offset: byteOffset, video, what: error.what, expected, found, message };
+    }),
+  };
+}
+
+/** The report for reading: a line a problem, then what was counted. */
+export function formatVerification({ shards, repeats }: Verification, report: VerifyReport): string {
+  const lines = [...report.list_problems, ...shards.flatMap(formatShard), ...repeats.slice(0, NAMED_REPEATS).map(formatRepeat)];
+  const [repeated, named] = [report.records_with_repeated_id, Math.min(repeats.length, NAMED_REPEATS)];
+  if (repeats.length > named) lines.push(`${repeats.length - named} more ids come more than once; the JSON report has them.`);
+  const rate = `${(report.bytes / 1e9).toFixed(2)} GB in ${report.seconds.toFixed(1)} s, ${Math.round(report.bytes_per_second / 1e6)} MB/s`;
+  const counts = `${report.records} records, ${report.videos} whole videos (${report.videos_without_labels} without labels), ${report.frames} frames`;
+  lines.push(`[VERIFY] verify ${report.stopped ? "stopped" : "finished"}. \tshards: ${report.shards},\t${counts} (${rate})`);
+  const kinds = Object.entries(report.problems_by_code).map(([code, count]) => `${code} ${count}`);
+  if (report.list_problems.length > 0) kinds.unshift(`in the list ${report.list_problems.length}`);
+  if (repeated > 0) kinds.push(`repeated ids ${repeated}`);
+  if (report.problems === 0) lines.push("no problems");
+  else lines.push(`problems: ${report.problems} (${kinds.join(", ")}), in ${report.shards_with_problems} of ${report.shards} shards`);
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+function formatShard({ path, listed, problemCount, problems, state, records }: ShardTally): string[] {
+  const lines = listed.slice(0, NAMED_PROBLEMS).map((error) => deserialiseError(error).message);
+  const kinds = Array.from(problems, ([code, count]) => `${code} ${count}`).join(", ");
+  if (problemCount > lines.length) lines.push(`${path}: ${problemCount} problems in all (${kinds}); the JSON report has more of them.`);
+  if (state === "broken" && records > 0) lines.push(`${path}: what follows its first ${records} records could not be read.`);
+  return lines;
+}
+
+function formatRepeat({ id, records }: RepeatedId): string {
+  const places = records.slice(0, NAMED_PROBLEMS).map(({ path, record }) => `${path}, record ${record}`);
+  const more = records.length > places.length ? `; and ${records.length - places.length} more` : "";
+  return `video ${id} comes ${records.length} times: ${places.join("; ")}${more}.`;
+}

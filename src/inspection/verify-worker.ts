@@ -1,0 +1,31 @@
+import { setImmediate } from "node:timers/promises";
+import { parentPort, workerData } from "node:worker_threads";
+import { STOP } from "../data/thread.js";
+import type { VideoShape } from "../data/video-check.js";
+import { checkShard, type ShardPiece } from "./shard-check.js";
+
+/** To a checking thread: the shard to check next. */
+export interface VerifyRequest {
+  readonly path: string;
+}
+
+const port = parentPort;
+if (port === null) throw new Error("this module is a worker thread's");
+const shape = workerData as VideoShape;
+let stopped = false;
+
+port.on("message", (request: VerifyRequest | typeof STOP) => {
+  if (request === STOP) {
+    stopped = true;
+    port.close();
+  } else void check(request.path);
+});
+
+async function check(path: string): Promise<void> {
+  for await (const piece of checkShard(path, shape)) {
+    // Reading blocks: only here does a wish to stop come through.
+    await setImmediate();
+    if (stopped) return;
+    port?.postMessage(piece satisfies ShardPiece);
+  }
+}

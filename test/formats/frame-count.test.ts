@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { NextvladError } from "../../src/base/errors.js";
+import { countFrames } from "../../src/formats/frame-count.js";
+import { parseFrameList } from "../../src/formats/frame-list.js";
+import { parseSequenceExample } from "../../src/formats/sequence-example.js";
+import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
+import { WireReader } from "../../src/formats/wire.js";
+
+const PLACE = { file: "shard", record: 0, byteOffset: 0 };
+
+function record(frames: number, frameBytes: number): Uint8Array {
+  const data = new Uint8Array(frames * frameBytes).fill(10);
+  return encodeSequenceExample({ context: { id: Buffer.from("v") }, frameLists: [{ name: "rgb", frameBytes, data }] });
+}
+
+/** A record's outcome with `maxFrames` frames kept: frames and their size, or the error's code. */
+function outcome(bytes: Uint8Array, maxFrames: number): unknown {
+  try {
+    const list = parseSequenceExample(bytes, PLACE, ["rgb"], maxFrames).frameLists.get("rgb");
+    return list === undefined ? "none" : [list.frames, list.frameBytes];
+  } catch (error) {
+    if (error instanceof NextvladError) return error.message;
+    throw error;
+  }
+}
+
+test("counting says what parsing says, of whole records and of any with changed bytes", () => {
+  const change = fc.record({ at: fc.nat(400), to: fc.nat(255) });
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 12 }), fc.nat(40), fc.array(change, { maxLength: 3 }), (frames, frameBytes, changes) => {
+      const bytes = record(frames, frameBytes);
+      for (const { at, to } of changes) bytes[at % bytes.length] = to;
+      assert.deepEqual(outcome(bytes, 0), outcome(bytes, 1000));
+    }),
+    { numRuns: 3000 },
+  );
+});
+
+test("YouTube-8M's lists are counted, and no others: one odd frame, and parsing takes over", () => {
+  const list = (sizes: readonly number[]): Uint8Array =>
+    Buffer.concat(
+      sizes.map((size) => {
+        const value = [10, ...(size < 128 ? [size] : [(size & 127) | 128, size >> 7])];
+        const inner = [10, value.length + size < 128 ? value.length + size : -1].flatMap((byte) =>
+          byte === -1 ? [((value.length + size) & 127) | 128, (value.length + size) >> 7] : [byte],
+        );
+        const total = inner.length + value.length + size;
+        const head = [10, ...(total < 128 ? [total] : [(total & 127) | 128, total >> 7]), ...inner, ...value];
+        return Buffer.concat([Buffer.from(head), Buffer.alloc(size)]);
+      }),
+    );
+  for (const [sizes, expected] of [
+    [[1024, 1024, 1024], { frames: 3, frameBytes: 1024 }],
+    [[128], { frames: 1, frameBytes: 128 }],
+    [[0, 0], { frames: 2, frameBytes: 0 }],
+    [[5, 5, 6], null],
+    [[], null],
+  ] as const) {
+    const bytes = list(sizes);
+    assert.deepEqual(countFrames(new WireReader(bytes, PLACE), bytes.length), expected);
+    if (expected === null) continue;
+    const parsed = parseFrameList(new WireReader(bytes, PLACE), bytes.length, { name: "rgb", maxFrames: 300, place: PLACE });
+    assert.deepEqual({ frames: parsed.frames, frameBytes: parsed.frameBytes }, expected);
+  }
+});

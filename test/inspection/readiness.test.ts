@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { writeShard } from "../../src/data/shard-writer.js";
+import { checkFirstRecords } from "../../src/inspection/first-records.js";
+import { runNextvlad } from "../commands/nextvlad.js";
+import { learnableVideo, prepareRun } from "../helpers/runs.js";
+import { goldenData, randomVideo, SMALL_SIZES, temporaryFolder } from "../helpers/shards.js";
+
+const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
+
+/** Runs `nextvlad` with a config, and expects one line of errors; returns it, and whether TensorFlow was loaded. */
+async function refusal(t: TestContext, args: readonly string[]): Promise<{ message: string; loadedTensorflow: boolean }> {
+  const coverage = temporaryFolder(t);
+  const ended = await runNextvlad(args, { env: { ...process.env, NODE_V8_COVERAGE: coverage } });
+  assert.equal(ended.exitCode, 1, ended.stderr);
+  const [message = "", ...more] = ended.stderr.split("\n").filter((line) => line.startsWith("nextvlad: "));
+  assert.deepEqual(more, []);
+  const loadedTensorflow = readdirSync(coverage).some((name) => readFileSync(join(coverage, name), "utf8").includes("@tensorflow/"));
+  return { message, loadedTensorflow };
+}
+
+describe("before the first step", { concurrency: 2 }, () => {
+  test("all that stands in a training's way is told in one go, before TensorFlow is loaded", async (t) => {
+    const folder = temporaryFolder(t);
+    const config = await prepareRun(folder);
+    writeFileSync(join(folder, "train0.tfrecord"), "<html>not found, and this page is what came instead of it</html>");
+    writeFileSync(join(folder, "validate.list"), "validate0.tfrecord\nnowhere.tfrecord\n");
+    await writeShard(join(folder, "validate0.tfrecord"), [randomVideo(1)]);
+    writeFileSync(join(folder, "file"), "");
+    const args = ["train", "--config", config, "--save-dir", join(folder, "file/out"), "--set", "MODEL.eigen_file=nowhere.npy"];
+    const { message, loadedTensorflow } = await refusal(t, args);
+    assert.match(message, /^nextvlad: error: the run cannot start, for 5 reasons: \(1\) /);
+    for (const part of [
+      /\(\d\) \S*file\/out: cannot write it/,
+      /\(\d\) \S*validate\.list: 1 of the list's 2 files cannot be found: nowhere\.tfrecord/,
+      /\(\d\) \S*train0\.tfrecord, byte 0: this is a text file/,
+      /\(\d\) \S*validate0\.tfrecord, record 0, .*: rgb has another feature size than the model \(expected 16 bytes a frame, found 6\)/,
+      /\(\d\) nowhere\.npy: no such file/,
+    ]) {
+      assert.match(message, part);
+    }
+    assert.equal(loadedTensorflow, false);
+  });
+
+  test("a disk without space for the snapshots is told, with what is needed and what is free", async (t) => {
+    const folder = temporaryFolder(t);
+    const config = await prepareRun(folder);
+    const { message, loadedTensorflow } = await refusal(t, [
+      ...["train", "--config", config, "--save-dir", join(folder, "out"), "--epoch", "7"],
+      ...["--set", "MODEL.hidden_size=100000000", "--set", "TRAIN.max_iter=700000"],
+    ]);
+    assert.match(
+      message,
+      /out: the disk has too little space for the run's snapshots \(expected [\d.e+]+ GB for 7 of [\d.e+]+ GB each, found [\d.e+]+ GB\)/,
+    );
+    assert.equal(loadedTensorflow, false);
+    assert.match(readFileSync(join(folder, "out/train.log.jsonl"), "utf8"), /too little space/);
+  });
+
+  test("eval needs labels in range; infer does not; one problem stands by itself", async (t) => {
+    const folder = temporaryFolder(t);
+    const config = await prepareRun(folder);
+    await writeShard(join(folder, "validate0.tfrecord"), [{ ...learnableVideo(1), labels: Int32Array.of(77) }]);
+    mkdirSync(join(folder, "weights"));
+    const flags = ["--config", config, "--weights", join(folder, "weights"), "--save-dir", join(folder, "out")];
+    const { message } = await refusal(t, ["eval", ...flags]);
+    assert.match(
+      message,
+      /^nextvlad: error: \S*validate0\.tfrecord, record 0, .*: a label is not one of the model's classes \(expected 0 to 5, found 77\)/,
+    );
+    assert.match((await refusal(t, ["infer", ...flags])).message, /this is no snapshot/);
+  });
+
+  test("what is the same in all shards is one problem", async (t) => {
+    const folder = temporaryFolder(t);
+    const shards = Array.from({ length: 30 }, (_, i) => join(folder, `s${String(i).padStart(2, "0")}.tfrecord`));
+    for (const shard of shards) await writeShard(shard, [{ ...randomVideo(3), labels: Int32Array.of(1) }]);
+    const shape = { ...SHAPE, featureSizes: [6, 4] as const };
+    const found = await checkFirstRecords([{ list: join(folder, "*.tfrecord"), shape }], folder, 10_000);
+    assert.equal(found.problems.length, 1);
+    assert.equal(found.problems[0]?.details.file, shards[0]);
+    assert.match(
+      found.problems[0]?.message ?? "",
+      /audio has another feature size than the model, as in 29 other shards \(expected 4 bytes a frame, found 3\)/,
+    );
+    assert.deepEqual([found.read, found.shards], [30, 30]);
+  });
+
+  test("any kind of shard will do; only its first record counts; time that is up ends it", async () => {
+    const names = ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib", "feat_p2_bytes.pkl", "feat_p4_str.pkl"];
+    const splits = names.map((name) => ({
+      list: goldenData(name),
+      shape: { ...SHAPE, featureSizes: [1024, 128], numClasses: 4 } as const,
+    }));
+    const found = await checkFirstRecords(splits, process.cwd(), 10_000);
+    assert.deepEqual([found.problems.map(({ message }) => message), found.read], [[], 5]);
+    const short = await checkFirstRecords(splits, process.cwd(), 0);
+    assert.deepEqual([short.problems, short.read, short.shards], [[], 0, 5]);
+  });
+
+  test("a first record longer than one read is read to its end", async (t) => {
+    const path = join(temporaryFolder(t), "long.tfrecord");
+    const frames = 300;
+    const [rgb, audio] = [new Uint8Array(frames * 4096), new Uint8Array(frames * 128)];
+    await writeShard(path, [{ id: "long", frames, rgb, audio, labels: Int32Array.of(1) }]);
+    const shape = { ...SHAPE, featureSizes: [4096, 128] as const };
+    assert.deepEqual((await checkFirstRecords([{ list: path, shape }], ".", 10_000)).problems, []);
+    const bytes = readFileSync(path);
+    bytes[1_000_000] = 1;
+    writeFileSync(path, bytes);
+    assert.deepEqual(
+      (await checkFirstRecords([{ list: path, shape }], ".", 10_000)).problems.map(({ code }) => code),
+      ["CORRUPT_RECORD"],
+    );
+  });
+});

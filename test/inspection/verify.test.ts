@@ -1,0 +1,275 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { gzipSync } from "node:zlib";
+import { encodeVideo } from "../../src/data/shard-writer.js";
+import type { Video } from "../../src/data/video.js";
+import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
+import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { verifyShards } from "../../src/inspection/verification.js";
+import type { VerifyReport } from "../../src/inspection/verify-report.js";
+import { compiled, repository, runNextvlad } from "../commands/nextvlad.js";
+import { goldenData, temporaryFolder } from "../helpers/shards.js";
+
+const SIZES = ["--set", "MODEL.video_feature_size=8", "--set", "MODEL.audio_feature_size=4", "--set", "MODEL.num_classes=10"];
+
+function video(id: string, options: Partial<Video> = {}): Video {
+  const frames = options.frames ?? 3;
+  const [rgb, audio] = [new Uint8Array(frames * 8).fill(7), new Uint8Array(frames * 4).fill(9)];
+  return { id, frames, rgb, audio, labels: Int32Array.of(1, 3), ...options };
+}
+
+const frame = (...records: Uint8Array[]): Buffer => Buffer.concat(records.map((record) => encodeTfRecord(record)));
+const shardOf = (...ids: string[]): Buffer => frame(...ids.map((id) => encodeVideo(video(id))));
+
+const UNLABELLED = encodeSequenceExample({
+  context: { video_id: Buffer.from("unlabelled") },
+  frameLists: [
+    { name: "rgb", frameBytes: 8, data: new Uint8Array(8) },
+    { name: "audio", frameBytes: 4, data: new Uint8Array(4) },
+  ],
+});
+
+/** The shard with the byte at `at` changed; counted from the end where that is negative. */
+function flip(shard: Buffer, at: number): Buffer {
+  const index = at < 0 ? shard.length + at : at;
+  shard[index] = (shard[index] as number) ^ 1;
+  return shard;
+}
+
+/** Writes shards and a list of them, and verifies it in a process of its own. */
+async function verify(t: TestContext, shards: Record<string, Uint8Array | string>, args: readonly string[] = []) {
+  const folder = temporaryFolder(t);
+  for (const [name, content] of Object.entries(shards)) writeFileSync(join(folder, name), content);
+  const list = join(folder, "shards.list");
+  writeFileSync(list, Object.keys(shards).join("\n"));
+  const ended = await runNextvlad(["verify", list, "--json", ...SIZES, ...args]);
+  const report = JSON.parse(ended.stdout) as VerifyReport;
+  const files = new Map(report.files.map((file) => [basename(file.file), file]));
+  const codes = (name: string): unknown[] => (files.get(name)?.listed ?? []).map(({ code, record }) => [code, record]);
+  return { ended, report, files, codes, list };
+}
+
+describe("verify", { concurrency: 2 }, () => {
+  test("finds nothing wrong with whole shards, whatever their packing, and counts what is in them", async (t) => {
+    const { ended, report } = await verify(t, {
+      "a.tfrecord": shardOf("v0", "v1"),
+      "b.tfrecord": gzipSync(frame(encodeVideo(video("v2", { frames: 5, rgb: new Uint8Array(40), audio: new Uint8Array(20) })))),
+      "c.tfrecord": frame(UNLABELLED),
+    });
+    assert.equal(ended.exitCode, 0, ended.stderr);
+    const { shards, records, videos, frames, videos_without_labels, problems, stopped } = report;
+    assert.deepEqual([shards, records, videos, frames, videos_without_labels, problems, stopped], [3, 4, 4, 12, 1, 0, false]);
+    const counts = report.files.map((file) => [file.records, file.frames, file.state]);
+    assert.deepEqual(counts, [
+      [2, 6, "whole"],
+      [1, 5, "whole"],
+      [1, 1, "whole"],
+    ]);
+    assert.ok(report.files.every(({ size_bytes, checked_bytes }) => size_bytes === checked_bytes));
+  });
+
+  test("the golden shards, which TensorFlow and numpy wrote, are whole", async () => {
+    for (const name of ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib", "feat_p2_bytes.pkl", "feat_p4_str.pkl"]) {
+      const ended = await runNextvlad(["verify", goldenData(name)]);
+      assert.equal(ended.exitCode, 0, ended.stdout);
+      const counts = "shards: 1,\t4 records, 4 whole videos (1 without labels), 30 frames";
+      assert.ok(ended.stdout.startsWith(`[VERIFY] verify finished. \t${counts}`) && ended.stdout.endsWith("\nno problems\n"), ended.stdout);
+    }
+  });
+
+  test("names every problem of every shard, and goes on behind each where it can", async (t) => {
+    const odd = (id: string | null, { rgb = 16, audio = 8, labels = [1] }: { rgb?: number; audio?: number; labels?: number[] } = {}) =>
+      encodeSequenceExample({
+        context: { labels, ...(id === null ? {} : { id: Buffer.from(id) }) },
+        frameLists: [
+          { name: "rgb", frameBytes: rgb / 2, data: new Uint8Array(rgb) },
+          { name: "audio", frameBytes: 4, data: new Uint8Array(audio) },
+        ],
+      });
+    const recordBytes = shardOf("a0").length;
+    const { ended, report, codes, files, list } = await verify(t, {
+      "data.tfrecord": flip(flip(shardOf("d0", "d1", "d2", "d3"), recordBytes + 40), -20),
+      "length.tfrecord": flip(shardOf("e0", "e1", "e2"), recordBytes + 1),
+      "short.tfrecord": shardOf("s0", "s1", "s2").subarray(0, -7),
+      "sizes.tfrecord": frame(encodeVideo(video("f0")), odd("f1", { rgb: 14 }), odd("f2", { audio: 12 }), encodeVideo(video("f3"))),
+      "labels.tfrecord": frame(odd("l0", { labels: [10] }), odd("l1", { labels: [9] }), odd("l2", { labels: [-1] })),
+      "message.tfrecord": frame(Buffer.from("this is no message"), encodeVideo(video("m1")), odd(null)),
+      "video-level.tfrecord": frame(
+        encodeSequenceExample({ context: { id: Buffer.from("x"), mean_rgb: new Uint8Array(8) }, frameLists: [] }),
+      ),
+      "page.tfrecord": "<!DOCTYPE html><html><body>404: there is no such shard, nor was there ever one</body></html>",
+      "empty.tfrecord": "",
+      "torn.tfrecord": gzipSync(shardOf("t0", "t1")).subarray(0, -12),
+      "good.tfrecord": shardOf("g0", "g1"),
+    });
+    assert.equal(ended.exitCode, 1, ended.stderr);
+    const found = Object.fromEntries([...files.keys()].map((name) => [name.replace(".tfrecord", ""), codes(name)]));
+    assert.deepEqual(found, {
+      data: [
+        ["CORRUPT_RECORD", 1],
+        ["CORRUPT_RECORD", 3],
+      ],
+      length: [["CORRUPT_RECORD", 1]],
+      short: [["CORRUPT_RECORD", 2]],
+      sizes: [
+        ["BAD_VIDEO", 1],
+        ["BAD_VIDEO", 2],
+      ],
+      labels: [
+        ["BAD_LABELS", 0],
+        ["BAD_LABELS", 2],
+      ],
+      message: [
+        ["BAD_FORMAT", 0],
+        ["BAD_VIDEO", 2],
+      ],
+      "video-level": [["BAD_VIDEO", 0]],
+      page: [["NOT_TFRECORD", null]],
+      empty: [["NOT_TFRECORD", null]],
+      torn: [["CORRUPT_RECORD", 1]],
+      good: [],
+    });
+    const counts = (name: string): unknown => [files.get(name)?.records, files.get(name)?.videos, files.get(name)?.state];
+    assert.deepEqual(counts("data.tfrecord"), [4, 2, "whole"]);
+    assert.deepEqual(counts("length.tfrecord"), [1, 1, "broken"]);
+    assert.deepEqual(counts("short.tfrecord"), [2, 2, "broken"]);
+    assert.deepEqual(counts("sizes.tfrecord"), [4, 2, "whole"]);
+    assert.deepEqual(report.problems_by_code, { CORRUPT_RECORD: 5, BAD_VIDEO: 4, BAD_LABELS: 2, BAD_FORMAT: 1, NOT_TFRECORD: 2 });
+    assert.deepEqual([report.problems, report.shards_with_problems, report.records_with_repeated_id], [14, 10, 0]);
+    const [first] = files.get("data.tfrecord")?.listed ?? [];
+    assert.equal(first?.byte_offset, recordBytes);
+    assert.match(
+      first?.message ?? "",
+      /data\.tfrecord, record 1, byte \d+: the checksum of the record's data does not match \(expected 0x/,
+    );
+
+    const text = await runNextvlad(["verify", list, ...SIZES]);
+    assert.equal(text.exitCode, 1);
+    assert.match(text.stdout, /^problems: 14 \(.*CORRUPT_RECORD 5.*\), in 10 of 11 shards$/m);
+    assert.match(text.stdout, /length\.tfrecord: what follows its first 1 records could not be read\./);
+    assert.equal(text.stdout.match(/: the checksum of/g)?.length, 3);
+  });
+
+  test("tells ids that come twice, in a shard and across shards, with all places, also of records that are otherwise wrong", async (t) => {
+    const { ended, report } = await verify(t, {
+      "a.tfrecord": shardOf("one", "two", "one"),
+      "b.tfrecord": frame(encodeVideo(video("two", { labels: Int32Array.of(99) })), encodeVideo(video("three"))),
+      "c.tfrecord": shardOf("four", "two"),
+    });
+    assert.equal(ended.exitCode, 1);
+    const repeats = report.repeated_ids.map(({ id, records }) => [id, ...records.map(({ file, record }) => `${basename(file)} ${record}`)]);
+    assert.deepEqual(repeats, [
+      ["one", "a.tfrecord 0", "a.tfrecord 2"],
+      ["two", "a.tfrecord 1", "b.tfrecord 0", "c.tfrecord 1"],
+    ]);
+    assert.deepEqual([report.records_with_repeated_id, report.problems], [3, 4]);
+  });
+
+  test("places stay right behind a record that could not be read", async (t) => {
+    const recordBytes = shardOf("x").length;
+    const { report } = await verify(t, { "a.tfrecord": flip(shardOf("p", "q", "r"), recordBytes + 40), "b.tfrecord": shardOf("r") });
+    assert.deepEqual(
+      report.repeated_ids.map(({ records }) => records.map(({ record }) => record)),
+      [[2, 0]],
+    );
+  });
+
+  test("the report does not depend on the number of threads", async (t) => {
+    const shards = Object.fromEntries(
+      Array.from({ length: 12 }, (_, i) => [`s${i}.tfrecord`, shardOf(`v${i}`, `v${(i * 5) % 12}`, "same")]),
+    );
+    const results = await Promise.all(["1", "5"].map(async (readers) => (await verify(t, shards, ["--readers", readers])).report));
+    const [one, five] = results.map((report) => ({
+      ...report,
+      list: "",
+      seconds: 0,
+      bytes_per_second: 0,
+      files: report.files.map((file) => ({ ...file, file: basename(file.file) })),
+      repeated_ids: report.repeated_ids.map(({ id, records }) => [id, records.map(({ file, record }) => [basename(file), record])]),
+    }));
+    assert.deepEqual(one, five);
+  });
+
+  test("more problems than are listed are counted", async (t) => {
+    const records = Array.from({ length: 250 }, (_, i) => encodeVideo(video(`v${i}`, { labels: Int32Array.of(11) })));
+    const { report, files } = await verify(t, { "a.tfrecord": frame(...records) });
+    const file = files.get("a.tfrecord");
+    assert.deepEqual([report.problems, file?.problems, file?.listed.length], [250, 250, 100]);
+  });
+
+  test("videos without labels are a problem where they are required", async (t) => {
+    assert.equal((await verify(t, { "a.tfrecord": frame(UNLABELLED) })).ended.exitCode, 0);
+    const { ended, codes } = await verify(t, { "a.tfrecord": frame(UNLABELLED) }, ["--require-labels"]);
+    assert.deepEqual([ended.exitCode, codes("a.tfrecord")], [1, [["BAD_LABELS", 0]]]);
+  });
+
+  test("files that are missing or cannot be read stand beside the rest; a list that is missing is an error", async (t) => {
+    const folder = temporaryFolder(t);
+    writeFileSync(join(folder, "a.tfrecord"), shardOf("a"));
+    symlinkSync("loop.tfrecord", join(folder, "loop.tfrecord"));
+    writeFileSync(join(folder, "shards.list"), "a.tfrecord\nnowhere.tfrecord\nloop.tfrecord\n");
+    const ended = await runNextvlad(["verify", join(folder, "shards.list"), "--json", ...SIZES]);
+    const report = JSON.parse(ended.stdout) as VerifyReport;
+    assert.deepEqual([ended.exitCode, report.records, report.problems], [1, 1, 2]);
+    assert.match(report.list_problems[0] ?? "", /shards\.list: 1 of the list's 3 files cannot be found: nowhere\.tfrecord/);
+    const loop = report.files.find(({ file }) => file.endsWith("loop.tfrecord"));
+    assert.deepEqual(
+      loop?.listed.map(({ code }) => code),
+      ["FILE_UNREADABLE"],
+    );
+    const none = await runNextvlad(["verify", join(folder, "none.list")]);
+    assert.deepEqual([none.exitCode, none.stdout], [1, ""]);
+    assert.match(none.stderr, /^nextvlad: error: .*none\.list: no such file/);
+  });
+
+  test("a signal ends it with a report of what was checked so far", async (t) => {
+    const folder = temporaryFolder(t);
+    const shard = join(folder, "shard.tfrecord");
+    const large = { frames: 2000, rgb: new Uint8Array(16_000), audio: new Uint8Array(8000) };
+    writeFileSync(shard, frame(...Array.from({ length: 1000 }, (_, i) => encodeVideo(video(`v${i}`, large)))));
+    mkdirSync(join(folder, "links"));
+    for (let i = 0; i < 4000; i++) symlinkSync(shard, join(folder, "links", `${i}.tfrecord`));
+    const args = ["verify", join(folder, "links", "*.tfrecord"), "--json", ...SIZES];
+    const child = spawn(process.execPath, [compiled("cli.js"), ...args], { cwd: repository });
+    let stdout = "";
+    child.stdout.on("data", (chunk: Buffer) => {
+      stdout += chunk;
+    });
+    const ended = once(child, "close");
+    const readBytes = (): number => Number(/rchar: (\d+)/.exec(readFileSync(`/proc/${child.pid}/io`, "utf8"))?.[1]);
+    while (readBytes() < 200e6) await setTimeout(20);
+    child.kill("SIGTERM");
+    const [exitCode] = await ended;
+    const report = JSON.parse(stdout) as VerifyReport;
+    assert.deepEqual([exitCode, report.stopped], [143, true]);
+    assert.ok(report.records > 0 && report.files.some(({ state }) => state === "unread"));
+  });
+
+  test("starts without TensorFlow", async (t) => {
+    const folder = temporaryFolder(t);
+    for (const command of ["verify", "inspect"]) {
+      await runNextvlad([command, goldenData("train0000.tfrecord")], { env: { ...process.env, NODE_V8_COVERAGE: folder } });
+    }
+    const scripts = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"));
+    assert.ok(scripts.some((text) => text.includes("/inspection/verification.js")));
+    assert.ok(scripts.every((text) => !text.includes("@tensorflow/")));
+  });
+});
+
+test("a thread that dies counts against its shard alone", async () => {
+  const module = new URL("../helpers/dying-reader.js", import.meta.url);
+  const shape = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: [8, 4], numClasses: 10, labels: "required" } as const;
+  const { shards, stopped } = await verifyShards(["exit", "throw"], { shape, readers: 1, signal: new AbortController().signal }, module);
+  assert.equal(stopped, false);
+  const found = shards.map(({ path, state, listed }) => [path, state, listed.map(({ code, details }) => [code, details.file])]);
+  assert.deepEqual(found, [
+    ["exit", "broken", [["WORKER_DIED", "exit"]]],
+    ["throw", "broken", [["WORKER_DIED", "throw"]]],
+  ]);
+  assert.match(shards[1]?.listed[0]?.what ?? "", /something unforeseen/);
+});
