@@ -153,6 +153,8 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
   test("a snapshot made of them brings its drop_rate, named as a directory or by its file", async (t) => {
     for (const path of [at("snapshot"), at("snapshot/weights.safetensors")]) {
       assertNear((await infer(t, path, shard, classes, [])).probabilities, golden.vectors.get("eval_predictions_drop0.3")?.values);
+      const without = await infer(t, path, shard, classes, ["--set", "MODEL.drop_rate=0"]);
+      assertNear(without.probabilities, golden.vectors.get("eval_predictions")?.values);
     }
   });
 
