@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { writeShard } from "../../src/data/shard-writer.js";
@@ -63,14 +63,18 @@ describe("before the first step", { concurrency: 2 }, () => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     await writeShard(join(folder, "validate0.tfrecord"), [{ ...learnableVideo(1), labels: Int32Array.of(77) }]);
-    mkdirSync(join(folder, "weights"));
-    const flags = ["--config", config, "--weights", join(folder, "weights"), "--save-dir", join(folder, "out")];
+    // Weights of another model: they are opened first, and found not to fit last.
+    const header = JSON.stringify({ logits_clf_bias: { dtype: "F32", shape: [1], data_offsets: [0, 4] } });
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(header.length));
+    writeFileSync(join(folder, "other.safetensors"), Buffer.concat([length, Buffer.from(header), Buffer.alloc(4)]));
+    const flags = ["--config", config, "--weights", join(folder, "other.safetensors"), "--save-dir", join(folder, "out")];
     const { message } = await refusal(t, ["eval", ...flags]);
     assert.match(
       message,
       /^nextvlad: error: \S*validate0\.tfrecord, record 0, .*: a label is not one of the model's classes \(expected 0 to 5, found 77\)/,
     );
-    assert.match((await refusal(t, ["infer", ...flags])).message, /this is no snapshot/);
+    assert.match((await refusal(t, ["infer", ...flags])).message, /other\.safetensors: .* do not fit the model/);
   });
 
   test("what is the same in all shards is one problem", async (t) => {
