@@ -31,8 +31,8 @@ describe("a process", () => {
   });
 
   test("that is dead and not yet fetched by its parent counts as gone", async () => {
-    // The shell's child ends, and the shell becomes a program that fetches nobody.
-    const child = spawn("bash", ["-c", 'bash -c "exit" & echo $!; exec sleep 60'], { stdio: ["ignore", "pipe", "inherit"] });
+    // The shell's child ends, but only after the shell has become a program that fetches nobody.
+    const child = spawn("bash", ["-c", "sleep 0.5 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "inherit"] });
     const [line] = await once(child.stdout, "data");
     const pid = Number(String(line));
     try {
