@@ -1,5 +1,4 @@
 // The two products of training that have the features, which are bytes, on their left: x w on the way forward and x^T d on the way back.
-#include <atomic>
 #include <cmath>
 #include <vector>
 
@@ -17,13 +16,6 @@ constexpr int64_t kForwardPanels = 8;
 constexpr int64_t kBackwardFrames = 768;  // whose panel fits the first cache, and whose bytes the second
 constexpr int64_t kBackwardPanels = 4;
 
-// Hands out items 0..count-1 to the threads as they get free; which thread does one changes nothing in its result.
-template <class Body>
-void ForEachItem(int64_t count, const Body& body) {
-  std::atomic<int64_t> next{0};
-  Pool::Shared().Run([&](int) { body([&] { return next++; }, count); });
-}
-
 // Inputs: bytes (uint8, carried four to a float), panels of w and of a bias, [frames, features, columns]. Output: x w + bias [frames, columns].
 void ByteProduct(void*, TF_OpKernelContext* context) {
   Call call(context);
@@ -37,11 +29,11 @@ void ByteProduct(void*, TF_OpKernelContext* context) {
   if (y == nullptr) return;
   const ByteRows bytes(call.Input<uint8_t>(0), frames, features);
   const int64_t row_blocks = (frames + kForwardRows - 1) / kForwardRows, bunches = (panel_count + kForwardPanels - 1) / kForwardPanels;
-  ForEachItem(row_blocks * bunches, [&](auto next, int64_t items) {
+  ShareOut(row_blocks * bunches, [&](const auto& next) {
     // By way of a buffer: written one panel after the other, the rows of y, a multiple of 4 KiB apart, fight for the same lines of the caches.
     constexpr int64_t kWidth = kForwardPanels * kLanes;
     Floats block(kForwardRows * kWidth);
-    for (int64_t item; (item = next()) < items;) {
+    for (int64_t item; next(&item);) {
       const int64_t row = item / bunches * kForwardRows, rows = std::min(kForwardRows, frames - row);
       const int64_t first = item % bunches * kForwardPanels, last = std::min(panel_count, first + kForwardPanels);
       for (int64_t p = first; p < last; p++) {
@@ -141,9 +133,9 @@ void ByteProductTransposed(void*, TF_OpKernelContext* context) {
   const std::vector<uint8_t> bytes = Transpose(call.Input<uint8_t>(0), frames, features, stride);
   const int64_t width = kBackwardPanels * kLanes;
   const PanelShape largest{kBackwardFrames / 4, kTerms};
-  ForEachItem((columns + width - 1) / width, [&](auto next, int64_t items) {
+  ShareOut((columns + width - 1) / width, [&](const auto& next) {
     Floats panels(kBackwardPanels * largest.floats()), sums(features * width);
-    for (int64_t item; (item = next()) < items;) {
+    for (int64_t item; next(&item);) {
       const int64_t first = item * width, count = std::min(width, columns - first), panel_count = RoundUp(count, kLanes) / kLanes;
       double totals[kBackwardPanels * kLanes] = {};
       std::fill(sums.begin(), sums.end(), 0.0f);

@@ -1,6 +1,5 @@
 // From bytes to each video's sums in one go, with frozen weights: a group's cluster logits, its softmax, its expansion and its sums over frames
 // all stay in the second cache; nothing the size of a batch's frames is ever written.
-#include <atomic>
 #include <vector>
 
 #include "byte_panels.h"
@@ -138,14 +137,13 @@ void Frames(void*, TF_OpKernelContext* context) {
   const ByteRows bytes(call.Input<uint8_t>(0), offsets[videos], s.features);
 
   // A few videos are shared out by groups, so that all cores have work; the parts are added in their own order.
-  Pool& pool = Pool::Shared();
-  const int64_t parts = videos >= 4 * pool.threads() ? 1 : std::min<int64_t>(s.groups, pool.threads());
+  const int threads = Pool::Shared().threads();
+  const int64_t parts = videos >= 4 * threads ? 1 : std::min<int64_t>(s.groups, threads);
   const int64_t size = s.group_size * s.clusters;
   std::vector<float> shares((parts - 1) * videos * size);
-  std::atomic<int64_t> next{0};
-  pool.Run([&](int) {
+  ShareOut(videos * parts, [&](const auto& next) {
     Scratch scratch(s);
-    for (int64_t item; (item = next++) < videos * parts;) {
+    for (int64_t item; next(&item);) {
       const int64_t video = item / parts, part = item % parts;
       float* into = part == 0 ? sums + video * size : shares.data() + ((part - 1) * videos + video) * size;
       SumVideo(bytes, offsets[video], counts[video], panels, s, s.groups * part / parts, s.groups * (part + 1) / parts, scratch,

@@ -1,6 +1,7 @@
 // Splits a loop over the cores. The pieces depend on the number of threads alone, so that sums over pieces come out the same each time.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -64,6 +65,14 @@ class Pool {
   uint64_t generation_ = 0;
   int running_ = 0;
 };
+
+// body(next) on each thread, where next(&item) hands out 0..count-1 as threads get free, and is false when there are no more. Which thread
+// does an item must change nothing in its result.
+template <class Body>
+void ShareOut(int64_t count, const Body& body) {
+  std::atomic<int64_t> begun{0};
+  Pool::Shared().Run([&](int) { body([&](int64_t* item) { return (*item = begun++) < count; }); });
+}
 
 // body(begin, end, piece) for contiguous pieces of 0..count.
 template <class Body>
