@@ -7,15 +7,19 @@ function unfinishedName(path: string): string {
   return join(dirname(path), `.${basename(path)}.unfinished-${process.pid}`);
 }
 
+/** Bytes that may be written to the file system that a folder is on; null where it tells no sizes, or the folder is not there. */
+export async function freeBytes(folder: string): Promise<number | null> {
+  const disk = await statfs(folder).catch(() => null);
+  return disk === null || disk.blocks === 0 ? null : disk.bavail * disk.bsize;
+}
+
 /**
  * Sees to it, before a large write, that the disk has room for it. File systems that tell no sizes pass. Throws FILE_UNWRITABLE.
  * Others write too, so the write itself may still find the disk full.
  */
 export async function requireFreeSpace(folder: string, bytes: number): Promise<void> {
-  const disk = await statfs(folder).catch(() => null);
-  if (disk === null || disk.blocks === 0) return;
-  const free = disk.bavail * disk.bsize;
-  if (free >= bytes) return;
+  const free = await freeBytes(folder);
+  if (free === null || free >= bytes) return;
   const [expected, found] = [bytes, free].map((size) => `${(size / 1e6).toFixed(1)} MB`) as [string, string];
   const remedy = "make room there, or choose another place";
   throw new NextvladError("FILE_UNWRITABLE", "cannot write it: too little space is free", { file: folder, expected, found, remedy });

@@ -1,6 +1,7 @@
-import { readdir, stat, statfs } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
+import { freeBytes } from "../base/files.js";
 import { countParameters, parameterTable } from "../model/parameters.js";
 import { type ModelSection, modelSizes } from "../model/sizes.js";
 
@@ -22,17 +23,17 @@ export interface SpaceNeed {
 /** Sees whether the snapshots will fit on the disk. Throws FILE_UNWRITABLE. */
 export async function requireSpace({ folder, snapshots, model, inTheWay }: SpaceNeed): Promise<void> {
   // A file system that cannot tell has no say.
-  const system = await statfs(folder).catch(() => null);
-  if (system === null || system.blocks === 0) return;
+  const free = await freeBytes(folder);
+  if (free === null) return;
   const { all, trained } = countParameters(parameterTable(modelSizes(model)));
   // Each value, and Adam's two moments of those that are trained.
   const bytesEach = FLOAT_BYTES * (all + 2 * trained) + SMALL_FILES_BYTES;
-  const freeBytes = system.bavail * system.bsize + (await sizeOf(inTheWay.map((name) => join(folder, name))));
-  if (snapshots * bytesEach <= freeBytes) return;
+  const roomBytes = free + (await sizeOf(inTheWay.map((name) => join(folder, name))));
+  if (snapshots * bytesEach <= roomBytes) return;
   throw new NextvladError("FILE_UNWRITABLE", "the disk has too little space for the run's snapshots", {
     file: folder,
     expected: `${gigabytes(snapshots * bytesEach)} for ${snapshots} of ${gigabytes(bytesEach)} each`,
-    found: gigabytes(freeBytes),
+    found: gigabytes(roomBytes),
     remedy: "free some, choose another --save-dir, or train fewer epochs",
   });
 }
