@@ -17,17 +17,24 @@ export interface ByteSource {
   close(): Promise<void>;
 }
 
-/** An open file as a source of its bytes, with a look at its first ones (up to `headBytes`). Throws FILE_MISSING, FILE_UNREADABLE. */
-export async function openFileSource(path: string, headBytes: number): Promise<{ source: ByteSource; head: Uint8Array }> {
-  let handle: FileHandle;
-  try {
-    handle = await open(path, "r");
-  } catch (error) {
-    throw fileError(error, path, "read");
-  }
+/** A source, and a look at its first bytes. */
+export interface OpenedSource {
+  readonly source: ByteSource;
+  readonly head: Uint8Array;
+}
+
+/**
+ * An open file by the means of reading it: `readAt` fills the start of `target` from a position in the file and returns how many bytes that was. Closes
+ * it where the first bytes cannot be read. Throws FILE_UNREADABLE for what `readAt` throws.
+ */
+export async function makeSource(
+  path: string,
+  file: { readAt(target: Uint8Array, position: number): number | Promise<number>; close(): Promise<void> },
+  headBytes: number,
+): Promise<OpenedSource> {
   const readAt = async (target: Uint8Array, position: number): Promise<number> => {
     try {
-      return (await handle.read(target, 0, target.length, position)).bytesRead;
+      return await file.readAt(target, position);
     } catch (error) {
       throw fileError(error, path, "read");
     }
@@ -45,11 +52,26 @@ export async function openFileSource(path: string, headBytes: number): Promise<{
         position += bytes;
         return bytes;
       },
-      close: () => handle.close(),
+      close: () => file.close(),
     };
     return { source, head: head.subarray(0, headLength) };
   } catch (error) {
-    await handle.close();
+    await file.close();
     throw error;
   }
+}
+
+/** Opens a file for reading. Throws FILE_MISSING, FILE_UNREADABLE. */
+export function openForReading(path: string): Promise<FileHandle> {
+  return open(path, "r").catch((error: unknown) => {
+    throw fileError(error, path, "read");
+  });
+}
+
+/** An open file as a source of its bytes, with a look at its first ones (up to `headBytes`). Throws FILE_MISSING, FILE_UNREADABLE. */
+export async function openFileSource(path: string, headBytes: number): Promise<OpenedSource> {
+  const handle = await openForReading(path);
+  const readAt = async (target: Uint8Array, position: number): Promise<number> =>
+    (await handle.read(target, 0, target.length, position)).bytesRead;
+  return makeSource(path, { readAt, close: () => handle.close() }, headBytes);
 }

@@ -1,12 +1,11 @@
-import { open } from "node:fs/promises";
-import { type ErrorCode, fileError, NextvladError } from "../base/errors.js";
+import { type ErrorCode, NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
 import { findShards } from "../data/file-list.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
 import { checkVideo, type VideoShape } from "../data/video-check.js";
 import { findVideo } from "../data/video-parser.js";
-import type { ByteSource } from "../formats/byte-source.js";
+import { makeSource, type OpenedSource, openForReading } from "../formats/byte-source.js";
 import { readTfRecordFile } from "../formats/tfrecord.js";
 
 /** Shards that a run is going to read: their list, and what their videos must look like. */
@@ -80,36 +79,20 @@ async function checkFirstRecord(path: string, shape: VideoShape): Promise<void> 
 }
 
 /** As `openFileSource`, but read in small pieces, and beside other files. */
-async function openHeadSource(path: string, headBytes: number): Promise<{ source: ByteSource; head: Uint8Array }> {
-  const attempt = <T>(call: Promise<T>): Promise<T> =>
-    call.catch((error: unknown) => {
-      throw fileError(error, path, "read");
-    });
-  const handle = await attempt(open(path, "r"));
-  try {
-    const first = new Uint8Array(READ_BYTES);
-    let ahead = first.subarray(0, (await attempt(handle.read(first, 0, first.length, 0))).bytesRead);
-    const head = ahead.subarray(0, headBytes);
-    let position = 0;
-    const source: ByteSource = {
-      get filePosition() {
-        return position;
-      },
-      async read(target) {
-        const piece = Math.min(target.length, ahead.length > 0 ? ahead.length : READ_BYTES);
-        if (ahead.length > 0) target.set(ahead.subarray(0, piece));
-        const bytes = ahead.length > 0 ? piece : (await attempt(handle.read(target, 0, piece, position))).bytesRead;
-        ahead = ahead.subarray(piece);
-        position += bytes;
-        return bytes;
-      },
-      close: () => handle.close(),
-    };
-    return { source, head };
-  } catch (error) {
-    await handle.close();
-    throw error;
-  }
+async function openHeadSource(path: string, headBytes: number): Promise<OpenedSource> {
+  const handle = await openForReading(path);
+  let first: Uint8Array | null = null;
+  const readAt = async (target: Uint8Array, position: number): Promise<number> => {
+    if (first === null) {
+      const piece = new Uint8Array(READ_BYTES);
+      first = piece.subarray(0, (await handle.read(piece, 0, piece.length, 0)).bytesRead);
+    }
+    const ahead = first.subarray(position, position + target.length);
+    target.set(ahead);
+    if (ahead.length > 0) return ahead.length;
+    return (await handle.read(target, 0, Math.min(target.length, READ_BYTES), position)).bytesRead;
+  };
+  return makeSource(path, { readAt, close: () => handle.close() }, headBytes);
 }
 
 /** A whole data set of the wrong kind has the same wrong with each shard: one problem, of the first, that counts the others. */
