@@ -26,20 +26,27 @@ export function freezeStream(stream: StreamSizes, sizes: ModelSizes, weights: We
   return byteProducts() ? freezeForBytes(stream, sizes, weights, FLOAT_TERMS) : freezeForFloats(stream, sizes, weights);
 }
 
+/** What a frame's features meet, with the batch norm behind the cluster logits as `scale` and `shift` `[G K]`, b Wc in the latter. */
+function foldStream(stream: StreamSizes, weights: Weights) {
+  return tidy(() => {
+    const { clusters, clustersBias, attention, attentionBias } = foldProjection(stream, weights);
+    const norm = frozenBatchNorm(batchNormNames(stream.clusterNorm), weights);
+    return { clusters, scale: norm.scale, shift: add(multiply(clustersBias, norm.scale), norm.shift), attention, attentionBias };
+  });
+}
+
 /** Bytes meet weights as integers, and everything up to the sums is one kernel. */
 function freezeForBytes(stream: StreamSizes, sizes: ModelSizes, weights: Weights, terms: Terms): FrozenStream {
   const { groups, clusters } = sizes;
   const names = projectionNames(stream);
   const panels: FramePanels = tidy(() => {
     const bytes = quantisation(stream, weights);
-    const folded = foldProjection(stream, weights);
-    const norm = frozenBatchNorm(batchNormNames(stream.clusterNorm), weights);
-    const shift = add(multiply(folded.clustersBias, norm.scale), norm.shift);
+    const folded = foldStream(stream, weights);
     const expansion = weights.use(names.expansion, (w) =>
       weights.use(names.expansionBias, (bias) => splitWeights(w, bias, bytes, groups, terms)),
     );
     return {
-      clusters: splitWeights(multiply(folded.clusters, norm.scale), shift, bytes, groups, terms),
+      clusters: splitWeights(multiply(folded.clusters, folded.scale), folded.shift, bytes, groups, terms),
       attention: splitWeights(folded.attention, folded.attentionBias, bytes, 1, terms),
       expansion,
     };
@@ -58,11 +65,7 @@ function freezeForBytes(stream: StreamSizes, sizes: ModelSizes, weights: Weights
 /** Features become floats first. */
 function freezeForFloats(stream: StreamSizes, sizes: ModelSizes, weights: Weights): FrozenStream {
   const { groups, clusters } = sizes;
-  const folded = tidy(() => {
-    const { clusters, clustersBias, attention, attentionBias } = foldProjection(stream, weights);
-    const norm = frozenBatchNorm(batchNormNames(stream.clusterNorm), weights);
-    return { clusters, scale: norm.scale, shift: add(multiply(clustersBias, norm.scale), norm.shift), attention, attentionBias };
-  });
+  const folded = foldStream(stream, weights);
   const tensors = Object.values(folded).map((tensor) => keep(tensor));
   return {
     describe: (bytes, layout) =>
