@@ -34,8 +34,9 @@ export async function runEnsemble([first, ...others]: readonly string[], flags: 
   }
   process.stdout.write(`[ENSEMBLE] ensemble finished. \tvideos: ${videos}\n`);
   if (metrics !== null) {
+    const { encodeMetrics } = await import("../evaluation/metrics.js");
     const path = join(flags.saveDir, ENSEMBLE_METRICS_NAME);
-    await writeFileAtomic(path, `${JSON.stringify({ ...metrics, aps: Array.from(metrics.aps) }, null, 1)}\n`);
+    await writeFileAtomic(path, encodeMetrics(metrics));
     const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
     process.stdout.write(`avg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}\n`);
     process.stdout.write(`metrics, with the average precision of each class: ${path}\n`);

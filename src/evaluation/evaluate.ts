@@ -5,7 +5,7 @@ import { fillAllArrays } from "../checkpoints/arrays.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
-import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
+import { type BatchStream, openStream } from "../data/stream.js";
 import { videoShape } from "../data/video-shape.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { crossEntropySum, labelMatrix } from "../model/loss.js";
@@ -13,13 +13,13 @@ import { parameterTable } from "../model/parameters.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weight-store.js";
 import { type ResultTarget, type ResultWriter, writeResults } from "../results/result-writer.js";
-import { Pace } from "../telemetry/pace.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { sigmoid, toFloats } from "../tensorflow/kernels.js";
-import { loadTensorflow, tidy } from "../tensorflow/runtime.js";
-import { type Metrics, MetricsAccumulator } from "./metrics.js";
+import { loadTensorflow, tellDevice, tidy } from "../tensorflow/runtime.js";
+import { encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
 import { TopSelector } from "./top-k.js";
 import { topPredictions } from "./top-predictions.js";
+import { type Watch, watchBatches } from "./watched-batches.js";
 
 /** The name of eval's result file. */
 export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
@@ -37,15 +37,8 @@ export interface EvaluateOptions {
   readonly telemetry: Telemetry;
 }
 
-export interface EvaluationResult {
+export interface EvaluationResult extends Metrics {
   readonly stopped: boolean;
-  readonly hit_at_one: number;
-  readonly perr: number;
-  readonly gap: number;
-  readonly map: number;
-  readonly loss: number;
-  readonly videos: number;
-  readonly aps: readonly number[];
   readonly resultFile: string;
   readonly predictionFiles: readonly string[];
 }
@@ -70,10 +63,8 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     });
   }
   const resultFile = join(saveDir, EVAL_RESULT_NAME);
-  const { aps, ...summary } = metrics;
-  const result = { ...summary, aps: Array.from(aps) };
-  if (!stopped) await writeFileAtomic(resultFile, `${JSON.stringify(result, null, 1)}\n`);
-  return { stopped, ...result, resultFile, predictionFiles: resultFiles };
+  if (!stopped) await writeFileAtomic(resultFile, encodeMetrics(metrics));
+  return { stopped, ...metrics, resultFile, predictionFiles: resultFiles };
 }
 
 /** Loads TensorFlow and the weights, all of which must fit, and closes their source. */
@@ -84,7 +75,7 @@ export async function loadNetwork(
   telemetry: Telemetry,
 ) {
   const device = await loadTensorflow(useGpu);
-  telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
+  telemetry.log.info(tellDevice(device));
   const sizes = modelSizes(config.MODEL);
   const store = new WeightStore(parameterTable(sizes));
   await fillAllArrays(weights, store.arrays(), "use the config that these weights were trained with, or other weights");
@@ -118,52 +109,28 @@ export function openReading(
   });
 }
 
-/** How a pass over videos is watched and stopped. */
-export interface Watch {
-  readonly title: string;
-  readonly logIntervalSteps: number;
-  readonly signal: AbortSignal;
-  readonly telemetry: Telemetry;
-}
-
 /** Runs every batch of a stream through the network, into the metrics and, with a writer, the `topk` best classes of each video into it; stops early, with what it has, when the signal says so. */
 export async function measure(
   network: FrozenNetwork,
   stream: BatchStream,
   classes: number,
   topk: number,
-  { title, logIntervalSteps, signal, telemetry }: Watch,
+  watch: Watch,
   writer: ResultWriter | null = null,
 ): Promise<{ readonly metrics: Metrics; readonly stopped: boolean }> {
   const accumulator = new MetricsAccumulator(classes, topk);
   const selector = new TopSelector();
-  const pace = new Pace(stream);
-  let step = 0;
-  const release = closeOnAbort(stream, signal);
-  telemetry.progress.begin(title);
-  try {
-    for await (const batch of stream) {
-      const { probabilities, loss } = tidy(() => {
-        const logits = network.logits(batch);
-        const sum = crossEntropySum(logits, labelMatrix(batch.labels, classes));
-        return { probabilities: toFloats(sigmoid(logits)), loss: toFloats(sum)[0] as number };
-      });
-      accumulator.add(probabilities, batch.labels, loss);
-      if (writer !== null) for (const top of topPredictions(batch.ids, probabilities, topk, selector)) await writer.write(top);
-      pace.count(batch.ids.length);
-      telemetry.progress.update(pace.state());
-      if (logIntervalSteps > 0 && step % logIntervalSteps === 0) {
-        telemetry.log.info(
-          pace.facts(),
-          `[EVAL] ${title}: iter ${step} , loss = ${(loss / batch.ids.length).toFixed(6)}, ${pace.describe()}`,
-        );
-      }
-      step++;
-    }
-  } finally {
-    telemetry.progress.end();
-    release();
-    await stream.close();
+  let meanLoss = Number.NaN;
+  const describe = (step: number): string => `[EVAL] ${watch.title}: iter ${step} , loss = ${meanLoss.toFixed(6)}`;
+  for await (const batch of watchBatches(stream, watch, describe)) {
+    const { probabilities, loss } = tidy(() => {
+      const logits = network.logits(batch);
+      const sum = crossEntropySum(logits, labelMatrix(batch.labels, classes));
+      return { probabilities: toFloats(sigmoid(logits)), loss: toFloats(sum)[0] as number };
+    });
+    meanLoss = loss / batch.ids.length;
+    accumulator.add(probabilities, batch.labels, loss);
+    if (writer !== null) for (const top of topPredictions(batch.ids, probabilities, topk, selector)) await writer.write(top);
   }
   return { metrics: accumulator.result(), stopped: !stream.complete };
 }

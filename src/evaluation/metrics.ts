@@ -20,6 +20,11 @@ export interface Metrics {
   readonly aps: Float64Array;
 }
 
+/** Metrics as the JSON of a result file. */
+export function encodeMetrics({ aps, ...summary }: Omit<Metrics, "loss"> & Partial<Pick<Metrics, "loss">>): string {
+  return `${JSON.stringify({ ...summary, aps: Array.from(aps) }, null, 1)}\n`;
+}
+
 /**
  * Collects predictions batch by batch and computes the metrics at the end. Keeps `topk` predictions a video, never the
  * whole rows. Equal predictions rank by the lower class.

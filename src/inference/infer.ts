@@ -1,13 +1,13 @@
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
-import { type BatchStream, closeOnAbort } from "../data/stream.js";
+import type { BatchStream } from "../data/stream.js";
 import { type EvaluateOptions, loadNetwork, openReading } from "../evaluation/evaluate.js";
 import { TopSelector } from "../evaluation/top-k.js";
 import { topPredictions } from "../evaluation/top-predictions.js";
+import { watchBatches } from "../evaluation/watched-batches.js";
 import type { FrozenNetwork } from "../model/frozen-network.js";
 import type { Prediction } from "../results/prediction.js";
 import { type ResultTarget, writeResults } from "../results/result-writer.js";
-import { Pace } from "../telemetry/pace.js";
 import { toFloats } from "../tensorflow/kernels.js";
 import { tidy } from "../tensorflow/runtime.js";
 
@@ -43,26 +43,11 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
 }
 
 /** The most probable classes of each video of a stream, as they come; ends early when the signal says so. */
-async function* predict(network: FrozenNetwork, stream: BatchStream, options: InferOptions): AsyncGenerator<Prediction> {
-  const { telemetry, signal, topk, logIntervalSteps } = options;
+async function* predict(network: FrozenNetwork, stream: BatchStream, { topk, ...watch }: InferOptions): AsyncGenerator<Prediction> {
   const selector = new TopSelector();
-  const pace = new Pace(stream);
-  let step = 0;
-  const release = closeOnAbort(stream, signal);
-  telemetry.progress.begin("infer");
-  try {
-    for await (const batch of stream) {
-      const probabilities = tidy(() => toFloats(network.probabilities(batch)));
-      yield* topPredictions(batch.ids, probabilities, topk, selector);
-      pace.count(batch.ids.length);
-      telemetry.progress.update(pace.state());
-      if (logIntervalSteps > 0 && step % logIntervalSteps === 0)
-        telemetry.log.info(pace.facts(), `[INFER] Processed ${step + 1} batches, ${pace.describe()}`);
-      step++;
-    }
-  } finally {
-    telemetry.progress.end();
-    release();
-    await stream.close();
+  const describe = (step: number): string => `[INFER] Processed ${step + 1} batches`;
+  for await (const batch of watchBatches(stream, { ...watch, title: "infer" }, describe)) {
+    const probabilities = tidy(() => toFloats(network.probabilities(batch)));
+    yield* topPredictions(batch.ids, probabilities, topk, selector);
   }
 }

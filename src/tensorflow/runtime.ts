@@ -42,6 +42,11 @@ export interface Device {
   readonly tensorflowVersion: string;
 }
 
+/** The line that every run's log has of it. */
+export function tellDevice({ kind, reason, tensorflowVersion }: Device): string {
+  return `computing on the ${kind.toUpperCase()} (${reason}), TensorFlow ${tensorflowVersion}`;
+}
+
 interface Runtime {
   readonly tf: Tfjs;
   /** Whether the processor multiplies bytes faster than floats, as native/ was compiled for it. */

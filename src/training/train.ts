@@ -4,7 +4,7 @@ import { removeSnapshots } from "../checkpoints/snapshot.js";
 import { formatConfig } from "../config/format.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
-import { loadTensorflow } from "../tensorflow/runtime.js";
+import { loadTensorflow, tellDevice } from "../tensorflow/runtime.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { warnOfOtherMaker } from "./report.js";
 import { Saver } from "./saver.js";
@@ -28,15 +28,15 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   if (resumed !== null) refuseOtherShards(shardList, resumed.state);
   const { telemetry } = options;
   const device = await loadTensorflow(config.TRAIN.use_gpu);
-  telemetry.log.info(`computing on the ${device.kind.toUpperCase()} (${device.reason}), TensorFlow ${device.tensorflowVersion}`);
+  telemetry.log.info(tellDevice(device));
   const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
   if (resumed !== null && resumed.writtenBy !== null) warnOfOtherMaker(telemetry.log, resumed.writtenBy, writtenBy);
   const trainee = await startTrainee(config, resumed, options);
   // Only now, when all that could fail at the start has not.
   await removeSnapshots(options.saveDir, inTheWay);
-  await writeFileAtomic(join(options.saveDir, "config.yaml"), formatConfig(config));
   const { saveDir, lockText, keep, resume } = options;
   const configYaml = formatConfig(config);
+  await writeFileAtomic(join(saveDir, "config.yaml"), configYaml);
   const saver = new Saver({ saveDir, lockText, keep, configYaml, writtenBy, telemetry, resumedFrom: resume?.snapshot ?? null }, trainee);
   run = new TrainingRun(config, options, { ...trainee, state: { ...trainee.state, shards: shardList } }, saver, shards, validShards);
   try {

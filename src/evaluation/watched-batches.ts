@@ -1,0 +1,41 @@
+import { type BatchStream, closeOnAbort } from "../data/stream.js";
+import type { RaggedBatch } from "../data/video.js";
+import { Pace } from "../telemetry/pace.js";
+import type { Telemetry } from "../telemetry/telemetry.js";
+
+/** How a pass over videos is watched and stopped. */
+export interface Watch {
+  readonly title: string;
+  /** Steps between log lines; 0 for none. */
+  readonly logIntervalSteps: number;
+  readonly signal: AbortSignal;
+  readonly telemetry: Telemetry;
+}
+
+/**
+ * Passes on a stream's batches and, when each is done with, tells how far the pass is: on the progress bar, and in the log as `describe` puts the step
+ * (from 0). Ends early when the signal says so, and closes the stream.
+ */
+export async function* watchBatches(
+  stream: BatchStream,
+  { title, logIntervalSteps, signal, telemetry }: Watch,
+  describe: (step: number) => string,
+): AsyncGenerator<RaggedBatch, void> {
+  const pace = new Pace(stream);
+  let step = 0;
+  const release = closeOnAbort(stream, signal);
+  telemetry.progress.begin(title);
+  try {
+    for await (const batch of stream) {
+      yield batch;
+      pace.count(batch.ids.length);
+      telemetry.progress.update(pace.state());
+      if (logIntervalSteps > 0 && step % logIntervalSteps === 0) telemetry.log.info(pace.facts(), `${describe(step)}, ${pace.describe()}`);
+      step++;
+    }
+  } finally {
+    telemetry.progress.end();
+    release();
+    await stream.close();
+  }
+}
