@@ -11,6 +11,7 @@ import { resolveShards } from "../../src/data/file-list.js";
 import type { RaggedBatch } from "../../src/data/video.js";
 import { openReading } from "../../src/evaluation/evaluate.js";
 import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
+import { TopSelector } from "../../src/evaluation/top-k.js";
 import { FrozenNetwork, type Precision } from "../../src/model/frozen-network.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { type ModelSizes, modelSizes } from "../../src/model/sizes.js";
@@ -39,13 +40,9 @@ interface Row {
   readonly gap: number;
 }
 
-function firstClass(probabilities: Float32Array, video: number, classes: number): number {
-  const row = probabilities.subarray(video * classes, (video + 1) * classes);
-  return row.indexOf(Math.max(...row));
-}
-
 function compare({ sizes, dropRate, store, batches }: Trial): Row[] {
   const { classes } = sizes;
+  const selector = new TopSelector();
   let exact: readonly Float32Array[] = [];
   return PRECISIONS.map((precision) => {
     const network = new FrozenNetwork(sizes, dropRate, store, precision);
@@ -63,7 +60,8 @@ function compare({ sizes, dropRate, store, batches }: Trial): Row[] {
         sum += change;
       }
       values += ours.length;
-      for (const video of batch.ids.keys()) if (firstClass(ours, video, classes) === firstClass(theirs, video, classes)) same++;
+      const firstClass = (of: Float32Array, video: number) => selector.selectRow(of, video, classes, 1).classes[0];
+      for (const video of batch.ids.keys()) if (firstClass(ours, video) === firstClass(theirs, video)) same++;
       videos += batch.ids.length;
     }
     return { precision, largest, mean: sum / values, sameFirst: same / videos, gap: metrics.result().gap };

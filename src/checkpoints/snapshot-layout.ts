@@ -1,5 +1,5 @@
 import { readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 
 /** The files of a snapshot. */
 export const WEIGHTS = "weights.safetensors";
@@ -23,6 +23,11 @@ export const bestSnapshot = (saveDir: string): string => join(saveDir, BEST);
 export function parseSnapshotName(name: string): { readonly kind: "epoch" | "step"; readonly number: number } | null {
   const [, kind, number] = /^NEXTVLAD_(epoch|step)(\d+)$/.exec(name) ?? [];
   return kind === undefined ? null : { kind: kind as "epoch" | "step", number: Number(number) };
+}
+
+/** Whether a snapshot lies in a save-dir, however the two are written. */
+export function liesIn(saveDir: string, snapshot: string): boolean {
+  return dirname(resolve(snapshot)) === resolve(saveDir);
 }
 
 /** The snapshots in a save-dir, by name; empty where it does not exist. */

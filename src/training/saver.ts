@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs";
-import { dirname, resolve } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { copyArrays, writeInBackground } from "../checkpoints/background-writer.js";
 import type { RunState, WrittenBy } from "../checkpoints/snapshot.js";
 import { removeSnapshots } from "../checkpoints/snapshot.js";
 import { findOutdated } from "../checkpoints/snapshot-check.js";
+import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { refuseDiverged } from "./report.js";
 import type { Trainee } from "./start.js";
@@ -41,7 +41,7 @@ export class Saver {
     this.#trainee = { store, adam };
     const { resumedFrom, saveDir } = options;
     this.#lastWritten = resumedFrom;
-    if (resumedFrom !== null && resolve(dirname(resumedFrom)) === resolve(saveDir)) this.#savedAt = placeOf(state);
+    if (resumedFrom !== null && liesIn(saveDir, resumedFrom)) this.#savedAt = placeOf(state);
   }
 
   /** The last snapshot that is whole on the disk. */

@@ -1,6 +1,6 @@
-import { dirname, resolve } from "node:path";
 import { bestSnapshot, epochSnapshot, promoteToBest, type RunState, rewriteState, stepSnapshot } from "../checkpoints/snapshot.js";
 import { checkSnapshot } from "../checkpoints/snapshot-check.js";
+import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
@@ -193,6 +193,6 @@ export class TrainingRun {
       telemetry.log.info(`best so far: ${await promoteToBest(snapshot, saveDir, this.#state)}`);
     }
     // The snapshot of another save-dir, which this run goes on from, stays as it is.
-    if (dirname(resolve(snapshot)) === resolve(saveDir)) await rewriteState(snapshot, this.#state);
+    if (liesIn(saveDir, snapshot)) await rewriteState(snapshot, this.#state);
   }
 }
