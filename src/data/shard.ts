@@ -1,4 +1,5 @@
 import { openFileSource } from "../formats/byte-source.js";
+import { type Allocate, ownMemory } from "../formats/frame-list.js";
 import { looksLikePickle } from "../formats/pickle-reader.js";
 import { mayStartTfRecord, readTfRecordFile, startsTfRecord } from "../formats/tfrecord.js";
 import { readPickleShard } from "./pickle-shard.js";
@@ -9,15 +10,16 @@ import { parseVideo } from "./video-parser.js";
 const HEAD_BYTES = 64;
 
 /**
- * Reads a shard's videos in its order: a TFRecord file or one of PaddleVideo's pickles, told by its content.
+ * Reads a shard's videos in its order: a TFRecord file or one of PaddleVideo's pickles, told by its content. Their frames go to where `allocate` says.
  * Throws what `readTfRecordFile`, `parseVideo` and `readPickleShard` throw.
  */
-export async function* readShard(path: string, shape: VideoShape): AsyncGenerator<ShardVideo, void> {
+export async function* readShard(path: string, shape: VideoShape, allocate: Allocate = ownMemory): AsyncGenerator<ShardVideo, void> {
   if (await isPickle(path)) {
-    yield* readPickleShard(path, shape);
+    yield* readPickleShard(path, shape, allocate);
     return;
   }
-  for await (const record of readTfRecordFile(path)) yield { video: parseVideo(record, shape), filePosition: record.filePosition };
+  for await (const record of readTfRecordFile(path))
+    yield { video: parseVideo(record, shape, allocate), filePosition: record.filePosition };
 }
 
 /** Whether a shard is a pickle. Throws FILE_MISSING, FILE_UNREADABLE. */
