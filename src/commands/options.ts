@@ -10,6 +10,7 @@ export interface ConfigFlags {
   readonly batchSize?: string;
   /** `true` for the bare flag. */
   readonly useGpu?: string | true;
+  readonly onCorrupt?: string;
   readonly saveDir: string;
   /** In steps; 0 for no lines. */
   readonly logInterval: number;

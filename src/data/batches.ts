@@ -1,14 +1,14 @@
 import { stat } from "node:fs/promises";
 import { NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
-import type { Block, BlockSource } from "./block.js";
+import type { Block, BlockOptions, BlockSource } from "./block.js";
+import type { LeftOut } from "./damage-sieve.js";
 import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer } from "./order.js";
 import type { ReaderPool } from "./reader-pool.js";
 import type { RaggedBatch, Video } from "./video.js";
-import type { VideoShape } from "./video-check.js";
 
 /** One pass over some shards, as batches. */
-export interface StreamOptions extends VideoShape {
+export interface StreamOptions extends BlockOptions {
   readonly shards: readonly string[];
   readonly order: Order;
   readonly seed: number;
@@ -38,17 +38,21 @@ interface Passage {
 }
 
 /**
- * The epoch's batches, a pure function of the options without `readers`. Throws what the readers meet, at its place in the order,
- * and TOO_FEW_VIDEOS when `dropLast` leaves nothing.
+ * The epoch's batches, a pure function of the options without `readers`. `onLeftOut` is told what the readers did without, before the batch that follows
+ * it in the order. Throws what they meet, at its place in the order, and TOO_FEW_VIDEOS when `dropLast` leaves nothing.
  */
-export async function* assembleBatches(options: StreamOptions, pool: ReaderPool): AsyncGenerator<BatchStep, void> {
+export async function* assembleBatches(
+  options: StreamOptions,
+  pool: ReaderPool,
+  onLeftOut: (parts: readonly LeftOut[]) => void,
+): AsyncGenerator<BatchStep, void> {
   const { batchSize, dropLast, skipBatches = 0 } = options;
   const shards = orderShards(options.shards, options.order, options.seed, options.epoch);
   const totalBytes = totalSize(shards);
   let waiting: Video[] = [];
   let videos = 0;
   let passedBytes = 0;
-  for await (const { video, fileBytes } of orderVideos(shards, options, pool)) {
+  for await (const { video, fileBytes } of orderVideos(shards, options, pool, onLeftOut)) {
     videos++;
     passedBytes += fileBytes;
     waiting.push(video);
@@ -61,14 +65,23 @@ export async function* assembleBatches(options: StreamOptions, pool: ReaderPool)
   if (waiting.length > 0 && !dropLast && !isSkipped) yield { batch: joinVideos(waiting), fraction: 1 };
 }
 
-async function* orderVideos(shards: readonly string[], options: StreamOptions, pool: ReaderPool): AsyncGenerator<Passage, void> {
+async function* orderVideos(
+  shards: readonly string[],
+  options: StreamOptions,
+  pool: ReaderPool,
+  onLeftOut: (parts: readonly LeftOut[]) => void,
+): AsyncGenerator<Passage, void> {
   if (options.order === "sequential") {
-    for await (const block of mergeShards(shards.length, 1, openAhead(shards, options.readers, pool))) yield* passagesOf(block);
+    for await (const block of mergeShards(shards.length, 1, openAhead(shards, options.readers, pool))) {
+      onLeftOut(block.leftOut);
+      yield* passagesOf(block);
+    }
     return;
   }
   const buffer = new ShuffleBuffer<Passage>(options.shuffleBuffer, createRandom(options.seed, "videos", options.epoch));
   const open = (position: number, slot: number) => pool.open(shards[position] as string, slot);
   for await (const block of mergeShards(shards.length, OPEN_SHARDS, open)) {
+    onLeftOut(block.leftOut);
     for (const passage of passagesOf(block)) {
       const leaving = buffer.exchange(passage);
       if (leaving !== undefined) yield leaving;

@@ -1,9 +1,8 @@
 import { deserialiseError, type NextvladError } from "../base/errors.js";
-import type { Block, BlockSource } from "./block.js";
+import type { Block, BlockOptions, BlockSource } from "./block.js";
 import { Inbox } from "./inbox.js";
 import type { ReaderReply, ReaderRequest } from "./reader-worker.js";
 import { startThread, type Thread } from "./thread.js";
-import type { VideoShape } from "./video-check.js";
 
 /** Blocks that a reading thread may send of one shard before the first is taken; it holds one more in its hands. */
 const BLOCKS_AHEAD = 2;
@@ -21,8 +20,8 @@ const READER_MODULE = new URL("./reader-worker.js", import.meta.url);
  * Starts `readers` reading threads. A source's `next` rejects with what befell its shard, at its place in the shard, or with WORKER_DIED;
  * after `close` it never settles.
  */
-export function startReaders(readers: number, shape: VideoShape, module = READER_MODULE): ReaderPool {
-  const threads = Array.from({ length: readers }, () => startReader(shape, module));
+export function startReaders(readers: number, options: BlockOptions, module = READER_MODULE): ReaderPool {
+  const threads = Array.from({ length: readers }, () => startReader(options, module));
   return {
     open: (path, reader) => (threads[reader % readers] as Reader).open(path),
     async close() {
@@ -36,11 +35,11 @@ interface Reader {
   open(path: string): BlockSource;
 }
 
-function startReader(shape: VideoShape, module: URL): Reader {
+function startReader(options: BlockOptions, module: URL): Reader {
   const inboxes = new Map<number, Inbox<Block>>();
   let opened = 0;
   let death: NextvladError | undefined;
-  const thread = startThread<ReaderRequest, ReaderReply>(module, shape, {
+  const thread = startThread<ReaderRequest, ReaderReply>(module, options, {
     message(reply) {
       if (reply.type === "block") inboxes.get(reply.source)?.put(reply.block);
       else inboxes.get(reply.source)?.fail(deserialiseError(reply.error));

@@ -1,9 +1,8 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { type SerialisedError, serialiseError } from "../base/errors.js";
-import { type Block, readBlocks } from "./block.js";
+import { type Block, type BlockOptions, readBlocks } from "./block.js";
 import { Inbox } from "./inbox.js";
 import { buffersOf, STOP } from "./thread.js";
-import type { VideoShape } from "./video-check.js";
 
 /** To a reading thread: a shard to read, or leave to send one more block of it. */
 export type ReaderRequest =
@@ -17,7 +16,7 @@ export type ReaderReply =
 
 const port = parentPort;
 if (port === null) throw new Error("this module is a worker thread's");
-const shape = workerData as VideoShape;
+const options = workerData as BlockOptions;
 const credits = new Map<number, Inbox<void>>();
 let stopped = false;
 
@@ -32,7 +31,7 @@ async function serve(source: number, path: string): Promise<void> {
   const leave = new Inbox<void>();
   credits.set(source, leave);
   try {
-    for await (const block of readBlocks(path, shape)) {
+    for await (const block of readBlocks(path, options)) {
       if (!stopped) await leave.take();
       if (stopped) return;
       const arrays = block.videos.flatMap((video) => [video.rgb, video.audio]);

@@ -1,6 +1,7 @@
 import { openFileSource } from "../formats/byte-source.js";
 import { looksLikePickle } from "../formats/pickle-reader.js";
 import { mayStartTfRecord, readTfRecordFile, startsTfRecord } from "../formats/tfrecord.js";
+import { DamageSieve } from "./damage-sieve.js";
 import { readPickleShard } from "./pickle-shard.js";
 import type { ShardVideo } from "./video.js";
 import type { VideoShape } from "./video-check.js";
@@ -10,14 +11,23 @@ const HEAD_BYTES = 64;
 
 /**
  * Reads a shard's videos in its order: a TFRecord file or one of PaddleVideo's pickles, told by its content.
+ * What is damaged goes through `sieve`, which leaves it out or throws it; by default it throws.
  * Throws what `readTfRecordFile`, `parseVideo` and `readPickleShard` throw.
  */
-export async function* readShard(path: string, shape: VideoShape): AsyncGenerator<ShardVideo, void> {
-  if (await isPickle(path)) {
-    yield* readPickleShard(path, shape);
-    return;
+export async function* readShard(path: string, shape: VideoShape, sieve = new DamageSieve("error")): AsyncGenerator<ShardVideo, void> {
+  try {
+    if (await isPickle(path)) yield* readPickleShard(path, shape, sieve);
+    else yield* readVideos(path, shape, sieve);
+  } catch (error) {
+    sieve.endShard(error);
   }
-  for await (const record of readTfRecordFile(path)) yield { video: parseVideo(record, shape), filePosition: record.filePosition };
+}
+
+async function* readVideos(path: string, shape: VideoShape, sieve: DamageSieve): AsyncGenerator<ShardVideo, void> {
+  for await (const record of readTfRecordFile(path, { onBadData: (error) => sieve.leaveRecord(error) })) {
+    const video = await sieve.pass(() => parseVideo(record, shape));
+    if (video !== null) yield { video, filePosition: record.filePosition };
+  }
 }
 
 /** Whether a shard is a pickle. Throws FILE_MISSING, FILE_UNREADABLE. */

@@ -2,6 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { deserialiseError } from "../base/errors.js";
 import type { BatchReply } from "./batch-worker.js";
 import type { StreamOptions } from "./batches.js";
+import type { LeftOut } from "./damage-sieve.js";
 import { Inbox } from "./inbox.js";
 import { CREDIT, startThread } from "./thread.js";
 import type { RaggedBatch } from "./video.js";
@@ -23,6 +24,12 @@ export interface BatchStream extends AsyncIterable<RaggedBatch> {
   close(): Promise<void>;
 }
 
+/** What a stream tells besides its batches. */
+export interface StreamEvents {
+  /** What was left out of the data, told before the batch that follows it in the order, or before the end. */
+  readonly onLeftOut?: (parts: readonly LeftOut[]) => void;
+}
+
 const BATCH_MODULE = new URL("./batch-worker.js", import.meta.url);
 
 /**
@@ -30,7 +37,7 @@ const BATCH_MODULE = new URL("./batch-worker.js", import.meta.url);
  * The order is a pure function of seed, epoch and the list of shards. The iteration throws what befalls a shard at its place in the order
  * (NOT_TFRECORD, CORRUPT_RECORD, BAD_FORMAT, BAD_VIDEO, BAD_LABELS, FILE_MISSING, FILE_UNREADABLE), TOO_FEW_VIDEOS and WORKER_DIED.
  */
-export function openStream(options: StreamOptions): BatchStream {
+export function openStream(options: StreamOptions, events: StreamEvents = {}): BatchStream {
   const inbox = new Inbox<BatchReply>();
   const thread = startThread<typeof CREDIT, BatchReply>(BATCH_MODULE, options, {
     message: (reply) => inbox.put(reply),
@@ -44,7 +51,7 @@ export function openStream(options: StreamOptions): BatchStream {
   const close = (): Promise<void> => {
     closing ??= thread.stop();
     // Whoever waits for a batch now waits in vain.
-    inbox.put({ type: "end" });
+    inbox.put({ type: "end", leftOut: [] });
     return closing;
   };
 
@@ -57,6 +64,7 @@ export function openStream(options: StreamOptions): BatchStream {
         await setImmediate();
         waitedMs += performance.now() - since;
         if (closing !== undefined) return;
+        if (reply.leftOut.length > 0) events.onLeftOut?.(reply.leftOut);
         if (reply.type === "error") throw deserialiseError(reply.error);
         if (reply.type === "end") {
           fraction = 1;

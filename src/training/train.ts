@@ -34,6 +34,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const trainee = await startTrainee(config, resumed, options);
   // Only now, when all that could fail at the start has not.
   await removeSnapshots(options.saveDir, inTheWay);
+  await options.damage.begin(resumed !== null);
   const { saveDir, lockText, keep, resume } = options;
   const configYaml = formatConfig(config);
   await writeFileAtomic(join(saveDir, "config.yaml"), configYaml);

@@ -6,6 +6,7 @@ import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { videoShape } from "../data/video-shape.js";
 import { measure, openReading } from "../evaluation/evaluate.js";
+import { tellEvents } from "../evaluation/watched-batches.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { modelSizes } from "../model/sizes.js";
 import { Pace } from "../telemetry/pace.js";
@@ -105,19 +106,24 @@ export class TrainingRun {
   async #trainEpoch(): Promise<boolean> {
     const { MODEL, TRAIN } = this.#config;
     const { epoch, step_in_epoch, seed } = this.#state;
-    const stream = openStream({
-      ...videoShape(MODEL, "required"),
-      shards: this.#shards,
-      order: "shuffled",
-      seed,
-      epoch,
-      batchSize: TRAIN.batch_size,
-      dropLast: true,
-      shuffleBuffer: TRAIN.shuffle_buffer,
-      readers: TRAIN.num_readers,
-      skipBatches: step_in_epoch,
-    });
-    const { progress } = this.#options.telemetry;
+    const { damage, telemetry } = this.#options;
+    const stream = openStream(
+      {
+        ...videoShape(MODEL, "required"),
+        onCorrupt: TRAIN.on_corrupt,
+        shards: this.#shards,
+        order: "shuffled",
+        seed,
+        epoch,
+        batchSize: TRAIN.batch_size,
+        dropLast: true,
+        shuffleBuffer: TRAIN.shuffle_buffer,
+        readers: TRAIN.num_readers,
+        skipBatches: step_in_epoch,
+      },
+      tellEvents(damage),
+    );
+    const { progress } = telemetry;
     const pace = new Pace(stream, { index: epoch, count: TRAIN.epoch });
     const release = closeOnAbort(stream, this.#options.signal);
     progress.begin(`epoch ${epoch}`);
@@ -127,6 +133,7 @@ export class TrainingRun {
       progress.end();
       release();
       await stream.close();
+      await damage.conclude(`epoch ${epoch}`);
     }
   }
 
@@ -175,11 +182,14 @@ export class TrainingRun {
   }
 
   async #validate(epoch: number): Promise<void> {
-    const { MODEL, VALID } = this.#config;
-    const { telemetry, signal, saveDir } = this.#options;
+    const { MODEL, TRAIN, VALID } = this.#config;
+    const { telemetry, damage, signal, saveDir } = this.#options;
     const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, this.#trainee.store);
-    const stream = openReading(this.#config, this.#validShards, VALID.batch_size, VALID.num_readers, "required");
-    const watch = { title: "validation", logIntervalSteps: 0, signal, telemetry };
+    const stream = openReading(this.#config, this.#validShards, VALID.batch_size, VALID.num_readers, "required", {
+      onCorrupt: TRAIN.on_corrupt,
+      events: tellEvents(damage),
+    });
+    const watch = { title: "validation", logIntervalSteps: 0, signal, telemetry, damage };
     const { metrics, stopped } = await measure(network, stream, MODEL.num_classes, MODEL.topk, watch);
     network.dispose();
     if (stopped) return;

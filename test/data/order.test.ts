@@ -29,7 +29,7 @@ function blocksOf(position: number, count: number, delay: () => number): BlockSo
     async next() {
       await setTimeout(delay());
       assert.ok(number < count, "asked for a block past the last");
-      const block: Block = { videos: [], fileBytes: position * 100 + number, last: ++number === count };
+      const block: Block = { videos: [], fileBytes: position * 100 + number, last: ++number === count, leftOut: [] };
       return block;
     },
   };
