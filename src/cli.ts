@@ -67,6 +67,10 @@ withConfig(
 )
   .option("--learning-rate <rate>", "learning rate at the start (default: the config's)")
   .option("--epoch <epochs>", "epochs to train; 0 for the config's (default: the config's)")
+  .option(
+    "--on-nan <policy>",
+    "a loss that is NaN or infinite: stop, when a line of the log looks at it; skip-batch: look at each step, leave the batch out of weights, moments and statistics (it counts as a step), and stop after 10 in a row. Both list the batches in nan_batches.json (default: the config's)",
+  )
   .option("--valid-interval <epochs>", "epochs from one validation to the next; 0 for none", integer(0), 1)
   .addOption(
     new Option("--pretrain <weights>", "start over from these weights; what is missing or of another shape starts afresh").conflicts(

@@ -21,6 +21,7 @@ export interface ConfigFlags {
 /** Flags of `nextvlad train`. */
 export interface TrainFlags extends ConfigFlags {
   readonly learningRate?: string;
+  readonly onNan?: string;
   readonly epoch?: string;
   readonly pretrain?: string;
   /** `true` for the bare flag: the newest good snapshot in the save-dir. */

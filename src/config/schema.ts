@@ -5,6 +5,7 @@ import {
   type Kind,
   modelName,
   namePair,
+  nanPolicy,
   notNegative,
   nullable,
   path,
@@ -107,6 +108,7 @@ const TRAIN = z
     filelist: filelist("train.list"),
     num_readers: readers(),
     on_corrupt: onCorrupt(", also in validation"),
+    on_nan: key(nanPolicy, "stop", "a loss that is no number: end the run, or leave the batch out of weights, moments and statistics"),
     shuffle_buffer: key(whole(1), 1024, "videos among which the next one is drawn; 1: the shards' own order"),
     seed: key(whole(0, 2 ** 32 - 1), 0, "fixes the first weights, the order of videos and dropout"),
   })

@@ -1,3 +1,4 @@
+import { NextvladError } from "../base/errors.js";
 import { bestSnapshot, epochSnapshot, promoteToBest, type RunState, rewriteState, stepSnapshot } from "../checkpoints/snapshot.js";
 import { checkSnapshot } from "../checkpoints/snapshot-check.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
@@ -10,6 +11,7 @@ import { tellEvents } from "../evaluation/watched-batches.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { modelSizes } from "../model/sizes.js";
 import { Pace } from "../telemetry/pace.js";
+import type { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { logStep, logValidation } from "./report.js";
 import { isDue } from "./save-interval.js";
@@ -26,6 +28,7 @@ export class TrainingRun {
   readonly #saver: Saver;
   readonly #shards: readonly string[];
   readonly #validShards: readonly string[];
+  readonly #losses: LossWatch;
   #state: RunState;
   #savedMs = performance.now();
 
@@ -36,8 +39,10 @@ export class TrainingRun {
     saver: Saver,
     shards: readonly string[],
     validShards: readonly string[],
+    losses: LossWatch,
   ) {
     this.#config = config;
+    this.#losses = losses;
     this.#options = options;
     this.#trainee = trainee;
     this.#saver = saver;
@@ -61,7 +66,18 @@ export class TrainingRun {
     return this.#options.signal.aborted || this.#state.step >= this.#config.TRAIN.max_iter;
   }
 
+  /** Takes the run to its end. Throws NOT_FINITE with the batches that may be to blame listed, and what reading and saving throw. */
   async finish(): Promise<void> {
+    try {
+      await this.#finish();
+    } catch (error) {
+      if (!(error instanceof NextvladError) || error.code !== "NOT_FINITE") throw error;
+      await this.#saver.close();
+      throw await this.#losses.explain(error, this.#saver.lastWritten);
+    }
+  }
+
+  async #finish(): Promise<void> {
     await this.#recallBest();
     const { epoch: next, step_in_epoch } = this.#state;
     if (step_in_epoch === 0 && next > 0 && this.#state.validated_epoch !== next - 1) await this.#validateIfDue(next - 1);
@@ -134,6 +150,7 @@ export class TrainingRun {
       release();
       await stream.close();
       await damage.conclude(`epoch ${epoch}`);
+      this.#losses.conclude(epoch);
     }
   }
 
@@ -145,6 +162,8 @@ export class TrainingRun {
       this.#saver.refuseFailed();
       if (isDue(this.#options.saveInterval, this.#state, performance.now() - this.#savedMs)) await this.#saveStep();
       const report = this.#step(batch);
+      this.#losses.note(batch.ids, this.#state, report?.loss ?? null);
+      await this.#losses.settle();
       pace.count(batch.ids.length);
       if (report !== null) told = logStep(this.#options.telemetry.log, report, batch, this.#config, this.#state, pace);
       this.#state = { ...this.#state, step: this.#state.step + 1, step_in_epoch: this.#state.step_in_epoch + 1 };
@@ -171,6 +190,7 @@ export class TrainingRun {
         l2Penalty: TRAIN.l2_penalty,
         gradientClip: TRAIN.gradient_clip,
         seed,
+        acceptLoss: this.#losses.acceptor(batch.ids, this.#state),
       },
       report,
     );
