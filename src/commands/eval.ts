@@ -23,6 +23,7 @@ export async function runEval(flags: EvalFlags): Promise<number> {
     const predictions =
       formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
     readiness.conclude(telemetry.log);
+    const { DamageReport } = await import("../evaluation/damage-report.js");
     const { evaluate } = await import("../evaluation/evaluate.js");
     return evaluate(config, {
       weights,
@@ -33,6 +34,7 @@ export async function runEval(flags: EvalFlags): Promise<number> {
       logIntervalSteps: flags.logInterval,
       signal,
       telemetry,
+      damage: new DamageReport(flags.saveDir, "eval", telemetry.log),
     });
   });
   if (outcome.stopped) {

@@ -19,6 +19,7 @@ export async function runInfer(flags: InferFlags): Promise<number> {
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "INFER"]);
     readiness.conclude(telemetry.log);
+    const { DamageReport } = await import("../evaluation/damage-report.js");
     const { infer } = await import("../inference/infer.js");
     return infer(config, {
       weights,
@@ -35,6 +36,7 @@ export async function runInfer(flags: InferFlags): Promise<number> {
       logIntervalSteps: flags.logInterval,
       signal,
       telemetry,
+      damage: new DamageReport(flags.saveDir, "infer", telemetry.log),
     });
   });
   if (outcome.stopped) process.stdout.write(`[INFER] infer stopped after ${outcome.videos} videos: no result\n`);

@@ -1,11 +1,8 @@
 import type { BatchMemory } from "./batch-builder.js";
-import type { BatchReply, BatchRequest } from "./batch-worker.js";
+import type { BatchEvent, BatchReply, BatchRequest } from "./batch-worker.js";
 import type { StreamOptions } from "./batches.js";
 import { Inbox } from "./inbox.js";
 import { startThread, type Thread } from "./thread.js";
-
-/** What a batch thread gives while it reads: batches, then the end or an error. */
-export type BatchEvent = Exclude<BatchReply, { readonly type: "finished" }>;
 
 /** The thread that makes batches, and with it those that read for it: for one epoch after another. */
 export interface BatchThread {

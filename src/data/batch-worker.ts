@@ -2,6 +2,7 @@ import { parentPort } from "node:worker_threads";
 import { type SerialisedError, serialiseError } from "../base/errors.js";
 import { BatchBuilder, type BatchMemory, memoryOf } from "./batch-builder.js";
 import { assembleBatches, type BatchStep, type StreamOptions } from "./batches.js";
+import type { LeftOut } from "./damage-sieve.js";
 import { Inbox } from "./inbox.js";
 import { type ReaderPool, startReaders } from "./reader-pool.js";
 import { STOP } from "./thread.js";
@@ -12,16 +13,21 @@ export type BatchRequest =
   | { readonly type: "credit"; readonly memory: BatchMemory | null }
   | { readonly type: "finish" };
 
-/** From it: the epoch's batches, its end or what befell it; and that all its files are closed. */
-export type BatchReply =
+/** From it: what comes next in the epoch, and that all its files are closed. */
+export type BatchReply = BatchEvent | { readonly type: "finished" };
+
+/** A batch, the epoch's end or what befell it, and what was left out of the data since the one before. */
+export type BatchEvent = EventContent & { readonly leftOut: readonly LeftOut[] };
+
+type EventContent =
   | { readonly type: "batch"; readonly step: BatchStep }
   | { readonly type: "end" }
-  | { readonly type: "error"; readonly error: SerialisedError }
-  | { readonly type: "finished" };
+  | { readonly type: "error"; readonly error: SerialisedError };
 
 /** An epoch under way. */
 interface Epoch {
   readonly credits: Inbox<void>;
+  leftOut: LeftOut[];
   finished: boolean;
 }
 
@@ -29,7 +35,7 @@ const port = parentPort;
 if (port === null) throw new Error("this module is a worker thread's");
 const builder = new BatchBuilder();
 let pool: ReaderPool | null = null;
-let epoch: Epoch = { credits: new Inbox(), finished: true };
+let epoch: Epoch = { credits: new Inbox(), leftOut: [], finished: true };
 let serving: Promise<void> = Promise.resolve();
 
 port.on("message", (request: BatchRequest | typeof STOP) => {
@@ -43,7 +49,7 @@ port.on("message", (request: BatchRequest | typeof STOP) => {
 });
 
 function start(options: StreamOptions): void {
-  epoch = { credits: new Inbox(), finished: false };
+  epoch = { credits: new Inbox(), leftOut: [], finished: false };
   serving = serve(options, epoch);
 }
 
@@ -55,15 +61,25 @@ async function serve(options: StreamOptions, epoch: Epoch): Promise<void> {
       pool = null;
     }
     pool ??= startReaders(options.readers);
-    for await (const step of assembleBatches(options, pool, builder)) {
+    for await (const step of assembleBatches(options, pool, builder, (parts) => noteLeftOut(epoch, parts))) {
       await epoch.credits.take();
       if (epoch.finished) return;
-      port?.postMessage({ type: "batch", step } satisfies BatchReply, memoryOf(step.batch));
+      send(epoch, { type: "batch", step }, memoryOf(step.batch));
     }
-    port?.postMessage({ type: "end" } satisfies BatchReply);
+    send(epoch, { type: "end" });
   } catch (error) {
-    if (!epoch.finished) port?.postMessage({ type: "error", error: serialiseError(error) } satisfies BatchReply);
+    send(epoch, { type: "error", error: serialiseError(error) });
   }
+}
+
+/** One by one: a list of very many would not fit on the stack as arguments. */
+function noteLeftOut(epoch: Epoch, parts: readonly LeftOut[]): void {
+  for (const part of parts) epoch.leftOut.push(part);
+}
+
+function send(epoch: Epoch, content: EventContent, handedOver: readonly ArrayBuffer[] = []): void {
+  if (!epoch.finished) port?.postMessage({ ...content, leftOut: epoch.leftOut } satisfies BatchEvent, handedOver);
+  epoch.leftOut = [];
 }
 
 /** Wakes whoever waits, so that all files are closed: also those that were opened before everyone had heard of it. */

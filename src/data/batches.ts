@@ -2,15 +2,15 @@ import { stat } from "node:fs/promises";
 import { NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
 import type { BatchBuilder } from "./batch-builder.js";
-import type { Block, BlockSource } from "./block.js";
+import type { Block, BlockOptions, BlockSource } from "./block.js";
+import type { LeftOut } from "./damage-sieve.js";
 import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer } from "./order.js";
 import type { ReaderPool } from "./reader-pool.js";
 import type { RaggedBatch, Video } from "./video.js";
-import type { VideoShape } from "./video-check.js";
 import { VideoMemory } from "./video-memory.js";
 
 /** One pass over some shards, as batches. */
-export interface StreamOptions extends VideoShape {
+export interface StreamOptions extends BlockOptions {
   readonly shards: readonly string[];
   readonly order: Order;
   readonly seed: number;
@@ -40,16 +40,21 @@ interface Passage {
 }
 
 /**
- * The epoch's batches, a pure function of the options without `readers`, in memory of the builder's. Throws what the readers meet, at its place in the
- * order, and TOO_FEW_VIDEOS when `dropLast` leaves nothing.
+ * The epoch's batches, a pure function of the options without `readers`, in memory of the builder's. `onLeftOut` is told what the readers did without,
+ * before the batch that follows it in the order. Throws what they meet, at its place in the order, and TOO_FEW_VIDEOS when `dropLast` leaves nothing.
  */
-export async function* assembleBatches(options: StreamOptions, pool: ReaderPool, builder: BatchBuilder): AsyncGenerator<BatchStep, void> {
+export async function* assembleBatches(
+  options: StreamOptions,
+  pool: ReaderPool,
+  builder: BatchBuilder,
+  onLeftOut: (parts: readonly LeftOut[]) => void,
+): AsyncGenerator<BatchStep, void> {
   const { batchSize, dropLast, skipBatches = 0 } = options;
   const shards = orderShards(options.shards, options.order, options.seed, options.epoch);
   const totalBytes = totalSize(shards);
   let videos = 0;
   let passedBytes = 0;
-  for await (const { video, fileBytes } of orderVideos(shards, options, pool)) {
+  for await (const { video, fileBytes } of orderVideos(shards, options, pool, onLeftOut)) {
     videos++;
     passedBytes += fileBytes;
     if (videos <= skipBatches * batchSize) continue;
@@ -61,15 +66,24 @@ export async function* assembleBatches(options: StreamOptions, pool: ReaderPool,
 }
 
 /** The videos in their order; each one's bytes are good until the next is asked for. */
-async function* orderVideos(shards: readonly string[], options: StreamOptions, pool: ReaderPool): AsyncGenerator<Passage, void> {
+async function* orderVideos(
+  shards: readonly string[],
+  options: StreamOptions,
+  pool: ReaderPool,
+  onLeftOut: (parts: readonly LeftOut[]) => void,
+): AsyncGenerator<Passage, void> {
   if (options.order === "sequential") {
-    for await (const block of mergeShards(shards.length, 1, openAhead(shards, options, pool))) yield* passagesOf(block);
+    for await (const block of mergeShards(shards.length, 1, openAhead(shards, options, pool))) {
+      onLeftOut(block.leftOut);
+      yield* passagesOf(block);
+    }
     return;
   }
   const buffer = new ShuffleBuffer<Passage>(options.shuffleBuffer, createRandom(options.seed, "videos", options.epoch));
   const memory = new VideoMemory();
   const open = (position: number, slot: number) => pool.open(shards[position] as string, slot, options);
   for await (const block of mergeShards(shards.length, OPEN_SHARDS, open)) {
+    onLeftOut(block.leftOut);
     for (const { video, fileBytes } of passagesOf(block)) {
       const leaving = buffer.exchange({ video: memory.keep(video), fileBytes });
       if (leaving === undefined) continue;

@@ -1,9 +1,8 @@
 import { deserialiseError, NextvladError } from "../base/errors.js";
-import type { Block, BlockSource } from "./block.js";
+import type { Block, BlockOptions, BlockSource } from "./block.js";
 import { Inbox } from "./inbox.js";
 import type { ReaderReply, ReaderRequest } from "./reader-worker.js";
 import { startThread, type Thread } from "./thread.js";
-import type { VideoShape } from "./video-check.js";
 
 /** Blocks that a reading thread may send of one shard before the first is given back; it holds one more in its hands. */
 const BLOCKS_AHEAD = 3;
@@ -13,7 +12,7 @@ export interface ReaderPool {
   /** How many threads there are. */
   readonly readers: number;
   /** Starts reading a shard in the given thread (counted modulo their number). */
-  open(path: string, reader: number, shape: VideoShape): BlockSource;
+  open(path: string, reader: number, options: BlockOptions): BlockSource;
   /** Closes all shards; whoever waits for a block of theirs waits in vain, and is told so. The threads wait for others. */
   rest(): Promise<void>;
   close(): Promise<void>;
@@ -26,7 +25,7 @@ export function startReaders(readers: number, module = READER_MODULE): ReaderPoo
   const threads = Array.from({ length: readers }, () => new Reader(module));
   return {
     readers,
-    open: (path, reader, shape) => (threads[reader % readers] as Reader).open(path, shape),
+    open: (path, reader, options) => (threads[reader % readers] as Reader).open(path, options),
     async rest() {
       await Promise.all(threads.map((reader) => reader.rest()));
     },
@@ -54,13 +53,13 @@ class Reader {
     });
   }
 
-  open(path: string, shape: VideoShape): BlockSource {
+  open(path: string, options: BlockOptions): BlockSource {
     const source = this.#opened++;
     const thread = this.#thread;
     const inbox = new Inbox<Block>();
     if (this.#death !== null) inbox.fail(this.#death);
     this.#inboxes.set(source, inbox);
-    thread.post({ type: "open", source, path, shape });
+    thread.post({ type: "open", source, path, options });
     for (let credit = 0; credit < BLOCKS_AHEAD; credit++) thread.post({ type: "credit", source, slab: null });
     return {
       next: async () => {

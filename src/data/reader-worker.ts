@@ -1,14 +1,13 @@
 import { parentPort } from "node:worker_threads";
 import { type SerialisedError, serialiseError } from "../base/errors.js";
-import { type Block, readBlocks } from "./block.js";
+import { type Block, type BlockOptions, readBlocks } from "./block.js";
 import { Inbox } from "./inbox.js";
 import { SlabPool } from "./slab.js";
 import { STOP } from "./thread.js";
-import type { VideoShape } from "./video-check.js";
 
 /** To a reading thread: a shard to read, leave to send one more block of it with the memory of one that is done with, or to leave all shards as they are. */
 export type ReaderRequest =
-  | { readonly type: "open"; readonly source: number; readonly path: string; readonly shape: VideoShape }
+  | { readonly type: "open"; readonly source: number; readonly path: string; readonly options: BlockOptions }
   | { readonly type: "credit"; readonly source: number; readonly slab: ArrayBuffer | null }
   | { readonly type: "rest" };
 
@@ -32,7 +31,7 @@ const readings = new Map<number, Reading>();
 
 port.on("message", (request: ReaderRequest | typeof STOP) => {
   if (request === STOP) void stop();
-  else if (request.type === "open") open(request.source, request.path, request.shape);
+  else if (request.type === "open") open(request.source, request.path, request.options);
   else if (request.type === "rest") void rest();
   else {
     if (request.slab !== null) slabs.giveBack(request.slab);
@@ -41,15 +40,15 @@ port.on("message", (request: ReaderRequest | typeof STOP) => {
 });
 
 /** Shards are served side by side: while one waits for the disk or for leave to send, another goes on. */
-function open(source: number, path: string, shape: VideoShape): void {
+function open(source: number, path: string, options: BlockOptions): void {
   const leave = new Inbox<void>();
-  const reading: Reading = { leave, cancelled: false, done: Promise.resolve().then(() => serve(source, path, shape, reading)) };
+  const reading: Reading = { leave, cancelled: false, done: Promise.resolve().then(() => serve(source, path, options, reading)) };
   readings.set(source, reading);
 }
 
-async function serve(source: number, path: string, shape: VideoShape, reading: Reading): Promise<void> {
+async function serve(source: number, path: string, options: BlockOptions, reading: Reading): Promise<void> {
   try {
-    for await (const block of readBlocks(path, shape, slabs)) {
+    for await (const block of readBlocks(path, options, slabs)) {
       if (!reading.cancelled) await reading.leave.take();
       if (reading.cancelled) return;
       port?.postMessage({ type: "block", source, block } satisfies ReaderReply, [...memoryOf(block)]);

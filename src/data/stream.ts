@@ -3,6 +3,7 @@ import { deserialiseError } from "../base/errors.js";
 import { memoryOf } from "./batch-builder.js";
 import { startBatches } from "./batch-thread.js";
 import type { StreamOptions } from "./batches.js";
+import type { LeftOut } from "./damage-sieve.js";
 import type { RaggedBatch } from "./video.js";
 
 export type { StreamOptions } from "./batches.js";
@@ -25,13 +26,19 @@ export interface BatchStream extends AsyncIterable<RaggedBatch> {
   close(): Promise<void>;
 }
 
+/** What a stream tells besides its batches. */
+export interface StreamEvents {
+  /** What was left out of the data, told before the batch that follows it in the order, or before the end. */
+  readonly onLeftOut?: (parts: readonly LeftOut[]) => void;
+}
+
 /**
  * Starts reading an epoch: threads read, order and join videos ahead of the caller, who gets whole batches without copying them. The threads stay for the
  * process's next stream.
  * The order is a pure function of seed, epoch and the list of shards. The iteration throws what befalls a shard at its place in the order
  * (NOT_TFRECORD, CORRUPT_RECORD, BAD_FORMAT, BAD_VIDEO, BAD_LABELS, FILE_MISSING, FILE_UNREADABLE), TOO_FEW_VIDEOS and WORKER_DIED.
  */
-export function openStream(options: StreamOptions): BatchStream {
+export function openStream(options: StreamOptions, events: StreamEvents = {}): BatchStream {
   const thread = startBatches(options);
   const { inbox } = thread;
   for (let credit = 0; credit < BATCHES_AHEAD; credit++) thread.giveCredit(null);
@@ -42,7 +49,7 @@ export function openStream(options: StreamOptions): BatchStream {
   const close = (): Promise<void> => {
     closing ??= thread.finish();
     // Whoever waits for a batch now waits in vain.
-    inbox.put({ type: "end" });
+    inbox.put({ type: "end", leftOut: [] });
     return closing;
   };
 
@@ -55,6 +62,7 @@ export function openStream(options: StreamOptions): BatchStream {
         await setImmediate();
         waitedMs += performance.now() - since;
         if (closing !== undefined) return;
+        if (reply.leftOut.length > 0) events.onLeftOut?.(reply.leftOut);
         if (reply.type === "error") throw deserialiseError(reply.error);
         if (reply.type === "end") {
           fraction = 1;

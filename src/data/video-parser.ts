@@ -51,6 +51,8 @@ function readId({ context }: SequenceExample, place: VideoPlace): string {
     expected: "a context feature id or video_id of bytes",
     found: listOf([...context.keys()]),
     remedy: FRAME_LEVEL,
+    // An id that goes by another name is a mistake with the whole data set.
+    ...(context.size === 0 ? { damaged: "record" } : {}),
   });
 }
 

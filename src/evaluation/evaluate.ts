@@ -5,7 +5,7 @@ import { fillAllArrays } from "../checkpoints/arrays.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
-import { type BatchStream, openStream } from "../data/stream.js";
+import { type BatchStream, openStream, type StreamEvents, type StreamOptions } from "../data/stream.js";
 import { videoShape } from "../data/video-shape.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { crossEntropySum, labelMatrix } from "../model/loss.js";
@@ -16,10 +16,11 @@ import { type ResultTarget, type ResultWriter, writeResults } from "../results/r
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { sigmoid, toFloats } from "../tensorflow/kernels.js";
 import { loadTensorflow, tellDevice, tidy } from "../tensorflow/runtime.js";
+import type { DamageReport } from "./damage-report.js";
 import { encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
 import { TopSelector } from "./top-k.js";
 import { topPredictions } from "./top-predictions.js";
-import { type Watch, watchBatches } from "./watched-batches.js";
+import { tellEvents, type Watch, watchBatches } from "./watched-batches.js";
 
 /** The name of eval's result file. */
 export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
@@ -35,6 +36,7 @@ export interface EvaluateOptions {
   readonly logIntervalSteps: number;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
+  readonly damage: DamageReport;
 }
 
 export interface EvaluationResult extends Metrics {
@@ -45,26 +47,28 @@ export interface EvaluationResult extends Metrics {
 
 /** `nextvlad eval`: the metrics of a snapshot over labelled videos, NEXTVLAD_eval_result.json, and the predictions that count for them. Throws what reading, loading and writing throw. */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
-  const { telemetry, saveDir } = options;
+  const { telemetry, saveDir, damage } = options;
   const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
   const network = await loadNetwork(config, options.weights, config.TEST, telemetry);
-  const stream = openReading(config, shards, options.batchSize, config.TEST.num_readers, "required");
-  const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry };
+  await damage.begin(false);
+  const { on_corrupt: onCorrupt, num_readers: readers } = config.TEST;
+  const stream = openReading(config, shards, options.batchSize, readers, "required", { onCorrupt, events: tellEvents(damage) });
+  const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry, damage };
   const { num_classes: classes, topk } = config.MODEL;
   const run = (writer: ResultWriter | null) => measure(network.frozen, stream, classes, topk, watch, writer);
   const { predictions } = options;
   const { metrics, stopped, resultFiles } =
     predictions === null ? { ...(await run(null)), resultFiles: [] } : await writeResults(predictions, run);
   network.dispose();
-  if (metrics.videos === 0 && !stopped) {
-    throw new NextvladError("TOO_FEW_VIDEOS", "the shards hold no videos", {
-      file: options.filelist,
-      remedy: "name shards that hold some",
-    });
-  }
+  if (metrics.videos === 0 && !stopped) throw noVideos(options.filelist);
   const resultFile = join(saveDir, EVAL_RESULT_NAME);
   if (!stopped) await writeFileAtomic(resultFile, encodeMetrics(metrics));
   return { stopped, ...metrics, resultFile, predictionFiles: resultFiles };
+}
+
+/** The error for shards without a video, or without a whole one. */
+export function noVideos(filelist: string): NextvladError {
+  return new NextvladError("TOO_FEW_VIDEOS", "the shards hold no videos", { file: filelist, remedy: "name shards that hold some" });
 }
 
 /** Loads TensorFlow and the weights, all of which must fit, and closes their source. */
@@ -88,6 +92,11 @@ export async function loadNetwork(
   return { frozen, dispose };
 }
 
+/** What is done about damage in shards, by default an error, and with what else their stream tells. */
+export interface ReadingManner extends Pick<StreamOptions, "onCorrupt"> {
+  readonly events?: StreamEvents;
+}
+
 /** Opens shards for reading once, in the list's order, every video of them. */
 export function openReading(
   config: Config,
@@ -95,18 +104,23 @@ export function openReading(
   batchSize: number,
   readers: number,
   labels: "required" | "optional",
+  { onCorrupt = "error", events = {} }: ReadingManner = {},
 ): BatchStream {
-  return openStream({
-    ...videoShape(config.MODEL, labels),
-    shards,
-    order: "sequential",
-    seed: 0,
-    epoch: 0,
-    batchSize,
-    dropLast: false,
-    shuffleBuffer: 1,
-    readers,
-  });
+  return openStream(
+    {
+      ...videoShape(config.MODEL, labels),
+      onCorrupt,
+      shards,
+      order: "sequential",
+      seed: 0,
+      epoch: 0,
+      batchSize,
+      dropLast: false,
+      shuffleBuffer: 1,
+      readers,
+    },
+    events,
+  );
 }
 
 /** Runs every batch of a stream through the network, into the metrics and, with a writer, the `topk` best classes of each video into it; stops early, with what it has, when the signal says so. */

@@ -1,7 +1,8 @@
-import { type BatchStream, closeOnAbort } from "../data/stream.js";
+import { type BatchStream, closeOnAbort, type StreamEvents } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { Pace } from "../telemetry/pace.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
+import type { DamageReport } from "./damage-report.js";
 
 /** How a pass over videos is watched and stopped. */
 export interface Watch {
@@ -10,6 +11,12 @@ export interface Watch {
   readonly logIntervalSteps: number;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
+  readonly damage: DamageReport;
+}
+
+/** Has what a stream tells besides its batches told on. */
+export function tellEvents(damage: DamageReport): StreamEvents {
+  return { onLeftOut: (parts) => damage.note(parts) };
 }
 
 /**
@@ -18,7 +25,7 @@ export interface Watch {
  */
 export async function* watchBatches(
   stream: BatchStream,
-  { title, logIntervalSteps, signal, telemetry }: Watch,
+  { title, logIntervalSteps, signal, telemetry, damage }: Watch,
   describe: (step: number) => string,
 ): AsyncGenerator<RaggedBatch, void> {
   const pace = new Pace(stream);
@@ -37,5 +44,6 @@ export async function* watchBatches(
     telemetry.progress.end();
     release();
     await stream.close();
+    await damage.conclude(title);
   }
 }

@@ -76,6 +76,7 @@ export function parseEachFrame(reader: WireReader, end: number, { name, maxFrame
         expected: `${frameBytes} bytes`,
         found: `${size} bytes`,
         remedy: "write each frame of a feature with the same number of bytes",
+        damaged: "record",
       });
     }
     reader.pos = valueEnd;
@@ -121,5 +122,7 @@ function enterValue(reader: WireReader, frameEnd: number, name: string, frame: n
     expected: "one bytes value, a byte for each feature",
     found: tag === 0 ? "nothing" : (kinds.get(tag) ?? `field ${tag >>> 3}`),
     remedy: "quantise the features to bytes as YouTube-8M does",
+    // Numbers of another kind are another kind of data set, and not one bad record.
+    ...(tag === FLOAT_LIST || tag === INT64_LIST ? {} : { damaged: "record" }),
   });
 }

@@ -1,10 +1,10 @@
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import type { BatchStream } from "../data/stream.js";
-import { type EvaluateOptions, loadNetwork, openReading } from "../evaluation/evaluate.js";
+import { type EvaluateOptions, loadNetwork, noVideos, openReading } from "../evaluation/evaluate.js";
 import { TopSelector } from "../evaluation/top-k.js";
 import { topPredictions } from "../evaluation/top-predictions.js";
-import { watchBatches } from "../evaluation/watched-batches.js";
+import { tellEvents, watchBatches } from "../evaluation/watched-batches.js";
 import type { FrozenNetwork } from "../model/frozen-network.js";
 import type { Prediction } from "../results/prediction.js";
 import { type ResultTarget, writeResults } from "../results/result-writer.js";
@@ -29,13 +29,17 @@ export interface InferOutcome {
 export async function infer(config: Config, options: InferOptions): Promise<InferOutcome> {
   const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
   const network = await loadNetwork(config, options.weights, config.INFER, options.telemetry);
-  const stream = openReading(config, shards, options.batchSize, config.INFER.num_readers, "optional");
+  const { damage } = options;
+  await damage.begin(false);
+  const { on_corrupt: onCorrupt, num_readers: readers } = config.INFER;
+  const stream = openReading(config, shards, options.batchSize, readers, "optional", { onCorrupt, events: tellEvents(damage) });
   let videos = 0;
   const { stopped, resultFiles } = await writeResults(options.target, async (writer) => {
     for await (const prediction of predict(network.frozen, stream, options)) {
       await writer.write(prediction);
       videos++;
     }
+    if (videos === 0 && damage.hasAny && stream.complete) throw noVideos(options.filelist);
     return { stopped: !stream.complete };
   });
   network.dispose();

@@ -31,7 +31,7 @@ function blocksOf(position: number, count: number, delay: () => number): BlockSo
       await setTimeout(delay());
       assert.ok(number < count, "asked for a block past the last");
       assert.equal(out, null, "asked for a block before the last one was given back");
-      out = { videos: [], fileBytes: position * 100 + number, last: ++number === count, slab: new ArrayBuffer(0) };
+      out = { videos: [], fileBytes: position * 100 + number, last: ++number === count, slab: new ArrayBuffer(0), leftOut: [] };
       return out;
     },
     giveBack(block) {
