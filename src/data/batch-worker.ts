@@ -3,11 +3,17 @@ import { type SerialisedError, serialiseError } from "../base/errors.js";
 import { assembleBatches, type BatchStep, type StreamOptions } from "./batches.js";
 import type { LeftOut } from "./damage-sieve.js";
 import { Inbox } from "./inbox.js";
-import { startReaders } from "./reader-pool.js";
-import { buffersOf, CREDIT, type STOP } from "./thread.js";
+import { type OpenShard, startReaders } from "./reader-pool.js";
+import { buffersOf, CREDIT, INQUIRY, type STOP } from "./thread.js";
 
 /** From the thread that makes batches: what comes next, and what was left out of the data since the one before. */
 export type BatchReply = BatchContent & { readonly leftOut: readonly LeftOut[] };
+
+/** Its answer to an inquiry: what is being read. */
+export interface ReadingReply {
+  readonly type: "reading";
+  readonly shards: readonly OpenShard[];
+}
 
 type BatchContent =
   | { readonly type: "batch"; readonly step: BatchStep }
@@ -22,8 +28,9 @@ const pool = startReaders(options.readers, options);
 let leftOut: LeftOut[] = [];
 let stopped = false;
 
-port.on("message", (request: typeof CREDIT | typeof STOP) => {
+port.on("message", (request: typeof CREDIT | typeof INQUIRY | typeof STOP) => {
   if (request === CREDIT) credits.put();
+  else if (request === INQUIRY) port.postMessage({ type: "reading", shards: pool.openShards() } satisfies ReadingReply);
   else void stop();
 });
 void serve();

@@ -38,7 +38,10 @@ async function serve(source: number, path: string): Promise<void> {
       port?.postMessage({ type: "block", source, block } satisfies ReaderReply, buffersOf(arrays));
     }
   } catch (error) {
-    if (!stopped) port?.postMessage({ type: "error", source, error: serialiseError(error) } satisfies ReaderReply);
+    const { details, ...serialised } = serialiseError(error);
+    // What is unforeseen does not know its shard.
+    const placed = { ...serialised, details: { file: path, ...details } };
+    if (!stopped) port?.postMessage({ type: "error", source, error: placed } satisfies ReaderReply);
   } finally {
     credits.delete(source);
   }

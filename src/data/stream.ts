@@ -1,10 +1,11 @@
 import { setImmediate } from "node:timers/promises";
 import { deserialiseError } from "../base/errors.js";
-import type { BatchReply } from "./batch-worker.js";
+import type { BatchReply, ReadingReply } from "./batch-worker.js";
 import type { StreamOptions } from "./batches.js";
 import type { LeftOut } from "./damage-sieve.js";
 import { Inbox } from "./inbox.js";
-import { CREDIT, startThread } from "./thread.js";
+import { STALL_MS, type Stall, StallWatch } from "./stall.js";
+import { CREDIT, deathError, INQUIRY, startThread } from "./thread.js";
 import type { RaggedBatch } from "./video.js";
 
 export type { StreamOptions } from "./batches.js";
@@ -28,6 +29,8 @@ export interface BatchStream extends AsyncIterable<RaggedBatch> {
 export interface StreamEvents {
   /** What was left out of the data, told before the batch that follows it in the order, or before the end. */
   readonly onLeftOut?: (parts: readonly LeftOut[]) => void;
+  /** No batch has come for a minute, two, four, and so on. */
+  readonly onStall?: (stall: Stall) => void;
 }
 
 const BATCH_MODULE = new URL("./batch-worker.js", import.meta.url);
@@ -37,12 +40,18 @@ const BATCH_MODULE = new URL("./batch-worker.js", import.meta.url);
  * The order is a pure function of seed, epoch and the list of shards. The iteration throws what befalls a shard at its place in the order
  * (NOT_TFRECORD, CORRUPT_RECORD, BAD_FORMAT, BAD_VIDEO, BAD_LABELS, FILE_MISSING, FILE_UNREADABLE), TOO_FEW_VIDEOS and WORKER_DIED.
  */
-export function openStream(options: StreamOptions, events: StreamEvents = {}): BatchStream {
+export function openStream(options: StreamOptions, events: StreamEvents = {}, stallMs = STALL_MS): BatchStream {
   const inbox = new Inbox<BatchReply>();
-  const thread = startThread<typeof CREDIT, BatchReply>(BATCH_MODULE, options, {
-    message: (reply) => inbox.put(reply),
-    died: (error) => inbox.fail(error),
+  const thread = startThread<typeof CREDIT | typeof INQUIRY, BatchReply | ReadingReply>(BATCH_MODULE, options, {
+    message: (reply) => (reply.type === "reading" ? stalls.answer(reply.shards) : inbox.put(reply)),
+    died: (how) =>
+      inbox.fail(deathError("the thread that makes batches", how, [], "run again with a smaller shuffle_buffer or batch_size")),
   });
+  const stalls = new StallWatch(
+    stallMs,
+    () => thread.post(INQUIRY),
+    (stall) => events.onStall?.(stall),
+  );
   for (let credit = 0; credit < BATCHES_AHEAD; credit++) thread.post(CREDIT);
   let fraction = 0;
   let waitedMs = 0;
@@ -59,7 +68,8 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}): B
     try {
       while (closing === undefined) {
         const since = performance.now();
-        const reply = await inbox.take();
+        stalls.begin();
+        const reply = await inbox.take().finally(() => stalls.end());
         // Node hands out waiting messages in one go, each with its promises' work: signals wait until someone lets the event loop turn.
         await setImmediate();
         waitedMs += performance.now() - since;
