@@ -229,4 +229,4 @@ program
     process.exitCode = await runInspect(shard, flags);
   });
 
-leave(await runProcess(program, process.argv));
+await leave(await runProcess(program, process.argv));

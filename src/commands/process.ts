@@ -1,4 +1,5 @@
 import { constants } from "node:os";
+import { setTimeout } from "node:timers/promises";
 import { isatty } from "node:tty";
 import type { Command } from "commander";
 import { normaliseArguments } from "./arguments.js";
@@ -31,6 +32,24 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
   }
 }
 
+/** How long the process's end waits for what is still being read, in all and at a time. */
+const STUCK_MS = 2000;
+const LOOK_MS = 50;
+
+/** Node waits at its exit for calls that read files, also for those that never answer: where there are such, the process ends by force. */
+async function endStuckReads(exitCode: number): Promise<void> {
+  const isReading = (): boolean => process.getActiveResourcesInfo().some((name) => name === "Worker" || name.startsWith("FSReq"));
+  for (let waitedMs = 0; isReading(); waitedMs += LOOK_MS) {
+    if (waitedMs >= STUCK_MS) {
+      process.stderr.write(
+        `nextvlad: warning: a file or disk that is being read never answers: ending by force, instead of with exit code ${exitCode}\n`,
+      );
+      process.kill(process.pid, "SIGKILL");
+    }
+    await setTimeout(LOOK_MS);
+  }
+}
+
 /** Asked at the start: a terminal that has closed is none any more. */
 const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
 
@@ -38,7 +57,8 @@ const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
  * Ends the process. Node 20 crashes at its exit where its terminal has closed (it insists on setting it back as it was): there, the signal that
  * tells of a closed terminal ends the process instead, which shells report by the same number.
  */
-export function leave(exitCode: number): never {
+export async function leave(exitCode: number): Promise<never> {
+  await endStuckReads(exitCode);
   if (hasTerminal && exitCode === 128 + constants.signals.SIGHUP) process.kill(process.pid, "SIGHUP");
   process.exit(exitCode);
 }

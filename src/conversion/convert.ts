@@ -1,7 +1,7 @@
 import { basename, join } from "node:path";
-import { deserialiseError, NextvladError } from "../base/errors.js";
+import { deserialiseError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
-import { startThread } from "../data/thread.js";
+import { deathError, startThread } from "../data/thread.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { ConversionReply } from "./conversion-worker.js";
 import { refuseOtherSizes } from "./convert-shard.js";
@@ -133,21 +133,23 @@ interface ConversionThread {
 }
 
 function startConversionThread(): ConversionThread {
+  let output: string | undefined;
   let settle: { resolve: (result: ConversionResult) => void; reject: (error: Error) => void } | undefined;
   const thread = startThread<ConversionTask, ConversionReply>(MODULE, undefined, {
     message(reply) {
       if (reply.type === "done") settle?.resolve(reply.result);
       else settle?.reject(deserialiseError(reply.error));
     },
-    died({ what }) {
+    died(how) {
       const remedy = "run again: it goes on where it stopped; with fewer --workers if memory is short";
-      settle?.reject(new NextvladError("WORKER_DIED", what, { remedy }));
+      settle?.reject(deathError("the thread that was making it", how, output === undefined ? [] : [output], remedy));
     },
   });
   return {
     run(task) {
       return new Promise((resolve, reject) => {
         settle = { resolve, reject };
+        output = task.output;
         thread.post(task);
       });
     },

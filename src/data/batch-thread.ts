@@ -2,7 +2,8 @@ import type { BatchMemory } from "./batch-builder.js";
 import type { BatchEvent, BatchReply, BatchRequest } from "./batch-worker.js";
 import type { StreamOptions } from "./batches.js";
 import { Inbox } from "./inbox.js";
-import { startThread, type Thread } from "./thread.js";
+import type { OpenShard } from "./reader-pool.js";
+import { deathError, startThread, type Thread } from "./thread.js";
 
 /** The thread that makes batches, and with it those that read for it: for one epoch after another. */
 export interface BatchThread {
@@ -10,6 +11,8 @@ export interface BatchThread {
   readonly inbox: Inbox<BatchEvent>;
   /** Gives leave to send one batch more, with the memory of one that is done with. */
   giveCredit(memory: BatchMemory | null): void;
+  /** Asks what is being read. */
+  inquire(): void;
   /** Ends the epoch, at whatever point: closes its files, and keeps the threads for the next one. */
   finish(): Promise<void>;
 }
@@ -26,23 +29,34 @@ let idle: BatchWorker | null = null;
 interface BatchWorker {
   readonly thread: Thread<BatchRequest>;
   inbox: Inbox<BatchEvent>;
+  /** Takes the answer to an inquiry. */
+  onReading: (shards: readonly OpenShard[]) => void;
   finished: Inbox<void>;
   dead: boolean;
 }
 
 /** Starts an epoch, in the thread of an earlier one where there is one. */
-export function startBatches(options: StreamOptions): BatchThread {
+export function startBatches(options: StreamOptions, onReading: (shards: readonly OpenShard[]) => void): BatchThread {
   const worker = idle ?? startWorker();
   idle = null;
+  worker.onReading = onReading;
   worker.inbox = new Inbox();
   worker.finished = new Inbox();
   const { thread, inbox } = worker;
   thread.hold();
   thread.post({ type: "start", options });
+  let over = false;
   return {
     inbox,
-    giveCredit: (memory) => thread.post({ type: "credit", memory }, memory ?? []),
-    finish: () => finish(worker),
+    giveCredit(memory) {
+      // The thread may be at another epoch by then.
+      if (!over) thread.post({ type: "credit", memory }, memory ?? []);
+    },
+    inquire: () => thread.post({ type: "inquire" }),
+    finish() {
+      over = true;
+      return finish(worker);
+    },
   };
 }
 
@@ -50,15 +64,17 @@ function startWorker(): BatchWorker {
   const thread = startThread<BatchRequest, BatchReply>(BATCH_MODULE, undefined, {
     message(reply) {
       if (reply.type === "finished") worker.finished.put();
+      else if (reply.type === "reading") worker.onReading(reply.shards);
       else worker.inbox.put(reply);
     },
-    died(error) {
+    died(how) {
+      const error = deathError("the thread that makes batches", how, [], "run again with a smaller shuffle_buffer or batch_size");
       worker.dead = true;
       worker.inbox.fail(error);
       worker.finished.fail(error);
     },
   });
-  const worker: BatchWorker = { thread, inbox: new Inbox(), finished: new Inbox(), dead: false };
+  const worker: BatchWorker = { thread, inbox: new Inbox(), onReading: () => undefined, finished: new Inbox(), dead: false };
   return worker;
 }
 

@@ -4,17 +4,18 @@ import { BatchBuilder, type BatchMemory, memoryOf } from "./batch-builder.js";
 import { assembleBatches, type BatchStep, type StreamOptions } from "./batches.js";
 import type { LeftOut } from "./damage-sieve.js";
 import { Inbox } from "./inbox.js";
-import { type ReaderPool, startReaders } from "./reader-pool.js";
+import { type OpenShard, type ReaderPool, startReaders } from "./reader-pool.js";
 import { STOP } from "./thread.js";
 
-/** To the thread that makes batches: an epoch to begin, leave to send one more batch with the memory of one that is done with, or the epoch's end. */
+/** To the thread that makes batches: an epoch to begin, leave to send one more batch with the memory of one that is done with, the question what it waits for, or the epoch's end. */
 export type BatchRequest =
   | { readonly type: "start"; readonly options: StreamOptions }
   | { readonly type: "credit"; readonly memory: BatchMemory | null }
+  | { readonly type: "inquire" }
   | { readonly type: "finish" };
 
-/** From it: what comes next in the epoch, and that all its files are closed. */
-export type BatchReply = BatchEvent | { readonly type: "finished" };
+/** From it: what comes next in the epoch, what is being read, and that all its files are closed. */
+export type BatchReply = BatchEvent | { readonly type: "reading"; readonly shards: readonly OpenShard[] } | { readonly type: "finished" };
 
 /** A batch, the epoch's end or what befell it, and what was left out of the data since the one before. */
 export type BatchEvent = EventContent & { readonly leftOut: readonly LeftOut[] };
@@ -42,6 +43,7 @@ port.on("message", (request: BatchRequest | typeof STOP) => {
   if (request === STOP) void stop();
   else if (request.type === "start") start(request.options);
   else if (request.type === "finish") void finish();
+  else if (request.type === "inquire") port.postMessage({ type: "reading", shards: pool?.openShards() ?? [] } satisfies BatchReply);
   else {
     if (request.memory !== null) builder.giveBack(request.memory);
     epoch.credits.put();

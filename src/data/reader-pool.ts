@@ -2,10 +2,20 @@ import { deserialiseError, NextvladError } from "../base/errors.js";
 import type { Block, BlockOptions, BlockSource } from "./block.js";
 import { Inbox } from "./inbox.js";
 import type { ReaderReply, ReaderRequest } from "./reader-worker.js";
-import { startThread, type Thread } from "./thread.js";
+import { deathError, startThread, type Thread } from "./thread.js";
 
 /** Blocks that a reading thread may send of one shard before the first is given back; it holds one more in its hands. */
 const BLOCKS_AHEAD = 3;
+
+/** A shard that is being read, and for how long. */
+export interface OpenShard {
+  readonly path: string;
+  readonly openMs: number;
+  /** Since its last block came; null where none has. */
+  readonly quietMs: number | null;
+  /** Since its next block was asked for; null where none is. */
+  readonly waitedMs: number | null;
+}
 
 /** Threads that read shards ahead, each by as much as its queue holds. */
 export interface ReaderPool {
@@ -13,6 +23,8 @@ export interface ReaderPool {
   readonly readers: number;
   /** Starts reading a shard in the given thread (counted modulo their number). */
   open(path: string, reader: number, options: BlockOptions): BlockSource;
+  /** The shards that are being read, those first that are waited for. */
+  openShards(): readonly OpenShard[];
   /** Closes all shards; whoever waits for a block of theirs waits in vain, and is told so. The threads wait for others. */
   rest(): Promise<void>;
   close(): Promise<void>;
@@ -26,6 +38,7 @@ export function startReaders(readers: number, module = READER_MODULE): ReaderPoo
   return {
     readers,
     open: (path, reader, options) => (threads[reader % readers] as Reader).open(path, options),
+    openShards: () => threads.flatMap((reader) => reader.openShards()).sort((a, b) => (b.waitedMs ?? -1) - (a.waitedMs ?? -1)),
     async rest() {
       await Promise.all(threads.map((reader) => reader.rest()));
     },
@@ -35,19 +48,29 @@ export function startReaders(readers: number, module = READER_MODULE): ReaderPoo
   };
 }
 
+/** A shard on its way through a thread; times are of `performance.now()`. */
+interface Reading {
+  readonly path: string;
+  readonly inbox: Inbox<Block>;
+  readonly openedMs: number;
+  cameMs: number | null;
+  askedMs: number | null;
+}
+
 class Reader {
   readonly #thread: Thread<ReaderRequest>;
-  readonly #inboxes = new Map<number, Inbox<Block>>();
-  #resting = new Inbox<void>();
+  readonly #readings = new Map<number, Reading>();
+  readonly #resting = new Inbox<void>();
   #opened = 0;
   #death: NextvladError | null = null;
 
   constructor(module: URL) {
     this.#thread = startThread<ReaderRequest, ReaderReply>(module, undefined, {
       message: (reply) => this.#take(reply),
-      died: (error) => {
-        this.#death = error;
-        this.#failAll(error);
+      died: (how) => {
+        const files = Array.from(this.#readings.values(), ({ path }) => path);
+        this.#death = deathError("a data reading thread", how, files, "check them with nextvlad verify, and the machine's memory");
+        this.#failAll(this.#death);
         this.#resting.put();
       },
     });
@@ -56,19 +79,29 @@ class Reader {
   open(path: string, options: BlockOptions): BlockSource {
     const source = this.#opened++;
     const thread = this.#thread;
-    const inbox = new Inbox<Block>();
-    if (this.#death !== null) inbox.fail(this.#death);
-    this.#inboxes.set(source, inbox);
+    const reading: Reading = { path, inbox: new Inbox<Block>(), openedMs: performance.now(), cameMs: null, askedMs: null };
+    if (this.#death !== null) reading.inbox.fail(this.#death);
+    this.#readings.set(source, reading);
     thread.post({ type: "open", source, path, options });
     for (let credit = 0; credit < BLOCKS_AHEAD; credit++) thread.post({ type: "credit", source, slab: null });
     return {
       next: async () => {
-        const block = await inbox.take();
-        if (block.last) this.#inboxes.delete(source);
+        reading.askedMs = performance.now();
+        const block = await reading.inbox.take();
+        reading.askedMs = null;
+        if (block.last) this.#readings.delete(source);
         return block;
       },
       giveBack: ({ slab }) => thread.post({ type: "credit", source, slab }, [slab]),
     };
+  }
+
+  openShards(): OpenShard[] {
+    const nowMs = performance.now();
+    const since = (ms: number | null): number | null => (ms === null ? null : nowMs - ms);
+    return Array.from(this.#readings.values(), ({ path, openedMs, cameMs, askedMs }) => {
+      return { path, openMs: nowMs - openedMs, quietMs: since(cameMs), waitedMs: since(askedMs) };
+    });
   }
 
   async rest(): Promise<void> {
@@ -83,13 +116,19 @@ class Reader {
   }
 
   #take(reply: ReaderReply): void {
-    if (reply.type === "resting") this.#resting.put();
-    else if (reply.type === "block") this.#inboxes.get(reply.source)?.put(reply.block);
-    else this.#inboxes.get(reply.source)?.fail(deserialiseError(reply.error));
+    if (reply.type === "resting") {
+      this.#resting.put();
+      return;
+    }
+    const reading = this.#readings.get(reply.source);
+    if (reading === undefined) return;
+    reading.cameMs = performance.now();
+    if (reply.type === "block") reading.inbox.put(reply.block);
+    else reading.inbox.fail(deserialiseError(reply.error));
   }
 
   #failAll(error: NextvladError): void {
-    for (const inbox of this.#inboxes.values()) inbox.fail(error);
-    this.#inboxes.clear();
+    for (const { inbox } of this.#readings.values()) inbox.fail(error);
+    this.#readings.clear();
   }
 }

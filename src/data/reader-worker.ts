@@ -54,7 +54,10 @@ async function serve(source: number, path: string, options: BlockOptions, readin
       port?.postMessage({ type: "block", source, block } satisfies ReaderReply, [...memoryOf(block)]);
     }
   } catch (error) {
-    if (!reading.cancelled) port?.postMessage({ type: "error", source, error: serialiseError(error) } satisfies ReaderReply);
+    const { details, ...serialised } = serialiseError(error);
+    // What is unforeseen does not know its shard.
+    const placed = { ...serialised, details: { file: path, ...details } };
+    if (!reading.cancelled) port?.postMessage({ type: "error", source, error: placed } satisfies ReaderReply);
   } finally {
     readings.delete(source);
   }

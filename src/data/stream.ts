@@ -4,6 +4,7 @@ import { memoryOf } from "./batch-builder.js";
 import { startBatches } from "./batch-thread.js";
 import type { StreamOptions } from "./batches.js";
 import type { LeftOut } from "./damage-sieve.js";
+import { STALL_MS, type Stall, StallWatch } from "./stall.js";
 import type { RaggedBatch } from "./video.js";
 
 export type { StreamOptions } from "./batches.js";
@@ -30,6 +31,8 @@ export interface BatchStream extends AsyncIterable<RaggedBatch> {
 export interface StreamEvents {
   /** What was left out of the data, told before the batch that follows it in the order, or before the end. */
   readonly onLeftOut?: (parts: readonly LeftOut[]) => void;
+  /** No batch has come for a minute, two, four, and so on. */
+  readonly onStall?: (stall: Stall) => void;
 }
 
 /**
@@ -38,8 +41,9 @@ export interface StreamEvents {
  * The order is a pure function of seed, epoch and the list of shards. The iteration throws what befalls a shard at its place in the order
  * (NOT_TFRECORD, CORRUPT_RECORD, BAD_FORMAT, BAD_VIDEO, BAD_LABELS, FILE_MISSING, FILE_UNREADABLE), TOO_FEW_VIDEOS and WORKER_DIED.
  */
-export function openStream(options: StreamOptions, events: StreamEvents = {}): BatchStream {
-  const thread = startBatches(options);
+export function openStream(options: StreamOptions, events: StreamEvents = {}, stallMs = STALL_MS): BatchStream {
+  const thread = startBatches(options, (shards) => stalls.answer(shards));
+  const stalls = new StallWatch(stallMs, thread.inquire, (stall) => events.onStall?.(stall));
   const { inbox } = thread;
   for (let credit = 0; credit < BATCHES_AHEAD; credit++) thread.giveCredit(null);
   let fraction = 0;
@@ -57,7 +61,8 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}): B
     try {
       while (closing === undefined) {
         const since = performance.now();
-        const reply = await inbox.take();
+        stalls.begin();
+        const reply = await inbox.take().finally(() => stalls.end());
         // Node hands out waiting messages in one go, each with its promises' work: signals wait until someone lets the event loop turn.
         await setImmediate();
         waitedMs += performance.now() - since;

@@ -6,6 +6,8 @@ export const STOP = "stop";
 
 /** How long a thread has to end by itself: it needs the time of one read, which a dead network file system never finishes. */
 const STOP_TIMEOUT_MS = 5000;
+/** Even terminating a thread waits for a read that the system is in the midst of. What is to be saved must not wait with it. */
+const TERMINATION_MS = 1000;
 
 /** A worker thread that was started. */
 export interface Thread<In> {
@@ -15,14 +17,34 @@ export interface Thread<In> {
   hold(): void;
   /** Lets the process end although the thread still waits for messages. */
   release(): void;
-  /** Asks it to end and waits until it has. */
+  /** Asks it to end and waits until it has, or until it is plain that it cannot: what it reads never answers. */
   stop(): Promise<void>;
 }
 
 export interface ThreadEvents<Out> {
   message(message: Out): void;
-  /** It ended without being asked to. Called once at most, with WORKER_DIED. */
-  died(error: NextvladError): void;
+  /** It ended without being asked to. Called once at most. */
+  died(death: ThreadDeath): void;
+}
+
+/** How a thread ended. */
+export interface ThreadDeath {
+  readonly why: string;
+  readonly cause: unknown;
+}
+
+/** Files that an error names one by one. */
+const NAMED_FILES = 8;
+
+/** The error for a thread that ended over its work: WORKER_DIED. `thread` says which, as "a data reading thread"; `files` are those that it had open. */
+export function deathError(thread: string, { why, cause }: ThreadDeath, files: readonly string[], remedy: string): NextvladError {
+  const what = `${thread} ended: ${why}`;
+  const [file, ...others] = files;
+  if (file === undefined) return new NextvladError("WORKER_DIED", what, { remedy }, cause);
+  if (others.length === 0) return new NextvladError("WORKER_DIED", what, { file, remedy }, cause);
+  const more = files.length > NAMED_FILES ? ` and ${files.length - NAMED_FILES} more` : "";
+  const open = `${files.slice(0, NAMED_FILES).join(", ")}${more}`;
+  return new NextvladError("WORKER_DIED", `${what}, while it had these shards open: ${open}`, { remedy }, cause);
 }
 
 /** Starts a thread on a compiled module beside the caller's, with `data` as its workerData. */
@@ -32,8 +54,7 @@ export function startThread<In, Out>(module: URL, data: unknown, events: ThreadE
   const die = (why: string, cause?: unknown): void => {
     if (over) return;
     over = true;
-    const remedy = "run again with a smaller shuffle_buffer or batch_size if memory is short";
-    events.died(new NextvladError("WORKER_DIED", `a data reading thread ended: ${why}`, { remedy }, cause));
+    events.died({ why, cause });
   };
   const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
   worker.on("message", (message: Out) => events.message(message));
@@ -47,8 +68,13 @@ export function startThread<In, Out>(module: URL, data: unknown, events: ThreadE
       over = true;
       worker.postMessage(STOP);
       const timer = setTimeout(() => worker.terminate(), STOP_TIMEOUT_MS);
-      await exited;
+      let giveUp: NodeJS.Timeout | undefined;
+      const givenUp = new Promise<void>((resolve) => {
+        giveUp = setTimeout(resolve, STOP_TIMEOUT_MS + TERMINATION_MS);
+      });
+      await Promise.race([exited, givenUp]);
       clearTimeout(timer);
+      clearTimeout(giveUp);
     },
   };
 }

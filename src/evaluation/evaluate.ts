@@ -52,7 +52,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   const network = await loadNetwork(config, options.weights, config.TEST, telemetry);
   await damage.begin(false);
   const { on_corrupt: onCorrupt, num_readers: readers } = config.TEST;
-  const stream = openReading(config, shards, options.batchSize, readers, "required", { onCorrupt, events: tellEvents(damage) });
+  const stream = openReading(config, shards, options.batchSize, readers, "required", { onCorrupt, events: tellEvents(damage, telemetry) });
   const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry, damage };
   const { num_classes: classes, topk } = config.MODEL;
   const run = (writer: ResultWriter | null) => measure(network.frozen, stream, classes, topk, watch, writer);

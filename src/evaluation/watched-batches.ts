@@ -1,3 +1,4 @@
+import { describeStall } from "../data/stall.js";
 import { type BatchStream, closeOnAbort, type StreamEvents } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { Pace } from "../telemetry/pace.js";
@@ -15,8 +16,11 @@ export interface Watch {
 }
 
 /** Has what a stream tells besides its batches told on. */
-export function tellEvents(damage: DamageReport): StreamEvents {
-  return { onLeftOut: (parts) => damage.note(parts) };
+export function tellEvents(damage: DamageReport, { log }: Telemetry): StreamEvents {
+  return {
+    onLeftOut: (parts) => damage.note(parts),
+    onStall: (stall) => log.warn({ waited_ms: stall.waitedMs, shards: stall.shards }, describeStall(stall)),
+  };
 }
 
 /**

@@ -32,7 +32,10 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
   const { damage } = options;
   await damage.begin(false);
   const { on_corrupt: onCorrupt, num_readers: readers } = config.INFER;
-  const stream = openReading(config, shards, options.batchSize, readers, "optional", { onCorrupt, events: tellEvents(damage) });
+  const stream = openReading(config, shards, options.batchSize, readers, "optional", {
+    onCorrupt,
+    events: tellEvents(damage, options.telemetry),
+  });
   let videos = 0;
   const { stopped, resultFiles } = await writeResults(options.target, async (writer) => {
     for await (const prediction of predict(network.frozen, stream, options)) {

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { type ErrorCode, NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
 import { type CorruptPolicy, isPassedOver } from "../data/damage-sieve.js";
@@ -64,7 +65,8 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
       read++;
     }
   };
-  await Promise.all(Array.from({ length: OPEN_FILES }, readOn));
+  // What never answers is left for its turn in the run, which tells of it.
+  await Promise.race([Promise.all(Array.from({ length: OPEN_FILES }, readOn)), setTimeout(limitMs, undefined, { ref: false })]);
   const inOrder = (found: ReadonlyMap<string, NextvladError>): NextvladError[] => {
     const errors = Array.from(heads.values(), ({ path }) => found.get(path)).filter((error) => error !== undefined);
     return mergeAlike([...new Set(errors)]);

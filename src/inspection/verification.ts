@@ -1,6 +1,5 @@
 import { stat } from "node:fs/promises";
-import { NextvladError } from "../base/errors.js";
-import { startThread } from "../data/thread.js";
+import { deathError, startThread, type ThreadDeath } from "../data/thread.js";
 import type { VideoShape } from "../data/video-check.js";
 import { IdTable } from "./id-table.js";
 import type { ShardPiece } from "./shard-check.js";
@@ -119,8 +118,8 @@ class VerificationRun {
           shard = this.#next++;
           thread.post({ path: this.#path(shard) });
         },
-        died: (error) => {
-          this.#bury(shard, error);
+        died: (how) => {
+          this.#bury(shard, how);
           end();
         },
       });
@@ -149,10 +148,9 @@ class VerificationRun {
     this.#tell();
   }
 
-  #bury(index: number, { code, what }: NextvladError): void {
+  #bury(index: number, how: ThreadDeath): void {
     const shard = this.#shards[index] as ShardTally;
-    const remedy = "check this shard alone, and the machine's memory";
-    shard.fail(new NextvladError(code, what, { file: shard.path, remedy }));
+    shard.fail(deathError("the thread that checked it", how, [shard.path], "check this shard alone, and the machine's memory"));
     this.#done.problems++;
     this.#done.shards++;
     this.#tell();

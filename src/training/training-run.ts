@@ -137,7 +137,7 @@ export class TrainingRun {
         readers: TRAIN.num_readers,
         skipBatches: step_in_epoch,
       },
-      tellEvents(damage),
+      tellEvents(damage, telemetry),
     );
     const { progress } = telemetry;
     const pace = new Pace(stream, { index: epoch, count: TRAIN.epoch });
@@ -207,7 +207,7 @@ export class TrainingRun {
     const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, this.#trainee.store);
     const stream = openReading(this.#config, this.#validShards, VALID.batch_size, VALID.num_readers, "required", {
       onCorrupt: TRAIN.on_corrupt,
-      events: tellEvents(damage),
+      events: tellEvents(damage, telemetry),
     });
     const watch = { title: "validation", logIntervalSteps: 0, signal, telemetry, damage };
     const { metrics, stopped } = await measure(network, stream, MODEL.num_classes, MODEL.topk, watch);

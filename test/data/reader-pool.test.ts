@@ -77,7 +77,9 @@ describe("reading threads", () => {
       const waiting = pool.open("wait", 0, SHAPE);
       const fatal = pool.open(how, 0, SHAPE);
       for (const source of [fatal, waiting, pool.open("wait", 0, SHAPE)]) {
-        assert.match((await failsWith(source.next(), "WORKER_DIED")).message, words);
+        const { message } = await failsWith(source.next(), "WORKER_DIED");
+        assert.match(message, words);
+        assert.ok(message.includes(`while it had these shards open: wait, ${how}, wait. Check them with nextvlad verify`), message);
       }
       await pool.close();
     });

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
-import { runNextvlad } from "../commands/nextvlad.js";
+import { compiled, runNextvlad } from "../commands/nextvlad.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 
 /** One wrong input: the arguments, the exit code, and what the message must name. */
@@ -198,4 +200,28 @@ describe("wrong input gets one clear paragraph and an exit code", () => {
     const ended = await runNextvlad(evaluate("--filelist", listOf("one", encodeTfRecord(data))));
     assert.equal(ended.exitCode, 0, ended.stderr);
   });
+});
+
+test("a shard that never answers keeps nobody from leaving: what there is to save is saved, and the process ends", async (t) => {
+  const own = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
+  t.after(() => rmSync(own, { recursive: true, force: true }));
+  const ownConfig = await prepareRun(own);
+  execFileSync("mkfifo", [join(own, "pipe.tfrecord")]);
+  writeFileSync(join(own, "train.list"), "train0.tfrecord\npipe.tfrecord\n");
+  const saveDir = join(own, "out");
+  const child = spawn(process.execPath, [compiled("cli.js"), "train", "--config", ownConfig, "--save-dir", saveDir], { timeout: 60_000 });
+  let output = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    const before = output;
+    output += chunk.toString();
+    // The last line before the first batch.
+    const words = "trained values";
+    if (!before.includes(words) && output.includes(words)) setTimeout(() => child.kill("SIGTERM"), 500);
+  });
+  const [exitCode, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
+  assert.deepEqual([exitCode, signal], [null, "SIGKILL"], output);
+  assert.match(output, /looked at the first records of 3 of 4 shards in 10 s/);
+  assert.match(output, /SIGTERM: finishing the step and saving/);
+  assert.match(output, /never answers: ending by force, instead of with exit code 143/);
+  assert.ok(existsSync(join(saveDir, "NEXTVLAD_step0", "state.json")), output);
 });

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { checkFirstRecords } from "../../src/inspection/first-records.js";
 import { runNextvlad } from "../commands/nextvlad.js";
+import { damageLength } from "../helpers/damage.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 import { goldenData, randomVideo, SMALL_SIZES, temporaryFolder } from "../helpers/shards.js";
 
@@ -102,6 +104,29 @@ describe("before the first step", { concurrency: 2 }, () => {
     assert.deepEqual([found.problems.map(({ message }) => message), found.read], [[], 5]);
     const short = await checkFirstRecords(splits, process.cwd(), 0);
     assert.deepEqual([short.problems, short.read, short.shards], [[], 0, 5]);
+  });
+
+  test("a file that never answers is left for its turn", async (t) => {
+    const folder = temporaryFolder(t);
+    await writeShard(join(folder, "a.tfrecord"), [randomVideo(3)]);
+    const pipe = join(folder, "b.tfrecord");
+    execFileSync("mkfifo", [pipe]);
+    const found = await checkFirstRecords([{ list: join(folder, "*.tfrecord"), shape: SHAPE }], folder, 500);
+    assert.deepEqual([found.problems, found.read, found.shards], [[], 1, 2]);
+    closeSync(openSync(pipe, "r+"));
+  });
+
+  test("damage is no problem where the run is going to do without it; a mistake is one all the same", async (t) => {
+    const folder = temporaryFolder(t);
+    const [damaged, other] = ["a.tfrecord", "b.tfrecord"].map((name) => join(folder, name)) as [string, string];
+    await writeShard(damaged, [randomVideo(3)]);
+    await writeShard(other, [{ ...randomVideo(3), labels: Int32Array.of(10) }]);
+    damageLength(damaged, 0);
+    for (const onCorrupt of ["error", "skip-record", "skip-shard"] as const) {
+      const found = await checkFirstRecords([{ list: join(folder, "*.tfrecord"), shape: SHAPE, onCorrupt }], folder, 10_000);
+      const codes = [found.problems, found.passedOver].map((errors) => errors.map(({ code }) => code));
+      assert.deepEqual(codes, onCorrupt === "error" ? [["CORRUPT_RECORD", "BAD_LABELS"], []] : [["BAD_LABELS"], ["CORRUPT_RECORD"]]);
+    }
   });
 
   test("a first record longer than one read is read to its end", async (t) => {

@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import type { OpenShard } from "../../src/data/reader-pool.js";
+import { describeStall, type Stall, StallWatch } from "../../src/data/stall.js";
+import { openStream } from "../../src/data/stream.js";
+import { collect, failsWith, streamOptions, temporaryFolder, writeShards } from "../helpers/shards.js";
+
+/** A pipe in place of a shard: opening it lasts until somebody writes to it, as opening a file on a dead network file system does. */
+function makePipe(folder: string): { readonly path: string; readonly free: () => void } {
+  const path = join(folder, "pipe.tfrecord");
+  execFileSync("mkfifo", [path]);
+  return { path, free: () => closeSync(openSync(path, "r+")) };
+}
+
+const shard = (path: string, openMs: number, quietMs: number | null, waitedMs: number | null): OpenShard => ({
+  path,
+  openMs,
+  quietMs,
+  waitedMs,
+});
+
+describe("a stream whose shard gives nothing", { concurrency: 2 }, () => {
+  test("says what it waits for, again and again at growing intervals, and nothing while batches come", async (t) => {
+    const folder = temporaryFolder(t);
+    const { shards } = await writeShards(folder, [10]);
+    const { path, free } = makePipe(folder);
+    const stalls: Stall[] = [];
+    const batches: number[] = [];
+    // The threads may take longer to start on a busy machine.
+    const onStall = (stall: Stall): unknown => batches.length === 2 && stalls.push(stall);
+    const stream = openStream(streamOptions({ shards: [...shards, path], readers: 1 }), { onStall }, 200);
+    const reading = (async () => {
+      for await (const { ids } of stream) batches.push(ids.length);
+    })();
+    while (stalls.length < 3) await setTimeout(10);
+    free();
+    // Nobody reads a pipe from a place of its own choosing.
+    await failsWith(reading, "FILE_UNREADABLE", { file: path });
+    assert.deepEqual(batches, [5, 5]);
+    for (const [i, { waitedMs, shards: open }] of stalls.entries()) {
+      assert.ok(waitedMs >= 200 * 2 ** i && waitedMs < 200 * 2 ** i + 1500, `${waitedMs}`);
+      const [first] = open ?? [];
+      assert.deepEqual([first?.path, first?.quietMs], [path, null]);
+      assert.ok((first?.waitedMs ?? 0) > waitedMs / 2 && (first?.openMs ?? 0) >= (first?.waitedMs ?? 0));
+    }
+    assert.equal(stalls.length, 3);
+  });
+
+  test("can be left all the same, in a time that is bounded", async (t) => {
+    const { path, free } = makePipe(temporaryFolder(t));
+    const stream = openStream(streamOptions({ shards: [path] }));
+    const reading = collect(stream);
+    await setTimeout(200);
+    const since = performance.now();
+    await stream.close();
+    assert.deepEqual(await reading, []);
+    // 5 s for its threads to end by themselves, and 1 s for them to be ended, which a blocked call does not let them be.
+    assert.ok(performance.now() - since < 9000);
+    free();
+  });
+});
+
+test("a thread that does not answer is told too, and a wait that is over is not", async () => {
+  const stalls: Stall[] = [];
+  let inquiries = 0;
+  const watch = new StallWatch(
+    20,
+    () => inquiries++,
+    (stall) => stalls.push(stall),
+  );
+  watch.begin();
+  while (stalls.length === 0) await setTimeout(10);
+  assert.equal(stalls[0]?.shards, null);
+  watch.end();
+  const asked = inquiries;
+  watch.answer([]);
+  await setTimeout(100);
+  assert.deepEqual([stalls.length, inquiries], [1, asked]);
+  assert.ok(asked > 1);
+});
+
+test("the words name the shard that is waited for first, and tell slow data from none", () => {
+  const shards = [shard("/a", 62_000, null, 61_000), shard("/b", 80_000, 61_000, null)];
+  assert.equal(
+    describeStall({ waitedMs: 60_000, shards }),
+    "no batch has come for 60 s: /a (waited for since 61 s, nothing read in the 62 s since it was opened); " +
+      "/b (open, last read 61 s ago). Does the disk or the network file system answer?",
+  );
+  const many = Array.from({ length: 20 }, (_, i) => shard(`/${i}`, 1000, null, null));
+  assert.match(describeStall({ waitedMs: 1500, shards: many }), /^no batch has come for 1\.5 s: \/0 .*\/7 \(.*\); and 12 more\./);
+  assert.match(
+    describeStall({ waitedMs: 60_000, shards: [shard("/a", 62_000, 20, 20)] }),
+    /but data are coming in, the last from \/a: a run that goes on/,
+  );
+  assert.match(describeStall({ waitedMs: 60_000, shards: [] }), /no shard is open/);
+  assert.match(describeStall({ waitedMs: 60_000, shards: null }), /does not answer/);
+});
