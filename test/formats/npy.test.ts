@@ -129,6 +129,14 @@ test("a damaged file is read or refused, never anything else", async () => {
   );
 });
 
+test("a file cut at any byte is refused", async () => {
+  for (const { file: base64, name } of goldenArrays.slice(0, 3)) {
+    const whole = Buffer.from(base64, "base64");
+    for (let length = 0; length < whole.length; length++)
+      await assert.rejects(read(whole.subarray(0, length)), isBadFormat, `${name}, ${length}`);
+  }
+});
+
 test("a missing file and a directory are named", async () => {
   await assert.rejects(readNpy(`${file}-none`), (error) => error instanceof NextvladError && error.code === "FILE_MISSING");
   await assert.rejects(readNpy(join(file, "..")), (error) => error instanceof NextvladError && error.code === "FILE_UNREADABLE");
