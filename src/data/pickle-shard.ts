@@ -63,7 +63,15 @@ async function takeApart(handle: FileHandle, file: string): Promise<{ videos: Pi
   const bytes = await readWhole(handle, file);
   const list = parsePickle(bytes, file);
   if (!Array.isArray(list)) throw new NextvladError("BAD_FORMAT", "the pickle is no list of videos", { file, remedy: TF2PKL });
-  return { videos: list.map((item, record) => takeVideo(item, bytes, { file, record })), fileBytes: bytes.length };
+  let labels = 0;
+  const videos = list.map((item, record) => {
+    const video = takeVideo(item, bytes, { file, record });
+    labels += video.labels.length;
+    // Lists that stand in the file once may be named many times: going through them all could take for ever.
+    if (labels > bytes.length) throw badVideo("the videos up to this one have more labels than the file has bytes", video.place, TF2PKL);
+    return video;
+  });
+  return { videos, fileBytes: bytes.length };
 }
 
 async function readWhole(handle: FileHandle, file: string): Promise<Uint8Array> {

@@ -88,6 +88,7 @@ test("headers that lie or make no sense are refused", async () => {
     npyFile(header("<f4", "False", "(0, 1e400)"), data),
     npyFile(header("<f4", "Maybe", "(2,)"), data),
     npyFile(header("|O", "False", "(2,)"), data),
+    npyFile(header("<f4", "True", `(2,${"1,".repeat(64)})`), data),
     npyFile("", data),
     npyFile(`${header("<f4", "False", "(2,)")}${" ".repeat(10_000)}`, data),
     npyFile(`{'shape': (${"1,".repeat(4000)}x`, data),
