@@ -184,6 +184,15 @@ describe("what a pickle may not do", () => {
     }
   });
 
+  test("fills no screen with the name of what it may not do", () => {
+    for (const pickle of [`c${"m".repeat(1e6)}\nname\n.`, `cnumpy\ndtype\nS'${"f".repeat(1e6)}'\n\x85R.`]) {
+      assert.throws(
+        () => parse(pickle),
+        (error) => error instanceof NextvladError && error.message.length < 600,
+      );
+    }
+  });
+
   test("makes no objects, sets, extensions, persistent objects", () => {
     for (const opcode of ["\x81", "\x92", "o", "\x82\x01", "Pid\n", "Q", "\x8f", "\x91", "\x97"]) {
       assert.throws(() => parse(`]${opcode}.`), refused("BAD_FORMAT", /which weights and features never need/));
