@@ -1,5 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
+import { type Allocate, ownMemory } from "../formats/frame-list.js";
 import { parsePickle } from "../formats/pickle-reader.js";
 import { NumpyArray, type PickledDict, type PickledValue } from "../formats/pickle-values.js";
 import { DamageSieve } from "./damage-sieve.js";
@@ -39,6 +40,7 @@ export async function* readPickleShard(
   path: string,
   shape: VideoShape,
   sieve = new DamageSieve("error"),
+  allocate: Allocate = ownMemory,
 ): AsyncGenerator<ShardVideo, void> {
   const handle = await open(path, "r").catch((error: unknown) => {
     throw fileError(error, path, "read");
@@ -50,7 +52,7 @@ export async function* readPickleShard(
       const taken = videos.shift() as PickledVideo | NextvladError;
       const video = await sieve.pass(async () => {
         if (taken instanceof NextvladError) throw taken;
-        const found = { id: taken.id, features: await readFeatures(taken, handle, path, shape), labels: taken.labels };
+        const found = { id: taken.id, features: await readFeatures(taken, handle, path, shape, allocate), labels: taken.labels };
         return makeVideo(checkVideo(found, shape, taken.place));
       });
       if (video !== null) yield { video, filePosition: Math.round((fileBytes * done) / count) };
@@ -180,11 +182,19 @@ function takeFrames(value: PickledValue | undefined, place: VideoPlace): number 
   throw badVideo("the video's nframes is no number of frames", { ...place, damaged: "record" }, TF2PKL);
 }
 
-async function readFeatures(video: PickledVideo, handle: FileHandle, file: string, shape: VideoShape): Promise<FeaturePair<FeatureBytes>> {
+async function readFeatures(
+  video: PickledVideo,
+  handle: FileHandle,
+  file: string,
+  shape: VideoShape,
+  allocate: Allocate,
+): Promise<FeaturePair<FeatureBytes>> {
+  const rowsOf = (feature: PickledFeature): Promise<FeatureBytes> =>
+    readRows(feature, { frames: Math.min(video.frames, feature.rows), maxFrames: shape.maxFrames }, { handle, file }, allocate);
   const read = async (i: 0 | 1): Promise<FeatureBytes | undefined> => {
     const feature = video.features[i];
     if (shape.featureSizes[i] === 0) return undefined;
-    if (feature !== undefined) return readRows(feature, Math.min(video.frames, feature.rows), shape.maxFrames, handle, file);
+    if (feature !== undefined) return rowsOf(feature);
     if (shape.featureSizes[i] === null) return undefined;
     throw badVideo(
       `the video has no ${FEATURE_KEYS[i]}`,
@@ -195,17 +205,15 @@ async function readFeatures(video: PickledVideo, handle: FileHandle, file: strin
   return [await read(0), await read(1)];
 }
 
-/** The first rows, in memory of their own, which may go to another thread. */
+/** The first rows, where `allocate` says. */
 async function readRows(
-  feature: PickledFeature,
-  frames: number,
-  maxFrames: number,
-  handle: FileHandle,
-  file: string,
+  { rows, frameBytes, fortranOrder, content }: PickledFeature,
+  { frames, maxFrames }: { readonly frames: number; readonly maxFrames: number },
+  { handle, file }: { readonly handle: FileHandle; readonly file: string },
+  allocate: Allocate,
 ): Promise<FeatureBytes> {
-  const { rows, frameBytes, fortranOrder, content } = feature;
   const kept = Math.min(frames, maxFrames);
-  const data = new Uint8Array(kept * frameBytes);
+  const data = allocate(kept * frameBytes);
   if (!fortranOrder) {
     if (typeof content === "number") await readAt(handle, data, content, file);
     else data.set(content.subarray(0, data.length));

@@ -1,11 +1,11 @@
-import { deserialiseError, type NextvladError } from "../base/errors.js";
+import { deserialiseError, NextvladError } from "../base/errors.js";
 import type { Block, BlockOptions, BlockSource } from "./block.js";
 import { Inbox } from "./inbox.js";
 import type { ReaderReply, ReaderRequest } from "./reader-worker.js";
-import { deathError, startThread, type Thread } from "./thread.js";
+import { deathError, startThread, type Thread, type ThreadDeath } from "./thread.js";
 
-/** Blocks that a reading thread may send of one shard before the first is taken; it holds one more in its hands. */
-const BLOCKS_AHEAD = 2;
+/** Blocks that a reading thread may send of one shard before the first is given back; it holds one more in its hands. */
+const BLOCKS_AHEAD = 3;
 
 /** A shard that is being read, and for how long. */
 export interface OpenShard {
@@ -19,29 +19,34 @@ export interface OpenShard {
 
 /** Threads that read shards ahead, each by as much as its queue holds. */
 export interface ReaderPool {
+  /** How many threads there are. */
+  readonly readers: number;
   /** Starts reading a shard in the given thread (counted modulo their number). */
-  open(path: string, reader: number): BlockSource;
+  open(path: string, reader: number, options: BlockOptions): BlockSource;
   /** The shards that are being read, those first that are waited for. */
   openShards(): readonly OpenShard[];
+  /** Closes all shards; whoever waits for a block of theirs waits in vain, and is told so. The threads wait for others. */
+  rest(): Promise<void>;
   close(): Promise<void>;
 }
 
 const READER_MODULE = new URL("./reader-worker.js", import.meta.url);
 
-/**
- * Starts `readers` reading threads. A source's `next` rejects with what befell its shard, at its place in the shard, or with WORKER_DIED;
- * after `close` it never settles.
- */
-export function startReaders(readers: number, options: BlockOptions, module = READER_MODULE): ReaderPool {
-  const threads = Array.from({ length: readers }, () => startReader(options, module));
+/** Starts `readers` reading threads. A source's `next` rejects with what befell its shard, at its place in the shard, or with WORKER_DIED. */
+export function startReaders(readers: number, module = READER_MODULE): ReaderPool {
+  const threads = Array.from({ length: readers }, () => new Reader(module));
   return {
-    open: (path, reader) => (threads[reader % readers] as Reader).open(path),
+    readers,
+    open: (path, reader, options) => (threads[reader % readers] as Reader).open(path, options),
     openShards() {
-      const shards = threads.flatMap(({ reading }) => Array.from(reading.values(), describeReading));
+      const shards = threads.flatMap((reader) => reader.openShards());
       return shards.sort((a, b) => (b.waitedMs ?? -1) - (a.waitedMs ?? -1));
     },
+    async rest() {
+      await Promise.all(threads.map((reader) => reader.rest()));
+    },
     async close() {
-      await Promise.all(threads.map((reader) => reader.thread.stop()));
+      await Promise.all(threads.map((reader) => reader.close()));
     },
   };
 }
@@ -55,56 +60,80 @@ interface Reading {
   askedMs: number | null;
 }
 
-function describeReading({ path, openedMs, cameMs, askedMs }: Reading): OpenShard {
-  const nowMs = performance.now();
-  const since = (ms: number | null): number | null => (ms === null ? null : nowMs - ms);
-  return { path, openMs: nowMs - openedMs, quietMs: since(cameMs), waitedMs: since(askedMs) };
-}
+class Reader {
+  readonly #thread: Thread<ReaderRequest>;
+  readonly #readings = new Map<number, Reading>();
+  #resting = new Inbox<void>();
+  #opened = 0;
+  #death: NextvladError | null = null;
 
-interface Reader {
-  readonly thread: Thread<ReaderRequest>;
-  readonly reading: ReadonlyMap<number, Reading>;
-  open(path: string): BlockSource;
-}
+  constructor(module: URL) {
+    this.#thread = startThread<ReaderRequest, ReaderReply>(module, undefined, {
+      message: (reply) => this.#take(reply),
+      died: (how) => this.#die(how),
+    });
+  }
 
-function startReader(options: BlockOptions, module: URL): Reader {
-  const reading = new Map<number, Reading>();
-  let opened = 0;
-  let death: NextvladError | undefined;
-  const thread = startThread<ReaderRequest, ReaderReply>(module, options, {
-    message(reply) {
-      const shard = reading.get(reply.source);
-      if (shard === undefined) return;
-      shard.cameMs = performance.now();
-      if (reply.type === "block") shard.inbox.put(reply.block);
-      else shard.inbox.fail(deserialiseError(reply.error));
-    },
-    died(how) {
-      const files = Array.from(reading.values(), ({ path }) => path);
-      death = deathError("a data reading thread", how, files, "check them with nextvlad verify, and the machine's memory");
-      for (const { inbox } of reading.values()) inbox.fail(death);
-    },
-  });
-  return {
-    thread,
-    reading,
-    open(path) {
-      const source = opened++;
-      const shard: Reading = { path, inbox: new Inbox<Block>(), openedMs: performance.now(), cameMs: null, askedMs: null };
-      if (death !== undefined) shard.inbox.fail(death);
-      reading.set(source, shard);
-      thread.post({ type: "open", source, path });
-      for (let credit = 0; credit < BLOCKS_AHEAD; credit++) thread.post({ type: "credit", source });
-      return {
-        async next() {
-          shard.askedMs = performance.now();
-          const block = await shard.inbox.take();
-          shard.askedMs = null;
-          if (block.last) reading.delete(source);
-          else thread.post({ type: "credit", source });
-          return block;
-        },
-      };
-    },
-  };
+  open(path: string, options: BlockOptions): BlockSource {
+    const source = this.#opened++;
+    const thread = this.#thread;
+    const reading: Reading = { path, inbox: new Inbox<Block>(), openedMs: performance.now(), cameMs: null, askedMs: null };
+    if (this.#death !== null) reading.inbox.fail(this.#death);
+    this.#readings.set(source, reading);
+    thread.post({ type: "open", source, path, options });
+    for (let credit = 0; credit < BLOCKS_AHEAD; credit++) thread.post({ type: "credit", source, slab: null });
+    return {
+      next: async () => {
+        reading.askedMs = performance.now();
+        const block = await reading.inbox.take();
+        reading.askedMs = null;
+        if (block.last) this.#readings.delete(source);
+        return block;
+      },
+      giveBack: ({ slab }) => thread.post({ type: "credit", source, slab }, [slab]),
+    };
+  }
+
+  openShards(): readonly OpenShard[] {
+    const nowMs = performance.now();
+    const since = (ms: number | null): number | null => (ms === null ? null : nowMs - ms);
+    return Array.from(this.#readings.values(), ({ path, openedMs, cameMs, askedMs }) => {
+      return { path, openMs: nowMs - openedMs, quietMs: since(cameMs), waitedMs: since(askedMs) };
+    });
+  }
+
+  async rest(): Promise<void> {
+    this.#failAll(new NextvladError("WORKER_DIED", "reading was ended before the shard was"));
+    if (this.#death !== null) return;
+    this.#thread.post({ type: "rest" });
+    await this.#resting.take();
+  }
+
+  close(): Promise<void> {
+    return this.#thread.stop();
+  }
+
+  #take(reply: ReaderReply): void {
+    if (reply.type === "resting") {
+      this.#resting.put();
+      return;
+    }
+    const reading = this.#readings.get(reply.source);
+    if (reading === undefined) return;
+    reading.cameMs = performance.now();
+    if (reply.type === "block") reading.inbox.put(reply.block);
+    else reading.inbox.fail(deserialiseError(reply.error));
+  }
+
+  #die(how: ThreadDeath): void {
+    const files = Array.from(this.#readings.values(), ({ path }) => path);
+    this.#death = deathError("a data reading thread", how, files, "check them with nextvlad verify, and the machine's memory");
+    this.#failAll(this.#death);
+    this.#resting.put();
+  }
+
+  #failAll(error: NextvladError): void {
+    for (const { inbox } of this.#readings.values()) inbox.fail(error);
+    this.#readings.clear();
+  }
 }

@@ -1,19 +1,21 @@
 import { setImmediate } from "node:timers/promises";
 import { deserialiseError } from "../base/errors.js";
-import type { BatchReply, ReadingReply } from "./batch-worker.js";
+import { memoryOf } from "./batch-builder.js";
+import { startBatches } from "./batch-thread.js";
 import type { StreamOptions } from "./batches.js";
 import type { LeftOut } from "./damage-sieve.js";
-import { Inbox } from "./inbox.js";
 import { STALL_MS, type Stall, StallWatch } from "./stall.js";
-import { CREDIT, deathError, INQUIRY, startThread } from "./thread.js";
 import type { RaggedBatch } from "./video.js";
 
 export type { StreamOptions } from "./batches.js";
 
-/** Batches that may lie ready in the caller's thread; the batch thread holds one more, and the readers' queues what follows. */
-const BATCHES_AHEAD = 2;
+/** Batches that may be in the caller's thread, the one at hand and those that lie ready; the batch thread holds one more, and the readers' queues what follows. */
+const BATCHES_AHEAD = 3;
 
-/** An epoch's batches, to be iterated once. Leaving the loop closes it. */
+/**
+ * An epoch's batches, to be iterated once. Leaving the loop closes it. A batch's features are good until the next one is asked for, which takes their memory
+ * back: they have no bytes then.
+ */
 export interface BatchStream extends AsyncIterable<RaggedBatch> {
   /** The share of the epoch's bytes that the batches given out so far stand for, 0..1. */
   readonly fraction: number;
@@ -21,7 +23,7 @@ export interface BatchStream extends AsyncIterable<RaggedBatch> {
   readonly complete: boolean;
   /** Milliseconds for which the caller waited for batches. */
   readonly waitedMs: number;
-  /** Ends the threads and closes their files. May be called at any time, and again. */
+  /** Ends reading and closes all files. May be called at any time, and again. */
   close(): Promise<void>;
 }
 
@@ -33,32 +35,27 @@ export interface StreamEvents {
   readonly onStall?: (stall: Stall) => void;
 }
 
-const BATCH_MODULE = new URL("./batch-worker.js", import.meta.url);
-
 /**
- * Starts reading an epoch: threads read, order and join videos ahead of the caller, who gets whole batches without copying them.
+ * Starts reading an epoch: threads read, order and join videos ahead of the caller, who gets whole batches without copying them. The threads stay for the
+ * process's next stream.
  * The order is a pure function of seed, epoch and the list of shards. The iteration throws what befalls a shard at its place in the order
  * (NOT_TFRECORD, CORRUPT_RECORD, BAD_FORMAT, BAD_VIDEO, BAD_LABELS, FILE_MISSING, FILE_UNREADABLE), TOO_FEW_VIDEOS and WORKER_DIED.
  */
 export function openStream(options: StreamOptions, events: StreamEvents = {}, stallMs = STALL_MS): BatchStream {
-  const inbox = new Inbox<BatchReply>();
-  const thread = startThread<typeof CREDIT | typeof INQUIRY, BatchReply | ReadingReply>(BATCH_MODULE, options, {
-    message: (reply) => (reply.type === "reading" ? stalls.answer(reply.shards) : inbox.put(reply)),
-    died: (how) =>
-      inbox.fail(deathError("the thread that makes batches", how, [], "run again with a smaller shuffle_buffer or batch_size")),
-  });
+  const thread = startBatches(options, (shards) => stalls.answer(shards));
   const stalls = new StallWatch(
     stallMs,
-    () => thread.post(INQUIRY),
+    () => thread.inquire(),
     (stall) => events.onStall?.(stall),
   );
-  for (let credit = 0; credit < BATCHES_AHEAD; credit++) thread.post(CREDIT);
+  const { inbox } = thread;
+  for (let credit = 0; credit < BATCHES_AHEAD; credit++) thread.giveCredit(null);
   let fraction = 0;
   let waitedMs = 0;
   let closing: Promise<void> | undefined;
 
   const close = (): Promise<void> => {
-    closing ??= thread.stop();
+    closing ??= thread.finish();
     // Whoever waits for a batch now waits in vain.
     inbox.put({ type: "end", leftOut: [] });
     return closing;
@@ -80,9 +77,9 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
           fraction = 1;
           return;
         }
-        thread.post(CREDIT);
         fraction = reply.step.fraction;
         yield reply.step.batch;
+        thread.giveCredit(memoryOf(reply.step.batch));
       }
     } finally {
       await close();

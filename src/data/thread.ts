@@ -1,23 +1,22 @@
-import { type Transferable, Worker } from "node:worker_threads";
+import { Worker } from "node:worker_threads";
 import { NextvladError } from "../base/errors.js";
 
 /** The message that asks a thread to close its files and end. */
 export const STOP = "stop";
-
-/** The message that gives a thread leave to send one batch more. */
-export const CREDIT = "credit";
 
 /** How long a thread has to end by itself: it needs the time of one read, which a dead network file system never finishes. */
 const STOP_TIMEOUT_MS = 5000;
 /** Even terminating a thread waits for a read that the system is in the midst of. What is to be saved must not wait with it. */
 const TERMINATION_MS = 1000;
 
-/** The message that asks the batch thread what it is waiting for. */
-export const INQUIRY = "inquiry";
-
 /** A worker thread that was started. */
 export interface Thread<In> {
-  post(message: In): void;
+  /** Sends a message; the buffers go with it instead of being copied. */
+  post(message: In, handedOver?: readonly ArrayBuffer[]): void;
+  /** Keeps the process alive for it, as at the start. */
+  hold(): void;
+  /** Lets the process end although the thread still waits for messages. */
+  release(): void;
   /** Asks it to end and waits until it has, or until it is plain that it cannot: what it reads never answers. */
   stop(): Promise<void>;
 }
@@ -62,7 +61,9 @@ export function startThread<In, Out>(module: URL, data: unknown, events: ThreadE
   worker.on("error", (error) => die(error.message, error));
   worker.on("exit", (code) => die(`exit code ${code}`));
   return {
-    post: (message) => worker.postMessage(message),
+    post: (message, handedOver = []) => worker.postMessage(message, handedOver),
+    hold: () => worker.ref(),
+    release: () => worker.unref(),
     async stop() {
       over = true;
       worker.postMessage(STOP);
@@ -76,9 +77,4 @@ export function startThread<In, Out>(module: URL, data: unknown, events: ThreadE
       clearTimeout(giveUp);
     },
   };
-}
-
-/** The buffers behind some arrays, to be handed over to another thread instead of copied. */
-export function buffersOf(arrays: Iterable<Uint8Array>): Transferable[] {
-  return Array.from(arrays, (array) => array.buffer as ArrayBuffer);
 }

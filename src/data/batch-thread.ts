@@ -1,0 +1,86 @@
+import type { BatchMemory } from "./batch-builder.js";
+import type { BatchEvent, BatchReply, BatchRequest } from "./batch-worker.js";
+import type { StreamOptions } from "./batches.js";
+import { Inbox } from "./inbox.js";
+import type { OpenShard } from "./reader-pool.js";
+import { deathError, startThread, type Thread } from "./thread.js";
+
+/** The thread that makes batches, and with it those that read for it: for one epoch after another. */
+export interface BatchThread {
+  /** Where what the epoch gives comes in; fails with WORKER_DIED. */
+  readonly inbox: Inbox<BatchEvent>;
+  /** Gives leave to send one batch more, with the memory of one that is done with. */
+  giveCredit(memory: BatchMemory | null): void;
+  /** Asks what is being read. */
+  inquire(): void;
+  /** Ends the epoch, at whatever point: closes its files, and keeps the threads for the next one. */
+  finish(): Promise<void>;
+}
+
+const BATCH_MODULE = new URL("./batch-worker.js", import.meta.url);
+
+/** How long a thread may take to close its files, before it is ended instead. */
+const FINISH_TIMEOUT_MS = 2000;
+
+/** A thread that waits for its next epoch: starting it and its readers takes some 100 ms, and as long again of both cores. */
+let idle: BatchWorker | null = null;
+
+/** A thread with the epoch that it is at. */
+interface BatchWorker {
+  readonly thread: Thread<BatchRequest>;
+  inbox: Inbox<BatchEvent>;
+  finished: Inbox<void>;
+  /** Takes the answer to an inquiry. */
+  onReading: (shards: readonly OpenShard[]) => void;
+  dead: boolean;
+}
+
+/** Starts an epoch, in the thread of an earlier one where there is one. `onReading` is told what is being read, when that was asked. */
+export function startBatches(options: StreamOptions, onReading: (shards: readonly OpenShard[]) => void): BatchThread {
+  const worker = idle ?? startWorker();
+  idle = null;
+  worker.inbox = new Inbox();
+  worker.finished = new Inbox();
+  worker.onReading = onReading;
+  const { thread, inbox } = worker;
+  thread.hold();
+  thread.post({ type: "start", options });
+  return {
+    inbox,
+    giveCredit: (memory) => thread.post({ type: "credit", memory }, memory ?? []),
+    inquire: () => thread.post({ type: "inquiry" }),
+    finish: () => finish(worker),
+  };
+}
+
+function startWorker(): BatchWorker {
+  const thread = startThread<BatchRequest, BatchReply>(BATCH_MODULE, undefined, {
+    message(reply) {
+      if (reply.type === "finished") worker.finished.put();
+      else if (reply.type === "reading") worker.onReading(reply.shards);
+      else worker.inbox.put(reply);
+    },
+    died(how) {
+      const error = deathError("the thread that makes batches", how, [], "run again with a smaller shuffle_buffer or batch_size");
+      worker.dead = true;
+      worker.inbox.fail(error);
+      worker.finished.fail(error);
+    },
+  });
+  const worker: BatchWorker = { thread, inbox: new Inbox(), finished: new Inbox(), onReading: () => undefined, dead: false };
+  return worker;
+}
+
+async function finish(worker: BatchWorker): Promise<void> {
+  worker.thread.post({ type: "finish" });
+  const timer = setTimeout(() => worker.finished.fail(new Error("the files could not be closed in time")), FINISH_TIMEOUT_MS);
+  const isFree = await worker.finished.take().then(
+    () => true,
+    () => false,
+  );
+  clearTimeout(timer);
+  if (isFree && idle === null) {
+    idle = worker;
+    worker.thread.release();
+  } else if (!worker.dead) await worker.thread.stop();
+}
