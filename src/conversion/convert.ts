@@ -133,7 +133,7 @@ interface ConversionThread {
 }
 
 function startConversionThread(): ConversionThread {
-  let output: string | undefined;
+  let at: ConversionTask | undefined;
   let settle: { resolve: (result: ConversionResult) => void; reject: (error: Error) => void } | undefined;
   const thread = startThread<ConversionTask, ConversionReply>(MODULE, undefined, {
     message(reply) {
@@ -142,14 +142,15 @@ function startConversionThread(): ConversionThread {
     },
     died(how) {
       const remedy = "run again: it goes on where it stopped; with fewer --workers if memory is short";
-      settle?.reject(deathError("the thread that was making it", how, output === undefined ? [] : [output], remedy));
+      const files = at === undefined ? [] : [at.source.kind === "shard" ? at.source.path : at.output];
+      settle?.reject(deathError("the thread that converted it", how, files, remedy));
     },
   });
   return {
     run(task) {
       return new Promise((resolve, reject) => {
         settle = { resolve, reject };
-        output = task.output;
+        at = task;
         thread.post(task);
       });
     },

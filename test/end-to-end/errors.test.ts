@@ -211,17 +211,24 @@ test("a shard that never answers keeps nobody from leaving: what there is to sav
   const saveDir = join(own, "out");
   const child = spawn(process.execPath, [compiled("cli.js"), "train", "--config", ownConfig, "--save-dir", saveDir], { timeout: 60_000 });
   let output = "";
-  child.stderr.on("data", (chunk: Buffer) => {
-    const before = output;
-    output += chunk.toString();
-    // The last line before the first batch.
-    const words = "trained values";
-    if (!before.includes(words) && output.includes(words)) setTimeout(() => child.kill("SIGTERM"), 500);
-  });
+  let asking: NodeJS.Timeout | undefined;
+  let isStopped = false;
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (chunk: Buffer) => {
+      output += chunk.toString();
+      // A run that saves when it is asked to is past its start, and can only be waiting for its first batch.
+      if (output.includes("trained values")) asking ??= setInterval(() => child.kill("SIGUSR1"), 300);
+      if (isStopped || !output.includes("INFO: snapshot: ")) return;
+      isStopped = true;
+      clearInterval(asking);
+      child.kill("SIGTERM");
+    });
+  }
   const [exitCode, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
   assert.deepEqual([exitCode, signal], [null, "SIGKILL"], output);
   assert.match(output, /looked at the first records of 3 of 4 shards in 10 s/);
   assert.match(output, /SIGTERM: finishing the step and saving/);
   assert.match(output, /never answers: ending by force, instead of with exit code 143/);
-  assert.ok(existsSync(join(saveDir, "NEXTVLAD_step0", "state.json")), output);
+  assert.match(output, /go on with: --resume \S+NEXTVLAD_step0\n/);
+  assert.ok(existsSync(join(saveDir, "NEXTVLAD_step0", "state.json")));
 });
