@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from "commander";
+import type { SaveInterval } from "../base/save-interval.js";
 import type { ExportFormat } from "../checkpoints/export.js";
 import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
-import type { SaveInterval } from "../training/save-interval.js";
 
 /** Flags of every command that has a config. Text that a config key takes is checked with the config. */
 export interface ConfigFlags {

@@ -1,4 +1,4 @@
-import type { SaveInterval } from "./save-interval.js";
+import type { SaveInterval } from "../base/save-interval.js";
 import type { StartOptions } from "./start.js";
 
 /** What `train` is told besides the config. */
