@@ -37,8 +37,14 @@ export interface TrainFlags extends ConfigFlags {
   readonly fixRandomSeed?: string | true;
 }
 
+/** Flags of commands that keep what is done when they are stopped. */
+export interface ResumeFlags {
+  readonly resume?: true;
+  readonly saveInterval?: SaveInterval;
+}
+
 /** Flags of `nextvlad eval`. */
-export interface EvalFlags extends ConfigFlags {
+export interface EvalFlags extends ConfigFlags, ResumeFlags {
   /** Left out for the published ones in ~/.paddle/weights. */
   readonly weights?: string;
   readonly filelist?: string;

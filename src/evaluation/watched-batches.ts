@@ -10,6 +10,8 @@ export interface Watch {
   readonly logIntervalSteps: number;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
+  /** Batches that an earlier run did, which the stream leaves out, and the share of its bytes that they stand for. */
+  readonly done?: { readonly batches: number; readonly fraction: number };
 }
 
 /**
@@ -18,11 +20,11 @@ export interface Watch {
  */
 export async function* watchBatches(
   stream: BatchStream,
-  { title, logIntervalSteps, signal, telemetry }: Watch,
+  { title, logIntervalSteps, signal, telemetry, done = { batches: 0, fraction: 0 } }: Watch,
   describe: (step: number) => string,
 ): AsyncGenerator<RaggedBatch, void> {
-  const pace = new Pace(stream);
-  let step = 0;
+  const pace = new Pace(stream, undefined, done.fraction);
+  let step = done.batches;
   const release = closeOnAbort(stream, signal);
   telemetry.progress.begin(title);
   try {
