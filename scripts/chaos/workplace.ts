@@ -20,6 +20,11 @@ export interface Ended {
   readonly output: string;
 }
 
+/** Resolves when a command first says something: it hears signals from then on. */
+export async function begun({ child, ended }: Running): Promise<void> {
+  await Promise.race([once(child.stderr as NodeJS.ReadableStream, "data"), ended]);
+}
+
 /** Starts `nextvlad`; `shell` has it run by a shell script instead, in which it is `"$@"`. */
 export function start(args: readonly string[], shell?: string): Running {
   const command = [process.execPath, CLI, ...args];
@@ -65,15 +70,16 @@ export function areEqual(a: string, b: string, names: readonly string[]): boolea
   return names.every((name) => existsSync(join(a, name)) && readFileSync(join(a, name)).equals(readFileSync(join(b, name))));
 }
 
-/** Prints rows as columns, the first row as their heads. */
+/** Prints rows as a table in Markdown, the first row as its heads. */
 export function printTable(rows: readonly (readonly (string | number)[])[]): void {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)));
-  for (const row of rows) {
-    const cells = row.map((cell, column) =>
-      typeof cell === "number" ? String(cell).padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
-    );
-    process.stdout.write(`${cells.join("  ").trimEnd()}\n`);
-  }
+  const [heads = [], ...others] = rows;
+  const widths = heads.map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)));
+  const isNumber = heads.map((_, column) => others.length > 0 && others.every((row) => typeof row[column] === "number"));
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |\n`;
+  const pad = (cell: string | number, column: number): string =>
+    isNumber[column] ? String(cell).padStart(widths[column] ?? 0) : String(cell).padEnd(widths[column] ?? 0);
+  const rule = widths.map((width, column) => (isNumber[column] ? `${"-".repeat(width - 1)}:` : "-".repeat(width)));
+  process.stdout.write([line(heads.map(pad)), line(rule), ...others.map((row) => line(row.map(pad)))].join(""));
 }
 
 /** The command line's number, or a default. */
