@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createRandom } from "../../src/base/random.js";
-import { areEqual, begun, countArgument, finish, prepareDigits, printTable, start } from "./workplace.js";
+import { areEqual, begun, copyShard, countArgument, finish, prepareDigits, printTable, start } from "./workplace.js";
 
 // Sends SIGTERM to each command at random moments, so many times (the argument), and kill -9 to those that keep what is done, while every core is busy
 // with something else. The exit code must tell of it, a result must be there whole or not at all, and the same command given again must end in the
@@ -28,7 +28,7 @@ const list = join(folder, "digits", "train.list");
 await finish(["train", "--config", config, "--save-dir", join(folder, "trained")]);
 const weights = ["--weights", join(folder, "trained", "best"), "--filelist", list, "--batch-size", "4"];
 // As many as it takes for convert to be stopped between them.
-const copies = copyShards(40);
+const copies = copyShard(join(folder, "digits"), folder, 40);
 
 const kept = { goesOn: /going on after batch/ };
 const evaluate = (saveDir: string): string[] => [...weights, "--save-dir", saveDir, "--predictions", "--resume", "--save-interval", "8"];
@@ -37,15 +37,8 @@ const infer = (saveDir: string): string[] => {
 };
 const kills = Math.ceil(rounds / 4);
 const cases: readonly Case[] = [
-  {
-    command: "train",
-    signal: "SIGTERM",
-    rounds,
-    args: (saveDir) => ["--config", config, "--save-dir", saveDir, "--resume", "--save-interval", "5"],
-    goesOn: /going on from/,
-  },
-  { command: "eval", signal: "SIGTERM", rounds, args: evaluate, ...kept },
   { command: "infer", signal: "SIGTERM", rounds, args: infer, ...kept },
+  { command: "eval", signal: "SIGTERM", rounds, args: evaluate, ...kept },
   {
     command: "convert",
     signal: "SIGTERM",
@@ -55,6 +48,13 @@ const cases: readonly Case[] = [
   },
   { command: "eval", signal: "SIGKILL", rounds: kills, args: evaluate, ...kept },
   { command: "infer", signal: "SIGKILL", rounds: kills, args: infer, ...kept },
+  {
+    command: "train",
+    signal: "SIGTERM",
+    rounds,
+    args: (saveDir) => ["--config", config, "--save-dir", saveDir, "--resume", "--save-interval", "5"],
+    goesOn: /going on from/,
+  },
 ];
 
 // As many as it takes besides what runs here anyway.
@@ -123,14 +123,4 @@ function resultsIn(saveDir: string): readonly string[] {
   const names = readdirSync(saveDir).filter((name) => !name.endsWith(".log.jsonl") && !name.startsWith("NEXTVLAD_step"));
   const files = ["weights.safetensors", "optimizer.safetensors", "state.json"];
   return names.sort().flatMap((name) => (/^(NEXTVLAD_epoch\d+|best)$/.test(name) ? files.map((file) => `${name}/${file}`) : [name]));
-}
-
-/** Copies of a shard, and their list. */
-function copyShards(count: number): string {
-  const shards = Array.from({ length: count }, (_, number) => join(folder, `copy${number}.tfrecord`));
-  const [first = ""] = readFileSync(list, "utf8").split("\n");
-  for (const shard of shards) copyFileSync(join(folder, "digits", first), shard);
-  const copies = join(folder, "copies.list");
-  writeFileSync(copies, shards.map((shard) => `${shard}\n`).join(""));
-  return copies;
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -63,6 +63,16 @@ export async function prepareDigits(folder: string): Promise<string> {
   };
   writeFileSync(config, `${JSON.stringify(sections, null, 2)}\n`);
   return config;
+}
+
+/** Makes so many copies of the digits' first shard in a folder; returns their list. */
+export function copyShard(digits: string, folder: string, count: number): string {
+  const shards = Array.from({ length: count }, (_, number) => join(folder, `copy${number}.tfrecord`));
+  const [first = ""] = readFileSync(join(digits, "train.list"), "utf8").split("\n");
+  for (const shard of shards) copyFileSync(join(digits, first), shard);
+  const list = join(folder, "copies.list");
+  writeFileSync(list, shards.map((shard) => `${shard}\n`).join(""));
+  return list;
 }
 
 /** Whether files are equal, byte for byte. */
