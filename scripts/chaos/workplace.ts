@@ -92,9 +92,9 @@ export function printTable(rows: readonly (readonly (string | number)[])[]): voi
   process.stdout.write([line(heads.map(pad)), line(rule), ...others.map((row) => line(row.map(pad)))].join(""));
 }
 
-/** The command line's number, or a default. */
-export function countArgument(fallback: number): number {
-  const count = Number(process.argv[2] ?? fallback);
+/** The command line's number at a place (the first is 2), or a default. */
+export function countArgument(fallback: number, place = 2): number {
+  const count = Number(process.argv[place] ?? fallback);
   if (Number.isInteger(count) && count > 0) return count;
-  throw new Error(`it takes a number, not ${process.argv[2]}`);
+  throw new Error(`it takes a number, not ${process.argv[place]}`);
 }
