@@ -43,6 +43,10 @@ function withConfig(command: Command, saveDir: string, batch: string): Command {
       "--use-gpu [choice]",
       "True: the GPU, or an error that says why not; False: the CPU; auto: the GPU where one works (default: the config's)",
     )
+    .option(
+      "--on-corrupt <policy>",
+      "bad bytes in shards: error; skip-record: go on without the record, or, where no next one can be found, the rest of its shard; skip-shard: without the rest of the shard. Labels or feature sizes other than the config's, missing files and files of another kind are errors in any case (default: the config's)",
+    )
     .option("--save-dir <dir>", "where results and the log go", saveDir)
     .option("--log-interval <steps>", "steps from one line of the log to the next; 0 for none", integer(0), 10)
     .option("--set <SECTION.key=value>", "override any key of the config, over all other flags; may be repeated", gather)
@@ -74,6 +78,10 @@ withConfig(
 )
   .option("--learning-rate <rate>", "learning rate at the start (default: the config's)")
   .option("--epoch <epochs>", "epochs to train; 0 for the config's (default: the config's)")
+  .option(
+    "--on-nan <policy>",
+    "a loss that is NaN or infinite: stop, when a line of the log looks at it; skip-batch: look at each step, leave the batch out of weights, moments and statistics (it counts as a step), and stop after 10 in a row. Both list the batches in nan_batches.json (default: the config's)",
+  )
   .option("--valid-interval <epochs>", "epochs from one validation to the next; 0 for none", integer(0), 1)
   .addOption(
     new Option("--pretrain <weights>", "start over from these weights; what is missing or of another shape starts afresh").conflicts(

@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import { NextvladError } from "../../src/base/errors.js";
+import type { Precision } from "../../src/model/frozen-network.js";
 import type { Task } from "./measure.js";
 import { FRAMEWORKS } from "./peers.js";
 import type { Frames } from "./workload.js";
@@ -9,6 +10,7 @@ export const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
   --frames N|yt8m      frames of every video, or YouTube-8M's mix, 120 to 300 (default 300; train, infer)
   --steps N            timed steps, after two of warm-up (default 5; train, infer)
   --videos N           videos (default 20000; metrics)
+  --precision P        float32, int16 or int8 (default float32; infer)
   --use-gpu            measure on the GPU; the peers are for the CPU (train, infer)
   --pairs N            how often to measure, ours and the peers in turn (default 5)
   --peers PYTHON       also run the peers with this interpreter; several, parted by commas, where each has some of the frameworks
@@ -16,6 +18,7 @@ export const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
   --json               print one JSON object instead of a Markdown table
 `;
 
+export const PRECISIONS: readonly Precision[] = ["float32", "int16", "int8"];
 const MODES: readonly string[] = ["train", "infer", "read", "metrics"];
 
 /** What the command line asks for. */
@@ -25,6 +28,7 @@ export interface Settings {
   readonly frames: Frames;
   readonly steps: number;
   readonly videos: number;
+  readonly precision: Precision;
   readonly useGpu: boolean;
   readonly pairs: number;
   readonly peers: string | null;
@@ -50,6 +54,7 @@ function parse(argv: readonly string[]) {
         frames: { type: "string", default: "300" },
         steps: { type: "string", default: "5" },
         videos: { type: "string", default: "20000" },
+        precision: { type: "string", default: "float32" },
         "use-gpu": { type: "boolean", default: false },
         pairs: { type: "string", default: "5" },
         peers: { type: "string" },
@@ -78,12 +83,16 @@ export function readArguments(argv: readonly string[]): Settings | null {
   const unknown = frameworks.find((framework) => !FRAMEWORKS.includes(framework));
   if (unknown !== undefined) refuse("--frameworks", FRAMEWORKS.join(", "), unknown);
   if (values["use-gpu"] && values.peers !== undefined) refuse("--use-gpu", "no --peers beside it: they run on the CPU", values.peers);
+  const precision = PRECISIONS.find((name) => name === values.precision);
+  if (precision === undefined) refuse("--precision", PRECISIONS.join(", "), values.precision);
+  if (precision !== "float32" && mode !== "infer") refuse("--precision", "float32, but for infer", precision);
   return {
     mode: mode as Task["mode"],
     batch: wholeNumber("--batch", values.batch),
     frames: values.frames === "yt8m" ? "yt8m" : wholeNumber("--frames", values.frames),
     steps: wholeNumber("--steps", values.steps),
     videos: wholeNumber("--videos", values.videos),
+    precision,
     useGpu: values["use-gpu"],
     pairs: wholeNumber("--pairs", values.pairs),
     peers: values.peers ?? null,

@@ -17,9 +17,9 @@ const MEASURE = fileURLToPath(new URL("./measure.js", import.meta.url));
 const SHARDS = { videos: 830, perShard: 100, frames: [120, 300], classes: 3862, seed: 1 } as const;
 
 async function makeTask(settings: Settings, folder: string): Promise<Task> {
-  const { mode, batch, frames, steps, useGpu, videos } = settings;
+  const { mode, batch, frames, steps, precision, useGpu, videos } = settings;
   if (mode === "metrics") return { mode, videos };
-  if (mode !== "read") return { mode, batch, frames, steps, use_gpu: useGpu };
+  if (mode !== "read") return { mode, batch, frames, steps, precision, use_gpu: useGpu };
   const directory = join(folder, "ours");
   await makeShards({ directory, ...SHARDS });
   return { mode, directory, batch };

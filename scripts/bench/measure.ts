@@ -4,6 +4,7 @@
 import { fileURLToPath } from "node:url";
 import { loadConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
+import type { Precision } from "../../src/model/frozen-network.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { loadTensorflow } from "../../src/tensorflow/runtime.js";
 import { countArithmetic, countStep } from "./arithmetic.js";
@@ -19,6 +20,8 @@ export type Task =
       readonly batch: number;
       readonly frames: Frames;
       readonly steps: number;
+      /** Of inference. */
+      readonly precision: Precision;
       readonly use_gpu: boolean;
     }
   | { readonly mode: "read"; readonly directory: string; readonly batch: number }
@@ -59,7 +62,7 @@ async function measure(task: Task, config: Config): Promise<Measurement> {
   const { kind } = await loadTensorflow(task.use_gpu);
   const sizes = modelSizes(config.MODEL);
   const batch = randomBatch(videos, frames, sizes);
-  const { stepSeconds, kernels } = timeNetwork(mode, config, batch, steps);
+  const { stepSeconds, kernels } = timeNetwork(mode, config, batch, steps, task.precision);
   const peak = readPeak();
   const productRate = measureProductRate();
   const seconds = spreadOf(stepSeconds).median;

@@ -1,6 +1,6 @@
 import type { Config } from "../../src/config/schema.js";
 import type { RaggedBatch } from "../../src/data/video.js";
-import { FrozenNetwork } from "../../src/model/frozen-network.js";
+import { FrozenNetwork, type Precision } from "../../src/model/frozen-network.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weight-store.js";
@@ -22,8 +22,8 @@ export interface Timing {
 }
 
 /** Runs a batch through training or inference, after two steps of warm-up. A timed step ends when its loss or probabilities are back. */
-export function timeNetwork(mode: "train" | "infer", config: Config, batch: RaggedBatch, steps: number): Timing {
-  const step = mode === "train" ? trainingStep(config, batch) : inferenceStep(config, batch);
+export function timeNetwork(mode: "train" | "infer", config: Config, batch: RaggedBatch, steps: number, precision: Precision): Timing {
+  const step = mode === "train" ? trainingStep(config, batch) : inferenceStep(config, batch, precision);
   let kernels = 0;
   for (let number = 0; number < WARM_UP_STEPS; number++) {
     const before = countKernels();
@@ -60,9 +60,9 @@ function trainingStep(config: Config, batch: RaggedBatch): (number: number, repo
   };
 }
 
-function inferenceStep(config: Config, batch: RaggedBatch): () => void {
+function inferenceStep(config: Config, batch: RaggedBatch, precision: Precision): () => void {
   const { MODEL } = config;
-  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, freshWeights(config));
+  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, freshWeights(config), precision);
   return () => tidy(() => toFloats(network.probabilities(batch)));
 }
 

@@ -19,9 +19,9 @@ import { WeightStore } from "../../src/model/weight-store.js";
 import { toFloats } from "../../src/tensorflow/kernels.js";
 import { loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
 import { loadGolden } from "../../test/helpers/golden.js";
+import { PRECISIONS } from "./arguments.js";
 
 const USAGE = "usage: node dist/scripts/bench/precision.js [SNAPSHOT LIST]";
-const PRECISIONS: readonly Precision[] = ["float32", "int16", "int8"];
 
 /** A model and the videos to try it on. */
 interface Trial {

@@ -74,7 +74,8 @@ export function makeReport(task: Task, pairs: readonly Pair[]): Report {
 export function describeTask(task: Task): string {
   if (task.mode === "read") return `read, batch ${task.batch}`;
   if (task.mode === "metrics") return `metrics of ${task.videos} videos`;
-  return `${task.mode}, batch ${task.batch}, ${task.frames === "yt8m" ? "120 to 300 frames" : `${task.frames} frames`}`;
+  const precision = task.precision === "float32" ? "" : `, ${task.precision}`;
+  return `${task.mode}, batch ${task.batch}, ${task.frames === "yt8m" ? "120 to 300 frames" : `${task.frames} frames`}${precision}`;
 }
 
 const spreadText = ({ median, min, max }: Spread, digits: number): string =>

@@ -25,6 +25,9 @@ export type ErrorCode =
   | "OUT_OF_MEMORY"
   | "KERNEL_FAILED";
 
+/** What bad bytes in a shard take with them. */
+export type Damage = "record" | "rest of shard";
+
 /** Where it went wrong, what was met there and what to do; each field that is given becomes part of the message. */
 export interface ErrorDetails {
   /** The file or shard. */
@@ -45,6 +48,8 @@ export interface ErrorDetails {
   readonly found?: string | number;
   /** What the user can do about it: a sentence without the closing period. */
   readonly remedy?: string;
+  /** Where it is a shard's bytes that are bad: what is lost with them, this record or the rest of the shard. Left out for all mistakes of another kind. Not in the message. */
+  readonly damaged?: Damage;
 }
 
 const USAGE_CODES: ReadonlySet<ErrorCode> = new Set(["BAD_USAGE", "BAD_CONFIG"]);

@@ -25,6 +25,7 @@ export async function runEval(flags: EvalFlags): Promise<number> {
     const predictions =
       formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
     readiness.conclude(telemetry.log);
+    const { DamageReport } = await import("../evaluation/damage-report.js");
     const { evaluate } = await import("../evaluation/evaluate.js");
     return evaluate(config, {
       weights,
@@ -36,6 +37,7 @@ export async function runEval(flags: EvalFlags): Promise<number> {
       signal,
       resumable: resumeOptions(flags, run),
       telemetry,
+      damage: new DamageReport(flags.saveDir, "eval", telemetry.log),
     });
   });
   if (outcome.stopped) {

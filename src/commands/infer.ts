@@ -21,6 +21,7 @@ export async function runInfer(flags: InferFlags): Promise<number> {
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "INFER"]);
     readiness.conclude(telemetry.log);
+    const { DamageReport } = await import("../evaluation/damage-report.js");
     const { infer } = await import("../inference/infer.js");
     return infer(config, {
       weights,
@@ -38,6 +39,7 @@ export async function runInfer(flags: InferFlags): Promise<number> {
       signal,
       resumable: resumeOptions(flags, run),
       telemetry,
+      damage: new DamageReport(flags.saveDir, "infer", telemetry.log),
     });
   });
   if (outcome.stopped) process.stdout.write(tellStop("[INFER] infer", outcome.videos, outcome.keptIn));

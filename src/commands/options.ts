@@ -10,6 +10,7 @@ export interface ConfigFlags {
   readonly batchSize?: string;
   /** `true` for the bare flag. */
   readonly useGpu?: string | true;
+  readonly onCorrupt?: string;
   readonly saveDir: string;
   /** In steps; 0 for no lines. */
   readonly logInterval: number;
@@ -20,6 +21,7 @@ export interface ConfigFlags {
 /** Flags of `nextvlad train`. */
 export interface TrainFlags extends ConfigFlags {
   readonly learningRate?: string;
+  readonly onNan?: string;
   readonly epoch?: string;
   readonly pretrain?: string;
   /** `true` for the bare flag: the newest good snapshot in the save-dir. */

@@ -26,10 +26,10 @@ export interface StartWeights {
  */
 export async function checkTraining(config: Config, flags: TrainFlags, { resume, pretrain }: StartWeights): Promise<Readiness> {
   const { MODEL, TRAIN, VALID } = config;
-  const shape = videoShape(MODEL, "required");
-  const validation = flags.validInterval > 0 ? [{ list: VALID.filelist, shape }] : [];
+  const expected = { shape: videoShape(MODEL, "required"), onCorrupt: TRAIN.on_corrupt };
+  const validation = flags.validInterval > 0 ? [{ list: VALID.filelist, ...expected }] : [];
   return check(flags.saveDir, {
-    splits: [{ list: TRAIN.filelist, shape }, ...validation],
+    splits: [{ list: TRAIN.filelist, ...expected }, ...validation],
     // Weights bring their own, but for some of those to start over from, which are seen to when they are read.
     eigen:
       resume === null && pretrain === null && MODEL.eigen_file !== null
@@ -60,8 +60,8 @@ export async function checkReading(
 ): Promise<Readiness> {
   const split =
     section === "TEST"
-      ? { list: TEST.filelist, shape: videoShape(MODEL, "required") }
-      : { list: INFER.filelist, shape: videoShape(MODEL, "optional") };
+      ? { list: TEST.filelist, shape: videoShape(MODEL, "required"), onCorrupt: TEST.on_corrupt }
+      : { list: INFER.filelist, shape: videoShape(MODEL, "optional"), onCorrupt: INFER.on_corrupt };
   const { readLabelNames } = await import("../results/label-names.js");
   const names = flags.labels === undefined ? null : await problemOf(readLabelNames(flags.labels, MODEL.num_classes));
   return check(flags.saveDir, { splits: [split], eigen: null, space: null }, names === null ? [] : [names]);

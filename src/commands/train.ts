@@ -25,10 +25,12 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
       for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
       readiness.conclude(telemetry.log);
+      const { DamageReport } = await import("../evaluation/damage-report.js");
       const { train } = await import("../training/train.js");
       return train(config, {
         ...run,
         telemetry,
+        damage: new DamageReport(flags.saveDir, "train", telemetry.log),
         saveDir: flags.saveDir,
         resume,
         resumeStep: flags.resumeStep ?? null,

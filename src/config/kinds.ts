@@ -45,6 +45,15 @@ export const precision: Kind<"float32" | "int16" | "int8"> = {
   expected: "float32, int16 or int8",
 };
 
+/** What to do about bad bytes in shards. */
+export const corruptPolicy: Kind<"error" | "skip-record" | "skip-shard"> = {
+  schema: z.enum(["error", "skip-record", "skip-shard"]),
+  expected: "error, skip-record or skip-shard",
+};
+
+/** What to do where the loss is no number. */
+export const nanPolicy: Kind<"stop" | "skip-batch"> = { schema: z.enum(["stop", "skip-batch"]), expected: "stop or skip-batch" };
+
 /** The one model there is, in any case of letters. */
 export const modelName: Kind<"NEXTVLAD"> = {
   schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.literal("NEXTVLAD")),

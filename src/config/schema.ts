@@ -1,5 +1,19 @@
 import { z } from "zod";
-import { device, type Kind, modelName, namePair, notNegative, nullable, path, positive, precision, share, whole } from "./kinds.js";
+import {
+  corruptPolicy,
+  device,
+  type Kind,
+  modelName,
+  namePair,
+  nanPolicy,
+  notNegative,
+  nullable,
+  path,
+  positive,
+  precision,
+  share,
+  whole,
+} from "./kinds.js";
 
 /** What is known of a key besides its type: its range in words and what it is for. */
 export interface KeyNotes {
@@ -22,6 +36,12 @@ const filelist = (fallback: string) =>
 const readers = () => key(whole(1, 64), 2, "worker threads that read shards; the order of videos does not depend on it");
 const featurePrecision = () =>
   key(precision, "float32", "of the products with the features, on the CPU: int16 and int8 are faster, and a little less exact");
+const onCorrupt = (also = "") =>
+  key(
+    corruptPolicy,
+    "error",
+    `damaged data in shards${also}: end the run, or leave out the record (where no next one can be found, the rest of its shard), or the rest of the shard`,
+  );
 const useGpu = () => key(device, "auto", "True: the GPU, or an error that says why not; False: the CPU; auto: the GPU where one works");
 
 const MODEL = z
@@ -87,6 +107,8 @@ const TRAIN = z
     batch_size: key(whole(1), 160, "videos a step, in total"),
     filelist: filelist("train.list"),
     num_readers: readers(),
+    on_corrupt: onCorrupt(", also in validation"),
+    on_nan: key(nanPolicy, "stop", "a loss that is no number: end the run, or leave the batch out of weights, moments and statistics"),
     shuffle_buffer: key(whole(1), 1024, "videos among which the next one is drawn; 1: the shards' own order"),
     seed: key(whole(0, 2 ** 32 - 1), 0, "fixes the first weights, the order of videos and dropout"),
   })
@@ -114,6 +136,7 @@ const TEST = z.strictObject({
   precision: featurePrecision(),
   filelist: filelist("test.list"),
   num_readers: readers(),
+  on_corrupt: onCorrupt(),
 });
 
 const INFER = z.strictObject({
@@ -122,6 +145,7 @@ const INFER = z.strictObject({
   precision: featurePrecision(),
   filelist: filelist("infer.list"),
   num_readers: readers(),
+  on_corrupt: onCorrupt(),
 });
 
 /** The sections of a config file, by name; a section left out, or empty, is all defaults. */

@@ -1,49 +1,100 @@
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import { type SerialisedError, serialiseError } from "../base/errors.js";
+import { BatchBuilder, type BatchMemory, memoryOf } from "./batch-builder.js";
 import { assembleBatches, type BatchStep, type StreamOptions } from "./batches.js";
+import type { LeftOut } from "./damage-sieve.js";
 import { Inbox } from "./inbox.js";
-import { startReaders } from "./reader-pool.js";
-import { buffersOf, CREDIT, type STOP } from "./thread.js";
+import { type ReaderPool, startReaders } from "./reader-pool.js";
+import { STOP } from "./thread.js";
 
-/** From the thread that makes batches. */
-export type BatchReply =
+/** To the thread that makes batches: an epoch to begin, leave to send one more batch with the memory of one that is done with, or the epoch's end. */
+export type BatchRequest =
+  | { readonly type: "start"; readonly options: StreamOptions }
+  | { readonly type: "credit"; readonly memory: BatchMemory | null }
+  | { readonly type: "finish" };
+
+/** From it: what comes next in the epoch, and that all its files are closed. */
+export type BatchReply = BatchEvent | { readonly type: "finished" };
+
+/** A batch, the epoch's end or what befell it, and what was left out of the data since the one before. */
+export type BatchEvent = EventContent & { readonly leftOut: readonly LeftOut[] };
+
+type EventContent =
   | { readonly type: "batch"; readonly step: BatchStep }
   | { readonly type: "end" }
   | { readonly type: "error"; readonly error: SerialisedError };
 
+/** An epoch under way. */
+interface Epoch {
+  readonly credits: Inbox<void>;
+  leftOut: LeftOut[];
+  finished: boolean;
+}
+
 const port = parentPort;
 if (port === null) throw new Error("this module is a worker thread's");
-const options = workerData as StreamOptions;
-const credits = new Inbox<void>();
-const pool = startReaders(options.readers, options);
-let stopped = false;
+const builder = new BatchBuilder();
+let pool: ReaderPool | null = null;
+let epoch: Epoch = { credits: new Inbox(), leftOut: [], finished: true };
+let serving: Promise<void> = Promise.resolve();
 
-port.on("message", (request: typeof CREDIT | typeof STOP) => {
-  if (request === CREDIT) credits.put();
-  else void stop();
+port.on("message", (request: BatchRequest | typeof STOP) => {
+  if (request === STOP) void stop();
+  else if (request.type === "start") start(request.options);
+  else if (request.type === "finish") void finish();
+  else {
+    if (request.memory !== null) builder.giveBack(request.memory);
+    epoch.credits.put();
+  }
 });
-void serve();
+
+function start(options: StreamOptions): void {
+  epoch = { credits: new Inbox(), leftOut: [], finished: false };
+  serving = serve(options, epoch);
+}
 
 /** Each batch is whole before leave to send it is awaited, so that one is always in the making ahead. */
-async function serve(): Promise<void> {
+async function serve(options: StreamOptions, epoch: Epoch): Promise<void> {
   try {
-    for await (const step of assembleBatches(options, pool)) {
-      await credits.take();
-      if (stopped) return;
-      send({ type: "batch", step }, [step.batch.rgb, step.batch.audio]);
+    if (pool !== null && pool.readers !== options.readers) {
+      await pool.close();
+      pool = null;
     }
-    send({ type: "end" });
+    pool ??= startReaders(options.readers);
+    for await (const step of assembleBatches(options, pool, builder, (parts) => noteLeftOut(epoch, parts))) {
+      await epoch.credits.take();
+      if (epoch.finished) return;
+      send(epoch, { type: "batch", step }, memoryOf(step.batch));
+    }
+    send(epoch, { type: "end" });
   } catch (error) {
-    send({ type: "error", error: serialiseError(error) });
+    send(epoch, { type: "error", error: serialiseError(error) });
   }
 }
 
-function send(reply: BatchReply, handedOver: readonly Uint8Array[] = []): void {
-  if (!stopped) port?.postMessage(reply, buffersOf(handedOver));
+/** One by one: a list of very many would not fit on the stack as arguments. */
+function noteLeftOut(epoch: Epoch, parts: readonly LeftOut[]): void {
+  for (const part of parts) epoch.leftOut.push(part);
+}
+
+function send(epoch: Epoch, content: EventContent, handedOver: readonly ArrayBuffer[] = []): void {
+  if (!epoch.finished) port?.postMessage({ ...content, leftOut: epoch.leftOut } satisfies BatchEvent, handedOver);
+  epoch.leftOut = [];
+}
+
+/** Wakes whoever waits, so that all files are closed: also those that were opened before everyone had heard of it. */
+async function finish(): Promise<void> {
+  epoch.finished = true;
+  epoch.credits.put();
+  await pool?.rest();
+  await serving;
+  await pool?.rest();
+  builder.clear();
+  port?.postMessage({ type: "finished" } satisfies BatchReply);
 }
 
 async function stop(): Promise<void> {
-  stopped = true;
-  await pool.close();
+  epoch.finished = true;
+  await pool?.close();
   port?.close();
 }

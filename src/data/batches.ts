@@ -1,14 +1,16 @@
 import { stat } from "node:fs/promises";
 import { NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
-import type { Block, BlockSource } from "./block.js";
+import type { BatchBuilder } from "./batch-builder.js";
+import type { Block, BlockOptions, BlockSource } from "./block.js";
+import type { LeftOut } from "./damage-sieve.js";
 import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer } from "./order.js";
 import type { ReaderPool } from "./reader-pool.js";
 import type { RaggedBatch, Video } from "./video.js";
-import type { VideoShape } from "./video-check.js";
+import { VideoMemory } from "./video-memory.js";
 
 /** One pass over some shards, as batches. */
-export interface StreamOptions extends VideoShape {
+export interface StreamOptions extends BlockOptions {
   readonly shards: readonly string[];
   readonly order: Order;
   readonly seed: number;
@@ -38,40 +40,55 @@ interface Passage {
 }
 
 /**
- * The epoch's batches, a pure function of the options without `readers`. Throws what the readers meet, at its place in the order,
- * and TOO_FEW_VIDEOS when `dropLast` leaves nothing.
+ * The epoch's batches, a pure function of the options without `readers`, in memory of the builder's. `onLeftOut` is told what the readers did without,
+ * before the batch that follows it in the order. Throws what they meet, at its place in the order, and TOO_FEW_VIDEOS when `dropLast` leaves nothing.
  */
-export async function* assembleBatches(options: StreamOptions, pool: ReaderPool): AsyncGenerator<BatchStep, void> {
+export async function* assembleBatches(
+  options: StreamOptions,
+  pool: ReaderPool,
+  builder: BatchBuilder,
+  onLeftOut: (parts: readonly LeftOut[]) => void,
+): AsyncGenerator<BatchStep, void> {
   const { batchSize, dropLast, skipBatches = 0 } = options;
   const shards = orderShards(options.shards, options.order, options.seed, options.epoch);
   const totalBytes = totalSize(shards);
-  let waiting: Video[] = [];
   let videos = 0;
   let passedBytes = 0;
-  for await (const { video, fileBytes } of orderVideos(shards, options, pool)) {
+  for await (const { video, fileBytes } of orderVideos(shards, options, pool, onLeftOut)) {
     videos++;
     passedBytes += fileBytes;
-    waiting.push(video);
-    if (waiting.length < batchSize) continue;
-    if (videos > skipBatches * batchSize) yield { batch: joinVideos(waiting), fraction: Math.min(1, passedBytes / (await totalBytes)) };
-    waiting = [];
+    if (videos <= skipBatches * batchSize) continue;
+    builder.add(video);
+    if (builder.size === batchSize) yield { batch: builder.take(), fraction: Math.min(1, passedBytes / (await totalBytes)) };
   }
   if (dropLast && videos < batchSize) throw tooFew(videos, batchSize, shards.length);
-  const isSkipped = videos <= skipBatches * batchSize;
-  if (waiting.length > 0 && !dropLast && !isSkipped) yield { batch: joinVideos(waiting), fraction: 1 };
+  if (builder.size > 0 && !dropLast) yield { batch: builder.take(), fraction: 1 };
 }
 
-async function* orderVideos(shards: readonly string[], options: StreamOptions, pool: ReaderPool): AsyncGenerator<Passage, void> {
+/** The videos in their order; each one's bytes are good until the next is asked for. */
+async function* orderVideos(
+  shards: readonly string[],
+  options: StreamOptions,
+  pool: ReaderPool,
+  onLeftOut: (parts: readonly LeftOut[]) => void,
+): AsyncGenerator<Passage, void> {
   if (options.order === "sequential") {
-    for await (const block of mergeShards(shards.length, 1, openAhead(shards, options.readers, pool))) yield* passagesOf(block);
+    for await (const block of mergeShards(shards.length, 1, openAhead(shards, options, pool))) {
+      onLeftOut(block.leftOut);
+      yield* passagesOf(block);
+    }
     return;
   }
   const buffer = new ShuffleBuffer<Passage>(options.shuffleBuffer, createRandom(options.seed, "videos", options.epoch));
-  const open = (position: number, slot: number) => pool.open(shards[position] as string, slot);
+  const memory = new VideoMemory();
+  const open = (position: number, slot: number) => pool.open(shards[position] as string, slot, options);
   for await (const block of mergeShards(shards.length, OPEN_SHARDS, open)) {
-    for (const passage of passagesOf(block)) {
-      const leaving = buffer.exchange(passage);
-      if (leaving !== undefined) yield leaving;
+    onLeftOut(block.leftOut);
+    for (const { video, fileBytes } of passagesOf(block)) {
+      const leaving = buffer.exchange({ video: memory.keep(video), fileBytes });
+      if (leaving === undefined) continue;
+      yield leaving;
+      memory.giveBack(leaving.video);
     }
   }
   yield* buffer.drain();
@@ -82,36 +99,14 @@ function passagesOf({ videos, fileBytes }: Block): Passage[] {
 }
 
 /** Opens each shard, and with it the next ones, one in each thread, so that the end of one is no halt. */
-function openAhead(shards: readonly string[], readers: number, pool: ReaderPool): (position: number) => BlockSource {
+function openAhead(shards: readonly string[], options: StreamOptions, pool: ReaderPool): (position: number) => BlockSource {
   const opened: BlockSource[] = [];
   let next = 0;
   return (position) => {
-    for (; next < shards.length && next <= position + readers; next++) opened.push(pool.open(shards[next] as string, next));
+    for (; next < shards.length && next <= position + options.readers; next++)
+      opened.push(pool.open(shards[next] as string, next, options));
     return opened.shift() as BlockSource;
   };
-}
-
-/** Puts videos back to back: one copy of their bytes, into fresh memory. */
-export function joinVideos(videos: readonly Video[]): RaggedBatch {
-  return {
-    ids: videos.map(({ id }) => id),
-    frameCounts: Int32Array.from(videos, ({ frames }) => frames),
-    rgb: concat(videos.map(({ rgb }) => rgb)),
-    audio: concat(videos.map(({ audio }) => audio)),
-    labels: videos.map(({ labels }) => labels),
-  };
-}
-
-/** `Buffer.concat` draws small results from a pool that can't be handed to another thread. */
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = parts.reduce((sum, part) => sum + part.length, 0);
-  const whole = new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer);
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.length;
-  }
-  return whole;
 }
 
 /** For progress only, so a file that can't be looked at counts nothing: its reader says why, at its place in the order. */

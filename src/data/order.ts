@@ -14,7 +14,7 @@ export function orderShards(shards: readonly string[], order: Order, seed: numbe
 
 /**
  * Merges shards by blocks of videos: `slots` shards are open at a time, each slot gives a block in turn, and a slot whose shard has ended takes the next one.
- * Which block comes next depends on nothing but the number of blocks in each shard. `open` is called once a shard, with its position and its slot.
+ * A block is given back when the next one is asked for. Which block comes next depends on nothing but the number of blocks in each shard. `open` is called once a shard, with its position and its slot.
  */
 export async function* mergeShards(
   count: number,
@@ -25,9 +25,12 @@ export async function* mergeShards(
   const take = (slot: number): BlockSource | undefined => (position < count ? open(position++, slot) : undefined);
   const sources = Array.from({ length: slots }, (_, slot) => take(slot));
   for (let slot = 0; sources.some((source) => source !== undefined); slot = (slot + 1) % slots) {
-    const block = await sources[slot]?.next();
-    if (block?.last) sources[slot] = take(slot);
-    if (block !== undefined) yield block;
+    const source = sources[slot];
+    if (source === undefined) continue;
+    const block = await source.next();
+    if (block.last) sources[slot] = take(slot);
+    yield block;
+    source.giveBack(block);
   }
 }
 

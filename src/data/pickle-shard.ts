@@ -1,7 +1,9 @@
 import { type FileHandle, open } from "node:fs/promises";
-import { fileError, NextvladError } from "../base/errors.js";
+import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
+import { type Allocate, ownMemory } from "../formats/frame-list.js";
 import { parsePickle } from "../formats/pickle-reader.js";
 import { NumpyArray, type PickledDict, type PickledValue } from "../formats/pickle-values.js";
+import { DamageSieve } from "./damage-sieve.js";
 import { type FeatureBytes, makeVideo, type ShardVideo } from "./video.js";
 import { checkVideo, type FeaturePair, type VideoPlace, type VideoShape } from "./video-check.js";
 
@@ -31,9 +33,15 @@ const TF2PKL =
 /**
  * Reads a shard of PaddleVideo's: a pickled list of a dict a video (tf2pkl.py of v1.5.1), with `video` the id, `feature` and `audio` arrays
  * `[rows, size] uint8` in C or Fortran order, `label` a list of ints, and `nframes`, past which rows are cut. The file is in memory once, to be taken apart;
- * after that only what does not stand in it byte by byte. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE, BAD_VIDEO, BAD_LABELS.
+ * after that only what does not stand in it byte by byte. Videos that `sieve` takes are left out.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE, BAD_VIDEO, BAD_LABELS.
  */
-export async function* readPickleShard(path: string, shape: VideoShape): AsyncGenerator<ShardVideo, void> {
+export async function* readPickleShard(
+  path: string,
+  shape: VideoShape,
+  sieve = new DamageSieve("error"),
+  allocate: Allocate = ownMemory,
+): AsyncGenerator<ShardVideo, void> {
   const handle = await open(path, "r").catch((error: unknown) => {
     throw fileError(error, path, "read");
   });
@@ -41,9 +49,13 @@ export async function* readPickleShard(path: string, shape: VideoShape): AsyncGe
     const { videos, fileBytes } = await takeTurn(() => takeApart(handle, path));
     const count = videos.length;
     for (let done = 1; done <= count; done++) {
-      const video = videos.shift() as PickledVideo;
-      const found = { id: video.id, features: await readFeatures(video, handle, path, shape), labels: video.labels };
-      yield { video: makeVideo(checkVideo(found, shape, video.place)), filePosition: Math.round((fileBytes * done) / count) };
+      const taken = videos.shift() as PickledVideo | NextvladError;
+      const video = await sieve.pass(async () => {
+        if (taken instanceof NextvladError) throw taken;
+        const found = { id: taken.id, features: await readFeatures(taken, handle, path, shape, allocate), labels: taken.labels };
+        return makeVideo(checkVideo(found, shape, taken.place));
+      });
+      if (video !== null) yield { video, filePosition: Math.round((fileBytes * done) / count) };
     }
   } finally {
     await handle.close();
@@ -59,11 +71,36 @@ function takeTurn<T>(work: () => Promise<T>): Promise<T> {
   return turn;
 }
 
-async function takeApart(handle: FileHandle, file: string): Promise<{ videos: PickledVideo[]; fileBytes: number }> {
+interface TakenApart {
+  /** Each video, or what is wrong with it. */
+  readonly videos: (PickledVideo | NextvladError)[];
+  readonly fileBytes: number;
+}
+
+async function takeApart(handle: FileHandle, file: string): Promise<TakenApart> {
   const bytes = await readWhole(handle, file);
-  const list = parsePickle(bytes, file);
+  const list = parseWhole(bytes, file);
   if (!Array.isArray(list)) throw new NextvladError("BAD_FORMAT", "the pickle is no list of videos", { file, remedy: TF2PKL });
-  return { videos: list.map((item, record) => takeVideo(item, bytes, { file, record })), fileBytes: bytes.length };
+  return { videos: list.map((item, record) => takeVideoOrError(item, bytes, { file, record })), fileBytes: bytes.length };
+}
+
+/** Parses the file. A pickle that cannot be read is damaged as a whole: nothing in it says where a next video begins. */
+function parseWhole(bytes: Uint8Array, file: string): PickledValue {
+  try {
+    return parsePickle(bytes, file);
+  } catch (error) {
+    if (!(error instanceof NextvladError) || error.code !== "BAD_FORMAT") throw error;
+    throw new NextvladError(error.code, error.what, { ...error.details, damaged: "rest of shard" }, error);
+  }
+}
+
+function takeVideoOrError(item: PickledValue, file: Uint8Array, at: VideoPlace): PickledVideo | NextvladError {
+  try {
+    return takeVideo(item, file, at);
+  } catch (error) {
+    if (error instanceof NextvladError) return error;
+    throw error;
+  }
 }
 
 async function readWhole(handle: FileHandle, file: string): Promise<Uint8Array> {
@@ -83,10 +120,14 @@ async function readWhole(handle: FileHandle, file: string): Promise<Uint8Array> 
 }
 
 function takeVideo(item: PickledValue, file: Uint8Array, at: VideoPlace): PickledVideo {
-  if (!(item instanceof Map)) throw badVideo("this item of the list is no dict", at, TF2PKL);
+  if (!(item instanceof Map)) throw badVideo("this item of the list is no dict", { ...at, damaged: "record" }, TF2PKL);
   const id = idOf(item.get("video"));
   if (id === undefined)
-    throw badVideo("the video has no id: its key video is neither bytes nor text", at, `${TF2PKL}; it has ${keysOf(item)}`);
+    throw badVideo(
+      "the video has no id: its key video is neither bytes nor text",
+      item.size === 0 ? { ...at, damaged: "record" } : at,
+      `${TF2PKL}; it has ${keysOf(item)}`,
+    );
   const place = { ...at, video: id };
   const features = FEATURE_KEYS.map((key) => takeFeature(item.get(key), key, file, place)) as [PickledFeature?, PickledFeature?];
   return {
@@ -138,14 +179,22 @@ function takeLabels(value: PickledValue | undefined, place: VideoPlace): readonl
 function takeFrames(value: PickledValue | undefined, place: VideoPlace): number {
   if (value === undefined) return Number.MAX_SAFE_INTEGER;
   if (typeof value === "number" && Number.isInteger(value) && value >= 0) return value;
-  throw badVideo("the video's nframes is no number of frames", place, TF2PKL);
+  throw badVideo("the video's nframes is no number of frames", { ...place, damaged: "record" }, TF2PKL);
 }
 
-async function readFeatures(video: PickledVideo, handle: FileHandle, file: string, shape: VideoShape): Promise<FeaturePair<FeatureBytes>> {
+async function readFeatures(
+  video: PickledVideo,
+  handle: FileHandle,
+  file: string,
+  shape: VideoShape,
+  allocate: Allocate,
+): Promise<FeaturePair<FeatureBytes>> {
+  const rowsOf = (feature: PickledFeature): Promise<FeatureBytes> =>
+    readRows(feature, { frames: Math.min(video.frames, feature.rows), maxFrames: shape.maxFrames }, { handle, file }, allocate);
   const read = async (i: 0 | 1): Promise<FeatureBytes | undefined> => {
     const feature = video.features[i];
     if (shape.featureSizes[i] === 0) return undefined;
-    if (feature !== undefined) return readRows(feature, Math.min(video.frames, feature.rows), shape.maxFrames, handle, file);
+    if (feature !== undefined) return rowsOf(feature);
     if (shape.featureSizes[i] === null) return undefined;
     throw badVideo(
       `the video has no ${FEATURE_KEYS[i]}`,
@@ -156,17 +205,15 @@ async function readFeatures(video: PickledVideo, handle: FileHandle, file: strin
   return [await read(0), await read(1)];
 }
 
-/** The first rows, in memory of their own, which may go to another thread. */
+/** The first rows, where `allocate` says. */
 async function readRows(
-  feature: PickledFeature,
-  frames: number,
-  maxFrames: number,
-  handle: FileHandle,
-  file: string,
+  { rows, frameBytes, fortranOrder, content }: PickledFeature,
+  { frames, maxFrames }: { readonly frames: number; readonly maxFrames: number },
+  { handle, file }: { readonly handle: FileHandle; readonly file: string },
+  allocate: Allocate,
 ): Promise<FeatureBytes> {
-  const { rows, frameBytes, fortranOrder, content } = feature;
   const kept = Math.min(frames, maxFrames);
-  const data = new Uint8Array(kept * frameBytes);
+  const data = allocate(kept * frameBytes);
   if (!fortranOrder) {
     if (typeof content === "number") await readAt(handle, data, content, file);
     else data.set(content.subarray(0, data.length));
@@ -194,7 +241,7 @@ async function readAt(handle: FileHandle, target: Uint8Array, position: number, 
   }
 }
 
-function badVideo(what: string, place: VideoPlace, remedy: string): NextvladError {
+function badVideo(what: string, place: ErrorDetails, remedy: string): NextvladError {
   return new NextvladError("BAD_VIDEO", what, { ...place, remedy });
 }
 

@@ -1,6 +1,8 @@
 import { openFileSource } from "../formats/byte-source.js";
+import { type Allocate, ownMemory } from "../formats/frame-list.js";
 import { looksLikePickle } from "../formats/pickle-reader.js";
 import { mayStartTfRecord, readTfRecordFile, startsTfRecord } from "../formats/tfrecord.js";
+import { DamageSieve } from "./damage-sieve.js";
 import { readPickleShard } from "./pickle-shard.js";
 import type { ShardVideo } from "./video.js";
 import type { VideoShape } from "./video-check.js";
@@ -8,16 +10,33 @@ import { parseVideo } from "./video-parser.js";
 
 const HEAD_BYTES = 64;
 
+/** How a shard is read, besides the shape of its videos. */
+export interface ShardOptions {
+  /** Leaves out what is damaged, or throws it; by default it throws. */
+  readonly sieve?: DamageSieve;
+  /** Where the frames are copied to; by default into memory of their own. */
+  readonly allocate?: Allocate;
+}
+
 /**
  * Reads a shard's videos in its order: a TFRecord file or one of PaddleVideo's pickles, told by its content.
- * Throws what `readTfRecordFile`, `parseVideo` and `readPickleShard` throw.
+ * Throws what `readTfRecordFile`, `parseVideo` and `readPickleShard` throw, as far as the sieve lets it.
  */
-export async function* readShard(path: string, shape: VideoShape): AsyncGenerator<ShardVideo, void> {
-  if (await isPickle(path)) {
-    yield* readPickleShard(path, shape);
-    return;
+export async function* readShard(path: string, shape: VideoShape, options: ShardOptions = {}): AsyncGenerator<ShardVideo, void> {
+  const { sieve = new DamageSieve("error"), allocate = ownMemory } = options;
+  try {
+    if (await isPickle(path)) yield* readPickleShard(path, shape, sieve, allocate);
+    else yield* readVideos(path, shape, sieve, allocate);
+  } catch (error) {
+    sieve.endShard(error);
   }
-  for await (const record of readTfRecordFile(path)) yield { video: parseVideo(record, shape), filePosition: record.filePosition };
+}
+
+async function* readVideos(path: string, shape: VideoShape, sieve: DamageSieve, allocate: Allocate): AsyncGenerator<ShardVideo, void> {
+  for await (const record of readTfRecordFile(path, { onBadData: (error) => sieve.leaveRecord(error) })) {
+    const video = await sieve.pass(() => parseVideo(record, shape, allocate));
+    if (video !== null) yield { video, filePosition: record.filePosition };
+  }
 }
 
 /** Whether a shard is a pickle. Throws FILE_MISSING, FILE_UNREADABLE. */

@@ -1,17 +1,20 @@
 import { setImmediate } from "node:timers/promises";
 import { deserialiseError } from "../base/errors.js";
-import type { BatchReply } from "./batch-worker.js";
+import { memoryOf } from "./batch-builder.js";
+import { startBatches } from "./batch-thread.js";
 import type { StreamOptions } from "./batches.js";
-import { Inbox } from "./inbox.js";
-import { CREDIT, startThread } from "./thread.js";
+import type { LeftOut } from "./damage-sieve.js";
 import type { RaggedBatch } from "./video.js";
 
 export type { StreamOptions } from "./batches.js";
 
-/** Batches that may lie ready in the caller's thread; the batch thread holds one more, and the readers' queues what follows. */
-const BATCHES_AHEAD = 2;
+/** Batches that may be in the caller's thread, the one at hand and those that lie ready; the batch thread holds one more, and the readers' queues what follows. */
+const BATCHES_AHEAD = 3;
 
-/** An epoch's batches, to be iterated once. Leaving the loop closes it. */
+/**
+ * An epoch's batches, to be iterated once. Leaving the loop closes it. A batch's features are good until the next one is asked for, which takes their memory
+ * back: they have no bytes then.
+ */
 export interface BatchStream extends AsyncIterable<RaggedBatch> {
   /** The share of the epoch's bytes that the batches given out so far stand for, 0..1. */
   readonly fraction: number;
@@ -19,32 +22,34 @@ export interface BatchStream extends AsyncIterable<RaggedBatch> {
   readonly complete: boolean;
   /** Milliseconds for which the caller waited for batches. */
   readonly waitedMs: number;
-  /** Ends the threads and closes their files. May be called at any time, and again. */
+  /** Ends reading and closes all files. May be called at any time, and again. */
   close(): Promise<void>;
 }
 
-const BATCH_MODULE = new URL("./batch-worker.js", import.meta.url);
+/** What a stream tells besides its batches. */
+export interface StreamEvents {
+  /** What was left out of the data, told before the batch that follows it in the order, or before the end. */
+  readonly onLeftOut?: (parts: readonly LeftOut[]) => void;
+}
 
 /**
- * Starts reading an epoch: threads read, order and join videos ahead of the caller, who gets whole batches without copying them.
+ * Starts reading an epoch: threads read, order and join videos ahead of the caller, who gets whole batches without copying them. The threads stay for the
+ * process's next stream.
  * The order is a pure function of seed, epoch and the list of shards. The iteration throws what befalls a shard at its place in the order
  * (NOT_TFRECORD, CORRUPT_RECORD, BAD_FORMAT, BAD_VIDEO, BAD_LABELS, FILE_MISSING, FILE_UNREADABLE), TOO_FEW_VIDEOS and WORKER_DIED.
  */
-export function openStream(options: StreamOptions): BatchStream {
-  const inbox = new Inbox<BatchReply>();
-  const thread = startThread<typeof CREDIT, BatchReply>(BATCH_MODULE, options, {
-    message: (reply) => inbox.put(reply),
-    died: (error) => inbox.fail(error),
-  });
-  for (let credit = 0; credit < BATCHES_AHEAD; credit++) thread.post(CREDIT);
+export function openStream(options: StreamOptions, events: StreamEvents = {}): BatchStream {
+  const thread = startBatches(options);
+  const { inbox } = thread;
+  for (let credit = 0; credit < BATCHES_AHEAD; credit++) thread.giveCredit(null);
   let fraction = 0;
   let waitedMs = 0;
   let closing: Promise<void> | undefined;
 
   const close = (): Promise<void> => {
-    closing ??= thread.stop();
+    closing ??= thread.finish();
     // Whoever waits for a batch now waits in vain.
-    inbox.put({ type: "end" });
+    inbox.put({ type: "end", leftOut: [] });
     return closing;
   };
 
@@ -57,14 +62,15 @@ export function openStream(options: StreamOptions): BatchStream {
         await setImmediate();
         waitedMs += performance.now() - since;
         if (closing !== undefined) return;
+        if (reply.leftOut.length > 0) events.onLeftOut?.(reply.leftOut);
         if (reply.type === "error") throw deserialiseError(reply.error);
         if (reply.type === "end") {
           fraction = 1;
           return;
         }
-        thread.post(CREDIT);
         fraction = reply.step.fraction;
         yield reply.step.batch;
+        thread.giveCredit(memoryOf(reply.step.batch));
       }
     } finally {
       await close();

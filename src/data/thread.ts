@@ -1,18 +1,20 @@
-import { type Transferable, Worker } from "node:worker_threads";
+import { Worker } from "node:worker_threads";
 import { NextvladError } from "../base/errors.js";
 
 /** The message that asks a thread to close its files and end. */
 export const STOP = "stop";
-
-/** The message that gives a thread leave to send one batch more. */
-export const CREDIT = "credit";
 
 /** How long a thread has to end by itself: it needs the time of one read, which a dead network file system never finishes. */
 const STOP_TIMEOUT_MS = 5000;
 
 /** A worker thread that was started. */
 export interface Thread<In> {
-  post(message: In): void;
+  /** Sends a message; the buffers go with it instead of being copied. */
+  post(message: In, handedOver?: readonly ArrayBuffer[]): void;
+  /** Keeps the process alive for it, as at the start. */
+  hold(): void;
+  /** Lets the process end although the thread still waits for messages. */
+  release(): void;
   /** Asks it to end and waits until it has. */
   stop(): Promise<void>;
 }
@@ -38,7 +40,9 @@ export function startThread<In, Out>(module: URL, data: unknown, events: ThreadE
   worker.on("error", (error) => die(error.message, error));
   worker.on("exit", (code) => die(`exit code ${code}`));
   return {
-    post: (message) => worker.postMessage(message),
+    post: (message, handedOver = []) => worker.postMessage(message, handedOver),
+    hold: () => worker.ref(),
+    release: () => worker.unref(),
     async stop() {
       over = true;
       worker.postMessage(STOP);
@@ -47,9 +51,4 @@ export function startThread<In, Out>(module: URL, data: unknown, events: ThreadE
       clearTimeout(timer);
     },
   };
-}
-
-/** The buffers behind some arrays, to be handed over to another thread instead of copied. */
-export function buffersOf(arrays: Iterable<Uint8Array>): Transferable[] {
-  return Array.from(arrays, (array) => array.buffer as ArrayBuffer);
 }

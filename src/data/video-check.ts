@@ -62,11 +62,13 @@ export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: V
       expected: `${rgb.frames} frames of ${audioName}, as of ${rgbName}`,
       found: audio.frames,
       remedy: "write both features for every frame",
+      damaged: "record",
     });
   }
   const frames = (rgb ?? audio)?.frames ?? 0;
   if (frames === 0) {
-    throw new NextvladError("BAD_VIDEO", "the video has no frames", { ...place, remedy: "leave such videos out of the shard" });
+    const remedy = "leave such videos out of the shard";
+    throw new NextvladError("BAD_VIDEO", "the video has no frames", { ...place, remedy, damaged: "record" });
   }
   for (const [i, feature] of [rgb, audio].entries()) checkFrameBytes(feature, i as 0 | 1, shape, place);
   const labels = checkLabels(found.labels, shape, place);

@@ -1,5 +1,5 @@
 import { NextvladError } from "../base/errors.js";
-import type { FrameList } from "../formats/frame-list.js";
+import { type Allocate, type FrameList, ownMemory } from "../formats/frame-list.js";
 import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import type { TfRecord } from "../formats/tfrecord.js";
 import { makeVideo, type Video } from "./video.js";
@@ -8,19 +8,23 @@ import { checkVideo, type FoundVideo, type VideoPlace, type VideoShape } from ".
 const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/frame/validate and 2/frame/test";
 
 /**
- * Reads a record of YouTube-8M's frame-level format: context `id` (or `video_id`) and `labels`, one feature list for rgb and one for audio.
- * Throws BAD_FORMAT (no SequenceExample), BAD_VIDEO (no id, no frames, frames missing or of the wrong size or number), BAD_LABELS.
+ * Reads a record of YouTube-8M's frame-level format: context `id` (or `video_id`) and `labels`, one feature list for rgb and one for audio. Their frames are copied
+ * to where `allocate` says. Throws BAD_FORMAT (no SequenceExample), BAD_VIDEO (no id, no frames, frames missing or of the wrong size or number), BAD_LABELS.
  */
-export function parseVideo(record: TfRecord, shape: VideoShape): Video {
-  const { found, place } = findVideo(record, shape);
+export function parseVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = ownMemory): Video {
+  const { found, place } = findVideo(record, shape, allocate);
   return makeVideo(checkVideo(found, shape, place));
 }
 
 /** What a record has of a video, still to be checked by `checkVideo`, and its place for errors. With `maxFrames` 0 frames are counted and not copied. Throws BAD_FORMAT, BAD_VIDEO, BAD_LABELS. */
-export function findVideo(record: TfRecord, shape: VideoShape): { readonly found: FoundVideo<FrameList>; readonly place: VideoPlace } {
+export function findVideo(
+  record: TfRecord,
+  shape: VideoShape,
+  allocate: Allocate = ownMemory,
+): { readonly found: FoundVideo<FrameList>; readonly place: VideoPlace } {
   const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
   const wanted = shape.featureNames.filter((_, i) => shape.featureSizes[i] !== 0);
-  const example = parseSequenceExample(record.data, recordPlace, wanted, shape.maxFrames);
+  const example = parseSequenceExample(record.data, recordPlace, wanted, shape.maxFrames, allocate);
   refuseVideoLevel(example, recordPlace);
   const id = readId(example, recordPlace);
   const place = { ...recordPlace, video: id };
@@ -47,6 +51,8 @@ function readId({ context }: SequenceExample, place: VideoPlace): string {
     expected: "a context feature id or video_id of bytes",
     found: listOf([...context.keys()]),
     remedy: FRAME_LEVEL,
+    // An id that goes by another name is a mistake with the whole data set.
+    ...(context.size === 0 ? { damaged: "record" } : {}),
   });
 }
 

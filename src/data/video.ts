@@ -13,7 +13,7 @@ export interface Video {
   readonly labels: Int32Array;
 }
 
-/** One feature of a video, in memory of its own. */
+/** One feature of a video, in memory that nobody else writes to. */
 export interface FeatureBytes {
   /** How many frames the video has; `data` may hold fewer, but none that is kept is missing. */
   readonly frames: number;

@@ -6,7 +6,7 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { describeShards } from "../data/shard-list.js";
-import { type BatchStream, openStream } from "../data/stream.js";
+import { type BatchStream, openStream, type StreamEvents, type StreamOptions } from "../data/stream.js";
 import { videoShape } from "../data/video-shape.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { crossEntropySum, labelMatrix } from "../model/loss.js";
@@ -18,10 +18,11 @@ import { type BatchWriter, type ResumeOptions, writeResumably } from "../results
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { sigmoid, toFloats } from "../tensorflow/kernels.js";
 import { loadTensorflow, tellDevice, tidy } from "../tensorflow/runtime.js";
+import type { DamageReport } from "./damage-report.js";
 import { encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
 import { TopSelector } from "./top-k.js";
 import { topPredictions } from "./top-predictions.js";
-import { type Watch, watchBatches } from "./watched-batches.js";
+import { tellEvents, type Watch, watchBatches } from "./watched-batches.js";
 import { checksumWeights, describeTarget, describeWork } from "./work.js";
 
 /** The name of eval's result file. */
@@ -39,6 +40,7 @@ export interface EvaluateOptions {
   readonly signal: AbortSignal;
   readonly resumable: ResumeOptions;
   readonly telemetry: Telemetry;
+  readonly damage: DamageReport;
 }
 
 export interface EvaluationResult extends Metrics {
@@ -51,7 +53,7 @@ export interface EvaluationResult extends Metrics {
 
 /** `nextvlad eval`: the metrics of a snapshot over labelled videos, NEXTVLAD_eval_result.json, and the predictions that count for them. Throws what reading, loading and writing throw. */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
-  const { telemetry, batchSize, filelist, predictions: target, saveDir } = options;
+  const { telemetry, batchSize, filelist, predictions: target, saveDir, damage } = options;
   const shards = await resolveShards(filelist, { cwd: process.cwd() });
   const network = await loadNetwork(config, options.weights, config.TEST, telemetry);
   const { num_classes: classes, topk } = config.MODEL;
@@ -65,16 +67,24 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   const resumable = { ...options.resumable, stem, work, computedBy: network.computedBy, target, tally: accumulator, log: telemetry.log };
   const measureRest = async (writer: BatchWriter) => {
     const { done } = writer;
-    const stream = openReading(config, shards, batchSize, config.TEST.num_readers, "required", done.batches);
-    const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry, done };
+    await damage.begin(done.batches > 0);
+    const { on_corrupt: onCorrupt, num_readers: readers } = config.TEST;
+    const manner = { onCorrupt, skipBatches: done.batches, events: tellEvents(damage) };
+    const stream = openReading(config, shards, batchSize, readers, "required", manner);
+    const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry, damage, done };
     const { metrics, stopped } = await measure(network.frozen, stream, classes, topk, watch, { accumulator, writer });
     if (stopped || metrics.videos > 0) return { stopped };
-    throw new NextvladError("TOO_FEW_VIDEOS", "the shards hold no videos", { file: filelist, remedy: "name shards that hold some" });
+    throw noVideos(filelist);
   };
   const writeMetrics = () => writeFileAtomic(resultFile, encodeMetrics(accumulator.result()));
   const { stopped, keptIn, resultFiles } = await writeResumably(resumable, measureRest, writeMetrics);
   network.dispose();
   return { stopped, ...accumulator.result(), keptIn, resultFile, predictionFiles: resultFiles };
+}
+
+/** The error for shards without a video, or without a whole one. */
+export function noVideos(filelist: string): NextvladError {
+  return new NextvladError("TOO_FEW_VIDEOS", "the shards hold no videos", { file: filelist, remedy: "name shards that hold some" });
 }
 
 /** Loads TensorFlow and the weights, all of which must fit, and closes their source. */
@@ -99,27 +109,36 @@ export async function loadNetwork(
   return { frozen, checksum, computedBy: `TensorFlow ${device.tensorflowVersion} on the ${device.kind.toUpperCase()}`, dispose };
 }
 
-/** Opens shards for reading once, in the list's order, every video of them but those of the first batches. */
+/** What is done about damage in shards, by default an error, and with what else their stream tells. */
+export interface ReadingManner extends Pick<StreamOptions, "onCorrupt" | "skipBatches"> {
+  readonly events?: StreamEvents;
+}
+
+/** Opens shards for reading once, in the list's order, every video of them but those of the first `skipBatches`. */
 export function openReading(
   config: Config,
   shards: readonly string[],
   batchSize: number,
   readers: number,
   labels: "required" | "optional",
-  skipBatches = 0,
+  { onCorrupt = "error", skipBatches = 0, events = {} }: ReadingManner = {},
 ): BatchStream {
-  return openStream({
-    ...videoShape(config.MODEL, labels),
-    shards,
-    order: "sequential",
-    seed: 0,
-    epoch: 0,
-    batchSize,
-    dropLast: false,
-    shuffleBuffer: 1,
-    readers,
-    skipBatches,
-  });
+  return openStream(
+    {
+      ...videoShape(config.MODEL, labels),
+      onCorrupt,
+      shards,
+      order: "sequential",
+      seed: 0,
+      epoch: 0,
+      batchSize,
+      dropLast: false,
+      shuffleBuffer: 1,
+      readers,
+      skipBatches,
+    },
+    events,
+  );
 }
 
 /** What the batches of a pass add to, besides those that another pass has done already, and where their predictions go. */

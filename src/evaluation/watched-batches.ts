@@ -1,7 +1,8 @@
-import { type BatchStream, closeOnAbort } from "../data/stream.js";
+import { type BatchStream, closeOnAbort, type StreamEvents } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { Pace } from "../telemetry/pace.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
+import type { DamageReport } from "./damage-report.js";
 
 /** How a pass over videos is watched and stopped. */
 export interface Watch {
@@ -12,6 +13,12 @@ export interface Watch {
   readonly telemetry: Telemetry;
   /** Batches that an earlier run did, which the stream leaves out, and the share of its bytes that they stand for. */
   readonly done?: { readonly batches: number; readonly fraction: number };
+  readonly damage: DamageReport;
+}
+
+/** Has what a stream tells besides its batches told on. */
+export function tellEvents(damage: DamageReport): StreamEvents {
+  return { onLeftOut: (parts) => damage.note(parts) };
 }
 
 /**
@@ -20,7 +27,7 @@ export interface Watch {
  */
 export async function* watchBatches(
   stream: BatchStream,
-  { title, logIntervalSteps, signal, telemetry, done = { batches: 0, fraction: 0 } }: Watch,
+  { title, logIntervalSteps, signal, telemetry, damage, done = { batches: 0, fraction: 0 } }: Watch,
   describe: (step: number) => string,
 ): AsyncGenerator<RaggedBatch, void> {
   const pace = new Pace(stream, undefined, done.fraction);
@@ -39,5 +46,6 @@ export async function* watchBatches(
     telemetry.progress.end();
     release();
     await stream.close();
+    await damage.conclude(title);
   }
 }

@@ -97,7 +97,7 @@ function damaged(error: Error, compression: Compression, at: RecordPlace): Nextv
   return new NextvladError(
     "CORRUPT_RECORD",
     `the ${compression} data is damaged or cut short: ${error.message}`,
-    { ...at, remedy: "download the shard again" },
+    { ...at, remedy: "download the shard again", damaged: "rest of shard" },
     error,
   );
 }

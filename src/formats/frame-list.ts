@@ -1,6 +1,13 @@
 import { NextvladError } from "../base/errors.js";
 import type { RecordPlace } from "./byte-source.js";
+import { countFrames, type FrameCount } from "./frame-count.js";
 import { LENGTH_DELIMITED, tagOf, type WireReader } from "./wire.js";
+
+/** Gives so many bytes of memory, whatever they hold. */
+export type Allocate = (bytes: number) => Uint8Array;
+
+/** Memory of its own for each piece, not cleared. `Buffer.allocUnsafe` would draw small pieces from a pool that can't be handed to another thread. */
+export const ownMemory: Allocate = (bytes) => new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer);
 
 /** The frames of one feature list, each a bytes value, back to back. */
 export interface FrameList {
@@ -15,8 +22,11 @@ export interface FrameList {
 export interface FrameListSettings {
   /** The list's name, for errors. */
   readonly name: string;
+  /** At most so many frames are copied; with 0 they are checked and counted. */
   readonly maxFrames: number;
   readonly place: RecordPlace;
+  /** Where the frames are copied to; their headers pass through there too, some 10 bytes a frame. */
+  readonly allocate: Allocate;
 }
 
 const FEATURE = tagOf(1, LENGTH_DELIMITED);
@@ -26,11 +36,31 @@ const INT64_LIST = tagOf(3, LENGTH_DELIMITED);
 const VALUE = tagOf(1, LENGTH_DELIMITED);
 
 /**
- * Reads the FeatureList from the reader's cursor to `end`. A first pass checks and counts the frames; a second copies the stretch that holds them,
- * then closes the gaps between them in the copy: no object is made for a frame, which would cost more than its bytes.
+ * Reads the FeatureList from the reader's cursor to `end`: checks and counts the frames, then copies the stretch that holds them and closes the gaps
+ * between them in the copy. No object is made for a frame, which would cost more than its bytes.
  * Throws BAD_FORMAT for what is no FeatureList, BAD_VIDEO for frames that are no bytes or of unequal size.
  */
-export function parseFrameList(reader: WireReader, end: number, { name, maxFrames, place }: FrameListSettings): FrameList {
+export function parseFrameList(reader: WireReader, end: number, settings: FrameListSettings): FrameList {
+  const start = reader.pos;
+  const counted = countFrames(reader, end);
+  reader.pos = start;
+  return counted === null ? parseEachFrame(reader, end, settings) : copyCounted(reader, end, counted, settings);
+}
+
+/** Frames before each of which the same bytes stand. */
+function copyCounted(reader: WireReader, end: number, { frames, frameBytes }: FrameCount, settings: FrameListSettings): FrameList {
+  const start = reader.pos;
+  const step = (end - start) / frames;
+  const kept = Math.min(frames, settings.maxFrames);
+  const data = settings.allocate(kept * step);
+  data.set(reader.bytes.subarray(start, start + kept * step));
+  for (let frame = 0; frame < kept; frame++) data.copyWithin(frame * frameBytes, (frame + 1) * step - frameBytes, (frame + 1) * step);
+  reader.pos = end;
+  return { frames, frameBytes, data: data.subarray(0, kept * frameBytes) };
+}
+
+/** Frames of whatever form, one by one. */
+export function parseEachFrame(reader: WireReader, end: number, { name, maxFrames, place, allocate }: FrameListSettings): FrameList {
   const start = reader.pos;
   let frames = 0;
   let frameBytes = 0;
@@ -46,13 +76,14 @@ export function parseFrameList(reader: WireReader, end: number, { name, maxFrame
         expected: `${frameBytes} bytes`,
         found: `${size} bytes`,
         remedy: "write each frame of a feature with the same number of bytes",
+        damaged: "record",
       });
     }
     reader.pos = valueEnd;
     if (frames++ < maxFrames) keptEnd = valueEnd;
   }
   const kept = Math.min(frames, maxFrames);
-  const data = Buffer.allocUnsafeSlow(keptEnd - start);
+  const data = allocate(keptEnd - start);
   data.set(reader.bytes.subarray(start, keptEnd));
   reader.pos = start;
   for (let frame = 0; frame < kept && nextFrame(reader, end); frame++) {
@@ -60,7 +91,7 @@ export function parseFrameList(reader: WireReader, end: number, { name, maxFrame
     data.copyWithin(frame * frameBytes, reader.pos - start, valueEnd - start);
     reader.pos = valueEnd;
   }
-  return { frames, frameBytes, data: new Uint8Array(data.buffer, 0, kept * frameBytes) };
+  return { frames, frameBytes, data: data.subarray(0, kept * frameBytes) };
 }
 
 /** Moves the cursor to the next frame's length; false at the end of the list. */
@@ -91,5 +122,7 @@ function enterValue(reader: WireReader, frameEnd: number, name: string, frame: n
     expected: "one bytes value, a byte for each feature",
     found: tag === 0 ? "nothing" : (kinds.get(tag) ?? `field ${tag >>> 3}`),
     remedy: "quantise the features to bytes as YouTube-8M does",
+    // Numbers of another kind are another kind of data set, and not one bad record.
+    ...(tag === FLOAT_LIST || tag === INT64_LIST ? {} : { damaged: "record" }),
   });
 }

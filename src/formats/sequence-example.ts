@@ -1,6 +1,5 @@
 import type { RecordPlace } from "./byte-source.js";
-import { countFrames } from "./frame-count.js";
-import { type FrameList, parseFrameList } from "./frame-list.js";
+import { type Allocate, type FrameList, ownMemory, parseFrameList } from "./frame-list.js";
 import { LENGTH_DELIMITED, tagOf, VARINT, WireReader } from "./wire.js";
 
 /** One context feature's values, of whichever kind it is; float values are not unpacked. */
@@ -31,7 +30,7 @@ const UNPACKED_INT64 = tagOf(1, VARINT);
 
 /**
  * Reads a SequenceExample straight from the wire: the context, and of the feature lists those in `listNames`, each frame one bytes value,
- * at most `maxFrames` of them copied (with 0, they are checked and counted). Nothing in the result but the context's bytes values shares memory with `bytes`.
+ * at most `maxFrames` of them copied to where `allocate` says (with 0, they are checked and counted). Nothing in the result but the context's bytes values shares memory with `bytes`.
  * Throws BAD_FORMAT for what is no SequenceExample, BAD_VIDEO for frames that are no bytes or of unequal size.
  */
 export function parseSequenceExample(
@@ -39,6 +38,7 @@ export function parseSequenceExample(
   place: RecordPlace,
   listNames: readonly string[],
   maxFrames: number,
+  allocate: Allocate = ownMemory,
 ): SequenceExample {
   const reader = new WireReader(bytes, place);
   const context = new Map<string, ContextFeature>();
@@ -54,9 +54,7 @@ export function parseSequenceExample(
     const span = listSpans.get(name);
     if (span === undefined) continue;
     reader.pos = span.start;
-    const counted = maxFrames === 0 ? countFrames(reader, span.end) : null;
-    reader.pos = span.start;
-    frameLists.set(name, counted === null ? parseFrameList(reader, span.end, { name, maxFrames, place }) : { ...counted, data: NOTHING });
+    frameLists.set(name, parseFrameList(reader, span.end, { name, maxFrames, place, allocate }));
   }
   return { context, frameLists, listNames: [...listSpans.keys()] };
 }
@@ -67,7 +65,6 @@ interface Span {
   readonly end: number;
 }
 
-const NOTHING = new Uint8Array(0);
 const EMPTY: Span = { start: 0, end: 0 };
 const utf8 = new TextDecoder();
 

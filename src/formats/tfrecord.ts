@@ -18,7 +18,7 @@ export interface TfRecord extends RecordPlace {
 export interface ReadingOptions {
   /** Opens the file; by default for reading beside other work. */
   readonly openSource?: typeof openFileSource;
-  /** Told of a record whose data do not match their checksum, which is then left out; by default that is thrown. */
+  /** Told of a record whose data do not match their checksum, which is then left out, unless this throws; by default it is thrown. */
   readonly onBadData?: (error: NextvladError) => void;
 }
 
@@ -96,6 +96,7 @@ function readLength(window: RecordWindow, at: RecordPlace): number {
       expected: `at most ${MAX_RECORD_BYTES} bytes`,
       found: `${length} bytes`,
       remedy: DOWNLOAD_AGAIN,
+      damaged: "rest of shard",
     });
   }
   return length;
@@ -122,7 +123,9 @@ function looksLikeLength(head: Uint8Array): boolean {
 
 /** Throws NOT_TFRECORD if a file that doesn't start with a good record was never a shard; returns if it is more likely a damaged one. */
 function refuseOtherFile(head: Uint8Array, file: string): void {
-  if (head.length === 0) throw new NextvladError("NOT_TFRECORD", "the file is empty", { file, remedy: DOWNLOAD_AGAIN });
+  if (head.length === 0) {
+    throw new NextvladError("NOT_TFRECORD", "the file is empty", { file, remedy: DOWNLOAD_AGAIN, damaged: "rest of shard" });
+  }
   const isText = head.every((byte) => (byte >= 0x20 && byte !== 0x7f) || byte === 0x09 || byte === 0x0a || byte === 0x0d);
   if (isText) {
     const firstLine = new TextDecoder().decode(head).split(/[\r\n]/, 1)[0] as string;
@@ -140,6 +143,7 @@ function refuseOtherFile(head: Uint8Array, file: string): void {
       byteOffset: 0,
       found,
       remedy: `${NOT_A_SHARD}, or download the shard again`,
+      damaged: "rest of shard",
     });
   }
 }
@@ -150,6 +154,7 @@ function truncated(at: RecordPlace, expected: number, found: number): NextvladEr
     expected: `${expected} bytes`,
     found: `${found} bytes`,
     remedy: `${DOWNLOAD_AGAIN}: it is cut short`,
+    damaged: "rest of shard",
   });
 }
 
@@ -160,6 +165,7 @@ function badChecksum(of: "length" | "data", at: RecordPlace, stored: number, com
     expected: hex(stored),
     found: hex(computed),
     remedy: `${DOWNLOAD_AGAIN}: its bytes have changed`,
+    damaged: of === "data" ? "record" : "rest of shard",
   });
 }
 

@@ -88,6 +88,7 @@ export class WireReader {
       ...this.#place,
       byteOffset: this.#place.byteOffset + position,
       remedy: "name YouTube-8M frame-level shards (2/frame/train, 2/frame/validate, 2/frame/test), or files written in their format",
+      damaged: "record",
     });
   }
 }

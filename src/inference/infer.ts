@@ -1,10 +1,10 @@
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { describeShards } from "../data/shard-list.js";
-import { type EvaluateOptions, loadNetwork, openReading } from "../evaluation/evaluate.js";
+import { type EvaluateOptions, loadNetwork, noVideos, openReading } from "../evaluation/evaluate.js";
 import { TopSelector } from "../evaluation/top-k.js";
 import { topPredictions } from "../evaluation/top-predictions.js";
-import { watchBatches } from "../evaluation/watched-batches.js";
+import { tellEvents, watchBatches } from "../evaluation/watched-batches.js";
 import { describeTarget, describeWork } from "../evaluation/work.js";
 import type { FrozenNetwork } from "../model/frozen-network.js";
 import type { ResultTarget } from "../results/result-writer.js";
@@ -58,11 +58,15 @@ async function predict(
   network: FrozenNetwork,
   config: Config,
   shards: readonly string[],
-  { topk, batchSize, ...watch }: InferOptions,
+  { topk, batchSize, filelist, ...watch }: InferOptions,
   writer: BatchWriter,
 ): Promise<{ readonly stopped: boolean }> {
   const { done } = writer;
-  const stream = openReading(config, shards, batchSize, config.INFER.num_readers, "optional", done.batches);
+  const { damage } = watch;
+  await damage.begin(done.batches > 0);
+  const { on_corrupt: onCorrupt, num_readers: readers } = config.INFER;
+  const manner = { onCorrupt, skipBatches: done.batches, events: tellEvents(damage) };
+  const stream = openReading(config, shards, batchSize, readers, "optional", manner);
   const selector = new TopSelector();
   const describe = (step: number): string => `[INFER] Processed ${step + 1} batches`;
   for await (const batch of watchBatches(stream, { ...watch, title: "infer", done }, describe)) {
@@ -70,5 +74,6 @@ async function predict(
     for (const prediction of topPredictions(batch.ids, probabilities, topk, selector)) await writer.write(prediction);
     await writer.endBatch(batch.ids.length, stream.fraction);
   }
+  if (writer.done.videos === 0 && damage.hasAny && stream.complete) throw noVideos(filelist);
   return { stopped: !stream.complete };
 }

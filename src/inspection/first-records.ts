@@ -1,5 +1,6 @@
 import { type ErrorCode, NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
+import { type CorruptPolicy, isPassedOver } from "../data/damage-sieve.js";
 import { findShards } from "../data/file-list.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
@@ -12,10 +13,14 @@ import { readTfRecordFile } from "../formats/tfrecord.js";
 export interface Split {
   readonly list: string;
   readonly shape: VideoShape;
+  /** What the run is going to do about damage; by default "error". */
+  readonly onCorrupt?: CorruptPolicy;
 }
 
 export interface FirstRecords {
   readonly problems: readonly NextvladError[];
+  /** Damage that the run is going to do without. */
+  readonly passedOver: readonly NextvladError[];
   readonly shards: number;
   /** Shards whose first record was read: all, but where that takes longer than it may. */
   readonly read: number;
@@ -34,11 +39,11 @@ const READ_BYTES = 256 * 1024;
  */
 export async function checkFirstRecords(splits: readonly Split[], cwd: string, limitMs: number): Promise<FirstRecords> {
   const problems: NextvladError[] = [];
-  const heads = new Map<string, { path: string; shape: VideoShape }>();
-  for (const { list, shape } of splits) {
+  const heads = new Map<string, { path: string; shape: VideoShape; onCorrupt: CorruptPolicy }>();
+  for (const { list, shape, onCorrupt = "error" } of splits) {
     try {
       const { shards, problem } = await findShards(list, { cwd });
-      for (const path of shards) heads.set(`${shape.labels} ${path}`, { path, shape });
+      for (const path of shards) heads.set(`${shape.labels} ${path}`, { path, shape, onCorrupt });
       if (problem !== null) problems.push(problem);
     } catch (error) {
       problems.push(expected(error));
@@ -46,17 +51,25 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
   }
   const waiting = createRandom(0, "shards", 0).shuffle([...heads.values()]);
   const failures = new Map<string, NextvladError>();
+  const damages = new Map<string, NextvladError>();
   const endMs = performance.now() + limitMs;
   let read = 0;
   const readOn = async (): Promise<void> => {
     for (let next = waiting.pop(); next !== undefined && performance.now() < endMs; next = waiting.pop()) {
-      await checkFirstRecord(next.path, next.shape).catch((error: unknown) => failures.set(next?.path ?? "", expected(error)));
+      const { path, shape, onCorrupt } = next;
+      await checkFirstRecord(path, shape).catch((thrown: unknown) => {
+        const error = expected(thrown);
+        (isPassedOver(error, onCorrupt) ? damages : failures).set(path, error);
+      });
       read++;
     }
   };
   await Promise.all(Array.from({ length: OPEN_FILES }, readOn));
-  const inOrder = Array.from(heads.values(), ({ path }) => failures.get(path)).filter((error) => error !== undefined);
-  return { problems: [...problems, ...mergeAlike([...new Set(inOrder)])], shards: heads.size, read };
+  const inOrder = (found: ReadonlyMap<string, NextvladError>): NextvladError[] => {
+    const errors = Array.from(heads.values(), ({ path }) => found.get(path)).filter((error) => error !== undefined);
+    return mergeAlike([...new Set(errors)]);
+  };
+  return { problems: [...problems, ...inOrder(failures)], passedOver: inOrder(damages), shards: heads.size, read };
 }
 
 function expected(error: unknown): NextvladError {

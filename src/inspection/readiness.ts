@@ -31,7 +31,12 @@ export async function findObstacles({ splits, eigen, space }: Needs, cwd: string
   ]);
   const isShort = records.read < records.shards;
   const note = `looked at the first records of ${records.read} of ${records.shards} shards in ${FIRST_RECORDS_MS / 1000} s; the others are read when their turn comes`;
-  return { problems: [...records.problems, ...others.filter((problem) => problem !== null)], notes: isShort ? [note] : [] };
+  const damages = records.passedOver.slice(0, NAMED_PROBLEMS).map(({ message }) => `damaged, and left out as on_corrupt says: ${message}`);
+  const more = records.passedOver.length - damages.length;
+  return {
+    problems: [...records.problems, ...others.filter((problem) => problem !== null)],
+    notes: [...(isShort ? [note] : []), ...damages, ...(more > 0 ? [`and the first records of ${more} more shards are damaged`] : [])],
+  };
 }
 
 /** What a check throws. */

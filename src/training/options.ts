@@ -1,8 +1,10 @@
 import type { SaveInterval } from "../base/save-interval.js";
+import type { DamageReport } from "../evaluation/damage-report.js";
 import type { StartOptions } from "./start.js";
 
 /** What `train` is told besides the config. */
 export interface TrainOptions extends StartOptions {
+  readonly damage: DamageReport;
   /** Steps between log lines. */
   readonly logIntervalSteps: number;
   /** Epochs between validations; 0 for none. */

@@ -118,7 +118,7 @@ export class Saver {
   }
 
   #describe(error: unknown): unknown {
-    if (!(error instanceof NextvladError)) return error;
+    if (!(error instanceof NextvladError) || error.code === "NOT_FINITE") return error;
     const whole = this.#lastWritten;
     const isThere = whole !== null && existsSync(whole);
     const onward = isThere ? `the last whole snapshot is ${whole}: go on with --resume ${whole}` : "no earlier snapshot is there";

@@ -84,6 +84,9 @@ async function refuseOtherCourse(config: Config, resume: string, state: RunState
   if (state.step_in_epoch > 0) {
     settings.push(["TRAIN.batch_size", config.TRAIN.batch_size, then.TRAIN?.batch_size]);
     settings.push(["TRAIN.shuffle_buffer", config.TRAIN.shuffle_buffer, then.TRAIN?.shuffle_buffer]);
+    // Without a policy, the run has met no damage so far: whatever is done about it comes after.
+    const policy = then.TRAIN?.on_corrupt ?? "error";
+    if (policy !== "error") settings.push(["TRAIN.on_corrupt", config.TRAIN.on_corrupt, policy]);
   }
   for (const [key, now, before] of settings) {
     if (now === before) continue;

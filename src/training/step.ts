@@ -9,6 +9,7 @@ import { fusedKernels } from "../tensorflow/fused-kernels.js";
 import { add, matMul, minimum, multiply, rsqrt, scalar, sigmoid, square, sum, toFloats } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import type { Adam } from "./adam.js";
+import { HeldStatistics } from "./held-statistics.js";
 
 export interface StepOptions {
   readonly sizes: ModelSizes;
@@ -17,6 +18,11 @@ export interface StepOptions {
   /** Each parameter's largest gradient norm; null leaves gradients as they are. */
   readonly gradientClip: number | null;
   readonly seed: number;
+  /**
+   * Asked of the loss, where it is given, before anything of the model changes; at false the batch is left out, and no trace of it stays. To be asked,
+   * each step waits for the device.
+   */
+  readonly acceptLoss?: ((loss: number) => boolean) | undefined;
 }
 
 /** What a step tells when asked; reading it back waits for the device. */
@@ -36,7 +42,8 @@ export interface GradientTaker {
 
 /**
  * One forward and backward pass over a batch; updates moving statistics and hands each gradient to `take` as soon as it exists.
- * `step` counts from 0 and seeds the dropout. Runs in one tidy: nothing is left behind.
+ * `step` counts from 0 and seeds the dropout. Runs in one tidy: nothing is left behind. Null where no report was asked for, and where the loss
+ * was not accepted.
  */
 export function differentiate(
   batch: RaggedBatch,
@@ -46,8 +53,9 @@ export function differentiate(
   take: GradientTaker,
   report: boolean,
 ): StepReport | null {
-  return tidy(() => {
-    const { sizes, seed } = options;
+  const { sizes, seed, acceptLoss } = options;
+  const held = acceptLoss === undefined ? null : new HeldStatistics();
+  const pass = (): StepReport | null => {
     const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
     const { logits, backward } = forwardForTraining(
       batch,
@@ -55,7 +63,7 @@ export function differentiate(
       { rate: options.dropRate, seed: dropoutSeed },
       {
         weights: store,
-        takeStatistics: (names, mean, variance) => store.updateStatistics(names, mean, variance),
+        takeStatistics: (names, mean, variance) => (held ?? store).updateStatistics(names, mean, variance),
         takeGradient: (name, gradient) => {
           take.gradient(name, gradient);
           gradient.dispose();
@@ -64,15 +72,23 @@ export function differentiate(
       },
     );
     const labels = labelMatrix(batch.labels, sizes.classes);
-    const loss = report ? crossEntropySum(logits, labels) : null;
+    const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
+    const readLoss = (sum: Tensor): number => (toFloats(sum)[0] as number) / batch.ids.length;
+    if (lossSum !== null && acceptLoss?.(readLoss(lossSum)) === false) return null;
+    held?.applyTo(store);
     const probabilities = report ? sigmoid(logits) : null;
     const dLogits = crossEntropyGradient(logits, labels);
     logits.dispose();
     labels.dispose();
     backward(dLogits);
-    if (loss === null || probabilities === null) return null;
-    return { loss: (toFloats(loss)[0] as number) / batch.ids.length, probabilities: toFloats(probabilities) };
-  });
+    if (lossSum === null || probabilities === null) return null;
+    return { loss: readLoss(lossSum), probabilities: toFloats(probabilities) };
+  };
+  try {
+    return tidy(pass);
+  } finally {
+    held?.dispose();
+  }
 }
 
 /** Takes a product as one gradient. */

@@ -6,6 +6,7 @@ import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { describeShards } from "../data/shard-list.js";
 import { loadTensorflow, tellDevice } from "../tensorflow/runtime.js";
+import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { warnOfOtherMaker } from "./report.js";
 import { Saver } from "./saver.js";
@@ -35,11 +36,22 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const trainee = await startTrainee(config, resumed, options);
   // Only now, when all that could fail at the start has not.
   await removeSnapshots(options.saveDir, inTheWay);
+  await options.damage.begin(resumed !== null);
+  const losses = new LossWatch(config.TRAIN.on_nan, options.saveDir, telemetry.log);
+  await losses.begin(resumed !== null);
   const { saveDir, lockText, keep, resume } = options;
   const configYaml = formatConfig(config);
   await writeFileAtomic(join(saveDir, "config.yaml"), configYaml);
   const saver = new Saver({ saveDir, lockText, keep, configYaml, writtenBy, telemetry, resumedFrom: resume?.snapshot ?? null }, trainee);
-  run = new TrainingRun(config, options, { ...trainee, state: { ...trainee.state, shards: shardList } }, saver, shards, validShards);
+  run = new TrainingRun(
+    config,
+    options,
+    { ...trainee, state: { ...trainee.state, shards: shardList } },
+    saver,
+    shards,
+    validShards,
+    losses,
+  );
   try {
     await run.finish();
     return run.outcome();

@@ -1,3 +1,4 @@
+import { NextvladError } from "../base/errors.js";
 import { bestSnapshot, epochSnapshot, promoteToBest, type RunState, rewriteState, stepSnapshot } from "../checkpoints/snapshot.js";
 import { checkSnapshot } from "../checkpoints/snapshot-check.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
@@ -6,9 +7,11 @@ import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { videoShape } from "../data/video-shape.js";
 import { measure, openReading } from "../evaluation/evaluate.js";
+import { tellEvents } from "../evaluation/watched-batches.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { modelSizes } from "../model/sizes.js";
 import { Pace } from "../telemetry/pace.js";
+import type { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { logStep, logValidation } from "./report.js";
 import { isDue } from "./save-interval.js";
@@ -25,6 +28,7 @@ export class TrainingRun {
   readonly #saver: Saver;
   readonly #shards: readonly string[];
   readonly #validShards: readonly string[];
+  readonly #losses: LossWatch;
   #state: RunState;
   #savedMs = performance.now();
 
@@ -35,8 +39,10 @@ export class TrainingRun {
     saver: Saver,
     shards: readonly string[],
     validShards: readonly string[],
+    losses: LossWatch,
   ) {
     this.#config = config;
+    this.#losses = losses;
     this.#options = options;
     this.#trainee = trainee;
     this.#saver = saver;
@@ -60,7 +66,18 @@ export class TrainingRun {
     return this.#options.signal.aborted || this.#state.step >= this.#config.TRAIN.max_iter;
   }
 
+  /** Takes the run to its end. Throws NOT_FINITE with the batches that may be to blame listed, and what reading and saving throw. */
   async finish(): Promise<void> {
+    try {
+      await this.#finish();
+    } catch (error) {
+      if (!(error instanceof NextvladError) || error.code !== "NOT_FINITE") throw error;
+      await this.#saver.close();
+      throw await this.#losses.explain(error, this.#saver.lastWritten);
+    }
+  }
+
+  async #finish(): Promise<void> {
     await this.#recallBest();
     const { epoch: next, step_in_epoch } = this.#state;
     if (step_in_epoch === 0 && next > 0 && this.#state.validated_epoch !== next - 1) await this.#validateIfDue(next - 1);
@@ -105,19 +122,24 @@ export class TrainingRun {
   async #trainEpoch(): Promise<boolean> {
     const { MODEL, TRAIN } = this.#config;
     const { epoch, step_in_epoch, seed } = this.#state;
-    const stream = openStream({
-      ...videoShape(MODEL, "required"),
-      shards: this.#shards,
-      order: "shuffled",
-      seed,
-      epoch,
-      batchSize: TRAIN.batch_size,
-      dropLast: true,
-      shuffleBuffer: TRAIN.shuffle_buffer,
-      readers: TRAIN.num_readers,
-      skipBatches: step_in_epoch,
-    });
-    const { progress } = this.#options.telemetry;
+    const { damage, telemetry } = this.#options;
+    const stream = openStream(
+      {
+        ...videoShape(MODEL, "required"),
+        onCorrupt: TRAIN.on_corrupt,
+        shards: this.#shards,
+        order: "shuffled",
+        seed,
+        epoch,
+        batchSize: TRAIN.batch_size,
+        dropLast: true,
+        shuffleBuffer: TRAIN.shuffle_buffer,
+        readers: TRAIN.num_readers,
+        skipBatches: step_in_epoch,
+      },
+      tellEvents(damage),
+    );
+    const { progress } = telemetry;
     const pace = new Pace(stream, { index: epoch, count: TRAIN.epoch });
     const release = closeOnAbort(stream, this.#options.signal);
     progress.begin(`epoch ${epoch}`);
@@ -127,6 +149,8 @@ export class TrainingRun {
       progress.end();
       release();
       await stream.close();
+      await damage.conclude(`epoch ${epoch}`);
+      this.#losses.conclude(epoch);
     }
   }
 
@@ -138,6 +162,8 @@ export class TrainingRun {
       this.#saver.refuseFailed();
       if (isDue(this.#options.saveInterval, this.#state, performance.now() - this.#savedMs)) await this.#saveStep();
       const report = this.#step(batch);
+      this.#losses.note(batch.ids, this.#state, report?.loss ?? null);
+      await this.#losses.settle();
       pace.count(batch.ids.length);
       if (report !== null) told = logStep(this.#options.telemetry.log, report, batch, this.#config, this.#state, pace);
       this.#state = { ...this.#state, step: this.#state.step + 1, step_in_epoch: this.#state.step_in_epoch + 1 };
@@ -164,6 +190,7 @@ export class TrainingRun {
         l2Penalty: TRAIN.l2_penalty,
         gradientClip: TRAIN.gradient_clip,
         seed,
+        acceptLoss: this.#losses.acceptor(batch.ids, this.#state),
       },
       report,
     );
@@ -175,11 +202,14 @@ export class TrainingRun {
   }
 
   async #validate(epoch: number): Promise<void> {
-    const { MODEL, VALID } = this.#config;
-    const { telemetry, signal, saveDir } = this.#options;
+    const { MODEL, TRAIN, VALID } = this.#config;
+    const { telemetry, damage, signal, saveDir } = this.#options;
     const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, this.#trainee.store);
-    const stream = openReading(this.#config, this.#validShards, VALID.batch_size, VALID.num_readers, "required");
-    const watch = { title: "validation", logIntervalSteps: 0, signal, telemetry };
+    const stream = openReading(this.#config, this.#validShards, VALID.batch_size, VALID.num_readers, "required", {
+      onCorrupt: TRAIN.on_corrupt,
+      events: tellEvents(damage),
+    });
+    const watch = { title: "validation", logIntervalSteps: 0, signal, telemetry, damage };
     const { metrics, stopped } = await measure(network, stream, MODEL.num_classes, MODEL.topk, watch);
     network.dispose();
     if (stopped) return;

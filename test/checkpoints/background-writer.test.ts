@@ -45,6 +45,23 @@ describe("a snapshot in the background", () => {
     await file.close();
   });
 
+  test("with a value that is no number is not written, at once", async (t) => {
+    const folder = temporaryFolder(t);
+    const lock = await lockFolder(folder);
+    for (const value of [Number.NaN, Number.NEGATIVE_INFINITY]) {
+      const task = taskIn(folder, lock.text);
+      (task.moments[0]?.values ?? [])[2] = value;
+      const error = await failsWith(
+        writeInBackground(task, () => assert.fail()),
+        "NOT_FINITE",
+        { parameter: "w" },
+      );
+      assert.match(error.message, /the snapshot is not written/);
+    }
+    await lock.release();
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
   test("that fails is tried once more: a mount may come back", async (t) => {
     const folder = temporaryFolder(t);
     const saveDir = join(folder, "save");

@@ -13,6 +13,7 @@ const size = fc.integer({ min: 1, max: 5000 });
 const path = fc.string({ minLength: 1, maxLength: 40, unit: "grapheme" });
 const above0 = fc.double({ min: Number.MIN_VALUE, max: 1e9, noNaN: true });
 const device = fc.constantFrom(true, false, "auto");
+const policy = fc.constantFrom("error", "skip-record", "skip-shard");
 const reading = { batch_size: size, filelist: path, num_readers: fc.integer({ min: 1, max: 64 }) };
 
 /** Configs whose parts fit together: groups, reduction and boundary are made to. */
@@ -44,10 +45,11 @@ const configs: fc.Arbitrary<Config> = fc
       gradient_clip: fc.option(above0),
       gradient_clip_norm: fc.option(above0),
       use_gpu: device,
+      on_corrupt: policy,
       seed: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
     }),
     VALID: fc.record(reading),
-    TEST: fc.record({ ...reading, use_gpu: device }),
+    TEST: fc.record({ ...reading, use_gpu: device, on_corrupt: policy }),
     INFER: fc.record({ ...reading, use_gpu: device }),
   })
   .map((value) => buildConfig(value, "own.yaml"));

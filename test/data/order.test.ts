@@ -22,15 +22,21 @@ describe("the order of shards", () => {
   });
 });
 
-/** Blocks that carry nothing but their shard's position and number, after a delay of the test's choosing. */
+/** Blocks that carry nothing but their shard's position and number, after a delay of the test's choosing. Each must be given back before the next. */
 function blocksOf(position: number, count: number, delay: () => number): BlockSource {
   let number = 0;
+  let out: Block | null = null;
   return {
     async next() {
       await setTimeout(delay());
       assert.ok(number < count, "asked for a block past the last");
-      const block: Block = { videos: [], fileBytes: position * 100 + number, last: ++number === count };
-      return block;
+      assert.equal(out, null, "asked for a block before the last one was given back");
+      out = { videos: [], fileBytes: position * 100 + number, last: ++number === count, slab: new ArrayBuffer(0), leftOut: [] };
+      return out;
+    },
+    giveBack(block) {
+      assert.equal(block, out);
+      out = null;
     },
   };
 }

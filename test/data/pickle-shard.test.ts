@@ -184,7 +184,7 @@ test("shards of both kinds in one list give the batches that either alone gives"
   const mixed = shards.map((path, i) => (i % 2 === 0 ? path : (pickles[i] as string)));
   for (const order of ["shuffled", "sequential"] as const) {
     const batchesOf = (list: readonly string[], change: Partial<StreamOptions> = {}) =>
-      collect(openStream(streamOptions({ shards: list, order, ...change })));
+      collect(openStream(streamOptions({ shards: list, order, ...change })), structuredClone);
     const expected = await batchesOf(shards);
     assert.deepEqual(await batchesOf(pickles), expected);
     assert.deepEqual(await batchesOf(mixed, { readers: 3 }), expected);

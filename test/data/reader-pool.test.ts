@@ -8,18 +8,26 @@ import { failsWith, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
 const DYING = new URL("../helpers/dying-reader.js", import.meta.url);
 
+/** Copies of a source's blocks, all of which are given back. */
 async function drain(source: BlockSource): Promise<Block[]> {
-  const blocks = [await source.next()];
-  while (!blocks.at(-1)?.last) blocks.push(await source.next());
+  const blocks: Block[] = [];
+  while (!blocks.at(-1)?.last) blocks.push(await takeOne(source));
   return blocks;
+}
+
+async function takeOne(source: BlockSource): Promise<Block> {
+  const block = await source.next();
+  const copy = structuredClone(block);
+  source.giveBack(block);
+  return copy;
 }
 
 describe("reading threads", () => {
   test("give a shard's videos by blocks of 16, the last marked, the file's bytes shared out among them", async (t) => {
     const counts = [1, 15, 16, 17, 32, 70];
     const { shards, content } = await writeShards(temporaryFolder(t), counts);
-    const pool = startReaders(2, SHAPE);
-    const read = await Promise.all(shards.map((path, index) => drain(pool.open(path, index))));
+    const pool = startReaders(2);
+    const read = await Promise.all(shards.map((path, index) => drain(pool.open(path, index, SHAPE))));
     await pool.close();
     for (const [index, blocks] of read.entries()) {
       assert.deepEqual(
@@ -37,11 +45,11 @@ describe("reading threads", () => {
     const { shards, content } = await writeShards(temporaryFolder(t), [40, 3]);
     const [file, other] = shards as [string, string];
     truncateSync(file, readFileSync(file).length - 1);
-    const pool = startReaders(1, SHAPE);
-    const damaged = pool.open(file, 0);
-    const whole = pool.open(other, 0);
-    assert.deepEqual((await damaged.next()).videos, content[0]?.slice(0, 16));
-    assert.deepEqual((await damaged.next()).videos, content[0]?.slice(16, 32));
+    const pool = startReaders(1);
+    const damaged = pool.open(file, 0, SHAPE);
+    const whole = pool.open(other, 0, SHAPE);
+    assert.deepEqual((await takeOne(damaged)).videos, content[0]?.slice(0, 16));
+    assert.deepEqual((await takeOne(damaged)).videos, content[0]?.slice(16, 32));
     const error = await failsWith(damaged.next(), "CORRUPT_RECORD", { file, record: 39 });
     assert.match(error.message, /ends in the middle of a record/);
     assert.deepEqual(
@@ -53,8 +61,8 @@ describe("reading threads", () => {
 
   test("closing ends them while shards are half read", async (t) => {
     const { shards } = await writeShards(temporaryFolder(t), [200, 200, 200]);
-    const pool = startReaders(2, SHAPE);
-    const sources = shards.map((path, index) => pool.open(path, index));
+    const pool = startReaders(2);
+    const sources = shards.map((path, index) => pool.open(path, index, SHAPE));
     await sources[0]?.next();
     await pool.close();
     assert.ok(!process.getActiveResourcesInfo().includes("Worker"));
@@ -65,10 +73,10 @@ describe("reading threads", () => {
     ["throw", /something unforeseen/],
   ] as const) {
     test(`one that dies (${how}) fails all its shards, also those opened later, and closing still ends`, async () => {
-      const pool = startReaders(1, SHAPE, DYING);
-      const waiting = pool.open("wait", 0);
-      const fatal = pool.open(how, 0);
-      for (const source of [fatal, waiting, pool.open("wait", 0)]) {
+      const pool = startReaders(1, DYING);
+      const waiting = pool.open("wait", 0, SHAPE);
+      const fatal = pool.open(how, 0, SHAPE);
+      for (const source of [fatal, waiting, pool.open("wait", 0, SHAPE)]) {
         assert.match((await failsWith(source.next(), "WORKER_DIED")).message, words);
       }
       await pool.close();
@@ -80,7 +88,7 @@ test("a file that changes its nature is named", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), [1]);
   const file = shards[0] as string;
   writeFileSync(file, "no longer a shard\n");
-  const pool = startReaders(1, SHAPE);
-  await failsWith(pool.open(file, 0).next(), "NOT_TFRECORD", { file });
+  const pool = startReaders(1);
+  await failsWith(pool.open(file, 0, SHAPE).next(), "NOT_TFRECORD", { file });
   await pool.close();
 });

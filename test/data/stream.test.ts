@@ -66,7 +66,7 @@ describe("a batch", () => {
   test("holds the golden shards' videos back to back, whatever the compression", async () => {
     for (const name of ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib"]) {
       const options = { shards: [goldenData(name)], featureSizes: [1024, 128], numClasses: 50, batchSize: 3 } as const;
-      const batches = await collect(stream(options));
+      const batches = await collect(stream(options), structuredClone);
       assert.deepEqual(
         batches.map(({ ids }) => ids.length),
         [3, 1],
@@ -77,10 +77,10 @@ describe("a batch", () => {
 
   test("is in memory of its own, which begins with it", async (t) => {
     const { shards } = await writeShards(temporaryFolder(t), [12]);
-    const batches = await collect(stream({ shards }));
+    const batches = await collect(stream({ shards }), structuredClone);
     const arrays = batches.flatMap(({ rgb, audio }) => [rgb, audio]);
     assert.equal(new Set(arrays.map(({ buffer }) => buffer)).size, arrays.length);
-    for (const array of arrays) assert.deepEqual([array.byteOffset, array.buffer.byteLength], [0, array.length]);
+    for (const array of arrays) assert.equal(array.byteOffset, 0);
   });
 });
 
@@ -88,7 +88,7 @@ describe("sequential order", () => {
   test("is the list's and the files', the last batch whatever is left, for any number of readers", async (t) => {
     const { shards, content } = await writeShards(temporaryFolder(t), COUNTS);
     for (const readers of [1, 2, 3]) {
-      const batches = await collect(stream({ shards, readers, batchSize: 7 }));
+      const batches = await collect(stream({ shards, readers, batchSize: 7 }), structuredClone);
       assert.deepEqual(batches.flatMap(videosOf), content.flat(), `${readers} readers`);
       assert.deepEqual(
         batches.map(({ ids }) => ids.length),
@@ -128,10 +128,10 @@ describe("shuffled order", () => {
           const { shards, content } = await writeShards(join(folder, `${run++}`), counts);
           const options = { shards, order: "shuffled", seed, batchSize, shuffleBuffer } as const;
           const byId = (a: Video, b: Video) => (a.id < b.id ? -1 : 1);
-          const videos = (await collect(stream(options))).flatMap(videosOf);
+          const videos = (await collect(stream(options), structuredClone)).flatMap(videosOf);
           assert.deepEqual([...videos].sort(byId), content.flat().sort(byId));
           if (videos.length < batchSize) return;
-          const kept = (await collect(stream({ ...options, dropLast: true }))).flatMap(videosOf);
+          const kept = (await collect(stream({ ...options, dropLast: true }), structuredClone)).flatMap(videosOf);
           assert.deepEqual(kept, videos.slice(0, videos.length - (videos.length % batchSize)));
         },
       ),
@@ -146,14 +146,46 @@ describe("shuffled order", () => {
   });
 });
 
+test("a batch's features are good until the next is asked for: their memory goes into later ones", async (t) => {
+  const { shards, content } = await writeShards(temporaryFolder(t), [40]);
+  let before = null as RaggedBatch | null;
+  const seen: Video[] = [];
+  for await (const batch of stream({ shards, batchSize: 2 })) {
+    assert.equal(before?.rgb.length ?? 0, 0);
+    assert.equal(before?.audio.length ?? 0, 0);
+    before = batch;
+    seen.push(...videosOf(structuredClone(batch)));
+  }
+  assert.deepEqual(seen, content.flat());
+  assert.equal(before?.rgb.length, 0);
+});
+
+test("streams one after another share their threads, also after one that was left amid; two at once have their own", async (t) => {
+  const threads = () => readdirSync("/proc/self/task").length;
+  const { shards, content } = await writeShards(temporaryFolder(t), Array(12).fill(60));
+  const ids = content.flat().map(({ id }) => id);
+  await idsOf({ shards });
+  const before = threads();
+  for (const order of ["shuffled", "sequential"] as const) {
+    let taken = 0;
+    for await (const _ of stream({ shards, order, batchSize: 7 })) if (++taken === 5) break;
+    assert.deepEqual((await idsOf({ shards })).flat(), ids);
+    const options = streamOptions({ shards, order: "shuffled", epoch: 2 });
+    assert.deepEqual((await idsOf(options)).flat(), modelOrder(content, options));
+  }
+  assert.equal(threads(), before);
+  const both = await Promise.all([idsOf({ shards }), idsOf({ shards, batchSize: 3 }), idsOf({ shards, readers: 3 })]);
+  for (const given of both) assert.deepEqual(given.flat(), ids);
+});
+
 test("skipBatches goes on exactly where the batches before would have led, also to the very end", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), COUNTS);
   for (const order of ["shuffled", "sequential"] as const) {
     const options = { shards, order, dropLast: order === "shuffled", batchSize: 7 };
-    const all = await collect(stream(options));
+    const all = await collect(stream(options), structuredClone);
     assert.equal(all.length, order === "shuffled" ? 34 : 35);
     for (const skipBatches of [1, 20, 34, 35]) {
-      assert.deepEqual(await collect(stream({ ...options, skipBatches })), all.slice(skipBatches));
+      assert.deepEqual(await collect(stream({ ...options, skipBatches }), structuredClone), all.slice(skipBatches));
     }
   }
 });
@@ -229,7 +261,7 @@ describe("leaving early", () => {
   test("by break, by an error in the loop, by close before or amid the iteration: no thread and no file stays open", async (t) => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, Array(12).fill(200));
-    await collect(stream({ shards }));
+    await collect(stream({ shards }), structuredClone);
     const before = threads();
     for (const order of ["shuffled", "sequential"] as const) {
       for await (const _ of stream({ shards, order })) break;
@@ -239,9 +271,9 @@ describe("leaving early", () => {
       const unread = stream({ shards, order });
       await unread.close();
       await unread.close();
-      assert.deepEqual(await collect(unread), []);
+      assert.deepEqual(await collect(unread, structuredClone), []);
       const shared = stream({ shards, order });
-      const reading = collect(shared);
+      const reading = collect(shared, structuredClone);
       await setTimeout(20);
       await shared.close();
       assert.ok((await reading).length < 480);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
 import { countFrames } from "../../src/formats/frame-count.js";
-import { parseFrameList } from "../../src/formats/frame-list.js";
+import { ownMemory, parseEachFrame } from "../../src/formats/frame-list.js";
 import { parseSequenceExample } from "../../src/formats/sequence-example.js";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { WireReader } from "../../src/formats/wire.js";
@@ -61,7 +61,12 @@ test("YouTube-8M's lists are counted, and no others: one odd frame, and parsing 
     const bytes = list(sizes);
     assert.deepEqual(countFrames(new WireReader(bytes, PLACE), bytes.length), expected);
     if (expected === null) continue;
-    const parsed = parseFrameList(new WireReader(bytes, PLACE), bytes.length, { name: "rgb", maxFrames: 300, place: PLACE });
+    const parsed = parseEachFrame(new WireReader(bytes, PLACE), bytes.length, {
+      name: "rgb",
+      maxFrames: 300,
+      place: PLACE,
+      allocate: ownMemory,
+    });
     assert.deepEqual({ frames: parsed.frames, frameBytes: parsed.frameBytes }, expected);
   }
 });

@@ -118,6 +118,33 @@ describe("a training step", () => {
     for (const made of [one, other, adam, otherAdam]) made.dispose();
   });
 
+  test("that is not accepted leaves no trace; what follows is as if it had not been", () => {
+    const arrays = (made: WeightStore, adam: Adam) =>
+      new Map([...made.arrays(), ...adam.arrays()].map((array) => [array.name, array.download()]));
+    const [one, other] = [copyOf(store), copyOf(store)];
+    const [adam, otherAdam] = [new Adam(one), new Adam(other)];
+    const step = (trained: WeightStore, by: Adam, number: number, acceptLoss?: (loss: number) => boolean) =>
+      trainStep(batch([3, 9, 1, 4], number), number, 1e-3, trained, by, { ...options, l2Penalty: 1e-2, acceptLoss }, true);
+    assert.deepEqual(step(one, adam, 0, Number.isFinite), step(other, otherAdam, 0));
+    assert.deepEqual(arrays(one, adam), arrays(other, otherAdam));
+    // A weight that is no number: the loss is none either.
+    const bias = one.variable("logits_clf_bias");
+    const whole = bias.download();
+    bias.upload(whole.map((value, i) => (i === 1 ? Number.NaN : value)));
+    const before = arrays(one, adam);
+    const tensors = countTensors();
+    const losses: number[] = [];
+    const refuse = (loss: number): boolean => losses.push(loss) === 0;
+    assert.equal(step(one, adam, 1, refuse), null);
+    assert.deepEqual(losses, [Number.NaN]);
+    assert.deepEqual(arrays(one, adam), before);
+    assert.equal(countTensors(), tensors);
+    bias.upload(whole);
+    assert.deepEqual(step(one, adam, 2, Number.isFinite), step(other, otherAdam, 2));
+    assert.deepEqual(arrays(one, adam), arrays(other, otherAdam));
+    for (const made of [one, other, adam, otherAdam]) made.dispose();
+  });
+
   test("predicts a video alone as it does among others: no padding, no neighbour enters", () => {
     const network = new FrozenNetwork(SMALL, 0.5, store);
     const counts = [3, 9, 1, 4];

@@ -1,0 +1,77 @@
+import type { BatchMemory } from "./batch-builder.js";
+import type { BatchEvent, BatchReply, BatchRequest } from "./batch-worker.js";
+import type { StreamOptions } from "./batches.js";
+import { Inbox } from "./inbox.js";
+import { startThread, type Thread } from "./thread.js";
+
+/** The thread that makes batches, and with it those that read for it: for one epoch after another. */
+export interface BatchThread {
+  /** Where what the epoch gives comes in; fails with WORKER_DIED. */
+  readonly inbox: Inbox<BatchEvent>;
+  /** Gives leave to send one batch more, with the memory of one that is done with. */
+  giveCredit(memory: BatchMemory | null): void;
+  /** Ends the epoch, at whatever point: closes its files, and keeps the threads for the next one. */
+  finish(): Promise<void>;
+}
+
+const BATCH_MODULE = new URL("./batch-worker.js", import.meta.url);
+
+/** How long a thread may take to close its files, before it is ended instead. */
+const FINISH_TIMEOUT_MS = 2000;
+
+/** A thread that waits for its next epoch: starting it and its readers takes some 100 ms, and as long again of both cores. */
+let idle: BatchWorker | null = null;
+
+/** A thread with the epoch that it is at. */
+interface BatchWorker {
+  readonly thread: Thread<BatchRequest>;
+  inbox: Inbox<BatchEvent>;
+  finished: Inbox<void>;
+  dead: boolean;
+}
+
+/** Starts an epoch, in the thread of an earlier one where there is one. */
+export function startBatches(options: StreamOptions): BatchThread {
+  const worker = idle ?? startWorker();
+  idle = null;
+  worker.inbox = new Inbox();
+  worker.finished = new Inbox();
+  const { thread, inbox } = worker;
+  thread.hold();
+  thread.post({ type: "start", options });
+  return {
+    inbox,
+    giveCredit: (memory) => thread.post({ type: "credit", memory }, memory ?? []),
+    finish: () => finish(worker),
+  };
+}
+
+function startWorker(): BatchWorker {
+  const thread = startThread<BatchRequest, BatchReply>(BATCH_MODULE, undefined, {
+    message(reply) {
+      if (reply.type === "finished") worker.finished.put();
+      else worker.inbox.put(reply);
+    },
+    died(error) {
+      worker.dead = true;
+      worker.inbox.fail(error);
+      worker.finished.fail(error);
+    },
+  });
+  const worker: BatchWorker = { thread, inbox: new Inbox(), finished: new Inbox(), dead: false };
+  return worker;
+}
+
+async function finish(worker: BatchWorker): Promise<void> {
+  worker.thread.post({ type: "finish" });
+  const timer = setTimeout(() => worker.finished.fail(new Error("the files could not be closed in time")), FINISH_TIMEOUT_MS);
+  const isFree = await worker.finished.take().then(
+    () => true,
+    () => false,
+  );
+  clearTimeout(timer);
+  if (isFree && idle === null) {
+    idle = worker;
+    worker.thread.release();
+  } else if (!worker.dead) await worker.thread.stop();
+}

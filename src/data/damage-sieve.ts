@@ -1,0 +1,61 @@
+import { type Damage, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
+
+/**
+ * What a run does about a shard's bad bytes. "error": it ends. "skip-record": it does without the record, or without the rest of the shard where no next
+ * record can be found (a bad length, a missing end, damaged compression). "skip-shard": it does without the rest of the shard at the first of them.
+ */
+export type CorruptPolicy = "error" | "skip-record" | "skip-shard";
+
+/** Something that a run did without. */
+export interface LeftOut {
+  /** What is wrong; its details name the shard and, as far as they are known, record, byte and video. */
+  readonly error: SerialisedError;
+  readonly extent: Damage;
+}
+
+/**
+ * Sorts what is wrong with a shard: damage that the policy does without is noted, all else is thrown. Damage is what its error says is (`damaged`): a
+ * mistake that the whole data set or the config may share (labels out of range, another feature size, a missing or unreadable file) never is.
+ */
+export class DamageSieve {
+  readonly #policy: CorruptPolicy;
+  #noted: LeftOut[] = [];
+
+  constructor(policy: CorruptPolicy) {
+    this.#policy = policy;
+  }
+
+  /** What was left out since this was last asked for. */
+  take(): readonly LeftOut[] {
+    const noted = this.#noted;
+    this.#noted = [];
+    return noted;
+  }
+
+  /** Makes a record's video; null where the record is damaged and left out. Throws what `make` throws of other kinds. */
+  async pass<T>(make: () => T | Promise<T>): Promise<T | null> {
+    try {
+      return await make();
+    } catch (error) {
+      this.leaveRecord(error);
+      return null;
+    }
+  }
+
+  /** Notes a damaged record. Throws an error that is none, or ends more than the record. */
+  leaveRecord(error: unknown): void {
+    if (!(error instanceof NextvladError) || error.details.damaged !== "record" || this.#policy !== "skip-record") throw error;
+    this.#noted.push({ error: serialiseError(error), extent: "record" });
+  }
+
+  /** Notes damage that the shard cannot be read past. Throws an error of another kind. */
+  endShard(error: unknown): void {
+    if (!(error instanceof NextvladError) || !isPassedOver(error, this.#policy)) throw error;
+    this.#noted.push({ error: serialiseError(error), extent: "rest of shard" });
+  }
+}
+
+/** Whether a run goes on past what is wrong with a shard. */
+export function isPassedOver({ details }: NextvladError, policy: CorruptPolicy): boolean {
+  return details.damaged !== undefined && policy !== "error";
+}

@@ -1,0 +1,27 @@
+import type { BatchNormNames } from "../model/parameters.js";
+import type { WeightStore } from "../model/weight-store.js";
+import { multiply, scalar } from "../tensorflow/kernels.js";
+import { keep, type Tensor, tidy } from "../tensorflow/runtime.js";
+
+/** A batch's statistics, kept until it is known whether the batch counts. Dispose of it after use. */
+export class HeldStatistics {
+  readonly #held: { readonly names: BatchNormNames; readonly mean: Tensor; readonly variance: Tensor }[] = [];
+
+  /** Keeps copies, `[channels]` each, instead of moving a store's statistics. */
+  updateStatistics(names: BatchNormNames, mean: Tensor, variance: Tensor): void {
+    const copy = (value: Tensor): Tensor => tidy(() => keep(multiply(value, scalar(1))));
+    this.#held.push({ names, mean: copy(mean), variance: copy(variance) });
+  }
+
+  /** Moves the store's moving statistics towards them. */
+  applyTo(store: WeightStore): void {
+    for (const { names, mean, variance } of this.#held) store.updateStatistics(names, mean, variance);
+  }
+
+  dispose(): void {
+    for (const { mean, variance } of this.#held.splice(0)) {
+      mean.dispose();
+      variance.dispose();
+    }
+  }
+}

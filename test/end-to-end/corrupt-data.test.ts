@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { writeShard } from "../../src/data/shard-writer.js";
+import { runNextvlad, scratch } from "../commands/nextvlad.js";
+import { cutInside, damageData, damageLength, recordStarts } from "../helpers/damage.js";
+import { CLASSES, learnableVideo, prepareRun, readLog } from "../helpers/runs.js";
+
+const parts = ["weights.safetensors", "optimizer.safetensors", "state.json"];
+const endOf = (saveDir: string, snapshot: string) => parts.map((name) => readFileSync(join(saveDir, snapshot, name)));
+const listIn = (saveDir: string, command: string) =>
+  JSON.parse(readFileSync(join(saveDir, `${command}.corrupt_records.json`), "utf8")) as Record<string, unknown>[];
+
+async function run(...args: string[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await runNextvlad(args);
+  assert.equal(exitCode, 0, stderr);
+  return stderr + stdout;
+}
+
+describe("--on-corrupt in training", { concurrency: 2 }, () => {
+  test("leaves out what is damaged, tells and lists it, and a resumed run ends as an undisturbed one", async (t) => {
+    const folder = scratch(t);
+    const config = await prepareRun(folder, { trainVideos: 200 });
+    const [first, second] = [0, 1].map((shard) => join(folder, `train${shard}.tfrecord`)) as [string, string];
+    damageData(first, 0);
+    damageData(first, 40);
+    const cutAt = recordStarts(second)[90];
+    damageLength(second, 90);
+    const at = (name: string): string[] => ["train", "--config", config, "--save-dir", join(folder, name)];
+    const refused = await runNextvlad(at("refused"));
+    assert.equal(refused.exitCode, 1);
+    assert.match(refused.stderr, /train0\.tfrecord, record 0, .*checksum/);
+
+    const printed = await run(...at("straight"), "--on-corrupt", "skip-record");
+    assert.match(printed, /INFO: damaged, and left out as on_corrupt says: \S+train0\.tfrecord, record 0, /);
+    assert.match(printed, /WARN: left out this record: \S+train0\.tfrecord, record 40, byte \d+: the checksum of the record's data/);
+    assert.match(
+      printed,
+      /WARN: left out the rest of this shard: \S+train1\.tfrecord, record 90, byte \d+: the checksum of the record's length/,
+    );
+    for (const epoch of [0, 1]) {
+      const line = `WARN: epoch ${epoch}: left out 2 records and the rest of 1 shard for damage, listed in `;
+      assert.ok(printed.includes(line), printed);
+    }
+    const places = listIn(join(folder, "straight"), "train").map(({ shard, record, left_out }) => [shard, record, left_out]);
+    assert.deepEqual(places.sort(), [
+      [first, 0, "record"],
+      [first, 40, "record"],
+      [second, 90, "rest of shard"],
+    ]);
+    const ofLength = listIn(join(folder, "straight"), "train").find(({ record }) => record === 90);
+    assert.deepEqual([ofLength?.byte_offset, ofLength?.code], [cutAt, "CORRUPT_RECORD"]);
+    // 188 videos are left, 11 steps an epoch: the run stops inside the first, and inside the second, and takes the policy from the snapshot.
+    await run(...at("resumed"), "--on-corrupt", "skip-record", "--set", "TRAIN.max_iter=7");
+    const resume = ["train", "--save-dir", join(folder, "resumed"), "--resume"];
+    await run(...resume, "--set", "TRAIN.max_iter=15");
+    const changed = await runNextvlad([...resume, "--on-corrupt", "skip-shard"]);
+    assert.equal(changed.exitCode, 2);
+    assert.match(changed.stderr, /TRAIN\.on_corrupt: a run that goes on cannot change it \(expected skip-record, found skip-shard\)/);
+    await run(...resume, "--set", "TRAIN.max_iter=700000");
+    for (const name of ["NEXTVLAD_epoch1", "best"]) {
+      assert.deepEqual(endOf(join(folder, "resumed"), name).slice(0, 2), endOf(join(folder, "straight"), name).slice(0, 2));
+    }
+    assert.deepEqual(
+      listIn(join(folder, "resumed"), "train")
+        .map(({ record }) => record)
+        .sort(),
+      places.map(([, record]) => record).sort(),
+    );
+  });
+
+  test("with skip-shard leaves out what follows; where too little is left, that is an error", async (t) => {
+    const folder = scratch(t);
+    const config = await prepareRun(folder);
+    damageData(join(folder, "train0.tfrecord"), 10);
+    damageData(join(folder, "validate1.tfrecord"), 5);
+    const args = ["train", "--config", config, "--save-dir", join(folder, "out"), "--on-corrupt", "skip-shard", "--epoch", "1"];
+    const printed = await run(...args);
+    assert.match(printed, /epoch 0: left out the rest of 1 shard for damage/);
+    assert.match(printed, /validation: left out the rest of 1 shard for damage/);
+    // 10 and 50 videos are left: 3 steps of 16.
+    assert.match(printed, /steps: 3\b/);
+    for (const shard of [0, 1]) damageLength(join(folder, `train${shard}.tfrecord`), 3);
+    const refused = await runNextvlad([...args, "--overwrite"]);
+    assert.equal(refused.exitCode, 1);
+    assert.match(refused.stderr, /expected at least 16 videos, found 6 in 2 shards/);
+    assert.equal(listIn(join(folder, "out"), "train").length, 2);
+    const misspelt = await runNextvlad([...args, "--on-corrupt", "skip"]);
+    assert.equal(misspelt.exitCode, 2);
+    assert.match(misspelt.stderr, /--on-corrupt.*error, skip-record or skip-shard/);
+  });
+});
+
+test("eval and infer do without damaged data, and say how much; a label out of range is an error all the same", async (t) => {
+  const folder = scratch(t);
+  const config = await prepareRun(folder);
+  await run("train", "--config", config, "--save-dir", join(folder, "train"), "--epoch", "1", "--valid-interval", "0");
+  damageData(join(folder, "validate0.tfrecord"), 3);
+  cutInside(join(folder, "validate1.tfrecord"), 15);
+  const weights = ["--weights", join(folder, "train", "NEXTVLAD_epoch0"), "--on-corrupt", "skip-record", "--save-dir", join(folder, "out")];
+  // 20 videos a shard: one is damaged, and five are cut off.
+  const evaluated = await run("eval", ...weights);
+  assert.match(evaluated, /WARN: eval: left out 1 record and the rest of 1 shard for damage/);
+  assert.equal(JSON.parse(readFileSync(join(folder, "out", "NEXTVLAD_eval_result.json"), "utf8")).videos, 34);
+  assert.match(await run("infer", ...weights), /WARN: infer: left out 1 record and the rest of 1 shard for damage[\s\S]*videos: 34\b/);
+  for (const command of ["eval", "infer"]) {
+    assert.deepEqual(
+      listIn(join(folder, "out"), command).map(({ record, left_out, code }) => [record, left_out, code]),
+      [
+        [3, "record", "CORRUPT_RECORD"],
+        [15, "rest of shard", "CORRUPT_RECORD"],
+      ],
+    );
+  }
+  const warnings = readLog(join(folder, "out"), "eval.log.jsonl").filter(({ left_out }) => left_out !== undefined);
+  assert.equal(warnings.length, 2);
+
+  // A run that finds nothing wrong leaves no list of another's behind.
+  await run("infer", ...weights, "--filelist", join(folder, "train0.tfrecord"));
+  assert.equal(existsSync(join(folder, "out", "infer.corrupt_records.json")), false);
+
+  const odd = join(folder, "odd.tfrecord");
+  await writeShard(odd, [learnableVideo(1), { ...learnableVideo(2), labels: Int32Array.of(CLASSES) }]);
+  const refused = await runNextvlad(["eval", ...weights, "--filelist", odd]);
+  assert.equal(refused.exitCode, 1);
+  assert.match(refused.stderr, /odd\.tfrecord, record 1, .*a label is not one of the model's classes/);
+
+  const ruined = join(folder, "ruined.tfrecord");
+  await writeShard(ruined, [learnableVideo(1)]);
+  damageLength(ruined, 0);
+  for (const command of ["eval", "infer"]) {
+    const empty = await runNextvlad([command, ...weights, "--filelist", ruined, "--save-dir", join(folder, "empty")]);
+    assert.equal(empty.exitCode, 1);
+    assert.match(empty.stderr, /ruined\.tfrecord: the shards hold no videos/);
+    assert.equal(existsSync(join(folder, "empty", "NEXTVLAD_infer_result.pkl")), false);
+  }
+});
