@@ -4,8 +4,9 @@ import { type Content, writeDirectoryAtomic, writeFileAtomic } from "../base/fil
 import { encodeNpz } from "../formats/npz-encoder.js";
 import { encodeOnnx } from "../formats/onnx-encoder.js";
 import { encodePaddleVariable } from "../formats/paddle-variable-encoder.js";
+import type { PickleValue } from "../formats/picklable.js";
 import { pickleArrayForAll } from "../formats/pickle-array.js";
-import { encodePickledDict, type PickleValue } from "../formats/pickle-writer.js";
+import { encodePickledDict } from "../formats/pickle-writer.js";
 import { encodeSafetensors } from "../formats/safetensors.js";
 import { buildOnnxModel } from "../model/onnx-network.js";
 import { type Parameter, parameterTable } from "../model/parameters.js";

@@ -1,6 +1,7 @@
 import { writeFileAtomic } from "../base/files.js";
+import { ByteString, type PickleValue } from "../formats/picklable.js";
 import { pickleArray } from "../formats/pickle-array.js";
-import { ByteString, encodePickledList, type PickleValue } from "../formats/pickle-writer.js";
+import { encodePickledList } from "../formats/pickle-writer.js";
 import type { Video } from "./video.js";
 
 /**

@@ -1,4 +1,4 @@
-import { Built, ByteString, Bytes, Global, Tuple } from "./pickle-writer.js";
+import { Built, ByteString, Bytes, Global, Tuple } from "./picklable.js";
 
 /** Types of value, by numpy's name. */
 export type NumpyDtype = "u1" | "f4" | "f8" | "i4" | "i8";

@@ -1,6 +1,7 @@
 import { csvField } from "../formats/csv.js";
 import { formatGeneral } from "../formats/general-number.js";
-import { PickledListEncoder, Tuple } from "../formats/pickle-writer.js";
+import { Tuple } from "../formats/picklable.js";
+import { PickledListEncoder } from "../formats/pickle-writer.js";
 import type { LabelNames } from "./label-names.js";
 import type { Prediction } from "./prediction.js";
 import type { ResultFormat } from "./result-formats.js";

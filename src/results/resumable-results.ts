@@ -4,22 +4,11 @@ import { moveFile } from "../base/files.js";
 import { PartialFile } from "../base/partial-file.js";
 import type { SaveInterval } from "../base/save-interval.js";
 import { PartialFolder } from "./partial-folder.js";
+import { type Output, outputsOf, type Tally } from "./partial-outputs.js";
 import { type PartialState, refuseOtherWork } from "./partial-state.js";
 import type { Prediction } from "./prediction.js";
-import { createEncoder, type ResultEncoder } from "./result-encoders.js";
-import { RESULT_FORMATS } from "./result-formats.js";
+import type { ResultEncoder } from "./result-encoders.js";
 import { PENDING_LENGTH, type ResultTarget, type ResultWriter } from "./result-writer.js";
-
-/** What is gathered of the videos besides their predictions, and must be whole again when the work goes on. */
-export interface Tally {
-  /** Bytes gathered since the last `take`. */
-  readonly length: number;
-  take(): Uint8Array;
-  /** Gives back what was taken, in order and in pieces of any multiple of 8 bytes. */
-  put(bytes: Uint8Array): void;
-  /** What else there is, of fixed size. */
-  readonly sums: Float64Array;
-}
 
 /** How work that may be stopped is told apart from other work, and how often what is done is saved. */
 export interface ResumeOptions {
@@ -56,8 +45,6 @@ export interface BatchWriter extends ResultWriter {
   endBatch(videos: number, fraction: number): Promise<void>;
 }
 
-const TALLY_NAME = "tally.bin";
-
 /**
  * Lets `work` write results batch by batch, beside their places and saved again and again, so that a run that was stopped, failed or was killed can be gone
  * on with: `resume` takes the files back to the last save, and `work` begins behind it (`done`). When it was not stopped, `finish` is called and the
@@ -91,15 +78,6 @@ export async function writeResumably(
   }
 }
 
-/** A file of results on its way, and its place; null for a file that is of no use once the work is done. */
-interface Output {
-  readonly name: string;
-  readonly place: string | null;
-  /** Makes what fills the file, where so many videos have been written. */
-  readonly start: (videos: number) => ResultEncoder;
-  readonly pass: (piece: Uint8Array) => void;
-}
-
 interface OpenOutput {
   readonly file: PartialFile;
   readonly encoder: ResultEncoder;
@@ -119,7 +97,7 @@ class Results implements BatchWriter {
   constructor(options: ResumableOptions, folder: PartialFolder) {
     this.#options = options;
     this.#folder = folder;
-    this.#outputs = [...predictionOutputs(options.target), ...tallyOutputs(options.tally)];
+    this.#outputs = outputsOf(options.target, options.tally);
   }
 
   get takesPredictions(): boolean {
@@ -241,28 +219,6 @@ class Results implements BatchWriter {
     for (const { file } of this.#open) await file.close();
     return this.#folder.close();
   }
-}
-
-function predictionOutputs(target: ResultTarget | null): Output[] {
-  if (target === null) return [];
-  const { path, formats, names } = target;
-  return formats.map((format) => {
-    const place = path + RESULT_FORMATS[format];
-    return { name: basename(place), place, start: (videos) => createEncoder(format, names, videos), pass: () => undefined };
-  });
-}
-
-function tallyOutputs(tally: Tally | null): Output[] {
-  if (tally === null) return [];
-  const encoder: ResultEncoder = {
-    get length() {
-      return tally.length;
-    },
-    add: () => undefined,
-    end: () => undefined,
-    take: () => tally.take(),
-  };
-  return [{ name: TALLY_NAME, place: null, start: () => encoder, pass: (piece) => tally.put(piece) }];
 }
 
 function isMissing(error: unknown): boolean {

@@ -11,7 +11,8 @@ import { writeShard } from "../../src/data/shard-writer.js";
 import { openStream, type StreamOptions } from "../../src/data/stream.js";
 import type { Video } from "../../src/data/video.js";
 import type { VideoShape } from "../../src/data/video-check.js";
-import { encodePickledList, type PickleValue } from "../../src/formats/pickle-writer.js";
+import type { PickleValue } from "../../src/formats/picklable.js";
+import { encodePickledList } from "../../src/formats/pickle-writer.js";
 import {
   collect,
   failsWith,

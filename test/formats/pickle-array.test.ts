@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import type { PickleValue } from "../../src/formats/picklable.js";
 import { type NumpyDtype, pickleArray, pickleArrayForAll } from "../../src/formats/pickle-array.js";
 import { parsePickle } from "../../src/formats/pickle-reader.js";
 import { NumpyArray } from "../../src/formats/pickle-values.js";
-import { encodePickledDict, type PickleValue } from "../../src/formats/pickle-writer.js";
+import { encodePickledDict } from "../../src/formats/pickle-writer.js";
 import { askPython, needsPython } from "../helpers/python.js";
 
 /**

@@ -3,10 +3,11 @@ import { spawnSync } from "node:child_process";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
+import { Built, ByteString, Bytes, Global, type PickleValue, Tuple } from "../../src/formats/picklable.js";
 import { pickleArray } from "../../src/formats/pickle-array.js";
 import { parsePickle } from "../../src/formats/pickle-reader.js";
 import { PickledText, PickledTuple, type PickledValue } from "../../src/formats/pickle-values.js";
-import { Built, ByteString, Bytes, encodePickledList, Global, type PickleValue, Tuple } from "../../src/formats/pickle-writer.js";
+import { encodePickledList } from "../../src/formats/pickle-writer.js";
 
 /** Loads the pickles on stdin one after another and prints each as nested [type, value], floats by their bits, Python 2's strings as bytes in hex. */
 const PRINT_PICKLES = `
