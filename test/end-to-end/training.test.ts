@@ -232,7 +232,7 @@ test("weights that are no numbers are never saved", async (t) => {
   assert.equal(diverged.exitCode, 1);
   assert.match(
     diverged.stderr,
-    /after 6 steps the weights are no numbers any more\. Go on from the last snapshot with a lower --learning-rate/,
+    /after 6 steps the weights are no numbers any more\. Start anew with a lower --learning-rate/,
   );
   assert.equal(existsSync(join(saveDir, "NEXTVLAD_epoch0")), false);
 });
