@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Takes the disk away from under running commands: full, read-only, unmounted, removed, another run's. Prints what they said and what was left.
+# Takes the disk away from under train, eval, infer and convert: full, read-only, unmounted, removed, another run's. Prints a table in Markdown: what they
+# said, their exit codes, what was left, and whether the command given again goes on to the same bytes.
 # What needs root (mounting small file systems in memory) is skipped with a line that says so where there is none.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -53,6 +53,17 @@ function withConfig(command: Command, saveDir: string, batch: string): Command {
     .addHelpText("after", `\n${PADDLE}`);
 }
 
+/** The flags of commands that keep what is done when they are stopped. */
+function withResume(command: Command): Command {
+  return command
+    .option("--resume", "go on with what a stopped or killed run left in --save-dir; where there is nothing, start from the beginning")
+    .option(
+      "--save-interval <every>",
+      "save what is done every so many batches (500), or seconds (90s), minutes, hours (default: 10s)",
+      interval,
+    );
+}
+
 const LABELS = "names of the classes, for jsonl: YouTube-8M's vocabulary.csv, or a list with one a line";
 
 function formatOption(): Option {
@@ -94,10 +105,12 @@ withConfig(
     process.exitCode = await runTrain(flags);
   });
 
-withConfig(
-  program.command("eval").description("measure weights on labelled videos: Hit@1, PERR, GAP, MAP"),
-  "./data/evaluate_results",
-  "videos a step (default: the config's)",
+withResume(
+  withConfig(
+    program.command("eval").description("measure weights on labelled videos: Hit@1, PERR, GAP, MAP"),
+    "./data/evaluate_results",
+    "videos a step (default: the config's)",
+  ),
 )
   .option("--weights <path>", `weights to measure: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
@@ -113,10 +126,12 @@ withConfig(
     process.exitCode = await runEval(flags);
   });
 
-withConfig(
-  program.command("infer").description("write the likeliest classes of each video"),
-  "./data/predict_results",
-  "videos a step (default: the config's)",
+withResume(
+  withConfig(
+    program.command("infer").description("write the likeliest classes of each video"),
+    "./data/predict_results",
+    "videos a step (default: the config's)",
+  ),
 )
   .option("--weights <path>", `weights to use: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")

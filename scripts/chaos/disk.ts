@@ -1,88 +1,159 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
 import { listSnapshots } from "../../src/checkpoints/snapshot-layout.js";
-import { areEqual, type Ended, finish, prepareDigits, printTable, start } from "./workplace.js";
+import { areEqual, copyShard, type Ended, finish, prepareDigits, printTable, start } from "./workplace.js";
 
-// Takes the disk away from under running commands, in all the ways that it goes: what they say, how they exit, what is left, and whether the run
-// goes on to the same end once the disk is back. Most of it needs root, for mounting small file systems in memory.
+// Takes the disk away from under running commands, in all the ways that it goes: what they say, how they exit, what is left, and whether the command
+// given again goes on to the same end once the disk is back. Most of it needs root, for mounting small file systems in memory.
+
+/** A command that is disturbed. */
+interface Victim {
+  readonly command: string;
+  readonly args: (saveDir: string) => string[];
+  /** What it ends in. */
+  readonly results: readonly string[];
+  /** Whether something is on the disk that a run could go on with. */
+  readonly hasSaved: (saveDir: string) => boolean;
+}
 
 const folder = mkdtempSync(join(tmpdir(), "nextvlad-disk-"));
 const config = await prepareDigits(folder);
-const undisturbed = join(folder, "undisturbed");
-const train = (saveDir: string, ...more: string[]): string[] => {
-  return ["train", "--config", config, "--save-dir", saveDir, "--resume", "--save-interval", "5", "--log-interval", "1", ...more];
-};
-await finish(train(undisturbed));
-const FINAL = ["weights.safetensors", "optimizer.safetensors"].map((name) => `NEXTVLAD_epoch1/${name}`);
-const canMount = process.getuid?.() === 0 && mount(join(folder, "probe"), "size=1m") && unmount(join(folder, "probe"));
+const digits = join(folder, "digits");
+const copies = copyShard(digits, folder, 40);
+const inFolder = (name: string): string => join(folder, name);
+const trained = inFolder("train-undisturbed");
+const reading = ["--weights", join(trained, "best"), "--filelist", join(digits, "train.list"), "--batch-size", "1"];
+const keeping = ["--resume", "--save-interval", "8"];
 
-const rows: string[][] = [["case", "exit", "snapshots left", "resumed end"]];
-const messages: string[] = [];
+const train: Victim = {
+  command: "train",
+  args: (saveDir) => ["--config", config, "--save-dir", saveDir, "--resume", "--save-interval", "5", "--log-interval", "1"],
+  results: ["weights.safetensors", "optimizer.safetensors"].map((name) => `NEXTVLAD_epoch1/${name}`),
+  hasSaved: (saveDir) => existsSync(saveDir) && readdirSync(saveDir).filter((name) => /^(NEXTVLAD|best)/.test(name)).length >= 3,
+};
+const evaluate: Victim = {
+  command: "eval",
+  args: (saveDir) => [...reading, ...keeping, "--save-dir", saveDir, "--predictions", "jsonl"],
+  results: ["NEXTVLAD_eval_result.json", "NEXTVLAD_eval_predictions.jsonl"],
+  hasSaved: (saveDir) => existsSync(join(saveDir, "NEXTVLAD_eval_result.partial/state.json")),
+};
+const infer: Victim = {
+  command: "infer",
+  args: (saveDir) => [...reading, ...keeping, "--save-dir", saveDir, "--format", "pickle,jsonl"],
+  results: ["NEXTVLAD_infer_result.pkl", "NEXTVLAD_infer_result.jsonl"],
+  hasSaved: (saveDir) => existsSync(join(saveDir, "NEXTVLAD_infer_result.partial/state.json")),
+};
+const convert: Victim = {
+  command: "convert",
+  args: (saveDir) => ["--to", "pkl", "--filelist", copies, "--out", saveDir, "--workers", "1"],
+  results: ["copy0.pkl", "copy20.pkl", "copy39.pkl"],
+  hasSaved: (saveDir) => existsSync(join(saveDir, "copy1.pkl")),
+};
+const victims = [train, evaluate, infer, convert];
+for (const { command, args } of victims) await finish([command, ...args(inFolder(`${command}-undisturbed`))]);
+
+const rows: string[][] = [["case", "message", "exit code", "what is left", "given again"]];
 let wrong = 0;
+const run = (...command: string[]): boolean => spawnSync(command[0] as string, command.slice(1), { stdio: "ignore" }).status === 0;
+const canMount = process.getuid?.() === 0 && mount(inFolder("probe"), "size=1m") && run("umount", inFolder("probe"));
 
 if (canMount) {
-  await tryCase("the disk has room for one snapshot and a half", async (disk) => {
-    const ended = await onSmallDisk(disk, "size=30m", () => start(train(disk, "--keep", "9")).ended);
+  await tryCase(train, "room for one snapshot and a half", async (disk) => {
+    mount(disk, "size=30m");
+    const ended = await begin(train, disk, "--keep", "9").ended;
     run("mount", "-o", "remount,size=600m", disk);
     return ended;
   });
-  await tryCase("the disk runs full in the midst of a snapshot", async (disk) => {
+  await tryCase(train, "the disk fills in the midst of a snapshot", async (disk) => {
     // Out of names before it is out of bytes, which nobody can see coming: the lock, the log, the config, and a snapshot and a half.
-    const ended = await onSmallDisk(disk, "size=600m,nr_inodes=12", () => start(train(disk)).ended);
+    mount(disk, "size=600m,nr_inodes=12");
+    const ended = await begin(train, disk).ended;
     run("mount", "-o", "remount,nr_inodes=200", disk);
     return ended;
   });
-  await tryCase("the disk is read-only when a run is to go on", async (disk) => {
-    await onSmallDisk(disk, "size=600m", () => start(train(disk, "--set", "TRAIN.max_iter=12")).ended);
-    run("mount", "-o", "remount,ro", disk);
-    const ended = await start(train(disk)).ended;
-    run("mount", "-o", "remount,rw", disk);
-    return ended;
-  });
-  await tryCase("the disk is unmounted under the run", async (disk) => {
-    const bind = `${disk}-bind`;
-    mkdirSync(bind);
-    if (!mount(disk, "size=600m")) throw new Error("mounting failed");
-    run("mount", "--bind", disk, bind);
-    const ended = await whenSaved(bind, () => run("umount", "-l", bind));
-    rmSync(bind, { recursive: true });
-    return ended;
-  });
-  for (const command of ["eval", "infer"]) {
-    await tryCase(`the disk is full where ${command} writes its result`, async (disk) => {
-      const weights = ["--weights", join(undisturbed, "best"), "--filelist", join(folder, "digits", "validate.list")];
-      const ended = await onSmallDisk(disk, "size=600m,nr_inodes=2", () => start([command, ...weights, "--save-dir", disk]).ended);
-      run("mount", "-o", "remount,nr_inodes=200", disk);
+  for (const [victim, size] of [[evaluate, "100k"] as const, [infer, "140k"] as const, [convert, "6m"] as const]) {
+    await tryCase(victim, "the disk fills in the midst of the results", async (disk) => {
+      mount(disk, `size=${size}`);
+      const ended = await begin(victim, disk).ended;
+      run("mount", "-o", "remount,size=600m", disk);
       return ended;
     });
   }
-} else process.stdout.write("SKIPPED, as they need root and mounting: six cases of a disk that is full, read-only or gone\n");
-await tryCase("the save-dir is removed under the run", (saveDir) => whenSaved(saveDir, () => rmSync(saveDir, { recursive: true })));
-await tryCase("the save-dir is moved away under the run, and comes back", async (saveDir) => {
-  const ended = await whenSaved(saveDir, () => renameSync(saveDir, `${saveDir}-away`));
+  for (const victim of victims) {
+    await tryCase(victim, "the disk is read-only", async (disk) => {
+      mount(disk, "size=600m");
+      run("mount", "-o", "remount,ro", disk);
+      const ended = await begin(victim, disk).ended;
+      run("mount", "-o", "remount,rw", disk);
+      return ended;
+    });
+  }
+  await tryCase(train, "the disk is unmounted under the run", async (disk) => {
+    const bind = `${disk}-bind`;
+    mkdirSync(bind);
+    mount(disk, "size=600m");
+    run("mount", "--bind", disk, bind);
+    const ended = await whenSaved(train, bind, () => run("umount", "-l", bind));
+    rmSync(bind, { recursive: true });
+    return ended;
+  });
+} else process.stdout.write("SKIPPED, as they need root and mounting: ten cases of a disk that is full, read-only or gone\n");
+for (const victim of victims) {
+  await tryCase(victim, "the save-dir is removed under the run", (saveDir) =>
+    whenSaved(victim, saveDir, () => rmSync(saveDir, { recursive: true, force: true, maxRetries: 5 })),
+  );
+}
+await tryCase(train, "the save-dir is moved away under the run, and comes back", async (saveDir) => {
+  const ended = await whenSaved(train, saveDir, () => renameSync(saveDir, `${saveDir}-away`));
   renameSync(`${saveDir}-away`, saveDir);
   return ended;
 });
-await tryCase("a second run on the save-dir, which is refused", async (saveDir) => {
-  const refused: Ended[] = [];
-  const first = await whenSaved(saveDir, async () => void refused.push(await start(train(saveDir)).ended));
-  if (first.exitCode !== 0) return first;
-  return refused[0] as Ended;
-});
+for (const victim of victims) {
+  await tryCase(victim, "a second run on the save-dir, while the first goes on", async (saveDir) => {
+    const refused: Ended[] = [];
+    const first = await whenSaved(victim, saveDir, async () => void refused.push(await begin(victim, saveDir).ended));
+    return first.exitCode === 0 ? (refused[0] as Ended) : first;
+  });
+}
 
 printTable(rows);
-process.stdout.write(`\n${messages.join("\n")}\n`);
-if (wrong > 0) process.exitCode = 1;
-rmSync(folder, { recursive: true });
+if (wrong > 0) {
+  process.stdout.write(`\n${wrong} cases went wrong; what is left lies in ${folder}\n`);
+  process.exitCode = 1;
+} else rmSync(folder, { recursive: true });
 
-async function tryCase(name: string, work: (saveDir: string) => Promise<Ended>): Promise<void> {
-  const saveDir = join(folder, name.replaceAll(/\W+/g, "-"));
-  process.stderr.write(`disk: ${name}\n`);
+async function tryCase(victim: Victim, name: string, work: (saveDir: string) => Promise<Ended>): Promise<void> {
+  const { command, results } = victim;
+  const saveDir = inFolder(`${command}-${name.replaceAll(/\W+/g, "-")}`);
+  process.stderr.write(`disk: ${command}: ${name}\n`);
   const { exitCode, output } = await work(saveDir);
+  const { left, isWhole } = await describeLeft(victim, saveDir);
+  const again = await begin(victim, saveDir).ended;
+  const isEqual = again.exitCode === 0 && areEqual(saveDir, inFolder(`${command}-undisturbed`), results);
+  const goesOn = /going on (?:after|from)|shards are there already/.test(again.output) ? "goes on" : "starts anew";
+  if (exitCode !== 1 || !isWhole || !isEqual) wrong++;
+  const error = output.split("\n").find((line) => line.startsWith("nextvlad: error: ")) ?? `NO ERROR: ${output.slice(-400)}`;
+  const message = error.replaceAll(saveDir, "DIR").replaceAll(folder, "").replaceAll("|", "\\|").replaceAll("\n", " ");
+  const end = isEqual ? `${goesOn}, to the same bytes` : `DIFFERENT: ${again.output.slice(-300).replaceAll("\n", " ")}`;
+  rows.push([`${command}: ${name}`, message, String(exitCode), left, end]);
+  run("umount", "-q", "-l", saveDir);
+}
+
+/** What a disturbed run left, in words, and whether all of it is whole. */
+async function describeLeft({ command, results }: Victim, saveDir: string): Promise<{ readonly left: string; readonly isWhole: boolean }> {
+  const names = existsSync(saveDir) ? readdirSync(saveDir).filter((name) => !name.endsWith(".log.jsonl")) : [];
+  if (names.length === 0) return { left: "nothing", isWhole: true };
+  if (command !== "train") {
+    const undisturbed = inFolder(`${command}-undisturbed`);
+    const isWhole = results.every((name) => !names.includes(name) || areEqual(saveDir, undisturbed, [name]));
+    const shards = names.filter((name) => name.endsWith(".pkl") && command === "convert").length;
+    const others = names.filter((name) => shards === 0 || !name.endsWith(".pkl"));
+    return { left: [...(shards > 0 ? [`${shards} shards`] : []), ...others].join(", "), isWhole };
+  }
   const [whole, damaged] = [[] as string[], [] as string[]];
   for (const each of await listSnapshots(saveDir)) {
     await checkSnapshot(join(saveDir, each)).then(
@@ -90,43 +161,26 @@ async function tryCase(name: string, work: (saveDir: string) => Promise<Ended>):
       () => damaged.push(each),
     );
   }
-  const trains = !/ (eval|infer) /.test(name);
-  const resumed = trains ? await start(train(saveDir)).ended : null;
-  const end = resumed === null ? "-" : resumed.exitCode === 0 && areEqual(saveDir, undisturbed, FINAL) ? "equal" : "DIFFERENT";
-  const left = damaged.length > 0 ? `DAMAGED: ${damaged.join(" ")}` : whole.join(" ") || "none";
-  if (exitCode !== 1 || damaged.length > 0 || end === "DIFFERENT") wrong++;
-  rows.push([name, String(exitCode), left, end]);
-  const error = output.split("\n").find((line) => line.startsWith("nextvlad: error: ")) ?? `NO ERROR: ${output.slice(-400)}`;
-  messages.push(`${name}:\n  ${error.replaceAll(saveDir, "DIR").replaceAll(folder, "")}`);
-  run("umount", "-q", "-l", saveDir);
+  return { left: damaged.length > 0 ? `DAMAGED: ${damaged.join(" ")}` : whole.join(", ") || "no snapshot", isWhole: damaged.length === 0 };
 }
 
-/** Trains, and once the third snapshot is there, does something to its disk. */
-async function whenSaved(saveDir: string, act: () => unknown): Promise<Ended> {
-  const running = start(train(saveDir));
+function begin({ command, args }: Victim, saveDir: string, ...more: string[]) {
+  return start([command, ...args(saveDir), ...more]);
+}
+
+/** Runs, and once something is saved, does something to its disk. */
+async function whenSaved(victim: Victim, saveDir: string, act: () => unknown): Promise<Ended> {
+  const running = begin(victim, saveDir);
   let over = false;
   void running.ended.then(() => {
     over = true;
   });
-  while (!over && (await listSnapshots(saveDir)).length < 3) await sleep(5);
+  while (!over && !victim.hasSaved(saveDir)) await sleep(5);
   await act();
   return running.ended;
-}
-
-async function onSmallDisk(path: string, options: string, work: () => Promise<Ended>): Promise<Ended> {
-  if (!mount(path, options)) throw new Error(`mounting ${path} failed`);
-  return work();
 }
 
 function mount(path: string, options: string): boolean {
   mkdirSync(path, { recursive: true });
   return run("mount", "-t", "tmpfs", "-o", options, "tmpfs", path);
-}
-
-function unmount(path: string): boolean {
-  return run("umount", path);
-}
-
-function run(...command: string[]): boolean {
-  return spawnSync(command[0] as string, command.slice(1), { stdio: "ignore" }).status === 0;
 }

@@ -1,19 +1,22 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { availableParallelism, tmpdir } from "node:os";
+import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createRandom } from "../../src/base/random.js";
-import { areEqual, countArgument, finish, prepareDigits, printTable, start } from "./workplace.js";
+import { areEqual, begun, copyShard, countArgument, finish, prepareDigits, printTable, start } from "./workplace.js";
 
-// Sends SIGTERM to each command at random moments, so many times (the argument), while every core is busy with something else. The exit code must tell of
-// it, a result must be there whole or not at all, and the same command given again must end in the bytes of one that nobody disturbed.
+// Sends SIGTERM to each command at random moments, so many times (the argument), and kill -9 to those that keep what is done, while every core is busy
+// with something else. The exit code must tell of it, a result must be there whole or not at all, and the same command given again must end in the
+// bytes of one that nobody disturbed, with nothing beside them.
 
 interface Case {
   readonly command: string;
+  readonly signal: "SIGTERM" | "SIGKILL";
+  readonly rounds: number;
   readonly args: (saveDir: string) => string[];
-  /** What the save-dir must hold in the end. */
-  readonly results: readonly string[];
+  /** What a run that goes on says of it. */
+  readonly goesOn: RegExp;
 }
 
 const rounds = countArgument(20);
@@ -21,61 +24,103 @@ const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
 const random = createRandom(seed, "digits");
 const folder = mkdtempSync(join(tmpdir(), "nextvlad-signals-"));
 const config = await prepareDigits(folder);
-const trained = join(folder, "train", "undisturbed");
-const weights = ["--weights", join(trained, "best"), "--filelist", join(folder, "digits", "train.list"), "--batch-size", "4"];
-const SNAPSHOT = ["weights.safetensors", "optimizer.safetensors", "state.json"].map((name) => `NEXTVLAD_epoch1/${name}`);
+const list = join(folder, "digits", "train.list");
+await finish(["train", "--config", config, "--save-dir", join(folder, "trained")]);
+const weights = ["--weights", join(folder, "trained", "best"), "--filelist", list, "--batch-size", "4"];
+// As many as it takes for convert to be stopped between them.
+const copies = copyShard(join(folder, "digits"), folder, 40);
+
+const kept = { goesOn: /going on after batch/ };
+const evaluate = (saveDir: string): string[] => [...weights, "--save-dir", saveDir, "--predictions", "--resume", "--save-interval", "8"];
+const infer = (saveDir: string): string[] => {
+  return [...weights, "--save-dir", saveDir, "--format", "pickle,csv,jsonl", "--resume", "--save-interval", "8"];
+};
+const kills = Math.ceil(rounds / 4);
 const cases: readonly Case[] = [
+  { command: "infer", signal: "SIGTERM", rounds, args: infer, ...kept },
+  { command: "eval", signal: "SIGTERM", rounds, args: evaluate, ...kept },
+  {
+    command: "convert",
+    signal: "SIGTERM",
+    rounds,
+    args: (out) => ["--to", "pkl", "--filelist", copies, "--out", out, "--workers", "2"],
+    goesOn: /shards are there already/,
+  },
+  { command: "eval", signal: "SIGKILL", rounds: kills, args: evaluate, ...kept },
+  { command: "infer", signal: "SIGKILL", rounds: kills, args: infer, ...kept },
   {
     command: "train",
+    signal: "SIGTERM",
+    rounds,
     args: (saveDir) => ["--config", config, "--save-dir", saveDir, "--resume", "--save-interval", "5"],
-    results: SNAPSHOT,
+    goesOn: /going on from/,
   },
-  { command: "eval", args: (saveDir) => [...weights, "--save-dir", saveDir], results: ["NEXTVLAD_eval_result.json"] },
-  { command: "infer", args: (saveDir) => [...weights, "--save-dir", saveDir], results: ["NEXTVLAD_infer_result.pkl"] },
 ];
 
-const load = Array.from({ length: availableParallelism() }, (): ChildProcess => spawn(process.execPath, ["-e", "for (;;);"]));
+// As many as it takes besides what runs here anyway.
+const idleCores = Math.max(0, Math.ceil(availableParallelism() - (loadavg()[0] as number)));
+const load = Array.from({ length: idleCores }, (): ChildProcess => spawn(process.execPath, ["-e", "for (;;);"]));
 const rows: (string | number)[][] = [
-  ["command", "SIGTERMs", "exit 143", "not begun yet", "had ended", "other exits", "partial results", "leftovers", "ends equal"],
+  ["command", "signal", "times", "ended by it", "had ended", "other exits", "results not whole", "went on", "ends equal"],
 ];
 let wrong = 0;
 try {
-  for (const each of cases) rows.push(await tryCase(each));
+  for (const each of cases) {
+    rows.push(await tryCase(each));
+    process.stderr.write(`signals: ${rows.at(-1)?.join(", ")}\n`);
+  }
 } finally {
   for (const child of load) child.kill("SIGKILL");
 }
 printTable(rows);
-process.stdout.write(`\nSEED=${seed}; "not begun yet": it ended by the signal's default, before it had anything to save\n`);
+process.stdout.write(
+  `\nSEED=${seed}; "ended by it": exit code 143, or by the signal itself where it is SIGKILL; "went on": not from the beginning\n`,
+);
 if (wrong > 0) {
   process.stdout.write(`${wrong} things went wrong; what is left lies in ${folder}\n`);
   process.exitCode = 1;
 } else rmSync(folder, { recursive: true });
 
-async function tryCase({ command, args, results }: Case): Promise<(string | number)[]> {
-  const undisturbed = join(folder, command, "undisturbed");
+async function tryCase({ command, signal: sent, rounds: times, args, goesOn }: Case): Promise<(string | number)[]> {
+  const undisturbed = join(folder, `${command}-${sent}`, "undisturbed");
+  const first = start([command, ...args(undisturbed)]);
+  await begun(first);
   const since = performance.now();
-  await finish([command, ...args(undisturbed)]);
+  const { exitCode: whole, output: words } = await first.ended;
+  if (whole !== 0) throw new Error(`nextvlad ${command} ended with ${whole}:\n${words}`);
   const wholeMs = performance.now() - since;
-  const counts = { stopped: 0, notBegun: 0, ended: 0, other: 0, partial: 0, leftovers: 0, equal: 0 };
-  for (let round = 0; round < rounds; round++) {
-    const saveDir = join(folder, command, String(round));
-    const { child, ended } = start([command, ...args(saveDir)]);
-    void sleep(random.below(Math.round(wholeMs)), undefined, { ref: false }).then(() => child.kill("SIGTERM"));
-    const { exitCode, signal } = await ended;
-    if (exitCode === 143) counts.stopped++;
-    else if (signal === "SIGTERM") counts.notBegun++;
+  const results = resultsIn(undisturbed);
+  const counts = { stopped: 0, ended: 0, other: 0, partial: 0, wentOn: 0, equal: 0 };
+  for (let round = 0; round < times; round++) {
+    const saveDir = join(folder, `${command}-${sent}`, String(round));
+    const running = start([command, ...args(saveDir)]);
+    await begun(running);
+    void sleep(random.below(Math.round(wholeMs)), undefined, { ref: false }).then(() => running.child.kill(sent));
+    const { exitCode, signal } = await running.ended;
+    if (sent === "SIGKILL" ? signal === sent : exitCode === 143) counts.stopped++;
     else if (exitCode === 0) counts.ended++;
     else counts.other++;
     for (const name of results) {
       const path = join(saveDir, name);
-      if (existsSync(path) && !readFileSync(path).equals(readFileSync(join(undisturbed, name)))) counts.partial++;
+      if (!name.includes("/") && existsSync(path) && !readFileSync(path).equals(readFileSync(join(undisturbed, name)))) counts.partial++;
     }
-    if (exitCode === 143 && readdirSync(saveDir).some((name) => name.startsWith("."))) counts.leftovers++;
-    const { exitCode: again } = exitCode === 0 ? { exitCode: 0 } : await start([command, ...args(saveDir)]).ended;
-    if (again === 0 && areEqual(saveDir, undisturbed, results)) counts.equal++;
-    process.stderr.write(`signals: ${command} ${round + 1} of ${rounds}\n`);
+    if (exitCode !== 0) {
+      const again = await start([command, ...args(saveDir)]).ended;
+      if (again.exitCode !== 0) process.stderr.write(`signals: ${command} again: ${again.output.slice(-600)}\n`);
+      if (goesOn.test(again.output)) counts.wentOn++;
+    }
+    if (String(resultsIn(saveDir)) === String(results) && areEqual(saveDir, undisturbed, results)) counts.equal++;
+    else process.stderr.write(`signals: ${saveDir} ended in something else\n`);
+    process.stderr.write(`signals: ${command}, ${sent} ${round + 1} of ${times}\n`);
   }
-  const { stopped, notBegun, ended, other, partial, leftovers, equal } = counts;
-  wrong += other + partial + leftovers + (rounds - equal);
-  return [command, rounds, stopped, notBegun, ended, other, partial, leftovers, equal];
+  const { stopped, ended, other, partial, wentOn, equal } = counts;
+  wrong += other + partial + (times - equal);
+  return [command, sent, times, stopped, ended, other, partial, wentOn, equal];
+}
+
+/** All that a run leaves but its log; of a training, what it ends in, as its snapshots on the way hang on where it was stopped. */
+function resultsIn(saveDir: string): readonly string[] {
+  const names = readdirSync(saveDir).filter((name) => !name.endsWith(".log.jsonl") && !name.startsWith("NEXTVLAD_step"));
+  const files = ["weights.safetensors", "optimizer.safetensors", "state.json"];
+  return names.sort().flatMap((name) => (/^(NEXTVLAD_epoch\d+|best)$/.test(name) ? files.map((file) => `${name}/${file}`) : [name]));
 }

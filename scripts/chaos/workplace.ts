@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -18,6 +18,11 @@ export interface Ended {
   readonly exitCode: number | null;
   readonly signal: NodeJS.Signals | null;
   readonly output: string;
+}
+
+/** Resolves when a command first says something: it hears signals from then on. */
+export async function begun({ child, ended }: Running): Promise<void> {
+  await Promise.race([once(child.stderr as NodeJS.ReadableStream, "data"), ended]);
 }
 
 /** Starts `nextvlad`; `shell` has it run by a shell script instead, in which it is `"$@"`. */
@@ -60,25 +65,36 @@ export async function prepareDigits(folder: string): Promise<string> {
   return config;
 }
 
+/** Makes so many copies of the digits' first shard in a folder; returns their list. */
+export function copyShard(digits: string, folder: string, count: number): string {
+  const shards = Array.from({ length: count }, (_, number) => join(folder, `copy${number}.tfrecord`));
+  const [first = ""] = readFileSync(join(digits, "train.list"), "utf8").split("\n");
+  for (const shard of shards) copyFileSync(join(digits, first), shard);
+  const list = join(folder, "copies.list");
+  writeFileSync(list, shards.map((shard) => `${shard}\n`).join(""));
+  return list;
+}
+
 /** Whether files are equal, byte for byte. */
 export function areEqual(a: string, b: string, names: readonly string[]): boolean {
   return names.every((name) => existsSync(join(a, name)) && readFileSync(join(a, name)).equals(readFileSync(join(b, name))));
 }
 
-/** Prints rows as columns, the first row as their heads. */
+/** Prints rows as a table in Markdown, the first row as its heads. */
 export function printTable(rows: readonly (readonly (string | number)[])[]): void {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)));
-  for (const row of rows) {
-    const cells = row.map((cell, column) =>
-      typeof cell === "number" ? String(cell).padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
-    );
-    process.stdout.write(`${cells.join("  ").trimEnd()}\n`);
-  }
+  const [heads = [], ...others] = rows;
+  const widths = heads.map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)));
+  const isNumber = heads.map((_, column) => others.length > 0 && others.every((row) => typeof row[column] === "number"));
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |\n`;
+  const pad = (cell: string | number, column: number): string =>
+    isNumber[column] ? String(cell).padStart(widths[column] ?? 0) : String(cell).padEnd(widths[column] ?? 0);
+  const rule = widths.map((width, column) => (isNumber[column] ? `${"-".repeat(width - 1)}:` : "-".repeat(width)));
+  process.stdout.write([line(heads.map(pad)), line(rule), ...others.map((row) => line(row.map(pad)))].join(""));
 }
 
-/** The command line's number, or a default. */
-export function countArgument(fallback: number): number {
-  const count = Number(process.argv[2] ?? fallback);
+/** The command line's number at a place (the first is 2), or a default. */
+export function countArgument(fallback: number, place = 2): number {
+  const count = Number(process.argv[place] ?? fallback);
   if (Number.isInteger(count) && count > 0) return count;
-  throw new Error(`it takes a number, not ${process.argv[2]}`);
+  throw new Error(`it takes a number, not ${process.argv[place]}`);
 }

@@ -35,6 +35,16 @@ async function syncDirectory(path: string): Promise<void> {
   }
 }
 
+/** Gives a file that is whole, and on the disk, its place, and sees to it that this outlives a power cut. Throws FILE_UNWRITABLE. */
+export async function moveFile(from: string, to: string): Promise<void> {
+  try {
+    await rename(from, to);
+    await syncDirectory(dirname(to));
+  } catch (error) {
+    throw fileError(error, to, "write");
+  }
+}
+
 /** Makes a folder and those above it, where missing. Node's own recursive mkdir never returns in a folder that takes none (/proc/x, Node 20 and 24). */
 export async function makeFolder(path: string): Promise<void> {
   const there = await stat(path).catch(() => null);

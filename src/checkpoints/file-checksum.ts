@@ -1,7 +1,8 @@
 import { open } from "node:fs/promises";
 import { crc32c } from "@node-rs/crc32";
 import { fileError, NextvladError } from "../base/errors.js";
-import { type FileChecksums, formatChecksum } from "./snapshot-state.js";
+import { formatChecksum } from "../formats/crc32c.js";
+import type { FileChecksums } from "./snapshot-state.js";
 
 const PIECE_BYTES = 1 << 22;
 

@@ -1,6 +1,6 @@
-import { crc32c } from "@node-rs/crc32";
 import { z } from "zod";
 import { NextvladError } from "../base/errors.js";
+import { sealJson, unsealJson } from "../formats/sealed-json.js";
 
 /** Raise it, and add to `UPGRADES`, when a snapshot changes, or when the same state would lead to another future: another order of videos, say. */
 const FORMAT_VERSION = 2;
@@ -52,9 +52,6 @@ const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   1: (state) => ({ ...state, format_version: 2, shards: null, written_by: null, files: null }),
 };
 
-/** A checksum as the state writes it: CRC-32C, eight hexadecimal digits. */
-export const formatChecksum = (crc: number): string => crc.toString(16).padStart(8, "0");
-
 /** The text of `state.json`: the state, and last the checksum of it. */
 export function encodeState(run: RunState, writtenBy: WrittenBy | null, files: FileChecksums | null): string {
   const { step, epoch, step_in_epoch, seed, best, validated_epoch, shards } = run;
@@ -63,23 +60,20 @@ export function encodeState(run: RunState, writtenBy: WrittenBy | null, files: F
     ...{ step, epoch, step_in_epoch, seed, best, validated_epoch, shards },
     ...{ written_by: writtenBy, files },
   };
-  return `${JSON.stringify({ ...state, crc32c: checksumOf(state) }, null, 2)}\n`;
+  return sealJson(state);
 }
-
-/** Of the state's shortest JSON, keys in the order in which they stand. */
-const checksumOf = (state: object): string => formatChecksum(crc32c(JSON.stringify(state)));
 
 /** Reads the text of a `state.json`, of this format version or an older one. Throws BAD_SNAPSHOT. */
 export function parseState(text: string, file: string): SnapshotState {
-  const stored = parseObject(text, file);
-  const version = Number(stored.format_version);
+  const sealed = unsealJson(text);
+  if (sealed === null) throw new NextvladError("BAD_SNAPSHOT", "the state is no JSON object", { file, remedy: "take another snapshot" });
+  const { rest, expected, found } = sealed;
+  const version = Number(rest.format_version);
   if (!(version === FORMAT_VERSION || version in UPGRADES)) {
     const remedy = version > FORMAT_VERSION ? "use the version of nextvlad that wrote it, or a newer one" : "take another snapshot";
-    const [expected, found] = [`1 to ${FORMAT_VERSION}`, String(stored.format_version)];
+    const [expected, found] = [`1 to ${FORMAT_VERSION}`, String(rest.format_version)];
     throw new NextvladError("BAD_SNAPSHOT", "the format version is unknown", { file, expected, found, remedy });
   }
-  const { crc32c: expected, ...rest } = stored;
-  const found = checksumOf(rest);
   if (version >= 2 && expected !== found) {
     const remedy = "take another snapshot: these bytes have changed";
     throw new NextvladError("BAD_SNAPSHOT", "the state's checksum does not match", { file, expected: String(expected), found, remedy });
@@ -91,14 +85,4 @@ export function parseState(text: string, file: string): SnapshotState {
   const issue = result.error.issues[0];
   const what = `the state does not fit: ${issue?.path.join(".")}: ${issue?.message}`;
   throw new NextvladError("BAD_SNAPSHOT", what, { file, remedy: "take another snapshot" });
-}
-
-function parseObject(text: string, file: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
-  } catch {
-    // Said below.
-  }
-  throw new NextvladError("BAD_SNAPSHOT", "the state is no JSON object", { file, remedy: "take another snapshot" });
 }

@@ -1,10 +1,11 @@
 import { dirname } from "node:path";
 import { crc32c } from "@node-rs/crc32";
 import { type Content, requireFreeSpace, writeDirectoryAtomic } from "../base/files.js";
+import { formatChecksum } from "../formats/crc32c.js";
 import { encodeSafetensors, type NamedTensor } from "../formats/safetensors.js";
 import type { StoredArray } from "../tensorflow/variables.js";
 import { CONFIG, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
-import { encodeState, type FileChecksums, formatChecksum, type RunState, type WrittenBy } from "./snapshot-state.js";
+import { encodeState, type FileChecksums, type RunState, type WrittenBy } from "./snapshot-state.js";
 
 /** An array to be written: fetched when its turn comes. */
 export type ArraySource = Pick<StoredArray, "name" | "shape" | "download">;

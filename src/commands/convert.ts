@@ -8,7 +8,8 @@ import { runIn } from "./run.js";
 /** `nextvlad convert`: prints what was made and the list that names it; returns the exit code. */
 export async function runConvert(flags: ConvertFlags): Promise<number> {
   checkFlags(flags);
-  const { outcome, exitCode } = await runIn(flags.out, "convert.log.jsonl", async ({ telemetry, signal }) => {
+  const { outcome, exitCode } = await runIn(flags.out, "convert.log.jsonl", async ({ telemetry, signal, onSaveRequest }) => {
+    onSaveRequest(() => telemetry.log.info("each shard is saved as it is finished: there is nothing else to save"));
     const plan = await makePlan(flags);
     const { convert } = await import("../conversion/convert.js");
     return convert(plan, { out: flags.out, workers: flags.workers, signal, telemetry });

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
+import { resumeOptions, tellStop } from "./go-on.js";
 import type { EvalFlags } from "./options.js";
 import { checkReading } from "./ready.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
@@ -16,7 +17,8 @@ export async function runEval(flags: EvalFlags): Promise<number> {
   const weights = await openNamedWeights(flags.weights);
   const config = await findConfig(flags, readingOverrides("TEST", flags), weights);
   const readiness = await checkReading(config, "TEST", flags);
-  const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async ({ telemetry, signal }) => {
+  const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async (run) => {
+    const { telemetry, signal } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "TEST"]);
     const path = join(flags.saveDir, EVAL_PREDICTIONS_STEM);
@@ -33,12 +35,13 @@ export async function runEval(flags: EvalFlags): Promise<number> {
       predictions,
       logIntervalSteps: flags.logInterval,
       signal,
+      resumable: resumeOptions(flags, run),
       telemetry,
       damage: new DamageReport(flags.saveDir, "eval", telemetry.log),
     });
   });
   if (outcome.stopped) {
-    process.stdout.write(`[EVAL] eval stopped after ${outcome.videos} videos: no result\n`);
+    process.stdout.write(tellStop("[EVAL] eval", outcome.videos, outcome.keptIn));
     return exitCode;
   }
   const { formatEvalLine } = await import("../telemetry/lines.js");

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
+import { resumeOptions, tellStop } from "./go-on.js";
 import type { InferFlags } from "./options.js";
 import { checkReading } from "./ready.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
@@ -15,7 +16,8 @@ export async function runInfer(flags: InferFlags): Promise<number> {
   const weights = await openNamedWeights(flags.weights);
   const config = await findConfig(flags, readingOverrides("INFER", flags), weights);
   const readiness = await checkReading(config, "INFER", flags);
-  const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async ({ telemetry, signal }) => {
+  const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async (run) => {
+    const { telemetry, signal } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "INFER"]);
     readiness.conclude(telemetry.log);
@@ -35,11 +37,12 @@ export async function runInfer(flags: InferFlags): Promise<number> {
       ),
       logIntervalSteps: flags.logInterval,
       signal,
+      resumable: resumeOptions(flags, run),
       telemetry,
       damage: new DamageReport(flags.saveDir, "infer", telemetry.log),
     });
   });
-  if (outcome.stopped) process.stdout.write(`[INFER] infer stopped after ${outcome.videos} videos: no result\n`);
+  if (outcome.stopped) process.stdout.write(tellStop("[INFER] infer", outcome.videos, outcome.keptIn));
   else process.stdout.write(`[INFER] infer finished. \tvideos: ${outcome.videos}\n${tellFiles("results", outcome.resultFiles)}`);
   return exitCode;
 }

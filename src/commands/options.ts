@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from "commander";
+import type { SaveInterval } from "../base/save-interval.js";
 import type { ExportFormat } from "../checkpoints/export.js";
 import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
-import type { SaveInterval } from "../training/save-interval.js";
 
 /** Flags of every command that has a config. Text that a config key takes is checked with the config. */
 export interface ConfigFlags {
@@ -39,8 +39,14 @@ export interface TrainFlags extends ConfigFlags {
   readonly fixRandomSeed?: string | true;
 }
 
+/** Flags of commands that keep what is done when they are stopped. */
+export interface ResumeFlags {
+  readonly resume?: true;
+  readonly saveInterval?: SaveInterval;
+}
+
 /** Flags of `nextvlad eval`. */
-export interface EvalFlags extends ConfigFlags {
+export interface EvalFlags extends ConfigFlags, ResumeFlags {
   /** Left out for the published ones in ~/.paddle/weights. */
   readonly weights?: string;
   readonly filelist?: string;

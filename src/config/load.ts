@@ -1,8 +1,9 @@
 import type { z } from "zod";
+import { showValue } from "../base/shown-value.js";
 import { readYaml } from "./file.js";
 import { findKey, sectionNames, suggestKey, suggestSection } from "./keys.js";
 import { type Overrides, parseSetting } from "./overrides.js";
-import { type Problem, problemsError, showValue } from "./problems.js";
+import { type Problem, problemsError } from "./problems.js";
 import { type Config, configSchema } from "./schema.js";
 
 /** Reads a config file and completes it (see `buildConfig`). Throws FILE_MISSING, FILE_UNREADABLE, BAD_CONFIG. */

@@ -1,6 +1,6 @@
-import { parseDocument } from "yaml";
 import { findKey, sectionNames, suggestKey, suggestSection } from "./keys.js";
 import type { Problem } from "./problems.js";
+import { parseYaml } from "./yaml.js";
 
 /** A value that a flag gives to a key. */
 export interface Override {
@@ -38,8 +38,7 @@ export function parseSetting(text: string, problems: Problem[]): Override[] {
   if (!sectionNames.some((known) => known === section)) return reject(flag, "there is no such section", suggestSection(section));
   if (findKey(section, name) === undefined) return reject(flag, "there is no such key", suggestKey(section, name));
   if (!FLOW.test(written)) return [{ key, value: written, flag }];
-  const document = parseDocument(written);
-  const [error] = document.errors;
-  if (error === undefined) return [{ key, value: document.toJS(), flag }];
-  return reject(flag, `the value is not YAML: ${error.message.split("\n")[0]?.replace(/[.:]\s*$/, "")}`, "check its quotes and brackets");
+  const outcome = parseYaml(written);
+  if ("value" in outcome) return [{ key, value: outcome.value, flag }];
+  return reject(flag, `the value is not YAML: ${outcome.problem}`, "check its quotes and brackets");
 }

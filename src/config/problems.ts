@@ -25,9 +25,3 @@ function problemError(problem: Problem): NextvladError {
   const given = Object.entries(problem).filter(([name, value]) => name !== "what" && value !== undefined);
   return new NextvladError("BAD_CONFIG", problem.what, Object.fromEntries(given));
 }
-
-/** A value as the user may recognise it: short, on one line. */
-export function showValue(value: unknown): string {
-  const text = typeof value === "number" ? String(value) : (JSON.stringify(value) ?? String(value));
-  return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
-}

@@ -1,6 +1,7 @@
 import { basename, join } from "node:path";
 import { deserialiseError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
+import { confirmLock, lockFolder } from "../base/lock.js";
 import { deathError, startThread } from "../data/thread.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { ConversionReply } from "./conversion-worker.js";
@@ -40,14 +41,26 @@ const MODULE = new URL("./conversion-worker.js", import.meta.url);
 /**
  * Makes the plan's shards, as many at a time as there are workers, then the list that names them (from its own folder, so that all may be moved). Shards
  * that an earlier run made of the same sources are kept. At an error, the shards at hand are finished first: the next run goes on after them.
- * Throws what `claimShards` and `convertShard` throw, and WORKER_DIED.
+ * One run at a time works in the folder. Throws what `claimShards` and `convertShard` throw, SAVE_DIR_TAKEN and WORKER_DIED; FILE_UNWRITABLE
+ * where the folder is taken away, too.
  */
 export async function convert(plan: ConversionPlan, options: ConvertOptions): Promise<ConvertOutcome> {
+  const lock = await lockFolder(options.out);
+  try {
+    return await convertLocked(plan, options, lock.text);
+  } finally {
+    await lock.release();
+  }
+}
+
+async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lockText: string): Promise<ConvertOutcome> {
   const due = await claimShards(options.out, plan);
   const kept = plan.shards.length - due.length;
   if (kept > 0) options.telemetry.log.info(`${kept} of ${plan.shards.length} shards are there already`);
-  const made = new Conversion(due, options);
+  const made = new Conversion(due, options, lockText);
   await made.finish();
+  // Else the list would name shards that went with the folder.
+  await confirmLock(options.out, lockText);
   const stopped = made.shards < due.length;
   const list = stopped ? null : join(options.out, plan.listName);
   if (list !== null) await writeFileAtomic(list, plan.shards.map(({ task }) => `${basename(task.output)}\n`).join(""));
@@ -63,13 +76,15 @@ class Conversion {
   statistics: readonly [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
   readonly #due: readonly PlannedShard[];
   readonly #options: ConvertOptions;
+  readonly #lockText: string;
   readonly #totalBytes: number;
   readonly #startMs = performance.now();
   #begun = 0;
   #doneBytes = 0;
   #failure: unknown;
 
-  constructor(due: readonly PlannedShard[], options: ConvertOptions) {
+  constructor(due: readonly PlannedShard[], options: ConvertOptions, lockText: string) {
+    this.#lockText = lockText;
     this.#due = due;
     this.#options = options;
     this.#totalBytes = Math.max(
@@ -98,6 +113,7 @@ class Conversion {
         const shard = this.#due[this.#begun++];
         if (shard === undefined) break;
         this.#note(shard, await worker.run(shard.task));
+        await confirmLock(this.#options.out, this.#lockText);
       }
     } catch (error) {
       this.#failure ??= error;

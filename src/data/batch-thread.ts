@@ -29,27 +29,34 @@ let idle: BatchWorker | null = null;
 interface BatchWorker {
   readonly thread: Thread<BatchRequest>;
   inbox: Inbox<BatchEvent>;
-  finished: Inbox<void>;
   /** Takes the answer to an inquiry. */
   onReading: (shards: readonly OpenShard[]) => void;
+  finished: Inbox<void>;
   dead: boolean;
 }
 
-/** Starts an epoch, in the thread of an earlier one where there is one. `onReading` is told what is being read, when that was asked. */
+/** Starts an epoch, in the thread of an earlier one where there is one. */
 export function startBatches(options: StreamOptions, onReading: (shards: readonly OpenShard[]) => void): BatchThread {
   const worker = idle ?? startWorker();
   idle = null;
+  worker.onReading = onReading;
   worker.inbox = new Inbox();
   worker.finished = new Inbox();
-  worker.onReading = onReading;
   const { thread, inbox } = worker;
   thread.hold();
   thread.post({ type: "start", options });
+  let over = false;
   return {
     inbox,
-    giveCredit: (memory) => thread.post({ type: "credit", memory }, memory ?? []),
-    inquire: () => thread.post({ type: "inquiry" }),
-    finish: () => finish(worker),
+    giveCredit(memory) {
+      // The thread may be at another epoch by then.
+      if (!over) thread.post({ type: "credit", memory }, memory ?? []);
+    },
+    inquire: () => thread.post({ type: "inquire" }),
+    finish() {
+      over = true;
+      return finish(worker);
+    },
   };
 }
 
@@ -67,7 +74,7 @@ function startWorker(): BatchWorker {
       worker.finished.fail(error);
     },
   });
-  const worker: BatchWorker = { thread, inbox: new Inbox(), finished: new Inbox(), onReading: () => undefined, dead: false };
+  const worker: BatchWorker = { thread, inbox: new Inbox(), onReading: () => undefined, finished: new Inbox(), dead: false };
   return worker;
 }
 

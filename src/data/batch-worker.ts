@@ -7,14 +7,14 @@ import { Inbox } from "./inbox.js";
 import { type OpenShard, type ReaderPool, startReaders } from "./reader-pool.js";
 import { STOP } from "./thread.js";
 
-/** To the thread that makes batches: an epoch to begin, leave to send one more batch with the memory of one that is done with, a question what is being read, or the epoch's end. */
+/** To the thread that makes batches: an epoch to begin, leave to send one more batch with the memory of one that is done with, the question what it waits for, or the epoch's end. */
 export type BatchRequest =
   | { readonly type: "start"; readonly options: StreamOptions }
   | { readonly type: "credit"; readonly memory: BatchMemory | null }
-  | { readonly type: "inquiry" }
+  | { readonly type: "inquire" }
   | { readonly type: "finish" };
 
-/** From it: what comes next in the epoch, the shards that are being read, and that all its files are closed. */
+/** From it: what comes next in the epoch, what is being read, and that all its files are closed. */
 export type BatchReply = BatchEvent | { readonly type: "reading"; readonly shards: readonly OpenShard[] } | { readonly type: "finished" };
 
 /** A batch, the epoch's end or what befell it, and what was left out of the data since the one before. */
@@ -43,7 +43,7 @@ port.on("message", (request: BatchRequest | typeof STOP) => {
   if (request === STOP) void stop();
   else if (request.type === "start") start(request.options);
   else if (request.type === "finish") void finish();
-  else if (request.type === "inquiry") port.postMessage({ type: "reading", shards: pool?.openShards() ?? [] } satisfies BatchReply);
+  else if (request.type === "inquire") port.postMessage({ type: "reading", shards: pool?.openShards() ?? [] } satisfies BatchReply);
   else {
     if (request.memory !== null) builder.giveBack(request.memory);
     epoch.credits.put();

@@ -81,7 +81,21 @@ async function takeApart(handle: FileHandle, file: string): Promise<TakenApart> 
   const bytes = await readWhole(handle, file);
   const list = parseWhole(bytes, file);
   if (!Array.isArray(list)) throw new NextvladError("BAD_FORMAT", "the pickle is no list of videos", { file, remedy: TF2PKL });
-  return { videos: list.map((item, record) => takeVideoOrError(item, bytes, { file, record })), fileBytes: bytes.length };
+  let labels = 0;
+  const videos = list.map((item, record) => {
+    const video = takeVideoOrError(item, bytes, { file, record });
+    if (!(video instanceof NextvladError)) labels += video.labels.length;
+    // Lists that stand in the file once may be named many times: going through them all could take for ever.
+    if (labels > bytes.length) {
+      throw badVideo(
+        "the videos up to this one have more labels than the file has bytes",
+        { file, record, damaged: "rest of shard" },
+        TF2PKL,
+      );
+    }
+    return video;
+  });
+  return { videos, fileBytes: bytes.length };
 }
 
 /** Parses the file. A pickle that cannot be read is damaged as a whole: nothing in it says where a next video begins. */

@@ -2,7 +2,7 @@ import { deserialiseError, NextvladError } from "../base/errors.js";
 import type { Block, BlockOptions, BlockSource } from "./block.js";
 import { Inbox } from "./inbox.js";
 import type { ReaderReply, ReaderRequest } from "./reader-worker.js";
-import { deathError, startThread, type Thread, type ThreadDeath } from "./thread.js";
+import { deathError, startThread, type Thread } from "./thread.js";
 
 /** Blocks that a reading thread may send of one shard before the first is given back; it holds one more in its hands. */
 const BLOCKS_AHEAD = 3;
@@ -38,10 +38,7 @@ export function startReaders(readers: number, module = READER_MODULE): ReaderPoo
   return {
     readers,
     open: (path, reader, options) => (threads[reader % readers] as Reader).open(path, options),
-    openShards() {
-      const shards = threads.flatMap((reader) => reader.openShards());
-      return shards.sort((a, b) => (b.waitedMs ?? -1) - (a.waitedMs ?? -1));
-    },
+    openShards: () => threads.flatMap((reader) => reader.openShards()).sort((a, b) => (b.waitedMs ?? -1) - (a.waitedMs ?? -1)),
     async rest() {
       await Promise.all(threads.map((reader) => reader.rest()));
     },
@@ -63,14 +60,19 @@ interface Reading {
 class Reader {
   readonly #thread: Thread<ReaderRequest>;
   readonly #readings = new Map<number, Reading>();
-  #resting = new Inbox<void>();
+  readonly #resting = new Inbox<void>();
   #opened = 0;
   #death: NextvladError | null = null;
 
   constructor(module: URL) {
     this.#thread = startThread<ReaderRequest, ReaderReply>(module, undefined, {
       message: (reply) => this.#take(reply),
-      died: (how) => this.#die(how),
+      died: (how) => {
+        const files = Array.from(this.#readings.values(), ({ path }) => path);
+        this.#death = deathError("a data reading thread", how, files, "check them with nextvlad verify, and the machine's memory");
+        this.#failAll(this.#death);
+        this.#resting.put();
+      },
     });
   }
 
@@ -94,7 +96,7 @@ class Reader {
     };
   }
 
-  openShards(): readonly OpenShard[] {
+  openShards(): OpenShard[] {
     const nowMs = performance.now();
     const since = (ms: number | null): number | null => (ms === null ? null : nowMs - ms);
     return Array.from(this.#readings.values(), ({ path, openedMs, cameMs, askedMs }) => {
@@ -123,13 +125,6 @@ class Reader {
     reading.cameMs = performance.now();
     if (reply.type === "block") reading.inbox.put(reply.block);
     else reading.inbox.fail(deserialiseError(reply.error));
-  }
-
-  #die(how: ThreadDeath): void {
-    const files = Array.from(this.#readings.values(), ({ path }) => path);
-    this.#death = deathError("a data reading thread", how, files, "check them with nextvlad verify, and the machine's memory");
-    this.#failAll(this.#death);
-    this.#resting.put();
   }
 
   #failAll(error: NextvladError): void {

@@ -43,11 +43,7 @@ export interface StreamEvents {
  */
 export function openStream(options: StreamOptions, events: StreamEvents = {}, stallMs = STALL_MS): BatchStream {
   const thread = startBatches(options, (shards) => stalls.answer(shards));
-  const stalls = new StallWatch(
-    stallMs,
-    () => thread.inquire(),
-    (stall) => events.onStall?.(stall),
-  );
+  const stalls = new StallWatch(stallMs, thread.inquire, (stall) => events.onStall?.(stall));
   const { inbox } = thread;
   for (let credit = 0; credit < BATCHES_AHEAD; credit++) thread.giveCredit(null);
   let fraction = 0;

@@ -5,6 +5,7 @@ import { fillAllArrays } from "../checkpoints/arrays.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
+import { describeShards } from "../data/shard-list.js";
 import { type BatchStream, openStream, type StreamEvents, type StreamOptions } from "../data/stream.js";
 import { videoShape } from "../data/video-shape.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
@@ -12,7 +13,8 @@ import { crossEntropySum, labelMatrix } from "../model/loss.js";
 import { parameterTable } from "../model/parameters.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weight-store.js";
-import { type ResultTarget, type ResultWriter, writeResults } from "../results/result-writer.js";
+import type { ResultTarget } from "../results/result-writer.js";
+import { type BatchWriter, type ResumeOptions, writeResumably } from "../results/resumable-results.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { sigmoid, toFloats } from "../tensorflow/kernels.js";
 import { loadTensorflow, tellDevice, tidy } from "../tensorflow/runtime.js";
@@ -21,6 +23,7 @@ import { encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
 import { TopSelector } from "./top-k.js";
 import { topPredictions } from "./top-predictions.js";
 import { tellEvents, type Watch, watchBatches } from "./watched-batches.js";
+import { checksumWeights, describeTarget, describeWork } from "./work.js";
 
 /** The name of eval's result file. */
 export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
@@ -35,35 +38,48 @@ export interface EvaluateOptions {
   readonly predictions: ResultTarget | null;
   readonly logIntervalSteps: number;
   readonly signal: AbortSignal;
+  readonly resumable: ResumeOptions;
   readonly telemetry: Telemetry;
   readonly damage: DamageReport;
 }
 
 export interface EvaluationResult extends Metrics {
   readonly stopped: boolean;
+  /** The folder that holds what is done where it stopped early; null where nothing is. */
+  readonly keptIn: string | null;
   readonly resultFile: string;
   readonly predictionFiles: readonly string[];
 }
 
 /** `nextvlad eval`: the metrics of a snapshot over labelled videos, NEXTVLAD_eval_result.json, and the predictions that count for them. Throws what reading, loading and writing throw. */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
-  const { telemetry, saveDir, damage } = options;
-  const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
+  const { telemetry, batchSize, filelist, predictions: target, saveDir, damage } = options;
+  const shards = await resolveShards(filelist, { cwd: process.cwd() });
   const network = await loadNetwork(config, options.weights, config.TEST, telemetry);
-  await damage.begin(false);
-  const { on_corrupt: onCorrupt, num_readers: readers } = config.TEST;
-  const stream = openReading(config, shards, options.batchSize, readers, "required", { onCorrupt, events: tellEvents(damage, telemetry) });
-  const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry, damage };
   const { num_classes: classes, topk } = config.MODEL;
-  const run = (writer: ResultWriter | null) => measure(network.frozen, stream, classes, topk, watch, writer);
-  const { predictions } = options;
-  const { metrics, stopped, resultFiles } =
-    predictions === null ? { ...(await run(null)), resultFiles: [] } : await writeResults(predictions, run);
-  network.dispose();
-  if (metrics.videos === 0 && !stopped) throw noVideos(options.filelist);
+  const accumulator = new MetricsAccumulator(classes, topk);
   const resultFile = join(saveDir, EVAL_RESULT_NAME);
-  if (!stopped) await writeFileAtomic(resultFile, encodeMetrics(metrics));
-  return { stopped, ...metrics, resultFile, predictionFiles: resultFiles };
+  const work = {
+    ...describeWork(config, "TEST", { batchSize, shards: await describeShards(shards), weights: network.checksum }),
+    ...describeTarget("--predictions", target),
+  };
+  const stem = resultFile.replace(/\.json$/, "");
+  const resumable = { ...options.resumable, stem, work, computedBy: network.computedBy, target, tally: accumulator, log: telemetry.log };
+  const measureRest = async (writer: BatchWriter) => {
+    const { done } = writer;
+    await damage.begin(done.batches > 0);
+    const { on_corrupt: onCorrupt, num_readers: readers } = config.TEST;
+    const manner = { onCorrupt, skipBatches: done.batches, events: tellEvents(damage, telemetry) };
+    const stream = openReading(config, shards, batchSize, readers, "required", manner);
+    const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry, damage, done };
+    const { metrics, stopped } = await measure(network.frozen, stream, classes, topk, watch, { accumulator, writer });
+    if (stopped || metrics.videos > 0) return { stopped };
+    throw noVideos(filelist);
+  };
+  const writeMetrics = () => writeFileAtomic(resultFile, encodeMetrics(accumulator.result()));
+  const { stopped, keptIn, resultFiles } = await writeResumably(resumable, measureRest, writeMetrics);
+  network.dispose();
+  return { stopped, ...accumulator.result(), keptIn, resultFile, predictionFiles: resultFiles };
 }
 
 /** The error for shards without a video, or without a whole one. */
@@ -84,27 +100,28 @@ export async function loadNetwork(
   const store = new WeightStore(parameterTable(sizes));
   await fillAllArrays(weights, store.arrays(), "use the config that these weights were trained with, or other weights");
   await weights.close();
+  const checksum = checksumWeights(store);
   const frozen = new FrozenNetwork(sizes, config.MODEL.drop_rate, store, precision);
   const dispose = (): void => {
     frozen.dispose();
     store.dispose();
   };
-  return { frozen, dispose };
+  return { frozen, checksum, computedBy: `TensorFlow ${device.tensorflowVersion} on the ${device.kind.toUpperCase()}`, dispose };
 }
 
 /** What is done about damage in shards, by default an error, and with what else their stream tells. */
-export interface ReadingManner extends Pick<StreamOptions, "onCorrupt"> {
+export interface ReadingManner extends Pick<StreamOptions, "onCorrupt" | "skipBatches"> {
   readonly events?: StreamEvents;
 }
 
-/** Opens shards for reading once, in the list's order, every video of them. */
+/** Opens shards for reading once, in the list's order, every video of them but those of the first `skipBatches`. */
 export function openReading(
   config: Config,
   shards: readonly string[],
   batchSize: number,
   readers: number,
   labels: "required" | "optional",
-  { onCorrupt = "error", events = {} }: ReadingManner = {},
+  { onCorrupt = "error", skipBatches = 0, events = {} }: ReadingManner = {},
 ): BatchStream {
   return openStream(
     {
@@ -118,21 +135,28 @@ export function openReading(
       dropLast: false,
       shuffleBuffer: 1,
       readers,
+      skipBatches,
     },
     events,
   );
 }
 
-/** Runs every batch of a stream through the network, into the metrics and, with a writer, the `topk` best classes of each video into it; stops early, with what it has, when the signal says so. */
+/** What the batches of a pass add to, besides those that another pass has done already, and where their predictions go. */
+export interface Measuring {
+  readonly accumulator: MetricsAccumulator;
+  /** Told of each batch, and given the `topk` best classes of its videos. */
+  readonly writer: BatchWriter | null;
+}
+
+/** Runs every batch of a stream through the network, into the metrics; stops early, with what it has, when the signal says so. */
 export async function measure(
   network: FrozenNetwork,
   stream: BatchStream,
   classes: number,
   topk: number,
   watch: Watch,
-  writer: ResultWriter | null = null,
+  { accumulator, writer }: Measuring = { accumulator: new MetricsAccumulator(classes, topk), writer: null },
 ): Promise<{ readonly metrics: Metrics; readonly stopped: boolean }> {
-  const accumulator = new MetricsAccumulator(classes, topk);
   const selector = new TopSelector();
   let meanLoss = Number.NaN;
   const describe = (step: number): string => `[EVAL] ${watch.title}: iter ${step} , loss = ${meanLoss.toFixed(6)}`;
@@ -144,7 +168,11 @@ export async function measure(
     });
     meanLoss = loss / batch.ids.length;
     accumulator.add(probabilities, batch.labels, loss);
-    if (writer !== null) for (const top of topPredictions(batch.ids, probabilities, topk, selector)) await writer.write(top);
+    if (writer === null) continue;
+    if (writer.takesPredictions) {
+      for (const prediction of topPredictions(batch.ids, probabilities, topk, selector)) await writer.write(prediction);
+    }
+    await writer.endBatch(batch.ids.length, stream.fraction);
   }
   return { metrics: accumulator.result(), stopped: !stream.complete };
 }

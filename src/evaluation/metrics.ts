@@ -25,6 +25,9 @@ export function encodeMetrics({ aps, ...summary }: Omit<Metrics, "loss"> & Parti
   return `${JSON.stringify({ ...summary, aps: Array.from(aps) }, null, 1)}\n`;
 }
 
+/** Places in the sums; those of the classes come last. */
+const [VIDEOS, HIT_AT_ONE, PERR, LOSS, CLASS_SUMS] = [0, 1, 2, 3, 4];
+
 /**
  * Collects predictions batch by batch and computes the metrics at the end. Keeps `topk` predictions a video, never the
  * whole rows. Equal predictions rank by the lower class.
@@ -37,18 +40,32 @@ export class MetricsAccumulator {
   readonly #predictions = new PredictionList();
   /** 1 at the true classes of the video at hand, else 0. */
   readonly #isLabel: Uint8Array;
-  /** True labels of each class so far. */
+  /** Sums over the videos so far: their number, hits at one, precisions at equal recall, losses, and then the true labels of each class. */
+  readonly sums: Float64Array;
+  /** The last of these. */
   readonly #positives: Float64Array;
-  #videos = 0;
-  #hitAtOne = 0;
-  #perr = 0;
-  #loss = 0;
 
   constructor(numClasses: number, topk = 20) {
     this.#numClasses = numClasses;
     this.#topk = Math.min(topk, numClasses);
     this.#isLabel = new Uint8Array(numClasses);
-    this.#positives = new Float64Array(numClasses);
+    this.sums = new Float64Array(CLASS_SUMS + numClasses);
+    this.#positives = this.sums.subarray(CLASS_SUMS);
+  }
+
+  /** With `sums`, all that the metrics are taken from can be kept elsewhere and be given back: bytes gathered since the last `take`. */
+  get length(): number {
+    return this.#predictions.untakenBytes;
+  }
+
+  /** The predictions gathered since the last call, 8 bytes each. */
+  take(): Uint8Array {
+    return this.#predictions.take();
+  }
+
+  /** Gives predictions back, in order, before any video is added. */
+  put(bytes: Uint8Array): void {
+    this.#predictions.put(bytes);
   }
 
   /**
@@ -62,25 +79,26 @@ export class MetricsAccumulator {
     for (let video = 0; video < labels.length; video++) {
       this.#addVideo(predictions, video * this.#numClasses, labels[video] as Int32Array);
     }
-    this.#loss += lossSum;
+    this.#addTo(LOSS, lossSum);
   }
 
   /** Adds a video by its highest predictions alone, `top`; a class that is not among them was never predicted. There is no loss then. Throws BAD_LABELS. */
   addRanked({ scores, classes }: Top, labels: Int32Array): void {
     this.#addSelected(scores, classes, scores.length, labels);
-    this.#loss = Number.NaN;
+    this.#addTo(LOSS, Number.NaN);
   }
 
   /** The metrics of everything added so far; more may be added afterwards. */
   result(): Metrics {
     const { pooled, perClass } = averagePrecisions(this.#predictions, this.#positives);
+    const [videos, hitAtOne, perr, loss] = this.sums as unknown as readonly [number, number, number, number];
     return {
-      hit_at_one: this.#hitAtOne / this.#videos,
-      perr: this.#perr / this.#videos,
+      hit_at_one: hitAtOne / videos,
+      perr: perr / videos,
       gap: pooled,
       map: perClass.reduce((sum, ap) => sum + ap, 0) / this.#numClasses,
-      loss: this.#loss / this.#videos,
-      videos: this.#videos,
+      loss: loss / videos,
+      videos,
       aps: perClass,
     };
   }
@@ -102,10 +120,14 @@ export class MetricsAccumulator {
       if (rank < labels.length && score > 0) equalRecallHits += hit;
       if (rank < this.#topk) this.#predictions.add(score, c, hit);
     }
-    if (selected > 0) this.#hitAtOne += this.#isLabel[classes[0] as number] as number;
-    if (labels.length > 0) this.#perr += equalRecallHits / labels.length;
+    if (selected > 0) this.#addTo(HIT_AT_ONE, this.#isLabel[classes[0] as number] as number);
+    if (labels.length > 0) this.#addTo(PERR, equalRecallHits / labels.length);
     for (const label of labels) this.#isLabel[label] = 0;
-    this.#videos++;
+    this.#addTo(VIDEOS, 1);
+  }
+
+  #addTo(sum: number, value: number): void {
+    this.sums[sum] = (this.sums[sum] as number) + value;
   }
 
   #markLabels(labels: Int32Array): void {

@@ -1,5 +1,6 @@
 /** Predictions a chunk: 8 bytes each, half a megabyte. */
 const CHUNK = 2 ** 16;
+const ENTRY_BYTES = 8;
 
 interface Chunk {
   readonly scores: Float32Array;
@@ -13,6 +14,7 @@ export class PredictionList {
   #last: Chunk = { scores: new Float32Array(0), tags: new Uint32Array(0) };
   #filled = 0;
   #size = 0;
+  #taken = 0;
 
   get size(): number {
     return this.#size;
@@ -25,6 +27,33 @@ export class PredictionList {
     this.#last.tags[this.#filled] = 2 * c + hit;
     this.#filled++;
     this.#size++;
+  }
+
+  /** Bytes that `take` would give. */
+  get untakenBytes(): number {
+    return ENTRY_BYTES * (this.#size - this.#taken);
+  }
+
+  /** The predictions that came since the last call: for each its score, float32, and `2 class + hit`, uint32, little-endian. They stay in the list. */
+  take(): Uint8Array {
+    const bytes = new Uint8Array(this.untakenBytes);
+    const view = new DataView(bytes.buffer);
+    for (let at = 0; this.#taken < this.#size; at += ENTRY_BYTES, this.#taken++) {
+      const { scores, tags } = this.#chunks[Math.floor(this.#taken / CHUNK)] as Chunk;
+      view.setFloat32(at, scores[this.#taken % CHUNK] as number, true);
+      view.setUint32(at + 4, tags[this.#taken % CHUNK] as number, true);
+    }
+    return bytes;
+  }
+
+  /** Adds predictions as `take` gave them; they count as taken. */
+  put(bytes: Uint8Array): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    for (let at = 0; at < bytes.length; at += ENTRY_BYTES) {
+      const tag = view.getUint32(at + 4, true);
+      this.add(view.getFloat32(at, true), tag >>> 1, tag & 1);
+    }
+    this.#taken = this.#size;
   }
 
   #addChunk(): void {

@@ -12,6 +12,8 @@ export interface Watch {
   readonly logIntervalSteps: number;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
+  /** Batches that an earlier run did, which the stream leaves out, and the share of its bytes that they stand for. */
+  readonly done?: { readonly batches: number; readonly fraction: number };
   readonly damage: DamageReport;
 }
 
@@ -29,11 +31,11 @@ export function tellEvents(damage: DamageReport, { log }: Telemetry): StreamEven
  */
 export async function* watchBatches(
   stream: BatchStream,
-  { title, logIntervalSteps, signal, telemetry, damage }: Watch,
+  { title, logIntervalSteps, signal, telemetry, damage, done = { batches: 0, fraction: 0 } }: Watch,
   describe: (step: number) => string,
 ): AsyncGenerator<RaggedBatch, void> {
-  const pace = new Pace(stream);
-  let step = 0;
+  const pace = new Pace(stream, undefined, done.fraction);
+  let step = done.batches;
   const release = closeOnAbort(stream, signal);
   telemetry.progress.begin(title);
   try {

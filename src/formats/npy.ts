@@ -23,6 +23,8 @@ interface Header {
 
 /** numpy's own limit; a longer header is a lie or an attack. */
 const MAX_HEADER_BYTES = 10_000;
+/** numpy's own limit (32 before 2.0): turning an array around takes time for each side of each value. */
+const MAX_SIDES = 64;
 const MAGIC = Buffer.from("\x93NUMPY", "latin1");
 
 /**
@@ -93,7 +95,15 @@ function parseHeader(text: string, file: string): Header {
       remedy: "convert it with array.astype('<f4') in numpy",
     });
   }
-  return { dtype, isFortran: order === "True", shape: (shape.match(/\d+/g) ?? []).map(Number) };
+  const sides = (shape.match(/\d+/g) ?? []).map(Number);
+  if (sides.length > MAX_SIDES) {
+    throw new NextvladError("BAD_FORMAT", "the array has more sides than numpy's", {
+      file,
+      expected: `at most ${MAX_SIDES}`,
+      found: sides.length,
+    });
+  }
+  return { dtype, isFortran: order === "True", shape: sides };
 }
 
 /** Fortran order has the first index run fastest; `to` gets the last index running fastest. */

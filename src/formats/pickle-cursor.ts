@@ -1,8 +1,11 @@
 import { NextvladError } from "../base/errors.js";
+import { showValue } from "../base/shown-value.js";
 
 const NEWLINE = 0x0a;
 /** What is read at once of a pickle that is not in memory. */
 const WINDOW_BYTES = 1 << 20;
+/** More of a Python object's name is not shown: in a damaged pickle it goes on to the next newline, wherever that is. */
+const MOST_NAME_LENGTH = 120;
 
 /** A pickle's bytes, which need not be in memory. */
 export interface PickleSource {
@@ -145,7 +148,7 @@ export class PickleCursor {
   forbidden(module: string, name: string): NextvladError {
     return new NextvladError(
       "UNSAFE_PICKLE",
-      `the pickle names the Python object ${JSON.stringify(`${module}.${name}`)}, which weights and features never need`,
+      `the pickle names the Python object ${showValue(`${module}.${name}`, MOST_NAME_LENGTH)}, which weights and features never need`,
       {
         file: this.#file,
         byteOffset: this.opcodeAt,

@@ -1,3 +1,4 @@
+import { showValue } from "../base/shown-value.js";
 import type { PickleCursor } from "./pickle-cursor.js";
 import { latin1Text } from "./pickle-text.js";
 import {
@@ -26,7 +27,7 @@ export function makeDtype(args: readonly PickledValue[], cursor: PickleCursor): 
   if (kind === undefined || !Object.hasOwn(NUMPY_ITEM_BYTES, kind)) {
     const kinds = Object.keys(NUMPY_ITEM_BYTES).join(", ");
     throw cursor.error(
-      `an array's type is ${JSON.stringify(name)}, and those that are read are ${kinds}`,
+      `an array's type is ${showValue(name)}, and those that are read are ${kinds}`,
       "convert it with array.astype('<f4') in numpy",
     );
   }

@@ -1,4 +1,4 @@
-import { transcode } from "node:buffer";
+import { isUtf8, transcode } from "node:buffer";
 
 /** A str of more UTF-8 bytes than this stays as it is until asked for. */
 export const LONG_TEXT_BYTES = 1 << 12;
@@ -21,8 +21,10 @@ function hasSurrogates(bytes: Uint8Array): boolean {
   return bytes.some((byte, at) => byte === 0xed && (bytes[at + 1] ?? 0) >= 0xa0);
 }
 
-/** `str.encode("latin1")` of UTF-8 bytes without a string in between; null where a character is past U+00FF. */
+/** `str.encode("latin1")` of UTF-8 bytes without a string in between; null where a character is past U+00FF, or they are no UTF-8. */
 export function encodeLatin1(bytes: Uint8Array): Uint8Array | null {
+  // Node's transcoder throws at some such bytes, and passes over others.
+  if (!isUtf8(bytes)) return null;
   let length = 0;
   for (const piece of utf16Pieces(bytes)) length += piece.length;
   const latin1 = new Uint8Array(length);
@@ -35,7 +37,7 @@ export function encodeLatin1(bytes: Uint8Array): Uint8Array | null {
   return latin1;
 }
 
-/** UTF-16 by way of Node's own transcoder, which is vectorised: ten times as fast as a loop over the bytes. What is no UTF-8 becomes U+FFFD. */
+/** UTF-16 by way of Node's own transcoder, which is vectorised: ten times as fast as a loop over the bytes. */
 function* utf16Pieces(bytes: Uint8Array): Generator<Uint16Array> {
   for (let start = 0; start < bytes.length; ) {
     let end = Math.min(bytes.length, start + PIECE_BYTES);

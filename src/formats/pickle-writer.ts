@@ -114,10 +114,12 @@ const CHUNK_BYTES = 1 << 16;
  */
 export class PickledListEncoder {
   readonly #out = new ByteBuffer();
-  #count = 0;
+  #count: number;
 
-  constructor() {
-    for (const byte of [...PROTO_2, EMPTY_LIST, MARK]) this.#out.byte(byte);
+  /** `written`: items that another encoder has written already, whose bytes these go behind. */
+  constructor(written = 0) {
+    this.#count = written;
+    if (written === 0) for (const byte of [...PROTO_2, EMPTY_LIST, MARK]) this.#out.byte(byte);
   }
 
   /** Bytes that may be taken. */

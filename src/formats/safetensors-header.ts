@@ -1,4 +1,5 @@
 import { type ErrorDetails, NextvladError } from "../base/errors.js";
+import { showValue } from "../base/shown-value.js";
 
 const ARRAYS = {
   BOOL: Uint8Array,
@@ -131,11 +132,9 @@ function checkEntry(name: string, entry: unknown, file: string): TensorEntry {
   const refuse = (what: string, values: Pick<ErrorDetails, "expected" | "found"> = {}): NextvladError =>
     new NextvladError("BAD_FORMAT", what, { file, parameter: name, ...values });
   const { dtype, shape, data_offsets: offsets } = isRecord(entry) ? entry : {};
-  if (!isDtype(dtype))
-    throw refuse("its dtype is not supported", { expected: Object.keys(ARRAYS).join(", "), found: JSON.stringify(dtype) });
-  if (!isSizes(shape)) throw refuse("its shape is not a list of whole numbers", { found: JSON.stringify(shape) });
-  if (!isSizes(offsets) || offsets.length !== 2)
-    throw refuse("its data_offsets are not two whole numbers", { found: JSON.stringify(offsets) });
+  if (!isDtype(dtype)) throw refuse("its dtype is not supported", { expected: Object.keys(ARRAYS).join(", "), found: showValue(dtype) });
+  if (!isSizes(shape)) throw refuse("its shape is not a list of whole numbers", { found: showValue(shape) });
+  if (!isSizes(offsets) || offsets.length !== 2) throw refuse("its data_offsets are not two whole numbers", { found: showValue(offsets) });
   const [begin, end] = offsets as [number, number];
   const bytes = sizeOfShape(shape) * sizeOfDtype(dtype);
   if (end - begin !== bytes) {

@@ -1,9 +1,12 @@
 import { NextvladError } from "../base/errors.js";
+import { showValue } from "../base/shown-value.js";
 import type { FileBytes } from "./file-bytes.js";
 
 const BLOCK_BYTES = 512;
 /** A long name or a pax header is text of a path's size. */
 const MAX_HEADER_TEXT_BYTES = 1 << 16;
+/** More of a name is not shown. */
+const MOST_NAME_LENGTH = 255;
 
 /** A regular file in a tar. */
 export interface TarEntry {
@@ -142,7 +145,7 @@ function parsePaxSize(size: string, bytes: FileBytes, start: number): number {
 
 function refuseUnsafe(name: string, bytes: FileBytes, start: number): void {
   if (!name.startsWith("/") && !name.split("/").includes("..")) return;
-  throw new NextvladError("BAD_FORMAT", `the tar holds the name ${JSON.stringify(name)}, which leads out of it`, {
+  throw new NextvladError("BAD_FORMAT", `the tar holds the name ${showValue(name, MOST_NAME_LENGTH)}, which leads out of it`, {
     file: bytes.file,
     byteOffset: start,
     remedy: "no honest tar of weights has such names, so nothing of it was taken: get the file from where it was published",

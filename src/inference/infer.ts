@@ -1,13 +1,14 @@
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
-import type { BatchStream } from "../data/stream.js";
+import { describeShards } from "../data/shard-list.js";
 import { type EvaluateOptions, loadNetwork, noVideos, openReading } from "../evaluation/evaluate.js";
 import { TopSelector } from "../evaluation/top-k.js";
 import { topPredictions } from "../evaluation/top-predictions.js";
 import { tellEvents, watchBatches } from "../evaluation/watched-batches.js";
+import { describeTarget, describeWork } from "../evaluation/work.js";
 import type { FrozenNetwork } from "../model/frozen-network.js";
-import type { Prediction } from "../results/prediction.js";
-import { type ResultTarget, writeResults } from "../results/result-writer.js";
+import type { ResultTarget } from "../results/result-writer.js";
+import { type BatchWriter, writeResumably } from "../results/resumable-results.js";
 import { toFloats } from "../tensorflow/kernels.js";
 import { tidy } from "../tensorflow/runtime.js";
 
@@ -20,41 +21,59 @@ export interface InferOptions extends Omit<EvaluateOptions, "saveDir" | "predict
 
 export interface InferOutcome {
   readonly stopped: boolean;
+  /** Done, by the runs that this one went on after, too. */
   readonly videos: number;
+  /** The folder that holds what is done where it stopped early; null where nothing is. */
+  readonly keptIn: string | null;
   /** None where it stopped early. */
   readonly resultFiles: readonly string[];
 }
 
 /** `nextvlad infer`: the most probable classes of every video, in the shards' order, into the result files as they come. Throws what reading, loading and writing throw. */
 export async function infer(config: Config, options: InferOptions): Promise<InferOutcome> {
+  const { target, batchSize, telemetry } = options;
   const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
-  const network = await loadNetwork(config, options.weights, config.INFER, options.telemetry);
-  const { damage } = options;
-  await damage.begin(false);
-  const { on_corrupt: onCorrupt, num_readers: readers } = config.INFER;
-  const stream = openReading(config, shards, options.batchSize, readers, "optional", {
-    onCorrupt,
-    events: tellEvents(damage, options.telemetry),
-  });
-  let videos = 0;
-  const { stopped, resultFiles } = await writeResults(options.target, async (writer) => {
-    for await (const prediction of predict(network.frozen, stream, options)) {
-      await writer.write(prediction);
-      videos++;
-    }
-    if (videos === 0 && damage.hasAny && stream.complete) throw noVideos(options.filelist);
-    return { stopped: !stream.complete };
-  });
+  const network = await loadNetwork(config, options.weights, config.INFER, telemetry);
+  const work = {
+    ...describeWork(config, "INFER", { batchSize, shards: await describeShards(shards), weights: network.checksum }),
+    ...describeTarget("--format", target),
+    "--infer-topk": String(options.topk),
+  };
+  const resumable = {
+    ...options.resumable,
+    stem: target.path,
+    work,
+    computedBy: network.computedBy,
+    target,
+    tally: null,
+    log: telemetry.log,
+  };
+  const outcome = await writeResumably(resumable, (writer) => predict(network.frozen, config, shards, options, writer));
   network.dispose();
-  return { stopped, videos, resultFiles };
+  return outcome;
 }
 
-/** The most probable classes of each video of a stream, as they come; ends early when the signal says so. */
-async function* predict(network: FrozenNetwork, stream: BatchStream, { topk, ...watch }: InferOptions): AsyncGenerator<Prediction> {
+/** Writes the most probable classes of each video; ends early when the signal says so. */
+async function predict(
+  network: FrozenNetwork,
+  config: Config,
+  shards: readonly string[],
+  { topk, batchSize, filelist, ...watch }: InferOptions,
+  writer: BatchWriter,
+): Promise<{ readonly stopped: boolean }> {
+  const { done } = writer;
+  const { damage } = watch;
+  await damage.begin(done.batches > 0);
+  const { on_corrupt: onCorrupt, num_readers: readers } = config.INFER;
+  const manner = { onCorrupt, skipBatches: done.batches, events: tellEvents(damage, watch.telemetry) };
+  const stream = openReading(config, shards, batchSize, readers, "optional", manner);
   const selector = new TopSelector();
   const describe = (step: number): string => `[INFER] Processed ${step + 1} batches`;
-  for await (const batch of watchBatches(stream, { ...watch, title: "infer" }, describe)) {
+  for await (const batch of watchBatches(stream, { ...watch, title: "infer", done }, describe)) {
     const probabilities = tidy(() => toFloats(network.probabilities(batch)));
-    yield* topPredictions(batch.ids, probabilities, topk, selector);
+    for (const prediction of topPredictions(batch.ids, probabilities, topk, selector)) await writer.write(prediction);
+    await writer.endBatch(batch.ids.length, stream.fraction);
   }
+  if (writer.done.videos === 0 && damage.hasAny && stream.complete) throw noVideos(filelist);
+  return { stopped: !stream.complete };
 }

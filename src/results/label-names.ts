@@ -1,4 +1,6 @@
+import { crc32c } from "@node-rs/crc32";
 import { NextvladError } from "../base/errors.js";
+import { formatChecksum } from "../formats/crc32c.js";
 import { readCsv } from "../formats/csv.js";
 import { readLines } from "../formats/lines.js";
 
@@ -13,6 +15,11 @@ export class LabelNames {
   /** Null for a class without a name. */
   nameOf(c: number): string | null {
     return this.#names.get(c) ?? null;
+  }
+
+  /** CRC-32C of all names with their classes. */
+  checksum(): string {
+    return formatChecksum(crc32c(JSON.stringify([...this.#names])));
   }
 
   /** How many of the classes 0 to `numClasses` - 1 have a name. */

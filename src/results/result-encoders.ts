@@ -19,10 +19,10 @@ export interface ResultEncoder {
 /** The first line of Kaggle's form (google/youtube-8m, inference.py). */
 export const KAGGLE_HEADER = "VideoId,LabelConfidencePairs";
 
-/** Starts a file of a format; `names` are for the one that has them, jsonl. */
-export function createEncoder(format: ResultFormat, names: LabelNames | null): ResultEncoder {
-  if (format === "pickle") return new PickleEncoder();
-  if (format === "csv") return new TextEncoder(`${KAGGLE_HEADER}\n`, kaggleLine);
+/** Starts a file of a format, or goes on behind so many predictions that are `written`; `names` are for the one that has them, jsonl. */
+export function createEncoder(format: ResultFormat, names: LabelNames | null, written = 0): ResultEncoder {
+  if (format === "pickle") return new PickleEncoder(written);
+  if (format === "csv") return new TextEncoder(written === 0 ? `${KAGGLE_HEADER}\n` : "", kaggleLine);
   return new TextEncoder("", (prediction) => jsonLine(prediction, names));
 }
 
@@ -31,7 +31,11 @@ export function createEncoder(format: ResultFormat, names: LabelNames | null): R
  * bare `pickle.load` on Python 2 and 3. A probability is the float32's exact value.
  */
 class PickleEncoder implements ResultEncoder {
-  readonly #list = new PickledListEncoder();
+  readonly #list: PickledListEncoder;
+
+  constructor(written: number) {
+    this.#list = new PickledListEncoder(written);
+  }
 
   get length(): number {
     return this.#list.length;

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { showValue } from "../base/shown-value.js";
 import { openFileSource } from "../formats/byte-source.js";
 import { readCsv } from "../formats/csv.js";
 import { readLines } from "../formats/lines.js";
@@ -125,15 +126,11 @@ function makePrediction(id: string, scores: readonly unknown[], classes: readonl
   if (scores.length !== classes.length) throw malformed(place, `${scores.length} classes, as there are probabilities`, classes.length);
   for (let rank = 0; rank < classes.length; rank++) {
     const c = classes[rank];
-    if (!Number.isInteger(c) || (c as number) < 0 || (c as number) >= 2 ** 31) throw malformed(place, "a class's number", show(c));
-    if (!Number.isFinite(scores[rank])) throw malformed(place, "a probability", show(scores[rank]));
+    if (!Number.isInteger(c) || (c as number) < 0 || (c as number) >= 2 ** 31) throw malformed(place, "a class's number", showValue(c));
+    if (!Number.isFinite(scores[rank])) throw malformed(place, "a probability", showValue(scores[rank]));
   }
   if (new Set(classes).size < classes.length) throw malformed(place, "each class once", "one twice");
   return { id, scores: Float32Array.from(scores as readonly number[]), classes: Int32Array.from(classes as readonly number[]) };
-}
-
-function show(value: unknown): string {
-  return (typeof value === "number" ? String(value) : (JSON.stringify(value) ?? typeof value)).slice(0, 40);
 }
 
 function malformed(place: Place, expected: string, found: string | number): NextvladError {

@@ -21,7 +21,7 @@ export interface ResultWriter {
 }
 
 /** Characters or bytes of a file that are gathered for one write. */
-const PENDING_LENGTH = 1 << 16;
+export const PENDING_LENGTH = 1 << 16;
 
 /**
  * Lets `work` write results as they are made, so that memory does not grow with their number. The files appear, each whole, when it was not stopped; if it was, or

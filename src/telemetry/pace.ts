@@ -15,11 +15,13 @@ export class Pace {
   /** The share of a longer run that lies before this stream, and the share that it is. */
   readonly #before: number;
   readonly #share: number;
+  readonly #startFraction: number;
   #videos = 0;
 
-  /** `part` places the stream in a longer run: epoch 2 of 6 is `{ index: 2, count: 6 }`. */
-  constructor(stream: PacedStream, part = { index: 0, count: 1 }) {
+  /** `part` places the stream in a longer run: epoch 2 of 6 is `{ index: 2, count: 6 }`. `startFraction` of the stream was done before. */
+  constructor(stream: PacedStream, part = { index: 0, count: 1 }, startFraction = 0) {
     this.#stream = stream;
+    this.#startFraction = startFraction;
     this.#before = part.index / part.count;
     this.#share = 1 / part.count;
   }
@@ -32,8 +34,8 @@ export class Pace {
   state(): ProgressState & { readonly waitShare: number } {
     const seconds = (performance.now() - this.#startMs) / 1000;
     const { fraction, waitedMs } = this.#stream;
-    const done = fraction * this.#share;
-    const total = this.#before + done;
+    const done = (fraction - this.#startFraction) * this.#share;
+    const total = this.#before + fraction * this.#share;
     return {
       fraction: total,
       videosPerSecond: this.#videos / seconds,

@@ -1,5 +1,5 @@
+import type { SaveInterval } from "../base/save-interval.js";
 import type { DamageReport } from "../evaluation/damage-report.js";
-import type { SaveInterval } from "./save-interval.js";
 import type { StartOptions } from "./start.js";
 
 /** What `train` is told besides the config. */

@@ -1,7 +1,5 @@
+import type { SaveInterval } from "../base/save-interval.js";
 import type { RunState } from "../checkpoints/snapshot.js";
-
-/** How often to snapshot inside an epoch: at every so many steps of the run, or when so much time has passed since the last one. */
-export type SaveInterval = { readonly steps: number } | { readonly ms: number };
 
 /** Whether a snapshot is due where the run stands. An epoch's start has the one of the last epoch's end; the run's own start needs none. */
 export function isDue(interval: SaveInterval | null, { step, step_in_epoch }: RunState, sinceLastMs: number): boolean {

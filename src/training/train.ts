@@ -4,12 +4,13 @@ import { removeSnapshots } from "../checkpoints/snapshot.js";
 import { formatConfig } from "../config/format.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
+import { describeShards } from "../data/shard-list.js";
 import { loadTensorflow, tellDevice } from "../tensorflow/runtime.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { warnOfOtherMaker } from "./report.js";
 import { Saver } from "./saver.js";
-import { describeShards, refuseOtherShards } from "./shard-list.js";
+import { refuseOtherShards } from "./shard-list.js";
 import { claimSaveDir, startTrainee } from "./start.js";
 import { TrainingRun } from "./training-run.js";
 

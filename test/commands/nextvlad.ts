@@ -1,4 +1,5 @@
-import { type SpawnOptions, spawn } from "node:child_process";
+import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -42,6 +43,23 @@ export function runToEnd(file: string, args: readonly string[], options: SpawnOp
 /** Runs `nextvlad` as a real process. */
 export function runNextvlad(args: readonly string[], options: SpawnOptions = {}): Promise<Ended> {
   return runToEnd(process.execPath, [compiled("cli.js"), ...args], options);
+}
+
+/** Starts `nextvlad` and calls `act` with it once it has said `words`; resolves when it has ended. */
+export async function interruptNextvlad(args: readonly string[], words: string, act: (child: ChildProcess) => void) {
+  const child = spawn(process.execPath, [compiled("cli.js"), ...args], { timeout: 60_000 });
+  let output = "";
+  let acted = false;
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (chunk: Buffer) => {
+      output += chunk.toString();
+      if (acted || !output.includes(words)) return;
+      acted = true;
+      act(child);
+    });
+  }
+  const [exitCode, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
+  return { exitCode, signal, output };
 }
 
 /** A folder that lasts as long as the test. */

@@ -16,8 +16,14 @@ const files: readonly [string, string | Uint8Array, RegExp][] = [
     `a: &a [x]\n${"bcdefghijklm".replace(/./g, (c) => `${c}: &${c} [${Array(9).fill(`*${String.fromCharCode(c.charCodeAt(0) - 1)}`)}]\n`)}`,
     /not YAML: /,
   ],
+  ["an alias of nothing", "a: [*b]\n", /not YAML: Unresolved alias/],
+  ...["[", "- ", "? ", "{a: ", "- [", "[{a: "].map((unit): [string, string, RegExp] => [
+    `${JSON.stringify(unit)} over and over`,
+    unit.repeat(16_000 / unit.length),
+    /not YAML: nested more than 64 levels deep/,
+  ]),
   ["PaddleVideo 1.5's INI form", '[MODEL]\nname = "NEXTVLAD"\n', /INI form of PaddleVideo 1.5. Write its sections as YAML/],
-  ["a shard", new Uint8Array(1 << 21), /too large for a config file \(expected at most 1048576 bytes, found 2097152\)/],
+  ["a shard", new Uint8Array(1 << 21), /too large for a config file \(expected at most 16384 bytes, found 2097152\)/],
 ];
 for (const [name, content, message] of files) {
   test(`${name} is refused in a line`, async (context) => {
@@ -33,6 +39,15 @@ for (const [name, content, message] of files) {
     });
   });
 }
+
+test("64 levels are read, and 65 are not", async (context) => {
+  const file = join(scratch(context), "own.yaml");
+  const nested = (levels: number): string => `${"[".repeat(levels)}${"]".repeat(levels)}`;
+  writeFileSync(file, nested(64));
+  assert.equal(JSON.stringify(await readYaml(file)), nested(64));
+  writeFileSync(file, nested(65));
+  await assert.rejects(readYaml(file), { code: "BAD_CONFIG" });
+});
 
 test("a file that is not there, and a folder, are told apart", async (context) => {
   const folder = scratch(context);

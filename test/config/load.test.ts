@@ -190,6 +190,39 @@ describe("what is no config", () => {
   });
 });
 
+test("aliases that make a value hold itself, or name nothing, are told", async (context) => {
+  const file = join(scratch(context), "own.yaml");
+  for (const [text, message] of [
+    ["MODEL: &a [*a]", /MODEL: this is no section .*found a list that is nested too deeply/],
+    ["MODEL: &a {num_classes: *a}", /MODEL.num_classes: the value does not fit .*found a mapping that is nested too deeply/],
+    ["MODEL: &a {own: *a}", /MODEL.own: there is no such key/],
+    ["TRAIN: {filelist: &a [*a]}", /TRAIN.filelist: the value does not fit .*found a list that is nested too deeply/],
+  ] as const) {
+    writeFileSync(file, text);
+    await assert.rejects(
+      loadConfig(file),
+      (error) => error instanceof NextvladError && error.code === "BAD_CONFIG" && message.test(error.message),
+    );
+  }
+  assert.match(
+    failure({ MODEL: {} }, { settings: ["TRAIN.filelist=[*b]"] }).message,
+    /--set TRAIN.filelist: the value is not YAML: Unresolved alias/,
+  );
+  assert.match(failure({ MODEL: {} }, { settings: ["TRAIN.filelist=[&a [*a]]"] }).message, /nested too deeply/);
+  assert.match(failure({ MODEL: {} }, { settings: [`TRAIN.filelist=[${"\n".repeat(20_000)}]`] }).message, /more than 16384 bytes/);
+});
+
+test("no config that is taken keeps its reader waiting", async (context) => {
+  const file = join(scratch(context), "own.yaml");
+  for (const unit of ["\n", "&a ", "*a ", "? a\n", "- ", "[", "{a,", "a: 1\n"]) {
+    writeFileSync(file, unit.repeat(16_384 / unit.length));
+    const start = performance.now();
+    await assert.rejects(loadConfig(file), NextvladError);
+    // A second is the limit; a busy machine is given ten.
+    assert.ok(performance.now() - start < 10_000, JSON.stringify(unit));
+  }
+});
+
 test("all problems are told at once, each with its place", () => {
   const value = { TRAIN: { batch_sise: 8, epoch: "six" }, TEST: { learning_rate: 1 }, VALIDATE: {} };
   const { message, exitCode } = failure(value, { settings: ["INFER.batch_size=0"] });

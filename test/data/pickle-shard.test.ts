@@ -237,6 +237,14 @@ describe("pickles that are refused", () => {
     await failsWith(readVideos(file, SMALL), "BAD_VIDEO", { file, record: 0, video: "video1" });
   });
 
+  test("where one list of labels is named by many videos, before all are gone through", async (t) => {
+    const path = join(temporaryFolder(t), "shared.pkl");
+    const dictOf = (labels: string): string => `}(U\x05videoU\x01aU\x05label${labels}u`;
+    const pickle = `\x80\x02](${dictOf(`](${"K\x01".repeat(1000)}eq\0`)}${dictOf("h\0").repeat(20)}e.`;
+    writeFileSync(path, pickle, "latin1");
+    await failsWith(readVideos(path, SMALL), "BAD_VIDEO", { record: Math.floor(pickle.length / 1000) });
+  });
+
   test("where it names a program: nothing is run", async (t) => {
     const folder = temporaryFolder(t);
     const file = join(folder, "x.pkl");

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
+import type { ChildProcess } from "node:child_process";
 import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
-import { compiled, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
+import { compiled, interruptNextvlad, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 
 /** Runs that are byte for byte the same end with this in common. */
@@ -20,21 +19,8 @@ async function trained(args: readonly string[]): Promise<string> {
 }
 
 /** Starts a training and calls `act` with it once its log has said `words`. */
-async function interrupted(args: readonly string[], words: string, act: (child: ChildProcess) => void) {
-  const child = spawn(process.execPath, [compiled("cli.js"), "train", ...args], { timeout: 60_000 });
-  let output = "";
-  let acted = false;
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (chunk: Buffer) => {
-      output += chunk.toString();
-      if (acted || !output.includes(words)) return;
-      acted = true;
-      act(child);
-    });
-  }
-  const [exitCode, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
-  return { exitCode, signal, output };
-}
+const interrupted = (args: readonly string[], words: string, act: (child: ChildProcess) => void) =>
+  interruptNextvlad(["train", ...args], words, act);
 
 const snapshotsIn = (saveDir: string): string[] => readdirSync(saveDir).filter((name) => /^(NEXTVLAD_|best)/.test(name));
 

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
+import { createRandom } from "../../src/base/random.js";
 import { type Metrics, MetricsAccumulator } from "../../src/evaluation/metrics.js";
 import { TopSelector } from "../../src/evaluation/top-k.js";
 
@@ -233,4 +234,28 @@ test("ranked predictions of every class give what the whole rows give; a class l
   const { hit_at_one: hit, perr, gap, aps, loss } = partial.result();
   assert.deepEqual([hit, perr, gap, ...aps, loss], [0.5, 0.25, 1 / 3, 0, 1, 0, 0, Number.NaN]);
   assert.throws(() => partial.addRanked(none, Int32Array.of(4)), { code: "BAD_LABELS" });
+});
+
+test("what was taken and given back leads to the same metrics, bit for bit, wherever the cut is", () => {
+  const classes = 50;
+  const [whole, first, second] = [new MetricsAccumulator(classes), new MetricsAccumulator(classes), new MetricsAccumulator(classes)];
+  const random = createRandom(3, "digits");
+  // More than a chunk of the list's 2^16 predictions on both sides of the cut.
+  const batches = Array.from({ length: 9 }, () => {
+    const labels = Array.from({ length: 1000 }, () => Int32Array.of(random.below(classes)));
+    return { rows: Float32Array.from({ length: 1000 * classes }, () => random.below(1000) / 1000), labels };
+  });
+  const saved: Uint8Array[] = [];
+  for (const { rows, labels } of batches) whole.add(rows, labels, 0.1);
+  for (const { rows, labels } of batches.slice(0, 5)) {
+    first.add(rows, labels, 0.1);
+    saved.push(first.take());
+  }
+  assert.equal(first.length, 0);
+  second.sums.set(first.sums);
+  for (const bytes of saved) second.put(bytes);
+  assert.equal(second.length, 0);
+  for (const { rows, labels } of batches.slice(5)) second.add(rows, labels, 0.1);
+  assert.deepEqual(second.result(), whole.result());
+  assert.equal(second.length, 4 * 1000 * 20 * 8);
 });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { isUtf8 } from "node:buffer";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,6 +32,30 @@ test("lines longer and shorter than a read come whole", async () => {
       assert.deepEqual(await read(lines.map((line) => `${line}\n`).join("")), lines);
     }),
     { numRuns: 20 },
+  );
+});
+
+test("any bytes are the lines of their text, or refused at the line that is no UTF-8", async () => {
+  const bytes = fc.oneof(
+    fc.uint8Array({ maxLength: 40 }),
+    fc.string({ unit: fc.constantFrom("\n", "\r", "a", "é") }).map((text) => Buffer.from(text)),
+  );
+  await fc.assert(
+    fc.asyncProperty(bytes, async (content) => {
+      writeFileSync(path, content);
+      const lines = Buffer.from(content).toString("latin1").split("\n");
+      const wrong = lines.findIndex((line) => !isUtf8(Buffer.from(line, "latin1")));
+      if (wrong >= 0) await failsWith(collect(readLines(path)), "BAD_FORMAT", { line: wrong + 1 });
+      else {
+        const texts = Buffer.from(content)
+          .toString("utf8")
+          .replace(/^\uFEFF/, "")
+          .split("\n");
+        if (texts.at(-1) === "") texts.pop();
+        assert.deepEqual(await collect(readLines(path), ({ text }) => text), texts);
+      }
+    }),
+    { numRuns: 300 },
   );
 });
 

@@ -88,6 +88,7 @@ test("headers that lie or make no sense are refused", async () => {
     npyFile(header("<f4", "False", "(0, 1e400)"), data),
     npyFile(header("<f4", "Maybe", "(2,)"), data),
     npyFile(header("|O", "False", "(2,)"), data),
+    npyFile(header("<f4", "True", `(2,${"1,".repeat(64)})`), data),
     npyFile("", data),
     npyFile(`${header("<f4", "False", "(2,)")}${" ".repeat(10_000)}`, data),
     npyFile(`{'shape': (${"1,".repeat(4000)}x`, data),
@@ -127,6 +128,14 @@ test("a damaged file is read or refused, never anything else", async () => {
     ),
     { numRuns: 500 },
   );
+});
+
+test("a file cut at any byte is refused", async () => {
+  for (const { file: base64, name } of goldenArrays.slice(0, 3)) {
+    const whole = Buffer.from(base64, "base64");
+    for (let length = 0; length < whole.length; length++)
+      await assert.rejects(read(whole.subarray(0, length)), isBadFormat, `${name}, ${length}`);
+  }
 });
 
 test("a missing file and a directory are named", async () => {

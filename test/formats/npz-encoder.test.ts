@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
+import { readNpz } from "../../src/formats/npz.js";
 import { encodeNpz, type NpzArray } from "../../src/formats/npz-encoder.js";
 import { askPython, needsPython } from "../helpers/python.js";
+import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
 /** Reads an .npz as numpy.lib.format describes it, with the standard library alone. */
 const READ_NPZ = `
@@ -69,4 +73,36 @@ test("more than ZIP's offsets reach is refused", async () => {
     encode([{ name: "huge", shape: [2 ** 30], data: huge }]),
     (error) => error instanceof NextvladError && error.code === "BAD_FORMAT" && /safetensors/.test(error.message),
   );
+});
+
+test("what is written is read back; cut at any byte, it is refused", async (t) => {
+  const file = join(temporaryFolder(t), "x.npz");
+  const shape = fc.array(fc.nat(3), { maxLength: 3 });
+  const data = fc.constantFrom(Float32Array, Float64Array, Int32Array, BigInt64Array, Uint8Array);
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.tuple(shape, data, fc.uint8Array({ minLength: 216, maxLength: 216 })), { minLength: 1, maxLength: 3 }),
+      async (all) => {
+        const arrays = all.map(([sides, kind, bytes], i): NpzArray => {
+          const size = sides.reduce((product, side) => product * side, 1);
+          return { name: `a${i}`, shape: sides, data: new kind(Uint8Array.from(bytes).buffer, 0, size) };
+        });
+        writeFileSync(file, Buffer.concat(await encode(arrays)));
+        for (const { name, shape: expected, data: values } of arrays) {
+          const found = await readNpz(file, () => name);
+          assert.deepEqual(found.shape, expected);
+          assert.equal(hexOf(found.data), hexOf(values));
+        }
+      },
+    ),
+    { numRuns: 60 },
+  );
+  const whole = Buffer.concat(await encode([{ name: "a", shape: [2], data: Float32Array.of(1, 2) }]));
+  for (let length = 0; length < whole.length; length++) {
+    writeFileSync(file, whole.subarray(0, length));
+    await failsWith(
+      readNpz(file, () => "a"),
+      "BAD_FORMAT",
+    );
+  }
 });

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
+import { parseVariableHeader, VARIABLE_HEAD_BYTES } from "../../src/formats/paddle-variable.js";
 import { encodePaddleVariable, type PaddleVariable } from "../../src/formats/paddle-variable-encoder.js";
 
 const hexOf = (variable: PaddleVariable): string => Buffer.concat(encodePaddleVariable(variable)).toString("hex");
@@ -29,5 +31,30 @@ test("data that do not fit their shape are refused", () => {
   assert.throws(
     () => encodePaddleVariable({ shape: [2, 2], data: new Float32Array(3) }),
     (error) => error instanceof NextvladError && error.code === "BAD_FORMAT" && /4 values for \[2, 2\], found 3/.test(error.message),
+  );
+});
+
+test("what is written is read back; cut at any byte, or with one more, it is refused", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.nat(5), { maxLength: 4 }),
+      fc.boolean(),
+      fc.uint8Array({ minLength: 5000, maxLength: 5000 }),
+      (shape, isFloat, bytes) => {
+        const size = shape.reduce((product, side) => product * side, 1);
+        const memory = Uint8Array.from(bytes).buffer;
+        const data = isFloat ? new Float32Array(memory, 0, size) : new BigInt64Array(memory, 0, size);
+        const file = Buffer.concat(encodePaddleVariable({ shape, data }));
+        const parse = (part: Uint8Array) => parseVariableHeader(part.subarray(0, VARIABLE_HEAD_BYTES), part.length, "x");
+        const found = parse(file);
+        assert.deepEqual({ dtype: found.dtype, shape: found.shape }, { dtype: isFloat ? "f4" : "i8", shape });
+        assert.deepEqual(file.subarray(found.dataOffset), Buffer.from(data.buffer, 0, data.byteLength));
+        for (let length = 0; length < Math.min(file.length, 40); length++)
+          assert.throws(() => parse(file.subarray(0, length)), NextvladError);
+        for (const wrong of [file.subarray(0, -1), Buffer.concat([file, Buffer.alloc(1)])])
+          assert.throws(() => parse(wrong), NextvladError);
+      },
+    ),
+    { numRuns: 100 },
   );
 });

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { pickleArrayForAll } from "../../src/formats/pickle-array.js";
+import fc from "fast-check";
+import { type NumpyDtype, pickleArray, pickleArrayForAll } from "../../src/formats/pickle-array.js";
+import { parsePickle } from "../../src/formats/pickle-reader.js";
+import { NumpyArray } from "../../src/formats/pickle-values.js";
 import { encodePickledDict, type PickleValue } from "../../src/formats/pickle-writer.js";
 import { askPython, needsPython } from "../helpers/python.js";
 
@@ -90,4 +93,30 @@ test("entries of a dict may use the same memory one after another", needsPython,
   const chunks: Buffer[] = [];
   for await (const chunk of encodePickledDict(entries())) chunks.push(Buffer.from(chunk));
   assert.deepEqual(askPython(LOAD_ARRAYS, ["{}"], Buffer.concat(chunks)), expected);
+});
+
+test("what is written is read back, in either form", async () => {
+  const dtype = fc.constantFrom<NumpyDtype>("u1", "f4", "f8", "i4", "i8");
+  await fc.assert(
+    fc.asyncProperty(
+      dtype,
+      fc.array(fc.nat(5), { maxLength: 4 }),
+      fc.uint8Array({ minLength: 5000, maxLength: 5000 }),
+      async (kind, shape, bytes) => {
+        const size = shape.reduce((product, side) => product * side, Number(kind[1]));
+        const data = bytes.subarray(0, size);
+        async function* entries(): AsyncGenerator<[PickleValue, PickleValue]> {
+          yield ["a", pickleArray(kind, shape, data)];
+          yield ["b", pickleArrayForAll(kind, shape, data)];
+        }
+        const read = parsePickle(await join(encodePickledDict(entries())), "x.pkl");
+        assert.ok(read instanceof Map && read.size === 2);
+        for (const array of read.values()) {
+          assert.ok(array instanceof NumpyArray);
+          assert.deepEqual([array.dtype, array.shape, Buffer.from(array.rowMajorBytes())], [kind, shape, Buffer.from(data)]);
+        }
+      },
+    ),
+    { numRuns: 100 },
+  );
 });

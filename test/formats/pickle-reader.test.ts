@@ -156,6 +156,16 @@ test("bytes as long text, in pieces of the transcoder's, come back whole", { ski
   assert.ok(text instanceof PickledText && text.utf8.length === 1400000);
 });
 
+test("bytes kept as long text that is no UTF-8 are refused", () => {
+  for (const wrong of ["\xff", "\xc3", "\xed\xa0\x80", "\xf8\x88\x80\x80\x80"]) {
+    const text = `${"\xc3\xa9".repeat(2500)}${wrong}a`;
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(text.length);
+    const pickle = `\x80\x02c_codecs\nencode\nX${length.toString("latin1")}${text}X\x06\0\0\0latin1\x86R.`;
+    assert.throws(() => parse(pickle), refused("BAD_FORMAT", /is no UTF-8/));
+  }
+});
+
 describe("what a pickle may not do", () => {
   test("names no other object, whatever the opcode, and says where", () => {
     const where = (at: number) => new RegExp(`x.pkl, byte ${at}: .*refused and nothing of it was run`, "s");
@@ -171,6 +181,15 @@ describe("what a pickle may not do", () => {
     ] as const) {
       assert.throws(() => parse(pickle), refused("UNSAFE_PICKLE", where(at)));
       assert.throws(() => parse(pickle), refused("UNSAFE_PICKLE", new RegExp(name.replaceAll(".", "\\."))));
+    }
+  });
+
+  test("fills no screen with the name of what it may not do", () => {
+    for (const pickle of [`c${"m".repeat(1e6)}\nname\n.`, `cnumpy\ndtype\nS'${"f".repeat(1e6)}'\n\x85R.`]) {
+      assert.throws(
+        () => parse(pickle),
+        (error) => error instanceof NextvladError && error.message.length < 600,
+      );
     }
   });
 

@@ -4,6 +4,8 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
 import { pickleArray } from "../../src/formats/pickle-array.js";
+import { parsePickle } from "../../src/formats/pickle-reader.js";
+import { PickledText, PickledTuple, type PickledValue } from "../../src/formats/pickle-values.js";
 import { Built, ByteString, Bytes, encodePickledList, Global, type PickleValue, Tuple } from "../../src/formats/pickle-writer.js";
 
 /** Loads the pickles on stdin one after another and prints each as nested [type, value], floats by their bits, Python 2's strings as bytes in hex. */
@@ -177,4 +179,39 @@ test("half a surrogate pair and an int of 256 bytes are refused", async () => {
     await assert.rejects(pickle([value]), (error) => error instanceof NextvladError && error.code === "BAD_FORMAT");
   }
   assert.deepEqual(loadInPython([await pickle([2n ** 2039n - 1n, "\u{1F600}"])]), [expectedInPython([2n ** 2039n - 1n, "\u{1F600}"])]);
+});
+
+/** What our reader makes of a value: an int is a number where that is exact, and Python 2's `str` bytes. */
+function expectedOfReader(value: PickleValue): unknown {
+  if (typeof value === "bigint") return BigInt(Number(value)) === value && Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  if (value === null || typeof value !== "object") return value;
+  if (value instanceof ByteString || value instanceof Bytes) return Buffer.from(value.bytes).toString("hex");
+  if (value instanceof Tuple) return { tuple: value.items.map(expectedOfReader) };
+  if (value instanceof Map) return new Map([...value].map(([key, item]) => [key, expectedOfReader(item)]));
+  return Array.from(value as Iterable<PickleValue>, expectedOfReader);
+}
+
+function plain(value: PickledValue): unknown {
+  if (value instanceof Uint8Array) return Buffer.from(value).toString("hex");
+  if (value instanceof PickledText) return Buffer.from(value.utf8).toString("utf8");
+  if (value instanceof PickledTuple) return { tuple: value.items.map(plain) };
+  if (value instanceof Map) return new Map([...value].map(([key, item]) => [key, plain(item)]));
+  return Array.isArray(value) ? value.map(plain) : value;
+}
+
+test("our own reader reads what is written", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(arbitraryValue, { maxLength: 6 }), async (list) => {
+      assert.deepEqual(plain(parsePickle(await pickle(list), "x.pkl")), expectedOfReader(list));
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test("a pickle cut at any byte is refused", async () => {
+  const whole = await pickle(["text", 1.5, 2n ** 70n, new Tuple("a", new Map([["k", new Bytes(Uint8Array.of(200))]])), Float32Array.of(1)]);
+  parsePickle(whole, "x.pkl");
+  for (let length = 0; length < whole.length; length++) {
+    assert.throws(() => parsePickle(whole.subarray(0, length), "x.pkl"), { code: "BAD_FORMAT" });
+  }
 });

@@ -229,6 +229,22 @@ describe("the reader refuses", () => {
     });
   }
 
+  test("a file cut at any byte", async () => {
+    const good = encoded([{ name: "w", dtype: "F32", shape: [2], data: new Float32Array(2) }]);
+    for (let length = 0; length < good.length; length++) {
+      writeFileSync(file, good.subarray(0, length));
+      await assert.rejects(readSafetensors(file), isError("BAD_FORMAT", file));
+    }
+  });
+
+  test("what is nested deeper than the stack allows", async () => {
+    const deep = `${"[".repeat(50_000)}${"]".repeat(50_000)}`;
+    for (const entry of [`{"dtype":${deep}}`, `{"dtype":"F32","shape":${deep}}`, `{"dtype":"F32","shape":[],"data_offsets":${deep}}`]) {
+      writeFileSync(file, fileOf(`{"w":${entry}}`, 0));
+      await assert.rejects(readSafetensors(file), isError("BAD_FORMAT", file, "parameter w", "a list that is nested too deeply"));
+    }
+  });
+
   test("a file that is missing, a directory, a tensor that is not there, a file cut short after it was opened", async () => {
     await assert.rejects(readSafetensors(join(folder, "none")), isError("FILE_MISSING", "none"));
     await assert.rejects(readSafetensors(folder), isError("FILE_UNREADABLE", folder));

@@ -125,6 +125,13 @@ test("what is not in its form is told, with its place", async () => {
   await failsWith(collect(readResults(join(folder, "none"))), "FILE_MISSING");
 });
 
+test("a number that is a list, nested deeper than the stack allows, is told", async () => {
+  const deep = `${"[".repeat(50_000)}${"]".repeat(50_000)}`;
+  for (const entry of [`{"class":${deep},"probability":1}`, `{"class":1,"probability":${deep}}`]) {
+    await failsWith(read(`{"id":"a","predictions":[${entry}]}`), "BAD_FORMAT", { line: 1, found: "a list that is nested too deeply" });
+  }
+});
+
 test("any bytes after a good start are results or an error", async () => {
   const starts = [
     "VideoId,LabelConfidencePairs\na,1 0.5\n",

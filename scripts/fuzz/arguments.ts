@@ -1,0 +1,47 @@
+import { parseArgs } from "node:util";
+import { NextvladError } from "../../src/base/errors.js";
+import { PARSERS, type ParserName } from "./target.js";
+
+/** Reads the parsers that are named (all, where none is) and whole numbers by their flags, which may be left out. Throws BAD_USAGE. */
+export function readArguments<N extends string>(
+  argv: readonly string[],
+  defaults: Readonly<Record<N, number>>,
+): { readonly parsers: readonly ParserName[] } & Readonly<Record<N, number>> {
+  const names = Object.keys(defaults) as N[];
+  const options = Object.fromEntries(names.map((name) => [name, { type: "string" as const }]));
+  const { values, positionals } = parse(argv, options);
+  const unknown = positionals.find((name) => !PARSERS.some((parser) => parser === name));
+  if (unknown !== undefined) refuse("parser", PARSERS.join(", "), unknown);
+  const numbers = names.map((name) => {
+    const text = values[name];
+    if (text !== undefined && !/^\d{1,9}$/.test(text)) refuse(`--${name}`, "a whole number", text);
+    return [name, text === undefined ? defaults[name] : Number(text)] as const;
+  });
+  const parsers = positionals.length > 0 ? (positionals as ParserName[]) : PARSERS;
+  return { parsers, ...(Object.fromEntries(numbers) as Record<N, number>) };
+}
+
+function parse(argv: readonly string[], options: Readonly<Record<string, { type: "string" }>>) {
+  try {
+    return parseArgs({ args: [...argv], allowPositionals: true, options }) as { values: Record<string, string>; positionals: string[] };
+  } catch (error) {
+    const what = error instanceof Error ? error.message.replace(/\.$/, "") : String(error);
+    throw new NextvladError("BAD_USAGE", what, {}, error);
+  }
+}
+
+function refuse(key: string, expected: string, found: string): never {
+  throw new NextvladError("BAD_USAGE", "it does not fit", { key, expected, found });
+}
+
+/** Runs a program's work and ends as the command line does: an error's message alone, and its code; or a signal's. */
+export async function runMain(work: () => Promise<number>): Promise<void> {
+  process.once("SIGINT", () => process.exit(130)).once("SIGTERM", () => process.exit(143));
+  try {
+    process.exitCode = await work();
+  } catch (error) {
+    if (!(error instanceof NextvladError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = error.exitCode;
+  }
+}

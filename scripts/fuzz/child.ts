@@ -1,0 +1,146 @@
+import { closeSync, openSync, readdirSync, writeSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
+import { createRandom } from "../../src/base/random.js";
+import { readInputs, saveInput, seedFolder, workFolder } from "./corpus.js";
+import { watchCoverage } from "./coverage.js";
+import { describe, type Judgement, judge, LIMITS } from "./judgement.js";
+import { mutate } from "./mutation.js";
+import { loadTarget, PARSERS, type ParserName } from "./target.js";
+
+/** What a child process is to do: so many mutations of the seeds, from a number on; or what coverage leads to, for so many seconds. */
+export interface Task {
+  readonly parser: ParserName;
+  readonly seed: number;
+  readonly from: number;
+  readonly work: { readonly kind: "random"; readonly to: number } | { readonly kind: "guided"; readonly seconds: number };
+  /** Where the input at hand is kept, and the number that it has. */
+  readonly inputFile: string;
+  readonly numberFile: string;
+}
+
+/** What a child tells as it goes: all since it last told. */
+export interface Progress {
+  /** One past the last input's number. */
+  readonly next: number;
+  readonly outcomes: Readonly<Record<string, number>>;
+  readonly slowestMs: number;
+  readonly peakBytes: number;
+  readonly openFiles: number;
+  readonly findings: readonly { readonly number: number; readonly what: string; readonly bytes: string }[];
+  /** Ways through the code that were met, and the inputs that met them; null without coverage. */
+  readonly coverage: { readonly ways: number; readonly inputs: number } | null;
+  readonly done: boolean;
+}
+
+const TELL_MS = 250;
+
+async function run(task: Task): Promise<void> {
+  process.once("disconnect", () => process.exit());
+  const target = await loadTarget(task.parser);
+  const seeds = readInputs(seedFolder(task.parser));
+  const numberFile = openSync(task.numberFile, "w");
+  const tally = new Tally(task.from);
+  const step = async (number: number, bytes: Uint8Array): Promise<Judgement> => {
+    writeSync(numberFile, String(number).padEnd(16), 0);
+    const judgement = await judge(target, bytes, task.inputFile);
+    // A parser that waits for nothing would let nothing else be heard, such as that the parent is gone.
+    if (tally.add(number, bytes, judgement)) await setImmediate();
+    // The peak never falls again: what comes next needs a process of its own.
+    if (process.resourceUsage().maxRSS * 1024 > LIMITS.memoryBytes) await new Promise(() => tally.tell(false, () => process.exit(1)));
+    return judgement;
+  };
+  process.on("uncaughtException", (error) => {
+    tally.fail(describe(error));
+    tally.tell(false, () => process.exit(1));
+  });
+  if (task.work.kind === "random") {
+    for (let number = task.from; number < task.work.to; number++) {
+      await step(number, mutation(task.parser, task.seed, number, seeds));
+    }
+  } else await followCoverage(task, seeds, step, tally);
+  closeSync(numberFile);
+  tally.tell(true, () => process.disconnect());
+}
+
+/** The input of a number: the same on every machine, of the same corpus. */
+export function mutation(parser: ParserName, seed: number, number: number, seeds: readonly Uint8Array[]): Uint8Array {
+  const random = createRandom(seed, "digits", PARSERS.indexOf(parser), number);
+  return mutate(seeds[random.below(seeds.length)] as Uint8Array, random, seeds);
+}
+
+/** Mutates inputs, and keeps those that take a way through the code that none took before, to be mutated in turn. */
+async function followCoverage(
+  task: Task,
+  seeds: readonly Uint8Array[],
+  step: (number: number, bytes: Uint8Array) => Promise<Judgement>,
+  tally: Tally,
+): Promise<void> {
+  const seconds = task.work.kind === "guided" ? task.work.seconds : 0;
+  const end = performance.now() + 1000 * seconds;
+  const coverage = watchCoverage();
+  const pool: Uint8Array[] = [];
+  const known = [...seeds, ...readInputs(workFolder(task.parser))];
+  for (let number = task.from; performance.now() < end; number++) {
+    const random = createRandom(task.seed, "digits", PARSERS.indexOf(task.parser), number);
+    const given = known[number - task.from];
+    // What was met last has been tried least.
+    const pick = random.below(2) === 0 ? random.below(pool.length) : Math.max(0, pool.length - 1 - random.below(32));
+    const bytes = given ?? mutate(pool[pick] as Uint8Array, random, pool);
+    const { finding } = await step(number, bytes);
+    const isNew = coverage.takeNew();
+    if (given !== undefined || (isNew && finding === null)) {
+      pool.push(bytes);
+      if (given === undefined) saveInput(workFolder(task.parser), "", bytes);
+    }
+    tally.coverage = { ways: coverage.ways, inputs: pool.length };
+  }
+}
+
+/** Gathers what is told. */
+class Tally {
+  coverage: Progress["coverage"] = null;
+  #next: number;
+  #outcomes: Record<string, number> = {};
+  #slowestMs = 0;
+  #findings: Progress["findings"][number][] = [];
+  #toldMs = performance.now();
+
+  constructor(from: number) {
+    this.#next = from;
+  }
+
+  /** Returns whether it told. */
+  add(number: number, bytes: Uint8Array, { outcome, timeMs, finding }: Judgement): boolean {
+    this.#next = number + 1;
+    this.#outcomes[outcome] = (this.#outcomes[outcome] ?? 0) + 1;
+    this.#slowestMs = Math.max(this.#slowestMs, timeMs);
+    if (finding !== null) this.#findings.push({ number, what: finding, bytes: Buffer.from(bytes).toString("base64") });
+    const isTime = finding !== null || performance.now() - this.#toldMs > TELL_MS;
+    if (isTime) this.tell(false);
+    return isTime;
+  }
+
+  /** Notes an error that nobody waited for. */
+  fail(what: string): void {
+    this.#findings.push({ number: this.#next, what: `thrown outside of the parse: ${what}`, bytes: "" });
+  }
+
+  tell(done: boolean, then: () => void = () => undefined): void {
+    const progress: Progress = {
+      next: this.#next,
+      outcomes: this.#outcomes,
+      slowestMs: this.#slowestMs,
+      peakBytes: process.resourceUsage().maxRSS * 1024,
+      openFiles: readdirSync("/proc/self/fd").length,
+      findings: this.#findings,
+      coverage: this.coverage,
+      done,
+    };
+    this.#outcomes = {};
+    this.#findings = [];
+    this.#toldMs = performance.now();
+    process.send?.(progress, then);
+  }
+}
+
+if (process.connected) await run(JSON.parse(process.argv[2] as string) as Task);

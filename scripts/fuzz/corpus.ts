@@ -1,0 +1,33 @@
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { ParserName } from "./target.js";
+
+/** The inputs that mutations start from: a parser's folder in the repository, from whose root all of this runs. */
+export function seedFolder(parser: ParserName): string {
+  return resolve("scripts/fuzz/corpus", parser);
+}
+
+/** Where a run of the guided fuzzer leaves inputs that took new ways, for the next one to start from. Not part of the repository. */
+export function workFolder(parser: ParserName): string {
+  return resolve("fuzz/corpus", parser);
+}
+
+/** Where inputs go that something is wrong with. Not part of the repository. */
+export const FINDINGS_FOLDER = resolve("fuzz/findings");
+
+/** The files of a folder in the order of their names; none where there is no folder. */
+export function readInputs(folder: string): Uint8Array[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .sort()
+    .map((name) => readFileSync(join(folder, name)));
+}
+
+/** Keeps an input under a name that its content makes; returns its path. */
+export function saveInput(folder: string, prefix: string, bytes: Uint8Array): string {
+  const path = join(folder, prefix + createHash("sha256").update(bytes).digest("hex").slice(0, 16));
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(path, bytes);
+  return path;
+}

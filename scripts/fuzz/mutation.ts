@@ -1,0 +1,107 @@
+import type { Random } from "../../src/base/random.js";
+
+/** Inputs grow no longer than this, but for one repeated block. */
+const MOST_BYTES = 1 << 16;
+const MOST_STEPS = 4;
+const EXTREMES = [0n, 1n, 0x7fn, 0x80n, 0xffn, 0x7fffn, 0xffffn, 0x7fffffffn, 0x80000000n, 0xffffffffn, 1n << 53n, (1n << 63n) - 1n, ~0n];
+const NUMBERS = [
+  "0",
+  "-1",
+  "1e400",
+  "255",
+  "65536",
+  "2147483648",
+  "4294967295",
+  "9007199254740993",
+  "18446744073709551615",
+  "9".repeat(400),
+];
+
+type Step = (bytes: Buffer, random: Random, others: readonly Uint8Array[]) => Uint8Array;
+
+/** What is done to an input; `others` are those that it may take parts of. */
+const STEPS: readonly Step[] = [
+  function flipBit(bytes, random) {
+    const at = random.below(bytes.length);
+    bytes[at] = (bytes[at] as number) ^ (1 << random.below(8));
+    return bytes;
+  },
+  function changeByte(bytes, random) {
+    bytes[random.below(bytes.length)] = random.below(256);
+    return bytes;
+  },
+  function truncate(bytes, random) {
+    return bytes.subarray(0, random.below(bytes.length));
+  },
+  /** A length of 1, 2, 4 or 8 bytes, of either byte order, that is extreme or just beside the truth. */
+  function lieAboutLength(bytes, random) {
+    const size = 1 << random.below(4);
+    if (bytes.length < size) return bytes;
+    const near = BigInt(bytes.length - 4 + random.below(9));
+    const value = BigInt.asUintN(8 * size, random.below(4) === 0 ? near : (EXTREMES[random.below(EXTREMES.length)] as bigint));
+    const field = Buffer.alloc(8);
+    field.writeBigUInt64LE(value);
+    const ordered = random.below(2) === 0 ? field.subarray(0, size) : field.subarray(0, size).reverse();
+    bytes.set(ordered, random.below(bytes.length - size + 1));
+    return bytes;
+  },
+  /** The same, of a number written in digits. */
+  function lieInDigits(bytes, random) {
+    const runs = [...bytes.toString("latin1").matchAll(/\d+/g)];
+    const run = runs[random.below(Math.max(1, runs.length))];
+    if (run === undefined) return bytes;
+    const number = Buffer.from(NUMBERS[random.below(NUMBERS.length)] as string);
+    return Buffer.concat([bytes.subarray(0, run.index), number, bytes.subarray(run.index + run[0].length)]);
+  },
+  function deleteBlock(bytes, random) {
+    const [from, to] = block(bytes, random);
+    return Buffer.concat([bytes.subarray(0, from), bytes.subarray(to)]);
+  },
+  function duplicateBlock(bytes, random) {
+    const [from, to] = block(bytes, random);
+    const at = random.below(bytes.length);
+    return Buffer.concat([bytes.subarray(0, at), bytes.subarray(from, to), bytes.subarray(at)]);
+  },
+  /** Up to the most bytes at once: what is nested, or takes time that grows faster than the input, shows itself. */
+  function repeatBlock(bytes, random) {
+    if (random.below(16) !== 0) return bytes;
+    const from = random.below(bytes.length);
+    const to = Math.min(bytes.length, from + 1 + random.below(16));
+    const times = Math.ceil(random.below(MOST_BYTES) / (to - from));
+    return Buffer.concat([bytes.subarray(0, to), Buffer.alloc(times * (to - from), bytes.subarray(from, to)), bytes.subarray(to)]);
+  },
+  function insertBytes(bytes, random) {
+    const at = random.below(bytes.length);
+    const fresh = Buffer.from(Array.from({ length: 1 + random.below(8) }, () => random.below(256)));
+    return Buffer.concat([bytes.subarray(0, at), fresh, bytes.subarray(at)]);
+  },
+  /** The one's start, the other's end. */
+  function splice(bytes, random, others) {
+    const other = others[random.below(others.length)] as Uint8Array;
+    return Buffer.concat([bytes.subarray(0, random.below(bytes.length)), other.subarray(random.below(other.length + 1))]);
+  },
+  /** A part of the other in the one's midst. */
+  function graft(bytes, random, others) {
+    const other = Buffer.from(others[random.below(others.length)] as Uint8Array);
+    if (other.length === 0) return bytes;
+    const [from, to] = block(other, random);
+    const at = random.below(bytes.length);
+    return Buffer.concat([bytes.subarray(0, at), other.subarray(from, to), bytes.subarray(at + random.below(2) * (to - from))]);
+  },
+];
+
+function block(bytes: Uint8Array, random: Random): readonly [from: number, to: number] {
+  const from = random.below(bytes.length);
+  const longest = Math.min(bytes.length - from, 1 << (1 + random.below(10)));
+  return [from, from + 1 + random.below(longest)];
+}
+
+/** An input made of one or parts of several others: a pure function of them and of the chance that it is given. */
+export function mutate(parent: Uint8Array, random: Random, others: readonly Uint8Array[]): Uint8Array {
+  let bytes = Buffer.from(parent);
+  for (let left = 1 + random.below(MOST_STEPS); left > 0 && bytes.length > 0; left--) {
+    const step = STEPS[random.below(STEPS.length)] as Step;
+    bytes = Buffer.from(step(bytes, random, others)).subarray(0, 2 * MOST_BYTES);
+  }
+  return bytes;
+}

@@ -1,0 +1,102 @@
+import { fork } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Progress, Task } from "./child.js";
+import { FINDINGS_FOLDER, saveInput } from "./corpus.js";
+import { LIMITS } from "./judgement.js";
+import type { ParserName } from "./target.js";
+
+/** What came of a parser's inputs. */
+export interface Outcome {
+  readonly parser: ParserName;
+  inputs: number;
+  readonly outcomes: Map<string, number>;
+  slowestMs: number;
+  peakBytes: number;
+  coverage: Progress["coverage"];
+  /** Each with its input's number and the file that holds it. */
+  readonly findings: { readonly number: number; readonly what: string; readonly path: string }[];
+}
+
+/** A child judges what is slow by itself; one that is on the same input after so many times the limit will not come back. */
+const PATIENCE = 15;
+const LOOK_MS = 500;
+const MOST_FINDINGS = 10;
+const MEMORY = ["--max-old-space-size=256"];
+
+/** Runs a task in child processes, anew behind each input that ends one, and adds what they tell. `script` is child.js, as it is or instrumented. */
+export async function watch(script: string, task: Omit<Task, "inputFile" | "numberFile">): Promise<Outcome> {
+  // In memory, where there is such a place.
+  const folder = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "nextvlad-fuzz-"));
+  const files = { inputFile: join(folder, "input"), numberFile: join(folder, "number") };
+  const clear = (): void => rmSync(folder, { recursive: true, force: true });
+  process.once("exit", clear);
+  for (const file of Object.values(files)) writeFileSync(file, "");
+  const outcome: Outcome = {
+    parser: task.parser,
+    inputs: 0,
+    outcomes: new Map(),
+    slowestMs: 0,
+    peakBytes: 0,
+    coverage: null,
+    findings: [],
+  };
+  const endMs = performance.now() + (task.work.kind === "guided" ? 1000 * task.work.seconds : Number.POSITIVE_INFINITY);
+  try {
+    for (let from = task.from; outcome.findings.length < MOST_FINDINGS; ) {
+      const { work } = task;
+      const left = work.kind === "guided" ? { ...work, seconds: (endMs - performance.now()) / 1000 } : work;
+      if (left.kind === "guided" ? left.seconds <= 0 : from >= left.to) break;
+      const next = await runChild(script, { ...task, ...files, from, work: left }, outcome);
+      if (next === null) break;
+      from = next;
+    }
+    return outcome;
+  } finally {
+    process.off("exit", clear);
+    clear();
+  }
+}
+
+/** Returns the number to go on from, or null where the task is done. */
+async function runChild(script: string, task: Task, outcome: Outcome): Promise<number | null> {
+  const child = fork(script, [JSON.stringify(task)], { execArgv: MEMORY, stdio: ["ignore", "inherit", "inherit", "ipc"] });
+  let next = task.from;
+  let done = false;
+  let said = 0;
+  const find = (number: number, what: string, bytes: Uint8Array): void => {
+    outcome.findings.push({ number, what, path: saveInput(FINDINGS_FOLDER, `${task.parser}-`, bytes) });
+  };
+  child.on("message", (message) => {
+    const progress = message as Progress;
+    outcome.inputs += progress.next - next;
+    next = progress.next;
+    for (const [code, count] of Object.entries(progress.outcomes)) outcome.outcomes.set(code, (outcome.outcomes.get(code) ?? 0) + count);
+    outcome.slowestMs = Math.max(outcome.slowestMs, progress.slowestMs);
+    outcome.peakBytes = Math.max(outcome.peakBytes, progress.peakBytes);
+    outcome.coverage = progress.coverage;
+    for (const { number, what, bytes } of progress.findings) {
+      said++;
+      find(number, what, bytes === "" ? readFileSync(task.inputFile) : Buffer.from(bytes, "base64"));
+    }
+    if (progress.openFiles > 64) find(next, `${progress.openFiles} files are open`, readFileSync(task.inputFile));
+    done = progress.done;
+    if (outcome.findings.length >= MOST_FINDINGS) child.kill("SIGKILL");
+  });
+  let hung = false;
+  const timer = setInterval(() => {
+    hung = Date.now() - statSync(task.inputFile).mtimeMs > PATIENCE * LIMITS.timeMs;
+    if (hung) child.kill("SIGKILL");
+  }, LOOK_MS);
+  const how = await new Promise<string>((resolve) =>
+    child.on("close", (code, signal) => resolve(signal === null ? `with code ${code}` : `by ${signal}`)),
+  );
+  clearInterval(timer);
+  if (done) return null;
+  if (said > 0) return next;
+  const number = Number(readFileSync(task.numberFile, "utf8") || next);
+  find(number, hung ? "it never ends" : `the process ended ${how}`, readFileSync(task.inputFile));
+  outcome.inputs += number + 1 - next;
+  return number + 1;
+}

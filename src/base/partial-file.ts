@@ -1,0 +1,111 @@
+import { type FileHandle, open } from "node:fs/promises";
+import { crc32c } from "@node-rs/crc32";
+import { fileError, NextvladError } from "./errors.js";
+
+/** What a file held at some moment, from its start: its length and its CRC-32C. */
+export interface FileMark {
+  readonly bytes: number;
+  readonly crc32c: number;
+}
+
+const PIECE_BYTES = 1 << 20;
+
+/**
+ * A file that grows at its end and can be gone on with after its process was killed: what was written behind the last mark is dropped then.
+ * An error leaves it as it is. All throw FILE_UNWRITABLE.
+ */
+export class PartialFile {
+  readonly path: string;
+  readonly #handle: FileHandle;
+  #bytes: number;
+  #crc32c: number;
+
+  private constructor(path: string, handle: FileHandle, mark: FileMark) {
+    this.path = path;
+    this.#handle = handle;
+    this.#bytes = mark.bytes;
+    this.#crc32c = mark.crc32c;
+  }
+
+  /** Starts an empty file. */
+  static async create(path: string): Promise<PartialFile> {
+    try {
+      return new PartialFile(path, await open(path, "w"), { bytes: 0, crc32c: 0 });
+    } catch (error) {
+      throw fileError(error, path, "write");
+    }
+  }
+
+  /** Opens a file as it was at a mark, and passes on what it holds, in pieces that are good until the next. Throws BAD_RESULTS where it holds something else. */
+  static async reopen(path: string, mark: FileMark, pass: (piece: Uint8Array) => void): Promise<PartialFile> {
+    let handle: FileHandle | undefined;
+    try {
+      handle = await open(path, "r+");
+      await readMarked(handle, path, mark, pass);
+      await handle.truncate(mark.bytes);
+      return new PartialFile(path, handle, mark);
+    } catch (error) {
+      await handle?.close().catch(() => undefined);
+      throw fileError(error, path, "write");
+    }
+  }
+
+  /** Adds to the file. One write at a time. */
+  async write(content: string | Uint8Array): Promise<void> {
+    const bytes = typeof content === "string" ? Buffer.from(content, "utf8") : content;
+    try {
+      // At its place, so that what a write left that failed halfway is written over.
+      for (let done = 0; done < bytes.length; ) {
+        done += (await this.#handle.write(bytes, done, bytes.length - done, this.#bytes + done)).bytesWritten;
+      }
+    } catch (error) {
+      throw fileError(error, this.path, "write");
+    }
+    this.#bytes += bytes.length;
+    this.#crc32c = crc32c(bytes, this.#crc32c);
+  }
+
+  /** Flushes the file to the disk; the mark is that of all written so far. */
+  async sync(): Promise<FileMark> {
+    try {
+      await this.#handle.sync();
+    } catch (error) {
+      throw fileError(error, this.path, "write");
+    }
+    return { bytes: this.#bytes, crc32c: this.#crc32c };
+  }
+
+  /** Lets go of the file. May be called again. */
+  async close(): Promise<void> {
+    await this.#handle.close().catch(() => undefined);
+  }
+}
+
+async function readMarked(handle: FileHandle, path: string, mark: FileMark, pass: (piece: Uint8Array) => void): Promise<void> {
+  const piece = new Uint8Array(PIECE_BYTES);
+  let [bytes, crc] = [0, 0];
+  while (bytes < mark.bytes) {
+    const filled = await fill(handle, piece, bytes, Math.min(PIECE_BYTES, mark.bytes - bytes));
+    if (filled === 0) throw damaged(path, `${mark.bytes} bytes`, bytes);
+    crc = crc32c(piece.subarray(0, filled), crc);
+    bytes += filled;
+    pass(piece.subarray(0, filled));
+  }
+  if (crc !== mark.crc32c) throw damaged(path, `checksum ${mark.crc32c}`, crc);
+}
+
+/** Reads so many bytes, fewer only at the file's end. */
+async function fill(handle: FileHandle, piece: Uint8Array, position: number, size: number): Promise<number> {
+  let filled = 0;
+  while (filled < size) {
+    const { bytesRead } = await handle.read(piece, filled, size - filled, position + filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return filled;
+}
+
+function damaged(file: string, expected: string, found: number): NextvladError {
+  const remedy = "start from the beginning, without --resume";
+  return new NextvladError("BAD_RESULTS", "the partial results are not as they were saved", { file, expected, found, remedy });
+}

@@ -1,0 +1,87 @@
+import { readdir, readFile, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import type { Logger } from "pino";
+import { fileError } from "../base/errors.js";
+import { makeFolder, removeDirectory, writeFileAtomic } from "../base/files.js";
+import { sweepLeftovers } from "../base/leftovers.js";
+import { confirmLock, type FolderLock, LOCK_NAME, lockFolder } from "../base/lock.js";
+import { encodePartialState, type PartialState, parsePartialState } from "./partial-state.js";
+
+const STATE_NAME = "state.json";
+
+/** A folder beside the results-to-be, for one run at a time, with what is done of them and the state that says how far that goes. */
+export class PartialFolder {
+  readonly path: string;
+  readonly #lock: FolderLock;
+  #hasState = false;
+
+  private constructor(path: string, lock: FolderLock) {
+    this.path = path;
+    this.#lock = lock;
+  }
+
+  /** Throws SAVE_DIR_TAKEN where another run works in it, FILE_UNWRITABLE. */
+  static async open(path: string, log: Logger): Promise<PartialFolder> {
+    try {
+      await sweepLeftovers(dirname(path), new Set([basename(path)]));
+      await makeFolder(path);
+    } catch (error) {
+      throw fileError(error, path, "write");
+    }
+    const lock = await lockFolder(path);
+    if (lock.tookOver !== null) log.info(`the last run here ended without a word: ${lock.tookOver}`);
+    await sweepLeftovers(path);
+    return new PartialFolder(path, lock);
+  }
+
+  fileOf(name: string): string {
+    return join(this.path, name);
+  }
+
+  /** Null where no state was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
+  async readState(): Promise<PartialState | null> {
+    const file = this.fileOf(STATE_NAME);
+    const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return null;
+      throw fileError(error, file, "read");
+    });
+    this.#hasState = text !== null;
+    return text === null ? null : parsePartialState(text, file);
+  }
+
+  /** Throws FILE_UNWRITABLE, SAVE_DIR_TAKEN where the folder was taken away. */
+  async writeState(state: PartialState): Promise<void> {
+    await confirmLock(this.path, this.#lock.text);
+    await writeFileAtomic(this.fileOf(STATE_NAME), encodePartialState(state));
+    this.#hasState = true;
+  }
+
+  /** Removes all that an earlier run left, its state first, without which the rest is nothing. Throws FILE_UNWRITABLE. */
+  async clear(): Promise<void> {
+    try {
+      await rm(this.fileOf(STATE_NAME), { force: true });
+      this.#hasState = false;
+      for (const name of await readdir(this.path)) if (name !== LOCK_NAME) await rm(this.fileOf(name), { recursive: true });
+    } catch (error) {
+      throw fileError(error, this.path, "write");
+    }
+  }
+
+  /** Removes the folder as a whole: its results have their places. */
+  async remove(): Promise<void> {
+    await removeDirectory(this.path);
+    this.#hasState = false;
+  }
+
+  /** Gives the folder back. Without a state there is nothing in it to go on with, and it goes. Returns whether it stays. */
+  async close(): Promise<boolean> {
+    // Not another run's, where this one's was taken away.
+    const isOwn = await confirmLock(this.path, this.#lock.text).then(
+      () => true,
+      () => false,
+    );
+    if (isOwn && !this.#hasState) await this.remove().catch(() => undefined);
+    await this.#lock.release();
+    return isOwn && this.#hasState;
+  }
+}

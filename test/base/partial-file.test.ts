@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { appendFileSync, existsSync, readFileSync, truncateSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { PartialFile } from "../../src/base/partial-file.js";
+import { scratch } from "../commands/nextvlad.js";
+
+test("a file goes on at its last mark: what was written behind it is dropped, what it holds is passed on", async (t) => {
+  const path = join(scratch(t), "a");
+  const first = await PartialFile.create(path);
+  await first.write("é one ");
+  await first.write(Uint8Array.of(1, 2, 3));
+  const mark = await first.sync();
+  await first.write("lost");
+  await first.close();
+  assert.equal(mark.bytes, 10);
+  const pieces: Uint8Array[] = [];
+  const second = await PartialFile.reopen(path, mark, (piece) => pieces.push(piece.slice()));
+  assert.deepEqual(Buffer.concat(pieces), Buffer.concat([Buffer.from("é one "), Buffer.from([1, 2, 3])]));
+  await second.write("two");
+  const whole = await second.sync();
+  await second.close();
+  assert.deepEqual(readFileSync(path), Buffer.concat([...pieces, Buffer.from("two")]));
+  await (await PartialFile.reopen(path, whole, () => undefined)).close();
+});
+
+test("a file that is shorter than its mark, or of other bytes, is refused as it is", async (t) => {
+  const path = join(scratch(t), "a");
+  const file = await PartialFile.create(path);
+  await file.write("0123456789");
+  const mark = await file.sync();
+  await file.close();
+  truncateSync(path, 7);
+  const short = { code: "BAD_RESULTS", message: /a: the partial results are not as they were saved \(expected 10 bytes, found 7\)/ };
+  await assert.rejects(
+    PartialFile.reopen(path, mark, () => undefined),
+    short,
+  );
+  appendFileSync(path, "7X9 and more");
+  const other = { code: "BAD_RESULTS", message: /\(expected checksum \d+, found \d+\)\. Start from the beginning, without --resume/ };
+  await assert.rejects(
+    PartialFile.reopen(path, mark, () => undefined),
+    other,
+  );
+  assert.equal(readFileSync(path, "utf8"), "01234567X9 and more");
+});
+
+test("a full device is told, and leaves what was marked", async (t) => {
+  if (!existsSync("/dev/full")) return t.skip("/dev/full is missing");
+  const file = await PartialFile.create("/dev/full");
+  await assert.rejects(file.write("x"), { code: "FILE_UNWRITABLE", message: /no space left on the device/ });
+  await file.close();
+  await assert.rejects(PartialFile.create(join(scratch(t), "none", "a")), {
+    code: "FILE_UNWRITABLE",
+    message: /the folder does not exist/,
+  });
+});

@@ -1,0 +1,193 @@
+import assert from "node:assert/strict";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { interruptNextvlad, runNextvlad } from "../commands/nextvlad.js";
+import { prepareRun } from "../helpers/runs.js";
+
+let folder: string;
+const at = (...names: string[]): string => join(folder, ...names);
+
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), "resume-results-"));
+  const config = await prepareRun(folder, { validateVideos: 2000 });
+  await finished("train", "--config", config, "--save-dir", at("run"), "--epoch", "2", "--valid-interval", "0");
+});
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+interface Case {
+  readonly command: "eval" | "infer";
+  readonly flags: readonly string[];
+  /** What the log says of a step. */
+  readonly step: (number: number) => string;
+  readonly stem: string;
+  readonly results: readonly string[];
+}
+
+const cases: readonly Case[] = [
+  {
+    command: "infer",
+    flags: ["--format", "pickle,csv,jsonl"],
+    step: (number) => `Processed ${number} batches`,
+    stem: "NEXTVLAD_infer_result",
+    results: ["NEXTVLAD_infer_result.pkl", "NEXTVLAD_infer_result.csv", "NEXTVLAD_infer_result.jsonl"],
+  },
+  {
+    command: "eval",
+    flags: ["--predictions"],
+    step: (number) => `iter ${number} `,
+    stem: "NEXTVLAD_eval_result",
+    results: ["NEXTVLAD_eval_result.json", "NEXTVLAD_eval_predictions.pkl"],
+  },
+];
+
+/** 1,000 batches of 2, so that a pass takes about a second, and a signal comes in its midst. */
+function commandOf({ command, flags }: Case, saveDir: string, ...more: string[]): string[] {
+  const reading = ["--weights", at("run", "NEXTVLAD_epoch1"), "--batch-size", "2", "--log-interval", "1"];
+  return [command, ...reading, ...flags, "--save-dir", at(saveDir), ...more];
+}
+
+async function finished(...args: string[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await runNextvlad(args);
+  assert.equal(exitCode, 0, stderr);
+  return stdout + stderr;
+}
+
+const stateOf = ({ stem }: Case, saveDir: string): string => at(saveDir, `${stem}.partial`, "state.json");
+const batchesIn = (file: string): number => (JSON.parse(readFileSync(file, "utf8")) as { batches: number }).batches;
+const visible = (saveDir: string): string[] => readdirSync(at(saveDir)).filter((name) => !name.endsWith(".log.jsonl"));
+
+function assertSameEnd({ command, results }: Case, saveDir: string): void {
+  for (const name of results) assert.deepEqual(readFileSync(at(saveDir, name)), readFileSync(at(`${command}-whole`, name)), name);
+  assert.deepEqual(visible(saveDir).sort(), [...results].sort());
+}
+
+for (const each of cases) {
+  const { command, step, stem } = each;
+
+  describe(command, { concurrency: 2 }, () => {
+    before(() => finished(...commandOf(each, `${command}-whole`)));
+
+    test("stopped by a signal keeps what is done, says how to go on, and ends in the same bytes", async () => {
+      const args = commandOf(each, `${command}-signal`, "--resume");
+      const first = await interruptNextvlad(args, step(400), (child) => child.kill("SIGTERM"));
+      assert.equal(first.exitCode, 143, first.output);
+      assert.match(first.output, /--resume finds no partial results in \S+\.partial: starting from the beginning/);
+      const [, videos, folder, words] =
+        /stopped after (\d+) videos, which are kept in (\S+)\ngo on with: nextvlad (.*)\n$/.exec(first.output) ?? [];
+      assert.equal(folder, at(`${command}-signal`, `${stem}.partial`));
+      assert.equal(words, args.join(" "));
+      const batches = batchesIn(stateOf(each, `${command}-signal`));
+      assert.ok(batches >= 400 && batches < 1000 && Number(videos) === 2 * batches, `${batches} batches, ${videos} videos`);
+      assert.deepEqual(visible(`${command}-signal`), [`${stem}.partial`]);
+      const second = await finished(...args);
+      assert.match(second, new RegExp(`going on after batch ${batches}: ${videos} videos are done`));
+      assert.doesNotMatch(second, new RegExp(step(batches - 1)));
+      assertSameEnd(each, `${command}-signal`);
+    });
+
+    test("killed again and again goes on from its last save, and ends in the same bytes", async () => {
+      const saveDir = `${command}-killed`;
+      for (const [kill, words] of [step(300), step(700)].entries()) {
+        // Saves at all remainders of 1,000, at which a pickle's list is broken.
+        const args = commandOf(each, saveDir, "--resume", "--save-interval", String(37 + kill));
+        const { signal, output } = await interruptNextvlad(args, words, (child) => child.kill("SIGKILL"));
+        assert.equal(signal, "SIGKILL", output);
+        if (kill > 0) assert.match(output, /the last run here ended without a word: process \d+/);
+      }
+      const batches = batchesIn(stateOf(each, saveDir));
+      assert.ok(batches >= 650, `saved after ${batches} batches`);
+      await finished(...commandOf(each, saveDir, "--resume"));
+      assertSameEnd(each, saveDir);
+    });
+
+    test("SIGUSR1 saves at once, and the run goes on", async () => {
+      const saveDir = `${command}-asked`;
+      const { exitCode, output } = await interruptNextvlad(commandOf(each, saveDir), step(300), (child) => {
+        child.kill("SIGUSR1");
+        setTimeout(() => {
+          if (existsSync(stateOf(each, saveDir))) cpSync(at(saveDir, `${stem}.partial`), at(`${saveDir}-copy`), { recursive: true });
+        }, 200);
+      });
+      assert.equal(exitCode, 0, output);
+      assert.match(output, /SIGUSR1: saving, and going on/);
+      assert.ok(batchesIn(at(`${saveDir}-copy`, "state.json")) >= 300);
+      assertSameEnd(each, saveDir);
+    });
+
+    test("without --resume starts from the beginning, and says what is gone", async () => {
+      const saveDir = `${command}-afresh`;
+      await interruptNextvlad(commandOf(each, saveDir), step(100), (child) => child.kill("SIGINT"));
+      const said = await finished(...commandOf(each, saveDir));
+      assert.match(
+        said,
+        /WARN: starting from the beginning: \d+ videos' results that a stopped run left in \S+ are gone; --resume goes on/,
+      );
+      assertSameEnd(each, saveDir);
+    });
+
+    test("does not go on with other work, or from damaged files; what is kept stays", async () => {
+      const saveDir = `${command}-other`;
+      await interruptNextvlad(commandOf(each, saveDir), step(100), (child) => child.kill("SIGTERM"));
+      const kept = readdirSync(at(saveDir, `${stem}.partial`)).sort();
+      writeFileSync(at("one.list"), "validate1.tfrecord\n");
+      const others: readonly [readonly string[], RegExp][] =
+        command === "eval"
+          ? [
+              [["--set", "MODEL.drop_rate=0.25"], /MODEL\.drop_rate: .*\(expected 0\.5, found 0\.25\)/],
+              [["--precision", "int16"], /TEST\.precision: .*\(expected float32, found int16\)/],
+              [["--predictions", "csv"], /--predictions: .*\(expected pickle, found csv\)/],
+            ]
+          : [
+              [["--batch-size", "3"], /INFER\.batch_size: .*\(expected 2, found 3\)\. Leave it as it was, or start from the beginning/],
+              [["--weights", at("run", "NEXTVLAD_epoch0")], /--weights: .*\(expected weights with checksum \w{8}, found weights with/],
+              [["--filelist", at("one.list")], /INFER\.filelist: .*\(expected 2 shards, .*, found 1 shards, /],
+              [["--infer-topk", "3"], /--infer-topk: .*\(expected 6, found 3\)/],
+            ];
+      for (const [flags, message] of others) {
+        const { exitCode, stderr } = await runNextvlad(commandOf(each, saveDir, "--resume", ...flags));
+        assert.equal(exitCode, 2, stderr);
+        assert.match(stderr, message);
+      }
+      assert.deepEqual(readdirSync(at(saveDir, `${stem}.partial`)).sort(), kept);
+      const file = at(saveDir, `${stem}.partial`, kept.find((name) => name.endsWith(".pkl")) as string);
+      const bytes = readFileSync(file);
+      bytes[50] = (bytes[50] as number) ^ 1;
+      writeFileSync(file, bytes);
+      const { exitCode, stderr } = await runNextvlad(commandOf(each, saveDir, "--resume"));
+      assert.equal(exitCode, 1);
+      assert.match(
+        stderr,
+        /\.pkl: the partial results are not as they were saved \(expected checksum \d+, found \d+\)\. Start from the beginning/,
+      );
+    });
+
+    test("killed while the files get their places has only that left to do", async () => {
+      const saveDir = `${command}-placing`;
+      const args = commandOf(each, saveDir, "--save-interval", "100");
+      // A folder in the way of the last file: all is done but that one's rename.
+      const last = at(saveDir, each.results.at(-1) as string);
+      cpSync(at("run", "NEXTVLAD_epoch0"), last, { recursive: true });
+      const { exitCode, stderr } = await runNextvlad(args);
+      assert.equal(exitCode, 1, stderr);
+      renameSync(last, `${last}.aside`);
+      rmSync(`${last}.aside`, { recursive: true });
+      const said = await finished(...args, "--resume");
+      assert.match(said, /going on after batch 1000: 2000 videos are done/);
+      assert.doesNotMatch(said, new RegExp(step(1)));
+      assertSameEnd(each, saveDir);
+    });
+  });
+}
+
+test("one run at a time works on a result", async () => {
+  const [each] = cases as [Case];
+  const runs = await Promise.all([1, 2].map(() => runNextvlad(commandOf(each, "twice"))));
+  const exitCodes = runs.map(({ exitCode }) => exitCode).sort();
+  assert.deepEqual(exitCodes, [0, 1]);
+  const stderr = runs.find(({ exitCode }) => exitCode === 1)?.stderr ?? "";
+  assert.match(stderr, /\.partial\S*: another run writes to this folder: process \d+ on .*Wait for it, stop it, or use another --save-dir/);
+  assertSameEnd(each, "twice");
+  assert.ok(statSync(at("twice", "NEXTVLAD_infer_result.pkl")).size > 0);
+});
