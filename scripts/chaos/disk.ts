@@ -20,6 +20,8 @@ interface Victim {
   readonly hasSaved: (saveDir: string) => boolean;
 }
 
+/** Words of the cases to try; all where none are given. */
+const only = process.argv[2];
 const folder = mkdtempSync(join(tmpdir(), "nextvlad-disk-"));
 const config = await prepareDigits(folder);
 const digits = join(folder, "digits");
@@ -104,7 +106,11 @@ if (canMount) {
 } else process.stdout.write("SKIPPED, as they need root and mounting: ten cases of a disk that is full, read-only or gone\n");
 for (const victim of victims) {
   await tryCase(victim, "the save-dir is removed under the run", (saveDir) =>
-    whenSaved(victim, saveDir, () => rmSync(saveDir, { recursive: true, force: true, maxRetries: 5 })),
+    whenSaved(victim, saveDir, () => {
+      // At once, as removing goes file by file while the run writes.
+      renameSync(saveDir, `${saveDir}-away`);
+      rmSync(`${saveDir}-away`, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+    }),
   );
 }
 await tryCase(train, "the save-dir is moved away under the run, and comes back", async (saveDir) => {
@@ -129,6 +135,7 @@ if (wrong > 0) {
 async function tryCase(victim: Victim, name: string, work: (saveDir: string) => Promise<Ended>): Promise<void> {
   const { command, results } = victim;
   const saveDir = inFolder(`${command}-${name.replaceAll(/\W+/g, "-")}`);
+  if (only !== undefined && !`${command}: ${name}`.includes(only)) return;
   process.stderr.write(`disk: ${command}: ${name}\n`);
   const { exitCode, output } = await work(saveDir);
   const { left, isWhole } = await describeLeft(victim, saveDir);
@@ -140,6 +147,7 @@ async function tryCase(victim: Victim, name: string, work: (saveDir: string) => 
   const message = error.replaceAll(saveDir, "DIR").replaceAll(folder, "").replaceAll("|", "\\|").replaceAll("\n", " ");
   const end = isEqual ? `${goesOn}, to the same bytes` : `DIFFERENT: ${again.output.slice(-300).replaceAll("\n", " ")}`;
   rows.push([`${command}: ${name}`, message, String(exitCode), left, end]);
+  process.stderr.write(`disk: | ${rows.at(-1)?.join(" | ")} |\n`);
   run("umount", "-q", "-l", saveDir);
 }
 

@@ -1,7 +1,18 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { readShard } from "../../src/data/shard.js";
@@ -124,6 +135,31 @@ describe("a conversion that is interrupted", () => {
     writeFileSync(damaged, whole);
     assert.match(await converted(...args), /videos: 10,\tshards: 2,\tthere already: 1\n/);
   });
+});
+
+test("one conversion at a time works in a folder, and one whose folder is taken away says so", async (t) => {
+  const folder = scratch(t);
+  mkdirSync(join(folder, "in"));
+  await writeShards(join(folder, "in"), Array(40).fill(60));
+  const out = join(folder, "out");
+  const args = ["--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--out", out, "--workers", "1"];
+  const child = spawn(process.execPath, [compiled("cli.js"), "convert", ...args]);
+  let stderr = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    stderr += chunk.toString();
+  });
+  await once(child.stderr, "data");
+  child.kill("SIGSTOP");
+  const second = await convert(...args);
+  assert.equal(second.exitCode, 1);
+  assert.match(second.stderr, /another run writes to this folder: process \d+ on /);
+  renameSync(out, join(folder, "elsewhere"));
+  child.kill("SIGCONT");
+  assert.deepEqual(await once(child, "close"), [1, null]);
+  // The one where it was between two shards, the other where it was in the midst of one.
+  assert.match(stderr, /cannot write it: (since the run began, this folder was removed|the folder does not exist)/);
+  // A list would name shards that are not there.
+  assert.deepEqual(existsSync(out) ? readdirSync(out).filter((name) => name.endsWith(".list")) : [], []);
 });
 
 describe("what is there already", () => {
