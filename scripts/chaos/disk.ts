@@ -77,7 +77,7 @@ if (canMount) {
     run("mount", "-o", "remount,nr_inodes=200", disk);
     return ended;
   });
-  for (const [victim, size] of [[evaluate, "100k"] as const, [infer, "140k"] as const, [convert, "6m"] as const]) {
+  for (const [victim, size] of [[evaluate, "100k"] as const, [infer, "140k"] as const, [convert, "24m"] as const]) {
     await tryCase(victim, "the disk fills in the midst of the results", async (disk) => {
       mount(disk, `size=${size}`);
       const ended = await begin(victim, disk).ended;
