@@ -70,6 +70,7 @@ function startWorker(): BatchWorker {
     died(how) {
       const error = deathError("the thread that makes batches", how, [], "run again with a smaller shuffle_buffer or batch_size");
       worker.dead = true;
+      if (idle === worker) idle = null;
       worker.inbox.fail(error);
       worker.finished.fail(error);
     },
@@ -86,7 +87,7 @@ async function finish(worker: BatchWorker): Promise<void> {
     () => false,
   );
   clearTimeout(timer);
-  if (isFree && idle === null) {
+  if (isFree && !worker.dead && idle === null) {
     idle = worker;
     worker.thread.release();
   } else if (!worker.dead) await worker.thread.stop();

@@ -6,6 +6,7 @@ import type { LeftOut } from "./damage-sieve.js";
 import { Inbox } from "./inbox.js";
 import { type OpenShard, type ReaderPool, startReaders } from "./reader-pool.js";
 import { STOP } from "./thread.js";
+import { VideoMemory } from "./video-memory.js";
 
 /** To the thread that makes batches: an epoch to begin, leave to send one more batch with the memory of one that is done with, the question what it waits for, or the epoch's end. */
 export type BatchRequest =
@@ -34,7 +35,7 @@ interface Epoch {
 
 const port = parentPort;
 if (port === null) throw new Error("this module is a worker thread's");
-const builder = new BatchBuilder();
+const space = { builder: new BatchBuilder(), waiting: new VideoMemory() };
 let pool: ReaderPool | null = null;
 let epoch: Epoch = { credits: new Inbox(), leftOut: [], finished: true };
 let serving: Promise<void> = Promise.resolve();
@@ -45,7 +46,7 @@ port.on("message", (request: BatchRequest | typeof STOP) => {
   else if (request.type === "finish") void finish();
   else if (request.type === "inquire") port.postMessage({ type: "reading", shards: pool?.openShards() ?? [] } satisfies BatchReply);
   else {
-    if (request.memory !== null) builder.giveBack(request.memory);
+    if (request.memory !== null) space.builder.giveBack(request.memory);
     epoch.credits.put();
   }
 });
@@ -58,12 +59,13 @@ function start(options: StreamOptions): void {
 /** Each batch is whole before leave to send it is awaited, so that one is always in the making ahead. */
 async function serve(options: StreamOptions, epoch: Epoch): Promise<void> {
   try {
-    if (pool !== null && pool.readers !== options.readers) {
+    if (pool !== null && pool.readers < options.readers) {
       await pool.close();
       pool = null;
+      if (epoch.finished) return;
     }
     pool ??= startReaders(options.readers);
-    for await (const step of assembleBatches(options, pool, builder, (parts) => noteLeftOut(epoch, parts))) {
+    for await (const step of assembleBatches(options, pool, space, (parts) => noteLeftOut(epoch, parts))) {
       await epoch.credits.take();
       if (epoch.finished) return;
       send(epoch, { type: "batch", step }, memoryOf(step.batch));
@@ -91,7 +93,7 @@ async function finish(): Promise<void> {
   await pool?.rest();
   await serving;
   await pool?.rest();
-  builder.clear();
+  space.builder.clear();
   port?.postMessage({ type: "finished" } satisfies BatchReply);
 }
 

@@ -7,7 +7,7 @@ import type { LeftOut } from "./damage-sieve.js";
 import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer } from "./order.js";
 import type { ReaderPool } from "./reader-pool.js";
 import type { RaggedBatch, Video } from "./video.js";
-import { VideoMemory } from "./video-memory.js";
+import type { VideoMemory } from "./video-memory.js";
 
 /** One pass over some shards, as batches. */
 export interface StreamOptions extends BlockOptions {
@@ -33,6 +33,13 @@ export interface BatchStep {
   readonly fraction: number;
 }
 
+/** Memory that goes round from epoch to epoch. */
+export interface BatchSpace {
+  readonly builder: BatchBuilder;
+  /** Of videos in the shuffle buffer. */
+  readonly waiting: VideoMemory;
+}
+
 /** A video on its way, with the bytes on disk that it stands for. */
 interface Passage {
   readonly video: Video;
@@ -40,13 +47,13 @@ interface Passage {
 }
 
 /**
- * The epoch's batches, a pure function of the options without `readers`, in memory of the builder's. `onLeftOut` is told what the readers did without,
+ * The epoch's batches, a pure function of the options without `readers`, in memory of `space`. `onLeftOut` is told what the readers did without,
  * before the batch that follows it in the order. Throws what they meet, at its place in the order, and TOO_FEW_VIDEOS when `dropLast` leaves nothing.
  */
 export async function* assembleBatches(
   options: StreamOptions,
   pool: ReaderPool,
-  builder: BatchBuilder,
+  { builder, waiting }: BatchSpace,
   onLeftOut: (parts: readonly LeftOut[]) => void,
 ): AsyncGenerator<BatchStep, void> {
   const { batchSize, dropLast, skipBatches = 0 } = options;
@@ -54,7 +61,7 @@ export async function* assembleBatches(
   const totalBytes = totalSize(shards);
   let videos = 0;
   let passedBytes = 0;
-  for await (const { video, fileBytes } of orderVideos(shards, options, pool, onLeftOut)) {
+  for await (const { video, fileBytes } of orderVideos(shards, options, pool, waiting, onLeftOut)) {
     videos++;
     passedBytes += fileBytes;
     if (videos <= skipBatches * batchSize) continue;
@@ -70,41 +77,57 @@ async function* orderVideos(
   shards: readonly string[],
   options: StreamOptions,
   pool: ReaderPool,
+  waiting: VideoMemory,
   onLeftOut: (parts: readonly LeftOut[]) => void,
 ): AsyncGenerator<Passage, void> {
+  const reading = blockOptions(options);
   if (options.order === "sequential") {
-    for await (const block of mergeShards(shards.length, 1, openAhead(shards, options, pool))) {
+    for await (const block of mergeShards(
+      shards.length,
+      1,
+      openAhead(shards, options.readers, (path, reader) => pool.open(path, reader, reading)),
+    )) {
       onLeftOut(block.leftOut);
       yield* passagesOf(block);
     }
     return;
   }
   const buffer = new ShuffleBuffer<Passage>(options.shuffleBuffer, createRandom(options.seed, "videos", options.epoch));
-  const memory = new VideoMemory();
-  const open = (position: number, slot: number) => pool.open(shards[position] as string, slot, options);
+  const open = (position: number, slot: number) => pool.open(shards[position] as string, slot, reading);
   for await (const block of mergeShards(shards.length, OPEN_SHARDS, open)) {
     onLeftOut(block.leftOut);
     for (const { video, fileBytes } of passagesOf(block)) {
-      const leaving = buffer.exchange({ video: memory.keep(video), fileBytes });
+      const leaving = buffer.exchange({ video: waiting.keep(video), fileBytes });
       if (leaving === undefined) continue;
       yield leaving;
-      memory.giveBack(leaving.video);
+      waiting.giveBack(leaving.video);
     }
   }
-  yield* buffer.drain();
+  for (const leaving of buffer.drain()) {
+    yield leaving;
+    waiting.giveBack(leaving.video);
+  }
 }
 
 function passagesOf({ videos, fileBytes }: Block): Passage[] {
   return videos.map((video) => ({ video, fileBytes: fileBytes / videos.length }));
 }
 
+/** What a reading thread is to know: not the list of shards, which may be long, and goes to it shard by shard. */
+function blockOptions({ maxFrames, featureNames, featureSizes, numClasses, labels, onCorrupt = "error" }: StreamOptions): BlockOptions {
+  return { maxFrames, featureNames, featureSizes, numClasses, labels, onCorrupt };
+}
+
 /** Opens each shard, and with it the next ones, one in each thread, so that the end of one is no halt. */
-function openAhead(shards: readonly string[], options: StreamOptions, pool: ReaderPool): (position: number) => BlockSource {
+function openAhead(
+  shards: readonly string[],
+  readers: number,
+  open: (path: string, reader: number) => BlockSource,
+): (position: number) => BlockSource {
   const opened: BlockSource[] = [];
   let next = 0;
   return (position) => {
-    for (; next < shards.length && next <= position + options.readers; next++)
-      opened.push(pool.open(shards[next] as string, next, options));
+    for (; next < shards.length && next <= position + readers; next++) opened.push(open(shards[next] as string, next));
     return opened.shift() as BlockSource;
   };
 }

@@ -48,8 +48,9 @@ export async function* readBlocks(path: string, options: BlockOptions, pool: Sla
   };
   // A full block waits for one more video to be known not to be the last, but its slab is closed: that video's bytes are no longer its own.
   let full: Block | null = null;
-  for await (const { video, filePosition } of readShard(path, options, { sieve, allocate: slab.allocate })) {
+  for await (const { video, filePosition } of readShard(path, options, { sieve, allocate: slab.allocate, undo: slab.undo })) {
     if (full !== null) yield full;
+    slab.keep();
     videos.push(video);
     position = filePosition;
     full = videos.length === BLOCK_VIDEOS ? takeBlock(false) : null;

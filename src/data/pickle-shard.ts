@@ -33,6 +33,7 @@ export async function* readPickleShard(
   shape: VideoShape,
   sieve = new DamageSieve("error"),
   allocate: Allocate = ownMemory,
+  undo?: () => void,
 ): AsyncGenerator<ShardVideo, void> {
   const handle = await open(path, "r").catch((error: unknown) => {
     throw fileError(error, path, "read");
@@ -47,7 +48,8 @@ export async function* readPickleShard(
         const found = { id: taken.id, features: await readFeatures(taken, handle, path, shape, allocate), labels: taken.labels };
         return makeVideo(checkVideo(found, shape, taken.place));
       });
-      if (video !== null) yield { video, filePosition: Math.round((fileBytes * done) / count) };
+      if (video === null) undo?.();
+      else yield { video, filePosition: Math.round((fileBytes * done) / count) };
     }
   } finally {
     await handle.close();

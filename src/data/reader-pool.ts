@@ -63,6 +63,7 @@ class Reader {
   readonly #resting = new Inbox<void>();
   #opened = 0;
   #death: NextvladError | null = null;
+  #closed = false;
 
   constructor(module: URL) {
     this.#thread = startThread<ReaderRequest, ReaderReply>(module, undefined, {
@@ -106,12 +107,14 @@ class Reader {
 
   async rest(): Promise<void> {
     this.#failAll(new NextvladError("WORKER_DIED", "reading was ended before the shard was"));
-    if (this.#death !== null) return;
+    if (this.#death !== null || this.#closed) return;
     this.#thread.post({ type: "rest" });
     await this.#resting.take();
   }
 
   close(): Promise<void> {
+    this.#closed = true;
+    this.#resting.put();
     return this.#thread.stop();
   }
 

@@ -16,6 +16,8 @@ export interface ShardOptions {
   readonly sieve?: DamageSieve;
   /** Where the frames are copied to; by default into memory of their own. */
   readonly allocate?: Allocate;
+  /** Told where what was allocated since the video before is not used, as its record was left out. */
+  readonly undo?: () => void;
 }
 
 /**
@@ -23,19 +25,26 @@ export interface ShardOptions {
  * Throws what `readTfRecordFile`, `parseVideo` and `readPickleShard` throw, as far as the sieve lets it.
  */
 export async function* readShard(path: string, shape: VideoShape, options: ShardOptions = {}): AsyncGenerator<ShardVideo, void> {
-  const { sieve = new DamageSieve("error"), allocate = ownMemory } = options;
+  const { sieve = new DamageSieve("error"), allocate = ownMemory, undo } = options;
   try {
-    if (await isPickle(path)) yield* readPickleShard(path, shape, sieve, allocate);
-    else yield* readVideos(path, shape, sieve, allocate);
+    if (await isPickle(path)) yield* readPickleShard(path, shape, sieve, allocate, undo);
+    else yield* readVideos(path, shape, sieve, allocate, undo);
   } catch (error) {
     sieve.endShard(error);
   }
 }
 
-async function* readVideos(path: string, shape: VideoShape, sieve: DamageSieve, allocate: Allocate): AsyncGenerator<ShardVideo, void> {
+async function* readVideos(
+  path: string,
+  shape: VideoShape,
+  sieve: DamageSieve,
+  allocate: Allocate,
+  undo?: () => void,
+): AsyncGenerator<ShardVideo, void> {
   for await (const record of readTfRecordFile(path, { onBadData: (error) => sieve.leaveRecord(error) })) {
     const video = await sieve.pass(() => parseVideo(record, shape, allocate));
-    if (video !== null) yield { video, filePosition: record.filePosition };
+    if (video === null) undo?.();
+    else yield { video, filePosition: record.filePosition };
   }
 }
 

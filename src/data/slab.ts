@@ -25,9 +25,9 @@ export class SlabPool {
     this.#wantedBytes = Math.max(this.#wantedBytes, bytes);
   }
 
-  /** Takes a slab back. */
+  /** Takes a slab back; an empty one, as of a block without videos, would only be in the way. */
   giveBack(slab: ArrayBuffer): void {
-    this.#spare.push(slab);
+    if (slab.byteLength > 0) this.#spare.push(slab);
   }
 }
 
@@ -36,6 +36,7 @@ export class PieceSlab {
   readonly #pool: SlabPool;
   #slab: ArrayBuffer | null = null;
   #filled = 0;
+  #keptBytes = 0;
 
   constructor(pool: SlabPool) {
     this.#pool = pool;
@@ -49,12 +50,23 @@ export class PieceSlab {
     return start + bytes <= this.#slab.byteLength ? new Uint8Array(this.#slab, start, bytes) : ownMemory(bytes);
   };
 
+  /** What was allocated so far stays. */
+  keep(): void {
+    this.#keptBytes = this.#filled;
+  }
+
+  /** What was allocated since is not used: a damaged record must not take up room, however many there are. */
+  readonly undo = (): void => {
+    this.#filled = this.#keptBytes;
+  };
+
   /** The slab; what is allocated next is of another one. */
   take(): ArrayBuffer {
     const slab = this.#slab ?? new ArrayBuffer(0);
     this.#pool.want(this.#filled);
     this.#slab = null;
     this.#filled = 0;
+    this.#keptBytes = 0;
     return slab;
   }
 }

@@ -38,7 +38,7 @@ export interface StreamEvents {
 /**
  * Starts reading an epoch: threads read, order and join videos ahead of the caller, who gets whole batches without copying them. The threads stay for the
  * process's next stream.
- * The order is a pure function of seed, epoch and the list of shards. The iteration throws what befalls a shard at its place in the order
+ * The order is a pure function of seed, epoch, the list of shards and what they hold. The iteration throws what befalls a shard at its place in the order
  * (NOT_TFRECORD, CORRUPT_RECORD, BAD_FORMAT, BAD_VIDEO, BAD_LABELS, FILE_MISSING, FILE_UNREADABLE), TOO_FEW_VIDEOS and WORKER_DIED.
  */
 export function openStream(options: StreamOptions, events: StreamEvents = {}, stallMs = STALL_MS): BatchStream {

@@ -57,26 +57,30 @@ export function compressionOf(head: Uint8Array): Compression | undefined {
 /** Reads the records of uncompressed bytes; `file` names them in errors. Throws NOT_TFRECORD, CORRUPT_RECORD. */
 export async function* readTfRecords(source: ByteSource, file: string, { onBadData }: ReadingOptions = {}): AsyncGenerator<TfRecord, void> {
   const window = new RecordWindow(source);
-  for (let record = 0; ; record++) {
-    const at = { file, record, byteOffset: window.offset };
-    if (window.available < HEADER_BYTES) await window.fill(HEADER_BYTES, at);
-    if (window.available === 0 && record > 0) return;
-    const length = readLength(window, at);
-    const recordBytes = HEADER_BYTES + length + CHECKSUM_BYTES;
-    if (window.available < recordBytes) await window.fill(recordBytes, at);
-    if (window.available < recordBytes) throw truncated(at, recordBytes, window.available);
-    const data = window.slice(HEADER_BYTES, HEADER_BYTES + length);
-    const stored = window.view().getUint32(HEADER_BYTES + length, true);
-    const computed = maskedCrc32c(data);
-    if (stored === computed) {
-      const share = (at.byteOffset + recordBytes) / (at.byteOffset + window.available);
-      yield { data, file, record, byteOffset: at.byteOffset + HEADER_BYTES, filePosition: Math.round(source.filePosition * share) };
-    } else {
-      const error = badChecksum("data", at, stored, computed);
-      if (onBadData === undefined) throw error;
-      onBadData(error);
+  try {
+    for (let record = 0; ; record++) {
+      const at = { file, record, byteOffset: window.offset };
+      if (window.available < HEADER_BYTES) await window.fill(HEADER_BYTES, at);
+      if (window.available === 0 && record > 0) return;
+      const length = readLength(window, at);
+      const recordBytes = HEADER_BYTES + length + CHECKSUM_BYTES;
+      if (window.available < recordBytes) await window.fill(recordBytes, at);
+      if (window.available < recordBytes) throw truncated(at, recordBytes, window.available);
+      const data = window.slice(HEADER_BYTES, HEADER_BYTES + length);
+      const stored = window.view().getUint32(HEADER_BYTES + length, true);
+      const computed = maskedCrc32c(data);
+      if (stored === computed) {
+        const share = (at.byteOffset + recordBytes) / (at.byteOffset + window.available);
+        yield { data, file, record, byteOffset: at.byteOffset + HEADER_BYTES, filePosition: Math.round(source.filePosition * share) };
+      } else {
+        const error = badChecksum("data", at, stored, computed);
+        if (onBadData === undefined) throw error;
+        onBadData(error);
+      }
+      window.skip(recordBytes);
     }
-    window.skip(recordBytes);
+  } finally {
+    window.close();
   }
 }
 

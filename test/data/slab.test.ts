@@ -41,6 +41,24 @@ describe("pieces", () => {
     pool.giveBack(whole);
     assert.deepEqual(new Set(fill()), new Set(second));
   });
+
+  test("that are undone make no slab larger, however many; an empty slab does not go round", () => {
+    const pool = new SlabPool();
+    const slab = new PieceSlab(pool);
+    for (let round = 0; round < 3; round++) {
+      slab.allocate(1000);
+      slab.keep();
+      for (let record = 0; record < 500; record++) {
+        slab.allocate(5000);
+        slab.undo();
+      }
+      const whole = slab.take();
+      assert.ok(whole.byteLength < 2000, `${whole.byteLength} bytes`);
+      pool.giveBack(whole);
+      pool.giveBack(new PieceSlab(pool).take());
+    }
+    assert.ok(pool.draw().byteLength >= 1000);
+  });
 });
 
 test("what is joined comes out back to back, in memory of before where that is large enough", () => {

@@ -42,7 +42,8 @@ describe("a stream whose shard gives nothing", { concurrency: 2 }, () => {
     await failsWith(reading, "FILE_UNREADABLE", { file: path });
     assert.deepEqual(batches, [5, 5]);
     for (const [i, { waitedMs, shards: open }] of stalls.entries()) {
-      assert.ok(waitedMs >= 200 * 2 ** i && waitedMs < 200 * 2 ** i + 1500, `${waitedMs}`);
+      // Node's timers count whole milliseconds, and may be up to one early by the finer clock.
+      assert.ok(waitedMs >= 200 * 2 ** i - 2 && waitedMs < 200 * 2 ** i + 1500, `${waitedMs}`);
       const [first] = open ?? [];
       assert.deepEqual([first?.path, first?.quietMs], [path, null]);
       assert.ok((first?.waitedMs ?? 0) > waitedMs / 2 && (first?.openMs ?? 0) >= (first?.waitedMs ?? 0));
