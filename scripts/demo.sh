@@ -12,7 +12,7 @@ work=demo
 digits=$work/digits
 
 say() { printf '\ndemo: %s\n' "$*" >&2; }
-nextvlad() { node dist/src/cli.js "$@"; }
+nextvlad() { node dist/src/nextvlad.cjs "$@"; }
 
 say "set-up"
 scripts/setup.sh

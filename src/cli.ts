@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { availableParallelism } from "node:os";
 import { Command, Option } from "commander";
 import {

@@ -195,7 +195,7 @@ test("a reader that leaves, of results or of the log, ends no work", async (cont
   const folder = scratch(context);
   const args = ["digits", "--out", folder, "--train-videos", "1", "--validate-videos", "1"];
   const deaf = 'set -o pipefail; "$@" 2>&1 | (exec <&-; sleep 0.5)';
-  const ended = await runToEnd("bash", ["-c", deaf, "bash", process.execPath, compiled("cli.js"), ...args]);
+  const ended = await runToEnd("bash", ["-c", deaf, "bash", process.execPath, compiled("nextvlad.cjs"), ...args]);
   assert.deepEqual([ended.exitCode, ended.stderr], [0, ""]);
   assert.ok(existsSync(join(folder, "validate.list")));
 });
@@ -207,7 +207,7 @@ describe("what nobody foresaw", () => {
     const args = [
       "--import",
       `data:text/javascript,${encodeURIComponent(preload)}`,
-      compiled("cli.js"),
+      compiled("nextvlad.cjs"),
       "train",
       "--config",
       DIGITS,

@@ -14,7 +14,7 @@ import { spreadOf } from "./statistics.js";
 
 const USAGE = "usage: node dist/scripts/bench/whole.js [--videos 2000] [--pairs 5] [--precision float32] [--json]";
 const MEASURE = fileURLToPath(new URL("./measure.js", import.meta.url));
-const CLI = fileURLToPath(new URL("../../src/cli.js", import.meta.url));
+const CLI = fileURLToPath(new URL("../../src/nextvlad.cjs", import.meta.url));
 const CONFIG = fileURLToPath(new URL("../../../configs/nextvlad.yaml", import.meta.url));
 const BATCH = 32;
 const FRAMES = 300;

@@ -24,7 +24,7 @@ await makeFolder(out);
 const snapshot = join(out, "snapshot");
 await writeGoldenSnapshot(snapshot, golden, { dropRate: DROP_RATE });
 
-const cli = fileURLToPath(new URL("../../src/cli.js", import.meta.url));
+const cli = fileURLToPath(new URL("../../src/nextvlad.cjs", import.meta.url));
 for (const [format, name] of [
   ["pdparams", "W"],
   ["paddle-vars", "vars"],

@@ -4,7 +4,7 @@
 # The snapshot brings its config; weights that carry none need --config.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-cli=$root/dist/src/cli.js
+cli=$root/dist/src/nextvlad.cjs
 if [ ! -f "$cli" ]; then
   echo "nextvlad: error: $cli is missing: run scripts/setup.sh, then npm run build" >&2
   exit 1

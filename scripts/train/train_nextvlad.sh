@@ -2,7 +2,7 @@
 # Trains by the published recipe. Arguments are passed on, and win: scripts/train/train_nextvlad.sh --use_gpu False
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-cli=$root/dist/src/cli.js
+cli=$root/dist/src/nextvlad.cjs
 if [ ! -f "$cli" ]; then
   echo "nextvlad: error: $cli is missing: run scripts/setup.sh, then npm run build" >&2
   exit 1

@@ -42,12 +42,12 @@ export function runToEnd(file: string, args: readonly string[], options: SpawnOp
 
 /** Runs `nextvlad` as a real process. */
 export function runNextvlad(args: readonly string[], options: SpawnOptions = {}): Promise<Ended> {
-  return runToEnd(process.execPath, [compiled("cli.js"), ...args], options);
+  return runToEnd(process.execPath, [compiled("nextvlad.cjs"), ...args], options);
 }
 
 /** Starts `nextvlad` and calls `act` with it once it has said `words`; resolves when it has ended. */
 export async function interruptNextvlad(args: readonly string[], words: string, act: (child: ChildProcess) => void) {
-  const child = spawn(process.execPath, [compiled("cli.js"), ...args], { timeout: 60_000 });
+  const child = spawn(process.execPath, [compiled("nextvlad.cjs"), ...args], { timeout: 60_000 });
   let output = "";
   let acted = false;
   for (const stream of [child.stdout, child.stderr]) {

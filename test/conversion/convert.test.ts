@@ -99,7 +99,7 @@ describe("a conversion that is interrupted", () => {
       const [straight, stopped] = [join(folder, "straight"), join(folder, "stopped")];
       await converted(...args, "--out", straight);
 
-      const child = spawn(process.execPath, [compiled("cli.js"), "convert", ...args, "--out", stopped]);
+      const child = spawn(process.execPath, [compiled("nextvlad.cjs"), "convert", ...args, "--out", stopped]);
       child.stderr.once("data", () => child.kill(signal));
       const [exitCode] = await once(child, "close");
       assert.equal(exitCode, signal === "SIGTERM" ? 143 : null);
@@ -143,7 +143,7 @@ test("one conversion at a time works in a folder, and one whose folder is taken 
   await writeShards(join(folder, "in"), Array(40).fill(60));
   const out = join(folder, "out");
   const args = ["--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--out", out, "--workers", "1"];
-  const child = spawn(process.execPath, [compiled("cli.js"), "convert", ...args]);
+  const child = spawn(process.execPath, [compiled("nextvlad.cjs"), "convert", ...args]);
   let stderr = "";
   child.stderr.on("data", (chunk: Buffer) => {
     stderr += chunk.toString();

@@ -202,14 +202,20 @@ describe("wrong input gets one clear paragraph and an exit code", () => {
   });
 });
 
-test("a shard that never answers keeps nobody from leaving: what there is to save is saved, and the process ends", async (t) => {
+test("shards that never answer, more than Node has threads by default, keep nobody from leaving: what there is to save is saved, and the process ends", async (t) => {
   const own = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
   t.after(() => rmSync(own, { recursive: true, force: true }));
   const ownConfig = await prepareRun(own);
-  execFileSync("mkfifo", [join(own, "pipe.tfrecord")]);
-  writeFileSync(join(own, "train.list"), "train0.tfrecord\npipe.tfrecord\n");
+  const pipes = Array.from({ length: 6 }, (_, number) => `pipe${number}.tfrecord`);
+  execFileSync(
+    "mkfifo",
+    pipes.map((pipe) => join(own, pipe)),
+  );
+  writeFileSync(join(own, "train.list"), ["train0.tfrecord", ...pipes].map((shard) => `${shard}\n`).join(""));
   const saveDir = join(own, "out");
-  const child = spawn(process.execPath, [compiled("cli.js"), "train", "--config", ownConfig, "--save-dir", saveDir], { timeout: 60_000 });
+  const child = spawn(process.execPath, [compiled("nextvlad.cjs"), "train", "--config", ownConfig, "--save-dir", saveDir], {
+    timeout: 60_000,
+  });
   let output = "";
   let asking: NodeJS.Timeout | undefined;
   let isStopped = false;
@@ -226,7 +232,7 @@ test("a shard that never answers keeps nobody from leaving: what there is to sav
   }
   const [exitCode, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
   assert.deepEqual([exitCode, signal], [null, "SIGKILL"], output);
-  assert.match(output, /looked at the first records of 3 of 4 shards in 10 s/);
+  assert.match(output, /looked at the first records of 3 of 9 shards in 10 s/);
   assert.match(output, /SIGTERM: finishing the step and saving/);
   assert.match(output, /never answers: ending by force, instead of with exit code 143/);
   assert.match(output, /go on with: --resume \S+NEXTVLAD_step0\n/);

@@ -18,7 +18,7 @@ function blocks(language: string): string[] {
 
 /** Runs the page's commands in a folder. */
 async function shell(cwd: string, code: string): Promise<Ended> {
-  const nextvlad = `npx() { [ "$1" = nextvlad ] && shift && "${process.execPath}" "${compiled("cli.js")}" "$@"; }`;
+  const nextvlad = `npx() { [ "$1" = nextvlad ] && shift && "${process.execPath}" "${compiled("nextvlad.cjs")}" "$@"; }`;
   const ended = await runToEnd("bash", ["-c", `set -euo pipefail\n${nextvlad}\n${code}`], { cwd, timeout: 120_000 });
   assert.equal(ended.exitCode, 0, ended.stderr);
   return ended;

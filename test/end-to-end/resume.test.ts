@@ -76,7 +76,7 @@ while not os.path.exists(os.path.join(${JSON.stringify(saveDir)}, "NEXTVLAD_step
 os.close(terminal)
 _, status = os.waitpid(pid, 0)
 print(os.waitstatus_to_exitcode(status))`;
-    const args = [compiled("cli.js"), "train", "--config", config, "--save-dir", saveDir, "--epoch", "1000", "--save-interval", "3"];
+    const args = [compiled("nextvlad.cjs"), "train", "--config", config, "--save-dir", saveDir, "--epoch", "1000", "--save-interval", "3"];
     const { stdout } = await runToEnd("python3", ["-c", script, process.execPath, ...args, "--log-interval", "1"]);
     // A shell reports SIGHUP, -1 here, as 129.
     assert.equal(stdout.trim(), "-1");

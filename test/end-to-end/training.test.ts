@@ -101,7 +101,7 @@ test("SIGTERM finishes the step, saves and exits with 143; the resumed run ends 
   const epochs = ["--epoch", "1", "--valid-interval", "0"];
   await trained(["--config", config, "--save-dir", straight, ...epochs]);
   const args = ["train", "--config", config, "--save-dir", stopped, "--log-interval", "1", ...epochs];
-  const child = spawn(process.execPath, [compiled("cli.js"), ...args]);
+  const child = spawn(process.execPath, [compiled("nextvlad.cjs"), ...args]);
   let sent = false;
   child.stderr.on("data", (chunk: Buffer) => {
     if (sent || !chunk.toString().includes("iter 5 ")) return;

@@ -235,7 +235,7 @@ describe("verify", { concurrency: 2 }, () => {
     mkdirSync(join(folder, "links"));
     for (let i = 0; i < 4000; i++) symlinkSync(shard, join(folder, "links", `${i}.tfrecord`));
     const args = ["verify", join(folder, "links", "*.tfrecord"), "--json", ...SIZES];
-    const child = spawn(process.execPath, [compiled("cli.js"), ...args], { cwd: repository });
+    const child = spawn(process.execPath, [compiled("nextvlad.cjs"), ...args], { cwd: repository });
     let stdout = "";
     child.stdout.on("data", (chunk: Buffer) => {
       stdout += chunk;
