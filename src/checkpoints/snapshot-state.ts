@@ -1,9 +1,7 @@
 import { z } from "zod";
 import { NextvladError } from "../base/errors.js";
-import { sealJson, unsealJson } from "../formats/sealed-json.js";
-
-/** Raise it, and add to `UPGRADES`, when a snapshot changes, or when the same state would lead to another future: another order of videos, say. */
-const FORMAT_VERSION = 2;
+import { unsealJson } from "../formats/sealed-json.js";
+import { FORMAT_VERSION } from "./snapshot-layout.js";
 
 const checksum = z.string().regex(/^[0-9a-f]{8}$/);
 
@@ -51,17 +49,6 @@ export type SnapshotState = z.output<typeof stateSchema>;
 const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   1: (state) => ({ ...state, format_version: 2, shards: null, written_by: null, files: null }),
 };
-
-/** The text of `state.json`: the state, and last the checksum of it. */
-export function encodeState(run: RunState, writtenBy: WrittenBy | null, files: FileChecksums | null): string {
-  const { step, epoch, step_in_epoch, seed, best, validated_epoch, shards } = run;
-  const state: SnapshotState = {
-    format_version: FORMAT_VERSION,
-    ...{ step, epoch, step_in_epoch, seed, best, validated_epoch, shards },
-    ...{ written_by: writtenBy, files },
-  };
-  return sealJson(state);
-}
 
 /** Reads the text of a `state.json`, of this format version or an older one. Throws BAD_SNAPSHOT. */
 export function parseState(text: string, file: string): SnapshotState {

@@ -5,7 +5,8 @@ import { formatChecksum } from "../formats/crc32c.js";
 import { encodeSafetensors, type NamedTensor } from "../formats/safetensors.js";
 import type { StoredArray } from "../tensorflow/variables.js";
 import { CONFIG, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
-import { encodeState, type FileChecksums, type RunState, type WrittenBy } from "./snapshot-state.js";
+import type { FileChecksums, RunState, WrittenBy } from "./snapshot-state.js";
+import { encodeState } from "./state-encoder.js";
 
 /** An array to be written: fetched when its turn comes. */
 export type ArraySource = Pick<StoredArray, "name" | "shape" | "download">;

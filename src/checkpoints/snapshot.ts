@@ -5,7 +5,8 @@ import { fileError, NextvladError } from "../base/errors.js";
 import { type Content, removeDirectory, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
 import { checkFile } from "./file-checksum.js";
 import { BEST, bestSnapshot, CONFIG, epochSnapshot, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
-import { encodeState, parseState, type RunState, type SnapshotState } from "./snapshot-state.js";
+import { parseState, type RunState, type SnapshotState } from "./snapshot-state.js";
+import { encodeState } from "./state-encoder.js";
 
 export { bestSnapshot, epochSnapshot, listSnapshots, optimizerFile, stepSnapshot, weightsFile } from "./snapshot-layout.js";
 export type { RunState, SnapshotState, WrittenBy } from "./snapshot-state.js";

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { encodeState } from "../../src/checkpoints/snapshot-state.js";
+import { encodeState } from "../../src/checkpoints/state-encoder.js";
 import { compiled, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
 import { CLASSES, prepareRun, readLog } from "../helpers/runs.js";
 
