@@ -74,6 +74,8 @@ export class TrainingRun {
       if (!(error instanceof NextvladError) || error.code !== "NOT_FINITE") throw error;
       await this.#saver.close();
       throw await this.#losses.explain(error, this.#saver.lastWritten);
+    } finally {
+      await this.#losses.settle();
     }
   }
 
@@ -112,9 +114,10 @@ export class TrainingRun {
     return this.#save(({ step }) => stepSnapshot(this.#options.saveDir, step));
   }
 
-  /** Hands over a snapshot of where the run stands once the one before is written. */
-  #save(path: (state: RunState) => string): Promise<void> {
+  /** Hands over a snapshot of where the run stands once the one before is written. What a run that goes on from it does not meet again is listed first. */
+  async #save(path: (state: RunState) => string): Promise<void> {
     this.#savedMs = performance.now();
+    await this.#losses.settle();
     return this.#saver.begin(() => ({ path: path(this.#state), state: this.#state }));
   }
 
@@ -163,7 +166,7 @@ export class TrainingRun {
       if (isDue(this.#options.saveInterval, this.#state, performance.now() - this.#savedMs)) await this.#saveStep();
       const report = this.#step(batch);
       this.#losses.note(batch.ids, this.#state, report?.loss ?? null);
-      await this.#losses.settle();
+      await this.#losses.settleSparingly();
       pace.count(batch.ids.length);
       if (report !== null) told = logStep(this.#options.telemetry.log, report, batch, this.#config, this.#state, pace);
       this.#state = { ...this.#state, step: this.#state.step + 1, step_in_epoch: this.#state.step_in_epoch + 1 };
