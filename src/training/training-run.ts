@@ -7,6 +7,7 @@ import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { videoShape } from "../data/video-shape.js";
 import { measure, openReading } from "../evaluation/evaluate.js";
+import { MetricsAccumulator } from "../evaluation/metrics.js";
 import { tellEvents } from "../evaluation/watched-batches.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { modelSizes } from "../model/sizes.js";
@@ -213,9 +214,12 @@ export class TrainingRun {
       events: tellEvents(damage, telemetry),
     });
     const watch = { title: "validation", logIntervalSteps: 0, signal, telemetry, damage };
-    const { metrics, stopped } = await measure(network, stream, MODEL.num_classes, MODEL.topk, watch);
+    const { num_classes: classes, topk } = MODEL;
+    const accumulator = new MetricsAccumulator(classes, topk);
+    const { stopped } = await measure(network, stream, { classes, topk }, watch, accumulator);
     network.dispose();
     if (stopped) return;
+    const metrics = accumulator.result();
     logValidation(telemetry.log, epoch, metrics);
     await this.#saver.settle();
     const snapshot = this.#saver.lastWritten as string;
