@@ -116,6 +116,22 @@ test("eval and infer do without damaged data, and say how much; a label out of r
   const warnings = readLog(join(folder, "out"), "eval.log.jsonl").filter(({ left_out }) => left_out !== undefined);
   assert.equal(warnings.length, 2);
 
+  // What infer left out of these shards, ensemble leaves out of their labels.
+  const average = [
+    "ensemble",
+    join(folder, "out", "NEXTVLAD_infer_result.pkl"),
+    "--filelist",
+    join(folder, "validate.list"),
+    "--config",
+    config,
+  ];
+  const exact = await runNextvlad([...average, "--save-dir", join(folder, "exact")]);
+  assert.equal(exact.exitCode, 1);
+  assert.match(exact.stderr, /validate0\.tfrecord, record 3, .*checksum/);
+  const averaged = await run(...average, "--save-dir", join(folder, "out"), "--set", "TEST.on_corrupt=skip-record");
+  assert.match(averaged, /WARN: ensemble: left out 1 record and the rest of 1 shard for damage[\s\S]*videos: 34\b/);
+  assert.deepEqual(listIn(join(folder, "out"), "ensemble"), listIn(join(folder, "out"), "infer"));
+
   // A run that finds nothing wrong leaves no list of another's behind.
   await run("infer", ...weights, "--filelist", join(folder, "train0.tfrecord"));
   assert.equal(existsSync(join(folder, "out", "infer.corrupt_records.json")), false);
