@@ -167,11 +167,12 @@ export class TrainingRun {
       if (isDue(this.#options.saveInterval, this.#state, performance.now() - this.#savedMs)) await this.#saveStep();
       const report = this.#step(batch);
       this.#losses.note(batch.ids, this.#state, report?.loss ?? null);
-      await this.#losses.settleSparingly();
       pace.count(batch.ids.length);
       if (report !== null) told = logStep(this.#options.telemetry.log, report, batch, this.#config, this.#state, pace);
       this.#state = { ...this.#state, step: this.#state.step + 1, step_in_epoch: this.#state.step_in_epoch + 1 };
       this.#options.telemetry.progress.update({ ...pace.state(), ...told });
+      // Not between a step and its place in the run: someone may ask for a snapshot meanwhile.
+      await this.#losses.settleSparingly();
     }
     return stream.complete;
   }
