@@ -45,7 +45,7 @@ export async function moveFile(from: string, to: string): Promise<void> {
   }
 }
 
-/** Makes a folder and those above it, where missing. Node's own recursive mkdir never returns in a folder that takes none (/proc/x, Node 20 and 24). */
+/** Makes a folder and those above it, where missing, so that they outlive a power cut. Node's own recursive mkdir never returns in a folder that takes none (/proc/x, Node 20 and 24). */
 export async function makeFolder(path: string): Promise<void> {
   const there = await stat(path).catch(() => null);
   if (there?.isDirectory()) return;
@@ -54,6 +54,10 @@ export async function makeFolder(path: string): Promise<void> {
   if (above !== path) await makeFolder(above);
   await mkdir(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "EEXIST") throw error;
+  });
+  await syncDirectory(above).catch((error: NodeJS.ErrnoException) => {
+    // A folder may be made in one that nobody may read, which cannot be flushed then.
+    if (error.code !== "EACCES") throw error;
   });
 }
 

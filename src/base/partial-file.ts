@@ -12,7 +12,7 @@ const PIECE_BYTES = 1 << 20;
 
 /**
  * A file that grows at its end and can be gone on with after its process was killed: what was written behind the last mark is dropped then.
- * An error leaves it as it is. All throw FILE_UNWRITABLE.
+ * An error leaves it as it is. All throw FILE_UNWRITABLE where nothing else is said.
  */
 export class PartialFile {
   readonly path: string;
@@ -36,17 +36,19 @@ export class PartialFile {
     }
   }
 
-  /** Opens a file as it was at a mark, and passes on what it holds, in pieces that are good until the next. Throws BAD_RESULTS where it holds something else. */
+  /** Opens a file as it was at a mark, and passes on what it holds, in pieces that are good until the next. Throws BAD_RESULTS where it is missing or holds something else, FILE_UNREADABLE, FILE_UNWRITABLE. */
   static async reopen(path: string, mark: FileMark, pass: (piece: Uint8Array) => void): Promise<PartialFile> {
     let handle: FileHandle | undefined;
     try {
       handle = await open(path, "r+");
-      await readMarked(handle, path, mark, pass);
+      await readMarked(handle, path, mark, pass).catch((error: unknown) => {
+        throw fileError(error, path, "read");
+      });
       await handle.truncate(mark.bytes);
       return new PartialFile(path, handle, mark);
     } catch (error) {
       await handle?.close().catch(() => undefined);
-      throw fileError(error, path, "write");
+      throw (error as NodeJS.ErrnoException).code === "ENOENT" ? missing(path, error) : fileError(error, path, "write");
     }
   }
 
@@ -105,7 +107,12 @@ async function fill(handle: FileHandle, piece: Uint8Array, position: number, siz
   return filled;
 }
 
+const REMEDY = "start from the beginning, without --resume";
+
 function damaged(file: string, expected: string, found: number): NextvladError {
-  const remedy = "start from the beginning, without --resume";
-  return new NextvladError("BAD_RESULTS", "the partial results are not as they were saved", { file, expected, found, remedy });
+  return new NextvladError("BAD_RESULTS", "the partial results are not as they were saved", { file, expected, found, remedy: REMEDY });
+}
+
+function missing(file: string, cause: unknown): NextvladError {
+  return new NextvladError("BAD_RESULTS", "a file of the partial results is missing", { file, remedy: REMEDY }, cause);
 }

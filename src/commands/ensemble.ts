@@ -24,8 +24,10 @@ export async function runEnsemble([first, ...others]: readonly string[], flags: 
   const { outcome, exitCode } = await runIn(flags.saveDir, "ensemble.log.jsonl", async ({ telemetry, signal }) => {
     const path = join(flags.saveDir, ENSEMBLE_RESULT_STEM);
     const target = await resultTarget(path, flags.format, flags.labels, config?.MODEL.num_classes ?? null, telemetry.log);
+    const { DamageReport } = await import("../evaluation/damage-report.js");
     const { ensemble } = await import("../inference/ensemble.js");
-    return ensemble({ files, weights, topk: flags.inferTopk, target, truth, signal, telemetry });
+    const damage = new DamageReport(flags.saveDir, "ensemble", telemetry.log);
+    return ensemble({ files, weights, topk: flags.inferTopk, target, truth, signal, telemetry, damage });
   });
   const { videos, metrics, resultFiles } = outcome;
   if (outcome.stopped) {

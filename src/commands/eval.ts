@@ -40,12 +40,12 @@ export async function runEval(flags: EvalFlags): Promise<number> {
       damage: new DamageReport(flags.saveDir, "eval", telemetry.log),
     });
   });
-  if (outcome.stopped) {
+  if (outcome.metrics === null) {
     process.stdout.write(tellStop("[EVAL] eval", outcome.videos, outcome.keptIn));
     return exitCode;
   }
   const { formatEvalLine } = await import("../telemetry/lines.js");
-  const { hit_at_one: hitAtOne, perr, loss, gap } = outcome;
+  const { hit_at_one: hitAtOne, perr, loss, gap } = outcome.metrics;
   process.stdout.write(`${formatEvalLine({ hitAtOne, perr, loss, gap })}\n`);
   process.stdout.write(`results, with MAP and the average precision of each class: ${outcome.resultFile}\n`);
   process.stdout.write(tellFiles("predictions", outcome.predictionFiles));

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { CsvError, parse } from "csv-parse/sync";
 import { fileError, NextvladError } from "../base/errors.js";
+import { showValue } from "../base/shown-value.js";
 
 /** A line of a table of labels. */
 export interface LabelledVideo {
@@ -27,7 +28,7 @@ export async function readLabelTable(file: string): Promise<readonly LabelledVid
   const names = header?.record.map((name) => name.toLowerCase()) ?? [];
   const [idColumn, labelColumn] = ["id", "labels"].map((name) => names.indexOf(name)) as [number, number];
   if (idColumn === -1 || labelColumn === -1) {
-    const found = header === undefined ? "an empty file" : JSON.stringify(header.record.join(",").slice(0, 80));
+    const found = header === undefined ? "an empty file" : showValue(header.record.join(","), 80);
     throw new NextvladError("BAD_FORMAT", "this is no table of labels", {
       file,
       expected: "the columns id and labels",
@@ -71,7 +72,7 @@ function parseLabels(text: string, { file, line, id }: { file: string; line: num
     file,
     video: id,
     expected: `whole numbers, 0 to ${MAX_LABEL}`,
-    found: JSON.stringify(wrong.slice(0, 40)),
+    found: showValue(wrong, 40),
     remedy: "number the classes from 0 and write the numbers",
   });
 }

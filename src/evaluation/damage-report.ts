@@ -25,7 +25,7 @@ export class DamageReport {
   /** In the pass at hand. */
   #counts = { records: 0, rests: 0 };
 
-  constructor(saveDir: string, command: "train" | "eval" | "infer", log: Logger) {
+  constructor(saveDir: string, command: "train" | "eval" | "infer" | "ensemble", log: Logger) {
     this.#log = log;
     this.#list = new IncidentList(join(saveDir, `${command}.corrupt_records.json`), log);
   }

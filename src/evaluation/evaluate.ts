@@ -43,8 +43,12 @@ export interface EvaluateOptions {
   readonly damage: DamageReport;
 }
 
-export interface EvaluationResult extends Metrics {
+export interface EvaluationResult {
   readonly stopped: boolean;
+  /** Done, by the runs that this one went on after, too. */
+  readonly videos: number;
+  /** Null where it stopped early. */
+  readonly metrics: Metrics | null;
   /** The folder that holds what is done where it stopped early; null where nothing is. */
   readonly keptIn: string | null;
   readonly resultFile: string;
@@ -72,14 +76,19 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     const manner = { onCorrupt, skipBatches: done.batches, events: tellEvents(damage, telemetry) };
     const stream = openReading(config, shards, batchSize, readers, "required", manner);
     const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry, damage, done };
-    const { metrics, stopped } = await measure(network.frozen, stream, classes, topk, watch, { accumulator, writer });
-    if (stopped || metrics.videos > 0) return { stopped };
+    const { stopped } = await measure(network.frozen, stream, { classes, topk }, watch, accumulator, writer);
+    if (stopped || writer.done.videos > 0) return { stopped };
     throw noVideos(filelist);
   };
-  const writeMetrics = () => writeFileAtomic(resultFile, encodeMetrics(accumulator.result()));
-  const { stopped, keptIn, resultFiles } = await writeResumably(resumable, measureRest, writeMetrics);
+  let metrics = null as Metrics | null;
+  const writeMetrics = async () => {
+    // Once, as it sorts the predictions for all videos.
+    metrics = accumulator.result();
+    await writeFileAtomic(resultFile, encodeMetrics(metrics));
+  };
+  const { stopped, videos, keptIn, resultFiles } = await writeResumably(resumable, measureRest, writeMetrics);
   network.dispose();
-  return { stopped, ...accumulator.result(), keptIn, resultFile, predictionFiles: resultFiles };
+  return { stopped, videos, metrics, keptIn, resultFile, predictionFiles: resultFiles };
 }
 
 /** The error for shards without a video, or without a whole one. */
@@ -141,22 +150,18 @@ export function openReading(
   );
 }
 
-/** What the batches of a pass add to, besides those that another pass has done already, and where their predictions go. */
-export interface Measuring {
-  readonly accumulator: MetricsAccumulator;
-  /** Told of each batch, and given the `topk` best classes of its videos. */
-  readonly writer: BatchWriter | null;
-}
-
-/** Runs every batch of a stream through the network, into the metrics; stops early, with what it has, when the signal says so. */
+/**
+ * Runs every batch of a stream through the network, into the accumulator; stops early, with what it has, when the signal says so. The writer is told of
+ * each batch, and given the `topk` best classes of its videos.
+ */
 export async function measure(
   network: FrozenNetwork,
   stream: BatchStream,
-  classes: number,
-  topk: number,
+  { classes, topk }: { readonly classes: number; readonly topk: number },
   watch: Watch,
-  { accumulator, writer }: Measuring = { accumulator: new MetricsAccumulator(classes, topk), writer: null },
-): Promise<{ readonly metrics: Metrics; readonly stopped: boolean }> {
+  accumulator: MetricsAccumulator,
+  writer: BatchWriter | null = null,
+): Promise<{ readonly stopped: boolean }> {
   const selector = new TopSelector();
   let meanLoss = Number.NaN;
   const describe = (step: number): string => `[EVAL] ${watch.title}: iter ${step} , loss = ${meanLoss.toFixed(6)}`;
@@ -174,5 +179,5 @@ export async function measure(
     }
     await writer.endBatch(batch.ids.length, stream.fraction);
   }
-  return { metrics: accumulator.result(), stopped: !stream.complete };
+  return { stopped: !stream.complete };
 }

@@ -1,6 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { NextvladError } from "../base/errors.js";
 import type { Config } from "../config/schema.js";
+import type { DamageReport } from "../evaluation/damage-report.js";
 import type { Metrics } from "../evaluation/metrics.js";
 import { readResults } from "../results/result-reader.js";
 import { type ResultTarget, type ResultWriter, writeResults } from "../results/result-writer.js";
@@ -21,6 +22,8 @@ export interface EnsembleOptions {
   readonly truth: { readonly filelist: string; readonly config: Config } | null;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
+  /** Of these shards. */
+  readonly damage: DamageReport;
 }
 
 export interface EnsembleOutcome {
@@ -41,13 +44,15 @@ const VIDEOS_A_LOG_LINE = 100_000;
  * BAD_RESULTS where the files, or the labelled shards, are not of the same videos or classes, and TOO_FEW_VIDEOS where there are none.
  */
 export async function ensemble(options: EnsembleOptions): Promise<EnsembleOutcome> {
-  const { target, truth } = options;
-  const groundTruth = truth === null ? null : await GroundTruth.open(truth.filelist, truth.config);
+  const { target, truth, damage, telemetry } = options;
+  await damage.begin(false);
+  const groundTruth = truth === null ? null : await GroundTruth.open(truth.filelist, truth.config, damage, telemetry);
   try {
     const outcome = await writeResults(target, (writer) => average(options, groundTruth, writer));
     return { ...outcome, metrics: outcome.stopped ? null : (groundTruth?.metrics() ?? null) };
   } finally {
     await groundTruth?.close();
+    await damage.conclude("ensemble");
   }
 }
 

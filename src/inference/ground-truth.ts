@@ -2,10 +2,13 @@ import { NextvladError } from "../base/errors.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import type { BatchStream } from "../data/stream.js";
+import type { DamageReport } from "../evaluation/damage-report.js";
 import { openReading } from "../evaluation/evaluate.js";
 import { type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import type { Top } from "../evaluation/top-k.js";
+import { tellEvents } from "../evaluation/watched-batches.js";
 import type { Prediction } from "../results/prediction.js";
+import type { Telemetry } from "../telemetry/telemetry.js";
 import type { Source } from "./alignment.js";
 
 /** The labels of the videos in some shards, and the metrics of predictions for them. */
@@ -23,11 +26,12 @@ export class GroundTruth {
     this.#metrics = new MetricsAccumulator(numClasses, topk);
   }
 
-  /** Starts to read the shards, as the config's MODEL and TEST say. Throws what `resolveShards` throws; what reading throws comes out of `source`. */
-  static async open(filelist: string, config: Config): Promise<GroundTruth> {
+  /** Starts to read the shards, as the config's MODEL and TEST say, and tells of it as `eval` does. Throws what `resolveShards` throws; what reading throws comes out of `source`. */
+  static async open(filelist: string, config: Config, damage: DamageReport, telemetry: Telemetry): Promise<GroundTruth> {
     const shards = await resolveShards(filelist, { cwd: process.cwd() });
-    const { batch_size: batchSize, num_readers: readers } = config.TEST;
-    return new GroundTruth(filelist, openReading(config, shards, batchSize, readers, "required"), config.MODEL);
+    const { batch_size: batchSize, num_readers: readers, on_corrupt: onCorrupt } = config.TEST;
+    const manner = { onCorrupt, events: tellEvents(damage, telemetry) };
+    return new GroundTruth(filelist, openReading(config, shards, batchSize, readers, "required", manner), config.MODEL);
   }
 
   /** Adds a video to the metrics. Throws BAD_RESULTS where a predicted class is none of the config's. */

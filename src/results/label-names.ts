@@ -1,5 +1,6 @@
 import { crc32c } from "@node-rs/crc32";
 import { NextvladError } from "../base/errors.js";
+import { showValue } from "../base/shown-value.js";
 import { formatChecksum } from "../formats/crc32c.js";
 import { readCsv } from "../formats/csv.js";
 import { readLines } from "../formats/lines.js";
@@ -48,7 +49,7 @@ export async function readLabelNames(path: string, numClasses: number | null): P
     file: path,
     line: 1,
     expected: "the columns Index and Name",
-    found: JSON.stringify(header.join(",").slice(0, 80)),
+    found: showValue(header.join(","), 80),
     remedy: "give YouTube-8M's vocabulary.csv, or a text file with one name a line",
   });
 }
@@ -84,7 +85,7 @@ function readClass(text: string, numClasses: number | null, place: { readonly fi
   throw new NextvladError("BAD_LABELS", "this names a class that the model does not have", {
     ...place,
     expected: `0 to ${limit - 1}`,
-    found: JSON.stringify(text.slice(0, 40)),
+    found: showValue(text, 40),
     remedy: "give the vocabulary that the model was trained with",
   });
 }

@@ -13,7 +13,8 @@ const STATE_NAME = "state.json";
 export class PartialFolder {
   readonly path: string;
   readonly #lock: FolderLock;
-  #hasState = false;
+  /** Until it is known that there is none: hours of results may hang on it. */
+  #hasState = true;
 
   private constructor(path: string, lock: FolderLock) {
     this.path = path;
@@ -45,8 +46,9 @@ export class PartialFolder {
       if (error.code === "ENOENT") return null;
       throw fileError(error, file, "read");
     });
-    this.#hasState = text !== null;
-    return text === null ? null : parsePartialState(text, file);
+    if (text !== null) return parsePartialState(text, file);
+    this.#hasState = false;
+    return null;
   }
 
   /** Throws FILE_UNWRITABLE, SAVE_DIR_TAKEN where the folder was taken away. */

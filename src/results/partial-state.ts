@@ -53,10 +53,12 @@ export function parsePartialState(text: string, file: string): PartialState {
   return state;
 }
 
-/** Throws BAD_CONFIG at the first thing in which the work at hand is not the one that the results are of. */
+/** Throws BAD_CONFIG at the first thing in which the work at hand is not the one that the results are of. A policy about damaged data may take the place of none. */
 export function refuseOtherWork(then: PartialState["work"], now: PartialState["work"], file: string): void {
   for (const key of new Set([...Object.keys(now), ...Object.keys(then)])) {
     if (now[key] === then[key]) continue;
+    // Without a policy, what is done has met no damage: whatever is done about it comes after.
+    if (key.endsWith(".on_corrupt") && then[key] === "error") continue;
     const values = { expected: then[key] ?? "nothing", found: now[key] ?? "nothing" };
     const remedy = "leave it as it was, or start from the beginning, without --resume";
     throw new NextvladError("BAD_CONFIG", "what was stopped cannot go on with another value", { file, key, ...values, remedy });

@@ -9,7 +9,7 @@ import { isWorthTelling } from "../telemetry/sparing.js";
 /** The name of the list of batches that may be to blame. */
 export const NAN_BATCHES_NAME = "nan_batches.json";
 
-/** Batches kept to be listed, the newest ones; with lines in the log there are never that many between two of them. */
+/** Batches kept to be listed, the newest ones: with a --log-interval above this, or 0, more may have come since the last good look. */
 const KEPT_BATCHES = 1000;
 /** Batches left out one after another, after which the weights are to blame. */
 const MOST_IN_A_ROW = 10;
@@ -93,6 +93,11 @@ export class LossWatch {
   /** Brings the list up to date. */
   settle(): Promise<void> {
     return this.#list.write();
+  }
+
+  /** The same, where there is no hurry: a step does not wait for the disk each time. */
+  settleSparingly(): Promise<void> {
+    return this.#list.writeSparingly();
   }
 
   /** Ends an epoch: tells how many batches were left out, if any were. */

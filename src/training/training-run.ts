@@ -7,6 +7,7 @@ import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { videoShape } from "../data/video-shape.js";
 import { measure, openReading } from "../evaluation/evaluate.js";
+import { MetricsAccumulator } from "../evaluation/metrics.js";
 import { tellEvents } from "../evaluation/watched-batches.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { modelSizes } from "../model/sizes.js";
@@ -74,6 +75,8 @@ export class TrainingRun {
       if (!(error instanceof NextvladError) || error.code !== "NOT_FINITE") throw error;
       await this.#saver.close();
       throw await this.#losses.explain(error, this.#saver.lastWritten);
+    } finally {
+      await this.#losses.settle();
     }
   }
 
@@ -112,9 +115,10 @@ export class TrainingRun {
     return this.#save(({ step }) => stepSnapshot(this.#options.saveDir, step));
   }
 
-  /** Hands over a snapshot of where the run stands once the one before is written. */
-  #save(path: (state: RunState) => string): Promise<void> {
+  /** Hands over a snapshot of where the run stands once the one before is written. What a run that goes on from it does not meet again is listed first. */
+  async #save(path: (state: RunState) => string): Promise<void> {
     this.#savedMs = performance.now();
+    await this.#losses.settle();
     return this.#saver.begin(() => ({ path: path(this.#state), state: this.#state }));
   }
 
@@ -163,11 +167,12 @@ export class TrainingRun {
       if (isDue(this.#options.saveInterval, this.#state, performance.now() - this.#savedMs)) await this.#saveStep();
       const report = this.#step(batch);
       this.#losses.note(batch.ids, this.#state, report?.loss ?? null);
-      await this.#losses.settle();
       pace.count(batch.ids.length);
       if (report !== null) told = logStep(this.#options.telemetry.log, report, batch, this.#config, this.#state, pace);
       this.#state = { ...this.#state, step: this.#state.step + 1, step_in_epoch: this.#state.step_in_epoch + 1 };
       this.#options.telemetry.progress.update({ ...pace.state(), ...told });
+      // Not between a step and its place in the run: someone may ask for a snapshot meanwhile.
+      await this.#losses.settleSparingly();
     }
     return stream.complete;
   }
@@ -210,9 +215,12 @@ export class TrainingRun {
       events: tellEvents(damage, telemetry),
     });
     const watch = { title: "validation", logIntervalSteps: 0, signal, telemetry, damage };
-    const { metrics, stopped } = await measure(network, stream, MODEL.num_classes, MODEL.topk, watch);
+    const { num_classes: classes, topk } = MODEL;
+    const accumulator = new MetricsAccumulator(classes, topk);
+    const { stopped } = await measure(network, stream, { classes, topk }, watch, accumulator);
     network.dispose();
     if (stopped) return;
+    const metrics = accumulator.result();
     logValidation(telemetry.log, epoch, metrics);
     await this.#saver.settle();
     const snapshot = this.#saver.lastWritten as string;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { appendFileSync, existsSync, readFileSync, truncateSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { PartialFile } from "../../src/base/partial-file.js";
@@ -24,7 +24,7 @@ test("a file goes on at its last mark: what was written behind it is dropped, wh
   await (await PartialFile.reopen(path, whole, () => undefined)).close();
 });
 
-test("a file that is shorter than its mark, or of other bytes, is refused as it is", async (t) => {
+test("a file that is shorter than its mark, of other bytes, or missing is refused as it is", async (t) => {
   const path = join(scratch(t), "a");
   const file = await PartialFile.create(path);
   await file.write("0123456789");
@@ -43,6 +43,12 @@ test("a file that is shorter than its mark, or of other bytes, is refused as it 
     other,
   );
   assert.equal(readFileSync(path, "utf8"), "01234567X9 and more");
+  rmSync(path);
+  await assert.rejects(
+    PartialFile.reopen(path, mark, () => undefined),
+    { code: "BAD_RESULTS", message: /a: a file of the partial results is missing\. Start from the beginning, without --resume/ },
+  );
+  assert.equal(existsSync(path), false);
 });
 
 test("a full device is told, and leaves what was marked", async (t) => {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { writeShard } from "../../src/data/shard-writer.js";
@@ -116,9 +116,43 @@ test("eval and infer do without damaged data, and say how much; a label out of r
   const warnings = readLog(join(folder, "out"), "eval.log.jsonl").filter(({ left_out }) => left_out !== undefined);
   assert.equal(warnings.length, 2);
 
+  // What infer left out of these shards, ensemble leaves out of their labels.
+  const average = [
+    "ensemble",
+    join(folder, "out", "NEXTVLAD_infer_result.pkl"),
+    "--filelist",
+    join(folder, "validate.list"),
+    "--config",
+    config,
+  ];
+  const exact = await runNextvlad([...average, "--save-dir", join(folder, "exact")]);
+  assert.equal(exact.exitCode, 1);
+  assert.match(exact.stderr, /validate0\.tfrecord, record 3, .*checksum/);
+  const averaged = await run(...average, "--save-dir", join(folder, "out"), "--set", "TEST.on_corrupt=skip-record");
+  assert.match(averaged, /WARN: ensemble: left out 1 record and the rest of 1 shard for damage[\s\S]*videos: 34\b/);
+  assert.deepEqual(listIn(join(folder, "out"), "ensemble"), listIn(join(folder, "out"), "infer"));
+
   // A run that finds nothing wrong leaves no list of another's behind.
   await run("infer", ...weights, "--filelist", join(folder, "train0.tfrecord"));
   assert.equal(existsSync(join(folder, "out", "infer.corrupt_records.json")), false);
+
+  // A run that the first damaged record ended goes on with a policy, and ends as one that had it from the start.
+  const mixed = join(folder, "mixed.list");
+  writeFileSync(mixed, "train0.tfrecord\nvalidate0.tfrecord\n");
+  const results = { eval: "NEXTVLAD_eval_result.json", infer: "NEXTVLAD_infer_result.pkl" } as const;
+  for (const command of ["eval", "infer"] as const) {
+    const reading = [...weights.slice(0, 2), "--filelist", mixed, "--batch-size", "4"];
+    const at = (name: string): string[] => [command, ...reading, "--save-dir", join(folder, name)];
+    const ended = await runNextvlad([...at("ended"), "--save-interval", "1"]);
+    assert.equal(ended.exitCode, 1);
+    assert.match(ended.stderr, /what is done is kept in [\s\S]*validate0\.tfrecord, record 3, .*checksum/);
+    const more = await run(...at("ended"), "--resume", "--on-corrupt", "skip-record");
+    assert.match(more, /going on after batch 1[0-2]: 4\d videos are done/);
+    await run(...at("whole"), "--on-corrupt", "skip-record");
+    const [one, other] = ["ended", "whole"].map((name) => readFileSync(join(folder, name, results[command])));
+    assert.deepEqual(one, other);
+    assert.deepEqual(listIn(join(folder, "ended"), command), listIn(join(folder, "whole"), command));
+  }
 
   const odd = join(folder, "odd.tfrecord");
   await writeShard(odd, [learnableVideo(1), { ...learnableVideo(2), labels: Int32Array.of(CLASSES) }]);

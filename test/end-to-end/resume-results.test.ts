@@ -161,6 +161,14 @@ for (const each of cases) {
         stderr,
         /\.pkl: the partial results are not as they were saved \(expected checksum \d+, found \d+\)\. Start from the beginning/,
       );
+      rmSync(file);
+      const without = await runNextvlad(commandOf(each, saveDir, "--resume"));
+      assert.equal(without.exitCode, 1);
+      assert.match(without.stderr, /\.pkl: a file of the partial results is missing\. Start from the beginning/);
+      assert.deepEqual(
+        readdirSync(at(saveDir, `${stem}.partial`)).sort(),
+        kept.filter((name) => at(saveDir, `${stem}.partial`, name) !== file),
+      );
     });
 
     test("killed while the files get their places has only that left to do", async () => {

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { DamageReport } from "../../src/evaluation/damage-report.js";
 import { ensemble } from "../../src/inference/ensemble.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
 
@@ -14,7 +15,8 @@ async function run(content: string, signal: AbortSignal) {
   writeFileSync(file, `VideoId,LabelConfidencePairs\n${content}`);
   const target = { path: join(folder, "out"), formats: ["pickle", "csv"], names: null } as const;
   const telemetry = await createTelemetry({ logFile: null });
-  return ensemble({ files: [file, file], weights: [1, 1], topk: 20, target, truth: null, signal, telemetry });
+  const damage = new DamageReport(folder, "ensemble", telemetry.log);
+  return ensemble({ files: [file, file], weights: [1, 1], topk: 20, target, truth: null, signal, telemetry, damage });
 }
 
 test("a signal ends it within some hundred videos, and leaves nothing", async () => {

@@ -26,11 +26,15 @@ test("a state comes back as it was; one that was changed, or is of another form,
 
 test("other work is refused with the key and both values, whichever of the two has it", () => {
   refuseOtherWork(state.work, { ...state.work }, "f");
+  const policy = (onCorrupt: string) => ({ ...state.work, "TEST.on_corrupt": onCorrupt });
   const labels = { ...state.work, "--labels": "names with checksum 1" };
   const cases: readonly [Record<string, string>, Record<string, string>, RegExp][] = [
     [state.work, { ...state.work, "MODEL.topk": "5" }, /MODEL\.topk: .*\(expected 20, found 5\)/],
     [state.work, labels, /--labels: .*\(expected nothing, found names with checksum 1\)/],
     [labels, state.work, /--labels: .*\(expected names with checksum 1, found nothing\)/],
+    [policy("skip-record"), policy("skip-shard"), /TEST\.on_corrupt: .*\(expected skip-record, found skip-shard\)/],
+    [policy("skip-record"), policy("error"), /TEST\.on_corrupt: .*\(expected skip-record, found error\)/],
   ];
+  refuseOtherWork(policy("error"), policy("skip-shard"), "f");
   for (const [then, now, message] of cases) assert.throws(() => refuseOtherWork(then, now, "f"), { code: "BAD_CONFIG", message });
 });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { IncidentList } from "../../src/telemetry/incident-list.js";
@@ -48,4 +48,28 @@ test("a list that is full says so once; one that cannot be written is a warning,
   assert.equal(stderr.text.match(/lists 10000 already, and takes no more/g)?.length, 1);
   await list.write();
   assert.match(stderr.text, /WARN: the list could not be written: \S+list\.json: cannot write it/);
+  // What failed is not taken for written.
+  rmdirSync(path);
+  await list.write();
+  assert.equal(JSON.parse(readFileSync(path, "utf8")).length, 10_000);
+});
+
+test("a list is written now and then where there is no hurry, and whole when that is asked for, in the midst of another write too", async (context) => {
+  const path = join(scratch(context), "list.json");
+  const { log } = await createTelemetry({ logFile: null, stderr: new Capture(false).stream });
+  const list = new IncidentList<{ at: number }>(path, log);
+  const written = (): number => JSON.parse(readFileSync(path, "utf8")).length;
+  for (let at = 0; at < 100; at++) {
+    list.add({ at });
+    await list.writeSparingly();
+  }
+  // In far less than the interval.
+  assert.equal(written(), 1);
+  const writes = [list.write()];
+  for (let at = 100; at < 120; at++) {
+    list.add({ at });
+    writes.push(list.write());
+  }
+  await Promise.all(writes);
+  assert.equal(written(), 120);
 });

@@ -1,0 +1,27 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { PartialFolder } from "../../src/results/partial-folder.js";
+import { createTelemetry } from "../../src/telemetry/telemetry.js";
+import { scratch } from "../commands/nextvlad.js";
+
+const { log } = await createTelemetry({ logFile: null });
+
+test("a folder whose state cannot be read stays as it is; one without a state goes", async (t) => {
+  const path = join(scratch(t), "out.partial");
+  mkdirSync(join(path, "state.json"), { recursive: true });
+  writeFileSync(join(path, "out.pkl"), "hours of results");
+  const unreadable = await PartialFolder.open(path, log);
+  await assert.rejects(unreadable.readState(), { code: "FILE_UNREADABLE", message: /state\.json: cannot read it: it is a directory/ });
+  assert.equal(await unreadable.close(), true);
+  assert.deepEqual(readdirSync(path).sort(), ["out.pkl", "state.json"]);
+  // Nor does one go at which nobody looked.
+  assert.equal(await (await PartialFolder.open(path, log)).close(), true);
+  assert.deepEqual(readdirSync(path).sort(), ["out.pkl", "state.json"]);
+  rmSync(join(path, "state.json"), { recursive: true });
+  const empty = await PartialFolder.open(path, log);
+  assert.equal(await empty.readState(), null);
+  assert.equal(await empty.close(), false);
+  assert.equal(existsSync(path), false);
+});
