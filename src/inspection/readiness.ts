@@ -31,8 +31,8 @@ export async function findObstacles({ splits, eigen, space }: Needs, cwd: string
   ]);
   const isShort = records.read < records.shards;
   const note = `looked at the first records of ${records.read} of ${records.shards} shards in ${FIRST_RECORDS_MS / 1000} s; the others are read when their turn comes`;
-  const damages = records.passedOver.slice(0, NAMED_PROBLEMS).map(({ message }) => `damaged, and left out as on_corrupt says: ${message}`);
-  const more = records.passedOver.length - damages.length;
+  const { named, more } = nameFirst(records.passedOver);
+  const damages = named.map((message) => `damaged, and left out as on_corrupt says: ${message}`);
   return {
     problems: [...records.problems, ...others.filter((problem) => problem !== null)],
     notes: [...(isShort ? [note] : []), ...damages, ...(more > 0 ? [`and the first records of ${more} more shards are damaged`] : [])],
@@ -54,8 +54,13 @@ export async function problemOf(check: Promise<unknown>): Promise<NextvladError 
 export function joinProblems(problems: readonly NextvladError[]): NextvladError | null {
   const [first] = problems;
   if (first === undefined || problems.length === 1) return first ?? null;
-  const named = problems.slice(0, NAMED_PROBLEMS).map(({ message }, i) => `(${i + 1}) ${message}`);
-  const rest = problems.length - named.length;
-  const list = [...named, ...(rest > 0 ? [`And ${rest} more.`] : [])].join(" ");
+  const { named, more } = nameFirst(problems);
+  const list = [...named.map((message, i) => `(${i + 1}) ${message}`), ...(more > 0 ? [`And ${more} more.`] : [])].join(" ");
   return new NextvladError("NOT_READY", `the run cannot start, for ${problems.length} reasons: ${list.replace(/\.$/, "")}`);
+}
+
+/** What the first of some problems say, and how many more there are. */
+function nameFirst(problems: readonly NextvladError[]): { readonly named: readonly string[]; readonly more: number } {
+  const named = problems.slice(0, NAMED_PROBLEMS).map(({ message }) => message);
+  return { named, more: problems.length - named.length };
 }
