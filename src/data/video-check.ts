@@ -105,5 +105,6 @@ function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, p
       remedy: wrong < 0 ? "write class indices from 0" : "set MODEL.num_classes to the number of classes in the shards",
     });
   }
-  return Int32Array.from(new Set(labels)).sort();
+  const isRising = labels.every((label, i) => i === 0 || label > (labels[i - 1] as number));
+  return isRising ? Int32Array.from(labels) : Int32Array.from(new Set(labels)).sort();
 }

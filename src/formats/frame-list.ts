@@ -29,6 +29,7 @@ export interface FrameListSettings {
   readonly allocate: Allocate;
 }
 
+const NOTHING = new Uint8Array(0);
 const FEATURE = tagOf(1, LENGTH_DELIMITED);
 const BYTES_LIST = tagOf(1, LENGTH_DELIMITED);
 const FLOAT_LIST = tagOf(2, LENGTH_DELIMITED);
@@ -52,10 +53,11 @@ function copyCounted(reader: WireReader, end: number, { frames, frameBytes }: Fr
   const start = reader.pos;
   const step = (end - start) / frames;
   const kept = Math.min(frames, settings.maxFrames);
+  reader.pos = end;
+  if (kept === 0) return { frames, frameBytes, data: NOTHING };
   const data = settings.allocate(kept * step);
   data.set(reader.bytes.subarray(start, start + kept * step));
   for (let frame = 0; frame < kept; frame++) data.copyWithin(frame * frameBytes, (frame + 1) * step - frameBytes, (frame + 1) * step);
-  reader.pos = end;
   return { frames, frameBytes, data: data.subarray(0, kept * frameBytes) };
 }
 

@@ -36,15 +36,16 @@ const NOT_A_SHARD = "name TFRecord shards here (train0000.tfrecord)";
  * Framing: little-endian uint64 length, its masked CRC-32C, the data, its masked CRC-32C.
  * Throws FILE_MISSING, FILE_UNREADABLE, NOT_TFRECORD, CORRUPT_RECORD.
  */
-export async function* readTfRecordFile(path: string, options: ReadingOptions = {}): AsyncGenerator<TfRecord, void> {
-  const { source, head } = await (options.openSource ?? openFileSource)(path, HEAD_BYTES);
-  const compression = compressionOf(head);
-  const unpacked = compression === undefined ? source : decompress(source, compression);
-  try {
-    yield* readTfRecords(unpacked, path, options);
-  } finally {
-    await unpacked.close();
-  }
+export function readTfRecordFile(
+  path: string,
+  { openSource = openFileSource, onBadData }: ReadingOptions = {},
+): AsyncGenerator<TfRecord, void> {
+  const open = async (): Promise<ByteSource> => {
+    const { source, head } = await openSource(path, HEAD_BYTES);
+    const compression = compressionOf(head);
+    return compression === undefined ? source : decompress(source, compression);
+  };
+  return readTfRecords(open, path, onBadData);
 }
 
 /** How a file is packed, by its first bytes. What is checksummed (a length) is believed first, then gzip's three bytes; zlib's two may also be those of a damaged length. */
@@ -54,8 +55,13 @@ export function compressionOf(head: Uint8Array): Compression | undefined {
   return compression === "zlib" && looksLikeLength(head) ? undefined : compression;
 }
 
-/** Reads the records of uncompressed bytes; `file` names them in errors. Throws NOT_TFRECORD, CORRUPT_RECORD. */
-export async function* readTfRecords(source: ByteSource, file: string, { onBadData }: ReadingOptions = {}): AsyncGenerator<TfRecord, void> {
+/** Opens a source of uncompressed bytes, reads their records, and closes it; `file` names it in errors. Throws what `open` throws, NOT_TFRECORD, CORRUPT_RECORD. */
+export async function* readTfRecords(
+  open: () => Promise<ByteSource>,
+  file: string,
+  onBadData?: ReadingOptions["onBadData"],
+): AsyncGenerator<TfRecord, void> {
+  const source = await open();
   const window = new RecordWindow(source);
   try {
     for (let record = 0; ; record++) {
@@ -81,6 +87,7 @@ export async function* readTfRecords(source: ByteSource, file: string, { onBadDa
     }
   } finally {
     window.close();
+    await source.close();
   }
 }
 
