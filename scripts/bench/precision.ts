@@ -84,7 +84,8 @@ async function ownTrial(snapshot: string, list: string): Promise<Trial> {
   await source.close();
   const stream = openReading(config, await resolveShards(list, { cwd: process.cwd() }), 32, 1, "required");
   const batches: RaggedBatch[] = [];
-  for await (const batch of stream) batches.push(batch);
+  // Copies: a batch's memory goes into later ones.
+  for await (const batch of stream) batches.push(structuredClone(batch));
   await stream.close();
   return { name: list, sizes, dropRate: config.MODEL.drop_rate, store, batches };
 }
