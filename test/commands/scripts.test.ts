@@ -33,6 +33,6 @@ describe("PaddleVideo's scripts, from any folder", () => {
     cpSync(script("train"), join(folder, "scripts/train"), { recursive: true });
     const ended = await runToEnd(join(folder, "scripts/train/train_nextvlad.sh"), []);
     assert.equal(ended.exitCode, 1);
-    assert.match(ended.stderr, /dist\/src\/cli\.js is missing: run scripts\/setup\.sh, then npm run build\n$/);
+    assert.match(ended.stderr, /dist\/src\/nextvlad\.cjs is missing: run scripts\/setup\.sh, then npm run build\n$/);
   });
 });
