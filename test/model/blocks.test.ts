@@ -12,8 +12,9 @@ import { RaggedLayout } from "../../src/model/ragged.js";
 import { aggregateForTraining } from "../../src/model/vlad.js";
 import type { WeightStore } from "../../src/model/weight-store.js";
 import { withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
-import { loadTensorflow, runtime, type Tensor, type Tfjs, tidy } from "../../src/tensorflow/runtime.js";
+import { runtime, type Tensor, type Tfjs, tidy } from "../../src/tensorflow/runtime.js";
 import { type BlockCase, checkBlock, normal, randomStore, SMALL, VIDEO } from "../helpers/blocks.js";
+import { loadForTests } from "../helpers/device.js";
 
 const EPSILON = 1e-5;
 const LAYOUT = new RaggedLayout(Int32Array.of(5, 1, 8));
@@ -148,7 +149,7 @@ function sums(assignment: Tensor, mass: Tensor, expanded: Tensor, bias: Tensor, 
 
 describe("each block's outputs and gradients", () => {
   before(async () => {
-    await loadTensorflow(false);
+    await loadForTests();
     tf = runtime().tf;
     store = randomStore();
   });

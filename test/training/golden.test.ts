@@ -5,9 +5,10 @@ import { crossEntropySum, labelMatrix } from "../../src/model/loss.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { WeightStore } from "../../src/model/weight-store.js";
 import { toFloats } from "../../src/tensorflow/kernels.js";
-import { loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
+import { tidy } from "../../src/tensorflow/runtime.js";
 import { Adam } from "../../src/training/adam.js";
 import { addDecay, differentiate, type StepOptions } from "../../src/training/step.js";
+import { loadForTests } from "../helpers/device.js";
 import { type GoldenArray, type GoldenCase, loadGolden } from "../helpers/golden.js";
 
 /** With drop_rate 0 the next batch norm cancels these shifts: their exact gradient is zero, and Paddle's is rounding. */
@@ -74,7 +75,7 @@ function compare(
 }
 
 describe("the network against Paddle 2.6.2's own numbers", () => {
-  before(() => loadTensorflow(false));
+  before(() => loadForTests());
 
   for (const [rate, name] of [
     [0, "eval_predictions"],

@@ -5,10 +5,11 @@ import { FrozenNetwork } from "../../src/model/frozen-network.js";
 import { WeightStore } from "../../src/model/weight-store.js";
 import { withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
 import { toFloats } from "../../src/tensorflow/kernels.js";
-import { countTensors, loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
+import { countTensors, tidy } from "../../src/tensorflow/runtime.js";
 import { Adam } from "../../src/training/adam.js";
 import { differentiate, type StepOptions, trainStep } from "../../src/training/step.js";
 import { randomStore, SMALL } from "../helpers/blocks.js";
+import { loadForTests } from "../helpers/device.js";
 
 const options: StepOptions = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1 };
 
@@ -47,7 +48,7 @@ function copyOf(store: WeightStore): WeightStore {
 describe("a training step", () => {
   let store: WeightStore;
   before(async () => {
-    await loadTensorflow(false);
+    await loadForTests();
     store = randomStore();
   });
   after(() => store.dispose());
