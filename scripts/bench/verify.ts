@@ -37,19 +37,23 @@ async function timeBare(shards: readonly string[], workers: readonly Worker[]): 
   return (performance.now() - startMs) / 1000;
 }
 
-/** Seconds of `verifyShards` on the list: the first time, in threads just started, and once more in the same threads. */
+/**
+ * Seconds of `verifyShards` on the list: the first time, in threads just started, and once more in the same threads, up to the last byte: what follows
+ * (ending the threads, and sorting out the ids, all of which come twice here) is no part of the rate.
+ */
 async function timeVerify(shards: readonly string[], bytes: number, readers: number): Promise<{ first: number; second: number }> {
   const startMs = performance.now();
   let halfMs = 0;
+  let endMs = 0;
   const { shards: found } = await verifyShards([...shards, ...shards], {
     shape: SHAPE,
     readers,
     signal: new AbortController().signal,
     onProgress: (progress) => {
-      if (halfMs === 0 && progress.bytes >= bytes) halfMs = performance.now();
+      endMs = performance.now();
+      if (halfMs === 0 && progress.bytes >= bytes) halfMs = endMs;
     },
   });
-  const endMs = performance.now();
   const wrong = found.find(({ state, listed }) => state !== "whole" || listed.length > 0);
   if (wrong !== undefined) throw new Error(`${wrong.path}: ${wrong.listed[0]?.what}`);
   return { first: (halfMs - startMs) / 1000, second: (endMs - halfMs) / 1000 };
