@@ -50,11 +50,8 @@ const SIZE_KEYS = ["MODEL.video_feature_size", "MODEL.audio_feature_size"] as co
 
 /** The video that was found, if it is what `shape` asks for. Throws BAD_VIDEO (no frames, frames of the wrong size or number), BAD_LABELS. */
 export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: VideoShape, place: VideoPlace): CheckedVideo<F> {
-  const [rgb, audio] = shape.featureSizes.map((size, i) => {
-    const feature = size === 0 ? undefined : found.features[i];
-    // A list without frames is as good as none, where there may be none.
-    return size === null && feature?.frames === 0 ? undefined : feature;
-  });
+  const rgb = takeFeature(found.features[0], shape.featureSizes[0]);
+  const audio = takeFeature(found.features[1], shape.featureSizes[1]);
   const [rgbName, audioName] = shape.featureNames;
   if (rgb !== undefined && audio !== undefined && rgb.frames !== audio.frames) {
     throw new NextvladError("BAD_VIDEO", `${rgbName} and ${audioName} have different numbers of frames`, {
@@ -70,9 +67,15 @@ export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: V
     const remedy = "leave such videos out of the shard";
     throw new NextvladError("BAD_VIDEO", "the video has no frames", { ...place, remedy, damaged: "record" });
   }
-  for (const [i, feature] of [rgb, audio].entries()) checkFrameBytes(feature, i as 0 | 1, shape, place);
+  checkFrameBytes(rgb, 0, shape, place);
+  checkFrameBytes(audio, 1, shape, place);
   const labels = checkLabels(found.labels, shape, place);
   return { id: found.id, frames: Math.min(frames, shape.maxFrames), features: [rgb, audio], labels };
+}
+
+/** A list without frames is as good as none, where there may be none. */
+function takeFeature<F extends FeatureSize>(feature: F | undefined, size: number | null): F | undefined {
+  return size === 0 || (size === null && feature?.frames === 0) ? undefined : feature;
 }
 
 function checkFrameBytes(feature: FeatureSize | undefined, i: 0 | 1, shape: VideoShape, place: VideoPlace): void {

@@ -2,6 +2,7 @@ import { NextvladError } from "../base/errors.js";
 import { type Allocate, type FrameList, ownMemory } from "../formats/frame-list.js";
 import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import type { TfRecord } from "../formats/tfrecord.js";
+import { decodeText } from "../formats/wire.js";
 import { makeVideo, type Video } from "./video.js";
 import { checkVideo, type FoundVideo, type VideoPlace, type VideoShape } from "./video-check.js";
 
@@ -28,8 +29,9 @@ export function findVideo(
   refuseVideoLevel(example, recordPlace);
   const id = readId(example, recordPlace);
   const place = { ...recordPlace, video: id };
-  const [rgb, audio] = shape.featureNames.map((name, i) => featureOf(example, name, shape.featureSizes[i] as number | null, place));
-  return { found: { id, features: [rgb, audio], labels: labelsOf(example, place) }, place };
+  const { featureNames: names, featureSizes: sizes } = shape;
+  const features = [featureOf(example, names[0], sizes[0], place), featureOf(example, names[1], sizes[1], place)] as const;
+  return { found: { id, features, labels: labelsOf(example, place) }, place };
 }
 
 function refuseVideoLevel({ context, listNames }: SequenceExample, place: VideoPlace): void {
@@ -44,8 +46,8 @@ function refuseVideoLevel({ context, listNames }: SequenceExample, place: VideoP
 
 function readId({ context }: SequenceExample, place: VideoPlace): string {
   const feature = context.get("id") ?? context.get("video_id");
-  const [bytes] = feature?.kind === "bytes" ? feature.values : [];
-  if (bytes !== undefined) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8");
+  const bytes = feature?.kind === "bytes" ? feature.values[0] : undefined;
+  if (bytes !== undefined) return decodeText(bytes);
   throw new NextvladError("BAD_VIDEO", "the video has no id", {
     ...place,
     expected: "a context feature id or video_id of bytes",

@@ -11,6 +11,7 @@ const MOST_SPARE = 16;
 export class RecordWindow {
   readonly #source: ByteSource;
   #buffer: Uint8Array = spare.pop() ?? new Uint8Array(WINDOW_BYTES);
+  #view = new DataView(this.#buffer.buffer);
   #start = 0;
   #end = 0;
   #offset = 0;
@@ -47,7 +48,12 @@ export class RecordWindow {
   #grow(bytes: number): void {
     const larger = new Uint8Array(Math.min(this.#buffer.length * 2, Math.max(bytes, WINDOW_BYTES)));
     larger.set(this.#buffer);
-    this.#buffer = larger;
+    this.#hold(larger);
+  }
+
+  #hold(buffer: Uint8Array): void {
+    this.#buffer = buffer;
+    this.#view = new DataView(buffer.buffer);
   }
 
   /** The window's bytes `from`..`to`, not copied: good until the next `fill`. */
@@ -55,15 +61,15 @@ export class RecordWindow {
     return this.#buffer.subarray(this.#start + from, this.#start + to);
   }
 
-  /** The window's bytes, for reading numbers: good until the next `fill`. */
-  view(): DataView {
-    return new DataView(this.#buffer.buffer, this.#start, this.available);
+  /** The little-endian uint32 at a byte of the window. */
+  uint32(at: number): number {
+    return this.#view.getUint32(this.#start + at, true);
   }
 
   /** Gives the memory back: nothing that was read through the window may be used any more. */
   close(): void {
     if (this.#buffer.length === WINDOW_BYTES && spare.length < MOST_SPARE) spare.push(this.#buffer);
-    this.#buffer = new Uint8Array(0);
+    this.#hold(new Uint8Array(0));
     this.#start = 0;
     this.#end = 0;
   }

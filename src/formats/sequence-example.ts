@@ -1,6 +1,6 @@
 import type { RecordPlace } from "./byte-source.js";
 import { type Allocate, type FrameList, ownMemory, parseFrameList } from "./frame-list.js";
-import { LENGTH_DELIMITED, tagOf, VARINT, WireReader } from "./wire.js";
+import { decodeText, LENGTH_DELIMITED, tagOf, VARINT, WireReader } from "./wire.js";
 
 /** One context feature's values, of whichever kind it is; float values are not unpacked. */
 export type ContextFeature =
@@ -66,7 +66,6 @@ interface Span {
 }
 
 const EMPTY: Span = { start: 0, end: 0 };
-const utf8 = new TextDecoder();
 
 /** Reads a message that is one map, at the cursor; a key that comes twice has the last of its values, as Protocol Buffers has it. */
 function readMap(reader: WireReader, outerEnd: number, each: (key: string, value: Span) => void): void {
@@ -92,7 +91,7 @@ function readMap(reader: WireReader, outerEnd: number, each: (key: string, value
       else value = span;
       reader.pos = spanEnd;
     }
-    each(utf8.decode(reader.bytes.subarray(key.start, key.end)), value);
+    each(decodeText(reader.bytes, key.start, key.end), value);
     reader.pos = entryEnd;
   }
 }

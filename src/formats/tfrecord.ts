@@ -73,7 +73,7 @@ export async function* readTfRecords(
       if (window.available < recordBytes) await window.fill(recordBytes, at);
       if (window.available < recordBytes) throw truncated(at, recordBytes, window.available);
       const data = window.slice(HEADER_BYTES, HEADER_BYTES + length);
-      const stored = window.view().getUint32(HEADER_BYTES + length, true);
+      const stored = window.uint32(HEADER_BYTES + length);
       const computed = maskedCrc32c(data);
       if (stored === computed) {
         const share = (at.byteOffset + recordBytes) / (at.byteOffset + window.available);
@@ -93,14 +93,14 @@ export async function* readTfRecords(
 
 /** The length at the window's start, once it is known to be one. */
 function readLength(window: RecordWindow, at: RecordPlace): number {
-  const header = window.view();
-  if (header.byteLength < HEADER_BYTES || !hasGoodLength(header)) {
-    const head = window.slice(0, Math.min(window.available, HEAD_BYTES));
+  const { available } = window;
+  if (available < HEADER_BYTES || window.uint32(8) !== maskedCrc32c(window.slice(0, 8))) {
+    const head = window.slice(0, Math.min(available, HEAD_BYTES));
     if (at.record === 0) refuseOtherFile(head, at.file);
-    if (header.byteLength < HEADER_BYTES) throw truncated(at, HEADER_BYTES, header.byteLength);
-    throw badChecksum("length", at, header.getUint32(8, true), maskedCrc32c(head.subarray(0, 8)));
+    if (available < HEADER_BYTES) throw truncated(at, HEADER_BYTES, available);
+    throw badChecksum("length", at, window.uint32(8), maskedCrc32c(head.subarray(0, 8)));
   }
-  const length = header.getUint32(4, true) * 2 ** 32 + header.getUint32(0, true);
+  const length = window.uint32(4) * 2 ** 32 + window.uint32(0);
   if (length > MAX_RECORD_BYTES) {
     throw new NextvladError("CORRUPT_RECORD", "the record says it is impossibly long", {
       ...at,
@@ -115,16 +115,12 @@ function readLength(window: RecordWindow, at: RecordPlace): number {
 
 /** Whether a file's first bytes are a record's: a length that its checksum confirms. */
 export function startsTfRecord(head: Uint8Array): boolean {
-  return head.length >= HEADER_BYTES && hasGoodLength(view(head));
+  return head.length >= HEADER_BYTES && view(head).getUint32(8, true) === maskedCrc32c(head.subarray(0, 8));
 }
 
 /** Whether they are, or may be a damaged record's: a length that is at least not impossibly long. */
 export function mayStartTfRecord(head: Uint8Array): boolean {
   return startsTfRecord(head) || looksLikeLength(head);
-}
-
-function hasGoodLength(header: DataView): boolean {
-  return header.getUint32(8, true) === maskedCrc32c(new Uint8Array(header.buffer, header.byteOffset, 8));
 }
 
 /** A length under 4 GB has four zero bytes; with one of them flipped, as in a damaged shard, still three. */

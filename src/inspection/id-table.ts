@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { NextvladError } from "../base/errors.js";
 
 const FIRST_IDS = 2 ** 12;
@@ -11,6 +12,45 @@ const FULL = 0.75;
 
 /** A video's id as it is kept: its length in one byte, then its bytes; an empty one stands for a record whose id is not known. */
 export type PackedIds = Uint8Array;
+
+const LONGEST_ID = 255;
+
+/** Collects ids in that form. */
+export class IdPacker {
+  #bytes = Buffer.alloc(FIRST_BYTES);
+  #used = 0;
+  #count = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Ids of more than 255 bytes, which nobody has, are kept as their SHA-256. */
+  add(id: string): void {
+    // A letter of UTF-16 is three bytes of UTF-8 at most.
+    if (this.#used + 1 + 3 * id.length > this.#bytes.length) this.#makeRoom(1 + 3 * id.length);
+    let length = this.#bytes.write(id, this.#used + 1, "utf8");
+    if (length > LONGEST_ID)
+      length = createHash("sha256")
+        .update(id)
+        .digest()
+        .copy(this.#bytes, this.#used + 1);
+    this.#bytes[this.#used] = length;
+    this.#used += 1 + length;
+    this.#count++;
+  }
+
+  #makeRoom(idBytes: number): void {
+    const larger = Buffer.alloc(Math.max(2 * this.#bytes.length, this.#used + idBytes));
+    this.#bytes.copy(larger);
+    this.#bytes = larger;
+  }
+
+  /** The ids so far, in memory of their own. */
+  packed(): PackedIds {
+    return new Uint8Array(this.#bytes.subarray(0, this.#used));
+  }
+}
 
 /**
  * The ids of all records so far, byte for byte, to find those that come twice. At YouTube-8M's size, 6.1 million ids of 4 letters, the three arrays take

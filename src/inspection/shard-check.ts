@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { type ErrorCode, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
@@ -7,7 +6,7 @@ import { checkVideo, type VideoShape } from "../data/video-check.js";
 import { findVideo } from "../data/video-parser.js";
 import { openBlockingSource } from "../formats/blocking-source.js";
 import { readTfRecordFile, type TfRecord } from "../formats/tfrecord.js";
-import type { PackedIds } from "./id-table.js";
+import { IdPacker, type PackedIds } from "./id-table.js";
 
 /** Problems of one shard that are told one by one; the others are counted. */
 export const LISTED_PROBLEMS = 100;
@@ -15,7 +14,6 @@ export const LISTED_PROBLEMS = 100;
 /** How long a piece may take before it is told, so that progress is seen and a wish to stop is heard. */
 const PIECE_MS = 200;
 const PIECE_RECORDS = 4096;
-const LONGEST_ID = 255;
 
 /** What was found in some consecutive records of a shard. */
 export interface ShardPiece {
@@ -100,7 +98,7 @@ function checkRecord(record: TfRecord, shape: VideoShape): Kept | NextvladError 
 class PieceBuilder {
   readonly #listed: { left: number };
   readonly #startMs = performance.now();
-  readonly #ids: Uint8Array[] = [];
+  readonly #ids = new IdPacker();
   readonly #errors: SerialisedError[] = [];
   readonly #problems: Partial<Record<ErrorCode, number>> = {};
   #videos = 0;
@@ -112,11 +110,11 @@ class PieceBuilder {
   }
 
   get isFull(): boolean {
-    return this.#ids.length >= PIECE_RECORDS || performance.now() - this.#startMs > PIECE_MS;
+    return this.#ids.count >= PIECE_RECORDS || performance.now() - this.#startMs > PIECE_MS;
   }
 
   addVideo({ id, frames, labels }: Kept): void {
-    this.#ids.push(packId(id));
+    this.#ids.add(id);
     this.#videos++;
     this.#frames += frames;
     if (labels.length === 0) this.#unlabelled++;
@@ -124,7 +122,7 @@ class PieceBuilder {
 
   /** Notes a record that is no whole video. Its id counts all the same, where it could be read. */
   addProblem(error: NextvladError): void {
-    this.#ids.push(packId(error.details.video ?? ""));
+    this.#ids.add(error.details.video ?? "");
     this.#note(serialiseError(error));
   }
 
@@ -142,25 +140,15 @@ class PieceBuilder {
 
   finish(state: ShardPiece["state"], filePosition: number): ShardPiece {
     return {
-      records: this.#ids.length,
+      records: this.#ids.count,
       videos: this.#videos,
       frames: this.#frames,
       unlabelled: this.#unlabelled,
-      ids: new Uint8Array(Buffer.concat(this.#ids)),
+      ids: this.#ids.packed(),
       listed: this.#errors,
       problems: this.#problems,
       filePosition,
       state,
     };
   }
-}
-
-/** Ids of more than 255 bytes, which nobody has, are kept as their SHA-256. */
-function packId(id: string): Uint8Array {
-  const bytes = Buffer.from(id, "utf8");
-  const kept = bytes.length <= LONGEST_ID ? bytes : createHash("sha256").update(bytes).digest();
-  const packed = new Uint8Array(1 + kept.length);
-  packed[0] = kept.length;
-  packed.set(kept, 1);
-  return packed;
 }

@@ -6,6 +6,8 @@ import type { ShardPiece } from "./shard-check.js";
 import { ShardTally } from "./shard-tally.js";
 import type { VerifyRequest } from "./verify-worker.js";
 
+/** Shards that a thread is given before they are done: the one that it checks, and one to go on with at once. */
+const SHARDS_AHEAD = 2;
 /** Ids that come more than once are listed up to this many; the records that repeat one are all counted. */
 const LISTED_REPEATS = 10_000;
 
@@ -88,17 +90,19 @@ class VerificationRun {
   readonly #repeats = new Map<number, number[]>();
   readonly #done = { bytes: 0, shards: 0, videos: 0, problems: 0 };
   #repeatedRecords = 0;
-  #next = 0;
+  /** Shards that no thread has been given. */
+  readonly #unread: number[];
 
   constructor(shards: readonly ShardTally[], options: VerifyOptions, module: URL) {
     this.#shards = shards;
     this.#options = options;
     this.#module = module;
+    this.#unread = [...shards.keys()];
     this.#totalBytes = shards.reduce((sum, { sizeBytes }) => sum + sizeBytes, 1);
   }
 
   get #hasMore(): boolean {
-    return this.#next < this.#shards.length && !this.#options.signal.aborted;
+    return this.#unread.length > 0 && !this.#options.signal.aborted;
   }
 
   /** Checks one shard after another in a thread, until none is left; where the thread dies over a shard, a new one goes on with the next. */
@@ -109,21 +113,29 @@ class VerificationRun {
       const ended = new Promise<void>((resolve) => {
         end = resolve;
       });
-      let shard = this.#next++;
+      const asked: number[] = [];
       const thread = startThread<VerifyRequest, ShardPiece>(this.#module, shape, {
         message: (piece) => {
-          this.#take(shard, piece);
+          this.#take(asked[0] as number, piece);
           if (piece.state === "more") return;
-          if (!this.#hasMore) return end();
-          shard = this.#next++;
-          thread.post({ path: this.#path(shard) });
+          asked.shift();
+          ask();
+          if (asked.length === 0) end();
         },
         died: (how) => {
-          this.#bury(shard, how);
+          this.#bury(asked.shift() as number, how);
+          this.#unread.unshift(...asked);
           end();
         },
       });
-      thread.post({ path: this.#path(shard) });
+      const ask = (): void => {
+        while (asked.length < SHARDS_AHEAD && this.#hasMore) {
+          const shard = this.#unread.shift() as number;
+          asked.push(shard);
+          thread.post({ path: this.#path(shard) });
+        }
+      };
+      ask();
       signal.addEventListener("abort", end);
       await ended;
       signal.removeEventListener("abort", end);

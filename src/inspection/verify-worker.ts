@@ -13,15 +13,18 @@ const port = parentPort;
 if (port === null) throw new Error("this module is a worker thread's");
 const shape = workerData as VideoShape;
 let stopped = false;
+/** Shards are checked one after the other, in the order in which they were asked for. */
+let checked = Promise.resolve();
 
 port.on("message", (request: VerifyRequest | typeof STOP) => {
   if (request === STOP) {
     stopped = true;
     port.close();
-  } else void check(request.path);
+  } else checked = checked.then(() => check(request.path));
 });
 
 async function check(path: string): Promise<void> {
+  if (stopped) return;
   for await (const piece of checkShard(path, shape)) {
     // Reading blocks: only here does a wish to stop come through.
     await setImmediate();

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { test } from "node:test";
 import fc from "fast-check";
-import { IdTable } from "../../src/inspection/id-table.js";
+import { IdPacker, IdTable } from "../../src/inspection/id-table.js";
 
 function pack(ids: readonly string[]): Uint8Array {
   return Buffer.concat(ids.map((id) => Buffer.concat([Buffer.from([Buffer.byteLength(id)]), Buffer.from(id)])));
@@ -24,6 +25,24 @@ test("finds the repeats that a Map finds, in pieces of any size; empty ids are n
       }
       assert.deepEqual(found, expected);
       assert.deepEqual([table.records, table.ids], [pieces.flat().length, firsts.size]);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test("ids are packed behind their lengths; of one of more than 255 bytes its SHA-256 is", () => {
+  const id = fc.oneof(fc.string({ unit: "binary", maxLength: 8 }), fc.string({ minLength: 250, maxLength: 300 }));
+  fc.assert(
+    fc.property(fc.array(id, { maxLength: 400 }), (ids) => {
+      const packer = new IdPacker();
+      for (const text of ids) packer.add(text);
+      const expected = ids.map((text) => {
+        const bytes = Buffer.from(text, "utf8");
+        const kept = bytes.length > 255 ? createHash("sha256").update(bytes).digest() : bytes;
+        return Buffer.concat([Buffer.from([kept.length]), kept]);
+      });
+      assert.ok(Buffer.concat(expected).equals(packer.packed()));
+      assert.equal(packer.count, ids.length);
     }),
     { numRuns: 200 },
   );
