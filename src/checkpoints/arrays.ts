@@ -35,22 +35,29 @@ export function findMisfits(source: WeightSource, arrays: readonly WantedArray[]
   });
 }
 
+/** Is shown what an array was filled with, good until it returns. */
+export type SeeArray = (name: string, values: Float32Array) => void;
+
 /**
  * Fills arrays from weights, one at a time, and returns those that it could not: missing there, or of another shape or type.
  * Arrays of the file that nobody asked for are left alone. Throws FILE_UNREADABLE, BAD_FORMAT.
  */
-export async function fillArrays(source: WeightSource, arrays: readonly StoredArray[]): Promise<readonly Misfit[]> {
+export async function fillArrays(source: WeightSource, arrays: readonly StoredArray[], see?: SeeArray): Promise<readonly Misfit[]> {
   const misfits = findMisfits(source, arrays);
   const unfit = new Set(misfits.map(({ name }) => name));
   const wanted = new Map(arrays.filter(({ name }) => !unfit.has(name)).map((array) => [array.name, array]));
-  for await (const array of source.read(new Set(wanted.keys()))) wanted.get(array.name)?.upload(floatsOf(array, source.path));
+  for await (const array of source.read(new Set(wanted.keys()))) {
+    const values = floatsOf(array, source.path);
+    see?.(array.name, values);
+    wanted.get(array.name)?.upload(values);
+  }
   return misfits;
 }
 
 /** `fillArrays` where everything must fit; nothing is read otherwise. Throws BAD_WEIGHTS with every misfit at once. */
-export async function fillAllArrays(source: WeightSource, arrays: readonly StoredArray[], remedy: string): Promise<void> {
+export async function fillAllArrays(source: WeightSource, arrays: readonly StoredArray[], remedy: string, see?: SeeArray): Promise<void> {
   requireFit(source, arrays, remedy);
-  await fillArrays(source, arrays);
+  await fillArrays(source, arrays, see);
 }
 
 /** Throws BAD_WEIGHTS with every misfit at once, where there is one; nothing is read. */

@@ -35,6 +35,14 @@ interface BatchWorker {
   dead: boolean;
 }
 
+/** Starts the thread, and as many readers, for the epoch to come: worth it where there is something else to do until then. */
+export function prepareBatches(readers: number): void {
+  if (idle !== null) return;
+  idle = startWorker();
+  idle.thread.post({ type: "prepare", readers });
+  idle.thread.release();
+}
+
 /** Starts an epoch, in the thread of an earlier one where there is one. */
 export function startBatches(options: StreamOptions, onReading: (shards: readonly OpenShard[]) => void): BatchThread {
   const worker = idle ?? startWorker();

@@ -8,8 +8,9 @@ import { type OpenShard, type ReaderPool, startReaders } from "./reader-pool.js"
 import { STOP } from "./thread.js";
 import { VideoMemory } from "./video-memory.js";
 
-/** To the thread that makes batches: an epoch to begin, leave to send one more batch with the memory of one that is done with, the question what it waits for, or the epoch's end. */
+/** To the thread that makes batches: readers to start for the epoch to come, an epoch to begin, leave to send one more batch with the memory of one that is done with, the question what it waits for, or the epoch's end. */
 export type BatchRequest =
+  | { readonly type: "prepare"; readonly readers: number }
   | { readonly type: "start"; readonly options: StreamOptions }
   | { readonly type: "credit"; readonly memory: BatchMemory | null }
   | { readonly type: "inquire" }
@@ -42,6 +43,7 @@ let serving: Promise<void> = Promise.resolve();
 
 port.on("message", (request: BatchRequest | typeof STOP) => {
   if (request === STOP) void stop();
+  else if (request.type === "prepare") pool ??= startReaders(request.readers);
   else if (request.type === "start") start(request.options);
   else if (request.type === "finish") void finish();
   else if (request.type === "inquire") port.postMessage({ type: "reading", shards: pool?.openShards() ?? [] } satisfies BatchReply);

@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { deserialiseError } from "../base/errors.js";
 import { memoryOf } from "./batch-builder.js";
-import { startBatches } from "./batch-thread.js";
+import { prepareBatches, startBatches } from "./batch-thread.js";
 import type { StreamOptions } from "./batches.js";
 import type { LeftOut } from "./damage-sieve.js";
 import { STALL_MS, type Stall, StallWatch } from "./stall.js";
@@ -34,6 +34,9 @@ export interface StreamEvents {
   /** No batch has come for a minute, two, four, and so on. */
   readonly onStall?: (stall: Stall) => void;
 }
+
+/** Starts the threads that the next stream reads with, `readers` of them for the shards, beside whatever else there is to do until it is opened. */
+export const prepareReading = prepareBatches;
 
 /**
  * Starts reading an epoch: threads read, order and join videos ahead of the caller, who gets whole batches without copying them. The threads stay for the

@@ -6,7 +6,7 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { describeShards } from "../data/shard-list.js";
-import { type BatchStream, openStream, type StreamEvents, type StreamOptions } from "../data/stream.js";
+import { type BatchStream, openStream, prepareReading, type StreamEvents, type StreamOptions } from "../data/stream.js";
 import { videoShape } from "../data/video-shape.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { crossEntropySum, labelMatrix } from "../model/loss.js";
@@ -23,7 +23,7 @@ import { encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
 import { TopSelector } from "./top-k.js";
 import { topPredictions } from "./top-predictions.js";
 import { tellEvents, type Watch, watchBatches } from "./watched-batches.js";
-import { checksumWeights, describeTarget, describeWork } from "./work.js";
+import { describeTarget, describeWork, WeightsChecksum } from "./work.js";
 
 /** The name of eval's result file. */
 export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
@@ -96,26 +96,33 @@ export function noVideos(filelist: string): NextvladError {
   return new NextvladError("TOO_FEW_VIDEOS", "the shards hold no videos", { file: filelist, remedy: "name shards that hold some" });
 }
 
-/** Loads TensorFlow and the weights, all of which must fit, and closes their source. */
+/** Loads TensorFlow and the weights, all of which must fit, and closes their source; the threads that are going to read start beside it. */
 export async function loadNetwork(
   config: Config,
   weights: WeightSource,
-  { use_gpu: useGpu, precision }: Pick<Config["TEST"], "use_gpu" | "precision">,
+  { use_gpu: useGpu, precision, num_readers: readers }: Pick<Config["TEST"], "use_gpu" | "precision" | "num_readers">,
   telemetry: Telemetry,
 ) {
+  prepareReading(readers);
   const device = await loadTensorflow(useGpu);
   telemetry.log.info(tellDevice(device));
   const sizes = modelSizes(config.MODEL);
   const store = new WeightStore(parameterTable(sizes));
-  await fillAllArrays(weights, store.arrays(), "use the config that these weights were trained with, or other weights");
+  const checksum = new WeightsChecksum();
+  const remedy = "use the config that these weights were trained with, or other weights";
+  await fillAllArrays(weights, store.arrays(), remedy, (name, values) => checksum.add(name, values));
   await weights.close();
-  const checksum = checksumWeights(store);
   const frozen = new FrozenNetwork(sizes, config.MODEL.drop_rate, store, precision);
   const dispose = (): void => {
     frozen.dispose();
     store.dispose();
   };
-  return { frozen, checksum, computedBy: `TensorFlow ${device.tensorflowVersion} on the ${device.kind.toUpperCase()}`, dispose };
+  return {
+    frozen,
+    checksum: String(checksum),
+    computedBy: `TensorFlow ${device.tensorflowVersion} on the ${device.kind.toUpperCase()}`,
+    dispose,
+  };
 }
 
 /** What is done about damage in shards, by default an error, and with what else their stream tells. */

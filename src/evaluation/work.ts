@@ -2,7 +2,6 @@ import { crc32c } from "@node-rs/crc32";
 import type { Config } from "../config/schema.js";
 import { type ShardList, tellShards } from "../data/shard-list.js";
 import { formatChecksum } from "../formats/crc32c.js";
-import type { WeightStore } from "../model/weight-store.js";
 import type { ResultTarget } from "../results/result-writer.js";
 
 /** Keys that a run may go on with another value of: where things lie, and what reads and computes them. */
@@ -34,7 +33,16 @@ export function describeTarget(flag: string, target: ResultTarget | null): Recor
   return { [flag]: formats.join(","), ...(names === null ? {} : { "--labels": `names with checksum ${names.checksum()}` }) };
 }
 
-/** CRC-32C of all values of a model, in its table's order. */
-export function checksumWeights(store: WeightStore): string {
-  return formatChecksum(store.arrays().reduce((crc, array) => crc32c(new Uint8Array(array.download().buffer), crc), 0));
+/** What tells weights from others: a checksum of their names and values, in whatever order and format they come. */
+export class WeightsChecksum {
+  readonly #lines: string[] = [];
+
+  add(name: string, values: Float32Array): void {
+    const crc = crc32c(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    this.#lines.push(`${name} ${formatChecksum(crc)}\n`);
+  }
+
+  toString(): string {
+    return formatChecksum(crc32c(this.#lines.sort().join("")));
+  }
 }

@@ -5,6 +5,7 @@ import { formatConfig } from "../config/format.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { describeShards } from "../data/shard-list.js";
+import { prepareReading } from "../data/stream.js";
 import { loadTensorflow, tellDevice } from "../tensorflow/runtime.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
@@ -29,6 +30,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const shardList = await describeShards(shards);
   if (resumed !== null) refuseOtherShards(shardList, resumed.state);
   const { telemetry } = options;
+  prepareReading(config.TRAIN.num_readers);
   const device = await loadTensorflow(config.TRAIN.use_gpu);
   telemetry.log.info(tellDevice(device));
   const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
