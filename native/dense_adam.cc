@@ -1,9 +1,9 @@
 // A dense layer's gradient and its Adam step in one pass: the gradient x^T dy of hidden1's 75.5 million weights never exists as a whole,
 // which saves writing and reading 302 MB a step; and the gradient to the layer's input on the way, which saves reading its weights once more.
-#include <cmath>
 #include <cstring>
 #include <vector>
 
+#include "adam.h"
 #include "kernel.h"
 #include "kernels.h"
 #include "parallel.h"
@@ -16,21 +16,9 @@ constexpr int kVectors = 4;                   // of a row that are worked on at 
 constexpr int kTile = kLanes * kVectors;
 constexpr int kRows = 4;                      // of the weights that are worked on at once: 16 sums stay in registers
 
-struct Coefficients {
-  float step, one_minus_beta1, one_minus_beta2, epsilon, decay;
-};
-
-// TensorFlow's form of the update (core/kernels/training_ops.cc).
-inline void Update(float gradient, const Coefficients& c, float* w, float* m, float* v) {
-  gradient += c.decay * *w;
-  *m += (gradient - *m) * c.one_minus_beta1;
-  *v += (gradient * gradient - *v) * c.one_minus_beta2;
-  *w -= c.step * *m / (std::sqrt(*v) + c.epsilon);
-}
-
 // Sums over examples for kRows rows and one tile of columns, then their update. x and dy are packed, [examples][kRows] and
 // [examples][kTile]: in their matrices, whose rows lie a multiple of 4 KiB apart, they would fall on the same few lines of the first cache.
-void UpdateTile(const float* x, const float* dy, int64_t examples, int64_t columns, int64_t rows, const Coefficients& c, float* w, float* m, float* v) {
+void UpdateTile(const float* x, const float* dy, int64_t examples, int64_t columns, int64_t rows, const AdamCoefficients& c, float* w, float* m, float* v) {
   Vector sums[kRows][kVectors] = {};
   for (int64_t b = 0; b < examples; b++) {
     Vector d[kVectors];
@@ -52,7 +40,7 @@ void UpdateTile(const float* x, const float* dy, int64_t examples, int64_t colum
   for (int64_t r = 0; r < rows; r++) {
     const int64_t at = r * columns;
 #pragma omp simd
-    for (int j = 0; j < kTile; j++) Update(gradients[r * kTile + j], c, w + at + j, m + at + j, v + at + j);
+    for (int j = 0; j < kTile; j++) UpdateByAdam(gradients[r * kTile + j], c, w + at + j, m + at + j, v + at + j);
   }
 }
 
@@ -97,8 +85,8 @@ void BackThrough(const float* w, const float* dy, int64_t examples, int64_t colu
   }
 }
 
-// Inputs: x [B, in], dy [B, out]; w, m and v [in, out], updated in place; coefficients [5]: lr sqrt(1 - b2^t) / (1 - b1^t), 1 - b1, 1 - b2,
-// epsilon, L2 decay. Output: dx = dy w^T [B, in], of w as it was.
+// Inputs: x [B, in], dy [B, out]; w, m and v [in, out], updated in place; the bits of the coefficients (adam.h). Output: dx = dy w^T [B, in], of w as it
+// was.
 void DenseAdam(void*, TF_OpKernelContext* context) {
   Call call(context);
   const float* x = call.Input<float>(0);
@@ -106,12 +94,11 @@ void DenseAdam(void*, TF_OpKernelContext* context) {
   float* w = call.Input<float>(2);
   float* m = call.Input<float>(3);
   float* v = call.Input<float>(4);
-  Coefficients c;
-  std::memcpy(&c, call.Input<float>(5), sizeof(c));
+  const AdamCoefficients c = ReadCoefficients(call.Input<int32_t>(5));
   const int64_t examples = call.Dimension(0, 0), in = call.Dimension(0, 1), out = call.Dimension(1, 1);
   if (call.Dimension(1, 0) != examples || call.Dimension(2, 0) != in || call.Dimension(2, 1) != out || call.Count(3) != in * out ||
-      call.Count(4) != in * out) {
-    return call.Fail("x, dy, w, m and v do not fit together");
+      call.Count(4) != in * out || call.Count(5) != kAdamCoefficients) {
+    return call.Fail("x, dy, w, m, v and coefficients do not fit together");
   }
   float* dx = call.Output(0, {examples, in});
   if (dx == nullptr) return;
@@ -141,7 +128,7 @@ void DenseAdam(void*, TF_OpKernelContext* context) {
           float gradient = 0;
           for (int64_t b = 0; b < examples; b++) gradient += rows_of_x[b * kRows + r] * dy[b * out + column];
           const int64_t at = (row + r) * out + column;
-          Update(gradient, c, w + at, m + at, v + at);
+          UpdateByAdam(gradient, c, w + at, m + at, v + at);
         }
       }
     }
@@ -151,7 +138,7 @@ void DenseAdam(void*, TF_OpKernelContext* context) {
 }  // namespace
 
 std::string RegisterDenseAdam() {
-  return Register("NextvladDenseAdam", {"x: float", "dy: float", "w: float", "m: float", "v: float", "coefficients: float"}, {"dx: float"}, DenseAdam);
+  return Register("NextvladDenseAdam", {"x: float", "dy: float", "w: float", "m: float", "v: float", "coefficients: int32"}, {"dx: float"}, DenseAdam);
 }
 
 }  // namespace nextvlad

@@ -9,6 +9,8 @@ std::string RegisterDequantise();
 std::string RegisterAssignment();
 std::string RegisterDense();
 std::string RegisterDenseAdam();
+std::string RegisterUpdates();
+std::string RegisterCopy();
 std::string RegisterSplit();
 std::string RegisterFrames();
 std::string RegisterByteProducts();

@@ -40,7 +40,7 @@ binding=$tfjs/lib/napi-v8/tfjs_binding.node
 binding_stamp=$native/.binding
 # native/ is compiled for this very processor, so another one compiles it anew.
 processor=$(grep -m1 ^flags /proc/cpuinfo | sha256sum | cut -c1-16)
-binding_want="$native_want $packages_want $processor $(digest scripts/setup.sh scripts/tensorflow/*.cc native/*)"
+binding_want="$native_want $packages_want $processor $(digest scripts/setup.sh scripts/tensorflow/*.cc native/*.* native/gpu/*)"
 have() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 bound() { have "$binding_stamp" "$binding_want" && [ -f "$binding" ] && [ -f "$native/mute.node" ] && [ -f "$native/kernels.node" ]; }
 
@@ -94,8 +94,8 @@ if ! bound; then
   compile "$native/mute.node" scripts/tensorflow/mute.cc
   compile "$binding" "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc \
     -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/../../../../../$native/tensorflow"
-  compile "$native/kernels.node" native/*.cc -O3 -march=native -fopenmp-simd -fno-math-errno \
-    -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow"
+  compile "$native/kernels.node" native/*.cc native/gpu/*.cc -O3 -march=native -fopenmp-simd -fno-math-errno \
+    -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow:\$ORIGIN/nvidia/cuda_nvrtc/lib"
   say "trying it: a matrix product"
   node scripts/smoke.cjs >&2
   printf %s "$binding_want" >"$binding_stamp"

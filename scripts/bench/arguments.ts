@@ -2,7 +2,7 @@ import { parseArgs } from "node:util";
 import { NextvladError } from "../../src/base/errors.js";
 import type { Precision } from "../../src/model/frozen-network.js";
 import type { Task } from "./measure.js";
-import { FRAMEWORKS } from "./peers.js";
+import { FRAMEWORKS, GPU_FRAMEWORKS } from "./peers.js";
 import type { Frames } from "./workload.js";
 
 export const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
@@ -10,15 +10,15 @@ export const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
   --frames N|yt8m      frames of every video, or YouTube-8M's mix, 120 to 300 (default 300; train, infer)
   --steps N            timed steps, after two of warm-up (default 5; train, infer)
   --videos N           videos (default 20000; metrics)
-  --precision P        float32, int16 or int8 (default float32; infer)
-  --use-gpu            measure on the GPU; the peers are for the CPU (train, infer)
+  --precision P        float32; int16 or int8 on the CPU (infer); tf32 on the GPU (default float32; train, infer)
+  --use-gpu            measure on the GPU, where the peers are torch and torch-compile (train, infer)
   --pairs N            how often to measure, ours and the peers in turn (default 5)
   --peers PYTHON       also run the peers with this interpreter; several, parted by commas, where each has some of the frameworks
-  --frameworks A,B     which of ${FRAMEWORKS.join(", ")} (default tf,torch-compile; train, infer)
+  --frameworks A,B     which of ${FRAMEWORKS.join(", ")} (default: the fastest two; train, infer)
   --json               print one JSON object instead of a Markdown table
 `;
 
-export const PRECISIONS: readonly Precision[] = ["float32", "int16", "int8"];
+const PRECISIONS: readonly Precision[] = ["float32", "tf32", "int16", "int8"];
 const MODES: readonly string[] = ["train", "infer", "read", "metrics"];
 
 /** What the command line asks for. */
@@ -58,7 +58,7 @@ function parse(argv: readonly string[]) {
         "use-gpu": { type: "boolean", default: false },
         pairs: { type: "string", default: "5" },
         peers: { type: "string" },
-        frameworks: { type: "string", default: "tf,torch-compile" },
+        frameworks: { type: "string" },
         json: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
       },
@@ -79,13 +79,15 @@ export function readArguments(argv: readonly string[]): Settings | null {
   if (values.help) return null;
   const [mode = "nothing", ...rest] = positionals;
   if (!MODES.includes(mode) || rest.length > 0) refuse("what to measure", MODES.join(", "), positionals.join(" ") || "nothing");
-  const frameworks = values.frameworks.split(",");
-  const unknown = frameworks.find((framework) => !FRAMEWORKS.includes(framework));
-  if (unknown !== undefined) refuse("--frameworks", FRAMEWORKS.join(", "), unknown);
-  if (values["use-gpu"] && values.peers !== undefined) refuse("--use-gpu", "no --peers beside it: they run on the CPU", values.peers);
+  const useGpu = values["use-gpu"];
+  const known = useGpu ? GPU_FRAMEWORKS : FRAMEWORKS;
+  const frameworks = values.frameworks?.split(",") ?? (useGpu ? GPU_FRAMEWORKS : ["tf", "torch-compile"]);
+  const unknown = frameworks.find((framework) => !known.includes(framework));
+  if (unknown !== undefined) refuse("--frameworks", known.join(", "), unknown);
   const precision = PRECISIONS.find((name) => name === values.precision);
   if (precision === undefined) refuse("--precision", PRECISIONS.join(", "), values.precision);
-  if (precision !== "float32" && mode !== "infer") refuse("--precision", "float32, but for infer", precision);
+  const fitting = useGpu ? ["float32", "tf32"] : ["float32", ...(mode === "infer" ? ["int16", "int8"] : [])];
+  if (!fitting.includes(precision)) refuse("--precision", fitting.join(", "), precision);
   return {
     mode: mode as Task["mode"],
     batch: wholeNumber("--batch", values.batch),
@@ -93,7 +95,7 @@ export function readArguments(argv: readonly string[]): Settings | null {
     steps: wholeNumber("--steps", values.steps),
     videos: wholeNumber("--videos", values.videos),
     precision,
-    useGpu: values["use-gpu"],
+    useGpu,
     pairs: wholeNumber("--pairs", values.pairs),
     peers: values.peers ?? null,
     frameworks,

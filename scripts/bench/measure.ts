@@ -6,7 +6,7 @@ import { loadConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
 import type { Precision } from "../../src/model/frozen-network.js";
 import { modelSizes } from "../../src/model/sizes.js";
-import { loadTensorflow } from "../../src/tensorflow/runtime.js";
+import { loadTensorflow, settlePrecision } from "../../src/tensorflow/runtime.js";
 import { countArithmetic, countStep } from "./arithmetic.js";
 import { timeMetrics } from "./metrics.js";
 import { measureProductRate, timeNetwork } from "./network.js";
@@ -20,7 +20,7 @@ export type Task =
       readonly batch: number;
       readonly frames: Frames;
       readonly steps: number;
-      /** Of inference. */
+      /** tf32 on a GPU; those of integers in inference on the CPU. */
       readonly precision: Precision;
       readonly use_gpu: boolean;
     }
@@ -60,6 +60,7 @@ async function measure(task: Task, config: Config): Promise<Measurement> {
   }
   const { mode, batch: videos, frames, steps } = task;
   const { kind } = await loadTensorflow(task.use_gpu);
+  settlePrecision(task.precision);
   const sizes = modelSizes(config.MODEL);
   const batch = randomBatch(videos, frames, sizes);
   const { stepSeconds, kernels } = timeNetwork(mode, config, batch, steps, task.precision);

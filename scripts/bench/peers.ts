@@ -23,8 +23,11 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   paddle: "paddle",
 };
 
-/** The frameworks that bench_peers.py knows. */
+/** The frameworks that bench_peers.py knows, which is for the CPU. */
 export const FRAMEWORKS: readonly string[] = Object.keys(PACKAGE_OF);
+/** Those that torch_gpu.py knows, beside this file. */
+export const GPU_FRAMEWORKS: readonly string[] = ["torch", "torch-compile"];
+const GPU_SCRIPT = fileURLToPath(new URL("../../../scripts/bench/torch_gpu.py", import.meta.url));
 
 const RESULT_FORMS: Readonly<Record<Task["mode"], RegExp>> = {
   train: /^RESULT .+? (?<name>tf|tf-xla|torch|torch-compile|paddle) +train .*? (?<rate>[\d.]+) videos\/s .*peakRSS (?<peak>[\d.]+) GB/,
@@ -105,9 +108,14 @@ export async function preparePeers(peers: Peers, mode: Task["mode"], frameworks:
   return Promise.all(
     frameworks.map(async (framework) => {
       const interpreter = await interpreterWith(PACKAGE_OF[framework] as string, peers);
-      return (task: Task) => run(interpreter, [script("bench_peers.py"), "--framework", framework, ...shapeArguments(task)]);
+      return (task: Task) => run(interpreter, [...networkScript(task, peers.folder), "--framework", framework, ...shapeArguments(task)]);
     }),
   );
+}
+
+function networkScript(task: Task, folder: string): string[] {
+  if (!("use_gpu" in task) || !task.use_gpu) return [join(folder, "bench_peers.py")];
+  return task.precision === "tf32" ? [GPU_SCRIPT, "--tf32"] : [GPU_SCRIPT];
 }
 
 /** They pad every video to the longest, and use every core, as TensorFlow does for us. */

@@ -4,7 +4,8 @@ import re
 import sys
 import zipfile
 
-WANTED = re.compile(r"tensorflow/(libtensorflow_(cc|framework)\.so\.2$|include/(tensorflow|tsl|xla|absl)/.*\.(h|inc)$)|nvidia/.*/(lib|bin|nvvm)/")
+HEADERS = r"(tensorflow|tsl|xla|absl|google|ml_dtypes)/.*\.(h|inc)$|(unsupported/)?Eigen/"
+WANTED = re.compile(rf"tensorflow/(libtensorflow_(cc|framework)\.so\.2$|include/({HEADERS}))|nvidia/.*/(lib|bin|nvvm)/")
 for path in sorted(glob.glob(sys.argv[1] + "/*.whl")):
     with zipfile.ZipFile(path) as wheel:
         for member in wheel.infolist():

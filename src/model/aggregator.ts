@@ -2,13 +2,12 @@ import type { Tensor } from "../tensorflow/runtime.js";
 import { assign } from "./assignment.js";
 import { normaliseBatch } from "./batch-norm.js";
 import type { TrainingContext } from "./block.js";
-import { normaliseDescriptors } from "./descriptor-norm.js";
+import { describe } from "./descriptor.js";
 import type { Features } from "./features.js";
 import { projectFrames } from "./frame-projection.js";
 import { batchNormNames } from "./parameters.js";
 import type { RaggedLayout } from "./ragged.js";
 import type { ModelSizes, StreamSizes } from "./sizes.js";
-import { aggregateForTraining } from "./vlad.js";
 
 /**
  * One stream's NeXtVLAD: features (taken over) to descriptors `[videos, P K]`.
@@ -27,12 +26,11 @@ export function aggregateStream(
   const options = { stream, groups, clusters, layout };
   const soft = assign(projection.logits, projection.logitsOffset, projection.attention, norm, options, context);
   projection.logitsOffset.dispose();
-  const sums = aggregateForTraining(soft.assignment, soft.mass, projection.expanded, options, context);
-  const unit = normaliseDescriptors(sums.vlad);
-  const normalised = normaliseBatch(unit.y, batchNormNames(stream.vladNorm), context);
+  const descriptor = describe(soft.assignment, soft.mass, projection.expanded, options, context);
+  const normalised = normaliseBatch(descriptor.y, batchNormNames(stream.vladNorm), context);
 
   const backward = (dy: Tensor): void => {
-    const d = sums.backward(unit.backward(normalised.backward(dy)));
+    const d = descriptor.backward(normalised.backward(dy));
     const { logits, attention } = soft.backward(d.assignment, d.mass);
     projection.backward({ expanded: d.expanded, logits, attention, expansionBias: d.expansionBias });
   };

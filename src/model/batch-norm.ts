@@ -1,5 +1,6 @@
 import { fusedBatchNorm, fusedBatchNormGradient } from "../tensorflow/batch-norm-kernels.js";
-import { add, multiply, rsqrt, scalar, subtract } from "../tensorflow/kernels.js";
+import { constant } from "../tensorflow/constants.js";
+import { add, multiply, rsqrt, subtract } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { release, type TrainingContext, type Weights } from "./block.js";
 import type { BatchNormNames } from "./parameters.js";
@@ -20,18 +21,13 @@ export interface BatchNormOutput {
  */
 export function normaliseBatch(x: Tensor, names: BatchNormNames, context: TrainingContext, offset?: Tensor): BatchNormOutput {
   const { weights } = context;
-  const rows = x.shape[0] as number;
   const forward = weights.use(names.scale, (scale) =>
     weights.use(names.shift, (shift) => fusedBatchNorm(x, scale, shift, BATCH_NORM_EPSILON)),
   );
-  // The kernel returns the unbiased variance, n/(n-1) of the one it normalised by; Paddle's moving variance takes the biased.
-  tidy(() => {
-    const variance = multiply(forward.unbiasedVariance, scalar(rows > 1 ? (rows - 1) / rows : 1));
-    context.takeStatistics(names, offset === undefined ? forward.mean : add(forward.mean, offset), variance);
-  });
+  tidy(() => context.takeStatistics(names, offset === undefined ? forward.mean : add(forward.mean, offset), forward.variance));
   const backward = (dy: Tensor): Tensor => {
-    const gradient = weights.use(names.scale, (scale) => fusedBatchNormGradient(dy, x, scale, forward.reserved, BATCH_NORM_EPSILON));
-    release(dy, x, forward.mean, forward.unbiasedVariance, ...forward.reserved);
+    const gradient = weights.use(names.scale, (scale) => fusedBatchNormGradient(dy, x, scale, forward, BATCH_NORM_EPSILON));
+    release(dy, x, forward.mean, forward.variance, ...forward.kept);
     context.takeGradient(names.scale, gradient.dScale);
     context.takeGradient(names.shift, gradient.dShift);
     return gradient.dx;
@@ -41,9 +37,9 @@ export function normaliseBatch(x: Tensor, names: BatchNormNames, context: Traini
 
 /** A batch norm with its moving statistics is affine: y = x scale + shift, `[channels]` both. */
 export function frozenBatchNorm(names: BatchNormNames, weights: Weights): { readonly scale: Tensor; readonly shift: Tensor } {
-  const read = (name: string): Tensor => weights.use(name, (value) => multiply(value, scalar(1)));
+  const read = (name: string): Tensor => weights.use(name, (value) => multiply(value, constant(1)));
   const [scale, shift] = tidy(() => {
-    const factor = multiply(read(names.scale), rsqrt(add(read(names.movingVariance), scalar(BATCH_NORM_EPSILON))));
+    const factor = multiply(read(names.scale), rsqrt(add(read(names.movingVariance), constant(BATCH_NORM_EPSILON))));
     return [factor, subtract(read(names.shift), multiply(read(names.movingMean), factor))];
   }) as [Tensor, Tensor];
   return { scale, shift };

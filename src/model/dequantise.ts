@@ -1,6 +1,7 @@
 import type { Quantisation } from "../tensorflow/byte-kernels.js";
+import { constant, fill } from "../tensorflow/constants.js";
 import { dequantiseFused, fusedKernels } from "../tensorflow/fused-kernels.js";
-import { add, fill, fromBytes, multiply, scalar } from "../tensorflow/kernels.js";
+import { add, fromBytes, multiply } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import type { Weights } from "./block.js";
 import type { StreamSizes } from "./sizes.js";
@@ -28,7 +29,7 @@ export function dequantise(bytes: Uint8Array, frames: number, stream: StreamSize
 export function quantisation({ name, features }: StreamSizes, weights: Weights): Quantisation {
   if (name === "audio") return { scale: fill([features], STEP), offset: fill([features], AUDIO_OFFSET) };
   return weights.use("eigen_param", (eigen) => ({
-    scale: multiply(eigen, scalar(STEP)),
-    offset: multiply(eigen, scalar(VIDEO_OFFSET)),
+    scale: multiply(eigen, constant(STEP)),
+    offset: multiply(eigen, constant(VIDEO_OFFSET)),
   }));
 }

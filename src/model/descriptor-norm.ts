@@ -1,4 +1,5 @@
-import { add, multiply, reshape, rsqrt, scalar, square, subtract, sum } from "../tensorflow/kernels.js";
+import { constant } from "../tensorflow/constants.js";
+import { add, multiply, reshape, rsqrt, square, subtract, sum } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { release } from "./block.js";
 
@@ -11,7 +12,7 @@ export const L2_EPSILON = 1e-12;
 export function normaliseDescriptors(vlad: Tensor): { readonly y: Tensor; readonly backward: (dy: Tensor) => Tensor } {
   const [videos, groupSize, clusters] = vlad.shape as [number, number, number];
   const [unit, inverse] = tidy(() => {
-    const inverseLength = rsqrt(add(sum(square(vlad), [1], true), scalar(L2_EPSILON)));
+    const inverseLength = rsqrt(add(sum(square(vlad), [1], true), constant(L2_EPSILON)));
     return [multiply(vlad, inverseLength), inverseLength];
   }) as [Tensor, Tensor];
   vlad.dispose();

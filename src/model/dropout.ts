@@ -1,3 +1,4 @@
+import { constant } from "../tensorflow/constants.js";
 import { multiply, stepAt } from "../tensorflow/kernels.js";
 import { statelessUniform } from "../tensorflow/random-kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
@@ -13,7 +14,7 @@ export function dropOut(
   seed: readonly [number, number],
 ): { readonly y: Tensor; readonly backward: (dy: Tensor) => Tensor } {
   if (rate === 0) return { y: x, backward: (dy) => dy };
-  const mask = tidy(() => stepAt(statelessUniform(x.shape, seed), rate));
+  const mask = tidy(() => stepAt(statelessUniform(x.shape, seed), constant(rate)));
   const y = multiply(x, mask);
   x.dispose();
   const backward = (dy: Tensor): Tensor => {

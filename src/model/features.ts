@@ -1,5 +1,6 @@
 import { byteProducts, FLOAT_TERMS, multiplyBytes, multiplyBytesTransposed, splitWeights } from "../tensorflow/byte-kernels.js";
-import { addBias, byteCarrier, fill, matMul } from "../tensorflow/kernels.js";
+import { fill } from "../tensorflow/constants.js";
+import { addBias, byteCarrier, matMul } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { release, type Weights } from "./block.js";
 import { dequantise, quantisation } from "./dequantise.js";

@@ -1,11 +1,11 @@
 import { NextvladError } from "../base/errors.js";
 import type { Terms } from "../tensorflow/byte-kernels.js";
-import { fusedKernels, multiplyFewRows } from "../tensorflow/fused-kernels.js";
-import { add, addBias, concat, multiply, scalar, sigmoid } from "../tensorflow/kernels.js";
+import { constant } from "../tensorflow/constants.js";
+import { cpuKernels, multiplyFewRows } from "../tensorflow/fused-kernels.js";
+import { add, addBias, concat, multiply, sigmoid } from "../tensorflow/kernels.js";
 import { keep, type Tensor, tidy } from "../tensorflow/runtime.js";
 import { frozenBatchNorm } from "./batch-norm.js";
 import { release, type Weights } from "./block.js";
-import { normaliseDescriptors } from "./descriptor-norm.js";
 import { type FrozenStream, freezeStream } from "./frozen-stream.js";
 import { applyFrozenGate, type FrozenGate, freezeGate } from "./gate.js";
 import { CLASSIFIER, CLASSIFIER_BIAS, HIDDEN, HIDDEN_NORM, type NetworkInput } from "./network.js";
@@ -13,9 +13,9 @@ import { batchNormNames } from "./parameters.js";
 import { RaggedLayout } from "./ragged.js";
 import { type ModelSizes, type StreamSizes, streamsOf } from "./sizes.js";
 
-const TERMS = { float32: null, int16: 2, int8: 1 } as const satisfies Record<string, Terms | null>;
+const TERMS = { float32: null, tf32: null, int16: 2, int8: 1 } as const satisfies Record<string, Terms | null>;
 
-/** Of the products with the features. */
+/** Of matrix products: those with integers are those with the features. */
 export type Precision = keyof typeof TERMS;
 
 /** A batch norm with its moving statistics: x scale + shift. */
@@ -34,9 +34,9 @@ export class FrozenNetwork {
   private readonly hidden: Affine;
   private readonly gate: FrozenGate;
 
-  /** `precision` is that of the products with the features. Throws BAD_USAGE where it is not float32 and the device is a GPU. */
+  /** Throws BAD_USAGE where the precision is one of integers and the device is a GPU. */
   constructor(sizes: ModelSizes, dropRate: number, weights: Weights, precision: Precision = "float32") {
-    if (precision !== "float32" && !fusedKernels()) {
+    if (TERMS[precision] !== null && !cpuKernels()) {
       const remedy = "use --use-gpu False with it, or --precision float32";
       throw new NextvladError("BAD_USAGE", `${precision} is a precision for the CPU`, { key: "--precision", remedy });
     }
@@ -62,8 +62,7 @@ export class FrozenNetwork {
       const layout = new RaggedLayout(input.frameCounts);
       const descriptors = this.streams.map(({ stream, frozen, norm }) =>
         tidy(() => {
-          const vlad = frozen.describe(stream.name === "video" ? input.rgb : input.audio, layout);
-          const { y } = normaliseDescriptors(vlad);
+          const y = frozen.describe(stream.name === "video" ? input.rgb : input.audio, layout);
           return add(multiply(y, norm.scale), norm.shift);
         }),
       );
@@ -91,7 +90,7 @@ export class FrozenNetwork {
 function freezeDescriptorNorm(stream: StreamSizes, dropRate: number, weights: Weights): Affine {
   return tidy(() => {
     const norm = frozenBatchNorm(batchNormNames(stream.vladNorm), weights);
-    const kept = scalar(1 - dropRate);
+    const kept = constant(1 - dropRate);
     return { scale: multiply(norm.scale, kept), shift: multiply(norm.shift, kept) };
   });
 }

@@ -5,16 +5,18 @@ import { assignFrozen } from "./assignment.js";
 import { frozenBatchNorm } from "./batch-norm.js";
 import { release, type Weights } from "./block.js";
 import { dequantise, quantisation } from "./dequantise.js";
+import { describeFrozen } from "./descriptor.js";
+import { normaliseDescriptors } from "./descriptor-norm.js";
 import { floatFeatures } from "./features.js";
 import { foldProjection, projectionNames } from "./frame-projection.js";
 import { batchNormNames } from "./parameters.js";
 import type { RaggedLayout } from "./ragged.js";
 import type { ModelSizes, StreamSizes } from "./sizes.js";
-import { aggregate, subtractCentres } from "./vlad.js";
+import { subtractCentres } from "./vlad.js";
 
 /** One aggregator with frozen weights, folded once. */
 export interface FrozenStream {
-  /** From `[frames, F] uint8` to the sums over each video's frames, `[videos, P, K]`, the caller's to free. */
+  /** From `[frames, F] uint8` to each video's descriptor, `[videos, P K]`, each cluster's part of length 1; the caller's to free. */
   describe(bytes: Uint8Array, layout: RaggedLayout): Tensor;
   /** Frees what was folded; the weights stay. */
   dispose(): void;
@@ -56,7 +58,7 @@ function freezeForBytes(stream: StreamSizes, sizes: ModelSizes, weights: Weights
     describe: (bytes, layout) =>
       tidy(() => {
         const { sums, mass } = sumFrames(bytes, layout.frameCounts, panels);
-        return subtractCentres(sums, mass, { stream, groups, clusters }, weights);
+        return normaliseDescriptors(subtractCentres(sums, mass, { stream, groups, clusters }, weights)).y;
       }),
     dispose: () => release(...tensors),
   };
@@ -76,7 +78,7 @@ function freezeForFloats(stream: StreamSizes, sizes: ModelSizes, weights: Weight
         const { assignment, mass } = assignFrozen(x.times(folded.clusters), folded.scale, folded.shift, attention, options);
         const expanded = weights.use(projectionNames(stream).expansion, (w) => x.times(w));
         x.dispose();
-        return aggregate(assignment, expanded, mass, options, weights);
+        return describeFrozen(assignment, mass, expanded, options, weights);
       }),
     dispose: () => release(...tensors),
   };

@@ -1,4 +1,5 @@
-import { fromFloats, multiply, scalar, sigmoid, softplus, subtract, sum } from "../tensorflow/kernels.js";
+import { constant } from "../tensorflow/constants.js";
+import { fromFloats, multiply, sigmoid, softplus, subtract, sum } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 
 /** Labels as a matrix of zeros and ones, `[videos, classes]`. */
@@ -16,5 +17,5 @@ export function crossEntropySum(logits: Tensor, labels: Tensor): Tensor {
 /** The gradient of the loss (the sum above, averaged over videos) to the logits: (sigmoid(l) - y) / videos. */
 export function crossEntropyGradient(logits: Tensor, labels: Tensor): Tensor {
   const videos = logits.shape[0] as number;
-  return tidy(() => multiply(subtract(sigmoid(logits), labels), scalar(1 / videos)));
+  return tidy(() => multiply(subtract(sigmoid(logits), labels), constant(1 / videos)));
 }

@@ -1,18 +1,12 @@
-import { add, concat, matMul, multiply, negate, reshape, slice, stack, subtract, sum, transpose } from "../tensorflow/kernels.js";
+import { add, matMul, multiply, negate, reshape, subtract, sum, transpose } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
-import { release, type TrainingContext, type Weights } from "./block.js";
-import type { RaggedLayout } from "./ragged.js";
+import type { TrainingContext, Weights } from "./block.js";
+import { projectionNames } from "./frame-projection.js";
+import { sumAssigned, type VladOptions } from "./frame-sums.js";
 import type { StreamSizes } from "./sizes.js";
 
-export interface VladOptions {
-  readonly stream: StreamSizes;
-  readonly groups: number;
-  readonly clusters: number;
-  readonly layout: RaggedLayout;
-}
-
 export const centreName = (stream: StreamSizes): string => `${stream.name}_cluster_weights2`;
-const biasName = (stream: StreamSizes): string => `${stream.name}_fc_expansion_b`;
+const biasName = (stream: StreamSizes): string => projectionNames(stream).expansionBias;
 
 /** `[videos, A, B]` to `[A, videos B]` and back: the form in which one matrix serves all videos at once. */
 const videosInColumns = (x: Tensor): Tensor => {
@@ -26,24 +20,25 @@ const videosFirst = (x: Tensor, videos: number): Tensor => {
 
 /**
  * The sum over a video's frames and groups of a[t, g, k] (x1[t, g, p] - c[k, p]), as `[videos, P, K]`.
- * `expanded` is x W `[frames, D]`: with x1 = x W + b, the bias and the centres only meet the mass `[videos, G K]`, the sum of a over frames.
+ * `expanded` is x W `[frames, D]`, taken over: with x1 = x W + b, the bias and the centres only meet the mass `[videos, G K]`, the sum of a over frames.
  */
 export function aggregate(assignment: Tensor, expanded: Tensor, mass: Tensor, options: VladOptions, weights: Weights): Tensor {
+  return tidy(() => {
+    const { sums, dispose } = sumAssigned(assignment, expanded, options);
+    dispose();
+    return addMass(sums, mass, options, weights);
+  });
+}
+
+/** What the expansion's bias and the centres add to the sums of assignment times expansion. */
+function addMass(sums: Tensor, mass: Tensor, options: VladOptions, weights: Weights): Tensor {
   const { stream, groups, layout, clusters } = options;
   return tidy(() => {
-    const groupRows = reshape(expanded, [layout.frames * groups, stream.groupSize]);
-    const products: Tensor[] = [];
-    for (let video = 0; video < layout.videos; video++) {
-      const x = layout.rowsOf(groupRows, video, groups);
-      const a = layout.rowsOf(assignment, video, groups);
-      products.push(matMul(x, a, { transposeA: true }));
-      release(x, a);
-    }
     const perGroup = reshape(mass, [layout.videos, groups, clusters]);
     const ofBias = weights.use(biasName(stream), (b) =>
       videosFirst(matMul(reshape(b, [groups, stream.groupSize]), videosInColumns(perGroup), { transposeA: true }), layout.videos),
     );
-    return subtractCentres(add(stack(products), ofBias), mass, options, weights);
+    return subtractCentres(add(sums, ofBias), mass, options, weights);
   });
 }
 
@@ -64,7 +59,7 @@ export function subtractCentres(
 }
 
 export interface VladGradients {
-  /** Of the assignment `[frames G, K]`, but for what comes through the mass. */
+  /** Of the assignment, in its layout, but for what comes through the mass. */
   readonly assignment: Tensor;
   /** Of the mass `[videos, G K]`. */
   readonly mass: Tensor;
@@ -90,11 +85,12 @@ export function aggregateForTraining(
 ): Vlad {
   const { stream, groups, clusters, layout } = options;
   const { weights } = context;
-  const vlad = aggregate(assignment, expanded, mass, options, weights);
+  const frames = sumAssigned(assignment, expanded, options);
+  const vlad = addMass(frames.sums, mass, options, weights);
+  frames.sums.dispose();
 
   const backward = (dVlad: Tensor): VladGradients => {
-    const perFrame = backwardPerFrame(dVlad, assignment, expanded, options);
-    expanded.dispose();
+    const perFrame = frames.backward(dVlad);
     const [dMass, dCentres, dBias] = tidy(() => {
       const perGroup = reshape(mass, [layout.videos, groups, clusters]);
       const centres = transpose(negate(sum(multiply(dVlad, sum(perGroup, [1], true)), [0])), [1, 0]);
@@ -106,33 +102,6 @@ export function aggregateForTraining(
     return { ...perFrame, mass: dMass, expansionBias: dBias };
   };
   return { vlad, backward };
-}
-
-/** Video by video: d(x W) = a dV^T, and da = x W dV but for what comes through the mass. */
-function backwardPerFrame(
-  dVlad: Tensor,
-  assignment: Tensor,
-  expanded: Tensor,
-  options: VladOptions,
-): Pick<VladGradients, "assignment" | "expanded"> {
-  const { stream, groups, clusters, layout } = options;
-  return tidy(() => {
-    const groupRows = reshape(expanded, [layout.frames * groups, stream.groupSize]);
-    const dAssignments: Tensor[] = [];
-    const dExpandeds: Tensor[] = [];
-    for (let video = 0; video < layout.videos; video++) {
-      const [da, dx] = tidy(() => {
-        const dv = reshape(slice(dVlad, [video, 0, 0], [1, stream.groupSize, clusters]), [stream.groupSize, clusters]);
-        const da = matMul(layout.rowsOf(groupRows, video, groups), dv);
-        return [da, matMul(layout.rowsOf(assignment, video, groups), dv, { transposeB: true })];
-      }) as [Tensor, Tensor];
-      dAssignments.push(da);
-      dExpandeds.push(dx);
-    }
-    const joined = concat(dAssignments, 0);
-    if (layout.videos > 1) release(...dAssignments);
-    return { assignment: joined, expanded: reshape(concat(dExpandeds, 0), [layout.frames, stream.expanded]) };
-  });
 }
 
 /** The gradient of the mass, `[videos, G K]`: the sum over p of dV[v, p, k] (b[g, p] - c[k, p]). */

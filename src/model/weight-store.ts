@@ -1,6 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import { deriveSeed } from "../base/random.js";
-import { add, fill, multiply, scalar } from "../tensorflow/kernels.js";
+import { fill } from "../tensorflow/constants.js";
+import { multiply, scalar } from "../tensorflow/kernels.js";
 import { statelessNormal } from "../tensorflow/random-kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { DeviceVariable, type StoredArray, storedArray } from "../tensorflow/variables.js";
@@ -70,17 +71,7 @@ export class WeightStore implements Weights {
 
   /** Moves the moving statistics towards a batch's: moving = 0.9 moving + 0.1 batch. */
   updateStatistics(names: BatchNormNames, mean: Tensor, variance: Tensor): void {
-    this.blend(names.movingMean, mean);
-    this.blend(names.movingVariance, variance);
-  }
-
-  private blend(name: string, batch: Tensor): void {
-    tidy(() => {
-      const moved = this.use(name, (moving) =>
-        add(multiply(moving, scalar(BATCH_NORM_MOMENTUM)), multiply(batch, scalar(1 - BATCH_NORM_MOMENTUM))),
-      );
-      this.variable(name).assign(moved);
-    });
+    this.variable(names.movingMean).blend(this.variable(names.movingVariance), { mean, variance }, BATCH_NORM_MOMENTUM);
   }
 
   dispose(): void {

@@ -1,4 +1,4 @@
-import { fusedKernels } from "./fused-kernels.js";
+import { cpuKernels } from "./fused-kernels.js";
 import { byteCarrier, fromInts, run, runMany } from "./kernels.js";
 import { runtime, type Tensor } from "./runtime.js";
 
@@ -9,7 +9,7 @@ export const FLOAT_TERMS: Terms = 3;
 
 /** Whether products with bytes are faster than products with floats: on the CPU, where it has the instruction for it (AVX512-VNNI). */
 export function byteProducts(): boolean {
-  return fusedKernels() && runtime().byteInstructions;
+  return cpuKernels() && runtime().native.byteInstructions;
 }
 
 /** Scale and offset of each feature, `[features]` both: a byte u stands for u scale + offset. */

@@ -1,11 +1,22 @@
-import { byteCarrier, fromInts, matMul, run, runMany, scalar } from "./kernels.js";
+import { constant } from "./constants.js";
+import { byteCarrier, fromInts, matMul, run, runMany } from "./kernels.js";
 import { runtime, type Tensor } from "./runtime.js";
 
 let allowed = true;
 
-/** Whether the kernels of native/ serve: they are for the CPU; on a GPU TensorFlow's own are composed. */
-export function fusedKernels(): boolean {
+/** Whether the kernels of native/ for the CPU serve. */
+export function cpuKernels(): boolean {
   return allowed && runtime().device.kind === "cpu";
+}
+
+/** Whether those of native/gpu/ serve. */
+export function gpuKernels(): boolean {
+  return allowed && runtime().device.kind === "gpu";
+}
+
+/** Whether those serve that are for either. */
+export function fusedKernels(): boolean {
+  return allowed;
 }
 
 /** For checking one way of computing against the other: runs `compute` with TensorFlow's own kernels only. */
@@ -30,11 +41,11 @@ const FEW_ROWS = 64;
 /** `x w` of a few rows and a large matrix: on the CPU bound by reading `w` once (native/dense.cc). */
 export function multiplyFewRows(x: Tensor, w: Tensor): Tensor {
   const few = (x.shape[0] as number) <= FEW_ROWS;
-  return few && fusedKernels() ? run("NextvladDense", () => [], [x, w]) : matMul(x, w);
+  return few && cpuKernels() ? run("NextvladDense", () => [], [x, w]) : matMul(x, w);
 }
 
 export interface FusedAssignment {
-  /** `[frames G, K]`. */
+  /** `[frames G, K]`; on a GPU `[videos, longest G, K]`, with zeros behind each video's frames. */
   readonly assignment: Tensor;
   /** The attention's sigmoid `[frames, G]`. */
   readonly gate: Tensor;
@@ -55,13 +66,13 @@ export function assignFused(
   frameCounts: Int32Array,
   epsilon: number,
 ): FusedAssignment {
-  const inputs = [z, attention, scale, shift, fromInts(frameCounts, [frameCounts.length]), scalar(epsilon)];
+  const inputs = [z, attention, scale, shift, fromInts(frameCounts, [frameCounts.length]), constant(epsilon)];
   const outputs = runMany("NextvladAssign", () => [], inputs, 6) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
   const [assignment, gate, mean, variance, inverse, mass] = outputs;
   return { assignment, gate, mean, variance, inverse, mass };
 }
 
-/** The gradient of `assignFused`, from those of the assignment and of the mass to those of z, attention, scale and shift. */
+/** The gradient of `assignFused`, from those of the assignment (in its layout) and of the mass to those of z, attention, scale and shift. */
 export function assignFusedGradient(
   throughFrames: Tensor,
   throughMass: Tensor,
@@ -88,4 +99,41 @@ export function assignFrozenFused(
   const inputs = [z, attention, scale, shift, fromInts(frameCounts, [frameCounts.length])];
   const [assignment, mass] = runMany("NextvladAssignFrozen", () => [], inputs, 2) as [Tensor, Tensor];
   return { assignment, mass };
+}
+
+/** Frames `[frames, columns]`, each of `parts` rows, with as many for each video: `[videos, longest parts, columns / parts]`, with zeros behind each video's own. For a GPU. */
+export function padFrames(frames: Tensor, frameCounts: Int32Array, parts: number): Tensor {
+  return run("NextvladPad", () => [], [frames, fromInts(frameCounts, [frameCounts.length]), fromInts([parts], [])]);
+}
+
+/** The way back: `[frames, columns]` from that many values a place, in whatever shape. */
+export function unpadFrames(padded: Tensor, frameCounts: Int32Array): Tensor {
+  return run("NextvladUnpad", () => [], [padded, fromInts(frameCounts, [frameCounts.length])]);
+}
+
+/**
+ * From sums of assignment times expansion `[videos, P, K]` and the mass `[videos, G K]` to descriptors each of whose clusters has length 1,
+ * `[videos, P K]`, and 1 / length `[videos, K]`: what model/vlad.ts and model/descriptor-norm.ts do step by step. For a GPU.
+ */
+export function describeFused(
+  sums: Tensor,
+  mass: Tensor,
+  bias: Tensor,
+  centres: Tensor,
+): { readonly unit: Tensor; readonly inverse: Tensor } {
+  const [unit, inverse] = runMany("NextvladDescribe", () => [], [sums, mass, bias, centres], 2) as [Tensor, Tensor];
+  return { unit, inverse };
+}
+
+/** The gradient of `describeFused`, from that of the descriptors. */
+export function describeFusedGradient(
+  dUnit: Tensor,
+  { unit, inverse }: ReturnType<typeof describeFused>,
+  mass: Tensor,
+  bias: Tensor,
+  centres: Tensor,
+): { readonly sums: Tensor; readonly mass: Tensor; readonly centres: Tensor; readonly bias: Tensor } {
+  const outputs = runMany("NextvladDescribeGradient", () => [], [dUnit, unit, inverse, mass, bias, centres], 4);
+  const [dSums, dMass, dCentres, dBias] = outputs as [Tensor, Tensor, Tensor, Tensor];
+  return { sums: dSums, mass: dMass, centres: dCentres, bias: dBias };
 }

@@ -5,6 +5,9 @@ export type ElementType = "float32" | "int32" | "bool" | "uint8" | "resource";
 
 export type Attributes = (binding: NodeBackend["binding"]) => readonly OpAttribute[];
 
+/** native/gpu/device.h has the same. */
+const MOST_STAGED_BYTES = 2 ** 27;
+
 let kernelCount = 0;
 
 /** Kernels run so far in this process: what dispatch costs is counted in these. */
@@ -15,7 +18,7 @@ export function countKernels(): number {
 function failure(name: string, inputs: readonly Tensor[], error: unknown): NextvladError {
   const text = error instanceof Error ? error.message : String(error);
   const shapes = inputs.map((input) => `[${input.shape.join(", ")}]`).join(", ");
-  if (/OOM|RESOURCE_EXHAUSTED|ran out of memory/i.test(text)) {
+  if (/OOM|RESOURCE_EXHAUSTED|out of memory/i.test(text)) {
     return new NextvladError(
       "OUT_OF_MEMORY",
       `the device has too little memory for ${name} of ${shapes}`,
@@ -84,9 +87,27 @@ export const text = (binding: NodeBackend["binding"], name: string, value: strin
   value,
 });
 
-/** Values from the host. `shape` product values of float32. */
+/**
+ * Values from the host. `shape` product values of float32. On a GPU they are read before this returns, and travel without waiting for what the device
+ * still has to do (native/gpu/staging.cc); more than 128 MiB go TensorFlow's own way, which waits. Throws OUT_OF_MEMORY or KERNEL_FAILED.
+ */
 export function fromFloats(values: Float32Array, shape: readonly number[]): Tensor {
-  return runtime().tf.tensor(values, [...shape], "float32");
+  const { tf, device } = runtime();
+  const isStaged = device.kind === "gpu" && values.length > 0 && values.byteLength <= MOST_STAGED_BYTES;
+  if (!isStaged) return tf.tensor(values, [...shape], "float32");
+  if (shape.reduce((product, side) => product * side, 1) !== values.length)
+    throw failure(UPLOAD, [], `${values.length} values are no [${shape}]`);
+  return tidy(() => run(UPLOAD, () => [], [fromInts([stage(values)], []), fromInts(shape, [shape.length])]));
+}
+
+const UPLOAD = "NextvladUpload";
+
+function stage(values: Float32Array): number {
+  try {
+    return runtime().native.stage(values);
+  } catch (error) {
+    throw failure(UPLOAD, [], error);
+  }
 }
 
 /** Values from the host, int32. */
@@ -94,14 +115,9 @@ export function fromInts(values: Int32Array | readonly number[], shape: readonly
   return runtime().tf.tensor(values instanceof Int32Array ? values : Int32Array.from(values), [...shape], "int32");
 }
 
+/** A float32 number from the host; see also `constant`. */
 export function scalar(value: number): Tensor {
-  return runtime().tf.scalar(value, "float32");
-}
-
-/** A tensor of one value, made on the device. */
-export function fill(shape: readonly number[], value: number): Tensor {
-  const attributes: Attributes = (b) => [typeAttribute("T", "float32")(b), typeAttribute("index_type", "int32")(b)];
-  return run("Fill", attributes, [fromInts(shape, [shape.length]), scalar(value)]);
+  return fromFloats(Float32Array.of(value), []);
 }
 
 /** Reads a float32 tensor back to the host; waits for the device. */
@@ -109,7 +125,7 @@ export function toFloats(tensor: Tensor): Float32Array<ArrayBuffer> {
   return tensor.dataSync() as Float32Array<ArrayBuffer>;
 }
 
-/** Bytes as float32 bit patterns, four to a value (tfjs knows no uint8), with up to three zeros at the end; nothing is copied where `bytes` allow it. */
+/** Bytes as float32 bit patterns, four to a value (tfjs knows no uint8), with up to three zeros at the end; on the CPU nothing is copied where `bytes` allow it. */
 export function byteCarrier(bytes: Uint8Array, length: number): Tensor {
   const words = Math.ceil(length / 4);
   if (length % 4 === 0 && bytes.byteOffset % 4 === 0) return fromFloats(new Float32Array(bytes.buffer, bytes.byteOffset, words), [words]);
@@ -184,6 +200,16 @@ export function matMul(a: Tensor, b: Tensor, options: MatMulOptions = {}): Tenso
   return run("MatMul", attributes, [a, b]);
 }
 
+/** The same of matrices by the pair: `[pairs, m, n]` and `[pairs, n, k]`. */
+export function batchMatMul(a: Tensor, b: Tensor, options: MatMulOptions = {}): Tensor {
+  const attributes: Attributes = (binding) => [
+    typeAttribute("T", "float32")(binding),
+    flag(binding, "adj_x", options.transposeA ?? false),
+    flag(binding, "adj_y", options.transposeB ?? false),
+  ];
+  return run("BatchMatMulV2", attributes, [a, b]);
+}
+
 export const add = (a: Tensor, b: Tensor): Tensor => run("AddV2", float(), [a, b]);
 export const subtract = (a: Tensor, b: Tensor): Tensor => run("Sub", float(), [a, b]);
 export const multiply = (a: Tensor, b: Tensor): Tensor => run("Mul", float(), [a, b]);
@@ -234,8 +260,8 @@ export function gatherRows(x: Tensor, indices: Tensor): Tensor {
   return run("GatherV2", attributes, [x, indices, fromInts([0], [])]);
 }
 
-/** 1 where `x >= threshold`, else 0. */
-export function stepAt(x: Tensor, threshold: number): Tensor {
-  const atLeast = run("GreaterEqual", float(), [x, scalar(threshold)]);
+/** 1 where `x >= threshold` (a scalar), else 0. */
+export function stepAt(x: Tensor, threshold: Tensor): Tensor {
+  const atLeast = run("GreaterEqual", float(), [x, threshold]);
   return cast(atLeast, "bool", "float32");
 }

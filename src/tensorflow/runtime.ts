@@ -47,10 +47,19 @@ export function tellDevice({ kind, reason, tensorflowVersion }: Device): string 
   return `computing on the ${kind.toUpperCase()} (${reason}), TensorFlow ${tensorflowVersion}`;
 }
 
+/** What native/ was compiled to. */
+interface NativeKernels {
+  /** Whether the processor multiplies bytes faster than floats. */
+  readonly byteInstructions: boolean;
+  /** Copies floats, 128 MiB at most, to where a GPU reaches them without waiting for it; returns the place, for NextvladUpload. */
+  stage(floats: Float32Array): number;
+  /** Says whether a GPU's matrix products may round their factors to TensorFloat-32, which has float32's range and ten binary digits. */
+  allowTensorFloat32(allowed: boolean): void;
+}
+
 interface Runtime {
   readonly tf: Tfjs;
-  /** Whether the processor multiplies bytes faster than floats, as native/ was compiled for it. */
-  readonly byteInstructions: boolean;
+  readonly native: NativeKernels;
   readonly backend: NodeBackend;
   readonly device: Device;
 }
@@ -79,14 +88,28 @@ export async function loadTensorflow(useGpu: boolean | "auto"): Promise<Device> 
   return loaded.device;
 }
 
+/**
+ * Settles how exactly a GPU multiplies: with "tf32" its matrix products round their factors to TensorFloat-32, which has float32's range and ten binary
+ * digits; by default they do not. Throws BAD_USAGE for tf32 on the CPU, which has none.
+ */
+export function settlePrecision(precision: string): void {
+  const { device, native } = runtime();
+  if (precision === "tf32" && device.kind === "cpu") {
+    const remedy = "use --use-gpu True with it, or --precision float32";
+    throw new NextvladError("BAD_USAGE", "tf32 is a precision for a GPU", { key: "--precision", remedy });
+  }
+  native.allowTensorFloat32(precision === "tf32");
+}
+
 async function load(useGpu: boolean | "auto"): Promise<Runtime> {
   restoreRemovedUtil();
   process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
   process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
   if (useGpu === false) process.env.CUDA_VISIBLE_DEVICES = "-1";
-  const { tf, kernels } = importQuietly();
+  const { tf, native } = importQuietly();
+  native.allowTensorFloat32(false);
   const backend = tf.backend() as unknown as NodeBackend;
-  return { tf, backend, ...kernels, device: describeDevice(backend, useGpu) };
+  return { tf, backend, native, device: describeDevice(backend, useGpu) };
 }
 
 /** Node 23 removed the functions of `util` that tfjs-node 4.22 still calls (tfjs issue 8609). */
@@ -97,7 +120,7 @@ function restoreRemovedUtil(): void {
 }
 
 /** tfjs's own greeting goes to the console, TensorFlow's banner to the file descriptor: neither is ours to print. */
-function importQuietly(): { tf: Tfjs; kernels: Pick<Runtime, "byteInstructions"> } {
+function importQuietly(): Pick<Runtime, "tf" | "native"> {
   const require = createRequire(import.meta.url);
   let standardError: { mute(): void; unmute(): void };
   try {
@@ -108,8 +131,7 @@ function importQuietly(): { tf: Tfjs; kernels: Pick<Runtime, "byteInstructions">
   standardError.mute();
   try {
     const tf = require("@tensorflow/tfjs-node-gpu") as Tfjs;
-    const kernels = require("../../../.native/current/kernels.node") as Pick<Runtime, "byteInstructions">;
-    return { tf, kernels: { byteInstructions: kernels.byteInstructions } };
+    return { tf, native: require("../../../.native/current/kernels.node") as NativeKernels };
   } catch (error) {
     throw notSetUp(error);
   } finally {
@@ -156,9 +178,4 @@ function collectTensors(value: unknown, into: Tensor[]): void {
 /** Takes tensors out of the enclosing `tidy`'s care: they live until disposed of. */
 export function keep<T extends Tensor>(tensor: T): T {
   return runtime().tf.keep(tensor);
-}
-
-/** How many tensors are alive: constant from step to step, or something leaks. */
-export function countTensors(): number {
-  return runtime().tf.memory().numTensors;
 }

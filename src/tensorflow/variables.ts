@@ -1,15 +1,18 @@
-import { fromFloats, run, runMany, scalar, toFloats, typeAttribute } from "./kernels.js";
+import { NextvladError } from "../base/errors.js";
+import { constant } from "./constants.js";
+import { fromFloats, fromInts, run, runMany, toFloats, typeAttribute } from "./kernels.js";
 import { keep, runtime, type Tensor, tidy } from "./runtime.js";
 
 let created = 0;
 
 /**
- * A float32 value that lives on the device and is updated in place: a TensorFlow resource variable.
- * A tensor from `read` shares the variable's memory; while one is alive, an update first copies the whole value, so use `use`.
+ * A float32 value that lives on the device and is updated in place: a TensorFlow resource variable. What is lent of it is one tensor that shares its
+ * memory for good, so our own kernels update it (native/updates.cc); TensorFlow's would first copy the whole value.
  */
 export class DeviceVariable {
   readonly shape: readonly number[];
   private readonly handle: Tensor;
+  private value: Tensor | null = null;
 
   constructor(name: string, shape: readonly number[]) {
     this.shape = shape;
@@ -30,53 +33,49 @@ export class DeviceVariable {
     );
   }
 
-  /** Takes over a tensor's value; the tensor should be disposed of afterwards. */
+  /** Takes over the memory of a tensor that a kernel made, and that nobody else has; the tensor should be disposed of afterwards. */
   assign(value: Tensor): void {
+    this.value?.dispose();
+    this.value = null;
     runMany("AssignVariableOp", (b) => [typeAttribute("dtype", "float32")(b)], [this.handle, value], 0);
+    this.value = tidy(() => keep(this.read()));
   }
 
-  /** Sets the value from the host: product(shape) floats. */
-  upload(values: Float32Array): void {
-    tidy(() => this.assign(fromFloats(values, this.shape)));
-  }
-
-  /** The value, copied to the host. */
-  download(): Float32Array<ArrayBuffer> {
-    return tidy(() => toFloats(this.read()));
-  }
-
+  /** A new tensor of the value's memory. */
   private read(): Tensor {
     return run("ReadVariableOp", (b) => [typeAttribute("dtype", "float32")(b)], [this.handle]);
   }
 
-  /** Lends the value to `compute` and takes it back before anything can update it. */
+  /** Sets the value from the host: product(shape) floats, copied. */
+  upload(values: Float32Array): void {
+    tidy(() => {
+      const sent = fromFloats(values, this.shape);
+      // On the CPU, that may be the caller's own memory.
+      this.assign(runtime().device.kind === "gpu" ? sent : run("NextvladCopy", () => [], [sent]));
+    });
+  }
+
+  /** The value, copied to the host. Through a tensor of its own: TensorFlow keeps what it once copied from a GPU, and gives it again whatever happened since. */
+  download(): Float32Array<ArrayBuffer> {
+    return tidy(() => toFloats(this.read()));
+  }
+
+  private get lent(): Tensor {
+    if (this.value === null) throw new NextvladError("BAD_WEIGHTS", "the array has no value yet");
+    return this.value;
+  }
+
+  /** Lends the value to `compute`, which must leave it as it is, not let it out and, for `download`'s reason, not copy it to the host. */
   use<T>(compute: (value: Tensor) => T): T {
-    const value = this.read();
-    try {
-      return compute(value);
-    } finally {
-      value.dispose();
-    }
+    return compute(this.lent);
   }
 
   /**
-   * One step of Adam in place: TensorFlow's fused kernel, w -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon)
-   * (core/kernels/training_ops.cc; fluid 1.5 computes the same).
+   * One step of Adam in place, w -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon): TensorFlow's form (core/kernels/training_ops.cc; fluid 1.5
+   * computes the same).
    */
   applyAdam(m: DeviceVariable, v: DeviceVariable, gradient: Tensor, c: AdamCoefficients): void {
-    tidy(() => {
-      const numbers = [c.beta1Power, c.beta2Power, c.learningRate, c.beta1, c.beta2, c.epsilon].map(scalar);
-      runMany(
-        "ResourceApplyAdam",
-        (b) => [
-          typeAttribute("T", "float32")(b),
-          { name: "use_locking", type: b.TF_ATTR_BOOL, value: false },
-          { name: "use_nesterov", type: b.TF_ATTR_BOOL, value: false },
-        ],
-        [this.handle, m.handle, v.handle, ...numbers, gradient],
-        0,
-      );
-    });
+    tidy(() => runMany("NextvladAdam", () => [], [this.lent, m.lent, v.lent, gradient, encode(c, 0)], 0));
   }
 
   /**
@@ -84,16 +83,18 @@ export class DeviceVariable {
    * (native/dense_adam.cc; CPU only). `x` is `[examples, rows]`, `dy` `[examples, columns]`. Returns `dy w^T`, of the value as it was.
    */
   applyProductAdam(m: DeviceVariable, v: DeviceVariable, x: Tensor, dy: Tensor, c: AdamCoefficients, decay: number): Tensor {
-    const step = (c.learningRate * Math.sqrt(1 - c.beta2Power)) / (1 - c.beta1Power);
-    const coefficients = Float32Array.of(step, 1 - c.beta1, 1 - c.beta2, c.epsilon, decay);
-    return tidy(() => {
-      const values = [this.read(), m.read(), v.read()];
-      return run("NextvladDenseAdam", () => [], [x, dy, ...values, fromFloats(coefficients, [5])]);
-    });
+    return tidy(() => run("NextvladDenseAdam", () => [], [x, dy, this.lent, m.lent, v.lent, encode(c, decay)]));
+  }
+
+  /** Moves this variable, a mean, and another, a variance, towards a batch's, in place: moving = momentum moving + (1 - momentum) batch. */
+  blend(variance: DeviceVariable, batch: { readonly mean: Tensor; readonly variance: Tensor }, momentum: number): void {
+    runMany("NextvladBlend", () => [], [this.lent, variance.lent, batch.mean, batch.variance, constant(momentum)], 0);
   }
 
   /** Frees the value and the handle. */
   dispose(): void {
+    this.value?.dispose();
+    this.value = null;
     runMany("DestroyResourceOp", (b) => [{ name: "ignore_lookup_error", type: b.TF_ATTR_BOOL, value: true }], [this.handle], 0);
     runtime().tf.dispose(this.handle);
   }
@@ -124,4 +125,11 @@ export interface AdamCoefficients {
   /** beta1^t and beta2^t, t counting from 1. */
   readonly beta1Power: number;
   readonly beta2Power: number;
+}
+
+/** The bits of what native/adam.h reads, on the host whatever the device is: a float's tensor would travel to it. */
+function encode(c: AdamCoefficients, decay: number): Tensor {
+  const step = (c.learningRate * Math.sqrt(1 - c.beta2Power)) / (1 - c.beta1Power);
+  const floats = Float32Array.of(step, 1 - c.beta1, 1 - c.beta2, c.epsilon, decay);
+  return fromInts(new Int32Array(floats.buffer), [floats.length]);
 }

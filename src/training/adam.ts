@@ -1,5 +1,5 @@
 import type { WeightStore } from "../model/weight-store.js";
-import { fill } from "../tensorflow/kernels.js";
+import { fill } from "../tensorflow/constants.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { type AdamCoefficients, DeviceVariable, type StoredArray, storedArray } from "../tensorflow/variables.js";
 

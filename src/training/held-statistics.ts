@@ -1,6 +1,7 @@
 import type { BatchNormNames } from "../model/parameters.js";
 import type { WeightStore } from "../model/weight-store.js";
-import { multiply, scalar } from "../tensorflow/kernels.js";
+import { constant } from "../tensorflow/constants.js";
+import { multiply } from "../tensorflow/kernels.js";
 import { keep, type Tensor, tidy } from "../tensorflow/runtime.js";
 
 /** A batch's statistics, kept until it is known whether the batch counts. Dispose of it after use. */
@@ -9,7 +10,7 @@ export class HeldStatistics {
 
   /** Keeps copies, `[channels]` each, instead of moving a store's statistics. */
   updateStatistics(names: BatchNormNames, mean: Tensor, variance: Tensor): void {
-    const copy = (value: Tensor): Tensor => tidy(() => keep(multiply(value, scalar(1))));
+    const copy = (value: Tensor): Tensor => tidy(() => keep(multiply(value, constant(1))));
     this.#held.push({ names, mean: copy(mean), variance: copy(variance) });
   }
 

@@ -8,7 +8,7 @@ import { CLASSIFIER_BIAS } from "../model/network.js";
 import type { WeightStore } from "../model/weight-store.js";
 import { formatTrainLine } from "../telemetry/lines.js";
 import type { Pace } from "../telemetry/pace.js";
-import { countTensors } from "../tensorflow/runtime.js";
+import { countTensors } from "../tensorflow/constants.js";
 import { learningRateAt } from "./schedule.js";
 import type { StepReport } from "./step.js";
 

@@ -5,8 +5,9 @@ import { crossEntropyGradient, crossEntropySum, labelMatrix } from "../model/los
 import { forwardForTraining } from "../model/network.js";
 import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weight-store.js";
-import { fusedKernels } from "../tensorflow/fused-kernels.js";
-import { add, matMul, minimum, multiply, rsqrt, scalar, sigmoid, square, sum, toFloats } from "../tensorflow/kernels.js";
+import { constant } from "../tensorflow/constants.js";
+import { cpuKernels } from "../tensorflow/fused-kernels.js";
+import { add, matMul, minimum, multiply, rsqrt, sigmoid, square, sum, toFloats } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import type { Adam } from "./adam.js";
 import { HeldStatistics } from "./held-statistics.js";
@@ -57,6 +58,7 @@ export function differentiate(
   const held = acceptLoss === undefined ? null : new HeldStatistics();
   const pass = (): StepReport | null => {
     const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
+    const labels = labelMatrix(batch.labels, sizes.classes);
     const { logits, backward } = forwardForTraining(
       batch,
       sizes,
@@ -71,7 +73,6 @@ export function differentiate(
         takeProduct: take.product ?? multiplyOut(store, take.gradient),
       },
     );
-    const labels = labelMatrix(batch.labels, sizes.classes);
     const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
     const readLoss = (sum: Tensor): number => (toFloats(sum)[0] as number) / batch.ids.length;
     if (lossSum !== null && acceptLoss?.(readLoss(lossSum)) === false) return null;
@@ -117,7 +118,7 @@ export function trainStep(
       adam.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip), step + 1, learningRate);
     });
   // A gradient whose norm is asked for must exist as a whole.
-  const inOnePass = fusedKernels() && gradientClip === null;
+  const inOnePass = cpuKernels() && gradientClip === null;
   const product: GradientTaker["product"] = (name, x, dy) =>
     adam.applyProduct(name, x, dy, step + 1, learningRate, store.parameter(name).decayed ? l2Penalty : 0);
   const take = inOnePass ? { gradient, product } : { gradient };
@@ -127,13 +128,13 @@ export function trainStep(
 /** Adds `penalty * w` to the gradient of a parameter that decays (the classifier's); others pass unchanged. */
 export function addDecay(gradient: Tensor, name: string, store: WeightStore, penalty: number): Tensor {
   if (penalty === 0 || !store.parameter(name).decayed) return gradient;
-  return store.use(name, (w) => add(gradient, multiply(w, scalar(penalty))));
+  return store.use(name, (w) => add(gradient, multiply(w, constant(penalty))));
 }
 
 /** Scales a gradient down to `largest` where its norm exceeds that. */
 function clipByNorm(gradient: Tensor, largest: number): Tensor {
   const axes = gradient.shape.map((_, axis) => axis);
   const squared = sum(square(gradient), axes);
-  const factor = minimum(multiply(scalar(largest), rsqrt(squared)), scalar(1));
+  const factor = minimum(multiply(constant(largest), rsqrt(squared)), constant(1));
   return multiply(gradient, factor);
 }

@@ -3,9 +3,10 @@ import type { TrainingContext } from "../../src/model/block.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { type ModelSizes, streamsOf } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weight-store.js";
+import { countTensors } from "../../src/tensorflow/constants.js";
 import { add, fromFloats, multiply, scalar, sum, toFloats } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
-import { countTensors, runtime, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
+import { runtime, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
 import { multiplyOut } from "../../src/training/step.js";
 
 /** A network small enough for finite differences, with sizes that are no multiples of a vector register. */
@@ -35,7 +36,9 @@ export function randomStore(sizes: ModelSizes = SMALL): WeightStore {
     if (initialiser === "msra") continue;
     tidy(() => {
       const about = initialiser === "zeros" ? 0 : 1;
-      store.variable(name).assign(add(multiply(normal(shape), scalar(0.2)), scalar(about)));
+      const values = toFloats(add(multiply(normal(shape), scalar(0.2)), scalar(about)));
+      // Of tens of thousands of variances, one may be drawn below zero.
+      store.variable(name).upload(name.endsWith(".w_2") ? values.map(Math.abs) : values);
     });
   }
   return store;

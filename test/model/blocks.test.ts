@@ -11,7 +11,7 @@ import { batchNormNames } from "../../src/model/parameters.js";
 import { RaggedLayout } from "../../src/model/ragged.js";
 import { aggregateForTraining } from "../../src/model/vlad.js";
 import type { WeightStore } from "../../src/model/weight-store.js";
-import { withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
+import { gpuKernels, padFrames, unpadFrames, withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
 import { runtime, type Tensor, type Tfjs, tidy } from "../../src/tensorflow/runtime.js";
 import { type BlockCase, checkBlock, normal, randomStore, SMALL, VIDEO } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
@@ -38,6 +38,10 @@ function batchNorm(x: Tensor, index: number, parameters: ReadonlyMap<string, Ten
 
 const normParameters = (index: number): readonly string[] => [batchNormNames(index).scale, batchNormNames(index).shift];
 
+/** An assignment `[frames G, K]` as the device's kernels have it, and the way back. */
+const laidOut = (x: Tensor): Tensor => (gpuKernels() ? padFrames(tf.reshape(x, [FRAMES, G * K]), LAYOUT.frameCounts, G) : x.clone());
+const backToBack = (x: Tensor): Tensor => (gpuKernels() ? tf.reshape(unpadFrames(x, LAYOUT.frameCounts), [FRAMES * G, K]) : x);
+
 /** Each case is checked on outputs, on every gradient against tfjs's tape, and against finite differences. */
 const cases: Record<string, () => BlockCase> = {
   "batch norm": () => ({
@@ -57,10 +61,10 @@ const cases: Record<string, () => BlockCase> = {
       const options = { groups: G, clusters: K, layout: LAYOUT };
       const { assignment, mass, backward } = assign(logits as Tensor, offset, attention as Tensor, batchNormNames(0), options, context);
       const toInputs = ([da, dm]: readonly Tensor[]) => {
-        const d = backward(da as Tensor, dm as Tensor);
+        const d = backward(laidOut(da as Tensor), dm as Tensor);
         return [d.logits, d.attention];
       };
-      return { outputs: [assignment, mass], backward: toInputs };
+      return { outputs: [backToBack(assignment), mass], backward: toInputs };
     },
     reference: ([logits, attention], parameters) => {
       const shares = tf.softmax(tf.reshape(batchNorm(logits as Tensor, 0, parameters), [FRAMES * G, K]));
@@ -74,10 +78,10 @@ const cases: Record<string, () => BlockCase> = {
     parameters: ["video_cluster_weights2"],
     forward: ([assignment, mass, expanded], context) => {
       const options = { stream: VIDEO, groups: G, clusters: K, layout: LAYOUT };
-      const sums = aggregateForTraining(assignment as Tensor, mass as Tensor, expanded as Tensor, options, context);
+      const sums = aggregateForTraining(laidOut(assignment as Tensor), mass as Tensor, expanded as Tensor, options, context);
       const toInputs = ([d]: readonly Tensor[]) => {
         const gradients = sums.backward(d as Tensor);
-        return [gradients.assignment, gradients.mass, gradients.expanded];
+        return [backToBack(gradients.assignment), gradients.mass, gradients.expanded];
       };
       return { outputs: [sums.vlad], backward: toInputs };
     },

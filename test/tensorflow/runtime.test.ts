@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
-import { add, fromBytes, fromFloats, matMul, scalar, toFloats } from "../../src/tensorflow/kernels.js";
-import { countTensors, keep, loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
-import { DeviceVariable } from "../../src/tensorflow/variables.js";
+import { countTensors } from "../../src/tensorflow/constants.js";
+import { fromBytes, matMul, scalar, toFloats } from "../../src/tensorflow/kernels.js";
+import { keep, loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
 
 describe("TensorFlow behind its floor", () => {
   before(() => loadTensorflow(false));
@@ -33,22 +33,5 @@ describe("TensorFlow behind its floor", () => {
       const bytes = Uint8Array.from({ length: from + rows * columns }, (_, i) => 255 - i * 7).subarray(from);
       assert.deepEqual([...tidy(() => toFloats(fromBytes(bytes, rows, columns)))], [...bytes]);
     }
-  });
-
-  test("a variable is updated in place, and lends its value", () => {
-    const before = countTensors();
-    const [w, m, v] = ["w", "m", "v"].map((name) => new DeviceVariable(name, [2])) as [DeviceVariable, DeviceVariable, DeviceVariable];
-    w.upload(Float32Array.of(1, 2));
-    for (const moment of [m, v]) moment.upload(Float32Array.of(0, 0));
-    assert.deepEqual([...w.use((value) => toFloats(add(value, value)))], [2, 4]);
-    const c = { learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, beta1Power: 0.9, beta2Power: 0.999 };
-    tidy(() => w.applyAdam(m, v, fromFloats(Float32Array.of(3, -3), [2]), c));
-    // The first step of Adam moves by the learning rate against the gradient's sign, but for epsilon.
-    assert.deepEqual(
-      [...w.download()].map((value) => value.toFixed(5)),
-      ["0.90000", "2.10000"],
-    );
-    for (const variable of [w, m, v]) variable.dispose();
-    assert.ok(countTensors() <= before + 1, "the sum that was read is the only tensor left");
   });
 });

@@ -1,0 +1,64 @@
+// Values that are updated where they are: what comes in as an input is a variable's own memory.
+#include "adam.h"
+#include "kernel.h"
+#include "kernels.h"
+#include "parallel.h"
+
+namespace nextvlad {
+namespace {
+
+// Values for which a thread is worth waking.
+constexpr int64_t kAlone = 1 << 14;
+
+template <class Body>
+void ForValues(int64_t count, const Body& body) {
+  if (count <= kAlone) {
+    body(0, count);
+  } else {
+    ParallelFor(count, [&](int64_t begin, int64_t end, int) { body(begin, end); });
+  }
+}
+
+// Inputs: w, m and v, updated in place, the gradient, and the bits of the coefficients (adam.h). No output.
+void Adam(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  float *w = call.Input<float>(0), *m = call.Input<float>(1), *v = call.Input<float>(2);
+  const float* gradient = call.Input<float>(3);
+  const int64_t count = call.Count(0);
+  if (call.Count(1) != count || call.Count(2) != count || call.Count(3) != count || call.Count(4) != kAdamCoefficients) {
+    return call.Fail("w, m, v, gradient and coefficients do not fit together");
+  }
+  const AdamCoefficients c = ReadCoefficients(call.Input<int32_t>(4));
+  ForValues(count, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; i++) UpdateByAdam(gradient[i], c, w + i, m + i, v + i);
+  });
+}
+
+// Inputs: moving mean and variance, updated in place, a batch's mean and variance, and the momentum []: moving = momentum moving + (1 - momentum) batch.
+void Blend(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const int64_t count = call.Count(0);
+  if (call.Count(1) != count || call.Count(2) != count || call.Count(3) != count) return call.Fail("the statistics do not fit together");
+  const float momentum = *call.Input<float>(4);
+  for (int i = 0; i < 2; i++) {
+    float* moving = call.Input<float>(i);
+    const float* batch = call.Input<float>(i + 2);
+    ForValues(count, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t c = begin; c < end; c++) moving[c] = momentum * moving[c] + (1 - momentum) * batch[c];
+    });
+  }
+}
+
+}  // namespace
+
+std::string RegisterUpdates() {
+  std::string problem = Register("NextvladAdam", {"w: float", "m: float", "v: float", "gradient: float", "coefficients: int32"}, {}, Adam);
+  if (problem.empty()) {
+    problem = Register("NextvladBlend", {"moving_mean: float", "moving_variance: float", "mean: float", "variance: float", "momentum: float"}, {}, Blend);
+  }
+  return problem;
+}
+
+}  // namespace nextvlad
