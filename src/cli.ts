@@ -93,6 +93,7 @@ withConfig(
     "--resume [weights]",
     "go on from this snapshot, or this checkpoint of Paddle's, where it stopped; without a path, from the newest good snapshot in --save-dir",
   )
+  .option("--precision <precision>", "of matrix products: float32, or tf32 on a GPU (default: the config's)")
   .option("--resume-step <steps>", "steps that Paddle's checkpoint has taken, where it does not tell", integer(0))
   .option("--overwrite", "replace another run's snapshots in --save-dir")
   .option(
@@ -113,7 +114,10 @@ withResume(
 )
   .option("--weights <path>", `weights to measure: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
-  .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
+  .option(
+    "--precision <precision>",
+    "of matrix products: float32; tf32 on a GPU; int16 or int8 with the features on the CPU (default: the config's)",
+  )
   .option(
     "--predictions [formats]",
     "write the predictions that the metrics were taken from, too: pickle, csv, jsonl (bare: pickle)",
@@ -134,7 +138,10 @@ withResume(
 )
   .option("--weights <path>", `weights to use: ${WEIGHTS}`)
   .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
-  .option("--precision <precision>", "of the products with the features, on the CPU: float32, int16, int8 (default: the config's)")
+  .option(
+    "--precision <precision>",
+    "of matrix products: float32; tf32 on a GPU; int16 or int8 with the features on the CPU (default: the config's)",
+  )
   .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
   .addOption(formatOption())
   .option("--labels <file>", LABELS)

@@ -44,6 +44,7 @@ export function trainOverrides(flags: TrainFlags): readonly Override[] {
     ...overriding("TRAIN.learning_rate", "--learning-rate", flags.learningRate),
     ...overriding("TRAIN.epoch", "--epoch", flags.epoch === "0" ? undefined : flags.epoch),
     ...overriding("TRAIN.use_gpu", "--use-gpu", flags.useGpu),
+    ...overriding("TRAIN.precision", "--precision", flags.precision),
     ...overriding("TRAIN.on_corrupt", "--on-corrupt", flags.onCorrupt),
     ...overriding("TRAIN.on_nan", "--on-nan", flags.onNan),
     ...overriding("TRAIN.seed", "--fix-random-seed", chosenSeed(flags.fixRandomSeed)),

@@ -28,6 +28,7 @@ export interface TrainFlags extends ConfigFlags {
   readonly resume?: string | true;
   /** Steps taken, for weights of Paddle's that do not tell. */
   readonly resumeStep?: number;
+  readonly precision?: string;
   readonly overwrite?: true;
   /** In epochs; 0 for no validation. */
   readonly validInterval: number;

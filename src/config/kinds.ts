@@ -39,10 +39,13 @@ export const device: Kind<boolean | "auto"> = {
   expected: "True, False or auto",
 };
 
-/** Of the products with the features, in evaluation and inference on the CPU. */
-export const precision: Kind<"float32" | "int16" | "int8"> = {
-  schema: z.enum(["float32", "int16", "int8"]),
-  expected: "float32, int16 or int8",
+/** How exactly training multiplies. */
+export const trainingPrecision: Kind<"float32" | "tf32"> = { schema: z.enum(["float32", "tf32"]), expected: "float32 or tf32" };
+
+/** How exactly evaluation and inference multiply. */
+export const precision: Kind<"float32" | "tf32" | "int16" | "int8"> = {
+  schema: z.enum(["float32", "tf32", "int16", "int8"]),
+  expected: "float32, tf32, int16 or int8",
 };
 
 /** What to do about bad bytes in shards. */

@@ -12,6 +12,7 @@ import {
   positive,
   precision,
   share,
+  trainingPrecision,
   whole,
 } from "./kinds.js";
 
@@ -34,8 +35,9 @@ const YOUTUBE8M = "./data/dataset/youtube8m";
 const filelist = (fallback: string) =>
   key(path, `${YOUTUBE8M}/${fallback}`, "a file that lists the shards, one a line, or a glob that matches them");
 const readers = () => key(whole(1, 64), 2, "worker threads that read shards; the order of videos does not depend on it");
-const featurePrecision = () =>
-  key(precision, "float32", "of the products with the features, on the CPU: int16 and int8 are faster, and a little less exact");
+const TF32 = "tf32 is faster on a GPU, all of whose products then round their factors to ten binary digits";
+const readingPrecision = () =>
+  key(precision, "float32", `of matrix products: ${TF32}; on the CPU int16 and int8 are, and round the weights that meet the features`);
 const onCorrupt = (also = "") =>
   key(
     corruptPolicy,
@@ -103,6 +105,7 @@ const TRAIN = z
       "not applied: PaddleVideo reads this key and never uses it; gradient_clip does clip",
     ),
     use_gpu: useGpu(),
+    precision: key(trainingPrecision, "float32", `of matrix products: ${TF32}`),
     num_gpus: key(whole(0), 1, "changes nothing: one device computes, and batch_size is the total"),
     batch_size: key(whole(1), 160, "videos a step, in total"),
     filelist: filelist("train.list"),
@@ -133,7 +136,7 @@ const VALID = z.strictObject({
 const TEST = z.strictObject({
   use_gpu: useGpu(),
   batch_size: key(whole(1), 40, "videos a step in evaluation"),
-  precision: featurePrecision(),
+  precision: readingPrecision(),
   filelist: filelist("test.list"),
   num_readers: readers(),
   on_corrupt: onCorrupt(),
@@ -142,7 +145,7 @@ const TEST = z.strictObject({
 const INFER = z.strictObject({
   use_gpu: useGpu(),
   batch_size: key(whole(1), 1, "videos a step in inference"),
-  precision: featurePrecision(),
+  precision: readingPrecision(),
   filelist: filelist("infer.list"),
   num_readers: readers(),
   on_corrupt: onCorrupt(),

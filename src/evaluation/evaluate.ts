@@ -17,7 +17,7 @@ import type { ResultTarget } from "../results/result-writer.js";
 import { type BatchWriter, type ResumeOptions, writeResumably } from "../results/resumable-results.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { sigmoid, toFloats } from "../tensorflow/kernels.js";
-import { loadTensorflow, tellDevice, tidy } from "../tensorflow/runtime.js";
+import { loadTensorflow, settlePrecision, tellDevice, tidy } from "../tensorflow/runtime.js";
 import type { DamageReport } from "./damage-report.js";
 import { encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
 import { TopSelector } from "./top-k.js";
@@ -105,6 +105,7 @@ export async function loadNetwork(
 ) {
   prepareReading(readers);
   const device = await loadTensorflow(useGpu);
+  settlePrecision(precision);
   telemetry.log.info(tellDevice(device));
   const sizes = modelSizes(config.MODEL);
   const store = new WeightStore(parameterTable(sizes));

@@ -6,7 +6,7 @@ import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import { describeShards } from "../data/shard-list.js";
 import { prepareReading } from "../data/stream.js";
-import { loadTensorflow, tellDevice } from "../tensorflow/runtime.js";
+import { loadTensorflow, settlePrecision, tellDevice } from "../tensorflow/runtime.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { warnOfOtherMaker } from "./report.js";
@@ -32,6 +32,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const { telemetry } = options;
   prepareReading(config.TRAIN.num_readers);
   const device = await loadTensorflow(config.TRAIN.use_gpu);
+  settlePrecision(config.TRAIN.precision);
   telemetry.log.info(tellDevice(device));
   const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
   if (resumed !== null && resumed.writtenBy !== null) warnOfOtherMaker(telemetry.log, resumed.writtenBy, writtenBy);

@@ -141,6 +141,16 @@ const cases: Record<string, Case> = {
     exitCode: 1,
     names: [/use_gpu/, /CUDA/],
   },
+  "a GPU's precision in training on the CPU": {
+    args: () => train("--precision", "tf32", "--use-gpu", "False"),
+    exitCode: 2,
+    names: [/--precision: tf32 is a precision for a GPU\./],
+  },
+  "and in evaluation": {
+    args: () => evaluate("--precision", "tf32", "--use-gpu", "False", "--filelist", at("validate.list")),
+    exitCode: 2,
+    names: [/--precision: tf32 is a precision for a GPU\./],
+  },
   "weights that are none": {
     args: () => ["eval", "--config", config, "--weights", folder, "--save-dir", at("out")],
     exitCode: 1,
