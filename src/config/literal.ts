@@ -1,4 +1,5 @@
-const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/;
+import { parseDecimal } from "../base/decimal.js";
+
 const WORDS: ReadonlyMap<string, boolean | null> = new Map([
   ["true", true],
   ["false", false],
@@ -16,5 +17,6 @@ export function parseLiteral(value: unknown): unknown {
   const text = value.trim();
   const word = WORDS.get(text.toLowerCase());
   if (word !== undefined) return word;
-  return NUMBER.test(text) ? Number(text) : value;
+  const number = parseDecimal(text);
+  return Number.isNaN(number) ? value : number;
 }

@@ -1,4 +1,5 @@
 import { isUtf8, transcode } from "node:buffer";
+import { parseDecimal } from "../base/decimal.js";
 
 /** A str of more UTF-8 bytes than this stays as it is until asked for. */
 export const LONG_TEXT_BYTES = 1 << 12;
@@ -119,7 +120,8 @@ export function parseFloatLine(line: Uint8Array): number | null {
   const special = /^([+-]?)(?:(nan)|inf|infinity)$/i.exec(text);
   if (special !== null)
     return special[2] !== undefined ? Number.NaN : special[1] === "-" ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
-  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : null;
+  const number = parseDecimal(text);
+  return Number.isNaN(number) ? null : number;
 }
 
 function exact(value: bigint): number | bigint {

@@ -1,3 +1,4 @@
+import { parseDecimal } from "../base/decimal.js";
 import { NextvladError } from "../base/errors.js";
 import { showValue } from "../base/shown-value.js";
 import { openFileSource } from "../formats/byte-source.js";
@@ -79,8 +80,8 @@ async function* readKaggleCsv(path: string): AsyncGenerator<Prediction, void> {
     if (id === undefined || pairs === undefined || more.length > 0) throw malformed(place, "two fields", fields.length);
     const words = pairs === "" ? [] : pairs.split(" ");
     if (words.length % 2 !== 0) throw malformed(place, "pairs of class and probability", `${words.length} numbers`);
-    const scores = words.filter((_, at) => at % 2 === 1).map(parseNumber);
-    const classes = words.filter((_, at) => at % 2 === 0).map(parseNumber);
+    const scores = words.filter((_, at) => at % 2 === 1).map(parseDecimal);
+    const classes = words.filter((_, at) => at % 2 === 0).map(parseDecimal);
     yield makePrediction(ownText(id), scores, classes, place);
   }
 }
@@ -88,11 +89,6 @@ async function* readKaggleCsv(path: string): AsyncGenerator<Prediction, void> {
 /** The same text in memory of its own: a part of a string keeps the whole of it, here the line with all its numbers, for as long as the id is kept. */
 function ownText(text: string): string {
   return Buffer.from(text, "utf8").toString("utf8");
-}
-
-/** NaN for what is no decimal number. */
-function parseNumber(word: string): number {
-  return /^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$/.test(word) ? Number(word) : Number.NaN;
 }
 
 async function* readJsonLines(path: string): AsyncGenerator<Prediction, void> {

@@ -1,0 +1,21 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { parseDecimal } from "../../src/base/decimal.js";
+
+test("decimals are read as JavaScript reads them; blanks, other bases, infinity and half numbers are none", () => {
+  for (const text of ["0", "-1", "+1", "1.", ".5", "-.5e3", "1e-5", "1E+05", "007", "12.50"])
+    assert.equal(parseDecimal(text), Number(text), text);
+  for (const text of ["", " 1", "1 ", ".", "e5", "1e", "1e+", "0x10", "Infinity", "NaN", "1_000", "--1", "1.2.3", "1\n", "\u0661"]) {
+    assert.ok(Number.isNaN(parseDecimal(text)), JSON.stringify(text));
+  }
+  const double = fc.double({ noNaN: true, noDefaultInfinity: true });
+  fc.assert(fc.property(double, (value) => assert.equal(parseDecimal(String(value)), Number(String(value)))));
+});
+
+test("what is almost a number takes no longer for being long", () => {
+  const startMs = performance.now();
+  for (const end of ["x", "e", ".x"]) assert.ok(Number.isNaN(parseDecimal("9".repeat(1_000_000) + end)));
+  // Tried in every way to split the digits, 60,000 of them took 2.8 s.
+  assert.ok(performance.now() - startMs < 1000);
+});
