@@ -5,8 +5,10 @@ import { parameterTable } from "../../src/model/parameters.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weight-store.js";
 import { fill } from "../../src/tensorflow/constants.js";
-import { countKernels, matMul, slice, toFloats } from "../../src/tensorflow/kernels.js";
+import { countKernels } from "../../src/tensorflow/execution.js";
+import { matMul, slice } from "../../src/tensorflow/kernels.js";
 import { runtime, tidy } from "../../src/tensorflow/runtime.js";
+import { toFloats } from "../../src/tensorflow/transfer.js";
 import { Adam } from "../../src/training/adam.js";
 import { trainStep } from "../../src/training/step.js";
 

@@ -16,8 +16,8 @@ import { FrozenNetwork, type Precision } from "../../src/model/frozen-network.js
 import { parameterTable } from "../../src/model/parameters.js";
 import { type ModelSizes, modelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weight-store.js";
-import { toFloats } from "../../src/tensorflow/kernels.js";
 import { loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
+import { toFloats } from "../../src/tensorflow/transfer.js";
 import { loadGolden } from "../../test/helpers/golden.js";
 
 const USAGE = "usage: node dist/scripts/bench/precision.js [SNAPSHOT LIST]";

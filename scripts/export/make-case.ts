@@ -6,8 +6,8 @@ import { encodeNpz } from "../../src/formats/npz-encoder.js";
 import { FrozenNetwork } from "../../src/model/frozen-network.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { WeightStore } from "../../src/model/weight-store.js";
-import { toFloats } from "../../src/tensorflow/kernels.js";
 import { loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
+import { toFloats } from "../../src/tensorflow/transfer.js";
 import { loadGolden } from "../../test/helpers/golden.js";
 import { writeGoldenSnapshot } from "../../test/helpers/golden-snapshot.js";
 

@@ -9,8 +9,8 @@ import { describeTarget, describeWork } from "../evaluation/work.js";
 import type { FrozenNetwork } from "../model/frozen-network.js";
 import type { ResultTarget } from "../results/result-writer.js";
 import { type BatchWriter, writeResumably } from "../results/resumable-results.js";
-import { toFloats } from "../tensorflow/kernels.js";
 import { tidy } from "../tensorflow/runtime.js";
+import { toFloats } from "../tensorflow/transfer.js";
 
 export interface InferOptions extends Omit<EvaluateOptions, "saveDir" | "predictions"> {
   /** Classes a video, at most the class count. */

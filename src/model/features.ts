@@ -1,7 +1,8 @@
 import { byteProducts, FLOAT_TERMS, multiplyBytes, multiplyBytesTransposed, splitWeights } from "../tensorflow/byte-kernels.js";
 import { fill } from "../tensorflow/constants.js";
-import { addBias, byteCarrier, matMul } from "../tensorflow/kernels.js";
+import { addBias, matMul } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
+import { byteCarrier } from "../tensorflow/transfer.js";
 import { release, type Weights } from "./block.js";
 import { dequantise, quantisation } from "./dequantise.js";
 import type { StreamSizes } from "./sizes.js";

@@ -1,6 +1,7 @@
 import { constant } from "../tensorflow/constants.js";
-import { fromFloats, multiply, sigmoid, softplus, subtract, sum } from "../tensorflow/kernels.js";
+import { multiply, sigmoid, softplus, subtract, sum } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
+import { fromFloats } from "../tensorflow/transfer.js";
 
 /** Labels as a matrix of zeros and ones, `[videos, classes]`. */
 export function labelMatrix(labels: readonly Int32Array[], classes: number): Tensor {

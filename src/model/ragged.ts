@@ -1,6 +1,7 @@
 import { NextvladError } from "../base/errors.js";
-import { fromInts, slice } from "../tensorflow/kernels.js";
+import { slice } from "../tensorflow/kernels.js";
 import type { Tensor } from "../tensorflow/runtime.js";
+import { fromInts } from "../tensorflow/transfer.js";
 
 /** How the frames of a batch's videos lie back to back. */
 export class RaggedLayout {

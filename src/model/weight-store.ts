@@ -1,9 +1,10 @@
 import { NextvladError } from "../base/errors.js";
 import { deriveSeed } from "../base/random.js";
 import { fill } from "../tensorflow/constants.js";
-import { multiply, scalar } from "../tensorflow/kernels.js";
+import { multiply } from "../tensorflow/kernels.js";
 import { statelessNormal } from "../tensorflow/random-kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
+import { scalar } from "../tensorflow/transfer.js";
 import { DeviceVariable, type StoredArray, storedArray } from "../tensorflow/variables.js";
 import { BATCH_NORM_MOMENTUM } from "./batch-norm.js";
 import type { Weights } from "./block.js";

@@ -1,7 +1,9 @@
 import { constant } from "./constants.js";
+import { type Attributes, flag, number, runMany, text, typeAttribute } from "./execution.js";
 import { gpuKernels } from "./fused-kernels.js";
-import { type Attributes, flag, fromFloats, multiply, number, reshape, runMany, scalar, text, typeAttribute } from "./kernels.js";
+import { multiply, reshape } from "./kernels.js";
 import { type Tensor, tidy } from "./runtime.js";
+import { fromFloats, scalar } from "./transfer.js";
 
 export interface BatchNormForward {
   readonly y: Tensor;

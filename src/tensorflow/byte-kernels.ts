@@ -1,6 +1,7 @@
+import { run, runMany } from "./execution.js";
 import { cpuKernels } from "./fused-kernels.js";
-import { byteCarrier, fromInts, run, runMany } from "./kernels.js";
 import { runtime, type Tensor } from "./runtime.js";
+import { byteCarrier, fromInts } from "./transfer.js";
 
 /** How many int8 terms stand for a weight (native/byte_panels.h): 3 are as exact as a float, 2 hold it to 2^-16 of its column's largest, 1 to 2^-8. */
 export type Terms = 1 | 2 | 3;

@@ -1,5 +1,6 @@
-import { type Attributes, fromInts, run, scalar, typeAttribute } from "./kernels.js";
+import { type Attributes, run, typeAttribute } from "./execution.js";
 import { keep, runtime, type Tensor, tidy } from "./runtime.js";
+import { fromInts, scalar } from "./transfer.js";
 
 const constants = new Map<number, Tensor>();
 

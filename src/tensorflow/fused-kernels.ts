@@ -1,6 +1,8 @@
 import { constant } from "./constants.js";
-import { byteCarrier, fromInts, matMul, run, runMany } from "./kernels.js";
+import { run, runMany } from "./execution.js";
+import { matMul } from "./kernels.js";
 import { runtime, type Tensor } from "./runtime.js";
+import { byteCarrier, fromInts } from "./transfer.js";
 
 let allowed = true;
 

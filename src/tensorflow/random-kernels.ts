@@ -1,5 +1,6 @@
-import { type Attributes, fromInts, run, typeAttribute } from "./kernels.js";
+import { type Attributes, run, typeAttribute } from "./execution.js";
 import type { Tensor } from "./runtime.js";
+import { fromInts } from "./transfer.js";
 
 /** Uniform numbers in [0, 1), a pure function of the two words of `seed`. */
 export function statelessUniform(shape: readonly number[], seed: readonly [number, number]): Tensor {

@@ -1,7 +1,8 @@
 import { NextvladError } from "../base/errors.js";
 import { constant } from "./constants.js";
-import { fromFloats, fromInts, run, runMany, toFloats, typeAttribute } from "./kernels.js";
+import { run, runMany, typeAttribute } from "./execution.js";
 import { keep, runtime, type Tensor, tidy } from "./runtime.js";
+import { fromFloats, fromInts, toFloats } from "./transfer.js";
 
 let created = 0;
 

@@ -7,8 +7,9 @@ import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weight-store.js";
 import { constant } from "../tensorflow/constants.js";
 import { cpuKernels } from "../tensorflow/fused-kernels.js";
-import { add, matMul, minimum, multiply, rsqrt, sigmoid, square, sum, toFloats } from "../tensorflow/kernels.js";
+import { add, matMul, minimum, multiply, rsqrt, sigmoid, square, sum } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
+import { toFloats } from "../tensorflow/transfer.js";
 import type { Adam } from "./adam.js";
 import { HeldStatistics } from "./held-statistics.js";
 

@@ -4,9 +4,10 @@ import { parameterTable } from "../../src/model/parameters.js";
 import { type ModelSizes, streamsOf } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weight-store.js";
 import { countTensors } from "../../src/tensorflow/constants.js";
-import { add, fromFloats, multiply, scalar, sum, toFloats } from "../../src/tensorflow/kernels.js";
+import { add, multiply, sum } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
 import { runtime, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
+import { fromFloats, scalar, toFloats } from "../../src/tensorflow/transfer.js";
 import { multiplyOut } from "../../src/training/step.js";
 
 /** A network small enough for finite differences, with sizes that are no multiples of a vector register. */

@@ -10,9 +10,9 @@ import { batchNormNames } from "../../src/model/parameters.js";
 import { RaggedLayout } from "../../src/model/ragged.js";
 import { type ModelSizes, type StreamSizes, streamsOf } from "../../src/model/sizes.js";
 import { gpuKernels, withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
-import { fromFloats, toFloats } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
 import { tidy } from "../../src/tensorflow/runtime.js";
+import { fromFloats, toFloats } from "../../src/tensorflow/transfer.js";
 import { randomStore } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 

@@ -9,8 +9,8 @@ import { buildOnnxModel } from "../../src/model/onnx-network.js";
 import { countValues, parameterTable } from "../../src/model/parameters.js";
 import type { ModelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weight-store.js";
-import { toFloats } from "../../src/tensorflow/kernels.js";
 import { loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
+import { toFloats } from "../../src/tensorflow/transfer.js";
 import { loadGolden } from "../helpers/golden.js";
 
 /** Both compute in float32, in different orders: a few 1e-6 apart. */

@@ -9,9 +9,10 @@ import {
   sumFrames,
   type Terms,
 } from "../../src/tensorflow/byte-kernels.js";
-import { byteCarrier, fromFloats, matMul, toFloats } from "../../src/tensorflow/kernels.js";
+import { matMul } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
 import { loadTensorflow, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
+import { byteCarrier, fromFloats, toFloats } from "../../src/tensorflow/transfer.js";
 
 type Rows = (row: number, column: number) => number;
 

@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
 import { dequantiseFused, multiplyFewRows, withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
-import { add, fromBytes, fromFloats, matMul, multiply, scalar, toFloats } from "../../src/tensorflow/kernels.js";
+import { add, fromBytes, matMul, multiply } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
 import { loadTensorflow, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
+import { fromFloats, scalar, toFloats } from "../../src/tensorflow/transfer.js";
 import { DeviceVariable } from "../../src/tensorflow/variables.js";
 
 /** Sizes around the edges of tiles (64 columns, 4 rows or examples, blocks of 128 rows) and vectors (16). */

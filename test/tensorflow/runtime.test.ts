@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { countTensors } from "../../src/tensorflow/constants.js";
-import { fromBytes, matMul, scalar, toFloats } from "../../src/tensorflow/kernels.js";
+import { fromBytes, matMul } from "../../src/tensorflow/kernels.js";
 import { keep, loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
+import { scalar, toFloats } from "../../src/tensorflow/transfer.js";
 
 describe("TensorFlow behind its floor", () => {
   before(() => loadTensorflow(false));

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
 import { countTensors } from "../../src/tensorflow/constants.js";
-import { add, fromFloats, toFloats } from "../../src/tensorflow/kernels.js";
+import { add } from "../../src/tensorflow/kernels.js";
 import { tidy } from "../../src/tensorflow/runtime.js";
+import { fromFloats, toFloats } from "../../src/tensorflow/transfer.js";
 import { DeviceVariable } from "../../src/tensorflow/variables.js";
 import { loadForTests } from "../helpers/device.js";
 

@@ -1,0 +1,82 @@
+import { NextvladError } from "../base/errors.js";
+import { type NodeBackend, type OpAttribute, runtime, type Tensor } from "./runtime.js";
+
+export type ElementType = "float32" | "int32" | "bool" | "uint8" | "resource";
+
+export type Attributes = (binding: NodeBackend["binding"]) => readonly OpAttribute[];
+
+let kernelCount = 0;
+
+/** Kernels run so far in this process: what dispatch costs is counted in these. */
+export function countKernels(): number {
+  return kernelCount;
+}
+
+/** The error that a kernel's failure becomes: OUT_OF_MEMORY or KERNEL_FAILED, with the inputs' shapes. */
+export function kernelFailure(name: string, inputs: readonly Tensor[], error: unknown): NextvladError {
+  const text = error instanceof Error ? error.message : String(error);
+  const shapes = inputs.map((input) => `[${input.shape.join(", ")}]`).join(", ");
+  if (/OOM|RESOURCE_EXHAUSTED|out of memory/i.test(text)) {
+    return new NextvladError(
+      "OUT_OF_MEMORY",
+      `the device has too little memory for ${name} of ${shapes}`,
+      { remedy: "use a smaller --batch-size" },
+      error,
+    );
+  }
+  return new NextvladError("KERNEL_FAILED", `TensorFlow's ${name} of ${shapes} failed: ${text.split("\n", 1)[0]}`, {}, error);
+}
+
+/** Runs one TensorFlow kernel with one output. Throws OUT_OF_MEMORY or KERNEL_FAILED with the inputs' shapes. */
+export function run(name: string, attributes: Attributes, inputs: readonly Tensor[]): Tensor {
+  const { backend } = runtime();
+  kernelCount++;
+  try {
+    return backend.executeSingleOutput(name, attributes(backend.binding), inputs);
+  } catch (error) {
+    throw kernelFailure(name, inputs, error);
+  }
+}
+
+/** Runs one TensorFlow kernel with several outputs (or none). Throws as `run` does. */
+export function runMany(name: string, attributes: Attributes, inputs: readonly Tensor[], outputs: number): Tensor[] {
+  const { backend } = runtime();
+  kernelCount++;
+  try {
+    return backend.executeMultipleOutputs(name, attributes(backend.binding), inputs, outputs);
+  } catch (error) {
+    throw kernelFailure(name, inputs, error);
+  }
+}
+
+function typeNumber(binding: NodeBackend["binding"], type: ElementType): number {
+  const numbers = {
+    float32: binding.TF_FLOAT,
+    int32: binding.TF_INT32,
+    bool: binding.TF_BOOL,
+    uint8: binding.TF_UINT8,
+    resource: binding.TF_RESOURCE,
+  };
+  return numbers[type];
+}
+
+/** A type attribute, `T: float32`. */
+export function typeAttribute(name: string, type: ElementType): (binding: NodeBackend["binding"]) => OpAttribute {
+  return (binding) => ({ name, type: binding.TF_ATTR_TYPE, value: typeNumber(binding, type) });
+}
+
+export const flag = (binding: NodeBackend["binding"], name: string, value: boolean): OpAttribute => ({
+  name,
+  type: binding.TF_ATTR_BOOL,
+  value,
+});
+export const number = (binding: NodeBackend["binding"], name: string, value: number): OpAttribute => ({
+  name,
+  type: binding.TF_ATTR_FLOAT,
+  value,
+});
+export const text = (binding: NodeBackend["binding"], name: string, value: string): OpAttribute => ({
+  name,
+  type: binding.TF_ATTR_STRING,
+  value,
+});
