@@ -19,56 +19,14 @@ import {
   type VerifyFlags,
 } from "./commands/options.js";
 import { leave, runProcess } from "./commands/process.js";
+import { formatOption, LABELS, WEIGHTS, withConfig, withResume, withWeights } from "./commands/shared-flags.js";
 import { version } from "./commands/version.js";
-
-const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
-
-const WEIGHTS =
-  "a snapshot, Paddle's variables (a directory, or a .tar.gz of it), .pdparams, .safetensors (default: the published ones in ~/.paddle/weights)";
 
 const program = new Command("nextvlad")
   .description("NeXtVLAD video classification on YouTube-8M: train, evaluate and infer straight from TFRecord shards")
   .version(version())
   .exitOverride()
   .configureOutput({ outputError: () => undefined });
-
-/** The flags that train, eval and infer share. */
-function withConfig(command: Command, saveDir: string, batch: string): Command {
-  return command
-    .option("--model-name <name>", "the model; NEXTVLAD is the only one")
-    .option("--config <file>", "YAML file with the sections MODEL, TRAIN, VALID, TEST and INFER")
-    .option("--batch-size <videos>", batch)
-    .option(
-      "--use-gpu [choice]",
-      "True: the GPU, or an error that says why not; False: the CPU; auto: the GPU where one works (default: the config's)",
-    )
-    .option(
-      "--on-corrupt <policy>",
-      "bad bytes in shards: error; skip-record: go on without the record, or, where no next one can be found, the rest of its shard; skip-shard: without the rest of the shard. Labels or feature sizes other than the config's, missing files and files of another kind are errors in any case (default: the config's)",
-    )
-    .option("--save-dir <dir>", "where results and the log go", saveDir)
-    .option("--log-interval <steps>", "steps from one line of the log to the next; 0 for none", integer(0), 10)
-    .option("--set <SECTION.key=value>", "override any key of the config, over all other flags; may be repeated", gather)
-    .addHelpText("after", `\n${PADDLE}`);
-}
-
-/** The flags of commands that keep what is done when they are stopped. */
-function withResume(command: Command): Command {
-  return command
-    .option("--resume", "go on with what a stopped or killed run left in --save-dir; where there is nothing, start from the beginning")
-    .option(
-      "--save-interval <every>",
-      "save what is done every so many batches (500), or seconds (90s), minutes, hours (default: 10s)",
-      interval,
-    );
-}
-
-const LABELS = "names of the classes, for jsonl: YouTube-8M's vocabulary.csv, or a list with one a line";
-
-function formatOption(): Option {
-  const about = "formats of the results: pickle (PaddleVideo's), csv (Kaggle's), jsonl, or several: pickle,csv,jsonl";
-  return new Option("--format <formats>", about).argParser(resultFormats).default(["pickle"], "pickle");
-}
 
 withConfig(
   program.command("train").description("train, validate, and write a snapshot after each epoch"),
@@ -105,19 +63,16 @@ withConfig(
     process.exitCode = await runTrain(flags);
   });
 
-withResume(
-  withConfig(
-    program.command("eval").description("measure weights on labelled videos: Hit@1, PERR, GAP, MAP"),
-    "./data/evaluate_results",
-    "videos a step (default: the config's)",
+withWeights(
+  withResume(
+    withConfig(
+      program.command("eval").description("measure weights on labelled videos: Hit@1, PERR, GAP, MAP"),
+      "./data/evaluate_results",
+      "videos a step (default: the config's)",
+    ),
   ),
+  "weights to measure",
 )
-  .option("--weights <path>", `weights to measure: ${WEIGHTS}`)
-  .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
-  .option(
-    "--precision <precision>",
-    "of matrix products: float32; tf32 on a GPU; int16 or int8 with the features on the CPU (default: the config's)",
-  )
   .option(
     "--predictions [formats]",
     "write the predictions that the metrics were taken from, too: pickle, csv, jsonl (bare: pickle)",
@@ -129,19 +84,16 @@ withResume(
     process.exitCode = await runEval(flags);
   });
 
-withResume(
-  withConfig(
-    program.command("infer").description("write the likeliest classes of each video"),
-    "./data/predict_results",
-    "videos a step (default: the config's)",
+withWeights(
+  withResume(
+    withConfig(
+      program.command("infer").description("write the likeliest classes of each video"),
+      "./data/predict_results",
+      "videos a step (default: the config's)",
+    ),
   ),
+  "weights to use",
 )
-  .option("--weights <path>", `weights to use: ${WEIGHTS}`)
-  .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
-  .option(
-    "--precision <precision>",
-    "of matrix products: float32; tf32 on a GPU; int16 or int8 with the features on the CPU (default: the config's)",
-  )
   .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
   .addOption(formatOption())
   .option("--labels <file>", LABELS)

@@ -1,0 +1,59 @@
+import { type Command, Option } from "commander";
+import { gather, integer, interval, resultFormats } from "./options.js";
+
+const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
+
+/** What `--weights` may name. */
+export const WEIGHTS =
+  "a snapshot, Paddle's variables (a directory, or a .tar.gz of it), .pdparams, .safetensors (default: the published ones in ~/.paddle/weights)";
+
+/** The flags that train, eval and infer share. */
+export function withConfig(command: Command, saveDir: string, batch: string): Command {
+  return command
+    .option("--model-name <name>", "the model; NEXTVLAD is the only one")
+    .option("--config <file>", "YAML file with the sections MODEL, TRAIN, VALID, TEST and INFER")
+    .option("--batch-size <videos>", batch)
+    .option(
+      "--use-gpu [choice]",
+      "True: the GPU, or an error that says why not; False: the CPU; auto: the GPU where one works (default: the config's)",
+    )
+    .option(
+      "--on-corrupt <policy>",
+      "bad bytes in shards: error; skip-record: go on without the record, or, where no next one can be found, the rest of its shard; skip-shard: without the rest of the shard. Labels or feature sizes other than the config's, missing files and files of another kind are errors in any case (default: the config's)",
+    )
+    .option("--save-dir <dir>", "where results and the log go", saveDir)
+    .option("--log-interval <steps>", "steps from one line of the log to the next; 0 for none", integer(0), 10)
+    .option("--set <SECTION.key=value>", "override any key of the config, over all other flags; may be repeated", gather)
+    .addHelpText("after", `\n${PADDLE}`);
+}
+
+/** The flags of commands that run weights over shards. */
+export function withWeights(command: Command, about: string): Command {
+  return command
+    .option("--weights <path>", `${about}: ${WEIGHTS}`)
+    .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
+    .option(
+      "--precision <precision>",
+      "of matrix products: float32; tf32 on a GPU; int16 or int8 with the features on the CPU (default: the config's)",
+    );
+}
+
+/** The flags of commands that keep what is done when they are stopped. */
+export function withResume(command: Command): Command {
+  return command
+    .option("--resume", "go on with what a stopped or killed run left in --save-dir; where there is nothing, start from the beginning")
+    .option(
+      "--save-interval <every>",
+      "save what is done every so many batches (500), or seconds (90s), minutes, hours (default: 10s)",
+      interval,
+    );
+}
+
+/** Help of `--labels`. */
+export const LABELS = "names of the classes, for jsonl: YouTube-8M's vocabulary.csv, or a list with one a line";
+
+/** What infer and ensemble write. */
+export function formatOption(): Option {
+  const about = "formats of the results: pickle (PaddleVideo's), csv (Kaggle's), jsonl, or several: pickle,csv,jsonl";
+  return new Option("--format <formats>", about).argParser(resultFormats).default(["pickle"], "pickle");
+}
