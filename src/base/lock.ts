@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { constants, copyFile, link, readFile, rename, stat, unlink, utimes, writeFile } from "node:fs/promises";
+import { constants, copyFile, link, open, readFile, rename, stat, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, NextvladError } from "./errors.js";
 import { identifySelf, isRunning, type ProcessIdentity } from "./processes.js";
@@ -130,10 +130,12 @@ function readLock(path: string): Promise<string | null> {
   return readFile(path, "utf8").catch(() => null);
 }
 
+/** Writes the lock over itself: that puts the file system's own time on it, where a time that is set would be this machine's. */
 async function showLife(path: string, text: string): Promise<void> {
-  if ((await readLock(path)) !== text) return;
-  const now = new Date();
-  await utimes(path, now, now).catch(() => undefined);
+  const handle = await open(path, "r+").catch(() => null);
+  // Through one handle: a lock that took this one's place meanwhile is another file.
+  if (handle !== null && (await handle.readFile("utf8").catch(() => null)) === text) await handle.write(text, 0).catch(() => undefined);
+  await handle?.close();
 }
 
 /**

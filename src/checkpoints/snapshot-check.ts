@@ -57,11 +57,12 @@ async function orderNewestFirst(saveDir: string): Promise<readonly string[]> {
 }
 
 /**
- * The names of the snapshots that a rotation removes: all but the `keep` newest. `best` is never among them, nor what cannot be read,
- * which is somebody's to look at.
+ * The names of the snapshots that a rotation removes: all but `newest`, which is known to be whole, and those behind it until there are `keep`. `best` is
+ * never among them, nor what cannot be read or stands ahead of `newest`, where a resumed run has passed over it as damaged: that is somebody's to look at.
  */
-export async function findOutdated(saveDir: string, keep: number): Promise<readonly string[]> {
-  const names = (await orderNewestFirst(saveDir)).filter((name) => name !== BEST);
+export async function findOutdated(saveDir: string, keep: number, newest: string): Promise<readonly string[]> {
+  const all = await orderNewestFirst(saveDir);
+  const names = all.slice(Math.max(0, all.indexOf(newest))).filter((name) => name !== BEST);
   const readable: string[] = [];
   for (const name of names) {
     const state = await readSnapshotState(join(saveDir, name)).catch(() => null);

@@ -39,7 +39,7 @@ export async function checkTraining(config: Config, flags: TrainFlags, { resume,
       folder: flags.saveDir,
       snapshots: await countSnapshots(config, flags, resume),
       model: MODEL,
-      inTheWay: flags.overwrite ? await listSnapshots(flags.saveDir) : [],
+      inTheWay: flags.overwrite || flags.keep !== undefined ? await listSnapshots(flags.saveDir) : [],
     },
   });
 }

@@ -16,7 +16,7 @@ export interface SpaceNeed {
   /** How many will be there at the end. */
   readonly snapshots: number;
   readonly model: ModelSection;
-  /** Snapshots in the folder that go before the first one is written, by name. */
+  /** Snapshots in the folder that make room, by name: they go, or are among those that will be there at the end. */
   readonly inTheWay: readonly string[];
 }
 

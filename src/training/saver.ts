@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { basename } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { copyArrays, writeInBackground } from "../checkpoints/background-writer.js";
 import type { RunState, WrittenBy } from "../checkpoints/snapshot.js";
@@ -78,7 +79,9 @@ export class Saver {
     const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs: RETRY_MS };
     const warn = (error: NextvladError): void =>
       telemetry.log.warn(`the snapshot ${path} could not be written, once more in ${RETRY_MS / 1000} s: ${error.message}`);
-    this.#inFlight = writeInBackground(task, warn)
+    const tellSlow = (seconds: number): void =>
+      telemetry.log.warn(`the snapshot ${path} has been in writing for ${seconds} s. Does the disk or the network file system answer?`);
+    this.#inFlight = writeInBackground(task, warn, tellSlow)
       .then(async () => {
         this.#lastWritten = path;
         const writtenMs = performance.now() - since - copiedMs;
@@ -109,7 +112,7 @@ export class Saver {
     const { keep, saveDir, telemetry } = this.#options;
     if (keep === null || this.#failure !== null) return;
     try {
-      const outdated = await findOutdated(saveDir, keep);
+      const outdated = await findOutdated(saveDir, keep, basename(this.#lastWritten as string));
       await removeSnapshots(saveDir, outdated);
       if (outdated.length > 0) telemetry.log.info(`removed, as --keep is ${keep}: ${outdated.join(", ")}`);
     } catch (error) {

@@ -111,8 +111,12 @@ export class TrainingRun {
     if (there?.best?.epoch !== best.epoch || there.best.gap !== best.gap) this.#state = { ...this.#state, best: null };
   }
 
+  /** Saves where the run stands at any time; at an epoch's end, under the epoch's name: nothing is saved twice. */
   #saveStep(): Promise<void> {
-    return this.#save(({ step }) => stepSnapshot(this.#options.saveDir, step));
+    const { saveDir } = this.#options;
+    return this.#save(({ step, epoch, step_in_epoch }) =>
+      step_in_epoch === 0 && epoch > 0 ? epochSnapshot(saveDir, epoch - 1) : stepSnapshot(saveDir, step),
+    );
   }
 
   /** Hands over a snapshot of where the run stands once the one before is written. What a run that goes on from it does not meet again is listed first. */

@@ -45,6 +45,23 @@ describe("a snapshot in the background", () => {
     await file.close();
   });
 
+  test("that takes minutes is told of each minute", async (t) => {
+    t.mock.timers.enable({ apis: ["setInterval"] });
+    const folder = temporaryFolder(t);
+    const lock = await lockFolder(folder);
+    const told: number[] = [];
+    const written = writeInBackground(
+      taskIn(folder, lock.text),
+      () => assert.fail(),
+      (seconds) => told.push(seconds),
+    );
+    t.mock.timers.tick(130_000);
+    await written;
+    t.mock.timers.tick(600_000);
+    assert.deepEqual(told, [60, 120]);
+    await lock.release();
+  });
+
   test("with a value that is no number is not written, at once", async (t) => {
     const folder = temporaryFolder(t);
     const lock = await lockFolder(folder);

@@ -196,9 +196,16 @@ describe("the newest snapshot", () => {
     await write(join(folder, "best"), { step: 1 });
     await write(join(folder, "NEXTVLAD_step1"), { step: 1 });
     writeFileSync(join(folder, "NEXTVLAD_step1", "state.json"), "{");
-    assert.deepEqual(await findOutdated(folder, 3), ["NEXTVLAD_step4", "NEXTVLAD_step2"]);
-    assert.deepEqual(await findOutdated(folder, 1), ["NEXTVLAD_step10", "NEXTVLAD_epoch0", "NEXTVLAD_step4", "NEXTVLAD_step2"]);
-    assert.deepEqual(await findOutdated(folder, 9), []);
+    assert.deepEqual(await findOutdated(folder, 3, "NEXTVLAD_step12"), ["NEXTVLAD_step4", "NEXTVLAD_step2"]);
+    assert.deepEqual(await findOutdated(folder, 1, "NEXTVLAD_step12"), [
+      "NEXTVLAD_step10",
+      "NEXTVLAD_epoch0",
+      "NEXTVLAD_step4",
+      "NEXTVLAD_step2",
+    ]);
+    assert.deepEqual(await findOutdated(folder, 9, "NEXTVLAD_step12"), []);
+    // A run that passed over step 12 as damaged has written step 10: that is the newest, and step 12 counts for nothing.
+    assert.deepEqual(await findOutdated(folder, 1, "NEXTVLAD_step10"), ["NEXTVLAD_epoch0", "NEXTVLAD_step4", "NEXTVLAD_step2"]);
     assert.equal((await readSnapshotState(join(folder, "NEXTVLAD_step12"))).step, 12);
   });
 });

@@ -1,14 +1,17 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
+import { freeBytes } from "../../src/base/files.js";
+import { buildConfig } from "../../src/config/load.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { checkFirstRecords } from "../../src/inspection/first-records.js";
+import { requireSpace } from "../../src/inspection/space.js";
 import { runNextvlad } from "../commands/nextvlad.js";
 import { damageLength } from "../helpers/damage.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
-import { goldenData, randomVideo, SMALL_SIZES, temporaryFolder } from "../helpers/shards.js";
+import { failsWith, goldenData, randomVideo, SMALL_SIZES, temporaryFolder } from "../helpers/shards.js";
 
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
 
@@ -59,6 +62,19 @@ describe("before the first step", { concurrency: 2 }, () => {
     );
     assert.equal(loadedTensorflow, false);
     assert.match(readFileSync(join(folder, "out/train.log.jsonl"), "utf8"), /too little space/);
+  });
+
+  test("snapshots that a rotation is going to remove make room for those to come", async (t) => {
+    const folder = temporaryFolder(t);
+    const { MODEL: model } = buildConfig({ MODEL: null }, "test");
+    // A full-size snapshot has 1.07 GB.
+    const need = { folder, model, snapshots: 1 + Math.ceil(((await freeBytes(folder)) ?? 0) / 1e9) };
+    mkdirSync(join(folder, "NEXTVLAD_step1"));
+    writeFileSync(join(folder, "NEXTVLAD_step1", "weights.safetensors"), "");
+    // Takes no room by itself.
+    truncateSync(join(folder, "NEXTVLAD_step1", "weights.safetensors"), need.snapshots * 2e8 + 4e9);
+    await failsWith(requireSpace({ ...need, inTheWay: [] }), "FILE_UNWRITABLE", { file: folder });
+    await requireSpace({ ...need, inTheWay: ["NEXTVLAD_step1"] });
   });
 
   test("eval needs labels in range; infer does not; one problem stands by itself", async (t) => {
