@@ -135,6 +135,7 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
     ENOTDIR: "a part of the path is not a directory",
     EMFILE: "too many open files",
     EIO: "the device failed to answer",
+    ESPIPE: "it is a pipe or a device, which has no places to read from",
   };
   const cause = words[errno] ?? (error instanceof Error ? error.message : String(error));
   const code = doing === "read" ? "FILE_UNREADABLE" : "FILE_UNWRITABLE";

@@ -3,6 +3,7 @@ import { NextvladError } from "../base/errors.js";
 import type { ConvertOutcome } from "../conversion/convert.js";
 import type { ConversionPlan } from "../conversion/plan.js";
 import type { ConvertFlags } from "./options.js";
+import { print } from "./output.js";
 import { runIn } from "./run.js";
 
 /** `nextvlad convert`: prints what was made and the list that names it; returns the exit code. */
@@ -14,7 +15,7 @@ export async function runConvert(flags: ConvertFlags): Promise<number> {
     const { convert } = await import("../conversion/convert.js");
     return convert(plan, { out: flags.out, workers: flags.workers, signal, telemetry });
   });
-  process.stdout.write(formatOutcome(outcome));
+  await print(formatOutcome(outcome));
   return exitCode;
 }
 

@@ -1,5 +1,6 @@
 import { prepareFolder } from "./folder.js";
 import type { DigitsFlags } from "./options.js";
+import { print } from "./output.js";
 
 /** `nextvlad digits`: writes the shards, tells of it on stderr, and prints the files; returns the exit code. */
 export async function runDigits(flags: DigitsFlags): Promise<number> {
@@ -12,6 +13,6 @@ export async function runDigits(flags: DigitsFlags): Promise<number> {
     seed: flags.seed,
     log: (line) => process.stderr.write(`${line}\n`),
   });
-  for (const file of files) process.stdout.write(`${file}\n`);
+  for (const file of files) await print(`${file}\n`);
   return 0;
 }

@@ -4,6 +4,7 @@ import { writeFileAtomic } from "../base/files.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
 import type { EnsembleFlags } from "./options.js";
+import { print } from "./output.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 
@@ -31,19 +32,19 @@ export async function runEnsemble([first, ...others]: readonly string[], flags: 
   });
   const { videos, metrics, resultFiles } = outcome;
   if (outcome.stopped) {
-    process.stdout.write(`[ENSEMBLE] ensemble stopped after ${videos} videos: no result\n`);
+    await print(`[ENSEMBLE] ensemble stopped after ${videos} videos: no result\n`);
     return exitCode;
   }
-  process.stdout.write(`[ENSEMBLE] ensemble finished. \tvideos: ${videos}\n`);
+  await print(`[ENSEMBLE] ensemble finished. \tvideos: ${videos}\n`);
   if (metrics !== null) {
     const { encodeMetrics } = await import("../evaluation/metrics.js");
     const path = join(flags.saveDir, ENSEMBLE_METRICS_NAME);
     await writeFileAtomic(path, encodeMetrics(metrics));
     const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
-    process.stdout.write(`avg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}\n`);
-    process.stdout.write(`metrics, with the average precision of each class: ${path}\n`);
+    await print(`avg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}\n`);
+    await print(`metrics, with the average precision of each class: ${path}\n`);
   }
-  process.stdout.write(tellFiles("results", resultFiles));
+  await print(tellFiles("results", resultFiles));
   return exitCode;
 }
 

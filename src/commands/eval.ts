@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import { resumeOptions, tellStop } from "./go-on.js";
 import type { EvalFlags } from "./options.js";
+import { print } from "./output.js";
 import { checkReading } from "./ready.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
@@ -41,13 +42,13 @@ export async function runEval(flags: EvalFlags): Promise<number> {
     });
   });
   if (outcome.metrics === null) {
-    process.stdout.write(tellStop("[EVAL] eval", outcome.videos, outcome.keptIn));
+    await print(tellStop("[EVAL] eval", outcome.videos, outcome.keptIn));
     return exitCode;
   }
   const { formatEvalLine } = await import("../telemetry/lines.js");
   const { hit_at_one: hitAtOne, perr, loss, gap } = outcome.metrics;
-  process.stdout.write(`${formatEvalLine({ hitAtOne, perr, loss, gap })}\n`);
-  process.stdout.write(`results, with MAP and the average precision of each class: ${outcome.resultFile}\n`);
-  process.stdout.write(tellFiles("predictions", outcome.predictionFiles));
+  await print(`${formatEvalLine({ hitAtOne, perr, loss, gap })}\n`);
+  await print(`results, with MAP and the average precision of each class: ${outcome.resultFile}\n`);
+  await print(tellFiles("predictions", outcome.predictionFiles));
   return exitCode;
 }

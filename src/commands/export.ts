@@ -1,5 +1,6 @@
 import { findConfig } from "./configuration.js";
 import type { ExportFlags } from "./options.js";
+import { print } from "./output.js";
 import { version } from "./version.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
@@ -22,7 +23,7 @@ export async function runExport(flags: ExportFlags): Promise<number> {
     });
     if (flags.format === "onnx") tell(`drop_rate ${config.MODEL.drop_rate} is part of the graph`);
     if (optimizer === false) tell("these weights bring no optimizer state, so none is written");
-    for (const file of files) process.stdout.write(`${file}\n`);
+    for (const file of files) await print(`${file}\n`);
   } finally {
     await weights.close();
   }

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import { resumeOptions, tellStop } from "./go-on.js";
 import type { InferFlags } from "./options.js";
+import { print } from "./output.js";
 import { checkReading } from "./ready.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
@@ -42,7 +43,7 @@ export async function runInfer(flags: InferFlags): Promise<number> {
       damage: new DamageReport(flags.saveDir, "infer", telemetry.log),
     });
   });
-  if (outcome.stopped) process.stdout.write(tellStop("[INFER] infer", outcome.videos, outcome.keptIn));
-  else process.stdout.write(`[INFER] infer finished. \tvideos: ${outcome.videos}\n${tellFiles("results", outcome.resultFiles)}`);
+  if (outcome.stopped) await print(tellStop("[INFER] infer", outcome.videos, outcome.keptIn));
+  else await print(`[INFER] infer finished. \tvideos: ${outcome.videos}\n${tellFiles("results", outcome.resultFiles)}`);
   return exitCode;
 }

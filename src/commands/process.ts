@@ -2,8 +2,10 @@ import { constants } from "node:os";
 import { setTimeout } from "node:timers/promises";
 import { isatty } from "node:tty";
 import type { Command } from "commander";
+import { fileError } from "../base/errors.js";
 import { normaliseArguments } from "./arguments.js";
 import { describeFailure } from "./failure.js";
+import { isReaderGone } from "./output.js";
 
 /**
  * Runs the program on the process's arguments and returns its exit code: what the command chose (0, or 130, 143 and 129 after a signal), 1 for a failure,
@@ -19,9 +21,11 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
   };
   const fallOver = (error: unknown): void => process.exit(report(error));
   process.on("uncaughtException", fallOver);
+  // Left alone, Node opens a debugger's port at this signal; batch systems send it to have work saved. Commands that can do that listen too.
+  process.on("SIGUSR1", () => undefined);
   for (const stream of [process.stdout, process.stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE" && error.code !== "EIO") fallOver(error);
+      if (!isReaderGone(error)) fallOver(fileError(error, stream === process.stdout ? "standard output" : "standard error", "write"));
     });
   }
   try {

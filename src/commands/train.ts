@@ -4,6 +4,7 @@ import type { TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, trainOverrides } from "./configuration.js";
 import { prepareFolder } from "./folder.js";
 import type { TrainFlags } from "./options.js";
+import { print } from "./output.js";
 import { checkTraining } from "./ready.js";
 import { resolveResume } from "./resume.js";
 import { runIn } from "./run.js";
@@ -45,7 +46,7 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
         version: version(),
       });
     });
-    process.stdout.write(`${formatOutcome(outcome)}\n`);
+    await print(`${formatOutcome(outcome)}\n`);
     return exitCode;
   });
 }

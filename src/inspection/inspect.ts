@@ -1,9 +1,10 @@
-import { open, stat } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
+import { refusePipe } from "../base/files.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
 import type { Video } from "../data/video.js";
 import type { VideoShape } from "../data/video-check.js";
+import { openForReading } from "../formats/byte-source.js";
 import type { FrameList } from "../formats/frame-list.js";
 import { parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import { compressionOf, readTfRecordFile, type TfRecord } from "../formats/tfrecord.js";
@@ -56,11 +57,12 @@ export type Inspection = Awaited<ReturnType<typeof inspectShard>>;
 
 async function lookAt(path: string): Promise<{ size: number; compression: "none" | "gzip" | "zlib" }> {
   try {
-    const { size } = await stat(path);
-    const handle = await open(path, "r");
+    await refusePipe(path);
+    const handle = await openForReading(path);
     try {
       const head = new Uint8Array(64);
       const { bytesRead } = await handle.read(head, 0, head.length, 0);
+      const { size } = await handle.stat();
       return { size, compression: compressionOf(head.subarray(0, bytesRead)) ?? "none" };
     } finally {
       await handle.close();

@@ -1,4 +1,5 @@
 import { type ErrorCode, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
+import { refusePipe } from "../base/files.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
 import type { Video } from "../data/video.js";
@@ -45,6 +46,7 @@ export async function* checkShard(path: string, shape: VideoShape): AsyncGenerat
   let piece = new PieceBuilder(listed);
   let filePosition = 0;
   try {
+    await refusePipe(path);
     for await (const { outcome, filePosition: position } of checkVideos(path, shape, (error) => piece.addProblem(error))) {
       filePosition = position;
       if (outcome instanceof NextvladError) piece.addProblem(outcome);

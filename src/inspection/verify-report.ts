@@ -74,7 +74,7 @@ export function formatVerification({ shards, repeats }: Verification, report: Ve
   const kinds = Object.entries(report.problems_by_code).map(([code, count]) => `${code} ${count}`);
   if (report.list_problems.length > 0) kinds.unshift(`in the list ${report.list_problems.length}`);
   if (repeated > 0) kinds.push(`repeated ids ${repeated}`);
-  if (report.problems === 0) lines.push("no problems");
+  if (report.problems === 0) lines.push(report.stopped ? "no problems in what was checked" : "no problems");
   else lines.push(`problems: ${report.problems} (${kinds.join(", ")}), in ${report.shards_with_problems} of ${report.shards} shards`);
   return lines.map((line) => `${line}\n`).join("");
 }

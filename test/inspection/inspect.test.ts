@@ -1,11 +1,17 @@
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
+import { writeShard } from "../../src/data/shard-writer.js";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import type { Inspection } from "../../src/inspection/inspect.js";
-import { runNextvlad } from "../commands/nextvlad.js";
+import { compiled, runNextvlad } from "../commands/nextvlad.js";
+import { learnableVideo } from "../helpers/runs.js";
 import { goldenData, goldenVideos, temporaryFolder } from "../helpers/shards.js";
 
 async function inspect(shard: string): Promise<{ found: Inspection; exitCode: number | null }> {
@@ -113,5 +119,26 @@ describe("inspect", { concurrency: 2 }, () => {
     const ended = await runNextvlad(["inspect", path]);
     assert.deepEqual([ended.exitCode, ended.stdout], [1, ""]);
     assert.match(ended.stderr, /^nextvlad: error: .*page\.tfrecord.*: this is a text file, not a TFRecord file/);
+  });
+
+  test("a pipe is refused before it is waited for", async (t) => {
+    const path = join(temporaryFolder(t), "pipe.tfrecord");
+    execFileSync("mkfifo", [path]);
+    for (const command of ["inspect", "verify"]) {
+      const ended = await runNextvlad([command, path]);
+      assert.equal(ended.exitCode, 1);
+      assert.match(ended.stdout + ended.stderr, /pipe\.tfrecord: cannot read it: it is a pipe, not a file/);
+    }
+  });
+
+  test("a report that finds its place full is an error", { skip: !existsSync("/dev/full") }, async (t) => {
+    const path = join(temporaryFolder(t), "some.tfrecord");
+    await writeShard(path, [learnableVideo(0)]);
+    const full = openSync("/dev/full", "w");
+    const child = spawn(process.execPath, [compiled("nextvlad.cjs"), "inspect", path], { stdio: ["ignore", full, "pipe"] });
+    closeSync(full);
+    const [stderr, [exitCode]] = await Promise.all([text(child.stderr as Readable), once(child, "close")]);
+    assert.equal(exitCode, 1);
+    assert.match(stderr, /^nextvlad: error: standard output: cannot write it: no space left on the device\. Make room there/);
   });
 });
