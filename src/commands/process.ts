@@ -6,6 +6,7 @@ import { fileError } from "../base/errors.js";
 import { normaliseArguments } from "./arguments.js";
 import { describeFailure } from "./failure.js";
 import { isReaderGone } from "./output.js";
+import { outlastSignals } from "./signals.js";
 
 /**
  * Runs the program on the process's arguments and returns its exit code: what the command chose (0, or 130, 143 and 129 after a signal), 1 for a failure,
@@ -62,7 +63,11 @@ const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
  * tells of a closed terminal ends the process instead, which shells report by the same number.
  */
 export async function leave(exitCode: number): Promise<never> {
+  outlastSignals();
   await endStuckReads(exitCode);
-  if (hasTerminal && exitCode === 128 + constants.signals.SIGHUP) process.kill(process.pid, "SIGHUP");
+  if (hasTerminal && exitCode === 128 + constants.signals.SIGHUP) {
+    process.removeAllListeners("SIGHUP");
+    process.kill(process.pid, "SIGHUP");
+  }
   process.exit(exitCode);
 }

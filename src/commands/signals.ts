@@ -9,6 +9,14 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
  */
 const ECHO_MS = 500;
 
+/**
+ * From now on SIGINT, SIGTERM and SIGHUP do nothing: for the moments between the end of the work and the process's own. A process that they killed there
+ * would tell of work that was cut short.
+ */
+export function outlastSignals(): void {
+  for (const name of SIGNALS) process.on(name, () => undefined);
+}
+
 /** A watch for SIGINT, SIGTERM and SIGHUP, and for SIGUSR1 where somebody asks for it. */
 export interface SignalWatch {
   /** Aborted by the first signal. */

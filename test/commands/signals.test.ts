@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { compiled } from "./nextvlad.js";
+import { compiled, scratch } from "./nextvlad.js";
 
 /** Works for ever, or until it is told to stop; then takes `afterMs` to save. `busy` computes without a pause meanwhile, as a kernel does. */
 const worker = (afterMs: number, busy: boolean): string => `
@@ -74,4 +76,25 @@ describe("a signal", { concurrency: true }, () => {
     assert.deepEqual(await once(child, "close"), [130, null]);
     assert.match(output(), /saved/);
   });
+});
+
+test("a signal that comes once the work is over changes nothing", async (t) => {
+  const pipe = join(scratch(t), "pipe");
+  execFileSync("mkfifo", [pipe]);
+  // A read that has no answer yet keeps the process for a moment.
+  const script = `
+    import { readFile } from "node:fs/promises";
+    import { leave } from ${JSON.stringify(compiled("commands/process.js"))};
+    readFile(process.argv[1]);
+    console.log("done");
+    await leave(7);
+  `;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script, pipe], { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = once(child, "close");
+  await once(child.stdout, "data");
+  await sleep(100);
+  for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) child.kill(name);
+  await sleep(100);
+  closeSync(openSync(pipe, "r+"));
+  assert.deepEqual(await ended, [7, null]);
 });
