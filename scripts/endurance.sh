@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains digits for long, and looks at the process all the while: memory within 5 %, files and threads no more in the second half than in the first.
+# Trains digits for long, and looks at the process all the while: memory, open files and threads within 5 %, and none of the files and threads left behind.
 #   scripts/endurance.sh                  2,000 steps, then 20 epochs with validation and snapshots
 #   scripts/endurance.sh STEPS EPOCHS     so many
 set -euo pipefail
