@@ -1,12 +1,10 @@
 import { Worker } from "node:worker_threads";
 import { deserialiseError, NextvladError } from "../base/errors.js";
+import { SLOW_MS, SlowWatch } from "../base/slow-watch.js";
 import type { StoredArray } from "../tensorflow/variables.js";
 import type { HeldArray, SnapshotReply, SnapshotTask } from "./snapshot-worker.js";
 
 const WORKER_MODULE = new URL("./snapshot-worker.js", import.meta.url);
-
-/** A disk that is at hand takes a full-size snapshot in seconds. */
-const SLOW_MS = 60_000;
 
 /** Copies arrays from the device, so that it may change its own: as many bytes again. */
 export function copyArrays(arrays: Iterable<Pick<StoredArray, "name" | "shape" | "download">>): readonly HeldArray[] {
@@ -15,20 +13,18 @@ export function copyArrays(arrays: Iterable<Pick<StoredArray, "name" | "shape" |
 
 /**
  * Writes a snapshot in a thread of its own, which takes the arrays' memory over and frees it at its end. A failure is told to `warn` and made good
- * if it can be; rejects with the second one (FILE_UNWRITABLE, SAVE_DIR_TAKEN), or with WORKER_DIED. Each minute that it takes is told to `tellSlow`.
+ * if it can be; rejects with the second one (FILE_UNWRITABLE, SAVE_DIR_TAKEN), or with WORKER_DIED. A write that takes minutes is told to `tellSlow`, as a SlowWatch tells.
  */
 export function writeInBackground(
   task: SnapshotTask,
   warn: (error: NextvladError) => void,
-  tellSlow: (seconds: number) => void = () => undefined,
+  tellSlow: (waitedMs: number) => void = () => undefined,
+  slowMs = SLOW_MS,
 ): Promise<void> {
   const transferList = [...task.weights, ...task.moments].map(({ values }) => values.buffer);
   const worker = new Worker(WORKER_MODULE, { workerData: task, transferList });
-  let waitedMs = 0;
-  const timer = setInterval(() => {
-    waitedMs += SLOW_MS;
-    tellSlow(waitedMs / 1000);
-  }, SLOW_MS);
+  const watch = new SlowWatch(tellSlow, slowMs);
+  watch.begin();
   const written = new Promise<void>((resolve, reject) => {
     const died = (why: string, cause?: unknown): void =>
       reject(new NextvladError("WORKER_DIED", `the thread that wrote the snapshot ended: ${why}`, { file: task.path }, cause));
@@ -40,5 +36,5 @@ export function writeInBackground(
     worker.on("error", (error) => died(error.message, error));
     worker.on("exit", (code) => died(`exit code ${code}`));
   });
-  return written.finally(() => clearInterval(timer));
+  return written.finally(() => watch.end());
 }

@@ -1,4 +1,5 @@
 import { availableParallelism } from "node:os";
+import { describeWait } from "../base/slow-watch.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
 import { findShards } from "../data/file-list.js";
@@ -27,6 +28,7 @@ export async function runVerify(list: string, flags: VerifyFlags): Promise<numbe
       readers: flags.readers ?? availableParallelism(),
       signal: watch.signal,
       onProgress: tellProgress(telemetry, startMs, shards.length),
+      onSlow: (path, waitedMs) => telemetry.log.warn(describeWait(`${path} has given nothing`, waitedMs)),
     });
     telemetry.progress.end();
     const seconds = (performance.now() - startMs) / 1000;

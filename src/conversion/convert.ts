@@ -2,6 +2,7 @@ import { basename, join } from "node:path";
 import { deserialiseError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { confirmLock, lockFolder } from "../base/lock.js";
+import { describeWait, SlowWatch } from "../base/slow-watch.js";
 import { deathError, startThread } from "../data/thread.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { ConversionReply } from "./conversion-worker.js";
@@ -19,6 +20,8 @@ export interface ConvertOptions {
   /** Aborted when the shards at hand should be finished and no other begun. */
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
+  /** A shard that takes so long is warned of; a minute where it is not said. */
+  readonly slowMs?: number;
 }
 
 export interface ConvertOutcome {
@@ -112,7 +115,7 @@ class Conversion {
       while (this.#failure === undefined && !this.#options.signal.aborted) {
         const shard = this.#due[this.#begun++];
         if (shard === undefined) break;
-        this.#note(shard, await worker.run(shard.task));
+        this.#note(shard, await this.#watched(shard, worker.run(shard.task)));
         await confirmLock(this.#options.out, this.#lockText);
       }
     } catch (error) {
@@ -120,6 +123,14 @@ class Conversion {
     } finally {
       await worker.stop();
     }
+  }
+
+  async #watched<T>({ task }: PlannedShard, work: Promise<T>): Promise<T> {
+    const { telemetry, slowMs } = this.#options;
+    const warn = (waitedMs: number): void => telemetry.log.warn(describeWait(`${task.output} has been in the making`, waitedMs));
+    const watch = new SlowWatch(warn, slowMs);
+    watch.begin();
+    return await work.finally(() => watch.end());
   }
 
   #note({ task, origin }: PlannedShard, { videos, sizes, statistics }: ConversionResult): void {

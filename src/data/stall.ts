@@ -1,9 +1,6 @@
+import { ASK_THE_DISK, SlowWatch, showSeconds } from "../base/slow-watch.js";
 import type { OpenShard } from "./reader-pool.js";
 
-/** After so long without a batch, somebody should be told. */
-export const STALL_MS = 60_000;
-/** The longest time from one telling to the next. */
-const LONGEST_PAUSE_MS = 3_600_000;
 /** A thread that is alive answers at once. */
 const ANSWER_MS = 1000;
 const NAMED_SHARDS = 8;
@@ -17,29 +14,29 @@ export interface Stall {
   readonly shards: readonly OpenShard[] | null;
 }
 
-/** Watches waits: one that lasts is told once it has lasted `afterMs`, and again each time it has become twice as long, each hour at least. */
+/** Watches waits for a thread's batches as a SlowWatch does, and asks the thread what it reads before it tells. */
 export class StallWatch {
-  readonly #afterMs: number;
-  readonly #inquire: () => void;
+  readonly #watch: SlowWatch;
   readonly #tell: (stall: Stall) => void;
-  #timer: NodeJS.Timeout | undefined;
   #answerTimer: NodeJS.Timeout | undefined;
-  #startMs = 0;
+  #waitedMs = 0;
 
   /** `inquire` is to ask what is being read, and `answer` to be called with what comes back. */
   constructor(afterMs: number, inquire: () => void, tell: (stall: Stall) => void) {
-    this.#afterMs = afterMs;
-    this.#inquire = inquire;
     this.#tell = tell;
+    this.#watch = new SlowWatch((waitedMs) => {
+      this.#waitedMs = waitedMs;
+      this.#answerTimer = setTimeout(() => this.answer(null), ANSWER_MS);
+      inquire();
+    }, afterMs);
   }
 
   begin(): void {
-    this.#startMs = performance.now();
-    this.#arm(this.#afterMs, this.#afterMs);
+    this.#watch.begin();
   }
 
   end(): void {
-    clearTimeout(this.#timer);
+    this.#watch.end();
     clearTimeout(this.#answerTimer);
     this.#answerTimer = undefined;
   }
@@ -48,21 +45,13 @@ export class StallWatch {
     if (this.#answerTimer === undefined) return;
     clearTimeout(this.#answerTimer);
     this.#answerTimer = undefined;
-    this.#tell({ waitedMs: performance.now() - this.#startMs, shards });
-  }
-
-  #arm(pauseMs: number, lastedMs: number): void {
-    this.#timer = setTimeout(() => {
-      this.#answerTimer = setTimeout(() => this.answer(null), ANSWER_MS);
-      this.#inquire();
-      this.#arm(Math.min(lastedMs, LONGEST_PAUSE_MS), lastedMs + Math.min(lastedMs, LONGEST_PAUSE_MS));
-    }, pauseMs);
+    this.#tell({ waitedMs: this.#waitedMs, shards });
   }
 }
 
 /** Says what is waited for, and since when. */
 export function describeStall({ waitedMs, shards }: Stall): string {
-  const lead = `no batch has come for ${seconds(waitedMs)}`;
+  const lead = `no batch has come for ${showSeconds(waitedMs)}`;
   if (shards === null) return `${lead}, and the thread that makes batches does not answer`;
   if (shards.length === 0) return `${lead}, and no shard is open`;
   const flowing = shards.find(({ quietMs }) => quietMs !== null && quietMs < Math.min(FLOWING_MS, waitedMs / 2));
@@ -71,13 +60,12 @@ export function describeStall({ waitedMs, shards }: Stall): string {
   }
   const named = shards.slice(0, NAMED_SHARDS).map(describeShard);
   const more = shards.length > named.length ? `; and ${shards.length - named.length} more` : "";
-  return `${lead}: ${named.join("; ")}${more}. Does the disk or the network file system answer?`;
+  return `${lead}: ${named.join("; ")}${more}. ${ASK_THE_DISK}`;
 }
 
 function describeShard({ path, openMs, quietMs, waitedMs }: OpenShard): string {
-  const state = waitedMs === null ? "open" : `waited for since ${seconds(waitedMs)}`;
-  const read = quietMs === null ? `nothing read in the ${seconds(openMs)} since it was opened` : `last read ${seconds(quietMs)} ago`;
+  const state = waitedMs === null ? "open" : `waited for since ${showSeconds(waitedMs)}`;
+  const read =
+    quietMs === null ? `nothing read in the ${showSeconds(openMs)} since it was opened` : `last read ${showSeconds(quietMs)} ago`;
   return `${path} (${state}, ${read})`;
 }
-
-const seconds = (ms: number): string => `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`;

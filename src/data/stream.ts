@@ -1,10 +1,11 @@
 import { setImmediate } from "node:timers/promises";
 import { deserialiseError } from "../base/errors.js";
+import { SLOW_MS } from "../base/slow-watch.js";
 import { memoryOf } from "./batch-builder.js";
 import { prepareBatches, startBatches } from "./batch-thread.js";
 import type { StreamOptions } from "./batches.js";
 import type { LeftOut } from "./damage-sieve.js";
-import { STALL_MS, type Stall, StallWatch } from "./stall.js";
+import { type Stall, StallWatch } from "./stall.js";
 import type { RaggedBatch } from "./video.js";
 
 export type { StreamOptions } from "./batches.js";
@@ -44,7 +45,7 @@ export const prepareReading = prepareBatches;
  * The order is a pure function of seed, epoch, the list of shards and what they hold. The iteration throws what befalls a shard at its place in the order
  * (NOT_TFRECORD, CORRUPT_RECORD, BAD_FORMAT, BAD_VIDEO, BAD_LABELS, FILE_MISSING, FILE_UNREADABLE), TOO_FEW_VIDEOS and WORKER_DIED.
  */
-export function openStream(options: StreamOptions, events: StreamEvents = {}, stallMs = STALL_MS): BatchStream {
+export function openStream(options: StreamOptions, events: StreamEvents = {}, stallMs = SLOW_MS): BatchStream {
   const thread = startBatches(options, (shards) => stalls.answer(shards));
   const stalls = new StallWatch(stallMs, thread.inquire, (stall) => events.onStall?.(stall));
   const { inbox } = thread;

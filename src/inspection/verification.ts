@@ -1,4 +1,5 @@
 import { stat } from "node:fs/promises";
+import { SlowWatch } from "../base/slow-watch.js";
 import { deathError, startThread, type ThreadDeath } from "../data/thread.js";
 import type { VideoShape } from "../data/video-check.js";
 import { IdTable } from "./id-table.js";
@@ -18,6 +19,10 @@ export interface VerifyOptions {
   /** Aborted when the checking should end. */
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: VerifyProgress) => void;
+  /** Nothing has come of a shard for so long: the disk may not answer. */
+  readonly onSlow?: (path: string, waitedMs: number) => void;
+  /** How long that is at first; a minute where it is not said. */
+  readonly slowMs?: number;
 }
 
 export interface VerifyProgress {
@@ -107,15 +112,17 @@ class VerificationRun {
 
   /** Checks one shard after another in a thread, until none is left; where the thread dies over a shard, a new one goes on with the next. */
   async runThread(): Promise<void> {
-    const { shape, signal } = this.#options;
+    const { shape, signal, onSlow, slowMs } = this.#options;
     while (this.#hasMore) {
       let end = (): void => {};
       const ended = new Promise<void>((resolve) => {
         end = resolve;
       });
       const asked: number[] = [];
+      const watch = new SlowWatch((waitedMs) => onSlow?.(this.#path(asked[0] as number), waitedMs), slowMs);
       const thread = startThread<VerifyRequest, ShardPiece>(this.#module, shape, {
         message: (piece) => {
+          watch.begin();
           this.#take(asked[0] as number, piece);
           if (piece.state === "more") return;
           asked.shift();
@@ -136,10 +143,12 @@ class VerificationRun {
         }
       };
       ask();
+      watch.begin();
       signal.addEventListener("abort", end);
       await ended;
       signal.removeEventListener("abort", end);
       await thread.stop();
+      watch.end();
     }
   }
 

@@ -2,9 +2,7 @@ import { type Attributes, type ElementType, flag, run, text, typeAttribute } fro
 import { type Tensor, tidy } from "./runtime.js";
 import { byteCarrier, fromInts } from "./transfer.js";
 
-const float =
-  (name = "T"): Attributes =>
-  (binding) => [typeAttribute(name, "float32")(binding)];
+const float: Attributes = (binding) => [typeAttribute("T", "float32")(binding)];
 
 /** Bytes to the device at one byte a value: `[rows, columns] uint8` travels as it is and becomes float32 there. */
 export function fromBytes(bytes: Uint8Array, rows: number, columns: number): Tensor {
@@ -82,28 +80,28 @@ export function batchMatMul(a: Tensor, b: Tensor, options: MatMulOptions = {}): 
   return run("BatchMatMulV2", attributes, [a, b]);
 }
 
-export const add = (a: Tensor, b: Tensor): Tensor => run("AddV2", float(), [a, b]);
-export const subtract = (a: Tensor, b: Tensor): Tensor => run("Sub", float(), [a, b]);
-export const multiply = (a: Tensor, b: Tensor): Tensor => run("Mul", float(), [a, b]);
-export const divideNoNan = (a: Tensor, b: Tensor): Tensor => run("DivNoNan", float(), [a, b]);
+export const add = (a: Tensor, b: Tensor): Tensor => run("AddV2", float, [a, b]);
+export const subtract = (a: Tensor, b: Tensor): Tensor => run("Sub", float, [a, b]);
+export const multiply = (a: Tensor, b: Tensor): Tensor => run("Mul", float, [a, b]);
+export const divideNoNan = (a: Tensor, b: Tensor): Tensor => run("DivNoNan", float, [a, b]);
 export const addAll = (parts: readonly Tensor[]): Tensor =>
   run("AddN", (b) => [typeAttribute("T", "float32")(b), { name: "N", type: b.TF_ATTR_INT, value: parts.length }], parts);
 /** Adds `[columns]` to every row. */
 export const addBias = (x: Tensor, bias: Tensor): Tensor =>
   run("BiasAdd", (b) => [typeAttribute("T", "float32")(b), text(b, "data_format", "NHWC")], [x, bias]);
-export const negate = (x: Tensor): Tensor => run("Neg", float(), [x]);
-export const square = (x: Tensor): Tensor => run("Square", float(), [x]);
-export const rsqrt = (x: Tensor): Tensor => run("Rsqrt", float(), [x]);
-export const sigmoid = (x: Tensor): Tensor => run("Sigmoid", float(), [x]);
+export const negate = (x: Tensor): Tensor => run("Neg", float, [x]);
+export const square = (x: Tensor): Tensor => run("Square", float, [x]);
+export const rsqrt = (x: Tensor): Tensor => run("Rsqrt", float, [x]);
+export const sigmoid = (x: Tensor): Tensor => run("Sigmoid", float, [x]);
 /** The gradient through a sigmoid whose output was `y`: dy y (1 - y). */
-export const sigmoidGradient = (y: Tensor, dy: Tensor): Tensor => run("SigmoidGrad", float(), [y, dy]);
-export const relu = (x: Tensor): Tensor => run("Relu", float(), [x]);
+export const sigmoidGradient = (y: Tensor, dy: Tensor): Tensor => run("SigmoidGrad", float, [y, dy]);
+export const relu = (x: Tensor): Tensor => run("Relu", float, [x]);
 /** The gradient through a relu whose output was `y`. */
-export const reluGradient = (dy: Tensor, y: Tensor): Tensor => run("ReluGrad", float(), [dy, y]);
-export const softplus = (x: Tensor): Tensor => run("Softplus", float(), [x]);
+export const reluGradient = (dy: Tensor, y: Tensor): Tensor => run("ReluGrad", float, [dy, y]);
+export const softplus = (x: Tensor): Tensor => run("Softplus", float, [x]);
 /** Softmax over the last axis. */
-export const softmax = (x: Tensor): Tensor => run("Softmax", float(), [x]);
-export const minimum = (a: Tensor, b: Tensor): Tensor => run("Minimum", float(), [a, b]);
+export const softmax = (x: Tensor): Tensor => run("Softmax", float, [x]);
+export const minimum = (a: Tensor, b: Tensor): Tensor => run("Minimum", float, [a, b]);
 
 /** Sum over the given axes. */
 export function sum(x: Tensor, axes: readonly number[], keepDimensions = false): Tensor {
@@ -134,6 +132,6 @@ export function gatherRows(x: Tensor, indices: Tensor): Tensor {
 
 /** 1 where `x >= threshold` (a scalar), else 0. */
 export function stepAt(x: Tensor, threshold: Tensor): Tensor {
-  const atLeast = run("GreaterEqual", float(), [x, threshold]);
+  const atLeast = run("GreaterEqual", float, [x, threshold]);
   return cast(atLeast, "bool", "float32");
 }

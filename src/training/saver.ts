@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { NextvladError } from "../base/errors.js";
+import { describeWait } from "../base/slow-watch.js";
 import { copyArrays, writeInBackground } from "../checkpoints/background-writer.js";
 import type { RunState, WrittenBy } from "../checkpoints/snapshot.js";
 import { removeSnapshots } from "../checkpoints/snapshot.js";
@@ -79,8 +80,7 @@ export class Saver {
     const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs: RETRY_MS };
     const warn = (error: NextvladError): void =>
       telemetry.log.warn(`the snapshot ${path} could not be written, once more in ${RETRY_MS / 1000} s: ${error.message}`);
-    const tellSlow = (seconds: number): void =>
-      telemetry.log.warn(`the snapshot ${path} has been in writing for ${seconds} s. Does the disk or the network file system answer?`);
+    const tellSlow = (waitedMs: number): void => telemetry.log.warn(describeWait(`the snapshot ${path} has been in writing`, waitedMs));
     this.#inFlight = writeInBackground(task, warn, tellSlow)
       .then(async () => {
         this.#lastWritten = path;

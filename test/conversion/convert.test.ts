@@ -1,13 +1,16 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
+  closeSync,
   cpSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   truncateSync,
   utimesSync,
@@ -15,14 +18,19 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { convert as makeShards } from "../../src/conversion/convert.js";
+import { planOwn } from "../../src/conversion/plan.js";
 import { readShard } from "../../src/data/shard.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { createTelemetry } from "../../src/telemetry/telemetry.js";
 import { compiled, type Ended, runNextvlad, scratch } from "../commands/nextvlad.js";
 import { encodeNpy } from "../helpers/npy.js";
-import { collect, goldenData, goldenVideos, randomVideo, writeShards } from "../helpers/shards.js";
+import { collect, failsWith, goldenData, goldenVideos, randomVideo, writeShards } from "../helpers/shards.js";
+import { Capture } from "../telemetry/terminal.js";
 
 const convert = (...args: readonly string[]): Promise<Ended> => runNextvlad(["convert", ...args]);
 
@@ -287,6 +295,29 @@ list: ${join(folder, "out", "train.list")}
         [3, 15, 0],
       ],
     );
+  });
+
+  test("that never answer are warned of, with the shard that waits for them", async (t) => {
+    const folder = scratch(t);
+    prepare(folder, 1);
+    const [file, out] = [join(folder, "rgb", "v0.npy"), join(folder, "out")];
+    // A pipe that nobody writes to: opening it lasts, as a file on a dead network file system does.
+    rmSync(file);
+    execFileSync("mkfifo", [file]);
+    mkdirSync(out);
+    const features = [{ pattern: join(folder, "rgb/{id}.npy"), range: [-2, 2] }, null] as const;
+    const plan = await planOwn(join(folder, "train.csv"), { out, format: "tfrecord", maxFrames: 300, features, videosPerShard: 4 });
+    const stderr = new Capture(false);
+    const telemetry = await createTelemetry({ logFile: null, stderr: stderr.stream });
+    const converting = makeShards(plan, { out, workers: 1, signal: new AbortController().signal, telemetry, slowMs: 200 });
+    const warnings = (): RegExpMatchArray[] => [
+      ...stderr.text.matchAll(/WARN: (\S+) has been in the making for [0-9.]+ s\. Does the disk or the network file system answer\?\n/g),
+    ];
+    while (warnings().length < 2) await sleep(10);
+    // Nobody reads a pipe from a place of its own choosing.
+    closeSync(openSync(file, "r+"));
+    await failsWith(converting, "FILE_UNREADABLE", { file });
+    for (const [, shard] of warnings()) assert.equal(shard, join(out, "train0000.tfrecord"));
   });
 
   test("that are missing are named all at once; those that do not fit, with file or video", async (t) => {

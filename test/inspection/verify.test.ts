@@ -261,9 +261,10 @@ describe("verify", { concurrency: 2 }, () => {
   });
 });
 
+const module = new URL("../helpers/dying-reader.js", import.meta.url);
+const shape = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: [8, 4], numClasses: 10, labels: "required" } as const;
+
 test("a thread that dies counts against its shard alone", async () => {
-  const module = new URL("../helpers/dying-reader.js", import.meta.url);
-  const shape = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: [8, 4], numClasses: 10, labels: "required" } as const;
   const { shards, stopped } = await verifyShards(["exit", "throw"], { shape, readers: 1, signal: new AbortController().signal }, module);
   assert.equal(stopped, false);
   const found = shards.map(({ path, state, listed }) => [path, state, listed.map(({ code, details }) => [code, details.file])]);
@@ -272,4 +273,20 @@ test("a thread that dies counts against its shard alone", async () => {
     ["throw", "broken", [["WORKER_DIED", "throw"]]],
   ]);
   assert.equal(shards[1]?.listed[0]?.what, "the thread that checked it ended: something unforeseen");
+});
+
+test("a shard of which nothing comes is told, again and again, until the check is stopped", async () => {
+  const stop = new AbortController();
+  const told: [path: string, waitedMs: number][] = [];
+  const onSlow = (path: string, waitedMs: number): void => {
+    if (told.push([path, waitedMs]) === 3) stop.abort();
+  };
+  const { stopped } = await verifyShards(["silent", "next"], { shape, readers: 1, signal: stop.signal, onSlow, slowMs: 20 }, module);
+  assert.equal(stopped, true);
+  assert.deepEqual(
+    told.map(([path]) => path),
+    ["silent", "silent", "silent"],
+  );
+  // Node's timers may be a millisecond early by the finer clock.
+  for (const [i, [, waitedMs]] of told.entries()) assert.ok(waitedMs >= 20 * 2 ** i - 2, `${waitedMs}`);
 });
