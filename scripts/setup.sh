@@ -84,18 +84,38 @@ ln -sfn "$device" .native/current
 if ! bound; then
   say "compiling the binding"
   mkdir -p "$(dirname "$binding")"
-  compile() { # compile OUTPUT SOURCES_AND_LIBRARIES...
-    local output=$1
-    shift
-    g++ -std=c++17 -O2 -fPIC -shared -DNAPI_VERSION=8 -w -I node_modules/node-api-headers/include -I "$tfjs" \
-      -I "$native/tensorflow/include" -L "$native/tensorflow" -o "$output" "$@" ||
-      fail "the binding did not compile: see the compiler's message above"
+  objects=$(mktemp -d "$native/objects.XXXXXX")
+  trap 'rm -rf "$objects"' EXIT
+  # compile SOURCE: one object. The kernels are compiled for this processor; what includes TensorFlow's headers is not,
+  # because their Eigen does not compile where -march=native means AVX512-FP16.
+  compile() {
+    local source=$1 flags="-O2 -w"
+    case $source in native/*.cc) [[ $source == native/gpu/* ]] || flags="-O3 -w -march=native -fopenmp-simd -fno-math-errno" ;; esac
+    # shellcheck disable=SC2086
+    g++ -std=c++17 -fPIC -DNAPI_VERSION=8 $flags -I node_modules/node-api-headers/include -I "$tfjs" -I "$native/tensorflow/include" \
+      -c -o "$objects/$(printf %s "$source" | tr / _).o" "$source"
   }
-  compile "$native/mute.node" scripts/tensorflow/mute.cc
-  compile "$binding" "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc \
-    -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/../../../../../$native/tensorflow"
-  compile "$native/kernels.node" native/*.cc native/gpu/*.cc -O3 -march=native -fopenmp-simd -fno-math-errno \
-    -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow:\$ORIGIN/nvidia/cuda_nvrtc/lib"
+  link() { # link OUTPUT SOURCES -- LIBRARIES: a shared library of the objects of these sources
+    local output=$1 files=()
+    shift
+    while [ "$1" != -- ]; do
+      files+=("$objects/$(printf %s "$1" | tr / _).o")
+      shift
+    done
+    shift
+    g++ -shared -o "$output" "${files[@]}" -L "$native/tensorflow" "$@"
+  }
+  backend=("$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc)
+  kernels=(native/*.cc native/gpu/*.cc)
+  export -f compile
+  export native tfjs objects
+  printf '%s\0' scripts/tensorflow/mute.cc "${backend[@]}" "${kernels[@]}" |
+    xargs -0 -P "$(nproc)" -n 1 bash -c 'compile "$1" || exit 255' compile || fail "the binding did not compile: see the compiler's message above"
+  link "$native/mute.node" scripts/tensorflow/mute.cc -- || fail "mute.node did not link: see the linker's message above"
+  link "$binding" "${backend[@]}" -- -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 \
+    -Wl,-rpath,"\$ORIGIN/../../../../../$native/tensorflow" || fail "the binding did not link: see the linker's message above"
+  link "$native/kernels.node" "${kernels[@]}" -- -l:libtensorflow_framework.so.2 \
+    -Wl,-rpath,"\$ORIGIN/tensorflow:\$ORIGIN/nvidia/cuda_nvrtc/lib" || fail "the kernels did not link: see the linker's message above"
   say "trying it: a matrix product"
   node scripts/smoke.cjs >&2
   printf %s "$binding_want" >"$binding_stamp"
