@@ -51,6 +51,14 @@ describe("the configs in the repository", () => {
     assert.deepEqual([MODEL.num_classes, MODEL.cluster_size, MODEL.hidden_size, MODEL.eigen_file], [10, 16, 256, null]);
     assert.deepEqual([TRAIN.batch_size, TRAIN.learning_rate, TRAIN.learning_rate_decay, TRAIN.lr_boundary_examples], [32, 1e-3, 0.4, 3000]);
   });
+
+  test("audioset.yaml is valid: audio only, AudioSet's feature name and classes", async () => {
+    const { MODEL, TRAIN } = await loadConfig(join(repository, "configs/audioset.yaml"));
+    assert.deepEqual([MODEL.video_feature_size, MODEL.audio_feature_size, MODEL.feature_names[1]], [0, 128, "audio_embedding"]);
+    assert.deepEqual([MODEL.num_classes, MODEL.cluster_size, MODEL.hidden_size, MODEL.eigen_file], [527, 64, 1024, null]);
+    const { epoch, batch_size, learning_rate, learning_rate_decay, lr_boundary_examples } = TRAIN;
+    assert.deepEqual([epoch, batch_size, learning_rate, learning_rate_decay, lr_boundary_examples], [12, 128, 1e-3, 0.4, 88_000]);
+  });
 });
 
 describe("values", () => {
