@@ -22,12 +22,18 @@ test("the published model has 42 arrays of 89,088,550 trained values, 89,172,006
   assert.deepEqual(countParameters(table), { all: 89_172_006, trained: 89_088_550 });
 });
 
+const golden = loadGolden("small");
+
 test("names, shapes and order are those of Paddle's own files", () => {
-  const golden = loadGolden("small");
   assert.deepEqual(
     parameterTable(golden.sizes).map(({ name, shape }) => [name, shape]),
     [...golden.weights].map(([name, { shape }]) => [name, shape]),
   );
+});
+
+test("L2 decay applies to the parameters that PaddleVideo gave a regularizer: the classifier's weights and bias", () => {
+  const decayed = parameterTable(golden.sizes).flatMap(({ name, decayed }) => (decayed ? [name] : []));
+  assert.deepEqual(decayed, golden.decayed);
 });
 
 test("a stream without features has no parameters", () => {

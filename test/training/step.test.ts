@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { RaggedBatch } from "../../src/data/video.js";
 import { FrozenNetwork } from "../../src/model/frozen-network.js";
+import { parameterTable } from "../../src/model/parameters.js";
 import { WeightStore } from "../../src/model/weight-store.js";
 import { countTensors } from "../../src/tensorflow/constants.js";
 import { withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
@@ -79,22 +80,65 @@ describe("a training step", () => {
     assert.ok(Math.abs(zeroRows / rows - 1 / 16) < 4 * Math.sqrt((1 / 16) * (15 / 16) * (1 / rows)), `${zeroRows} of ${rows} rows`);
   });
 
-  test("with gradient_clip moves no further than the clipped gradient says", () => {
-    const small = gradients(store);
-    const norm = Math.hypot(...(small.get("logits_clf_weights") as Float32Array));
-    const clip = norm / 2;
-    const one = randomStore();
-    const adam = new Adam(one);
-    const norms = (gradientClip: number | null): number => {
-      trainStep(batch([3, 9, 1, 4]), 0, 0, one, adam, { ...options, gradientClip }, false);
-      const moment = adam.arrays().find(({ name }) => name === "logits_clf_weights_moment1_0");
-      return Math.hypot(...(moment?.download() ?? []));
-    };
-    // m starts at 0 and becomes 0.1 g, and then 0.9 of that plus 0.1 of the next g.
-    const clipped = norms(clip);
-    assert.ok(Math.abs(clipped - 0.1 * clip) < 1e-3 * clip, `0.1 of ${clip} is not ${clipped}`);
+  /** Adam's first moments after one step from moments of 0: a tenth of each parameter's final gradient. */
+  function firstMoments(overrides: Partial<StepOptions>): Map<string, Float32Array> {
+    const trained = copyOf(store);
+    const adam = new Adam(trained);
+    trainStep(batch([3, 9, 1, 4]), 0, 1e-3, trained, adam, { ...options, ...overrides }, false);
+    const found = new Map<string, Float32Array>();
+    for (const { name, download } of adam.arrays()) if (name.endsWith("_moment1_0")) found.set(name.replace("_moment1_0", ""), download());
     adam.dispose();
-    one.dispose();
+    trained.dispose();
+    return found;
+  }
+
+  for (const [path, gradientClip, run] of [
+    ["the fused kernels", null, <T>(compute: () => T): T => compute()],
+    ["TensorFlow's kernels", null, withoutFusedKernels],
+    ["a clip above every norm", 1e6, <T>(compute: () => T): T => compute()],
+  ] as const) {
+    test(`adds l2_penalty times the weight to the gradients of the classifier's weights and bias, and to no other: ${path}`, () => {
+      const l2Penalty = 0.25;
+      const [plain, decayed] = [0, l2Penalty].map((penalty) => run(() => firstMoments({ gradientClip, l2Penalty: penalty }))) as [
+        Map<string, Float32Array>,
+        Map<string, Float32Array>,
+      ];
+      assert.equal(plain.size, parameterTable(SMALL).filter(({ trained }) => trained).length);
+      for (const [name, before] of plain) {
+        const penalised = decayed.get(name) as Float32Array;
+        if (name !== "logits_clf_weights" && name !== "logits_clf_bias") {
+          assert.deepEqual(penalised, before, name);
+          continue;
+        }
+        for (const [i, weight] of store.variable(name).download().entries()) {
+          const added = ((penalised[i] as number) - (before[i] as number)) / 0.1;
+          // Weights and gradients are around 1: a few roundings of float32.
+          assert.ok(Math.abs(added - l2Penalty * weight) < 1e-5, `${name}, value ${i}: ${added} for the weight ${weight}`);
+        }
+      }
+    });
+  }
+
+  test("scales each gradient whose norm exceeds gradient_clip down to it, and leaves the others and every gradient without a clip", () => {
+    const whole = gradients(store);
+    const norms = new Map([...whole].map(([name, gradient]) => [name, Math.hypot(...gradient)]));
+    const sorted = [...norms.values()].sort((a, b) => a - b);
+    // Between two norms, so that none is at the limit.
+    const middle = Math.floor(sorted.length / 2);
+    const clip = Math.sqrt((sorted[middle - 1] as number) * (sorted[middle] as number));
+    for (const gradientClip of [null, clip, 1e6]) {
+      let scaledDown = 0;
+      for (const [name, moment] of firstMoments({ gradientClip })) {
+        const norm = norms.get(name) as number;
+        const factor = gradientClip === null ? 1 : Math.min(1, gradientClip / norm);
+        if (factor < 1) scaledDown++;
+        const gradient = whole.get(name) as Float32Array;
+        const difference = Math.hypot(...moment.map((value, i) => value - 0.1 * factor * (gradient[i] as number)));
+        // Sums in another order, and one rsqrt.
+        assert.ok(difference <= 1e-4 * factor * norm, `${name}, clip ${gradientClip}: off by ${difference}, norm ${norm}`);
+      }
+      assert.equal(scaledDown, gradientClip === clip ? sorted.length - middle : 0);
+    }
   });
 
   test("ends in the same weights by the fused kernels as by TensorFlow's own", () => {
