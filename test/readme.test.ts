@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { findKey } from "../src/config/keys.js";
+import { loadConfig } from "../src/config/load.js";
 import { repository, runNextvlad } from "./commands/nextvlad.js";
 
 const readme = readFileSync(join(repository, "README.md"), "utf8");
@@ -51,6 +52,20 @@ describe("what the README shows", () => {
       const [section = "", name = ""] = key.split(".");
       if (name === "cluster_sise") continue;
       assert.ok(findKey(section, name) !== undefined, key);
+    }
+  });
+
+  test("commands that train without a GPU too", async () => {
+    const pages = ["README.md", "docs/own-features.md", "docs/performance.md", "scripts/demo.sh", "scripts/train/train_nextvlad.sh"];
+    const commands = pages.flatMap((page) =>
+      found(readFileSync(join(repository, page), "utf8").replaceAll("\\\n", " "), /(?:nextvlad|"\$cli") (train .*--config .*)/g),
+    );
+    const own = commands.filter((command) => command.includes("configs/"));
+    assert.ok(own.length >= 3, own.join("\n"));
+    for (const command of own) {
+      const [, config = ""] = /--config \S*(configs\/[\w-]+\.yaml)/.exec(command) ?? [];
+      const { TRAIN } = await loadConfig(join(repository, config));
+      assert.ok(TRAIN.use_gpu === "auto" || command.includes("--use-gpu auto"), command);
     }
   });
 });

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains by the published recipe. Arguments are passed on, and win: scripts/train/train_nextvlad.sh --use_gpu False
+# Trains by the published recipe, on a GPU if one works, else on the CPU. Arguments are passed on, and win:
+# scripts/train/train_nextvlad.sh --use_gpu False
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cli=$root/dist/src/nextvlad.cjs
@@ -8,4 +9,4 @@ if [ ! -f "$cli" ]; then
   exit 1
 fi
 exec node "$cli" train --model-name NEXTVLAD --config "$root/configs/nextvlad.yaml" \
-  --valid-interval 1 --log-interval 10 --save-dir data/checkpoints "$@"
+  --use-gpu auto --valid-interval 1 --log-interval 10 --save-dir data/checkpoints "$@"
