@@ -17,7 +17,7 @@ import type { ResultTarget } from "../results/result-writer.js";
 import { type BatchWriter, type ResumeOptions, writeResumably } from "../results/resumable-results.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { sigmoid } from "../tensorflow/kernels.js";
-import { loadTensorflow, settlePrecision, tellDevice, tidy } from "../tensorflow/runtime.js";
+import { loadTensorflow, runtime, settlePrecision, slowPrecisionWarning, tellDevice, tidy } from "../tensorflow/runtime.js";
 import { toFloats } from "../tensorflow/transfer.js";
 import type { DamageReport } from "./damage-report.js";
 import { encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
@@ -108,6 +108,8 @@ export async function loadNetwork(
   const device = await loadTensorflow(useGpu);
   settlePrecision(precision);
   telemetry.log.info(tellDevice(device));
+  const warning = slowPrecisionWarning(precision, { kind: device.kind, byteInstructions: runtime().native.byteInstructions });
+  if (warning !== null) telemetry.log.warn(warning);
   const sizes = modelSizes(config.MODEL);
   const store = new WeightStore(parameterTable(sizes));
   const checksum = new WeightsChecksum();

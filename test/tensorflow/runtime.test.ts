@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { before, describe, test } from "node:test";
 import { countTensors } from "../../src/tensorflow/constants.js";
 import { fromBytes, matMul } from "../../src/tensorflow/kernels.js";
-import { keep, loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
+import { keep, loadTensorflow, runtime, slowPrecisionWarning, tidy } from "../../src/tensorflow/runtime.js";
 import { scalar, toFloats } from "../../src/tensorflow/transfer.js";
 
 describe("TensorFlow behind its floor", () => {
@@ -11,6 +12,11 @@ describe("TensorFlow behind its floor", () => {
   test("a promise of a GPU is kept or refused", async () => {
     await assert.rejects(loadTensorflow(true), { code: "NO_DEVICE", message: /use_gpu is True/ });
     assert.equal((await loadTensorflow("auto")).kind, "cpu");
+  });
+
+  test("byteInstructions is what /proc/cpuinfo says of AVX512-VNNI", () => {
+    const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.trim().split(" ") ?? [];
+    assert.equal(runtime().native.byteInstructions, flags.includes("avx512_vnni"));
   });
 
   test("tidy frees all but what is returned or kept, whatever holds it", () => {
@@ -35,4 +41,17 @@ describe("TensorFlow behind its floor", () => {
       assert.deepEqual([...tidy(() => toFloats(fromBytes(bytes, rows, columns)))], [...bytes]);
     }
   });
+});
+
+test("the integer precisions warn on a CPU without AVX512-VNNI, and name float32", () => {
+  const cases = ["float32", "tf32", "int16", "int8"].flatMap((precision) =>
+    (["cpu", "gpu"] as const).flatMap((kind) => [true, false].map((byteInstructions) => ({ precision, kind, byteInstructions }))),
+  );
+  const warned = cases.filter(({ precision, ...device }) => slowPrecisionWarning(precision, device) !== null);
+  assert.deepEqual(warned, [
+    { precision: "int16", kind: "cpu", byteInstructions: false },
+    { precision: "int8", kind: "cpu", byteInstructions: false },
+  ]);
+  const warning = slowPrecisionWarning("int8", { kind: "cpu", byteInstructions: false });
+  assert.equal(warning, "--precision int8 is slower than float32 on this processor, which lacks AVX512-VNNI: use --precision float32");
 });
