@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NextvladError } from "../../src/base/errors.js";
 import { readArguments, type Settings, USAGE } from "./arguments.js";
+import { AUDIOSET_USAGE, benchAudioset } from "./audioset.js";
 import { runChild } from "./child.js";
 import type { Measurement, Task } from "./measure.js";
 import { findPeers, type PeerRun, preparePeers } from "./peers.js";
@@ -61,12 +62,15 @@ const abort = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => abort.abort());
 let folder: string | null = null;
 try {
-  const settings = readArguments(process.argv.slice(2));
-  if (settings === null) {
-    process.stdout.write(USAGE);
+  const [mode, ...rest] = process.argv.slice(2);
+  const isAudioset = mode === "audioset";
+  const settings = isAudioset ? null : readArguments(process.argv.slice(2));
+  if (!isAudioset && settings === null) {
+    process.stdout.write(`${USAGE}\n${AUDIOSET_USAGE}`);
   } else {
     folder = await mkdtemp(join(tmpdir(), "nextvlad-bench-"));
-    await runBench(settings, folder, abort.signal);
+    if (settings === null) process.stdout.write(await benchAudioset(rest, folder, abort.signal));
+    else await runBench(settings, folder, abort.signal);
   }
 } catch (error) {
   process.stderr.write(`${error instanceof NextvladError ? error.message : String(error)}\n`);

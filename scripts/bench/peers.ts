@@ -1,6 +1,6 @@
 import { access } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NextvladError } from "../../src/base/errors.js";
 import { runChild } from "./child.js";
@@ -59,21 +59,28 @@ export interface Peers {
   readonly signal: AbortSignal;
 }
 
-/** Looks for the peers' scripts in $NEXTVLAD_PEERS or beside the repository. Throws FILE_MISSING. `pythons` is a list parted by commas. */
-export async function findPeers(pythons: string, signal: AbortSignal): Promise<Peers> {
+/** The path of one of the peers' scripts, in $NEXTVLAD_PEERS or beside the repository. Throws FILE_MISSING. */
+export async function findPeerScript(name: string): Promise<string> {
   const folder = process.env.NEXTVLAD_PEERS ?? fileURLToPath(new URL("../../../../shared/peers", import.meta.url));
-  for (const script of ["bench_peers.py", "bench_read.py", "bench_metrics.py"]) {
-    const file = join(folder, script);
-    await access(file).catch((error: unknown) => {
-      const remedy = "set NEXTVLAD_PEERS to the folder of the peers' scripts, or leave --peers out";
-      throw new NextvladError("FILE_MISSING", "the peers' script is not there", { file, remedy }, error);
-    });
-  }
-  return { folder, interpreters: pythons.split(","), signal };
+  const file = join(folder, name);
+  await access(file).catch((error: unknown) => {
+    const remedy = "set NEXTVLAD_PEERS to the folder of the peers' scripts, or leave --peers out";
+    throw new NextvladError("FILE_MISSING", "the peers' script is missing", { file, remedy }, error);
+  });
+  return file;
+}
+
+/** Finds the peers' scripts. Throws FILE_MISSING. `pythons` is a list separated by commas. */
+export async function findPeers(pythons: string, signal: AbortSignal): Promise<Peers> {
+  const [first] = await Promise.all(["bench_peers.py", "bench_read.py", "bench_metrics.py"].map(findPeerScript));
+  return { folder: dirname(first as string), interpreters: pythons.split(","), signal };
 }
 
 /** The first interpreter that has the package. Throws NOT_SET_UP. */
-async function interpreterWith(packageName: string, { interpreters, signal }: Peers): Promise<string> {
+export async function interpreterWith(
+  packageName: string,
+  { interpreters, signal }: Pick<Peers, "interpreters" | "signal">,
+): Promise<string> {
   const program = `import importlib.util; print(importlib.util.find_spec("${packageName}") is not None)`;
   for (const interpreter of interpreters) {
     if ((await runChild(interpreter, ["-c", program], signal)).trim() === "True") return interpreter;
