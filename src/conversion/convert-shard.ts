@@ -13,7 +13,7 @@ const ANY: Omit<VideoShape, "featureNames"> = {
   maxFrames: Number.MAX_SAFE_INTEGER,
   featureSizes: [null, null],
   numClasses: 2 ** 31,
-  labels: "optional",
+  labels: "in range",
 };
 const NAMES = ["rgb", "audio"] as const;
 

@@ -3,8 +3,8 @@ import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { expandGlob, isGlob } from "./glob.js";
 
-/** MARK, LIST, and PUT with its number: protocol 0. */
-const PICKLED_LIST = /^\(lp\d+\n/;
+/** MARK, LIST or DICT, and PUT with its number: protocol 0. */
+const PICKLED_TEXT = /^\([ld]p\d+\n/;
 
 /** How many missing files an error names one by one. */
 const NAMED_FILES = 20;
@@ -113,7 +113,7 @@ async function isText(path: string): Promise<boolean> {
   try {
     const head = new Uint8Array(512);
     const { bytesRead } = await handle.read(head, 0, head.length, 0);
-    if (PICKLED_LIST.test(Buffer.from(head.buffer, 0, bytesRead).toString("latin1"))) return false;
+    if (PICKLED_TEXT.test(Buffer.from(head.buffer, 0, bytesRead).toString("latin1"))) return false;
     return head.subarray(0, bytesRead).every((byte) => byte >= 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d);
   } finally {
     await handle.close();

@@ -1,16 +1,21 @@
 import type { FileHandle } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
+import { decodeFloat16 } from "../formats/float16.js";
 import type { Allocate } from "../formats/frame-list.js";
-import { NumpyArray, type PickledValue } from "../formats/pickle-values.js";
+import { NUMPY_ITEM_BYTES, NumpyArray, type NumpyKind, type PickledValue } from "../formats/pickle-values.js";
 import type { FeatureBytes } from "./video.js";
 import type { VideoPlace } from "./video-check.js";
 
 /** A feature's array, still in the file where it stands there as it is. */
 export interface PickledFeature {
+  /** Its key in the dict, for errors. */
+  readonly key: string;
   readonly rows: number;
+  /** Columns: a byte each in what is read. */
   readonly frameBytes: number;
+  readonly dtype: NumpyKind;
   readonly fortranOrder: boolean;
-  /** `[rows, frameBytes] uint8` in the array's own order, or where in the file that begins. */
+  /** `[rows, frameBytes]` of the dtype in the array's own order, or where in the file that begins. */
   readonly content: Uint8Array | number;
 }
 
@@ -20,49 +25,92 @@ export function takeFeature(value: PickledValue | undefined, key: string, file: 
   const [rows, frameBytes] = value instanceof NumpyArray ? value.shape : [];
   if (
     !(value instanceof NumpyArray) ||
-    value.dtype !== "u1" ||
+    value.dtype === "b1" ||
     value.shape.length !== 2 ||
     rows === undefined ||
     frameBytes === undefined
   ) {
     const found = value instanceof NumpyArray ? `${value.dtype} [${value.shape.join(", ")}]` : "no array";
-    throw new NextvladError("BAD_VIDEO", `the video's ${key} is no array of frames`, {
+    throw new NextvladError("BAD_VIDEO", `the video's ${key} is not an array of frames`, {
       ...place,
       expected: "uint8 [frames, size]",
       found,
-      remedy: "quantise the features to bytes as YouTube-8M does, one row a frame",
+      remedy: "quantise the features to bytes as YouTube-8M does, one row per frame",
     });
   }
-  const { bytes, fortranOrder } = value;
+  const { bytes, dtype, fortranOrder } = value;
   const content = bytes.buffer === file.buffer ? bytes.byteOffset - file.byteOffset : bytes;
   // A single row or column is in both orders at once.
-  return { rows, frameBytes, fortranOrder: fortranOrder && rows > 1 && frameBytes > 1, content };
+  return { key, rows, frameBytes, dtype, fortranOrder: fortranOrder && rows > 1 && frameBytes > 1, content };
 }
 
-/** The first rows, where `allocate` says. Throws FILE_UNREADABLE, BAD_FORMAT. */
+/**
+ * The first rows, where `allocate` says. Throws FILE_UNREADABLE, BAD_FORMAT, and BAD_VIDEO if an array of another type than uint8 holds something
+ * other than integers in 0..255.
+ */
 export async function readRows(
-  { rows, frameBytes, fortranOrder, content }: PickledFeature,
-  { frames, maxFrames }: { readonly frames: number; readonly maxFrames: number },
+  feature: PickledFeature,
+  { frames, maxFrames, place }: { readonly frames: number; readonly maxFrames: number; readonly place: VideoPlace },
   { handle, file }: { readonly handle: FileHandle; readonly file: string },
   allocate: Allocate,
 ): Promise<FeatureBytes> {
+  const { rows, frameBytes, dtype, fortranOrder, content } = feature;
   const kept = Math.min(frames, maxFrames);
   const data = allocate(kept * frameBytes);
-  if (!fortranOrder) {
-    if (typeof content === "number") await readAt(handle, data, content, file);
-    else data.set(content.subarray(0, data.length));
+  if (dtype === "u1" && !fortranOrder && typeof content === "number") {
+    await readAt(handle, data, content, file);
     return { frames, frameBytes, data };
   }
-  let columns = content;
-  if (typeof columns === "number") {
-    const whole = new Uint8Array(rows * frameBytes);
-    await readAt(handle, whole, columns, file);
-    columns = whole;
-  }
-  for (let row = 0; row < kept; row++) {
-    for (let column = 0; column < frameBytes; column++) data[row * frameBytes + column] = columns[column * rows + row] as number;
-  }
+  const needed = (fortranOrder ? rows : kept) * frameBytes * NUMPY_ITEM_BYTES[dtype];
+  const bytes = typeof content === "number" ? new Uint8Array(needed) : content.subarray(0, needed);
+  if (typeof content === "number") await readAt(handle, bytes, content, file);
+  const numbers = numbersOf(bytes, dtype);
+  if (dtype === "u1" && !fortranOrder) data.set(bytes);
+  else
+    for (let row = 0; row < kept; row++) {
+      for (let column = 0; column < frameBytes; column++) {
+        const value = Number(numbers[fortranOrder ? column * rows + row : row * frameBytes + column]);
+        const byte = value & 0xff;
+        if (byte !== value) throw notByte(value, { row, column }, feature, place);
+        data[row * frameBytes + column] = byte;
+      }
+    }
   return { frames, frameBytes, data };
+}
+
+/** The numbers of an array's bytes, little-endian. */
+export function numbersOf(bytes: Uint8Array, dtype: NumpyKind): ArrayLike<number> | ArrayLike<bigint> {
+  if (dtype === "u1" || dtype === "b1") return bytes;
+  // A copy: a typed array of wider numbers cannot start just anywhere.
+  const { buffer } = Uint8Array.from(bytes);
+  return dtype === "f2" ? decodeFloat16(new Uint16Array(buffer)) : new NUMBERS[dtype](buffer);
+}
+
+const NUMBERS = {
+  i1: Int8Array,
+  i2: Int16Array,
+  u2: Uint16Array,
+  i4: Int32Array,
+  u4: Uint32Array,
+  f4: Float32Array,
+  i8: BigInt64Array,
+  u8: BigUint64Array,
+  f8: Float64Array,
+} as const;
+
+function notByte(
+  value: number,
+  { row, column }: { readonly row: number; readonly column: number },
+  { key, dtype }: PickledFeature,
+  place: VideoPlace,
+): NextvladError {
+  return new NextvladError("BAD_VIDEO", `value ${column} of frame ${row} of ${key} (${dtype}) is not an integer in 0..255`, {
+    ...place,
+    expected: "quantised features",
+    found: value,
+    remedy:
+      "quantise float features to bytes, uint8(round((clip(x, -2, 2) + 2) * 255 / 4)), or save them as .npy and run nextvlad convert --csv (docs/own-features.md)",
+  });
 }
 
 async function readAt(handle: FileHandle, target: Uint8Array, position: number, file: string): Promise<void> {

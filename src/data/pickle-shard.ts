@@ -2,16 +2,17 @@ import { type FileHandle, open } from "node:fs/promises";
 import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
 import { type Allocate, ownMemory } from "../formats/frame-list.js";
 import { parsePickle } from "../formats/pickle-reader.js";
-import type { PickledDict, PickledValue } from "../formats/pickle-values.js";
+import { NumpyArray, type PickledDict, PickledTuple, type PickledValue } from "../formats/pickle-values.js";
 import { DamageSieve } from "./damage-sieve.js";
-import { type PickledFeature, readRows, takeFeature } from "./pickle-feature.js";
+import { numbersOf, type PickledFeature, readRows, takeFeature } from "./pickle-feature.js";
 import { type FeatureBytes, makeVideo, type ShardVideo } from "./video.js";
 import { checkVideo, type FeaturePair, type VideoPlace, type VideoShape } from "./video-check.js";
 
 interface PickledVideo {
   readonly place: VideoPlace;
   readonly id: string;
-  readonly labels: readonly number[];
+  /** Undefined if the dict has none. */
+  readonly labels: readonly number[] | undefined;
   /** Rows past this many are none of the video's. */
   readonly frames: number;
   readonly features: readonly [PickledFeature | undefined, PickledFeature | undefined];
@@ -20,12 +21,13 @@ interface PickledVideo {
 const READ_BYTES = 1 << 26;
 const FEATURE_KEYS = ["feature", "audio"] as const;
 const TF2PKL =
-  "name a pickle as tf2pkl.py writes it: a list with one dict for each video, which has the keys video, feature, audio, label and nframes";
+  "use the form that PaddleVideo's tf2pkl.py writes: a list with one dict per video, or one dict, with the keys video, feature, audio, label and nframes";
 
 /**
- * Reads a shard of PaddleVideo's: a pickled list of a dict a video (tf2pkl.py of v1.5.1), with `video` the id, `feature` and `audio` arrays
- * `[rows, size] uint8` in C or Fortran order, `label` a list of ints, and `nframes`, past which rows are cut. The file is in memory once, to be taken apart;
- * after that only what does not stand in it byte by byte. Videos that `sieve` takes are left out.
+ * Reads a shard of PaddleVideo's: a pickled list of one dict per video (tf2pkl.py of v1.5.1), or one dict alone (PaddleVideo 2.x), with `video` the ID, `feature`
+ * and `audio` arrays `[rows, size]` in C or Fortran order of uint8 or of numbers that are integers in 0..255, `label` class indices as a list or an array (or absent),
+ * and `nframes`, past which rows are cut. The file is in memory once, to be taken apart; after that only what does not stand in it byte by byte.
+ * Videos that `sieve` takes are left out.
  * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE, BAD_VIDEO, BAD_LABELS.
  */
 export async function* readPickleShard(
@@ -73,12 +75,12 @@ interface TakenApart {
 
 async function takeApart(handle: FileHandle, file: string): Promise<TakenApart> {
   const bytes = await readWhole(handle, file);
-  const list = parseWhole(bytes, file);
-  if (!Array.isArray(list)) throw new NextvladError("BAD_FORMAT", "the pickle is no list of videos", { file, remedy: TF2PKL });
+  const list = videosOf(parseWhole(bytes, file));
+  if (list === null) throw new NextvladError("BAD_FORMAT", "the pickle is neither a list of videos nor a video", { file, remedy: TF2PKL });
   let labels = 0;
   const videos = list.map((item, record) => {
     const video = takeVideoOrError(item, bytes, { file, record });
-    if (!(video instanceof NextvladError)) labels += video.labels.length;
+    if (!(video instanceof NextvladError)) labels += video.labels?.length ?? 0;
     // Lists that stand in the file once may be named many times: going through them all could take for ever.
     if (labels > bytes.length) {
       throw badVideo(
@@ -90,6 +92,12 @@ async function takeApart(handle: FileHandle, file: string): Promise<TakenApart> 
     return video;
   });
   return { videos, fileBytes: bytes.length };
+}
+
+/** The dicts of a pickle; null for anything else. */
+function videosOf(value: PickledValue): readonly PickledValue[] | null {
+  if (value instanceof Map) return [value];
+  return value instanceof PickledTuple ? value.items : Array.isArray(value) ? value : null;
 }
 
 /** Parses the file. A pickle that cannot be read is damaged as a whole: nothing in it says where a next video begins. */
@@ -152,11 +160,17 @@ function idOf(value: PickledValue | undefined): string | undefined {
   return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.length).toString("utf8") : undefined;
 }
 
-function takeLabels(value: PickledValue | undefined, place: VideoPlace): readonly number[] {
-  if (Array.isArray(value) && value.every((label): label is number => Number.isInteger(label))) return value;
-  throw new NextvladError("BAD_LABELS", "the video's label is no list of integers", {
+function takeLabels(value: PickledValue | undefined, place: VideoPlace): readonly number[] | undefined {
+  if (value === undefined || value === null) return undefined;
+  const isVector = value instanceof NumpyArray && value.shape.length === 1;
+  const items = isVector ? Array.from(numbersOf(value.bytes, value.dtype), Number) : value instanceof PickledTuple ? value.items : value;
+  const isBoolean = isVector && value.dtype === "b1";
+  if (Array.isArray(items) && !isBoolean && items.every((label): label is number => Number.isInteger(label))) return items;
+  throw new NextvladError("BAD_LABELS", "the video's label is not a list of integers", {
     ...place,
-    remedy: "write class indices from 0; an empty list where there are none",
+    expected: "class indices: a list of ints, or an array [labels] of integers",
+    ...(value instanceof NumpyArray ? { found: `an array ${value.dtype} [${value.shape.join(", ")}]` } : {}),
+    remedy: `write class indices from 0${isBoolean ? ", as numpy.flatnonzero(label) gives them" : "; an empty list for a video without labels"}`,
   });
 }
 
@@ -174,7 +188,12 @@ async function readFeatures(
   allocate: Allocate,
 ): Promise<FeaturePair<FeatureBytes>> {
   const rowsOf = (feature: PickledFeature): Promise<FeatureBytes> =>
-    readRows(feature, { frames: Math.min(video.frames, feature.rows), maxFrames: shape.maxFrames }, { handle, file }, allocate);
+    readRows(
+      feature,
+      { frames: Math.min(video.frames, feature.rows), maxFrames: shape.maxFrames, place: video.place },
+      { handle, file },
+      allocate,
+    );
   const read = async (i: 0 | 1): Promise<FeatureBytes | undefined> => {
     const feature = video.features[i];
     if (shape.featureSizes[i] === 0) return undefined;

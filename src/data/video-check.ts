@@ -99,6 +99,14 @@ function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, p
     });
   }
   const limit = shape.labels === "optional" ? 2 ** 31 : shape.numClasses;
+  if (shape.labels !== "optional" && isMultiHot(labels, shape.numClasses)) {
+    throw new NextvladError("BAD_LABELS", "the labels are a 0/1 vector (multi-hot), not class indices", {
+      ...place,
+      expected: "the indices of the video's classes",
+      found: `${labels.length} values, each 0 or 1`,
+      remedy: "write the indices of the ones, as numpy.flatnonzero(labels) gives them",
+    });
+  }
   const wrong = labels.find((label) => label < 0 || label >= limit);
   if (wrong !== undefined) {
     throw new NextvladError("BAD_LABELS", "a label is not one of the model's classes", {
@@ -110,4 +118,13 @@ function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, p
   }
   const isRising = labels.every((label, i) => i === 0 || label > (labels[i - 1] as number));
   return isRising ? Int32Array.from(labels) : Int32Array.from(new Set(labels)).sort();
+}
+
+/** At least this many values, all 0 or 1, are no list of the classes 0 and 1. */
+const MULTI_HOT_VALUES = 10;
+
+/** Whether labels are one 0 or 1 per class. With two classes, repeated 0s and 1s can be class indices. */
+function isMultiHot(labels: readonly number[], numClasses: number): boolean {
+  if (numClasses <= 2 || (labels.length !== numClasses && labels.length < MULTI_HOT_VALUES)) return false;
+  return labels.every((label) => label === 0 || label === 1);
 }

@@ -1,6 +1,6 @@
 import type { PickleCursor } from "./pickle-cursor.js";
 import { arrayFromBuffer, asText, makeDtype, makeScalar, reconstructArray } from "./pickle-numpy.js";
-import { encodeLatin1 } from "./pickle-text.js";
+import { encodeLatin1, encodeLatin1Text } from "./pickle-text.js";
 import { PickledGlobal, PickledText, PickledTuple, type PickledValue } from "./pickle-values.js";
 
 type Call = (args: readonly PickledValue[], cursor: PickleCursor) => PickledValue;
@@ -45,11 +45,11 @@ function encodeText([text, encoding]: readonly PickledValue[], cursor: PickleCur
   if (!/^(latin-?1|iso-?8859-?1)$/i.test((asText(encoding) ?? "").replaceAll("_", "-"))) {
     throw cursor.error("bytes are kept as text of an encoding other than Latin-1");
   }
-  const utf8 = text instanceof PickledText ? text.utf8 : typeof text === "string" ? Buffer.from(text, "utf8") : null;
-  if (utf8 === null) throw cursor.error("bytes are kept as something other than text");
+  if (!(text instanceof PickledText) && typeof text !== "string") throw cursor.error("bytes are kept as something other than text");
   // Each text is decoded once where a pickler wrote it; recalled and decoded again and again, a short file would fill the memory.
-  cursor.chargeDecoded(utf8.length);
-  const latin1 = encodeLatin1(utf8);
+  // A character takes at least one byte of the file: protocol 0 writes Latin-1, later ones UTF-8.
+  cursor.chargeDecoded(text instanceof PickledText ? text.utf8.length : text.length);
+  const latin1 = text instanceof PickledText ? encodeLatin1(text.utf8) : encodeLatin1Text(text);
   if (latin1 === null) throw cursor.error("bytes are kept as text that has characters past U+00FF, or is no UTF-8", "copy the file again");
   return latin1;
 }

@@ -38,6 +38,11 @@ export function encodeLatin1(bytes: Uint8Array): Uint8Array | null {
   return latin1;
 }
 
+/** `str.encode("latin1")`; null if a character is past U+00FF. */
+export function encodeLatin1Text(text: string): Uint8Array | null {
+  return /[^\0-\xff]/.test(text) ? null : Buffer.from(text, "latin1");
+}
+
 /** UTF-16 by way of Node's own transcoder, which is vectorised: ten times as fast as a loop over the bytes. */
 function* utf16Pieces(bytes: Uint8Array): Generator<Uint16Array> {
   for (let start = 0; start < bytes.length; ) {

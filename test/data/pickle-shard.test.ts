@@ -11,7 +11,8 @@ import { writeShard } from "../../src/data/shard-writer.js";
 import { openStream, type StreamOptions } from "../../src/data/stream.js";
 import type { Video } from "../../src/data/video.js";
 import type { VideoShape } from "../../src/data/video-check.js";
-import type { PickleValue } from "../../src/formats/picklable.js";
+import type { Built, PickleValue } from "../../src/formats/picklable.js";
+import { type NumpyDtype, pickleArray } from "../../src/formats/pickle-array.js";
 import { encodePickledList } from "../../src/formats/pickle-writer.js";
 import {
   collect,
@@ -111,6 +112,53 @@ for protocol in range(6):
   });
 });
 
+describe("forms that PaddleVideo's readers accept, written by Python 3 and numpy (scripts/golden/pickle_shards.py)", () => {
+  interface Expected {
+    readonly id: string;
+    readonly rgb: readonly (readonly number[])[];
+    readonly audio: readonly (readonly number[])[];
+    readonly labels: readonly number[];
+  }
+  const golden = JSON.parse(readFileSync(goldenData("pickle_shards.json"), "utf8")) as {
+    readonly expected: readonly Expected[];
+    readonly files: Readonly<Record<string, string>>;
+  };
+  const written = (t: Parameters<typeof temporaryFolder>[0], name: string): string => {
+    const file = join(temporaryFolder(t), "x.pkl");
+    writeFileSync(file, Buffer.from(golden.files[name] as string, "base64"));
+    return file;
+  };
+
+  for (const name of Object.keys(golden.files)) {
+    test(name, async (t) => {
+      const file = written(t, name);
+      assert.deepEqual(await resolveShards(file, { cwd: "/" }), [file], "it is a shard, not a file list");
+      const repeat = name.startsWith("12 times") ? 12 : 1;
+      const tiled = (rows: readonly (readonly number[])[]): Uint8Array => Uint8Array.from(Array(repeat).fill(rows.flat()).flat());
+      const hasLabels = name !== "no labels" && name !== "label None";
+      const videos = golden.expected.map(
+        ({ id, rgb, audio, labels }): Video => ({
+          id,
+          frames: repeat * rgb.length,
+          rgb: tiled(rgb),
+          audio: tiled(audio),
+          labels: Int32Array.from(hasLabels ? labels : []),
+        }),
+      );
+      const shape: VideoShape = { ...SMALL, labels: hasLabels ? "required" : "optional" };
+      assert.deepEqual(await readVideos(file, shape), name.startsWith("one dict") ? videos.slice(0, 1) : videos);
+      const cut = await readVideos(file, { ...shape, maxFrames: 2 });
+      assert.deepEqual([cut[0]?.frames, cut[0]?.rgb], [2, videos[0]?.rgb.subarray(0, 12)]);
+    });
+  }
+
+  test("without labels, where they are required, are refused", async (t) => {
+    const file = written(t, "no labels");
+    const { message } = await failsWith(readVideos(file, SMALL), "BAD_LABELS", { file, record: 0, video: "first" });
+    assert.match(message, /the video has no labels, and training and evaluation need them/);
+  });
+});
+
 describe("what is written", () => {
   test("is read back: ids, frames, bytes and labels, also of one feature alone", async (t) => {
     const file = join(temporaryFolder(t), "x.pkl");
@@ -200,6 +248,14 @@ describe("pickles that are refused", () => {
     ["nframes", 2n],
   ]);
 
+  const array = (dtype: NumpyDtype, shape: readonly [number, number?], values: Float32Array | Float64Array | Int32Array): Built => {
+    const data = new Uint8Array(shape.reduce<number>((size, side) => size * (side ?? 1), values.BYTES_PER_ELEMENT));
+    data.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    return pickleArray(dtype, shape as readonly number[], data);
+  };
+  const NOT_BYTES =
+    /BAD_VIDEO: .*value 1 of frame 1 of feature \(f4\) is not an integer in 0\.\.255 .*found -0\.5\)\. Quantise .*clip\(x, -2, 2\).*convert/;
+
   async function refused(t: Parameters<typeof temporaryFolder>[0], items: readonly PickleValue[]): Promise<string> {
     const file = join(temporaryFolder(t), "x.pkl");
     const pieces: Uint8Array[] = [];
@@ -215,14 +271,19 @@ describe("pickles that are refused", () => {
 
   test("for what is not there or of another kind, with record and id", async (t) => {
     const cases: [readonly PickleValue[], RegExp][] = [
-      [[1n], /BAD_VIDEO: .*record 0: this item of the list is no dict\. Name a pickle as tf2pkl\.py writes it/],
+      [[1n], /BAD_VIDEO: .*record 0: this item of the list is no dict\. Use the form that PaddleVideo's tf2pkl\.py writes/],
       [[new Map([["id", "a"]])], /BAD_VIDEO: .*record 0: the video has no id: .*it has "id"\.$/],
       [[video], /BAD_VIDEO: .*record 0, video abcd: the video has no feature\./],
       [
         [new Map([...video, ["feature", [1n]]])],
-        /video's feature is no array of frames \(expected uint8 \[frames, size\], found no array\)/,
+        /video's feature is not an array of frames \(expected uint8 \[frames, size\], found no array\)/,
       ],
-      [[new Map([...video, ["label", ["a"]]])], /BAD_LABELS: .*label is no list of integers/],
+      [[new Map([...video, ["feature", array("f4", [2, 6], Float32Array.of(0, 255, 0, 0, 0, 0, 0, -0.5))]])], NOT_BYTES],
+      [[new Map([...video, ["feature", array("i4", [1, 6], Int32Array.of(0, 0, 256))]])], /value 2 of frame 0 .*found 256/],
+      [[new Map([...video, ["label", ["a"]]])], /BAD_LABELS: .*label is not a list of integers/],
+      [[new Map([...video, ["label", [1.5]]])], /BAD_LABELS: .*label is not a list of integers/],
+      [[new Map([...video, ["label", array("f8", [2], Float64Array.of(1, 0.5))]])], /not a list of integers .*found an array f8 \[2\]/],
+      [[new Map([...video, ["label", array("i4", [1, 2], Int32Array.of(1, 2))]])], /found an array i4 \[1, 2\]/],
       [[new Map([...video, ["nframes", -1n]])], /BAD_VIDEO: .*nframes is no number of frames/],
       [[new Map([...video, ["nframes", 2.5]])], /BAD_VIDEO: .*nframes is no number of frames/],
     ];
@@ -234,6 +295,9 @@ describe("pickles that are refused", () => {
     await writePickleShard(file, [{ ...randomVideo(1), labels: Int32Array.of(10) }], 300);
     await failsWith(readVideos(file, SMALL), "BAD_LABELS", { file, record: 0, video: "video1", found: 10 });
     await failsWith(readVideos(file, { ...SMALL, featureSizes: [6, 4] }), "BAD_VIDEO", { file, record: 0, video: "video1", found: 3 });
+    await writePickleShard(file, [{ ...randomVideo(1), labels: Int32Array.of(0, 1, 0, 1, 0, 0, 0, 0, 0, 0) }], 300);
+    const multiHot = await failsWith(readVideos(file, SMALL), "BAD_LABELS", { file, record: 0, video: "video1" });
+    assert.match(multiHot.message, /multi-hot.*found 10 values, each 0 or 1\)\. Write the indices of the ones, as numpy\.flatnonzero/);
     await writePickleShard(file, [randomVideo(1)], 0);
     await failsWith(readVideos(file, SMALL), "BAD_VIDEO", { file, record: 0, video: "video1" });
   });
