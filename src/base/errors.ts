@@ -50,6 +50,8 @@ export interface ErrorDetails {
   readonly remedy?: string;
   /** Where it is a shard's bytes that are bad: what is lost with them, this record or the rest of the shard. Left out for all mistakes of another kind. Not in the message. */
   readonly damaged?: Damage;
+  /** How to continue, like "resume with: nextvlad train ...". The CLI prints each on a line of its own, without a period, so that it can be copied. Not in the message. */
+  readonly commands?: readonly string[];
 }
 
 const USAGE_CODES: ReadonlySet<ErrorCode> = new Set(["BAD_USAGE", "BAD_CONFIG"]);

@@ -51,10 +51,15 @@ export function trainOverrides(flags: TrainFlags): readonly Override[] {
   ];
 }
 
+/** Whether `--fix-random-seed` asks for a seed from the clock. */
+export function isFalse(value: string | true | undefined): boolean {
+  return typeof value === "string" && /^false$/i.test(value);
+}
+
 /** A run is seeded in any case: `True` keeps TRAIN.seed, a number takes its place, `False` has the clock draw one. */
 function chosenSeed(value: string | true | undefined): string | undefined {
   if (value === undefined || value === true || /^true$/i.test(value)) return undefined;
-  return /^false$/i.test(value) ? String(Date.now() % 2 ** 32) : value;
+  return isFalse(value) ? String(Date.now() % 2 ** 32) : value;
 }
 
 /** What the flags of `eval` and `infer` say of the config's section TEST or INFER. */

@@ -13,25 +13,40 @@ export function resumeOptions(flags: ResumeFlags, { onSaveRequest }: Run): Resum
   return {
     resume: flags.resume ?? false,
     saveInterval: flags.saveInterval ?? { ms: SAVE_INTERVAL_MS },
-    goOn: goOnCommand(process.argv.slice(2)),
+    resumeCommand: resumeCommand(process.argv.slice(2)),
     onSaveRequest: (now) => {
       save = now;
     },
   };
 }
 
-/** The command line that goes on with what this one (its arguments) left, for a shell. */
-export function goOnCommand(args: readonly string[]): string {
-  const words = args.includes("--resume") ? args : [...args, "--resume"];
-  return ["nextvlad", ...words].map(quote).join(" ");
+/** Flags that say how a run starts; a resumed one does not take them again. */
+const START_FLAGS = ["--resume", "--resume-step", "--pretrain", "--overwrite"];
+
+/** The shell command that resumes what a command line (its arguments) started. `added` flags replace those given before. */
+export function resumeCommand(args: readonly string[], added: readonly string[] = ["--resume"]): string {
+  const replaced = new Set([...START_FLAGS, ...added.filter(isFlag).map(flagName)]);
+  const kept = args.filter((arg, i) => {
+    const flag = isFlag(arg) ? arg : (args[i - 1] ?? "");
+    const isValue = !isFlag(arg) && isFlag(flag) && !flag.includes("=");
+    return !((isFlag(arg) || isValue) && replaced.has(flagName(flag)));
+  });
+  return ["nextvlad", ...kept, ...added].map(quote).join(" ");
+}
+
+const isFlag = (arg: string): boolean => arg.startsWith("--");
+
+/** Underscores in flags count as dashes, as in `normaliseArguments`. */
+function flagName(arg: string): string {
+  return (arg.split("=", 1)[0] as string).replaceAll("_", "-");
 }
 
 function quote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** The last lines of a pass that a signal stopped: where it stands, and how it goes on. `keptIn`: null where nothing is done yet. */
+/** The last lines of a pass that a signal stopped: where it stands, and how to resume it. `keptIn`: null where nothing is done yet. */
 export function tellStop(title: string, videos: number, keptIn: string | null): string {
   if (keptIn === null) return `${title} stopped after ${videos} videos: nothing to keep\n`;
-  return `${title} stopped after ${videos} videos, which are kept in ${keptIn}\ngo on with: ${goOnCommand(process.argv.slice(2))}\n`;
+  return `${title} stopped after ${videos} videos, which are kept in ${keptIn}\nresume with: ${resumeCommand(process.argv.slice(2))}\n`;
 }

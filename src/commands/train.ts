@@ -1,8 +1,10 @@
 import type { FolderLock } from "../base/lock.js";
+import { liesIn } from "../checkpoints/snapshot-layout.js";
 import { noteUnusedKeys } from "../config/notes.js";
 import type { TrainOutcome } from "../training/options.js";
-import { findConfig, logConfig, trainOverrides } from "./configuration.js";
+import { findConfig, isFalse, logConfig, trainOverrides } from "./configuration.js";
 import { prepareFolder } from "./folder.js";
+import { resumeCommand } from "./go-on.js";
 import type { TrainFlags } from "./options.js";
 import { print } from "./output.js";
 import { checkTraining } from "./ready.js";
@@ -17,6 +19,12 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
   const { resume, pretrain } = await openStart(path, flags.pretrain ?? null);
   const config = await findConfig(flags, trainOverrides(flags), resume);
   const readiness = await checkTraining(config, flags, { resume, pretrain });
+  // The clock draws another seed each time, and a resumed run must have the same.
+  const seed = isFalse(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
+  const resumeFrom = (snapshot: string, added: readonly string[] = []): string => {
+    const from = liesIn(flags.saveDir, snapshot) ? ["--resume"] : ["--resume", snapshot];
+    return resumeCommand(process.argv.slice(2), [...from, ...seed, ...added]);
+  };
   return withSaveDir(flags.saveDir, async (lock, swept) => {
     const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, ...run }) => {
       if (lock.tookOver !== null) telemetry.log.info(`the last run here ended without a word: ${lock.tookOver}`);
@@ -43,10 +51,11 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
         saveInterval: flags.saveInterval ?? null,
         keep: flags.keep ?? null,
         lockText: lock.text,
+        resumeCommand: resumeFrom,
         version: version(),
       });
     });
-    await print(`${formatOutcome(outcome)}\n`);
+    await print(`${formatOutcome(outcome, resumeFrom)}\n`);
     return exitCode;
   });
 }
@@ -73,9 +82,10 @@ async function openStart(resume: string | null, pretrain: string | null) {
   };
 }
 
-function formatOutcome({ stopped, epochs, steps, lastSnapshot, best }: TrainOutcome): string {
+function formatOutcome({ stopped, epochs, steps, lastSnapshot, best }: TrainOutcome, resumeFrom: (snapshot: string) => string): string {
   const lines = [`[TRAIN] train ${stopped ? "stopped" : "finished"}. \tepochs: ${epochs},\tsteps: ${steps}`];
-  if (lastSnapshot !== null) lines.push(stopped ? `go on with: --resume ${lastSnapshot}` : `last snapshot: ${lastSnapshot}`);
+  if (lastSnapshot !== null) lines.push(`last snapshot: ${lastSnapshot}`);
   if (best !== null) lines.push(`best snapshot: ${best.path} (epoch ${best.epoch}, validation GAP ${best.gap.toFixed(4)})`);
+  if (stopped && lastSnapshot !== null) lines.push(`resume with: ${resumeFrom(lastSnapshot)}`);
   return lines.join("\n");
 }

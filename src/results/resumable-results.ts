@@ -15,8 +15,8 @@ export interface ResumeOptions {
   /** Whether to go on with what an earlier run left. */
   readonly resume: boolean;
   readonly saveInterval: SaveInterval;
-  /** The command that goes on, for the log. */
-  readonly goOn: string;
+  /** The command that resumes the work, for the log. */
+  readonly resumeCommand: string;
   /** Has `save` called whenever someone asks for it (SIGUSR1). */
   readonly onSaveRequest: (save: () => void) => void;
 }
@@ -73,7 +73,7 @@ export async function writeResumably(
   } catch (error) {
     // Nothing is saved now: the files may hold half a batch.
     const kept = await results.close();
-    if (kept && results.isOpen) options.log.warn(`what is done is kept in ${folder.path}; to go on: ${options.goOn}`);
+    if (kept && results.isOpen) options.log.warn(`what is done is kept in ${folder.path}; resume with: ${options.resumeCommand}`);
     throw error;
   }
 }

@@ -15,6 +15,8 @@ export interface TrainOptions extends StartOptions {
   readonly keep: number | null;
   /** The text of the save-dir's lock, which this process holds. */
   readonly lockText: string;
+  /** The shell command that resumes the run from a snapshot; `added` flags replace those given before. */
+  readonly resumeCommand: (snapshot: string, added?: readonly string[]) => string;
   /** This program's own version. */
   readonly version: string;
   /** Aborted when the run should finish its step, save and end. */

@@ -124,7 +124,7 @@ export class Saver {
     if (!(error instanceof NextvladError) || error.code === "NOT_FINITE") return error;
     const whole = this.#lastWritten;
     const isThere = whole !== null && existsSync(whole);
-    const onward = isThere ? `the last whole snapshot is ${whole}: go on with --resume ${whole}` : "no earlier snapshot is there";
+    const onward = isThere ? `the last whole snapshot is ${whole}` : "there is no earlier snapshot";
     const { remedy, ...details } = error.details;
     const advice = remedy === undefined ? onward : `${remedy}; ${onward}`;
     return new NextvladError(error.code, `a snapshot failed twice: ${error.what}`, { ...details, remedy: advice }, error);

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { NextvladError } from "../base/errors.js";
 import { bestSnapshot, epochSnapshot, promoteToBest, type RunState, rewriteState, stepSnapshot } from "../checkpoints/snapshot.js";
 import { checkSnapshot } from "../checkpoints/snapshot-check.js";
@@ -31,6 +32,8 @@ export class TrainingRun {
   readonly #validShards: readonly string[];
   readonly #losses: LossWatch;
   #state: RunState;
+  /** Whether a step is in progress: an error then may leave weights half updated. */
+  #isUpdating = false;
   #savedMs = performance.now();
 
   constructor(
@@ -67,14 +70,19 @@ export class TrainingRun {
     return this.#options.signal.aborted || this.#state.step >= this.#config.TRAIN.max_iter;
   }
 
-  /** Takes the run to its end. Throws NOT_FINITE with the batches that may be to blame listed, and what reading and saving throw. */
+  /**
+   * Takes the run to its end. Throws NOT_FINITE with the batches that may be to blame listed, and what reading and saving throw: after an error between steps
+   * the last step is saved, and the error says how to resume.
+   */
   async finish(): Promise<void> {
     try {
       await this.#finish();
     } catch (error) {
-      if (!(error instanceof NextvladError) || error.code !== "NOT_FINITE") throw error;
-      await this.#saver.close();
-      throw await this.#losses.explain(error, this.#saver.lastWritten);
+      if (error instanceof NextvladError && error.code === "NOT_FINITE") {
+        await this.#saver.close();
+        throw await this.#losses.explain(error, this.#saver.lastWritten);
+      }
+      throw this.#isUpdating ? error : await this.#saveAfter(error);
     } finally {
       await this.#losses.settle();
     }
@@ -96,6 +104,43 @@ export class TrainingRun {
       await this.#validateIfDue(epoch);
     }
     await this.#saver.settle();
+  }
+
+  /** Saves the last step after an error that left the weights valid. Returns the error with the snapshot and the command that resumes from it. */
+  async #saveAfter(error: unknown): Promise<unknown> {
+    const failure = this.#state.step > this.#trainee.state.step ? await this.#trySave() : null;
+    const snapshot = this.#saver.lastWritten;
+    const isSaved = snapshot !== null && existsSync(snapshot);
+    const isDamage = error instanceof NextvladError && error.details.damaged !== undefined;
+    const skip = ["--on-corrupt", "skip-record"];
+    const facts = [
+      ...(isDamage ? [`or skip corrupt records with ${skip.join(" ")}`] : []),
+      ...(failure === null || failure === error
+        ? []
+        : [`the last step could not be saved (${(failure as Error).message.replace(/\.$/, "")})`]),
+      ...(isSaved ? [`training stopped after ${this.#state.step} steps; the last snapshot is ${snapshot}`] : []),
+    ];
+    const { resumeCommand, telemetry } = this.#options;
+    const commands = isSaved
+      ? [`resume with: ${resumeCommand(snapshot)}`, ...(isDamage ? [`or, to skip corrupt records: ${resumeCommand(snapshot, skip)}`] : [])]
+      : [];
+    if (error instanceof NextvladError) {
+      const remedy = [...(error.details.remedy === undefined ? [] : [error.details.remedy]), ...facts].join("; ");
+      return new NextvladError(error.code, error.what, { ...error.details, ...(remedy === "" ? {} : { remedy }), commands }, error.cause);
+    }
+    for (const line of [...facts, ...commands]) telemetry.log.warn(line);
+    return error;
+  }
+
+  /** Saves where the run stands; returns what that throws, null if it succeeds. */
+  async #trySave(): Promise<unknown> {
+    try {
+      await this.#saveStep();
+      await this.#saver.settle();
+      return null;
+    } catch (failure) {
+      return failure;
+    }
   }
 
   /** Snapshots where the run stands, for someone who asked. What goes wrong ends the run at its next step. */
@@ -169,11 +214,13 @@ export class TrainingRun {
       // Here and not after a step: at an epoch's end, its own snapshot is enough.
       this.#saver.refuseFailed();
       if (isDue(this.#options.saveInterval, this.#state, performance.now() - this.#savedMs)) await this.#saveStep();
+      this.#isUpdating = true;
       const report = this.#step(batch);
       this.#losses.note(batch.ids, this.#state, report?.loss ?? null);
       pace.count(batch.ids.length);
       if (report !== null) told = logStep(this.#options.telemetry.log, report, batch, this.#config, this.#state, pace);
       this.#state = { ...this.#state, step: this.#state.step + 1, step_in_epoch: this.#state.step_in_epoch + 1 };
+      this.#isUpdating = false;
       this.#options.telemetry.progress.update({ ...pace.state(), ...told });
       // Not between a step and its place in the run: someone may ask for a snapshot meanwhile.
       await this.#losses.settleSparingly();

@@ -1,12 +1,24 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { goOnCommand } from "../../src/commands/go-on.js";
+import { resumeCommand } from "../../src/commands/go-on.js";
 import { runToEnd } from "./nextvlad.js";
 
-test("the command that goes on is the one that was given, with --resume once, whole through a shell", async () => {
+test("the resume command is the one that was given, with --resume once, whole through a shell", async () => {
   const args = ["infer", "--filelist", "/data/it's here/test*.tfrecord", "--set", "MODEL.topk=5", "--weights", "a b"];
-  const command = goOnCommand(args);
+  const command = resumeCommand(args);
   const { stdout } = await runToEnd("bash", ["-c", `nextvlad() { printf '%s\\n' "$@"; }; ${command}`]);
   assert.deepEqual(stdout.trimEnd().split("\n"), [...args, "--resume"]);
-  assert.equal(goOnCommand(["eval", "--resume", "--batch-size=4"]), "nextvlad eval --resume --batch-size=4");
+  assert.equal(resumeCommand(["eval", "--resume", "--batch-size=4"]), "nextvlad eval --batch-size=4 --resume");
+});
+
+test("flags that say how a run starts go, with their values, and so do those that are replaced", () => {
+  const args = ["train", "--pretrain=w", "--overwrite", "--keep", "2", "--resume", "old", "--resume_step", "5", "--on_corrupt", "error"];
+  assert.equal(resumeCommand(args), "nextvlad train --keep 2 --on_corrupt error --resume");
+  assert.equal(
+    resumeCommand(
+      [...args, "--save_dir", "out", "--fix-random-seed=False"],
+      ["--resume", "x", "--fix-random-seed", "7", "--on-corrupt", "skip-record"],
+    ),
+    "nextvlad train --keep 2 --save_dir out --resume x --fix-random-seed 7 --on-corrupt skip-record",
+  );
 });

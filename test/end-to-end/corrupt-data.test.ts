@@ -70,6 +70,45 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     );
   });
 
+  test("without a policy saves the last step before the damage; the printed command resumes, and ends as a run that skipped it", async (t) => {
+    const folder = scratch(t);
+    const config = await prepareRun(folder, { trainVideos: 200 });
+    const shard = join(folder, "train0.tfrecord");
+    const undamaged = readFileSync(shard);
+    damageData(shard, 80);
+    damageData(join(folder, "validate1.tfrecord"), 10);
+    const at = (name: string): string[] => ["train", "--config", config, "--save-dir", join(folder, name), "--epoch", "1"];
+    const whole = await run(...at("whole"), "--on-corrupt", "skip-record");
+    assert.match(whole, /validation: left out 1 record/);
+
+    const ended = await runNextvlad([...at("ended"), "--overwrite", "--fix-random-seed=0"]);
+    assert.equal(ended.exitCode, 1);
+    const [, step, plain, skipping] =
+      /train0\.tfrecord, record 80, .*; or skip corrupt records with --on-corrupt skip-record; training stopped after (\d+) steps; the last snapshot is \S+NEXTVLAD_step\1\.\nresume with: nextvlad (.*)\nor, to skip corrupt records: nextvlad (.*)\n$/.exec(
+        ended.stderr,
+      ) ?? [];
+    assert.ok(Number(step) > 0, ended.stderr);
+    assert.equal(plain, `${at("ended").join(" ")} --fix-random-seed=0 --resume`);
+    assert.equal(skipping, `${plain} --on-corrupt skip-record`);
+    await run(...(skipping as string).split(" "));
+    assert.deepEqual(endOf(join(folder, "ended"), "best").slice(0, 2), endOf(join(folder, "whole"), "best").slice(0, 2));
+
+    writeFileSync(shard, undamaged);
+    // In validation, the epoch's own snapshot is the last step; it is not written twice.
+    const validating = await runNextvlad([
+      "train",
+      "--resume",
+      join(folder, "ended", `NEXTVLAD_step${step}`),
+      "--save-dir",
+      join(folder, "other"),
+    ]);
+    assert.match(
+      validating.stderr,
+      /validate1\.tfrecord, record 10, .*; the last snapshot is \S+NEXTVLAD_epoch0\.\nresume with: nextvlad train .*other --resume\n/,
+    );
+    assert.equal(validating.stderr.match(/INFO: snapshot: /g)?.length, 1);
+  });
+
   test("with skip-shard leaves out what follows; where too little is left, that is an error", async (t) => {
     const folder = scratch(t);
     const config = await prepareRun(folder);

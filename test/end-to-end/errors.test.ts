@@ -245,6 +245,6 @@ test("shards that never answer, more than Node has threads by default, keep nobo
   assert.match(output, /looked at the first records of 3 of 9 shards in 10 s/);
   assert.match(output, /SIGTERM: finishing the step and saving/);
   assert.match(output, /never answers: ending by force, instead of with exit code 143/);
-  assert.match(output, /go on with: --resume \S+NEXTVLAD_step0\n/);
+  assert.match(output, /last snapshot: \S+NEXTVLAD_step0\nresume with: nextvlad train .* --resume\n/);
   assert.ok(existsSync(join(saveDir, "NEXTVLAD_step0", "state.json")));
 });

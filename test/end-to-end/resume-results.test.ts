@@ -75,7 +75,7 @@ for (const each of cases) {
       assert.equal(first.exitCode, 143, first.output);
       assert.match(first.output, /--resume finds no partial results in \S+\.partial: starting from the beginning/);
       const [, videos, folder, words] =
-        /stopped after (\d+) videos, which are kept in (\S+)\ngo on with: nextvlad (.*)\n$/.exec(first.output) ?? [];
+        /stopped after (\d+) videos, which are kept in (\S+)\nresume with: nextvlad (.*)\n$/.exec(first.output) ?? [];
       assert.equal(folder, at(`${command}-signal`, `${stem}.partial`));
       assert.equal(words, args.join(" "));
       const batches = batchesIn(stateOf(each, `${command}-signal`));
