@@ -184,7 +184,7 @@ program
   .argument("<list>", "file that lists the shards, a glob that matches them, or one shard")
   .option("--config <file>", "YAML file whose section MODEL says what videos look like (default: YouTube-8M's)")
   .option("--set <MODEL.key=value>", "override a key of that section; may be repeated", gather)
-  .option("--require-labels", "a video without labels is a problem too, as it is for train and eval")
+  .option("--require-labels", "a video without a label is a problem too")
   .option("--readers <threads>", "threads that check shards (default: as many as there are processors)", integer(1, 64))
   .option("--json", "print the whole report as JSON")
   .action(async (list: string, flags: VerifyFlags) => {

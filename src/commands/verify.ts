@@ -24,7 +24,7 @@ export async function runVerify(list: string, flags: VerifyFlags): Promise<numbe
   telemetry.progress.begin("verify");
   try {
     const verification = await verifyShards(shards, {
-      shape: videoShape(MODEL, flags.requireLabels ? "required" : "in range"),
+      shape: videoShape(MODEL, flags.requireLabels ? "at least one" : "in range"),
       readers: flags.readers ?? availableParallelism(),
       signal: watch.signal,
       onProgress: tellProgress(telemetry, startMs, shards.length),

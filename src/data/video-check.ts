@@ -10,8 +10,11 @@ export interface VideoShape {
   readonly featureSizes: readonly [number | null, number | null];
   /** Labels are below this. */
   readonly numClasses: number;
-  /** "required": each video must have them, in range. "in range": they may be absent. "optional": that, and any class is let through. */
-  readonly labels: "required" | "in range" | "optional";
+  /**
+   * "at least one": each video must have a label, in range. "required": the list may be empty. "in range": the list may be absent.
+   * "optional": that, and any class is accepted.
+   */
+  readonly labels: "at least one" | "required" | "in range" | "optional";
 }
 
 /** What is to be known of one feature of a video, wherever its bytes are. */
@@ -91,8 +94,12 @@ function checkFrameBytes(feature: FeatureSize | undefined, i: 0 | 1, shape: Vide
 }
 
 function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, place: VideoPlace): Int32Array {
+  if (labels?.length === 0 && shape.labels === "at least one") {
+    const remedy = "write at least one label for each video";
+    throw new NextvladError("BAD_LABELS", "the list of labels is empty", { ...place, remedy });
+  }
   if (labels === undefined) {
-    if (shape.labels !== "required") return new Int32Array(0);
+    if (shape.labels === "in range" || shape.labels === "optional") return new Int32Array(0);
     throw new NextvladError("BAD_LABELS", "the video has no labels, and training and evaluation need them", {
       ...place,
       remedy: "use train or validate shards here; YouTube-8M's test shards have no labels and serve for infer only",

@@ -20,7 +20,7 @@ import { sigmoid } from "../tensorflow/kernels.js";
 import { loadTensorflow, runtime, settlePrecision, slowPrecisionWarning, tellDevice, tidy } from "../tensorflow/runtime.js";
 import { toFloats } from "../tensorflow/transfer.js";
 import type { DamageReport } from "./damage-report.js";
-import { encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
+import { checkLabelled, encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
 import { TopSelector } from "./top-k.js";
 import { topPredictions } from "./top-predictions.js";
 import { tellEvents, type Watch, watchBatches } from "./watched-batches.js";
@@ -78,8 +78,10 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     const stream = openReading(config, shards, batchSize, readers, "required", manner);
     const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry, damage, done };
     const { stopped } = await measure(network.frozen, stream, { classes, topk }, watch, accumulator, writer);
-    if (stopped || writer.done.videos > 0) return { stopped };
-    throw noVideos(filelist);
+    if (stopped) return { stopped };
+    if (writer.done.videos === 0) throw noVideos(filelist);
+    checkLabelled(accumulator, filelist, telemetry.log);
+    return { stopped };
   };
   let metrics = null as Metrics | null;
   const writeMetrics = async () => {

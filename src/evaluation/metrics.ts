@@ -1,3 +1,4 @@
+import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { averagePrecisions } from "./average-precision.js";
 import { PredictionList } from "./prediction-list.js";
@@ -16,6 +17,8 @@ export interface Metrics {
   /** Mean loss a video; NaN where a batch came without. */
   readonly loss: number;
   readonly videos: number;
+  /** Videos among them without a label: misses in `hit_at_one`, `perr` and `gap`. NaN where that was not counted (see `nameSums`). */
+  readonly videos_without_labels: number;
   /** Average precision of each class, from the same top 20 lists; `[classes] float64`. */
   readonly aps: Float64Array;
 }
@@ -25,8 +28,25 @@ export function encodeMetrics({ aps, ...summary }: Omit<Metrics, "loss"> & Parti
   return `${JSON.stringify({ ...summary, aps: Array.from(aps) }, null, 1)}\n`;
 }
 
-/** Places in the sums; those of the classes come last. */
-const [VIDEOS, HIT_AT_ONE, PERR, LOSS, CLASS_SUMS] = [0, 1, 2, 3, 4];
+/**
+ * Checks the labels that metrics were taken from: warns about videos without any. Throws BAD_LABELS if no video has one, which makes all metrics 0.
+ * `file`: the list of shards.
+ */
+export function checkLabelled({ sums }: MetricsAccumulator, file: string, log: Logger): void {
+  const [videos, unlabelled] = [sums.videos[0], sums.videos_without_labels[0]];
+  if (sums.positives.every((count) => count === 0)) {
+    const remedy = "name shards with labels; for videos without labels, use infer";
+    throw new NextvladError("BAD_LABELS", `there are no metrics, because none of the ${videos} videos has a label`, { file, remedy });
+  }
+  if (unlabelled === undefined || !(unlabelled > 0)) return;
+  log.warn(
+    { videos, videos_without_labels: unlabelled },
+    `${file}: ${unlabelled} of ${videos} videos have no labels; they count as misses`,
+  );
+}
+
+/** A sum of one number. */
+const sum = (): Float64Array => new Float64Array(1);
 
 /**
  * Collects predictions batch by batch and computes the metrics at the end. Keeps `topk` predictions a video, never the
@@ -40,17 +60,15 @@ export class MetricsAccumulator {
   readonly #predictions = new PredictionList();
   /** 1 at the true classes of the video at hand, else 0. */
   readonly #isLabel: Uint8Array;
-  /** Sums over the videos so far: their number, hits at one, precisions at equal recall, losses, and then the true labels of each class. */
-  readonly sums: Float64Array;
-  /** The last of these. */
-  readonly #positives: Float64Array;
+  /** Sums over the videos so far, under the names that partial results keep them by. `positives`: the true labels of each class. */
+  readonly sums: Readonly<Record<"videos" | "videos_without_labels" | "hit_at_one" | "perr" | "loss" | "positives", Float64Array>>;
 
   constructor(numClasses: number, topk = 20) {
     this.#numClasses = numClasses;
     this.#topk = Math.min(topk, numClasses);
     this.#isLabel = new Uint8Array(numClasses);
-    this.sums = new Float64Array(CLASS_SUMS + numClasses);
-    this.#positives = this.sums.subarray(CLASS_SUMS);
+    const positives = new Float64Array(numClasses);
+    this.sums = { videos: sum(), videos_without_labels: sum(), hit_at_one: sum(), perr: sum(), loss: sum(), positives };
   }
 
   /** With `sums`, all that the metrics are taken from can be kept elsewhere and be given back: bytes gathered since the last `take`. */
@@ -79,19 +97,21 @@ export class MetricsAccumulator {
     for (let video = 0; video < labels.length; video++) {
       this.#addVideo(predictions, video * this.#numClasses, labels[video] as Int32Array);
     }
-    this.#addTo(LOSS, lossSum);
+    this.#addTo("loss", lossSum);
   }
 
   /** Adds a video by its highest predictions alone, `top`; a class that is not among them was never predicted. There is no loss then. Throws BAD_LABELS. */
   addRanked({ scores, classes }: Top, labels: Int32Array): void {
     this.#addSelected(scores, classes, scores.length, labels);
-    this.#addTo(LOSS, Number.NaN);
+    this.#addTo("loss", Number.NaN);
   }
 
   /** The metrics of everything added so far; more may be added afterwards. */
   result(): Metrics {
-    const { pooled, perClass } = averagePrecisions(this.#predictions, this.#positives);
-    const [videos, hitAtOne, perr, loss] = this.sums as unknown as readonly [number, number, number, number];
+    const { pooled, perClass } = averagePrecisions(this.#predictions, this.sums.positives);
+    const [videos, unlabelled, hitAtOne, perr, loss] = (["videos", "videos_without_labels", "hit_at_one", "perr", "loss"] as const).map(
+      (name) => this.sums[name][0],
+    ) as [number, number, number, number, number];
     return {
       hit_at_one: hitAtOne / videos,
       perr: perr / videos,
@@ -99,6 +119,7 @@ export class MetricsAccumulator {
       map: perClass.reduce((sum, ap) => sum + ap, 0) / this.#numClasses,
       loss: loss / videos,
       videos,
+      videos_without_labels: unlabelled,
       aps: perClass,
     };
   }
@@ -120,14 +141,16 @@ export class MetricsAccumulator {
       if (rank < labels.length && score > 0) equalRecallHits += hit;
       if (rank < this.#topk) this.#predictions.add(score, c, hit);
     }
-    if (selected > 0) this.#addTo(HIT_AT_ONE, this.#isLabel[classes[0] as number] as number);
-    if (labels.length > 0) this.#addTo(PERR, equalRecallHits / labels.length);
+    if (selected > 0) this.#addTo("hit_at_one", this.#isLabel[classes[0] as number] as number);
+    if (labels.length > 0) this.#addTo("perr", equalRecallHits / labels.length);
     for (const label of labels) this.#isLabel[label] = 0;
-    this.#addTo(VIDEOS, 1);
+    if (labels.length === 0) this.#addTo("videos_without_labels", 1);
+    this.#addTo("videos", 1);
   }
 
-  #addTo(sum: number, value: number): void {
-    this.sums[sum] = (this.sums[sum] as number) + value;
+  #addTo(name: Exclude<keyof MetricsAccumulator["sums"], "positives">, value: number): void {
+    const sum = this.sums[name];
+    sum[0] = (sum[0] as number) + value;
   }
 
   #markLabels(labels: Int32Array): void {
@@ -142,7 +165,7 @@ export class MetricsAccumulator {
     }
     for (const label of labels) {
       this.#isLabel[label] = 1;
-      this.#positives[label] = (this.#positives[label] as number) + 1;
+      this.sums.positives[label] = (this.sums.positives[label] as number) + 1;
     }
   }
 }

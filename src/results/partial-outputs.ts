@@ -1,4 +1,5 @@
 import { basename } from "node:path";
+import type { Sums } from "./partial-state.js";
 import { createEncoder, type ResultEncoder } from "./result-encoders.js";
 import { RESULT_FORMATS } from "./result-formats.js";
 import type { ResultTarget } from "./result-writer.js";
@@ -10,8 +11,8 @@ export interface Tally {
   take(): Uint8Array;
   /** Gives back what was taken, in order and in pieces of any multiple of 8 bytes. */
   put(bytes: Uint8Array): void;
-  /** What else there is, of fixed size. */
-  readonly sums: Float64Array;
+  /** Sums over the videos, by name; their lengths do not change. */
+  readonly sums: Sums;
 }
 
 /** A file of results on its way, and its place; null for a file that is of no use once the work is done. */

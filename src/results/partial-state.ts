@@ -2,10 +2,12 @@ import { z } from "zod";
 import { NextvladError } from "../base/errors.js";
 import { sealJson, unsealJson } from "../formats/sealed-json.js";
 
+const FORMAT_VERSION = 2;
+
 const count = z.int().min(0);
 
 const stateSchema = z.strictObject({
-  format_version: z.literal(1),
+  format_version: z.literal(FORMAT_VERSION),
   /** All that decides what the results are, by the key or flag that says it. */
   work: z.record(z.string(), z.string()),
   /** What computed them: the last digits hang on it. */
@@ -17,8 +19,8 @@ const stateSchema = z.strictObject({
   fraction: z.number().min(0).max(1),
   /** Whether that is all, so that the files have only to be put in their places. */
   complete: z.boolean(),
-  /** Sums over the videos done, float64 in base64; empty where there are none. */
-  sums: z.base64(),
+  /** Sums over the videos done, by name: float64 in base64. */
+  sums: z.record(z.string(), z.base64()),
   /** The files of results, by name, up to there. */
   files: z.record(z.string(), z.strictObject({ bytes: count, crc32c: count })),
 });
@@ -26,31 +28,82 @@ const stateSchema = z.strictObject({
 /** How far a pass over videos has come whose results are kept, and all that it takes to go on. */
 export type PartialState = Omit<z.output<typeof stateSchema>, "format_version">;
 
+/** Sums by name, float64. */
+export type Sums = Readonly<Record<string, Float64Array>>;
+
 const FRESH = "start from the beginning, without --resume";
 
 /** The state's text, with its checksum. */
 export function encodePartialState(state: PartialState): string {
-  return sealJson({ format_version: 1, ...state });
+  return sealJson({ format_version: FORMAT_VERSION, ...state });
 }
 
-/** Throws BAD_RESULTS. */
+/** From each older format version to the next one. */
+const UPGRADES: Readonly<Record<number, (state: Record<string, unknown>) => Record<string, unknown>>> = { 1: nameSums };
+
+/** Version 1 had all sums in one array: four numbers, then the labels of each class. It did not count videos without labels: NaN. */
+function nameSums(state: Record<string, unknown>): Record<string, unknown> {
+  const all = decodeFloats(String(state.sums));
+  const sums = { videos: all.subarray(0, 1), hit_at_one: all.subarray(1, 2), perr: all.subarray(2, 3), loss: all.subarray(3, 4) };
+  const named = { ...sums, videos_without_labels: Float64Array.of(Number.NaN), positives: all.subarray(4) };
+  return { ...state, format_version: 2, sums: all.length === 0 ? {} : encodeSums(named) };
+}
+
+/** Reads the text of a state of this format version or an older one. Throws BAD_RESULTS. */
 export function parsePartialState(text: string, file: string): PartialState {
   const sealed = unsealJson(text);
   if (sealed === null)
     throw new NextvladError("BAD_RESULTS", "the state of the partial results is no JSON object", { file, remedy: FRESH });
   const { rest, expected, found } = sealed;
+  const version = Number(rest.format_version);
+  if (!(version === FORMAT_VERSION || version in UPGRADES)) {
+    const values = { expected: `1 to ${FORMAT_VERSION}`, found: String(rest.format_version) };
+    const remedy = `resume with the version of nextvlad that wrote them, or ${FRESH}`;
+    throw new NextvladError("BAD_RESULTS", "unknown format version of the partial results", { file, ...values, remedy });
+  }
   if (expected !== found) {
     const what = "the checksum of the partial results' state does not match";
     throw new NextvladError("BAD_RESULTS", what, { file, expected: String(expected), found, remedy: FRESH });
   }
-  const result = stateSchema.safeParse(rest);
+  let state = rest;
+  for (let from = version; from < FORMAT_VERSION; from++) state = UPGRADES[from]?.(state) ?? state;
+  const result = stateSchema.safeParse(state);
   if (!result.success) {
     const issue = result.error.issues[0];
-    const what = `the state of the partial results does not fit: ${issue?.path.join(".")}: ${issue?.message}`;
-    throw new NextvladError("BAD_RESULTS", what, { file, remedy: `${FRESH}, or use the version of nextvlad that wrote it` });
+    const what = `invalid state of the partial results: ${issue?.path.join(".")}: ${issue?.message}`;
+    throw new NextvladError("BAD_RESULTS", what, { file, remedy: FRESH });
   }
-  const { format_version: _, ...state } = result.data;
-  return state;
+  const { format_version: _, ...partial } = result.data;
+  return partial;
+}
+
+/** Sums as a state holds them. */
+export function encodeSums(sums: Sums): PartialState["sums"] {
+  const encode = ({ buffer, byteOffset, byteLength }: Float64Array): string =>
+    Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+  return Object.fromEntries(Object.entries(sums).map(([name, values]) => [name, encode(values)]));
+}
+
+/** Fills sums from a state. Throws BAD_RESULTS, with nothing filled, unless the state has exactly these names and lengths. */
+export function restoreSums(sums: Sums, saved: PartialState["sums"], file: string): void {
+  const decoded = Object.fromEntries(Object.entries(saved).map(([name, text]) => [name, decodeFloats(text)]));
+  const [expected, found] = [describeSums(sums), describeSums(decoded)];
+  if (expected !== found) {
+    const what = "the partial results hold other sums than this version of nextvlad";
+    throw new NextvladError("BAD_RESULTS", what, { file, expected, found, remedy: FRESH });
+  }
+  for (const [name, values] of Object.entries(decoded)) sums[name]?.set(values);
+}
+
+function decodeFloats(text: string): Float64Array {
+  const bytes = new Uint8Array(Buffer.from(text, "base64"));
+  return new Float64Array(bytes.buffer, 0, Math.floor(bytes.length / 8));
+}
+
+/** "videos, positives (10 values)". */
+function describeSums(sums: Sums): string {
+  const names = Object.keys(sums).sort();
+  return names.map((name) => (sums[name]?.length === 1 ? name : `${name} (${sums[name]?.length} values)`)).join(", ") || "none";
 }
 
 /** Throws BAD_CONFIG at the first thing in which the work at hand is not the one that the results are of. A policy about damaged data may take the place of none. */

@@ -5,7 +5,7 @@ import { PartialFile } from "../base/partial-file.js";
 import type { SaveInterval } from "../base/save-interval.js";
 import { PartialFolder } from "./partial-folder.js";
 import { type Output, outputsOf, type Tally } from "./partial-outputs.js";
-import { type PartialState, refuseOtherWork } from "./partial-state.js";
+import { encodeSums, type PartialState, refuseOtherWork, restoreSums } from "./partial-state.js";
 import type { Prediction } from "./prediction.js";
 import type { ResultEncoder } from "./result-encoders.js";
 import { PENDING_LENGTH, type ResultTarget, type ResultWriter } from "./result-writer.js";
@@ -149,7 +149,7 @@ class Results implements BatchWriter {
   async #takeUp(state: PartialState): Promise<void> {
     const { tally } = this.#options;
     const { batches, videos, fraction, complete } = state;
-    tally?.sums.set(decodeFloats(state.sums));
+    restoreSums(tally?.sums ?? {}, state.sums, this.#folder.path);
     for (const { name, start, pass } of this.#outputs) {
       const path = this.#folder.fileOf(name);
       const mark = state.files[name] ?? { bytes: 0, crc32c: 0 };
@@ -194,7 +194,7 @@ class Results implements BatchWriter {
     await this.#flush(0);
     const files: PartialState["files"] = {};
     for (const { file } of this.#open) files[basename(file.path)] = await file.sync();
-    const sums = encodeFloats(tally?.sums ?? new Float64Array(0));
+    const sums = encodeSums(tally?.sums ?? {});
     await this.#folder.writeState({ work, computed_by: computedBy, ...this.done, complete, sums, files });
     this.#saved = { batches: this.done.batches, atMs: performance.now() };
   }
@@ -223,12 +223,4 @@ class Results implements BatchWriter {
 
 function isMissing(error: unknown): boolean {
   return (error as { cause?: NodeJS.ErrnoException }).cause?.code === "ENOENT";
-}
-
-function encodeFloats(values: Float64Array): string {
-  return Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString("base64");
-}
-
-function decodeFloats(text: string): Float64Array {
-  return new Float64Array(new Uint8Array(Buffer.from(text, "base64")).buffer);
 }

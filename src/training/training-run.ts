@@ -7,8 +7,8 @@ import type { Config } from "../config/schema.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { videoShape } from "../data/video-shape.js";
-import { measure, openReading } from "../evaluation/evaluate.js";
-import { MetricsAccumulator } from "../evaluation/metrics.js";
+import { measure, noVideos, openReading } from "../evaluation/evaluate.js";
+import { checkLabelled, MetricsAccumulator } from "../evaluation/metrics.js";
 import { tellEvents } from "../evaluation/watched-batches.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { modelSizes } from "../model/sizes.js";
@@ -209,8 +209,11 @@ export class TrainingRun {
 
   async #trainOn(stream: BatchStream, pace: Pace): Promise<boolean> {
     let told: { loss: number; gap: number } | null = null;
+    const labels = { videos: 0, unlabelled: 0 };
     for await (const batch of stream) {
       if (this.#ended) return false;
+      labels.videos += batch.labels.length;
+      labels.unlabelled += batch.labels.filter((list) => list.length === 0).length;
       // Here and not after a step: at an epoch's end, its own snapshot is enough.
       this.#saver.refuseFailed();
       if (isDue(this.#options.saveInterval, this.#state, performance.now() - this.#savedMs)) await this.#saveStep();
@@ -224,6 +227,10 @@ export class TrainingRun {
       this.#options.telemetry.progress.update({ ...pace.state(), ...told });
       // Not between a step and its place in the run: someone may ask for a snapshot meanwhile.
       await this.#losses.settleSparingly();
+    }
+    if (labels.unlabelled > 0) {
+      const words = `${labels.unlabelled} of ${labels.videos} videos in this epoch have no labels`;
+      this.#options.telemetry.log.warn({ videos: labels.videos, videos_without_labels: labels.unlabelled }, words);
     }
     return stream.complete;
   }
@@ -271,6 +278,8 @@ export class TrainingRun {
     const { stopped } = await measure(network, stream, { classes, topk }, watch, accumulator);
     network.dispose();
     if (stopped) return;
+    if (accumulator.sums.videos[0] === 0) throw noVideos(VALID.filelist);
+    checkLabelled(accumulator, VALID.filelist, telemetry.log);
     const metrics = accumulator.result();
     logValidation(telemetry.log, epoch, metrics);
     await this.#saver.settle();

@@ -15,6 +15,8 @@ interface Case {
   readonly args: () => readonly string[];
   readonly exitCode: 1 | 2;
   readonly names: readonly RegExp[];
+  /** What the log says before the error. */
+  readonly log?: RegExp;
 }
 
 let folder: string;
@@ -113,6 +115,21 @@ const cases: Record<string, Case> = {
     exitCode: 1,
     names: [/unlabelled\.tfrecord, record 0/, /labels/],
   },
+  "shards whose lists of labels are empty, in eval": {
+    args: () => evaluate("--filelist", oddShard("nolabels", { labels: [] })),
+    exitCode: 1,
+    names: [/nolabels\.list: there are no metrics, because none of the 1 videos has a label\. Name shards with labels/],
+  },
+  "shards whose lists of labels are empty, in training and validation": {
+    args: () => {
+      const list = oddShard("nolabels", { labels: [] });
+      const flags = ["--set", `VALID.filelist=${list}`, "--batch-size", "1", "--epoch", "1", "--valid-interval", "1"];
+      return [...trainOn(list), ...flags, "--save-dir", at("unlabelled")];
+    },
+    exitCode: 1,
+    log: /WARN: 1 of 1 videos in this epoch have no labels/,
+    names: [/nolabels\.list: there are no metrics, because none of the 1 videos has a label/],
+  },
   "a label >= num_classes": {
     args: () => trainOn(oddShard("label", { labels: [1, 6] })),
     exitCode: 1,
@@ -178,7 +195,7 @@ describe("wrong input gets one clear paragraph and an exit code", () => {
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
-  for (const [name, { args, exitCode, names }] of Object.entries(cases)) {
+  for (const [name, { args, exitCode, names, log }] of Object.entries(cases)) {
     test(name, async (t) => {
       const ended = await runNextvlad(args());
       // The log's lines stand before it, the usage (if any) stands after it.
@@ -186,6 +203,7 @@ describe("wrong input gets one clear paragraph and an exit code", () => {
       assert.equal(ended.exitCode, exitCode, ended.stderr);
       assert.equal(lines.length, 1, ended.stderr);
       for (const pattern of names) assert.match(lines[0] as string, pattern);
+      if (log !== undefined) assert.match(ended.stderr, log);
       assert.doesNotMatch(ended.stderr, /^\s+at /m, "no stack trace");
       t.diagnostic(`exit ${ended.exitCode}: ${(lines[0] as string).replaceAll(folder, "DIR")}`);
     });

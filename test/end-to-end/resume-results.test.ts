@@ -199,3 +199,21 @@ test("one run at a time works on a result", async () => {
   assertSameEnd(each, "twice");
   assert.ok(statSync(at("twice", "NEXTVLAD_infer_result.pkl")).size > 0);
 });
+
+test("partial results of version 1 (commit 059705b) resume, and end in the metrics that it found", async () => {
+  const copy = at("059705b");
+  cpSync("test/golden/compat/059705b", copy, { recursive: true });
+  const flags = ["--weights", "run/NEXTVLAD_epoch1", "--batch-size", "4", "--predictions", "--save-dir", "stopped", "--resume"];
+  const { exitCode, stderr } = await runNextvlad(["eval", ...flags], { cwd: copy });
+  assert.equal(exitCode, 0, stderr);
+  assert.match(stderr, /going on after batch 9: 36 videos are done/);
+  const [found, expected] = ["stopped", "whole"].map((name) =>
+    JSON.parse(readFileSync(join(copy, name, "NEXTVLAD_eval_result.json"), "utf8")),
+  );
+  // It did not count videos without labels; kernels may round otherwise since.
+  assert.equal(found.videos_without_labels, null);
+  for (const [name, value] of Object.entries(expected)) {
+    const pairs = Array.isArray(value) ? value.map((one, c) => [found[name][c], one]) : [[found[name], value]];
+    for (const [one, other] of pairs) assert.ok(Math.abs(one - other) < 1e-5, `${name}: ${one} is not ${other}`);
+  }
+});

@@ -2,10 +2,12 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import type { Logger } from "pino";
 import { NextvladError } from "../../src/base/errors.js";
 import { createRandom } from "../../src/base/random.js";
-import { type Metrics, MetricsAccumulator } from "../../src/evaluation/metrics.js";
+import { checkLabelled, encodeMetrics, type Metrics, MetricsAccumulator } from "../../src/evaluation/metrics.js";
 import { TopSelector } from "../../src/evaluation/top-k.js";
+import { encodeSums, restoreSums } from "../../src/results/partial-state.js";
 
 /** All sums are float64 and as short as the reference's; only their order differs. */
 const TOLERANCE = 1e-12;
@@ -252,10 +254,27 @@ test("what was taken and given back leads to the same metrics, bit for bit, wher
     saved.push(first.take());
   }
   assert.equal(first.length, 0);
-  second.sums.set(first.sums);
+  restoreSums(second.sums, encodeSums(first.sums), "f");
   for (const bytes of saved) second.put(bytes);
   assert.equal(second.length, 0);
   for (const { rows, labels } of batches.slice(5)) second.add(rows, labels, 0.1);
   assert.deepEqual(second.result(), whole.result());
   assert.equal(second.length, 4 * 1000 * 20 * 8);
+});
+
+test("videos without labels are counted and warned about; without any label there are no metrics", () => {
+  const warnings: string[] = [];
+  const log = { warn: (_: object, message: string) => warnings.push(message) } as unknown as Logger;
+  const metrics = new MetricsAccumulator(2);
+  metrics.add(Float32Array.of(0.5, 0.6, 0.7, 0.1), [new Int32Array(), new Int32Array()]);
+  const message = /^shards\.list: there are no metrics, because none of the 2 videos has a label\./;
+  assert.throws(() => checkLabelled(metrics, "shards.list", log), { code: "BAD_LABELS", message });
+  metrics.add(Float32Array.of(0.2, 0.3), [Int32Array.of(1)]);
+  checkLabelled(metrics, "shards.list", log);
+  assert.deepEqual(warnings, ["shards.list: 2 of 3 videos have no labels; they count as misses"]);
+  assert.match(encodeMetrics(metrics.result()), /"videos": 3,\n "videos_without_labels": 2,/);
+  const whole = new MetricsAccumulator(2);
+  whole.add(Float32Array.of(0.2, 0.3), [Int32Array.of(1)]);
+  checkLabelled(whole, "shards.list", log);
+  assert.equal(warnings.length, 1);
 });

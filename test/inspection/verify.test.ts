@@ -204,8 +204,14 @@ describe("verify", { concurrency: 2 }, () => {
 
   test("videos without labels are a problem where they are required", async (t) => {
     assert.equal((await verify(t, { "a.tfrecord": frame(UNLABELLED) })).ended.exitCode, 0);
-    const { ended, codes } = await verify(t, { "a.tfrecord": frame(UNLABELLED) }, ["--require-labels"]);
-    assert.deepEqual([ended.exitCode, codes("a.tfrecord")], [1, [["BAD_LABELS", 0]]]);
+    const empty = encodeVideo(video("empty", { labels: new Int32Array() }));
+    const { ended, codes, files } = await verify(t, { "a.tfrecord": frame(UNLABELLED, empty) }, ["--require-labels"]);
+    const expected = [
+      ["BAD_LABELS", 0],
+      ["BAD_LABELS", 1],
+    ];
+    assert.deepEqual([ended.exitCode, codes("a.tfrecord")], [1, expected]);
+    assert.match(files.get("a.tfrecord")?.listed[1]?.message ?? "", /record 1, byte \d+, video empty: the list of labels is empty\. Write/);
   });
 
   test("files that are missing or cannot be read stand beside the rest; a list that is missing is an error", async (t) => {

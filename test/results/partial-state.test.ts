@@ -1,12 +1,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { encodePartialState, type PartialState, parsePartialState, refuseOtherWork } from "../../src/results/partial-state.js";
+import {
+  encodePartialState,
+  encodeSums,
+  type PartialState,
+  parsePartialState,
+  refuseOtherWork,
+  restoreSums,
+} from "../../src/results/partial-state.js";
 
 const state: PartialState = {
   work: { "MODEL.topk": "20", "--weights": "weights with checksum 01234567" },
   computed_by: "TensorFlow 2.21.0 on the CPU",
   ...{ batches: 3, videos: 12, fraction: 0.3, complete: false },
-  sums: Buffer.from(Float64Array.of(1, Number.NaN, Number.POSITIVE_INFINITY).buffer).toString("base64"),
+  sums: encodeSums({ videos: Float64Array.of(12), positives: Float64Array.of(1, Number.NaN, Number.POSITIVE_INFINITY) }),
   files: { "tally.bin": { bytes: 96, crc32c: 7 } },
 };
 
@@ -21,7 +28,34 @@ test("a state comes back as it was; one that was changed, or is of another form,
   for (const half of ["", text.slice(0, 50)])
     assert.throws(() => parsePartialState(half, "f"), { code: "BAD_RESULTS", message: /no JSON object/ });
   const other = encodePartialState({ ...state, fraction: 2 });
-  assert.throws(() => parsePartialState(other, "f"), { code: "BAD_RESULTS", message: /does not fit: fraction/ });
+  assert.throws(() => parsePartialState(other, "f"), { code: "BAD_RESULTS", message: /invalid state of .*: fraction/ });
+});
+
+test("sums come back by their names; others, or of another number, are an error and change nothing", () => {
+  const sums = () => ({ positives: new Float64Array(3), videos: new Float64Array(1) });
+  const restored = sums();
+  restoreSums(restored, state.sums, "f");
+  assert.deepEqual(restored, { positives: Float64Array.of(1, Number.NaN, Number.POSITIVE_INFINITY), videos: Float64Array.of(12) });
+  const cases: readonly [Record<string, Float64Array>, RegExp][] = [
+    [{ ...sums(), perr: new Float64Array(1) }, /expected perr, positives \(3 values\), videos, found positives \(3 values\), videos\)/],
+    [{ videos: new Float64Array(1) }, /expected videos, found positives \(3 values\), videos\)/],
+    [{ ...sums(), positives: new Float64Array(4) }, /expected positives \(4 values\), videos, found positives \(3 values\), videos\)/],
+    [{}, /expected none, found/],
+  ];
+  for (const [other, message] of cases) {
+    assert.throws(() => restoreSums(other, state.sums, "f"), { code: "BAD_RESULTS", message });
+    assert.ok(Object.values(other).every((values) => values.every((value) => value === 0)));
+  }
+});
+
+test("an unknown format version is named, with the versions that are read", () => {
+  for (const version of ["0", "3", "null"]) {
+    const text = encodePartialState(state).replace('"format_version": 2', `"format_version": ${version}`);
+    const message = new RegExp(
+      `f: unknown format version .*\\(expected 1 to 2, found ${version}\\)\\. Resume with the version of nextvlad that`,
+    );
+    assert.throws(() => parsePartialState(text, "f"), { code: "BAD_RESULTS", message });
+  }
 });
 
 test("other work is refused with the key and both values, whichever of the two has it", () => {

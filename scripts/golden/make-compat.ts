@@ -1,0 +1,61 @@
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { prepareRun } from "../../test/helpers/runs.js";
+
+const USAGE = "usage: make-compat CLI DIR: CLI is the nextvlad.cjs of the version to keep, built; DIR gets its files";
+
+/** What test/golden/compat/COMMIT holds: files that `nextvlad` of that commit wrote, which later versions must still read. */
+async function makeCompat(cli: string, folder: string): Promise<void> {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  // The config of a snapshot holds the lists' paths, so all paths are relative.
+  process.chdir(folder);
+  const config = await prepareRun(".", { trainVideos: 40, validateVideos: 40 });
+  const run = (...args: string[]): string => execFileSync(process.execPath, [cli, ...args], { encoding: "utf8", stdio: "pipe" });
+
+  run("train", "--config", config, "--save-dir", "run", "--epoch", "2");
+  const weights = join("run", "NEXTVLAD_epoch1");
+  for (const [format, out] of [
+    ["safetensors", "exported.safetensors"],
+    ["npz", "exported.npz"],
+    ["pdparams", "exported.pdparams"],
+  ] as const) {
+    run("export", "--weights", weights, "--format", format, "--out", out);
+  }
+
+  const evaluate = (saveDir: string): string =>
+    run("eval", "--weights", weights, "--batch-size", "4", "--predictions", "--save-interval", "1", "--save-dir", saveDir);
+  evaluate("whole");
+  breakOff(join("validate1.tfrecord"), () => evaluate("stopped"));
+  for (const name of ["run", "whole", "stopped"]) removeLogs(name);
+  rmSync(join("run", "best"), { recursive: true });
+}
+
+/** Runs `work` while the last byte of a shard is another, so that it fails there and keeps what it has done. */
+function breakOff(shard: string, work: () => void): void {
+  const bytes = readFileSync(shard);
+  const broken = Buffer.from(bytes);
+  broken[broken.length - 1] = (broken.at(-1) as number) ^ 1;
+  writeFileSync(shard, broken);
+  try {
+    work();
+  } catch {
+    return;
+  } finally {
+    writeFileSync(shard, bytes);
+  }
+  throw new Error(`${shard}: the corrupt record was not found`);
+}
+
+function removeLogs(folder: string): void {
+  for (const name of readdirSync(folder)) if (name.endsWith(".log.jsonl")) rmSync(join(folder, name));
+}
+
+const [cli, folder, ...more] = process.argv.slice(2);
+if (cli === undefined || folder === undefined || more.length > 0) {
+  process.stderr.write(`${USAGE}\n`);
+  process.exitCode = 2;
+} else {
+  await makeCompat(resolve(cli), resolve(folder));
+}
