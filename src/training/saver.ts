@@ -11,9 +11,6 @@ import type { Telemetry } from "../telemetry/telemetry.js";
 import { refuseDiverged } from "./report.js";
 import type { Trainee } from "./start.js";
 
-/** Time for a mount to come back, or for someone to make room. */
-const RETRY_MS = 10_000;
-
 export interface SaverOptions {
   readonly saveDir: string;
   /** The text of the save-dir's lock. */
@@ -25,6 +22,8 @@ export interface SaverOptions {
   readonly telemetry: Telemetry;
   /** A snapshot that the run goes on from, where it lies in the save-dir or elsewhere. */
   readonly resumedFrom: string | null;
+  /** Time between a failed write and the second attempt, for a mount to come back or someone to free space. */
+  readonly retryMs: number;
 }
 
 /** Writes a run's snapshots beside the training: a save copies the arrays and returns, and the next one waits until it is on the disk. One is in memory at most. */
@@ -72,14 +71,14 @@ export class Saver {
     if (this.#closed || this.#savedAt === placeOf(state)) return;
     const { store, adam } = this.#trainee;
     refuseDiverged(store, state.step);
-    const { saveDir, lockText, configYaml, writtenBy, telemetry } = this.#options;
+    const { saveDir, lockText, configYaml, writtenBy, telemetry, retryMs } = this.#options;
     const since = performance.now();
     const [weights, moments] = [copyArrays(store.arrays()), copyArrays(adam.arrays())];
     const copiedMs = performance.now() - since;
     this.#savedAt = placeOf(state);
-    const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs: RETRY_MS };
+    const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs };
     const warn = (error: NextvladError): void =>
-      telemetry.log.warn(`the snapshot ${path} could not be written, once more in ${RETRY_MS / 1000} s: ${error.message}`);
+      telemetry.log.warn(`the snapshot ${path} could not be written, once more in ${retryMs / 1000} s: ${error.message}`);
     const tellSlow = (waitedMs: number): void => telemetry.log.warn(describeWait(`the snapshot ${path} has been in writing`, waitedMs));
     this.#inFlight = writeInBackground(task, warn, tellSlow)
       .then(async () => {

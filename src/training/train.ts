@@ -15,6 +15,8 @@ import { refuseOtherShards } from "./shard-list.js";
 import { claimSaveDir, startTrainee } from "./start.js";
 import { TrainingRun } from "./training-run.js";
 
+const SAVE_RETRY_MS = 10_000;
+
 /**
  * `nextvlad train`: trains, snapshots each epoch and as often as asked, validates, keeps the best; ends after `epoch` epochs, `max_iter` steps,
  * or the step at which the signal came. Throws what claiming the save-dir, reading, loading and writing throw, and NOT_FINITE where the loss
@@ -45,7 +47,8 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const { saveDir, lockText, keep, resume } = options;
   const configYaml = formatConfig(config);
   await writeFileAtomic(join(saveDir, "config.yaml"), configYaml);
-  const saver = new Saver({ saveDir, lockText, keep, configYaml, writtenBy, telemetry, resumedFrom: resume?.snapshot ?? null }, trainee);
+  const resumedFrom = resume?.snapshot ?? null;
+  const saver = new Saver({ saveDir, lockText, keep, configYaml, writtenBy, telemetry, resumedFrom, retryMs: SAVE_RETRY_MS }, trainee);
   run = new TrainingRun(
     config,
     options,

@@ -1,0 +1,61 @@
+import { mkdirSync } from "node:fs";
+import { lockFolder } from "../../src/base/lock.js";
+import { openWeights } from "../../src/checkpoints/open-weights.js";
+import { loadConfig } from "../../src/config/load.js";
+import type { Overrides } from "../../src/config/overrides.js";
+import { DamageReport } from "../../src/evaluation/damage-report.js";
+import { createTelemetry, type Telemetry } from "../../src/telemetry/telemetry.js";
+import type { TrainOptions, TrainOutcome } from "../../src/training/options.js";
+import { train } from "../../src/training/train.js";
+import { Capture } from "../telemetry/terminal.js";
+
+/** Telemetry that only keeps its lines, and how to read them. */
+export async function captureTelemetry(): Promise<{ readonly telemetry: Telemetry; readonly log: () => string }> {
+  const terminal = new Capture(false);
+  return { telemetry: await createTelemetry({ logFile: null, stderr: terminal.stream }), log: () => terminal.text };
+}
+
+/** What a test changes of a training: settings (`TRAIN.epoch=3`), and options; `resume` and `pretrain` are paths. */
+export interface TrainingChanges extends Partial<Omit<TrainOptions, "resume" | "pretrain">> {
+  readonly settings?: Overrides["settings"];
+  readonly resume?: string | null;
+  readonly pretrain?: string | null;
+}
+
+/** Trains in this process, as `nextvlad train` does with these settings; gives the outcome and the log. Validates nothing unless asked to. */
+export async function trainHere(
+  configPath: string,
+  saveDir: string,
+  changes: TrainingChanges = {},
+): Promise<{ readonly outcome: TrainOutcome; readonly log: string }> {
+  const { settings = [], resume = null, pretrain = null, ...options } = changes;
+  const config = await loadConfig(configPath, { settings });
+  mkdirSync(saveDir, { recursive: true });
+  const lock = await lockFolder(saveDir);
+  const captured = await captureTelemetry();
+  const telemetry = options.telemetry ?? captured.telemetry;
+  try {
+    const outcome = await train(config, {
+      telemetry,
+      damage: new DamageReport(saveDir, "train", telemetry.log),
+      saveDir,
+      resume: resume === null ? null : await openWeights(resume, { optimizer: true }),
+      pretrain: pretrain === null ? null : await openWeights(pretrain, { optimizer: false }),
+      resumeStep: null,
+      passedOver: [],
+      overwrite: false,
+      logIntervalSteps: 1,
+      validIntervalEpochs: 0,
+      saveInterval: null,
+      keep: null,
+      lockText: lock.text,
+      version: "0.0.0",
+      signal: new AbortController().signal,
+      onSaveRequest: () => undefined,
+      ...options,
+    });
+    return { outcome, log: captured.log() };
+  } finally {
+    await lock.release();
+  }
+}

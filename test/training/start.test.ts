@@ -1,0 +1,249 @@
+import assert from "node:assert/strict";
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { openWeights } from "../../src/checkpoints/open-weights.js";
+import { promoteToBest, type RunState, writeSnapshot } from "../../src/checkpoints/snapshot.js";
+import type { WeightSource } from "../../src/checkpoints/weight-source.js";
+import { formatConfig } from "../../src/config/format.js";
+import { buildConfig } from "../../src/config/load.js";
+import type { Config } from "../../src/config/schema.js";
+import { encodeSafetensors } from "../../src/formats/safetensors.js";
+import { parameterTable } from "../../src/model/parameters.js";
+import { modelSizes } from "../../src/model/sizes.js";
+import { Adam } from "../../src/training/adam.js";
+import { claimSaveDir, type StartOptions, startTrainee, type Trainee } from "../../src/training/start.js";
+import { randomStore } from "../helpers/blocks.js";
+import { loadForTests } from "../helpers/device.js";
+import { encodeNpy } from "../helpers/npy.js";
+import { failsWith } from "../helpers/shards.js";
+import { captureTelemetry } from "../helpers/training.js";
+
+const MODEL = {
+  num_classes: 7,
+  cluster_size: 3,
+  groups: 4,
+  expansion: 2,
+  hidden_size: 12,
+  gating_reduction: 4,
+  video_feature_size: 12,
+  audio_feature_size: 6,
+};
+
+const configWith = (train: Record<string, unknown> = {}, model: Record<string, unknown> = {}): Config =>
+  buildConfig({ MODEL: { ...MODEL, ...model }, TRAIN: { batch_size: 16, seed: 5, ...train } }, "c.yaml");
+
+const STATE: RunState = { step: 8, epoch: 1, step_in_epoch: 2, seed: 5, best: null, validated_epoch: 0, shards: null };
+
+describe("the start of a training", () => {
+  let folder: string;
+  /** Weights and moments of a run that stands at step 8, inside epoch 1. */
+  let arrays: Map<string, { readonly shape: readonly number[]; readonly values: Float32Array<ArrayBuffer> }>;
+  const isMoment = (name: string): boolean => /_moment\d_0$/.test(name);
+  const at = (...names: string[]): string => join(folder, ...names);
+
+  async function write(path: string, state: Partial<RunState> = {}, train: Record<string, unknown> = {}): Promise<void> {
+    const sources = Array.from(arrays, ([name, { shape, values }]) => ({ name, shape, download: () => values }));
+    await writeSnapshot(path, {
+      weights: sources.filter(({ name }) => !isMoment(name)),
+      moments: sources.filter(({ name }) => isMoment(name)),
+      state: { ...STATE, ...state },
+      configYaml: formatConfig(configWith(train)),
+    });
+  }
+
+  before(async () => {
+    await loadForTests();
+    folder = mkdtempSync(join(tmpdir(), "start-"));
+    const store = randomStore(modelSizes(configWith().MODEL));
+    const adam = new Adam(store);
+    let value = 0;
+    for (const moment of adam.arrays()) moment.upload(Float32Array.from(moment.download(), () => (value += 1e-3)));
+    arrays = new Map([...store.arrays(), ...adam.arrays()].map(({ name, shape, download }) => [name, { shape, values: download() }]));
+    adam.dispose();
+    store.dispose();
+    await write(at("run", "NEXTVLAD_step8"));
+    await write(at("run", "NEXTVLAD_epoch0"), { step: 6, step_in_epoch: 0, epoch: 1 });
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  async function options(overrides: Partial<StartOptions> = {}): Promise<StartOptions & { readonly log: () => string }> {
+    const { telemetry, log } = await captureTelemetry();
+    const none = { resume: null, resumeStep: null, passedOver: [], pretrain: null, overwrite: false };
+    return { saveDir: at("new"), ...none, telemetry, ...overrides, log };
+  }
+
+  async function resuming(path: string, overrides: Partial<StartOptions> = {}) {
+    return options({ saveDir: at("run"), resume: await openWeights(path, { optimizer: true }), ...overrides });
+  }
+
+  async function claim(config: Config, given: StartOptions) {
+    try {
+      return await claimSaveDir(config, given);
+    } finally {
+      await given.resume?.close();
+      await given.pretrain?.close();
+    }
+  }
+
+  describe("claims the save-dir:", () => {
+    test("flags that contradict each other are refused", async () => {
+      await failsWith(claim(configWith(), await options({ resumeStep: 3 })), "BAD_USAGE", { key: "--resume-step" });
+      const pretrain = await openWeights(at("run", "NEXTVLAD_epoch0"), { optimizer: false });
+      await failsWith(claim(configWith(), await resuming(at("run", "NEXTVLAD_step8"), { pretrain })), "BAD_USAGE");
+      await failsWith(claim(configWith(), await resuming(at("run", "NEXTVLAD_step8"), { resumeStep: 3 })), "BAD_USAGE");
+    });
+
+    test("another run's snapshots are in the way, unless they may be overwritten or are damaged", async () => {
+      const error = await failsWith(claim(configWith(), await options({ saveDir: at("run") })), "SAVE_DIR_TAKEN", { file: at("run") });
+      assert.match(error.message, /NEXTVLAD_epoch0, NEXTVLAD_step8/);
+      const allowed = await claim(configWith(), await options({ saveDir: at("run"), overwrite: true }));
+      assert.deepEqual(allowed, { resumed: null, inTheWay: ["NEXTVLAD_epoch0", "NEXTVLAD_step8"] });
+      const passedOver = await claim(configWith(), await options({ saveDir: at("run"), passedOver: allowed.inTheWay }));
+      assert.deepEqual(passedOver.inTheWay, []);
+      assert.deepEqual(await claim(configWith(), await options()), { resumed: null, inTheWay: [] });
+    });
+
+    test("snapshots later than the one resumed from are in the way, best among them", async () => {
+      const last = await claim(configWith(), await resuming(at("run", "NEXTVLAD_step8")));
+      assert.deepEqual([last.resumed?.state, last.inTheWay], [STATE, []]);
+      cpSync(at("run"), at("later"), { recursive: true });
+      // Epoch 1 ends after step 8; step 6 is where the resumed one stands.
+      await write(at("later", "NEXTVLAD_epoch1"), { step: 12, epoch: 2, step_in_epoch: 0 });
+      await write(at("later", "NEXTVLAD_step6"), { step: 6, epoch: 1, step_in_epoch: 0 });
+      const given = async (overrides: Partial<StartOptions> = {}) =>
+        claim(configWith(), await resuming(at("later", "NEXTVLAD_epoch0"), { saveDir: at("later"), ...overrides }));
+      const error = await failsWith(given(), "SAVE_DIR_TAKEN");
+      assert.match(error.message, /later than the one to resume from .*: NEXTVLAD_epoch1, NEXTVLAD_step8\. /);
+      for (const [step, expected] of [
+        [6, ["NEXTVLAD_epoch1", "NEXTVLAD_step8"]],
+        [7, ["NEXTVLAD_epoch1", "NEXTVLAD_step8", "best"]],
+      ] as const) {
+        rmSync(at("later", "best"), { recursive: true, force: true });
+        await promoteToBest(at("later", "NEXTVLAD_epoch0"), at("later"), { ...STATE, step });
+        assert.deepEqual([...(await given({ overwrite: true })).inTheWay].sort(), expected);
+      }
+    });
+
+    test("a run cannot change its seed, nor inside an epoch what the order of its videos depends on", async () => {
+      const resume = (name: string, train: Record<string, unknown>) =>
+        resuming(at("run", name)).then((given) => claim(configWith(train), given));
+      const refused = async (name: string, train: Record<string, unknown>, key: string, expected: string, found: string): Promise<void> =>
+        void (await failsWith(resume(name, train), "BAD_CONFIG", { key, expected, found }));
+      await refused("NEXTVLAD_epoch0", { seed: 6 }, "TRAIN.seed", "5", "6");
+      await refused("NEXTVLAD_step8", { batch_size: 8, shuffle_buffer: 9 }, "TRAIN.batch_size", "16", "8");
+      await write(at("run", "NEXTVLAD_step9"), { step: 9 }, { shuffle_buffer: 7, on_corrupt: "skip-record" });
+      await refused("NEXTVLAD_step9", { shuffle_buffer: 9 }, "TRAIN.shuffle_buffer", "7", "9");
+      await refused("NEXTVLAD_step9", { shuffle_buffer: 7, on_corrupt: "error" }, "TRAIN.on_corrupt", "skip-record", "error");
+      await resume("NEXTVLAD_step9", { shuffle_buffer: 7, on_corrupt: "skip-record" });
+      // A policy instead of none, at any time; the rest between epochs.
+      await write(at("run", "NEXTVLAD_step9"), { step: 9 }, { shuffle_buffer: 7 });
+      await resume("NEXTVLAD_step9", { shuffle_buffer: 7, on_corrupt: "skip-record" });
+      rmSync(at("run", "NEXTVLAD_step9"), { recursive: true });
+      const free = await resuming(at("run", "NEXTVLAD_epoch0"), { overwrite: true });
+      await claim(configWith({ batch_size: 8, shuffle_buffer: 9, on_corrupt: "skip-shard" }), free);
+    });
+  });
+
+  describe("makes the model:", () => {
+    const valuesOf = ({ store, adam }: Trainee): Map<string, Float32Array> => {
+      const values = new Map([...store.arrays(), ...adam.arrays()].map(({ name, download }) => [name, download()]));
+      adam.dispose();
+      store.dispose();
+      return values;
+    };
+    /** A source that notes that it was closed. */
+    async function watched(path: string, optimizer: boolean): Promise<{ source: WeightSource; closed: () => boolean }> {
+      const source = await openWeights(path, { optimizer });
+      let isClosed = false;
+      const close = (): Promise<void> => {
+        isClosed = true;
+        return source.close();
+      };
+      return { source: { ...source, entries: source.entries, read: (names) => source.read(names), close }, closed: () => isClosed };
+    }
+
+    test("fresh values are a function of the seed; eigen_param is the configured factor", async () => {
+      const fresh = async (train: Record<string, unknown>, model: Record<string, unknown> = {}) =>
+        valuesOf(await startTrainee(configWith(train, { eigen_file: null, ...model }), null, await options()));
+      const [one, same, other] = [await fresh({}), await fresh({}), await fresh({ seed: 6 })];
+      assert.deepEqual(one, same);
+      for (const { name, initialiser, shape } of parameterTable(modelSizes(configWith().MODEL))) {
+        const values = one.get(name) as Float32Array;
+        if (initialiser === "msra") {
+          assert.notDeepEqual(values, other.get(name), name);
+          // Standard deviation sqrt(2 / fan-in), within five standard errors.
+          const deviation = Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0) / values.length);
+          const expected = Math.sqrt(2 / (shape[0] as number));
+          assert.ok(
+            Math.abs(deviation - expected) < (5 * expected) / Math.sqrt(2 * values.length),
+            `${name}: ${deviation}, not ${expected}`,
+          );
+        } else {
+          assert.ok(
+            values.every((value) => value === (initialiser === "zeros" ? 0 : 1)),
+            name,
+          );
+        }
+      }
+      for (const [name, values] of one)
+        if (isMoment(name))
+          assert.ok(
+            values.every((value) => value === 0),
+            name,
+          );
+      writeFileSync(
+        at("eigen.npy"),
+        encodeNpy(
+          Float32Array.from({ length: 12 }, (_, i) => 4 ** (i % 3)),
+          [12],
+        ),
+      );
+      const factor = (await fresh({}, { eigen_file: at("eigen.npy") })).get("eigen_param") as Float32Array;
+      assert.ok(
+        factor.every((value, i) => Math.abs(value - (2 ** (i % 3) + 1e-4)) < 1e-6),
+        String(factor),
+      );
+    });
+
+    test("resuming restores every array and moment and the state, and closes the source", async () => {
+      const { source, closed } = await watched(at("run", "NEXTVLAD_step8"), true);
+      const given = await options({ resume: source });
+      const trainee = await startTrainee(configWith(), { state: STATE, writtenBy: null, told: "as told" }, given);
+      assert.deepEqual(trainee.state, STATE);
+      assert.deepEqual(valuesOf(trainee), new Map(Array.from(arrays, ([name, { values }]) => [name, values])));
+      assert.ok(closed());
+      assert.match(given.log(), /NEXTVLAD_step8: epoch 1, 8 steps taken, as told/);
+      const other = await options({ resume: await openWeights(at("run", "NEXTVLAD_step8"), { optimizer: true }) });
+      const misfit = startTrainee(configWith({}, { num_classes: 8 }), { state: STATE, writtenBy: null, told: "" }, other);
+      await failsWith(misfit, "BAD_WEIGHTS");
+      await other.resume?.close();
+    });
+
+    test("pretrained weights fill what fits, the rest is as fresh, and all counts start at 0", async () => {
+      const fresh = valuesOf(await startTrainee(configWith({}, { eigen_file: null }), null, await options()));
+      const { source, closed } = await watched(at("run", "NEXTVLAD_step8"), false);
+      const given = await options({ pretrain: source });
+      const trainee = await startTrainee(configWith({}, { num_classes: 8, eigen_file: "nowhere.npy" }), null, given);
+      assert.deepEqual(trainee.state, { step: 0, epoch: 0, step_in_epoch: 0, seed: 5, best: null, validated_epoch: null, shards: null });
+      assert.ok(closed());
+      const values = valuesOf(trainee);
+      for (const [name, { values: pretrained }] of arrays) {
+        const found = values.get(name) as Float32Array;
+        if (name.startsWith("logits_clf_")) assert.equal(found.length, (pretrained.length / 7) * 8);
+        else assert.deepEqual(found, isMoment(name) ? fresh.get(name) : pretrained, name);
+      }
+      assert.match(given.log(), /40 of 42 arrays/);
+    });
+
+    test("pretrained weights of which nothing fits are an error", async () => {
+      const data = Float32Array.of(1);
+      writeFileSync(at("alien.safetensors"), Buffer.concat([...encodeSafetensors([{ name: "x", dtype: "F32", shape: [1], data }])]));
+      const { source } = await watched(at("alien.safetensors"), false);
+      const started = startTrainee(configWith(), null, await options({ pretrain: source }));
+      await failsWith(started, "BAD_WEIGHTS", { file: at("alien.safetensors") });
+      await source.close();
+    });
+  });
+});

@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { readSnapshotState, rewriteState } from "../../src/checkpoints/snapshot.js";
+import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import { prepareRun } from "../helpers/runs.js";
+import { captureTelemetry, trainHere } from "../helpers/training.js";
+
+/** 100 videos in batches of 16: 6 steps an epoch, and a rest that is dropped. */
+const STEPS = 6;
+
+const loggedSteps = (log: string): number[] => [...log.matchAll(/iter (\d+) /g)].map(([, step]) => Number(step));
+const validatedEpochs = (log: string): number[] => [...log.matchAll(/\[VALID\] Epoch (\d+)/g)].map(([, epoch]) => Number(epoch));
+
+describe("a training run", () => {
+  let folder: string;
+  let config: string;
+  let straight: Awaited<ReturnType<typeof trainHere>>;
+  const at = (...names: string[]): string => join(folder, ...names);
+  const snapshotsIn = (saveDir: string): string[] => readdirSync(at(saveDir)).filter((name) => /^(NEXTVLAD_|best)/.test(name));
+  const arraysOf = (saveDir: string, snapshot: string): Buffer[] =>
+    ["weights", "optimizer"].map((name) => readFileSync(at(saveDir, snapshot, `${name}.safetensors`)));
+
+  before(async () => {
+    folder = mkdtempSync(join(tmpdir(), "training-run-"));
+    config = await prepareRun(folder);
+    // What the others are compared with: two epochs without a stop.
+    straight = await trainHere(config, at("straight"), { validIntervalEpochs: 1, logIntervalSteps: 4 });
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  test("writes a snapshot an epoch with its place in the run, validates, and copies the best", async () => {
+    assert.deepEqual(snapshotsIn("straight").sort(), ["NEXTVLAD_epoch0", "NEXTVLAD_epoch1", "best"]);
+    for (const epoch of [0, 1]) {
+      const state = await checkSnapshot(at("straight", `NEXTVLAD_epoch${epoch}`));
+      const { step, step_in_epoch, seed, validated_epoch } = state;
+      assert.deepEqual([state.epoch, step, step_in_epoch, seed, validated_epoch], [epoch + 1, STEPS * (epoch + 1), 0, 0, epoch]);
+      assert.equal(state.shards?.count, 2);
+      assert.equal(state.written_by?.nextvlad, "0.0.0");
+    }
+    const [first, second] = [0, 1].map((epoch) => readSnapshotState(at("straight", `NEXTVLAD_epoch${epoch}`)));
+    const [gap, later] = [(await first)?.best?.gap as number, (await second)?.best];
+    const best = await checkSnapshot(at("straight", "best"));
+    assert.deepEqual(best.best, later);
+    // It learns, so the second epoch is the better one.
+    assert.equal(later?.epoch, 1);
+    assert.ok((later?.gap as number) > gap);
+    assert.deepEqual(arraysOf("straight", "best"), arraysOf("straight", "NEXTVLAD_epoch1"));
+  });
+
+  test("logs every logIntervalSteps of an epoch, from its first step", () => {
+    const { outcome, log } = straight;
+    assert.deepEqual([outcome.epochs, outcome.steps, outcome.stopped, outcome.best?.epoch], [2, 2 * STEPS, false, 1]);
+    assert.deepEqual(loggedSteps(log), [0, 4, 0, 4]);
+    assert.deepEqual(validatedEpochs(log), [0, 1]);
+  });
+
+  test("stops after max_iter steps inside an epoch, saves every saveInterval steps, resumes there to the same bytes, and keeps the newest", async () => {
+    // With 4 and 3 steps between saves, 4 is inside an epoch, and 12 an epoch's end.
+    const first = await trainHere(config, at("parts"), { settings: ["TRAIN.max_iter=9"], saveInterval: { steps: 4 } });
+    assert.deepEqual(snapshotsIn("parts").sort(), ["NEXTVLAD_epoch0", "NEXTVLAD_step4", "NEXTVLAD_step8", "NEXTVLAD_step9"]);
+    assert.deepEqual([first.outcome.epochs, first.outcome.steps, first.outcome.stopped], [1, 9, false]);
+    assert.equal(first.outcome.lastSnapshot, at("parts", "NEXTVLAD_step9"));
+    const { step, epoch, step_in_epoch } = await checkSnapshot(at("parts", "NEXTVLAD_step9"));
+    assert.deepEqual([step, epoch, step_in_epoch], [9, 1, 3]);
+    const { outcome, log } = await trainHere(config, at("parts"), {
+      resume: at("parts", "NEXTVLAD_step9"),
+      saveInterval: { steps: 4 },
+      keep: 2,
+    });
+    assert.deepEqual([outcome.epochs, outcome.steps], [2, 2 * STEPS]);
+    assert.deepEqual(loggedSteps(log), [3, 4, 5]);
+    assert.deepEqual(arraysOf("parts", "NEXTVLAD_epoch1"), arraysOf("straight", "NEXTVLAD_epoch1"));
+    assert.deepEqual(snapshotsIn("parts").sort(), ["NEXTVLAD_epoch1", "NEXTVLAD_step9"]);
+  });
+
+  test("finishes its step when stopped, saves there once, though asked at the same time, and does not validate", async () => {
+    const stopping = new AbortController();
+    const { telemetry } = await captureTelemetry();
+    let [save, steps] = [(): void => undefined, 0];
+    const update = (): void => {
+      if (++steps !== 3) return;
+      stopping.abort();
+      save();
+    };
+    const { outcome } = await trainHere(config, at("stopped"), {
+      telemetry: { ...telemetry, progress: { ...telemetry.progress, begin: () => undefined, end: () => undefined, update } },
+      signal: stopping.signal,
+      onSaveRequest: (given) => {
+        save = given;
+      },
+      validIntervalEpochs: 1,
+    });
+    assert.deepEqual([outcome.stopped, outcome.epochs, outcome.steps, outcome.best], [true, 0, 3, null]);
+    assert.deepEqual(snapshotsIn("stopped"), ["NEXTVLAD_step3"]);
+    assert.equal((await checkSnapshot(outcome.lastSnapshot as string)).step_in_epoch, 3);
+  });
+
+  test("validates only epochs that validIntervalEpochs divides, counted from 1; on resuming, what was stopped before it could", async () => {
+    const settings = ["TRAIN.epoch=1"];
+    const first = await trainHere(config, at("later"), { validIntervalEpochs: 2, settings });
+    assert.deepEqual([validatedEpochs(first.log), first.outcome.best], [[], null]);
+    const resume = at("later", "NEXTVLAD_epoch0");
+    const { log, outcome } = await trainHere(config, at("later"), { resume, validIntervalEpochs: 1, settings });
+    assert.deepEqual([validatedEpochs(log), outcome.best?.epoch, outcome.best?.path], [[0], 0, at("later", "best")]);
+    assert.equal(outcome.best?.gap, (await readSnapshotState(at("straight", "NEXTVLAD_epoch0"))).best?.gap);
+    assert.equal((await checkSnapshot(resume)).validated_epoch, 0);
+    // Once is enough, and a best counts only where its snapshot is.
+    const again = await trainHere(config, at("later"), { resume, validIntervalEpochs: 1, settings });
+    assert.deepEqual([validatedEpochs(again.log), again.outcome.best], [[], outcome.best]);
+    rmSync(at("later", "best"), { recursive: true });
+    const without = await trainHere(config, at("later"), { resume, validIntervalEpochs: 1, settings });
+    assert.deepEqual([validatedEpochs(without.log), without.outcome.best], [[], null]);
+  });
+
+  test("a snapshot of another save-dir stays as it is when the run that resumes from it validates", async () => {
+    const source = at("stopped", "NEXTVLAD_epoch0");
+    cpSync(at("straight", "NEXTVLAD_epoch0"), source, { recursive: true });
+    await rewriteState(source, { ...(await readSnapshotState(source)), best: null, validated_epoch: null });
+    const before = readFileSync(join(source, "state.json"));
+    const { outcome } = await trainHere(config, at("onward"), { resume: source, validIntervalEpochs: 1, settings: ["TRAIN.epoch=1"] });
+    assert.equal(outcome.best?.path, at("onward", "best"));
+    assert.deepEqual(readFileSync(join(source, "state.json")), before);
+  });
+});
