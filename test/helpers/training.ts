@@ -52,6 +52,7 @@ export async function trainHere(
       version: "0.0.0",
       signal: new AbortController().signal,
       onSaveRequest: () => undefined,
+      resumeCommand: (snapshot, added = []) => `nextvlad train --resume ${[snapshot, ...added].join(" ")}`,
       ...options,
     });
     return { outcome, log: captured.log() };

@@ -119,7 +119,7 @@ describe("the saver of a training", () => {
     await begin(2);
     const error = await failsWith(saver.settle(), "FILE_UNWRITABLE");
     assert.match(log(), /WARN: the snapshot \S+NEXTVLAD_step2 could not be written, once more in 0\.001 s/);
-    assert.match(error.message, /a snapshot failed twice: .*\S+NEXTVLAD_step1: .*--resume \S+NEXTVLAD_step1/);
+    assert.match(error.message, /a snapshot failed twice: .*the last whole snapshot is \S+NEXTVLAD_step1/);
     for (const next of [() => begin(3), () => saver.settle(), async () => saver.refuseFailed()]) await assert.rejects(next, error);
     await saver.close();
     assert.equal(saver.lastWritten, pathAt(1));
@@ -131,7 +131,7 @@ describe("the saver of a training", () => {
     rmSync(saveDir, { recursive: true });
     await begin(1);
     const error = await failsWith(saver.settle(), "FILE_UNWRITABLE");
-    assert.match(error.message, /no earlier snapshot is there/);
+    assert.doesNotMatch(error.message, /NEXTVLAD_/);
     mkdirSync(saveDir);
   });
 
