@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { buildConfig, loadConfig } from "../config/load.js";
-import type { Config } from "../config/schema.js";
+import type { Truth } from "../inference/ground-truth.js";
 import type { EnsembleFlags } from "./options.js";
 import { print } from "./output.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
@@ -20,11 +20,10 @@ export async function runEnsemble([first, ...others]: readonly string[], flags: 
   const weights = flags.weights ?? files.map(() => 1);
   checkLabels(flags.labels, flags.format);
   checkWeights(weights, files);
-  const config = await configOfTruth(flags);
-  const truth = config === null || flags.filelist === undefined ? null : { filelist: flags.filelist, config };
+  const truth = await findTruth(flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "ensemble.log.jsonl", async ({ telemetry, signal }) => {
     const path = join(flags.saveDir, ENSEMBLE_RESULT_STEM);
-    const target = await resultTarget(path, flags.format, flags.labels, config?.MODEL.num_classes ?? null, telemetry.log);
+    const target = await resultTarget(path, flags.format, flags.labels, truth?.numClasses ?? null, telemetry.log);
     const { DamageReport } = await import("../evaluation/damage-report.js");
     const { ensemble } = await import("../inference/ensemble.js");
     const damage = new DamageReport(flags.saveDir, "ensemble", telemetry.log);
@@ -58,16 +57,17 @@ function checkWeights(weights: readonly number[], files: readonly string[]): voi
   });
 }
 
-/** The config that says how to read labelled shards: that of --config, or YouTube-8M's. Null where none are to be read. */
-async function configOfTruth({ filelist, config, set }: EnsembleFlags): Promise<Config | null> {
+/** The labelled shards, and the config that says how to read them: that of --config, or YouTube-8M's. Null where none are to be read. */
+async function findTruth({ filelist, config: file, set = [] }: EnsembleFlags): Promise<Truth | null> {
   if (filelist === undefined) {
-    const key = config !== undefined ? "--config" : "--set";
-    if (config === undefined && set === undefined) return null;
+    if (file === undefined && set.length === 0) return null;
     throw new NextvladError("BAD_USAGE", "this says how to read labelled shards, and there are none", {
-      key,
+      key: file !== undefined ? "--config" : "--set",
       remedy: "name the shards with --filelist, or leave it out",
     });
   }
-  const overrides = { settings: set ?? [] };
-  return config === undefined ? buildConfig({ MODEL: {} }, "the defaults", overrides) : loadConfig(config, overrides);
+  const overrides = { settings: set };
+  const config = file === undefined ? buildConfig({ MODEL: {} }, "the defaults", overrides) : await loadConfig(file, overrides);
+  const isNamed = file !== undefined || set.some((setting) => setting.trim().startsWith("MODEL.num_classes"));
+  return { filelist, config, numClasses: isNamed ? config.MODEL.num_classes : null };
 }

@@ -1,6 +1,5 @@
 import { setImmediate } from "node:timers/promises";
 import { NextvladError } from "../base/errors.js";
-import type { Config } from "../config/schema.js";
 import type { DamageReport } from "../evaluation/damage-report.js";
 import type { Metrics } from "../evaluation/metrics.js";
 import { readResults } from "../results/result-reader.js";
@@ -8,7 +7,7 @@ import { type ResultTarget, type ResultWriter, writeResults } from "../results/r
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { alignVideos, type Source } from "./alignment.js";
 import { Averager } from "./averaging.js";
-import { GroundTruth } from "./ground-truth.js";
+import { GroundTruth, type Truth } from "./ground-truth.js";
 
 export interface EnsembleOptions {
   /** Result files. */
@@ -18,8 +17,8 @@ export interface EnsembleOptions {
   /** Classes a video, at most. */
   readonly topk: number;
   readonly target: ResultTarget;
-  /** Labelled shards to measure the averages on, and the config that says how to read them; null: no metrics. */
-  readonly truth: { readonly filelist: string; readonly config: Config } | null;
+  /** Labelled shards to measure the averages on; null: no metrics. */
+  readonly truth: Truth | null;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
   /** Of these shards. */
@@ -46,10 +45,16 @@ const VIDEOS_A_LOG_LINE = 100_000;
 export async function ensemble(options: EnsembleOptions): Promise<EnsembleOutcome> {
   const { target, truth, damage, telemetry } = options;
   await damage.begin(false);
-  const groundTruth = truth === null ? null : await GroundTruth.open(truth.filelist, truth.config, damage, telemetry);
+  const groundTruth = truth === null ? null : await GroundTruth.open(truth, damage, telemetry);
   try {
-    const outcome = await writeResults(target, (writer) => average(options, groundTruth, writer));
-    return { ...outcome, metrics: outcome.stopped ? null : (groundTruth?.metrics() ?? null) };
+    let metrics: EnsembleOutcome["metrics"] = null;
+    const outcome = await writeResults(target, async (writer) => {
+      const averaged = await average(options, groundTruth, writer);
+      // Before the results get their places, as this may fail.
+      if (!averaged.stopped) metrics = groundTruth?.metrics() ?? null;
+      return averaged;
+    });
+    return { ...outcome, metrics };
   } finally {
     await groundTruth?.close();
     await damage.conclude("ensemble");
@@ -67,8 +72,9 @@ async function average(
   let videos = 0;
   for await (const { id, predictions } of alignVideos(sources)) {
     if (signal.aborted) return { stopped: true, videos };
-    const top = averager.average(predictions.slice(0, weights.length));
-    groundTruth?.add(id, top, predictions.at(-1)?.classes ?? new Int32Array());
+    const results = predictions.slice(0, weights.length);
+    const top = averager.average(results);
+    groundTruth?.add(id, top, results, predictions.at(-1)?.classes ?? new Int32Array());
     await writer.write({ id, scores: top.scores.subarray(0, topk), classes: top.classes.subarray(0, topk) });
     videos++;
     if (videos % VIDEOS_A_TURN === 0) await setImmediate();

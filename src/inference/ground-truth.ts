@@ -1,56 +1,114 @@
+import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import type { Config } from "../config/schema.js";
 import { resolveShards } from "../data/file-list.js";
 import type { BatchStream } from "../data/stream.js";
 import type { DamageReport } from "../evaluation/damage-report.js";
 import { openReading } from "../evaluation/evaluate.js";
-import { type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { checkLabelled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import type { Top } from "../evaluation/top-k.js";
 import { tellEvents } from "../evaluation/watched-batches.js";
 import type { Prediction } from "../results/prediction.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { Source } from "./alignment.js";
 
+/** Labels of any class are read as long as the number of classes is unknown. */
+const ANY_CLASS = 2 ** 31 - 1;
+
+/** What to measure predictions on. */
+export interface Truth {
+  readonly filelist: string;
+  /** MODEL and TEST say how to read the shards. */
+  readonly config: Config;
+  /** Null where nobody named it: then each video's predictions must list all classes. */
+  readonly numClasses: number | null;
+}
+
+/** Metrics of a known number of classes. */
+interface Measured {
+  readonly numClasses: number;
+  readonly accumulator: MetricsAccumulator;
+}
+
 /** The labels of the videos in some shards, and the metrics of predictions for them. */
 export class GroundTruth {
   /** Each video's labels, as predictions that give each of them a probability of 1. */
   readonly source: Source;
   readonly #stream: BatchStream;
-  readonly #numClasses: number;
-  readonly #metrics: MetricsAccumulator;
+  readonly #truth: Truth;
+  readonly #log: Logger;
+  /** Null until the number of classes is known. */
+  #measured: Measured | null = null;
 
-  private constructor(filelist: string, stream: BatchStream, { num_classes: numClasses, topk }: Config["MODEL"]) {
-    this.source = { name: filelist, predictions: labelsOf(stream) };
+  private constructor(truth: Truth, stream: BatchStream, log: Logger) {
+    this.source = { name: truth.filelist, predictions: labelsOf(stream) };
+    this.#truth = truth;
     this.#stream = stream;
-    this.#numClasses = numClasses;
-    this.#metrics = new MetricsAccumulator(numClasses, topk);
+    this.#log = log;
+    if (truth.numClasses !== null) this.#begin(truth.numClasses);
   }
 
   /** Starts to read the shards, as the config's MODEL and TEST say, and tells of it as `eval` does. Throws what `resolveShards` throws; what reading throws comes out of `source`. */
-  static async open(filelist: string, config: Config, damage: DamageReport, telemetry: Telemetry): Promise<GroundTruth> {
+  static async open(truth: Truth, damage: DamageReport, telemetry: Telemetry): Promise<GroundTruth> {
+    const { filelist, numClasses } = truth;
     const shards = await resolveShards(filelist, { cwd: process.cwd() });
-    const { batch_size: batchSize, num_readers: readers, on_corrupt: onCorrupt } = config.TEST;
+    const { batch_size: batchSize, num_readers: readers, on_corrupt: onCorrupt } = truth.config.TEST;
+    const config = { ...truth.config, MODEL: { ...truth.config.MODEL, num_classes: numClasses ?? ANY_CLASS } };
     const manner = { onCorrupt, events: tellEvents(damage, telemetry) };
-    return new GroundTruth(filelist, openReading(config, shards, batchSize, readers, "required", manner), config.MODEL);
+    return new GroundTruth(truth, openReading(config, shards, batchSize, readers, "required", manner), telemetry.log);
   }
 
-  /** Adds a video to the metrics. Throws BAD_RESULTS where a predicted class is none of the config's. */
-  add(id: string, top: Top, labels: Int32Array): void {
-    const unknown = top.classes.find((c) => c >= this.#numClasses);
+  /**
+   * Adds a video to the metrics: `top` is the average of `predictions`. Throws BAD_RESULTS for a predicted class that the model does not have, and where
+   * neither the user nor the predictions say how many classes there are.
+   */
+  add(id: string, top: Top, predictions: readonly Pick<Prediction, "classes">[], labels: Int32Array): void {
+    const { numClasses, accumulator } = this.#measure(id, predictions, labels);
+    const unknown = top.classes.find((c) => c >= numClasses);
     if (unknown !== undefined) {
       throw new NextvladError("BAD_RESULTS", "a predicted class is not one of the labelled shards'", {
         video: id,
-        expected: `0 to ${this.#numClasses - 1}`,
+        expected: `0 to ${numClasses - 1}`,
         found: unknown,
         remedy: "give the config of the model that made the predictions, or --set MODEL.num_classes",
       });
     }
-    this.#metrics.addRanked(top, labels);
+    accumulator.addRanked(top, labels);
   }
 
-  /** Without a loss, which takes the probabilities of all classes. */
-  metrics(): Omit<Metrics, "loss"> {
-    const { loss: _, ...metrics } = this.#metrics.result();
+  /** Where nobody named the number of classes: one file at least must list classes 0 to n - 1 for each video, and nothing may go beyond. */
+  #measure(id: string, predictions: readonly Pick<Prediction, "classes">[], labels: Int32Array): Measured {
+    if (this.#measured !== null && this.#truth.numClasses !== null) return this.#measured;
+    const listed = Math.max(0, ...predictions.map(({ classes }) => classes.length));
+    const highest = Math.max(...labels, ...predictions.flatMap(({ classes }) => [...classes]));
+    const numClasses = this.#measured?.numClasses ?? listed;
+    if (listed !== numClasses || highest >= listed) {
+      const what = "the results do not list all classes, so the number of classes, which MAP depends on, is unknown";
+      throw new NextvladError("BAD_RESULTS", what, {
+        video: id,
+        key: "MODEL.num_classes",
+        expected: `predictions for classes 0 to ${Math.max(numClasses - 1, highest)}`,
+        found: `${listed} predictions`,
+        remedy: "give the number, as in --set MODEL.num_classes=3862, or the model's --config",
+      });
+    }
+    if (this.#measured !== null) return this.#measured;
+    this.#log.info(`MAP is over ${listed} classes, as many as the results list for each video (--set MODEL.num_classes overrides this)`);
+    return this.#begin(listed);
+  }
+
+  #begin(numClasses: number): Measured {
+    const measured = { numClasses, accumulator: new MetricsAccumulator(numClasses, this.#truth.config.MODEL.topk) };
+    this.#measured = measured;
+    return measured;
+  }
+
+  /** Without a loss, which takes the probabilities of all classes. Null before the first video. Throws BAD_LABELS if no video has a label. */
+  metrics(): Omit<Metrics, "loss"> | null {
+    if (this.#measured === null) return null;
+    const { accumulator } = this.#measured;
+    checkLabelled(accumulator, this.#truth.filelist, this.#log);
+    const { loss: _, ...metrics } = accumulator.result();
     return metrics;
   }
 

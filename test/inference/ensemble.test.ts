@@ -3,33 +3,83 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { buildConfig } from "../../src/config/load.js";
+import { writeShard } from "../../src/data/shard-writer.js";
 import { DamageReport } from "../../src/evaluation/damage-report.js";
 import { ensemble } from "../../src/inference/ensemble.js";
+import type { Truth } from "../../src/inference/ground-truth.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
 
 const folder = mkdtempSync(join(tmpdir(), "ensemble-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-async function run(content: string, signal: AbortSignal) {
-  const file = join(folder, "a.csv");
-  writeFileSync(file, `VideoId,LabelConfidencePairs\n${content}`);
+async function run(contents: readonly [string, ...string[]], signal: AbortSignal, truth: Truth | null = null) {
+  const files = contents.map((content, i) => {
+    const file = join(folder, `${"abc"[i]}.csv`);
+    writeFileSync(file, `VideoId,LabelConfidencePairs\n${content}`);
+    return file;
+  }) as [string, ...string[]];
   const target = { path: join(folder, "out"), formats: ["pickle", "csv"], names: null } as const;
   const telemetry = await createTelemetry({ logFile: null });
   const damage = new DamageReport(folder, "ensemble", telemetry.log);
-  return ensemble({ files: [file, file], weights: [1, 1], topk: 20, target, truth: null, signal, telemetry, damage });
+  return ensemble({ files, weights: files.map(() => 1), topk: 20, target, truth, signal, telemetry, damage });
 }
 
 test("a signal ends it within some hundred videos, and leaves nothing", async () => {
   const controller = new AbortController();
   const lines = Array.from({ length: 5000 }, (_, i) => `v${i},1 0.5\n`).join("");
   setImmediate(() => controller.abort());
-  const { stopped, videos, resultFiles, metrics } = await run(lines, controller.signal);
+  const { stopped, videos, resultFiles, metrics } = await run([lines, lines], controller.signal);
   assert.deepEqual([stopped, resultFiles, metrics], [true, [], null]);
   assert.ok(videos < 1000, `stopped after ${videos} videos`);
-  assert.deepEqual(readdirSync(folder), ["a.csv"]);
+  assert.deepEqual(readdirSync(folder), ["a.csv", "b.csv"]);
 });
 
 test("results without a video are an error", async () => {
-  await assert.rejects(run("", new AbortController().signal), { code: "TOO_FEW_VIDEOS", message: /a\.csv: the results hold no videos/ });
-  assert.deepEqual(readdirSync(folder), ["a.csv"]);
+  await assert.rejects(run([""], new AbortController().signal), { code: "TOO_FEW_VIDEOS", message: /a\.csv: the results hold no videos/ });
+  assert.deepEqual(readdirSync(folder), ["a.csv", "b.csv"]);
+});
+
+test("MAP is over the classes that are named, or that a file lists for each video; otherwise their number is an error", async () => {
+  const shard = join(folder, "labels.tfrecord");
+  const video = (id: string, label: number) => ({
+    id,
+    frames: 1,
+    rgb: new Uint8Array(2),
+    audio: new Uint8Array(1),
+    labels: Int32Array.of(label),
+  });
+  await writeShard(shard, [video("v0", 0), video("v1", 1)]);
+  const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
+  const mapOf = async (contents: readonly [string, ...string[]], numClasses: number | null = null) => {
+    const { metrics } = await run(contents, new AbortController().signal, { filelist: shard, config, numClasses });
+    return [metrics?.map, metrics?.aps.length];
+  };
+  const whole = "v0,0 0.9 1 0.1 2 0.5\nv1,1 0.9 2 0.2 0 0.1\n";
+  const top = "v0,0 0.9\nv1,1 0.9\n";
+  assert.deepEqual(await mapOf([whole]), [2 / 3, 3]);
+  assert.deepEqual(await mapOf([top, whole]), [2 / 3, 3]);
+  assert.deepEqual(await mapOf([top], 8), [2 / 8, 8]);
+  const cases: readonly [string, RegExp][] = [
+    [
+      top,
+      /video v1, MODEL\.num_classes: the results do not list all classes, so .* is unknown \(expected predictions for classes 0 to 1, found 1 predictions\)/,
+    ],
+    [
+      "v0,0 0.9 3 0.1\nv1,1 0.5\n",
+      /video v0, .*\(expected predictions for classes 0 to 3, found 2 predictions\)\. Give the number, as in --set/,
+    ],
+    ["v0,0 0.9\nv1,0 0.9\n", /video v1, .*\(expected predictions for classes 0 to 1, found 1 predictions\)/],
+    ["v0,0 0.9 1 0.1\nv1,0 0.5\n", /video v1, .*\(expected predictions for classes 0 to 1, found 1 predictions\)/],
+  ];
+  for (const [content, message] of cases) await assert.rejects(mapOf([content]), { code: "BAD_RESULTS", message });
+});
+
+test("labelled shards without any label are an error", async () => {
+  const shard = join(folder, "unlabelled.tfrecord");
+  await writeShard(shard, [{ id: "v0", frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: new Int32Array() }]);
+  const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
+  const truth = { filelist: shard, config, numClasses: 2 };
+  const message = /unlabelled\.tfrecord: there are no metrics, because none of the 1 videos has a label/;
+  await assert.rejects(run(["v0,0 0.9\n"], new AbortController().signal, truth), { code: "BAD_LABELS", message });
 });
