@@ -19,7 +19,7 @@ import {
   type VerifyFlags,
 } from "./commands/options.js";
 import { leave, runProcess } from "./commands/process.js";
-import { formatOption, LABELS, WEIGHTS, withConfig, withResume, withWeights } from "./commands/shared-flags.js";
+import { formatOption, LABELS, logBySteps, logByTime, WEIGHTS, withConfig, withResume, withWeights } from "./commands/shared-flags.js";
 import { version } from "./commands/version.js";
 
 const program = new Command("nextvlad")
@@ -32,6 +32,7 @@ withConfig(
   program.command("train").description("train, validate, and write a snapshot after each epoch"),
   "./data/checkpoints",
   "videos a step, in training and validation (default: the config's)",
+  logBySteps(),
 )
   .option("--learning-rate <rate>", "learning rate at the start (default: the config's)")
   .option("--epoch <epochs>", "epochs to train; 0 for the config's (default: the config's)")
@@ -69,6 +70,7 @@ withWeights(
       program.command("eval").description("measure weights on labelled videos: Hit@1, PERR, GAP, MAP"),
       "./data/evaluate_results",
       "videos a step (default: the config's)",
+      logByTime(),
     ),
   ),
   "weights to measure",
@@ -89,7 +91,8 @@ withWeights(
     withConfig(
       program.command("infer").description("write the likeliest classes of each video"),
       "./data/predict_results",
-      "videos a step (default: the config's)",
+      "videos per batch (default: 32, fewer if memory is short)",
+      logByTime(),
     ),
   ),
   "weights to use",

@@ -10,4 +10,4 @@ if [ ! -f "$cli" ]; then
   exit 1
 fi
 exec node "$cli" infer --model-name NEXTVLAD --weights data/checkpoints/best \
-  --infer-topk 20 --log-interval 10 --save-dir data/predict_results "$@"
+  --infer-topk 20 --save-dir data/predict_results "$@"

@@ -9,4 +9,4 @@ if [ ! -f "$cli" ]; then
   exit 1
 fi
 exec node "$cli" eval --model-name NEXTVLAD --weights data/checkpoints/best \
-  --log-interval 10 --save-dir data/evaluate_results "$@"
+  --save-dir data/evaluate_results "$@"

@@ -5,7 +5,7 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Override, Overrides } from "../config/overrides.js";
 import type { Config, SectionName } from "../config/schema.js";
-import type { ConfigFlags, EvalFlags, TrainFlags } from "./options.js";
+import type { ConfigFlags, EvalFlags, InferFlags, TrainFlags } from "./options.js";
 
 /**
  * The config that a command runs with: that of `--config`, or else the one in the snapshot, or else the sizes that other weights have, and the flags over it.
@@ -72,6 +72,18 @@ export function readingOverrides(section: "TEST" | "INFER", flags: EvalFlags): r
     ...overriding(`${section}.precision`, "--precision", flags.precision),
     ...overriding(`${section}.on_corrupt`, "--on-corrupt", flags.onCorrupt),
   ];
+}
+
+/** Videos per batch of PaddleVideo's recipe in inference. Every snapshot of the recipe carries it, so it is no choice of the user's. */
+const PADDLE_INFER_BATCH_SIZE = 1;
+
+/**
+ * The batch size that the user chose for `infer`: that of `--batch-size`, `--set INFER.batch_size`, or a config that names another one than PaddleVideo's
+ * recipe. Null if none did.
+ */
+export function givenBatchSize({ INFER }: Config, { batchSize, set = [] }: InferFlags): number | null {
+  const isGiven = batchSize !== undefined || set.some((setting) => setting.trim().startsWith("INFER.batch_size="));
+  return isGiven || INFER.batch_size !== PADDLE_INFER_BATCH_SIZE ? INFER.batch_size : null;
 }
 
 /** Logs the sections that a command reads, one a line. */

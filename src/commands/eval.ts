@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
-import { resumeOptions, tellStop } from "./go-on.js";
+import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import type { EvalFlags } from "./options.js";
 import { print } from "./output.js";
 import { checkReading } from "./ready.js";
@@ -34,7 +34,7 @@ export async function runEval(flags: EvalFlags): Promise<number> {
       batchSize: config.TEST.batch_size,
       saveDir: flags.saveDir,
       predictions,
-      logIntervalSteps: flags.logInterval,
+      logInterval: logInterval(flags),
       signal,
       resumable: resumeOptions(flags, run),
       telemetry,

@@ -1,9 +1,16 @@
+import type { LogInterval } from "../evaluation/watched-batches.js";
 import type { ResumeOptions } from "../results/resumable-results.js";
-import type { ResumeFlags } from "./options.js";
+import type { ConfigFlags, ResumeFlags } from "./options.js";
 import type { Run } from "./run.js";
 
 /** What is done is saved so often where nobody says otherwise: a killed run loses this much. */
 const SAVE_INTERVAL_MS = 10_000;
+const LOG_INTERVAL_MS = 10_000;
+
+/** How often `eval` and `infer` log: as --log-interval says, else every 10 s. */
+export function logInterval({ logInterval: steps }: ConfigFlags): LogInterval {
+  return steps === undefined ? { ms: LOG_INTERVAL_MS } : { steps };
+}
 
 /** How `eval` and `infer` keep what is done, as their flags say. */
 export function resumeOptions(flags: ResumeFlags, { onSaveRequest }: Run): ResumeOptions {

@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { findConfig, logConfig, readingOverrides } from "./configuration.js";
-import { resumeOptions, tellStop } from "./go-on.js";
+import { findConfig, givenBatchSize, logConfig, readingOverrides } from "./configuration.js";
+import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import type { InferFlags } from "./options.js";
 import { print } from "./output.js";
 import { checkReading } from "./ready.js";
@@ -27,7 +27,7 @@ export async function runInfer(flags: InferFlags): Promise<number> {
     return infer(config, {
       weights,
       filelist: config.INFER.filelist,
-      batchSize: config.INFER.batch_size,
+      batchSize: givenBatchSize(config, flags),
       topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
       target: await resultTarget(
         join(flags.saveDir, INFER_RESULT_STEM),
@@ -36,7 +36,7 @@ export async function runInfer(flags: InferFlags): Promise<number> {
         config.MODEL.num_classes,
         telemetry.log,
       ),
-      logIntervalSteps: flags.logInterval,
+      logInterval: logInterval(flags),
       signal,
       resumable: resumeOptions(flags, run),
       telemetry,

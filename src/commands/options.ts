@@ -12,14 +12,15 @@ export interface ConfigFlags {
   readonly useGpu?: string | true;
   readonly onCorrupt?: string;
   readonly saveDir: string;
-  /** In steps; 0 for no lines. */
-  readonly logInterval: number;
+  /** In steps; 0 for no lines. `train` has a default; left out, `eval` and `infer` log by time. */
+  readonly logInterval?: number;
   /** `SECTION.key=value`, each. */
   readonly set?: readonly string[];
 }
 
 /** Flags of `nextvlad train`. */
 export interface TrainFlags extends ConfigFlags {
+  readonly logInterval: number;
   readonly learningRate?: string;
   readonly onNan?: string;
   readonly epoch?: string;

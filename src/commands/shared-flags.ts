@@ -7,8 +7,16 @@ const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_si
 export const WEIGHTS =
   "a snapshot, Paddle's variables (a directory, or a .tar.gz of it), .pdparams, .safetensors (default: the published ones in ~/.paddle/weights)";
 
+/** `--log-interval` of train: in steps, as PaddleVideo's. */
+export const logBySteps = (): Option =>
+  new Option("--log-interval <steps>", "log every so many steps; 0 for never").argParser(integer(0)).default(10);
+
+/** `--log-interval` of eval and infer, which log by time unless it is given. */
+export const logByTime = (): Option =>
+  new Option("--log-interval <batches>", "log every so many batches; 0 for never (default: every 10 s)").argParser(integer(0));
+
 /** The flags that train, eval and infer share. */
-export function withConfig(command: Command, saveDir: string, batch: string): Command {
+export function withConfig(command: Command, saveDir: string, batch: string, logging: Option): Command {
   return command
     .option("--model-name <name>", "the model; NEXTVLAD is the only one")
     .option("--config <file>", "YAML file with the sections MODEL, TRAIN, VALID, TEST and INFER")
@@ -22,7 +30,7 @@ export function withConfig(command: Command, saveDir: string, batch: string): Co
       "bad bytes in shards: error; skip-record: go on without the record, or, where no next one can be found, the rest of its shard; skip-shard: without the rest of the shard. Labels or feature sizes other than the config's, missing files and files of another kind are errors in any case (default: the config's)",
     )
     .option("--save-dir <dir>", "where results and the log go", saveDir)
-    .option("--log-interval <steps>", "steps from one line of the log to the next; 0 for none", integer(0), 10)
+    .addOption(logging)
     .option("--set <SECTION.key=value>", "override any key of the config, over all other flags; may be repeated", gather)
     .addHelpText("after", `\n${PADDLE}`);
 }

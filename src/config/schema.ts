@@ -144,7 +144,7 @@ const TEST = z.strictObject({
 
 const INFER = z.strictObject({
   use_gpu: useGpu(),
-  batch_size: key(whole(1), 1, "videos a step in inference"),
+  batch_size: key(whole(1), 1, "videos per batch in inference; 1, PaddleVideo's value, is not used: 32, or fewer if memory is short"),
   precision: readingPrecision(),
   filelist: filelist("infer.list"),
   num_readers: readers(),

@@ -23,7 +23,7 @@ import type { DamageReport } from "./damage-report.js";
 import { checkLabelled, encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
 import { TopSelector } from "./top-k.js";
 import { topPredictions } from "./top-predictions.js";
-import { tellEvents, type Watch, watchBatches } from "./watched-batches.js";
+import { type LogInterval, tellEvents, type Watch, watchBatches } from "./watched-batches.js";
 import { describeTarget, describeWork, WeightsChecksum } from "./work.js";
 
 /** The name of eval's result file. */
@@ -37,7 +37,7 @@ export interface EvaluateOptions {
   readonly saveDir: string;
   /** Where the predictions go; null: nowhere. */
   readonly predictions: ResultTarget | null;
-  readonly logIntervalSteps: number;
+  readonly logInterval: LogInterval;
   readonly signal: AbortSignal;
   readonly resumable: ResumeOptions;
   readonly telemetry: Telemetry;
@@ -76,7 +76,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     const { on_corrupt: onCorrupt, num_readers: readers } = config.TEST;
     const manner = { onCorrupt, skipBatches: done.batches, events: tellEvents(damage, telemetry) };
     const stream = openReading(config, shards, batchSize, readers, "required", manner);
-    const watch = { title: "eval", logIntervalSteps: options.logIntervalSteps, signal: options.signal, telemetry, damage, done };
+    const watch = { title: "eval", logInterval: options.logInterval, signal: options.signal, telemetry, damage, done };
     const { stopped } = await measure(network.frozen, stream, { classes, topk }, watch, accumulator, writer);
     if (stopped) return { stopped };
     if (writer.done.videos === 0) throw noVideos(filelist);

@@ -5,11 +5,13 @@ import { Pace } from "../telemetry/pace.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { DamageReport } from "./damage-report.js";
 
+/** How often a pass logs: every so many batches (0: never), or after so much time. */
+export type LogInterval = { readonly steps: number } | { readonly ms: number };
+
 /** How a pass over videos is watched and stopped. */
 export interface Watch {
   readonly title: string;
-  /** Steps between log lines; 0 for none. */
-  readonly logIntervalSteps: number;
+  readonly logInterval: LogInterval;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
   /** Batches that an earlier run did, which the stream leaves out, and the share of its bytes that they stand for. */
@@ -31,11 +33,14 @@ export function tellEvents(damage: DamageReport, { log }: Telemetry): StreamEven
  */
 export async function* watchBatches(
   stream: BatchStream,
-  { title, logIntervalSteps, signal, telemetry, damage, done = { batches: 0, fraction: 0 } }: Watch,
+  { title, logInterval, signal, telemetry, damage, done = { batches: 0, fraction: 0 } }: Watch,
   describe: (step: number) => string,
 ): AsyncGenerator<RaggedBatch, void> {
   const pace = new Pace(stream, undefined, done.fraction);
   let step = done.batches;
+  let loggedMs = performance.now();
+  const isDue = (): boolean =>
+    "steps" in logInterval ? logInterval.steps > 0 && step % logInterval.steps === 0 : performance.now() - loggedMs >= logInterval.ms;
   const release = closeOnAbort(stream, signal);
   telemetry.progress.begin(title);
   try {
@@ -43,7 +48,10 @@ export async function* watchBatches(
       yield batch;
       pace.count(batch.ids.length);
       telemetry.progress.update(pace.state());
-      if (logIntervalSteps > 0 && step % logIntervalSteps === 0) telemetry.log.info(pace.facts(), `${describe(step)}, ${pace.describe()}`);
+      if (isDue()) {
+        telemetry.log.info(pace.facts(), `${describe(step)}, ${pace.describe()}`);
+        loggedMs = performance.now();
+      }
       step++;
     }
   } finally {

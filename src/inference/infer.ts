@@ -8,11 +8,14 @@ import { tellEvents, watchBatches } from "../evaluation/watched-batches.js";
 import { describeTarget, describeWork } from "../evaluation/work.js";
 import type { FrozenNetwork } from "../model/frozen-network.js";
 import type { ResultTarget } from "../results/result-writer.js";
-import { type BatchWriter, writeResumably } from "../results/resumable-results.js";
+import { type BatchWriter, readPartialWork, writeResumably } from "../results/resumable-results.js";
 import { tidy } from "../tensorflow/runtime.js";
 import { toFloats } from "../tensorflow/transfer.js";
+import { availableMemory, chooseBatchSize } from "./batch-size.js";
 
-export interface InferOptions extends Omit<EvaluateOptions, "saveDir" | "predictions"> {
+export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "predictions"> {
+  /** Null: that of the run to resume, else as many as `chooseBatchSize` says. */
+  readonly batchSize: number | null;
   /** Classes a video, at most the class count. */
   readonly topk: number;
   /** Where the results go. */
@@ -31,9 +34,10 @@ export interface InferOutcome {
 
 /** `nextvlad infer`: the most probable classes of every video, in the shards' order, into the result files as they come. Throws what reading, loading and writing throw. */
 export async function infer(config: Config, options: InferOptions): Promise<InferOutcome> {
-  const { target, batchSize, telemetry } = options;
+  const { target, telemetry } = options;
   const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
   const network = await loadNetwork(config, options.weights, config.INFER, telemetry);
+  const batchSize = options.batchSize ?? (await decideBatchSize(config, options));
   const work = {
     ...describeWork(config, "INFER", { batchSize, shards: await describeShards(shards), weights: network.checksum }),
     ...describeTarget("--format", target),
@@ -48,9 +52,18 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
     tally: null,
     log: telemetry.log,
   };
-  const outcome = await writeResumably(resumable, (writer) => predict(network.frozen, config, shards, options, writer));
+  const outcome = await writeResumably(resumable, (writer) => predict(network.frozen, config, shards, { ...options, batchSize }, writer));
   network.dispose();
   return outcome;
+}
+
+/** The batch size where the user chose none. A resumed run keeps its own: the last digits of the results depend on it. */
+async function decideBatchSize({ MODEL, INFER }: Config, { target, resumable, telemetry }: InferOptions): Promise<number> {
+  const saved = resumable.resume ? await readPartialWork(target.path) : null;
+  const size = Number(saved?.["INFER.batch_size"] ?? chooseBatchSize(MODEL, availableMemory()));
+  const unused = size === INFER.batch_size ? "" : `INFER.batch_size = ${INFER.batch_size} in the config is not used; `;
+  telemetry.log.info({ batch_size: size }, `${unused}computing ${size} videos at a time: --batch-size sets another number`);
+  return size;
 }
 
 /** Writes the most probable classes of each video; ends early when the signal says so. */
@@ -58,7 +71,7 @@ async function predict(
   network: FrozenNetwork,
   config: Config,
   shards: readonly string[],
-  { topk, batchSize, filelist, ...watch }: InferOptions,
+  { topk, batchSize, filelist, ...watch }: InferOptions & { readonly batchSize: number },
   writer: BatchWriter,
 ): Promise<{ readonly stopped: boolean }> {
   const { done } = writer;

@@ -9,6 +9,16 @@ import { encodePartialState, type PartialState, parsePartialState } from "./part
 
 const STATE_NAME = "state.json";
 
+/** The state in a folder of partial results; null if none was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
+export async function readPartialState(folder: string): Promise<PartialState | null> {
+  const file = join(folder, STATE_NAME);
+  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return null;
+    throw fileError(error, file, "read");
+  });
+  return text === null ? null : parsePartialState(text, file);
+}
+
 /** A folder beside the results-to-be, for one run at a time, with what is done of them and the state that says how far that goes. */
 export class PartialFolder {
   readonly path: string;
@@ -39,16 +49,11 @@ export class PartialFolder {
     return join(this.path, name);
   }
 
-  /** Null where no state was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
+  /** As `readPartialState`. */
   async readState(): Promise<PartialState | null> {
-    const file = this.fileOf(STATE_NAME);
-    const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return null;
-      throw fileError(error, file, "read");
-    });
-    if (text !== null) return parsePartialState(text, file);
-    this.#hasState = false;
-    return null;
+    const state = await readPartialState(this.path);
+    if (state === null) this.#hasState = false;
+    return state;
   }
 
   /** Throws FILE_UNWRITABLE, SAVE_DIR_TAKEN where the folder was taken away. */

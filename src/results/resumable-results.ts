@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import { moveFile } from "../base/files.js";
 import { PartialFile } from "../base/partial-file.js";
 import type { SaveInterval } from "../base/save-interval.js";
-import { PartialFolder } from "./partial-folder.js";
+import { PartialFolder, readPartialState } from "./partial-folder.js";
 import { type Output, outputsOf, type Tally } from "./partial-outputs.js";
 import { encodeSums, type PartialState, refuseOtherWork, restoreSums } from "./partial-state.js";
 import type { Prediction } from "./prediction.js";
@@ -43,6 +43,11 @@ export interface BatchWriter extends ResultWriter {
   readonly takesPredictions: boolean;
   /** Notes that a batch is done, and saves where that is due. */
   endBatch(videos: number, fraction: number): Promise<void>;
+}
+
+/** What the partial results beside `stem` are the results of; null if there are none that can be read. */
+export async function readPartialWork(stem: string): Promise<PartialState["work"] | null> {
+  return (await readPartialState(`${stem}.partial`).catch(() => null))?.work ?? null;
 }
 
 /**

@@ -272,7 +272,7 @@ export class TrainingRun {
       onCorrupt: TRAIN.on_corrupt,
       events: tellEvents(damage, telemetry),
     });
-    const watch = { title: "validation", logIntervalSteps: 0, signal, telemetry, damage };
+    const watch = { title: "validation", logInterval: { steps: 0 }, signal, telemetry, damage };
     const { num_classes: classes, topk } = MODEL;
     const accumulator = new MetricsAccumulator(classes, topk);
     const { stopped } = await measure(network, stream, { classes, topk }, watch, accumulator);

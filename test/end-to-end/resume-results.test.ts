@@ -189,6 +189,26 @@ for (const each of cases) {
   });
 }
 
+test("infer computes 32 videos at a time where the config has PaddleVideo's 1, logs by time, and resumes with the batch size it began with", async () => {
+  const [infer] = cases as [Case];
+  const config = at("recipe.json");
+  const settings = JSON.parse(readFileSync(at("config.yaml"), "utf8")) as { INFER: Record<string, unknown> };
+  writeFileSync(config, JSON.stringify({ ...settings, INFER: { ...settings.INFER, batch_size: 1 } }));
+  const args = (...more: string[]) => ["infer", "--config", config, "--weights", at("run", "NEXTVLAD_epoch1"), ...infer.flags, ...more];
+
+  const startMs = performance.now();
+  const whole = await finished(...args("--save-dir", at("recipe-whole")));
+  assert.match(whole, /INFER\.batch_size = 1 in the config is not used; computing 32 videos at a time: --batch-size sets another number/);
+  const lines = whole.match(/Processed \d+ batches/g) ?? [];
+  assert.ok(lines.length <= (performance.now() - startMs) / 10_000, `${lines.length} lines`);
+
+  const begun = args("--save-dir", at("recipe-resumed"), "--batch-size", "2", "--log-interval", "1");
+  await interruptNextvlad(begun, infer.step(300), (child) => child.kill("SIGTERM"));
+  const resumed = await finished(...args("--save-dir", at("recipe-resumed"), "--resume"));
+  assert.match(resumed, /computing 2 videos at a time/);
+  assertSameEnd(infer, "recipe-resumed");
+});
+
 test("one run at a time works on a result", async () => {
   const [each] = cases as [Case];
   const runs = await Promise.all([1, 2].map(() => runNextvlad(commandOf(each, "twice"))));

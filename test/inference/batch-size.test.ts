@@ -1,0 +1,32 @@
+import assert from "node:assert/strict";
+import { totalmem } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { buildConfig, loadConfig } from "../../src/config/load.js";
+import { availableMemory, bytesPerVideo, chooseBatchSize } from "../../src/inference/batch-size.js";
+import { repository } from "../commands/nextvlad.js";
+
+const { MODEL } = await loadConfig(join(repository, "configs/nextvlad.yaml"));
+
+test("infer computes 32 videos at a time, and fewer if they would take more than half of the memory", () => {
+  const video = bytesPerVideo(MODEL);
+  // One rgb frame: 1,024 features, 2 x 1,024 cluster logits, 2,048 of the expansion, in float32; 1,152 bytes in each of 5 batches.
+  assert.equal(video, 300 * (4 * (1024 + 2 * 1024 + 2048) + 5 * 1152));
+  assert.equal(chooseBatchSize(MODEL, 64 * video), 32);
+  assert.equal(chooseBatchSize(MODEL, 1e12), 32);
+  assert.equal(chooseBatchSize(MODEL, 64 * video - 1), 31);
+  assert.equal(chooseBatchSize(MODEL, 10 * video), 5);
+  assert.equal(chooseBatchSize(MODEL, 0), 1);
+});
+
+test("longer videos and wider features count", () => {
+  const { MODEL: long } = buildConfig({ MODEL: { max_frames: 3000 } }, "own.yaml");
+  assert.equal(bytesPerVideo(long), 10 * bytesPerVideo(MODEL));
+  const { MODEL: narrow } = buildConfig({ MODEL: { video_feature_size: 0 } }, "own.yaml");
+  assert.ok(bytesPerVideo(narrow) < bytesPerVideo(MODEL));
+});
+
+test("the available memory is some of the machine's", () => {
+  const bytes = availableMemory();
+  assert.ok(bytes > 0 && bytes < totalmem(), String(bytes));
+});
