@@ -28,7 +28,7 @@ export interface ExportOptions {
   readonly format: ExportFormat;
   /** A file; a directory for paddle-vars; for pdparams the prefix, with or without .pdparams. */
   readonly out: string;
-  readonly model: ModelSection & { readonly drop_rate: number };
+  readonly model: ModelSection & { readonly drop_rate: number; readonly max_frames: number };
   readonly optimizerScalars: OptimizerScalars;
   /** Ours, for the formats that name their producer. */
   readonly version: string;
@@ -66,7 +66,8 @@ async function encode({ weights, format, model, version }: ExportOptions, table:
   // Both have a list of all arrays before the first of them.
   const arrays = await gatherHostArrays(weights, table);
   if (format === "safetensors") return encodeSafetensors(arrays.map((array) => ({ ...array, dtype: "F32" })));
-  return encodeOnnx(buildOnnxModel({ sizes: modelSizes(model), dropRate: model.drop_rate, weights: arrays, version }));
+  const { drop_rate: dropRate, max_frames: maxFrames } = model;
+  return encodeOnnx(buildOnnxModel({ sizes: modelSizes(model), dropRate, maxFrames, weights: arrays, version }));
 }
 
 /** Everything that Paddle saves besides the parameters; null where the weights bring no moments. */

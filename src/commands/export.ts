@@ -21,7 +21,8 @@ export async function runExport(flags: ExportFlags): Promise<number> {
       optimizerScalars: (step, trained) => optimizerScalars(step, trained, config.TRAIN),
       version: version(),
     });
-    if (flags.format === "onnx") tell(`drop_rate ${config.MODEL.drop_rate} is part of the graph`);
+    if (flags.format === "onnx")
+      tell(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are part of the graph`);
     if (optimizer === false) tell("these weights bring no optimizer state, so none is written");
     for (const file of files) await print(`${file}\n`);
   } finally {

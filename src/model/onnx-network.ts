@@ -20,6 +20,8 @@ export const ONNX_NAMES = { video: "rgb", audio: "audio", frameCounts: "frame_co
 export interface OnnxOptions {
   readonly sizes: ModelSizes;
   readonly dropRate: number;
+  /** Frames of a video past this many are not used. */
+  readonly maxFrames: number;
   /** Every array of the parameter table. */
   readonly weights: readonly OnnxInitializer[];
   /** Ours. */
@@ -29,19 +31,19 @@ export interface OnnxOptions {
 /**
  * The frozen network as an ONNX graph: `rgb` `[frames, 1024]` and `audio` `[frames, 128]` uint8, the frames of all videos back to back, and
  * `frame_counts` `[videos] int64` make `probabilities` `[videos, classes] float32`. The parameters are initializers under Paddle's names, as
- * they are. No loop and no branch: the videos' frames are gathered into `[videos, most frames]`, and those past a video's end weigh 0.
+ * they are. No loop and no branch: the first `maxFrames` frames of each video are gathered into `[videos, most frames]`, and those past a video's end weigh 0.
  */
-export function buildOnnxModel({ sizes, dropRate, weights, version }: OnnxOptions): OnnxModel {
+export function buildOnnxModel({ sizes, dropRate, maxFrames, weights, version }: OnnxOptions): OnnxModel {
   const builder = new OnnxBuilder();
   const network = new OnnxNetwork(builder, sizes);
-  const output = network.build(dropRate);
+  const output = network.build(dropRate, maxFrames);
   const streams = streamsOf(sizes);
   return {
     irVersion: IR_VERSION,
     opset: ONNX_OPSET,
     producer: { name: "nextvlad", version },
     description: "NeXtVLAD video classification (arXiv:1811.05014) as PaddleVideo v1.5.1 computes it, from quantised frame features",
-    metadata: { drop_rate: String(dropRate) },
+    metadata: { drop_rate: String(dropRate), max_frames: String(maxFrames) },
     graphName: "nextvlad",
     inputs: [...streams.map(describeFeatures), FRAME_COUNTS],
     outputs: [
@@ -86,9 +88,9 @@ class OnnxNetwork {
     this.sizes = sizes;
   }
 
-  build(dropRate: number): string {
+  build(dropRate: number, maxFrames: number): string {
     const { builder } = this;
-    const layout = this.layOut();
+    const layout = this.layOut(maxFrames);
     const streams = streamsOf(this.sizes).map((stream) => this.describe(stream, layout));
     const descriptors = builder.add("descriptors", "Concat", streams, { axis: { int: 1 } });
     // Paddle's dropout of that time keeps training unscaled and multiplies here (SPEC: downgrade_in_infer).
@@ -106,15 +108,16 @@ class OnnxNetwork {
     return this.builder.add(output, "BatchNormalization", inputs, { epsilon: { float: BATCH_NORM_EPSILON } });
   }
 
-  private layOut(): PaddedLayout {
+  private layOut(maxFrames: number): PaddedLayout {
     const { builder } = this;
     const counts = ONNX_NAMES.frameCounts;
     const [zero, one, lastAxis] = [builder.int(0), builder.int(1), builder.ints(-1)];
-    const most = builder.add("layout/most_frames", "ReduceMax", [counts], { keepdims: { int: 0 } });
+    const used = builder.add("layout/used_frames", "Min", [counts, builder.int(maxFrames)]);
+    const most = builder.add("layout/most_frames", "ReduceMax", [used], { keepdims: { int: 0 } });
     const places = builder.add("layout/places", "Range", [zero, most, one]);
     const ends = builder.add("layout/ends", "CumSum", [counts, zero]);
     const starts = builder.add("layout/starts", "Unsqueeze", [builder.add("layout/first_frames", "Sub", [ends, counts]), lastAxis]);
-    const inside = builder.add("layout/inside", "Less", [places, builder.add("layout/counts", "Unsqueeze", [counts, lastAxis])]);
+    const inside = builder.add("layout/inside", "Less", [places, builder.add("layout/counts", "Unsqueeze", [used, lastAxis])]);
     const frames = builder.add("layout/frames", "Where", [inside, builder.add("layout/unbounded", "Add", [starts, places]), zero]);
     const weight = builder.add("layout/weight", "Cast", [inside], { to: { int: ELEMENT_TYPES.float32 } });
     return { frames, mask: builder.add("layout/mask", "Unsqueeze", [weight, lastAxis]) };

@@ -22,8 +22,8 @@ function listWeights(sizes: ModelSizes, weights: Weights) {
   return parameterTable(sizes).map(({ name, shape }) => ({ name, shape, data: weights.get(name) as Float32Array }));
 }
 
-function openSession(sizes: ModelSizes, dropRate: number, weights: Weights): Promise<InferenceSession> {
-  const model = buildOnnxModel({ sizes, dropRate, weights: listWeights(sizes, weights), version: "test" });
+function openSession(sizes: ModelSizes, dropRate: number, weights: Weights, maxFrames = 300): Promise<InferenceSession> {
+  const model = buildOnnxModel({ sizes, dropRate, maxFrames, weights: listWeights(sizes, weights), version: "test" });
   return InferenceSession.create(Buffer.concat(encodeOnnx(model)));
 }
 
@@ -48,6 +48,20 @@ function runOurs(sizes: ModelSizes, dropRate: number, weights: Weights, input: N
   network.dispose();
   store.dispose();
   return probabilities;
+}
+
+/** The first `maxFrames` frames of each video, as the shards' readers take them. */
+function truncate(input: NetworkInput, maxFrames: number, sizes: ModelSizes): NetworkInput {
+  const videos = Array.from(input.frameCounts, (count, video) => {
+    const { rgb, audio } = pick(input, video, sizes);
+    const frames = Math.min(count, maxFrames);
+    return { frames, rgb: rgb.subarray(0, frames * sizes.videoFeatures), audio: audio.subarray(0, frames * sizes.audioFeatures) };
+  });
+  return {
+    frameCounts: Int32Array.from(videos, ({ frames }) => frames),
+    rgb: Buffer.concat(videos.map(({ rgb }) => rgb)),
+    audio: Buffer.concat(videos.map(({ audio }) => audio)),
+  };
 }
 
 /** One video of a batch. */
@@ -131,4 +145,19 @@ describe("the ONNX graph in ONNX Runtime", () => {
       }
     });
   }
+
+  test("uses the first max_frames frames of each video, as the readers do", async () => {
+    const drawn = drawWeights(other, 6);
+    const session = await openSession(other, 0.5, drawn, 4);
+    for (const frameCounts of [[5000], [3, 9, 4, 5, 1]]) {
+      const input = drawInput(other, frameCounts);
+      const found = await runOnnx(session, other, input);
+      assertClose(found, runOurs(other, 0.5, drawn, truncate(input, 4, other)));
+      const whole = runOurs(other, 0.5, drawn, input);
+      assert.ok(
+        found.some((value, i) => Math.abs(value - (whole[i] as number)) > 0.01),
+        "the frames past max_frames should matter",
+      );
+    }
+  });
 });
