@@ -22,7 +22,7 @@ describe("what the README shows", () => {
   });
 
   test("files and links, in the docs too", () => {
-    for (const page of ["README.md", "CONTRIBUTING.md", "docs/performance.md", "docs/own-features.md"]) {
+    for (const page of ["README.md", "CONTRIBUTING.md", "docs/performance.md", "docs/own-features.md", "docs/faq.md"]) {
       const text = readFileSync(join(repository, page), "utf8");
       const paths = [...found(text, /\]\((?!http)([^)#]+)\)/g), ...found(text, /`((?:scripts|configs|src|test|native|docs)\/[\w./-]+)`/g)];
       for (const path of paths) {
@@ -56,7 +56,14 @@ describe("what the README shows", () => {
   });
 
   test("commands that train without a GPU too", async () => {
-    const pages = ["README.md", "docs/own-features.md", "docs/performance.md", "scripts/demo.sh", "scripts/train/train_nextvlad.sh"];
+    const pages = [
+      "README.md",
+      "docs/own-features.md",
+      "docs/performance.md",
+      "docs/faq.md",
+      "scripts/demo.sh",
+      "scripts/train/train_nextvlad.sh",
+    ];
     const commands = pages.flatMap((page) =>
       found(readFileSync(join(repository, page), "utf8").replaceAll("\\\n", " "), /(?:nextvlad|"\$cli") (train .*--config .*)/g),
     );
