@@ -13,7 +13,8 @@ import { trainHere } from "../helpers/training.js";
 async function readArrays(path: string, optimizer: boolean): Promise<Map<string, Float32Array>> {
   const source = await openWeights(path, { optimizer });
   const arrays = new Map<string, Float32Array>();
-  for await (const array of source.read(new Set(source.entries.keys()))) arrays.set(array.name, floatsOf(array, path).slice());
+  const floats = [...source.entries].filter(([, { dtype }]) => dtype === "f4").map(([name]) => name);
+  for await (const array of source.read(new Set(floats))) arrays.set(array.name, floatsOf(array, path).slice());
   await source.close();
   return arrays;
 }
