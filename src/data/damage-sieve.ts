@@ -55,6 +55,19 @@ export class DamageSieve {
   }
 }
 
+/** Adds to an error about damage that a policy can skip it; returns others as they are. */
+export function adviseSkipping(error: NextvladError): NextvladError {
+  const { code, what, details, cause } = error;
+  if (details.damaged === undefined) return error;
+  const advice = "skip corrupt records with --on-corrupt skip-record";
+  return new NextvladError(
+    code,
+    what,
+    { ...details, remedy: details.remedy === undefined ? advice : `${details.remedy}; or ${advice}` },
+    cause,
+  );
+}
+
 /** Whether a run goes on past what is wrong with a shard. */
 export function isPassedOver({ details }: NextvladError, policy: CorruptPolicy): boolean {
   return details.damaged !== undefined && policy !== "error";

@@ -23,10 +23,10 @@ export interface ReadingOptions {
 }
 
 /** Before the data: its length (8 bytes) and that length's checksum (4). */
-const HEADER_BYTES = 12;
-const CHECKSUM_BYTES = 4;
+export const HEADER_BYTES = 12;
+export const CHECKSUM_BYTES = 4;
 /** An hour of frames is 4 MB. A longer record than this is refused, so that a hostile length cannot take all memory. */
-const MAX_RECORD_BYTES = 2 ** 30;
+export const MAX_RECORD_BYTES = 2 ** 30;
 const HEAD_BYTES = 64;
 const DOWNLOAD_AGAIN = "download the shard again";
 const NOT_A_SHARD = "name TFRecord shards here (train0000.tfrecord)";
@@ -101,15 +101,7 @@ function readLength(window: RecordWindow, at: RecordPlace): number {
     throw badChecksum("length", at, window.uint32(8), maskedCrc32c(head.subarray(0, 8)));
   }
   const length = window.uint32(4) * 2 ** 32 + window.uint32(0);
-  if (length > MAX_RECORD_BYTES) {
-    throw new NextvladError("CORRUPT_RECORD", "the record says it is impossibly long", {
-      ...at,
-      expected: `at most ${MAX_RECORD_BYTES} bytes`,
-      found: `${length} bytes`,
-      remedy: DOWNLOAD_AGAIN,
-      damaged: "rest of shard",
-    });
-  }
+  if (length > MAX_RECORD_BYTES) throw tooLong(at, length);
   return length;
 }
 
@@ -155,7 +147,18 @@ function refuseOtherFile(head: Uint8Array, file: string): void {
   }
 }
 
-function truncated(at: RecordPlace, expected: number, found: number): NextvladError {
+/** The error for a length that no record has. */
+export function tooLong(at: RecordPlace, length: number): NextvladError {
+  return new NextvladError("CORRUPT_RECORD", "the record says it is impossibly long", {
+    ...at,
+    expected: `at most ${MAX_RECORD_BYTES} bytes`,
+    found: `${length} bytes`,
+    remedy: DOWNLOAD_AGAIN,
+    damaged: "rest of shard",
+  });
+}
+
+export function truncated(at: RecordPlace, expected: number, found: number): NextvladError {
   return new NextvladError("CORRUPT_RECORD", "the file ends in the middle of a record", {
     ...at,
     expected: `${expected} bytes`,
@@ -165,7 +168,7 @@ function truncated(at: RecordPlace, expected: number, found: number): NextvladEr
   });
 }
 
-function badChecksum(of: "length" | "data", at: RecordPlace, stored: number, computed: number): NextvladError {
+export function badChecksum(of: "length" | "data", at: RecordPlace, stored: number, computed: number): NextvladError {
   const hex = (value: number) => `0x${value.toString(16).padStart(8, "0")}`;
   return new NextvladError("CORRUPT_RECORD", `the checksum of the record's ${of} does not match`, {
     ...at,

@@ -22,6 +22,8 @@ export interface FirstRecords {
   readonly problems: readonly NextvladError[];
   /** Damage that the run is going to do without. */
   readonly passedOver: readonly NextvladError[];
+  /** Shards whose first record was found good, in no order, and what the run does about damage in each. */
+  readonly sound: ReadonlyMap<string, CorruptPolicy>;
   readonly shards: number;
   /** Shards whose first record was read: all, but where that takes longer than it may. */
   readonly read: number;
@@ -53,15 +55,19 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
   const waiting = createRandom(0, "shards", 0).shuffle([...heads.values()]);
   const failures = new Map<string, NextvladError>();
   const damages = new Map<string, NextvladError>();
+  const sound = new Map<string, CorruptPolicy>();
   const endMs = performance.now() + limitMs;
   let read = 0;
   const readOn = async (): Promise<void> => {
     for (let next = waiting.pop(); next !== undefined && performance.now() < endMs; next = waiting.pop()) {
       const { path, shape, onCorrupt } = next;
-      await checkFirstRecord(path, shape).catch((thrown: unknown) => {
-        const error = expected(thrown);
-        (isPassedOver(error, onCorrupt) ? damages : failures).set(path, error);
-      });
+      await checkFirstRecord(path, shape).then(
+        () => sound.set(path, onCorrupt),
+        (thrown: unknown) => {
+          const error = expected(thrown);
+          (isPassedOver(error, onCorrupt) ? damages : failures).set(path, error);
+        },
+      );
       read++;
     }
   };
@@ -71,7 +77,7 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
     const errors = Array.from(heads.values(), ({ path }) => found.get(path)).filter((error) => error !== undefined);
     return mergeAlike([...new Set(errors)]);
   };
-  return { problems: [...problems, ...inOrder(failures)], passedOver: inOrder(damages), shards: heads.size, read };
+  return { problems: [...problems, ...inOrder(failures)], passedOver: inOrder(damages), sound: new Map(sound), shards: heads.size, read };
 }
 
 function expected(error: unknown): NextvladError {

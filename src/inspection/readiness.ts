@@ -1,10 +1,14 @@
 import { NextvladError } from "../base/errors.js";
+import { adviseSkipping, isPassedOver } from "../data/damage-sieve.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { checkFirstRecords, type Split } from "./first-records.js";
+import { checkHeaders } from "./header-check.js";
 import { requireSpace, type SpaceNeed } from "./space.js";
 
 /** First records are looked at for this long at most. YouTube-8M's 3,844 shards take a second or so from a disk that is near. */
 const FIRST_RECORDS_MS = 10_000;
+/** Record headers are walked for this long at most. */
+const HEADERS_MS = 2000;
 /** Problems that are named one by one: nobody mends more in one go. */
 const NAMED_PROBLEMS = 20;
 
@@ -29,13 +33,24 @@ export async function findObstacles({ splits, eigen, space }: Needs, cwd: string
     eigen === null ? null : problemOf(readEigenFactor(eigen.file, eigen.features)),
     space === null ? null : problemOf(requireSpace(space)),
   ]);
+  const headers = await checkHeaders([...records.sound.keys()], HEADERS_MS);
+  const [passedOver, refused] = [[...records.passedOver], [] as NextvladError[]];
+  for (const [path, error] of [...headers.errors].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    (isPassedOver(error, records.sound.get(path) ?? "error") ? passedOver : refused).push(error);
+  }
+  const shortWalk =
+    headers.checked < records.sound.size
+      ? [
+          `checked the record headers of ${headers.checked} of ${records.sound.size} shards in ${HEADERS_MS / 1000} s; the others are checked as they are read`,
+        ]
+      : [];
   const isShort = records.read < records.shards;
   const note = `looked at the first records of ${records.read} of ${records.shards} shards in ${FIRST_RECORDS_MS / 1000} s; the others are read when their turn comes`;
-  const { named, more } = nameFirst(records.passedOver);
+  const { named, more } = nameFirst(passedOver);
   const damages = named.map((message) => `damaged, and left out as on_corrupt says: ${message}`);
   return {
-    problems: [...records.problems, ...others.filter((problem) => problem !== null)],
-    notes: [...(isShort ? [note] : []), ...damages, ...(more > 0 ? [`and the first records of ${more} more shards are damaged`] : [])],
+    problems: [...[...records.problems, ...refused].map(adviseSkipping), ...others.filter((problem) => problem !== null)],
+    notes: [...(isShort ? [note] : []), ...shortWalk, ...damages, ...(more > 0 ? [`and ${more} more shards are damaged`] : [])],
   };
 }
 

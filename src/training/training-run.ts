@@ -4,6 +4,7 @@ import { bestSnapshot, epochSnapshot, promoteToBest, type RunState, rewriteState
 import { checkSnapshot } from "../checkpoints/snapshot-check.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
+import { adviseSkipping } from "../data/damage-sieve.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { videoShape } from "../data/video-shape.js";
@@ -111,22 +112,24 @@ export class TrainingRun {
     const failure = this.#state.step > this.#trainee.state.step ? await this.#trySave() : null;
     const snapshot = this.#saver.lastWritten;
     const isSaved = snapshot !== null && existsSync(snapshot);
-    const isDamage = error instanceof NextvladError && error.details.damaged !== undefined;
-    const skip = ["--on-corrupt", "skip-record"];
     const facts = [
-      ...(isDamage ? [`or skip corrupt records with ${skip.join(" ")}`] : []),
       ...(failure === null || failure === error
         ? []
         : [`the last step could not be saved (${(failure as Error).message.replace(/\.$/, "")})`]),
       ...(isSaved ? [`training stopped after ${this.#state.step} steps; the last snapshot is ${snapshot}`] : []),
     ];
+    const isDamage = error instanceof NextvladError && error.details.damaged !== undefined;
     const { resumeCommand, telemetry } = this.#options;
     const commands = isSaved
-      ? [`resume with: ${resumeCommand(snapshot)}`, ...(isDamage ? [`or, to skip corrupt records: ${resumeCommand(snapshot, skip)}`] : [])]
+      ? [
+          `resume with: ${resumeCommand(snapshot)}`,
+          ...(isDamage ? [`or, to skip corrupt records: ${resumeCommand(snapshot, ["--on-corrupt", "skip-record"])}`] : []),
+        ]
       : [];
     if (error instanceof NextvladError) {
-      const remedy = [...(error.details.remedy === undefined ? [] : [error.details.remedy]), ...facts].join("; ");
-      return new NextvladError(error.code, error.what, { ...error.details, ...(remedy === "" ? {} : { remedy }), commands }, error.cause);
+      const { code, what, details, cause } = adviseSkipping(error);
+      const remedy = [details.remedy, ...facts].filter((part) => part !== undefined).join("; ");
+      return new NextvladError(code, what, { ...details, ...(remedy === "" ? {} : { remedy }), commands }, cause);
     }
     for (const line of [...facts, ...commands]) telemetry.log.warn(line);
     return error;

@@ -5,13 +5,16 @@ import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { freeBytes } from "../../src/base/files.js";
 import { buildConfig } from "../../src/config/load.js";
+import type { CorruptPolicy } from "../../src/data/damage-sieve.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { checkFirstRecords } from "../../src/inspection/first-records.js";
+import { checkHeaders } from "../../src/inspection/header-check.js";
+import { findObstacles } from "../../src/inspection/readiness.js";
 import { requireSpace } from "../../src/inspection/space.js";
 import { runNextvlad } from "../commands/nextvlad.js";
-import { damageLength } from "../helpers/damage.js";
+import { cutInside, damageLength } from "../helpers/damage.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
-import { failsWith, goldenData, randomVideo, SMALL_SIZES, temporaryFolder } from "../helpers/shards.js";
+import { failsWith, goldenData, randomVideo, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
 
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
 
@@ -143,6 +146,28 @@ describe("before the first step", { concurrency: 2 }, () => {
       const codes = [found.problems, found.passedOver].map((errors) => errors.map(({ code }) => code));
       assert.deepEqual(codes, onCorrupt === "error" ? [["CORRUPT_RECORD", "BAD_LABELS"], []] : [["BAD_LABELS"], ["CORRUPT_RECORD"]]);
     }
+  });
+
+  test("a truncated shard is found before step 1; a policy makes it a note; time that is up leaves the others", async (t) => {
+    const folder = temporaryFolder(t);
+    const { shards } = await writeShards(folder, [9, 9, 9]);
+    cutInside(shards[1] as string, 7);
+    const find = (onCorrupt: CorruptPolicy) =>
+      findObstacles(
+        { splits: [{ list: join(folder, "*.tfrecord"), shape: { ...SHAPE, labels: "optional" }, onCorrupt }], eigen: null, space: null },
+        folder,
+      );
+    const [problem, ...others] = (await find("error")).problems;
+    assert.deepEqual(others, []);
+    assert.match(
+      problem?.message ?? "",
+      /shard001\.tfrecord, record 7, .*middle of a record.*cut short; or skip corrupt records with --on-corrupt skip-record\.$/,
+    );
+    const { problems, notes } = await find("skip-record");
+    assert.deepEqual(problems, []);
+    assert.match(notes.join(), /^damaged, and left out as on_corrupt says: \S+shard001\.tfrecord, record 7, /);
+    assert.deepEqual(await checkHeaders(shards, 0), { errors: new Map(), checked: 0 });
+    assert.deepEqual((await checkHeaders(shards, 10_000)).checked, 3);
   });
 
   test("a first record longer than one read is read to its end", async (t) => {

@@ -1,0 +1,44 @@
+import type { FileHandle } from "node:fs/promises";
+import type { RecordPlace } from "./byte-source.js";
+import { maskedCrc32c } from "./crc32c.js";
+import { badChecksum, CHECKSUM_BYTES, HEADER_BYTES, MAX_RECORD_BYTES, startsTfRecord, tooLong, truncated } from "./tfrecord.js";
+
+/** One read of so much costs about as much as one of a header alone; short records have many headers in it. */
+const BLOCK_BYTES = 64 * 1024;
+
+/** How a walk ended: at the file's end, or before it when `isOver` said so; "skipped" if the file is not an uncompressed TFRecord file. */
+export type WalkEnd = "whole" | "cut short" | "skipped";
+
+/**
+ * Walks an uncompressed TFRecord file from record header to record header: checks each length and its checksum, and that the file does not end inside a
+ * record. Reads no data of records longer than a block. Throws CORRUPT_RECORD, and what reading throws.
+ */
+export async function walkRecordHeaders(handle: FileHandle, file: string, isOver: () => boolean): Promise<WalkEnd> {
+  const { size } = await handle.stat();
+  const block = Buffer.alloc(Math.min(BLOCK_BYTES, size));
+  const read = async (position: number, bytes: number): Promise<Buffer> =>
+    block.subarray(0, (await handle.read(block, 0, Math.min(block.length, bytes), position)).bytesRead);
+  let held = await read(0, BLOCK_BYTES);
+  let heldAt = 0;
+  if (!startsTfRecord(held)) return "skipped";
+  let position = 0;
+  let recordBytes = 0;
+  for (let record = 0; position < size; record++) {
+    if (isOver()) return "cut short";
+    const at: RecordPlace = { file, record, byteOffset: position };
+    if (position + HEADER_BYTES > heldAt + held.length) {
+      held = await read(position, recordBytes < BLOCK_BYTES ? BLOCK_BYTES : HEADER_BYTES);
+      heldAt = position;
+    }
+    const header = held.subarray(position - heldAt, position - heldAt + HEADER_BYTES);
+    if (header.length < HEADER_BYTES) throw truncated(at, HEADER_BYTES, header.length);
+    const [stored, computed] = [header.readUInt32LE(8), maskedCrc32c(header.subarray(0, 8))];
+    if (stored !== computed) throw badChecksum("length", at, stored, computed);
+    const length = header.readUInt32LE(4) * 2 ** 32 + header.readUInt32LE(0);
+    if (length > MAX_RECORD_BYTES) throw tooLong(at, length);
+    recordBytes = HEADER_BYTES + length + CHECKSUM_BYTES;
+    if (position + recordBytes > size) throw truncated(at, recordBytes, size - position);
+    position += recordBytes;
+  }
+  return "whole";
+}
