@@ -8,13 +8,18 @@ export function seedFolder(parser: ParserName): string {
   return resolve("scripts/fuzz/corpus", parser);
 }
 
-/** Where a run of the guided fuzzer leaves inputs that took new ways, for the next one to start from. Not part of the repository. */
+/** Where runs leave what they find: `fuzz/`, which is not part of the repository, or NEXTVLAD_FUZZ_FOLDER. Child processes have the same. */
+const outFolder = (): string => resolve(process.env.NEXTVLAD_FUZZ_FOLDER ?? "fuzz");
+
+/** Where a run of the guided fuzzer leaves inputs that took new ways, for the next one to start from. */
 export function workFolder(parser: ParserName): string {
-  return resolve("fuzz/corpus", parser);
+  return join(outFolder(), "corpus", parser);
 }
 
-/** Where inputs go that something is wrong with. Not part of the repository. */
-export const FINDINGS_FOLDER = resolve("fuzz/findings");
+/** Where inputs go that something is wrong with. */
+export function findingsFolder(): string {
+  return join(outFolder(), "findings");
+}
 
 /** The files of a folder in the order of their names; none where there is no folder. */
 export function readInputs(folder: string): Uint8Array[] {

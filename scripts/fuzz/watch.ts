@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Progress, Task } from "./child.js";
-import { FINDINGS_FOLDER, saveInput } from "./corpus.js";
+import { findingsFolder, saveInput } from "./corpus.js";
 import { LIMITS } from "./judgement.js";
 import type { ParserName } from "./target.js";
 
@@ -66,7 +66,7 @@ async function runChild(script: string, task: Task, outcome: Outcome): Promise<n
   let done = false;
   let said = 0;
   const find = (number: number, what: string, bytes: Uint8Array): void => {
-    outcome.findings.push({ number, what, path: saveInput(FINDINGS_FOLDER, `${task.parser}-`, bytes) });
+    outcome.findings.push({ number, what, path: saveInput(findingsFolder(), `${task.parser}-`, bytes) });
   };
   child.on("message", (message) => {
     const progress = message as Progress;

@@ -1,13 +1,23 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
-import { readInputs, seedFolder } from "../../scripts/fuzz/corpus.js";
+import { after, before, test } from "node:test";
+import { findingsFolder, readInputs, seedFolder } from "../../scripts/fuzz/corpus.js";
 import { judge } from "../../scripts/fuzz/judgement.js";
 import { loadTarget, PARSERS } from "../../scripts/fuzz/target.js";
 import { watch } from "../../scripts/fuzz/watch.js";
 import { temporaryFolder } from "../helpers/shards.js";
+
+const folder = mkdtempSync(join(tmpdir(), "fuzz-"));
+before(() => {
+  process.env.NEXTVLAD_FUZZ_FOLDER = folder;
+});
+after(() => {
+  // What a failed test found stays; its message says where.
+  if (readInputs(findingsFolder()).length === 0) rmSync(folder, { recursive: true, force: true });
+});
 
 function run(script: string, args: readonly string[]) {
   return spawnSync(process.execPath, [`dist/scripts/fuzz/${script}.js`, ...args], { encoding: "utf8" });
