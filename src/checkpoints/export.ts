@@ -14,6 +14,7 @@ import { type ModelSection, modelSizes } from "../model/sizes.js";
 import { requireFit } from "./arrays.js";
 import { gatherHostArrays, type HostArray, readHostArrays } from "./host-arrays.js";
 import { findPaddleStep } from "./paddle-step.js";
+import { CONFIG_KEY } from "./safetensors-source.js";
 import { readSnapshotState } from "./snapshot.js";
 import type { WeightSource } from "./weight-source.js";
 
@@ -30,6 +31,8 @@ export interface ExportOptions {
   readonly out: string;
   readonly model: ModelSection & { readonly drop_rate: number; readonly max_frames: number };
   readonly optimizerScalars: OptimizerScalars;
+  /** The whole config as YAML, for the formats that can carry it; null if most of it is unknown. */
+  readonly configYaml: string | null;
   /** Ours, for the formats that name their producer. */
   readonly version: string;
 }
@@ -61,11 +64,17 @@ export async function exportWeights(options: ExportOptions): Promise<ExportOutco
   return { files: [out], optimizer: null };
 }
 
-async function encode({ weights, format, model, version }: ExportOptions, table: readonly Parameter[]): Promise<Content> {
+async function encode({ weights, format, model, configYaml, version }: ExportOptions, table: readonly Parameter[]): Promise<Content> {
   if (format === "npz") return encodeNpz(readHostArrays(weights, table));
   // Both have a list of all arrays before the first of them.
   const arrays = await gatherHostArrays(weights, table);
-  if (format === "safetensors") return encodeSafetensors(arrays.map((array) => ({ ...array, dtype: "F32" })));
+  if (format === "safetensors") {
+    const metadata: Record<string, string> = configYaml === null ? {} : { [CONFIG_KEY]: configYaml };
+    return encodeSafetensors(
+      arrays.map((array) => ({ ...array, dtype: "F32" })),
+      metadata,
+    );
+  }
   const { drop_rate: dropRate, max_frames: maxFrames } = model;
   return encodeOnnx(buildOnnxModel({ sizes: modelSizes(model), dropRate, maxFrames, weights: arrays, version }));
 }

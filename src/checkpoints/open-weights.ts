@@ -6,6 +6,7 @@ import { looksLikePaddleVariable } from "../formats/paddle-variable.js";
 import { looksLikePickle } from "../formats/pickle-reader.js";
 import { looksLikeTar } from "../formats/tar.js";
 import { isArrayName } from "./array-names.js";
+import { openNpz } from "./npz-source.js";
 import { openPaddleArchive } from "./paddle-archive.js";
 import { openPaddleDirectory } from "./paddle-directory.js";
 import { openPaddlePickles } from "./paddle-pickle.js";
@@ -15,11 +16,11 @@ import { checkSnapshot } from "./snapshot-check.js";
 import type { WeightSource } from "./weight-source.js";
 
 const FORMS =
-  "a snapshot directory, a directory of Paddle variables or a .tar or .tar.gz of one, a .pdparams file (or its prefix), or a .safetensors file";
+  "a snapshot directory, a directory of Paddle variables or a .tar or .tar.gz of one, a .pdparams file (or its prefix), a .safetensors file, or a .npz file";
 
 /**
  * Opens weights, told by their content whatever they are called: our snapshot directory; a directory of Paddle variables, or a tar of one (gzipped or
- * not); a .pdparams file (gzipped or not), or its prefix; a lone safetensors file. With `optimizer`, what a run needs to go on must be there too: a
+ * not); a .pdparams file (gzipped or not), or its prefix; a lone safetensors file; a .npz file. With `optimizer`, what a run needs to go on must be there too: a
  * snapshot's moments, a .pdparams file's .pdopt. Throws FILE_MISSING, FILE_UNREADABLE, BAD_WEIGHTS, BAD_FORMAT, UNSAFE_PICKLE, BAD_SNAPSHOT.
  */
 export async function openWeights(path: string, { optimizer }: { readonly optimizer: boolean }): Promise<WeightSource> {
@@ -73,6 +74,7 @@ async function openFile(path: string, optimizer: boolean): Promise<WeightSource>
     if (normalize(path) === weightsFile(folder) && (await isSnapshot(folder))) return openSnapshot(folder, optimizer);
     return openSafetensors(path, [path], { form: "a safetensors file", snapshot: null });
   }
+  if (looksLikeZip(head) && !compressed) return openNpz(path, isArrayName);
   if (looksLikePaddleVariable(head)) {
     throw unknown(
       path,
@@ -97,6 +99,11 @@ async function look(path: string): Promise<{ readonly head: Uint8Array; readonly
 /** A length of 8 bytes, little-endian, that a header of JSON follows. */
 function looksLikeSafetensors(head: Uint8Array): boolean {
   return head.length > 8 && head[8] === 0x7b && head.subarray(4, 8).every((byte) => byte === 0);
+}
+
+/** A local file header, or the end of an empty archive. */
+function looksLikeZip(head: Uint8Array): boolean {
+  return head[0] === 0x50 && head[1] === 0x4b && ((head[2] === 3 && head[3] === 4) || (head[2] === 5 && head[3] === 6));
 }
 
 async function isSnapshot(folder: string): Promise<boolean> {

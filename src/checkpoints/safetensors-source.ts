@@ -2,6 +2,9 @@ import { SafetensorsFile } from "../formats/safetensors.js";
 import type { Dtype } from "../formats/safetensors-header.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
+/** The key of the metadata under which `nextvlad export` stores the config. */
+export const CONFIG_KEY = "nextvlad.config";
+
 /** `F32` is numpy's `f4`; types that numpy lacks keep their name. */
 function numpyName(dtype: Dtype): string {
   const [, letter = "", bits] = /^([FIU])(\d+)$/.exec(dtype) ?? [];
@@ -37,5 +40,6 @@ export async function openSafetensors(
       }
     }
   }
-  return { path, form, snapshot, entries, read, close };
+  const embeddedConfig = opened.map(({ metadata }) => metadata[CONFIG_KEY]).find((config) => config !== undefined);
+  return { path, form, snapshot, ...(embeddedConfig === undefined ? {} : { embeddedConfig }), entries, read, close };
 }

@@ -22,6 +22,8 @@ export interface WeightSource {
   readonly form: string;
   /** Our own snapshot's directory, which brings config and state along; null for all else. */
   readonly snapshot: string | null;
+  /** The config that an exported safetensors file carries, as YAML, unchecked. */
+  readonly embeddedConfig?: string;
   readonly entries: ReadonlyMap<string, ArrayEntry>;
   /** Reads those of the named arrays that there are, in the source's own order, one in memory at a time where it can be. Throws FILE_UNREADABLE, BAD_FORMAT. */
   read(names: ReadonlySet<string>): AsyncGenerator<RawArray>;

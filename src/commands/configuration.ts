@@ -2,13 +2,14 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
+import { readYamlText } from "../config/file.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Override, Overrides } from "../config/overrides.js";
 import type { Config, SectionName } from "../config/schema.js";
 import type { ConfigFlags, EvalFlags, InferFlags, TrainFlags } from "./options.js";
 
 /**
- * The config that a command runs with: that of `--config`, or else the one in the snapshot, or else the sizes that other weights have, and the flags over it.
+ * The config that a command runs with: that of `--config`, or else the one that the weights carry, or else the sizes that other weights have, and the flags over it.
  * Throws BAD_USAGE where there is none of these, BAD_WEIGHTS where sizes cannot be read off the weights, and what `loadConfig` throws.
  */
 export async function findConfig(
@@ -20,7 +21,8 @@ export async function findConfig(
   if (flags.config !== undefined) return loadConfig(flags.config, over);
   const remedy = "say which, like --config configs/nextvlad.yaml";
   if (source === null) throw new NextvladError("BAD_USAGE", "a config is needed", { key: "--config", remedy });
-  const { snapshot, path } = source;
+  const { snapshot, embeddedConfig, path } = source;
+  if (embeddedConfig !== undefined) return buildConfig(readYamlText(embeddedConfig, path), path, over);
   if (snapshot === null) {
     const { inferModel } = await import("../checkpoints/inferred-sizes.js");
     return buildConfig({ MODEL: inferModel(source) }, path, over);

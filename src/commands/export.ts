@@ -1,8 +1,9 @@
+import { formatConfig } from "../config/format.js";
 import { findConfig } from "./configuration.js";
 import type { ExportFlags } from "./options.js";
 import { print } from "./output.js";
 import { version } from "./version.js";
-import { describeWeights, openNamedWeights } from "./weights.js";
+import { carriesConfig, describeWeights, openNamedWeights } from "./weights.js";
 
 /** `nextvlad export`: writes the weights in the format asked for, tells of them on stderr, and prints the files; returns the exit code. */
 export async function runExport(flags: ExportFlags): Promise<number> {
@@ -18,6 +19,7 @@ export async function runExport(flags: ExportFlags): Promise<number> {
       format: flags.format,
       out: flags.out,
       model: config.MODEL,
+      configYaml: carriesConfig(weights) || flags.config !== undefined ? formatConfig(config) : null,
       optimizerScalars: (step, trained) => optimizerScalars(step, trained, config.TRAIN),
       version: version(),
     });

@@ -5,7 +5,7 @@ const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_si
 
 /** What `--weights` may name. */
 export const WEIGHTS =
-  "a snapshot, Paddle's variables (a directory, or a .tar.gz of it), .pdparams, .safetensors (default: the published ones in ~/.paddle/weights)";
+  "a snapshot, Paddle's variables (a directory, or a .tar.gz of it), .pdparams, .safetensors, .npz (default: the published ones in ~/.paddle/weights)";
 
 /** `--log-interval` of train: in steps, as PaddleVideo's. */
 export const logBySteps = (): Option =>

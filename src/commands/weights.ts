@@ -13,10 +13,15 @@ export async function openNamedWeights(
   return optimizer === "if there" ? openWithOptimizerIfThere(found) : openWeights(found, { optimizer: false });
 }
 
+/** Whether weights bring a config along. */
+export function carriesConfig({ snapshot, embeddedConfig }: WeightSource): boolean {
+  return snapshot !== null || embeddedConfig !== undefined;
+}
+
 /** What the log says of weights: where and what they are, and what of the config was read off them, where they bring none and none is named. */
 export function describeWeights(source: WeightSource, flags: Pick<ConfigFlags, "config" | "set">, { MODEL }: Config): readonly string[] {
   const lines = [`weights: ${source.path}, ${source.form}`];
-  if (flags.config !== undefined || source.snapshot !== null) return lines;
+  if (flags.config !== undefined || carriesConfig(source)) return lines;
   lines.push("they bring no config: the model's sizes are read off their shapes, and all else is the published recipe's");
   if (!flags.set?.some((setting) => setting.trim().startsWith("MODEL.drop_rate"))) {
     lines.push(`drop_rate is in no weights: ${MODEL.drop_rate} is taken, and --set MODEL.drop_rate=RATE says otherwise`);

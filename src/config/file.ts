@@ -14,6 +14,11 @@ export async function readYaml(file: string): Promise<unknown> {
     const remedy = "write its sections as YAML, like configs/nextvlad.yaml: `MODEL:` and below it `  num_classes: 3862`";
     throw new NextvladError("BAD_CONFIG", "this is the INI form of PaddleVideo 1.5", { file, remedy });
   }
+  return readYamlText(text, file);
+}
+
+/** The plain value of a YAML text; `file` is named in errors. Throws BAD_CONFIG where it is not YAML. */
+export function readYamlText(text: string, file: string): unknown {
   const outcome = parseYaml(text);
   if ("value" in outcome) return outcome.value;
   throw new NextvladError("BAD_CONFIG", `not YAML: ${outcome.problem}`, { file }, outcome.cause);

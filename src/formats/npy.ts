@@ -15,7 +15,8 @@ export interface NpyArray {
   readonly data: InstanceType<(typeof ARRAYS)[NpyDtype]>;
 }
 
-interface Header {
+/** What a .npy file says of its array before the data. */
+export interface NpyHeader {
   readonly dtype: NpyDtype;
   readonly isFortran: boolean;
   readonly shape: readonly number[];
@@ -23,6 +24,8 @@ interface Header {
 
 /** numpy's own limit; a longer header is a lie or an attack. */
 const MAX_HEADER_BYTES = 10_000;
+/** Where the data of a .npy file begin at the latest. */
+export const MAX_NPY_HEAD_BYTES = 12 + MAX_HEADER_BYTES;
 /** numpy's own limit (32 before 2.0): turning an array around takes time for each side of each value. */
 const MAX_SIDES = 64;
 const MAGIC = Buffer.from("\x93NUMPY", "latin1");
@@ -57,6 +60,11 @@ export function parseNpy(bytes: Buffer, file: string): NpyArray {
   return { dtype, shape, data };
 }
 
+/** Reads the header alone; `bytes` are the file's first `MAX_NPY_HEAD_BYTES`, or all of a shorter one. Throws BAD_FORMAT. */
+export function parseNpyHeader(bytes: Buffer, file: string): NpyHeader {
+  return parseHeader(splitHeader(bytes, file).text, file);
+}
+
 /** The magic string, two bytes of version, the header's length (uint16 in version 1, uint32 after) and the header's text. */
 function splitHeader(bytes: Buffer, file: string): { text: string; dataStart: number } {
   if (!bytes.subarray(0, MAGIC.length).equals(MAGIC)) {
@@ -78,7 +86,7 @@ function splitHeader(bytes: Buffer, file: string): { text: string; dataStart: nu
 }
 
 /** Reads the Python dict that is the header: `{'descr': '<f4', 'fortran_order': False, 'shape': (2048, 1), }`, its keys in any order. */
-function parseHeader(text: string, file: string): Header {
+function parseHeader(text: string, file: string): NpyHeader {
   const descr = /['"]descr['"]\s*:\s*(['"])(.*?)\1/.exec(text)?.[2];
   const order = /['"]fortran_order['"]\s*:\s*(True|False)/.exec(text)?.[1];
   // Python 2 wrote a long as 3L.

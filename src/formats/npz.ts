@@ -2,23 +2,110 @@ import type { Readable } from "node:stream";
 import { crc32 } from "@node-rs/crc32";
 import { type Entry, openPromise, type ZipFile } from "yauzl";
 import { fileError, NextvladError } from "../base/errors.js";
-import { type NpyArray, parseNpy } from "./npy.js";
+import { MAX_NPY_HEAD_BYTES, type NpyArray, type NpyHeader, parseNpy, parseNpyHeader } from "./npy.js";
 
 /** A day of float64 frames is 0.7 GB. A larger array than this is refused, so that a small file that swells cannot take all memory. */
-const MAX_ARRAY_BYTES = 2 ** 30;
+const MAX_FRAMES_BYTES = 2 ** 30;
 
 /**
  * Reads one array of a .npz file (numpy.savez, numpy.savez_compressed: a zip of .npy files). `choose` is given the names of its arrays and names one.
  * Throws FILE_MISSING, FILE_UNREADABLE, what `choose` throws, or BAD_FORMAT for what is no such file, is damaged, or holds an array that `readNpy` refuses.
  */
 export async function readNpz(file: string, choose: (names: readonly string[]) => string): Promise<NpyArray> {
+  const npz = await NpzFile.open(file);
   try {
-    const zip = await openPromise(file, { lazyEntries: true, autoClose: false });
-    try {
-      return await readChosen(zip, file, choose);
-    } finally {
-      zip.close();
+    return await npz.read(choose(npz.names), MAX_FRAMES_BYTES);
+  } finally {
+    npz.close();
+  }
+}
+
+/** A .npz file, its arrays read when asked for. All methods throw FILE_UNREADABLE and BAD_FORMAT. Close it after use. */
+export class NpzFile {
+  readonly path: string;
+  readonly #zip: ZipFile;
+  readonly #entries: ReadonlyMap<string, Entry>;
+
+  private constructor(path: string, zip: ZipFile, entries: ReadonlyMap<string, Entry>) {
+    this.path = path;
+    this.#zip = zip;
+    this.#entries = entries;
+  }
+
+  /** Throws FILE_MISSING besides. */
+  static async open(path: string): Promise<NpzFile> {
+    return translateErrors(path, async () => {
+      const zip = await openPromise(path, { lazyEntries: true, autoClose: false });
+      try {
+        const entries = new Map<string, Entry>();
+        for await (const entry of zip.eachEntry()) {
+          if (entry.fileName.endsWith(".npy")) entries.set(entry.fileName.slice(0, -".npy".length), entry);
+        }
+        return new NpzFile(path, zip, entries);
+      } catch (error) {
+        zip.close();
+        throw error;
+      }
+    });
+  }
+
+  get names(): readonly string[] {
+    return [...this.#entries.keys()];
+  }
+
+  /** An array's type and shape, without its data. */
+  async describe(name: string): Promise<NpyHeader> {
+    const entry = this.#find(name);
+    return translateErrors(this.path, async () => {
+      const stream = await this.#zip.openReadStreamPromise(entry);
+      const head = await collect(stream, MAX_NPY_HEAD_BYTES);
+      stream.destroy();
+      return parseNpyHeader(head, this.#nameOf(entry));
+    });
+  }
+
+  /** Reads a whole array of `maxBytes` at most. */
+  async read(name: string, maxBytes: number): Promise<NpyArray> {
+    const entry = this.#find(name);
+    if (entry.uncompressedSize > maxBytes) {
+      const details = { file: this.path, key: name, expected: `at most ${maxBytes} bytes`, found: entry.uncompressedSize };
+      throw new NextvladError("BAD_FORMAT", "the array is too large", details);
     }
+    return translateErrors(this.path, async () => {
+      // Yauzl ends the stream with an error where more or fewer bytes come than the entry says.
+      const bytes = await collect(await this.#zip.openReadStreamPromise(entry));
+      const checksum = crc32(bytes);
+      if (checksum !== entry.crc32) {
+        throw new NextvladError("BAD_FORMAT", "the array's checksum does not match", {
+          file: this.path,
+          key: name,
+          expected: hex(entry.crc32),
+          found: hex(checksum),
+          remedy: "write the file again: its bytes have changed",
+        });
+      }
+      return parseNpy(bytes, this.#nameOf(entry));
+    });
+  }
+
+  close(): void {
+    this.#zip.close();
+  }
+
+  #find(name: string): Entry {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) throw new NextvladError("BAD_FORMAT", "there is no such array in the file", { file: this.path, key: name });
+    return entry;
+  }
+
+  #nameOf({ fileName }: Entry): string {
+    return `${this.path}: ${fileName}`;
+  }
+}
+
+async function translateErrors<T>(file: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
   } catch (error) {
     if (error instanceof NextvladError) throw error;
     if ((error as NodeJS.ErrnoException).syscall !== undefined) throw fileError(error, file, "read");
@@ -28,37 +115,15 @@ export async function readNpz(file: string, choose: (names: readonly string[]) =
   }
 }
 
-async function readChosen(zip: ZipFile, file: string, choose: (names: readonly string[]) => string): Promise<NpyArray> {
-  const entries = new Map<string, Entry>();
-  for await (const entry of zip.eachEntry()) {
-    if (entry.fileName.endsWith(".npy")) entries.set(entry.fileName.slice(0, -".npy".length), entry);
-  }
-  const name = choose([...entries.keys()]);
-  const entry = entries.get(name);
-  if (entry === undefined) throw new NextvladError("BAD_FORMAT", "there is no such array in the file", { file, key: name });
-  if (entry.uncompressedSize > MAX_ARRAY_BYTES) {
-    const details = { file, key: name, expected: `at most ${MAX_ARRAY_BYTES} bytes`, found: entry.uncompressedSize };
-    throw new NextvladError("BAD_FORMAT", "the array is impossibly long for a video's frames", details);
-  }
-  // Yauzl ends the stream with an error where more or fewer bytes come than the entry says.
-  const bytes = await collect(await zip.openReadStreamPromise(entry));
-  const checksum = crc32(bytes);
-  if (checksum !== entry.crc32) {
-    const details = {
-      file,
-      key: name,
-      expected: hex(entry.crc32),
-      found: hex(checksum),
-      remedy: "write the file again: its bytes have changed",
-    };
-    throw new NextvladError("BAD_FORMAT", "the array's checksum does not match", details);
-  }
-  return parseNpy(bytes, `${file}: ${entry.fileName}`);
-}
-
-async function collect(stream: Readable): Promise<Buffer> {
+/** The bytes of a stream: all, or so many at least. */
+async function collect(stream: Readable, enough = Number.POSITIVE_INFINITY): Promise<Buffer> {
   const pieces: Buffer[] = [];
-  for await (const piece of stream) pieces.push(piece as Buffer);
+  let length = 0;
+  for await (const piece of stream) {
+    pieces.push(piece as Buffer);
+    length += (piece as Buffer).length;
+    if (length >= enough) break;
+  }
   return Buffer.concat(pieces);
 }
 

@@ -9,6 +9,7 @@ import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { floatsOf, type WeightSource } from "../../src/checkpoints/weight-source.js";
 import { encodeSafetensors } from "../../src/formats/safetensors.js";
 import { goldenFolder } from "../helpers/golden.js";
+import { askPython, needsPython } from "../helpers/python.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
 interface Expected {
@@ -139,6 +140,33 @@ test("a lone safetensors file", async (t) => {
   assert.match((await failsWith(openWeights(`${path}.gz`, { optimizer: false }), "BAD_WEIGHTS")).message, /Gunzip it first/);
 });
 
+/** Writes a .npz as numpy.savez_compressed does, of arrays given as JSON: name, dtype, shape, base64. With an array of a type that is not read. */
+const WRITE_NPZ = `
+import base64, json, struct, sys, zipfile
+with zipfile.ZipFile(sys.argv[1], "w", zipfile.ZIP_DEFLATED) as archive:
+    for name, (dtype, shape, data) in {**json.load(sys.stdin), "notes": ["U4", [1], base64.b64encode(b"n\\0\\0\\0" * 4).decode()]}.items():
+        head = repr({"descr": "<" + dtype, "fortran_order": False, "shape": tuple(shape)}).encode()
+        head += b" " * (-(len(head) + 11) % 64) + b"\\n"
+        archive.writestr(name + ".npy", b"\\x93NUMPY\\x01\\x00" + struct.pack("<H", len(head)) + head + base64.b64decode(data))
+print("null")`;
+
+test("a .npz file that Python compressed; other types than ours are passed over, damage is not", needsPython, async (t) => {
+  const path = join(temporaryFolder(t), "weights.npz");
+  const arrays = Object.entries(expected).map(([name, { dtype, shape, row_major }]) => [name, [dtype, shape, row_major]]);
+  askPython(WRITE_NPZ, [path], Buffer.from(JSON.stringify(Object.fromEntries(arrays))));
+  await holds(path, true, /a \.npz file/);
+  const bytes = readFileSync(path);
+  writeFileSync(path, bytes.subarray(0, -10));
+  await failsWith(openWeights(path, { optimizer: false }), "BAD_FORMAT", { file: path });
+  // Near the end of an array that is needed: its checksum tells.
+  const at = bytes.indexOf("PK\x03\x04", bytes.indexOf("batch_norm_0.w_0.npy")) - 6;
+  bytes[at] = (bytes[at] as number) ^ 0x40;
+  writeFileSync(path, bytes);
+  const source = await openWeights(path, { optimizer: false });
+  await failsWith(contentOf(source), "BAD_FORMAT", { file: path });
+  await source.close();
+});
+
 test("what is no weights is refused by what it is", async (t) => {
   const folder = temporaryFolder(t);
   const at = (name: string, content: Uint8Array | string): string => {
@@ -153,6 +181,8 @@ test("what is no weights is refused by what it is", async (t) => {
     [join(paddle, "dir", "w"), "BAD_WEIGHTS", /single Paddle variable.*name the directory/i],
     [join(paddle, "combined"), "BAD_WEIGHTS", /several in one file without their names/],
     [at("list.pkl", Buffer.from("\x80\x02].", "latin1")), "BAD_WEIGHTS", /holds no dict of arrays.*tf2pkl\.py/],
+    [at("empty.zip", Buffer.concat([Buffer.from("PK\x05\x06"), Buffer.alloc(18)])), "BAD_WEIGHTS", /this zip file holds no numpy arrays/],
+    [at("short.zip", "PK\x03\x04"), "BAD_FORMAT", /short\.zip: this is no \.npz file, or it is damaged/],
     [empty, "BAD_WEIGHTS", /it is empty/],
     [join(folder, "gone"), "FILE_MISSING", /nor one with \.pdparams or \.pdparams\.gz behind it/],
   ] as const) {

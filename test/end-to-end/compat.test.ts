@@ -6,7 +6,6 @@ import { after, before, describe, test } from "node:test";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
 import { floatsOf } from "../../src/checkpoints/weight-source.js";
-import { readNpz } from "../../src/formats/npz.js";
 import { describeUpdateError } from "../helpers/golden.js";
 import { trainHere } from "../helpers/training.js";
 
@@ -48,7 +47,7 @@ describe("files of commit 059705b (scripts/golden/make-compat.ts)", () => {
     const [weights, all] = [await readArrays("run/NEXTVLAD_epoch1", false), await readArrays("run/NEXTVLAD_epoch1", true)];
     assert.deepEqual([weights.size, all.size], [42, 42 + 2 * 29]);
     assert.deepEqual(sorted(await readArrays("exported.safetensors", false)), sorted(weights));
-    for (const [name, values] of weights) assert.deepEqual((await readNpz("exported.npz", () => name)).data, values, name);
+    assert.deepEqual(sorted(await readArrays("exported.npz", false)), sorted(weights));
     const exported = await readArrays("exported.pdparams", true);
     assert.deepEqual(sorted(new Map([...exported].filter(([name]) => all.has(name)))), sorted(all));
   });

@@ -147,7 +147,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
 
     await exportWell(at("vars"), "npz", at("W.npz"));
     assert.deepEqual(listArrays("npz", at("W.npz")), weights);
-    await exportWell(at("vars"), "safetensors", at("W.safetensors"));
+    await exportWell(at("W.npz"), "safetensors", at("W.safetensors"));
     assert.deepEqual(listArrays("safetensors", at("W.safetensors")), weights);
     await exportWell(at("W.safetensors"), "pdparams", at("B"));
     assert.deepEqual(listArrays("pickle", at("B.pdparams")), weights);
@@ -210,10 +210,20 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     assert.deepEqual(readdirSync(folder), ["snapshot"]);
   });
 
-  test("builds drop_rate into the ONNX graph, and says so", async (context) => {
+  test("builds drop_rate into the ONNX graph, and says so; a safetensors file brings the config along", async (context) => {
     const folder = scratch(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden, { dropRate: 0.3 });
+    const exported = join(folder, "w.safetensors");
+    await exportWell(snapshot, "safetensors", exported, "--set", "MODEL.max_frames=7");
+    const again = await exportAs(exported, "onnx", join(folder, "again.onnx"));
+    assert.match(again.stderr, /^weights: \S+, a safetensors file\ndrop_rate 0.3 and max_frames 7 are part of the graph$/m);
+    const bytes = readFileSync(exported);
+    bytes.write("drop_rate: X.3", bytes.indexOf("drop_rate: 0.3"));
+    writeFileSync(exported, bytes);
+    const bad = await exportAs(exported, "onnx", join(folder, "again.onnx"));
+    assert.equal(bad.exitCode, 2);
+    assert.match(bad.stderr, /w\.safetensors, MODEL\.drop_rate: the value does not fit/);
     const run = (name: string, ...more: string[]) => exportAs(snapshot, "onnx", join(folder, name), ...more);
     assert.match((await run("own.onnx")).stderr, /^drop_rate 0.3 and max_frames 300 are part of the graph$/m);
     assert.match((await run("set.onnx", "--set", "MODEL.drop_rate=0")).stderr, /^drop_rate 0 and max_frames 300 are part of the graph$/m);

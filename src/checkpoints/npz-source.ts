@@ -1,0 +1,39 @@
+import { NextvladError } from "../base/errors.js";
+import { NpzFile } from "../formats/npz.js";
+import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
+
+/** A .npz of 4 GiB is the largest without ZIP64, so no array of it is larger. */
+const MAX_ARRAY_BYTES = 2 ** 32;
+
+/**
+ * A .npz file of named arrays, as `nextvlad export` and numpy write them. Arrays of unsupported types are skipped, unless `isNeeded` knows their name.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, and BAD_WEIGHTS for a zip file without arrays.
+ */
+export async function openNpz(path: string, isNeeded: (name: string) => boolean): Promise<WeightSource> {
+  const npz = await NpzFile.open(path);
+  try {
+    const entries = new Map<string, ArrayEntry>();
+    for (const name of npz.names) {
+      const header = await npz.describe(name).catch((error: unknown) => {
+        if (isNeeded(name) || !(error instanceof NextvladError)) throw error;
+        return null;
+      });
+      if (header !== null) entries.set(name, header);
+    }
+    if (entries.size === 0) {
+      const remedy = "name weights that nextvlad export or numpy.savez wrote";
+      throw new NextvladError("BAD_WEIGHTS", "this zip file holds no numpy arrays", { file: path, remedy });
+    }
+    async function* read(names: ReadonlySet<string>): AsyncGenerator<RawArray> {
+      for (const name of entries.keys()) {
+        if (!names.has(name)) continue;
+        const { dtype, shape, data } = await npz.read(name, MAX_ARRAY_BYTES);
+        yield { name, dtype, shape, bytes: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) };
+      }
+    }
+    return { path, form: "a .npz file", snapshot: null, entries, read, close: async () => npz.close() };
+  } catch (error) {
+    npz.close();
+    throw error;
+  }
+}
