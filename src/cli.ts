@@ -22,7 +22,8 @@ import { leave, runProcess } from "./commands/process.js";
 import { formatOption, LABELS, logBySteps, logByTime, WEIGHTS, withConfig, withResume, withWeights } from "./commands/shared-flags.js";
 import { version } from "./commands/version.js";
 
-const program = new Command("nextvlad")
+/** The commands and their flags. */
+export const program = new Command("nextvlad")
   .description("NeXtVLAD video classification on YouTube-8M: train, evaluate and infer straight from TFRecord shards")
   .version(version())
   .exitOverride()
@@ -205,4 +206,7 @@ program
     process.exitCode = await runInspect(shard, flags);
   });
 
-await leave(await runProcess(program, process.argv));
+/** Runs the command that the process was started with, and ends the process. */
+export async function main(): Promise<never> {
+  return leave(await runProcess(program, process.argv));
+}

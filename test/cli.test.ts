@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { compiled, repository, runNextvlad, runToEnd, scratch } from "./commands/nextvlad.js";
+import { compiled, repository, runNextvlad, runToEnd, scratch, spawnNextvlad } from "./commands/nextvlad.js";
 
 const DIGITS = join(repository, "configs/digits.yaml");
 
@@ -17,7 +17,7 @@ async function refusal(args: readonly string[], exitCode: number): Promise<strin
 /** The scripts that a run loaded: Node's coverage lists them all. */
 async function loadedScripts(context: Parameters<typeof scratch>[0], args: readonly string[]): Promise<string[]> {
   const folder = scratch(context);
-  await runNextvlad(args, { env: { ...process.env, NODE_V8_COVERAGE: folder } });
+  await spawnNextvlad(args, { env: { ...process.env, NODE_V8_COVERAGE: folder } });
   const urls = readdirSync(folder).flatMap((name) => {
     const { result } = JSON.parse(readFileSync(join(folder, name), "utf8")) as { result: { url: string }[] };
     return result.map(({ url }) => url);
@@ -37,12 +37,12 @@ describe("help", { concurrency: 2 }, () => {
 
   test("the version is the package's", async () => {
     const { version } = JSON.parse(readFileSync(join(repository, "package.json"), "utf8")) as { version: string };
-    const ended = await runNextvlad(["--version"]);
+    const ended = await spawnNextvlad(["--version"]);
     assert.deepEqual([ended.exitCode, ended.stdout, ended.stderr], [0, `${version}\n`, ""]);
   });
 
   test("stands on stderr where no command is given, with exit code 2", async () => {
-    const ended = await runNextvlad([]);
+    const ended = await spawnNextvlad([]);
     assert.deepEqual([ended.exitCode, ended.stdout], [2, ""]);
     assert.match(ended.stderr, /^Usage: nextvlad \[options\] \[command\]\n/);
   });

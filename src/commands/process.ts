@@ -9,18 +9,12 @@ import { isReaderGone } from "./output.js";
 import { outlastSignals } from "./signals.js";
 
 /**
- * Runs the program on the process's arguments and returns its exit code: what the command chose (0, or 130, 143 and 129 after a signal), 1 for a failure,
- * 2 for bad usage or config. Errors become one paragraph on stderr; a reader that left (`| head`) or a terminal that closed is no error.
+ * Runs the program on the process's arguments and returns its exit code. Errors that nothing catches become one paragraph on stderr too; a reader that
+ * left (`| head`) or a terminal that closed is no error.
  */
 export async function runProcess(program: Command, argv: readonly string[]): Promise<number> {
-  const names = program.commands.map((command) => command.name());
-  const command = argv.slice(2).find((arg) => names.includes(arg));
-  const report = (error: unknown): number => {
-    const failure = describeFailure(error, command);
-    process.stderr.write(failure.text);
-    return failure.exitCode;
-  };
-  const fallOver = (error: unknown): void => process.exit(report(error));
+  const args = argv.slice(2);
+  const fallOver = (error: unknown): void => process.exit(reportFailure(error, program, args));
   process.on("uncaughtException", fallOver);
   // Left alone, Node opens a debugger's port at this signal; batch systems send it to have work saved. Commands that can do that listen too.
   process.on("SIGUSR1", () => undefined);
@@ -29,12 +23,31 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
       if (!isReaderGone(error)) fallOver(fileError(error, stream === process.stdout ? "standard output" : "standard error", "write"));
     });
   }
+  return runCommand(program, args);
+}
+
+/**
+ * Runs the command that `args` name and returns the exit code: what the command chose (0, or 130, 143 and 129 after a signal), 1 for a failure,
+ * 2 for bad usage or config. Errors become one paragraph on stderr.
+ */
+export async function runCommand(program: Command, args: readonly string[]): Promise<number> {
   try {
-    await program.parseAsync(normaliseArguments(argv.slice(2)), { from: "user" });
+    await program.parseAsync(normaliseArguments(args), { from: "user" });
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    return report(error);
+    return reportFailure(error, program, args);
   }
+}
+
+/** Prints one paragraph on stderr and returns the exit code. */
+function reportFailure(error: unknown, program: Command, args: readonly string[]): number {
+  const names = program.commands.map((command) => command.name());
+  const failure = describeFailure(
+    error,
+    args.find((arg) => names.includes(arg)),
+  );
+  process.stderr.write(failure.text);
+  return failure.exitCode;
 }
 
 /** How long the process's end waits for what is still being read, in all and at a time. */

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -5,6 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
+import { runCommand } from "../../src/commands/process.js";
 
 /** The repository: the nearest folder above the compiled tests with a package.json. */
 export const repository = findRepository(dirname(fileURLToPath(import.meta.url)));
@@ -40,9 +42,68 @@ export function runToEnd(file: string, args: readonly string[], options: SpawnOp
   });
 }
 
-/** Runs `nextvlad` as a real process. */
-export function runNextvlad(args: readonly string[], options: SpawnOptions = {}): Promise<Ended> {
+/** Runs `nextvlad` as a process of its own: for what the process itself is about, like its environment, its signals or two at a time. */
+export function spawnNextvlad(args: readonly string[], options: SpawnOptions = {}): Promise<Ended> {
   return runToEnd(process.execPath, [compiled("nextvlad.cjs"), ...args], options);
+}
+
+/** What a run in this process has printed so far. */
+interface Printed {
+  readonly stdout: string[];
+  readonly stderr: string[];
+}
+
+/** Which run prints: the test runner writes to the same stdout, at any moment. */
+const printing = new AsyncLocalStorage<Printed>();
+let lastRun: Promise<unknown> = Promise.resolve();
+
+/**
+ * Runs `nextvlad` in this process, one run at a time: Node and TensorFlow start once a test file, which is most of a small run's time.
+ * All is as in a process of its own, from the arguments to the exit code and what is printed.
+ */
+export function runNextvlad(args: readonly string[], { cwd = repository } = {}): Promise<Ended> {
+  const run = lastRun.then(() => runHere(args, cwd));
+  lastRun = run.catch(() => undefined);
+  return run;
+}
+
+async function runHere(args: readonly string[], cwd: string): Promise<Ended> {
+  catchOutput();
+  const { program } = await import("../../src/cli.js");
+  const printed: Printed = { stdout: [], stderr: [] };
+  const folder = process.cwd();
+  const { argv, exitCode: exitCodeBefore } = process;
+  process.chdir(cwd);
+  process.argv = [process.execPath, compiled("nextvlad.cjs"), ...args];
+  process.exitCode = undefined;
+  try {
+    const exitCode = await printing.run(printed, () => runCommand(program, args));
+    return { exitCode, signal: null, stdout: printed.stdout.join(""), stderr: printed.stderr.join("") };
+  } finally {
+    process.exitCode = exitCodeBefore;
+    process.argv = argv;
+    process.chdir(folder);
+  }
+}
+
+let isCaught = false;
+
+/** From now on, what a run prints goes to that run. */
+function catchOutput(): void {
+  if (isCaught) return;
+  isCaught = true;
+  for (const name of ["stdout", "stderr"] as const) {
+    const stream = process[name];
+    const write = stream.write.bind(stream) as (...args: unknown[]) => boolean;
+    stream.write = (chunk: string | Uint8Array, ...rest: unknown[]): boolean => {
+      const printed = printing.getStore();
+      if (printed === undefined) return write(chunk, ...rest);
+      printed[name].push(chunk.toString());
+      const done = rest.at(-1);
+      if (typeof done === "function") queueMicrotask(() => done(null));
+      return true;
+    };
+  }
 }
 
 /** Starts `nextvlad` and calls `act` with it once it has said `words`; resolves when it has ended. */

@@ -189,7 +189,6 @@ describe("wrong input gets one clear paragraph and an exit code", () => {
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
     config = await prepareRun(folder);
-    mkdirSync(at("out"));
     const trained = await runNextvlad(["train", "--config", config, "--epoch", "1", "--save-dir", at("weights")]);
     assert.equal(trained.exitCode, 0, trained.stderr);
   });
@@ -197,6 +196,8 @@ describe("wrong input gets one clear paragraph and an exit code", () => {
 
   for (const [name, { args, exitCode, names, log }] of Object.entries(cases)) {
     test(name, async (t) => {
+      rmSync(at("out"), { recursive: true, force: true });
+      mkdirSync(at("out"));
       const ended = await runNextvlad(args());
       // The log's lines stand before it, the usage (if any) stands after it.
       const lines = ended.stderr.split("\n").filter((line) => line.startsWith("nextvlad: ") || line.startsWith("error"));

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { parameterTable } from "../../src/model/parameters.js";
-import { runNextvlad, scratch } from "../commands/nextvlad.js";
+import { runNextvlad, scratch, spawnNextvlad } from "../commands/nextvlad.js";
 import { loadGolden } from "../helpers/golden.js";
 import { writeGoldenSnapshot } from "../helpers/golden-snapshot.js";
 import { askPython, needsPython } from "../helpers/python.js";
@@ -259,7 +259,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden);
     const coverage = join(folder, "coverage");
-    const ended = await runNextvlad(["export", "--weights", snapshot, "--format", "onnx", "--out", join(folder, "w.onnx")], {
+    const ended = await spawnNextvlad(["export", "--weights", snapshot, "--format", "onnx", "--out", join(folder, "w.onnx")], {
       env: { ...process.env, NODE_V8_COVERAGE: coverage },
     });
     assert.equal(ended.exitCode, 0, ended.stderr);

@@ -15,7 +15,7 @@ import type { Video } from "../../src/data/video.js";
 import { parsePickle } from "../../src/formats/pickle-reader.js";
 import type { PickledTuple, PickledValue } from "../../src/formats/pickle-values.js";
 import { encodeSafetensors } from "../../src/formats/safetensors.js";
-import { runNextvlad, scratch } from "../commands/nextvlad.js";
+import { runNextvlad, scratch, spawnNextvlad } from "../commands/nextvlad.js";
 import { describeUpdateError, type GoldenCase, goldenFolder, loadGolden, pickKept } from "../helpers/golden.js";
 import { writeVariables } from "../helpers/paddle-files.js";
 import { readLog } from "../helpers/runs.js";
@@ -168,7 +168,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
   test("without --weights, the published names in ~/.paddle/weights are looked for", async (t) => {
     const home = scratch(t);
     const out = ["--filelist", shard, "--save-dir", join(home, "out")];
-    const none = await runNextvlad(["eval", ...out], { env: { ...process.env, HOME: home } });
+    const none = await spawnNextvlad(["eval", ...out], { env: { ...process.env, HOME: home } });
     assert.equal(none.exitCode, 1);
     assert.match(
       none.stderr,
@@ -176,7 +176,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
     );
     mkdirSync(join(home, ".paddle/weights"), { recursive: true });
     copyFileSync(at("NEXTVLAD.pdparams"), join(home, ".paddle/weights/NEXTVLAD.pdparams"));
-    const found = await runNextvlad(["eval", ...out], { env: { ...process.env, HOME: home } });
+    const found = await spawnNextvlad(["eval", ...out], { env: { ...process.env, HOME: home } });
     assert.equal(found.exitCode, 0, found.stderr);
     assert.match(found.stderr, /weights: .*\.paddle\/weights\/NEXTVLAD\.pdparams, Paddle's \.pdparams/);
   });

@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, renameSync,
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { interruptNextvlad, runNextvlad } from "../commands/nextvlad.js";
+import { interruptNextvlad, runNextvlad, spawnNextvlad } from "../commands/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 
 let folder: string;
@@ -211,7 +211,7 @@ test("infer computes 32 videos at a time where the config has PaddleVideo's 1, l
 
 test("one run at a time works on a result", async () => {
   const [each] = cases as [Case];
-  const runs = await Promise.all([1, 2].map(() => runNextvlad(commandOf(each, "twice"))));
+  const runs = await Promise.all([1, 2].map(() => spawnNextvlad(commandOf(each, "twice"))));
   const exitCodes = runs.map(({ exitCode }) => exitCode).sort();
   assert.deepEqual(exitCodes, [0, 1]);
   const stderr = runs.find(({ exitCode }) => exitCode === 1)?.stderr ?? "";

@@ -11,7 +11,7 @@ import { checkFirstRecords } from "../../src/inspection/first-records.js";
 import { checkHeaders } from "../../src/inspection/header-check.js";
 import { findObstacles } from "../../src/inspection/readiness.js";
 import { requireSpace } from "../../src/inspection/space.js";
-import { runNextvlad } from "../commands/nextvlad.js";
+import { spawnNextvlad } from "../commands/nextvlad.js";
 import { cutInside, damageLength } from "../helpers/damage.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 import { failsWith, goldenData, randomVideo, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
@@ -21,7 +21,7 @@ const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SM
 /** Runs `nextvlad` with a config, and expects one line of errors; returns it, and whether TensorFlow was loaded. */
 async function refusal(t: TestContext, args: readonly string[]): Promise<{ message: string; loadedTensorflow: boolean }> {
   const coverage = temporaryFolder(t);
-  const ended = await runNextvlad(args, { env: { ...process.env, NODE_V8_COVERAGE: coverage } });
+  const ended = await spawnNextvlad(args, { env: { ...process.env, NODE_V8_COVERAGE: coverage } });
   assert.equal(ended.exitCode, 1, ended.stderr);
   const [message = "", ...more] = ended.stderr.split("\n").filter((line) => line.startsWith("nextvlad: "));
   assert.deepEqual(more, []);

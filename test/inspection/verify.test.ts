@@ -12,7 +12,7 @@ import { encodeSequenceExample } from "../../src/formats/sequence-example-encode
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { verifyShards } from "../../src/inspection/verification.js";
 import type { VerifyReport } from "../../src/inspection/verify-report.js";
-import { compiled, repository, runNextvlad } from "../commands/nextvlad.js";
+import { compiled, repository, runNextvlad, spawnNextvlad } from "../commands/nextvlad.js";
 import { goldenData, temporaryFolder } from "../helpers/shards.js";
 
 const SIZES = ["--set", "MODEL.video_feature_size=8", "--set", "MODEL.audio_feature_size=4", "--set", "MODEL.num_classes=10"];
@@ -259,7 +259,7 @@ describe("verify", { concurrency: 2 }, () => {
   test("starts without TensorFlow", async (t) => {
     const folder = temporaryFolder(t);
     for (const command of ["verify", "inspect"]) {
-      await runNextvlad([command, goldenData("train0000.tfrecord")], { env: { ...process.env, NODE_V8_COVERAGE: folder } });
+      await spawnNextvlad([command, goldenData("train0000.tfrecord")], { env: { ...process.env, NODE_V8_COVERAGE: folder } });
     }
     const scripts = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"));
     assert.ok(scripts.some((text) => text.includes("/inspection/verification.js")));
