@@ -6,9 +6,10 @@ import { WeightStore } from "../../src/model/weight-store.js";
 import { countTensors } from "../../src/tensorflow/constants.js";
 import { add, multiply, sum } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
-import { runtime, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
+import { type Tensor, tidy } from "../../src/tensorflow/runtime.js";
 import { fromFloats, scalar, toFloats } from "../../src/tensorflow/transfer.js";
 import { multiplyOut } from "../../src/training/step.js";
+import type { WholeTfjs } from "./device.js";
 
 /** A network small enough for finite differences, with sizes that are no multiples of a vector register. */
 export const SMALL: ModelSizes = {
@@ -74,12 +75,12 @@ function relativeError(ours: Float32Array, theirs: Float32Array): number {
  * Checks a block's outputs and every gradient against tfjs's tape (1e-4 of the norm: two orders of float32 rounding), and the gradients
  * once more against finite differences of the block itself (2e-2: central differences in float32), and that no tensor is left behind.
  */
-export function checkBlock(store: WeightStore, block: BlockCase): void {
+export function checkBlock(tf: WholeTfjs, store: WeightStore, block: BlockCase): void {
   const before = countTensors();
   tidy(() => {
     const dOutputs: Tensor[] = tidy(() => run(store, block, block.inputs).outputs.map((y) => normal(y.shape)));
     const ours = gradientsOfBlock(store, block, dOutputs);
-    const theirs = gradientsOfTape(store, block, dOutputs);
+    const theirs = gradientsOfTape(tf, store, block, dOutputs);
     for (const [name, gradient] of theirs) {
       const mine = ours.get(name);
       assert.ok(mine !== undefined, `no gradient of ${name}`);
@@ -127,8 +128,7 @@ function parametersOf(store: WeightStore, block: BlockCase): Map<string, Tensor>
   return new Map(block.parameters.map((name) => [name, fromFloats(store.variable(name).download(), store.variable(name).shape)]));
 }
 
-function gradientsOfTape(store: WeightStore, block: BlockCase, dOutputs: readonly Tensor[]): Map<string, Float32Array> {
-  const { tf } = runtime();
+function gradientsOfTape(tf: WholeTfjs, store: WeightStore, block: BlockCase, dOutputs: readonly Tensor[]): Map<string, Float32Array> {
   const parameters = parametersOf(store, block);
   const count = block.inputs.length;
   const gradients = tf.grads((...values: Tensor[]) => {

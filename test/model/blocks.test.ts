@@ -12,9 +12,9 @@ import { RaggedLayout } from "../../src/model/ragged.js";
 import { aggregateForTraining } from "../../src/model/vlad.js";
 import type { WeightStore } from "../../src/model/weight-store.js";
 import { gpuKernels, padFrames, unpadFrames, withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
-import { runtime, type Tensor, type Tfjs, tidy } from "../../src/tensorflow/runtime.js";
+import { type Tensor, tidy } from "../../src/tensorflow/runtime.js";
 import { type BlockCase, checkBlock, normal, randomStore, SMALL, VIDEO } from "../helpers/blocks.js";
-import { loadForTests } from "../helpers/device.js";
+import { loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
 
 const EPSILON = 1e-5;
 const LAYOUT = new RaggedLayout(Int32Array.of(5, 1, 8));
@@ -23,7 +23,7 @@ const { groups: G, clusters: K } = SMALL;
 const P = VIDEO.groupSize;
 const D = VIDEO.expanded;
 
-let tf: Tfjs;
+let tf: WholeTfjs;
 let store: WeightStore;
 
 const value = (parameters: ReadonlyMap<string, Tensor>, name: string): Tensor => parameters.get(name) as Tensor;
@@ -153,15 +153,14 @@ function sums(assignment: Tensor, mass: Tensor, expanded: Tensor, bias: Tensor, 
 
 describe("each block's outputs and gradients", () => {
   before(async () => {
-    await loadForTests();
-    tf = runtime().tf;
+    tf = await loadWholeTfjs();
     store = randomStore();
   });
   after(() => store.dispose());
 
   for (const [name, make] of Object.entries(cases)) {
-    test(name, () => tidy(() => checkBlock(store, make())));
-    test(`${name}, of TensorFlow's own kernels only`, () => withoutFusedKernels(() => tidy(() => checkBlock(store, make()))));
+    test(name, () => tidy(() => checkBlock(tf, store, make())));
+    test(`${name}, of TensorFlow's own kernels only`, () => withoutFusedKernels(() => tidy(() => checkBlock(tf, store, make()))));
   }
 
   // The logits' bias b Wc is left out (a batch norm follows), so the projection is checked with one behind it.
@@ -170,7 +169,7 @@ describe("each block's outputs and gradients", () => {
     const parameters = [names.expansion, names.attention, names.attentionBias, names.clusters, ...normParameters(0)];
     tidy(() => {
       const x = normal([FRAMES, VIDEO.features]);
-      checkBlock(store, {
+      checkBlock(tf, store, {
         inputs: [],
         parameters: [...parameters, names.expansionBias],
         forward: (_, context) => {
