@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
-import { dequantiseFused, multiplyFewRows, withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
+import {
+  cpuKernels,
+  dequantiseFused,
+  fusedKernels,
+  gpuKernels,
+  multiplyFewRows,
+  withoutFusedKernels,
+} from "../../src/tensorflow/fused-kernels.js";
 import { add, fromBytes, matMul, multiply } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
 import { loadTensorflow, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
@@ -88,6 +95,15 @@ describe("the kernels of native/ against TensorFlow's own", () => {
     tidy(() => {
       const [x, w] = [fromFloats(Float32Array.of(1, 2), [1, 2]), fromFloats(Float32Array.of(3, 4), [2, 1])];
       assert.deepEqual([...withoutFusedKernels(() => toFloats(multiplyFewRows(x, w)))], [11]);
+      const usable = (): boolean[] => [cpuKernels(), gpuKernels(), fusedKernels()];
+      assert.deepEqual(
+        [usable(), withoutFusedKernels(usable), usable()],
+        [
+          [true, false, true],
+          [false, false, false],
+          [true, false, true],
+        ],
+      );
       assert.deepEqual([...toFloats(multiplyFewRows(x, w))], [11]);
     }));
 });

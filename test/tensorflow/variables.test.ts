@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { countTensors } from "../../src/tensorflow/constants.js";
 import { add } from "../../src/tensorflow/kernels.js";
 import { tidy } from "../../src/tensorflow/runtime.js";
-import { fromFloats, toFloats } from "../../src/tensorflow/transfer.js";
+import { fromFloats, fromInts, toFloats } from "../../src/tensorflow/transfer.js";
 import { DeviceVariable } from "../../src/tensorflow/variables.js";
 import { loadForTests } from "../helpers/device.js";
 
@@ -41,6 +41,15 @@ describe("a variable", () => {
     assert.deepEqual([...w.download()], [5, 6]);
     for (const made of [w, m, v]) made.dispose();
     assert.equal(countTensors(), before);
+  });
+
+  test("has no value after an assignment that failed", () => {
+    const made = variable(Float32Array.of(1, 2));
+    assert.throws(() => tidy(() => made.assign(fromInts([1, 2], [2]))));
+    assert.throws(() => made.use(() => assert.fail()), { code: "BAD_WEIGHTS" });
+    made.upload(Float32Array.of(3, 4));
+    assert.deepEqual([...made.download()], [3, 4]);
+    made.dispose();
   });
 
   test("steps as Adam's formula says in doubles, of any size", () => {

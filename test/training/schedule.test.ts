@@ -10,6 +10,8 @@ test("the published schedule falls every 12,500 steps", () => {
   assert.equal(learningRateAt(12_499, published), 0.0002);
   assert.equal(learningRateAt(12_500, published), 0.0002 * 0.8);
   assert.equal(learningRateAt(25_000, published), 0.0002 * 0.8 ** 2);
+  // A batch larger than a boundary: the rate falls each step.
+  assert.equal(learningRateAt(3, { ...published, lr_boundary_examples: 100 }), 0.0002 * 0.8 ** 3);
 });
 
 test("the rate never rises, and depends on the examples seen in whole batches", () => {

@@ -6,10 +6,10 @@ import { parameterTable } from "../../src/model/parameters.js";
 import { WeightStore } from "../../src/model/weight-store.js";
 import { countTensors } from "../../src/tensorflow/constants.js";
 import { withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
-import { tidy } from "../../src/tensorflow/runtime.js";
+import { type Tensor, tidy } from "../../src/tensorflow/runtime.js";
 import { toFloats } from "../../src/tensorflow/transfer.js";
 import { Adam } from "../../src/training/adam.js";
-import { differentiate, type StepOptions, trainStep } from "../../src/training/step.js";
+import { differentiate, type StepOptions, type StepReport, trainStep } from "../../src/training/step.js";
 import { randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 
@@ -55,6 +55,45 @@ describe("a training step", () => {
   });
   after(() => store.dispose());
 
+  for (const [streams, sizes] of [
+    ["both streams", SMALL],
+    ["rgb only", { ...SMALL, audioFeatures: 0 }],
+    ["audio only", { ...SMALL, videoFeatures: 0 }],
+  ] as const) {
+    test(`gradients predict how the loss changes along them, with ${streams}`, () => {
+      const trained = randomStore(sizes);
+      const videos = batch([3, 9, 1, 4]);
+      const given = {
+        ...videos,
+        ...(sizes.audioFeatures === 0 ? { audio: null } : {}),
+        ...(sizes.videoFeatures === 0 ? { rgb: null } : {}),
+      };
+      const run = (take: (name: string, values: Float32Array) => void): number => {
+        const gradient = (name: string, tensor: Tensor): void => take(name, toFloats(tensor));
+        return (differentiate(given as RaggedBatch, 0, trained, { ...options, sizes, dropRate: 0 }, { gradient }, true) as StepReport).loss;
+      };
+      const found = new Map<string, Float32Array>();
+      const tensors = countTensors();
+      run((name, values) => void found.set(name, values));
+      assert.equal(countTensors(), tensors);
+      assert.deepEqual([...found.keys()].sort(), trained.table.flatMap(({ name, trained }) => (trained ? [name] : [])).sort());
+      for (const [name, gradient] of found) {
+        const norm = Math.hypot(...gradient);
+        const variable = trained.variable(name);
+        const start = variable.download();
+        const lossAt = (distance: number): number => {
+          variable.upload(start.map((value, i) => value + (distance * (gradient[i] as number)) / norm));
+          return run(() => undefined);
+        };
+        // The loss is around 5, of which float32 keeps 1e-6: 1e-3 of the slope at this distance.
+        const slope = (lossAt(3e-3) - lossAt(-3e-3)) / 6e-3;
+        variable.upload(start);
+        assert.ok(Math.abs(slope - norm) < 2e-2 * norm + 3e-3, `${name}: the loss rises by ${slope}, the gradient says ${norm}`);
+      }
+      trained.dispose();
+    });
+  }
+
   test("leaves no tensor behind", () => {
     const adam = new Adam(store);
     const before = countTensors();
@@ -63,6 +102,22 @@ describe("a training step", () => {
       assert.equal(countTensors(), before);
     }
     adam.dispose();
+  });
+
+  test("frees each tensor as soon as it is dead", () => {
+    const countAlive = (): number[] => {
+      const before = countTensors();
+      const alive = new Map<string, number>();
+      const gradient = (name: string): void => void alive.set(name, countTensors() - before);
+      differentiate(batch([3, 9, 1, 4]), 0, store, options, { gradient }, true);
+      return ["logits_clf_weights", "video_cluster_weights", "audio_cluster_weights"].map((name) => alive.get(name) as number);
+    };
+    // At the first gradient, after the rgb stream's last and at the very last one. What is not freed stays to the end of the step.
+    for (const [counts, largest] of [
+      [countAlive(), [70, 29, 9]],
+      [withoutFusedKernels(countAlive), [68, 27, 7]],
+    ] as const)
+      for (const [i, count] of counts.entries()) assert.ok(count <= (largest[i] as number), `${counts} tensors, at most ${largest}`);
   });
 
   test("is a pure function of weights, batch, seed and step", () => {
@@ -98,7 +153,7 @@ describe("a training step", () => {
     ["a clip above every norm", 1e6, <T>(compute: () => T): T => compute()],
   ] as const) {
     test(`adds l2_penalty times the weight to the gradients of the classifier's weights and bias, and to no other: ${path}`, () => {
-      const l2Penalty = 0.25;
+      const l2Penalty = 1;
       const [plain, decayed] = [0, l2Penalty].map((penalty) => run(() => firstMoments({ gradientClip, l2Penalty: penalty }))) as [
         Map<string, Float32Array>,
         Map<string, Float32Array>,

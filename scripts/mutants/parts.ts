@@ -1,0 +1,82 @@
+/** A part of the code, and the tests that are to notice any change of it. */
+export interface Part {
+  readonly name: string;
+  /** Below src, without .ts; a name that ends with / stands for its files. */
+  readonly sources: readonly string[];
+  /** Below test, without .test.ts. */
+  readonly tests: readonly string[];
+  /** How many mutants a run takes, chosen by a hash of their keys, so that a change of the code changes few of them. */
+  readonly sample: number;
+}
+
+export const PARTS: readonly Part[] = [
+  {
+    name: "network",
+    sources: [
+      ...["aggregator", "assignment", "batch-norm", "dense", "dequantise", "descriptor", "descriptor-norm", "dropout", "features"],
+      ...["frame-projection", "frame-sums", "frozen-network", "frozen-stream", "gate", "loss", "network", "parameters", "ragged", "sizes"],
+      ...["vlad", "weight-store"],
+    ].map((name) => `model/${name}`),
+    tests: ["model/parameters", "model/blocks", "training/step", "training/golden", "model/device-kernels"],
+    sample: 80,
+  },
+  {
+    name: "kernels",
+    sources: ["kernels", "fused-kernels", "batch-norm-kernels", "byte-kernels", "random-kernels", "variables"].map(
+      (name) => `tensorflow/${name}`,
+    ),
+    tests: [
+      "tensorflow/variables",
+      "tensorflow/kernels",
+      "tensorflow/byte-kernels",
+      "tensorflow/fused-kernels",
+      "model/blocks",
+      "training/step",
+      "training/golden",
+    ],
+    sample: 30,
+  },
+  {
+    name: "optimiser",
+    sources: ["training/adam", "training/step", "training/held-statistics", "training/optimizer-scalars"],
+    tests: ["training/optimizer-scalars", "training/step", "training/golden"],
+    sample: 30,
+  },
+  {
+    name: "schedule",
+    sources: ["training/schedule", "training/save-interval"],
+    tests: ["training/schedule", "training/save-interval"],
+    sample: 10,
+  },
+  {
+    name: "metrics",
+    sources: ["metrics", "average-precision", "top-k", "prediction-list"].map((name) => `evaluation/${name}`),
+    tests: ["evaluation/top-k", "evaluation/metrics"],
+    sample: 40,
+  },
+  {
+    name: "order",
+    sources: [
+      "base/random",
+      ...["order", "batches", "batch-builder", "block", "slab", "stream", "reader-pool", "reader-worker", "batch-worker"].map(
+        (name) => `data/${name}`,
+      ),
+    ],
+    tests: ["base/random", "data/order", "data/slab", "data/reader-pool", "data/stream"],
+    sample: 40,
+  },
+  {
+    name: "snapshots",
+    sources: [
+      ...["snapshot", "snapshot-check", "snapshot-layout", "snapshot-state", "snapshot-worker", "snapshot-writer"],
+      ...["state-encoder", "background-writer", "file-checksum"],
+    ]
+      .map((name) => `checkpoints/${name}`)
+      .concat(["saver", "start", "resume-state", "training-run"].map((name) => `training/${name}`)),
+    tests: [
+      ...["checkpoints/snapshot", "checkpoints/background-writer", "checkpoints/paddle-step"],
+      ...["training/start", "training/saver", "training/training-run"],
+    ],
+    sample: 60,
+  },
+];

@@ -1,0 +1,187 @@
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { findMutants, instrument, type Mutant } from "./mutations.js";
+import type { Part } from "./parts.js";
+
+/** What became of a mutant: a test failed, a test took too long, none failed, or no test reaches it. */
+export type Fate = "killed" | "timeout" | "survived" | "uncovered";
+
+export interface Verdict {
+  readonly part: string;
+  readonly mutant: Mutant;
+  readonly fate: Fate;
+  /** The test file that killed it. */
+  readonly by: string | null;
+}
+
+export interface RunOptions {
+  readonly parts: readonly Part[];
+  /** Where the instrumented build goes; a folder of the repository's root, as tests find their files relative to themselves. */
+  readonly folder: string;
+  /** Test processes at a time. */
+  readonly jobs: number;
+  /** Chooses among a part's mutants. */
+  readonly choose: (mutants: readonly Mutant[], part: Part) => readonly Mutant[];
+  readonly onVerdict: (verdict: Verdict) => void;
+}
+
+/** The mutants with the lowest hashes of their keys. */
+export function sample(mutants: readonly Mutant[], count: number): readonly Mutant[] {
+  const rank = ({ key }: Mutant): string => createHash("sha256").update(key).digest("hex");
+  const ranked = mutants.map((mutant) => ({ mutant, rank: rank(mutant) })).sort((a, b) => (a.rank < b.rank ? -1 : 1));
+  const chosen = new Set(ranked.slice(0, count).map(({ mutant }) => mutant));
+  return mutants.filter((mutant) => chosen.has(mutant));
+}
+
+interface Candidate {
+  readonly part: Part;
+  readonly mutant: Mutant;
+  readonly number: number;
+}
+
+/** A test file: how long it takes, and the numbers of the mutants that it reaches. */
+interface TestFile {
+  readonly path: string;
+  readonly ms: number;
+  readonly reaches: ReadonlySet<number>;
+}
+
+const REPORTER = "first-failure.js";
+
+/** A hung test is one that takes this much longer than without a mutant. */
+const PATIENCE = 4;
+const PATIENCE_MS = 10_000;
+
+/** Builds all the chosen mutants into one copy of `dist`, then runs the tests of each one's part with it switched on, up to the first that fails. */
+export async function runMutants({ parts, folder, jobs, choose, onVerdict }: RunOptions): Promise<readonly Verdict[]> {
+  const candidates: Candidate[] = [];
+  const sources = new Map<string, string>();
+  for (const part of parts) {
+    const files = part.sources.map((name) => `src/${name}.ts`);
+    for (const file of files) sources.set(file, readFileSync(file, "utf8"));
+    const mutants = files.flatMap((file) => findMutants(sources.get(file) as string, file));
+    for (const mutant of choose(mutants, part)) candidates.push({ part, mutant, number: candidates.length });
+  }
+  build(candidates, sources, folder);
+  const tests = new Map<string, TestFile>();
+  const names = [...new Set(candidates.flatMap(({ part }) => part.tests))];
+  await inParallel(names, jobs, async (name, slot) => void tests.set(name, await measure(name, folder, slot)));
+  const verdicts: Verdict[] = [];
+  await inParallel(candidates, jobs, async ({ part, mutant, number }, slot) => {
+    const reaching = part.tests
+      .map((name) => tests.get(name) as TestFile)
+      .filter(({ reaches }) => reaches.has(number))
+      .sort((a, b) => a.ms - b.ms);
+    const verdict = { part: part.name, mutant, ...(await judge(number, reaching, folder, slot)) };
+    verdicts[number] = verdict;
+    onVerdict(verdict);
+  });
+  return verdicts;
+}
+
+async function judge(number: number, tests: readonly TestFile[], folder: string, slot: number): Promise<Pick<Verdict, "fate" | "by">> {
+  if (tests.length === 0) return { fate: "uncovered", by: null };
+  for (const { path, ms } of tests) {
+    const { passed, timedOut } = await runTest(path, { NEXTVLAD_MUTANT: String(number) }, PATIENCE * ms + PATIENCE_MS, folder, slot);
+    if (!passed) return { fate: timedOut ? "timeout" : "killed", by: path };
+  }
+  return { fate: "survived", by: null };
+}
+
+/** Copies `dist` and compiles the files with mutants anew, all of a file's mutants in it. */
+function build(candidates: readonly Candidate[], sources: ReadonlyMap<string, string>, folder: string): void {
+  const sourceFolder = join(folder, "instrumented");
+  for (const name of ["src", "test", "instrumented"]) rmSync(join(folder, name), { recursive: true, force: true });
+  for (const name of ["src", "test"]) cpSync(join("dist", name), join(folder, name), { recursive: true });
+  // With all that a run needs copied, dist may be built anew meanwhile.
+  for (const name of ["switch.js", REPORTER]) cpSync(join("dist/scripts/mutants", name), join(folder, name));
+  const files: string[] = [];
+  for (const [file, source] of sources) {
+    const own = candidates.filter(({ mutant }) => mutant.file === file);
+    const [first] = own;
+    if (first === undefined) continue;
+    const path = join(sourceFolder, file);
+    mkdirSync(dirname(path), { recursive: true });
+    const prelude = `import { isActive as $m } from "${relative(dirname(file), "switch.js")}"; `;
+    const mutants = own.map(({ mutant }) => mutant);
+    writeFileSync(path, prelude + instrument(source, mutants, first.number));
+    files.push(path);
+  }
+  const flags = ["--noCheck", "--noResolve", "--target", "ES2022", "--module", "NodeNext", "--verbatimModuleSyntax", "--types", "node"];
+  const compiler = resolve("node_modules/typescript/bin/tsc");
+  execFileSync(process.execPath, [compiler, "--ignoreConfig", ...flags, "--rootDir", sourceFolder, "--outDir", folder, ...files], {
+    stdio: "inherit",
+  });
+}
+
+/** Runs a test file without a mutant. Throws if it fails. */
+async function measure(name: string, folder: string, slot: number): Promise<TestFile> {
+  const path = join(folder, "test", `${name}.test.js`);
+  const coverageFile = resolve(folder, `coverage-${slot}.txt`);
+  writeFileSync(coverageFile, "");
+  const since = performance.now();
+  const { passed, output } = await runTest(path, { NEXTVLAD_MUTANT_COVERAGE: coverageFile }, 300_000, folder, slot);
+  if (!passed) throw new Error(`${path} fails without a mutant:\n${output}`);
+  const ms = performance.now() - since;
+  return { path, ms, reaches: new Set(readFileSync(coverageFile, "utf8").split("\n").map(Number)) };
+}
+
+/** Runs a test file up to its first failure. */
+function runTest(
+  path: string,
+  variables: Readonly<Record<string, string>>,
+  limitMs: number,
+  folder: string,
+  slot: number,
+): Promise<{ passed: boolean; timedOut: boolean; output: string }> {
+  // What a test leaves in the folder for temporary files when it ends early goes with it.
+  const temporary = resolve(folder, `tmp-${slot}`);
+  rmSync(temporary, { recursive: true, force: true });
+  mkdirSync(temporary, { recursive: true });
+  const reporter = pathToFileURL(resolve(folder, REPORTER)).href;
+  const args = ["--test-reporter", reporter, "--test-reporter-destination", "stdout", path];
+  const env = { ...process.env, TMPDIR: temporary, ...variables };
+  const child = spawn(process.execPath, args, { env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  running.add(child);
+  let [output, timedOut] = ["", false];
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  const timer = setTimeout(() => {
+    timedOut = true;
+    killGroup(child);
+  }, limitMs);
+  return new Promise((done) => {
+    child.on("exit", (code) => {
+      clearTimeout(timer);
+      running.delete(child);
+      // Its own child processes, and the pipes that they hold open.
+      killGroup(child);
+      done({ passed: code === 0, timedOut, output });
+    });
+  });
+}
+
+const running = new Set<ChildProcess>();
+process.on("exit", () => running.forEach(killGroup));
+
+function killGroup({ pid }: ChildProcess): void {
+  try {
+    process.kill(-(pid as number), "SIGKILL");
+  } catch {
+    // All have ended.
+  }
+}
+
+/** Calls `work` for each item, at most `jobs` at a time; `slot` tells those at work apart. */
+async function inParallel<T>(items: readonly T[], jobs: number, work: (item: T, slot: number) => Promise<void>): Promise<void> {
+  const rest = items.values();
+  const workers = Array.from({ length: jobs }, async (_, slot) => {
+    for (const item of rest) await work(item, slot);
+  });
+  await Promise.all(workers);
+}
+
+/** Whether the build that mutants are made from is there. */
+export const isBuilt = (): boolean => existsSync("dist/test");
