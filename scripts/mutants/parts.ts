@@ -17,7 +17,7 @@ export const PARTS: readonly Part[] = [
       ...["frame-projection", "frame-sums", "frozen-network", "frozen-stream", "gate", "loss", "network", "parameters", "ragged", "sizes"],
       ...["vlad", "weight-store"],
     ].map((name) => `model/${name}`),
-    tests: ["model/parameters", "model/blocks", "training/step", "training/golden", "model/device-kernels"],
+    tests: ["model/parameters", "model/blocks", "training/step", "training/golden", "training/start", "model/device-kernels"],
     sample: 80,
   },
   {
@@ -58,11 +58,9 @@ export const PARTS: readonly Part[] = [
     name: "order",
     sources: [
       "base/random",
-      ...["order", "batches", "batch-builder", "block", "slab", "stream", "reader-pool", "reader-worker", "batch-worker"].map(
-        (name) => `data/${name}`,
-      ),
+      ...["order", "batches", "batch-builder", "block", "slab", "stream", "reader-pool"].map((name) => `data/${name}`),
     ],
-    tests: ["base/random", "data/order", "data/slab", "data/reader-pool", "data/stream"],
+    tests: ["base/random", "data/order", "data/slab", "data/reader-pool", "data/damage-sieve", "data/stall", "data/stream"],
     sample: 40,
   },
   {

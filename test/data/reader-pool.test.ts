@@ -68,6 +68,24 @@ describe("reading threads", () => {
     assert.ok(!process.getActiveResourcesInfo().includes("Worker"));
   });
 
+  test("resting fails whoever waits for a block, and the threads then serve others", async (t) => {
+    const { shards, content } = await writeShards(temporaryFolder(t), [70, 3]);
+    const pool = startReaders(1);
+    const source = pool.open(shards[0] as string, 0, SHAPE);
+    // Three blocks come without one being given back.
+    for (let block = 0; block < 3; block++) await source.next();
+    const waiting = failsWith(source.next(), "WORKER_DIED");
+    await pool.rest();
+    assert.match((await waiting).message, /reading was ended before the shard was/);
+    assert.deepEqual(pool.openShards(), []);
+    const other = await drain(pool.open(shards[1] as string, 0, SHAPE));
+    assert.deepEqual(
+      other.flatMap(({ videos }) => videos),
+      content[1],
+    );
+    await pool.close();
+  });
+
   for (const [how, words] of [
     ["exit", /exit code 3/],
     ["throw", /something unforeseen/],

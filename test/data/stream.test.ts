@@ -5,8 +5,10 @@ import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import fc from "fast-check";
 import { createRandom } from "../../src/base/random.js";
+import { readBlocks } from "../../src/data/block.js";
 import { writeShard } from "../../src/data/shard-writer.js";
-import { openStream, type StreamOptions } from "../../src/data/stream.js";
+import { SlabPool } from "../../src/data/slab.js";
+import { closeOnAbort, openStream, type StreamOptions } from "../../src/data/stream.js";
 import type { RaggedBatch, Video } from "../../src/data/video.js";
 import {
   collect,
@@ -195,12 +197,55 @@ test("fraction rises with each batch to 1, by the bytes; waiting is measured", a
   const batches = stream({ shards, batchSize: 50 });
   const fractions: number[] = [];
   for await (const _ of batches) fractions.push(batches.fraction);
-  assert.deepEqual(
-    fractions.map((fraction) => Math.round(fraction * 20) / 20),
-    [0.25, 0.5, 0.75, 1],
-  );
+  // 100 videos come in blocks of 16 and one of 4, whose bytes are shared out among their videos.
+  const [sizes, blocks] = [shards.map((shard) => statSync(shard).size), await blockBytes(shards)];
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  const perVideo = blocks.flatMap(({ videos, bytes }) => Array<number>(videos).fill(bytes / videos));
+  const expected = [50, 100, 150, 200].map((count) => perVideo.slice(0, count).reduce((sum, bytes) => sum + bytes, 0) / total);
+  for (const [i, fraction] of fractions.entries())
+    assert.ok(Math.abs(fraction - (expected[i] as number)) < 1e-9, `${fractions}, not ${expected}`);
   assert.equal(batches.fraction, 1);
   assert.ok(batches.waitedMs > 0);
+});
+
+/** Videos and bytes of each block of the shards, one after another. */
+async function blockBytes(shards: readonly string[]): Promise<{ videos: number; bytes: number }[]> {
+  const { maxFrames, featureNames, featureSizes, numClasses, labels } = streamOptions({ shards });
+  const blocks: { videos: number; bytes: number }[] = [];
+  for (const shard of shards) {
+    for await (const { videos, fileBytes } of readBlocks(
+      shard,
+      { maxFrames, featureNames, featureSizes, numClasses, labels },
+      new SlabPool(),
+    ))
+      blocks.push({ videos: videos.length, bytes: fileBytes });
+  }
+  return blocks;
+}
+
+test("a signal closes the stream, also one that came before; none does once it is released", async (t) => {
+  const { shards } = await writeShards(temporaryFolder(t), [20]);
+  const countBatches = async (prepare: (signal: AbortController, open: ReturnType<typeof stream>) => void): Promise<number> => {
+    const [controller, open] = [new AbortController(), stream({ shards })];
+    prepare(controller, open);
+    let count = 0;
+    for await (const _ of open) count++;
+    assert.equal(open.complete, count === 4);
+    return count;
+  };
+  const early = (controller: AbortController, open: ReturnType<typeof stream>): void => {
+    controller.abort();
+    closeOnAbort(open, controller.signal);
+  };
+  const late = (controller: AbortController, open: ReturnType<typeof stream>): void => {
+    closeOnAbort(open, controller.signal);
+    controller.abort();
+  };
+  const released = (controller: AbortController, open: ReturnType<typeof stream>): void => {
+    closeOnAbort(open, controller.signal)();
+    controller.abort();
+  };
+  assert.deepEqual([await countBatches(early), await countBatches(late), await countBatches(released)], [0, 0, 4]);
 });
 
 describe("errors", () => {

@@ -39,8 +39,10 @@ function batchNorm(x: Tensor, index: number, parameters: ReadonlyMap<string, Ten
 const normParameters = (index: number): readonly string[] => [batchNormNames(index).scale, batchNormNames(index).shift];
 
 /** An assignment `[frames G, K]` as the device's kernels have it, and the way back. */
-const laidOut = (x: Tensor): Tensor => (gpuKernels() ? padFrames(tf.reshape(x, [FRAMES, G * K]), LAYOUT.frameCounts, G) : x.clone());
-const backToBack = (x: Tensor): Tensor => (gpuKernels() ? tf.reshape(unpadFrames(x, LAYOUT.frameCounts), [FRAMES * G, K]) : x);
+const laidOut = (x: Tensor, layout = LAYOUT): Tensor =>
+  gpuKernels() ? padFrames(tf.reshape(x, [FRAMES, G * K]), layout.frameCounts, G) : x.clone();
+const backToBack = (x: Tensor, layout = LAYOUT): Tensor =>
+  gpuKernels() ? tf.reshape(unpadFrames(x, layout.frameCounts), [FRAMES * G, K]) : x;
 
 /** Each case is checked on outputs, on every gradient against tfjs's tape, and against finite differences. */
 const cases: Record<string, () => BlockCase> = {
@@ -90,6 +92,27 @@ const cases: Record<string, () => BlockCase> = {
       return [sums(assignment as Tensor, mass as Tensor, expanded as Tensor, bias, value(parameters, "video_cluster_weights2"))];
     },
   }),
+  "vlad of a single video": () => {
+    const layout = new RaggedLayout(Int32Array.of(FRAMES));
+    return {
+      inputs: [normal([FRAMES * G, K]), normal([1, G * K]), normal([FRAMES, D])],
+      parameters: ["video_cluster_weights2"],
+      forward: ([assignment, mass, expanded], context) => {
+        const options = { stream: VIDEO, groups: G, clusters: K, layout };
+        const made = aggregateForTraining(laidOut(assignment as Tensor, layout), mass as Tensor, expanded as Tensor, options, context);
+        const toInputs = ([d]: readonly Tensor[]) => {
+          const gradients = made.backward(d as Tensor);
+          return [backToBack(gradients.assignment, layout), gradients.mass, gradients.expanded];
+        };
+        return { outputs: [made.vlad], backward: toInputs };
+      },
+      reference: ([assignment, mass, expanded], parameters) => {
+        const bias = tf.tensor(store.variable("video_fc_expansion_b").download());
+        const centres = value(parameters, "video_cluster_weights2");
+        return [sums(assignment as Tensor, mass as Tensor, expanded as Tensor, bias, centres, layout)];
+      },
+    };
+  },
   "descriptor norm": () => ({
     inputs: [normal([3, P, K])],
     parameters: [],
@@ -138,10 +161,10 @@ const cases: Record<string, () => BlockCase> = {
 };
 
 /** The vlad sums, video by video: of the frames as SPEC.md writes them, but for the bias and the centres, which meet the mass. */
-function sums(assignment: Tensor, mass: Tensor, expanded: Tensor, bias: Tensor, centres: Tensor): Tensor {
+function sums(assignment: Tensor, mass: Tensor, expanded: Tensor, bias: Tensor, centres: Tensor, layout = LAYOUT): Tensor {
   const groupRows = tf.reshape(expanded, [FRAMES * G, P]);
-  const perVideo = Array.from(LAYOUT.frameCounts, (frames, video) => {
-    const begin = (LAYOUT.offsets[video] as number) * G;
+  const perVideo = Array.from(layout.frameCounts, (frames, video) => {
+    const begin = (layout.offsets[video] as number) * G;
     const a = tf.slice(assignment, [begin, 0], [frames * G, K]);
     const x = tf.slice(groupRows, [begin, 0], [frames * G, P]);
     const m = tf.reshape(tf.slice(mass, [video, 0], [1, G * K]), [G, K]);

@@ -246,6 +246,17 @@ describe("a training step", () => {
     for (const made of [one, other, adam, otherAdam]) made.dispose();
   });
 
+  test("leaves nothing but its result when it predicts, outside of any scope", () => {
+    const network = new FrozenNetwork(SMALL, 0.5, store);
+    const before = countTensors();
+    const probabilities = network.probabilities(batch([3, 9, 1, 4]));
+    assert.equal(countTensors(), before + 1);
+    probabilities.dispose();
+    network.dispose();
+    for (const precision of ["int16", "int8"] as const)
+      assert.throws(() => withoutFusedKernels(() => tidy(() => new FrozenNetwork(SMALL, 0.5, store, precision))), { code: "BAD_USAGE" });
+  });
+
   test("predicts a video alone as it does among others: no padding, no neighbour enters", () => {
     const network = new FrozenNetwork(SMALL, 0.5, store);
     const counts = [3, 9, 1, 4];
