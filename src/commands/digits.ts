@@ -1,9 +1,13 @@
-import { prepareFolder } from "./folder.js";
+import { prepareFolder, undoFolders } from "./folder.js";
 import type { DigitsFlags } from "./options.js";
 import { print } from "./output.js";
 
 /** `nextvlad digits`: writes the shards, tells of it on stderr, and prints the files; returns the exit code. */
-export async function runDigits(flags: DigitsFlags): Promise<number> {
+export function runDigits(flags: DigitsFlags): Promise<number> {
+  return undoFolders(flags.out, () => writeDigits(flags));
+}
+
+async function writeDigits(flags: DigitsFlags): Promise<number> {
   await prepareFolder(flags.out);
   const { generateDigits } = await import("../digits/generate.js");
   const { files } = await generateDigits({

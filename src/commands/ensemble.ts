@@ -1,7 +1,9 @@
 import { join } from "node:path";
+import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { buildConfig, loadConfig } from "../config/load.js";
+import type { EnsembleOutcome } from "../inference/ensemble.js";
 import type { Truth } from "../inference/ground-truth.js";
 import type { EnsembleFlags } from "./options.js";
 import { print } from "./output.js";
@@ -22,12 +24,17 @@ export async function runEnsemble([first, ...others]: readonly string[], flags: 
   checkWeights(weights, files);
   const truth = await findTruth(flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "ensemble.log.jsonl", async ({ telemetry, signal }) => {
+    const inputs = files.map((file, i) => `${file} (weight ${weights[i]})`).join(", ");
+    const labels = truth === null ? "" : `, measured on ${truth.filelist}`;
+    telemetry.log.info({ files, weights }, `averaging ${inputs}${labels}; --infer-topk ${flags.inferTopk}`);
     const path = join(flags.saveDir, ENSEMBLE_RESULT_STEM);
     const target = await resultTarget(path, flags.format, flags.labels, truth?.numClasses ?? null, telemetry.log);
     const { DamageReport } = await import("../evaluation/damage-report.js");
     const { ensemble } = await import("../inference/ensemble.js");
     const damage = new DamageReport(flags.saveDir, "ensemble", telemetry.log);
-    return ensemble({ files, weights, topk: flags.inferTopk, target, truth, signal, telemetry, damage });
+    const outcome = await ensemble({ files, weights, topk: flags.inferTopk, target, truth, signal, telemetry, damage });
+    logOutcome(outcome, telemetry.log);
+    return outcome;
   });
   const { videos, metrics, resultFiles } = outcome;
   if (outcome.stopped) {
@@ -45,6 +52,13 @@ export async function runEnsemble([first, ...others]: readonly string[], flags: 
   }
   await print(tellFiles("results", resultFiles));
   return exitCode;
+}
+
+/** stdout has the numbers for the eye; the log has them as fields, and the files. */
+function logOutcome({ stopped, videos, metrics, resultFiles }: EnsembleOutcome, log: Logger): void {
+  const { aps: _, ...values } = metrics ?? { aps: [] };
+  const end = stopped ? "stopped: no result" : `written: ${resultFiles.join(", ")}`;
+  log.info({ videos, ...values, files: resultFiles }, `[ENSEMBLE] averaged ${videos} videos, ${end}`);
 }
 
 function checkWeights(weights: readonly number[], files: readonly string[]): void {

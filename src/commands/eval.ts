@@ -1,5 +1,8 @@
 import { join } from "node:path";
+import type { WeightSource } from "../checkpoints/weight-source.js";
+import type { ResultFormat } from "../results/result-formats.js";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
+import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import type { EvalFlags } from "./options.js";
 import { print } from "./output.js";
@@ -16,6 +19,10 @@ export async function runEval(flags: EvalFlags): Promise<number> {
   const formats = flags.predictions === true ? (["pickle"] as const) : (flags.predictions ?? []);
   checkLabels(flags.labels, formats);
   const weights = await openNamedWeights(flags.weights);
+  return undoFolders(flags.saveDir, () => evaluateWeights(weights, formats, flags)).finally(() => weights.close());
+}
+
+async function evaluateWeights(weights: WeightSource, formats: readonly ResultFormat[], flags: EvalFlags): Promise<number> {
   const config = await findConfig(flags, readingOverrides("TEST", flags), weights);
   const readiness = await checkReading(config, "TEST", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async (run) => {

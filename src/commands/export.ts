@@ -1,5 +1,7 @@
+import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/format.js";
 import { findConfig } from "./configuration.js";
+import { undoFolders } from "./folder.js";
 import type { ExportFlags } from "./options.js";
 import { print } from "./output.js";
 import { version } from "./version.js";
@@ -7,28 +9,28 @@ import { carriesConfig, describeWeights, openNamedWeights } from "./weights.js";
 
 /** `nextvlad export`: writes the weights in the format asked for, tells of them on stderr, and prints the files; returns the exit code. */
 export async function runExport(flags: ExportFlags): Promise<number> {
-  const { exportWeights, takesOptimizer } = await import("../checkpoints/export.js");
+  const { takesOptimizer } = await import("../checkpoints/export.js");
+  const weights = await openNamedWeights(flags.weights, takesOptimizer(flags.format) ? { optimizer: "if there" } : {});
+  return undoFolders(flags.out, () => exportFrom(weights, flags)).finally(() => weights.close());
+}
+
+async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<number> {
+  const { exportWeights } = await import("../checkpoints/export.js");
   const { optimizerScalars } = await import("../training/optimizer-scalars.js");
   const tell = (line: string): boolean => process.stderr.write(`${line}\n`);
-  const weights = await openNamedWeights(flags.weights, takesOptimizer(flags.format) ? { optimizer: "if there" } : {});
-  try {
-    const config = await findConfig(flags, [], weights);
-    for (const line of describeWeights(weights, flags, config)) tell(line);
-    const { files, optimizer } = await exportWeights({
-      weights,
-      format: flags.format,
-      out: flags.out,
-      model: config.MODEL,
-      configYaml: carriesConfig(weights) || flags.config !== undefined ? formatConfig(config) : null,
-      optimizerScalars: (step, trained) => optimizerScalars(step, trained, config.TRAIN),
-      version: version(),
-    });
-    if (flags.format === "onnx")
-      tell(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are part of the graph`);
-    if (optimizer === false) tell("these weights bring no optimizer state, so none is written");
-    for (const file of files) await print(`${file}\n`);
-  } finally {
-    await weights.close();
-  }
+  const config = await findConfig(flags, [], weights);
+  for (const line of describeWeights(weights, flags, config)) tell(line);
+  const { files, optimizer } = await exportWeights({
+    weights,
+    format: flags.format,
+    out: flags.out,
+    model: config.MODEL,
+    configYaml: carriesConfig(weights) || flags.config !== undefined ? formatConfig(config) : null,
+    optimizerScalars: (step, trained) => optimizerScalars(step, trained, config.TRAIN),
+    version: version(),
+  });
+  if (flags.format === "onnx") tell(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are part of the graph`);
+  if (optimizer === false) tell("these weights bring no optimizer state, so none is written");
+  for (const file of files) await print(`${file}\n`);
   return 0;
 }

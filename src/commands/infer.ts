@@ -1,5 +1,7 @@
 import { join } from "node:path";
+import type { WeightSource } from "../checkpoints/weight-source.js";
 import { findConfig, givenBatchSize, logConfig, readingOverrides } from "./configuration.js";
+import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import type { InferFlags } from "./options.js";
 import { print } from "./output.js";
@@ -15,6 +17,10 @@ const INFER_RESULT_STEM = "NEXTVLAD_infer_result";
 export async function runInfer(flags: InferFlags): Promise<number> {
   checkLabels(flags.labels, flags.format);
   const weights = await openNamedWeights(flags.weights);
+  return undoFolders(flags.saveDir, () => inferWith(weights, flags)).finally(() => weights.close());
+}
+
+async function inferWith(weights: WeightSource, flags: InferFlags): Promise<number> {
   const config = await findConfig(flags, readingOverrides("INFER", flags), weights);
   const readiness = await checkReading(config, "INFER", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async (run) => {

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Telemetry } from "../telemetry/telemetry.js";
-import { prepareFolder } from "./folder.js";
+import { prepareFolder, undoFolders } from "./folder.js";
 import { watchSignals } from "./signals.js";
 
 /** What a command's work is given: where to tell of itself, and when to stop. */
@@ -20,9 +20,17 @@ export interface RunResult<T> {
 
 /**
  * Makes the folder, opens the log in it (`logName`), watches for signals, and does the work; puts the log, the bar and the watch away whatever comes.
- * Throws FILE_UNWRITABLE, and what the work throws once the log has it.
+ * Throws FILE_UNWRITABLE, and what the work throws once the log has it. A command that fails before its first progress leaves no new log and no new folder.
  */
 export async function runIn<T extends { readonly stopped: boolean }>(
+  folder: string,
+  logName: string,
+  work: (run: Run) => Promise<T>,
+): Promise<RunResult<T>> {
+  return undoFolders(folder, () => runInFolder(folder, logName, work));
+}
+
+async function runInFolder<T extends { readonly stopped: boolean }>(
   folder: string,
   logName: string,
   work: (run: Run) => Promise<T>,

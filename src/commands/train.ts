@@ -3,20 +3,24 @@ import { liesIn } from "../checkpoints/snapshot-layout.js";
 import { noteUnusedKeys } from "../config/notes.js";
 import type { TrainOutcome } from "../training/options.js";
 import { findConfig, isFalse, logConfig, trainOverrides } from "./configuration.js";
-import { prepareFolder } from "./folder.js";
+import { prepareFolder, undoFolders } from "./folder.js";
 import { resumeCommand } from "./go-on.js";
 import type { TrainFlags } from "./options.js";
 import { print } from "./output.js";
-import { checkTraining } from "./ready.js";
-import { resolveResume } from "./resume.js";
+import { checkTraining, type StartWeights } from "./ready.js";
+import { type Resume, resolveResume } from "./resume.js";
 import { runIn } from "./run.js";
 import { version } from "./version.js";
 import { describeWeights } from "./weights.js";
 
 /** `nextvlad train`: prints how far it came and where the snapshots are; returns the exit code. */
 export async function runTrain(flags: TrainFlags): Promise<number> {
-  const { path, passedOver, notes } = await resolveResume(flags);
-  const { resume, pretrain } = await openStart(path, flags.pretrain ?? null);
+  const found = await resolveResume(flags);
+  const start = await openStart(found.path, flags.pretrain ?? null);
+  return undoFolders(flags.saveDir, () => trainFrom(start, found, flags)).finally(() => closeStart(start));
+}
+
+async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes }: Resume, flags: TrainFlags): Promise<number> {
   const config = await findConfig(flags, trainOverrides(flags), resume);
   const readiness = await checkTraining(config, flags, { resume, pretrain });
   // The clock draws another seed each time, and a resumed run must have the same.
@@ -74,12 +78,21 @@ async function withSaveDir(saveDir: string, work: (lock: FolderLock, swept: read
 }
 
 /** Opens the weights that the run begins with, if it does with any: for going on, the optimizer's state too. */
-async function openStart(resume: string | null, pretrain: string | null) {
+async function openStart(resumePath: string | null, pretrainPath: string | null): Promise<StartWeights> {
   const { openWeights } = await import("../checkpoints/open-weights.js");
-  return {
-    resume: resume === null ? null : await openWeights(resume, { optimizer: true }),
-    pretrain: pretrain === null ? null : await openWeights(pretrain, { optimizer: false }),
-  };
+  const resume = resumePath === null ? null : await openWeights(resumePath, { optimizer: true });
+  try {
+    return { resume, pretrain: pretrainPath === null ? null : await openWeights(pretrainPath, { optimizer: false }) };
+  } catch (error) {
+    await resume?.close();
+    throw error;
+  }
+}
+
+/** Closes the weights whatever became of the run; those that it has read are closed already. */
+async function closeStart({ resume, pretrain }: StartWeights): Promise<void> {
+  await resume?.close();
+  await pretrain?.close();
 }
 
 function formatOutcome({ stopped, epochs, steps, lastSnapshot, best }: TrainOutcome, resumeFrom: (snapshot: string) => string): string {

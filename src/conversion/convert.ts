@@ -57,11 +57,15 @@ export async function convert(plan: ConversionPlan, options: ConvertOptions): Pr
 }
 
 async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lockText: string): Promise<ConvertOutcome> {
-  const due = await claimShards(options.out, plan);
+  const { due, undo } = await claimShards(options.out, plan);
   const kept = plan.shards.length - due.length;
   if (kept > 0) options.telemetry.log.info(`${kept} of ${plan.shards.length} shards are there already`);
   const made = new Conversion(due, options, lockText);
-  await made.finish();
+  await made.finish().catch(async (error: unknown) => {
+    // Without a shard made there is nothing to record.
+    if (made.shards === 0) await undo();
+    throw error;
+  });
   // Else the list would name shards that went with the folder.
   await confirmLock(options.out, lockText);
   const stopped = made.shards < due.length;

@@ -15,11 +15,15 @@ const ledgerSchema = z.strictObject({ format_version: z.literal(1), shards: z.re
 /**
  * Sees to it that what is in the folder is taken up or left alone. A shard appears whole or not at all, so one that is there and that the ledger says to be
  * of the same origin is done; one of another origin was made here and goes; one that the ledger does not know is not ours. Writes the ledger before any shard,
- * so that a conversion that is killed leaves nothing it does not know. Returns the shards that are still to be made.
+ * so that a conversion that is killed leaves nothing it does not know. Returns the shards that are still to be made, and `undo`, which removes the ledger if it is new.
  * Throws SAVE_DIR_TAKEN, BAD_FORMAT (the ledger is damaged), FILE_UNREADABLE, FILE_UNWRITABLE.
  */
-export async function claimShards(out: string, plan: ConversionPlan): Promise<readonly PlannedShard[]> {
+export async function claimShards(
+  out: string,
+  plan: ConversionPlan,
+): Promise<{ readonly due: readonly PlannedShard[]; readonly undo: () => Promise<void> }> {
   const file = join(out, LEDGER);
+  const isNew = !(await exists(file));
   const made = await readLedger(file);
   const due: PlannedShard[] = [];
   const outdated: string[] = [];
@@ -43,7 +47,7 @@ export async function claimShards(out: string, plan: ConversionPlan): Promise<re
   await sweepLeftovers(out, new Set(due.map(({ task }) => basename(task.output))));
   const shards = { ...made, ...Object.fromEntries(plan.shards.map(({ task, origin }) => [basename(task.output), digest(origin)])) };
   await writeFileAtomic(file, `${JSON.stringify({ format_version: 1, shards }, null, 1)}\n`);
-  return due;
+  return { due, undo: async () => (isNew ? rm(file, { force: true }) : undefined) };
 }
 
 /** A shard's origin, short. */

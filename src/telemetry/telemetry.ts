@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, rmSync, writeSync } from "node:fs";
 import { type DestinationStream, type Logger, multistream, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
 import { fileError, NextvladError } from "../base/errors.js";
@@ -8,7 +8,10 @@ import { createScreen, type Progress, type Screen } from "./progress.js";
 export interface Telemetry {
   readonly log: Logger;
   readonly progress: Progress;
-  /** Ends the bar and closes the log. What made the command fail goes to the file first, with its stack: stderr has it from the CLI. */
+  /**
+   * Ends the bar and closes the log. What made the command fail goes to the file first, with its stack: stderr has it from the CLI. A new log of a command that
+   * failed, and not by a bug, before the first progress is removed: stderr has said all of it.
+   */
   close(failure?: unknown): Promise<void>;
 }
 
@@ -26,15 +29,24 @@ export async function createTelemetry({ logFile, stderr = process.stderr }: Tele
   const file = logFile === null ? null : new LogFile(logFile, screen);
   const readable = readableLines(screen, stderr);
   const streams = file === null ? [{ stream: readable }] : [{ stream: readable }, { stream: file }];
+  let hasProgress = false;
   const options = { base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
   return {
     log: pino(options, multistream(streams)),
-    progress: screen,
+    progress: {
+      begin: (title) => screen.begin(title),
+      update(state) {
+        hasProgress = true;
+        screen.update(state);
+      },
+      end: () => screen.end(),
+    },
     async close(failure) {
       screen.end();
       if (file === null) return;
       if (failure !== undefined) logFailure(pino(options, file), failure);
       file.close();
+      if (failure instanceof NextvladError && !hasProgress && file.isNew) file.remove();
     },
   };
 }
@@ -43,6 +55,7 @@ export async function createTelemetry({ logFile, stderr = process.stderr }: Tele
 class LogFile implements DestinationStream {
   readonly #path: string;
   readonly #screen: Screen;
+  readonly isNew: boolean;
   #handle: number | null;
 
   constructor(path: string, screen: Screen) {
@@ -50,6 +63,8 @@ class LogFile implements DestinationStream {
     this.#screen = screen;
     try {
       this.#handle = openSync(path, "a");
+      const found = fstatSync(this.#handle);
+      this.isNew = found.isFile() && found.size === 0;
     } catch (error) {
       throw fileError(error, path, "write");
     }
@@ -63,6 +78,13 @@ class LogFile implements DestinationStream {
       this.close();
       this.#screen.print(`nextvlad: warning: the log ends here: ${fileError(error, this.#path, "write").message}\n`);
     }
+  }
+
+  /** Throws nothing: a log that cannot be removed stays. */
+  remove(): void {
+    try {
+      rmSync(this.#path);
+    } catch {}
   }
 
   close(): void {

@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../base/files.js";
 import { removeSnapshots } from "../checkpoints/snapshot.js";
@@ -46,7 +48,9 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   await losses.begin(resumed !== null);
   const { saveDir, lockText, keep, resume } = options;
   const configYaml = formatConfig(config);
-  await writeFileAtomic(join(saveDir, "config.yaml"), configYaml);
+  const configFile = join(saveDir, "config.yaml");
+  const isNew = !existsSync(configFile);
+  await writeFileAtomic(configFile, configYaml);
   const resumedFrom = resume?.snapshot ?? null;
   const saver = new Saver({ saveDir, lockText, keep, configYaml, writtenBy, telemetry, resumedFrom, retryMs: SAVE_RETRY_MS }, trainee);
   run = new TrainingRun(
@@ -61,6 +65,10 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   try {
     await run.finish();
     return run.outcome();
+  } catch (error) {
+    // A run that took no step leaves nothing.
+    if (isNew && run.outcome().steps === trainee.state.step) await rm(configFile, { force: true }).catch(() => undefined);
+    throw error;
   } finally {
     run = null;
     await saver.close();

@@ -314,9 +314,10 @@ list: ${join(folder, "out", "train.list")}
       ...stderr.text.matchAll(/WARN: (\S+) has been in the making for [0-9.]+ s\. Does the disk or the network file system answer\?\n/g),
     ];
     while (warnings().length < 2) await sleep(10);
-    // Nobody reads a pipe from a place of its own choosing.
-    closeSync(openSync(file, "r+"));
+    // Nobody reads a pipe from a place of its own choosing. Open until the end: on a busy machine the thread may not have come to it yet.
+    const pipe = openSync(file, "r+");
     await failsWith(converting, "FILE_UNREADABLE", { file });
+    closeSync(pipe);
     for (const [, shard] of warnings()) assert.equal(shard, join(out, "train0000.tfrecord"));
   });
 
@@ -328,7 +329,7 @@ list: ${join(folder, "out", "train.list")}
     const refusal = async (...more: readonly string[]): Promise<string> => {
       const { exitCode, stderr } = await convert(...args, ...more);
       assert.equal(exitCode, 1);
-      assert.deepEqual([...contentOf(join(folder, "out")).keys()], []);
+      assert.equal(existsSync(join(folder, "out")), false);
       return stderr;
     };
     const audio = ["--audio", join(folder, "audio/{id}.npy")];

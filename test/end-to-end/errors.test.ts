@@ -48,7 +48,18 @@ function listOf(name: string, shard: Uint8Array | string): string {
   return at(`${name}.list`);
 }
 
-const train = (...more: string[]): string[] => ["train", "--config", config, "--save-dir", at("out"), "--valid-interval", "0", ...more];
+let runs = 0;
+/** Each in a save-dir of its own, as a run that fails inside an epoch leaves a snapshot. */
+const train = (...more: string[]): string[] => [
+  "train",
+  "--config",
+  config,
+  "--save-dir",
+  at(`train${runs++}`),
+  "--valid-interval",
+  "0",
+  ...more,
+];
 const trainOn = (list: string): string[] => train("--set", `TRAIN.filelist=${list}`);
 const evaluate = (...more: string[]): string[] => ["eval", "--weights", at("weights/best"), "--save-dir", at("out"), ...more];
 

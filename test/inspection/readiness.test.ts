@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { freeBytes } from "../../src/base/files.js";
@@ -64,7 +64,7 @@ describe("before the first step", { concurrency: 2 }, () => {
       /out: the disk has too little space for the run's snapshots \(expected [\d.e+]+ GB for 7 of [\d.e+]+ GB each, found [\d.e+]+ GB\)/,
     );
     assert.equal(loadedTensorflow, false);
-    assert.match(readFileSync(join(folder, "out/train.log.jsonl"), "utf8"), /too little space/);
+    assert.equal(existsSync(join(folder, "out")), false);
   });
 
   test("snapshots that a rotation is going to remove make room for those to come", async (t) => {
