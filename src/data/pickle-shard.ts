@@ -16,6 +16,8 @@ interface PickledVideo {
   /** Rows past this many are none of the video's. */
   readonly frames: number;
   readonly features: readonly [PickledFeature | undefined, PickledFeature | undefined];
+  /** The dict's keys, for the error, if it has neither feature. */
+  readonly otherKeys: string | null;
 }
 
 const READ_BYTES = 1 << 26;
@@ -146,12 +148,14 @@ function takeVideo(item: PickledValue, file: Uint8Array, at: VideoPlace): Pickle
     );
   const place = { ...at, video: id };
   const features = FEATURE_KEYS.map((key) => takeFeature(item.get(key), key, file, place)) as [PickledFeature?, PickledFeature?];
+  const [rgb, audio] = features;
   return {
     place,
     id,
     labels: takeLabels(item.get("label"), place),
     frames: takeFrames(item.get("nframes"), place),
-    features: [features[0], features[1]],
+    features: [rgb, audio],
+    otherKeys: rgb === undefined && audio === undefined ? keysOf(item) : null,
   };
 }
 
@@ -194,6 +198,9 @@ async function readFeatures(
       { handle, file },
       allocate,
     );
+  if (video.otherKeys !== null) {
+    throw badVideo("the video has neither feature nor audio", video.place, `${TF2PKL}; it has ${video.otherKeys}`);
+  }
   const read = async (i: 0 | 1): Promise<FeatureBytes | undefined> => {
     const feature = video.features[i];
     if (shape.featureSizes[i] === 0) return undefined;

@@ -1,4 +1,5 @@
 import { type ErrorDetails, NextvladError } from "../base/errors.js";
+import { FLOAT_BYTES, type FloatType, floatTypeOf } from "./float-bytes.js";
 
 /** What a video must look like to be taken. */
 export interface VideoShape {
@@ -19,6 +20,8 @@ export interface VideoShape {
 
 /** What is to be known of one feature of a video, wherever its bytes are. */
 export interface FeatureSize {
+  /** `[frames or fewer, frameBytes]`, if they are at hand: an error tells by them what they may be. */
+  readonly data?: Uint8Array;
   /** All that there are, also past `maxFrames`. */
   readonly frames: number;
   readonly frameBytes: number;
@@ -85,12 +88,26 @@ function checkFrameBytes(feature: FeatureSize | undefined, i: 0 | 1, shape: Vide
   const expected = shape.featureSizes[i];
   const key = SIZE_KEYS[i];
   if (feature === undefined || expected === null || feature.frameBytes === expected) return;
-  throw new NextvladError("BAD_VIDEO", `${shape.featureNames[i]} has another feature size than the model`, {
-    ...place,
-    expected: `${expected} bytes a frame`,
-    found: feature.frameBytes,
-    remedy: `set ${key} to ${feature.frameBytes}, or use shards made for this model`,
+  const found = feature.frameBytes;
+  const name = shape.featureNames[i];
+  const type = FLOAT_TYPES.find((float) => found === expected * FLOAT_BYTES[float]);
+  const seen = feature.data === undefined || feature.data.every((byte) => byte === 0) ? "unknown" : floatTypeOf(feature.data);
+  const details = { ...place, expected: `${expected} bytes a frame`, found };
+  if (type !== undefined && seen === type) {
+    const what = `the frames of ${name} are ${type} values, ${FLOAT_BYTES[type]} bytes per feature; the model takes one byte per feature`;
+    throw new NextvladError("BAD_VIDEO", what, { ...details, remedy: quantiseRemedy(type) });
+  }
+  const isMaybe = type !== undefined && seen === "unknown";
+  throw new NextvladError("BAD_VIDEO", `${name} has another feature size than the model`, {
+    ...details,
+    remedy: `${isMaybe ? `if these are ${type} values, ${quantiseRemedy(type)}; if each byte is a feature, ` : ""}set ${key} to ${found}, or use shards made for this model`,
   });
+}
+
+const FLOAT_TYPES = ["float32", "float16"] as const;
+
+function quantiseRemedy(type: FloatType): string {
+  return `quantise them to one byte per feature: nextvlad convert --to tfrecord --feature-dtype ${type} --filelist LIST --out DIR (docs/own-features.md)`;
 }
 
 function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, place: VideoPlace): Int32Array {

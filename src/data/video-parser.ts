@@ -6,6 +6,8 @@ import { decodeText } from "../formats/wire.js";
 import { makeVideo, type Video } from "./video.js";
 import { checkVideo, type FoundVideo, type VideoPlace, type VideoShape } from "./video-check.js";
 
+const WRITE_ID =
+  'write the ID into the context of each SequenceExample as bytes: context.feature["id"].bytes_list.value.append(b"my-video-0001")';
 const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/frame/validate and 2/frame/test";
 
 /**
@@ -51,8 +53,8 @@ function readId({ context }: SequenceExample, place: VideoPlace): string {
   throw new NextvladError("BAD_VIDEO", "the video has no id", {
     ...place,
     expected: "a context feature id or video_id of bytes",
-    found: listOf([...context.keys()]),
-    remedy: FRAME_LEVEL,
+    found: describeContext(context),
+    remedy: WRITE_ID,
     // An id that goes by another name is a mistake with the whole data set.
     ...(context.size === 0 ? { damaged: "record" } : {}),
   });
@@ -70,7 +72,8 @@ function featureOf(
   throw new NextvladError("BAD_VIDEO", `the video has no feature list named ${name}`, {
     ...place,
     found: listOf(listNames),
-    remedy: "set MODEL.feature_names to the names that the shard has, or the feature's size to 0 to do without it",
+    remedy:
+      "set MODEL.feature_names to the names that the shard has, as in --set 'MODEL.feature_names=[rgb, audio_embedding]', or the feature's size to 0 to do without it",
   });
 }
 
@@ -78,7 +81,15 @@ function labelsOf({ context }: SequenceExample, place: VideoPlace): readonly num
   const feature: ContextFeature = context.get("labels") ?? { kind: "none" };
   if (feature.kind === "none") return undefined;
   if (feature.kind === "int64") return feature.values;
-  throw new NextvladError("BAD_LABELS", "the labels are not integers", { ...place, expected: "int64", found: feature.kind });
+  const remedy = "write class indices from 0 as an int64_list named labels in the context";
+  throw new NextvladError("BAD_LABELS", "the labels are not integers", { ...place, expected: "int64", found: feature.kind, remedy });
+}
+
+/** Names of context features, and the type of an ID that is not bytes. */
+function describeContext(context: SequenceExample["context"]): string {
+  const ids = ["id", "video_id"].filter((name) => context.has(name));
+  if (ids.length === 0) return listOf([...context.keys()]);
+  return ids.map((name) => `"${name}" of type ${context.get(name)?.kind}`).join(", ");
 }
 
 function listOf(names: readonly string[]): string {

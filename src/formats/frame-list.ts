@@ -123,7 +123,10 @@ function enterValue(reader: WireReader, frameEnd: number, name: string, frame: n
     byteOffset: place.byteOffset + start,
     expected: "one bytes value, a byte for each feature",
     found: tag === 0 ? "nothing" : (kinds.get(tag) ?? `field ${tag >>> 3}`),
-    remedy: "quantise the features to bytes as YouTube-8M does",
+    remedy:
+      tag === FLOAT_LIST
+        ? "quantise the features to bytes as YouTube-8M does: nextvlad convert --to tfrecord --filelist LIST --out DIR (docs/own-features.md)"
+        : "write each frame as one bytes value with a byte per feature, as YouTube-8M does",
     // Numbers of another kind are another kind of data set, and not one bad record.
     ...(tag === FLOAT_LIST || tag === INT64_LIST ? {} : { damaged: "record" }),
   });

@@ -1,7 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
+import { decodeFloat16 } from "./float16.js";
+import { adviseOnDtype } from "./numpy-advice.js";
 
-const ARRAYS = { f4: Float32Array, f8: Float64Array, i4: Int32Array, i8: BigInt64Array, u1: Uint8Array } as const;
+/** Where the values are read into; float16 first as its bits. */
+const ARRAYS = { f2: Uint16Array, f4: Float32Array, f8: Float64Array, i4: Int32Array, i8: BigInt64Array, u1: Uint8Array } as const;
 
 /** A type of value, as numpy's `descr` names it without its byte order. */
 export type NpyDtype = keyof typeof ARRAYS;
@@ -11,9 +14,11 @@ export interface NpyArray {
   readonly dtype: NpyDtype;
   /** `[]` is a scalar. */
   readonly shape: readonly number[];
-  /** `[product of shape]`, an array of the dtype. */
-  readonly data: InstanceType<(typeof ARRAYS)[NpyDtype]>;
+  /** `[product of shape]`, an array of the dtype; float16 as float32. */
+  readonly data: Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array;
 }
+
+type StoredArray = InstanceType<(typeof ARRAYS)[NpyDtype]>;
 
 /** What a .npy file says of its array before the data. */
 export interface NpyHeader {
@@ -31,7 +36,7 @@ const MAX_SIDES = 64;
 const MAGIC = Buffer.from("\x93NUMPY", "latin1");
 
 /**
- * Reads a .npy file of format version 1, 2 or 3 (numpy.lib.format) that holds little-endian f4, f8, i4, i8 or u1.
+ * Reads a .npy file of format version 1, 2 or 3 (numpy.lib.format) that holds little-endian f2, f4, f8, i4, i8 or u1.
  * Throws FILE_MISSING, FILE_UNREADABLE, or BAD_FORMAT for anything else, a file cut short or one with more in it.
  */
 export async function readNpy(file: string): Promise<NpyArray> {
@@ -57,7 +62,7 @@ export function parseNpy(bytes: Buffer, file: string): NpyArray {
   // A copy, because an array of wider values cannot start anywhere in the file's memory.
   const data = new ARRAYS[dtype](Uint8Array.from(bytes.subarray(dataStart)).buffer);
   if (isFortran) toRowMajor(data.slice(), shape, data);
-  return { dtype, shape, data };
+  return { dtype, shape, data: data instanceof Uint16Array ? decodeFloat16(data) : data };
 }
 
 /** Reads the header alone; `bytes` are the file's first `MAX_NPY_HEAD_BYTES`, or all of a shorter one. Throws BAD_FORMAT. */
@@ -94,13 +99,13 @@ function parseHeader(text: string, file: string): NpyHeader {
   if (order === undefined || shape === undefined) {
     throw new NextvladError("BAD_FORMAT", "its header cannot be understood", { file, found: JSON.stringify(text.slice(0, 120).trim()) });
   }
-  const dtype = /^[<|](f4|f8|i4|i8|u1)$/.exec(descr ?? "")?.[1] as NpyDtype | undefined;
+  const dtype = /^[<|](f2|f4|f8|i4|i8|u1)$/.exec(descr ?? "")?.[1] as NpyDtype | undefined;
   if (dtype === undefined) {
     throw new NextvladError("BAD_FORMAT", "its values are of a type that is not supported", {
       file,
-      expected: "little-endian f4, f8, i4, i8 or u1",
+      expected: "little-endian f2, f4, f8, i4, i8 or u1",
       found: descr ?? "a structure",
-      remedy: "convert it with array.astype('<f4') in numpy",
+      remedy: adviseOnDtype(descr ?? ""),
     });
   }
   const sides = (shape.match(/\d+/g) ?? []).map(Number);
@@ -115,7 +120,7 @@ function parseHeader(text: string, file: string): NpyHeader {
 }
 
 /** Fortran order has the first index run fastest; `to` gets the last index running fastest. */
-function toRowMajor(from: NpyArray["data"], shape: readonly number[], to: NpyArray["data"]): void {
+function toRowMajor(from: StoredArray, shape: readonly number[], to: StoredArray): void {
   const strides = shape.map((_, axis) => shape.slice(0, axis).reduce((product, side) => product * side, 1));
   const index = shape.map(() => 0);
   let source = 0;

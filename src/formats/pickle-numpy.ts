@@ -1,4 +1,5 @@
 import { showValue } from "../base/shown-value.js";
+import { adviseOnDtype, LITTLE_ENDIAN } from "./numpy-advice.js";
 import type { PickleCursor } from "./pickle-cursor.js";
 import { latin1Text } from "./pickle-text.js";
 import {
@@ -26,10 +27,7 @@ export function makeDtype(args: readonly PickledValue[], cursor: PickleCursor): 
   const kind = /^[<|=]?([a-zA-Z]\d+)$/.exec(name ?? "")?.[1];
   if (kind === undefined || !Object.hasOwn(NUMPY_ITEM_BYTES, kind)) {
     const kinds = Object.keys(NUMPY_ITEM_BYTES).join(", ");
-    throw cursor.error(
-      `an array's type is ${showValue(name)}, and those that are read are ${kinds}`,
-      "convert it with array.astype('<f4') in numpy",
-    );
+    throw cursor.error(`an array's type is ${showValue(name)}, and those that are read are ${kinds}`, adviseOnDtype(name ?? ""));
   }
   return new NumpyDtype(kind as NumpyKind);
 }
@@ -38,7 +36,7 @@ export function makeDtype(args: readonly PickledValue[], cursor: PickleCursor): 
 export function checkDtypeState(state: PickledValue, cursor: PickleCursor): void {
   const items = state instanceof PickledTuple ? state.items : [];
   const order = asText(items[1]);
-  if (order === ">") throw cursor.error("an array is big-endian", "convert it with array.astype('<f4') in numpy");
+  if (order === ">") throw cursor.error("an array is big-endian", LITTLE_ENDIAN);
   if (order === null || !["<", "|", "="].includes(order) || items.slice(2, 5).some((part) => part !== null)) {
     throw cursor.error("an array's type is a structure, or damaged", "save plain arrays");
   }

@@ -88,7 +88,7 @@ function expected(error: unknown): NextvladError {
 async function checkFirstRecord(path: string, shape: VideoShape): Promise<void> {
   try {
     for await (const record of readTfRecordFile(path, { openSource: openHeadSource })) {
-      const { found, place } = findVideo(record, { ...shape, maxFrames: 0 });
+      const { found, place } = findVideo(record, { ...shape, maxFrames: 1 });
       checkVideo(found, shape, place);
       return;
     }

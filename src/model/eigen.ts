@@ -1,25 +1,41 @@
 import { NextvladError } from "../base/errors.js";
 import { readNpy } from "../formats/npy.js";
 
+const EIGENVALUES = "use eigenvals.npy of YouTube-8M's PCA download, not its mean.npy or eigenvecs.npy";
+
+export interface EigenFactor {
+  /** `[features] float32`: what weights carry as eigen_param. */
+  readonly factor: Float32Array;
+  /** Why the file may not hold a PCA's eigenvalues: a warning. Null if they are as eigenvalues are. */
+  readonly doubt: string | null;
+}
+
 /**
  * The factor that undoes the whitening of YouTube-8M's PCA: `sqrt(eigenvalue) + 1e-4` of the first `features` values of column 0 of a .npy
- * (PaddleVideo v1.5.1, models/nextvlad/nextvlad.py). `[features] float32`; this finished factor is what weights carry as eigen_param.
- * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT.
+ * (PaddleVideo v1.5.1, models/nextvlad/nextvlad.py). Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT.
  */
-export async function readEigenFactor(path: string, features: number): Promise<Float32Array> {
+export async function readEigenFactor(path: string, features: number): Promise<EigenFactor> {
   const { shape, data } = await readNpy(path);
   const rows = shape[0] ?? 0;
   if (rows < features) {
     const details = { file: path, expected: `at least ${features} eigenvalues`, found: rows };
-    throw new NextvladError("BAD_FORMAT", "the file has too few eigenvalues", {
-      ...details,
-      remedy: "use eigenvals.npy of YouTube-8M's PCA download",
-    });
+    throw new NextvladError("BAD_FORMAT", "the file has too few eigenvalues", { ...details, remedy: EIGENVALUES });
   }
   const columns = shape[1] ?? 1;
-  return Float32Array.from({ length: features }, (_, i) => {
-    const value = Number(data[i * columns]);
-    if (!(value >= 0)) throw new NextvladError("BAD_FORMAT", `eigenvalue ${i} is not a positive number`, { file: path, found: value });
-    return Math.sqrt(value) + 1e-4;
-  });
+  const values = Float64Array.from({ length: features }, (_, i) => Number(data[i * columns]));
+  const wrong = values.findIndex((value) => !(value >= 0));
+  if (wrong !== -1) {
+    const details = { file: path, found: values[wrong] as number, remedy: EIGENVALUES };
+    throw new NextvladError("BAD_FORMAT", `eigenvalue ${wrong} is not a positive number`, details);
+  }
+  return { factor: Float32Array.from(values, (value) => Math.sqrt(value) + 1e-4), doubt: doubtOf(values, path) };
+}
+
+/** A PCA's eigenvalues are positive and in falling order. */
+function doubtOf(values: Float64Array, path: string): string | null {
+  const rises = values.reduce((count, value, i) => count + (i > 0 && value > (values[i - 1] as number) ? 1 : 0), 0);
+  const isZero = values.every((value) => value === 0);
+  if (rises === 0 && !isZero) return null;
+  const seen = isZero ? `all ${values.length} values are 0` : `${rises} of ${values.length} values are greater than the one before`;
+  return `MODEL.eigen_file ${path} does not look like eigenvalues, which are positive and decrease: ${seen}; ${EIGENVALUES}`;
 }

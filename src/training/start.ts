@@ -117,7 +117,7 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
     return { store, adam, state };
   }
   const { seed } = config.TRAIN;
-  if (pretrain === null) await initialise(store, new Set(table.map(({ name }) => name)), config);
+  if (pretrain === null) await initialise(store, new Set(table.map(({ name }) => name)), config, telemetry);
   else {
     const misfits = await fillArrays(pretrain, store.arrays());
     await pretrain.close();
@@ -128,7 +128,7 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
       });
     }
     for (const misfit of misfits) telemetry.log.warn(`starts afresh: ${describeMisfit(misfit)}`);
-    await initialise(store, new Set(misfits.map(({ name }) => name)), config);
+    await initialise(store, new Set(misfits.map(({ name }) => name)), config, telemetry);
     telemetry.log.info(
       `starting from the weights of ${pretrain.path}, ${pretrain.form}: ${table.length - misfits.length} of ${table.length} arrays`,
     );
@@ -137,8 +137,10 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
 }
 
 /** Gives the named arrays fresh values. Throws FILE_MISSING or BAD_FORMAT for a configured eigen file that is needed. */
-async function initialise(store: WeightStore, names: ReadonlySet<string>, config: Config): Promise<void> {
+async function initialise(store: WeightStore, names: ReadonlySet<string>, config: Config, telemetry: Telemetry): Promise<void> {
   const { eigen_file, video_feature_size } = config.MODEL;
-  const factor = names.has("eigen_param") && eigen_file !== null ? await readEigenFactor(eigen_file, video_feature_size) : null;
+  const eigen = names.has("eigen_param") && eigen_file !== null ? await readEigenFactor(eigen_file, video_feature_size) : null;
+  if (eigen !== null && eigen.doubt !== null) telemetry.log.warn(eigen.doubt);
+  const factor = eigen?.factor ?? null;
   for (const name of names) store.initialise(name, config.TRAIN.seed, factor);
 }

@@ -248,7 +248,11 @@ describe("pickles that are refused", () => {
     ["nframes", 2n],
   ]);
 
-  const array = (dtype: NumpyDtype, shape: readonly [number, number?], values: Float32Array | Float64Array | Int32Array): Built => {
+  const array = (
+    dtype: NumpyDtype,
+    shape: readonly [number, number?],
+    values: Float32Array | Float64Array | Int32Array | Uint8Array,
+  ): Built => {
     const data = new Uint8Array(shape.reduce<number>((size, side) => size * (side ?? 1), values.BYTES_PER_ELEMENT));
     data.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     return pickleArray(dtype, shape as readonly number[], data);
@@ -273,7 +277,8 @@ describe("pickles that are refused", () => {
     const cases: [readonly PickleValue[], RegExp][] = [
       [[1n], /BAD_VIDEO: .*record 0: this item of the list is no dict\. Use the form that PaddleVideo's tf2pkl\.py writes/],
       [[new Map([["id", "a"]])], /BAD_VIDEO: .*record 0: the video has no id: .*it has "id"\.$/],
-      [[video], /BAD_VIDEO: .*record 0, video abcd: the video has no feature\./],
+      [[video], /BAD_VIDEO: .*record 0, video abcd: the video has neither feature nor audio\. .*it has "video", "label", "nframes"\.$/],
+      [[new Map([...video, ["audio", array("u1", [2, 3], new Uint8Array(6))]])], /BAD_VIDEO: .*video abcd: the video has no feature\./],
       [
         [new Map([...video, ["feature", [1n]]])],
         /video's feature is not an array of frames \(expected uint8 \[frames, size\], found no array\)/,

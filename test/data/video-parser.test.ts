@@ -78,16 +78,16 @@ describe("videos that are refused", () => {
     await refuses(
       { context: { labels: [1] } },
       "BAD_VIDEO",
-      /has no id \(expected a context feature id or video_id of bytes, found "labels"\)/,
+      /has no id \(expected a context feature id or video_id of bytes, found "labels"\)\. Write the ID into the context .*"id"\]\.bytes_list/,
     );
-    await refuses({ context: { id: [5] } }, "BAD_VIDEO", /has no id/);
+    await refuses({ context: { id: [5] } }, "BAD_VIDEO", /has no id \(.*, found "id" of type int64\)/);
   });
 
   test("without a feature list: the ones that are there are named", async () => {
     await refuses(
       { frameLists: [RGB, { ...AUDIO, name: "sound" }] },
       "BAD_VIDEO",
-      /video abcd: the video has no feature list named audio \(found "rgb", "sound"\)/,
+      /video abcd: the video has no feature list named audio \(found "rgb", "sound"\)\. .*--set 'MODEL\.feature_names=\[rgb, audio_embedding\]'/,
     );
     await refuses({ frameLists: [] }, "BAD_VIDEO", /no feature list named rgb \(found none\)/);
   });
@@ -127,9 +127,37 @@ describe("videos that are refused", () => {
     });
   });
 
+  test("with floats as bytes: with the command that quantises them, as far as the bytes or else the size tell", async () => {
+    const frames = (values: Float32Array, frameBytes: number): SequenceExampleContent["frameLists"] => [
+      { name: "rgb", frameBytes, data: new Uint8Array(values.buffer) },
+    ];
+    const featureSizes = [64, 0] as const;
+    const floats = Float32Array.from({ length: 128 }, (_, i) => (((i * 37) % 101) - 50) / 25);
+    const isFloat32 =
+      /the frames of rgb are float32 values, 4 bytes per feature.*expected 64 bytes a frame, found 256\)\. Quantise .*convert --to tfrecord --feature-dtype float32/;
+    await refuses({ frameLists: frames(floats, 256) }, "BAD_VIDEO", isFloat32, { featureSizes });
+    // Zeros may be either; without the bytes, the size alone tells.
+    const maybe = (type: string): RegExp =>
+      new RegExp(
+        `rgb has another feature size .*If these are ${type} values, .*; if each byte is a feature, set MODEL\\.video_feature_size to`,
+      );
+    await refuses({ frameLists: frames(new Float32Array(128), 256) }, "BAD_VIDEO", maybe("float32"), { featureSizes });
+    await refuses({ frameLists: frames(new Float32Array(128), 128) }, "BAD_VIDEO", maybe("float16"), { featureSizes });
+    await refuses({ frameLists: frames(floats, 256) }, "BAD_VIDEO", maybe("float32"), { featureSizes, maxFrames: 0 });
+    // Bytes that are no floats are a feature each.
+    const bytes = new Float32Array(Uint8Array.from({ length: 512 }, (_, i) => 100 + ((i * 37) % 101)).buffer);
+    await refuses({ frameLists: frames(bytes, 256) }, "BAD_VIDEO", /\(expected 64 bytes a frame, found 256\)\. Set MODEL/, {
+      featureSizes,
+    });
+  });
+
   test("without labels where they are required, with labels of another kind, below 0 or past the classes", async () => {
     await refuses({ context: { id: ID } }, "BAD_LABELS", /the video has no labels, and training and evaluation need them/);
-    await refuses({ context: { id: ID, labels: ID } }, "BAD_LABELS", /labels are not integers \(expected int64, found bytes\)/);
+    await refuses(
+      { context: { id: ID, labels: ID } },
+      "BAD_LABELS",
+      /labels are not integers \(expected int64, found bytes\)\. Write class indices .*int64_list/,
+    );
     await refuses({ context: { id: ID, labels: [1, 10] } }, "BAD_LABELS", /expected 0 to 9, found 10\)\. Set MODEL\.num_classes/);
     await refuses({ context: { id: ID, labels: [-1] } }, "BAD_LABELS", /expected 0 to 9, found -1/);
     await refuses({ context: { id: ID, labels: [2 ** 31] } }, "BAD_LABELS", /found 2147483648/, { labels: "optional" });

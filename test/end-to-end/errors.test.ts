@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
-import { compiled, runNextvlad } from "../commands/nextvlad.js";
+import { compiled, type Ended, runNextvlad } from "../commands/nextvlad.js";
+import { encodeNpy } from "../helpers/npy.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 
 /** One wrong input: the arguments, the exit code, and what the message must name. */
@@ -21,6 +22,7 @@ interface Case {
 
 let folder: string;
 let config: string;
+let trained: Ended;
 const at = (name: string): string => join(folder, name);
 
 /** A shard with one record of the given frames and labels, and a list of it. */
@@ -200,7 +202,15 @@ describe("wrong input gets one clear paragraph and an exit code", () => {
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
     config = await prepareRun(folder);
-    const trained = await runNextvlad(["train", "--config", config, "--epoch", "1", "--save-dir", at("weights")]);
+    writeFileSync(
+      at("mean.npy"),
+      encodeNpy(
+        Float32Array.from({ length: 1024 }, (_, i) => (i * 7) % 5),
+        [1024],
+      ),
+    );
+    const eigen = `MODEL.eigen_file=${at("mean.npy")}`;
+    trained = await runNextvlad(["train", "--config", config, "--epoch", "1", "--save-dir", at("weights"), "--set", eigen]);
     assert.equal(trained.exitCode, 0, trained.stderr);
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
@@ -220,6 +230,10 @@ describe("wrong input gets one clear paragraph and an exit code", () => {
       t.diagnostic(`exit ${ended.exitCode}: ${(lines[0] as string).replaceAll(folder, "DIR")}`);
     });
   }
+
+  test("a mean.npy as eigen_file is warned of", () => {
+    assert.match(trained.stderr, /warn.*mean\.npy does not look like eigenvalues.*use eigenvals\.npy/i);
+  });
 
   test("blank lines, comments, duplicates and relative paths in a list are fine", async () => {
     writeFileSync(at("odd.list"), "\n# shards\ntrain0.tfrecord\n\ntrain1.tfrecord\ntrain0.tfrecord\n");

@@ -72,6 +72,24 @@ test("headers of other writers: any order of keys, double quotes, Python 2's lon
   }
 });
 
+test("a type that is not read is refused with what to save instead", async () => {
+  const advice: Readonly<Record<string, RegExp>> = {
+    "|i1": /found \|i1\)\. Int8 is ambiguous: save the float features, or, .*\+ 128\)\.astype\('\|u1'\)\.$/,
+    "|O": /Python objects.*numpy\.stack\(list\(array\)\)\.astype\('<f4'\)\.$/,
+    ">f4": /array\.dtype\.newbyteorder\('<'\)/,
+    ">i8": /array\.dtype\.newbyteorder\('<'\)/,
+    "<u2": /array\.astype\('\|u1'\) if every value is in 0\.\.255/,
+    "<f16": /array\.astype\('<f8'\)/,
+    "|b1": /array\.astype\('<f4'\)/,
+    "<c8": /an array of real numbers/,
+    "<U3": /an array of real numbers/,
+  };
+  for (const [descr, message] of Object.entries(advice)) {
+    const file = npyFile(`{'descr': '${descr}', 'fortran_order': False, 'shape': (1,)}`, new Uint8Array(8));
+    await assert.rejects(read(file), (error) => isBadFormat(error) && message.test((error as NextvladError).message), descr);
+  }
+});
+
 test("headers that lie or make no sense are refused", async () => {
   const header = (descr: string, order: string, shape: string): string =>
     `{'descr': '${descr}', 'fortran_order': ${order}, 'shape': ${shape}, }`;

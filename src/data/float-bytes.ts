@@ -1,0 +1,39 @@
+/** Types of a value that frames of bytes may hold instead of one byte per feature. */
+export type FloatType = "float16" | "float32";
+
+export const FLOAT_BYTES = { float16: 2, float32: 4 } as const;
+
+/** Fewer values than this say nothing. */
+const LEAST_VALUES = 16;
+/** Values that are looked at. */
+const MOST_VALUES = 4096;
+
+/**
+ * Whether frames of bytes are little-endian floats, by the highest byte of each value: its exponents are those of 2^-10 to 2^6 (float32: 2^-24 to 2^12) in nearly
+ * all values that are not 0, while the lower bytes are spread. In quantised features all bytes are distributed alike. Null if they are not, or if that cannot be seen.
+ */
+export function floatTypeOf(bytes: Uint8Array): FloatType | null {
+  if (looksLike(bytes, "float32")) return "float32";
+  return looksLike(bytes, "float16") ? "float16" : null;
+}
+
+function looksLike(bytes: Uint8Array, type: FloatType): boolean {
+  const size = FLOAT_BYTES[type];
+  // Without the sign: exponents 5 to 21 of 31, with two bits of the fraction; or 103 to 139 of 255, without their last bit.
+  const [low, high] = type === "float16" ? [0x14, 0x57] : [0x33, 0x45];
+  const end = Math.min(bytes.length, MOST_VALUES * size);
+  if (bytes.length % size !== 0) return false;
+  let values = 0;
+  let highest = 0;
+  let lowest = 0;
+  const isInRange = (byte: number): boolean => (byte & 0x7f) >= low && (byte & 0x7f) <= high;
+  for (let at = 0; at < end; at += size) {
+    let isZero = true;
+    for (let i = 0; i < size; i++) if (bytes[at + i] !== 0) isZero = false;
+    if (isZero) continue;
+    values++;
+    if (isInRange(bytes[at + size - 1] as number)) highest++;
+    if (isInRange(bytes[at] as number)) lowest++;
+  }
+  return values >= LEAST_VALUES && highest >= 0.95 * values && lowest <= 0.8 * values;
+}
