@@ -155,20 +155,33 @@ program
 program
   .command("convert")
   .description(
-    "convert shards to PaddleVideo's pickles and back, or features of your own to shards; run again, it goes on where it stopped",
+    "convert shards to PaddleVideo's pickles and back, or features of your own (MediaPipe's, floats in TFRecords, .npy) to shards; run again, it goes on where it stopped",
   )
   .addOption(new Option("--to <format>", "what the shards become").choices(["tfrecord", "pkl"]).makeOptionMandatory())
   .requiredOption("--out <dir>", "where the shards, their list and the log go")
-  .option("--filelist <list>", "shards to convert, TFRecords or pickles: a file that lists them, a glob, or one of them")
+  .option(
+    "--filelist <list>",
+    "shards to convert, TFRecords, pickles or MediaPipe's features.pb: a file that lists them, a glob, or one of them",
+  )
   .addOption(
     new Option("--feature-names <names>", "names of the features in TFRecords that are read")
       .argParser(twoNames)
       .default(["rgb", "audio"], "rgb,audio"),
   )
+  .addOption(
+    new Option(
+      "--feature-dtype <type>",
+      "with --filelist: type of the values in a TFRecord's frames of bytes; floats (little-endian) are quantised, and so are lists of floats without this flag",
+    ).choices(["uint8", "float16", "float32"]),
+  )
   .option("--csv <file>", "instead of shards: a table of your own videos with the columns id and labels (class indices)")
   .option("--rgb <pattern>", "with --csv: .npy or .npz files of the first feature, {id} standing for each video's id")
   .option("--audio <pattern>", "with --csv: the same for the second feature; one of the two may be left out")
-  .addOption(new Option("--rgb-range <range>", "float values that become the bytes 0 and 255").argParser(range).default([-2, 2], "-2..2"))
+  .addOption(
+    new Option("--rgb-range <range>", "float values that become the bytes 0 and 255, as in YouTube-8M")
+      .argParser(range)
+      .default([-2, 2], "-2..2"),
+  )
   .addOption(new Option("--audio-range <range>", "the same for the second feature").argParser(range).default([-2, 2], "-2..2"))
   .option("--videos-per-shard <videos>", "with --csv: videos in a shard", integer(1), 250)
   .option("--max-frames <frames>", "nframes of a pickle at most, as in tf2pkl.py", integer(1), 300)

@@ -22,7 +22,10 @@ export async function runConvert(flags: ConvertFlags): Promise<number> {
 async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
   const { planOwn, planShards } = await import("../conversion/plan.js");
   const options = { out: flags.out, format: flags.to, maxFrames: flags.maxFrames };
-  if (flags.filelist !== undefined) return planShards(flags.filelist, flags.featureNames, options);
+  if (flags.filelist !== undefined) {
+    const { featureNames, featureDtype: dtype, rgbRange, audioRange } = flags;
+    return planShards(flags.filelist, { ...options, featureNames, dtype, ranges: [rgbRange, audioRange] });
+  }
   const own = (pattern: string | undefined, range: readonly [number, number]) =>
     pattern === undefined ? null : { pattern: resolve(pattern), range };
   const features = [own(flags.rgb, flags.rgbRange), own(flags.audio, flags.audioRange)] as const;
@@ -30,7 +33,7 @@ async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
 }
 
 /** Throws BAD_USAGE for flags that do not go together. */
-function checkFlags({ filelist, csv, rgb, audio }: ConvertFlags): void {
+function checkFlags({ filelist, csv, rgb, audio, featureDtype }: ConvertFlags): void {
   const refuse = (key: string, what: string, remedy: string): never => {
     throw new NextvladError("BAD_USAGE", what, { key, remedy });
   };
@@ -45,6 +48,9 @@ function checkFlags({ filelist, csv, rgb, audio }: ConvertFlags): void {
   const [first] = patterns;
   if (csv === undefined && first !== undefined)
     refuse(first[0], "a shard brings its features", "leave it out, or name a table of labels with --csv");
+  if (csv !== undefined && featureDtype !== undefined) {
+    refuse("--feature-dtype", "a .npy file says which type its values have", "leave it out: it is for TFRecords, named with --filelist");
+  }
   if (csv !== undefined && first === undefined) {
     refuse("--rgb, --audio", "one of the two is needed, or both", "say where the feature files are, like --rgb 'features/{id}.npy'");
   }
@@ -54,7 +60,7 @@ function checkFlags({ filelist, csv, rgb, audio }: ConvertFlags): void {
   }
 }
 
-function formatOutcome({ stopped, videos, shardsMade, shardsKept, sizes, statistics, list }: ConvertOutcome): string {
+function formatOutcome({ stopped, videos, shardsMade, shardsKept, sizes, statistics, cutVideos, list }: ConvertOutcome): string {
   const kept = shardsKept > 0 ? `,\tthere already: ${shardsKept}` : "";
   const lines = [`[CONVERT] convert ${stopped ? "stopped" : "finished"}. \tvideos: ${videos},\tshards: ${shardsMade}${kept}`];
   for (const [i, name] of ["rgb", "audio"].entries()) {
@@ -62,6 +68,7 @@ function formatOutcome({ stopped, videos, shardsMade, shardsKept, sizes, statist
     if (values > 0)
       lines.push(`${name}: values from ${format(least)} to ${format(most)}, ${percent(clipped / values)} of them outside --${name}-range`);
   }
+  if (cutVideos > 0) lines.push(`cut to the shorter of rgb and audio, which differed by one frame: ${cutVideos} videos`);
   if (sizes !== null) lines.push(`model: --set MODEL.video_feature_size=${sizes[0]} --set MODEL.audio_feature_size=${sizes[1]}`);
   lines.push(list === null ? "run it again to go on" : `list: ${list}`);
   return `${lines.join("\n")}\n`;

@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from "commander";
 import type { SaveInterval } from "../base/save-interval.js";
 import type { ExportFormat } from "../checkpoints/export.js";
+import type { FeatureDtype } from "../conversion/task.js";
 import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 
 /** Flags of every command that has a config. Text that a config key takes is checked with the config. */
@@ -99,6 +100,7 @@ export interface ConvertFlags {
   readonly out: string;
   readonly filelist?: string;
   readonly featureNames: readonly [string, string];
+  readonly featureDtype?: FeatureDtype;
   readonly csv?: string;
   readonly rgb?: string;
   readonly audio?: string;

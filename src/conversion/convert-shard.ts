@@ -1,43 +1,67 @@
-import { NextvladError } from "../base/errors.js";
+import { readFile } from "node:fs/promises";
+import { fileError, NextvladError } from "../base/errors.js";
+import { readPickleShard } from "../data/pickle-shard.js";
 import { writePickleShard } from "../data/pickle-shard-writer.js";
-import { readShard } from "../data/shard.js";
+import { isPickle } from "../data/shard.js";
 import { writeShard } from "../data/shard-writer.js";
 import { type FeatureBytes, makeVideo, type Video } from "../data/video.js";
-import { checkVideo, type VideoShape } from "../data/video-check.js";
+import { checkVideo } from "../data/video-check.js";
+import { openFileSource } from "../formats/byte-source.js";
+import { isSequenceExample } from "../formats/sequence-example.js";
+import { readTfRecordFile, startsTfRecord, type TfRecord } from "../formats/tfrecord.js";
 import { readFeatureFile } from "./feature-file.js";
 import { mergeStatistics, NO_VALUES, type ValueStatistics } from "./quantise.js";
-import { type ConversionResult, type ConversionTask, featurePath, type OwnSource, type ShardSource } from "./task.js";
+import { ANY_VIDEO, RecordConverter } from "./record-video.js";
+import { type ConversionResult, type ConversionTask, featurePath, type OwnSource } from "./task.js";
 
-/** A conversion takes videos as they are. */
-const ANY: Omit<VideoShape, "featureNames"> = {
-  maxFrames: Number.MAX_SAFE_INTEGER,
-  featureSizes: [null, null],
-  numClasses: 2 ** 31,
-  labels: "in range",
-};
 const NAMES = ["rgb", "audio"] as const;
+const HEAD_BYTES = 64;
+/** The tag of a context or of feature lists. */
+const LONE_STARTS: ReadonlySet<number | undefined> = new Set([0x0a, 0x12]);
 
 /** Makes one shard, a video at a time. Throws what reading it throws, FILE_UNWRITABLE, and BAD_VIDEO where its videos differ in feature size. */
 export async function convertShard({ source, format, output, maxFrames }: ConversionTask): Promise<ConversionResult> {
   const statistics: [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
+  const converter = source.kind === "shard" ? new RecordConverter(source) : null;
   let videos = 0;
   let sizes: readonly [number, number] | null = null;
   async function* watched(): AsyncGenerator<Video, void> {
-    for await (const video of source.kind === "shard" ? shardVideos(source) : ownVideos(source, statistics)) {
+    const path = source.kind === "shard" ? source.path : source.table;
+    for await (const video of source.kind === "own" ? ownVideos(source, statistics) : shardVideos(path, converter as RecordConverter)) {
       const these = [video.rgb.length / video.frames, video.audio.length / video.frames] as const;
       sizes ??= these;
-      refuseOtherSizes(these, sizes, video.id, source.kind === "shard" ? source.path : source.table);
+      refuseOtherSizes(these, sizes, video.id, path);
       videos++;
       yield video;
     }
   }
   if (format === "pkl") await writePickleShard(output, watched(), maxFrames);
   else await writeShard(output, watched());
-  return { videos, sizes, statistics };
+  const { cutVideos = 0, missingList = null } = converter ?? {};
+  return { videos, sizes, statistics: converter?.statistics ?? statistics, cutVideos, missingList };
 }
 
-async function* shardVideos({ path, featureNames }: ShardSource): AsyncGenerator<Video, void> {
-  for await (const { video } of readShard(path, { ...ANY, featureNames })) yield video;
+async function* shardVideos(path: string, converter: RecordConverter): AsyncGenerator<Video, void> {
+  if (await isPickle(path)) for await (const { video } of readPickleShard(path, { ...ANY_VIDEO, featureNames: NAMES })) yield video;
+  else for await (const record of readRecords(path)) yield converter.convert(record);
+}
+
+/** A TFRecord file's records, or the one that is a SequenceExample alone in its file. */
+async function* readRecords(path: string): AsyncGenerator<TfRecord, void> {
+  const example = await readLoneExample(path);
+  if (example === null) yield* readTfRecordFile(path);
+  else yield { data: example, file: path, record: 0, byteOffset: 0, filePosition: example.length };
+}
+
+/** A file that is one SequenceExample, as MediaPipe's features.pb; null for any other. */
+async function readLoneExample(path: string): Promise<Uint8Array | null> {
+  const { source, head } = await openFileSource(path, HEAD_BYTES);
+  await source.close();
+  if (!LONE_STARTS.has(head[0]) || startsTfRecord(head)) return null;
+  const bytes = await readFile(path).catch((error: unknown) => {
+    throw fileError(error, path, "read");
+  });
+  return isSequenceExample(bytes) ? bytes : null;
 }
 
 async function* ownVideos({ table, videos, features }: OwnSource, statistics: ValueStatistics[]): AsyncGenerator<Video, void> {
@@ -50,7 +74,7 @@ async function* ownVideos({ table, videos, features }: OwnSource, statistics: Va
       found[i] = read.feature;
     }
     yield makeVideo(
-      checkVideo({ id, features: [found[0], found[1]], labels }, { ...ANY, featureNames: NAMES }, { file: table, video: id }),
+      checkVideo({ id, features: [found[0], found[1]], labels }, { ...ANY_VIDEO, featureNames: NAMES }, { file: table, video: id }),
     );
   }
 }

@@ -35,6 +35,8 @@ export interface ConvertOutcome {
   readonly sizes: readonly [number, number] | null;
   /** Of the values quantised now, rgb's and audio's. */
   readonly statistics: readonly [ValueStatistics, ValueStatistics];
+  /** Videos cut to their shorter feature, which had one frame fewer. */
+  readonly cutVideos: number;
   /** The list of all shards; null where not all are made. */
   readonly list: string | null;
 }
@@ -71,14 +73,15 @@ async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lock
   const stopped = made.shards < due.length;
   const list = stopped ? null : join(options.out, plan.listName);
   if (list !== null) await writeFileAtomic(list, plan.shards.map(({ task }) => `${basename(task.output)}\n`).join(""));
-  const { videos, shards: shardsMade, sizes, statistics } = made;
-  return { stopped, videos, shardsMade, shardsKept: kept, sizes, statistics, list };
+  const { videos, shards: shardsMade, sizes, statistics, cutVideos } = made;
+  return { stopped, videos, shardsMade, shardsKept: kept, sizes, statistics, cutVideos, list };
 }
 
 /** A conversion from its first shard to its last. */
 class Conversion {
   videos = 0;
   shards = 0;
+  cutVideos = 0;
   sizes: readonly [number, number] | null = null;
   statistics: readonly [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
   readonly #due: readonly PlannedShard[];
@@ -89,6 +92,7 @@ class Conversion {
   #begun = 0;
   #doneBytes = 0;
   #failure: unknown;
+  #isListMissing = false;
 
   constructor(due: readonly PlannedShard[], options: ConvertOptions, lockText: string) {
     this.#lockText = lockText;
@@ -137,10 +141,13 @@ class Conversion {
     return await work.finally(() => watch.end());
   }
 
-  #note({ task, origin }: PlannedShard, { videos, sizes, statistics }: ConversionResult): void {
+  #note({ task, origin }: PlannedShard, { videos, sizes, statistics, cutVideos, missingList }: ConversionResult): void {
     const { log, progress } = this.#options.telemetry;
     this.shards++;
     this.videos += videos;
+    this.cutVideos += cutVideos;
+    if (missingList !== null && !this.#isListMissing) log.warn(`${origin.from} has ${missingList}`);
+    this.#isListMissing ||= missingList !== null;
     this.#doneBytes += origin.bytes;
     this.statistics = [mergeStatistics(this.statistics[0], statistics[0]), mergeStatistics(this.statistics[1], statistics[1])];
     log.info({ shard: task.output, videos, from: origin.from }, `${task.output}: ${videos} videos`);

@@ -3,7 +3,7 @@ import { fileError, NextvladError } from "../base/errors.js";
 import type { FeatureBytes } from "../data/video.js";
 import { type NpyArray, readNpy } from "../formats/npy.js";
 import { readNpz } from "../formats/npz.js";
-import { NO_VALUES, quantise, type ValueRange, type ValueStatistics } from "./quantise.js";
+import { NO_VALUES, quantise, refuseNotFinite, type ValueRange, type ValueStatistics } from "./quantise.js";
 
 /** One feature of a video from its own file, as bytes. */
 export interface FileFeature {
@@ -14,7 +14,7 @@ export interface FileFeature {
 
 /**
  * Reads `[frames, size]` from a .npy file, or from a .npz file's array of that name or its only one (told by its content). Bytes (uint8) are taken as
- * they are, float32 and float64 are quantised. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, BAD_VIDEO (another shape or type, or values that are no numbers).
+ * they are, float16, float32 and float64 are quantised. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, BAD_VIDEO (another shape or type, or values that are no numbers).
  */
 export async function readFeatureFile(file: string, name: string, range: ValueRange): Promise<FileFeature> {
   const { shape, data } = await readArray(file, name);
@@ -33,7 +33,7 @@ export async function readFeatureFile(file: string, name: string, range: ValueRa
     const remedy = "save it as float32 features, or as uint8 if these are bytes already";
     throw new NextvladError("BAD_VIDEO", `the ${name} array is of integers wider than a byte`, { file, remedy });
   }
-  refuseNotFinite(data, frameBytes, file, name);
+  refuseNotFinite(data, frameBytes, name, { file });
   const { bytes, statistics } = quantise(data, range);
   return { feature: { frames, frameBytes, data: bytes }, statistics };
 }
@@ -64,14 +64,4 @@ async function isZip(file: string): Promise<boolean> {
   } catch (error) {
     throw fileError(error, file, "read");
   }
-}
-
-function refuseNotFinite(values: Float32Array | Float64Array, size: number, file: string, name: string): void {
-  const at = values.findIndex((value) => !Number.isFinite(value));
-  if (at === -1) return;
-  throw new NextvladError("BAD_VIDEO", `value ${at % size} of frame ${Math.floor(at / size)} of ${name} is no number`, {
-    file,
-    found: String(values[at]),
-    remedy: "look for what made it in the feature extraction",
-  });
 }

@@ -3,7 +3,7 @@ import { basename, join, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { resolveShards } from "../data/file-list.js";
 import { readLabelTable } from "./label-table.js";
-import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat } from "./task.js";
+import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat, type ShardSource } from "./task.js";
 
 /** One shard to be made, and what it is made from: whoever finds it made before can tell whether it would be the same. */
 export interface PlannedShard {
@@ -34,21 +34,20 @@ interface PlanOptions {
   readonly maxFrames: number;
 }
 
-const ENDING = /(\.(tfrecords?|pkl|pickle))?(\.(gz|zlib))?$/i;
+/** How shards are converted that `planShards` plans for. */
+export type ShardPlanOptions = PlanOptions & Omit<ShardSource, "kind" | "path">;
+
+const ENDING = /(\.(tfrecords?|pkl|pickle|pb))?(\.(gz|zlib))?$/i;
 const NAMED_FILES = 20;
 
 /** Plans to convert the shards that a list names, each to one of its name. Throws what `resolveShards` throws, and BAD_USAGE for two of the same name. */
-export async function planShards(
-  list: string,
-  featureNames: readonly [string, string],
-  { out, format, maxFrames }: PlanOptions,
-): Promise<ConversionPlan> {
+export async function planShards(list: string, { out, format, maxFrames, ...source }: ShardPlanOptions): Promise<ConversionPlan> {
   const paths = await resolveShards(list, { cwd: process.cwd() });
   const shards = await Promise.all(
     paths.map(async (path): Promise<PlannedShard> => {
       const output = join(out, `${basename(path).replace(ENDING, "")}.${format}`);
-      const origin = { from: path, ...(await measureFiles([path])), settings: { featureNames, maxFrames } };
-      return { task: { source: { kind: "shard", path, featureNames }, format, output, maxFrames }, origin };
+      const origin = { from: path, ...(await measureFiles([path])), settings: { ...source, maxFrames } };
+      return { task: { source: { kind: "shard", path, ...source }, format, output, maxFrames }, origin };
     }),
   );
   refuseTwins(shards);
@@ -63,7 +62,7 @@ function refuseTwins(shards: readonly PlannedShard[]): void {
     const twin = fromOf.get(task.output);
     const what = twin === undefined ? "the shard would take the place of one that is read" : `two shards would have this name: ${twin} and`;
     if (twin !== undefined || sources.has(resolve(task.output))) {
-      const remedy = "convert them into another folder";
+      const remedy = "convert them into another folder, or rename one";
       throw new NextvladError("BAD_USAGE", twin === undefined ? what : `${what} ${origin.from}`, {
         file: task.output,
         key: "--out",

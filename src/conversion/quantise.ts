@@ -1,3 +1,6 @@
+import { NextvladError } from "../base/errors.js";
+import type { VideoPlace } from "../data/video-check.js";
+
 /** The values that become the bytes 0 and 255; what lies between is spread evenly. */
 export type ValueRange = readonly [low: number, high: number];
 
@@ -31,6 +34,17 @@ export function quantise(
     bytes[i] = Math.round((Math.min(high, Math.max(low, value)) - low) * scale);
   }
   return { bytes, statistics: { least, most, values: values.length, clipped } };
+}
+
+/** Throws BAD_VIDEO for a value of `[frames, size]` that is NaN or infinite. */
+export function refuseNotFinite(values: Float32Array | Float64Array, size: number, name: string, place: VideoPlace): void {
+  const at = values.findIndex((value) => !Number.isFinite(value));
+  if (at === -1) return;
+  throw new NextvladError("BAD_VIDEO", `value ${at % size} of frame ${Math.floor(at / size)} of ${name} is not a finite number`, {
+    ...place,
+    found: String(values[at]),
+    remedy: "look for what made it in the feature extraction",
+  });
 }
 
 /** The statistics of both. */

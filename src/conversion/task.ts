@@ -1,15 +1,23 @@
+import type { FloatType } from "../data/float-bytes.js";
 import type { LabelledVideo } from "./label-table.js";
 import type { ValueRange, ValueStatistics } from "./quantise.js";
 
 /** What a shard is converted to: YouTube-8M's TFRecord, or PaddleVideo's pickle. */
 export type ShardFormat = "tfrecord" | "pkl";
 
-/** Where videos come from: a shard of either format. */
+/** What a frame of bytes in a TFRecord holds: a byte per feature, or little-endian floats. */
+export type FeatureDtype = "uint8" | FloatType;
+
+/** Where videos come from: a shard of either format, or a SequenceExample alone in its file, as MediaPipe writes. */
 export interface ShardSource {
   readonly kind: "shard";
   readonly path: string;
   /** Names of the feature lists in a TFRecord shard. */
   readonly featureNames: readonly [string, string];
+  /** Undefined: uint8, and an error if the first record's frames look like floats. */
+  readonly dtype: FeatureDtype | undefined;
+  /** What float values become bytes by. */
+  readonly ranges: readonly [ValueRange, ValueRange];
 }
 
 /** One feature of people's own: where its files are, and what its values become. */
@@ -44,6 +52,10 @@ export interface ConversionResult {
   readonly sizes: readonly [number, number] | null;
   /** Of the values that were quantised. */
   readonly statistics: readonly [ValueStatistics, ValueStatistics];
+  /** Videos cut to their shorter feature, which had one frame fewer. */
+  readonly cutVideos: number;
+  /** What the records lack of the named feature lists, and what they have instead; null if nothing. */
+  readonly missingList: string | null;
 }
 
 /** The path of a video's file. */

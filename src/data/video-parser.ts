@@ -36,7 +36,8 @@ export function findVideo(
   return { found: { id, features, labels: labelsOf(example, place) }, place };
 }
 
-function refuseVideoLevel({ context, listNames }: SequenceExample, place: VideoPlace): void {
+/** Throws BAD_VIDEO for a video-level Example. */
+export function refuseVideoLevel({ context, listNames }: SequenceExample, place: VideoPlace): void {
   if (listNames.length > 0 || !(context.has("mean_rgb") || context.has("mean_audio"))) return;
   throw new NextvladError("BAD_VIDEO", "this is a video-level Example; this tool needs frame-level SequenceExamples", {
     ...place,
@@ -46,7 +47,8 @@ function refuseVideoLevel({ context, listNames }: SequenceExample, place: VideoP
   });
 }
 
-function readId({ context }: SequenceExample, place: VideoPlace): string {
+/** The ID in the context. Throws BAD_VIDEO without one. */
+export function readId({ context }: SequenceExample, place: VideoPlace): string {
   const feature = context.get("id") ?? context.get("video_id");
   const bytes = feature?.kind === "bytes" ? feature.values[0] : undefined;
   if (bytes !== undefined) return decodeText(bytes);
@@ -77,11 +79,12 @@ function featureOf(
   });
 }
 
-function labelsOf({ context }: SequenceExample, place: VideoPlace): readonly number[] | undefined {
-  const feature: ContextFeature = context.get("labels") ?? { kind: "none" };
+/** The labels in the context; undefined without. Throws BAD_LABELS. */
+export function labelsOf({ context }: SequenceExample, place: VideoPlace, key = "labels"): readonly number[] | undefined {
+  const feature: ContextFeature = context.get(key) ?? { kind: "none" };
   if (feature.kind === "none") return undefined;
   if (feature.kind === "int64") return feature.values;
-  const remedy = "write class indices from 0 as an int64_list named labels in the context";
+  const remedy = "write class indices from 0 as int64 values of the context feature labels";
   throw new NextvladError("BAD_LABELS", "the labels are not integers", { ...place, expected: "int64", found: feature.kind, remedy });
 }
 
@@ -92,7 +95,8 @@ function describeContext(context: SequenceExample["context"]): string {
   return ids.map((name) => `"${name}" of type ${context.get(name)?.kind}`).join(", ");
 }
 
-function listOf(names: readonly string[]): string {
+/** The first names, for an error. */
+export function listOf(names: readonly string[]): string {
   if (names.length === 0) return "none";
   const shown = names.slice(0, 8).map((name) => JSON.stringify(name.slice(0, 40)));
   return names.length > shown.length ? `${shown.join(", ")} and ${names.length - shown.length} more` : shown.join(", ");

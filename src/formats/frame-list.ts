@@ -1,5 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import type { RecordPlace } from "./byte-source.js";
+import { type FloatFrames, parseFloatFrames } from "./float-list.js";
 import { countFrames, type FrameCount } from "./frame-count.js";
 import { LENGTH_DELIMITED, tagOf, type WireReader } from "./wire.js";
 
@@ -27,7 +28,12 @@ export interface FrameListSettings {
   readonly place: RecordPlace;
   /** Where the frames are copied to; their headers pass through there too, some 10 bytes a frame. */
   readonly allocate: Allocate;
+  /** Makes bytes, `[frames, size]`, of frames that are lists of floats; without it they are an error. */
+  readonly quantise?: Quantise | undefined;
 }
+
+/** Makes a byte of each value of the feature list `name`. */
+export type Quantise = (floats: FloatFrames, name: string) => Uint8Array;
 
 const NOTHING = new Uint8Array(0);
 const FEATURE = tagOf(1, LENGTH_DELIMITED);
@@ -43,6 +49,11 @@ const VALUE = tagOf(1, LENGTH_DELIMITED);
  */
 export function parseFrameList(reader: WireReader, end: number, settings: FrameListSettings): FrameList {
   const start = reader.pos;
+  const { quantise, name, place } = settings;
+  const floats = quantise === undefined ? null : parseFloatFrames(reader, end, name, place);
+  if (quantise !== undefined && floats !== null) {
+    return { frames: floats.frames, frameBytes: floats.size, data: quantise(floats, name) };
+  }
   const counted = countFrames(reader, end);
   reader.pos = start;
   return counted === null ? parseEachFrame(reader, end, settings) : copyCounted(reader, end, counted, settings);

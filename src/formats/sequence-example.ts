@@ -1,5 +1,6 @@
+import { NextvladError } from "../base/errors.js";
 import type { RecordPlace } from "./byte-source.js";
-import { type Allocate, type FrameList, ownMemory, parseFrameList } from "./frame-list.js";
+import { type Allocate, type FrameList, ownMemory, parseFrameList, type Quantise } from "./frame-list.js";
 import { decodeText, LENGTH_DELIMITED, tagOf, VARINT, WireReader } from "./wire.js";
 
 /** One context feature's values, of whichever kind it is; float values are not unpacked. */
@@ -31,7 +32,7 @@ const UNPACKED_INT64 = tagOf(1, VARINT);
 /**
  * Reads a SequenceExample straight from the wire: the context, and of the feature lists those in `listNames`, each frame one bytes value,
  * at most `maxFrames` of them copied to where `allocate` says (with 0, they are checked and counted). Nothing in the result but the context's bytes values shares memory with `bytes`.
- * Throws BAD_FORMAT for what is no SequenceExample, BAD_VIDEO for frames that are no bytes or of unequal size.
+ * `quantise` takes frames that are lists of floats, all of them. Throws BAD_FORMAT for what is no SequenceExample, BAD_VIDEO for frames that are no bytes or of unequal size.
  */
 export function parseSequenceExample(
   bytes: Uint8Array,
@@ -39,6 +40,7 @@ export function parseSequenceExample(
   listNames: readonly string[],
   maxFrames: number,
   allocate: Allocate = ownMemory,
+  quantise?: Quantise,
 ): SequenceExample {
   const reader = new WireReader(bytes, place);
   const context = new Map<string, ContextFeature>();
@@ -54,9 +56,29 @@ export function parseSequenceExample(
     const span = listSpans.get(name);
     if (span === undefined) continue;
     reader.pos = span.start;
-    frameLists.set(name, parseFrameList(reader, span.end, { name, maxFrames, place, allocate }));
+    frameLists.set(name, parseFrameList(reader, span.end, { name, maxFrames, place, allocate, quantise }));
   }
   return { context, frameLists, listNames: [...listSpans.keys()] };
+}
+
+/**
+ * Whether bytes are a SequenceExample alone, outside a TFRecord: fields of a context and feature lists up to their end, each beginning with a map's entry.
+ */
+export function isSequenceExample(bytes: Uint8Array): boolean {
+  const reader = new WireReader(bytes, { file: "", record: 0, byteOffset: 0 });
+  try {
+    while (reader.pos < bytes.length) {
+      const tag = reader.varint32(bytes.length);
+      if (tag !== FIELD_1 && tag !== FIELD_2) return false;
+      const end = reader.lengthEnd(bytes.length);
+      if (reader.pos < end && reader.varint32(end) !== FIELD_1) return false;
+      reader.pos = end;
+    }
+  } catch (error) {
+    if (error instanceof NextvladError) return false;
+    throw error;
+  }
+  return bytes.length > 0;
 }
 
 /** A message's place in the record. */

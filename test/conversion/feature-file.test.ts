@@ -66,8 +66,11 @@ test("another shape or type, and values that are no numbers", async (t) => {
     [encodeNpy(new Uint8Array(4), [2, 2, 1]), /found \[2, 2, 1\]/],
     [encodeNpy(new Uint8Array(0), [2, 0]), /found \[2, 0\]/],
     [encodeNpy(new Int32Array(4), [2, 2]), /integers wider than a byte\. Save it as float32/],
-    [encodeNpy(Float32Array.of(1, 2, 3, Number.NaN, 5, 6), [2, 3]), /value 0 of frame 1 of rgb is no number \(found NaN\)/],
-    [encodeNpy(Float64Array.of(1, Number.NEGATIVE_INFINITY), [1, 2]), /value 1 of frame 0 of rgb is no number \(found -Infinity\)/],
+    [encodeNpy(Float32Array.of(1, 2, 3, Number.NaN, 5, 6), [2, 3]), /value 0 of frame 1 of rgb is not a finite number \(found NaN\)/],
+    [
+      encodeNpy(Float64Array.of(1, Number.NEGATIVE_INFINITY), [1, 2]),
+      /value 1 of frame 0 of rgb is not a finite number \(found -Infinity\)/,
+    ],
   ];
   for (const [content, message] of cases) {
     const file = written(t, content);
@@ -87,4 +90,17 @@ test("any bytes are features or a NextvladError", async (t) => {
     }),
     { numRuns: 200 },
   );
+});
+
+test("float16 is quantised as the same numbers in float32", async (t) => {
+  const header = "{'descr': '<f2', 'fortran_order': False, 'shape': (1, 3), }\n";
+  // 1, -2 and 0.5.
+  const values = Buffer.from(Uint16Array.of(0x3c00, 0xc000, 0x3800).buffer);
+  const file = written(
+    t,
+    Buffer.concat([Buffer.from("\x93NUMPY\x01\x00", "latin1"), Buffer.of(header.length, 0), Buffer.from(header), values]),
+  );
+  const { feature, statistics } = await readFeatureFile(file, "rgb", [-2, 2]);
+  assert.deepEqual(feature, { frames: 1, frameBytes: 3, data: Uint8Array.of(191, 0, 159) });
+  assert.deepEqual([statistics.least, statistics.most], [-2, 1]);
 });

@@ -156,7 +156,7 @@ describe("videos that are refused", () => {
     await refuses(
       { context: { id: ID, labels: ID } },
       "BAD_LABELS",
-      /labels are not integers \(expected int64, found bytes\)\. Write class indices .*int64_list/,
+      /labels are not integers \(expected int64, found bytes\)\. Write class indices .*int64 values/,
     );
     await refuses({ context: { id: ID, labels: [1, 10] } }, "BAD_LABELS", /expected 0 to 9, found 10\)\. Set MODEL\.num_classes/);
     await refuses({ context: { id: ID, labels: [-1] } }, "BAD_LABELS", /expected 0 to 9, found -1/);

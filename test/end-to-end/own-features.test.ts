@@ -8,6 +8,7 @@ import { encodeSequenceExample } from "../../src/formats/sequence-example-encode
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { compiled, type Ended, repository, runToEnd, scratch } from "../commands/nextvlad.js";
 import { encodeNpy } from "../helpers/npy.js";
+import { goldenData } from "../helpers/shards.js";
 
 const page = readFileSync(join(repository, "docs/own-features.md"), "utf8");
 
@@ -92,7 +93,9 @@ test("the page's commands do what it says: 12 own classes, one feature alone, Au
   makeFeatures(folder);
   makeAudioSet(folder);
   writeFileSync(join(folder, "own.yaml"), blocks("yaml")[0] as string);
-  const [convert, train, alone, audioset, pickles, ...more] = blocks("sh") as [string, string, string, string, string];
+  const { examples } = JSON.parse(readFileSync(goldenData("float_features.json"), "utf8")) as { examples: Record<string, string> };
+  writeFileSync(join(folder, "features.pb"), Buffer.from(examples["of docs/own-features.md's sizes"] as string, "base64"));
+  const [convert, train, alone, audioset, mediapipe, pickles, ...more] = blocks("sh") as [string, string, string, string, string, string];
   assert.deepEqual(more, []);
 
   const converted = await shell(folder, convert);
@@ -112,6 +115,11 @@ test("the page's commands do what it says: 12 own classes, one feature alone, Au
   const single = await shell(folder, alone);
   assert.equal(Array.from(single.stdout.matchAll(/validation GAP 0\.[5-9]|validation GAP 1/g)).length, 2, single.stdout);
   assert.match((await shell(folder, audioset)).stdout, /train finished\. \tepochs: 2,\tsteps: 8/);
+
+  assert.match((await shell(folder, mediapipe)).stdout, /model: --set MODEL\.video_feature_size=64 --set MODEL\.audio_feature_size=32\n/);
+  const [prediction] = readFileSync(join(folder, "results-mediapipe", "NEXTVLAD_infer_result.jsonl"), "utf8").split("\n");
+  const { id, predictions } = JSON.parse(prediction as string);
+  assert.deepEqual([id, predictions.length], ["cat", 3]);
 
   await shell(folder, pickles);
   const shards = readdirSync(join(folder, "shards")).filter((name) => /^train.*tfrecord$/.test(name));

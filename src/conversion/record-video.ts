@@ -1,0 +1,158 @@
+import { basename, extname } from "node:path";
+import { NextvladError } from "../base/errors.js";
+import { FLOAT_BYTES, type FloatType, floatTypeOf } from "../data/float-bytes.js";
+import { makeVideo, type Video } from "../data/video.js";
+import { checkVideo, type VideoPlace, type VideoShape } from "../data/video-check.js";
+import { labelsOf, listOf, readId, refuseVideoLevel } from "../data/video-parser.js";
+import type { FloatFrames } from "../formats/float-list.js";
+import { decodeFloat16 } from "../formats/float16.js";
+import { type FrameList, ownMemory } from "../formats/frame-list.js";
+import { parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
+import type { TfRecord } from "../formats/tfrecord.js";
+import { decodeText } from "../formats/wire.js";
+import { mergeStatistics, NO_VALUES, quantise, refuseNotFinite, type ValueRange, type ValueStatistics } from "./quantise.js";
+import type { ShardSource } from "./task.js";
+
+/** A conversion takes videos as they are. */
+export const ANY_VIDEO: Omit<VideoShape, "featureNames"> = {
+  maxFrames: Number.MAX_SAFE_INTEGER,
+  featureSizes: [null, null],
+  numClasses: 2 ** 31,
+  labels: "in range",
+};
+
+/** Where MediaPipe's media sequences have class indices. */
+const MEDIA_LABELS = "clip/label/index";
+
+/** Makes videos of a TFRecord shard's records, or of a SequenceExample alone in its file; quantises those of floats. */
+export class RecordConverter {
+  /** Of the values that were quantised. */
+  readonly statistics: [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
+  /** Videos cut to their shorter feature. */
+  cutVideos = 0;
+  /** What the first record that lacks one of the two feature lists has. */
+  missingList: string | null = null;
+  readonly #source: ShardSource;
+
+  constructor(source: ShardSource) {
+    this.#source = source;
+  }
+
+  /** The record's video. Throws what `parseVideo` throws, and BAD_VIDEO for values that are NaN or Inf, or frames of bytes that look like floats. */
+  convert(record: TfRecord): Video {
+    const { featureNames } = this.#source;
+    const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
+    const ofFloats = new Set<string>();
+    const quantiseList = ({ values, size }: FloatFrames, name: string): Uint8Array => {
+      ofFloats.add(name);
+      return this.#quantise(values, size, name, recordPlace);
+    };
+    const example = parseSequenceExample(record.data, recordPlace, featureNames, ANY_VIDEO.maxFrames, ownMemory, quantiseList);
+    refuseVideoLevel(example, recordPlace);
+    const id = mediaIdOf(example, this.#source.path) ?? readId(example, recordPlace);
+    const place = { ...recordPlace, video: id };
+    this.#checkNames(example, place);
+    const lists = featureNames.map((name) => {
+      const list = example.frameLists.get(name);
+      return list === undefined || ofFloats.has(name) ? list : this.#readBytes(list, name, place);
+    });
+    const features = ofFloats.size === 2 ? this.#cutToShorter(lists) : lists;
+    const found = {
+      id,
+      features: [features[0], features[1]] as const,
+      labels: labelsOf(example, place) ?? labelsOf(example, place, MEDIA_LABELS),
+    };
+    return makeVideo(checkVideo(found, { ...ANY_VIDEO, featureNames }, place));
+  }
+
+  #quantise(values: Float32Array, size: number, name: string, place: VideoPlace): Uint8Array {
+    refuseNotFinite(values, size, name, place);
+    const i = name === this.#source.featureNames[0] ? 0 : 1;
+    const { bytes, statistics } = quantise(values, this.#source.ranges[i] as ValueRange);
+    this.statistics[i] = mergeStatistics(this.statistics[i], statistics);
+    return bytes;
+  }
+
+  /** Frames of bytes: a byte per feature, or floats that are to be quantised. */
+  #readBytes(list: FrameList, name: string, place: VideoPlace): FrameList {
+    const { dtype } = this.#source;
+    if (dtype === "uint8") return list;
+    if (dtype === undefined) {
+      const type = place.record === 0 ? floatTypeOf(list.data) : null;
+      if (type === null) return list;
+      const remedy = `add --feature-dtype ${type} to quantise them, or --feature-dtype uint8 if each byte is a feature`;
+      throw new NextvladError("BAD_VIDEO", `the frames of ${name} look like ${type} values`, {
+        ...place,
+        expected: "one byte per feature",
+        found: `${list.frameBytes} bytes a frame`,
+        remedy,
+      });
+    }
+    if (list.frameBytes % FLOAT_BYTES[dtype] !== 0) {
+      const details = { ...place, expected: `a multiple of ${FLOAT_BYTES[dtype]} bytes a frame`, found: list.frameBytes };
+      throw new NextvladError("BAD_VIDEO", `the frames of ${name} are not ${dtype} values`, {
+        ...details,
+        remedy: "check --feature-dtype",
+      });
+    }
+    const size = list.frameBytes / FLOAT_BYTES[dtype];
+    return { frames: list.frames, frameBytes: size, data: this.#quantise(floatsOf(list.data, dtype), size, name, place) };
+  }
+
+  /** MediaPipe's audio, in windows of 0.96 s, can end a frame before its rgb. */
+  #cutToShorter(lists: readonly (FrameList | undefined)[]): readonly (FrameList | undefined)[] {
+    const counts = lists.map((list) => list?.frames ?? 0);
+    const frames = Math.min(...counts);
+    if (frames === 0 || Math.max(...counts) - frames !== 1) return lists;
+    this.cutVideos++;
+    return lists.map((list) => list && { ...list, frames, data: list.data.subarray(0, frames * list.frameBytes) });
+  }
+
+  /** Throws BAD_VIDEO for a record that has neither of the feature lists, and notes one that has others than one of them. */
+  #checkNames({ frameLists, listNames }: SequenceExample, place: VideoPlace): void {
+    const { featureNames } = this.#source;
+    const missing = featureNames.filter((name) => !frameLists.has(name));
+    const others = listNames.filter((name) => !featureNames.includes(name));
+    if (missing.length === 0 || others.length === 0) return;
+    if (missing.length === 1)
+      this.missingList ??= `no feature list named ${missing[0]}, but ${listOf(others)}: --feature-names names the two to convert`;
+    else {
+      throw new NextvladError("BAD_VIDEO", `the video has no feature list named ${featureNames.join(" or ")}`, {
+        ...place,
+        found: listOf(others),
+        remedy: `name the lists of rgb and audio, such as --feature-names ${suggestNames(others)}; one of the two may be absent`,
+      });
+    }
+  }
+}
+
+/** A guess at which list is which, by their names. */
+function suggestNames(names: readonly string[]): string {
+  const features = names.filter((name) => !/time/i.test(name));
+  const audio = features.find((name) => /audio|sound|speech|vggish/i.test(name));
+  const rgb = features.find((name) => name !== audio);
+  return `${rgb ?? "rgb"},${audio ?? "audio"}`;
+}
+
+/**
+ * The ID of a record that MediaPipe wrote (mediapipe/util/sequence/media_sequence.h), which has no `id`: its media's, or the name of its media's file, or of the
+ * SequenceExample's own. Undefined for a record with an `id`, and for one in a TFRecord that has none of the keys.
+ */
+function mediaIdOf({ context }: SequenceExample, path: string): string | undefined {
+  if (context.has("id") || context.has("video_id")) return undefined;
+  const textOf = (key: string): string | undefined => {
+    const feature = context.get(key);
+    const bytes = feature?.kind === "bytes" ? feature.values[0] : undefined;
+    return bytes === undefined || bytes.length === 0 ? undefined : decodeText(bytes);
+  };
+  const mediaId = textOf("clip/media_id");
+  if (mediaId !== undefined) return mediaId;
+  const mediaFile = textOf("clip/data_path") ?? (path.endsWith(".pb") ? path : undefined);
+  return mediaFile === undefined ? undefined : basename(mediaFile, extname(mediaFile));
+}
+
+function floatsOf(bytes: Uint8Array, type: FloatType): Float32Array {
+  // A copy, as a typed array cannot start just anywhere.
+  const { buffer } = Uint8Array.from(bytes);
+  return type === "float16" ? decodeFloat16(new Uint16Array(buffer)) : new Float32Array(buffer);
+}
