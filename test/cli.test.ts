@@ -157,6 +157,8 @@ describe("flags over the config", { concurrency: 2 }, () => {
   /** The section as the log has it, of a training that cannot find its shards. */
   async function trainSection(context: Parameters<typeof scratch>[0], flags: readonly string[]): Promise<Record<string, unknown>> {
     const folder = scratch(context);
+    // A new log would be removed.
+    writeFileSync(join(folder, "train.log.jsonl"), "{}\n");
     const args = ["train", "--config", DIGITS, "--save-dir", folder, "--set", "TRAIN.filelist=nowhere.list", ...flags];
     const ended = await runNextvlad(args);
     assert.equal(ended.exitCode, 1, ended.stderr);

@@ -39,6 +39,8 @@ async function runInFolder<T extends { readonly stopped: boolean }>(
   const { createTelemetry } = await import("../telemetry/telemetry.js");
   const telemetry = await createTelemetry({ logFile: join(folder, logName) });
   const watch = watchSignals((message) => telemetry.log.warn(message));
+  // Whatever ends the process from now on, a second Ctrl-C too, no bar is left behind.
+  watch.signal.addEventListener("abort", () => telemetry.progress.end(), { once: true });
   try {
     const outcome = await work({ telemetry, signal: watch.signal, onSaveRequest: watch.onSaveRequest });
     await telemetry.close();

@@ -20,6 +20,7 @@ export async function runVerify(list: string, flags: VerifyFlags): Promise<numbe
   const { shards, problem } = await findShards(list, { cwd: process.cwd() });
   const telemetry = await createTelemetry({ logFile: null });
   const watch = watchSignals(() => telemetry.log.warn("stopping; the report tells what was checked so far; once more to leave at once"));
+  watch.signal.addEventListener("abort", () => telemetry.progress.end(), { once: true });
   const startMs = performance.now();
   telemetry.progress.begin("verify");
   try {

@@ -2,7 +2,7 @@ import { closeSync, fstatSync, openSync, rmSync, writeSync } from "node:fs";
 import { type DestinationStream, type Logger, multistream, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
 import { fileError, NextvladError } from "../base/errors.js";
-import { createScreen, type Progress, type Screen } from "./progress.js";
+import { createScreen, isDumb, type Progress, type Screen } from "./progress.js";
 
 /** Where a command's news go: the log (a JSON file and readable lines on stderr) and the progress bar. */
 export interface Telemetry {
@@ -23,7 +23,7 @@ export interface TelemetryOptions {
   readonly stderr?: NodeJS.WriteStream;
 }
 
-/** Opens the log. Throws FILE_UNWRITABLE. Colours only on a terminal, and not with NO_COLOR set. */
+/** Opens the log. Throws FILE_UNWRITABLE. Colours only on a terminal, and not with NO_COLOR or TERM=dumb. */
 export async function createTelemetry({ logFile, stderr = process.stderr }: TelemetryOptions): Promise<Telemetry> {
   const screen = createScreen(stderr);
   const file = logFile === null ? null : new LogFile(logFile, screen);
@@ -94,7 +94,7 @@ class LogFile implements DestinationStream {
 }
 
 function readableLines(screen: Screen, stderr: NodeJS.WriteStream): DestinationStream {
-  const colorize = stderr.isTTY === true && (process.env.NO_COLOR ?? "") === "";
+  const colorize = stderr.isTTY === true && (process.env.NO_COLOR ?? "") === "" && !isDumb();
   const pretty = prettyFactory({ colorize, ignore: "pid", translateTime: "SYS:HH:MM:ss", singleLine: true, hideObject: true });
   return { write: (line: string) => screen.print(`${pretty(line).trimEnd()}\n`) };
 }

@@ -198,7 +198,7 @@ export class TrainingRun {
     const { progress } = telemetry;
     const pace = new Pace(stream, { index: epoch, count: TRAIN.epoch });
     const release = closeOnAbort(stream, this.#options.signal);
-    progress.begin(`epoch ${epoch}`);
+    progress.begin("train");
     try {
       return await this.#trainOn(stream, pace);
     } finally {
@@ -227,7 +227,7 @@ export class TrainingRun {
       if (report !== null) told = logStep(this.#options.telemetry.log, report, batch, this.#config, this.#state, pace);
       this.#state = { ...this.#state, step: this.#state.step + 1, step_in_epoch: this.#state.step_in_epoch + 1 };
       this.#isUpdating = false;
-      this.#options.telemetry.progress.update({ ...pace.state(), ...told });
+      this.#options.telemetry.progress.update({ ...pace.state(), epoch: this.#state.epoch, ...told });
       // Not between a step and its place in the run: someone may ask for a snapshot meanwhile.
       await this.#losses.settleSparingly();
     }

@@ -1,16 +1,33 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { createScreen, formatDuration, formatFacts } from "../../src/telemetry/progress.js";
+import { createScreen, fitLine, formatDuration, formatFacts } from "../../src/telemetry/progress.js";
 import { Capture, screenOf } from "./terminal.js";
 
 const state = { fraction: 0.5, videosPerSecond: 812.4, secondsLeft: 3849, loss: 4.512, gap: 0.87094, waitShare: 0.123 };
 
 test("the words beside the bar: speed, time left, loss, GAP, and the share of waiting", () => {
-  assert.equal(formatFacts(state), "812 videos/s | 1:04:09 left | loss 4.51 | GAP 0.871 | 12% waiting for data");
+  assert.deepEqual(formatFacts(state), ["812 videos/s", "1:04:09 left", "loss 4.51", "GAP 0.871", "12% waiting for data"]);
+  assert.deepEqual(formatFacts({ fraction: 0, videosPerSecond: 1.23, secondsLeft: 5, waitShare: 1, epoch: 2 }), [
+    "epoch 2",
+    "1.2 videos/s",
+    "0:05 left",
+    "100% waiting for data",
+  ]);
+});
+
+test("the line fits any width, with room for ^C: the bar shrinks, then the last facts go, then the bar, then the title's end", () => {
+  const facts = formatFacts({ ...state, epoch: 3 });
+  const line = (columns: number): string => fitLine("train", 0.5, facts, columns);
   assert.equal(
-    formatFacts({ fraction: 0, videosPerSecond: 1.23, secondsLeft: 5, waitShare: 1 }),
-    "1.2 videos/s | 0:05 left | 100% waiting for data",
+    line(140),
+    `train ${"█".repeat(12)}${"░".repeat(12)} 50% | epoch 3 | 812 videos/s | 1:04:09 left | loss 4.51 | GAP 0.871 | 12% waiting for data`,
   );
+  assert.equal(line(100), `train ${"█".repeat(12)}${"░".repeat(12)} 50% | epoch 3 | 812 videos/s | 1:04:09 left | loss 4.51 | GAP 0.871`);
+  assert.equal(line(80), "train ████████░░░░░░░░ 50% | epoch 3 | 812 videos/s | 1:04:09 left | loss 4.51");
+  assert.equal(line(40), "train █████████░░░░░░░░░ 50% | epoch 3");
+  assert.deepEqual([line(20), line(14), line(8), line(2)], ["train ████░░░░ 50%", "train 50%", "train ", ""]);
+  for (let columns = 0; columns < 160; columns++) assert.ok(line(columns).length <= Math.max(0, columns - 2));
+  assert.deepEqual([fitLine("t", 0, [], 13), fitLine("t", 1, [], 15), fitLine("t", 1, [], 14)], ["t ░░░░░░ 0%", "t ██████ 100%", "t 100%"]);
 });
 
 test("durations", () => {
@@ -19,8 +36,8 @@ test("durations", () => {
 });
 
 describe("on a terminal", { concurrency: false }, () => {
-  const asOnATerminal = (work: (screen: ReturnType<typeof createScreen>, capture: Capture) => void): Capture => {
-    const capture = new Capture(true);
+  const asOnATerminal = (work: (screen: ReturnType<typeof createScreen>, capture: Capture) => void, columns = 120): Capture => {
+    const capture = new Capture(true, columns);
     const { CI, TERM } = process.env;
     Object.assign(process.env, { CI: "", TERM: "xterm" });
     const screen = createScreen(capture.stream);
@@ -60,12 +77,20 @@ describe("on a terminal", { concurrency: false }, () => {
     assert.deepEqual(screenOf(text), ["before", "one", "two", "three", "after"]);
   });
 
-  test("a bar wider than the terminal is cut, so that it stays one line", () => {
-    const { text } = asOnATerminal((screen) => {
-      screen.begin("t".repeat(200));
-    });
-    assert.ok(screenOf(text).every((line) => line.length <= 120));
-    assert.equal(screenOf(text.slice(0, text.lastIndexOf("t") + 1))[0], "t".repeat(120));
+  test("the bar fits the terminal's width, and is gone after a Ctrl-C that the terminal shows", () => {
+    const { text } = asOnATerminal((screen, capture) => {
+      screen.begin("train");
+      screen.update({ ...state, epoch: 3 });
+      screen.print("");
+      const line = screenOf(capture.text)[0] ?? "";
+      assert.match(line, /^train █+░+ 50% \| epoch 3 \| 812 videos\/s \| 1:04:09 left$/);
+      // At the cursor, which stands behind the bar.
+      capture.text += "^C";
+      assert.ok(screenOf(capture.text)[0]?.endsWith("left^C") && line.length + 2 <= 60);
+      screen.print("SIGINT\n");
+      screen.end();
+    }, 60);
+    assert.deepEqual(screenOf(text), ["SIGINT", ""]);
   });
 
   test("a bar begun anew takes the old one's place; updates without a bar show nothing", () => {

@@ -74,10 +74,11 @@ test("a full disk ends the log with a warning, not the run", { skip: !existsSync
   assert.match(stderr.text, /INFO: two\n$/);
 });
 
-test("colours are for terminals, and NO_COLOR is honoured", async () => {
-  const { NO_COLOR } = process.env;
-  const written = async (isTTY: boolean, noColor: string): Promise<string> => {
+test("colours are for terminals that know them, and NO_COLOR is honoured", async () => {
+  const { NO_COLOR, TERM } = process.env;
+  const written = async (isTTY: boolean, noColor: string, term = "xterm"): Promise<string> => {
     process.env.NO_COLOR = noColor;
+    process.env.TERM = term;
     const stderr = new Capture(isTTY);
     const telemetry = await createTelemetry({ logFile: null, stderr: stderr.stream });
     telemetry.log.info("line");
@@ -86,11 +87,15 @@ test("colours are for terminals, and NO_COLOR is honoured", async () => {
   };
   try {
     assert.deepEqual(
-      [await written(true, ""), await written(true, "1"), await written(false, "")].map((text) => text.includes("\u001b[3")),
-      [true, false, false],
+      [await written(true, ""), await written(true, "1"), await written(false, ""), await written(true, "", "dumb")].map((text) =>
+        text.includes("\u001b"),
+      ),
+      [true, false, false, false],
     );
   } finally {
     if (NO_COLOR === undefined) delete process.env.NO_COLOR;
     else process.env.NO_COLOR = NO_COLOR;
+    if (TERM === undefined) delete process.env.TERM;
+    else process.env.TERM = TERM;
   }
 });

@@ -3,11 +3,12 @@ import { Writable } from "node:stream";
 /** A stream that keeps what is written to it, as a terminal or as a pipe. */
 export class Capture extends Writable {
   readonly isTTY: boolean;
-  readonly columns = 120;
+  readonly columns: number;
   text = "";
 
-  constructor(isTTY: boolean) {
+  constructor(isTTY: boolean, columns = 120) {
     super({ decodeStrings: false });
+    this.columns = columns;
     this.isTTY = isTTY;
   }
 
