@@ -43,6 +43,8 @@ function putShards(): void {
   const shortest = records.toSorted((a, b) => a.length - b.length)[0] as Buffer;
   put("sequence-example", "golden", shortest);
   for (const video of videos) put("sequence-example", video.id, encodeVideo(video));
+  const { examples } = goldenJson("data/float_features.json") as { readonly examples: Readonly<Record<string, string>> };
+  put("sequence-example", "floats", fromBase64(examples["unpacked floats"] as string));
   put("sequence-example", "unlabelled", encodeVideo({ ...smallVideo(3, 2), labels: new Int32Array(0) }));
   const small = Buffer.concat(videos.map((video) => encodeTfRecord(encodeVideo(video))));
   put("tfrecord", "golden", encodeTfRecord(shortest));
