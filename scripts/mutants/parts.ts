@@ -73,7 +73,7 @@ export const PARTS: readonly Part[] = [
       .concat(["saver", "start", "resume-state", "training-run"].map((name) => `training/${name}`)),
     tests: [
       ...["checkpoints/snapshot", "checkpoints/background-writer", "checkpoints/paddle-step"],
-      ...["training/start", "training/saver", "training/training-run"],
+      ...["training/resume-state", "training/start", "training/saver", "training/training-run"],
     ],
     sample: 60,
   },

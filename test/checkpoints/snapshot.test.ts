@@ -6,6 +6,7 @@ import fc from "fast-check";
 import {
   promoteToBest,
   type RunState,
+  readSnapshotConfig,
   readSnapshotState,
   requireWeights,
   rewriteState,
@@ -86,6 +87,41 @@ describe("a snapshot", () => {
       { numRuns: 150 },
     );
     await checkSnapshot(path);
+  });
+
+  test("whose state's numbers were changed is found out", async (t) => {
+    const path = join(temporaryFolder(t), "NEXTVLAD_step7");
+    await write(path);
+    const file = join(path, "state.json");
+    const text = readFileSync(file, "utf8");
+    for (const [then, now] of [
+      ['"step": 7', '"step": 8'],
+      ['"seed": 5', '"seed": 6'],
+    ] as const) {
+      assert.ok(text.includes(then));
+      writeFileSync(file, text.replace(then, now));
+      assert.match((await failsWith(readSnapshotState(path), "BAD_SNAPSHOT", { file })).message, /checksum/);
+    }
+  });
+
+  test("is named as what it lacks, whatever is read of it", async (t) => {
+    const folder = temporaryFolder(t);
+    const file = join(folder, "file");
+    writeFileSync(file, "x");
+    for (const read of [readSnapshotState, readSnapshotConfig]) {
+      assert.match(
+        (await failsWith(read(folder), "BAD_SNAPSHOT", { file: folder })).message,
+        /holds no weights\.safetensors, state\.json, config\.yaml/,
+      );
+      await failsWith(read(file), "BAD_SNAPSHOT", { file });
+    }
+  });
+
+  test("that does not fit on the disk is not begun", async (t) => {
+    const path = join(temporaryFolder(t), "NEXTVLAD_step7");
+    const huge = { name: "w", shape: [2 ** 25, 2 ** 22], download: () => assert.fail("fetched") };
+    const writing = writeSnapshot(path, { weights: [], moments: [huge], state: STATE, configYaml: "" });
+    await failsWith(writing, "FILE_UNWRITABLE");
   });
 
   test("cut short, or with a file gone, is found out", async (t) => {

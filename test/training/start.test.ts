@@ -108,6 +108,8 @@ describe("the start of a training", () => {
     test("snapshots later than the one resumed from are in the way, best among them", async () => {
       const last = await claim(configWith(), await resuming(at("run", "NEXTVLAD_step8")));
       assert.deepEqual([last.resumed?.state, last.inTheWay], [STATE, []]);
+      // A single one is enough.
+      await failsWith(claim(configWith(), await resuming(at("run", "NEXTVLAD_epoch0"))), "SAVE_DIR_TAKEN");
       cpSync(at("run"), at("later"), { recursive: true });
       // Epoch 1 ends after step 8; step 6 is where the resumed one stands.
       await write(at("later", "NEXTVLAD_epoch1"), { step: 12, epoch: 2, step_in_epoch: 0 });

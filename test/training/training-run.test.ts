@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { readSnapshotState, rewriteState } from "../../src/checkpoints/snapshot.js";
 import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
-import { prepareRun } from "../helpers/runs.js";
+import { writeShard } from "../../src/data/shard-writer.js";
+import { damageData } from "../helpers/damage.js";
+import { learnableVideo, prepareRun } from "../helpers/runs.js";
+import { failsWith } from "../helpers/shards.js";
 import { captureTelemetry, trainHere } from "../helpers/training.js";
 
 /** 100 videos in batches of 16: 6 steps an epoch, and a rest that is dropped. */
@@ -55,6 +58,7 @@ describe("a training run", () => {
     assert.deepEqual([outcome.epochs, outcome.steps, outcome.stopped, outcome.best?.epoch], [2, 2 * STEPS, false, 1]);
     assert.deepEqual(loggedSteps(log), [0, 4, 0, 4]);
     assert.deepEqual(validatedEpochs(log), [0, 1]);
+    assert.doesNotMatch(log, /WARN/);
   });
 
   test("stops after max_iter steps inside an epoch, saves every saveInterval steps, resumes there to the same bytes, and keeps the newest", async () => {
@@ -69,7 +73,10 @@ describe("a training run", () => {
       resume: at("parts", "NEXTVLAD_step9"),
       saveInterval: { steps: 4 },
       keep: 2,
+      // Neither of the two epochs is a third one.
+      validIntervalEpochs: 3,
     });
+    assert.deepEqual(validatedEpochs(log), []);
     assert.deepEqual([outcome.epochs, outcome.steps], [2, 2 * STEPS]);
     assert.deepEqual(loggedSteps(log), [3, 4, 5]);
     assert.deepEqual(arraysOf("parts", "NEXTVLAD_epoch1"), arraysOf("straight", "NEXTVLAD_epoch1"));
@@ -80,13 +87,17 @@ describe("a training run", () => {
     const stopping = new AbortController();
     const { telemetry } = await captureTelemetry();
     let [save, steps] = [(): void => undefined, 0];
+    const titles: string[] = [];
     const update = (): void => {
       if (++steps !== 3) return;
       stopping.abort();
       save();
     };
     const { outcome } = await trainHere(config, at("stopped"), {
-      telemetry: { ...telemetry, progress: { ...telemetry.progress, begin: () => undefined, end: () => undefined, update } },
+      telemetry: {
+        ...telemetry,
+        progress: { ...telemetry.progress, begin: (title) => titles.push(title), end: () => titles.push("end"), update },
+      },
       signal: stopping.signal,
       onSaveRequest: (given) => {
         save = given;
@@ -94,6 +105,7 @@ describe("a training run", () => {
       validIntervalEpochs: 1,
     });
     assert.deepEqual([outcome.stopped, outcome.epochs, outcome.steps, outcome.best], [true, 0, 3, null]);
+    assert.deepEqual(titles, ["epoch 0", "end"]);
     assert.deepEqual(snapshotsIn("stopped"), ["NEXTVLAD_step3"]);
     assert.equal((await checkSnapshot(outcome.lastSnapshot as string)).step_in_epoch, 3);
   });
@@ -120,8 +132,56 @@ describe("a training run", () => {
     cpSync(at("straight", "NEXTVLAD_epoch0"), source, { recursive: true });
     await rewriteState(source, { ...(await readSnapshotState(source)), best: null, validated_epoch: null });
     const before = readFileSync(join(source, "state.json"));
-    const { outcome } = await trainHere(config, at("onward"), { resume: source, validIntervalEpochs: 1, settings: ["TRAIN.epoch=1"] });
+    // Saved on request while it validates: an epoch's end has the epoch's name.
+    const { telemetry } = await captureTelemetry();
+    let save = (): void => undefined;
+    const { outcome } = await trainHere(config, at("onward"), {
+      resume: source,
+      validIntervalEpochs: 1,
+      settings: ["TRAIN.epoch=1"],
+      telemetry: { ...telemetry, progress: { begin: () => save(), end: () => undefined, update: () => undefined } },
+      onSaveRequest: (given) => {
+        save = given;
+      },
+    });
+    assert.deepEqual(snapshotsIn("onward").sort(), ["NEXTVLAD_epoch0", "best"]);
     assert.equal(outcome.best?.path, at("onward", "best"));
     assert.deepEqual(readFileSync(join(source, "state.json")), before);
+  });
+
+  test("saves the last step before an error of the data, names the commands that resume, and counts what it skips then", async () => {
+    mkdirSync(at("damaged"));
+    for (const name of ["train0.tfrecord", "train1.tfrecord", "train.list"]) cpSync(at(name), at("damaged", name));
+    damageData(at("damaged", "train1.tfrecord"), 49);
+    const settings = [`TRAIN.filelist=${at("damaged", "train.list")}`, "TRAIN.epoch=1"];
+    const error = await failsWith(trainHere(config, at("failed"), { settings }), "CORRUPT_RECORD");
+    const [snapshot, ...others] = snapshotsIn("failed");
+    assert.match(snapshot ?? "", /^NEXTVLAD_step\d$/);
+    assert.deepEqual(others, []);
+    const path = at("failed", snapshot as string);
+    assert.deepEqual(error.details.commands, [
+      `resume with: nextvlad train --resume ${path}`,
+      `or, to skip corrupt records: nextvlad train --resume ${path} --on-corrupt skip-record`,
+    ]);
+    const resumed = [...settings, "TRAIN.on_corrupt=skip-record"];
+    const { outcome, log } = await trainHere(config, at("failed"), { resume: path, settings: resumed });
+    // 99 videos are 6 batches, too.
+    assert.deepEqual([outcome.epochs, outcome.steps], [1, STEPS]);
+    assert.match(log, /WARN: epoch 0: left out 1 record for damage/);
+  });
+
+  test("a validation without any video is an error, and so is one without labels", async () => {
+    const resume = at("straight", "NEXTVLAD_epoch0");
+    await writeShard(at("empty.tfrecord"), []);
+    const unlabelled = Array.from({ length: 3 }, (_, i) => ({ ...learnableVideo(i), labels: new Int32Array(0) }));
+    await writeShard(at("unlabelled.tfrecord"), unlabelled);
+    for (const [shard, words] of [
+      ["empty.tfrecord", /no video|empty/],
+      ["unlabelled.tfrecord", /none of the 3 videos has a label/],
+    ] as const) {
+      const settings = [`VALID.filelist=${at(shard)}`, "TRAIN.epoch=1"];
+      await rewriteState(resume, { ...(await readSnapshotState(resume)), validated_epoch: null });
+      await assert.rejects(trainHere(config, at(`without-${shard}`), { resume, validIntervalEpochs: 1, settings }), words);
+    }
   });
 });
