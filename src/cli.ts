@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import { Command, Option } from "commander";
+import { describeCommandAliases, describeFlagAliases } from "./commands/arguments.js";
 import {
   type ConvertFlags,
   type DigitsFlags,
@@ -11,6 +12,8 @@ import {
   type InspectFlags,
   integer,
   interval,
+  path,
+  paths,
   range,
   resultFormats,
   shares,
@@ -18,14 +21,14 @@ import {
   twoNames,
   type VerifyFlags,
 } from "./commands/options.js";
-import { leave, runProcess } from "./commands/process.js";
+import { flagsOfCommand, leave, runProcess } from "./commands/process.js";
 import { formatOption, LABELS, logBySteps, logByTime, WEIGHTS, withConfig, withResume, withWeights } from "./commands/shared-flags.js";
 import { version } from "./commands/version.js";
 
 /** The commands and their flags. */
 export const program = new Command("nextvlad")
   .description("NeXtVLAD video classification on YouTube-8M: train, evaluate and infer straight from TFRecord shards")
-  .version(version())
+  .version(version(), "-v, --version")
   .exitOverride()
   .configureOutput({ outputError: () => undefined });
 
@@ -43,15 +46,16 @@ withConfig(
   )
   .option("--valid-interval <epochs>", "epochs from one validation to the next; 0 for none", integer(0), 1)
   .addOption(
-    new Option("--pretrain <weights>", "start over from these weights; what is missing or of another shape starts afresh").conflicts(
-      "resume",
-    ),
+    new Option("--pretrain <weights>", "start over from these weights; what is missing or of another shape starts afresh")
+      .argParser(path)
+      .conflicts("resume"),
   )
   .option("--save-interval <every>", "snapshot inside epochs too: every so many steps (500), or minutes (30m), seconds, hours", interval)
   .option("--keep <snapshots>", "remove all snapshots but the newest so many, and best (default: none is removed)", integer(1))
   .option(
     "--resume [weights]",
     "go on from this snapshot, or this checkpoint of Paddle's, where it stopped; without a path, from the newest good snapshot in --save-dir",
+    path,
   )
   .option("--precision <precision>", "of matrix products: float32, or tf32 on a GPU (default: the config's)")
   .option("--resume-step <steps>", "steps that Paddle's checkpoint has taken, where it does not tell", integer(0))
@@ -81,7 +85,7 @@ withWeights(
     "write the predictions that the metrics were taken from, too: pickle, csv, jsonl (bare: pickle)",
     resultFormats,
   )
-  .option("--labels <file>", LABELS)
+  .option("--labels <file>", LABELS, path)
   .action(async (flags: EvalFlags) => {
     const { runEval } = await import("./commands/eval.js");
     process.exitCode = await runEval(flags);
@@ -100,7 +104,7 @@ withWeights(
 )
   .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
   .addOption(formatOption())
-  .option("--labels <file>", LABELS)
+  .option("--labels <file>", LABELS, path)
   .action(async (flags: InferFlags) => {
     const { runInfer } = await import("./commands/infer.js");
     process.exitCode = await runInfer(flags);
@@ -109,14 +113,14 @@ withWeights(
 program
   .command("export")
   .description("write weights in another format: for Paddle, ONNX Runtime, numpy, or whatever reads safetensors")
-  .option("--weights <path>", `weights to export: ${WEIGHTS}`)
+  .option("--weights <path>", `weights to export: ${WEIGHTS}`, path)
   .addOption(
     new Option("--format <format>", "what to write")
       .choices(["pdparams", "paddle-vars", "safetensors", "npz", "onnx"])
       .makeOptionMandatory(),
   )
-  .requiredOption("--out <path>", "the file; for paddle-vars the directory, for pdparams the prefix of .pdparams and .pdopt")
-  .option("--config <file>", "YAML file whose section MODEL fits the weights (default: the weights' own)")
+  .requiredOption("--out <path>", "the file; for paddle-vars the directory, for pdparams the prefix of .pdparams and .pdopt", path)
+  .option("--config <file>", "YAML file whose section MODEL fits the weights (default: the weights' own)", path)
   .option("--set <SECTION.key=value>", "override any key of the config, like MODEL.drop_rate for onnx; may be repeated", gather)
   .action(async (flags: ExportFlags) => {
     const { runExport } = await import("./commands/export.js");
@@ -126,14 +130,14 @@ program
 program
   .command("ensemble")
   .description("average result files (pickle, csv or jsonl) of the same videos; with labelled shards, measure the averages")
-  .argument("<files...>", "result files of infer, or of other tools in the same formats")
+  .argument("<files...>", "result files of infer, or of other tools in the same formats", paths)
   .option("--weights <shares>", "what each file counts, as 0.7,0.3; what matters is its share of the sum (default: all the same)", shares)
   .option("--infer-topk <classes>", "classes a video, at most; the likeliest first", integer(1), 20)
   .addOption(formatOption())
-  .option("--labels <file>", LABELS)
-  .option("--save-dir <dir>", "where results and the log go", "./data/ensemble_results")
-  .option("--filelist <list>", "labelled shards of the same videos (a list, or a glob that matches them), to measure the averages on")
-  .option("--config <file>", "YAML file whose MODEL says how those shards are to be read (default: YouTube-8M's)")
+  .option("--labels <file>", LABELS, path)
+  .option("--save-dir <dir>", "where results and the log go", path, "./data/ensemble_results")
+  .option("--filelist <list>", "labelled shards of the same videos (a list, or a glob that matches them), to measure the averages on", path)
+  .option("--config <file>", "YAML file whose MODEL says how those shards are to be read (default: YouTube-8M's)", path)
   .option("--set <SECTION.key=value>", "override any key of that config; may be repeated", gather)
   .action(async (files: readonly string[], flags: EnsembleFlags) => {
     const { runEnsemble } = await import("./commands/ensemble.js");
@@ -143,7 +147,7 @@ program
 program
   .command("digits")
   .description("write shards in YouTube-8M's format whose videos show handwritten digits, to try things on")
-  .requiredOption("--out <dir>", "where the shards and their lists go")
+  .requiredOption("--out <dir>", "where the shards and their lists go", path)
   .option("--train-videos <count>", "videos to train on", integer(1), 3000)
   .option("--validate-videos <count>", "videos to validate on", integer(1), 500)
   .option("--seed <seed>", "the same seed writes the same videos", integer(0, 2 ** 32 - 1), 0)
@@ -158,10 +162,11 @@ program
     "convert shards to PaddleVideo's pickles and back, or features of your own (MediaPipe's, floats in TFRecords, .npy) to shards; run again, it goes on where it stopped",
   )
   .addOption(new Option("--to <format>", "what the shards become").choices(["tfrecord", "pkl"]).makeOptionMandatory())
-  .requiredOption("--out <dir>", "where the shards, their list and the log go")
+  .requiredOption("--out <dir>", "where the shards, their list and the log go", path)
   .option(
     "--filelist <list>",
     "shards to convert, TFRecords, pickles or MediaPipe's features.pb: a file that lists them, a glob, or one of them",
+    path,
   )
   .addOption(
     new Option("--feature-names <names>", "names of the features in TFRecords that are read")
@@ -174,9 +179,9 @@ program
       "with --filelist: type of the values in a TFRecord's frames of bytes; floats (little-endian) are quantised, and so are lists of floats without this flag",
     ).choices(["uint8", "float16", "float32"]),
   )
-  .option("--csv <file>", "instead of shards: a table of your own videos with the columns id and labels (class indices)")
-  .option("--rgb <pattern>", "with --csv: .npy or .npz files of the first feature, {id} standing for each video's id")
-  .option("--audio <pattern>", "with --csv: the same for the second feature; one of the two may be left out")
+  .option("--csv <file>", "instead of shards: a table of your own videos with the columns id and labels (class indices)", path)
+  .option("--rgb <pattern>", "with --csv: .npy or .npz files of the first feature, {id} standing for each video's id", path)
+  .option("--audio <pattern>", "with --csv: the same for the second feature; one of the two may be left out", path)
   .addOption(
     new Option("--rgb-range <range>", "float values that become the bytes 0 and 255, as in YouTube-8M")
       .argParser(range)
@@ -198,8 +203,8 @@ program
 program
   .command("verify")
   .description("check every record of every shard: checksums, features, labels, ids that come twice; exit code 1 where something is wrong")
-  .argument("<list>", "file that lists the shards, a glob that matches them, or one shard")
-  .option("--config <file>", "YAML file whose section MODEL says what videos look like (default: YouTube-8M's)")
+  .argument("<list>", "file that lists the shards, a glob that matches them, or one shard", path)
+  .option("--config <file>", "YAML file whose section MODEL says what videos look like (default: YouTube-8M's)", path)
   .option("--set <MODEL.key=value>", "override a key of that section; may be repeated", gather)
   .option("--require-labels", "a video without a label is a problem too")
   .option("--readers <threads>", "threads that check shards (default: as many as there are processors)", integer(1, 64))
@@ -212,12 +217,15 @@ program
 program
   .command("inspect")
   .description("show what a shard is and holds: records, frames, labels, features")
-  .argument("<shard>", "the file to look into")
+  .argument("<shard>", "the file to look into", path)
   .option("--json", "print it as JSON")
   .action(async (shard: string, flags: InspectFlags) => {
     const { runInspect } = await import("./commands/inspect.js");
     process.exitCode = await runInspect(shard, flags);
   });
+
+program.addHelpText("after", describeCommandAliases());
+for (const command of program.commands) command.addHelpText("after", describeFlagAliases(flagsOfCommand(command)));
 
 /** Runs the command that the process was started with, and ends the process. */
 export async function main(): Promise<never> {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { compiled, repository, runNextvlad, runToEnd, scratch, spawnNextvlad } from "./commands/nextvlad.js";
@@ -37,8 +38,10 @@ describe("help", { concurrency: 2 }, () => {
 
   test("the version is the package's", async () => {
     const { version } = JSON.parse(readFileSync(join(repository, "package.json"), "utf8")) as { version: string };
-    const ended = await spawnNextvlad(["--version"]);
-    assert.deepEqual([ended.exitCode, ended.stdout, ended.stderr], [0, `${version}\n`, ""]);
+    for (const flag of ["--version", "-v", "version"]) {
+      const ended = await spawnNextvlad([flag]);
+      assert.deepEqual([ended.exitCode, ended.stdout, ended.stderr], [0, `${version}\n`, ""]);
+    }
   });
 
   test("stands on stderr where no command is given, with exit code 2", async () => {
@@ -77,34 +80,55 @@ describe("what is loaded", { concurrency: 2 }, () => {
 
 describe("usage that does not fit ends with 2", { concurrency: 2 }, () => {
   const cases: readonly [readonly string[], RegExp][] = [
-    [["trian"], /^unknown command 'trian' \(Did you mean train\?\)/],
-    [["train", "--batchsize", "8"], /^unknown option '--batchsize' \(Did you mean --batch-size\?\) \(nextvlad train --help tells more\)$/],
-    [["infer", "--weights", "x", "--infer_top", "3"], /^unknown option '--infer-top' \(Did you mean --infer-topk\?\)/],
+    [["trian"], /^trian: unknown command\. Did you mean train\? See nextvlad --help\.$/],
+    [["train", "--batchsize", "8"], /^--batchsize: unknown flag\. Did you mean --batch-size\? See nextvlad train --help\.$/],
+    [["infer", "--weights", "x", "--infer_top", "3"], /^--infer-top: unknown flag\. Did you mean --infer-topk\?/],
     [
       ["train", "--log-interval", "-1"],
-      /^option '--log-interval <steps>' argument '-1' is invalid\. It takes a whole number, 0 to 2147483647\./,
+      /^--log-interval: invalid value \(expected a whole number, 0 to 2147483647, found "-1"\)\. See nextvlad train --help\.$/,
     ],
-    [["infer", "--weights", "x", "--infer-topk=0"], /argument '0' is invalid\. It takes a whole number, 1 to/],
+    [["infer", "--weights", "x", "--infer-topk=0"], /^--infer-topk: invalid value \(expected a whole number, 1 to 2147483647, found "0"\)/],
     [
       ["infer", "--weights", "x", "--format", "csv,xml"],
-      /argument 'csv,xml' is invalid\. It takes one or more of pickle, csv, jsonl, each once/,
+      /^--format: invalid value \(expected one or more of pickle, csv, jsonl, each once, with commas between them, found "csv,xml"\)/,
     ],
-    [["infer", "--weights", "x", "--format", "csv,csv"], /argument 'csv,csv' is invalid\./],
+    [["infer", "--weights", "x", "--format", "csv,csv"], /^--format: invalid value .*found "csv,csv"\)/],
     [["infer", "--weights", "x", "--labels", "y"], /^--labels: only jsonl results hold the names of classes \(found pickle\)\. Add jsonl/],
     [["eval", "--weights", "x", "--labels", "y"], /^--labels: only jsonl results hold the names of classes \(found no results\)\./],
-    [["ensemble"], /^missing required argument 'files'/],
-    [["ensemble", "a", "--weights", "0,0"], /argument '0,0' is invalid\. It takes numbers of 0 or more, not all 0/],
-    [["ensemble", "a", "--weights", "1,,1"], /argument '1,,1' is invalid\./],
+    [["ensemble"], /^an argument is missing \(expected <files>\)\. See nextvlad ensemble --help\.$/],
+    [
+      ["ensemble", "a", "--weights", "0,0"],
+      /^--weights: invalid value \(expected numbers of 0 or more, not all 0, with commas between them, found "0,0"\)/,
+    ],
+    [["ensemble", "a", "--weights", "1,,1"], /^--weights: invalid value .*found "1,,1"\)/],
     [["ensemble", "a", "--weights", "1,1"], /^--weights: there must be a weight for each file \(expected 1 weights, found 2\)\./],
     [["ensemble", "a", "--set", "MODEL.num_classes=3"], /^--set: this says how to read labelled shards, and there are none\. Name/],
-    [["digits", "--out", "x", "--seed", "1.5"], /argument '1\.5' is invalid\. It takes a whole number, 0 to 4294967295\./],
-    [["digits"], /^required option '--out <dir>' not specified/],
-    [["train", "--config"], /^option '--config <file>' argument missing/],
-    [["train", "more"], /^too many arguments for 'train'/],
-    [["train", "--pretrain", "a", "--resume", "b"], /^option '--pretrain <weights>' cannot be used with option '--resume \[weights\]'/],
+    [["digits", "--out", "x", "--seed", "1.5"], /^--seed: invalid value \(expected a whole number, 0 to 4294967295, found "1\.5"\)/],
+    [["digits"], /^--out: this flag is required\. See nextvlad digits --help\.$/],
+    [["train", "--config"], /^--config: a value is missing \(expected <file>\)/],
+    [["train", "more"], /^too many arguments \(expected 0, found 1\)\. See nextvlad train --help\.$/],
+    [["train", "--pretrain", "a", "--resume", "b"], /^--pretrain: cannot be used with --resume\. See nextvlad train --help\.$/],
     [["train"], /^--config: a config is needed\. Say which, like --config configs\/nextvlad\.yaml\.$/],
-    [["train", "--enable_ce"], /^--enable-ce: .*Use --fix-random-seed True/],
-    [["infer", "--video_path=x"], /^--video-path: .*Use --filelist/],
+    [["export", "--format", "tf", "--out", "x"], /^--format: invalid value \(expected pdparams, .*onnx, found "tf"\)/],
+    [
+      ["eval", "--weights", "s3://bucket/best"],
+      /^s3:\/\/bucket\/best: URLs are not read or written, only local files\. Copy the files to a local disk \(aws s3 cp\)/,
+    ],
+    [
+      ["train", "--config", DIGITS, "--set", "TRAIN.filelist=gs://b/*"],
+      /^--set TRAIN\.filelist: URLs are not read .*found "gs:\/\/b\/\*"\)\. Copy .*gcloud/,
+    ],
+    [
+      ["verify", "https://host/train.list"],
+      /^https:\/\/host\/train\.list: URLs are not read .* Download it \(curl -O\), and name the local path\.$/,
+    ],
+    [["ensemble", "a.pkl", "file:///data/b%20c.pkl"], /: URLs are not read .* Write the path alone: \/data\/b c\.pkl\.$/],
+    [["inspect", "hdfs://host/x"], /^hdfs:\/\/host\/x: URLs are not read/],
+    [["convert", "--to", "pkl", "--out", "gs://b/out"], /^gs:\/\/b\/out: URLs are not read/],
+    [["train", "--save-dir", ""], /^--save-dir: invalid value \(expected a path, found ""\)/],
+    [["train", "--enable_ce"], /^--enable-ce: unknown flag\. Use --fix-random-seed True/],
+    [["train", "--train_data_pattern=x"], /^--train-data-pattern: unknown flag\. Use --set TRAIN\.filelist=/],
+    [["infer", "--video_path=x"], /^--video-path: unknown flag\. Use --filelist/],
   ];
   for (const [args, message] of cases) test(args.join(" "), async () => assert.match(await refusal(args, 2), message));
 });
@@ -144,11 +168,12 @@ describe("configs that do not fit end with 2", { concurrency: 2 }, () => {
       "--fix-random-seed",
       "--set TRAIN.l2_penalty",
     ]) {
-      assert.ok(message.includes(`) ${flag}: the value does not fit (expected `), `${flag}: ${message}`);
+      assert.ok(message.includes(`) ${flag}: invalid value (expected `), `${flag}: ${message}`);
     }
   });
 
-  test("a file that is not there ends with 1", async () => {
+  test("a file that is not there ends with 1; ~ is the home directory", async () => {
+    assert.equal(await refusal(["train", "-c~/nowhere.yaml"], 1), `${join(homedir(), "nowhere.yaml")}: no such file. Check the path.`);
     assert.equal(await refusal(["train", "--config", "nowhere.yaml"], 1), "nowhere.yaml: no such file. Check the path.");
   });
 });

@@ -136,6 +136,8 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
     EISDIR: "it is a directory",
     ENOTDIR: "a part of the path is not a directory",
     EMFILE: "too many open files",
+    ELOOP: "its symbolic links lead in a circle",
+    ENAMETOOLONG: "the name is too long",
     EIO: "the device failed to answer",
     ESPIPE: "it is a pipe or a device, which has no places to read from",
   };

@@ -1,26 +1,90 @@
 import { NextvladError } from "../base/errors.js";
+import { FOREIGN_FLAGS, IGNORED_FLAGS } from "./foreign-flags.js";
 
-/** PaddleVideo's flags that have no meaning here, and what does their work. */
-const REPLACEMENTS: ReadonlyMap<string, string> = new Map([
-  ["--no-memory-optimize", "leave it out: memory is always reused"],
-  ["--is-profiler", "leave it out: progress and log always tell how much of the time went into waiting for data"],
-  ["--profiler-path", "leave it out: progress and log, in --save-dir, always tell how much of the time went into waiting for data"],
-  ["--video-path", "use --filelist, with a list of TFRecord shards or a glob that matches them"],
-  ["--enable-ce", "use --fix-random-seed True (runs are seeded anyway), or a number to choose the seed"],
-]);
+/** Other names of commands: those of PaddleVideo's scripts. */
+export const COMMAND_ALIASES: Readonly<Record<string, string>> = {
+  predict: "infer",
+  test: "eval",
+  evaluate: "eval",
+  version: "--version",
+};
+
+/** Other names of flags. An alias stands for the first of its flags that the command has, and for none where the command has the alias itself. */
+export const FLAG_ALIASES: Readonly<Record<string, readonly string[]>> = {
+  "-c": ["--config"],
+  "-o": ["--set"],
+  "--override": ["--set"],
+  "-w": ["--pretrain", "--weights"],
+  "--lr": ["--learning-rate"],
+  "--seed": ["--fix-random-seed"],
+};
+
+/** The command line as the program's parser takes it. */
+export interface NormalisedArguments {
+  readonly args: readonly string[];
+  /** The subcommand, by its own name; undefined if none is given. */
+  readonly command: string | undefined;
+  /** What to print of flags that are accepted and do nothing. */
+  readonly notes: readonly string[];
+}
 
 /**
- * Command-line arguments with dashes for the underscores in flags' names: `--batch_size=8` becomes `--batch-size=8`.
- * Throws BAD_USAGE for a flag of PaddleVideo's that does not exist here.
+ * Replaces aliases by what they stand for, and underscores in the names of flags by dashes (`--batch_size=8`). `flagsOf` has the flags of each command.
+ * Throws BAD_USAGE for a flag of another tool that has no counterpart under another name.
  */
-export function normaliseArguments(args: readonly string[]): string[] {
-  return args.map((arg) => {
-    if (!arg.startsWith("--")) return arg;
-    const end = arg.includes("=") ? arg.indexOf("=") : arg.length;
-    const name = arg.slice(0, end).replaceAll("_", "-");
-    const remedy = REPLACEMENTS.get(name);
-    if (remedy !== undefined)
-      throw new NextvladError("BAD_USAGE", "this flag of PaddleVideo's has no work to do here", { key: name, remedy });
-    return name + arg.slice(end);
+export function normaliseArguments(args: readonly string[], flagsOf: ReadonlyMap<string, ReadonlySet<string>>): NormalisedArguments {
+  const place = args.findIndex((arg) => !arg.startsWith("-"));
+  const word = args[place] ?? "";
+  const name = Object.hasOwn(COMMAND_ALIASES, word) ? (COMMAND_ALIASES[word] as string) : word;
+  const command = flagsOf.has(name) ? name : undefined;
+  const flags = flagsOf.get(name) ?? new Set();
+  const notes: string[] = [];
+  const normalised: string[] = [];
+  const end = args.includes("--") ? args.indexOf("--") : args.length;
+  for (const [i, arg] of args.entries()) {
+    if (i === place) normalised.push(name);
+    else if (i >= end || !arg.startsWith("-")) normalised.push(arg);
+    else {
+      const { flag, value } = splitFlag(arg);
+      const note = Object.hasOwn(IGNORED_FLAGS, flag) ? IGNORED_FLAGS[flag] : undefined;
+      if (note !== undefined) notes.push(`${flag} ${note}`);
+      else normalised.push(...translate(flag, value, arg, flags));
+    }
+  }
+  return { args: normalised, command, notes };
+}
+
+/** The name of a flag, with dashes, and what follows it in the same argument: `=8` of `--batch_size=8`, `x` of `-cx`. */
+function splitFlag(arg: string): { readonly flag: string; readonly value: string } {
+  if (!arg.startsWith("--")) return { flag: arg.slice(0, 2), value: arg.slice(2) };
+  const end = arg.includes("=") ? arg.indexOf("=") : arg.length;
+  return { flag: arg.slice(0, end).replaceAll("_", "-"), value: arg.slice(end) };
+}
+
+function translate(flag: string, value: string, arg: string, flags: ReadonlySet<string>): string[] {
+  if (flags.has(flag)) return [flag + value];
+  const target = FLAG_ALIASES[flag]?.find((name) => flags.has(name));
+  if (target !== undefined) return value === "" ? [target] : [target, value.replace(/^=/, "")];
+  const remedy = Object.hasOwn(FOREIGN_FLAGS, flag) ? FOREIGN_FLAGS[flag] : undefined;
+  if (remedy !== undefined) throw new NextvladError("BAD_USAGE", UNKNOWN_FLAG, { key: flag, remedy });
+  return [arg.startsWith("--") ? flag + value : arg];
+}
+
+/** What is wrong with a flag that the command does not have. */
+export const UNKNOWN_FLAG = "unknown flag";
+
+/** The lines of help that name a command's aliases; empty if it has none. */
+export function describeFlagAliases(flags: ReadonlySet<string>): string {
+  const pairs = Object.entries(FLAG_ALIASES).flatMap(([alias, targets]) => {
+    const target = targets.find((name) => flags.has(name));
+    return target === undefined || flags.has(alias) ? [] : [`${alias} (${target})`];
   });
+  return pairs.length === 0 ? "" : `\nAliases: ${pairs.join(", ")}`;
+}
+
+/** The line of help that names the aliases of commands. */
+export function describeCommandAliases(): string {
+  return `\nAliases: ${Object.entries(COMMAND_ALIASES)
+    .map(([alias, target]) => `${alias} (${target})`)
+    .join(", ")}`;
 }

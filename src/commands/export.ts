@@ -1,7 +1,8 @@
+import { dirname } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/format.js";
 import { findConfig } from "./configuration.js";
-import { undoFolders } from "./folder.js";
+import { prepareFolder, undoFolders } from "./folder.js";
 import type { ExportFlags } from "./options.js";
 import { print } from "./output.js";
 import { version } from "./version.js";
@@ -20,6 +21,7 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
   const tell = (line: string): boolean => process.stderr.write(`${line}\n`);
   const config = await findConfig(flags, [], weights);
   for (const line of describeWeights(weights, flags, config)) tell(line);
+  await prepareFolder(dirname(flags.out));
   const { files, optimizer } = await exportWeights({
     weights,
     format: flags.format,

@@ -1,7 +1,8 @@
 import { CommanderError } from "commander";
 import { NextvladError } from "../base/errors.js";
+import { UNKNOWN_FLAG } from "./arguments.js";
 
-/** What the CLI prints of an error: one paragraph for stderr (empty: nothing), commands on lines of their own, and the exit code. */
+/** What the CLI tells of an error: one paragraph for stderr (empty: nothing), and the exit code. */
 export interface Failure {
   readonly text: string;
   readonly exitCode: number;
@@ -12,8 +13,7 @@ export function describeFailure(error: unknown, command: string | undefined): Fa
   if (error instanceof CommanderError) return describeUsage(error, command);
   const stack = process.env.NEXTVLAD_DEBUG === "1" && error instanceof Error ? `\n${error.stack}` : "";
   if (error instanceof NextvladError) {
-    const lines = [`nextvlad: error: ${oneParagraph(error.message)}${stack}`, ...(error.details.commands ?? [])];
-    return { text: lines.map((line) => `${line}\n`).join(""), exitCode: error.exitCode };
+    return { text: `nextvlad: error: ${oneParagraph(error.message)}${stack}\n`, exitCode: error.exitCode };
   }
   const message = oneParagraph(error instanceof Error ? error.message || error.name : String(error));
   const advice = stack === "" ? " (the log, or NEXTVLAD_DEBUG=1, shows where)" : "";
@@ -23,8 +23,65 @@ export function describeFailure(error: unknown, command: string | undefined): Fa
 function describeUsage(error: CommanderError, command: string | undefined): Failure {
   if (error.exitCode === 0) return { text: "", exitCode: 0 };
   if (error.code === "commander.help") return { text: "", exitCode: 2 };
-  const help = command === undefined ? "nextvlad --help" : `nextvlad ${command} --help`;
-  return { text: `nextvlad: ${oneParagraph(error.message)} (${help} tells more)\n`, exitCode: 2 };
+  return describeFailure(usageError(error, command), command);
+}
+
+type Groups = readonly (string | undefined)[];
+
+interface Usage {
+  readonly what: string;
+  readonly key?: string | undefined;
+  readonly expected?: string | undefined;
+  readonly found?: string | undefined;
+}
+
+/** An option as commander names it: `'--config <file>'`. */
+const FLAG = /'(--[\w-]+)([^']*)'/;
+
+/** What commander's messages (version 14) say, in the words that config errors have. */
+const USAGE: Readonly<Record<string, readonly [RegExp, (groups: Groups) => Usage]>> = {
+  "commander.unknownOption": [/'(.+?)'/s, ([flag]) => ({ what: UNKNOWN_FLAG, key: flag })],
+  "commander.unknownCommand": [/'(.+?)'/s, ([name]) => ({ what: "unknown command", key: name })],
+  "commander.missingArgument": [/'(.+?)'/s, ([name]) => ({ what: "an argument is missing", expected: `<${name}>` })],
+  "commander.missingMandatoryOptionValue": [FLAG, ([flag]) => ({ what: "this flag is required", key: flag })],
+  "commander.optionMissingArgument": [FLAG, ([flag, value]) => ({ what: "a value is missing", key: flag, expected: value?.trim() })],
+  "commander.conflictingOption": [
+    /'(--[\w-]+).*?' cannot be used with option '(--[\w-]+)/s,
+    ([flag, other]) => ({ what: `cannot be used with ${other}`, key: flag }),
+  ],
+  "commander.invalidArgument": [
+    /'(--[\w-]+)[^']*' argument '(.*)' is invalid\. (?:Allowed choices are )?(.*)$/s,
+    ([flag, found = "", expected = ""]) => ({
+      what: "invalid value",
+      key: flag,
+      expected: expected.replace(/\.$/, ""),
+      found: JSON.stringify(found),
+    }),
+  ],
+  "commander.excessArguments": [
+    /Expected (\d+) arguments? but got (\d+)/,
+    ([expected = "0", found = ""]) => ({ what: "too many arguments", expected, found }),
+  ],
+};
+
+function usageError(error: CommanderError, command: string | undefined): NextvladError {
+  const help = `see ${command === undefined ? "nextvlad --help" : `nextvlad ${command} --help`}`;
+  const [pattern, describe] = USAGE[error.code] ?? [];
+  const groups = pattern?.exec(error.message);
+  if (!groups || describe === undefined) {
+    return new NextvladError(
+      "BAD_USAGE",
+      oneParagraph(error.message)
+        .replace(/^error: /, "")
+        .replace(/\.$/, ""),
+      { remedy: help },
+    );
+  }
+  const { what, ...details } = describe(groups.slice(1));
+  const [, suggestion] = /\(Did you mean (.*?)\?\)/.exec(error.message) ?? [];
+  const remedy = suggestion === undefined ? help : `did you mean ${suggestion}? S${help.slice(1)}`;
+  const given = Object.entries(details).filter(([, value]) => value !== undefined && value !== "");
+  return new NextvladError("BAD_USAGE", what, { ...Object.fromEntries(given), remedy });
 }
 
 function oneParagraph(text: string): string {

@@ -1,4 +1,4 @@
-import { access, constants, rmdir, stat } from "node:fs/promises";
+import { access, constants, lstat, readlink, rmdir, stat, statfs } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { makeFolder } from "../base/files.js";
@@ -27,13 +27,56 @@ async function missingFolders(path: string): Promise<readonly string[]> {
 export async function prepareFolder(path: string): Promise<void> {
   const there = await stat(path).catch(() => null);
   if (there !== null && !there.isDirectory()) {
-    const remedy = "choose another place, or move the file away";
-    throw new NextvladError("FILE_UNWRITABLE", "this should be a folder, and is a file", { file: path, remedy });
+    const kind = there.isFile() ? "a file" : "a device, pipe or socket";
+    const remedy = there.isFile() ? "choose another place, or move the file away" : "choose another place";
+    throw new NextvladError("FILE_UNWRITABLE", `this should be a folder, and is ${kind}`, { file: path, remedy });
   }
   try {
     await makeFolder(path);
     await access(path, constants.W_OK | constants.X_OK);
   } catch (error) {
-    throw fileError(error, path, "write");
+    throw await specialPlace(path, error);
   }
+  const kernel = await kernelFileSystem(path);
+  if (kernel !== null) throw kernelError(path, kernel);
+}
+
+/** Types of file systems (statfs(2)) that show the kernel's state and store no files: mkdir in them fails with errors that mislead, or makes a control group. */
+const KERNEL_FILE_SYSTEMS: ReadonlyMap<number, string> = new Map([
+  [0x9fa0, "proc"],
+  [0x62656572, "sysfs"],
+  [0x27e0eb, "cgroup"],
+  [0x63677270, "cgroup2"],
+  [0x1cd1, "devpts"],
+]);
+
+/** The kernel's file system that a path is on, or would be; null for others. */
+async function kernelFileSystem(path: string): Promise<string | null> {
+  const info = await statfs(path).catch(() => null);
+  if (info !== null) return KERNEL_FILE_SYSTEMS.get(info.type) ?? null;
+  const above = dirname(resolve(path));
+  return above === resolve(path) ? null : kernelFileSystem(above);
+}
+
+function kernelError(path: string, kernel: string, cause?: unknown): NextvladError {
+  const what = `cannot write it: this is the kernel's file system ${kernel}, which stores no files`;
+  return new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "choose a folder on a disk" }, cause);
+}
+
+/** The error for a folder that cannot be made or written to. */
+async function specialPlace(path: string, cause: unknown): Promise<NextvladError> {
+  const kernel = await kernelFileSystem(path);
+  if (kernel !== null) return kernelError(path, kernel, cause);
+  const link = await lstat(path).then(
+    (found) => (found.isSymbolicLink() ? readlink(path) : null),
+    () => null,
+  );
+  if (link === null || (cause as NodeJS.ErrnoException).code !== "ENOENT") return fileError(cause, path, "write");
+  const remedy = "choose another place, or make the folder that it points to";
+  return new NextvladError(
+    "FILE_UNWRITABLE",
+    `cannot write it: it is a link to ${link}, which does not exist`,
+    { file: path, remedy },
+    cause,
+  );
 }

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import { localPath } from "../base/paths.js";
 import type { SaveInterval } from "../base/save-interval.js";
 import type { ExportFormat } from "../checkpoints/export.js";
 import type { FeatureDtype } from "../conversion/task.js";
@@ -111,18 +112,31 @@ export interface ConvertFlags {
   readonly workers: number;
 }
 
+// Parsers of flags' values. What an InvalidArgumentError says is what the flag takes: see `describeFailure`.
+
+/** A parser of paths: of files, folders, lists and patterns. */
+export function path(text: string): string {
+  if (text === "") throw new InvalidArgumentError("a path");
+  return localPath(text);
+}
+
+/** A parser for paths that may be several: gathers them. */
+export function paths(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, path(text)];
+}
+
 /** A parser of ranges: `-2..2`. */
 export function range(text: string): readonly [number, number] {
   const [low, high, ...more] = text.split("..").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
   if (low !== undefined && high !== undefined && more.length === 0 && Number.isFinite(high - low) && low < high) return [low, high];
-  throw new InvalidArgumentError("It takes two numbers, the lower first, like -2..2.");
+  throw new InvalidArgumentError("two numbers, the lower first, like -2..2");
 }
 
 /** A parser of two different names: `rgb,audio`. */
 export function twoNames(text: string): readonly [string, string] {
   const [first, second, ...more] = text.split(",").map((name) => name.trim());
   if (first && second && first !== second && more.length === 0) return [first, second];
-  throw new InvalidArgumentError("It takes two different names, like rgb,audio.");
+  throw new InvalidArgumentError("two different names, like rgb,audio");
 }
 
 /** Flags of `nextvlad verify`. */
@@ -144,7 +158,7 @@ export function integer(least: number, most: number = 2 ** 31 - 1): (text: strin
   return (text) => {
     const value = Number(text);
     if (/^\s*\+?\d+\s*$/.test(text) && value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`It takes a whole number, ${least} to ${most}.`);
+    throw new InvalidArgumentError(`a whole number, ${least} to ${most}`);
   };
 }
 
@@ -154,7 +168,7 @@ const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600
 export function interval(text: string): SaveInterval {
   const [, digits, unit = ""] = /^\s*(\d+)\s*([smh]?)\s*$/.exec(text) ?? [];
   const count = Number(digits);
-  if (!(count >= 1 && count < 2 ** 31)) throw new InvalidArgumentError("It takes steps, like 500, or a time, like 90s, 30m or 2h.");
+  if (!(count >= 1 && count < 2 ** 31)) throw new InvalidArgumentError("steps, like 500, or a time, like 90s, 30m or 2h");
   return unit === "" ? { steps: count } : { ms: count * (UNIT_MS[unit] as number) };
 }
 
@@ -168,12 +182,12 @@ export function resultFormats(text: string): readonly ResultFormat[] {
   const words = text.split(",").map((word) => word.trim());
   const formats = words.filter(isResultFormat);
   if (formats.length === words.length && new Set(formats).size === formats.length) return formats;
-  throw new InvalidArgumentError(`It takes one or more of ${Object.keys(RESULT_FORMATS).join(", ")}, each once, with commas between them.`);
+  throw new InvalidArgumentError(`one or more of ${Object.keys(RESULT_FORMATS).join(", ")}, each once, with commas between them`);
 }
 
 /** A parser for `0.5,0.5`: numbers, none below 0, one above. */
 export function shares(text: string): readonly number[] {
   const values = text.split(",").map((word) => (word.trim() === "" ? Number.NaN : Number(word)));
   if (values.every((value) => value >= 0 && Number.isFinite(value)) && values.some((value) => value > 0)) return values;
-  throw new InvalidArgumentError("It takes numbers of 0 or more, not all 0, with commas between them.");
+  throw new InvalidArgumentError("numbers of 0 or more, not all 0, with commas between them");
 }

@@ -13,8 +13,7 @@ import { outlastSignals } from "./signals.js";
  * left (`| head`) or a terminal that closed is no error.
  */
 export async function runProcess(program: Command, argv: readonly string[]): Promise<number> {
-  const args = argv.slice(2);
-  const fallOver = (error: unknown): void => process.exit(reportFailure(error, program, args));
+  const fallOver = (error: unknown): void => process.exit(reportFailure(error, undefined));
   process.on("uncaughtException", fallOver);
   // Left alone, Node opens a debugger's port at this signal; batch systems send it to have work saved. Commands that can do that listen too.
   process.on("SIGUSR1", () => undefined);
@@ -23,31 +22,39 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
       if (!isReaderGone(error)) fallOver(fileError(error, stream === process.stdout ? "standard output" : "standard error", "write"));
     });
   }
-  return runCommand(program, args);
+  return runCommand(program, argv.slice(2));
 }
 
 /**
- * Runs the command that `args` name and returns the exit code: what the command chose (0, or 130, 143 and 129 after a signal), 1 for a failure,
+ * Runs the command that `given` arguments name and returns the exit code: what the command chose (0, or 130, 143 and 129 after a signal), 1 for a failure,
  * 2 for bad usage or config. Errors become one paragraph on stderr.
  */
-export async function runCommand(program: Command, args: readonly string[]): Promise<number> {
+export async function runCommand(program: Command, given: readonly string[]): Promise<number> {
+  let command: string | undefined;
   try {
-    await program.parseAsync(normaliseArguments(args), { from: "user" });
+    const flagsOf = new Map(program.commands.map((each) => [each.name(), flagsOfCommand(each)]));
+    const normalised = normaliseArguments(given, flagsOf);
+    command = normalised.command;
+    // The commands that resume a run are made of these.
+    process.argv.splice(2, process.argv.length, ...normalised.args);
+    for (const note of normalised.notes) process.stderr.write(`nextvlad: note: ${note}\n`);
+    await program.parseAsync(normalised.args, { from: "user" });
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    return reportFailure(error, program, args);
+    return reportFailure(error, command);
   }
 }
 
-/** Prints one paragraph on stderr and returns the exit code. */
-function reportFailure(error: unknown, program: Command, args: readonly string[]): number {
-  const names = program.commands.map((command) => command.name());
-  const failure = describeFailure(
-    error,
-    args.find((arg) => names.includes(arg)),
-  );
+/** Prints one paragraph on stderr and returns the exit code. `command` is the subcommand's name, to point at its help. */
+function reportFailure(error: unknown, command: string | undefined): number {
+  const failure = describeFailure(error, command);
   process.stderr.write(failure.text);
   return failure.exitCode;
+}
+
+/** The long flags that a command declares. */
+export function flagsOfCommand(command: Command): ReadonlySet<string> {
+  return new Set(command.options.flatMap(({ long }) => (long ? [long] : [])));
 }
 
 /** How long the process's end waits for what is still being read, in all and at a time. */

@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import { gather, integer, interval, resultFormats } from "./options.js";
+import { gather, integer, interval, path, resultFormats } from "./options.js";
 
 const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
 
@@ -19,7 +19,7 @@ export const logByTime = (): Option =>
 export function withConfig(command: Command, saveDir: string, batch: string, logging: Option): Command {
   return command
     .option("--model-name <name>", "the model; NEXTVLAD is the only one")
-    .option("--config <file>", "YAML file with the sections MODEL, TRAIN, VALID, TEST and INFER")
+    .option("--config <file>", "YAML file with the sections MODEL, TRAIN, VALID, TEST and INFER", path)
     .option("--batch-size <videos>", batch)
     .option(
       "--use-gpu [choice]",
@@ -29,7 +29,7 @@ export function withConfig(command: Command, saveDir: string, batch: string, log
       "--on-corrupt <policy>",
       "bad bytes in shards: error; skip-record: go on without the record, or, where no next one can be found, the rest of its shard; skip-shard: without the rest of the shard. Labels or feature sizes other than the config's, missing files and files of another kind are errors in any case (default: the config's)",
     )
-    .option("--save-dir <dir>", "where results and the log go", saveDir)
+    .option("--save-dir <dir>", "where results and the log go", path, saveDir)
     .addOption(logging)
     .option("--set <SECTION.key=value>", "override any key of the config, over all other flags; may be repeated", gather)
     .addHelpText("after", `\n${PADDLE}`);
@@ -38,8 +38,8 @@ export function withConfig(command: Command, saveDir: string, batch: string, log
 /** The flags of commands that run weights over shards. */
 export function withWeights(command: Command, about: string): Command {
   return command
-    .option("--weights <path>", `${about}: ${WEIGHTS}`)
-    .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)")
+    .option("--weights <path>", `${about}: ${WEIGHTS}`, path)
+    .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)", path)
     .option(
       "--precision <precision>",
       "of matrix products: float32; tf32 on a GPU; int16 or int8 with the features on the CPU (default: the config's)",

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 import { parseLiteral } from "./literal.js";
 
 /** A kind of value: what checks it, and its range in words, for messages and comments. */
@@ -21,8 +22,18 @@ export const positive: Kind<number> = { schema: z.preprocess(parseLiteral, z.num
 /** Finite numbers from 0 to below 1. */
 export const share: Kind<number> = { schema: z.preprocess(parseLiteral, z.number().min(0).lt(1)), expected: "a number from 0 to below 1" };
 
-/** A path as it is written; whether anything is there is for its reader to say. */
-export const path: Kind<string> = { schema: z.string().min(1), expected: "a path" };
+/** A local path, its `~` expanded; whether anything is there is for its reader to say. */
+export const path: Kind<string> = {
+  schema: z
+    .string()
+    .min(1)
+    .superRefine((value, context) => {
+      const remedy = urlRemedy(value);
+      if (remedy !== null) context.addIssue({ code: "custom", params: { what: URL_PROBLEM, remedy } });
+    })
+    .transform(expandHome),
+  expected: "a path",
+};
 
 /** A kind, or null (`null`, `~` or Python's `None`). */
 export function nullable<T>(kind: Kind<T>): Kind<T | null> {

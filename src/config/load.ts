@@ -62,12 +62,13 @@ function describeIssue(
   }
   const key = `${sectionName}.${name}`;
   const description = findKey(sectionName, name);
-  const crossCheck = issue.code === "custom" ? issue.params?.expected : undefined;
-  const expected = String(crossCheck ?? description?.expected);
+  const custom = issue.code === "custom" ? issue.params : undefined;
+  const expected = String(custom?.expected ?? description?.expected);
   const found = showValue(Object.hasOwn(section, name) ? section[name] : description?.fallback);
   const flag = flagOf.get(key);
-  if (flag === undefined) return [{ file, key, what: "the value does not fit", expected, found }];
-  return [{ file: undefined, key: flag, what: "the value does not fit", expected, found }];
+  const place = flag === undefined ? { file, key } : { file: undefined, key: flag };
+  if (custom?.remedy !== undefined) return [{ ...place, what: String(custom.what), found, remedy: String(custom.remedy) }];
+  return [{ ...place, what: "invalid value", expected, found }];
 }
 
 /** A list's items each bring an issue of their own; one a key is enough. */

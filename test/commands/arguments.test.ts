@@ -1,36 +1,110 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
 import fc from "fast-check";
-import { normaliseArguments } from "../../src/commands/arguments.js";
+import { COMMAND_ALIASES, describeFlagAliases, FLAG_ALIASES, normaliseArguments } from "../../src/commands/arguments.js";
+import { FOREIGN_FLAGS } from "../../src/commands/foreign-flags.js";
+import { findKey } from "../../src/config/keys.js";
+import { repository } from "./nextvlad.js";
+
+const FLAGS = {
+  train: ["--config", "--set", "--pretrain", "--learning-rate", "--fix-random-seed", "--batch-size", "--save-dir"],
+  eval: ["--config", "--set", "--weights", "--filelist"],
+  infer: ["--config", "--set", "--weights", "--filelist", "--infer-topk"],
+  convert: ["--filelist", "--feature-names"],
+  digits: ["--out", "--seed"],
+};
+const flagsOf = new Map(Object.entries(FLAGS).map(([command, flags]) => [command, new Set(flags)]));
+const normalise = (...args: string[]): readonly string[] => normaliseArguments(args, flagsOf).args;
 
 test("underscores in flags' names become dashes; values keep theirs", () => {
   assert.deepEqual(
-    normaliseArguments([
-      "train",
-      "--batch_size",
-      "8",
-      "--save_dir=my_run",
-      "--set",
-      "TRAIN.batch_size=4",
-      "--set=TRAIN.l2_penalty=0",
-      "a_b",
-    ]),
+    normalise("train", "--batch_size", "8", "--save_dir=my_run", "--set", "TRAIN.batch_size=4", "--set=TRAIN.l2_penalty=0", "a_b"),
     ["train", "--batch-size", "8", "--save-dir=my_run", "--set", "TRAIN.batch_size=4", "--set=TRAIN.l2_penalty=0", "a_b"],
   );
+  assert.deepEqual(normalise("eval", "--", "--a_b", "-c"), ["eval", "--", "--a_b", "-c"]);
 });
 
 test("what is no flag is left alone, whatever it is", () => {
   fc.assert(
-    fc.property(fc.array(fc.string().filter((text) => !text.startsWith("--"))), (args) => assert.deepEqual(normaliseArguments(args), args)),
+    fc.property(fc.array(fc.string().filter((text) => !text.startsWith("-"))), (args) =>
+      assert.deepEqual(normalise("train", ...args), ["train", ...args]),
+    ),
   );
 });
 
-for (const flag of ["--no_memory_optimize", "--is-profiler=1", "--profiler_path", "--video_path=a_b", "--enable_ce", "--enable-ce"]) {
-  test(`${flag} of PaddleVideo's is refused with what to use instead`, () => {
-    assert.throws(() => normaliseArguments(["train", flag]), {
-      code: "BAD_USAGE",
-      exitCode: 2,
-      message: /no work to do here\. (Leave it out|Use --)/,
-    });
+describe("aliases", () => {
+  test("of commands", () => {
+    for (const [alias, name] of [
+      ["predict", "infer"],
+      ["test", "eval"],
+      ["evaluate", "eval"],
+      ["eval", "eval"],
+    ] as const) {
+      const { args, command } = normaliseArguments([alias, "--filelist", "test"], flagsOf);
+      assert.deepEqual([args, command], [[name, "--filelist", "test"], name]);
+    }
+    assert.deepEqual(normaliseArguments(["version"], flagsOf), { args: ["--version"], command: undefined, notes: [] });
+    assert.deepEqual(normalise("constructor"), ["constructor"]);
   });
-}
+
+  test("of flags, with their value apart, attached or behind =", () => {
+    assert.deepEqual(normalise("train", "-c", "a.yaml", "-oTRAIN.epoch=1", "-o=TRAIN.seed=2", "--override", "MODEL.topk=3", "-w", "x"), [
+      ...["train", "--config", "a.yaml", "--set", "TRAIN.epoch=1", "--set", "TRAIN.seed=2", "--set", "MODEL.topk=3", "--pretrain", "x"],
+    ]);
+    assert.deepEqual(normalise("train", "--lr=0.1", "--seed", "7"), ["train", "--learning-rate", "0.1", "--fix-random-seed", "7"]);
+    assert.deepEqual(normalise("predict", "-w", "x"), ["infer", "--weights", "x"]);
+  });
+
+  test("give way to the command's own flags, and exist only where their flag does", () => {
+    assert.deepEqual(normalise("digits", "--seed", "7"), ["digits", "--seed", "7"]);
+    assert.deepEqual(normalise("infer", "--lr", "7", "-x"), ["infer", "--lr", "7", "-x"]);
+    assert.deepEqual(normalise("convert", "--feature_names", "a,b"), ["convert", "--feature-names", "a,b"]);
+  });
+
+  test("stand for flags that exist, and are in the help", () => {
+    const all = new Set(Object.values(FLAGS).flat());
+    for (const targets of Object.values(FLAG_ALIASES)) assert.ok(targets.every((flag) => all.has(flag)));
+    for (const name of Object.values(COMMAND_ALIASES)) assert.ok(name === "--version" || flagsOf.has(name));
+    assert.equal(
+      describeFlagAliases(flagsOf.get("infer") ?? new Set()),
+      "\nAliases: -c (--config), -o (--set), --override (--set), -w (--weights)",
+    );
+    assert.equal(describeFlagAliases(flagsOf.get("digits") ?? new Set()), "");
+  });
+});
+
+describe("flags of other tools", () => {
+  for (const flag of ["--no_memory_optimize", "--is-profiler=1", "--profiler_path", "--video_path=a_b", "--enable_ce", "--enable-ce"]) {
+    test(`${flag} of PaddleVideo's is refused with what to use instead`, () => {
+      assert.throws(() => normalise("train", flag), { code: "BAD_USAGE", exitCode: 2, message: /: unknown flag\. (Leave it out|Use --)/ });
+    });
+  }
+
+  test("are refused with what to use instead", () => {
+    for (const [flag, remedy] of Object.entries(FOREIGN_FLAGS)) {
+      const written = flag.replaceAll("-", "_").replace(/^_+/, (dashes) => "-".repeat(dashes.length));
+      const message = `${flag}: unknown flag. ${remedy.charAt(0).toUpperCase()}${remedy.slice(1)}.`;
+      assert.throws(() => normalise("train", written), { code: "BAD_USAGE", exitCode: 2, message });
+    }
+  });
+
+  test("are told flags and config keys that exist", () => {
+    const folder = join(repository, "test/commands/help");
+    const help = readdirSync(folder)
+      .map((name) => readFileSync(join(folder, name), "utf8"))
+      .join("\n");
+    for (const [flag, remedy] of Object.entries(FOREIGN_FLAGS)) {
+      for (const [name] of remedy.matchAll(/--[a-z-]+/g)) assert.match(help, new RegExp(`^  ${name}[ \n]`, "m"), `${flag}: ${remedy}`);
+      for (const [, section = "", key = ""] of remedy.matchAll(/\b([A-Z]+)\.([a-z0-9_]+)/g)) {
+        assert.ok(findKey(section, key) !== undefined, `${flag}: ${remedy}`);
+      }
+    }
+  });
+
+  test("--no_use_pyreader is accepted with a note", () => {
+    const { args, notes } = normaliseArguments(["train", "--no_use_pyreader", "--config", "x"], flagsOf);
+    assert.deepEqual([args, notes], [["train", "--config", "x"], ["--no-use-pyreader has no effect: threads always read ahead"]]);
+  });
+});

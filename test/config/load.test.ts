@@ -112,7 +112,7 @@ describe("values", () => {
   for (const [section, name, value] of refused) {
     test(`${section}.${name} cannot be ${value}`, () => {
       const { message } = failure({ [section]: { [name]: value } });
-      assert.ok(message.startsWith(`own.yaml, ${section}.${name}: the value does not fit (expected `), message);
+      assert.ok(message.startsWith(`own.yaml, ${section}.${name}: invalid value (expected `), message);
       assert.match(message, /, found /);
     });
   }
@@ -163,11 +163,8 @@ describe("precedence", () => {
 
   test("errors name the flag that said so, not the file", () => {
     const bad = [{ key: "TRAIN.epoch", value: "-1", flag: "--epoch" }];
-    assert.match(
-      failure(file, { flags: bad }).message,
-      /^--epoch: the value does not fit \(expected a whole number, 1 to 2147483647, found "-1"\)/,
-    );
-    assert.match(failure(file, { settings: ["TRAIN.epoch=x"] }).message, /^--set TRAIN.epoch: the value does not fit/);
+    assert.match(failure(file, { flags: bad }).message, /^--epoch: invalid value \(expected a whole number, 1 to 2147483647, found "-1"\)/);
+    assert.match(failure(file, { settings: ["TRAIN.epoch=x"] }).message, /^--set TRAIN.epoch: invalid value/);
     assert.match(
       failure(file, { settings: ["TRAIN.epoc=1"] }).message,
       /^--set TRAIN.epoc: there is no such key. The nearest is TRAIN.epoch/,
@@ -202,9 +199,9 @@ test("aliases that make a value hold itself, or name nothing, are told", async (
   const file = join(scratch(context), "own.yaml");
   for (const [text, message] of [
     ["MODEL: &a [*a]", /MODEL: this is no section .*found a list that is nested too deeply/],
-    ["MODEL: &a {num_classes: *a}", /MODEL.num_classes: the value does not fit .*found a mapping that is nested too deeply/],
+    ["MODEL: &a {num_classes: *a}", /MODEL.num_classes: invalid value .*found a mapping that is nested too deeply/],
     ["MODEL: &a {own: *a}", /MODEL.own: there is no such key/],
-    ["TRAIN: {filelist: &a [*a]}", /TRAIN.filelist: the value does not fit .*found a list that is nested too deeply/],
+    ["TRAIN: {filelist: &a [*a]}", /TRAIN.filelist: invalid value .*found a list that is nested too deeply/],
   ] as const) {
     writeFileSync(file, text);
     await assert.rejects(
@@ -238,10 +235,10 @@ test("all problems are told at once, each with its place", () => {
   assert.match(message, /^the config has 5 problems: \(1\) .*\(5\) .*[^.]\.$/);
   for (const part of [
     "own.yaml, TRAIN.batch_sise: there is no such key. The nearest is TRAIN.batch_size",
-    'own.yaml, TRAIN.epoch: the value does not fit (expected a whole number, 1 to 2147483647, found "six")',
+    'own.yaml, TRAIN.epoch: invalid value (expected a whole number, 1 to 2147483647, found "six")',
     "own.yaml, TEST.learning_rate: there is no such key. The nearest is TRAIN.learning_rate",
     "own.yaml, VALIDATE: there is no such section. The nearest is VALID",
-    "--set INFER.batch_size: the value does not fit",
+    "--set INFER.batch_size: invalid value",
   ]) {
     assert.ok(message.includes(part), `${part}\n${message}`);
   }

@@ -360,8 +360,14 @@ test("flags that do not go together", async (t) => {
     [["--filelist", "x", "--rgb", "{id}.npy"], /--rgb: a shard brings its features/],
     [["--csv", "x"], /--rgb, --audio: one of the two is needed, or both/],
     [["--csv", "x", "--audio", "id.npy"], /--audio: the pattern has no \{id\} in it/],
-    [["--csv", "x", "--rgb-range", "2..1"], /'2\.\.1' is invalid\. It takes two numbers, the lower first/],
-    [["--filelist", "x", "--feature-names", "rgb"], /'rgb' is invalid\. It takes two different names/],
+    [
+      ["--csv", "x", "--rgb-range", "2..1"],
+      /--rgb-range: invalid value \(expected two numbers, the lower first, like -2\.\.2, found "2\.\.1"\)/,
+    ],
+    [
+      ["--filelist", "x", "--feature-names", "rgb"],
+      /--feature-names: invalid value \(expected two different names, like rgb,audio, found "rgb"\)/,
+    ],
   ];
   for (const [args, message] of cases) {
     const out = join(folder, "out");

@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { expandHome, localPath, urlRemedy } from "../../src/base/paths.js";
+import { buildConfig } from "../../src/config/load.js";
+
+test("a leading ~ is the home directory, and no other", () => {
+  assert.equal(expandHome("~/a b/c"), join(homedir(), "a b/c"));
+  assert.equal(expandHome("~"), homedir());
+  for (const path of ["./~/x", "a/~/b", "~user/x", "x~", "/x"]) assert.equal(expandHome(path), path);
+});
+
+test("URLs are no paths", () => {
+  assert.match(urlRemedy("gs://bucket/train*.tfrecord") ?? "", /gcloud storage cp.*gcsfuse/);
+  assert.match(urlRemedy("S3://bucket/x") ?? "", /aws s3 cp/);
+  assert.match(urlRemedy("https://host/x") ?? "", /download it/);
+  assert.match(urlRemedy("hdfs://host/x") ?? "", /copy the files to a local disk/);
+  assert.equal(urlRemedy("file:///data/a%20b"), "write the path alone: /data/a b");
+  for (const path of ["a:b", "C:/x", "/a//b", "./http://x", "{id}.npy", ""]) assert.equal(urlRemedy(path), null);
+  assert.throws(() => localPath("gs://b"), {
+    code: "BAD_USAGE",
+    message: /^gs:\/\/b: URLs are not read or written, only local files\. Copy/,
+  });
+});
+
+test("paths in a config are treated the same", () => {
+  const { MODEL, TRAIN } = buildConfig({ MODEL: { eigen_file: "~/eigenvals.npy" }, TRAIN: { filelist: "~/train.list" } }, "own.yaml");
+  assert.deepEqual([MODEL.eigen_file, TRAIN.filelist], [join(homedir(), "eigenvals.npy"), join(homedir(), "train.list")]);
+  assert.equal(buildConfig({ MODEL: { eigen_file: "~" } }, "own.yaml").MODEL.eigen_file, null);
+  assert.throws(() => buildConfig({ VALID: { filelist: "s3://b/val.list" } }, "own.yaml"), {
+    code: "BAD_CONFIG",
+    message: /^own\.yaml, VALID\.filelist: URLs are not read or written, only local files \(found "s3:\/\/b\/val\.list"\)\. Copy the files/,
+  });
+});
