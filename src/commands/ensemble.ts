@@ -7,6 +7,7 @@ import type { EnsembleOutcome } from "../inference/ensemble.js";
 import type { Truth } from "../inference/ground-truth.js";
 import type { EnsembleFlags } from "./options.js";
 import { print } from "./output.js";
+import { checkTruth } from "./ready.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 
@@ -23,6 +24,7 @@ export async function runEnsemble([first, ...others]: readonly string[], flags: 
   checkLabels(flags.labels, flags.format);
   checkWeights(weights, files);
   const truth = await findTruth(flags);
+  const readiness = truth === null ? null : await checkTruth(truth.config, truth.filelist, flags.saveDir);
   const { outcome, exitCode } = await runIn(flags.saveDir, "ensemble.log.jsonl", async ({ telemetry, signal }) => {
     const inputs = files.map((file, i) => `${file} (weight ${weights[i]})`).join(", ");
     const labels = truth === null ? "" : `, measured on ${truth.filelist}`;
@@ -32,7 +34,9 @@ export async function runEnsemble([first, ...others]: readonly string[], flags: 
     const { DamageReport } = await import("../evaluation/damage-report.js");
     const { ensemble } = await import("../inference/ensemble.js");
     const damage = new DamageReport(flags.saveDir, "ensemble", telemetry.log);
-    const outcome = await ensemble({ files, weights, topk: flags.inferTopk, target, truth, signal, telemetry, damage });
+    const [shards = []] = readiness?.conclude(telemetry.log) ?? [];
+    const measuredOn = truth === null ? null : { ...truth, shards };
+    const outcome = await ensemble({ files, weights, topk: flags.inferTopk, target, truth: measuredOn, signal, telemetry, damage });
     logOutcome(outcome, telemetry.log);
     return outcome;
   });
@@ -72,7 +76,7 @@ function checkWeights(weights: readonly number[], files: readonly string[]): voi
 }
 
 /** The labelled shards, and the config that says how to read them: that of --config, or YouTube-8M's. Null where none are to be read. */
-async function findTruth({ filelist, config: file, set = [] }: EnsembleFlags): Promise<Truth | null> {
+async function findTruth({ filelist, config: file, set = [] }: EnsembleFlags): Promise<Omit<Truth, "shards"> | null> {
   if (filelist === undefined) {
     if (file === undefined && set.length === 0) return null;
     throw new NextvladError("BAD_USAGE", "this says how to read labelled shards, and there are none", {

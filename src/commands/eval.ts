@@ -32,12 +32,13 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
     const path = join(flags.saveDir, EVAL_PREDICTIONS_STEM);
     const predictions =
       formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
-    readiness.conclude(telemetry.log);
+    const [shards = []] = readiness.conclude(telemetry.log);
     const { DamageReport } = await import("../evaluation/damage-report.js");
     const { evaluate } = await import("../evaluation/evaluate.js");
     return evaluate(config, {
       weights,
       filelist: config.TEST.filelist,
+      shards,
       batchSize: config.TEST.batch_size,
       saveDir: flags.saveDir,
       predictions,

@@ -1,3 +1,4 @@
+import { isShellPipe } from "../data/file-list.js";
 import type { LogInterval } from "../evaluation/watched-batches.js";
 import type { ResumeOptions } from "../results/resumable-results.js";
 import type { ConfigFlags, ResumeFlags } from "./options.js";
@@ -30,7 +31,10 @@ export function resumeOptions(flags: ResumeFlags, { onSaveRequest }: Run): Resum
 /** Flags that say how a run starts; a resumed one does not take them again. */
 const START_FLAGS = ["--resume", "--resume-step", "--pretrain", "--overwrite"];
 
-/** The shell command that resumes what a command line (its arguments) started. `added` flags replace those given before. */
+/**
+ * The shell command that resumes what a command line (its arguments) started. `added` flags replace those given before. A list that came through a pipe
+ * is gone: the command reads it from standard input, and says so.
+ */
 export function resumeCommand(args: readonly string[], added: readonly string[] = ["--resume"]): string {
   const replaced = new Set([...START_FLAGS, ...added.filter(isFlag).map(flagName)]);
   const kept = args.filter((arg, i) => {
@@ -38,7 +42,15 @@ export function resumeCommand(args: readonly string[], added: readonly string[] 
     const isValue = !isFlag(arg) && isFlag(flag) && !flag.includes("=");
     return !((isFlag(arg) || isValue) && replaced.has(flagName(flag)));
   });
-  return ["nextvlad", ...kept, ...added].map(quote).join(" ");
+  const words = kept.map((arg, i) => (isPipedList(arg, kept[i - 1]) ? arg.replace(/[^=]*$/, "-") : arg));
+  const note = kept.some((arg, i) => isPipedList(arg, kept[i - 1])) ? "  # give the same list of shards on standard input" : "";
+  return ["nextvlad", ...words, ...added].map(quote).join(" ") + note;
+}
+
+/** Whether an argument names a shell's pipe as a list: `--filelist PIPE`, `--filelist=PIPE` or `--set SECTION.filelist=PIPE`. */
+function isPipedList(arg: string, flag: string | undefined): boolean {
+  if (flag === "--filelist") return isShellPipe(arg);
+  return /filelist=/.test(arg) && isShellPipe(arg.slice(arg.indexOf("filelist=") + "filelist=".length));
 }
 
 const isFlag = (arg: string): boolean => arg.startsWith("--");

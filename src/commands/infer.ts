@@ -27,12 +27,13 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
     const { telemetry, signal } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "INFER"]);
-    readiness.conclude(telemetry.log);
+    const [shards = []] = readiness.conclude(telemetry.log);
     const { DamageReport } = await import("../evaluation/damage-report.js");
     const { infer } = await import("../inference/infer.js");
     return infer(config, {
       weights,
       filelist: config.INFER.filelist,
+      shards,
       batchSize: givenBatchSize(config, flags),
       topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
       target: await resultTarget(

@@ -10,8 +10,8 @@ import type { EvalFlags, InferFlags, TrainFlags } from "./options.js";
 
 /** What was found before a run begins. */
 export interface Readiness {
-  /** Logs what is worth knowing, and throws what stands in the run's way. */
-  conclude(log: Logger): void;
+  /** Logs what is worth knowing, throws what prevents the run, and returns the shards of each split: their lists are read once, as they may be pipes. */
+  conclude(log: Logger): readonly (readonly string[])[];
 }
 
 /** The weights that a training begins with, if it does with any. */
@@ -67,15 +67,26 @@ export async function checkReading(
   return check(flags.saveDir, { splits: [split], eigen: null, space: null }, names === null ? [] : [names]);
 }
 
+/** Looks at the labelled shards that `ensemble` is going to read. What their labels must be, it finds out itself. */
+export async function checkTruth({ MODEL, TEST }: Config, list: string, saveDir: string): Promise<Readiness> {
+  const split = { list, shape: videoShape(MODEL, "optional"), onCorrupt: TEST.on_corrupt };
+  return check(saveDir, { splits: [split], eigen: null, space: null });
+}
+
 async function check(saveDir: string, needs: Needs, others: readonly NextvladError[] = []): Promise<Readiness> {
   const folderProblem = await problemOf(prepareFolder(saveDir));
-  const { problems, notes } = await findObstacles(folderProblem === null ? needs : { ...needs, space: null }, process.cwd());
+  const { lists, problems, warnings, notes } = await findObstacles(
+    folderProblem === null ? needs : { ...needs, space: null },
+    process.cwd(),
+  );
   const obstacle = joinProblems([...(folderProblem === null ? [] : [folderProblem]), ...problems, ...others]);
   if (folderProblem !== null && obstacle !== null) throw obstacle;
   return {
     conclude(log) {
       for (const note of notes) log.info(note);
+      for (const warning of warnings) log.warn(warning);
       if (obstacle !== null) throw obstacle;
+      return lists;
     },
   };
 }

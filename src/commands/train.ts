@@ -37,11 +37,13 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
       for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
-      readiness.conclude(telemetry.log);
+      const [shards = [], validShards = []] = readiness.conclude(telemetry.log);
       const { DamageReport } = await import("../evaluation/damage-report.js");
       const { train } = await import("../training/train.js");
       return train(config, {
         ...run,
+        shards,
+        validShards,
         telemetry,
         damage: new DamageReport(flags.saveDir, "train", telemetry.log),
         saveDir: flags.saveDir,

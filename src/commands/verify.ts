@@ -17,7 +17,9 @@ const LOG_INTERVAL_MS = 30_000;
 /** `nextvlad verify`: prints the report; returns the exit code, 1 where anything is wrong. */
 export async function runVerify(list: string, flags: VerifyFlags): Promise<number> {
   const { MODEL } = await modelConfig(flags);
-  const { shards, problem } = await findShards(list, { cwd: process.cwd() });
+  const { shards: listed, repeated, problem } = await findShards(list, { cwd: process.cwd() });
+  // Once each: a shard that is listed twice is no reason to call all its ids repeated.
+  const shards = [...new Set(listed)];
   const telemetry = await createTelemetry({ logFile: null });
   const watch = watchSignals(() => telemetry.log.warn("stopping; the report tells what was checked so far; once more to leave at once"));
   watch.signal.addEventListener("abort", () => telemetry.progress.end(), { once: true });
@@ -33,7 +35,7 @@ export async function runVerify(list: string, flags: VerifyFlags): Promise<numbe
     });
     telemetry.progress.end();
     const seconds = (performance.now() - startMs) / 1000;
-    const report = verifyReport(verification, { list, listProblems: problem === null ? [] : [problem.message], seconds });
+    const report = verifyReport(verification, { list, listProblem: problem, repeated, seconds });
     await print(flags.json ? `${JSON.stringify(report, null, 1)}\n` : formatVerification(verification, report));
     if (report.stopped) return watch.exitCode();
     return report.problems > 0 ? 1 : 0;

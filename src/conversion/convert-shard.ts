@@ -37,8 +37,8 @@ export async function convertShard({ source, format, output, maxFrames }: Conver
   }
   if (format === "pkl") await writePickleShard(output, watched(), maxFrames);
   else await writeShard(output, watched());
-  const { cutVideos = 0, missingList = null } = converter ?? {};
-  return { videos, sizes, statistics: converter?.statistics ?? statistics, cutVideos, missingList };
+  const { cutVideos = 0, segmentedVideos = 0, missingList = null } = converter ?? {};
+  return { videos, sizes, statistics: converter?.statistics ?? statistics, cutVideos, segmentedVideos, missingList };
 }
 
 async function* shardVideos(path: string, converter: RecordConverter): AsyncGenerator<Video, void> {

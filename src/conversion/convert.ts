@@ -1,8 +1,10 @@
+import { rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { deserialiseError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { confirmLock, lockFolder } from "../base/lock.js";
 import { describeWait, SlowWatch } from "../base/slow-watch.js";
+import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
 import { deathError, startThread } from "../data/thread.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { ConversionReply } from "./conversion-worker.js";
@@ -59,6 +61,7 @@ export async function convert(plan: ConversionPlan, options: ConvertOptions): Pr
 }
 
 async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lockText: string): Promise<ConvertOutcome> {
+  for (const warning of plan.warnings) options.telemetry.log.warn(warning);
   const { due, undo } = await claimShards(options.out, plan);
   const kept = plan.shards.length - due.length;
   if (kept > 0) options.telemetry.log.info(`${kept} of ${plan.shards.length} shards are there already`);
@@ -70,9 +73,14 @@ async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lock
   });
   // Else the list would name shards that went with the folder.
   await confirmLock(options.out, lockText);
+  made.warn(plan.shards.length);
   const stopped = made.shards < due.length;
   const list = stopped ? null : join(options.out, plan.listName);
-  if (list !== null) await writeFileAtomic(list, plan.shards.map(({ task }) => `${basename(task.output)}\n`).join(""));
+  if (made.emptyShards.length === plan.shards.length) {
+    for (const { task } of plan.shards) await rm(task.output);
+    throw allEmpty(plan.list, plan.shards.length);
+  }
+  if (list !== null) await writeFileAtomic(list, plan.listed.map((path) => `${basename(path)}\n`).join(""));
   const { videos, shards: shardsMade, sizes, statistics, cutVideos } = made;
   return { stopped, videos, shardsMade, shardsKept: kept, sizes, statistics, cutVideos, list };
 }
@@ -82,6 +90,9 @@ class Conversion {
   videos = 0;
   shards = 0;
   cutVideos = 0;
+  /** Sources of shards without a video. */
+  readonly emptyShards: string[] = [];
+  #segmentedVideos = 0;
   sizes: readonly [number, number] | null = null;
   statistics: readonly [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
   readonly #due: readonly PlannedShard[];
@@ -116,6 +127,14 @@ class Conversion {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
+  /** Warns once of what was met in some of so many shards. */
+  warn(shards: number): void {
+    const { log } = this.#options.telemetry;
+    const empty = describeEmpty(this.emptyShards.sort(), shards);
+    if (empty !== null) log.warn(empty);
+    if (this.#segmentedVideos > 0) log.warn(describeSegments(this.#segmentedVideos, "videos"));
+  }
+
   /** One thread's part: the next shard, as long as there is one. */
   async #work(): Promise<void> {
     const worker = startConversionThread();
@@ -141,11 +160,13 @@ class Conversion {
     return await work.finally(() => watch.end());
   }
 
-  #note({ task, origin }: PlannedShard, { videos, sizes, statistics, cutVideos, missingList }: ConversionResult): void {
+  #note({ task, origin }: PlannedShard, { videos, sizes, statistics, cutVideos, segmentedVideos, missingList }: ConversionResult): void {
     const { log, progress } = this.#options.telemetry;
     this.shards++;
     this.videos += videos;
     this.cutVideos += cutVideos;
+    this.#segmentedVideos += segmentedVideos;
+    if (videos === 0) this.emptyShards.push(origin.from);
     if (missingList !== null && !this.#isListMissing) log.warn(`${origin.from} has ${missingList}`);
     this.#isListMissing ||= missingList !== null;
     this.#doneBytes += origin.bytes;

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
-import { resolveShards } from "../data/file-list.js";
+import { describeRepeated, findShards, isShellPipe } from "../data/file-list.js";
 import { readLabelTable } from "./label-table.js";
 import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat, type ShardSource } from "./task.js";
 
@@ -22,10 +22,15 @@ export interface Origin {
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
-/** All shards to be made, in order, and the name of the list of them. */
+/** All shards to be made, each once and in order, and the list of them. */
 export interface ConversionPlan {
   readonly shards: readonly PlannedShard[];
+  /** The list, or the table of labels, that names the sources. */
+  readonly list: string;
   readonly listName: string;
+  /** The shards' paths as the list names them: as often as their source is listed. */
+  readonly listed: readonly string[];
+  readonly warnings: readonly string[];
 }
 
 interface PlanOptions {
@@ -40,18 +45,24 @@ export type ShardPlanOptions = PlanOptions & Omit<ShardSource, "kind" | "path">;
 const ENDING = /(\.(tfrecords?|pkl|pickle|pb))?(\.(gz|zlib))?$/i;
 const NAMED_FILES = 20;
 
-/** Plans to convert the shards that a list names, each to one of its name. Throws what `resolveShards` throws, and BAD_USAGE for two of the same name. */
+/**
+ * Plans to convert the shards that a list names, each once, to one of its name. Throws what `findShards` throws, FILE_MISSING for missing shards, and BAD_USAGE
+ * for two of the same name.
+ */
 export async function planShards(list: string, { out, format, maxFrames, ...source }: ShardPlanOptions): Promise<ConversionPlan> {
-  const paths = await resolveShards(list, { cwd: process.cwd() });
+  const { shards: paths, repeated, problem } = await findShards(list, { cwd: process.cwd() });
+  if (problem !== null) throw problem;
+  const outputOf = (path: string): string => join(out, `${basename(path).replace(ENDING, "")}.${format}`);
   const shards = await Promise.all(
-    paths.map(async (path): Promise<PlannedShard> => {
-      const output = join(out, `${basename(path).replace(ENDING, "")}.${format}`);
+    [...new Set(paths)].map(async (path): Promise<PlannedShard> => {
       const origin = { from: path, ...(await measureFiles([path])), settings: { ...source, maxFrames } };
-      return { task: { source: { kind: "shard", path, ...source }, format, output, maxFrames }, origin };
+      return { task: { source: { kind: "shard", path, ...source }, format, output: outputOf(path), maxFrames }, origin };
     }),
   );
   refuseTwins(shards);
-  return { shards, listName: listNameOf(list) };
+  const twice = describeRepeated(list, repeated);
+  const warnings = twice === null ? [] : [`${twice}; each is converted once, and listed as often`];
+  return { shards, list, listName: listNameOf(list), listed: paths.map(outputOf), warnings };
 }
 
 /** Two shards of one name would be one; and none may take its own source's place. */
@@ -75,6 +86,7 @@ function refuseTwins(shards: readonly PlannedShard[]): void {
 
 /** `train` for `train.list`, `train*.tfrecord` and `train.csv`. */
 function listNameOf(list: string): string {
+  if (isShellPipe(list)) return "shards.list";
   const stem = basename(list)
     .replace(/[*?[].*$/, "")
     .replace(/\.(list|txt|csv)$/i, "")
@@ -108,7 +120,7 @@ export async function planOwn(table: string, options: OwnPlanOptions): Promise<C
     shards.push({ task: { source, format, output, maxFrames }, origin: { from: resolve(table), ...measured, settings } });
   }
   if (missing.length > 0) throw missingFeatures(missing, table);
-  return { shards, listName };
+  return { shards, list: table, listName, listed: shards.map(({ task }) => task.output), warnings: [] };
 }
 
 /** Sizes and times of files; those that are not there go into `missing`, where it is given. */

@@ -3,7 +3,7 @@ import { NextvladError } from "../base/errors.js";
 import { FLOAT_BYTES, type FloatType, floatTypeOf } from "../data/float-bytes.js";
 import { makeVideo, type Video } from "../data/video.js";
 import { checkVideo, type VideoPlace, type VideoShape } from "../data/video-check.js";
-import { labelsOf, listOf, readId, refuseVideoLevel } from "../data/video-parser.js";
+import { labelsOf, listOf, readId, refuseVideoLevel, SEGMENT_LABELS } from "../data/video-parser.js";
 import type { FloatFrames } from "../formats/float-list.js";
 import { decodeFloat16 } from "../formats/float16.js";
 import { type FrameList, ownMemory } from "../formats/frame-list.js";
@@ -30,6 +30,8 @@ export class RecordConverter {
   readonly statistics: [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
   /** Videos cut to their shorter feature. */
   cutVideos = 0;
+  /** Videos with segment labels, which are not converted. */
+  segmentedVideos = 0;
   /** What the first record that lacks one of the two feature lists has. */
   missingList: string | null = null;
   readonly #source: ShardSource;
@@ -49,6 +51,7 @@ export class RecordConverter {
     };
     const example = parseSequenceExample(record.data, recordPlace, featureNames, ANY_VIDEO.maxFrames, ownMemory, quantiseList);
     refuseVideoLevel(example, recordPlace);
+    if (example.context.has(SEGMENT_LABELS)) this.segmentedVideos++;
     const id = mediaIdOf(example, this.#source.path) ?? readId(example, recordPlace);
     const place = { ...recordPlace, video: id };
     this.#checkNames(example, place);

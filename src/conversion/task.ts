@@ -54,6 +54,8 @@ export interface ConversionResult {
   readonly statistics: readonly [ValueStatistics, ValueStatistics];
   /** Videos cut to their shorter feature, which had one frame fewer. */
   readonly cutVideos: number;
+  /** Videos with segment labels, which are not converted. */
+  readonly segmentedVideos: number;
   /** What the records lack of the named feature lists, and what they have instead; null if nothing. */
   readonly missingList: string | null;
 }

@@ -1,3 +1,4 @@
+import { createReadStream } from "node:fs";
 import { open, readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
@@ -8,17 +9,29 @@ const PICKLED_TEXT = /^\([ld]p\d+\n/;
 
 /** How many missing files an error names one by one. */
 const NAMED_FILES = 20;
+/** Shards that a warning names one by one. */
+const NAMED_REPEATS = 3;
+/** A list from a pipe is held in memory; a longer one is no list. */
+const MAX_LIST_BYTES = 1 << 28;
 
-/** The shards of a list that are there, and what is wrong with the others. */
+/** A shard that a list names several times. */
+export interface RepeatedShard {
+  readonly path: string;
+  readonly times: number;
+}
+
+/** The shards of a list that exist, what is wrong with the others, and which ones the list names several times. */
 export interface FoundShards {
   readonly shards: string[];
+  readonly repeated: readonly RepeatedShard[];
   readonly problem: NextvladError | null;
 }
 
 /**
- * The shards that `list` names, as absolute paths, each once: the lines of a file list, the matches of a glob (`train*.tfrecord`), or the one shard that it is.
- * In a list, blank lines and `#` comments are skipped; a relative path is looked for from `cwd`, then from the list's own folder.
- * Throws FILE_MISSING (all missing files in one error), FILE_UNREADABLE, BAD_FILE_LIST (no shard in it, or a directory).
+ * The shards that `list` names, as absolute paths: the lines of a file list, the matches of a glob (`train*.tfrecord`, each once), or the one shard that it
+ * is. The list may also come through a pipe: `-` is standard input, and a path may be a FIFO, as `<(ls *.tfrecord)` is; a pipe can be read only once.
+ * A shard occurs as often as the list names it. Blank lines and `#` comments are skipped; a relative path is resolved from `cwd`, then from the list's own folder.
+ * Throws FILE_MISSING (all missing files in one error), FILE_UNREADABLE, BAD_FILE_LIST (no shard in it, a directory, or a pipe that gives no text).
  */
 export async function resolveShards(list: string, { cwd }: { readonly cwd: string }): Promise<string[]> {
   const { shards, problem } = await findShards(list, { cwd });
@@ -26,13 +39,13 @@ export async function resolveShards(list: string, { cwd }: { readonly cwd: strin
   return shards;
 }
 
-/** What `resolveShards` gives; where files of the list are missing, those that are there, and what it would throw. Throws the rest of what it throws. */
+/** What `resolveShards` gives, with the repeated shards; where files of the list are missing, those that exist, and what it would throw. Throws the rest of what it throws. */
 export async function findShards(list: string, { cwd }: { readonly cwd: string }): Promise<FoundShards> {
   const path = resolve(cwd, list);
-  const kind = await kindOf(path);
+  const kind = isStandardInput(list) ? "pipe" : await kindOf(path);
   if (kind === "missing" && isGlob(list)) {
     const matches = await expandGlob(list, cwd);
-    if (matches.length > 0) return { shards: matches, problem: null };
+    if (matches.length > 0) return { shards: matches, repeated: [], problem: null };
     throw new NextvladError("BAD_FILE_LIST", "no file matches the pattern", {
       file: list,
       remedy: `check it; it was looked for from ${cwd}`,
@@ -43,14 +56,52 @@ export async function findShards(list: string, { cwd }: { readonly cwd: string }
     throw new NextvladError("BAD_FILE_LIST", "this is a directory, not a file list", { file: list, remedy });
   }
   try {
-    if (path.endsWith(".tfrecord") || !(await isText(path))) return { shards: [path], problem: null };
-    return await resolveLines(await readFile(path, "utf8"), list, cwd);
+    if (kind === "pipe" && !path.endsWith(".tfrecord")) return await resolveLines(await readPipe(list, path), list, [cwd]);
+    if (path.endsWith(".tfrecord") || !(await isText(path))) return { shards: [path], repeated: [], problem: null };
+    return await resolveLines(await readFile(path, "utf8"), list, [cwd, dirname(path)]);
   } catch (error) {
     throw fileError(error, list, "read");
   }
 }
 
-async function resolveLines(text: string, list: string, cwd: string): Promise<FoundShards> {
+/** A warning for shards that a list names several times; null where there are none. */
+export function describeRepeated(list: string, repeated: readonly RepeatedShard[]): string | null {
+  if (repeated.length === 0) return null;
+  const named = repeated.slice(0, NAMED_REPEATS).map(({ path, times }) => `${path} ${times} times`);
+  const more = repeated.length > named.length ? `, and ${repeated.length - named.length} more` : "";
+  const what = repeated.length === 1 ? "a shard" : `${repeated.length} shards`;
+  return `${list} lists ${what} more than once: ${named.join(", ")}${more}`;
+}
+
+function isStandardInput(list: string): boolean {
+  return list === "-" || /^\/(dev\/stdin|dev\/fd\/0|proc\/self\/fd\/0)$/.test(list);
+}
+
+/** Whether a list comes through a pipe of the shell, which a later command cannot read again. */
+export function isShellPipe(list: string): boolean {
+  return isStandardInput(list) || /^\/(dev|proc\/(self|\d+))\/fd\/\d+$/.test(list);
+}
+
+async function readPipe(list: string, path: string): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of isStandardInput(list) ? process.stdin : createReadStream(path)) {
+    const bytes = Buffer.from(chunk);
+    length += bytes.length;
+    if (!bytes.every(isTextByte) || length > MAX_LIST_BYTES) {
+      throw new NextvladError("BAD_FILE_LIST", "what comes through this pipe is no list of shards", {
+        file: list,
+        expected: `text of at most ${MAX_LIST_BYTES} bytes`,
+        found: length > MAX_LIST_BYTES ? "more" : "binary data",
+        remedy: "write one path a line to it; a shard itself can only be read from a file",
+      });
+    }
+    chunks.push(bytes);
+  }
+  return Buffer.concat(chunks, length).toString("utf8");
+}
+
+async function resolveLines(text: string, list: string, folders: readonly string[]): Promise<FoundShards> {
   const lines = text
     .replace(/^\uFEFF/, "")
     .split(/\r\n|\r|\n/)
@@ -59,8 +110,9 @@ async function resolveLines(text: string, list: string, cwd: string): Promise<Fo
   if (lines.length === 0) {
     throw new NextvladError("BAD_FILE_LIST", "the list names no shard", { file: list, remedy: "write one path a line" });
   }
-  const folders = [cwd, dirname(resolve(cwd, list))];
-  const found = await Promise.all([...new Set(lines)].map((line) => locate(line, folders)));
+  const unique = [...new Set(lines)];
+  const located = new Map(await Promise.all(unique.map(async (line) => [line, await locate(line, folders)] as const)));
+  const found = [...located.values()];
   const directory = found.find(({ kind }) => kind === "directory");
   if (directory !== undefined) {
     throw new NextvladError("BAD_FILE_LIST", `the list names a directory: ${directory.path}`, {
@@ -69,12 +121,28 @@ async function resolveLines(text: string, list: string, cwd: string): Promise<Fo
     });
   }
   const missing = found.filter(({ kind }) => kind === "missing").map(({ line }) => line);
-  const there = found.filter(({ kind }) => kind !== "missing").map(({ path }) => path);
-  return { shards: [...new Set(there)], problem: missing.length === 0 ? null : missingFiles(missing, found.length, list, folders) };
+  const shards = lines.flatMap((line) => {
+    const { kind, path } = located.get(line) as Located;
+    return kind === "missing" ? [] : [path];
+  });
+  const problem = missing.length === 0 ? null : missingFiles(missing, found.length, list, folders);
+  return { shards, repeated: findRepeated(shards), problem };
+}
+
+function findRepeated(shards: readonly string[]): RepeatedShard[] {
+  const counts = new Map<string, number>();
+  for (const path of shards) counts.set(path, (counts.get(path) ?? 0) + 1);
+  return Array.from(counts, ([path, times]) => ({ path, times })).filter(({ times }) => times > 1);
+}
+
+interface Located {
+  readonly line: string;
+  readonly path: string;
+  readonly kind: Kind;
 }
 
 /** Where a line's file is: in the first folder that has it. */
-async function locate(line: string, folders: readonly string[]): Promise<{ line: string; path: string; kind: Kind }> {
+async function locate(line: string, folders: readonly string[]): Promise<Located> {
   for (const folder of folders) {
     const path = resolve(folder, line);
     const kind = await kindOf(path);
@@ -92,12 +160,14 @@ function missingFiles(missing: readonly string[], total: number, list: string, f
   });
 }
 
-type Kind = "file" | "directory" | "missing";
+type Kind = "file" | "pipe" | "directory" | "missing";
 
 /** What stands at a path. What can't be looked at counts as a file: reading it will say why. */
 async function kindOf(path: string): Promise<Kind> {
   try {
-    return (await stat(path)).isDirectory() ? "directory" : "file";
+    const found = await stat(path);
+    if (found.isDirectory()) return "directory";
+    return found.isFIFO() || found.isCharacterDevice() || found.isSocket() ? "pipe" : "file";
   } catch (error) {
     const errno = (error as NodeJS.ErrnoException).code;
     return errno === "ENOENT" || errno === "ENOTDIR" ? "missing" : "file";
@@ -114,8 +184,12 @@ async function isText(path: string): Promise<boolean> {
     const head = new Uint8Array(512);
     const { bytesRead } = await handle.read(head, 0, head.length, 0);
     if (PICKLED_TEXT.test(Buffer.from(head.buffer, 0, bytesRead).toString("latin1"))) return false;
-    return head.subarray(0, bytesRead).every((byte) => byte >= 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d);
+    return head.subarray(0, bytesRead).every(isTextByte);
   } finally {
     await handle.close();
   }
+}
+
+function isTextByte(byte: number): boolean {
+  return byte >= 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d;
 }

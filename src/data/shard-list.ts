@@ -1,7 +1,11 @@
 import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { crc32c } from "@node-rs/crc32";
+import { NextvladError } from "../base/errors.js";
 import { formatChecksum } from "../formats/crc32c.js";
+
+/** Shards that a warning names one by one. */
+const NAMED_SHARDS = 3;
 
 /** What a list of shards is known by: how many, and the CRC-32C of their names and sizes in the list's order. */
 export interface ShardList {
@@ -27,4 +31,25 @@ export async function describeShards(shards: readonly string[]): Promise<ShardLi
 /** A list of shards in words, for where two disagree. */
 export function tellShards({ count, crc32c }: ShardList): string {
   return `${count} shards, names and sizes ${crc32c}`;
+}
+
+/** A warning for shards that hold no record, of so many that were listed; null where there are none. */
+export function describeEmpty(empty: readonly string[], shards: number): string | null {
+  if (empty.length === 0) return null;
+  const more = empty.length > NAMED_SHARDS ? `, and ${empty.length - NAMED_SHARDS} more` : "";
+  const count = `${empty.length} of ${shards} ${shards === 1 ? "shard" : "shards"} ${empty.length === 1 ? "is" : "are"} empty (0 records)`;
+  return `${count}: ${empty.slice(0, NAMED_SHARDS).join(", ")}${more}`;
+}
+
+/** The error for a list of which every shard is empty. */
+export function allEmpty(list: string, shards: number): NextvladError {
+  return new NextvladError("TOO_FEW_VIDEOS", `${shards === 1 ? "the shard is" : `all ${shards} shards are`} empty: there are no records`, {
+    file: list,
+    remedy: "check how the shards were written, or name others",
+  });
+}
+
+/** A warning for videos with the segment labels of YouTube-8M 2019. `what`: "shards" or "videos". */
+export function describeSegments(count: number, what: "shards" | "videos"): string {
+  return `segment labels (segment_labels, YouTube-8M 2019) in ${count} ${count === 1 ? what.slice(0, -1) : what} are not used: video-level labels are`;
 }

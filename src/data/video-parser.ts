@@ -6,6 +6,8 @@ import { decodeText } from "../formats/wire.js";
 import { makeVideo, type Video } from "./video.js";
 import { checkVideo, type FoundVideo, type VideoPlace, type VideoShape } from "./video-check.js";
 
+/** The context feature with the classes of a video's segments: https://research.google.com/youtube8m/download.html */
+export const SEGMENT_LABELS = "segment_labels";
 const WRITE_ID =
   'write the ID into the context of each SequenceExample as bytes: context.feature["id"].bytes_list.value.append(b"my-video-0001")';
 const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/frame/validate and 2/frame/test";
@@ -19,12 +21,17 @@ export function parseVideo(record: TfRecord, shape: VideoShape, allocate: Alloca
   return makeVideo(checkVideo(found, shape, place));
 }
 
-/** What a record has of a video, still to be checked by `checkVideo`, and its place for errors. With `maxFrames` 0 frames are counted and not copied. Throws BAD_FORMAT, BAD_VIDEO, BAD_LABELS. */
-export function findVideo(
-  record: TfRecord,
-  shape: VideoShape,
-  allocate: Allocate = ownMemory,
-): { readonly found: FoundVideo<FrameList>; readonly place: VideoPlace } {
+/** What a record has of a video, still to be checked by `checkVideo`. */
+interface VideoRecord {
+  readonly found: FoundVideo<FrameList>;
+  /** For errors. */
+  readonly place: VideoPlace;
+  /** Whether it has segment labels (YouTube-8M 2019), which are not read. */
+  readonly hasSegments: boolean;
+}
+
+/** Reads what a record has of a video. With `maxFrames` 0 frames are counted and not copied. Throws BAD_FORMAT, BAD_VIDEO, BAD_LABELS. */
+export function findVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = ownMemory): VideoRecord {
   const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
   const wanted = shape.featureNames.filter((_, i) => shape.featureSizes[i] !== 0);
   const example = parseSequenceExample(record.data, recordPlace, wanted, shape.maxFrames, allocate);
@@ -33,7 +40,7 @@ export function findVideo(
   const place = { ...recordPlace, video: id };
   const { featureNames: names, featureSizes: sizes } = shape;
   const features = [featureOf(example, names[0], sizes[0], place), featureOf(example, names[1], sizes[1], place)] as const;
-  return { found: { id, features, labels: labelsOf(example, place) }, place };
+  return { found: { id, features, labels: labelsOf(example, place) }, place, hasSegments: example.context.has(SEGMENT_LABELS) };
 }
 
 /** Throws BAD_VIDEO for a video-level Example. */

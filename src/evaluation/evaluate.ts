@@ -4,7 +4,6 @@ import { writeFileAtomic } from "../base/files.js";
 import { fillAllArrays } from "../checkpoints/arrays.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
-import { resolveShards } from "../data/file-list.js";
 import { describeShards } from "../data/shard-list.js";
 import { type BatchStream, openStream, prepareReading, type StreamEvents, type StreamOptions } from "../data/stream.js";
 import { videoShape } from "../data/video-shape.js";
@@ -32,7 +31,9 @@ export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
 export interface EvaluateOptions {
   /** Closed once the network has them. */
   readonly weights: WeightSource;
+  /** The list that names the shards, for errors. */
   readonly filelist: string;
+  readonly shards: readonly string[];
   readonly batchSize: number;
   readonly saveDir: string;
   /** Where the predictions go; null: nowhere. */
@@ -58,8 +59,7 @@ export interface EvaluationResult {
 
 /** `nextvlad eval`: the metrics of a snapshot over labelled videos, NEXTVLAD_eval_result.json, and the predictions that count for them. Throws what reading, loading and writing throw. */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
-  const { telemetry, batchSize, filelist, predictions: target, saveDir, damage } = options;
-  const shards = await resolveShards(filelist, { cwd: process.cwd() });
+  const { telemetry, batchSize, filelist, shards, predictions: target, saveDir, damage } = options;
   const network = await loadNetwork(config, options.weights, config.TEST, telemetry);
   const { num_classes: classes, topk } = config.MODEL;
   const accumulator = new MetricsAccumulator(classes, topk);

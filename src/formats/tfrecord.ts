@@ -2,6 +2,7 @@ import { NextvladError } from "../base/errors.js";
 import { type ByteSource, openFileSource, type RecordPlace } from "./byte-source.js";
 import { type Compression, decompress, detectCompression } from "./compression.js";
 import { maskedCrc32c } from "./crc32c.js";
+import { detectFileKind } from "./file-kind.js";
 import { RecordWindow } from "./record-window.js";
 
 /** One record of a TFRecord file. */
@@ -28,6 +29,8 @@ export const CHECKSUM_BYTES = 4;
 /** An hour of frames is 4 MB. A longer record than this is refused, so that a hostile length cannot take all memory. */
 export const MAX_RECORD_BYTES = 2 ** 30;
 const HEAD_BYTES = 64;
+/** Enough to recognise other kinds of files, tar archives too. */
+const KIND_BYTES = 512;
 const DOWNLOAD_AGAIN = "download the shard again";
 const NOT_A_SHARD = "name TFRecord shards here (train0000.tfrecord)";
 
@@ -48,11 +51,14 @@ export function readTfRecordFile(
   return readTfRecords(open, path, onBadData);
 }
 
-/** How a file is packed, by its first bytes. What is checksummed (a length) is believed first, then gzip's three bytes; zlib's two may also be those of a damaged length. */
+/**
+ * How a file is packed, by its first bytes. What is checksummed (a length) is believed first, then gzip's three bytes; zlib's two may also be those of a
+ * damaged length, unless the file is shorter than a record's header (an empty zlib stream has 8 bytes).
+ */
 export function compressionOf(head: Uint8Array): Compression | undefined {
   if (startsTfRecord(head)) return undefined;
   const compression = detectCompression(head);
-  return compression === "zlib" && looksLikeLength(head) ? undefined : compression;
+  return compression === "zlib" && head.length >= HEADER_BYTES && looksLikeLength(head) ? undefined : compression;
 }
 
 /** Opens a source of uncompressed bytes, reads their records, and closes it; `file` names it in errors. Throws what `open` throws, NOT_TFRECORD, CORRUPT_RECORD. */
@@ -67,7 +73,8 @@ export async function* readTfRecords(
     for (let record = 0; ; record++) {
       const at = { file, record, byteOffset: window.offset };
       if (window.available < HEADER_BYTES) await window.fill(HEADER_BYTES, at);
-      if (window.available === 0 && record > 0) return;
+      // A file, or a compressed stream, of 0 bytes holds 0 records: Beam and TensorFlow write such shards.
+      if (window.available === 0) return;
       const length = readLength(window, at);
       const recordBytes = HEADER_BYTES + length + CHECKSUM_BYTES;
       if (window.available < recordBytes) await window.fill(recordBytes, at);
@@ -95,10 +102,9 @@ export async function* readTfRecords(
 function readLength(window: RecordWindow, at: RecordPlace): number {
   const { available } = window;
   if (available < HEADER_BYTES || window.uint32(8) !== maskedCrc32c(window.slice(0, 8))) {
-    const head = window.slice(0, Math.min(available, HEAD_BYTES));
-    if (at.record === 0) refuseOtherFile(head, at.file);
+    if (at.record === 0) throw otherFile(window.slice(0, Math.min(available, KIND_BYTES)), at.file);
     if (available < HEADER_BYTES) throw truncated(at, HEADER_BYTES, available);
-    throw badChecksum("length", at, window.uint32(8), maskedCrc32c(head.subarray(0, 8)));
+    throw badChecksum("length", at, window.uint32(8), maskedCrc32c(window.slice(0, 8)));
   }
   const length = window.uint32(4) * 2 ** 32 + window.uint32(0);
   if (length > MAX_RECORD_BYTES) throw tooLong(at, length);
@@ -120,31 +126,31 @@ function looksLikeLength(head: Uint8Array): boolean {
   return head.length >= 8 && head.subarray(4, 8).filter((byte) => byte === 0).length >= 3;
 }
 
-/** Throws NOT_TFRECORD if a file that doesn't start with a good record was never a shard; returns if it is more likely a damaged one. */
-function refuseOtherFile(head: Uint8Array, file: string): void {
-  if (head.length === 0) {
-    throw new NextvladError("NOT_TFRECORD", "the file is empty", { file, remedy: DOWNLOAD_AGAIN, damaged: "rest of shard" });
+/** NOT_TFRECORD for a file whose first record header fails its checksum: of whatever kind it is, nothing in it can be read as records. */
+function otherFile(head: Uint8Array, file: string): NextvladError {
+  const kind = detectFileKind(head);
+  if (kind !== null) {
+    return new NextvladError("NOT_TFRECORD", `this is ${kind.name}, not a TFRecord file`, { file, byteOffset: 0, remedy: kind.remedy });
   }
-  const isText = head.every((byte) => (byte >= 0x20 && byte !== 0x7f) || byte === 0x09 || byte === 0x0a || byte === 0x0d);
+  const start = head.subarray(0, HEAD_BYTES);
+  const isText = start.every((byte) => (byte >= 0x20 && byte !== 0x7f) || byte === 0x09 || byte === 0x0a || byte === 0x0d);
   if (isText) {
-    const firstLine = new TextDecoder().decode(head).split(/[\r\n]/, 1)[0] as string;
-    throw new NextvladError("NOT_TFRECORD", "this is a text file, not a TFRecord file", {
+    const firstLine = new TextDecoder().decode(start).split(/[\r\n]/, 1)[0] as string;
+    return new NextvladError("NOT_TFRECORD", "this is a text file, not a TFRecord file", {
       file,
       byteOffset: 0,
       found: JSON.stringify(firstLine.slice(0, 40)),
       remedy: `${NOT_A_SHARD}; a list of shards goes in filelist, and a web page here means that the download failed`,
     });
   }
-  if (head.length >= HEADER_BYTES && !looksLikeLength(head)) {
-    const found = Array.from(head.subarray(0, HEADER_BYTES), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-    throw new NextvladError("NOT_TFRECORD", "this is not a TFRecord file: it does not start with a record's length and checksum", {
-      file,
-      byteOffset: 0,
-      found,
-      remedy: `${NOT_A_SHARD}, or download the shard again`,
-      damaged: "rest of shard",
-    });
-  }
+  const found = Array.from(head.subarray(0, HEADER_BYTES), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  return new NextvladError("NOT_TFRECORD", "this is not a TFRecord file, or its first bytes are damaged", {
+    file,
+    byteOffset: 0,
+    expected: "a record's length and the checksum of that length",
+    found,
+    remedy: `${NOT_A_SHARD}, or ${DOWNLOAD_AGAIN}`,
+  });
 }
 
 /** The error for a length that no record has. */

@@ -45,7 +45,7 @@ const VIDEOS_A_LOG_LINE = 100_000;
 export async function ensemble(options: EnsembleOptions): Promise<EnsembleOutcome> {
   const { target, truth, damage, telemetry } = options;
   await damage.begin(false);
-  const groundTruth = truth === null ? null : await GroundTruth.open(truth, damage, telemetry);
+  const groundTruth = truth === null ? null : GroundTruth.open(truth, damage, telemetry);
   try {
     let metrics: EnsembleOutcome["metrics"] = null;
     const outcome = await writeResults(target, async (writer) => {

@@ -1,7 +1,6 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import type { Config } from "../config/schema.js";
-import { resolveShards } from "../data/file-list.js";
 import type { BatchStream } from "../data/stream.js";
 import type { DamageReport } from "../evaluation/damage-report.js";
 import { openReading } from "../evaluation/evaluate.js";
@@ -17,7 +16,9 @@ const ANY_CLASS = 2 ** 31 - 1;
 
 /** What to measure predictions on. */
 export interface Truth {
+  /** The list that names the shards, for errors. */
   readonly filelist: string;
+  readonly shards: readonly string[];
   /** MODEL and TEST say how to read the shards. */
   readonly config: Config;
   /** Null where nobody named it: then each video's predictions must list all classes. */
@@ -48,10 +49,9 @@ export class GroundTruth {
     if (truth.numClasses !== null) this.#begin(truth.numClasses);
   }
 
-  /** Starts to read the shards, as the config's MODEL and TEST say, and tells of it as `eval` does. Throws what `resolveShards` throws; what reading throws comes out of `source`. */
-  static async open(truth: Truth, damage: DamageReport, telemetry: Telemetry): Promise<GroundTruth> {
-    const { filelist, numClasses } = truth;
-    const shards = await resolveShards(filelist, { cwd: process.cwd() });
+  /** Starts to read the shards, as the config's MODEL and TEST say, and logs what `eval` logs. What reading throws comes out of `source`. */
+  static open(truth: Truth, damage: DamageReport, telemetry: Telemetry): GroundTruth {
+    const { shards, numClasses } = truth;
     const { batch_size: batchSize, num_readers: readers, on_corrupt: onCorrupt } = truth.config.TEST;
     const config = { ...truth.config, MODEL: { ...truth.config.MODEL, num_classes: numClasses ?? ANY_CLASS } };
     const manner = { onCorrupt, events: tellEvents(damage, telemetry) };

@@ -1,5 +1,4 @@
 import type { Config } from "../config/schema.js";
-import { resolveShards } from "../data/file-list.js";
 import { describeShards } from "../data/shard-list.js";
 import { type EvaluateOptions, loadNetwork, noVideos, openReading } from "../evaluation/evaluate.js";
 import { TopSelector } from "../evaluation/top-k.js";
@@ -34,8 +33,7 @@ export interface InferOutcome {
 
 /** `nextvlad infer`: the most probable classes of every video, in the shards' order, into the result files as they come. Throws what reading, loading and writing throw. */
 export async function infer(config: Config, options: InferOptions): Promise<InferOutcome> {
-  const { target, telemetry } = options;
-  const shards = await resolveShards(options.filelist, { cwd: process.cwd() });
+  const { target, shards, telemetry } = options;
   const network = await loadNetwork(config, options.weights, config.INFER, telemetry);
   const batchSize = options.batchSize ?? (await decideBatchSize(config, options));
   const work = {
@@ -52,7 +50,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
     tally: null,
     log: telemetry.log,
   };
-  const outcome = await writeResumably(resumable, (writer) => predict(network.frozen, config, shards, { ...options, batchSize }, writer));
+  const outcome = await writeResumably(resumable, (writer) => predict(network.frozen, config, { ...options, batchSize }, writer));
   network.dispose();
   return outcome;
 }
@@ -70,8 +68,7 @@ async function decideBatchSize({ MODEL, INFER }: Config, { target, resumable, te
 async function predict(
   network: FrozenNetwork,
   config: Config,
-  shards: readonly string[],
-  { topk, batchSize, filelist, ...watch }: InferOptions & { readonly batchSize: number },
+  { topk, batchSize, filelist, shards, ...watch }: InferOptions & { readonly batchSize: number },
   writer: BatchWriter,
 ): Promise<{ readonly stopped: boolean }> {
   const { done } = writer;
@@ -87,6 +84,6 @@ async function predict(
     for (const prediction of topPredictions(batch.ids, probabilities, topk, selector)) await writer.write(prediction);
     await writer.endBatch(batch.ids.length, stream.fraction);
   }
-  if (writer.done.videos === 0 && damage.hasAny && stream.complete) throw noVideos(filelist);
+  if (writer.done.videos === 0 && stream.complete) throw noVideos(filelist);
   return { stopped: !stream.complete };
 }

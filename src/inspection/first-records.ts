@@ -2,9 +2,10 @@ import { setTimeout } from "node:timers/promises";
 import { type ErrorCode, NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
 import { type CorruptPolicy, isPassedOver } from "../data/damage-sieve.js";
-import { findShards } from "../data/file-list.js";
+import { describeRepeated, type FoundShards, findShards } from "../data/file-list.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
+import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
 import { checkVideo, type VideoShape } from "../data/video-check.js";
 import { findVideo } from "../data/video-parser.js";
 import { makeSource, type OpenedSource, openForReading } from "../formats/byte-source.js";
@@ -19,11 +20,15 @@ export interface Split {
 }
 
 export interface FirstRecords {
+  /** The shards of each split, in their order; those of a list that cannot be read are none. */
+  readonly lists: readonly (readonly string[])[];
   readonly problems: readonly NextvladError[];
   /** Damage that the run is going to do without. */
   readonly passedOver: readonly NextvladError[];
   /** Shards whose first record was found good, in no order, and what the run does about damage in each. */
   readonly sound: ReadonlyMap<string, CorruptPolicy>;
+  /** What is no problem, and yet may not be what the user expects: empty and repeated shards, labels that are not used. */
+  readonly warnings: readonly string[];
   readonly shards: number;
   /** Shards whose first record was read: all, but where that takes longer than it may. */
   readonly read: number;
@@ -36,48 +41,105 @@ const OPEN_FILES = 32;
 /** A first record of YouTube-8M's has 0.1 to 0.35 MB; reading 2 MB, as for all of a shard, would be reading in vain. */
 const READ_BYTES = 256 * 1024;
 
+/** A shard to look at. */
+interface Head {
+  readonly path: string;
+  readonly shape: VideoShape;
+  readonly onCorrupt: CorruptPolicy;
+}
+
+/** What a shard's first record shows. */
+interface FirstRecord {
+  /** Whether there is no record at all. */
+  readonly isEmpty: boolean;
+  readonly hasSegments: boolean;
+}
+
 /**
- * Looks whether the splits' files are there and can be read, and whether the first record of each is one that its split takes. Where this takes longer
- * than `limitMs`, as on a slow network with thousands of shards, those read so far, drawn at random, stand for the others. Throws nothing of a file's.
+ * Reads the splits' lists, each once, and looks whether their files exist and can be read, and whether the first record of each is one that its split takes.
+ * Where this takes longer than `limitMs`, as on a slow network with thousands of shards, those read so far, drawn at random, stand for the others. Throws
+ * nothing of a file's.
  */
 export async function checkFirstRecords(splits: readonly Split[], cwd: string, limitMs: number): Promise<FirstRecords> {
   const problems: NextvladError[] = [];
-  const heads = new Map<string, { path: string; shape: VideoShape; onCorrupt: CorruptPolicy }>();
-  for (const { list, shape, onCorrupt = "error" } of splits) {
-    try {
-      const { shards, problem } = await findShards(list, { cwd });
-      for (const path of shards) heads.set(`${shape.labels} ${path}`, { path, shape, onCorrupt });
-      if (problem !== null) problems.push(problem);
-    } catch (error) {
-      problems.push(expected(error));
+  const warnings: string[] = [];
+  const heads = new Map<string, Head>();
+  const found = await findAll(splits, cwd);
+  for (const [list, outcome] of found) {
+    if (outcome instanceof NextvladError) problems.push(outcome);
+    else {
+      if (outcome.problem !== null) problems.push(outcome.problem);
+      const repeated = describeRepeated(list, outcome.repeated);
+      if (repeated !== null) warnings.push(`${repeated}; each is read as often as it is listed`);
     }
+  }
+  const lists = splits.map(({ list }) => shardsOf(found.get(list)));
+  for (const [i, { shape, onCorrupt = "error" }] of splits.entries()) {
+    for (const path of lists[i] as readonly string[]) heads.set(`${shape.labels} ${path}`, { path, shape, onCorrupt });
   }
   const waiting = createRandom(0, "shards", 0).shuffle([...heads.values()]);
   const failures = new Map<string, NextvladError>();
   const damages = new Map<string, NextvladError>();
   const sound = new Map<string, CorruptPolicy>();
+  const seen = new Map<string, FirstRecord>();
   const endMs = performance.now() + limitMs;
   let read = 0;
   const readOn = async (): Promise<void> => {
     for (let next = waiting.pop(); next !== undefined && performance.now() < endMs; next = waiting.pop()) {
       const { path, shape, onCorrupt } = next;
-      await checkFirstRecord(path, shape).then(
-        () => sound.set(path, onCorrupt),
-        (thrown: unknown) => {
-          const error = expected(thrown);
-          (isPassedOver(error, onCorrupt) ? damages : failures).set(path, error);
-        },
-      );
+      try {
+        seen.set(path, await checkFirstRecord(path, shape));
+        sound.set(path, onCorrupt);
+      } catch (thrown) {
+        const error = expected(thrown);
+        (isPassedOver(error, onCorrupt) ? damages : failures).set(path, error);
+      }
       read++;
     }
   };
   // What never answers is left for its turn in the run, which tells of it.
   await Promise.race([Promise.all(Array.from({ length: OPEN_FILES }, readOn)), setTimeout(limitMs, undefined, { ref: false })]);
-  const inOrder = (found: ReadonlyMap<string, NextvladError>): NextvladError[] => {
-    const errors = Array.from(heads.values(), ({ path }) => found.get(path)).filter((error) => error !== undefined);
-    return mergeAlike([...new Set(errors)]);
+  const inOrder = (errors: ReadonlyMap<string, NextvladError>): NextvladError[] => {
+    const ordered = Array.from(heads.values(), ({ path }) => errors.get(path)).filter((error) => error !== undefined);
+    return mergeAlike([...new Set(ordered)]);
   };
-  return { problems: [...problems, ...inOrder(failures)], passedOver: inOrder(damages), sound: new Map(sound), shards: heads.size, read };
+  const empty = new Set(pathsWhere(seen, ({ isEmpty }) => isEmpty));
+  for (const [list, outcome] of found) {
+    const shards = shardsOf(outcome);
+    if (shards.length > 0 && shards.every((path) => empty.has(path))) problems.push(allEmpty(list, new Set(shards).size));
+  }
+  const all = [...new Set(lists.flat())];
+  const emptyShards = describeEmpty(
+    all.filter((path) => empty.has(path)),
+    all.length,
+  );
+  if (emptyShards !== null) warnings.push(emptyShards);
+  const segmented = pathsWhere(seen, ({ hasSegments }) => hasSegments);
+  if (segmented.length > 0) warnings.push(describeSegments(segmented.length, "shards"));
+  return {
+    lists,
+    problems: [...problems, ...inOrder(failures)],
+    passedOver: inOrder(damages),
+    sound: new Map(sound),
+    warnings,
+    shards: heads.size,
+    read,
+  };
+}
+
+/** Each list once, whatever number of splits name it: a pipe can be read only once. */
+async function findAll(splits: readonly Split[], cwd: string): Promise<ReadonlyMap<string, FoundShards | NextvladError>> {
+  const found = new Map<string, FoundShards | NextvladError>();
+  for (const list of new Set(splits.map((split) => split.list))) found.set(list, await findShards(list, { cwd }).catch(expected));
+  return found;
+}
+
+function shardsOf(outcome: FoundShards | NextvladError | undefined): readonly string[] {
+  return outcome === undefined || outcome instanceof NextvladError ? [] : outcome.shards;
+}
+
+function pathsWhere(seen: ReadonlyMap<string, FirstRecord>, test: (first: FirstRecord) => boolean): string[] {
+  return Array.from(seen).flatMap(([path, first]) => (test(first) ? [path] : []));
 }
 
 function expected(error: unknown): NextvladError {
@@ -85,18 +147,19 @@ function expected(error: unknown): NextvladError {
   throw error;
 }
 
-async function checkFirstRecord(path: string, shape: VideoShape): Promise<void> {
+async function checkFirstRecord(path: string, shape: VideoShape): Promise<FirstRecord> {
   try {
     for await (const record of readTfRecordFile(path, { openSource: openHeadSource })) {
-      const { found, place } = findVideo(record, { ...shape, maxFrames: 1 });
+      const { found, place, hasSegments } = findVideo(record, { ...shape, maxFrames: 1 });
       checkVideo(found, shape, place);
-      return;
+      return { isEmpty: false, hasSegments };
     }
   } catch (error) {
     // Looked at second, as with YouTube-8M's thousands of shards each look counts.
     if (!(error instanceof NextvladError) || !NO_RECORD.has(error.code) || !(await isPickle(path))) throw error;
-    for await (const _ of readPickleShard(path, shape)) return;
+    for await (const _ of readPickleShard(path, shape)) return { isEmpty: false, hasSegments: false };
   }
+  return { isEmpty: true, hasSegments: false };
 }
 
 /** As `openFileSource`, but read in small pieces, and beside other files. */

@@ -39,6 +39,11 @@ export function formatInspection(found: Inspection): string {
     const frequent = labels.most_frequent.slice(0, SHOWN_LABELS).map(({ label, videos }) => `${label} (${videos})`);
     lines.push(row("", `most frequent: ${frequent.join(", ")}`));
   }
+  const { videos, segments, classes } = found.segment_labels;
+  if (videos > 0) {
+    const counts = `${segments} labelled segments of ${classes} classes in ${videos} of ${found.records} records`;
+    lines.push(row("segments", `${counts} (YouTube-8M 2019); no command uses them: video-level labels are used`));
+  }
   lines.push(row("problems", found.problems === 0 ? "none" : String(found.problems)), ...found.listed);
   if (found.problems > found.listed.length) lines.push(`... and ${found.problems - found.listed.length} more.`);
   return lines.map((line) => `${line.trimEnd()}\n`).join("");
@@ -59,7 +64,7 @@ function describeLevels(found: Inspection): string {
     [other, "messages without features"],
   ];
   const there = kinds.filter(([count]) => count > 0);
-  if (there.length === 0) return "no record that can be read";
+  if (there.length === 0) return records === 0 && found.problems === 0 ? "empty: 0 records" : "no record that can be read";
   return there.map(([count, kind]) => (count === records ? kind : `${count} ${kind}`)).join(", ");
 }
 

@@ -4,6 +4,7 @@ import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
 import type { Video } from "../data/video.js";
 import type { VideoShape } from "../data/video-check.js";
+import { SEGMENT_LABELS } from "../data/video-parser.js";
 import { openForReading } from "../formats/byte-source.js";
 import type { FrameList } from "../formats/frame-list.js";
 import { parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
@@ -91,6 +92,7 @@ class ShardContent {
   readonly #messages: string[] = [];
   #labels = 0;
   #labelled = 0;
+  readonly #segments = { videos: 0, segments: 0, classes: new Set<number>() };
   #repeatedIds = 0;
   #problems = 0;
   #records = 0;
@@ -146,6 +148,11 @@ class ShardContent {
   #addLabels(context: SequenceExample["context"]): void {
     const feature = context.get("labels");
     if (feature?.kind === "int64") this.#noteLabels(feature.values);
+    const segments = context.get(SEGMENT_LABELS);
+    if (segments?.kind !== "int64") return;
+    this.#segments.videos++;
+    this.#segments.segments += segments.values.length;
+    for (const label of segments.values) this.#segments.classes.add(label);
   }
 
   #noteLabels(values: Iterable<number>): void {
@@ -196,6 +203,12 @@ class ShardContent {
         min: labels.reduce((least: number | null, label) => Math.min(least ?? label, label), null),
         max: labels.reduce((most: number | null, label) => Math.max(most ?? label, label), null),
         most_frequent: mostFrequent.map(([label, videos]) => ({ label, videos })),
+      },
+      /** Of YouTube-8M 2019; no command uses them. */
+      segment_labels: {
+        videos: this.#segments.videos,
+        segments: this.#segments.segments,
+        classes: this.#segments.classes.size,
       },
     };
   }

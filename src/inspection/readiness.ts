@@ -22,7 +22,10 @@ export interface Needs {
 
 /** What stands in a run's way, and what else is worth telling. */
 export interface Findings {
+  /** The shards of each split, in their order. */
+  readonly lists: readonly (readonly string[])[];
   readonly problems: readonly NextvladError[];
+  readonly warnings: readonly string[];
   readonly notes: readonly string[];
 }
 
@@ -49,6 +52,8 @@ export async function findObstacles({ splits, eigen, space }: Needs, cwd: string
   const { named, more } = nameFirst(passedOver);
   const damages = named.map((message) => `damaged, and left out as on_corrupt says: ${message}`);
   return {
+    lists: records.lists,
+    warnings: records.warnings,
     problems: [...[...records.problems, ...refused].map(adviseSkipping), ...others.filter((problem) => problem !== null)],
     notes: [...(isShort ? [note] : []), ...shortWalk, ...damages, ...(more > 0 ? [`and ${more} more shards are damaged`] : [])],
   };

@@ -24,6 +24,8 @@ export interface ShardPiece {
   readonly frames: number;
   /** Videos without a label. */
   readonly unlabelled: number;
+  /** Videos with segment labels. */
+  readonly segmented: number;
   /** Of each record. */
   readonly ids: PackedIds;
   /** What is wrong, LISTED_PROBLEMS at most over all pieces of a shard. */
@@ -63,7 +65,7 @@ export async function* checkShard(path: string, shape: VideoShape): AsyncGenerat
 }
 
 /** What is kept of a video that is as it should be. */
-type Kept = Pick<Video, "id" | "labels" | "frames">;
+type Kept = Pick<Video, "id" | "labels" | "frames"> & { readonly hasSegments: boolean };
 
 interface Checked {
   readonly outcome: Kept | NextvladError;
@@ -81,16 +83,16 @@ async function* checkVideos(path: string, shape: VideoShape, onBadData: (error: 
   } catch (error) {
     if (isBegun || !(await isPickle(path))) throw error;
     for await (const { video, filePosition } of readPickleShard(path, { ...shape, maxFrames: Number.MAX_SAFE_INTEGER })) {
-      yield { outcome: video, filePosition };
+      yield { outcome: { ...video, hasSegments: false }, filePosition };
     }
   }
 }
 
 function checkRecord(record: TfRecord, shape: VideoShape): Kept | NextvladError {
   try {
-    const { found, place } = findVideo(record, shape);
+    const { found, place, hasSegments } = findVideo(record, shape);
     const { id, labels } = checkVideo(found, shape, place);
-    return { id, labels, frames: Math.max(...found.features.map((feature) => feature?.frames ?? 0)) };
+    return { id, labels, hasSegments, frames: Math.max(...found.features.map((feature) => feature?.frames ?? 0)) };
   } catch (error) {
     if (error instanceof NextvladError) return error;
     throw error;
@@ -106,6 +108,7 @@ class PieceBuilder {
   #videos = 0;
   #frames = 0;
   #unlabelled = 0;
+  #segmented = 0;
 
   constructor(listed: { left: number }) {
     this.#listed = listed;
@@ -115,11 +118,12 @@ class PieceBuilder {
     return this.#ids.count >= PIECE_RECORDS || performance.now() - this.#startMs > PIECE_MS;
   }
 
-  addVideo({ id, frames, labels }: Kept): void {
+  addVideo({ id, frames, labels, hasSegments }: Kept): void {
     this.#ids.add(id);
     this.#videos++;
     this.#frames += frames;
     if (labels.length === 0) this.#unlabelled++;
+    if (hasSegments) this.#segmented++;
   }
 
   /** Notes a record that is no whole video. Its id counts all the same, where it could be read. */
@@ -146,6 +150,7 @@ class PieceBuilder {
       videos: this.#videos,
       frames: this.#frames,
       unlabelled: this.#unlabelled,
+      segmented: this.#segmented,
       ids: this.#ids.packed(),
       listed: this.#errors,
       problems: this.#problems,

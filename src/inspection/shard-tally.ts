@@ -12,6 +12,8 @@ export class ShardTally {
   videos = 0;
   frames = 0;
   unlabelled = 0;
+  /** Videos with segment labels, which are not used. */
+  segmented = 0;
   /** "unread": nobody has got to its end; "whole": read to its end; "broken": what follows the last record cannot be read. */
   state: "unread" | "whole" | "broken" = "unread";
   /** What is wrong, up to LISTED_PROBLEMS. */
@@ -33,6 +35,7 @@ export class ShardTally {
     this.videos += piece.videos;
     this.frames += piece.frames;
     this.unlabelled += piece.unlabelled;
+    this.segmented += piece.segmented;
     this.listed.push(...piece.listed);
     for (const [code, count] of Object.entries(piece.problems)) this.#count(code as ErrorCode, count);
     if (piece.state === "more" || piece.state === "broken") this.checkedBytes = piece.filePosition;

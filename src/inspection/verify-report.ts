@@ -1,4 +1,6 @@
-import { deserialiseError } from "../base/errors.js";
+import { deserialiseError, type NextvladError } from "../base/errors.js";
+import { describeRepeated, type RepeatedShard } from "../data/file-list.js";
+import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
 import type { ShardTally } from "./shard-tally.js";
 import type { RepeatedId, Verification } from "./verification.js";
 
@@ -9,13 +11,18 @@ const NAMED_REPEATS = 20;
 /** What `verifyReport` is told besides. */
 export interface ReportContext {
   readonly list: string;
-  /** What of the list itself is wrong: files that are not there. */
-  readonly listProblems: readonly string[];
+  /** What of the list itself is wrong: missing files. */
+  readonly listProblem: NextvladError | null;
+  readonly repeated: readonly RepeatedShard[];
   readonly seconds: number;
 }
 
 /** The report as it is written as JSON; `problems` counts all there are, by kind too, where the lists are cut. */
-export function verifyReport({ stopped, shards, repeatedRecords, repeats }: Verification, { list, listProblems, seconds }: ReportContext) {
+export function verifyReport({ stopped, shards, repeatedRecords, repeats }: Verification, context: ReportContext) {
+  const { list, listProblem, repeated, seconds } = context;
+  const empty = shards.filter(({ state, records }) => state === "whole" && records === 0).map(({ path }) => path);
+  const listProblems = listProblem === null ? [] : [listProblem.message];
+  if (shards.length > 0 && empty.length === shards.length) listProblems.push(allEmpty(list, shards.length).message);
   const sum = (count: (shard: ShardTally) => number): number => shards.reduce((total, shard) => total + count(shard), 0);
   const kinds = new Map<string, number>();
   for (const { problems } of shards) for (const [code, count] of problems) kinds.set(code, (kinds.get(code) ?? 0) + count);
@@ -30,6 +37,9 @@ export function verifyReport({ stopped, shards, repeatedRecords, repeats }: Veri
     videos: sum((shard) => shard.videos),
     frames: sum((shard) => shard.frames),
     videos_without_labels: sum((shard) => shard.unlabelled),
+    videos_with_segment_labels: sum((shard) => shard.segmented),
+    empty_shards: empty,
+    repeated_shards: repeated.map(({ path, times }) => ({ file: path, times })),
     seconds,
     bytes_per_second: bytes / seconds,
     problems: listProblems.length + sum((shard) => shard.problemCount) + repeatedRecords,
@@ -65,7 +75,12 @@ function reportShard(shard: ShardTally) {
 
 /** The report for reading: a line a problem, then what was counted. */
 export function formatVerification({ shards, repeats }: Verification, report: VerifyReport): string {
-  const lines = [...report.list_problems, ...shards.flatMap(formatShard), ...repeats.slice(0, NAMED_REPEATS).map(formatRepeat)];
+  const lines = [
+    ...report.list_problems,
+    ...formatWarnings(report),
+    ...shards.flatMap(formatShard),
+    ...repeats.slice(0, NAMED_REPEATS).map(formatRepeat),
+  ];
   const [repeated, named] = [report.records_with_repeated_id, Math.min(repeats.length, NAMED_REPEATS)];
   if (repeats.length > named) lines.push(`${repeats.length - named} more ids come more than once; the JSON report has them.`);
   const rate = `${(report.bytes / 1e9).toFixed(2)} GB in ${report.seconds.toFixed(1)} s, ${Math.round(report.bytes_per_second / 1e6)} MB/s`;
@@ -77,6 +92,24 @@ export function formatVerification({ shards, repeats }: Verification, report: Ve
   if (report.problems === 0) lines.push(report.stopped ? "no problems in what was checked" : "no problems");
   else lines.push(`problems: ${report.problems} (${kinds.join(", ")}), in ${report.shards_with_problems} of ${report.shards} shards`);
   return lines.map((line) => `${line}\n`).join("");
+}
+
+function formatWarnings({
+  list,
+  shards,
+  empty_shards: empty,
+  repeated_shards: repeated,
+  videos_with_segment_labels: segmented,
+}: VerifyReport) {
+  const twice = describeRepeated(
+    list,
+    repeated.map(({ file, times }) => ({ path: file, times })),
+  );
+  return [
+    twice === null ? null : `${twice}; it is checked once, and read as often by other commands`,
+    describeEmpty(empty, shards),
+    segmented === 0 ? null : describeSegments(segmented, "videos"),
+  ].flatMap((warning) => (warning === null ? [] : [`warning: ${warning}`]));
 }
 
 function formatShard({ path, listed, problemCount, problems, state, records }: ShardTally): string[] {

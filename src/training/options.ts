@@ -4,6 +4,10 @@ import type { StartOptions } from "./start.js";
 
 /** What `train` is told besides the config. */
 export interface TrainOptions extends StartOptions {
+  /** The shards to train on, as often as they are listed. */
+  readonly shards: readonly string[];
+  /** Those to validate on. */
+  readonly validShards: readonly string[];
   readonly damage: DamageReport;
   /** Steps between log lines. */
   readonly logIntervalSteps: number;

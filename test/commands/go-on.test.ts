@@ -22,3 +22,13 @@ test("flags that say how a run starts go, with their values, and so do those tha
     "nextvlad train --keep 2 --save_dir out --resume x --fix-random-seed 7 --on-corrupt skip-record",
   );
 });
+
+test("a list that came through a pipe is read from standard input, and the command says so", () => {
+  const note = "  # give the same list of shards on standard input";
+  for (const pipe of ["-", "/dev/fd/63", "/proc/self/fd/12", "/dev/stdin"]) {
+    assert.equal(resumeCommand(["eval", "--filelist", pipe]), `nextvlad eval --filelist - --resume${note}`);
+    assert.equal(resumeCommand(["infer", `--filelist=${pipe}`]), `nextvlad infer --filelist=- --resume${note}`);
+    assert.equal(resumeCommand(["train", "--set", `TRAIN.filelist=${pipe}`]), `nextvlad train --set TRAIN.filelist=- --resume${note}`);
+  }
+  assert.equal(resumeCommand(["eval", "--filelist", "/dev/fdx/63"]), "nextvlad eval --filelist /dev/fdx/63 --resume");
+});

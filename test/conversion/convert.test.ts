@@ -16,7 +16,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { convert as makeShards } from "../../src/conversion/convert.js";
@@ -63,6 +63,32 @@ describe("shards", () => {
       await converted("--to", "tfrecord", "--filelist", join(pickles, "train0000.list"), "--out", back);
       assert.deepEqual(await readVideos(join(back, "train0000.tfrecord")), goldenVideos());
       assert.equal(readFileSync(join(back, "train0000.list"), "utf8"), "train0000.tfrecord\n");
+    }
+  });
+
+  test("an empty and a repeated shard are converted as they are listed, with warnings; a zip, or nothing but empty shards, fails", async (t) => {
+    const folder = scratch(t);
+    const { shards } = await writeShards(folder, [2]);
+    const full = shards[0] as string;
+    writeFileSync(join(folder, "none.tfrecord"), "");
+    writeFileSync(join(folder, "a.list"), `${full}\nnone.tfrecord\n${full}\n`);
+    const { exitCode, stdout, stderr } = await convert("--to", "pkl", "--filelist", join(folder, "a.list"), "--out", join(folder, "out"));
+    assert.equal(exitCode, 0, stderr);
+    assert.match(stdout, /videos: 2,\tshards: 2\n/);
+    assert.match(stderr, /WARN: \S+a\.list lists a shard more than once: \S+ 2 times; each is converted once, and listed as often/);
+    assert.match(stderr, /WARN: 1 of 2 shards is empty \(0 records\): \S+none\.tfrecord/);
+    const name = basename(full).replace("tfrecord", "pkl");
+    assert.equal(readFileSync(join(folder, "out", "a.list"), "utf8"), `${name}\nnone.pkl\n${name}\n`);
+    assert.deepEqual(await readVideos(join(folder, "out", "none.pkl")), []);
+    writeFileSync(join(folder, "zip.tfrecord"), Buffer.concat([Buffer.from("504b0304", "hex"), Buffer.alloc(99)]));
+    const refused = await convert("--to", "pkl", "--filelist", join(folder, "*.tfrecord"), "--out", join(folder, "other"));
+    assert.equal(refused.exitCode, 1);
+    assert.match(refused.stderr, /zip\.tfrecord, byte 0: this is a zip archive, not a TFRecord file\. Unpack it first/);
+    for (const attempt of [1, 2]) {
+      const nothing = await convert("--to", "pkl", "--filelist", join(folder, "none.tfrecord"), "--out", join(folder, "nothing"));
+      assert.equal(nothing.exitCode, 1, `attempt ${attempt}`);
+      assert.match(nothing.stderr, /none\.tfrecord: the shard is empty: there are no records/);
+      assert.deepEqual([...contentOf(join(folder, "nothing")).keys()], []);
     }
   });
 

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { resolveShards } from "../../src/data/file-list.js";
+import { describeRepeated, findShards, resolveShards } from "../../src/data/file-list.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
@@ -33,10 +35,20 @@ describe("a file list", () => {
     );
   });
 
-  test("names each shard once, however it is written", async (t) => {
-    const cwd = folderWith(t, "a", "b");
-    writeList(cwd, "all.list", `a\n./a\nb\n${join(cwd, "a")}\na\n`);
-    assert.deepEqual(await resolveShards("all.list", { cwd }), [join(cwd, "a"), join(cwd, "b")]);
+  test("gives a shard as often as it is listed, however it is written, and counts it", async (t) => {
+    const cwd = folderWith(t, "a", "b", "c");
+    writeList(cwd, "all.list", `a\n./a\nb\n${join(cwd, "a")}\nc\na\nb\n`);
+    const { shards, repeated, problem } = await findShards("all.list", { cwd });
+    const [a, b, c] = ["a", "b", "c"].map((name) => join(cwd, name)) as [string, string, string];
+    assert.deepEqual([shards, problem], [[a, a, b, a, c, a, b], null]);
+    assert.deepEqual(repeated, [
+      { path: a, times: 4 },
+      { path: b, times: 2 },
+    ]);
+    assert.equal(describeRepeated("all.list", repeated), `all.list lists 2 shards more than once: ${a} 4 times, ${b} 2 times`);
+    const many = Array.from({ length: 9 }, (_, i) => ({ path: `s${i}`, times: 2 }));
+    assert.equal(describeRepeated("x", many), "x lists 9 shards more than once: s0 2 times, s1 2 times, s2 2 times, and 6 more");
+    assert.equal(describeRepeated("x", []), null);
   });
 
   test("relative paths are looked for from the working directory, then from the list's folder", async (t) => {
@@ -73,6 +85,33 @@ describe("a file list", () => {
       (await failsWith(resolveShards("folder/", { cwd }), "BAD_FILE_LIST")).message,
       /by a pattern such as folder\/\*\.tfrecord/,
     );
+  });
+});
+
+describe("a list from a pipe", () => {
+  /** What a FIFO with this content resolves to. */
+  async function throughPipe(cwd: string, content: string | Uint8Array) {
+    const pipe = join(cwd, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    const [found] = await Promise.allSettled([findShards(pipe, { cwd }), writeFile(pipe, content).catch(() => undefined)]);
+    rmSync(pipe);
+    if (found.status === "rejected") throw found.reason;
+    return found.value;
+  }
+
+  test("is read to its end, whatever its length, and relative paths are looked for from the working directory", async (t) => {
+    const cwd = folderWith(t, "a", "b");
+    const { shards } = await throughPipe(cwd, `${"# a long comment\n".repeat(10_000)}b\na\nb\n`);
+    assert.deepEqual(
+      shards,
+      ["b", "a", "b"].map((name) => join(cwd, name)),
+    );
+  });
+
+  test("that gives nothing, or a shard, is an error", async (t) => {
+    const cwd = folderWith(t, "a");
+    assert.match((await failsWith(throughPipe(cwd, ""), "BAD_FILE_LIST")).message, /names no shard/);
+    assert.match((await failsWith(throughPipe(cwd, SHARD), "BAD_FILE_LIST")).message, /no list of shards \(.*found binary data\)/);
   });
 });
 

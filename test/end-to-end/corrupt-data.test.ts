@@ -201,7 +201,7 @@ test("eval and infer do without damaged data, and say how much; a label out of r
 
   const ruined = join(folder, "ruined.tfrecord");
   await writeShard(ruined, [learnableVideo(1)]);
-  damageLength(ruined, 0);
+  damageData(ruined, 0);
   for (const command of ["eval", "infer"]) {
     const empty = await runNextvlad([command, ...weights, "--filelist", ruined, "--save-dir", join(folder, "empty")]);
     assert.equal(empty.exitCode, 1);

@@ -3,6 +3,7 @@ import { lockFolder } from "../../src/base/lock.js";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { loadConfig } from "../../src/config/load.js";
 import type { Overrides } from "../../src/config/overrides.js";
+import { resolveShards } from "../../src/data/file-list.js";
 import { DamageReport } from "../../src/evaluation/damage-report.js";
 import { createTelemetry, type Telemetry } from "../../src/telemetry/telemetry.js";
 import type { TrainOptions, TrainOutcome } from "../../src/training/options.js";
@@ -35,7 +36,11 @@ export async function trainHere(
   const captured = await captureTelemetry();
   const telemetry = options.telemetry ?? captured.telemetry;
   try {
+    const cwd = process.cwd();
+    const validates = (options.validIntervalEpochs ?? 0) > 0;
     const outcome = await train(config, {
+      shards: await resolveShards(config.TRAIN.filelist, { cwd }),
+      validShards: validates ? await resolveShards(config.VALID.filelist, { cwd }) : [],
       telemetry,
       damage: new DamageReport(saveDir, "train", telemetry.log),
       saveDir,

@@ -52,7 +52,7 @@ test("MAP is over the classes that are named, or that a file lists for each vide
   await writeShard(shard, [video("v0", 0), video("v1", 1)]);
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
   const mapOf = async (contents: readonly [string, ...string[]], numClasses: number | null = null) => {
-    const { metrics } = await run(contents, new AbortController().signal, { filelist: shard, config, numClasses });
+    const { metrics } = await run(contents, new AbortController().signal, { filelist: shard, shards: [shard], config, numClasses });
     return [metrics?.map, metrics?.aps.length];
   };
   const whole = "v0,0 0.9 1 0.1 2 0.5\nv1,1 0.9 2 0.2 0 0.1\n";
@@ -79,7 +79,7 @@ test("labelled shards without any label are an error", async () => {
   const shard = join(folder, "unlabelled.tfrecord");
   await writeShard(shard, [{ id: "v0", frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: new Int32Array() }]);
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
-  const truth = { filelist: shard, config, numClasses: 2 };
+  const truth = { filelist: shard, shards: [shard], config, numClasses: 2 };
   const message = /unlabelled\.tfrecord: there are no metrics, because none of the 1 videos has a label/;
   await assert.rejects(run(["v0,0 0.9\n"], new AbortController().signal, truth), { code: "BAD_LABELS", message });
 });

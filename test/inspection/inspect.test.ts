@@ -6,10 +6,12 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
+import { deflateSync, gzipSync } from "node:zlib";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
-import type { Inspection } from "../../src/inspection/inspect.js";
+import { type Inspection, inspectShard } from "../../src/inspection/inspect.js";
+import { formatInspection } from "../../src/inspection/inspect-text.js";
 import { compiled, runNextvlad } from "../commands/nextvlad.js";
 import { learnableVideo } from "../helpers/runs.js";
 import { goldenData, goldenVideos, temporaryFolder } from "../helpers/shards.js";
@@ -83,6 +85,22 @@ describe("inspect", { concurrency: 2 }, () => {
     assert.deepEqual([exitCode, found.levels, found.frames], [0, { frame: 0, video: 1, other: 0 }, null]);
     assert.deepEqual(Object.keys(found.context).sort(), ["id", "labels", "mean_audio", "mean_rgb"]);
     assert.match((await runNextvlad(["inspect", path])).stdout, /^kind +TFRecord, not compressed; video-level Examples/m);
+  });
+
+  test("an empty shard holds 0 records; segment labels are counted", async (t) => {
+    const path = join(temporaryFolder(t), "a.tfrecord");
+    for (const content of [Buffer.alloc(0), gzipSync(""), deflateSync("")]) {
+      writeFileSync(path, content);
+      const found = await inspectShard(path);
+      assert.deepEqual([found.records, found.problems, found.read_to_end], [0, 0, true]);
+      assert.match(formatInspection(found), /^kind .*; empty: 0 records$/m);
+    }
+    const context = { id: Buffer.from("x"), labels: [3], segment_labels: [8, 9, 8], segment_start_times: [0, 5, 10] };
+    const frameLists = [{ name: "rgb", frameBytes: 4, data: new Uint8Array(4) }];
+    writeFileSync(path, encodeTfRecord(encodeSequenceExample({ context, frameLists })));
+    const found = await inspectShard(path);
+    assert.deepEqual(found.segment_labels, { videos: 1, segments: 3, classes: 2 });
+    assert.match(formatInspection(found), /^segments +3 labelled segments of 2 classes in 1 of 1 records \(YouTube-8M 2019\); no command/m);
   });
 
   test("labels are ordered by how often they come", async (t) => {

@@ -1,18 +1,22 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
+import { deflateSync, gzipSync } from "node:zlib";
 import { freeBytes } from "../../src/base/files.js";
 import { buildConfig } from "../../src/config/load.js";
 import type { CorruptPolicy } from "../../src/data/damage-sieve.js";
 import { writeShard } from "../../src/data/shard-writer.js";
+import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
+import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { checkFirstRecords } from "../../src/inspection/first-records.js";
 import { checkHeaders } from "../../src/inspection/header-check.js";
 import { findObstacles } from "../../src/inspection/readiness.js";
 import { requireSpace } from "../../src/inspection/space.js";
 import { spawnNextvlad } from "../commands/nextvlad.js";
-import { cutInside, damageLength } from "../helpers/damage.js";
+import { cutInside, damageData } from "../helpers/damage.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 import { failsWith, goldenData, randomVideo, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
 
@@ -125,6 +129,54 @@ describe("before the first step", { concurrency: 2 }, () => {
     assert.deepEqual([short.problems, short.read, short.shards], [[], 0, 5]);
   });
 
+  test("empty and repeated shards, and segment labels, are warned of once each; a list of nothing but empty shards is a problem", async (t) => {
+    const folder = temporaryFolder(t);
+    const at = (name: string): string => join(folder, name);
+    const segments = encodeSequenceExample({
+      context: { id: Buffer.from("x"), labels: [1], segment_labels: [1, 2], segment_start_times: [5, 10] },
+      frameLists: [
+        { name: "rgb", frameBytes: 6, data: new Uint8Array(6) },
+        { name: "audio", frameBytes: 3, data: new Uint8Array(3) },
+      ],
+    });
+    writeFileSync(at("full.tfrecord"), encodeTfRecord(segments));
+    const empty = ["e0", "e1", "e2", "e3", "e4"].map((name) => at(`${name}.tfrecord`));
+    for (const [i, path] of empty.entries()) writeFileSync(path, [Buffer.alloc(0), gzipSync(""), deflateSync("")][i % 3] as Buffer);
+    writeFileSync(at("empty.list"), empty.join("\n"));
+    writeFileSync(at("all.list"), [at("full.tfrecord"), ...empty, at("full.tfrecord"), empty[0]].join("\n"));
+    const found = await checkFirstRecords([{ list: at("all.list"), shape: SHAPE }], folder, 10_000);
+    assert.deepEqual(found.problems, []);
+    assert.deepEqual(found.warnings, [
+      `${at("all.list")} lists 2 shards more than once: ${at("full.tfrecord")} 2 times, ${empty[0]} 2 times; each is read as often as it is listed`,
+      `5 of 6 shards are empty (0 records): ${empty.slice(0, 3).join(", ")}, and 2 more`,
+      "segment labels (segment_labels, YouTube-8M 2019) in 1 shard are not used: video-level labels are",
+    ]);
+    assert.deepEqual(found.lists, [[at("full.tfrecord"), ...empty, at("full.tfrecord"), empty[0]]]);
+    for (const onCorrupt of ["error", "skip-record"] as const) {
+      const { problems } = await checkFirstRecords([{ list: at("empty.list"), shape: SHAPE, onCorrupt }], folder, 10_000);
+      assert.deepEqual(
+        problems.map(({ code, message }) => [code, message.split(". ")[0]]),
+        [["TOO_FEW_VIDEOS", `${at("empty.list")}: all 5 shards are empty: there are no records`]],
+      );
+    }
+  });
+
+  test("a file of another kind is a problem under every policy; a pipe that two splits name is read once", async (t) => {
+    const folder = temporaryFolder(t);
+    await writeShard(join(folder, "good.tfrecord"), [{ ...randomVideo(3), labels: Int32Array.of(1) }]);
+    writeFileSync(join(folder, "zip.tfrecord"), Buffer.concat([Buffer.from("504b0304", "hex"), Buffer.alloc(400, 7)]));
+    for (const onCorrupt of ["error", "skip-record", "skip-shard"] as const) {
+      const found = await checkFirstRecords([{ list: join(folder, "*.tfrecord"), shape: SHAPE, onCorrupt }], folder, 10_000);
+      assert.deepEqual([found.problems.map(({ code }) => code), found.passedOver], [["NOT_TFRECORD"], []]);
+    }
+    const pipe = join(folder, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    const splits = [0, 1].map(() => ({ list: pipe, shape: SHAPE }));
+    const [{ lists, problems }] = await Promise.all([checkFirstRecords(splits, folder, 10_000), writeFile(pipe, "good.tfrecord\n")]);
+    const good = join(folder, "good.tfrecord");
+    assert.deepEqual([lists, problems], [[[good], [good]], []]);
+  });
+
   test("a file that never answers is left for its turn", async (t) => {
     const folder = temporaryFolder(t);
     await writeShard(join(folder, "a.tfrecord"), [randomVideo(3)]);
@@ -140,7 +192,7 @@ describe("before the first step", { concurrency: 2 }, () => {
     const [damaged, other] = ["a.tfrecord", "b.tfrecord"].map((name) => join(folder, name)) as [string, string];
     await writeShard(damaged, [randomVideo(3)]);
     await writeShard(other, [{ ...randomVideo(3), labels: Int32Array.of(10) }]);
-    damageLength(damaged, 0);
+    damageData(damaged, 0);
     for (const onCorrupt of ["error", "skip-record", "skip-shard"] as const) {
       const found = await checkFirstRecords([{ list: join(folder, "*.tfrecord"), shape: SHAPE, onCorrupt }], folder, 10_000);
       const codes = [found.problems, found.passedOver].map((errors) => errors.map(({ code }) => code));

@@ -12,7 +12,7 @@ import { encodeSequenceExample } from "../../src/formats/sequence-example-encode
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { verifyShards } from "../../src/inspection/verification.js";
 import type { VerifyReport } from "../../src/inspection/verify-report.js";
-import { compiled, repository, runNextvlad, spawnNextvlad } from "../commands/nextvlad.js";
+import { compiled, repository, runNextvlad, runToEnd, spawnNextvlad } from "../commands/nextvlad.js";
 import { goldenData, temporaryFolder } from "../helpers/shards.js";
 
 const SIZES = ["--set", "MODEL.video_feature_size=8", "--set", "MODEL.audio_feature_size=4", "--set", "MODEL.num_classes=10"];
@@ -130,7 +130,7 @@ describe("verify", { concurrency: 2 }, () => {
       ],
       "video-level": [["BAD_VIDEO", 0]],
       page: [["NOT_TFRECORD", null]],
-      empty: [["NOT_TFRECORD", null]],
+      empty: [],
       torn: [["CORRUPT_RECORD", 1]],
       good: [],
     });
@@ -139,8 +139,8 @@ describe("verify", { concurrency: 2 }, () => {
     assert.deepEqual(counts("length.tfrecord"), [1, 1, "broken"]);
     assert.deepEqual(counts("short.tfrecord"), [2, 2, "broken"]);
     assert.deepEqual(counts("sizes.tfrecord"), [4, 2, "whole"]);
-    assert.deepEqual(report.problems_by_code, { CORRUPT_RECORD: 5, BAD_VIDEO: 4, BAD_LABELS: 2, BAD_FORMAT: 1, NOT_TFRECORD: 2 });
-    assert.deepEqual([report.problems, report.shards_with_problems, report.records_with_repeated_id], [14, 10, 0]);
+    assert.deepEqual(report.problems_by_code, { CORRUPT_RECORD: 5, BAD_VIDEO: 4, BAD_LABELS: 2, BAD_FORMAT: 1, NOT_TFRECORD: 1 });
+    assert.deepEqual([report.problems, report.shards_with_problems, report.records_with_repeated_id], [13, 9, 0]);
     const [first] = files.get("data.tfrecord")?.listed ?? [];
     assert.equal(first?.byte_offset, recordBytes);
     assert.match(
@@ -150,9 +150,46 @@ describe("verify", { concurrency: 2 }, () => {
 
     const text = await runNextvlad(["verify", list, ...SIZES]);
     assert.equal(text.exitCode, 1);
-    assert.match(text.stdout, /^problems: 14 \(.*CORRUPT_RECORD 5.*\), in 10 of 11 shards$/m);
+    assert.match(text.stdout, /^problems: 13 \(.*CORRUPT_RECORD 5.*\), in 9 of 11 shards$/m);
     assert.match(text.stdout, /length\.tfrecord: what follows its first 1 records could not be read\./);
     assert.equal(text.stdout.match(/: the checksum of/g)?.length, 3);
+  });
+
+  test("warns of empty and repeated shards and of segment labels, in a list from a pipe; nothing but empty shards is a problem", async (t) => {
+    const folder = temporaryFolder(t);
+    const segmented = encodeSequenceExample({
+      context: { id: Buffer.from("s"), labels: [1], segment_labels: [4, 5, 4] },
+      frameLists: [
+        { name: "rgb", frameBytes: 8, data: new Uint8Array(8) },
+        { name: "audio", frameBytes: 4, data: new Uint8Array(4) },
+      ],
+    });
+    writeFileSync(join(folder, "a.tfrecord"), frame(segmented, encodeVideo(video("v"))));
+    for (const name of ["e1", "e2"]) writeFileSync(join(folder, `${name}.tfrecord`), "");
+    const run = (command: string) => {
+      const nextvlad = [process.execPath, compiled("nextvlad.cjs")].map((word) => `'${word}'`).join(" ");
+      return runToEnd("bash", ["-c", command.replaceAll("nextvlad", nextvlad)], { cwd: folder });
+    };
+    const sizes = SIZES.join(" ");
+    const [text, json, empty] = await Promise.all([
+      run(`printf '%s\\n' a.tfrecord e1.tfrecord a.tfrecord e2.tfrecord a.tfrecord | nextvlad verify - ${sizes}`),
+      run(`nextvlad verify <(ls *.tfrecord; echo a.tfrecord) --json ${sizes}`),
+      run(`nextvlad verify 'e*.tfrecord' ${sizes}`),
+    ]);
+    assert.equal(text.exitCode, 0, text.stderr);
+    for (const line of [
+      `warning: - lists a shard more than once: ${folder}/a.tfrecord 3 times; it is checked once, and read as often by other commands`,
+      `warning: 2 of 3 shards are empty (0 records): ${folder}/e1.tfrecord, ${folder}/e2.tfrecord`,
+      "warning: segment labels (segment_labels, YouTube-8M 2019) in 1 video are not used: video-level labels are",
+      "no problems",
+    ]) {
+      assert.ok(text.stdout.split("\n").includes(line), `${line} in: ${text.stdout}`);
+    }
+    const { shards, videos, problems, empty_shards, repeated_shards, videos_with_segment_labels } = JSON.parse(json.stdout) as VerifyReport;
+    assert.deepEqual([shards, videos, problems, empty_shards.length, videos_with_segment_labels], [3, 2, 0, 2, 1]);
+    assert.deepEqual(repeated_shards, [{ file: `${folder}/a.tfrecord`, times: 2 }]);
+    assert.equal(empty.exitCode, 1);
+    assert.match(empty.stdout, /^e\*\.tfrecord: all 2 shards are empty: there are no records\./m);
   });
 
   test("tells ids that come twice, in a shard and across shards, with all places, also of records that are otherwise wrong", async (t) => {
