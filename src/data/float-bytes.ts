@@ -3,6 +3,13 @@ export type FloatType = "float16" | "float32";
 
 export const FLOAT_BYTES = { float16: 2, float32: 4 } as const;
 
+export const FLOAT_TYPES: readonly FloatType[] = ["float32", "float16"];
+
+/** What to do about frames of such bytes: a sentence without capital or period. */
+export function quantiseRemedy(type: FloatType): string {
+  return `quantise them to one byte per feature: nextvlad convert --to tfrecord --feature-dtype ${type} --filelist LIST --out DIR (docs/own-features.md)`;
+}
+
 /** Fewer values than this say nothing. */
 const LEAST_VALUES = 16;
 /** Values that are looked at. */

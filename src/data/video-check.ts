@@ -1,5 +1,5 @@
 import { type ErrorDetails, NextvladError } from "../base/errors.js";
-import { FLOAT_BYTES, type FloatType, floatTypeOf } from "./float-bytes.js";
+import { FLOAT_BYTES, FLOAT_TYPES, floatTypeOf, quantiseRemedy } from "./float-bytes.js";
 
 /** What a video must look like to be taken. */
 export interface VideoShape {
@@ -102,12 +102,6 @@ function checkFrameBytes(feature: FeatureSize | undefined, i: 0 | 1, shape: Vide
     ...details,
     remedy: `${isMaybe ? `if these are ${type} values, ${quantiseRemedy(type)}; if each byte is a feature, ` : ""}set ${key} to ${found}, or use shards made for this model`,
   });
-}
-
-const FLOAT_TYPES = ["float32", "float16"] as const;
-
-function quantiseRemedy(type: FloatType): string {
-  return `quantise them to one byte per feature: nextvlad convert --to tfrecord --feature-dtype ${type} --filelist LIST --out DIR (docs/own-features.md)`;
 }
 
 function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, place: VideoPlace): Int32Array {

@@ -43,6 +43,13 @@ export function detectFileKind(head: Uint8Array): FileKind | null {
   const found = SIGNATURES.find(({ at = 0, hex: signatures }) => signatures.some((signature) => hex.startsWith(signature, 2 * at)));
   if (found !== undefined) return { name: found.name, remedy: found.remedy };
   if (isSafetensors(head)) return { name: "a safetensors file, which holds weights", remedy: WEIGHTS };
+  if (startsSequenceExample(head)) {
+    return {
+      name: "a SequenceExample outside a TFRecord (as MediaPipe's features.pb)",
+      remedy:
+        "make a shard of it: nextvlad convert --to tfrecord --filelist FILE --feature-names RGB/feature/floats,AUDIO/feature/floats --out DIR (docs/own-features.md)",
+    };
+  }
   if (isOnnx(head)) return { name: "an ONNX model", remedy: WEIGHTS };
   return null;
 }
@@ -51,6 +58,23 @@ export function detectFileKind(head: Uint8Array): FileKind | null {
 function isSafetensors(head: Uint8Array): boolean {
   if (head.length < 10 || !/^\{[\s"}]/.test(Buffer.from(head.subarray(8, 10)).toString("latin1"))) return false;
   return new DataView(head.buffer, head.byteOffset, 8).getBigUint64(0, true) < LONGEST_SAFETENSORS_HEADER;
+}
+
+/** A context or feature lists (fields 1 and 2), a map's entry (field 1), and the length and the letters of its key (field 1). */
+function startsSequenceExample(head: Uint8Array): boolean {
+  if (head[0] !== 0x0a && head[0] !== 0x12) return false;
+  const entry = skipVarint(head, 1);
+  const key = skipVarint(head, entry + 1);
+  const length = head[key + 1] ?? 0;
+  if (head[entry] !== 0x0a || head[key] !== 0x0a || length === 0) return false;
+  const name = head.subarray(key + 2, key + 2 + length);
+  return name.length === length && name.every((byte) => byte >= 0x20 && byte < 0x7f);
+}
+
+function skipVarint(bytes: Uint8Array, start: number): number {
+  let at = start;
+  while ((bytes[at] ?? 0) >= 0x80) at++;
+  return at + 1;
 }
 
 /** A ModelProto as exporters write it: ir_version (field 1, a small varint), then the length and the letters of producer_name (field 2). */

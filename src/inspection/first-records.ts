@@ -3,6 +3,7 @@ import { type ErrorCode, NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
 import { type CorruptPolicy, isPassedOver } from "../data/damage-sieve.js";
 import { describeRepeated, type FoundShards, findShards } from "../data/file-list.js";
+import { FLOAT_TYPES, type FloatType, floatTypeOf, quantiseRemedy } from "../data/float-bytes.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
@@ -53,6 +54,8 @@ interface FirstRecord {
   /** Whether there is no record at all. */
   readonly isEmpty: boolean;
   readonly hasSegments: boolean;
+  /** What the bytes of a frame look like, if not a byte per feature. */
+  readonly floats: FloatType | null;
 }
 
 /**
@@ -116,6 +119,10 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
   if (emptyShards !== null) warnings.push(emptyShards);
   const segmented = pathsWhere(seen, ({ hasSegments }) => hasSegments);
   if (segmented.length > 0) warnings.push(describeSegments(segmented.length, "shards"));
+  for (const type of FLOAT_TYPES) {
+    const shards = pathsWhere(seen, ({ floats }) => floats === type);
+    if (shards.length > 0) warnings.push(describeFloats(shards, type));
+  }
   return {
     lists,
     problems: [...problems, ...inOrder(failures)],
@@ -125,6 +132,11 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
     shards: heads.size,
     read,
   };
+}
+
+function describeFloats(shards: readonly string[], type: FloatType): string {
+  const which = `the first record of ${shards[0]}${shards.length > 1 ? ` and of ${shards.length - 1} more` : ""}`;
+  return `${which} looks like ${type} values, and each byte is read as a feature; ${quantiseRemedy(type)}`;
 }
 
 /** Each list once, whatever number of splits name it: a pipe can be read only once. */
@@ -151,15 +163,16 @@ async function checkFirstRecord(path: string, shape: VideoShape): Promise<FirstR
   try {
     for await (const record of readTfRecordFile(path, { openSource: openHeadSource })) {
       const { found, place, hasSegments } = findVideo(record, { ...shape, maxFrames: 1 });
-      checkVideo(found, shape, place);
-      return { isEmpty: false, hasSegments };
+      const { features } = checkVideo(found, shape, place);
+      const types = features.map((feature) => (feature === undefined ? null : floatTypeOf(feature.data)));
+      return { isEmpty: false, hasSegments, floats: types[0] ?? types[1] ?? null };
     }
   } catch (error) {
     // Looked at second, as with YouTube-8M's thousands of shards each look counts.
     if (!(error instanceof NextvladError) || !NO_RECORD.has(error.code) || !(await isPickle(path))) throw error;
-    for await (const _ of readPickleShard(path, shape)) return { isEmpty: false, hasSegments: false };
+    for await (const _ of readPickleShard(path, shape)) return { isEmpty: false, hasSegments: false, floats: null };
   }
-  return { isEmpty: true, hasSegments: false };
+  return { isEmpty: true, hasSegments: false, floats: null };
 }
 
 /** As `openFileSource`, but read in small pieces, and beside other files. */

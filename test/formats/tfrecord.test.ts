@@ -291,8 +291,11 @@ open(folder + "/a safetensors file, which holds weights", "wb").write(struct.pac
     writeFileSync(join(folder, "a numpy array (.npy)"), Buffer.concat([Buffer.from("934e554d505901007600", "hex"), Buffer.alloc(118)]));
     writeFileSync(join(folder, "an ONNX model"), Buffer.concat([Buffer.from("08081207", "hex"), Buffer.from("pytorch\x1a\x05")]));
     writeFileSync(join(folder, "a gzip file.gz"), gzipSync(gzipSync("x")));
+    const { examples } = JSON.parse(readFileSync(goldenData("float_features.json"), "utf8")) as { examples: Record<string, string> };
+    const mediaPipe = "a SequenceExample outside a TFRecord (as MediaPipe's features.pb)";
+    writeFileSync(join(folder, mediaPipe), Buffer.from(examples["MediaPipe's keys"] as string, "base64"));
     const names = readdirSync(folder);
-    assert.equal(names.length, 12);
+    assert.equal(names.length, 13);
     for (const name of names) {
       const error = await failsWith(readAll(join(folder, name)), "NOT_TFRECORD", { file: join(folder, name) });
       assert.ok(error.what === `this is ${name.replace(/\.(gz|empty)$/, "")}, not a TFRecord file`, error.message);

@@ -33,6 +33,24 @@ async function refusal(t: TestContext, args: readonly string[]): Promise<{ messa
   return { message, loadedTensorflow };
 }
 
+test("a warning tells of frames that are floats as bytes, where the config has the size of those", async (t) => {
+  const { examples } = JSON.parse(readFileSync(goldenData("float_features.json"), "utf8")) as { examples: Record<string, string> };
+  const folder = temporaryFolder(t);
+  for (const name of ["a", "b"]) {
+    const record = encodeTfRecord(Buffer.from(examples["float32 as bytes"] as string, "base64"));
+    writeFileSync(join(folder, `${name}.tfrecord`), record);
+  }
+  const found = await checkFirstRecords([{ list: `${folder}/*.tfrecord`, shape: { ...SHAPE, featureSizes: [96, 80] } }], "/", 10_000);
+  assert.deepEqual(found.problems, []);
+  assert.equal(found.warnings.length, 1);
+  assert.match(
+    found.warnings[0] as string,
+    /^the first record of \S+ and of 1 more looks like float32 values, and each byte is read as a feature; quantise .*--feature-dtype float32/,
+  );
+  const golden = { list: goldenData("train0000.tfrecord"), shape: { ...SHAPE, featureSizes: [1024, 128], numClasses: 50 } } as const;
+  assert.deepEqual((await checkFirstRecords([golden], "/", 10_000)).warnings, []);
+});
+
 describe("before the first step", { concurrency: 2 }, () => {
   test("all that stands in a training's way is told in one go, before TensorFlow is loaded", async (t) => {
     const folder = temporaryFolder(t);
