@@ -55,7 +55,7 @@ export function normaliseArguments(args: readonly string[], flagsOf: ReadonlyMap
 }
 
 /** The name of a flag, with dashes, and what follows it in the same argument: `=8` of `--batch_size=8`, `x` of `-cx`. */
-function splitFlag(arg: string): { readonly flag: string; readonly value: string } {
+export function splitFlag(arg: string): { readonly flag: string; readonly value: string } {
   if (!arg.startsWith("--")) return { flag: arg.slice(0, 2), value: arg.slice(2) };
   const end = arg.includes("=") ? arg.indexOf("=") : arg.length;
   return { flag: arg.slice(0, end).replaceAll("_", "-"), value: arg.slice(end) };

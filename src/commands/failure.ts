@@ -2,7 +2,7 @@ import { CommanderError } from "commander";
 import { NextvladError } from "../base/errors.js";
 import { UNKNOWN_FLAG } from "./arguments.js";
 
-/** What the CLI tells of an error: one paragraph for stderr (empty: nothing), and the exit code. */
+/** What the CLI prints of an error: one paragraph for stderr (empty: nothing), commands on lines of their own, and the exit code. */
 export interface Failure {
   readonly text: string;
   readonly exitCode: number;
@@ -13,7 +13,8 @@ export function describeFailure(error: unknown, command: string | undefined): Fa
   if (error instanceof CommanderError) return describeUsage(error, command);
   const stack = process.env.NEXTVLAD_DEBUG === "1" && error instanceof Error ? `\n${error.stack}` : "";
   if (error instanceof NextvladError) {
-    return { text: `nextvlad: error: ${oneParagraph(error.message)}${stack}\n`, exitCode: error.exitCode };
+    const lines = [`nextvlad: error: ${oneParagraph(error.message)}${stack}`, ...(error.details.commands ?? [])];
+    return { text: lines.map((line) => `${line}\n`).join(""), exitCode: error.exitCode };
   }
   const message = oneParagraph(error instanceof Error ? error.message || error.name : String(error));
   const advice = stack === "" ? " (the log, or NEXTVLAD_DEBUG=1, shows where)" : "";

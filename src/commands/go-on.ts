@@ -1,6 +1,7 @@
 import { isShellPipe } from "../data/file-list.js";
 import type { LogInterval } from "../evaluation/watched-batches.js";
 import type { ResumeOptions } from "../results/resumable-results.js";
+import { FLAG_ALIASES, splitFlag } from "./arguments.js";
 import type { ConfigFlags, ResumeFlags } from "./options.js";
 import type { Run } from "./run.js";
 
@@ -28,19 +29,20 @@ export function resumeOptions(flags: ResumeFlags, { onSaveRequest }: Run): Resum
   };
 }
 
-/** Flags that say how a run starts; a resumed one does not take them again. */
-const START_FLAGS = ["--resume", "--resume-step", "--pretrain", "--overwrite"];
-
 /**
- * The shell command that resumes what a command line (its arguments) started. `added` flags replace those given before. A list that came through a pipe
- * is gone: the command reads it from standard input, and says so.
+ * The shell command that resumes what a command line (its arguments) started: without the flags in `dropped`, and with `added` in the place of those given
+ * before. A list that came through a pipe is gone: the command reads it from standard input, and says so.
  */
-export function resumeCommand(args: readonly string[], added: readonly string[] = ["--resume"]): string {
-  const replaced = new Set([...START_FLAGS, ...added.filter(isFlag).map(flagName)]);
+export function resumeCommand(args: readonly string[], added: readonly string[] = ["--resume"], dropped: readonly string[] = []): string {
+  const gone = new Set([...dropped, ...added.filter(isFlag)]);
+  const isGone = (arg: string): boolean => {
+    const { flag } = splitFlag(arg);
+    return gone.has(flag) || (FLAG_ALIASES[flag] ?? []).some((name) => gone.has(name));
+  };
   const kept = args.filter((arg, i) => {
-    const flag = isFlag(arg) ? arg : (args[i - 1] ?? "");
-    const isValue = !isFlag(arg) && isFlag(flag) && !flag.includes("=");
-    return !((isFlag(arg) || isValue) && replaced.has(flagName(flag)));
+    if (isFlag(arg)) return !isGone(arg);
+    const before = args[i - 1] ?? "";
+    return !(isFlag(before) && splitFlag(before).value === "" && isGone(before));
   });
   const words = kept.map((arg, i) => (isPipedList(arg, kept[i - 1]) ? arg.replace(/[^=]*$/, "-") : arg));
   const note = kept.some((arg, i) => isPipedList(arg, kept[i - 1])) ? "  # give the same list of shards on standard input" : "";
@@ -53,12 +55,8 @@ function isPipedList(arg: string, flag: string | undefined): boolean {
   return /filelist=/.test(arg) && isShellPipe(arg.slice(arg.indexOf("filelist=") + "filelist=".length));
 }
 
-const isFlag = (arg: string): boolean => arg.startsWith("--");
-
-/** Underscores in flags count as dashes, as in `normaliseArguments`. */
-function flagName(arg: string): string {
-  return (arg.split("=", 1)[0] as string).replaceAll("_", "-");
-}
+/** `-` alone is a value: standard input. */
+const isFlag = (arg: string): boolean => arg.startsWith("-") && arg !== "-";
 
 function quote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;

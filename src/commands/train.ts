@@ -13,6 +13,9 @@ import { runIn } from "./run.js";
 import { version } from "./version.js";
 import { describeWeights } from "./weights.js";
 
+/** Flags that say how a run starts; a resumed one does not take them again. */
+const START_FLAGS = ["--resume-step", "--pretrain", "--overwrite"];
+
 /** `nextvlad train`: prints how far it came and where the snapshots are; returns the exit code. */
 export async function runTrain(flags: TrainFlags): Promise<number> {
   const found = await resolveResume(flags);
@@ -27,7 +30,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
   const seed = isFalse(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
   const resumeFrom = (snapshot: string, added: readonly string[] = []): string => {
     const from = liesIn(flags.saveDir, snapshot) ? ["--resume"] : ["--resume", snapshot];
-    return resumeCommand(process.argv.slice(2), [...from, ...seed, ...added]);
+    return resumeCommand(process.argv.slice(2), [...from, ...seed, ...added], START_FLAGS);
   };
   return withSaveDir(flags.saveDir, async (lock, swept) => {
     const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, ...run }) => {

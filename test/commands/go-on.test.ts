@@ -11,14 +11,26 @@ test("the resume command is the one that was given, with --resume once, whole th
   assert.equal(resumeCommand(["eval", "--resume", "--batch-size=4"]), "nextvlad eval --batch-size=4 --resume");
 });
 
+test("an alias goes as its flag does, in either form", () => {
+  const drop = (args: readonly string[]) =>
+    resumeCommand(["train", ...args, "-c", "x.yaml", "-o", "TRAIN.epoch=2"], ["--resume"], ["--pretrain"]);
+  for (const args of [["-w", "some"], ["-wsome"], ["--pretrain", "some"]]) {
+    assert.equal(drop(args), "nextvlad train -c x.yaml -o TRAIN.epoch=2 --resume");
+  }
+  assert.equal(resumeCommand(["eval", "-w", "some"]), "nextvlad eval -w some --resume");
+  assert.equal(
+    resumeCommand(["train", "--seed", "False"], ["--resume", "--fix-random-seed", "7"]),
+    "nextvlad train --resume --fix-random-seed 7",
+  );
+});
+
 test("flags that say how a run starts go, with their values, and so do those that are replaced", () => {
   const args = ["train", "--pretrain=w", "--overwrite", "--keep", "2", "--resume", "old", "--resume_step", "5", "--on_corrupt", "error"];
-  assert.equal(resumeCommand(args), "nextvlad train --keep 2 --on_corrupt error --resume");
+  const start = ["--pretrain", "--overwrite", "--resume-step"];
+  assert.equal(resumeCommand(args, ["--resume"], start), "nextvlad train --keep 2 --on_corrupt error --resume");
+  const added = ["--resume", "x", "--fix-random-seed", "7", "--on-corrupt", "skip-record"];
   assert.equal(
-    resumeCommand(
-      [...args, "--save_dir", "out", "--fix-random-seed=False"],
-      ["--resume", "x", "--fix-random-seed", "7", "--on-corrupt", "skip-record"],
-    ),
+    resumeCommand([...args, "--save_dir", "out", "--fix-random-seed=False"], added, start),
     "nextvlad train --keep 2 --save_dir out --resume x --fix-random-seed 7 --on-corrupt skip-record",
   );
 });
