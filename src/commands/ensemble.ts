@@ -5,6 +5,7 @@ import { writeFileAtomic } from "../base/files.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { EnsembleOutcome } from "../inference/ensemble.js";
 import type { Truth } from "../inference/ground-truth.js";
+import { undoFolders } from "./folder.js";
 import type { EnsembleFlags } from "./options.js";
 import { print } from "./output.js";
 import { checkTruth } from "./ready.js";
@@ -23,6 +24,10 @@ export async function runEnsemble([first, ...others]: readonly string[], flags: 
   const weights = flags.weights ?? files.map(() => 1);
   checkLabels(flags.labels, flags.format);
   checkWeights(weights, files);
+  return undoFolders(flags.saveDir, () => averageFiles(files, weights, flags));
+}
+
+async function averageFiles(files: readonly [string, ...string[]], weights: readonly number[], flags: EnsembleFlags): Promise<number> {
   const truth = await findTruth(flags);
   const readiness = truth === null ? null : await checkTruth(truth.config, truth.filelist, flags.saveDir);
   const { outcome, exitCode } = await runIn(flags.saveDir, "ensemble.log.jsonl", async ({ telemetry, signal }) => {
