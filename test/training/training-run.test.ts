@@ -105,7 +105,7 @@ describe("a training run", () => {
       validIntervalEpochs: 1,
     });
     assert.deepEqual([outcome.stopped, outcome.epochs, outcome.steps, outcome.best], [true, 0, 3, null]);
-    assert.deepEqual(titles, ["epoch 0", "end"]);
+    assert.deepEqual(titles, ["train", "end"]);
     assert.deepEqual(snapshotsIn("stopped"), ["NEXTVLAD_step3"]);
     assert.equal((await checkSnapshot(outcome.lastSnapshot as string)).step_in_epoch, 3);
   });
@@ -168,6 +168,34 @@ describe("a training run", () => {
     // 99 videos are 6 batches, too.
     assert.deepEqual([outcome.epochs, outcome.steps], [1, STEPS]);
     assert.match(log, /WARN: epoch 0: left out 1 record for damage/);
+  });
+
+  test("saves after any error between steps, and after none inside one, whose weights may be half updated", async () => {
+    for (const [name, saved] of [
+      ["between", ["NEXTVLAD_step3"]],
+      ["inside", []],
+    ] as const) {
+      const { telemetry, log } = await captureTelemetry();
+      const unforeseen = new TypeError("unforeseen");
+      let lines = 0;
+      // A step's line is logged before its place is noted; the bar moves after it.
+      const info = (facts: object, line: string): void => {
+        telemetry.log.info(facts, line);
+        if (name === "inside" && line?.startsWith("[TRAIN]") && ++lines === 3) throw unforeseen;
+      };
+      let updates = 0;
+      const update = (): void => {
+        if (name === "between" && ++updates === 3) throw unforeseen;
+      };
+      const watched = {
+        ...telemetry,
+        log: Object.assign(Object.create(telemetry.log), { info }),
+        progress: { ...telemetry.progress, update },
+      };
+      await assert.rejects(trainHere(config, at(name), { telemetry: watched }), unforeseen);
+      assert.deepEqual(snapshotsIn(name), saved);
+      assert.equal(log().includes(`WARN: resume with: nextvlad train --resume ${at(name, "NEXTVLAD_step3")}\n`), saved.length > 0);
+    }
   });
 
   test("a validation without any video is an error, and so is one without labels", async () => {
