@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { NextvladError } from "../../src/base/errors.js";
 import { findMutants, instrument, type Mutant } from "./mutations.js";
 import type { Part } from "./parts.js";
 
@@ -117,14 +118,17 @@ function build(candidates: readonly Candidate[], sources: ReadonlyMap<string, st
   });
 }
 
-/** Runs a test file without a mutant. Throws if it fails. */
+/** Runs a test file without a mutant. Throws BAD_USAGE if it fails. */
 async function measure(name: string, folder: string, slot: number): Promise<TestFile> {
   const path = join(folder, "test", `${name}.test.js`);
   const coverageFile = resolve(folder, `coverage-${slot}.txt`);
   writeFileSync(coverageFile, "");
   const since = performance.now();
   const { passed, output } = await runTest(path, { NEXTVLAD_MUTANT_COVERAGE: coverageFile }, 300_000, folder, slot);
-  if (!passed) throw new Error(`${path} fails without a mutant:\n${output}`);
+  if (!passed) {
+    const what = `the tests of ${name} fail without a mutant: ${output.trim()}`;
+    throw new NextvladError("BAD_USAGE", what, { file: path, remedy: "fix them first" });
+  }
   const ms = performance.now() - since;
   return { path, ms, reaches: new Set(readFileSync(coverageFile, "utf8").split("\n").map(Number)) };
 }
