@@ -1,3 +1,5 @@
+import { escapeBytes } from "./byte-text.js";
+
 /** What went wrong, as a stable word that scripts and tests may rely on. Usage and config codes end the process with 2, all others with 1. */
 export type ErrorCode =
   | "BAD_USAGE"
@@ -38,7 +40,7 @@ export interface ErrorDetails {
   readonly line?: number;
   /** Where in the (uncompressed) file, in bytes from its start. */
   readonly byteOffset?: number;
-  /** The video's id. */
+  /** The video's ID, as `decodeBytes` gives it; the message escapes it. */
   readonly video?: string;
   /** The config key (`TRAIN.batch_size`) or the flag (`--batch-size`). */
   readonly key?: string;
@@ -83,7 +85,7 @@ function describe(what: string, d: ErrorDetails): string {
     d.record === undefined ? undefined : `record ${d.record}`,
     d.line === undefined ? undefined : `line ${d.line}`,
     d.byteOffset === undefined ? undefined : `byte ${d.byteOffset}`,
-    d.video === undefined ? undefined : `video ${d.video}`,
+    d.video === undefined ? undefined : `video ${escapeBytes(d.video)}`,
     d.key,
     d.parameter === undefined ? undefined : `parameter ${d.parameter}`,
   ].filter((part) => part !== undefined);

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { readFile } from "node:fs/promises";
 import { CsvError, parse } from "csv-parse/sync";
 import { fileError, NextvladError } from "../base/errors.js";
@@ -21,9 +22,12 @@ const MAX_LABEL = 2 ** 31 - 1;
  * (no such table, or an id that comes twice), BAD_LABELS.
  */
 export async function readLabelTable(file: string): Promise<readonly LabelledVideo[]> {
-  const text = await readFile(file, "utf8").catch((error: unknown) => {
+  const bytes = await readFile(file).catch((error: unknown) => {
     throw fileError(error, file, "read");
   });
+  // Otherwise different ids could become equal.
+  if (!isUtf8(bytes)) throw new NextvladError("BAD_FORMAT", "this is not UTF-8 text", { file, remedy: "save the table as UTF-8" });
+  const text = bytes.toString("utf8");
   const [header, ...rows] = parseRows(text, file);
   const names = header?.record.map((name) => name.toLowerCase()) ?? [];
   const [idColumn, labelColumn] = ["id", "labels"].map((name) => names.indexOf(name)) as [number, number];

@@ -1,3 +1,4 @@
+import { encodeBytes } from "../base/byte-text.js";
 import { writeFileAtomic } from "../base/files.js";
 import { ByteString, type PickleValue } from "../formats/picklable.js";
 import { pickleArray } from "../formats/pickle-array.js";
@@ -16,7 +17,7 @@ export async function writePickleShard(path: string, videos: Iterable<Video> | A
 async function* asDicts(videos: Iterable<Video> | AsyncIterable<Video>, maxFrames: number): AsyncGenerator<PickleValue, void> {
   for await (const { id, frames, rgb, audio, labels } of videos) {
     yield new Map<PickleValue, PickleValue>([
-      [new ByteString("video"), new ByteString(id)],
+      [new ByteString("video"), new ByteString(encodeBytes(id))],
       [new ByteString("feature"), pickleArray("u1", [frames, rgb.length / frames], rgb)],
       [new ByteString("audio"), pickleArray("u1", [frames, audio.length / frames], audio)],
       [new ByteString("label"), labels],

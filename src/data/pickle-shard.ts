@@ -1,4 +1,5 @@
 import { type FileHandle, open } from "node:fs/promises";
+import { decodeBytes, normaliseBytes } from "../base/byte-text.js";
 import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
 import { type Allocate, ownMemory } from "../formats/frame-list.js";
 import { parsePickle } from "../formats/pickle-reader.js";
@@ -160,8 +161,8 @@ function takeVideo(item: PickledValue, file: Uint8Array, at: VideoPlace): Pickle
 }
 
 function idOf(value: PickledValue | undefined): string | undefined {
-  if (typeof value === "string") return value;
-  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.length).toString("utf8") : undefined;
+  if (typeof value === "string") return normaliseBytes(value);
+  return value instanceof Uint8Array ? decodeBytes(value) : undefined;
 }
 
 function takeLabels(value: PickledValue | undefined, place: VideoPlace): readonly number[] | undefined {

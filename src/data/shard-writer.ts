@@ -1,3 +1,4 @@
+import { encodeBytes } from "../base/byte-text.js";
 import { writeFileAtomic } from "../base/files.js";
 import { encodeSequenceExample } from "../formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../formats/tfrecord.js";
@@ -22,7 +23,7 @@ export function encodeVideo({ id, frames, rgb, audio, labels }: Video): Uint8Arr
     { name: "audio", frameBytes: audio.length / frames, data: audio },
   ];
   return encodeSequenceExample({
-    context: { id: Buffer.from(id, "utf8"), labels },
+    context: { id: encodeBytes(id), labels },
     frameLists: frameLists.filter(({ frameBytes }) => frameBytes > 0),
   });
 }

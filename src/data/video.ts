@@ -2,6 +2,7 @@ import type { CheckedVideo } from "./video-check.js";
 
 /** One video's frame-level features, as bytes (YouTube-8M's quantisation: see model/dequantise.ts). */
 export interface Video {
+  /** Its bytes as text, without loss: see `decodeBytes`. */
   readonly id: string;
   /** Number of frames, 1..max_frames. */
   readonly frames: number;

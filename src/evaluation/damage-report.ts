@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { escapeBytes } from "../base/byte-text.js";
 import { type Damage, deserialiseError, type ErrorCode } from "../base/errors.js";
 import type { LeftOut } from "../data/damage-sieve.js";
 import { IncidentList } from "../telemetry/incident-list.js";
@@ -44,14 +45,18 @@ export class DamageReport {
   note(parts: readonly LeftOut[]): void {
     for (const { error, extent } of parts) {
       const { code, what, details } = error;
-      const { file: shard = null, record = null, byteOffset: byte_offset = null, video = null } = details;
+      const { file: shard = null, record = null, byteOffset: byte_offset = null } = details;
+      const video = details.video === undefined ? null : escapeBytes(details.video);
       this.#list.add({ shard, record, byte_offset, video, code, what, left_out: extent });
       if (extent === "record") this.#counts.records++;
       else this.#counts.rests++;
       const count = this.#counts.records + this.#counts.rests;
       if (!isWorthTelling(count)) continue;
       const words = extent === "record" ? "left out this record" : "left out the rest of this shard";
-      this.#log.warn({ code, ...details, left_out: extent }, `${words}: ${deserialiseError(error).message}`);
+      this.#log.warn(
+        { code, ...details, ...(video === null ? {} : { video }), left_out: extent },
+        `${words}: ${deserialiseError(error).message}`,
+      );
     }
   }
 

@@ -7,19 +7,27 @@ const PIECE_BYTES = 1 << 18;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Text of UTF-8 bytes as Python writes them, or null where they are none. Half a surrogate pair, which Python lets pass, becomes U+FFFD. */
+/** Text of UTF-8 bytes as Python writes them, or null where they are none. A lone surrogate, which Python writes too (its "surrogatepass"), stays one. */
 export function decodeUtf8(bytes: Uint8Array): string | null {
   try {
     return utf8.decode(bytes);
   } catch {
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
-    return hasSurrogates(bytes) ? text : null;
+    return decodeSurrogates(bytes);
   }
 }
 
-/** Whether the bytes hold a UTF-8 form of U+D800 to U+DFFF (ED A0..BF xx). */
-function hasSurrogates(bytes: Uint8Array): boolean {
-  return bytes.some((byte, at) => byte === 0xed && (bytes[at + 1] ?? 0) >= 0xa0);
+/** Text of UTF-8 in which U+D800 to U+DFFF have three bytes each (ED A0..BF xx); null if other bytes are not UTF-8. */
+function decodeSurrogates(bytes: Uint8Array): string | null {
+  const pieces: string[] = [];
+  let start = 0;
+  for (let at = bytes.indexOf(0xed); at !== -1; at = bytes.indexOf(0xed, at + 1)) {
+    const [second = 0, third = 0] = bytes.subarray(at + 1, at + 3);
+    if (second < 0xa0 || second > 0xbf || third < 0x80 || third > 0xbf) continue;
+    if (!isUtf8(bytes.subarray(start, at))) return null;
+    pieces.push(utf8.decode(bytes.subarray(start, at)), String.fromCharCode(0xd000 | ((second & 0x3f) << 6) | (third & 0x3f)));
+    start = at + 3;
+  }
+  return isUtf8(bytes.subarray(start)) ? pieces.join("") + utf8.decode(bytes.subarray(start)) : null;
 }
 
 /** `str.encode("latin1")` of UTF-8 bytes without a string in between; null where a character is past U+00FF, or they are no UTF-8. */

@@ -1,3 +1,4 @@
+import { decodeBytes } from "../base/byte-text.js";
 import { NextvladError } from "../base/errors.js";
 import type { RecordPlace } from "./byte-source.js";
 
@@ -14,14 +15,13 @@ export function tagOf(field: number, wireType: number): number {
 
 /** Up to this many bytes, text is made letter by letter. */
 const SHORT_TEXT_BYTES = 16;
-const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** Text of UTF-8, with U+FFFD for what is none. Short ASCII, which names and ids are, takes a third of the time that a decoder's call does. */
+/** Text of bytes, without loss (see `decodeBytes`). Short ASCII, which names and IDs are, takes a third of the time that a decoder's call does. */
 export function decodeText(bytes: Uint8Array, start = 0, end = bytes.length): string {
   let text = "";
   for (let i = start; i < end; i++) {
     const byte = bytes[i] as number;
-    if (byte >= 0x80 || i - start === SHORT_TEXT_BYTES) return utf8.decode(bytes.subarray(start, end));
+    if (byte >= 0x80 || i - start === SHORT_TEXT_BYTES) return decodeBytes(bytes.subarray(start, end));
     text += String.fromCharCode(byte);
   }
   return text;

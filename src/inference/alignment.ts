@@ -1,3 +1,4 @@
+import { escapeBytes } from "../base/byte-text.js";
 import { NextvladError } from "../base/errors.js";
 import type { Prediction } from "../results/prediction.js";
 import { PredictionStore } from "./prediction-store.js";
@@ -60,7 +61,7 @@ class Tally {
 
   add(id: string): void {
     this.count++;
-    if (this.ids.length < NAMED_VIDEOS) this.ids.push(id);
+    if (this.ids.length < NAMED_VIDEOS) this.ids.push(escapeBytes(id));
   }
 }
 

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { encodeBytes, isUnicode } from "../base/byte-text.js";
 import { NextvladError } from "../base/errors.js";
 
 const FIRST_IDS = 2 ** 12;
@@ -29,12 +30,9 @@ export class IdPacker {
   add(id: string): void {
     // A letter of UTF-16 is three bytes of UTF-8 at most.
     if (this.#used + 1 + 3 * id.length > this.#bytes.length) this.#makeRoom(1 + 3 * id.length);
-    let length = this.#bytes.write(id, this.#used + 1, "utf8");
-    if (length > LONGEST_ID)
-      length = createHash("sha256")
-        .update(id)
-        .digest()
-        .copy(this.#bytes, this.#used + 1);
+    const start = this.#used + 1;
+    let length = isUnicode(id) ? this.#bytes.write(id, start, "utf8") : Buffer.from(encodeBytes(id)).copy(this.#bytes, start);
+    if (length > LONGEST_ID) length = createHash("sha256").update(encodeBytes(id)).digest().copy(this.#bytes, start);
     this.#bytes[this.#used] = length;
     this.#used += 1 + length;
     this.#count++;

@@ -1,3 +1,4 @@
+import { decodeBytes, escapeBytes } from "../base/byte-text.js";
 import { fileError, NextvladError } from "../base/errors.js";
 import { refusePipe } from "../base/files.js";
 import { readPickleShard } from "../data/pickle-shard.js";
@@ -136,13 +137,13 @@ class ShardContent {
   #addId(context: SequenceExample["context"]): void {
     const feature = context.get("id") ?? context.get("video_id");
     const [bytes] = feature?.kind === "bytes" ? feature.values : [];
-    if (bytes !== undefined) this.#noteId(Buffer.from(bytes).toString("utf8"));
+    if (bytes !== undefined) this.#noteId(decodeBytes(bytes));
   }
 
   #noteId(id: string): void {
     if (this.#idsSeen.has(id)) this.#repeatedIds++;
     this.#idsSeen.add(id);
-    if (this.#ids.length < 3) this.#ids.push(id);
+    if (this.#ids.length < 3) this.#ids.push(escapeBytes(id));
   }
 
   #addLabels(context: SequenceExample["context"]): void {

@@ -1,4 +1,5 @@
 import { stat } from "node:fs/promises";
+import { decodeBytes } from "../base/byte-text.js";
 import { SlowWatch } from "../base/slow-watch.js";
 import { deathError, startThread, type ThreadDeath } from "../data/thread.js";
 import type { VideoShape } from "../data/video-check.js";
@@ -45,6 +46,7 @@ export interface ShardRecord {
 
 /** An id and the records that have it, in the list's order. */
 export interface RepeatedId {
+  /** As `decodeBytes` gives it. */
   readonly id: string;
   readonly records: readonly ShardRecord[];
 }
@@ -190,10 +192,9 @@ class VerificationRun {
   }
 
   result(): Verification {
-    const utf8 = new TextDecoder();
     const repeats = Array.from(this.#repeats, ([first, numbers]) => {
       const places = numbers.map((number) => this.#placeOf(number)).sort((a, b) => a.shard - b.shard || a.record - b.record);
-      return { id: utf8.decode(this.#ids.idOf(first)), places };
+      return { id: decodeBytes(this.#ids.idOf(first)), places };
     });
     const byFirstPlace = repeats.sort(({ places: [a] }, { places: [b] }) => comparePlaces(a, b));
     return {

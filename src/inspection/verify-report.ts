@@ -1,3 +1,4 @@
+import { escapeBytes } from "../base/byte-text.js";
 import { deserialiseError, type NextvladError } from "../base/errors.js";
 import { describeRepeated, type RepeatedShard } from "../data/file-list.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
@@ -46,7 +47,10 @@ export function verifyReport({ stopped, shards, repeatedRecords, repeats }: Veri
     problems_by_code: Object.fromEntries(kinds),
     list_problems: listProblems,
     records_with_repeated_id: repeatedRecords,
-    repeated_ids: repeats.map(({ id, records }) => ({ id, records: records.map(({ path, record }) => ({ file: path, record })) })),
+    repeated_ids: repeats.map(({ id, records }) => ({
+      id: escapeBytes(id),
+      records: records.map(({ path, record }) => ({ file: path, record })),
+    })),
     files: shards.map(reportShard),
   };
 }
@@ -68,7 +72,16 @@ function reportShard(shard: ShardTally) {
     listed: shard.listed.map((error) => {
       const { details, message } = deserialiseError(error);
       const { record = null, byteOffset = null, video = null, expected = null, found = null } = details;
-      return { code: error.code, record, byte_offset: byteOffset, video, what: error.what, expected, found, message };
+      return {
+        code: error.code,
+        record,
+        byte_offset: byteOffset,
+        video: video === null ? null : escapeBytes(video),
+        what: error.what,
+        expected,
+        found,
+        message,
+      };
     }),
   };
 }
@@ -123,5 +136,5 @@ function formatShard({ path, listed, problemCount, problems, state, records }: S
 function formatRepeat({ id, records }: RepeatedId): string {
   const places = records.slice(0, NAMED_PROBLEMS).map(({ path, record }) => `${path}, record ${record}`);
   const more = records.length > places.length ? `; and ${records.length - places.length} more` : "";
-  return `video ${id} comes ${records.length} times: ${places.join("; ")}${more}.`;
+  return `video ${escapeBytes(id)} comes ${records.length} times: ${places.join("; ")}${more}.`;
 }

@@ -1,6 +1,7 @@
+import { encodeBytes, escapeBytes, isUnicode } from "../base/byte-text.js";
 import { csvField } from "../formats/csv.js";
 import { formatGeneral } from "../formats/general-number.js";
-import { Tuple } from "../formats/picklable.js";
+import { Bytes, Tuple } from "../formats/picklable.js";
 import { PickledListEncoder } from "../formats/pickle-writer.js";
 import type { LabelNames } from "./label-names.js";
 import type { Prediction } from "./prediction.js";
@@ -29,7 +30,7 @@ export function createEncoder(format: ResultFormat, names: LabelNames | null, wr
 
 /**
  * A pickled list with one `(id, [probability, ...], [class, ...])` tuple a video, in PaddleVideo v1.5.1's order, loadable with a
- * bare `pickle.load` on Python 2 and 3. A probability is the float32's exact value.
+ * bare `pickle.load` on Python 2 and 3. A probability is the float32's exact value. An ID that is not UTF-8 is bytes.
  */
 class PickleEncoder implements ResultEncoder {
   readonly #list: PickledListEncoder;
@@ -43,7 +44,7 @@ class PickleEncoder implements ResultEncoder {
   }
 
   add({ id, scores, classes }: Prediction): void {
-    this.#list.add(new Tuple(id, scores, classes));
+    this.#list.add(new Tuple(isUnicode(id) ? id : new Bytes(encodeBytes(id)), scores, classes));
   }
 
   end(): void {
@@ -86,7 +87,7 @@ class TextEncoder implements ResultEncoder {
 function kaggleLine({ id, scores, classes }: Prediction): string {
   let pairs = "";
   for (const [rank, c] of classes.entries()) pairs += `${rank === 0 ? "" : " "}${c} ${formatGeneral(scores[rank] as number)}`;
-  return `${csvField(id)},${pairs}\n`;
+  return `${csvField(escapeBytes(id))},${pairs}\n`;
 }
 
 /** `{"id", "predictions": [{"class", "name", "probability"}, ...]}`; without `name` where there are no names, null for a class that has none. */
@@ -95,5 +96,5 @@ function jsonLine({ id, scores, classes }: Prediction, names: LabelNames | null)
     const probability = scores[rank];
     return names === null ? { class: c, probability } : { class: c, name: names.nameOf(c), probability };
   });
-  return `${JSON.stringify({ id, predictions })}\n`;
+  return `${JSON.stringify({ id: escapeBytes(id), predictions })}\n`;
 }

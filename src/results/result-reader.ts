@@ -1,3 +1,4 @@
+import { decodeBytes, isUnicode, normaliseBytes, unescapeBytes } from "../base/byte-text.js";
 import { parseDecimal } from "../base/decimal.js";
 import { NextvladError } from "../base/errors.js";
 import { showValue } from "../base/shown-value.js";
@@ -63,8 +64,8 @@ function* readPickle(path: string): Generator<Prediction, void> {
 
 /** Python 2's `str` is bytes. */
 function textOf(value: PickledValue | undefined): string | null {
-  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.length).toString("utf8");
-  return typeof value === "string" ? value : null;
+  if (value instanceof Uint8Array) return decodeBytes(value);
+  return typeof value === "string" ? normaliseBytes(value) : null;
 }
 
 async function* readKaggleCsv(path: string): AsyncGenerator<Prediction, void> {
@@ -82,7 +83,7 @@ async function* readKaggleCsv(path: string): AsyncGenerator<Prediction, void> {
     if (words.length % 2 !== 0) throw malformed(place, "pairs of class and probability", `${words.length} numbers`);
     const scores = words.filter((_, at) => at % 2 === 1).map(parseDecimal);
     const classes = words.filter((_, at) => at % 2 === 0).map(parseDecimal);
-    yield makePrediction(ownText(id), scores, classes, place);
+    yield makePrediction(unescapeBytes(ownText(id)), scores, classes, place);
   }
 }
 
@@ -97,13 +98,14 @@ async function* readJsonLines(path: string): AsyncGenerator<Prediction, void> {
     const place = { file: path, line: number };
     const video = parseJson(text, place) as { readonly id?: unknown; readonly predictions?: unknown } | null;
     const { id, predictions } = video ?? {};
+    if (typeof id === "string" && !isUnicode(id)) throw malformed(place, "an id of whole characters", JSON.stringify(id));
     if (typeof id !== "string" || !Array.isArray(predictions)) {
       throw malformed(place, '{"id": ..., "predictions": [{"class": ..., "probability": ...}, ...]}', text.slice(0, 80));
     }
     const entries = predictions as readonly ({ readonly class?: unknown; readonly probability?: unknown } | null)[];
     const scores = entries.map((entry) => entry?.probability);
     const classes = entries.map((entry) => entry?.class);
-    yield makePrediction(id, scores, classes, place);
+    yield makePrediction(unescapeBytes(id), scores, classes, place);
   }
 }
 
@@ -118,7 +120,6 @@ function parseJson(text: string, place: Place): unknown {
 /** Checks what a file says of a video; probabilities become the nearest float32. */
 function makePrediction(id: string, scores: readonly unknown[], classes: readonly unknown[], where: Place): Prediction {
   const place = { ...where, video: id };
-  if (/\p{Surrogate}/u.test(id)) throw malformed(where, "an id of whole characters", JSON.stringify(id));
   if (scores.length !== classes.length) throw malformed(place, `${scores.length} classes, as there are probabilities`, classes.length);
   for (let rank = 0; rank < classes.length; rank++) {
     const c = classes[rank];

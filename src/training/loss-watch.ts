@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { escapeBytes } from "../base/byte-text.js";
 import { NextvladError } from "../base/errors.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
@@ -124,5 +125,5 @@ export class LossWatch {
 }
 
 function suspect(videos: readonly string[], { step, epoch, step_in_epoch }: Place, loss: number | null): SuspectBatch {
-  return { step, epoch, step_in_epoch, loss: loss === null ? null : String(loss), videos };
+  return { step, epoch, step_in_epoch, loss: loss === null ? null : String(loss), videos: videos.map(escapeBytes) };
 }

@@ -3,8 +3,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { runNextvlad, runToEnd } from "../commands/nextvlad.js";
-import { CLASSES, prepareRun } from "../helpers/runs.js";
+import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
+import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { compiled, runNextvlad, runToEnd } from "../commands/nextvlad.js";
+import { askPython } from "../helpers/python.js";
+import { CLASSES, learnableVideo, prepareRun } from "../helpers/runs.js";
 
 const NAMES = ["zero", "one", 'two "2"', "three, 3", "vier", "fünf"];
 
@@ -176,5 +179,71 @@ test("files that do not go together are told, and nothing is written", async () 
     assert.match(stderr, message);
     assert.equal(exitCode, 1);
     assert.equal(existsSync(at("never")), false);
+  }
+});
+
+test("IDs that are not UTF-8 stay the bytes they are, from a shard listed through a pipe to averaged results", async () => {
+  const ids = ["61ff", "61fe", "61c3a9"].map((hex) => Buffer.from(hex, "hex"));
+  const records = ids.map((id, i) => {
+    const { rgb, audio, frames, labels } = learnableVideo(i);
+    const lists = Object.entries({ rgb, audio }).map(([name, data]) => ({ name, frameBytes: data.length / frames, data }));
+    return encodeTfRecord(encodeSequenceExample({ context: { id, labels }, frameLists: lists }));
+  });
+  const shard = at("odd.tfrecord");
+  writeFileSync(shard, Buffer.concat(records));
+
+  assert.match(await run("verify", shard, "--config", config), /3 records, 3 whole videos[\s\S]*\nno problems\n/);
+  await run("convert", "--to", "pkl", "--filelist", shard, "--out", at("odd-pkl"));
+  // The arrays need numpy; the IDs do not.
+  const load = `import json, pickle, sys
+class Any:
+    def __init__(self, *args): pass
+    def __setstate__(self, state): pass
+class Unpickler(pickle.Unpickler):
+    def find_class(self, module, name): return Any
+print(json.dumps([v[b"video"].hex() for v in Unpickler(open(sys.argv[1], "rb"), encoding="bytes").load()]))`;
+  assert.deepEqual(
+    askPython(load, [at("odd-pkl/odd.pkl")]),
+    ids.map((id) => id.toString("hex")),
+  );
+  await run("convert", "--to", "tfrecord", "--filelist", at("odd-pkl/odd.pkl"), "--out", at("odd-back"));
+  assert.deepEqual(readFileSync(at("odd-back/odd.tfrecord")), readFileSync(shard));
+
+  const command = ["infer", ...weights(), "--format", "pickle,csv,jsonl", "--save-dir", at("odd")].map((word) => `'${word}'`).join(" ");
+  const piped = `'${process.execPath}' '${compiled("nextvlad.cjs")}' ${command} --filelist <(echo '${shard}')`;
+  const { exitCode, stderr } = await runToEnd("bash", ["-c", piped]);
+  assert.equal(exitCode, 0, stderr);
+  const files = [".pkl", ".csv", ".jsonl"].map((ending) => at(`odd/NEXTVLAD_infer_result${ending}`));
+  const averaged = await run(
+    "ensemble",
+    ...files,
+    "--filelist",
+    shard,
+    "--config",
+    config,
+    "--save-dir",
+    at("odd-mean"),
+    "--format",
+    "csv",
+  );
+  assert.match(averaged, /videos: 3\n/);
+  const rows = readFileSync(at("odd-mean/NEXTVLAD_ensemble_result.csv"), "utf8").trim().split("\n");
+  assert.deepEqual(
+    rows.slice(1).map((row) => row.split(",")[0]),
+    [String.raw`a\xFF`, String.raw`a\xFE`, "aé"],
+  );
+});
+
+test("a shard is predicted as often as it is listed, empty ones are warned of, and nothing but empty ones is an error", async () => {
+  writeFileSync(at("none.tfrecord"), "");
+  writeFileSync(at("twice.list"), "validate0.tfrecord\nnone.tfrecord\nvalidate0.tfrecord\n");
+  const ended = await runNextvlad(["infer", ...weights(), "--filelist", at("twice.list"), "--save-dir", at("twice")]);
+  assert.match(ended.stdout, /videos: 40\n/);
+  assert.match(ended.stderr, /WARN: \S+twice\.list lists a shard more than once: \S+validate0\.tfrecord 2 times; each is read as often/);
+  assert.match(ended.stderr, /WARN: 1 of 2 shards is empty \(0 records\): \S+none\.tfrecord/);
+  for (const command of ["infer", "eval"]) {
+    const nothing = await runNextvlad([command, ...weights(), "--filelist", at("none.tfrecord"), "--save-dir", at("nothing")]);
+    assert.equal(nothing.exitCode, 1);
+    assert.match(nothing.stderr, /error: \S+none\.tfrecord: the shard is empty: there are no records\./);
   }
 });

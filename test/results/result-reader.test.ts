@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import fc from "fast-check";
+import { decodeBytes, encodeBytes, normaliseBytes } from "../../src/base/byte-text.js";
 import { NextvladError } from "../../src/base/errors.js";
 import { formatGeneral } from "../../src/formats/general-number.js";
 import type { Prediction } from "../../src/results/prediction.js";
@@ -24,7 +25,11 @@ function read(content: string | Uint8Array): Promise<Prediction[]> {
 
 const prediction = fc
   .tuple(
-    fc.string({ unit: "grapheme" }),
+    fc.oneof(
+      fc.string({ unit: "grapheme" }),
+      fc.uint8Array({ maxLength: 12 }).map(decodeBytes),
+      fc.string({ unit: fc.constantFrom("\\", "x", "5", "C", "é", "\udcff", "\udc80"), maxLength: 12 }).map(normaliseBytes),
+    ),
     fc.uniqueArray(fc.tuple(fc.nat(2 ** 31 - 1), fc.float({ noNaN: true, noDefaultInfinity: true })), {
       maxLength: 30,
       selector: ([c]) => c,
@@ -90,6 +95,15 @@ with open(folder + "/p.csv", "w", encoding="utf-8-sig", newline="") as out:
 test("Python 2's pickles hold ids as bytes", async () => {
   const pickle = "(lp0\n(S'train1'\np1\n(lp2\nF0.5\naF0.25\na(lp3\nI7\naI1\natp4\na.";
   assert.deepEqual(await read(pickle), [{ id: "train1", scores: Float32Array.of(0.5, 0.25), classes: Int32Array.of(7, 1) }]);
+});
+
+test("Python's ids of bytes, and of strings with surrogates, stay distinct", { skip: !hasPython && "python3 is missing" }, async () => {
+  const script = `import pickle, sys; pickle.dump([(b"\\xff", [], []), (b"\\xfe", [], []), ("\\udcfd", [], []), ("\\ud800", [], [])], open(sys.argv[1], "wb"), int(sys.argv[2]))`;
+  for (const protocol of ["2", "4"]) {
+    assert.equal(spawnSync("python3", ["-c", script, path, protocol], { encoding: "utf8" }).stderr, "");
+    const ids = (await collect(readResults(path))).map(({ id }) => Buffer.from(encodeBytes(id)).toString("hex"));
+    assert.deepEqual(ids, ["ff", "fe", "fd", "eda080"]);
+  }
 });
 
 test("what is not in its form is told, with its place", async () => {

@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
+import { decodeBytes } from "../../src/base/byte-text.js";
 import { NextvladError } from "../../src/base/errors.js";
 import { LabelNames } from "../../src/results/label-names.js";
 import type { Prediction } from "../../src/results/prediction.js";
@@ -52,6 +53,24 @@ test("Python reads a pickled list of (id, probabilities, classes) with nothing b
     "<class 'list'> {(<class 'tuple'>, 3)} [[<class 'float'>, <class 'float'>], [<class 'int'>, <class 'int'>]]",
   );
   assert.equal(python(path, `${LOAD_PICKLE}print(r[0])`), "('train000001', [0.10000000149011612, 0.05000000074505806], [3861, 7])");
+});
+
+test("an ID that is not UTF-8 is bytes in Python's pickle, and escaped in text", async () => {
+  const bytes = [Buffer.from("61ff62", "hex"), Buffer.from("61fe62", "hex"), Buffer.from("c3a9", "hex"), Buffer.from("\\xff\\x5C\\y")];
+  const odd = bytes.map((id) => ({ id: decodeBytes(id), scores: Float32Array.of(0.5), classes: Int32Array.of(1) }));
+  const [pickle = "", csv = "", jsonl = ""] = await write(target("r", "pickle", "csv", "jsonl"), odd);
+  const ids = python(pickle, `${LOAD_PICKLE}print([v[0] if isinstance(v[0], bytes) else v[0].encode() for v in r])`);
+  assert.equal(ids, String.raw`[b'a\xffb', b'a\xfeb', b'\xc3\xa9', b'\\xff\\x5C\\y']`);
+  const escaped = [String.raw`a\xFFb`, String.raw`a\xFEb`, "é", String.raw`\x5Cxff\x5Cx5C\y`];
+  const lines = (path: string): string[] => readFileSync(path, "utf8").trim().split("\n");
+  assert.deepEqual(
+    lines(csv).slice(1),
+    escaped.map((id) => `${id},1 0.5`),
+  );
+  assert.deepEqual(
+    lines(jsonl).map((line) => (JSON.parse(line) as { id: string }).id),
+    escaped,
+  );
 });
 
 test("the pickle's bytes stay what they were", async () => {
@@ -127,7 +146,13 @@ test("a failure on the way, or a stop, leaves the old results whole and nothing 
     return { stopped: true, videos: 1 };
   });
   assert.deepEqual(stopped, { stopped: true, videos: 1, resultFiles: [] });
-  const unwritable = { id: "\ud800", scores: new Float32Array(0), classes: new Int32Array(0) };
+  const unwritable: Prediction = {
+    id: "x",
+    scores: new Float32Array(0),
+    get classes(): Int32Array {
+      throw new NextvladError("BAD_FORMAT", "an encoder fails");
+    },
+  };
   await assert.rejects(write(to, [unwritable]), { code: "BAD_FORMAT" });
   assert.deepEqual(readdirSync(folder).sort(), ["r.csv", "r.pkl"]);
   for (const ending of [".pkl", ".csv"]) assert.equal(readFileSync(to.path + ending, "utf8"), "old");
