@@ -37,12 +37,23 @@ class ColumnSums {
   int rows_ = 0;
 };
 
-// Which video each frame belongs to.
-std::vector<int32_t> VideoOfFrame(const int32_t* counts, int64_t videos) {
-  std::vector<int32_t> video;
-  for (int64_t v = 0; v < videos; v++) video.insert(video.end(), counts[v], static_cast<int32_t>(v));
-  return video;
-}
+// What z [N, G K], a tensor [N, G] and the frame counts [B] say of a batch.
+struct Batch {
+  int64_t frames, columns, groups, clusters, videos;
+  std::vector<int32_t> video;  // which each frame belongs to
+
+  Batch(Call& call, int z, int per_group, int frame_counts) {
+    const auto shape = call.Expect(z, {Call::kAny, Call::kAny});
+    frames = shape[0], columns = shape[1];
+    groups = call.Expect(per_group, {frames, Call::kAny})[1];
+    Call::Require(frames > 0, "the batch has no frames");
+    Call::Require(groups > 0 && columns % groups == 0, std::to_string(columns) + " columns do not split into " + std::to_string(groups) + " groups");
+    clusters = columns / groups;
+    const std::vector<int32_t> offsets = call.Offsets(frame_counts, frames);
+    videos = offsets.size() - 1;
+    for (int64_t v = 0; v < videos; v++) video.insert(video.end(), offsets[v + 1] - offsets[v], static_cast<int32_t>(v));
+  }
+};
 
 // Mean and biased variance over rows. Sums are of the distance to the first row, so that a far-off mean costs no digits.
 void Moments(const float* z, int64_t rows, int64_t columns, std::vector<double>* mean, std::vector<double>* variance) {
@@ -116,25 +127,23 @@ void SigmoidAll(const float* x, int64_t count, float* y) {
 
 // Inputs: z, attention, scale [G K], shift [G K], frame counts [B], epsilon [].
 // Outputs: assignment [N G, K], gate [N, G], mean, variance (biased), 1 / sqrt(variance + epsilon) [G K], mass [B, G K].
-void Assign(void*, TF_OpKernelContext* context) {
-  Call call(context);
+void Assign(Call& call) {
+  const Batch batch(call, 0, 1, 4);
+  const int64_t frames = batch.frames, columns = batch.columns, groups = batch.groups, clusters = batch.clusters, videos = batch.videos;
+  const std::vector<int32_t>& video = batch.video;
+  for (int i = 2; i <= 3; i++) call.Expect(i, {columns});
+  call.ExpectCount(5, 1);
   const float* z = call.Input<float>(0);
   const float* attention = call.Input<float>(1);
   const float* scale = call.Input<float>(2);
   const float* shift = call.Input<float>(3);
   const float epsilon = *call.Input<float>(5);
-  const int64_t frames = call.Dimension(0, 0), columns = call.Dimension(0, 1), groups = call.Dimension(1, 1), videos = call.Dimension(4, 0);
-  const std::vector<int32_t> video = VideoOfFrame(call.Input<int32_t>(4), videos);
-  if (static_cast<int64_t>(video.size()) != frames || call.Dimension(1, 0) != frames || frames == 0 || columns % groups != 0) {
-    return call.Fail("z, attention and frame counts do not fit together");
-  }
-  float* assignment = call.Output(0, {frames * groups, columns / groups});
+  float* assignment = call.Output(0, {frames * groups, clusters});
   float* gate = call.Output(1, {frames, groups});
   float* mean = call.Output(2, {columns});
   float* variance = call.Output(3, {columns});
   float* inverse = call.Output(4, {columns});
   float* mass = call.Output(5, {videos, columns});
-  if (assignment == nullptr || mass == nullptr) return;
   std::vector<double> means, variances;
   Moments(z, frames, columns, &means, &variances);
   std::vector<float> factor(columns), addend(columns);
@@ -147,29 +156,31 @@ void Assign(void*, TF_OpKernelContext* context) {
     addend[c] = shift[c] - means[c] * scale[c] * inverted;
   }
   SigmoidAll(attention, frames * groups, gate);
-  AssignRows(z, gate, factor.data(), addend.data(), video, groups, columns / groups, videos, assignment, mass);
+  AssignRows(z, gate, factor.data(), addend.data(), video, groups, clusters, videos, assignment, mass);
 }
 
 // Inputs: z, attention, scale [G K], shift [G K], frame counts [B]. Outputs: assignment [N G, K], mass [B, G K].
-void AssignFrozen(void*, TF_OpKernelContext* context) {
-  Call call(context);
-  const int64_t frames = call.Dimension(0, 0), columns = call.Dimension(0, 1), groups = call.Dimension(1, 1), videos = call.Dimension(4, 0);
-  const std::vector<int32_t> video = VideoOfFrame(call.Input<int32_t>(4), videos);
-  if (static_cast<int64_t>(video.size()) != frames || call.Dimension(1, 0) != frames || frames == 0 || columns % groups != 0) {
-    return call.Fail("z, attention and frame counts do not fit together");
-  }
-  float* assignment = call.Output(0, {frames * groups, columns / groups});
+void AssignFrozen(Call& call) {
+  const Batch batch(call, 0, 1, 4);
+  const int64_t frames = batch.frames, columns = batch.columns, groups = batch.groups, clusters = batch.clusters, videos = batch.videos;
+  const std::vector<int32_t>& video = batch.video;
+  for (int i = 2; i <= 3; i++) call.Expect(i, {columns});
+  float* assignment = call.Output(0, {frames * groups, clusters});
   float* mass = call.Output(1, {videos, columns});
-  if (assignment == nullptr || mass == nullptr) return;
   std::vector<float> gate(frames * groups);
   SigmoidAll(call.Input<float>(1), frames * groups, gate.data());
-  AssignRows(call.Input<float>(0), gate.data(), call.Input<float>(2), call.Input<float>(3), video, groups, columns / groups, videos, assignment, mass);
+  AssignRows(call.Input<float>(0), gate.data(), call.Input<float>(2), call.Input<float>(3), video, groups, clusters, videos, assignment, mass);
 }
 
 // Inputs: the gradient of the assignment through the frames [N G, K] and through the mass [B, G K]; assignment, gate, z, mean, inverse and
 // scale of the forward pass; frame counts [B]. Outputs: gradients of z [N, G K], attention [N, G], scale and shift [G K].
-void AssignGradient(void*, TF_OpKernelContext* context) {
-  Call call(context);
+void AssignGradient(Call& call) {
+  const Batch batch(call, 4, 3, 8);
+  const int64_t frames = batch.frames, columns = batch.columns, groups = batch.groups, clusters = batch.clusters, videos = batch.videos;
+  const std::vector<int32_t>& video = batch.video;
+  for (int i : {0, 2}) call.Expect(i, {frames * groups, clusters});
+  call.Expect(1, {videos, columns});
+  for (int i = 5; i <= 7; i++) call.Expect(i, {columns});
   const float* through_frames = call.Input<float>(0);
   const float* through_mass = call.Input<float>(1);
   const float* assignment = call.Input<float>(2);
@@ -178,17 +189,10 @@ void AssignGradient(void*, TF_OpKernelContext* context) {
   const float* mean = call.Input<float>(5);
   const float* inverse = call.Input<float>(6);
   const float* scale = call.Input<float>(7);
-  const int64_t frames = call.Dimension(4, 0), columns = call.Dimension(4, 1), groups = call.Dimension(3, 1), videos = call.Dimension(8, 0);
-  const int64_t clusters = columns / groups;
-  const std::vector<int32_t> video = VideoOfFrame(call.Input<int32_t>(8), videos);
-  if (static_cast<int64_t>(video.size()) != frames || call.Count(0) != frames * columns || call.Count(1) != videos * columns || frames == 0 || columns % groups != 0) {
-    return call.Fail("gradients, z and frame counts do not fit together");
-  }
   float* dz = call.Output(0, {frames, columns});
   float* dattention = call.Output(1, {frames, groups});
   float* dscale = call.Output(2, {columns});
   float* dshift = call.Output(3, {columns});
-  if (dz == nullptr || dshift == nullptr) return;
 
   const int threads = Pool::Shared().threads();
   std::vector<std::vector<double>> scales(threads), shifts(threads);
@@ -251,17 +255,17 @@ void AssignGradient(void*, TF_OpKernelContext* context) {
 }  // namespace
 
 std::string RegisterAssignment() {
-  std::string problem = Register("NextvladAssign", {"z: float", "attention: float", "scale: float", "shift: float", "frame_counts: int32", "epsilon: float"},
-                                 {"assignment: float", "gate: float", "mean: float", "variance: float", "inverse: float", "mass: float"}, Assign);
+  std::string problem = Register<Assign>("NextvladAssign", {"z: float", "attention: float", "scale: float", "shift: float", "frame_counts: int32", "epsilon: float"},
+                                         {"assignment: float", "gate: float", "mean: float", "variance: float", "inverse: float", "mass: float"});
   if (problem.empty()) {
-    problem = Register("NextvladAssignFrozen", {"z: float", "attention: float", "scale: float", "shift: float", "frame_counts: int32"},
-                       {"assignment: float", "mass: float"}, AssignFrozen);
+    problem = Register<AssignFrozen>("NextvladAssignFrozen", {"z: float", "attention: float", "scale: float", "shift: float", "frame_counts: int32"},
+                                     {"assignment: float", "mass: float"});
   }
   if (problem.empty()) {
-    problem = Register("NextvladAssignGradient",
-                       {"through_frames: float", "through_mass: float", "assignment: float", "gate: float", "z: float", "mean: float", "inverse: float",
-                        "scale: float", "frame_counts: int32"},
-                       {"dz: float", "dattention: float", "dscale: float", "dshift: float"}, AssignGradient);
+    problem = Register<AssignGradient>("NextvladAssignGradient",
+                                       {"through_frames: float", "through_mass: float", "assignment: float", "gate: float", "z: float", "mean: float",
+                                        "inverse: float", "scale: float", "frame_counts: int32"},
+                                       {"dz: float", "dattention: float", "dscale: float", "dshift: float"});
   }
   return problem;
 }

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernel.h"
 #include "vector.h"
 
 #ifdef __AVX512VNNI__
@@ -56,6 +57,11 @@ struct PanelShape {
   int terms;
   int64_t floats() const { return (2 + terms + quads * terms) * kLanes; }
 };
+
+inline PanelShape ShapeOfPanels(int64_t features, int terms) {
+  Call::Require(terms >= 1 && terms <= kMostTerms, "a weight has " + std::to_string(terms) + " terms, expected 1 to " + std::to_string(kMostTerms));
+  return {RoundUp(features, 4) / 4, terms};
+}
 
 // y[row, 16 columns] for kRows rows of bytes, or what to add to it: all sums stay in registers from the first row of the weights to the last.
 template <int kTerms, int kRows, bool kAdd = false>

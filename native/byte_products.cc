@@ -17,17 +17,15 @@ constexpr int64_t kBackwardFrames = 768;  // whose panel fits the first cache, a
 constexpr int64_t kBackwardPanels = 4;
 
 // Inputs: bytes (uint8, carried four to a float), panels of w and of a bias, [frames, features, columns]. Output: x w + bias [frames, columns].
-void ByteProduct(void*, TF_OpKernelContext* context) {
-  Call call(context);
-  const int32_t* n = call.Input<int32_t>(2);
+void ByteProduct(Call& call) {
+  const int32_t* n = call.Sizes(2, 3);
   const int64_t frames = n[0], features = n[1], columns = n[2];
-  const float* panels = call.Input<float>(1);
-  const PanelShape shape{RoundUp(features, 4) / 4, kTerms};
+  const PanelShape shape = ShapeOfPanels(features, kTerms);
   const int64_t panel_count = RoundUp(columns, kLanes) / kLanes;
-  if (call.Count(0) * 4 < frames * features || call.Count(1) != panel_count * shape.floats()) return call.Fail("bytes and panels do not fit together");
+  call.ExpectCount(1, panel_count * shape.floats());
+  const float* panels = call.Input<float>(1);
+  const ByteRows bytes(call.Bytes(0, frames * features), frames, features);
   float* y = call.Output(0, {frames, columns});
-  if (y == nullptr) return;
-  const ByteRows bytes(call.Input<uint8_t>(0), frames, features);
   const int64_t row_blocks = (frames + kForwardRows - 1) / kForwardRows, bunches = (panel_count + kForwardPanels - 1) / kForwardPanels;
   ShareOut(row_blocks * bunches, [&](const auto& next) {
     // By way of a buffer: written one panel after the other, the rows of y, a multiple of 4 KiB apart, fight for the same lines of the caches.
@@ -120,17 +118,16 @@ void SplitFrames(const float* d, int64_t frames, int64_t stride, int64_t columns
 }
 
 // Inputs: bytes (uint8, carried four to a float), d [frames, columns], the features' scale and offset [features]. Output: x^T d [features, columns].
-void ByteProductTransposed(void*, TF_OpKernelContext* context) {
-  Call call(context);
+void ByteProductTransposed(Call& call) {
+  const auto shape = call.Expect(1, {Call::kAny, Call::kAny});
+  const int64_t frames = shape[0], columns = shape[1], features = call.Expect(2, {Call::kAny})[0];
+  call.Expect(3, {features});
   const float* d = call.Input<float>(1);
   const float* scale = call.Input<float>(2);
   const float* offset = call.Input<float>(3);
-  const int64_t frames = call.Dimension(1, 0), columns = call.Dimension(1, 1), features = call.Dimension(2, 0);
-  if (call.Count(0) * 4 < frames * features || call.Count(3) != features) return call.Fail("bytes, d and scale do not fit together");
-  float* y = call.Output(0, {features, columns});
-  if (y == nullptr) return;
   const int64_t stride = RoundUp(frames, 64);
-  const std::vector<uint8_t> bytes = Transpose(call.Input<uint8_t>(0), frames, features, stride);
+  const std::vector<uint8_t> bytes = Transpose(call.Bytes(0, frames * features), frames, features, stride);
+  float* y = call.Output(0, {features, columns});
   const int64_t width = kBackwardPanels * kLanes;
   const PanelShape largest{kBackwardFrames / 4, kTerms};
   ShareOut((columns + width - 1) / width, [&](const auto& next) {
@@ -166,9 +163,9 @@ void ByteProductTransposed(void*, TF_OpKernelContext* context) {
 }  // namespace
 
 std::string RegisterByteProducts() {
-  std::string problem = Register("NextvladByteProduct", {"bytes: float", "panels: float", "sizes: int32"}, {"y: float"}, ByteProduct);
+  std::string problem = Register<ByteProduct>("NextvladByteProduct", {"bytes: float", "panels: float", "sizes: int32"}, {"y: float"});
   if (!problem.empty()) return problem;
-  return Register("NextvladByteProductTransposed", {"bytes: float", "d: float", "scale: float", "offset: float"}, {"y: float"}, ByteProductTransposed);
+  return Register<ByteProductTransposed>("NextvladByteProductTransposed", {"bytes: float", "d: float", "scale: float", "offset: float"}, {"y: float"});
 }
 
 }  // namespace nextvlad

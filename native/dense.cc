@@ -11,20 +11,22 @@
 namespace nextvlad {
 namespace {
 
-constexpr int kVectors = 4;
-constexpr int kTile = kLanes * kVectors;
-constexpr int kExamples = 4;   // whose sums over a tile stay in registers
+// Sums of a tile that stay in registers: 16 of AVX-512's 32, 12 of AVX2's 16.
+constexpr bool kManyRegisters = kSimdLanes == 16;
+constexpr int kVectors = kManyRegisters ? 4 : 2;
+constexpr int kTile = kSimdLanes * kVectors;
+constexpr int kExamples = kManyRegisters ? 4 : 6;
 constexpr int kStreamed = 2;   // examples up to which the rows of w are best taken one after another
 constexpr int kBlock = 128;    // rows of w whose part of a tile fits the first cache
 
 // y[b, tile] += x[b, rows] w[rows, tile] for kExamples examples, whose sums stay in registers. x is packed, [rows][kExamples], and w too,
 // [rows][kTile]: in their matrices, whose rows lie a multiple of 4 KiB apart, all values would fall on the same few lines of the first cache.
 inline void AddTile(const float* x, const float* w, int64_t rows, int64_t examples, int64_t out, float* y) {
-  Vector sums[kExamples][kVectors] = {};
+  Simd sums[kExamples][kVectors] = {};
   for (int64_t r = 0; r < rows; r++) {
-    Vector row[kVectors];
+    Simd row[kVectors];
 #pragma GCC unroll 8
-    for (int j = 0; j < kVectors; j++) row[j] = Load(w + r * kTile + j * kLanes);
+    for (int j = 0; j < kVectors; j++) row[j] = LoadSimd(w + r * kTile + j * kSimdLanes);
 #pragma GCC unroll 8
     for (int e = 0; e < kExamples; e++) {
 #pragma GCC unroll 8
@@ -35,7 +37,7 @@ inline void AddTile(const float* x, const float* w, int64_t rows, int64_t exampl
   for (int e = 0; e < kExamples; e++) {
     if (e >= examples) return;
 #pragma GCC unroll 8
-    for (int j = 0; j < kVectors; j++) Store(y + e * out + j * kLanes, Load(y + e * out + j * kLanes) + sums[e][j]);
+    for (int j = 0; j < kVectors; j++) Store(y + e * out + j * kSimdLanes, LoadSimd(y + e * out + j * kSimdLanes) + sums[e][j]);
   }
 }
 
@@ -62,14 +64,12 @@ void AddPlainly(const float* x, int64_t in, const float* w, int64_t out, int64_t
 }
 
 // Inputs: x [B, in], w [in, out]. Output: x w [B, out].
-void Dense(void*, TF_OpKernelContext* context) {
-  Call call(context);
+void Dense(Call& call) {
+  const auto shape = call.Expect(0, {Call::kAny, Call::kAny});
+  const int64_t examples = shape[0], in = shape[1], out = call.Expect(1, {in, Call::kAny})[1];
   const float* x = call.Input<float>(0);
   const float* w = call.Input<float>(1);
-  const int64_t examples = call.Dimension(0, 0), in = call.Dimension(0, 1), out = call.Dimension(1, 1);
-  if (call.Dimension(1, 0) != in) return call.Fail("x and w do not fit together");
   float* y = call.Output(0, {examples, out});
-  if (y == nullptr) return;
   const int threads = Pool::Shared().threads();
   std::vector<std::vector<float>> parts(threads);
   const int64_t tiled = out / kTile * kTile;
@@ -91,7 +91,7 @@ void Dense(void*, TF_OpKernelContext* context) {
           std::memcpy(packed_w.data() + r * kTile, from, kTile * sizeof(float));
           // The next block's rows are on their way while this one's are multiplied.
           if (row + kBlock + r < end) {
-            for (int j = 0; j < kVectors; j++) __builtin_prefetch(from + kBlock * out + j * kLanes, 0, 2);
+            for (int j = 0; j < kVectors; j++) __builtin_prefetch(from + kBlock * out + j * kSimdLanes, 0, 2);
           }
         }
         for (int64_t group = 0; group < groups; group++) {
@@ -113,6 +113,6 @@ void Dense(void*, TF_OpKernelContext* context) {
 
 }  // namespace
 
-std::string RegisterDense() { return Register("NextvladDense", {"x: float", "w: float"}, {"y: float"}, Dense); }
+std::string RegisterDense() { return Register<Dense>("NextvladDense", {"x: float", "w: float"}, {"y: float"}); }
 
 }  // namespace nextvlad

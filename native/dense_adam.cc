@@ -12,18 +12,21 @@
 namespace nextvlad {
 namespace {
 
-constexpr int kVectors = 4;                   // of a row that are worked on at once
-constexpr int kTile = kLanes * kVectors;
-constexpr int kRows = 4;                      // of the weights that are worked on at once: 16 sums stay in registers
+// Sums of a tile that stay in registers: 16 of AVX-512's 32, 12 of AVX2's 16.
+constexpr bool kManyRegisters = kSimdLanes == 16;
+constexpr int kVectors = kManyRegisters ? 4 : 2;  // of a row of the weights
+constexpr int kTile = kSimdLanes * kVectors;
+constexpr int kRows = kManyRegisters ? 4 : 6;     // of the weights
+constexpr int kExamples = kManyRegisters ? 4 : 2;
 
 // Sums over examples for kRows rows and one tile of columns, then their update. x and dy are packed, [examples][kRows] and
 // [examples][kTile]: in their matrices, whose rows lie a multiple of 4 KiB apart, they would fall on the same few lines of the first cache.
 void UpdateTile(const float* x, const float* dy, int64_t examples, int64_t columns, int64_t rows, const AdamCoefficients& c, float* w, float* m, float* v) {
-  Vector sums[kRows][kVectors] = {};
+  Simd sums[kRows][kVectors] = {};
   for (int64_t b = 0; b < examples; b++) {
-    Vector d[kVectors];
+    Simd d[kVectors];
 #pragma GCC unroll 8
-    for (int j = 0; j < kVectors; j++) d[j] = Load(dy + b * kTile + j * kLanes);
+    for (int j = 0; j < kVectors; j++) d[j] = LoadSimd(dy + b * kTile + j * kSimdLanes);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; r++) {
 #pragma GCC unroll 8
@@ -35,7 +38,7 @@ void UpdateTile(const float* x, const float* dy, int64_t examples, int64_t colum
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; r++) {
 #pragma GCC unroll 8
-    for (int j = 0; j < kVectors; j++) Store(gradients + r * kTile + j * kLanes, sums[r][j]);
+    for (int j = 0; j < kVectors; j++) Store(gradients + r * kTile + j * kSimdLanes, sums[r][j]);
   }
   for (int64_t r = 0; r < rows; r++) {
     const int64_t at = r * columns;
@@ -46,21 +49,20 @@ void UpdateTile(const float* x, const float* dy, int64_t examples, int64_t colum
 
 // dx = dy w^T for one block of rows, before they are updated: the rows are in the cache anyway.
 void BackThrough(const float* w, const float* dy, int64_t examples, int64_t columns, int64_t rows, int64_t in, float* dx) {
-  constexpr int kExamples = 4;
   for (int64_t first = 0; first < examples; first += kExamples) {
     const int64_t count = std::min<int64_t>(kExamples, examples - first);
-    Vector sums[kRows][kExamples] = {};
+    Simd sums[kRows][kExamples] = {};
     const float *rows_of_w[kRows], *rows_of_dy[kExamples];
     for (int r = 0; r < kRows; r++) rows_of_w[r] = w + std::min<int64_t>(r, rows - 1) * columns;
     for (int e = 0; e < kExamples; e++) rows_of_dy[e] = dy + (first + std::min<int64_t>(e, count - 1)) * columns;
     int64_t column = 0;
-    for (; column + kLanes <= columns; column += kLanes) {
-      Vector d[kExamples];
+    for (; column + kSimdLanes <= columns; column += kSimdLanes) {
+      Simd d[kExamples];
 #pragma GCC unroll 8
-      for (int e = 0; e < kExamples; e++) d[e] = Load(rows_of_dy[e] + column);
+      for (int e = 0; e < kExamples; e++) d[e] = LoadSimd(rows_of_dy[e] + column);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; r++) {
-        const Vector row = Load(rows_of_w[r] + column);
+        const Simd row = LoadSimd(rows_of_w[r] + column);
 #pragma GCC unroll 8
         for (int e = 0; e < kExamples; e++) sums[r][e] += row * d[e];
       }
@@ -71,7 +73,7 @@ void BackThrough(const float* w, const float* dy, int64_t examples, int64_t colu
 #pragma GCC unroll 8
       for (int e = 0; e < kExamples; e++) {
         float total = 0;
-        for (int lane = 0; lane < kLanes; lane++) total += sums[r][e][lane];
+        for (int lane = 0; lane < kSimdLanes; lane++) total += sums[r][e][lane];
         totals[r * kExamples + e] = total;
       }
     }
@@ -87,21 +89,18 @@ void BackThrough(const float* w, const float* dy, int64_t examples, int64_t colu
 
 // Inputs: x [B, in], dy [B, out]; w, m and v [in, out], updated in place; the bits of the coefficients (adam.h). Output: dx = dy w^T [B, in], of w as it
 // was.
-void DenseAdam(void*, TF_OpKernelContext* context) {
-  Call call(context);
+void DenseAdam(Call& call) {
+  const auto shape = call.Expect(0, {Call::kAny, Call::kAny});
+  const int64_t examples = shape[0], in = shape[1], out = call.Expect(1, {examples, Call::kAny})[1];
+  for (int i = 2; i <= 4; i++) call.Expect(i, {in, out});
+  call.Expect(5, {kAdamCoefficients});
   const float* x = call.Input<float>(0);
   const float* dy = call.Input<float>(1);
   float* w = call.Input<float>(2);
   float* m = call.Input<float>(3);
   float* v = call.Input<float>(4);
   const AdamCoefficients c = ReadCoefficients(call.Input<int32_t>(5));
-  const int64_t examples = call.Dimension(0, 0), in = call.Dimension(0, 1), out = call.Dimension(1, 1);
-  if (call.Dimension(1, 0) != examples || call.Dimension(2, 0) != in || call.Dimension(2, 1) != out || call.Count(3) != in * out ||
-      call.Count(4) != in * out || call.Count(5) != kAdamCoefficients) {
-    return call.Fail("x, dy, w, m, v and coefficients do not fit together");
-  }
   float* dx = call.Output(0, {examples, in});
-  if (dx == nullptr) return;
   const int64_t tiles = out / kTile;
   std::vector<float> packed(tiles * examples * kTile);
   for (int64_t tile = 0; tile < tiles; tile++) {
@@ -138,7 +137,7 @@ void DenseAdam(void*, TF_OpKernelContext* context) {
 }  // namespace
 
 std::string RegisterDenseAdam() {
-  return Register("NextvladDenseAdam", {"x: float", "dy: float", "w: float", "m: float", "v: float", "coefficients: int32"}, {"dx: float"}, DenseAdam);
+  return Register<DenseAdam>("NextvladDenseAdam", {"x: float", "dy: float", "w: float", "m: float", "v: float", "coefficients: int32"}, {"dx: float"});
 }
 
 }  // namespace nextvlad

@@ -6,16 +6,13 @@ namespace nextvlad {
 namespace {
 
 // Inputs: bytes (uint8, carried four to a float), scale [F], offset [F], frames []. Output: u * scale + offset, [frames, F].
-void Dequantise(void*, TF_OpKernelContext* context) {
-  Call call(context);
-  const uint8_t* bytes = call.Input<uint8_t>(0);
+void Dequantise(Call& call) {
+  const int64_t features = call.Expect(1, {Call::kAny})[0], frames = *call.Sizes(3, 1);
+  call.Expect(2, {features});
+  const uint8_t* bytes = call.Bytes(0, frames * features);
   const float* scale = call.Input<float>(1);
   const float* offset = call.Input<float>(2);
-  const int64_t frames = *call.Input<int32_t>(3);
-  const int64_t features = call.Dimension(1, 0);
-  if (call.Count(0) * 4 < frames * features) return call.Fail("fewer bytes than frames * features");
   float* y = call.Output(0, {frames, features});
-  if (y == nullptr) return;
   ParallelFor(frames, [=](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; t++) {
       const uint8_t* u = bytes + t * features;
@@ -29,7 +26,7 @@ void Dequantise(void*, TF_OpKernelContext* context) {
 }  // namespace
 
 std::string RegisterDequantise() {
-  return Register("NextvladDequantise", {"bytes: float", "scale: float", "offset: float", "frames: int32"}, {"y: float"}, Dequantise);
+  return Register<Dequantise>("NextvladDequantise", {"bytes: float", "scale: float", "offset: float", "frames: int32"}, {"y: float"});
 }
 
 }  // namespace nextvlad

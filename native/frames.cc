@@ -17,10 +17,9 @@ constexpr int kSumRows = 4;
 
 struct Sizes {
   int64_t features, groups, clusters, group_size;
-  int terms;
+  PanelShape shape;
   int64_t padded_clusters() const { return RoundUp(clusters, kLanes); }
   int64_t padded_group() const { return RoundUp(group_size, kLanes); }
-  PanelShape shape() const { return {RoundUp(features, 4) / 4, terms}; }
 };
 
 struct Panels {
@@ -63,7 +62,7 @@ struct Scratch {
 
 // One group of a chunk of frames of one video: adds to scratch.sums and to the group's mass.
 void AddGroup(const uint8_t* bytes, int64_t frames, int64_t stride, const Panels& panels, const Sizes& s, int64_t group, Scratch& scratch, float* mass) {
-  const PanelShape shape = s.shape();
+  const PanelShape shape = s.shape;
   const int64_t clusters = s.padded_clusters(), panel_floats = shape.floats();
   float* a = scratch.assignment.data();
   for (int64_t k = 0; k < clusters; k += kLanes) {
@@ -105,7 +104,7 @@ void SumVideo(const ByteRows& bytes, int64_t first_frame, int64_t frames, const 
     const int64_t count = std::min(kChunk, frames - begin);
     const uint8_t* rows = bytes.row(first_frame + begin);
     for (int64_t g = 0; g < s.groups; g += kLanes) {
-      MultiplyPanel(rows, count, bytes.stride(), panels.attention + g / kLanes * s.shape().floats(), s.shape(), scratch.attention.data() + g * count, kLanes);
+      MultiplyPanel(rows, count, bytes.stride(), panels.attention + g / kLanes * s.shape.floats(), s.shape, scratch.attention.data() + g * count, kLanes);
     }
     for (int64_t g = first; g < last; g++) AddGroup(rows, count, bytes.stride(), panels, s, g, scratch, mass + g * s.clusters);
   }
@@ -117,24 +116,19 @@ void SumVideo(const ByteRows& bytes, int64_t first_frame, int64_t frames, const 
 // Inputs: bytes (uint8, carried four to a float), frame counts [B], panels of the normalised cluster logits (groups apart), of the attention and of
 // the expansion (groups apart), and [features, groups, clusters, group size, terms].
 // Outputs: the sum over frames and groups of assignment times expansion [B, P, K], the assignment's sum over frames [B, G K].
-void Frames(void*, TF_OpKernelContext* context) {
-  Call call(context);
-  const int32_t* counts = call.Input<int32_t>(1);
-  const int64_t videos = call.Dimension(1, 0);
+void Frames(Call& call) {
+  const int32_t* n = call.Sizes(5, 5);
+  const Sizes s{n[0], n[1], n[2], n[3], ShapeOfPanels(n[0], n[4])};
+  const int64_t floats = s.shape.floats() / kLanes;
+  call.ExpectCount(2, s.groups * s.padded_clusters() * floats);
+  call.ExpectCount(3, RoundUp(s.groups, kLanes) * floats);
+  call.ExpectCount(4, s.groups * s.padded_group() * floats);
+  const std::vector<int32_t> offsets = call.Offsets(1);
+  const int64_t videos = offsets.size() - 1;
+  const ByteRows bytes(call.Bytes(0, offsets[videos] * s.features), offsets[videos], s.features);
   const Panels panels{call.Input<float>(2), call.Input<float>(3), call.Input<float>(4)};
-  const int32_t* n = call.Input<int32_t>(5);
-  const Sizes s{n[0], n[1], n[2], n[3], n[4]};
-  std::vector<int64_t> offsets(videos + 1, 0);
-  for (int64_t v = 0; v < videos; v++) offsets[v + 1] = offsets[v] + counts[v];
-  const int64_t floats = s.shape().floats() / kLanes;
-  if (call.Count(0) * 4 < offsets[videos] * s.features || call.Count(2) != s.groups * s.padded_clusters() * floats ||
-      call.Count(3) != RoundUp(s.groups, kLanes) * floats || call.Count(4) != s.groups * s.padded_group() * floats) {
-    return call.Fail("bytes, frame counts and panels do not fit together");
-  }
   float* sums = call.Output(0, {videos, s.group_size, s.clusters});
   float* mass = call.Output(1, {videos, s.groups * s.clusters});
-  if (sums == nullptr || mass == nullptr) return;
-  const ByteRows bytes(call.Input<uint8_t>(0), offsets[videos], s.features);
 
   // A few videos are shared out by groups, so that all cores have work; the parts are added in their own order.
   const int threads = Pool::Shared().threads();
@@ -146,7 +140,7 @@ void Frames(void*, TF_OpKernelContext* context) {
     for (int64_t item; next(&item);) {
       const int64_t video = item / parts, part = item % parts;
       float* into = part == 0 ? sums + video * size : shares.data() + ((part - 1) * videos + video) * size;
-      SumVideo(bytes, offsets[video], counts[video], panels, s, s.groups * part / parts, s.groups * (part + 1) / parts, scratch,
+      SumVideo(bytes, offsets[video], offsets[video + 1] - offsets[video], panels, s, s.groups * part / parts, s.groups * (part + 1) / parts, scratch,
                mass + video * s.groups * s.clusters, into);
     }
   });
@@ -159,8 +153,9 @@ void Frames(void*, TF_OpKernelContext* context) {
 }  // namespace
 
 std::string RegisterFrames() {
-  return Register("NextvladFrames", {"bytes: float", "frame_counts: int32", "clusters: float", "attention: float", "expansion: float", "sizes: int32"},
-                  {"sums: float", "mass: float"}, Frames);
+  return Register<Frames>("NextvladFrames",
+                          {"bytes: float", "frame_counts: int32", "clusters: float", "attention: float", "expansion: float", "sizes: int32"},
+                          {"sums: float", "mass: float"});
 }
 
 }  // namespace nextvlad

@@ -1,7 +1,10 @@
-// The little that a kernel needs of TensorFlow's C interface for kernels (tensorflow/c/kernels.h, ops.h).
+// What a kernel needs of TensorFlow's C interface for kernels (tensorflow/c/kernels.h, ops.h).
 #pragma once
 
+#include <cstdint>
 #include <initializer_list>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -12,7 +15,13 @@
 
 namespace nextvlad {
 
-// One call of a kernel: its inputs and outputs, freed at the end of the call.
+// Fails a kernel: what Guarded reports to TensorFlow.
+struct KernelError : std::runtime_error {
+  explicit KernelError(const std::string& message, TF_Code code = TF_INVALID_ARGUMENT) : std::runtime_error(message), code(code) {}
+  const TF_Code code;
+};
+
+// One call of a kernel: its inputs and outputs, freed at the end of the call. Throws KernelError for whatever TensorFlow refuses.
 class Call {
  public:
   explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
@@ -20,46 +29,110 @@ class Call {
     for (TF_Tensor* tensor : tensors_) TF_DeleteTensor(tensor);
     TF_DeleteStatus(status_);
   }
+  Call(const Call&) = delete;
 
   // The input's memory. A variable's value that was read is the variable's own memory: writing to it updates the variable.
   template <class T>
   T* Input(int index) {
     return static_cast<T*>(TF_TensorData(Fetch(index)));
   }
-  int Rank(int index) { return TF_NumDims(Fetch(index)); }
-  int64_t Dimension(int index, int axis) { return TF_Dim(Fetch(index), axis); }
   int64_t Count(int index) { return TF_TensorElementCount(Fetch(index)); }
+  std::vector<int64_t> Shape(int index) {
+    TF_Tensor* tensor = Fetch(index);
+    std::vector<int64_t> shape(TF_NumDims(tensor));
+    for (size_t axis = 0; axis < shape.size(); axis++) shape[axis] = TF_Dim(tensor, axis);
+    return shape;
+  }
 
-  float* Output(int index, std::vector<int64_t> shape) {
+  // Throws unless the input has this shape, where kAny stands for any size. Returns the shape.
+  static constexpr int64_t kAny = -1;
+  std::vector<int64_t> Expect(int index, const std::vector<int64_t>& expected) {
+    const std::vector<int64_t> shape = Shape(index);
+    bool same = shape.size() == expected.size();
+    for (size_t axis = 0; same && axis < shape.size(); axis++) same = expected[axis] == kAny || shape[axis] == expected[axis];
+    Require(same, "input " + std::to_string(index) + " has shape " + Format(shape) + ", expected " + Format(expected));
+    return shape;
+  }
+
+  // Throws unless the input has this many values, in whatever shape.
+  void ExpectCount(int index, int64_t expected) {
+    const int64_t count = Count(index);
+    Require(count == expected, "input " + std::to_string(index) + " has " + std::to_string(count) + " values, expected " + std::to_string(expected));
+  }
+
+  // Throws `message` unless `condition` holds.
+  static void Require(bool condition, const std::string& message) {
+    if (!condition) throw KernelError(message);
+  }
+
+  // Throws unless the input holds at least this many bytes, carried four to a float.
+  uint8_t* Bytes(int index, int64_t expected) {
+    const int64_t count = Count(index) * 4;
+    Require(count >= expected, "input " + std::to_string(index) + " has " + std::to_string(count) + " bytes, expected " + std::to_string(expected));
+    return Input<uint8_t>(index);
+  }
+
+  // `count` positive numbers [count], sizes that other shapes must match; a scalar for one.
+  const int32_t* Sizes(int index, int64_t count) {
+    ExpectCount(index, count);
+    const int32_t* sizes = Input<int32_t>(index);
+    for (int64_t i = 0; i < count; i++) Require(sizes[i] > 0, "size " + std::to_string(i) + " is " + std::to_string(sizes[i]) + ", expected 1 or more");
+    return sizes;
+  }
+
+  // Where each video's frames begin, from frame counts [B], and where the last one's end: [B + 1].
+  std::vector<int32_t> Offsets(int index) {
+    const int64_t videos = Expect(index, {kAny})[0];
+    const int32_t* counts = Input<int32_t>(index);
+    std::vector<int32_t> offsets(videos + 1, 0);
+    int64_t frames = 0;
+    for (int64_t v = 0; v < videos; v++) {
+      Require(counts[v] >= 0, "video " + std::to_string(v) + " has " + std::to_string(counts[v]) + " frames");
+      frames += counts[v];
+      Require(frames <= INT32_MAX, "the batch has too many frames");
+      offsets[v + 1] = static_cast<int32_t>(frames);
+    }
+    return offsets;
+  }
+
+  // The same, of frame counts that must add up to `frames`.
+  std::vector<int32_t> Offsets(int index, int64_t frames) {
+    const std::vector<int32_t> offsets = Offsets(index);
+    Require(offsets.back() == frames, "the frame counts add up to " + std::to_string(offsets.back()) + ", expected " + std::to_string(frames));
+    return offsets;
+  }
+
+  float* Output(int index, const std::vector<int64_t>& shape) {
     int64_t count = 1;
     for (int64_t size : shape) count *= size;
-    TF_Tensor* tensor = TF_AllocateOutput(context_, index, TF_FLOAT, shape.data(), shape.size(), count * sizeof(float), status_);
-    return Hold(tensor);
+    return Hold(TF_AllocateOutput(context_, index, TF_FLOAT, shape.data(), shape.size(), count * sizeof(float), status_));
   }
 
   // Memory for the length of the call; on a GPU, for what was started in it.
   float* Temporary(int64_t floats) {
     TF_AllocatorAttributes attributes{TF_ALLOCATOR_ATTRIBUTES_STRUCT_SIZE, 0};
-    TF_Tensor* tensor = TF_AllocateTemp(context_, TF_FLOAT, &floats, 1, &attributes, status_);
-    return Hold(tensor);
+    return Hold(TF_AllocateTemp(context_, TF_FLOAT, &floats, 1, &attributes, status_));
   }
 
-  // Whether memory was asked for in vain.
-  bool failed() const { return failed_; }
-
-  // Fails the call: shapes are the caller's fault, and are told as such.
-  void Fail(const char* message, TF_Code code = TF_INVALID_ARGUMENT) {
+  // Reports the call as failed.
+  void Fail(const char* message, TF_Code code) {
     TF_SetStatus(status_, code, message);
     TF_OpKernelContext_Failure(context_, status_);
   }
 
  private:
+  static std::string Format(const std::vector<int64_t>& shape) {
+    std::string text = "[";
+    for (size_t axis = 0; axis < shape.size(); axis++) text += (axis == 0 ? "" : ", ") + (shape[axis] == kAny ? "any" : std::to_string(shape[axis]));
+    return text + "]";
+  }
+
+  void Check() {
+    if (TF_GetCode(status_) != TF_OK) throw KernelError(TF_Message(status_), TF_GetCode(status_));
+  }
+
   float* Hold(TF_Tensor* tensor) {
-    if (TF_GetCode(status_) != TF_OK) {
-      failed_ = true;
-      TF_OpKernelContext_Failure(context_, status_);
-      return nullptr;
-    }
+    Check();
     tensors_.push_back(tensor);
     return static_cast<float*>(TF_TensorData(tensor));
   }
@@ -67,17 +140,34 @@ class Call {
   TF_Tensor* Fetch(int index) {
     if (static_cast<int>(inputs_.size()) <= index) inputs_.resize(index + 1, nullptr);
     if (inputs_[index] == nullptr) {
-      TF_GetInput(context_, index, &inputs_[index], status_);
-      tensors_.push_back(inputs_[index]);
+      TF_Tensor* tensor = nullptr;
+      TF_GetInput(context_, index, &tensor, status_);
+      Check();
+      inputs_[index] = tensor;
+      tensors_.push_back(tensor);
     }
     return inputs_[index];
   }
 
   TF_OpKernelContext* context_;
   TF_Status* status_;
-  bool failed_ = false;
   std::vector<TF_Tensor*> inputs_, tensors_;
 };
+
+// Runs a kernel; an exception becomes the kernel's failure.
+template <class AnyCall, void (*kWork)(AnyCall&)>
+void Guarded(void*, TF_OpKernelContext* context) {
+  AnyCall call(context);
+  try {
+    kWork(call);
+  } catch (const KernelError& error) {
+    call.Fail(error.what(), error.code);
+  } catch (const std::bad_alloc&) {
+    call.Fail("out of memory", TF_RESOURCE_EXHAUSTED);
+  } catch (const std::exception& error) {
+    call.Fail(error.what(), TF_INTERNAL);
+  }
+}
 
 using Compute = void (*)(void*, TF_OpKernelContext*);
 using Names = std::initializer_list<const char*>;
@@ -108,9 +198,10 @@ inline std::string AddKernel(const char* name, const char* device, Compute compu
 }
 
 // An op with a kernel for the CPU.
-inline std::string Register(const char* name, Names inputs, Names outputs, Compute compute) {
+template <void (*kWork)(Call&)>
+std::string Register(const char* name, Names inputs, Names outputs) {
   const std::string problem = Define(name, inputs, outputs);
-  return problem.empty() ? AddKernel(name, "CPU", compute) : problem;
+  return problem.empty() ? AddKernel(name, "CPU", Guarded<Call, kWork>) : problem;
 }
 
 }  // namespace nextvlad

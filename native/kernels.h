@@ -12,6 +12,7 @@ std::string RegisterDenseAdam();
 std::string RegisterUpdates();
 std::string RegisterCopy();
 std::string RegisterSplit();
+std::string RegisterFrameSums();
 std::string RegisterFrames();
 std::string RegisterByteProducts();
 

@@ -1,5 +1,6 @@
 // The Node-API module that brings the kernels into TensorFlow when it is loaded, those for a GPU wherever it is: CUDA's libraries are looked for when one of
-// them runs. It exports `byteInstructions`, whether the processor multiplies bytes faster than floats; `stage(floats)`, which copies them to where a GPU can
+// them runs. It exports `vectorBits`, the width of the vectors that the kernels were compiled for, 512 with AVX-512 and 256 with AVX2; `byteInstructions`,
+// whether the processor multiplies bytes faster than floats; `stage(floats)`, which copies them to where a GPU can
 // reach them; and `allowTensorFloat32(allowed)`, which says whether a GPU's products may round their factors to ten binary digits.
 #include <node_api.h>
 
@@ -51,7 +52,7 @@ void Function(napi_env env, napi_value exports, const char* name, napi_callback 
 NAPI_MODULE_INIT() {
   for (auto registration : {
            nextvlad::RegisterDequantise, nextvlad::RegisterAssignment, nextvlad::RegisterDense, nextvlad::RegisterDenseAdam, nextvlad::RegisterUpdates,
-           nextvlad::RegisterCopy, nextvlad::RegisterSplit, nextvlad::RegisterFrames, nextvlad::RegisterByteProducts,
+           nextvlad::RegisterCopy, nextvlad::RegisterSplit, nextvlad::RegisterFrames, nextvlad::RegisterFrameSums, nextvlad::RegisterByteProducts,
            nextvlad::gpu::RegisterFrames, nextvlad::gpu::RegisterBatchNorm, nextvlad::gpu::RegisterAssignment, nextvlad::gpu::RegisterDescriptors,
            nextvlad::gpu::RegisterUpdates,
        }) {
@@ -61,7 +62,9 @@ NAPI_MODULE_INIT() {
       return nullptr;
     }
   }
-  napi_value fast;
+  napi_value bits, fast;
+  napi_create_uint32(env, nextvlad::kSimdLanes * 32, &bits);
+  napi_set_named_property(env, exports, "vectorBits", bits);
   napi_get_boolean(env, nextvlad::kByteInstructions, &fast);
   napi_set_named_property(env, exports, "byteInstructions", fast);
   Function(env, exports, "allowTensorFloat32", AllowTensorFloat32);

@@ -1,12 +1,16 @@
 // Splits a loop over the cores. The pieces depend on the number of threads alone, so that sums over pieces come out the same each time.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
+#include <system_error>
 #include <thread>
+#include <utility>
 
 namespace nextvlad {
 
@@ -20,7 +24,7 @@ class Pool {
 
   int threads() const { return threads_; }
 
-  // Runs body(piece) for each piece 0..threads-1, piece 0 on the caller's thread; returns when all are done.
+  // Runs body(piece) for each piece 0..threads-1, piece 0 on the caller's thread; returns when all are done. Rethrows the first exception.
   void Run(const std::function<void(int)>& body) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -29,14 +33,29 @@ class Pool {
       generation_++;
     }
     wake_.notify_all();
-    body(0);
+    RunPiece(body, 0);
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [this] { return running_ == 0; });
+    if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
 
  private:
-  Pool() : threads_(std::max(1u, std::thread::hardware_concurrency())) {
-    for (int piece = 1; piece < threads_; piece++) std::thread([this, piece] { Work(piece); }).detach();
+  Pool() {
+    const int most = std::max(1u, std::thread::hardware_concurrency());
+    try {
+      for (; threads_ < most; threads_++) std::thread([this, piece = threads_] { Work(piece); }).detach();
+    } catch (const std::system_error&) {
+      // The process may start no more threads: fewer do the work.
+    }
+  }
+
+  void RunPiece(const std::function<void(int)>& body, int piece) {
+    try {
+      body(piece);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (failure_ == nullptr) failure_ = std::current_exception();
+    }
   }
 
   void Work(int piece) {
@@ -49,7 +68,7 @@ class Pool {
         seen = generation_;
         body = body_;
       }
-      (*body)(piece);
+      RunPiece(*body, piece);
       {
         std::lock_guard<std::mutex> lock(mutex_);
         running_--;
@@ -58,12 +77,13 @@ class Pool {
     }
   }
 
-  const int threads_;
+  int threads_ = 1;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   const std::function<void(int)>* body_ = nullptr;
   uint64_t generation_ = 0;
   int running_ = 0;
+  std::exception_ptr failure_;
 };
 
 // body(next) on each thread, where next(&item) hands out 0..count-1 as threads get free, and is false when there are no more. Which thread

@@ -49,22 +49,21 @@ void SplitPanel(const float* w, int64_t features, int64_t stride, int64_t column
 
 // Inputs: w [F, C], bias [C], the features' scale and offset [F], and [groups, terms]; each of the groups' C / groups columns starts a panel.
 // Output: the panels, int8 carried in floats.
-void Split(void*, TF_OpKernelContext* context) {
-  Call call(context);
+void Split(Call& call) {
+  const auto size = call.Expect(0, {Call::kAny, Call::kAny});
+  const int64_t features = size[0], columns = size[1];
+  call.Expect(1, {columns});
+  for (int i = 2; i <= 3; i++) call.Expect(i, {features});
+  const int32_t* groups_and_terms = call.Sizes(4, 2);
+  const int64_t groups = groups_and_terms[0];
+  Call::Require(columns % groups == 0, std::to_string(columns) + " columns do not split into " + std::to_string(groups) + " groups");
+  const PanelShape shape = ShapeOfPanels(features, groups_and_terms[1]);
   const float* w = call.Input<float>(0);
   const float* bias = call.Input<float>(1);
   const float* scale = call.Input<float>(2);
   const float* offset = call.Input<float>(3);
-  const int64_t features = call.Dimension(0, 0), columns = call.Dimension(0, 1);
-  const int64_t groups = call.Input<int32_t>(4)[0];
-  const PanelShape shape{RoundUp(features, 4) / 4, call.Input<int32_t>(4)[1]};
-  if (call.Count(1) != columns || call.Count(2) != features || call.Count(3) != features || groups < 1 || columns % groups != 0 || shape.terms < 1 ||
-      shape.terms > kMostTerms) {
-    return call.Fail("w, bias, scale, offset and terms do not fit together");
-  }
   const int64_t width = columns / groups, panels_a_group = RoundUp(width, kLanes) / kLanes;
   float* panels = call.Output(0, {groups * panels_a_group * shape.floats()});
-  if (panels == nullptr) return;
   ParallelFor(groups * panels_a_group, [&](int64_t begin, int64_t end, int) {
     for (int64_t p = begin; p < end; p++) {
       const int64_t within = p % panels_a_group * kLanes, column = p / panels_a_group * width + within;
@@ -76,7 +75,7 @@ void Split(void*, TF_OpKernelContext* context) {
 }  // namespace
 
 std::string RegisterSplit() {
-  return Register("NextvladSplit", {"w: float", "bias: float", "scale: float", "offset: float", "groups_and_terms: int32"}, {"panels: float"}, Split);
+  return Register<Split>("NextvladSplit", {"w: float", "bias: float", "scale: float", "offset: float", "groups_and_terms: int32"}, {"panels: float"});
 }
 
 }  // namespace nextvlad

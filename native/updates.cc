@@ -20,14 +20,12 @@ void ForValues(int64_t count, const Body& body) {
 }
 
 // Inputs: w, m and v, updated in place, the gradient, and the bits of the coefficients (adam.h). No output.
-void Adam(void*, TF_OpKernelContext* context) {
-  Call call(context);
+void Adam(Call& call) {
   float *w = call.Input<float>(0), *m = call.Input<float>(1), *v = call.Input<float>(2);
   const float* gradient = call.Input<float>(3);
   const int64_t count = call.Count(0);
-  if (call.Count(1) != count || call.Count(2) != count || call.Count(3) != count || call.Count(4) != kAdamCoefficients) {
-    return call.Fail("w, m, v, gradient and coefficients do not fit together");
-  }
+  for (int i = 1; i <= 3; i++) call.ExpectCount(i, count);
+  call.Expect(4, {kAdamCoefficients});
   const AdamCoefficients c = ReadCoefficients(call.Input<int32_t>(4));
   ForValues(count, [=](int64_t begin, int64_t end) {
 #pragma omp simd
@@ -36,10 +34,10 @@ void Adam(void*, TF_OpKernelContext* context) {
 }
 
 // Inputs: moving mean and variance, updated in place, a batch's mean and variance, and the momentum []: moving = momentum moving + (1 - momentum) batch.
-void Blend(void*, TF_OpKernelContext* context) {
-  Call call(context);
+void Blend(Call& call) {
   const int64_t count = call.Count(0);
-  if (call.Count(1) != count || call.Count(2) != count || call.Count(3) != count) return call.Fail("the statistics do not fit together");
+  for (int i = 1; i <= 3; i++) call.ExpectCount(i, count);
+  call.ExpectCount(4, 1);
   const float momentum = *call.Input<float>(4);
   for (int i = 0; i < 2; i++) {
     float* moving = call.Input<float>(i);
@@ -54,9 +52,9 @@ void Blend(void*, TF_OpKernelContext* context) {
 }  // namespace
 
 std::string RegisterUpdates() {
-  std::string problem = Register("NextvladAdam", {"w: float", "m: float", "v: float", "gradient: float", "coefficients: int32"}, {}, Adam);
+  std::string problem = Register<Adam>("NextvladAdam", {"w: float", "m: float", "v: float", "gradient: float", "coefficients: int32"}, {});
   if (problem.empty()) {
-    problem = Register("NextvladBlend", {"moving_mean: float", "moving_variance: float", "mean: float", "variance: float", "momentum: float"}, {}, Blend);
+    problem = Register<Blend>("NextvladBlend", {"moving_mean: float", "moving_variance: float", "mean: float", "variance: float", "momentum: float"}, {});
   }
   return problem;
 }

@@ -18,13 +18,15 @@ unsigned Chunks(int64_t rows) { return static_cast<unsigned>((rows + kChunk - 1)
 
 // Inputs: x [rows, C], scale [C], shift [C], epsilon []. Outputs: y, and the batch's mean, biased variance and 1 / sqrt(variance + epsilon) [C].
 void Forward(GpuCall& call) {
-  const int64_t rows = call.Dimension(0, 0), columns = call.Dimension(0, 1);
-  if (rows == 0 || call.Count(1) != columns || call.Count(2) != columns) return call.Fail("x, scale and shift do not fit together");
+  const auto shape = call.Expect(0, {GpuCall::kAny, GpuCall::kAny});
+  const int64_t rows = shape[0], columns = shape[1];
+  GpuCall::Require(rows > 0, "the batch has no rows");
+  for (int i = 1; i <= 2; i++) call.Expect(i, {columns});
+  call.ExpectCount(3, 1);
   float* y = call.Output(0, {rows, columns});
   const Statistics statistics{call.Output(1, {columns}), call.Output(2, {columns}), call.Output(3, {columns}), call.Temporary(columns)};
-  if (call.failed()) return;
   const float* x = call.Input<float>(0);
-  if (!TakeStatistics(call, x, rows, columns, call.Input<float>(1), call.Input<float>(3), statistics)) return;
+  TakeStatistics(call, x, rows, columns, call.Input<float>(1), call.Input<float>(3), statistics);
   Launch(BatchNorm(), "Normalise", GridFor(rows * columns), {kThreads, 1}, 0, call.stream, x, static_cast<const float*>(statistics.mean),
          static_cast<const float*>(statistics.factor), static_cast<const float*>(call.Input<float>(2)), static_cast<long long>(rows * columns),
          static_cast<int>(columns), y);
@@ -32,13 +34,15 @@ void Forward(GpuCall& call) {
 
 // Inputs: dy and x [rows, C], scale, mean and inverse [C]. Outputs: the gradients of x [rows, C], scale and shift [C].
 void Backward(GpuCall& call) {
-  const int64_t rows = call.Dimension(1, 0), columns = call.Dimension(1, 1);
-  if (rows == 0 || call.Count(0) != rows * columns || call.Count(2) != columns) return call.Fail("dy, x and scale do not fit together");
+  const auto shape = call.Expect(1, {GpuCall::kAny, GpuCall::kAny});
+  const int64_t rows = shape[0], columns = shape[1];
+  GpuCall::Require(rows > 0, "the batch has no rows");
+  call.Expect(0, {rows, columns});
+  for (int i = 2; i <= 4; i++) call.Expect(i, {columns});
   float* dx = call.Output(0, {rows, columns});
   float* dscale = call.Output(1, {columns});
   float* dshift = call.Output(2, {columns});
   float* parts = call.Temporary(2 * Chunks(rows) * columns);
-  if (call.failed()) return;
   const float *dy = call.Input<float>(0), *x = call.Input<float>(1), *mean = call.Input<float>(3), *inverse = call.Input<float>(4);
   Launch(BatchNorm(), "PartSums", {ColumnBlocks(columns), Chunks(rows)}, kColumnBlock, kSumBytes, call.stream, dy, x, mean, inverse, static_cast<int>(rows),
          static_cast<int>(columns), static_cast<int>(kChunk), parts);
@@ -47,14 +51,12 @@ void Backward(GpuCall& call) {
 
 }  // namespace
 
-bool TakeStatistics(GpuCall& call, const float* x, int64_t rows, int64_t columns, const float* scale, const float* epsilon, const Statistics& into) {
+void TakeStatistics(GpuCall& call, const float* x, int64_t rows, int64_t columns, const float* scale, const float* epsilon, const Statistics& into) {
   float* parts = call.Temporary(3 * Chunks(rows) * columns);
-  if (parts == nullptr) return false;
   Launch(BatchNorm(), "PartMoments", {ColumnBlocks(columns), Chunks(rows)}, kColumnBlock, kMomentBytes, call.stream, x, static_cast<int>(rows),
          static_cast<int>(columns), static_cast<int>(kChunk), parts);
   Launch(BatchNorm(), "JoinMoments", {ColumnBlocks(columns), 1}, kColumnBlock, kMomentBytes, call.stream, static_cast<const float*>(parts),
          static_cast<int>(Chunks(rows)), static_cast<int>(columns), scale, epsilon, into.mean, into.variance, into.inverse, into.factor);
-  return true;
 }
 
 void JoinGradients(GpuCall& call, const float* parts, int64_t chunks, const float* dy, const float* x, const float* mean, const float* inverse,
@@ -68,12 +70,12 @@ void JoinGradients(GpuCall& call, const float* parts, int64_t chunks, const floa
 std::string RegisterBatchNorm() {
   std::string problem = Define("NextvladBatchNorm", {"x: float", "scale: float", "shift: float", "epsilon: float"},
                                {"y: float", "mean: float", "variance: float", "inverse: float"});
-  if (problem.empty()) problem = AddKernel("NextvladBatchNorm", "GPU", Guarded<Forward>);
+  if (problem.empty()) problem = AddKernel("NextvladBatchNorm", "GPU", Guarded<GpuCall, Forward>);
   if (problem.empty()) {
     problem = Define("NextvladBatchNormGradient", {"dy: float", "x: float", "scale: float", "mean: float", "inverse: float"},
                      {"dx: float", "dscale: float", "dshift: float"});
   }
-  if (problem.empty()) problem = AddKernel("NextvladBatchNormGradient", "GPU", Guarded<Backward>);
+  if (problem.empty()) problem = AddKernel("NextvladBatchNormGradient", "GPU", Guarded<GpuCall, Backward>);
   return problem;
 }
 

@@ -11,8 +11,8 @@ struct Statistics {
   float* factor;  // scale * inverse
 };
 
-// Mean, biased variance and 1 / sqrt(variance + epsilon) of each column of x [rows, columns]; false where there was no memory, and the call has failed.
-bool TakeStatistics(GpuCall& call, const float* x, int64_t rows, int64_t columns, const float* scale, const float* epsilon, const Statistics& into);
+// Mean, biased variance and 1 / sqrt(variance + epsilon) of each column of x [rows, columns].
+void TakeStatistics(GpuCall& call, const float* x, int64_t rows, int64_t columns, const float* scale, const float* epsilon, const Statistics& into);
 
 // The gradients of scale and shift from parts [chunks, 2, columns] of their sums, then from dy that of x; dx may be dy.
 void JoinGradients(GpuCall& call, const float* parts, int64_t chunks, const float* dy, const float* x, const float* mean, const float* inverse,

@@ -14,15 +14,21 @@ struct Sizes {
   int64_t videos, group_size, clusters, groups;
 };
 
+// Groups of `clusters` columns each.
+int64_t GroupsOf(int64_t columns, int64_t clusters) {
+  GpuCall::Require(clusters > 0 && columns > 0 && columns % clusters == 0,
+                   std::to_string(columns) + " columns do not split into groups of " + std::to_string(clusters) + " clusters");
+  return columns / clusters;
+}
+
 // Inputs: sums [B, P, K], mass [B, G K], bias [G P], centres [K, P]. Outputs: unit [B, P K], 1 / length [B, K].
 void Describe(GpuCall& call) {
-  const Sizes s{call.Dimension(0, 0), call.Dimension(0, 1), call.Dimension(0, 2), call.Dimension(1, 1) / call.Dimension(0, 2)};
-  if (call.Count(1) != s.videos * s.groups * s.clusters || call.Count(2) != s.groups * s.group_size || call.Count(3) != s.clusters * s.group_size) {
-    return call.Fail("sums, mass, bias and centres do not fit together");
-  }
+  const auto shape = call.Expect(0, {GpuCall::kAny, GpuCall::kAny, GpuCall::kAny});
+  const Sizes s{shape[0], shape[1], shape[2], GroupsOf(call.Expect(1, {shape[0], GpuCall::kAny})[1], shape[2])};
+  call.Expect(2, {s.groups * s.group_size});
+  call.Expect(3, {s.clusters, s.group_size});
   float* unit = call.Output(0, {s.videos, s.group_size * s.clusters});
   float* inverse = call.Output(1, {s.videos, s.clusters});
-  if (call.failed()) return;
   Launch(Clusters(s.clusters, s.groups), "Describe", GridOf(s.clusters, s.videos), kBlock, 0, call.stream, static_cast<const float*>(call.Input<float>(0)),
          static_cast<const float*>(call.Input<float>(1)), static_cast<const float*>(call.Input<float>(2)), static_cast<const float*>(call.Input<float>(3)),
          kEpsilon, static_cast<int>(s.group_size), unit, inverse);
@@ -31,18 +37,15 @@ void Describe(GpuCall& call) {
 // Inputs: the gradient of unit [B, P K], unit, 1 / length [B, K], mass [B, G K], bias [G P], centres [K, P]. Outputs: the gradients of the sums [B, P, K],
 // of the mass [B, G K], of the centres [K, P] and of the bias [G P].
 void DescribeGradient(GpuCall& call) {
-  const int64_t clusters = call.Dimension(2, 1);
-  const Sizes s{call.Dimension(0, 0), call.Dimension(0, 1) / clusters, clusters, call.Dimension(3, 1) / clusters};
-  const int64_t count = s.videos * s.group_size * s.clusters;
-  if (call.Count(0) != count || call.Count(1) != count || call.Count(2) != s.videos * s.clusters || call.Count(3) != s.videos * s.groups * s.clusters ||
-      call.Count(4) != s.groups * s.group_size || call.Count(5) != s.clusters * s.group_size) {
-    return call.Fail("gradient, unit, mass, bias and centres do not fit together");
-  }
+  const auto centres = call.Expect(5, {GpuCall::kAny, GpuCall::kAny}), mass = call.Expect(3, {GpuCall::kAny, GpuCall::kAny});
+  const Sizes s{mass[0], centres[1], centres[0], GroupsOf(mass[1], centres[0])};
+  for (int i = 0; i <= 1; i++) call.Expect(i, {s.videos, s.group_size * s.clusters});
+  call.Expect(2, {s.videos, s.clusters});
+  call.Expect(4, {s.groups * s.group_size});
   float* dsums = call.Output(0, {s.videos, s.group_size, s.clusters});
   float* dmass = call.Output(1, {s.videos, s.groups * s.clusters});
   float* dcentres = call.Output(2, {s.clusters, s.group_size});
   float* dbias = call.Output(3, {s.groups * s.group_size});
-  if (call.failed()) return;
   const Program program = Clusters(s.clusters, s.groups);
   Launch(program, "DescribeBack", GridOf(s.clusters, s.videos), kBlock, 0, call.stream, static_cast<const float*>(call.Input<float>(0)),
          static_cast<const float*>(call.Input<float>(1)), static_cast<const float*>(call.Input<float>(2)), static_cast<const float*>(call.Input<float>(4)),
@@ -59,13 +62,13 @@ void DescribeGradient(GpuCall& call) {
 std::string RegisterDescriptors() {
   std::string problem =
       Define("NextvladDescribe", {"sums: float", "mass: float", "bias: float", "centres: float"}, {"unit: float", "inverse: float"});
-  if (problem.empty()) problem = AddKernel("NextvladDescribe", "GPU", Guarded<Describe>);
+  if (problem.empty()) problem = AddKernel("NextvladDescribe", "GPU", Guarded<GpuCall, Describe>);
   if (problem.empty()) {
     problem = Define("NextvladDescribeGradient",
                      {"dunit: float", "unit: float", "inverse: float", "mass: float", "bias: float", "centres: float"},
                      {"dsums: float", "dmass: float", "dcentres: float", "dbias: float"});
   }
-  if (problem.empty()) problem = AddKernel("NextvladDescribeGradient", "GPU", Guarded<DescribeGradient>);
+  if (problem.empty()) problem = AddKernel("NextvladDescribeGradient", "GPU", Guarded<GpuCall, DescribeGradient>);
   return problem;
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <exception>
 #include <vector>
 
 #include "../kernel.h"
@@ -21,45 +20,31 @@ constexpr unsigned kThreads = 256;
 inline Grid GridFor(int64_t values) { return {static_cast<unsigned>(std::min<int64_t>((values + kThreads - 1) / kThreads, 4096)), 1}; }
 
 // Where each video's frames begin, and the last one's end: on the host and on the device, [videos + 1].
-struct Offsets {
+struct FrameOffsets {
   std::vector<int32_t> host;
   const int* device;
   int32_t longest;
   int32_t frames() const { return host.back(); }
+  int64_t videos() const { return static_cast<int64_t>(host.size()) - 1; }
 };
 
 class GpuCall : public Call {
  public:
   explicit GpuCall(TF_OpKernelContext* context) : Call(context), stream(StreamOf(context)) {}
 
-  // Of frame counts [videos] in the host's memory; `device` is null where there was no memory, and the call has failed.
-  Offsets SendOffsets(int input) {
-    const int32_t* counts = Input<int32_t>(input);
-    const int64_t videos = Count(input);
-    if (videos > kMostVideos) throw DeviceError("a batch has more videos than a GPU's grid has rows: use a smaller one");
-    Offsets offsets{std::vector<int32_t>(videos + 1, 0), nullptr, 0};
-    for (int64_t v = 0; v < videos; v++) {
-      offsets.host[v + 1] = offsets.host[v] + counts[v];
-      offsets.longest = std::max(offsets.longest, counts[v]);
-    }
+  // Of frame counts [videos] in the host's memory, which must add up to `frames` unless that is kAny.
+  FrameOffsets SendOffsets(int input, int64_t frames = kAny) {
+    FrameOffsets offsets{frames == kAny ? Offsets(input) : Offsets(input, frames), nullptr, 0};
+    const int64_t videos = offsets.videos();
+    Require(videos <= kMostVideos, "a batch has more videos than a GPU's grid has rows: use a smaller one");
+    for (int64_t v = 0; v < videos; v++) offsets.longest = std::max(offsets.longest, offsets.host[v + 1] - offsets.host[v]);
     float* memory = Temporary(videos + 1);
-    if (memory != nullptr) Send(offsets.host.data(), offsets.host.size() * sizeof(int32_t), memory, stream);
+    Send(offsets.host.data(), offsets.host.size() * sizeof(int32_t), memory, stream);
     offsets.device = reinterpret_cast<const int*>(memory);
     return offsets;
   }
 
   const Stream stream;
 };
-
-// A kernel's work with what the driver says no to, and what else is thrown, told as the kernel's failure.
-template <void (*kWork)(GpuCall&)>
-void Guarded(void*, TF_OpKernelContext* context) {
-  GpuCall call(context);
-  try {
-    kWork(call);
-  } catch (const std::exception& error) {
-    call.Fail(error.what(), TF_INTERNAL);
-  }
-}
 
 }  // namespace nextvlad::gpu

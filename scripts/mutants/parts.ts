@@ -22,12 +22,14 @@ export const PARTS: readonly Part[] = [
   },
   {
     name: "kernels",
-    sources: ["kernels", "fused-kernels", "batch-norm-kernels", "byte-kernels", "random-kernels", "variables"].map(
+    sources: ["kernels", "kernel-choice", "fused-kernels", "batch-norm-kernels", "byte-kernels", "random-kernels", "variables"].map(
       (name) => `tensorflow/${name}`,
     ),
     tests: [
       "tensorflow/variables",
       "tensorflow/kernels",
+      "tensorflow/kernel-choice",
+      "tensorflow/kernel-errors",
       "tensorflow/byte-kernels",
       "tensorflow/fused-kernels",
       "model/blocks",

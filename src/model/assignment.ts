@@ -1,4 +1,5 @@
-import { assignFrozenFused, assignFused, assignFusedGradient, fusedKernels } from "../tensorflow/fused-kernels.js";
+import { assignFrozenFused, assignFused, assignFusedGradient } from "../tensorflow/fused-kernels.js";
+import type { KernelChoice } from "../tensorflow/kernel-choice.js";
 import {
   add,
   addBias,
@@ -51,7 +52,7 @@ export function assign(
   options: AssignmentOptions,
   context: TrainingContext,
 ): Assignment {
-  const compute = fusedKernels() ? assignInOnePass : assignStepByStep;
+  const compute = context.weights.kernels.fused ? assignInOnePass : assignStepByStep;
   return compute(logits, offset, attention, norm, options, context);
 }
 
@@ -114,10 +115,11 @@ export function assignFrozen(
   shift: Tensor,
   attention: Tensor,
   options: AssignmentOptions,
+  kernels: KernelChoice,
 ): { readonly assignment: Tensor; readonly mass: Tensor } {
   const { groups, clusters, layout } = options;
   const result = tidy(() => {
-    if (fusedKernels()) return assignFrozenFused(logits, attention, scale, shift, layout.frameCounts);
+    if (kernels.fused) return assignFrozenFused(logits, attention, scale, shift, layout.frameCounts);
     const rows = layout.frames * groups;
     const share = softmax(reshape(addBias(multiply(logits, scale), shift), [rows, clusters]));
     const assignment = multiply(share, reshape(sigmoid(attention), [rows, 1]));

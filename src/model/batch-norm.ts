@@ -22,11 +22,13 @@ export interface BatchNormOutput {
 export function normaliseBatch(x: Tensor, names: BatchNormNames, context: TrainingContext, offset?: Tensor): BatchNormOutput {
   const { weights } = context;
   const forward = weights.use(names.scale, (scale) =>
-    weights.use(names.shift, (shift) => fusedBatchNorm(x, scale, shift, BATCH_NORM_EPSILON)),
+    weights.use(names.shift, (shift) => fusedBatchNorm(weights.kernels, x, scale, shift, BATCH_NORM_EPSILON)),
   );
   tidy(() => context.takeStatistics(names, offset === undefined ? forward.mean : add(forward.mean, offset), forward.variance));
   const backward = (dy: Tensor): Tensor => {
-    const gradient = weights.use(names.scale, (scale) => fusedBatchNormGradient(dy, x, scale, forward, BATCH_NORM_EPSILON));
+    const gradient = weights.use(names.scale, (scale) =>
+      fusedBatchNormGradient(weights.kernels, dy, x, scale, forward, BATCH_NORM_EPSILON),
+    );
     release(dy, x, forward.mean, forward.variance, ...forward.kept);
     context.takeGradient(names.scale, gradient.dScale);
     context.takeGradient(names.shift, gradient.dShift);

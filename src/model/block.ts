@@ -1,10 +1,13 @@
+import type { KernelChoice } from "../tensorflow/kernel-choice.js";
 import type { Tensor } from "../tensorflow/runtime.js";
 import type { BatchNormNames } from "./parameters.js";
 
-/** Where a block finds its parameters. */
+/** Where a block finds its parameters and kernels. */
 export interface Weights {
   /** Lends the parameter's value to `compute`; the value must not outlive the call. */
   use<T>(name: string, compute: (value: Tensor) => T): T;
+  /** The kernels that compute with them. */
+  readonly kernels: KernelChoice;
 }
 
 /**

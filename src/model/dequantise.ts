@@ -1,6 +1,6 @@
 import type { Quantisation } from "../tensorflow/byte-kernels.js";
 import { constant, fill } from "../tensorflow/constants.js";
-import { dequantiseFused, fusedKernels } from "../tensorflow/fused-kernels.js";
+import { dequantiseFused } from "../tensorflow/fused-kernels.js";
 import { add, fromBytes, multiply } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import type { Weights } from "./block.js";
@@ -20,7 +20,7 @@ export const AUDIO_OFFSET = Math.fround(-2 + 4 / 512);
 export function dequantise(bytes: Uint8Array, frames: number, stream: StreamSizes, weights: Weights): Tensor {
   return tidy(() => {
     const { scale, offset } = quantisation(stream, weights);
-    if (fusedKernels()) return dequantiseFused(bytes, scale, offset, frames);
+    if (weights.kernels.fused) return dequantiseFused(bytes, scale, offset, frames);
     return add(multiply(fromBytes(bytes, frames, stream.features), scale), offset);
   });
 }

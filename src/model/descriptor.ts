@@ -1,4 +1,4 @@
-import { describeFused, describeFusedGradient, gpuKernels } from "../tensorflow/fused-kernels.js";
+import { describeFused, describeFusedGradient } from "../tensorflow/fused-kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { release, type TrainingContext, type Weights } from "./block.js";
 import { normaliseDescriptors } from "./descriptor-norm.js";
@@ -15,7 +15,7 @@ export interface Descriptor {
 
 /** From the assignment of frames to the videos' descriptors. `expanded` is taken over; `assignment` and `mass` stay their maker's. */
 export function describe(assignment: Tensor, mass: Tensor, expanded: Tensor, options: VladOptions, context: TrainingContext): Descriptor {
-  return (gpuKernels() ? describeInOnePass : describeStepByStep)(assignment, mass, expanded, options, context);
+  return (context.weights.kernels.gpu ? describeInOnePass : describeStepByStep)(assignment, mass, expanded, options, context);
 }
 
 const describeStepByStep: typeof describe = (assignment, mass, expanded, options, context) => {
@@ -26,7 +26,7 @@ const describeStepByStep: typeof describe = (assignment, mass, expanded, options
 
 const describeInOnePass: typeof describe = (assignment, mass, expanded, options, context) => {
   const { weights, takeGradient } = context;
-  const frames = sumAssigned(assignment, expanded, options);
+  const frames = sumAssigned(assignment, expanded, options, weights.kernels);
   const { unit, inverse } = withParameters(options, weights, (bias, centres) => describeFused(frames.sums, mass, bias, centres));
   frames.sums.dispose();
   // The batch norm that comes next keeps its input for its own gradient, and frees it.
@@ -45,8 +45,8 @@ const describeInOnePass: typeof describe = (assignment, mass, expanded, options,
 /** The same with frozen weights, without the way back. */
 export function describeFrozen(assignment: Tensor, mass: Tensor, expanded: Tensor, options: VladOptions, weights: Weights): Tensor {
   return tidy(() => {
-    if (!gpuKernels()) return normaliseDescriptors(aggregate(assignment, expanded, mass, options, weights)).y;
-    const { sums, dispose } = sumAssigned(assignment, expanded, options);
+    if (!weights.kernels.gpu) return normaliseDescriptors(aggregate(assignment, expanded, mass, options, weights)).y;
+    const { sums, dispose } = sumAssigned(assignment, expanded, options, weights.kernels);
     dispose();
     return withParameters(options, weights, (bias, centres) => describeFused(sums, mass, bias, centres)).unit;
   });

@@ -1,4 +1,4 @@
-import { byteProducts, FLOAT_TERMS, multiplyBytes, multiplyBytesTransposed, splitWeights } from "../tensorflow/byte-kernels.js";
+import { FLOAT_TERMS, multiplyBytes, multiplyBytesTransposed, splitWeights } from "../tensorflow/byte-kernels.js";
 import { fill } from "../tensorflow/constants.js";
 import { addBias, matMul } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
@@ -18,7 +18,7 @@ export interface Features {
 
 /** The features that bytes `[frames, F] uint8` from the host stand for, multiplied in the way that is fastest here. */
 export function featuresOf(bytes: Uint8Array, frames: number, stream: StreamSizes, weights: Weights): Features {
-  return byteProducts() ? byteFeatures(bytes, frames, stream, weights) : floatFeatures(dequantise(bytes, frames, stream, weights));
+  return weights.kernels.bytes ? byteFeatures(bytes, frames, stream, weights) : floatFeatures(dequantise(bytes, frames, stream, weights));
 }
 
 /** Features that are floats already, `[frames, F]`, taken over. */

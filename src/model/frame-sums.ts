@@ -1,4 +1,5 @@
-import { gpuKernels, padFrames, unpadFrames } from "../tensorflow/fused-kernels.js";
+import { padFrames, sumFramesFused, sumFramesFusedGradient, unpadFrames } from "../tensorflow/fused-kernels.js";
+import type { KernelChoice } from "../tensorflow/kernel-choice.js";
 import { batchMatMul, concat, matMul, reshape, slice, stack } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { release } from "./block.js";
@@ -23,15 +24,31 @@ export interface FrameSums {
 }
 
 /**
- * Sums `expanded` `[frames, D]`, taken over, weighted by `assignment`, which stays its maker's: video by video on the CPU, for which nothing is padded;
- * on a GPU, which is waited for between small products, all videos at once.
+ * Sums `expanded` `[frames, D]`, taken over, weighted by `assignment`, which stays its maker's: on a GPU all videos at once, padded; on the CPU without
+ * padding, short videos in one kernel and long ones with a matrix product each.
  */
-export function sumAssigned(assignment: Tensor, expanded: Tensor, options: VladOptions): FrameSums {
-  return (gpuKernels() ? sumAllVideos : sumEachVideo)(assignment, expanded, options);
+export function sumAssigned(assignment: Tensor, expanded: Tensor, options: VladOptions, kernels: KernelChoice): FrameSums {
+  if (kernels.gpu) return sumPadded(assignment, expanded, options);
+  const { stream, clusters, layout } = options;
+  const size = { frames: layout.frames, videos: layout.videos, expanded: stream.expanded, clusters };
+  return (kernels.frameSums(size) ? sumInOneKernel : sumEachVideo)(assignment, expanded, options);
 }
 
+type Sum = (assignment: Tensor, expanded: Tensor, options: VladOptions) => FrameSums;
+
 /** With the assignment `[frames G, K]`. */
-const sumEachVideo: typeof sumAssigned = (assignment, expanded, { stream, groups, clusters, layout }) => {
+const sumInOneKernel: Sum = (assignment, expanded, { layout: { frameCounts } }) => ({
+  sums: tidy(() => sumFramesFused(expanded, assignment, frameCounts)),
+  backward: (dSums) => {
+    const gradients = tidy(() => sumFramesFusedGradient(dSums, expanded, assignment, frameCounts));
+    expanded.dispose();
+    return gradients;
+  },
+  dispose: () => expanded.dispose(),
+});
+
+/** With the assignment `[frames G, K]`. */
+const sumEachVideo: Sum = (assignment, expanded, { stream, groups, clusters, layout }) => {
   const { groupSize } = stream;
   const rows = (): Tensor => reshape(expanded, [layout.frames * groups, groupSize]);
   const sums = tidy(() => {
@@ -71,7 +88,7 @@ const sumEachVideo: typeof sumAssigned = (assignment, expanded, { stream, groups
 };
 
 /** With the assignment `[videos, longest G, K]`. */
-const sumAllVideos: typeof sumAssigned = (assignment, expanded, { groups, layout }) => {
+const sumPadded: Sum = (assignment, expanded, { groups, layout }) => {
   const { frameCounts } = layout;
   const x = tidy(() => padFrames(expanded, frameCounts, groups));
   expanded.dispose();

@@ -1,11 +1,11 @@
 import { NextvladError } from "../base/errors.js";
 import type { Terms } from "../tensorflow/byte-kernels.js";
 import { constant } from "../tensorflow/constants.js";
-import { cpuKernels, multiplyFewRows } from "../tensorflow/fused-kernels.js";
 import { add, addBias, concat, multiply, sigmoid } from "../tensorflow/kernels.js";
 import { keep, type Tensor, tidy } from "../tensorflow/runtime.js";
 import { frozenBatchNorm } from "./batch-norm.js";
 import { release, type Weights } from "./block.js";
+import { denseProduct } from "./dense.js";
 import { type FrozenStream, freezeStream } from "./frozen-stream.js";
 import { applyFrozenGate, type FrozenGate, freezeGate } from "./gate.js";
 import { CLASSIFIER, CLASSIFIER_BIAS, HIDDEN, HIDDEN_NORM, type NetworkInput } from "./network.js";
@@ -36,7 +36,7 @@ export class FrozenNetwork {
 
   /** Throws BAD_USAGE where the precision is one of integers and the device is a GPU. */
   constructor(sizes: ModelSizes, dropRate: number, weights: Weights, precision: Precision = "float32") {
-    if (TERMS[precision] !== null && !cpuKernels()) {
+    if (TERMS[precision] !== null && !weights.kernels.integers) {
       const remedy = "use --use-gpu False with it, or --precision float32";
       throw new NextvladError("BAD_USAGE", `${precision} is a precision for the CPU`, { key: "--precision", remedy });
     }
@@ -66,10 +66,10 @@ export class FrozenNetwork {
           return add(multiply(y, norm.scale), norm.shift);
         }),
       );
-      const projected = weights.use(HIDDEN, (w) => multiplyFewRows(concat(descriptors, 1), w));
+      const projected = denseProduct(concat(descriptors, 1), HIDDEN, weights);
       const h = add(multiply(projected, this.hidden.scale), this.hidden.shift);
       const gated = applyFrozenGate(h, this.gate, weights);
-      const classified = weights.use(CLASSIFIER, (w) => multiplyFewRows(gated, w));
+      const classified = denseProduct(gated, CLASSIFIER, weights);
       return weights.use(CLASSIFIER_BIAS, (bias) => addBias(classified, bias));
     });
   }

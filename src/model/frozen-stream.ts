@@ -1,4 +1,4 @@
-import { byteProducts, FLOAT_TERMS, type FramePanels, splitWeights, sumFrames, type Terms } from "../tensorflow/byte-kernels.js";
+import { FLOAT_TERMS, type FramePanels, splitWeights, sumFrames, type Terms } from "../tensorflow/byte-kernels.js";
 import { add, multiply } from "../tensorflow/kernels.js";
 import { keep, type Tensor, tidy } from "../tensorflow/runtime.js";
 import { assignFrozen } from "./assignment.js";
@@ -25,7 +25,7 @@ export interface FrozenStream {
 /** Folds a stream's weights. `terms` is how exact the products with the features are; null: as a float, in the way that is fastest here. */
 export function freezeStream(stream: StreamSizes, sizes: ModelSizes, weights: Weights, terms: Terms | null): FrozenStream {
   if (terms !== null) return freezeForBytes(stream, sizes, weights, terms);
-  return byteProducts() ? freezeForBytes(stream, sizes, weights, FLOAT_TERMS) : freezeForFloats(stream, sizes, weights);
+  return weights.kernels.bytes ? freezeForBytes(stream, sizes, weights, FLOAT_TERMS) : freezeForFloats(stream, sizes, weights);
 }
 
 /** What a frame's features meet, with the batch norm behind the cluster logits as `scale` and `shift` `[G K]`, b Wc in the latter. */
@@ -75,7 +75,14 @@ function freezeForFloats(stream: StreamSizes, sizes: ModelSizes, weights: Weight
         const x = floatFeatures(dequantise(bytes, layout.frames, stream, weights));
         const attention = x.times(folded.attention, folded.attentionBias);
         const options = { stream, groups, clusters, layout };
-        const { assignment, mass } = assignFrozen(x.times(folded.clusters), folded.scale, folded.shift, attention, options);
+        const { assignment, mass } = assignFrozen(
+          x.times(folded.clusters),
+          folded.scale,
+          folded.shift,
+          attention,
+          options,
+          weights.kernels,
+        );
         const expanded = weights.use(projectionNames(stream).expansion, (w) => x.times(w));
         x.dispose();
         return describeFrozen(assignment, mass, expanded, options, weights);

@@ -24,7 +24,7 @@ const videosFirst = (x: Tensor, videos: number): Tensor => {
  */
 export function aggregate(assignment: Tensor, expanded: Tensor, mass: Tensor, options: VladOptions, weights: Weights): Tensor {
   return tidy(() => {
-    const { sums, dispose } = sumAssigned(assignment, expanded, options);
+    const { sums, dispose } = sumAssigned(assignment, expanded, options, weights.kernels);
     dispose();
     return addMass(sums, mass, options, weights);
   });
@@ -85,7 +85,7 @@ export function aggregateForTraining(
 ): Vlad {
   const { stream, groups, clusters, layout } = options;
   const { weights } = context;
-  const frames = sumAssigned(assignment, expanded, options);
+  const frames = sumAssigned(assignment, expanded, options, weights.kernels);
   const vlad = addMass(frames.sums, mass, options, weights);
   frames.sums.dispose();
 

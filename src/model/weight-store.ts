@@ -1,6 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import { deriveSeed } from "../base/random.js";
 import { fill } from "../tensorflow/constants.js";
+import { fastestKernels, type KernelChoice } from "../tensorflow/kernel-choice.js";
 import { multiply } from "../tensorflow/kernels.js";
 import { statelessNormal } from "../tensorflow/random-kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
@@ -13,11 +14,13 @@ import type { BatchNormNames, Parameter } from "./parameters.js";
 /** All arrays of a model, on the device. */
 export class WeightStore implements Weights {
   readonly table: readonly Parameter[];
+  readonly kernels: KernelChoice;
   private readonly variables = new Map<string, DeviceVariable>();
   private readonly parameters = new Map<string, Parameter>();
 
-  constructor(table: readonly Parameter[]) {
+  constructor(table: readonly Parameter[], kernels: KernelChoice = fastestKernels()) {
     this.table = table;
+    this.kernels = kernels;
     for (const parameter of table) {
       this.parameters.set(parameter.name, parameter);
       this.variables.set(parameter.name, new DeviceVariable(parameter.name, parameter.shape));

@@ -1,6 +1,6 @@
 import { constant } from "./constants.js";
 import { type Attributes, flag, number, runMany, text, typeAttribute } from "./execution.js";
-import { gpuKernels } from "./fused-kernels.js";
+import type { KernelChoice } from "./kernel-choice.js";
 import { multiply, reshape } from "./kernels.js";
 import { type Tensor, tidy } from "./runtime.js";
 import { fromFloats, scalar } from "./transfer.js";
@@ -22,8 +22,8 @@ export interface BatchNormBackward {
 }
 
 /** Normalises `[rows, channels]` by its own mean and biased variance over rows, in one kernel: on a GPU ours, as cuDNN's is slow where there is no image. */
-export function fusedBatchNorm(x: Tensor, scale: Tensor, shift: Tensor, epsilon: number): BatchNormForward {
-  if (!gpuKernels()) return tensorflowBatchNorm(x, scale, shift, epsilon);
+export function fusedBatchNorm(kernels: KernelChoice, x: Tensor, scale: Tensor, shift: Tensor, epsilon: number): BatchNormForward {
+  if (!kernels.gpu) return tensorflowBatchNorm(x, scale, shift, epsilon);
   const outputs = runMany("NextvladBatchNorm", () => [], [x, scale, shift, constant(epsilon)], 4);
   const [y, mean, variance, inverse] = outputs as [Tensor, Tensor, Tensor, Tensor];
   return { y, mean, variance, kept: [inverse] };
@@ -31,13 +31,14 @@ export function fusedBatchNorm(x: Tensor, scale: Tensor, shift: Tensor, epsilon:
 
 /** The gradients of `fusedBatchNorm`. */
 export function fusedBatchNormGradient(
+  kernels: KernelChoice,
   dy: Tensor,
   x: Tensor,
   scale: Tensor,
   forward: BatchNormForward,
   epsilon: number,
 ): BatchNormBackward {
-  if (!gpuKernels()) return tensorflowBatchNormGradient(dy, x, scale, forward, epsilon);
+  if (!kernels.gpu) return tensorflowBatchNormGradient(dy, x, scale, forward, epsilon);
   const inputs = [dy, x, scale, forward.mean, ...forward.kept];
   const [dx, dScale, dShift] = runMany("NextvladBatchNormGradient", () => [], inputs, 3) as [Tensor, Tensor, Tensor];
   return { dx, dScale, dShift };

@@ -1,17 +1,11 @@
 import { run, runMany } from "./execution.js";
-import { cpuKernels } from "./fused-kernels.js";
-import { runtime, type Tensor } from "./runtime.js";
+import type { Tensor } from "./runtime.js";
 import { byteCarrier, fromInts } from "./transfer.js";
 
 /** How many int8 terms stand for a weight (native/byte_panels.h): 3 are as exact as a float, 2 hold it to 2^-16 of its column's largest, 1 to 2^-8. */
 export type Terms = 1 | 2 | 3;
 /** Terms that stand for a float's precision. */
 export const FLOAT_TERMS: Terms = 3;
-
-/** Whether products with bytes are faster than products with floats: on the CPU, where it has the instruction for it (AVX512-VNNI). */
-export function byteProducts(): boolean {
-  return cpuKernels() && runtime().native.byteInstructions;
-}
 
 /** Scale and offset of each feature, `[features]` both: a byte u stands for u scale + offset. */
 export interface Quantisation {

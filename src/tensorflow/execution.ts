@@ -15,6 +15,8 @@ export function countKernels(): number {
 /** The error that a kernel's failure becomes: OUT_OF_MEMORY or KERNEL_FAILED, with the inputs' shapes. */
 export function kernelFailure(name: string, inputs: readonly Tensor[], error: unknown): NextvladError {
   const text = error instanceof Error ? error.message : String(error);
+  // The binding puts the status code on a line before the message.
+  const firstLine = text.replace(/^Invalid TF_Status: \d+\s*Message: /, "").split("\n", 1)[0];
   const shapes = inputs.map((input) => `[${input.shape.join(", ")}]`).join(", ");
   if (/OOM|RESOURCE_EXHAUSTED|out of memory/i.test(text)) {
     return new NextvladError(
@@ -24,7 +26,7 @@ export function kernelFailure(name: string, inputs: readonly Tensor[], error: un
       error,
     );
   }
-  return new NextvladError("KERNEL_FAILED", `TensorFlow's ${name} of ${shapes} failed: ${text.split("\n", 1)[0]}`, {}, error);
+  return new NextvladError("KERNEL_FAILED", `the kernel ${name} of ${shapes} failed: ${firstLine}`, {}, error);
 }
 
 /** Runs one TensorFlow kernel with one output. Throws OUT_OF_MEMORY or KERNEL_FAILED with the inputs' shapes. */

@@ -1,35 +1,7 @@
 import { constant } from "./constants.js";
 import { run, runMany } from "./execution.js";
-import { matMul } from "./kernels.js";
-import { runtime, type Tensor } from "./runtime.js";
+import type { Tensor } from "./runtime.js";
 import { byteCarrier, fromInts } from "./transfer.js";
-
-let allowed = true;
-
-/** Whether the kernels of native/ for the CPU serve. */
-export function cpuKernels(): boolean {
-  return allowed && runtime().device.kind === "cpu";
-}
-
-/** Whether those of native/gpu/ serve. */
-export function gpuKernels(): boolean {
-  return allowed && runtime().device.kind === "gpu";
-}
-
-/** Whether those serve that are for either. */
-export function fusedKernels(): boolean {
-  return allowed;
-}
-
-/** For checking one way of computing against the other: runs `compute` with TensorFlow's own kernels only. */
-export function withoutFusedKernels<T>(compute: () => T): T {
-  allowed = false;
-  try {
-    return compute();
-  } finally {
-    allowed = true;
-  }
-}
 
 /** `u * scale + offset` of `[frames, features] uint8` from the host, in one pass; scale and offset are `[features]`. */
 export function dequantiseFused(bytes: Uint8Array, scale: Tensor, offset: Tensor, frames: number): Tensor {
@@ -37,13 +9,29 @@ export function dequantiseFused(bytes: Uint8Array, scale: Tensor, offset: Tensor
   return run("NextvladDequantise", () => [], [byteCarrier(bytes, frames * features), scale, offset, fromInts([frames], [])]);
 }
 
-/** Rows up to which reading the matrix, not multiplying, takes the time, as measured with hidden1's: 160 rows go faster through TensorFlow's product. */
-const FEW_ROWS = 64;
-
-/** `x w` of a few rows and a large matrix: on the CPU bound by reading `w` once (native/dense.cc). */
+/** `x w` of a few rows and a large matrix, bound by reading `w` once (native/dense.cc). For the CPU. */
 export function multiplyFewRows(x: Tensor, w: Tensor): Tensor {
-  const few = (x.shape[0] as number) <= FEW_ROWS;
-  return few && cpuKernels() ? run("NextvladDense", () => [], [x, w]) : matMul(x, w);
+  return run("NextvladDense", () => [], [x, w]);
+}
+
+/**
+ * Each video's sum over frames and groups of `expanded` `[frames, D]` times `assignment` `[frames G, K]`: `[videos, P, K]`, in one kernel
+ * (native/frame_sums.cc). For the CPU.
+ */
+export function sumFramesFused(expanded: Tensor, assignment: Tensor, frameCounts: Int32Array): Tensor {
+  return run("NextvladFrameSums", () => [], [expanded, assignment, fromInts(frameCounts, [frameCounts.length])]);
+}
+
+/** The gradient of `sumFramesFused`, from that of the sums to those of assignment and expansion. */
+export function sumFramesFusedGradient(
+  dSums: Tensor,
+  expanded: Tensor,
+  assignment: Tensor,
+  frameCounts: Int32Array,
+): { readonly assignment: Tensor; readonly expanded: Tensor } {
+  const inputs = [dSums, expanded, assignment, fromInts(frameCounts, [frameCounts.length])];
+  const [dAssignment, dExpanded] = runMany("NextvladFrameSumsGradient", () => [], inputs, 2) as [Tensor, Tensor];
+  return { assignment: dAssignment, expanded: dExpanded };
 }
 
 export interface FusedAssignment {

@@ -54,6 +54,8 @@ export function tellDevice({ kind, reason, tensorflowVersion }: Device): string 
 
 /** What native/ was compiled to. */
 interface NativeKernels {
+  /** The width of a register of floats that the kernels use: 512 with AVX-512, 256 with AVX2. */
+  readonly vectorBits: number;
   /** Whether the processor multiplies bytes faster than floats. */
   readonly byteInstructions: boolean;
   /** Copies floats, 128 MiB at most, to where a GPU reaches them without waiting for it; returns the place, for NextvladUpload. */

@@ -6,7 +6,6 @@ import { forwardForTraining } from "../model/network.js";
 import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weight-store.js";
 import { constant } from "../tensorflow/constants.js";
-import { cpuKernels } from "../tensorflow/fused-kernels.js";
 import { add, matMul, minimum, multiply, rsqrt, sigmoid, square, sum } from "../tensorflow/kernels.js";
 import { type Tensor, tidy } from "../tensorflow/runtime.js";
 import { toFloats } from "../tensorflow/transfer.js";
@@ -118,12 +117,14 @@ export function trainStep(
       const decayed = addDecay(gradient, name, store, l2Penalty);
       adam.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip), step + 1, learningRate);
     });
-  // A gradient whose norm is asked for must exist as a whole.
-  const inOnePass = cpuKernels() && gradientClip === null;
-  const product: GradientTaker["product"] = (name, x, dy) =>
-    adam.applyProduct(name, x, dy, step + 1, learningRate, store.parameter(name).decayed ? l2Penalty : 0);
-  const take = inOnePass ? { gradient, product } : { gradient };
-  return differentiate(batch, step, store, options, take, report);
+  const apart = multiplyOut(store, gradient);
+  const product: GradientTaker["product"] = (name, x, dy) => {
+    const size = { rows: x.shape[0] as number, inputs: x.shape[1] as number, outputs: dy.shape[1] as number };
+    // Clipping needs the whole gradient's norm.
+    if (gradientClip !== null || !store.kernels.denseAdam(size)) return apart(name, x, dy);
+    return adam.applyProduct(name, x, dy, step + 1, learningRate, store.parameter(name).decayed ? l2Penalty : 0);
+  };
+  return differentiate(batch, step, store, options, { gradient, product }, report);
 }
 
 /** Adds `penalty * w` to the gradient of a parameter that decays (the classifier's); others pass unchanged. */

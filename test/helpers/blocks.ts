@@ -4,6 +4,7 @@ import { parameterTable } from "../../src/model/parameters.js";
 import { type ModelSizes, streamsOf } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weight-store.js";
 import { countTensors } from "../../src/tensorflow/constants.js";
+import { type KernelChoice, ourKernels, thisMachine } from "../../src/tensorflow/kernel-choice.js";
 import { add, multiply, sum } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
 import { type Tensor, tidy } from "../../src/tensorflow/runtime.js";
@@ -30,9 +31,9 @@ let draws = 0;
 /** Normal numbers, other ones at each call, the same ones in each run. */
 export const normal = (shape: readonly number[]): Tensor => statelessNormal(shape, [7, draws++]);
 
-/** A store whose every array is drawn from a normal distribution, so that no bias is zero and no scale is one. */
+/** A store whose every array is drawn from a normal distribution, so that no bias is zero and no scale is one. Our kernels compute, whatever the shape. */
 export function randomStore(sizes: ModelSizes = SMALL): WeightStore {
-  const store = new WeightStore(parameterTable(sizes));
+  const store = new WeightStore(parameterTable(sizes), ourKernels(thisMachine()));
   for (const { name, shape, initialiser } of store.table) {
     store.initialise(name, 3, null);
     if (initialiser === "msra") continue;
@@ -44,6 +45,13 @@ export function randomStore(sizes: ModelSizes = SMALL): WeightStore {
     });
   }
   return store;
+}
+
+/** The same values in a store of their own, by the same kernels or by others. */
+export function copyOf(store: WeightStore, kernels: KernelChoice = store.kernels): WeightStore {
+  const copy = new WeightStore(store.table, kernels);
+  for (const { name, download } of store.arrays()) copy.variable(name).upload(download());
+  return copy;
 }
 
 /** One block under test. Inputs are copied for each call, since blocks take theirs over. */

@@ -9,11 +9,12 @@ import { FrozenNetwork } from "../../src/model/frozen-network.js";
 import { batchNormNames } from "../../src/model/parameters.js";
 import { RaggedLayout } from "../../src/model/ragged.js";
 import { type ModelSizes, type StreamSizes, streamsOf } from "../../src/model/sizes.js";
-import { gpuKernels, withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
+import type { WeightStore } from "../../src/model/weight-store.js";
+import { TENSORFLOW_KERNELS } from "../../src/tensorflow/kernel-choice.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
-import { tidy } from "../../src/tensorflow/runtime.js";
+import { runtime, tidy } from "../../src/tensorflow/runtime.js";
 import { fromFloats, toFloats } from "../../src/tensorflow/transfer.js";
-import { randomStore } from "../helpers/blocks.js";
+import { copyOf, randomStore } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 
 /** Sizes around the edges of warps (32) and chunks of rows (512). */
@@ -109,18 +110,20 @@ describe("our kernels for the device against other ways to compute", () => {
         const layout = new RaggedLayout(Int32Array.from(counts));
         const [stream] = streamsOf(sizes) as [StreamSizes];
         const bytes = bytesOf(layout.frames * stream.features);
-        const compute = () =>
+        const compute = (weights: WeightStore) =>
           collect((context, found) => {
-            const x = featuresOf(bytes, layout.frames, stream, store);
-            const { y, backward } = aggregateStream(x, layout, stream, sizes, { ...context, weights: store });
+            const x = featuresOf(bytes, layout.frames, stream, weights);
+            const { y, backward } = aggregateStream(x, layout, stream, sizes, { ...context, weights });
             found.set("y", toFloats(y));
             backward(statelessNormal(y.shape, [1, 2]));
           });
-        const ours = compute();
-        const theirs = withoutFusedKernels(compute);
+        const other = copyOf(store, TENSORFLOW_KERNELS);
+        const ours = compute(store);
+        const theirs = compute(other);
         // The way back through two batch norms magnifies rounding: to 5e-4 of a gradient's norm at most, in 180 draws on a CPU.
         assertClose(ours, theirs, 5e-3);
         store.dispose();
+        other.dispose();
       }),
       { numRuns: 40 },
     );
@@ -128,7 +131,11 @@ describe("our kernels for the device against other ways to compute", () => {
 
   test("batch norms of any size, far from zero too, as double precision has them", () => {
     // TensorFlow's own, which serves on a CPU, loses digits to a mean far from zero.
-    const cases = fc.tuple(fc.integer({ min: 8, max: 1500 }), size(200), gpuKernels() ? fc.constantFrom(0, 1000) : fc.constant(0));
+    const cases = fc.tuple(
+      fc.integer({ min: 8, max: 1500 }),
+      size(200),
+      runtime().device.kind === "gpu" ? fc.constantFrom(0, 1000) : fc.constant(0),
+    );
     fc.assert(
       fc.property(cases, ([rows, channels, far]) => {
         const store = randomStore({ ...SIZES_OF_NORM, hidden: channels });
@@ -167,15 +174,17 @@ describe("our kernels for the device against other ways to compute", () => {
         const frameCounts = Int32Array.from(counts);
         const frames = frameCounts.reduce((sum, count) => sum + count, 0);
         const input = { frameCounts, rgb: bytesOf(frames * sizes.videoFeatures), audio: bytesOf(frames * sizes.audioFeatures) };
-        const compute = () => {
-          const network = new FrozenNetwork(sizes, 0.5, store);
+        const compute = (weights: WeightStore) => {
+          const network = new FrozenNetwork(sizes, 0.5, weights);
           const values = tidy(() => toFloats(network.probabilities(input)));
           network.dispose();
           return values;
         };
-        const ours = compute();
-        for (const [i, value] of withoutFusedKernels(compute).entries()) assert.ok(Math.abs(value - (ours[i] as number)) < 1e-4);
+        const other = copyOf(store, TENSORFLOW_KERNELS);
+        const ours = compute(store);
+        for (const [i, value] of compute(other).entries()) assert.ok(Math.abs(value - (ours[i] as number)) < 1e-4);
         store.dispose();
+        other.dispose();
       }),
       { numRuns: 30 },
     );

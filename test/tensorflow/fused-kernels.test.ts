@@ -1,23 +1,16 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
-import {
-  cpuKernels,
-  dequantiseFused,
-  fusedKernels,
-  gpuKernels,
-  multiplyFewRows,
-  withoutFusedKernels,
-} from "../../src/tensorflow/fused-kernels.js";
-import { add, fromBytes, matMul, multiply } from "../../src/tensorflow/kernels.js";
+import { dequantiseFused, multiplyFewRows, sumFramesFused, sumFramesFusedGradient } from "../../src/tensorflow/fused-kernels.js";
+import { add, fromBytes, matMul, multiply, reshape, slice } from "../../src/tensorflow/kernels.js";
 import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
 import { loadTensorflow, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
-import { fromFloats, scalar, toFloats } from "../../src/tensorflow/transfer.js";
+import { scalar, toFloats } from "../../src/tensorflow/transfer.js";
 import { DeviceVariable } from "../../src/tensorflow/variables.js";
 
-/** Sizes around the edges of tiles (64 columns, 4 rows or examples, blocks of 128 rows) and vectors (16). */
+/** Sizes around the edges of tiles (16 or 64 columns, 4 or 6 rows or examples, blocks of 128 rows) and vectors (8 or 16). */
 const size = (most: number): fc.Arbitrary<number> =>
-  fc.oneof(fc.integer({ min: 1, max: most }), fc.constantFrom(1, 4, 15, 16, 17, 63, 64, 65, 128, 129));
+  fc.oneof(fc.integer({ min: 1, max: most }), fc.constantFrom(1, 4, 6, 7, 8, 15, 16, 17, 63, 64, 65, 128, 129));
 
 const normal = (shape: readonly number[], stream: number): Tensor => statelessNormal(shape, [11, stream]);
 
@@ -75,6 +68,36 @@ describe("the kernels of native/ against TensorFlow's own", () => {
     );
   });
 
+  test("the sums over a ragged batch's frames and their gradient, of any size", () => {
+    const counts = fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 6 });
+    fc.assert(
+      fc.property(counts, fc.integer({ min: 1, max: 9 }), size(70), size(140), (frameCounts, groups, groupSize, clusters) =>
+        tidy(() => {
+          const frames = frameCounts.reduce((sum, count) => sum + count, 0);
+          const [x, a] = [normal([frames, groups * groupSize], 1), normal([frames * groups, clusters], 2)];
+          const d = normal([frameCounts.length, groupSize, clusters], 3);
+          const sums = toFloats(sumFramesFused(x, a, Int32Array.from(frameCounts)));
+          const back = sumFramesFusedGradient(d, x, a, Int32Array.from(frameCounts));
+          const [dAssignment, dExpanded] = [toFloats(back.assignment), toFloats(back.expanded)];
+          const rowsOfX = reshape(x, [frames * groups, groupSize]);
+          let row = 0;
+          for (const [video, count] of frameCounts.entries()) {
+            const rows = count * groups;
+            const [vx, va] = [slice(rowsOfX, [row, 0], [rows, groupSize]), slice(a, [row, 0], [rows, clusters])];
+            const vd = reshape(slice(d, [video, 0, 0], [1, groupSize, clusters]), [groupSize, clusters]);
+            const part = (values: Float32Array, at: number, columns: number, length: number) =>
+              values.subarray(at * columns, at * columns + length * columns);
+            assertClose(part(sums, video * groupSize, clusters, groupSize), toFloats(matMul(vx, va, { transposeA: true })), rows);
+            assertClose(part(dAssignment, row, clusters, rows), toFloats(matMul(vx, vd)), groupSize);
+            assertClose(part(dExpanded, row, groupSize, rows), toFloats(matMul(va, vd, { transposeB: true })), clusters);
+            row += rows;
+          }
+        }),
+      ),
+      { numRuns: 40 },
+    );
+  });
+
   test("bytes become features in one pass as in three", () => {
     fc.assert(
       fc.property(size(40), size(70), fc.nat(3), (frames, features, unaligned) =>
@@ -90,20 +113,4 @@ describe("the kernels of native/ against TensorFlow's own", () => {
       { numRuns: 40 },
     );
   });
-
-  test("can be left out", () =>
-    tidy(() => {
-      const [x, w] = [fromFloats(Float32Array.of(1, 2), [1, 2]), fromFloats(Float32Array.of(3, 4), [2, 1])];
-      assert.deepEqual([...withoutFusedKernels(() => toFloats(multiplyFewRows(x, w)))], [11]);
-      const usable = (): boolean[] => [cpuKernels(), gpuKernels(), fusedKernels()];
-      assert.deepEqual(
-        [usable(), withoutFusedKernels(usable), usable()],
-        [
-          [true, false, true],
-          [false, false, false],
-          [true, false, true],
-        ],
-      );
-      assert.deepEqual([...toFloats(multiplyFewRows(x, w))], [11]);
-    }));
 });

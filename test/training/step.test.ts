@@ -3,14 +3,14 @@ import { after, before, describe, test } from "node:test";
 import type { RaggedBatch } from "../../src/data/video.js";
 import { FrozenNetwork } from "../../src/model/frozen-network.js";
 import { parameterTable } from "../../src/model/parameters.js";
-import { WeightStore } from "../../src/model/weight-store.js";
+import type { WeightStore } from "../../src/model/weight-store.js";
 import { countTensors } from "../../src/tensorflow/constants.js";
-import { withoutFusedKernels } from "../../src/tensorflow/fused-kernels.js";
+import { type KernelChoice, ourKernels, TENSORFLOW_KERNELS, thisMachine } from "../../src/tensorflow/kernel-choice.js";
 import { type Tensor, tidy } from "../../src/tensorflow/runtime.js";
 import { toFloats } from "../../src/tensorflow/transfer.js";
 import { Adam } from "../../src/training/adam.js";
 import { differentiate, type StepOptions, type StepReport, trainStep } from "../../src/training/step.js";
-import { randomStore, SMALL } from "../helpers/blocks.js";
+import { copyOf, randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 
 const options: StepOptions = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1 };
@@ -39,12 +39,6 @@ function gradients(store: WeightStore, overrides: Partial<StepOptions> = {}, ste
     false,
   );
   return found;
-}
-
-function copyOf(store: WeightStore): WeightStore {
-  const copy = new WeightStore(store.table);
-  for (const { name, download } of store.arrays()) copy.variable(name).upload(download());
-  return copy;
 }
 
 describe("a training step", () => {
@@ -105,19 +99,21 @@ describe("a training step", () => {
   });
 
   test("frees each tensor as soon as it is dead", () => {
-    const countAlive = (): number[] => {
+    const countAlive = (store: WeightStore): number[] => {
       const before = countTensors();
       const alive = new Map<string, number>();
       const gradient = (name: string): void => void alive.set(name, countTensors() - before);
       differentiate(batch([3, 9, 1, 4]), 0, store, options, { gradient }, true);
       return ["logits_clf_weights", "video_cluster_weights", "audio_cluster_weights"].map((name) => alive.get(name) as number);
     };
+    const composed = copyOf(store, TENSORFLOW_KERNELS);
     // At the first gradient, after the rgb stream's last and at the very last one. What is not freed stays to the end of the step.
     for (const [counts, largest] of [
-      [countAlive(), [70, 29, 9]],
-      [withoutFusedKernels(countAlive), [68, 27, 7]],
+      [countAlive(store), [70, 29, 9]],
+      [countAlive(composed), [68, 27, 7]],
     ] as const)
       for (const [i, count] of counts.entries()) assert.ok(count <= (largest[i] as number), `${counts} tensors, at most ${largest}`);
+    composed.dispose();
   });
 
   test("is a pure function of weights, batch, seed and step", () => {
@@ -136,8 +132,8 @@ describe("a training step", () => {
   });
 
   /** Adam's first moments after one step from moments of 0: a tenth of each parameter's final gradient. */
-  function firstMoments(overrides: Partial<StepOptions>): Map<string, Float32Array> {
-    const trained = copyOf(store);
+  function firstMoments(overrides: Partial<StepOptions>, kernels?: KernelChoice): Map<string, Float32Array> {
+    const trained = copyOf(store, kernels);
     const adam = new Adam(trained);
     trainStep(batch([3, 9, 1, 4]), 0, 1e-3, trained, adam, { ...options, ...overrides }, false);
     const found = new Map<string, Float32Array>();
@@ -147,14 +143,14 @@ describe("a training step", () => {
     return found;
   }
 
-  for (const [path, gradientClip, run] of [
-    ["the fused kernels", null, <T>(compute: () => T): T => compute()],
-    ["TensorFlow's kernels", null, withoutFusedKernels],
-    ["a clip above every norm", 1e6, <T>(compute: () => T): T => compute()],
+  for (const [path, gradientClip, kernels] of [
+    ["our kernels", null, () => ourKernels(thisMachine())],
+    ["TensorFlow's kernels", null, () => TENSORFLOW_KERNELS],
+    ["a clip above every norm", 1e6, () => ourKernels(thisMachine())],
   ] as const) {
     test(`adds l2_penalty times the weight to the gradients of the classifier's weights and bias, and to no other: ${path}`, () => {
       const l2Penalty = 1;
-      const [plain, decayed] = [0, l2Penalty].map((penalty) => run(() => firstMoments({ gradientClip, l2Penalty: penalty }))) as [
+      const [plain, decayed] = [0, l2Penalty].map((penalty) => firstMoments({ gradientClip, l2Penalty: penalty }, kernels())) as [
         Map<string, Float32Array>,
         Map<string, Float32Array>,
       ];
@@ -205,10 +201,10 @@ describe("a training step", () => {
       for (let step = 0; step < 3; step++)
         trainStep(batch([3, 9, 1, 4], step), step, 1e-3, trained, adam, { ...options, l2Penalty: 1e-2 }, false);
     };
-    const [one, other] = [copyOf(store), copyOf(store)];
+    const [one, other] = [copyOf(store), copyOf(store, TENSORFLOW_KERNELS)];
     const [adam, otherAdam] = [new Adam(one), new Adam(other)];
     const fused = after(trainOn(one, adam), one);
-    const composed = after(() => withoutFusedKernels(trainOn(other, otherAdam)), other);
+    const composed = after(trainOn(other, otherAdam), other);
     const differences = [...fused].flatMap(([name, values]) =>
       Array.from(values, (value, i) => Math.abs(value - (composed.get(name)?.[i] as number))),
     );
@@ -253,8 +249,10 @@ describe("a training step", () => {
     assert.equal(countTensors(), before + 1);
     probabilities.dispose();
     network.dispose();
+    const composed = copyOf(store, TENSORFLOW_KERNELS);
     for (const precision of ["int16", "int8"] as const)
-      assert.throws(() => withoutFusedKernels(() => tidy(() => new FrozenNetwork(SMALL, 0.5, store, precision))), { code: "BAD_USAGE" });
+      assert.throws(() => tidy(() => new FrozenNetwork(SMALL, 0.5, composed, precision)), { code: "BAD_USAGE" });
+    composed.dispose();
   });
 
   test("predicts a video alone as it does among others: no padding, no neighbour enters", () => {

@@ -1,0 +1,237 @@
+/**
+ * Times each of our kernels for the CPU (native/) against TensorFlow's own kernels at the shapes that matter, in turns: what src/tensorflow/kernel-choice.ts
+ * is based on. Usage: node dist/scripts/bench/kernels.js [FILTER] [--rounds N]; FILTER is a part of a kernel's name. Prints a Markdown table.
+ * ONEDNN_MAX_CPU_ISA=AVX2 holds TensorFlow to AVX2; native/ is compiled for the processor that set-up ran on.
+ */
+import { parseArgs } from "node:util";
+import { assign } from "../../src/model/assignment.js";
+import type { TrainingContext } from "../../src/model/block.js";
+import { featuresOf } from "../../src/model/features.js";
+import { sumAssigned } from "../../src/model/frame-sums.js";
+import { batchNormNames, parameterTable } from "../../src/model/parameters.js";
+import { RaggedLayout } from "../../src/model/ragged.js";
+import { type ModelSizes, type StreamSizes, streamsOf } from "../../src/model/sizes.js";
+import { WeightStore } from "../../src/model/weight-store.js";
+import { fill } from "../../src/tensorflow/constants.js";
+import { multiplyFewRows } from "../../src/tensorflow/fused-kernels.js";
+import { fastestKernels, type KernelChoice, ourKernels, TENSORFLOW_KERNELS, thisMachine } from "../../src/tensorflow/kernel-choice.js";
+import { matMul } from "../../src/tensorflow/kernels.js";
+import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
+import { loadTensorflow, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
+import { DeviceVariable } from "../../src/tensorflow/variables.js";
+import { spreadOf } from "./statistics.js";
+import { randomBatch } from "./workload.js";
+
+/** One kernel at one shape, computed by either side. */
+interface Case {
+  readonly kernel: string;
+  readonly shape: string;
+  /** Whether the rule takes ours. */
+  readonly chosen: boolean;
+  readonly ours: () => void;
+  readonly tensorflow: () => void;
+  readonly dispose: () => void;
+}
+
+function disposeAll(...made: readonly { dispose(): void }[]): void {
+  for (const one of made) one.dispose();
+}
+
+const OURS = (): KernelChoice => ourKernels(thisMachine());
+const normal = (shape: readonly number[], stream: number): Tensor => statelessNormal(shape, [7, stream]);
+
+/** Matrices that meet `rows` rows a step: hidden1, the classifier and the gate of the recipe, of AudioSet and of the digits. */
+const MATRICES = [
+  [36_864, 2048],
+  [2048, 3862],
+  [2048, 256],
+  [2048, 1024],
+  [1024, 527],
+  [4608, 256],
+] as const;
+
+function denseCase(rows: number, inputs: number, outputs: number): Case {
+  const [x, w] = [normal([rows, inputs], 1), normal([inputs, outputs], 2)];
+  return {
+    kernel: "dense product",
+    shape: `[${rows}, ${inputs}] x [${inputs}, ${outputs}]`,
+    chosen: fastestKernels().denseProduct({ rows, inputs, outputs }),
+    ours: () => tidy(() => void multiplyFewRows(x, w)),
+    tensorflow: () => tidy(() => void matMul(x, w)),
+    dispose: () => disposeAll(x, w),
+  };
+}
+
+const COEFFICIENTS = { learningRate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, beta1Power: 0.9, beta2Power: 0.999 };
+
+function denseAdamCase(rows: number, inputs: number, outputs: number): Case {
+  const [x, dy] = [normal([rows, inputs], 1), normal([rows, outputs], 2)];
+  const [w, m, v] = ["w", "m", "v"].map((name) => {
+    const variable = new DeviceVariable(name, [inputs, outputs]);
+    tidy(() => variable.assign(fill([inputs, outputs], 0.1)));
+    return variable;
+  }) as [DeviceVariable, DeviceVariable, DeviceVariable];
+  return {
+    kernel: "dense gradients and Adam",
+    shape: `[${rows}, ${inputs}] x [${inputs}, ${outputs}]`,
+    chosen: fastestKernels().denseAdam({ rows, inputs, outputs }),
+    ours: () => tidy(() => void w.applyProductAdam(m, v, x, dy, COEFFICIENTS, 0)),
+    tensorflow: () =>
+      tidy(() => {
+        w.use((value) => matMul(dy, value, { transposeB: true }));
+        w.applyAdam(m, v, matMul(x, dy, { transposeA: true }), COEFFICIENTS);
+      }),
+    dispose: () => disposeAll(x, dy, w, m, v),
+  };
+}
+
+const sizesOf = (features: number, clusters: number): ModelSizes => ({
+  classes: 10,
+  clusters,
+  groups: 8,
+  expansion: 2,
+  hidden: 8,
+  gate: 2,
+  videoFeatures: 0,
+  audioFeatures: features,
+});
+
+/** Runs `work` by either side, on weights of its own and on the same batch. */
+function blockCase(
+  kernel: string,
+  [videos, frames, features, clusters]: readonly [number, number, number, number],
+  chosen: (kernels: KernelChoice) => boolean,
+  work: (context: TrainingContext, stream: StreamSizes, layout: RaggedLayout, bytes: Uint8Array) => void,
+): Case {
+  const sizes = sizesOf(features, clusters);
+  const { frameCounts, audio } = randomBatch(videos, frames, sizes);
+  const layout = new RaggedLayout(frameCounts);
+  const [stream] = streamsOf(sizes) as [StreamSizes];
+  const sides = [OURS(), TENSORFLOW_KERNELS].map((kernels) => {
+    const weights = new WeightStore(parameterTable(sizes), kernels);
+    for (const { name } of weights.table) weights.initialise(name, 0, null);
+    const context: TrainingContext = {
+      weights,
+      takeGradient: (_, gradient) => gradient.dispose(),
+      takeProduct: () => fill([1], 0),
+      takeStatistics: () => {},
+    };
+    return { weights, run: () => tidy(() => work(context, stream, layout, audio)) };
+  });
+  return {
+    kernel,
+    shape: `${videos} x ${frames} frames, F ${features}, K ${clusters}`,
+    chosen: chosen(fastestKernels()),
+    ours: sides[0]?.run as () => void,
+    tensorflow: sides[1]?.run as () => void,
+    dispose: () => disposeAll(...sides.map(({ weights }) => weights)),
+  };
+}
+
+/** Videos, frames of each, features, clusters. */
+const BATCHES = [
+  [32, 300, 1024, 128],
+  [32, 300, 128, 128],
+  [32, 100, 1024, 128],
+  [32, 60, 1024, 128],
+  [32, 20, 1024, 128],
+  [32, 5, 1024, 128],
+  [128, 10, 128, 64],
+  [128, 60, 128, 64],
+  [128, 300, 128, 64],
+  [32, 12, 1024, 16],
+] as const;
+
+function* cases(): Generator<() => Case> {
+  for (const [inputs, outputs] of MATRICES) {
+    for (const rows of [1, 2, 8, 32, 64, 128, 160]) yield () => denseCase(rows, inputs, outputs);
+  }
+  for (const [inputs, outputs] of MATRICES) for (const rows of [8, 32, 128, 160, 512]) yield () => denseAdamCase(rows, inputs, outputs);
+  for (const batch of BATCHES) {
+    yield () =>
+      blockCase(
+        "soft assignment and gradient",
+        batch,
+        ({ fused }) => fused,
+        (context, stream, layout) => {
+          const { groups, clusters } = { groups: 8, clusters: batch[3] };
+          const [z, attention, offset] = [
+            normal([layout.frames, groups * clusters], 1),
+            normal([layout.frames, groups], 2),
+            fill([groups * clusters], 0),
+          ];
+          const soft = assign(z, offset, attention, batchNormNames(stream.clusterNorm), { groups, clusters, layout }, context);
+          soft.backward(soft.assignment.clone(), soft.mass.clone());
+        },
+      );
+    const sums = { frames: batch[0] * batch[1], videos: batch[0], expanded: 2 * batch[2], clusters: batch[3] };
+    yield () => {
+      const [x, a] = [normal([sums.frames, sums.expanded], 1), normal([sums.frames * 8, sums.clusters], 2)];
+      const made = blockCase(
+        "sums over frames and gradient",
+        batch,
+        ({ frameSums }) => frameSums(sums),
+        ({ weights }, stream, layout) => {
+          const found = sumAssigned(a, x.clone(), { stream, groups: 8, clusters: sums.clusters, layout }, weights.kernels);
+          found.backward(found.sums);
+        },
+      );
+      return { ...made, dispose: () => disposeAll(made, x, a) };
+    };
+    yield () =>
+      blockCase(
+        "features times weights and transposed",
+        batch,
+        ({ bytes }) => bytes,
+        ({ weights }, stream, layout, bytes) => {
+          const x = featuresOf(bytes, layout.frames, stream, weights);
+          const y = x.times(normal([stream.features, 8 * batch[3]], 1));
+          x.transposedTimes(y);
+          x.dispose();
+        },
+      );
+  }
+}
+
+/** A sample is at least this long. */
+const SAMPLE_MS = 5;
+
+interface Sample {
+  readonly wallMs: number;
+  readonly cpuMs: number;
+}
+
+function time(work: () => void, repeats: number): Sample {
+  const cpu = process.cpuUsage();
+  const start = performance.now();
+  for (let i = 0; i < repeats; i++) work();
+  const wallMs = (performance.now() - start) / repeats;
+  const { user, system } = process.cpuUsage(cpu);
+  return { wallMs, cpuMs: (user + system) / 1000 / repeats };
+}
+
+/** One line of the table: the fastest sample of each side, and what the processor worked in the median sample. */
+function measure({ kernel, shape, chosen, ours, tensorflow }: Case, rounds: number): string {
+  const repeats = [ours, tensorflow].map((work) => {
+    work();
+    return Math.max(1, Math.ceil(SAMPLE_MS / time(work, 1).wallMs));
+  }) as [number, number];
+  const samples = Array.from({ length: rounds }, () => [time(ours, repeats[0]), time(tensorflow, repeats[1])] as const);
+  const wall = [0, 1].map((side) => spreadOf(samples.map((pair) => (pair[side] as Sample).wallMs)).min) as [number, number];
+  const cpu = [0, 1].map((side) => spreadOf(samples.map((pair) => (pair[side] as Sample).cpuMs)).median) as [number, number];
+  const numbers = [...wall, wall[1] / wall[0], ...cpu, cpu[1] / cpu[0]].map((value) => value.toFixed(2));
+  return `| ${[kernel, shape, ...numbers, chosen ? "ours" : "TensorFlow"].join(" | ")} |`;
+}
+
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { rounds: { type: "string", default: "15" } } });
+await loadTensorflow(false);
+const { vectorBits, byteInstructions } = thisMachine();
+process.stdout.write(`${vectorBits}-bit vectors, byte instructions: ${byteInstructions}\n\n`);
+process.stdout.write(
+  "| kernel | shape | ours, ms | TensorFlow, ms | ratio | ours, CPU ms | TensorFlow, CPU ms | ratio | chosen |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+);
+for (const make of cases()) {
+  const one = make();
+  if (one.kernel.includes(positionals[0] ?? "")) process.stdout.write(`${measure(one, Number(values.rounds))}\n`);
+  one.dispose();
+}
