@@ -80,7 +80,15 @@ export class NextvladError extends Error {
 }
 
 function describe(what: string, d: ErrorDetails): string {
-  const place = [
+  const [place, values] = [describePlace(d), describeValues(d)];
+  let text = place === "" ? what : `${place}: ${what}`;
+  if (values !== "") text += ` (${values})`;
+  return d.remedy === undefined ? `${text}.` : `${text}. ${capitalise(d.remedy)}.`;
+}
+
+/** "a.tfrecord, record 3, byte 12"; empty for no place. */
+export function describePlace(d: ErrorDetails): string {
+  const parts = [
     d.file,
     d.record === undefined ? undefined : `record ${d.record}`,
     d.line === undefined ? undefined : `line ${d.line}`,
@@ -88,14 +96,14 @@ function describe(what: string, d: ErrorDetails): string {
     d.video === undefined ? undefined : `video ${escapeBytes(d.video)}`,
     d.key,
     d.parameter === undefined ? undefined : `parameter ${d.parameter}`,
-  ].filter((part) => part !== undefined);
-  const values = [
-    d.expected === undefined ? undefined : `expected ${d.expected}`,
-    d.found === undefined ? undefined : `found ${d.found}`,
-  ].filter((part) => part !== undefined);
-  let text = place.length > 0 ? `${place.join(", ")}: ${what}` : what;
-  if (values.length > 0) text += ` (${values.join(", ")})`;
-  return d.remedy === undefined ? `${text}.` : `${text}. ${capitalise(d.remedy)}.`;
+  ];
+  return parts.filter((part) => part !== undefined).join(", ");
+}
+
+/** "expected 3, found 4"; empty for neither. */
+export function describeValues(d: ErrorDetails): string {
+  const parts = [d.expected === undefined ? undefined : `expected ${d.expected}`, d.found === undefined ? undefined : `found ${d.found}`];
+  return parts.filter((part) => part !== undefined).join(", ");
 }
 
 function capitalise(sentence: string): string {

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
 import type { StoredArray } from "../tensorflow/variables.js";
 import { adamParameter, isArrayName } from "./array-names.js";
 import { floatsOf, type WeightSource } from "./weight-source.js";
@@ -78,17 +79,15 @@ export function requireFit(source: WeightSource, arrays: readonly WantedArray[],
   // Where a parameter does not fit, its moments don't either.
   const unfit = new Set(misfits.map(({ name }) => name));
   const told = misfits.filter(({ name }) => !unfit.has(adamParameter(name) ?? ""));
-  const list = [...told.map(describeMisfit), ...describeExtra(source, arrays)].join("; ");
-  const what = `${told.length === 1 ? "an array does" : `${told.length} arrays do`} not fit the model: ${list}`;
-  throw new NextvladError("BAD_WEIGHTS", what, { file: source.path, remedy });
+  const what = `${told.length === 1 ? "an array does" : `${told.length} arrays do`} not fit the model`;
+  const list = [listFirst(told.map(describeMisfit), { separator: "; " }), ...describeExtra(source, arrays)].join("; ");
+  throw new NextvladError("BAD_WEIGHTS", `${what}: ${list}`, { file: source.path, remedy });
 }
 
 /** What a file has besides, which may be the missing arrays under other names. */
 function describeExtra({ entries }: WeightSource, arrays: readonly WantedArray[]): readonly string[] {
   const wanted = new Set(arrays.map(({ name }) => name));
   const extra = [...entries].filter(([name]) => !wanted.has(name) && !isArrayName(name));
-  const most = 20;
-  const list = extra.slice(0, most).map(([name, { shape }]) => `${name} ${show(shape)}`);
-  if (list.length === 0) return [];
-  return [`not in the model: ${list.join(", ")}${extra.length > most ? ` and ${extra.length - most} more` : ""}`];
+  if (extra.length === 0) return [];
+  return [`not in the model: ${listFirst(extra.map(([name, { shape }]) => `${name} ${show(shape)}`))}`];
 }

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
 import type { ModelSection } from "../model/sizes.js";
 import type { WeightSource } from "./weight-source.js";
 
@@ -42,11 +43,15 @@ export function inferModel(source: WeightSource): InferredModel {
     if (!Number.isInteger(value)) problems.push(`${what} comes to ${value}, which is not whole`);
   }
   if (problems.length > 0) {
-    throw new NextvladError("BAD_WEIGHTS", `the model's sizes cannot be read off these weights: ${problems.join("; ")}`, {
-      file: source.path,
-      remedy:
-        "name weights of NeXtVLAD in PaddleVideo's form, or the config that they were trained with, with --config, to have every misfit listed",
-    });
+    throw new NextvladError(
+      "BAD_WEIGHTS",
+      `the model's sizes cannot be read off these weights: ${listFirst(problems, { separator: "; " })}`,
+      {
+        file: source.path,
+        remedy:
+          "name weights of NeXtVLAD in PaddleVideo's form, or the config that they were trained with, with --config, to have every misfit listed",
+      },
+    );
   }
   return {
     num_classes: classes,

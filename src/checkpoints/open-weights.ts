@@ -1,6 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, normalize } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
 import { FileBytes } from "../formats/file-bytes.js";
 import { looksLikePaddleVariable } from "../formats/paddle-variable.js";
 import { looksLikePickle } from "../formats/pickle-reader.js";
@@ -48,12 +49,8 @@ async function openDirectory(path: string, optimizer: boolean): Promise<WeightSo
   const [only, ...others] = names;
   if (only !== undefined && others.length === 0 && (await stat(join(path, only))).isDirectory())
     return openDirectory(join(path, only), optimizer);
-  const what = `the directory holds no weights: ${names.length === 0 ? "it is empty" : describeNames(names)}`;
+  const what = `the directory holds no weights: ${names.length === 0 ? "it is empty" : listFirst(names)}`;
   throw new NextvladError("BAD_WEIGHTS", what, { file: path, expected: FORMS, remedy: "name one of these" });
-}
-
-function describeNames(names: readonly string[]): string {
-  return `${names.slice(0, 5).join(", ")}${names.length > 5 ? ` and ${names.length - 5} more` : ""}`;
 }
 
 async function openSnapshot(path: string, optimizer: boolean): Promise<WeightSource> {

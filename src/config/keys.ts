@@ -39,24 +39,27 @@ function nearest(word: string, candidates: readonly string[]): string | null {
   return best;
 }
 
+/** How a suggestion of one key begins. */
+export const NEAREST = "the nearest is";
+
 /** What to write instead of a section that does not exist: the nearest, or all of them. */
 export function suggestSection(word: string): string {
   const near = nearest(word, sectionNames);
-  return near === null ? `the sections are ${sectionNames.join(", ")}` : `the nearest is ${near}`;
+  return near === null ? `the sections are ${sectionNames.join(", ")}` : `${NEAREST} ${near}`;
 }
 
 /** What to write instead of a key that its section does not have: the same key of another section, the nearest key, or all of the section's. */
 export function suggestKey(section: string, word: string): string {
   const elsewhere = descriptions.filter((key) => key.name === word).map((key) => `${key.section}.${key.name}`);
-  if (elsewhere.length > 0) return `the nearest is ${elsewhere.join(" or ")}`;
+  if (elsewhere.length > 0) return `${NEAREST} ${elsewhere.join(" or ")}`;
   const own = descriptions.filter((key) => key.section === section).map((key) => key.name);
   const near = nearest(word, own);
-  if (near !== null) return `the nearest is ${section}.${near}`;
+  if (near !== null) return `${NEAREST} ${section}.${near}`;
   const all = nearest(
     word,
     descriptions.map((key) => key.name),
   );
   const home = descriptions.find((key) => key.name === all);
-  if (home !== undefined) return `the nearest is ${home.section}.${home.name}`;
+  if (home !== undefined) return `${NEAREST} ${home.section}.${home.name}`;
   return `the keys of ${section} are ${own.join(", ")}`;
 }

@@ -1,10 +1,12 @@
 import type { z } from "zod";
 import { showValue } from "../base/shown-value.js";
 import { readYaml } from "./file.js";
-import { findKey, sectionNames, suggestKey, suggestSection } from "./keys.js";
+import { findKey, NEAREST, sectionNames, suggestKey, suggestSection } from "./keys.js";
 import { type Overrides, parseSetting } from "./overrides.js";
 import { type Problem, problemsError } from "./problems.js";
 import { type Config, configSchema } from "./schema.js";
+
+const UNKNOWN_KEY = "there is no such key";
 
 /** Reads a config file and completes it (see `buildConfig`). Throws FILE_MISSING, FILE_UNREADABLE, BAD_CONFIG. */
 export async function loadConfig(file: string, overrides: Overrides = {}): Promise<Config> {
@@ -34,7 +36,7 @@ export function buildConfig(value: unknown, file: string, overrides: Overrides =
   }
   const result = configSchema.safeParse(Object.fromEntries(merged));
   if (!result.success) problems.push(...result.error.issues.flatMap((issue) => describeIssue(issue, merged, file, flagOf)));
-  if (problems.length > 0 || !result.success) throw problemsError(withoutRepeats(problems));
+  if (problems.length > 0 || !result.success) throw problemsError(withoutRepeats(mergeSuggestions(problems)));
   return deepFreeze(result.data);
 }
 
@@ -53,7 +55,7 @@ function describeIssue(
     return issue.keys.map((word) =>
       sectionName === undefined
         ? { file, key: word, what: "there is no such section", remedy: suggestSection(word) }
-        : { file, key: `${sectionName}.${word}`, what: "there is no such key", remedy: suggestKey(sectionName, word) },
+        : { file, key: `${sectionName}.${word}`, what: UNKNOWN_KEY, remedy: suggestKey(sectionName, word) },
     );
   }
   const section = merged.get(sectionName ?? "");
@@ -69,6 +71,18 @@ function describeIssue(
   const place = flag === undefined ? { file, key } : { file: undefined, key: flag };
   if (custom?.remedy !== undefined) return [{ ...place, what: String(custom.what), found, remedy: String(custom.remedy) }];
   return [{ ...place, what: "invalid value", expected, found }];
+}
+
+/** Where several keys are unknown, as in another model's config, their suggestions become part of their names, so that all can be told in one sentence. */
+function mergeSuggestions(problems: readonly Problem[]): readonly Problem[] {
+  const isUnknown = ({ what }: Problem): boolean => what === UNKNOWN_KEY;
+  if (problems.filter(isUnknown).length < 2) return problems;
+  const remedy = "see configs/nextvlad.yaml, or the config.yaml of a snapshot for all keys";
+  return problems.map((problem) => {
+    if (!isUnknown(problem)) return problem;
+    const near = problem.remedy?.startsWith(NEAREST) ? `${problem.key} (${problem.remedy})` : problem.key;
+    return { ...problem, key: near, remedy };
+  });
 }
 
 /** A list's items each bring an issue of their own; one a key is enough. */

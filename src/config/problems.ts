@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { joinErrors } from "../base/problem-list.js";
 
 /** Something wrong in a config. */
 export interface Problem {
@@ -12,13 +13,9 @@ export interface Problem {
   readonly remedy?: string;
 }
 
-/** One BAD_CONFIG error for all problems, so that they can be mended in one go. */
+/** One BAD_CONFIG error for all problems, of which there is one at least. */
 export function problemsError(problems: readonly Problem[]): NextvladError {
-  const errors = problems.map(problemError);
-  const [first] = errors;
-  if (first !== undefined && errors.length === 1) return first;
-  const list = errors.map((error, i) => `(${i + 1}) ${error.message}`).join(" ");
-  return new NextvladError("BAD_CONFIG", `the config has ${errors.length} problems: ${list.replace(/\.$/, "")}`);
+  return joinErrors(problems.map(problemError), "BAD_CONFIG", (count) => `the config has ${count} problems`);
 }
 
 function problemError(problem: Problem): NextvladError {

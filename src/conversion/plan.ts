@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
 import { describeRepeated, findShards, isShellPipe } from "../data/file-list.js";
 import { readLabelTable } from "./label-table.js";
 import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat, type ShardSource } from "./task.js";
@@ -43,7 +44,6 @@ interface PlanOptions {
 export type ShardPlanOptions = PlanOptions & Omit<ShardSource, "kind" | "path">;
 
 const ENDING = /(\.(tfrecords?|pkl|pickle|pb))?(\.(gz|zlib))?$/i;
-const NAMED_FILES = 20;
 
 /**
  * Plans to convert the shards that a list names, each once, to one of its name. Throws what `findShards` throws, FILE_MISSING for missing shards, and BAD_USAGE
@@ -138,13 +138,8 @@ async function measureFiles(paths: readonly string[], missing?: string[]): Promi
 }
 
 function missingFeatures(missing: readonly string[], table: string): NextvladError {
-  const more = missing.length > NAMED_FILES ? ` and ${missing.length - NAMED_FILES} more` : "";
-  return new NextvladError(
-    "FILE_MISSING",
-    `${missing.length} feature files cannot be found: ${missing.slice(0, NAMED_FILES).join(", ")}${more}`,
-    {
-      file: table,
-      remedy: "check the ids, and the pattern in which {id} stands for each",
-    },
-  );
+  return new NextvladError("FILE_MISSING", `${missing.length} feature files cannot be found: ${listFirst(missing)}`, {
+    file: table,
+    remedy: "check the ids, and the pattern in which {id} stands for each",
+  });
 }

@@ -2,15 +2,12 @@ import { createReadStream } from "node:fs";
 import { open, readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
 import { expandGlob, isGlob } from "./glob.js";
 
 /** MARK, LIST or DICT, and PUT with its number: protocol 0. */
 const PICKLED_TEXT = /^\([ld]p\d+\n/;
 
-/** How many missing files an error names one by one. */
-const NAMED_FILES = 20;
-/** Shards that a warning names one by one. */
-const NAMED_REPEATS = 3;
 /** A list from a pipe is held in memory; a longer one is no list. */
 const MAX_LIST_BYTES = 1 << 28;
 
@@ -67,10 +64,9 @@ export async function findShards(list: string, { cwd }: { readonly cwd: string }
 /** A warning for shards that a list names several times; null where there are none. */
 export function describeRepeated(list: string, repeated: readonly RepeatedShard[]): string | null {
   if (repeated.length === 0) return null;
-  const named = repeated.slice(0, NAMED_REPEATS).map(({ path, times }) => `${path} ${times} times`);
-  const more = repeated.length > named.length ? `, and ${repeated.length - named.length} more` : "";
+  const named = listFirst(repeated.map(({ path, times }) => `${path} ${times} times`));
   const what = repeated.length === 1 ? "a shard" : `${repeated.length} shards`;
-  return `${list} lists ${what} more than once: ${named.join(", ")}${more}`;
+  return `${list} lists ${what} more than once: ${named}`;
 }
 
 function isStandardInput(list: string): boolean {
@@ -152,9 +148,7 @@ async function locate(line: string, folders: readonly string[]): Promise<Located
 }
 
 function missingFiles(missing: readonly string[], total: number, list: string, folders: readonly string[]): NextvladError {
-  const named = missing.slice(0, NAMED_FILES).join(", ");
-  const more = missing.length > NAMED_FILES ? ` and ${missing.length - NAMED_FILES} more` : "";
-  return new NextvladError("FILE_MISSING", `${missing.length} of the list's ${total} files cannot be found: ${named}${more}`, {
+  return new NextvladError("FILE_MISSING", `${missing.length} of the list's ${total} files cannot be found: ${listFirst(missing)}`, {
     file: list,
     remedy: `check the paths; relative ones are looked for from ${[...new Set(folders)].join(", then from ")}`,
   });

@@ -2,10 +2,8 @@ import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { crc32c } from "@node-rs/crc32";
 import { NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
 import { formatChecksum } from "../formats/crc32c.js";
-
-/** Shards that a warning names one by one. */
-const NAMED_SHARDS = 3;
 
 /** What a list of shards is known by: how many, and the CRC-32C of their names and sizes in the list's order. */
 export interface ShardList {
@@ -36,9 +34,8 @@ export function tellShards({ count, crc32c }: ShardList): string {
 /** A warning for shards that hold no record, of so many that were listed; null where there are none. */
 export function describeEmpty(empty: readonly string[], shards: number): string | null {
   if (empty.length === 0) return null;
-  const more = empty.length > NAMED_SHARDS ? `, and ${empty.length - NAMED_SHARDS} more` : "";
   const count = `${empty.length} of ${shards} ${shards === 1 ? "shard" : "shards"} ${empty.length === 1 ? "is" : "are"} empty (0 records)`;
-  return `${count}: ${empty.slice(0, NAMED_SHARDS).join(", ")}${more}`;
+  return `${count}: ${listFirst(empty)}`;
 }
 
 /** The error for a list of which every shard is empty. */

@@ -1,3 +1,4 @@
+import { listFirst } from "../base/problem-list.js";
 import { ASK_THE_DISK, SlowWatch, showSeconds } from "../base/slow-watch.js";
 import type { OpenShard } from "./reader-pool.js";
 
@@ -58,9 +59,7 @@ export function describeStall({ waitedMs, shards }: Stall): string {
   if (flowing !== undefined) {
     return `${lead}, but data are coming in, the last from ${flowing.path}: a run that goes on inside an epoch first reads past what it has seen`;
   }
-  const named = shards.slice(0, NAMED_SHARDS).map(describeShard);
-  const more = shards.length > named.length ? `; and ${shards.length - named.length} more` : "";
-  return `${lead}: ${named.join("; ")}${more}. ${ASK_THE_DISK}`;
+  return `${lead}: ${listFirst(shards.map(describeShard), { separator: "; ", shown: NAMED_SHARDS })}. ${ASK_THE_DISK}`;
 }
 
 function describeShard({ path, openMs, quietMs, waitedMs }: OpenShard): string {

@@ -1,5 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
 
 /** The message that asks a thread to close its files and end. */
 export const STOP = "stop";
@@ -42,9 +43,12 @@ export function deathError(thread: string, { why, cause }: ThreadDeath, files: r
   const [file, ...others] = files;
   if (file === undefined) return new NextvladError("WORKER_DIED", what, { remedy }, cause);
   if (others.length === 0) return new NextvladError("WORKER_DIED", what, { file, remedy }, cause);
-  const more = files.length > NAMED_FILES ? ` and ${files.length - NAMED_FILES} more` : "";
-  const open = `${files.slice(0, NAMED_FILES).join(", ")}${more}`;
-  return new NextvladError("WORKER_DIED", `${what}, while it had these shards open: ${open}`, { remedy }, cause);
+  return new NextvladError(
+    "WORKER_DIED",
+    `${what}, while it had these shards open: ${listFirst(files, { shown: NAMED_FILES })}`,
+    { remedy },
+    cause,
+  );
 }
 
 /** Starts a thread on a compiled module beside the caller's, with `data` as its workerData. */

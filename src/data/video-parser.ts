@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
 import { type Allocate, type FrameList, ownMemory } from "../formats/frame-list.js";
 import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import type { TfRecord } from "../formats/tfrecord.js";
@@ -11,6 +12,9 @@ export const SEGMENT_LABELS = "segment_labels";
 const WRITE_ID =
   'write the ID into the context of each SequenceExample as bytes: context.feature["id"].bytes_list.value.append(b"my-video-0001")';
 const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/frame/validate and 2/frame/test";
+
+/** Feature lists that an error names. */
+const NAMED_LISTS = 8;
 
 /**
  * Reads a record of YouTube-8M's frame-level format: context `id` (or `video_id`) and `labels`, one feature list for rgb and one for audio. Their frames are copied
@@ -105,6 +109,8 @@ function describeContext(context: SequenceExample["context"]): string {
 /** The first names, for an error. */
 export function listOf(names: readonly string[]): string {
   if (names.length === 0) return "none";
-  const shown = names.slice(0, 8).map((name) => JSON.stringify(name.slice(0, 40)));
-  return names.length > shown.length ? `${shown.join(", ")} and ${names.length - shown.length} more` : shown.join(", ");
+  return listFirst(
+    names.map((name) => JSON.stringify(name.slice(0, 40))),
+    { shown: NAMED_LISTS },
+  );
 }

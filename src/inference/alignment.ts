@@ -1,5 +1,6 @@
 import { escapeBytes } from "../base/byte-text.js";
 import { NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
 import type { Prediction } from "../results/prediction.js";
 import { PredictionStore } from "./prediction-store.js";
 
@@ -118,8 +119,7 @@ class Cursor {
 }
 
 function describe(name: string, { count, ids }: Tally, than: string): string {
-  const more = count > ids.length ? `, and ${count - ids.length} more` : "";
-  return `${name} lacks ${count === 1 ? "a video" : `${count} videos`} that ${than} has: ${ids.join(", ")}${more}`;
+  return `${name} lacks ${count === 1 ? "a video" : `${count} videos`} that ${than} has: ${listFirst(ids, { total: count })}`;
 }
 
 function twice(name: string, id: string): NextvladError {

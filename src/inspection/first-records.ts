@@ -104,7 +104,7 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
   await Promise.race([Promise.all(Array.from({ length: OPEN_FILES }, readOn)), setTimeout(limitMs, undefined, { ref: false })]);
   const inOrder = (errors: ReadonlyMap<string, NextvladError>): NextvladError[] => {
     const ordered = Array.from(heads.values(), ({ path }) => errors.get(path)).filter((error) => error !== undefined);
-    return mergeAlike([...new Set(ordered)]);
+    return [...new Set(ordered)];
   };
   const empty = new Set(pathsWhere(seen, ({ isEmpty }) => isEmpty));
   for (const [list, outcome] of found) {
@@ -190,19 +190,4 @@ async function openHeadSource(path: string, headBytes: number): Promise<OpenedSo
     return (await handle.read(target, 0, Math.min(target.length, READ_BYTES), position)).bytesRead;
   };
   return makeSource(path, { readAt, close: () => handle.close() }, headBytes);
-}
-
-/** A whole data set of the wrong kind has the same wrong with each shard: one problem, of the first, that counts the others. */
-function mergeAlike(errors: readonly NextvladError[]): NextvladError[] {
-  const groups = new Map<string, NextvladError[]>();
-  for (const error of errors) {
-    const { key, expected: wanted, found } = error.details;
-    const kind = JSON.stringify([error.code, error.what, key, wanted, found]);
-    groups.set(kind, [...(groups.get(kind) ?? []), error]);
-  }
-  return Array.from(groups.values(), ([first, ...others]) => {
-    const { code, what, details } = first as NextvladError;
-    if (others.length === 0) return first as NextvladError;
-    return new NextvladError(code, `${what}, as in ${others.length} other ${others.length === 1 ? "shard" : "shards"}`, details);
-  });
 }

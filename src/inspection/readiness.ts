@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { groupErrors, joinErrors } from "../base/problem-list.js";
 import { adviseSkipping, isPassedOver } from "../data/damage-sieve.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { checkFirstRecords, type Split } from "./first-records.js";
@@ -9,8 +10,6 @@ import { requireSpace, type SpaceNeed } from "./space.js";
 const FIRST_RECORDS_MS = 10_000;
 /** Record headers are walked for this long at most. */
 const HEADERS_MS = 2000;
-/** Problems that are named one by one: nobody mends more in one go. */
-const NAMED_PROBLEMS = 20;
 
 /** What a run needs before its first step. */
 export interface Needs {
@@ -49,13 +48,12 @@ export async function findObstacles({ splits, eigen, space }: Needs, cwd: string
       : [];
   const isShort = records.read < records.shards;
   const note = `looked at the first records of ${records.read} of ${records.shards} shards in ${FIRST_RECORDS_MS / 1000} s; the others are read when their turn comes`;
-  const { named, more } = nameFirst(passedOver);
-  const damages = named.map((message) => `damaged, and left out as on_corrupt says: ${message}`);
+  const damages = groupErrors(passedOver).map(({ message }) => `damaged, and left out as on_corrupt says: ${message}`);
   return {
     lists: records.lists,
     warnings: records.warnings,
     problems: [...[...records.problems, ...refused].map(adviseSkipping), ...others.filter((problem) => problem !== null)],
-    notes: [...(isShort ? [note] : []), ...shortWalk, ...damages, ...(more > 0 ? [`and ${more} more shards are damaged`] : [])],
+    notes: [...(isShort ? [note] : []), ...shortWalk, ...damages],
   };
 }
 
@@ -70,17 +68,8 @@ export async function problemOf(check: Promise<unknown>): Promise<NextvladError 
   }
 }
 
-/** One error for all problems, so that they can be mended in one go: NOT_READY, or the only one. */
+/** One error for all problems: NOT_READY, or the only one. */
 export function joinProblems(problems: readonly NextvladError[]): NextvladError | null {
-  const [first] = problems;
-  if (first === undefined || problems.length === 1) return first ?? null;
-  const { named, more } = nameFirst(problems);
-  const list = [...named.map((message, i) => `(${i + 1}) ${message}`), ...(more > 0 ? [`And ${more} more.`] : [])].join(" ");
-  return new NextvladError("NOT_READY", `the run cannot start, for ${problems.length} reasons: ${list.replace(/\.$/, "")}`);
-}
-
-/** What the first of some problems say, and how many more there are. */
-function nameFirst(problems: readonly NextvladError[]): { readonly named: readonly string[]; readonly more: number } {
-  const named = problems.slice(0, NAMED_PROBLEMS).map(({ message }) => message);
-  return { named, more: problems.length - named.length };
+  if (problems.length === 0) return null;
+  return joinErrors(problems, "NOT_READY", (count) => `the run cannot start, for ${count} reasons`);
 }

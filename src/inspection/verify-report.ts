@@ -1,13 +1,13 @@
 import { escapeBytes } from "../base/byte-text.js";
 import { deserialiseError, type NextvladError } from "../base/errors.js";
+import { groupErrors, listFirst } from "../base/problem-list.js";
 import { describeRepeated, type RepeatedShard } from "../data/file-list.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
 import type { ShardTally } from "./shard-tally.js";
 import type { RepeatedId, Verification } from "./verification.js";
 
-/** Problems of a shard, and repeated ids, that the text names; the JSON report has more. */
-const NAMED_PROBLEMS = 10;
-const NAMED_REPEATS = 20;
+/** Repeated ids that the text names; the JSON report has more. */
+const NAMED_REPEATS = 3;
 
 /** What `verifyReport` is told besides. */
 export interface ReportContext {
@@ -86,16 +86,16 @@ function reportShard(shard: ShardTally) {
   };
 }
 
-/** The report for reading: a line a problem, then what was counted. */
+/** The report for reading: a line for each kind of problem, then what was counted. */
 export function formatVerification({ shards, repeats }: Verification, report: VerifyReport): string {
-  const lines = [
-    ...report.list_problems,
-    ...formatWarnings(report),
-    ...shards.flatMap(formatShard),
-    ...repeats.slice(0, NAMED_REPEATS).map(formatRepeat),
-  ];
-  const [repeated, named] = [report.records_with_repeated_id, Math.min(repeats.length, NAMED_REPEATS)];
-  if (repeats.length > named) lines.push(`${repeats.length - named} more ids come more than once; the JSON report has them.`);
+  const listed = shards.flatMap((shard) => shard.listed);
+  const problems = groupErrors(listed).map(({ message }) => message);
+  const lines = [...report.list_problems, ...formatWarnings(report), ...problems, ...formatBroken(shards)];
+  const unlisted = shards.reduce((sum, { problemCount }) => sum + problemCount, 0) - listed.length;
+  if (unlisted > 0) lines.push(`${unlisted} more problems are counted below, but not among those above.`);
+  const repeated = report.records_with_repeated_id;
+  lines.push(...repeats.slice(0, NAMED_REPEATS).map(formatRepeat));
+  if (repeats.length > NAMED_REPEATS) lines.push(`${repeats.length - NAMED_REPEATS} more ids come more than once; --json lists them.`);
   const rate = `${(report.bytes / 1e9).toFixed(2)} GB in ${report.seconds.toFixed(1)} s, ${Math.round(report.bytes_per_second / 1e6)} MB/s`;
   const counts = `${report.records} records, ${report.videos} whole videos (${report.videos_without_labels} without labels), ${report.frames} frames`;
   lines.push(`[VERIFY] verify ${report.stopped ? "stopped" : "finished"}. \tshards: ${report.shards},\t${counts} (${rate})`);
@@ -125,16 +125,15 @@ function formatWarnings({
   ].flatMap((warning) => (warning === null ? [] : [`warning: ${warning}`]));
 }
 
-function formatShard({ path, listed, problemCount, problems, state, records }: ShardTally): string[] {
-  const lines = listed.slice(0, NAMED_PROBLEMS).map((error) => deserialiseError(error).message);
-  const kinds = Array.from(problems, ([code, count]) => `${code} ${count}`).join(", ");
-  if (problemCount > lines.length) lines.push(`${path}: ${problemCount} problems in all (${kinds}); the JSON report has more of them.`);
-  if (state === "broken" && records > 0) lines.push(`${path}: what follows its first ${records} records could not be read.`);
-  return lines;
+function formatBroken(shards: readonly ShardTally[]): string[] {
+  const broken = shards.filter(({ state, records }) => state === "broken" && records > 0);
+  if (broken.length === 0) return [];
+  const places = broken.map(({ path, records }) => `${path} (after ${records} ${records === 1 ? "record" : "records"})`);
+  const count = broken.length === 1 ? "1 shard" : `${broken.length} shards`;
+  return [`${count} could not be read to the end: ${listFirst(places, { separator: "; " })}.`];
 }
 
 function formatRepeat({ id, records }: RepeatedId): string {
-  const places = records.slice(0, NAMED_PROBLEMS).map(({ path, record }) => `${path}, record ${record}`);
-  const more = records.length > places.length ? `; and ${records.length - places.length} more` : "";
-  return `video ${escapeBytes(id)} comes ${records.length} times: ${places.join("; ")}${more}.`;
+  const places = records.map(({ path, record }) => `${path}, record ${record}`);
+  return `video ${escapeBytes(id)} comes ${records.length} times: ${listFirst(places, { separator: "; " })}.`;
 }

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
 import { describeMisfit, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
 import { bestSnapshot, listSnapshots, type RunState, readSnapshotConfig, readSnapshotState } from "../checkpoints/snapshot.js";
 import { parseSnapshotName } from "../checkpoints/snapshot-layout.js";
@@ -127,7 +128,11 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
         remedy: "check the config's MODEL section",
       });
     }
-    for (const misfit of misfits) telemetry.log.warn(`starts afresh: ${describeMisfit(misfit)}`);
+    if (misfits.length > 0)
+      telemetry.log.warn(
+        { misfits },
+        `${misfits.length === 1 ? "1 array starts" : `${misfits.length} arrays start`} afresh: ${listFirst(misfits.map(describeMisfit), { separator: "; " })}`,
+      );
     await initialise(store, new Set(misfits.map(({ name }) => name)), config, telemetry);
     telemetry.log.info(
       `starting from the weights of ${pretrain.path}, ${pretrain.form}: ${table.length - misfits.length} of ${table.length} arrays`,

@@ -232,14 +232,27 @@ test("all problems are told at once, each with its place", () => {
   const value = { TRAIN: { batch_sise: 8, epoch: "six" }, TEST: { learning_rate: 1 }, VALIDATE: {} };
   const { message, exitCode } = failure(value, { settings: ["INFER.batch_size=0"] });
   assert.equal(exitCode, 2);
-  assert.match(message, /^the config has 5 problems: \(1\) .*\(5\) .*[^.]\.$/);
+  assert.match(message, /^the config has 5 problems: \(1\) .*\(3\) .*[^.]\.$/);
   for (const part of [
-    "own.yaml, TRAIN.batch_sise: there is no such key. The nearest is TRAIN.batch_size",
-    'own.yaml, TRAIN.epoch: invalid value (expected a whole number, 1 to 2147483647, found "six")',
-    "own.yaml, TEST.learning_rate: there is no such key. The nearest is TRAIN.learning_rate",
+    'invalid value (expected a whole number, 1 to 2147483647), 2 times: own.yaml, TRAIN.epoch (found "six"); --set INFER.batch_size (',
+    "own.yaml: there is no such key, 2 times: TRAIN.batch_sise (the nearest is TRAIN.batch_size); TEST.learning_rate (the nearest is TRAIN.",
     "own.yaml, VALIDATE: there is no such section. The nearest is VALID",
-    "--set INFER.batch_size: invalid value",
   ]) {
     assert.ok(message.includes(part), `${part}\n${message}`);
   }
+});
+
+test("another model's config is told in two sentences: its name, and how many keys are unknown", () => {
+  const unknown = (names: readonly string[]) => Object.fromEntries(names.map((name) => [name, 1]));
+  const value = {
+    MODEL: { name: "TSN", ...unknown(["format", "seg_num", "seglen", "image_mean", "num_layers"]) },
+    TRAIN: unknown(["short_size", "num_reader_threads", "l2_weight_decay", "momentum"]),
+    TEST: unknown(["short_size", "target_size", "buf_size"]),
+  };
+  assert.equal(
+    failure(value).message,
+    'the config has 13 problems: (1) own.yaml, MODEL.name: invalid value (expected NEXTVLAD, found "TSN"). ' +
+      "(2) own.yaml: there is no such key, 12 times: MODEL.format; MODEL.seg_num; MODEL.seglen; and 9 more. " +
+      "See configs/nextvlad.yaml, or the config.yaml of a snapshot for all keys.",
+  );
 });

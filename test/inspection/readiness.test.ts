@@ -13,7 +13,7 @@ import { encodeSequenceExample } from "../../src/formats/sequence-example-encode
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { checkFirstRecords } from "../../src/inspection/first-records.js";
 import { checkHeaders } from "../../src/inspection/header-check.js";
-import { findObstacles } from "../../src/inspection/readiness.js";
+import { findObstacles, joinProblems } from "../../src/inspection/readiness.js";
 import { requireSpace } from "../../src/inspection/space.js";
 import { spawnNextvlad } from "../commands/nextvlad.js";
 import { cutInside, damageData } from "../helpers/damage.js";
@@ -125,14 +125,14 @@ describe("before the first step", { concurrency: 2 }, () => {
     const shards = Array.from({ length: 30 }, (_, i) => join(folder, `s${String(i).padStart(2, "0")}.tfrecord`));
     for (const shard of shards) await writeShard(shard, [{ ...randomVideo(3), labels: Int32Array.of(1) }]);
     const shape = { ...SHAPE, featureSizes: [6, 4] as const };
-    const found = await checkFirstRecords([{ list: join(folder, "*.tfrecord"), shape }], folder, 10_000);
-    assert.equal(found.problems.length, 1);
-    assert.equal(found.problems[0]?.details.file, shards[0]);
-    assert.match(
-      found.problems[0]?.message ?? "",
-      /audio has another feature size than the model, as in 29 other shards \(expected 4 bytes a frame, found 3\)/,
+    const { problems } = await findObstacles({ splits: [{ list: join(folder, "*.tfrecord"), shape }], eigen: null, space: null }, folder);
+    assert.equal(problems.length, 30);
+    const places = [0, 1, 2].map((i) => `${shards[i]}, record 0, byte 12, video video3`).join("; ");
+    assert.equal(
+      joinProblems(problems)?.message,
+      `audio has another feature size than the model (expected 4 bytes a frame, found 3), 30 times: ${places}; and 27 more. ` +
+        "Set MODEL.audio_feature_size to 3, or use shards made for this model.",
     );
-    assert.deepEqual([found.read, found.shards], [30, 30]);
   });
 
   test("any kind of shard will do; only its first record counts; time that is up ends it", async () => {
