@@ -47,7 +47,7 @@ describe("a file list", () => {
     ]);
     assert.equal(describeRepeated("all.list", repeated), `all.list lists 2 shards more than once: ${a} 4 times, ${b} 2 times`);
     const many = Array.from({ length: 9 }, (_, i) => ({ path: `s${i}`, times: 2 }));
-    assert.equal(describeRepeated("x", many), "x lists 9 shards more than once: s0 2 times, s1 2 times, s2 2 times, and 6 more");
+    assert.equal(describeRepeated("x", many), "x lists 9 shards more than once: s0 2 times, s1 2 times, s2 2 times and 6 more");
     assert.equal(describeRepeated("x", []), null);
   });
 

@@ -166,7 +166,7 @@ describe("before the first step", { concurrency: 2 }, () => {
     assert.deepEqual(found.problems, []);
     assert.deepEqual(found.warnings, [
       `${at("all.list")} lists 2 shards more than once: ${at("full.tfrecord")} 2 times, ${empty[0]} 2 times; each is read as often as it is listed`,
-      `5 of 6 shards are empty (0 records): ${empty.slice(0, 3).join(", ")}, and 2 more`,
+      `5 of 6 shards are empty (0 records): ${empty.slice(0, 3).join(", ")} and 2 more`,
       "segment labels (segment_labels, YouTube-8M 2019) in 1 shard are not used: video-level labels are",
     ]);
     assert.deepEqual(found.lists, [[at("full.tfrecord"), ...empty, at("full.tfrecord"), empty[0]]]);
