@@ -136,7 +136,7 @@ program
   .addOption(formatOption())
   .option("--labels <file>", LABELS, path)
   .option("--save-dir <dir>", "where results and the log go", path, "./data/ensemble_results")
-  .option("--filelist <list>", "labelled shards of the same videos (a list, or a glob that matches them), to measure the averages on", path)
+  .option("--filelist <list>", "labelled shards of the same videos (a list, - or a glob, as for eval), to measure the averages on", path)
   .option("--config <file>", "YAML file whose MODEL says how those shards are to be read (default: YouTube-8M's)", path)
   .option("--set <SECTION.key=value>", "override any key of that config; may be repeated", gather)
   .action(async (files: readonly string[], flags: EnsembleFlags) => {
@@ -203,7 +203,7 @@ program
 program
   .command("verify")
   .description("check every record of every shard: checksums, features, labels, ids that come twice; exit code 1 where something is wrong")
-  .argument("<list>", "file that lists the shards, a glob that matches them, or one shard", path)
+  .argument("<list>", "file that lists the shards (- is standard input), a glob that matches them, or one shard", path)
   .option("--config <file>", "YAML file whose section MODEL says what videos look like (default: YouTube-8M's)", path)
   .option("--set <MODEL.key=value>", "override a key of that section; may be repeated", gather)
   .option("--require-labels", "a video without a label is a problem too")

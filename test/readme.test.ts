@@ -22,7 +22,7 @@ describe("what the README shows", () => {
   });
 
   test("files and links, in the docs too", () => {
-    for (const page of ["README.md", "CONTRIBUTING.md", "docs/performance.md", "docs/own-features.md", "docs/faq.md"]) {
+    for (const page of ["README.md", "CONTRIBUTING.md", "docs/performance.md", "docs/own-features.md", "docs/shards.md", "docs/faq.md"]) {
       const text = readFileSync(join(repository, page), "utf8");
       const paths = [...found(text, /\]\((?!http)([^)#]+)\)/g), ...found(text, /`((?:scripts|configs|src|test|native|docs)\/[\w./-]+)`/g)];
       for (const path of paths) {

@@ -39,7 +39,11 @@ export function withConfig(command: Command, saveDir: string, batch: string, log
 export function withWeights(command: Command, about: string): Command {
   return command
     .option("--weights <path>", `${about}: ${WEIGHTS}`, path)
-    .option("--filelist <list>", "file that lists the shards, or a glob that matches them (default: the config's)", path)
+    .option(
+      "--filelist <list>",
+      "file that lists the shards (- is standard input), or a glob that matches them (default: the config's)",
+      path,
+    )
     .option(
       "--precision <precision>",
       "of matrix products: float32; tf32 on a GPU; int16 or int8 with the features on the CPU (default: the config's)",

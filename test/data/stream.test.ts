@@ -117,6 +117,20 @@ describe("shuffled order", () => {
     assert.deepEqual(slow, modelOrder(content, options));
   });
 
+  test("with shards that are empty or listed several times equals the model's too, also behind skipped batches", async (t) => {
+    const written = await writeShards(temporaryFolder(t), [...COUNTS, 0, 0]);
+    const listed = [0, 13, 3, 0, 5, 14, 5, 0, 13, 1, 2, 9, 6, 7, 8, 4, 0];
+    const [shards, content] = [listed.map((i) => written.shards[i] as string), listed.map((i) => written.content[i] as Video[])];
+    assert.equal(statSync(written.shards[13] as string).size, 0);
+    const options = streamOptions({ shards, order: "shuffled", shuffleBuffer: 20, seed: 7 });
+    const expected = modelOrder(content, options);
+    assert.equal(expected.filter((id) => id === content[0]?.[0]?.id).length, 4);
+    for (const readers of [1, 3]) assert.deepEqual((await idsOf({ ...options, readers })).flat(), expected);
+    assert.deepEqual((await idsOf({ ...options, skipBatches: 11 })).flat(), expected.slice(11 * options.batchSize));
+    const inOrder = content.flat().map(({ id }) => id);
+    assert.deepEqual((await idsOf({ ...options, order: "sequential" })).flat(), inOrder);
+  });
+
   test("each video comes once, with its own features and labels; dropLast drops less than a batch", async (t) => {
     const folder = temporaryFolder(t);
     let run = 0;
