@@ -138,11 +138,10 @@ function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, p
   return isRising ? Int32Array.from(labels) : Int32Array.from(new Set(labels)).sort();
 }
 
-/** At least this many values, all 0 or 1, are no list of the classes 0 and 1. */
-const MULTI_HOT_VALUES = 10;
-
-/** Whether labels are one 0 or 1 per class. With two classes, repeated 0s and 1s can be class indices. */
+/**
+ * Whether labels are one 0 or 1 per class: three or more values of 0 and 1 must repeat one, which a list of class indices does not.
+ * With two classes, repeated 0s and 1s can be class indices.
+ */
 function isMultiHot(labels: readonly number[], numClasses: number): boolean {
-  if (numClasses <= 2 || (labels.length !== numClasses && labels.length < MULTI_HOT_VALUES)) return false;
-  return labels.every((label) => label === 0 || label === 1);
+  return numClasses > 2 && labels.length > 2 && labels.every((label) => label === 0 || label === 1);
 }

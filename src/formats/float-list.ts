@@ -18,7 +18,7 @@ const UNPACKED = tagOf(1, FIXED32);
 
 /**
  * Reads the FeatureList from the reader's cursor to `end` if its first frame is a list of floats, packed or not; else null, with the cursor where it was.
- * `name` is for errors. Throws BAD_FORMAT if it is not a FeatureList, BAD_VIDEO for frames of unequal length or a frame that is not a list of floats.
+ * `name` is for errors. Throws BAD_FORMAT if it is not a FeatureList, BAD_VIDEO for frames without values or of unequal length, or a frame that is not a list of floats.
  */
 export function parseFloatFrames(reader: WireReader, end: number, name: string, place: RecordPlace): FloatFrames | null {
   const start = reader.pos;
@@ -38,7 +38,7 @@ export function parseFloatFrames(reader: WireReader, end: number, name: string, 
       reader.pos = start;
       return null;
     }
-    if (!isFloats) throw unequal(`frame ${frames} of ${name} is not a list of floats, as the first`, place);
+    if (!isFloats) throw badFrames(`frame ${frames} of ${name} is not a list of floats, as the first`, place);
     values ??= new Float32Array((end - start) >> 2);
     const before = count;
     while (reader.pos < frameEnd) {
@@ -51,16 +51,19 @@ export function parseFloatFrames(reader: WireReader, end: number, name: string, 
       if (valueEnd > frameEnd || (valueEnd - reader.pos) % 4 !== 0) throw reader.error("a list of floats ends within one", reader.pos);
       for (; reader.pos < valueEnd; reader.pos += 4) values[count++] = view.getFloat32(reader.pos, true);
     }
-    if (frames === 0) size = count;
-    else if (count - before !== size) {
-      throw unequal(`frame ${frames} of ${name} has ${count - before} values and the first ${size}`, place);
+    if (frames === 0) {
+      if (count === 0) throw badFrames(`the frames of ${name} have no values`, place);
+      size = count;
+    }
+    if (count - before !== size) {
+      throw badFrames(`frame ${frames} of ${name} has ${count - before} values and the first ${size}`, place);
     }
     frames++;
   }
   return values === null ? null : { frames, size, values: values.subarray(0, count) };
 }
 
-function unequal(what: string, place: RecordPlace): NextvladError {
-  const remedy = "write each frame of a feature with the same number of values";
+function badFrames(what: string, place: RecordPlace): NextvladError {
+  const remedy = "write values into each frame of a feature, the same number in all";
   return new NextvladError("BAD_VIDEO", what, { ...place, remedy, damaged: "record" });
 }

@@ -140,13 +140,41 @@ describe("what cannot be converted", () => {
     assert.match(message, /expected a context feature id or video_id of bytes, found "labels"\)\. Write the ID into the context/);
   });
 
-  test("labels as a 0/1 vector", async (t) => {
-    const example = encodeSequenceExample({
-      context: { id: Buffer.from("a"), labels: Array.from({ length: 3862 }, (_, label) => Number(label === 7)) },
-      frameLists: [{ name: "rgb", frameBytes: 3, data: Uint8Array.of(1, 2, 3) }],
+  test("labels as a 0/1 vector, of few classes or many", async (t) => {
+    const labelled = (labels: readonly number[]): Promise<Converted> => {
+      const context = { id: Buffer.from("a"), labels };
+      const example = encodeSequenceExample({ context, frameLists: [{ name: "rgb", frameBytes: 3, data: Uint8Array.of(1, 2, 3) }] });
+      return convert(t, "x.tfrecord", encodeTfRecord(example), BYTE_LISTS);
+    };
+    for (const labels of [[0, 1, 0], [0, 1, 0, 0, 1], Array.from({ length: 3862 }, (_, label) => Number(label === 7))]) {
+      const { message } = await failsWith(labelled(labels), "BAD_LABELS", { video: "a" });
+      assert.match(message, new RegExp(`multi-hot.*found ${labels.length} values, each 0 or 1\\)`));
+    }
+    // Class indices.
+    for (const labels of [
+      [0, 1],
+      [1, 0],
+      [0, 1, 2],
+    ]) {
+      assert.deepEqual((await labelled(labels)).video.labels, Int32Array.from(labels).sort());
+    }
+  });
+
+  test("frames that are empty lists of floats", async (t) => {
+    // FeatureLists{"RGB/feature/floats": 2 x Feature{float_list: FloatList{}}}
+    const feature = Buffer.from("0a021200", "hex");
+    const list = Buffer.concat([feature, feature]);
+    const field = (tag: number, ...parts: readonly Uint8Array[]): Buffer => {
+      const content = Buffer.concat(parts);
+      return Buffer.concat([Buffer.of(tag, content.length), content]);
+    };
+    const entry = field(0x0a, field(0x0a, Buffer.from(MEDIAPIPE[0])), field(0x12, list));
+    const id = field(0x0a, field(0x0a, field(0x0a, Buffer.from("id")), field(0x12, field(0x0a, field(0x0a, Buffer.from("a"))))));
+    const { message } = await failsWith(convert(t, "x.tfrecord", encodeTfRecord(Buffer.concat([id, field(0x12, entry)]))), "BAD_VIDEO", {
+      record: 0,
+      damaged: "record",
     });
-    const converted = convert(t, "x.tfrecord", encodeTfRecord(example), BYTE_LISTS);
-    assert.match((await failsWith(converted, "BAD_LABELS", { video: "a" })).message, /multi-hot.*found 3862 values, each 0 or 1\)/);
+    assert.match(message, /the frames of RGB\/feature\/floats have no values/);
   });
 
   test("changed bytes give videos or a NextvladError, within a TFRecord or not", async (t) => {
