@@ -51,6 +51,7 @@ export function spawnNextvlad(args: readonly string[], options: SpawnOptions = {
 interface Printed {
   readonly stdout: string[];
   readonly stderr: string[];
+  readonly onPrint: (text: string) => void;
 }
 
 /** Which run prints: the test runner writes to the same stdout, at any moment. */
@@ -61,16 +62,23 @@ let lastRun: Promise<unknown> = Promise.resolve();
  * Runs `nextvlad` in this process, one run at a time: Node and TensorFlow start once a test file, which is most of a small run's time.
  * All is as in a process of its own, from the arguments to the exit code and what is printed.
  */
-export function runNextvlad(args: readonly string[], { cwd = repository } = {}): Promise<Ended> {
-  const run = lastRun.then(() => runHere(args, cwd));
+export function runNextvlad(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
+  const run = lastRun.then(() => runHere(args, options));
   lastRun = run.catch(() => undefined);
   return run;
 }
 
-async function runHere(args: readonly string[], cwd: string): Promise<Ended> {
+interface RunOptions {
+  /** Where it runs: the repository, if not given. */
+  readonly cwd?: string;
+  /** Called with all that is printed, piece by piece. */
+  readonly onPrint?: (text: string) => void;
+}
+
+async function runHere(args: readonly string[], { cwd = repository, onPrint = () => undefined }: RunOptions): Promise<Ended> {
   catchOutput();
   const { program } = await import("../../src/cli.js");
-  const printed: Printed = { stdout: [], stderr: [] };
+  const printed: Printed = { stdout: [], stderr: [], onPrint };
   const folder = process.cwd();
   const { argv, exitCode: exitCodeBefore } = process;
   process.chdir(cwd);
@@ -99,6 +107,7 @@ function catchOutput(): void {
       const printed = printing.getStore();
       if (printed === undefined) return write(chunk, ...rest);
       printed[name].push(chunk.toString());
+      printed.onPrint(chunk.toString());
       const done = rest.at(-1);
       if (typeof done === "function") queueMicrotask(() => done(null));
       return true;
@@ -106,7 +115,27 @@ function catchOutput(): void {
   }
 }
 
-/** Starts `nextvlad` and calls `act` with it once it has said `words`; resolves when it has ended. */
+/**
+ * Runs `nextvlad` in this process, and once it has said `words` sends a signal by the event that Node makes of one: that way, what the run's handler
+ * prints is known to be the run's. Calls `then` after that.
+ */
+export async function signalNextvlad(args: readonly string[], words: string, signal: NodeJS.Signals, then: () => void = () => undefined) {
+  let output = "";
+  let acted = false;
+  const onPrint = (text: string): void => {
+    output += text;
+    if (acted || !output.includes(words)) return;
+    acted = true;
+    setImmediate(() => {
+      process.emit(signal, signal);
+      then();
+    });
+  };
+  const { exitCode } = await runNextvlad(args, { onPrint });
+  return { exitCode, output };
+}
+
+/** Starts `nextvlad` in a process of its own and calls `act` with it once it has said `words`; resolves when it has ended. */
 export async function interruptNextvlad(args: readonly string[], words: string, act: (child: ChildProcess) => void) {
   const child = spawn(process.execPath, [compiled("nextvlad.cjs"), ...args], { timeout: 60_000 });
   let output = "";
