@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what nextvlad needs: npm packages, TensorFlow's library, and the binding between the two.
-# Safe to repeat: what is done already is skipped.
+# Installs what nextvlad needs: npm packages (in a clone only), TensorFlow's library, and the binding between the two.
+# Safe to repeat: what is done already is skipped. An installed package runs it as `nextvlad setup`.
 #   NEXTVLAD_DEVICE=cpu|gpu   which TensorFlow to fetch (default: gpu where an NVIDIA driver is present, else cpu)
 #   PYTHON=python3            the Python whose pip fetches TensorFlow's wheel (it is not needed afterwards)
 set -euo pipefail
@@ -11,7 +11,8 @@ fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 digest() { cat "$@" | sha256sum | cut -c1-16; }
 
 python=${PYTHON:-python3}
-tfjs=node_modules/@tensorflow/tfjs-node-gpu
+# The compiler's settings are not packed.
+if [ -f tsconfig.json ]; then is_clone=true; else is_clone=false; fi
 
 # --- which device
 device=${NEXTVLAD_DEVICE:-}
@@ -29,14 +30,18 @@ else
   node_major=$(node -p 'process.versions.node.split(".")[0]')
   { [ "$node_major" -ge 20 ] && [ "$node_major" -le 24 ]; } || problems+=("Node.js is $(node --version); 20, 22 and 24 are supported (nvm install 22)")
 fi
-command -v npm >/dev/null 2>&1 || problems+=("npm is missing: it comes with Node.js (apt-get install npm)")
+if $is_clone; then
+  command -v npm >/dev/null 2>&1 || problems+=("npm is missing: it comes with Node.js (apt-get install npm)")
+else
+  mkdir -p .native 2>/dev/null && [ -w .native ] || problems+=("$PWD is not writable: run nextvlad setup as the user who installed nextvlad (sudo nextvlad setup)")
+fi
 
 packages_stamp=node_modules/.nextvlad-packages
-packages_want=$(digest package-lock.json)
+packages_want=$(digest npm-shrinkwrap.json)
 native=.native/$device
 native_stamp=$native/.complete
 native_want=$(digest "scripts/tensorflow/$device.txt" scripts/tensorflow/unpack.py)
-binding=$tfjs/lib/napi-v8/tfjs_binding.node
+binding=$native/tfjs_binding.node
 binding_stamp=$native/.binding
 # native/ is compiled for this very processor, so another one compiles it anew.
 processor=$(grep -m1 ^flags /proc/cpuinfo | sha256sum | cut -c1-16)
@@ -57,7 +62,7 @@ if [ ${#problems[@]} -gt 0 ]; then
 fi
 
 # --- npm packages
-if ! have "$packages_stamp" "$packages_want"; then
+if $is_clone && ! have "$packages_stamp" "$packages_want"; then
   say "installing npm packages"
   npm ci --include=dev --no-audit --no-fund --loglevel=error >&2
   printf %s "$packages_want" >"$packages_stamp"
@@ -82,17 +87,20 @@ fi
 # --- the binding: Node-API only, so one file serves every Node.js
 ln -sfn "$device" .native/current
 if ! bound; then
-  say "compiling the binding"
-  mkdir -p "$(dirname "$binding")"
+  # Where npm put them: inside this package or beside it.
+  tfjs=$(node -p 'path.dirname(require.resolve("@tensorflow/tfjs-node-gpu/package.json"))') &&
+    node_api=$(node -p 'require("node-api-headers").include_dir') ||
+    fail "npm packages are missing: install nextvlad again (npm i -g --ignore-scripts nextvlad-*.tgz)"
   objects=$(mktemp -d "$native/objects.XXXXXX")
   trap 'rm -rf "$objects"' EXIT
   # compile SOURCE: one object. The kernels are compiled for this processor; what includes TensorFlow's headers is not,
-  # because their Eigen does not compile where -march=native means AVX512-FP16.
+  # because their Eigen does not compile where -march=native means AVX512-FP16. Those headers take most of the time, and only a GPU needs them.
   compile() {
-    local source=$1 flags="-O2 -w"
-    case $source in native/*.cc) [[ $source == native/gpu/* ]] || flags="-O3 -w -march=native -fopenmp-simd -fno-math-errno" ;; esac
+    local source=$1 flags="-O2"
+    case $source in native/*.cc) [[ $source == native/gpu/* ]] || flags="-O3 -march=native -fopenmp-simd -fno-math-errno" ;; esac
+    [ "$device" != gpu ] || flags+=" -DNEXTVLAD_GPU"
     # shellcheck disable=SC2086
-    g++ -std=c++17 -fPIC -DNAPI_VERSION=8 $flags -I node_modules/node-api-headers/include -I "$tfjs" -I "$native/tensorflow/include" \
+    g++ -std=c++17 -fPIC -w -Wno-psabi -DNAPI_VERSION=8 $flags -I "$node_api" -I "$tfjs" -I "$native/tensorflow/include" \
       -c -o "$objects/$(printf %s "$source" | tr / _).o" "$source"
   }
   link() { # link OUTPUT SOURCES -- LIBRARIES: a shared library of the objects of these sources
@@ -106,17 +114,24 @@ if ! bound; then
     g++ -shared -o "$output" "${files[@]}" -L "$native/tensorflow" "$@"
   }
   backend=("$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc)
-  kernels=(native/*.cc native/gpu/*.cc)
+  # The slowest first: what is left over at the end is short.
+  kernels=(native/gpu/stream.cc native/assignment.cc native/byte_products.cc)
+  for source in native/*.cc native/gpu/*.cc; do
+    case " ${kernels[*]} " in *" $source "*) ;; *) kernels+=("$source") ;; esac
+  done
+  sources=("${kernels[@]}" "${backend[@]}" scripts/tensorflow/mute.cc)
+  say "compiling ${#sources[@]} C++ files, $(nproc) at a time: 25 s of processor time, on slow machines a minute or two"
+  SECONDS=0
   export -f compile
-  export native tfjs objects
-  printf '%s\0' scripts/tensorflow/mute.cc "${backend[@]}" "${kernels[@]}" |
+  export native tfjs node_api objects device
+  printf '%s\0' "${sources[@]}" |
     xargs -0 -P "$(nproc)" -n 1 bash -c 'compile "$1" || exit 255' compile || fail "the binding did not compile: see the compiler's message above"
   link "$native/mute.node" scripts/tensorflow/mute.cc -- || fail "mute.node did not link: see the linker's message above"
   link "$binding" "${backend[@]}" -- -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 \
-    -Wl,-rpath,"\$ORIGIN/../../../../../$native/tensorflow" || fail "the binding did not link: see the linker's message above"
+    -Wl,-rpath,"\$ORIGIN/tensorflow" || fail "the binding did not link: see the linker's message above"
   link "$native/kernels.node" "${kernels[@]}" -- -l:libtensorflow_framework.so.2 \
     -Wl,-rpath,"\$ORIGIN/tensorflow:\$ORIGIN/nvidia/cuda_nvrtc/lib" || fail "the kernels did not link: see the linker's message above"
-  say "trying it: a matrix product"
+  say "compiled in $SECONDS s; trying it: a matrix product"
   node scripts/smoke.cjs >&2
   printf %s "$binding_want" >"$binding_stamp"
 fi

@@ -1,22 +1,27 @@
 // Loads TensorFlow through the freshly compiled binding and multiplies two matrices: exit 1 says the set-up is broken.
-const util = require("node:util");
 const standardError = require("../.native/current/mute.node");
 
-util.isNullOrUndefined ??= (value) => value === null || value === undefined;
-util.isArray ??= Array.isArray;
 process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
 
 standardError.mute();
-let tf;
+let binding;
 try {
-  tf = require("@tensorflow/tfjs-node-gpu");
+  binding = require("../.native/current/tfjs_binding.node");
   require("../.native/current/kernels.node");
 } finally {
   standardError.unmute();
 }
-const product = tf.matMul(tf.tensor2d([[1, 2]]), tf.tensor2d([[3], [4]])).dataSync()[0];
+const { TF_FLOAT, TF_ATTR_TYPE, TF_ATTR_BOOL } = binding;
+const attributes = [
+  { name: "T", type: TF_ATTR_TYPE, value: TF_FLOAT },
+  ...["transpose_a", "transpose_b"].map((name) => ({ name, type: TF_ATTR_BOOL, value: false })),
+];
+const row = binding.createTensor([1, 2], TF_FLOAT, Float32Array.of(1, 2));
+const column = binding.createTensor([2, 1], TF_FLOAT, Float32Array.of(3, 4));
+const [{ id }] = binding.executeOp("MatMul", attributes, [row, column], 1);
+const product = binding.tensorDataSync(id)[0];
 if (product !== 11) {
   process.stderr.write(`[1 2] times [3 4] should be 11 and is ${product}\n`);
   process.exit(1);
 }
-process.stderr.write(`TensorFlow ${tf.backend().binding.TF_Version} on the ${tf.backend().isUsingGpuDevice ? "GPU" : "CPU"}\n`);
+process.stderr.write(`TensorFlow ${binding.TF_Version} on the ${binding.isUsingGpuDevice() ? "GPU" : "CPU"}\n`);

@@ -16,6 +16,7 @@ import {
   paths,
   range,
   resultFormats,
+  type SetupFlags,
   shares,
   type TrainFlags,
   twoNames,
@@ -222,6 +223,17 @@ program
   .action(async (shard: string, flags: InspectFlags) => {
     const { runInspect } = await import("./commands/inspect.js");
     process.exitCode = await runInspect(shard, flags);
+  });
+
+program
+  .command("setup")
+  .description("fetch TensorFlow's library and compile the kernels: once after installing, again after an update or on another processor")
+  .addOption(
+    new Option("--device <device>", "build of TensorFlow (default: gpu if there is an NVIDIA driver, else cpu)").choices(["cpu", "gpu"]),
+  )
+  .action(async (flags: SetupFlags) => {
+    const { runSetup } = await import("./commands/setup.js");
+    process.exitCode = await runSetup(flags);
   });
 
 program.addHelpText("after", describeCommandAliases());

@@ -28,7 +28,7 @@ async function loadedScripts(context: Parameters<typeof scratch>[0], args: reado
 }
 
 describe("help", { concurrency: 2 }, () => {
-  for (const command of ["nextvlad", "train", "eval", "infer", "export", "ensemble", "digits", "convert", "verify", "inspect"]) {
+  for (const command of ["nextvlad", "train", "eval", "infer", "export", "ensemble", "digits", "convert", "verify", "inspect", "setup"]) {
     test(`of ${command} is as pinned`, async () => {
       const ended = await runNextvlad(command === "nextvlad" ? ["--help"] : [command, "--help"]);
       assert.deepEqual([ended.exitCode, ended.stderr], [0, ""]);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { findKey } from "../src/config/keys.js";
@@ -16,13 +16,13 @@ function found(text: string, pattern: RegExp): string[] {
 
 describe("what the README shows", () => {
   test("npm scripts", () => {
-    const names = found(readme, /npm (?:run )?(demo|test|build|lint|format|bench)\b/g);
+    const names = found(readme, /npm (?:run )?(demo|test|build|lint|format|bench|package)\b/g);
     assert.ok(names.length >= 3);
     for (const name of names) assert.ok(name in manifest.scripts, name);
   });
 
   test("files and links, in the docs too", () => {
-    for (const page of ["README.md", "CONTRIBUTING.md", "docs/performance.md", "docs/own-features.md", "docs/shards.md", "docs/faq.md"]) {
+    for (const page of ["README.md", "CONTRIBUTING.md", ...readdirSync(join(repository, "docs")).map((name) => `docs/${name}`)]) {
       const text = readFileSync(join(repository, page), "utf8");
       const paths = [...found(text, /\]\((?!http)([^)#]+)\)/g), ...found(text, /`((?:scripts|configs|src|test|native|docs)\/[\w./-]+)`/g)];
       for (const path of paths) {

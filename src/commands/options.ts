@@ -95,6 +95,11 @@ export interface DigitsFlags {
   readonly seed: number;
 }
 
+/** Flags of `nextvlad setup`. */
+export interface SetupFlags {
+  readonly device?: string;
+}
+
 /** Flags of `nextvlad convert`. */
 export interface ConvertFlags {
   readonly to: "tfrecord" | "pkl";

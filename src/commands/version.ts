@@ -1,12 +1,8 @@
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { PACKAGE_FOLDER } from "../base/package.js";
 
-/** The version in the package's own package.json, which lies some folders above the compiled code. */
+/** The version in the package's own package.json. */
 export function version(): string {
-  let place = new URL("../package.json", import.meta.url);
-  while (!existsSync(place)) {
-    const above = new URL("../package.json", place);
-    if (above.href === place.href) return "unknown";
-    place = above;
-  }
-  return (JSON.parse(readFileSync(place, "utf8")) as { version: string }).version;
+  return (JSON.parse(readFileSync(join(PACKAGE_FOLDER, "package.json"), "utf8")) as { version: string }).version;
 }

@@ -2,6 +2,7 @@ import { createRequire, Module } from "node:module";
 import nodeUtil from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { NextvladError } from "../base/errors.js";
+import { setUpCommand } from "../base/package.js";
 
 /** What is used of tfjs. */
 export type Tfjs = Pick<
@@ -82,14 +83,14 @@ export function runtime(): Runtime {
 /**
  * Loads TensorFlow's library, once a process, and settles the device.
  * `useGpu` true is a promise: NO_DEVICE where there is no CUDA device; "auto" takes one where there is one; false hides it.
- * Throws NOT_SET_UP where scripts/setup.sh has not run.
+ * Throws NOT_SET_UP where set-up has not run.
  */
 export async function loadTensorflow(useGpu: boolean | "auto"): Promise<Device> {
   if (loaded === null) loaded = await load(useGpu);
   if (useGpu === true && loaded.device.kind !== "gpu") {
     throw new NextvladError("NO_DEVICE", `use_gpu is True, and ${loaded.device.reason}`, {
       key: "use_gpu",
-      remedy: "check nvidia-smi and CUDA_VISIBLE_DEVICES, run NEXTVLAD_DEVICE=gpu scripts/setup.sh, or use --use-gpu False (or auto)",
+      remedy: `check nvidia-smi and CUDA_VISIBLE_DEVICES, run NEXTVLAD_DEVICE=gpu ${setUpCommand()}, or use --use-gpu False (or auto)`,
     });
   }
   return loaded.device;
@@ -176,7 +177,7 @@ function importBackend(require: NodeJS.Require): Tfjs {
   require.cache[union] = standIn;
   try {
     const { NodeJSKernelBackend } = ofNode("./nodejs_kernel_backend");
-    const binding: unknown = ofNode("../lib/napi-v8/tfjs_binding.node");
+    const binding: unknown = require("../../../.native/current/tfjs_binding.node");
     // Of its kernels, clone() runs this one; all others are run by name.
     tf.registerKernel(ofNode("./kernels/Identity").identityConfig);
     tf.registerBackend("tensorflow", () => new NodeJSKernelBackend(binding, "@tensorflow/tfjs-node-gpu"));
@@ -190,7 +191,12 @@ function importBackend(require: NodeJS.Require): Tfjs {
 
 function notSetUp(cause: unknown): NextvladError {
   const firstLine = (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0] ?? "";
-  return new NextvladError("NOT_SET_UP", `TensorFlow's library cannot be loaded: ${firstLine}`, { remedy: "run scripts/setup.sh" }, cause);
+  return new NextvladError(
+    "NOT_SET_UP",
+    `TensorFlow's library cannot be loaded: ${firstLine}`,
+    { remedy: `run: ${setUpCommand()}` },
+    cause,
+  );
 }
 
 function describeDevice(backend: NodeBackend, useGpu: boolean | "auto"): Device {
