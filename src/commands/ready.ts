@@ -56,21 +56,26 @@ async function countSnapshots({ TRAIN }: Config, { keep, saveInterval }: TrainFl
 export async function checkReading(
   { MODEL, TEST, INFER }: Config,
   section: "TEST" | "INFER",
-  flags: EvalFlags | InferFlags,
+  flags: Pick<EvalFlags | InferFlags, "saveDir" | "labels">,
 ): Promise<Readiness> {
   const split =
     section === "TEST"
       ? { list: TEST.filelist, shape: videoShape(MODEL, "required"), onCorrupt: TEST.on_corrupt }
-      : { list: INFER.filelist, shape: videoShape(MODEL, "optional"), onCorrupt: INFER.on_corrupt };
+      : {
+          list: INFER.filelist,
+          shape: videoShape(MODEL, "optional"),
+          onCorrupt: INFER.on_corrupt,
+          repeats: "each time, into results" as const,
+        };
   const { readLabelNames } = await import("../results/label-names.js");
   const names = flags.labels === undefined ? null : await problemOf(readLabelNames(flags.labels, MODEL.num_classes));
   return check(flags.saveDir, { splits: [split], eigen: null, space: null }, names === null ? [] : [names]);
 }
 
-/** Looks at the labelled shards that `ensemble` is going to read. What their labels must be, it finds out itself. */
+/** Checks the labelled shards of `ensemble`, except their labels. Repeated shards are read once: `ensemble` matches videos by ID. */
 export async function checkTruth({ MODEL, TEST }: Config, list: string, saveDir: string): Promise<Readiness> {
-  const split = { list, shape: videoShape(MODEL, "optional"), onCorrupt: TEST.on_corrupt };
-  return check(saveDir, { splits: [split], eigen: null, space: null });
+  const split = { list, shape: videoShape(MODEL, "optional"), onCorrupt: TEST.on_corrupt, repeats: "once" as const };
+  return check(saveDir, { splits: [split], eigen: null, space: null, skipOption: "--set TEST.on_corrupt=skip-record" });
 }
 
 async function check(saveDir: string, needs: Needs, others: readonly NextvladError[] = []): Promise<Readiness> {

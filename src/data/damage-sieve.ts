@@ -55,11 +55,15 @@ export class DamageSieve {
   }
 }
 
-/** Adds to an error about damage that a policy can skip it; returns others as they are. */
-export function adviseSkipping(error: NextvladError): NextvladError {
+/** How a user skips corrupt records; a command without the flag takes a setting. */
+export type SkipOption = "--on-corrupt skip-record" | "--set TEST.on_corrupt=skip-record";
+
+/** Adds to an error about corrupt data how to skip it, once; returns other errors as they are. */
+export function adviseSkipping<E>(error: E, option: SkipOption = "--on-corrupt skip-record"): E | NextvladError {
+  if (!(error instanceof NextvladError) || error.details.damaged === undefined) return error;
   const { code, what, details, cause } = error;
-  if (details.damaged === undefined) return error;
-  const advice = "skip corrupt records with --on-corrupt skip-record";
+  const advice = `skip corrupt records with ${option}`;
+  if (details.remedy?.endsWith(advice)) return error;
   return new NextvladError(
     code,
     what,

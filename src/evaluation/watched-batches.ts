@@ -1,3 +1,4 @@
+import { adviseSkipping } from "../data/damage-sieve.js";
 import { describeStall } from "../data/stall.js";
 import { type BatchStream, closeOnAbort, type StreamEvents } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
@@ -29,7 +30,7 @@ export function tellEvents(damage: DamageReport, { log }: Telemetry): StreamEven
 
 /**
  * Passes on a stream's batches and, when each is done with, tells how far the pass is: on the progress bar, and in the log as `describe` puts the step
- * (from 0). Ends early when the signal says so, and closes the stream.
+ * (from 0). Ends early when the signal says so, and closes the stream. Adds to errors about corrupt data how to skip it.
  */
 export async function* watchBatches(
   stream: BatchStream,
@@ -54,6 +55,8 @@ export async function* watchBatches(
       }
       step++;
     }
+  } catch (error) {
+    throw adviseSkipping(error);
   } finally {
     telemetry.progress.end();
     release();

@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import type { Config } from "../config/schema.js";
+import { adviseSkipping } from "../data/damage-sieve.js";
 import type { BatchStream } from "../data/stream.js";
 import type { DamageReport } from "../evaluation/damage-report.js";
 import { openReading } from "../evaluation/evaluate.js";
@@ -80,7 +81,7 @@ export class GroundTruth {
   #measure(id: string, predictions: readonly Pick<Prediction, "classes">[], labels: Int32Array): Measured {
     if (this.#measured !== null && this.#truth.numClasses !== null) return this.#measured;
     const listed = Math.max(0, ...predictions.map(({ classes }) => classes.length));
-    const highest = Math.max(...labels, ...predictions.flatMap(({ classes }) => [...classes]));
+    const highest = highestClass([labels, ...predictions.map(({ classes }) => classes)]);
     const numClasses = this.#measured?.numClasses ?? listed;
     if (listed !== numClasses || highest >= listed) {
       const what = "the results do not list all classes, so the number of classes, which MAP depends on, is unknown";
@@ -117,11 +118,22 @@ export class GroundTruth {
   }
 }
 
+/** The highest class in any of the arrays; -1 if all are empty. */
+function highestClass(arrays: readonly Int32Array[]): number {
+  let highest = -1;
+  for (const classes of arrays) for (const c of classes) if (c > highest) highest = c;
+  return highest;
+}
+
 async function* labelsOf(stream: BatchStream): AsyncGenerator<Prediction, void> {
-  for await (const { ids, labels } of stream) {
-    for (const [video, id] of ids.entries()) {
-      const classes = labels[video] as Int32Array;
-      yield { id, classes, scores: new Float32Array(classes.length).fill(1) };
+  try {
+    for await (const { ids, labels } of stream) {
+      for (const [video, id] of ids.entries()) {
+        const classes = labels[video] as Int32Array;
+        yield { id, classes, scores: new Float32Array(classes.length).fill(1) };
+      }
     }
+  } catch (error) {
+    throw adviseSkipping(error, "--set TEST.on_corrupt=skip-record");
   }
 }

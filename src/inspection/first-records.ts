@@ -18,7 +18,22 @@ export interface Split {
   readonly shape: VideoShape;
   /** What the run is going to do about damage; by default "error". */
   readonly onCorrupt?: CorruptPolicy;
+  /** How the run reads a shard that the list names several times; by default "each time". */
+  readonly repeats?: RepeatUse;
 }
+
+/**
+ * "each time": as often as it is listed. "once": at its first place. "each time, into results": as "each time", with a warning that the results then
+ * have videos several times.
+ */
+export type RepeatUse = "each time" | "once" | "each time, into results";
+
+const REPEAT_NOTES: Readonly<Record<RepeatUse, string>> = {
+  "each time": "each is read as often as it is listed",
+  once: "each is read once",
+  "each time, into results":
+    "each is read as often as it is listed, so the results have its videos several times, and ensemble refuses such results",
+};
 
 export interface FirstRecords {
   /** The shards of each split, in their order; those of a list that cannot be read are none. */
@@ -73,10 +88,14 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
     else {
       if (outcome.problem !== null) problems.push(outcome.problem);
       const repeated = describeRepeated(list, outcome.repeated);
-      if (repeated !== null) warnings.push(`${repeated}; each is read as often as it is listed`);
+      const { repeats = "each time" } = splits.find((split) => split.list === list) ?? {};
+      if (repeated !== null) warnings.push(`${repeated}; ${REPEAT_NOTES[repeats]}`);
     }
   }
-  const lists = splits.map(({ list }) => shardsOf(found.get(list)));
+  const lists = splits.map(({ list, repeats }) => {
+    const shards = shardsOf(found.get(list));
+    return repeats === "once" ? [...new Set(shards)] : shards;
+  });
   for (const [i, { shape, onCorrupt = "error" }] of splits.entries()) {
     for (const path of lists[i] as readonly string[]) heads.set(`${shape.labels} ${path}`, { path, shape, onCorrupt });
   }

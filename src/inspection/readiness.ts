@@ -1,6 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { groupErrors, joinErrors } from "../base/problem-list.js";
-import { adviseSkipping, isPassedOver } from "../data/damage-sieve.js";
+import { adviseSkipping, isPassedOver, type SkipOption } from "../data/damage-sieve.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { checkFirstRecords, type Split } from "./first-records.js";
 import { checkHeaders } from "./header-check.js";
@@ -17,6 +17,8 @@ export interface Needs {
   /** MODEL.eigen_file, where it is going to be read, and how many values it must have. */
   readonly eigen: { readonly file: string; readonly features: number } | null;
   readonly space: SpaceNeed | null;
+  /** How the command skips corrupt records, for errors; by default with --on-corrupt. */
+  readonly skipOption?: SkipOption;
 }
 
 /** What stands in a run's way, and what else is worth telling. */
@@ -29,7 +31,7 @@ export interface Findings {
 }
 
 /** Looks at all that a run needs, without TensorFlow and without reading the data through. */
-export async function findObstacles({ splits, eigen, space }: Needs, cwd: string): Promise<Findings> {
+export async function findObstacles({ splits, eigen, space, skipOption }: Needs, cwd: string): Promise<Findings> {
   const records = await checkFirstRecords(splits, cwd, FIRST_RECORDS_MS);
   const others = await Promise.all([
     eigen === null ? null : problemOf(readEigenFactor(eigen.file, eigen.features)),
@@ -52,7 +54,10 @@ export async function findObstacles({ splits, eigen, space }: Needs, cwd: string
   return {
     lists: records.lists,
     warnings: records.warnings,
-    problems: [...[...records.problems, ...refused].map(adviseSkipping), ...others.filter((problem) => problem !== null)],
+    problems: [
+      ...[...records.problems, ...refused].map((error) => adviseSkipping(error, skipOption)),
+      ...others.filter((problem) => problem !== null),
+    ],
     notes: [...(isShort ? [note] : []), ...shortWalk, ...damages],
   };
 }

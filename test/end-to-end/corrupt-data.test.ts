@@ -107,6 +107,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
       /validate1\.tfrecord, record 10, .*; the last snapshot is \S+NEXTVLAD_epoch0\.\nresume with: nextvlad train .*other --resume\n/,
     );
     assert.equal(validating.stderr.match(/INFO: snapshot: /g)?.length, 1);
+    assert.equal(validating.stderr.match(/error: .*/)?.[0].match(/or skip corrupt records with/g)?.length, 1);
   });
 
   test("with skip-shard leaves out what follows; where too little is left, that is an error", async (t) => {

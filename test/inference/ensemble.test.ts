@@ -7,8 +7,9 @@ import { buildConfig } from "../../src/config/load.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { DamageReport } from "../../src/evaluation/damage-report.js";
 import { ensemble } from "../../src/inference/ensemble.js";
-import type { Truth } from "../../src/inference/ground-truth.js";
+import { GroundTruth, type Truth } from "../../src/inference/ground-truth.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
+import { damageData } from "../helpers/damage.js";
 
 const folder = mkdtempSync(join(tmpdir(), "ensemble-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -73,6 +74,34 @@ test("MAP is over the classes that are named, or that a file lists for each vide
     ["v0,0 0.9 1 0.1\nv1,0 0.5\n", /video v1, .*\(expected predictions for classes 0 to 1, found 1 predictions\)/],
   ];
   for (const [content, message] of cases) await assert.rejects(mapOf([content]), { code: "BAD_RESULTS", message });
+});
+
+test("the number of classes is found in any number of results with all classes", async () => {
+  const shard = join(folder, "many.tfrecord");
+  await writeShard(shard, [{ id: "v0", frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: Int32Array.of(3) }]);
+  const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
+  const telemetry = await createTelemetry({ logFile: null });
+  const truth = { filelist: shard, shards: [shard], config, numClasses: null };
+  const groundTruth = GroundTruth.open(truth, new DamageReport(folder, "ensemble", telemetry.log), telemetry);
+  try {
+    const classes = Int32Array.from({ length: 3862 }, (_, i) => i);
+    const results = Array.from({ length: 200 }, () => ({ classes }));
+    groundTruth.add("v0", { classes, scores: new Float32Array(3862) }, results, Int32Array.of(3));
+    assert.equal(groundTruth.metrics()?.aps.length, 3862);
+  } finally {
+    await groundTruth.close();
+  }
+});
+
+test("a corrupt record in the labelled shards is an error that says how to skip it", async () => {
+  const shard = join(folder, "corrupt.tfrecord");
+  const video = (id: string) => ({ id, frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: Int32Array.of(1) });
+  await writeShard(shard, ["v0", "v1"].map(video));
+  damageData(shard, 1);
+  const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
+  const truth = { filelist: shard, shards: [shard], config, numClasses: 2 };
+  const message = /corrupt\.tfrecord, record 1, .*; or skip corrupt records with --set TEST\.on_corrupt=skip-record\.$/;
+  await assert.rejects(run(["v0,1 0.9\nv1,1 0.9\n"], new AbortController().signal, truth), { code: "CORRUPT_RECORD", message });
 });
 
 test("labelled shards without any label are an error", async () => {

@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { test } from "node:test";
+import { pino } from "pino";
+import { checkReading, checkTruth } from "../../src/commands/ready.js";
+import { buildConfig } from "../../src/config/load.js";
+import { damageData } from "../helpers/damage.js";
+import { SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
+
+const [rgb, audio] = SMALL_SIZES;
+const MODEL = { num_classes: 10, video_feature_size: rgb, audio_feature_size: audio, groups: 1 };
+
+function openLog() {
+  const out = new PassThrough();
+  return { log: pino({}, out), text: (): string => String(out.read() ?? "") };
+}
+
+test("ensemble reads repeated shards once; infer reads each as listed, and warns that ensemble refuses the results", async (t) => {
+  const folder = temporaryFolder(t);
+  const { shards } = await writeShards(folder, [2, 2]);
+  const [a, b] = shards as [string, string];
+  const list = join(folder, "all.list");
+  writeFileSync(list, `${a}\n${b}\n${a}\n`);
+  const { log, text } = openLog();
+  const truth = await checkTruth(buildConfig({ MODEL }, "test"), list, join(folder, "out"));
+  assert.deepEqual(truth.conclude(log), [[a, b]]);
+  assert.match(text(), /all\.list lists a shard more than once: \S+ 2 times; each is read once"/);
+  const config = buildConfig({ MODEL, INFER: { filelist: list } }, "test");
+  const reading = await checkReading(config, "INFER", { saveDir: join(folder, "out") });
+  assert.deepEqual(reading.conclude(log), [[a, b, a]]);
+  assert.match(
+    text(),
+    /2 times; each is read as often as it is listed, so the results have its videos several times, and ensemble refuses/,
+  );
+});
+
+test("the advice to skip corrupt records names what the command accepts", async (t) => {
+  const folder = temporaryFolder(t);
+  const { shards } = await writeShards(folder, [2]);
+  const [shard] = shards as [string];
+  damageData(shard, 0);
+  const { log } = openLog();
+  const truth = await checkTruth(buildConfig({ MODEL }, "test"), shard, join(folder, "out"));
+  const expected = { code: "CORRUPT_RECORD", message: /; or skip corrupt records with --set TEST\.on_corrupt=skip-record\.$/ };
+  assert.throws(() => truth.conclude(log), expected);
+  const config = buildConfig({ MODEL, INFER: { filelist: shard } }, "test");
+  const reading = await checkReading(config, "INFER", { saveDir: join(folder, "out") });
+  assert.throws(() => reading.conclude(log), { message: /; or skip corrupt records with --on-corrupt skip-record\.$/ });
+});
