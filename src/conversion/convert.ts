@@ -1,4 +1,4 @@
-import { rm } from "node:fs/promises";
+import { rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { deserialiseError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
@@ -9,7 +9,7 @@ import { deathError, startThread } from "../data/thread.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { ConversionReply } from "./conversion-worker.js";
 import { refuseOtherSizes } from "./convert-shard.js";
-import { claimShards } from "./ledger.js";
+import { type ClaimedShards, claimShards } from "./ledger.js";
 import type { ConversionPlan, PlannedShard } from "./plan.js";
 import { mergeStatistics, NO_VALUES, type ValueStatistics } from "./quantise.js";
 import type { ConversionResult, ConversionTask } from "./task.js";
@@ -45,6 +45,9 @@ export interface ConvertOutcome {
 
 const MODULE = new URL("./conversion-worker.js", import.meta.url);
 
+/** A TFRecord file without records has no bytes, a pickled empty list has a few; one record's frame alone takes 16. */
+const MAX_EMPTY_BYTES = 15;
+
 /**
  * Makes the plan's shards, as many at a time as there are workers, then the list that names them (from its own folder, so that all may be moved). Shards
  * that an earlier run made of the same sources are kept. At an error, the shards at hand are finished first: the next run goes on after them.
@@ -62,27 +65,39 @@ export async function convert(plan: ConversionPlan, options: ConvertOptions): Pr
 
 async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lockText: string): Promise<ConvertOutcome> {
   for (const warning of plan.warnings) options.telemetry.log.warn(warning);
-  const { due, undo } = await claimShards(options.out, plan);
-  const kept = plan.shards.length - due.length;
-  if (kept > 0) options.telemetry.log.info(`${kept} of ${plan.shards.length} shards are there already`);
-  const made = new Conversion(due, options, lockText);
+  const claimed = await claimShards(options.out, plan);
+  const { due, kept } = claimed;
+  if (kept.length > 0) options.telemetry.log.info(`${kept.length} of ${plan.shards.length} shards are there already`);
+  const made = new Conversion(claimed, options, lockText);
   await made.finish().catch(async (error: unknown) => {
+    const isOurs = await confirmLock(options.out, lockText).then(
+      () => true,
+      () => false,
+    );
     // Without a shard made there is nothing to record.
-    if (made.shards === 0) await undo();
+    if (made.shards === 0 && isOurs) await claimed.forgetMissing();
     throw error;
   });
   // Else the list would name shards that went with the folder.
   await confirmLock(options.out, lockText);
-  made.warn(plan.shards.length);
+  const emptyShards = [...made.emptyShards, ...(await emptyAmong(kept))];
+  made.warn(emptyShards, plan.shards.length);
   const stopped = made.shards < due.length;
   const list = stopped ? null : join(options.out, plan.listName);
-  if (made.emptyShards.length === plan.shards.length) {
+  if (emptyShards.length === plan.shards.length) {
     for (const { task } of plan.shards) await rm(task.output);
+    await claimed.forgetMissing();
     throw allEmpty(plan.list, plan.shards.length);
   }
   if (list !== null) await writeFileAtomic(list, plan.listed.map((path) => `${basename(path)}\n`).join(""));
   const { videos, shards: shardsMade, sizes, statistics, cutVideos } = made;
-  return { stopped, videos, shardsMade, shardsKept: kept, sizes, statistics, cutVideos, list };
+  return { stopped, videos, shardsMade, shardsKept: kept.length, sizes, statistics, cutVideos, list };
+}
+
+/** Sources of those shards that hold no video. */
+async function emptyAmong(shards: readonly PlannedShard[]): Promise<string[]> {
+  const sizes = await Promise.all(shards.map(({ task }) => stat(task.output).then(({ size }) => size)));
+  return shards.flatMap(({ origin }, i) => ((sizes[i] as number) <= MAX_EMPTY_BYTES ? [origin.from] : []));
 }
 
 /** A conversion from its first shard to its last. */
@@ -96,6 +111,7 @@ class Conversion {
   sizes: readonly [number, number] | null = null;
   statistics: readonly [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
   readonly #due: readonly PlannedShard[];
+  readonly #begin: ClaimedShards["begin"];
   readonly #options: ConvertOptions;
   readonly #lockText: string;
   readonly #totalBytes: number;
@@ -105,9 +121,10 @@ class Conversion {
   #failure: unknown;
   #isListMissing = false;
 
-  constructor(due: readonly PlannedShard[], options: ConvertOptions, lockText: string) {
+  constructor({ due, begin }: ClaimedShards, options: ConvertOptions, lockText: string) {
     this.#lockText = lockText;
     this.#due = due;
+    this.#begin = begin;
     this.#options = options;
     this.#totalBytes = Math.max(
       1,
@@ -127,10 +144,10 @@ class Conversion {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** Warns once of what was met in some of so many shards. */
-  warn(shards: number): void {
+  /** Warns once of the empty ones of so many shards, and of segment labels. */
+  warn(emptyShards: readonly string[], shards: number): void {
     const { log } = this.#options.telemetry;
-    const empty = describeEmpty(this.emptyShards.sort(), shards);
+    const empty = describeEmpty([...emptyShards].sort(), shards);
     if (empty !== null) log.warn(empty);
     if (this.#segmentedVideos > 0) log.warn(describeSegments(this.#segmentedVideos, "videos"));
   }
@@ -142,6 +159,7 @@ class Conversion {
       while (this.#failure === undefined && !this.#options.signal.aborted) {
         const shard = this.#due[this.#begun++];
         if (shard === undefined) break;
+        await this.#begin(shard);
         this.#note(shard, await this.#watched(shard, worker.run(shard.task)));
         await confirmLock(this.#options.out, this.#lockText);
       }

@@ -12,29 +12,40 @@ const LEDGER = "convert.json";
 
 const ledgerSchema = z.strictObject({ format_version: z.literal(1), shards: z.record(z.string(), z.string()) });
 
+/** The shards of a plan, by what is in the folder. */
+export interface ClaimedShards {
+  /** Shards that are still to be made. */
+  readonly due: readonly PlannedShard[];
+  /** Shards that an earlier conversion made alike. */
+  readonly kept: readonly PlannedShard[];
+  /** To be called before a due shard is made: removes the outdated one, if there is one, and the list that names it. */
+  readonly begin: (shard: PlannedShard) => Promise<void>;
+  /** Takes the shards that are not there out of the ledger, and removes the ledger if none is left. */
+  readonly forgetMissing: () => Promise<void>;
+}
+
 /**
- * Sees to it that what is in the folder is taken up or left alone. A shard appears whole or not at all, so one that is there and that the ledger says to be
- * of the same origin is done; one of another origin was made here and goes; one that the ledger does not know is not ours. Writes the ledger before any shard,
- * so that a conversion that is killed leaves nothing it does not know. Returns the shards that are still to be made, and `undo`, which removes the ledger if it is new.
- * Throws SAVE_DIR_TAKEN, BAD_FORMAT (the ledger is damaged), FILE_UNREADABLE, FILE_UNWRITABLE.
+ * Compares the folder with the plan. A shard appears whole or not at all, so one that is there and has the same origin in the ledger is done. One of another
+ * origin is outdated, and stays until it is made again. One that the ledger does not know is not ours. The ledger names a shard before it is made, so that a
+ * conversion that is killed leaves nothing it does not know. Throws SAVE_DIR_TAKEN, BAD_FORMAT (the ledger is damaged), FILE_UNREADABLE, FILE_UNWRITABLE.
  */
-export async function claimShards(
-  out: string,
-  plan: ConversionPlan,
-): Promise<{ readonly due: readonly PlannedShard[]; readonly undo: () => Promise<void> }> {
+export async function claimShards(out: string, plan: ConversionPlan): Promise<ClaimedShards> {
   const file = join(out, LEDGER);
-  const isNew = !(await exists(file));
-  const made = await readLedger(file);
+  const ledger: Record<string, string> = { ...(await readLedger(file)) };
   const due: PlannedShard[] = [];
-  const outdated: string[] = [];
+  const kept: PlannedShard[] = [];
+  const outdated = new Set<string>();
   const foreign: string[] = [];
   for (const shard of plan.shards) {
     const { output } = shard.task;
     const name = basename(output);
     const isThere = await exists(output);
-    if (isThere && made[name] === digest(shard.origin)) continue;
-    due.push(shard);
-    if (isThere) (Object.hasOwn(made, name) ? outdated : foreign).push(output);
+    const isDone = isThere && ledger[name] === digest(shard.origin);
+    (isDone ? kept : due).push(shard);
+    if (isThere && !isDone) {
+      if (Object.hasOwn(ledger, name)) outdated.add(output);
+      else foreign.push(output);
+    }
   }
   if (foreign.length > 0) {
     const remedy = "choose another --out, or move them away";
@@ -43,11 +54,33 @@ export async function claimShards(
       remedy,
     });
   }
-  for (const path of outdated) await rm(path);
   await sweepLeftovers(out, new Set(due.map(({ task }) => basename(task.output))));
-  const shards = { ...made, ...Object.fromEntries(plan.shards.map(({ task, origin }) => [basename(task.output), digest(origin)])) };
-  await writeFileAtomic(file, `${JSON.stringify({ format_version: 1, shards }, null, 1)}\n`);
-  return { due, undo: async () => (isNew ? rm(file, { force: true }) : undefined) };
+  const enter = ({ task, origin }: PlannedShard): void => {
+    ledger[basename(task.output)] = digest(origin);
+  };
+  const write = (): Promise<void> => writeFileAtomic(file, `${JSON.stringify({ format_version: 1, shards: ledger }, null, 1)}\n`);
+  for (const shard of due) if (!outdated.has(shard.task.output)) enter(shard);
+  await write();
+  let writing: Promise<void> = Promise.resolve();
+  return {
+    due,
+    kept,
+    async begin(shard) {
+      const { output } = shard.task;
+      if (!outdated.delete(output)) return;
+      // In this order a kill at any point leaves no outdated shard that the ledger takes for a new one.
+      await rm(join(out, plan.listName), { force: true });
+      await rm(output);
+      enter(shard);
+      writing = writing.then(write);
+      await writing;
+    },
+    async forgetMissing() {
+      for (const name of Object.keys(ledger)) if (!(await exists(join(out, name)))) delete ledger[name];
+      if (Object.keys(ledger).length === 0) await rm(file, { force: true });
+      else await write();
+    },
+  };
 }
 
 /** A shard's origin, short. */

@@ -4,6 +4,7 @@ import { fileError, NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { describeRepeated, findShards, isShellPipe } from "../data/file-list.js";
 import { readLabelTable } from "./label-table.js";
+import { DEFAULT_RANGE } from "./quantise.js";
 import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat, type ShardSource } from "./task.js";
 
 /** One shard to be made, and what it is made from: whoever finds it made before can tell whether it would be the same. */
@@ -53,9 +54,13 @@ export async function planShards(list: string, { out, format, maxFrames, ...sour
   const { shards: paths, repeated, problem } = await findShards(list, { cwd: process.cwd() });
   if (problem !== null) throw problem;
   const outputOf = (path: string): string => join(out, `${basename(path).replace(ENDING, "")}.${format}`);
+  // Defaults are left out: the ledgers of earlier versions do not name them.
+  const { featureNames, dtype, ranges } = source;
+  const isDefault = ranges.every((range) => range[0] === DEFAULT_RANGE[0] && range[1] === DEFAULT_RANGE[1]);
+  const settings = { featureNames, maxFrames, ...(dtype === undefined ? {} : { dtype }), ...(isDefault ? {} : { ranges }) };
   const shards = await Promise.all(
     [...new Set(paths)].map(async (path): Promise<PlannedShard> => {
-      const origin = { from: path, ...(await measureFiles([path])), settings: { ...source, maxFrames } };
+      const origin = { from: path, ...(await measureFiles([path])), settings };
       return { task: { source: { kind: "shard", path, ...source }, format, output: outputOf(path), maxFrames }, origin };
     }),
   );

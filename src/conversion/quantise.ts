@@ -4,6 +4,9 @@ import type { VideoPlace } from "../data/video-check.js";
 /** The values that become the bytes 0 and 255; what lies between is spread evenly. */
 export type ValueRange = readonly [low: number, high: number];
 
+/** YouTube-8M's. */
+export const DEFAULT_RANGE: ValueRange = [-2, 2];
+
 /** What was met in quantising: how well a range serves. */
 export interface ValueStatistics {
   readonly least: number;
