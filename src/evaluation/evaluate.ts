@@ -80,11 +80,12 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     const { stopped } = await measure(network.frozen, stream, { classes, topk }, watch, accumulator, writer);
     if (stopped) return { stopped };
     if (writer.done.videos === 0) throw noVideos(filelist);
-    checkLabelled(accumulator, filelist, telemetry.log);
     return { stopped };
   };
   let metrics = null as Metrics | null;
   const writeMetrics = async () => {
+    // Here, as a resumed run whose batches are all done skips `measureRest`.
+    checkLabelled(accumulator, filelist, telemetry.log);
     // Once, as it sorts the predictions for all videos.
     metrics = accumulator.result();
     await writeFileAtomic(resultFile, encodeMetrics(metrics));

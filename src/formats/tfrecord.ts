@@ -149,7 +149,7 @@ function otherFile(head: Uint8Array, file: string): NextvladError {
     byteOffset: 0,
     expected: "a record's length and the checksum of that length",
     found,
-    remedy: `${NOT_A_SHARD}, or ${DOWNLOAD_AGAIN}`,
+    remedy: `${NOT_A_SHARD}, ${DOWNLOAD_AGAIN}, or remove it from the list`,
   });
 }
 

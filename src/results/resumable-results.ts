@@ -1,5 +1,6 @@
 import { basename } from "node:path";
 import type { Logger } from "pino";
+import { NextvladError } from "../base/errors.js";
 import { moveFile } from "../base/files.js";
 import { PartialFile } from "../base/partial-file.js";
 import type { SaveInterval } from "../base/save-interval.js";
@@ -53,7 +54,7 @@ export async function readPartialWork(stem: string): Promise<PartialState["work"
 /**
  * Lets `work` write results batch by batch, beside their places and saved again and again, so that a run that was stopped, failed or was killed can be gone
  * on with: `resume` takes the files back to the last save, and `work` begins behind it (`done`). When it was not stopped, `finish` is called and the
- * files get their places. Throws SAVE_DIR_TAKEN, BAD_CONFIG (it is other work), BAD_RESULTS (what was saved is damaged), FILE_UNWRITABLE, and what the two throw.
+ * files get their places. If `finish` throws BAD_LABELS, resuming would fail in the same way: what is saved is removed. Throws SAVE_DIR_TAKEN, BAD_CONFIG (it is other work), BAD_RESULTS (what was saved is damaged), FILE_UNWRITABLE, and what the two throw.
  */
 export async function writeResumably(
   options: ResumableOptions,
@@ -77,6 +78,7 @@ export async function writeResumably(
     return { stopped, videos: results.done.videos, keptIn: kept ? folder.path : null, resultFiles: stopped ? [] : results.paths };
   } catch (error) {
     // Nothing is saved now: the files may hold half a batch.
+    if (results.complete && error instanceof NextvladError && error.code === "BAD_LABELS") await folder.clear();
     const kept = await results.close();
     if (kept && results.isOpen) options.log.warn(`what is done is kept in ${folder.path}; resume with: ${options.resumeCommand}`);
     throw error;

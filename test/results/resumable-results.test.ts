@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { test } from "node:test";
+import { pino } from "pino";
+import { type ErrorCode, NextvladError } from "../../src/base/errors.js";
+import { type BatchWriter, writeResumably } from "../../src/results/resumable-results.js";
+import { temporaryFolder } from "../helpers/shards.js";
+
+test("the resume command is offered, and partial results are kept, unless all labels are missing", async (t) => {
+  const folder = temporaryFolder(t);
+  const run = async (code: ErrorCode, throwsAtEnd: boolean) => {
+    const out = new PassThrough();
+    const stem = join(folder, `${code}${throwsAtEnd}`);
+    const options = {
+      ...{ stem, work: {}, computedBy: "test", target: null, tally: null, log: pino({}, out) },
+      ...{ resume: false, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
+    };
+    const fail = async (): Promise<void> => {
+      throw new NextvladError(code, "it fails");
+    };
+    const work = async (writer: BatchWriter) => {
+      await writer.endBatch(1, 0.5);
+      if (!throwsAtEnd) await fail();
+      return { stopped: false };
+    };
+    await assert.rejects(writeResumably(options, work, fail), { code });
+    const log = String(out.read() ?? "");
+    return [existsSync(`${stem}.partial`), log.includes("resume with: nextvlad eval --resume")];
+  };
+  assert.deepEqual(await run("BAD_LABELS", true), [false, false]);
+  assert.deepEqual(await run("FILE_UNWRITABLE", true), [true, true]);
+  assert.deepEqual(await run("BAD_LABELS", false), [true, true]);
+});
