@@ -18,7 +18,8 @@ export async function openNpz(path: string, isNeeded: (name: string) => boolean)
         if (isNeeded(name) || !(error instanceof NextvladError)) throw error;
         return null;
       });
-      if (header !== null) entries.set(name, header);
+      // float16 is read as float32.
+      if (header !== null) entries.set(name, { ...header, dtype: header.dtype === "f2" ? "f4" : header.dtype });
     }
     if (entries.size === 0) {
       const remedy = "name weights that nextvlad export or numpy.savez wrote";

@@ -8,7 +8,7 @@ import { type FeatureBytes, makeVideo, type Video } from "../data/video.js";
 import { checkVideo } from "../data/video-check.js";
 import { openFileSource } from "../formats/byte-source.js";
 import { isSequenceExample } from "../formats/sequence-example.js";
-import { readTfRecordFile, startsTfRecord, type TfRecord } from "../formats/tfrecord.js";
+import { readTfRecordFile, startsTfRecord } from "../formats/tfrecord.js";
 import { readFeatureFile } from "./feature-file.js";
 import { mergeStatistics, NO_VALUES, type ValueStatistics } from "./quantise.js";
 import { ANY_VIDEO, RecordConverter } from "./record-video.js";
@@ -37,20 +37,18 @@ export async function convertShard({ source, format, output, maxFrames }: Conver
   }
   if (format === "pkl") await writePickleShard(output, watched(), maxFrames);
   else await writeShard(output, watched());
-  const { cutVideos = 0, segmentedVideos = 0, missingList = null } = converter ?? {};
-  return { videos, sizes, statistics: converter?.statistics ?? statistics, cutVideos, segmentedVideos, missingList };
+  const { cutVideos = 0, segmentedVideos = 0, missingList = null, repeatedIds = 0 } = converter ?? {};
+  return { videos, sizes, statistics: converter?.statistics ?? statistics, cutVideos, segmentedVideos, missingList, repeatedIds };
 }
 
 async function* shardVideos(path: string, converter: RecordConverter): AsyncGenerator<Video, void> {
-  if (await isPickle(path)) for await (const { video } of readPickleShard(path, { ...ANY_VIDEO, featureNames: NAMES })) yield video;
-  else for await (const record of readRecords(path)) yield converter.convert(record);
-}
-
-/** A TFRecord file's records, or the one that is a SequenceExample alone in its file. */
-async function* readRecords(path: string): AsyncGenerator<TfRecord, void> {
+  if (await isPickle(path)) {
+    for await (const { video } of readPickleShard(path, { ...ANY_VIDEO, featureNames: NAMES })) yield video;
+    return;
+  }
   const example = await readLoneExample(path);
-  if (example === null) yield* readTfRecordFile(path);
-  else yield { data: example, file: path, record: 0, byteOffset: 0, filePosition: example.length };
+  if (example === null) for await (const record of readTfRecordFile(path)) yield converter.convert(record);
+  else yield converter.convert({ data: example, file: path, record: 0, byteOffset: 0, filePosition: example.length }, true);
 }
 
 /** A file that is one SequenceExample, as MediaPipe's features.pb; null for any other. */

@@ -108,6 +108,7 @@ class Conversion {
   /** Sources of shards without a video. */
   readonly emptyShards: string[] = [];
   #segmentedVideos = 0;
+  #repeatedIds = 0;
   sizes: readonly [number, number] | null = null;
   statistics: readonly [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
   readonly #due: readonly PlannedShard[];
@@ -149,6 +150,10 @@ class Conversion {
     const { log } = this.#options.telemetry;
     const empty = describeEmpty([...emptyShards].sort(), shards);
     if (empty !== null) log.warn(empty);
+    if (this.#repeatedIds > 0) {
+      const what = `${this.#repeatedIds} videos have the ID of another in their shard, from clip/media_id or clip/data_path`;
+      log.warn(`${what}: results cannot tell them apart; write an ID of its own into each record's context feature id`);
+    }
     if (this.#segmentedVideos > 0) log.warn(describeSegments(this.#segmentedVideos, "videos"));
   }
 
@@ -178,12 +183,16 @@ class Conversion {
     return await work.finally(() => watch.end());
   }
 
-  #note({ task, origin }: PlannedShard, { videos, sizes, statistics, cutVideos, segmentedVideos, missingList }: ConversionResult): void {
+  #note(
+    { task, origin }: PlannedShard,
+    { videos, sizes, statistics, cutVideos, segmentedVideos, missingList, repeatedIds }: ConversionResult,
+  ): void {
     const { log, progress } = this.#options.telemetry;
     this.shards++;
     this.videos += videos;
     this.cutVideos += cutVideos;
     this.#segmentedVideos += segmentedVideos;
+    this.#repeatedIds += repeatedIds;
     if (videos === 0) this.emptyShards.push(origin.from);
     if (missingList !== null && !this.#isListMissing) log.warn(`${origin.from} has ${missingList}`);
     this.#isListMissing ||= missingList !== null;

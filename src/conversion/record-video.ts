@@ -21,6 +21,8 @@ export const ANY_VIDEO: Omit<VideoShape, "featureNames"> = {
   labels: "in range",
 };
 
+const NO_BYTES = new Uint8Array(0);
+
 /** Where MediaPipe's media sequences have class indices. */
 const MEDIA_LABELS = "clip/label/index";
 
@@ -34,30 +36,44 @@ export class RecordConverter {
   segmentedVideos = 0;
   /** What the first record that lacks one of the two feature lists has. */
   missingList: string | null = null;
+  /** Videos whose ID, of MediaPipe's keys, a video before has too. */
+  repeatedIds = 0;
+  readonly #mediaIds = new Set<string>();
   readonly #source: ShardSource;
 
   constructor(source: ShardSource) {
     this.#source = source;
   }
 
-  /** The record's video. Throws what `parseVideo` throws, and BAD_VIDEO for values that are NaN or Inf, or frames of bytes that look like floats. */
-  convert(record: TfRecord): Video {
+  /** The record's video; `isLone`: it is all of its file. Throws what `parseVideo` throws, and BAD_VIDEO for values that are NaN or Inf, or frames of bytes that look like floats. */
+  convert(record: TfRecord, isLone = false): Video {
     const { featureNames } = this.#source;
     const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
-    const ofFloats = new Set<string>();
-    const quantiseList = ({ values, size }: FloatFrames, name: string): Uint8Array => {
-      ofFloats.add(name);
-      return this.#quantise(values, size, name, recordPlace);
+    // Quantised once the ID is known, which errors name.
+    const ofFloats = new Map<string, FloatFrames>();
+    const keep = (frames: FloatFrames, name: string): Uint8Array => {
+      ofFloats.set(name, frames);
+      return NO_BYTES;
     };
-    const example = parseSequenceExample(record.data, recordPlace, featureNames, ANY_VIDEO.maxFrames, ownMemory, quantiseList);
+    const example = parseSequenceExample(record.data, recordPlace, featureNames, ANY_VIDEO.maxFrames, ownMemory, keep);
     refuseVideoLevel(example, recordPlace);
     if (example.context.has(SEGMENT_LABELS)) this.segmentedVideos++;
-    const id = mediaIdOf(example, this.#source.path) ?? readId(example, recordPlace);
+    const mediaId = mediaIdOf(example, isLone ? this.#source.path : null);
+    if (mediaId !== undefined) {
+      if (this.#mediaIds.has(mediaId)) this.repeatedIds++;
+      this.#mediaIds.add(mediaId);
+    }
+    const id = mediaId ?? readId(example, recordPlace);
     const place = { ...recordPlace, video: id };
     this.#checkNames(example, place);
     const lists = featureNames.map((name) => {
       const list = example.frameLists.get(name);
-      return list === undefined || ofFloats.has(name) ? list : this.#readBytes(list, name, place);
+      const floats = ofFloats.get(name);
+      if (floats !== undefined) {
+        const { frames, size, values } = floats;
+        return { frames, frameBytes: size, data: this.#quantise(values, size, name, place) };
+      }
+      return list && this.#readBytes(list, name, place);
     });
     const features = ofFloats.size === 2 ? this.#cutToShorter(lists) : lists;
     const found = {
@@ -139,9 +155,9 @@ function suggestNames(names: readonly string[]): string {
 
 /**
  * The ID of a record that MediaPipe wrote (mediapipe/util/sequence/media_sequence.h), which has no `id`: its media's, or the name of its media's file, or of the
- * SequenceExample's own. Undefined for a record with an `id`, and for one in a TFRecord that has none of the keys.
+ * SequenceExample's own, `file`, which is null in a TFRecord. Undefined for a record with an `id`, and for one that has none of these.
  */
-function mediaIdOf({ context }: SequenceExample, path: string): string | undefined {
+function mediaIdOf({ context }: SequenceExample, file: string | null): string | undefined {
   if (context.has("id") || context.has("video_id")) return undefined;
   const textOf = (key: string): string | undefined => {
     const feature = context.get(key);
@@ -150,7 +166,7 @@ function mediaIdOf({ context }: SequenceExample, path: string): string | undefin
   };
   const mediaId = textOf("clip/media_id");
   if (mediaId !== undefined) return mediaId;
-  const mediaFile = textOf("clip/data_path") ?? (path.endsWith(".pb") ? path : undefined);
+  const mediaFile = textOf("clip/data_path") ?? (file?.endsWith(".pb") ? file : undefined);
   return mediaFile === undefined ? undefined : basename(mediaFile, extname(mediaFile));
 }
 

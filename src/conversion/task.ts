@@ -58,6 +58,8 @@ export interface ConversionResult {
   readonly segmentedVideos: number;
   /** What the records lack of the named feature lists, and what they have instead; null if nothing. */
   readonly missingList: string | null;
+  /** Videos whose ID, of MediaPipe's keys, a video before in the shard has too. */
+  readonly repeatedIds: number;
 }
 
 /** The path of a video's file. */

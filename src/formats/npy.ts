@@ -11,7 +11,8 @@ export type NpyDtype = keyof typeof ARRAYS;
 
 /** An array in row-major order, whatever its order in the file. */
 export interface NpyArray {
-  readonly dtype: NpyDtype;
+  /** Of `data`. */
+  readonly dtype: Exclude<NpyDtype, "f2">;
   /** `[]` is a scalar. */
   readonly shape: readonly number[];
   /** `[product of shape]`, an array of the dtype; float16 as float32. */
@@ -62,7 +63,8 @@ export function parseNpy(bytes: Buffer, file: string): NpyArray {
   // A copy, because an array of wider values cannot start anywhere in the file's memory.
   const data = new ARRAYS[dtype](Uint8Array.from(bytes.subarray(dataStart)).buffer);
   if (isFortran) toRowMajor(data.slice(), shape, data);
-  return { dtype, shape, data: data instanceof Uint16Array ? decodeFloat16(data) : data };
+  if (dtype === "f2") return { dtype: "f4", shape, data: decodeFloat16(data as Uint16Array) };
+  return { dtype, shape, data: data as NpyArray["data"] };
 }
 
 /** Reads the header alone; `bytes` are the file's first `MAX_NPY_HEAD_BYTES`, or all of a shorter one. Throws BAD_FORMAT. */

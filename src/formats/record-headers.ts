@@ -16,8 +16,17 @@ export type WalkEnd = "whole" | "cut short" | "skipped";
 export async function walkRecordHeaders(handle: FileHandle, file: string, isOver: () => boolean): Promise<WalkEnd> {
   const { size } = await handle.stat();
   const block = Buffer.alloc(Math.min(BLOCK_BYTES, size));
-  const read = async (position: number, bytes: number): Promise<Buffer> =>
-    block.subarray(0, (await handle.read(block, 0, Math.min(block.length, bytes), position)).bytesRead);
+  const read = async (position: number, most: number): Promise<Buffer> => {
+    const bytes = Math.min(block.length, most);
+    let filled = 0;
+    // A network file system may return less than it is asked for; only nothing at all is the file's end.
+    while (filled < bytes) {
+      const { bytesRead } = await handle.read(block, filled, bytes - filled, position + filled);
+      if (bytesRead === 0) break;
+      filled += bytesRead;
+    }
+    return block.subarray(0, filled);
+  };
   let held = await read(0, BLOCK_BYTES);
   let heldAt = 0;
   if (!startsTfRecord(held)) return "skipped";

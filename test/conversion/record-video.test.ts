@@ -101,6 +101,13 @@ describe("features of floats become YouTube-8M's bytes", () => {
     assert.deepEqual(unnamed.video, expected({ id: "dog0001", labels: Int32Array.of(1) }));
   });
 
+  test("records of a TFRecord with one MediaPipe ID are counted; the file's own name is no ID of theirs", async (t) => {
+    const record = encodeTfRecord(exampleOf("MediaPipe's keys"));
+    assert.equal((await convert(t, "x.tfrecord", Buffer.concat([record, record, record]))).repeatedIds, 2);
+    assert.equal((await convert(t, "x.tfrecord", encodeTfRecord(exampleOf("floats")))).repeatedIds, 0);
+    await failsWith(convert(t, "x.pb", encodeTfRecord(exampleOf("no id"))), "BAD_VIDEO", { record: 0 });
+  });
+
   test("audio that ends one frame before rgb cuts rgb; more is an error", async (t) => {
     const { video, cutVideos } = await convert(t, "x.tfrecord", encodeTfRecord(exampleOf("one frame of audio fewer")));
     const [rgb, audio] = [golden.rgb, golden.audio].map((rows) => Uint8Array.from(rows.slice(0, 3).flat()));
@@ -113,7 +120,10 @@ describe("features of floats become YouTube-8M's bytes", () => {
 
 describe("what cannot be converted", () => {
   test("NaN, by frame and value", async (t) => {
-    const { message } = await failsWith(convert(t, "x.tfrecord", encodeTfRecord(exampleOf("NaN"))), "BAD_VIDEO", { record: 0 });
+    const { message } = await failsWith(convert(t, "x.tfrecord", encodeTfRecord(exampleOf("NaN"))), "BAD_VIDEO", {
+      record: 0,
+      video: "AbCd",
+    });
     assert.match(message, /value 7 of frame 0 of RGB\/feature\/floats is not a finite number \(found NaN\)/);
   });
 
