@@ -45,7 +45,7 @@ export async function findShards(list: string, { cwd }: { readonly cwd: string }
     if (matches.length > 0) return { shards: matches, repeated: [], problem: null };
     throw new NextvladError("BAD_FILE_LIST", "no file matches the pattern", {
       file: list,
-      remedy: `check it; it was looked for from ${cwd}`,
+      remedy: `check it; it was resolved from ${cwd}`,
     });
   }
   if (kind === "directory") {
@@ -85,7 +85,7 @@ async function readPipe(list: string, path: string): Promise<string> {
     const bytes = Buffer.from(chunk);
     length += bytes.length;
     if (!bytes.every(isTextByte) || length > MAX_LIST_BYTES) {
-      throw new NextvladError("BAD_FILE_LIST", "what comes through this pipe is no list of shards", {
+      throw new NextvladError("BAD_FILE_LIST", "the pipe's content is not a list of shards", {
         file: list,
         expected: `text of at most ${MAX_LIST_BYTES} bytes`,
         found: length > MAX_LIST_BYTES ? "more" : "binary data",
@@ -150,7 +150,7 @@ async function locate(line: string, folders: readonly string[]): Promise<Located
 function missingFiles(missing: readonly string[], total: number, list: string, folders: readonly string[]): NextvladError {
   return new NextvladError("FILE_MISSING", `${missing.length} of the list's ${total} files cannot be found: ${listFirst(missing)}`, {
     file: list,
-    remedy: `check the paths; relative ones are looked for from ${[...new Set(folders)].join(", then from ")}`,
+    remedy: `check the paths; relative ones are resolved from ${[...new Set(folders)].join(", then from ")}`,
   });
 }
 

@@ -11,9 +11,9 @@ export function quantiseRemedy(type: FloatType): string {
 }
 
 /** Fewer values than this say nothing. */
-const LEAST_VALUES = 16;
+const MIN_VALUES = 16;
 /** Values that are looked at. */
-const MOST_VALUES = 4096;
+const MAX_VALUES = 4096;
 
 /**
  * Whether frames of bytes are little-endian floats, by the highest byte of each value: its exponents are those of 2^-10 to 2^6 (float32: 2^-24 to 2^12) in nearly
@@ -28,7 +28,7 @@ function looksLike(bytes: Uint8Array, type: FloatType): boolean {
   const size = FLOAT_BYTES[type];
   // Without the sign: exponents 5 to 21 of 31, with two bits of the fraction; or 103 to 139 of 255, without their last bit.
   const [low, high] = type === "float16" ? [0x14, 0x57] : [0x33, 0x45];
-  const end = Math.min(bytes.length, MOST_VALUES * size);
+  const end = Math.min(bytes.length, MAX_VALUES * size);
   if (bytes.length % size !== 0) return false;
   let values = 0;
   let highest = 0;
@@ -42,5 +42,5 @@ function looksLike(bytes: Uint8Array, type: FloatType): boolean {
     if (isInRange(bytes[at + size - 1] as number)) highest++;
     if (isInRange(bytes[at] as number)) lowest++;
   }
-  return values >= LEAST_VALUES && highest >= 0.95 * values && lowest <= 0.8 * values;
+  return values >= MIN_VALUES && highest >= 0.95 * values && lowest <= 0.8 * values;
 }

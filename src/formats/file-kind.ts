@@ -34,7 +34,7 @@ const SIGNATURES: readonly (FileKind & { readonly at?: number; readonly hex: rea
   { name: "a Parquet file", remedy: "write its videos as TFRecord shards", hex: ["50415231"] },
   { name: "a video file (mp4)", remedy: "extract features from it first; this tool reads frame-level features", at: 4, hex: ["66747970"] },
 ];
-const LONGEST_SAFETENSORS_HEADER = 100e6;
+const MAX_SAFETENSORS_HEADER = 100e6;
 
 /** The kind of a file that does not begin as a shard, by its first bytes (512 suffice); null where these do not tell. */
 export function detectFileKind(head: Uint8Array): FileKind | null {
@@ -57,7 +57,7 @@ export function detectFileKind(head: Uint8Array): FileKind | null {
 /** A safetensors file begins with the length of its JSON header, as a little-endian uint64, and the header. */
 function isSafetensors(head: Uint8Array): boolean {
   if (head.length < 10 || !/^\{[\s"}]/.test(Buffer.from(head.subarray(8, 10)).toString("latin1"))) return false;
-  return new DataView(head.buffer, head.byteOffset, 8).getBigUint64(0, true) < LONGEST_SAFETENSORS_HEADER;
+  return new DataView(head.buffer, head.byteOffset, 8).getBigUint64(0, true) < MAX_SAFETENSORS_HEADER;
 }
 
 /** A context or feature lists (fields 1 and 2), a map's entry (field 1), and the length and the letters of its key (field 1). */

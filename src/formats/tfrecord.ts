@@ -116,7 +116,7 @@ export function startsTfRecord(head: Uint8Array): boolean {
   return head.length >= HEADER_BYTES && view(head).getUint32(8, true) === maskedCrc32c(head.subarray(0, 8));
 }
 
-/** Whether they are, or may be a damaged record's: a length that is at least not impossibly long. */
+/** Whether they are, or may be a damaged record's: a length that is at least plausible. */
 export function mayStartTfRecord(head: Uint8Array): boolean {
   return startsTfRecord(head) || looksLikeLength(head);
 }
@@ -155,7 +155,7 @@ function otherFile(head: Uint8Array, file: string): NextvladError {
 
 /** The error for a length that no record has. */
 export function tooLong(at: RecordPlace, length: number): NextvladError {
-  return new NextvladError("CORRUPT_RECORD", "the record says it is impossibly long", {
+  return new NextvladError("CORRUPT_RECORD", "the record's length exceeds the maximum", {
     ...at,
     expected: `at most ${MAX_RECORD_BYTES} bytes`,
     found: `${length} bytes`,

@@ -123,5 +123,5 @@ function describe(name: string, { count, ids }: Tally, than: string): string {
 }
 
 function twice(name: string, id: string): NextvladError {
-  return new NextvladError("BAD_RESULTS", "the video comes twice", { file: name, video: id, remedy: "leave one of them out" });
+  return new NextvladError("BAD_RESULTS", "the video occurs twice", { file: name, video: id, remedy: "leave one of them out" });
 }

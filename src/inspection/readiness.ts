@@ -6,7 +6,7 @@ import { checkFirstRecords, type Split } from "./first-records.js";
 import { checkHeaders } from "./header-check.js";
 import { requireSpace, type SpaceNeed } from "./space.js";
 
-/** First records are looked at for this long at most. YouTube-8M's 3,844 shards take a second or so from a disk that is near. */
+/** First records are checked for this long at most. YouTube-8M's 3,844 shards take a second or so from a disk that is near. */
 const FIRST_RECORDS_MS = 10_000;
 /** Record headers are walked for this long at most. */
 const HEADERS_MS = 2000;
@@ -49,8 +49,8 @@ export async function findObstacles({ splits, eigen, space, skipOption }: Needs,
         ]
       : [];
   const isShort = records.read < records.shards;
-  const note = `looked at the first records of ${records.read} of ${records.shards} shards in ${FIRST_RECORDS_MS / 1000} s; the others are read when their turn comes`;
-  const damages = groupErrors(passedOver).map(({ message }) => `damaged, and left out as on_corrupt says: ${message}`);
+  const note = `checked the first records of ${records.read} of ${records.shards} shards in ${FIRST_RECORDS_MS / 1000} s; the others are checked as they are read`;
+  const damages = groupErrors(passedOver).map(({ message }) => `corrupt, skipped because of on_corrupt: ${message}`);
   return {
     lists: records.lists,
     warnings: records.warnings,

@@ -144,7 +144,7 @@ class Results implements BatchWriter {
     if (resume) log.info(`--resume finds no partial results in ${path}: starting from the beginning`);
     if (left !== null) {
       log.warn(
-        `starting from the beginning: ${left.videos} videos' results that a stopped run left in ${path} are gone; --resume goes on with such`,
+        `starting from the beginning: removed the partial results of ${left.videos} videos in ${path}; to continue such a run, use --resume`,
       );
     }
     await this.#folder.clear();

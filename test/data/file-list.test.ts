@@ -51,7 +51,7 @@ describe("a file list", () => {
     assert.equal(describeRepeated("x", []), null);
   });
 
-  test("relative paths are looked for from the working directory, then from the list's folder", async (t) => {
+  test("relative paths are resolved from the working directory, then from the list's folder", async (t) => {
     const cwd = folderWith(t, "both", "lists/both", "lists/beside");
     writeList(cwd, "lists/all.list", "both\nbeside\n");
     assert.deepEqual(await resolveShards("lists/all.list", { cwd }), [join(cwd, "both"), join(cwd, "lists/beside")]);
@@ -62,7 +62,7 @@ describe("a file list", () => {
     writeList(cwd, "lists/all.list", "there\ngone1\ngone2\n");
     const error = await failsWith(resolveShards("lists/all.list", { cwd }), "FILE_MISSING", { file: "lists/all.list" });
     assert.match(error.message, /2 of the list's 3 files cannot be found: gone1, gone2 *\. Check the paths/);
-    assert.ok(error.message.includes(`${cwd}, then from ${join(cwd, "lists")}`));
+    assert.ok(error.message.includes(`resolved from ${cwd}, then from ${join(cwd, "lists")}`));
     writeList(cwd, "long.list", Array.from({ length: 100 }, (_, index) => `gone${index}\n`).join(""));
     assert.match((await failsWith(resolveShards("long.list", { cwd }), "FILE_MISSING")).message, /gone0, gone1, gone2 and 97 more/);
   });
@@ -99,7 +99,7 @@ describe("a list from a pipe", () => {
     return found.value;
   }
 
-  test("is read to its end, whatever its length, and relative paths are looked for from the working directory", async (t) => {
+  test("is read to its end, whatever its length, and relative paths are resolved from the working directory", async (t) => {
     const cwd = folderWith(t, "a", "b");
     const { shards } = await throughPipe(cwd, `${"# a long comment\n".repeat(10_000)}b\na\nb\n`);
     assert.deepEqual(
@@ -111,7 +111,10 @@ describe("a list from a pipe", () => {
   test("that gives nothing, or a shard, is an error", async (t) => {
     const cwd = folderWith(t, "a");
     assert.match((await failsWith(throughPipe(cwd, ""), "BAD_FILE_LIST")).message, /names no shard/);
-    assert.match((await failsWith(throughPipe(cwd, SHARD), "BAD_FILE_LIST")).message, /no list of shards \(.*found binary data\)/);
+    assert.match(
+      (await failsWith(throughPipe(cwd, SHARD), "BAD_FILE_LIST")).message,
+      /the pipe's content is not a list of shards \(.*found binary data\)/,
+    );
   });
 });
 

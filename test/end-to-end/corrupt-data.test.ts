@@ -33,7 +33,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     assert.match(refused.stderr, /train0\.tfrecord, record 0, .*checksum/);
 
     const printed = await run(...at("straight"), "--on-corrupt", "skip-record");
-    assert.match(printed, /INFO: damaged, and left out as on_corrupt says: \S+train0\.tfrecord, record 0, /);
+    assert.match(printed, /INFO: corrupt, skipped because of on_corrupt: \S+train0\.tfrecord, record 0, /);
     assert.match(printed, /WARN: left out this record: \S+train0\.tfrecord, record 40, byte \d+: the checksum of the record's data/);
     assert.match(
       printed,

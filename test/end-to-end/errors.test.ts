@@ -287,7 +287,7 @@ test("shards that never answer, more than Node has threads by default, keep nobo
   }
   const [exitCode, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
   assert.deepEqual([exitCode, signal], [null, "SIGKILL"], output);
-  assert.match(output, /looked at the first records of 3 of 9 shards in 10 s/);
+  assert.match(output, /checked the first records of 3 of 9 shards in 10 s/);
   assert.match(output, /SIGTERM: finishing the step and saving/);
   assert.match(output, /never answers: ending by force, instead of with exit code 143/);
   assert.match(output, /last snapshot: \S+NEXTVLAD_step0\nresume with: nextvlad train .* --resume\n/);

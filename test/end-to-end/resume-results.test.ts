@@ -133,7 +133,7 @@ for (const each of cases) {
       const said = await finished(...commandOf(each, saveDir, ...FEW_LINES));
       assert.match(
         said,
-        /WARN: starting from the beginning: \d+ videos' results that a stopped run left in \S+ are gone; --resume goes on/,
+        /WARN: starting from the beginning: removed the partial results of \d+ videos in \S+; to continue such a run, use --resume/,
       );
       assertSameEnd(each, saveDir);
     });

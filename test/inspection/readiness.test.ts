@@ -235,7 +235,7 @@ describe("before the first step", { concurrency: 2 }, () => {
     );
     const { problems, notes } = await find("skip-record");
     assert.deepEqual(problems, []);
-    assert.match(notes.join(), /^damaged, and left out as on_corrupt says: \S+shard001\.tfrecord, record 7, /);
+    assert.match(notes.join(), /^corrupt, skipped because of on_corrupt: \S+shard001\.tfrecord, record 7, /);
     assert.deepEqual(await checkHeaders(shards, 0), { errors: new Map(), checked: 0 });
     assert.deepEqual((await checkHeaders(shards, 10_000)).checked, 3);
   });
