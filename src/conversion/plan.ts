@@ -1,4 +1,4 @@
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
@@ -65,9 +65,25 @@ export async function planShards(list: string, { out, format, maxFrames, ...sour
     }),
   );
   refuseTwins(shards);
+  if (isShellPipe(list)) await refuseOtherList(join(out, listNameOf(list)), paths.map(outputOf));
   const twice = describeRepeated(list, repeated);
   const warnings = twice === null ? [] : [`${twice}; each is converted once, and listed as often`];
   return { shards, list, listName: listNameOf(list), listed: paths.map(outputOf), warnings };
+}
+
+/** Every list from a pipe has the same name: throws BAD_USAGE where it would replace a list of other shards. */
+async function refuseOtherList(path: string, outputs: readonly string[]): Promise<void> {
+  const names = new Set(outputs.map((output) => basename(output)));
+  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return "";
+    throw fileError(error, path, "read");
+  });
+  const lost = text.split("\n").filter((line) => line !== "" && !names.has(line));
+  if (lost.length === 0) return;
+  throw new NextvladError("BAD_USAGE", `this list names other shards, such as ${lost[0]}, and the list from the pipe would replace it`, {
+    file: path,
+    remedy: "choose another --out, or write the list into a file, whose name the new list gets",
+  });
 }
 
 /** Two shards of one name would be one; and none may take its own source's place. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { existsSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, statSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { test } from "node:test";
@@ -89,4 +89,23 @@ test("empty shards that an earlier run made count: nothing but empty shards fail
       [false, false, false, false],
     );
   }
+});
+
+test("a list from a pipe does not replace the list of another pipe", async (t) => {
+  const folder = temporaryFolder(t);
+  const { shards } = await writeShards(folder, [1, 1]);
+  const out = join(folder, "out");
+  await mkdir(out);
+  writeFileSync(join(out, "shards.list"), "shard000.pkl\n");
+  const planOf = async (lines: readonly string[]): Promise<ConversionPlan> => {
+    writeFileSync(join(folder, "lines"), lines.map((line) => `${line}\n`).join(""));
+    const pipe = openSync(join(folder, "lines"), "r");
+    try {
+      return await planShards(`/dev/fd/${pipe}`, { ...OPTIONS, out });
+    } finally {
+      closeSync(pipe);
+    }
+  };
+  assert.equal((await planOf(shards)).listName, "shards.list");
+  await failsWith(planOf(shards.slice(1)), "BAD_USAGE", { file: join(out, "shards.list") });
 });
