@@ -121,7 +121,11 @@ class VerificationRun {
         end = resolve;
       });
       const asked: number[] = [];
-      const watch = new SlowWatch((waitedMs) => onSlow?.(this.#path(asked[0] as number), waitedMs), slowMs);
+      // While a stopped thread closes its file, nobody waits for a shard any more.
+      const warn = (waitedMs: number): void => {
+        if (!signal.aborted) onSlow?.(this.#path(asked[0] as number), waitedMs);
+      };
+      const watch = new SlowWatch(warn, slowMs);
       const thread = startThread<VerifyRequest, ShardPiece>(this.#module, shape, {
         message: (piece) => {
           watch.begin();
