@@ -17,8 +17,11 @@ const runSchema = z.strictObject({
   best: z.strictObject({ epoch: z.int().min(0), gap: z.number() }).nullable(),
   /** The last epoch that was validated: a run stopped before it could validate makes up for it when it goes on. */
   validated_epoch: z.int().min(0).nullable(),
-  /** The list of shards, which the order of videos hangs on: how many, and the CRC-32C of their names and sizes in the list's order. */
-  shards: z.strictObject({ count: z.int().min(0), crc32c: checksum }).nullable(),
+  /**
+   * The list of shards, which the order of videos depends on: how many, and the CRC-32C of their names and sizes in the list's order. `corrupt` names the
+   * shard that ended the run; its size is not in the checksum, as a good copy may have another one.
+   */
+  shards: z.strictObject({ count: z.int().min(0), crc32c: checksum, corrupt: z.string().optional() }).nullable(),
 });
 
 /** A file of the snapshot, as it was written. */

@@ -9,10 +9,12 @@ import { formatChecksum } from "../formats/crc32c.js";
 export interface ShardList {
   readonly count: number;
   readonly crc32c: string;
+  /** The name of a shard that was corrupt. Its size is not in the checksum: a good copy may have another one. */
+  readonly corrupt?: string | undefined;
 }
 
-/** What the order of videos hangs on besides the seed: the shards' names and sizes in their order, not the folder that they lie in. */
-export async function describeShards(shards: readonly string[]): Promise<ShardList> {
+/** What the order of videos depends on besides the seed: the shards' names and sizes in their order, not their folder. `corrupt` names a shard whose size does not count. */
+export async function describeShards(shards: readonly string[], corrupt?: string): Promise<ShardList> {
   // A shard that cannot be looked at is its reader's to report.
   const sizes = await Promise.all(
     shards.map((path) =>
@@ -22,8 +24,10 @@ export async function describeShards(shards: readonly string[]): Promise<ShardLi
       ),
     ),
   );
-  const lines = shards.map((path, shard) => `${basename(path)} ${sizes[shard]}\n`);
-  return { count: shards.length, crc32c: formatChecksum(crc32c(lines.join(""))) };
+  const names = shards.map((path) => basename(path));
+  const lines = names.map((name, shard) => `${name} ${name === corrupt ? "corrupt" : sizes[shard]}\n`);
+  const list = { count: shards.length, crc32c: formatChecksum(crc32c(lines.join(""))) };
+  return corrupt === undefined ? list : { ...list, corrupt };
 }
 
 /** A list of shards in words, for where two disagree. */

@@ -2,11 +2,12 @@ import { NextvladError } from "../base/errors.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import { type ShardList, tellShards } from "../data/shard-list.js";
 
-/** Throws BAD_CONFIG where a run goes on inside an epoch with another list of shards: it would see videos twice, and others never. */
+/** Throws BAD_CONFIG if a run resumes inside an epoch with another list of shards: it would see some videos twice and others never. */
 export function refuseOtherShards(now: ShardList, { shards: then, step_in_epoch }: RunState): void {
   if (then === null || step_in_epoch === 0 || (then.count === now.count && then.crc32c === now.crc32c)) return;
   const [expected, found] = [tellShards(then), tellShards(now)];
-  const remedy = "put the shards of before back, or go on from the end of an epoch (NEXTVLAD_epoch{N}), where another list is fine";
-  const what = "inside an epoch a run cannot go on with another list of shards, as the order of videos hangs on it";
+  const remedy =
+    "use the shards that the run began with, or resume from the end of an epoch (NEXTVLAD_epoch{N}), where another list is allowed";
+  const what = "a run that resumes inside an epoch needs the same list of shards, because the order of videos depends on it";
   throw new NextvladError("BAD_CONFIG", what, { key: "TRAIN.filelist", expected, found, remedy });
 }

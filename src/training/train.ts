@@ -29,7 +29,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const { resumed, inTheWay } = await claimSaveDir(config, options);
   const { shards, validShards } = options;
   const shardList = await describeShards(shards);
-  if (resumed !== null) refuseOtherShards(shardList, resumed.state);
+  if (resumed !== null) refuseOtherShards(await describeShards(shards, resumed.state.shards?.corrupt), resumed.state);
   const { telemetry } = options;
   prepareReading(config.TRAIN.num_readers);
   const device = await loadTensorflow(config.TRAIN.use_gpu);

@@ -1,10 +1,12 @@
 import { existsSync } from "node:fs";
+import { basename } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { bestSnapshot, epochSnapshot, promoteToBest, type RunState, rewriteState, stepSnapshot } from "../checkpoints/snapshot.js";
 import { checkSnapshot } from "../checkpoints/snapshot-check.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/damage-sieve.js";
+import { describeShards } from "../data/shard-list.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { videoShape } from "../data/video-shape.js";
@@ -72,8 +74,8 @@ export class TrainingRun {
   }
 
   /**
-   * Takes the run to its end. Throws NOT_FINITE with the batches that may be to blame listed, and what reading and saving throw: after an error between steps
-   * the last step is saved, and the error says how to resume.
+   * Takes the run to its end. Throws NOT_FINITE with the batches that may be to blame listed, and what reading, computing and saving throw, with the command that
+   * resumes from the last snapshot. After an error between steps the last step is saved first; inside a step the weights may be half updated.
    */
   async finish(): Promise<void> {
     try {
@@ -83,7 +85,8 @@ export class TrainingRun {
         await this.#saver.close();
         throw await this.#losses.explain(error, this.#saver.lastWritten);
       }
-      throw this.#isUpdating ? error : await this.#saveAfter(error);
+      const failure = this.#isUpdating ? await this.#saver.close() : await this.#saveAfter(error);
+      throw this.#adviseResuming(error, failure ?? null);
     } finally {
       await this.#losses.settle();
     }
@@ -107,11 +110,24 @@ export class TrainingRun {
     await this.#saver.settle();
   }
 
-  /** Saves the last step after an error that left the weights valid. Returns the error with the snapshot and the command that resumes from it. */
+  /** Saves the last step after an error that left the weights valid; returns what saving throws, else null. */
   async #saveAfter(error: unknown): Promise<unknown> {
-    const failure = this.#state.step > this.#trainee.state.step ? await this.#trySave() : null;
+    if (this.#state.step === this.#trainee.state.step) return null;
+    const shard = error instanceof NextvladError && error.details.damaged !== undefined ? error.details.file : undefined;
+    if (shard !== undefined) this.#state = { ...this.#state, shards: await describeShards(this.#shards, basename(shard)) };
+    return this.#trySave();
+  }
+
+  /** The newest snapshot that is still on the disk. */
+  get #lastSnapshot(): string | null {
     const snapshot = this.#saver.lastWritten;
-    const isSaved = snapshot !== null && existsSync(snapshot);
+    return snapshot !== null && existsSync(snapshot) ? snapshot : null;
+  }
+
+  /** The error with the last snapshot and the command that resumes from it. `failure`: why the last step could not be saved, else null. */
+  #adviseResuming(error: unknown, failure: unknown): unknown {
+    const snapshot = this.#lastSnapshot;
+    const isSaved = snapshot !== null;
     const facts = [
       ...(failure === null || failure === error
         ? []
