@@ -62,7 +62,7 @@ export const PARTS: readonly Part[] = [
       "base/random",
       ...["order", "batches", "batch-builder", "block", "slab", "stream", "reader-pool"].map((name) => `data/${name}`),
     ],
-    tests: ["base/random", "data/order", "data/slab", "data/reader-pool", "data/damage-sieve", "data/stall", "data/stream"],
+    tests: ["base/random", "data/order", "data/batches", "data/slab", "data/reader-pool", "data/damage-sieve", "data/stall", "data/stream"],
     sample: 40,
   },
   {

@@ -71,10 +71,16 @@ describe("reading threads", () => {
   test("resting fails whoever waits for a block, and the threads then serve others", async (t) => {
     const { shards, content } = await writeShards(temporaryFolder(t), [70, 3]);
     const pool = startReaders(1);
+    const since = performance.now();
     const source = pool.open(shards[0] as string, 0, SHAPE);
     // Three blocks come without one being given back.
     for (let block = 0; block < 3; block++) await source.next();
     const waiting = failsWith(source.next(), "WORKER_DIED");
+    const [open, ...others] = pool.openShards();
+    assert.deepEqual([open?.path, others], [shards[0], []]);
+    const elapsedMs = performance.now() - since;
+    for (const ms of [open?.openMs, open?.quietMs, open?.waitedMs] as number[])
+      assert.ok(ms >= 0 && ms <= elapsedMs, `${ms} of ${elapsedMs} ms`);
     await pool.rest();
     assert.match((await waiting).message, /reading was ended before the shard was/);
     assert.deepEqual(pool.openShards(), []);

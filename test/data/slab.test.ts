@@ -75,3 +75,14 @@ test("what is joined comes out back to back, in memory of before where that is l
     }),
   );
 });
+
+test("what is joined next is in the memory that was given back, where it fits", () => {
+  const pool = new SlabPool();
+  const joined = new JoinedSlab(pool);
+  joined.append(new Uint8Array(1000));
+  joined.append(new Uint8Array(1000));
+  const { buffer } = joined.take();
+  pool.giveBack(buffer as ArrayBuffer);
+  for (const bytes of [500, 1500]) joined.append(new Uint8Array(bytes));
+  assert.equal(joined.take().buffer, buffer);
+});
