@@ -29,30 +29,80 @@ export function resumeOptions(flags: ResumeFlags, { onSaveRequest }: Run): Resum
   };
 }
 
+/** Config keys that a flag sets; `--set` of the same key would win over the flag. */
+const KEY_OF_FLAG: Readonly<Record<string, string>> = { "--on-corrupt": "TRAIN.on_corrupt" };
+
 /**
  * The shell command that resumes what a command line (its arguments) started: without the flags in `dropped`, and with `added` in the place of those given
- * before. A list that came through a pipe is gone: the command reads it from standard input, and says so.
+ * before. The content of a pipe is gone: the command reads the first list that came through one from standard input, has placeholders for other files, and
+ * says so. `train` needs no `--config` from a pipe: the snapshot has the config.
  */
 export function resumeCommand(args: readonly string[], added: readonly string[] = ["--resume"], dropped: readonly string[] = []): string {
   const gone = new Set([...dropped, ...added.filter(isFlag)]);
-  const isGone = (arg: string): boolean => {
-    const { flag } = splitFlag(arg);
-    return gone.has(flag) || (FLAG_ALIASES[flag] ?? []).some((name) => gone.has(name));
-  };
-  const kept = args.filter((arg, i) => {
-    if (isFlag(arg)) return !isGone(arg);
-    const before = args[i - 1] ?? "";
-    return !(isFlag(before) && splitFlag(before).value === "" && isGone(before));
+  const isNamed = (flag: string, names: ReadonlySet<string>): boolean =>
+    names.has(flag) || (FLAG_ALIASES[flag] ?? []).some((name) => names.has(name));
+  const goneKeys = new Set([...gone].flatMap((flag) => KEY_OF_FLAG[flag] ?? []));
+  const kept = splitArguments(args).filter(({ flag, key, value }) => {
+    if (isNamed(flag, gone) || (isNamed(flag, SET) && goneKeys.has(key.slice(0, -1)))) return false;
+    return !(args[0] === "train" && isNamed(flag, CONFIG) && isShellPipe(value));
   });
-  const words = kept.map((arg, i) => (isPipedList(arg, kept[i - 1]) ? arg.replace(/[^=]*$/, "-") : arg));
-  const note = kept.some((arg, i) => isPipedList(arg, kept[i - 1])) ? "  # give the same list of shards on standard input" : "";
-  return ["nextvlad", ...words, ...added].map(quote).join(" ") + note;
+  const lists = kept.filter(({ value, ...argument }) => isList(argument) && isShellPipe(value));
+  const placeholders: string[] = [];
+  const words = kept.map((argument) => {
+    const { written, key, value, isApart } = argument;
+    let file = value;
+    if (isShellPipe(value) && isList(argument) && value === lists[0]?.value) file = "-";
+    else if (written !== "" && isShellPipe(value)) {
+      file = placeholder(argument);
+      placeholders.push(file);
+    }
+    return isApart ? `${quote(written)} ${quote(key + file)}` : quote(written + key + file);
+  });
+  const notes = [
+    ...(lists.length > 0 ? ["give the same list of shards on standard input"] : []),
+    ...(placeholders.length > 0 ? [`replace ${placeholders.join(" and ")} by files with the same content as before`] : []),
+  ];
+  return ["nextvlad", ...words, ...added.map(quote)].join(" ") + (notes.length > 0 ? `  # ${notes.join("; ")}` : "");
 }
 
-/** Whether an argument names a shell's pipe as a list: `--filelist PIPE`, `--filelist=PIPE` or `--set SECTION.filelist=PIPE`. */
-function isPipedList(arg: string, flag: string | undefined): boolean {
-  if (flag === "--filelist") return isShellPipe(arg);
-  return /filelist=/.test(arg) && isShellPipe(arg.slice(arg.indexOf("filelist=") + "filelist=".length));
+const SET: ReadonlySet<string> = new Set(["--set"]);
+const CONFIG: ReadonlySet<string> = new Set(["--config"]);
+
+/** A flag with its value, or an argument that belongs to no flag. */
+interface Argument {
+  /** The name of the flag; empty for an argument of no flag. */
+  readonly flag: string;
+  /** What stands before the value in the same argument, or the whole argument if the value is the next one. */
+  readonly written: string;
+  /** `SECTION.key=` of a value of `--set`, else empty. */
+  readonly key: string;
+  readonly value: string;
+  /** Whether the value is an argument of its own. */
+  readonly isApart: boolean;
+}
+
+function splitArguments(args: readonly string[]): readonly Argument[] {
+  const found: Argument[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i] as string;
+    const { flag, value } = isFlag(arg) ? splitFlag(arg) : { flag: "", value: arg };
+    const next = args[i + 1];
+    const isApart = isFlag(arg) && value === "" && next !== undefined && !isFlag(next);
+    if (isApart) i++;
+    const attached = value.replace(flag === "" ? "" : /^=/, "");
+    const text = isApart ? next : attached;
+    const [key = ""] = (flag === "" ? null : /^[A-Z]+\.\w+=/.exec(text)) ?? [];
+    const written = isApart ? arg : arg.slice(0, arg.length - attached.length);
+    found.push({ flag, written, key, value: text.slice(key.length), isApart });
+  }
+  return found;
+}
+
+const isList = ({ flag, key }: Pick<Argument, "flag" | "key">): boolean => flag === "--filelist" || key.endsWith(".filelist=");
+
+/** The word that stands for a file: CONFIG of `--config`, VALID_FILELIST of `--set VALID.filelist=`. */
+function placeholder({ flag, key }: Argument): string {
+  return (key === "" ? flag.replace(/^-+/, "") : key.slice(0, -1)).replaceAll(/[.-]/g, "_").toUpperCase();
 }
 
 /** `-` alone is a value: standard input. */

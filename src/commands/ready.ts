@@ -1,8 +1,9 @@
 import type { Logger } from "pino";
-import type { NextvladError } from "../base/errors.js";
+import { NextvladError } from "../base/errors.js";
 import { listSnapshots, readSnapshotState } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
+import { isSamePipe } from "../data/file-list.js";
 import { videoShape } from "../data/video-shape.js";
 import { findObstacles, joinProblems, type Needs, problemOf } from "../inspection/readiness.js";
 import { prepareFolder } from "./folder.js";
@@ -27,6 +28,13 @@ export interface StartWeights {
 export async function checkTraining(config: Config, flags: TrainFlags, { resume, pretrain }: StartWeights): Promise<Readiness> {
   const { MODEL, TRAIN, VALID } = config;
   const expected = { shape: videoShape(MODEL, "required"), onCorrupt: TRAIN.on_corrupt };
+  if (flags.validInterval > 0 && isSamePipe(TRAIN.filelist, VALID.filelist)) {
+    throw new NextvladError("BAD_CONFIG", "TRAIN.filelist and VALID.filelist are the same pipe, so training videos would be validated on", {
+      key: "VALID.filelist",
+      found: VALID.filelist,
+      remedy: "write the validation shards to a file list and name it, or turn validation off with --valid-interval 0",
+    });
+  }
   const validation = flags.validInterval > 0 ? [{ list: VALID.filelist, ...expected }] : [];
   return check(flags.saveDir, {
     splits: [{ list: TRAIN.filelist, ...expected }, ...validation],

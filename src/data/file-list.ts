@@ -2,6 +2,7 @@ import { createReadStream } from "node:fs";
 import { open, readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
+import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 import { listFirst } from "../base/problem-list.js";
 import { expandGlob, isGlob } from "./glob.js";
 
@@ -27,8 +28,8 @@ export interface FoundShards {
 /**
  * The shards that `list` names, as absolute paths: the lines of a file list, the matches of a glob (`train*.tfrecord`, each once), or the one shard that it
  * is. The list may also come through a pipe: `-` is standard input, and a path may be a FIFO, as `<(ls *.tfrecord)` is; a pipe can be read only once.
- * A shard occurs as often as the list names it. Blank lines and `#` comments are skipped; a relative path is resolved from `cwd`, then from the list's own folder.
- * Throws FILE_MISSING (all missing files in one error), FILE_UNREADABLE, BAD_FILE_LIST (no shard in it, a directory, or a pipe that gives no text).
+ * A shard occurs as often as the list names it. Blank lines and `#` comments are skipped, a `~` at the start of a line is the home directory; a relative path is resolved from `cwd`, then from the list's own folder.
+ * Throws FILE_MISSING (all missing files in one error), FILE_UNREADABLE, BAD_FILE_LIST (no shard in it, a directory, a URL, or a pipe that gives no text).
  */
 export async function resolveShards(list: string, { cwd }: { readonly cwd: string }): Promise<string[]> {
   const { shards, problem } = await findShards(list, { cwd });
@@ -69,6 +70,11 @@ export function describeRepeated(list: string, repeated: readonly RepeatedShard[
   return `${list} lists ${what} more than once: ${named}`;
 }
 
+/** Whether two lists are the same pipe of the shell, which can be read only once. */
+export function isSamePipe(list: string, other: string): boolean {
+  return (isStandardInput(list) && isStandardInput(other)) || (list === other && isShellPipe(list));
+}
+
 function isStandardInput(list: string): boolean {
   return list === "-" || /^\/(dev\/stdin|dev\/fd\/0|proc\/self\/fd\/0)$/.test(list);
 }
@@ -107,6 +113,10 @@ async function resolveLines(text: string, list: string, folders: readonly string
     throw new NextvladError("BAD_FILE_LIST", "the list names no shard", { file: list, remedy: "write one path a line" });
   }
   const unique = [...new Set(lines)];
+  for (const line of unique) {
+    const remedy = urlRemedy(line);
+    if (remedy !== null) throw new NextvladError("BAD_FILE_LIST", URL_PROBLEM, { file: list, found: line, remedy });
+  }
   const located = new Map(await Promise.all(unique.map(async (line) => [line, await locate(line, folders)] as const)));
   const found = [...located.values()];
   const directory = found.find(({ kind }) => kind === "directory");
@@ -140,7 +150,7 @@ interface Located {
 /** Where a line's file is: in the first folder that has it. */
 async function locate(line: string, folders: readonly string[]): Promise<Located> {
   for (const folder of folders) {
-    const path = resolve(folder, line);
+    const path = resolve(folder, expandHome(line));
     const kind = await kindOf(path);
     if (kind !== "missing") return { line, path, kind };
   }

@@ -44,3 +44,32 @@ test("a list that came through a pipe is read from standard input, and the comma
   }
   assert.equal(resumeCommand(["eval", "--filelist", "/dev/fdx/63"]), "nextvlad eval --filelist /dev/fdx/63 --resume");
 });
+
+test("of two lists from pipes, one is read from standard input, and a placeholder stands for the other", () => {
+  const lists = ["--set", "TRAIN.filelist=/dev/fd/63", "--set=VALID.filelist=/dev/fd/62"];
+  assert.equal(
+    resumeCommand(["train", ...lists]),
+    "nextvlad train --set TRAIN.filelist=- --set=VALID.filelist=VALID_FILELIST --resume" +
+      "  # give the same list of shards on standard input; replace VALID_FILELIST by files with the same content as before",
+  );
+});
+
+test("train drops a config from a pipe; in other commands a placeholder stands for such a file", () => {
+  for (const config of [["--config", "/dev/fd/63"], ["--config=/dev/fd/63"], ["-c", "/dev/fd/63"]]) {
+    assert.equal(resumeCommand(["train", ...config, "--keep", "2"]), "nextvlad train --keep 2 --resume");
+  }
+  assert.equal(
+    resumeCommand(["infer", "--config", "/dev/fd/63", "--labels=/dev/fd/62", "--filelist", "a.list"]),
+    "nextvlad infer --config CONFIG --labels=LABELS --filelist a.list --resume  # replace CONFIG and LABELS by files with the same content as before",
+  );
+});
+
+test("an added flag replaces --set of its config key, which would win over it", () => {
+  for (const set of [["--set", "TRAIN.on_corrupt=error"], ["--set=TRAIN.on_corrupt=error"], ["-o", "TRAIN.on_corrupt=error"]]) {
+    assert.equal(
+      resumeCommand(["train", ...set, "--set", "TRAIN.epoch=2"], ["--resume", "--on-corrupt", "skip-record"]),
+      "nextvlad train --set TRAIN.epoch=2 --resume --on-corrupt skip-record",
+    );
+    assert.equal(resumeCommand(["train", ...set]), `nextvlad train ${set.join(" ")} --resume`);
+  }
+});

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { pino } from "pino";
-import { checkReading, checkTruth } from "../../src/commands/ready.js";
+import { checkReading, checkTraining, checkTruth } from "../../src/commands/ready.js";
 import { buildConfig } from "../../src/config/load.js";
 import { damageData } from "../helpers/damage.js";
 import { SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
@@ -48,4 +48,16 @@ test("the advice to skip corrupt records names what the command accepts", async 
   const config = buildConfig({ MODEL, INFER: { filelist: shard } }, "test");
   const reading = await checkReading(config, "INFER", { saveDir: join(folder, "out") });
   assert.throws(() => reading.conclude(log), { message: /; or skip corrupt records with --on-corrupt skip-record\.$/ });
+});
+
+test("training refuses one pipe as the list of both splits, before it reads it", async (t) => {
+  const flags = { saveDir: join(temporaryFolder(t), "out"), logInterval: 10, validInterval: 1 };
+  for (const [list, other] of [
+    ["-", "/dev/stdin"],
+    ["/dev/fd/63", "/dev/fd/63"],
+  ]) {
+    const config = buildConfig({ MODEL, TRAIN: { filelist: list }, VALID: { filelist: other } }, "test");
+    const expected = { code: "BAD_CONFIG", message: /VALID\.filelist.* are the same pipe.*--valid-interval 0/ };
+    await assert.rejects(checkTraining(config, flags, { resume: null, pretrain: null }), expected);
+  }
 });

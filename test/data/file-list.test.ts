@@ -57,6 +57,22 @@ describe("a file list", () => {
     assert.deepEqual(await resolveShards("lists/all.list", { cwd }), [join(cwd, "both"), join(cwd, "lists/beside")]);
   });
 
+  test("~ at the start of a line is the home directory", async (t) => {
+    const cwd = folderWith(t, "home/a");
+    const home = process.env.HOME;
+    t.after(() => (home === undefined ? delete process.env.HOME : Object.assign(process.env, { HOME: home })));
+    process.env.HOME = join(cwd, "home");
+    writeList(cwd, "all.list", "~/a\n");
+    assert.deepEqual(await resolveShards("all.list", { cwd }), [join(cwd, "home/a")]);
+  });
+
+  test("a URL is refused with what to do instead", async (t) => {
+    const cwd = folderWith(t, "a");
+    writeList(cwd, "all.list", "a\ngs://bucket/train00.tfrecord\n");
+    const { message } = await failsWith(resolveShards("all.list", { cwd }), "BAD_FILE_LIST", { file: "all.list" });
+    assert.match(message, /URLs are not read .*gs:\/\/bucket\/train00\.tfrecord.*gcsfuse/);
+  });
+
   test("missing files are named all at once", async (t) => {
     const cwd = folderWith(t, "there");
     writeList(cwd, "lists/all.list", "there\ngone1\ngone2\n");
