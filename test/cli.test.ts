@@ -126,6 +126,8 @@ describe("usage that does not fit ends with 2", { concurrency: 2 }, () => {
     [["inspect", "hdfs://host/x"], /^hdfs:\/\/host\/x: URLs are not read/],
     [["convert", "--to", "pkl", "--out", "gs://b/out"], /^gs:\/\/b\/out: URLs are not read/],
     [["train", "--save-dir", ""], /^--save-dir: invalid value \(expected a path, found ""\)/],
+    [["verify", ""], /^<list>: invalid value \(expected a path, found ""\)/],
+    [["ensemble", ""], /^<files>: invalid value \(expected .*, found ""\)/],
     [["train", "--enable_ce"], /^--enable-ce: unknown flag\. Use --fix-random-seed True/],
     [["train", "--train_data_pattern=x"], /^--train-data-pattern: unknown flag\. Use --set TRAIN\.filelist=/],
     [["infer", "--video_path=x"], /^--video-path: unknown flag\. Use --filelist/],

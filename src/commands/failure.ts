@@ -51,10 +51,10 @@ const USAGE: Readonly<Record<string, readonly [RegExp, (groups: Groups) => Usage
     ([flag, other]) => ({ what: `cannot be used with ${other}`, key: flag }),
   ],
   "commander.invalidArgument": [
-    /'(--[\w-]+)[^']*' argument '(.*)' is invalid\. (?:Allowed choices are )?(.*)$/s,
-    ([flag, found = "", expected = ""]) => ({
+    /(?:'(--[\w-]+)[^']*' argument|command-argument value) '(.*)' is invalid(?: for argument '(.+?)')?\. (?:Allowed choices are )?(.*)$/s,
+    ([flag, found = "", argument, expected = ""]) => ({
       what: "invalid value",
-      key: flag,
+      key: flag ?? `<${argument}>`,
       expected: expected.replace(/\.$/, ""),
       found: JSON.stringify(found),
     }),

@@ -23,7 +23,7 @@ export interface SignalWatch {
   readonly signal: AbortSignal;
   /** 130, 143 or 129 once a signal came, else 0. */
   exitCode(): number;
-  /** Calls `save` at each SIGUSR1 from now on, to the process's end: that signal's default in Node is to open a debugger's port. */
+  /** Calls `save` at each SIGUSR1 from now on, until the watch ends: that signal's default in Node is to open a debugger's port. */
   onSaveRequest(save: () => void): void;
   /** Ends the watch: signals do what they do by default. */
   end(): void;
@@ -37,24 +37,32 @@ export function watchSignals(tell: (message: string) => void): SignalWatch {
   const controller = new AbortController();
   let exitCode = 0;
   let echo: NodeJS.Timeout | undefined;
-  const end = (): void => {
+  const restoreDefaults = (): void => {
     clearTimeout(echo);
     for (const name of SIGNALS) process.off(name, onSignal);
   };
+  const saveListeners: (() => void)[] = [];
   const onSignal = (name: NodeJS.Signals): void => {
     if (exitCode !== 0) return;
     exitCode = 128 + constants.signals[name];
-    echo = setTimeout(end, ECHO_MS);
+    echo = setTimeout(restoreDefaults, ECHO_MS);
     echo.unref();
     tell(`${name}: finishing the step and saving; once more to leave at once`);
     controller.abort();
   };
   for (const name of SIGNALS) process.on(name, onSignal);
   const onSaveRequest = (save: () => void): void => {
-    process.on("SIGUSR1", () => {
+    const listener = (): void => {
       tell("SIGUSR1: saving, and going on");
       save();
-    });
+    };
+    saveListeners.push(listener);
+    process.on("SIGUSR1", listener);
+  };
+  const end = (): void => {
+    restoreDefaults();
+    // runProcess has a listener of its own, so that no debugger's port opens after this.
+    for (const listener of saveListeners) process.off("SIGUSR1", listener);
   };
   return { signal: controller.signal, exitCode: () => exitCode, onSaveRequest, end };
 }

@@ -5,13 +5,14 @@ import { test } from "node:test";
 import { runIn } from "../../src/commands/run.js";
 import { scratch } from "./nextvlad.js";
 
-const listeners = (): number => process.listenerCount("SIGINT") + process.listenerCount("SIGTERM");
+const listeners = (): number => process.listenerCount("SIGINT") + process.listenerCount("SIGTERM") + process.listenerCount("SIGUSR1");
 
 test("the work's outcome comes back with exit code 0; the signals are let go", async (context) => {
   const before = listeners();
   const folder = join(scratch(context), "new");
-  const { outcome, exitCode } = await runIn(folder, "x.log.jsonl", async ({ signal }) => {
-    assert.equal(listeners(), before + 2);
+  const { outcome, exitCode } = await runIn(folder, "x.log.jsonl", async ({ signal, onSaveRequest }) => {
+    onSaveRequest(() => undefined);
+    assert.equal(listeners(), before + 3);
     return { stopped: signal.aborted, videos: 3 };
   });
   assert.deepEqual([outcome, exitCode, listeners()], [{ stopped: false, videos: 3 }, 0, before]);
