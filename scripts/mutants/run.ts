@@ -130,7 +130,7 @@ async function measure(name: string, folder: string, slot: number): Promise<Test
     throw new NextvladError("BAD_USAGE", what, { file: path, remedy: "fix them first" });
   }
   const ms = performance.now() - since;
-  return { path, ms, reaches: new Set(readFileSync(coverageFile, "utf8").split("\n").map(Number)) };
+  return { path, ms, reaches: new Set(readFileSync(coverageFile, "utf8").split("\n").filter(Boolean).map(Number)) };
 }
 
 /** Runs a test file up to its first failure. */
