@@ -30,7 +30,7 @@ export interface NormalisedArguments {
 
 /**
  * Replaces aliases by what they stand for, and underscores in the names of flags by dashes (`--batch_size=8`). `flagsOf` has the flags of each command.
- * Throws BAD_USAGE for a flag of another tool that has no counterpart under another name.
+ * Throws BAD_USAGE for `-o` in a command with `--out`, and for a flag of another tool in a command that has something to use instead.
  */
 export function normaliseArguments(args: readonly string[], flagsOf: ReadonlyMap<string, ReadonlySet<string>>): NormalisedArguments {
   const place = args.findIndex((arg) => !arg.startsWith("-"));
@@ -48,7 +48,7 @@ export function normaliseArguments(args: readonly string[], flagsOf: ReadonlyMap
       const { flag, value } = splitFlag(arg);
       const note = Object.hasOwn(IGNORED_FLAGS, flag) ? IGNORED_FLAGS[flag] : undefined;
       if (note !== undefined) notes.push(`${flag} ${note}`);
-      else normalised.push(...translate(flag, value, arg, flags));
+      else normalised.push(...translate(flag, value, arg, flags, name));
     }
   }
   return { args: normalised, command, notes };
@@ -61,13 +61,34 @@ export function splitFlag(arg: string): { readonly flag: string; readonly value:
   return { flag: arg.slice(0, end).replaceAll("_", "-"), value: arg.slice(end) };
 }
 
-function translate(flag: string, value: string, arg: string, flags: ReadonlySet<string>): string[] {
+function translate(flag: string, value: string, arg: string, flags: ReadonlySet<string>, command: string): string[] {
   if (flags.has(flag)) return [flag + value];
-  const target = FLAG_ALIASES[flag]?.find((name) => flags.has(name));
+  if (flag === "-o" && flags.has("--out")) {
+    const remedy = `use --out for the path of the output${flags.has("--set") ? ", --set for a config key" : ""}`;
+    throw new NextvladError("BAD_USAGE", UNKNOWN_FLAG, { key: flag, remedy });
+  }
+  const target = targetOf(flag, flags);
   if (target !== undefined) return value === "" ? [target] : [target, value.replace(/^=/, "")];
   const remedy = Object.hasOwn(FOREIGN_FLAGS, flag) ? FOREIGN_FLAGS[flag] : undefined;
-  if (remedy !== undefined) throw new NextvladError("BAD_USAGE", UNKNOWN_FLAG, { key: flag, remedy });
+  if (remedy !== undefined && MODEL_COMMANDS.has(command) && helpsIn(flags, remedy)) {
+    throw new NextvladError("BAD_USAGE", UNKNOWN_FLAG, { key: flag, remedy });
+  }
   return [arg.startsWith("--") ? flag + value : arg];
+}
+
+/** The commands that the other tools have too. */
+const MODEL_COMMANDS: ReadonlySet<string> = new Set(["train", "eval", "infer"]);
+
+/** Whether a command with these flags has one that the remedy names, if it names any. */
+function helpsIn(flags: ReadonlySet<string>, remedy: string): boolean {
+  const named = remedy.match(/--[a-z-]+/g) ?? [];
+  return named.length === 0 || named.some((flag) => flags.has(flag));
+}
+
+/** The flag of a command that an alias stands for. `-o` is no alias where it may be meant for `--out`. */
+function targetOf(alias: string, flags: ReadonlySet<string>): string | undefined {
+  if (alias === "-o" && flags.has("--out")) return undefined;
+  return FLAG_ALIASES[alias]?.find((name) => flags.has(name));
 }
 
 /** What is wrong with a flag that the command does not have. */
@@ -75,8 +96,8 @@ export const UNKNOWN_FLAG = "unknown flag";
 
 /** The lines of help that name a command's aliases; empty if it has none. */
 export function describeFlagAliases(flags: ReadonlySet<string>): string {
-  const pairs = Object.entries(FLAG_ALIASES).flatMap(([alias, targets]) => {
-    const target = targets.find((name) => flags.has(name));
+  const pairs = Object.keys(FLAG_ALIASES).flatMap((alias) => {
+    const target = targetOf(alias, flags);
     return target === undefined || flags.has(alias) ? [] : [`${alias} (${target})`];
   });
   return pairs.length === 0 ? "" : `\nAliases: ${pairs.join(", ")}`;
