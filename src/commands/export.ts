@@ -27,7 +27,7 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
     format: flags.format,
     out: flags.out,
     model: config.MODEL,
-    configYaml: carriesConfig(weights) || flags.config !== undefined ? formatConfig(config) : null,
+    configYaml: carriesConfig(weights) || flags.config !== undefined || flags.set !== undefined ? formatConfig(config) : null,
     optimizerScalars: (step, trained) => optimizerScalars(step, trained, config.TRAIN),
     version: version(),
   });

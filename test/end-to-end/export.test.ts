@@ -224,6 +224,11 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     const bad = await exportAs(exported, "onnx", join(folder, "again.onnx"));
     assert.equal(bad.exitCode, 2);
     assert.match(bad.stderr, /w\.safetensors, MODEL\.drop_rate: invalid value/);
+    // Weights without a config: what --set says is stored.
+    const bare = join(folder, "bare.npz");
+    await exportWell(snapshot, "npz", bare);
+    await exportWell(bare, "safetensors", exported, "--set", "MODEL.drop_rate=0.2");
+    assert.match((await exportAs(exported, "onnx", join(folder, "again.onnx"))).stderr, /^drop_rate 0\.2 and max_frames 300 are/m);
     const run = (name: string, ...more: string[]) => exportAs(snapshot, "onnx", join(folder, name), ...more);
     assert.match((await run("own.onnx")).stderr, /^drop_rate 0.3 and max_frames 300 are part of the graph$/m);
     assert.match((await run("set.onnx", "--set", "MODEL.drop_rate=0")).stderr, /^drop_rate 0 and max_frames 300 are part of the graph$/m);
