@@ -104,8 +104,20 @@ export function readPeerPace(output: string): number {
   return (Math.floor(clips / BATCH) * BATCH * seconds.length) / total;
 }
 
-async function trainPeer(seed: number, python: string, place: Workplace): Promise<AudiosetRun> {
+/** The peer's script and the interpreter to run it with. */
+interface Peer {
+  readonly script: string;
+  readonly python: string;
+}
+
+/** Finds what the peer needs, before hours of training. Throws FILE_MISSING and NOT_SET_UP. */
+async function findPeer(interpreters: readonly string[], signal: AbortSignal): Promise<Peer> {
   const script = await findPeerScript("audioset_torch.py");
+  const python = await interpreterWith("torch", { interpreters, signal });
+  return { script, python: await interpreterWith("sklearn", { interpreters: [python], signal }) };
+}
+
+async function trainPeer(seed: number, { script, python }: Peer, place: Workplace): Promise<AudiosetRun> {
   const out = join(place.folder, `torch-${seed}.pkl`);
   const globs = ["train", "eval"].map((split) => join(place.data, `${split}*.tfrecord*`));
   const output = await runChild(python, [script, ...globs, out, "--epochs", String(place.epochs), "--seed", String(seed)], place.signal);
@@ -162,6 +174,7 @@ export async function benchAudioset(argv: readonly string[], folder: string, sig
   if (directory === undefined || positionals.length > 1 || ![epochs, ...seeds].every(Number.isInteger) || epochs < 1) {
     throw new NextvladError("BAD_USAGE", `the arguments do not fit\n${AUDIOSET_USAGE}`);
   }
+  const peer = values.peers === undefined ? null : await findPeer(values.peers.split(","), signal);
   const data = resolve(directory);
   await mkdir(folder, { recursive: true });
   const makeList = async (split: string): Promise<string> => {
@@ -170,9 +183,16 @@ export async function benchAudioset(argv: readonly string[], folder: string, sig
     await writeFileAtomic(list, shards.map((shard) => `${shard}\n`).join(""));
     return list;
   };
-  const python = values.peers === undefined ? null : await interpreterWith("torch", { interpreters: values.peers.split(","), signal });
-  const place = { folder, data, trainList: await makeList("train"), evalList: await makeList("eval"), epochs, python, signal };
-  if (python !== null) {
+  const place = {
+    folder,
+    data,
+    trainList: await makeList("train"),
+    evalList: await makeList("eval"),
+    epochs,
+    python: peer?.python ?? null,
+    signal,
+  };
+  if (peer !== null) {
     const convert = ["--feature-names", "rgb,audio_embedding", "--filelist", place.evalList, "--out", join(folder, "videos")];
     await nextvlad(["convert", "--to", "pkl", ...convert], place);
   }
@@ -183,7 +203,7 @@ export async function benchAudioset(argv: readonly string[], folder: string, sig
   };
   for (const seed of seeds) {
     add(await trainOurs(seed, place));
-    if (python !== null) add(await trainPeer(seed, python, place));
+    if (peer !== null) add(await trainPeer(seed, peer, place));
   }
   return values.json ? `${JSON.stringify(runs, null, 2)}\n` : formatRuns(runs);
 }

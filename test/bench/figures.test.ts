@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { countArithmetic, countStep } from "../../scripts/bench/arithmetic.js";
-import { readPeerPace } from "../../scripts/bench/audioset.js";
+import { benchAudioset, readPeerPace } from "../../scripts/bench/audioset.js";
 import { parseResults } from "../../scripts/bench/peers.js";
 import { ratiosToFastest, spreadOf } from "../../scripts/bench/statistics.js";
 import { frameCounts } from "../../scripts/bench/workload.js";
@@ -104,4 +107,21 @@ describe("statistics", () => {
 
 test("the speed of AudioSet's peer is that of whole batches over the seconds of its epochs", () => {
   assert.equal(readPeerPace("300 10\nepoch 0 loss 3.2000 1.5 s\nepoch 1 loss 2.9000 0.5 s\nmAP 0.2 mAUC 0.9 over 5 classes\n"), 256);
+});
+
+test("audioset names a missing script or package of the peer before it reads any data", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
+  const peers = process.env.NEXTVLAD_PEERS;
+  t.after(() => {
+    rmSync(folder, { recursive: true });
+    if (peers === undefined) delete process.env.NEXTVLAD_PEERS;
+    else process.env.NEXTVLAD_PEERS = peers;
+  });
+  process.env.NEXTVLAD_PEERS = folder;
+  const python = join(folder, "python");
+  writeFileSync(python, '#!/bin/sh\ncase "$2" in *torch*) echo True;; *) echo False;; esac\n', { mode: 0o755 });
+  const bench = () => benchAudioset([join(folder, "no-data"), "--peers", python], join(folder, "out"), new AbortController().signal);
+  await assert.rejects(bench(), { code: "FILE_MISSING", message: /audioset_torch\.py/ });
+  writeFileSync(join(folder, "audioset_torch.py"), "");
+  await assert.rejects(bench(), { code: "NOT_SET_UP", message: /cannot import sklearn/ });
 });
