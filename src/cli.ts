@@ -7,6 +7,7 @@ import {
   type EnsembleFlags,
   type EvalFlags,
   type ExportFlags,
+  fileLists,
   gather,
   type InferFlags,
   type InspectFlags,
@@ -25,6 +26,7 @@ import {
 import { flagsOfCommand, leave, runProcess } from "./commands/process.js";
 import { formatOption, LABELS, logBySteps, logByTime, WEIGHTS, withConfig, withResume, withWeights } from "./commands/shared-flags.js";
 import { version } from "./commands/version.js";
+import type { FileList } from "./data/file-list.js";
 
 /** The commands and their flags. */
 export const program = new Command("nextvlad")
@@ -165,9 +167,9 @@ program
   .addOption(new Option("--to <format>", "what the shards become").choices(["tfrecord", "pkl"]).makeOptionMandatory())
   .requiredOption("--out <dir>", "where the shards, their list and the log go", path)
   .option(
-    "--filelist <list>",
-    "shards to convert, TFRecords, pickles or MediaPipe's features.pb: a file that lists them, a glob, or one of them",
-    path,
+    "--filelist <list...>",
+    "shards to convert, TFRecords, pickles or MediaPipe's features.pb: a file that lists them, a glob, or the shards",
+    fileLists,
   )
   .addOption(
     new Option("--feature-names <names>", "names of the features in TFRecords that are read")
@@ -204,13 +206,13 @@ program
 program
   .command("verify")
   .description("check every record of every shard: checksums, features, labels, ids that come twice; exit code 1 where something is wrong")
-  .argument("<list>", "file that lists the shards (- is standard input), a glob that matches them, or one shard", path)
+  .argument("<list...>", "file that lists the shards (- is standard input), a glob that matches them, or the shards", fileLists)
   .option("--config <file>", "YAML file whose section MODEL says what videos look like (default: YouTube-8M's)", path)
   .option("--set <MODEL.key=value>", "override a key of that section; may be repeated", gather)
   .option("--require-labels", "a video without a label is a problem too")
   .option("--readers <threads>", "threads that check shards (default: as many as there are processors)", integer(1, 64))
   .option("--json", "print the whole report as JSON")
-  .action(async (list: string, flags: VerifyFlags) => {
+  .action(async (list: FileList, flags: VerifyFlags) => {
     const { runVerify } = await import("./commands/verify.js");
     process.exitCode = await runVerify(list, flags);
   });

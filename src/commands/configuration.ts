@@ -6,6 +6,7 @@ import { readYamlText } from "../config/file.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Override, Overrides } from "../config/overrides.js";
 import type { Config, SectionName } from "../config/schema.js";
+import type { FileList } from "../data/file-list.js";
 import type { ConfigFlags, EvalFlags, InferFlags, TrainFlags } from "./options.js";
 
 /**
@@ -33,7 +34,7 @@ export async function findConfig(
   throw new NextvladError("BAD_USAGE", "these weights carry no config, so one is needed", { file: snapshot, key: "--config", remedy });
 }
 
-function overriding(key: string, flag: string, value: string | true | undefined): Override[] {
+function overriding(key: string, flag: string, value: string | true | FileList | undefined): Override[] {
   return value === undefined ? [] : [{ key, flag, value }];
 }
 
@@ -88,10 +89,18 @@ export function givenBatchSize({ INFER }: Config, { batchSize, set = [] }: Infer
   return isGiven || INFER.batch_size !== PADDLE_INFER_BATCH_SIZE ? INFER.batch_size : null;
 }
 
+/** Items of a list that a line of the log names. */
+const NAMED_ITEMS = 3;
+
+function formatList(items: readonly string[]): string {
+  const named = items.slice(0, NAMED_ITEMS).join(" ");
+  return items.length > NAMED_ITEMS ? `${named} and ${items.length - NAMED_ITEMS} more` : named;
+}
+
 /** Logs the sections that a command reads, one a line. */
 export function logConfig(log: Logger, config: Config, names: readonly SectionName[]): void {
   for (const name of names) {
-    const values = Object.entries(config[name]).map(([key, value]) => `${key} ${Array.isArray(value) ? value.join(" ") : value}`);
+    const values = Object.entries(config[name]).map(([key, value]) => `${key} ${Array.isArray(value) ? formatList(value) : value}`);
     log.info({ [name]: config[name] }, `${name}: ${values.join(", ")}`);
   }
 }

@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { buildConfig, loadConfig } from "../config/load.js";
+import { describeFileList, type FileList } from "../data/file-list.js";
 import type { EnsembleOutcome } from "../inference/ensemble.js";
 import type { Truth } from "../inference/ground-truth.js";
 import { undoFolders } from "./folder.js";
@@ -18,18 +19,24 @@ const ENSEMBLE_RESULT_STEM = "NEXTVLAD_ensemble_result";
 const ENSEMBLE_METRICS_NAME = "NEXTVLAD_ensemble_metrics.json";
 
 /** `nextvlad ensemble`: prints where the averages are and, with labelled shards, their metrics; returns the exit code. */
-export async function runEnsemble([first, ...others]: readonly string[], flags: EnsembleFlags): Promise<number> {
+export async function runEnsemble(given: readonly string[], flags: EnsembleFlags): Promise<number> {
+  const { filelist } = flags;
+  const results = filelist === undefined ? given : given.filter((path) => !SHARD.test(path));
+  const [first, ...others] = results;
   if (first === undefined) throw new NextvladError("BAD_USAGE", "result files are needed", { remedy: "name those to average" });
   const files = [first, ...others] as const;
   const weights = flags.weights ?? files.map(() => 1);
   checkLabels(flags.labels, flags.format);
   checkWeights(weights, files);
-  return undoFolders(flags.saveDir, () => averageFiles(files, weights, flags));
+  return undoFolders(flags.saveDir, () =>
+    averageFiles(files, weights, filelist === undefined ? flags : { ...flags, filelist: withShards(filelist, given) }),
+  );
 }
 
 async function averageFiles(files: readonly [string, ...string[]], weights: readonly number[], flags: EnsembleFlags): Promise<number> {
+  const { filelist } = flags;
   const truth = await findTruth(flags);
-  const readiness = truth === null ? null : await checkTruth(truth.config, truth.filelist, flags.saveDir);
+  const readiness = truth === null || filelist === undefined ? null : await checkTruth(truth.config, filelist, flags.saveDir);
   const { outcome, exitCode } = await runIn(flags.saveDir, "ensemble.log.jsonl", async ({ telemetry, signal }) => {
     const inputs = files.map((file, i) => `${file} (weight ${weights[i]})`).join(", ");
     const labels = truth === null ? "" : `, measured on ${truth.filelist}`;
@@ -63,6 +70,14 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
   return exitCode;
 }
 
+const SHARD = /\.tfrecords?(\.gz)?$/i;
+
+/** A shell makes several arguments of `--filelist validate*.tfrecord` without quotes: all but the first come with the result files. */
+function withShards(filelist: FileList, given: readonly string[]): FileList {
+  const shards = given.filter((path) => SHARD.test(path));
+  return shards.length === 0 ? filelist : [filelist, ...shards].flat();
+}
+
 /** stdout has the numbers for the eye; the log has them as fields, and the files. */
 function logOutcome({ stopped, videos, metrics, resultFiles }: EnsembleOutcome, log: Logger): void {
   const { aps: _, ...values } = metrics ?? { aps: [] };
@@ -92,5 +107,5 @@ async function findTruth({ filelist, config: file, set = [] }: EnsembleFlags): P
   const overrides = { settings: set };
   const config = file === undefined ? buildConfig({ MODEL: {} }, "the defaults", overrides) : await loadConfig(file, overrides);
   const isNamed = file !== undefined || set.some((setting) => setting.trim().startsWith("MODEL.num_classes"));
-  return { filelist, config, numClasses: isNamed ? config.MODEL.num_classes : null };
+  return { filelist: describeFileList(filelist), config, numClasses: isNamed ? config.MODEL.num_classes : null };
 }

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
+import { describeFileList } from "../data/file-list.js";
 import type { ResultFormat } from "../results/result-formats.js";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import { undoFolders } from "./folder.js";
@@ -37,7 +38,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
     const { evaluate } = await import("../evaluation/evaluate.js");
     return evaluate(config, {
       weights,
-      filelist: config.TEST.filelist,
+      filelist: describeFileList(config.TEST.filelist),
       shards,
       batchSize: config.TEST.batch_size,
       saveDir: flags.saveDir,

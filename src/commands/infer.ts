@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
+import { describeFileList } from "../data/file-list.js";
 import { findConfig, givenBatchSize, logConfig, readingOverrides } from "./configuration.js";
 import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
@@ -32,7 +33,7 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
     const { infer } = await import("../inference/infer.js");
     return infer(config, {
       weights,
-      filelist: config.INFER.filelist,
+      filelist: describeFileList(config.INFER.filelist),
       shards,
       batchSize: givenBatchSize(config, flags),
       topk: Math.min(flags.inferTopk, config.MODEL.num_classes),

@@ -3,6 +3,7 @@ import { localPath } from "../base/paths.js";
 import type { SaveInterval } from "../base/save-interval.js";
 import type { ExportFormat } from "../checkpoints/export.js";
 import type { FeatureDtype } from "../conversion/task.js";
+import type { FileList } from "../data/file-list.js";
 import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 
 /** Flags of every command that has a config. Text that a config key takes is checked with the config. */
@@ -53,7 +54,7 @@ export interface ResumeFlags {
 export interface EvalFlags extends ConfigFlags, ResumeFlags {
   /** Left out for the published ones in ~/.paddle/weights. */
   readonly weights?: string;
-  readonly filelist?: string;
+  readonly filelist?: FileList;
   readonly precision?: string;
   /** `true` for the bare flag. */
   readonly predictions?: readonly ResultFormat[] | true;
@@ -73,7 +74,7 @@ export interface EnsembleFlags {
   readonly format: readonly ResultFormat[];
   readonly labels?: string;
   readonly saveDir: string;
-  readonly filelist?: string;
+  readonly filelist?: FileList;
   readonly config?: string;
   /** `SECTION.key=value`, each. */
   readonly set?: readonly string[];
@@ -104,7 +105,7 @@ export interface SetupFlags {
 export interface ConvertFlags {
   readonly to: "tfrecord" | "pkl";
   readonly out: string;
-  readonly filelist?: string;
+  readonly filelist?: FileList;
   readonly featureNames: readonly [string, string];
   readonly featureDtype?: FeatureDtype;
   readonly csv?: string;
@@ -128,6 +129,11 @@ export function path(text: string): string {
 /** A parser for paths that may be several: gathers them. */
 export function paths(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, path(text)];
+}
+
+/** A parser of lists of shards, for flags and arguments that take several: a shell makes several of a glob without quotes. */
+export function fileLists(text: string, before?: FileList): FileList {
+  return before === undefined ? path(text) : [...(typeof before === "string" ? [before] : before), path(text)];
 }
 
 /** A parser of ranges: `-2..2`. */

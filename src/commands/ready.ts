@@ -3,7 +3,7 @@ import { NextvladError } from "../base/errors.js";
 import { listSnapshots, readSnapshotState } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
-import { isSamePipe } from "../data/file-list.js";
+import { describeFileList, type FileList, isSamePipe } from "../data/file-list.js";
 import { videoShape } from "../data/video-shape.js";
 import { findObstacles, joinProblems, type Needs, problemOf } from "../inspection/readiness.js";
 import { prepareFolder } from "./folder.js";
@@ -31,7 +31,7 @@ export async function checkTraining(config: Config, flags: TrainFlags, { resume,
   if (flags.validInterval > 0 && isSamePipe(TRAIN.filelist, VALID.filelist)) {
     throw new NextvladError("BAD_CONFIG", "TRAIN.filelist and VALID.filelist are the same pipe, so training videos would be validated on", {
       key: "VALID.filelist",
-      found: VALID.filelist,
+      found: describeFileList(VALID.filelist),
       remedy: "write the validation shards to a file list and name it, or turn validation off with --valid-interval 0",
     });
   }
@@ -81,7 +81,7 @@ export async function checkReading(
 }
 
 /** Checks the labelled shards of `ensemble`, except their labels. Repeated shards are read once: `ensemble` matches videos by ID. */
-export async function checkTruth({ MODEL, TEST }: Config, list: string, saveDir: string): Promise<Readiness> {
+export async function checkTruth({ MODEL, TEST }: Config, list: FileList, saveDir: string): Promise<Readiness> {
   const split = { list, shape: videoShape(MODEL, "optional"), onCorrupt: TEST.on_corrupt, repeats: "once" as const };
   return check(saveDir, { splits: [split], eigen: null, space: null, skipOption: "--set TEST.on_corrupt=skip-record" });
 }

@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import { gather, integer, interval, path, resultFormats } from "./options.js";
+import { fileLists, gather, integer, interval, path, resultFormats } from "./options.js";
 
 const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
 
@@ -40,9 +40,9 @@ export function withWeights(command: Command, about: string): Command {
   return command
     .option("--weights <path>", `${about}: ${WEIGHTS}`, path)
     .option(
-      "--filelist <list>",
-      "file that lists the shards (- is standard input), or a glob that matches them (default: the config's)",
-      path,
+      "--filelist <list...>",
+      "file that lists the shards (- is standard input), a glob that matches them, or the shards (default: the config's)",
+      fileLists,
     )
     .option(
       "--precision <precision>",

@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { describeWait } from "../base/slow-watch.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
-import { findShards } from "../data/file-list.js";
+import { describeFileList, type FileList, findShards } from "../data/file-list.js";
 import { videoShape } from "../data/video-shape.js";
 import { type VerifyProgress, verifyShards } from "../inspection/verification.js";
 import { formatVerification, verifyReport } from "../inspection/verify-report.js";
@@ -15,7 +15,7 @@ import { watchSignals } from "./signals.js";
 const LOG_INTERVAL_MS = 30_000;
 
 /** `nextvlad verify`: prints the report; returns the exit code, 1 where anything is wrong. */
-export async function runVerify(list: string, flags: VerifyFlags): Promise<number> {
+export async function runVerify(list: FileList, flags: VerifyFlags): Promise<number> {
   const { MODEL } = await modelConfig(flags);
   const { shards: listed, repeated, problem } = await findShards(list, { cwd: process.cwd() });
   // Once each: a shard that is listed twice is no reason to call all its ids repeated.
@@ -35,7 +35,7 @@ export async function runVerify(list: string, flags: VerifyFlags): Promise<numbe
     });
     telemetry.progress.end();
     const seconds = (performance.now() - startMs) / 1000;
-    const report = verifyReport(verification, { list, listProblem: problem, repeated, seconds });
+    const report = verifyReport(verification, { list: describeFileList(list), listProblem: problem, repeated, seconds });
     await print(flags.json ? `${JSON.stringify(report, null, 1)}\n` : formatVerification(verification, report));
     if (report.stopped) return watch.exitCode();
     return report.problems > 0 ? 1 : 0;

@@ -35,6 +35,14 @@ export const path: Kind<string> = {
   expected: "a path",
 };
 
+/** A list of shards: a file that lists them, a glob or a shard; or several of these. */
+export const fileList: Kind<string | readonly string[]> = {
+  schema: z
+    .preprocess((value) => (typeof value === "string" ? [value] : value), z.array(path.schema).min(1))
+    .transform((paths) => (paths.length === 1 ? (paths[0] as string) : paths)),
+  expected: "a path, or a list of paths",
+};
+
 /** A kind, or null (`null`, `~` or Python's `None`). */
 export function nullable<T>(kind: Kind<T>): Kind<T | null> {
   const schema = z.preprocess((value) => (parseLiteral(value) === null ? null : value), z.nullable(kind.schema));

@@ -2,6 +2,7 @@ import { z } from "zod";
 import {
   corruptPolicy,
   device,
+  fileList,
   type Kind,
   modelName,
   namePair,
@@ -33,7 +34,7 @@ function key<T>(kind: Kind<T>, fallback: NonNullable<T> | (null extends T ? null
 
 const YOUTUBE8M = "./data/dataset/youtube8m";
 const filelist = (fallback: string) =>
-  key(path, `${YOUTUBE8M}/${fallback}`, "a file that lists the shards, one a line, or a glob that matches them");
+  key(fileList, `${YOUTUBE8M}/${fallback}`, "a file that lists the shards, one a line, or a glob that matches them; or a list of these");
 const readers = () => key(whole(1, 64), 2, "worker threads that read shards; the order of videos does not depend on it");
 const TF32 = "tf32 is faster on a GPU, all of whose products then round their factors to ten binary digits";
 const readingPrecision = () =>

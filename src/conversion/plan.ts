@@ -2,7 +2,7 @@ import { readFile, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
-import { describeRepeated, findShards, isShellPipe } from "../data/file-list.js";
+import { describeFileList, describeRepeated, type FileList, findShards, isShellPipe } from "../data/file-list.js";
 import { readLabelTable } from "./label-table.js";
 import { DEFAULT_RANGE } from "./quantise.js";
 import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat, type ShardSource } from "./task.js";
@@ -50,7 +50,7 @@ const ENDING = /(\.(tfrecords?|pkl|pickle|pb))?(\.(gz|zlib))?$/i;
  * Plans to convert the shards that a list names, each once, to one of its name. Throws what `findShards` throws, FILE_MISSING for missing shards, and BAD_USAGE
  * for two of the same name.
  */
-export async function planShards(list: string, { out, format, maxFrames, ...source }: ShardPlanOptions): Promise<ConversionPlan> {
+export async function planShards(list: FileList, { out, format, maxFrames, ...source }: ShardPlanOptions): Promise<ConversionPlan> {
   const { shards: paths, repeated, problem } = await findShards(list, { cwd: process.cwd() });
   if (problem !== null) throw problem;
   const outputOf = (path: string): string => join(out, `${basename(path).replace(ENDING, "")}.${format}`);
@@ -65,13 +65,13 @@ export async function planShards(list: string, { out, format, maxFrames, ...sour
     }),
   );
   refuseTwins(shards);
-  if (isShellPipe(list)) await refuseOtherList(join(out, listNameOf(list)), paths.map(outputOf));
+  if (typeof list !== "string" || isShellPipe(list)) await refuseOtherList(join(out, listNameOf(list)), paths.map(outputOf));
   const twice = describeRepeated(list, repeated);
   const warnings = twice === null ? [] : [`${twice}; each is converted once, and listed as often`];
-  return { shards, list, listName: listNameOf(list), listed: paths.map(outputOf), warnings };
+  return { shards, list: describeFileList(list), listName: listNameOf(list), listed: paths.map(outputOf), warnings };
 }
 
-/** Every list from a pipe has the same name: throws BAD_USAGE where it would replace a list of other shards. */
+/** Lists from a pipe, and of several shards, have no names of their own: throws BAD_USAGE where it would replace a list of other shards. */
 async function refuseOtherList(path: string, outputs: readonly string[]): Promise<void> {
   const names = new Set(outputs.map((output) => basename(output)));
   const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
@@ -106,13 +106,21 @@ function refuseTwins(shards: readonly PlannedShard[]): void {
 }
 
 /** `train` for `train.list`, `train*.tfrecord` and `train.csv`. */
-function listNameOf(list: string): string {
+function listNameOf(list: FileList): string {
+  if (typeof list !== "string") return `${commonStem(list.map((path) => basename(path))) || "shards"}.list`;
   if (isShellPipe(list)) return "shards.list";
   const stem = basename(list)
     .replace(/[*?[].*$/, "")
     .replace(/\.(list|txt|csv)$/i, "")
     .replace(ENDING, "");
   return `${stem === "" ? "shards" : stem}.list`;
+}
+
+/** `train` for `train0000.tfrecord` and `train0001.tfrecord`. */
+function commonStem([first = "", ...others]: readonly string[]): string {
+  let length = first.length;
+  for (const name of others) while (!name.startsWith(first.slice(0, length))) length--;
+  return first.slice(0, length).replace(/[\d._-]*$/, "");
 }
 
 /** What `planOwn` is told of people's own features. */

@@ -3,7 +3,7 @@ import { open, readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
-import { listFirst } from "../base/problem-list.js";
+import { joinErrors, listFirst } from "../base/problem-list.js";
 import { expandGlob, isGlob } from "./glob.js";
 
 /** MARK, LIST or DICT, and PUT with its number: protocol 0. */
@@ -11,6 +11,16 @@ const PICKLED_TEXT = /^\([ld]p\d+\n/;
 
 /** A list from a pipe is held in memory; a longer one is no list. */
 const MAX_LIST_BYTES = 1 << 28;
+
+/** What names shards: a file that lists them, a glob, or a shard; or several of these, as a shell makes of a glob without quotes. */
+export type FileList = string | readonly string[];
+
+/** A list as messages name it. */
+export function describeFileList(list: FileList): string {
+  if (typeof list === "string") return list;
+  const [first = "", ...others] = list;
+  return others.length === 0 ? first : `${first} and ${others.length} more`;
+}
 
 /** A shard that a list names several times. */
 export interface RepeatedShard {
@@ -31,14 +41,23 @@ export interface FoundShards {
  * A shard occurs as often as the list names it. Blank lines and `#` comments are skipped, a `~` at the start of a line is the home directory; a relative path is resolved from `cwd`, then from the list's own folder.
  * Throws FILE_MISSING (all missing files in one error), FILE_UNREADABLE, BAD_FILE_LIST (no shard in it, a directory, a URL, or a pipe that gives no text).
  */
-export async function resolveShards(list: string, { cwd }: { readonly cwd: string }): Promise<string[]> {
+export async function resolveShards(list: FileList, { cwd }: { readonly cwd: string }): Promise<string[]> {
   const { shards, problem } = await findShards(list, { cwd });
   if (problem !== null) throw problem;
   return shards;
 }
 
 /** What `resolveShards` gives, with the repeated shards; where files of the list are missing, those that exist, and what it would throw. Throws the rest of what it throws. */
-export async function findShards(list: string, { cwd }: { readonly cwd: string }): Promise<FoundShards> {
+export async function findShards(list: FileList, { cwd }: { readonly cwd: string }): Promise<FoundShards> {
+  if (typeof list === "string") return findListed(list, cwd);
+  const parts = await Promise.all(list.map((part) => findListed(part, cwd)));
+  const shards = parts.flatMap((part) => part.shards);
+  const problems = parts.flatMap(({ problem }) => (problem === null ? [] : [problem]));
+  const problem = problems.length === 0 ? null : joinErrors(problems, "FILE_MISSING", (count) => `${count} lists name missing files`);
+  return { shards, repeated: findRepeated(shards), problem };
+}
+
+async function findListed(list: string, cwd: string): Promise<FoundShards> {
   const path = resolve(cwd, list);
   const kind = isStandardInput(list) ? "pipe" : await kindOf(path);
   if (kind === "missing" && isGlob(list)) {
@@ -63,15 +82,16 @@ export async function findShards(list: string, { cwd }: { readonly cwd: string }
 }
 
 /** A warning for shards that a list names several times; null where there are none. */
-export function describeRepeated(list: string, repeated: readonly RepeatedShard[]): string | null {
+export function describeRepeated(list: FileList, repeated: readonly RepeatedShard[]): string | null {
   if (repeated.length === 0) return null;
   const named = listFirst(repeated.map(({ path, times }) => `${path} ${times} times`));
   const what = repeated.length === 1 ? "a shard" : `${repeated.length} shards`;
-  return `${list} lists ${what} more than once: ${named}`;
+  return `${describeFileList(list)} lists ${what} more than once: ${named}`;
 }
 
 /** Whether two lists are the same pipe of the shell, which can be read only once. */
-export function isSamePipe(list: string, other: string): boolean {
+export function isSamePipe(list: FileList, other: FileList): boolean {
+  if (typeof list !== "string" || typeof other !== "string") return false;
   return (isStandardInput(list) && isStandardInput(other)) || (list === other && isShellPipe(list));
 }
 

@@ -2,7 +2,7 @@ import { setTimeout } from "node:timers/promises";
 import { type ErrorCode, NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
 import { type CorruptPolicy, isPassedOver } from "../data/damage-sieve.js";
-import { describeRepeated, type FoundShards, findShards } from "../data/file-list.js";
+import { describeFileList, describeRepeated, type FileList, type FoundShards, findShards } from "../data/file-list.js";
 import { FLOAT_TYPES, type FloatType, floatTypeOf, quantiseRemedy } from "../data/float-bytes.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
@@ -14,7 +14,7 @@ import { readTfRecordFile } from "../formats/tfrecord.js";
 
 /** Shards that a run is going to read: their list, and what their videos must look like. */
 export interface Split {
-  readonly list: string;
+  readonly list: FileList;
   readonly shape: VideoShape;
   /** What the run is going to do about damage; by default "error". */
   readonly onCorrupt?: CorruptPolicy;
@@ -128,7 +128,7 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
   const empty = new Set(pathsWhere(seen, ({ isEmpty }) => isEmpty));
   for (const [list, outcome] of found) {
     const shards = shardsOf(outcome);
-    if (shards.length > 0 && shards.every((path) => empty.has(path))) problems.push(allEmpty(list, new Set(shards).size));
+    if (shards.length > 0 && shards.every((path) => empty.has(path))) problems.push(allEmpty(describeFileList(list), new Set(shards).size));
   }
   const all = [...new Set(lists.flat())];
   const emptyShards = describeEmpty(
@@ -159,8 +159,8 @@ function describeFloats(shards: readonly string[], type: FloatType): string {
 }
 
 /** Each list once, whatever number of splits name it: a pipe can be read only once. */
-async function findAll(splits: readonly Split[], cwd: string): Promise<ReadonlyMap<string, FoundShards | NextvladError>> {
-  const found = new Map<string, FoundShards | NextvladError>();
+async function findAll(splits: readonly Split[], cwd: string): Promise<ReadonlyMap<FileList, FoundShards | NextvladError>> {
+  const found = new Map<FileList, FoundShards | NextvladError>();
   for (const list of new Set(splits.map((split) => split.list))) found.set(list, await findShards(list, { cwd }).catch(expected));
   return found;
 }

@@ -6,6 +6,7 @@ import { checkSnapshot } from "../checkpoints/snapshot-check.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/damage-sieve.js";
+import { describeFileList } from "../data/file-list.js";
 import { describeShards } from "../data/shard-list.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
@@ -297,8 +298,8 @@ export class TrainingRun {
     const { stopped } = await measure(network, stream, { classes, topk }, watch, accumulator);
     network.dispose();
     if (stopped) return;
-    if (accumulator.sums.videos[0] === 0) throw noVideos(VALID.filelist);
-    checkLabelled(accumulator, VALID.filelist, telemetry.log);
+    if (accumulator.sums.videos[0] === 0) throw noVideos(describeFileList(VALID.filelist));
+    checkLabelled(accumulator, describeFileList(VALID.filelist), telemetry.log);
     const metrics = accumulator.result();
     logValidation(telemetry.log, epoch, metrics);
     await this.#saver.settle();

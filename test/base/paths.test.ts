@@ -28,6 +28,11 @@ test("paths in a config are treated the same", () => {
   const { MODEL, TRAIN } = buildConfig({ MODEL: { eigen_file: "~/eigenvals.npy" }, TRAIN: { filelist: "~/train.list" } }, "own.yaml");
   assert.deepEqual([MODEL.eigen_file, TRAIN.filelist], [join(homedir(), "eigenvals.npy"), join(homedir(), "train.list")]);
   assert.equal(buildConfig({ MODEL: { eigen_file: "~" } }, "own.yaml").MODEL.eigen_file, null);
+  const { TEST } = buildConfig({ TEST: { filelist: ["~/a.tfrecord", "b.tfrecord"] } }, "own.yaml");
+  assert.deepEqual(TEST.filelist, [join(homedir(), "a.tfrecord"), "b.tfrecord"]);
+  assert.throws(() => buildConfig({ TEST: { filelist: [] } }, "own.yaml"), {
+    message: /TEST\.filelist: invalid value \(expected a path, or a list of paths, found \[\]\)/,
+  });
   assert.throws(() => buildConfig({ VALID: { filelist: "s3://b/val.list" } }, "own.yaml"), {
     code: "BAD_CONFIG",
     message: /^own\.yaml, VALID\.filelist: URLs are not read or written, only local files \(found "s3:\/\/b\/val\.list"\)\. Copy the files/,

@@ -4,7 +4,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { describeRepeated, findShards, resolveShards } from "../../src/data/file-list.js";
+import { describeFileList, describeRepeated, findShards, resolveShards } from "../../src/data/file-list.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
@@ -92,6 +92,25 @@ describe("a file list", () => {
       assert.match((await failsWith(resolveShards(list, { cwd }), "BAD_FILE_LIST", { file: list })).message, /names no shard/);
     }
     assert.match((await failsWith(resolveShards("directory.list", { cwd }), "BAD_FILE_LIST")).message, /names a directory: .*folder/);
+  });
+
+  test("several lists, globs and shards are one after another, and all that is missing is named", async (t) => {
+    const cwd = folderWith(t, "a.tfrecord", "b1", "b2", "c");
+    writeList(cwd, "c.list", "c\ngone\n");
+    writeList(cwd, "d.list", "lost\n");
+    const list = ["b*", "a.tfrecord", "c.list", "d.list", "b2"];
+    const { shards, repeated, problem } = await findShards(list, { cwd });
+    assert.deepEqual(
+      shards,
+      ["b1", "b2", "a.tfrecord", "c", "b2"].map((name) => join(cwd, name)),
+    );
+    assert.deepEqual(repeated, [{ path: join(cwd, "b2"), times: 2 }]);
+    assert.match(
+      problem?.message ?? "",
+      /^2 lists name missing files: \(1\) c\.list: 1 of the list's 2 files .*: gone\. .*\(2\) d\.list: .*: lost\./,
+    );
+    assert.equal(describeFileList(list), "b* and 4 more");
+    assert.equal(describeFileList(["x"]), "x");
   });
 
   test("no list, and a directory for a list", async (t) => {

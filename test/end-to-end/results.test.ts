@@ -135,6 +135,23 @@ test("ensemble averages files of every format, whatever their order, and measure
   assert.deepEqual(jsonl, pickle);
 });
 
+test("a glob that the shell expanded names all its shards", async () => {
+  const shards = [at("validate0.tfrecord"), at("validate1.tfrecord")];
+  const files = ["--format", "csv", "--save-dir", at("glob")];
+  assert.match(await run("infer", ...weights(), "--filelist", ...shards, ...files), /videos: 40\n/);
+  assert.match(await run("eval", "--filelist", ...shards, ...weights(), "--save-dir", at("glob")), /eval finished/);
+  assert.equal((JSON.parse(readFileSync(at("glob/NEXTVLAD_eval_result.json"), "utf8")) as { videos: number }).videos, 40);
+  const log = readFileSync(at("glob/eval.log.jsonl"), "utf8");
+  assert.ok(log.includes(JSON.stringify(shards)), log);
+  assert.match(
+    await run("ensemble", "--filelist", ...shards, at("glob/NEXTVLAD_infer_result.csv"), "--config", config, ...files),
+    /videos: 40\navg_hit_at_one/,
+  );
+  assert.match(await run("verify", ...shards, "--config", config), /shards: 2,\t40 records/);
+  const converted = await run("convert", "--to", "pkl", "--out", at("converted"), "--filelist", ...shards);
+  assert.match(converted, /shards: 2\n[\s\S]*list: \S+\/validate\.list\n$/);
+});
+
 test("an ensemble of one has the metrics that eval finds", async () => {
   await run("eval", ...weights(), "--save-dir", at("eval"), "--predictions", "jsonl");
   // Nobody names the number of classes: the results list all of them.
