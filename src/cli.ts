@@ -219,8 +219,8 @@ program
 
 program
   .command("inspect")
-  .description("show what a shard is and holds: records, frames, labels, features")
-  .argument("<shard>", "the file to look into", path)
+  .description("show what a shard holds (records, IDs, frames, labels, features), or weights (step, epoch, classes, sizes)")
+  .argument("<path>", "a shard, a snapshot or other weights", path)
   .option("--json", "print it as JSON")
   .action(async (shard: string, flags: InspectFlags) => {
     const { runInspect } = await import("./commands/inspect.js");

@@ -1,11 +1,37 @@
+import { stat } from "node:fs/promises";
+import { NextvladError } from "../base/errors.js";
+import type { WeightInspection } from "../inspection/inspect-weights.js";
 import type { InspectFlags } from "./options.js";
 import { print } from "./output.js";
 
-/** `nextvlad inspect`: prints what the shard holds; returns the exit code, 1 where not all of it can be read. */
-export async function runInspect(shard: string, flags: InspectFlags): Promise<number> {
+/** Names that only weights have. */
+const WEIGHTS = /\.(pdparams(\.gz)?|safetensors|npz)$/;
+
+/** `nextvlad inspect`: prints what a shard or weights hold; returns the exit code, 1 where not all of it can be read. */
+export async function runInspect(path: string, flags: InspectFlags): Promise<number> {
+  const isDirectory = await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  const { inspectWeights } = await import("../inspection/inspect-weights.js");
+  if (isDirectory || WEIGHTS.test(path)) return printWeights(await inspectWeights(path), flags);
   const { inspectShard } = await import("../inspection/inspect.js");
   const { formatInspection } = await import("../inspection/inspect-text.js");
-  const inspection = await inspectShard(shard);
-  await print(flags.json ? `${JSON.stringify(inspection, null, 1)}\n` : formatInspection(inspection));
-  return inspection.problems > 0 ? 1 : 0;
+  try {
+    const inspection = await inspectShard(path);
+    await print(flags.json ? `${JSON.stringify(inspection, null, 1)}\n` : formatInspection(inspection));
+    return inspection.problems > 0 ? 1 : 0;
+  } catch (error) {
+    if (!(error instanceof NextvladError)) throw error;
+    // What is not a shard may be weights; if it is neither, the shard's error says more.
+    const weights = await inspectWeights(path).catch(() => null);
+    if (weights === null || weights.parameters === 0) throw error;
+    return printWeights(weights, flags);
+  }
+}
+
+async function printWeights(weights: WeightInspection, flags: InspectFlags): Promise<number> {
+  const { formatWeights } = await import("../inspection/inspect-weights.js");
+  await print(flags.json ? `${JSON.stringify(weights, null, 1)}\n` : formatWeights(weights));
+  return weights.problems.length > 0 ? 1 : 0;
 }

@@ -1,23 +1,18 @@
-import { readFile } from "node:fs/promises";
-import { fileError, NextvladError } from "../base/errors.js";
+import { NextvladError } from "../base/errors.js";
+import { readLoneExample } from "../data/lone-example.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { writePickleShard } from "../data/pickle-shard-writer.js";
 import { isPickle } from "../data/shard.js";
 import { writeShard } from "../data/shard-writer.js";
 import { type FeatureBytes, makeVideo, type Video } from "../data/video.js";
 import { checkVideo } from "../data/video-check.js";
-import { openFileSource } from "../formats/byte-source.js";
-import { isSequenceExample } from "../formats/sequence-example.js";
-import { readTfRecordFile, startsTfRecord } from "../formats/tfrecord.js";
+import { readTfRecordFile } from "../formats/tfrecord.js";
 import { readFeatureFile } from "./feature-file.js";
 import { mergeStatistics, NO_VALUES, type ValueStatistics } from "./quantise.js";
 import { ANY_VIDEO, RecordConverter } from "./record-video.js";
 import { type ConversionResult, type ConversionTask, featurePath, type OwnSource } from "./task.js";
 
 const NAMES = ["rgb", "audio"] as const;
-const HEAD_BYTES = 64;
-/** The tag of a context or of feature lists. */
-const LONE_STARTS: ReadonlySet<number | undefined> = new Set([0x0a, 0x12]);
 
 /** Makes one shard, a video at a time. Throws what reading it throws, FILE_UNWRITABLE, and BAD_VIDEO where its videos differ in feature size. */
 export async function convertShard({ source, format, output, maxFrames }: ConversionTask): Promise<ConversionResult> {
@@ -48,18 +43,7 @@ async function* shardVideos(path: string, converter: RecordConverter): AsyncGene
   }
   const example = await readLoneExample(path);
   if (example === null) for await (const record of readTfRecordFile(path)) yield converter.convert(record);
-  else yield converter.convert({ data: example, file: path, record: 0, byteOffset: 0, filePosition: example.length }, true);
-}
-
-/** A file that is one SequenceExample, as MediaPipe's features.pb; null for any other. */
-async function readLoneExample(path: string): Promise<Uint8Array | null> {
-  const { source, head } = await openFileSource(path, HEAD_BYTES);
-  await source.close();
-  if (!LONE_STARTS.has(head[0]) || startsTfRecord(head)) return null;
-  const bytes = await readFile(path).catch((error: unknown) => {
-    throw fileError(error, path, "read");
-  });
-  return isSequenceExample(bytes) ? bytes : null;
+  else yield converter.convert(example, true);
 }
 
 async function* ownVideos({ table, videos, features }: OwnSource, statistics: ValueStatistics[]): AsyncGenerator<Video, void> {

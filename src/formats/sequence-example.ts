@@ -1,6 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import type { RecordPlace } from "./byte-source.js";
 import { type Allocate, type FrameList, ownMemory, parseFrameList, type Quantise } from "./frame-list.js";
+import { type ListSummary, summariseList } from "./list-summary.js";
 import { decodeText, LENGTH_DELIMITED, tagOf, VARINT, WireReader } from "./wire.js";
 
 /** One context feature's values, of whichever kind it is; float values are not unpacked. */
@@ -42,6 +43,33 @@ export function parseSequenceExample(
   allocate: Allocate = ownMemory,
   quantise?: Quantise,
 ): SequenceExample {
+  const { reader, context, listSpans } = scanExample(bytes, place);
+  const frameLists = new Map<string, FrameList>();
+  for (const name of listNames) {
+    const span = listSpans.get(name);
+    if (span === undefined) continue;
+    reader.pos = span.start;
+    frameLists.set(name, parseFrameList(reader, span.end, { name, maxFrames, place, allocate, quantise }));
+  }
+  return { context, frameLists, listNames: [...listSpans.keys()] };
+}
+
+/** The context of a SequenceExample, and what each of its feature lists is, whatever its type. Throws BAD_FORMAT. */
+export function describeSequenceExample(
+  bytes: Uint8Array,
+  place: RecordPlace,
+): { readonly context: SequenceExample["context"]; readonly lists: ReadonlyMap<string, ListSummary> } {
+  const { reader, context, listSpans } = scanExample(bytes, place);
+  const lists = new Map<string, ListSummary>();
+  for (const [name, { start, end }] of listSpans) {
+    reader.pos = start;
+    lists.set(name, summariseList(reader, end));
+  }
+  return { context, lists };
+}
+
+/** Reads the context, and where the feature lists are. */
+function scanExample(bytes: Uint8Array, place: RecordPlace) {
   const reader = new WireReader(bytes, place);
   const context = new Map<string, ContextFeature>();
   const listSpans = new Map<string, Span>();
@@ -51,14 +79,7 @@ export function parseSequenceExample(
     else if (tag === FIELD_2) readMap(reader, bytes.length, (key, span) => listSpans.set(key, span));
     else reader.skip(tag, bytes.length);
   }
-  const frameLists = new Map<string, FrameList>();
-  for (const name of listNames) {
-    const span = listSpans.get(name);
-    if (span === undefined) continue;
-    reader.pos = span.start;
-    frameLists.set(name, parseFrameList(reader, span.end, { name, maxFrames, place, allocate, quantise }));
-  }
-  return { context, frameLists, listNames: [...listSpans.keys()] };
+  return { reader, context, listSpans };
 }
 
 /**

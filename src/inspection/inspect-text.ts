@@ -1,5 +1,6 @@
 import type { Inspection } from "./inspect.js";
 
+const WIDTH = 12;
 const BAR = 40;
 const BLOCKS = " ▁▂▃▄▅▆▇█";
 const SHOWN_LABELS = 10;
@@ -11,13 +12,16 @@ export function formatInspection(found: Inspection): string {
   const { labels, frames, features } = found;
   const lines = [
     row("file", `${found.file} (${found.size_bytes} bytes)`),
-    row("kind", `${found.container}, ${found.compression === "none" ? "not compressed" : found.compression}; ${describeLevels(found)}`),
+    row(
+      "kind",
+      `${found.container === "SequenceExample" ? "outside a TFRecord file" : found.container}, ${found.compression === "none" ? "not compressed" : found.compression}; ${describeLevels(found)}`,
+    ),
     row("records", `${found.records}${found.read_to_end ? "" : ", then the file is damaged"}`),
-    row("ids", `${found.first_ids.map(printable).join(", ") || "none"}${found.records > found.first_ids.length ? ", ..." : ""}`),
+    row("ids", `${found.first_ids.map(printable).join(", ") || "none"}${found.has_more_ids ? ", ..." : ""}`),
   ];
   if (found.repeated_ids > 0) lines.push(row("", `${found.repeated_ids} records repeat an id`));
   const context = Object.entries(found.context).map(([key, kinds]) => `${printable(key)} (${Object.keys(kinds).join(", ")})`);
-  if (found.container === "TFRecord") lines.push(row("context", context.join(", ") || "none"));
+  if (found.container !== "pickle") lines.push(row("context", context.join(", ") || "none"));
   if (frames !== null) {
     lines.push(
       row(
@@ -31,7 +35,16 @@ export function formatInspection(found: Inspection): string {
       lines.push(row("", `${range.padStart(11)} ${"█".repeat(Math.ceil((BAR * videos) / most)).padEnd(BAR)} ${videos}`));
     }
   }
-  for (const [name, feature] of Object.entries(features)) lines.push(...formatFeature(name, feature));
+  for (const [name, list] of Object.entries(found.lists)) {
+    const feature = features[name];
+    if (feature?.videos !== list.videos) lines.push(formatList(name, list));
+    if (feature !== undefined) lines.push(...formatFeature(name, feature));
+  }
+  const { records: unequal, first } = found.unequal_lengths;
+  if (first !== null) {
+    const example = `record ${first.record} has ${first.rgb} frames of rgb and ${first.audio} of audio`;
+    lines.push(row("lengths", `rgb and audio differ in length in ${unequal} of ${found.records} records: ${example}`));
+  }
   lines.push(row("labels", `${labels.videos_with_labels} of ${found.records} records have some`));
   if (labels.classes > 0) {
     const each = (labels.labels / labels.videos_with_labels).toFixed(2);
@@ -45,12 +58,13 @@ export function formatInspection(found: Inspection): string {
     lines.push(row("segments", `${counts} (YouTube-8M 2019); no command uses them: video-level labels are used`));
   }
   lines.push(row("problems", found.problems === 0 ? "none" : String(found.problems)), ...found.listed);
-  if (found.problems > found.listed.length) lines.push(`... and ${found.problems - found.listed.length} more.`);
+  if (found.unlisted > 0) lines.push(`... and ${found.unlisted} more.`);
   return lines.map((line) => `${line.trimEnd()}\n`).join("");
 }
 
-function row(name: string, text: string): string {
-  return `${name.padEnd(12)}${text}`;
+/** A line of a table; a long name has a line of its own. */
+export function row(name: string, text: string): string {
+  return `${name.length < WIDTH ? name.padEnd(WIDTH) : `${name}\n${" ".repeat(WIDTH)}`}${text}`;
 }
 
 function describeLevels(found: Inspection): string {
@@ -59,13 +73,22 @@ function describeLevels(found: Inspection): string {
     records,
   } = found;
   const kinds: readonly [number, string][] = [
-    [frame, found.container === "TFRecord" ? "frame-level SequenceExamples" : "frame-level videos"],
+    [frame, found.container === "pickle" ? "frame-level videos" : "frame-level SequenceExamples"],
     [video, "video-level Examples, which serve for no command here"],
     [other, "messages without features"],
   ];
   const there = kinds.filter(([count]) => count > 0);
   if (there.length === 0) return records === 0 && found.problems === 0 ? "empty: 0 records" : "no record that can be read";
   return there.map(([count, kind]) => (count === records ? kind : `${count} ${kind}`)).join(", ");
+}
+
+/** A list without statistics: not one bytes value of one size in each frame. */
+function formatList(name: string, { videos, types, frames, sizes }: Inspection["lists"][string]): string {
+  const range = ({ min, max }: { readonly min: number; readonly max: number }): string => (min === max ? `${min}` : `${min} to ${max}`);
+  const names = Object.keys(types);
+  const unit = names.length === 1 && names[0] === "bytes" ? "bytes" : "values";
+  const note = names.includes("float") ? "; nextvlad convert makes bytes of them" : "";
+  return row(printable(name), `${names.join(", ")}, ${range(sizes)} ${unit} a frame, ${range(frames)} frames, ${videos} videos${note}`);
 }
 
 function formatFeature(name: string, feature: Inspection["features"][string]): string[] {

@@ -1,6 +1,8 @@
 import { decodeBytes, escapeBytes } from "../base/byte-text.js";
 import { fileError, NextvladError } from "../base/errors.js";
 import { refusePipe } from "../base/files.js";
+import { groupErrors } from "../base/problem-list.js";
+import { readLoneExample } from "../data/lone-example.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
 import type { Video } from "../data/video.js";
@@ -8,12 +10,13 @@ import type { VideoShape } from "../data/video-check.js";
 import { SEGMENT_LABELS } from "../data/video-parser.js";
 import { openForReading } from "../formats/byte-source.js";
 import type { FrameList } from "../formats/frame-list.js";
-import { parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
+import type { ListSummary } from "../formats/list-summary.js";
+import { describeSequenceExample, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import { compressionOf, readTfRecordFile, type TfRecord } from "../formats/tfrecord.js";
 import { FeatureStatistics } from "./feature-statistics.js";
 
-/** Problems that are told one by one; the others are counted. */
-const LISTED_PROBLEMS = 20;
+/** Problems that are held to be reported by kind; the others are counted. */
+const LISTED_PROBLEMS = 1000;
 const FREQUENT_LABELS = 20;
 const FRAME_BINS = 10;
 
@@ -24,10 +27,19 @@ const FRAME_BINS = 10;
 export async function inspectShard(path: string) {
   const { size, compression } = await lookAt(path);
   const content = new ShardContent();
-  const pickled = await isPickle(path);
-  if (pickled) for await (const { video } of readPickleShard(path, AS_IT_IS)) content.addVideo(video);
-  else await inspectRecords(path, content);
-  return { file: path, size_bytes: size, container: pickled ? "pickle" : "TFRecord", compression, ...content.summary() };
+  const container = await inspectContent(path, content);
+  return { file: path, size_bytes: size, container, compression, ...content.summary() };
+}
+
+async function inspectContent(path: string, content: ShardContent): Promise<"pickle" | "SequenceExample" | "TFRecord"> {
+  if (await isPickle(path)) {
+    for await (const { video } of readPickleShard(path, AS_IT_IS)) content.addVideo(video);
+    return "pickle";
+  }
+  const example = await readLoneExample(path);
+  if (example === null) await inspectRecords(path, content);
+  else content.add(example);
+  return example === null ? "TFRecord" : "SequenceExample";
 }
 
 /** A pickle's features have no names of their own that matter: these are the two that shards have. */
@@ -77,20 +89,34 @@ async function lookAt(path: string): Promise<{ size: number; compression: "none"
 /** frame: SequenceExamples with feature lists; video: Examples with a video's mean_rgb and mean_audio; other: messages with neither. */
 type Level = "frame" | "video" | "other";
 
-function levelOf({ context, listNames }: SequenceExample): Level {
-  if (listNames.length > 0) return "frame";
+function levelOf(context: SequenceExample["context"], lists: ReadonlyMap<string, ListSummary>): Level {
+  if (lists.size > 0) return "frame";
   return context.has("mean_rgb") || context.has("mean_audio") ? "video" : "other";
+}
+
+/** What a feature list is over a shard. */
+interface ListStatistics {
+  readonly videos: number;
+  /** Videos by the type of the list. */
+  readonly types: Readonly<Record<string, number>>;
+  readonly frames: { readonly min: number; readonly max: number };
+  readonly sizes: { readonly min: number; readonly max: number };
 }
 
 class ShardContent {
   readonly #levels: Record<Level, number> = { frame: 0, video: 0, other: 0 };
   readonly #context = new Map<string, Map<string, number>>();
+  readonly #lists = new Map<string, ListStatistics>();
+  #unequal: { readonly records: number; readonly first: { record: number; rgb: number; audio: number } | null } = {
+    records: 0,
+    first: null,
+  };
   readonly #features = new Map<string, FeatureStatistics>();
   readonly #frameCounts: number[] = [];
   readonly #labelCounts = new Map<number, number>();
   readonly #ids: string[] = [];
   readonly #idsSeen = new Set<string>();
-  readonly #messages: string[] = [];
+  readonly #errors: NextvladError[] = [];
   #labels = 0;
   #labelled = 0;
   readonly #segments = { videos: 0, segments: 0, classes: new Set<number>() };
@@ -100,21 +126,43 @@ class ShardContent {
   #bytes = 0;
   #whole = true;
 
-  /** Takes a record in. Throws BAD_FORMAT, BAD_VIDEO. */
+  /** Adds a record. Throws BAD_FORMAT. */
   add(record: TfRecord): void {
     this.#records++;
     this.#bytes = record.byteOffset + record.data.length + 4;
-    const { context, listNames } = parseSequenceExample(record.data, record, [], 0);
-    const example = parseSequenceExample(record.data, record, listNames, Number.POSITIVE_INFINITY);
-    this.#levels[levelOf(example)]++;
+    const { context, lists } = describeSequenceExample(record.data, record);
+    this.#levels[levelOf(context, lists)]++;
     for (const [key, { kind }] of context) {
       const kinds = this.#context.get(key) ?? new Map<string, number>();
       this.#context.set(key, kinds.set(kind, (kinds.get(kind) ?? 0) + 1));
     }
-    for (const [name, list] of example.frameLists) this.#addFeature(name, list);
-    if (listNames.length > 0) this.#frameCounts.push(Math.max(...Array.from(example.frameLists.values(), ({ frames }) => frames)));
     this.#addId(context);
     this.#addLabels(context);
+    for (const [name, list] of lists) this.#noteList(name, list);
+    if (lists.size > 0) this.#frameCounts.push(Math.max(...Array.from(lists.values(), ({ frames }) => frames)));
+    this.#noteLengths(lists, record.record);
+    const uniform = [...lists].filter(([, { isUniform }]) => isUniform).map(([name]) => name);
+    const { frameLists } = parseSequenceExample(record.data, record, uniform, Number.POSITIVE_INFINITY);
+    for (const [name, list] of frameLists) this.#addFeature(name, list);
+  }
+
+  #noteList(name: string, { type, frames, sizes: [min, max] }: Omit<ListSummary, "isUniform">): void {
+    const list = this.#lists.get(name) ?? { videos: 0, types: {}, frames: { min: frames, max: frames }, sizes: { min, max } };
+    this.#lists.set(name, {
+      videos: list.videos + 1,
+      types: { ...list.types, [type]: (list.types[type] ?? 0) + 1 },
+      frames: { min: Math.min(list.frames.min, frames), max: Math.max(list.frames.max, frames) },
+      sizes: { min: Math.min(list.sizes.min, min), max: Math.max(list.sizes.max, max) },
+    });
+  }
+
+  /** Compares rgb and audio, under MediaPipe's names too. */
+  #noteLengths(lists: ReadonlyMap<string, ListSummary>, record: number): void {
+    const lengthOf = (prefix: string): number | undefined => [...lists].find(([name]) => name.toLowerCase().startsWith(prefix))?.[1].frames;
+    const [rgb, audio] = [lengthOf("rgb"), lengthOf("audio")];
+    if (rgb === undefined || audio === undefined || rgb === audio) return;
+    const { records, first } = this.#unequal;
+    this.#unequal = { records: records + 1, first: first ?? { record, rgb, audio } };
   }
 
   addVideo({ id, frames, rgb, audio, labels }: Video): void {
@@ -122,7 +170,10 @@ class ShardContent {
     this.#levels.frame++;
     this.#frameCounts.push(frames);
     for (const [name, data] of Object.entries({ rgb, audio })) {
-      if (data.length > 0) this.#addFeature(name, { data, frameBytes: data.length / frames });
+      if (data.length === 0) continue;
+      const frameBytes = data.length / frames;
+      this.#noteList(name, { type: "bytes", frames, sizes: [frameBytes, frameBytes] });
+      this.#addFeature(name, { data, frameBytes });
     }
     this.#noteId(id);
     this.#noteLabels(labels);
@@ -168,14 +219,14 @@ class ShardContent {
     // A record whose checksum is wrong never came here to be counted.
     if (error.code === "CORRUPT_RECORD") this.#records++;
     this.#problems++;
-    if (this.#messages.length < LISTED_PROBLEMS) this.#messages.push(error.message);
+    if (this.#errors.length < LISTED_PROBLEMS) this.#errors.push(error);
   }
 
   /** Notes the damage after which no more records can be found. */
   breakOff(error: NextvladError): void {
     this.#whole = false;
     this.#problems++;
-    this.#messages.push(error.message);
+    this.#errors.push(error);
   }
 
   summary() {
@@ -190,12 +241,20 @@ class ShardContent {
       record_bytes: this.#bytes,
       read_to_end: this.#whole,
       problems: this.#problems,
-      listed: this.#messages,
+      /** A message for each kind of problem; of those that are not among them, how many. */
+      listed: groupErrors(this.#errors).map(({ message }) => message),
+      unlisted: this.#problems - this.#errors.length,
       first_ids: this.#ids,
+      has_more_ids: this.#idsSeen.size > this.#ids.length,
       repeated_ids: this.#repeatedIds,
       /** How many records have each feature of the context, by its kind. */
       context: Object.fromEntries(Array.from(this.#context, ([key, kinds]) => [key, Object.fromEntries(kinds)])),
       frames: sorted.length === 0 ? null : summariseFrames(sorted),
+      /** Each feature list: its types, frames a video, and sizes of its frames (bytes, or how many numbers). */
+      lists: Object.fromEntries(this.#lists),
+      /** Records in which rgb and audio differ in length, and the first of them. */
+      unequal_lengths: this.#unequal,
+      /** Statistics of the lists whose frames are one bytes value each, all of one size. */
       features: Object.fromEntries(Array.from(this.#features, ([name, statistics]) => [name, statistics.summary()])),
       labels: {
         videos_with_labels: this.#labelled,

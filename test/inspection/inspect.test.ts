@@ -1,17 +1,19 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, cpSync, existsSync, openSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
-import { describe, test } from "node:test";
+import { describe, type TestContext, test } from "node:test";
 import { deflateSync, gzipSync } from "node:zlib";
 import { writeShard } from "../../src/data/shard-writer.js";
+import { encodeSafetensors } from "../../src/formats/safetensors.js";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { type Inspection, inspectShard } from "../../src/inspection/inspect.js";
 import { formatInspection } from "../../src/inspection/inspect-text.js";
+import { formatWeights, inspectWeights, type WeightInspection } from "../../src/inspection/inspect-weights.js";
 import { compiled, runNextvlad } from "../commands/nextvlad.js";
 import { learnableVideo } from "../helpers/runs.js";
 import { goldenData, goldenVideos, temporaryFolder } from "../helpers/shards.js";
@@ -158,5 +160,149 @@ describe("inspect", { concurrency: 2 }, () => {
     const [stderr, [exitCode]] = await Promise.all([text(child.stderr as Readable), once(child, "close")]);
     assert.equal(exitCode, 1);
     assert.match(stderr, /^nextvlad: error: standard output: cannot write it: no space left on the device\. Make room there/);
+  });
+});
+
+describe("inspectShard always tells names, types, sizes, IDs and labels", () => {
+  const pieces = (...values: Uint8Array[]): Buffer => Buffer.concat(values);
+  /** A field of Protocol Buffers, all lengths below 128. */
+  const field = (number: number, data: Uint8Array): Buffer => pieces(Buffer.of(8 * number + 2, data.length), data);
+  const floats = (...values: number[]): Buffer => field(2, field(1, Buffer.from(Float32Array.from(values).buffer)));
+  const ints = (...values: number[]): Buffer => field(3, field(1, Buffer.from(values)));
+  const bytes = (...values: string[]): Buffer => field(1, pieces(...values.map((value) => field(1, Buffer.from(value)))));
+  const entry = (key: string, value: Uint8Array): Buffer => field(1, pieces(field(1, Buffer.from(key)), field(2, value)));
+  const list = (key: string, ...frames: Buffer[]): Buffer => entry(key, pieces(...frames.map((frame) => field(1, frame))));
+  const context = pieces(entry("id", bytes("AbCd")), entry("labels", ints(3)));
+  const example = (...lists: Buffer[]): Buffer => pieces(field(1, context), field(2, pieces(...lists)));
+
+  async function inspectRecord(t: TestContext, record: Uint8Array): Promise<Inspection> {
+    const path = join(temporaryFolder(t), "a.tfrecord");
+    writeFileSync(path, encodeTfRecord(record));
+    const found = await inspectShard(path);
+    assert.deepEqual([found.problems, found.first_ids, found.labels.classes, found.levels.frame], [0, ["AbCd"], 1, 1]);
+    return found;
+  }
+
+  test("for a list of numbers beside rgb and audio, packed or not", async (t) => {
+    // A number that is not packed: field 1, a varint.
+    const unpacked = field(3, Buffer.of(8, 100));
+    const lists = [list("rgb", bytes("rgb"), bytes("rgb")), list("audio", bytes("a"), bytes("a")), list("time", ints(0, 1), unpacked)];
+    const found = await inspectRecord(t, example(...lists));
+    assert.deepEqual(found.lists.time, { videos: 1, types: { int64: 1 }, frames: { min: 2, max: 2 }, sizes: { min: 1, max: 2 } });
+    const { rgb, audio, time } = found.features;
+    assert.deepEqual([rgb?.frame_bytes, audio?.frame_bytes, time], [{ 3: 1 }, { 1: 1 }, undefined]);
+    const text = formatInspection(found);
+    assert.match(text, /^rgb +3 bytes a frame, 1 videos$/m);
+    assert.match(text, /^time +int64, 1 to 2 values a frame, 2 frames, 1 videos$/m);
+    assert.match(text, /^ids +AbCd$/m);
+    assert.match(text, /^labels +1 of 1 records have some$/m);
+  });
+
+  test("for lists of floats, and for one SequenceExample outside a TFRecord", async (t) => {
+    const unpacked = field(2, Buffer.of(13, 0, 0, 0, 0));
+    const record = example(list("RGB/feature/floats", floats(1, 2), floats(3, 4)), list("AUDIO/feature/floats", unpacked));
+    const found = await inspectRecord(t, record);
+    const expected = { videos: 1, types: { float: 1 }, frames: { min: 2, max: 2 }, sizes: { min: 2, max: 2 } };
+    assert.deepEqual(found.lists["RGB/feature/floats"], expected);
+    assert.deepEqual(found.lists["AUDIO/feature/floats"]?.sizes, { min: 1, max: 1 });
+    assert.deepEqual(found.unequal_lengths, { records: 1, first: { record: 0, rgb: 2, audio: 1 } });
+    assert.match(formatInspection(found), /^RGB\/feature\/floats\n +float, 2 values a frame, 2 frames, 1 videos; nextvlad convert makes/m);
+    const path = join(temporaryFolder(t), "features.pb");
+    writeFileSync(path, record);
+    const lone = await inspectShard(path);
+    assert.deepEqual([lone.container, lone.records, lone.lists], ["SequenceExample", 1, found.lists]);
+  });
+
+  test("for frames of unequal size, of several values or of mixed types, and where rgb and audio differ in length", async (t) => {
+    const lists = [list("rgb", bytes("rgb"), bytes("rg")), list("audio", bytes("a", "b")), list("mix", bytes("a"), ints(1)), list("none")];
+    const found = await inspectRecord(t, example(...lists));
+    const told = Object.entries(found.lists).map(([name, { types, sizes }]) => [name, Object.keys(types)[0], sizes.min, sizes.max]);
+    const expected = [
+      ["rgb", "bytes", 2, 3],
+      ["audio", "bytes", 2, 2],
+      ["mix", "mixed", 1, 1],
+      ["none", "none", 0, 0],
+    ];
+    assert.deepEqual(told, expected);
+    assert.deepEqual(found.features, {});
+    const words = "rgb and audio differ in length in 1 of 1 records: record 0 has 2 frames of rgb and 1 of audio";
+    assert.match(formatInspection(found), new RegExp(`^lengths +${words}$`, "m"));
+  });
+
+  test("problems are grouped by kind", async (t) => {
+    const path = join(temporaryFolder(t), "a.tfrecord");
+    writeFileSync(path, pieces(...Array.from({ length: 30 }, () => encodeTfRecord(Buffer.of(12)))));
+    const found = await inspectShard(path);
+    assert.deepEqual([found.problems, found.listed.length, found.unlisted], [30, 1, 0]);
+    const message = /a\.tfrecord: this record is not .*, 30 times: record 0, byte \d+; record 1, byte \d+; record 2, byte \d+; and 27 more/;
+    assert.match(found.listed[0] ?? "", message);
+  });
+});
+
+describe("inspect of weights", () => {
+  const compat = resolve("test/golden/compat/059705b");
+  const rows = (text: string) => new Map(text.split("\n").map((line) => [line.slice(0, 12).trim(), line.slice(12)]));
+  const sizes = "cluster_size 4, groups 4, expansion 2, hidden_size 16, gating_reduction 4, video_feature_size 16, audio_feature_size 8";
+
+  test("tells a snapshot's step, epoch, classes, sizes and config", async () => {
+    const path = join(compat, "run/NEXTVLAD_step3");
+    const { exitCode, stdout } = await runNextvlad(["inspect", path]);
+    assert.equal(exitCode, 0);
+    const { config, best: _, "written by": __, "": ___, ...told } = Object.fromEntries(rows(stdout));
+    assert.match(config ?? "", /drop_rate 0\.5/);
+    assert.deepEqual(told, {
+      weights: path,
+      kind: "a snapshot",
+      step: "3",
+      epoch: "1 finished, 1 steps of the next; seed 0",
+      classes: "6",
+      sizes,
+      parameters: "42 arrays, 3118 values",
+      optimizer: "its state is there",
+      problems: "none",
+    });
+    const json = await runNextvlad(["inspect", path, "--json"]);
+    const { step, state, model } = JSON.parse(json.stdout) as WeightInspection;
+    assert.deepEqual([step, state?.epoch, state?.step_in_epoch, model?.num_classes], [3, 1, 1, 6]);
+  });
+
+  test("tells the sizes of exported weights, and the step where there is one", async () => {
+    for (const [name, form, step] of [
+      ["exported.npz", "a .npz file", null],
+      ["exported.safetensors", "a safetensors file", null],
+      ["exported.pdparams", "Paddle's .pdparams and .pdopt", 4],
+    ] as const) {
+      const found = await inspectWeights(join(compat, name));
+      assert.deepEqual([found.form, found.step, found.model?.num_classes, found.parameters, found.values], [form, step, 6, 42, 3118]);
+      assert.deepEqual([rows(formatWeights(found)).get("sizes"), found.problems], [sizes, []]);
+    }
+  });
+
+  test("names a file's arrays where they are not this model's, and a snapshot's damage, with exit code 1", async (t) => {
+    const folder = temporaryFolder(t);
+    const other = join(folder, "other.safetensors");
+    const tensor = { name: "conv.weight", dtype: "F32", shape: [2], data: new Float32Array(2) } as const;
+    writeFileSync(other, Buffer.concat([...encodeSafetensors([tensor])]));
+    const ended = await runNextvlad(["inspect", other]);
+    assert.equal(ended.exitCode, 1);
+    assert.match(ended.stdout, /^arrays +conv\.weight f4 \[2\]\nproblems +1\n.*other\.safetensors: the model's sizes cannot be read off/m);
+    cpSync(join(compat, "run/NEXTVLAD_epoch0"), join(folder, "snapshot"), { recursive: true });
+    truncateSync(join(folder, "snapshot/optimizer.safetensors"), 1000);
+    const damaged = await inspectWeights(join(folder, "snapshot"));
+    assert.deepEqual([damaged.step, damaged.optimizer, damaged.problems.length], [2, false, 1]);
+    assert.match(damaged.problems[0] ?? "", /optimizer\.safetensors/);
+  });
+
+  test("weights are found under any name; a file that is neither gets the shard's error", async (t) => {
+    for (const name of ["exported.npz", "exported.safetensors", "exported.pdparams"]) {
+      const copy = join(temporaryFolder(t), "weights");
+      cpSync(join(compat, name), copy);
+      assert.match((await runNextvlad(["inspect", copy])).stdout, /^classes +6$/m);
+    }
+    const path = join(temporaryFolder(t), "notes");
+    writeFileSync(path, "neither a shard nor weights, but long enough to be one of them");
+    const { exitCode, stderr } = await runNextvlad(["inspect", path]);
+    assert.equal(exitCode, 1);
+    assert.match(stderr, /: this is a text file, not a TFRecord file/);
   });
 });

@@ -1,0 +1,122 @@
+import { join } from "node:path";
+import { NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
+import { adamParameter, isArrayName, STEP_COUNTER } from "../checkpoints/array-names.js";
+import { inferModel } from "../checkpoints/inferred-sizes.js";
+import { openWithOptimizerIfThere } from "../checkpoints/open-weights.js";
+import { findPaddleStep } from "../checkpoints/paddle-step.js";
+import { readSnapshotConfig, readSnapshotState } from "../checkpoints/snapshot.js";
+import { checkSnapshot } from "../checkpoints/snapshot-check.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
+import { readYamlText } from "../config/file.js";
+import { buildConfig } from "../config/load.js";
+import { countValues } from "../model/parameters.js";
+import { row } from "./inspect-text.js";
+
+/** What weights are: a snapshot, Paddle's or exported ones. What is wrong with their sizes or config is in the result. Throws what `openWeights` throws. */
+export async function inspectWeights(path: string) {
+  const source = await openWithOptimizerIfThere(path);
+  try {
+    const problems: string[] = [];
+    const orProblem = async <T>(work: () => T | Promise<T>): Promise<T | null> => {
+      try {
+        return await work();
+      } catch (error) {
+        if (!(error instanceof NextvladError)) throw error;
+        problems.push(error.message);
+        return null;
+      }
+    };
+    const { snapshot } = source;
+    const arrays = Array.from(source.entries, ([name, { dtype, shape }]) => ({ name, dtype, shape }));
+    const hasOptimizer = arrays.some(({ name }) => adamParameter(name) !== null);
+    const state = snapshot === null ? null : await orProblem(() => readSnapshotState(snapshot));
+    const step = state?.step ?? (hasOptimizer ? ((await orProblem(() => findPaddleStep(source, null)))?.step ?? null) : null);
+    const isParameter = (name: string): boolean => isArrayName(name) && adamParameter(name) === null && name !== STEP_COUNTER;
+    const parameters = arrays.filter(({ name }) => isParameter(name));
+    // What is wrong with a snapshot's optimizer, which the weights were opened without.
+    if (snapshot !== null && !hasOptimizer) await orProblem(() => checkSnapshot(snapshot));
+    return {
+      path,
+      form: source.form,
+      step,
+      /** Epochs finished, steps of the one at hand, the best validation, and what wrote it: of a snapshot. */
+      state: state && {
+        epoch: state.epoch,
+        step_in_epoch: state.step_in_epoch,
+        seed: state.seed,
+        best: state.best,
+        written_by: state.written_by,
+      },
+      /** The sizes, as the shapes of the arrays tell them. */
+      model: await orProblem(() => inferModel(source)),
+      /** Section MODEL of the config that the weights carry. */
+      config: await orProblem(() => carriedModel(source)),
+      parameters: parameters.length,
+      values: parameters.reduce((sum, { shape }) => sum + countValues(shape), 0),
+      optimizer: hasOptimizer,
+      arrays,
+      problems,
+    };
+  } finally {
+    await source.close();
+  }
+}
+
+/** What `inspectWeights` found. */
+export type WeightInspection = Awaited<ReturnType<typeof inspectWeights>>;
+
+async function carriedModel({ snapshot, embeddedConfig, path }: WeightSource) {
+  if (embeddedConfig !== undefined) return buildConfig(readYamlText(embeddedConfig, path), path).MODEL;
+  return snapshot === null ? null : buildConfig(await readSnapshotConfig(snapshot), join(snapshot, "config.yaml")).MODEL;
+}
+
+/** A weight inspection for reading. */
+export function formatWeights({
+  path,
+  form,
+  step,
+  state,
+  model,
+  config,
+  parameters,
+  values,
+  optimizer,
+  arrays,
+  problems,
+}: WeightInspection): string {
+  const lines = [row("weights", path), row("kind", form)];
+  if (step !== null) lines.push(row("step", String(step)));
+  if (state !== null) {
+    const { epoch, step_in_epoch: inEpoch, seed, best, written_by: writer } = state;
+    lines.push(row("epoch", `${epoch} finished${inEpoch > 0 ? `, ${inEpoch} steps of the next` : ""}; seed ${seed}`));
+    if (best !== null) lines.push(row("best", `epoch ${best.epoch}, GAP ${best.gap.toFixed(4)}`));
+    if (writer !== null)
+      lines.push(row("written by", `nextvlad ${writer.nextvlad}, TensorFlow ${writer.tensorflow}, ${writer.device.toUpperCase()}`));
+  }
+  if (model !== null) {
+    const { num_classes: classes, ...sizes } = model;
+    lines.push(row("classes", String(classes)), row("sizes", describeValues(sizes)));
+    const others = Object.fromEntries(Object.entries(config ?? {}).filter(([key]) => !(key in model)));
+    lines.push(row("config", config === null ? "none" : describeValues(others)));
+  }
+  lines.push(row("parameters", `${parameters} arrays, ${values} values`), row("optimizer", optimizer ? "its state is there" : "none"));
+  if (model === null)
+    lines.push(
+      row(
+        "arrays",
+        listFirst(
+          arrays.map(({ name, dtype, shape }) => `${name} ${dtype} [${shape.join(", ")}]`),
+          { shown: 10 },
+        ),
+      ),
+    );
+  lines.push(row("problems", problems.length === 0 ? "none" : String(problems.length)), ...problems);
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+function describeValues(values: object): string {
+  return Object.entries(values)
+    .map(([key, value]) => `${key} ${Array.isArray(value) ? value.join(" ") : value}`)
+    .join(", ");
+}
