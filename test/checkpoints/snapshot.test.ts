@@ -119,9 +119,15 @@ describe("a snapshot", () => {
 
   test("that does not fit on the disk is not begun", async (t) => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
-    const huge = { name: "w", shape: [2 ** 25, 2 ** 22], download: () => assert.fail("fetched") };
+    let fetched = false;
+    const download = () => {
+      fetched = true;
+      return new Float32Array(0);
+    };
+    const huge = { name: "w", shape: [2 ** 25, 2 ** 22], download };
     const writing = writeSnapshot(path, { weights: [], moments: [huge], state: STATE, configYaml: "" });
     await failsWith(writing, "FILE_UNWRITABLE");
+    assert.equal(fetched, false);
   });
 
   test("cut short, or with a file gone, is found out", async (t) => {

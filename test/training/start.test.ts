@@ -239,6 +239,15 @@ describe("the start of a training", () => {
       assert.match(given.log(), /40 of 42 arrays/);
     });
 
+    test("a single array that is missing is named", async () => {
+      const kept = Array.from(arrays).filter(([name]) => !isMoment(name) && name !== "gating_fc2_weights");
+      const tensors = kept.map(([name, { shape, values }]) => ({ name, dtype: "F32" as const, shape, data: values }));
+      writeFileSync(at("part.safetensors"), Buffer.concat([...encodeSafetensors(tensors)]));
+      const given = await options({ pretrain: (await watched(at("part.safetensors"), false)).source });
+      valuesOf(await startTrainee(configWith(), null, given));
+      assert.match(given.log(), /WARN: .*gating_fc2_weights \[3, 12\] is missing/);
+    });
+
     test("pretrained weights of which nothing fits are an error", async () => {
       const data = Float32Array.of(1);
       writeFileSync(at("alien.safetensors"), Buffer.concat([...encodeSafetensors([{ name: "x", dtype: "F32", shape: [1], data }])]));

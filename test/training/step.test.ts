@@ -192,6 +192,42 @@ describe("a training step", () => {
     }
   });
 
+  test("chooses the kernel of each layer by the sizes of its product, and the Adam step in one pass where the choice is that", (t) => {
+    if (thisMachine().device === "gpu") return t.skip("the one-pass Adam step is for the CPU");
+    const [products, steps, sums]: [number[][], number[][], number[][]] = [[], [], []];
+    const trained = copyOf(store, {
+      ...TENSORFLOW_KERNELS,
+      denseProduct: ({ rows, inputs, outputs }) => products.push([rows, inputs, outputs]) < 0,
+      denseAdam: ({ rows, inputs, outputs }) => steps.push([rows, inputs, outputs]) > 0 && outputs === SMALL.classes,
+      frameSums: ({ frames, videos, expanded, clusters }) => sums.push([frames, videos, expanded, clusters]) < 0,
+    });
+    const inOnePass: string[] = [];
+    class WatchedAdam extends Adam {
+      override applyProduct(name: string, ...rest: [Tensor, Tensor, number, number, number]): Tensor {
+        inOnePass.push(name);
+        return super.applyProduct(name, ...rest);
+      }
+    }
+    const adam = new WatchedAdam(trained);
+    trainStep(batch([3, 9, 1, 4]), 0, 1e-3, trained, adam, options, false);
+    // 4 videos; the descriptor has (20 + 12) / 4 groups * 3 clusters = 24 values.
+    const layers = [
+      [4, 24, 12],
+      [4, 12, 3],
+      [4, 3, 12],
+      [4, 12, 7],
+    ];
+    assert.deepEqual(products, layers);
+    assert.deepEqual(steps, layers.toReversed());
+    assert.deepEqual(sums, [
+      [17, 4, 20, 3],
+      [17, 4, 12, 3],
+    ]);
+    assert.deepEqual(inOnePass, ["logits_clf_weights"]);
+    adam.dispose();
+    trained.dispose();
+  });
+
   test("ends in the same weights by the fused kernels as by TensorFlow's own", () => {
     const after = (steps: () => void, trained: WeightStore): Map<string, Float32Array> => {
       steps();
