@@ -182,7 +182,7 @@ function* cases(): Generator<() => Case> {
       blockCase(
         "features times weights and transposed",
         batch,
-        ({ bytes }) => bytes,
+        ({ byteFeatures }) => byteFeatures(batch[0] * batch[1]),
         ({ weights }, stream, layout, bytes) => {
           const x = featuresOf(bytes, layout.frames, stream, weights);
           const y = x.times(normal([stream.features, 8 * batch[3]], 1));

@@ -18,7 +18,9 @@ export interface Features {
 
 /** The features that bytes `[frames, F] uint8` from the host stand for, multiplied in the way that is fastest here. */
 export function featuresOf(bytes: Uint8Array, frames: number, stream: StreamSizes, weights: Weights): Features {
-  return weights.kernels.bytes ? byteFeatures(bytes, frames, stream, weights) : floatFeatures(dequantise(bytes, frames, stream, weights));
+  return weights.kernels.byteFeatures(frames)
+    ? byteFeatures(bytes, frames, stream, weights)
+    : floatFeatures(dequantise(bytes, frames, stream, weights));
 }
 
 /** Features that are floats already, `[frames, F]`, taken over. */

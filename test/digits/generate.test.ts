@@ -40,8 +40,8 @@ describe("generateDigits", () => {
   });
 
   test("writes the same bytes for the same seed, and others for another", async () => {
-    const first = contents((await generate("a", 7)).out);
-    assert.deepEqual(contents((await generate("b", 7)).out), first);
+    const first = contents(join(folder, "first"));
+    assert.deepEqual(contents((await generate("again", 1)).out), first);
     const other = contents((await generate("c", 8)).out);
     assert.notEqual(other.get("train0000.tfrecord"), first.get("train0000.tfrecord"));
     assert.notEqual(other.get("validate0000.tfrecord"), first.get("validate0000.tfrecord"));

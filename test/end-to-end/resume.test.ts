@@ -86,7 +86,7 @@ print(os.waitstatus_to_exitcode(status))`;
 
 test("SIGUSR1 saves at once, and the run goes on", async (t) => {
   const folder = scratch(t);
-  const config = await prepareRun(folder, { trainVideos: 3000 });
+  const config = await prepareRun(folder, { trainVideos: 1200 });
   const saveDir = join(folder, "run");
   const args = ["--config", config, "--save-dir", saveDir, "--epoch", "1", "--valid-interval", "0", "--log-interval", "1"];
   const { exitCode, output } = await interrupted(args, "iter 5 ", (child) => child.kill("SIGUSR1"));

@@ -96,7 +96,7 @@ test("two epochs straight, and one, a resume and one more, end in the same bytes
 
 test("SIGTERM finishes the step, saves and exits with 143; the resumed run ends as one that was never stopped", async (t) => {
   const folder = scratch(t);
-  const config = await prepareRun(folder, { trainVideos: 3000 });
+  const config = await prepareRun(folder, { trainVideos: 1200 });
   const [straight, stopped] = [join(folder, "straight"), join(folder, "stopped")];
   const epochs = ["--epoch", "1", "--valid-interval", "0"];
   await trained(["--config", config, "--save-dir", straight, ...epochs]);

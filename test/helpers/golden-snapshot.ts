@@ -1,4 +1,3 @@
-import { createRandom } from "../../src/base/random.js";
 import { writeSnapshot } from "../../src/checkpoints/snapshot.js";
 import { type Parameter, parameterTable } from "../../src/model/parameters.js";
 import type { StoredArray } from "../../src/tensorflow/variables.js";
@@ -12,9 +11,12 @@ function stored(name: string, shape: readonly number[], values: Float32Array<Arr
 /** Moments that Adam might have: any numbers, and positive ones. */
 function moments({ name, shape }: Parameter): StoredArray[] {
   return [1, 2].map((moment) => {
-    const random = createRandom(name.length * moment, "digits");
-    const size = shape.reduce((product, side) => product * side, 1);
-    const values = Float32Array.from({ length: size }, () => (moment === 1 ? random.below(2001) - 1000 : random.below(1000)) / 1e6);
+    const values = new Float32Array(shape.reduce((product, side) => product * side, 1));
+    for (let i = 0, state = name.length * moment; i < values.length; i++) {
+      // Numerical Recipes' generator: a million numbers take 10 ms.
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      values[i] = ((state >>> 8) % 1000) / 1e6 - (moment === 1 ? 5e-4 : 0);
+    }
     return stored(`${name}_moment${moment}_0`, shape, values);
   });
 }
