@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { confirmLock, LOCK_NAME, lockFolder } from "../../src/base/lock.js";
 import { identifySelf, isRunning, startTimeMs } from "../../src/base/processes.js";
 import { compiled, runToEnd } from "../commands/nextvlad.js";
@@ -96,8 +97,18 @@ describe("a folder's lock", () => {
     const folder = temporaryFolder(t);
     const stale = { ...identifySelf(), startTicks: 1 };
     writeFileSync(join(folder, LOCK_NAME), JSON.stringify(stale));
-    const hold = 'console.log("got it"); await new Promise((resolve) => setTimeout(resolve, 1500));';
-    const ended = await Promise.all(Array.from({ length: 6 }, () => runToEnd(process.execPath, program(folder, hold))));
+    // Held until the others have ended: on a busy machine they start seconds apart.
+    const release = join(temporaryFolder(t), "release");
+    const isReleased = `(await import("node:fs")).existsSync(${JSON.stringify(release)})`;
+    const hold = `console.log("got it"); while (!${isReleased}) await new Promise((resolve) => setTimeout(resolve, 20));`;
+    const runs = Array.from({ length: 6 }, () => runToEnd(process.execPath, program(folder, hold)));
+    let count = 0;
+    const others = new Promise<void>((resolve) => {
+      for (const run of runs) void run.then(() => (++count === 5 ? resolve() : undefined));
+    });
+    await Promise.race([others, delay(20_000, undefined, { ref: false })]);
+    writeFileSync(release, "");
+    const ended = await Promise.all(runs);
     assert.equal(ended.filter(({ stdout }) => stdout.includes("got it")).length, 1);
     assert.equal(ended.filter(({ stderr }) => stderr.includes("SAVE_DIR_TAKEN")).length, 5);
   });
