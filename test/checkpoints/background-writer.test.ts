@@ -85,10 +85,14 @@ describe("a snapshot in the background", () => {
     renameSync(saveDir, join(folder, "unmounted"));
     const warnings: NextvladError[] = [];
     const task = taskIn(saveDir, lock.text, 300);
+    let warnedMs = Number.NaN;
     await writeInBackground(task, (error) => {
+      warnedMs = performance.now();
       warnings.push(error);
       renameSync(join(folder, "unmounted"), saveDir);
     });
+    // The thread waits from when it sends the warning, which may arrive a little later.
+    assert.ok(performance.now() - warnedMs > 100);
     assert.deepEqual(
       warnings.map(({ code }) => code),
       ["FILE_UNWRITABLE"],
