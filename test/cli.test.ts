@@ -256,7 +256,7 @@ describe("what nobody foresaw", () => {
   test("comes with its stack where NEXTVLAD_DEBUG=1 asks for it", async (context) => {
     const ended = await run(scratch(context), broken, { NEXTVLAD_DEBUG: "1" });
     assert.equal(ended.exitCode, 1);
-    assert.match(ended.stderr, /^nextvlad: internal error: unforeseen second line\nTypeError: unforeseen\nsecond line\n {4}at /);
+    assert.match(ended.stderr, /^nextvlad: internal error: unforeseen second line\nTypeError: unforeseen second line\n {4}at /);
   });
 
   test("is no bare stack either where no one waits for it", async (context) => {

@@ -1,4 +1,5 @@
 import { escapeBytes } from "./byte-text.js";
+import { showMessage, showPath, showText } from "./shown-value.js";
 
 /** What went wrong, as a stable word that scripts and tests may rely on. Usage and config codes end the process with 2, all others with 1. */
 export type ErrorCode =
@@ -30,7 +31,10 @@ export type ErrorCode =
 /** What bad bytes in a shard take with them. */
 export type Damage = "record" | "rest of shard";
 
-/** Where it went wrong, what was met there and what to do; each field that is given becomes part of the message. */
+/**
+ * Where it went wrong, what was found there and what to do; each field that is given becomes part of the message. Fields hold text from outside as it is: the
+ * message escapes and shortens it.
+ */
 export interface ErrorDetails {
   /** The file or shard. */
   readonly file?: string;
@@ -40,7 +44,7 @@ export interface ErrorDetails {
   readonly line?: number;
   /** Where in the (uncompressed) file, in bytes from its start. */
   readonly byteOffset?: number;
-  /** The video's ID, as `decodeBytes` gives it; the message escapes it. */
+  /** The video's ID, as `decodeBytes` gives it. */
   readonly video?: string;
   /** The config key (`TRAIN.batch_size`) or the flag (`--batch-size`). */
   readonly key?: string;
@@ -67,7 +71,7 @@ export class NextvladError extends Error {
 
   /** `what` is a clause without capital or period: "the checksum of the data does not match". */
   constructor(code: ErrorCode, what: string, details: ErrorDetails = {}, cause?: unknown) {
-    super(describe(what, details), cause === undefined ? undefined : { cause });
+    super(showMessage(describe(what, details)), cause === undefined ? undefined : { cause });
     this.code = code;
     this.what = what;
     this.details = details;
@@ -86,23 +90,29 @@ function describe(what: string, d: ErrorDetails): string {
   return d.remedy === undefined ? `${text}.` : `${text}. ${capitalise(d.remedy)}.`;
 }
 
+// A key may come with a suggestion; what is expected or found may be a list of names.
+const [MAX_KEY_LENGTH, MAX_FOUND_LENGTH] = [160, 400];
+
 /** "a.tfrecord, record 3, byte 12"; empty for no place. */
 export function describePlace(d: ErrorDetails): string {
   const parts = [
-    d.file,
+    d.file === undefined ? undefined : showPath(d.file),
     d.record === undefined ? undefined : `record ${d.record}`,
     d.line === undefined ? undefined : `line ${d.line}`,
     d.byteOffset === undefined ? undefined : `byte ${d.byteOffset}`,
-    d.video === undefined ? undefined : `video ${escapeBytes(d.video)}`,
-    d.key,
-    d.parameter === undefined ? undefined : `parameter ${d.parameter}`,
+    d.video === undefined ? undefined : `video ${showText(escapeBytes(d.video))}`,
+    d.key === undefined ? undefined : showText(d.key, MAX_KEY_LENGTH),
+    d.parameter === undefined ? undefined : `parameter ${showText(d.parameter)}`,
   ];
   return parts.filter((part) => part !== undefined).join(", ");
 }
 
 /** "expected 3, found 4"; empty for neither. */
 export function describeValues(d: ErrorDetails): string {
-  const parts = [d.expected === undefined ? undefined : `expected ${d.expected}`, d.found === undefined ? undefined : `found ${d.found}`];
+  const parts = [
+    d.expected === undefined ? undefined : `expected ${showText(String(d.expected), MAX_FOUND_LENGTH)}`,
+    d.found === undefined ? undefined : `found ${showText(String(d.found), MAX_FOUND_LENGTH)}`,
+  ];
   return parts.filter((part) => part !== undefined).join(", ");
 }
 

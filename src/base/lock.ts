@@ -3,6 +3,7 @@ import { constants, copyFile, link, open, readFile, rename, stat, unlink, writeF
 import { join } from "node:path";
 import { fileError, NextvladError } from "./errors.js";
 import { identifySelf, isRunning, type ProcessIdentity } from "./processes.js";
+import { showText } from "./shown-value.js";
 
 /** The file in a folder that says whose it is. */
 export const LOCK_NAME = ".nextvlad.lock";
@@ -123,7 +124,8 @@ function parseHolder(text: string): ProcessIdentity | null {
 function describeHolder(text: string): string {
   const holder = parseHolder(text);
   if (holder === null) return "an unreadable lock";
-  return `process ${holder.pid} on ${holder.host}, since ${(holder as { since?: string }).since ?? "some time"}`;
+  const { since = "some time" } = holder as { since?: string };
+  return `process ${holder.pid} on ${showText(holder.host)}, since ${showText(String(since))}`;
 }
 
 function readLock(path: string): Promise<string | null> {

@@ -1,5 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
+import { showText } from "../base/shown-value.js";
 import type { StoredArray } from "../tensorflow/variables.js";
 import { adamParameter, isArrayName } from "./array-names.js";
 import { floatsOf, type WeightSource } from "./weight-source.js";
@@ -20,7 +21,7 @@ const show = (shape: readonly number[]): string => `[${shape.join(", ")}]`;
 export function describeMisfit({ name, expected, found, dtype }: Misfit): string {
   if (found === null) return `${name} ${show(expected)} is missing`;
   if (dtype !== undefined) return `${name} should be of type f4 and is ${dtype}`;
-  return `${name} should be ${show(expected)} and is ${show(found)}`;
+  return `${name} should be ${show(expected)} and is ${showText(show(found))}`;
 }
 
 /** An array that a model wants. */
@@ -89,5 +90,5 @@ function describeExtra({ entries }: WeightSource, arrays: readonly WantedArray[]
   const wanted = new Set(arrays.map(({ name }) => name));
   const extra = [...entries].filter(([name]) => !wanted.has(name) && !isArrayName(name));
   if (extra.length === 0) return [];
-  return [`not in the model: ${listFirst(extra.map(([name, { shape }]) => `${name} ${show(shape)}`))}`];
+  return [`not in the model: ${listFirst(extra.map(([name, { shape }]) => `${showText(name)} ${showText(show(shape))}`))}`];
 }

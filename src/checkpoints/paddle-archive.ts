@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import { FileBytes } from "../formats/file-bytes.js";
 import { type PaddleVariableHeader, parseVariableHeader, VARIABLE_HEAD_BYTES } from "../formats/paddle-variable.js";
 import { readTar, type TarEntry } from "../formats/tar.js";
@@ -23,7 +24,10 @@ export async function openPaddleArchive(path: string, isNeeded: (name: string) =
     const other = entries.get(name)?.place;
     if (other !== undefined) {
       const remedy = "unpack it, and name the directory that is meant";
-      throw new NextvladError("BAD_WEIGHTS", `the tar holds ${name} twice: ${other} and ${entry.name}`, { file: path, remedy });
+      throw new NextvladError("BAD_WEIGHTS", `the tar holds ${showText(name)} twice: ${showText(other)} and ${showText(entry.name)}`, {
+        file: path,
+        remedy,
+      });
     }
     entries.set(name, { dtype: header.dtype, shape: header.shape, place: entry.name });
   }
@@ -59,7 +63,7 @@ async function* walk(path: string, isNeeded: (name: string) => boolean, wanted: 
 /** Null for a file that is no variable and need not be one. */
 function readHeader(head: Uint8Array, entry: TarEntry, path: string, needed: boolean): PaddleVariableHeader | null {
   try {
-    return parseVariableHeader(head, entry.sizeBytes, `${path}, in it ${entry.name}`);
+    return parseVariableHeader(head, entry.sizeBytes, `${path}, in it ${showText(entry.name)}`);
   } catch (error) {
     if (needed || !(error instanceof NextvladError)) throw error;
     return null;

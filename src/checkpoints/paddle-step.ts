@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import { STEP_COUNTER } from "./array-names.js";
 import type { RawArray, WeightSource } from "./weight-source.js";
 
@@ -36,7 +37,7 @@ export async function findPaddleStep(source: WeightSource, given: number | null)
   throw new NextvladError("BAD_WEIGHTS", "nothing in these weights tells how many steps were taken", {
     file: source.path,
     expected: `${STEP_COUNTER}, or powers of beta2 from the first ${MOST_STEPS_BY_POWER} steps`,
-    found: power === undefined ? "neither" : `${power} of ${values.get(power)}`,
+    found: power === undefined ? "neither" : `${showText(power)} of ${values.get(power)}`,
     remedy: "say it with --resume-step",
   });
 }

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import { unsealJson } from "../formats/sealed-json.js";
 import { FORMAT_VERSION } from "./snapshot-layout.js";
 
@@ -73,6 +74,6 @@ export function parseState(text: string, file: string): SnapshotState {
   const result = stateSchema.safeParse(state);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
-  const what = `the state does not fit: ${issue?.path.join(".")}: ${issue?.message}`;
+  const what = `the state does not fit: ${showText(`${issue?.path.join(".")}: ${issue?.message}`, 200)}`;
   throw new NextvladError("BAD_SNAPSHOT", what, { file, remedy: "take another snapshot" });
 }

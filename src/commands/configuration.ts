@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
+import { showPath } from "../base/shown-value.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { readYamlText } from "../config/file.js";
 import { buildConfig, loadConfig } from "../config/load.js";
@@ -100,7 +101,9 @@ function formatList(items: readonly string[]): string {
 /** Logs the sections that a command reads, one a line. */
 export function logConfig(log: Logger, config: Config, names: readonly SectionName[]): void {
   for (const name of names) {
-    const values = Object.entries(config[name]).map(([key, value]) => `${key} ${Array.isArray(value) ? formatList(value) : value}`);
+    const values = Object.entries(config[name]).map(
+      ([key, value]) => `${key} ${showPath(Array.isArray(value) ? formatList(value) : String(value))}`,
+    );
     log.info({ [name]: config[name] }, `${name}: ${values.join(", ")}`);
   }
 }

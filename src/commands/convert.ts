@@ -3,7 +3,7 @@ import { NextvladError } from "../base/errors.js";
 import type { ConvertOutcome } from "../conversion/convert.js";
 import type { ConversionPlan } from "../conversion/plan.js";
 import type { ConvertFlags } from "./options.js";
-import { print } from "./output.js";
+import { printLines } from "./output.js";
 import { runIn } from "./run.js";
 
 /** `nextvlad convert`: prints what was made and the list that names it; returns the exit code. */
@@ -15,7 +15,7 @@ export async function runConvert(flags: ConvertFlags): Promise<number> {
     const { convert } = await import("../conversion/convert.js");
     return convert(plan, { out: flags.out, workers: flags.workers, signal, telemetry });
   });
-  await print(formatOutcome(outcome));
+  await printLines(...formatOutcome(outcome));
   return exitCode;
 }
 
@@ -60,7 +60,7 @@ function checkFlags({ filelist, csv, rgb, audio, featureDtype }: ConvertFlags): 
   }
 }
 
-function formatOutcome({ stopped, videos, shardsMade, shardsKept, sizes, statistics, cutVideos, list }: ConvertOutcome): string {
+function formatOutcome({ stopped, videos, shardsMade, shardsKept, sizes, statistics, cutVideos, list }: ConvertOutcome): readonly string[] {
   const kept = shardsKept > 0 ? `,\tthere already: ${shardsKept}` : "";
   const lines = [`[CONVERT] convert ${stopped ? "stopped" : "finished"}. \tvideos: ${videos},\tshards: ${shardsMade}${kept}`];
   for (const [i, name] of ["rgb", "audio"].entries()) {
@@ -71,7 +71,7 @@ function formatOutcome({ stopped, videos, shardsMade, shardsKept, sizes, statist
   if (cutVideos > 0) lines.push(`cut to the shorter of rgb and audio, which differed by one frame: ${cutVideos} videos`);
   if (sizes !== null) lines.push(`model: --set MODEL.video_feature_size=${sizes[0]} --set MODEL.audio_feature_size=${sizes[1]}`);
   lines.push(list === null ? "run it again to go on" : `list: ${list}`);
-  return `${lines.join("\n")}\n`;
+  return lines;
 }
 
 function format(value: number): string {

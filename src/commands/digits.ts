@@ -1,6 +1,6 @@
 import { prepareFolder, undoFolders } from "./folder.js";
 import type { DigitsFlags } from "./options.js";
-import { print } from "./output.js";
+import { printLines, printToStderr } from "./output.js";
 
 /** `nextvlad digits`: writes the shards, tells of it on stderr, and prints the files; returns the exit code. */
 export function runDigits(flags: DigitsFlags): Promise<number> {
@@ -15,8 +15,8 @@ async function writeDigits(flags: DigitsFlags): Promise<number> {
     trainVideos: flags.trainVideos,
     validateVideos: flags.validateVideos,
     seed: flags.seed,
-    log: (line) => process.stderr.write(`${line}\n`),
+    log: (line) => printToStderr(line),
   });
-  for (const file of files) await print(`${file}\n`);
+  await printLines(...files);
   return 0;
 }

@@ -8,7 +8,7 @@ import type { EnsembleOutcome } from "../inference/ensemble.js";
 import type { Truth } from "../inference/ground-truth.js";
 import { undoFolders } from "./folder.js";
 import type { EnsembleFlags } from "./options.js";
-import { print } from "./output.js";
+import { printLines } from "./output.js";
 import { checkTruth } from "./ready.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
@@ -54,19 +54,19 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
   });
   const { videos, metrics, resultFiles } = outcome;
   if (outcome.stopped) {
-    await print(`[ENSEMBLE] ensemble stopped after ${videos} videos: no result\n`);
+    await printLines(`[ENSEMBLE] ensemble stopped after ${videos} videos: no result`);
     return exitCode;
   }
-  await print(`[ENSEMBLE] ensemble finished. \tvideos: ${videos}\n`);
+  await printLines(`[ENSEMBLE] ensemble finished. \tvideos: ${videos}`);
   if (metrics !== null) {
     const { encodeMetrics } = await import("../evaluation/metrics.js");
     const path = join(flags.saveDir, ENSEMBLE_METRICS_NAME);
     await writeFileAtomic(path, encodeMetrics(metrics));
     const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
-    await print(`avg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}\n`);
-    await print(`metrics, with the average precision of each class: ${path}\n`);
+    await printLines(`avg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}`);
+    await printLines(`metrics, with the average precision of each class: ${path}`);
   }
-  await print(tellFiles("results", resultFiles));
+  await printLines(...tellFiles("results", resultFiles));
   return exitCode;
 }
 

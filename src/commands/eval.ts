@@ -6,7 +6,7 @@ import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import type { EvalFlags } from "./options.js";
-import { print } from "./output.js";
+import { printLines } from "./output.js";
 import { checkReading } from "./ready.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
@@ -51,13 +51,13 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
     });
   });
   if (outcome.metrics === null) {
-    await print(tellStop("[EVAL] eval", outcome.videos, outcome.keptIn));
+    await printLines(...tellStop("[EVAL] eval", outcome.videos, outcome.keptIn));
     return exitCode;
   }
   const { formatEvalLine } = await import("../telemetry/lines.js");
   const { hit_at_one: hitAtOne, perr, loss, gap } = outcome.metrics;
-  await print(`${formatEvalLine({ hitAtOne, perr, loss, gap })}\n`);
-  await print(`results, with MAP and the average precision of each class: ${outcome.resultFile}\n`);
-  await print(tellFiles("predictions", outcome.predictionFiles));
+  await printLines(formatEvalLine({ hitAtOne, perr, loss, gap }));
+  await printLines(`results, with MAP and the average precision of each class: ${outcome.resultFile}`);
+  await printLines(...tellFiles("predictions", outcome.predictionFiles));
   return exitCode;
 }

@@ -4,7 +4,7 @@ import { formatConfig } from "../config/format.js";
 import { findConfig } from "./configuration.js";
 import { prepareFolder, undoFolders } from "./folder.js";
 import type { ExportFlags } from "./options.js";
-import { print } from "./output.js";
+import { printLines, printToStderr } from "./output.js";
 import { version } from "./version.js";
 import { carriesConfig, describeWeights, openNamedWeights } from "./weights.js";
 
@@ -18,9 +18,8 @@ export async function runExport(flags: ExportFlags): Promise<number> {
 async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<number> {
   const { exportWeights } = await import("../checkpoints/export.js");
   const { optimizerScalars } = await import("../training/optimizer-scalars.js");
-  const tell = (line: string): boolean => process.stderr.write(`${line}\n`);
   const config = await findConfig(flags, [], weights);
-  for (const line of describeWeights(weights, flags, config)) tell(line);
+  printToStderr(...describeWeights(weights, flags, config));
   await prepareFolder(dirname(flags.out));
   const { files, optimizer } = await exportWeights({
     weights,
@@ -31,8 +30,9 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
     optimizerScalars: (step, trained) => optimizerScalars(step, trained, config.TRAIN),
     version: version(),
   });
-  if (flags.format === "onnx") tell(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are part of the graph`);
-  if (optimizer === false) tell("these weights bring no optimizer state, so none is written");
-  for (const file of files) await print(`${file}\n`);
+  if (flags.format === "onnx")
+    printToStderr(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are part of the graph`);
+  if (optimizer === false) printToStderr("these weights bring no optimizer state, so none is written");
+  await printLines(...files);
   return 0;
 }

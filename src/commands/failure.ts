@@ -1,29 +1,34 @@
 import { CommanderError } from "commander";
 import { NextvladError } from "../base/errors.js";
+import { showMessage, showValue } from "../base/shown-value.js";
 import { UNKNOWN_FLAG } from "./arguments.js";
 
-/** What the CLI prints of an error: one paragraph for stderr (empty: nothing), commands on lines of their own, and the exit code. */
+/** What the CLI prints of an error: lines for stderr (the message, then commands that can be copied; none if there is nothing to say), and the exit code. */
 export interface Failure {
-  readonly text: string;
+  readonly lines: readonly string[];
   readonly exitCode: number;
 }
 
 /** Finds the words for an error. `command` is the subcommand's name, to point at its help. NEXTVLAD_DEBUG=1 adds the stack. */
 export function describeFailure(error: unknown, command: string | undefined): Failure {
   if (error instanceof CommanderError) return describeUsage(error, command);
-  const stack = process.env.NEXTVLAD_DEBUG === "1" && error instanceof Error ? `\n${error.stack}` : "";
+  const stack = process.env.NEXTVLAD_DEBUG === "1" && error instanceof Error ? stackLines(error) : [];
   if (error instanceof NextvladError) {
-    const lines = [`nextvlad: error: ${oneParagraph(error.message)}${stack}`, ...(error.details.commands ?? [])];
-    return { text: lines.map((line) => `${line}\n`).join(""), exitCode: error.exitCode };
+    return { lines: [`nextvlad: error: ${error.message}`, ...stack, ...(error.details.commands ?? [])], exitCode: error.exitCode };
   }
-  const message = oneParagraph(error instanceof Error ? error.message || error.name : String(error));
-  const advice = stack === "" ? " (the log, or NEXTVLAD_DEBUG=1, shows where)" : "";
-  return { text: `nextvlad: internal error: ${message}${advice}${stack}\n`, exitCode: 1 };
+  const message = showMessage(error instanceof Error ? error.message || error.name : String(error));
+  const advice = stack.length === 0 ? " (the log, or NEXTVLAD_DEBUG=1, shows where)" : "";
+  return { lines: [`nextvlad: internal error: ${message}${advice}`, ...stack], exitCode: 1 };
+}
+
+/** An error's stack without its message, which may hold lines from outside. */
+function stackLines({ name, message, stack = "" }: Error): readonly string[] {
+  return [`${name}: ${showMessage(message)}`, ...stack.split("\n").filter((line) => /^ {4}at /.test(line))];
 }
 
 function describeUsage(error: CommanderError, command: string | undefined): Failure {
-  if (error.exitCode === 0) return { text: "", exitCode: 0 };
-  if (error.code === "commander.help") return { text: "", exitCode: 2 };
+  if (error.exitCode === 0) return { lines: [], exitCode: 0 };
+  if (error.code === "commander.help") return { lines: [], exitCode: 2 };
   return describeFailure(usageError(error, command), command);
 }
 
@@ -56,7 +61,7 @@ const USAGE: Readonly<Record<string, readonly [RegExp, (groups: Groups) => Usage
       what: "invalid value",
       key: flag ?? `<${argument}>`,
       expected: expected.replace(/\.$/, ""),
-      found: JSON.stringify(found),
+      found: showValue(found),
     }),
   ],
   "commander.excessArguments": [
@@ -72,7 +77,7 @@ function usageError(error: CommanderError, command: string | undefined): Nextvla
   if (!groups || describe === undefined) {
     return new NextvladError(
       "BAD_USAGE",
-      oneParagraph(error.message)
+      showMessage(error.message)
         .replace(/^error: /, "")
         .replace(/\.$/, ""),
       { remedy: help },
@@ -83,8 +88,4 @@ function usageError(error: CommanderError, command: string | undefined): Nextvla
   const remedy = suggestion === undefined ? help : `did you mean ${suggestion}? S${help.slice(1)}`;
   const given = Object.entries(details).filter(([, value]) => value !== undefined && value !== "");
   return new NextvladError("BAD_USAGE", what, { ...Object.fromEntries(given), remedy });
-}
-
-function oneParagraph(text: string): string {
-  return text.trim().replace(/\s*\n\s*/g, " ");
 }

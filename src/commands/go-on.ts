@@ -1,3 +1,5 @@
+import { encodeBytes } from "../base/byte-text.js";
+import { escapeText } from "../base/shown-value.js";
 import { isShellPipe } from "../data/file-list.js";
 import type { LogInterval } from "../evaluation/watched-batches.js";
 import type { ResumeOptions } from "../results/resumable-results.js";
@@ -108,12 +110,20 @@ function placeholder({ flag, key }: Argument): string {
 /** `-` alone is a value: standard input. */
 const isFlag = (arg: string): boolean => arg.startsWith("-") && arg !== "-";
 
+/** A word for a shell. Text that a terminal would act on becomes bytes in Bash's (and zsh's) form $'\x1B', so that the command can be shown and copied. */
 function quote(word: string): string {
+  if (escapeText(word) !== word) return `$'${Array.from(word, quoteCharacter).join("")}'`;
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
+function quoteCharacter(character: string): string {
+  if (character === "'" || character === "\\") return `\\${character}`;
+  if (escapeText(character) === character) return character;
+  return Array.from(encodeBytes(character), (byte) => `\\x${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
+}
+
 /** The last lines of a pass that a signal stopped: where it stands, and how to resume it. `keptIn`: null where nothing is done yet. */
-export function tellStop(title: string, videos: number, keptIn: string | null): string {
-  if (keptIn === null) return `${title} stopped after ${videos} videos: nothing to keep\n`;
-  return `${title} stopped after ${videos} videos, which are kept in ${keptIn}\nresume with: ${resumeCommand(process.argv.slice(2))}\n`;
+export function tellStop(title: string, videos: number, keptIn: string | null): readonly string[] {
+  if (keptIn === null) return [`${title} stopped after ${videos} videos: nothing to keep`];
+  return [`${title} stopped after ${videos} videos, which are kept in ${keptIn}`, `resume with: ${resumeCommand(process.argv.slice(2))}`];
 }

@@ -5,7 +5,7 @@ import { findConfig, givenBatchSize, logConfig, readingOverrides } from "./confi
 import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import type { InferFlags } from "./options.js";
-import { print } from "./output.js";
+import { printLines } from "./output.js";
 import { checkReading } from "./ready.js";
 import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
@@ -51,7 +51,7 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
       damage: new DamageReport(flags.saveDir, "infer", telemetry.log),
     });
   });
-  if (outcome.stopped) await print(tellStop("[INFER] infer", outcome.videos, outcome.keptIn));
-  else await print(`[INFER] infer finished. \tvideos: ${outcome.videos}\n${tellFiles("results", outcome.resultFiles)}`);
+  if (outcome.stopped) await printLines(...tellStop("[INFER] infer", outcome.videos, outcome.keptIn));
+  else await printLines(`[INFER] infer finished. \tvideos: ${outcome.videos}`, ...tellFiles("results", outcome.resultFiles));
   return exitCode;
 }

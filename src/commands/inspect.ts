@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { NextvladError } from "../base/errors.js";
 import type { WeightInspection } from "../inspection/inspect-weights.js";
 import type { InspectFlags } from "./options.js";
-import { print } from "./output.js";
+import { printJson, printLines } from "./output.js";
 
 /** Names that only weights have. */
 const WEIGHTS = /\.(pdparams(\.gz)?|safetensors|npz)$/;
@@ -19,7 +19,7 @@ export async function runInspect(path: string, flags: InspectFlags): Promise<num
   const { formatInspection } = await import("../inspection/inspect-text.js");
   try {
     const inspection = await inspectShard(path);
-    await print(flags.json ? `${JSON.stringify(inspection, null, 1)}\n` : formatInspection(inspection));
+    await (flags.json ? printJson(inspection) : printLines(...formatInspection(inspection)));
     return inspection.problems > 0 ? 1 : 0;
   } catch (error) {
     if (!(error instanceof NextvladError)) throw error;
@@ -32,6 +32,6 @@ export async function runInspect(path: string, flags: InspectFlags): Promise<num
 
 async function printWeights(weights: WeightInspection, flags: InspectFlags): Promise<number> {
   const { formatWeights } = await import("../inspection/inspect-weights.js");
-  await print(flags.json ? `${JSON.stringify(weights, null, 1)}\n` : formatWeights(weights));
+  await (flags.json ? printJson(weights) : printLines(...formatWeights(weights)));
   return weights.problems.length > 0 ? 1 : 0;
 }

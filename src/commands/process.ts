@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import { fileError } from "../base/errors.js";
 import { normaliseArguments } from "./arguments.js";
 import { describeFailure } from "./failure.js";
-import { isReaderGone } from "./output.js";
+import { isReaderGone, printToStderr } from "./output.js";
 import { outlastSignals } from "./signals.js";
 
 /**
@@ -37,7 +37,7 @@ export async function runCommand(program: Command, given: readonly string[]): Pr
     command = normalised.command;
     // The commands that resume a run are made of these.
     process.argv.splice(2, process.argv.length, ...normalised.args);
-    for (const note of normalised.notes) process.stderr.write(`nextvlad: note: ${note}\n`);
+    for (const note of normalised.notes) printToStderr(`nextvlad: note: ${note}`);
     await program.parseAsync(normalised.args, { from: "user" });
     return Number(process.exitCode ?? 0);
   } catch (error) {
@@ -48,7 +48,7 @@ export async function runCommand(program: Command, given: readonly string[]): Pr
 /** Prints one paragraph on stderr and returns the exit code. `command` is the subcommand's name, to point at its help. */
 function reportFailure(error: unknown, command: string | undefined): number {
   const failure = describeFailure(error, command);
-  process.stderr.write(failure.text);
+  printToStderr(...failure.lines);
   return failure.exitCode;
 }
 
@@ -66,8 +66,8 @@ async function endStuckReads(exitCode: number): Promise<void> {
   const isReading = (): boolean => process.getActiveResourcesInfo().some((name) => name === "Worker" || name.startsWith("FSReq"));
   for (let waitedMs = 0; isReading(); waitedMs += LOOK_MS) {
     if (waitedMs >= STUCK_MS) {
-      process.stderr.write(
-        `nextvlad: warning: a file or disk that is being read never answers: ending by force, instead of with exit code ${exitCode}\n`,
+      printToStderr(
+        `nextvlad: warning: a file or disk that is being read never answers: ending by force, instead of with exit code ${exitCode}`,
       );
       process.kill(process.pid, "SIGKILL");
     }

@@ -33,6 +33,6 @@ export async function resultTarget(
 }
 
 /** A line for each file, of what it holds. */
-export function tellFiles(content: string, files: readonly string[]): string {
-  return files.map((file) => `${content}: ${file}\n`).join("");
+export function tellFiles(content: string, files: readonly string[]): readonly string[] {
+  return files.map((file) => `${content}: ${file}`);
 }

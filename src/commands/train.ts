@@ -6,7 +6,7 @@ import { findConfig, isFalse, logConfig, trainOverrides } from "./configuration.
 import { prepareFolder, undoFolders } from "./folder.js";
 import { resumeCommand } from "./go-on.js";
 import type { TrainFlags } from "./options.js";
-import { print } from "./output.js";
+import { printLines } from "./output.js";
 import { checkTraining, type StartWeights } from "./ready.js";
 import { type Resume, resolveResume } from "./resume.js";
 import { runIn } from "./run.js";
@@ -64,7 +64,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
         version: version(),
       });
     });
-    await print(`${formatOutcome(outcome, resumeFrom)}\n`);
+    await printLines(...formatOutcome(outcome, resumeFrom));
     return exitCode;
   });
 }
@@ -100,10 +100,13 @@ async function closeStart({ resume, pretrain }: StartWeights): Promise<void> {
   await pretrain?.close();
 }
 
-function formatOutcome({ stopped, epochs, steps, lastSnapshot, best }: TrainOutcome, resumeFrom: (snapshot: string) => string): string {
+function formatOutcome(
+  { stopped, epochs, steps, lastSnapshot, best }: TrainOutcome,
+  resumeFrom: (snapshot: string) => string,
+): readonly string[] {
   const lines = [`[TRAIN] train ${stopped ? "stopped" : "finished"}. \tepochs: ${epochs},\tsteps: ${steps}`];
   if (lastSnapshot !== null) lines.push(`last snapshot: ${lastSnapshot}`);
   if (best !== null) lines.push(`best snapshot: ${best.path} (epoch ${best.epoch}, validation GAP ${best.gap.toFixed(4)})`);
   if (stopped && lastSnapshot !== null) lines.push(`resume with: ${resumeFrom(lastSnapshot)}`);
-  return lines.join("\n");
+  return lines;
 }

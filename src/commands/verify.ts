@@ -8,7 +8,7 @@ import { type VerifyProgress, verifyShards } from "../inspection/verification.js
 import { formatVerification, verifyReport } from "../inspection/verify-report.js";
 import { createTelemetry, type Telemetry } from "../telemetry/telemetry.js";
 import type { VerifyFlags } from "./options.js";
-import { print } from "./output.js";
+import { printJson, printLines } from "./output.js";
 import { watchSignals } from "./signals.js";
 
 /** How often the log tells how far it is. */
@@ -36,7 +36,7 @@ export async function runVerify(list: FileList, flags: VerifyFlags): Promise<num
     telemetry.progress.end();
     const seconds = (performance.now() - startMs) / 1000;
     const report = verifyReport(verification, { list: describeFileList(list), listProblem: problem, repeated, seconds });
-    await print(flags.json ? `${JSON.stringify(report, null, 1)}\n` : formatVerification(verification, report));
+    await (flags.json ? printJson(report) : printLines(...formatVerification(verification, report)));
     if (report.stopped) return watch.exitCode();
     return report.problems > 0 ? 1 : 0;
   } finally {

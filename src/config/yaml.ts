@@ -1,4 +1,5 @@
 import { type CST, Parser, parseDocument } from "yaml";
+import { showText } from "../base/shown-value.js";
 
 /** The most text that is read. A config takes a tenth of it, and the parser takes time that grows with the square of some: half a second for so much. */
 export const MOST_YAML_BYTES = 1 << 14;
@@ -7,6 +8,9 @@ export const MOST_YAML_BYTES = 1 << 14;
  * whole process instead of throwing.
  */
 const MOST_LEVELS = 64;
+
+/** The parser's message may quote the text. */
+const MAX_PROBLEM_LENGTH = 200;
 
 /** What a text is as YAML: a plain value, or why it is none, in words of one line. */
 export type YamlOutcome = { readonly value: unknown } | { readonly problem: string; readonly cause: unknown };
@@ -21,7 +25,7 @@ export function parseYaml(text: string): YamlOutcome {
     if (error !== undefined) throw error;
     return { value: document.toJS() };
   } catch (cause) {
-    return { problem: firstLine(cause instanceof Error ? cause.message : String(cause)), cause };
+    return { problem: showText(firstLine(cause instanceof Error ? cause.message : String(cause)), MAX_PROBLEM_LENGTH), cause };
   }
 }
 

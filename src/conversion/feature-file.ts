@@ -1,5 +1,7 @@
 import { open } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
+import { listFirst } from "../base/problem-list.js";
+import { showText } from "../base/shown-value.js";
 import type { FeatureBytes } from "../data/video.js";
 import { type NpyArray, readNpy } from "../formats/npy.js";
 import { readNpz } from "../formats/npz.js";
@@ -46,7 +48,13 @@ async function readArray(file: string, name: string): Promise<NpyArray> {
     if (names.length === 1 && only !== undefined) return only;
     throw new NextvladError("BAD_VIDEO", `the file has no array named ${name}`, {
       file,
-      found: names.length === 0 ? "no array" : names.slice(0, 8).join(", "),
+      found:
+        names.length === 0
+          ? "no array"
+          : listFirst(
+              names.map((each) => showText(each)),
+              { shown: 8 },
+            ),
       remedy: `name it in numpy.savez(file, ${name}=...), or save it alone`,
     });
   });

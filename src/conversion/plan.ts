@@ -2,6 +2,7 @@ import { readFile, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
+import { showPath } from "../base/shown-value.js";
 import { describeFileList, describeRepeated, type FileList, findShards, isShellPipe } from "../data/file-list.js";
 import { readLabelTable } from "./label-table.js";
 import { DEFAULT_RANGE } from "./quantise.js";
@@ -79,11 +80,16 @@ async function refuseOtherList(path: string, outputs: readonly string[]): Promis
     throw fileError(error, path, "read");
   });
   const lost = text.split("\n").filter((line) => line !== "" && !names.has(line));
-  if (lost.length === 0) return;
-  throw new NextvladError("BAD_USAGE", `this list names other shards, such as ${lost[0]}, and the list from the pipe would replace it`, {
-    file: path,
-    remedy: "choose another --out, or write the list into a file, whose name the new list gets",
-  });
+  const [first] = lost;
+  if (first === undefined) return;
+  throw new NextvladError(
+    "BAD_USAGE",
+    `this list names other shards, such as ${showPath(first)}, and the list from the pipe would replace it`,
+    {
+      file: path,
+      remedy: "choose another --out, or write the list into a file, whose name the new list gets",
+    },
+  );
 }
 
 /** Two shards of one name would be one; and none may take its own source's place. */
@@ -92,10 +98,11 @@ function refuseTwins(shards: readonly PlannedShard[]): void {
   const fromOf = new Map<string, string>();
   for (const { task, origin } of shards) {
     const twin = fromOf.get(task.output);
-    const what = twin === undefined ? "the shard would take the place of one that is read" : `two shards would have this name: ${twin} and`;
+    const what =
+      twin === undefined ? "the shard would take the place of one that is read" : `two shards would have this name: ${showPath(twin)} and`;
     if (twin !== undefined || sources.has(resolve(task.output))) {
       const remedy = "convert them into another folder, or rename one";
-      throw new NextvladError("BAD_USAGE", twin === undefined ? what : `${what} ${origin.from}`, {
+      throw new NextvladError("BAD_USAGE", twin === undefined ? what : `${what} ${showPath(origin.from)}`, {
         file: task.output,
         key: "--out",
         remedy,
@@ -167,7 +174,7 @@ async function measureFiles(paths: readonly string[], missing?: string[]): Promi
 }
 
 function missingFeatures(missing: readonly string[], table: string): NextvladError {
-  return new NextvladError("FILE_MISSING", `${missing.length} feature files cannot be found: ${listFirst(missing)}`, {
+  return new NextvladError("FILE_MISSING", `${missing.length} feature files cannot be found: ${listFirst(missing.map(showPath))}`, {
     file: table,
     remedy: "check the ids, and the pattern in which {id} stands for each",
   });

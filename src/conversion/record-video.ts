@@ -1,5 +1,6 @@
 import { basename, extname } from "node:path";
 import { NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import { FLOAT_BYTES, type FloatType, floatTypeOf } from "../data/float-bytes.js";
 import { makeVideo, type Video } from "../data/video.js";
 import { checkVideo, type VideoPlace, type VideoShape } from "../data/video-check.js";
@@ -150,7 +151,7 @@ function suggestNames(names: readonly string[]): string {
   const features = names.filter((name) => !/time/i.test(name));
   const audio = features.find((name) => /audio|sound|speech|vggish/i.test(name));
   const rgb = features.find((name) => name !== audio);
-  return `${rgb ?? "rgb"},${audio ?? "audio"}`;
+  return `${showText(rgb ?? "rgb")},${showText(audio ?? "audio")}`;
 }
 
 /**

@@ -4,6 +4,7 @@ import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 import { joinErrors, listFirst } from "../base/problem-list.js";
+import { showPath, showText } from "../base/shown-value.js";
 import { expandGlob, isGlob } from "./glob.js";
 
 /** MARK, LIST or DICT, and PUT with its number: protocol 0. */
@@ -135,7 +136,7 @@ async function resolveLines(text: string, list: string, folders: readonly string
   const unique = [...new Set(lines)];
   for (const line of unique) {
     const remedy = urlRemedy(line);
-    if (remedy !== null) throw new NextvladError("BAD_FILE_LIST", URL_PROBLEM, { file: list, found: line, remedy });
+    if (remedy !== null) throw new NextvladError("BAD_FILE_LIST", URL_PROBLEM, { file: list, found: showText(line), remedy });
   }
   const located = new Map(await Promise.all(unique.map(async (line) => [line, await locate(line, folders)] as const)));
   const found = [...located.values()];
@@ -178,10 +179,14 @@ async function locate(line: string, folders: readonly string[]): Promise<Located
 }
 
 function missingFiles(missing: readonly string[], total: number, list: string, folders: readonly string[]): NextvladError {
-  return new NextvladError("FILE_MISSING", `${missing.length} of the list's ${total} files cannot be found: ${listFirst(missing)}`, {
-    file: list,
-    remedy: `check the paths; relative ones are resolved from ${[...new Set(folders)].join(", then from ")}`,
-  });
+  return new NextvladError(
+    "FILE_MISSING",
+    `${missing.length} of the list's ${total} files cannot be found: ${listFirst(missing.map(showPath))}`,
+    {
+      file: list,
+      remedy: `check the paths; relative ones are resolved from ${[...new Set(folders)].join(", then from ")}`,
+    },
+  );
 }
 
 type Kind = "file" | "pipe" | "directory" | "missing";

@@ -1,6 +1,7 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { decodeBytes, normaliseBytes } from "../base/byte-text.js";
 import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
+import { showValue } from "../base/shown-value.js";
 import { type Allocate, ownMemory } from "../formats/frame-list.js";
 import { parsePickle } from "../formats/pickle-reader.js";
 import { NumpyArray, type PickledDict, PickledTuple, type PickledValue } from "../formats/pickle-values.js";
@@ -225,6 +226,6 @@ function keysOf(dict: PickledDict): string {
     ? "no key"
     : [...dict.keys()]
         .slice(0, 8)
-        .map((key) => JSON.stringify(key.slice(0, 40)))
+        .map((key) => showValue(key, 40))
         .join(", ");
 }

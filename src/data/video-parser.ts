@@ -1,5 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
+import { showValue } from "../base/shown-value.js";
 import { type Allocate, type FrameList, ownMemory } from "../formats/frame-list.js";
 import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import type { TfRecord } from "../formats/tfrecord.js";
@@ -106,11 +107,13 @@ function describeContext(context: SequenceExample["context"]): string {
   return ids.map((name) => `"${name}" of type ${context.get(name)?.kind}`).join(", ");
 }
 
+const MAX_NAME_LENGTH = 40;
+
 /** The first names, for an error. */
 export function listOf(names: readonly string[]): string {
   if (names.length === 0) return "none";
   return listFirst(
-    names.map((name) => JSON.stringify(name.slice(0, 40))),
+    names.map((name) => showValue(name, MAX_NAME_LENGTH)),
     { shown: NAMED_LISTS },
   );
 }

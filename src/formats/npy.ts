@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import { decodeFloat16 } from "./float16.js";
 import { adviseOnDtype } from "./numpy-advice.js";
 
@@ -106,7 +107,7 @@ function parseHeader(text: string, file: string): NpyHeader {
     throw new NextvladError("BAD_FORMAT", "its values are of a type that is not supported", {
       file,
       expected: "little-endian f2, f4, f8, i4, i8 or u1",
-      found: descr ?? "a structure",
+      found: descr === undefined ? "a structure" : showText(descr),
       remedy: adviseOnDtype(descr ?? ""),
     });
   }

@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import { crc32 } from "@node-rs/crc32";
 import { type Entry, openPromise, type ZipFile } from "yauzl";
 import { fileError, NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import { MAX_NPY_HEAD_BYTES, type NpyArray, type NpyHeader, parseNpy, parseNpyHeader } from "./npy.js";
 
 /** A day of float64 frames is 0.7 GB. A larger array than this is refused, so that a small file that swells cannot take all memory. */
@@ -99,7 +100,7 @@ export class NpzFile {
   }
 
   #nameOf({ fileName }: Entry): string {
-    return `${this.path}: ${fileName}`;
+    return `${this.path}: ${showText(fileName)}`;
   }
 }
 

@@ -138,7 +138,7 @@ function checkEntry(name: string, entry: unknown, file: string): TensorEntry {
   const [begin, end] = offsets as [number, number];
   const bytes = sizeOfShape(shape) * sizeOfDtype(dtype);
   if (end - begin !== bytes) {
-    throw refuse(`its data_offsets [${begin}, ${end}] do not fit ${dtype} [${shape.join(", ")}]`, {
+    throw refuse(`its data_offsets [${begin}, ${end}] do not fit ${dtype} ${showValue(shape)}`, {
       expected: `${bytes} bytes`,
       found: `${end - begin} bytes`,
     });

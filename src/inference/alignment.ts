@@ -1,6 +1,7 @@
 import { escapeBytes } from "../base/byte-text.js";
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
+import { showText } from "../base/shown-value.js";
 import type { Prediction } from "../results/prediction.js";
 import { PredictionStore } from "./prediction-store.js";
 
@@ -62,7 +63,7 @@ class Tally {
 
   add(id: string): void {
     this.count++;
-    if (this.ids.length < NAMED_VIDEOS) this.ids.push(escapeBytes(id));
+    if (this.ids.length < NAMED_VIDEOS) this.ids.push(showText(escapeBytes(id)));
   }
 }
 

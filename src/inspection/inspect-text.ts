@@ -1,30 +1,34 @@
+import { listFirst } from "../base/problem-list.js";
+import { showText, showValue } from "../base/shown-value.js";
 import type { Inspection } from "./inspect.js";
 
 const WIDTH = 12;
 const BAR = 40;
 const BLOCKS = " ▁▂▃▄▅▆▇█";
 const SHOWN_LABELS = 10;
+/** Context features and feature lists; --json has all. */
+const SHOWN_FEATURES = 20;
 /** Byte values that one column of the value histogram stands for. */
 const COLUMN_VALUES = 8;
 
-/** An inspection for reading. */
-export function formatInspection(found: Inspection): string {
+/** The lines of an inspection for people. */
+export function formatInspection(found: Inspection): readonly string[] {
   const { labels, frames, features } = found;
   const lines = [
-    row("file", `${found.file} (${found.size_bytes} bytes)`),
-    row(
+    ...row("file", `${found.file} (${found.size_bytes} bytes)`),
+    ...row(
       "kind",
       `${found.container === "SequenceExample" ? "outside a TFRecord file" : found.container}, ${found.compression === "none" ? "not compressed" : found.compression}; ${describeLevels(found)}`,
     ),
-    row("records", `${found.records}${found.read_to_end ? "" : ", then the file is damaged"}`),
-    row("ids", `${found.first_ids.map(printable).join(", ") || "none"}${found.has_more_ids ? ", ..." : ""}`),
+    ...row("records", `${found.records}${found.read_to_end ? "" : ", then the file is damaged"}`),
+    ...row("ids", `${found.first_ids.map(showName).join(", ") || "none"}${found.has_more_ids ? ", ..." : ""}`),
   ];
-  if (found.repeated_ids > 0) lines.push(row("", `${found.repeated_ids} records repeat an id`));
-  const context = Object.entries(found.context).map(([key, kinds]) => `${printable(key)} (${Object.keys(kinds).join(", ")})`);
-  if (found.container !== "pickle") lines.push(row("context", context.join(", ") || "none"));
+  if (found.repeated_ids > 0) lines.push(...row("", `${found.repeated_ids} records repeat an id`));
+  const context = Object.entries(found.context).map(([key, kinds]) => `${showName(key)} (${Object.keys(kinds).join(", ")})`);
+  if (found.container !== "pickle") lines.push(...row("context", listFirst(context, { shown: SHOWN_FEATURES }) || "none"));
   if (frames !== null) {
     lines.push(
-      row(
+      ...row(
         "frames",
         `${frames.min} to ${frames.max} a video, median ${frames.median}, mean ${frames.mean.toFixed(1)}, ${frames.total} in all`,
       ),
@@ -32,39 +36,43 @@ export function formatInspection(found: Inspection): string {
     const most = Math.max(...frames.histogram.map(({ videos }) => videos));
     for (const { from, to, videos } of frames.histogram) {
       const range = from === to ? `${from}` : `${from}-${to}`;
-      lines.push(row("", `${range.padStart(11)} ${"█".repeat(Math.ceil((BAR * videos) / most)).padEnd(BAR)} ${videos}`));
+      lines.push(...row("", `${range.padStart(11)} ${"█".repeat(Math.ceil((BAR * videos) / most)).padEnd(BAR)} ${videos}`));
     }
   }
-  for (const [name, list] of Object.entries(found.lists)) {
+  const lists = Object.entries(found.lists);
+  for (const [name, list] of lists.slice(0, SHOWN_FEATURES)) {
     const feature = features[name];
-    if (feature?.videos !== list.videos) lines.push(formatList(name, list));
+    if (feature?.videos !== list.videos) lines.push(...formatList(name, list));
     if (feature !== undefined) lines.push(...formatFeature(name, feature));
   }
+  if (lists.length > SHOWN_FEATURES) lines.push(...row("", `and ${lists.length - SHOWN_FEATURES} more feature lists`));
   const { records: unequal, first } = found.unequal_lengths;
   if (first !== null) {
     const example = `record ${first.record} has ${first.rgb} frames of rgb and ${first.audio} of audio`;
-    lines.push(row("lengths", `rgb and audio differ in length in ${unequal} of ${found.records} records: ${example}`));
+    lines.push(...row("lengths", `rgb and audio differ in length in ${unequal} of ${found.records} records: ${example}`));
   }
-  lines.push(row("labels", `${labels.videos_with_labels} of ${found.records} records have some`));
+  lines.push(...row("labels", `${labels.videos_with_labels} of ${found.records} records have some`));
   if (labels.classes > 0) {
     const each = (labels.labels / labels.videos_with_labels).toFixed(2);
-    lines.push(row("", `${labels.labels} in all, ${each} a labelled video, of ${labels.classes} classes, ${labels.min} to ${labels.max}`));
+    lines.push(
+      ...row("", `${labels.labels} in all, ${each} a labelled video, of ${labels.classes} classes, ${labels.min} to ${labels.max}`),
+    );
     const frequent = labels.most_frequent.slice(0, SHOWN_LABELS).map(({ label, videos }) => `${label} (${videos})`);
-    lines.push(row("", `most frequent: ${frequent.join(", ")}`));
+    lines.push(...row("", `most frequent: ${frequent.join(", ")}`));
   }
   const { videos, segments, classes } = found.segment_labels;
   if (videos > 0) {
     const counts = `${segments} labelled segments of ${classes} classes in ${videos} of ${found.records} records`;
-    lines.push(row("segments", `${counts} (YouTube-8M 2019); no command uses them: video-level labels are used`));
+    lines.push(...row("segments", `${counts} (YouTube-8M 2019); no command uses them: video-level labels are used`));
   }
-  lines.push(row("problems", found.problems === 0 ? "none" : String(found.problems)), ...found.listed);
+  lines.push(...row("problems", found.problems === 0 ? "none" : String(found.problems)), ...found.listed);
   if (found.unlisted > 0) lines.push(`... and ${found.unlisted} more.`);
-  return lines.map((line) => `${line.trimEnd()}\n`).join("");
+  return lines.map((line) => line.trimEnd());
 }
 
-/** A line of a table; a long name has a line of its own. */
-export function row(name: string, text: string): string {
-  return `${name.length < WIDTH ? name.padEnd(WIDTH) : `${name}\n${" ".repeat(WIDTH)}`}${text}`;
+/** A row of a table: one line, or two if the name is long. */
+export function row(name: string, text: string): readonly string[] {
+  return name.length < WIDTH ? [name.padEnd(WIDTH) + text] : [name, " ".repeat(WIDTH) + text];
 }
 
 function describeLevels(found: Inspection): string {
@@ -83,35 +91,35 @@ function describeLevels(found: Inspection): string {
 }
 
 /** A list without statistics: not one bytes value of one size in each frame. */
-function formatList(name: string, { videos, types, frames, sizes }: Inspection["lists"][string]): string {
+function formatList(name: string, { videos, types, frames, sizes }: Inspection["lists"][string]): readonly string[] {
   const range = ({ min, max }: { readonly min: number; readonly max: number }): string => (min === max ? `${min}` : `${min} to ${max}`);
   const names = Object.keys(types);
   const unit = names.length === 1 && names[0] === "bytes" ? "bytes" : "values";
   const note = names.includes("float") ? "; nextvlad convert makes bytes of them" : "";
-  return row(printable(name), `${names.join(", ")}, ${range(sizes)} ${unit} a frame, ${range(frames)} frames, ${videos} videos${note}`);
+  return row(showName(name), `${names.join(", ")}, ${range(sizes)} ${unit} a frame, ${range(frames)} frames, ${videos} videos${note}`);
 }
 
 function formatFeature(name: string, feature: Inspection["features"][string]): string[] {
   const sizes = Object.entries(feature.frame_bytes).map(([bytes, videos]) =>
     videos === feature.videos ? bytes : `${bytes} (${videos} videos)`,
   );
-  const lines = [row(printable(name), `${sizes.join(", ")} bytes a frame, ${feature.videos} videos`)];
+  const lines = [...row(showName(name), `${sizes.join(", ")} bytes a frame, ${feature.videos} videos`)];
   const { mean, standard_deviation: deviation, min, max, share_of_0: lowest, share_of_255: highest } = feature;
   if (mean === null || deviation === null) return lines;
   const ends = `${percent(lowest)} are 0, ${percent(highest)} are 255`;
-  lines.push(row("", `values ${min} to ${max}, mean ${mean.toFixed(2)}, standard deviation ${deviation.toFixed(2)}; ${ends}`));
+  lines.push(...row("", `values ${min} to ${max}, mean ${mean.toFixed(2)}, standard deviation ${deviation.toFixed(2)}; ${ends}`));
   const columns = Array.from({ length: 256 / COLUMN_VALUES }, (_, column) =>
     feature.histogram.slice(column * COLUMN_VALUES, (column + 1) * COLUMN_VALUES).reduce((sum, count) => sum + count, 0),
   );
   const most = Math.max(...columns);
   const bar = columns.map((count) => BLOCKS[Math.ceil((count / most) * (BLOCKS.length - 1))]).join("");
-  lines.push(row("", `0 |${bar}| 255`));
+  lines.push(...row("", `0 |${bar}| 255`));
   return lines;
 }
 
-/** A shard's own words, so that none of them can play with the terminal. */
-function printable(text: string): string {
-  return (/^[\x21-\x7e]+$/.test(text) ? text : JSON.stringify(text)).slice(0, 60);
+/** An ID or a name from the shard; in quotes if it is not plain ASCII. */
+function showName(text: string): string {
+  return /^[\x21-\x7e]+$/.test(text) ? showText(text) : showValue(text);
 }
 
 function percent(share: number | null): string {

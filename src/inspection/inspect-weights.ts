@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
+import { showText } from "../base/shown-value.js";
 import { adamParameter, isArrayName, STEP_COUNTER } from "../checkpoints/array-names.js";
 import { inferModel } from "../checkpoints/inferred-sizes.js";
 import { openWithOptimizerIfThere } from "../checkpoints/open-weights.js";
@@ -71,7 +72,7 @@ async function carriedModel({ snapshot, embeddedConfig, path }: WeightSource) {
   return snapshot === null ? null : buildConfig(await readSnapshotConfig(snapshot), join(snapshot, "config.yaml")).MODEL;
 }
 
-/** A weight inspection for reading. */
+/** The lines of a weight inspection for people. */
 export function formatWeights({
   path,
   form,
@@ -84,39 +85,49 @@ export function formatWeights({
   optimizer,
   arrays,
   problems,
-}: WeightInspection): string {
-  const lines = [row("weights", path), row("kind", form)];
-  if (step !== null) lines.push(row("step", String(step)));
+}: WeightInspection): readonly string[] {
+  const lines = [...row("weights", path), ...row("kind", form)];
+  if (step !== null) lines.push(...row("step", String(step)));
   if (state !== null) {
     const { epoch, step_in_epoch: inEpoch, seed, best, written_by: writer } = state;
-    lines.push(row("epoch", `${epoch} finished${inEpoch > 0 ? `, ${inEpoch} steps of the next` : ""}; seed ${seed}`));
-    if (best !== null) lines.push(row("best", `epoch ${best.epoch}, GAP ${best.gap.toFixed(4)}`));
+    lines.push(...row("epoch", `${epoch} finished${inEpoch > 0 ? `, ${inEpoch} steps of the next` : ""}; seed ${seed}`));
+    if (best !== null) lines.push(...row("best", `epoch ${best.epoch}, GAP ${best.gap.toFixed(4)}`));
     if (writer !== null)
-      lines.push(row("written by", `nextvlad ${writer.nextvlad}, TensorFlow ${writer.tensorflow}, ${writer.device.toUpperCase()}`));
+      lines.push(
+        ...row(
+          "written by",
+          `nextvlad ${showText(writer.nextvlad)}, TensorFlow ${showText(writer.tensorflow)}, ${writer.device.toUpperCase()}`,
+        ),
+      );
   }
   if (model !== null) {
     const { num_classes: classes, ...sizes } = model;
-    lines.push(row("classes", String(classes)), row("sizes", describeValues(sizes)));
+    lines.push(...row("classes", String(classes)), ...row("sizes", describeValues(sizes)));
     const others = Object.fromEntries(Object.entries(config ?? {}).filter(([key]) => !(key in model)));
-    lines.push(row("config", config === null ? "none" : describeValues(others)));
+    lines.push(...row("config", config === null ? "none" : describeValues(others)));
   }
-  lines.push(row("parameters", `${parameters} arrays, ${values} values`), row("optimizer", optimizer ? "its state is there" : "none"));
+  lines.push(
+    ...row("parameters", `${parameters} arrays, ${values} values`),
+    ...row("optimizer", optimizer ? "its state is there" : "none"),
+  );
   if (model === null)
     lines.push(
-      row(
+      ...row(
         "arrays",
         listFirst(
-          arrays.map(({ name, dtype, shape }) => `${name} ${dtype} [${shape.join(", ")}]`),
+          arrays.map(({ name, dtype, shape }) => `${showText(name)} ${showText(dtype)} [${showText(shape.join(", "))}]`),
           { shown: 10 },
         ),
       ),
     );
-  lines.push(row("problems", problems.length === 0 ? "none" : String(problems.length)), ...problems);
-  return lines.map((line) => `${line}\n`).join("");
+  lines.push(...row("problems", problems.length === 0 ? "none" : String(problems.length)), ...problems);
+  return lines;
 }
+
+const MAX_CONFIG_VALUE_LENGTH = 200;
 
 function describeValues(values: object): string {
   return Object.entries(values)
-    .map(([key, value]) => `${key} ${Array.isArray(value) ? value.join(" ") : value}`)
+    .map(([key, value]) => `${key} ${showText(Array.isArray(value) ? value.join(" ") : String(value), MAX_CONFIG_VALUE_LENGTH)}`)
     .join(", ");
 }

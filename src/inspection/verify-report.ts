@@ -1,6 +1,7 @@
 import { escapeBytes } from "../base/byte-text.js";
 import { deserialiseError, type NextvladError } from "../base/errors.js";
 import { groupErrors, listFirst } from "../base/problem-list.js";
+import { showPath, showText } from "../base/shown-value.js";
 import { describeRepeated, type RepeatedShard } from "../data/file-list.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
 import type { ShardTally } from "./shard-tally.js";
@@ -86,8 +87,8 @@ function reportShard(shard: ShardTally) {
   };
 }
 
-/** The report for reading: a line for each kind of problem, then what was counted. */
-export function formatVerification({ shards, repeats }: Verification, report: VerifyReport): string {
+/** The report for people: a line for each kind of problem, then what was counted. */
+export function formatVerification({ shards, repeats }: Verification, report: VerifyReport): readonly string[] {
   const listed = shards.flatMap((shard) => shard.listed);
   const problems = groupErrors(listed).map(({ message }) => message);
   const lines = [...report.list_problems, ...formatWarnings(report), ...problems, ...formatBroken(shards)];
@@ -104,7 +105,7 @@ export function formatVerification({ shards, repeats }: Verification, report: Ve
   if (repeated > 0) kinds.push(`repeated ids ${repeated}`);
   if (report.problems === 0) lines.push(report.stopped ? "no problems in what was checked" : "no problems");
   else lines.push(`problems: ${report.problems} (${kinds.join(", ")}), in ${report.shards_with_problems} of ${report.shards} shards`);
-  return lines.map((line) => `${line}\n`).join("");
+  return lines;
 }
 
 function formatWarnings({
@@ -128,12 +129,12 @@ function formatWarnings({
 function formatBroken(shards: readonly ShardTally[]): string[] {
   const broken = shards.filter(({ state, records }) => state === "broken" && records > 0);
   if (broken.length === 0) return [];
-  const places = broken.map(({ path, records }) => `${path} (after ${records} ${records === 1 ? "record" : "records"})`);
+  const places = broken.map(({ path, records }) => `${showPath(path)} (after ${records} ${records === 1 ? "record" : "records"})`);
   const count = broken.length === 1 ? "1 shard" : `${broken.length} shards`;
   return [`${count} could not be read to the end: ${listFirst(places, { separator: "; " })}.`];
 }
 
 function formatRepeat({ id, records }: RepeatedId): string {
-  const places = records.map(({ path, record }) => `${path}, record ${record}`);
-  return `video ${escapeBytes(id)} comes ${records.length} times: ${listFirst(places, { separator: "; " })}.`;
+  const places = records.map(({ path, record }) => `${showPath(path)}, record ${record}`);
+  return `video ${showText(escapeBytes(id))} comes ${records.length} times: ${listFirst(places, { separator: "; " })}.`;
 }

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import { sealJson, unsealJson } from "../formats/sealed-json.js";
 
 const FORMAT_VERSION = 2;
@@ -70,7 +71,7 @@ export function parsePartialState(text: string, file: string): PartialState {
   const result = stateSchema.safeParse(state);
   if (!result.success) {
     const issue = result.error.issues[0];
-    const what = `invalid state of the partial results: ${issue?.path.join(".")}: ${issue?.message}`;
+    const what = `invalid state of the partial results: ${showText(`${issue?.path.join(".")}: ${issue?.message}`, 200)}`;
     throw new NextvladError("BAD_RESULTS", what, { file, remedy: FRESH });
   }
   const { format_version: _, ...partial } = result.data;
@@ -112,7 +113,7 @@ export function refuseOtherWork(then: PartialState["work"], now: PartialState["w
     if (now[key] === then[key]) continue;
     // Without a policy, what is done has met no damage: whatever is done about it comes after.
     if (key.endsWith(".on_corrupt") && then[key] === "error") continue;
-    const values = { expected: then[key] ?? "nothing", found: now[key] ?? "nothing" };
+    const values = { expected: showText(String(then[key] ?? "nothing")), found: showText(String(now[key] ?? "nothing")) };
     const remedy = "leave it as it was, or start from the beginning, without --resume";
     throw new NextvladError("BAD_CONFIG", "what was stopped cannot go on with another value", { file, key, ...values, remedy });
   }

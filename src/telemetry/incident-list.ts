@@ -1,6 +1,7 @@
 import { readFile, rm } from "node:fs/promises";
 import type { Logger } from "pino";
 import { writeFileAtomic } from "../base/files.js";
+import { escapeJson } from "../base/shown-value.js";
 import { isWorthTelling } from "./sparing.js";
 
 /** Incidents that a list has at most: enough to see where they come from. */
@@ -66,7 +67,7 @@ export class IncidentList<T extends object> {
     const { size } = this.#incidents;
     if (size === this.#written) return;
     this.#writtenMs = performance.now();
-    const text = `[\n${[...this.#incidents].join(",\n")}\n]\n`;
+    const text = escapeJson(`[\n${[...this.#incidents].join(",\n")}\n]\n`);
     if (await this.#succeeds(() => writeFileAtomic(this.path, text))) this.#written = size;
   }
 

@@ -2,6 +2,7 @@ import { closeSync, fstatSync, openSync, rmSync, writeSync } from "node:fs";
 import { type DestinationStream, type Logger, multistream, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
 import { fileError, NextvladError } from "../base/errors.js";
+import { escapeJson, escapeText, MAX_MESSAGE_LENGTH, showText } from "../base/shown-value.js";
 import { createScreen, isDumb, type Progress, type Screen } from "./progress.js";
 
 /** Where a command's news go: the log (a JSON file and readable lines on stderr) and the progress bar. */
@@ -34,7 +35,7 @@ export async function createTelemetry({ logFile, stderr = process.stderr }: Tele
   return {
     log: pino(options, multistream(streams)),
     progress: {
-      begin: (title) => screen.begin(title),
+      begin: (title) => screen.begin(escapeText(title)),
       update(state) {
         hasProgress = true;
         screen.update(state);
@@ -51,7 +52,10 @@ export async function createTelemetry({ logFile, stderr = process.stderr }: Tele
   };
 }
 
-/** The log's lines on disk, each there before the call returns. A full disk ends the log, and not the days of training that it tells of. */
+/**
+ * The log's lines on disk, each there before the call returns: JSON that holds all text exactly, and is safe to print. A full disk ends the log, and not the
+ * days of training that it tells of.
+ */
 class LogFile implements DestinationStream {
   readonly #path: string;
   readonly #screen: Screen;
@@ -73,7 +77,7 @@ class LogFile implements DestinationStream {
   write(line: string): void {
     if (this.#handle === null) return;
     try {
-      writeSync(this.#handle, line);
+      writeSync(this.#handle, escapeJson(line));
     } catch (error) {
       this.close();
       this.#screen.print(`nextvlad: warning: the log ends here: ${fileError(error, this.#path, "write").message}\n`);
@@ -93,9 +97,17 @@ class LogFile implements DestinationStream {
   }
 }
 
+/** Lines for people: of each entry, its message, in which control characters are escaped. */
 function readableLines(screen: Screen, stderr: NodeJS.WriteStream): DestinationStream {
   const colorize = stderr.isTTY === true && (process.env.NO_COLOR ?? "") === "" && !isDumb();
-  const pretty = prettyFactory({ colorize, ignore: "pid", translateTime: "SYS:HH:MM:ss", singleLine: true, hideObject: true });
+  const pretty = prettyFactory({
+    colorize,
+    ignore: "pid",
+    translateTime: "SYS:HH:MM:ss",
+    singleLine: true,
+    hideObject: true,
+    messageFormat: (entry, key) => showText(String(entry[key] ?? ""), MAX_MESSAGE_LENGTH),
+  });
   return { write: (line: string) => screen.print(`${pretty(line).trimEnd()}\n`) };
 }
 

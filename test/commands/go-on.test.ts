@@ -73,3 +73,11 @@ test("an added flag replaces --set of its config key, which would win over it", 
     assert.equal(resumeCommand(["train", ...set]), `nextvlad train ${set.join(" ")} --resume`);
   }
 });
+
+test("a word with control characters is quoted as bash reads it, and can be shown", async () => {
+  const word = "it's \\ a\n\u001b]0;x\u0007\u202e日";
+  const command = resumeCommand(["train", "--save-dir", word], []);
+  assert.equal(command, "nextvlad train --save-dir $'it\\'s \\\\ a\\x0A\\x1B]0;x\\x07\\xE2\\x80\\xAE日'");
+  const { stdout } = await runToEnd("bash", ["-c", `nextvlad() { printf %s "$3"; }; ${command}`]);
+  assert.equal(stdout, word);
+});

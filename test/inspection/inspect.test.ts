@@ -95,14 +95,17 @@ describe("inspect", { concurrency: 2 }, () => {
       writeFileSync(path, content);
       const found = await inspectShard(path);
       assert.deepEqual([found.records, found.problems, found.read_to_end], [0, 0, true]);
-      assert.match(formatInspection(found), /^kind .*; empty: 0 records$/m);
+      assert.match(formatInspection(found).join("\n"), /^kind .*; empty: 0 records$/m);
     }
     const context = { id: Buffer.from("x"), labels: [3], segment_labels: [8, 9, 8], segment_start_times: [0, 5, 10] };
     const frameLists = [{ name: "rgb", frameBytes: 4, data: new Uint8Array(4) }];
     writeFileSync(path, encodeTfRecord(encodeSequenceExample({ context, frameLists })));
     const found = await inspectShard(path);
     assert.deepEqual(found.segment_labels, { videos: 1, segments: 3, classes: 2 });
-    assert.match(formatInspection(found), /^segments +3 labelled segments of 2 classes in 1 of 1 records \(YouTube-8M 2019\); no command/m);
+    assert.match(
+      formatInspection(found).join("\n"),
+      /^segments +3 labelled segments of 2 classes in 1 of 1 records \(YouTube-8M 2019\); no command/m,
+    );
   });
 
   test("labels are ordered by how often they come", async (t) => {
@@ -191,7 +194,7 @@ describe("inspectShard always tells names, types, sizes, IDs and labels", () => 
     assert.deepEqual(found.lists.time, { videos: 1, types: { int64: 1 }, frames: { min: 2, max: 2 }, sizes: { min: 1, max: 2 } });
     const { rgb, audio, time } = found.features;
     assert.deepEqual([rgb?.frame_bytes, audio?.frame_bytes, time], [{ 3: 1 }, { 1: 1 }, undefined]);
-    const text = formatInspection(found);
+    const text = formatInspection(found).join("\n");
     assert.match(text, /^rgb +3 bytes a frame, 1 videos$/m);
     assert.match(text, /^time +int64, 1 to 2 values a frame, 2 frames, 1 videos$/m);
     assert.match(text, /^ids +AbCd$/m);
@@ -206,7 +209,10 @@ describe("inspectShard always tells names, types, sizes, IDs and labels", () => 
     assert.deepEqual(found.lists["RGB/feature/floats"], expected);
     assert.deepEqual(found.lists["AUDIO/feature/floats"]?.sizes, { min: 1, max: 1 });
     assert.deepEqual(found.unequal_lengths, { records: 1, first: { record: 0, rgb: 2, audio: 1 } });
-    assert.match(formatInspection(found), /^RGB\/feature\/floats\n +float, 2 values a frame, 2 frames, 1 videos; nextvlad convert makes/m);
+    assert.match(
+      formatInspection(found).join("\n"),
+      /^RGB\/feature\/floats\n +float, 2 values a frame, 2 frames, 1 videos; nextvlad convert makes/m,
+    );
     const path = join(temporaryFolder(t), "features.pb");
     writeFileSync(path, record);
     const lone = await inspectShard(path);
@@ -226,7 +232,7 @@ describe("inspectShard always tells names, types, sizes, IDs and labels", () => 
     assert.deepEqual(told, expected);
     assert.deepEqual(found.features, {});
     const words = "rgb and audio differ in length in 1 of 1 records: record 0 has 2 frames of rgb and 1 of audio";
-    assert.match(formatInspection(found), new RegExp(`^lengths +${words}$`, "m"));
+    assert.match(formatInspection(found).join("\n"), new RegExp(`^lengths +${words}$`, "m"));
   });
 
   test("problems are grouped by kind", async (t) => {
@@ -274,7 +280,7 @@ describe("inspect of weights", () => {
     ] as const) {
       const found = await inspectWeights(join(compat, name));
       assert.deepEqual([found.form, found.step, found.model?.num_classes, found.parameters, found.values], [form, step, 6, 42, 3118]);
-      assert.deepEqual([rows(formatWeights(found)).get("sizes"), found.problems], [sizes, []]);
+      assert.deepEqual([rows(formatWeights(found).join("\n")).get("sizes"), found.problems], [sizes, []]);
     }
   });
 

@@ -46,7 +46,7 @@ test("a plain list names the classes from 0", async () => {
 
 test("names that do not fit the model are refused", async () => {
   await failsWith(read("a.csv", VOCABULARY, 2), "BAD_LABELS", { line: 4, expected: "0 to 1", found: '"2"' });
-  const long = { found: `"${"x".repeat(36)}...` };
+  const long = { found: `"${"x".repeat(30)}...${"x".repeat(10)}" (90 characters)` };
   await failsWith(read("a.csv", VOCABULARY.replace("\n2,", `\n${"x".repeat(90)},`), null), "BAD_LABELS", long);
   await failsWith(read("a.csv", `${VOCABULARY}2,1,x,Twice,,,,,\n`, null), "BAD_LABELS", { line: 6 });
   await failsWith(read("a.csv", VOCABULARY.replace("\n2,", "\n-2,"), null), "BAD_LABELS", { line: 4 });
