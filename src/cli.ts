@@ -123,6 +123,7 @@ program
       .makeOptionMandatory(),
   )
   .requiredOption("--out <path>", "the file; for paddle-vars the directory, for pdparams the prefix of .pdparams and .pdopt", path)
+  .option("--overwrite", "replace existing files")
   .option("--config <file>", "YAML file whose section MODEL fits the weights (default: the weights' own)", path)
   .option("--set <SECTION.key=value>", "override any key of the config, like MODEL.drop_rate for onnx; may be repeated", gather)
   .action(async (flags: ExportFlags) => {

@@ -154,6 +154,8 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
     ENOSPC: "no space left on the device",
     EDQUOT: "the disk quota is used up",
     EISDIR: "it is a directory",
+    EEXIST: "the name is taken already",
+    EPIPE: "its reader is gone",
     ENOTDIR: "a part of the path is not a directory",
     EMFILE: "too many open files",
     ELOOP: "its symbolic links lead in a circle",

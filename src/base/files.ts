@@ -1,10 +1,21 @@
-import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { randomBytes } from "node:crypto";
+import { createReadStream, constants as FLAGS, write as fsWrite, type Stats } from "node:fs";
+import { type FileHandle, lstat, mkdir, open, readlink, realpath, rename, rm, stat, statfs } from "node:fs/promises";
+import { basename, dirname, isAbsolute, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileError, NextvladError } from "./errors.js";
 
-/** The name that a file or directory has until it is whole: beside its place, hidden, and this process's own. `leftovers.ts` knows it again. */
-function unfinishedName(path: string): string {
-  return join(dirname(path), `.${basename(path)}.unfinished-${process.pid}`);
+/** Flags of `open` for a new file: they fail if the name exists, also as a link. */
+export const CREATE_NEW = FLAGS.O_WRONLY | FLAGS.O_CREAT | FLAGS.O_EXCL | FLAGS.O_NOFOLLOW;
+
+const MAX_LINKS = 40;
+
+/**
+ * A temporary name next to `path`, hidden: of a file that is being written, or of one that is being removed. Its random part makes it unpredictable, and different
+ * in two containers with equal process IDs. `leftovers.ts` recognises it.
+ */
+export function temporaryName(path: string, kind: "unfinished" | "removed"): string {
+  return join(dirname(path), `.${basename(path)}.${kind}-${process.pid}-${randomBytes(6).toString("hex")}`);
 }
 
 /** Bytes that may be written to the file system that a folder is on; null where it tells no sizes, or the folder is not there. */
@@ -34,6 +45,78 @@ export async function refusePipe(path: string): Promise<void> {
   throw new NextvladError("FILE_UNREADABLE", "cannot read it: it is a pipe, not a file", { file: path, remedy });
 }
 
+/** The kind of a file in words, such as "a pipe (FIFO)". */
+export function describeKind(found: Stats): string {
+  if (found.isFile()) return "a regular file";
+  if (found.isDirectory()) return "a directory";
+  if (found.isSymbolicLink()) return "a symbolic link";
+  if (found.isFIFO()) return "a pipe (FIFO)";
+  if (found.isSocket()) return "a socket";
+  return found.isBlockDevice() ? "a block device" : "a character device";
+}
+
+/** What is at a path, links followed; null if there is nothing. */
+async function statIfThere(path: string): Promise<Stats | null> {
+  return stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return null;
+    throw error;
+  });
+}
+
+/** The path at the end of a chain of links, whether or not anything is there. */
+async function followLinks(path: string, links = 0): Promise<string> {
+  const target = await readlink(path).catch((error: NodeJS.ErrnoException) => {
+    // No link, or nothing at all.
+    if (error.code === "EINVAL" || error.code === "ENOENT") return null;
+    throw error;
+  });
+  if (target === null) return path;
+  if (links === MAX_LINKS) throw Object.assign(new Error("too many symbolic links"), { code: "ELOOP" });
+  // Not `join`: it would drop `a/..`, although `a` may be a link.
+  return followLinks(isAbsolute(target) ? target : `${await realpath(dirname(path))}/${target}`, links + 1);
+}
+
+function notReplaceable(path: string, found: Stats, expected: "a regular file" | "a directory"): NextvladError {
+  const what = `cannot replace it: it is not ${expected}`;
+  return new NextvladError("FILE_UNWRITABLE", what, { file: path, found: describeKind(found), remedy: "choose another place" });
+}
+
+/**
+ * Decides what an output file may replace: a regular file or nothing. Returns the path to write, which is `path` with its links resolved.
+ * Throws FILE_UNWRITABLE for anything else: a directory, device, pipe or socket.
+ */
+export async function resolveOutputFile(path: string): Promise<string> {
+  try {
+    const found = await statIfThere(path);
+    if (found !== null && !found.isFile()) throw notReplaceable(path, found, "a regular file");
+    return await followLinks(path);
+  } catch (error) {
+    throw fileError(error, path, "write");
+  }
+}
+
+/**
+ * Checks, before the work, an output file that `isOwn` may say is an earlier one of the same command. Throws FILE_UNWRITABLE if another file is there and `overwrite` is not
+ * set, and what `resolveOutputFile` throws.
+ */
+export async function refuseForeignFile(
+  path: string,
+  overwrite: boolean,
+  isOwn: (file: string) => boolean | Promise<boolean> = () => false,
+): Promise<void> {
+  const target = await resolveOutputFile(path);
+  if (overwrite || (await statIfThere(target)) === null || (await isOwn(target))) return;
+  const remedy = "choose another place, or replace it with --overwrite";
+  throw new NextvladError("FILE_UNWRITABLE", "the file exists already", { file: path, remedy });
+}
+
+/** The same for an output that is a directory: it may replace a directory or nothing. Throws FILE_UNWRITABLE. */
+async function resolveOutputDirectory(path: string): Promise<string> {
+  const found = await statIfThere(path);
+  if (found !== null && !found.isDirectory()) throw notReplaceable(path, found, "a directory");
+  return followLinks(path);
+}
+
 /** Flushes a directory's entries to the disk, so that a rename in it outlives a power cut. */
 async function syncDirectory(path: string): Promise<void> {
   const handle = await open(path, "r");
@@ -44,11 +127,17 @@ async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Gives a file that is whole, and on the disk, its place, and sees to it that this outlives a power cut. Throws FILE_UNWRITABLE. */
+/** Renames a file that is complete and on the disk to its final name, and flushes the folder. Throws FILE_UNWRITABLE, also if the name is taken by something else than a regular file. */
 export async function moveFile(from: string, to: string): Promise<void> {
   try {
-    await rename(from, to);
-    await syncDirectory(dirname(to));
+    const target = await resolveOutputFile(to);
+    await rename(from, target).catch(async (error: NodeJS.ErrnoException) => {
+      // A link may lead to another disk.
+      if (error.code !== "EXDEV") throw error;
+      await writeFileAtomic(target, createReadStream(from));
+      await rm(from);
+    });
+    await syncDirectory(dirname(target));
   } catch (error) {
     throw fileError(error, to, "write");
   }
@@ -59,7 +148,8 @@ export async function makeFolder(path: string): Promise<void> {
   const there = await stat(path).catch(() => null);
   if (there?.isDirectory()) return;
   if (there !== null) throw Object.assign(new Error(`${path} is not a directory`), { code: "ENOTDIR" });
-  const above = dirname(resolve(path));
+  // Not resolved from the current folder: its name may not be UTF-8.
+  const above = dirname(path);
   if (above !== path) await makeFolder(above);
   await mkdir(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "EEXIST") throw error;
@@ -84,7 +174,7 @@ async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> 
 }
 
 async function writeAndSync(path: string, content: Content): Promise<void> {
-  const handle = await open(path, "w");
+  const handle = await open(path, CREATE_NEW);
   try {
     await writeContent(handle, content);
     await handle.sync();
@@ -94,22 +184,26 @@ async function writeAndSync(path: string, content: Content): Promise<void> {
 }
 
 /**
- * A file that is written beside its place, piece by piece, until `commit` flushes it and renames it there, or `discard` removes it: a reader sees
- * the old file or the new one, whole. All but `discard` throw FILE_UNWRITABLE, after which the file is discarded already.
+ * A file that is written next to its place, piece by piece, until `commit` flushes it and renames it there, or `discard` removes it: a reader sees
+ * the old file or the new one, whole. It replaces what `resolveOutputFile` allows. All but `discard` throw FILE_UNWRITABLE, after which the file is discarded already.
  */
 export class AtomicFile {
   readonly path: string;
+  readonly #unfinished: string;
   readonly #handle: FileHandle;
 
-  private constructor(path: string, handle: FileHandle) {
+  private constructor(path: string, unfinished: string, handle: FileHandle) {
     this.path = path;
+    this.#unfinished = unfinished;
     this.#handle = handle;
   }
 
   static async open(path: string): Promise<AtomicFile> {
     try {
-      await makeFolder(dirname(path));
-      return new AtomicFile(path, await open(unfinishedName(path), "w"));
+      const target = await resolveOutputFile(path);
+      await makeFolder(dirname(target));
+      const unfinished = temporaryName(target, "unfinished");
+      return new AtomicFile(path, unfinished, await open(unfinished, CREATE_NEW));
     } catch (error) {
       throw fileError(error, path, "write");
     }
@@ -124,15 +218,14 @@ export class AtomicFile {
     return this.#orDiscard(async () => {
       await this.#handle.sync();
       await this.#handle.close();
-      await rename(unfinishedName(this.path), this.path);
-      await syncDirectory(dirname(this.path));
+      await moveFile(this.#unfinished, this.path);
     });
   }
 
   /** May be called at any time, and again; what was committed stays. */
   async discard(): Promise<void> {
     await this.#handle.close().catch(() => undefined);
-    await rm(unfinishedName(this.path), { force: true }).catch(() => undefined);
+    await rm(this.#unfinished, { force: true }).catch(() => undefined);
   }
 
   async #orDiscard(work: () => Promise<void>): Promise<void> {
@@ -152,9 +245,77 @@ export async function writeFileAtomic(path: string, content: Content): Promise<v
   await file.commit();
 }
 
+/** Descriptors that the process has already, by the paths that name them. */
+const STANDARD_DESCRIPTORS: ReadonlyMap<string, number> = new Map(
+  [1, 2].flatMap((descriptor) => [
+    [`/dev/fd/${descriptor}`, descriptor] as const,
+    [`/proc/self/fd/${descriptor}`, descriptor] as const,
+    [descriptor === 1 ? "/dev/stdout" : "/dev/stderr", descriptor] as const,
+  ]),
+);
+
+/** Whether a path names something that bytes are written to directly: standard output or error, a pipe, or a character device such as a terminal. */
+export async function isStream(path: string): Promise<boolean> {
+  if (STANDARD_DESCRIPTORS.has(path)) return true;
+  const found = await stat(path).catch(() => null);
+  return found !== null && (found.isFIFO() || found.isCharacterDevice());
+}
+
+const POLL_MS = 5;
+const ANNOUNCE_MS = 1000;
+
+/** Writes to a path for which `isStream` is true; a pipe without a reader is waited for, and `announce` is called once if that lasts a second. Throws FILE_UNWRITABLE. */
+export async function writeStream(path: string, content: Content, announce: (text: string) => void): Promise<void> {
+  const standard = STANDARD_DESCRIPTORS.get(path);
+  let handle: FileHandle | null = null;
+  try {
+    handle = standard === undefined ? await openStream(path, announce) : null;
+    const descriptor = handle?.fd ?? (standard as number);
+    if (typeof content === "string") await writeToDescriptor(descriptor, Buffer.from(content, "utf8"));
+    else if (content instanceof Uint8Array) await writeToDescriptor(descriptor, content);
+    else for await (const piece of content) await writeToDescriptor(descriptor, piece);
+  } catch (error) {
+    throw fileError(error, path, "write");
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** Without O_NONBLOCK, the open call itself would wait for a reader, and nothing could end it. */
+async function openStream(path: string, announce: (text: string) => void): Promise<FileHandle> {
+  const startMs = performance.now();
+  let isAnnounced = false;
+  for (;;) {
+    const handle = await open(path, FLAGS.O_WRONLY | FLAGS.O_NONBLOCK | FLAGS.O_NOCTTY).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENXIO" || !(await stat(path)).isFIFO()) throw error;
+      return null;
+    });
+    if (handle !== null) return handle;
+    if (!isAnnounced && performance.now() - startMs > ANNOUNCE_MS) {
+      isAnnounced = true;
+      announce(`waiting for a reader of the pipe ${path}`);
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+async function writeToDescriptor(descriptor: number, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const written = await new Promise<number>((resolve, reject) => {
+      fsWrite(descriptor, bytes, done, bytes.length - done, null, (error, count) => {
+        if (error === null) resolve(count);
+        else if (error.code === "EAGAIN") resolve(0);
+        else reject(error);
+      });
+    });
+    if (written === 0) await sleep(POLL_MS);
+    done += written;
+  }
+}
+
 /**
- * Writes a directory of files beside its place, one after another as they come, flushes them, then renames it there, replacing what stood there.
- * `addMore` may put further files, already on the disk, into the directory that it is given. Throws FILE_UNWRITABLE; the old directory
+ * Writes a directory of files next to its place, one after another as they come, flushes them, then renames it there, replacing a directory that
+ * stood there. `addMore` may put further files, already on the disk, into the directory that it is given. Throws FILE_UNWRITABLE; the old directory
  * stays whole until the new one is.
  */
 export async function writeDirectoryAtomic(
@@ -162,26 +323,27 @@ export async function writeDirectoryAtomic(
   files: Iterable<readonly [name: string, content: Content]> | AsyncIterable<readonly [name: string, content: Content]>,
   addMore: (unfinished: string) => Promise<void> = async () => {},
 ): Promise<void> {
-  const unfinished = unfinishedName(path);
+  let made: string | null = null;
   try {
-    await makeFolder(dirname(path));
-    await rm(unfinished, { recursive: true, force: true });
+    const target = await resolveOutputDirectory(path);
+    await makeFolder(dirname(target));
+    const unfinished = temporaryName(target, "unfinished");
     await mkdir(unfinished);
+    made = unfinished;
     for await (const [name, content] of files) await writeAndSync(join(unfinished, name), content);
     await addMore(unfinished);
     await syncDirectory(unfinished);
-    await replaceDirectory(unfinished, path);
-    await syncDirectory(dirname(path));
+    await replaceDirectory(unfinished, await resolveOutputDirectory(path));
+    await syncDirectory(dirname(target));
   } catch (error) {
-    await rm(unfinished, { recursive: true, force: true }).catch(() => undefined);
+    if (made !== null) await rm(made, { recursive: true, force: true }).catch(() => undefined);
     throw fileError(error, path, "write");
   }
 }
 
-/** A rename cannot replace a directory that is not empty, so the old one steps aside first and goes last. */
+/** A rename cannot replace a directory that is not empty, so the old one is renamed first and removed last. */
 async function replaceDirectory(from: string, to: string): Promise<void> {
-  const aside = `${unfinishedName(to)}-old`;
-  await rm(aside, { recursive: true, force: true });
+  const aside = `${from}-old`;
   await rename(to, aside).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ENOENT") throw error;
   });
@@ -192,11 +354,12 @@ async function replaceDirectory(from: string, to: string): Promise<void> {
   await rm(aside, { recursive: true, force: true });
 }
 
-/** Removes a directory so that nobody ever sees a part of it: it goes aside first. Throws FILE_UNWRITABLE. */
+/** Removes a directory, or a link to one, so that nobody ever sees a part of it: it is renamed first. Throws FILE_UNWRITABLE. */
 export async function removeDirectory(path: string): Promise<void> {
-  const aside = join(dirname(path), `.${basename(path)}.removed-${process.pid}`);
+  const aside = temporaryName(path, "removed");
   try {
-    await rm(aside, { recursive: true, force: true });
+    const found = await stat(path).catch(() => lstat(path));
+    if (!found.isDirectory() && !found.isSymbolicLink()) throw notReplaceable(path, found, "a directory");
     await rename(path, aside);
     await rm(aside, { recursive: true, force: true });
   } catch (error) {

@@ -2,7 +2,8 @@ import { readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { startTimeMs } from "./processes.js";
 
-const LEFTOVER = /^\.(.+)\.(unfinished|removed)-(\d+)(-old)?$/;
+/** The random part is missing in names of earlier versions. */
+const LEFTOVER = /^\.(.+)\.(unfinished|removed)-(\d+)(?:-[0-9a-f]{12})?(-old)?$/;
 /** Start times are known to a second or so. */
 const MARGIN_MS = 2000;
 

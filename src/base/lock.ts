@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { constants, copyFile, link, open, readFile, rename, stat, unlink, writeFile } from "node:fs/promises";
+import { constants, copyFile, type FileHandle, link, lstat, open, rename, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, NextvladError } from "./errors.js";
+import { CREATE_NEW, describeKind, temporaryName } from "./files.js";
 import { identifySelf, isRunning, type ProcessIdentity } from "./processes.js";
 import { showText } from "./shown-value.js";
 
@@ -24,21 +25,21 @@ export interface FolderLock {
 
 /**
  * Takes a folder for this process alone. Whether a holder on this machine still runs is seen by its number and start time; one on another
- * machine is taken for gone after three minutes of silence. Throws SAVE_DIR_TAKEN where a holder lives, FILE_UNWRITABLE.
+ * machine is taken for gone after three minutes of silence. Throws SAVE_DIR_TAKEN where a holder lives, FILE_UNWRITABLE (also if the lock is not a regular file).
  */
 export async function lockFolder(folder: string): Promise<FolderLock> {
   const path = join(folder, LOCK_NAME);
   const text = `${JSON.stringify({ ...identifySelf(), since: new Date().toISOString(), key: randomBytes(8).toString("hex") })}\n`;
   // Content first, name second: nobody ever reads a lock that is half written. The names are those that `sweepLeftovers` knows.
-  const own = `${path}.unfinished-${process.pid}`;
+  const own = temporaryName(path, "unfinished");
   try {
-    await writeFile(own, text);
+    await createFile(own, text);
     const tookOver = await takeOver(path, own);
     const timer = setInterval(() => void showLife(path, text), SIGN_OF_LIFE_MS);
     timer.unref();
     const release = async (): Promise<void> => {
       clearInterval(timer);
-      if ((await readLock(path)) === text) await unlink(path).catch(() => undefined);
+      if ((await readLock(path).catch(() => null)) === text) await unlink(path).catch(() => undefined);
     };
     return { text, tookOver, release };
   } catch (error) {
@@ -78,7 +79,7 @@ async function place(own: string, path: string): Promise<boolean> {
 
 /** A rename gives the old lock to one process only; where what it got is no longer what it judged, it goes back. */
 async function removeStale(path: string, judged: string): Promise<void> {
-  const aside = `${path}.removed-${process.pid}`;
+  const aside = temporaryName(path, "removed");
   const moved = await rename(path, aside).then(
     () => true,
     () => false,
@@ -128,13 +129,40 @@ function describeHolder(text: string): string {
   return `process ${holder.pid} on ${showText(holder.host)}, since ${showText(String(since))}`;
 }
 
-function readLock(path: string): Promise<string | null> {
-  return readFile(path, "utf8").catch(() => null);
+async function createFile(path: string, text: string): Promise<void> {
+  const handle = await open(path, CREATE_NEW);
+  await handle.writeFile(text).finally(() => handle.close());
+}
+
+/** Opens a lock, but no link; a pipe does not block. */
+function openLock(path: string, access: number): Promise<FileHandle> {
+  return open(path, access | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+}
+
+/** The lock's text; null if it is missing or cannot be read. Throws FILE_UNWRITABLE if it is not a regular file. */
+async function readLock(path: string): Promise<string | null> {
+  const found = await lstat(path).catch(() => null);
+  if (found === null) return null;
+  if (!found.isFile()) {
+    const remedy = "remove it, or choose another folder";
+    throw new NextvladError("FILE_UNWRITABLE", "the folder's lock is not a regular file", {
+      file: path,
+      found: describeKind(found),
+      remedy,
+    });
+  }
+  const handle = await openLock(path, constants.O_RDONLY).catch(() => null);
+  return handle === null
+    ? null
+    : handle
+        .readFile("utf8")
+        .catch(() => null)
+        .finally(() => handle.close());
 }
 
 /** Writes the lock over itself: that puts the file system's own time on it, where a time that is set would be this machine's. */
 async function showLife(path: string, text: string): Promise<void> {
-  const handle = await open(path, "r+").catch(() => null);
+  const handle = await openLock(path, constants.O_RDWR).catch(() => null);
   // Through one handle: a lock that took this one's place meanwhile is another file.
   if (handle !== null && (await handle.readFile("utf8").catch(() => null)) === text) await handle.write(text, 0).catch(() => undefined);
   await handle?.close();

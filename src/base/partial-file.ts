@@ -1,6 +1,8 @@
+import { constants as FLAGS } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { crc32c } from "@node-rs/crc32";
 import { fileError, NextvladError } from "./errors.js";
+import { CREATE_NEW } from "./files.js";
 
 /** What a file held at some moment, from its start: its length and its CRC-32C. */
 export interface FileMark {
@@ -27,10 +29,10 @@ export class PartialFile {
     this.#crc32c = mark.crc32c;
   }
 
-  /** Starts an empty file. */
+  /** Starts a new file. The name must be free. */
   static async create(path: string): Promise<PartialFile> {
     try {
-      return new PartialFile(path, await open(path, "w"), { bytes: 0, crc32c: 0 });
+      return new PartialFile(path, await open(path, CREATE_NEW), { bytes: 0, crc32c: 0 });
     } catch (error) {
       throw fileError(error, path, "write");
     }
@@ -40,7 +42,8 @@ export class PartialFile {
   static async reopen(path: string, mark: FileMark, pass: (piece: Uint8Array) => void): Promise<PartialFile> {
     let handle: FileHandle | undefined;
     try {
-      handle = await open(path, "r+");
+      handle = await open(path, FLAGS.O_RDWR | FLAGS.O_NOFOLLOW | FLAGS.O_NONBLOCK);
+      if (!(await handle.stat()).isFile()) throw replaced(path);
       await readMarked(handle, path, mark, pass).catch((error: unknown) => {
         throw fileError(error, path, "read");
       });
@@ -48,7 +51,9 @@ export class PartialFile {
       return new PartialFile(path, handle, mark);
     } catch (error) {
       await handle?.close().catch(() => undefined);
-      throw (error as NodeJS.ErrnoException).code === "ENOENT" ? missing(path, error) : fileError(error, path, "write");
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "ELOOP") throw replaced(path);
+      throw code === "ENOENT" ? missing(path, error) : fileError(error, path, "write");
     }
   }
 
@@ -111,6 +116,10 @@ const REMEDY = "start from the beginning, without --resume";
 
 function damaged(file: string, expected: string, found: number): NextvladError {
   return new NextvladError("BAD_RESULTS", "the partial results are not as they were saved", { file, expected, found, remedy: REMEDY });
+}
+
+function replaced(file: string): NextvladError {
+  return new NextvladError("BAD_RESULTS", "a file of the partial results is not a regular file", { file, remedy: REMEDY });
 }
 
 function missing(file: string, cause: unknown): NextvladError {

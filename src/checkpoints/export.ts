@@ -1,6 +1,6 @@
 import { readdir, stat } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
-import { type Content, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
+import { type Content, isStream, refuseForeignFile, writeDirectoryAtomic, writeFileAtomic, writeStream } from "../base/files.js";
 import { encodeNpz } from "../formats/npz-encoder.js";
 import { encodeOnnx } from "../formats/onnx-encoder.js";
 import { encodePaddleVariable } from "../formats/paddle-variable-encoder.js";
@@ -35,6 +35,10 @@ export interface ExportOptions {
   readonly configYaml: string | null;
   /** Ours, for the formats that name their producer. */
   readonly version: string;
+  /** Whether an existing file may be replaced. */
+  readonly overwrite: boolean;
+  /** Prints that something is waited for. */
+  readonly announce: (text: string) => void;
 }
 
 export interface ExportOutcome {
@@ -51,7 +55,7 @@ export function takesOptimizer(format: ExportFormat): boolean {
 }
 
 /**
- * `nextvlad export`: writes weights in another format, one array in memory at a time where the format allows it.
+ * `nextvlad export`: writes weights in another format, one array in memory at a time where the format allows it. A format of one file may go to a pipe or to standard output.
  * Throws BAD_WEIGHTS with every array that does not fit, what reading throws, FILE_UNWRITABLE, and BAD_FORMAT for what the format cannot hold.
  */
 export async function exportWeights(options: ExportOptions): Promise<ExportOutcome> {
@@ -60,7 +64,11 @@ export async function exportWeights(options: ExportOptions): Promise<ExportOutco
   requireFit(weights, table, REMEDY);
   if (format === "pdparams") return exportPickles(options, table);
   if (format === "paddle-vars") return exportVariables(options, table);
-  await writeFileAtomic(out, await encode(options, table));
+  if (await isStream(out)) await writeStream(out, await encode(options, table), options.announce);
+  else {
+    await refuseForeignFile(out, options.overwrite);
+    await writeFileAtomic(out, await encode(options, table));
+  }
   return { files: [out], optimizer: null };
 }
 
@@ -105,10 +113,16 @@ async function findStep(weights: WeightSource): Promise<number> {
 
 /** PREFIX.pdparams and PREFIX.pdopt. */
 async function exportPickles(options: ExportOptions, table: readonly Parameter[]): Promise<ExportOutcome> {
+  if (await isStream(options.out)) {
+    const what = "pdparams is up to two files, which cannot go to a pipe or device";
+    throw new NextvladError("FILE_UNWRITABLE", what, { file: options.out, remedy: "name the prefix of the two files" });
+  }
   const prefix = options.out.replace(/\.pdparams$/, "");
   const [parameters, state] = [`${prefix}.pdparams`, `${prefix}.pdopt`];
+  await refuseForeignFile(parameters, options.overwrite);
   const optimizer = await findOptimizer(options, table);
   if (optimizer === null) await refuseLeftover(state);
+  else await refuseForeignFile(state, options.overwrite);
   await writePickle(parameters, readHostArrays(options.weights, table));
   if (optimizer !== null) await writePickle(state, optimizer);
   return { files: optimizer === null ? [parameters] : [parameters, state], optimizer: optimizer !== null };
@@ -154,6 +168,6 @@ async function refuseOccupied(path: string): Promise<void> {
     return null;
   });
   if (names?.length === 0) return;
-  const what = names === null ? "this should be a directory, and is a file" : "the directory is not empty";
+  const what = names === null ? "this is not a directory" : "the directory is not empty";
   throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "choose another place for the directory of variables" });
 }

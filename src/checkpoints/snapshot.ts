@@ -1,4 +1,4 @@
-import { copyFile, link, open, readdir, readFile, stat } from "node:fs/promises";
+import { constants, copyFile, link, open, readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { fileError, NextvladError } from "../base/errors.js";
@@ -51,7 +51,7 @@ export async function promoteToBest(snapshot: string, saveDir: string, state: Ru
 
 /** For file systems without links. */
 async function copyAndSync(from: string, to: string): Promise<void> {
-  await copyFile(from, to);
+  await copyFile(from, to, constants.COPYFILE_EXCL);
   const handle = await open(to, "r+");
   await handle.sync().finally(() => handle.close());
 }

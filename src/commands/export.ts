@@ -1,4 +1,5 @@
 import { dirname } from "node:path";
+import { isStream } from "../base/files.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/format.js";
 import { findConfig } from "./configuration.js";
@@ -20,7 +21,8 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
   const { optimizerScalars } = await import("../training/optimizer-scalars.js");
   const config = await findConfig(flags, [], weights);
   printToStderr(...describeWeights(weights, flags, config));
-  await prepareFolder(dirname(flags.out));
+  const isStreamed = await isStream(flags.out);
+  if (!isStreamed) await prepareFolder(dirname(flags.out));
   const { files, optimizer } = await exportWeights({
     weights,
     format: flags.format,
@@ -29,10 +31,14 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
     configYaml: carriesConfig(weights) || flags.config !== undefined || flags.set !== undefined ? formatConfig(config) : null,
     optimizerScalars: (step, trained) => optimizerScalars(step, trained, config.TRAIN),
     version: version(),
+    overwrite: flags.overwrite ?? false,
+    announce: printToStderr,
   });
   if (flags.format === "onnx")
     printToStderr(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are part of the graph`);
   if (optimizer === false) printToStderr("these weights bring no optimizer state, so none is written");
-  await printLines(...files);
+  // Standard output may have the weights themselves.
+  if (isStreamed) printToStderr(...files.map((file) => `written to ${file}`));
+  else await printLines(...files);
   return 0;
 }

@@ -86,6 +86,7 @@ export interface ExportFlags extends Pick<ConfigFlags, "config" | "set"> {
   readonly weights?: string;
   readonly format: ExportFormat;
   readonly out: string;
+  readonly overwrite?: true;
 }
 
 /** Flags of `nextvlad digits`. */

@@ -1,6 +1,6 @@
 import { readFile, rm } from "node:fs/promises";
 import type { Logger } from "pino";
-import { writeFileAtomic } from "../base/files.js";
+import { resolveOutputFile, writeFileAtomic } from "../base/files.js";
 import { escapeJson } from "../base/shown-value.js";
 import { isWorthTelling } from "./sparing.js";
 
@@ -34,7 +34,10 @@ export class IncidentList<T extends object> {
   /** Takes over the list of the run that is gone on with (`goesOn`), or removes another run's. */
   async begin(goesOn: boolean): Promise<void> {
     if (!goesOn) {
-      await this.#succeeds(() => rm(this.path, { force: true }));
+      await this.#succeeds(async () => {
+        await resolveOutputFile(this.path);
+        await rm(this.path, { force: true });
+      });
       return;
     }
     for (const incident of await readList(this.path)) this.#incidents.add(JSON.stringify(incident));

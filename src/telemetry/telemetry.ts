@@ -1,7 +1,8 @@
-import { closeSync, fstatSync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, constants as FLAGS, fstatSync, lstatSync, openSync, rmSync, type Stats, writeSync } from "node:fs";
 import { type DestinationStream, type Logger, multistream, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
 import { fileError, NextvladError } from "../base/errors.js";
+import { describeKind } from "../base/files.js";
 import { escapeJson, escapeText, MAX_MESSAGE_LENGTH, showText } from "../base/shown-value.js";
 import { createScreen, isDumb, type Progress, type Screen } from "./progress.js";
 
@@ -24,7 +25,7 @@ export interface TelemetryOptions {
   readonly stderr?: NodeJS.WriteStream;
 }
 
-/** Opens the log. Throws FILE_UNWRITABLE. Colours only on a terminal, and not with NO_COLOR or TERM=dumb. */
+/** Opens the log. Throws FILE_UNWRITABLE, also if the log is not a regular file (a link, say). Colours only on a terminal, and not with NO_COLOR or TERM=dumb. */
 export async function createTelemetry({ logFile, stderr = process.stderr }: TelemetryOptions): Promise<Telemetry> {
   const screen = createScreen(stderr);
   const file = logFile === null ? null : new LogFile(logFile, screen);
@@ -66,11 +67,17 @@ class LogFile implements DestinationStream {
     this.#path = path;
     this.#screen = screen;
     try {
-      this.#handle = openSync(path, "a");
+      // Not through a link; and a pipe must not block, whether or not it has a reader.
+      this.#handle = openSync(path, FLAGS.O_WRONLY | FLAGS.O_APPEND | FLAGS.O_CREAT | FLAGS.O_NOFOLLOW | FLAGS.O_NONBLOCK | FLAGS.O_NOCTTY);
       const found = fstatSync(this.#handle);
-      this.isNew = found.isFile() && found.size === 0;
+      if (!found.isFile()) {
+        this.close();
+        throw notRegular(path, found);
+      }
+      this.isNew = found.size === 0;
     } catch (error) {
-      throw fileError(error, path, "write");
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      throw found === undefined || found.isFile() ? fileError(error, path, "write") : notRegular(path, found);
     }
   }
 
@@ -95,6 +102,12 @@ class LogFile implements DestinationStream {
     if (this.#handle !== null) closeSync(this.#handle);
     this.#handle = null;
   }
+}
+
+function notRegular(file: string, found: Stats): NextvladError {
+  const remedy = "remove it, or choose another folder";
+  const what = "cannot write the log: it is not a regular file";
+  return new NextvladError("FILE_UNWRITABLE", what, { file, found: describeKind(found), remedy });
 }
 
 /** Lines for people: of each entry, its message, in which control characters are escaped. */

@@ -1,8 +1,36 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, statfsSync, utimesSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { describe, test } from "node:test";
-import { removeDirectory, requireFreeSpace, writeDirectoryAtomic } from "../../src/base/files.js";
+import { execFileSync } from "node:child_process";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  realpathSync,
+  rmSync,
+  statfsSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:net";
+import { basename, join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import {
+  isStream,
+  moveFile,
+  removeDirectory,
+  requireFreeSpace,
+  temporaryName,
+  writeDirectoryAtomic,
+  writeFileAtomic,
+  writeStream,
+} from "../../src/base/files.js";
 import { sweepLeftovers } from "../../src/base/leftovers.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
@@ -27,6 +55,16 @@ describe("leftovers", () => {
     assert.deepEqual(readdirSync(folder).sort(), [".a.unfinished-", ".hidden", "a.unfinished-1", "b"]);
   });
 
+  test("have a random part in their names, and none in those of earlier versions", async (t) => {
+    const folder = temporaryFolder(t);
+    const names = Array.from({ length: 50 }, () => basename(temporaryName(join(folder, "a"), "unfinished")));
+    assert.equal(new Set(names).size, names.length);
+    for (const name of names) writeFileSync(join(folder, name.replace(`-${process.pid}-`, `-${NOBODY}-`)), "half");
+    writeFileSync(join(folder, `.a.unfinished-${NOBODY}-nothex`), "kept");
+    assert.equal((await sweepLeftovers(folder)).length, names.length);
+    assert.deepEqual(readdirSync(folder), [`.a.unfinished-${NOBODY}-nothex`]);
+  });
+
   test("of files that are not named stay, where names are given", async (t) => {
     const folder = temporaryFolder(t);
     const names = ["a", "b"].map((name) => `.${name}.unfinished-${NOBODY}`) as [string, string];
@@ -46,11 +84,14 @@ describe("leftovers", () => {
 
   test("of a replacement cut short between its renames: the new directory takes the place", async (t) => {
     const folder = temporaryFolder(t);
-    makeDirectory(join(folder, `.best.unfinished-${NOBODY}`), "new");
-    makeDirectory(join(folder, `.best.unfinished-${NOBODY}-old`), "old");
-    await sweepLeftovers(folder);
-    assert.deepEqual(readdirSync(folder), ["best"]);
-    assert.equal(contentOf(join(folder, "best")), "new");
+    for (const random of ["", "-0123456789ab"]) {
+      makeDirectory(join(folder, `.best.unfinished-${NOBODY}${random}`), "new");
+      makeDirectory(join(folder, `.best.unfinished-${NOBODY}${random}-old`), "old");
+      await sweepLeftovers(folder);
+      assert.deepEqual(readdirSync(folder), ["best"]);
+      assert.equal(contentOf(join(folder, "best")), "new");
+      rmSync(join(folder, "best"), { recursive: true });
+    }
   });
 
   test("of a replacement cut short at its end: the new one is in place, and the old one goes", async (t) => {
@@ -99,4 +140,132 @@ test("a directory that cannot be finished leaves the old one as it was", async (
   assert.match(error.message, /no space left on the device\. Make room there/);
   assert.equal(contentOf(path), "old");
   assert.deepEqual(readdirSync(folder), ["a"]);
+});
+
+/** Things that are neither files nor directories, by their kind in words. A device only where the test may make one. */
+async function makeSpecial(t: TestContext, folder: string): Promise<Map<string, string>> {
+  const found = new Map([["a pipe (FIFO)", join(folder, "pipe")]]);
+  execFileSync("mkfifo", [join(folder, "pipe")]);
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(join(folder, "socket"), resolve));
+  t.after(() => server.close());
+  found.set("a socket", join(folder, "socket"));
+  try {
+    execFileSync("mknod", [join(folder, "null"), "c", "1", "3"], { stdio: "ignore" });
+    found.set("a character device", join(folder, "null"));
+  } catch {
+    t.diagnostic("device nodes are skipped: mknod is not permitted here");
+  }
+  return found;
+}
+
+describe("an output", () => {
+  test("replaces regular files only, and anything else is an error that leaves it as it is", async (t) => {
+    const folder = temporaryFolder(t);
+    const special = await makeSpecial(t, folder);
+    mkdirSync(join(folder, "directory"));
+    special.set("a directory", join(folder, "directory"));
+    const names = readdirSync(folder);
+    writeFileSync(join(temporaryFolder(t), "from"), "new");
+    for (const [kind, path] of special) {
+      symlinkSync(path, `${path}-link`);
+      const before = lstatSync(path);
+      for (const place of [path, `${path}-link`]) {
+        for (const write of [writeFileAtomic(place, "new"), moveFile(join(folder, "from"), place)]) {
+          const error = await failsWith(write, "FILE_UNWRITABLE", { file: place, found: kind });
+          assert.match(error.message, /cannot replace it: it is not a regular file \(found a .*\)\. Choose another place/);
+        }
+        if (kind !== "a directory")
+          await failsWith(writeDirectoryAtomic(place, new Map([["a", "new"]])), "FILE_UNWRITABLE", { file: place, found: kind });
+      }
+      if (kind !== "a directory") await failsWith(removeDirectory(path), "FILE_UNWRITABLE", { file: path, found: kind });
+      assert.deepEqual([lstatSync(path).ino, lstatSync(path).mode], [before.ino, before.mode]);
+      rmSync(`${path}-link`);
+    }
+    assert.deepEqual(readdirSync(folder), names);
+  });
+
+  test("goes where a link leads, through links in its folders too, and the link stays", async (t) => {
+    const folder = realpathSync(temporaryFolder(t));
+    mkdirSync(join(folder, "far/deep"), { recursive: true });
+    mkdirSync(join(folder, "near"));
+    // `..` counts from the folder that the link leads to.
+    symlinkSync(join(folder, "far/deep"), join(folder, "near/folder"));
+    symlinkSync("folder/../a", join(folder, "near/a"));
+    for (const text of ["first", "second"]) {
+      await writeFileAtomic(join(folder, "near/a"), text);
+      assert.equal(readFileSync(join(folder, "far/a"), "utf8"), text);
+    }
+    writeFileSync(join(folder, "from"), "moved");
+    await moveFile(join(folder, "from"), join(folder, "near/a"));
+    assert.equal(readFileSync(join(folder, "far/a"), "utf8"), "moved");
+    symlinkSync(join(folder, "far/best"), join(folder, "near/best"));
+    for (const text of ["first", "second"]) {
+      await writeDirectoryAtomic(join(folder, "near/best"), new Map([["content", text]]));
+      assert.equal(contentOf(join(folder, "far/best")), text);
+    }
+    assert.deepEqual(readdirSync(join(folder, "near")), ["a", "best", "folder"]);
+    assert.deepEqual(readdirSync(join(folder, "far")), ["a", "best", "deep"]);
+    assert.ok(["a", "best"].every((name) => lstatSync(join(folder, "near", name)).isSymbolicLink()));
+    symlinkSync("loop", join(folder, "loop"));
+    const error = await failsWith(writeFileAtomic(join(folder, "loop"), "x"), "FILE_UNWRITABLE");
+    assert.match(error.message, /its symbolic links lead in a circle/);
+  });
+
+  test("is written directly to a pipe, slower than it is made too; without a reader, it says that it waits", async (t) => {
+    const folder = temporaryFolder(t);
+    const pipe = join(folder, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    assert.deepEqual(await Promise.all([pipe, "/dev/stdout", folder, join(folder, "none")].map(isStream)), [true, true, false, false]);
+    const announced: string[] = [];
+    const pieces = Array.from({ length: 40 }, (_, i) => new Uint8Array(10_000).fill(i));
+    const writing = writeStream(pipe, pieces, (text) => announced.push(text));
+    for (const end = Date.now() + 5000; announced.length === 0 && Date.now() < end; ) await delay(20);
+    assert.deepEqual(announced, [`waiting for a reader of the pipe ${pipe}`]);
+    const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
+    const received: Buffer[] = [];
+    let isDone = false;
+    void writing.then(() => {
+      isDone = true;
+    });
+    for (const buffer = Buffer.alloc(1 << 16); ; await delay(1)) {
+      let count = 0;
+      try {
+        count = readSync(reader, buffer);
+      } catch {
+        continue;
+      }
+      received.push(Buffer.from(buffer.subarray(0, count)));
+      if (count === 0 && isDone) break;
+    }
+    assert.ok(Buffer.concat(received).equals(Buffer.concat(pieces)));
+    closeSync(reader);
+    assert.ok(lstatSync(pipe).isFIFO());
+  });
+
+  test("never goes through a link that was planted as a temporary name: names cannot be predicted, and existing ones are not opened", async (t) => {
+    const folder = temporaryFolder(t);
+    const target = join(folder, "target");
+    writeFileSync(target, "kept");
+    // The name of earlier versions.
+    symlinkSync(target, join(folder, `.a.unfinished-${process.pid}`));
+    mkdirSync(join(folder, `.d.unfinished-${process.pid}`));
+    await writeFileAtomic(join(folder, "a"), "new");
+    await writeDirectoryAtomic(join(folder, "d"), new Map([["content", "new"]]));
+    assert.equal(readFileSync(target, "utf8"), "kept");
+    assert.equal(lstatSync(join(folder, "a")).isFile(), true);
+    assert.deepEqual(readdirSync(join(folder, `.d.unfinished-${process.pid}`)), []);
+    // What is in the way inside a directory that is being written is not followed either.
+    const failed = writeDirectoryAtomic(
+      join(folder, "e"),
+      (async function* (): AsyncGenerator<readonly [string, string]> {
+        const unfinished = readdirSync(folder).find((name) => name.startsWith(".e.unfinished-")) as string;
+        symlinkSync(target, join(folder, unfinished, "content"));
+        yield ["content", "new"];
+      })(),
+    );
+    await failsWith(failed, "FILE_UNWRITABLE");
+    assert.equal(readFileSync(target, "utf8"), "kept");
+    assert.equal(existsSync(join(folder, "e")), false);
+  });
 });

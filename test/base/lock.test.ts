@@ -1,7 +1,18 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -90,6 +101,23 @@ describe("a folder's lock", () => {
       const lock = await lockFolder(folder);
       assert.equal(lock.tookOver, "an unreadable lock");
       await lock.release();
+    }
+  });
+
+  test("that is a link, a pipe or a directory is an error, and its target stays", async (t) => {
+    for (const make of [
+      (path: string) => symlinkSync(`${path}.target`, path),
+      (path: string) => execFileSync("mkfifo", [path]),
+      (path: string) => mkdirSync(path),
+    ]) {
+      const folder = temporaryFolder(t);
+      const path = join(folder, LOCK_NAME);
+      writeFileSync(`${path}.target`, "kept");
+      make(path);
+      const error = await failsWith(lockFolder(folder), "FILE_UNWRITABLE", { file: path });
+      assert.match(error.message, /the folder's lock is not a regular file \(found a (symbolic link|pipe \(FIFO\)|directory)\)/);
+      assert.equal(readFileSync(`${path}.target`, "utf8"), "kept");
+      assert.equal(readdirSync(folder).length, 2);
     }
   });
 

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
-import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { appendFileSync, existsSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { PartialFile } from "../../src/base/partial-file.js";
 import { scratch } from "../commands/nextvlad.js";
+import { fillDisk } from "../helpers/shards.js";
 
 test("a file goes on at its last mark: what was written behind it is dropped, what it holds is passed on", async (t) => {
   const path = join(scratch(t), "a");
@@ -51,11 +53,30 @@ test("a file that is shorter than its mark, of other bytes, or missing is refuse
   assert.equal(existsSync(path), false);
 });
 
+test("a link or a pipe in the place of partial results is refused, and its target stays", async (t) => {
+  const folder = scratch(t);
+  const [target, link, pipe] = [join(folder, "target"), join(folder, "link"), join(folder, "pipe")];
+  writeFileSync(target, "12345");
+  symlinkSync(target, link);
+  execFileSync("mkfifo", [pipe]);
+  for (const path of [link, pipe]) {
+    await assert.rejects(
+      PartialFile.reopen(path, { bytes: 0, crc32c: 0 }, () => undefined),
+      { code: "BAD_RESULTS", message: /a file of the partial results is not a regular file/ },
+    );
+    await assert.rejects(PartialFile.create(path), { code: "FILE_UNWRITABLE" });
+  }
+  assert.equal(readFileSync(target, "utf8"), "12345");
+});
+
 test("a full device is told, and leaves what was marked", async (t) => {
   if (!existsSync("/dev/full")) return t.skip("/dev/full is missing");
-  const file = await PartialFile.create("/dev/full");
+  const path = join(scratch(t), "a");
+  const file = await PartialFile.create(path);
+  fillDisk(path);
   await assert.rejects(file.write("x"), { code: "FILE_UNWRITABLE", message: /no space left on the device/ });
   await file.close();
+  await assert.rejects(PartialFile.create(path), { code: "FILE_UNWRITABLE", message: /the name is taken already/ });
   await assert.rejects(PartialFile.create(join(scratch(t), "none", "a")), {
     code: "FILE_UNWRITABLE",
     message: /the folder does not exist/,

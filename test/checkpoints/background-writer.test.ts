@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -125,10 +125,6 @@ describe("a snapshot in the background", () => {
     const folder = temporaryFolder(t);
     const lock = await lockFolder(folder);
     await writeInBackground(taskIn(folder, lock.text), () => assert.fail());
-    // A file where the unfinished directory goes: as good as a disk that takes no more.
-    const unfinished = join(folder, `.NEXTVLAD_step7.unfinished-${process.pid}-old`);
-    mkdirSync(unfinished);
-    writeFileSync(join(unfinished, "x"), "");
     const broken = { ...taskIn(folder, lock.text), weights: [{ name: "w", shape: [3], values: new Float32Array(2) }] };
     const error = await failsWith(
       writeInBackground(broken, () => undefined),

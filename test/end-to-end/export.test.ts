@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { parameterTable } from "../../src/model/parameters.js";
-import { runNextvlad, scratch, spawnNextvlad } from "../commands/nextvlad.js";
+import { compiled, runNextvlad, runToEnd, scratch, spawnNextvlad } from "../commands/nextvlad.js";
 import { loadGolden } from "../helpers/golden.js";
 import { writeGoldenSnapshot } from "../helpers/golden-snapshot.js";
 import { askPython, needsPython } from "../helpers/python.js";
@@ -120,7 +121,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
 
     const files = [at("paddle/W.pdparams"), at("paddle/W.pdopt")];
     assert.deepEqual(await exportWell(snapshot, "pdparams", at("paddle/W")), files);
-    assert.deepEqual(await exportWell(snapshot, "pdparams", at("paddle/W.pdparams")), files);
+    assert.deepEqual(await exportWell(snapshot, "pdparams", at("paddle/W.pdparams"), "--overwrite"), files);
     assert.deepEqual(listArrays("pickle", files[0] as string), weights);
     const state = listArrays("pickle", files[1] as string);
     const extra = trained.flatMap((name) => [`${name}_beta1_pow_acc_0`, `${name}_beta2_pow_acc_0`]);
@@ -181,6 +182,41 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     assert.ok(!existsSync(join(folder, "Other.pdparams")));
   });
 
+  test("replaces no file without --overwrite, and no pipe with it, which gets the bytes as standard output does", async (context) => {
+    const folder = scratch(context);
+    const at = (name: string): string => join(folder, name);
+    await writeGoldenSnapshot(at("snapshot"), golden);
+    const [npz = ""] = await exportWell(at("snapshot"), "npz", at("w.npz"));
+    const expected = readFileSync(npz);
+    for (const [format, out, file] of [
+      ["npz", "w.npz", "w.npz"],
+      ["pdparams", "W", "W.pdparams"],
+      ["pdparams", "W", "W.pdopt"],
+    ] as const) {
+      writeFileSync(at(file), "the user's");
+      const refused = await exportAs(at("snapshot"), format, at(out));
+      assert.equal(refused.exitCode, 1);
+      assert.match(refused.stderr, /the file exists already\. Choose another place, or replace it with --overwrite/);
+      assert.equal(readFileSync(at(file), "utf8"), "the user's");
+      await exportWell(at("snapshot"), format, at(out), "--overwrite");
+      rmSync(at(file));
+    }
+    execFileSync("mkfifo", [at("pipe")]);
+    const read = runToEnd("sh", ["-c", 'cat "$1" > "$2"', "sh", at("pipe"), at("read.npz")]);
+    const ended = await exportAs(at("snapshot"), "npz", at("pipe"));
+    assert.deepEqual([ended.exitCode, ended.stdout], [0, ""], ended.stderr);
+    assert.match(ended.stderr, /written to \S+pipe\n$/);
+    await read;
+    assert.ok(readFileSync(at("read.npz")).equals(expected));
+    const words = ["export", "--weights", at("snapshot"), "--format", "npz", "--out", "/dev/stdout"];
+    const shell = 'node="$1"; shift; out="$1"; shift; "$node" "$@" | cat > "$out"';
+    await runToEnd("sh", ["-c", shell, "sh", process.execPath, at("stdout.npz"), compiled("nextvlad.cjs"), ...words]);
+    assert.ok(readFileSync(at("stdout.npz")).equals(expected));
+    const two = await exportAs(at("snapshot"), "pdparams", at("pipe"));
+    assert.match(two.stderr, /pdparams is up to two files, which cannot go to a pipe or device/);
+    assert.ok(statSync(at("pipe")).isFIFO());
+  });
+
   test("writes no directory of variables over anything", async (context) => {
     const folder = scratch(context);
     const snapshot = join(folder, "snapshot");
@@ -188,7 +224,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     writeFileSync(join(folder, "file"), "kept");
     for (const [out, words] of [
       [snapshot, /the directory is not empty/],
-      [join(folder, "file"), /this should be a directory, and is a file/],
+      [join(folder, "file"), /this is not a directory/],
     ] as const) {
       const ended = await exportAs(snapshot, "paddle-vars", out);
       assert.deepEqual([ended.exitCode, ended.stdout], [1, ""]);
@@ -227,8 +263,8 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     // Weights without a config: what --set says is stored.
     const bare = join(folder, "bare.npz");
     await exportWell(snapshot, "npz", bare);
-    await exportWell(bare, "safetensors", exported, "--set", "MODEL.drop_rate=0.2");
-    assert.match((await exportAs(exported, "onnx", join(folder, "again.onnx"))).stderr, /^drop_rate 0\.2 and max_frames 300 are/m);
+    await exportWell(bare, "safetensors", exported, "--overwrite", "--set", "MODEL.drop_rate=0.2");
+    assert.match((await exportAs(exported, "onnx", join(folder, "third.onnx"))).stderr, /^drop_rate 0\.2 and max_frames 300 are/m);
     const run = (name: string, ...more: string[]) => exportAs(snapshot, "onnx", join(folder, name), ...more);
     assert.match((await run("own.onnx")).stderr, /^drop_rate 0.3 and max_frames 300 are part of the graph$/m);
     assert.match((await run("set.onnx", "--set", "MODEL.drop_rate=0")).stderr, /^drop_rate 0 and max_frames 300 are part of the graph$/m);

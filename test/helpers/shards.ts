@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { TestContext } from "node:test";
@@ -23,6 +23,24 @@ export function temporaryFolder(t: TestContext): string {
 /** A file of `test/golden/data`: the tests run from the repository's root. */
 export function goldenData(name: string): string {
   return resolve("test/golden/data", name);
+}
+
+/** Makes all writes to a file that this process has open fail, as on a full disk: its descriptor becomes /dev/full's. */
+export function fillDisk(path: string): void {
+  const isOpen = (name: string): boolean => {
+    try {
+      return readlinkSync(`/proc/self/fd/${name}`) === path;
+    } catch {
+      return false;
+    }
+  };
+  const descriptor = Number(readdirSync("/proc/self/fd").find(isOpen));
+  closeSync(descriptor);
+  const opened: number[] = [];
+  // The lowest free number is taken first.
+  do opened.push(openSync("/dev/full", "w"));
+  while (opened.at(-1) !== descriptor);
+  for (const other of opened) if (other !== descriptor) closeSync(other);
 }
 
 /** The golden shards' videos, as numpy read them; those of `feat_fortran_short.pkl` are in a file of their own. */

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { closeSync, constants, existsSync, openSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { NextvladError } from "../../src/base/errors.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
 import { scratch } from "../commands/nextvlad.js";
+import { fillDisk } from "../helpers/shards.js";
 import { Capture } from "./terminal.js";
 
 function entries(file: string): Record<string, unknown>[] {
@@ -64,13 +66,37 @@ test("a log that cannot be opened is an error that names it", async (context) =>
   });
 });
 
-test("a full disk ends the log with a warning, not the run", { skip: !existsSync("/dev/full") }, async () => {
+test("a log that is a link or a pipe is an error, with and without a reader, and nothing is written through it", async (context) => {
+  const folder = scratch(context);
+  const [target, link, pipe] = [join(folder, "target"), join(folder, "link"), join(folder, "pipe")];
+  writeFileSync(target, "kept");
+  symlinkSync(target, link);
+  execFileSync("mkfifo", [pipe]);
+  const refused = (logFile: string, found: string) =>
+    assert.rejects(createTelemetry({ logFile }), {
+      code: "FILE_UNWRITABLE",
+      message: `${logFile}: cannot write the log: it is not a regular file (found ${found}). Remove it, or choose another folder.`,
+    });
+  await refused(link, "a symbolic link");
+  await refused(pipe, "a pipe (FIFO)");
+  const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
+  await refused(pipe, "a pipe (FIFO)");
+  closeSync(reader);
+  assert.equal(readFileSync(target, "utf8"), "kept");
+  symlinkSync(join(folder, "new"), join(folder, "dangling"));
+  await refused(join(folder, "dangling"), "a symbolic link");
+  assert.equal(existsSync(join(folder, "new")), false);
+});
+
+test("a full disk ends the log with a warning, not the run", { skip: !existsSync("/dev/full") }, async (context) => {
   const stderr = new Capture(false);
-  const telemetry = await createTelemetry({ logFile: "/dev/full", stderr: stderr.stream });
+  const logFile = join(scratch(context), "train.log.jsonl");
+  const telemetry = await createTelemetry({ logFile, stderr: stderr.stream });
+  fillDisk(logFile);
   telemetry.log.info("one");
   telemetry.log.info("two");
   await telemetry.close();
-  assert.equal(stderr.text.match(/the log ends here: \/dev\/full: cannot write it: no space left/g)?.length, 1);
+  assert.equal(stderr.text.match(/the log ends here: \S+train\.log\.jsonl: cannot write it: no space left/g)?.length, 1);
   assert.match(stderr.text, /INFO: two\n$/);
 });
 
