@@ -64,5 +64,6 @@ export interface ConversionResult {
 
 /** The path of a video's file. */
 export function featurePath({ pattern }: OwnFeature, id: string): string {
-  return pattern.replaceAll("{id}", id);
+  // A function, because `$` has a meaning in a replacement string, and IDs may contain it.
+  return pattern.replaceAll("{id}", () => id);
 }

@@ -323,6 +323,23 @@ list: ${join(folder, "out", "train.list")}
     );
   });
 
+  test("are found by the exact ID, also where it has a meaning in a replacement string or a spreadsheet", async (t) => {
+    const folder = scratch(t);
+    const ids = ["a$b", "a$$b", "a$&b", "a$`b", "a$'b", "$1", "{id}", "=1+1", "+1", "-1", "@a"];
+    for (const [number, id] of ids.entries()) writeFileSync(join(folder, `${id}.npy`), encodeNpy(new Uint8Array(3).fill(number), [1, 3]));
+    const table = join(folder, "train.csv");
+    writeFileSync(table, `id,labels\n${ids.map((id) => `${id},0\n`).join("")}`);
+    const features = [{ pattern: join(folder, "{id}.npy"), range: [-2, 2] }, null] as const;
+    const plan = await planOwn(table, { out: folder, format: "tfrecord", maxFrames: 300, features, videosPerShard: 16 });
+    const telemetry = await createTelemetry({ logFile: null, stderr: new Capture(false).stream });
+    await makeShards(plan, { out: folder, workers: 1, signal: new AbortController().signal, telemetry });
+    const videos = await readVideos(join(folder, "train0000.tfrecord"));
+    assert.deepEqual(
+      videos.map(({ id, rgb }) => [id, rgb[0]]),
+      ids.map((id, number) => [id, number]),
+    );
+  });
+
   test("that never answer are warned of, with the shard that waits for them", async (t) => {
     const folder = scratch(t);
     prepare(folder, 1);

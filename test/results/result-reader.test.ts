@@ -27,6 +27,7 @@ const prediction = fc
   .tuple(
     fc.oneof(
       fc.string({ unit: "grapheme" }),
+      fc.constantFrom("=1+1", "+1", "-1", "@a", "\t=1"),
       fc.uint8Array({ maxLength: 12 }).map(decodeBytes),
       fc.string({ unit: fc.constantFrom("\\", "x", "5", "C", "é", "\udcff", "\udc80"), maxLength: 12 }).map(normaliseBytes),
     ),

@@ -41,6 +41,8 @@ const predictions: readonly Prediction[] = [
   { id: "naïve 視頻 🎬 'quoted', \"twice\"", scores: Float32Array.of(1, 2e-45), classes: Int32Array.of(0, 70_000) },
   { id: "two\r\nlines", scores: Float32Array.of(2 ** -9), classes: Int32Array.of(5) },
   { id: "", scores: new Float32Array(0), classes: new Int32Array(0) },
+  // What a spreadsheet takes for a formula.
+  ...["=1+1", "+1", "-1", "@a", "\t=1"].map((id) => ({ id, scores: Float32Array.of(0.5), classes: Int32Array.of(5) })),
 ];
 const asLists = predictions.map(({ id, scores, classes }) => [id, [...scores], [...classes]]);
 
@@ -86,7 +88,9 @@ test("Python's csv reads Kaggle's form, numbers as %g writes them", async () => 
   const format = 'print(json.dumps([[v, " ".join("%i %g" % pair for pair in zip(c, s))] for v, s, c in json.loads(argument)]))';
   const expected = JSON.parse(python(path, format, JSON.stringify(asLists)));
   assert.deepEqual(JSON.parse(rows), [["VideoId", "LabelConfidencePairs"], ...expected]);
-  assert.equal(readFileSync(path, "utf8").split("\n")[1], "train000001,3861 0.1 7 0.05");
+  const text = readFileSync(path, "utf8");
+  assert.equal(text.split("\n")[1], "train000001,3861 0.1 7 0.05");
+  assert.ok(text.endsWith("\n=1+1,5 0.5\n+1,5 0.5\n-1,5 0.5\n@a,5 0.5\n\t=1,5 0.5\n"), "IDs are written as they are");
 });
 
 test("Python's json reads a line a video, with the float32's exact values, and names where there are some", async () => {
