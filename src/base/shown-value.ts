@@ -25,7 +25,7 @@ const SHORT_ESCAPES: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\
  * else stays, backslashes too, so text that is escaped already does not change.
  */
 export function escapeText(text: string): string {
-  return UNSAFE.test(text) ? text.replace(EVERY_UNSAFE, escapeCharacter) : text;
+  return UNSAFE.test(text) ? text.replace(EVERY_UNSAFE, (character) => escapeCharacter(character)) : text;
 }
 
 function escapeCharacter(character: string): string {
