@@ -1,5 +1,5 @@
 import { escapeBytes } from "./byte-text.js";
-import { showMessage, showPath, showText } from "./shown-value.js";
+import { boundText, showMessage, showPath, showText } from "./shown-value.js";
 
 /** What went wrong, as a stable word that scripts and tests may rely on. Usage and config codes end the process with 2, all others with 1. */
 export type ErrorCode =
@@ -127,11 +127,20 @@ export interface SerialisedError {
   readonly details: ErrorDetails;
 }
 
-/** Takes an error apart for `postMessage`; anything unforeseen becomes `WORKER_DIED` with its own words. */
+/**
+ * Takes an error apart for `postMessage` and for lists of problems, without very long text: a list holds many. Anything unforeseen becomes `WORKER_DIED` with
+ * its own words.
+ */
 export function serialiseError(error: unknown): SerialisedError {
-  if (error instanceof NextvladError) return { code: error.code, what: error.what, details: error.details };
+  if (error instanceof NextvladError) return { code: error.code, what: error.what, details: boundDetails(error.details) };
   const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return { code: "WORKER_DIED", what, details: {} };
+}
+
+function boundDetails(details: ErrorDetails): ErrorDetails {
+  const { video, key, parameter, expected, found } = details;
+  const texts = Object.entries({ video, key, parameter, expected, found }).filter(([, text]) => typeof text === "string");
+  return { ...details, ...Object.fromEntries(texts.map(([name, text]) => [name, boundText(String(text))])) };
 }
 
 /** The inverse of `serialiseError`. */

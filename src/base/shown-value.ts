@@ -87,16 +87,30 @@ function jsonOf(value: unknown): string {
   }
 }
 
-function shorten(text: string, maxLength: number): string {
-  return text.length <= maxLength ? text : `${cut(text, maxLength)} ${lengthOf(text)}`;
+/** Text from outside that is stored with an error: not escaped, but not longer than a message could show. */
+export function boundText(text: string): string {
+  return shorten(text, MAX_PATH_LENGTH);
 }
 
-/** The first three quarters of `length` characters, and the last quarter; no character outside the BMP is cut in half. */
+/** What a shortened text ends with. */
+const LENGTH_NOTE = / \(\d+ characters\)$/;
+
+/** Text that was shortened before keeps its first length. */
+function shorten(text: string, maxLength: number): string {
+  if (text.length <= maxLength) return text;
+  const [note] = LENGTH_NOTE.exec(text.slice(-MAX_VALUE_LENGTH)) ?? [];
+  return note === undefined ? `${cut(text, maxLength)} ${lengthOf(text)}` : cut(text.slice(0, -note.length), maxLength) + note;
+}
+
+/**
+ * The first three quarters of `length` characters, and the last quarter; no character outside the BMP is cut in half. In memory of its own: V8's slices of
+ * a string hold the whole string.
+ */
 function cut(text: string, length: number): string {
   const tailLength = length >> 2;
   const head = text.slice(0, length - tailLength).replace(/[\uD800-\uDBFF]$/, "");
   const tail = text.slice(text.length - tailLength).replace(/^[\uDC00-\uDFFF]/, "");
-  return `${head}...${tail}`;
+  return Buffer.from(`${head}...${tail}`, "utf16le").toString("utf16le");
 }
 
 function lengthOf(text: string): string {

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import { readLoneExample } from "../data/lone-example.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { writePickleShard } from "../data/pickle-shard-writer.js";
@@ -65,7 +66,7 @@ async function* ownVideos({ table, videos, features }: OwnSource, statistics: Va
 export function refuseOtherSizes(found: readonly number[], expected: readonly number[], video: string | undefined, file: string): void {
   for (const [i, name] of NAMES.entries()) {
     if (found[i] === expected[i]) continue;
-    throw new NextvladError("BAD_VIDEO", `${name} has another feature size than in the video before`, {
+    throw new NextvladError("BAD_VIDEO", `${showText(name)} has another feature size than in the video before`, {
       file,
       ...(video === undefined ? {} : { video }),
       expected: `${expected[i]} values a frame`,

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import type { VideoPlace } from "../data/video-check.js";
 
 /** The values that become the bytes 0 and 255; what lies between is spread evenly. */
@@ -43,7 +44,7 @@ export function quantise(
 export function refuseNotFinite(values: Float32Array | Float64Array, size: number, name: string, place: VideoPlace): void {
   const at = values.findIndex((value) => !Number.isFinite(value));
   if (at === -1) return;
-  throw new NextvladError("BAD_VIDEO", `value ${at % size} of frame ${Math.floor(at / size)} of ${name} is not a finite number`, {
+  throw new NextvladError("BAD_VIDEO", `value ${at % size} of frame ${Math.floor(at / size)} of ${showText(name)} is not a finite number`, {
     ...place,
     found: String(values[at]),
     remedy: "look for what made it in the feature extraction",

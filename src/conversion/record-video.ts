@@ -101,7 +101,7 @@ export class RecordConverter {
       const type = place.record === 0 ? floatTypeOf(list.data) : null;
       if (type === null) return list;
       const remedy = `add --feature-dtype ${type} to quantise them, or --feature-dtype uint8 if each byte is a feature`;
-      throw new NextvladError("BAD_VIDEO", `the frames of ${name} look like ${type} values`, {
+      throw new NextvladError("BAD_VIDEO", `the frames of ${showText(name)} look like ${type} values`, {
         ...place,
         expected: "one byte per feature",
         found: `${list.frameBytes} bytes a frame`,
@@ -110,7 +110,7 @@ export class RecordConverter {
     }
     if (list.frameBytes % FLOAT_BYTES[dtype] !== 0) {
       const details = { ...place, expected: `a multiple of ${FLOAT_BYTES[dtype]} bytes a frame`, found: list.frameBytes };
-      throw new NextvladError("BAD_VIDEO", `the frames of ${name} are not ${dtype} values`, {
+      throw new NextvladError("BAD_VIDEO", `the frames of ${showText(name)} are not ${dtype} values`, {
         ...details,
         remedy: "check --feature-dtype",
       });
@@ -135,13 +135,17 @@ export class RecordConverter {
     const others = listNames.filter((name) => !featureNames.includes(name));
     if (missing.length === 0 || others.length === 0) return;
     if (missing.length === 1)
-      this.missingList ??= `no feature list named ${missing[0]}, but ${listOf(others)}: --feature-names names the two to convert`;
+      this.missingList ??= `no feature list named ${showText(String(missing[0]))}, but ${listOf(others)}: --feature-names names the two to convert`;
     else {
-      throw new NextvladError("BAD_VIDEO", `the video has no feature list named ${featureNames.join(" or ")}`, {
-        ...place,
-        found: listOf(others),
-        remedy: `name the lists of rgb and audio, such as --feature-names ${suggestNames(others)}; one of the two may be absent`,
-      });
+      throw new NextvladError(
+        "BAD_VIDEO",
+        `the video has no feature list named ${featureNames.map((name) => showText(name)).join(" or ")}`,
+        {
+          ...place,
+          found: listOf(others),
+          remedy: `name the lists of rgb and audio, such as --feature-names ${suggestNames(others)}; one of the two may be absent`,
+        },
+      );
     }
   }
 }

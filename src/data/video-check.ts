@@ -1,4 +1,5 @@
 import { type ErrorDetails, NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import { FLOAT_BYTES, FLOAT_TYPES, floatTypeOf, quantiseRemedy } from "./float-bytes.js";
 
 /** What a video must look like to be taken. */
@@ -60,9 +61,9 @@ export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: V
   const audio = takeFeature(found.features[1], shape.featureSizes[1]);
   const [rgbName, audioName] = shape.featureNames;
   if (rgb !== undefined && audio !== undefined && rgb.frames !== audio.frames) {
-    throw new NextvladError("BAD_VIDEO", `${rgbName} and ${audioName} have different numbers of frames`, {
+    throw new NextvladError("BAD_VIDEO", `${showText(rgbName)} and ${showText(audioName)} have different numbers of frames`, {
       ...place,
-      expected: `${rgb.frames} frames of ${audioName}, as of ${rgbName}`,
+      expected: `${rgb.frames} frames of ${showText(audioName)}, as of ${showText(rgbName)}`,
       found: audio.frames,
       remedy: "write both features for every frame",
       damaged: "record",
@@ -94,11 +95,11 @@ function checkFrameBytes(feature: FeatureSize | undefined, i: 0 | 1, shape: Vide
   const seen = feature.data === undefined || feature.data.every((byte) => byte === 0) ? "unknown" : floatTypeOf(feature.data);
   const details = { ...place, expected: `${expected} bytes a frame`, found };
   if (type !== undefined && seen === type) {
-    const what = `the frames of ${name} are ${type} values, ${FLOAT_BYTES[type]} bytes per feature; the model takes one byte per feature`;
+    const what = `the frames of ${showText(name)} are ${type} values, ${FLOAT_BYTES[type]} bytes per feature; the model takes one byte per feature`;
     throw new NextvladError("BAD_VIDEO", what, { ...details, remedy: quantiseRemedy(type) });
   }
   const isMaybe = type !== undefined && seen === "unknown";
-  throw new NextvladError("BAD_VIDEO", `${name} has another feature size than the model`, {
+  throw new NextvladError("BAD_VIDEO", `${showText(name)} has another feature size than the model`, {
     ...details,
     remedy: `${isMaybe ? `if these are ${type} values, ${quantiseRemedy(type)}; if each byte is a feature, ` : ""}set ${key} to ${found}, or use shards made for this model`,
   });

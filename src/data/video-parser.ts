@@ -1,6 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
-import { showValue } from "../base/shown-value.js";
+import { showText, showValue } from "../base/shown-value.js";
 import { type Allocate, type FrameList, ownMemory } from "../formats/frame-list.js";
 import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import type { TfRecord } from "../formats/tfrecord.js";
@@ -83,7 +83,7 @@ function featureOf(
 ): FrameList | undefined {
   const list = frameLists.get(name);
   if (list !== undefined || size === 0 || size === null) return list;
-  throw new NextvladError("BAD_VIDEO", `the video has no feature list named ${name}`, {
+  throw new NextvladError("BAD_VIDEO", `the video has no feature list named ${showText(name)}`, {
     ...place,
     found: listOf(listNames),
     remedy:

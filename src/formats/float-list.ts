@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import type { RecordPlace } from "./byte-source.js";
 import { FIXED32, LENGTH_DELIMITED, tagOf, type WireReader } from "./wire.js";
 
@@ -38,7 +39,7 @@ export function parseFloatFrames(reader: WireReader, end: number, name: string, 
       reader.pos = start;
       return null;
     }
-    if (!isFloats) throw badFrames(`frame ${frames} of ${name} is not a list of floats, as the first`, place);
+    if (!isFloats) throw badFrames(`frame ${frames} of ${showText(name)} is not a list of floats, as the first`, place);
     values ??= new Float32Array((end - start) >> 2);
     const before = count;
     while (reader.pos < frameEnd) {
@@ -52,11 +53,11 @@ export function parseFloatFrames(reader: WireReader, end: number, name: string, 
       for (; reader.pos < valueEnd; reader.pos += 4) values[count++] = view.getFloat32(reader.pos, true);
     }
     if (frames === 0) {
-      if (count === 0) throw badFrames(`the frames of ${name} have no values`, place);
+      if (count === 0) throw badFrames(`the frames of ${showText(name)} have no values`, place);
       size = count;
     }
     if (count - before !== size) {
-      throw badFrames(`frame ${frames} of ${name} has ${count - before} values and the first ${size}`, place);
+      throw badFrames(`frame ${frames} of ${showText(name)} has ${count - before} values and the first ${size}`, place);
     }
     frames++;
   }

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { showText } from "../base/shown-value.js";
 import type { RecordPlace } from "./byte-source.js";
 import { type FloatFrames, parseFloatFrames } from "./float-list.js";
 import { countFrames, type FrameCount } from "./frame-count.js";
@@ -83,7 +84,7 @@ export function parseEachFrame(reader: WireReader, end: number, { name, maxFrame
     const size = valueEnd - reader.pos;
     if (frames === 0) frameBytes = size;
     else if (size !== frameBytes) {
-      throw new NextvladError("BAD_VIDEO", `frame ${frames} of ${name} is not as long as the first`, {
+      throw new NextvladError("BAD_VIDEO", `frame ${frames} of ${showText(name)} is not as long as the first`, {
         ...place,
         byteOffset: place.byteOffset + reader.pos,
         expected: `${frameBytes} bytes`,
@@ -129,7 +130,7 @@ function enterValue(reader: WireReader, frameEnd: number, name: string, frame: n
     [FLOAT_LIST, "a list of floats"],
     [INT64_LIST, "a list of integers"],
   ]);
-  throw new NextvladError("BAD_VIDEO", `frame ${frame} of ${name} is not one bytes value`, {
+  throw new NextvladError("BAD_VIDEO", `frame ${frame} of ${showText(name)} is not one bytes value`, {
     ...place,
     byteOffset: place.byteOffset + start,
     expected: "one bytes value, a byte for each feature",

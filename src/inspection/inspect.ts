@@ -1,5 +1,5 @@
 import { decodeBytes, escapeBytes } from "../base/byte-text.js";
-import { fileError, NextvladError } from "../base/errors.js";
+import { fileError, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
 import { refusePipe } from "../base/files.js";
 import { groupErrors } from "../base/problem-list.js";
 import { readLoneExample } from "../data/lone-example.js";
@@ -116,7 +116,7 @@ class ShardContent {
   readonly #labelCounts = new Map<number, number>();
   readonly #ids: string[] = [];
   readonly #idsSeen = new Set<string>();
-  readonly #errors: NextvladError[] = [];
+  readonly #errors: SerialisedError[] = [];
   #labels = 0;
   #labelled = 0;
   readonly #segments = { videos: 0, segments: 0, classes: new Set<number>() };
@@ -219,14 +219,14 @@ class ShardContent {
     // A record whose checksum is wrong never came here to be counted.
     if (error.code === "CORRUPT_RECORD") this.#records++;
     this.#problems++;
-    if (this.#errors.length < LISTED_PROBLEMS) this.#errors.push(error);
+    if (this.#errors.length < LISTED_PROBLEMS) this.#errors.push(serialiseError(error));
   }
 
   /** Notes the damage after which no more records can be found. */
   breakOff(error: NextvladError): void {
     this.#whole = false;
     this.#problems++;
-    this.#errors.push(error);
+    this.#errors.push(serialiseError(error));
   }
 
   summary() {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { NextvladError } from "../../src/base/errors.js";
+import { NextvladError, serialiseError } from "../../src/base/errors.js";
 import { escapeJson, escapeLine, escapeText, showMessage, showPath, showText, showValue } from "../../src/base/shown-value.js";
 
 /** Inclusive ranges of code points that must never be printed, from the Unicode charts. */
@@ -52,6 +52,7 @@ describe("text in a message", () => {
   test("is cut in the middle, with its length, if it is long", () => {
     assert.equal(showText("x".repeat(80)), "x".repeat(80));
     assert.equal(showText(`a${"x".repeat(1_000_000)}z`), `a${"x".repeat(59)}...${"x".repeat(19)}z (1000002 characters)`);
+    assert.equal(showText(showText("x".repeat(2000), 1000)), `${"x".repeat(60)}...${"x".repeat(20)} (2000 characters)`);
     assert.equal(showText("0123456789", 8), "012345...89 (10 characters)");
     assert.equal(showPath(`/${"x".repeat(900)}`).length, 901);
     assert.match(showPath(`/${"x".repeat(5000)}/name`), /^\/x{749}\.\.\.x+\/name \(5006 characters\)$/);
@@ -88,6 +89,8 @@ describe("text in a message", () => {
     const long = "x".repeat(1_000_000);
     const all = new NextvladError("BAD_VIDEO", long, { file: long, video: long, key: long, parameter: long, expected: long, found: long });
     assert.ok(all.message.length < 8100);
+    assert.ok(JSON.stringify({ ...serialiseError(all).details, file: "" }).length < 6000);
+    assert.equal(all.details.video, long);
   });
 });
 
