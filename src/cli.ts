@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import { Command, Option } from "commander";
+import { refuseNonUtf8Folder } from "./base/paths.js";
 import { describeCommandAliases, describeFlagAliases } from "./commands/arguments.js";
 import {
   type ConvertFlags,
@@ -33,7 +34,8 @@ export const program = new Command("nextvlad")
   .description("NeXtVLAD video classification on YouTube-8M: train, evaluate and infer straight from TFRecord shards")
   .version(version(), "-v, --version")
   .exitOverride()
-  .configureOutput({ outputError: () => undefined });
+  .configureOutput({ outputError: () => undefined })
+  .hook("preAction", refuseNonUtf8Folder);
 
 withConfig(
   program.command("train").description("train, validate, and write a snapshot after each epoch"),
@@ -155,6 +157,7 @@ program
   .option("--train-videos <count>", "videos to train on", integer(1), 3000)
   .option("--validate-videos <count>", "videos to validate on", integer(1), 500)
   .option("--seed <seed>", "the same seed writes the same videos", integer(0, 2 ** 32 - 1), 0)
+  .option("--overwrite", "replace existing shards and lists")
   .action(async (flags: DigitsFlags) => {
     const { runDigits } = await import("./commands/digits.js");
     process.exitCode = await runDigits(flags);
@@ -199,6 +202,7 @@ program
       .argParser(integer(1, 256))
       .default(availableParallelism(), "one for each processor"),
   )
+  .option("--overwrite", "replace shards and a list that convert did not write")
   .action(async (flags: ConvertFlags) => {
     const { runConvert } = await import("./commands/convert.js");
     process.exitCode = await runConvert(flags);

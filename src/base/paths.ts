@@ -1,11 +1,40 @@
+import { isUtf8 } from "node:buffer";
+import { readFileSync, readlinkSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NextvladError } from "./errors.js";
 
-/** A path with the home directory in place of a leading `~`, for shells that do not expand it (`--weights=~/best`). */
+/** Node puts U+FFFD in place of bytes that are not UTF-8, so such a path would name another file. `readBytes` returns where the text comes from. Throws BAD_USAGE. */
+function refuseReplacedBytes(path: string, what: string, readBytes: () => Uint8Array): void {
+  if (!path.includes("\uFFFD")) return;
+  try {
+    // The character may be the user's own.
+    if (isUtf8(readBytes())) return;
+  } catch {
+    return;
+  }
+  const remedy = "rename the file or folder";
+  throw new NextvladError("BAD_USAGE", what, { file: path, remedy });
+}
+
+/** Throws BAD_USAGE if the path of the current folder is not UTF-8: relative paths would lead elsewhere. */
+export function refuseNonUtf8Folder(): void {
+  const readBytes = (): Uint8Array => readlinkSync("/proc/self/cwd", { encoding: "buffer" });
+  refuseReplacedBytes(process.cwd(), "the path of the current folder is not UTF-8", readBytes);
+}
+
+function homeFromEnvironment(): Uint8Array {
+  const environment = readFileSync("/proc/self/environ");
+  const start = environment.indexOf("\0HOME=") + 1;
+  return environment.subarray(start, environment.indexOf(0, start));
+}
+
+/** A path with the home directory in place of a leading `~`, for shells that do not expand it (`--weights=~/best`). Throws BAD_USAGE if that is not UTF-8. */
 export function expandHome(path: string): string {
-  return path === "~" || path.startsWith("~/") ? join(homedir(), path.slice(1)) : path;
+  if (path !== "~" && !path.startsWith("~/")) return path;
+  refuseReplacedBytes(homedir(), "the path of the home directory (HOME) is not UTF-8", homeFromEnvironment);
+  return join(homedir(), path.slice(1));
 }
 
 /** How to bring the files of a URL's scheme here. */
@@ -35,8 +64,9 @@ function pathOf(url: string): string {
 /** What is wrong with a URL where a path is expected. */
 export const URL_PROBLEM = "URLs are not read or written, only local files";
 
-/** A path as the command line names it, `~` expanded. Throws BAD_USAGE for a URL. */
+/** A path as the command line names it, `~` expanded. Throws BAD_USAGE for a URL and for a path that is not UTF-8. */
 export function localPath(path: string): string {
+  refuseReplacedBytes(path, "the path is not UTF-8", () => readFileSync("/proc/self/cmdline"));
   const remedy = urlRemedy(path);
   if (remedy !== null) throw new NextvladError("BAD_USAGE", URL_PROBLEM, { file: path, remedy });
   return expandHome(path);

@@ -13,7 +13,7 @@ export async function runConvert(flags: ConvertFlags): Promise<number> {
     onSaveRequest(() => telemetry.log.info("each shard is saved as it is finished: there is nothing else to save"));
     const plan = await makePlan(flags);
     const { convert } = await import("../conversion/convert.js");
-    return convert(plan, { out: flags.out, workers: flags.workers, signal, telemetry });
+    return convert(plan, { out: flags.out, workers: flags.workers, overwrite: flags.overwrite ?? false, signal, telemetry });
   });
   await printLines(...formatOutcome(outcome));
   return exitCode;

@@ -15,6 +15,7 @@ async function writeDigits(flags: DigitsFlags): Promise<number> {
     trainVideos: flags.trainVideos,
     validateVideos: flags.validateVideos,
     seed: flags.seed,
+    overwrite: flags.overwrite ?? false,
     log: (line) => printToStderr(line),
   });
   await printLines(...files);

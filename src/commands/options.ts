@@ -95,6 +95,7 @@ export interface DigitsFlags {
   readonly trainVideos: number;
   readonly validateVideos: number;
   readonly seed: number;
+  readonly overwrite?: true;
 }
 
 /** Flags of `nextvlad setup`. */
@@ -117,6 +118,7 @@ export interface ConvertFlags {
   readonly videosPerShard: number;
   readonly maxFrames: number;
   readonly workers: number;
+  readonly overwrite?: true;
 }
 
 // Parsers of flags' values. What an InvalidArgumentError says is what the flag takes: see `describeFailure`.

@@ -1,7 +1,6 @@
 import { rm, stat } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { deserialiseError } from "../base/errors.js";
-import { writeFileAtomic } from "../base/files.js";
 import { confirmLock, lockFolder } from "../base/lock.js";
 import { describeWait, SlowWatch } from "../base/slow-watch.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
@@ -19,6 +18,8 @@ export interface ConvertOptions {
   readonly out: string;
   /** Threads, each with a shard at a time. */
   readonly workers: number;
+  /** Whether shards and a list that convert did not write may be replaced. */
+  readonly overwrite?: boolean;
   /** Aborted when the shards at hand should be finished and no other begun. */
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
@@ -65,7 +66,7 @@ export async function convert(plan: ConversionPlan, options: ConvertOptions): Pr
 
 async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lockText: string): Promise<ConvertOutcome> {
   for (const warning of plan.warnings) options.telemetry.log.warn(warning);
-  const claimed = await claimShards(options.out, plan);
+  const claimed = await claimShards(options.out, plan, options.overwrite);
   const { due, kept } = claimed;
   if (kept.length > 0) options.telemetry.log.info(`${kept.length} of ${plan.shards.length} shards are there already`);
   const made = new Conversion(claimed, options, lockText);
@@ -89,7 +90,7 @@ async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lock
     await claimed.forgetMissing();
     throw allEmpty(plan.list, plan.shards.length);
   }
-  if (list !== null) await writeFileAtomic(list, plan.listed.map((path) => `${basename(path)}\n`).join(""));
+  if (list !== null) await claimed.writeList();
   const { videos, shards: shardsMade, sizes, statistics, cutVideos } = made;
   return { stopped, videos, shardsMade, shardsKept: kept.length, sizes, statistics, cutVideos, list };
 }

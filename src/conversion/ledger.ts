@@ -1,16 +1,23 @@
 import { createHash } from "node:crypto";
-import { access, readFile, rm } from "node:fs/promises";
+import { access, readFile, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { fileError, NextvladError } from "../base/errors.js";
-import { writeFileAtomic } from "../base/files.js";
+import { refuseForeignFile, resolveOutputFile, writeFileAtomic } from "../base/files.js";
 import { sweepLeftovers } from "../base/leftovers.js";
 import type { ConversionPlan, Origin, PlannedShard } from "./plan.js";
 
 /** Beside the shards: what each was made from. */
 const LEDGER = "convert.json";
 
-const ledgerSchema = z.strictObject({ format_version: z.literal(1), shards: z.record(z.string(), z.string()) });
+const names = z.record(z.string(), z.string());
+const ledgerSchema = z.strictObject({
+  format_version: z.literal(1),
+  shards: names,
+  /** Checksums of each list that was written, the last two: a killed run may have left either. Earlier versions have none. */
+  lists: z.record(z.string(), z.array(z.string())).default({}),
+});
+type Ledger = z.output<typeof ledgerSchema>;
 
 /** The shards of a plan, by what is in the folder. */
 export interface ClaimedShards {
@@ -18,20 +25,26 @@ export interface ClaimedShards {
   readonly due: readonly PlannedShard[];
   /** Shards that an earlier conversion made alike. */
   readonly kept: readonly PlannedShard[];
-  /** To be called before a due shard is made: removes the outdated one, if there is one, and the list that names it. */
+  /** To be called before a due shard is made: removes the outdated one, if there is one, and our list that names it. */
   readonly begin: (shard: PlannedShard) => Promise<void>;
+  /** Writes the list of all shards. Throws FILE_UNWRITABLE. */
+  readonly writeList: () => Promise<void>;
   /** Takes the shards that are not there out of the ledger, and removes the ledger if none is left. */
   readonly forgetMissing: () => Promise<void>;
 }
 
 /**
  * Compares the folder with the plan. A shard appears whole or not at all, so one that is there and has the same origin in the ledger is done. One of another
- * origin is outdated, and stays until it is made again. One that the ledger does not know is not ours. The ledger names a shard before it is made, so that a
+ * origin is outdated, and stays until it is made again. One that the ledger does not know is not ours: without `overwrite` it is an error, with it outdated; so is a list
+ * that the ledger does not know. The ledger names a shard before it is made, so that a
  * conversion that is killed leaves nothing it does not know. Throws SAVE_DIR_TAKEN, BAD_FORMAT (the ledger is damaged), FILE_UNREADABLE, FILE_UNWRITABLE.
  */
-export async function claimShards(out: string, plan: ConversionPlan): Promise<ClaimedShards> {
+export async function claimShards(out: string, plan: ConversionPlan, overwrite = false): Promise<ClaimedShards> {
   const file = join(out, LEDGER);
-  const ledger: Record<string, string> = { ...(await readLedger(file)) };
+  const { shards: ledger, lists } = await readLedger(file);
+  const list = join(out, plan.listName);
+  const isListOurs = await isOurList(list, plan, ledger, lists);
+  await refuseForeignFile(list, overwrite, () => isListOurs);
   const due: PlannedShard[] = [];
   const kept: PlannedShard[] = [];
   const outdated = new Set<string>();
@@ -40,15 +53,16 @@ export async function claimShards(out: string, plan: ConversionPlan): Promise<Cl
     const { output } = shard.task;
     const name = basename(output);
     const isThere = await exists(output);
+    if (isThere) await resolveOutputFile(output);
     const isDone = isThere && ledger[name] === digest(shard.origin);
     (isDone ? kept : due).push(shard);
     if (isThere && !isDone) {
-      if (Object.hasOwn(ledger, name)) outdated.add(output);
+      if (overwrite || Object.hasOwn(ledger, name)) outdated.add(output);
       else foreign.push(output);
     }
   }
   if (foreign.length > 0) {
-    const remedy = "choose another --out, or move them away";
+    const remedy = "choose another --out, or replace them with --overwrite";
     throw new NextvladError("SAVE_DIR_TAKEN", `${foreign.length} files of the shards' names are there, made by something else`, {
       file: foreign[0] as string,
       remedy,
@@ -58,7 +72,7 @@ export async function claimShards(out: string, plan: ConversionPlan): Promise<Cl
   const enter = ({ task, origin }: PlannedShard): void => {
     ledger[basename(task.output)] = digest(origin);
   };
-  const write = (): Promise<void> => writeFileAtomic(file, `${JSON.stringify({ format_version: 1, shards: ledger }, null, 1)}\n`);
+  const write = (): Promise<void> => writeFileAtomic(file, `${JSON.stringify({ format_version: 1, shards: ledger, lists }, null, 1)}\n`);
   for (const shard of due) if (!outdated.has(shard.task.output)) enter(shard);
   await write();
   let writing: Promise<void> = Promise.resolve();
@@ -69,11 +83,16 @@ export async function claimShards(out: string, plan: ConversionPlan): Promise<Cl
       const { output } = shard.task;
       if (!outdated.delete(output)) return;
       // In this order a kill at any point leaves no outdated shard that the ledger takes for a new one.
-      await rm(join(out, plan.listName), { force: true });
+      if (isListOurs) await rm(list, { force: true });
       await rm(output);
       enter(shard);
       writing = writing.then(write);
       await writing;
+    },
+    async writeList() {
+      lists[plan.listName] = [...new Set([...(lists[plan.listName] ?? []), checksum(plan.listText)])].slice(-2);
+      await write();
+      await writeFileAtomic(list, plan.listText);
     },
     async forgetMissing() {
       for (const name of Object.keys(ledger)) if (!(await exists(join(out, name)))) delete ledger[name];
@@ -85,17 +104,36 @@ export async function claimShards(out: string, plan: ConversionPlan): Promise<Cl
 
 /** A shard's origin, short. */
 function digest(origin: Origin): string {
-  return createHash("sha256").update(JSON.stringify(origin)).digest("hex");
+  return checksum(JSON.stringify(origin));
 }
 
-async function readLedger(file: string): Promise<Readonly<Record<string, string>>> {
+function checksum(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/** Whether convert wrote the list. Earlier versions did not record it: there, a list that names nothing but our shards is ours. */
+async function isOurList(list: string, plan: ConversionPlan, shards: Ledger["shards"], lists: Ledger["lists"]): Promise<boolean> {
+  const found = await stat(list).catch(() => null);
+  if (found === null) return true;
+  if (!found.isFile()) return false;
+  const text = await readFile(list, "utf8").catch((error: unknown) => {
+    throw fileError(error, list, "read");
+  });
+  const checksums = lists[plan.listName];
+  if (text === plan.listText || checksums?.includes(checksum(text))) return true;
+  const named = text.split("\n").filter((line) => line !== "");
+  return checksums === undefined && named.length > 0 && named.every((line) => Object.hasOwn(shards, line));
+}
+
+async function readLedger(file: string): Promise<Ledger> {
+  await resolveOutputFile(file);
   const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return null;
     throw fileError(error, file, "read");
   });
-  if (text === null) return {};
+  if (text === null) return { format_version: 1, shards: {}, lists: {} };
   try {
-    return ledgerSchema.parse(JSON.parse(text)).shards;
+    return ledgerSchema.parse(JSON.parse(text));
   } catch (error) {
     const remedy = "choose another --out, or remove this file and the shards beside it";
     throw new NextvladError("BAD_FORMAT", "this is no record of a conversion, or it is damaged", { file, remedy }, error);

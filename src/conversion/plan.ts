@@ -1,9 +1,10 @@
 import { readFile, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
+import { resolveOutputFile } from "../base/files.js";
 import { listFirst } from "../base/problem-list.js";
 import { showPath } from "../base/shown-value.js";
-import { describeFileList, describeRepeated, type FileList, findShards, isShellPipe } from "../data/file-list.js";
+import { describeFileList, describeRepeated, type FileList, findShards, formatFileList, isShellPipe } from "../data/file-list.js";
 import { readLabelTable } from "./label-table.js";
 import { DEFAULT_RANGE } from "./quantise.js";
 import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat, type ShardSource } from "./task.js";
@@ -31,8 +32,8 @@ export interface ConversionPlan {
   /** The list, or the table of labels, that names the sources. */
   readonly list: string;
   readonly listName: string;
-  /** The shards' paths as the list names them: as often as their source is listed. */
-  readonly listed: readonly string[];
+  /** The new list's content: the shards' names, as often as their source is listed. */
+  readonly listText: string;
   readonly warnings: readonly string[];
 }
 
@@ -65,16 +66,23 @@ export async function planShards(list: FileList, { out, format, maxFrames, ...so
       return { task: { source: { kind: "shard", path, ...source }, format, output: outputOf(path), maxFrames }, origin };
     }),
   );
-  refuseTwins(shards);
-  if (typeof list !== "string" || isShellPipe(list)) await refuseOtherList(join(out, listNameOf(list)), paths.map(outputOf));
+  await refuseTwins(shards);
+  const outputs = paths.map(outputOf);
+  if (typeof list !== "string" || isShellPipe(list)) await refuseOtherList(join(out, listNameOf(list)), outputs);
   const twice = describeRepeated(list, repeated);
   const warnings = twice === null ? [] : [`${twice}; each is converted once, and listed as often`];
-  return { shards, list: describeFileList(list), listName: listNameOf(list), listed: paths.map(outputOf), warnings };
+  return { shards, list: describeFileList(list), listName: listNameOf(list), listText: formatList(outputs), warnings };
+}
+
+/** Names alone, so that the list may be moved with its shards. */
+function formatList(outputs: readonly string[]): string {
+  return formatFileList(outputs.map((output) => basename(output)));
 }
 
 /** Lists from a pipe, and of several shards, have no names of their own: throws BAD_USAGE where it would replace a list of other shards. */
 async function refuseOtherList(path: string, outputs: readonly string[]): Promise<void> {
-  const names = new Set(outputs.map((output) => basename(output)));
+  await resolveOutputFile(path);
+  const names = new Set(formatList(outputs).split("\n"));
   const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return "";
     throw fileError(error, path, "read");
@@ -92,15 +100,22 @@ async function refuseOtherList(path: string, outputs: readonly string[]): Promis
   );
 }
 
-/** Two shards of one name would be one; and none may take its own source's place. */
-function refuseTwins(shards: readonly PlannedShard[]): void {
-  const sources = new Set(shards.map(({ origin }) => resolve(origin.from)));
+/** Identifies an existing file by whichever path or link it is reached; null if there is none. */
+async function identify(path: string): Promise<string | null> {
+  const found = await stat(path, { bigint: true }).catch(() => null);
+  return found === null ? null : `${found.dev}:${found.ino}`;
+}
+
+/** Two shards of one name would be one; and none may replace a source, which is read. */
+async function refuseTwins(shards: readonly PlannedShard[]): Promise<void> {
+  const sources = new Set(await Promise.all(shards.map(({ origin }) => identify(origin.from))));
+  sources.delete(null);
   const fromOf = new Map<string, string>();
   for (const { task, origin } of shards) {
     const twin = fromOf.get(task.output);
     const what =
       twin === undefined ? "the shard would take the place of one that is read" : `two shards would have this name: ${showPath(twin)} and`;
-    if (twin !== undefined || sources.has(resolve(task.output))) {
+    if (twin !== undefined || sources.has(await identify(task.output))) {
       const remedy = "convert them into another folder, or rename one";
       throw new NextvladError("BAD_USAGE", twin === undefined ? what : `${what} ${showPath(origin.from)}`, {
         file: task.output,
@@ -156,7 +171,7 @@ export async function planOwn(table: string, options: OwnPlanOptions): Promise<C
     shards.push({ task: { source, format, output, maxFrames }, origin: { from: resolve(table), ...measured, settings } });
   }
   if (missing.length > 0) throw missingFeatures(missing, table);
-  return { shards, list: table, listName, listed: shards.map(({ task }) => task.output), warnings: [] };
+  return { shards, list: table, listName, listText: formatList(shards.map(({ task }) => task.output)), warnings: [] };
 }
 
 /** Sizes and times of files; those that are not there go into `missing`, where it is given. */

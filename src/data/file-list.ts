@@ -1,6 +1,8 @@
+import { isUtf8 } from "node:buffer";
 import { createReadStream } from "node:fs";
 import { open, readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
+import { escapeBytes, isUnicode, unescapeBytes } from "../base/byte-text.js";
 import { fileError, NextvladError } from "../base/errors.js";
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 import { joinErrors, listFirst } from "../base/problem-list.js";
@@ -40,7 +42,7 @@ export interface FoundShards {
  * The shards that `list` names, as absolute paths: the lines of a file list, the matches of a glob (`train*.tfrecord`, each once), or the one shard that it
  * is. The list may also come through a pipe: `-` is standard input, and a path may be a FIFO, as `<(ls *.tfrecord)` is; a pipe can be read only once.
  * A shard occurs as often as the list names it. Blank lines and `#` comments are skipped, a `~` at the start of a line is the home directory; a relative path is resolved from `cwd`, then from the list's own folder.
- * Throws FILE_MISSING (all missing files in one error), FILE_UNREADABLE, BAD_FILE_LIST (no shard in it, a directory, a URL, or a pipe that gives no text).
+ * Throws FILE_MISSING (all missing files in one error), FILE_UNREADABLE, BAD_FILE_LIST (no shard in it, a directory, a URL, a path that is not UTF-8, or a pipe that gives no text).
  */
 export async function resolveShards(list: FileList, { cwd }: { readonly cwd: string }): Promise<string[]> {
   const { shards, problem } = await findShards(list, { cwd });
@@ -76,7 +78,7 @@ async function findListed(list: string, cwd: string): Promise<FoundShards> {
   try {
     if (kind === "pipe" && !path.endsWith(".tfrecord")) return await resolveLines(await readPipe(list, path), list, [cwd]);
     if (path.endsWith(".tfrecord") || !(await isText(path))) return { shards: [path], repeated: [], problem: null };
-    return await resolveLines(await readFile(path, "utf8"), list, [cwd, dirname(path)]);
+    return await resolveLines(await readFile(path), list, [cwd, dirname(path)]);
   } catch (error) {
     throw fileError(error, list, "read");
   }
@@ -105,7 +107,7 @@ export function isShellPipe(list: string): boolean {
   return isStandardInput(list) || /^\/(dev|proc\/(self|\d+))\/fd\/\d+$/.test(list);
 }
 
-async function readPipe(list: string, path: string): Promise<string> {
+async function readPipe(list: string, path: string): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
   for await (const chunk of isStandardInput(list) ? process.stdin : createReadStream(path)) {
@@ -121,15 +123,40 @@ async function readPipe(list: string, path: string): Promise<string> {
     }
     chunks.push(bytes);
   }
-  return Buffer.concat(chunks, length).toString("utf8");
+  return Buffer.concat(chunks, length);
 }
 
-async function resolveLines(text: string, list: string, folders: readonly string[]): Promise<FoundShards> {
-  const lines = text
-    .replace(/^\uFEFF/, "")
-    .split(/\r\n|\r|\n/)
-    .map((line) => line.trim())
-    .filter((line) => line !== "" && !line.startsWith("#"));
+/** First line of a list in which `\xHH` is the byte HH of a name: only lists with names that need it have it. */
+const ESCAPED_LIST = "# nextvlad: \\xHH is the byte HH";
+
+/** The text of a file list that `findShards` reads back to the same names. */
+export function formatFileList(names: readonly string[]): string {
+  const isPlain = names.every((name) => isUnicode(name) && name === escapeName(name));
+  const lines = isPlain ? names : [ESCAPED_LIST, ...names.map((name) => escapeName(escapeBytes(name)))];
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+/** Escapes what a list's reader would take for something else: control characters, `#` at the start, white space at both ends. */
+function escapeName(name: string): string {
+  const toHex = (text: string): string =>
+    Array.from(Buffer.from(text, "utf8"), (byte) => `\\x${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
+  return name.replace(/^#|^\s+|\s+$|\p{Cc}/gu, (text) => toHex(text));
+}
+
+/** The paths that a list names. Throws BAD_FILE_LIST for paths that are not UTF-8. */
+function parseLines(bytes: Buffer, list: string): string[] {
+  const text = bytes.toString("utf8").replace(/^\uFEFF/, "");
+  const lines = text.split(/\r\n|\r|\n/).map((line) => line.trim());
+  const isEscaped = lines[0] === ESCAPED_LIST;
+  const paths = lines.filter((line) => line !== "" && !line.startsWith("#")).map((line) => (isEscaped ? unescapeBytes(line) : line));
+  const lossy = isUtf8(bytes) ? paths.find((path) => !isUnicode(path)) : paths.find((path) => path.includes("\uFFFD"));
+  if (lossy === undefined) return paths;
+  const remedy = "rename the file, or save the list as UTF-8";
+  throw new NextvladError("BAD_FILE_LIST", "the list names a path that is not UTF-8", { file: list, found: escapeBytes(lossy), remedy });
+}
+
+async function resolveLines(bytes: Buffer, list: string, folders: readonly string[]): Promise<FoundShards> {
+  const lines = parseLines(bytes, list);
   if (lines.length === 0) {
     throw new NextvladError("BAD_FILE_LIST", "the list names no shard", { file: list, remedy: "write one path a line" });
   }

@@ -1,7 +1,8 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
-import { writeFileAtomic } from "../base/files.js";
+import { refuseForeignFile, writeFileAtomic } from "../base/files.js";
+import { formatFileList } from "../data/file-list.js";
 import { writeShard } from "../data/shard-writer.js";
 import type { Video } from "../data/video.js";
 import { type Handwriting, type MnistPart, readMnist } from "./mnist.js";
@@ -17,6 +18,8 @@ export interface DigitsOptions {
   readonly trainVideos: number;
   readonly validateVideos: number;
   readonly seed: number;
+  /** Whether shards and lists that exist may be replaced. */
+  readonly overwrite?: boolean;
   readonly log: (line: string) => void;
 }
 
@@ -24,10 +27,10 @@ export interface DigitsOptions {
  * Writes videos of handwritten digits in YouTube-8M's frame-level format: `train0000.tfrecord` and so on from MNIST's training images,
  * `validate0000.tfrecord` and so on from its test images, then `train.list` and `validate.list`, whose names count from the list's own folder so that all
  * of it may be moved. The same seed makes the same bytes. Returns the paths of all files, the lists last. Throws SAVE_DIR_TAKEN where shards
- * stand already, FILE_UNWRITABLE, and what `readMnist` throws.
+ * exist already, FILE_UNWRITABLE (also if a list exists), and what `readMnist` throws.
  */
 export async function generateDigits(options: DigitsOptions): Promise<{ readonly files: readonly string[] }> {
-  await assertNoShards(options.out);
+  await assertNothingLost(options);
   const shards = [
     ...(await writeSplit("train", options.trainVideos, options)),
     ...(await writeSplit("validate", options.validateVideos, options)),
@@ -35,20 +38,24 @@ export async function generateDigits(options: DigitsOptions): Promise<{ readonly
   const lists: string[] = [];
   for (const split of ["train", "validate"] as const) {
     const list = join(options.out, `${split}.list`);
-    const names = shards.filter((name) => name.startsWith(split));
-    await writeFileAtomic(list, names.map((name) => `${name}\n`).join(""));
+    await writeFileAtomic(list, formatFileList(shards.filter((name) => name.startsWith(split))));
     lists.push(list);
   }
   return { files: [...shards.map((name) => join(options.out, name)), ...lists] };
 }
 
-/** Real YouTube-8M shards have names like ours, and a pattern like `train*.tfrecord` would mix two generations of different length. */
-async function assertNoShards(folder: string): Promise<void> {
+/**
+ * Real YouTube-8M shards have names like ours, and a pattern like `train*.tfrecord` would mix two generations of different length: only shards that are all replaced may be
+ * there, with `overwrite`.
+ */
+async function assertNothingLost({ out: folder, trainVideos, validateVideos, overwrite = false }: DigitsOptions): Promise<void> {
+  for (const split of ["train", "validate"]) await refuseForeignFile(join(folder, `${split}.list`), overwrite);
   const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];
     throw fileError(error, folder, "write");
   });
-  const shards = names.filter((name) => name.endsWith(".tfrecord"));
+  const own = new Set(overwrite ? [...shardNames("train", trainVideos), ...shardNames("validate", validateVideos)] : []);
+  const shards = names.filter((name) => name.endsWith(".tfrecord") && !own.has(name));
   if (shards.length === 0) return;
   throw new NextvladError("SAVE_DIR_TAKEN", `the folder holds ${shards.length} shards already (${shards.sort()[0]} is one)`, {
     file: folder,
@@ -56,16 +63,19 @@ async function assertNoShards(folder: string): Promise<void> {
   });
 }
 
+function shardNames(split: Split, videos: number): string[] {
+  return Array.from({ length: Math.ceil(videos / VIDEOS_PER_SHARD) }, (_, i) => `${split}${String(i).padStart(4, "0")}.tfrecord`);
+}
+
 /** Writes the shards of a split and returns their names. */
 async function writeSplit(split: Split, videos: number, { out, seed, log }: DigitsOptions): Promise<string[]> {
   const handwriting = await readMnist(PARTS[split]);
-  const names: string[] = [];
-  for (let first = 0; first < videos; first += VIDEOS_PER_SHARD) {
-    const name = `${split}${String(names.length).padStart(4, "0")}.tfrecord`;
+  const names = shardNames(split, videos);
+  for (const [number, name] of names.entries()) {
+    const first = number * VIDEOS_PER_SHARD;
     const end = Math.min(first + VIDEOS_PER_SHARD, videos);
     await writeShard(join(out, name), makeVideos(split, first, end, seed, handwriting));
     log(`${join(out, name)}: ${end - first} videos (${end} of ${videos} for ${split})`);
-    names.push(name);
   }
   return names;
 }

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { mkdirSync, readdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { expandHome, localPath, urlRemedy } from "../../src/base/paths.js";
 import { buildConfig } from "../../src/config/load.js";
+import { compiled, runToEnd, scratch } from "../commands/nextvlad.js";
 
 test("a leading ~ is the home directory, and no other", () => {
   assert.equal(expandHome("~/a b/c"), join(homedir(), "a b/c"));
@@ -22,6 +24,27 @@ test("URLs are no paths", () => {
     code: "BAD_USAGE",
     message: /^gs:\/\/b: URLs are not read or written, only local files\. Copy/,
   });
+});
+
+test("paths that are not UTF-8 are errors, and nothing is made under another name", async (t) => {
+  const folder = scratch(t);
+  const strange = Buffer.concat([Buffer.from(join(folder, "b")), Buffer.of(0xff)]);
+  mkdirSync(strange);
+  const [nextvlad, node] = [compiled("nextvlad.cjs"), process.execPath];
+  const digits = `"${node}" "${nextvlad}" digits --train-videos 1 --validate-videos 1 --out`;
+  const name = `"$(printf '${folder}/b\\377')"`;
+  for (const [command, words] of [
+    [`${digits} ${name}/out`, /the path is not UTF-8\. Rename the file or folder/],
+    [`cd ${name} && ${digits} out`, /the path of the current folder is not UTF-8/],
+    [`HOME=${name} ${digits} '~/out'`, /the path of the home directory \(HOME\) is not UTF-8/],
+  ] as const) {
+    const ended = await runToEnd("bash", ["-c", command]);
+    assert.equal(ended.exitCode, 2, ended.stderr);
+    assert.match(ended.stderr, words);
+    assert.equal(readdirSync(folder).length, 1);
+    assert.deepEqual(readdirSync(strange), []);
+  }
+  assert.equal(localPath("\uFFFD"), "\uFFFD");
 });
 
 test("paths in a config are treated the same", () => {

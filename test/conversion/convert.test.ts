@@ -12,6 +12,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -221,14 +222,74 @@ describe("what is there already", () => {
     assert.equal(refused.exitCode, 1);
     assert.match(refused.stderr, /shard001\.pkl: 1 files of the shards' names are there, made by something else\. Choose another --out/);
     assert.deepEqual([...contentOf(out)], [["shard001.pkl", Buffer.from("mine")]]);
+    // Nor is a pipe replaced, whatever is allowed.
+    rmSync(join(out, "shard001.pkl"));
+    execFileSync("mkfifo", [join(out, "shard001.pkl")]);
+    const pipe = await convert("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out, "--overwrite");
+    assert.equal(pipe.exitCode, 1);
+    assert.match(pipe.stderr, /shard001\.pkl: cannot replace it: it is not a regular file \(found a pipe \(FIFO\)\)/);
+    rmSync(join(out, "shard001.pkl"));
+    writeFileSync(join(out, "shard001.pkl"), "mine");
+    await converted("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out, "--overwrite");
+    assert.equal((await readVideos(join(out, "shard001.pkl"))).length, 4);
     // Nor does a shard take its own source's place, or two shards one name.
     const same = await convert("--to", "tfrecord", "--filelist", shards[0] as string, "--out", folder);
     assert.equal(same.exitCode, 2);
     assert.match(same.stderr, /shard000\.tfrecord, --out: the shard would take the place of one that is read/);
+    symlinkSync(folder, join(folder, "link"));
+    const linked = await convert("--to", "tfrecord", "--filelist", shards[0] as string, "--out", join(folder, "link"), "--overwrite");
+    assert.match(linked.stderr, /--out: the shard would take the place of one that is read/);
+    assert.equal((await readVideos(shards[0] as string)).length, 3);
     cpSync(shards[0] as string, join(folder, "shard000.tfrecord.gz"));
     const twins = await convert("--to", "pkl", "--filelist", `${folder}/shard000*`, "--out", out);
     assert.equal(twins.exitCode, 2);
     assert.match(twins.stderr, /two shards would have this name: .*shard000\.tfrecord and .*shard000\.tfrecord\.gz\./);
+  });
+
+  test("keeps a list that convert did not write, unless --overwrite is given, also when it goes on later", async (t) => {
+    const folder = scratch(t);
+    await writeShards(folder, [1, 1]);
+    const list = join(folder, "train.list");
+    const args = ["--to", "pkl", "--filelist", list, "--out", folder];
+    for (const own of ["# mine\nshard000.tfrecord\n", "shard000.tfrecord\nshard001.tfrecord\n"]) {
+      writeFileSync(list, own);
+      const refused = await convert(...args);
+      assert.equal(refused.exitCode, 1);
+      assert.match(refused.stderr, /train\.list: the file exists already\. Choose another place, or replace it with --overwrite/);
+      assert.equal(readFileSync(list, "utf8"), own);
+      assert.deepEqual([...contentOf(folder).keys()], ["shard000.tfrecord", "shard001.tfrecord", "train.list"]);
+    }
+    // With another setting, shards become outdated: our list goes until they are made again, the user's stays.
+    const out = join(folder, "out");
+    const inOut = ["--to", "pkl", "--filelist", list, "--out", out];
+    await converted(...inOut);
+    assert.match(await converted(...inOut, "--max-frames", "2"), /shards: 2\n/);
+    writeFileSync(join(out, "train.list"), "shard000.pkl\n");
+    const edited = await convert(...inOut);
+    assert.match(edited.stderr, /out\/train\.list: the file exists already/);
+    assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\n");
+    await converted(...inOut, "--overwrite");
+    assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
+    await converted(...args, "--overwrite");
+    assert.equal(readFileSync(list, "utf8"), "shard000.pkl\nshard001.pkl\n");
+  });
+
+  test("has a list that can be read back, whatever the shards' names are", async (t) => {
+    const folder = scratch(t);
+    mkdirSync(join(folder, "in"));
+    const names = ["#a", " b", "c\nd", "e"];
+    for (const [number, name] of names.entries()) await writeShard(join(folder, "in", `${name}.tfrecord`), [randomVideo(number)]);
+    const out = join(folder, "out");
+    await converted("--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--out", out);
+    const back = join(folder, "back");
+    await converted("--to", "tfrecord", "--filelist", join(out, "shards.list"), "--out", back);
+    assert.deepEqual(
+      readdirSync(back)
+        .filter((name) => name.endsWith(".tfrecord"))
+        .sort(),
+      names.map((name) => `${name}.tfrecord`).sort(),
+    );
+    for (const [number, name] of names.entries()) assert.deepEqual(await readVideos(join(back, `${name}.tfrecord`)), [randomVideo(number)]);
   });
 
   test("other shards may be added to it, but not with a damaged ledger", async (t) => {

@@ -4,7 +4,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { describeFileList, describeRepeated, findShards, resolveShards } from "../../src/data/file-list.js";
+import { describeFileList, describeRepeated, findShards, formatFileList, resolveShards } from "../../src/data/file-list.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
@@ -55,6 +55,42 @@ describe("a file list", () => {
     const cwd = folderWith(t, "both", "lists/both", "lists/beside");
     writeList(cwd, "lists/all.list", "both\nbeside\n");
     assert.deepEqual(await resolveShards("lists/all.list", { cwd }), [join(cwd, "both"), join(cwd, "lists/beside")]);
+  });
+
+  test("is read back as it was written, whatever the names are", async (t) => {
+    const names = ["#a", " b", "c\t", "d\ne", "f\r\ng", "\u00A0h", "\uFEFFi", "\\x41", "\\x", "k\x1B[2J", "\u0085l", "m\\", "n o", "z"];
+    const cwd = folderWith(t, ...names, "A");
+    writeFileSync(join(cwd, "all.list"), formatFileList(names));
+    assert.deepEqual(
+      await resolveShards("all.list", { cwd }),
+      names.map((name) => join(cwd, name)),
+    );
+    assert.equal(formatFileList(["#a", "z"]), "# nextvlad: \\xHH is the byte HH\n\\x23a\nz\n");
+    // Names that need no escapes have none, so that other tools can read the list.
+    assert.equal(formatFileList(["\\x41", "n o", "\u00E9"]), "\\x41\nn o\n\u00E9\n");
+    writeFileSync(join(cwd, "all.list"), formatFileList(["\\x41", "A"]));
+    assert.deepEqual(
+      await resolveShards("all.list", { cwd }),
+      ["\\x41", "A"].map((name) => join(cwd, name)),
+    );
+  });
+
+  test("that names a path which is not UTF-8 is an error, as bytes and with escapes", async (t) => {
+    const cwd = folderWith(t, "a");
+    for (const content of [Buffer.from("a\nb\xE9.tfrecord\n", "latin1"), "# nextvlad: \\xHH is the byte HH\na\nb\\xE9.tfrecord\n"]) {
+      writeFileSync(join(cwd, "all.list"), content);
+      const error = await failsWith(resolveShards("all.list", { cwd }), "BAD_FILE_LIST", { file: "all.list" });
+      assert.match(
+        error.message,
+        /the list names a path that is not UTF-8 \(found .*b.*\.tfrecord.*\)\. Rename the file, or save the list as UTF-8/,
+      );
+    }
+    // A comment may be in any encoding, and U+FFFD is a character like others.
+    writeFileSync(join(cwd, "all.list"), Buffer.from("a\n# \xE9\n", "latin1"));
+    assert.deepEqual(await resolveShards("all.list", { cwd }), [join(cwd, "a")]);
+    writeFileSync(join(cwd, "\uFFFD"), SHARD);
+    writeFileSync(join(cwd, "all.list"), "\uFFFD\n");
+    assert.deepEqual(await resolveShards("all.list", { cwd }), [join(cwd, "\uFFFD")]);
   });
 
   test("~ at the start of a line is the home directory", async (t) => {

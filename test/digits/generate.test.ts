@@ -56,6 +56,20 @@ describe("generateDigits", () => {
     );
     assert.deepEqual(readdirSync(out), ["trainpj.tfrecord"]);
   });
+
+  test("keeps lists and shards that exist, unless it may overwrite them and leaves no other shard", async () => {
+    const out = mkdtempSync(join(folder, "lists-"));
+    const make = (overwrite: boolean, trainVideos = 1) =>
+      generateDigits({ out, trainVideos, validateVideos: 1, seed: 0, overwrite, log: () => undefined });
+    writeFileSync(join(out, "train.list"), "mine");
+    await assert.rejects(make(false), { code: "FILE_UNWRITABLE", message: /train\.list: the file exists already.*--overwrite/ });
+    assert.deepEqual(readdirSync(out), ["train.list"]);
+    assert.equal(readFileSync(join(out, "train.list"), "utf8"), "mine");
+    await make(true, 251);
+    assert.equal(readFileSync(join(out, "train.list"), "utf8"), "train0000.tfrecord\ntrain0001.tfrecord\n");
+    await assert.rejects(make(true, 1), { code: "SAVE_DIR_TAKEN", message: /1 shards already \(train0001\.tfrecord is one\)/ });
+    await make(true, 251);
+  });
 });
 
 /** Handwriting that a shard shows, found in MNIST's own files by the bytes of its frames. */
