@@ -1,0 +1,226 @@
+import type { Attempt } from "../attempt.js";
+import { CONFIG, LIST, RESULTS, SNAPSHOT } from "../base.js";
+import { ESCAPES } from "../bytes.js";
+import type { Workplace } from "../workplace.js";
+
+/** Commands that write, and a file of those that they write. */
+interface Writer {
+  readonly args: readonly string[];
+  readonly file: string;
+}
+
+const exportTo = (format: string, out: string, file = out): Writer => ({
+  args: ["export", "--weights", SNAPSHOT, "--format", format, "--out", out],
+  file,
+});
+const RUN = ["--weights", SNAPSHOT, "--filelist", LIST, "--save-dir", "out"];
+
+const WRITERS: Readonly<Record<string, Writer>> = {
+  "export npz": exportTo("npz", "out/x.npz"),
+  "export safetensors": exportTo("safetensors", "out/x.safetensors"),
+  "export onnx": exportTo("onnx", "out/x.onnx"),
+  "export pdparams": exportTo("pdparams", "out/x", "out/x.pdparams"),
+  infer: { args: ["infer", ...RUN], file: "out/NEXTVLAD_infer_result.pkl" },
+  "infer jsonl": { args: ["infer", ...RUN, "--format", "jsonl"], file: "out/NEXTVLAD_infer_result.jsonl" },
+  eval: { args: ["eval", ...RUN], file: "out/NEXTVLAD_eval_result.json" },
+  train: { args: ["train", "--config", CONFIG, "--save-dir", "out"], file: "out/NEXTVLAD_epoch0" },
+  ensemble: { args: ["ensemble", `${RESULTS}.pkl`, "--save-dir", "out"], file: "out/NEXTVLAD_ensemble_result.pkl" },
+  convert: { args: ["convert", "--to", "pkl", "--filelist", LIST, "--out", "out"], file: "out/a.pkl" },
+  digits: { args: ["digits", "--out", "out", "--train-videos", "2", "--validate-videos", "2"], file: "out/train.list" },
+};
+
+/** The log of a command that has one. */
+const logOf = (name: string): string | null =>
+  /^(infer|eval|train|ensemble|convert)/.test(name) ? `out/${name.split(" ")[0]}.log.jsonl` : null;
+
+/** A command that waits for ever has to say so, and to stop when it is told to. */
+const wait = { mayWait: true, signals: [{ name: "SIGTERM", afterMs: 6000 }], exits: [1, 2, 143, "SIGTERM", "SIGKILL"] } as const;
+
+/** What stands in the place of an output: how it gets there, and what may come of it. */
+const PLACES: Readonly<Record<string, (file: string) => Partial<Attempt>>> = {
+  "a device node": (file) => ({ prepare: (place) => place.nullNode(file), keeps: [file], needs: "mknod" }),
+  "a FIFO that nobody reads": (file) => ({ prepare: (place) => place.fifo(file), keeps: [file], ...wait, exits: [0, ...wait.exits] }),
+  "a socket": (file) => ({ prepare: (place) => place.socket(file), keeps: [file], exits: [1, 2] }),
+  "a folder": (file) => ({ prepare: (place) => place.file(`${file}/mine`, "mine"), keeps: [`${file}/mine`], exits: [0, 1, 2] }),
+  "a link to a FIFO": (file) => ({
+    prepare: (place) => {
+      place.fifo("fifo");
+      place.link(file, "../fifo");
+    },
+    keeps: ["fifo"],
+    ...wait,
+    exits: [0, ...wait.exits],
+  }),
+  "a link to a folder": (file) => ({ prepare: (place) => place.link(file, "../../canary/folder") }),
+  "a link that goes nowhere": (file) => ({ prepare: (place) => place.link(file, "../missing/x"), targets: ["out", "missing"] }),
+  "a link to itself": (file) => ({ prepare: (place) => place.link(file, file.replace(/.*\//, "")) }),
+  "a planted link at the old temporary name": (file) => ({
+    shell: `ln -s "$PWD/../canary/file" "out/.${file.replace(/.*\//, "")}.unfinished-$$"; exec "$@"`,
+  }),
+};
+
+/** Odd places for a file, which may or may not do. */
+const ODD_FILES: Readonly<Record<string, string>> = {
+  "a name with escapes": `out/${ESCAPES.replaceAll("/", "")}.npz`,
+  "a name of 255 bytes": `out/${"x".repeat(251)}.npz`,
+  "a name of 300 bytes": `out/${"x".repeat(300)}.npz`,
+  "a path of 5,000 bytes": `out/${"x/".repeat(2500)}x.npz`,
+  "the kernel's /proc": "/proc/self/x.npz",
+  "the kernel's /sys": "/sys/x.npz",
+  "below a file": "../canary/file/x.npz",
+  "a folder": "out",
+  "an empty name": "",
+  "a name that is a dot": "out/.",
+  "a name that ends in a slash": "out/x.npz/",
+};
+
+/** Files of the user's that a command would replace. */
+const OWN_FILES: readonly Attempt[] = [
+  {
+    kind: "output",
+    name: "convert into the folder of its own list",
+    prepare: (place) => {
+      place.copy("../base/a.tfrecord", "out/a.tfrecord");
+      place.file("out/train.list", "a.tfrecord\n");
+    },
+    args: ["convert", "--to", "pkl", "--filelist", "out/train.list", "--out", "out"],
+    keeps: ["out/train.list", "out/a.tfrecord"],
+  },
+  {
+    kind: "output",
+    name: "convert to the shards themselves",
+    prepare: (place) => place.copy("../base/a.tfrecord", "out/a.tfrecord"),
+    args: ["convert", "--to", "tfrecord", "--filelist", "out/a.tfrecord", "--out", "out"],
+    keeps: ["out/a.tfrecord"],
+  },
+  {
+    kind: "output",
+    name: "convert beside a file of the user's with a shard's name",
+    prepare: (place) => place.file("out/a.pkl", "mine"),
+    args: ["convert", "--to", "pkl", "--filelist", LIST, "--out", "out"],
+    keeps: ["out/a.pkl"],
+  },
+  {
+    kind: "output",
+    name: "digits beside a list of the user's",
+    prepare: (place) => place.file("out/train.list", "mine\n"),
+    args: ["digits", "--out", "out", "--train-videos", "2", "--validate-videos", "2"],
+    keeps: ["out/train.list"],
+  },
+  {
+    kind: "output",
+    name: "export over the weights that it reads",
+    prepare: (place) => place.copy(SNAPSHOT, "out/snapshot"),
+    args: ["export", "--weights", "out/snapshot", "--format", "safetensors", "--out", "out/snapshot/weights.safetensors"],
+    keeps: ["out/snapshot/state.json", "out/snapshot/config.yaml"],
+    usesModel: true,
+  },
+  {
+    kind: "output",
+    name: "train beside a file named as a snapshot",
+    prepare: (place) => place.file("out/NEXTVLAD_epoch0", "mine"),
+    args: ["train", "--config", CONFIG, "--save-dir", "out"],
+    keeps: ["out/NEXTVLAD_epoch0"],
+  },
+  {
+    kind: "output",
+    name: "best is a link to a folder: train",
+    prepare: (place) => place.link("out/best", "../../canary/folder"),
+    args: ["train", "--config", CONFIG, "--save-dir", "out"],
+  },
+  {
+    kind: "output",
+    name: "partial results are a link to a folder: infer",
+    prepare: (place) => place.link("out/NEXTVLAD_infer_result.partial", "../../canary/folder"),
+    args: ["infer", ...RUN],
+  },
+  {
+    kind: "output",
+    name: "the lock is a link: train",
+    prepare: (place) => place.link("out/.nextvlad.lock", "../../canary/file"),
+    args: ["train", "--config", CONFIG, "--save-dir", "out"],
+  },
+  {
+    kind: "output",
+    name: "old temporary names that are links: train",
+    prepare: (place) => {
+      place.link("out/.best.unfinished-1", "../../canary/folder");
+      place.link("out/.NEXTVLAD_epoch0.removed-1-old", "../../canary/folder");
+      place.link("out/.x.unfinished-99999999", "../../canary");
+    },
+    args: ["train", "--config", CONFIG, "--save-dir", "out"],
+  },
+  {
+    kind: "output",
+    name: "the save-dir is a link to another folder: infer",
+    prepare: (place) => {
+      place.file("elsewhere/mine", "mine");
+      place.link("linked", "elsewhere");
+    },
+    args: ["infer", "--weights", SNAPSHOT, "--filelist", LIST, "--save-dir", "linked"],
+    targets: ["elsewhere"],
+    keeps: ["elsewhere/mine"],
+    exits: [0],
+  },
+];
+
+export const outputAttempts: readonly Attempt[] = [
+  ...Object.entries(PLACES).flatMap(([name, surroundings]) =>
+    Object.entries(WRITERS).map(
+      ([command, { args, file }]): Attempt => ({ kind: "output", name: `${name}: ${command}`, args, ...surroundings(file) }),
+    ),
+  ),
+  ...Object.entries(WRITERS).flatMap(([command, { args }]): readonly Attempt[] => {
+    const log = logOf(command);
+    if (log === null || command === "infer jsonl") return [];
+    return [
+      {
+        kind: "output",
+        name: `the log is a link to a file: ${command}`,
+        prepare: (place) => place.link(log, "../../canary/file"),
+        args,
+        exits: [1, 2],
+      },
+      { kind: "output", name: `the log is a FIFO: ${command}`, prepare: (place) => place.fifo(log), args, keeps: [log], exits: [1, 2] },
+    ];
+  }),
+  ...Object.entries(ODD_FILES).map(
+    ([name, out]): Attempt => ({ kind: "output", name: `${name}: export`, args: exportTo("npz", out).args }),
+  ),
+  ...OWN_FILES,
+  {
+    kind: "output",
+    name: "a FIFO that somebody reads: export npz",
+    prepare: (place) => place.fifo("out/x.npz"),
+    args: exportTo("npz", "out/x.npz").args,
+    shell: 'cat out/x.npz > out/read & "$@"; code=$?; kill $! 2> /dev/null; wait; exit $code',
+    keeps: ["out/x.npz"],
+  },
+];
+
+/** Disks by what is wrong with them. */
+const DISKS: Readonly<Record<string, (place: Workplace) => void>> = {
+  "no room": (place) => {
+    place.disk("out", "size=16k");
+    place.file("out/mine", Buffer.alloc(12_000));
+  },
+  "no names left": (place) => place.disk("out", "size=1m,nr_inodes=2"),
+  "read-only": (place) => {
+    place.disk("out", "size=1m");
+    place.makeReadOnly("out");
+  },
+};
+
+export const diskAttempts: readonly Attempt[] = Object.entries(DISKS).flatMap(([name, prepare]) =>
+  Object.entries(WRITERS).map(
+    ([command, { args }]): Attempt => ({
+      kind: "disk",
+      name: `${name}: ${command}`,
+      prepare,
+      args,
+      // A model this small may fit where there is hardly any room.
+      exits: name === "no room" ? [0, 1] : [1],
+      needs: "mount",
+    }),
+  ),
+);

@@ -1,0 +1,163 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Attempt, type ExitStatus, titleOf } from "./attempt.js";
+import { judge, LIMITS, type Limits, type Observation, type Problem } from "./judge.js";
+import { ProcessTree } from "./process-tree.js";
+import { compareFiles, lookAtFiles } from "./watched-files.js";
+import { Workplace } from "./workplace.js";
+
+/** What became of an attempt. */
+export interface Verdict {
+  readonly attempt: Attempt;
+  readonly seen: Observation;
+  readonly problems: readonly Problem[];
+}
+
+export interface RunOptions {
+  /** Holds `base` and `canary`, which nothing may change, and a folder for each attempt. */
+  readonly scratch: string;
+  /** What runs as nextvlad. */
+  readonly program: readonly string[];
+  readonly limits?: Limits;
+}
+
+const SAMPLE_MS = 25;
+/** A command that takes this much more memory than allowed is killed, for the sake of the machine. */
+const KILL_FACTOR = 2;
+const MAX_OUTPUT_BYTES = 1 << 24;
+/** How long processes of a command's group may take to follow it. */
+const GRACE_MS = 500;
+
+/** Writes an attempt's inputs, runs its command, and judges what it did. */
+export async function runAttempt(attempt: Attempt, number: number, { scratch, program, limits = LIMITS }: RunOptions): Promise<Verdict> {
+  const folder = join(scratch, String(number).padStart(3, "0"));
+  mkdirSync(folder, { recursive: true });
+  const place = new Workplace(folder);
+  try {
+    await attempt.prepare?.(place);
+    const inFolder = (names: readonly string[]): string[] => names.map((name) => join(folder, name));
+    const look = () =>
+      lookAtFiles(
+        scratch,
+        ["base", "canary"].map((name) => join(scratch, name)).concat(folder),
+        inFolder(attempt.targets ?? ["out"]),
+        inFolder(attempt.keeps ?? []),
+      );
+    const before = look();
+    const ended = await runCommand(attempt, folder, program, limits);
+    const changes = compareFiles(before, look());
+    const seen = { ...ended, changes, logs: readLogs(folder), isBelowNode: attempt.hasNodeLimit === true && !nodeRuns(attempt, folder) };
+    return { attempt, seen, problems: judge(attempt, seen, limits) };
+  } catch (error) {
+    throw new Error(`${titleOf(attempt)}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  } finally {
+    place.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** What must not outlive this process. */
+const running = new Set<ProcessTree>();
+process.on("exit", () => {
+  for (const tree of running) tree.kill();
+});
+
+type Ended = Omit<Observation, "changes" | "logs" | "isBelowNode">;
+
+async function runCommand(attempt: Attempt, folder: string, program: readonly string[], limits: Limits): Promise<Ended> {
+  const startMs = performance.now();
+  const child = start(attempt, folder, program);
+  const tree = new ProcessTree(child.pid as number);
+  running.add(tree);
+  const elapsed = (): number => (performance.now() - startMs) / 1000;
+  let killedFor: Observation["killedFor"] = null;
+  let firstOutputSeconds: number | null = null;
+  const kill = (reason: "time" | "memory"): void => {
+    killedFor ??= reason;
+    tree.kill();
+  };
+  const timer = setInterval(() => {
+    if (tree.sample() > KILL_FACTOR * limits.memoryBytes) kill("memory");
+    else if (elapsed() > limits.seconds) kill("time");
+  }, SAMPLE_MS);
+  const [stdout, stderr] = [child.stdout, child.stderr].map((stream) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    stream?.on("data", (chunk: Buffer) => {
+      firstOutputSeconds ??= elapsed();
+      bytes += chunk.length;
+      if (bytes <= MAX_OUTPUT_BYTES) chunks.push(chunk);
+    });
+    return chunks;
+  }) as [Buffer[], Buffer[]];
+  sendSignals(attempt, child, [stdout, stderr]);
+  const status = await new Promise<ExitStatus>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code, signal) => resolve(code ?? (signal as NodeJS.Signals)));
+  });
+  const seconds = elapsed();
+  clearInterval(timer);
+  const leftRunning = await tree.waitForEnd(GRACE_MS);
+  tree.kill();
+  running.delete(tree);
+  // What a killed command's pipes still hold.
+  await Promise.race([new Promise((resolve) => child.once("close", resolve)), sleep(GRACE_MS)]);
+  const peakBytes = tree.peakBytes;
+  const output = { stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) };
+  return { status, seconds, peakBytes, killedFor, firstOutputSeconds, leftRunning: killedFor === null ? leftRunning : 0, ...output };
+}
+
+function start({ args, shell, stdin, environment = {} }: Attempt, folder: string, program: readonly string[]): ChildProcess {
+  const command = [...program, ...args];
+  const [file = "", ...rest] = shell === undefined ? command : ["bash", "-c", shell, "bash", ...command];
+  const own = { HOME: join(folder, "home"), TMPDIR: join(folder, "tmp"), NODE_OPTIONS: undefined, NEXTVLAD_DEBUG: undefined };
+  // A group of its own, so that whatever it starts can be found and ended.
+  const child = spawn(file, rest, { cwd: folder, env: { ...process.env, ...own, ...environment }, detached: true });
+  // A command that does not read its input closes the pipe.
+  child.stdin?.on("error", () => undefined).end(stdin ?? "");
+  return child;
+}
+
+function sendSignals({ signals = [] }: Attempt, child: ChildProcess, output: readonly (readonly Buffer[])[]): void {
+  for (const { name, afterMs, when } of signals) {
+    const send = async (): Promise<void> => {
+      await sleep(afterMs);
+      if (child.exitCode === null && child.signalCode === null) child.kill(name);
+    };
+    if (when === undefined) {
+      void send();
+      continue;
+    }
+    let isSent = false;
+    const look = (): void => {
+      if (isSent || !output.some((chunks) => when.test(Buffer.concat(chunks).toString()))) return;
+      isSent = true;
+      void send();
+    };
+    child.stdout?.on("data", look);
+    child.stderr?.on("data", look);
+  }
+}
+
+/** Whether Node alone runs under the limits that the attempt's shell command sets. */
+function nodeRuns({ shell = '"$@"', environment }: Attempt, folder: string): boolean {
+  const options = { cwd: folder, env: { ...process.env, ...environment }, timeout: 10_000, stdio: "ignore" as const };
+  return spawnSync("bash", ["-c", shell, "bash", process.execPath, "-e", NODE_ALONE], options).status === 0;
+}
+
+/** Node with a worker thread, which is what every command that reads shards starts. */
+const NODE_ALONE = `new (require("node:worker_threads").Worker)("0", { eval: true })`;
+
+const LOG = /\.(log\.jsonl|corrupt_records\.json)$|nan_batches\.json$/;
+const MAX_LOG_DEPTH = 3;
+
+/** Logs and reports below an attempt's folder. */
+function readLogs(folder: string, depth = 0): [string, Uint8Array][] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry): [string, Uint8Array][] => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return depth < MAX_LOG_DEPTH ? readLogs(path, depth + 1) : [];
+    return entry.isFile() && LOG.test(entry.name) ? [[entry.name, readFileSync(path)]] : [];
+  });
+}

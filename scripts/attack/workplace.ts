@@ -1,0 +1,67 @@
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { dirname, join } from "node:path";
+
+/** The folder of an attempt, and ways to plant things in it. All paths are relative to it. */
+export class Workplace {
+  readonly folder: string;
+  readonly #cleanups: (() => void)[] = [];
+
+  constructor(folder: string) {
+    this.folder = folder;
+    // `out` is the usual target; the others are watched.
+    for (const name of ["out", "home", "tmp"]) mkdirSync(join(folder, name), { recursive: true });
+  }
+
+  path(name: string): string {
+    return join(this.folder, name);
+  }
+
+  file(name: string, content: string | Uint8Array): void {
+    mkdirSync(dirname(this.path(name)), { recursive: true });
+    writeFileSync(this.path(name), content);
+  }
+
+  link(name: string, to: string): void {
+    mkdirSync(dirname(this.path(name)), { recursive: true });
+    symlinkSync(to, this.path(name));
+  }
+
+  copy(from: string, to: string): void {
+    cpSync(this.path(from), this.path(to), { recursive: true, preserveTimestamps: true });
+  }
+
+  fifo(name: string): void {
+    mkdirSync(dirname(this.path(name)), { recursive: true });
+    execFileSync("mkfifo", [this.path(name)]);
+  }
+
+  /** A device node of the null device, of this folder's own. */
+  nullNode(name: string): void {
+    execFileSync("mknod", [this.path(name), "c", "1", "3"]);
+  }
+
+  /** A socket that listens until the attempt is over. */
+  async socket(name: string): Promise<void> {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(this.path(name), resolve));
+    this.#cleanups.push(() => server.close());
+  }
+
+  /** A file system in memory, with mount's options: `size=1m`. */
+  disk(name: string, options: string): void {
+    const path = this.path(name);
+    mkdirSync(path, { recursive: true });
+    execFileSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", path]);
+    this.#cleanups.push(() => execFileSync("umount", ["-l", path]));
+  }
+
+  makeReadOnly(name: string): void {
+    execFileSync("mount", ["-o", "remount,ro", this.path(name)]);
+  }
+
+  close(): void {
+    for (const cleanup of this.#cleanups.splice(0)) cleanup();
+  }
+}
