@@ -1,28 +1,36 @@
 import { constants } from "node:os";
-import { setTimeout } from "node:timers/promises";
+import { setImmediate, setTimeout } from "node:timers/promises";
 import { isatty } from "node:tty";
 import type { Command } from "commander";
-import { fileError } from "../base/errors.js";
+import { fileError, type NextvladError } from "../base/errors.js";
 import { normaliseArguments } from "./arguments.js";
 import { describeFailure } from "./failure.js";
 import { isReaderGone, printToStderr } from "./output.js";
 import { outlastSignals } from "./signals.js";
 
 /**
- * Runs the program on the process's arguments and returns its exit code. Errors that nothing catches become one paragraph on stderr too; a reader that
- * left (`| head`) or a terminal that closed is no error.
+ * Runs the program on the process's arguments and returns its exit code. Errors that nothing catches become one paragraph on stderr too. A failed write to
+ * stdout or stderr (a full disk) does not end the work: the exit code is 1 instead of 0 at the end. A reader that exited (`| head`) or a terminal that
+ * closed is no error.
  */
 export async function runProcess(program: Command, argv: readonly string[]): Promise<number> {
   const fallOver = (error: unknown): void => process.exit(reportFailure(error, undefined));
   process.on("uncaughtException", fallOver);
   // Left alone, Node opens a debugger's port at this signal; batch systems send it to have work saved. Commands that can do that listen too.
   process.on("SIGUSR1", () => undefined);
+  let failedOutput: NextvladError | null = null;
   for (const stream of [process.stdout, process.stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (!isReaderGone(error)) fallOver(fileError(error, stream === process.stdout ? "standard output" : "standard error", "write"));
+      if (isReaderGone(error, stream)) return;
+      failedOutput ??= fileError(error, stream === process.stdout ? "standard output" : "standard error", "write");
     });
   }
-  return runCommand(program, argv.slice(2));
+  const exitCode = await runCommand(program, argv.slice(2));
+  // The error events of the last writes come in the next turn of the event loop.
+  await setImmediate();
+  if (failedOutput === null) return exitCode;
+  const failed = reportFailure(failedOutput, undefined);
+  return exitCode === 0 ? failed : exitCode;
 }
 
 /**

@@ -1,4 +1,5 @@
 import { closeSync, constants as FLAGS, fstatSync, lstatSync, openSync, rmSync, type Stats, writeSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
 import { type DestinationStream, type Logger, multistream, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
 import { fileError, NextvladError } from "../base/errors.js";
@@ -33,6 +34,14 @@ export async function createTelemetry({ logFile, stderr = process.stderr }: Tele
   const streams = file === null ? [{ stream: readable }] : [{ stream: readable }, { stream: file }];
   let hasProgress = false;
   const options = { base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
+  // A listener also keeps a failed write from ending the process.
+  let hasFailed = false;
+  const onWriteError = (error: unknown): void => {
+    if (!hasFailed && file !== null)
+      pino(options, file).warn(`lines may be missing: ${fileError(error, "standard error", "write").message}`);
+    hasFailed = true;
+  };
+  stderr.on("error", onWriteError);
   return {
     log: pino(options, multistream(streams)),
     progress: {
@@ -45,6 +54,9 @@ export async function createTelemetry({ logFile, stderr = process.stderr }: Tele
     },
     async close(failure) {
       screen.end();
+      // The error event of a failed write comes in the next turn of the event loop.
+      await setImmediate();
+      stderr.off("error", onWriteError);
       if (file === null) return;
       if (failure !== undefined) logFailure(pino(options, file), failure);
       file.close();
