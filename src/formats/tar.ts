@@ -7,6 +7,8 @@ const BLOCK_BYTES = 512;
 const MAX_HEADER_TEXT_BYTES = 1 << 16;
 /** More of a name is not shown. */
 const MOST_NAME_LENGTH = 255;
+/** Headers of any type: the published weights have a hundred or so. */
+const MAX_ENTRIES = 10_000;
 
 /** A regular file in a tar. */
 export interface TarEntry {
@@ -30,10 +32,11 @@ export function looksLikeTar(head: Uint8Array): boolean {
 export async function* readTar(bytes: FileBytes): AsyncGenerator<TarEntry> {
   let longName: string | null = null;
   let longSizeBytes: number | null = null;
-  for (;;) {
+  for (let entries = 1; ; entries++) {
     const start = bytes.position;
     const header = await readHeader(bytes);
     if (header === null) return;
+    if (entries > MAX_ENTRIES) throw tooManyEntries(bytes, start);
     const type = String.fromCharCode(header[156] as number);
     const sizeBytes = longSizeBytes ?? ("123456".includes(type) ? 0 : parseNumber(header.subarray(124, 136), bytes, start));
     if (sizeBytes > bytes.mostBytes - bytes.position)
@@ -164,6 +167,16 @@ function text(field: Uint8Array): string {
 function damaged(bytes: FileBytes, byteOffset: number, what: string): NextvladError {
   const remedy = "download or copy the file again";
   return new NextvladError("BAD_FORMAT", `the tar is damaged: ${what}`, { file: bytes.file, byteOffset, remedy });
+}
+
+function tooManyEntries(bytes: FileBytes, byteOffset: number): NextvladError {
+  return new NextvladError("BAD_FORMAT", "the tar has too many entries for weights", {
+    file: bytes.file,
+    byteOffset,
+    expected: `at most ${MAX_ENTRIES}`,
+    found: "more",
+    remedy: "unpack it, and name the directory that holds the variables",
+  });
 }
 
 function truncated(bytes: FileBytes): NextvladError {

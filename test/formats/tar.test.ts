@@ -134,3 +134,25 @@ test("an entry that claims 2^60 bytes is refused at its header", async (t) => {
     assert.match(error.message, /size is no number|claims 1152921504606847000 bytes/);
   }
 });
+
+test("a tar with more than 10,000 entries is refused", async (t) => {
+  const header = Buffer.alloc(512);
+  header.write("x");
+  header.write("00000000000", 124);
+  header.write("0", 156);
+  header.write("        ", 148);
+  header.write(
+    `${header
+      .reduce((sum, byte) => sum + byte)
+      .toString(8)
+      .padStart(6, "0")}\0`,
+    148,
+  );
+  const tar = (entries: number): Buffer => gzipSync(Buffer.concat([...Array(entries).fill(header), Buffer.alloc(1024)]), { level: 1 });
+  const path = join(temporaryFolder(t), "x.tar.gz");
+  writeFileSync(path, tar(10_000));
+  assert.equal((await readAll(path)).length, 10_000);
+  writeFileSync(path, tar(10_001));
+  const error = await failsWith(readAll(path), "BAD_FORMAT", { file: path, byteOffset: 10_000 * 512 });
+  assert.match(error.message, /too many entries for weights \(expected at most 10000, found more\)/);
+});
