@@ -17,6 +17,7 @@ import {
   path,
   paths,
   range,
+  recordLimit,
   resultFormats,
   type SetupFlags,
   shares,
@@ -25,7 +26,17 @@ import {
   type VerifyFlags,
 } from "./commands/options.js";
 import { flagsOfCommand, leave, runProcess } from "./commands/process.js";
-import { formatOption, LABELS, logBySteps, logByTime, WEIGHTS, withConfig, withResume, withWeights } from "./commands/shared-flags.js";
+import {
+  formatOption,
+  LABELS,
+  logBySteps,
+  logByTime,
+  MAX_RECORD_BYTES,
+  WEIGHTS,
+  withConfig,
+  withResume,
+  withWeights,
+} from "./commands/shared-flags.js";
 import { version } from "./commands/version.js";
 import type { FileList } from "./data/file-list.js";
 
@@ -196,6 +207,7 @@ program
   )
   .addOption(new Option("--audio-range <range>", "the same for the second feature").argParser(range).default([-2, 2], "-2..2"))
   .option("--videos-per-shard <videos>", "with --csv: videos in a shard", integer(1), 250)
+  .option("--max-record-bytes <size>", MAX_RECORD_BYTES, recordLimit)
   .option("--max-frames <frames>", "nframes of a pickle at most, as in tf2pkl.py", integer(1), 300)
   .addOption(
     new Option("--workers <threads>", "threads, each with a shard of its own")
@@ -214,6 +226,7 @@ program
   .argument("<list...>", "file that lists the shards (- is standard input), a glob that matches them, or the shards", fileLists)
   .option("--config <file>", "YAML file whose section MODEL says what videos look like (default: YouTube-8M's)", path)
   .option("--set <MODEL.key=value>", "override a key of that section; may be repeated", gather)
+  .option("--max-record-bytes <size>", MAX_RECORD_BYTES)
   .option("--require-labels", "a video without a label is a problem too")
   .option("--readers <threads>", "threads that check shards (default: as many as there are processors)", integer(1, 64))
   .option("--json", "print the whole report as JSON")
@@ -226,6 +239,7 @@ program
   .command("inspect")
   .description("show what a shard holds (records, IDs, frames, labels, features), or weights (step, epoch, classes, sizes)")
   .argument("<path>", "a shard, a snapshot or other weights", path)
+  .option("--max-record-bytes <size>", MAX_RECORD_BYTES, recordLimit)
   .option("--json", "print it as JSON")
   .action(async (shard: string, flags: InspectFlags) => {
     const { runInspect } = await import("./commands/inspect.js");

@@ -148,6 +148,9 @@ export function deserialiseError(error: SerialisedError): NextvladError {
   return new NextvladError(error.code, error.what, error.details);
 }
 
+/** What to do about EMFILE. */
+export const RAISE_OPEN_FILES = "raise the limit of open files, like ulimit -n 4096";
+
 /** Turns a failed system call into a `NextvladError` that names the file and the cause: "no such file", "permission denied". */
 export function fileError(error: unknown, file: string, doing: "read" | "write"): NextvladError {
   if (error instanceof NextvladError) return error;
@@ -167,6 +170,7 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
     EPIPE: "its reader is gone",
     ENOTDIR: "a part of the path is not a directory",
     EMFILE: "too many open files",
+    ENFILE: "too many open files on this machine",
     ELOOP: "its symbolic links lead in a circle",
     ENAMETOOLONG: "the name is too long",
     EIO: "the device failed to answer",
@@ -176,6 +180,7 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
   const code = doing === "read" ? "FILE_UNREADABLE" : "FILE_UNWRITABLE";
   const isFull = errno === "ENOSPC" || errno === "EDQUOT";
   const writable = isFull ? "make room there, or choose another place" : "choose another place, or make this one writable";
-  const remedy = doing === "read" ? "check the file and its permissions" : writable;
+  const isAtLimit = errno === "EMFILE" || errno === "ENFILE";
+  const remedy = isAtLimit ? RAISE_OPEN_FILES : doing === "read" ? "check the file and its permissions" : writable;
   return new NextvladError(code, `cannot ${doing} it: ${cause}`, { file, remedy }, error);
 }

@@ -1,6 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
 import { type Content, isStream, refuseForeignFile, writeDirectoryAtomic, writeFileAtomic, writeStream } from "../base/files.js";
+import { requireMemory } from "../base/memory.js";
 import { encodeNpz } from "../formats/npz-encoder.js";
 import { encodeOnnx } from "../formats/onnx-encoder.js";
 import { encodePaddleVariable } from "../formats/paddle-variable-encoder.js";
@@ -9,7 +10,7 @@ import { pickleArrayForAll } from "../formats/pickle-array.js";
 import { encodePickledDict } from "../formats/pickle-writer.js";
 import { encodeSafetensors } from "../formats/safetensors.js";
 import { buildOnnxModel } from "../model/onnx-network.js";
-import { type Parameter, parameterTable } from "../model/parameters.js";
+import { countParameters, type Parameter, parameterTable } from "../model/parameters.js";
 import { type ModelSection, modelSizes } from "../model/sizes.js";
 import { requireFit } from "./arrays.js";
 import { gatherHostArrays, type HostArray, readHostArrays } from "./host-arrays.js";
@@ -75,6 +76,7 @@ export async function exportWeights(options: ExportOptions): Promise<ExportOutco
 async function encode({ weights, format, model, configYaml, version }: ExportOptions, table: readonly Parameter[]): Promise<Content> {
   if (format === "npz") return encodeNpz(readHostArrays(weights, table));
   // Both have a list of all arrays before the first of them.
+  requireMemory("exporting these weights", { parameters: 4 * countParameters(table).all });
   const arrays = await gatherHostArrays(weights, table);
   if (format === "safetensors") {
     const metadata: Record<string, string> = configYaml === null ? {} : { [CONFIG_KEY]: configYaml };

@@ -1,6 +1,8 @@
 import { NextvladError } from "../base/errors.js";
 import { FileBytes } from "../formats/file-bytes.js";
+import { MAX_STRING_BYTES } from "../formats/pickle-cursor.js";
 import { parsePickle } from "../formats/pickle-reader.js";
+import { PickleStringGuard } from "../formats/pickle-string-guard.js";
 import { NumpyArray } from "../formats/pickle-values.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
@@ -30,7 +32,8 @@ export async function openPaddlePickles(path: string, files: readonly string[]):
 async function readArrays(file: string): Promise<ReadonlyMap<string, NumpyArray>> {
   const bytes = await FileBytes.open(file);
   try {
-    const dict = parsePickle(await bytes.readAll(), file);
+    const guard = new PickleStringGuard(file, MAX_STRING_BYTES);
+    const dict = parsePickle(await bytes.readAll((piece) => guard.check(piece)), file);
     if (!(dict instanceof Map)) {
       const remedy = "name a .pdparams file; tf2pkl.py's pickles of videos go into a file list";
       throw new NextvladError("BAD_WEIGHTS", "the pickle holds no dict of arrays", { file, remedy });

@@ -35,7 +35,8 @@ export async function findConfig(
   throw new NextvladError("BAD_USAGE", "these weights carry no config, so one is needed", { file: snapshot, key: "--config", remedy });
 }
 
-function overriding(key: string, flag: string, value: string | true | FileList | undefined): Override[] {
+/** The override that a flag makes, if it is given. */
+export function overriding(key: string, flag: string, value: string | true | FileList | undefined): Override[] {
   return value === undefined ? [] : [{ key, flag, value }];
 }
 
@@ -43,6 +44,7 @@ function overriding(key: string, flag: string, value: string | true | FileList |
 export function trainOverrides(flags: TrainFlags): readonly Override[] {
   return [
     ...overriding("MODEL.name", "--model-name", flags.modelName),
+    ...overriding("MODEL.max_record_bytes", "--max-record-bytes", flags.maxRecordBytes),
     ...overriding("TRAIN.batch_size", "--batch-size", flags.batchSize),
     ...overriding("VALID.batch_size", "--batch-size", flags.batchSize),
     ...overriding("TRAIN.learning_rate", "--learning-rate", flags.learningRate),
@@ -70,6 +72,7 @@ function chosenSeed(value: string | true | undefined): string | undefined {
 export function readingOverrides(section: "TEST" | "INFER", flags: EvalFlags): readonly Override[] {
   return [
     ...overriding("MODEL.name", "--model-name", flags.modelName),
+    ...overriding("MODEL.max_record_bytes", "--max-record-bytes", flags.maxRecordBytes),
     ...overriding(`${section}.batch_size`, "--batch-size", flags.batchSize),
     ...overriding(`${section}.filelist`, "--filelist", flags.filelist),
     ...overriding(`${section}.use_gpu`, "--use-gpu", flags.useGpu),

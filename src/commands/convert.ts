@@ -21,7 +21,7 @@ export async function runConvert(flags: ConvertFlags): Promise<number> {
 
 async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
   const { planOwn, planShards } = await import("../conversion/plan.js");
-  const options = { out: flags.out, format: flags.to, maxFrames: flags.maxFrames };
+  const options = { out: flags.out, format: flags.to, maxFrames: flags.maxFrames, maxRecordBytes: flags.maxRecordBytes };
   if (flags.filelist !== undefined) {
     const { featureNames, featureDtype: dtype, rgbRange, audioRange } = flags;
     return planShards(flags.filelist, { ...options, featureNames, dtype, ranges: [rgbRange, audioRange] });
@@ -33,7 +33,7 @@ async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
 }
 
 /** Throws BAD_USAGE for flags that do not go together. */
-function checkFlags({ filelist, csv, rgb, audio, featureDtype }: ConvertFlags): void {
+function checkFlags({ filelist, csv, rgb, audio, featureDtype, maxRecordBytes }: ConvertFlags): void {
   const refuse = (key: string, what: string, remedy: string): never => {
     throw new NextvladError("BAD_USAGE", what, { key, remedy });
   };
@@ -48,6 +48,9 @@ function checkFlags({ filelist, csv, rgb, audio, featureDtype }: ConvertFlags): 
   const [first] = patterns;
   if (csv === undefined && first !== undefined)
     refuse(first[0], "a shard brings its features", "leave it out, or name a table of labels with --csv");
+  if (csv !== undefined && maxRecordBytes !== undefined) {
+    refuse("--max-record-bytes", "feature files have no records", "remove it: it is for shards, named with --filelist");
+  }
   if (csv !== undefined && featureDtype !== undefined) {
     refuse("--feature-dtype", "a .npy file says which type its values have", "leave it out: it is for TFRecords, named with --filelist");
   }

@@ -1,5 +1,5 @@
 import { CommanderError } from "commander";
-import { NextvladError } from "../base/errors.js";
+import { NextvladError, RAISE_OPEN_FILES } from "../base/errors.js";
 import { showMessage, showValue } from "../base/shown-value.js";
 import { UNKNOWN_FLAG } from "./arguments.js";
 
@@ -16,6 +16,8 @@ export function describeFailure(error: unknown, command: string | undefined): Fa
   if (error instanceof NextvladError) {
     return { lines: [`nextvlad: error: ${error.message}`, ...stack, ...(error.details.commands ?? [])], exitCode: error.exitCode };
   }
+  const limit = limitError(error);
+  if (limit !== null) return describeFailure(limit, command);
   const message = showMessage(error instanceof Error ? error.message || error.name : String(error));
   const advice = stack.length === 0 ? " (the log, or NEXTVLAD_DEBUG=1, shows where)" : "";
   return { lines: [`nextvlad: internal error: ${message}${advice}`, ...stack], exitCode: 1 };
@@ -24,6 +26,13 @@ export function describeFailure(error: unknown, command: string | undefined): Fa
 /** An error's stack without its message, which may hold lines from outside. */
 function stackLines({ name, message, stack = "" }: Error): readonly string[] {
   return [`${name}: ${showMessage(message)}`, ...stack.split("\n").filter((line) => /^ {4}at /.test(line))];
+}
+
+/** The error for a limit of the process that was hit where nobody expected it; null for any other. */
+function limitError(error: unknown): NextvladError | null {
+  const { code, message = "" } = error instanceof Error ? (error as NodeJS.ErrnoException) : {};
+  if (code !== "EMFILE" && code !== "ENFILE" && !/\bE[MN]FILE\b/.test(message)) return null;
+  return new NextvladError("FILE_UNREADABLE", "cannot open another file: too many open files", { remedy: RAISE_OPEN_FILES }, error);
 }
 
 function describeUsage(error: CommanderError, command: string | undefined): Failure {

@@ -18,7 +18,7 @@ export async function runInspect(path: string, flags: InspectFlags): Promise<num
   const { inspectShard } = await import("../inspection/inspect.js");
   const { formatInspection } = await import("../inspection/inspect-text.js");
   try {
-    const inspection = await inspectShard(path);
+    const inspection = await inspectShard(path, flags.maxRecordBytes);
     await (flags.json ? printJson(inspection) : printLines(...formatInspection(inspection)));
     return inspection.problems > 0 ? 1 : 0;
   } catch (error) {

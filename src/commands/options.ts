@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import { LARGEST_MAX_RECORD_BYTES, parseByteSize } from "../base/byte-size.js";
 import { localPath } from "../base/paths.js";
 import type { SaveInterval } from "../base/save-interval.js";
 import type { ExportFormat } from "../checkpoints/export.js";
@@ -14,6 +15,7 @@ export interface ConfigFlags {
   /** `true` for the bare flag. */
   readonly useGpu?: string | true;
   readonly onCorrupt?: string;
+  readonly maxRecordBytes?: string;
   readonly saveDir: string;
   /** In steps; 0 for no lines. `train` has a default; left out, `eval` and `infer` log by time. */
   readonly logInterval?: number;
@@ -119,6 +121,7 @@ export interface ConvertFlags {
   readonly maxFrames: number;
   readonly workers: number;
   readonly overwrite?: true;
+  readonly maxRecordBytes?: number;
 }
 
 // Parsers of flags' values. What an InvalidArgumentError says is what the flag takes: see `describeFailure`.
@@ -156,6 +159,7 @@ export function twoNames(text: string): readonly [string, string] {
 /** Flags of `nextvlad verify`. */
 export interface VerifyFlags {
   readonly config?: string;
+  readonly maxRecordBytes?: string;
   readonly set?: readonly string[];
   readonly readers?: number;
   readonly requireLabels?: true;
@@ -164,6 +168,7 @@ export interface VerifyFlags {
 
 /** Flags of `nextvlad inspect`. */
 export interface InspectFlags {
+  readonly maxRecordBytes?: number;
   readonly json?: true;
 }
 
@@ -174,6 +179,13 @@ export function integer(least: number, most: number = 2 ** 31 - 1): (text: strin
     if (/^\s*\+?\d+\s*$/.test(text) && value >= least && value <= most) return value;
     throw new InvalidArgumentError(`a whole number, ${least} to ${most}`);
   };
+}
+
+/** A parser of record limits: `268435456`, `512M`, `1GiB`. */
+export function recordLimit(text: string): number {
+  const bytes = parseByteSize(text);
+  if (bytes >= 1 && bytes <= LARGEST_MAX_RECORD_BYTES) return bytes;
+  throw new InvalidArgumentError(`a number of bytes, 1 to ${LARGEST_MAX_RECORD_BYTES}, like 268435456 or 256M`);
 }
 
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000 };

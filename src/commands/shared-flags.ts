@@ -7,6 +7,9 @@ const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_si
 export const WEIGHTS =
   "a snapshot, Paddle's variables (a directory, or a .tar.gz of it), .pdparams, .safetensors, .npz (default: the published ones in ~/.paddle/weights)";
 
+/** Help of `--max-record-bytes`. */
+export const MAX_RECORD_BYTES = "longest record of a shard that is read, like 512M; longer ones are errors (default: 256M)";
+
 /** `--log-interval` of train: in steps, as PaddleVideo's. */
 export const logBySteps = (): Option =>
   new Option("--log-interval <steps>", "log every so many steps; 0 for never").argParser(integer(0)).default(10);
@@ -29,6 +32,7 @@ export function withConfig(command: Command, saveDir: string, batch: string, log
       "--on-corrupt <policy>",
       "bad bytes in shards: error; skip-record: go on without the record, or, where no next one can be found, the rest of its shard; skip-shard: without the rest of the shard. Labels or feature sizes other than the config's, missing files and files of another kind are errors in any case (default: the config's)",
     )
+    .option("--max-record-bytes <size>", MAX_RECORD_BYTES)
     .option("--save-dir <dir>", "where results and the log go", path, saveDir)
     .addOption(logging)
     .option("--set <SECTION.key=value>", "override any key of the config, over all other flags; may be repeated", gather)

@@ -7,6 +7,7 @@ import { videoShape } from "../data/video-shape.js";
 import { type VerifyProgress, verifyShards } from "../inspection/verification.js";
 import { formatVerification, verifyReport } from "../inspection/verify-report.js";
 import { createTelemetry, type Telemetry } from "../telemetry/telemetry.js";
+import { overriding } from "./configuration.js";
 import type { VerifyFlags } from "./options.js";
 import { printJson, printLines } from "./output.js";
 import { watchSignals } from "./signals.js";
@@ -45,8 +46,9 @@ export async function runVerify(list: FileList, flags: VerifyFlags): Promise<num
   }
 }
 
-function modelConfig({ config, set = [] }: VerifyFlags): Promise<Config> | Config {
-  return config === undefined ? buildConfig({ MODEL: null }, "--set", { settings: set }) : loadConfig(config, { settings: set });
+function modelConfig({ config, set = [], maxRecordBytes }: VerifyFlags): Promise<Config> | Config {
+  const overrides = { flags: overriding("MODEL.max_record_bytes", "--max-record-bytes", maxRecordBytes), settings: set };
+  return config === undefined ? buildConfig({ MODEL: null }, "--set", overrides) : loadConfig(config, overrides);
 }
 
 /** Moves the bar, and logs a line now and then. */

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseByteSize } from "../base/byte-size.js";
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 import { parseLiteral } from "./literal.js";
 
@@ -11,6 +12,15 @@ export interface Kind<T> {
 /** Whole numbers in `least`..`most` (by default what an int32 holds, for TensorFlow counts with those). */
 export function whole(least: number, most: number = 2 ** 31 - 1): Kind<number> {
   return { schema: z.preprocess(parseLiteral, z.int().min(least).max(most)), expected: `a whole number, ${least} to ${most}` };
+}
+
+/** A number of bytes in `least`..`most`, also as text with a unit: `512M`, `1GiB`. */
+export function byteSize(least: number, most: number): Kind<number> {
+  const parse = (value: unknown): unknown => (typeof value === "string" ? parseByteSize(value) : value);
+  return {
+    schema: z.preprocess(parse, z.int().min(least).max(most)),
+    expected: `a number of bytes, ${least} to ${most}, like 268435456 or 256M`,
+  };
 }
 
 /** Finite numbers of 0 or more. */

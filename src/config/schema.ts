@@ -1,5 +1,7 @@
 import { z } from "zod";
+import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import {
+  byteSize,
   corruptPolicy,
   device,
   fileList,
@@ -56,6 +58,11 @@ const MODEL = z
     audio_feature_size: key(whole(0), 128, "bytes a frame of the second feature; 0 leaves it out"),
     feature_names: key(namePair, ["rgb", "audio"] as const, "names of the two features in the shards"),
     max_frames: key(whole(1), 300, "frames of a video that are used; what comes after is cut"),
+    max_record_bytes: key(
+      byteSize(1, LARGEST_MAX_RECORD_BYTES),
+      DEFAULT_MAX_RECORD_BYTES,
+      "longest record of a shard that is read (256 MiB)",
+    ),
     cluster_size: key(whole(1), 128, "clusters of each aggregator (the paper's K)"),
     hidden_size: key(whole(1), 2048, "width of the hidden layer"),
     groups: key(whole(1), 8, "groups that an expanded frame is split into (the paper's G)"),

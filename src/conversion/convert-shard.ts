@@ -16,14 +16,15 @@ import { type ConversionResult, type ConversionTask, featurePath, type OwnSource
 const NAMES = ["rgb", "audio"] as const;
 
 /** Makes one shard, a video at a time. Throws what reading it throws, FILE_UNWRITABLE, and BAD_VIDEO where its videos differ in feature size. */
-export async function convertShard({ source, format, output, maxFrames }: ConversionTask): Promise<ConversionResult> {
+export async function convertShard({ source, format, output, maxFrames, maxRecordBytes }: ConversionTask): Promise<ConversionResult> {
   const statistics: [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
   const converter = source.kind === "shard" ? new RecordConverter(source) : null;
   let videos = 0;
   let sizes: readonly [number, number] | null = null;
   async function* watched(): AsyncGenerator<Video, void> {
     const path = source.kind === "shard" ? source.path : source.table;
-    for await (const video of source.kind === "own" ? ownVideos(source, statistics) : shardVideos(path, converter as RecordConverter)) {
+    const read = source.kind === "own" ? ownVideos(source, statistics) : shardVideos(path, converter as RecordConverter, maxRecordBytes);
+    for await (const video of read) {
       const these = [video.rgb.length / video.frames, video.audio.length / video.frames] as const;
       sizes ??= these;
       refuseOtherSizes(these, sizes, video.id, path);
@@ -37,13 +38,13 @@ export async function convertShard({ source, format, output, maxFrames }: Conver
   return { videos, sizes, statistics: converter?.statistics ?? statistics, cutVideos, segmentedVideos, missingList, repeatedIds };
 }
 
-async function* shardVideos(path: string, converter: RecordConverter): AsyncGenerator<Video, void> {
+async function* shardVideos(path: string, converter: RecordConverter, maxRecordBytes: number | undefined): AsyncGenerator<Video, void> {
   if (await isPickle(path)) {
-    for await (const { video } of readPickleShard(path, { ...ANY_VIDEO, featureNames: NAMES })) yield video;
+    for await (const { video } of readPickleShard(path, { ...ANY_VIDEO, featureNames: NAMES, maxRecordBytes })) yield video;
     return;
   }
-  const example = await readLoneExample(path);
-  if (example === null) for await (const record of readTfRecordFile(path)) yield converter.convert(record);
+  const example = await readLoneExample(path, maxRecordBytes);
+  if (example === null) for await (const record of readTfRecordFile(path, { maxRecordBytes })) yield converter.convert(record);
   else yield converter.convert(example, true);
 }
 

@@ -2,6 +2,7 @@ import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { deserialiseError } from "../base/errors.js";
 import { confirmLock, lockFolder } from "../base/lock.js";
+import { requireProcessLimits } from "../base/memory.js";
 import { describeWait, SlowWatch } from "../base/slow-watch.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
 import { deathError, startThread } from "../data/thread.js";
@@ -139,6 +140,7 @@ class Conversion {
     progress.begin("convert");
     try {
       const workers = Math.min(this.#options.workers, this.#due.length);
+      requireProcessLimits({ threads: workers }, "use fewer --workers");
       await Promise.all(Array.from({ length: workers }, () => this.#work()));
     } finally {
       progress.end();

@@ -41,6 +41,7 @@ interface PlanOptions {
   readonly out: string;
   readonly format: ShardFormat;
   readonly maxFrames: number;
+  readonly maxRecordBytes?: number | undefined;
 }
 
 /** How shards are converted that `planShards` plans for. */
@@ -52,7 +53,10 @@ const ENDING = /(\.(tfrecords?|pkl|pickle|pb))?(\.(gz|zlib))?$/i;
  * Plans to convert the shards that a list names, each once, to one of its name. Throws what `findShards` throws, FILE_MISSING for missing shards, and BAD_USAGE
  * for two of the same name.
  */
-export async function planShards(list: FileList, { out, format, maxFrames, ...source }: ShardPlanOptions): Promise<ConversionPlan> {
+export async function planShards(
+  list: FileList,
+  { out, format, maxFrames, maxRecordBytes, ...source }: ShardPlanOptions,
+): Promise<ConversionPlan> {
   const { shards: paths, repeated, problem } = await findShards(list, { cwd: process.cwd() });
   if (problem !== null) throw problem;
   const outputOf = (path: string): string => join(out, `${basename(path).replace(ENDING, "")}.${format}`);
@@ -63,7 +67,7 @@ export async function planShards(list: FileList, { out, format, maxFrames, ...so
   const shards = await Promise.all(
     [...new Set(paths)].map(async (path): Promise<PlannedShard> => {
       const origin = { from: path, ...(await measureFiles([path])), settings };
-      return { task: { source: { kind: "shard", path, ...source }, format, output: outputOf(path), maxFrames }, origin };
+      return { task: { source: { kind: "shard", path, ...source }, format, output: outputOf(path), maxFrames, maxRecordBytes }, origin };
     }),
   );
   await refuseTwins(shards);

@@ -43,6 +43,8 @@ export interface ConversionTask {
   readonly output: string;
   /** `nframes` of a pickle at most. */
   readonly maxFrames: number;
+  /** Longer records are errors; by default 256 MiB. */
+  readonly maxRecordBytes?: number | undefined;
 }
 
 /** What making it came to. */

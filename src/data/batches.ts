@@ -114,8 +114,16 @@ function passagesOf({ videos, fileBytes }: Block): Passage[] {
 }
 
 /** What a reading thread is to know: not the list of shards, which may be long, and goes to it shard by shard. */
-function blockOptions({ maxFrames, featureNames, featureSizes, numClasses, labels, onCorrupt = "error" }: StreamOptions): BlockOptions {
-  return { maxFrames, featureNames, featureSizes, numClasses, labels, onCorrupt };
+function blockOptions({
+  maxFrames,
+  featureNames,
+  featureSizes,
+  numClasses,
+  labels,
+  maxRecordBytes,
+  onCorrupt = "error",
+}: StreamOptions): BlockOptions {
+  return { maxFrames, featureNames, featureSizes, numClasses, labels, maxRecordBytes, onCorrupt };
 }
 
 /** Opens each shard, and with it the next ones, one in each thread, so that the end of one is no halt. */

@@ -1,10 +1,23 @@
-import { type Damage, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
+import { type Damage, type ErrorDetails, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
 
 /**
  * What a run does about a shard's bad bytes. "error": it ends. "skip-record": it does without the record, or without the rest of the shard where no next
  * record can be found (a bad length, a missing end, damaged compression). "skip-shard": it does without the rest of the shard at the first of them.
  */
 export type CorruptPolicy = "error" | "skip-record" | "skip-shard";
+
+/** Corrupt records of one shard after which its rest is skipped, and no more problems of it are reported: a shard of YouTube-8M has some 1,200 records. */
+export const MAX_FILE_PROBLEMS = 10_000;
+
+/** The error that ends a shard with too many corrupt records; `place` is that of the last. */
+export function tooManyProblems({ file, record }: ErrorDetails): NextvladError {
+  return new NextvladError("CORRUPT_RECORD", `more than ${MAX_FILE_PROBLEMS} records of this shard are corrupt, so its rest is not read`, {
+    ...(file === undefined ? {} : { file }),
+    ...(record === undefined ? {} : { record }),
+    remedy: "download the shard again, or remove it from the list",
+    damaged: "rest of shard",
+  });
+}
 
 /** Something that a run did without. */
 export interface LeftOut {
@@ -20,6 +33,7 @@ export interface LeftOut {
 export class DamageSieve {
   readonly #policy: CorruptPolicy;
   #noted: LeftOut[] = [];
+  #records = 0;
 
   constructor(policy: CorruptPolicy) {
     this.#policy = policy;
@@ -45,6 +59,7 @@ export class DamageSieve {
   /** Notes a damaged record. Throws an error that is none, or ends more than the record. */
   leaveRecord(error: unknown): void {
     if (!(error instanceof NextvladError) || error.details.damaged !== "record" || this.#policy !== "skip-record") throw error;
+    if (++this.#records > MAX_FILE_PROBLEMS) throw tooManyProblems(error.details);
     this.#noted.push({ error: serialiseError(error), extent: "record" });
   }
 

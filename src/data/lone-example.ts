@@ -1,20 +1,32 @@
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
+import { DEFAULT_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import { fileError } from "../base/errors.js";
 import { openFileSource } from "../formats/byte-source.js";
 import { isSequenceExample } from "../formats/sequence-example.js";
-import { startsTfRecord, type TfRecord } from "../formats/tfrecord.js";
+import { startsTfRecord, type TfRecord, tooLong } from "../formats/tfrecord.js";
 
 const HEAD_BYTES = 64;
 /** The tag of a context or of feature lists. */
 const STARTS: ReadonlySet<number | undefined> = new Set([0x0a, 0x12]);
 
-/** The record of a file that is one SequenceExample outside a TFRecord, as MediaPipe's features.pb; null for any other file. Throws FILE_UNREADABLE. */
-export async function readLoneExample(path: string): Promise<TfRecord | null> {
+/**
+ * The record of a file that is one SequenceExample outside a TFRecord, as MediaPipe's features.pb; null for any other file. Throws FILE_UNREADABLE, and
+ * CORRUPT_RECORD for a file that begins like one and is longer than a record may be.
+ */
+export async function readLoneExample(path: string, maxRecordBytes = DEFAULT_MAX_RECORD_BYTES): Promise<TfRecord | null> {
   const { source, head } = await openFileSource(path, HEAD_BYTES);
   await source.close();
   if (!STARTS.has(head[0]) || startsTfRecord(head)) return null;
-  const data = await readFile(path).catch((error: unknown) => {
-    throw fileError(error, path, "read");
-  });
+  const data = await readWhole(path, maxRecordBytes);
   return isSequenceExample(data) ? { data, file: path, record: 0, byteOffset: 0, filePosition: data.length } : null;
+}
+
+async function readWhole(path: string, maxRecordBytes: number): Promise<Uint8Array> {
+  try {
+    const { size } = await stat(path);
+    if (size > maxRecordBytes) throw tooLong({ file: path, record: 0, byteOffset: 0 }, size, maxRecordBytes);
+    return await readFile(path);
+  } catch (error) {
+    throw fileError(error, path, "read");
+  }
 }

@@ -1,11 +1,13 @@
 import { type FileHandle, open } from "node:fs/promises";
+import { DEFAULT_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import { decodeBytes, normaliseBytes } from "../base/byte-text.js";
 import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
 import { showValue } from "../base/shown-value.js";
 import { type Allocate, ownMemory } from "../formats/frame-list.js";
 import { parsePickle } from "../formats/pickle-reader.js";
+import { PickleStringGuard } from "../formats/pickle-string-guard.js";
 import { NumpyArray, type PickledDict, PickledTuple, type PickledValue } from "../formats/pickle-values.js";
-import { DamageSieve } from "./damage-sieve.js";
+import { DamageSieve, MAX_FILE_PROBLEMS } from "./damage-sieve.js";
 import { numbersOf, type PickledFeature, readRows, takeFeature } from "./pickle-feature.js";
 import { type FeatureBytes, makeVideo, type ShardVideo } from "./video.js";
 import { checkVideo, type FeaturePair, type VideoPlace, type VideoShape } from "./video-check.js";
@@ -22,7 +24,9 @@ interface PickledVideo {
   readonly otherKeys: string | null;
 }
 
-const READ_BYTES = 1 << 26;
+const READ_BYTES = 1 << 24;
+/** A pickled shard is in memory as a whole. */
+const MAX_SHARD_BYTES = 2 ** 30;
 const FEATURE_KEYS = ["feature", "audio"] as const;
 const TF2PKL =
   "use the form that PaddleVideo's tf2pkl.py writes: a list with one dict per video, or one dict, with the keys video, feature, audio, label and nframes";
@@ -45,10 +49,12 @@ export async function* readPickleShard(
     throw fileError(error, path, "read");
   });
   try {
-    const { videos, fileBytes } = await takeTurn(() => takeApart(handle, path));
+    const { videos, fileBytes } = await takeTurn(() => takeApart(handle, path, shape.maxRecordBytes));
     const count = videos.length;
+    // Taken off the end: shift() moves all that is left.
+    videos.reverse();
     for (let done = 1; done <= count; done++) {
-      const taken = videos.shift() as PickledVideo | NextvladError;
+      const taken = videos.pop() as PickledVideo | NextvladError;
       const video = await sieve.pass(async () => {
         if (taken instanceof NextvladError) throw taken;
         const found = { id: taken.id, features: await readFeatures(taken, handle, path, shape, allocate), labels: taken.labels };
@@ -77,13 +83,18 @@ interface TakenApart {
   readonly fileBytes: number;
 }
 
-async function takeApart(handle: FileHandle, file: string): Promise<TakenApart> {
-  const bytes = await readWhole(handle, file);
-  const list = videosOf(parseWhole(bytes, file));
+async function takeApart(handle: FileHandle, file: string, maxRecordBytes = DEFAULT_MAX_RECORD_BYTES): Promise<TakenApart> {
+  const bytes = await readWhole(handle, file, maxRecordBytes);
+  const list = videosOf(parseWhole(bytes, file, maxRecordBytes));
   if (list === null) throw new NextvladError("BAD_FORMAT", "the pickle is neither a list of videos nor a video", { file, remedy: TF2PKL });
   let labels = 0;
-  const videos = list.map((item, record) => {
+  const videos: (PickledVideo | NextvladError)[] = [];
+  let problems = 0;
+  for (const [record, item] of list.entries()) {
     const video = takeVideoOrError(item, bytes, { file, record });
+    videos.push(video);
+    // One more than the reader takes: there it ends the shard.
+    if (video instanceof NextvladError && ++problems > MAX_FILE_PROBLEMS) break;
     if (!(video instanceof NextvladError)) labels += video.labels?.length ?? 0;
     // Lists that stand in the file once may be named many times: going through them all could take for ever.
     if (labels > bytes.length) {
@@ -93,8 +104,7 @@ async function takeApart(handle: FileHandle, file: string): Promise<TakenApart> 
         TF2PKL,
       );
     }
-    return video;
-  });
+  }
   return { videos, fileBytes: bytes.length };
 }
 
@@ -105,9 +115,9 @@ function videosOf(value: PickledValue): readonly PickledValue[] | null {
 }
 
 /** Parses the file. A pickle that cannot be read is damaged as a whole: nothing in it says where a next video begins. */
-function parseWhole(bytes: Uint8Array, file: string): PickledValue {
+function parseWhole(bytes: Uint8Array, file: string, maxRecordBytes: number): PickledValue {
   try {
-    return parsePickle(bytes, file);
+    return parsePickle(bytes, file, maxRecordBytes);
   } catch (error) {
     if (!(error instanceof NextvladError) || error.code !== "BAD_FORMAT") throw error;
     throw new NextvladError(error.code, error.what, { ...error.details, damaged: "rest of shard" }, error);
@@ -123,20 +133,34 @@ function takeVideoOrError(item: PickledValue, file: Uint8Array, at: VideoPlace):
   }
 }
 
-async function readWhole(handle: FileHandle, file: string): Promise<Uint8Array> {
+/** Throws FILE_UNREADABLE, and BAD_FORMAT for a file or a string in it that is too long. */
+async function readWhole(handle: FileHandle, file: string, maxRecordBytes: number): Promise<Uint8Array> {
+  const guard = new PickleStringGuard(file, maxRecordBytes);
   try {
     const { size } = await handle.stat();
+    if (size > MAX_SHARD_BYTES) throw tooLarge(file, size);
     const bytes = new Uint8Array(size);
     let end = 0;
     while (end < size) {
       const { bytesRead } = await handle.read(bytes, end, Math.min(READ_BYTES, size - end), end);
       if (bytesRead === 0) break;
+      guard.check(bytes.subarray(end, end + bytesRead));
       end += bytesRead;
     }
     return bytes.subarray(0, end);
   } catch (error) {
     throw fileError(error, file, "read");
   }
+}
+
+function tooLarge(file: string, size: number): NextvladError {
+  return new NextvladError("BAD_FORMAT", "the pickled shard is too large to be read into memory", {
+    file,
+    expected: `at most ${MAX_SHARD_BYTES} bytes`,
+    found: `${size} bytes`,
+    remedy: "write several smaller shards, as tf2pkl.py does",
+    damaged: "rest of shard",
+  });
 }
 
 function takeVideo(item: PickledValue, file: Uint8Array, at: VideoPlace): PickledVideo {

@@ -41,8 +41,12 @@ async function* readVideos(
   allocate: Allocate,
   undo?: () => void,
 ): AsyncGenerator<ShardVideo, void> {
-  for await (const record of readTfRecordFile(path, { onBadData: (error) => sieve.leaveRecord(error) })) {
+  for await (const record of readTfRecordFile(path, {
+    onBadData: (error) => sieve.leaveRecord(error),
+    maxRecordBytes: shape.maxRecordBytes,
+  })) {
     const video = await sieve.pass(() => parseVideo(record, shape, allocate));
+    record.release?.();
     if (video === null) undo?.();
     else yield { video, filePosition: record.filePosition };
   }

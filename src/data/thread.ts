@@ -1,6 +1,7 @@
 import { Worker } from "node:worker_threads";
-import { NextvladError } from "../base/errors.js";
+import { NextvladError, RAISE_OPEN_FILES } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
+import { releaseThread, shareRecordBudget } from "../formats/record-budget.js";
 
 /** The message that asks a thread to close its files and end. */
 export const STOP = "stop";
@@ -38,8 +39,9 @@ export interface ThreadDeath {
 const NAMED_FILES = 8;
 
 /** The error for a thread that ended over its work: WORKER_DIED. `thread` says which, as "a data reading thread"; `files` are those that it had open. */
-export function deathError(thread: string, { why, cause }: ThreadDeath, files: readonly string[], remedy: string): NextvladError {
+export function deathError(thread: string, { why, cause }: ThreadDeath, files: readonly string[], advice: string): NextvladError {
   const what = `${thread} ended: ${why}`;
+  const remedy = /\bE[MN]FILE\b/.test(why) ? RAISE_OPEN_FILES : advice;
   const [file, ...others] = files;
   if (file === undefined) return new NextvladError("WORKER_DIED", what, { remedy }, cause);
   if (others.length === 0) return new NextvladError("WORKER_DIED", what, { file, remedy }, cause);
@@ -53,7 +55,9 @@ export function deathError(thread: string, { why, cause }: ThreadDeath, files: r
 
 /** Starts a thread on a compiled module beside the caller's, with `data` as its workerData. */
 export function startThread<In, Out>(module: URL, data: unknown, events: ThreadEvents<Out>): Thread<In> {
+  shareRecordBudget();
   const worker = new Worker(module, { workerData: data });
+  const { threadId } = worker;
   let over = false;
   const die = (why: string, cause?: unknown): void => {
     if (over) return;
@@ -63,7 +67,10 @@ export function startThread<In, Out>(module: URL, data: unknown, events: ThreadE
   const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
   worker.on("message", (message: Out) => events.message(message));
   worker.on("error", (error) => die(error.message, error));
-  worker.on("exit", (code) => die(`exit code ${code}`));
+  worker.on("exit", (code) => {
+    releaseThread(threadId);
+    die(`exit code ${code}`);
+  });
   return {
     post: (message, handedOver = []) => worker.postMessage(message, handedOver),
     hold: () => worker.ref(),

@@ -17,6 +17,8 @@ export interface VideoShape {
    * "optional": that, and any class is accepted.
    */
   readonly labels: "at least one" | "required" | "in range" | "optional";
+  /** Longer records are errors; by default 256 MiB. */
+  readonly maxRecordBytes?: number | undefined;
 }
 
 /** What is to be known of one feature of a video, wherever its bytes are. */

@@ -7,6 +7,7 @@ export interface VideoSection {
   readonly video_feature_size: number;
   readonly audio_feature_size: number;
   readonly num_classes: number;
+  readonly max_record_bytes: number;
 }
 
 /** What a config's MODEL section says of the videos in its shards. */
@@ -17,5 +18,6 @@ export function videoShape(model: VideoSection, labels: VideoShape["labels"]): V
     featureSizes: [model.video_feature_size, model.audio_feature_size],
     numClasses: model.num_classes,
     labels,
+    maxRecordBytes: model.max_record_bytes,
   };
 }

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
+import { requireProcessLimits } from "../base/memory.js";
 import { fillAllArrays } from "../checkpoints/arrays.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
@@ -9,6 +10,7 @@ import { type BatchStream, openStream, prepareReading, type StreamEvents, type S
 import { videoShape } from "../data/video-shape.js";
 import { FrozenNetwork } from "../model/frozen-network.js";
 import { crossEntropySum, labelMatrix } from "../model/loss.js";
+import { checkMemory } from "../model/memory-need.js";
 import { parameterTable } from "../model/parameters.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weight-store.js";
@@ -60,7 +62,7 @@ export interface EvaluationResult {
 /** `nextvlad eval`: the metrics of a snapshot over labelled videos, NEXTVLAD_eval_result.json, and the predictions that count for them. Throws what reading, loading and writing throw. */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
   const { telemetry, batchSize, filelist, shards, predictions: target, saveDir, damage } = options;
-  const network = await loadNetwork(config, options.weights, config.TEST, telemetry);
+  const network = await loadNetwork(config, options.weights, config.TEST, batchSize, telemetry);
   const { num_classes: classes, topk } = config.MODEL;
   const accumulator = new MetricsAccumulator(classes, topk);
   const resultFile = join(saveDir, EVAL_RESULT_NAME);
@@ -105,12 +107,16 @@ export async function loadNetwork(
   config: Config,
   weights: WeightSource,
   { use_gpu: useGpu, precision, num_readers: readers }: Pick<Config["TEST"], "use_gpu" | "precision" | "num_readers">,
+  batchSize: number,
   telemetry: Telemetry,
 ) {
+  // The readers and the thread that makes batches.
+  requireProcessLimits({ threads: readers + 1, tensorflow: true }, "set num_readers to 1");
   prepareReading(readers);
   const device = await loadTensorflow(useGpu);
   settlePrecision(precision);
   telemetry.log.info(tellDevice(device));
+  checkMemory({ model: config.MODEL, batchSize, training: false, device: device.kind }, (message) => telemetry.log.warn(message));
   const warning = slowPrecisionWarning(precision, { kind: device.kind, byteInstructions: runtime().native.byteInstructions });
   if (warning !== null) telemetry.log.warn(warning);
   const sizes = modelSizes(config.MODEL);

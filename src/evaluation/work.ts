@@ -4,8 +4,8 @@ import { type ShardList, tellShards } from "../data/shard-list.js";
 import { formatChecksum } from "../formats/crc32c.js";
 import type { ResultTarget } from "../results/result-writer.js";
 
-/** Keys that a run may go on with another value of: where things lie, and what reads and computes them. */
-const OF_NO_ACCOUNT: ReadonlySet<string> = new Set(["eigen_file", "filelist", "num_readers", "use_gpu"]);
+/** Keys that a run may go on with another value of: where things lie, what reads and computes them, and limits. */
+const OF_NO_ACCOUNT: ReadonlySet<string> = new Set(["eigen_file", "filelist", "max_record_bytes", "num_readers", "use_gpu"]);
 
 /** What the results of `eval` and `infer` hang on, by the key or flag that says it: see `refuseOtherWork`. */
 export function describeWork(

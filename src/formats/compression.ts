@@ -5,8 +5,9 @@ import type { ByteSource, RecordPlace } from "./byte-source.js";
 /** How a whole file is packed: gzip (RFC 1952, one member or several) or zlib (RFC 1950). */
 export type Compression = "gzip" | "zlib";
 
-/** Deflate packs 1,032 to 1 at best, so this much input cannot swell to more than 66 MB at once, whatever the file says. */
 const INPUT_BYTES = 64 * 1024;
+/** Deflate packs 1,032 to 1 at best, so one piece of input may become 66 MB: the engine pauses at this many bytes that nobody has read. */
+const MAX_UNREAD_BYTES = 1 << 22;
 const OUTPUT_BYTES = 256 * 1024;
 
 /** Tells by its first bytes whether a file is gzip or zlib; undefined for neither. A zlib header is two weak bytes: rule out what else the file may be first. */
@@ -28,11 +29,23 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
   const input = new Uint8Array(INPUT_BYTES);
   const pieces: Uint8Array[] = [];
   let taken = 0;
+  let unreadBytes = 0;
+  /** Under way until the engine has taken the piece; it lasts over several reads while the engine is paused. */
+  let feeding: Promise<void> | null = null;
+  let problem: unknown;
+  let notify: () => void = () => undefined;
   let fedBytes = 0;
   let finished = false;
   let ended = false;
   let failure: Error | undefined;
-  engine.on("data", (piece: Uint8Array) => pieces.push(piece));
+  engine.on("data", (piece: Uint8Array) => {
+    pieces.push(piece);
+    unreadBytes += piece.length;
+    if (unreadBytes >= MAX_UNREAD_BYTES) {
+      engine.pause();
+      notify();
+    }
+  });
   engine.on("error", (error) => {
     failure = error;
   });
@@ -72,14 +85,27 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
     },
     async read(target, at) {
       while (pieces.length === 0) {
+        if (problem !== undefined) throw problem;
         if (failure !== undefined) throw damaged(failure, compression, at);
         if (ended) return 0;
-        await feed(at);
+        engine.resume();
+        const paused = new Promise<void>((resolve) => {
+          notify = resolve;
+        });
+        feeding ??= feed(at)
+          .catch((error: unknown) => {
+            problem = error;
+          })
+          .finally(() => {
+            feeding = null;
+          });
+        await Promise.race([feeding, paused]);
       }
       const piece = pieces[0] as Uint8Array;
       const bytes = Math.min(piece.length - taken, target.length);
       target.set(piece.subarray(taken, taken + bytes));
       taken += bytes;
+      unreadBytes -= bytes;
       if (taken === piece.length) {
         pieces.shift();
         taken = 0;

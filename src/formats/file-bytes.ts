@@ -1,6 +1,7 @@
 import { constants } from "node:buffer";
 import { stat } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
+import { requireMemory } from "../base/memory.js";
 import { type ByteSource, openFileSource } from "./byte-source.js";
 import { decompress, detectCompression } from "./compression.js";
 
@@ -9,6 +10,9 @@ const HEAD_BYTES = 1024;
 const PIECE_BYTES = 1 << 20;
 /** Deflate packs 1,032 to 1 at best. */
 const MOST_SWELLING = 1032;
+/** Weights hardly compress: gzip of more than this size that expands to more than so many times its own is no file of weights. */
+const FREE_EXPANSION_BYTES = 2 ** 26;
+const MAX_EXPANSION = 100;
 
 /** A file's bytes from first to last, unpacked as they are read where it is gzip (told by its content). Close it after use. */
 export class FileBytes {
@@ -74,12 +78,21 @@ export class FileBytes {
     return done;
   }
 
-  /** All that is left, in memory of its own. Throws BAD_FORMAT where that is more than one array can hold. */
-  async readAll(): Promise<Uint8Array> {
+  /**
+   * All that is left, in memory of its own; `check` sees each piece as it arrives, and may refuse it. Throws BAD_FORMAT if that is more than one array can hold, or
+   * gzip that expands too much, and what `check` throws.
+   */
+  async readAll(check: (piece: Uint8Array) => void = () => undefined): Promise<Uint8Array> {
     if (!this.compressed) {
       this.#refuseTooLong(this.mostBytes - this.position);
+      requireMemory("reading this file", { file: this.mostBytes - this.position });
       const all = new Uint8Array(this.mostBytes - this.position);
-      const length = await this.read(all);
+      let length = 0;
+      for (let last = PIECE_BYTES; last === PIECE_BYTES; length += last) {
+        const piece = all.subarray(length, length + PIECE_BYTES);
+        last = await this.read(piece);
+        check(piece.subarray(0, last));
+      }
       return all.subarray(0, length);
     }
     const pieces: Uint8Array[] = [];
@@ -87,10 +100,13 @@ export class FileBytes {
     for (let last = PIECE_BYTES; last === PIECE_BYTES; ) {
       const piece = new Uint8Array(PIECE_BYTES);
       last = await this.read(piece);
+      check(piece.subarray(0, last));
       pieces.push(piece.subarray(0, last));
       total += last;
+      this.#refuseExpansion(total);
       this.#refuseTooLong(total);
     }
+    requireMemory("reading this file", { "unpacked file": total });
     const all = new Uint8Array(total);
     let at = 0;
     for (const piece of pieces) {
@@ -102,6 +118,17 @@ export class FileBytes {
 
   async close(): Promise<void> {
     await this.#source.close();
+  }
+
+  #refuseExpansion(length: number): void {
+    const packedBytes = this.mostBytes / MOST_SWELLING;
+    if (length <= Math.max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packedBytes)) return;
+    throw new NextvladError("BAD_FORMAT", "the gzip data expands too much", {
+      file: this.file,
+      expected: `at most ${MAX_EXPANSION} times ${packedBytes} bytes`,
+      found: "more",
+      remedy: "name a file of weights; if this is one, unpack it with gunzip first",
+    });
   }
 
   #refuseTooLong(length: number): void {

@@ -1,11 +1,19 @@
 import { NextvladError } from "../base/errors.js";
 import { showValue } from "../base/shown-value.js";
+import { stringTooLong } from "./pickle-string-guard.js";
 
 const NEWLINE = 0x0a;
 /** What is read at once of a pickle that is not in memory. */
 const WINDOW_BYTES = 1 << 20;
 /** More of a Python object's name is not shown: in a damaged pickle it goes on to the next newline, wherever that is. */
 const MOST_NAME_LENGTH = 120;
+/**
+ * The longest text or bytes in a pickle, unless its reader sets another limit. The largest array of the published model has 302 MB, and 453 MB as the text that
+ * protocol 2 makes of it.
+ */
+export const MAX_STRING_BYTES = 3 * 2 ** 28;
+/** The longest line of text: V8 has no longer strings. */
+const MAX_LINE_BYTES = 2 ** 28;
 
 /** A pickle's bytes, which need not be in memory. */
 export interface PickleSource {
@@ -28,14 +36,16 @@ export class PickleCursor {
   readonly #source: PickleSource | null;
   readonly #sizeBytes: number;
   #decodedBytes = 0;
+  readonly #maxStringBytes: number;
 
   /** `file` is for errors. */
-  constructor(pickle: Uint8Array | PickleSource, file: string) {
+  constructor(pickle: Uint8Array | PickleSource, file: string, maxStringBytes = MAX_STRING_BYTES) {
     this.#bytes = pickle instanceof Uint8Array ? pickle : new Uint8Array();
     this.#view = viewOf(this.#bytes);
     this.#source = pickle instanceof Uint8Array ? null : pickle;
     this.#sizeBytes = pickle instanceof Uint8Array ? pickle.length : pickle.sizeBytes;
     this.#file = file;
+    this.#maxStringBytes = maxStringBytes;
   }
 
   get left(): number {
@@ -85,18 +95,31 @@ export class PickleCursor {
     return this.#bytes.subarray(at, at + length);
   }
 
+  /** `take` for text and bytes, whose length has a limit. */
+  takeString(length: number): Uint8Array {
+    if (length > this.#maxStringBytes && length <= this.left) throw stringTooLong(this.#file, this.opcodeAt, this.#maxStringBytes, length);
+    return this.take(length);
+  }
+
   /** The bytes up to the next newline, which is stepped over. */
   line(): Uint8Array {
     let end = this.#bytes.indexOf(NEWLINE, this.#pos);
     while (end === -1) {
       const atHand = this.#bytes.length - this.#pos;
+      this.#limitLine(atHand);
       if (atHand === this.left) throw this.truncated(`a line that ends, found ${this.left} bytes without a newline`);
       this.#refill(2 * atHand);
       end = this.#bytes.indexOf(NEWLINE, this.#pos + atHand);
     }
+    this.#limitLine(end - this.#pos);
     const line = this.#bytes.subarray(this.#pos, end);
     this.#pos = end + 1;
     return line;
+  }
+
+  #limitLine(length: number): void {
+    const maxBytes = Math.min(this.#maxStringBytes, MAX_LINE_BYTES);
+    if (length > maxBytes) throw stringTooLong(this.#file, this.opcodeAt, maxBytes, length);
   }
 
   /** Counts bytes that are about to be decoded: all together they cannot be more than the file has. */

@@ -15,10 +15,13 @@ import {
 /** No array here has more sides, and numpy's own limit is 32 (64 since 2.0). */
 const MAX_SIDES = 32;
 
+/** Names of keys, types and encodings are short. */
+const MAX_NAME_BYTES = 1 << 16;
+
 /** Text that a writer may have left as bytes (Python 2 has no other); null for anything else. */
 export function asText(value: PickledValue | undefined): string | null {
   if (typeof value === "string") return value;
-  return value instanceof Uint8Array ? latin1Text(value) : null;
+  return value instanceof Uint8Array && value.length <= MAX_NAME_BYTES ? latin1Text(value) : null;
 }
 
 /** `numpy.dtype('f4', False, True)`; its byte order comes with `setDtypeState`. */

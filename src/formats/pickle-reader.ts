@@ -1,4 +1,4 @@
-import { PickleCursor } from "./pickle-cursor.js";
+import { MAX_STRING_BYTES, PickleCursor } from "./pickle-cursor.js";
 import { callGlobal, findGlobal } from "./pickle-globals.js";
 import { PickleMachine } from "./pickle-machine.js";
 import { asText, checkDtypeState, setArrayState } from "./pickle-numpy.js";
@@ -24,10 +24,10 @@ const MAX_PROTOCOL = 5;
  * Reads a pickle of plain data and numpy arrays, protocols 0 to 5, as Python 2 and 3 write them (opcodes after CPython's pickletools), and
  * runs nothing: a global that is not one of the few in pickle-globals.ts is refused where it is named. Arrays and bytes are views of
  * `bytes`, except those that protocols 0 to 2 keep as text. A list may hold itself, so don't walk what you read without bounds.
- * `file` is for errors. Throws BAD_FORMAT, UNSAFE_PICKLE.
+ * `file` is for errors. Throws BAD_FORMAT (also for text or bytes longer than `maxStringBytes`), UNSAFE_PICKLE.
  */
-export function parsePickle(bytes: Uint8Array, file: string): PickledValue {
-  const cursor = new PickleCursor(bytes, file);
+export function parsePickle(bytes: Uint8Array, file: string, maxStringBytes = MAX_STRING_BYTES): PickledValue {
+  const cursor = new PickleCursor(bytes, file, maxStringBytes);
   const machine = new PickleMachine(cursor);
   for (let goesOn = true; goesOn; ) goesOn = runOpcode(machine, cursor);
   return machine.result();
@@ -111,17 +111,17 @@ const OPERATIONS: readonly (Operation | undefined)[] = tableOf([
   [0x47, (m, c) => m.push(c.float64())],
   // Text: UNICODE, BINUNICODE, SHORT_BINUNICODE, BINUNICODE8.
   [0x56, (m, c) => m.push(parsed(parseRawUnicode(c.line()), "text", c))],
-  [0x58, (m, c) => m.push(text(c.take(c.uint32()), c))],
-  [0x8c, (m, c) => m.push(text(c.take(c.uint8()), c))],
-  [0x8d, (m, c) => m.push(text(c.take(c.uint64()), c))],
+  [0x58, (m, c) => m.push(text(c.takeString(c.uint32()), c))],
+  [0x8c, (m, c) => m.push(text(c.takeString(c.uint8()), c))],
+  [0x8d, (m, c) => m.push(text(c.takeString(c.uint64()), c))],
   // Bytes: STRING, BINSTRING, SHORT_BINSTRING (Python 2's str), BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8.
   [0x53, (m, c) => m.push(parsed(parseStringLiteral(c.line()), "a quoted string", c))],
-  [0x54, (m, c) => m.push(c.take(c.uint32()))],
-  [0x55, (m, c) => m.push(c.take(c.uint8()))],
-  [0x42, (m, c) => m.push(c.take(c.uint32()))],
-  [0x43, (m, c) => m.push(c.take(c.uint8()))],
-  [0x8e, (m, c) => m.push(c.take(c.uint64()))],
-  [0x96, (m, c) => m.push(c.take(c.uint64()))],
+  [0x54, (m, c) => m.push(c.takeString(c.uint32()))],
+  [0x55, (m, c) => m.push(c.takeString(c.uint8()))],
+  [0x42, (m, c) => m.push(c.takeString(c.uint32()))],
+  [0x43, (m, c) => m.push(c.takeString(c.uint8()))],
+  [0x8e, (m, c) => m.push(c.takeString(c.uint64()))],
+  [0x96, (m, c) => m.push(c.takeString(c.uint64()))],
   // Containers: EMPTY_TUPLE, TUPLE, TUPLE1, TUPLE2, TUPLE3, EMPTY_LIST, LIST, APPEND, APPENDS, EMPTY_DICT, DICT, SETITEM, SETITEMS.
   [0x29, (m) => m.pushContainer(new PickledTuple([]))],
   [0x74, (m) => m.pushContainer(new PickledTuple(m.popToMark()))],

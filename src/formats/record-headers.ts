@@ -1,7 +1,8 @@
 import type { FileHandle } from "node:fs/promises";
+import { DEFAULT_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import type { RecordPlace } from "./byte-source.js";
 import { maskedCrc32c } from "./crc32c.js";
-import { badChecksum, CHECKSUM_BYTES, HEADER_BYTES, MAX_RECORD_BYTES, startsTfRecord, tooLong, truncated } from "./tfrecord.js";
+import { badChecksum, CHECKSUM_BYTES, HEADER_BYTES, startsTfRecord, tooLong, truncated } from "./tfrecord.js";
 
 /** One read of so much costs about as much as one of a header alone; short records have many headers in it. */
 const BLOCK_BYTES = 64 * 1024;
@@ -13,7 +14,12 @@ export type WalkEnd = "whole" | "cut short" | "skipped";
  * Walks an uncompressed TFRecord file from record header to record header: checks each length and its checksum, and that the file does not end inside a
  * record. Reads no data of records longer than a block. Throws CORRUPT_RECORD, and what reading throws.
  */
-export async function walkRecordHeaders(handle: FileHandle, file: string, isOver: () => boolean): Promise<WalkEnd> {
+export async function walkRecordHeaders(
+  handle: FileHandle,
+  file: string,
+  isOver: () => boolean,
+  maxRecordBytes = DEFAULT_MAX_RECORD_BYTES,
+): Promise<WalkEnd> {
   const { size } = await handle.stat();
   const block = Buffer.alloc(Math.min(BLOCK_BYTES, size));
   const read = async (position: number, most: number): Promise<Buffer> => {
@@ -44,7 +50,7 @@ export async function walkRecordHeaders(handle: FileHandle, file: string, isOver
     const [stored, computed] = [header.readUInt32LE(8), maskedCrc32c(header.subarray(0, 8))];
     if (stored !== computed) throw badChecksum("length", at, stored, computed);
     const length = header.readUInt32LE(4) * 2 ** 32 + header.readUInt32LE(0);
-    if (length > MAX_RECORD_BYTES) throw tooLong(at, length);
+    if (length > maxRecordBytes) throw tooLong(at, length, maxRecordBytes);
     recordBytes = HEADER_BYTES + length + CHECKSUM_BYTES;
     if (position + recordBytes > size) throw truncated(at, recordBytes, size - position);
     position += recordBytes;

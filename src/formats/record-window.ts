@@ -1,4 +1,5 @@
 import type { ByteSource, RecordPlace } from "./byte-source.js";
+import { isCounted, releaseRecord, reserveRecord } from "./record-budget.js";
 
 /** Large enough that a system call's cost vanishes, small enough that a shard's reader stays in the processor's cache. */
 const WINDOW_BYTES = 2 * 2 ** 20;
@@ -15,6 +16,8 @@ export class RecordWindow {
   #start = 0;
   #end = 0;
   #offset = 0;
+  /** Of the budget for long records. */
+  #reservedBytes = 0;
 
   constructor(source: ByteSource) {
     this.#source = source;
@@ -32,6 +35,7 @@ export class RecordWindow {
 
   /** Reads until `bytes` are at hand or the source ends. The buffer doubles only as bytes do arrive, whatever length was asked for. */
   async fill(bytes: number, at: RecordPlace): Promise<void> {
+    if (isCounted(bytes)) await this.#reserve(bytes);
     if (this.#start + bytes > this.#buffer.length) {
       this.#buffer.copyWithin(0, this.#start, this.#end);
       this.#end -= this.#start;
@@ -43,6 +47,17 @@ export class RecordWindow {
       if (read === 0) return;
       this.#end += read;
     }
+  }
+
+  async #reserve(bytes: number): Promise<void> {
+    this.#unreserve();
+    await reserveRecord(bytes);
+    this.#reservedBytes = bytes;
+  }
+
+  #unreserve(): void {
+    if (this.#reservedBytes > 0) releaseRecord(this.#reservedBytes);
+    this.#reservedBytes = 0;
   }
 
   #grow(bytes: number): void {
@@ -72,11 +87,23 @@ export class RecordWindow {
     this.#hold(new Uint8Array(0));
     this.#start = 0;
     this.#end = 0;
+    this.#unreserve();
   }
 
-  /** Moves the window's start on. */
+  /** Moves the window's start. Behind a long record, its memory is freed. */
   skip(bytes: number): void {
     this.#start += bytes;
     this.#offset += bytes;
+    if (this.#reservedBytes > 0 && this.available <= WINDOW_BYTES) this.#shrink();
+  }
+
+  #shrink(): void {
+    const rest = this.#buffer.subarray(this.#start, this.#end);
+    const buffer = new Uint8Array(WINDOW_BYTES);
+    buffer.set(rest);
+    this.#hold(buffer);
+    this.#start = 0;
+    this.#end = rest.length;
+    this.#unreserve();
   }
 }

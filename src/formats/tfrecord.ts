@@ -1,3 +1,4 @@
+import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import { NextvladError } from "../base/errors.js";
 import { type ByteSource, openFileSource, type RecordPlace } from "./byte-source.js";
 import { type Compression, decompress, detectCompression } from "./compression.js";
@@ -13,6 +14,8 @@ export interface TfRecord extends RecordPlace {
   readonly byteOffset: number;
   /** Bytes of the file on disk up to this record's end; an estimate where it is compressed. */
   readonly filePosition: number;
+  /** Frees the memory of a long record before the next one is asked for: `data` must not be used after it. */
+  readonly release?: () => void;
 }
 
 /** How a file is read. */
@@ -21,13 +24,13 @@ export interface ReadingOptions {
   readonly openSource?: typeof openFileSource;
   /** Told of a record whose data do not match their checksum, which is then left out, unless this throws; by default it is thrown. */
   readonly onBadData?: (error: NextvladError) => void;
+  /** A longer record is an error. */
+  readonly maxRecordBytes?: number | undefined;
 }
 
 /** Before the data: its length (8 bytes) and that length's checksum (4). */
 export const HEADER_BYTES = 12;
 export const CHECKSUM_BYTES = 4;
-/** An hour of frames is 4 MB. A longer record than this is refused, so that a hostile length cannot take all memory. */
-export const MAX_RECORD_BYTES = 2 ** 30;
 const HEAD_BYTES = 64;
 /** Enough to recognise other kinds of files, tar archives too. */
 const KIND_BYTES = 512;
@@ -41,14 +44,14 @@ const NOT_A_SHARD = "name TFRecord shards here (train0000.tfrecord)";
  */
 export function readTfRecordFile(
   path: string,
-  { openSource = openFileSource, onBadData }: ReadingOptions = {},
+  { openSource = openFileSource, onBadData, maxRecordBytes }: ReadingOptions = {},
 ): AsyncGenerator<TfRecord, void> {
   const open = async (): Promise<ByteSource> => {
     const { source, head } = await openSource(path, HEAD_BYTES);
     const compression = compressionOf(head);
     return compression === undefined ? source : decompress(source, compression);
   };
-  return readTfRecords(open, path, onBadData);
+  return readTfRecords(open, path, onBadData, maxRecordBytes);
 }
 
 /**
@@ -66,31 +69,45 @@ export async function* readTfRecords(
   open: () => Promise<ByteSource>,
   file: string,
   onBadData?: ReadingOptions["onBadData"],
+  maxRecordBytes = DEFAULT_MAX_RECORD_BYTES,
 ): AsyncGenerator<TfRecord, void> {
   const source = await open();
   const window = new RecordWindow(source);
+  let taken = 0;
+  const release = (): void => {
+    window.skip(taken);
+    taken = 0;
+  };
   try {
     for (let record = 0; ; record++) {
       const at = { file, record, byteOffset: window.offset };
       if (window.available < HEADER_BYTES) await window.fill(HEADER_BYTES, at);
       // A file, or a compressed stream, of 0 bytes holds 0 records: Beam and TensorFlow write such shards.
       if (window.available === 0) return;
-      const length = readLength(window, at);
+      const length = readLength(window, at, maxRecordBytes);
       const recordBytes = HEADER_BYTES + length + CHECKSUM_BYTES;
       if (window.available < recordBytes) await window.fill(recordBytes, at);
       if (window.available < recordBytes) throw truncated(at, recordBytes, window.available);
       const data = window.slice(HEADER_BYTES, HEADER_BYTES + length);
+      taken = recordBytes;
       const stored = window.uint32(HEADER_BYTES + length);
       const computed = maskedCrc32c(data);
       if (stored === computed) {
         const share = (at.byteOffset + recordBytes) / (at.byteOffset + window.available);
-        yield { data, file, record, byteOffset: at.byteOffset + HEADER_BYTES, filePosition: Math.round(source.filePosition * share) };
+        yield {
+          data,
+          file,
+          record,
+          byteOffset: at.byteOffset + HEADER_BYTES,
+          filePosition: Math.round(source.filePosition * share),
+          release,
+        };
       } else {
         const error = badChecksum("data", at, stored, computed);
         if (onBadData === undefined) throw error;
         onBadData(error);
       }
-      window.skip(recordBytes);
+      release();
     }
   } finally {
     window.close();
@@ -99,7 +116,7 @@ export async function* readTfRecords(
 }
 
 /** The length at the window's start, once it is known to be one. */
-function readLength(window: RecordWindow, at: RecordPlace): number {
+function readLength(window: RecordWindow, at: RecordPlace, maxRecordBytes: number): number {
   const { available } = window;
   if (available < HEADER_BYTES || window.uint32(8) !== maskedCrc32c(window.slice(0, 8))) {
     if (at.record === 0) throw otherFile(window.slice(0, Math.min(available, KIND_BYTES)), at.file);
@@ -107,7 +124,7 @@ function readLength(window: RecordWindow, at: RecordPlace): number {
     throw badChecksum("length", at, window.uint32(8), maskedCrc32c(window.slice(0, 8)));
   }
   const length = window.uint32(4) * 2 ** 32 + window.uint32(0);
-  if (length > MAX_RECORD_BYTES) throw tooLong(at, length);
+  if (length > maxRecordBytes) throw tooLong(at, length, maxRecordBytes);
   return length;
 }
 
@@ -153,13 +170,14 @@ function otherFile(head: Uint8Array, file: string): NextvladError {
   });
 }
 
-/** The error for a length that no record has. */
-export function tooLong(at: RecordPlace, length: number): NextvladError {
+/** The error for a record longer than the limit. */
+export function tooLong(at: RecordPlace, length: number, maxRecordBytes: number): NextvladError {
+  const raise = `; if its records are this long, use --max-record-bytes (or --set MODEL.max_record_bytes=SIZE)`;
   return new NextvladError("CORRUPT_RECORD", "the record's length exceeds the maximum", {
     ...at,
-    expected: `at most ${MAX_RECORD_BYTES} bytes`,
+    expected: `at most ${maxRecordBytes} bytes`,
     found: `${length} bytes`,
-    remedy: DOWNLOAD_AGAIN,
+    remedy: length <= LARGEST_MAX_RECORD_BYTES ? `${DOWNLOAD_AGAIN}${raise}` : DOWNLOAD_AGAIN,
     damaged: "rest of shard",
   });
 }

@@ -1,28 +1,18 @@
-import { freemem } from "node:os";
 import type { Config } from "../config/schema.js";
-import { modelSizes, streamsOf } from "../model/sizes.js";
+import { bytesPerFrame } from "../model/memory-need.js";
 
 /** Videos per batch unless the user chooses: the README's speeds are those of this size. */
 const PREFERRED = 32;
 /** Batches of bytes in memory at once: the one in work and those that the reader threads hold ahead. */
 const BATCHES_IN_MEMORY = 5;
 
-/** Bytes that a process may still take: of the machine, and of its container where one sets a limit. Cached file pages count as free. */
-export function availableMemory(): number {
-  const limit = process.constrainedMemory?.() ?? 0;
-  const left = limit > 0 ? limit - process.memoryUsage.rss() : Number.POSITIVE_INFINITY;
-  return Math.max(0, Math.min(freemem(), left));
-}
-
 /**
  * Bytes that one video of `max_frames` frames takes in inference: its features in the queues, and, of the larger stream, the features as float32, two
  * copies of the cluster logits [frames, G K], and the expansion [frames, D].
  */
 export function bytesPerVideo(model: Config["MODEL"]): number {
-  const sizes = modelSizes(model);
-  const floats = streamsOf(sizes).map(({ features, expanded }) => features + 2 * sizes.groups * sizes.clusters + expanded);
-  const features = sizes.videoFeatures + sizes.audioFeatures;
-  return model.max_frames * (BATCHES_IN_MEMORY * features + 4 * Math.max(...floats));
+  const features = model.video_feature_size + model.audio_feature_size;
+  return model.max_frames * (BATCHES_IN_MEMORY * features + bytesPerFrame(model));
 }
 
 /** Videos per batch that use at most half of the available memory: 32, or fewer if memory is short, but at least 1. */

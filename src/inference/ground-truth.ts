@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
+import { requireProcessLimits } from "../base/memory.js";
 import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/damage-sieve.js";
 import type { BatchStream } from "../data/stream.js";
@@ -54,6 +55,7 @@ export class GroundTruth {
   static open(truth: Truth, damage: DamageReport, telemetry: Telemetry): GroundTruth {
     const { shards, numClasses } = truth;
     const { batch_size: batchSize, num_readers: readers, on_corrupt: onCorrupt } = truth.config.TEST;
+    requireProcessLimits({ threads: readers + 1 }, "set TEST.num_readers to 1");
     const config = { ...truth.config, MODEL: { ...truth.config.MODEL, num_classes: numClasses ?? ANY_CLASS } };
     const manner = { onCorrupt, events: tellEvents(damage, telemetry) };
     return new GroundTruth(truth, openReading(config, shards, batchSize, readers, "required", manner), telemetry.log);

@@ -1,3 +1,4 @@
+import { availableMemory } from "../base/memory.js";
 import type { Config } from "../config/schema.js";
 import { describeShards } from "../data/shard-list.js";
 import { type EvaluateOptions, loadNetwork, noVideos, openReading } from "../evaluation/evaluate.js";
@@ -10,7 +11,7 @@ import type { ResultTarget } from "../results/result-writer.js";
 import { type BatchWriter, readPartialWork, writeResumably } from "../results/resumable-results.js";
 import { tidy } from "../tensorflow/runtime.js";
 import { toFloats } from "../tensorflow/transfer.js";
-import { availableMemory, chooseBatchSize } from "./batch-size.js";
+import { chooseBatchSize } from "./batch-size.js";
 
 export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "predictions"> {
   /** Null: that of the run to resume, else as many as `chooseBatchSize` says. */
@@ -34,8 +35,8 @@ export interface InferOutcome {
 /** `nextvlad infer`: the most probable classes of every video, in the shards' order, into the result files as they come. Throws what reading, loading and writing throw. */
 export async function infer(config: Config, options: InferOptions): Promise<InferOutcome> {
   const { target, shards, telemetry } = options;
-  const network = await loadNetwork(config, options.weights, config.INFER, telemetry);
   const batchSize = options.batchSize ?? (await decideBatchSize(config, options));
+  const network = await loadNetwork(config, options.weights, config.INFER, batchSize, telemetry);
   const work = {
     ...describeWork(config, "INFER", { batchSize, shards: await describeShards(shards), weights: network.checksum }),
     ...describeTarget("--format", target),
@@ -58,7 +59,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
 /** The batch size where the user chose none. A resumed run keeps its own: the last digits of the results depend on it. */
 async function decideBatchSize({ MODEL, INFER }: Config, { target, resumable, telemetry }: InferOptions): Promise<number> {
   const saved = resumable.resume ? await readPartialWork(target.path) : null;
-  const size = Number(saved?.["INFER.batch_size"] ?? chooseBatchSize(MODEL, availableMemory()));
+  const size = Number(saved?.["INFER.batch_size"] ?? chooseBatchSize(MODEL, availableMemory().bytes));
   const unused = size === INFER.batch_size ? "" : `INFER.batch_size = ${INFER.batch_size} in the config is not used; `;
   telemetry.log.info({ batch_size: size }, `${unused}computing ${size} videos at a time: --batch-size sets another number`);
   return size;

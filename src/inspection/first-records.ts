@@ -180,7 +180,7 @@ function expected(error: unknown): NextvladError {
 
 async function checkFirstRecord(path: string, shape: VideoShape): Promise<FirstRecord> {
   try {
-    for await (const record of readTfRecordFile(path, { openSource: openHeadSource })) {
+    for await (const record of readTfRecordFile(path, { openSource: openHeadSource, maxRecordBytes: shape.maxRecordBytes })) {
       const { found, place, hasSegments } = findVideo(record, { ...shape, maxFrames: 1 });
       const { features } = checkVideo(found, shape, place);
       const types = features.map((feature) => (feature === undefined ? null : floatTypeOf(feature.data)));

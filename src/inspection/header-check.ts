@@ -17,7 +17,7 @@ export interface HeaderCheck {
  * Walks the record headers of shards (`walkRecordHeaders`), in the order given, for `limitMs` at most: finds a truncated shard without reading data.
  * Compressed shards and pickles are skipped. Throws nothing of a file's.
  */
-export async function checkHeaders(paths: readonly string[], limitMs: number): Promise<HeaderCheck> {
+export async function checkHeaders(paths: readonly string[], limitMs: number, maxRecordBytes?: number): Promise<HeaderCheck> {
   const errors = new Map<string, NextvladError>();
   const endMs = performance.now() + limitMs;
   const isOver = (): boolean => performance.now() >= endMs;
@@ -26,7 +26,7 @@ export async function checkHeaders(paths: readonly string[], limitMs: number): P
   const work = async (): Promise<void> => {
     while (next < paths.length && !isOver()) {
       const path = paths[next++] as string;
-      const end = await walk(path, isOver).catch((error: unknown) => {
+      const end = await walk(path, isOver, maxRecordBytes).catch((error: unknown) => {
         if (error instanceof NextvladError) errors.set(path, error);
         // Whatever else keeps the file from being read is reported when its turn comes.
         return "whole";
@@ -39,10 +39,10 @@ export async function checkHeaders(paths: readonly string[], limitMs: number): P
   return { errors: new Map(errors), checked };
 }
 
-async function walk(path: string, isOver: () => boolean): Promise<string> {
+async function walk(path: string, isOver: () => boolean, maxRecordBytes?: number): Promise<string> {
   const handle = await openForReading(path);
   try {
-    return await walkRecordHeaders(handle, path, isOver);
+    return await walkRecordHeaders(handle, path, isOver, maxRecordBytes);
   } finally {
     await handle.close();
   }

@@ -2,6 +2,7 @@ import { decodeBytes, escapeBytes } from "../base/byte-text.js";
 import { fileError, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
 import { refusePipe } from "../base/files.js";
 import { groupErrors } from "../base/problem-list.js";
+import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/damage-sieve.js";
 import { readLoneExample } from "../data/lone-example.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
@@ -24,20 +25,24 @@ const FRAME_BINS = 10;
  * Looks through a shard without expecting any sizes or classes of it. Throws FILE_MISSING, FILE_UNREADABLE, NOT_TFRECORD, and what is wrong with a
  * pickle; what is damaged in a TFRecord file is told in the result.
  */
-export async function inspectShard(path: string) {
+export async function inspectShard(path: string, maxRecordBytes?: number) {
   const { size, compression } = await lookAt(path);
   const content = new ShardContent();
-  const container = await inspectContent(path, content);
+  const container = await inspectContent(path, content, maxRecordBytes);
   return { file: path, size_bytes: size, container, compression, ...content.summary() };
 }
 
-async function inspectContent(path: string, content: ShardContent): Promise<"pickle" | "SequenceExample" | "TFRecord"> {
+async function inspectContent(
+  path: string,
+  content: ShardContent,
+  maxRecordBytes: number | undefined,
+): Promise<"pickle" | "SequenceExample" | "TFRecord"> {
   if (await isPickle(path)) {
-    for await (const { video } of readPickleShard(path, AS_IT_IS)) content.addVideo(video);
+    for await (const { video } of readPickleShard(path, { ...AS_IT_IS, maxRecordBytes })) content.addVideo(video);
     return "pickle";
   }
-  const example = await readLoneExample(path);
-  if (example === null) await inspectRecords(path, content);
+  const example = await readLoneExample(path, maxRecordBytes);
+  if (example === null) await inspectRecords(path, content, maxRecordBytes);
   else content.add(example);
   return example === null ? "TFRecord" : "SequenceExample";
 }
@@ -51,9 +56,9 @@ const AS_IT_IS: VideoShape = {
   labels: "optional",
 };
 
-async function inspectRecords(path: string, content: ShardContent): Promise<void> {
+async function inspectRecords(path: string, content: ShardContent, maxRecordBytes: number | undefined): Promise<void> {
   try {
-    for await (const record of readTfRecordFile(path, { onBadData: (error) => content.addProblem(error) })) {
+    for await (const record of readTfRecordFile(path, { onBadData: (error) => content.addProblem(error), maxRecordBytes })) {
       try {
         content.add(record);
       } catch (error) {
@@ -216,6 +221,7 @@ class ShardContent {
 
   addProblem(error: unknown): void {
     if (!(error instanceof NextvladError)) throw error;
+    if (this.#problems === MAX_FILE_PROBLEMS) throw tooManyProblems(error.details);
     // A record whose checksum is wrong never came here to be counted.
     if (error.code === "CORRUPT_RECORD") this.#records++;
     this.#problems++;

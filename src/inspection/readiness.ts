@@ -37,7 +37,7 @@ export async function findObstacles({ splits, eigen, space, skipOption }: Needs,
     eigen === null ? null : problemOf(readEigenFactor(eigen.file, eigen.features)),
     space === null ? null : problemOf(requireSpace(space)),
   ]);
-  const headers = await checkHeaders([...records.sound.keys()], HEADERS_MS);
+  const headers = await checkHeaders([...records.sound.keys()], HEADERS_MS, splits[0]?.shape.maxRecordBytes);
   const [passedOver, refused] = [[...records.passedOver], [] as NextvladError[]];
   for (const [path, error] of [...headers.errors].sort(([a], [b]) => (a < b ? -1 : 1))) {
     (isPassedOver(error, records.sound.get(path) ?? "error") ? passedOver : refused).push(error);

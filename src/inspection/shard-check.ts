@@ -1,5 +1,6 @@
 import { type ErrorCode, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
 import { refusePipe } from "../base/files.js";
+import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/damage-sieve.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
 import type { Video } from "../data/video.js";
@@ -39,8 +40,8 @@ export interface ShardPiece {
 }
 
 /**
- * Checks every record of a shard: both checksums, the message, the video's features and labels. A record that fails is left behind; at a damaged
- * length or a missing end, where no next record can be found, the shard is broken; a pickle is at its first problem. Blocks its thread while it reads.
+ * Checks every record of a shard: both checksums, the message, the video's features and labels. A record that fails is skipped; at a damaged
+ * length or a missing end, where no next record can be found, and after MAX_FILE_PROBLEMS problems, the shard is broken; a pickle is at its first problem. Blocks its thread while it reads.
  * Throws nothing of a shard's.
  */
 export async function* checkShard(path: string, shape: VideoShape): AsyncGenerator<ShardPiece, void> {
@@ -49,9 +50,14 @@ export async function* checkShard(path: string, shape: VideoShape): AsyncGenerat
   let filePosition = 0;
   try {
     await refusePipe(path);
-    for await (const { outcome, filePosition: position } of checkVideos(path, shape, (error) => piece.addProblem(error))) {
+    let problems = 0;
+    const addProblem = (error: NextvladError): void => {
+      if (++problems > MAX_FILE_PROBLEMS) throw tooManyProblems(error.details);
+      piece.addProblem(error);
+    };
+    for await (const { outcome, filePosition: position } of checkVideos(path, shape, addProblem)) {
       filePosition = position;
-      if (outcome instanceof NextvladError) piece.addProblem(outcome);
+      if (outcome instanceof NextvladError) addProblem(outcome);
       else piece.addVideo(outcome);
       if (!piece.isFull) continue;
       yield piece.finish("more", filePosition);
@@ -76,7 +82,11 @@ async function* checkVideos(path: string, shape: VideoShape, onBadData: (error: 
   const countOnly = { ...shape, maxFrames: 0 };
   let isBegun = false;
   try {
-    for await (const record of readTfRecordFile(path, { openSource: openBlockingSource, onBadData })) {
+    for await (const record of readTfRecordFile(path, {
+      openSource: openBlockingSource,
+      onBadData,
+      maxRecordBytes: shape.maxRecordBytes,
+    })) {
       isBegun = true;
       yield { outcome: checkRecord(record, countOnly), filePosition: record.filePosition };
     }

@@ -1,5 +1,6 @@
 import { stat } from "node:fs/promises";
 import { decodeBytes } from "../base/byte-text.js";
+import { requireProcessLimits } from "../base/memory.js";
 import { SlowWatch } from "../base/slow-watch.js";
 import { deathError, startThread, type ThreadDeath } from "../data/thread.js";
 import type { VideoShape } from "../data/video-check.js";
@@ -73,6 +74,7 @@ export async function verifyShards(paths: readonly string[], options: VerifyOpti
       (found) => found.size,
       () => 0,
     );
+  requireProcessLimits({ threads: Math.min(options.readers, paths.length) }, "use fewer --readers");
   const shards = await Promise.all(paths.map(async (path) => new ShardTally(path, await size(path))));
   const run = new VerificationRun(shards, options, module);
   await Promise.all(Array.from({ length: Math.min(options.readers, shards.length) }, () => run.runThread()));

@@ -2,11 +2,13 @@ import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../base/files.js";
+import { requireProcessLimits } from "../base/memory.js";
 import { removeSnapshots } from "../checkpoints/snapshot.js";
 import { formatConfig } from "../config/format.js";
 import type { Config } from "../config/schema.js";
 import { describeShards } from "../data/shard-list.js";
 import { prepareReading } from "../data/stream.js";
+import { checkMemory } from "../model/memory-need.js";
 import { loadTensorflow, settlePrecision, tellDevice } from "../tensorflow/runtime.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
@@ -31,10 +33,14 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const shardList = await describeShards(shards);
   if (resumed !== null) refuseOtherShards(await describeShards(shards, resumed.state.shards?.corrupt), resumed.state);
   const { telemetry } = options;
+  // The readers, the thread that makes batches, and the one that writes snapshots.
+  requireProcessLimits({ threads: config.TRAIN.num_readers + 2, tensorflow: true }, "set TRAIN.num_readers to 1");
   prepareReading(config.TRAIN.num_readers);
   const device = await loadTensorflow(config.TRAIN.use_gpu);
   settlePrecision(config.TRAIN.precision);
   telemetry.log.info(tellDevice(device));
+  const { batch_size: batchSize } = config.TRAIN;
+  checkMemory({ model: config.MODEL, batchSize, training: true, device: device.kind }, (message) => telemetry.log.warn(message));
   const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
   if (resumed !== null && resumed.writtenBy !== null) warnOfOtherMaker(telemetry.log, resumed.writtenBy, writtenBy);
   const trainee = await startTrainee(config, resumed, options);

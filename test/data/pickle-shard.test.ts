@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { DamageSieve } from "../../src/data/damage-sieve.js";
 import { resolveShards } from "../../src/data/file-list.js";
 import { writePickleShard } from "../../src/data/pickle-shard-writer.js";
 import { readShard } from "../../src/data/shard.js";
@@ -352,4 +353,30 @@ describe("pickles that are refused", () => {
       );
     }
   });
+});
+
+test("a pickle of very many values that are not videos ends after 10,000 problems", async (t) => {
+  const path = join(temporaryFolder(t), "nones.pkl");
+  writeFileSync(path, Buffer.concat([Buffer.from("\x80\x02](", "latin1"), Buffer.alloc(200_000, "N"), Buffer.from("e.")]));
+  const sieve = new DamageSieve("skip-record");
+  assert.deepEqual(await collect(readShard(path, SMALL, { sieve }), ({ video }) => video), []);
+  const skipped = sieve.take();
+  assert.equal(skipped.length, 10_001);
+  const last = skipped.at(-1);
+  assert.equal(last?.extent, "rest of shard");
+  assert.equal(last?.error.what, "more than 10000 records of this shard are corrupt, so its rest is not read");
+  await failsWith(readVideos(path, SMALL), "BAD_VIDEO", { file: path, record: 0 });
+});
+
+test("a pickle larger than 1 GiB, and an array longer than a record may be, are refused before they are read", async (t) => {
+  const path = join(temporaryFolder(t), "large.pkl");
+  writeFileSync(path, Buffer.from("\x80\x02]q\x00T\xff\xff\xff\x1f", "latin1"));
+  truncateSync(path, 2 ** 29 + 100);
+  assert.match(
+    (await failsWith(readVideos(path, SMALL), "BAD_FORMAT", { file: path })).message,
+    /expected at most 268435456 bytes, found 536870911/,
+  );
+  await failsWith(readVideos(path, { ...SMALL, maxRecordBytes: 1000 }), "BAD_FORMAT", { file: path });
+  truncateSync(path, 2 ** 30 + 1);
+  assert.match((await failsWith(readVideos(path, SMALL), "BAD_FORMAT", { file: path })).message, /too large to be read into memory/);
 });

@@ -203,13 +203,13 @@ describe("what is damaged is refused", () => {
 
   test("a length of 2^60 with a good checksum is refused without taking memory for it", async (t) => {
     const before = process.memoryUsage().arrayBuffers;
-    for (const length of [2n ** 60n, 2n ** 64n - 1n, 2n ** 30n + 1n]) {
+    for (const length of [2n ** 60n, 2n ** 64n - 1n, 2n ** 28n + 1n]) {
       const file = written(t, new Uint8Array(Buffer.concat([THREE_FRAMED, headerOf(length), Buffer.alloc(50)])));
       const error = await failsWith(readAll(file), "CORRUPT_RECORD", { record: 3, byteOffset: THREE_FRAMED.length });
-      assert.match(error.message, /the record's length exceeds the maximum \(expected at most 1073741824 bytes, found/);
+      assert.match(error.message, /the record's length exceeds the maximum \(expected at most 268435456 bytes, found/);
     }
     // A length that is allowed, in a file that doesn't have it, costs no more than the file.
-    await failsWith(readAll(written(t, new Uint8Array([...headerOf(2n ** 30n), 1, 2, 3]))), "CORRUPT_RECORD", { record: 0, byteOffset: 0 });
+    await failsWith(readAll(written(t, new Uint8Array([...headerOf(2n ** 28n), 1, 2, 3]))), "CORRUPT_RECORD", { record: 0, byteOffset: 0 });
     assert.ok(process.memoryUsage().arrayBuffers - before < 100e6);
   });
 
@@ -325,4 +325,54 @@ test("leaving early, or by an error, closes the file", async (t) => {
   for await (const _ of readTfRecordFile(whole)) break;
   await assert.rejects(readAll(damaged));
   assert.equal(openFiles(), before);
+});
+
+test("a record longer than the option allows is an error that names the option; a longer limit reads it", async (t) => {
+  const path = written(t, framed(bytes("short"), new Uint8Array(1000)));
+  const error = await failsWith(collect(readTfRecordFile(path, { maxRecordBytes: 999 }), copy), "CORRUPT_RECORD", {
+    file: path,
+    record: 1,
+  });
+  assert.match(
+    error.message,
+    /\(expected at most 999 bytes, found 1000 bytes\).*use --max-record-bytes \(or --set MODEL\.max_record_bytes=SIZE\)/,
+  );
+  assert.equal((await collect(readTfRecordFile(path, { maxRecordBytes: 1000 }), copy)).length, 2);
+});
+
+test("the memory of a long record is freed when it is released, and its successor is read", async () => {
+  const long = new Uint8Array(40 << 20).fill(7);
+  const content = framed(long, bytes("after"), long, bytes("end"));
+  const lengths: number[] = [];
+  let position = 0;
+  const source = {
+    get filePosition() {
+      return position;
+    },
+    async read(target: Uint8Array) {
+      const piece = content.subarray(position, position + target.length);
+      target.set(piece);
+      position += piece.length;
+      return piece.length;
+    },
+    close: async () => undefined,
+  };
+  for await (const record of readTfRecords(async () => source, "x.tfrecord")) {
+    lengths.push(record.data.length);
+    record.release?.();
+    assert.equal(record.data[0], record.data.length === long.length ? 7 : bytes("ae")[lengths.length / 2 - 1]);
+  }
+  assert.deepEqual(lengths, [long.length, 5, long.length, 3]);
+});
+
+test("a gzipped shard is unpacked as it is read, not ahead of it", async (t) => {
+  const packed = new Uint8Array(gzipSync(framed(bytes("first"), new Uint8Array(100 << 20)), { level: 9 }));
+  const path = written(t, packed);
+  const before = process.memoryUsage().arrayBuffers;
+  let read = 0;
+  for await (const record of readTfRecordFile(path)) {
+    if (read === 0) assert.ok(process.memoryUsage().arrayBuffers - before < 24e6, String(process.memoryUsage().arrayBuffers - before));
+    read += record.data.length;
+  }
+  assert.equal(read, 5 + (100 << 20));
 });

@@ -1,0 +1,137 @@
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { formatBytes } from "./byte-size.js";
+import { NextvladError, RAISE_OPEN_FILES } from "./errors.js";
+import { readAddressSpace, readLimit } from "./process-limits.js";
+
+/** Bytes that this process may still take, and what limits them. */
+export interface AvailableMemory {
+  readonly bytes: number;
+  /** As in "the memory limit of the container (cgroup)". */
+  readonly limit: string;
+  /** How to raise it. */
+  readonly remedy: string;
+}
+
+const SMALLER = "use a smaller model or batch";
+
+/**
+ * The memory that is available: of the machine (MemAvailable), of the process's cgroup (versions 1 and 2), and of its address space (`ulimit -v`), whichever is the
+ * least. Cached file pages count as available. `root` is the folder that /proc and /sys are in.
+ */
+export function availableMemory(root = "/"): AvailableMemory {
+  const machine = {
+    bytes: availableOnMachine(root),
+    limit: "the memory of this machine (MemAvailable)",
+    remedy: `end other programs, or ${SMALLER}`,
+  };
+  const cgroup = {
+    bytes: availableInCgroup(root),
+    limit: "the memory limit of the container (cgroup)",
+    remedy: `raise the container's memory limit, or ${SMALLER}`,
+  };
+  const addresses = {
+    bytes: Math.max(0, readLimit("Max address space", root) - readAddressSpace(root)),
+    limit: "the limit of the address space (ulimit -v)",
+    remedy: `raise it with ulimit -v, or ${SMALLER}`,
+  };
+  return [machine, cgroup, addresses].reduce((least, other) => (other.bytes < least.bytes ? other : least));
+}
+
+/** Throws OUT_OF_MEMORY if more is needed than is available. `parts` are the sizes in bytes by what they are for; they are needed at the same time. */
+export function requireMemory(what: string, parts: Readonly<Record<string, number>>, available = availableMemory()): void {
+  const needed = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
+  if (needed <= available.bytes) return;
+  const list = Object.entries(parts).map(([name, bytes]) => `${name} ${formatBytes(bytes)}`);
+  throw new NextvladError("OUT_OF_MEMORY", `${what} needs more memory than is available (${list.join(", ")})`, {
+    expected: `at least ${formatBytes(needed)}`,
+    found: `${formatBytes(available.bytes)} within ${available.limit}`,
+    remedy: available.remedy,
+  });
+}
+
+function availableOnMachine(root: string): number {
+  const kilobytes = /^MemAvailable:\s*(\d+) kB$/m.exec(read(join(root, "proc/meminfo")))?.[1];
+  return kilobytes === undefined ? Number.POSITIVE_INFINITY : 1024 * Number(kilobytes);
+}
+
+/** A cgroup's limit and usage; the limits of the groups above it count too. */
+const VERSIONS = [
+  { line: /^0::(.*)$/m, folder: "sys/fs/cgroup", limit: "memory.max", usage: "memory.current", cached: /^inactive_file (\d+)$/m },
+  {
+    line: /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$/m,
+    folder: "sys/fs/cgroup/memory",
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    cached: /^total_inactive_file (\d+)$/m,
+  },
+] as const;
+
+function availableInCgroup(root: string): number {
+  const groups = read(join(root, "proc/self/cgroup"));
+  let least = Number.POSITIVE_INFINITY;
+  for (const version of VERSIONS) {
+    const path = version.line.exec(groups)?.[1];
+    // In a container the path may be the host's, and the group itself be mounted as the root.
+    for (let group = path ?? "/"; ; group = dirname(group)) {
+      least = Math.min(least, availableInGroup(join(root, version.folder, group), version));
+      if (group === "/" || group === ".") break;
+    }
+  }
+  return least;
+}
+
+function availableInGroup(folder: string, { limit, usage, cached }: (typeof VERSIONS)[number]): number {
+  const most = read(join(folder, limit)).trim();
+  // "max", or no such group.
+  if (!/^\d+$/.test(most)) return Number.POSITIVE_INFINITY;
+  const cachedBytes = Number(cached.exec(read(join(folder, "memory.stat")))?.[1] ?? 0);
+  return Math.max(0, Number(most) - Math.max(0, Number(read(join(folder, usage))) - cachedBytes));
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+/** Addresses that a thread's heap and allocator take, and TensorFlow's library with its threads, on 2 cores (Node 20, TensorFlow 2.21): measured with `ulimit -v`. */
+const THREAD_ADDRESS_SPACE = 0.75e9;
+const TENSORFLOW_ADDRESS_SPACE = 2e9;
+/** File descriptors of the process and of each thread, which also loads its modules: measured. */
+const PROCESS_FILES = 64;
+const THREAD_FILES = 10;
+
+/** What a command is going to start. */
+export interface Demand {
+  /** Worker threads. */
+  readonly threads: number;
+  readonly tensorflow?: boolean;
+}
+
+/**
+ * Throws OUT_OF_MEMORY if the address space (`ulimit -v`) is too small for the threads and TensorFlow, which end the process by a signal if it runs out, and
+ * FILE_UNREADABLE if there are too few file descriptors (`ulimit -n`). `remedy` says how to use fewer threads. `root` is the folder that /proc is in.
+ */
+export function requireProcessLimits({ threads, tensorflow = false }: Demand, remedy: string, root = "/"): void {
+  const what = `${threads} threads${tensorflow ? " and TensorFlow" : ""}`;
+  const files = readLimit("Max open files", root);
+  const neededFiles = PROCESS_FILES + THREAD_FILES * threads;
+  if (files < neededFiles) {
+    throw new NextvladError("FILE_UNREADABLE", `the limit of open files (ulimit -n) is too low for ${what}`, {
+      expected: `at least ${neededFiles}`,
+      found: files,
+      remedy: `${RAISE_OPEN_FILES}; or ${remedy}`,
+    });
+  }
+  const limit = readLimit("Max address space", root);
+  const needed = readAddressSpace(root) + threads * THREAD_ADDRESS_SPACE + (tensorflow ? TENSORFLOW_ADDRESS_SPACE : 0);
+  if (limit >= needed) return;
+  throw new NextvladError("OUT_OF_MEMORY", `the limit of the address space (ulimit -v) is too low for ${what}`, {
+    expected: `at least ${Math.ceil(needed / 1024)} kB`,
+    found: `${Math.floor(limit / 1024)} kB`,
+    remedy: `raise it: ulimit -v unlimited; or ${remedy}`,
+  });
+}

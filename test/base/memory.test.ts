@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { totalmem } from "node:os";
+import { dirname, join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { availableMemory, requireMemory, requireProcessLimits } from "../../src/base/memory.js";
+import { readLimit } from "../../src/base/process-limits.js";
+import { failsWith, temporaryFolder } from "../helpers/shards.js";
+
+/** A system's files below a folder. */
+function system(t: TestContext, files: Record<string, string>): string {
+  const root = temporaryFolder(t);
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, name)), { recursive: true });
+    writeFileSync(join(root, name), content);
+  }
+  return `${root}/`;
+}
+
+const MEMINFO = "MemTotal:       16000000 kB\nMemFree:          100000 kB\nMemAvailable:    8000000 kB\n";
+const LIMITS = (files: string, space: string): string =>
+  `Limit                     Soft Limit           Hard Limit           Units     \nMax open files            ${files}                 4096                 files     \nMax address space         ${space}            unlimited            bytes     \n`;
+
+test("the available memory of this machine is some of all", () => {
+  const { bytes } = availableMemory();
+  assert.ok(bytes > 0 && bytes < totalmem(), String(bytes));
+});
+
+test("the least of machine, cgroup and address space counts", (t) => {
+  const machine = system(t, { "proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/\n" });
+  assert.deepEqual(
+    [availableMemory(machine).bytes, availableMemory(machine).limit],
+    [8_192_000_000, "the memory of this machine (MemAvailable)"],
+  );
+  // Version 2: the group above has the limit; inactive file pages can be reclaimed.
+  const second = system(t, {
+    "proc/meminfo": MEMINFO,
+    "proc/self/cgroup": "0::/job/step\n",
+    "sys/fs/cgroup/job/step/memory.max": "max\n",
+    "sys/fs/cgroup/job/memory.max": "5000000000\n",
+    "sys/fs/cgroup/job/memory.current": "4000000000\n",
+    "sys/fs/cgroup/job/memory.stat": "anon 1\ninactive_file 1000000000\n",
+  });
+  assert.deepEqual([availableMemory(second).bytes, availableMemory(second).limit], [2e9, "the memory limit of the container (cgroup)"]);
+  // Version 1, whose path is the host's: in the container, the group is the root.
+  const first = system(t, {
+    "proc/meminfo": MEMINFO,
+    "proc/self/cgroup": "5:cpu:/\n4:memory:/docker/abc\n0::/\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": "3000000000\n",
+    "sys/fs/cgroup/memory/memory.usage_in_bytes": "1000000000\n",
+    "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 500000000\n",
+  });
+  assert.equal(availableMemory(first).bytes, 2.5e9);
+  const addresses = system(t, {
+    "proc/meminfo": MEMINFO,
+    "proc/self/limits": LIMITS("1024", "2000000000"),
+    "proc/self/status": "VmSize:\t 1000000 kB\n",
+  });
+  assert.deepEqual(
+    [availableMemory(addresses).bytes, availableMemory(addresses).limit],
+    [976_000_000, "the limit of the address space (ulimit -v)"],
+  );
+});
+
+test("too little memory is an error that names the sizes, the limit and what to do", async () => {
+  const available = { bytes: 3e9, limit: "the memory of this machine (MemAvailable)", remedy: "end other programs" };
+  requireMemory("training this model", { parameters: 1e9, moments: 2e9 }, available);
+  const error = await failsWith(
+    (async () => requireMemory("training this model", { parameters: 2e9, moments: 4e9 }, available))(),
+    "OUT_OF_MEMORY",
+  );
+  assert.equal(
+    error.message,
+    "training this model needs more memory than is available (parameters 2 GB, moments 4 GB) (expected at least 6 GB, found 3 GB within the memory of this machine (MemAvailable)). End other programs.",
+  );
+});
+
+test("an address space too small, or too few file descriptors, for threads and TensorFlow: an error that names both numbers", async (t) => {
+  const root = (space: string): string =>
+    system(t, { "proc/self/limits": LIMITS("1024", space), "proc/self/status": "VmSize:\t 1000000 kB\n" });
+  assert.equal(readLimit("Max open files", root("unlimited")), 1024);
+  const check = async (space: string, tensorflow: boolean): Promise<void> =>
+    requireProcessLimits({ threads: 3, tensorflow }, "use fewer --readers", root(space));
+  await check("unlimited", true);
+  await check("3300000000", false);
+  const error = await failsWith(check("3200000000", false), "OUT_OF_MEMORY");
+  assert.equal(
+    error.message,
+    "the limit of the address space (ulimit -v) is too low for 3 threads (expected at least 3197266 kB, found 3125000 kB). Raise it: ulimit -v unlimited; or use fewer --readers.",
+  );
+  await failsWith(check("5200000000", true), "OUT_OF_MEMORY");
+  const many = async (): Promise<void> => requireProcessLimits({ threads: 100 }, "use fewer --readers", root("unlimited"));
+  const files = await failsWith(many(), "FILE_UNREADABLE");
+  assert.equal(
+    files.message,
+    "the limit of open files (ulimit -n) is too low for 100 threads (expected at least 1064, found 1024). Raise the limit of open files, like ulimit -n 4096; or use fewer --readers.",
+  );
+});

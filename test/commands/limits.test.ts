@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { goldenData, temporaryFolder } from "../helpers/shards.js";
+import { compiled, runNextvlad, runToEnd } from "./nextvlad.js";
+
+/** Runs nextvlad under a limit of the shell's. */
+const limited = (limit: string, args: readonly string[]) =>
+  runToEnd("bash", ["-c", `ulimit ${limit} && exec "$0" "$@"`, process.execPath, compiled("nextvlad.cjs"), ...args]);
+
+const SHARD = goldenData("train0000.tfrecord");
+const VERIFY = ["verify", SHARD, "--set", "MODEL.num_classes=50", "--readers", "1"];
+
+test("with few file descriptors a command ends with one line that names ulimit -n", async () => {
+  for (const files of [24, 96]) {
+    const { exitCode, stderr, stdout } = await limited(`-n ${files}`, VERIFY);
+    const message = `nextvlad: error: the limit of open files is too low (expected at least 128, found ${files}). Raise it: ulimit -n 1024.\n`;
+    assert.deepEqual([exitCode, stdout, stderr], [1, "", message]);
+  }
+  assert.equal((await limited("-n 128", VERIFY)).exitCode, 0);
+});
+
+test("with a small address space a command ends with one line that names ulimit -v", async () => {
+  const small = await limited("-v 1200000", VERIFY);
+  assert.match(
+    small.stderr,
+    /^nextvlad: error: the limit of the address space is too low \(expected at least \d+ kB, found 1200000 kB\)\. Raise it: ulimit -v unlimited\.\n$/,
+  );
+  assert.equal(small.exitCode, 1);
+  const threads = await limited("-v 3000000", [...VERIFY.slice(0, -1), "64", SHARD.replace("0000", "000?")]);
+  assert.equal(threads.signal, null, threads.stderr);
+});
+
+test("a record longer than --max-record-bytes is an error of every command that reads shards", async (t) => {
+  const folder = temporaryFolder(t);
+  const list = join(folder, "a.list");
+  writeFileSync(list, SHARD);
+  const option = ["--max-record-bytes", "1K"];
+  for (const args of [
+    ["verify", list, ...option],
+    ["inspect", SHARD, ...option],
+    ["convert", "--to", "pkl", "--out", join(folder, "out"), "--filelist", list, ...option],
+  ]) {
+    const { exitCode, stdout, stderr } = await runNextvlad(args);
+    assert.equal(exitCode, 1, args[0]);
+    assert.match(stdout + stderr, /the record's length exceeds the maximum \(expected at most 1024 bytes, found \d+ bytes\)/, args[0]);
+  }
+  const { exitCode, stderr } = await runNextvlad(["inspect", SHARD, "--max-record-bytes", "2G"]);
+  assert.equal(exitCode, 2);
+  assert.match(
+    stderr,
+    /--max-record-bytes: invalid value \(expected a number of bytes, 1 to 1073741824, like 268435456 or 256M, found "2G"\)/,
+  );
+});
