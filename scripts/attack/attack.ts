@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { NextvladError } from "../../src/base/errors.js";
 import { runMain } from "../fuzz/arguments.js";
 import { type Attempt, describeCommand, titleOf } from "./attempt.js";
-import { allAttempts, sample, usesModel } from "./attempts.js";
+import { allAttempts, mix, sample, usesModel } from "./attempts.js";
 import { makeBase, NEXTVLAD } from "./base.js";
 import { isolate, runInNamespace, scratchInNamespace } from "./namespace.js";
 import { formatReport, writeReport } from "./report.js";
@@ -54,7 +54,7 @@ function readOptions() {
   if (matching.length === 0) {
     throw new NextvladError("BAD_USAGE", "no attempt's name or command contains this text", { key: "--match", found: match });
   }
-  return { attempts: ci ? sample(matching) : matching, jobs: Number(jobs), list, inputs };
+  return { attempts: ci ? sample(matching) : mix(matching), jobs: Number(jobs), list, inputs };
 }
 
 /** Writes the inputs of attempts, each into a folder of its own, and prints the commands. */
