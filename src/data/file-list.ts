@@ -165,8 +165,8 @@ async function resolveLines(bytes: Buffer, list: string, folders: readonly strin
     const remedy = urlRemedy(line);
     if (remedy !== null) throw new NextvladError("BAD_FILE_LIST", URL_PROBLEM, { file: list, found: showText(line), remedy });
   }
-  const located = new Map(await Promise.all(unique.map(async (line) => [line, await locate(line, folders)] as const)));
-  const found = [...located.values()];
+  const found = await locateAll(unique, folders);
+  const located = new Map(found.map((each) => [each.line, each]));
   const directory = found.find(({ kind }) => kind === "directory");
   if (directory !== undefined) {
     throw new NextvladError("BAD_FILE_LIST", `the list names a directory: ${directory.path}`, {
@@ -193,6 +193,17 @@ interface Located {
   readonly line: string;
   readonly path: string;
   readonly kind: Kind;
+}
+
+/** Paths that are examined at a time: each pending call takes some kilobytes. */
+const LOCATED_AT_A_TIME = 256;
+
+async function locateAll(lines: readonly string[], folders: readonly string[]): Promise<readonly Located[]> {
+  const found: Located[] = [];
+  for (let start = 0; start < lines.length; start += LOCATED_AT_A_TIME) {
+    found.push(...(await Promise.all(lines.slice(start, start + LOCATED_AT_A_TIME).map((line) => locate(line, folders)))));
+  }
+  return found;
 }
 
 /** Where a line's file is: in the first folder that has it. */
