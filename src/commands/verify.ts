@@ -18,12 +18,13 @@ const LOG_INTERVAL_MS = 30_000;
 /** `nextvlad verify`: prints the report; returns the exit code, 1 where anything is wrong. */
 export async function runVerify(list: FileList, flags: VerifyFlags): Promise<number> {
   const { MODEL } = await modelConfig(flags);
-  const { shards: listed, repeated, problem } = await findShards(list, { cwd: process.cwd() });
+  const { shards: listed, repeated, problem, warnings } = await findShards(list, { cwd: process.cwd() });
   // Once each: a shard that is listed twice is no reason to call all its ids repeated.
   const shards = [...new Set(listed)];
   const telemetry = await createTelemetry({ logFile: null });
   const watch = watchSignals(() => telemetry.log.warn("stopping; the report tells what was checked so far; once more to leave at once"));
   watch.signal.addEventListener("abort", () => telemetry.progress.end(), { once: true });
+  for (const warning of warnings) telemetry.log.warn(warning);
   const startMs = performance.now();
   telemetry.progress.begin("verify");
   try {

@@ -57,7 +57,7 @@ export async function planShards(
   list: FileList,
   { out, format, maxFrames, maxRecordBytes, ...source }: ShardPlanOptions,
 ): Promise<ConversionPlan> {
-  const { shards: paths, repeated, problem } = await findShards(list, { cwd: process.cwd() });
+  const { shards: paths, repeated, problem, warnings: skipped } = await findShards(list, { cwd: process.cwd() });
   if (problem !== null) throw problem;
   const outputOf = (path: string): string => join(out, `${basename(path).replace(ENDING, "")}.${format}`);
   // Defaults are left out: the ledgers of earlier versions do not name them.
@@ -74,7 +74,7 @@ export async function planShards(
   const outputs = paths.map(outputOf);
   if (typeof list !== "string" || isShellPipe(list)) await refuseOtherList(join(out, listNameOf(list)), outputs);
   const twice = describeRepeated(list, repeated);
-  const warnings = twice === null ? [] : [`${twice}; each is converted once, and listed as often`];
+  const warnings = [...skipped, ...(twice === null ? [] : [`${twice}; each is converted once, and listed as often`])];
   return { shards, list: describeFileList(list), listName: listNameOf(list), listText: formatList(outputs), warnings };
 }
 

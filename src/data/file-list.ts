@@ -36,10 +36,12 @@ export interface FoundShards {
   readonly shards: string[];
   readonly repeated: readonly RepeatedShard[];
   readonly problem: NextvladError | null;
+  /** Warnings: what patterns skipped. */
+  readonly warnings: readonly string[];
 }
 
 /**
- * The shards that `list` names, as absolute paths: the lines of a file list, the matches of a glob (`train*.tfrecord`, each once), or the one shard that it
+ * The shards that `list` names, as absolute paths: the lines of a file list, the matches of a glob (`train*.tfrecord`, each file once), or the one shard that it
  * is. The list may also come through a pipe: `-` is standard input, and a path may be a FIFO, as `<(ls *.tfrecord)` is; a pipe can be read only once.
  * A shard occurs as often as the list names it. Blank lines and `#` comments are skipped, a `~` at the start of a line is the home directory; a relative path is resolved from `cwd`, then from the list's own folder.
  * Throws FILE_MISSING (all missing files in one error), FILE_UNREADABLE, BAD_FILE_LIST (no shard in it, a directory, a URL, a path that is not UTF-8, or a pipe that gives no text).
@@ -57,31 +59,39 @@ export async function findShards(list: FileList, { cwd }: { readonly cwd: string
   const shards = parts.flatMap((part) => part.shards);
   const problems = parts.flatMap(({ problem }) => (problem === null ? [] : [problem]));
   const problem = problems.length === 0 ? null : joinErrors(problems, "FILE_MISSING", (count) => `${count} lists name missing files`);
-  return { shards, repeated: findRepeated(shards), problem };
+  return { shards, repeated: findRepeated(shards), problem, warnings: parts.flatMap(({ warnings }) => warnings) };
 }
 
 async function findListed(list: string, cwd: string): Promise<FoundShards> {
   const path = resolve(cwd, list);
   const kind = isStandardInput(list) ? "pipe" : await kindOf(path);
-  if (kind === "missing" && isGlob(list)) {
-    const matches = await expandGlob(list, cwd);
-    if (matches.length > 0) return { shards: matches, repeated: [], problem: null };
-    throw new NextvladError("BAD_FILE_LIST", "no file matches the pattern", {
-      file: list,
-      remedy: `check it; it was resolved from ${cwd}`,
-    });
-  }
+  if (kind === "missing" && isGlob(list)) return matchPattern(list, cwd);
   if (kind === "directory") {
     const remedy = `name a file list, or the shards themselves by a pattern such as ${list.replace(/\/+$/, "")}/*.tfrecord`;
     throw new NextvladError("BAD_FILE_LIST", "this is a directory, not a file list", { file: list, remedy });
   }
   try {
     if (kind === "pipe" && !path.endsWith(".tfrecord")) return await resolveLines(await readPipe(list, path), list, [cwd]);
-    if (path.endsWith(".tfrecord") || !(await isText(path))) return { shards: [path], repeated: [], problem: null };
+    if (path.endsWith(".tfrecord") || !(await isText(path))) return { shards: [path], repeated: [], problem: null, warnings: [] };
     return await resolveLines(await readFile(path), list, [cwd, dirname(path)]);
   } catch (error) {
     throw fileError(error, list, "read");
   }
+}
+
+async function matchPattern(pattern: string, cwd: string): Promise<FoundShards> {
+  const { paths, duplicates, unreadable } = await expandGlob(pattern, cwd);
+  const skipped = `${unreadable.length === 1 ? "a folder" : `${unreadable.length} folders`} cannot be read: ${listFirst(unreadable)}`;
+  if (paths.length === 0) {
+    const what = unreadable.length === 0 ? "no file matches the pattern" : `no file matches the pattern, and ${skipped}`;
+    throw new NextvladError("BAD_FILE_LIST", what, { file: pattern, remedy: `check it; it was resolved from ${cwd}` });
+  }
+  const warnings = unreadable.length === 0 ? [] : [`${pattern}: ${skipped}; shards there are not matched`];
+  if (duplicates > 0) {
+    const what = duplicates === 1 ? "1 duplicate" : `${duplicates} duplicates`;
+    warnings.push(`${pattern}: dropped ${what} reached through links (files and folders); each shard is read once`);
+  }
+  return { shards: [...paths], repeated: [], problem: null, warnings };
 }
 
 /** A warning for shards that a list names several times; null where there are none. */
@@ -180,7 +190,7 @@ async function resolveLines(bytes: Buffer, list: string, folders: readonly strin
     return kind === "missing" ? [] : [path];
   });
   const problem = missing.length === 0 ? null : missingFiles(missing, found.length, list, folders);
-  return { shards, repeated: findRepeated(shards), problem };
+  return { shards, repeated: findRepeated(shards), problem, warnings: [] };
 }
 
 function findRepeated(shards: readonly string[]): RepeatedShard[] {

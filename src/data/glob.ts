@@ -1,5 +1,16 @@
-import { readdir } from "node:fs/promises";
+import type { Dirent } from "node:fs";
+import { readdir, realpath, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
+
+/** What a pattern matches. */
+export interface GlobMatches {
+  /** Absolute paths, each file once, sorted by name. */
+  readonly paths: readonly string[];
+  /** Paths that lead to a file or a folder that another path, one with fewer links, leads to. */
+  readonly duplicates: number;
+  /** Folders that cannot be read, each with the reason. */
+  readonly unreadable: readonly string[];
+}
 
 /** Whether a path is a pattern: it has `*`, `?` or `[`. */
 export function isGlob(path: string): boolean {
@@ -7,55 +18,156 @@ export function isGlob(path: string): boolean {
 }
 
 /**
- * The files that match a pattern, in the order of their names' code points (the same on every machine): `*` and `?` stand for any characters but `/`,
- * `[a-f]` and `[!a-f]` for one of a set, a part `**` for any number of folders. Names that start with a dot match only a pattern that does.
+ * The files that match a pattern: `*` and `?` stand for any characters but `/`, `[a-f]` and `[!a-f]` for one of a set, a part `**` for any number of folders.
+ * Names that start with a dot match only a part that does. Links are followed; files and folders are identified by device and inode, so a link to a folder
+ * above ends, and a file that several paths lead to is one match, under the path that passes no link or, among those, comes first.
  */
-export async function expandGlob(pattern: string, cwd: string): Promise<string[]> {
-  const absolute = pattern.startsWith("/") ? "/" : cwd;
-  const found = await expandParts(
-    absolute,
-    pattern.split("/").filter((part) => part !== "" && part !== "."),
-  );
-  return [...new Set(found)].sort((a, b) => (a < b ? -1 : 1));
+export async function expandGlob(pattern: string, cwd: string): Promise<GlobMatches> {
+  const parts = pattern.split("/").filter((part, i, all) => part !== "" && part !== "." && !(part === "**" && all[i - 1] === "**"));
+  const walk = new Walk(await Promise.all(parts.map(toPart)));
+  await walk.from(pattern.startsWith("/") ? "/" : cwd);
+  return walk.matches();
 }
 
-async function expandParts(folder: string, [part, ...rest]: readonly string[]): Promise<string[]> {
-  if (part === undefined) return [];
-  if (part === "**") {
-    const { folders } = await list(folder);
-    const deeper = folders.filter((name) => !name.startsWith(".")).map((name) => expandParts(join(folder, name), ["**", ...rest]));
-    const here = rest.length === 0 ? expandParts(folder, ["*"]) : expandParts(folder, rest);
-    return (await Promise.all([here, ...deeper])).flat();
-  }
-  if (!isGlob(part) && rest.length > 0) return expandParts(resolve(folder, part), rest);
-  const matcher = toRegExp(part);
-  const { files, folders } = await list(folder);
-  if (rest.length === 0) return files.filter((name) => matcher.test(name)).map((name) => join(folder, name));
-  const matching = folders.filter((name) => matcher.test(name));
-  return (await Promise.all(matching.map((name) => expandParts(join(folder, name), rest)))).flat();
-}
+/** One part of a pattern: any number of folders, a name as it is, or a test of names. */
+type Part = "**" | { readonly name: string } | { readonly test: (name: string) => boolean };
 
-/** A folder's names; a link may be either. What is no folder, or can't be read, has none. */
-async function list(folder: string): Promise<{ files: string[]; folders: string[] }> {
-  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
-  const named = (kept: (typeof entries)[number][]) => kept.map((entry) => entry.name);
-  return {
-    files: named(entries.filter((entry) => !entry.isDirectory())),
-    folders: named(entries.filter((entry) => entry.isDirectory() || entry.isSymbolicLink())),
-  };
-}
-
-function toRegExp(part: string): RegExp {
-  const source = part.replace(/\[[!^]?\]?[^\]]*\]|[\s\S]/g, (token) => {
-    if (token === "*") return ".*";
-    if (token === "?") return ".";
-    if (token.length > 1) return token.replace(/^\[!/, "[^").replace(/\\/g, "\\\\");
-    return token.replace(/[\\^$.|+()[\]{}]/g, "\\$&");
+async function toPart(part: string): Promise<Part> {
+  if (part === "**") return part;
+  if (!isGlob(part)) return { name: part };
+  // Linear in the name's length whatever the number of stars, where a regular expression may take exponential time.
+  const { Minimatch } = await import("minimatch");
+  // Backslashes are plain characters here.
+  const matcher = new Minimatch(part.replaceAll("\\", "\\\\"), {
+    nobrace: true,
+    nocomment: true,
+    noext: true,
+    noglobstar: true,
+    nonegate: true,
   });
-  try {
-    return new RegExp(`^${part.startsWith(".") ? "" : "(?!\\.)"}${source}$`, "su");
-  } catch {
-    // A set such as [z-a] has nothing in it.
-    return /(?!)/;
+  return { test: (name) => matcher.match(name) };
+}
+
+/** A folder whose entries are to be matched with the parts from `next` on. */
+interface Place {
+  readonly folder: string;
+  readonly next: number;
+}
+
+/** A breadth-first walk in which links wait until all that is reached without them has been visited. */
+class Walk {
+  readonly #parts: readonly Part[];
+  /** The path of each visit, by part and identity. */
+  readonly #visited = new Map<string, string>();
+  /** The path of each match, by identity. */
+  readonly #files = new Map<string, string>();
+  readonly #duplicates = new Set<string>();
+  readonly #unreadable = new Set<string>();
+  /** Links to folders and to files that have not been followed yet. */
+  #links: Place[] = [];
+  #fileLinks: string[] = [];
+
+  constructor(parts: readonly Part[]) {
+    this.#parts = parts;
   }
+
+  async from(root: string): Promise<void> {
+    let places: Place[] = [{ folder: root, next: 0 }];
+    while (places.length > 0) {
+      places = await this.#visit(places);
+      if (places.length > 0) continue;
+      places = this.#links;
+      this.#links = [];
+    }
+    await this.#addFiles(this.#fileLinks);
+  }
+
+  matches(): GlobMatches {
+    const paths = [...this.#files.values()].sort(byName);
+    return { paths, duplicates: this.#duplicates.size, unreadable: [...this.#unreadable].sort(byName) };
+  }
+
+  /** Matches the entries of folders; returns the folders in them that no link leads to. */
+  async #visit(places: readonly Place[]): Promise<Place[]> {
+    const fresh = await this.#claim(places);
+    const found = await Promise.all(fresh.map((place) => this.#match(place)));
+    await this.#addFiles(found.flatMap(({ files }) => files));
+    return found.flatMap(({ folders }) => folders);
+  }
+
+  /** The places that have not been visited, each folder once. */
+  async #claim(places: readonly Place[]): Promise<Place[]> {
+    const sorted = places.toSorted((a, b) => byName(a.folder, b.folder));
+    const identities = await Promise.all(sorted.map(({ folder }) => identify(folder)));
+    return sorted.filter(({ folder, next }, i) => this.#isFirst(this.#visited, `${next} ${identities[i]}`, folder));
+  }
+
+  async #addFiles(paths: readonly string[]): Promise<void> {
+    const sorted = paths.toSorted(byName);
+    const identities = await Promise.all(sorted.map(identify));
+    for (const [i, path] of sorted.entries()) this.#isFirst(this.#files, identities[i] as string, path);
+  }
+
+  /** Notes the path that leads to something; false, and counted as a duplicate where it is another path, if one is known. */
+  #isFirst(known: Map<string, string>, key: string, path: string): boolean {
+    const first = known.get(key);
+    if (first === undefined) known.set(key, path);
+    else if (first !== path) this.#duplicates.add(path);
+    return first === undefined;
+  }
+
+  async #match({ folder, next }: Place): Promise<{ readonly files: string[]; readonly folders: Place[] }> {
+    const part = this.#parts[next];
+    const isLast = next === this.#parts.length - 1;
+    const [files, folders]: [string[], Place[]] = [[], []];
+    if (part === undefined) return { files, folders };
+    if (part !== "**" && "name" in part && !isLast) return { files, folders: [{ folder: resolve(folder, part.name), next: next + 1 }] };
+    if (part === "**" && !isLast) folders.push({ folder, next: next + 1 });
+    for (const entry of await this.#list(folder)) {
+      const path = join(folder, entry.name);
+      const matches = part === "**" ? !entry.name.startsWith(".") : "name" in part ? entry.name === part.name : part.test(entry.name);
+      if (!matches) continue;
+      const isLink = entry.isSymbolicLink();
+      const isFolder = isLink ? await isFolderAt(path) : entry.isDirectory();
+      if (!isFolder && isLast) (isLink ? this.#fileLinks : files).push(path);
+      if (isFolder && (part === "**" || !isLast))
+        (isLink ? this.#links : folders).push({ folder: path, next: part === "**" ? next : next + 1 });
+    }
+    return { files, folders };
+  }
+
+  /** A folder's entries; none where there is no folder, or it cannot be read. */
+  async #list(folder: string): Promise<Dirent[]> {
+    try {
+      return await readdir(folder, { withFileTypes: true });
+    } catch (error) {
+      const { code = "" } = error as NodeJS.ErrnoException;
+      if (code !== "ENOENT" && code !== "ENOTDIR" && code !== "ELOOP") this.#unreadable.add(`${folder} (${code})`);
+      return [];
+    }
+  }
+}
+
+/**
+ * What a path leads to, by device and inode; by its real path on file systems without inodes. Where it cannot be determined, as of a link to nothing, the path
+ * itself: whoever reads it reports why.
+ */
+async function identify(path: string): Promise<string> {
+  try {
+    const { dev, ino } = await stat(path, { bigint: true });
+    return ino === 0n ? await realpath(path) : `${dev}:${ino}`;
+  } catch {
+    return path;
+  }
+}
+
+async function isFolderAt(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+function byName(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -87,6 +87,7 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
     if (outcome instanceof NextvladError) problems.push(outcome);
     else {
       if (outcome.problem !== null) problems.push(outcome.problem);
+      warnings.push(...outcome.warnings);
       const repeated = describeRepeated(list, outcome.repeated);
       const { repeats = "each time" } = splits.find((split) => split.list === list) ?? {};
       if (repeated !== null) warnings.push(`${repeated}; ${REPEAT_NOTES[repeats]}`);

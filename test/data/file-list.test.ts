@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
@@ -232,6 +232,73 @@ describe("a pattern", () => {
     symlinkSync(join(cwd, "b"), join(cwd, "link"));
     assert.deepEqual(await resolveShards(join(cwd, "b/*10*"), { cwd: "/" }), [join(cwd, "b/train10.tfrecord")]);
     assert.deepEqual(await resolveShards("li*/*10*", { cwd }), [join(cwd, "link/train10.tfrecord")]);
+  });
+
+  test("takes each file once, whatever links lead to it, and counts the duplicates", async (t) => {
+    const cwd = folderWith(t, "a/1.tfrecord", "b/2.tfrecord", "b/deep/3.tfrecord");
+    const link = (target: string, path: string): void => symlinkSync(target, join(cwd, path));
+    // Each of these makes a cycle; together they make 2^n paths of length n.
+    for (const [target, path] of [
+      [".", "p"],
+      [".", "q"],
+      ["..", "b/up"],
+      ["../b", "a/b"],
+      ["../../b", "b/deep/b"],
+    ] as const)
+      link(target, path);
+    link("../b/2.tfrecord", "a/0.tfrecord");
+    linkSync(join(cwd, "a/1.tfrecord"), join(cwd, "b/9.tfrecord"));
+    link("gone", "a/gone.tfrecord");
+    link("self.tfrecord", "a/self.tfrecord");
+    const { shards, repeated, problem, warnings } = await findShards("**/*.tfrecord", { cwd });
+    assert.deepEqual(
+      shards,
+      ["a/1.tfrecord", "a/gone.tfrecord", "a/self.tfrecord", "b/2.tfrecord", "b/deep/3.tfrecord"].map((name) => join(cwd, name)),
+    );
+    assert.deepEqual([repeated, problem], [[], null]);
+    // Five links to folders, one to a file, and a hard link.
+    assert.deepEqual(warnings, ["**/*.tfrecord: dropped 7 duplicates reached through links (files and folders); each shard is read once"]);
+    // A path without links is preferred; without one, the first.
+    assert.deepEqual((await findShards("*/2.tfrecord", { cwd })).shards, [join(cwd, "b/2.tfrecord")]);
+    assert.deepEqual((await findShards("[pq]/b/2.tfrecord", { cwd })).shards, [join(cwd, "p/b/2.tfrecord")]);
+    // A list means what it says.
+    writeList(cwd, "all.list", "a/0.tfrecord\nb/2.tfrecord\np/b/2.tfrecord\n");
+    assert.equal((await findShards("all.list", { cwd })).shards.length, 3);
+    assert.equal((await findShards(["b/*.tfrecord", "p/b/*.tfrecord"], { cwd })).shards.length, 4);
+  });
+
+  test("with many stars is matched in linear time", async (t) => {
+    const name = "a".repeat(200);
+    const cwd = folderWith(t, name, `${name}b`);
+    for (const pattern of ["a*a*a*a*a*a*a*a*b", "*?*?*?*?*?*?*?*?*b", "[a]*[a]*[a]*[a]*[a]*[a]*[a]*b", `${"*a".repeat(100)}*b`]) {
+      const startMs = performance.now();
+      assert.deepEqual(await resolveShards(pattern, { cwd }), [join(cwd, `${name}b`)]);
+      assert.ok(performance.now() - startMs < 2000, pattern);
+    }
+  });
+
+  test("warns of folders that cannot be read", { skip: process.getuid?.() === 0 && "root reads every folder" }, async (t) => {
+    const cwd = folderWith(t, "a/1.tfrecord", "b/2.tfrecord");
+    chmodSync(join(cwd, "b"), 0o300);
+    t.after(() => chmodSync(join(cwd, "b"), 0o700));
+    const { shards, warnings } = await findShards("*/*.tfrecord", { cwd });
+    assert.deepEqual(shards, [join(cwd, "a/1.tfrecord")]);
+    assert.deepEqual(warnings, [`*/*.tfrecord: a folder cannot be read: ${join(cwd, "b")} (EACCES); shards there are not matched`]);
+    const { message } = await failsWith(resolveShards("b/*.tfrecord", { cwd }), "BAD_FILE_LIST");
+    assert.match(message, /no file matches the pattern, and a folder cannot be read: \S+\/b \(EACCES\)/);
+  });
+
+  test("takes backslashes and braces as they are", async (t) => {
+    const cwd = folderWith(t, "a\\1", "a{1,2}", "#1", "!1", "+(a)1");
+    for (const [pattern, name] of [
+      ["a\\*", "a\\1"],
+      ["[\\a]\\?", "a\\1"],
+      ["a{1,2}*", "a{1,2}"],
+      ["#*", "#1"],
+      ["!*", "!1"],
+      ["+(a)*", "+(a)1"],
+    ] as const)
+      assert.deepEqual(await resolveShards(pattern, { cwd }), [join(cwd, name)], pattern);
   });
 
   test("that matches nothing, or is no pattern that can be read", async (t) => {
