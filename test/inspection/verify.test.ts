@@ -285,7 +285,12 @@ describe("verify", { concurrency: 2 }, () => {
     for (let i = 0; i < 4000; i++) symlinkSync(shard, join(folder, "links", `${i}.tfrecord`));
     // Not a glob, which takes a file once.
     const list = join(folder, "links.list");
-    writeFileSync(list, readdirSync(join(folder, "links"), { encoding: "utf8" }).map((name) => `links/${name}\n`).join(""));
+    writeFileSync(
+      list,
+      readdirSync(join(folder, "links"), { encoding: "utf8" })
+        .map((name) => `links/${name}\n`)
+        .join(""),
+    );
     const args = ["verify", list, "--json", ...SIZES];
     const child = spawn(process.execPath, [compiled("nextvlad.cjs"), ...args], { cwd: repository });
     let stdout = "";
