@@ -17,11 +17,12 @@ export async function readYaml(file: string): Promise<unknown> {
   return readYamlText(text, file);
 }
 
-/** The plain value of a YAML text; `file` is named in errors. Throws BAD_CONFIG where it is not YAML. */
+/** The plain value of a YAML text; `file` is named in errors. Throws BAD_CONFIG where it is not one plain value. */
 export function readYamlText(text: string, file: string): unknown {
   const outcome = parseYaml(text);
   if ("value" in outcome) return outcome.value;
-  throw new NextvladError("BAD_CONFIG", `not YAML: ${outcome.problem}`, { file }, outcome.cause);
+  const { problem, cause, ...details } = outcome;
+  throw new NextvladError("BAD_CONFIG", problem, { file, ...details }, cause);
 }
 
 async function readText(file: string): Promise<string> {

@@ -40,8 +40,11 @@ export function buildConfig(value: unknown, file: string, overrides: Overrides =
   return deepFreeze(result.data);
 }
 
+/** Whether a value is a plain object: a Map, a Set or a Date has no entries of its own, and would count as an empty section. */
 function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  if (typeof value !== "object" || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
 }
 
 function describeIssue(

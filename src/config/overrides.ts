@@ -40,5 +40,5 @@ export function parseSetting(text: string, problems: Problem[]): Override[] {
   if (!FLOW.test(written)) return [{ key, value: written, flag }];
   const outcome = parseYaml(written);
   if ("value" in outcome) return [{ key, value: outcome.value, flag }];
-  return reject(flag, `the value is not YAML: ${outcome.problem}`, "check its quotes and brackets");
+  return reject(flag, `the value: ${outcome.problem}`, outcome.remedy ?? "check its quotes and brackets");
 }

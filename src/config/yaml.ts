@@ -1,4 +1,4 @@
-import { type CST, Parser, parseDocument } from "yaml";
+import { type CST, type Document, isPair, isScalar, LineCounter, Parser, parseDocument, visit } from "yaml";
 import { showText } from "../base/shown-value.js";
 
 /** The most text that is read. A config takes a tenth of it, and the parser takes time that grows with the square of some: half a second for so much. */
@@ -12,21 +12,61 @@ const MOST_LEVELS = 64;
 /** The parser's message may quote the text. */
 const MAX_PROBLEM_LENGTH = 200;
 
-/** What a text is as YAML: a plain value, or why it is none, in words of one line. */
-export type YamlOutcome = { readonly value: unknown } | { readonly problem: string; readonly cause: unknown };
+/** YAML's types that JSON has no counterpart of: the library makes a Map, a Set, pairs, bytes, a Date or a symbol of them. */
+const TAG_PREFIX = "tag:yaml.org,2002:";
+const UNSUPPORTED_TAGS: ReadonlySet<string | undefined> = new Set(
+  ["omap", "set", "pairs", "binary", "timestamp", "merge"].map((name) => TAG_PREFIX + name),
+);
+
+/** Why a text is not one plain value, on one line. */
+export interface YamlProblem {
+  readonly problem: string;
+  readonly cause?: unknown;
+  readonly line?: number;
+  /** The keys that lead to a value, with dots between them. */
+  readonly key?: string;
+  readonly expected?: string;
+  readonly found?: string;
+  readonly remedy?: string;
+}
+
+/** A text as YAML: a plain value, or what is wrong with it. */
+export type YamlOutcome = { readonly value: unknown } | YamlProblem;
 
 /** Reads a text as YAML 1.2 (so `1e-5` is a number and `True` a boolean). Throws nothing. An alias may make a value that holds itself. */
 export function parseYaml(text: string): YamlOutcome {
-  if (Buffer.byteLength(text) > MOST_YAML_BYTES) return { problem: `more than ${MOST_YAML_BYTES} bytes`, cause: undefined };
+  if (Buffer.byteLength(text) > MOST_YAML_BYTES) return { problem: `not YAML: more than ${MOST_YAML_BYTES} bytes` };
   try {
-    if (isTooDeep(text)) return { problem: `nested more than ${MOST_LEVELS} levels deep`, cause: undefined };
-    const document = parseDocument(text, { logLevel: "error" });
+    if (isTooDeep(text)) return { problem: `not YAML: nested more than ${MOST_LEVELS} levels deep` };
+    const lines = new LineCounter();
+    const document = parseDocument(text, { logLevel: "error", lineCounter: lines });
     const [error] = document.errors;
+    if (error?.code === "MULTIPLE_DOCS") {
+      const remedy = "remove the lines `---` and `...` inside the file, or split it at them into several files";
+      return { problem: "several YAML documents, where one is expected", line: lines.linePos(error.pos[0]).line, remedy };
+    }
     if (error !== undefined) throw error;
-    return { value: document.toJS() };
+    return findUnsupportedTag(document, lines) ?? { value: document.toJS() };
   } catch (cause) {
-    return { problem: showText(firstLine(cause instanceof Error ? cause.message : String(cause)), MAX_PROBLEM_LENGTH), cause };
+    const reason = firstLine(cause instanceof Error ? cause.message : String(cause));
+    return { problem: `not YAML: ${showText(reason, MAX_PROBLEM_LENGTH)}`, cause };
   }
+}
+
+function findUnsupportedTag(document: Document, lines: LineCounter): YamlProblem | null {
+  let problem: YamlProblem | null = null;
+  visit(document, {
+    Node: (_, node, path) => {
+      if (!UNSUPPORTED_TAGS.has(node.tag)) return undefined;
+      const tag = `!!${node.tag?.slice(TAG_PREFIX.length)}`;
+      const key = path.filter((part) => isPair(part)).map(({ key }) => (isScalar(key) ? String(key.value) : "?"));
+      const place = { ...(key.length === 0 ? {} : { key: key.join(".") }), line: lines.linePos(node.range?.[0] ?? 0).line };
+      const expected = "a mapping, a list, text, a number, True, False or null";
+      problem = { problem: `the tag ${tag} is not supported`, ...place, expected, found: tag, remedy: "remove the tag" };
+      return visit.BREAK;
+    },
+  });
+  return problem;
 }
 
 function firstLine(message: string): string {

@@ -1,16 +1,24 @@
 import type { Top } from "../evaluation/top-k.js";
 import type { Prediction } from "../results/prediction.js";
 
+/** From here on, products of weights and float32 scores have all digits of float64. */
+const MIN_TOTAL = 2 ** -800;
+
 /** Averages of the predictions for a video: all classes that any of them has, one that a prediction lacks counting 0 in it. */
 export class Averager {
   readonly #weights: readonly number[];
   readonly #total: number;
   readonly #sums = new Map<number, number>();
 
-  /** One weight for each prediction, none below 0, one above. They need not add up to 1: what counts is their share of the sum. */
+  /**
+   * One finite weight for each prediction, none below 0, one above. They need not add up to 1: what counts is their share of the sum, also where it exceeds
+   * float64, or the weights are so small that products with them lose digits.
+   */
   constructor(weights: readonly number[]) {
-    this.#weights = weights;
-    this.#total = weights.reduce((sum, weight) => sum + weight, 0);
+    const total = sumOf(weights);
+    const scale = total >= MIN_TOTAL && Number.isFinite(total) ? 1 : Math.max(...weights);
+    this.#weights = weights.map((weight) => weight / scale);
+    this.#total = sumOf(this.#weights);
   }
 
   /** The averages, taken in float64 and rounded to float32: falling, equal ones by the lower class. */
@@ -28,4 +36,8 @@ export class Averager {
     const classes = Int32Array.from(sums.keys()).sort((a, b) => (sums.get(b) as number) - (sums.get(a) as number) || a - b);
     return { classes, scores: Float32Array.from(classes, (c) => sums.get(c) as number) };
   }
+}
+
+function sumOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0);
 }

@@ -124,10 +124,17 @@ function makePrediction(id: string, scores: readonly unknown[], classes: readonl
   for (let rank = 0; rank < classes.length; rank++) {
     const c = classes[rank];
     if (!Number.isInteger(c) || (c as number) < 0 || (c as number) >= 2 ** 31) throw malformed(place, "a class's number", showValue(c));
-    if (!Number.isFinite(scores[rank])) throw malformed(place, "a probability", showValue(scores[rank]));
+    if (!isProbability(scores[rank])) throw malformed(place, `a probability, 0 to 1, for class ${c}`, showValue(scores[rank]));
   }
   if (new Set(classes).size < classes.length) throw malformed(place, "each class once", "one twice");
   return { id, scores: Float32Array.from(scores as readonly number[]), classes: Int32Array.from(classes as readonly number[]) };
+}
+
+/** Whether a value is, to float32, in 0..1: averages computed in float64 may exceed 1 by a rounding error. */
+function isProbability(value: unknown): value is number {
+  if (typeof value !== "number") return false;
+  const rounded = Math.fround(value);
+  return rounded >= 0 && rounded <= 1;
 }
 
 function malformed(place: Place, expected: string, found: string | number): NextvladError {

@@ -174,7 +174,7 @@ describe("precedence", () => {
       /^--set TRIAN.epoch: there is no such section. The nearest is TRAIN/,
     );
     assert.match(failure(file, { settings: ["epoch=1"] }).message, /^--set epoch=1: not of the form SECTION.key=value/);
-    assert.match(failure(file, { settings: ["MODEL.feature_names=[a"] }).message, /^--set MODEL.feature_names: the value is not YAML/);
+    assert.match(failure(file, { settings: ["MODEL.feature_names=[a"] }).message, /^--set MODEL.feature_names: the value: not YAML: /);
   });
 });
 
@@ -211,7 +211,7 @@ test("aliases that make a value hold itself, or name nothing, are told", async (
   }
   assert.match(
     failure({ MODEL: {} }, { settings: ["TRAIN.filelist=[*b]"] }).message,
-    /--set TRAIN.filelist: the value is not YAML: Unresolved alias/,
+    /--set TRAIN.filelist: the value: not YAML: Unresolved alias/,
   );
   assert.match(failure({ MODEL: {} }, { settings: ["TRAIN.filelist=[&a [*a]]"] }).message, /nested too deeply/);
   assert.match(failure({ MODEL: {} }, { settings: [`TRAIN.filelist=[${"\n".repeat(20_000)}]`] }).message, /more than 16384 bytes/);

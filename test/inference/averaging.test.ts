@@ -28,3 +28,17 @@ test("weights count by their share of the sum; the average of the same is the sa
     ],
   );
 });
+
+test("weights at the limits of float64 count by their share too", () => {
+  const [a, b] = [prediction({ 1: 0.75 }), prediction({ 1: 0.25 })];
+  for (const [weights, expected] of [
+    [[1e308, 1e308], 0.5],
+    [[Number.MAX_VALUE, Number.MAX_VALUE / 3], 0.625],
+    [[1e-320, 1e-320], 0.5],
+    [[1.5e-323, 5e-324], 0.625],
+    [[1e308, 1e-320], 0.75],
+  ] as const) {
+    const { scores } = new Averager(weights).average([a, b]);
+    assert.deepEqual([...scores], [expected], String(weights));
+  }
+});

@@ -31,7 +31,7 @@ const prediction = fc
       fc.uint8Array({ maxLength: 12 }).map(decodeBytes),
       fc.string({ unit: fc.constantFrom("\\", "x", "5", "C", "é", "\udcff", "\udc80"), maxLength: 12 }).map(normaliseBytes),
     ),
-    fc.uniqueArray(fc.tuple(fc.nat(2 ** 31 - 1), fc.float({ noNaN: true, noDefaultInfinity: true })), {
+    fc.uniqueArray(fc.tuple(fc.nat(2 ** 31 - 1), fc.float({ min: 0, max: 1, noNaN: true })), {
       maxLength: 30,
       selector: ([c]) => c,
     }),
@@ -115,8 +115,11 @@ test("what is not in its form is told, with its place", async () => {
     [`${header}a,1 0.5\nb,1 0.5 2\n`, { line: 3, expected: "pairs of class and probability", found: "3 numbers" }],
     [`${header}a,1 0.5,\n`, { line: 2, found: 3 }],
     [`${header}a,1  0.5\n`, { line: 2 }],
-    [`${header}a,1 0x1\n`, { line: 2, video: "a", expected: "a probability", found: "NaN" }],
-    [`${header}a,1 inf\n`, { line: 2, expected: "a probability" }],
+    [`${header}a,1 0x1\n`, { line: 2, video: "a", expected: "a probability, 0 to 1, for class 1", found: "NaN" }],
+    [`${header}a,7 1.5\n`, { file: path, line: 2, video: "a", expected: "a probability, 0 to 1, for class 7", found: "1.5" }],
+    [`${header}a,1 0.5\nb,2 0.5 7 -0.5\n`, { line: 3, video: "b", expected: "a probability, 0 to 1, for class 7", found: "-0.5" }],
+    [`${header}a,7 1.0000001\n`, { line: 2, found: "1.0000001" }],
+    [`${header}a,1 inf\n`, { line: 2, expected: "a probability, 0 to 1, for class 1" }],
     [`${header}a,1.5 1\n`, { line: 2, expected: "a class's number", found: "1.5" }],
     [`${header}a,-1 1\n`, { line: 2, expected: "a class's number", found: "-1" }],
     [`${header}a,2147483648 1\n`, { line: 2, expected: "a class's number" }],
@@ -128,7 +131,9 @@ test("what is not in its form is told, with its place", async () => {
     ['{"id": "a", "predictions": []}\n[]\n', { line: 2 }],
     ['{"id": "a", "predictions": [null]}\n', { line: 1, video: "a" }],
     ['{"id": "a", "predictions": [{"class": "1", "probability": 1}]}\n', { line: 1, found: '"1"' }],
-    ['{"id": "a", "predictions": [{"class": 1}]}\n', { line: 1, expected: "a probability", found: "undefined" }],
+    ['{"id": "a", "predictions": [{"class": 1}]}\n', { line: 1, expected: "a probability, 0 to 1, for class 1", found: "undefined" }],
+    ['{"id": "a", "predictions": [{"class": 3, "probability": -1e-30}]}\n', { line: 1, video: "a", found: "-1e-30" }],
+    ["(lp0\n(S'a'\n(lF1.5\na(lI7\nata.", { record: 0, video: "a", expected: "a probability, 0 to 1, for class 7", found: "1.5" }],
     // PaddleVideo 1.8's order: (id, classes, probabilities).
     ["(lp0\n(S'a'\n(lI7\na(lF0.5\nata.", { record: 0, video: "a", expected: "a class's number", found: "0.5" }],
     ["(lp0\nI7\na.", { record: 0 }],
@@ -136,6 +141,8 @@ test("what is not in its form is told, with its place", async () => {
   ] as const) {
     await failsWith(read(content), "BAD_FORMAT", details);
   }
+  // What rounds to 1 in float32 is 1.
+  assert.deepEqual((await read(`${header}a,7 1.00000001\n`))[0]?.scores, Float32Array.of(1));
   await failsWith(read("(lp0\ncos\nsystem\n."), "UNSAFE_PICKLE", { file: path });
   await failsWith(collect(readResults(join(folder, "none"))), "FILE_MISSING");
 });
