@@ -32,6 +32,7 @@ import {
   logBySteps,
   logByTime,
   MAX_RECORD_BYTES,
+  overwriteOption,
   WEIGHTS,
   withConfig,
   withResume,
@@ -75,7 +76,7 @@ withConfig(
   )
   .option("--precision <precision>", "of matrix products: float32, or tf32 on a GPU (default: the config's)")
   .option("--resume-step <steps>", "steps that Paddle's checkpoint has taken, where it does not tell", integer(0))
-  .option("--overwrite", "replace another run's snapshots in --save-dir")
+  .option("--overwrite", "replace another run's snapshots in --save-dir, and a config.yaml or best that train did not write")
   .option(
     "--fix-random-seed [choice]",
     "True: the seed is the config's TRAIN.seed; a number: that one; False: the clock draws one (default: True)",
@@ -153,6 +154,7 @@ program
   .addOption(formatOption())
   .option("--labels <file>", LABELS, path)
   .option("--save-dir <dir>", "where results and the log go", path, "./data/ensemble_results")
+  .addOption(overwriteOption())
   .option("--filelist <list>", "labelled shards of the same videos (a list, - or a glob, as for eval), to measure the averages on", path)
   .option("--config <file>", "YAML file whose MODEL says how those shards are to be read (default: YouTube-8M's)", path)
   .option("--set <SECTION.key=value>", "override any key of that config; may be repeated", gather)

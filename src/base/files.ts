@@ -58,7 +58,7 @@ export function describeKind(found: Stats): string {
 /** What is at a path, links followed; null if there is nothing. */
 async function statIfThere(path: string): Promise<Stats | null> {
   return stat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return null;
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") return null;
     throw error;
   });
 }
@@ -67,7 +67,7 @@ async function statIfThere(path: string): Promise<Stats | null> {
 async function followLinks(path: string, links = 0): Promise<string> {
   const target = await readlink(path).catch((error: NodeJS.ErrnoException) => {
     // No link, or nothing at all.
-    if (error.code === "EINVAL" || error.code === "ENOENT") return null;
+    if (error.code === "EINVAL" || error.code === "ENOENT" || error.code === "ENOTDIR") return null;
     throw error;
   });
   if (target === null) return path;

@@ -49,6 +49,12 @@ export async function promoteToBest(snapshot: string, saveDir: string, state: Ru
   return best;
 }
 
+/** Whether a directory of a snapshot's name holds something else: files, and not a single one of a snapshot. */
+export async function isForeignDirectory(path: string): Promise<boolean> {
+  const names = await readdir(path).catch((error: NodeJS.ErrnoException) => (error.code === "ENOENT" ? [] : ["."]));
+  return names.length > 0 && !names.some((name) => [WEIGHTS, OPTIMIZER, STATE].includes(name));
+}
+
 /** For file systems without links. */
 async function copyAndSync(from: string, to: string): Promise<void> {
   await copyFile(from, to, constants.COPYFILE_EXCL);

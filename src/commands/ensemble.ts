@@ -10,7 +10,7 @@ import { undoFolders } from "./folder.js";
 import type { EnsembleFlags } from "./options.js";
 import { printLines } from "./output.js";
 import { checkTruth } from "./ready.js";
-import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
+import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 
 /** The name of ensemble's results, without the ending. */
@@ -28,6 +28,12 @@ export async function runEnsemble(given: readonly string[], flags: EnsembleFlags
   const weights = flags.weights ?? files.map(() => 1);
   checkLabels(flags.labels, flags.format);
   checkWeights(weights, files);
+  const planned = {
+    predictions: join(flags.saveDir, ENSEMBLE_RESULT_STEM),
+    formats: flags.format,
+    metrics: filelist === undefined ? null : join(flags.saveDir, ENSEMBLE_METRICS_NAME),
+  };
+  await refuseForeignResults(planned, flags.overwrite);
   return undoFolders(flags.saveDir, () =>
     averageFiles(files, weights, filelist === undefined ? flags : { ...flags, filelist: withShards(filelist, given) }),
   );

@@ -1,14 +1,14 @@
 import { join } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { describeFileList } from "../data/file-list.js";
-import type { ResultFormat } from "../results/result-formats.js";
+import { EVAL_RESULT_NAME, type ResultFormat } from "../results/result-formats.js";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import type { EvalFlags } from "./options.js";
 import { printLines } from "./output.js";
 import { checkReading } from "./ready.js";
-import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
+import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
@@ -19,6 +19,8 @@ const EVAL_PREDICTIONS_STEM = "NEXTVLAD_eval_predictions";
 export async function runEval(flags: EvalFlags): Promise<number> {
   const formats = flags.predictions === true ? (["pickle"] as const) : (flags.predictions ?? []);
   checkLabels(flags.labels, formats);
+  const predictions = join(flags.saveDir, EVAL_PREDICTIONS_STEM);
+  await refuseForeignResults({ predictions, formats, metrics: join(flags.saveDir, EVAL_RESULT_NAME) }, flags.overwrite);
   const weights = await openNamedWeights(flags.weights);
   return undoFolders(flags.saveDir, () => evaluateWeights(weights, formats, flags)).finally(() => weights.close());
 }

@@ -7,7 +7,7 @@ import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import type { InferFlags } from "./options.js";
 import { printLines } from "./output.js";
 import { checkReading } from "./ready.js";
-import { checkLabels, resultTarget, tellFiles } from "./result-files.js";
+import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
@@ -17,6 +17,8 @@ const INFER_RESULT_STEM = "NEXTVLAD_infer_result";
 /** `nextvlad infer`: prints how many videos it saw and where their classes are; returns the exit code. */
 export async function runInfer(flags: InferFlags): Promise<number> {
   checkLabels(flags.labels, flags.format);
+  const predictions = join(flags.saveDir, INFER_RESULT_STEM);
+  await refuseForeignResults({ predictions, formats: flags.format, metrics: null }, flags.overwrite);
   const weights = await openNamedWeights(flags.weights);
   return undoFolders(flags.saveDir, () => inferWith(weights, flags)).finally(() => weights.close());
 }

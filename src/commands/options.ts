@@ -50,6 +50,7 @@ export interface TrainFlags extends ConfigFlags {
 export interface ResumeFlags {
   readonly resume?: true;
   readonly saveInterval?: SaveInterval;
+  readonly overwrite?: true;
 }
 
 /** Flags of `nextvlad eval`. */
@@ -76,6 +77,7 @@ export interface EnsembleFlags {
   readonly format: readonly ResultFormat[];
   readonly labels?: string;
   readonly saveDir: string;
+  readonly overwrite?: true;
   readonly filelist?: FileList;
   readonly config?: string;
   /** `SECTION.key=value`, each. */

@@ -1,7 +1,10 @@
+import { open } from "node:fs/promises";
 import type { Logger } from "pino";
-import { NextvladError } from "../base/errors.js";
+import { fileError, NextvladError } from "../base/errors.js";
+import { refuseForeignFile } from "../base/files.js";
 import { readLabelNames } from "../results/label-names.js";
-import type { ResultFormat } from "../results/result-formats.js";
+import { RESULT_HEADS } from "../results/result-encoders.js";
+import { RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
 
 /** Refuses names of classes that no result would hold. Throws BAD_USAGE. */
@@ -12,6 +15,36 @@ export function checkLabels(labels: string | undefined, formats: readonly Result
     found: formats.length === 0 ? "no results" : formats.join(","),
     remedy: "add jsonl to the formats, or leave --labels out",
   });
+}
+
+/** How our files of metrics begin. */
+const METRICS_HEAD = '{\n "hit_at_one":';
+
+/** The files that a command is going to write. */
+export interface PlannedResults {
+  /** The path of the predictions without its ending. */
+  readonly predictions: string;
+  readonly formats: readonly ResultFormat[];
+  /** The file of metrics; null for none. */
+  readonly metrics: string | null;
+}
+
+/** Checks, before the work, that no file is replaced that is not a result of ours, unless `overwrite` is set. Throws FILE_UNWRITABLE. */
+export async function refuseForeignResults({ predictions, formats, metrics }: PlannedResults, overwrite = false): Promise<void> {
+  const files = formats.map((format) => [predictions + RESULT_FORMATS[format], RESULT_HEADS[format]] as const);
+  if (metrics !== null) files.push([metrics, METRICS_HEAD]);
+  for (const [file, head] of files) await refuseForeignFile(file, overwrite, (path) => beginsWith(path, head));
+}
+
+/** Whether a file begins with these Latin-1 characters, as far as it goes: an empty one does. */
+async function beginsWith(path: string, text: string): Promise<boolean> {
+  try {
+    const handle = await open(path, "r");
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(text.length), 0, text.length, 0).finally(() => handle.close());
+    return bytesRead === 0 || buffer.toString("latin1", 0, bytesRead) === text;
+  } catch (error) {
+    throw fileError(error, path, "read");
+  }
 }
 
 /**

@@ -62,7 +62,13 @@ export function withResume(command: Command): Command {
       "--save-interval <every>",
       "save what is done every so many batches (500), or seconds (90s), minutes, hours (default: 10s)",
       interval,
-    );
+    )
+    .addOption(overwriteOption());
+}
+
+/** `--overwrite` of commands that write results. */
+export function overwriteOption(): Option {
+  return new Option("--overwrite", "replace files with the results' names that are not results of nextvlad");
 }
 
 /** Help of `--labels`. */

@@ -14,6 +14,7 @@ import { checkMemory } from "../model/memory-need.js";
 import { parameterTable } from "../model/parameters.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weight-store.js";
+import { EVAL_RESULT_NAME } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
 import { type BatchWriter, type ResumeOptions, writeResumably } from "../results/resumable-results.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
@@ -26,9 +27,6 @@ import { TopSelector } from "./top-k.js";
 import { topPredictions } from "./top-predictions.js";
 import { type LogInterval, tellEvents, type Watch, watchBatches } from "./watched-batches.js";
 import { describeTarget, describeWork, WeightsChecksum } from "./work.js";
-
-/** The name of eval's result file. */
-export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
 
 export interface EvaluateOptions {
   /** Closed once the network has them. */

@@ -1,11 +1,14 @@
 import { readdir, readFile, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Logger } from "pino";
-import { fileError } from "../base/errors.js";
+import { fileError, NextvladError } from "../base/errors.js";
 import { makeFolder, removeDirectory, writeFileAtomic } from "../base/files.js";
 import { sweepLeftovers } from "../base/leftovers.js";
 import { confirmLock, type FolderLock, LOCK_NAME, lockFolder } from "../base/lock.js";
+import { showText } from "../base/shown-value.js";
+import { TALLY_NAME } from "./partial-outputs.js";
 import { encodePartialState, type PartialState, parsePartialState } from "./partial-state.js";
+import { RESULT_FORMATS } from "./result-formats.js";
 
 const STATE_NAME = "state.json";
 
@@ -17,6 +20,12 @@ export async function readPartialState(folder: string): Promise<PartialState | n
     throw fileError(error, file, "read");
   });
   return text === null ? null : parsePartialState(text, file);
+}
+
+/** Whether a folder of partial results may hold a file of this name. */
+function isPartialResult(name: string): boolean {
+  if ([STATE_NAME, LOCK_NAME, TALLY_NAME].includes(name)) return true;
+  return /^\..*\.(unfinished|removed)-/.test(name) || Object.values(RESULT_FORMATS).some((ending) => name.endsWith(ending));
 }
 
 /** A folder beside the results-to-be, for one run at a time, with what is done of them and the state that says how far that goes. */
@@ -31,7 +40,7 @@ export class PartialFolder {
     this.#lock = lock;
   }
 
-  /** Throws SAVE_DIR_TAKEN where another run works in it, FILE_UNWRITABLE. */
+  /** Throws SAVE_DIR_TAKEN where another run works in it, FILE_UNWRITABLE (also if the folder holds files of another kind, which would be removed with it). */
   static async open(path: string, log: Logger): Promise<PartialFolder> {
     try {
       await sweepLeftovers(dirname(path), new Set([basename(path)]));
@@ -42,6 +51,12 @@ export class PartialFolder {
     const lock = await lockFolder(path);
     if (lock.tookOver !== null) log.info(`the last run here ended without a word: ${lock.tookOver}`);
     await sweepLeftovers(path);
+    const foreign = (await readdir(path).catch(() => [])).find((name) => !isPartialResult(name));
+    if (foreign !== undefined) {
+      await lock.release();
+      const what = `the folder of partial results holds a file of another kind, ${showText(foreign)}`;
+      throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "move it away" });
+    }
     return new PartialFolder(path, lock);
   }
 

@@ -24,7 +24,8 @@ export interface Output {
   readonly pass: (piece: Uint8Array) => void;
 }
 
-const TALLY_NAME = "tally.bin";
+/** The tally's file in a folder of partial results. */
+export const TALLY_NAME = "tally.bin";
 
 /** The files of predictions, if any, and the tally's, if there is one. */
 export function outputsOf(target: ResultTarget | null, tally: Tally | null): Output[] {

@@ -21,6 +21,9 @@ export interface ResultEncoder {
 /** The first line of Kaggle's form (google/youtube-8m, inference.py). */
 export const KAGGLE_HEADER = "VideoId,LabelConfidencePairs";
 
+/** How our files of each format begin. Python's pickles of the same content begin differently: they have a memo. */
+export const RESULT_HEADS: Readonly<Record<ResultFormat, string>> = { pickle: "\x80\x02](", csv: KAGGLE_HEADER, jsonl: '{"id":"' };
+
 /** Starts a file of a format, or goes on behind so many predictions that are `written`; `names` are for the one that has them, jsonl. */
 export function createEncoder(format: ResultFormat, names: LabelNames | null, written = 0): ResultEncoder {
   if (format === "pickle") return new PickleEncoder(written);

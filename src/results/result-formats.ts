@@ -1,3 +1,6 @@
+/** The file of eval's metrics. */
+export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
+
 /** How results may be written, by the word that `--format` takes, with the file name's ending. */
 export const RESULT_FORMATS = { pickle: ".pkl", csv: ".csv", jsonl: ".jsonl" } as const;
 

@@ -1,9 +1,21 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
+import { refuseForeignFile } from "../base/files.js";
 import { listFirst } from "../base/problem-list.js";
 import { describeMisfit, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
-import { bestSnapshot, listSnapshots, type RunState, readSnapshotConfig, readSnapshotState } from "../checkpoints/snapshot.js";
-import { parseSnapshotName } from "../checkpoints/snapshot-layout.js";
+import {
+  bestSnapshot,
+  isForeignDirectory,
+  listSnapshots,
+  type RunState,
+  readSnapshotConfig,
+  readSnapshotState,
+} from "../checkpoints/snapshot.js";
+import { CONFIG, parseSnapshotName } from "../checkpoints/snapshot-layout.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
+import { formatConfig } from "../config/format.js";
+import { loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { countParameters, parameterTable } from "../model/parameters.js";
@@ -45,7 +57,7 @@ export interface Claim {
 
 /**
  * Sees to it that no snapshot is lost unasked: a save-dir with another run's is refused without `--resume` or `--overwrite`, and one with
- * snapshots later than the one resumed from without `--overwrite`. Removes nothing yet. Throws BAD_USAGE, BAD_CONFIG, SAVE_DIR_TAKEN and what
+ * snapshots later than the one resumed from, with a config that train did not write, or with something else named `best`, without `--overwrite`. Removes nothing yet. Throws BAD_USAGE, BAD_CONFIG, SAVE_DIR_TAKEN, FILE_UNWRITABLE and what
  * reading the snapshot throws.
  */
 export async function claimSaveDir(config: Config, options: StartOptions): Promise<Claim> {
@@ -69,7 +81,25 @@ export async function claimSaveDir(config: Config, options: StartOptions): Promi
     const remedy = `use another --save-dir, ${state === null ? "--resume one of them" : "resume from the latest of them"}, or --overwrite to replace them`;
     throw new NextvladError("SAVE_DIR_TAKEN", `${whose}: ${inTheWay.join(", ")}`, { file: saveDir, remedy });
   }
+  const bestPath = bestSnapshot(saveDir);
+  if (!overwrite && (await isForeignDirectory(bestPath))) {
+    const remedy = "move it away, use another --save-dir, or --overwrite to replace it";
+    throw new NextvladError("SAVE_DIR_TAKEN", "the best snapshot goes here, and this is not a snapshot", { file: bestPath, remedy });
+  }
+  const before = typeof resume?.snapshot === "string" ? join(resume.snapshot, CONFIG) : null;
+  await refuseForeignFile(join(saveDir, CONFIG), overwrite, (file) => isOwnConfig(file, before));
   return { resumed, inTheWay };
+}
+
+/** Whether a config in the save-dir is as train writes them, or that of the resumed snapshot (which an earlier version may have written). */
+async function isOwnConfig(file: string, before: string | null): Promise<boolean> {
+  const text = await readFile(file, "utf8").catch(() => null);
+  if (text === null) return false;
+  if (before !== null && text === (await readFile(before, "utf8").catch(() => null))) return true;
+  return loadConfig(file).then(
+    (config) => text === formatConfig(config),
+    () => false,
+  );
 }
 
 function isLater(name: string, state: RunState, best: RunState | null): boolean {

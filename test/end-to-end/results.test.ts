@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -167,6 +168,37 @@ test("an ensemble of one has the metrics that eval finds", async () => {
       `metrics, with the average precision of each class: ${at("one/NEXTVLAD_ensemble_metrics.json")}\n` +
       `results: ${at("one/NEXTVLAD_ensemble_result.pkl")}\n`,
   );
+});
+
+test("results replace results, and no other file without --overwrite", async () => {
+  mkdirSync(at("foreign"));
+  const inputs = [at("infer/NEXTVLAD_infer_result.csv"), at("infer/NEXTVLAD_infer_result.pkl")];
+  for (const [name, ...args] of [
+    ["NEXTVLAD_infer_result.csv", "infer", ...weights(), "--format", "jsonl,csv"],
+    ["NEXTVLAD_infer_result.jsonl", "infer", ...weights(), "--format", "jsonl,csv"],
+    ["NEXTVLAD_eval_result.json", "eval", ...weights()],
+    ["NEXTVLAD_eval_predictions.pkl", "eval", ...weights(), "--predictions"],
+    ["NEXTVLAD_ensemble_metrics.json", "ensemble", ...inputs, "--filelist", at("valid.list")],
+    ["NEXTVLAD_ensemble_result.pkl", "ensemble", ...inputs],
+  ] as const) {
+    const path = at(`foreign/${name}`);
+    const [command = "", ...rest] = args;
+    const start = () => runNextvlad([command, ...rest, "--save-dir", at("foreign")]);
+    // Python's pickle of an empty list is not ours.
+    writeFileSync(path, Buffer.from("80025d71002e", "hex"));
+    const { exitCode, stderr } = await start();
+    assert.equal(exitCode, 1, stderr);
+    assert.match(stderr, new RegExp(`${name}: the file exists already\\. Choose another place, or replace it with --overwrite`));
+    assert.equal(readFileSync(path, "hex"), "80025d71002e");
+    rmSync(path);
+    execFileSync("mkfifo", [path]);
+    assert.match((await start()).stderr, new RegExp(`${name}: cannot replace it: it is not a regular file .found a pipe`));
+    rmSync(path);
+    assert.deepEqual(readdirSync(at("foreign")), []);
+  }
+  writeFileSync(at("foreign/NEXTVLAD_ensemble_result.pkl"), "mine");
+  await run("ensemble", ...inputs, "--save-dir", at("foreign"), "--overwrite");
+  await run("ensemble", ...inputs, "--save-dir", at("foreign"));
 });
 
 test("files that do not go together are told, and nothing is written", async () => {

@@ -25,3 +25,14 @@ test("a folder whose state cannot be read stays as it is; one without a state go
   assert.equal(await empty.close(), false);
   assert.equal(existsSync(path), false);
 });
+
+test("a folder that holds other files is refused, and nothing of it goes", async (t) => {
+  const path = join(scratch(t), "out.partial");
+  mkdirSync(path);
+  for (const name of ["thesis.docx", "tally.bin", "a.csv"]) writeFileSync(join(path, name), "mine");
+  await assert.rejects(PartialFolder.open(path, log), {
+    code: "FILE_UNWRITABLE",
+    message: /out\.partial: the folder of partial results holds a file of another kind, thesis\.docx\. Move it away\.$/,
+  });
+  assert.deepEqual(readdirSync(path).sort(), ["a.csv", "tally.bin", "thesis.docx"]);
+});

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -17,7 +17,7 @@ import { claimSaveDir, type StartOptions, startTrainee, type Trainee } from "../
 import { randomStore } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 import { encodeNpy } from "../helpers/npy.js";
-import { failsWith } from "../helpers/shards.js";
+import { failsWith, temporaryFolder } from "../helpers/shards.js";
 import { captureTelemetry } from "../helpers/training.js";
 
 const MODEL = {
@@ -43,13 +43,13 @@ describe("the start of a training", () => {
   const isMoment = (name: string): boolean => /_moment\d_0$/.test(name);
   const at = (...names: string[]): string => join(folder, ...names);
 
-  async function write(path: string, state: Partial<RunState> = {}, train: Record<string, unknown> = {}): Promise<void> {
+  async function write(path: string, state: Partial<RunState> = {}, train: Record<string, unknown> = {}, comment = ""): Promise<void> {
     const sources = Array.from(arrays, ([name, { shape, values }]) => ({ name, shape, download: () => values }));
     await writeSnapshot(path, {
       weights: sources.filter(({ name }) => !isMoment(name)),
       moments: sources.filter(({ name }) => isMoment(name)),
       state: { ...STATE, ...state },
-      configYaml: formatConfig(configWith(train)),
+      configYaml: formatConfig(configWith(train)) + comment,
     });
   }
 
@@ -103,6 +103,41 @@ describe("the start of a training", () => {
       const passedOver = await claim(configWith(), await options({ saveDir: at("run"), passedOver: allowed.inTheWay }));
       assert.deepEqual(passedOver.inTheWay, []);
       assert.deepEqual(await claim(configWith(), await options()), { resumed: null, inTheWay: [] });
+    });
+
+    test("a config or a best that train did not write is in the way, unless it may be overwritten", async (t) => {
+      const saveDir = temporaryFolder(t);
+      const config = join(saveDir, "config.yaml");
+      const start = async (overwrite = false) => claim(configWith(), await options({ saveDir, overwrite }));
+      const own = formatConfig(configWith());
+      for (const text of ["# mine\nMODEL:\n  num_classes: 7\n", `${own}# kept\n`, "not: a config\n", ""]) {
+        writeFileSync(config, text);
+        const error = await failsWith(start(), "FILE_UNWRITABLE", { file: config });
+        assert.match(error.message, /the file exists already\. Choose another place, or replace it with --overwrite/);
+        await start(true);
+      }
+      writeFileSync(config, own);
+      await start();
+      writeFileSync(config, formatConfig(configWith({ batch_size: 3 })));
+      await start();
+      // A resumed run finds its own config, also one of an earlier version.
+      const old = "MODEL:\n  num_classes: 7\n";
+      const snapshot = join(saveDir, "NEXTVLAD_step8");
+      await write(snapshot, {}, {}, "# old\n");
+      const resume = async () => claim(configWith(), await resuming(snapshot, { saveDir }));
+      await resume();
+      writeFileSync(config, readFileSync(join(snapshot, "config.yaml")));
+      await resume();
+      writeFileSync(config, old);
+      await failsWith(resume(), "FILE_UNWRITABLE", { file: config });
+      rmSync(config);
+      mkdirSync(join(saveDir, "best"));
+      await resume();
+      writeFileSync(join(saveDir, "best", "photo.jpg"), "mine");
+      await failsWith(resume(), "SAVE_DIR_TAKEN", { file: join(saveDir, "best") });
+      // A damaged best is ours.
+      writeFileSync(join(saveDir, "best", "weights.safetensors"), "half");
+      await resume();
     });
 
     test("snapshots later than the one resumed from are in the way, best among them", async () => {
