@@ -1,4 +1,5 @@
-import { decodeBytes, escapeBytes } from "../base/byte-text.js";
+import { createHash } from "node:crypto";
+import { decodeBytes, encodeBytes, escapeBytes } from "../base/byte-text.js";
 import { fileError, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
 import { refusePipe } from "../base/files.js";
 import { groupErrors } from "../base/problem-list.js";
@@ -18,6 +19,7 @@ import { FeatureStatistics } from "./feature-statistics.js";
 
 /** Problems that are held to be reported by kind; the others are counted. */
 const LISTED_PROBLEMS = 1000;
+const LONGEST_ID = 255;
 const FREQUENT_LABELS = 20;
 const FRAME_BINS = 10;
 
@@ -196,9 +198,11 @@ class ShardContent {
     if (bytes !== undefined) this.#noteId(decodeBytes(bytes));
   }
 
+  /** Notes an ID; of a very long one, its SHA-256. */
   #noteId(id: string): void {
-    if (this.#idsSeen.has(id)) this.#repeatedIds++;
-    this.#idsSeen.add(id);
+    const key = id.length <= LONGEST_ID ? id : createHash("sha256").update(encodeBytes(id)).digest("base64");
+    if (this.#idsSeen.has(key)) this.#repeatedIds++;
+    this.#idsSeen.add(key);
     if (this.#ids.length < 3) this.#ids.push(escapeBytes(id));
   }
 

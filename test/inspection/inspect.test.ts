@@ -89,6 +89,16 @@ describe("inspect", { concurrency: 2 }, () => {
     assert.match((await runNextvlad(["inspect", path])).stdout, /^kind +TFRecord, not compressed; video-level Examples/m);
   });
 
+  test("IDs of any length are compared whole", async (t) => {
+    const path = join(temporaryFolder(t), "long.tfrecord");
+    const ids = [256, 257, 256, 256].map((length, i) => `${"x".repeat(length - 1)}${i === 3 ? "y" : "x"}`);
+    await writeShard(
+      path,
+      ids.map((id) => ({ ...learnableVideo(0), id })),
+    );
+    assert.equal((await inspectShard(path)).repeated_ids, 1);
+  });
+
   test("an empty shard holds 0 records; segment labels are counted", async (t) => {
     const path = join(temporaryFolder(t), "a.tfrecord");
     for (const content of [Buffer.alloc(0), gzipSync(""), deflateSync("")]) {
