@@ -3,6 +3,7 @@ import { boundText, showMessage, showPath, showText } from "./shown-value.js";
 
 /** What went wrong, as a stable word that scripts and tests may rely on. Usage and config codes end the process with 2, all others with 1. */
 export type ErrorCode =
+  | "STOPPED"
   | "BAD_USAGE"
   | "BAD_CONFIG"
   | "NO_DEVICE"
@@ -56,6 +57,8 @@ export interface ErrorDetails {
   readonly remedy?: string;
   /** Where it is a shard's bytes that are bad: what is lost with them, this record or the rest of the shard. Left out for all mistakes of another kind. Not in the message. */
   readonly damaged?: Damage;
+  /** The process's exit code, where the error's code does not decide it. Not in the message. */
+  readonly exitCode?: number;
   /** How to continue, like "resume with: nextvlad train ...". The CLI prints each on a line of its own, without a period, so that it can be copied. Not in the message. */
   readonly commands?: readonly string[];
 }
@@ -77,9 +80,9 @@ export class NextvladError extends Error {
     this.details = details;
   }
 
-  /** The process's exit code: 2 for bad usage or config, 1 for everything else. */
-  get exitCode(): 1 | 2 {
-    return USAGE_CODES.has(this.code) ? 2 : 1;
+  /** The process's exit code: 2 for bad usage or config, 1 for everything else; the signal's for STOPPED. */
+  get exitCode(): number {
+    return this.details.exitCode ?? (USAGE_CODES.has(this.code) ? 2 : 1);
   }
 }
 

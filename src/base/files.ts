@@ -36,15 +36,6 @@ export async function requireFreeSpace(folder: string, bytes: number): Promise<v
   throw new NextvladError("FILE_UNWRITABLE", "cannot write it: too little space is free", { file: folder, expected, found, remedy });
 }
 
-/** A pipe that nobody writes to keeps whoever opens it for ever; one that is written to has no places to read from. Throws FILE_UNREADABLE. */
-export async function refusePipe(path: string): Promise<void> {
-  // What else is wrong with the file is told by whoever opens it.
-  const found = await stat(path).catch(() => null);
-  if (!found?.isFIFO()) return;
-  const remedy = "write what comes from it into a file, and name that";
-  throw new NextvladError("FILE_UNREADABLE", "cannot read it: it is a pipe, not a file", { file: path, remedy });
-}
-
 /** The kind of a file in words, such as "a pipe (FIFO)". */
 export function describeKind(found: Stats): string {
   if (found.isFile()) return "a regular file";

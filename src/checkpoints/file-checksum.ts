@@ -1,6 +1,6 @@
-import { open } from "node:fs/promises";
 import { crc32c } from "@node-rs/crc32";
 import { fileError, NextvladError } from "../base/errors.js";
+import { openInput } from "../base/input.js";
 import { formatChecksum } from "../formats/crc32c.js";
 import type { FileChecksums } from "./snapshot-state.js";
 
@@ -21,7 +21,7 @@ export async function checkFile(file: string, { bytes, crc32c: expected }: FileC
 
 async function measureFile(path: string): Promise<FileChecksums[string]> {
   try {
-    const handle = await open(path, "r");
+    const handle = await openInput(path);
     try {
       const piece = new Uint8Array(PIECE_BYTES);
       let [bytes, crc] = [0, 0];

@@ -1,7 +1,6 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, normalize } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
-import { refusePipe } from "../base/files.js";
 import { listFirst } from "../base/problem-list.js";
 import { FileBytes } from "../formats/file-bytes.js";
 import { looksLikePaddleVariable } from "../formats/paddle-variable.js";
@@ -62,7 +61,6 @@ async function openSnapshot(path: string, optimizer: boolean): Promise<WeightSou
 }
 
 async function openFile(path: string, optimizer: boolean): Promise<WeightSource> {
-  await refusePipe(path);
   const { head, compressed } = await look(path);
   if (looksLikeTar(head)) return openPaddleArchive(path, isArrayName);
   if (looksLikePickle(head)) return openPaddlePickles(path, await withOptimizer(path, optimizer));

@@ -1,6 +1,7 @@
-import { type FileHandle, open, readdir } from "node:fs/promises";
+import { type FileHandle, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
+import { openInput } from "../base/input.js";
 import { parseVariableHeader, VARIABLE_HEAD_BYTES } from "../formats/paddle-variable.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
@@ -64,7 +65,7 @@ async function readData({ file, dataOffset, dataBytes }: Variable): Promise<Uint
 async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T> {
   let handle: FileHandle | undefined;
   try {
-    handle = await open(file, "r");
+    handle = await openInput(file);
     return await use(handle);
   } catch (error) {
     throw fileError(error, file, "read");

@@ -1,8 +1,9 @@
-import { constants, copyFile, link, open, readdir, readFile, stat } from "node:fs/promises";
+import { constants, copyFile, link, open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { fileError, NextvladError } from "../base/errors.js";
 import { type Content, removeDirectory, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
+import { readInput } from "../base/input.js";
 import { checkFile } from "./file-checksum.js";
 import { BEST, bestSnapshot, CONFIG, epochSnapshot, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
 import { parseState, type RunState, type SnapshotState } from "./snapshot-state.js";
@@ -35,7 +36,7 @@ export async function rewriteState(snapshot: string, state: RunState): Promise<v
 export async function promoteToBest(snapshot: string, saveDir: string, state: RunState): Promise<string> {
   const best = bestSnapshot(saveDir);
   const { written_by, files } = await readSnapshotState(snapshot);
-  const config = await readFile(join(snapshot, CONFIG));
+  const config = await readInput(join(snapshot, CONFIG));
   const contents = new Map<string, Content>([
     [CONFIG, config],
     [STATE, encodeState(state, written_by, files)],
@@ -82,7 +83,7 @@ export async function readSnapshotConfig(snapshot: string): Promise<unknown> {
   await requireSnapshot(snapshot);
   const path = join(snapshot, CONFIG);
   try {
-    return parse(await readFile(path, "utf8"));
+    return parse((await readInput(path)).toString("utf8"));
   } catch (error) {
     throw fileError(error, path, "read");
   }
@@ -96,10 +97,7 @@ export async function readSnapshotState(snapshot: string): Promise<SnapshotState
 
 async function readState(snapshot: string): Promise<SnapshotState> {
   const file = join(snapshot, STATE);
-  const text = await readFile(file, "utf8").catch((error: unknown) => {
-    throw fileError(error, file, "read");
-  });
-  return parseState(text, file);
+  return parseState((await readInput(file)).toString("utf8"), file);
 }
 
 /** Removes snapshots by name, so that none of an older run is taken for one of the new. Throws FILE_UNWRITABLE. */

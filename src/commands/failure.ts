@@ -14,7 +14,8 @@ export function describeFailure(error: unknown, command: string | undefined): Fa
   if (error instanceof CommanderError) return describeUsage(error, command);
   const stack = process.env.NEXTVLAD_DEBUG === "1" && error instanceof Error ? stackLines(error) : [];
   if (error instanceof NextvladError) {
-    return { lines: [`nextvlad: error: ${error.message}`, ...stack, ...(error.details.commands ?? [])], exitCode: error.exitCode };
+    const lead = error.code === "STOPPED" ? "nextvlad:" : "nextvlad: error:";
+    return { lines: [`${lead} ${error.message}`, ...stack, ...(error.details.commands ?? [])], exitCode: error.exitCode };
   }
   const limit = limitError(error);
   if (limit !== null) return describeFailure(limit, command);

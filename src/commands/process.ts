@@ -3,6 +3,7 @@ import { setImmediate, setTimeout } from "node:timers/promises";
 import { isatty } from "node:tty";
 import type { Command } from "commander";
 import { fileError, type NextvladError } from "../base/errors.js";
+import { hasRunningThreads, terminateThreads } from "../data/thread.js";
 import { normaliseArguments } from "./arguments.js";
 import { describeFailure } from "./failure.js";
 import { isReaderGone, printToStderr } from "./output.js";
@@ -14,7 +15,7 @@ import { outlastSignals } from "./signals.js";
  * closed is no error.
  */
 export async function runProcess(program: Command, argv: readonly string[]): Promise<number> {
-  const fallOver = (error: unknown): void => process.exit(reportFailure(error, undefined));
+  const fallOver = (error: unknown): void => void leave(reportFailure(error, undefined));
   process.on("uncaughtException", fallOver);
   // Left alone, Node opens a debugger's port at this signal; batch systems send it to have work saved. Commands that can do that listen too.
   process.on("SIGUSR1", () => undefined);
@@ -65,21 +66,27 @@ export function flagsOfCommand(command: Command): ReadonlySet<string> {
   return new Set(command.options.flatMap(({ long }) => (long ? [long] : [])));
 }
 
-/** How long the process's end waits for what is still being read, in all and at a time. */
-const STUCK_MS = 2000;
-const LOOK_MS = 50;
+/** Waits until a stream's output is written: process.exit() would discard what a slow reader has not taken. */
+function flush(stream: NodeJS.WriteStream): Promise<void> {
+  if (stream.writableLength === 0 || stream.destroyed) return Promise.resolve();
+  return new Promise((resolve) => stream.write("", () => resolve()));
+}
 
-/** Node waits at its exit for calls that read files, also for those that never answer: where there are such, the process ends by force. */
+/** How long the end of the process waits for reads in progress, and how often it checks. */
+const STUCK_MS = 2000;
+const CHECK_MS = 50;
+
+/** Node's exit waits for reads in progress and for threads that are in one. Kills the process if one of them never returns. */
 async function endStuckReads(exitCode: number): Promise<void> {
-  const isReading = (): boolean => process.getActiveResourcesInfo().some((name) => name === "Worker" || name.startsWith("FSReq"));
-  for (let waitedMs = 0; isReading(); waitedMs += LOOK_MS) {
+  terminateThreads();
+  const isReading = (): boolean =>
+    hasRunningThreads() || process.getActiveResourcesInfo().some((name) => name === "Worker" || name.startsWith("FSReq"));
+  for (let waitedMs = 0; isReading(); waitedMs += CHECK_MS) {
     if (waitedMs >= STUCK_MS) {
-      printToStderr(
-        `nextvlad: warning: a file or disk that is being read never answers: ending by force, instead of with exit code ${exitCode}`,
-      );
+      printToStderr(`nextvlad: warning: a read never returned (dead disk or mount): killing the process, instead of exit code ${exitCode}`);
       process.kill(process.pid, "SIGKILL");
     }
-    await setTimeout(LOOK_MS);
+    await setTimeout(CHECK_MS);
   }
 }
 
@@ -91,7 +98,9 @@ const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
  * tells of a closed terminal ends the process instead, which shells report by the same number.
  */
 export async function leave(exitCode: number): Promise<never> {
-  outlastSignals();
+  const signalled = outlastSignals();
+  // A reader that takes nothing, like a pager, is waited for until the next signal.
+  await Promise.race([Promise.all([flush(process.stdout), flush(process.stderr)]), signalled]);
   await endStuckReads(exitCode);
   if (hasTerminal && exitCode === 128 + constants.signals.SIGHUP) {
     process.removeAllListeners("SIGHUP");

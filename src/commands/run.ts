@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { reportWaits } from "../base/waiting.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { prepareFolder, undoFolders } from "./folder.js";
 import { watchSignals } from "./signals.js";
@@ -39,6 +40,7 @@ async function runInFolder<T extends { readonly stopped: boolean }>(
   const { createTelemetry } = await import("../telemetry/telemetry.js");
   const telemetry = await createTelemetry({ logFile: join(folder, logName) });
   const watch = watchSignals((message) => telemetry.log.warn(message));
+  const restoreReport = reportWaits((line) => telemetry.log.warn(line));
   // Whatever ends the process from now on, a second Ctrl-C too, no bar is left behind.
   watch.signal.addEventListener("abort", () => telemetry.progress.end(), { once: true });
   try {
@@ -49,6 +51,7 @@ async function runInFolder<T extends { readonly stopped: boolean }>(
     await telemetry.close(error);
     throw error;
   } finally {
+    restoreReport();
     watch.end();
   }
 }

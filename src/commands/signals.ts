@@ -1,4 +1,6 @@
+import { setMaxListeners } from "node:events";
 import { constants } from "node:os";
+import { setStopRequest } from "../base/waiting.js";
 
 /** The ways to ask a run to stop: Ctrl-C, what systems send before they kill, and a terminal that closes. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -10,11 +12,13 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 const ECHO_MS = 500;
 
 /**
- * From now on SIGINT, SIGTERM and SIGHUP do nothing: for the moments between the end of the work and the process's own. A process that they killed there
- * would tell of work that was cut short.
+ * From now on SIGINT, SIGTERM and SIGHUP do not kill the process: the work is over, and the exit code must say how it ended. The promise resolves at the first
+ * of them.
  */
-export function outlastSignals(): void {
-  for (const name of SIGNALS) process.on(name, () => undefined);
+export function outlastSignals(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const name of SIGNALS) process.on(name, () => resolve());
+  });
 }
 
 /** A watch for SIGINT, SIGTERM and SIGHUP, and for SIGUSR1 where somebody asks for it. */
@@ -35,6 +39,8 @@ export interface SignalWatch {
  */
 export function watchSignals(tell: (message: string) => void): SignalWatch {
   const controller = new AbortController();
+  // Each wait for an input listens to it.
+  setMaxListeners(0, controller.signal);
   let exitCode = 0;
   let echo: NodeJS.Timeout | undefined;
   const restoreDefaults = (): void => {
@@ -51,6 +57,7 @@ export function watchSignals(tell: (message: string) => void): SignalWatch {
     controller.abort();
   };
   for (const name of SIGNALS) process.on(name, onSignal);
+  setStopRequest({ signal: controller.signal, exitCode: () => exitCode });
   const onSaveRequest = (save: () => void): void => {
     const listener = (): void => {
       tell("SIGUSR1: saving, and going on");
@@ -61,6 +68,7 @@ export function watchSignals(tell: (message: string) => void): SignalWatch {
   };
   const end = (): void => {
     restoreDefaults();
+    setStopRequest(null);
     // runProcess has a listener of its own, so that no debugger's port opens after this.
     for (const listener of saveListeners) process.off("SIGUSR1", listener);
   };

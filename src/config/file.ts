@@ -1,5 +1,5 @@
-import { readFile, stat } from "node:fs/promises";
-import { fileError, NextvladError } from "../base/errors.js";
+import { NextvladError } from "../base/errors.js";
+import { readOnce } from "../base/input.js";
 import { MOST_YAML_BYTES, parseYaml } from "./yaml.js";
 
 const INI_SECTION = /^\s*\[(MODEL|TRAIN|VALID|TEST|INFER)\]\s*$/m;
@@ -25,18 +25,16 @@ export function readYamlText(text: string, file: string): unknown {
   throw new NextvladError("BAD_CONFIG", problem, { file, ...details }, cause);
 }
 
+/** The file may be a pipe, such as `<(envsubst < template.yaml)`. */
 async function readText(file: string): Promise<string> {
-  try {
-    const { size } = await stat(file);
-    if (size > MOST_YAML_BYTES) {
-      throw new NextvladError("BAD_CONFIG", "too large for a config file", {
-        file,
-        expected: `at most ${MOST_YAML_BYTES} bytes`,
-        found: size,
-      });
-    }
-    return await readFile(file, "utf8");
-  } catch (error) {
-    throw fileError(error, file, "read");
+  const pieces: Uint8Array[] = [];
+  let size = 0;
+  for await (const piece of readOnce(file)) {
+    pieces.push(piece);
+    size += piece.length;
+    if (size <= MOST_YAML_BYTES) continue;
+    const expected = `at most ${MOST_YAML_BYTES} bytes`;
+    throw new NextvladError("BAD_CONFIG", "too large for a config file", { file, expected, found: "more" });
   }
+  return Buffer.concat(pieces).toString("utf8");
 }

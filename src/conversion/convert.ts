@@ -4,6 +4,7 @@ import { deserialiseError } from "../base/errors.js";
 import { confirmLock, lockFolder } from "../base/lock.js";
 import { requireProcessLimits } from "../base/memory.js";
 import { describeWait, SlowWatch } from "../base/slow-watch.js";
+import { untilStopped } from "../base/waiting.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
 import { deathError, startThread } from "../data/thread.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
@@ -44,6 +45,9 @@ export interface ConvertOutcome {
   /** The list of all shards; null where not all are made. */
   readonly list: string | null;
 }
+
+/** After a stop signal, shards in progress have this long to be finished: the next run makes them otherwise. */
+const FINISH_MS = 20_000;
 
 const MODULE = new URL("./conversion-worker.js", import.meta.url);
 
@@ -168,7 +172,7 @@ class Conversion {
         const shard = this.#due[this.#begun++];
         if (shard === undefined) break;
         await this.#begin(shard);
-        this.#note(shard, await this.#watched(shard, worker.run(shard.task)));
+        this.#note(shard, await this.#watched(shard, untilStopped(shard.task.output, worker.run(shard.task), FINISH_MS)));
         await confirmLock(this.#options.out, this.#lockText);
       }
     } catch (error) {

@@ -1,5 +1,5 @@
-import { open } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
+import { openInput } from "../base/input.js";
 import { listFirst } from "../base/problem-list.js";
 import { showText } from "../base/shown-value.js";
 import type { FeatureBytes } from "../data/video.js";
@@ -62,7 +62,7 @@ async function readArray(file: string, name: string): Promise<NpyArray> {
 
 async function isZip(file: string): Promise<boolean> {
   try {
-    const handle = await open(file, "r");
+    const handle = await openInput(file);
     try {
       const { buffer } = await handle.read(new Uint8Array(2), 0, 2, 0);
       return buffer[0] === 0x50 && buffer[1] === 0x4b;

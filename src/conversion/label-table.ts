@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
-import { readFile } from "node:fs/promises";
 import { CsvError, parse } from "csv-parse/sync";
-import { fileError, NextvladError } from "../base/errors.js";
+import { NextvladError } from "../base/errors.js";
+import { readOnce } from "../base/input.js";
 import { showValue } from "../base/shown-value.js";
 
 /** A line of a table of labels. */
@@ -14,6 +14,8 @@ export interface LabelledVideo {
 }
 
 const FORM = "begin the file with a line that names the columns, like `id,labels`, and write a line for each video, like `dog0001,3 7`";
+/** A table is held in memory. */
+const MAX_TABLE_BYTES = 1 << 28;
 const MAX_LABEL = 2 ** 31 - 1;
 
 /**
@@ -22,9 +24,7 @@ const MAX_LABEL = 2 ** 31 - 1;
  * (no such table, or an id that comes twice), BAD_LABELS.
  */
 export async function readLabelTable(file: string): Promise<readonly LabelledVideo[]> {
-  const bytes = await readFile(file).catch((error: unknown) => {
-    throw fileError(error, file, "read");
-  });
+  const bytes = await readTable(file);
   // Otherwise different ids could become equal.
   if (!isUtf8(bytes)) throw new NextvladError("BAD_FORMAT", "this is not UTF-8 text", { file, remedy: "save the table as UTF-8" });
   const text = bytes.toString("utf8");
@@ -52,6 +52,19 @@ export async function readLabelTable(file: string): Promise<readonly LabelledVid
     lineOf.set(id, line);
     return { id, labels: parseLabels(record[labelColumn] as string, { file, line, id }), line };
   });
+}
+
+async function readTable(file: string): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  let size = 0;
+  for await (const piece of readOnce(file)) {
+    pieces.push(piece);
+    size += piece.length;
+    if (size <= MAX_TABLE_BYTES) continue;
+    const details = { file, expected: `at most ${MAX_TABLE_BYTES} bytes`, found: "more", remedy: "split it into several tables" };
+    throw new NextvladError("BAD_FORMAT", "the table is too long to be held in memory", details);
+  }
+  return Buffer.concat(pieces);
 }
 
 interface Row {

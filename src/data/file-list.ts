@@ -1,12 +1,13 @@
 import { isUtf8 } from "node:buffer";
-import { createReadStream } from "node:fs";
-import { open, readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { escapeBytes, isUnicode, unescapeBytes } from "../base/byte-text.js";
 import { fileError, NextvladError } from "../base/errors.js";
+import { openInput, readInput, readOnce, readStream } from "../base/input.js";
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 import { joinErrors, listFirst } from "../base/problem-list.js";
 import { showPath, showText } from "../base/shown-value.js";
+import { waitForInput } from "../base/waiting.js";
 import { expandGlob, isGlob } from "./glob.js";
 
 /** MARK, LIST or DICT, and PUT with its number: protocol 0. */
@@ -64,7 +65,7 @@ export async function findShards(list: FileList, { cwd }: { readonly cwd: string
 
 async function findListed(list: string, cwd: string): Promise<FoundShards> {
   const path = resolve(cwd, list);
-  const kind = isStandardInput(list) ? "pipe" : await kindOf(path);
+  const kind = isStandardInput(list) ? "pipe" : await waitForInput(list, kindOf(path));
   if (kind === "missing" && isGlob(list)) return matchPattern(list, cwd);
   if (kind === "directory") {
     const remedy = `name a file list, or the shards themselves by a pattern such as ${list.replace(/\/+$/, "")}/*.tfrecord`;
@@ -72,8 +73,8 @@ async function findListed(list: string, cwd: string): Promise<FoundShards> {
   }
   try {
     if (kind === "pipe" && !path.endsWith(".tfrecord")) return await resolveLines(await readPipe(list, path), list, [cwd]);
-    if (path.endsWith(".tfrecord") || !(await isText(path))) return { shards: [path], repeated: [], problem: null, warnings: [] };
-    return await resolveLines(await readFile(path), list, [cwd, dirname(path)]);
+    if (path.endsWith(".tfrecord") || !(await isText(path, list))) return { shards: [path], repeated: [], problem: null, warnings: [] };
+    return await resolveLines(await readInput(path, list), list, [cwd, dirname(path)]);
   } catch (error) {
     throw fileError(error, list, "read");
   }
@@ -120,8 +121,8 @@ export function isShellPipe(list: string): boolean {
 async function readPipe(list: string, path: string): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
-  for await (const chunk of isStandardInput(list) ? process.stdin : createReadStream(path)) {
-    const bytes = Buffer.from(chunk);
+  for await (const piece of isStandardInput(list) ? readStream(process.stdin, "standard input") : readOnce(path)) {
+    const bytes = Buffer.from(piece);
     length += bytes.length;
     if (!bytes.every(isTextByte) || length > MAX_LIST_BYTES) {
       throw new NextvladError("BAD_FILE_LIST", "the pipe's content is not a list of shards", {
@@ -239,12 +240,12 @@ function missingFiles(missing: readonly string[], total: number, list: string, f
 
 type Kind = "file" | "pipe" | "directory" | "missing";
 
-/** What stands at a path. What can't be looked at counts as a file: reading it will say why. */
+/** What stands at a path. What cannot be examined, and devices and sockets, count as files: opening them reports the error. */
 async function kindOf(path: string): Promise<Kind> {
   try {
     const found = await stat(path);
     if (found.isDirectory()) return "directory";
-    return found.isFIFO() || found.isCharacterDevice() || found.isSocket() ? "pipe" : "file";
+    return found.isFIFO() ? "pipe" : "file";
   } catch (error) {
     const errno = (error as NodeJS.ErrnoException).code;
     return errno === "ENOENT" || errno === "ENOTDIR" ? "missing" : "file";
@@ -255,8 +256,8 @@ async function kindOf(path: string): Promise<Kind> {
  * A list is text and a shard is not: a record's length has zero bytes in it, and what is compressed or pickled has other control characters. But
  * Python's oldest pickles are text, which begins as no path does.
  */
-async function isText(path: string): Promise<boolean> {
-  const handle = await open(path, "r");
+async function isText(path: string, list: string): Promise<boolean> {
+  const handle = await openInput(path, list);
   try {
     const head = new Uint8Array(512);
     const { bytesRead } = await handle.read(head, 0, head.length, 0);

@@ -1,6 +1,7 @@
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { DEFAULT_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import { fileError } from "../base/errors.js";
+import { readInput } from "../base/input.js";
 import { openFileSource } from "../formats/byte-source.js";
 import { isSequenceExample } from "../formats/sequence-example.js";
 import { startsTfRecord, type TfRecord, tooLong } from "../formats/tfrecord.js";
@@ -25,7 +26,7 @@ async function readWhole(path: string, maxRecordBytes: number): Promise<Uint8Arr
   try {
     const { size } = await stat(path);
     if (size > maxRecordBytes) throw tooLong({ file: path, record: 0, byteOffset: 0 }, size, maxRecordBytes);
-    return await readFile(path);
+    return await readInput(path);
   } catch (error) {
     throw fileError(error, path, "read");
   }

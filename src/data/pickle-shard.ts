@@ -1,7 +1,8 @@
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { DEFAULT_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import { decodeBytes, normaliseBytes } from "../base/byte-text.js";
 import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
+import { openInput } from "../base/input.js";
 import { showValue } from "../base/shown-value.js";
 import { type Allocate, ownMemory } from "../formats/frame-list.js";
 import { parsePickle } from "../formats/pickle-reader.js";
@@ -45,9 +46,7 @@ export async function* readPickleShard(
   allocate: Allocate = ownMemory,
   undo?: () => void,
 ): AsyncGenerator<ShardVideo, void> {
-  const handle = await open(path, "r").catch((error: unknown) => {
-    throw fileError(error, path, "read");
-  });
+  const handle = await openInput(path);
   try {
     const { videos, fileBytes } = await takeTurn(() => takeApart(handle, path, shape.maxRecordBytes));
     const count = videos.length;

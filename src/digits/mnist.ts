@@ -1,7 +1,7 @@
-import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { fileError, NextvladError } from "../base/errors.js";
+import { NextvladError } from "../base/errors.js";
+import { readInput } from "../base/input.js";
 
 /** Width and height of an image, in pixels. */
 export const IMAGE_SIDE = 28;
@@ -55,9 +55,7 @@ function packageFolder(): string {
  * dimensions as big-endian uint32, then the bytes.
  */
 export async function readIdx(file: string, itemShape: readonly number[]): Promise<Uint8Array> {
-  const bytes = await readFile(file).catch((error: unknown) => {
-    throw fileError(error, file, "read");
-  });
+  const bytes = await readInput(file);
   const headerBytes = 4 * (2 + itemShape.length);
   if (bytes.length < headerBytes) {
     throw new NextvladError("BAD_FORMAT", "the file ends within its header", {

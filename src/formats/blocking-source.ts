@@ -1,5 +1,5 @@
-import { closeSync, openSync, readSync } from "node:fs";
-import { fileError } from "../base/errors.js";
+import { closeSync, readSync } from "node:fs";
+import { openInputSync } from "../base/input.js";
 import { makeSource, type OpenedSource } from "./byte-source.js";
 
 /**
@@ -7,15 +7,7 @@ import { makeSource, type OpenedSource } from "./byte-source.js";
  * thread and back for each piece. Throws FILE_MISSING, FILE_UNREADABLE.
  */
 export async function openBlockingSource(path: string, headBytes: number): Promise<OpenedSource> {
-  const file = openOrThrow(path);
+  const file = openInputSync(path);
   const readAt = (target: Uint8Array, position: number): number => readSync(file, target, 0, target.length, position);
   return makeSource(path, { readAt, close: async () => closeSync(file) }, headBytes);
-}
-
-function openOrThrow(path: string): number {
-  try {
-    return openSync(path, "r");
-  } catch (error) {
-    throw fileError(error, path, "read");
-  }
 }

@@ -1,5 +1,5 @@
-import { type FileHandle, open } from "node:fs/promises";
 import { fileError } from "../base/errors.js";
+import { openInput } from "../base/input.js";
 
 /** Where a reader stands: the file, the record's number from 0, and the byte in the uncompressed file. */
 export interface RecordPlace {
@@ -61,16 +61,9 @@ export async function makeSource(
   }
 }
 
-/** Opens a file for reading. Throws FILE_MISSING, FILE_UNREADABLE. */
-export function openForReading(path: string): Promise<FileHandle> {
-  return open(path, "r").catch((error: unknown) => {
-    throw fileError(error, path, "read");
-  });
-}
-
 /** An open file as a source of its bytes, with a look at its first ones (up to `headBytes`). Throws FILE_MISSING, FILE_UNREADABLE. */
 export async function openFileSource(path: string, headBytes: number): Promise<OpenedSource> {
-  const handle = await openForReading(path);
+  const handle = await openInput(path);
   const readAt = async (target: Uint8Array, position: number): Promise<number> =>
     (await handle.read(target, 0, target.length, position)).bytesRead;
   return makeSource(path, { readAt, close: () => handle.close() }, headBytes);

@@ -1,8 +1,8 @@
-import { createReadStream } from "node:fs";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { CsvError, parse } from "csv-parse";
 import { fileError, NextvladError } from "../base/errors.js";
+import { readPieces } from "../base/input.js";
 
 /** A record of a CSV file. */
 export interface CsvRecord {
@@ -46,7 +46,7 @@ async function* readText(path: string): AsyncGenerator<string, void> {
       throw new NextvladError("BAD_FORMAT", "this is no UTF-8 text", { file: path }, error);
     }
   };
-  for await (const bytes of createReadStream(path, { highWaterMark: 1 << 18 })) yield decode(bytes as Uint8Array);
+  for await (const bytes of readPieces(path)) yield decode(bytes);
   yield decode();
 }
 

@@ -1,6 +1,8 @@
 import { isUtf8 } from "node:buffer";
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
+import { openInput } from "../base/input.js";
+import { untilStopped } from "../base/waiting.js";
 
 /** A line of a text file, without its line feed. */
 export interface Line {
@@ -33,7 +35,7 @@ async function* splitLines(path: string): AsyncGenerator<Buffer, void> {
   let buffer = Buffer.allocUnsafe(PIECE_BYTES);
   let held = 0;
   let number = 1;
-  const handle = await openFile(path);
+  const handle = await openInput(path);
   try {
     for (;;) {
       const bytes = await readPiece(handle, path, buffer.subarray(held));
@@ -63,22 +65,15 @@ async function* splitLines(path: string): AsyncGenerator<Buffer, void> {
       if (held === buffer.length) buffer = Buffer.concat([buffer], 2 * buffer.length);
     }
   } finally {
-    await handle.close();
+    // Closing waits for a read that is still in progress.
+    await untilStopped(path, handle.close());
   }
   if (held > 0) yield buffer.subarray(0, held);
 }
 
-async function openFile(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, "r");
-  } catch (error) {
-    throw fileError(error, path, "read");
-  }
-}
-
 async function readPiece(handle: FileHandle, path: string, target: Uint8Array): Promise<number> {
   try {
-    return (await handle.read(target, 0, target.length)).bytesRead;
+    return (await untilStopped(path, handle.read(target, 0, target.length))).bytesRead;
   } catch (error) {
     throw fileError(error, path, "read");
   }

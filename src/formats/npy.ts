@@ -1,5 +1,5 @@
-import { readFile } from "node:fs/promises";
-import { fileError, NextvladError } from "../base/errors.js";
+import { NextvladError } from "../base/errors.js";
+import { readInput } from "../base/input.js";
 import { showText } from "../base/shown-value.js";
 import { decodeFloat16 } from "./float16.js";
 import { adviseOnDtype } from "./numpy-advice.js";
@@ -42,10 +42,7 @@ const MAGIC = Buffer.from("\x93NUMPY", "latin1");
  * Throws FILE_MISSING, FILE_UNREADABLE, or BAD_FORMAT for anything else, a file cut short or one with more in it.
  */
 export async function readNpy(file: string): Promise<NpyArray> {
-  const bytes = await readFile(file).catch((error: unknown) => {
-    throw fileError(error, file, "read");
-  });
-  return parseNpy(bytes, file);
+  return parseNpy(await readInput(file), file);
 }
 
 /** Reads the bytes of a .npy file; `file` names them in errors. Throws BAD_FORMAT as `readNpy` does. */

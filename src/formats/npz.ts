@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import { crc32 } from "@node-rs/crc32";
 import { type Entry, openPromise, type ZipFile } from "yauzl";
 import { fileError, NextvladError } from "../base/errors.js";
+import { requireRegularFile } from "../base/input.js";
 import { showText } from "../base/shown-value.js";
 import { MAX_NPY_HEAD_BYTES, type NpyArray, type NpyHeader, parseNpy, parseNpyHeader } from "./npy.js";
 
@@ -35,6 +36,7 @@ export class NpzFile {
 
   /** Throws FILE_MISSING besides. */
   static async open(path: string): Promise<NpzFile> {
+    await requireRegularFile(path);
     return translateErrors(path, async () => {
       const zip = await openPromise(path, { lazyEntries: true, autoClose: false });
       try {

@@ -1,5 +1,6 @@
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, readSync } from "node:fs";
 import { fileError } from "../base/errors.js";
+import { openInputSync } from "../base/input.js";
 import { PickleCursor, type PickleSource } from "./pickle-cursor.js";
 import { PickleMachine } from "./pickle-machine.js";
 import { runOpcode } from "./pickle-reader.js";
@@ -34,7 +35,7 @@ function openSource(path: string): PickleSource & { close(): void } {
       throw fileError(error, path, "read");
     }
   };
-  const file = reading(() => openSync(path, "r"));
+  const file = openInputSync(path);
   return {
     sizeBytes: reading(() => fstatSync(file).size),
     read: (target) => reading(() => readSync(file, target)),

@@ -1,5 +1,6 @@
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
+import { openInput } from "../base/input.js";
 import {
   arrayOver,
   type Dtype,
@@ -97,9 +98,7 @@ export class SafetensorsFile implements SafetensorsHeader {
 
   /** Opens a file and checks its header. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT. */
   static async open(path: string): Promise<SafetensorsFile> {
-    const handle = await open(path, "r").catch((error: unknown) => {
-      throw fileError(error, path, "read");
-    });
+    const handle = await openInput(path);
     try {
       const { size } = await handle.stat();
       const headerBytes = await readHeaderLength(handle, size, path);

@@ -1,5 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { type ErrorCode, NextvladError } from "../base/errors.js";
+import { openInput } from "../base/input.js";
 import { createRandom } from "../base/random.js";
 import { type CorruptPolicy, isPassedOver } from "../data/damage-sieve.js";
 import { describeFileList, describeRepeated, type FileList, type FoundShards, findShards } from "../data/file-list.js";
@@ -9,7 +10,7 @@ import { isPickle } from "../data/shard.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
 import { checkVideo, type VideoShape } from "../data/video-check.js";
 import { findVideo } from "../data/video-parser.js";
-import { makeSource, type OpenedSource, openForReading } from "../formats/byte-source.js";
+import { makeSource, type OpenedSource } from "../formats/byte-source.js";
 import { readTfRecordFile } from "../formats/tfrecord.js";
 
 /** Shards that a run is going to read: their list, and what their videos must look like. */
@@ -197,7 +198,7 @@ async function checkFirstRecord(path: string, shape: VideoShape): Promise<FirstR
 
 /** As `openFileSource`, but read in small pieces, and beside other files. */
 async function openHeadSource(path: string, headBytes: number): Promise<OpenedSource> {
-  const handle = await openForReading(path);
+  const handle = await openInput(path);
   let first: Uint8Array | null = null;
   const readAt = async (target: Uint8Array, position: number): Promise<number> => {
     if (first === null) {

@@ -1,6 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { NextvladError } from "../base/errors.js";
-import { openForReading } from "../formats/byte-source.js";
+import { openInput } from "../base/input.js";
 import { walkRecordHeaders } from "../formats/record-headers.js";
 
 /** Reads in flight: Node's threads for files are four by default. */
@@ -40,7 +40,7 @@ export async function checkHeaders(paths: readonly string[], limitMs: number, ma
 }
 
 async function walk(path: string, isOver: () => boolean, maxRecordBytes?: number): Promise<string> {
-  const handle = await openForReading(path);
+  const handle = await openInput(path);
   try {
     return await walkRecordHeaders(handle, path, isOver, maxRecordBytes);
   } finally {

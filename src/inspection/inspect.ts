@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { decodeBytes, encodeBytes, escapeBytes } from "../base/byte-text.js";
 import { fileError, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
-import { refusePipe } from "../base/files.js";
+import { openInput } from "../base/input.js";
 import { groupErrors } from "../base/problem-list.js";
 import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/damage-sieve.js";
 import { readLoneExample } from "../data/lone-example.js";
@@ -10,7 +10,6 @@ import { isPickle } from "../data/shard.js";
 import type { Video } from "../data/video.js";
 import type { VideoShape } from "../data/video-check.js";
 import { SEGMENT_LABELS } from "../data/video-parser.js";
-import { openForReading } from "../formats/byte-source.js";
 import type { FrameList } from "../formats/frame-list.js";
 import type { ListSummary } from "../formats/list-summary.js";
 import { describeSequenceExample, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
@@ -78,8 +77,7 @@ export type Inspection = Awaited<ReturnType<typeof inspectShard>>;
 
 async function lookAt(path: string): Promise<{ size: number; compression: "none" | "gzip" | "zlib" }> {
   try {
-    await refusePipe(path);
-    const handle = await openForReading(path);
+    const handle = await openInput(path);
     try {
       const head = new Uint8Array(64);
       const { bytesRead } = await handle.read(head, 0, head.length, 0);

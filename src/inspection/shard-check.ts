@@ -1,5 +1,4 @@
 import { type ErrorCode, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
-import { refusePipe } from "../base/files.js";
 import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/damage-sieve.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
@@ -49,7 +48,6 @@ export async function* checkShard(path: string, shape: VideoShape): AsyncGenerat
   let piece = new PieceBuilder(listed);
   let filePosition = 0;
   try {
-    await refusePipe(path);
     let problems = 0;
     const addProblem = (error: NextvladError): void => {
       if (++problems > MAX_FILE_PROBLEMS) throw tooManyProblems(error.details);

@@ -1,8 +1,9 @@
-import { readdir, readFile, rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Logger } from "pino";
 import { fileError, NextvladError } from "../base/errors.js";
 import { makeFolder, removeDirectory, writeFileAtomic } from "../base/files.js";
+import { readInput } from "../base/input.js";
 import { sweepLeftovers } from "../base/leftovers.js";
 import { confirmLock, type FolderLock, LOCK_NAME, lockFolder } from "../base/lock.js";
 import { showText } from "../base/shown-value.js";
@@ -15,11 +16,11 @@ const STATE_NAME = "state.json";
 /** The state in a folder of partial results; null if none was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
 export async function readPartialState(folder: string): Promise<PartialState | null> {
   const file = join(folder, STATE_NAME);
-  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return null;
-    throw fileError(error, file, "read");
+  const text = await readInput(file).catch((error: NextvladError) => {
+    if (error.code === "FILE_MISSING") return null;
+    throw error;
   });
-  return text === null ? null : parsePartialState(text, file);
+  return text === null ? null : parsePartialState(text.toString("utf8"), file);
 }
 
 /** Whether a folder of partial results may hold a file of this name. */

@@ -1,6 +1,7 @@
-import { readFile, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import type { Logger } from "pino";
 import { resolveOutputFile, writeFileAtomic } from "../base/files.js";
+import { readInput } from "../base/input.js";
 import { escapeJson } from "../base/shown-value.js";
 import { isWorthTelling } from "./sparing.js";
 
@@ -90,7 +91,7 @@ export class IncidentList<T extends object> {
 /** What an earlier run listed; nothing where there is no such list, or no whole one. */
 async function readList(path: string): Promise<readonly unknown[]> {
   try {
-    const list: unknown = JSON.parse(await readFile(path, "utf8"));
+    const list: unknown = JSON.parse((await readInput(path)).toString("utf8"));
     return Array.isArray(list) ? list : [];
   } catch {
     return [];

@@ -98,3 +98,37 @@ test("a signal that comes once the work is over changes nothing", async (t) => {
   closeSync(openSync(pipe, "r+"));
   assert.deepEqual(await ended, [7, null]);
 });
+
+test("all that was printed reaches a slow reader of a pipe before the process ends", async () => {
+  const script = `
+    import { leave } from ${JSON.stringify(compiled("commands/process.js"))};
+    process.stdout.write("o".repeat(1_000_000));
+    process.stderr.write("e".repeat(1_000_000));
+    await leave(3);
+  `;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "pipe"] });
+  await sleep(300);
+  const lengths = [child.stdout, child.stderr].map(async (stream) => {
+    let length = 0;
+    for await (const piece of stream) length += piece.length;
+    return length;
+  });
+  assert.deepEqual(await once(child, "exit"), [3, null]);
+  assert.deepEqual(await Promise.all(lengths), [1_000_000, 1_000_000]);
+});
+
+test("a reader that takes nothing keeps the process only until a signal", async () => {
+  const script = `
+    import { leave } from ${JSON.stringify(compiled("commands/process.js"))};
+    process.stderr.write("e".repeat(1_000_000));
+    console.log("done");
+    await leave(4);
+  `;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "pipe"] });
+  const ended = once(child, "exit");
+  await once(child.stdout, "data");
+  await sleep(200);
+  assert.equal(child.exitCode, null);
+  child.kill("SIGTERM");
+  assert.deepEqual(await ended, [4, null]);
+});

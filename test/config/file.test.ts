@@ -38,7 +38,7 @@ const files: readonly [string, string | Uint8Array, RegExp][] = [
     /not YAML: nested more than 64 levels deep/,
   ]),
   ["PaddleVideo 1.5's INI form", '[MODEL]\nname = "NEXTVLAD"\n', /INI form of PaddleVideo 1.5. Write its sections as YAML/],
-  ["a shard", new Uint8Array(1 << 21), /too large for a config file \(expected at most 16384 bytes, found 2097152\)/],
+  ["a shard", new Uint8Array(1 << 21), /too large for a config file \(expected at most 16384 bytes, found more\)/],
 ];
 for (const [name, content, message] of files) {
   test(`${name} is refused in a line`, async (context) => {

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { compiled, type Ended, runNextvlad } from "../commands/nextvlad.js";
+import { holdFiles } from "../helpers/held-files.js";
 import { encodeNpy } from "../helpers/npy.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 
@@ -262,12 +263,13 @@ test("shards that never answer, more than Node has threads by default, keep nobo
   const own = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
   t.after(() => rmSync(own, { recursive: true, force: true }));
   const ownConfig = await prepareRun(own);
-  const pipes = Array.from({ length: 6 }, (_, number) => `pipe${number}.tfrecord`);
-  execFileSync(
-    "mkfifo",
-    pipes.map((pipe) => join(own, pipe)),
+  const held = Array.from({ length: 6 }, (_, number) => `held${number}.tfrecord`);
+  for (const name of held) copyFileSync(join(own, "train0.tfrecord"), join(own, name));
+  await holdFiles(
+    t,
+    held.map((name) => join(own, name)),
   );
-  writeFileSync(join(own, "train.list"), ["train0.tfrecord", ...pipes].map((shard) => `${shard}\n`).join(""));
+  writeFileSync(join(own, "train.list"), ["train0.tfrecord", ...held].map((shard) => `${shard}\n`).join(""));
   const saveDir = join(own, "out");
   const child = spawn(process.execPath, [compiled("nextvlad.cjs"), "train", "--config", ownConfig, "--save-dir", saveDir], {
     timeout: 60_000,
@@ -290,7 +292,7 @@ test("shards that never answer, more than Node has threads by default, keep nobo
   assert.deepEqual([exitCode, signal], [null, "SIGKILL"], output);
   assert.match(output, /checked the first records of 3 of 9 shards in 10 s/);
   assert.match(output, /SIGTERM: finishing the step and saving/);
-  assert.match(output, /never answers: ending by force, instead of with exit code 143/);
+  assert.match(output, /a read never returned \(dead disk or mount\): killing the process, instead of exit code 143/);
   assert.match(output, /last snapshot: \S+NEXTVLAD_step0\nresume with: nextvlad train .* --resume\n/);
   assert.ok(existsSync(join(saveDir, "NEXTVLAD_step0", "state.json")));
 });

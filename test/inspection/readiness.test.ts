@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
@@ -17,6 +17,7 @@ import { findObstacles, joinProblems } from "../../src/inspection/readiness.js";
 import { requireSpace } from "../../src/inspection/space.js";
 import { spawnNextvlad } from "../commands/nextvlad.js";
 import { cutInside, damageData } from "../helpers/damage.js";
+import { holdFiles } from "../helpers/held-files.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 import { failsWith, goldenData, randomVideo, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
 
@@ -197,12 +198,10 @@ describe("before the first step", { concurrency: 2 }, () => {
 
   test("a file that never answers is left for its turn", async (t) => {
     const folder = temporaryFolder(t);
-    await writeShard(join(folder, "a.tfrecord"), [randomVideo(3)]);
-    const pipe = join(folder, "b.tfrecord");
-    execFileSync("mkfifo", [pipe]);
+    for (const name of ["a", "b"]) await writeShard(join(folder, `${name}.tfrecord`), [randomVideo(3)]);
+    await holdFiles(t, [join(folder, "b.tfrecord")]);
     const found = await checkFirstRecords([{ list: join(folder, "*.tfrecord"), shape: SHAPE }], folder, 500);
     assert.deepEqual([found.problems, found.read, found.shards], [[], 1, 2]);
-    closeSync(openSync(pipe, "r+"));
   });
 
   test("damage is no problem where the run is going to do without it; a mistake is one all the same", async (t) => {

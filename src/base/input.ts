@@ -1,0 +1,121 @@
+import { constants, openSync, type Stats, statSync } from "node:fs";
+import { type FileHandle, open, readFile, stat } from "node:fs/promises";
+import { Socket } from "node:net";
+import { fileError, NextvladError } from "./errors.js";
+import { untilStopped, waitForInput } from "./waiting.js";
+
+const PIECE_BYTES = 1 << 18;
+
+/** What stands at a path, if neither a regular file nor a directory: "a pipe", "a socket", "a device"; else null. */
+export function specialKind(found: Stats): string | null {
+  if (found.isFIFO()) return "a pipe";
+  if (found.isSocket()) return "a socket";
+  return found.isCharacterDevice() || found.isBlockDevice() ? "a device" : null;
+}
+
+/**
+ * Opens an input that is read at positions, more than once, or by its size. Anything but a regular file is refused: opening a pipe waits for a writer,
+ * and some devices never end. `name` is the path in messages. Throws FILE_MISSING, FILE_UNREADABLE.
+ */
+export async function openInput(path: string, name = path): Promise<FileHandle> {
+  await requireRegularFile(path, name);
+  return untilStopped(name, open(path, "r")).catch((error: unknown) => {
+    throw fileError(error, name, "read");
+  });
+}
+
+/** `openInput` for code that reads synchronously: returns the descriptor. */
+export function openInputSync(path: string): number {
+  try {
+    refuseSpecial(statSync(path), path);
+    return openSync(path, "r");
+  } catch (error) {
+    throw fileError(error, path, "read");
+  }
+}
+
+/** Reads a whole regular file. Throws FILE_MISSING, FILE_UNREADABLE. */
+export async function readInput(path: string, name = path): Promise<Buffer> {
+  await requireRegularFile(path, name);
+  return untilStopped(name, readFile(path)).catch((error: unknown) => {
+    throw fileError(error, name, "read");
+  });
+}
+
+/** Throws FILE_UNREADABLE for a pipe, a socket or a device. What else is wrong with a path is reported by whoever opens it. */
+export async function requireRegularFile(path: string, name = path): Promise<void> {
+  const found = await untilStopped(
+    name,
+    stat(path).catch(() => null),
+  );
+  if (found !== null) refuseSpecial(found, name);
+}
+
+function refuseSpecial(found: Stats, path: string): void {
+  const kind = specialKind(found);
+  if (kind === null) return;
+  const remedy = kind === "a pipe" ? "write what comes from it into a file, and name that file" : "name a regular file";
+  throw new NextvladError("FILE_UNREADABLE", `cannot read it: it is ${kind}, not a file`, { file: path, remedy });
+}
+
+/**
+ * Reads an input once from its start, piece by piece. It may be a pipe (`<(command)`, a FIFO); a wait for one is reported within a second.
+ * Throws FILE_MISSING, FILE_UNREADABLE.
+ */
+export async function* readOnce(path: string): AsyncGenerator<Uint8Array, void> {
+  const found = await waitForInput(path, stat(path)).catch((error: unknown) => {
+    throw fileError(error, path, "read");
+  });
+  if (found.isFIFO()) yield* readPipe(path);
+  else yield* readPieces(path);
+}
+
+/** The bytes of a regular file, piece by piece. Throws FILE_MISSING, FILE_UNREADABLE. */
+export async function* readPieces(path: string): AsyncGenerator<Uint8Array, void> {
+  const handle = await openInput(path);
+  try {
+    for (;;) {
+      const piece = new Uint8Array(PIECE_BYTES);
+      const { bytesRead } = await untilStopped(path, handle.read(piece, 0, PIECE_BYTES, null));
+      if (bytesRead === 0) return;
+      yield piece.subarray(0, bytesRead);
+    }
+  } catch (error) {
+    throw fileError(error, path, "read");
+  } finally {
+    // Closing waits for a read that is still in progress.
+    await untilStopped(path, handle.close());
+  }
+}
+
+/** Reads a pipe without a thread that blocks in the kernel: while no process writes to it, signals still work and the process can end. */
+async function* readPipe(path: string): AsyncGenerator<Uint8Array, void> {
+  const socket = openPipe(path);
+  try {
+    yield* readStream(socket, path);
+  } finally {
+    socket.destroy();
+  }
+}
+
+function openPipe(path: string): Socket {
+  try {
+    return new Socket({ fd: openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), readable: true, writable: false });
+  } catch (error) {
+    throw fileError(error, path, "read");
+  }
+}
+
+/** The pieces of a stream, such as standard input; a wait is reported within a second. `name` is the input's name in reports and errors. */
+export async function* readStream(stream: AsyncIterable<Uint8Array | string>, name: string): AsyncGenerator<Uint8Array, void> {
+  const pieces = stream[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const { value, done } = await waitForInput(`data from ${name} (a pipe)`, pieces.next());
+      if (done === true) return;
+      yield Buffer.from(value);
+    }
+  } catch (error) {
+    throw fileError(error, name, "read");
+  }
+}

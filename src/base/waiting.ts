@@ -1,0 +1,73 @@
+import { NextvladError } from "./errors.js";
+import { escapeLine } from "./shown-value.js";
+import { SLOW_MS, SlowWatch, showSeconds } from "./slow-watch.js";
+
+/** A wait for an input is reported after this long. */
+const ANNOUNCE_MS = 800;
+/** After a stop signal, a read that still has no answer after this long is abandoned. */
+const STUCK_MS = 2000;
+
+/** How a command is stopped. */
+export interface StopRequest {
+  /** Aborted by the first stop signal. */
+  readonly signal: AbortSignal;
+  /** 130, 143 or 129 after a stop signal. */
+  exitCode(): number;
+}
+
+let stop: StopRequest | null = null;
+let report = (line: string): void => void process.stderr.write(`${escapeLine(`nextvlad: ${line}`)}\n`);
+
+/** From now on, waits end when this stop is requested; null: signals have their default effect. One command at a time runs in a process. */
+export function setStopRequest(request: StopRequest | null): void {
+  stop = request;
+}
+
+/** From now on, long waits are reported by `write`; returns a function that restores the previous one. */
+export function reportWaits(write: (line: string) => void): () => void {
+  const previous = report;
+  report = write;
+  return () => {
+    report = previous;
+  };
+}
+
+/**
+ * Waits for `work`. After a stop signal, work that does not end within `stuckMs` is abandoned: throws STOPPED. `what` completes "waiting for".
+ * In worker threads, and outside of commands that save at a signal, it only waits.
+ */
+export function untilStopped<T>(what: string, work: Promise<T>, stuckMs = STUCK_MS): Promise<T> {
+  const request = stop;
+  if (request === null) return work;
+  const { signal } = request;
+  return new Promise<T>((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined;
+    const abandonSoon = (): void => {
+      timer = setTimeout(() => reject(stoppedError(what, request.exitCode())), stuckMs);
+    };
+    if (signal.aborted) abandonSoon();
+    else signal.addEventListener("abort", abandonSoon, { once: true });
+    const end = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", abandonSoon);
+    };
+    work.finally(end).then(resolve, reject);
+  });
+}
+
+function stoppedError(what: string, exitCode: number): NextvladError {
+  return new NextvladError("STOPPED", `stopped by a signal while waiting for ${what}`, { exitCode });
+}
+
+/** `untilStopped` for an input: reports the wait within a second, after a minute, and then with exponential back-off. */
+export async function waitForInput<T>(what: string, work: Promise<T>): Promise<T> {
+  const first = setTimeout(() => report(`waiting for ${what}`), ANNOUNCE_MS);
+  const watch = new SlowWatch((waitedMs) => report(`still waiting for ${what}, for ${showSeconds(waitedMs)}`), SLOW_MS);
+  watch.begin();
+  try {
+    return await untilStopped(what, work);
+  } finally {
+    clearTimeout(first);
+    watch.end();
+  }
+}

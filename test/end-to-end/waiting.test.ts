@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { compiled, interruptNextvlad, runNextvlad } from "../commands/nextvlad.js";
+import { holdFiles } from "../helpers/held-files.js";
+import { prepareRun } from "../helpers/runs.js";
+
+let folder: string;
+let config: string;
+const at = (name: string): string => join(folder, name);
+
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
+  config = await prepareRun(folder);
+  execFileSync("mkfifo", ["fifo", "fifo.tfrecord", "fifo.npy", "fifo.pkl"].map(at));
+  writeFileSync(at("shards.list"), "train0.tfrecord\nfifo.tfrecord\n");
+  writeFileSync(at("pickles.list"), "fifo.pkl\n");
+  writeFileSync(at("table.csv"), "id,labels\nfifo,1\n");
+});
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Commands by the input that is a FIFO without a writer, and the file that the error names. */
+const REFUSED: readonly (readonly [input: string, args: () => readonly string[], file: string])[] = [
+  ["weights", () => ["eval", "--weights", at("fifo"), "--config", config], "fifo"],
+  ["weights to export", () => ["export", "--weights", at("fifo"), "--format", "npz", "--out", at("out.npz")], "fifo"],
+  ["weights to inspect", () => ["inspect", at("fifo")], "fifo"],
+  ["eigen file", () => ["train", "--config", config, "--set", `MODEL.eigen_file=${at("fifo.npy")}`], "fifo.npy"],
+  ["shard in a list", () => ["train", "--config", config, "--set", `TRAIN.filelist=${at("shards.list")}`], "fifo.tfrecord"],
+  ["shard to verify", () => ["verify", at("shards.list"), "--config", config], "fifo.tfrecord"],
+  ["pickle to convert", () => ["convert", "--to", "tfrecord", "--filelist", at("pickles.list")], "fifo.pkl"],
+  ["features", () => ["convert", "--to", "tfrecord", "--csv", at("table.csv"), "--rgb", at("{id}.npy")], "fifo.npy"],
+  ["results", () => ["ensemble", at("fifo"), at("fifo")], "fifo"],
+  ["label names", () => ["infer", "--labels", at("fifo"), "--format", "jsonl"], "fifo"],
+];
+
+describe("a FIFO without a writer is refused within a second, as", () => {
+  let runs = 0;
+  for (const [input, args, file] of REFUSED) {
+    test(input, async () => {
+      const given = [...args()];
+      const [command] = given;
+      const out = at(`out${runs++}`);
+      if (command === "convert") given.push("--out", out);
+      else if (["train", "eval", "infer", "ensemble"].includes(command as string)) given.push("--save-dir", out);
+      if (command === "infer") given.push("--weights", await trainedWeights());
+      const since = performance.now();
+      const { exitCode, stdout, stderr } = await runNextvlad(given);
+      const ms = performance.now() - since;
+      assert.equal(exitCode, 1, stderr);
+      assert.match(stdout + stderr, new RegExp(`${at(file).replaceAll(".", "\\.")}: cannot read it: it is a pipe, not a file`));
+      // Starting threads on a busy machine takes time too; a command that waits would never end.
+      assert.ok(ms < 10_000, `${ms} ms`);
+    });
+  }
+});
+
+let weights: Promise<string> | undefined;
+function trainedWeights(): Promise<string> {
+  weights ??= (async () => {
+    const { exitCode, stderr } = await runNextvlad([
+      "train",
+      ...["--config", config, "--save-dir", at("run"), "--epoch", "1", "--valid-interval", "0"],
+    ]);
+    assert.equal(exitCode, 0, stderr);
+    return at("run/NEXTVLAD_epoch0");
+  })();
+  return weights;
+}
+
+describe("a wait for a FIFO is reported within a second and ends with SIGTERM:", { concurrency: 2 }, () => {
+  const waits = [
+    ["list", () => ["verify", at("fifo")]],
+    ["config", () => ["train", "--config", at("fifo"), "--save-dir", at("waiting")]],
+    ["table of labels", () => ["convert", "--to", "tfrecord", "--csv", at("fifo"), "--rgb", at("{id}.npy"), "--out", at("converted")]],
+  ] as const;
+  for (const [input, args] of waits) {
+    test(input, async () => {
+      let reportedMs = 0;
+      const { exitCode, signal, output } = await interruptNextvlad(args(), `waiting for data from ${at("fifo")} (a pipe)\n`, (child) => {
+        reportedMs = performance.now();
+        child.kill("SIGTERM");
+      });
+      // Before there is anything to save, the signal ends the process itself, which shells report as 143 too.
+      assert.ok(exitCode === 143 || signal === "SIGTERM", output);
+      assert.ok(performance.now() - reportedMs < 10_000);
+      if (input === "table of labels") assert.equal(existsSync(at("converted")), false);
+    });
+  }
+});
+
+test("a shard that never answers in the midst of training: SIGTERM saves, and the process ends", async (t) => {
+  const own = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
+  t.after(() => rmSync(own, { recursive: true, force: true }));
+  const ownConfig = await prepareRun(own);
+  copyFileSync(join(own, "train1.tfrecord"), join(own, "held"));
+  await holdFiles(t, [join(own, "held")]);
+  const saveDir = join(own, "out");
+  const args = ["train", "--config", ownConfig, "--save-dir", saveDir, "--epoch", "10000", "--valid-interval", "0", "--keep", "2"];
+  const child = spawn(process.execPath, [compiled("nextvlad.cjs"), ...args], { timeout: 60_000 });
+  let output = "";
+  let quiet: NodeJS.Timeout | undefined;
+  const onOutput = (chunk: Buffer): void => {
+    output += chunk.toString();
+    if (quiet === undefined && output.includes("INFO: snapshot: ")) {
+      renameSync(join(own, "held"), join(own, "train1.tfrecord"));
+      // Once epochs end no more, the run waits for the shard.
+      quiet = setTimeout(() => child.kill("SIGTERM"), 2000);
+    } else if (!output.includes("SIGTERM")) quiet?.refresh();
+  };
+  child.stdout.on("data", onOutput);
+  child.stderr.on("data", onOutput);
+  assert.deepEqual(await once(child, "close"), [null, "SIGKILL"], output);
+  assert.match(output, /\[TRAIN\] train stopped\. /);
+  assert.match(output, /killing the process, instead of exit code 143/);
+  const last = /last snapshot: \S+\/(NEXTVLAD_\w+)\n/.exec(output)?.[1] ?? "";
+  assert.ok(readdirSync(saveDir).includes(last), output);
+});
