@@ -61,12 +61,18 @@ function stoppedError(what: string, exitCode: number): NextvladError {
 
 /** `untilStopped` for an input: reports the wait within a second, after a minute, and then with exponential back-off. */
 export async function waitForInput<T>(what: string, work: Promise<T>): Promise<T> {
-  const first = setTimeout(() => report(`waiting for ${what}`), ANNOUNCE_MS);
+  let isOver = false;
+  const announce = (): void => {
+    if (!isOver) report(`waiting for ${what}`);
+  };
+  // The event loop may itself be late: an answer that is there already is seen first.
+  const first = setTimeout(() => setImmediate(announce), ANNOUNCE_MS);
   const watch = new SlowWatch((waitedMs) => report(`still waiting for ${what}, for ${showSeconds(waitedMs)}`), SLOW_MS);
   watch.begin();
   try {
     return await untilStopped(what, work);
   } finally {
+    isOver = true;
     clearTimeout(first);
     watch.end();
   }

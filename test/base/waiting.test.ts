@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, mock, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { reportWaits, setStopRequest, untilStopped, waitForInput } from "../../src/base/waiting.js";
 import { failsWith } from "../helpers/shards.js";
 
@@ -17,6 +18,7 @@ describe("a wait for an input", () => {
     });
     const waiting = waitForInput("x.list", work);
     mock.timers.tick(999);
+    await setImmediate();
     assert.deepEqual(reports, ["waiting for x.list"]);
     for (let second = 1; second < 121; second++) mock.timers.tick(1000);
     assert.equal(reports.length, 3);
