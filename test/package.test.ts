@@ -50,7 +50,7 @@ test("an installed package names `nextvlad setup`, which runs its set-up; a clon
   cpSync(join(repository, "package.json"), join(folder, "package.json"));
   symlinkSync(join(repository, "node_modules"), join(folder, "node_modules"));
 
-  const { loadTensorflow } = (await import(pathToFileURL(join(folder, "dist/src/tensorflow/runtime.js")).href)) as {
+  const { loadTensorflow } = (await import(pathToFileURL(join(folder, "dist/src/runtime/runtime.js")).href)) as {
     loadTensorflow: (useGpu: boolean) => Promise<unknown>;
   };
   await assert.rejects(loadTensorflow(false), { code: "NOT_SET_UP", message: /Run: nextvlad setup\.$/ });

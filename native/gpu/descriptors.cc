@@ -6,7 +6,7 @@ namespace nextvlad::gpu {
 namespace {
 
 constexpr Block kBlock = {kWarp, 8};  // clusters.cu: kRows
-constexpr float kEpsilon = 1e-12f;    // model/descriptor-norm.ts: L2_EPSILON
+constexpr float kEpsilon = 1e-12f;    // kernels/reference.ts: L2_EPSILON
 
 Grid GridOf(int64_t clusters, int64_t videos) { return {static_cast<unsigned>((clusters + kWarp - 1) / kWarp), static_cast<unsigned>(videos)}; }
 

@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
 import { NextvladError } from "../../src/base/errors.js";
-import type { Precision } from "../../src/model/frozen-network.js";
+import type { Precision } from "../../src/kernels/types.js";
 import type { Task } from "./measure.js";
 import { FRAMEWORKS, GPU_FRAMEWORKS } from "./peers.js";
 import type { Frames } from "./workload.js";

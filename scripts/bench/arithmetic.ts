@@ -1,4 +1,4 @@
-import { type ModelSizes, streamsOf, vladSize } from "../../src/model/sizes.js";
+import { type ModelSizes, modalitiesOf, vladSize } from "../../src/model/sizes.js";
 
 /** What a network's products take, in floating-point operations: a multiplication and an addition are two. */
 export interface Arithmetic {
@@ -21,7 +21,7 @@ export function countArithmetic(sizes: ModelSizes, mode: "train" | "infer"): Ari
   const { groups, clusters, hidden, gate, classes } = sizes;
   const [ofFeatures, ofOthers] = mode === "train" ? [2, 3] : [1, 1];
   const count = { frame: 0, video: 0, step: 0 };
-  for (const { features, expanded } of streamsOf(sizes)) {
+  for (const { features, expanded } of modalitiesOf(sizes)) {
     const folded = groups * clusters + groups;
     count.frame += 2 * (ofFeatures * features * (expanded + folded) + ofOthers * expanded * clusters);
     if (mode === "train") count.step += 2 * ofOthers * features * expanded * folded;

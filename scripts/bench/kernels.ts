@@ -1,24 +1,24 @@
 /**
- * Times each of our kernels for the CPU (native/) against TensorFlow's own kernels at the shapes that matter, in turns: what src/tensorflow/kernel-choice.ts
+ * Times each of our kernels for the CPU (native/) against TensorFlow's own kernels at the shapes that matter, in turns: what src/kernels/choose.ts
  * is based on. Usage: node dist/scripts/bench/kernels.js [FILTER] [--rounds N]; FILTER is a part of a kernel's name. Prints a Markdown table.
  * ONEDNN_MAX_CPU_ISA=AVX2 holds TensorFlow to AVX2; native/ is compiled for the processor that set-up ran on.
  */
 import { parseArgs } from "node:util";
-import { assign } from "../../src/model/assignment.js";
-import type { TrainingContext } from "../../src/model/block.js";
-import { featuresOf } from "../../src/model/features.js";
-import { sumAssigned } from "../../src/model/frame-sums.js";
-import { batchNormNames, parameterTable } from "../../src/model/parameters.js";
-import { RaggedLayout } from "../../src/model/ragged.js";
-import { type ModelSizes, type StreamSizes, streamsOf } from "../../src/model/sizes.js";
-import { WeightStore } from "../../src/model/weight-store.js";
-import { fill } from "../../src/tensorflow/constants.js";
-import { multiplyFewRows } from "../../src/tensorflow/fused-kernels.js";
-import { fastestKernels, type KernelChoice, ourKernels, TENSORFLOW_KERNELS, thisMachine } from "../../src/tensorflow/kernel-choice.js";
-import { matMul } from "../../src/tensorflow/kernels.js";
-import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
-import { loadTensorflow, type Tensor, tidy } from "../../src/tensorflow/runtime.js";
-import { DeviceVariable } from "../../src/tensorflow/variables.js";
+import { fastestOnCpu, ownKernels } from "../../src/kernels/choose.js";
+import type { CpuChoice } from "../../src/kernels/cpu.js";
+import { multiplyFewRows } from "../../src/kernels/native-ops.js";
+import { RaggedLayout } from "../../src/kernels/ragged.js";
+import { REFERENCE } from "../../src/kernels/reference.js";
+import { matMul, statelessNormal } from "../../src/kernels/tensorflow-ops.js";
+import type { Kernels } from "../../src/kernels/types.js";
+import { quantizationOf } from "../../src/model/dequantize.js";
+import { BATCH_NORM_EPSILON } from "../../src/model/layers.js";
+import { parameterTable } from "../../src/model/parameters.js";
+import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
+import { WeightStore } from "../../src/model/weights.js";
+import { fill } from "../../src/runtime/constants.js";
+import { loadTensorflow, runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { DeviceVariable } from "../../src/runtime/variables.js";
 import { spreadOf } from "./statistics.js";
 import { randomBatch } from "./workload.js";
 
@@ -37,7 +37,7 @@ function disposeAll(...made: readonly { dispose(): void }[]): void {
   for (const one of made) one.dispose();
 }
 
-const OURS = (): KernelChoice => ourKernels(thisMachine());
+const chosen = (): CpuChoice => fastestOnCpu(runtime().native);
 const normal = (shape: readonly number[], stream: number): Tensor => statelessNormal(shape, [7, stream]);
 
 /** Matrices that meet `rows` rows a step: hidden1, the classifier and the gate of the recipe, of AudioSet and of the digits. */
@@ -55,7 +55,7 @@ function denseCase(rows: number, inputs: number, outputs: number): Case {
   return {
     kernel: "dense product",
     shape: `[${rows}, ${inputs}] x [${inputs}, ${outputs}]`,
-    chosen: fastestKernels().denseProduct({ rows, inputs, outputs }),
+    chosen: chosen().dense({ rows, inputs, outputs }),
     ours: () => tidy(() => void multiplyFewRows(x, w)),
     tensorflow: () => tidy(() => void matMul(x, w)),
     dispose: () => disposeAll(x, w),
@@ -74,7 +74,7 @@ function denseAdamCase(rows: number, inputs: number, outputs: number): Case {
   return {
     kernel: "dense gradients and Adam",
     shape: `[${rows}, ${inputs}] x [${inputs}, ${outputs}]`,
-    chosen: fastestKernels().denseAdam({ rows, inputs, outputs }),
+    chosen: chosen().denseWithAdam({ rows, inputs, outputs }),
     ours: () => tidy(() => void w.applyProductAdam(m, v, x, dy, COEFFICIENTS, 0)),
     tensorflow: () =>
       tidy(() => {
@@ -96,35 +96,29 @@ const sizesOf = (features: number, clusters: number): ModelSizes => ({
   audioFeatures: features,
 });
 
-/** Runs `work` by either side, on weights of its own and on the same batch. */
+/** Runs `work` with either side's kernels on the same batch. */
 function blockCase(
   kernel: string,
   [videos, frames, features, clusters]: readonly [number, number, number, number],
-  chosen: (kernels: KernelChoice) => boolean,
-  work: (context: TrainingContext, stream: StreamSizes, layout: RaggedLayout, bytes: Uint8Array) => void,
+  isChosen: boolean,
+  work: (kernels: Kernels, layout: RaggedLayout, bytes: Uint8Array, modality: ModalitySizes, weights: WeightStore) => void,
 ): Case {
   const sizes = sizesOf(features, clusters);
   const { frameCounts, audio } = randomBatch(videos, frames, sizes);
   const layout = new RaggedLayout(frameCounts);
-  const [stream] = streamsOf(sizes) as [StreamSizes];
-  const sides = [OURS(), TENSORFLOW_KERNELS].map((kernels) => {
-    const weights = new WeightStore(parameterTable(sizes), kernels);
-    for (const { name } of weights.table) weights.initialise(name, 0, null);
-    const context: TrainingContext = {
-      weights,
-      takeGradient: (_, gradient) => gradient.dispose(),
-      takeProduct: () => fill([1], 0),
-      takeStatistics: () => {},
-    };
-    return { weights, run: () => tidy(() => work(context, stream, layout, audio)) };
-  });
+  const [modality] = modalitiesOf(sizes) as [ModalitySizes];
+  const weights = new WeightStore(parameterTable(sizes));
+  for (const { name } of weights.table) weights.initialise(name, 0, null);
+  const [ours, tensorflow] = [ownKernels(), REFERENCE].map(
+    (kernels) => () => tidy(() => work(kernels, layout, audio, modality, weights)),
+  ) as [() => void, () => void];
   return {
     kernel,
     shape: `${videos} x ${frames} frames, F ${features}, K ${clusters}`,
-    chosen: chosen(fastestKernels()),
-    ours: sides[0]?.run as () => void,
-    tensorflow: sides[1]?.run as () => void,
-    dispose: () => disposeAll(...sides.map(({ weights }) => weights)),
+    chosen: isChosen,
+    ours,
+    tensorflow,
+    dispose: () => weights.dispose(),
   };
 }
 
@@ -149,43 +143,30 @@ function* cases(): Generator<() => Case> {
   for (const [inputs, outputs] of MATRICES) for (const rows of [8, 32, 128, 160]) yield () => denseAdamCase(rows, inputs, outputs);
   for (const batch of BATCHES) {
     yield () =>
-      blockCase(
-        "soft assignment and gradient",
-        batch,
-        ({ fused }) => fused,
-        (context, stream, layout) => {
-          const { groups, clusters } = { groups: 8, clusters: batch[3] };
-          const [z, attention, offset] = [
-            normal([layout.frames, groups * clusters], 1),
-            normal([layout.frames, groups], 2),
-            fill([groups * clusters], 0),
-          ];
-          const soft = assign(z, offset, attention, batchNormNames(stream.clusterNorm), { groups, clusters, layout }, context);
-          soft.backward(soft.assignment.clone(), soft.mass.clone());
-        },
-      );
+      blockCase("soft assignment and gradient", batch, true, (kernels, layout) => {
+        const [groups, clusters] = [8, batch[3]];
+        const [z, alpha] = [normal([layout.frames, groups * clusters], 1), normal([layout.frames, groups], 2)];
+        const norm = { scale: fill([groups * clusters], 1), shift: fill([groups * clusters], 0) };
+        const soft = kernels.softAssign(z, alpha, norm, layout, BATCH_NORM_EPSILON);
+        soft.backward(soft.assignment.clone(), soft.aSum.clone(), norm.scale);
+      });
     const sums = { frames: batch[0] * batch[1], videos: batch[0], expanded: 2 * batch[2], clusters: batch[3] };
     yield () => {
       const [x, a] = [normal([sums.frames, sums.expanded], 1), normal([sums.frames * 8, sums.clusters], 2)];
-      const made = blockCase(
-        "sums over frames and gradient",
-        batch,
-        ({ frameSums }) => frameSums(sums),
-        ({ weights }, stream, layout) => {
-          const found = sumAssigned(a, x.clone(), { stream, groups: 8, clusters: sums.clusters, layout }, weights.kernels);
-          found.backward(found.sums);
-        },
-      );
+      const made = blockCase("sums over frames and gradient", batch, chosen().frameSums(sums), (kernels, layout) => {
+        const found = kernels.vladSums(a, x.clone(), layout, 8);
+        found.backward(found.sums);
+      });
       return { ...made, dispose: () => disposeAll(made, x, a) };
     };
     yield () =>
       blockCase(
         "features times weights and transposed",
         batch,
-        ({ byteFeatures }) => byteFeatures(batch[0] * batch[1]),
-        ({ weights }, stream, layout, bytes) => {
-          const x = featuresOf(bytes, layout.frames, stream, weights);
-          const y = x.times(normal([stream.features, 8 * batch[3]], 1));
+        chosen().bytesInTraining(batch[0] * batch[1]),
+        (kernels, layout, bytes, modality, weights) => {
+          const x = kernels.features(bytes, layout.frames, quantizationOf(modality, weights));
+          const y = x.times(normal([modality.features, 8 * batch[3]], 1));
           x.transposedTimes(y);
           x.dispose();
         },
@@ -225,7 +206,7 @@ function measure({ kernel, shape, chosen, ours, tensorflow }: Case, rounds: numb
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { rounds: { type: "string", default: "15" } } });
 await loadTensorflow(false);
-const { vectorBits, byteInstructions } = thisMachine();
+const { vectorBits, byteInstructions } = runtime().native;
 process.stdout.write(`${vectorBits}-bit vectors, byte instructions: ${byteInstructions}\n\n`);
 process.stdout.write(
   "| kernel | shape | ours, ms | TensorFlow, ms | ratio | ours, CPU ms | TensorFlow, CPU ms | ratio | chosen |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",

@@ -4,9 +4,9 @@
 import { fileURLToPath } from "node:url";
 import { loadConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
-import type { Precision } from "../../src/model/frozen-network.js";
+import type { Precision } from "../../src/kernels/types.js";
 import { modelSizes } from "../../src/model/sizes.js";
-import { loadTensorflow, settlePrecision } from "../../src/tensorflow/runtime.js";
+import { loadTensorflow, settlePrecision } from "../../src/runtime/runtime.js";
 import { countArithmetic, countStep } from "./arithmetic.js";
 import { timeMetrics } from "./metrics.js";
 import { measureProductRate, timeNetwork } from "./network.js";

@@ -1,14 +1,16 @@
 import type { Config } from "../../src/config/schema.js";
 import type { RaggedBatch } from "../../src/data/video.js";
-import { FrozenNetwork, type Precision } from "../../src/model/frozen-network.js";
+import { chooseKernels } from "../../src/kernels/choose.js";
+import { matMul, slice } from "../../src/kernels/tensorflow-ops.js";
+import type { Precision } from "../../src/kernels/types.js";
+import { FrozenNetwork } from "../../src/model/frozen.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { modelSizes } from "../../src/model/sizes.js";
-import { WeightStore } from "../../src/model/weight-store.js";
-import { fill } from "../../src/tensorflow/constants.js";
-import { countKernels } from "../../src/tensorflow/execution.js";
-import { matMul, slice } from "../../src/tensorflow/kernels.js";
-import { runtime, tidy } from "../../src/tensorflow/runtime.js";
-import { toFloats } from "../../src/tensorflow/transfer.js";
+import { WeightStore } from "../../src/model/weights.js";
+import { fill } from "../../src/runtime/constants.js";
+import { countKernels } from "../../src/runtime/execution.js";
+import { runtime, tidy } from "../../src/runtime/runtime.js";
+import { toFloats } from "../../src/runtime/transfer.js";
 import { Adam } from "../../src/training/adam.js";
 import { trainStep } from "../../src/training/step.js";
 
@@ -57,8 +59,10 @@ function freshWeights({ MODEL }: Config): WeightStore {
 function trainingStep(config: Config, batch: RaggedBatch): (number: number, report: boolean) => void {
   const { MODEL, TRAIN } = config;
   const store = freshWeights(config);
-  const adam = new Adam(store);
+  const kernels = chooseKernels();
+  const adam = new Adam(store, kernels);
   const options = {
+    kernels,
     sizes: modelSizes(MODEL),
     dropRate: MODEL.drop_rate,
     l2Penalty: TRAIN.l2_penalty,
@@ -72,7 +76,7 @@ function trainingStep(config: Config, batch: RaggedBatch): (number: number, repo
 
 function inferenceStep(config: Config, batch: RaggedBatch, precision: Precision): () => void {
   const { MODEL } = config;
-  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, freshWeights(config), precision);
+  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, freshWeights(config), chooseKernels(), precision);
   return () => tidy(() => toFloats(network.probabilities(batch)));
 }
 

@@ -12,12 +12,14 @@ import type { RaggedBatch } from "../../src/data/video.js";
 import { openReading } from "../../src/evaluation/evaluate.js";
 import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
 import { TopSelector } from "../../src/evaluation/top-k.js";
-import { FrozenNetwork, type Precision } from "../../src/model/frozen-network.js";
+import { chooseKernels } from "../../src/kernels/choose.js";
+import type { Precision } from "../../src/kernels/types.js";
+import { FrozenNetwork } from "../../src/model/frozen.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { type ModelSizes, modelSizes } from "../../src/model/sizes.js";
-import { WeightStore } from "../../src/model/weight-store.js";
-import { loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
-import { toFloats } from "../../src/tensorflow/transfer.js";
+import { WeightStore } from "../../src/model/weights.js";
+import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";
+import { toFloats } from "../../src/runtime/transfer.js";
 import { loadGolden } from "../../test/helpers/golden.js";
 
 const USAGE = "usage: node dist/scripts/bench/precision.js [SNAPSHOT LIST]";
@@ -44,7 +46,7 @@ function compare({ sizes, dropRate, store, batches }: Trial): Row[] {
   const selector = new TopSelector();
   let exact: readonly Float32Array[] = [];
   return (["float32", "int16", "int8"] as const).map((precision) => {
-    const network = new FrozenNetwork(sizes, dropRate, store, precision);
+    const network = new FrozenNetwork(sizes, dropRate, store, chooseKernels(), precision);
     const predicted = batches.map((batch) => tidy(() => toFloats(network.probabilities(batch))));
     network.dispose();
     if (precision === "float32") exact = predicted;

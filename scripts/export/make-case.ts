@@ -3,11 +3,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { makeFolder, writeFileAtomic } from "../../src/base/files.js";
 import { encodeNpz } from "../../src/formats/npz-encoder.js";
-import { FrozenNetwork } from "../../src/model/frozen-network.js";
+import { chooseKernels } from "../../src/kernels/choose.js";
+import { FrozenNetwork } from "../../src/model/frozen.js";
 import { parameterTable } from "../../src/model/parameters.js";
-import { WeightStore } from "../../src/model/weight-store.js";
-import { loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
-import { toFloats } from "../../src/tensorflow/transfer.js";
+import { WeightStore } from "../../src/model/weights.js";
+import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";
+import { toFloats } from "../../src/runtime/transfer.js";
 import { loadGolden } from "../../test/helpers/golden.js";
 import { writeGoldenSnapshot } from "../../test/helpers/golden-snapshot.js";
 
@@ -41,7 +42,7 @@ await loadTensorflow(false);
 const table = parameterTable(sizes);
 const store = new WeightStore(table);
 for (const { name } of table) store.variable(name).upload(golden.weights.get(name)?.values as Float32Array);
-const network = new FrozenNetwork(sizes, DROP_RATE, store);
+const network = new FrozenNetwork(sizes, DROP_RATE, store, chooseKernels());
 const probabilities = tidy(() => toFloats(network.probabilities(batch)));
 const videos = batch.frameCounts.length;
 const arrays = [

@@ -1,7 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { showText } from "../base/shown-value.js";
-import type { StoredArray } from "../tensorflow/variables.js";
+import type { StoredArray } from "../runtime/variables.js";
 import { adamParameter, isArrayName } from "./array-names.js";
 import { floatsOf, type WeightSource } from "./weight-source.js";
 

@@ -1,7 +1,7 @@
 import { Worker } from "node:worker_threads";
 import { deserialiseError, NextvladError } from "../base/errors.js";
 import { SLOW_MS, SlowWatch } from "../base/slow-watch.js";
-import type { StoredArray } from "../tensorflow/variables.js";
+import type { StoredArray } from "../runtime/variables.js";
 import type { HeldArray, SnapshotReply, SnapshotTask } from "./snapshot-worker.js";
 
 const WORKER_MODULE = new URL("./snapshot-worker.js", import.meta.url);

@@ -3,7 +3,7 @@ import { crc32c } from "@node-rs/crc32";
 import { type Content, requireFreeSpace, writeDirectoryAtomic } from "../base/files.js";
 import { formatChecksum } from "../formats/crc32c.js";
 import { encodeSafetensors, type NamedTensor } from "../formats/safetensors.js";
-import type { StoredArray } from "../tensorflow/variables.js";
+import type { StoredArray } from "../runtime/variables.js";
 import { CONFIG, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
 import type { FileChecksums, RunState, WrittenBy } from "./snapshot-state.js";
 import { encodeState } from "./state-encoder.js";

@@ -1,6 +1,6 @@
 import type { CheckedVideo } from "./video-check.js";
 
-/** One video's frame-level features, as bytes (YouTube-8M's quantisation: see model/dequantise.ts). */
+/** One video's frame-level features, as bytes (YouTube-8M's quantization: see model/dequantize.ts). */
 export interface Video {
   /** Its bytes as text, without loss: see `decodeBytes`. */
   readonly id: string;

@@ -8,19 +8,20 @@ import type { Config } from "../config/schema.js";
 import { describeShards } from "../data/shard-list.js";
 import { type BatchStream, openStream, prepareReading, type StreamEvents, type StreamOptions } from "../data/stream.js";
 import { videoShape } from "../data/video-shape.js";
-import { FrozenNetwork } from "../model/frozen-network.js";
-import { crossEntropySum, labelMatrix } from "../model/loss.js";
+import { chooseKernels } from "../kernels/choose.js";
+import { sigmoid } from "../kernels/tensorflow-ops.js";
+import { FrozenNetwork } from "../model/frozen.js";
+import { crossEntropySum, labelMatrix } from "../model/layers.js";
 import { checkMemory } from "../model/memory-need.js";
 import { parameterTable } from "../model/parameters.js";
 import { modelSizes } from "../model/sizes.js";
-import { WeightStore } from "../model/weight-store.js";
+import { WeightStore } from "../model/weights.js";
 import { EVAL_RESULT_NAME } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
 import { type BatchWriter, type ResumeOptions, writeResumably } from "../results/resumable-results.js";
+import { loadTensorflow, runtime, settlePrecision, slowPrecisionWarning, tellDevice, tidy } from "../runtime/runtime.js";
+import { toFloats } from "../runtime/transfer.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
-import { sigmoid } from "../tensorflow/kernels.js";
-import { loadTensorflow, runtime, settlePrecision, slowPrecisionWarning, tellDevice, tidy } from "../tensorflow/runtime.js";
-import { toFloats } from "../tensorflow/transfer.js";
 import type { DamageReport } from "./damage-report.js";
 import { checkLabelled, encodeMetrics, type Metrics, MetricsAccumulator } from "./metrics.js";
 import { TopSelector } from "./top-k.js";
@@ -114,7 +115,9 @@ export async function loadNetwork(
   const device = await loadTensorflow(useGpu);
   settlePrecision(precision);
   telemetry.log.info(tellDevice(device));
-  checkMemory({ model: config.MODEL, batchSize, training: false, device: device.kind }, (message) => telemetry.log.warn(message));
+  checkMemory({ model: config.MODEL, batchSize, training: false, inHostMemory: device.inHostMemory }, (message) =>
+    telemetry.log.warn(message),
+  );
   const warning = slowPrecisionWarning(precision, { kind: device.kind, byteInstructions: runtime().native.byteInstructions });
   if (warning !== null) telemetry.log.warn(warning);
   const sizes = modelSizes(config.MODEL);
@@ -123,7 +126,7 @@ export async function loadNetwork(
   const remedy = "use the config that these weights were trained with, or other weights";
   await fillAllArrays(weights, store.arrays(), remedy, (name, values) => checksum.add(name, values));
   await weights.close();
-  const frozen = new FrozenNetwork(sizes, config.MODEL.drop_rate, store, precision);
+  const frozen = new FrozenNetwork(sizes, config.MODEL.drop_rate, store, chooseKernels(), precision);
   const dispose = (): void => {
     frozen.dispose();
     store.dispose();

@@ -6,11 +6,11 @@ import { TopSelector } from "../evaluation/top-k.js";
 import { topPredictions } from "../evaluation/top-predictions.js";
 import { tellEvents, watchBatches } from "../evaluation/watched-batches.js";
 import { describeTarget, describeWork } from "../evaluation/work.js";
-import type { FrozenNetwork } from "../model/frozen-network.js";
+import type { FrozenNetwork } from "../model/frozen.js";
 import type { ResultTarget } from "../results/result-writer.js";
 import { type BatchWriter, readPartialWork, writeResumably } from "../results/resumable-results.js";
-import { tidy } from "../tensorflow/runtime.js";
-import { toFloats } from "../tensorflow/transfer.js";
+import { tidy } from "../runtime/runtime.js";
+import { toFloats } from "../runtime/transfer.js";
 import { chooseBatchSize } from "./batch-size.js";
 
 export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "predictions"> {

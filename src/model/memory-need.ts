@@ -1,7 +1,7 @@
 import { formatBytes } from "../base/byte-size.js";
 import { availableMemory, requireMemory } from "../base/memory.js";
 import { countParameters, parameterTable } from "./parameters.js";
-import { type ModelSection, modelSizes, streamsOf, vladSize } from "./sizes.js";
+import { type ModelSection, modalitiesOf, modelSizes, vladSize } from "./sizes.js";
 
 const FLOAT_BYTES = 4;
 
@@ -10,20 +10,21 @@ export interface Computation {
   readonly model: ModelSection & { readonly max_frames: number };
   readonly batchSize: number;
   readonly training: boolean;
-  readonly device: "cpu" | "gpu";
+  /** Whether the device computes in host memory. */
+  readonly inHostMemory: boolean;
 }
 
 /**
  * Bytes of host memory that a computation takes at least, whatever its videos: the parameters; in training Adam's two moments and a snapshot's copy of all these; and
  * the video activations of a batch (of one video in inference, whose last batch may be smaller). On a GPU, only the copy is in host memory.
  */
-export function leastMemory({ model, batchSize, training, device }: Computation): Record<string, number> {
+export function leastMemory({ model, batchSize, training, inHostMemory }: Computation): Record<string, number> {
   const sizes = modelSizes(model);
   const { all, trained } = countParameters(parameterTable(sizes));
   const parameters = FLOAT_BYTES * all;
   const moments = training ? FLOAT_BYTES * 2 * trained : 0;
   const copy = training ? { "a snapshot's copy": parameters + moments } : {};
-  if (device === "gpu") return copy;
+  if (!inHostMemory) return copy;
   const activations = (training ? batchSize : 1) * bytesPerVideo(model, training);
   return { parameters, ...(training ? { moments } : {}), ...copy, activations };
 }
@@ -34,10 +35,10 @@ function bytesPerVideo(model: ModelSection, training: boolean): number {
   return FLOAT_BYTES * (training ? 2 : 1) * (vladSize(sizes) + sizes.hidden + sizes.classes);
 }
 
-/** Bytes of one frame's activations: of the larger stream the features, two copies of the cluster logits [G K], and the expansion [D]. */
+/** Bytes of one frame's activations: of the larger modality the features, two copies of the cluster logits [G K], and the expansion [D]. */
 export function bytesPerFrame(model: ModelSection): number {
   const sizes = modelSizes(model);
-  const floats = streamsOf(sizes).map(({ features, expanded }) => features + 2 * sizes.groups * sizes.clusters + expanded);
+  const floats = modalitiesOf(sizes).map(({ features, expanded }) => features + 2 * sizes.groups * sizes.clusters + expanded);
   return FLOAT_BYTES * Math.max(...floats);
 }
 
@@ -45,10 +46,10 @@ export function bytesPerFrame(model: ModelSection): number {
  * Throws OUT_OF_MEMORY if a computation takes more memory than is available whatever its videos; calls `warn` if it does with full batches of videos of `max_frames` frames.
  */
 export function checkMemory(computation: Computation, warn: (message: string) => void, available = availableMemory()): void {
-  const { model, batchSize, training, device } = computation;
+  const { model, batchSize, training, inHostMemory } = computation;
   const least = leastMemory(computation);
   requireMemory(training ? "training this model" : "this model", least, available);
-  if (device === "gpu") return;
+  if (!inHostMemory) return;
   const { activations: _, ...fixed } = least;
   const full = batchSize * (model.max_frames * bytesPerFrame(model) + bytesPerVideo(model, training));
   const needed = Object.values(fixed).reduce((sum, bytes) => sum + bytes, full);

@@ -1,14 +1,21 @@
 import { ELEMENT_TYPES, type OnnxInitializer, type OnnxModel, type OnnxValue } from "../formats/onnx-encoder.js";
-import { BATCH_NORM_EPSILON } from "./batch-norm.js";
-import { AUDIO_OFFSET, STEP, VIDEO_OFFSET } from "./dequantise.js";
-import { L2_EPSILON } from "./descriptor-norm.js";
-import { projectionNames } from "./frame-projection.js";
-import { GATE_EXPAND, GATE_NORM, GATE_REDUCE } from "./gate.js";
-import { CLASSIFIER, CLASSIFIER_BIAS, HIDDEN, HIDDEN_NORM } from "./network.js";
+import { L2_EPSILON } from "../kernels/reference.js";
+import { AUDIO_OFFSET, STEP, VIDEO_OFFSET } from "./dequantize.js";
+import { BATCH_NORM_EPSILON } from "./layers.js";
 import { OnnxBuilder } from "./onnx-builder.js";
-import { type BatchNormNames, batchNormNames } from "./parameters.js";
-import { type ModelSizes, type StreamSizes, streamsOf } from "./sizes.js";
-import { centreName } from "./vlad.js";
+import {
+  aggregatorNames,
+  type BatchNormNames,
+  batchNormNames,
+  CLASSIFIER,
+  CLASSIFIER_BIAS,
+  GATING_EXPAND,
+  GATING_NORM,
+  GATING_REDUCE,
+  HIDDEN,
+  HIDDEN_NORM,
+} from "./parameters.js";
+import { type ModalitySizes, type ModelSizes, modalitiesOf } from "./sizes.js";
 
 /** The newest that ONNX Runtime 1.30 takes as settled, and the IR version that came with it. */
 export const ONNX_OPSET = 26;
@@ -37,7 +44,7 @@ export function buildOnnxModel({ sizes, dropRate, maxFrames, weights, version }:
   const builder = new OnnxBuilder();
   const network = new OnnxNetwork(builder, sizes);
   const output = network.build(dropRate, maxFrames);
-  const streams = streamsOf(sizes);
+  const modalities = modalitiesOf(sizes);
   return {
     irVersion: IR_VERSION,
     opset: ONNX_OPSET,
@@ -45,7 +52,7 @@ export function buildOnnxModel({ sizes, dropRate, maxFrames, weights, version }:
     description: "NeXtVLAD video classification (arXiv:1811.05014) as PaddleVideo v1.5.1 computes it, from quantised frame features",
     metadata: { drop_rate: String(dropRate), max_frames: String(maxFrames) },
     graphName: "nextvlad",
-    inputs: [...streams.map(describeFeatures), FRAME_COUNTS],
+    inputs: [...modalities.map(describeFeatures), FRAME_COUNTS],
     outputs: [
       {
         name: output,
@@ -66,7 +73,7 @@ const FRAME_COUNTS: OnnxValue = {
   description: "frames of each video; their sum is the features' first dimension",
 };
 
-function describeFeatures({ name, features }: StreamSizes): OnnxValue {
+function describeFeatures({ name, features }: ModalitySizes): OnnxValue {
   const description = "quantised features of the frames of all videos, one video after another";
   return { name: ONNX_NAMES[name], type: "uint8", shape: ["frames", features], description };
 }
@@ -91,13 +98,13 @@ class OnnxNetwork {
   build(dropRate: number, maxFrames: number): string {
     const { builder } = this;
     const layout = this.layOut(maxFrames);
-    const streams = streamsOf(this.sizes).map((stream) => this.describe(stream, layout));
-    const descriptors = builder.add("descriptors", "Concat", streams, { axis: { int: 1 } });
+    const modalities = modalitiesOf(this.sizes).map((modality) => this.describe(modality, layout));
+    const descriptors = builder.add("descriptors", "Concat", modalities, { axis: { int: 1 } });
     // Paddle's dropout of that time keeps training unscaled and multiplies here (SPEC: downgrade_in_infer).
     const kept = dropRate === 0 ? descriptors : builder.add("kept", "Mul", [descriptors, builder.float("keep_rate", 1 - dropRate)]);
     const h = this.batchNorm("hidden", builder.add("hidden/product", "MatMul", [kept, HIDDEN]), HIDDEN_NORM);
-    const reduced = this.batchNorm("gate/reduced", builder.add("gate/reduced/product", "MatMul", [h, GATE_REDUCE]), GATE_NORM);
-    const expanded = builder.add("gate/expanded", "MatMul", [builder.add("gate/active", "Relu", [reduced]), GATE_EXPAND]);
+    const reduced = this.batchNorm("gate/reduced", builder.add("gate/reduced/product", "MatMul", [h, GATING_REDUCE]), GATING_NORM);
+    const expanded = builder.add("gate/expanded", "MatMul", [builder.add("gate/active", "Relu", [reduced]), GATING_EXPAND]);
     const gated = builder.add("gated", "Mul", [h, builder.add("gate", "Sigmoid", [expanded])]);
     const logits = builder.add("logits", "Gemm", [gated, CLASSIFIER, CLASSIFIER_BIAS]);
     return builder.add(ONNX_NAMES.probabilities, "Sigmoid", [logits]);
@@ -123,47 +130,47 @@ class OnnxNetwork {
     return { frames, mask: builder.add("layout/mask", "Unsqueeze", [weight, lastAxis]) };
   }
 
-  /** A stream's descriptor of each video, after its batch norm: `[videos, P K]`. */
-  private describe(stream: StreamSizes, layout: PaddedLayout): string {
+  /** A modality's descriptor of each video, after its batch norm: `[videos, P K]`. */
+  private describe(modality: ModalitySizes, layout: PaddedLayout): string {
     const { builder } = this;
-    const at = (name: string): string => `${stream.name}/${name}`;
-    const names = projectionNames(stream);
-    const expanded = builder.add(at("expanded"), "Gemm", [this.dequantise(stream), names.expansion, names.expansionBias]);
-    const assignment = this.padded(at("assignment"), this.assign(stream, expanded), layout, layout.mask, this.sizes.clusters);
-    const groups = this.padded(at("groups"), expanded, layout, null, stream.groupSize);
+    const at = (name: string): string => `${modality.name}/${name}`;
+    const names = aggregatorNames(modality);
+    const expanded = builder.add(at("expanded"), "Gemm", [this.dequantize(modality), names.expansion, names.expansionBias]);
+    const assignment = this.padded(at("assignment"), this.assign(modality, expanded), layout, layout.mask, this.sizes.clusters);
+    const groups = this.padded(at("groups"), expanded, layout, null, modality.groupSize);
     const transposed = builder.add(at("groups/transposed"), "Transpose", [groups], { perm: { ints: [0, 2, 1] } });
     const products = builder.add(at("products"), "MatMul", [transposed, assignment]);
     const mass = builder.add(at("mass"), "ReduceSum", [assignment, builder.ints(1)]);
-    const centres = builder.add(at("centres"), "Transpose", [centreName(stream)], { perm: { ints: [1, 0] } });
+    const centres = builder.add(at("centres"), "Transpose", [names.centers], { perm: { ints: [1, 0] } });
     const vlad = builder.add(at("vlad"), "Sub", [products, builder.add(at("mass/centres"), "Mul", [mass, centres])]);
     const flat = builder.add(at("flat"), "Reshape", [
       this.normalise(at("vlad"), vlad),
-      builder.ints(-1, stream.groupSize * this.sizes.clusters),
+      builder.ints(-1, modality.groupSize * this.sizes.clusters),
     ]);
-    return this.batchNorm(at("descriptor"), flat, batchNormNames(stream.vladNorm));
+    return this.batchNorm(at("descriptor"), flat, batchNormNames(modality.vladNorm));
   }
 
-  /** As dequantise.ts: u * scale + offset. */
-  private dequantise(stream: StreamSizes): string {
+  /** As dequantize.ts: u * scale + offset. */
+  private dequantize(modality: ModalitySizes): string {
     const { builder } = this;
-    const at = (name: string): string => `${stream.name}/${name}`;
-    const bytes = builder.add(at("bytes"), "Cast", [ONNX_NAMES[stream.name]], { to: { int: ELEMENT_TYPES.float32 } });
+    const at = (name: string): string => `${modality.name}/${name}`;
+    const bytes = builder.add(at("bytes"), "Cast", [ONNX_NAMES[modality.name]], { to: { int: ELEMENT_TYPES.float32 } });
     const scaled = builder.add(at("scaled"), "Mul", [bytes, builder.float("quantum", STEP)]);
-    if (stream.name === "audio") return builder.add(at("features"), "Add", [scaled, builder.float("audio/offset", AUDIO_OFFSET)]);
+    if (modality.name === "audio") return builder.add(at("features"), "Add", [scaled, builder.float("audio/offset", AUDIO_OFFSET)]);
     const centred = builder.add(at("centred"), "Add", [scaled, builder.float("video/offset", VIDEO_OFFSET)]);
     return builder.add(at("features"), "Mul", [centred, "eigen_param"]);
   }
 
   /** How much of each group of each frame goes to each cluster: `[frames, G K]`. */
-  private assign(stream: StreamSizes, expanded: string): string {
+  private assign(modality: ModalitySizes, expanded: string): string {
     const { builder } = this;
     const { groups, clusters } = this.sizes;
-    const at = (name: string): string => `${stream.name}/assignment/${name}`;
-    const names = projectionNames(stream);
+    const at = (name: string): string => `${modality.name}/assignment/${name}`;
+    const names = aggregatorNames(modality);
     const attention = builder.add(at("attention/logits"), "Gemm", [expanded, names.attention, names.attentionBias]);
     const share = builder.add(at("attention"), "Unsqueeze", [builder.add(at("attention/flat"), "Sigmoid", [attention]), builder.ints(-1)]);
     const product = builder.add(at("product"), "MatMul", [expanded, names.clusters]);
-    const logits = this.batchNorm(at("logits"), product, batchNormNames(stream.clusterNorm));
+    const logits = this.batchNorm(at("logits"), product, batchNormNames(modality.clusterNorm));
     const grouped = builder.add(at("grouped"), "Reshape", [logits, builder.ints(-1, groups, clusters)]);
     const softmax = builder.add(at("softmax"), "Softmax", [grouped], { axis: { int: -1 } });
     const weighted = builder.add(at("weighted"), "Mul", [softmax, share]);

@@ -1,4 +1,4 @@
-import { type ModelSizes, type Shape, type StreamSizes, streamsOf, vladSize } from "./sizes.js";
+import { type ModalitySizes, type ModelSizes, modalitiesOf, type Shape, vladSize } from "./sizes.js";
 
 /** How a fresh parameter starts: N(0, sqrt(2 / shape[0])) (Paddle's MSRA, normal), zeros, ones, or the eigenvalue factor. */
 export type Initialiser = "msra" | "zeros" | "ones" | "eigen";
@@ -28,6 +28,30 @@ export function batchNormNames(index: number): BatchNormNames {
   return { scale: `${name}.w_0`, shift: `${name}.b_0`, movingMean: `${name}.w_1`, movingVariance: `${name}.w_2` };
 }
 
+export const HIDDEN = "hidden1_fc_weights";
+export const HIDDEN_NORM = batchNormNames(4);
+export const GATING_REDUCE = "gating_fc1_weights";
+export const GATING_NORM = batchNormNames(5);
+export const GATING_EXPAND = "gating_fc2_weights";
+export const CLASSIFIER = "logits_clf_weights";
+export const CLASSIFIER_BIAS = "logits_clf_bias";
+
+/** The names of one modality's parameters, batch norms apart, with the paper's symbols. */
+export function aggregatorNames({ name }: Pick<ModalitySizes, "name">) {
+  return {
+    /** W and b. */
+    expansion: `${name}_fc_expansion_w`,
+    expansionBias: `${name}_fc_expansion_b`,
+    /** Wa and ba. */
+    attention: `${name}_fc_group_attention_w`,
+    attentionBias: `${name}_fc_group_attention_b`,
+    /** Wc. */
+    clusters: `${name}_cluster_weights`,
+    /** c. */
+    centers: `${name}_cluster_weights2`,
+  } as const;
+}
+
 const matrix = (name: string, shape: Shape, decayed = false): Parameter => ({ name, shape, initialiser: "msra", trained: true, decayed });
 const bias = (name: string, size: number, decayed = false): Parameter => ({
   name,
@@ -54,36 +78,35 @@ function batchNorm(index: number, size: number): Parameter[] {
   ];
 }
 
-function aggregator(stream: StreamSizes, sizes: ModelSizes): Parameter[] {
-  const { name, features, expanded, groupSize } = stream;
-  const { groups, clusters } = sizes;
+function aggregator(modality: ModalitySizes, { groups, clusters }: ModelSizes): Parameter[] {
+  const { features, expanded, groupSize, clusterNorm, vladNorm } = modality;
+  const names = aggregatorNames(modality);
   return [
-    matrix(`${name}_fc_expansion_w`, [features, expanded]),
-    bias(`${name}_fc_expansion_b`, expanded),
-    matrix(`${name}_fc_group_attention_w`, [expanded, groups]),
-    bias(`${name}_fc_group_attention_b`, groups),
-    matrix(`${name}_cluster_weights`, [expanded, groups * clusters]),
-    ...batchNorm(stream.clusterNorm, groups * clusters),
-    matrix(`${name}_cluster_weights2`, [clusters, groupSize]),
-    ...batchNorm(stream.vladNorm, clusters * groupSize),
+    matrix(names.expansion, [features, expanded]),
+    bias(names.expansionBias, expanded),
+    matrix(names.attention, [expanded, groups]),
+    bias(names.attentionBias, groups),
+    matrix(names.clusters, [expanded, groups * clusters]),
+    ...batchNorm(clusterNorm, groups * clusters),
+    matrix(names.centers, [clusters, groupSize]),
+    ...batchNorm(vladNorm, clusters * groupSize),
   ];
 }
 
 /** Every array of the model, in the order in which PaddleVideo v1.5.1 created them: everything that names, shapes, starts or saves one reads this table. */
 export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
   const { hidden, gate, classes } = sizes;
-  const streams = streamsOf(sizes);
   const eigen: Parameter = { name: "eigen_param", shape: [sizes.videoFeatures], initialiser: "eigen", trained: false, decayed: false };
   return [
     ...(sizes.videoFeatures > 0 ? [eigen] : []),
-    ...streams.flatMap((stream) => aggregator(stream, sizes)),
-    matrix("hidden1_fc_weights", [vladSize(sizes), hidden]),
+    ...modalitiesOf(sizes).flatMap((modality) => aggregator(modality, sizes)),
+    matrix(HIDDEN, [vladSize(sizes), hidden]),
     ...batchNorm(4, hidden),
-    matrix("gating_fc1_weights", [hidden, gate]),
+    matrix(GATING_REDUCE, [hidden, gate]),
     ...batchNorm(5, gate),
-    matrix("gating_fc2_weights", [gate, hidden]),
-    matrix("logits_clf_weights", [hidden, classes], true),
-    bias("logits_clf_bias", classes, true),
+    matrix(GATING_EXPAND, [gate, hidden]),
+    matrix(CLASSIFIER, [hidden, classes], true),
+    bias(CLASSIFIER_BIAS, classes, true),
   ];
 }
 

@@ -10,11 +10,11 @@ export interface ModelSizes {
   /** E: the projection makes expansion * features values of a frame. */
   readonly expansion: number;
   readonly hidden: number;
-  /** Width of the gate's bottleneck: hidden / gating_reduction. */
+  /** Width of context gating's bottleneck: hidden / gating_reduction. */
   readonly gate: number;
-  /** F of the rgb stream; 0 leaves the stream out. */
+  /** F of rgb; 0 if the model has no rgb. */
   readonly videoFeatures: number;
-  /** F of the audio stream; 0 leaves the stream out. */
+  /** F of audio; 0 if the model has no audio. */
   readonly audioFeatures: number;
 }
 
@@ -44,8 +44,8 @@ export function modelSizes(model: ModelSection): ModelSizes {
   };
 }
 
-/** One of the two aggregators: what its features are and how wide it is. */
-export interface StreamSizes {
+/** The aggregator of one modality. */
+export interface ModalitySizes {
   readonly name: "video" | "audio";
   /** F. */
   readonly features: number;
@@ -58,16 +58,16 @@ export interface StreamSizes {
   readonly vladNorm: number;
 }
 
-/** The aggregators of a model: video before audio, and none for a stream without features. */
-export function streamsOf(sizes: ModelSizes): readonly StreamSizes[] {
-  const stream = (name: "video" | "audio", features: number, clusterNorm: number): StreamSizes => {
+/** The modalities of a model that have features: video (rgb) before audio. */
+export function modalitiesOf(sizes: ModelSizes): readonly ModalitySizes[] {
+  const modality = (name: "video" | "audio", features: number, clusterNorm: number): ModalitySizes => {
     const expanded = sizes.expansion * features;
     return { name, features, expanded, groupSize: expanded / sizes.groups, clusterNorm, vladNorm: clusterNorm + 1 };
   };
-  return [stream("video", sizes.videoFeatures, 0), stream("audio", sizes.audioFeatures, 2)].filter(({ features }) => features > 0);
+  return [modality("video", sizes.videoFeatures, 0), modality("audio", sizes.audioFeatures, 2)].filter(({ features }) => features > 0);
 }
 
-/** Length of the descriptor that the aggregators hand on: rows of hidden1_fc_weights. */
+/** Length of all modalities' descriptors: rows of hidden1_fc_weights. */
 export function vladSize(sizes: ModelSizes): number {
-  return streamsOf(sizes).reduce((length, { groupSize }) => length + groupSize * sizes.clusters, 0);
+  return modalitiesOf(sizes).reduce((length, { groupSize }) => length + groupSize * sizes.clusters, 0);
 }

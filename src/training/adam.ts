@@ -1,7 +1,8 @@
-import type { WeightStore } from "../model/weight-store.js";
-import { fill } from "../tensorflow/constants.js";
-import { type Tensor, tidy } from "../tensorflow/runtime.js";
-import { type AdamCoefficients, DeviceVariable, type StoredArray, storedArray } from "../tensorflow/variables.js";
+import type { Kernels } from "../kernels/types.js";
+import type { WeightStore } from "../model/weights.js";
+import { fill } from "../runtime/constants.js";
+import { type Tensor, tidy } from "../runtime/runtime.js";
+import { type AdamCoefficients, DeviceVariable, type StoredArray, storedArray } from "../runtime/variables.js";
 
 export const BETA1 = 0.9;
 export const BETA2 = 0.999;
@@ -16,10 +17,12 @@ export interface Moments {
 /** Adam(0.9, 0.999, 1e-8) as fluid 1.5 and TensorFlow's kernel compute it (epsilon is added to sqrt(v) as it is), one parameter at a time, in place. */
 export class Adam {
   private readonly store: WeightStore;
+  private readonly kernels: Kernels;
   private readonly moments = new Map<string, Moments>();
 
-  constructor(store: WeightStore) {
+  constructor(store: WeightStore, kernels: Kernels) {
     this.store = store;
+    this.kernels = kernels;
     for (const { name, shape, trained } of store.table) {
       if (!trained) continue;
       const zero = (moment: string): DeviceVariable => {
@@ -45,10 +48,11 @@ export class Adam {
     this.store.variable(name).applyAdam(m, v, gradient, coefficients(step, learningRate, epsilon));
   }
 
-  /** The same from the factors of the gradient `x^T dy`, with L2 decay: on the CPU in one pass over the weights. Returns `dy w^T`, of w as it was. */
+  /** The same with the gradient x^T dy + decay w, from its factors. Returns dy w^T, of w before the update. */
   applyProduct(name: string, x: Tensor, dy: Tensor, step: number, learningRate: number, decay: number): Tensor {
     const { m, v } = this.moments.get(name) as Moments;
-    return this.store.variable(name).applyProductAdam(m, v, x, dy, coefficients(step, learningRate, EPSILON), decay);
+    const w = this.store.variable(name);
+    return this.kernels.denseWithAdam(x, dy, { w, m, v }, coefficients(step, learningRate, EPSILON), decay);
   }
 
   dispose(): void {

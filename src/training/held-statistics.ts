@@ -1,8 +1,8 @@
+import { multiply } from "../kernels/tensorflow-ops.js";
 import type { BatchNormNames } from "../model/parameters.js";
-import type { WeightStore } from "../model/weight-store.js";
-import { constant } from "../tensorflow/constants.js";
-import { multiply } from "../tensorflow/kernels.js";
-import { keep, type Tensor, tidy } from "../tensorflow/runtime.js";
+import type { WeightStore } from "../model/weights.js";
+import { constant } from "../runtime/constants.js";
+import { keep, type Tensor, tidy } from "../runtime/runtime.js";
 
 /** A batch's statistics, kept until it is known whether the batch counts. Dispose of it after use. */
 export class HeldStatistics {

@@ -4,11 +4,11 @@ import type { RunState, WrittenBy } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import type { RaggedBatch } from "../data/video.js";
 import { type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
-import { CLASSIFIER_BIAS } from "../model/network.js";
-import type { WeightStore } from "../model/weight-store.js";
+import { CLASSIFIER_BIAS } from "../model/parameters.js";
+import type { WeightStore } from "../model/weights.js";
+import { countTensors } from "../runtime/constants.js";
 import { formatTrainLine } from "../telemetry/lines.js";
 import type { Pace } from "../telemetry/pace.js";
-import { countTensors } from "../tensorflow/constants.js";
 import { learningRateAt } from "./schedule.js";
 import type { StepReport } from "./step.js";
 

@@ -17,10 +17,11 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/format.js";
 import { loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
+import type { Kernels } from "../kernels/types.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { countParameters, parameterTable } from "../model/parameters.js";
 import { modelSizes } from "../model/sizes.js";
-import { WeightStore } from "../model/weight-store.js";
+import { WeightStore } from "../model/weights.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { Adam } from "./adam.js";
 import { type ResumeState, readResumeState } from "./resume-state.js";
@@ -45,6 +46,7 @@ export interface StartOptions {
 export interface Trainee {
   readonly store: WeightStore;
   readonly adam: Adam;
+  readonly kernels: Kernels;
   readonly state: RunState;
 }
 
@@ -132,20 +134,20 @@ async function refuseOtherCourse(config: Config, resume: string, state: RunState
 }
 
 /** Makes the model and gives it its first values: fresh ones, another run's weights, or all of a checkpoint. Throws BAD_WEIGHTS with every misfit. */
-export async function startTrainee(config: Config, resumed: ResumeState | null, options: StartOptions): Promise<Trainee> {
+export async function startTrainee(config: Config, resumed: ResumeState | null, kernels: Kernels, options: StartOptions): Promise<Trainee> {
   const { resume, pretrain, telemetry } = options;
   const table = parameterTable(modelSizes(config.MODEL));
   const counts = countParameters(table);
   telemetry.log.info(counts, `the model has ${counts.trained} trained values, ${counts.all} with moving statistics and eigen_param`);
   const store = new WeightStore(table);
-  const adam = new Adam(store);
+  const adam = new Adam(store, kernels);
   if (resume !== null && resumed !== null) {
     const arrays = [...store.arrays(), ...adam.arrays()];
     await fillAllArrays(resume, arrays, "resume with the config of that run, or start a new one with --pretrain");
     await resume.close();
     const { state, told } = resumed;
     telemetry.log.info(`going on from ${resume.path}: epoch ${state.epoch}, ${state.step} steps taken, ${told}`);
-    return { store, adam, state };
+    return { store, adam, kernels, state };
   }
   const { seed } = config.TRAIN;
   if (pretrain === null) await initialise(store, new Set(table.map(({ name }) => name)), config, telemetry);
@@ -168,7 +170,7 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
       `starting from the weights of ${pretrain.path}, ${pretrain.form}: ${table.length - misfits.length} of ${table.length} arrays`,
     );
   }
-  return { store, adam, state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null, shards: null } };
+  return { store, adam, kernels, state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null, shards: null } };
 }
 
 /** Gives the named arrays fresh values. Throws FILE_MISSING or BAD_FORMAT for a configured eigen file that is needed. */

@@ -1,18 +1,19 @@
 import { deriveSeed } from "../base/random.js";
 import type { RaggedBatch } from "../data/video.js";
-import type { TrainingContext, Weights } from "../model/block.js";
-import { crossEntropyGradient, crossEntropySum, labelMatrix } from "../model/loss.js";
+import { add, matMul, minimum, multiply, rsqrt, sigmoid, square, sum } from "../kernels/tensorflow-ops.js";
+import type { Kernels } from "../kernels/types.js";
+import { crossEntropyGradient, crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
 import { forwardForTraining } from "../model/network.js";
 import type { ModelSizes } from "../model/sizes.js";
-import type { WeightStore } from "../model/weight-store.js";
-import { constant } from "../tensorflow/constants.js";
-import { add, matMul, minimum, multiply, rsqrt, sigmoid, square, sum } from "../tensorflow/kernels.js";
-import { type Tensor, tidy } from "../tensorflow/runtime.js";
-import { toFloats } from "../tensorflow/transfer.js";
+import type { WeightStore } from "../model/weights.js";
+import { constant } from "../runtime/constants.js";
+import { type Tensor, tidy } from "../runtime/runtime.js";
+import { toFloats } from "../runtime/transfer.js";
 import type { Adam } from "./adam.js";
 import { HeldStatistics } from "./held-statistics.js";
 
 export interface StepOptions {
+  readonly kernels: Kernels;
   readonly sizes: ModelSizes;
   readonly dropRate: number;
   readonly l2Penalty: number;
@@ -65,12 +66,13 @@ export function differentiate(
       { rate: options.dropRate, seed: dropoutSeed },
       {
         weights: store,
-        takeStatistics: (names, mean, variance) => (held ?? store).updateStatistics(names, mean, variance),
-        takeGradient: (name, gradient) => {
+        kernels: options.kernels,
+        onBatchStatistics: (names, mean, variance) => (held ?? store).updateStatistics(names, mean, variance),
+        onGradient: (name, gradient) => {
           take.gradient(name, gradient);
           gradient.dispose();
         },
-        takeProduct: take.product ?? multiplyOut(store, take.gradient),
+        onDenseGradient: take.product ?? multiplyOut(store, take.gradient),
       },
     );
     const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
@@ -93,7 +95,7 @@ export function differentiate(
 }
 
 /** Takes a product as one gradient. */
-export function multiplyOut(weights: Weights, take: GradientTaker["gradient"]): TrainingContext["takeProduct"] {
+export function multiplyOut(weights: WeightStore, take: GradientTaker["gradient"]): TrainingContext["onDenseGradient"] {
   return (name, x, dy) => {
     const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
     tidy(() => take(name, matMul(x, dy, { transposeA: true })));
@@ -119,9 +121,8 @@ export function trainStep(
     });
   const apart = multiplyOut(store, gradient);
   const product: GradientTaker["product"] = (name, x, dy) => {
-    const size = { rows: x.shape[0] as number, inputs: x.shape[1] as number, outputs: dy.shape[1] as number };
     // Clipping needs the whole gradient's norm.
-    if (gradientClip !== null || !store.kernels.denseAdam(size)) return apart(name, x, dy);
+    if (gradientClip !== null) return apart(name, x, dy);
     return adam.applyProduct(name, x, dy, step + 1, learningRate, store.parameter(name).decayed ? l2Penalty : 0);
   };
   return differentiate(batch, step, store, options, { gradient, product }, report);

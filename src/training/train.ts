@@ -8,8 +8,9 @@ import { formatConfig } from "../config/format.js";
 import type { Config } from "../config/schema.js";
 import { describeShards } from "../data/shard-list.js";
 import { prepareReading } from "../data/stream.js";
+import { chooseKernels } from "../kernels/choose.js";
 import { checkMemory } from "../model/memory-need.js";
-import { loadTensorflow, settlePrecision, tellDevice } from "../tensorflow/runtime.js";
+import { loadTensorflow, settlePrecision, tellDevice } from "../runtime/runtime.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { warnOfOtherMaker } from "./report.js";
@@ -40,10 +41,12 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   settlePrecision(config.TRAIN.precision);
   telemetry.log.info(tellDevice(device));
   const { batch_size: batchSize } = config.TRAIN;
-  checkMemory({ model: config.MODEL, batchSize, training: true, device: device.kind }, (message) => telemetry.log.warn(message));
+  checkMemory({ model: config.MODEL, batchSize, training: true, inHostMemory: device.inHostMemory }, (message) =>
+    telemetry.log.warn(message),
+  );
   const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
   if (resumed !== null && resumed.writtenBy !== null) warnOfOtherMaker(telemetry.log, resumed.writtenBy, writtenBy);
-  const trainee = await startTrainee(config, resumed, options);
+  const trainee = await startTrainee(config, resumed, chooseKernels(), options);
   // Only now, when all that could fail at the start has not.
   await removeSnapshots(options.saveDir, inTheWay);
   await options.damage.begin(resumed !== null);

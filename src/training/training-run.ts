@@ -14,7 +14,7 @@ import { videoShape } from "../data/video-shape.js";
 import { measure, noVideos, openReading } from "../evaluation/evaluate.js";
 import { checkLabelled, MetricsAccumulator } from "../evaluation/metrics.js";
 import { tellEvents } from "../evaluation/watched-batches.js";
-import { FrozenNetwork } from "../model/frozen-network.js";
+import { FrozenNetwork } from "../model/frozen.js";
 import { modelSizes } from "../model/sizes.js";
 import { Pace } from "../telemetry/pace.js";
 import type { LossWatch } from "./loss-watch.js";
@@ -260,7 +260,7 @@ export class TrainingRun {
     const { step, step_in_epoch, seed } = this.#state;
     const { logIntervalSteps } = this.#options;
     const report = logIntervalSteps > 0 && step_in_epoch % logIntervalSteps === 0;
-    const { store, adam } = this.#trainee;
+    const { store, adam, kernels } = this.#trainee;
     return trainStep(
       batch,
       step,
@@ -268,6 +268,7 @@ export class TrainingRun {
       store,
       adam,
       {
+        kernels,
         sizes: modelSizes(MODEL),
         dropRate: MODEL.drop_rate,
         l2Penalty: TRAIN.l2_penalty,
@@ -287,7 +288,7 @@ export class TrainingRun {
   async #validate(epoch: number): Promise<void> {
     const { MODEL, TRAIN, VALID } = this.#config;
     const { telemetry, damage, signal, saveDir } = this.#options;
-    const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, this.#trainee.store);
+    const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, this.#trainee.store, this.#trainee.kernels);
     const stream = openReading(this.#config, this.#validShards, VALID.batch_size, VALID.num_readers, "required", {
       onCorrupt: TRAIN.on_corrupt,
       events: tellEvents(damage, telemetry),

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
-import type { TrainingContext } from "../../src/model/block.js";
+import { ownKernels } from "../../src/kernels/choose.js";
+import { add, multiply, statelessNormal, sum } from "../../src/kernels/tensorflow-ops.js";
+import type { Kernels } from "../../src/kernels/types.js";
+import type { TrainingContext } from "../../src/model/layers.js";
 import { parameterTable } from "../../src/model/parameters.js";
-import { type ModelSizes, streamsOf } from "../../src/model/sizes.js";
-import { WeightStore } from "../../src/model/weight-store.js";
-import { countTensors } from "../../src/tensorflow/constants.js";
-import { type KernelChoice, ourKernels, thisMachine } from "../../src/tensorflow/kernel-choice.js";
-import { add, multiply, sum } from "../../src/tensorflow/kernels.js";
-import { statelessNormal } from "../../src/tensorflow/random-kernels.js";
-import { type Tensor, tidy } from "../../src/tensorflow/runtime.js";
-import { fromFloats, scalar, toFloats } from "../../src/tensorflow/transfer.js";
+import { type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
+import { WeightStore } from "../../src/model/weights.js";
+import { countTensors } from "../../src/runtime/constants.js";
+import { type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { fromFloats, scalar, toFloats } from "../../src/runtime/transfer.js";
 import { multiplyOut } from "../../src/training/step.js";
 import type { WholeTfjs } from "./device.js";
 
@@ -23,17 +23,17 @@ export const SMALL: ModelSizes = {
   videoFeatures: 10,
   audioFeatures: 6,
 };
-export const VIDEO = streamsOf(SMALL)[0] as NonNullable<ReturnType<typeof streamsOf>[0]>;
-export const AUDIO = streamsOf(SMALL)[1] as NonNullable<ReturnType<typeof streamsOf>[0]>;
+export const VIDEO = modalitiesOf(SMALL)[0] as NonNullable<ReturnType<typeof modalitiesOf>[0]>;
+export const AUDIO = modalitiesOf(SMALL)[1] as NonNullable<ReturnType<typeof modalitiesOf>[0]>;
 
 let draws = 0;
 
 /** Normal numbers, other ones at each call, the same ones in each run. */
 export const normal = (shape: readonly number[]): Tensor => statelessNormal(shape, [7, draws++]);
 
-/** A store whose every array is drawn from a normal distribution, so that no bias is zero and no scale is one. Our kernels compute, whatever the shape. */
+/** A store whose every array is drawn from a normal distribution, so that no bias is zero and no scale is one. */
 export function randomStore(sizes: ModelSizes = SMALL): WeightStore {
-  const store = new WeightStore(parameterTable(sizes), ourKernels(thisMachine()));
+  const store = new WeightStore(parameterTable(sizes));
   for (const { name, shape, initialiser } of store.table) {
     store.initialise(name, 3, null);
     if (initialiser === "msra") continue;
@@ -47,9 +47,9 @@ export function randomStore(sizes: ModelSizes = SMALL): WeightStore {
   return store;
 }
 
-/** The same values in a store of their own, by the same kernels or by others. */
-export function copyOf(store: WeightStore, kernels: KernelChoice = store.kernels): WeightStore {
-  const copy = new WeightStore(store.table, kernels);
+/** The same values in a store of their own. */
+export function copyOf(store: WeightStore): WeightStore {
+  const copy = new WeightStore(store.table);
   for (const { name, download } of store.arrays()) copy.variable(name).upload(download());
   return copy;
 }
@@ -67,7 +67,7 @@ export interface BlockCase {
   reference(inputs: readonly Tensor[], parameters: ReadonlyMap<string, Tensor>): readonly Tensor[];
 }
 
-const IGNORE_STATISTICS: TrainingContext["takeStatistics"] = () => {};
+const IGNORE_STATISTICS: TrainingContext["onBatchStatistics"] = () => {};
 
 function relativeError(ours: Float32Array, theirs: Float32Array): number {
   let difference = 0;
@@ -83,11 +83,11 @@ function relativeError(ours: Float32Array, theirs: Float32Array): number {
  * Checks a block's outputs and every gradient against tfjs's tape (1e-4 of the norm: two orders of float32 rounding), and the gradients
  * once more against finite differences of the block itself (2e-2: central differences in float32), and that no tensor is left behind.
  */
-export function checkBlock(tf: WholeTfjs, store: WeightStore, block: BlockCase): void {
+export function checkBlock(tf: WholeTfjs, store: WeightStore, block: BlockCase, kernels: Kernels = ownKernels()): void {
   const before = countTensors();
   tidy(() => {
-    const dOutputs: Tensor[] = tidy(() => run(store, block, block.inputs).outputs.map((y) => normal(y.shape)));
-    const ours = gradientsOfBlock(store, block, dOutputs);
+    const dOutputs: Tensor[] = tidy(() => run(store, kernels, block, block.inputs).outputs.map((y) => normal(y.shape)));
+    const ours = gradientsOfBlock(store, kernels, block, dOutputs);
     const theirs = gradientsOfTape(tf, store, block, dOutputs);
     for (const [name, gradient] of theirs) {
       const mine = ours.get(name);
@@ -96,31 +96,38 @@ export function checkBlock(tf: WholeTfjs, store: WeightStore, block: BlockCase):
       assert.ok(error < 1e-4, `${name}: off the tape by ${error}`);
     }
     assert.equal(ours.size, theirs.size);
-    checkDirections(store, block, dOutputs, ours);
+    checkDirections(store, kernels, block, dOutputs, ours);
   });
   assert.equal(countTensors(), before, "tensors are left behind");
 }
 
-function run(store: WeightStore, block: BlockCase, inputs: readonly Tensor[], takeGradient: TrainingContext["takeGradient"] = () => {}) {
+function run(
+  store: WeightStore,
+  kernels: Kernels,
+  block: BlockCase,
+  inputs: readonly Tensor[],
+  onGradient: TrainingContext["onGradient"] = () => {},
+) {
   return block.forward(
     inputs.map((input) => input.clone()),
     {
       weights: store,
-      takeGradient,
-      takeProduct: multiplyOut(store, takeGradient),
-      takeStatistics: IGNORE_STATISTICS,
+      kernels,
+      onGradient,
+      onDenseGradient: multiplyOut(store, onGradient),
+      onBatchStatistics: IGNORE_STATISTICS,
     },
   );
 }
 
-function gradientsOfBlock(store: WeightStore, block: BlockCase, dOutputs: readonly Tensor[]): Map<string, Float32Array> {
+function gradientsOfBlock(store: WeightStore, kernels: Kernels, block: BlockCase, dOutputs: readonly Tensor[]): Map<string, Float32Array> {
   const gradients = new Map<string, Float32Array>();
   tidy(() => {
     const take = (name: string, gradient: Tensor): void => {
       assert.ok(!gradients.has(name), `${name} came twice`);
       gradients.set(name, toFloats(gradient));
     };
-    const { outputs, backward } = run(store, block, block.inputs, take);
+    const { outputs, backward } = run(store, kernels, block, block.inputs, take);
     const reference = block.reference(block.inputs, parametersOf(store, block));
     for (const [i, y] of outputs.entries()) {
       const error = relativeError(toFloats(y), toFloats(reference[i] as Tensor));
@@ -151,13 +158,14 @@ function gradientsOfTape(tf: WholeTfjs, store: WeightStore, block: BlockCase, dO
 /** Moves each input and parameter along a random direction and compares the change of sum(y dy) with the gradient's prediction. */
 function checkDirections(
   store: WeightStore,
+  kernels: Kernels,
   block: BlockCase,
   dOutputs: readonly Tensor[],
   gradients: ReadonlyMap<string, Float32Array>,
 ): void {
   const objective = (inputs: readonly Tensor[]): number =>
     tidy(() => {
-      const { outputs } = run(store, block, inputs);
+      const { outputs } = run(store, kernels, block, inputs);
       return outputs.reduce(
         (total, y, i) =>
           total +

@@ -1,6 +1,6 @@
 import { writeSnapshot } from "../../src/checkpoints/snapshot.js";
 import { type Parameter, parameterTable } from "../../src/model/parameters.js";
-import type { StoredArray } from "../../src/tensorflow/variables.js";
+import type { StoredArray } from "../../src/runtime/variables.js";
 import type { GoldenCase } from "./golden.js";
 
 /** A named array in memory, as a snapshot takes it. */

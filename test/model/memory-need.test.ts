@@ -8,7 +8,7 @@ import { failsWith } from "../helpers/shards.js";
 
 const { MODEL } = await loadConfig(join(repository, "configs/nextvlad.yaml"));
 const LIMIT = { limit: "the memory limit of the container (cgroup)", remedy: "raise the container's memory limit" };
-const TRAINING = { model: MODEL, batchSize: 160, training: true, device: "cpu" } as const;
+const TRAINING = { model: MODEL, batchSize: 160, training: true, inHostMemory: true } as const;
 
 test("training takes the parameters three times, a snapshot's copy of them, and a batch's descriptors, on the CPU", () => {
   const { parameters = 0, moments = 0, activations, ...copy } = leastMemory(TRAINING);
@@ -18,8 +18,8 @@ test("training takes the parameters three times, a snapshot's copy of them, and 
   assert.deepEqual(copy, { "a snapshot's copy": parameters + moments });
   // Per video, twice: 128 x (256 + 32) of the descriptor, 2,048 hidden, 3,862 classes.
   assert.equal(activations, 4 * 160 * 2 * (128 * 288 + 2048 + 3862));
-  assert.deepEqual(leastMemory({ ...TRAINING, device: "gpu" }), copy);
-  assert.deepEqual(leastMemory({ ...TRAINING, training: false, device: "gpu" }), {});
+  assert.deepEqual(leastMemory({ ...TRAINING, inHostMemory: false }), copy);
+  assert.deepEqual(leastMemory({ ...TRAINING, training: false, inHostMemory: false }), {});
 });
 
 test("a model too large for the memory is refused, and a batch that may be too large is a warning", async () => {

@@ -3,14 +3,15 @@ import { before, describe, test } from "node:test";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { createRandom } from "../../src/base/random.js";
 import { encodeOnnx } from "../../src/formats/onnx-encoder.js";
-import { FrozenNetwork } from "../../src/model/frozen-network.js";
+import { chooseKernels } from "../../src/kernels/choose.js";
+import { FrozenNetwork } from "../../src/model/frozen.js";
 import type { NetworkInput } from "../../src/model/network.js";
 import { buildOnnxModel } from "../../src/model/onnx-network.js";
 import { countValues, parameterTable } from "../../src/model/parameters.js";
 import type { ModelSizes } from "../../src/model/sizes.js";
-import { WeightStore } from "../../src/model/weight-store.js";
-import { loadTensorflow, tidy } from "../../src/tensorflow/runtime.js";
-import { toFloats } from "../../src/tensorflow/transfer.js";
+import { WeightStore } from "../../src/model/weights.js";
+import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";
+import { toFloats } from "../../src/runtime/transfer.js";
 import { loadGolden } from "../helpers/golden.js";
 
 /** Both compute in float32, in different orders: a few 1e-6 apart. */
@@ -43,7 +44,7 @@ async function runOnnx(session: InferenceSession, sizes: ModelSizes, { frameCoun
 function runOurs(sizes: ModelSizes, dropRate: number, weights: Weights, input: NetworkInput): Float32Array {
   const store = new WeightStore(parameterTable(sizes));
   for (const { name, data } of listWeights(sizes, weights)) store.variable(name).upload(data);
-  const network = new FrozenNetwork(sizes, dropRate, store);
+  const network = new FrozenNetwork(sizes, dropRate, store, chooseKernels());
   const probabilities = tidy(() => toFloats(network.probabilities(input)));
   network.dispose();
   store.dispose();

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
-import { FrozenNetwork } from "../../src/model/frozen-network.js";
-import { crossEntropySum, labelMatrix } from "../../src/model/loss.js";
+import { chooseKernels } from "../../src/kernels/choose.js";
+import { FrozenNetwork } from "../../src/model/frozen.js";
+import { crossEntropySum, labelMatrix } from "../../src/model/layers.js";
 import { parameterTable } from "../../src/model/parameters.js";
-import { WeightStore } from "../../src/model/weight-store.js";
-import { tidy } from "../../src/tensorflow/runtime.js";
-import { toFloats } from "../../src/tensorflow/transfer.js";
+import { WeightStore } from "../../src/model/weights.js";
+import { tidy } from "../../src/runtime/runtime.js";
+import { toFloats } from "../../src/runtime/transfer.js";
 import { Adam } from "../../src/training/adam.js";
 import { addDecay, differentiate, type StepOptions } from "../../src/training/step.js";
 import { loadForTests } from "../helpers/device.js";
@@ -16,7 +17,13 @@ const NOISE_ONLY = new Set(["batch_norm_1.b_0", "batch_norm_3.b_0"]);
 
 const golden: GoldenCase = loadGolden("small");
 const table = parameterTable(golden.sizes);
-const options: StepOptions = { sizes: golden.sizes, dropRate: 0, l2Penalty: golden.l2Penalty, gradientClip: null, seed: 0 };
+const options: Omit<StepOptions, "kernels"> = {
+  sizes: golden.sizes,
+  dropRate: 0,
+  l2Penalty: golden.l2Penalty,
+  gradientClip: null,
+  seed: 0,
+};
 
 function vector(name: string): GoldenArray {
   const found = golden.vectors.get(name);
@@ -84,7 +91,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
     // Paddle's float32 is within 1e-6 of float64 here, so 1e-5 leaves room for another order of summation.
     test(`predicts within 1e-5, drop_rate ${rate}`, () => {
       const store = loadStore();
-      const network = new FrozenNetwork(golden.sizes, rate, store);
+      const network = new FrozenNetwork(golden.sizes, rate, store, chooseKernels());
       const ours = tidy(() => toFloats(network.probabilities(golden.batch)));
       assert.ok(largestDifference(ours, vector(name).values) < 1e-5);
       network.dispose();
@@ -94,7 +101,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
 
   test("has Paddle's loss, within 1e-5 of it, in evaluation", () => {
     const store = loadStore();
-    const network = new FrozenNetwork(golden.sizes, 0, store);
+    const network = new FrozenNetwork(golden.sizes, 0, store, chooseKernels());
     const loss = tidy(
       () => toFloats(crossEntropySum(network.logits(golden.batch), labelMatrix(golden.batch.labels, golden.sizes.classes)))[0] as number,
     );
@@ -111,7 +118,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
       golden.batch,
       0,
       store,
-      options,
+      { ...options, kernels: chooseKernels() },
       { gradient: (name, gradient) => gradients.set(name, toFloats(gradient)) },
       true,
     );
@@ -146,7 +153,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
 
   test("has Paddle's parameters after three steps of Adam", () => {
     const store = loadStore();
-    const adam = new Adam(store);
+    const adam = new Adam(store, chooseKernels());
     for (let step = 1; step <= 3; step++) {
       // Paddle 2 scales epsilon by sqrt(1 - beta2^t); fluid 1.5, whose training we follow, does not.
       const epsilon = 1e-8 * Math.sqrt(1 - 0.999 ** step);
@@ -191,7 +198,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
       golden.batch,
       step - 1,
       store,
-      options,
+      { ...options, kernels: chooseKernels() },
       {
         gradient: (name, gradient) =>
           adam.apply(name, addDecay(gradient, name, store, golden.l2Penalty), step, golden.learningRate, epsilon),

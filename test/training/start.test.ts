@@ -10,6 +10,7 @@ import { formatConfig } from "../../src/config/format.js";
 import { buildConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
 import { encodeSafetensors } from "../../src/formats/safetensors.js";
+import { chooseKernels } from "../../src/kernels/choose.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { Adam } from "../../src/training/adam.js";
@@ -57,7 +58,7 @@ describe("the start of a training", () => {
     await loadForTests();
     folder = mkdtempSync(join(tmpdir(), "start-"));
     const store = randomStore(modelSizes(configWith().MODEL));
-    const adam = new Adam(store);
+    const adam = new Adam(store, chooseKernels());
     let value = 0;
     for (const moment of adam.arrays()) moment.upload(Float32Array.from(moment.download(), () => (value += 1e-3)));
     arrays = new Map([...store.arrays(), ...adam.arrays()].map(({ name, shape, download }) => [name, { shape, values: download() }]));
@@ -203,7 +204,7 @@ describe("the start of a training", () => {
 
     test("fresh values are a function of the seed; eigen_param is the configured factor", async () => {
       const fresh = async (train: Record<string, unknown>, model: Record<string, unknown> = {}) =>
-        valuesOf(await startTrainee(configWith(train, { eigen_file: null, ...model }), null, await options()));
+        valuesOf(await startTrainee(configWith(train, { eigen_file: null, ...model }), null, chooseKernels(), await options()));
       const [one, same, other] = [await fresh({}), await fresh({}), await fresh({ seed: 6 })];
       assert.deepEqual(one, same);
       for (const { name, initialiser, shape } of parameterTable(modelSizes(configWith().MODEL))) {
@@ -247,22 +248,22 @@ describe("the start of a training", () => {
     test("resuming restores every array and moment and the state, and closes the source", async () => {
       const { source, closed } = await watched(at("run", "NEXTVLAD_step8"), true);
       const given = await options({ resume: source });
-      const trainee = await startTrainee(configWith(), { state: STATE, writtenBy: null, told: "as told" }, given);
+      const trainee = await startTrainee(configWith(), { state: STATE, writtenBy: null, told: "as told" }, chooseKernels(), given);
       assert.deepEqual(trainee.state, STATE);
       assert.deepEqual(valuesOf(trainee), new Map(Array.from(arrays, ([name, { values }]) => [name, values])));
       assert.ok(closed());
       assert.match(given.log(), /NEXTVLAD_step8: epoch 1, 8 steps taken, as told/);
       const other = await options({ resume: await openWeights(at("run", "NEXTVLAD_step8"), { optimizer: true }) });
-      const misfit = startTrainee(configWith({}, { num_classes: 8 }), { state: STATE, writtenBy: null, told: "" }, other);
+      const misfit = startTrainee(configWith({}, { num_classes: 8 }), { state: STATE, writtenBy: null, told: "" }, chooseKernels(), other);
       await failsWith(misfit, "BAD_WEIGHTS");
       await other.resume?.close();
     });
 
     test("pretrained weights fill what fits, the rest is as fresh, and all counts start at 0", async () => {
-      const fresh = valuesOf(await startTrainee(configWith({}, { eigen_file: null }), null, await options()));
+      const fresh = valuesOf(await startTrainee(configWith({}, { eigen_file: null }), null, chooseKernels(), await options()));
       const { source, closed } = await watched(at("run", "NEXTVLAD_step8"), false);
       const given = await options({ pretrain: source });
-      const trainee = await startTrainee(configWith({}, { num_classes: 8, eigen_file: "nowhere.npy" }), null, given);
+      const trainee = await startTrainee(configWith({}, { num_classes: 8, eigen_file: "nowhere.npy" }), null, chooseKernels(), given);
       assert.deepEqual(trainee.state, { step: 0, epoch: 0, step_in_epoch: 0, seed: 5, best: null, validated_epoch: null, shards: null });
       assert.ok(closed());
       const values = valuesOf(trainee);
@@ -279,7 +280,7 @@ describe("the start of a training", () => {
       const tensors = kept.map(([name, { shape, values }]) => ({ name, dtype: "F32" as const, shape, data: values }));
       writeFileSync(at("part.safetensors"), Buffer.concat([...encodeSafetensors(tensors)]));
       const given = await options({ pretrain: (await watched(at("part.safetensors"), false)).source });
-      valuesOf(await startTrainee(configWith(), null, given));
+      valuesOf(await startTrainee(configWith(), null, chooseKernels(), given));
       assert.match(given.log(), /WARN: .*gating_fc2_weights \[3, 12\] is missing/);
     });
 
@@ -287,7 +288,7 @@ describe("the start of a training", () => {
       const data = Float32Array.of(1);
       writeFileSync(at("alien.safetensors"), Buffer.concat([...encodeSafetensors([{ name: "x", dtype: "F32", shape: [1], data }])]));
       const { source } = await watched(at("alien.safetensors"), false);
-      const started = startTrainee(configWith(), null, await options({ pretrain: source }));
+      const started = startTrainee(configWith(), null, chooseKernels(), await options({ pretrain: source }));
       await failsWith(started, "BAD_WEIGHTS", { file: at("alien.safetensors") });
       await source.close();
     });

@@ -1,19 +1,23 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { RaggedBatch } from "../../src/data/video.js";
-import { FrozenNetwork } from "../../src/model/frozen-network.js";
+import { ownKernels } from "../../src/kernels/choose.js";
+import { cpuKernels } from "../../src/kernels/cpu.js";
+import { REFERENCE } from "../../src/kernels/reference.js";
+import type { Kernels } from "../../src/kernels/types.js";
+import { FrozenNetwork } from "../../src/model/frozen.js";
 import { parameterTable } from "../../src/model/parameters.js";
-import type { WeightStore } from "../../src/model/weight-store.js";
-import { countTensors } from "../../src/tensorflow/constants.js";
-import { type KernelChoice, ourKernels, TENSORFLOW_KERNELS, thisMachine } from "../../src/tensorflow/kernel-choice.js";
-import { type Tensor, tidy } from "../../src/tensorflow/runtime.js";
-import { toFloats } from "../../src/tensorflow/transfer.js";
+import type { WeightStore } from "../../src/model/weights.js";
+import { countTensors } from "../../src/runtime/constants.js";
+import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { toFloats } from "../../src/runtime/transfer.js";
 import { Adam } from "../../src/training/adam.js";
 import { differentiate, type StepOptions, type StepReport, trainStep } from "../../src/training/step.js";
 import { copyOf, randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 
-const options: StepOptions = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1 };
+const OPTIONS = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1 } as const;
+let options: StepOptions;
 
 function batch(frameCounts: readonly number[], from = 0): RaggedBatch {
   const frames = frameCounts.reduce((sum, count) => sum + count, 0);
@@ -46,6 +50,7 @@ describe("a training step", () => {
   before(async () => {
     await loadForTests();
     store = randomStore();
+    options = { ...OPTIONS, kernels: ownKernels() };
   });
   after(() => store.dispose());
 
@@ -89,7 +94,7 @@ describe("a training step", () => {
   }
 
   test("leaves no tensor behind", () => {
-    const adam = new Adam(store);
+    const adam = new Adam(store, options.kernels);
     const before = countTensors();
     for (let step = 0; step < 5; step++) {
       trainStep(batch([3, 9, 1, 4], step), step, 1e-3, store, adam, { ...options, l2Penalty: 1e-5, gradientClip: 1 }, step % 2 === 0);
@@ -99,21 +104,19 @@ describe("a training step", () => {
   });
 
   test("frees each tensor as soon as it is dead", () => {
-    const countAlive = (store: WeightStore): number[] => {
+    const countAlive = (kernels: Kernels): number[] => {
       const before = countTensors();
       const alive = new Map<string, number>();
       const gradient = (name: string): void => void alive.set(name, countTensors() - before);
-      differentiate(batch([3, 9, 1, 4]), 0, store, options, { gradient }, true);
+      differentiate(batch([3, 9, 1, 4]), 0, store, { ...options, kernels }, { gradient }, true);
       return ["logits_clf_weights", "video_cluster_weights", "audio_cluster_weights"].map((name) => alive.get(name) as number);
     };
-    const composed = copyOf(store, TENSORFLOW_KERNELS);
     // At the first gradient, after the rgb stream's last and at the very last one. What is not freed stays to the end of the step.
     for (const [counts, largest] of [
-      [countAlive(store), [70, 29, 9]],
-      [countAlive(composed), [68, 27, 7]],
+      [countAlive(ownKernels()), [70, 29, 9]],
+      [countAlive(REFERENCE), [68, 27, 7]],
     ] as const)
       for (const [i, count] of counts.entries()) assert.ok(count <= (largest[i] as number), `${counts} tensors, at most ${largest}`);
-    composed.dispose();
   });
 
   test("is a pure function of weights, batch, seed and step", () => {
@@ -132,10 +135,10 @@ describe("a training step", () => {
   });
 
   /** Adam's first moments after one step from moments of 0: a tenth of each parameter's final gradient. */
-  function firstMoments(overrides: Partial<StepOptions>, kernels?: KernelChoice): Map<string, Float32Array> {
-    const trained = copyOf(store, kernels);
-    const adam = new Adam(trained);
-    trainStep(batch([3, 9, 1, 4]), 0, 1e-3, trained, adam, { ...options, ...overrides }, false);
+  function firstMoments(overrides: Partial<StepOptions>, kernels: Kernels = ownKernels()): Map<string, Float32Array> {
+    const trained = copyOf(store);
+    const adam = new Adam(trained, kernels);
+    trainStep(batch([3, 9, 1, 4]), 0, 1e-3, trained, adam, { ...options, kernels, ...overrides }, false);
     const found = new Map<string, Float32Array>();
     for (const { name, download } of adam.arrays()) if (name.endsWith("_moment1_0")) found.set(name.replace("_moment1_0", ""), download());
     adam.dispose();
@@ -144,9 +147,9 @@ describe("a training step", () => {
   }
 
   for (const [path, gradientClip, kernels] of [
-    ["our kernels", null, () => ourKernels(thisMachine())],
-    ["TensorFlow's kernels", null, () => TENSORFLOW_KERNELS],
-    ["a clip above every norm", 1e6, () => ourKernels(thisMachine())],
+    ["our kernels", null, ownKernels],
+    ["the reference kernels", null, () => REFERENCE],
+    ["a clip above every norm", 1e6, ownKernels],
   ] as const) {
     test(`adds l2_penalty times the weight to the gradients of the classifier's weights and bias, and to no other: ${path}`, () => {
       const l2Penalty = 1;
@@ -193,23 +196,27 @@ describe("a training step", () => {
   });
 
   test("chooses the kernel of each layer by the sizes of its product, and the Adam step in one pass where the choice is that", (t) => {
-    if (thisMachine().device === "gpu") return t.skip("the one-pass Adam step is for the CPU");
+    if (runtime().device.kind === "gpu") return t.skip("the one-pass Adam step is for the CPU");
     const [products, steps, sums]: [number[][], number[][], number[][]] = [[], [], []];
-    const trained = copyOf(store, {
-      ...TENSORFLOW_KERNELS,
-      denseProduct: ({ rows, inputs, outputs }) => products.push([rows, inputs, outputs]) < 0,
-      denseAdam: ({ rows, inputs, outputs }) => steps.push([rows, inputs, outputs]) > 0 && outputs === SMALL.classes,
+    const trained = copyOf(store);
+    const kernels = cpuKernels({
+      bytesInInference: false,
+      bytesInTraining: () => false,
+      dense: ({ rows, inputs, outputs }) => products.push([rows, inputs, outputs]) < 0,
+      denseWithAdam: ({ rows, inputs, outputs }) => steps.push([rows, inputs, outputs]) > 0 && outputs === SMALL.classes,
       frameSums: ({ frames, videos, expanded, clusters }) => sums.push([frames, videos, expanded, clusters]) < 0,
     });
     const inOnePass: string[] = [];
-    class WatchedAdam extends Adam {
-      override applyProduct(name: string, ...rest: [Tensor, Tensor, number, number, number]): Tensor {
+    for (const { name } of trained.table) {
+      const variable = trained.variable(name);
+      const { applyProductAdam } = variable;
+      variable.applyProductAdam = (...given) => {
         inOnePass.push(name);
-        return super.applyProduct(name, ...rest);
-      }
+        return applyProductAdam.apply(variable, given);
+      };
     }
-    const adam = new WatchedAdam(trained);
-    trainStep(batch([3, 9, 1, 4]), 0, 1e-3, trained, adam, options, false);
+    const adam = new Adam(trained, kernels);
+    trainStep(batch([3, 9, 1, 4]), 0, 1e-3, trained, adam, { ...options, kernels }, false);
     // 4 videos; the descriptor has (20 + 12) / 4 groups * 3 clusters = 24 values.
     const layers = [
       [4, 24, 12],
@@ -228,19 +235,19 @@ describe("a training step", () => {
     trained.dispose();
   });
 
-  test("ends in the same weights by the fused kernels as by TensorFlow's own", () => {
+  test("ends in the same weights with our kernels as with the reference kernels", () => {
     const after = (steps: () => void, trained: WeightStore): Map<string, Float32Array> => {
       steps();
       return new Map(trained.arrays().map((array) => [array.name, array.download()]));
     };
-    const trainOn = (trained: WeightStore, adam: Adam) => () => {
+    const trainOn = (trained: WeightStore, adam: Adam, kernels: Kernels) => () => {
       for (let step = 0; step < 3; step++)
-        trainStep(batch([3, 9, 1, 4], step), step, 1e-3, trained, adam, { ...options, l2Penalty: 1e-2 }, false);
+        trainStep(batch([3, 9, 1, 4], step), step, 1e-3, trained, adam, { ...options, kernels, l2Penalty: 1e-2 }, false);
     };
-    const [one, other] = [copyOf(store), copyOf(store, TENSORFLOW_KERNELS)];
-    const [adam, otherAdam] = [new Adam(one), new Adam(other)];
-    const fused = after(trainOn(one, adam), one);
-    const composed = after(trainOn(other, otherAdam), other);
+    const [one, other] = [copyOf(store), copyOf(store)];
+    const [adam, otherAdam] = [new Adam(one, ownKernels()), new Adam(other, REFERENCE)];
+    const fused = after(trainOn(one, adam, ownKernels()), one);
+    const composed = after(trainOn(other, otherAdam, REFERENCE), other);
     const differences = [...fused].flatMap(([name, values]) =>
       Array.from(values, (value, i) => Math.abs(value - (composed.get(name)?.[i] as number))),
     );
@@ -255,7 +262,7 @@ describe("a training step", () => {
     const arrays = (made: WeightStore, adam: Adam) =>
       new Map([...made.arrays(), ...adam.arrays()].map((array) => [array.name, array.download()]));
     const [one, other] = [copyOf(store), copyOf(store)];
-    const [adam, otherAdam] = [new Adam(one), new Adam(other)];
+    const [adam, otherAdam] = [new Adam(one, options.kernels), new Adam(other, options.kernels)];
     const step = (trained: WeightStore, by: Adam, number: number, acceptLoss?: (loss: number) => boolean) =>
       trainStep(batch([3, 9, 1, 4], number), number, 1e-3, trained, by, { ...options, l2Penalty: 1e-2, acceptLoss }, true);
     assert.deepEqual(step(one, adam, 0, Number.isFinite), step(other, otherAdam, 0));
@@ -279,20 +286,18 @@ describe("a training step", () => {
   });
 
   test("leaves nothing but its result when it predicts, outside of any scope", () => {
-    const network = new FrozenNetwork(SMALL, 0.5, store);
+    const network = new FrozenNetwork(SMALL, 0.5, store, ownKernels());
     const before = countTensors();
     const probabilities = network.probabilities(batch([3, 9, 1, 4]));
     assert.equal(countTensors(), before + 1);
     probabilities.dispose();
     network.dispose();
-    const composed = copyOf(store, TENSORFLOW_KERNELS);
     for (const precision of ["int16", "int8"] as const)
-      assert.throws(() => tidy(() => new FrozenNetwork(SMALL, 0.5, composed, precision)), { code: "BAD_USAGE" });
-    composed.dispose();
+      assert.throws(() => tidy(() => new FrozenNetwork(SMALL, 0.5, store, REFERENCE, precision)), { code: "BAD_USAGE" });
   });
 
   test("predicts a video alone as it does among others: no padding, no neighbour enters", () => {
-    const network = new FrozenNetwork(SMALL, 0.5, store);
+    const network = new FrozenNetwork(SMALL, 0.5, store, ownKernels());
     const counts = [3, 9, 1, 4];
     const all = batch(counts);
     const together = tidy(() => toFloats(network.probabilities(all)));

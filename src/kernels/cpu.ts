@@ -1,0 +1,164 @@
+import { fill } from "../runtime/constants.js";
+import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import { byteCarrier } from "../runtime/transfer.js";
+import {
+  dequantize,
+  FLOAT_TERMS,
+  multiplyBytes,
+  multiplyBytesTransposed,
+  multiplyFewRows,
+  softAssign,
+  softAssignFrozen,
+  softAssignGradient,
+  splitWeights,
+  sumByteFrames,
+  sumFrames,
+  sumFramesGradient,
+  type Terms,
+} from "./native-ops.js";
+import { floatFeatures, freezeWithFloats, normalizeClusters, REFERENCE, subtractCenters } from "./reference.js";
+import { multiply, reshape } from "./tensorflow-ops.js";
+import type { AggregatorWeights, Features, FrozenAggregator, Kernels, Quantization } from "./types.js";
+
+/** A dense layer: `[rows, inputs]` times `[inputs, outputs]`. */
+export interface DenseSize {
+  readonly rows: number;
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+/** The sums over a batch's frames. */
+export interface FrameSumsSize {
+  readonly frames: number;
+  readonly videos: number;
+  /** D. */
+  readonly expanded: number;
+  /** K. */
+  readonly clusters: number;
+}
+
+/** Where our kernels compute instead of TensorFlow's, by size. */
+export interface CpuChoice {
+  /** Products of bytes and integers at float32's precision in inference, where weights are split into integers once. */
+  readonly bytesInInference: boolean;
+  /** The same in training, where weights are split in each step, with a batch of so many frames. */
+  readonly bytesInTraining: (frames: number) => boolean;
+  /** The product of a few rows and a large matrix. */
+  readonly dense: (size: DenseSize) => boolean;
+  /** A dense layer's gradients and its Adam step in one pass. */
+  readonly denseWithAdam: (size: DenseSize) => boolean;
+  /** The sums over frames of all videos in one kernel. */
+  readonly frameSums: (size: FrameSumsSize) => boolean;
+}
+
+/** The CPU's kernels: ours in native/ where `choice` takes them, TensorFlow's elsewhere. */
+export function cpuKernels(choice: CpuChoice): Kernels {
+  const kernels: Kernels = {
+    ...REFERENCE,
+    features: (bytes, frames, quantization) =>
+      choice.bytesInTraining(frames) ? byteFeatures(bytes, frames, quantization) : dequantizedFeatures(bytes, frames, quantization),
+    softAssign: softAssignOnePass,
+    softAssignFrozen: softAssignFrozenOnePass,
+    vladSums: (assignment, x1, layout, groups) => {
+      const size = {
+        frames: layout.frames,
+        videos: layout.videos,
+        expanded: x1.shape[1] as number,
+        clusters: assignment.shape[1] as number,
+      };
+      if (!choice.frameSums(size)) return REFERENCE.vladSums(assignment, x1, layout, groups);
+      return sumInOneKernel(assignment, x1, layout.frameCounts);
+    },
+    dense: (x, w) => (choice.dense(denseSize(x, w)) ? multiplyFewRows(x, w) : REFERENCE.dense(x, w)),
+    denseWithAdam: (x, dy, parameter, coefficients, decay) => {
+      const { w, m, v } = parameter;
+      const size = { rows: x.shape[0] as number, inputs: x.shape[1] as number, outputs: dy.shape[1] as number };
+      if (!choice.denseWithAdam(size)) return REFERENCE.denseWithAdam(x, dy, parameter, coefficients, decay);
+      return w.applyProductAdam(m, v, x, dy, coefficients, decay);
+    },
+    freezeAggregator: (weights, precision) => {
+      if (precision === "int16") return freezeWithBytes(weights, 2);
+      if (precision === "int8") return freezeWithBytes(weights, 1);
+      return choice.bytesInInference ? freezeWithBytes(weights, FLOAT_TERMS) : freezeWithFloats(kernels, weights, precision);
+    },
+  };
+  return kernels;
+}
+
+const denseSize = (x: Tensor, w: Tensor): DenseSize => ({
+  rows: x.shape[0] as number,
+  inputs: w.shape[0] as number,
+  outputs: w.shape[1] as number,
+});
+
+/** Features that become floats in one pass. Shared with the GPU. */
+export const dequantizedFeatures: Kernels["features"] = (bytes, frames, quantization) => {
+  const x = tidy(() => dequantize(bytes, frames, quantization));
+  release(...Object.values(quantization));
+  return floatFeatures(x);
+};
+
+/** Features that stay bytes: a quarter of the memory, and products that cost 3/4 of a float's at a float's precision. */
+function byteFeatures(bytes: Uint8Array, frames: number, quantization: Quantization): Features {
+  const carrier = byteCarrier(bytes, frames * (quantization.scale.shape[0] as number));
+  return {
+    times: (w, bias) =>
+      tidy(() => multiplyBytes(carrier, frames, splitWeights(w, bias ?? fill([w.shape[1] as number], 0), quantization, 1, FLOAT_TERMS))),
+    transposedTimes: (d) => multiplyBytesTransposed(carrier, d, quantization),
+    dispose: () => release(carrier, ...Object.values(quantization)),
+  };
+}
+
+/** Shared with the GPU, where the assignment is padded. */
+export const softAssignOnePass: Kernels["softAssign"] = (z, alpha, norm, { frameCounts }, epsilon) => {
+  const forward = tidy(() => softAssign(z, alpha, norm, frameCounts, epsilon));
+  alpha.dispose();
+  return {
+    ...forward,
+    backward: (dAssignment, dASum, scale) => {
+      const gradients = tidy(() => softAssignGradient(dAssignment, dASum, z, scale, forward, frameCounts));
+      release(dAssignment, dASum, z, ...Object.values(forward));
+      return gradients;
+    },
+  };
+};
+
+/** Shared with the GPU, where the assignment is padded. */
+export const softAssignFrozenOnePass: Kernels["softAssignFrozen"] = (z, alpha, norm, { frameCounts }) => {
+  const result = tidy(() => softAssignFrozen(z, alpha, norm, frameCounts));
+  release(z, alpha);
+  return result;
+};
+
+function sumInOneKernel(assignment: Tensor, x1: Tensor, frameCounts: Int32Array): ReturnType<Kernels["vladSums"]> {
+  return {
+    sums: tidy(() => sumFrames(x1, assignment, frameCounts)),
+    backward: (dSums) => {
+      const gradients = tidy(() => sumFramesGradient(dSums, x1, assignment, frameCounts));
+      release(x1, dSums);
+      return gradients;
+    },
+    dispose: () => x1.dispose(),
+  };
+}
+
+/** Multiplies bytes with weights as integers, and computes everything up to the sums in one kernel. `terms` sets the precision. */
+function freezeWithBytes(weights: AggregatorWeights, terms: Terms): FrozenAggregator {
+  const { groups, quantization, clusters, clusterNorm, attention, attentionBias, expansion, expansionBias, centers } = weights;
+  const panels = tidy(() => ({
+    clusters: splitWeights(multiply(clusters, clusterNorm.scale), clusterNorm.shift, quantization, groups, terms),
+    attention: splitWeights(attention, attentionBias, quantization, 1, terms),
+    expansion: expansion.use((w) => expansionBias.use((b) => splitWeights(w, b, quantization, groups, terms))),
+  }));
+  const kept = [panels.clusters, panels.attention, panels.expansion].map((split) => keep(split.panels));
+  release(...Object.values(quantization), clusters, ...Object.values(clusterNorm), attention, attentionBias);
+  return {
+    describe: (bytes, { frameCounts, videos }) =>
+      tidy(() => {
+        const { sums, aSum } = sumByteFrames(bytes, frameCounts, panels);
+        const [unit] = normalizeClusters(centers.use((c) => subtractCenters(sums, aSum, c)));
+        return reshape(unit, [videos, -1]);
+      }),
+    dispose: () => release(...kept),
+  };
+}

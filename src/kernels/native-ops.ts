@@ -1,0 +1,182 @@
+/**
+ * Wrappers of the kernels in native/: their names, inputs and outputs. `cpu.ts` and `gpu.ts` decide which of them compute.
+ * Symbols: F features, D = lambda F, G groups, K clusters, P = D / G. All tensors are borrowed.
+ */
+import { constant } from "../runtime/constants.js";
+import { run, runMany } from "../runtime/execution.js";
+import type { Tensor } from "../runtime/runtime.js";
+import { byteCarrier, fromInts } from "../runtime/transfer.js";
+import type { Affine, Assignment, Quantization } from "./types.js";
+
+const countsOf = (frameCounts: Int32Array): Tensor => fromInts(frameCounts, [frameCounts.length]);
+
+/** `u * scale + offset` of `[frames, F] uint8` from the host, in one pass. */
+export function dequantize(bytes: Uint8Array, frames: number, { scale, offset }: Quantization): Tensor {
+  const features = scale.shape[0] as number;
+  return run("NextvladDequantise", () => [], [byteCarrier(bytes, frames * features), scale, offset, fromInts([frames], [])]);
+}
+
+/** `x w` of a few rows and a large matrix, bound by reading `w` once (native/dense.cc). CPU only. */
+export function multiplyFewRows(x: Tensor, w: Tensor): Tensor {
+  return run("NextvladDense", () => [], [x, w]);
+}
+
+/** Sums of x1 `[frames, D]` times assignment `[frames G, K]` over each video's frames and groups: `[videos, P, K]` (native/frame_sums.cc). CPU only. */
+export function sumFrames(x1: Tensor, assignment: Tensor, frameCounts: Int32Array): Tensor {
+  return run("NextvladFrameSums", () => [], [x1, assignment, countsOf(frameCounts)]);
+}
+
+/** From the gradient of `sumFrames` to those of the assignment and of x1. */
+export function sumFramesGradient(
+  dSums: Tensor,
+  x1: Tensor,
+  assignment: Tensor,
+  frameCounts: Int32Array,
+): { readonly assignment: Tensor; readonly x1: Tensor } {
+  const inputs = [dSums, x1, assignment, countsOf(frameCounts)];
+  const [dAssignment, dX1] = runMany("NextvladFrameSumsGradient", () => [], inputs, 2) as [Tensor, Tensor];
+  return { assignment: dAssignment, x1: dX1 };
+}
+
+export interface AssignmentWithStatistics extends Assignment {
+  /** sigmoid(alpha) `[frames, G]`. */
+  readonly attention: Tensor;
+  /** The batch's mean, biased variance and 1 / sqrt(variance + epsilon), `[G K]` each. */
+  readonly mean: Tensor;
+  readonly variance: Tensor;
+  readonly inverse: Tensor;
+}
+
+/** Batch norm, softmax over clusters and attention of z `[frames, G K]`: three passes over memory in all (native/assignment.cc). */
+export function softAssign(
+  z: Tensor,
+  alpha: Tensor,
+  { scale, shift }: Affine,
+  frameCounts: Int32Array,
+  epsilon: number,
+): AssignmentWithStatistics {
+  const outputs = runMany("NextvladAssign", () => [], [z, alpha, scale, shift, countsOf(frameCounts), constant(epsilon)], 6);
+  const [assignment, attention, mean, variance, inverse, aSum] = outputs as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+  return { assignment, attention, mean, variance, inverse, aSum };
+}
+
+/** From the gradients of assignment (in its layout) and aSum to those of z, alpha, scale and shift. */
+export function softAssignGradient(
+  dAssignment: Tensor,
+  dASum: Tensor,
+  z: Tensor,
+  scale: Tensor,
+  { assignment, attention, mean, inverse }: AssignmentWithStatistics,
+  frameCounts: Int32Array,
+): { readonly z: Tensor; readonly alpha: Tensor; readonly scale: Tensor; readonly shift: Tensor } {
+  const inputs = [dAssignment, dASum, assignment, attention, z, mean, inverse, scale, countsOf(frameCounts)];
+  const [dz, dAlpha, dScale, dShift] = runMany("NextvladAssignGradient", () => [], inputs, 4) as [Tensor, Tensor, Tensor, Tensor];
+  return { z: dz, alpha: dAlpha, scale: dScale, shift: dShift };
+}
+
+/** Softmax over clusters of z scale + shift, times the attention. */
+export function softAssignFrozen(z: Tensor, alpha: Tensor, { scale, shift }: Affine, frameCounts: Int32Array): Assignment {
+  const [assignment, aSum] = runMany("NextvladAssignFrozen", () => [], [z, alpha, scale, shift, countsOf(frameCounts)], 2) as [
+    Tensor,
+    Tensor,
+  ];
+  return { assignment, aSum };
+}
+
+/** Frames `[frames, columns]`, each of `parts` rows: `[videos, longest parts, columns / parts]`, zeros after each video's frames. GPU only. */
+export function padFrames(frames: Tensor, frameCounts: Int32Array, parts: number): Tensor {
+  return run("NextvladPad", () => [], [frames, countsOf(frameCounts), fromInts([parts], [])]);
+}
+
+/** The inverse of `padFrames`: `[frames, columns]`. GPU only. */
+export function unpadFrames(padded: Tensor, frameCounts: Int32Array): Tensor {
+  return run("NextvladUnpad", () => [], [padded, countsOf(frameCounts)]);
+}
+
+/** The descriptor `[videos, P K]` and 1 / length of each cluster's part `[videos, K]`, from sums `[videos, P, K]` and aSum `[videos, G K]`. GPU only. */
+export function describe(sums: Tensor, aSum: Tensor, bias: Tensor, centers: Tensor): { readonly unit: Tensor; readonly inverse: Tensor } {
+  const [unit, inverse] = runMany("NextvladDescribe", () => [], [sums, aSum, bias, centers], 2) as [Tensor, Tensor];
+  return { unit, inverse };
+}
+
+/** From the gradient of `describe`'s unit to those of its inputs. GPU only. */
+export function describeGradient(
+  dUnit: Tensor,
+  { unit, inverse }: ReturnType<typeof describe>,
+  aSum: Tensor,
+  bias: Tensor,
+  centers: Tensor,
+): { readonly sums: Tensor; readonly aSum: Tensor; readonly bias: Tensor; readonly centers: Tensor } {
+  const outputs = runMany("NextvladDescribeGradient", () => [], [dUnit, unit, inverse, aSum, bias, centers], 4);
+  const [dSums, dASum, dCenters, dBias] = outputs as [Tensor, Tensor, Tensor, Tensor];
+  return { sums: dSums, aSum: dASum, centers: dCenters, bias: dBias };
+}
+
+/** Batch norm of `[rows, channels]`, and 1 / sqrt(variance + epsilon). GPU only: cuDNN's is slow on rows that are not images. */
+export function batchNorm(x: Tensor, { scale, shift }: Affine, epsilon: number) {
+  const outputs = runMany("NextvladBatchNorm", () => [], [x, scale, shift, constant(epsilon)], 4);
+  const [y, mean, variance, inverse] = outputs as [Tensor, Tensor, Tensor, Tensor];
+  return { y, mean, variance, inverse };
+}
+
+/** From the gradient of `batchNorm`'s y to those of x, scale and shift. GPU only. */
+export function batchNormGradient(dy: Tensor, x: Tensor, scale: Tensor, mean: Tensor, inverse: Tensor) {
+  const [dx, dScale, dShift] = runMany("NextvladBatchNormGradient", () => [], [dy, x, scale, mean, inverse], 3) as [Tensor, Tensor, Tensor];
+  return { x: dx, scale: dScale, shift: dShift };
+}
+
+/** Number of int8 terms that stand for a weight (native/byte_panels.h): 3 are as exact as a float, 2 hold it to 2^-16 of its column's largest, 1 to 2^-8. */
+export type Terms = 1 | 2 | 3;
+/** Terms that are as exact as a float. */
+export const FLOAT_TERMS: Terms = 3;
+
+/** Weights ready for products with bytes: int8 terms, and what turns their sums into floats. */
+export interface BytePanels {
+  readonly panels: Tensor;
+  readonly features: number;
+  readonly columns: number;
+  readonly terms: Terms;
+}
+
+/** Splits `w` `[features, columns]` and `bias` `[columns]` into terms; each of `groups` groups of columns is padded on its own. CPU only, as all below. */
+export function splitWeights(w: Tensor, bias: Tensor, { scale, offset }: Quantization, groups: number, terms: Terms): BytePanels {
+  const [features, columns] = w.shape as [number, number];
+  const panels = run("NextvladSplit", () => [], [w, bias, scale, offset, fromInts([groups, terms], [2])]);
+  return { panels, features, columns, terms };
+}
+
+/** `x w + bias`, `[frames, columns]`, of bytes in their carrier and weights split into `FLOAT_TERMS` terms. */
+export function multiplyBytes(carrier: Tensor, frames: number, { panels, features, columns }: BytePanels): Tensor {
+  return run("NextvladByteProduct", () => [], [carrier, panels, fromInts([frames, features, columns], [3])]);
+}
+
+/** `x^T d`, `[features, columns]`, of bytes in their carrier and d `[frames, columns]`. */
+export function multiplyBytesTransposed(carrier: Tensor, d: Tensor, { scale, offset }: Quantization): Tensor {
+  return run("NextvladByteProductTransposed", () => [], [carrier, d, scale, offset]);
+}
+
+/** The split weights of one modality of a frozen network. */
+export interface FramePanels {
+  /** Columns `[G K]`: the products are the normalized cluster logits. */
+  readonly clusters: BytePanels;
+  /** Columns `[G]`, before the sigmoid. */
+  readonly attention: BytePanels;
+  /** Columns `[D]`, bias included. */
+  readonly expansion: BytePanels;
+}
+
+/** Sums over each video's frames and groups of assignment times x1, `[videos, P, K]`, and aSum `[videos, G K]`, from `[frames, F] uint8` (native/frames.cc). */
+export function sumByteFrames(
+  bytes: Uint8Array,
+  frameCounts: Int32Array,
+  { clusters, attention, expansion }: FramePanels,
+): { readonly sums: Tensor; readonly aSum: Tensor } {
+  const { features, terms } = clusters;
+  const groups = attention.columns;
+  const frames = frameCounts.reduce((sum, count) => sum + count, 0);
+  const sizes = [features, groups, clusters.columns / groups, expansion.columns / groups, terms];
+  const panels = [clusters.panels, attention.panels, expansion.panels];
+  const inputs = [byteCarrier(bytes, frames * features), countsOf(frameCounts), ...panels, fromInts(sizes, [sizes.length])];
+  const [sums, aSum] = runMany("NextvladFrames", () => [], inputs, 2) as [Tensor, Tensor];
+  return { sums, aSum };
+}

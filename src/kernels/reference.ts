@@ -1,0 +1,273 @@
+import { NextvladError } from "../base/errors.js";
+import { constant } from "../runtime/constants.js";
+import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import type { RaggedLayout } from "./ragged.js";
+import {
+  add,
+  addBias,
+  batchNormGradient,
+  batchNormWithStatistics,
+  concat,
+  divideNoNan,
+  fromBytes,
+  gatherRows,
+  matMul,
+  multiply,
+  negate,
+  reshape,
+  rsqrt,
+  segmentSum,
+  sigmoid,
+  sigmoidGradient,
+  slice,
+  softmax,
+  square,
+  stack,
+  subtract,
+  sum,
+  transpose,
+} from "./tensorflow-ops.js";
+import type { AggregatorWeights, Features, FrozenAggregator, Kernels, Precision } from "./types.js";
+
+/** Keeps an empty cluster's descriptor finite: x / sqrt(sum of x^2 + L2_EPSILON). */
+export const L2_EPSILON = 1e-12;
+
+/** All computations in TensorFlow's own ops, step by step: the definition, and what the other implementations are tested against. */
+export const REFERENCE: Kernels = {
+  features: (bytes, frames, { scale, offset }) => {
+    const x = tidy(() => add(multiply(fromBytes(bytes, frames, scale.shape[0] as number), scale), offset));
+    release(scale, offset);
+    return floatFeatures(x);
+  },
+  softAssign,
+  softAssignFrozen,
+  vladSums: sumEachVideo,
+  descriptor,
+  batchNorm,
+  dense: (x, w) => matMul(x, w),
+  denseWithAdam,
+  freezeAggregator: (weights, precision) => freezeWithFloats(REFERENCE, weights, precision),
+};
+
+/** Features that are floats, `[frames, F]`. Takes ownership of `x`. */
+export function floatFeatures(x: Tensor): Features {
+  return {
+    times: (w, bias) => (bias === undefined ? matMul(x, w) : tidy(() => addBias(matMul(x, w), bias))),
+    transposedTimes: (d) => matMul(x, d, { transposeA: true }),
+    dispose: () => x.dispose(),
+  };
+}
+
+function softAssign(...[z, alpha, norm, layout, epsilon]: Parameters<Kernels["softAssign"]>): ReturnType<Kernels["softAssign"]> {
+  const [frames, groups] = alpha.shape as [number, number];
+  const clusters = (z.shape[1] as number) / groups;
+  const rows = frames * groups;
+  const normalized = batchNorm(z, norm, epsilon);
+  const attention = sigmoid(alpha);
+  const assignment = tidy(() => multiply(softmax(reshape(normalized.y, [rows, clusters])), reshape(attention, [rows, 1])));
+  release(normalized.y, alpha);
+  const aSum = sumOverFrames(assignment, layout);
+  return {
+    assignment,
+    aSum,
+    mean: normalized.mean,
+    variance: normalized.variance,
+    // With a = softmax(y) s, s = sigmoid(alpha), and r = sum_k(da softmax(y)) = sum_k(da a) / s: dy = a (da - r) and ds = r.
+    backward: (dAssignment, dASum, scale) => {
+      const [dNormalized, dAlpha] = tidy(() => {
+        const throughASum = reshape(gatherRows(dASum, layout.segments()), [rows, clusters]);
+        const weighted = multiply(add(dAssignment, throughASum), assignment);
+        const dAttention = divideNoNan(sum(weighted, [1], true), reshape(attention, [rows, 1]));
+        const dLogits = subtract(weighted, multiply(assignment, dAttention));
+        return [reshape(dLogits, [frames, groups * clusters]), sigmoidGradient(attention, reshape(dAttention, [frames, groups]))];
+      }) as [Tensor, Tensor];
+      release(dAssignment, dASum, assignment, aSum, attention);
+      const { x, ...ofNorm } = normalized.backward(dNormalized, scale);
+      return { z: x, alpha: dAlpha, ...ofNorm };
+    },
+  };
+}
+
+function softAssignFrozen(
+  ...[z, alpha, { scale, shift }, layout]: Parameters<Kernels["softAssignFrozen"]>
+): ReturnType<Kernels["softAssignFrozen"]> {
+  const [frames, groups] = alpha.shape as [number, number];
+  const clusters = (z.shape[1] as number) / groups;
+  const result = tidy(() => {
+    const shares = softmax(reshape(addBias(multiply(z, scale), shift), [frames * groups, clusters]));
+    const assignment = multiply(shares, reshape(sigmoid(alpha), [frames * groups, 1]));
+    return { assignment, aSum: sumOverFrames(assignment, layout) };
+  });
+  release(z, alpha);
+  return result;
+}
+
+/** `[frames G, K]` to `[videos, G K]`. */
+function sumOverFrames(assignment: Tensor, layout: RaggedLayout): Tensor {
+  return tidy(() => segmentSum(reshape(assignment, [layout.frames, -1]), layout.segments()));
+}
+
+/** One product a video: x1^T a over its frames and groups. */
+function sumEachVideo(...[assignment, x1, layout, groups]: Parameters<Kernels["vladSums"]>): ReturnType<Kernels["vladSums"]> {
+  const groupSize = (x1.shape[1] as number) / groups;
+  const clusters = assignment.shape[1] as number;
+  const rows = (): Tensor => reshape(x1, [layout.frames * groups, groupSize]);
+  const sums = tidy(() => {
+    const groupRows = rows();
+    const products: Tensor[] = [];
+    for (let video = 0; video < layout.videos; video++) {
+      const x = layout.rowsOf(groupRows, video, groups);
+      const a = layout.rowsOf(assignment, video, groups);
+      products.push(matMul(x, a, { transposeA: true }));
+      release(x, a);
+    }
+    return stack(products);
+  });
+  return {
+    sums,
+    // dx1 = a dS^T, and da = x1 dS.
+    backward: (dSums) => {
+      const gradients = tidy(() => {
+        const groupRows = rows();
+        const dAssignments: Tensor[] = [];
+        const dX1s: Tensor[] = [];
+        for (let video = 0; video < layout.videos; video++) {
+          const [da, dx] = tidy(() => {
+            const ds = reshape(slice(dSums, [video, 0, 0], [1, groupSize, clusters]), [groupSize, clusters]);
+            const da = matMul(layout.rowsOf(groupRows, video, groups), ds);
+            return [da, matMul(layout.rowsOf(assignment, video, groups), ds, { transposeB: true })];
+          }) as [Tensor, Tensor];
+          dAssignments.push(da);
+          dX1s.push(dx);
+        }
+        const joined = concat(dAssignments, 0);
+        if (layout.videos > 1) release(...dAssignments);
+        return { assignment: joined, x1: reshape(concat(dX1s, 0), [layout.frames, groups * groupSize]) };
+      });
+      release(x1, dSums);
+      return gradients;
+    },
+    dispose: () => x1.dispose(),
+  };
+}
+
+/** `[videos, A, B]` to `[A, videos B]` and back: in this form one matrix multiplies all videos at once. */
+const videosInColumns = (x: Tensor): Tensor => {
+  const [videos, a, b] = x.shape as [number, number, number];
+  return reshape(transpose(x, [1, 0, 2]), [a, videos * b]);
+};
+const videosFirst = (x: Tensor, videos: number): Tensor => {
+  const [a, columns] = x.shape as [number, number];
+  return transpose(reshape(x, [a, videos, columns / videos]), [1, 0, 2]);
+};
+
+/**
+ * v[p, k] = sums[p, k] + sum_g(aSum[g, k] b[g, p]) - sum_g(aSum[g, k]) c[k, p], then y = v / sqrt(sum_p(v^2) + L2_EPSILON).
+ * As x1 = x W + b, the bias and the centers enter only through aSum.
+ */
+function descriptor(...[sums, aSum, bias, centers]: Parameters<Kernels["descriptor"]>): ReturnType<Kernels["descriptor"]> {
+  const [videos, groupSize, clusters] = sums.shape as [number, number, number];
+  const groups = (aSum.shape[1] as number) / clusters;
+  const perGroup = (): Tensor => reshape(aSum, [videos, groups, clusters]);
+  const biasRows = (b: Tensor): Tensor => reshape(b, [groups, groupSize]);
+  const vlad = tidy(() => {
+    const ofBias = videosFirst(matMul(biasRows(bias), videosInColumns(perGroup()), { transposeA: true }), videos);
+    return subtractCenters(add(sums, ofBias), aSum, centers);
+  });
+  sums.dispose();
+  const [unit, inverse] = normalizeClusters(vlad);
+  return {
+    y: reshape(unit, [videos, groupSize * clusters]),
+    backward: (dy, b, c) => {
+      const gradients = tidy(() => {
+        const d = reshape(dy, [videos, groupSize, clusters]);
+        const along = multiply(unit, sum(multiply(d, unit), [1], true));
+        const dVlad = multiply(subtract(d, along), inverse);
+        const dCenters = transpose(negate(sum(multiply(dVlad, sum(perGroup(), [1], true)), [0])), [1, 0]);
+        const dBias = matMul(videosInColumns(perGroup()), videosInColumns(dVlad), { transposeB: true });
+        const aSumThroughBias = videosFirst(matMul(biasRows(b), videosInColumns(dVlad)), videos);
+        const aSumThroughCenters = sum(multiply(dVlad, reshape(transpose(c, [1, 0]), [1, groupSize, clusters])), [1], true);
+        return {
+          sums: dVlad,
+          aSum: reshape(subtract(aSumThroughBias, aSumThroughCenters), [videos, groups * clusters]),
+          bias: reshape(dBias, [groups * groupSize]),
+          centers: dCenters,
+        };
+      });
+      release(dy, unit, inverse);
+      return gradients;
+    },
+  };
+}
+
+/** Subtracts sum_g(aSum[g, k]) c[k, p] from `[videos, P, K]`. */
+export function subtractCenters(sums: Tensor, aSum: Tensor, centers: Tensor): Tensor {
+  const [videos, groupSize, clusters] = sums.shape as [number, number, number];
+  return tidy(() => {
+    const perCluster = sum(reshape(aSum, [videos, -1, clusters]), [1], true);
+    return subtract(sums, multiply(perCluster, reshape(transpose(centers, [1, 0]), [1, groupSize, clusters])));
+  });
+}
+
+/** Scales each cluster's part of `[videos, P, K]` to length 1; returns also 1 / length `[videos, 1, K]`. Takes ownership of `vlad`. */
+export function normalizeClusters(vlad: Tensor): readonly [unit: Tensor, inverse: Tensor] {
+  const result = tidy(() => {
+    const inverse = rsqrt(add(sum(square(vlad), [1], true), constant(L2_EPSILON)));
+    return [multiply(vlad, inverse), inverse] as const;
+  });
+  vlad.dispose();
+  return result;
+}
+
+function batchNorm(...[x, { scale, shift }, epsilon]: Parameters<Kernels["batchNorm"]>): ReturnType<Kernels["batchNorm"]> {
+  const { y, mean, variance, kept } = tidy(() => batchNormWithStatistics(x, scale, shift, epsilon));
+  return {
+    y,
+    mean,
+    variance,
+    backward: (dy, scaleNow) => {
+      const gradient = tidy(() => batchNormGradient(dy, x, scaleNow, kept, epsilon));
+      release(dy, x, mean, variance, ...kept);
+      return gradient;
+    },
+  };
+}
+
+function denseWithAdam(...[x, dy, { w, m, v }, coefficients, decay]: Parameters<Kernels["denseWithAdam"]>): Tensor {
+  const dx = w.use((value) => matMul(dy, value, { transposeB: true }));
+  tidy(() => {
+    const gradient = matMul(x, dy, { transposeA: true });
+    const decayed = decay === 0 ? gradient : w.use((value) => add(gradient, multiply(value, constant(decay))));
+    w.applyAdam(m, v, decayed, coefficients);
+  });
+  return dx;
+}
+
+/** An aggregator whose features become floats first. Throws BAD_USAGE for a precision of integers. */
+export function freezeWithFloats(
+  kernels: Pick<Kernels, "features" | "softAssignFrozen" | "vladSums" | "descriptor">,
+  weights: AggregatorWeights,
+  precision: Precision,
+): FrozenAggregator {
+  if (precision === "int16" || precision === "int8") {
+    const remedy = "use --use-gpu False with it, or --precision float32";
+    throw new NextvladError("BAD_USAGE", `${precision} is a precision for the CPU`, { key: "--precision", remedy });
+  }
+  const { groups, quantization, clusters, clusterNorm, attention, attentionBias, expansion, expansionBias, centers } = weights;
+  const owned = [...Object.values(quantization), clusters, ...Object.values(clusterNorm), attention, attentionBias] as Tensor[];
+  for (const tensor of owned) keep(tensor);
+  return {
+    describe: (bytes, layout) =>
+      tidy(() => {
+        const x = kernels.features(bytes, layout.frames, { scale: quantization.scale.clone(), offset: quantization.offset.clone() });
+        const alpha = x.times(attention, attentionBias);
+        const { assignment, aSum } = kernels.softAssignFrozen(x.times(clusters), alpha, clusterNorm, layout);
+        const x1 = expansion.use((w) => x.times(w));
+        x.dispose();
+        const { sums, dispose } = kernels.vladSums(assignment, x1, layout, groups);
+        dispose();
+        return expansionBias.use((b) => centers.use((c) => kernels.descriptor(sums, aSum, b, c).y));
+      }),
+    dispose: () => release(...owned),
+  };
+}

@@ -1,0 +1,138 @@
+import type { Tensor } from "../runtime/runtime.js";
+import type { AdamCoefficients, DeviceVariable } from "../runtime/variables.js";
+import type { RaggedLayout } from "./ragged.js";
+
+/**
+ * The computations that have a faster implementation on some device or processor. All implementations compute the same, up to rounding:
+ * `reference.ts` is the definition, `cpu.ts` and `gpu.ts` are tested against it.
+ *
+ * Symbols are the paper's (see `model/nextvlad.ts`): F features, D = lambda F, G groups, K clusters, P = D / G.
+ * A function borrows its tensors unless it says that it takes ownership. A `backward` runs at most once; it takes ownership of the gradients that it
+ * is given, and frees what its forward pass kept.
+ */
+export interface Kernels {
+  /** The features x `[frames, F]` that bytes `[frames, F] uint8` stand for. Takes ownership of the quantization. */
+  readonly features: (bytes: Uint8Array, frames: number, quantization: Quantization) => Features;
+  /** Soft assignment with the batch's statistics. Takes ownership of `z` `[frames, G K]` and `alpha` `[frames, G]` (before its sigmoid). */
+  readonly softAssign: (z: Tensor, alpha: Tensor, norm: Affine, layout: RaggedLayout, epsilon: number) => SoftAssignment;
+  /** Soft assignment with frozen statistics, where the normalized logits are z scale + shift. Takes ownership of `z` and `alpha`. */
+  readonly softAssignFrozen: (z: Tensor, alpha: Tensor, norm: Affine, layout: RaggedLayout) => Assignment;
+  /** The sums over each video's frames and groups of a[t, g, k] x1[t, g, p]. Takes ownership of x1 `[frames, D]`. */
+  readonly vladSums: (assignment: Tensor, x1: Tensor, layout: RaggedLayout, groups: number) => VladSums;
+  /**
+   * The descriptor: sums + bias and centers weighted by aSum, then each cluster's part scaled to length 1.
+   * Takes ownership of `sums` `[videos, P, K]`; `aSum` is `[videos, G K]`.
+   */
+  readonly descriptor: (sums: Tensor, aSum: Tensor, bias: Tensor, centers: Tensor) => Descriptor;
+  /** Batch norm of `x` `[rows, channels]` with its own mean and biased variance over rows. Takes ownership of `x`. */
+  readonly batchNorm: (x: Tensor, norm: Affine, epsilon: number) => BatchNorm;
+  /** `x w` of `[rows, inputs]` and `[inputs, outputs]`. */
+  readonly dense: (x: Tensor, w: Tensor) => Tensor;
+  /** dx = dy w^T, of w before the update, then a step of Adam on w with the gradient x^T dy + decay w. */
+  readonly denseWithAdam: (x: Tensor, dy: Tensor, parameter: AdamParameter, coefficients: AdamCoefficients, decay: number) => Tensor;
+  /** Prepares an aggregator of frozen weights. Takes ownership of its tensors. Throws BAD_USAGE if the device has no such precision. */
+  readonly freezeAggregator: (weights: AggregatorWeights, precision: Precision) => FrozenAggregator;
+}
+
+/** Of the products with the features in inference: float32 (tf32 on a GPU), or integers (on the CPU). */
+export type Precision = "float32" | "tf32" | "int16" | "int8";
+
+/** x scale + shift, `[channels]` each: the parameters of a batch norm, or a batch norm with frozen statistics. */
+export interface Affine {
+  readonly scale: Tensor;
+  readonly shift: Tensor;
+}
+
+/** A byte u of feature f stands for u scale[f] + offset[f]; `[F]` each. */
+export interface Quantization {
+  readonly scale: Tensor;
+  readonly offset: Tensor;
+}
+
+/** The features x of a batch, `[frames, F]`. */
+export interface Features {
+  /** x w, plus `bias` `[columns]` if given: `[frames, columns]` for w `[F, columns]`. */
+  times(w: Tensor, bias?: Tensor): Tensor;
+  /** x^T d: `[F, columns]` for d `[frames, columns]`. */
+  transposedTimes(d: Tensor): Tensor;
+  dispose(): void;
+}
+
+export interface Assignment {
+  /** a[t, g, k], in a layout that only `vladSums` of the same kernels reads: `[frames G, K]`, or on a GPU padded to `[videos, longest G, K]`. */
+  readonly assignment: Tensor;
+  /** Its sum over each video's frames, `[videos, G K]`. */
+  readonly aSum: Tensor;
+}
+
+export interface SoftAssignment extends Assignment {
+  /** The batch's mean and biased variance of z, `[G K]` each. */
+  readonly mean: Tensor;
+  readonly variance: Tensor;
+  /** From the gradients of assignment (in its layout) and aSum, and the norm's scale, to those of z, alpha and the norm's parameters. */
+  backward(
+    dAssignment: Tensor,
+    dASum: Tensor,
+    scale: Tensor,
+  ): { readonly z: Tensor; readonly alpha: Tensor; readonly scale: Tensor; readonly shift: Tensor };
+}
+
+export interface VladSums {
+  /** `[videos, P, K]`. */
+  readonly sums: Tensor;
+  /** From the gradient of the sums to those of the assignment, in its layout, and of x1 `[frames, D]`. */
+  backward(dSums: Tensor): { readonly assignment: Tensor; readonly x1: Tensor };
+  /** Frees what `backward` needs, in inference. */
+  dispose(): void;
+}
+
+export interface Descriptor {
+  /** `[videos, P K]`, in (p, k) order. */
+  readonly y: Tensor;
+  /** From the gradient of y to those of the inputs. */
+  backward(
+    dy: Tensor,
+    bias: Tensor,
+    centers: Tensor,
+  ): { readonly sums: Tensor; readonly aSum: Tensor; readonly bias: Tensor; readonly centers: Tensor };
+}
+
+export interface BatchNorm {
+  readonly y: Tensor;
+  /** The batch's mean and biased variance, `[channels]` each. */
+  readonly mean: Tensor;
+  readonly variance: Tensor;
+  /** From the gradient of y, and the scale, to those of x and of the norm's parameters. */
+  backward(dy: Tensor, scale: Tensor): { readonly x: Tensor; readonly scale: Tensor; readonly shift: Tensor };
+}
+
+/** A parameter with Adam's moments. */
+export interface AdamParameter {
+  readonly w: DeviceVariable;
+  readonly m: DeviceVariable;
+  readonly v: DeviceVariable;
+}
+
+/** The weights of one modality's NeXtVLAD with frozen statistics. The variables are read with each batch; the tensors belong to the aggregator. */
+export interface AggregatorWeights {
+  readonly groups: number;
+  readonly quantization: Quantization;
+  /** W Wc `[F, G K]`, and the batch norm behind it, `[G K]`, with b Wc in its shift. */
+  readonly clusters: Tensor;
+  readonly clusterNorm: Affine;
+  /** W Wa `[F, G]` and b Wa + ba `[G]`. */
+  readonly attention: Tensor;
+  readonly attentionBias: Tensor;
+  /** W `[F, D]` and b `[D]`. */
+  readonly expansion: DeviceVariable;
+  readonly expansionBias: DeviceVariable;
+  /** c `[K, P]`. */
+  readonly centers: DeviceVariable;
+}
+
+export interface FrozenAggregator {
+  /** From `[frames, F] uint8` to each video's descriptor `[videos, P K]`, each cluster's part of length 1. */
+  describe(bytes: Uint8Array, layout: RaggedLayout): Tensor;
+  /** Frees what was prepared; the variables stay. */
+  dispose(): void;
+}

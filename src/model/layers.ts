@@ -1,0 +1,158 @@
+import {
+  add,
+  addAll,
+  multiply,
+  relu,
+  reluGradient,
+  rsqrt,
+  sigmoid,
+  sigmoidGradient,
+  softplus,
+  statelessUniform,
+  stepAt,
+  subtract,
+  sum,
+} from "../kernels/tensorflow-ops.js";
+import type { Affine, Kernels } from "../kernels/types.js";
+import { constant } from "../runtime/constants.js";
+import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { fromFloats } from "../runtime/transfer.js";
+import { type BatchNormNames, GATING_EXPAND, GATING_NORM, GATING_REDUCE } from "./parameters.js";
+import type { WeightStore } from "./weights.js";
+
+/**
+ * What a training step passes to each layer. A layer's forward takes ownership of its input; it returns its output, and a `backward` from the gradient of
+ * the output (taking ownership of it) to that of the input. `backward` runs once, reports the parameters' gradients as soon as each exists, and frees what
+ * the forward pass kept.
+ */
+export interface TrainingContext {
+  readonly weights: WeightStore;
+  readonly kernels: Kernels;
+  /** Takes ownership of a parameter's gradient. Called once per parameter, after the layer's last use of the parameter's value. */
+  readonly onGradient: (parameter: string, gradient: Tensor) => void;
+  /** Borrows the factors of a matrix's gradient x^T dy; returns dy w^T, of w before any update. */
+  readonly onDenseGradient: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
+  /** Borrows a batch's mean and biased variance, `[channels]` each. */
+  readonly onBatchStatistics: (names: BatchNormNames, mean: Tensor, variance: Tensor) => void;
+}
+
+export interface Layer {
+  readonly y: Tensor;
+  readonly backward: (dy: Tensor) => Tensor;
+}
+
+export const BATCH_NORM_EPSILON = 1e-5;
+/** moving = BATCH_NORM_MOMENTUM moving + (1 - BATCH_NORM_MOMENTUM) batch. */
+export const BATCH_NORM_MOMENTUM = 0.9;
+
+/** `x w` of `[rows, inputs]` and the named matrix `[inputs, outputs]`. */
+export function dense(x: Tensor, name: string, { weights, kernels, onDenseGradient }: TrainingContext): Layer {
+  const y = weights.use(name, (w) => kernels.dense(x, w));
+  const backward = (dy: Tensor): Tensor => {
+    const dx = onDenseGradient(name, x, dy);
+    release(x, dy);
+    return dx;
+  };
+  return { y, backward };
+}
+
+/** Normalizes `[rows, channels]` by the batch's own mean and biased variance over rows. */
+export function batchNorm(x: Tensor, names: BatchNormNames, context: TrainingContext): Layer {
+  const { weights, kernels, onGradient } = context;
+  const forward = useAffine(names, weights, (norm) => kernels.batchNorm(x, norm, BATCH_NORM_EPSILON));
+  context.onBatchStatistics(names, forward.mean, forward.variance);
+  const backward = (dy: Tensor): Tensor => {
+    const d = weights.use(names.scale, (scale) => forward.backward(dy, scale));
+    onGradient(names.scale, d.scale);
+    onGradient(names.shift, d.shift);
+    return d.x;
+  };
+  return { y: forward.y, backward };
+}
+
+/** Passes the scale and the shift of a batch norm to `compute`. */
+export function useAffine<T>(names: BatchNormNames, weights: WeightStore, compute: (norm: Affine) => T): T {
+  return weights.use(names.scale, (scale) => weights.use(names.shift, (shift) => compute({ scale, shift })));
+}
+
+/** A batch norm with its moving statistics is affine: y = x scale + shift. */
+export function frozenBatchNorm(names: BatchNormNames, weights: WeightStore): Affine {
+  return tidy(() => {
+    const inverse = weights.use(names.movingVariance, (variance) => rsqrt(add(variance, constant(BATCH_NORM_EPSILON))));
+    const scale = weights.use(names.scale, (value) => multiply(value, inverse));
+    const ofMean = weights.use(names.movingMean, (mean) => multiply(mean, scale));
+    return { scale, shift: weights.use(names.shift, (shift) => subtract(shift, ofMean)) };
+  });
+}
+
+/**
+ * Paddle's dropout of that time (`downgrade_in_infer`): training multiplies by a 0/1 mask that keeps each value with probability 1 - rate, and does not
+ * scale up; evaluation multiplies by 1 - rate. The mask is a pure function of `seed`.
+ */
+export function dropout(x: Tensor, rate: number, seed: readonly [number, number]): Layer {
+  if (rate === 0) return { y: x, backward: (dy) => dy };
+  const mask = tidy(() => stepAt(statelessUniform(x.shape, seed), constant(rate)));
+  const y = multiply(x, mask);
+  x.dispose();
+  const backward = (dy: Tensor): Tensor => {
+    const dx = multiply(dy, mask);
+    release(dy, mask);
+    return dx;
+  };
+  return { y, backward };
+}
+
+/** Context gating, a squeeze-and-excitation block: h * sigmoid(relu(BN(h W1)) W2), `[videos, hidden]` to the same. */
+export function contextGating(h: Tensor, context: TrainingContext): Layer {
+  const reduced = dense(h.clone(), GATING_REDUCE, context);
+  const normalized = batchNorm(reduced.y, GATING_NORM, context);
+  const active = relu(normalized.y);
+  normalized.y.dispose();
+  const expanded = dense(active.clone(), GATING_EXPAND, context);
+  const gates = sigmoid(expanded.y);
+  expanded.y.dispose();
+  const y = multiply(h, gates);
+
+  const backward = (dy: Tensor): Tensor => {
+    const direct = multiply(dy, gates);
+    const dGates = multiply(dy, h);
+    release(dy, h);
+    const dExpanded = sigmoidGradient(gates, dGates);
+    release(gates, dGates);
+    const dActive = expanded.backward(dExpanded);
+    const dNormalized = reluGradient(dActive, active);
+    release(dActive, active);
+    const throughGates = reduced.backward(normalized.backward(dNormalized));
+    const dh = addAll([direct, throughGates]);
+    release(direct, throughGates);
+    return dh;
+  };
+  return { y, backward };
+}
+
+/** Context gating with frozen statistics `norm`. Borrows `h`. */
+export function frozenContextGating(h: Tensor, norm: Affine, weights: WeightStore, kernels: Kernels): Tensor {
+  return tidy(() => {
+    const reduced = weights.use(GATING_REDUCE, (w) => kernels.dense(h, w));
+    const active = relu(add(multiply(reduced, norm.scale), norm.shift));
+    return multiply(h, sigmoid(weights.use(GATING_EXPAND, (w) => kernels.dense(active, w))));
+  });
+}
+
+/** Labels as a matrix of zeros and ones, `[videos, classes]`. */
+export function labelMatrix(labels: readonly Int32Array[], classes: number): Tensor {
+  const matrix = new Float32Array(labels.length * classes);
+  for (const [video, indices] of labels.entries()) for (const label of indices) matrix[video * classes + label] = 1;
+  return fromFloats(matrix, [labels.length, classes]);
+}
+
+/** Sigmoid cross entropy summed over classes and videos, a scalar: sum of log(1 + e^l) - l y. */
+export function crossEntropySum(logits: Tensor, labels: Tensor): Tensor {
+  return tidy(() => sum(subtract(softplus(logits), multiply(logits, labels)), [0, 1]));
+}
+
+/** The gradient of the loss (the sum above, averaged over videos) with respect to the logits: (sigmoid(l) - y) / videos. */
+export function crossEntropyGradient(logits: Tensor, labels: Tensor): Tensor {
+  const videos = logits.shape[0] as number;
+  return tidy(() => multiply(subtract(sigmoid(logits), labels), constant(1 / videos)));
+}

@@ -1,0 +1,80 @@
+import { NextvladError } from "../base/errors.js";
+import { deriveSeed } from "../base/random.js";
+import { multiply, statelessNormal } from "../kernels/tensorflow-ops.js";
+import { fill } from "../runtime/constants.js";
+import { type Tensor, tidy } from "../runtime/runtime.js";
+import { scalar } from "../runtime/transfer.js";
+import { DeviceVariable, type StoredArray, storedArray } from "../runtime/variables.js";
+import { BATCH_NORM_MOMENTUM } from "./layers.js";
+import type { BatchNormNames, Parameter } from "./parameters.js";
+
+/** All arrays of a model, on the device. */
+export class WeightStore {
+  readonly table: readonly Parameter[];
+  private readonly variables = new Map<string, DeviceVariable>();
+  private readonly parameters = new Map<string, Parameter>();
+
+  constructor(table: readonly Parameter[]) {
+    this.table = table;
+    for (const parameter of table) {
+      this.parameters.set(parameter.name, parameter);
+      this.variables.set(parameter.name, new DeviceVariable(parameter.name, parameter.shape));
+    }
+  }
+
+  variable(name: string): DeviceVariable {
+    return this.find(this.variables, name);
+  }
+
+  parameter(name: string): Parameter {
+    return this.find(this.parameters, name);
+  }
+
+  private find<T>(map: ReadonlyMap<string, T>, name: string): T {
+    const found = map.get(name);
+    if (found === undefined) throw new NextvladError("BAD_WEIGHTS", "the model has no such parameter", { parameter: name });
+    return found;
+  }
+
+  /** Every array with its name, in the table's order. */
+  arrays(): readonly StoredArray[] {
+    return this.table.map(({ name }) => storedArray(name, this.variable(name)));
+  }
+
+  /** Passes the parameter's value to `compute`, which must not change it or let it out. */
+  use<T>(name: string, compute: (value: Tensor) => T): T {
+    return this.variable(name).use(compute);
+  }
+
+  /**
+   * Gives a parameter its fresh value: a pure function of the seed and of the parameter's place in the table.
+   * `eigenFactor` is the finished factor `[video_feature_size]`, or null for 1.
+   */
+  initialise(name: string, seed: number, eigenFactor: Float32Array | null): void {
+    const index = this.table.findIndex((parameter) => parameter.name === name);
+    const { shape, initialiser } = this.table[index] as Parameter;
+    const variable = this.variable(name);
+    if (initialiser === "eigen" && eigenFactor !== null) {
+      variable.upload(eigenFactor);
+      return;
+    }
+    tidy(() => {
+      if (initialiser === "msra") {
+        const deviation = Math.sqrt(2 / (shape[0] as number));
+        const words: [number, number] = [deriveSeed(seed, "initialisation", index), deriveSeed(seed, "initialisation", index, 1)];
+        variable.assign(multiply(statelessNormal(shape, words), scalar(deviation)));
+      } else {
+        variable.assign(fill(shape, initialiser === "zeros" ? 0 : 1));
+      }
+    });
+  }
+
+  /** Moves the moving statistics towards a batch's: moving = 0.9 moving + 0.1 batch. */
+  updateStatistics(names: BatchNormNames, mean: Tensor, variance: Tensor): void {
+    this.variable(names.movingMean).blend(this.variable(names.movingVariance), { mean, variance }, BATCH_NORM_MOMENTUM);
+  }
+
+  dispose(): void {
+    for (const variable of this.variables.values()) variable.dispose();
+  }
+}

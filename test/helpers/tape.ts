@@ -1,0 +1,13 @@
+import { BATCH_NORM_EPSILON } from "../../src/model/layers.js";
+import { batchNormNames } from "../../src/model/parameters.js";
+import type { Tensor } from "../../src/runtime/runtime.js";
+import type { WholeTfjs } from "./device.js";
+
+/** Batch norm in tfjs's own operations, which its tape differentiates. */
+export function referenceBatchNorm(tf: WholeTfjs, x: Tensor, index: number, parameters: ReadonlyMap<string, Tensor>): Tensor {
+  const names = batchNormNames(index);
+  const mean = tf.mean(x, 0);
+  const variance = tf.mean(tf.square(tf.sub(x, mean)), 0);
+  const unit = tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, BATCH_NORM_EPSILON)));
+  return tf.add(tf.mul(unit, parameters.get(names.scale) as Tensor), parameters.get(names.shift) as Tensor);
+}

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { alwaysOurs, fastestOnCpu, type Processor } from "../../src/kernels/choose.js";
+
+const AVX512 = { vectorBits: 512, byteInstructions: true };
+const AVX2 = { vectorBits: 256, byteInstructions: false };
+const HIDDEN = { inputs: 36_864, outputs: 2048 };
+const CLASSIFIER = { inputs: 2048, outputs: 3862 };
+/** AudioSet's clips and YouTube-8M's videos. */
+const CLIPS = { frames: 1280, videos: 128, expanded: 256, clusters: 64 };
+/** 128 frames a video are short still, 300 are not. */
+const VIDEOS = { frames: 9600, videos: 32, expanded: 2048, clusters: 128 };
+
+describe("the choice of kernels", () => {
+  test("takes our product of a few rows: of up to 64 with AVX-512 and a matrix beyond the caches, of 2 otherwise", () => {
+    const rows = (processor: Processor, matrix: typeof HIDDEN | typeof CLASSIFIER) =>
+      [1, 2, 32, 64, 65].filter((rows) => fastestOnCpu(processor).dense({ ...matrix, rows }));
+    assert.deepEqual(
+      [rows(AVX512, HIDDEN), rows(AVX512, CLASSIFIER)],
+      [
+        [1, 2, 32, 64],
+        [1, 2],
+      ],
+    );
+    assert.deepEqual(
+      [rows(AVX2, HIDDEN), rows(AVX2, CLASSIFIER)],
+      [
+        [1, 2],
+        [1, 2],
+      ],
+    );
+  });
+
+  test("takes gradients and Adam in one pass for few rows", () => {
+    const rows = (processor: Processor) =>
+      [8, 32, 48, 49, 160].filter((rows) => fastestOnCpu(processor).denseWithAdam({ ...HIDDEN, rows }));
+    assert.deepEqual(
+      [rows(AVX512), rows(AVX2)],
+      [
+        [8, 32, 48],
+        [8, 32, 48],
+      ],
+    );
+  });
+
+  test("sums the frames of short videos in one kernel, and of long ones by TensorFlow's products", () => {
+    for (const processor of [AVX512, AVX2]) {
+      const { frameSums } = fastestOnCpu(processor);
+      const frames = [4096, 4097, 9600].map((frames) => frameSums({ ...VIDEOS, frames }));
+      assert.deepEqual([frameSums(CLIPS), ...frames], [true, true, false, false]);
+    }
+  });
+
+  test("multiplies bytes only where the processor has the instruction, in training only large batches", () => {
+    const bytes = [AVX512, AVX2].map((processor) => {
+      const { bytesInInference, bytesInTraining } = fastestOnCpu(processor);
+      return [bytesInInference, ...[160, 9600].map(bytesInTraining)];
+    });
+    assert.deepEqual(bytes, [
+      [true, false, true],
+      [false, false, false],
+    ]);
+    assert.equal(alwaysOurs(AVX2).denseWithAdam({ ...HIDDEN, rows: 512 }), true);
+  });
+});

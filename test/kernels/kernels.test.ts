@@ -1,0 +1,129 @@
+import { after, before, describe, test } from "node:test";
+import { ownKernels } from "../../src/kernels/choose.js";
+import { padFrames, unpadFrames } from "../../src/kernels/native-ops.js";
+import { RaggedLayout } from "../../src/kernels/ragged.js";
+import { REFERENCE } from "../../src/kernels/reference.js";
+import type { Kernels } from "../../src/kernels/types.js";
+import { BATCH_NORM_EPSILON, useAffine } from "../../src/model/layers.js";
+import { aggregatorNames, batchNormNames } from "../../src/model/parameters.js";
+import type { WeightStore } from "../../src/model/weights.js";
+import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { type BlockCase, checkBlock, normal, randomStore, SMALL, VIDEO } from "../helpers/blocks.js";
+import { loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
+import { referenceBatchNorm } from "../helpers/tape.js";
+
+const FRAMES = 14;
+const { groups: G, clusters: K } = SMALL;
+const P = VIDEO.groupSize;
+const D = VIDEO.expanded;
+const NAMES = aggregatorNames(VIDEO);
+
+let tf: WholeTfjs;
+let store: WeightStore;
+
+/** Whether the kernels keep assignments padded to a rectangle. */
+const isPadded = (kernels: Kernels): boolean => kernels !== REFERENCE && runtime().device.kind === "gpu";
+/** An assignment `[frames G, K]` in the layout of the kernels, and the inverse. */
+const laidOut = (x: Tensor, kernels: Kernels, { frameCounts }: RaggedLayout): Tensor =>
+  isPadded(kernels) ? padFrames(tf.reshape(x, [FRAMES, G * K]), frameCounts, G) : x.clone();
+const backToBack = (x: Tensor, kernels: Kernels, { frameCounts }: RaggedLayout): Tensor =>
+  isPadded(kernels) ? tf.reshape(unpadFrames(x, frameCounts), [FRAMES * G, K]) : x;
+
+/** Each kernel is checked on outputs, on every gradient against tfjs's tape, and against finite differences. */
+function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
+  return {
+    "soft assignment": () => ({
+      inputs: [normal([FRAMES, G * K]), normal([FRAMES, G])],
+      parameters: [batchNormNames(0).scale, batchNormNames(0).shift],
+      forward: ([z, alpha], { kernels, weights, onGradient }) => {
+        const names = batchNormNames(0);
+        const soft = useAffine(names, weights, (norm) =>
+          kernels.softAssign(z as Tensor, alpha as Tensor, norm, layout, BATCH_NORM_EPSILON),
+        );
+        const backward = ([da, dASum]: readonly Tensor[]) => {
+          const d = weights.use(names.scale, (scale) => soft.backward(laidOut(da as Tensor, kernels, layout), dASum as Tensor, scale));
+          onGradient(names.scale, d.scale);
+          onGradient(names.shift, d.shift);
+          return [d.z, d.alpha];
+        };
+        return { outputs: [backToBack(soft.assignment, kernels, layout), soft.aSum], backward };
+      },
+      reference: ([z, alpha], parameters) => {
+        const shares = tf.softmax(tf.reshape(referenceBatchNorm(tf, z as Tensor, 0, parameters), [FRAMES * G, K]));
+        const assignment = tf.mul(shares, tf.reshape(tf.sigmoid(alpha as Tensor), [FRAMES * G, 1]));
+        const perFrame = tf.reshape(assignment, [FRAMES, G * K]);
+        const perVideo = Array.from(layout.frameCounts, (count, video) =>
+          tf.sum(tf.slice(perFrame, [layout.offsets[video] as number, 0], [count, G * K]), 0),
+        );
+        return [assignment, tf.stack(perVideo)];
+      },
+    }),
+    "the sums over frames and groups": () => ({
+      inputs: [normal([FRAMES * G, K]), normal([FRAMES, D])],
+      parameters: [],
+      forward: ([assignment, x1], { kernels }) => {
+        const { sums, backward } = kernels.vladSums(laidOut(assignment as Tensor, kernels, layout), x1 as Tensor, layout, G);
+        const toInputs = ([dSums]: readonly Tensor[]) => {
+          const d = backward(dSums as Tensor);
+          return [backToBack(d.assignment, kernels, layout), d.x1];
+        };
+        return { outputs: [sums], backward: toInputs };
+      },
+      reference: ([assignment, x1]) => {
+        const groupRows = tf.reshape(x1 as Tensor, [FRAMES * G, P]);
+        const perVideo = Array.from(layout.frameCounts, (frames, video) => {
+          const begin = (layout.offsets[video] as number) * G;
+          const a = tf.slice(assignment as Tensor, [begin, 0], [frames * G, K]);
+          return tf.matMul(tf.slice(groupRows, [begin, 0], [frames * G, P]), a, true, false);
+        });
+        return [tf.stack(perVideo)];
+      },
+    }),
+    descriptor: () => ({
+      inputs: [normal([layout.videos, P, K]), normal([layout.videos, G * K])],
+      parameters: [NAMES.expansionBias, NAMES.centers],
+      forward: ([sums, aSum], { kernels, weights, onGradient }) => {
+        const use = <T>(compute: (bias: Tensor, centers: Tensor) => T): T =>
+          weights.use(NAMES.expansionBias, (bias) => weights.use(NAMES.centers, (centers) => compute(bias, centers)));
+        const { y, backward } = use((bias, centers) => kernels.descriptor(sums as Tensor, aSum as Tensor, bias, centers));
+        const toInputs = ([dy]: readonly Tensor[]) => {
+          const d = use((bias, centers) => backward(dy as Tensor, bias, centers));
+          onGradient(NAMES.expansionBias, d.bias);
+          onGradient(NAMES.centers, d.centers);
+          return [d.sums, d.aSum];
+        };
+        return { outputs: [y], backward: toInputs };
+      },
+      // Each group's part of x1 = x W + b has its own b; the centers are the same for all groups.
+      reference: ([sums, aSum], parameters) => {
+        const bias = tf.reshape(parameters.get(NAMES.expansionBias) as Tensor, [G, P]);
+        const centers = parameters.get(NAMES.centers) as Tensor;
+        const perVideo = Array.from(layout.frameCounts, (_, video) => {
+          const perGroup = tf.reshape(tf.slice(aSum as Tensor, [video, 0], [1, G * K]), [G, K]);
+          const constant = tf.sub(tf.matMul(bias, perGroup, true, false), tf.mul(tf.transpose(centers), tf.sum(perGroup, 0, true)));
+          const v = tf.add(tf.reshape(tf.slice(sums as Tensor, [video, 0, 0], [1, P, K]), [P, K]), constant);
+          return tf.reshape(tf.div(v, tf.sqrt(tf.add(tf.sum(tf.square(v), 0, true), 1e-12))), [P * K]);
+        });
+        return [tf.stack(perVideo)];
+      },
+    }),
+  };
+}
+
+describe("each kernel's outputs and gradients", () => {
+  before(async () => {
+    tf = await loadWholeTfjs();
+    store = randomStore();
+  });
+  after(() => store.dispose());
+
+  for (const [videos, frameCounts] of [
+    ["a ragged batch", [5, 1, 8]],
+    ["a single video", [FRAMES]],
+  ] as const) {
+    for (const [name, make] of Object.entries(casesOf(new RaggedLayout(Int32Array.from(frameCounts))))) {
+      test(`${name} of ${videos}`, () => tidy(() => checkBlock(tf, store, make(), ownKernels())));
+      test(`${name} of ${videos}, with the reference kernels`, () => tidy(() => checkBlock(tf, store, make(), REFERENCE)));
+    }
+  }
+});

@@ -1,0 +1,115 @@
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+import fc from "fast-check";
+import { dequantize, multiplyFewRows, sumFrames, sumFramesGradient } from "../../src/kernels/native-ops.js";
+import { add, fromBytes, matMul, multiply, reshape, slice, statelessNormal } from "../../src/kernels/tensorflow-ops.js";
+import { loadTensorflow, type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { scalar, toFloats } from "../../src/runtime/transfer.js";
+import { DeviceVariable } from "../../src/runtime/variables.js";
+
+/** Sizes around the edges of tiles (16 or 64 columns, 4 or 6 rows or examples, blocks of 128 rows) and vectors (8 or 16). */
+const size = (most: number): fc.Arbitrary<number> =>
+  fc.oneof(fc.integer({ min: 1, max: most }), fc.constantFrom(1, 4, 6, 7, 8, 15, 16, 17, 63, 64, 65, 128, 129));
+
+const normal = (shape: readonly number[], stream: number): Tensor => statelessNormal(shape, [11, stream]);
+
+/** Sums of `terms` products of normal numbers, in another order: 1e-6 of their size for each digit that float32 has to lose. */
+function assertClose(ours: Float32Array, theirs: Float32Array, terms: number): void {
+  assert.equal(ours.length, theirs.length);
+  const bound = 2e-6 * Math.sqrt(terms) + 1e-6;
+  for (const [i, value] of ours.entries())
+    assert.ok(Math.abs(value - (theirs[i] as number)) < bound * Math.max(1, Math.abs(value)), `at ${i}: ${value} and ${theirs[i]}`);
+}
+
+describe("the kernels of native/ against TensorFlow's own", () => {
+  before(() => loadTensorflow(false));
+
+  test("few rows times a matrix, of any size", () => {
+    fc.assert(
+      fc.property(size(70), size(300), size(200), (examples, rows, columns) =>
+        tidy(() => {
+          const [x, w] = [normal([examples, rows], 1), normal([rows, columns], 2)];
+          assertClose(toFloats(multiplyFewRows(x, w)), toFloats(matMul(x, w)), rows);
+        }),
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  test("a dense layer's Adam step and the way back through it, of any size", () => {
+    fc.assert(
+      fc.property(size(40), size(140), size(200), fc.constantFrom(0, 0.1), (examples, rows, columns, decay) => {
+        const c = { learningRate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, beta1Power: 0.9 ** 3, beta2Power: 0.999 ** 3 };
+        const made = () =>
+          ["w", "m", "v"].map((name) => new DeviceVariable(name, [rows, columns])) as [DeviceVariable, DeviceVariable, DeviceVariable];
+        const [ours, theirs] = [made(), made()];
+        tidy(() => {
+          const [x, dy] = [normal([examples, rows], 3), normal([examples, columns], 4)];
+          // A second moment near zero would magnify the last digit a thousandfold.
+          const values = [
+            normal([rows, columns], 5),
+            normal([rows, columns], 6),
+            add(multiply(normal([rows, columns], 7), normal([rows, columns], 7)), scalar(0.1)),
+          ];
+          for (const [i, value] of values.entries()) for (const set of [ours, theirs]) (set[i] as DeviceVariable).upload(toFloats(value));
+          const back = toFloats(ours[0].applyProductAdam(ours[1], ours[2], x, dy, c, decay));
+          assertClose(back, toFloats(matMul(dy, values[0] as Tensor, { transposeB: true })), columns);
+          const gradient = add(matMul(x, dy, { transposeA: true }), multiply(values[0] as Tensor, scalar(decay)));
+          theirs[0].applyAdam(theirs[1], theirs[2], gradient, c);
+        });
+        for (const [i, variable] of ours.entries()) {
+          assertClose(variable.download(), (theirs[i] as DeviceVariable).download(), examples);
+          variable.dispose();
+          theirs[i]?.dispose();
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test("the sums over a ragged batch's frames and their gradient, of any size", () => {
+    const counts = fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 6 });
+    fc.assert(
+      fc.property(counts, fc.integer({ min: 1, max: 9 }), size(70), size(140), (frameCounts, groups, groupSize, clusters) =>
+        tidy(() => {
+          const frames = frameCounts.reduce((sum, count) => sum + count, 0);
+          const [x, a] = [normal([frames, groups * groupSize], 1), normal([frames * groups, clusters], 2)];
+          const d = normal([frameCounts.length, groupSize, clusters], 3);
+          const sums = toFloats(sumFrames(x, a, Int32Array.from(frameCounts)));
+          const back = sumFramesGradient(d, x, a, Int32Array.from(frameCounts));
+          const [dAssignment, dExpanded] = [toFloats(back.assignment), toFloats(back.x1)];
+          const rowsOfX = reshape(x, [frames * groups, groupSize]);
+          let row = 0;
+          for (const [video, count] of frameCounts.entries()) {
+            const rows = count * groups;
+            const [vx, va] = [slice(rowsOfX, [row, 0], [rows, groupSize]), slice(a, [row, 0], [rows, clusters])];
+            const vd = reshape(slice(d, [video, 0, 0], [1, groupSize, clusters]), [groupSize, clusters]);
+            const part = (values: Float32Array, at: number, columns: number, length: number) =>
+              values.subarray(at * columns, at * columns + length * columns);
+            assertClose(part(sums, video * groupSize, clusters, groupSize), toFloats(matMul(vx, va, { transposeA: true })), rows);
+            assertClose(part(dAssignment, row, clusters, rows), toFloats(matMul(vx, vd)), groupSize);
+            assertClose(part(dExpanded, row, groupSize, rows), toFloats(matMul(va, vd, { transposeB: true })), clusters);
+            row += rows;
+          }
+        }),
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  test("bytes become features in one pass as in three", () => {
+    fc.assert(
+      fc.property(size(40), size(70), fc.nat(3), (frames, features, unaligned) =>
+        tidy(() => {
+          const bytes = Uint8Array.from({ length: frames * features + unaligned }, (_, i) => (i * 89) % 256).subarray(unaligned);
+          const [scale, offset] = [normal([features], 8), normal([features], 9)];
+          const ours = toFloats(dequantize(bytes, frames, { scale, offset }));
+          const theirs = toFloats(add(multiply(fromBytes(bytes, frames, features), scale), offset));
+          // One rounding less, where the compiler fuses the product with the sum: up to one unit in the last place of 255 * 4.
+          for (const [i, value] of ours.entries()) assert.ok(Math.abs(value - (theirs[i] as number)) < 1.3e-4);
+        }),
+      ),
+      { numRuns: 40 },
+    );
+  });
+});

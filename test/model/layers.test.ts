@@ -1,0 +1,75 @@
+import { after, before, describe, test } from "node:test";
+import { ownKernels } from "../../src/kernels/choose.js";
+import { REFERENCE } from "../../src/kernels/reference.js";
+import { batchNorm, contextGating, dense, dropout } from "../../src/model/layers.js";
+import { batchNormNames } from "../../src/model/parameters.js";
+import type { WeightStore } from "../../src/model/weights.js";
+import { type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { type BlockCase, checkBlock, normal, randomStore, SMALL } from "../helpers/blocks.js";
+import { loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
+import { referenceBatchNorm } from "../helpers/tape.js";
+
+let tf: WholeTfjs;
+let store: WeightStore;
+
+const value = (parameters: ReadonlyMap<string, Tensor>, name: string): Tensor => parameters.get(name) as Tensor;
+const normParameters = (index: number): readonly string[] => [batchNormNames(index).scale, batchNormNames(index).shift];
+
+/** Each layer is checked on outputs, on every gradient against tfjs's tape, and against finite differences. */
+const cases: Record<string, () => BlockCase> = {
+  "batch norm": () => ({
+    inputs: [normal([14, SMALL.hidden])],
+    parameters: normParameters(4),
+    forward: ([x], context) => {
+      const { y, backward } = batchNorm(x as Tensor, batchNormNames(4), context);
+      return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
+    },
+    reference: ([x], parameters) => [referenceBatchNorm(tf, x as Tensor, 4, parameters)],
+  }),
+  dense: () => ({
+    inputs: [normal([5, SMALL.hidden])],
+    parameters: ["logits_clf_weights"],
+    forward: ([x], context) => {
+      const { y, backward } = dense(x as Tensor, "logits_clf_weights", context);
+      return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
+    },
+    reference: ([x], parameters) => [tf.matMul(x as Tensor, value(parameters, "logits_clf_weights"))],
+  }),
+  "context gating": () => ({
+    inputs: [normal([9, SMALL.hidden])],
+    parameters: ["gating_fc1_weights", "gating_fc2_weights", ...normParameters(5)],
+    forward: ([x], context) => {
+      const { y, backward } = contextGating(x as Tensor, context);
+      return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
+    },
+    reference: ([x], parameters) => {
+      const reduced = referenceBatchNorm(tf, tf.matMul(x as Tensor, value(parameters, "gating_fc1_weights")), 5, parameters);
+      return [tf.mul(x as Tensor, tf.sigmoid(tf.matMul(tf.relu(reduced), value(parameters, "gating_fc2_weights"))))];
+    },
+  }),
+  dropout: () => ({
+    inputs: [normal([6, 40])],
+    parameters: [],
+    forward: ([x]) => {
+      const { y, backward } = dropout(x as Tensor, 0.4, [1, 2]);
+      return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
+    },
+    reference: ([x]) => {
+      const mask = tidy(() => dropout(tf.ones([6, 40]), 0.4, [1, 2]).y);
+      return [tf.mul(x as Tensor, mask)];
+    },
+  }),
+};
+
+describe("each layer's outputs and gradients", () => {
+  before(async () => {
+    tf = await loadWholeTfjs();
+    store = randomStore();
+  });
+  after(() => store.dispose());
+
+  for (const [name, make] of Object.entries(cases)) {
+    test(name, () => tidy(() => checkBlock(tf, store, make(), ownKernels())));
+    test(`${name}, with the reference kernels`, () => tidy(() => checkBlock(tf, store, make(), REFERENCE)));
+  }
+});

@@ -1,0 +1,264 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import fc from "fast-check";
+import { ownKernels } from "../../src/kernels/choose.js";
+import { RaggedLayout } from "../../src/kernels/ragged.js";
+import { REFERENCE } from "../../src/kernels/reference.js";
+import { statelessNormal } from "../../src/kernels/tensorflow-ops.js";
+import type { Kernels } from "../../src/kernels/types.js";
+import { FrozenNetwork } from "../../src/model/frozen.js";
+import { batchNorm, type TrainingContext } from "../../src/model/layers.js";
+import { aggregate } from "../../src/model/nextvlad.js";
+import { aggregatorNames, batchNormNames } from "../../src/model/parameters.js";
+import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
+import type { WeightStore } from "../../src/model/weights.js";
+import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
+import { type BlockCase, checkBlock, randomStore, SMALL, VIDEO } from "../helpers/blocks.js";
+import { loadForTests, loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
+import { referenceBatchNorm } from "../helpers/tape.js";
+
+/** Sizes around the edges of warps (32) and chunks of rows (512). */
+const size = (most: number): fc.Arbitrary<number> => fc.oneof(fc.integer({ min: 1, max: most }), fc.constantFrom(1, 31, 32, 33, 64, 128));
+
+function assertClose(ours: ReadonlyMap<string, Float32Array>, theirs: ReadonlyMap<string, Float32Array>, tolerance: number): void {
+  assert.deepEqual([...ours.keys()].sort(), [...theirs.keys()].sort());
+  for (const [name, values] of theirs) {
+    const mine = ours.get(name) as Float32Array;
+    assert.equal(mine.length, values.length, name);
+    const difference = Math.sqrt(values.reduce((sum, value, i) => sum + (value - (mine[i] as number)) ** 2, 0));
+    const norm = Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0));
+    assert.ok(difference <= tolerance * norm + 1e-2 * tolerance * Math.sqrt(values.length), `${name}: ${difference} of ${norm}`);
+  }
+}
+
+/** What `work` puts into the map, and all gradients and statistics that it reports. */
+function collect(
+  weights: WeightStore,
+  kernels: Kernels,
+  work: (context: TrainingContext, found: Map<string, Float32Array>) => void,
+): Map<string, Float32Array> {
+  const found = new Map<string, Float32Array>();
+  tidy(() =>
+    work(
+      {
+        weights,
+        kernels,
+        onGradient: (name, gradient) => void found.set(name, toFloats(gradient)),
+        onDenseGradient: () => assert.fail("no dense layer is here"),
+        onBatchStatistics: ({ movingMean, movingVariance }, mean, variance) => {
+          found.set(movingMean, toFloats(mean));
+          found.set(movingVariance, toFloats(variance));
+        },
+      },
+      found,
+    ),
+  );
+  return found;
+}
+
+/** A batch norm and its gradient by their definitions. */
+function normInDoubles(x: Float32Array, dy: Float32Array, scale: Float32Array, shift: Float32Array) {
+  const channels = scale.length;
+  const rows = x.length / channels;
+  const [y, dx] = [new Float32Array(x.length), new Float32Array(x.length)];
+  const [mean, variance, dScale, dShift] = [0, 1, 2, 3].map(() => new Float32Array(channels)) as [
+    Float32Array,
+    Float32Array,
+    Float32Array,
+    Float32Array,
+  ];
+  for (let c = 0; c < channels; c++) {
+    const at = Array.from({ length: rows }, (_, row) => row * channels + c);
+    const average = (value: (i: number) => number): number => at.reduce((sum, i) => sum + value(i), 0) / rows;
+    const middle = average((i) => x[i] as number);
+    const spread = average((i) => ((x[i] as number) - middle) ** 2);
+    const deviation = Math.sqrt(spread + 1e-5);
+    const hat = (i: number): number => ((x[i] as number) - middle) / deviation;
+    const meanOfDy = average((i) => dy[i] as number);
+    const meanAlong = average((i) => (dy[i] as number) * hat(i));
+    for (const i of at) {
+      y[i] = hat(i) * (scale[c] as number) + (shift[c] as number);
+      dx[i] = ((scale[c] as number) / deviation) * ((dy[i] as number) - meanOfDy - hat(i) * meanAlong);
+    }
+    mean[c] = middle;
+    variance[c] = spread;
+    dScale[c] = meanAlong * rows;
+    dShift[c] = meanOfDy * rows;
+  }
+  return { y, dx, mean, variance, dScale, dShift };
+}
+
+const SIZES: fc.Arbitrary<ModelSizes> = fc.record({
+  classes: fc.constant(5),
+  // With 640, a thread of a GPU has as many values as it may have registers.
+  clusters: fc.oneof(
+    { weight: 9, arbitrary: size(140).map((clusters) => Math.max(2, clusters)) },
+    { weight: 1, arbitrary: fc.constant(640) },
+  ),
+  groups: fc.constantFrom(1, 2, 8),
+  expansion: fc.constant(2),
+  hidden: fc.constant(8),
+  gate: fc.constant(2),
+  videoFeatures: fc.constantFrom(20, 64),
+  audioFeatures: fc.constant(4),
+});
+/** At least four videos, of three frames: with fewer, the batch norms leave hardly a gradient but rounding. */
+const COUNTS = fc.array(fc.integer({ min: 3, max: 60 }), { minLength: 4, maxLength: 8 });
+const bytesOf = (count: number): Uint8Array => Uint8Array.from({ length: count }, (_, i) => (i * 97 + Math.floor(i / 7) * 13) % 256);
+
+/** The definition, in tfjs's own operations and the paper's symbols: nothing is folded, and each video is computed on its own. */
+function defineNextVlad(tf: WholeTfjs, x: Tensor, frameCounts: readonly number[], parameters: ReadonlyMap<string, Tensor>): Tensor {
+  const { groups: G, clusters: K } = SMALL;
+  const { groupSize: P, clusterNorm, vladNorm } = VIDEO;
+  const names = aggregatorNames(VIDEO);
+  const value = (name: string): Tensor => parameters.get(name) as Tensor;
+  const frames = x.shape[0] as number;
+  const x1 = tf.add(tf.matMul(x, value(names.expansion)), value(names.expansionBias));
+  const alpha = tf.add(tf.matMul(x1, value(names.attention)), value(names.attentionBias));
+  const z = referenceBatchNorm(tf, tf.matMul(x1, value(names.clusters)), clusterNorm, parameters);
+  const a = tf.mul(tf.softmax(tf.reshape(z, [frames, G, K])), tf.reshape(tf.sigmoid(alpha), [frames, G, 1]));
+  let begin = 0;
+  const descriptors = frameCounts.map((count) => {
+    const groupsOf = (tensor: Tensor, columns: number): Tensor =>
+      tf.reshape(tf.slice(tf.reshape(tensor, [frames, G, columns]), [begin, 0, 0], [count, G, columns]), [count * G, columns]);
+    const [at, xt] = [groupsOf(a, K), groupsOf(x1, P)];
+    begin += count;
+    const v = tf.sub(tf.matMul(xt, at, true, false), tf.mul(tf.transpose(value(names.centers)), tf.sum(at, 0, true)));
+    return tf.reshape(tf.div(v, tf.sqrt(tf.add(tf.sum(tf.square(v), 0, true), 1e-12))), [P * K]);
+  });
+  return referenceBatchNorm(tf, tf.stack(descriptors), vladNorm, parameters);
+}
+
+describe("NeXtVLAD against its definition", () => {
+  const frameCounts = [5, 1, 8, 3, 6, 4];
+  const bytes = bytesOf(27 * VIDEO.features);
+  let tf: WholeTfjs;
+  let store: WeightStore;
+  before(async () => {
+    tf = await loadWholeTfjs();
+    store = randomStore();
+  });
+  after(() => store.dispose());
+
+  const definition: BlockCase = {
+    inputs: [],
+    parameters: [
+      ...Object.values(aggregatorNames(VIDEO)),
+      ...[VIDEO.clusterNorm, VIDEO.vladNorm].flatMap((index) => [batchNormNames(index).scale, batchNormNames(index).shift]),
+    ],
+    forward: (_, context) => {
+      const { y, backward } = aggregate(bytes, new RaggedLayout(Int32Array.from(frameCounts)), VIDEO, SMALL, context);
+      const toInputs = ([dy]: readonly Tensor[]) => {
+        backward(dy as Tensor);
+        return [];
+      };
+      return { outputs: [y], backward: toInputs };
+    },
+    reference: (_, parameters) => {
+      const eigen = store.variable("eigen_param").download();
+      const x = Float32Array.from(bytes, (byte, i) => ((byte * 4) / 255 - 2) * (eigen[i % VIDEO.features] as number));
+      return [defineNextVlad(tf, tf.tensor(x, [27, VIDEO.features]), frameCounts, parameters)];
+    },
+  };
+
+  test("outputs and gradients", () => checkBlock(tf, store, definition, ownKernels()));
+  test("outputs and gradients, with the reference kernels", () => checkBlock(tf, store, definition, REFERENCE));
+});
+
+describe("our kernels against the reference kernels", () => {
+  before(() => loadForTests());
+
+  test("a modality's descriptors and gradients, of any sizes and lengths", () => {
+    fc.assert(
+      fc.property(SIZES, COUNTS, (sizes, counts) => {
+        const store = randomStore(sizes);
+        const layout = new RaggedLayout(Int32Array.from(counts));
+        const [modality] = modalitiesOf(sizes) as [ModalitySizes];
+        const bytes = bytesOf(layout.frames * modality.features);
+        const compute = (kernels: Kernels) =>
+          collect(store, kernels, (context, found) => {
+            const { y, backward } = aggregate(bytes, layout, modality, sizes, context);
+            found.set("y", toFloats(y));
+            backward(statelessNormal(y.shape, [1, 2]));
+          });
+        const ours = compute(ownKernels());
+        const theirs = compute(REFERENCE);
+        // The gradient through two batch norms magnifies rounding: to 5e-4 of a gradient's norm at most, in 180 draws on a CPU.
+        assertClose(ours, theirs, 5e-3);
+        store.dispose();
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test("batch norms of any size, far from zero too, as double precision has them", () => {
+    // TensorFlow's own, which serves on a CPU, loses digits to a mean far from zero.
+    const cases = fc.tuple(
+      fc.integer({ min: 8, max: 1500 }),
+      size(200),
+      runtime().device.kind === "gpu" ? fc.constantFrom(0, 1000) : fc.constant(0),
+    );
+    fc.assert(
+      fc.property(cases, ([rows, channels, far]) => {
+        const store = randomStore({ ...SIZES_OF_NORM, hidden: channels });
+        const names = batchNormNames(4);
+        const x = tidy(() => toFloats(statelessNormal([rows, channels], [3, 4]))).map((value) => value + far);
+        const dy = tidy(() => toFloats(statelessNormal([rows, channels], [5, 6])));
+        const ours = collect(store, ownKernels(), (context, found) => {
+          const { y, backward } = batchNorm(fromFloats(x, [rows, channels]), names, context);
+          found.set("y", toFloats(y));
+          found.set("dx", toFloats(backward(fromFloats(dy, [rows, channels]))));
+        });
+        const theirs = normInDoubles(x, dy, store.variable(names.scale).download(), store.variable(names.shift).download());
+        assertClose(
+          ours,
+          new Map([
+            ["y", theirs.y],
+            ["dx", theirs.dx],
+            [names.scale, theirs.dScale],
+            [names.shift, theirs.dShift],
+            [names.movingMean, theirs.mean],
+            [names.movingVariance, theirs.variance],
+          ]),
+          1e-4,
+        );
+        store.dispose();
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  // Rounding reaches 2e-5 in one draw of a thousand.
+  test("a frozen network's probabilities, within 1e-4", () => {
+    fc.assert(
+      fc.property(SIZES, COUNTS, (sizes, counts) => {
+        const store = randomStore(sizes);
+        const frameCounts = Int32Array.from(counts);
+        const frames = frameCounts.reduce((sum, count) => sum + count, 0);
+        const input = { frameCounts, rgb: bytesOf(frames * sizes.videoFeatures), audio: bytesOf(frames * sizes.audioFeatures) };
+        const compute = (kernels: Kernels) => {
+          const network = new FrozenNetwork(sizes, 0.5, store, kernels);
+          const values = tidy(() => toFloats(network.probabilities(input)));
+          network.dispose();
+          return values;
+        };
+        const ours = compute(ownKernels());
+        for (const [i, value] of compute(REFERENCE).entries()) assert.ok(Math.abs(value - (ours[i] as number)) < 1e-4);
+        store.dispose();
+      }),
+      { numRuns: 30 },
+    );
+  });
+});
+
+const SIZES_OF_NORM: ModelSizes = {
+  classes: 3,
+  clusters: 2,
+  groups: 1,
+  expansion: 1,
+  hidden: 8,
+  gate: 2,
+  videoFeatures: 4,
+  audioFeatures: 4,
+};

@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { before, describe, test } from "node:test";
+import { fromBytes, matMul } from "../../src/kernels/tensorflow-ops.js";
+import { countTensors } from "../../src/runtime/constants.js";
+import { keep, loadTensorflow, runtime, slowPrecisionWarning, tidy } from "../../src/runtime/runtime.js";
+import { scalar, toFloats } from "../../src/runtime/transfer.js";
+
+describe("TensorFlow behind its floor", () => {
+  before(() => loadTensorflow(false));
+
+  test("a promise of a GPU is kept or refused", async () => {
+    await assert.rejects(loadTensorflow(true), { code: "NO_DEVICE", message: /use_gpu is True/ });
+    assert.equal((await loadTensorflow("auto")).kind, "cpu");
+  });
+
+  test("byteInstructions is what /proc/cpuinfo says of AVX512-VNNI", () => {
+    const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.trim().split(" ") ?? [];
+    assert.equal(runtime().native.byteInstructions, flags.includes("avx512_vnni"));
+  });
+
+  test("tidy frees all but what is returned or kept, whatever holds it", () => {
+    const before = countTensors();
+    const kept = tidy(() => keep(scalar(1)));
+    const result = tidy(() => ({ list: [scalar(2)], values: new Float32Array(10), nothing: null, text: "x" }));
+    assert.equal(countTensors(), before + 2);
+    kept.dispose();
+    result.list[0]?.dispose();
+    assert.throws(() => tidy(() => matMul(scalar(1), scalar(2))), { code: "KERNEL_FAILED", message: /MatMul of \[\], \[\]/ });
+    assert.equal(countTensors(), before);
+  });
+
+  test("bytes arrive as their values, whatever their number and alignment", () => {
+    for (const [rows, columns, from] of [
+      [2, 4, 0],
+      [3, 5, 0],
+      [2, 4, 1],
+      [1, 1, 3],
+    ] as const) {
+      const bytes = Uint8Array.from({ length: from + rows * columns }, (_, i) => 255 - i * 7).subarray(from);
+      assert.deepEqual([...tidy(() => toFloats(fromBytes(bytes, rows, columns)))], [...bytes]);
+    }
+  });
+});
+
+test("the integer precisions warn on a CPU without AVX512-VNNI, and name float32", () => {
+  const cases = ["float32", "tf32", "int16", "int8"].flatMap((precision) =>
+    (["cpu", "gpu"] as const).flatMap((kind) => [true, false].map((byteInstructions) => ({ precision, kind, byteInstructions }))),
+  );
+  const warned = cases.filter(({ precision, ...device }) => slowPrecisionWarning(precision, device) !== null);
+  assert.deepEqual(warned, [
+    { precision: "int16", kind: "cpu", byteInstructions: false },
+    { precision: "int8", kind: "cpu", byteInstructions: false },
+  ]);
+  const warning = slowPrecisionWarning("int8", { kind: "cpu", byteInstructions: false });
+  assert.equal(warning, "--precision int8 is slower than float32 on this processor, which lacks AVX512-VNNI: use --precision float32");
+});
