@@ -4,7 +4,7 @@ import { getEnvironmentData, setEnvironmentData, threadId } from "node:worker_th
 /** Records up to this size are not counted: the windows of 16 open shards hold at most 256 MiB of them. */
 const COUNTED_BYTES = 2 ** 24;
 /** The sum of longer records in memory, over all threads, is at most this, or one record where that is longer. */
-export const IN_FLIGHT_BYTES = 2 ** 29;
+export const IN_FLIGHT_BYTES = 2 ** 28;
 
 const KEY = "nextvlad: KiB of long records in memory";
 /** Sums of single threads, so that those of a thread that died can be returned. Thread IDs of live threads are near one another. */

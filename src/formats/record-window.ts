@@ -8,6 +8,10 @@ const WINDOW_BYTES = 2 * 2 ** 20;
 const spare: Uint8Array[] = [];
 const MOST_SPARE = 16;
 
+/** An ArrayBuffer that grows and shrinks in place (ES2024): what it gives up is free at once, and not when the collector runs. */
+type ResizableBuffer = ArrayBuffer & { resize(bytes: number): void };
+const ResizableBuffer = ArrayBuffer as unknown as new (bytes: number, options: { readonly maxByteLength: number }) => ResizableBuffer;
+
 /** A stretch of a source's bytes in one buffer that is used over and over: `fill` moves what is left to its start and reads on behind it. */
 export class RecordWindow {
   readonly #source: ByteSource;
@@ -16,8 +20,8 @@ export class RecordWindow {
   #start = 0;
   #end = 0;
   #offset = 0;
-  /** Of the budget for long records. */
-  #reservedBytes = 0;
+  /** For a long record: memory within the budget of all threads. */
+  #reserved: { readonly buffer: ResizableBuffer; readonly bytes: number } | null = null;
 
   constructor(source: ByteSource) {
     this.#source = source;
@@ -49,21 +53,42 @@ export class RecordWindow {
     }
   }
 
+  /** Goes on in memory of the budget, which a record of that length may fill. */
   async #reserve(bytes: number): Promise<void> {
     this.#unreserve();
     await reserveRecord(bytes);
-    this.#reservedBytes = bytes;
+    const held = this.#buffer.subarray(this.#start, this.#end);
+    const buffer = new ResizableBuffer(Math.max(WINDOW_BYTES, held.length), { maxByteLength: bytes });
+    new Uint8Array(buffer).set(held);
+    this.#reserved = { buffer, bytes };
+    this.#hold(new Uint8Array(buffer, 0, buffer.byteLength));
+    this.#start = 0;
+    this.#end = held.length;
   }
 
   #unreserve(): void {
-    if (this.#reservedBytes > 0) releaseRecord(this.#reservedBytes);
-    this.#reservedBytes = 0;
+    if (this.#reserved === null) return;
+    const { buffer, bytes } = this.#reserved;
+    this.#reserved = null;
+    const rest = this.#buffer.slice(this.#start, this.#end);
+    buffer.resize(0);
+    releaseRecord(bytes);
+    this.#hold(new Uint8Array(Math.max(WINDOW_BYTES, rest.length)));
+    this.#buffer.set(rest);
+    this.#start = 0;
+    this.#end = rest.length;
   }
 
   #grow(bytes: number): void {
-    const larger = new Uint8Array(Math.min(this.#buffer.length * 2, Math.max(bytes, WINDOW_BYTES)));
-    larger.set(this.#buffer);
-    this.#hold(larger);
+    const length = Math.min(this.#buffer.length * 2, Math.max(bytes, WINDOW_BYTES));
+    if (this.#reserved === null) {
+      const larger = new Uint8Array(length);
+      larger.set(this.#buffer);
+      this.#hold(larger);
+    } else {
+      this.#reserved.buffer.resize(length);
+      this.#hold(new Uint8Array(this.#reserved.buffer, 0, length));
+    }
   }
 
   #hold(buffer: Uint8Array): void {
@@ -83,27 +108,17 @@ export class RecordWindow {
 
   /** Gives the memory back: nothing that was read through the window may be used any more. */
   close(): void {
+    this.#unreserve();
     if (this.#buffer.length === WINDOW_BYTES && spare.length < MOST_SPARE) spare.push(this.#buffer);
     this.#hold(new Uint8Array(0));
     this.#start = 0;
     this.#end = 0;
-    this.#unreserve();
   }
 
   /** Moves the window's start. Behind a long record, its memory is freed. */
   skip(bytes: number): void {
     this.#start += bytes;
     this.#offset += bytes;
-    if (this.#reservedBytes > 0 && this.available <= WINDOW_BYTES) this.#shrink();
-  }
-
-  #shrink(): void {
-    const rest = this.#buffer.subarray(this.#start, this.#end);
-    const buffer = new Uint8Array(WINDOW_BYTES);
-    buffer.set(rest);
-    this.#hold(buffer);
-    this.#start = 0;
-    this.#end = rest.length;
-    this.#unreserve();
+    if (this.available <= WINDOW_BYTES) this.#unreserve();
   }
 }

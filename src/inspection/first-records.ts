@@ -107,14 +107,19 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
   const sound = new Map<string, CorruptPolicy>();
   const seen = new Map<string, FirstRecord>();
   const endMs = performance.now() + limitMs;
+  const isOver = (): boolean => performance.now() >= endMs;
   let read = 0;
   const readOn = async (): Promise<void> => {
-    for (let next = waiting.pop(); next !== undefined && performance.now() < endMs; next = waiting.pop()) {
+    for (let next = waiting.pop(); next !== undefined && !isOver(); next = waiting.pop()) {
       const { path, shape, onCorrupt } = next;
       try {
-        seen.set(path, await checkFirstRecord(path, shape));
+        const first = await checkFirstRecord(path, shape, isOver);
+        if (isOver()) return;
+        seen.set(path, first);
         sound.set(path, onCorrupt);
       } catch (thrown) {
+        // Its reading was ended, and says nothing of the file.
+        if (isOver()) return;
         const error = expected(thrown);
         (isPassedOver(error, onCorrupt) ? damages : failures).set(path, error);
       }
@@ -180,9 +185,11 @@ function expected(error: unknown): NextvladError {
   throw error;
 }
 
-async function checkFirstRecord(path: string, shape: VideoShape): Promise<FirstRecord> {
+/** Ends as at a file's end once `isOver` says so, so that a long record does not take the memory and time of the run. */
+async function checkFirstRecord(path: string, shape: VideoShape, isOver: () => boolean): Promise<FirstRecord> {
+  const openSource = (file: string, headBytes: number): Promise<OpenedSource> => openHeadSource(file, headBytes, isOver);
   try {
-    for await (const record of readTfRecordFile(path, { openSource: openHeadSource, maxRecordBytes: shape.maxRecordBytes })) {
+    for await (const record of readTfRecordFile(path, { openSource, maxRecordBytes: shape.maxRecordBytes })) {
       const { found, place, hasSegments } = findVideo(record, { ...shape, maxFrames: 1 });
       const { features } = checkVideo(found, shape, place);
       const types = features.map((feature) => (feature === undefined ? null : floatTypeOf(feature.data)));
@@ -197,10 +204,11 @@ async function checkFirstRecord(path: string, shape: VideoShape): Promise<FirstR
 }
 
 /** As `openFileSource`, but read in small pieces, and beside other files. */
-async function openHeadSource(path: string, headBytes: number): Promise<OpenedSource> {
+async function openHeadSource(path: string, headBytes: number, isOver: () => boolean): Promise<OpenedSource> {
   const handle = await openInput(path);
   let first: Uint8Array | null = null;
   const readAt = async (target: Uint8Array, position: number): Promise<number> => {
+    if (isOver()) return 0;
     if (first === null) {
       const piece = new Uint8Array(READ_BYTES);
       first = piece.subarray(0, (await handle.read(piece, 0, piece.length, 0)).bytesRead);
