@@ -1,6 +1,7 @@
 import type { Dirent } from "node:fs";
-import { readdir, realpath, stat } from "node:fs/promises";
+import { lstat, readdir, realpath, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { NextvladError } from "../base/errors.js";
 
 /** What a pattern matches. */
 export interface GlobMatches {
@@ -21,6 +22,7 @@ export function isGlob(path: string): boolean {
  * The files that match a pattern: `*` and `?` stand for any characters but `/`, `[a-f]` and `[!a-f]` for one of a set, a part `**` for any number of folders.
  * Names that start with a dot match only a part that does. Links are followed; files and folders are identified by device and inode, so a link to a folder
  * above ends, and a file that several paths lead to is one match, under the path that passes no link or, among those, comes first.
+ * Throws BAD_FILE_LIST for a matching name that is not UTF-8.
  */
 export async function expandGlob(pattern: string, cwd: string): Promise<GlobMatches> {
   const parts = pattern.split("/").filter((part, i, all) => part !== "" && part !== "." && !(part === "**" && all[i - 1] === "**"));
@@ -129,6 +131,7 @@ class Walk {
       if (!matches) continue;
       const isLink = entry.isSymbolicLink();
       const isFolder = isLink ? await isFolderAt(path) : entry.isDirectory();
+      if (isFolder ? part === "**" || !isLast : isLast) await refuseReplacedName(path, entry.name);
       if (!isFolder && isLast) (isLink ? this.#fileLinks : files).push(path);
       if (isFolder && (part === "**" || !isLast))
         (isLink ? this.#links : folders).push({ folder: path, next: part === "**" ? next : next + 1 });
@@ -159,6 +162,17 @@ async function identify(path: string): Promise<string> {
   } catch {
     return path;
   }
+}
+
+/** Node puts U+FFFD in place of bytes of a name that are not UTF-8, and such a path leads nowhere. Throws BAD_FILE_LIST. */
+async function refuseReplacedName(path: string, name: string): Promise<void> {
+  if (!name.includes("\uFFFD")) return;
+  const isThere = await lstat(path).then(
+    () => true,
+    () => false,
+  );
+  if (isThere) return;
+  throw new NextvladError("BAD_FILE_LIST", "the pattern matches a name that is not UTF-8", { file: path, remedy: "rename it" });
 }
 
 async function isFolderAt(path: string): Promise<boolean> {

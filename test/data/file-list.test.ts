@@ -234,6 +234,20 @@ describe("a pattern", () => {
     assert.deepEqual(await resolveShards("li*/*10*", { cwd }), [join(cwd, "link/train10.tfrecord")]);
   });
 
+  test("that matches a name which is not UTF-8 is an error, of a file or of a folder on the way", async (t) => {
+    const cwd = folderWith(t, "a/1.tfrecord");
+    const nameIn = (folder: string, name: string): Buffer => Buffer.concat([Buffer.from(join(cwd, folder, name)), Buffer.of(0xe9)]);
+    mkdirSync(nameIn("", "folder"));
+    writeFileSync(nameIn("a", "file.txt"), "");
+    for (const pattern of ["a/*", "*/1.tfrecord", "**/1.tfrecord"]) {
+      const error = await failsWith(resolveShards(pattern, { cwd }), "BAD_FILE_LIST");
+      assert.match(error.message, /the pattern matches a name that is not UTF-8\. Rename it/);
+    }
+    // Others do not matter.
+    assert.deepEqual(await resolveShards("a/*.tfrecord", { cwd }), [join(cwd, "a/1.tfrecord")]);
+    assert.deepEqual(await resolveShards("a*/1*", { cwd }), [join(cwd, "a/1.tfrecord")]);
+  });
+
   test("takes each file once, whatever links lead to it, and counts the duplicates", async (t) => {
     const cwd = folderWith(t, "a/1.tfrecord", "b/2.tfrecord", "b/deep/3.tfrecord");
     const link = (target: string, path: string): void => symlinkSync(target, join(cwd, path));

@@ -185,11 +185,12 @@ for (const each of cases) {
     test("killed while the files get their places has only that left to do", async () => {
       const saveDir = `${command}-placing`;
       const args = commandOf(each, saveDir, "--save-interval", "100");
-      // A folder in the way of the last file: all is done but that one's rename.
+      // A folder in the way of the last file, made once the run has begun: all is done but that one's rename.
       const last = at(saveDir, each.results.at(-1) as string);
-      cpSync(at("run", "NEXTVLAD_epoch0"), last, { recursive: true });
-      const { exitCode, stderr } = await runNextvlad([...args, ...FEW_LINES]);
+      const onPrint = () => cpSync(at("run", "NEXTVLAD_epoch0"), last, { recursive: true });
+      const { exitCode, stderr } = await runNextvlad([...args, ...FEW_LINES], { onPrint });
       assert.equal(exitCode, 1, stderr);
+      assert.match(stderr, /cannot replace it: it is not a regular file \(found a directory\)/);
       renameSync(last, `${last}.aside`);
       rmSync(`${last}.aside`, { recursive: true });
       const said = await finished(...args, "--resume");
