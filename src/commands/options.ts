@@ -144,10 +144,18 @@ export function fileLists(text: string, before?: FileList): FileList {
   return before === undefined ? path(text) : [...(typeof before === "string" ? [before] : before), path(text)];
 }
 
-/** A parser of ranges: `-2..2`. */
+/** A parser of ranges, `-2..2`, of a width by which values can be scaled to bytes. */
 export function range(text: string): readonly [number, number] {
   const [low, high, ...more] = text.split("..").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
-  if (low !== undefined && high !== undefined && more.length === 0 && Number.isFinite(high - low) && low < high) return [low, high];
+  if (
+    low !== undefined &&
+    high !== undefined &&
+    more.length === 0 &&
+    low < high &&
+    Number.isFinite(high - low) &&
+    Number.isFinite(255 / (high - low))
+  )
+    return [low, high];
   throw new InvalidArgumentError("two numbers, the lower first, like -2..2");
 }
 

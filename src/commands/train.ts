@@ -1,6 +1,6 @@
 import type { FolderLock } from "../base/lock.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
-import { noteUnusedKeys } from "../config/notes.js";
+import { noteUnusedKeys, warnOfSettings } from "../config/notes.js";
 import type { TrainOutcome } from "../training/options.js";
 import { findConfig, isFalse, logConfig, trainOverrides } from "./configuration.js";
 import { prepareFolder, undoFolders } from "./folder.js";
@@ -40,6 +40,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
       for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
+      for (const warning of warnOfSettings(config)) telemetry.log.warn(warning);
       const [shards = [], validShards = []] = readiness.conclude(telemetry.log);
       const { DamageReport } = await import("../evaluation/damage-report.js");
       const { train } = await import("../training/train.js");

@@ -23,14 +23,46 @@ export function byteSize(least: number, most: number): Kind<number> {
   };
 }
 
-/** Finite numbers of 0 or more. */
-export const notNegative: Kind<number> = { schema: z.preprocess(parseLiteral, z.number().min(0)), expected: "a number, 0 or more" };
+/**
+ * Whether float32, in which the device computes, holds a number with all its digits: a smaller one may become 0 there, which silently turns off what it scales,
+ * and a greater one becomes infinite.
+ */
+function fitsFloat32(value: number): boolean {
+  const rounded = Math.fround(value);
+  return Math.abs(rounded) >= 2 ** -126 && Number.isFinite(rounded);
+}
 
-/** Finite numbers above 0. */
-export const positive: Kind<number> = { schema: z.preprocess(parseLiteral, z.number().gt(0)), expected: "a number above 0" };
+const FLOAT32_RANGE = "1.2e-38 to 3.4e38";
 
-/** Finite numbers from 0 to below 1. */
-export const share: Kind<number> = { schema: z.preprocess(parseLiteral, z.number().min(0).lt(1)), expected: "a number from 0 to below 1" };
+/** 0, or positive numbers that float32 holds. */
+export const notNegative: Kind<number> = {
+  schema: z.preprocess(
+    parseLiteral,
+    z
+      .number()
+      .min(0)
+      .refine((value) => value === 0 || fitsFloat32(value)),
+  ),
+  expected: `0, or a number from ${FLOAT32_RANGE}`,
+};
+
+/** Positive numbers that float32 holds. */
+export const positive: Kind<number> = {
+  schema: z.preprocess(parseLiteral, z.number().gt(0).refine(fitsFloat32)),
+  expected: `a number from ${FLOAT32_RANGE}`,
+};
+
+/** Numbers from 0 to below 1, also when rounded to float32. */
+export const share: Kind<number> = {
+  schema: z.preprocess(
+    parseLiteral,
+    z
+      .number()
+      .min(0)
+      .refine((value) => Math.fround(value) < 1),
+  ),
+  expected: "a number from 0 to below 1 (at most 0.9999999)",
+};
 
 /** A local path, its `~` expanded; whether anything is there is for its reader to say. */
 export const path: Kind<string> = {

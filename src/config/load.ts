@@ -4,7 +4,7 @@ import { readYaml } from "./file.js";
 import { findKey, NEAREST, sectionNames, suggestKey, suggestSection } from "./keys.js";
 import { type Overrides, parseSetting } from "./overrides.js";
 import { type Problem, problemsError } from "./problems.js";
-import { type Config, configSchema } from "./schema.js";
+import { type Config, configSchema, isMapping } from "./schema.js";
 
 const UNKNOWN_KEY = "there is no such key";
 
@@ -38,13 +38,6 @@ export function buildConfig(value: unknown, file: string, overrides: Overrides =
   if (!result.success) problems.push(...result.error.issues.flatMap((issue) => describeIssue(issue, merged, file, flagOf)));
   if (problems.length > 0 || !result.success) throw problemsError(withoutRepeats(mergeSuggestions(problems)));
   return deepFreeze(result.data);
-}
-
-/** Whether a value is a plain object: a Map, a Set or a Date has no entries of its own, and would count as an empty section. */
-function isMapping(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== "object" || value === null) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
 }
 
 function describeIssue(

@@ -13,3 +13,11 @@ export function noteUnusedKeys({ TRAIN }: Config): readonly string[] {
   }
   return notes;
 }
+
+/** Settings with which a training is likely to fail: warnings for its log. */
+export function warnOfSettings({ TRAIN }: Config): readonly string[] {
+  if (TRAIN.batch_size > 1) return [];
+  const why =
+    "batch normalization then uses statistics of a single video, whose variance is 0 after pooling, so validation does not match training";
+  return [`TRAIN.batch_size = 1: ${why}; use at least 16 (the published recipe uses 160)`];
+}

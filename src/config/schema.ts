@@ -165,7 +165,19 @@ export const sections = { MODEL, TRAIN, VALID, TEST, INFER } as const;
 /** The name of a section. */
 export type SectionName = keyof typeof sections;
 
-const emptyAsDefaults = <T extends z.ZodType>(section: T) => z.preprocess((value) => value ?? {}, section);
+/** Whether a value is a plain object: a Map, a Set or a Date has no entries of its own, and would count as an empty section. */
+export function isMapping(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+/** `false` is no object, which a Map is to zod. */
+const emptyAsDefaults = <T extends z.ZodType>(section: T) =>
+  z.preprocess((value) => {
+    if (value === undefined || value === null) return {};
+    return isMapping(value) ? value : false;
+  }, section);
 
 /** A whole config file: PaddleVideo v1.8's sections and keys, and ours. The defaults are the published recipe's. */
 export const configSchema = z.strictObject({

@@ -23,10 +23,10 @@ export async function readEigenFactor(path: string, features: number): Promise<E
   }
   const columns = shape[1] ?? 1;
   const values = Float64Array.from({ length: features }, (_, i) => Number(data[i * columns]));
-  const wrong = values.findIndex((value) => !(value >= 0));
+  const wrong = values.findIndex((value) => !(value >= 0 && Number.isFinite(Math.fround(Math.sqrt(value)))));
   if (wrong !== -1) {
     const details = { file: path, found: values[wrong] as number, remedy: EIGENVALUES };
-    throw new NextvladError("BAD_FORMAT", `eigenvalue ${wrong} is not a positive number`, details);
+    throw new NextvladError("BAD_FORMAT", `eigenvalue ${wrong} is negative, not a number, or too large for float32`, details);
   }
   return { factor: Float32Array.from(values, (value) => Math.sqrt(value) + 1e-4), doubt: doubtOf(values, path) };
 }

@@ -22,7 +22,7 @@ import type { TrainOptions, TrainOutcome } from "./options.js";
 import { logStep, logValidation } from "./report.js";
 import { isDue } from "./save-interval.js";
 import type { Saver } from "./saver.js";
-import { learningRateAt } from "./schedule.js";
+import { describeTinyRate, learningRateAt } from "./schedule.js";
 import type { Trainee } from "./start.js";
 import { type StepReport, trainStep } from "./step.js";
 
@@ -39,6 +39,7 @@ export class TrainingRun {
   /** Whether a step is in progress: an error then may leave weights half updated. */
   #isUpdating = false;
   #savedMs = performance.now();
+  #isRateTiny = false;
 
   constructor(
     config: Config,
@@ -261,6 +262,7 @@ export class TrainingRun {
     const { logIntervalSteps } = this.#options;
     const report = logIntervalSteps > 0 && step_in_epoch % logIntervalSteps === 0;
     const { store, adam, kernels } = this.#trainee;
+    this.#warnOfTinyRate(step);
     return trainStep(
       batch,
       step,
@@ -278,6 +280,15 @@ export class TrainingRun {
       },
       report,
     );
+  }
+
+  /** Warns once, when the learning rate is too small to train, at the start or after it has decayed. */
+  #warnOfTinyRate(step: number): void {
+    if (this.#isRateTiny) return;
+    const warning = describeTinyRate(step, this.#config.TRAIN);
+    if (warning === null) return;
+    this.#isRateTiny = true;
+    this.#options.telemetry.log.warn({ step }, warning);
   }
 
   async #validateIfDue(epoch: number): Promise<void> {

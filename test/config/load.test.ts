@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { NextvladError } from "../../src/base/errors.js";
 import { buildConfig, loadConfig } from "../../src/config/load.js";
-import { noteUnusedKeys } from "../../src/config/notes.js";
+import { noteUnusedKeys, warnOfSettings } from "../../src/config/notes.js";
 import type { Overrides } from "../../src/config/overrides.js";
 import { repository, scratch } from "../commands/nextvlad.js";
 
@@ -44,6 +44,19 @@ describe("the configs in the repository", () => {
     assert.match(notes[0] ?? "", /gradient_clip_norm = 1 is not applied/);
     assert.match(notes[1] ?? "", /num_gpus = 4 changes nothing: .* batch of 160/);
     assert.deepEqual(noteUnusedKeys(buildConfig({ MODEL: null }, "own.yaml")), []);
+  });
+
+  test("a section that is a Map, a Set, a Date or bytes is not an empty section", () => {
+    for (const value of [new Map([["epoch", 1]]), new Set(["epoch"]), new Date(0), Buffer.from("x")]) {
+      assert.match(failure({ TRAIN: value }).message, /^own\.yaml, TRAIN: this is no section \(expected a mapping/);
+      assert.match(failure(value).message, /^own\.yaml: this is no config/);
+    }
+  });
+
+  test("training with a batch size of 1 is warned of, and only that", () => {
+    const warnings = (batch_size: number) => warnOfSettings(buildConfig({ TRAIN: { batch_size } }, "own.yaml"));
+    assert.deepEqual([warnings(2), warnings(160)], [[], []]);
+    assert.match(warnings(1).join(), /^TRAIN\.batch_size = 1: .*; use at least 16/);
   });
 
   test("digits.yaml is valid, and its rate falls once an epoch of 3,000 videos", async () => {
@@ -97,6 +110,15 @@ describe("values", () => {
     ["TEST", "batch_size", 2 ** 31],
     ["TRAIN", "learning_rate", 0],
     ["TRAIN", "learning_rate", Number.NaN],
+    // What float32 cannot hold.
+    ["TRAIN", "learning_rate", 1e-320],
+    ["TRAIN", "learning_rate", "1e39"],
+    ["TRAIN", "learning_rate_decay", 1e-40],
+    ["TRAIN", "l2_penalty", 1e-46],
+    ["TRAIN", "gradient_clip", 1e300],
+    ["MODEL", "drop_rate", 0.99999999],
+    // What has no entries of its own, but is an object.
+    ["TRAIN", "epoch", new Map([["x", 1]])],
     ["TRAIN", "l2_penalty", -1],
     ["TRAIN", "l2_penalty", Number.POSITIVE_INFINITY],
     ["TRAIN", "use_gpu", "yes"],

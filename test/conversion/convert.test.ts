@@ -463,6 +463,7 @@ test("flags that do not go together", async (t) => {
       ["--csv", "x", "--rgb-range", "2..1"],
       /--rgb-range: invalid value \(expected two numbers, the lower first, like -2\.\.2, found "2\.\.1"\)/,
     ],
+    [["--csv", "x", "--rgb-range", "0..1e-320"], /--rgb-range: invalid value/],
     [
       ["--filelist", "x", "--feature-names", "rgb"],
       /--feature-names: invalid value \(expected two different names, like rgb,audio, found "rgb"\)/,

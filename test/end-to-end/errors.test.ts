@@ -138,11 +138,22 @@ const cases: Record<string, Case> = {
   "shards whose lists of labels are empty, in training and validation": {
     args: () => {
       const list = oddShard("nolabels", { labels: [] });
-      const flags = ["--set", `VALID.filelist=${list}`, "--batch-size", "1", "--epoch", "1", "--valid-interval", "1"];
+      const flags = [
+        "--set",
+        `VALID.filelist=${list}`,
+        "--batch-size",
+        "1",
+        "--epoch",
+        "1",
+        "--valid-interval",
+        "1",
+        "--learning-rate",
+        "1e-12",
+      ];
       return [...trainOn(list), ...flags, "--save-dir", at("unlabelled")];
     },
     exitCode: 1,
-    log: /WARN: 1 of 1 videos in this epoch have no labels/,
+    log: /WARN: TRAIN\.batch_size = 1: [\s\S]*WARN: the learning rate of step 0 is 1e-12: [\s\S]*WARN: 1 of 1 videos in this epoch have no labels/,
     names: [/nolabels\.list: there are no metrics, because none of the 1 videos has a label/],
   },
   "a label >= num_classes": {

@@ -32,6 +32,7 @@ test("what is not eigenvalues is doubted, with what was seen, or refused", async
   // Only the values that are used count.
   assert.equal(await doubtOf(Float32Array.of(4, 3, 2, 1, 9)), null);
   const { message } = await failsWith(doubtOf(Float32Array.of(1, -1, 0, 0)), "BAD_FORMAT", { file, found: -1 });
-  assert.match(message, /eigenvalue 1 is not a positive number.*Use eigenvals\.npy/);
+  assert.match(message, /eigenvalue 1 is negative, not a number, or too large for float32.*Use eigenvals\.npy/);
+  await failsWith(doubtOf(Float32Array.of(Number.POSITIVE_INFINITY, 1, 0, 0)), "BAD_FORMAT", { file, found: Number.POSITIVE_INFINITY });
   await failsWith(doubtOf(Float32Array.of(2, 1)), "BAD_FORMAT", { file, found: 2 });
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { learningRateAt } from "../../src/training/schedule.js";
+import { describeTinyRate, learningRateAt } from "../../src/training/schedule.js";
 
 const published = { learning_rate: 0.0002, learning_rate_decay: 0.8, lr_boundary_examples: 2_000_000, batch_size: 160 };
 
@@ -23,4 +23,16 @@ test("the rate never rises, and depends on the examples seen in whole batches", 
       assert.equal(learningRateAt(step, options), 0.0002 * 0.8 ** Math.floor(step / perDecay));
     }),
   );
+});
+
+test("a rate that float32 weights do not feel is warned of, with the key to change", () => {
+  assert.equal(describeTinyRate(400_000, published), null);
+  assert.match(describeTinyRate(0, { ...published, learning_rate: 1e-30 }) ?? "", /step 0 is 1e-30: .*; raise TRAIN\.learning_rate \(/);
+  // The first step at which 0.0002 * 0.8^i < 1e-9.
+  assert.equal(describeTinyRate(54 * 12_500, published), null);
+  assert.match(describeTinyRate(55 * 12_500, published) ?? "", /step 687500 is .*raise TRAIN\.learning_rate_decay or/);
+  // 0.01 is a weight of usual size: of two rates around the limit, one changes it by half, and a tenth of it does not.
+  const weight = Math.fround(0.01);
+  assert.notEqual(Math.fround(weight - 1e-9), weight);
+  assert.equal(Math.fround(weight - 1e-10), weight);
 });
