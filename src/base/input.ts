@@ -92,7 +92,7 @@ export async function* readPieces(path: string): AsyncGenerator<Uint8Array, void
 async function* readPipe(path: string): AsyncGenerator<Uint8Array, void> {
   const socket = openPipe(path);
   try {
-    yield* readStream(socket, path);
+    yield* readStream(socket, path, `${path} (a pipe)`);
   } finally {
     socket.destroy();
   }
@@ -106,12 +106,16 @@ function openPipe(path: string): Socket {
   }
 }
 
-/** The pieces of a stream, such as standard input; a wait is reported within a second. `name` is the input's name in reports and errors. */
-export async function* readStream(stream: AsyncIterable<Uint8Array | string>, name: string): AsyncGenerator<Uint8Array, void> {
+/** The pieces of a stream, such as standard input; a wait is reported within a second. `name` is the input's name in errors, `source` in reports. */
+export async function* readStream(
+  stream: AsyncIterable<Uint8Array | string>,
+  name: string,
+  source = name,
+): AsyncGenerator<Uint8Array, void> {
   const pieces = stream[Symbol.asyncIterator]();
   try {
     for (;;) {
-      const { value, done } = await waitForInput(`data from ${name} (a pipe)`, pieces.next());
+      const { value, done } = await waitForInput(`data from ${source}`, pieces.next());
       if (done === true) return;
       yield Buffer.from(value);
     }

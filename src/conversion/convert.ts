@@ -27,6 +27,8 @@ export interface ConvertOptions {
   readonly telemetry: Telemetry;
   /** A shard that takes so long is warned of; a minute where it is not said. */
   readonly slowMs?: number;
+  /** After a stop signal, shards in progress have this long to be finished; 20 s by default. The next run makes them otherwise. */
+  readonly finishMs?: number;
 }
 
 export interface ConvertOutcome {
@@ -46,7 +48,6 @@ export interface ConvertOutcome {
   readonly list: string | null;
 }
 
-/** After a stop signal, shards in progress have this long to be finished: the next run makes them otherwise. */
 const FINISH_MS = 20_000;
 
 const MODULE = new URL("./conversion-worker.js", import.meta.url);
@@ -167,12 +168,13 @@ class Conversion {
   /** One thread's part: the next shard, as long as there is one. */
   async #work(): Promise<void> {
     const worker = startConversionThread();
+    const { finishMs = FINISH_MS } = this.#options;
     try {
       while (this.#failure === undefined && !this.#options.signal.aborted) {
         const shard = this.#due[this.#begun++];
         if (shard === undefined) break;
         await this.#begin(shard);
-        this.#note(shard, await this.#watched(shard, untilStopped(shard.task.output, worker.run(shard.task), FINISH_MS)));
+        this.#note(shard, await this.#watched(shard, untilStopped(shard.task.output, worker.run(shard.task), finishMs)));
         await confirmLock(this.#options.out, this.#lockText);
       }
     } catch (error) {

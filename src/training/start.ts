@@ -1,7 +1,7 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { refuseForeignFile } from "../base/files.js";
+import { readInput } from "../base/input.js";
 import { listFirst } from "../base/problem-list.js";
 import { describeMisfit, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
 import {
@@ -95,9 +95,9 @@ export async function claimSaveDir(config: Config, options: StartOptions): Promi
 
 /** Whether a config in the save-dir is as train writes them, or that of the resumed snapshot (which an earlier version may have written). */
 async function isOwnConfig(file: string, before: string | null): Promise<boolean> {
-  const text = await readFile(file, "utf8").catch(() => null);
+  const text = await readText(file);
   if (text === null) return false;
-  if (before !== null && text === (await readFile(before, "utf8").catch(() => null))) return true;
+  if (before !== null && text === (await readText(before))) return true;
   return loadConfig(file).then(
     (config) => text === formatConfig(config),
     () => false,
@@ -180,4 +180,12 @@ async function initialise(store: WeightStore, names: ReadonlySet<string>, config
   if (eigen !== null && eigen.doubt !== null) telemetry.log.warn(eigen.doubt);
   const factor = eigen?.factor ?? null;
   for (const name of names) store.initialise(name, config.TRAIN.seed, factor);
+}
+
+/** Null if the file cannot be read. */
+function readText(file: string): Promise<string | null> {
+  return readInput(file).then(
+    (bytes) => bytes.toString("utf8"),
+    () => null,
+  );
 }

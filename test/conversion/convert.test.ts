@@ -18,6 +18,7 @@ import {
 import { basename, join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { setStopRequest } from "../../src/base/waiting.js";
 import { convert as makeShards } from "../../src/conversion/convert.js";
 import { planOwn } from "../../src/conversion/plan.js";
 import { readShard } from "../../src/data/shard.js";
@@ -29,7 +30,7 @@ import { createTelemetry } from "../../src/telemetry/telemetry.js";
 import { compiled, type Ended, runNextvlad, scratch } from "../commands/nextvlad.js";
 import { holdFiles } from "../helpers/held-files.js";
 import { encodeNpy } from "../helpers/npy.js";
-import { collect, goldenData, goldenVideos, randomVideo, writeShards } from "../helpers/shards.js";
+import { collect, failsWith, goldenData, goldenVideos, randomVideo, writeShards } from "../helpers/shards.js";
 import { Capture } from "../telemetry/terminal.js";
 
 const convert = (...args: readonly string[]): Promise<Ended> => runNextvlad(["convert", ...args]);
@@ -418,6 +419,24 @@ list: ${join(folder, "out", "train.list")}
     await release();
     assert.equal((await converting).videos, 1);
     for (const [, shard] of warnings()) assert.equal(shard, join(out, "train0000.tfrecord"));
+  });
+
+  test("that never answer end with a stop signal, after the time that a shard has to be finished", async (t) => {
+    const folder = scratch(t);
+    prepare(folder, 1);
+    const out = join(folder, "out");
+    await holdFiles(t, [join(folder, "rgb", "v0.npy")]);
+    mkdirSync(out);
+    const features = [{ pattern: join(folder, "rgb/{id}.npy"), range: [-2, 2] }, null] as const;
+    const plan = await planOwn(join(folder, "train.csv"), { out, format: "tfrecord", maxFrames: 300, features, videosPerShard: 4 });
+    const telemetry = await createTelemetry({ logFile: null, stderr: new Capture(false).stream });
+    const controller = new AbortController();
+    setStopRequest({ signal: controller.signal, exitCode: () => 143 });
+    t.after(() => setStopRequest(null));
+    const converting = makeShards(plan, { out, workers: 1, signal: controller.signal, telemetry, finishMs: 100 });
+    setTimeout(() => controller.abort(), 300);
+    const error = await failsWith(converting, "STOPPED");
+    assert.deepEqual([error.exitCode, existsSync(join(out, "train0000.tfrecord"))], [143, false]);
   });
 
   test("that are missing are named all at once; those that do not fit, with file or video", async (t) => {
