@@ -59,8 +59,12 @@ function findUnsupportedTag(document: Document, lines: LineCounter): YamlProblem
     Node: (_, node, path) => {
       if (!UNSUPPORTED_TAGS.has(node.tag)) return undefined;
       const tag = `!!${node.tag?.slice(TAG_PREFIX.length)}`;
-      const key = path.filter((part) => isPair(part)).map(({ key }) => (isScalar(key) ? String(key.value) : "?"));
-      const place = { ...(key.length === 0 ? {} : { key: key.join(".") }), line: lines.linePos(node.range?.[0] ?? 0).line };
+      const keys = path.filter((part) => isPair(part)).map(({ key }) => key);
+      const key = keys.map((part) => (isScalar(part) ? String(part.value) : "?")).join(".");
+      // A block begins in the line after its key and tag.
+      const last = keys.at(-1);
+      const start = (isScalar(last) ? last.range : node.range)?.[0] ?? 0;
+      const place = { ...(key === "" ? {} : { key }), line: lines.linePos(start).line };
       const expected = "a mapping, a list, text, a number, True, False or null";
       problem = { problem: `the tag ${tag} is not supported`, ...place, expected, found: tag, remedy: "remove the tag" };
       return visit.BREAK;
