@@ -19,6 +19,7 @@ const ORDER = [
   "digits",
   "conversion",
   "model",
+  "optim",
   "checkpoints",
   "inspection",
   "evaluation",

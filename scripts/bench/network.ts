@@ -7,11 +7,11 @@ import { FrozenNetwork } from "../../src/model/frozen.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
+import { Adam } from "../../src/optim/adam.js";
 import { fill } from "../../src/runtime/constants.js";
 import { countKernels } from "../../src/runtime/execution.js";
 import { runtime, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
-import { Adam } from "../../src/training/adam.js";
 import { trainStep } from "../../src/training/step.js";
 
 const WARM_UP_STEPS = 2;
@@ -60,7 +60,7 @@ function trainingStep(config: Config, batch: RaggedBatch): (number: number, repo
   const { MODEL, TRAIN } = config;
   const store = freshWeights(config);
   const kernels = chooseKernels();
-  const adam = new Adam(store, kernels);
+  const optimizer = new Adam(store, kernels);
   const options = {
     kernels,
     sizes: modelSizes(MODEL),
@@ -70,7 +70,7 @@ function trainingStep(config: Config, batch: RaggedBatch): (number: number, repo
     seed: 0,
   };
   return (number, report) => {
-    trainStep(batch, number, TRAIN.learning_rate, store, adam, options, report);
+    trainStep(batch, { store, optimizer }, options, { step: number, learningRate: TRAIN.learning_rate, report });
   };
 }
 

@@ -45,14 +45,14 @@ export const PARTS: readonly Part[] = [
   },
   {
     name: "optimiser",
-    sources: ["training/adam", "training/step", "training/held-statistics", "training/optimizer-scalars"],
+    sources: ["optim/adam", "training/step", "training/held-statistics", "training/optimizer-scalars"],
     tests: ["training/optimizer-scalars", "training/step", "training/golden"],
     sample: 30,
   },
   {
     name: "schedule",
-    sources: ["training/schedule", "training/save-interval"],
-    tests: ["training/schedule", "training/save-interval"],
+    sources: ["optim/schedule", "training/save-interval"],
+    tests: ["optim/schedule", "training/save-interval"],
     sample: 10,
   },
   {

@@ -1,6 +1,6 @@
 import type { HostArray } from "../checkpoints/host-arrays.js";
-import { BETA1, BETA2 } from "./adam.js";
-import { learningRateAt, type ScheduleOptions } from "./schedule.js";
+import { BETA1, BETA2 } from "../optim/adam.js";
+import { learningRateAt, type ScheduleOptions } from "../optim/schedule.js";
 
 /**
  * What Paddle's Adam saves besides the moments after `step` steps: beta^(step + 1) of each parameter, the learning rate of the last step, and

@@ -6,10 +6,10 @@ import type { RaggedBatch } from "../data/video.js";
 import { type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { CLASSIFIER_BIAS } from "../model/parameters.js";
 import type { WeightStore } from "../model/weights.js";
+import { learningRateAt } from "../optim/schedule.js";
 import { countTensors } from "../runtime/constants.js";
 import { formatTrainLine } from "../telemetry/lines.js";
 import type { Pace } from "../telemetry/pace.js";
-import { learningRateAt } from "./schedule.js";
 import type { StepReport } from "./step.js";
 
 /** Logs a step as PaddleVideo does, with the metrics of its batch. */

@@ -29,7 +29,7 @@ export interface SaverOptions {
 /** Writes a run's snapshots beside the training: a save copies the arrays and returns, and the next one waits until it is on the disk. One is in memory at most. */
 export class Saver {
   readonly #options: SaverOptions;
-  readonly #trainee: Pick<Trainee, "store" | "adam">;
+  readonly #trainee: Pick<Trainee, "store" | "optimizer">;
   #inFlight: Promise<void> | null = null;
   #failure: unknown = null;
   #closed = false;
@@ -37,9 +37,9 @@ export class Saver {
   /** Where the run stood when it was last saved, so that nothing is saved twice. */
   #savedAt: string | null = null;
 
-  constructor(options: SaverOptions, { store, adam, state }: Trainee) {
+  constructor(options: SaverOptions, { store, optimizer, state }: Trainee) {
     this.#options = options;
-    this.#trainee = { store, adam };
+    this.#trainee = { store, optimizer };
     const { resumedFrom, saveDir } = options;
     this.#lastWritten = resumedFrom;
     if (resumedFrom !== null && liesIn(saveDir, resumedFrom)) this.#savedAt = placeOf(state);
@@ -69,11 +69,11 @@ export class Saver {
     this.refuseFailed();
     const { path, state } = place();
     if (this.#closed || this.#savedAt === placeOf(state)) return;
-    const { store, adam } = this.#trainee;
+    const { store, optimizer } = this.#trainee;
     refuseDiverged(store, state.step);
     const { saveDir, lockText, configYaml, writtenBy, telemetry, retryMs } = this.#options;
     const since = performance.now();
-    const [weights, moments] = [copyArrays(store.arrays()), copyArrays(adam.arrays())];
+    const [weights, moments] = [copyArrays(store.arrays()), copyArrays(optimizer.arrays())];
     const copiedMs = performance.now() - since;
     this.#savedAt = placeOf(state);
     const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs };

@@ -22,8 +22,9 @@ import { readEigenFactor } from "../model/eigen.js";
 import { countParameters, parameterTable } from "../model/parameters.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weights.js";
+import { Adam } from "../optim/adam.js";
+import type { Optimizer } from "../optim/optimizer.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
-import { Adam } from "./adam.js";
 import { type ResumeState, readResumeState } from "./resume-state.js";
 
 /** How a run begins. */
@@ -45,7 +46,7 @@ export interface StartOptions {
 /** A model in training and where its run stands. */
 export interface Trainee {
   readonly store: WeightStore;
-  readonly adam: Adam;
+  readonly optimizer: Optimizer;
   readonly kernels: Kernels;
   readonly state: RunState;
 }
@@ -140,14 +141,14 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
   const counts = countParameters(table);
   telemetry.log.info(counts, `the model has ${counts.trained} trained values, ${counts.all} with moving statistics and eigen_param`);
   const store = new WeightStore(table);
-  const adam = new Adam(store, kernels);
+  const optimizer = new Adam(store, kernels);
   if (resume !== null && resumed !== null) {
-    const arrays = [...store.arrays(), ...adam.arrays()];
+    const arrays = [...store.arrays(), ...optimizer.arrays()];
     await fillAllArrays(resume, arrays, "resume with the config of that run, or start a new one with --pretrain");
     await resume.close();
     const { state, told } = resumed;
     telemetry.log.info(`going on from ${resume.path}: epoch ${state.epoch}, ${state.step} steps taken, ${told}`);
-    return { store, adam, kernels, state };
+    return { store, optimizer, kernels, state };
   }
   const { seed } = config.TRAIN;
   if (pretrain === null) await initialise(store, new Set(table.map(({ name }) => name)), config, telemetry);
@@ -170,7 +171,12 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
       `starting from the weights of ${pretrain.path}, ${pretrain.form}: ${table.length - misfits.length} of ${table.length} arrays`,
     );
   }
-  return { store, adam, kernels, state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null, shards: null } };
+  return {
+    store,
+    optimizer,
+    kernels,
+    state: { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null, shards: null },
+  };
 }
 
 /** Gives the named arrays fresh values. Throws FILE_MISSING or BAD_FORMAT for a configured eigen file that is needed. */

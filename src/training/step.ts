@@ -6,28 +6,37 @@ import { crossEntropyGradient, crossEntropySum, labelMatrix, type TrainingContex
 import { forwardForTraining } from "../model/network.js";
 import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
+import type { Optimizer } from "../optim/optimizer.js";
 import { constant } from "../runtime/constants.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
-import type { Adam } from "./adam.js";
 import { HeldStatistics } from "./held-statistics.js";
 
+/** What is the same in all steps of a run. */
 export interface StepOptions {
   readonly kernels: Kernels;
   readonly sizes: ModelSizes;
   readonly dropRate: number;
   readonly l2Penalty: number;
-  /** Each parameter's largest gradient norm; null leaves gradients as they are. */
+  /** Maximum norm of each parameter's gradient; null does not clip. */
   readonly gradientClip: number | null;
   readonly seed: number;
+}
+
+/** One step. */
+export interface Step {
+  /** Counts from 0, and seeds the dropout. */
+  readonly step: number;
+  /** Whether loss and probabilities are read back, which waits for the device. */
+  readonly report: boolean;
   /**
-   * Asked of the loss, where it is given, before anything of the model changes; at false the batch is left out, and no trace of it stays. To be asked,
-   * each step waits for the device.
+   * Called with the loss before anything of the model changes; if it returns false, the step ends there and leaves no trace. To call it, each step waits for
+   * the device.
    */
   readonly acceptLoss?: ((loss: number) => boolean) | undefined;
 }
 
-/** What a step tells when asked; reading it back waits for the device. */
+/** What a step reports if asked. */
 export interface StepReport {
   /** Mean over videos of the cross entropy summed over classes. */
   readonly loss: number;
@@ -35,27 +44,25 @@ export interface StepReport {
   readonly probabilities: Float32Array;
 }
 
-/** Receives the parameters' finished gradients; the tensors stay the giver's. */
-export interface GradientTaker {
+/** Receives the finished gradients of the parameters; borrows the tensors. */
+export interface GradientSink {
   readonly gradient: (parameter: string, gradient: Tensor) => void;
-  /** Receives the gradient of w as the factors of `x^T dy`, returns `dy w^T`; where this is left out, both are multiplied out. */
+  /** Receives the gradient of w as the factors of x^T dy, returns dy w^T; without this, both are multiplied out. */
   readonly product?: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
 }
 
 /**
- * One forward and backward pass over a batch; updates moving statistics and hands each gradient to `take` as soon as it exists.
- * `step` counts from 0 and seeds the dropout. Runs in one tidy: nothing is left behind. Null where no report was asked for, and where the loss
- * was not accepted.
+ * One forward and backward pass over a batch: updates the moving statistics, and passes each gradient to `sink` as soon as it exists. Leaves no tensor.
+ * Returns null if no report was asked for, or if the loss was not accepted.
  */
 export function differentiate(
   batch: RaggedBatch,
-  step: number,
   store: WeightStore,
   options: StepOptions,
-  take: GradientTaker,
-  report: boolean,
+  { step, report, acceptLoss }: Step,
+  sink: GradientSink,
 ): StepReport | null {
-  const { sizes, seed, acceptLoss } = options;
+  const { sizes, seed } = options;
   const held = acceptLoss === undefined ? null : new HeldStatistics();
   const pass = (): StepReport | null => {
     const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
@@ -69,10 +76,10 @@ export function differentiate(
         kernels: options.kernels,
         onBatchStatistics: (names, mean, variance) => (held ?? store).updateStatistics(names, mean, variance),
         onGradient: (name, gradient) => {
-          take.gradient(name, gradient);
+          sink.gradient(name, gradient);
           gradient.dispose();
         },
-        onDenseGradient: take.product ?? multiplyOut(store, take.gradient),
+        onDenseGradient: sink.product ?? multiplyOut(store, sink.gradient),
       },
     );
     const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
@@ -94,38 +101,36 @@ export function differentiate(
   }
 }
 
-/** Takes a product as one gradient. */
-export function multiplyOut(weights: WeightStore, take: GradientTaker["gradient"]): TrainingContext["onDenseGradient"] {
+/** Multiplies a product out, and passes it on as one gradient. */
+export function multiplyOut(weights: WeightStore, onGradient: GradientSink["gradient"]): TrainingContext["onDenseGradient"] {
   return (name, x, dy) => {
     const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
-    tidy(() => take(name, matMul(x, dy, { transposeA: true })));
+    tidy(() => onGradient(name, matMul(x, dy, { transposeA: true })));
     return dx;
   };
 }
 
-/** One step of training at `learningRate`: gradients, L2 decay of the classifier, the optional clip, Adam. */
+/** One step of training at `learningRate`: gradients, L2 decay of the classifier, the optional clip, the optimizer. */
 export function trainStep(
   batch: RaggedBatch,
-  step: number,
-  learningRate: number,
-  store: WeightStore,
-  adam: Adam,
+  { store, optimizer }: { readonly store: WeightStore; readonly optimizer: Optimizer },
   options: StepOptions,
-  report: boolean,
+  at: Step & { readonly learningRate: number },
 ): StepReport | null {
   const { l2Penalty, gradientClip } = options;
-  const gradient: GradientTaker["gradient"] = (name, gradient) =>
+  const { step, learningRate } = at;
+  const gradient: GradientSink["gradient"] = (name, gradient) =>
     tidy(() => {
       const decayed = addDecay(gradient, name, store, l2Penalty);
-      adam.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip), step + 1, learningRate);
+      optimizer.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip), step + 1, learningRate);
     });
   const apart = multiplyOut(store, gradient);
-  const product: GradientTaker["product"] = (name, x, dy) => {
+  const product: GradientSink["product"] = (name, x, dy) => {
     // Clipping needs the whole gradient's norm.
     if (gradientClip !== null) return apart(name, x, dy);
-    return adam.applyProduct(name, x, dy, step + 1, learningRate, store.parameter(name).decayed ? l2Penalty : 0);
+    return optimizer.applyProduct(name, x, dy, step + 1, learningRate, store.parameter(name).decayed ? l2Penalty : 0);
   };
-  return differentiate(batch, step, store, options, { gradient, product }, report);
+  return differentiate(batch, store, options, at, { gradient, product });
 }
 
 /** Adds `penalty * w` to the gradient of a parameter that decays (the classifier's); others pass unchanged. */

@@ -16,21 +16,22 @@ import { checkLabelled, MetricsAccumulator } from "../evaluation/metrics.js";
 import { tellEvents } from "../evaluation/watched-batches.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { modelSizes } from "../model/sizes.js";
+import { describeTinyRate, learningRateAt } from "../optim/schedule.js";
 import { Pace } from "../telemetry/pace.js";
 import type { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { logStep, logValidation } from "./report.js";
 import { isDue } from "./save-interval.js";
 import type { Saver } from "./saver.js";
-import { describeTinyRate, learningRateAt } from "./schedule.js";
 import type { Trainee } from "./start.js";
-import { type StepReport, trainStep } from "./step.js";
+import { type StepOptions, type StepReport, trainStep } from "./step.js";
 
 /** A run from its present state to its end. */
 export class TrainingRun {
   readonly #config: Config;
   readonly #options: TrainOptions;
   readonly #trainee: Trainee;
+  readonly #stepOptions: StepOptions;
   readonly #saver: Saver;
   readonly #shards: readonly string[];
   readonly #validShards: readonly string[];
@@ -58,6 +59,15 @@ export class TrainingRun {
     this.#shards = shards;
     this.#validShards = validShards;
     this.#state = trainee.state;
+    const { MODEL, TRAIN } = config;
+    this.#stepOptions = {
+      kernels: trainee.kernels,
+      sizes: modelSizes(MODEL),
+      dropRate: MODEL.drop_rate,
+      l2Penalty: TRAIN.l2_penalty,
+      gradientClip: TRAIN.gradient_clip,
+      seed: trainee.state.seed,
+    };
   }
 
   outcome(): TrainOutcome {
@@ -257,29 +267,16 @@ export class TrainingRun {
   }
 
   #step(batch: RaggedBatch): StepReport | null {
-    const { MODEL, TRAIN } = this.#config;
-    const { step, step_in_epoch, seed } = this.#state;
+    const { step, step_in_epoch } = this.#state;
     const { logIntervalSteps } = this.#options;
     const report = logIntervalSteps > 0 && step_in_epoch % logIntervalSteps === 0;
-    const { store, adam, kernels } = this.#trainee;
     this.#warnOfTinyRate(step);
-    return trainStep(
-      batch,
+    return trainStep(batch, this.#trainee, this.#stepOptions, {
       step,
-      learningRateAt(step, TRAIN),
-      store,
-      adam,
-      {
-        kernels,
-        sizes: modelSizes(MODEL),
-        dropRate: MODEL.drop_rate,
-        l2Penalty: TRAIN.l2_penalty,
-        gradientClip: TRAIN.gradient_clip,
-        seed,
-        acceptLoss: this.#losses.acceptor(batch.ids, this.#state),
-      },
       report,
-    );
+      learningRate: learningRateAt(step, this.#config.TRAIN),
+      acceptLoss: this.#losses.acceptor(batch.ids, this.#state),
+    });
   }
 
   /** Warns once, when the learning rate is too small to train, at the start or after it has decayed. */

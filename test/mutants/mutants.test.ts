@@ -68,12 +68,12 @@ describe("mutants", () => {
     const schedule = PARTS.find(({ name }) => name === "schedule") as Part;
     // Its tests do not look at when a run saves.
     const parts = [
-      { ...schedule, name: "unwatched", sources: ["training/save-interval"], tests: ["training/schedule"] },
-      { ...schedule, sources: ["training/schedule"], tests: ["training/schedule"] },
+      { ...schedule, name: "unwatched", sources: ["training/save-interval"], tests: ["optim/schedule"] },
+      { ...schedule, sources: ["optim/schedule"], tests: ["optim/schedule"] },
     ];
     const verdicts = await runMutants({ parts, folder, jobs: 2, choose: (mutants) => sample(mutants, 2), onVerdict: () => undefined });
     assert.deepEqual(
-      verdicts.map(({ part, fate, by }) => [part, fate, by?.endsWith("training/schedule.test.js") ?? null]),
+      verdicts.map(({ part, fate, by }) => [part, fate, by?.endsWith("optim/schedule.test.js") ?? null]),
       [
         ["unwatched", "uncovered", null],
         ["unwatched", "uncovered", null],

@@ -5,9 +5,9 @@ import { FrozenNetwork } from "../../src/model/frozen.js";
 import { crossEntropySum, labelMatrix } from "../../src/model/layers.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { WeightStore } from "../../src/model/weights.js";
+import { Adam } from "../../src/optim/adam.js";
 import { tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
-import { Adam } from "../../src/training/adam.js";
 import { addDecay, differentiate, type StepOptions } from "../../src/training/step.js";
 import { loadForTests } from "../helpers/device.js";
 import { describeUpdateError, type GoldenArray, type GoldenCase, loadGolden, pickKept } from "../helpers/golden.js";
@@ -116,11 +116,10 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
     const gradients = new Map<string, Float32Array>();
     const report = differentiate(
       golden.batch,
-      0,
       store,
       { ...options, kernels: chooseKernels() },
+      { step: 0, report: true },
       { gradient: (name, gradient) => gradients.set(name, toFloats(gradient)) },
-      true,
     );
     const theirLoss = vector("train_loss").values[0] as number;
     assert.ok(Math.abs((report?.loss as number) - theirLoss) < 1e-5 * theirLoss);
@@ -196,14 +195,13 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
   function trainOnce(store: WeightStore, adam: Adam, step: number, epsilon: number): number {
     const report = differentiate(
       golden.batch,
-      step - 1,
       store,
       { ...options, kernels: chooseKernels() },
+      { step: step - 1, report: true },
       {
         gradient: (name, gradient) =>
           adam.apply(name, addDecay(gradient, name, store, golden.l2Penalty), step, golden.learningRate, epsilon),
       },
-      true,
     );
     return report?.loss as number;
   }

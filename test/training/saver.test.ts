@@ -9,7 +9,7 @@ import { SafetensorsFile } from "../../src/formats/safetensors.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { CLASSIFIER_BIAS } from "../../src/model/parameters.js";
 import type { WeightStore } from "../../src/model/weights.js";
-import { Adam } from "../../src/training/adam.js";
+import { Adam } from "../../src/optim/adam.js";
 import { Saver, type SaverOptions } from "../../src/training/saver.js";
 import { randomStore } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
@@ -47,7 +47,7 @@ describe("the saver of a training", () => {
     const { telemetry, log } = await captureTelemetry();
     const writtenBy = { nextvlad: "0", node: "0", tensorflow: "0", device: "cpu" };
     const fixed = { saveDir, lockText: lock.text, keep: null, configYaml: "a: 1\n", writtenBy, telemetry, resumedFrom: null, retryMs: 1 };
-    const saver = new Saver({ ...fixed, ...overrides }, { store, adam, kernels: chooseKernels(), state });
+    const saver = new Saver({ ...fixed, ...overrides }, { store, optimizer: adam, kernels: chooseKernels(), state });
     const pathAt = (step: number): string => join(saveDir, `NEXTVLAD_step${step}`);
     const begin = (step: number): Promise<void> => saver.begin(() => ({ path: pathAt(step), state: stateAt(step) }));
     const snapshots = (): string[] => readdirSync(saveDir).filter((name) => name.startsWith("NEXTVLAD_"));

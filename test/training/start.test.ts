@@ -13,7 +13,7 @@ import { encodeSafetensors } from "../../src/formats/safetensors.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import { modelSizes } from "../../src/model/sizes.js";
-import { Adam } from "../../src/training/adam.js";
+import { Adam } from "../../src/optim/adam.js";
 import { claimSaveDir, type StartOptions, startTrainee, type Trainee } from "../../src/training/start.js";
 import { randomStore } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
@@ -185,9 +185,9 @@ describe("the start of a training", () => {
   });
 
   describe("makes the model:", () => {
-    const valuesOf = ({ store, adam }: Trainee): Map<string, Float32Array> => {
-      const values = new Map([...store.arrays(), ...adam.arrays()].map(({ name, download }) => [name, download()]));
-      adam.dispose();
+    const valuesOf = ({ store, optimizer }: Trainee): Map<string, Float32Array> => {
+      const values = new Map([...store.arrays(), ...optimizer.arrays()].map(({ name, download }) => [name, download()]));
+      optimizer.dispose();
       store.dispose();
       return values;
     };

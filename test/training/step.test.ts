@@ -8,11 +8,11 @@ import type { Kernels } from "../../src/kernels/types.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { parameterTable } from "../../src/model/parameters.js";
 import type { WeightStore } from "../../src/model/weights.js";
+import { Adam } from "../../src/optim/adam.js";
 import { countTensors } from "../../src/runtime/constants.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
-import { Adam } from "../../src/training/adam.js";
-import { differentiate, type StepOptions, type StepReport, trainStep } from "../../src/training/step.js";
+import { differentiate, type GradientSink, type StepOptions, type StepReport, trainStep } from "../../src/training/step.js";
 import { copyOf, randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 
@@ -34,14 +34,8 @@ function batch(frameCounts: readonly number[], from = 0): RaggedBatch {
 
 function gradients(store: WeightStore, overrides: Partial<StepOptions> = {}, step = 0): Map<string, Float32Array> {
   const found = new Map<string, Float32Array>();
-  differentiate(
-    batch([3, 9, 1, 4]),
-    step,
-    store,
-    { ...options, ...overrides },
-    { gradient: (name, gradient) => found.set(name, toFloats(gradient)) },
-    false,
-  );
+  const sink: GradientSink = { gradient: (name, gradient) => found.set(name, toFloats(gradient)) };
+  differentiate(batch([3, 9, 1, 4]), store, { ...options, ...overrides }, { step, report: false }, sink);
   return found;
 }
 
@@ -69,7 +63,15 @@ describe("a training step", () => {
       };
       const run = (take: (name: string, values: Float32Array) => void): number => {
         const gradient = (name: string, tensor: Tensor): void => take(name, toFloats(tensor));
-        return (differentiate(given as RaggedBatch, 0, trained, { ...options, sizes, dropRate: 0 }, { gradient }, true) as StepReport).loss;
+        return (
+          differentiate(
+            given as RaggedBatch,
+            trained,
+            { ...options, sizes, dropRate: 0 },
+            { step: 0, report: true },
+            { gradient },
+          ) as StepReport
+        ).loss;
       };
       const found = new Map<string, Float32Array>();
       const tensors = countTensors();
@@ -97,7 +99,12 @@ describe("a training step", () => {
     const adam = new Adam(store, options.kernels);
     const before = countTensors();
     for (let step = 0; step < 5; step++) {
-      trainStep(batch([3, 9, 1, 4], step), step, 1e-3, store, adam, { ...options, l2Penalty: 1e-5, gradientClip: 1 }, step % 2 === 0);
+      trainStep(
+        batch([3, 9, 1, 4], step),
+        { store, optimizer: adam },
+        { ...options, l2Penalty: 1e-5, gradientClip: 1 },
+        { step, learningRate: 1e-3, report: step % 2 === 0 },
+      );
       assert.equal(countTensors(), before);
     }
     adam.dispose();
@@ -108,7 +115,7 @@ describe("a training step", () => {
       const before = countTensors();
       const alive = new Map<string, number>();
       const gradient = (name: string): void => void alive.set(name, countTensors() - before);
-      differentiate(batch([3, 9, 1, 4]), 0, store, { ...options, kernels }, { gradient }, true);
+      differentiate(batch([3, 9, 1, 4]), store, { ...options, kernels }, { step: 0, report: true }, { gradient });
       return ["logits_clf_weights", "video_cluster_weights", "audio_cluster_weights"].map((name) => alive.get(name) as number);
     };
     // At the first gradient, after the rgb stream's last and at the very last one. What is not freed stays to the end of the step.
@@ -138,7 +145,12 @@ describe("a training step", () => {
   function firstMoments(overrides: Partial<StepOptions>, kernels: Kernels = ownKernels()): Map<string, Float32Array> {
     const trained = copyOf(store);
     const adam = new Adam(trained, kernels);
-    trainStep(batch([3, 9, 1, 4]), 0, 1e-3, trained, adam, { ...options, kernels, ...overrides }, false);
+    trainStep(
+      batch([3, 9, 1, 4]),
+      { store: trained, optimizer: adam },
+      { ...options, kernels, ...overrides },
+      { step: 0, learningRate: 1e-3, report: false },
+    );
     const found = new Map<string, Float32Array>();
     for (const { name, download } of adam.arrays()) if (name.endsWith("_moment1_0")) found.set(name.replace("_moment1_0", ""), download());
     adam.dispose();
@@ -216,7 +228,12 @@ describe("a training step", () => {
       };
     }
     const adam = new Adam(trained, kernels);
-    trainStep(batch([3, 9, 1, 4]), 0, 1e-3, trained, adam, { ...options, kernels }, false);
+    trainStep(
+      batch([3, 9, 1, 4]),
+      { store: trained, optimizer: adam },
+      { ...options, kernels },
+      { step: 0, learningRate: 1e-3, report: false },
+    );
     // 4 videos; the descriptor has (20 + 12) / 4 groups * 3 clusters = 24 values.
     const layers = [
       [4, 24, 12],
@@ -242,7 +259,12 @@ describe("a training step", () => {
     };
     const trainOn = (trained: WeightStore, adam: Adam, kernels: Kernels) => () => {
       for (let step = 0; step < 3; step++)
-        trainStep(batch([3, 9, 1, 4], step), step, 1e-3, trained, adam, { ...options, kernels, l2Penalty: 1e-2 }, false);
+        trainStep(
+          batch([3, 9, 1, 4], step),
+          { store: trained, optimizer: adam },
+          { ...options, kernels, l2Penalty: 1e-2 },
+          { step, learningRate: 1e-3, report: false },
+        );
     };
     const [one, other] = [copyOf(store), copyOf(store)];
     const [adam, otherAdam] = [new Adam(one, ownKernels()), new Adam(other, REFERENCE)];
@@ -264,7 +286,12 @@ describe("a training step", () => {
     const [one, other] = [copyOf(store), copyOf(store)];
     const [adam, otherAdam] = [new Adam(one, options.kernels), new Adam(other, options.kernels)];
     const step = (trained: WeightStore, by: Adam, number: number, acceptLoss?: (loss: number) => boolean) =>
-      trainStep(batch([3, 9, 1, 4], number), number, 1e-3, trained, by, { ...options, l2Penalty: 1e-2, acceptLoss }, true);
+      trainStep(
+        batch([3, 9, 1, 4], number),
+        { store: trained, optimizer: by },
+        { ...options, l2Penalty: 1e-2 },
+        { step: number, learningRate: 1e-3, report: true, acceptLoss },
+      );
     assert.deepEqual(step(one, adam, 0, Number.isFinite), step(other, otherAdam, 0));
     assert.deepEqual(arrays(one, adam), arrays(other, otherAdam));
     // A weight that is no number: the loss is none either.

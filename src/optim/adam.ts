@@ -3,6 +3,7 @@ import type { WeightStore } from "../model/weights.js";
 import { fill } from "../runtime/constants.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { type AdamCoefficients, DeviceVariable, type StoredArray, storedArray } from "../runtime/variables.js";
+import type { Optimizer } from "./optimizer.js";
 
 export const BETA1 = 0.9;
 export const BETA2 = 0.999;
@@ -15,7 +16,7 @@ export interface Moments {
 }
 
 /** Adam(0.9, 0.999, 1e-8) as fluid 1.5 and TensorFlow's kernel compute it (epsilon is added to sqrt(v) as it is), one parameter at a time, in place. */
-export class Adam {
+export class Adam implements Optimizer {
   private readonly store: WeightStore;
   private readonly kernels: Kernels;
   private readonly moments = new Map<string, Moments>();

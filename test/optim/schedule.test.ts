@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { describeTinyRate, learningRateAt } from "../../src/training/schedule.js";
+import { describeTinyRate, learningRateAt } from "../../src/optim/schedule.js";
 
 const published = { learning_rate: 0.0002, learning_rate_decay: 0.8, lr_boundary_examples: 2_000_000, batch_size: 160 };
 
