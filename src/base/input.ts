@@ -34,21 +34,34 @@ export function openInputSync(path: string): number {
   }
 }
 
-/** Reads a whole regular file. Throws FILE_MISSING, FILE_UNREADABLE. */
-export async function readInput(path: string, name = path): Promise<Buffer> {
-  await requireRegularFile(path, name);
+/** The largest file that is read whole, unless its reader sets another limit: lists, states, tables. */
+const MAX_INPUT_BYTES = 2 ** 28;
+
+/** Reads a whole regular file of at most `maxBytes`. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT. */
+export async function readInput(path: string, name = path, maxBytes = MAX_INPUT_BYTES): Promise<Buffer> {
+  const size = (await requireRegularFile(path, name))?.size ?? 0;
+  if (size > maxBytes) {
+    const details = {
+      file: name,
+      expected: `at most ${maxBytes} bytes`,
+      found: `${size} bytes`,
+      remedy: "check that it is the file that you mean",
+    };
+    throw new NextvladError("BAD_FORMAT", "the file is too large", details);
+  }
   return untilStopped(name, readFile(path)).catch((error: unknown) => {
     throw fileError(error, name, "read");
   });
 }
 
-/** Throws FILE_UNREADABLE for a pipe, a socket or a device. What else is wrong with a path is reported by whoever opens it. */
-export async function requireRegularFile(path: string, name = path): Promise<void> {
+/** Throws FILE_UNREADABLE for a pipe, a socket or a device. What else is wrong with a path is reported by whoever opens it. Returns what is there, or null. */
+export async function requireRegularFile(path: string, name = path): Promise<Stats | null> {
   const found = await untilStopped(
     name,
     stat(path).catch(() => null),
   );
   if (found !== null) refuseSpecial(found, name);
+  return found;
 }
 
 function refuseSpecial(found: Stats, path: string): void {

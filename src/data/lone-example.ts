@@ -26,7 +26,7 @@ async function readWhole(path: string, maxRecordBytes: number): Promise<Uint8Arr
   try {
     const { size } = await stat(path);
     if (size > maxRecordBytes) throw tooLong({ file: path, record: 0, byteOffset: 0 }, size, maxRecordBytes);
-    return await readInput(path);
+    return await readInput(path, path, maxRecordBytes);
   } catch (error) {
     throw fileError(error, path, "read");
   }

@@ -29,6 +29,8 @@ export interface NpyHeader {
   readonly shape: readonly number[];
 }
 
+/** A day of float64 frames is 0.7 GB. */
+export const MAX_NPY_BYTES = 2 ** 30;
 /** numpy's own limit; a longer header is a lie or an attack. */
 const MAX_HEADER_BYTES = 10_000;
 /** Where the data of a .npy file begin at the latest. */
@@ -42,7 +44,7 @@ const MAGIC = Buffer.from("\x93NUMPY", "latin1");
  * Throws FILE_MISSING, FILE_UNREADABLE, or BAD_FORMAT for anything else, a file cut short or one with more in it.
  */
 export async function readNpy(file: string): Promise<NpyArray> {
-  return parseNpy(await readInput(file), file);
+  return parseNpy(await readInput(file, file, MAX_NPY_BYTES), file);
 }
 
 /** Reads the bytes of a .npy file; `file` names them in errors. Throws BAD_FORMAT as `readNpy` does. */

@@ -4,10 +4,9 @@ import { type Entry, openPromise, type ZipFile } from "yauzl";
 import { fileError, NextvladError } from "../base/errors.js";
 import { requireRegularFile } from "../base/input.js";
 import { showText } from "../base/shown-value.js";
-import { MAX_NPY_HEAD_BYTES, type NpyArray, type NpyHeader, parseNpy, parseNpyHeader } from "./npy.js";
+import { MAX_NPY_BYTES, MAX_NPY_HEAD_BYTES, type NpyArray, type NpyHeader, parseNpy, parseNpyHeader } from "./npy.js";
 
-/** A day of float64 frames is 0.7 GB. A larger array than this is refused, so that a small file that swells cannot take all memory. */
-const MAX_FRAMES_BYTES = 2 ** 30;
+const MAX_ENTRIES = 10_000;
 
 /**
  * Reads one array of a .npz file (numpy.savez, numpy.savez_compressed: a zip of .npy files). `choose` is given the names of its arrays and names one.
@@ -16,7 +15,7 @@ const MAX_FRAMES_BYTES = 2 ** 30;
 export async function readNpz(file: string, choose: (names: readonly string[]) => string): Promise<NpyArray> {
   const npz = await NpzFile.open(file);
   try {
-    return await npz.read(choose(npz.names), MAX_FRAMES_BYTES);
+    return await npz.read(choose(npz.names), MAX_NPY_BYTES);
   } finally {
     npz.close();
   }
@@ -41,7 +40,12 @@ export class NpzFile {
       const zip = await openPromise(path, { lazyEntries: true, autoClose: false });
       try {
         const entries = new Map<string, Entry>();
+        let count = 0;
         for await (const entry of zip.eachEntry()) {
+          if (++count > MAX_ENTRIES) {
+            const details = { file: path, expected: `at most ${MAX_ENTRIES}`, found: "more" };
+            throw new NextvladError("BAD_FORMAT", "the .npz file has too many entries", details);
+          }
           if (entry.fileName.endsWith(".npy")) entries.set(entry.fileName.slice(0, -".npy".length), entry);
         }
         return new NpzFile(path, zip, entries);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
+import { truncateSync, writeFileSync } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -86,4 +86,14 @@ describe("an input that is read once", () => {
     assert.equal((await failsWith(reading, "STOPPED")).exitCode, 130);
     assert.ok(!process.getActiveResourcesInfo().some((name) => name.startsWith("FSReq")));
   });
+});
+
+test("a file larger than its reader takes is refused before it is read", async (t) => {
+  const path = join(temporaryFolder(t), "large");
+  writeFileSync(path, "12345");
+  assert.equal((await readInput(path, path, 5)).length, 5);
+  const error = await failsWith(readInput(path, path, 4), "BAD_FORMAT", { file: path });
+  assert.match(error.message, /the file is too large \(expected at most 4 bytes, found 5 bytes\)/);
+  truncateSync(path, 2 ** 28 + 1);
+  await failsWith(readInput(path), "BAD_FORMAT", { file: path });
 });

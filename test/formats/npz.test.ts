@@ -3,8 +3,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { zipSync } from "fflate";
 import { NextvladError } from "../../src/base/errors.js";
-import { readNpz } from "../../src/formats/npz.js";
+import { NpzFile, readNpz } from "../../src/formats/npz.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
 interface GoldenFile {
@@ -80,4 +81,14 @@ test("a damaged file gives the same array or an error: nothing changed passes th
       { numRuns: 250 },
     );
   }
+});
+
+test("a .npz file with more than 10,000 entries is refused", async (t) => {
+  const path = join(temporaryFolder(t), "many.npz");
+  const entries = Object.fromEntries(Array.from({ length: 10_001 }, (_, i) => [`a${i}.npy`, new Uint8Array(0)]));
+  writeFileSync(path, zipSync(entries, { level: 0 }));
+  assert.match(
+    (await failsWith(NpzFile.open(path), "BAD_FORMAT", { file: path })).message,
+    /too many entries \(expected at most 10000, found more\)/,
+  );
 });
