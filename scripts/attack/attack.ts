@@ -23,7 +23,11 @@ await runMain(async () => {
     return 0;
   }
   if (inputs !== undefined) {
-    await writeInputs(attempts, resolve(inputs));
+    // File systems would stay mounted.
+    await writeInputs(
+      attempts.filter(({ needs }) => needs !== "mount"),
+      resolve(inputs),
+    );
     return 0;
   }
   const isolated = scratchInNamespace();

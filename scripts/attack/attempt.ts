@@ -56,8 +56,8 @@ export interface Attempt {
   readonly keeps?: readonly string[];
   /** The command may wait for ever, but has to say so within seconds. */
   readonly mayWait?: true;
-  /** The shell sets limits under which Node itself may die: then no end is wrong. */
-  readonly hasNodeLimit?: true;
+  /** Node itself may die in this environment: then no end is wrong. */
+  readonly mayKillNode?: true;
   /** What the machine must allow: mounts, or device nodes. */
   readonly needs?: "mount" | "mknod";
   /** `prepare` copies parts of the model; that `args` name it is seen anyway. */

@@ -48,7 +48,7 @@ export async function runAttempt(attempt: Attempt, number: number, { scratch, pr
     const before = look();
     const ended = await runCommand(attempt, folder, program, limits);
     const changes = compareFiles(before, look());
-    const seen = { ...ended, changes, logs: readLogs(folder), isBelowNode: attempt.hasNodeLimit === true && !nodeRuns(attempt, folder) };
+    const seen = { ...ended, changes, logs: readLogs(folder), isBelowNode: attempt.mayKillNode === true && !nodeRuns(attempt, folder) };
     return { attempt, seen, problems: judge(attempt, seen, limits) };
   } catch (error) {
     throw new Error(`${titleOf(attempt)}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });

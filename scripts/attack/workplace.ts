@@ -44,7 +44,7 @@ export class Workplace {
 
   /** A socket that listens until the attempt is over. */
   async socket(name: string): Promise<void> {
-    const server = createServer();
+    const server = createServer().unref();
     await new Promise<void>((resolve) => server.listen(this.path(name), resolve));
     this.#cleanups.push(() => server.close());
   }

@@ -5,7 +5,8 @@ import { BIDI, deflateBomb, ESCAPES, HOSTILE_TEXT, npy, npyHeader, npyOfZeros, z
 // `convert --csv`: a table of labels, and a .npy or .npz file for each video.
 
 const CONVERT = ["convert", "--to", "tfrecord", "--csv", "labels.csv", "--rgb", "features/{id}.npy", "--out", "out"];
-const rows = (...lines: readonly string[]): string => `id,labels\n${lines.join("\n")}\n`;
+const rows = (...lines: readonly string[]): string => table(lines);
+const table = (lines: readonly string[]): string => `id,labels\n${lines.join("\n")}\n`;
 
 /** Tables of labels; each comes with a good .npy for `good`. */
 const TABLES: Readonly<Record<string, () => string | Uint8Array>> = {
@@ -23,7 +24,7 @@ const TABLES: Readonly<Record<string, () => string | Uint8Array>> = {
   "a label with escapes": () => rows(`good,${ESCAPES.replaceAll(/[\r\n"]/g, "")}`),
   "1,000,000 labels": () => rows(`good,${"1 ".repeat(1_000_000)}`),
   "the same id twice": () => rows("good,1", "good,2"),
-  "200,000 missing files": () => rows(...Array.from({ length: 200_000 }, (_, i) => `missing${i},1`)),
+  "200,000 missing files": () => table(Array.from({ length: 200_000 }, (_, i) => `missing${i},1`)),
   "an absolute path as an id": () => rows("/etc/passwd,1"),
   "a FIFO as the second video": () => rows("good,1", "fifo,1"),
   ...Object.fromEntries(

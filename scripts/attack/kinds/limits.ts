@@ -17,7 +17,7 @@ const shown = (args: readonly string[], shell: string, rest: Pick<Attempt, "kind
   ...rest,
   args,
   shell,
-  hasNodeLimit: true,
+  mayKillNode: true,
 });
 
 /** Limits by `ulimit`'s option: open files, address space in KB, bytes of a file in KB, stack in KB, locked memory. */
