@@ -128,7 +128,8 @@ export async function* readStream(
   const pieces = stream[Symbol.asyncIterator]();
   try {
     for (;;) {
-      const { value, done } = await waitForInput(`data from ${source}`, pieces.next());
+      // A pipe without data is not a stuck read: a stop signal ends the wait at once.
+      const { value, done } = await waitForInput(`data from ${source}`, pieces.next(), 0);
       if (done === true) return;
       yield Buffer.from(value);
     }

@@ -1,3 +1,4 @@
+import type { Worker } from "node:worker_threads";
 import { NextvladError } from "./errors.js";
 import { escapeLine } from "./shown-value.js";
 import { SLOW_MS, SlowWatch, showSeconds } from "./slow-watch.js";
@@ -60,7 +61,7 @@ function stoppedError(what: string, exitCode: number): NextvladError {
 }
 
 /** `untilStopped` for an input: reports the wait within a second, after a minute, and then with exponential back-off. */
-export async function waitForInput<T>(what: string, work: Promise<T>): Promise<T> {
+export async function waitForInput<T>(what: string, work: Promise<T>, stuckMs = STUCK_MS): Promise<T> {
   let isOver = false;
   const announce = (): void => {
     if (!isOver) report(`waiting for ${what}`);
@@ -70,10 +71,28 @@ export async function waitForInput<T>(what: string, work: Promise<T>): Promise<T
   const watch = new SlowWatch((waitedMs) => report(`still waiting for ${what}, for ${showSeconds(waitedMs)}`), SLOW_MS);
   watch.begin();
   try {
-    return await untilStopped(what, work);
+    return await untilStopped(what, work, stuckMs);
   } finally {
     isOver = true;
     clearTimeout(first);
     watch.end();
   }
+}
+
+/** Threads of the process that have not ended yet. */
+const running = new Set<Worker>();
+
+/** Has the end of the process wait for a thread, which a read may keep in the kernel. */
+export function trackThread(worker: Worker): void {
+  running.add(worker);
+  worker.on("exit", () => running.delete(worker));
+}
+
+export function hasRunningThreads(): boolean {
+  return running.size > 0;
+}
+
+/** Ends all threads: at once, except those that a read keeps in the kernel. */
+export function terminateThreads(): void {
+  for (const worker of running) void worker.terminate();
 }

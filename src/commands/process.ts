@@ -3,7 +3,7 @@ import { setImmediate, setTimeout } from "node:timers/promises";
 import { isatty } from "node:tty";
 import type { Command } from "commander";
 import { fileError, type NextvladError } from "../base/errors.js";
-import { hasRunningThreads, terminateThreads } from "../data/thread.js";
+import { hasRunningThreads, terminateThreads } from "../base/waiting.js";
 import { normaliseArguments } from "./arguments.js";
 import { describeFailure } from "./failure.js";
 import { isReaderGone, printToStderr } from "./output.js";

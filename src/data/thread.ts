@@ -1,6 +1,7 @@
 import { Worker } from "node:worker_threads";
 import { NextvladError, RAISE_OPEN_FILES } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
+import { trackThread } from "../base/waiting.js";
 import { releaseThread, shareRecordBudget } from "../formats/record-budget.js";
 
 /** The message that asks a thread to close its files and end. */
@@ -35,18 +36,6 @@ export interface ThreadDeath {
   readonly cause: unknown;
 }
 
-/** Threads that have not ended yet. */
-const running = new Set<Worker>();
-
-export function hasRunningThreads(): boolean {
-  return running.size > 0;
-}
-
-/** Ends all threads: at once, but for those that a read keeps in the kernel. */
-export function terminateThreads(): void {
-  for (const worker of running) void worker.terminate();
-}
-
 /** Files that an error names one by one. */
 const NAMED_FILES = 8;
 
@@ -70,7 +59,7 @@ export function startThread<In, Out>(module: URL, data: unknown, events: ThreadE
   shareRecordBudget();
   const worker = new Worker(module, { workerData: data });
   const { threadId } = worker;
-  running.add(worker);
+  trackThread(worker);
   let over = false;
   const die = (why: string, cause?: unknown): void => {
     if (over) return;
@@ -82,7 +71,6 @@ export function startThread<In, Out>(module: URL, data: unknown, events: ThreadE
   worker.on("error", (error) => die(error.message, error));
   worker.on("exit", (code) => {
     releaseThread(threadId);
-    running.delete(worker);
     die(`exit code ${code}`);
   });
   return {
