@@ -136,7 +136,11 @@ export async function moveFile(from: string, to: string): Promise<void> {
 
 /** Makes a folder and those above it, where missing, so that they outlive a power cut. Node's own recursive mkdir never returns in a folder that takes none (/proc/x, Node 20 and 24). */
 export async function makeFolder(path: string): Promise<void> {
-  const there = await stat(path).catch(() => null);
+  const there = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return null;
+    // Too long a path, for one: none of its folders is made.
+    throw error;
+  });
   if (there?.isDirectory()) return;
   if (there !== null) throw Object.assign(new Error(`${path} is not a directory`), { code: "ENOTDIR" });
   // Not resolved from the current folder: its name may not be UTF-8.

@@ -1,4 +1,4 @@
-import { readdir, rm } from "node:fs/promises";
+import { lstat, readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Logger } from "pino";
 import { fileError, NextvladError } from "../base/errors.js";
@@ -41,8 +41,16 @@ export class PartialFolder {
     this.#lock = lock;
   }
 
-  /** Throws SAVE_DIR_TAKEN where another run works in it, FILE_UNWRITABLE (also if the folder holds files of another kind, which would be removed with it). */
+  /** Throws SAVE_DIR_TAKEN where another run works in it, FILE_UNWRITABLE (also if the folder is a link, or holds files of another kind, which would be removed with it). */
   static async open(path: string, log: Logger): Promise<PartialFolder> {
+    const isLink = await lstat(path).then(
+      (found) => found.isSymbolicLink(),
+      () => false,
+    );
+    if (isLink) {
+      const what = "the folder of partial results is a symbolic link, and the folder behind it would be cleared";
+      throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "remove the link" });
+    }
     try {
       await sweepLeftovers(dirname(path), new Set([basename(path)]));
       await makeFolder(path);

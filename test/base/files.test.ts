@@ -119,6 +119,12 @@ test("a directory is removed whole", async (t) => {
   await failsWith(removeDirectory(join(folder, "a")), "FILE_UNWRITABLE", { file: join(folder, "a") });
 });
 
+test("of a path that is too long, no folder is made", async (t) => {
+  const folder = temporaryFolder(t);
+  await failsWith(writeFileAtomic(join(folder, "x/".repeat(2500), "a"), "x"), "FILE_UNWRITABLE");
+  assert.deepEqual(readdirSync(folder), []);
+});
+
 test("free space is asked for before a large write", async (t) => {
   const folder = temporaryFolder(t);
   const { bavail, bsize } = statfsSync(folder);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { PartialFolder } from "../../src/results/partial-folder.js";
@@ -35,4 +35,9 @@ test("a folder that holds other files is refused, and nothing of it goes", async
     message: /out\.partial: the folder of partial results holds a file of another kind, thesis\.docx\. Move it away\.$/,
   });
   assert.deepEqual(readdirSync(path).sort(), ["a.csv", "tally.bin", "thesis.docx"]);
+  const link = join(scratch(t), "out.partial");
+  symlinkSync(path, link);
+  rmSync(join(path, "thesis.docx"));
+  await assert.rejects(PartialFolder.open(link, log), { code: "FILE_UNWRITABLE", message: /is a symbolic link.*Remove the link\.$/ });
+  assert.deepEqual(readdirSync(path).sort(), ["a.csv", "tally.bin"]);
 });
