@@ -3,6 +3,8 @@ import { listFirst } from "../base/problem-list.js";
 import { showText } from "../base/shown-value.js";
 import type { StoredArray } from "../runtime/variables.js";
 import { adamParameter, isArrayName } from "./array-names.js";
+import { requireFinite } from "./finite.js";
+import { withEarlierSnapshot } from "./snapshot-check.js";
 import { floatsOf, type WeightSource } from "./weight-source.js";
 
 /** What a file has for an array: nothing, or another shape or type. */
@@ -42,7 +44,7 @@ export type SeeArray = (name: string, values: Float32Array) => void;
 
 /**
  * Fills arrays from weights, one at a time, and returns those that it could not: missing there, or of another shape or type.
- * Arrays of the file that nobody asked for are left alone. Throws FILE_UNREADABLE, BAD_FORMAT.
+ * Arrays of the file that nobody asked for are left alone. Throws FILE_UNREADABLE, BAD_FORMAT, and NOT_FINITE if an array holds NaN or Inf.
  */
 export async function fillArrays(source: WeightSource, arrays: readonly StoredArray[], see?: SeeArray): Promise<readonly Misfit[]> {
   const misfits = findMisfits(source, arrays);
@@ -50,6 +52,12 @@ export async function fillArrays(source: WeightSource, arrays: readonly StoredAr
   const wanted = new Map(arrays.filter(({ name }) => !unfit.has(name)).map((array) => [array.name, array]));
   for await (const array of source.read(new Set(wanted.keys()))) {
     const values = floatsOf(array, source.path);
+    const details = { file: source.path, parameter: array.name };
+    try {
+      requireFinite(values, "the weights hold NaN or Inf: the training that wrote them diverged", details);
+    } catch (error) {
+      throw await withEarlierSnapshot(error as NextvladError, source.snapshot);
+    }
     see?.(array.name, values);
     wanted.get(array.name)?.upload(values);
   }

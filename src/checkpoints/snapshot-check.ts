@@ -1,8 +1,10 @@
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { NextvladError } from "../base/errors.js";
+import { SafetensorsFile } from "../formats/safetensors.js";
 import { checkFile } from "./file-checksum.js";
+import { requireFinite } from "./finite.js";
 import { readSnapshotState, requireSnapshot } from "./snapshot.js";
-import { BEST, CONFIG, listSnapshots, OPTIMIZER, parseSnapshotName, STATE, WEIGHTS } from "./snapshot-layout.js";
+import { BEST, CONFIG, listSnapshots, OPTIMIZER, parseSnapshotName, STATE, WEIGHTS, weightsFile } from "./snapshot-layout.js";
 import type { SnapshotState } from "./snapshot-state.js";
 
 /**
@@ -54,6 +56,46 @@ async function orderNewestFirst(saveDir: string): Promise<readonly string[]> {
     }),
   );
   return places.sort((a, b) => (a.step === b.step ? b.rank - a.rank : b.step - a.step)).map(({ name }) => name);
+}
+
+/** Adds to an error about weights that diverged which snapshot to use instead, if they are a snapshot's. */
+export async function withEarlierSnapshot(error: NextvladError, snapshot: string | null): Promise<NextvladError> {
+  const { code, what, details, cause } = error;
+  const earlier = snapshot === null ? null : await findEarlierGood(snapshot);
+  const beside = snapshot === null ? "use other weights" : "no earlier snapshot beside it is good: use other weights";
+  const remedy = earlier === null ? beside : `use the newest good snapshot before it: ${earlier}`;
+  return new NextvladError(code, what, { ...details, remedy }, cause);
+}
+
+/** The newest snapshot in the same save-dir with fewer steps whose files are intact and whose weights are finite; null if there is none. */
+async function findEarlierGood(snapshot: string): Promise<string | null> {
+  const saveDir = dirname(snapshot);
+  const limit = (await readSnapshotState(snapshot).catch(() => null))?.step ?? Number.POSITIVE_INFINITY;
+  for (const name of await orderNewestFirst(saveDir)) {
+    const path = join(saveDir, name);
+    if (name === basename(snapshot)) continue;
+    const isGood = await checkSnapshot(path).then(
+      ({ step }) => step < limit && hasFiniteWeights(path),
+      () => false,
+    );
+    if (isGood) return path;
+  }
+  return null;
+}
+
+async function hasFiniteWeights(snapshot: string): Promise<boolean> {
+  const file = await SafetensorsFile.open(weightsFile(snapshot));
+  try {
+    for (const name of file.tensors.keys()) {
+      const { data } = await file.read(name);
+      if (data instanceof Float32Array) requireFinite(data, "not finite", {});
+    }
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await file.close();
+  }
 }
 
 /**

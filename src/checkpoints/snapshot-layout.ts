@@ -8,7 +8,7 @@ export const STATE = "state.json";
 export const CONFIG = "config.yaml";
 
 /** Raise it, and add to `UPGRADES` of snapshot-state.ts, when a snapshot changes, or when the same state would lead to another future: another order of videos, say. */
-export const FORMAT_VERSION = 2;
+export const FORMAT_VERSION = 3;
 
 const PREFIX = "NEXTVLAD_";
 export const BEST = "best";

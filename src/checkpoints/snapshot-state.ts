@@ -22,7 +22,15 @@ const runSchema = z.strictObject({
    * The list of shards, which the order of videos depends on: how many, and the CRC-32C of their names and sizes in the list's order. `corrupt` names the
    * shard that ended the run; its size is not in the checksum, as a good copy may have another one.
    */
-  shards: z.strictObject({ count: z.int().min(0), crc32c: checksum, corrupt: z.string().optional() }).nullable(),
+  shards: z
+    .strictObject({
+      count: z.int().min(0),
+      crc32c: checksum,
+      corrupt: z.string().optional(),
+      /** Of each shard: see `ShardContents`. Older versions did not write it. */
+      contents: z.strictObject({ modified_ms: z.array(z.number()), ends_crc32c: z.array(checksum.nullable()) }).optional(),
+    })
+    .nullable(),
 });
 
 /** A file of the snapshot, as it was written. */
@@ -52,6 +60,8 @@ export type SnapshotState = z.output<typeof stateSchema>;
 /** From each older format version to the next one. */
 const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   1: (state) => ({ ...state, format_version: 2, shards: null, written_by: null, files: null }),
+  // Version 3 adds `shards.contents`.
+  2: (state) => ({ ...state, format_version: 3 }),
 };
 
 /** Reads the text of a `state.json`, of this format version or an older one. Throws BAD_SNAPSHOT. */
@@ -72,8 +82,39 @@ export function parseState(text: string, file: string): SnapshotState {
   let state: object = rest;
   for (let from = version; from < FORMAT_VERSION; from++) state = UPGRADES[from]?.(state) ?? state;
   const result = stateSchema.safeParse(state);
-  if (result.success) return result.data;
+  if (result.success) {
+    requireConsistent(result.data, file);
+    return result.data;
+  }
   const issue = result.error.issues[0];
-  const what = `the state does not fit: ${showText(`${issue?.path.join(".")}: ${issue?.message}`, 200)}`;
-  throw new NextvladError("BAD_SNAPSHOT", what, { file, remedy: "take another snapshot" });
+  const path = issue?.path ?? [];
+  const value = path.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown> | undefined)?.[key], state);
+  throw corrupt(file, path.join("."), showText(issue?.message ?? "", 200), JSON.stringify(value) ?? "nothing");
+}
+
+const MAX_GAP = 1 + 1e-6;
+
+/** Throws BAD_SNAPSHOT if a file's name leads out of the snapshot's folder, or if numbers contradict each other. */
+function requireConsistent({ step, epoch, step_in_epoch, best, validated_epoch, shards, files }: SnapshotState, file: string): void {
+  for (const name of Object.keys(files ?? {})) {
+    if (name === "" || name === "." || name === ".." || /[/\0]/.test(name)) {
+      throw corrupt(file, "files", "expected the name of a file in the snapshot's folder", name);
+    }
+  }
+  const most = (key: string, value: number, maximum: number, why: string): void => {
+    if (value > maximum) throw corrupt(file, key, `expected at most ${maximum}, ${why}`, value);
+  };
+  most("step_in_epoch", step_in_epoch, step, "the steps of all epochs");
+  most("validated_epoch", validated_epoch ?? -1, epoch - 1, "the last epoch that is finished");
+  most("best.epoch", best?.epoch ?? -1, epoch - 1, "the last epoch that is finished");
+  if (best !== null && !(best.gap >= 0 && best.gap <= MAX_GAP)) throw corrupt(file, "best.gap", "expected 0 to 1", best.gap);
+  if (shards?.count === 0) throw corrupt(file, "shards.count", "expected 1 or more", 0);
+  for (const [key, list] of Object.entries(shards?.contents ?? {})) {
+    if (list.length !== shards?.count) throw corrupt(file, `shards.contents.${key}`, `expected ${shards?.count} values`, list.length);
+  }
+}
+
+function corrupt(file: string, key: string, expected: string, found: string | number): NextvladError {
+  const remedy = "use another snapshot (--resume without a path finds the newest good one)";
+  return new NextvladError("BAD_SNAPSHOT", `corrupt snapshot state: ${expected}`, { file, key, found, remedy });
 }

@@ -1,7 +1,8 @@
 import { setTimeout } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
+import { type SerialisedError, serialiseError } from "../base/errors.js";
 import { confirmLock } from "../base/lock.js";
+import { requireFinite } from "./finite.js";
 import type { RunState, WrittenBy } from "./snapshot-state.js";
 import { type ArraySource, writeSnapshot } from "./snapshot-writer.js";
 
@@ -40,19 +41,14 @@ const task = workerData as SnapshotTask;
 const reply = (message: SnapshotReply): void => port.postMessage(message);
 
 try {
-  for (const array of [...task.weights, ...task.moments]) refuseNotFinite(array);
+  // Such a snapshot must never replace a good one.
+  for (const { name, values } of [...task.weights, ...task.moments]) {
+    requireFinite(values, "the snapshot is not written, because this array holds NaN or Inf", { parameter: name });
+  }
   await write();
   reply({ type: "written" });
 } catch (error) {
   reply({ type: "failed", error: serialiseError(error) });
-}
-
-/** Throws NOT_FINITE where an array holds anything but numbers: such a snapshot must never take a good one's place. */
-function refuseNotFinite({ name, values }: HeldArray): void {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += (values[i] as number) * 0;
-  if (sum === 0) return;
-  throw new NextvladError("NOT_FINITE", "the snapshot is not written, as this array holds values that are no numbers", { parameter: name });
 }
 
 /** Writes it, and once more where that fails: a mount may come back, and room be made. */

@@ -68,6 +68,8 @@ export async function* assembleBatches(
     builder.add(video);
     if (builder.size === batchSize) yield { batch: builder.take(), fraction: Math.min(1, passedBytes / (await totalBytes)) };
   }
+  const batches = dropLast ? Math.floor(videos / batchSize) : Math.ceil(videos / batchSize);
+  if (skipBatches > batches) throw tooManySkipped(skipBatches, batches, dropLast);
   if (dropLast && videos < batchSize) throw tooFew(videos, batchSize, shards.length);
   if (builder.size > 0 && !dropLast) yield { batch: builder.take(), fraction: 1 };
 }
@@ -154,6 +156,14 @@ async function totalSize(paths: readonly string[]): Promise<number> {
     1,
     sizes.reduce((sum, size) => sum + size, 0),
   );
+}
+
+/** A state that counts more batches than there are is corrupt, or the data are others: the epoch must not count as done. Training alone drops the last batch. */
+function tooManySkipped(skipped: number, batches: number, isTraining: boolean): NextvladError {
+  const what = `corrupt ${isTraining ? "snapshot" : "partial results"}: more batches are done than the shards hold`;
+  const values = { key: isTraining ? "step_in_epoch" : "batches", expected: `at most ${batches}`, found: skipped };
+  const remedy = isTraining ? "use another snapshot, or the shards that the run began with" : "start from the beginning, without --resume";
+  return new NextvladError(isTraining ? "BAD_SNAPSHOT" : "BAD_RESULTS", what, { ...values, remedy });
 }
 
 function tooFew(videos: number, batchSize: number, shards: number): NextvladError {

@@ -1,4 +1,4 @@
-import { stat } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { crc32c } from "@node-rs/crc32";
 import { NextvladError } from "../base/errors.js";
@@ -11,23 +11,105 @@ export interface ShardList {
   readonly crc32c: string;
   /** The name of a shard that was corrupt. Its size is not in the checksum: a good copy may have another one. */
   readonly corrupt?: string | undefined;
+  /** Undefined in the states of older versions. */
+  readonly contents?: ShardContents | undefined;
+}
+
+/** How a shard that was replaced by another of the same name and size is noticed. In the list's order. */
+export interface ShardContents {
+  /** Modification times; 0 for what is not a regular file. */
+  readonly modified_ms: number[];
+  /** CRC-32C of each shard's first and last bytes (`ENDS_BYTES`) and of the first record's own checksum; null for what is not a regular file. */
+  readonly ends_crc32c: (string | null)[];
 }
 
 /** What the order of videos depends on besides the seed: the shards' names and sizes in their order, not their folder. `corrupt` names a shard whose size does not count. */
-export async function describeShards(shards: readonly string[], corrupt?: string): Promise<ShardList> {
-  // A shard that cannot be looked at is its reader's to report.
-  const sizes = await Promise.all(
-    shards.map((path) =>
-      stat(path).then(
-        ({ size }) => size,
-        () => 0,
-      ),
-    ),
-  );
+export async function describeShards(
+  shards: readonly string[],
+  corrupt?: string,
+): Promise<ShardList & { readonly contents: ShardContents }> {
+  const found: ShardFacts[] = new Array(shards.length);
+  const waiting = shards.entries();
+  const describeNext = async (): Promise<void> => {
+    for (const [shard, path] of waiting) found[shard] = await describeShard(path);
+  };
+  await Promise.all(Array.from({ length: OPEN_FILES }, describeNext));
   const names = shards.map((path) => basename(path));
-  const lines = names.map((name, shard) => `${name} ${name === corrupt ? "corrupt" : sizes[shard]}\n`);
-  const list = { count: shards.length, crc32c: formatChecksum(crc32c(lines.join(""))) };
+  const lines = names.map((name, shard) => `${name} ${name === corrupt ? "corrupt" : found[shard]?.size}\n`);
+  const contents = { modified_ms: found.map(({ modifiedMs }) => modifiedMs), ends_crc32c: found.map(({ ends }) => ends) };
+  const list = { count: shards.length, crc32c: formatChecksum(crc32c(lines.join(""))), contents };
   return corrupt === undefined ? list : { ...list, corrupt };
+}
+
+interface ShardFacts {
+  readonly size: number;
+  readonly modifiedMs: number;
+  readonly ends: string | null;
+}
+
+const OPEN_FILES = 16;
+const ENDS_BYTES = 16_384;
+
+/** The reader of a shard that cannot be read reports it. */
+async function describeShard(path: string): Promise<ShardFacts> {
+  const found = await stat(path).catch(() => null);
+  if (found === null) return { size: 0, modifiedMs: 0, ends: null };
+  const { size } = found;
+  // Opening a pipe would wait for its writer.
+  if (!found.isFile()) return { size, modifiedMs: 0, ends: null };
+  return { size, modifiedMs: Math.trunc(found.mtimeMs), ends: await checksumEnds(path, size).catch(() => null) };
+}
+
+/**
+ * The last record of a TFRecord file ends with the checksum of its data, as gzip ends with the one of all; the first record's is found by its length. So these
+ * few bytes stand for both records.
+ */
+async function checksumEnds(path: string, size: number): Promise<string> {
+  const handle = await open(path, "r");
+  try {
+    const read = async (length: number, position: number): Promise<Uint8Array> => {
+      const { buffer, bytesRead } = await handle.read(new Uint8Array(length), 0, length, position);
+      return buffer.subarray(0, bytesRead);
+    };
+    const head = await read(Math.min(ENDS_BYTES, size), 0);
+    let crc = crc32c(head);
+    const length = head.length < 8 ? size : Number(new DataView(head.buffer).getBigUint64(0, true));
+    if (length + RECORD_OVERHEAD <= size) crc = crc32c(await read(4, 12 + length), crc);
+    if (size > ENDS_BYTES) crc = crc32c(await read(ENDS_BYTES, size - ENDS_BYTES), crc);
+    return formatChecksum(crc);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Bytes of a TFRecord's length and of the checksums of length and data. */
+const RECORD_OVERHEAD = 16;
+
+/**
+ * Throws BAD_CONFIG if a shard has another modification time than `then`, and its first or last bytes differ too. A copy of the same content passes.
+ * `corrupt` names a shard that may differ.
+ */
+export function assertSameContents(
+  shards: readonly string[],
+  then: ShardContents,
+  now: ShardContents,
+  { corrupt, ...details }: { readonly key: string; readonly remedy: string; readonly corrupt?: string | undefined },
+): void {
+  const isChanged = (shard: number): boolean =>
+    then.modified_ms[shard] !== now.modified_ms[shard] && then.ends_crc32c[shard] !== now.ends_crc32c[shard];
+  const changed = shards.flatMap((path, shard) => (isChanged(shard) && basename(path) !== corrupt ? [shard] : []));
+  const first = changed[0];
+  if (first === undefined) return;
+  const others = changed.length === 1 ? "" : `, and so has that of ${changed.length - 1} more`;
+  const what = `the content of this shard has changed since the run began, although its name and size are the same${others}`;
+  const describe = ({ modified_ms, ends_crc32c }: ShardContents): string =>
+    `${new Date(modified_ms[first] as number).toISOString()} with checksum ${ends_crc32c[first]}`;
+  throw new NextvladError("BAD_CONFIG", what, {
+    ...details,
+    file: shards[first] as string,
+    expected: describe(then),
+    found: describe(now),
+  });
 }
 
 /** A list of shards in words, for where two disagree. */

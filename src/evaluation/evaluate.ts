@@ -3,6 +3,7 @@ import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { requireProcessLimits } from "../base/memory.js";
 import { fillAllArrays } from "../checkpoints/arrays.js";
+import { withEarlierSnapshot } from "../checkpoints/snapshot-check.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { describeShards } from "../data/shard-list.js";
@@ -65,12 +66,22 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   const { num_classes: classes, topk } = config.MODEL;
   const accumulator = new MetricsAccumulator(classes, topk);
   const resultFile = join(saveDir, EVAL_RESULT_NAME);
+  const { contents, ...list } = await describeShards(shards);
   const work = {
-    ...describeWork(config, "TEST", { batchSize, shards: await describeShards(shards), weights: network.checksum }),
+    ...describeWork(config, "TEST", { batchSize, shards: list, weights: network.checksum }),
     ...describeTarget("--predictions", target),
   };
   const stem = resultFile.replace(/\.json$/, "");
-  const resumable = { ...options.resumable, stem, work, computedBy: network.computedBy, target, tally: accumulator, log: telemetry.log };
+  const resumable = {
+    ...options.resumable,
+    stem,
+    work,
+    shards: { paths: shards, contents },
+    computedBy: network.computedBy,
+    target,
+    tally: accumulator,
+    log: telemetry.log,
+  };
   const measureRest = async (writer: BatchWriter) => {
     const { done } = writer;
     await damage.begin(done.batches > 0);
@@ -131,12 +142,23 @@ export async function loadNetwork(
     frozen.dispose();
     store.dispose();
   };
+  await requireFiniteLogits(frozen, weights).catch((error: unknown) => {
+    dispose();
+    throw error;
+  });
   return {
     frozen,
     checksum: String(checksum),
     computedBy: `TensorFlow ${device.tensorflowVersion} on the ${device.kind.toUpperCase()}`,
     dispose,
   };
+}
+
+/** Throws NOT_FINITE if a network whose weights are finite computes NaN or Inf. `source`: where the weights are from. */
+export async function requireFiniteLogits(network: FrozenNetwork, { path: file, snapshot }: WeightSource): Promise<void> {
+  if (network.hasFiniteLogits()) return;
+  const what = "the model computes NaN or Inf from these weights: the training that wrote them diverged";
+  throw await withEarlierSnapshot(new NextvladError("NOT_FINITE", what, { file }), snapshot);
 }
 
 /** What is done about damage in shards, by default an error, and with what else their stream tells. */

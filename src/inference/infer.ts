@@ -37,8 +37,9 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
   const { target, shards, telemetry } = options;
   const batchSize = options.batchSize ?? (await decideBatchSize(config, options));
   const network = await loadNetwork(config, options.weights, config.INFER, batchSize, telemetry);
+  const { contents, ...list } = await describeShards(shards);
   const work = {
-    ...describeWork(config, "INFER", { batchSize, shards: await describeShards(shards), weights: network.checksum }),
+    ...describeWork(config, "INFER", { batchSize, shards: list, weights: network.checksum }),
     ...describeTarget("--format", target),
     "--infer-topk": String(options.topk),
   };
@@ -46,6 +47,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
     ...options.resumable,
     stem: target.path,
     work,
+    shards: { paths: shards, contents },
     computedBy: network.computedBy,
     target,
     tally: null,

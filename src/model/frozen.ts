@@ -3,6 +3,7 @@ import { add, addBias, concat, multiply, sigmoid } from "../kernels/tensorflow-o
 import type { Affine, FrozenAggregator, Kernels, Precision } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
 import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import { toFloats } from "../runtime/transfer.js";
 import { frozenBatchNorm, frozenContextGating } from "./layers.js";
 import type { NetworkInput } from "./network.js";
 import { freezeAggregator } from "./nextvlad.js";
@@ -22,6 +23,7 @@ interface FrozenModality {
  * place; make it anew when the weights have changed, and dispose of it.
  */
 export class FrozenNetwork {
+  readonly #sizes: ModelSizes;
   readonly #weights: WeightStore;
   readonly #kernels: Kernels;
   readonly #modalities: readonly FrozenModality[];
@@ -30,6 +32,7 @@ export class FrozenNetwork {
 
   /** Throws BAD_USAGE if the device has no such precision. */
   constructor(sizes: ModelSizes, dropRate: number, weights: WeightStore, kernels: Kernels, precision: Precision = "float32") {
+    this.#sizes = sizes;
     this.#weights = weights;
     this.#kernels = kernels;
     this.#modalities = modalitiesOf(sizes).map((modality) => ({
@@ -61,6 +64,14 @@ export class FrozenNetwork {
       const classified = weights.use(CLASSIFIER, (w) => kernels.dense(gated, w));
       return weights.use(CLASSIFIER_BIAS, (bias) => addBias(classified, bias));
     });
+  }
+
+  /** Whether the logits of two short videos are finite: weights that diverged may be finite themselves, and overflow in a product. */
+  hasFiniteLogits(): boolean {
+    const bytes = (features: number): Uint8Array => Uint8Array.from({ length: 3 * features }, (_, i) => (i * 89 + 17) % 256);
+    const { videoFeatures, audioFeatures } = this.#sizes;
+    const input = { frameCounts: Int32Array.of(1, 2), rgb: bytes(videoFeatures), audio: bytes(audioFeatures) };
+    return tidy(() => toFloats(this.logits(input))).every(Number.isFinite);
   }
 
   /** The probabilities of a batch, `[videos, classes]`; the caller owns them. */

@@ -3,7 +3,7 @@ import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
 import { sealJson, unsealJson } from "../formats/sealed-json.js";
 
-const FORMAT_VERSION = 2;
+const FORMAT_VERSION = 3;
 
 const count = z.int().min(0);
 
@@ -11,6 +11,8 @@ const stateSchema = z.strictObject({
   format_version: z.literal(FORMAT_VERSION),
   /** All that decides what the results are, by the key or flag that says it. */
   work: z.record(z.string(), z.string()),
+  /** The shards' modification times and checksums: see `ShardContents`. Older versions did not write it. */
+  shards: z.strictObject({ modified_ms: z.array(z.number()), ends_crc32c: z.array(z.string().nullable()) }).nullable(),
   /** What computed them: the last digits hang on it. */
   computed_by: z.string(),
   /** Batches and videos done. */
@@ -40,7 +42,10 @@ export function encodePartialState(state: PartialState): string {
 }
 
 /** From each older format version to the next one. */
-const UPGRADES: Readonly<Record<number, (state: Record<string, unknown>) => Record<string, unknown>>> = { 1: nameSums };
+const UPGRADES: Readonly<Record<number, (state: Record<string, unknown>) => Record<string, unknown>>> = {
+  1: nameSums,
+  2: (state) => ({ ...state, format_version: 3, shards: null }),
+};
 
 /** Version 1 had all sums in one array: four numbers, then the labels of each class. It did not count videos without labels: NaN. */
 function nameSums(state: Record<string, unknown>): Record<string, unknown> {

@@ -4,6 +4,7 @@ import { NextvladError } from "../base/errors.js";
 import { moveFile } from "../base/files.js";
 import { PartialFile } from "../base/partial-file.js";
 import type { SaveInterval } from "../base/save-interval.js";
+import { assertSameContents, type ShardContents } from "../data/shard-list.js";
 import { PartialFolder, readPartialState } from "./partial-folder.js";
 import { type Output, outputsOf, type Tally } from "./partial-outputs.js";
 import { encodeSums, type PartialState, refuseOtherWork, restoreSums } from "./partial-state.js";
@@ -27,6 +28,8 @@ export interface ResumableOptions extends ResumeOptions {
   readonly stem: string;
   /** All that decides what the results are, by the key or flag that says it. */
   readonly work: Readonly<Record<string, string>>;
+  /** Paths of the shards, and their modification times and checksums. */
+  readonly shards: { readonly paths: readonly string[]; readonly contents: ShardContents };
   /** What computes them, in words. */
   readonly computedBy: string;
   /** Null for no predictions. */
@@ -126,6 +129,11 @@ class Results implements BatchWriter {
     if (state === null) await this.#startAfresh();
     else {
       refuseOtherWork(state.work, this.#options.work, this.#folder.path);
+      if (state.shards !== null) {
+        const remedy = "restore the shard, or start from the beginning, without --resume";
+        const { paths, contents } = this.#options.shards;
+        assertSameContents(paths, state.shards, contents, { key: "--resume", remedy });
+      }
       if (state.computed_by !== computedBy) {
         log.warn(`what is done was computed with ${state.computed_by}, and the run goes on with ${computedBy}: last digits will differ`);
       }
@@ -197,12 +205,12 @@ class Results implements BatchWriter {
   /** Puts all that is done on the disk, files first, so that the state never tells of more than there is. */
   async save(complete: boolean): Promise<void> {
     this.#asked = false;
-    const { work, computedBy, tally } = this.#options;
+    const { work, shards, computedBy, tally } = this.#options;
     await this.#flush(0);
     const files: PartialState["files"] = {};
     for (const { file } of this.#open) files[basename(file.path)] = await file.sync();
     const sums = encodeSums(tally?.sums ?? {});
-    await this.#folder.writeState({ work, computed_by: computedBy, ...this.done, complete, sums, files });
+    await this.#folder.writeState({ work, shards: shards.contents, computed_by: computedBy, ...this.done, complete, sums, files });
     this.#saved = { batches: this.done.batches, atMs: performance.now() };
   }
 

@@ -4,13 +4,22 @@ import type { RunState, WrittenBy } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import type { RaggedBatch } from "../data/video.js";
 import { type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import type { Kernels } from "../kernels/types.js";
+import { FrozenNetwork } from "../model/frozen.js";
 import { CLASSIFIER_BIAS } from "../model/parameters.js";
+import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
 import { learningRateAt } from "../optim/schedule.js";
 import { countTensors } from "../runtime/constants.js";
 import { formatTrainLine } from "../telemetry/lines.js";
 import type { Pace } from "../telemetry/pace.js";
 import type { StepReport } from "./step.js";
+
+/** A network's shape, and its dropout. */
+export interface Model {
+  readonly sizes: ModelSizes;
+  readonly dropRate: number;
+}
 
 /** Logs a step as PaddleVideo does, with the metrics of its batch. */
 export function logStep(
@@ -38,13 +47,18 @@ export function logValidation(log: Logger, epoch: number, { aps, ...metrics }: M
 }
 
 /**
- * A loss that is no number reaches every weight within a step, the classifier's bias first: such weights must not replace good ones. What got into
- * other weights alone is met when the snapshot is written.
- * Throws NOT_FINITE.
+ * Checks weights before they are saved, as diverged ones must not replace good ones. A NaN loss reaches every weight within a step, the classifier's bias
+ * first; huge weights are finite, and the logits are not. The thread that writes the snapshot checks the other arrays. Throws NOT_FINITE.
  */
-export function refuseDiverged(store: WeightStore, steps: number): void {
-  if (store.variable(CLASSIFIER_BIAS).download().every(Number.isFinite)) return;
-  throw new NextvladError("NOT_FINITE", `after ${steps} steps the weights are no numbers any more`);
+export function refuseDiverged(store: WeightStore, kernels: Kernels, { sizes, dropRate }: Model, steps: number): void {
+  if (!store.variable(CLASSIFIER_BIAS).download().every(Number.isFinite)) {
+    throw new NextvladError("NOT_FINITE", `after ${steps} steps the weights hold NaN or Inf`);
+  }
+  const network = new FrozenNetwork(sizes, dropRate, store, kernels);
+  const isFinite = network.hasFiniteLogits();
+  network.dispose();
+  if (!isFinite)
+    throw new NextvladError("NOT_FINITE", `after ${steps} steps the model computes NaN or Inf from its weights, which are too large`);
 }
 
 /** Tells where a run goes on with another TensorFlow or on another kind of device, whose sums round differently. */

@@ -8,7 +8,7 @@ import { removeSnapshots } from "../checkpoints/snapshot.js";
 import { findOutdated } from "../checkpoints/snapshot-check.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
-import { refuseDiverged } from "./report.js";
+import { type Model, refuseDiverged } from "./report.js";
 import type { Trainee } from "./start.js";
 
 export interface SaverOptions {
@@ -18,6 +18,7 @@ export interface SaverOptions {
   /** Snapshots to keep, the newest ones; null for all. */
   readonly keep: number | null;
   readonly configYaml: string;
+  readonly model: Model;
   readonly writtenBy: WrittenBy;
   readonly telemetry: Telemetry;
   /** A snapshot that the run goes on from, where it lies in the save-dir or elsewhere. */
@@ -29,7 +30,7 @@ export interface SaverOptions {
 /** Writes a run's snapshots beside the training: a save copies the arrays and returns, and the next one waits until it is on the disk. One is in memory at most. */
 export class Saver {
   readonly #options: SaverOptions;
-  readonly #trainee: Pick<Trainee, "store" | "optimizer">;
+  readonly #trainee: Pick<Trainee, "store" | "optimizer" | "kernels">;
   #inFlight: Promise<void> | null = null;
   #failure: unknown = null;
   #closed = false;
@@ -37,9 +38,9 @@ export class Saver {
   /** Where the run stood when it was last saved, so that nothing is saved twice. */
   #savedAt: string | null = null;
 
-  constructor(options: SaverOptions, { store, optimizer, state }: Trainee) {
+  constructor(options: SaverOptions, { store, optimizer, kernels, state }: Trainee) {
     this.#options = options;
-    this.#trainee = { store, optimizer };
+    this.#trainee = { store, optimizer, kernels };
     const { resumedFrom, saveDir } = options;
     this.#lastWritten = resumedFrom;
     if (resumedFrom !== null && liesIn(saveDir, resumedFrom)) this.#savedAt = placeOf(state);
@@ -69,8 +70,8 @@ export class Saver {
     this.refuseFailed();
     const { path, state } = place();
     if (this.#closed || this.#savedAt === placeOf(state)) return;
-    const { store, optimizer } = this.#trainee;
-    refuseDiverged(store, state.step);
+    const { store, optimizer, kernels } = this.#trainee;
+    refuseDiverged(store, kernels, this.#options.model, state.step);
     const { saveDir, lockText, configYaml, writtenBy, telemetry, retryMs } = this.#options;
     const since = performance.now();
     const [weights, moments] = [copyArrays(store.arrays()), copyArrays(optimizer.arrays())];

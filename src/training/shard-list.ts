@@ -1,10 +1,16 @@
 import { NextvladError } from "../base/errors.js";
 import type { RunState } from "../checkpoints/snapshot.js";
-import { type ShardList, tellShards } from "../data/shard-list.js";
+import { assertSameContents, type ShardList, tellShards } from "../data/shard-list.js";
 
-/** Throws BAD_CONFIG if a run resumes inside an epoch with another list of shards: it would see some videos twice and others never. */
-export function refuseOtherShards(now: ShardList, { shards: then, step_in_epoch }: RunState): void {
-  if (then === null || step_in_epoch === 0 || (then.count === now.count && then.crc32c === now.crc32c)) return;
+/** Throws BAD_CONFIG if a run resumes inside an epoch with another list of shards, or with changed ones: it would see some videos twice and others never. */
+export function refuseOtherShards(shards: readonly string[], now: ShardList, { shards: then, step_in_epoch }: RunState): void {
+  if (then === null || step_in_epoch === 0) return;
+  if (then.count === now.count && then.crc32c === now.crc32c) {
+    if (then.contents === undefined || now.contents === undefined) return;
+    const remedy = "restore the shard, or resume from the end of an epoch (NEXTVLAD_epoch{N}), where other shards are allowed";
+    assertSameContents(shards, then.contents, now.contents, { key: "TRAIN.filelist", remedy, corrupt: then.corrupt });
+    return;
+  }
   const [expected, found] = [tellShards(then), tellShards(now)];
   const remedy =
     "use the shards that the run began with, or resume from the end of an epoch (NEXTVLAD_epoch{N}), where another list is allowed";

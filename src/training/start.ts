@@ -17,8 +17,10 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/format.js";
 import { loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
+import { requireFiniteLogits } from "../evaluation/evaluate.js";
 import type { Kernels } from "../kernels/types.js";
 import { readEigenFactor } from "../model/eigen.js";
+import { FrozenNetwork } from "../model/frozen.js";
 import { countParameters, parameterTable } from "../model/parameters.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weights.js";
@@ -114,6 +116,11 @@ function isLater(name: string, state: RunState, best: RunState | null): boolean 
 /** Settings that a run cannot change on its way, as the order of its videos and its place in it hang on them. Throws BAD_CONFIG. */
 async function refuseOtherCourse(config: Config, resume: string, state: RunState): Promise<void> {
   const then = (await readSnapshotConfig(resume)) as { readonly TRAIN?: Record<string, unknown>; readonly MODEL?: Record<string, unknown> };
+  const epochs = then.TRAIN?.epoch;
+  if (typeof epochs === "number" && state.epoch > epochs) {
+    const values = { key: "epoch", expected: `at most TRAIN.epoch of its config, ${epochs}`, found: state.epoch };
+    throw new NextvladError("BAD_SNAPSHOT", "corrupt snapshot state", { file: resume, ...values, remedy: "use another snapshot" });
+  }
   const settings: [string, unknown, unknown][] = [["TRAIN.seed", config.TRAIN.seed, state.seed]];
   if (state.step_in_epoch > 0) {
     settings.push(["TRAIN.batch_size", config.TRAIN.batch_size, then.TRAIN?.batch_size]);
@@ -146,6 +153,8 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
     const arrays = [...store.arrays(), ...optimizer.arrays()];
     await fillAllArrays(resume, arrays, "resume with the config of that run, or start a new one with --pretrain");
     await resume.close();
+    const network = new FrozenNetwork(modelSizes(config.MODEL), config.MODEL.drop_rate, store, kernels);
+    await requireFiniteLogits(network, resume).finally(() => network.dispose());
     const { state, told } = resumed;
     telemetry.log.info(`going on from ${resume.path}: epoch ${state.epoch}, ${state.step} steps taken, ${told}`);
     return { store, optimizer, kernels, state };

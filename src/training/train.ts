@@ -10,6 +10,7 @@ import { describeShards } from "../data/shard-list.js";
 import { prepareReading } from "../data/stream.js";
 import { chooseKernels } from "../kernels/choose.js";
 import { checkMemory } from "../model/memory-need.js";
+import { modelSizes } from "../model/sizes.js";
 import { loadTensorflow, settlePrecision, tellDevice } from "../runtime/runtime.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
@@ -32,7 +33,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const { resumed, inTheWay } = await claimSaveDir(config, options);
   const { shards, validShards } = options;
   const shardList = await describeShards(shards);
-  if (resumed !== null) refuseOtherShards(await describeShards(shards, resumed.state.shards?.corrupt), resumed.state);
+  if (resumed !== null) refuseOtherShards(shards, await describeShards(shards, resumed.state.shards?.corrupt), resumed.state);
   const { telemetry } = options;
   // The readers, the thread that makes batches, and the one that writes snapshots.
   requireProcessLimits({ threads: config.TRAIN.num_readers + 2, tensorflow: true }, "set TRAIN.num_readers to 1");
@@ -58,7 +59,11 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const isNew = !existsSync(configFile);
   await writeFileAtomic(configFile, configYaml);
   const resumedFrom = resume?.snapshot ?? null;
-  const saver = new Saver({ saveDir, lockText, keep, configYaml, writtenBy, telemetry, resumedFrom, retryMs: SAVE_RETRY_MS }, trainee);
+  const model = { sizes: modelSizes(config.MODEL), dropRate: config.MODEL.drop_rate };
+  const saver = new Saver(
+    { saveDir, lockText, keep, configYaml, model, writtenBy, telemetry, resumedFrom, retryMs: SAVE_RETRY_MS },
+    trainee,
+  );
   run = new TrainingRun(
     config,
     options,

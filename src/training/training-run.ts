@@ -93,9 +93,14 @@ export class TrainingRun {
     try {
       await this.#finish();
     } catch (error) {
+      const { resume } = this.#options;
+      if (error instanceof NextvladError && error.code === "BAD_SNAPSHOT" && resume !== null) {
+        await this.#saver.close();
+        throw new NextvladError(error.code, error.what, { ...error.details, file: resume.path }, error.cause);
+      }
       if (error instanceof NextvladError && error.code === "NOT_FINITE") {
         await this.#saver.close();
-        throw await this.#losses.explain(error, this.#saver.lastWritten);
+        throw await this.#losses.explain(error, this.#lastSnapshot);
       }
       const failure = this.#isUpdating ? await this.#saver.close() : await this.#saveAfter(error);
       throw this.#adviseResuming(error, failure ?? null);
@@ -126,7 +131,11 @@ export class TrainingRun {
   async #saveAfter(error: unknown): Promise<unknown> {
     if (this.#state.step === this.#trainee.state.step) return null;
     const shard = error instanceof NextvladError && error.details.damaged !== undefined ? error.details.file : undefined;
-    if (shard !== undefined) this.#state = { ...this.#state, shards: await describeShards(this.#shards, basename(shard)) };
+    if (shard !== undefined) {
+      // The contents are those that the run began with.
+      const shards = { ...(await describeShards(this.#shards, basename(shard))), contents: this.#state.shards?.contents };
+      this.#state = { ...this.#state, shards };
+    }
     return this.#trySave();
   }
 

@@ -13,6 +13,7 @@ import {
   writeSnapshot,
 } from "../../src/checkpoints/snapshot.js";
 import { checkSnapshot, findNewestSnapshot, findOutdated } from "../../src/checkpoints/snapshot-check.js";
+import { sealJson } from "../../src/formats/sealed-json.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
 const STATE: RunState = {
@@ -52,7 +53,7 @@ describe("a snapshot", () => {
     await write(path);
     const { files, written_by, format_version, ...state } = await checkSnapshot(path);
     assert.deepEqual(state, STATE);
-    assert.deepEqual([format_version, written_by], [2, WRITTEN_BY]);
+    assert.deepEqual([format_version, written_by], [3, WRITTEN_BY]);
     assert.deepEqual(Object.keys(files ?? {}).sort(), ["config.yaml", "optimizer.safetensors", "weights.safetensors"]);
     assert.equal(files?.["weights.safetensors"]?.bytes, readFileSync(join(path, "weights.safetensors")).length);
     // The CRC-32C of this text, by a bitwise implementation of RFC 3720, B.4.
@@ -150,13 +151,13 @@ describe("a snapshot", () => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
     makeVersion1(path);
-    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 2, written_by: null, files: null });
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 3, written_by: null, files: null });
     await requireWeights(path);
     await rewriteState(path, STATE);
-    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 2, written_by: null, files: null });
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 3, written_by: null, files: null });
     const file = join(path, "state.json");
     for (const [version, remedy] of [
-      [3, /expected 1 to 2, found 3\)\. Use the version of nextvlad that wrote it, or a newer one/],
+      [4, /expected 1 to 3, found 4\)\. Use the version of nextvlad that wrote it, or a newer one/],
       [0, /found 0\)\. Take another/],
       ["x", /found x\)\. Take another/],
     ] as const) {
@@ -166,6 +167,35 @@ describe("a snapshot", () => {
     for (const text of ["", "7", "null", "{", '{"format_version":1}', '{"format_version":1,"step":-1}']) {
       writeFileSync(file, text);
       await failsWith(checkSnapshot(path), "BAD_SNAPSHOT", { file });
+    }
+  });
+
+  test("a state whose checksum matches and whose values cannot be is corrupt: the error names the value", async (t) => {
+    const path = join(temporaryFolder(t), "NEXTVLAD_step7");
+    await write(path);
+    const file = join(path, "state.json");
+    const { crc32c: _, ...state } = JSON.parse(readFileSync(file, "utf8"));
+    const [entry] = Object.values(state.files);
+    for (const [change, key, found] of [
+      [{ files: { ...state.files, "../secret": entry } }, "files", "../secret"],
+      [{ files: { "/etc/passwd": entry } }, "files", "/etc/passwd"],
+      [{ files: { "..": entry } }, "files", ".."],
+      [{ step_in_epoch: 8 }, "step_in_epoch", 8],
+      [{ step: -1 }, "step", "-1"],
+      [{ step: 1e300 }, "step", "1e+300"],
+      [{ epoch: 1.5 }, "epoch", "1.5"],
+      [{ seed: "x" }, "seed", '"x"'],
+      [{ validated_epoch: 1 }, "validated_epoch", 1],
+      [{ best: { epoch: 1, gap: 0.5 } }, "best.epoch", 1],
+      [{ best: { epoch: 0, gap: 7 } }, "best.gap", 7],
+      [{ shards: { ...state.shards, count: 0 } }, "shards.count", 0],
+      [{ shards: { ...state.shards, contents: { modified_ms: [1], ends_crc32c: [null, null] } } }, "shards.contents.modified_ms", 1],
+    ] as const) {
+      writeFileSync(file, sealJson({ ...state, ...change }));
+      for (const read of [checkSnapshot, requireWeights]) {
+        const { message } = await failsWith(read(path), "BAD_SNAPSHOT", { file, key, found });
+        assert.match(message, /corrupt snapshot state/);
+      }
     }
   });
 
@@ -186,12 +216,12 @@ describe("a snapshot", () => {
     const folder = temporaryFolder(t);
     const path = join(folder, "NEXTVLAD_epoch0");
     await write(path);
-    const state = { ...STATE, best: { epoch: 1, gap: 0.5 }, validated_epoch: 1 };
+    const state = { ...STATE, epoch: 2, best: { epoch: 1, gap: 0.5 }, validated_epoch: 1 };
     await rewriteState(path, state);
     const best = await promoteToBest(path, folder, state);
     for (const snapshot of [path, best]) {
       const { files, ...found } = await checkSnapshot(snapshot);
-      assert.deepEqual(found, { ...state, format_version: 2, written_by: WRITTEN_BY });
+      assert.deepEqual(found, { ...state, format_version: 3, written_by: WRITTEN_BY });
       assert.equal(Object.keys(files ?? {}).length, 3);
     }
   });
@@ -233,10 +263,10 @@ describe("the newest snapshot", () => {
 
   test("is never rotated out, nor is best, nor what cannot be read", async (t) => {
     const folder = temporaryFolder(t);
-    for (const step of [2, 4, 10, 12]) await write(join(folder, `NEXTVLAD_step${step}`), { step });
+    for (const step of [2, 4, 10, 12]) await write(join(folder, `NEXTVLAD_step${step}`), { step, step_in_epoch: 0 });
     await write(join(folder, "NEXTVLAD_epoch0"), { step: 8 });
-    await write(join(folder, "best"), { step: 1 });
-    await write(join(folder, "NEXTVLAD_step1"), { step: 1 });
+    await write(join(folder, "best"), { step: 1, step_in_epoch: 0 });
+    await write(join(folder, "NEXTVLAD_step1"), { step: 1, step_in_epoch: 0 });
     writeFileSync(join(folder, "NEXTVLAD_step1", "state.json"), "{");
     assert.deepEqual(await findOutdated(folder, 3, "NEXTVLAD_step12"), ["NEXTVLAD_step4", "NEXTVLAD_step2"]);
     assert.deepEqual(await findOutdated(folder, 1, "NEXTVLAD_step12"), [

@@ -200,9 +200,12 @@ test("skipBatches goes on exactly where the batches before would have led, also 
     const options = { shards, order, dropLast: order === "shuffled", batchSize: 7 };
     const all = await collect(stream(options), structuredClone);
     assert.equal(all.length, order === "shuffled" ? 34 : 35);
-    for (const skipBatches of [1, 20, 34, 35]) {
+    for (const skipBatches of [1, 20, all.length]) {
       assert.deepEqual(await collect(stream({ ...options, skipBatches }), structuredClone), all.slice(skipBatches));
     }
+    const [code, key] = order === "shuffled" ? (["BAD_SNAPSHOT", "step_in_epoch"] as const) : (["BAD_RESULTS", "batches"] as const);
+    const beyond = collect(stream({ ...options, skipBatches: all.length + 1 }));
+    await failsWith(beyond, code, { key, expected: `at most ${all.length}`, found: all.length + 1 });
   }
 });
 

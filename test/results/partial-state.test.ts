@@ -11,6 +11,7 @@ import {
 
 const state: PartialState = {
   work: { "MODEL.topk": "20", "--weights": "weights with checksum 01234567" },
+  shards: { modified_ms: [1.5, 0], ends_crc32c: ["01234567", null] },
   computed_by: "TensorFlow 2.21.0 on the CPU",
   ...{ batches: 3, videos: 12, fraction: 0.3, complete: false },
   sums: encodeSums({ videos: Float64Array.of(12), positives: Float64Array.of(1, Number.NaN, Number.POSITIVE_INFINITY) }),
@@ -49,10 +50,10 @@ test("sums come back by their names; others, or of another number, are an error 
 });
 
 test("an unknown format version is named, with the versions that are read", () => {
-  for (const version of ["0", "3", "null"]) {
-    const text = encodePartialState(state).replace('"format_version": 2', `"format_version": ${version}`);
+  for (const version of ["0", "4", "null"]) {
+    const text = encodePartialState(state).replace('"format_version": 3', `"format_version": ${version}`);
     const message = new RegExp(
-      `f: unknown format version .*\\(expected 1 to 2, found ${version}\\)\\. Resume with the version of nextvlad that`,
+      `f: unknown format version .*\\(expected 1 to 3, found ${version}\\)\\. Resume with the version of nextvlad that`,
     );
     assert.throws(() => parsePartialState(text, "f"), { code: "BAD_RESULTS", message });
   }

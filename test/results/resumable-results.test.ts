@@ -14,7 +14,15 @@ test("the resume command is offered, and partial results are kept, unless all la
     const out = new PassThrough();
     const stem = join(folder, `${code}${throwsAtEnd}`);
     const options = {
-      ...{ stem, work: {}, computedBy: "test", target: null, tally: null, log: pino({}, out) },
+      ...{
+        stem,
+        work: {},
+        computedBy: "test",
+        target: null,
+        tally: null,
+        shards: { paths: [], contents: { modified_ms: [], ends_crc32c: [] } },
+        log: pino({}, out),
+      },
       ...{ resume: false, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
     };
     const fail = async (): Promise<void> => {
@@ -32,4 +40,23 @@ test("the resume command is offered, and partial results are kept, unless all la
   assert.deepEqual(await run("BAD_LABELS", true), [false, false]);
   assert.deepEqual(await run("FILE_UNWRITABLE", true), [true, true]);
   assert.deepEqual(await run("BAD_LABELS", false), [true, true]);
+});
+
+test("partial results are not continued with a shard whose content changed, and are with a copy of the same content", async (t) => {
+  const stem = join(temporaryFolder(t), "result");
+  const run = (modified: number, ends: string, resume: boolean) =>
+    writeResumably(
+      {
+        ...{ stem, work: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
+        shards: { paths: ["a.tfrecord"], contents: { modified_ms: [modified], ends_crc32c: [ends] } },
+        ...{ resume, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
+      },
+      async (writer) => {
+        await writer.endBatch(1, 0.5);
+        return { stopped: true };
+      },
+    );
+  await run(1, "00000001", false);
+  await assert.rejects(run(2, "00000002", true), { code: "BAD_CONFIG", message: /a\.tfrecord.*the content of this shard has changed/ });
+  assert.equal((await run(2, "00000001", true)).videos, 2);
 });

@@ -11,7 +11,7 @@ import { CLASSIFIER_BIAS } from "../../src/model/parameters.js";
 import type { WeightStore } from "../../src/model/weights.js";
 import { Adam } from "../../src/optim/adam.js";
 import { Saver, type SaverOptions } from "../../src/training/saver.js";
-import { randomStore } from "../helpers/blocks.js";
+import { randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 import { captureTelemetry } from "../helpers/training.js";
@@ -46,7 +46,17 @@ describe("the saver of a training", () => {
     t.after(() => lock.release());
     const { telemetry, log } = await captureTelemetry();
     const writtenBy = { nextvlad: "0", node: "0", tensorflow: "0", device: "cpu" };
-    const fixed = { saveDir, lockText: lock.text, keep: null, configYaml: "a: 1\n", writtenBy, telemetry, resumedFrom: null, retryMs: 1 };
+    const fixed = {
+      saveDir,
+      lockText: lock.text,
+      keep: null,
+      configYaml: "a: 1\n",
+      model: { sizes: SMALL, dropRate: 0.5 },
+      writtenBy,
+      telemetry,
+      resumedFrom: null,
+      retryMs: 1,
+    };
     const saver = new Saver({ ...fixed, ...overrides }, { store, optimizer: adam, kernels: chooseKernels(), state });
     const pathAt = (step: number): string => join(saveDir, `NEXTVLAD_step${step}`);
     const begin = (step: number): Promise<void> => saver.begin(() => ({ path: pathAt(step), state: stateAt(step) }));
@@ -160,6 +170,18 @@ describe("the saver of a training", () => {
     await failsWith(saver.settle(), "NOT_FINITE", { parameter: "gating_fc1_weights" });
     other.upload(whole);
     assert.deepEqual(snapshots(), []);
+  });
+
+  test("never writes weights that are finite and so large that the logits are not", async (t) => {
+    const hidden = store.variable("hidden1_fc_weights");
+    const good = hidden.download();
+    hidden.upload(good.map((_, i) => (i % 2 === 0 ? 3e38 : -3e38)));
+    const { saver, begin, snapshots } = await prepare(t);
+    assert.match((await failsWith(begin(7), "NOT_FINITE")).message, /^after 7 steps the model computes NaN or Inf/);
+    hidden.upload(good);
+    await begin(8);
+    await saver.settle();
+    assert.deepEqual(snapshots(), ["NEXTVLAD_step8"]);
   });
 
   test("closing waits for the snapshot in flight, and begins no other", async (t) => {

@@ -275,6 +275,42 @@ describe("the start of a training", () => {
       assert.match(given.log(), /40 of 42 arrays/);
     });
 
+    test("snapshots whose values or logits are NaN or Inf are refused, and the error names the newest good one before", async () => {
+      const good = arrays;
+      const spoil = (name: string, change: (value: number, i: number) => number): void => {
+        const { shape, values } = good.get(name) as { shape: readonly number[]; values: Float32Array<ArrayBuffer> };
+        arrays = new Map(good).set(name, { shape, values: values.map(change) });
+      };
+      try {
+        await write(at("diverged", "NEXTVLAD_step7"), { step: 7 });
+        spoil("gating_fc2_weights", (value, i) => (i === 3 ? Number.NaN : value));
+        await write(at("diverged", "NEXTVLAD_step8"));
+        spoil("hidden1_fc_weights", (_, i) => (i % 2 === 0 ? 3e38 : -3e38));
+        await write(at("diverged", "NEXTVLAD_step9"), { step: 9 });
+        spoil("hidden1_fc_weights_moment2_0", () => Number.POSITIVE_INFINITY);
+        await write(at("diverged", "NEXTVLAD_step10"), { step: 10 });
+      } finally {
+        arrays = good;
+      }
+      for (const [name, words, earlier] of [
+        ["NEXTVLAD_step8", /gating_fc2_weights: the weights hold NaN or Inf.*found NaN at index 3/, "NEXTVLAD_step7"],
+        ["NEXTVLAD_step9", /the model computes NaN or Inf from these weights/, "NEXTVLAD_step7"],
+        ["NEXTVLAD_step10", /hidden1_fc_weights_moment2_0: the weights hold NaN or Inf.*found Infinity at index 0/, "NEXTVLAD_step9"],
+      ] as const) {
+        const source = await openWeights(at("diverged", name), { optimizer: true });
+        const starting = startTrainee(
+          configWith(),
+          { state: STATE, writtenBy: null, told: "" },
+          chooseKernels(),
+          await options({ resume: source }),
+        );
+        const { message } = await failsWith(starting, "NOT_FINITE", { file: at("diverged", name) });
+        assert.match(message, words);
+        assert.ok(message.includes(`Use the newest good snapshot before it: ${at("diverged", earlier)}.`), message);
+        await source.close();
+      }
+    });
+
     test("a single array that is missing is named", async () => {
       const kept = Array.from(arrays).filter(([name]) => !isMoment(name) && name !== "gating_fc2_weights");
       const tensors = kept.map(([name, { shape, values }]) => ({ name, dtype: "F32" as const, shape, data: values }));

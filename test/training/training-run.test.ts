@@ -201,6 +201,51 @@ describe("a training run", () => {
     }
   });
 
+  test("a state that counts more steps or epochs than there are is corrupt: no epoch counts as trained", async () => {
+    const source = at("forged", "NEXTVLAD_step9");
+    cpSync(at("parts", "NEXTVLAD_step9"), source, { recursive: true });
+    const { format_version, written_by, files, ...state } = await readSnapshotState(source);
+    for (const [change, found] of [
+      [{ step_in_epoch: STEPS + 1 }, { key: "step_in_epoch", expected: `at most ${STEPS}`, found: STEPS + 1 }],
+      [{ epoch: 3 }, { key: "epoch", found: 3 }],
+    ] as const) {
+      await rewriteState(source, { ...state, ...change });
+      await failsWith(trainHere(config, at("from-forged"), { resume: source }), "BAD_SNAPSHOT", { file: source, ...found });
+      assert.deepEqual(snapshotsIn("from-forged"), []);
+    }
+    // All steps of the epoch may be taken before its end is noted.
+    await rewriteState(source, { ...state, step_in_epoch: STEPS });
+    assert.equal((await trainHere(config, at("from-forged"), { resume: source })).outcome.epochs, 2);
+  });
+
+  test("a run inside an epoch does not resume with a shard whose content changed", async () => {
+    const source = at("changed", "NEXTVLAD_step9");
+    cpSync(at("parts", "NEXTVLAD_step9"), source, { recursive: true });
+    const { format_version, written_by, files, ...state } = await readSnapshotState(source);
+    const { shards } = state;
+    assert.equal(shards?.contents?.ends_crc32c.length, 2);
+    const ends = ["00000000", ...(shards?.contents?.ends_crc32c.slice(1) ?? [])];
+    for (const modified of [0, shards?.contents?.modified_ms[0] as number]) {
+      const contents = { modified_ms: [modified, 0], ends_crc32c: ends };
+      await rewriteState(source, { ...state, shards: { ...(shards as NonNullable<typeof shards>), contents } });
+      const resuming = trainHere(config, at("from-changed"), { resume: source });
+      if (modified === 0) await failsWith(resuming, "BAD_CONFIG", { file: at("train0.tfrecord"), key: "TRAIN.filelist" });
+      else assert.equal((await resuming).outcome.epochs, 2);
+    }
+  });
+
+  test("a run whose weights diverge saves none of them, and its error names the last good snapshot", async () => {
+    const resume = at("diverging", "NEXTVLAD_epoch0");
+    cpSync(at("straight", "NEXTVLAD_epoch0"), resume, { recursive: true });
+    for (const policy of ["skip-batch", "stop"]) {
+      const settings = ["TRAIN.learning_rate=1e20", `TRAIN.on_nan=${policy}`];
+      // Between two looks at the loss: with "stop", only the snapshot's own check is left to notice.
+      const running = trainHere(config, at("diverging"), { resume, settings, logIntervalSteps: 0, saveInterval: { steps: 2 } });
+      assert.match((await failsWith(running, "NOT_FINITE")).message, new RegExp(`Go on from the last good snapshot, --resume ${resume},`));
+      assert.deepEqual(snapshotsIn("diverging"), ["NEXTVLAD_epoch0"]);
+    }
+  });
+
   test("a validation without any video is an error, and so is one without labels", async () => {
     const resume = at("straight", "NEXTVLAD_epoch0");
     await writeShard(at("empty.tfrecord"), []);
