@@ -55,9 +55,9 @@ export function refuseDiverged(store: WeightStore, kernels: Kernels, { sizes, dr
     throw new NextvladError("NOT_FINITE", `after ${steps} steps the weights hold NaN or Inf`);
   }
   const network = new FrozenNetwork(sizes, dropRate, store, kernels);
-  const isFinite = network.hasFiniteLogits();
+  const isGood = network.hasFiniteLogits();
   network.dispose();
-  if (!isFinite)
+  if (!isGood)
     throw new NextvladError("NOT_FINITE", `after ${steps} steps the model computes NaN or Inf from its weights, which are too large`);
 }
 
