@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { padFrames, unpadFrames } from "../../src/kernels/native-ops.js";
@@ -8,6 +9,7 @@ import { BATCH_NORM_EPSILON, useAffine } from "../../src/model/layers.js";
 import { aggregatorNames, batchNormNames } from "../../src/model/parameters.js";
 import type { WeightStore } from "../../src/model/weights.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { toFloats } from "../../src/runtime/transfer.js";
 import { type BlockCase, checkBlock, normal, randomStore, SMALL, VIDEO } from "../helpers/blocks.js";
 import { loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
@@ -110,12 +112,33 @@ function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
   };
 }
 
+/** A cluster that hardly any frame is assigned to: x / sqrt(sum of x^2 + 1e-12), at lengths where the epsilon counts. */
+function checkShortDescriptors(kernels: Kernels): void {
+  const [first, second] = [3e-7, 4e-7];
+  const zeros = tf.zeros([1, G * K]);
+  const sums = tf.tensor(
+    Float32Array.from({ length: P * K }, (_, i) => (i < K ? first : i < 2 * K ? second : 0)),
+    [1, P, K],
+  );
+  const y = toFloats(kernels.descriptor(sums, zeros, tf.zeros([D]), tf.zeros([K, P])).y);
+  const length = Math.sqrt(first ** 2 + second ** 2 + 1e-12);
+  for (const [i, value] of y.entries()) {
+    const expected = (i < K ? first : i < 2 * K ? second : 0) / length;
+    // float32 rounding of a handful of operations.
+    assert.ok(Math.abs(value - expected) < 1e-5, `at ${i}: ${value}, expected ${expected}`);
+  }
+}
+
 describe("each kernel's outputs and gradients", () => {
   before(async () => {
     tf = await loadWholeTfjs();
     store = randomStore();
   });
   after(() => store.dispose());
+
+  test("a descriptor of almost no length", () => {
+    for (const kernels of [ownKernels(), REFERENCE]) tidy(() => checkShortDescriptors(kernels));
+  });
 
   for (const [videos, frameCounts] of [
     ["a ragged batch", [5, 1, 8]],

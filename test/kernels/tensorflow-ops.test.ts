@@ -88,6 +88,8 @@ describe("TensorFlow's kernels by our names", () => {
         assertNear(pairs.values, [...product(VALUES, OTHERS), ...second], `batchMatMul, ${transposeA}, ${transposeB}`);
       }
     }
+    const plain = result(() => kernels.batchMatMul(tensor(VALUES, [1, 2, 3]), tensor(OTHERS, [1, 3, 2])));
+    assertNear(plain.values, product(VALUES, OTHERS), "batchMatMul without options");
   });
 
   test("shapes, rows and sums", () => {

@@ -250,6 +250,24 @@ describe("our kernels against the reference kernels", () => {
       { numRuns: 30 },
     );
   });
+
+  test("a frozen network with integers: int16 closer to float32 than int8", (t) => {
+    if (runtime().device.kind === "gpu") return t.skip("the precisions int16 and int8 are for the CPU");
+    const store = randomStore();
+    const frameCounts = Int32Array.of(9, 4, 30);
+    const input = { frameCounts, rgb: bytesOf(43 * SMALL.videoFeatures), audio: bytesOf(43 * SMALL.audioFeatures) };
+    const [exact, int16, int8] = (["float32", "int16", "int8"] as const).map((precision) => {
+      const network = new FrozenNetwork(SMALL, 0.5, store, ownKernels(), precision);
+      const values = tidy(() => toFloats(network.probabilities(input)));
+      network.dispose();
+      return values;
+    }) as [Float32Array, Float32Array, Float32Array];
+    const errorOf = (values: Float32Array): number => Math.max(...values.map((value, i) => Math.abs(value - (exact[i] as number))));
+    // Weights hold 2^-16 and 2^-8 of their column's largest value; the batch norms of three videos magnify that a little.
+    assert.ok(errorOf(int16) > 0 && errorOf(int16) < 1e-3, `int16: ${errorOf(int16)}`);
+    assert.ok(errorOf(int8) > 10 * errorOf(int16) && errorOf(int8) < 0.1, `int8: ${errorOf(int8)}`);
+    store.dispose();
+  });
 });
 
 const SIZES_OF_NORM: ModelSizes = {
