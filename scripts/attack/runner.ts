@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Attempt, type ExitStatus, titleOf } from "./attempt.js";
@@ -54,7 +54,8 @@ export async function runAttempt(attempt: Attempt, number: number, { scratch, pr
     throw new Error(`${titleOf(attempt)}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   } finally {
     place.close();
-    rmSync(folder, { recursive: true, force: true });
+    // Node's own removal fails in folders nested this deep.
+    spawnSync("rm", ["-rf", folder]);
   }
 }
 
