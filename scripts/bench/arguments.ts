@@ -14,6 +14,7 @@ export const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
   --use-gpu            measure on the GPU, where the peers are torch and torch-compile (train, infer)
   --pairs N            how often to measure, ours and the peers in turn (default 5)
   --peers PYTHON       also run the peers with this interpreter; several, parted by commas, where each has some of the frameworks
+  --against DIR        also run the same benchmark of another checkout, built: what a change costs
   --frameworks A,B     which of ${FRAMEWORKS.join(", ")} (default: the fastest two; train, infer)
   --json               print one JSON object instead of a Markdown table
 `;
@@ -32,6 +33,8 @@ export interface Settings {
   readonly useGpu: boolean;
   readonly pairs: number;
   readonly peers: string | null;
+  /** Another checkout, or null. */
+  readonly against: string | null;
   readonly frameworks: readonly string[];
   readonly json: boolean;
 }
@@ -58,6 +61,7 @@ function parse(argv: readonly string[]) {
         "use-gpu": { type: "boolean", default: false },
         pairs: { type: "string", default: "5" },
         peers: { type: "string" },
+        against: { type: "string" },
         frameworks: { type: "string" },
         json: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
@@ -98,6 +102,7 @@ export function readArguments(argv: readonly string[]): Settings | null {
     useGpu,
     pairs: wholeNumber("--pairs", values.pairs),
     peers: values.peers ?? null,
+    against: values.against ?? null,
     frameworks,
     json: values.json,
   };

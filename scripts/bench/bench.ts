@@ -1,6 +1,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NextvladError } from "../../src/base/errors.js";
 import { readArguments, type Settings, USAGE } from "./arguments.js";
@@ -30,6 +30,15 @@ const progress = (text: string): void => {
   process.stderr.write(`${text}\n`);
 };
 
+/** The same benchmark of another checkout, which must be built. */
+function otherCheckout(directory: string, signal: AbortSignal): PeerRun {
+  const script = resolve(directory, "dist/scripts/bench/measure.js");
+  return async (task) => {
+    const { rate, peak_gib } = JSON.parse(await runChild(process.execPath, [script, JSON.stringify(task)], signal)) as Measurement;
+    return [{ name: directory, rate, peak_gib }];
+  };
+}
+
 /** Ours, then each peer in turn. */
 async function runPair(task: Task, peers: readonly PeerRun[], signal: AbortSignal): Promise<Pair> {
   const ours = JSON.parse(await runChild(process.execPath, [MEASURE, JSON.stringify(task)], signal)) as Measurement;
@@ -47,7 +56,10 @@ async function runPair(task: Task, peers: readonly PeerRun[], signal: AbortSigna
 
 async function runBench(settings: Settings, folder: string, signal: AbortSignal): Promise<void> {
   const found = settings.peers === null ? null : await findPeers(settings.peers, signal);
-  const peers = found === null ? [] : await preparePeers(found, settings.mode, settings.frameworks, join(folder, "peers"));
+  const peers = [
+    ...(settings.against === null ? [] : [otherCheckout(settings.against, signal)]),
+    ...(found === null ? [] : await preparePeers(found, settings.mode, settings.frameworks, join(folder, "peers"))),
+  ];
   const task = await makeTask(settings, folder);
   const pairs: Pair[] = [];
   for (let pair = 1; pair <= settings.pairs; pair++) {
