@@ -123,7 +123,22 @@ export function slowPrecisionWarning(
   return `--precision ${precision} is slower than float32 on this processor, which lacks AVX512-VNNI: use --precision float32`;
 }
 
+/** TensorFlow aborts the process at once with a negative number of threads, or with more than the system gives. */
+const THREAD_VARIABLES = ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"] as const;
+const MAX_THREADS = 1024;
+
+/** Throws BAD_USAGE if the environment asks TensorFlow for an impossible number of threads. */
+export function checkThreadVariables(environment: NodeJS.ProcessEnv): void {
+  for (const key of THREAD_VARIABLES) {
+    const found = environment[key];
+    if (found === undefined || (/^\d+$/.test(found) && Number(found) <= MAX_THREADS)) continue;
+    const remedy = "change or unset this environment variable";
+    throw new NextvladError("BAD_USAGE", "invalid value", { key, expected: `a whole number, 0 to ${MAX_THREADS}`, found, remedy });
+  }
+}
+
 async function load(useGpu: boolean | "auto"): Promise<Runtime> {
+  checkThreadVariables(process.env);
   restoreRemovedUtil();
   // Half a megabyte of a step's small objects outlives each quick collection. V8 would let 80 MB of them gather before it looks at all of its heap: memory
   // of a small training rose and fell by 11 %. At 30 % more than what is in use, a look every 150 steps or so, of 20 ms, keeps it level.

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { before, describe, test } from "node:test";
 import { fromBytes, matMul } from "../../src/kernels/tensorflow-ops.js";
 import { countTensors } from "../../src/runtime/constants.js";
-import { keep, loadTensorflow, runtime, slowPrecisionWarning, tidy } from "../../src/runtime/runtime.js";
+import { checkThreadVariables, keep, loadTensorflow, runtime, slowPrecisionWarning, tidy } from "../../src/runtime/runtime.js";
 import { scalar, toFloats } from "../../src/runtime/transfer.js";
 
 describe("TensorFlow behind its floor", () => {
@@ -54,4 +54,15 @@ test("the integer precisions warn on a CPU without AVX512-VNNI, and name float32
   ]);
   const warning = slowPrecisionWarning("int8", { kind: "cpu", byteInstructions: false });
   assert.equal(warning, "--precision int8 is slower than float32 on this processor, which lacks AVX512-VNNI: use --precision float32");
+});
+
+test("a number of threads that makes TensorFlow abort is bad usage", () => {
+  for (const found of ["-1", "x", "1e3", "1025", ""]) {
+    for (const key of ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]) {
+      const message = `${key}: invalid value (expected a whole number, 0 to 1024, found ${found}). Change or unset this environment variable.`;
+      assert.throws(() => checkThreadVariables({ [key]: found }), { code: "BAD_USAGE", message });
+    }
+  }
+  checkThreadVariables({});
+  checkThreadVariables({ TF_NUM_INTRAOP_THREADS: "0", TF_NUM_INTEROP_THREADS: "1024" });
 });

@@ -35,7 +35,9 @@ const VARIABLES: Readonly<Record<string, Readonly<Record<string, string | undefi
   "UV_THREADPOOL_SIZE 1": { UV_THREADPOOL_SIZE: "1" },
   "UV_THREADPOOL_SIZE -1": { UV_THREADPOOL_SIZE: "-1" },
   "UV_THREADPOOL_SIZE text": { UV_THREADPOOL_SIZE: "many" },
-  "OMP_NUM_THREADS 0": { OMP_NUM_THREADS: "0", TF_NUM_INTRAOP_THREADS: "-1", TF_NUM_INTEROP_THREADS: "x" },
+  "OMP_NUM_THREADS 0": { OMP_NUM_THREADS: "0" },
+  "TF_NUM_INTRAOP_THREADS -1": { TF_NUM_INTRAOP_THREADS: "-1" },
+  "TF_NUM_INTEROP_THREADS 1e9": { TF_NUM_INTEROP_THREADS: "1000000000" },
   "CUDA_VISIBLE_DEVICES text": { CUDA_VISIBLE_DEVICES: ESCAPES },
   "TF_CPP_MIN_LOG_LEVEL 0": { TF_CPP_MIN_LOG_LEVEL: "0", TF_CPP_MAX_VLOG_LEVEL: "0" },
   "NEXTVLAD_DEBUG text": { NEXTVLAD_DEBUG: "0" },
@@ -55,6 +57,8 @@ export const environmentAttempts: readonly Attempt[] = [
         // Videos smaller than YouTube-8M's are none of these variables' fault.
         exits: [0],
         ...(name.startsWith("HOME relative") ? { exits: [0, 1, 2] } : {}),
+        // TensorFlow would abort with them; `infer` refuses them.
+        ...(name.startsWith("TF_NUM") && command === "infer" ? { exits: [2] } : {}),
         // ICU crashes on such names.
         ...(name.startsWith("LC_ALL") ? { mayKillNode: true } : {}),
       }),

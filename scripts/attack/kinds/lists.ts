@@ -13,7 +13,7 @@ const LISTS: Readonly<Record<string, () => string | Uint8Array>> = {
   "a line of 10 MB": () => "x".repeat(10_000_000),
   "10 MB of newlines": () => "\n".repeat(10_000_000),
   "200,000 missing files": () => Array.from({ length: 200_000 }, (_, i) => `missing${i}.tfrecord`).join("\n"),
-  "100,000 times the same shard": () => `${BASE}/a.tfrecord\n`.repeat(100_000),
+  "5,000 times the same shard": () => `${BASE}/a.tfrecord\n`.repeat(5000),
   "a NUL in a line": () => `${BASE}/a.tfrecord\n${BASE}/a\0.tfrecord\n`,
   "escapes in a line": () => `${oneLine(ESCAPES)}\n${oneLine(BIDI)}\n`,
   "a carriage return that hides the line": () => "missing.tfrecord\rnextvlad: error: forged\n",

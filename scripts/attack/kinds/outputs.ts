@@ -204,7 +204,7 @@ const DISKS: Readonly<Record<string, (place: Workplace) => void>> = {
     place.disk("out", "size=16k");
     place.file("out/mine", Buffer.alloc(12_000));
   },
-  "no names left": (place) => place.disk("out", "size=1m,nr_inodes=2"),
+  "no names left": (place) => place.disk("out", "size=1m,nr_inodes=1"),
   "read-only": (place) => {
     place.disk("out", "size=1m");
     place.makeReadOnly("out");
