@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { assertSameContents, describeShards } from "../../src/data/shard-list.js";
 import { writeShard } from "../../src/data/shard-writer.js";
+import { holdFiles } from "../helpers/held-files.js";
 import { learnableVideo } from "../helpers/runs.js";
 import { temporaryFolder } from "../helpers/shards.js";
 
@@ -53,4 +54,19 @@ test("a pipe is not opened, which would wait for its writer, and a missing shard
   execFileSync("mkfifo", [join(folder, "pipe")]);
   const { contents } = await describeShards([join(folder, "pipe"), join(folder, "missing")]);
   assert.deepEqual(contents, { modified_ms: [0, 0], ends_crc32c: [null, null] });
+});
+
+test("shards that never answer are known by size and modification time only, within the time limit", async (t) => {
+  const folder = temporaryFolder(t);
+  const shards = ["held.tfrecord", "a.tfrecord"].map((name) => join(folder, name));
+  for (const shard of shards) await writeShard(shard, [learnableVideo(0)]);
+  const answered = await describeShards(shards);
+  const release = await holdFiles(t, shards.slice(0, 1));
+  const { crc32c, contents } = await describeShards(shards, undefined, 100);
+  await release();
+  assert.equal(crc32c, answered.crc32c);
+  assert.deepEqual(contents.modified_ms, answered.contents.modified_ms);
+  assert.deepEqual(contents.ends_crc32c, [null, answered.contents.ends_crc32c[1]]);
+  utimesSync(shards[0] as string, 1, 1);
+  assertSameContents(shards, contents, (await describeShards(shards)).contents, { key: "TRAIN.filelist", remedy: "restore it" });
 });
