@@ -24,7 +24,7 @@ const runSchema = z.strictObject({
    */
   shards: z
     .strictObject({
-      count: z.int().min(0),
+      count: z.int(),
       crc32c: checksum,
       corrupt: z.string().optional(),
       /** Of each shard: see `ShardContents`. Older versions did not write it. */
@@ -108,7 +108,7 @@ function requireConsistent({ step, epoch, step_in_epoch, best, validated_epoch, 
   most("validated_epoch", validated_epoch ?? -1, epoch - 1, "the last epoch that is finished");
   most("best.epoch", best?.epoch ?? -1, epoch - 1, "the last epoch that is finished");
   if (best !== null && !(best.gap >= 0 && best.gap <= MAX_GAP)) throw corrupt(file, "best.gap", "expected 0 to 1", best.gap);
-  if (shards?.count === 0) throw corrupt(file, "shards.count", "expected 1 or more", 0);
+  if (shards !== null && shards.count < 1) throw corrupt(file, "shards.count", "expected 1 or more", shards.count);
   for (const [key, list] of Object.entries(shards?.contents ?? {})) {
     if (list.length !== shards?.count) throw corrupt(file, `shards.contents.${key}`, `expected ${shards?.count} values`, list.length);
   }
