@@ -17,12 +17,12 @@ const SMALLER = "use a smaller model or batch";
 
 /**
  * The memory that is available: of the machine (MemAvailable), of the process's cgroup (versions 1 and 2), and of its address space (`ulimit -v`), whichever is the
- * least. Cached file pages count as available. `root` is the folder that /proc and /sys are in.
+ * least. Cached file pages and free swap count as available. `root` is the folder that /proc and /sys are in.
  */
 export function availableMemory(root = "/"): AvailableMemory {
   const machine = {
     bytes: availableOnMachine(root),
-    limit: "the memory of this machine (MemAvailable)",
+    limit: "the memory of this machine (MemAvailable and SwapFree)",
     remedy: `end other programs, or ${SMALLER}`,
   };
   const cgroup = {
@@ -51,19 +51,39 @@ export function requireMemory(what: string, parts: Readonly<Record<string, numbe
 }
 
 function availableOnMachine(root: string): number {
-  const kilobytes = /^MemAvailable:\s*(\d+) kB$/m.exec(read(join(root, "proc/meminfo")))?.[1];
-  return kilobytes === undefined ? Number.POSITIVE_INFINITY : 1024 * Number(kilobytes);
+  const available = readMeminfo("MemAvailable", root);
+  return available === null ? Number.POSITIVE_INFINITY : available + freeSwap(root);
+}
+
+function freeSwap(root: string): number {
+  return readMeminfo("SwapFree", root) ?? 0;
+}
+
+function readMeminfo(name: "MemAvailable" | "SwapFree", root: string): number | null {
+  const kilobytes = new RegExp(`^${name}:\\s*(\\d+) kB$`, "m").exec(read(join(root, "proc/meminfo")))?.[1];
+  return kilobytes === undefined ? null : 1024 * Number(kilobytes);
 }
 
 /** A cgroup's limit and usage; the limits of the groups above it count too. */
 const VERSIONS = [
-  { line: /^0::(.*)$/m, folder: "sys/fs/cgroup", limit: "memory.max", usage: "memory.current", cached: /^inactive_file (\d+)$/m },
+  {
+    line: /^0::(.*)$/m,
+    folder: "sys/fs/cgroup",
+    limit: "memory.max",
+    usage: "memory.current",
+    swapLimit: "memory.swap.max",
+    swapUsage: "memory.swap.current",
+    cached: /^(?:in)?active_file (\d+)$/gm,
+  },
   {
     line: /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$/m,
     folder: "sys/fs/cgroup/memory",
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
-    cached: /^total_inactive_file (\d+)$/m,
+    // These two include memory.
+    swapLimit: "memory.memsw.limit_in_bytes",
+    swapUsage: "memory.memsw.usage_in_bytes",
+    cached: /^total_(?:in)?active_file (\d+)$/gm,
   },
 ] as const;
 
@@ -74,19 +94,30 @@ function availableInCgroup(root: string): number {
     const path = version.line.exec(groups)?.[1];
     // In a container the path may be the host's, and the group itself be mounted as the root.
     for (let group = path ?? "/"; ; group = dirname(group)) {
-      least = Math.min(least, availableInGroup(join(root, version.folder, group), version));
+      least = Math.min(least, availableInGroup(join(root, version.folder, group), version, freeSwap(root)));
       if (group === "/" || group === ".") break;
     }
   }
   return least;
 }
 
-function availableInGroup(folder: string, { limit, usage, cached }: (typeof VERSIONS)[number]): number {
-  const most = read(join(folder, limit)).trim();
-  // "max", or no such group.
-  if (!/^\d+$/.test(most)) return Number.POSITIVE_INFINITY;
-  const cachedBytes = Number(cached.exec(read(join(folder, "memory.stat")))?.[1] ?? 0);
-  return Math.max(0, Number(most) - Math.max(0, Number(read(join(folder, usage))) - cachedBytes));
+function availableInGroup(folder: string, version: (typeof VERSIONS)[number], freeSwap: number): number {
+  const { limit, usage, swapLimit, swapUsage, cached } = version;
+  const number = (name: string): number | null => {
+    const text = read(join(folder, name)).trim();
+    // "max", or no such file.
+    return /^\d+$/.test(text) ? Number(text) : null;
+  };
+  const most = number(limit);
+  if (most === null) return Number.POSITIVE_INFINITY;
+  const used = number(usage) ?? 0;
+  // Shards that were read twice are among the active pages.
+  const cachedBytes = [...read(join(folder, "memory.stat")).matchAll(cached)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
+  const memory = Math.max(0, most - Math.max(0, used - cachedBytes));
+  const includesMemory = version.folder === VERSIONS[1].folder;
+  const swapMost = number(swapLimit) ?? Number.POSITIVE_INFINITY;
+  const swap = swapMost - (number(swapUsage) ?? 0) - (includesMemory ? most - used : 0);
+  return memory + Math.max(0, Math.min(freeSwap, swap));
 }
 
 function read(path: string): string {

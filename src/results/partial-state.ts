@@ -11,8 +11,14 @@ const stateSchema = z.strictObject({
   format_version: z.literal(FORMAT_VERSION),
   /** All that decides what the results are, by the key or flag that says it. */
   work: z.record(z.string(), z.string()),
-  /** The shards' modification times and checksums: see `ShardContents`. Older versions did not write it. */
-  shards: z.strictObject({ modified_ms: z.array(z.number()), ends_crc32c: z.array(z.string().nullable()) }).nullable(),
+  /** The shards' modification times and checksums: see `ShardContents`; `corrupt` names the shard that ended the run. Older versions did not write it. */
+  shards: z
+    .strictObject({
+      modified_ms: z.array(z.number()),
+      ends_crc32c: z.array(z.string().nullable()),
+      corrupt: z.string().optional(),
+    })
+    .nullable(),
   /** What computed them: the last digits hang on it. */
   computed_by: z.string(),
   /** Batches and videos done. */

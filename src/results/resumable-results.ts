@@ -82,6 +82,8 @@ export async function writeResumably(
   } catch (error) {
     // Nothing is saved now: the files may hold half a batch.
     if (results.complete && error instanceof NextvladError && error.code === "BAD_LABELS") await folder.clear();
+    if (results.isOpen && error instanceof NextvladError && error.details.damaged !== undefined)
+      await results.noteCorrupt(error.details.file);
     const kept = await results.close();
     if (kept && results.isOpen) options.log.warn(`what is done is kept in ${folder.path}; resume with: ${options.resumeCommand}`);
     throw error;
@@ -132,7 +134,7 @@ class Results implements BatchWriter {
       if (state.shards !== null) {
         const remedy = "restore the shard, or start from the beginning, without --resume";
         const { paths, contents } = this.#options.shards;
-        assertSameContents(paths, state.shards, contents, { key: "--resume", remedy });
+        assertSameContents(paths, state.shards, contents, { key: "--resume", remedy, corrupt: state.shards.corrupt });
       }
       if (state.computed_by !== computedBy) {
         log.warn(`what is done was computed with ${state.computed_by}, and the run goes on with ${computedBy}: last digits will differ`);
@@ -212,6 +214,14 @@ class Results implements BatchWriter {
     const sums = encodeSums(tally?.sums ?? {});
     await this.#folder.writeState({ work, shards: shards.contents, computed_by: computedBy, ...this.done, complete, sums, files });
     this.#saved = { batches: this.done.batches, atMs: performance.now() };
+  }
+
+  /** Notes in the saved state which shard is corrupt: a run with a good copy of it may resume. */
+  async noteCorrupt(shard: string | undefined): Promise<void> {
+    const state = await this.#folder.readState().catch(() => null);
+    if (shard === undefined || state === null || state.shards === null) return;
+    const corrupt = { ...state, shards: { ...state.shards, corrupt: basename(shard) } };
+    await this.#folder.writeState(corrupt).catch((error: Error) => this.#options.log.warn(error.message));
   }
 
   /** Closes the files, and gives them their places: from the save on, a killed run has only that left to do. */

@@ -33,7 +33,10 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const { resumed, inTheWay } = await claimSaveDir(config, options);
   const { shards, validShards } = options;
   const shardList = await describeShards(shards);
-  if (resumed !== null) refuseOtherShards(shards, await describeShards(shards, resumed.state.shards?.corrupt), resumed.state);
+  if (resumed !== null) {
+    const corrupt = resumed.state.shards?.corrupt;
+    refuseOtherShards(shards, corrupt === undefined ? shardList : await describeShards(shards, corrupt), resumed.state);
+  }
   const { telemetry } = options;
   // The readers, the thread that makes batches, and the one that writes snapshots.
   requireProcessLimits({ threads: config.TRAIN.num_readers + 2, tensorflow: true }, "set TRAIN.num_readers to 1");

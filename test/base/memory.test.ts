@@ -26,20 +26,45 @@ test("the available memory of this machine is some of all", () => {
   assert.ok(bytes > 0 && bytes < totalmem(), String(bytes));
 });
 
+test("free swap counts as available, as far as the cgroup allows it", (t) => {
+  const swap = `${MEMINFO}SwapFree:        2000000 kB\n`;
+  assert.equal(availableMemory(system(t, { "proc/meminfo": swap, "proc/self/cgroup": "0::/\n" })).bytes, 10_240_000_000);
+  const second = (max: string) =>
+    system(t, {
+      "proc/meminfo": swap,
+      "proc/self/cgroup": "0::/job\n",
+      "sys/fs/cgroup/job/memory.max": "1000000000\n",
+      "sys/fs/cgroup/job/memory.swap.max": `${max}\n`,
+      "sys/fs/cgroup/job/memory.swap.current": "100000000\n",
+    });
+  const found = ["max", "0", "500000000"].map((max) => availableMemory(second(max)).bytes);
+  assert.deepEqual(found, [3_048_000_000, 1e9, 1.4e9]);
+  // Version 1 limits and counts memory and swap together.
+  const first = system(t, {
+    "proc/meminfo": swap,
+    "proc/self/cgroup": "4:memory:/\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": "1000000000\n",
+    "sys/fs/cgroup/memory/memory.usage_in_bytes": "300000000\n",
+    "sys/fs/cgroup/memory/memory.memsw.limit_in_bytes": "1500000000\n",
+    "sys/fs/cgroup/memory/memory.memsw.usage_in_bytes": "400000000\n",
+  });
+  assert.equal(availableMemory(first).bytes, 0.7e9 + 0.4e9);
+});
+
 test("the least of machine, cgroup and address space counts", (t) => {
   const machine = system(t, { "proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/\n" });
   assert.deepEqual(
     [availableMemory(machine).bytes, availableMemory(machine).limit],
-    [8_192_000_000, "the memory of this machine (MemAvailable)"],
+    [8_192_000_000, "the memory of this machine (MemAvailable and SwapFree)"],
   );
-  // Version 2: the group above has the limit; inactive file pages can be reclaimed.
+  // Version 2: the group above has the limit; file pages can be reclaimed.
   const second = system(t, {
     "proc/meminfo": MEMINFO,
     "proc/self/cgroup": "0::/job/step\n",
     "sys/fs/cgroup/job/step/memory.max": "max\n",
     "sys/fs/cgroup/job/memory.max": "5000000000\n",
     "sys/fs/cgroup/job/memory.current": "4000000000\n",
-    "sys/fs/cgroup/job/memory.stat": "anon 1\ninactive_file 1000000000\n",
+    "sys/fs/cgroup/job/memory.stat": "anon 1\ninactive_file 400000000\nactive_file 600000000\n",
   });
   assert.deepEqual([availableMemory(second).bytes, availableMemory(second).limit], [2e9, "the memory limit of the container (cgroup)"]);
   // Version 1, whose path is the host's: in the container, the group is the root.
@@ -48,7 +73,7 @@ test("the least of machine, cgroup and address space counts", (t) => {
     "proc/self/cgroup": "5:cpu:/\n4:memory:/docker/abc\n0::/\n",
     "sys/fs/cgroup/memory/memory.limit_in_bytes": "3000000000\n",
     "sys/fs/cgroup/memory/memory.usage_in_bytes": "1000000000\n",
-    "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 500000000\n",
+    "sys/fs/cgroup/memory/memory.stat": "active_file 7\ntotal_inactive_file 300000000\ntotal_active_file 200000000\n",
   });
   assert.equal(availableMemory(first).bytes, 2.5e9);
   const addresses = system(t, {
@@ -63,7 +88,7 @@ test("the least of machine, cgroup and address space counts", (t) => {
 });
 
 test("too little memory is an error that names the sizes, the limit and what to do", async () => {
-  const available = { bytes: 3e9, limit: "the memory of this machine (MemAvailable)", remedy: "end other programs" };
+  const available = { bytes: 3e9, limit: "the memory of this machine (MemAvailable and SwapFree)", remedy: "end other programs" };
   requireMemory("training this model", { parameters: 1e9, moments: 2e9 }, available);
   const error = await failsWith(
     (async () => requireMemory("training this model", { parameters: 2e9, moments: 4e9 }, available))(),
@@ -71,7 +96,7 @@ test("too little memory is an error that names the sizes, the limit and what to 
   );
   assert.equal(
     error.message,
-    "training this model needs more memory than is available (parameters 2 GB, moments 4 GB) (expected at least 6 GB, found 3 GB within the memory of this machine (MemAvailable)). End other programs.",
+    "training this model needs more memory than is available (parameters 2 GB, moments 4 GB) (expected at least 6 GB, found 3 GB within the memory of this machine (MemAvailable and SwapFree)). End other programs.",
   );
 });
 

@@ -60,3 +60,26 @@ test("partial results are not continued with a shard whose content changed, and 
   await assert.rejects(run(2, "00000002", true), { code: "BAD_CONFIG", message: /a\.tfrecord.*the content of this shard has changed/ });
   assert.equal((await run(2, "00000001", true)).videos, 2);
 });
+
+test("after an error about a corrupt shard, the run resumes with a good copy of it, and with no other change", async (t) => {
+  const stem = join(temporaryFolder(t), "result");
+  const run = (ends: readonly [string, string], modified: number, resume: boolean, failure: NextvladError | null) =>
+    writeResumably(
+      {
+        ...{ stem, work: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
+        shards: { paths: ["a.tfrecord", "b.tfrecord"], contents: { modified_ms: [modified, modified], ends_crc32c: [...ends] } },
+        ...{ resume, saveInterval: { steps: 1 }, resumeCommand: "nextvlad infer --resume", onSaveRequest: () => {} },
+      },
+      async (writer) => {
+        await writer.endBatch(1, 0.5);
+        if (failure !== null) throw failure;
+        return { stopped: true };
+      },
+    );
+  const failure = new NextvladError("CORRUPT_RECORD", "a wrong checksum", { file: "/data/b.tfrecord", damaged: "record" });
+  await assert.rejects(run(["00000001", "00000002"], 1, false, failure), { code: "CORRUPT_RECORD" });
+  await assert.rejects(run(["00000003", "00000002"], 2, true, null), { code: "BAD_CONFIG", message: /a\.tfrecord.*has changed/ });
+  assert.equal((await run(["00000001", "00000004"], 2, true, null)).videos, 2);
+  // The state now describes the good copy.
+  await assert.rejects(run(["00000001", "00000005"], 3, true, null), { code: "BAD_CONFIG", message: /b\.tfrecord.*has changed/ });
+});
