@@ -5,7 +5,7 @@ import { z } from "zod";
 import { fileError, NextvladError } from "../base/errors.js";
 import { refuseForeignFile, resolveOutputFile, writeFileAtomic } from "../base/files.js";
 import { sweepLeftovers } from "../base/leftovers.js";
-import type { ConversionPlan, Origin, PlannedShard } from "./plan.js";
+import { type ConversionPlan, identify, type Origin, type PlannedShard } from "./plan.js";
 
 /** Beside the shards: what each was made from. */
 const LEDGER = "convert.json";
@@ -111,11 +111,13 @@ function checksum(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
 
-/** Whether convert wrote the list. Earlier versions did not record it: there, a list that names nothing but our shards is ours. */
+/** Whether convert wrote the list, and may replace it. Earlier versions did not record it: there, a list that names nothing but our shards is ours. */
 async function isOurList(list: string, plan: ConversionPlan, shards: Ledger["shards"], lists: Ledger["lists"]): Promise<boolean> {
   const found = await stat(list).catch(() => null);
   if (found === null) return true;
   if (!found.isFile()) return false;
+  // The list that is being read stays, even if an earlier conversion wrote it.
+  if ((await identify(list)) === (await identify(plan.list))) return false;
   const text = await readFile(list, "utf8").catch((error: unknown) => {
     throw fileError(error, list, "read");
   });

@@ -105,7 +105,7 @@ async function refuseOtherList(path: string, outputs: readonly string[]): Promis
 }
 
 /** Identifies an existing file by whichever path or link it is reached; null if there is none. */
-async function identify(path: string): Promise<string | null> {
+export async function identify(path: string): Promise<string | null> {
   const found = await stat(path, { bigint: true }).catch(() => null);
   return found === null ? null : `${found.dev}:${found.ino}`;
 }

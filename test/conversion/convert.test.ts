@@ -270,6 +270,10 @@ describe("what is there already", () => {
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\n");
     await converted(...inOut, "--overwrite");
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
+    // The list that is read stays too, although convert wrote it.
+    const back = await convert("--to", "tfrecord", "--filelist", join(out, "train.list"), "--out", out);
+    assert.match(back.stderr, /out\/train\.list: the file exists already/);
+    assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
     await converted(...args, "--overwrite");
     assert.equal(readFileSync(list, "utf8"), "shard000.pkl\nshard001.pkl\n");
   });
