@@ -265,3 +265,21 @@ describe("what nobody foresaw", () => {
     assert.equal(ended.stderr, "nextvlad: internal error: late (the log, or NEXTVLAD_DEBUG=1, shows where)\n");
   });
 });
+
+test("a working directory that was removed, and a HOME longer than any path, are plain errors", async (context) => {
+  const gone = await runToEnd("bash", [
+    "-c",
+    'cd "$1" && rmdir "$1" && exec "$2" "$3" verify x',
+    "bash",
+    scratch(context),
+    process.execPath,
+    compiled("nextvlad.cjs"),
+  ]);
+  const what = "the working directory does not exist any more. Change to another directory, and run the command there.";
+  assert.deepEqual([gone.stderr, gone.exitCode], [`nextvlad: error: ${what}\n`, 1]);
+  const long = await spawnNextvlad(["export", "--format", "npz", "--out", "x"], {
+    env: { ...process.env, HOME: `/${"x".repeat(100_000)}` },
+  });
+  const why = "HOME: the home directory cannot be determined. Set it to the path of the home directory.";
+  assert.deepEqual([long.stderr, long.exitCode], [`nextvlad: error: ${why}\n`, 1]);
+});

@@ -17,8 +17,8 @@ export function describeFailure(error: unknown, command: string | undefined): Fa
     const lead = error.code === "STOPPED" ? "nextvlad:" : "nextvlad: error:";
     return { lines: [`${lead} ${error.message}`, ...stack, ...(error.details.commands ?? [])], exitCode: error.exitCode };
   }
-  const limit = limitError(error);
-  if (limit !== null) return describeFailure(limit, command);
+  const expected = surroundingsError(error);
+  if (expected !== null) return describeFailure(expected, command);
   const message = showMessage(error instanceof Error ? error.message || error.name : String(error));
   const advice = stack.length === 0 ? " (the log, or NEXTVLAD_DEBUG=1, shows where)" : "";
   return { lines: [`nextvlad: internal error: ${message}${advice}`, ...stack], exitCode: 1 };
@@ -29,9 +29,17 @@ function stackLines({ name, message, stack = "" }: Error): readonly string[] {
   return [`${name}: ${showMessage(message)}`, ...stack.split("\n").filter((line) => /^ {4}at /.test(line))];
 }
 
-/** The error for a limit of the process that was hit where nobody expected it; null for any other. */
-function limitError(error: unknown): NextvladError | null {
-  const { code, message = "" } = error instanceof Error ? (error as NodeJS.ErrnoException) : {};
+/** The error for what any code may find wrong with the process's surroundings: too many open files, no working directory, a HOME that is no path; null for any other. */
+function surroundingsError(error: unknown): NextvladError | null {
+  const { code, syscall, message = "" } = error instanceof Error ? (error as NodeJS.ErrnoException) : {};
+  if (syscall === "uv_cwd") {
+    const remedy = "change to another directory, and run the command there";
+    return new NextvladError("FILE_MISSING", "the working directory does not exist any more", { remedy }, error);
+  }
+  if (syscall === "uv_os_homedir") {
+    const remedy = "set it to the path of the home directory";
+    return new NextvladError("FILE_MISSING", "the home directory cannot be determined", { key: "HOME", remedy }, error);
+  }
   if (code !== "EMFILE" && code !== "ENFILE" && !/\bE[MN]FILE\b/.test(message)) return null;
   return new NextvladError("FILE_UNREADABLE", "cannot open another file: too many open files", { remedy: RAISE_OPEN_FILES }, error);
 }
