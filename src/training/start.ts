@@ -102,9 +102,29 @@ async function isOwnConfig(file: string, before: string | null): Promise<boolean
   if (text === null) return false;
   if (before !== null && text === (await readText(before))) return true;
   return loadConfig(file).then(
-    (config) => text === formatConfig(config),
+    (config) => isFormatted(text, formatConfig(config)),
     () => false,
   );
+}
+
+const KEY = /^ {2}\w+:/;
+const COMMENT = /^ *#/;
+
+/**
+ * Whether a config has the form that train writes, in this version or an older one, which had fewer keys and other comments: a line of comment on each key, no
+ * other comment, and the other lines as in `full`, all keys of this version.
+ */
+function isFormatted(text: string, full: string): boolean {
+  const lines = text.split("\n");
+  const isExplained = (line: string, i: number): boolean => KEY.test(line) === COMMENT.test(lines[i - 1] ?? "");
+  if (text === "" || !lines.every(isExplained)) return false;
+  const expected = full.split("\n");
+  let at = -1;
+  return lines.every((line) => {
+    if (COMMENT.test(line)) return true;
+    at = expected.indexOf(line, at + 1);
+    return at !== -1;
+  });
 }
 
 function isLater(name: string, state: RunState, best: RunState | null): boolean {

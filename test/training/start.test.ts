@@ -111,7 +111,7 @@ describe("the start of a training", () => {
       const config = join(saveDir, "config.yaml");
       const start = async (overwrite = false) => claim(configWith(), await options({ saveDir, overwrite }));
       const own = formatConfig(configWith());
-      for (const text of ["# mine\nMODEL:\n  num_classes: 7\n", `${own}# kept\n`, "not: a config\n", ""]) {
+      for (const text of ["# mine\nMODEL:\n  num_classes: 7\n", `${own}# kept\n`, own.replaceAll(/ *#.*\n/g, ""), "not: a config\n", ""]) {
         writeFileSync(config, text);
         const error = await failsWith(start(), "FILE_UNWRITABLE", { file: config });
         assert.match(error.message, /the file exists already\. Choose another place, or replace it with --overwrite/);
@@ -120,6 +120,11 @@ describe("the start of a training", () => {
       writeFileSync(config, own);
       await start();
       writeFileSync(config, formatConfig(configWith({ batch_size: 3 })));
+      await start();
+      // Versions before --max-record-bytes wrote no such key; others explained keys in other words.
+      const before = own.replace(/ *#.*\n *max_record_bytes:.*\n/, "").replace("# epochs to train", "# epochs");
+      assert.ok(own.length - before.length > 50);
+      writeFileSync(config, before);
       await start();
       // A resumed run finds its own config, also one of an earlier version.
       const old = "MODEL:\n  num_classes: 7\n";
