@@ -15,7 +15,14 @@ const MAX_LINKS = 40;
  * in two containers with equal process IDs. `leftovers.ts` recognises it.
  */
 export function temporaryName(path: string, kind: "unfinished" | "removed"): string {
-  return join(dirname(path), `.${basename(path)}.${kind}-${process.pid}-${randomBytes(6).toString("hex")}`);
+  return join(dirname(path), `.${fitName(basename(path))}.${kind}-${process.pid}-${randomBytes(6).toString("hex")}`);
+}
+
+/** The start of a name that is too long for a temporary name made of it: file systems take 255 bytes, and up to 40 are added. */
+export function fitName(name: string): string {
+  let length = Math.min(name.length, 215);
+  while (Buffer.byteLength(name.slice(0, length)) > 215) length--;
+  return name.slice(0, length).replace(/[\uD800-\uDBFF]$/, "");
 }
 
 /** Bytes that may be written to the file system that a folder is on; null where it tells no sizes, or the folder is not there. */

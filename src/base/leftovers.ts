@@ -1,5 +1,6 @@
 import { readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { fitName } from "./files.js";
 import { startTimeMs } from "./processes.js";
 
 /** The random part is missing in names of earlier versions. */
@@ -16,10 +17,11 @@ const MARGIN_MS = 2000;
 export async function sweepLeftovers(folder: string, of?: ReadonlySet<string>): Promise<readonly string[]> {
   const names: readonly string[] = await readdir(folder).catch(() => []);
   const swept: string[] = [];
+  const targets = of === undefined ? null : new Set(Array.from(of, fitName));
   // The old ones come last: where both are there, the new directory takes the place.
   for (const name of names.toSorted((a, b) => a.length - b.length)) {
     const [, target, kind, pid, old] = LEFTOVER.exec(name) ?? [];
-    if (target === undefined || of?.has(target) === false || (await isBeingWritten(join(folder, name), Number(pid)))) continue;
+    if (target === undefined || targets?.has(target) === false || (await isBeingWritten(join(folder, name), Number(pid)))) continue;
     const isReplacement = kind === "unfinished" && (old !== undefined || names.includes(`${name}-old`));
     const finished = isReplacement && (await finishRename(join(folder, name), join(folder, target)));
     if (!finished) await rm(join(folder, name), { recursive: true, force: true }).catch(() => undefined);

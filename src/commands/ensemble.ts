@@ -33,7 +33,7 @@ export async function runEnsemble(given: readonly string[], flags: EnsembleFlags
     formats: flags.format,
     metrics: filelist === undefined ? null : join(flags.saveDir, ENSEMBLE_METRICS_NAME),
   };
-  await refuseForeignResults(planned, flags.overwrite);
+  await refuseForeignResults(planned, flags.overwrite, files);
   return undoFolders(flags.saveDir, () =>
     averageFiles(files, weights, filelist === undefined ? flags : { ...flags, filelist: withShards(filelist, given) }),
   );

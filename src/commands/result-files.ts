@@ -1,4 +1,4 @@
-import { open } from "node:fs/promises";
+import { open, realpath } from "node:fs/promises";
 import type { Logger } from "pino";
 import { fileError, NextvladError } from "../base/errors.js";
 import { refuseForeignFile } from "../base/files.js";
@@ -29,11 +29,19 @@ export interface PlannedResults {
   readonly metrics: string | null;
 }
 
-/** Checks, before the work, that no file is replaced that is not a result of ours, unless `overwrite` is set. Throws FILE_UNWRITABLE. */
-export async function refuseForeignResults({ predictions, formats, metrics }: PlannedResults, overwrite = false): Promise<void> {
+/** Checks, before the work, that no file is replaced that is not a result of ours, or is one of the `inputs`, unless `overwrite` is set. Throws FILE_UNWRITABLE. */
+export async function refuseForeignResults(
+  { predictions, formats, metrics }: PlannedResults,
+  overwrite = false,
+  inputs: readonly string[] = [],
+): Promise<void> {
+  // A missing input is reported by whoever reads it.
+  const read = await Promise.all(inputs.map((input) => realpath(input).catch(() => input)));
   const files = formats.map((format) => [predictions + RESULT_FORMATS[format], RESULT_HEADS[format]] as const);
   if (metrics !== null) files.push([metrics, METRICS_HEAD]);
-  for (const [file, head] of files) await refuseForeignFile(file, overwrite, (path) => beginsWith(path, head));
+  for (const [file, head] of files) {
+    await refuseForeignFile(file, overwrite, async (path) => !read.includes(await realpath(path)) && (await beginsWith(path, head)));
+  }
 }
 
 /** Whether a file begins with these Latin-1 characters, as far as it goes: an empty one does. */

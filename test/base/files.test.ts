@@ -65,6 +65,17 @@ describe("leftovers", () => {
     assert.deepEqual(readdirSync(folder), [`.a.unfinished-${NOBODY}-nothex`]);
   });
 
+  test("are possible, and swept, for the longest names that a file system takes", async (t) => {
+    const folder = temporaryFolder(t);
+    for (const name of ["n".repeat(255), "\u{1F600}".repeat(63), `é${"\u{1F600}".repeat(63)}`]) {
+      await writeFileAtomic(join(folder, name), name);
+      assert.equal(readFileSync(join(folder, name), "utf8"), name);
+      const left = basename(temporaryName(join(folder, name), "unfinished"));
+      writeFileSync(join(folder, left), "");
+      assert.deepEqual(await sweepLeftovers(folder, new Set([name])), [left]);
+    }
+  });
+
   test("of files that are not named stay, where names are given", async (t) => {
     const folder = temporaryFolder(t);
     const names = ["a", "b"].map((name) => `.${name}.unfinished-${NOBODY}`) as [string, string];

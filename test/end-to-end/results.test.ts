@@ -199,6 +199,10 @@ test("results replace results, and no other file without --overwrite", async () 
   writeFileSync(at("foreign/NEXTVLAD_ensemble_result.pkl"), "mine");
   await run("ensemble", ...inputs, "--save-dir", at("foreign"), "--overwrite");
   await run("ensemble", ...inputs, "--save-dir", at("foreign"));
+  // An input is no earlier result.
+  const { exitCode, stderr } = await runNextvlad(["ensemble", at("foreign/NEXTVLAD_ensemble_result.pkl"), "--save-dir", at("foreign")]);
+  assert.equal(exitCode, 1);
+  assert.match(stderr, /NEXTVLAD_ensemble_result\.pkl: the file exists already/);
 });
 
 test("files that do not go together are told, and nothing is written", async () => {
