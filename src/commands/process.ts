@@ -1,4 +1,5 @@
 import { constants } from "node:os";
+import { Writable } from "node:stream";
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { isatty } from "node:tty";
 import type { Command } from "commander";
@@ -15,8 +16,12 @@ import { outlastSignals } from "./signals.js";
  * closed is no error.
  */
 export async function runProcess(program: Command, argv: readonly string[]): Promise<number> {
-  const fallOver = (error: unknown): void => void leave(reportFailure(error, undefined));
-  process.on("uncaughtException", fallOver);
+  process.on("uncaughtException", (error: unknown) => {
+    const exitCode = reportFailure(error, undefined);
+    // Until the process has ended, the command may go on. What it prints then is dropped: the error is its last line.
+    for (const stream of [process.stdout, process.stderr]) stream.write = () => true;
+    void leave(exitCode);
+  });
   // Left alone, Node opens a debugger's port at this signal; batch systems send it to have work saved. Commands that can do that listen too.
   process.on("SIGUSR1", () => undefined);
   let failedOutput: NextvladError | null = null;
@@ -69,7 +74,7 @@ export function flagsOfCommand(command: Command): ReadonlySet<string> {
 /** Waits until a stream's output is written: process.exit() would discard what a slow reader has not taken. */
 function flush(stream: NodeJS.WriteStream): Promise<void> {
   if (stream.writableLength === 0 || stream.destroyed) return Promise.resolve();
-  return new Promise((resolve) => stream.write("", () => resolve()));
+  return new Promise((resolve) => Writable.prototype.write.call(stream, "", "utf8", () => resolve()));
 }
 
 /** How long the end of the process waits for reads in progress, and how often it checks. */
