@@ -1,8 +1,20 @@
 import assert from "node:assert/strict";
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { lockFolder } from "../../src/base/lock.js";
 import { interruptNextvlad, runNextvlad, signalNextvlad, spawnNextvlad } from "../commands/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 
@@ -223,11 +235,19 @@ test("infer computes 32 videos at a time where the config has PaddleVideo's 1, l
 
 test("one run at a time works on a result", async () => {
   const [each] = cases as [Case];
-  const runs = await Promise.all([1, 2].map(() => spawnNextvlad(commandOf(each, "twice"))));
-  const exitCodes = runs.map(({ exitCode }) => exitCode).sort();
-  assert.deepEqual(exitCodes, [0, 1]);
-  const stderr = runs.find(({ exitCode }) => exitCode === 1)?.stderr ?? "";
-  assert.match(stderr, /\.partial\S*: another run writes to this folder: process \d+ on .*Wait for it, stop it, or use another --save-dir/);
+  const partial = at("twice", "NEXTVLAD_infer_result.partial");
+  mkdirSync(partial, { recursive: true });
+  // This process stands for the other run.
+  const lock = await lockFolder(partial);
+  const refused = await spawnNextvlad(commandOf(each, "twice"));
+  assert.equal(refused.exitCode, 1);
+  assert.match(
+    refused.stderr,
+    /\.partial\S*: another run writes to this folder: process \d+ on .*Wait for it, stop it, or use another --save-dir/,
+  );
+  await lock.release();
+  const { exitCode, stderr } = await spawnNextvlad(commandOf(each, "twice"));
+  assert.equal(exitCode, 0, stderr);
   assertSameEnd(each, "twice");
   assert.ok(statSync(at("twice", "NEXTVLAD_infer_result.pkl")).size > 0);
 });
