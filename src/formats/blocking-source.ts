@@ -3,8 +3,8 @@ import { openInputSync } from "../base/input.js";
 import { makeSource, type OpenedSource } from "./byte-source.js";
 
 /**
- * An open file as `openFileSource` gives it, read by calls that block: for a thread that has nothing else to do, and saves itself the way to another
- * thread and back for each piece. Throws FILE_MISSING, FILE_UNREADABLE.
+ * Opens a file like `openFileSource`, but reads it with blocking calls: for a thread with no other work, which saves a round trip to the thread pool per read.
+ * Throws FILE_MISSING, FILE_UNREADABLE.
  */
 export async function openBlockingSource(path: string, headBytes: number): Promise<OpenedSource> {
   const file = openInputSync(path);

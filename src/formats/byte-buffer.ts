@@ -1,5 +1,5 @@
 const INITIAL_BYTES = 1 << 17;
-/** From this length on, copying bytes costs more than one more chunk. */
+/** Arrays of at least this many bytes are kept as chunks of their own, because copying them costs more than one more chunk. */
 const LARGE_BYTES = 1 << 15;
 
 type Piece = Uint8Array | Iterable<Uint8Array>;
@@ -11,9 +11,9 @@ function* flatten(pieces: readonly Piece[]): Generator<Uint8Array> {
   }
 }
 
-/** Bytes that grow at their end until they are taken away. */
+/** A growable byte buffer that is drained in pieces. */
 export class ByteBuffer {
-  /** What was reserved last may be written here; the array changes as the buffer grows. */
+  /** The current chunk. Bytes from the last `reserve` may be written here; the array is replaced when the buffer grows. */
   bytes = new Uint8Array(INITIAL_BYTES);
   view = new DataView(this.bytes.buffer);
   #end = 0;
@@ -28,7 +28,7 @@ export class ByteBuffer {
     this.bytes[this.reserve(1)] = value;
   }
 
-  /** Makes room for some more bytes and returns where in `bytes` they start. */
+  /** Appends `size` uninitialized bytes and returns their index in `bytes`. */
   reserve(size: number): number {
     const at = this.#end;
     this.#end += size;
@@ -41,7 +41,7 @@ export class ByteBuffer {
     return at;
   }
 
-  /** Adds bytes: a copy of few, many as they are. */
+  /** Appends bytes: copies fewer than `LARGE_BYTES`, otherwise keeps a reference. */
   append(bytes: Uint8Array): void {
     if (bytes.length < LARGE_BYTES) {
       const at = this.reserve(bytes.length);
@@ -52,7 +52,7 @@ export class ByteBuffer {
     this.#finish(bytes, bytes.length);
   }
 
-  /** Adds what an array becomes piece by piece, once it is taken. `size` is in bytes. */
+  /** Appends an iterable of pieces, which is consumed only while the result of `take` is read. `size` is their total in bytes. */
   appendLater(pieces: Iterable<Uint8Array>, size: number): void {
     this.#close();
     this.#finish(pieces, size);
@@ -69,7 +69,7 @@ export class ByteBuffer {
     this.#finishedBytes += size;
   }
 
-  /** The bytes so far, in pieces; they are then forgotten. */
+  /** Returns the bytes appended so far, in pieces, and empties the buffer. */
   take(): Iterable<Uint8Array> {
     this.#close();
     const pieces = this.#finished;

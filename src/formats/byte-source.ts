@@ -1,31 +1,31 @@
 import { fileError } from "../base/errors.js";
 import { openInput } from "../base/input.js";
 
-/** Where a reader stands: the file, the record's number from 0, and the byte in the uncompressed file. */
+/** A reader's position: the file, the record's index (from 0), and the byte offset in the uncompressed file. */
 export interface RecordPlace {
   readonly file: string;
   readonly record: number;
   readonly byteOffset: number;
 }
 
-/** Bytes that come piece by piece, one read at a time. */
+/** A sequential source of bytes, read in pieces, one read at a time. */
 export interface ByteSource {
-  /** Bytes of the file on disk taken so far (of the compressed file, where it is one). */
+  /** Bytes of the file on disk consumed so far (of the compressed file, if it is compressed). */
   readonly filePosition: number;
-  /** Fills the start of `target` and returns how many bytes that was; 0 only at the end. `at` is for the error, should there be one. */
+  /** Fills the start of `target` and returns the number of bytes read; 0 only at the end. `at` is the position to report in errors. */
   read(target: Uint8Array, at: RecordPlace): Promise<number>;
   close(): Promise<void>;
 }
 
-/** A source, and a look at its first bytes. */
+/** A source and a copy of its first bytes, which the source still returns. */
 export interface OpenedSource {
   readonly source: ByteSource;
   readonly head: Uint8Array;
 }
 
 /**
- * An open file by the means of reading it: `readAt` fills the start of `target` from a position in the file and returns how many bytes that was. Closes
- * it where the first bytes cannot be read. Throws FILE_UNREADABLE for what `readAt` throws.
+ * Makes a source of an open file. `readAt` fills the start of `target` from a position in the file and returns the number of bytes read. Takes ownership of
+ * the file, and closes it if the first bytes cannot be read. Throws FILE_UNREADABLE if `readAt` throws.
  */
 export async function makeSource(
   path: string,
@@ -61,7 +61,7 @@ export async function makeSource(
   }
 }
 
-/** An open file as a source of its bytes, with a look at its first ones (up to `headBytes`). Throws FILE_MISSING, FILE_UNREADABLE. */
+/** Opens a file as a byte source and reads its first bytes (up to `headBytes`). Throws FILE_MISSING, FILE_UNREADABLE. */
 export async function openFileSource(path: string, headBytes: number): Promise<OpenedSource> {
   const handle = await openInput(path);
   const readAt = async (target: Uint8Array, position: number): Promise<number> =>

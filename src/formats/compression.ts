@@ -2,15 +2,18 @@ import { createGunzip, createInflate } from "node:zlib";
 import { NextvladError } from "../base/errors.js";
 import type { ByteSource, RecordPlace } from "./byte-source.js";
 
-/** How a whole file is packed: gzip (RFC 1952, one member or several) or zlib (RFC 1950). */
+/** Compression of a whole file: gzip (RFC 1952, one or more members) or zlib (RFC 1950). */
 export type Compression = "gzip" | "zlib";
 
 const INPUT_BYTES = 64 * 1024;
-/** Deflate packs 1,032 to 1 at best, so one piece of input may become 66 MB: the engine pauses at this many bytes that nobody has read. */
+/** Deflate's maximum ratio is 1,032 to 1, so one piece of input can expand to 68 MB: the engine pauses at this many unread bytes. */
 const MAX_UNREAD_BYTES = 1 << 22;
 const OUTPUT_BYTES = 256 * 1024;
 
-/** Tells by its first bytes whether a file is gzip or zlib; undefined for neither. A zlib header is two weak bytes: rule out what else the file may be first. */
+/**
+ * Detects gzip or zlib by a file's first bytes; returns undefined for neither. A zlib header is only two weakly constrained bytes: rule out other formats
+ * first.
+ */
 export function detectCompression(head: Uint8Array): Compression | undefined {
   const [first = 0, second = 0, third = 0] = head;
   if (first === 0x1f && second === 0x8b && third === 8) return "gzip";
@@ -20,8 +23,8 @@ export function detectCompression(head: Uint8Array): Compression | undefined {
 }
 
 /**
- * Unpacks a source as it is read. What was unpacked before damage is met is handed out first, but for the last 256 KB, which zlib keeps to itself.
- * Its `read` throws CORRUPT_RECORD at damage or a missing end.
+ * Decompresses a source while it is read. Data before a corruption is returned first, except the last 256 KB, which zlib buffers. `read` throws CORRUPT_RECORD
+ * if the data are corrupt or truncated, or if nonzero bytes follow them.
  */
 export function decompress(packed: ByteSource, compression: Compression): ByteSource {
   const options = { chunkSize: OUTPUT_BYTES };
@@ -30,7 +33,7 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
   const pieces: Uint8Array[] = [];
   let taken = 0;
   let unreadBytes = 0;
-  /** Under way until the engine has taken the piece; it lasts over several reads while the engine is paused. */
+  /** Pending until the engine has consumed the piece; spans several reads while the engine is paused. */
   let feeding: Promise<void> | null = null;
   let problem: unknown;
   let notify: () => void = () => undefined;
@@ -53,7 +56,7 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
     finished = true;
   });
 
-  /** Gives the engine one more piece; what comes out lands in `pieces`. */
+  /** Feeds one more piece to the engine; its output is appended to `pieces`. */
   const feed = async (at: RecordPlace): Promise<void> => {
     const bytes = await packed.read(input, at);
     if (finished) return refuseTrailing(input.subarray(0, bytes), at);
@@ -62,18 +65,18 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
         engine.off("error", done);
         resolve();
       };
-      // The callback of a write that fails never comes: the error event stands in for it.
+      // The callback of a failed write is never called, so the error event resolves the promise instead.
       engine.once("error", done);
       if (bytes > 0) engine.write(input.subarray(0, bytes), done);
       else engine.once("end", done).end();
     });
-    // The engine ends by itself where the compressed data do: what it left of this piece stands behind them.
+    // The engine ends by itself at the end of the compressed data: the rest of this piece is trailing bytes.
     if (finished && bytes > 0) refuseTrailing(input.subarray(Math.max(0, engine.bytesWritten - fedBytes), bytes), at);
     fedBytes += bytes;
     ended = bytes === 0;
   };
 
-  /** Zeros may stand behind the data, as tapes and block devices pad with them; other bytes are not ours to drop unseen. */
+  /** Allows trailing zeros, the padding of tapes and block devices; rejects other bytes instead of dropping them silently. */
   const refuseTrailing = (bytes: Uint8Array, at: RecordPlace): void => {
     ended = bytes.length === 0;
     if (bytes.some((byte) => byte !== 0)) throw damaged(new Error("other bytes follow its end"), compression, at);

@@ -1,9 +1,12 @@
 import { crc32c } from "@node-rs/crc32";
 
-/** A checksum as our own JSON files write it: CRC-32C, eight hexadecimal digits. */
+/** Formats a CRC-32C as eight hexadecimal digits, as in this tool's JSON files. */
 export const formatChecksum = (crc: number): string => crc.toString(16).padStart(8, "0");
 
-/** TFRecord's checksum: CRC-32C (Castagnoli), turned by 15 bits and shifted by a constant, so that data holding checksums can be checked too. An unsigned 32-bit number. */
+/**
+ * Returns TFRecord's masked CRC-32C (Castagnoli), an unsigned 32-bit number: rotated by 15 bits plus a constant, so that data that contain checksums can be
+ * checked too.
+ */
 export function maskedCrc32c(bytes: Uint8Array): number {
   const crc = crc32c(bytes);
   return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;

@@ -7,16 +7,16 @@ import { readPieces } from "../base/input.js";
 /** A record of a CSV file. */
 export interface CsvRecord {
   readonly fields: readonly string[];
-  /** Where it ends, from 1. */
+  /** The line on which the record ends, from 1. */
   readonly line: number;
 }
 
-/** The longest record that is read: a quote that is never closed must not gather a whole file. */
+/** Maximum record size in bytes: an unclosed quote must not buffer the whole file. */
 const MAX_RECORD_BYTES = 1 << 24;
 
 /**
- * Reads a UTF-8 CSV file record by record, in bounded memory (RFC 4180: commas, double quotes, line ends CRLF or LF; quoted fields may hold line feeds). Blank
- * lines are left out. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT (no CSV, no UTF-8, a record longer than `MAX_RECORD_BYTES`).
+ * Reads a UTF-8 CSV file record by record, in bounded memory (RFC 4180: commas, double quotes, line ends CRLF or LF; quoted fields may contain line feeds).
+ * Skips blank lines. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT (not CSV, not UTF-8, or a record longer than `MAX_RECORD_BYTES`).
  */
 export async function* readCsv(path: string): AsyncGenerator<CsvRecord, void> {
   const parser = parse({
@@ -27,7 +27,7 @@ export async function* readCsv(path: string): AsyncGenerator<CsvRecord, void> {
     skip_empty_lines: true,
     max_record_size: MAX_RECORD_BYTES,
   });
-  // The parser ends with the error of what feeds it, so this one need not be heard twice.
+  // An error of the input also ends the parser and is handled below, so it is ignored here.
   pipeline(Readable.from(readText(path)), parser).catch(() => undefined);
   try {
     for await (const { record, info } of parser) yield { fields: record, line: info.lines };
@@ -50,7 +50,7 @@ async function* readText(path: string): AsyncGenerator<string, void> {
   yield decode();
 }
 
-/** A field as it stands in a CSV file: in quotes where it must. */
+/** Returns a CSV field, quoted if necessary. */
 export function csvField(text: string): string {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -5,22 +5,22 @@ import { requireMemory } from "../base/memory.js";
 import { type ByteSource, openFileSource } from "./byte-source.js";
 import { decompress, detectCompression } from "./compression.js";
 
-/** Enough to tell what a file is. */
+/** Enough to detect the file type. */
 const HEAD_BYTES = 1024;
 const PIECE_BYTES = 1 << 20;
-/** Deflate packs 1,032 to 1 at best. */
+/** Deflate's maximum compression ratio is 1,032 to 1. */
 const MOST_SWELLING = 1032;
-/** Weights hardly compress: gzip of more than this size that expands to more than so many times its own is no file of weights. */
+/** Weights hardly compress: gzip data that expand to more than this size and to more than `MAX_EXPANSION` times their own are not a weights file. */
 const FREE_EXPANSION_BYTES = 2 ** 26;
 const MAX_EXPANSION = 100;
 
-/** A file's bytes from first to last, unpacked as they are read where it is gzip (told by its content). Close it after use. */
+/** A sequential reader of a file's bytes that decompresses gzip (detected by content) while it reads. Close it after use. */
 export class FileBytes {
   readonly file: string;
   readonly compressed: boolean;
-  /** The most bytes that there can be: the file's size, or what that much gzip can swell to. */
+  /** Upper bound on the number of bytes: the file size, or the size that gzip data of this length can expand to. */
   readonly mostBytes: number;
-  /** Bytes taken so far. */
+  /** Bytes read so far. */
   position = 0;
   #head: Uint8Array = new Uint8Array();
   readonly #source: ByteSource;
@@ -32,7 +32,7 @@ export class FileBytes {
     this.mostBytes = compressed ? sizeBytes * MOST_SWELLING : sizeBytes;
   }
 
-  /** Throws FILE_MISSING, FILE_UNREADABLE, and BAD_FORMAT where the first bytes of a gzip file are damaged. */
+  /** Opens a file. Throws FILE_MISSING, FILE_UNREADABLE, and BAD_FORMAT if the first bytes of a gzip file are corrupt. */
   static async open(file: string): Promise<FileBytes> {
     const { size } = await stat(file).catch((error: unknown) => {
       throw fileError(error, file, "read");
@@ -50,12 +50,12 @@ export class FileBytes {
     }
   }
 
-  /** The next bytes, up to 1,024 of them at the file's start, which stay to be read. */
+  /** The unread rest of the file's first 1,024 bytes; does not consume them. */
   get head(): Uint8Array {
     return this.#head;
   }
 
-  /** Fills the target and returns how many bytes that took: fewer than it holds only at the end. Throws FILE_UNREADABLE, BAD_FORMAT. */
+  /** Fills the target and returns the number of bytes read; fewer than its length only at the end. Throws FILE_UNREADABLE, BAD_FORMAT. */
   async read(target: Uint8Array): Promise<number> {
     const kept = Math.min(target.length, this.#head.length);
     target.set(this.#head.subarray(0, kept));
@@ -65,7 +65,7 @@ export class FileBytes {
     return length;
   }
 
-  /** Steps over bytes; returns how many there were. */
+  /** Skips bytes and returns how many were skipped; fewer than `length` only at the end. */
   async skip(length: number): Promise<number> {
     const piece = new Uint8Array(Math.min(length, PIECE_BYTES));
     let done = 0;
@@ -79,8 +79,8 @@ export class FileBytes {
   }
 
   /**
-   * All that is left, in memory of its own; `check` sees each piece as it arrives, and may refuse it. Throws BAD_FORMAT if that is more than one array can hold, or
-   * gzip that expands too much, and what `check` throws.
+   * Reads all remaining bytes into new memory. `check` is called with each piece as it arrives and may throw. Throws BAD_FORMAT if there are more bytes than
+   * one array can hold or if gzip data expand too much, OUT_OF_MEMORY, and what `check` throws.
    */
   async readAll(check: (piece: Uint8Array) => void = () => undefined): Promise<Uint8Array> {
     if (!this.compressed) {
@@ -151,7 +151,7 @@ export class FileBytes {
     return done;
   }
 
-  /** The decompressor speaks of shards and records. */
+  /** The decompressor's errors are about shards and records: converts CORRUPT_RECORD to BAD_FORMAT. */
   #asDamaged(error: unknown): unknown {
     if (!(error instanceof NextvladError) || error.code !== "CORRUPT_RECORD") return error;
     const details = { file: this.file, byteOffset: this.position, remedy: "download or copy the file again" };

@@ -1,6 +1,6 @@
 import { looksLikeTar } from "./tar.js";
 
-/** A kind of file that is no shard, with what the user can do about it. */
+/** A known file type that is not a shard, with a remedy for the user. */
 export interface FileKind {
   /** As in "this is a zip archive". */
   readonly name: string;
@@ -11,7 +11,7 @@ export interface FileKind {
 const UNPACK = "unpack it first, and name the shards that are in it";
 const WEIGHTS = "name TFRecord shards here, and weights with --weights";
 
-/** Signatures by format; each is a hex string at an offset. */
+/** Signatures by format: hex strings at byte `at` of the file (default 0). */
 const SIGNATURES: readonly (FileKind & { readonly at?: number; readonly hex: readonly string[] })[] = [
   { name: "a zip archive", remedy: UNPACK, hex: ["504b0304", "504b0506", "504b0708"] },
   { name: "an xz file", remedy: UNPACK, hex: ["fd377a585a00"] },
@@ -36,7 +36,7 @@ const SIGNATURES: readonly (FileKind & { readonly at?: number; readonly hex: rea
 ];
 const MAX_SAFETENSORS_HEADER = 100e6;
 
-/** The kind of a file that does not begin as a shard, by its first bytes (512 suffice); null where these do not tell. */
+/** Returns the type of a file that does not start like a shard, by its first bytes (512 suffice); null if it is unknown. */
 export function detectFileKind(head: Uint8Array): FileKind | null {
   if (looksLikeTar(head)) return { name: "a tar archive", remedy: UNPACK };
   const hex = Buffer.from(head.subarray(0, 16)).toString("hex");
@@ -60,7 +60,7 @@ function isSafetensors(head: Uint8Array): boolean {
   return new DataView(head.buffer, head.byteOffset, 8).getBigUint64(0, true) < MAX_SAFETENSORS_HEADER;
 }
 
-/** A context or feature lists (fields 1 and 2), a map's entry (field 1), and the length and the letters of its key (field 1). */
+/** A SequenceExample starts with a context or feature lists (field 1 or 2), a map entry (field 1), and the length and characters of its key (field 1). */
 function startsSequenceExample(head: Uint8Array): boolean {
   if (head[0] !== 0x0a && head[0] !== 0x12) return false;
   const entry = skipVarint(head, 1);
@@ -77,7 +77,7 @@ function skipVarint(bytes: Uint8Array, start: number): number {
   return at + 1;
 }
 
-/** A ModelProto as exporters write it: ir_version (field 1, a small varint), then the length and the letters of producer_name (field 2). */
+/** A ModelProto as exporters write it: ir_version (field 1, a small varint), then the length and characters of producer_name (field 2). */
 function isOnnx(head: Uint8Array): boolean {
   const [tag, version = 0, nextTag, length = 0] = head;
   if (tag !== 0x08 || version === 0 || version >= 0x40 || nextTag !== 0x12 || length === 0) return false;

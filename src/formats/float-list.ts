@@ -18,12 +18,13 @@ const PACKED = tagOf(1, LENGTH_DELIMITED);
 const UNPACKED = tagOf(1, FIXED32);
 
 /**
- * Reads the FeatureList from the reader's cursor to `end` if its first frame is a list of floats, packed or not; else null, with the cursor where it was.
- * `name` is for errors. Throws BAD_FORMAT if it is not a FeatureList, BAD_VIDEO for frames without values or of unequal length, or a frame that is not a list of floats.
+ * Reads the FeatureList from the reader's cursor to `end` if its first frame is a list of floats, packed or not. Returns null otherwise, with the cursor where
+ * it was if the list has a frame. `name` is for errors. Throws BAD_FORMAT if it is not a FeatureList, BAD_VIDEO if frames have no values, differ in length, or
+ * are not lists of floats like the first.
  */
 export function parseFloatFrames(reader: WireReader, end: number, name: string, place: RecordPlace): FloatFrames | null {
   const start = reader.pos;
-  // A value takes four bytes at least.
+  // Allocated at the first frame, for the largest possible count: a value takes at least four bytes.
   let values: Float32Array | null = null;
   let [count, frames, size] = [0, 0, 0];
   const view = new DataView(reader.bytes.buffer, reader.bytes.byteOffset, reader.bytes.byteLength);

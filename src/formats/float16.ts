@@ -1,4 +1,4 @@
-/** The float32 values of IEEE 754 half-precision numbers (binary16), exact. */
+/** Returns the float32 values of IEEE 754 half-precision numbers (binary16), exactly. */
 export function decodeFloat16(halves: Uint16Array): Float32Array {
   const values = new Float32Array(halves.length);
   for (let i = 0; i < halves.length; i++) values[i] = float16(halves[i] as number);

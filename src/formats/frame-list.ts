@@ -5,17 +5,19 @@ import { type FloatFrames, parseFloatFrames } from "./float-list.js";
 import { countFrames, type FrameCount } from "./frame-count.js";
 import { LENGTH_DELIMITED, tagOf, type WireReader } from "./wire.js";
 
-/** Gives so many bytes of memory, whatever they hold. */
+/** Allocates this many bytes; their content is arbitrary. */
 export type Allocate = (bytes: number) => Uint8Array;
 
-/** Memory of its own for each piece, not cleared. `Buffer.allocUnsafe` would draw small pieces from a pool that can't be handed to another thread. */
+/**
+ * Allocates uninitialized memory in a buffer of its own. `Buffer.allocUnsafe` would take small pieces from a pool that can't be transferred to another thread.
+ */
 export const ownMemory: Allocate = (bytes) => new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer);
 
-/** The frames of one feature list, each a bytes value, back to back. */
+/** The frames of one feature list, each a bytes value, stored contiguously. */
 export interface FrameList {
-  /** How many frames the record has; `data` may hold fewer. */
+  /** Number of frames in the record; `data` may contain fewer. */
   readonly frames: number;
-  /** Bytes a frame, the same for all; 0 where there is no frame. */
+  /** Bytes per frame, the same for all frames; 0 if there are no frames. */
   readonly frameBytes: number;
   /** `[min(frames, maxFrames), frameBytes] uint8`. */
   readonly data: Uint8Array;
@@ -24,16 +26,16 @@ export interface FrameList {
 export interface FrameListSettings {
   /** The list's name, for errors. */
   readonly name: string;
-  /** At most so many frames are copied; with 0 they are checked and counted. */
+  /** Maximum number of frames to copy; with 0, frames are only checked and counted. */
   readonly maxFrames: number;
   readonly place: RecordPlace;
-  /** Where the frames are copied to; their headers pass through there too, some 10 bytes a frame. */
+  /** Allocates the memory for the copied frames and, temporarily, their headers (some 10 bytes per frame). */
   readonly allocate: Allocate;
-  /** Makes bytes, `[frames, size]`, of frames that are lists of floats; without it they are an error. */
+  /** Converts frames that are lists of floats to bytes, `[frames, size] uint8`; without it, such frames are an error. */
   readonly quantise?: Quantise | undefined;
 }
 
-/** Makes a byte of each value of the feature list `name`. */
+/** Quantizes each value of the feature list `name` to a byte: `[frames, size]` float32 to uint8. */
 export type Quantise = (floats: FloatFrames, name: string) => Uint8Array;
 
 const NOTHING = new Uint8Array(0);
@@ -44,9 +46,9 @@ const INT64_LIST = tagOf(3, LENGTH_DELIMITED);
 const VALUE = tagOf(1, LENGTH_DELIMITED);
 
 /**
- * Reads the FeatureList from the reader's cursor to `end`: checks and counts the frames, then copies the stretch that holds them and closes the gaps
- * between them in the copy. No object is made for a frame, which would cost more than its bytes.
- * Throws BAD_FORMAT for what is no FeatureList, BAD_VIDEO for frames that are no bytes or of unequal size.
+ * Reads the FeatureList from the reader's cursor to `end`: checks and counts the frames, copies the byte range that contains them, and removes the gaps
+ * between them in the copy. Creates no object per frame, which would cost more than the frame's bytes.
+ * Throws BAD_FORMAT if it is not a FeatureList, BAD_VIDEO if frames are not bytes or differ in size.
  */
 export function parseFrameList(reader: WireReader, end: number, settings: FrameListSettings): FrameList {
   const start = reader.pos;
@@ -60,7 +62,7 @@ export function parseFrameList(reader: WireReader, end: number, settings: FrameL
   return counted === null ? parseEachFrame(reader, end, settings) : copyCounted(reader, end, counted, settings);
 }
 
-/** Frames before each of which the same bytes stand. */
+/** Copies frames that all have the same header bytes. */
 function copyCounted(reader: WireReader, end: number, { frames, frameBytes }: FrameCount, settings: FrameListSettings): FrameList {
   const start = reader.pos;
   const step = (end - start) / frames;
@@ -73,7 +75,7 @@ function copyCounted(reader: WireReader, end: number, { frames, frameBytes }: Fr
   return { frames, frameBytes, data: data.subarray(0, kept * frameBytes) };
 }
 
-/** Frames of whatever form, one by one. */
+/** Parses frames of any form, one by one. */
 export function parseEachFrame(reader: WireReader, end: number, { name, maxFrames, place, allocate }: FrameListSettings): FrameList {
   const start = reader.pos;
   let frames = 0;
@@ -108,7 +110,7 @@ export function parseEachFrame(reader: WireReader, end: number, { name, maxFrame
   return { frames, frameBytes, data: data.subarray(0, kept * frameBytes) };
 }
 
-/** Moves the cursor to the next frame's length; false at the end of the list. */
+/** Moves the cursor to the next frame's length; returns false at the end of the list. */
 function nextFrame(reader: WireReader, end: number): boolean {
   while (reader.pos < end) {
     const tag = reader.varint32(end);
@@ -118,7 +120,7 @@ function nextFrame(reader: WireReader, end: number): boolean {
   return false;
 }
 
-/** Moves the cursor to the start of the frame's one value and returns the value's end, which must be the frame's end too. */
+/** Moves the cursor to the start of the frame's only value and returns the value's end, which must also be the frame's end. Throws BAD_VIDEO. */
 function enterValue(reader: WireReader, frameEnd: number, name: string, frame: number, place: RecordPlace): number {
   const start = reader.pos;
   const tag = start < frameEnd ? reader.varint32(frameEnd) : 0;
@@ -139,7 +141,7 @@ function enterValue(reader: WireReader, frameEnd: number, name: string, frame: n
       tag === FLOAT_LIST
         ? "quantise the features to bytes as YouTube-8M does: nextvlad convert --to tfrecord --filelist LIST --out DIR (docs/own-features.md)"
         : "write each frame as one bytes value with a byte per feature, as YouTube-8M does",
-    // Numbers of another kind are another kind of data set, and not one bad record.
+    // Numbers of another type mean another kind of data set, not one corrupt record.
     ...(tag === FLOAT_LIST || tag === INT64_LIST ? {} : { damaged: "record" }),
   });
 }

@@ -2,11 +2,11 @@
 const DIGITS = 6;
 
 /**
- * A finite number as C's and Python's `%g` writes it: six significant digits without closing zeros, an exponent of two digits or more below 1e-4 and from 1e6 on;
- * halves go to the even digit.
+ * Formats a finite number as C's and Python's `%g` do: six significant digits without trailing zeros, an exponent of at least two digits below 1e-4 and from
+ * 1e6 on; ties round to even.
  */
 export function formatGeneral(value: number): string {
-  // Four times as fast for nearly all probabilities: no exponent, nothing that rounds up to 1, and no half, which from 1e-4 on would end within 11 binary places.
+  // Four times faster for nearly all probabilities: no exponent, no rounding up to 1, and no tie, which from 1e-4 on would end within 11 binary places.
   if (value >= 1e-4 && value < 0.999 && !Number.isInteger(value * 2048)) return withoutClosingZeros(value.toPrecision(DIGITS));
   const [digits = "", exponentText = ""] = roundToDigits(value).split("e");
   const exponent = Number(exponentText);
@@ -28,7 +28,9 @@ function withoutClosingZeros(fraction: string): string {
   return fraction.slice(0, end);
 }
 
-/** `d.ddddde±x`, rounded half to even: JavaScript rounds half up (away from 0), which differs where seven digits give the value exactly, as for 2 ** -9. */
+/**
+ * Returns `d.ddddde±x`, rounded half to even. JavaScript rounds half up (away from 0), which differs if seven digits give the value exactly, as for 2 ** -9.
+ */
 function roundToDigits(value: number): string {
   const rounded = value.toExponential(DIGITS - 1);
   const longer = value.toExponential(DIGITS);

@@ -1,6 +1,6 @@
 const PIECE_BYTES = 1 << 22;
 
-/** Bytes as the UTF-8 form of the text whose characters they are in Latin-1, made piece by piece. */
+/** Decodes bytes as Latin-1 and yields the text as UTF-8, in pieces. */
 export function* encodeLatin1(bytes: Uint8Array): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
     const piece = bytes.subarray(at, at + PIECE_BYTES);
@@ -9,7 +9,7 @@ export function* encodeLatin1(bytes: Uint8Array): Generator<Uint8Array> {
   }
 }
 
-/** Bytes of that form: two for each character past ASCII. */
+/** Returns the size of `encodeLatin1`'s output in bytes: two for each byte from 0x80 on, one for each other byte. */
 export function latin1TextBytes(bytes: Uint8Array): number {
   let size = bytes.length;
   for (let i = 0; i < bytes.length; i++) size += (bytes[i] as number) >> 7;

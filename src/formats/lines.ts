@@ -12,13 +12,14 @@ export interface Line {
 }
 
 const PIECE_BYTES = 1 << 18;
-/** A line longer than this is none of a text file. */
+/** Maximum length of a line; a file with a longer one is not treated as text. */
 export const MAX_LINE_BYTES = 1 << 24;
 const LINE_FEED = 0x0a;
 
 /**
- * Reads a UTF-8 file line by line, in bounded memory; a byte order mark is left out. Only a line feed ends a line, and what follows the last one is a line if it is not empty.
- * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT (no UTF-8, or a line longer than `MAX_LINE_BYTES`).
+ * Reads a UTF-8 file line by line, in bounded memory, without its byte order mark. Only a line feed ends a line; text after the last line feed is a line if it
+ * is not empty.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT (not UTF-8, or a line longer than `MAX_LINE_BYTES`).
  */
 export async function* readLines(path: string): AsyncGenerator<Line, void> {
   let number = 0;
@@ -30,7 +31,7 @@ export async function* readLines(path: string): AsyncGenerator<Line, void> {
   }
 }
 
-/** The lines' bytes; each is good until the next is asked for. */
+/** Yields the bytes of each line, valid until the next line is requested. */
 async function* splitLines(path: string): AsyncGenerator<Buffer, void> {
   let buffer = Buffer.allocUnsafe(PIECE_BYTES);
   let held = 0;

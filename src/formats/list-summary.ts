@@ -1,11 +1,11 @@
 import { FIXED32, LENGTH_DELIMITED, tagOf, VARINT, type WireReader } from "./wire.js";
 
-/** What the frames of a feature list are, whatever their type. */
+/** A summary of the frames of a feature list, of any type. */
 export interface ListSummary {
-  /** Of all frames: "mixed" if they differ, "none" without a value. */
+  /** The type of all frames: "mixed" if they differ, "none" if there are no frames or they contain no list. */
   readonly type: "bytes" | "float" | "int64" | "mixed" | "none";
   readonly frames: number;
-  /** The smallest and the largest frame: bytes of its values, or how many numbers; 0 without frames. */
+  /** The smallest and the largest frame: bytes of its values, or number of its numbers; 0 without frames. */
   readonly sizes: readonly [min: number, max: number];
   /** Whether each frame is one bytes value, all of the same size. */
   readonly isUniform: boolean;
@@ -23,13 +23,13 @@ const UNPACKED_INT64 = tagOf(1, VARINT);
 
 interface Frame {
   type: ListSummary["type"];
-  /** Values of bytes, or numbers. */
+  /** Number of bytes values or of numbers. */
   values: number;
-  /** Bytes of the values, or numbers. */
+  /** Total bytes of the values, or number of numbers. */
   size: number;
 }
 
-/** Summarises the FeatureList from the reader's cursor to `end`. Throws BAD_FORMAT for what is not a FeatureList. */
+/** Summarizes the FeatureList from the reader's cursor to `end`. Throws BAD_FORMAT if it is not a FeatureList. */
 export function summariseList(reader: WireReader, end: number): ListSummary {
   let type: ListSummary["type"] = "none";
   let frames = 0;
@@ -67,7 +67,7 @@ function readFrame(reader: WireReader, end: number): Frame {
   return frame;
 }
 
-/** Adds a bytes value, one number, or several packed ones. */
+/** Adds one bytes value, one number, or a packed list of numbers to `frame`. */
 function readValue(reader: WireReader, end: number, type: "bytes" | "float" | "int64", frame: Frame): void {
   const tag = reader.varint32(end);
   if (tag === (type === "float" ? UNPACKED_FLOAT : UNPACKED_INT64) && type !== "bytes") {

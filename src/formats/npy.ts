@@ -4,50 +4,50 @@ import { showText } from "../base/shown-value.js";
 import { decodeFloat16 } from "./float16.js";
 import { adviseOnDtype } from "./numpy-advice.js";
 
-/** Where the values are read into; float16 first as its bits. */
+/** The typed array that the values are read into; float16 is read as raw bits first. */
 const ARRAYS = { f2: Uint16Array, f4: Float32Array, f8: Float64Array, i4: Int32Array, i8: BigInt64Array, u1: Uint8Array } as const;
 
-/** A type of value, as numpy's `descr` names it without its byte order. */
+/** A value type, named as in numpy's `descr` without the byte order. */
 export type NpyDtype = keyof typeof ARRAYS;
 
-/** An array in row-major order, whatever its order in the file. */
+/** An array in row-major order, regardless of its order in the file. */
 export interface NpyArray {
-  /** Of `data`. */
+  /** The type of `data`: f4 if the file has f2. */
   readonly dtype: Exclude<NpyDtype, "f2">;
   /** `[]` is a scalar. */
   readonly shape: readonly number[];
-  /** `[product of shape]`, an array of the dtype; float16 as float32. */
+  /** `[product of shape]`, a typed array of the dtype; float16 is converted to float32. */
   readonly data: Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array;
 }
 
 type StoredArray = InstanceType<(typeof ARRAYS)[NpyDtype]>;
 
-/** What a .npy file says of its array before the data. */
+/** The header of a .npy file. */
 export interface NpyHeader {
   readonly dtype: NpyDtype;
   readonly isFortran: boolean;
   readonly shape: readonly number[];
 }
 
-/** A day of float64 frames is 0.7 GB. */
+/** Maximum size of a .npy file; a day of float64 frames is 0.7 GB. */
 export const MAX_NPY_BYTES = 2 ** 30;
-/** numpy's own limit; a longer header is a lie or an attack. */
+/** numpy's own limit; a longer header is corrupt or malicious. */
 const MAX_HEADER_BYTES = 10_000;
-/** Where the data of a .npy file begin at the latest. */
+/** Maximum offset of the data in a .npy file. */
 export const MAX_NPY_HEAD_BYTES = 12 + MAX_HEADER_BYTES;
-/** numpy's own limit (32 before 2.0): turning an array around takes time for each side of each value. */
+/** numpy's own limit (32 before 2.0): converting an array to row-major order takes time per value and dimension. */
 const MAX_SIDES = 64;
 const MAGIC = Buffer.from("\x93NUMPY", "latin1");
 
 /**
- * Reads a .npy file of format version 1, 2 or 3 (numpy.lib.format) that holds little-endian f2, f4, f8, i4, i8 or u1.
- * Throws FILE_MISSING, FILE_UNREADABLE, or BAD_FORMAT for anything else, a file cut short or one with more in it.
+ * Reads a .npy file of format version 1, 2 or 3 (numpy.lib.format) that contains little-endian f2, f4, f8, i4, i8 or u1 values.
+ * Throws FILE_MISSING, FILE_UNREADABLE, or BAD_FORMAT if the file has another format or type, is truncated, or has trailing bytes.
  */
 export async function readNpy(file: string): Promise<NpyArray> {
   return parseNpy(await readInput(file, file, MAX_NPY_BYTES), file);
 }
 
-/** Reads the bytes of a .npy file; `file` names them in errors. Throws BAD_FORMAT as `readNpy` does. */
+/** Parses the bytes of a .npy file; `file` is its name in errors. Throws BAD_FORMAT like `readNpy`. */
 export function parseNpy(bytes: Buffer, file: string): NpyArray {
   const { text, dataStart } = splitHeader(bytes, file);
   const { dtype, isFortran, shape } = parseHeader(text, file);
@@ -60,19 +60,19 @@ export function parseNpy(bytes: Buffer, file: string): NpyArray {
       found: bytes.length - dataStart,
     });
   }
-  // A copy, because an array of wider values cannot start anywhere in the file's memory.
+  // A copy, because the data may not be aligned for wider values in the file's memory.
   const data = new ARRAYS[dtype](Uint8Array.from(bytes.subarray(dataStart)).buffer);
   if (isFortran) toRowMajor(data.slice(), shape, data);
   if (dtype === "f2") return { dtype: "f4", shape, data: decodeFloat16(data as Uint16Array) };
   return { dtype, shape, data: data as NpyArray["data"] };
 }
 
-/** Reads the header alone; `bytes` are the file's first `MAX_NPY_HEAD_BYTES`, or all of a shorter one. Throws BAD_FORMAT. */
+/** Parses only the header; `bytes` are the file's first `MAX_NPY_HEAD_BYTES`, or all of a shorter file. Throws BAD_FORMAT. */
 export function parseNpyHeader(bytes: Buffer, file: string): NpyHeader {
   return parseHeader(splitHeader(bytes, file).text, file);
 }
 
-/** The magic string, two bytes of version, the header's length (uint16 in version 1, uint32 after) and the header's text. */
+/** Splits a file into the magic string, two bytes of version, the header length (uint16 in version 1, uint32 later) and the header text. */
 function splitHeader(bytes: Buffer, file: string): { text: string; dataStart: number } {
   if (!bytes.subarray(0, MAGIC.length).equals(MAGIC)) {
     throw new NextvladError("BAD_FORMAT", "this is no .npy file", { file, remedy: "write one with numpy.save" });
@@ -92,7 +92,7 @@ function splitHeader(bytes: Buffer, file: string): { text: string; dataStart: nu
   return { text: bytes.toString(version === 3 ? "utf8" : "latin1", start, start + length), dataStart: start + length };
 }
 
-/** Reads the Python dict that is the header: `{'descr': '<f4', 'fortran_order': False, 'shape': (2048, 1), }`, its keys in any order. */
+/** Parses the header, a Python dict: `{'descr': '<f4', 'fortran_order': False, 'shape': (2048, 1), }`, with its keys in any order. */
 function parseHeader(text: string, file: string): NpyHeader {
   const descr = /['"]descr['"]\s*:\s*(['"])(.*?)\1/.exec(text)?.[2];
   const order = /['"]fortran_order['"]\s*:\s*(True|False)/.exec(text)?.[1];
@@ -121,7 +121,7 @@ function parseHeader(text: string, file: string): NpyHeader {
   return { dtype, isFortran: order === "True", shape: sides };
 }
 
-/** Fortran order has the first index run fastest; `to` gets the last index running fastest. */
+/** Converts from Fortran order (the first index varies fastest) to row-major order (the last index varies fastest). */
 function toRowMajor(from: StoredArray, shape: readonly number[], to: StoredArray): void {
   const strides = shape.map((_, axis) => shape.slice(0, axis).reduce((product, side) => product * side, 1));
   const index = shape.map(() => 0);

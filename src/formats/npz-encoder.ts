@@ -10,17 +10,17 @@ export interface NpzArray {
   readonly data: NumpyData;
 }
 
-/** Longer offsets need ZIP64. */
+/** Larger offsets need ZIP64. */
 const MOST_BYTES = 2 ** 32 - 1;
-/** What a member's headers and its line in the directory take at most, besides its name twice. */
+/** Upper bound on a member's headers and directory entry, without its name, which is written twice. */
 const MEMBER_BYTES = 256;
 const PIECE_BYTES = 1 << 24;
-/** The earliest that ZIP knows, so that the same arrays make the same file. */
+/** The earliest date that ZIP supports, so that the same arrays always give the same file. */
 const MODIFIED = new Date(1980, 0, 1);
 
 /**
- * Arrays as numpy.savez writes them: a ZIP of .npy files, stored as they are. The pieces are views of the arrays' own memory, which the next array
- * may use too. Throws BAD_FORMAT where data do not fit their shape, and for 4 GiB and more.
+ * Encodes arrays as numpy.savez does: a ZIP of uncompressed .npy files. The pieces are views of the arrays' memory, which the next array may reuse. Throws
+ * BAD_FORMAT if data do not fit their shape, or if the arrays have 4 GiB or more.
  */
 export async function* encodeNpz(arrays: Iterable<NpzArray> | AsyncIterable<NpzArray>): AsyncGenerator<Uint8Array> {
   let total = 0;
@@ -54,7 +54,7 @@ export async function* encodeNpz(arrays: Iterable<NpzArray> | AsyncIterable<NpzA
   yield* ready.splice(0);
 }
 
-/** The header of a .npy file, format version 1 (numpy.lib.format): a Python dict, padded so that the data begin at a multiple of 64 bytes. */
+/** Returns the header of a .npy file, format version 1 (numpy.lib.format): a Python dict, padded so that the data start at a multiple of 64 bytes. */
 function encodeNpyHeader(shape: readonly number[], descr: string): Uint8Array {
   const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`;
   const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': ${tuple}, }`;

@@ -9,8 +9,9 @@ import { MAX_NPY_BYTES, MAX_NPY_HEAD_BYTES, type NpyArray, type NpyHeader, parse
 const MAX_ENTRIES = 10_000;
 
 /**
- * Reads one array of a .npz file (numpy.savez, numpy.savez_compressed: a zip of .npy files). `choose` is given the names of its arrays and names one.
- * Throws FILE_MISSING, FILE_UNREADABLE, what `choose` throws, or BAD_FORMAT for what is no such file, is damaged, or holds an array that `readNpy` refuses.
+ * Reads one array of a .npz file (numpy.savez, numpy.savez_compressed: a zip of .npy files). `choose` gets the names of its arrays and returns one of them.
+ * Throws FILE_MISSING, FILE_UNREADABLE, what `choose` throws, or BAD_FORMAT if the file is not a .npz file, is corrupt, or contains an array that `readNpy`
+ * rejects.
  */
 export async function readNpz(file: string, choose: (names: readonly string[]) => string): Promise<NpyArray> {
   const npz = await NpzFile.open(file);
@@ -21,7 +22,7 @@ export async function readNpz(file: string, choose: (names: readonly string[]) =
   }
 }
 
-/** A .npz file, its arrays read when asked for. All methods throw FILE_UNREADABLE and BAD_FORMAT. Close it after use. */
+/** A .npz file whose arrays are read on demand. All methods throw FILE_UNREADABLE and BAD_FORMAT. Close it after use. */
 export class NpzFile {
   readonly path: string;
   readonly #zip: ZipFile;
@@ -33,7 +34,7 @@ export class NpzFile {
     this.#entries = entries;
   }
 
-  /** Throws FILE_MISSING besides. */
+  /** Opens a file. Also throws FILE_MISSING. */
   static async open(path: string): Promise<NpzFile> {
     await requireRegularFile(path);
     return translateErrors(path, async () => {
@@ -60,7 +61,7 @@ export class NpzFile {
     return [...this.#entries.keys()];
   }
 
-  /** An array's type and shape, without its data. */
+  /** Returns an array's type and shape without reading all its data. */
   async describe(name: string): Promise<NpyHeader> {
     const entry = this.#find(name);
     return translateErrors(this.path, async () => {
@@ -71,7 +72,7 @@ export class NpzFile {
     });
   }
 
-  /** Reads a whole array of `maxBytes` at most. */
+  /** Reads a whole array whose .npy file has at most `maxBytes`. */
   async read(name: string, maxBytes: number): Promise<NpyArray> {
     const entry = this.#find(name);
     if (entry.uncompressedSize > maxBytes) {
@@ -79,7 +80,7 @@ export class NpzFile {
       throw new NextvladError("BAD_FORMAT", "the array is too large", details);
     }
     return translateErrors(this.path, async () => {
-      // Yauzl ends the stream with an error where more or fewer bytes come than the entry says.
+      // Yauzl ends the stream with an error if it has more or fewer bytes than the entry says.
       const bytes = await collect(await this.#zip.openReadStreamPromise(entry));
       const checksum = crc32(bytes);
       if (checksum !== entry.crc32) {
@@ -122,7 +123,7 @@ async function translateErrors<T>(file: string, work: () => Promise<T>): Promise
   }
 }
 
-/** The bytes of a stream: all, or so many at least. */
+/** Reads a stream to its end, or until it has returned at least `enough` bytes. */
 async function collect(stream: Readable, enough = Number.POSITIVE_INFINITY): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let length = 0;

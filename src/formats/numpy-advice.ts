@@ -1,6 +1,6 @@
 /**
- * How to save an array of a type that is not read, by the type's name in numpy (`descr`, such as `|i1`, `>f4`, `|O`, with or without its byte order):
- * a sentence without capital or period.
+ * Returns advice on how to save an array of an unsupported type, given the type's name in numpy (`descr`, such as `|i1`, `>f4`, `|O`, with or without its byte
+ * order): a sentence without capital or period.
  */
 export function adviseOnDtype(descr: string): string {
   const [, order, kind = "", digits = ""] = /^([<>=|]?)([a-zA-Z?])(\d*)/.exec(descr) ?? [];
@@ -25,7 +25,7 @@ export function adviseOnDtype(descr: string): string {
   }
 }
 
-/** For arrays of big-endian numbers. */
+/** Advice for arrays of big-endian numbers. */
 export const LITTLE_ENDIAN = "convert it with array.astype(array.dtype.newbyteorder('<')) in numpy";
 
 const INTEGERS = "save array.astype('|u1') if every value is in 0..255, else the features as float32";

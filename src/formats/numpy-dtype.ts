@@ -1,6 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 
-/** The values of an array that numpy can be given. */
+/** Array types that numpy files can be written from. */
 export type NumpyData = Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array;
 
 const DESCRIPTIONS = new Map<unknown, string>([
@@ -11,7 +11,7 @@ const DESCRIPTIONS = new Map<unknown, string>([
   [Uint8Array, "|u1"],
 ]);
 
-/** The array's type as numpy describes it: byte order, kind and size, `<f4`. Throws BAD_FORMAT where the data do not fit the shape. */
+/** Returns the array's type as numpy's `descr`: byte order, kind and size, such as `<f4`. Throws BAD_FORMAT if the data do not fit the shape. */
 export function numpyDescr(shape: readonly number[], data: NumpyData): string {
   const size = shape.reduce((product, side) => product * side, 1);
   if (data.length !== size) {

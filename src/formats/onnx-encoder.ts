@@ -9,7 +9,7 @@ export interface OnnxInitializer {
   readonly data: Float32Array | BigInt64Array;
 }
 
-/** An input or output of a graph; a text stands for a size that differs from call to call. */
+/** An input or output of a graph; a string in `shape` names a dynamic dimension. */
 export interface OnnxValue {
   readonly name: string;
   readonly type: "float32" | "uint8" | "int64";
@@ -17,10 +17,10 @@ export interface OnnxValue {
   readonly description: string;
 }
 
-/** An attribute: `int` and `float` where one number's type must be told. */
+/** A node attribute; `int` and `float` give the type of a single number. */
 export type OnnxAttribute = { readonly int: number } | { readonly float: number } | { readonly ints: readonly number[] };
 
-/** One operation. Each output's name is also the operation's, if there is but one. */
+/** One operation. The name of its output is also the name of the node. */
 export interface OnnxNode {
   readonly operation: string;
   readonly inputs: readonly string[];
@@ -28,7 +28,7 @@ export interface OnnxNode {
   readonly attributes: Readonly<Record<string, OnnxAttribute>>;
 }
 
-/** A model of one graph, its nodes in an order in which they can be computed. */
+/** A model with one graph; its nodes are in topological order. */
 export interface OnnxModel {
   readonly irVersion: number;
   readonly opset: number;
@@ -46,12 +46,12 @@ export interface OnnxModel {
 export const ELEMENT_TYPES = { float32: 1, uint8: 2, int64: 7 } as const;
 /** AttributeProto.AttributeType. */
 const ATTRIBUTE_TYPES = { float: 1, int: 2, ints: 7 } as const;
-/** Protocol Buffers' own limit. */
+/** Maximum size of a Protocol Buffers message. */
 const MOST_BYTES = 2 ** 31 - 1;
 
 /**
- * A model as a ModelProto (onnx.proto, IR version 10 and later), in pieces; those of the initializers are views of their own memory.
- * Throws BAD_FORMAT for 2 GiB and more.
+ * Encodes a model as a ModelProto (onnx.proto, IR version 10 and later), in pieces; the pieces of the initializers are views of their data.
+ * Throws BAD_FORMAT if the model has 2 GiB or more.
  */
 export function encodeOnnx(model: OnnxModel): readonly Uint8Array[] {
   const message = join([

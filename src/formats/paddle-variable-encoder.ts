@@ -1,7 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import { integerField, join } from "./wire-writer.js";
 
-/** An array that Paddle can be given as a variable, row-major. */
+/** An array that can be written as a Paddle variable, row-major. */
 export interface PaddleVariable {
   readonly shape: readonly number[];
   /** `[product of shape]`. */
@@ -13,9 +13,8 @@ const FP32 = 5;
 const INT64 = 3;
 
 /**
- * A variable as Paddle's save_vars writes it into a file of its own (framework/lod_tensor.cc, SerializeToStream, version 0): no LoD levels,
- * a TensorDesc, the values. All little-endian, nothing padded. The values are a view of the array's own memory. Throws BAD_FORMAT where they do not
- * fit the shape.
+ * Encodes a variable as Paddle's save_vars writes it into a file of its own (framework/lod_tensor.cc, SerializeToStream, version 0): no LoD levels, a
+ * TensorDesc, the values. All little-endian, without padding. The values are a view of the array's memory. Throws BAD_FORMAT if the data do not fit the shape.
  */
 export function encodePaddleVariable({ shape, data }: PaddleVariable): readonly Uint8Array[] {
   const size = shape.reduce((product, side) => product * side, 1);

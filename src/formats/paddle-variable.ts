@@ -1,7 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import { LENGTH_DELIMITED, tagOf, VARINT, WireReader } from "./wire.js";
 
-/** Paddle's VarType.Type (framework.proto), by numpy's names, and what a value takes in bytes. */
+/** Paddle's VarType.Type (framework.proto), with numpy's names and the bytes per value. */
 const TYPES: ReadonlyMap<number, { readonly dtype: string; readonly itemBytes: number }> = new Map([
   [0, { dtype: "b1", itemBytes: 1 }],
   [1, { dtype: "i2", itemBytes: 2 }],
@@ -15,21 +15,21 @@ const TYPES: ReadonlyMap<number, { readonly dtype: string; readonly itemBytes: n
   [22, { dtype: "bf16", itemBytes: 2 }],
 ]);
 
-/** How much of a file its header may take: 16 bytes and a few for each side. Levels of detail, which weights have none of, may take more. */
+/** Bytes to read from a file for its header, which takes 16 bytes and a few per dimension. LoD levels, which weights do not have, may take more. */
 export const VARIABLE_HEAD_BYTES = 1 << 12;
 const MAX_DESCRIPTOR_BYTES = 1 << 10;
 const MAX_SIDES = 32;
 
-/** What the file of a variable says before its data. */
+/** The header of a variable's file. */
 export interface PaddleVariableHeader {
   readonly dtype: string;
   /** `[]` is a scalar. */
   readonly shape: readonly number[];
-  /** Where the data begin; they go on to the file's end, row-major, little-endian. */
+  /** Offset of the data, which extend to the file's end, row-major, little-endian. */
   readonly dataOffset: number;
 }
 
-/** Whether a file can be one variable of Paddle's, by its first bytes: both versions are 0, and a descriptor follows. */
+/** Whether a file may be a Paddle variable, by its first bytes: both versions and the number of LoD levels are 0, and a descriptor follows. */
 export function looksLikePaddleVariable(head: Uint8Array): boolean {
   if (head.length < 22) return false;
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
@@ -39,11 +39,11 @@ export function looksLikePaddleVariable(head: Uint8Array): boolean {
 }
 
 /**
- * Reads the header of a variable as Paddle's save_vars writes it into a file of its own (paddle/fluid/framework/lod_tensor.cc, SerializeToStream,
- * version 0), and checks that the file is just as long as it says:
+ * Parses the header of a variable as Paddle's save_vars writes it into a file of its own (paddle/fluid/framework/lod_tensor.cc, SerializeToStream, version 0),
+ * and checks that the file has exactly the length that the header implies. Layout:
  * uint32 version 0; uint64 number of LoD levels, each a uint64 length in bytes and that many bytes; uint32 tensor version 0;
- * int32 length of a TensorDesc; the TensorDesc (1: data type, 2: repeated sides, packed or not); the data, up to the file's end.
- * `head` is the file's first VARIABLE_HEAD_BYTES, or all of it where it is shorter. Throws BAD_FORMAT.
+ * int32 length of a TensorDesc; the TensorDesc (1: data type, 2: repeated dimensions, packed or not); the data, up to the file's end.
+ * `head` is the file's first VARIABLE_HEAD_BYTES, or all of a shorter file. Throws BAD_FORMAT.
  */
 export function parseVariableHeader(head: Uint8Array, sizeBytes: number, file: string): PaddleVariableHeader {
   const cursor = new HeaderCursor(head, sizeBytes, file);
@@ -87,13 +87,13 @@ function parseDescriptor(bytes: Uint8Array, cursor: HeaderCursor): { readonly ty
       } else reader.skip(tag, bytes.length);
     }
   } catch (error) {
-    // The reader's words are about shards.
+    // The reader's messages are about shards.
     throw cursor.error("its descriptor cannot be read", error);
   }
   return { type, shape };
 }
 
-/** Reads little-endian integers, none past what is there. */
+/** Reads little-endian integers with bounds checks. */
 class HeaderCursor {
   pos = 0;
   readonly #bytes: Uint8Array;

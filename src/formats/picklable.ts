@@ -1,7 +1,7 @@
 /**
- * What can be pickled, by its Python type: number is `float` (always, even 1), bigint `int`, string `str`, null `None`; `Tuple` is a tuple, a Map
- * a dict, `ByteString` Python 2's `str`, `Bytes` bytes; a float array is a list of floats, an int array a list of ints, any other iterable a list. `Global` and
- * `Built` are what a constructor makes.
+ * Values that can be pickled, and their Python types: number is `float` (always, even 1), bigint `int`, string `str`, null `None`; `Tuple` is a tuple, a Map a
+ * dict, `ByteString` Python 2's `str`, `Bytes` bytes; a float array is a list of floats, an int array a list of ints, any other iterable a list. `Global` is a
+ * class or function, and `Built` an object that calling one returns.
  */
 export type PickleValue =
   | null
@@ -31,7 +31,7 @@ export class Tuple {
   }
 }
 
-/** Python 2's `str`. Python 3 loads it as `bytes` with `encoding="bytes"`, as `str` with `encoding="latin1"`, and by default only where it is ASCII. */
+/** Python 2's `str`. Python 3 loads it as `bytes` with `encoding="bytes"`, as `str` with `encoding="latin1"`, and by default only if it is ASCII. */
 export class ByteString {
   readonly bytes: Uint8Array;
 
@@ -40,7 +40,7 @@ export class ByteString {
   }
 }
 
-/** Python bytes (Python 2: `str`), whatever the loader's `encoding`, at up to twice the size. */
+/** Python bytes (Python 2: `str`) for any `encoding` of the loader, encoded at up to twice the size. */
 export class Bytes {
   readonly bytes: Uint8Array;
 
@@ -60,7 +60,7 @@ export class Global {
   }
 }
 
-/** The object that `callable(*args)` makes, its state then set. */
+/** The object that `callable(*args)` returns, with its state set afterwards. */
 export class Built {
   readonly callable: Global;
   readonly args: Tuple;

@@ -1,6 +1,6 @@
 import { Built, ByteString, Bytes, Global, Tuple } from "./picklable.js";
 
-/** Types of value, by numpy's name. */
+/** Value types, by numpy's names. */
 export type NumpyDtype = "u1" | "f4" | "f8" | "i4" | "i8";
 
 const RECONSTRUCT = new Global("numpy.core.multiarray", "_reconstruct");
@@ -8,15 +8,15 @@ const NDARRAY = new Global("numpy", "ndarray");
 const DTYPE = new Global("numpy", "dtype");
 
 /**
- * A numpy array as Python 2's numpy pickled it, which every later one loads (numpy 2 under the old module's name too); in Python 3 with
- * `encoding="bytes"` or `"latin1"`. `data` holds the values in row-major order, little-endian: `[product of shape]` of the dtype.
+ * Returns a numpy array as Python 2's numpy pickled it, which every later version loads (numpy 2 under the old module's name too); Python 3 needs
+ * `encoding="bytes"` or `"latin1"`. `data` contains the values in row-major order, little-endian: `[product of shape]` of the dtype.
  * Form: `_reconstruct(ndarray, (0,), "b")`, then its state (1, shape, dtype, is_fortran, data) (numpy/core/src/multiarray/methods.c, array_reduce).
  */
 export function pickleArray(dtype: NumpyDtype, shape: readonly number[], data: Uint8Array): Built {
   return build(dtype, shape, new ByteString(data));
 }
 
-/** The same for whatever loads it, bare `pickle.load` included, with its data as `Bytes` at up to twice the size. */
+/** Like `pickleArray`, but loads with any `encoding` and with a bare `pickle.load`: the data are `Bytes`, at up to twice the size. */
 export function pickleArrayForAll(dtype: NumpyDtype, shape: readonly number[], data: Uint8Array): Built {
   return build(dtype, shape, new Bytes(data));
 }

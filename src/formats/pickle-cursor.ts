@@ -3,34 +3,31 @@ import { showValue } from "../base/shown-value.js";
 import { stringTooLong } from "./pickle-string-guard.js";
 
 const NEWLINE = 0x0a;
-/** What is read at once of a pickle that is not in memory. */
+/** Minimum read size for a pickle that is not in memory. */
 const WINDOW_BYTES = 1 << 20;
-/** More of a Python object's name is not shown: in a damaged pickle it goes on to the next newline, wherever that is. */
+/** Maximum length of a Python object's name in messages: in a corrupt pickle, the name extends to the next newline, wherever that is. */
 const MOST_NAME_LENGTH = 120;
-/**
- * The longest text or bytes in a pickle, unless its reader sets another limit. The largest array of the published model has 302 MB, and 453 MB as the text that
- * protocol 2 makes of it.
- */
+/** Default maximum length of text or bytes in a pickle. The largest array of the published model has 302 MB, and 453 MB as text in protocol 2. */
 export const MAX_STRING_BYTES = 3 * 2 ** 28;
-/** The longest line of text: V8 has no longer strings. */
+/** Maximum length of a line of text, below V8's limit for strings. */
 const MAX_LINE_BYTES = 2 ** 28;
 
-/** A pickle's bytes, which need not be in memory. */
+/** A pickle's bytes, read on demand. */
 export interface PickleSource {
   readonly sizeBytes: number;
-  /** Fills the start of `target` with the bytes that follow those read before, and returns how many that was; 0 only at the end. */
+  /** Fills the start of `target` with the bytes that follow those read before, and returns the number of bytes read; 0 only at the end. */
   read(target: Uint8Array): number;
 }
 
-/** A cursor over a pickle's bytes that never goes past their end. Each read throws BAD_FORMAT, placed at the opcode at hand, where the bytes run out. */
+/** A bounds-checked cursor over a pickle's bytes. Each read throws BAD_FORMAT, at the offset of the current opcode, if too few bytes are left. */
 export class PickleCursor {
-  /** All bytes, or those at hand of a source's. */
+  /** All bytes, or the buffered bytes of a source. */
   #bytes: Uint8Array;
   #view: DataView;
   #pos = 0;
-  /** Where `#bytes` starts in the pickle. */
+  /** Offset of `#bytes` in the pickle. */
   #start = 0;
-  /** Where the opcode at hand stands. */
+  /** Offset of the current opcode in the pickle. */
   opcodeAt = 0;
   readonly #file: string;
   readonly #source: PickleSource | null;
@@ -77,31 +74,31 @@ export class PickleCursor {
     return this.#view.getUint32(at, true);
   }
 
-  /** A uint64 that is a length: exact as far as a file can be long. */
+  /** Reads a uint64 length; exact for any possible file size. */
   uint64(): number {
     const at = this.#step(8);
     return this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true);
   }
 
-  /** Big-endian, as BINFLOAT is. */
+  /** Reads a big-endian float64, as BINFLOAT is. */
   float64(): number {
     const at = this.#step(8);
     return this.#view.getFloat64(at);
   }
 
-  /** A view of the next bytes, once it is known that they are there. */
+  /** Returns a view of the next `length` bytes, after checking that the pickle has them. */
   take(length: number): Uint8Array {
     const at = this.#step(length);
     return this.#bytes.subarray(at, at + length);
   }
 
-  /** `take` for text and bytes, whose length has a limit. */
+  /** `take` for text and bytes, limited to `maxStringBytes`. */
   takeString(length: number): Uint8Array {
     if (length > this.#maxStringBytes && length <= this.left) throw stringTooLong(this.#file, this.opcodeAt, this.#maxStringBytes, length);
     return this.take(length);
   }
 
-  /** The bytes up to the next newline, which is stepped over. */
+  /** Returns the bytes up to the next newline, and skips the newline. */
   line(): Uint8Array {
     let end = this.#bytes.indexOf(NEWLINE, this.#pos);
     while (end === -1) {
@@ -122,7 +119,7 @@ export class PickleCursor {
     if (length > maxBytes) throw stringTooLong(this.#file, this.opcodeAt, maxBytes, length);
   }
 
-  /** Counts bytes that are about to be decoded: all together they cannot be more than the file has. */
+  /** Counts bytes that are about to be decoded: their total cannot exceed the file size. */
   chargeDecoded(length: number): void {
     this.#decodedBytes += length;
     if (this.#decodedBytes > this.#sizeBytes) throw this.error("it decodes more text than it holds");
@@ -138,7 +135,7 @@ export class PickleCursor {
     return at;
   }
 
-  /** Puts at least `length` bytes at hand, or all that are left. They go into fresh memory, as what was taken before stays where it is. */
+  /** Buffers at least `length` bytes, or all that are left. Allocates new memory, because the views that `take` returned must stay valid. */
   #refill(length: number): void {
     const rest = this.#bytes.subarray(this.#pos);
     const bytes = new Uint8Array(Math.min(this.left, Math.max(WINDOW_BYTES, length)));
@@ -162,12 +159,12 @@ export class PickleCursor {
     });
   }
 
-  /** An error at the opcode at hand: a pickle that breaks its own rules, or needs what is not read here. */
+  /** Returns an error at the current opcode: the pickle is invalid, or needs an unsupported feature. */
   error(what: string, remedy = "name a file that PaddlePaddle or tf2pkl.py wrote, or copy it again if it is one"): NextvladError {
     return new NextvladError("BAD_FORMAT", `the pickle cannot be read: ${what}`, { file: this.#file, byteOffset: this.opcodeAt, remedy });
   }
 
-  /** An error for a global that is never resolved. */
+  /** Returns an error for a global that is never resolved. */
   forbidden(module: string, name: string): NextvladError {
     return new NextvladError(
       "UNSAFE_PICKLE",

@@ -27,10 +27,10 @@ const BUILD = 0x62;
 
 const CODECS_ENCODE = new Global("_codecs", "encode");
 
-/** CPython appends to a list in batches of this many, to bound the reader's stack. */
+/** CPython appends to a list in batches of this size, to bound the reader's stack. */
 const APPENDS_BATCH = 1000;
 
-/** Appends the pickle of a value, protocol 2, without its head and end. Throws BAD_FORMAT for what Python has no form of (see `PickledListEncoder`). */
+/** Appends the pickle of a value, protocol 2, without PROTO and STOP. Throws BAD_FORMAT for values that cannot be pickled (see `PickledListEncoder`). */
 export function encode(value: PickleValue, out: ByteBuffer): void {
   if (value === null) out.byte(NONE);
   else if (typeof value === "boolean") out.byte(value ? NEWTRUE : NEWFALSE);
@@ -59,7 +59,7 @@ function encodeList<T>(items: Iterable<T>, encodeItem: (item: T, out: ByteBuffer
   out.byte(APPENDS);
 }
 
-/** Between two batches of a list, appends the one and opens the next. */
+/** At a batch boundary of a list, appends the current batch and starts the next one. */
 export function startItem(index: number, out: ByteBuffer): void {
   if (index === 0 || index % APPENDS_BATCH !== 0) return;
   out.byte(APPENDS);
@@ -76,7 +76,7 @@ function isMap(value: object): value is ReadonlyMap<PickleValue, PickleValue> {
   return value instanceof Map;
 }
 
-/** In one batch, which is as long as the dict. */
+/** Writes all entries in one batch. */
 function encodeDict(entries: ReadonlyMap<PickleValue, PickleValue>, out: ByteBuffer): void {
   out.byte(EMPTY_DICT);
   out.byte(MARK);
@@ -104,9 +104,9 @@ function encodeByteString({ bytes }: ByteString, out: ByteBuffer): void {
 }
 
 /**
- * As CPython 3 writes bytes in protocol 2: `_codecs.encode(text, 'latin1')`. Only this form loads on Python 2 and 3, with and without an `encoding`:
- * the byte strings of Python 2 fail a bare `pickle.load` of Python 3, which is how fluid.load first read .pdparams, and Python 2.7, on which fluid 1.8
- * ran too, has none of the bytes opcodes of protocol 3 and later.
+ * Encodes bytes as CPython 3 does in protocol 2: `_codecs.encode(text, 'latin1')`. Only this form loads on Python 2 and 3, with and without an `encoding`: the
+ * byte strings of Python 2 fail with a bare `pickle.load` of Python 3, which the first versions of fluid.load used for .pdparams, and Python 2.7, on which
+ * fluid 1.8 also ran, lacks the bytes opcodes of protocol 3 and later.
  */
 function encodeBytes({ bytes }: Bytes, out: ByteBuffer): void {
   const size = latin1TextBytes(bytes);
@@ -143,7 +143,7 @@ function encodeFloat(value: number, out: ByteBuffer): void {
   out.view.setFloat64(at + 1, value);
 }
 
-/** A whole number in the shortest form; what an int32 cannot hold goes out as LONG1, two's complement. */
+/** Encodes an integer in the shortest form; values that do not fit an int32 are written as LONG1, two's complement. */
 function encodeInt(value: number | bigint, out: ByteBuffer): void {
   if (value >= 0 && value < 1 << 8) {
     out.byte(BININT1);

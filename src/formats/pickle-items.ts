@@ -6,12 +6,12 @@ import { PickleMachine } from "./pickle-machine.js";
 import { runOpcode } from "./pickle-reader.js";
 import type { PickledValue } from "./pickle-values.js";
 
-/** Result files hold IDs and numbers, and no arrays. */
+/** Result files contain IDs and numbers, and no arrays. */
 const MAX_STRING_BYTES = 1 << 24;
 
 /**
- * Reads a pickled list item by item, in memory that does not grow with their number (but by the text that a pickle remembers), otherwise as `parsePickle` does.
- * Items may share text, dtypes and globals, and nothing else. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE.
+ * Reads a pickled list item by item, in memory that does not grow with the number of items (except for memoized text); otherwise like `parsePickle`. Items may
+ * share text, dtypes and globals, and nothing else. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE.
  */
 export function* readPickledItems(path: string): Generator<PickledValue, void> {
   const source = openSource(path);

@@ -2,21 +2,21 @@ import type { PickleCursor } from "./pickle-cursor.js";
 import { asText } from "./pickle-numpy.js";
 import { NumpyArray, type PickledDict, PickledTuple, type PickledValue } from "./pickle-values.js";
 
-// What one byte of a hostile file can make is bounded by these; a result file of a million videos or a shard of ten thousand stays far below.
+// Limits on what a malicious file can allocate with one byte each; a result file of a million videos or a shard of ten thousand stays far below them.
 const MAX_PENDING = 1 << 22;
 const MAX_CONTAINERS = 1 << 23;
 const MAX_DICTS = 1 << 20;
 const MAX_MEMO = 1 << 23;
-/** Picklers number their memo from 0 or 1 without gaps; `pickletools.optimize` keeps that so. */
+/** Picklers number their memo from 0 or 1 without gaps; `pickletools.optimize` preserves this. */
 const MAX_MEMO_GAP = 256;
 
-/** The stack machine that a pickle is a program for: its stack, its marks, and its memo. Nothing in it runs code that the pickle brings. */
+/** The stack machine that executes a pickle: its stack, its marks, and its memo. It never runs code from the pickle. */
 export class PickleMachine {
   readonly cursor: PickleCursor;
   readonly #stack: PickledValue[] = [];
   readonly #marks: number[] = [];
   readonly #memo: (PickledValue | undefined)[] = [];
-  /** Memo entries below this are of items that were taken. */
+  /** Memo entries below this index belong to items that were already taken. */
   #takenBelow = 0;
   #containers = 0;
   #dicts = 0;
@@ -51,7 +51,7 @@ export class PickleMachine {
     return this.#stack[this.#stack.length - 1] as PickledValue;
   }
 
-  /** The values of a tuple of 1 to 3, in order. */
+  /** Pops `count` values and returns them in order. */
   popSome(count: number): PickledValue[] {
     if (this.#stack.length - count < (this.#marks.at(-1) ?? 0)) throw this.cursor.error("a value is missing");
     return this.#stack.splice(this.#stack.length - count);
@@ -68,7 +68,7 @@ export class PickleMachine {
     return this.#stack.splice(mark);
   }
 
-  /** POP takes a mark away where nothing stands above it. */
+  /** POP: removes the last mark if no value is above it, otherwise the top value. */
   discard(): void {
     if (this.#marks.length > 0 && this.#stack.length === this.#marks.at(-1)) this.#marks.pop();
     else this.pop();
@@ -89,8 +89,8 @@ export class PickleMachine {
   }
 
   /**
-   * The items of the list that the pickle is, as far as they were appended: while it stands alone on the stack, else none. The machine forgets them, with all lists,
-   * tuples, dicts and arrays that it remembers.
+   * Removes and returns the items appended so far to the pickle's list; returns none unless that list is alone on the stack. When it returns items, it also
+   * removes all lists, tuples, dicts and arrays from the memo.
    */
   takeItems(): PickledValue[] {
     const [list] = this.#stack;
@@ -103,7 +103,7 @@ export class PickleMachine {
     return list.splice(0);
   }
 
-  /** The value under STOP, once nothing else is left. */
+  /** Returns the value at STOP. Throws BAD_FORMAT if other values or marks are left. */
   result(): PickledValue {
     const value = this.pop();
     if (this.#stack.length > 0 || this.#marks.length > 0) throw this.cursor.error("it ends with values left over");
@@ -115,7 +115,7 @@ export class PickleMachine {
     for (const item of items) list.push(item);
   }
 
-  /** Puts keys and values, one after the other, into a dict. */
+  /** Sets items of a dict from alternating keys and values. */
   setItems(dict: PickledValue, items: readonly PickledValue[]): void {
     if (!(dict instanceof Map)) throw this.cursor.error("it sets items of what is no dict");
     if (items.length % 2 !== 0) throw this.cursor.error("a key has no value");

@@ -12,19 +12,19 @@ import {
   type PickledValue,
 } from "./pickle-values.js";
 
-/** No array here has more sides, and numpy's own limit is 32 (64 since 2.0). */
+/** No array here has more dimensions; numpy's own limit is 32 (64 since 2.0). */
 const MAX_SIDES = 32;
 
-/** Names of keys, types and encodings are short. */
+/** Maximum size of a key, type name or encoding name. */
 const MAX_NAME_BYTES = 1 << 16;
 
-/** Text that a writer may have left as bytes (Python 2 has no other); null for anything else. */
+/** Returns text that a writer may have stored as bytes (Python 2's `str`); null for other or longer values. */
 export function asText(value: PickledValue | undefined): string | null {
   if (typeof value === "string") return value;
   return value instanceof Uint8Array && value.length <= MAX_NAME_BYTES ? latin1Text(value) : null;
 }
 
-/** `numpy.dtype('f4', False, True)`; its byte order comes with `setDtypeState`. */
+/** `numpy.dtype('f4', False, True)`; its byte order follows in its state (see `checkDtypeState`). */
 export function makeDtype(args: readonly PickledValue[], cursor: PickleCursor): NumpyDtype {
   const name = asText(args[0]);
   const kind = /^[<|=]?([a-zA-Z]\d+)$/.exec(name ?? "")?.[1];
@@ -35,7 +35,7 @@ export function makeDtype(args: readonly PickledValue[], cursor: PickleCursor): 
   return new NumpyDtype(kind as NumpyKind);
 }
 
-/** BUILD of a dtype: (version, byte order, subarray, names, fields, ...). */
+/** BUILD of a dtype: checks its state (version, byte order, subarray, names, fields, ...). */
 export function checkDtypeState(state: PickledValue, cursor: PickleCursor): void {
   const items = state instanceof PickledTuple ? state.items : [];
   const order = asText(items[1]);
@@ -45,14 +45,14 @@ export function checkDtypeState(state: PickledValue, cursor: PickleCursor): void
   }
 }
 
-/** `numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b'b')`: an empty array, to be given its content by BUILD. */
+/** `numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b'b')`: returns an empty array, whose content BUILD sets. */
 export function reconstructArray(args: readonly PickledValue[], cursor: PickleCursor): NumpyArray {
   const [type] = args;
   if (type instanceof PickledGlobal && type.name === "ndarray") return new NumpyArray();
   throw cursor.error("an array is made of something other than numpy.ndarray");
 }
 
-/** BUILD of an array: (version, shape, dtype, is_fortran, bytes). */
+/** BUILD of an array: sets its state (version, shape, dtype, is_fortran, bytes). */
 export function setArrayState(array: NumpyArray, state: PickledValue, cursor: PickleCursor): void {
   const items = state instanceof PickledTuple ? state.items : [];
   const [shape, dtype, isFortran, bytes] = items.length === 5 ? items.slice(1) : items;
@@ -100,7 +100,7 @@ function isSide(value: PickledValue): value is number {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
-/** `numpy.core.multiarray.scalar(dtype, bytes)`: a plain number, bigint or boolean. */
+/** `numpy.core.multiarray.scalar(dtype, bytes)`: returns a plain number, bigint or boolean. */
 export function makeScalar(args: readonly PickledValue[], cursor: PickleCursor): number | bigint | boolean {
   const [dtype, bytes] = args;
   if (!(dtype instanceof NumpyDtype) || !(bytes instanceof Uint8Array) || bytes.length !== NUMPY_ITEM_BYTES[dtype.kind]) {

@@ -21,10 +21,10 @@ const STOP = 0x2e;
 const MAX_PROTOCOL = 5;
 
 /**
- * Reads a pickle of plain data and numpy arrays, protocols 0 to 5, as Python 2 and 3 write them (opcodes after CPython's pickletools), and
- * runs nothing: a global that is not one of the few in pickle-globals.ts is refused where it is named. Arrays and bytes are views of
- * `bytes`, except those that protocols 0 to 2 keep as text. A list may hold itself, so don't walk what you read without bounds.
- * `file` is for errors. Throws BAD_FORMAT (also for text or bytes longer than `maxStringBytes`), UNSAFE_PICKLE.
+ * Parses a pickle of plain data and numpy arrays, protocols 0 to 5, as Python 2 and 3 write them (opcodes from CPython's pickletools). Runs no code from the
+ * pickle: a global that is not one of the few in pickle-globals.ts is rejected where it is named. Arrays and bytes are views of `bytes`, except those that
+ * protocols 0 to 2 store as text. A list may contain itself, so bound any traversal of the result. `file` is for errors. Throws BAD_FORMAT (also for text or
+ * bytes longer than `maxStringBytes`), UNSAFE_PICKLE.
  */
 export function parsePickle(bytes: Uint8Array, file: string, maxStringBytes = MAX_STRING_BYTES): PickledValue {
   const cursor = new PickleCursor(bytes, file, maxStringBytes);
@@ -33,7 +33,7 @@ export function parsePickle(bytes: Uint8Array, file: string, maxStringBytes = MA
   return machine.result();
 }
 
-/** Does what the next opcode says; false at the end, where nothing may follow. */
+/** Executes the next opcode; returns false at STOP, after which no bytes may follow. */
 export function runOpcode(machine: PickleMachine, cursor: PickleCursor): boolean {
   const opcode = cursor.opcode();
   if (opcode === STOP) {
@@ -47,8 +47,8 @@ export function runOpcode(machine: PickleMachine, cursor: PickleCursor): boolean
 }
 
 /**
- * Whether a file can be a pickle, by its first bytes: protocol 2 and later say so; before that, a list or dict begins with an opcode of text, and a hostile
- * pickle with a global or a call, which `parsePickle` is to refuse by its name.
+ * Whether a file may be a pickle, by its first bytes: protocol 2 and later start with PROTO; before that, a list or dict begins with a text opcode, and a
+ * malicious pickle with a global or a call, which `parsePickle` must reject by its name.
  */
 export function looksLikePickle(head: Uint8Array): boolean {
   const [first, second = 0] = head;
@@ -63,7 +63,7 @@ function unknownOpcode(opcode: number, cursor: PickleCursor) {
   return cursor.error(`there is no opcode ${hex}`);
 }
 
-/** Opcodes that exist and are never followed. */
+/** Opcodes that exist but are rejected. */
 const REFUSED: ReadonlyMap<number, string> = new Map([
   [0x50, "a persistent object"],
   [0x51, "a persistent object"],
@@ -155,7 +155,7 @@ function checkProtocol(cursor: PickleCursor): void {
   if (protocol > MAX_PROTOCOL) throw cursor.error(`its protocol is ${protocol}, and the last one known is ${MAX_PROTOCOL}`);
 }
 
-/** A frame is a hint of how much to read at once; only its length is checked. */
+/** A frame only suggests how much to read at once; only its length is checked. */
 function checkFrame(cursor: PickleCursor): void {
   const length = cursor.uint64();
   if (length > cursor.left) throw cursor.truncated(`a frame of ${length} bytes, found ${cursor.left}`);
@@ -166,7 +166,7 @@ function parsed<T>(value: T | null, what: string, cursor: PickleCursor): T {
   return value;
 }
 
-/** INT has two spellings that are booleans. */
+/** INT encodes booleans as `00` and `01`. */
 function intOrBoolean(cursor: PickleCursor): PickledValue {
   const line = cursor.line();
   const two = line.length === 2 ? latin1Text(line) : "";

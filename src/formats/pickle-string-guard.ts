@@ -14,7 +14,7 @@ const FIXED: Readonly<Record<number, number>> = {
   149: 8, // FRAME
 };
 
-/** Opcodes whose operand begins with a length of so many bytes: text, bytes and long ints. */
+/** Opcodes whose operand begins with a length of this many bytes: text, bytes and long ints. */
 const COUNTED: Readonly<Record<number, number>> = {
   85: 1, // SHORT_BINSTRING
   67: 1, // SHORT_BINBYTES
@@ -29,12 +29,12 @@ const COUNTED: Readonly<Record<number, number>> = {
   150: 8, // BYTEARRAY8
 };
 
-/** Opcodes whose operand is so many lines: INT, LONG, FLOAT, STRING, UNICODE, PUT, GET; GLOBAL and INST have two. */
+/** Opcodes whose operand is this many lines: INT, LONG, FLOAT, STRING, UNICODE, PUT, GET; GLOBAL and INST have two. */
 const LINES: Readonly<Record<number, number>> = { 73: 1, 76: 1, 70: 1, 83: 1, 86: 1, 112: 1, 103: 1, 99: 2, 105: 2 };
 
 const NEWLINE = 0x0a;
 
-/** The error for text or bytes that are longer than a pickle of this kind needs. */
+/** Returns the error for text or bytes longer than the maximum. */
 export function stringTooLong(file: string, byteOffset: number, maxBytes: number, found: number): NextvladError {
   return new NextvladError("BAD_FORMAT", "text or bytes in the pickle are too long", {
     file,
@@ -47,18 +47,18 @@ export function stringTooLong(file: string, byteOffset: number, maxBytes: number
 }
 
 /**
- * Follows the opcodes of a pickle while its bytes arrive, and refuses text or bytes longer than a limit at their declared length, before they are in memory.
- * It checks nothing else: what is not a pickle passes, and the parser refuses it.
+ * Tracks the opcodes of a pickle while its bytes arrive, and rejects text or bytes longer than a limit by their declared length, before they are in memory. It
+ * checks nothing else: data that are not a pickle pass, and the parser rejects them.
  */
 export class PickleStringGuard {
   readonly #file: string;
   readonly #maxBytes: number;
-  /** Where the piece at hand begins in the pickle. */
+  /** Offset of the current piece in the pickle. */
   #pieceStart = 0;
   #skip = 0;
   #lines = 0;
   #lineBytes = 0;
-  /** Bytes of a length that are still to come, its value so far, and the weight of its next byte. */
+  /** The remaining bytes of a length, its value so far, and the weight of its next byte. */
   #length = { left: 0, value: 0, weight: 1 };
   #opcodeAt = 0;
 
@@ -67,7 +67,7 @@ export class PickleStringGuard {
     this.#maxBytes = maxBytes;
   }
 
-  /** Takes the bytes that follow those before. Throws BAD_FORMAT. */
+  /** Checks the next bytes of the pickle. Throws BAD_FORMAT if text or bytes are too long. */
   check(piece: Uint8Array): void {
     let at = 0;
     while (at < piece.length) {

@@ -1,13 +1,13 @@
 import { isUtf8, transcode } from "node:buffer";
 import { parseDecimal } from "../base/decimal.js";
 
-/** A str of more UTF-8 bytes than this stays as it is until asked for. */
+/** A str of more UTF-8 bytes than this is decoded on demand. */
 export const LONG_TEXT_BYTES = 1 << 12;
 const PIECE_BYTES = 1 << 18;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Text of UTF-8 bytes as Python writes them, or null where they are none. A lone surrogate, which Python writes too (its "surrogatepass"), stays one. */
+/** Decodes UTF-8 as Python writes it; returns null if it is invalid. Preserves lone surrogates, which Python writes too (its "surrogatepass"). */
 export function decodeUtf8(bytes: Uint8Array): string | null {
   try {
     return utf8.decode(bytes);
@@ -16,7 +16,7 @@ export function decodeUtf8(bytes: Uint8Array): string | null {
   }
 }
 
-/** Text of UTF-8 in which U+D800 to U+DFFF have three bytes each (ED A0..BF xx); null if other bytes are not UTF-8. */
+/** Decodes UTF-8 in which U+D800 to U+DFFF have three bytes each (ED A0..BF xx); returns null if other bytes are not UTF-8. */
 function decodeSurrogates(bytes: Uint8Array): string | null {
   const pieces: string[] = [];
   let start = 0;
@@ -30,9 +30,9 @@ function decodeSurrogates(bytes: Uint8Array): string | null {
   return isUtf8(bytes.subarray(start)) ? pieces.join("") + utf8.decode(bytes.subarray(start)) : null;
 }
 
-/** `str.encode("latin1")` of UTF-8 bytes without a string in between; null where a character is past U+00FF, or they are no UTF-8. */
+/** `str.encode("latin1")` of UTF-8 bytes without an intermediate string; null if a character is above U+00FF or the bytes are not UTF-8. */
 export function encodeLatin1(bytes: Uint8Array): Uint8Array | null {
-  // Node's transcoder throws at some such bytes, and passes over others.
+  // Node's transcoder throws for some invalid bytes and ignores others.
   if (!isUtf8(bytes)) return null;
   let length = 0;
   for (const piece of utf16Pieces(bytes)) length += piece.length;
@@ -46,16 +46,16 @@ export function encodeLatin1(bytes: Uint8Array): Uint8Array | null {
   return latin1;
 }
 
-/** `str.encode("latin1")`; null if a character is past U+00FF. */
+/** `str.encode("latin1")`; null if a character is above U+00FF. */
 export function encodeLatin1Text(text: string): Uint8Array | null {
   return /[^\0-\xff]/.test(text) ? null : Buffer.from(text, "latin1");
 }
 
-/** UTF-16 by way of Node's own transcoder, which is vectorised: ten times as fast as a loop over the bytes. */
+/** Converts UTF-8 to UTF-16 with Node's own transcoder, which is vectorized: ten times faster than a loop over the bytes. */
 function* utf16Pieces(bytes: Uint8Array): Generator<Uint16Array> {
   for (let start = 0; start < bytes.length; ) {
     let end = Math.min(bytes.length, start + PIECE_BYTES);
-    // Back to the start of a character; 3 is the most that one has behind its first byte.
+    // Move back to the start of a character, which has at most 3 bytes after its first.
     for (let back = 0; back < 3 && end < bytes.length && ((bytes[end] as number) & 0xc0) === 0x80; back++) end--;
     const piece = transcode(bytes.subarray(start, end), "utf8", "utf16le");
     yield new Uint16Array(piece.buffer, piece.byteOffset, piece.length / 2);
@@ -73,7 +73,7 @@ function isLatin1(units: Uint16Array): boolean {
 
 const ESCAPES: Readonly<Record<string, number>> = { a: 7, b: 8, f: 12, n: 10, r: 13, t: 9, v: 11, "\\": 92, "'": 39, '"': 34 };
 
-/** The bytes of a Python 2 string literal with its quotes (protocol 0's STRING: `'ab\x00\n'`), or null where it is none. */
+/** Decodes a Python 2 string literal with its quotes (protocol 0's STRING: `'ab\x00\n'`); returns null if it is invalid. */
 export function parseStringLiteral(line: Uint8Array): Uint8Array | null {
   const text = latin1Text(line).trimEnd();
   const quote = text[0];
@@ -91,7 +91,9 @@ function numericEscape(code: string): number | undefined {
   return /^[0-7]/.test(code) ? Number.parseInt(code, 8) : undefined;
 }
 
-/** The text of protocol 0's UNICODE: Python's raw-unicode-escape, Latin-1 with `\uXXXX` and `\UXXXXXXXX`; null where an escape is cut short. */
+/**
+ * Decodes protocol 0's UNICODE: Python's raw-unicode-escape, Latin-1 with `\uXXXX` and `\UXXXXXXXX`; returns null if an escape is truncated or above U+10FFFF.
+ */
 export function parseRawUnicode(line: Uint8Array): string | null {
   let whole = true;
   const text = latin1Text(line).replace(/\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)/gs, (match, code: string) => {
@@ -102,16 +104,16 @@ export function parseRawUnicode(line: Uint8Array): string | null {
   return whole ? text : null;
 }
 
-/** Bytes as Latin-1 text. */
+/** Decodes bytes as Latin-1. */
 export function latin1Text(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
-/** The longest int that is read, in bytes and in digits: making one takes time that grows with the square of its length. */
+/** Maximum length of an int, in bytes and in digits: decoding one takes time quadratic in its length. */
 export const MAX_INT_BYTES = 256;
 export const MAX_INT_DIGITS = 640;
 
-/** Little-endian two's complement, as LONG1 and LONG4 hold an int. */
+/** Decodes little-endian two's complement, as in LONG1 and LONG4. */
 export function decodeLong(bytes: Uint8Array): number | bigint {
   if (bytes.length === 0) return 0;
   let hex = "";
@@ -119,14 +121,14 @@ export function decodeLong(bytes: Uint8Array): number | bigint {
   return exact(BigInt.asIntN(8 * bytes.length, BigInt(`0x${hex}`)));
 }
 
-/** Digits as INT and LONG hold them (LONG's end in `L`), or null where they are none. */
+/** Parses the decimal digits of INT and LONG (LONG's end in `L`); returns null if they are invalid or too many. */
 export function parseInt10(line: Uint8Array): number | bigint | null {
   if (line.length > MAX_INT_DIGITS) return null;
   const digits = /^\s*([+-]?\d+)L?\s*$/.exec(latin1Text(line))?.[1];
   return digits === undefined ? null : exact(BigInt(digits.replace("+", "")));
 }
 
-/** A float as Python's repr has it, or null where it is none. */
+/** Parses a float as Python's repr writes it; returns null if it is invalid. */
 export function parseFloatLine(line: Uint8Array): number | null {
   if (line.length > 64) return null;
   const text = latin1Text(line).trim();

@@ -1,4 +1,7 @@
-/** What a Python object becomes: `int` number where that is exact, else bigint; `str` string; `bytes` (and Python 2's `str`) Uint8Array; `list` array; `dict` Map. */
+/**
+ * Values that Python objects are read as: `int` is a number if exact, otherwise a bigint; `str` string; `bytes` (and Python 2's `str`) Uint8Array; `list`
+ * array; `dict` Map.
+ */
 export type PickledValue =
   | null
   | boolean
@@ -14,7 +17,7 @@ export type PickledValue =
   | NumpyDtype
   | PickledGlobal;
 
-/** A `dict`; keys that were bytes are text too. */
+/** A `dict`; keys that were bytes are converted to text. */
 export type PickledDict = Map<string, PickledValue>;
 
 /** A `tuple`. */
@@ -26,7 +29,7 @@ export class PickledTuple {
   }
 }
 
-/** A `str` too long to be made a string unasked: what protocol 2 of Python 3 keeps an array's bytes in, most of the time. */
+/** A long `str` that is decoded on demand: usually the bytes of an array in protocol 2 of Python 3. */
 export class PickledText {
   readonly utf8: Uint8Array;
 
@@ -35,7 +38,7 @@ export class PickledText {
   }
 }
 
-/** One of the few globals that may be named, by module and name as the pickle names it. */
+/** One of the few allowed globals, with the module and name that the pickle uses. */
 export class PickledGlobal {
   readonly module: string;
   readonly name: string;
@@ -46,12 +49,12 @@ export class PickledGlobal {
   }
 }
 
-/** numpy's names of the types of value that are read, and what one takes in bytes. */
+/** numpy's names of the supported value types, and the bytes per value. */
 export const NUMPY_ITEM_BYTES = { b1: 1, i1: 1, u1: 1, i2: 2, u2: 2, f2: 2, i4: 4, u4: 4, f4: 4, i8: 8, u8: 8, f8: 8 } as const;
 
 export type NumpyKind = keyof typeof NUMPY_ITEM_BYTES;
 
-/** `numpy.dtype`; little-endian, as all here is. */
+/** `numpy.dtype`, always little-endian. */
 export class NumpyDtype {
   readonly kind: NumpyKind;
 
@@ -60,27 +63,27 @@ export class NumpyDtype {
   }
 }
 
-/** `numpy.ndarray`. Its bytes are the file's own where the pickle keeps them as bytes; they may start anywhere, aligned for nothing. */
+/** `numpy.ndarray`. Its bytes are a view of the file's if the pickle stores them as bytes; they may be unaligned. */
 export class NumpyArray {
   dtype: NumpyKind = "i1";
   shape: readonly number[] = [0];
-  /** Whether the first index runs fastest, not the last. */
+  /** Whether the first index varies fastest instead of the last. */
   fortranOrder = false;
-  /** product of shape items, in the order that `fortranOrder` says. */
+  /** The values, `[product of shape]` of the dtype, in the order given by `fortranOrder`. */
   bytes: Uint8Array = new Uint8Array();
 
   get size(): number {
     return this.shape.reduce((product, side) => product * side, 1);
   }
 
-  /** The bytes with the last index running fastest: `bytes` itself where they are so already. */
+  /** Returns the bytes in row-major order: `bytes` itself if they already are. */
   rowMajorBytes(): Uint8Array {
     if (!this.fortranOrder || this.shape.filter((side) => side > 1).length < 2) return this.bytes;
     return toRowMajor(this.bytes, this.shape, NUMPY_ITEM_BYTES[this.dtype]);
   }
 }
 
-/** Goes through the target in order; the innermost index strides through the source. */
+/** Converts from Fortran order: writes the target sequentially and strides through the source. */
 function toRowMajor(from: Uint8Array, shape: readonly number[], itemBytes: number): Uint8Array {
   const to = new Uint8Array(from.length);
   const strides = shape.map((_, axis) => itemBytes * shape.slice(0, axis).reduce((product, side) => product * side, 1));

@@ -8,20 +8,20 @@ const SETITEM = 0x73;
 const CHUNK_BYTES = 1 << 16;
 
 /**
- * Pickles a list, protocol 2 (every Python since 2.3 loads it), item after item: only what was not taken yet is in memory. `add` throws
- * BAD_FORMAT for what Python has no form of: half a surrogate pair, or a string or an int too long for its length field.
+ * Pickles a list, protocol 2 (which every Python since 2.3 loads), item by item: only the bytes that were not taken yet are in memory. `add` throws BAD_FORMAT
+ * for values that Python cannot represent: a lone surrogate, or a string or an int too long for its length field.
  */
 export class PickledListEncoder {
   readonly #out = new ByteBuffer();
   #count: number;
 
-  /** `written`: items that another encoder has written already, whose bytes these go behind. */
+  /** `written`: number of items that another encoder has already written; this encoder's bytes follow them. */
   constructor(written = 0) {
     this.#count = written;
     if (written === 0) for (const byte of [...PROTO_2, EMPTY_LIST, MARK]) this.#out.byte(byte);
   }
 
-  /** Bytes that may be taken. */
+  /** Number of bytes that `take` would return. */
   get length(): number {
     return this.#out.length;
   }
@@ -31,19 +31,19 @@ export class PickledListEncoder {
     encode(item, this.#out);
   }
 
-  /** Closes the list; the bytes left then are the last. */
+  /** Closes the list; `take` then returns its last bytes. */
   end(): void {
     this.#out.byte(APPENDS);
     this.#out.byte(STOP);
   }
 
-  /** The bytes since the last call, in chunks that are the caller's to keep; a long `ByteString` is one of them as it is, not copied. */
+  /** Returns the bytes since the last call, in chunks that the caller owns; a long `ByteString` is a chunk of its own, not copied. */
   take(): Iterable<Uint8Array> {
     return this.#out.take();
   }
 }
 
-/** Pickles a list (see `PickledListEncoder`) by chunks, which are the consumer's to keep. Throws BAD_FORMAT. */
+/** Pickles a list (see `PickledListEncoder`) in chunks that the consumer owns. Throws BAD_FORMAT. */
 export async function* encodePickledList(items: Iterable<PickleValue> | AsyncIterable<PickleValue>): AsyncGenerator<Uint8Array> {
   const encoder = new PickledListEncoder();
   for await (const item of items) {
@@ -55,8 +55,8 @@ export async function* encodePickledList(items: Iterable<PickleValue> | AsyncIte
 }
 
 /**
- * Pickles a dict, protocol 2, entry after entry in the order given. An entry is written before the next is asked for, so both may use the same memory.
- * The chunks are the consumer's until it asks for the next. Throws BAD_FORMAT.
+ * Pickles a dict, protocol 2, entry by entry in the given order. An entry is written before the next is requested, so both may use the same memory. A chunk is
+ * valid until the next is requested. Throws BAD_FORMAT.
  */
 export async function* encodePickledDict(entries: AsyncIterable<readonly [PickleValue, PickleValue]>): AsyncGenerator<Uint8Array> {
   const out = new ByteBuffer();

@@ -4,15 +4,18 @@ import type { RecordPlace } from "./byte-source.js";
 import { maskedCrc32c } from "./crc32c.js";
 import { badChecksum, CHECKSUM_BYTES, HEADER_BYTES, startsTfRecord, tooLong, truncated } from "./tfrecord.js";
 
-/** One read of so much costs about as much as one of a header alone; short records have many headers in it. */
+/** Reading this many bytes costs about as much as reading one header; a block contains many headers of short records. */
 const BLOCK_BYTES = 64 * 1024;
 
-/** How a walk ended: at the file's end, or before it when `isOver` said so; "skipped" if the file is not an uncompressed TFRecord file. */
+/**
+ * How a walk ended: "whole" at the file's end, "cut short" before it because `isOver` returned true, "skipped" if the file is not an uncompressed TFRecord
+ * file.
+ */
 export type WalkEnd = "whole" | "cut short" | "skipped";
 
 /**
  * Walks an uncompressed TFRecord file from record header to record header: checks each length and its checksum, and that the file does not end inside a
- * record. Reads no data of records longer than a block. Throws CORRUPT_RECORD, and what reading throws.
+ * record. Does not read the data of records longer than a block. Throws CORRUPT_RECORD, and what reading throws.
  */
 export async function walkRecordHeaders(
   handle: FileHandle,
@@ -25,7 +28,7 @@ export async function walkRecordHeaders(
   const read = async (position: number, most: number): Promise<Buffer> => {
     const bytes = Math.min(block.length, most);
     let filled = 0;
-    // A network file system may return less than it is asked for; only nothing at all is the file's end.
+    // A network file system may return fewer bytes than requested; only 0 bytes mean the end of the file.
     while (filled < bytes) {
       const { bytesRead } = await handle.read(block, filled, bytes - filled, position + filled);
       if (bytesRead === 0) break;

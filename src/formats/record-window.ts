@@ -1,18 +1,18 @@
 import type { ByteSource, RecordPlace } from "./byte-source.js";
 import { isCounted, releaseRecord, reserveRecord } from "./record-budget.js";
 
-/** Large enough that a system call's cost vanishes, small enough that a shard's reader stays in the processor's cache. */
+/** Large enough to amortize a system call, small enough to keep a shard's reader in the CPU cache. */
 const WINDOW_BYTES = 2 * 2 ** 20;
 
-/** Windows whose files are done with, for the thread's next ones: a fresh one a shard is 2 MB to clear and for the collector to find. */
+/** Buffers of closed windows, reused by this thread's next ones: a new buffer per shard costs clearing 2 MB and garbage collection. */
 const spare: Uint8Array[] = [];
 const MOST_SPARE = 16;
 
-/** An ArrayBuffer that grows and shrinks in place (ES2024): what it gives up is free at once, and not when the collector runs. */
+/** An ArrayBuffer that grows and shrinks in place (ES2024): shrinking frees memory at once, without waiting for the garbage collector. */
 type ResizableBuffer = ArrayBuffer & { resize(bytes: number): void };
 const ResizableBuffer = ArrayBuffer as unknown as new (bytes: number, options: { readonly maxByteLength: number }) => ResizableBuffer;
 
-/** A stretch of a source's bytes in one buffer that is used over and over: `fill` moves what is left to its start and reads on behind it. */
+/** A window over a source's bytes in one reused buffer: `fill` moves the remaining bytes to the buffer's start and reads more after them. */
 export class RecordWindow {
   readonly #source: ByteSource;
   #buffer: Uint8Array = spare.pop() ?? new Uint8Array(WINDOW_BYTES);
@@ -20,24 +20,24 @@ export class RecordWindow {
   #start = 0;
   #end = 0;
   #offset = 0;
-  /** For a long record: memory within the budget of all threads. */
+  /** Memory for a long record, reserved from the budget of all threads. */
   #reserved: { readonly buffer: ResizableBuffer; readonly bytes: number } | null = null;
 
   constructor(source: ByteSource) {
     this.#source = source;
   }
 
-  /** Bytes at hand. */
+  /** Bytes in the window. */
   get available(): number {
     return this.#end - this.#start;
   }
 
-  /** Where the window's start lies in the source. */
+  /** Offset of the window's start in the source. */
   get offset(): number {
     return this.#offset;
   }
 
-  /** Reads until `bytes` are at hand or the source ends. The buffer doubles only as bytes do arrive, whatever length was asked for. */
+  /** Reads until the window has `bytes` bytes or the source ends. The buffer doubles only as bytes arrive, regardless of the requested length. */
   async fill(bytes: number, at: RecordPlace): Promise<void> {
     if (isCounted(bytes)) await this.#reserve(bytes);
     if (this.#start + bytes > this.#buffer.length) {
@@ -53,7 +53,7 @@ export class RecordWindow {
     }
   }
 
-  /** Goes on in memory of the budget, which a record of that length may fill. */
+  /** Moves the window into memory reserved from the budget for a record of this length. */
   async #reserve(bytes: number): Promise<void> {
     this.#unreserve();
     await reserveRecord(bytes);
@@ -96,17 +96,17 @@ export class RecordWindow {
     this.#view = new DataView(buffer.buffer);
   }
 
-  /** The window's bytes `from`..`to`, not copied: good until the next `fill`. */
+  /** Returns the window's bytes `from`..`to`, not copied: valid until the next `fill`, `skip` or `close`. */
   slice(from: number, to: number): Uint8Array {
     return this.#buffer.subarray(this.#start + from, this.#start + to);
   }
 
-  /** The little-endian uint32 at a byte of the window. */
+  /** Returns the little-endian uint32 at byte `at` of the window. */
   uint32(at: number): number {
     return this.#view.getUint32(this.#start + at, true);
   }
 
-  /** Gives the memory back: nothing that was read through the window may be used any more. */
+  /** Releases the memory: data read through the window must not be used afterwards. */
   close(): void {
     this.#unreserve();
     if (this.#buffer.length === WINDOW_BYTES && spare.length < MOST_SPARE) spare.push(this.#buffer);
@@ -115,7 +115,7 @@ export class RecordWindow {
     this.#end = 0;
   }
 
-  /** Moves the window's start. Behind a long record, its memory is freed. */
+  /** Moves the window's start forward. After a long record, frees its memory. */
   skip(bytes: number): void {
     this.#start += bytes;
     this.#offset += bytes;

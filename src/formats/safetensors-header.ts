@@ -15,7 +15,7 @@ const ARRAYS = {
   F64: Float64Array,
 } as const;
 
-/** A tensor's type of value, as safetensors names it; the 16- and 8-bit floats, which JavaScript has no array of, are left out. */
+/** A tensor's value type, as safetensors names it; the 16- and 8-bit floats are not supported. */
 export type Dtype = keyof typeof ARRAYS;
 
 export type TensorData =
@@ -30,16 +30,16 @@ export type TensorData =
   | BigInt64Array
   | Float64Array;
 
-/** A tensor's place in a safetensors file. */
+/** A tensor's type, shape and byte range in a safetensors file. */
 export interface TensorEntry {
   readonly dtype: Dtype;
   readonly shape: readonly number[];
-  /** First byte, and the one after the last, from the end of the header. */
+  /** First byte, and the one after the last, relative to the end of the header. */
   readonly begin: number;
   readonly end: number;
 }
 
-/** What a safetensors file says of itself before its data. */
+/** The parsed header of a safetensors file. */
 export interface SafetensorsHeader {
   readonly metadata: Readonly<Record<string, string>>;
   /** In the order of the header. */
@@ -53,24 +53,24 @@ export function sizeOfDtype(dtype: Dtype): number {
   return ARRAYS[dtype].BYTES_PER_ELEMENT;
 }
 
-/** An array of a dtype over a whole buffer. */
+/** Returns an array of a dtype over a whole buffer. */
 export function arrayOver(dtype: Dtype, buffer: ArrayBuffer): TensorData {
   return new ARRAYS[dtype](buffer);
 }
 
-/** Whether an array holds the values of a dtype. */
+/** Whether an array has the type of a dtype. */
 export function isArrayOf(dtype: Dtype, data: TensorData): boolean {
   return data instanceof ARRAYS[dtype];
 }
 
-/** Values in a tensor of this shape; `[]` is a scalar. Infinity or an imprecise number where it is beyond all memory. */
+/** Number of values in a tensor of this shape; `[]` is a scalar. Infinity or inexact if it exceeds any possible memory. */
 export function sizeOfShape(shape: readonly number[]): number {
   return shape.reduce((product, side) => product * side, 1);
 }
 
 /**
- * Reads and checks the JSON header of a safetensors file, trusting nothing: names come once, sides are whole numbers, a tensor's bytes are as many as its
- * dtype and shape make, and the tensors fill the file's `dataBytes` without gap or overlap, as the format demands. Throws BAD_FORMAT.
+ * Parses and validates the JSON header of an untrusted safetensors file: names are unique, dimensions are nonnegative integers, a tensor has as many bytes as
+ * its dtype and shape require, and the tensors fill the file's `dataBytes` without gap or overlap, as the format requires. Throws BAD_FORMAT.
  */
 export function parseHeader(json: Uint8Array, dataBytes: number, file: string): SafetensorsHeader {
   const header = parseJson(json, file);
@@ -98,7 +98,7 @@ function parseJson(json: Uint8Array, file: string): Record<string, unknown> {
   return value;
 }
 
-/** The first key that comes twice in one object of valid JSON; `JSON.parse` would silently take the last. */
+/** Returns the first key that occurs twice in one object of valid JSON; `JSON.parse` would silently use the last one. */
 function findRepeatedKey(json: string): string | undefined {
   const open: Set<string>[] = [];
   const colon = /[ \t\r\n]*:/y;
@@ -121,7 +121,7 @@ function findRepeatedKey(json: string): string | undefined {
   return undefined;
 }
 
-/** One past the closing quote of the JSON string that starts at `start`. */
+/** Returns the index after the closing quote of the JSON string that starts at `start`. */
 function endOfString(json: string, start: number): number {
   let at = start + 1;
   while (json[at] !== '"') at += json[at] === "\\" ? 2 : 1;
@@ -146,7 +146,7 @@ function checkEntry(name: string, entry: unknown, file: string): TensorEntry {
   return { dtype, shape, begin, end };
 }
 
-/** Tensors in the order of their bytes must follow one another from the first byte to the last. */
+/** Checks that the tensors, sorted by offset, are contiguous from the first byte to the last. Throws BAD_FORMAT. */
 function assertFilled(tensors: ReadonlyMap<string, TensorEntry>, dataBytes: number, file: string): void {
   let filled = 0;
   for (const [name, { begin, end }] of [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end)) {

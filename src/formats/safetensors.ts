@@ -24,7 +24,7 @@ export interface Tensor {
   readonly data: TensorData;
 }
 
-/** A tensor to write; where `data` is a function, it is called when its turn comes, so that not all data need be in memory at once. */
+/** A tensor to write. If `data` is a function, it is called when the tensor is written, so that not all data need be in memory at once. */
 export interface NamedTensor {
   readonly name: string;
   readonly dtype: Dtype;
@@ -32,15 +32,15 @@ export interface NamedTensor {
   readonly data: TensorData | (() => TensorData);
 }
 
-/** The longest header that a reader takes, some 100,000 tensors: a lie about its length, or a bloated one, must not eat the memory. */
+/** Maximum length of a header, enough for some 100,000 tensors: a corrupt length or a bloated header must not exhaust the memory. */
 const MAX_HEADER_BYTES = 10_000_000;
 /** Files are read and written in pieces below the system calls' limit of 2 GiB. */
 const PIECE_BYTES = 1 << 26;
 
 /**
- * Encodes tensors as a safetensors file (huggingface/safetensors, "Format"): header length as uint64, JSON header padded with spaces to
- * 8 bytes, data. Tensors with wider values come first so that each is aligned, else in the order given. The pieces are views of
- * the tensors' own memory. Throws BAD_FORMAT for a name that comes twice, and where data do not fit their dtype and shape.
+ * Encodes tensors as a safetensors file (huggingface/safetensors, "Format"): header length as uint64, JSON header padded with spaces to a multiple of 8 bytes,
+ * data. Tensors with wider values come first so that each is aligned, otherwise in the given order. The pieces are views of the tensors' memory. Throws
+ * BAD_FORMAT if a name occurs twice or if data do not fit their dtype and shape.
  */
 export function* encodeSafetensors(tensors: Iterable<NamedTensor>, metadata: Readonly<Record<string, string>> = {}): Generator<Uint8Array> {
   const ordered = [...tensors].sort((a, b) => sizeOfDtype(b.dtype) - sizeOfDtype(a.dtype));
@@ -79,13 +79,13 @@ function encodeHeader(tensors: readonly NamedTensor[], metadata: Readonly<Record
   return header;
 }
 
-/** A safetensors file whose header has been checked; tensors are read when asked for. Close it after use. */
+/** A safetensors file with a validated header, whose tensors are read on demand. Close it after use. */
 export class SafetensorsFile implements SafetensorsHeader {
   readonly path: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   readonly #handle: FileHandle;
-  /** Where the data begin in the file, in bytes. */
+  /** Offset of the data in the file, in bytes. */
   readonly #dataStart: number;
 
   private constructor(path: string, handle: FileHandle, dataStart: number, header: SafetensorsHeader) {
@@ -111,7 +111,7 @@ export class SafetensorsFile implements SafetensorsHeader {
     }
   }
 
-  /** Reads one tensor straight into the memory that it is returned in. Throws BAD_FORMAT where there is none of this name, FILE_UNREADABLE. */
+  /** Reads one tensor directly into the memory that is returned. Throws BAD_FORMAT if there is no tensor of this name, FILE_UNREADABLE. */
   async read(name: string): Promise<Tensor> {
     const entry = this.tensors.get(name);
     if (entry === undefined) throw new NextvladError("BAD_FORMAT", "the file has no such tensor", { file: this.path, parameter: name });
@@ -129,7 +129,7 @@ export class SafetensorsFile implements SafetensorsHeader {
   }
 }
 
-/** Reads a whole safetensors file. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT (naming the tensor where one is at fault). */
+/** Reads a whole safetensors file. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT (with the tensor's name if a tensor is invalid). */
 export async function readSafetensors(
   path: string,
 ): Promise<{ readonly metadata: Readonly<Record<string, string>>; readonly tensors: Map<string, Tensor> }> {
@@ -163,7 +163,7 @@ async function readHeaderLength(handle: FileHandle, fileBytes: number, file: str
   return Number(length);
 }
 
-/** Reads bytes into memory of their own, so that an array of any type may stand on it. */
+/** Reads bytes into new memory, which is aligned for any type of array. */
 async function readRange(handle: FileHandle, start: number, length: number, file: string): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length; ) {

@@ -1,24 +1,24 @@
 import { crc32c } from "@node-rs/crc32";
 import { formatChecksum } from "./crc32c.js";
 
-/** Of an object's shortest JSON, keys in the order in which they stand. */
+/** Checksum of an object's compact JSON, with its keys in insertion order. */
 const checksumOf = (value: object): string => formatChecksum(crc32c(JSON.stringify(value)));
 
-/** An object as indented JSON, and last in it, as `crc32c`, the checksum of all before. */
+/** Returns an object as indented JSON with an additional last key, `crc32c`: the checksum of all other keys. */
 export function sealJson(value: object): string {
   return `${JSON.stringify({ ...value, crc32c: checksumOf(value) }, null, 2)}\n`;
 }
 
-/** What `sealJson` wrote, whether or not it is whole. */
+/** The parsed output of `sealJson`, whose checksum may not match. */
 export interface SealedObject {
-  /** All but the checksum. */
+  /** All keys except the checksum. */
   readonly rest: Record<string, unknown>;
-  /** The checksum that it bears, and the one that it has. */
+  /** The stored checksum (`expected`) and the computed one (`found`). */
   readonly expected: unknown;
   readonly found: string;
 }
 
-/** Reads what `sealJson` wrote; null for what is no JSON object. */
+/** Parses the output of `sealJson`; returns null if the text is not a JSON object. */
 export function unsealJson(text: string): SealedObject | null {
   try {
     const value: unknown = JSON.parse(text);

@@ -7,13 +7,13 @@ export interface EncodedFrames {
   readonly data: Uint8Array;
 }
 
-/** A SequenceExample to write: context features by name - bytes (one value) or int64s - and feature lists, in the order given. */
+/** A SequenceExample to write: context features by name (bytes, as one value, or int64s), and feature lists, in the given order. */
 export interface SequenceExampleContent {
   readonly context: Readonly<Record<string, Uint8Array | readonly number[] | Int32Array>>;
   readonly frameLists: readonly EncodedFrames[];
 }
 
-/** Writes a tf.train.SequenceExample as `parseSequenceExample` (and TensorFlow) reads it: frames as bytes values, int64 lists packed. */
+/** Encodes a tf.train.SequenceExample as `parseSequenceExample` (and TensorFlow) reads it: frames as bytes values, int64 lists packed. */
 export function encodeSequenceExample({ context, frameLists }: SequenceExampleContent): Uint8Array {
   const features = Object.entries(context).map(([name, values]) => {
     const list = values instanceof Uint8Array ? field(1, field(1, leaf(values))) : field(3, packInt64s(values));
@@ -24,7 +24,7 @@ export function encodeSequenceExample({ context, frameLists }: SequenceExampleCo
   return new Uint8Array(Buffer.concat(example.pieces, example.size));
 }
 
-/** All frames are of one length, so what stands before each frame's bytes is the same: it is made once. */
+/** All frames have the same length, so the header bytes before each frame are the same and are encoded once. */
 function encodeFrames({ frameBytes, data }: EncodedFrames): Message {
   const frame = field(1, field(1, field(1, leaf(new Uint8Array(frameBytes)))));
   const before = Buffer.concat(frame.pieces.slice(0, -1));
@@ -39,7 +39,7 @@ function mapEntry(key: string, value: Message): Message {
   return field(1, join([textField(1, key), field(2, value)]));
 }
 
-/** As TensorFlow's own writer: no field at all for an empty list. */
+/** Writes no field for an empty list, like TensorFlow's own writer. */
 function packInt64s(values: readonly number[] | Int32Array): Message {
   return values.length === 0 ? join([]) : field(1, leaf(new Uint8Array(Array.from(values, varint).flat())));
 }

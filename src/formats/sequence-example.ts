@@ -4,19 +4,19 @@ import { type Allocate, type FrameList, ownMemory, parseFrameList, type Quantise
 import { type ListSummary, summariseList } from "./list-summary.js";
 import { decodeText, LENGTH_DELIMITED, tagOf, VARINT, WireReader } from "./wire.js";
 
-/** One context feature's values, of whichever kind it is; float values are not unpacked. */
+/** The values of one context feature; float values are not decoded. */
 export type ContextFeature =
   | { readonly kind: "bytes"; readonly values: readonly Uint8Array[] }
   | { readonly kind: "int64"; readonly values: readonly number[] }
   | { readonly kind: "float" }
   | { readonly kind: "none" };
 
-/** What this tool needs of a tf.train.SequenceExample. */
+/** The parts of a tf.train.SequenceExample that this tool needs. */
 export interface SequenceExample {
   readonly context: ReadonlyMap<string, ContextFeature>;
-  /** The feature lists that were asked for and are there. */
+  /** The requested feature lists that the record has. */
   readonly frameLists: ReadonlyMap<string, FrameList>;
-  /** The names of all feature lists that are there. */
+  /** The names of all feature lists of the record. */
   readonly listNames: readonly string[];
 }
 
@@ -31,9 +31,9 @@ const FIELD_3 = tagOf(3, LENGTH_DELIMITED);
 const UNPACKED_INT64 = tagOf(1, VARINT);
 
 /**
- * Reads a SequenceExample straight from the wire: the context, and of the feature lists those in `listNames`, each frame one bytes value,
- * at most `maxFrames` of them copied to where `allocate` says (with 0, they are checked and counted). Nothing in the result but the context's bytes values shares memory with `bytes`.
- * `quantise` takes frames that are lists of floats, all of them. Throws BAD_FORMAT for what is no SequenceExample, BAD_VIDEO for frames that are no bytes or of unequal size.
+ * Parses a SequenceExample: the context, and the feature lists in `listNames`, whose frames are one bytes value each. Copies at most `maxFrames` frames per
+ * list into memory from `allocate` (with 0, frames are only checked and counted). Only the bytes values of the context are views of `bytes`. `quantise`
+ * converts all frames that are lists of floats. Throws BAD_FORMAT if it is not a SequenceExample, BAD_VIDEO if frames are not bytes or differ in size.
  */
 export function parseSequenceExample(
   bytes: Uint8Array,
@@ -54,7 +54,7 @@ export function parseSequenceExample(
   return { context, frameLists, listNames: [...listSpans.keys()] };
 }
 
-/** The context of a SequenceExample, and what each of its feature lists is, whatever its type. Throws BAD_FORMAT. */
+/** Returns the context of a SequenceExample, and a summary of each feature list, of any type. Throws BAD_FORMAT. */
 export function describeSequenceExample(
   bytes: Uint8Array,
   place: RecordPlace,
@@ -68,7 +68,7 @@ export function describeSequenceExample(
   return { context, lists };
 }
 
-/** Reads the context, and where the feature lists are. */
+/** Reads the context and finds the byte ranges of the feature lists. */
 function scanExample(bytes: Uint8Array, place: RecordPlace) {
   const reader = new WireReader(bytes, place);
   const context = new Map<string, ContextFeature>();
@@ -82,9 +82,7 @@ function scanExample(bytes: Uint8Array, place: RecordPlace) {
   return { reader, context, listSpans };
 }
 
-/**
- * Whether bytes are a SequenceExample alone, outside a TFRecord: fields of a context and feature lists up to their end, each beginning with a map's entry.
- */
+/** Whether bytes are a SequenceExample without TFRecord framing: only fields of a context and feature lists, each beginning with a map entry. */
 export function isSequenceExample(bytes: Uint8Array): boolean {
   const reader = new WireReader(bytes, { file: "", record: 0, byteOffset: 0 });
   try {
@@ -102,7 +100,7 @@ export function isSequenceExample(bytes: Uint8Array): boolean {
   return bytes.length > 0;
 }
 
-/** A message's place in the record. */
+/** A message's byte range in the record. */
 interface Span {
   readonly start: number;
   readonly end: number;
@@ -110,7 +108,7 @@ interface Span {
 
 const EMPTY: Span = { start: 0, end: 0 };
 
-/** Reads a message that is one map, at the cursor; a key that comes twice has the last of its values, as Protocol Buffers has it. */
+/** Reads a message that is one map, at the cursor; `each` is called in order, so the last value of a duplicate key wins, as in Protocol Buffers. */
 function readMap(reader: WireReader, outerEnd: number, each: (key: string, value: Span) => void): void {
   const end = reader.lengthEnd(outerEnd);
   while (reader.pos < end) {
@@ -168,7 +166,7 @@ function readBytesList(reader: WireReader, outerEnd: number): Uint8Array[] {
   return values;
 }
 
-/** Writers may pack the numbers into one field or give each its own; readers must take both. */
+/** Writers may pack the numbers into one field or write a field for each; readers must accept both. */
 function readInt64List(reader: WireReader, outerEnd: number): number[] {
   const end = reader.lengthEnd(outerEnd);
   const values: number[] = [];

@@ -3,31 +3,30 @@ import { showValue } from "../base/shown-value.js";
 import type { FileBytes } from "./file-bytes.js";
 
 const BLOCK_BYTES = 512;
-/** A long name or a pax header is text of a path's size. */
+/** Maximum size of a long name or a pax header, which contain paths. */
 const MAX_HEADER_TEXT_BYTES = 1 << 16;
-/** More of a name is not shown. */
+/** Maximum length of a name in messages. */
 const MOST_NAME_LENGTH = 255;
-/** Headers of any type: the published weights have a hundred or so. */
+/** Maximum number of headers, of any type; the published weights have a hundred or so. */
 const MAX_ENTRIES = 10_000;
 
 /** A regular file in a tar. */
 export interface TarEntry {
-  /** Its whole name: relative, without `..`. */
+  /** The whole name: relative, without `..`. */
   readonly name: string;
   readonly sizeBytes: number;
-  /** Fills the target with the file's next bytes; returns how many that were. Good until the next entry is asked for. */
+  /** Fills the target with the file's next bytes and returns the number of bytes read. Valid until the next entry is requested. */
   read(target: Uint8Array): Promise<number>;
 }
 
-/** Whether a file's first 512 bytes are a tar header: its checksum tells. */
+/** Whether a file's first 512 bytes are a tar header, by its checksum. */
 export function looksLikeTar(head: Uint8Array): boolean {
   return head.length >= BLOCK_BYTES && head.some((byte) => byte !== 0) && hasGoodChecksum(head.subarray(0, BLOCK_BYTES));
 }
 
 /**
- * Reads a tar's regular files in order, as a stream: V7, ustar, pax and GNU headers (POSIX.1-2017, pax; GNU tar manual, "Basic Tar Format"). Nothing is
- * written anywhere, and an absolute name or one with `..` is refused all the same; links and devices are passed over. What isn't read of an entry
- * is skipped. Throws BAD_FORMAT, FILE_UNREADABLE.
+ * Reads a tar's regular files in order, as a stream: V7, ustar, pax and GNU headers (POSIX.1-2017, pax; GNU tar manual, "Basic Tar Format"). Writes no files,
+ * but still rejects absolute names and names with `..`. Skips links, devices, and the unread part of an entry. Throws BAD_FORMAT, FILE_UNREADABLE.
  */
 export async function* readTar(bytes: FileBytes): AsyncGenerator<TarEntry> {
   let longName: string | null = null;
@@ -72,7 +71,7 @@ export async function* readTar(bytes: FileBytes): AsyncGenerator<TarEntry> {
   }
 }
 
-/** The next header; null at the end, which a block of zeros marks. */
+/** Reads the next header; returns null at the end, which a block of zeros marks. */
 async function readHeader(bytes: FileBytes): Promise<Uint8Array | null> {
   const header = new Uint8Array(BLOCK_BYTES);
   const start = bytes.position;
@@ -82,7 +81,7 @@ async function readHeader(bytes: FileBytes): Promise<Uint8Array | null> {
   return header;
 }
 
-/** The sum of the header's bytes with the checksum's own field as spaces; some old writers summed signed bytes. */
+/** Compares the checksum with the sum of the header's bytes, its own field as spaces; some old writers summed signed bytes. */
 function hasGoodChecksum(header: Uint8Array): boolean {
   const stored = /^\s*([0-7]+)/.exec(text(header.subarray(148, 156)))?.[1];
   if (stored === undefined) return false;
@@ -97,7 +96,7 @@ function hasGoodChecksum(header: Uint8Array): boolean {
   return sum === unsigned || sum === signed;
 }
 
-/** A size: octal digits, or in GNU's form base 256 behind a byte of 0x80. */
+/** Parses a size: octal digits, or GNU's base 256 after a byte of 0x80. */
 function parseNumber(field: Uint8Array, bytes: FileBytes, start: number): number {
   if (field[0] === 0x80) {
     const value = field.subarray(1).reduce((sum, byte) => sum * 256 + byte, 0);
@@ -110,7 +109,7 @@ function parseNumber(field: Uint8Array, bytes: FileBytes, start: number): number
 
 function headerName(header: Uint8Array): string {
   const name = cString(header.subarray(0, 100));
-  // POSIX's ustar, whose magic ends in \0, has a prefix; GNU's, whose magic ends in spaces, has other things there.
+  // POSIX's ustar, whose magic ends in \0, has a prefix of the name here; GNU's, whose magic ends in spaces, has other fields.
   const isUstar = text(header.subarray(257, 263)) === "ustar\0";
   const prefix = isUstar ? cString(header.subarray(345, 500)) : "";
   return prefix === "" ? name : `${prefix}/${name}`;
@@ -123,7 +122,7 @@ async function readText(bytes: FileBytes, sizeBytes: number, start: number): Pro
   return Buffer.from(padded.buffer, 0, sizeBytes).toString("utf8");
 }
 
-/** Records of a pax header: "LENGTH KEY=VALUE\n", the length in decimal and of the whole record. */
+/** Parses the records of a pax header: "LENGTH KEY=VALUE\n"; the length is decimal and includes the whole record. */
 function parsePax(records: string, bytes: FileBytes, start: number): ReadonlyMap<string, string> {
   const fields = new Map<string, string>();
   const raw = Buffer.from(records, "utf8");

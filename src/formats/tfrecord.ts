@@ -8,37 +8,37 @@ import { RecordWindow } from "./record-window.js";
 
 /** One record of a TFRecord file. */
 export interface TfRecord extends RecordPlace {
-  /** The record's bytes, in the reader's own buffer: good until the next record is asked for. */
+  /** The record's bytes, in the reader's own buffer: valid until the next record is requested. */
   readonly data: Uint8Array;
-  /** Where `data` begins in the uncompressed file. */
+  /** Offset of `data` in the uncompressed file. */
   readonly byteOffset: number;
-  /** Bytes of the file on disk up to this record's end; an estimate where it is compressed. */
+  /** Bytes of the file on disk up to this record's end; an estimate if the file is compressed. */
   readonly filePosition: number;
-  /** Frees the memory of a long record before the next one is asked for: `data` must not be used after it. */
+  /** Frees the memory of a long record before the next one is requested: `data` must not be used afterwards. */
   readonly release?: () => void;
 }
 
-/** How a file is read. */
+/** Options for reading a TFRecord file. */
 export interface ReadingOptions {
-  /** Opens the file; by default for reading beside other work. */
+  /** Opens the file; the default reads asynchronously, for a thread with other work. */
   readonly openSource?: typeof openFileSource;
-  /** Told of a record whose data do not match their checksum, which is then left out, unless this throws; by default it is thrown. */
+  /** Called for a record whose data do not match their checksum. The record is then skipped, unless this throws; without it, the error is thrown. */
   readonly onBadData?: (error: NextvladError) => void;
-  /** A longer record is an error. */
+  /** Maximum length of a record; a longer one is an error. */
   readonly maxRecordBytes?: number | undefined;
 }
 
-/** Before the data: its length (8 bytes) and that length's checksum (4). */
+/** Size of the header before the data: their length (8 bytes) and that length's checksum (4). */
 export const HEADER_BYTES = 12;
 export const CHECKSUM_BYTES = 4;
 const HEAD_BYTES = 64;
-/** Enough to recognise other kinds of files, tar archives too. */
+/** Enough to recognize other file types, including tar archives. */
 const KIND_BYTES = 512;
 const DOWNLOAD_AGAIN = "download the shard again";
 const NOT_A_SHARD = "name TFRecord shards here (train0000.tfrecord)";
 
 /**
- * Reads a TFRecord file, plain, gzip or zlib (told by its content), record by record; every checksum is verified.
+ * Reads a TFRecord file, uncompressed, gzip or zlib (detected by content), record by record; verifies every checksum.
  * Framing: little-endian uint64 length, its masked CRC-32C, the data, its masked CRC-32C.
  * Throws FILE_MISSING, FILE_UNREADABLE, NOT_TFRECORD, CORRUPT_RECORD.
  */
@@ -55,8 +55,8 @@ export function readTfRecordFile(
 }
 
 /**
- * How a file is packed, by its first bytes. What is checksummed (a length) is believed first, then gzip's three bytes; zlib's two may also be those of a
- * damaged length, unless the file is shorter than a record's header (an empty zlib stream has 8 bytes).
+ * Returns a file's compression by its first bytes. A length with a matching checksum takes precedence, then gzip's three bytes; zlib's two may also be those
+ * of a corrupt length, unless the file is shorter than a record's header (an empty zlib stream has 8 bytes).
  */
 export function compressionOf(head: Uint8Array): Compression | undefined {
   if (startsTfRecord(head)) return undefined;
@@ -64,7 +64,10 @@ export function compressionOf(head: Uint8Array): Compression | undefined {
   return compression === "zlib" && head.length >= HEADER_BYTES && looksLikeLength(head) ? undefined : compression;
 }
 
-/** Opens a source of uncompressed bytes, reads their records, and closes it; `file` names it in errors. Throws what `open` throws, NOT_TFRECORD, CORRUPT_RECORD. */
+/**
+ * Opens a source of uncompressed bytes, reads its records, and closes it; `file` is its name in errors. Throws what `open` throws, NOT_TFRECORD,
+ * CORRUPT_RECORD.
+ */
 export async function* readTfRecords(
   open: () => Promise<ByteSource>,
   file: string,
@@ -115,7 +118,7 @@ export async function* readTfRecords(
   }
 }
 
-/** The length at the window's start, once it is known to be one. */
+/** Returns the length at the window's start, after verifying its checksum and the maximum. */
 function readLength(window: RecordWindow, at: RecordPlace, maxRecordBytes: number): number {
   const { available } = window;
   if (available < HEADER_BYTES || window.uint32(8) !== maskedCrc32c(window.slice(0, 8))) {
@@ -128,22 +131,22 @@ function readLength(window: RecordWindow, at: RecordPlace, maxRecordBytes: numbe
   return length;
 }
 
-/** Whether a file's first bytes are a record's: a length that its checksum confirms. */
+/** Whether a file starts with a record header: a length with a matching checksum. */
 export function startsTfRecord(head: Uint8Array): boolean {
   return head.length >= HEADER_BYTES && view(head).getUint32(8, true) === maskedCrc32c(head.subarray(0, 8));
 }
 
-/** Whether they are, or may be a damaged record's: a length that is at least plausible. */
+/** Whether a file starts with a record header, or with what may be a corrupt one: a plausible length. */
 export function mayStartTfRecord(head: Uint8Array): boolean {
   return startsTfRecord(head) || looksLikeLength(head);
 }
 
-/** A length under 4 GB has four zero bytes; with one of them flipped, as in a damaged shard, still three. */
+/** A length under 4 GB has four zero bytes; with one of them corrupt, still three. */
 function looksLikeLength(head: Uint8Array): boolean {
   return head.length >= 8 && head.subarray(4, 8).filter((byte) => byte === 0).length >= 3;
 }
 
-/** NOT_TFRECORD for a file whose first record header fails its checksum: of whatever kind it is, nothing in it can be read as records. */
+/** Returns NOT_TFRECORD for a file whose first record header fails its checksum: whatever its type, nothing in it can be read as records. */
 function otherFile(head: Uint8Array, file: string): NextvladError {
   const kind = detectFileKind(head);
   if (kind !== null) {
@@ -207,7 +210,7 @@ function view(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Frames one record's data for a TFRecord file: see `readTfRecordFile`. */
+/** Encodes one record of a TFRecord file: see `readTfRecordFile`. */
 export function encodeTfRecord(data: Uint8Array): Uint8Array {
   const framed = new Uint8Array(HEADER_BYTES + data.length + CHECKSUM_BYTES);
   const header = view(framed);

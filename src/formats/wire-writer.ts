@@ -1,44 +1,44 @@
 import { FIXED32, LENGTH_DELIMITED, tagOf, VARINT } from "./wire.js";
 
-/** A Protocol Buffers message as pieces to be joined once, at the end, however deep it lies. Pieces may be views of large arrays: nothing is copied. */
+/** A Protocol Buffers message as pieces that are joined once, at the end, at any nesting depth. Pieces may be views of large arrays: nothing is copied. */
 export interface Message {
   readonly pieces: readonly Uint8Array[];
   /** In bytes. */
   readonly size: number;
 }
 
-/** Bytes as the content of a field. */
+/** Returns bytes as the content of a field. */
 export function leaf(bytes: Uint8Array): Message {
   return { pieces: [bytes], size: bytes.length };
 }
 
-/** Fields, or parts of them, one after another. */
+/** Concatenates fields, or parts of them. */
 export function join(parts: readonly Message[]): Message {
   return { pieces: parts.flatMap((part) => part.pieces), size: parts.reduce((sum, part) => sum + part.size, 0) };
 }
 
-/** A field with a length: a message, bytes, or a packed list. */
+/** Encodes a length-delimited field: a message, bytes, or a packed list. */
 export function field(number: number, content: Message): Message {
   const head = new Uint8Array([...varint(tagOf(number, LENGTH_DELIMITED)), ...varint(content.size)]);
   return { pieces: [head, ...content.pieces], size: head.length + content.size };
 }
 
-/** A field of text. */
+/** Encodes a UTF-8 text field. */
 export function textField(number: number, text: string): Message {
   return field(number, leaf(Buffer.from(text, "utf8")));
 }
 
-/** A field of a whole number or an enumeration's value. */
+/** Encodes an integer or enum field. */
 export function integerField(number: number, value: number | bigint): Message {
   return leaf(new Uint8Array([...varint(tagOf(number, VARINT)), ...varint(value)]));
 }
 
-/** A field of a float32. */
+/** Encodes a float32 field. */
 export function floatField(number: number, value: number): Message {
   return leaf(new Uint8Array([...varint(tagOf(number, FIXED32)), ...new Uint8Array(Float32Array.of(value).buffer)]));
 }
 
-/** A whole number as a varint; a negative one, as an int64, takes ten bytes. */
+/** Encodes an integer as a varint; a negative one takes ten bytes, as an int64. */
 export function varint(value: number | bigint): number[] {
   const bytes: number[] = [];
   let rest = BigInt.asUintN(64, BigInt(value));

@@ -8,15 +8,15 @@ export const FIXED64 = 1;
 export const LENGTH_DELIMITED = 2;
 export const FIXED32 = 5;
 
-/** The field's number and wire type as they stand on the wire. */
+/** Returns a field's tag: its number and wire type as encoded on the wire. */
 export function tagOf(field: number, wireType: number): number {
   return field * 8 + wireType;
 }
 
-/** Up to this many bytes, text is made letter by letter. */
+/** Text of at most this many bytes is decoded byte by byte. */
 const SHORT_TEXT_BYTES = 16;
 
-/** Text of bytes, without loss (see `decodeBytes`). Short ASCII, which names and IDs are, takes a third of the time that a decoder's call does. */
+/** Decodes text without loss (see `decodeBytes`). Short ASCII, such as names and IDs, takes a third of the time of a decoder call. */
 export function decodeText(bytes: Uint8Array, start = 0, end = bytes.length): string {
   let text = "";
   for (let i = start; i < end; i++) {
@@ -28,28 +28,28 @@ export function decodeText(bytes: Uint8Array, start = 0, end = bytes.length): st
 }
 
 /**
- * A cursor over a Protocol Buffers message. Each read is given the end of the message that it is in and never goes past it.
- * Throws BAD_FORMAT, placed at the byte, for anything that is no message. Encoding: https://protobuf.dev/programming-guides/encoding
+ * A cursor over a Protocol Buffers message. Each read gets the end of its enclosing message and never reads past it.
+ * Throws BAD_FORMAT, with the byte offset, if the bytes are not a valid message. Encoding: https://protobuf.dev/programming-guides/encoding
  */
 export class WireReader {
   readonly bytes: Uint8Array;
   pos = 0;
   readonly #place: RecordPlace;
 
-  /** `place.byteOffset` is where `bytes` begin in their file. */
+  /** `place.byteOffset` is the offset of `bytes` in their file. */
   constructor(bytes: Uint8Array, place: RecordPlace) {
     this.bytes = bytes;
     this.#place = place;
   }
 
-  /** An unsigned varint below 2^32 - a tag or a length - as a number. */
+  /** Reads an unsigned varint below 2^32 (a tag or a length). */
   varint32(end: number): number {
     const value = this.int64(end);
     if (value < 0 || value >= 2 ** 32) throw this.error("a length or tag is too large", this.pos);
     return value;
   }
 
-  /** A varint as an int64: exact up to 2^53 either way, and rounded beyond. */
+  /** Reads a varint as an int64: exact up to 2^53 in magnitude, rounded beyond. */
   int64(end: number): number {
     const bytes = this.bytes;
     const start = this.pos;
@@ -64,20 +64,20 @@ export class WireReader {
       if (start + index >= end) throw this.error("the message ends in the middle of a number", start);
       const byte = bytes[start + index] as number;
       const bits = byte & 0x7f;
-      // 28 bits fit in `low`; the other 36 go into `high`, of which the top one is int64's sign.
+      // `low` holds 28 bits; the other 36 go into `high`, whose top bit is the int64's sign.
       if (index < 4) low |= bits << (7 * index);
       else high += bits * 2 ** (7 * (index - 4));
       if (byte < 0x80) {
         this.pos = start + index + 1;
         high %= 2 ** 36;
-        // Made signed before the parts are joined: near 2^64 doubles are 2,048 apart, and -1 must stay -1.
+        // Made signed before the parts are joined: near 2^64, doubles are 2,048 apart, and -1 must stay -1.
         return (high >= 2 ** 35 ? high - 2 ** 36 : high) * 2 ** 28 + low;
       }
     }
     throw this.error("a number has more than ten bytes", start);
   }
 
-  /** Reads a length and returns where what it measures ends; the cursor stands at its beginning. */
+  /** Reads a length and returns the end of the content that it measures; the cursor is then at the content's start. */
   lengthEnd(end: number): number {
     const start = this.pos;
     const length = this.varint32(end);
@@ -85,7 +85,7 @@ export class WireReader {
     return this.pos + length;
   }
 
-  /** Steps over a field whose tag has been read. */
+  /** Skips a field whose tag has been read. */
   skip(tag: number, end: number): void {
     const start = this.pos;
     const wireType = tag & 7;
@@ -97,7 +97,7 @@ export class WireReader {
     if (this.pos > end) throw this.error("a field reaches past the end of its message", start);
   }
 
-  /** An error at a byte of the message. */
+  /** Returns an error at a byte of the message. */
   error(what: string, position: number): NextvladError {
     return new NextvladError("BAD_FORMAT", `this record is not a tf.train.SequenceExample: ${what}`, {
       ...this.#place,
