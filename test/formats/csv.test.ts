@@ -19,14 +19,14 @@ async function read(content: string | Uint8Array): Promise<(readonly string[])[]
   return collect(readCsv(path), ({ fields }) => fields);
 }
 
-/** Text with all that matters to CSV in it. Half surrogates have no UTF-8 form. */
+/** Text with all characters that are special in CSV. Lone surrogates are excluded, because they have no UTF-8 form. */
 const text = fc.string({
   unit: fc.oneof(
     { weight: 1, arbitrary: fc.constantFrom('"', ",", "\n", "\r", " ", "\uFEFF", "é") },
     fc.string({ unit: "grapheme", minLength: 1, maxLength: 1 }),
   ),
 });
-/** A record of one empty field is a blank line. */
+/** Excludes records of one empty field, which are blank lines. */
 const records = fc.array(fc.array(text, { minLength: 1, maxLength: 4 }).filter((fields) => fields.length > 1 || fields[0] !== ""));
 
 test("what is written is read", async () => {

@@ -22,7 +22,7 @@ test("a file, plain or gzip, read and skipped in any pieces, has its bytes in th
   const steps = fc.array(fc.tuple(fc.boolean(), fc.nat(1500)), { maxLength: 8 });
   await fc.assert(
     fc.asyncProperty(fc.uint8Array({ maxLength: 4000 }), fc.boolean(), steps, async (content, packed, pieces) => {
-      // What has the look of gzip is taken for it.
+      // Content that starts like gzip would be decompressed.
       fc.pre(content[0] !== 0x1f);
       writeFileSync(file, packed ? gzipSync(content) : content);
       const bytes = await FileBytes.open(file);

@@ -15,7 +15,7 @@ function record(frames: number, frameBytes: number): Uint8Array {
   return encodeSequenceExample({ context: { id: Buffer.from("v") }, frameLists: [{ name: "rgb", frameBytes, data }] });
 }
 
-/** A record's outcome with `maxFrames` frames kept: frames and their size, or the error's code. */
+/** Returns the result of parsing with at most `maxFrames` frames: the number of frames and their size, or the error's message. */
 function outcome(bytes: Uint8Array, maxFrames: number): unknown {
   try {
     const list = parseSequenceExample(bytes, PLACE, ["rgb"], maxFrames).frameLists.get("rgb");

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { formatGeneral } from "../../src/formats/general-number.js";
 
-/** What Python writes, by `%g`. */
+/** Formats values with Python's `%g`. */
 function written(values: readonly number[]): string[] {
   const bytes = Buffer.alloc(8 * values.length);
   for (const [i, value] of values.entries()) bytes.writeDoubleLE(value, 8 * i);
@@ -16,7 +16,7 @@ function written(values: readonly number[]): string[] {
 
 test("numbers are written as Python's %g writes them", () => {
   const values = [0, -0, 1, -1, 10, 0.5, 0.1, 1e-4, 9.999995e-5, 0.000123456789, 123456, 999999.5, 1e6, 1234567, -1.5e-7, 5e-324, 1.7e308];
-  // Halves: seven digits that give the value exactly, once for the even digit and once away from it.
+  // Ties: seven digits give the value exactly; rounding up gives the even digit for some and the odd digit for others.
   values.push(2 ** -9, 3 * 2 ** -9, 1000000.5, 100000.5, 100001.5, 1234565, 1234575, 2 ** -149);
   const float = fc.float({ noNaN: true, noDefaultInfinity: true });
   values.push(

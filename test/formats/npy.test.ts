@@ -13,7 +13,7 @@ interface GoldenArray {
   readonly file: string;
   readonly dtype: string;
   readonly shape: readonly number[];
-  /** Row-major, as Python prints them. */
+  /** In row-major order, as Python prints them. */
   readonly values: readonly string[];
 }
 
@@ -54,7 +54,7 @@ describe("arrays that numpy wrote", () => {
   }
 });
 
-/** A version 1 file with this header and these bytes of data. */
+/** Returns a version 1 file with this header and these bytes of data. */
 function npyFile(header: string, data: Uint8Array): Buffer {
   const length = Buffer.alloc(2);
   length.writeUInt16LE(header.length);

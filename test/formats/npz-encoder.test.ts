@@ -9,7 +9,7 @@ import { encodeNpz, type NpzArray } from "../../src/formats/npz-encoder.js";
 import { askPython, needsPython } from "../helpers/python.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
-/** Reads an .npz as numpy.lib.format describes it, with the standard library alone. */
+/** Reads a .npz file as specified by numpy.lib.format, using only the standard library. */
 const READ_NPZ = `
 import ast, io, json, struct, sys, zipfile
 

@@ -14,7 +14,7 @@ const folder = fileURLToPath(goldenFolder("formats/paddle"));
 const expected = JSON.parse(readFileSync(`${folder}/expected.json`, "utf8")) as Expected;
 const parse = (bytes: Uint8Array) => parseVariableHeader(bytes, bytes.length, "v");
 
-/** A vector of three floats, the descriptor's bytes and the data's given. */
+/** Returns the file of a variable with this descriptor, `dataBytes` zero bytes of data, and, if `levels` is given, one LoD level with these bytes. */
 function variable(descriptor: readonly number[], dataBytes: number, levels: readonly number[] = []): Buffer {
   const head = Buffer.alloc(12 + levels.length + 8);
   head.writeUInt32LE(levels.length === 0 ? 0 : 1, 4);

@@ -9,8 +9,8 @@ import { encodePickledDict } from "../../src/formats/pickle-writer.js";
 import { askPython, needsPython } from "../helpers/python.js";
 
 /**
- * Loads the pickled dict on stdin as Python's `pickle.load` does with the keywords given, and prints what numpy would be given for each array.
- * What stands for numpy takes what numpy takes: text for bytes in dtypes and in `_reconstruct`, as from a Python 2.
+ * Loads the pickled dict on stdin like Python's `pickle.load` with the given keywords, and prints the state that numpy would get for each array.
+ * The stub of numpy accepts bytes for text in dtypes and in `_reconstruct`, like numpy does for pickles of Python 2.
  */
 const LOAD_ARRAYS = `
 import codecs, hashlib, json, pickle, sys
@@ -61,7 +61,7 @@ async function sha1(bytes: Uint8Array): Promise<string> {
 }
 
 test("arrays for all load without an encoding and with any that Paddle's loaders name", needsPython, async () => {
-  // Every byte value, no bytes at all, and more than one piece of text.
+  // Every byte value, no bytes at all, and more than one piece of Latin-1 text.
   const arrays = [
     { name: "bytes", shape: [2, 128], data: Uint8Array.from({ length: 256 }, (_, i) => i) },
     { name: "empty", shape: [0, 3], data: new Uint8Array(0) },
@@ -90,7 +90,7 @@ test("entries of a dict may use the same memory one after another", needsPython,
   const expected = await Promise.all(
     sizes.map(async (size, i) => [`array ${i}`, ["|u1", [size], await sha1(new Uint8Array(size).fill(200 + i))]]),
   );
-  // Chunks are kept as they were when they came, as a file keeps them.
+  // Copy each chunk when it arrives, as a write to a file does.
   const chunks: Buffer[] = [];
   for await (const chunk of encodePickledDict(entries())) chunks.push(Buffer.from(chunk));
   assert.deepEqual(askPython(LOAD_ARRAYS, ["{}"], Buffer.concat(chunks)), expected);

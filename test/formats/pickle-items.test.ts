@@ -29,7 +29,7 @@ function read(bytes: Uint8Array): PickledValue[] {
 }
 
 test("the items are those of the whole list, in every protocol", { skip: !hasPython && "python3 is missing" }, () => {
-  // More than a window of the file, with texts that lie across two windows, and text that items share.
+  // More than one window of the file, with text across a window boundary, and text that items share.
   const many = "[('video %d' % i, [i / 7, 0.5], [i, 3], 'shared', b'bytes') for i in range(30000)]";
   for (const protocol of [0, 1, 2, 3, 4, 5]) {
     for (const expression of [many, "[]", "[[]]", "[1]", "['x' * 3000000, (), {}]"]) {

@@ -21,7 +21,7 @@ function asDict(value: PickledValue | undefined): ReadonlyMap<string, PickledVal
   return value;
 }
 
-/** What the error that a pickle is refused with must look like. */
+/** Returns a check that a pickle was rejected with this error. */
 function refused(code: ErrorCode, pattern: RegExp) {
   return (error: unknown): boolean => {
     assert.ok(error instanceof NextvladError, String(error));
@@ -62,7 +62,7 @@ describe("numpy's arrays and scalars", () => {
   });
 });
 
-/** Reads JSON [protocol, value] lines and prints each value's pickle in base64; `["bytes", base64]` and its like stand for what JSON lacks. */
+/** Reads JSON [protocol, value] lines and prints each value's pickle in base64; `["bytes", base64]` and similar pairs encode types that JSON lacks. */
 const WRITE_PICKLES = `
 import base64, json, pickle, sys
 
@@ -118,7 +118,7 @@ function expectedHere([kind, content]: Described): PickledValue {
   return content as PickledValue;
 }
 
-/** With plain Uint8Arrays for views of Buffers, which deepEqual tells apart. */
+/** Replaces views of Buffers with plain Uint8Arrays, because deepEqual distinguishes them. */
 function normalise(value: PickledValue): PickledValue {
   if (value instanceof Uint8Array) return Uint8Array.from(value);
   if (Array.isArray(value)) return value.map(normalise);

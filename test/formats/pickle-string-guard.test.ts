@@ -25,7 +25,7 @@ test("the longest string of a pickle of any protocol passes at its length, and n
   const pickles = (askPython(VALUES) as string[]).map((text) => new Uint8Array(Buffer.from(text, "base64")));
   for (const [protocol, pickle] of pickles.entries()) {
     for (const pieceBytes of [1, 7, 1 << 20]) {
-      // Protocols 0 to 2 keep bytes as text, and protocol 0 in a line of its own; the line of V has "N" * 999 as it is.
+      // Protocols 0 to 2 store bytes as text, protocol 0 on a line of its own; the line of V contains "N" * 999 unchanged.
       assert.doesNotThrow(() => check(pickle, protocol < 3 ? 1001 : 1000, pieceBytes), `protocol ${protocol}`);
       await failsWith((async () => check(pickle, 998, pieceBytes))(), "BAD_FORMAT", { file: "x.pkl" });
     }
@@ -55,7 +55,7 @@ test("gzip that expands a thousand times is refused before it is unpacked", asyn
   const gzip = createGzip({ level: 1 });
   const packed = gzip.toArray();
   gzip.write(Buffer.from("\x80\x02", "latin1"));
-  // MARK, over and over: no string that is too long.
+  // Only MARK opcodes, so that no string is too long.
   for (let i = 0; i < 80; i++) gzip.write(Buffer.alloc(1 << 20, "("));
   gzip.end();
   writeFileSync(path, Buffer.concat((await packed) as Buffer[]));

@@ -9,7 +9,7 @@ import { parsePickle } from "../../src/formats/pickle-reader.js";
 import { PickledText, PickledTuple, type PickledValue } from "../../src/formats/pickle-values.js";
 import { encodePickledList } from "../../src/formats/pickle-writer.js";
 
-/** Loads the pickles on stdin one after another and prints each as nested [type, value], floats by their bits, Python 2's strings as bytes in hex. */
+/** Loads the pickles on stdin one after another and prints each as nested [type, value], floats as their bits, Python 2's strings as bytes in hex. */
 const PRINT_PICKLES = `
 import json, pickle, struct, sys
 
@@ -40,7 +40,7 @@ function describeFloat(value: number): Described {
   return ["float", bytes.toString("hex")];
 }
 
-/** What Python should print for a value: the types of `PickleValue`, said once more. */
+/** Returns what Python should print for a value, independently of the encoder's type mapping. */
 function expectedInPython(value: PickleValue): Described {
   if (value === null) return ["NoneType", "None"];
   if (value === true) return ["bool", "True"];
@@ -124,7 +124,7 @@ test("byte strings on either side of every length's edge; long ones are handed o
   assert.ok(chunks.includes(strings.at(-1)?.bytes as Uint8Array));
 });
 
-/** Loads the pickle on stdin with names of its own for numpy's, and prints what is called with what. */
+/** Loads the pickle on stdin with stubs for numpy's names, and prints all calls with their arguments. */
 const PRINT_CALLS = `
 import pickle, sys
 
@@ -182,7 +182,7 @@ test("half a surrogate pair and an int of 256 bytes are refused", async () => {
   assert.deepEqual(loadInPython([await pickle([2n ** 2039n - 1n, "\u{1F600}"])]), [expectedInPython([2n ** 2039n - 1n, "\u{1F600}"])]);
 });
 
-/** What our reader makes of a value: an int is a number where that is exact, and Python 2's `str` bytes. */
+/** Returns what this project's reader returns for a value: a number for an int if exact, and bytes for Python 2's `str`. */
 function expectedOfReader(value: PickleValue): unknown {
   if (typeof value === "bigint") return BigInt(Number(value)) === value && Number.isSafeInteger(Number(value)) ? Number(value) : value;
   if (value === null || typeof value !== "object") return value;

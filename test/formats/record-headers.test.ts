@@ -12,7 +12,7 @@ import { collect, failsWith, temporaryFolder } from "../helpers/shards.js";
 async function walk(path: string, isOver = () => false, areShort = false): Promise<string> {
   const handle = await open(path);
   const readAll = handle.read.bind(handle);
-  // As some network file systems do: each read returns half of what it is asked for.
+  // Like some network file systems: each read returns half of the requested bytes.
   const readHalf = (buffer: Uint8Array, offset: number, length: number, position: number) =>
     readAll(buffer, offset, Math.ceil(length / 2), position);
   if (areShort) Object.assign(handle, { read: readHalf });
@@ -26,7 +26,7 @@ async function walk(path: string, isOver = () => false, areShort = false): Promi
 test("finds what the reader finds in lengths and at the end, wherever a record lies, and none of the data's damage", async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, "whole.tfrecord");
-  // Short records, with many headers in one read; records of a block and more, each header read by itself; and an empty one.
+  // Short records, with many headers in one read; records of a block or more, whose headers are read one by one; and an empty record.
   const sizes = [...Array.from({ length: 3000 }, (_, i) => i % 90), 200_000, 65_520, 0, 65_536, 130_000, 7];
   writeFileSync(path, Buffer.concat(sizes.map((size) => encodeTfRecord(new Uint8Array(size).fill(size % 251)))));
   assert.equal(await walk(path), "whole");

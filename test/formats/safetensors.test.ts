@@ -32,7 +32,7 @@ function encoded(tensors: readonly NamedTensor[], metadata?: Record<string, stri
   return Buffer.concat([...encodeSafetensors(tensors, metadata)]);
 }
 
-/** A file with this header, as JSON or as text, and this many bytes of data. */
+/** Returns a file with this header (JSON or text) and this many bytes of data. */
 function fileOf(header: unknown, dataBytes: number): Buffer {
   const json = Buffer.from(typeof header === "string" ? header : JSON.stringify(header));
   const length = Buffer.alloc(8);
@@ -62,7 +62,7 @@ test("reads what the safetensors library wrote", async () => {
   }
 });
 
-/** Reads the format by its definition, with nothing but Python itself, and prints [metadata, {name: [dtype, shape, hex]}]. */
+/** Reads the format by its specification with Python's standard library, and prints [metadata, {name: [dtype, shape, hex]}]. */
 const READ_IN_PYTHON = `
 import json, struct, sys
 data = sys.stdin.buffer.read()
@@ -93,7 +93,7 @@ const arbitraryTensor: fc.Arbitrary<NamedTensor> = fc
   })
   .map(({ name, type: [dtype, arrayOf], shape, lazy, bytes }) => {
     const size = shape.reduce((product, side) => product * side, 1);
-    // A view in the middle of other memory: what the writer must not assume is an offset of 0.
+    // A view with a nonzero byte offset, because the writer must not assume an offset of 0.
     const data = arrayOf(Uint8Array.from(bytes).buffer).subarray(1, 1 + size);
     return { name, dtype, shape, data: lazy ? () => data : data };
   });

@@ -16,7 +16,7 @@ function parse(bytes: Uint8Array, maxFrames = 300): SequenceExample {
 
 const parseLater = async (bytes: Uint8Array) => parse(bytes);
 
-/** A length-delimited field, its length and number both below 128. */
+/** Encodes a length-delimited field; its length must be below 128 and its number below 16. */
 function field(number: number, ...content: readonly (Uint8Array | readonly number[])[]): Uint8Array {
   const body = Buffer.concat(content.map((part) => Uint8Array.from(part)));
   assert.ok(body.length < 128);

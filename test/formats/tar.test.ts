@@ -10,7 +10,7 @@ import { FileBytes } from "../../src/formats/file-bytes.js";
 import { looksLikeTar, readTar } from "../../src/formats/tar.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
-/** Reads a tar, each entry in pieces of 1,000 bytes. */
+/** Reads all files of a tar, in pieces of 1,000 bytes. */
 async function readAll(path: string): Promise<[string, string][]> {
   const bytes = await FileBytes.open(path);
   const files: [string, string][] = [];
@@ -28,7 +28,7 @@ async function readAll(path: string): Promise<[string, string][]> {
 
 const hasPython = spawnSync("python3", ["--version"]).status === 0;
 
-/** Python's tarfile writes a member for each [name, content]; null is a directory. */
+/** Writes a member for each [name, content] with Python's tarfile; null is a directory, and "-> NAME" a symbolic link. */
 const WRITE = `
 import io, json, sys, tarfile
 path, form, members = json.load(sys.stdin)

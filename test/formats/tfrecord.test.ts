@@ -13,10 +13,10 @@ import { collect, failsWith, goldenData, memorySource, temporaryFolder } from ".
 const copy = (record: TfRecord) => Buffer.from(record.data);
 const bytes = (text: string) => new Uint8Array(Buffer.from(text, "latin1"));
 const framed = (...records: Uint8Array[]) => new Uint8Array(Buffer.concat(records.map(encodeTfRecord)));
-/** Three records; their lengths differ, so that offsets can be told apart. */
+/** Three records of different lengths, so that their offsets differ. */
 const THREE = ["first record", "the second record", "third"].map(bytes);
 const THREE_FRAMED = framed(...THREE);
-/** Where records 1 and 2 begin. */
+/** Offsets of records 1 and 2. */
 const SECOND_START = 12 + 12 + 4;
 const THIRD_START = SECOND_START + 12 + 17 + 4;
 
@@ -26,7 +26,7 @@ function flipped(original: Uint8Array, position: number, mask = 0x01): Uint8Arra
   return damaged;
 }
 
-/** A record header with a good checksum that claims any length. */
+/** Returns a record header with a valid checksum and any length. */
 function headerOf(length: bigint): Uint8Array {
   const header = new DataView(new ArrayBuffer(12));
   header.setBigUint64(0, length, true);
@@ -208,20 +208,20 @@ describe("what is damaged is refused", () => {
       const error = await failsWith(readAll(file), "CORRUPT_RECORD", { record: 3, byteOffset: THREE_FRAMED.length });
       assert.match(error.message, /the record's length exceeds the maximum \(expected at most 268435456 bytes, found/);
     }
-    // A length that is allowed, in a file that doesn't have it, costs no more than the file.
+    // An allowed length that exceeds the file costs no more memory than the file.
     await failsWith(readAll(written(t, new Uint8Array([...headerOf(2n ** 28n), 1, 2, 3]))), "CORRUPT_RECORD", { record: 0, byteOffset: 0 });
     assert.ok(process.memoryUsage().arrayBuffers - before < 100e6);
   });
 
   test("a damaged or shortened gzip file: the record that could not be read", async (t) => {
-    // Stored, not packed, so that the cut falls where it seems to.
+    // Stored without compression, so that the position of the cut in the data is known.
     const stored = new Uint8Array(gzipSync(THREE_FRAMED, { level: 0 }));
     const cut = await failsWith(readAll(written(t, stored.subarray(0, stored.length - 20))), "CORRUPT_RECORD", {
       record: 2,
       byteOffset: THIRD_START,
     });
     assert.match(cut.message, /gzip data is damaged or cut short: unexpected end of file/);
-    // Damage is placed to within zlib's last buffer: two records of 600 KB stand before it.
+    // A corruption is located only to within zlib's last buffer, so two records of 600 KB precede it.
     const long = new Uint8Array(600_000).map((_, index) => (index * index) >> 5);
     const longer = new Uint8Array(gzipSync(framed(long, long, ...THREE), { level: 0 }));
     const check = await failsWith(readAll(written(t, flipped(longer, longer.length - 7))), "CORRUPT_RECORD");
@@ -274,7 +274,7 @@ describe("what was never a shard is told apart", () => {
 
   test("another kind of file is named by its first bytes, and never skipped", async (t) => {
     const folder = temporaryFolder(t);
-    // Python writes the archives: see its modules zipfile, tarfile, lzma and bz2.
+    // Python writes the archives, with its modules zipfile, tarfile, lzma and bz2.
     const script = `
 import bz2, io, lzma, struct, sys, tarfile, zipfile, json
 folder = sys.argv[1]
