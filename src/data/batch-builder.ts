@@ -1,14 +1,14 @@
 import { JoinedSlab, SlabPool } from "./slab.js";
 import type { RaggedBatch, Video } from "./video.js";
 
-/** The memory of a batch that is done with: of rgb, then of audio. */
+/** Memory of a used batch: of rgb, then of audio. */
 export type BatchMemory = readonly [ArrayBuffer, ArrayBuffer];
 
 export function memoryOf({ rgb, audio }: RaggedBatch): BatchMemory {
   return [rgb.buffer as ArrayBuffer, audio.buffer as ArrayBuffer];
 }
 
-/** Puts videos back to back into batches: one copy of their bytes, into memory of earlier batches where that was given back. */
+/** Concatenates videos into batches. Their bytes are copied once, into memory of earlier batches if it was given back. */
 export class BatchBuilder {
   readonly #pools = [new SlabPool(), new SlabPool()] as const;
   readonly #rgb = new JoinedSlab(this.#pools[0]);
@@ -17,12 +17,12 @@ export class BatchBuilder {
   #frameCounts: number[] = [];
   #labels: Int32Array[] = [];
 
-  /** Videos so far. */
+  /** Number of videos in the current batch. */
   get size(): number {
     return this.#ids.length;
   }
 
-  /** Copies the video's bytes: its memory may be used anew at once. */
+  /** Appends a copy of the video; its own memory can be reused immediately. */
   add({ id, frames, rgb, audio, labels }: Video): void {
     this.#ids.push(id);
     this.#frameCounts.push(frames);
@@ -31,7 +31,7 @@ export class BatchBuilder {
     this.#audio.append(audio);
   }
 
-  /** The batch of all videos so far; the next one begins. */
+  /** Returns the batch of all videos added so far, and starts the next one. */
   take(): RaggedBatch {
     const batch = {
       ids: this.#ids,
@@ -46,7 +46,7 @@ export class BatchBuilder {
     return batch;
   }
 
-  /** Forgets the videos so far. */
+  /** Discards the videos added so far. */
   clear(): void {
     this.take();
   }

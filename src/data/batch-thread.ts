@@ -5,37 +5,37 @@ import { Inbox } from "./inbox.js";
 import type { OpenShard } from "./reader-pool.js";
 import { deathError, startThread, type Thread } from "./thread.js";
 
-/** The thread that makes batches, and with it those that read for it: for one epoch after another. */
+/** The thread that assembles batches, with its reading threads, during one epoch. The threads are reused for later epochs. */
 export interface BatchThread {
-  /** Where what the epoch gives comes in; fails with WORKER_DIED. */
+  /** Receives the epoch's events; fails with WORKER_DIED. */
   readonly inbox: Inbox<BatchEvent>;
-  /** Gives leave to send one batch more, with the memory of one that is done with. */
+  /** Lets the thread send one more batch, and returns the memory of a used batch to it. */
   giveCredit(memory: BatchMemory | null): void;
-  /** Asks what is being read. */
+  /** Requests the list of open shards. */
   inquire(): void;
-  /** Ends the epoch, at whatever point: closes its files, and keeps the threads for the next one. */
+  /** Ends the epoch at any point: closes its files, and keeps the threads for the next epoch. */
   finish(): Promise<void>;
 }
 
 const BATCH_MODULE = new URL("./batch-worker.js", import.meta.url);
 
-/** How long a thread may take to close its files, before it is ended instead. */
+/** Time a thread has to close its files before it is stopped instead. */
 const FINISH_TIMEOUT_MS = 2000;
 
-/** A thread that waits for its next epoch: starting it and its readers takes some 100 ms, and as long again of both cores. */
+/** A thread that waits for its next epoch. Starting it and its readers takes about 100 ms, and then another 100 ms of both cores. */
 let idle: BatchWorker | null = null;
 
-/** A thread with the epoch that it is at. */
+/** A thread, and the state of its current epoch. */
 interface BatchWorker {
   readonly thread: Thread<BatchRequest>;
   inbox: Inbox<BatchEvent>;
-  /** Takes the answer to an inquiry. */
+  /** Receives the answer to an inquiry. */
   onReading: (shards: readonly OpenShard[]) => void;
   finished: Inbox<void>;
   dead: boolean;
 }
 
-/** Starts the thread, and as many readers, for the epoch to come: worth it where there is something else to do until then. */
+/** Starts the batch thread and its `readers` reading threads for the next epoch. Saves time if the caller has other work to do until then. */
 export function prepareBatches(readers: number): void {
   if (idle !== null) return;
   idle = startWorker();
@@ -43,7 +43,7 @@ export function prepareBatches(readers: number): void {
   idle.thread.release();
 }
 
-/** Starts an epoch, in the thread of an earlier one where there is one. */
+/** Starts an epoch, in the idle thread of an earlier epoch if there is one. */
 export function startBatches(options: StreamOptions, onReading: (shards: readonly OpenShard[]) => void): BatchThread {
   const worker = idle ?? startWorker();
   idle = null;
@@ -57,7 +57,7 @@ export function startBatches(options: StreamOptions, onReading: (shards: readonl
   return {
     inbox,
     giveCredit(memory) {
-      // The thread may be at another epoch by then.
+      // The thread may already be at another epoch.
       if (!over) thread.post({ type: "credit", memory }, memory ?? []);
     },
     inquire: () => thread.post({ type: "inquire" }),

@@ -8,7 +8,10 @@ import { type OpenShard, type ReaderPool, startReaders } from "./reader-pool.js"
 import { STOP } from "./thread.js";
 import { VideoMemory } from "./video-memory.js";
 
-/** To the thread that makes batches: readers to start for the epoch to come, an epoch to begin, leave to send one more batch with the memory of one that is done with, the question what it waits for, or the epoch's end. */
+/**
+ * Messages to the batch thread: start readers for the next epoch, start an epoch, send one more batch (with the memory of a used batch), report the open
+ * shards, or end the epoch.
+ */
 export type BatchRequest =
   | { readonly type: "prepare"; readonly readers: number }
   | { readonly type: "start"; readonly options: StreamOptions }
@@ -16,10 +19,10 @@ export type BatchRequest =
   | { readonly type: "inquire" }
   | { readonly type: "finish" };
 
-/** From it: what comes next in the epoch, what is being read, and that all its files are closed. */
+/** Messages from the batch thread: the next event of the epoch, the open shards, or confirmation that all files are closed. */
 export type BatchReply = BatchEvent | { readonly type: "reading"; readonly shards: readonly OpenShard[] } | { readonly type: "finished" };
 
-/** A batch, the epoch's end or what befell it, and what was left out of the data since the one before. */
+/** A batch, the end of the epoch or its error, with the records skipped since the previous event. */
 export type BatchEvent = EventContent & { readonly leftOut: readonly LeftOut[] };
 
 type EventContent =
@@ -27,7 +30,7 @@ type EventContent =
   | { readonly type: "end" }
   | { readonly type: "error"; readonly error: SerialisedError };
 
-/** An epoch under way. */
+/** State of an epoch. */
 interface Epoch {
   readonly credits: Inbox<void>;
   leftOut: LeftOut[];
@@ -58,7 +61,7 @@ function start(options: StreamOptions): void {
   serving = serve(options, epoch);
 }
 
-/** Each batch is whole before leave to send it is awaited, so that one is always in the making ahead. */
+/** Sends an epoch's batches, one per credit. A batch is assembled before its credit is awaited, so that one is always ready in advance. */
 async function serve(options: StreamOptions, epoch: Epoch): Promise<void> {
   try {
     if (pool !== null && pool.readers < options.readers) {
@@ -78,7 +81,7 @@ async function serve(options: StreamOptions, epoch: Epoch): Promise<void> {
   }
 }
 
-/** One by one: a list of very many would not fit on the stack as arguments. */
+/** Appends one by one: a very long list, passed as arguments, would overflow the stack. */
 function noteLeftOut(epoch: Epoch, parts: readonly LeftOut[]): void {
   for (const part of parts) epoch.leftOut.push(part);
 }
@@ -88,7 +91,7 @@ function send(epoch: Epoch, content: EventContent, handedOver: readonly ArrayBuf
   epoch.leftOut = [];
 }
 
-/** Wakes whoever waits, so that all files are closed: also those that were opened before everyone had heard of it. */
+/** Ends the epoch: unblocks all pending waits and closes all files. The second `rest` closes shards that were opened in the meantime. */
 async function finish(): Promise<void> {
   epoch.finished = true;
   epoch.credits.put();

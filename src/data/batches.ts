@@ -9,46 +9,48 @@ import type { ReaderPool } from "./reader-pool.js";
 import type { RaggedBatch, Video } from "./video.js";
 import type { VideoMemory } from "./video-memory.js";
 
-/** One pass over some shards, as batches. */
+/** Options of one epoch over a list of shards. */
 export interface StreamOptions extends BlockOptions {
   readonly shards: readonly string[];
   readonly order: Order;
   readonly seed: number;
   readonly epoch: number;
-  /** Videos a batch. */
+  /** Videos per batch. */
   readonly batchSize: number;
-  /** Whether the last batch, if it is not full, is left out. */
+  /** Whether to drop the last batch if it is not full. */
   readonly dropLast: boolean;
-  /** Videos held for shuffling; of no account in sequential order. */
+  /** Capacity of the shuffle buffer, in videos; ignored in sequential order. */
   readonly shuffleBuffer: number;
-  /** Reading threads, 1 or more; the order does not depend on them. */
+  /** Number of reading threads, at least 1; the order does not depend on it. */
   readonly readers: number;
-  /** Batches to leave out at the start: the order is replayed up to there, and goes on as if they had been taken. */
+  /** Number of batches to skip at the start. Their videos are read and dropped, so that the rest of the order is unchanged. */
   readonly skipBatches?: number;
 }
 
-/** A batch and how far the epoch has come with it: 0..1, by bytes of the shards. */
+/** A batch, and the fraction of the epoch that is done after it: 0..1, by bytes of the shards. */
 export interface BatchStep {
   readonly batch: RaggedBatch;
   readonly fraction: number;
 }
 
-/** Memory that goes round from epoch to epoch. */
+/** Memory that is reused across epochs. */
 export interface BatchSpace {
   readonly builder: BatchBuilder;
-  /** Of videos in the shuffle buffer. */
+  /** Memory of the videos in the shuffle buffer. */
   readonly waiting: VideoMemory;
 }
 
-/** A video on its way, with the bytes on disk that it stands for. */
+/** A video, and its share of the bytes on disk. */
 interface Passage {
   readonly video: Video;
   readonly fileBytes: number;
 }
 
 /**
- * The epoch's batches, a pure function of the options without `readers`, in memory of `space`. `onLeftOut` is told what the readers did without,
- * before the batch that follows it in the order. Throws what they meet, at its place in the order, and TOO_FEW_VIDEOS when `dropLast` leaves nothing.
+ * Assembles an epoch's batches in memory from `space`; they are a pure function of the options except `readers`. Calls `onLeftOut` with the records that the
+ * readers skipped, before the batch that follows them in the order.
+ * Throws a reader's error at its place in the order, TOO_FEW_VIDEOS if `dropLast` drops every batch, and BAD_SNAPSHOT or BAD_RESULTS if `skipBatches` exceeds
+ * the number of batches.
  */
 export async function* assembleBatches(
   options: StreamOptions,
@@ -74,7 +76,7 @@ export async function* assembleBatches(
   if (builder.size > 0 && !dropLast) yield { batch: builder.take(), fraction: 1 };
 }
 
-/** The videos in their order; each one's bytes are good until the next is asked for. */
+/** Yields the videos in epoch order. The bytes of a video are valid until the next one is requested. */
 async function* orderVideos(
   shards: readonly string[],
   options: StreamOptions,
@@ -115,7 +117,7 @@ function passagesOf({ videos, fileBytes }: Block): Passage[] {
   return videos.map((video) => ({ video, fileBytes: fileBytes / videos.length }));
 }
 
-/** What a reading thread is to know: not the list of shards, which may be long, and goes to it shard by shard. */
+/** Returns the options that a reading thread needs. The list of shards is not among them: it may be long, and shards are opened by one message each. */
 function blockOptions({
   maxFrames,
   featureNames,
@@ -128,7 +130,10 @@ function blockOptions({
   return { maxFrames, featureNames, featureSizes, numClasses, labels, maxRecordBytes, onCorrupt };
 }
 
-/** Opens each shard, and with it the next ones, one in each thread, so that the end of one is no halt. */
+/**
+ * Returns a function that opens the shard at a position. It also opens the next `readers` shards, one per thread, so that reading does not pause between
+ * shards.
+ */
 function openAhead(
   shards: readonly string[],
   readers: number,
@@ -142,7 +147,10 @@ function openAhead(
   };
 }
 
-/** For progress only, so a file that can't be looked at counts nothing: its reader says why, at its place in the order. */
+/**
+ * Returns the total size of files in bytes, for progress only. A file that cannot be examined counts as 0: its reader reports the error at its place in the
+ * order.
+ */
 async function totalSize(paths: readonly string[]): Promise<number> {
   const sizes = await Promise.all(
     paths.map((path) =>
@@ -158,7 +166,10 @@ async function totalSize(paths: readonly string[]): Promise<number> {
   );
 }
 
-/** A state that counts more batches than there are is corrupt, or the data are others: the epoch must not count as done. Training alone drops the last batch. */
+/**
+ * Returns the error for a state that counts more batches than there are: it is corrupt, or the data differ, and the epoch must not count as complete. Only
+ * training drops the last batch.
+ */
 function tooManySkipped(skipped: number, batches: number, isTraining: boolean): NextvladError {
   const what = `corrupt ${isTraining ? "snapshot" : "partial results"}: more batches are done than the shards hold`;
   const values = { key: isTraining ? "step_in_epoch" : "batches", expected: `at most ${batches}`, found: skipped };

@@ -4,36 +4,36 @@ import { PieceSlab, type SlabPool } from "./slab.js";
 import type { Video } from "./video.js";
 import type { VideoShape } from "./video-check.js";
 
-/** Videos that travel together from a reader: consecutive ones of one shard. */
+/** Consecutive videos of one shard, which a reader sends together. */
 export interface Block {
   readonly videos: readonly Video[];
-  /** Bytes of the shard's file that these videos stand for. */
+  /** Bytes of the shard's file that these videos account for. */
   readonly fileBytes: number;
-  /** Whether the shard ends here. */
+  /** Whether this is the shard's last block. */
   readonly last: boolean;
-  /** The memory of nearly all of the videos' bytes, to be given back. */
+  /** Memory that holds nearly all of the videos' bytes; to be given back after use. */
   readonly slab: ArrayBuffer;
-  /** What was left out of the shard since its block before. */
+  /** Records skipped since the shard's previous block. */
   readonly leftOut: readonly LeftOut[];
 }
 
-/** A shard's blocks, one at a time; none may be asked for after the last. */
+/** Reads a shard's blocks, one at a time. `next` must not be called after the last block. */
 export interface BlockSource {
   next(): Promise<Block>;
-  /** Takes back a block whose videos' bytes nobody reads any more; only then one more is read ahead. */
+  /** Returns a block's memory to the reader, which then reads one more block ahead. The block's bytes must not be used afterwards. */
   giveBack(block: Block): void;
 }
 
-/** Videos in a block, but for the last of a shard. A constant: the shuffled order depends on it. */
+/** Videos per block, except for the last block of a shard. A constant, because the shuffled order depends on it. */
 export const BLOCK_VIDEOS = 16;
 
-/** How shards are read by blocks. */
+/** Options for reading a shard in blocks. */
 export interface BlockOptions extends VideoShape {
-  /** By default "error". */
+  /** Defaults to "error". */
   readonly onCorrupt?: CorruptPolicy;
 }
 
-/** Reads a shard's videos by blocks, their bytes into slabs of the pool. Throws what `readShard` throws. */
+/** Reads a shard's videos in blocks, with their bytes in slabs from `pool`. Throws what `readShard` throws. */
 export async function* readBlocks(path: string, options: BlockOptions, pool: SlabPool): AsyncGenerator<Block, void> {
   const sieve = new DamageSieve(options.onCorrupt ?? "error");
   const slab = new PieceSlab(pool);
@@ -46,7 +46,7 @@ export async function* readBlocks(path: string, options: BlockOptions, pool: Sla
     before = position;
     return block;
   };
-  // A full block waits for one more video to be known not to be the last, but its slab is closed: that video's bytes are no longer its own.
+  // A full block is held back until the next video shows that it is not the last. Its slab is already closed, so that video's bytes go into the next slab.
   let full: Block | null = null;
   for await (const { video, filePosition } of readShard(path, options, { sieve, allocate: slab.allocate, undo: slab.undo })) {
     if (full !== null) yield full;

@@ -1,15 +1,18 @@
 import { type Damage, type ErrorDetails, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
 
 /**
- * What a run does about a shard's bad bytes. "error": it ends. "skip-record": it does without the record, or without the rest of the shard where no next
- * record can be found (a bad length, a missing end, damaged compression). "skip-shard": it does without the rest of the shard at the first of them.
+ * What to do about corrupt data in a shard. "error": the run ends. "skip-record": skips the record, or the rest of the shard if the next record cannot be found
+ * (an invalid length, a truncated file, corrupt compression). "skip-shard": skips the rest of the shard at the first corrupt record.
  */
 export type CorruptPolicy = "error" | "skip-record" | "skip-shard";
 
-/** Corrupt records of one shard after which its rest is skipped, and no more problems of it are reported: a shard of YouTube-8M has some 1,200 records. */
+/**
+ * Maximum number of corrupt records per shard. Past it, the rest of the shard is skipped and no more problems are reported. A YouTube-8M shard has about 1,200
+ * records.
+ */
 export const MAX_FILE_PROBLEMS = 10_000;
 
-/** The error that ends a shard with too many corrupt records; `place` is that of the last. */
+/** Returns the error that ends a shard with too many corrupt records; the details are those of the last one. */
 export function tooManyProblems({ file, record }: ErrorDetails): NextvladError {
   return new NextvladError("CORRUPT_RECORD", `more than ${MAX_FILE_PROBLEMS} records of this shard are corrupt, so its rest is not read`, {
     ...(file === undefined ? {} : { file }),
@@ -19,16 +22,16 @@ export function tooManyProblems({ file, record }: ErrorDetails): NextvladError {
   });
 }
 
-/** Something that a run did without. */
+/** A record, or the rest of a shard, that was skipped. */
 export interface LeftOut {
-  /** What is wrong; its details name the shard and, as far as they are known, record, byte and video. */
+  /** The error. Its details name the shard and, if known, the record, byte and video. */
   readonly error: SerialisedError;
   readonly extent: Damage;
 }
 
 /**
- * Sorts what is wrong with a shard: damage that the policy does without is noted, all else is thrown. Damage is what its error says is (`damaged`): a
- * mistake that the whole data set or the config may share (labels out of range, another feature size, a missing or unreadable file) never is.
+ * Filters the errors of a shard: notes the corrupt data that the policy skips, and throws all other errors. Only errors with `damaged` are about corrupt data.
+ * A mistake that may affect the whole data set or the config (labels out of range, another feature size, a missing or unreadable file) is always thrown.
  */
 export class DamageSieve {
   readonly #policy: CorruptPolicy;
@@ -39,14 +42,14 @@ export class DamageSieve {
     this.#policy = policy;
   }
 
-  /** What was left out since this was last asked for. */
+  /** Returns what was skipped since the last call. */
   take(): readonly LeftOut[] {
     const noted = this.#noted;
     this.#noted = [];
     return noted;
   }
 
-  /** Makes a record's video; null where the record is damaged and left out. Throws what `make` throws of other kinds. */
+  /** Returns a record's video, as made by `make`; null if the record is corrupt and skipped. Throws all other errors of `make`. */
   async pass<T>(make: () => T | Promise<T>): Promise<T | null> {
     try {
       return await make();
@@ -56,24 +59,27 @@ export class DamageSieve {
     }
   }
 
-  /** Notes a damaged record. Throws an error that is none, or ends more than the record. */
+  /**
+   * Notes a corrupt record. Throws the error if it is about something else or the policy does not skip single records, and CORRUPT_RECORD if there are too
+   * many.
+   */
   leaveRecord(error: unknown): void {
     if (!(error instanceof NextvladError) || error.details.damaged !== "record" || this.#policy !== "skip-record") throw error;
     if (++this.#records > MAX_FILE_PROBLEMS) throw tooManyProblems(error.details);
     this.#noted.push({ error: serialiseError(error), extent: "record" });
   }
 
-  /** Notes damage that the shard cannot be read past. Throws an error of another kind. */
+  /** Notes that the rest of the shard is skipped. Throws the error if it is not about corrupt data, or the policy is "error". */
   endShard(error: unknown): void {
     if (!(error instanceof NextvladError) || !isPassedOver(error, this.#policy)) throw error;
     this.#noted.push({ error: serialiseError(error), extent: "rest of shard" });
   }
 }
 
-/** How a user skips corrupt records; a command without the flag takes a setting. */
+/** How a user skips corrupt records: the flag, or the setting of a command without that flag. */
 export type SkipOption = "--on-corrupt skip-record" | "--set TEST.on_corrupt=skip-record";
 
-/** Adds to an error about corrupt data how to skip it, once; returns other errors as they are. */
+/** Adds how to skip corrupt records to an error about them, once; returns other errors unchanged. */
 export function adviseSkipping<E>(error: E, option: SkipOption = "--on-corrupt skip-record"): E | NextvladError {
   if (!(error instanceof NextvladError) || error.details.damaged === undefined) return error;
   const { code, what, details, cause } = error;
@@ -87,7 +93,7 @@ export function adviseSkipping<E>(error: E, option: SkipOption = "--on-corrupt s
   );
 }
 
-/** Whether a run goes on past what is wrong with a shard. */
+/** Whether the policy skips the data that an error is about. */
 export function isPassedOver({ details }: NextvladError, policy: CorruptPolicy): boolean {
   return details.damaged !== undefined && policy !== "error";
 }

@@ -10,42 +10,44 @@ import { showPath, showText } from "../base/shown-value.js";
 import { waitForInput } from "../base/waiting.js";
 import { expandGlob, isGlob } from "./glob.js";
 
-/** MARK, LIST or DICT, and PUT with its number: protocol 0. */
+/** Start of a pickled list or dict of protocol 0: MARK, LIST or DICT, and PUT with its number. */
 const PICKLED_TEXT = /^\([ld]p\d+\n/;
 
-/** A list from a pipe is held in memory; a longer one is no list. */
+/** Maximum size of a list from a pipe, which is held in memory. Longer content is not a list. */
 const MAX_LIST_BYTES = 1 << 28;
 
-/** What names shards: a file that lists them, a glob, or a shard; or several of these, as a shell makes of a glob without quotes. */
+/** Names shards: a file that lists them, a glob, a shard, or several of these, such as the result of a glob that the shell expanded. */
 export type FileList = string | readonly string[];
 
-/** A list as messages name it. */
+/** Returns the name of a list for messages. */
 export function describeFileList(list: FileList): string {
   if (typeof list === "string") return list;
   const [first = "", ...others] = list;
   return others.length === 0 ? first : `${first} and ${others.length} more`;
 }
 
-/** A shard that a list names several times. */
+/** A shard that a list names more than once. */
 export interface RepeatedShard {
   readonly path: string;
   readonly times: number;
 }
 
-/** The shards of a list that exist, what is wrong with the others, and which ones the list names several times. */
+/** The shards of a list that exist, the error for those that are missing, and the shards that the list names more than once. */
 export interface FoundShards {
   readonly shards: string[];
   readonly repeated: readonly RepeatedShard[];
   readonly problem: NextvladError | null;
-  /** Warnings: what patterns skipped. */
+  /** Warnings about what patterns skipped. */
   readonly warnings: readonly string[];
 }
 
 /**
- * The shards that `list` names, as absolute paths: the lines of a file list, the matches of a glob (`train*.tfrecord`, each file once), or the one shard that it
- * is. The list may also come through a pipe: `-` is standard input, and a path may be a FIFO, as `<(ls *.tfrecord)` is; a pipe can be read only once.
- * A shard occurs as often as the list names it. Blank lines and `#` comments are skipped, a `~` at the start of a line is the home directory; a relative path is resolved from `cwd`, then from the list's own folder.
- * Throws FILE_MISSING (all missing files in one error), FILE_UNREADABLE, BAD_FILE_LIST (no shard in it, a directory, a URL, a path that is not UTF-8, or a pipe that gives no text).
+ * Returns the absolute paths of the shards that `list` names: the lines of a file list, the matches of a glob (`train*.tfrecord`, each file once), or a single
+ * shard. The list may come from a pipe: `-` is standard input, and a path may be a FIFO, such as `<(ls *.tfrecord)`. A pipe can be read only once.
+ * A shard is returned as often as the list names it. Blank lines and `#` comments are skipped. A `~` at the start of a line is the home directory. Relative
+ * paths are resolved from `cwd`, then from the list's own folder.
+ * Throws FILE_MISSING (one error for all missing files), FILE_UNREADABLE, and BAD_FILE_LIST if there is no shard in the list, it is or names a directory, it
+ * names a URL or a path that is not UTF-8, or it is a pipe whose content is not text.
  */
 export async function resolveShards(list: FileList, { cwd }: { readonly cwd: string }): Promise<string[]> {
   const { shards, problem } = await findShards(list, { cwd });
@@ -53,7 +55,7 @@ export async function resolveShards(list: FileList, { cwd }: { readonly cwd: str
   return shards;
 }
 
-/** What `resolveShards` gives, with the repeated shards; where files of the list are missing, those that exist, and what it would throw. Throws the rest of what it throws. */
+/** Like `resolveShards`, but also returns the repeated shards, and returns the error for missing files instead of throwing it. Throws all other errors. */
 export async function findShards(list: FileList, { cwd }: { readonly cwd: string }): Promise<FoundShards> {
   if (typeof list === "string") return findListed(list, cwd);
   const parts = await Promise.all(list.map((part) => findListed(part, cwd)));
@@ -95,7 +97,7 @@ async function matchPattern(pattern: string, cwd: string): Promise<FoundShards> 
   return { shards: [...paths], repeated: [], problem: null, warnings };
 }
 
-/** A warning for shards that a list names several times; null where there are none. */
+/** Returns a warning about shards that a list names more than once; null if there are none. */
 export function describeRepeated(list: FileList, repeated: readonly RepeatedShard[]): string | null {
   if (repeated.length === 0) return null;
   const named = listFirst(repeated.map(({ path, times }) => `${path} ${times} times`));
@@ -103,7 +105,7 @@ export function describeRepeated(list: FileList, repeated: readonly RepeatedShar
   return `${describeFileList(list)} lists ${what} more than once: ${named}`;
 }
 
-/** Whether two lists are the same pipe of the shell, which can be read only once. */
+/** Whether two lists are the same shell pipe, which can be read only once. */
 export function isSamePipe(list: FileList, other: FileList): boolean {
   if (typeof list !== "string" || typeof other !== "string") return false;
   return (isStandardInput(list) && isStandardInput(other)) || (list === other && isShellPipe(list));
@@ -113,7 +115,7 @@ function isStandardInput(list: string): boolean {
   return list === "-" || /^\/(dev\/stdin|dev\/fd\/0|proc\/self\/fd\/0)$/.test(list);
 }
 
-/** Whether a list comes through a pipe of the shell, which a later command cannot read again. */
+/** Whether a list comes from a shell pipe, which a later command cannot read again. */
 export function isShellPipe(list: string): boolean {
   return isStandardInput(list) || /^\/(dev|proc\/(self|\d+))\/fd\/\d+$/.test(list);
 }
@@ -137,24 +139,24 @@ async function readPipe(list: string, path: string): Promise<Buffer> {
   return Buffer.concat(chunks, length);
 }
 
-/** First line of a list in which `\xHH` is the byte HH of a name: only lists with names that need it have it. */
+/** First line of a list in which `\xHH` is the byte HH of a name. Written only if a name needs it. */
 const ESCAPED_LIST = "# nextvlad: \\xHH is the byte HH";
 
-/** The text of a file list that `findShards` reads back to the same names. */
+/** Formats names as a file list that `findShards` reads back to the same names. */
 export function formatFileList(names: readonly string[]): string {
   const isPlain = names.every((name) => isUnicode(name) && name === escapeName(name));
   const lines = isPlain ? names : [ESCAPED_LIST, ...names.map((name) => escapeName(escapeBytes(name)))];
   return lines.map((line) => `${line}\n`).join("");
 }
 
-/** Escapes what a list's reader would take for something else: control characters, `#` at the start, white space at both ends. */
+/** Escapes characters that a list's parser would misinterpret: control characters, a leading `#`, leading and trailing white space. */
 function escapeName(name: string): string {
   const toHex = (text: string): string =>
     Array.from(Buffer.from(text, "utf8"), (byte) => `\\x${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
   return name.replace(/^#|^\s+|\s+$|\p{Cc}/gu, (text) => toHex(text));
 }
 
-/** The paths that a list names. Throws BAD_FILE_LIST for paths that are not UTF-8. */
+/** Returns the paths that a list names. Throws BAD_FILE_LIST if a path is not UTF-8. */
 function parseLines(bytes: Buffer, list: string): string[] {
   const text = bytes.toString("utf8").replace(/^\uFEFF/, "");
   const lines = text.split(/\r\n|\r|\n/).map((line) => line.trim());
@@ -206,7 +208,7 @@ interface Located {
   readonly kind: Kind;
 }
 
-/** Paths that are examined at a time: each pending call takes some kilobytes. */
+/** Maximum number of paths examined concurrently: each pending call takes some kilobytes. */
 const LOCATED_AT_A_TIME = 256;
 
 async function locateAll(lines: readonly string[], folders: readonly string[]): Promise<readonly Located[]> {
@@ -217,7 +219,7 @@ async function locateAll(lines: readonly string[], folders: readonly string[]): 
   return found;
 }
 
-/** Where a line's file is: in the first folder that has it. */
+/** Locates a line's file in the first folder that contains it. */
 async function locate(line: string, folders: readonly string[]): Promise<Located> {
   for (const folder of folders) {
     const path = resolve(folder, expandHome(line));
@@ -240,7 +242,7 @@ function missingFiles(missing: readonly string[], total: number, list: string, f
 
 type Kind = "file" | "pipe" | "directory" | "missing";
 
-/** What stands at a path. What cannot be examined, and devices and sockets, count as files: opening them reports the error. */
+/** Returns the kind of a path. Devices, sockets and paths that cannot be examined count as files: opening them reports the error. */
 async function kindOf(path: string): Promise<Kind> {
   try {
     const found = await stat(path);
@@ -253,8 +255,8 @@ async function kindOf(path: string): Promise<Kind> {
 }
 
 /**
- * A list is text and a shard is not: a record's length has zero bytes in it, and what is compressed or pickled has other control characters. But
- * Python's oldest pickles are text, which begins as no path does.
+ * Whether a file is text (a list) and not binary (a shard). A record's length contains zero bytes, and compressed or pickled data contain other control
+ * characters. Pickles of protocol 0 are text, but start as no path does.
  */
 async function isText(path: string, list: string): Promise<boolean> {
   const handle = await openInput(path, list);

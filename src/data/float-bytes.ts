@@ -1,23 +1,24 @@
-/** Types of a value that frames of bytes may hold instead of one byte per feature. */
+/** Types of floats that frames of bytes may hold instead of one byte per feature. */
 export type FloatType = "float16" | "float32";
 
 export const FLOAT_BYTES = { float16: 2, float32: 4 } as const;
 
 export const FLOAT_TYPES: readonly FloatType[] = ["float32", "float16"];
 
-/** What to do about frames of such bytes: a sentence without capital or period. */
+/** Returns the remedy for frames of such floats: a sentence without capital or period. */
 export function quantiseRemedy(type: FloatType): string {
   return `quantise them to one byte per feature: nextvlad convert --to tfrecord --feature-dtype ${type} --filelist LIST --out DIR (docs/own-features.md)`;
 }
 
-/** Fewer values than this say nothing. */
+/** Minimum number of nonzero values for a decision. */
 const MIN_VALUES = 16;
-/** Values that are looked at. */
+/** Maximum number of values examined. */
 const MAX_VALUES = 4096;
 
 /**
- * Whether frames of bytes are little-endian floats, by the highest byte of each value: its exponents are those of 2^-10 to 2^6 (float32: 2^-24 to 2^12) in nearly
- * all values that are not 0, while the lower bytes are spread. In quantised features all bytes are distributed alike. Null if they are not, or if that cannot be seen.
+ * Detects frames of bytes that are little-endian floats, by the highest byte of each nonzero value: nearly all exponents are those of 2^-10 to 2^6 (float32:
+ * 2^-24 to 2^12), while the lowest bytes are spread. In quantized features, all bytes have similar distributions. Returns null if the bytes are not floats or
+ * cannot be identified.
  */
 export function floatTypeOf(bytes: Uint8Array): FloatType | null {
   if (looksLike(bytes, "float32")) return "float32";
@@ -26,7 +27,8 @@ export function floatTypeOf(bytes: Uint8Array): FloatType | null {
 
 function looksLike(bytes: Uint8Array, type: FloatType): boolean {
   const size = FLOAT_BYTES[type];
-  // Without the sign: exponents 5 to 21 of 31, with two bits of the fraction; or 103 to 139 of 255, without their last bit.
+  // Range of the highest byte without the sign: exponents 5 to 21 of 31 with two bits of the fraction (float16), or 103 to 139 of 255 without their last bit
+  // (float32).
   const [low, high] = type === "float16" ? [0x14, 0x57] : [0x33, 0x45];
   const end = Math.min(bytes.length, MAX_VALUES * size);
   if (bytes.length % size !== 0) return false;

@@ -3,26 +3,26 @@ import { lstat, readdir, realpath, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { NextvladError } from "../base/errors.js";
 
-/** What a pattern matches. */
+/** The matches of a pattern. */
 export interface GlobMatches {
   /** Absolute paths, each file once, sorted by name. */
   readonly paths: readonly string[];
-  /** Paths that lead to a file or a folder that another path, one with fewer links, leads to. */
+  /** Number of further paths that lead to a file or folder that is already matched. */
   readonly duplicates: number;
-  /** Folders that cannot be read, each with the reason. */
+  /** Folders that cannot be read, each with its error code. */
   readonly unreadable: readonly string[];
 }
 
-/** Whether a path is a pattern: it has `*`, `?` or `[`. */
+/** Whether a path is a pattern: it contains `*`, `?` or `[`. */
 export function isGlob(path: string): boolean {
   return /[*?[]/.test(path);
 }
 
 /**
- * The files that match a pattern: `*` and `?` stand for any characters but `/`, `[a-f]` and `[!a-f]` for one of a set, a part `**` for any number of folders.
- * Names that start with a dot match only a part that does. Links are followed; files and folders are identified by device and inode, so a link to a folder
- * above ends, and a file that several paths lead to is one match, under the path that passes no link or, among those, comes first.
- * Throws BAD_FILE_LIST for a matching name that is not UTF-8.
+ * Finds the files that match a pattern. `*` and `?` match any characters except `/`, `[a-f]` and `[!a-f]` match one character of a set, and a part `**` matches
+ * any number of folders. Names that start with a dot match only a part that does. Links are followed. Files and folders are identified by device and inode, so
+ * link cycles terminate, and a file reached by several paths is one match: under the path without links, or else under the first path.
+ * Throws BAD_FILE_LIST if a matching name is not UTF-8.
  */
 export async function expandGlob(pattern: string, cwd: string): Promise<GlobMatches> {
   const parts = pattern.split("/").filter((part, i, all) => part !== "" && part !== "." && !(part === "**" && all[i - 1] === "**"));
@@ -31,15 +31,15 @@ export async function expandGlob(pattern: string, cwd: string): Promise<GlobMatc
   return walk.matches();
 }
 
-/** One part of a pattern: any number of folders, a name as it is, or a test of names. */
+/** One part of a pattern: any number of folders, a literal name, or a predicate on names. */
 type Part = "**" | { readonly name: string } | { readonly test: (name: string) => boolean };
 
 async function toPart(part: string): Promise<Part> {
   if (part === "**") return part;
   if (!isGlob(part)) return { name: part };
-  // Linear in the name's length whatever the number of stars, where a regular expression may take exponential time.
+  // Minimatch is linear in the name's length for any number of stars; a regular expression may take exponential time.
   const { Minimatch } = await import("minimatch");
-  // Backslashes are plain characters here.
+  // Backslashes are literal here.
   const matcher = new Minimatch(part.replaceAll("\\", "\\\\"), {
     nobrace: true,
     nocomment: true,
@@ -50,18 +50,18 @@ async function toPart(part: string): Promise<Part> {
   return { test: (name) => matcher.match(name) };
 }
 
-/** A folder whose entries are to be matched with the parts from `next` on. */
+/** A folder whose entries are matched against the parts from `next` on. */
 interface Place {
   readonly folder: string;
   readonly next: number;
 }
 
-/** A breadth-first walk in which links wait until all that is reached without them has been visited. */
+/** A breadth-first walk that follows links only after everything reachable without them has been visited. */
 class Walk {
   readonly #parts: readonly Part[];
-  /** The path of each visit, by part and identity. */
+  /** Path of each visited folder, by part and identity. */
   readonly #visited = new Map<string, string>();
-  /** The path of each match, by identity. */
+  /** Path of each matched file, by identity. */
   readonly #files = new Map<string, string>();
   readonly #duplicates = new Set<string>();
   readonly #unreadable = new Set<string>();
@@ -89,7 +89,7 @@ class Walk {
     return { paths, duplicates: this.#duplicates.size, unreadable: [...this.#unreadable].sort(byName) };
   }
 
-  /** Matches the entries of folders; returns the folders in them that no link leads to. */
+  /** Matches the entries of folders. Returns the folders to visit next, without links. */
   async #visit(places: readonly Place[]): Promise<Place[]> {
     const fresh = await this.#claim(places);
     const found = await Promise.all(fresh.map((place) => this.#match(place)));
@@ -97,7 +97,7 @@ class Walk {
     return found.flatMap(({ folders }) => folders);
   }
 
-  /** The places that have not been visited, each folder once. */
+  /** Returns the places that have not been visited, each folder once. */
   async #claim(places: readonly Place[]): Promise<Place[]> {
     const sorted = places.toSorted((a, b) => byName(a.folder, b.folder));
     const identities = await Promise.all(sorted.map(({ folder }) => identify(folder)));
@@ -110,7 +110,7 @@ class Walk {
     for (const [i, path] of sorted.entries()) this.#isFirst(this.#files, identities[i] as string, path);
   }
 
-  /** Notes the path that leads to something; false, and counted as a duplicate where it is another path, if one is known. */
+  /** Records the path that leads to an item. Returns false if a path is already known, and counts this path as a duplicate if it differs. */
   #isFirst(known: Map<string, string>, key: string, path: string): boolean {
     const first = known.get(key);
     if (first === undefined) known.set(key, path);
@@ -139,7 +139,7 @@ class Walk {
     return { files, folders };
   }
 
-  /** A folder's entries; none where there is no folder, or it cannot be read. */
+  /** Returns the entries of a folder; none if it does not exist or cannot be read. */
   async #list(folder: string): Promise<Dirent[]> {
     try {
       return await readdir(folder, { withFileTypes: true });
@@ -152,8 +152,8 @@ class Walk {
 }
 
 /**
- * What a path leads to, by device and inode; by its real path on file systems without inodes. Where it cannot be determined, as of a link to nothing, the path
- * itself: whoever reads it reports why.
+ * Identifies what a path leads to by device and inode, or by its real path on file systems without inodes. If that fails, as for a dangling link, returns the
+ * path itself: reading it reports the error.
  */
 async function identify(path: string): Promise<string> {
   try {
@@ -164,7 +164,7 @@ async function identify(path: string): Promise<string> {
   }
 }
 
-/** Node puts U+FFFD in place of bytes of a name that are not UTF-8, and such a path leads nowhere. Throws BAD_FILE_LIST. */
+/** Throws BAD_FILE_LIST if a name is not UTF-8: Node replaces its invalid bytes with U+FFFD, and no file exists at the resulting path. */
 async function refuseReplacedName(path: string, name: string): Promise<void> {
   if (!name.includes("\uFFFD")) return;
   const isThere = await lstat(path).then(

@@ -1,4 +1,4 @@
-/** A queue between an event handler that puts and an async reader that takes. A failure is met after all that was put before it, and stays. */
+/** A queue between an event handler (`put`) and an asynchronous reader (`take`). After a failure, `take` first returns the items left, then always rejects. */
 export class Inbox<T> {
   readonly #items: T[] = [];
   readonly #waiting: { resolve: (item: T) => void; reject: (error: Error) => void }[] = [];
@@ -10,7 +10,7 @@ export class Inbox<T> {
     else taker.resolve(item);
   }
 
-  /** Ends the queue: whoever waits or takes past its last item gets the error. The first failure stands. */
+  /** Fails the queue: pending takes, and takes from the empty queue, reject with the error. Only the first error is kept. */
   fail(error: Error): void {
     this.#failure ??= error;
     for (const taker of this.#waiting.splice(0)) taker.reject(this.#failure);

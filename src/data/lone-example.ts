@@ -7,12 +7,12 @@ import { isSequenceExample } from "../formats/sequence-example.js";
 import { startsTfRecord, type TfRecord, tooLong } from "../formats/tfrecord.js";
 
 const HEAD_BYTES = 64;
-/** The tag of a context or of feature lists. */
+/** Possible first bytes of a SequenceExample: the tags of its context and of its feature lists. */
 const STARTS: ReadonlySet<number | undefined> = new Set([0x0a, 0x12]);
 
 /**
- * The record of a file that is one SequenceExample outside a TFRecord, as MediaPipe's features.pb; null for any other file. Throws FILE_UNREADABLE, and
- * CORRUPT_RECORD for a file that begins like one and is longer than a record may be.
+ * Reads a file that holds one SequenceExample without TFRecord framing, such as MediaPipe's features.pb. Returns its record, or null for any other file.
+ * Throws FILE_MISSING, FILE_UNREADABLE, and CORRUPT_RECORD if a file that starts like a SequenceExample is longer than `maxRecordBytes`.
  */
 export async function readLoneExample(path: string, maxRecordBytes = DEFAULT_MAX_RECORD_BYTES): Promise<TfRecord | null> {
   const { source, head } = await openFileSource(path, HEAD_BYTES);

@@ -1,20 +1,22 @@
 import { createRandom, type Random } from "../base/random.js";
 import type { Block, BlockSource } from "./block.js";
 
-/** "shuffled": shards and videos in a new order each epoch. "sequential": in the list's and the files' own. */
+/** "shuffled": shards and videos in a new order each epoch. "sequential": the order of the list and of the files. */
 export type Order = "shuffled" | "sequential";
 
-/** Shards read side by side in shuffled order, so that the videos of one are spread out. A constant: the order of videos depends on it. */
+/** Number of shards read concurrently in shuffled order, to spread out the videos of each. A constant, because the order of videos depends on it. */
 export const OPEN_SHARDS = 8;
 
-/** The shards in the order in which an epoch opens them: the list's own, or one drawn by seed and epoch. */
+/** Returns the shards in the order in which an epoch opens them: the list's own, or one shuffled by seed and epoch. */
 export function orderShards(shards: readonly string[], order: Order, seed: number, epoch: number): string[] {
   return order === "sequential" ? [...shards] : createRandom(seed, "shards", epoch).shuffle([...shards]);
 }
 
 /**
- * Merges shards by blocks of videos: `slots` shards are open at a time, each slot gives a block in turn, and a slot whose shard has ended takes the next one.
- * A block is given back when the next one is asked for. Which block comes next depends on nothing but the number of blocks in each shard. `open` is called once a shard, with its position and its slot.
+ * Merges shards by blocks of videos. `slots` shards are open at a time, the slots yield blocks in round-robin order, and a slot whose shard has ended opens the
+ * next shard.
+ * A block is given back when the next one is requested. The order of blocks depends only on `slots` and the number of blocks in each shard. `open` is called
+ * once per shard, with its position and its slot.
  */
 export async function* mergeShards(
   count: number,
@@ -34,7 +36,7 @@ export async function* mergeShards(
   }
 }
 
-/** A shuffle buffer: holds up to `capacity` items; once it is full, each new one takes the place of one drawn at random, which leaves. */
+/** A shuffle buffer of up to `capacity` items. Once it is full, each new item replaces an item drawn at random. */
 export class ShuffleBuffer<T> {
   readonly #capacity: number;
   readonly #random: Random;
@@ -45,7 +47,7 @@ export class ShuffleBuffer<T> {
     this.#random = random;
   }
 
-  /** Takes an item in; the one that leaves, if any. */
+  /** Adds an item. Returns the item that it replaces, if any. */
   exchange(item: T): T | undefined {
     if (this.#held.length < this.#capacity) {
       this.#held.push(item);
@@ -57,7 +59,7 @@ export class ShuffleBuffer<T> {
     return leaving;
   }
 
-  /** Gives all that is left, in random order. */
+  /** Removes and returns all items left, in random order. */
   drain(): T[] {
     const rest = this.#random.shuffle(this.#held);
     this.#held = [];

@@ -6,20 +6,23 @@ import { NUMPY_ITEM_BYTES, NumpyArray, type NumpyKind, type PickledValue } from 
 import type { FeatureBytes } from "./video.js";
 import type { VideoPlace } from "./video-check.js";
 
-/** A feature's array, still in the file where it stands there as it is. */
+/** A feature's array; its data stay in the file if the file contains them verbatim. */
 export interface PickledFeature {
-  /** Its key in the dict, for errors. */
+  /** The feature's key in the dict, for errors. */
   readonly key: string;
   readonly rows: number;
-  /** Columns: a byte each in what is read. */
+  /** Number of columns; each becomes one byte when it is read. */
   readonly frameBytes: number;
   readonly dtype: NumpyKind;
   readonly fortranOrder: boolean;
-  /** `[rows, frameBytes]` of the dtype in the array's own order, or where in the file that begins. */
+  /** `[rows, frameBytes]` of the dtype in the array's own order, or the byte offset of that data in the file. */
   readonly content: Uint8Array | number;
 }
 
-/** A video's feature as its dict has it; undefined where it has none. `file` is the bytes of the whole pickle. Throws BAD_VIDEO. */
+/**
+ * Returns a video's feature from the value in its dict; undefined if it is missing or None. `file` is the bytes of the whole pickle. Throws BAD_VIDEO if the
+ * value is not a two-dimensional array of numbers.
+ */
 export function takeFeature(value: PickledValue | undefined, key: string, file: Uint8Array, place: VideoPlace): PickledFeature | undefined {
   if (value === undefined || value === null) return undefined;
   const [rows, frameBytes] = value instanceof NumpyArray ? value.shape : [];
@@ -40,13 +43,13 @@ export function takeFeature(value: PickledValue | undefined, key: string, file: 
   }
   const { bytes, dtype, fortranOrder } = value;
   const content = bytes.buffer === file.buffer ? bytes.byteOffset - file.byteOffset : bytes;
-  // A single row or column is in both orders at once.
+  // A single row or column has the same layout in both orders.
   return { key, rows, frameBytes, dtype, fortranOrder: fortranOrder && rows > 1 && frameBytes > 1, content };
 }
 
 /**
- * The first rows, where `allocate` says. Throws FILE_UNREADABLE, BAD_FORMAT, and BAD_VIDEO if an array of another type than uint8 holds something
- * other than integers in 0..255.
+ * Reads the first `min(frames, maxFrames)` rows as uint8, into memory from `allocate`. Throws FILE_UNREADABLE, BAD_FORMAT if the file is truncated while it is
+ * read, and BAD_VIDEO if an array of another dtype than uint8 contains values that are not integers in 0..255.
  */
 export async function readRows(
   feature: PickledFeature,
@@ -78,10 +81,10 @@ export async function readRows(
   return { frames, frameBytes, data };
 }
 
-/** The numbers of an array's bytes, little-endian. */
+/** Returns the numbers in an array's bytes (little-endian). */
 export function numbersOf(bytes: Uint8Array, dtype: NumpyKind): ArrayLike<number> | ArrayLike<bigint> {
   if (dtype === "u1" || dtype === "b1") return bytes;
-  // A copy: a typed array of wider numbers cannot start just anywhere.
+  // Copied, because typed arrays of wider numbers need an aligned offset.
   const { buffer } = Uint8Array.from(bytes);
   return dtype === "f2" ? decodeFloat16(new Uint16Array(buffer)) : new NUMBERS[dtype](buffer);
 }

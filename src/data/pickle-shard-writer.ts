@@ -6,9 +6,10 @@ import { encodePickledList } from "../formats/pickle-writer.js";
 import type { Video } from "./video.js";
 
 /**
- * Writes videos as tf2pkl.py (PaddleVideo v1.5.1) did: a pickled list, protocol 2, of a dict a video with Python 2's strings for keys and id, which
- * PaddleVideo's reader takes under Python 2 and, with its `encoding="bytes"`, under 3. As there, all frames are in the arrays, and `nframes` is `maxFrames` at
- * most. A feature that the videos do without is an array `[frames, 0]`. The file is there whole or not at all. Throws FILE_UNWRITABLE.
+ * Writes videos as tf2pkl.py (PaddleVideo v1.5.1) does: a pickled list (protocol 2) of one dict per video, with Python 2 strings as keys and ID. PaddleVideo's
+ * reader accepts it under Python 2 and, with its `encoding="bytes"`, under Python 3. As in tf2pkl.py, the arrays hold all frames, and `nframes` is at most
+ * `maxFrames`. A modality that a video does not have is written as an array `[frames, 0]`.
+ * The file is written atomically. Throws FILE_UNWRITABLE.
  */
 export async function writePickleShard(path: string, videos: Iterable<Video> | AsyncIterable<Video>, maxFrames: number): Promise<void> {
   await writeFileAtomic(path, encodePickledList(asDicts(videos, maxFrames)));

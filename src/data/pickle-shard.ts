@@ -16,27 +16,28 @@ import { checkVideo, type FeaturePair, type VideoPlace, type VideoShape } from "
 interface PickledVideo {
   readonly place: VideoPlace;
   readonly id: string;
-  /** Undefined if the dict has none. */
+  /** Undefined if the dict has no labels. */
   readonly labels: readonly number[] | undefined;
-  /** Rows past this many are none of the video's. */
+  /** Number of rows that belong to the video; further rows are ignored. */
   readonly frames: number;
   readonly features: readonly [PickledFeature | undefined, PickledFeature | undefined];
-  /** The dict's keys, for the error, if it has neither feature. */
+  /** The dict's keys, for the error, if it has neither feature; otherwise null. */
   readonly otherKeys: string | null;
 }
 
 const READ_BYTES = 1 << 24;
-/** A pickled shard is in memory as a whole. */
+/** Maximum size of a pickled shard, which is read into memory as a whole. */
 const MAX_SHARD_BYTES = 2 ** 30;
 const FEATURE_KEYS = ["feature", "audio"] as const;
 const TF2PKL =
   "use the form that PaddleVideo's tf2pkl.py writes: a list with one dict per video, or one dict, with the keys video, feature, audio, label and nframes";
 
 /**
- * Reads a shard of PaddleVideo's: a pickled list of one dict per video (tf2pkl.py of v1.5.1), or one dict alone (PaddleVideo 2.x), with `video` the ID, `feature`
- * and `audio` arrays `[rows, size]` in C or Fortran order of uint8 or of numbers that are integers in 0..255, `label` class indices as a list or an array (or absent),
- * and `nframes`, past which rows are cut. The file is in memory once, to be taken apart; after that only what does not stand in it byte by byte.
- * Videos that `sieve` takes are left out.
+ * Reads a PaddleVideo shard: a pickled list of one dict per video (tf2pkl.py of v1.5.1), or a single dict (PaddleVideo 2.x). `video` is the ID; `feature` and
+ * `audio` are arrays `[rows, size]` in C or Fortran order, of uint8 or of numbers that are integers in 0..255; `label` is class indices as a list or an array
+ * (optional); rows past `nframes` are cut.
+ * The whole file is in memory only while it is parsed; after that, only arrays that the file does not contain verbatim are kept.
+ * Skips the videos that `sieve` accepts as corrupt.
  * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE, BAD_VIDEO, BAD_LABELS.
  */
 export async function* readPickleShard(
@@ -50,7 +51,7 @@ export async function* readPickleShard(
   try {
     const { videos, fileBytes } = await takeTurn(() => takeApart(handle, path, shape.maxRecordBytes));
     const count = videos.length;
-    // Taken off the end: shift() moves all that is left.
+    // Taken from the end, because shift() moves all remaining items.
     videos.reverse();
     for (let done = 1; done <= count; done++) {
       const taken = videos.pop() as PickledVideo | NextvladError;
@@ -69,7 +70,7 @@ export async function* readPickleShard(
 
 let lastTurn: Promise<unknown> = Promise.resolve();
 
-/** Shards are read side by side, but only one at a time needs its whole file in memory. */
+/** Runs `work` after all earlier calls: shards are read concurrently, but only one whole file at a time is held in memory. */
 function takeTurn<T>(work: () => Promise<T>): Promise<T> {
   const turn = lastTurn.then(work, work);
   lastTurn = turn;
@@ -77,7 +78,7 @@ function takeTurn<T>(work: () => Promise<T>): Promise<T> {
 }
 
 interface TakenApart {
-  /** Each video, or what is wrong with it. */
+  /** Each video, or the error of its record. */
   readonly videos: (PickledVideo | NextvladError)[];
   readonly fileBytes: number;
 }
@@ -92,10 +93,10 @@ async function takeApart(handle: FileHandle, file: string, maxRecordBytes = DEFA
   for (const [record, item] of list.entries()) {
     const video = takeVideoOrError(item, bytes, { file, record });
     videos.push(video);
-    // One more than the reader takes: there it ends the shard.
+    // One problem past the limit is enough: there, the reader skips the rest of the shard.
     if (video instanceof NextvladError && ++problems > MAX_FILE_PROBLEMS) break;
     if (!(video instanceof NextvladError)) labels += video.labels?.length ?? 0;
-    // Lists that stand in the file once may be named many times: going through them all could take for ever.
+    // A pickle can refer to the same list many times, so iterating over all labels of a small file could take forever.
     if (labels > bytes.length) {
       throw badVideo(
         "the videos up to this one have more labels than the file has bytes",
@@ -107,13 +108,13 @@ async function takeApart(handle: FileHandle, file: string, maxRecordBytes = DEFA
   return { videos, fileBytes: bytes.length };
 }
 
-/** The dicts of a pickle; null for anything else. */
+/** Returns the dicts of a pickle; null for anything else. */
 function videosOf(value: PickledValue): readonly PickledValue[] | null {
   if (value instanceof Map) return [value];
   return value instanceof PickledTuple ? value.items : Array.isArray(value) ? value : null;
 }
 
-/** Parses the file. A pickle that cannot be read is damaged as a whole: nothing in it says where a next video begins. */
+/** Parses the file. Marks a BAD_FORMAT error as damage to the rest of the shard: in an invalid pickle, the start of the next video cannot be found. */
 function parseWhole(bytes: Uint8Array, file: string, maxRecordBytes: number): PickledValue {
   try {
     return parsePickle(bytes, file, maxRecordBytes);
@@ -132,7 +133,7 @@ function takeVideoOrError(item: PickledValue, file: Uint8Array, at: VideoPlace):
   }
 }
 
-/** Throws FILE_UNREADABLE, and BAD_FORMAT for a file or a string in it that is too long. */
+/** Reads the whole file. Throws FILE_UNREADABLE, and BAD_FORMAT if the file or a string in it is too long. */
 async function readWhole(handle: FileHandle, file: string, maxRecordBytes: number): Promise<Uint8Array> {
   const guard = new PickleStringGuard(file, maxRecordBytes);
   try {

@@ -4,35 +4,35 @@ import { Inbox } from "./inbox.js";
 import type { ReaderReply, ReaderRequest } from "./reader-worker.js";
 import { deathError, startThread, type Thread } from "./thread.js";
 
-/** Blocks that a reading thread may send of one shard before the first is given back; it holds one more in its hands. */
+/** Blocks of one shard that a reading thread may send before the first is given back. The thread holds one more, ready to send. */
 const BLOCKS_AHEAD = 3;
 
-/** A shard that is being read, and for how long. */
+/** A shard that is being read, with its timings. */
 export interface OpenShard {
   readonly path: string;
   readonly openMs: number;
-  /** Since its last block came; null where none has. */
+  /** Time since its last block arrived; null if none has. */
   readonly quietMs: number | null;
-  /** Since its next block was asked for; null where none is. */
+  /** Time since its next block was requested; null if no request is pending. */
   readonly waitedMs: number | null;
 }
 
-/** Threads that read shards ahead, each by as much as its queue holds. */
+/** Threads that read shards ahead, up to a fixed number of blocks per shard. */
 export interface ReaderPool {
-  /** How many threads there are. */
+  /** Number of threads. */
   readonly readers: number;
-  /** Starts reading a shard in the given thread (counted modulo their number). */
+  /** Starts reading a shard in thread `reader` modulo the number of threads. */
   open(path: string, reader: number, options: BlockOptions): BlockSource;
-  /** The shards that are being read, those first that are waited for. */
+  /** Returns the shards that are being read, the longest-awaited first. */
   openShards(): readonly OpenShard[];
-  /** Closes all shards; whoever waits for a block of theirs waits in vain, and is told so. The threads wait for others. */
+  /** Closes all shards. Pending requests for their blocks reject with WORKER_DIED. The threads stay available for other shards. */
   rest(): Promise<void>;
   close(): Promise<void>;
 }
 
 const READER_MODULE = new URL("./reader-worker.js", import.meta.url);
 
-/** Starts `readers` reading threads. A source's `next` rejects with what befell its shard, at its place in the shard, or with WORKER_DIED. */
+/** Starts `readers` reading threads. A source's `next` rejects with the shard's error, at its place in the shard, or with WORKER_DIED. */
 export function startReaders(readers: number, module = READER_MODULE): ReaderPool {
   const threads = Array.from({ length: readers }, () => new Reader(module));
   return {
@@ -48,7 +48,7 @@ export function startReaders(readers: number, module = READER_MODULE): ReaderPoo
   };
 }
 
-/** A shard on its way through a thread; times are of `performance.now()`. */
+/** State of a shard that is being read; times are from `performance.now()`. */
 interface Reading {
   readonly path: string;
   readonly inbox: Inbox<Block>;

@@ -5,19 +5,19 @@ import { Inbox } from "./inbox.js";
 import { SlabPool } from "./slab.js";
 import { STOP } from "./thread.js";
 
-/** To a reading thread: a shard to read, leave to send one more block of it with the memory of one that is done with, or to leave all shards as they are. */
+/** Messages to a reading thread: open a shard, send one more block of a shard (with the memory of a used block), or close all shards. */
 export type ReaderRequest =
   | { readonly type: "open"; readonly source: number; readonly path: string; readonly options: BlockOptions }
   | { readonly type: "credit"; readonly source: number; readonly slab: ArrayBuffer | null }
   | { readonly type: "rest" };
 
-/** From a reading thread: a shard's next block, or the error that stands in its place; and that all shards are closed. */
+/** Messages from a reading thread: the next block of a shard, the error that takes its place, or confirmation that all shards are closed. */
 export type ReaderReply =
   | { readonly type: "block"; readonly source: number; readonly block: Block }
   | { readonly type: "error"; readonly source: number; readonly error: SerialisedError }
   | { readonly type: "resting" };
 
-/** A shard that is being read. */
+/** State of a shard that is being read. */
 interface Reading {
   readonly leave: Inbox<void>;
   cancelled: boolean;
@@ -39,7 +39,7 @@ port.on("message", (request: ReaderRequest | typeof STOP) => {
   }
 });
 
-/** Shards are served side by side: while one waits for the disk or for leave to send, another goes on. */
+/** Starts reading a shard. Shards are read concurrently: while one waits for the disk or for a credit, the others continue. */
 function open(source: number, path: string, options: BlockOptions): void {
   const leave = new Inbox<void>();
   const reading: Reading = { leave, cancelled: false, done: Promise.resolve().then(() => serve(source, path, options, reading)) };
@@ -55,7 +55,7 @@ async function serve(source: number, path: string, options: BlockOptions, readin
     }
   } catch (error) {
     const { details, ...serialised } = serialiseError(error);
-    // What is unforeseen does not know its shard.
+    // Unexpected errors do not name the shard.
     const placed = { ...serialised, details: { file: path, ...details } };
     if (!reading.cancelled) port?.postMessage({ type: "error", source, error: placed } satisfies ReaderReply);
   } finally {
@@ -63,14 +63,14 @@ async function serve(source: number, path: string, options: BlockOptions, readin
   }
 }
 
-/** The slab, and what did not fit in. */
+/** Returns the buffers to transfer: the slab, and those of features that did not fit in it. */
 function memoryOf({ videos, slab }: Block): Set<ArrayBuffer> {
   const memory = new Set([slab]);
   for (const { rgb, audio } of videos) memory.add(rgb.buffer as ArrayBuffer).add(audio.buffer as ArrayBuffer);
   return memory;
 }
 
-/** Wakes all that wait, so that they close their files. */
+/** Cancels all reads, also those that wait for a credit, and waits until their files are closed. */
 async function cancelAll(): Promise<void> {
   const open = [...readings.values()];
   for (const reading of open) {
@@ -85,7 +85,7 @@ async function rest(): Promise<void> {
   port?.postMessage({ type: "resting" } satisfies ReaderReply);
 }
 
-/** With the port closed, the thread ends once all files are. */
+/** Closes the port, so that the thread exits once all files are closed. */
 async function stop(): Promise<void> {
   port?.close();
   await cancelAll();

@@ -5,27 +5,31 @@ import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { formatChecksum } from "../formats/crc32c.js";
 
-/** What a list of shards is known by: how many, and the CRC-32C of their names and sizes in the list's order. */
+/** Identifies a list of shards: their number, and the CRC-32C of their names and sizes in the list's order. */
 export interface ShardList {
   readonly count: number;
   readonly crc32c: string;
-  /** The name of a shard that was corrupt. Its size is not in the checksum: a good copy may have another one. */
+  /** Name of a shard that was corrupt. Its size is not in the checksum, because an intact copy may have another size. */
   readonly corrupt?: string | undefined;
-  /** Undefined in the states of older versions. */
+  /** Undefined in states written by older versions. */
   readonly contents?: ShardContents | undefined;
 }
 
-/** How a shard that was replaced by another of the same name and size is noticed. In the list's order. */
+/** Detects a shard that was replaced by another one of the same name and size. Both arrays are in the list's order. */
 export interface ShardContents {
-  /** Modification times; 0 for what is not a regular file. */
+  /** Modification times in milliseconds; 0 if the shard is not a regular file. */
   readonly modified_ms: number[];
-  /** CRC-32C of each shard's first and last bytes (`ENDS_BYTES`) and of the first record's own checksum; null if it is not a regular file or was not read in time. */
+  /**
+   * CRC-32C of each shard's first and last `ENDS_BYTES` bytes and of the first record's own checksum; null if it is not a regular file, or could not be read in
+   * time.
+   */
   readonly ends_crc32c: (string | null)[];
 }
 
 /**
- * What the order of videos depends on besides the seed: the shards' names and sizes in their order, not their folder. `corrupt` names a shard whose size does not
- * count. Checksums are read for `contentsMs` at most, so that shards that never answer do not hold up the start; then only sizes and modification times are known.
+ * Returns what the order of videos depends on besides the seed: the shards' names and sizes in their order, but not their folder. `corrupt` names a shard whose
+ * size is ignored. Checksums are read for at most `contentsMs`, so that a read that never returns does not delay the start; after that, only sizes and
+ * modification times are recorded.
  */
 export async function describeShards(
   shards: readonly string[],
@@ -62,24 +66,24 @@ interface ShardFacts {
   readonly ends: string | null;
 }
 
-/** 3,844 shards take 1.0 to 1.3 s (local disk, cached, busy machine). */
+/** Default time limit for reading checksums: 3,844 shards take 1.0 to 1.3 s (local disk, cached, busy machine). */
 const CONTENTS_MS = 5000;
 const OPEN_FILES = 16;
 const ENDS_BYTES = 16_384;
 
-/** The reader of a shard that cannot be read reports it. */
+/** Returns zeros for a shard that cannot be examined: its reader reports the error. */
 async function describeShard(path: string, readEnds: (path: string, size: number) => Promise<string | null>): Promise<ShardFacts> {
   const found = await stat(path).catch(() => null);
   if (found === null) return { size: 0, modifiedMs: 0, ends: null };
   const { size } = found;
-  // Opening a pipe would wait for its writer.
+  // Opening a pipe would block until it has a writer.
   if (!found.isFile()) return { size, modifiedMs: 0, ends: null };
   return { size, modifiedMs: Math.trunc(found.mtimeMs), ends: await readEnds(path, size) };
 }
 
 /**
- * The last record of a TFRecord file ends with the checksum of its data, as gzip ends with the one of all; the first record's is found by its length. So these
- * few bytes stand for both records.
+ * Returns the CRC-32C of a shard's ends. The last record of a TFRecord file ends with the checksum of its data, and gzip ends with the checksum of all data;
+ * the first record's checksum is found by its length. So these few bytes cover both records.
  */
 async function checksumEnds(path: string, size: number): Promise<string> {
   const handle = await open(path, "r");
@@ -99,12 +103,12 @@ async function checksumEnds(path: string, size: number): Promise<string> {
   }
 }
 
-/** Bytes of a TFRecord's length and of the checksums of length and data. */
+/** Bytes of a TFRecord besides its data: its length, and the checksums of length and data. */
 const RECORD_OVERHEAD = 16;
 
 /**
- * Throws BAD_CONFIG if a shard has another modification time than `then`, and its first or last bytes differ too, as far as both are known. A copy of the same
- * content passes.
+ * Throws BAD_CONFIG if a shard has another modification time than `then`, and its first or last bytes differ too, provided that both checksums are known. A
+ * copy with the same content passes.
  * `corrupt` names a shard that may differ.
  */
 export function assertSameContents(
@@ -132,19 +136,19 @@ export function assertSameContents(
   });
 }
 
-/** A list of shards in words, for where two disagree. */
+/** Formats a list of shards, for errors about a mismatch. */
 export function tellShards({ count, crc32c }: ShardList): string {
   return `${count} shards, names and sizes ${crc32c}`;
 }
 
-/** A warning for shards that hold no record, of so many that were listed; null where there are none. */
+/** Returns a warning about shards without records, out of `shards` listed; null if there are none. */
 export function describeEmpty(empty: readonly string[], shards: number): string | null {
   if (empty.length === 0) return null;
   const count = `${empty.length} of ${shards} ${shards === 1 ? "shard" : "shards"} ${empty.length === 1 ? "is" : "are"} empty (0 records)`;
   return `${count}: ${listFirst(empty)}`;
 }
 
-/** The error for a list of which every shard is empty. */
+/** Returns the error for a list in which every shard is empty. */
 export function allEmpty(list: string, shards: number): NextvladError {
   return new NextvladError("TOO_FEW_VIDEOS", `${shards === 1 ? "the shard is" : `all ${shards} shards are`} empty: there are no records`, {
     file: list,
@@ -152,7 +156,7 @@ export function allEmpty(list: string, shards: number): NextvladError {
   });
 }
 
-/** A warning for videos with the segment labels of YouTube-8M 2019. `what`: "shards" or "videos". */
+/** Returns a warning about videos with the segment labels of YouTube-8M 2019. `what`: "shards" or "videos". */
 export function describeSegments(count: number, what: "shards" | "videos"): string {
   return `segment labels (segment_labels, YouTube-8M 2019) in ${count} ${count === 1 ? what.slice(0, -1) : what} are not used: video-level labels are`;
 }

@@ -5,8 +5,8 @@ import { encodeTfRecord } from "../formats/tfrecord.js";
 import type { Video } from "./video.js";
 
 /**
- * Writes videos as a shard in YouTube-8M's frame-level format, one at a time, so that any number fits in memory; the file is there whole or not at all.
- * Throws FILE_UNWRITABLE.
+ * Writes videos as a shard in YouTube-8M's frame-level format, one at a time, so that memory use does not depend on their number. The file is written
+ * atomically. Throws FILE_UNWRITABLE.
  */
 export async function writeShard(path: string, videos: Iterable<Video> | AsyncIterable<Video>): Promise<void> {
   await writeFileAtomic(path, encodeVideos(videos));
@@ -16,7 +16,9 @@ async function* encodeVideos(videos: Iterable<Video> | AsyncIterable<Video>): As
   for await (const video of videos) yield encodeTfRecord(encodeVideo(video));
 }
 
-/** One video as a tf.train.SequenceExample with context `id` and `labels` and feature lists `rgb` and `audio`, or the one of them that it has. */
+/**
+ * Encodes a video as a tf.train.SequenceExample with context features `id` and `labels`, and feature lists `rgb` and `audio`, of which empty ones are omitted.
+ */
 export function encodeVideo({ id, frames, rgb, audio, labels }: Video): Uint8Array {
   const frameLists = [
     { name: "rgb", frameBytes: rgb.length / frames, data: rgb },

@@ -10,19 +10,19 @@ import { parseVideo } from "./video-parser.js";
 
 const HEAD_BYTES = 64;
 
-/** How a shard is read, besides the shape of its videos. */
+/** Options for reading a shard, besides the shape of its videos. */
 export interface ShardOptions {
-  /** Leaves out what is damaged, or throws it; by default it throws. */
+  /** Skips corrupt records or throws their errors; throws by default. */
   readonly sieve?: DamageSieve;
-  /** Where the frames are copied to; by default into memory of their own. */
+  /** Allocates memory for the frames; by default, each video has its own. */
   readonly allocate?: Allocate;
-  /** Told where what was allocated since the video before is not used, as its record was left out. */
+  /** Called if a record is skipped: the memory allocated since the previous video is unused. */
   readonly undo?: () => void;
 }
 
 /**
- * Reads a shard's videos in its order: a TFRecord file or one of PaddleVideo's pickles, told by its content.
- * Throws what `readTfRecordFile`, `parseVideo` and `readPickleShard` throw, as far as the sieve lets it.
+ * Reads a shard's videos in file order. The shard is a TFRecord file or a PaddleVideo pickle, detected by its content.
+ * Throws what `readTfRecordFile`, `parseVideo` and `readPickleShard` throw, except errors that the sieve skips.
  */
 export async function* readShard(path: string, shape: VideoShape, options: ShardOptions = {}): AsyncGenerator<ShardVideo, void> {
   const { sieve = new DamageSieve("error"), allocate = ownMemory, undo } = options;
@@ -56,7 +56,7 @@ async function* readVideos(
 export async function isPickle(path: string): Promise<boolean> {
   const { source, head } = await openFileSource(path, HEAD_BYTES);
   await source.close();
-  // A frame's length, in a pickle of protocol 4 or 5, has as many zero bytes as a record's.
+  // In a pickle of protocol 4 or 5, a frame's length has as many zero bytes as a record's length.
   const isFramed = head[0] === 0x80 && head[2] === 0x95;
   return looksLikePickle(head) && !(isFramed ? startsTfRecord(head) : mayStartTfRecord(head));
 }

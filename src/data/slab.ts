@@ -1,37 +1,37 @@
 import { type Allocate, ownMemory } from "../formats/frame-list.js";
 
-/** New slabs are a little larger than the largest that was wanted, as what comes next is seldom just as long. */
+/** New slabs are slightly larger than the largest size requested, because the next content rarely has exactly the same length. */
 const HEADROOM = 1.1;
-/** Pieces begin at such multiples, which copying likes. */
+/** Pieces start at multiples of this, which makes copies faster. */
 const ALIGNMENT = 64;
 
 /**
- * Large pieces of memory that go round, from thread to thread and back, to be filled again. Fresh memory costs more than all that is done with the bytes:
- * it is faulted in and cleared page by page, and a copy into it runs at 2.1 GB/s, into memory that was used before at 10 (measured).
+ * A pool of large buffers that are passed between threads and reused. Fresh memory costs more than all processing of the bytes: it is faulted in and cleared
+ * page by page, and a copy into it runs at 2.1 GB/s, into memory that was used before at 10 GB/s (measured).
  */
 export class SlabPool {
   readonly #spare: ArrayBuffer[] = [];
   #wantedBytes = 0;
 
-  /** A slab that nobody uses, which is as large as the largest that was wanted so far. */
+  /** Returns an unused slab, at least as large as the largest size requested so far. */
   draw(): ArrayBuffer {
     const slab = this.#spare.pop();
     if (slab !== undefined && slab.byteLength >= this.#wantedBytes) return slab;
     return ownMemory(Math.ceil(this.#wantedBytes * HEADROOM)).buffer as ArrayBuffer;
   }
 
-  /** Tells how large a slab should have been. */
+  /** Requests a minimum size in bytes for the next slabs. */
   want(bytes: number): void {
     this.#wantedBytes = Math.max(this.#wantedBytes, bytes);
   }
 
-  /** Takes a slab back; an empty one, as of a block without videos, would only be in the way. */
+  /** Returns a slab to the pool. Drops an empty slab, such as that of a block without videos. */
   giveBack(slab: ArrayBuffer): void {
     if (slab.byteLength > 0) this.#spare.push(slab);
   }
 }
 
-/** Memory given out by pieces, which is handed on as a whole. */
+/** Allocates pieces of a slab, which is handed on as a whole. */
 export class PieceSlab {
   readonly #pool: SlabPool;
   #slab: ArrayBuffer | null = null;
@@ -42,7 +42,7 @@ export class PieceSlab {
     this.#pool = pool;
   }
 
-  /** So many bytes: of the slab, or, where they do not fit in any more, of their own. */
+  /** Allocates bytes in the slab, or in memory of their own if the slab is full. */
   readonly allocate: Allocate = (bytes) => {
     this.#slab ??= this.#pool.draw();
     const start = this.#filled;
@@ -50,17 +50,17 @@ export class PieceSlab {
     return start + bytes <= this.#slab.byteLength ? new Uint8Array(this.#slab, start, bytes) : ownMemory(bytes);
   };
 
-  /** What was allocated so far stays. */
+  /** Keeps all memory allocated so far. */
   keep(): void {
     this.#keptBytes = this.#filled;
   }
 
-  /** What was allocated since is not used: a damaged record must not take up room, however many there are. */
+  /** Frees what was allocated since the last `keep`: corrupt records must not take up space, however many there are. */
   readonly undo = (): void => {
     this.#filled = this.#keptBytes;
   };
 
-  /** The slab; what is allocated next is of another one. */
+  /** Returns the slab. The next allocation starts another one. */
   take(): ArrayBuffer {
     const slab = this.#slab ?? new ArrayBuffer(0);
     this.#pool.want(this.#filled);
@@ -71,7 +71,7 @@ export class PieceSlab {
   }
 }
 
-/** Bytes that are put one behind the other. */
+/** Concatenates arrays of bytes. */
 export class JoinedSlab {
   readonly #pool: SlabPool;
   #bytes: Uint8Array = new Uint8Array(0);
@@ -88,7 +88,7 @@ export class JoinedSlab {
     this.#filled = end;
   }
 
-  /** All of it; what is appended next begins another one. */
+  /** Returns the bytes appended so far. The next `append` starts another slab. */
   take(): Uint8Array {
     const taken = this.#bytes.subarray(0, this.#filled);
     this.#pool.want(this.#filled);

@@ -2,27 +2,27 @@ import { listFirst } from "../base/problem-list.js";
 import { ASK_THE_DISK, SlowWatch, showSeconds } from "../base/slow-watch.js";
 import type { OpenShard } from "./reader-pool.js";
 
-/** A thread that is alive answers at once. */
+/** Time limit for a thread's answer; a live thread answers immediately. */
 const ANSWER_MS = 1000;
 const NAMED_SHARDS = 8;
-/** Data that came so recently are a sign that more will. */
+/** Data that arrived within this time indicate that more will follow. */
 const FLOWING_MS = 10_000;
 
-/** A wait for data that goes on and on. */
+/** A long wait for data. */
 export interface Stall {
   readonly waitedMs: number;
-  /** What is being read, what is waited for first; null where the thread that knows does not answer. */
+  /** The open shards, the longest-awaited first; null if the batch thread does not answer. */
   readonly shards: readonly OpenShard[] | null;
 }
 
-/** Watches waits for a thread's batches as a SlowWatch does, and asks the thread what it reads before it tells. */
+/** Warns about slow waits for batches, like `SlowWatch`, and asks the batch thread for its open shards before each warning. */
 export class StallWatch {
   readonly #watch: SlowWatch;
   readonly #tell: (stall: Stall) => void;
   #answerTimer: NodeJS.Timeout | undefined;
   #waitedMs = 0;
 
-  /** `inquire` is to ask what is being read, and `answer` to be called with what comes back. */
+  /** `inquire` requests the open shards; the caller passes the reply to `answer`. */
   constructor(afterMs: number, inquire: () => void, tell: (stall: Stall) => void) {
     this.#tell = tell;
     this.#watch = new SlowWatch((waitedMs) => {
@@ -50,7 +50,7 @@ export class StallWatch {
   }
 }
 
-/** Says what is waited for, and since when. */
+/** Formats a stall: which shards are awaited, and for how long. */
 export function describeStall({ waitedMs, shards }: Stall): string {
   const lead = `no batch has come for ${showSeconds(waitedMs)}`;
   if (shards === null) return `${lead}, and the thread that makes batches does not answer`;

@@ -10,40 +10,44 @@ import type { RaggedBatch } from "./video.js";
 
 export type { StreamOptions } from "./batches.js";
 
-/** Batches that may be in the caller's thread, the one at hand and those that lie ready; the batch thread holds one more, and the readers' queues what follows. */
+/**
+ * Batches that may be in the caller's thread: the current one and those that are ready. The batch thread holds one more, and the readers' queues hold the
+ * blocks that follow.
+ */
 const BATCHES_AHEAD = 3;
 
 /**
- * An epoch's batches, to be iterated once. Leaving the loop closes it. A batch's features are good until the next one is asked for, which takes their memory
- * back: they have no bytes then.
+ * An epoch's batches, to be iterated once; leaving the loop closes the stream. A batch's features are valid until the next batch is requested, which transfers
+ * their memory back and leaves the arrays empty.
  */
 export interface BatchStream extends AsyncIterable<RaggedBatch> {
-  /** The share of the epoch's bytes that the batches given out so far stand for, 0..1. */
+  /** Fraction of the epoch's bytes that the batches returned so far account for, 0..1. */
   readonly fraction: number;
-  /** Whether all batches were given out; a stream that was closed before is not complete. */
+  /** Whether all batches were returned; false if the stream was closed before. */
   readonly complete: boolean;
-  /** Milliseconds for which the caller waited for batches. */
+  /** Time for which the caller waited for batches, in milliseconds. */
   readonly waitedMs: number;
-  /** Ends reading and closes all files. May be called at any time, and again. */
+  /** Stops reading and closes all files. May be called at any time and more than once. */
   close(): Promise<void>;
 }
 
-/** What a stream tells besides its batches. */
+/** Events of a stream besides its batches. */
 export interface StreamEvents {
-  /** What was left out of the data, told before the batch that follows it in the order, or before the end. */
+  /** Called with skipped records, before the batch that follows them in the order or before the end. */
   readonly onLeftOut?: (parts: readonly LeftOut[]) => void;
-  /** No batch has come for a minute, two, four, and so on. */
+  /** Called if no batch has arrived for 1 minute, and again after 2, 4 and so on, at least hourly. */
   readonly onStall?: (stall: Stall) => void;
 }
 
-/** Starts the threads that the next stream reads with, `readers` of them for the shards, beside whatever else there is to do until it is opened. */
+/** Starts the threads of the next stream in the background, with `readers` of them for the shards. */
 export const prepareReading = prepareBatches;
 
 /**
- * Starts reading an epoch: threads read, order and join videos ahead of the caller, who gets whole batches without copying them. The threads stay for the
- * process's next stream.
- * The order is a pure function of seed, epoch, the list of shards and what they hold. The iteration throws what befalls a shard at its place in the order
- * (NOT_TFRECORD, CORRUPT_RECORD, BAD_FORMAT, BAD_VIDEO, BAD_LABELS, FILE_MISSING, FILE_UNREADABLE), TOO_FEW_VIDEOS and WORKER_DIED.
+ * Starts reading an epoch. Threads read, order and join videos ahead of the caller, which receives whole batches without copying them. The threads are kept for
+ * the process's next stream.
+ * The order is a pure function of the options except `readers`, and of the contents of the shards. The iteration throws a shard's error at its place in the
+ * order (NOT_TFRECORD, CORRUPT_RECORD, BAD_FORMAT, UNSAFE_PICKLE, BAD_VIDEO, BAD_LABELS, FILE_MISSING, FILE_UNREADABLE), TOO_FEW_VIDEOS, WORKER_DIED, and
+ * BAD_SNAPSHOT or BAD_RESULTS if `skipBatches` is too large.
  */
 export function openStream(options: StreamOptions, events: StreamEvents = {}, stallMs = SLOW_MS): BatchStream {
   const thread = startBatches(options, (shards) => stalls.answer(shards));
@@ -56,7 +60,7 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
 
   const close = (): Promise<void> => {
     closing ??= thread.finish();
-    // Whoever waits for a batch now waits in vain.
+    // Unblocks pending reads.
     inbox.put({ type: "end", leftOut: [] });
     return closing;
   };
@@ -67,7 +71,7 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
         const since = performance.now();
         stalls.begin();
         const reply = await inbox.take().finally(() => stalls.end());
-        // Node hands out waiting messages in one go, each with its promises' work: signals wait until someone lets the event loop turn.
+        // Node delivers all queued messages, with their promise callbacks, in one turn of the event loop. Signals are handled only after it yields.
         await setImmediate();
         waitedMs += performance.now() - since;
         if (closing !== undefined) return;
@@ -102,7 +106,7 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
   };
 }
 
-/** Closes the stream when the signal comes, so that nobody waits for data any longer; returns what ends the watch. */
+/** Closes the stream when the signal is aborted, which unblocks pending reads. Returns a function that removes the listener. */
 export function closeOnAbort(stream: BatchStream, signal: AbortSignal): () => void {
   const close = (): void => void stream.close();
   if (signal.aborted) close();

@@ -4,42 +4,42 @@ import { listFirst } from "../base/problem-list.js";
 import { trackThread } from "../base/waiting.js";
 import { releaseThread, shareRecordBudget } from "../formats/record-budget.js";
 
-/** The message that asks a thread to close its files and end. */
+/** Message that asks a thread to close its files and exit. */
 export const STOP = "stop";
 
-/** How long a thread has to end by itself: it needs the time of one read, which a dead network file system never finishes. */
+/** Time a thread has to exit by itself. It may have to finish a read, which never returns on a dead network file system. */
 const STOP_TIMEOUT_MS = 5000;
-/** Even terminating a thread waits for a read that the system is in the midst of. What is to be saved must not wait with it. */
+/** Time after `terminate` until a thread is abandoned. Terminating also waits for a read in progress in the kernel, and this must not block saving. */
 const TERMINATION_MS = 1000;
 
 /** A worker thread that was started. */
 export interface Thread<In> {
-  /** Sends a message; the buffers go with it instead of being copied. */
+  /** Sends a message. The buffers in `handedOver` are transferred instead of copied. */
   post(message: In, handedOver?: readonly ArrayBuffer[]): void;
-  /** Keeps the process alive for it, as at the start. */
+  /** Keeps the process alive while the thread runs, which is the default. */
   hold(): void;
-  /** Lets the process end although the thread still waits for messages. */
+  /** Lets the process exit although the thread is still waiting for messages. */
   release(): void;
-  /** Asks it to end and waits until it has, or until it is plain that it cannot: what it reads never answers. */
+  /** Asks the thread to exit and waits until it has, or until a timeout if a read never returns. */
   stop(): Promise<void>;
 }
 
 export interface ThreadEvents<Out> {
   message(message: Out): void;
-  /** It ended without being asked to. Called once at most. */
+  /** Called if the thread exits without having been asked to; at most once. */
   died(death: ThreadDeath): void;
 }
 
-/** How a thread ended. */
+/** Why a thread exited. */
 export interface ThreadDeath {
   readonly why: string;
   readonly cause: unknown;
 }
 
-/** Files that an error names one by one. */
+/** Maximum number of files named in an error. */
 const NAMED_FILES = 8;
 
-/** The error for a thread that ended over its work: WORKER_DIED. `thread` says which, as "a data reading thread"; `files` are those that it had open. */
+/** Returns the WORKER_DIED error for a thread that exited unexpectedly. `thread` names it, as in "a data reading thread"; `files` are the files it had open. */
 export function deathError(thread: string, { why, cause }: ThreadDeath, files: readonly string[], advice: string): NextvladError {
   const what = `${thread} ended: ${why}`;
   const remedy = /\bE[MN]FILE\b/.test(why) ? RAISE_OPEN_FILES : advice;
@@ -54,7 +54,7 @@ export function deathError(thread: string, { why, cause }: ThreadDeath, files: r
   );
 }
 
-/** Starts a thread on a compiled module beside the caller's, with `data` as its workerData. */
+/** Starts a worker thread that runs a compiled module, with `data` as its workerData. */
 export function startThread<In, Out>(module: URL, data: unknown, events: ThreadEvents<Out>): Thread<In> {
   shareRecordBudget();
   const worker = new Worker(module, { workerData: data });

@@ -2,62 +2,65 @@ import { type ErrorDetails, NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
 import { FLOAT_BYTES, FLOAT_TYPES, floatTypeOf, quantiseRemedy } from "./float-bytes.js";
 
-/** What a video must look like to be taken. */
+/** Requirements for the videos of a shard. */
 export interface VideoShape {
-  /** Frames past this many are cut. */
+  /** Maximum number of frames; further frames are cut. */
   readonly maxFrames: number;
-  /** The feature lists that hold the frames: rgb's name, then audio's. */
+  /** Names of the feature lists that hold the frames: rgb, then audio. */
   readonly featureNames: readonly [string, string];
-  /** Bytes a frame: of rgb, then of audio. 0 leaves a feature out, whether the shard has it or not; null takes it as it is, if it is there. */
+  /** Bytes per frame: of rgb, then of audio. 0 ignores a modality even if the shard has it; null accepts any size, and a missing modality. */
   readonly featureSizes: readonly [number | null, number | null];
-  /** Labels are below this. */
+  /** Number of classes. Labels must be below it, unless `labels` is "optional". */
   readonly numClasses: number;
   /**
-   * "at least one": each video must have a label, in range. "required": the list may be empty. "in range": the list may be absent.
-   * "optional": that, and any class is accepted.
+   * "at least one": each video must have a label, and all must be in range. "required": the list may be empty. "in range": the list may be missing. "optional":
+   * the list may be missing, and any class is accepted.
    */
   readonly labels: "at least one" | "required" | "in range" | "optional";
-  /** Longer records are errors; by default 256 MiB. */
+  /** Maximum record size in bytes; defaults to 256 MiB. Longer records are errors. */
   readonly maxRecordBytes?: number | undefined;
 }
 
-/** What is to be known of one feature of a video, wherever its bytes are. */
+/** Size of one modality of a video, wherever its bytes are. */
 export interface FeatureSize {
-  /** `[frames or fewer, frameBytes]`, if they are at hand: an error tells by them what they may be. */
+  /** `[frames or fewer, frameBytes]`, if in memory; used to guess the type of float values for an error. */
   readonly data?: Uint8Array;
-  /** All that there are, also past `maxFrames`. */
+  /** Total number of frames, including those past `maxFrames`. */
   readonly frames: number;
   readonly frameBytes: number;
 }
 
-/** Rgb and audio, as far as they are there. */
+/** Rgb and audio; undefined if missing. */
 export type FeaturePair<F> = readonly [rgb: F | undefined, audio: F | undefined];
 
-/** A video as a shard has it. */
+/** A video as stored in a shard, unchecked. */
 export interface FoundVideo<F extends FeatureSize> {
   readonly id: string;
   readonly features: FeaturePair<F>;
-  /** Undefined where the shard has none. */
+  /** Undefined if the shard has none. */
   readonly labels: readonly number[] | undefined;
 }
 
-/** What the model takes of it. */
+/** A checked video, reduced to what the model uses. */
 export interface CheckedVideo<F extends FeatureSize> {
   readonly id: string;
-  /** Frames that are kept: 1..maxFrames. */
+  /** Number of frames that are kept: 1..maxFrames. */
   readonly frames: number;
-  /** Those that the model has. */
+  /** Undefined for a modality that is ignored or missing. */
   readonly features: FeaturePair<F>;
-  /** Rising, each once. */
+  /** Ascending and unique. */
   readonly labels: Int32Array;
 }
 
-/** What an error about a video says of its place. */
+/** Location of a video, for errors. */
 export type VideoPlace = Pick<ErrorDetails, "file" | "record" | "byteOffset" | "video">;
 
 const SIZE_KEYS = ["MODEL.video_feature_size", "MODEL.audio_feature_size"] as const;
 
-/** The video that was found, if it is what `shape` asks for. Throws BAD_VIDEO (no frames, frames of the wrong size or number), BAD_LABELS. */
+/**
+ * Checks a video against `shape` and returns what the model uses of it. Throws BAD_VIDEO if it has no frames, or frames of the wrong size or number, and
+ * BAD_LABELS if its labels are missing or invalid.
+ */
 export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: VideoShape, place: VideoPlace): CheckedVideo<F> {
   const rgb = takeFeature(found.features[0], shape.featureSizes[0]);
   const audio = takeFeature(found.features[1], shape.featureSizes[1]);
@@ -82,7 +85,7 @@ export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: V
   return { id: found.id, frames: Math.min(frames, shape.maxFrames), features: [rgb, audio], labels };
 }
 
-/** A list without frames is as good as none, where there may be none. */
+/** Returns the feature, or undefined if it is ignored, or is optional and has no frames. */
 function takeFeature<F extends FeatureSize>(feature: F | undefined, size: number | null): F | undefined {
   return size === 0 || (size === null && feature?.frames === 0) ? undefined : feature;
 }
@@ -142,8 +145,8 @@ function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, p
 }
 
 /**
- * Whether labels are one 0 or 1 per class: three or more values of 0 and 1 must repeat one, which a list of class indices does not.
- * With two classes, repeated 0s and 1s can be class indices.
+ * Whether labels are a 0/1 vector (multi-hot): three or more values of 0 and 1 must repeat one, which a list of class indices does not. With two classes,
+ * repeated 0s and 1s can be class indices.
  */
 function isMultiHot(labels: readonly number[], numClasses: number): boolean {
   return numClasses > 2 && labels.length > 2 && labels.every((label) => label === 0 || label === 1);

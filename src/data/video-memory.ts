@@ -1,15 +1,15 @@
 import { ownMemory } from "../formats/frame-list.js";
 import type { Video } from "./video.js";
 
-/** Lengths are rounded up to multiples of this, so that the memory of one video does for another of nearly its length. */
+/** Buffer sizes are rounded up to multiples of this, so that a buffer can be reused for a video of similar length. */
 const STEP_BYTES = 32 * 1024;
 
-/** Memory for videos that wait long, each for itself: that of one that has left takes in another. */
+/** Pool of buffers, one per video, for videos that are held for a long time (in the shuffle buffer). */
 export class VideoMemory {
-  /** What is free, by its length. */
+  /** Free buffers, by size in bytes. */
   readonly #free = new Map<number, ArrayBuffer[]>();
 
-  /** The same video with its bytes copied. */
+  /** Returns a copy of the video in a buffer from the pool. */
   keep(video: Video): Video {
     const rgbBytes = video.rgb.length;
     const memory = this.#draw(Math.ceil((rgbBytes + video.audio.length) / STEP_BYTES) * STEP_BYTES);
@@ -20,7 +20,7 @@ export class VideoMemory {
     return { ...video, rgb, audio };
   }
 
-  /** Takes back the memory of a video that was kept, whose bytes nobody reads any more. */
+  /** Returns a copied video's buffer to the pool. The video's bytes must not be used afterwards. */
   giveBack({ rgb }: Video): void {
     const memory = rgb.buffer as ArrayBuffer;
     const free = this.#free.get(memory.byteLength) ?? [];

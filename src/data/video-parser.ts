@@ -8,34 +8,36 @@ import { decodeText } from "../formats/wire.js";
 import { makeVideo, type Video } from "./video.js";
 import { checkVideo, type FoundVideo, type VideoPlace, type VideoShape } from "./video-check.js";
 
-/** The context feature with the classes of a video's segments: https://research.google.com/youtube8m/download.html */
+/** Context feature that holds the classes of a video's segments: https://research.google.com/youtube8m/download.html */
 export const SEGMENT_LABELS = "segment_labels";
 const WRITE_ID =
   'write the ID into the context of each SequenceExample as bytes: context.feature["id"].bytes_list.value.append(b"my-video-0001")';
 const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/frame/validate and 2/frame/test";
 
-/** Feature lists that an error names. */
+/** Maximum number of feature lists named in an error. */
 const NAMED_LISTS = 8;
 
 /**
- * Reads a record of YouTube-8M's frame-level format: context `id` (or `video_id`) and `labels`, one feature list for rgb and one for audio. Their frames are copied
- * to where `allocate` says. Throws BAD_FORMAT (no SequenceExample), BAD_VIDEO (no id, no frames, frames missing or of the wrong size or number), BAD_LABELS.
+ * Parses a record of YouTube-8M's frame-level format: context features `id` (or `video_id`) and `labels`, and one feature list each for rgb and audio. Copies
+ * the frames into memory from `allocate`.
+ * Throws BAD_FORMAT if the record is not a SequenceExample, BAD_VIDEO if the ID or the frames are missing or the frames have the wrong size or number, and
+ * BAD_LABELS if the labels are invalid.
  */
 export function parseVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = ownMemory): Video {
   const { found, place } = findVideo(record, shape, allocate);
   return makeVideo(checkVideo(found, shape, place));
 }
 
-/** What a record has of a video, still to be checked by `checkVideo`. */
+/** The parts of a record that make up a video, not yet checked by `checkVideo`. */
 interface VideoRecord {
   readonly found: FoundVideo<FrameList>;
-  /** For errors. */
+  /** Location of the video, for errors. */
   readonly place: VideoPlace;
-  /** Whether it has segment labels (YouTube-8M 2019), which are not read. */
+  /** Whether the record has segment labels (YouTube-8M 2019), which are not read. */
   readonly hasSegments: boolean;
 }
 
-/** Reads what a record has of a video. With `maxFrames` 0 frames are counted and not copied. Throws BAD_FORMAT, BAD_VIDEO, BAD_LABELS. */
+/** Extracts a video from a record, unchecked. With `maxFrames` 0, frames are counted but not copied. Throws BAD_FORMAT, BAD_VIDEO, BAD_LABELS. */
 export function findVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = ownMemory): VideoRecord {
   const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
   const wanted = shape.featureNames.filter((_, i) => shape.featureSizes[i] !== 0);
@@ -48,7 +50,7 @@ export function findVideo(record: TfRecord, shape: VideoShape, allocate: Allocat
   return { found: { id, features, labels: labelsOf(example, place) }, place, hasSegments: example.context.has(SEGMENT_LABELS) };
 }
 
-/** Throws BAD_VIDEO for a video-level Example. */
+/** Throws BAD_VIDEO if the record is a video-level Example. */
 export function refuseVideoLevel({ context, listNames }: SequenceExample, place: VideoPlace): void {
   if (listNames.length > 0 || !(context.has("mean_rgb") || context.has("mean_audio"))) return;
   throw new NextvladError("BAD_VIDEO", "this is a video-level Example; this tool needs frame-level SequenceExamples", {
@@ -59,7 +61,7 @@ export function refuseVideoLevel({ context, listNames }: SequenceExample, place:
   });
 }
 
-/** The ID in the context. Throws BAD_VIDEO without one. */
+/** Returns the ID from the context. Throws BAD_VIDEO if it is missing or not bytes. */
 export function readId({ context }: SequenceExample, place: VideoPlace): string {
   const feature = context.get("id") ?? context.get("video_id");
   const bytes = feature?.kind === "bytes" ? feature.values[0] : undefined;
@@ -69,12 +71,12 @@ export function readId({ context }: SequenceExample, place: VideoPlace): string 
     expected: "a context feature id or video_id of bytes",
     found: describeContext(context),
     remedy: WRITE_ID,
-    // An id that goes by another name is a mistake with the whole data set.
+    // An ID under another name is a mistake in the whole data set, not a corrupt record.
     ...(context.size === 0 ? { damaged: "record" } : {}),
   });
 }
 
-/** A feature that the model needs must be there. */
+/** Returns the feature list `name`. Throws BAD_VIDEO if it is missing and required (`size` is neither 0 nor null). */
 function featureOf(
   { frameLists, listNames }: SequenceExample,
   name: string,
@@ -91,7 +93,7 @@ function featureOf(
   });
 }
 
-/** The labels in the context; undefined without. Throws BAD_LABELS. */
+/** Returns the labels from the context; undefined if there are none. Throws BAD_LABELS if they are not integers. */
 export function labelsOf({ context }: SequenceExample, place: VideoPlace, key = "labels"): readonly number[] | undefined {
   const feature: ContextFeature = context.get(key) ?? { kind: "none" };
   if (feature.kind === "none") return undefined;
@@ -100,7 +102,7 @@ export function labelsOf({ context }: SequenceExample, place: VideoPlace, key = 
   throw new NextvladError("BAD_LABELS", "the labels are not integers", { ...place, expected: "int64", found: feature.kind, remedy });
 }
 
-/** Names of context features, and the type of an ID that is not bytes. */
+/** Formats a context for an error: the names of its features, or the type of an ID that is not bytes. */
 function describeContext(context: SequenceExample["context"]): string {
   const ids = ["id", "video_id"].filter((name) => context.has(name));
   if (ids.length === 0) return listOf([...context.keys()]);
@@ -109,7 +111,7 @@ function describeContext(context: SequenceExample["context"]): string {
 
 const MAX_NAME_LENGTH = 40;
 
-/** The first names, for an error. */
+/** Formats the first names of a list for an error. */
 export function listOf(names: readonly string[]): string {
   if (names.length === 0) return "none";
   return listFirst(

@@ -1,6 +1,6 @@
 import type { VideoShape } from "./video-check.js";
 
-/** The keys of config section MODEL that say what a video looks like. */
+/** The keys of config section MODEL that define the shape of a video. */
 export interface VideoSection {
   readonly max_frames: number;
   readonly feature_names: readonly [string, string];
@@ -10,7 +10,7 @@ export interface VideoSection {
   readonly max_record_bytes: number;
 }
 
-/** What a config's MODEL section says of the videos in its shards. */
+/** Returns the shape of videos that a config's MODEL section defines. */
 export function videoShape(model: VideoSection, labels: VideoShape["labels"]): VideoShape {
   return {
     maxFrames: model.max_frames,
