@@ -7,7 +7,7 @@ import type { ReaderPool } from "../../src/data/reader-pool.js";
 import { VideoMemory } from "../../src/data/video-memory.js";
 import { randomVideo, streamOptions } from "../helpers/shards.js";
 
-/** Shards of one block of one video each; notes how many are open whenever one more is. */
+/** Returns a pool whose shards hold one block of one video each, and counts how many shards are open at a time. */
 function countingPool(): { readonly pool: ReaderPool; readonly opened: string[]; readonly openAtOnce: () => number } {
   const opened: string[] = [];
   let [open, most] = [0, 0];
@@ -27,7 +27,7 @@ function countingPool(): { readonly pool: ReaderPool; readonly opened: string[];
   return { pool, opened, openAtOnce: () => most };
 }
 
-// A slot opens its next shard before the last block of the one before is given back.
+// A slot opens its next shard before the last block of its current one is given back.
 test("each shard is opened once: in sequential order the one at hand and one ahead a reader, eight in shuffled order", async () => {
   const shards = Array.from({ length: 30 }, (_, i) => `shard${i}`);
   for (const [order, readers, most] of [

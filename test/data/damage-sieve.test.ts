@@ -17,7 +17,7 @@ interface Read {
   readonly leftOut: LeftOut[];
 }
 
-/** The ids of a stream's batches, and what it left out. */
+/** Returns the IDs in a stream's batches, and the records that it skipped. */
 async function read(options: Partial<StreamOptions> & Pick<StreamOptions, "shards">): Promise<Read> {
   const leftOut: LeftOut[] = [];
   const stream = openStream(streamOptions(options), { onLeftOut: (parts) => leftOut.push(...parts) });
@@ -26,7 +26,7 @@ async function read(options: Partial<StreamOptions> & Pick<StreamOptions, "shard
 
 const places = ({ leftOut }: Read) => leftOut.map(({ error, extent }) => [error.code, error.details.record, extent]);
 
-/** The bytes of an example with these frames of rgb and audio, and this context. */
+/** Encodes an example with the given numbers of rgb and audio frames, and this context. */
 function example(rgbFrames: number, audioFrames: number, context: Record<string, Uint8Array | readonly number[]>): Uint8Array {
   return encodeSequenceExample({
     context,
@@ -39,7 +39,7 @@ function example(rgbFrames: number, audioFrames: number, context: Record<string,
 
 const NAMED = { id: Buffer.from("odd"), labels: [1] };
 
-/** A shard of 20 videos with something else in place of the tenth. */
+/** Writes a shard of 20 videos with the tenth record replaced by `data`; returns its path. */
 async function withTenth(t: TestContext, data: Uint8Array): Promise<string> {
   const path = join(temporaryFolder(t), "shard.tfrecord");
   await writeShard(
@@ -186,7 +186,7 @@ test("of a pickle, a video is left out alone; a pickle that cannot be read, from
   const [odd, cut, other] = ["odd.pkl", "cut.pkl", "other.pkl"].map((name) => join(folder, name)) as [string, string, string];
   const uneven = { ...randomVideo(2), frames: 3, rgb: new Uint8Array(18), audio: new Uint8Array(9) };
   await writePickleShard(odd, [...videos.slice(0, 2), uneven, ...videos.slice(3)], 300);
-  // The third video's nframes, the last thing in its dict, becomes 0.
+  // Sets the nframes of the third video, the last item in its dict, to 0.
   const bytes = readFileSync(odd);
   const nframes = bytes.lastIndexOf("K\x03", bytes.indexOf("video3"), "latin1");
   bytes[nframes + 1] = 0;

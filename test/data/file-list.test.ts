@@ -10,7 +10,7 @@ import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
 const SHARD = encodeTfRecord(Buffer.from("record"));
 
-/** A folder with these shards in it. */
+/** Creates a folder that contains these shards. */
 function folderWith(t: TestContext, ...names: readonly string[]): string {
   const folder = temporaryFolder(t);
   for (const name of names) {
@@ -66,7 +66,7 @@ describe("a file list", () => {
       names.map((name) => join(cwd, name)),
     );
     assert.equal(formatFileList(["#a", "z"]), "# nextvlad: \\xHH is the byte HH\n\\x23a\nz\n");
-    // Names that need no escapes have none, so that other tools can read the list.
+    // Names that need no escapes are written without them, so that other tools can read the list.
     assert.equal(formatFileList(["\\x41", "n o", "\u00E9"]), "\\x41\nn o\n\u00E9\n");
     writeFileSync(join(cwd, "all.list"), formatFileList(["\\x41", "A"]));
     assert.deepEqual(
@@ -85,7 +85,7 @@ describe("a file list", () => {
         /the list names a path that is not UTF-8 \(found .*b.*\.tfrecord.*\)\. Rename the file, or save the list as UTF-8/,
       );
     }
-    // A comment may be in any encoding, and U+FFFD is a character like others.
+    // A comment may have any encoding, and U+FFFD is valid in a name.
     writeFileSync(join(cwd, "all.list"), Buffer.from("a\n# \xE9\n", "latin1"));
     assert.deepEqual(await resolveShards("all.list", { cwd }), [join(cwd, "a")]);
     writeFileSync(join(cwd, "\uFFFD"), SHARD);
@@ -160,7 +160,7 @@ describe("a file list", () => {
 });
 
 describe("a list from a pipe", () => {
-  /** What a FIFO with this content resolves to. */
+  /** Returns what a FIFO with this content resolves to. */
   async function throughPipe(cwd: string, content: string | Uint8Array) {
     const pipe = join(cwd, "pipe");
     execFileSync("mkfifo", [pipe]);
@@ -243,7 +243,7 @@ describe("a pattern", () => {
       const error = await failsWith(resolveShards(pattern, { cwd }), "BAD_FILE_LIST");
       assert.match(error.message, /the pattern matches a name that is not UTF-8\. Rename it/);
     }
-    // Others do not matter.
+    // Patterns that do not match the invalid names are unaffected.
     assert.deepEqual(await resolveShards("a/*.tfrecord", { cwd }), [join(cwd, "a/1.tfrecord")]);
     assert.deepEqual(await resolveShards("a*/1*", { cwd }), [join(cwd, "a/1.tfrecord")]);
   });
@@ -251,7 +251,7 @@ describe("a pattern", () => {
   test("takes each file once, whatever links lead to it, and counts the duplicates", async (t) => {
     const cwd = folderWith(t, "a/1.tfrecord", "b/2.tfrecord", "b/deep/3.tfrecord");
     const link = (target: string, path: string): void => symlinkSync(target, join(cwd, path));
-    // Each of these makes a cycle; together they make 2^n paths of length n.
+    // Each of these links makes a cycle; together they make 2^n paths of length n.
     for (const [target, path] of [
       [".", "p"],
       [".", "q"],
@@ -270,12 +270,12 @@ describe("a pattern", () => {
       ["a/1.tfrecord", "a/gone.tfrecord", "a/self.tfrecord", "b/2.tfrecord", "b/deep/3.tfrecord"].map((name) => join(cwd, name)),
     );
     assert.deepEqual([repeated, problem], [[], null]);
-    // Five links to folders, one to a file, and a hard link.
+    // Five links to folders, one link to a file, and one hard link.
     assert.deepEqual(warnings, ["**/*.tfrecord: dropped 7 duplicates reached through links (files and folders); each shard is read once"]);
-    // A path without links is preferred; without one, the first.
+    // A path without links is preferred, otherwise the first path.
     assert.deepEqual((await findShards("*/2.tfrecord", { cwd })).shards, [join(cwd, "b/2.tfrecord")]);
     assert.deepEqual((await findShards("[pq]/b/2.tfrecord", { cwd })).shards, [join(cwd, "p/b/2.tfrecord")]);
-    // A list means what it says.
+    // Duplicates in a file list are kept.
     writeList(cwd, "all.list", "a/0.tfrecord\nb/2.tfrecord\np/b/2.tfrecord\n");
     assert.equal((await findShards("all.list", { cwd })).shards.length, 3);
     assert.equal((await findShards(["b/*.tfrecord", "p/b/*.tfrecord"], { cwd })).shards.length, 4);

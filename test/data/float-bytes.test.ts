@@ -8,14 +8,14 @@ import { parseSequenceExample } from "../../src/formats/sequence-example.js";
 import { readTfRecordFile } from "../../src/formats/tfrecord.js";
 import { goldenData } from "../helpers/shards.js";
 
-/** Normal numbers by Box and Muller. */
+/** Returns normally distributed numbers (Box-Muller). */
 function normals(seed: number, count: number, deviation: number): Float32Array {
   const random = createRandom(seed, "digits");
   const uniform = (): number => (1 + random.below(2 ** 24)) / 2 ** 24;
   return Float32Array.from({ length: count }, () => deviation * Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
 }
 
-/** Float16 of the normal range, cut to its eleven bits. */
+/** Converts to float16: normal numbers only, truncated to eleven bits of significand. */
 function toFloat16(values: Float32Array): Uint16Array {
   const bits = new Uint32Array(values.buffer);
   return Uint16Array.from(bits, (bit) => {

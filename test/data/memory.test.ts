@@ -29,8 +29,8 @@ test("memory does not grow with the data: 207 MB of full-size videos, read six t
     const { bytes, grownMb } = JSON.parse(execFileSync(process.execPath, [PROGRAM, JSON.stringify(options)], { encoding: "utf8" }));
     assert.equal(bytes, ROUNDS * SHARDS * VIDEOS_PER_SHARD * FRAMES * 1152);
     t.diagnostic(`${order}: grown by at most ${grownMb.join(" and ")} MB in the two halves of ${Math.round(bytes / 1e6)} MB`);
-    // What the queues may hold in shuffled order: 3 blocks of 3.7 MB of each of 8 shards, 64 videos of 0.23 MB, 5 batches of 7.4 MB, 141 MB in all.
-    // The rest is three threads and what their collectors have not got to: up to 370 MB in all have been seen. Kept whole, the data would take 1,244 MB.
+    // Capacity of the queues in shuffled order: 3 blocks of 3.7 MB for each of 8 shards, 64 videos of 0.23 MB, 5 batches of 7.4 MB, 141 MB in total. The rest
+    // is three threads and garbage that is not collected yet: up to 370 MB in total have been measured. If all data were kept, it would be 1,244 MB.
     assert.ok(Math.max(...grownMb) < 500, `grown by ${grownMb} MB`);
     assert.ok(grownMb[1] < grownMb[0] + 150, `grown by ${grownMb} MB`);
   }

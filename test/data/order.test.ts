@@ -22,7 +22,10 @@ describe("the order of shards", () => {
   });
 });
 
-/** Blocks that carry nothing but their shard's position and number, after a delay of the test's choosing. Each must be given back before the next. */
+/**
+ * Returns a source of blocks that contain only their shard's position and their number, each after a delay. Each block must be given back before the next is
+ * requested.
+ */
 function blocksOf(position: number, count: number, delay: () => number): BlockSource {
   let number = 0;
   let out: Block | null = null;
@@ -124,7 +127,7 @@ describe("the shuffle buffer", () => {
   test("of one place keeps the order; a large one moves items far, and each place is as likely", () => {
     const items = Array.from({ length: 60 }, (_, item) => item);
     assert.deepEqual(shuffle(items, 1, 3), items);
-    // Mean place of item 0 over 400 seeds with everything in the buffer: 29.5; its standard error is 17.3 / 20 = 0.87, and 4 of those are allowed.
+    // The mean place of item 0 over 400 seeds, with all items in the buffer, is 29.5; its standard error is 17.3 / 20 = 0.87, and 4 of them are allowed.
     const places = Array.from({ length: 400 }, (_, seed) => shuffle(items, 100, seed).indexOf(0));
     const mean = places.reduce((sum, place) => sum + place, 0) / places.length;
     assert.ok(Math.abs(mean - 29.5) < 3.5, `mean place ${mean}`);

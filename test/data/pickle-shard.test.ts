@@ -32,7 +32,7 @@ const FULL: VideoShape = { ...SMALL, featureSizes: [1024, 128], numClasses: 50 }
 
 const readVideos = (path: string, shape: VideoShape): Promise<Video[]> => collect(readShard(path, shape), ({ video }) => video);
 
-/** Runs Python on a program; its stdout. */
+/** Runs a Python program and returns its stdout. */
 function python(interpreter: string, program: string, ...args: readonly string[]): string {
   const ended = spawnSync(interpreter, ["-c", program, ...args], { encoding: "utf8", maxBuffer: 1 << 26 });
   assert.equal(ended.status, 0, ended.stderr);
@@ -40,7 +40,7 @@ function python(interpreter: string, program: string, ...args: readonly string[]
 }
 
 const hasPython = spawnSync("python3", ["--version"]).status === 0;
-/** An interpreter with numpy: NEXTVLAD_PYTHON, or the system's. */
+/** A Python interpreter with numpy: NEXTVLAD_PYTHON, or the system's. */
 const numpyPython = [process.env.NEXTVLAD_PYTHON ?? "python3"].find((path) => spawnSync(path, ["-c", "import numpy"]).status === 0);
 
 describe("PaddleVideo's pickles, by Python 2 and 3, with keys of bytes and of text", () => {
@@ -59,7 +59,7 @@ describe("PaddleVideo's pickles, by Python 2 and 3, with keys of bytes and of te
   });
 
   test("any protocol from 0 to 5, written by this machine's Python", { skip: !hasPython && "there is no python3" }, async (t) => {
-    // Without numpy: its calls are written by hand, as its arrays' own __reduce__ makes them.
+    // Works without numpy: writes the same calls as the `__reduce__` of numpy arrays.
     const program = `
 import copyreg, pickle, sys
 names = {}
@@ -107,7 +107,7 @@ for protocol in range(6):
     for (const protocol of [0, 1, 2, 3, 4, 5]) {
       const file = join(folder, `p${protocol}`);
       assert.deepEqual(await readVideos(file, SMALL), expected, `protocol ${protocol}`);
-      // Not even the text that protocol 0 is made of is taken for a file list.
+      // A pickle of protocol 0 is text, but must not be read as a file list.
       assert.deepEqual(await resolveShards(file, { cwd: "/" }), [file]);
     }
   });

@@ -5,13 +5,13 @@ import { setTimeout } from "node:timers/promises";
 import { openStream, prepareReading } from "../../src/data/stream.js";
 import { collect, streamOptions, temporaryFolder, writeShards } from "../helpers/shards.js";
 
-// In a file of its own, as the threads of a process stay: no stream may have been before.
+// In its own file, because a process keeps its threads: no earlier stream may have started any.
 test("threads that were started ahead read the next stream, and no more are started", async (t) => {
   const threads = (): number => readdirSync("/proc/self/task").length;
   const { shards, content } = await writeShards(temporaryFolder(t), [9, 4, 7]);
   const before = threads();
   prepareReading(2);
-  // One that makes batches, and two that read.
+  // One batch thread and two reading threads.
   while (threads() < before + 3) await setTimeout(5);
   prepareReading(2);
   const ids = await collect(openStream(streamOptions({ shards, readers: 2 })), (batch) => batch.ids);

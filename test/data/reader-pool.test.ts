@@ -8,7 +8,7 @@ import { failsWith, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
 const DYING = new URL("../helpers/dying-reader.js", import.meta.url);
 
-/** Copies of a source's blocks, all of which are given back. */
+/** Returns copies of a source's blocks, after giving all blocks back. */
 async function drain(source: BlockSource): Promise<Block[]> {
   const blocks: Block[] = [];
   while (!blocks.at(-1)?.last) blocks.push(await takeOne(source));
@@ -73,7 +73,7 @@ describe("reading threads", () => {
     const pool = startReaders(1);
     const since = performance.now();
     const source = pool.open(shards[0] as string, 0, SHAPE);
-    // Three blocks come without one being given back.
+    // Three blocks arrive although none is given back.
     for (let block = 0; block < 3; block++) await source.next();
     const waiting = failsWith(source.next(), "WORKER_DIED");
     const [open, ...others] = pool.openShards();

@@ -29,7 +29,7 @@ test("a shard with other content of the same name and size is noticed by its tim
 
   const bytes = readFileSync(shard);
   const length = Number(bytes.readBigUInt64LE(0));
-  // The checksum of the first record, and the last byte of the last record's.
+  // The checksum of the first record's data, and the last byte of the last record's checksum.
   for (const place of [12 + length, bytes.length - 1]) {
     const changed = Buffer.from(bytes);
     changed[place] = (changed[place] as number) ^ 1;

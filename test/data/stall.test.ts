@@ -22,7 +22,7 @@ describe("a stream whose shard gives nothing", { concurrency: 2 }, () => {
     const release = await holdFiles(t, [path]);
     const stalls: Stall[] = [];
     const batches: number[] = [];
-    // The threads may take longer to start on a busy machine.
+    // Ignores stalls before the first two batches: the threads may take longer to start on a busy machine.
     const onStall = (stall: Stall): unknown => batches.length === 2 && stalls.push(stall);
     const stream = openStream(streamOptions({ shards, readers: 1 }), { onStall }, 200);
     const reading = (async () => {
@@ -33,7 +33,7 @@ describe("a stream whose shard gives nothing", { concurrency: 2 }, () => {
     await reading;
     assert.deepEqual(batches, [5, 5, 5]);
     for (const [i, { waitedMs, shards: open }] of stalls.entries()) {
-      // Node's timers count whole milliseconds, and may be up to one early by the finer clock.
+      // Node's timers count whole milliseconds and may fire up to one early by the finer clock.
       assert.ok(waitedMs >= 200 * 2 ** i - 2 && waitedMs < 200 * 2 ** i + 1500, `${waitedMs}`);
       const [first] = open ?? [];
       assert.deepEqual([first?.path, first?.quietMs], [path, null]);
@@ -51,7 +51,7 @@ describe("a stream whose shard gives nothing", { concurrency: 2 }, () => {
     const since = performance.now();
     await stream.close();
     assert.deepEqual(await reading, []);
-    // 2 s for its files to be closed, 5 for its threads to end by themselves, and 1 for them to be ended, which a blocked call does not let them be.
+    // 2 s to close its files, 5 s for its threads to exit by themselves, and 1 s to terminate them, which a blocked system call prevents.
     assert.ok(performance.now() - since < 12_000);
   });
 });

@@ -25,7 +25,7 @@ const COUNTS = [40, 3, 17, 1, 16, 33, 8, 25, 5, 64, 2, 16, 9];
 
 const stream = (options: Partial<StreamOptions> & Pick<StreamOptions, "shards">) => openStream(streamOptions(options));
 
-/** The videos of a batch, taken apart again. */
+/** Splits a batch into its videos. */
 function videosOf(batch: RaggedBatch): Video[] {
   let offset = 0;
   const [rgbSize, audioSize] = [batch.rgb, batch.audio].map(
@@ -43,7 +43,7 @@ function videosOf(batch: RaggedBatch): Video[] {
 
 const idsOf = (options: Partial<StreamOptions> & Pick<StreamOptions, "shards">) => collect(stream(options), ({ ids }) => ids);
 
-/** The shuffled order, said once more without threads, files or generators: see `order.ts`. */
+/** An independent implementation of the shuffled order, without threads, files or generators: see `order.ts`. */
 function modelOrder(content: readonly (readonly Video[])[], { seed, epoch, shuffleBuffer }: StreamOptions): string[] {
   const waiting = createRandom(seed, "shards", epoch).shuffle(content.map((videos) => videos.map(({ id }) => id)));
   const slots = waiting.splice(0, 8);
@@ -214,7 +214,7 @@ test("fraction rises with each batch to 1, by the bytes; waiting is measured", a
   const batches = stream({ shards, batchSize: 50 });
   const fractions: number[] = [];
   for await (const _ of batches) fractions.push(batches.fraction);
-  // 100 videos come in blocks of 16 and one of 4, whose bytes are shared out among their videos.
+  // 100 videos form blocks of 16 and one of 4, and a block's bytes are divided equally among its videos.
   const [sizes, blocks] = [shards.map((shard) => statSync(shard).size), await blockBytes(shards)];
   const total = sizes.reduce((sum, size) => sum + size, 0);
   const perVideo = blocks.flatMap(({ videos, bytes }) => Array<number>(videos).fill(bytes / videos));
@@ -225,7 +225,7 @@ test("fraction rises with each batch to 1, by the bytes; waiting is measured", a
   assert.ok(batches.waitedMs > 0);
 });
 
-/** Videos and bytes of each block of the shards, one after another. */
+/** Returns the number of videos and bytes of each block of the shards, in order. */
 async function blockBytes(shards: readonly string[]): Promise<{ videos: number; bytes: number }[]> {
   const { maxFrames, featureNames, featureSizes, numClasses, labels } = streamOptions({ shards });
   const blocks: { videos: number; bytes: number }[] = [];
@@ -315,7 +315,7 @@ describe("leaving early", () => {
     try {
       return readlinkSync(`/proc/self/fd/${fd}`);
     } catch {
-      // The directory listing's own descriptor is gone again.
+      // The descriptor of the directory listing itself is closed again.
       return "";
     }
   };

@@ -136,7 +136,7 @@ describe("videos that are refused", () => {
     const isFloat32 =
       /the frames of rgb are float32 values, 4 bytes per feature.*expected 64 bytes a frame, found 256\)\. Quantise .*convert --to tfrecord --feature-dtype float32/;
     await refuses({ frameLists: frames(floats, 256) }, "BAD_VIDEO", isFloat32, { featureSizes });
-    // Zeros may be either; without the bytes, the size alone tells.
+    // Zeros may be either floats or bytes; without the bytes, only the size indicates the type.
     const maybe = (type: string): RegExp =>
       new RegExp(
         `rgb has another feature size .*If these are ${type} values, .*; if each byte is a feature, set MODEL\\.video_feature_size to`,
@@ -144,7 +144,7 @@ describe("videos that are refused", () => {
     await refuses({ frameLists: frames(new Float32Array(128), 256) }, "BAD_VIDEO", maybe("float32"), { featureSizes });
     await refuses({ frameLists: frames(new Float32Array(128), 128) }, "BAD_VIDEO", maybe("float16"), { featureSizes });
     await refuses({ frameLists: frames(floats, 256) }, "BAD_VIDEO", maybe("float32"), { featureSizes, maxFrames: 0 });
-    // Bytes that are no floats are a feature each.
+    // Bytes that are not floats are one feature each.
     const bytes = new Float32Array(Uint8Array.from({ length: 512 }, (_, i) => 100 + ((i * 37) % 101)).buffer);
     await refuses({ frameLists: frames(bytes, 256) }, "BAD_VIDEO", /\(expected 64 bytes a frame, found 256\)\. Set MODEL/, {
       featureSizes,
