@@ -12,7 +12,7 @@ import { fromFloats, scalar, toFloats } from "../../src/runtime/transfer.js";
 import { multiplyOut } from "../../src/training/step.js";
 import type { WholeTfjs } from "./device.js";
 
-/** A network small enough for finite differences, with sizes that are no multiples of a vector register. */
+/** A network small enough for finite differences, with sizes that are not multiples of a vector register's. */
 export const SMALL: ModelSizes = {
   classes: 7,
   clusters: 3,
@@ -28,10 +28,10 @@ export const AUDIO = modalitiesOf(SMALL)[1] as NonNullable<ReturnType<typeof mod
 
 let draws = 0;
 
-/** Normal numbers, other ones at each call, the same ones in each run. */
+/** Returns normally distributed numbers, different at each call and equal in each run. */
 export const normal = (shape: readonly number[]): Tensor => statelessNormal(shape, [7, draws++]);
 
-/** A store whose every array is drawn from a normal distribution, so that no bias is zero and no scale is one. */
+/** Returns a store with all arrays drawn from a normal distribution, so that no bias is zero and no scale is one. */
 export function randomStore(sizes: ModelSizes = SMALL): WeightStore {
   const store = new WeightStore(parameterTable(sizes));
   for (const { name, shape, initialiser } of store.table) {
@@ -40,30 +40,30 @@ export function randomStore(sizes: ModelSizes = SMALL): WeightStore {
     tidy(() => {
       const about = initialiser === "zeros" ? 0 : 1;
       const values = toFloats(add(multiply(normal(shape), scalar(0.2)), scalar(about)));
-      // Of tens of thousands of variances, one may be drawn below zero.
+      // Among tens of thousands of variances, one may be negative.
       store.variable(name).upload(name.endsWith(".w_2") ? values.map(Math.abs) : values);
     });
   }
   return store;
 }
 
-/** The same values in a store of their own. */
+/** Returns a copy of the store. */
 export function copyOf(store: WeightStore): WeightStore {
   const copy = new WeightStore(store.table);
   for (const { name, download } of store.arrays()) copy.variable(name).upload(download());
   return copy;
 }
 
-/** One block under test. Inputs are copied for each call, since blocks take theirs over. */
+/** One block under test. Inputs are cloned for each call, because blocks take ownership of them. */
 export interface BlockCase {
   readonly inputs: readonly Tensor[];
   readonly parameters: readonly string[];
-  /** The block: its outputs, and a backward from their gradients to those of the inputs (null where it has none). */
+  /** Runs the block: returns its outputs, and a backward from their gradients to those of the inputs (null if an input has none). */
   forward(
     inputs: readonly Tensor[],
     context: TrainingContext,
   ): { readonly outputs: readonly Tensor[]; readonly backward: (d: readonly Tensor[]) => readonly (Tensor | null)[] };
-  /** The same outputs in tfjs's own operations, which its tape differentiates. */
+  /** Computes the same outputs with tfjs's operations, which its tape differentiates. */
   reference(inputs: readonly Tensor[], parameters: ReadonlyMap<string, Tensor>): readonly Tensor[];
 }
 
@@ -80,8 +80,8 @@ function relativeError(ours: Float32Array, theirs: Float32Array): number {
 }
 
 /**
- * Checks a block's outputs and every gradient against tfjs's tape (1e-4 of the norm: two orders of float32 rounding), and the gradients
- * once more against finite differences of the block itself (2e-2: central differences in float32), and that no tensor is left behind.
+ * Checks a block's outputs and all gradients against tfjs's tape (gradients to 1e-4 of the norm: two orders of float32 rounding), the gradients also against
+ * finite differences of the block itself (2e-2: central differences in float32), and that no tensor leaks.
  */
 export function checkBlock(tf: WholeTfjs, store: WeightStore, block: BlockCase, kernels: Kernels = ownKernels()): void {
   const before = countTensors();
@@ -155,7 +155,7 @@ function gradientsOfTape(tf: WholeTfjs, store: WeightStore, block: BlockCase, dO
   return new Map(names.map((name, i) => [name, toFloats(gradients[i] as Tensor)]));
 }
 
-/** Moves each input and parameter along a random direction and compares the change of sum(y dy) with the gradient's prediction. */
+/** Moves each input and parameter along a random direction, and compares the change of sum(y dy) with the gradient's prediction. */
 function checkDirections(
   store: WeightStore,
   kernels: Kernels,

@@ -1,6 +1,6 @@
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 
-/** Where each record of a shard begins: by its framing, 8 bytes of length and 4 of its checksum, the data, 4 of theirs. */
+/** Returns the byte offset of each record of a shard, from its framing: 8 bytes of length, 4 of its checksum, the data, 4 of their checksum. */
 export function recordStarts(path: string): number[] {
   const bytes = readFileSync(path);
   const starts: number[] = [];
@@ -24,7 +24,7 @@ export function damageLength(path: string, record: number): void {
   flip(path, recordStarts(path)[record] as number);
 }
 
-/** Cuts the shard off in the record's data. */
+/** Truncates the shard within the record's data. */
 export function cutInside(path: string, record: number): void {
   truncateSync(path, (recordStarts(path)[record] as number) + 30);
 }

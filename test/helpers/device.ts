@@ -1,20 +1,20 @@
 import { createRequire } from "node:module";
 import { type Device, loadTensorflow } from "../../src/runtime/runtime.js";
 
-/** Loads TensorFlow for tests of numbers: on the CPU, or with NEXTVLAD_TEST_USE_GPU=True on a GPU, to the same tolerances. */
+/** Loads TensorFlow for numerical tests: on the CPU, or with NEXTVLAD_TEST_USE_GPU=True on a GPU, with the same tolerances. */
 export function loadForTests(): Promise<Device> {
   return loadTensorflow(process.env.NEXTVLAD_TEST_USE_GPU === "True");
 }
 
-/** tfjs, all of it. */
+/** The complete tfjs API. */
 export type WholeTfjs = typeof import("@tensorflow/tfjs-node-gpu");
 
-/** tfjs with its operations and its tape, which only tests use: an independent way to compute. Loads TensorFlow too. */
+/** Loads tfjs with its operations and its tape, used only in tests as an independent implementation. Loads TensorFlow too. */
 export async function loadWholeTfjs(): Promise<WholeTfjs> {
   await loadForTests();
   const require = createRequire(createRequire(import.meta.url).resolve("@tensorflow/tfjs-node-gpu"));
   const tf = require("@tensorflow/tfjs") as WholeTfjs;
-  // It is among those that follow.
+  // `register_all_kernels` registers it again.
   tf.unregisterKernel("Identity", "tensorflow");
   require("./register_all_kernels");
   return tf;

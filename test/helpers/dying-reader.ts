@@ -1,7 +1,7 @@
 import { parentPort } from "node:worker_threads";
 import { STOP } from "../../src/data/thread.js";
 
-// A reading thread that dies on the shard it is given, or says nothing: the path says how.
+// A reading thread that exits or throws on the shard it is given, or never replies, depending on the path.
 parentPort?.on("message", (request: { path?: string } | typeof STOP) => {
   if (request === STOP) parentPort?.close();
   else if (request.path === "exit") process.exit(3);

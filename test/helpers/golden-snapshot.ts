@@ -3,17 +3,17 @@ import { type Parameter, parameterTable } from "../../src/model/parameters.js";
 import type { StoredArray } from "../../src/runtime/variables.js";
 import type { GoldenCase } from "./golden.js";
 
-/** A named array in memory, as a snapshot takes it. */
+/** A named array in memory, in the form that a snapshot stores. */
 function stored(name: string, shape: readonly number[], values: Float32Array<ArrayBuffer>): StoredArray {
   return { name, shape, download: () => values, upload: (given) => values.set(given) };
 }
 
-/** Moments that Adam might have: any numbers, and positive ones. */
+/** Returns plausible Adam moments for a parameter: the first of any sign, the second nonnegative. */
 function moments({ name, shape }: Parameter): StoredArray[] {
   return [1, 2].map((moment) => {
     const values = new Float32Array(shape.reduce((product, side) => product * side, 1));
     for (let i = 0, state = name.length * moment; i < values.length; i++) {
-      // Numerical Recipes' generator: a million numbers take 10 ms.
+      // The generator of Numerical Recipes: a million numbers take 10 ms.
       state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
       values[i] = ((state >>> 8) % 1000) / 1e6 - (moment === 1 ? 5e-4 : 0);
     }
@@ -21,7 +21,7 @@ function moments({ name, shape }: Parameter): StoredArray[] {
   });
 }
 
-/** Writes a golden case's weights as a snapshot after `step` steps, with the config that it belongs to. */
+/** Writes a golden case's weights as a snapshot after `step` steps, with the matching config. */
 export async function writeGoldenSnapshot(path: string, golden: GoldenCase, { dropRate = 0, step = 3 } = {}): Promise<void> {
   const { sizes } = golden;
   const table = parameterTable(sizes);

@@ -9,14 +9,14 @@ export interface GoldenArray {
   readonly values: Float32Array | Float64Array | Uint8Array;
 }
 
-/** One case that Paddle 2.6.2 wrote (scripts/golden/convert_golden.py): the network's sizes, its weights, and what it computed. */
+/** One case written by Paddle 2.6.2 (scripts/golden/convert_golden.py): the network's sizes, its weights, and its results. */
 export interface GoldenCase {
   readonly sizes: ModelSizes;
   readonly learningRate: number;
   readonly l2Penalty: number;
-  /** The parameters that Paddle decayed. */
+  /** The parameters to which Paddle applied weight decay. */
   readonly decayed: readonly string[];
-  /** Where only every n-th row of an array was kept. */
+  /** Arrays of which only every n-th row was kept, with n. */
   readonly strides: Readonly<Record<string, number>>;
   readonly weights: ReadonlyMap<string, GoldenArray>;
   readonly vectors: ReadonlyMap<string, GoldenArray>;
@@ -29,7 +29,7 @@ interface Entry {
   readonly data_offsets: readonly [number, number];
 }
 
-/** Decodes safetensors on its own, so that the golden tests do not lean on the reader that they help to check. */
+/** Decodes safetensors independently of the reader that the golden tests help to check. */
 function decode(path: URL): Map<string, GoldenArray> {
   const bytes = gunzipSync(readFileSync(path));
   const headerLength = Number(bytes.readBigUInt64LE(0));
@@ -63,7 +63,7 @@ function typed(dtype: string, data: ArrayBuffer): GoldenArray["values"] {
 /** The folder `test/golden/NAME`. */
 export const goldenFolder = (name: string): URL => new URL(`../../../test/golden/${name}/`, import.meta.url);
 
-/** Loads `test/golden/NAME`; of "resume", the weights are in Paddle's own files, and none are loaded. */
+/** Loads `test/golden/NAME`. The weights of "resume" are in Paddle's own files and are not loaded. */
 export function loadGolden(name: "small" | "resume"): GoldenCase {
   const folder = goldenFolder(name);
   const weights = new URL("weights.safetensors.gz", folder);
@@ -98,7 +98,7 @@ export function loadGolden(name: "small" | "resume"): GoldenCase {
   };
 }
 
-/** The values of a golden case's array that Paddle kept, picked from `values`: every n-th row of a large array, all of the others. */
+/** Returns the subset of `values` that was kept of Paddle's array: every n-th row of a large array, all rows of others. */
 export function pickKept(golden: GoldenCase, name: string, values: ArrayLike<number>, columns: number): Float32Array {
   const stride = golden.strides[name] ?? 1;
   const rows = Math.ceil(values.length / columns / stride);
@@ -108,14 +108,14 @@ export function pickKept(golden: GoldenCase, name: string, values: ArrayLike<num
   );
 }
 
-/** Arrays of at least this many values are compared by a quantile. */
+/** Arrays with at least this many values are compared by a quantile. */
 const LARGE = 10_000;
 
 /**
- * Compares an array after some steps of Adam with Paddle's, given the array before them. Returns what is wrong, or null.
- * Elements with gradients near zero differ by up to 2.4e-4 in Paddle itself. In a large array they are rare: its 99.9 % quantile must be below 1e-6.
- * In a small one every value must be within 3e-4. The update, `after - before`, must be within 1e-2 of Paddle's in L2 norm: values that
- * hardly move would otherwise pass unchanged.
+ * Compares an array after some steps of Adam with Paddle's, given the array before the steps. Returns a description of the mismatch, or null.
+ * Elements with gradients near zero differ by up to 2.4e-4 in Paddle itself. In a large array they are rare: its 99.9 % quantile must be below 1e-6. In a small
+ * array every value must be within 3e-4. The update, `after - before`, must be within 1e-2 of Paddle's in L2 norm: otherwise, wrong values that change little
+ * would pass.
  */
 export function describeUpdateError(before: ArrayLike<number>, ours: ArrayLike<number>, theirs: ArrayLike<number>): string | null {
   const count = theirs.length;

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import type { TestContext } from "node:test";
 
-/** Takes a write lease on each file (fcntl(2), F_SETLEASE), and keeps them until its input ends. SIGIO, which asks for one back, is ignored. */
+/** Takes a write lease on each file (fcntl(2), F_SETLEASE) and keeps it until stdin is closed. Ignores SIGIO, which requests its release. */
 const HOLD = `
 import fcntl, os, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
@@ -14,8 +14,8 @@ sys.stdin.read()
 `;
 
 /**
- * Makes opening these files block in the kernel, as on a network file system that is gone, until the returned function is called or the test ends.
- * The kernel takes the leases away 45 s after the first open (/proc/sys/fs/lease-break-time).
+ * Makes opening these files block in the kernel, as on an unreachable network file system, until the returned function is called or the test ends.
+ * The kernel breaks the leases 45 s after the first open (/proc/sys/fs/lease-break-time).
  */
 export async function holdFiles(t: TestContext, paths: readonly string[]): Promise<() => Promise<void>> {
   const holder = spawn("python3", ["-c", HOLD, ...paths], { stdio: ["pipe", "pipe", "inherit"] });

@@ -1,4 +1,4 @@
-/** A .npy file (version 1) of these values, row-major. */
+/** Encodes values as a .npy file (version 1), in row-major order. */
 export function encodeNpy(data: Uint8Array | Float32Array | Float64Array | Int32Array, shape: readonly number[]): Buffer {
   const dtype = data instanceof Uint8Array ? "|u1" : data instanceof Float32Array ? "<f4" : data instanceof Float64Array ? "<f8" : "<i4";
   const header = `{'descr': '${dtype}', 'fortran_order': False, 'shape': (${shape.join(", ")},), }\n`;

@@ -8,7 +8,7 @@ function varint(value: number): number[] {
   return value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...varint(Math.floor(value / 0x80))];
 }
 
-/** A variable's file as Paddle writes it, said once more; a test holds it to Paddle's own bytes. */
+/** Encodes a variable as Paddle does. An independent implementation, which a test compares with Paddle's own bytes. */
 export function encodeVariable({ dtype, shape, bytes }: Pick<RawArray, "dtype" | "shape" | "bytes">): Buffer {
   const descriptor = [0x08, TYPES[dtype] as number, ...shape.flatMap((side) => [0x10, ...varint(side)])];
   const head = Buffer.alloc(20);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 
-/** Why tests that ask Python are skipped, or false where there is one: options for `test`. Its standard library suffices. */
+/** Options for `test` that skip it if Python is missing. The standard library suffices. */
 export const needsPython = {
   skip: spawnSync("python3", ["--version"]).status === 0 ? false : "python3 is missing",
 } as const;

@@ -8,7 +8,7 @@ import type { Video } from "../../src/data/video.js";
 export const CLASSES = 6;
 const SIZES = [16, 8] as const;
 
-/** A labelled video whose bytes lean on its labels, so that there is something to learn. */
+/** Returns a labeled video whose bytes correlate with its labels, so that a model can learn them. */
 export function learnableVideo(number: number): Video {
   const random = createRandom(number, "digits");
   const frames = 2 + random.below(7);
@@ -18,7 +18,7 @@ export function learnableVideo(number: number): Video {
   return { id: `video${number}`, frames, rgb: bytes(SIZES[0]), audio: bytes(SIZES[1]), labels: Int32Array.from(labels) };
 }
 
-/** Shards, lists and a config for a small run in `folder`; returns the config's path. */
+/** Writes shards, lists and a config for a small run into `folder`; returns the config's path. */
 export async function prepareRun(folder: string, { trainVideos = 100, validateVideos = 40 } = {}): Promise<string> {
   let number = 0;
   for (const [split, videos] of [
@@ -56,7 +56,7 @@ export async function prepareRun(folder: string, { trainVideos = 100, validateVi
   return path;
 }
 
-/** The facts of a run's JSON log, line by line. */
+/** Returns the entries of a run's JSON log, one per line. */
 export function readLog(saveDir: string, name = "train.log.jsonl"): Record<string, unknown>[] {
   const lines = readFileSync(join(saveDir, name), "utf8").trim().split("\n");
   return lines.map((line) => JSON.parse(line) as Record<string, unknown>);

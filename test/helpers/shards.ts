@@ -13,19 +13,19 @@ import type { ByteSource } from "../../src/formats/byte-source.js";
 /** Feature sizes that keep test shards small. */
 export const SMALL_SIZES = [6, 3] as const;
 
-/** An empty folder that goes when the test ends. */
+/** Creates an empty folder that is removed when the test ends. */
 export function temporaryFolder(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
-/** A file of `test/golden/data`: the tests run from the repository's root. */
+/** Returns the path of a file in `test/golden/data`. Tests run from the repository's root. */
 export function goldenData(name: string): string {
   return resolve("test/golden/data", name);
 }
 
-/** Makes all writes to a file that this process has open fail, as on a full disk: its descriptor becomes /dev/full's. */
+/** Makes all writes to a file that this process has open fail, as on a full disk: redirects its descriptor to /dev/full. */
 export function fillDisk(path: string): void {
   const isOpen = (name: string): boolean => {
     try {
@@ -37,13 +37,13 @@ export function fillDisk(path: string): void {
   const descriptor = Number(readdirSync("/proc/self/fd").find(isOpen));
   closeSync(descriptor);
   const opened: number[] = [];
-  // The lowest free number is taken first.
+  // `open` returns the lowest free descriptor.
   do opened.push(openSync("/dev/full", "w"));
   while (opened.at(-1) !== descriptor);
   for (const other of opened) if (other !== descriptor) closeSync(other);
 }
 
-/** The golden shards' videos, as numpy read them; those of `feat_fortran_short.pkl` are in a file of their own. */
+/** Returns the golden shards' videos, as read by numpy; those of `feat_fortran_short.pkl` are in a separate file. */
 export function goldenVideos(expected: "expected.json" | "expected_fortran_short.json" = "expected.json"): Video[] {
   const videos = JSON.parse(readFileSync(goldenData(expected), "utf8")) as Record<"id" | "frames" | "labels" | "rgb" | "audio", never>[];
   return videos.map(({ id, frames, labels, rgb, audio }) => ({
@@ -55,7 +55,7 @@ export function goldenVideos(expected: "expected.json" | "expected_fortran_short
   }));
 }
 
-/** A video of random bytes, by its number: 1 to 9 frames, 0 to 3 labels below 10. */
+/** Returns a video of random bytes, determined by its number: 1 to 9 frames, 0 to 3 labels below 10. */
 export function randomVideo(number: number, [rgbSize, audioSize]: readonly [number, number] = SMALL_SIZES): Video {
   const random = createRandom(number, "digits");
   const bytes = (count: number) => Uint8Array.from({ length: count }, () => random.below(256));
@@ -70,7 +70,7 @@ export function randomVideo(number: number, [rgbSize, audioSize]: readonly [numb
   };
 }
 
-/** Writes shards of the given numbers of videos, numbered through; returns their paths and what is in each. */
+/** Writes shards with the given numbers of videos, numbered consecutively; returns their paths and their videos. */
 export async function writeShards(folder: string, counts: readonly number[]): Promise<{ shards: string[]; content: Video[][] }> {
   let number = 0;
   const content = counts.map((count) => Array.from({ length: count }, () => randomVideo(number++)));
@@ -79,7 +79,7 @@ export async function writeShards(folder: string, counts: readonly number[]): Pr
   return { shards, content };
 }
 
-/** Stream options for small test shards; override what the test is about. */
+/** Returns stream options for small test shards, overridden by `options`. */
 export function streamOptions(options: Partial<StreamOptions> & Pick<StreamOptions, "shards">): StreamOptions {
   return {
     order: "sequential",
@@ -98,7 +98,7 @@ export function streamOptions(options: Partial<StreamOptions> & Pick<StreamOptio
   };
 }
 
-/** Bytes in memory as a source that gives at most `pieceBytes` a read. */
+/** Returns a source of bytes in memory, with at most `pieceBytes` per read. */
 export function memorySource(bytes: Uint8Array, pieceBytes = bytes.length): ByteSource {
   let position = 0;
   return {
@@ -115,14 +115,14 @@ export function memorySource(bytes: Uint8Array, pieceBytes = bytes.length): Byte
   };
 }
 
-/** Everything that an iteration gives; `map` takes what must be copied before the next step. */
+/** Collects all items of an iteration; `map` copies what is only valid until the next one. */
 export async function collect<T, R = T>(items: AsyncIterable<T>, map: (item: T) => R = (item) => item as unknown as R): Promise<R[]> {
   const collected: R[] = [];
   for await (const item of items) collected.push(map(item));
   return collected;
 }
 
-/** Checks that a promise fails with the code, and with these details among its own; gives the error back. */
+/** Checks that a promise rejects with the code and at least these details; returns the error. */
 export async function failsWith(promise: Promise<unknown>, code: ErrorCode, details: ErrorDetails = {}): Promise<NextvladError> {
   const error = await promise.then(
     () => assert.fail(`expected ${code}, and nothing was thrown`),

@@ -1,6 +1,7 @@
 import { openStream, type StreamOptions } from "../../src/data/stream.js";
 
-// Streams what the options (the one argument, JSON) say. Prints the bytes that passed, and by how many megabytes the process had grown at most in each half.
+// Reads a stream with the options in the argument (JSON). Prints the bytes read, and the maximum growth of the process's memory (RSS) in megabytes in each
+// half.
 const options = JSON.parse(process.argv[2] as string) as StreamOptions;
 const before = process.memoryUsage().rss;
 const stream = openStream(options);

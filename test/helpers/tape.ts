@@ -3,7 +3,7 @@ import { batchNormNames } from "../../src/model/parameters.js";
 import type { Tensor } from "../../src/runtime/runtime.js";
 import type { WholeTfjs } from "./device.js";
 
-/** Batch norm in tfjs's own operations, which its tape differentiates. */
+/** Batch normalization in tfjs's operations, which its tape differentiates. */
 export function referenceBatchNorm(tf: WholeTfjs, x: Tensor, index: number, parameters: ReadonlyMap<string, Tensor>): Tensor {
   const names = batchNormNames(index);
   const mean = tf.mean(x, 0);

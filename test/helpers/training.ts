@@ -10,20 +10,20 @@ import type { TrainOptions, TrainOutcome } from "../../src/training/options.js";
 import { train } from "../../src/training/train.js";
 import { Capture } from "../telemetry/terminal.js";
 
-/** Telemetry that only keeps its lines, and how to read them. */
+/** Creates telemetry that captures its lines, and a function that returns them. */
 export async function captureTelemetry(): Promise<{ readonly telemetry: Telemetry; readonly log: () => string }> {
   const terminal = new Capture(false);
   return { telemetry: await createTelemetry({ logFile: null, stderr: terminal.stream }), log: () => terminal.text };
 }
 
-/** What a test changes of a training: settings (`TRAIN.epoch=3`), and options; `resume` and `pretrain` are paths. */
+/** What a test changes in a training run: settings (`TRAIN.epoch=3`), and options. `resume` and `pretrain` are paths. */
 export interface TrainingChanges extends Partial<Omit<TrainOptions, "resume" | "pretrain">> {
   readonly settings?: Overrides["settings"];
   readonly resume?: string | null;
   readonly pretrain?: string | null;
 }
 
-/** Trains in this process, as `nextvlad train` does with these settings; gives the outcome and the log. Validates nothing unless asked to. */
+/** Trains in this process, as `nextvlad train` does with these settings; returns the outcome and the log. By default, does not validate. */
 export async function trainHere(
   configPath: string,
   saveDir: string,
