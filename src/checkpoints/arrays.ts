@@ -7,29 +7,29 @@ import { requireFinite } from "./finite.js";
 import { withEarlierSnapshot } from "./snapshot-check.js";
 import { floatsOf, type WeightSource } from "./weight-source.js";
 
-/** What a file has for an array: nothing, or another shape or type. */
+/** A mismatch between an array of a model and of a file: missing, or of another shape or type. */
 export interface Misfit {
   readonly name: string;
   readonly expected: readonly number[];
-  /** Null where the file has no such array. */
+  /** Null if the file has no such array. */
   readonly found: readonly number[] | null;
-  /** The file's type, where that is the misfit. */
+  /** The file's type, if the types differ. */
   readonly dtype?: string;
 }
 
 const show = (shape: readonly number[]): string => `[${shape.join(", ")}]`;
 
-/** "logits_clf_bias should be [3862] and is [12]". */
+/** Describes a mismatch: "logits_clf_bias should be [3862] and is [12]". */
 export function describeMisfit({ name, expected, found, dtype }: Misfit): string {
   if (found === null) return `${name} ${show(expected)} is missing`;
   if (dtype !== undefined) return `${name} should be of type f4 and is ${dtype}`;
   return `${name} should be ${show(expected)} and is ${showText(show(found))}`;
 }
 
-/** An array that a model wants. */
+/** An array that a model needs. */
 type WantedArray = Pick<StoredArray, "name" | "shape">;
 
-/** Compares names, shapes and types with what a file says that it has; nothing is read. */
+/** Compares names, shapes and types with the entries of a file, without reading data. */
 export function findMisfits(source: WeightSource, arrays: readonly WantedArray[]): readonly Misfit[] {
   return arrays.flatMap(({ name, shape: expected }): Misfit[] => {
     const entry = source.entries.get(name);
@@ -39,12 +39,13 @@ export function findMisfits(source: WeightSource, arrays: readonly WantedArray[]
   });
 }
 
-/** Is shown what an array was filled with, good until it returns. */
+/** Called with each array's name and values. The values are borrowed: valid only during the call. */
 export type SeeArray = (name: string, values: Float32Array) => void;
 
 /**
- * Fills arrays from weights, one at a time, and returns those that it could not: missing there, or of another shape or type.
- * Arrays of the file that nobody asked for are left alone. Throws FILE_UNREADABLE, BAD_FORMAT, and NOT_FINITE if an array holds NaN or Inf.
+ * Fills arrays from weights, one at a time, and returns the mismatches: arrays that are missing or of another shape or type. Other arrays of the file are
+ * ignored.
+ * Throws FILE_UNREADABLE, BAD_FORMAT, and NOT_FINITE if an array holds NaN or Inf.
  */
 export async function fillArrays(source: WeightSource, arrays: readonly StoredArray[], see?: SeeArray): Promise<readonly Misfit[]> {
   const misfits = findMisfits(source, arrays);
@@ -64,13 +65,13 @@ export async function fillArrays(source: WeightSource, arrays: readonly StoredAr
   return misfits;
 }
 
-/** `fillArrays` where everything must fit; nothing is read otherwise. Throws BAD_WEIGHTS with every misfit at once. */
+/** Fills all arrays from weights. Throws BAD_WEIGHTS with every mismatch, before any data is read, and what `fillArrays` throws. */
 export async function fillAllArrays(source: WeightSource, arrays: readonly StoredArray[], remedy: string, see?: SeeArray): Promise<void> {
   requireFit(source, arrays, remedy);
   await fillArrays(source, arrays, see);
 }
 
-/** Throws BAD_WEIGHTS with every misfit at once, where there is one; nothing is read. */
+/** Throws BAD_WEIGHTS with every mismatch if there are any. No data is read. */
 export function requireFit(source: WeightSource, arrays: readonly WantedArray[], remedy: string): void {
   const misfits = findMisfits(source, arrays);
   if (misfits.length === 0) return;
@@ -85,7 +86,7 @@ export function requireFit(source: WeightSource, arrays: readonly WantedArray[],
       },
     );
   }
-  // Where a parameter does not fit, its moments don't either.
+  // If a parameter does not fit, neither do its moments: list only the parameter.
   const unfit = new Set(misfits.map(({ name }) => name));
   const told = misfits.filter(({ name }) => !unfit.has(adamParameter(name) ?? ""));
   const what = `${told.length === 1 ? "an array does" : `${told.length} arrays do`} not fit the model`;
@@ -93,7 +94,7 @@ export function requireFit(source: WeightSource, arrays: readonly WantedArray[],
   throw new NextvladError("BAD_WEIGHTS", `${what}: ${list}`, { file: source.path, remedy });
 }
 
-/** What a file has besides, which may be the missing arrays under other names. */
+/** Lists the unknown arrays of a file: they may be the missing arrays under other names. */
 function describeExtra({ entries }: WeightSource, arrays: readonly WantedArray[]): readonly string[] {
   const wanted = new Set(arrays.map(({ name }) => name));
   const extra = [...entries].filter(([name]) => !wanted.has(name) && !isArrayName(name));

@@ -6,14 +6,16 @@ import type { HeldArray, SnapshotReply, SnapshotTask } from "./snapshot-worker.j
 
 const WORKER_MODULE = new URL("./snapshot-worker.js", import.meta.url);
 
-/** Copies arrays from the device, so that it may change its own: as many bytes again. */
+/** Copies arrays from the device to host memory, so that training can change the originals meanwhile. The copies take as many bytes as the arrays. */
 export function copyArrays(arrays: Iterable<Pick<StoredArray, "name" | "shape" | "download">>): readonly HeldArray[] {
   return Array.from(arrays, ({ name, shape, ...array }) => ({ name, shape, values: array.download() }));
 }
 
 /**
- * Writes a snapshot in a thread of its own, which takes the arrays' memory over and frees it at its end. A failure is told to `warn` and made good
- * if it can be; rejects with the second one (FILE_UNWRITABLE, SAVE_DIR_TAKEN), or with WORKER_DIED. A write that takes minutes is told to `tellSlow`, as a SlowWatch tells.
+ * Writes a snapshot in a worker thread. Takes ownership of the arrays' buffers: they are transferred to the worker and freed when it exits.
+ * A failed write is passed to `warn` and retried once. Rejects with the second failure (FILE_UNWRITABLE, SAVE_DIR_TAKEN), with NOT_FINITE if an array holds NaN
+ * or Inf, or with WORKER_DIED.
+ * Slow writes (minutes) are reported to `tellSlow`: see `SlowWatch`.
  */
 export function writeInBackground(
   task: SnapshotTask,

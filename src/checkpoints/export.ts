@@ -21,42 +21,43 @@ import type { WeightSource } from "./weight-source.js";
 
 export type ExportFormat = "pdparams" | "paddle-vars" | "safetensors" | "npz" | "onnx";
 
-/** What the optimizer's state has besides the moments. */
+/** Returns the optimizer state other than the moments. */
 export type OptimizerScalars = (step: number, trained: readonly string[]) => readonly HostArray[];
 
 export interface ExportOptions {
-  /** Opened with the optimizer's state, where it is there and the format takes it. */
+  /** Opened with the optimizer state, if it exists and the format supports it. */
   readonly weights: WeightSource;
   readonly format: ExportFormat;
-  /** A file; a directory for paddle-vars; for pdparams the prefix, with or without .pdparams. */
+  /** A file; for paddle-vars a directory; for pdparams the prefix, with or without .pdparams. */
   readonly out: string;
   readonly model: ModelSection & { readonly drop_rate: number; readonly max_frames: number };
   readonly optimizerScalars: OptimizerScalars;
-  /** The whole config as YAML, for the formats that can carry it; null if most of it is unknown. */
+  /** The whole config as YAML, for the formats that can store it; null if most of it is unknown. */
   readonly configYaml: string | null;
-  /** Ours, for the formats that name their producer. */
+  /** The version of nextvlad, for the formats that name their producer. */
   readonly version: string;
   /** Whether an existing file may be replaced. */
   readonly overwrite: boolean;
-  /** Prints that something is waited for. */
+  /** Reports a wait for the reader of a pipe. */
   readonly announce: (text: string) => void;
 }
 
 export interface ExportOutcome {
   readonly files: readonly string[];
-  /** Whether the optimizer's state is among what was written; null where the format has no place for it. */
+  /** Whether the optimizer state was written; null if the format cannot hold it. */
   readonly optimizer: boolean | null;
 }
 
 const REMEDY = "use the config that these weights were trained with, or other weights";
 
-/** Whether a format has a place for the optimizer's state. */
+/** Returns whether a format can hold the optimizer state. */
 export function takesOptimizer(format: ExportFormat): boolean {
   return format === "pdparams" || format === "paddle-vars";
 }
 
 /**
- * `nextvlad export`: writes weights in another format, one array in memory at a time where the format allows it. A format of one file may go to a pipe or to standard output.
+ * Writes weights in another format (`nextvlad export`), with one array in memory at a time if the format allows it. Single-file formats can be written to a
+ * pipe or to standard output.
  * Throws BAD_WEIGHTS with every array that does not fit, what reading throws, FILE_UNWRITABLE, and BAD_FORMAT for what the format cannot hold.
  */
 export async function exportWeights(options: ExportOptions): Promise<ExportOutcome> {
@@ -75,7 +76,7 @@ export async function exportWeights(options: ExportOptions): Promise<ExportOutco
 
 async function encode({ weights, format, model, configYaml, version }: ExportOptions, table: readonly Parameter[]): Promise<Content> {
   if (format === "npz") return encodeNpz(readHostArrays(weights, table));
-  // Both have a list of all arrays before the first of them.
+  // Both formats list all arrays before the data of the first one.
   requireMemory("exporting these weights", { parameters: 4 * countParameters(table).all });
   const arrays = await gatherHostArrays(weights, table);
   if (format === "safetensors") {
@@ -89,7 +90,7 @@ async function encode({ weights, format, model, configYaml, version }: ExportOpt
   return encodeOnnx(buildOnnxModel({ sizes: modelSizes(model), dropRate, maxFrames, weights: arrays, version }));
 }
 
-/** Everything that Paddle saves besides the parameters; null where the weights bring no moments. */
+/** Returns everything that Paddle saves besides the parameters; null if the weights have no moments. */
 async function findOptimizer(
   { weights, optimizerScalars }: ExportOptions,
   table: readonly Parameter[],
@@ -113,7 +114,7 @@ async function findStep(weights: WeightSource): Promise<number> {
   return (await findPaddleStep(weights, null)).step;
 }
 
-/** PREFIX.pdparams and PREFIX.pdopt. */
+/** Writes PREFIX.pdparams, and PREFIX.pdopt if the weights have the optimizer state. */
 async function exportPickles(options: ExportOptions, table: readonly Parameter[]): Promise<ExportOutcome> {
   if (await isStream(options.out)) {
     const what = "pdparams is up to two files, which cannot go to a pipe or device";
@@ -140,7 +141,7 @@ async function writePickle(path: string, arrays: AsyncIterable<HostArray>): Prom
   await writeFileAtomic(path, encodePickledDict(entries()));
 }
 
-/** A .pdopt of other weights would pass for that of these. Throws FILE_UNWRITABLE. */
+/** Throws FILE_UNWRITABLE if a .pdopt file exists: it would be loaded as the optimizer state of these weights. */
 async function refuseLeftover(file: string): Promise<void> {
   const there = await stat(file).catch(() => null);
   if (there === null) return;
@@ -148,7 +149,7 @@ async function refuseLeftover(file: string): Promise<void> {
   throw new NextvladError("FILE_UNWRITABLE", what, { file, remedy: "choose another place, or remove it" });
 }
 
-/** A directory of variables: the parameters and, where the weights bring it, the optimizer's state. */
+/** Writes a directory of variables: the parameters, and the optimizer state if the weights have it. */
 async function exportVariables(options: ExportOptions, table: readonly Parameter[]): Promise<ExportOutcome> {
   const { weights, out } = options;
   await refuseOccupied(out);
@@ -162,7 +163,7 @@ async function exportVariables(options: ExportOptions, table: readonly Parameter
   return { files: [out], optimizer: optimizer !== null };
 }
 
-/** Throws FILE_UNWRITABLE unless there is nothing, or an empty directory. */
+/** Throws FILE_UNWRITABLE unless the path does not exist or is an empty directory. */
 async function refuseOccupied(path: string): Promise<void> {
   const names = await readdir(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];

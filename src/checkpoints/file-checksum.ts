@@ -6,7 +6,7 @@ import type { FileChecksums } from "./snapshot-state.js";
 
 const PIECE_BYTES = 1 << 22;
 
-/** Throws BAD_SNAPSHOT where a file is not as it was written. */
+/** Throws BAD_SNAPSHOT if a file's length or checksum differs from when it was written. */
 export async function checkFile(file: string, { bytes, crc32c: expected }: FileChecksums[string]): Promise<void> {
   const found = await measureFile(file);
   const remedy = "take another snapshot (--resume without a path takes the newest that is whole): this file's bytes have changed";

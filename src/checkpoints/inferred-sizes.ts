@@ -3,12 +3,12 @@ import { listFirst } from "../base/problem-list.js";
 import type { ModelSection } from "../model/sizes.js";
 import type { WeightSource } from "./weight-source.js";
 
-/** The keys of config section MODEL that the shapes of a model's arrays tell. */
+/** The keys of config section MODEL that can be inferred from the shapes of a model's arrays. */
 export type InferredModel = ModelSection;
 
 /**
- * Reads a model's sizes off the shapes of its arrays. A stream whose arrays are missing has 0 features. Throws BAD_WEIGHTS with every array that is missing or
- * odd, and where the sizes of the two streams disagree.
+ * Infers a model's sizes from the shapes of its arrays. A modality without arrays has 0 features.
+ * Throws BAD_WEIGHTS with every array that is missing or has an unexpected shape, and if the sizes of the two modalities disagree.
  */
 export function inferModel(source: WeightSource): InferredModel {
   const problems: string[] = [];

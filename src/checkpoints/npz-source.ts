@@ -2,11 +2,12 @@ import { NextvladError } from "../base/errors.js";
 import { NpzFile } from "../formats/npz.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
-/** A .npz of 4 GiB is the largest without ZIP64, so no array of it is larger. */
+/** Without ZIP64, the size of each entry of a .npz file is less than 4 GiB. */
 const MAX_ARRAY_BYTES = 2 ** 32;
 
 /**
- * A .npz file of named arrays, as `nextvlad export` and numpy write them. Arrays of unsupported types are skipped, unless `isNeeded` knows their name.
+ * Opens a .npz file of named arrays, as `nextvlad export` and numpy write them. Arrays of unsupported types are skipped, unless `isNeeded` returns true for
+ * their name.
  * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, and BAD_WEIGHTS for a zip file without arrays.
  */
 export async function openNpz(path: string, isNeeded: (name: string) => boolean): Promise<WeightSource> {

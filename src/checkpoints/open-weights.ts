@@ -20,9 +20,10 @@ const FORMS =
   "a snapshot directory, a directory of Paddle variables or a .tar or .tar.gz of one, a .pdparams file (or its prefix), a .safetensors file, or a .npz file";
 
 /**
- * Opens weights, told by their content whatever they are called: our snapshot directory; a directory of Paddle variables, or a tar of one (gzipped or
- * not); a .pdparams file (gzipped or not), or its prefix; a lone safetensors file; a .npz file. With `optimizer`, what a run needs to go on must be there too: a
- * snapshot's moments, a .pdparams file's .pdopt. Throws FILE_MISSING, FILE_UNREADABLE, BAD_WEIGHTS, BAD_FORMAT, UNSAFE_PICKLE, BAD_SNAPSHOT.
+ * Opens weights. The format is detected from the content, not the name: a snapshot directory; a directory of Paddle variables, or a tar of one (gzipped or
+ * not); a .pdparams file (gzipped or not), or its prefix; a single safetensors file; a .npz file.
+ * With `optimizer`, the state that resuming needs must be present too: a snapshot's moments, a .pdparams file's .pdopt.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_WEIGHTS, BAD_FORMAT, UNSAFE_PICKLE, BAD_SNAPSHOT.
  */
 export async function openWeights(path: string, { optimizer }: { readonly optimizer: boolean }): Promise<WeightSource> {
   const found = await stat(path).catch(() => null);
@@ -30,7 +31,7 @@ export async function openWeights(path: string, { optimizer }: { readonly optimi
   return found.isDirectory() ? openDirectory(path, optimizer) : openFile(path, optimizer);
 }
 
-/** `openWeights` with the optimizer's state where it is there, and without where it is not. */
+/** Opens weights with the optimizer state if it is present, and without it otherwise. */
 export async function openWithOptimizerIfThere(path: string): Promise<WeightSource> {
   return openWeights(path, { optimizer: true }).catch((error: unknown) => {
     if (error instanceof NextvladError && (error.code === "FILE_MISSING" || error.code === "BAD_SNAPSHOT"))
@@ -45,7 +46,7 @@ async function openDirectory(path: string, optimizer: boolean): Promise<WeightSo
   });
   if (names.includes(basename(weightsFile(path)))) return openSnapshot(path, optimizer);
   if (names.some(isArrayName)) return openPaddleDirectory(path, isArrayName);
-  // What the published tar unpacks to has the variables one folder down.
+  // The published tar unpacks to a directory that has the variables one level down.
   const [only, ...others] = names;
   if (only !== undefined && others.length === 0 && (await stat(join(path, only))).isDirectory())
     return openDirectory(join(path, only), optimizer);
@@ -67,7 +68,7 @@ async function openFile(path: string, optimizer: boolean): Promise<WeightSource>
   if (looksLikeSafetensors(head)) {
     if (compressed) throw unknown(path, "this is a safetensors file in gzip, of which single arrays cannot be read", "gunzip it first");
     const folder = dirname(path);
-    // A snapshot's own file, whose config and state stand beside it.
+    // A snapshot's own file: its config and state are in the same directory.
     if (normalize(path) === weightsFile(folder) && (await isSnapshot(folder))) return openSnapshot(folder, optimizer);
     return openSafetensors(path, [path], { form: "a safetensors file", snapshot: null });
   }
@@ -93,12 +94,12 @@ async function look(path: string): Promise<{ readonly head: Uint8Array; readonly
   return { head, compressed };
 }
 
-/** A length of 8 bytes, little-endian, that a header of JSON follows. */
+/** Checks for an 8-byte little-endian length followed by a JSON header. */
 function looksLikeSafetensors(head: Uint8Array): boolean {
   return head.length > 8 && head[8] === 0x7b && head.subarray(4, 8).every((byte) => byte === 0);
 }
 
-/** A local file header, or the end of an empty archive. */
+/** Checks for a local file header, or the end record of an empty archive. */
 function looksLikeZip(head: Uint8Array): boolean {
   return head[0] === 0x50 && head[1] === 0x4b && ((head[2] === 3 && head[3] === 4) || (head[2] === 5 && head[3] === 6));
 }
@@ -116,7 +117,7 @@ function unknown(path: string, what: string, remedy: string): NextvladError {
 
 const SUFFIXES = [".pdparams", ".pdparams.gz"];
 
-/** Paddle's own functions take `NEXTVLAD` for `NEXTVLAD.pdparams`. */
+/** Paddle's own functions accept `NEXTVLAD` for `NEXTVLAD.pdparams`. */
 async function findByPrefix(prefix: string): Promise<string> {
   for (const suffix of SUFFIXES) {
     const path = `${prefix}${suffix}`;
@@ -128,7 +129,7 @@ async function findByPrefix(prefix: string): Promise<string> {
   });
 }
 
-/** The file, and where the optimizer's state is asked for, the .pdopt beside it. */
+/** Returns the file and, with `optimizer`, the .pdopt beside it. Throws FILE_MISSING if there is none. */
 async function withOptimizer(pdparams: string, optimizer: boolean): Promise<readonly string[]> {
   if (!optimizer) return [pdparams];
   const prefix = pdparams.replace(/(\.pdparams)?(\.gz)?$/, "");

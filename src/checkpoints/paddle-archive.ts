@@ -5,7 +5,7 @@ import { type PaddleVariableHeader, parseVariableHeader, VARIABLE_HEAD_BYTES } f
 import { readTar, type TarEntry } from "../formats/tar.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
-/** A variable met in the tar, its first bytes read. */
+/** A variable found in the tar, with its first bytes. */
 interface Met {
   readonly name: string;
   readonly header: PaddleVariableHeader;
@@ -14,9 +14,9 @@ interface Met {
 }
 
 /**
- * A tar, gzipped or not, of a directory of Paddle variables, at any depth: read as a stream, once for what is in it and once for the arrays; nothing is
- * unpacked to disk. Files that are no variables are passed over, unless `isNeeded` knows their name: then they are damaged.
- * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT.
+ * Opens a tar (gzipped or not) of a directory of Paddle variables, at any depth. The tar is streamed, once to list the variables and once for each read;
+ * nothing is unpacked to disk. Files that are not variables are skipped, unless `isNeeded` returns true for their name: those are corrupt.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, and BAD_WEIGHTS if two files have the same name.
  */
 export async function openPaddleArchive(path: string, isNeeded: (name: string) => boolean): Promise<WeightSource> {
   const entries = new Map<string, ArrayEntry & { readonly place: string }>();
@@ -33,7 +33,7 @@ export async function openPaddleArchive(path: string, isNeeded: (name: string) =
   }
   async function* read(names: ReadonlySet<string>): AsyncGenerator<RawArray> {
     for await (const { name, header, head, entry } of walk(path, isNeeded, (name) => names.has(name))) {
-      // No longer than the file can be: the tar's reader has compared it.
+      // The tar reader has checked this size against the length of the file.
       const bytes = new Uint8Array(entry.sizeBytes - header.dataOffset);
       const there = head.subarray(header.dataOffset);
       bytes.set(there);
@@ -60,7 +60,7 @@ async function* walk(path: string, isNeeded: (name: string) => boolean, wanted: 
   }
 }
 
-/** Null for a file that is no variable and need not be one. */
+/** Returns null for a file that is not a variable and need not be one. */
 function readHeader(head: Uint8Array, entry: TarEntry, path: string, needed: boolean): PaddleVariableHeader | null {
   try {
     return parseVariableHeader(head, entry.sizeBytes, `${path}, in it ${showText(entry.name)}`);

@@ -12,8 +12,8 @@ interface Variable extends ArrayEntry {
 }
 
 /**
- * A directory with a file for each variable, named like it, as PaddleVideo v1.5.1 saves (save_persistables). Files that are no variables are passed over, unless
- * `isNeeded` knows their name: then they are damaged. Throws FILE_UNREADABLE, BAD_FORMAT.
+ * Opens a directory with one file per variable, named after it, as PaddleVideo v1.5.1 saves (save_persistables). Files that are not variables are skipped,
+ * unless `isNeeded` returns true for their name: those are corrupt. Throws FILE_UNREADABLE, BAD_FORMAT.
  */
 export async function openPaddleDirectory(path: string, isNeeded: (name: string) => boolean): Promise<WeightSource> {
   const found = await readdir(path, { withFileTypes: true }).catch((error: unknown) => {
@@ -21,7 +21,7 @@ export async function openPaddleDirectory(path: string, isNeeded: (name: string)
   });
   const entries = new Map<string, Variable>();
   for (const file of found) {
-    // Links are followed: weights are often linked into place.
+    // Links are followed: weights are often linked rather than copied.
     if (file.isDirectory()) continue;
     const variable = await readHeader(join(path, file.name), isNeeded(file.name));
     if (variable !== null) entries.set(file.name, variable);
@@ -34,7 +34,7 @@ export async function openPaddleDirectory(path: string, isNeeded: (name: string)
   return { path, form: "a directory of Paddle variables", snapshot: null, entries, read, close: async () => undefined };
 }
 
-/** Null for a file that is no variable and need not be one. */
+/** Returns null for a file that is not a variable and need not be one. */
 async function readHeader(file: string, needed: boolean): Promise<Variable | null> {
   try {
     return await withFile(file, async (handle) => {

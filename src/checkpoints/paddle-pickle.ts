@@ -6,12 +6,13 @@ import { PickleStringGuard } from "../formats/pickle-string-guard.js";
 import { NumpyArray } from "../formats/pickle-values.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
-/** In a dygraph's file: the names that the arrays have in it, and the parameters that they are. */
+/** In files of dygraph models: maps each key of the file to the name of its parameter. */
 const PARAMETER_NAMES = "StructuredToParameterName@@";
 
 /**
- * Paddle's pickled dicts of arrays, gzipped or not: `.pdparams`, and the `.pdopt` with the optimizer's state, as one source. The files are held in memory until it
- * is closed. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE.
+ * Opens Paddle's pickled dicts of arrays (gzipped or not) as one source: a `.pdparams` file, and the `.pdopt` with the optimizer state. The arrays are held in
+ * memory until the source is closed.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE, and BAD_WEIGHTS if a pickle is not a dict.
  */
 export async function openPaddlePickles(path: string, files: readonly string[]): Promise<WeightSource> {
   let arrays = new Map<string, NumpyArray>();

@@ -5,19 +5,20 @@ import type { RawArray, WeightSource } from "./weight-source.js";
 
 const BETA2 = Math.fround(0.999);
 const BETA2_POWER = /_beta2_pow_acc_0$/;
-/** 0.999^85000 is about the smallest number that float32 holds in full: from there on the power stands still. */
+/** 0.999^85000 is close to the smallest normal float32: beyond that, the power loses precision and stops changing. */
 const MOST_STEPS_BY_POWER = 85_000;
 
-/** The steps that Paddle's optimizer has taken, and what says so. */
+/** The number of steps that Paddle's optimizer has taken, and where it was found. */
 export interface PaddleStep {
   readonly step: number;
-  /** For the log. */
+  /** Where the number was found, for the log. */
   readonly told: string;
 }
 
 /**
- * How many steps an optimizer's state of Paddle's stands at: what `given` (`--resume-step`) says; else `@LR_DECAY_COUNTER@`, which is -1 before the first step and
- * n - 1 after n; else the powers of beta2, which are beta2^(n+1) after n. Throws BAD_WEIGHTS where there is none of these.
+ * Returns the number of steps of a Paddle optimizer state: `given` (`--resume-step`) if set; else `@LR_DECAY_COUNTER@` + 1 (the counter is -1 before the first
+ * step and n - 1 after n steps); else from the powers of beta2, which are beta2^(n+1) after n steps.
+ * Throws BAD_WEIGHTS if none of these is available.
  */
 export async function findPaddleStep(source: WeightSource, given: number | null): Promise<PaddleStep> {
   if (given !== null) return { step: given, told: "as --resume-step says" };
@@ -58,7 +59,7 @@ function unusable(file: string, parameter: string, found: string | number): Next
   });
 }
 
-/** Multiplies as Paddle does, in float32, until the power is met; null where it never is. */
+/** Multiplies in float32, as Paddle does, until the power is reached; returns null if it is never reached. */
 function stepsOfPower(power: number | undefined): number | null {
   if (power === undefined) return null;
   let expected = BETA2;
@@ -68,6 +69,6 @@ function stepsOfPower(power: number | undefined): number | null {
     const gap = Math.abs(expected - power);
     if (gap < nearest.gap) nearest = { step, gap };
   }
-  // Other builds may round otherwise; half a step is 5e-4 of the power.
+  // Other builds may round differently; half a step changes the power by 5e-4 of its value.
   return nearest.gap <= 4e-4 * power ? nearest.step : null;
 }

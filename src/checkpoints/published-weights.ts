@@ -3,13 +3,16 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 
-/** Where PaddleVideo's model zoo publishes the weights (weights_info in models/nextvlad/nextvlad.py of v1.5.1 and v1.8.0). */
+/** The address at which PaddleVideo's model zoo publishes the weights (weights_info in models/nextvlad/nextvlad.py of v1.5.1 and v1.8.0). */
 const PUBLISHER = "https://paddlemodels.bj.bcebos.com/video_classification";
-/** Where PaddleVideo keeps what it downloads (models/model.py). */
+/** The folder in which PaddleVideo stores downloads (models/model.py). */
 const FOLDER = join(".paddle", "weights");
 const NAMES = ["nextvlad_youtube8m", "nextvlad_youtube8m.tar.gz", "NEXTVLAD.pdparams"];
 
-/** The published weights, where PaddleVideo or the user put them: `~/.paddle/weights/`. Throws FILE_MISSING with the address to get them from. */
+/**
+ * Returns the path of the published weights in `~/.paddle/weights/`, downloaded by PaddleVideo or the user. Throws FILE_MISSING with the download address if
+ * there are none.
+ */
 export async function findPublishedWeights(): Promise<string> {
   const folder = join(homedir(), FOLDER);
   for (const name of NAMES) {

@@ -2,16 +2,18 @@ import { SafetensorsFile } from "../formats/safetensors.js";
 import type { Dtype } from "../formats/safetensors-header.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
-/** The key of the metadata under which `nextvlad export` stores the config. */
+/** The metadata key under which `nextvlad export` stores the config. */
 export const CONFIG_KEY = "nextvlad.config";
 
-/** `F32` is numpy's `f4`; types that numpy lacks keep their name. */
+/** Returns numpy's name of a dtype: `f4` for `F32`. Types that numpy lacks keep their name in lower case. */
 function numpyName(dtype: Dtype): string {
   const [, letter = "", bits] = /^([FIU])(\d+)$/.exec(dtype) ?? [];
   return bits === undefined ? dtype.toLowerCase() : `${letter.toLowerCase()}${Number(bits) / 8}`;
 }
 
-/** Safetensors files as one source: a snapshot's weights, and its optimizer's moments, or a lone file. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT. */
+/**
+ * Opens safetensors files as one source: a snapshot's weights and its optimizer's moments, or a single file. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT.
+ */
 export async function openSafetensors(
   path: string,
   files: readonly string[],

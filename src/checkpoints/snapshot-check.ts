@@ -8,7 +8,7 @@ import { BEST, CONFIG, listSnapshots, OPTIMIZER, parseSnapshotName, STATE, WEIGH
 import type { SnapshotState } from "./snapshot-state.js";
 
 /**
- * Reads a snapshot's state and then every byte of its other files, and compares them with their checksums; those of format version 1 have none.
+ * Reads a snapshot's state, and verifies the checksums of its other files by reading them completely. Snapshots of format version 1 have no checksums.
  * Throws BAD_SNAPSHOT, FILE_MISSING, FILE_UNREADABLE.
  */
 export async function checkSnapshot(snapshot: string): Promise<SnapshotState> {
@@ -18,19 +18,19 @@ export async function checkSnapshot(snapshot: string): Promise<SnapshotState> {
   return state;
 }
 
-/** A snapshot that was passed over, and why. */
+/** A skipped snapshot and the reason. */
 export interface BadSnapshot {
   readonly name: string;
   readonly error: NextvladError;
 }
 
-/** The newest snapshot that is whole, null where there is none, and the bad ones that are newer. */
+/** The newest intact snapshot (null if there is none), and the skipped ones that are newer. */
 export interface NewestSnapshot {
   readonly path: string | null;
   readonly passedOver: readonly BadSnapshot[];
 }
 
-/** Finds the snapshot in a save-dir that stands furthest in the run and is whole to the last byte. Throws what is no bad snapshot's fault. */
+/** Finds the intact snapshot with the most steps in a save-dir. Throws only unexpected errors: snapshots that fail the check are skipped. */
 export async function findNewestSnapshot(saveDir: string): Promise<NewestSnapshot> {
   const passedOver: BadSnapshot[] = [];
   for (const name of await orderNewestFirst(saveDir)) {
@@ -46,7 +46,10 @@ export async function findNewestSnapshot(saveDir: string): Promise<NewestSnapsho
   return { path: null, passedOver };
 }
 
-/** Snapshots by the steps in their state, most first; of those that stand at the same step, epochs before steps before `best`, which lacks nothing but is a copy. Unreadable ones come first. */
+/**
+ * Sorts snapshots by steps, most first. Of those with the same step, epoch snapshots come before step snapshots, and both before `best`, a copy. Unreadable
+ * snapshots come first.
+ */
 async function orderNewestFirst(saveDir: string): Promise<readonly string[]> {
   const rank = (name: string): number => (name === BEST ? 0 : parseSnapshotName(name)?.kind === "step" ? 1 : 2);
   const places = await Promise.all(
@@ -58,7 +61,7 @@ async function orderNewestFirst(saveDir: string): Promise<readonly string[]> {
   return places.sort((a, b) => (a.step === b.step ? b.rank - a.rank : b.step - a.step)).map(({ name }) => name);
 }
 
-/** Adds to an error about weights that diverged which snapshot to use instead, if they are a snapshot's. */
+/** Adds a remedy to an error about diverged weights: the snapshot to use instead, if the weights are from a snapshot. */
 export async function withEarlierSnapshot(error: NextvladError, snapshot: string | null): Promise<NextvladError> {
   const { code, what, details, cause } = error;
   const earlier = snapshot === null ? null : await findEarlierGood(snapshot);
@@ -67,7 +70,7 @@ export async function withEarlierSnapshot(error: NextvladError, snapshot: string
   return new NextvladError(code, what, { ...details, remedy }, cause);
 }
 
-/** The newest snapshot in the same save-dir with fewer steps whose files are intact and whose weights are finite; null if there is none. */
+/** Returns the newest snapshot in the same save-dir with fewer steps, intact files and finite weights; null if there is none. */
 async function findEarlierGood(snapshot: string): Promise<string | null> {
   const saveDir = dirname(snapshot);
   const limit = (await readSnapshotState(snapshot).catch(() => null))?.step ?? Number.POSITIVE_INFINITY;
@@ -99,8 +102,8 @@ async function hasFiniteWeights(snapshot: string): Promise<boolean> {
 }
 
 /**
- * The names of the snapshots that a rotation removes: all but `newest`, which is known to be whole, and those behind it until there are `keep`. `best` is
- * never among them, nor what cannot be read or stands ahead of `newest`, where a resumed run has passed over it as damaged: that is somebody's to look at.
+ * Returns the names of the snapshots to remove: all but the `keep` newest, counted from `newest`, which is known to be intact.
+ * Never includes `best`, unreadable snapshots, or snapshots newer than `newest`: a resumed run skipped those as corrupt, and the user may want to inspect them.
  */
 export async function findOutdated(saveDir: string, keep: number, newest: string): Promise<readonly string[]> {
   const all = await orderNewestFirst(saveDir);

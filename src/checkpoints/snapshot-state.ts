@@ -9,62 +9,62 @@ const checksum = z.string().regex(/^[0-9a-f]{8}$/);
 const runSchema = z.strictObject({
   /** Steps taken. */
   step: z.int().min(0),
-  /** Epochs finished; the next one to train. */
+  /** Finished epochs, which is also the index of the next epoch to train. */
   epoch: z.int().min(0),
-  /** Steps taken of the epoch at hand, 0 at its start. */
+  /** Steps taken in the current epoch, 0 at its start. */
   step_in_epoch: z.int().min(0),
   seed: z.int().min(0),
   /** The best validation so far. */
   best: z.strictObject({ epoch: z.int().min(0), gap: z.number() }).nullable(),
-  /** The last epoch that was validated: a run stopped before it could validate makes up for it when it goes on. */
+  /** The last epoch that was validated. If a run was stopped before validation, it validates after it is resumed. */
   validated_epoch: z.int().min(0).nullable(),
   /**
-   * The list of shards, which the order of videos depends on: how many, and the CRC-32C of their names and sizes in the list's order. `corrupt` names the
-   * shard that ended the run; its size is not in the checksum, as a good copy may have another one.
+   * The list of shards, which determines the order of videos: the number of shards, and the CRC-32C of their names and sizes in list order.
+   * `corrupt` names the shard that ended the run; its size is not part of the checksum, because an intact copy may have another size.
    */
   shards: z
     .strictObject({
       count: z.int(),
       crc32c: checksum,
       corrupt: z.string().optional(),
-      /** Of each shard: see `ShardContents`. Older versions did not write it. */
+      /** For each shard: see `ShardContents`. Older versions did not write it. */
       contents: z.strictObject({ modified_ms: z.array(z.number()), ends_crc32c: z.array(checksum.nullable()) }).optional(),
     })
     .nullable(),
 });
 
-/** A file of the snapshot, as it was written. */
+/** A file of the snapshot, as written. */
 const fileSchema = z.strictObject({ bytes: z.int().min(0), crc32c: checksum });
 
 const stateSchema = z.strictObject({
   format_version: z.literal(FORMAT_VERSION),
   ...runSchema.shape,
-  /** What wrote it: the course is the same, bit for bit, only with the same TensorFlow on the same kind of device. */
+  /** What wrote the snapshot: resuming is bit-for-bit reproducible only with the same TensorFlow on the same kind of device. */
   written_by: z.strictObject({ nextvlad: z.string(), node: z.string(), tensorflow: z.string(), device: z.string() }).nullable(),
-  /** The other files of the snapshot by name; null where an older version kept no checksums. */
+  /** The other files of the snapshot, by name; null if an older version wrote no checksums. */
   files: z.record(z.string(), fileSchema).nullable(),
 });
 
-/** Where a run stands: with the weights, the moments and the config, all that decides how it goes on. */
+/** The state of a run: with the weights, the moments and the config, it determines how the run continues. */
 export type RunState = z.output<typeof runSchema>;
 
 /** What wrote a snapshot. */
 export type WrittenBy = NonNullable<z.output<typeof stateSchema>["written_by"]>;
 
-/** Length and checksum of a snapshot's files, by name. */
+/** Length and checksum of each file of a snapshot, by name. */
 export type FileChecksums = Readonly<Record<string, z.output<typeof fileSchema>>>;
 
-/** All that `state.json` says. */
+/** The content of `state.json`. */
 export type SnapshotState = z.output<typeof stateSchema>;
 
-/** From each older format version to the next one. */
+/** Converts the state of each older format version to the next version. */
 const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   1: (state) => ({ ...state, format_version: 2, shards: null, written_by: null, files: null }),
   // Version 3 adds `shards.contents`.
   2: (state) => ({ ...state, format_version: 3 }),
 };
 
-/** Reads the text of a `state.json`, of this format version or an older one. Throws BAD_SNAPSHOT. */
+/** Parses the text of a `state.json` of this format version or an older one. Throws BAD_SNAPSHOT. */
 export function parseState(text: string, file: string): SnapshotState {
   const sealed = unsealJson(text);
   if (sealed === null) throw new NextvladError("BAD_SNAPSHOT", "the state is no JSON object", { file, remedy: "take another snapshot" });
@@ -94,7 +94,7 @@ export function parseState(text: string, file: string): SnapshotState {
 
 const MAX_GAP = 1 + 1e-6;
 
-/** Throws BAD_SNAPSHOT if a file's name leads out of the snapshot's folder, or if numbers contradict each other. */
+/** Throws BAD_SNAPSHOT if a file name points outside of the snapshot's folder, or if numbers contradict each other. */
 function requireConsistent({ step, epoch, step_in_epoch, best, validated_epoch, shards, files }: SnapshotState, file: string): void {
   for (const name of Object.keys(files ?? {})) {
     if (name === "" || name === "." || name === ".." || /[/\0]/.test(name)) {

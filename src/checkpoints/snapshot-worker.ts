@@ -6,7 +6,7 @@ import { requireFinite } from "./finite.js";
 import type { RunState, WrittenBy } from "./snapshot-state.js";
 import { type ArraySource, writeSnapshot } from "./snapshot-writer.js";
 
-/** An array that has left its device. */
+/** An array in host memory. */
 export interface HeldArray {
   readonly name: string;
   readonly shape: readonly number[];
@@ -14,7 +14,7 @@ export interface HeldArray {
   readonly values: Float32Array<ArrayBuffer>;
 }
 
-/** A snapshot to be written by a thread of its own, which the arrays are handed over to. */
+/** A snapshot to be written by the worker thread, which takes ownership of the arrays. */
 export interface SnapshotTask {
   readonly path: string;
   readonly saveDir: string;
@@ -25,11 +25,11 @@ export interface SnapshotTask {
   readonly state: RunState;
   readonly configYaml: string;
   readonly writtenBy: WrittenBy;
-  /** How long to wait between a failure and the second attempt. */
+  /** Delay between a failure and the second attempt. */
   readonly retryMs: number;
 }
 
-/** What the thread tells: a failure that it will try to make good, and the end. */
+/** Messages from the worker: success, a failure that is retried, or the final failure. */
 export type SnapshotReply =
   | { readonly type: "written" }
   | { readonly type: "retry"; readonly error: SerialisedError }
@@ -41,7 +41,7 @@ const task = workerData as SnapshotTask;
 const reply = (message: SnapshotReply): void => port.postMessage(message);
 
 try {
-  // Such a snapshot must never replace a good one.
+  // A snapshot with NaN or Inf must never replace a finite one.
   for (const { name, values } of [...task.weights, ...task.moments]) {
     requireFinite(values, "the snapshot is not written, because this array holds NaN or Inf", { parameter: name });
   }
@@ -51,7 +51,7 @@ try {
   reply({ type: "failed", error: serialiseError(error) });
 }
 
-/** Writes it, and once more where that fails: a mount may come back, and room be made. */
+/** Writes the snapshot, and retries once after a failure: a mount may recover, or disk space may be freed. */
 async function write(): Promise<void> {
   try {
     await attempt();

@@ -8,26 +8,26 @@ import { CONFIG, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
 import type { FileChecksums, RunState, WrittenBy } from "./snapshot-state.js";
 import { encodeState } from "./state-encoder.js";
 
-/** An array to be written: fetched when its turn comes. */
+/** An array to be written; downloaded from the device when it is needed. */
 export type ArraySource = Pick<StoredArray, "name" | "shape" | "download">;
 
-/** What a snapshot is made of. */
+/** The content of a snapshot. */
 export interface SnapshotContent {
   readonly weights: Iterable<ArraySource>;
   /** Adam's moments, named as Paddle names them: `P_moment1_0`, `P_moment2_0`. */
   readonly moments: Iterable<ArraySource>;
   readonly state: RunState;
   readonly configYaml: string;
-  /** What writes it, for `state.json`; left out where nobody trained here. */
+  /** What writes the snapshot, for `state.json`; omitted if this program did not train the weights. */
   readonly writtenBy?: WrittenBy;
 }
 
-/** For headers, the state and the config, and what the file system adds. */
+/** Space for headers, state and config, and file system overhead. */
 const MARGIN_BYTES = 1 << 20;
 
 /**
- * Writes a snapshot directory with the checksums of its files; arrays are fetched one at a time.
- * Throws FILE_UNWRITABLE, before anything is written where there is too little space, and what stood there before stays.
+ * Writes a snapshot directory with the checksums of its files. Arrays are downloaded one at a time.
+ * Throws FILE_UNWRITABLE; an existing snapshot at the path is then left unchanged. If there is too little free space, it throws before anything is written.
  */
 export async function writeSnapshot(path: string, content: SnapshotContent): Promise<void> {
   const [weights, moments] = [[...content.weights], [...content.moments]];
@@ -38,13 +38,13 @@ export async function writeSnapshot(path: string, content: SnapshotContent): Pro
     checked(WEIGHTS, encodeArrays(weights)),
     checked(OPTIMIZER, encodeArrays(moments)),
     checked(CONFIG, [Buffer.from(content.configYaml, "utf8")]),
-    // Made last, when the others have gone by.
+    // Encoded last, when the checksums of the other files are known.
     [STATE, later(() => encodeState(content.state, content.writtenBy ?? null, checksums))],
   ]);
   await writeDirectoryAtomic(path, files);
 }
 
-/** Bytes of float32 arrays. */
+/** Returns the size in bytes of float32 arrays. */
 function countBytes(arrays: readonly ArraySource[]): number {
   return arrays.reduce((sum, { shape }) => sum + 4 * shape.reduce((product, size) => product * size, 1), 0);
 }

@@ -14,8 +14,8 @@ export type { RunState, SnapshotState, WrittenBy } from "./snapshot-state.js";
 export { type SnapshotContent, writeSnapshot } from "./snapshot-writer.js";
 
 /**
- * Throws BAD_SNAPSHOT where the path is no directory with weights, whatever else it lacks, or where a state beside them tells that
- * their bytes have changed.
+ * Throws BAD_SNAPSHOT if the path is not a directory with weights, or if the weights do not match the checksum in its state. The other files of a snapshot may
+ * be missing.
  */
 export async function requireWeights(path: string): Promise<void> {
   await requireSnapshot(path, [WEIGHTS]);
@@ -26,13 +26,13 @@ export async function requireWeights(path: string): Promise<void> {
   if (checksum !== undefined) await checkFile(join(path, WEIGHTS), checksum);
 }
 
-/** Sets anew where a snapshot's run stands. Throws FILE_UNWRITABLE and what reading the state throws. */
+/** Replaces the run state of a snapshot. Throws FILE_UNWRITABLE and what reading the state throws. */
 export async function rewriteState(snapshot: string, state: RunState): Promise<void> {
   const { written_by, files } = await readSnapshotState(snapshot);
   await writeFileAtomic(join(snapshot, STATE), encodeState(state, written_by, files));
 }
 
-/** Makes `best/` of a snapshot: the same arrays (linked, where the file system can) with the state that names it the best. Throws FILE_UNWRITABLE. */
+/** Copies a snapshot to `best/` with the given state; arrays are hard-linked if the file system supports it. Returns the path. Throws FILE_UNWRITABLE. */
 export async function promoteToBest(snapshot: string, saveDir: string, state: RunState): Promise<string> {
   const best = bestSnapshot(saveDir);
   const { written_by, files } = await readSnapshotState(snapshot);
@@ -50,20 +50,20 @@ export async function promoteToBest(snapshot: string, saveDir: string, state: Ru
   return best;
 }
 
-/** Whether a directory of a snapshot's name holds something else: files, and not a single one of a snapshot. */
+/** Returns whether a path meant for a snapshot is taken by something else: not a directory, or a directory with files but none of a snapshot. */
 export async function isForeignDirectory(path: string): Promise<boolean> {
   const names = await readdir(path).catch((error: NodeJS.ErrnoException) => (error.code === "ENOENT" ? [] : ["."]));
   return names.length > 0 && !names.some((name) => [WEIGHTS, OPTIMIZER, STATE].includes(name));
 }
 
-/** For file systems without links. */
+/** Copies a file, for file systems without hard links. */
 async function copyAndSync(from: string, to: string): Promise<void> {
   await copyFile(from, to, constants.COPYFILE_EXCL);
   const handle = await open(to, "r+");
   await handle.sync().finally(() => handle.close());
 }
 
-/** Throws BAD_SNAPSHOT where the path is no snapshot directory; says what one holds. */
+/** Throws BAD_SNAPSHOT, with the missing files, if the path is not a snapshot directory with all `needed` files. */
 export async function requireSnapshot(path: string, needed: readonly string[] = [WEIGHTS, STATE, CONFIG]): Promise<void> {
   const found = await stat(path).catch((error: unknown) => {
     throw fileError(error, path, "read");
@@ -78,7 +78,7 @@ export async function requireSnapshot(path: string, needed: readonly string[] = 
   });
 }
 
-/** The config that a snapshot carries, as parsed YAML, unchecked. Throws BAD_SNAPSHOT, FILE_MISSING, FILE_UNREADABLE. */
+/** Reads the config of a snapshot as parsed YAML, without validation. Throws BAD_SNAPSHOT, FILE_MISSING, FILE_UNREADABLE. */
 export async function readSnapshotConfig(snapshot: string): Promise<unknown> {
   await requireSnapshot(snapshot);
   const path = join(snapshot, CONFIG);
@@ -89,7 +89,7 @@ export async function readSnapshotConfig(snapshot: string): Promise<unknown> {
   }
 }
 
-/** Where the run stood, and what its files should be. Throws BAD_SNAPSHOT where the state is not one of ours or of a format version that is not known. */
+/** Reads the run state and the checksums of a snapshot. Throws BAD_SNAPSHOT if the state is invalid or of an unknown format version. */
 export async function readSnapshotState(snapshot: string): Promise<SnapshotState> {
   await requireSnapshot(snapshot);
   return readState(snapshot);
@@ -100,7 +100,7 @@ async function readState(snapshot: string): Promise<SnapshotState> {
   return parseState((await readInput(file)).toString("utf8"), file);
 }
 
-/** Removes snapshots by name, so that none of an older run is taken for one of the new. Throws FILE_UNWRITABLE. */
+/** Removes snapshots by name, so that those of an older run are not mistaken for those of a new one. Throws FILE_UNWRITABLE. */
 export async function removeSnapshots(saveDir: string, names: readonly string[]): Promise<void> {
   for (const name of names) await removeDirectory(join(saveDir, name));
 }

@@ -3,8 +3,9 @@ import { FORMAT_VERSION } from "./snapshot-layout.js";
 import type { FileChecksums, RunState, SnapshotState, WrittenBy } from "./snapshot-state.js";
 
 /**
- * The text of `state.json`: the state, and last the checksum of it. In a file of its own, as the thread that writes a snapshot would take a tenth of a second
- * and a hundred files to load the library that checks what is read.
+ * Returns the text of `state.json`: the state, followed by its checksum.
+ * This function is in its own file so that the worker that writes snapshots does not load the validation library, which takes a tenth of a second and a hundred
+ * files.
  */
 export function encodeState(run: RunState, writtenBy: WrittenBy | null, files: FileChecksums | null): string {
   const { step, epoch, step_in_epoch, seed, best, validated_epoch, shards } = run;

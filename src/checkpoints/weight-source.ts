@@ -1,43 +1,43 @@
 import { NextvladError } from "../base/errors.js";
 
-/** What a file says of an array before it is read. */
+/** An array's dtype and shape, known before it is read. */
 export interface ArrayEntry {
-  /** As numpy names it: `f4`. */
+  /** numpy's name, like `f4`. */
   readonly dtype: string;
   readonly shape: readonly number[];
 }
 
-/** An array's content, row-major and little-endian. */
+/** An array's data, row-major and little-endian. */
 export interface RawArray extends ArrayEntry {
   readonly name: string;
-  /** Good until the next array is asked for; may start anywhere, aligned for nothing. */
+  /** Borrowed: valid until the next array is read. May start at any offset, without alignment. */
   readonly bytes: Uint8Array;
 }
 
-/** Weights in a file or directory, of whatever format: named arrays that can be read, in any number of passes. */
+/** Weights in a file or directory of any format: named arrays that can be read in any number of passes. */
 export interface WeightSource {
-  /** As the user named it, or as it was found. */
+  /** The path as given by the user, or as found. */
   readonly path: string;
-  /** What it is, in words: "a snapshot", "a directory of Paddle variables". */
+  /** The format, in words: "a snapshot", "a directory of Paddle variables". */
   readonly form: string;
-  /** Our own snapshot's directory, which brings config and state along; null for all else. */
+  /** The directory of the snapshot, which also has config and state; null for other formats. */
   readonly snapshot: string | null;
-  /** The config that an exported safetensors file carries, as YAML, unchecked. */
+  /** The config in an exported safetensors file, as YAML, not validated. */
   readonly embeddedConfig?: string;
   readonly entries: ReadonlyMap<string, ArrayEntry>;
-  /** Reads those of the named arrays that there are, in the source's own order, one in memory at a time where it can be. Throws FILE_UNREADABLE, BAD_FORMAT. */
+  /** Reads the named arrays that the source has, in the source's order, one in memory at a time if the format allows it. Throws FILE_UNREADABLE, BAD_FORMAT. */
   read(names: ReadonlySet<string>): AsyncGenerator<RawArray>;
-  /** Lets go of files and memory. */
+  /** Closes files and frees memory. */
   close(): Promise<void>;
 }
 
-/** The values of an array of `f4`: a view where its bytes are aligned for one. Throws BAD_WEIGHTS for another type. */
+/** Returns the values of an `f4` array: a view if its bytes are aligned, else a copy. Throws BAD_WEIGHTS for another type. */
 export function floatsOf({ name, dtype, bytes }: RawArray, path: string): Float32Array {
   if (dtype !== "f4") {
     const details = { file: path, parameter: name, expected: "f4", found: dtype };
     throw new NextvladError("BAD_WEIGHTS", "the array has another type", details);
   }
-  // Not slice(), which of a Buffer is no copy.
+  // Not slice(): on a Buffer it returns a view, not a copy.
   const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);
   return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.length / 4);
 }
