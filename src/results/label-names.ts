@@ -5,7 +5,7 @@ import { formatChecksum } from "../formats/crc32c.js";
 import { readCsv } from "../formats/csv.js";
 import { readLines } from "../formats/lines.js";
 
-/** What classes are called. */
+/** The names of classes. */
 export class LabelNames {
   readonly #names: ReadonlyMap<number, string | null>;
 
@@ -13,17 +13,17 @@ export class LabelNames {
     this.#names = names;
   }
 
-  /** Null for a class without a name. */
+  /** Returns null for a class without a name. */
   nameOf(c: number): string | null {
     return this.#names.get(c) ?? null;
   }
 
-  /** CRC-32C of all names with their classes. */
+  /** Returns the CRC-32C of all names with their classes. */
   checksum(): string {
     return formatChecksum(crc32c(JSON.stringify([...this.#names])));
   }
 
-  /** How many of the classes 0 to `numClasses` - 1 have a name. */
+  /** Returns how many of the classes 0 to `numClasses` - 1 have a name. */
   countNamed(numClasses: number): number {
     let count = 0;
     for (let c = 0; c < numClasses; c++) if (this.nameOf(c) !== null) count++;
@@ -31,14 +31,14 @@ export class LabelNames {
   }
 }
 
-/** Columns that hold a class's number and its name: YouTube-8M's vocabulary.csv has the first of each, AudioSet's class_labels_indices.csv the second. */
+/** Columns with the index and the name of a class. YouTube-8M's vocabulary.csv has the first of each, AudioSet's class_labels_indices.csv the second. */
 const INDEX_COLUMNS = ["Index", "index"];
 const NAME_COLUMNS = ["Name", "display_name"];
 
 /**
- * Reads the names of classes: a vocabulary (CSV with the columns Index and Name, or index and display_name; it may leave classes without a name), or a
- * plain list of all classes, one name a line, class 0 first. `numClasses`: null where it is not known.
- * Throws BAD_LABELS (a list of another length, a class out of range or twice, an empty line, a .csv without those columns) and what `readLines` throws.
+ * Reads class names from a vocabulary (CSV with the columns Index and Name, or index and display_name; some classes may have no name), or from a plain list of
+ * all classes (one name per line, class 0 first). `numClasses`: null if unknown.
+ * Throws BAD_LABELS (a list of another length, a class out of range or listed twice, an empty line, a .csv without those columns) and what `readLines` throws.
  */
 export async function readLabelNames(path: string, numClasses: number | null): Promise<LabelNames> {
   const header = (await readFirstLine(path)).split(",").map((field) => field.trim());

@@ -13,7 +13,7 @@ import { RESULT_FORMATS } from "./result-formats.js";
 
 const STATE_NAME = "state.json";
 
-/** The state in a folder of partial results; null if none was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
+/** Reads the state in a folder of partial results; null if none was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
 export async function readPartialState(folder: string): Promise<PartialState | null> {
   const file = join(folder, STATE_NAME);
   const text = await readInput(file).catch((error: NextvladError) => {
@@ -23,17 +23,17 @@ export async function readPartialState(folder: string): Promise<PartialState | n
   return text === null ? null : parsePartialState(text.toString("utf8"), file);
 }
 
-/** Whether a folder of partial results may hold a file of this name. */
+/** Returns whether a folder of partial results may hold a file of this name. */
 function isPartialResult(name: string): boolean {
   if ([STATE_NAME, LOCK_NAME, TALLY_NAME].includes(name)) return true;
   return /^\..*\.(unfinished|removed)-/.test(name) || Object.values(RESULT_FORMATS).some((ending) => name.endsWith(ending));
 }
 
-/** A folder beside the results-to-be, for one run at a time, with what is done of them and the state that says how far that goes. */
+/** The folder of partial results, beside their final paths: the results so far and the state that records how far they go. Locked for one run at a time. */
 export class PartialFolder {
   readonly path: string;
   readonly #lock: FolderLock;
-  /** Until it is known that there is none: hours of results may hang on it. */
+  /** True until it is known that there is no state: closing must not remove hours of results. */
   #hasState = true;
 
   private constructor(path: string, lock: FolderLock) {
@@ -41,7 +41,10 @@ export class PartialFolder {
     this.#lock = lock;
   }
 
-  /** Throws SAVE_DIR_TAKEN where another run works in it, FILE_UNWRITABLE (also if the folder is a link, or holds files of another kind, which would be removed with it). */
+  /**
+   * Locks and opens the folder. Throws SAVE_DIR_TAKEN if another run uses it, FILE_UNWRITABLE (also if it is a link, or holds files of other kinds, which would
+   * be removed with it).
+   */
   static async open(path: string, log: Logger): Promise<PartialFolder> {
     const isLink = await lstat(path).then(
       (found) => found.isSymbolicLink(),
@@ -73,21 +76,21 @@ export class PartialFolder {
     return join(this.path, name);
   }
 
-  /** As `readPartialState`. */
+  /** Reads the state: see `readPartialState`. */
   async readState(): Promise<PartialState | null> {
     const state = await readPartialState(this.path);
     if (state === null) this.#hasState = false;
     return state;
   }
 
-  /** Throws FILE_UNWRITABLE, SAVE_DIR_TAKEN where the folder was taken away. */
+  /** Throws FILE_UNWRITABLE, and SAVE_DIR_TAKEN if another run has taken the folder over. */
   async writeState(state: PartialState): Promise<void> {
     await confirmLock(this.path, this.#lock.text);
     await writeFileAtomic(this.fileOf(STATE_NAME), encodePartialState(state));
     this.#hasState = true;
   }
 
-  /** Removes all that an earlier run left, its state first, without which the rest is nothing. Throws FILE_UNWRITABLE. */
+  /** Removes everything that an earlier run left, the state first: without it, the other files are not used. Throws FILE_UNWRITABLE. */
   async clear(): Promise<void> {
     try {
       await rm(this.fileOf(STATE_NAME), { force: true });
@@ -98,15 +101,15 @@ export class PartialFolder {
     }
   }
 
-  /** Removes the folder as a whole: its results have their places. */
+  /** Removes the whole folder, after the results were moved to their final paths. */
   async remove(): Promise<void> {
     await removeDirectory(this.path);
     this.#hasState = false;
   }
 
-  /** Gives the folder back. Without a state there is nothing in it to go on with, and it goes. Returns whether it stays. */
+  /** Releases the folder, and removes it if it has no state to resume from. Returns whether it is kept. */
   async close(): Promise<boolean> {
-    // Not another run's, where this one's was taken away.
+    // Do not remove the folder of another run that has taken it over.
     const isOwn = await confirmLock(this.path, this.#lock.text).then(
       () => true,
       () => false,

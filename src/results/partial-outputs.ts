@@ -4,22 +4,22 @@ import { createEncoder, type ResultEncoder } from "./result-encoders.js";
 import { RESULT_FORMATS } from "./result-formats.js";
 import type { ResultTarget } from "./result-writer.js";
 
-/** What is gathered of the videos besides their predictions, and must be whole again when the work goes on. */
+/** Data collected from the videos besides their predictions; restored when a run resumes. */
 export interface Tally {
-  /** Bytes gathered since the last `take`. */
+  /** Bytes collected since the last `take`. */
   readonly length: number;
   take(): Uint8Array;
-  /** Gives back what was taken, in order and in pieces of any multiple of 8 bytes. */
+  /** Restores bytes that were taken, in order, in pieces whose length is a multiple of 8 bytes. */
   put(bytes: Uint8Array): void;
-  /** Sums over the videos, by name; their lengths do not change. */
+  /** Sums over the videos, by name; their lengths are fixed. */
   readonly sums: Sums;
 }
 
-/** A file of results on its way, and its place; null for a file that is of no use once the work is done. */
+/** A partial result file and its final path (`place`); null for a file that is not needed once the work is complete. */
 export interface Output {
   readonly name: string;
   readonly place: string | null;
-  /** Makes what fills the file, where so many videos have been written. */
+  /** Creates the encoder of the file, after the given number of videos has been written. */
   readonly start: (videos: number) => ResultEncoder;
   readonly pass: (piece: Uint8Array) => void;
 }
@@ -27,7 +27,7 @@ export interface Output {
 /** The tally's file in a folder of partial results. */
 export const TALLY_NAME = "tally.bin";
 
-/** The files of predictions, if any, and the tally's, if there is one. */
+/** Returns the prediction files, if any, and the tally's file, if there is a tally. */
 export function outputsOf(target: ResultTarget | null, tally: Tally | null): Output[] {
   return [...predictionOutputs(target), ...tallyOutputs(tally)];
 }

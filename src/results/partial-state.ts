@@ -9,9 +9,9 @@ const count = z.int().min(0);
 
 const stateSchema = z.strictObject({
   format_version: z.literal(FORMAT_VERSION),
-  /** All that decides what the results are, by the key or flag that says it. */
+  /** Everything that determines the results, by config key or flag. */
   work: z.record(z.string(), z.string()),
-  /** The shards' modification times and checksums: see `ShardContents`; `corrupt` names the shard that ended the run. Older versions did not write it. */
+  /** The shards' modification times and checksums: see `ShardContents`. `corrupt` names the shard that ended the run. Older versions did not write it. */
   shards: z
     .strictObject({
       modified_ms: z.array(z.number()),
@@ -19,22 +19,22 @@ const stateSchema = z.strictObject({
       corrupt: z.string().optional(),
     })
     .nullable(),
-  /** What computed them: the last digits hang on it. */
+  /** The software and device that computed them: the last digits depend on it. */
   computed_by: z.string(),
-  /** Batches and videos done. */
+  /** Number of batches and videos done. */
   batches: count,
   videos: count,
-  /** The share of the shards' bytes that these stand for, 0..1. */
+  /** The fraction of the shards' bytes that was processed, 0 to 1. */
   fraction: z.number().min(0).max(1),
-  /** Whether that is all, so that the files have only to be put in their places. */
+  /** Whether all videos are done, so that the files only have to be moved to their final paths. */
   complete: z.boolean(),
   /** Sums over the videos done, by name: float64 in base64. */
   sums: z.record(z.string(), z.base64()),
-  /** The files of results, by name, up to there. */
+  /** The result files by name, with the length and checksum at this save. */
   files: z.record(z.string(), z.strictObject({ bytes: count, crc32c: count })),
 });
 
-/** How far a pass over videos has come whose results are kept, and all that it takes to go on. */
+/** How far a resumable pass over videos has come, and everything that resuming needs. */
 export type PartialState = Omit<z.output<typeof stateSchema>, "format_version">;
 
 /** Sums by name, float64. */
@@ -42,18 +42,18 @@ export type Sums = Readonly<Record<string, Float64Array>>;
 
 const FRESH = "start from the beginning, without --resume";
 
-/** The state's text, with its checksum. */
+/** Returns the text of a state, with its checksum. */
 export function encodePartialState(state: PartialState): string {
   return sealJson({ format_version: FORMAT_VERSION, ...state });
 }
 
-/** From each older format version to the next one. */
+/** Converts the state of each older format version to the next version. */
 const UPGRADES: Readonly<Record<number, (state: Record<string, unknown>) => Record<string, unknown>>> = {
   1: nameSums,
   2: (state) => ({ ...state, format_version: 3, shards: null }),
 };
 
-/** Version 1 had all sums in one array: four numbers, then the labels of each class. It did not count videos without labels: NaN. */
+/** Upgrades version 1, which had all sums in one array: four numbers, then the number of labels of each class. It did not count videos without labels: NaN. */
 function nameSums(state: Record<string, unknown>): Record<string, unknown> {
   const all = decodeFloats(String(state.sums));
   const sums = { videos: all.subarray(0, 1), hit_at_one: all.subarray(1, 2), perr: all.subarray(2, 3), loss: all.subarray(3, 4) };
@@ -61,7 +61,7 @@ function nameSums(state: Record<string, unknown>): Record<string, unknown> {
   return { ...state, format_version: 2, sums: all.length === 0 ? {} : encodeSums(named) };
 }
 
-/** Reads the text of a state of this format version or an older one. Throws BAD_RESULTS. */
+/** Parses the text of a state of this format version or an older one. Throws BAD_RESULTS. */
 export function parsePartialState(text: string, file: string): PartialState {
   const sealed = unsealJson(text);
   if (sealed === null)
@@ -89,14 +89,14 @@ export function parsePartialState(text: string, file: string): PartialState {
   return partial;
 }
 
-/** Sums as a state holds them. */
+/** Encodes sums for a state. */
 export function encodeSums(sums: Sums): PartialState["sums"] {
   const encode = ({ buffer, byteOffset, byteLength }: Float64Array): string =>
     Buffer.from(buffer, byteOffset, byteLength).toString("base64");
   return Object.fromEntries(Object.entries(sums).map(([name, values]) => [name, encode(values)]));
 }
 
-/** Fills sums from a state. Throws BAD_RESULTS, with nothing filled, unless the state has exactly these names and lengths. */
+/** Restores sums from a state. Throws BAD_RESULTS, without changing any sum, unless the state has exactly these names and lengths. */
 export function restoreSums(sums: Sums, saved: PartialState["sums"], file: string): void {
   const decoded = Object.fromEntries(Object.entries(saved).map(([name, text]) => [name, decodeFloats(text)]));
   const [expected, found] = [describeSums(sums), describeSums(decoded)];
@@ -112,17 +112,17 @@ function decodeFloats(text: string): Float64Array {
   return new Float64Array(bytes.buffer, 0, Math.floor(bytes.length / 8));
 }
 
-/** "videos, positives (10 values)". */
+/** Describes sums by name and length: "positives (10 values), videos". */
 function describeSums(sums: Sums): string {
   const names = Object.keys(sums).sort();
   return names.map((name) => (sums[name]?.length === 1 ? name : `${name} (${sums[name]?.length} values)`)).join(", ") || "none";
 }
 
-/** Throws BAD_CONFIG at the first thing in which the work at hand is not the one that the results are of. A policy about damaged data may take the place of none. */
+/** Throws BAD_CONFIG at the first setting that differs from that of the saved results. The policy for corrupt data may change if it was `error`. */
 export function refuseOtherWork(then: PartialState["work"], now: PartialState["work"], file: string): void {
   for (const key of new Set([...Object.keys(now), ...Object.keys(then)])) {
     if (now[key] === then[key]) continue;
-    // Without a policy, what is done has met no damage: whatever is done about it comes after.
+    // With `error`, the results so far contain no corrupt data, so another policy affects only the rest.
     if (key.endsWith(".on_corrupt") && then[key] === "error") continue;
     const values = { expected: showText(String(then[key] ?? "nothing")), found: showText(String(now[key] ?? "nothing")) };
     const remedy = "leave it as it was, or start from the beginning, without --resume";

@@ -1,9 +1,9 @@
-/** The most probable classes of one video. */
+/** The classes of one video with the highest probabilities. */
 export interface Prediction {
-  /** As `decodeBytes` gives it. */
+  /** As returned by `decodeBytes`. */
   readonly id: string;
-  /** Probabilities, falling; `[topk] float32`. */
+  /** Probabilities in descending order; `[topk] float32`. */
   readonly scores: Float32Array;
-  /** Their classes; `[topk] int32`. */
+  /** The classes of the scores; `[topk] int32`. */
   readonly classes: Int32Array;
 }

@@ -7,24 +7,24 @@ import type { LabelNames } from "./label-names.js";
 import type { Prediction } from "./prediction.js";
 import type { ResultFormat } from "./result-formats.js";
 
-/** Turns predictions into a file's bytes, as they come. */
+/** Encodes predictions into the bytes of a file, incrementally. */
 export interface ResultEncoder {
-  /** Bytes, or characters, that wait to be taken. */
+  /** Bytes or characters that can be taken. */
   readonly length: number;
   add(prediction: Prediction): void;
-  /** Adds what closes the file. */
+  /** Adds the end of the file. */
   end(): void;
-  /** What came since the last call. */
+  /** Returns what was encoded since the last call. */
   take(): string | Uint8Array;
 }
 
-/** The first line of Kaggle's form (google/youtube-8m, inference.py). */
+/** The header of Kaggle's format (google/youtube-8m, inference.py). */
 export const KAGGLE_HEADER = "VideoId,LabelConfidencePairs";
 
-/** How our files of each format begin. Python's pickles of the same content begin differently: they have a memo. */
+/** The first bytes of our files of each format. Python's pickles of the same content begin differently, because they use a memo. */
 export const RESULT_HEADS: Readonly<Record<ResultFormat, string>> = { pickle: "\x80\x02](", csv: KAGGLE_HEADER, jsonl: '{"id":"' };
 
-/** Starts a file of a format, or goes on behind so many predictions that are `written`; `names` are for the one that has them, jsonl. */
+/** Creates an encoder for a new file, or for one that already has `written` predictions. `names` is used by jsonl only. */
 export function createEncoder(format: ResultFormat, names: LabelNames | null, written = 0): ResultEncoder {
   if (format === "pickle") return new PickleEncoder(written);
   if (format === "csv") return new TextEncoder(written === 0 ? `${KAGGLE_HEADER}\n` : "", kaggleLine);
@@ -32,8 +32,8 @@ export function createEncoder(format: ResultFormat, names: LabelNames | null, wr
 }
 
 /**
- * A pickled list with one `(id, [probability, ...], [class, ...])` tuple a video, in PaddleVideo v1.5.1's order, loadable with a
- * bare `pickle.load` on Python 2 and 3. A probability is the float32's exact value. An ID that is not UTF-8 is bytes.
+ * Encodes a pickled list with one tuple `(id, [probability, ...], [class, ...])` per video, in PaddleVideo v1.5.1's order. A plain `pickle.load` in Python 2 or
+ * 3 reads it. Probabilities are the exact values of the float32. An ID that is not valid UTF-8 is stored as bytes.
  */
 class PickleEncoder implements ResultEncoder {
   readonly #list: PickledListEncoder;
@@ -59,7 +59,7 @@ class PickleEncoder implements ResultEncoder {
   }
 }
 
-/** A text with a line a video. */
+/** Encodes a text with one line per video. */
 class TextEncoder implements ResultEncoder {
   readonly #line: (prediction: Prediction) => string;
   #text: string;
@@ -86,14 +86,17 @@ class TextEncoder implements ResultEncoder {
   }
 }
 
-/** `id,class probability class probability ...`, numbers as `%i %g` writes them (google/youtube-8m, inference.py: format_lines). */
+/** Returns `id,class probability class probability ...`, with numbers formatted as `%i %g` (google/youtube-8m, inference.py: format_lines). */
 function kaggleLine({ id, scores, classes }: Prediction): string {
   let pairs = "";
   for (const [rank, c] of classes.entries()) pairs += `${rank === 0 ? "" : " "}${c} ${formatGeneral(scores[rank] as number)}`;
   return `${csvField(escapeBytes(id))},${pairs}\n`;
 }
 
-/** `{"id", "predictions": [{"class", "name", "probability"}, ...]}`; without `name` where there are no names, null for a class that has none. */
+/**
+ * Returns `{"id", "predictions": [{"class", "name", "probability"}, ...]}`; without `name` if `names` is null, and with a null `name` for a class that has
+ * none.
+ */
 function jsonLine({ id, scores, classes }: Prediction, names: LabelNames | null): string {
   const predictions = Array.from(classes, (c, rank) => {
     const probability = scores[rank];

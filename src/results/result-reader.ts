@@ -12,7 +12,7 @@ import type { Prediction } from "./prediction.js";
 import { KAGGLE_HEADER } from "./result-encoders.js";
 import type { ResultFormat } from "./result-formats.js";
 
-/** Where in a file a video's predictions stand. */
+/** The location of a video's predictions in a file. */
 interface Place {
   readonly file: string;
   readonly line?: number;
@@ -22,8 +22,9 @@ interface Place {
 const HEAD_BYTES = 64;
 
 /**
- * Reads a result file of any format that `writeResults` writes (and Kaggle's CSV from other tools, and PaddleVideo 1.5.1's pickles), video by video, in memory that
- * does not grow with their number. The format is told by the content. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE.
+ * Reads a result file of any format that `writeResults` writes (also Kaggle's CSV from other tools, and PaddleVideo 1.5.1's pickles), one video at a time, in
+ * constant memory. The format is detected from the content.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE.
  */
 export async function* readResults(path: string): AsyncGenerator<Prediction, void> {
   const format = await tellFormat(path);
@@ -62,7 +63,7 @@ function* readPickle(path: string): Generator<Prediction, void> {
   }
 }
 
-/** Python 2's `str` is bytes. */
+/** Returns an ID as text; null for other values. A `str` from Python 2 is bytes. */
 function textOf(value: PickledValue | undefined): string | null {
   if (value instanceof Uint8Array) return decodeBytes(value);
   return typeof value === "string" ? normaliseBytes(value) : null;
@@ -87,7 +88,7 @@ async function* readKaggleCsv(path: string): AsyncGenerator<Prediction, void> {
   }
 }
 
-/** The same text in memory of its own: a part of a string keeps the whole of it, here the line with all its numbers, for as long as the id is kept. */
+/** Copies a string: a substring would keep the whole line, with all its numbers, in memory as long as the ID. */
 function ownText(text: string): string {
   return Buffer.from(text, "utf8").toString("utf8");
 }
@@ -117,7 +118,7 @@ function parseJson(text: string, place: Place): unknown {
   }
 }
 
-/** Checks what a file says of a video; probabilities become the nearest float32. */
+/** Validates a video's predictions and rounds probabilities to float32. Throws BAD_FORMAT. */
 function makePrediction(id: string, scores: readonly unknown[], classes: readonly unknown[], where: Place): Prediction {
   const place = { ...where, video: id };
   if (scores.length !== classes.length) throw malformed(place, `${scores.length} classes, as there are probabilities`, classes.length);
@@ -130,7 +131,7 @@ function makePrediction(id: string, scores: readonly unknown[], classes: readonl
   return { id, scores: Float32Array.from(scores as readonly number[]), classes: Int32Array.from(classes as readonly number[]) };
 }
 
-/** Whether a value is, to float32, in 0..1: averages computed in float64 may exceed 1 by a rounding error. */
+/** Returns whether a value, rounded to float32, is in 0..1: averages computed in float64 may exceed 1 by a rounding error. */
 function isProbability(value: unknown): value is number {
   if (typeof value !== "number") return false;
   const rounded = Math.fround(value);

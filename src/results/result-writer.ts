@@ -4,28 +4,29 @@ import type { Prediction } from "./prediction.js";
 import { createEncoder, type ResultEncoder } from "./result-encoders.js";
 import { RESULT_FORMATS, type ResultFormat } from "./result-formats.js";
 
-/** What results go to: a file for each format. */
+/** Where results are written: one file per format. */
 export interface ResultTarget {
-  /** The files' path without its ending. */
+  /** The path of the files without extension. */
   readonly path: string;
-  /** Each once, at least one. */
+  /** At least one, without duplicates. */
   readonly formats: readonly ResultFormat[];
-  /** For jsonl; null: class numbers alone. */
+  /** For jsonl; null to write class indices only. */
   readonly names: LabelNames | null;
 }
 
-/** Takes predictions, one after the other. */
+/** Writes predictions one at a time. */
 export interface ResultWriter {
-  /** Resolves when more may come, which is when the disk has what is more than `PENDING_LENGTH`. */
+  /** Resolves when the next prediction can be written: if a file has `PENDING_LENGTH` or more pending, after they are written. */
   write(prediction: Prediction): Promise<void>;
 }
 
-/** Characters or bytes of a file that are gathered for one write. */
+/** Characters or bytes of a file that are buffered for one write. */
 export const PENDING_LENGTH = 1 << 16;
 
 /**
- * Lets `work` write results as they are made, so that memory does not grow with their number. The files appear, each whole, when it was not stopped; if it was, or
- * threw, nothing is left of them, and files that were there before stay. Throws FILE_UNWRITABLE, and whatever `work` throws.
+ * Lets `work` write results incrementally, in constant memory. If it is not stopped, the complete files then appear at their final paths; if it is stopped or
+ * throws, they are discarded, and existing files are kept.
+ * Throws FILE_UNWRITABLE, and whatever `work` throws.
  */
 export async function writeResults<T extends { readonly stopped: boolean }>(
   { path, formats, names }: ResultTarget,

@@ -12,52 +12,55 @@ import type { Prediction } from "./prediction.js";
 import type { ResultEncoder } from "./result-encoders.js";
 import { PENDING_LENGTH, type ResultTarget, type ResultWriter } from "./result-writer.js";
 
-/** How work that may be stopped is told apart from other work, and how often what is done is saved. */
+/** How to resume work that was stopped, and how often to save. */
 export interface ResumeOptions {
-  /** Whether to go on with what an earlier run left. */
+  /** Whether to resume from the partial results of an earlier run. */
   readonly resume: boolean;
   readonly saveInterval: SaveInterval;
   /** The command that resumes the work, for the log. */
   readonly resumeCommand: string;
-  /** Has `save` called whenever someone asks for it (SIGUSR1). */
+  /** Registers `save` to be called whenever a save is requested (SIGUSR1). */
   readonly onSaveRequest: (save: () => void) => void;
 }
 
 export interface ResumableOptions extends ResumeOptions {
-  /** The main result's path without its ending: what is done lies in a folder of this name with `.partial` behind it. */
+  /** The path of the main result without extension; partial results are in a folder with this name plus `.partial`. */
   readonly stem: string;
-  /** All that decides what the results are, by the key or flag that says it. */
+  /** Everything that determines the results, by config key or flag. */
   readonly work: Readonly<Record<string, string>>;
-  /** Paths of the shards, and their modification times and checksums. */
+  /** The paths of the shards, and their modification times and checksums. */
   readonly shards: { readonly paths: readonly string[]; readonly contents: ShardContents };
-  /** What computes them, in words. */
+  /** A description of the software and device that computes the results. */
   readonly computedBy: string;
-  /** Null for no predictions. */
+  /** Null to write no predictions. */
   readonly target: ResultTarget | null;
-  /** Null where nothing is gathered. */
+  /** Null if there is no tally. */
   readonly tally: Tally | null;
   readonly log: Logger;
 }
 
-/** Takes the predictions of whole batches, in order. */
+/** Writes the predictions of whole batches, in order. */
 export interface BatchWriter extends ResultWriter {
-  /** Batches and videos done, by earlier runs too, and their share of the shards' bytes. */
+  /** Number of batches and videos done, including those of earlier runs, and their fraction of the shards' bytes. */
   readonly done: { readonly batches: number; readonly videos: number; readonly fraction: number };
-  /** Whether there is a file of predictions. */
+  /** Whether predictions are written. */
   readonly takesPredictions: boolean;
-  /** Notes that a batch is done, and saves where that is due. */
+  /** Records that a batch is done, and saves if a save is due. */
   endBatch(videos: number, fraction: number): Promise<void>;
 }
 
-/** What the partial results beside `stem` are the results of; null if there are none that can be read. */
+/** Returns the settings of the partial results beside `stem`; null if there are none or they cannot be read. */
 export async function readPartialWork(stem: string): Promise<PartialState["work"] | null> {
   return (await readPartialState(`${stem}.partial`).catch(() => null))?.work ?? null;
 }
 
 /**
- * Lets `work` write results batch by batch, beside their places and saved again and again, so that a run that was stopped, failed or was killed can be gone
- * on with: `resume` takes the files back to the last save, and `work` begins behind it (`done`). When it was not stopped, `finish` is called and the
- * files get their places. If `finish` throws BAD_LABELS, resuming would fail in the same way: what is saved is removed. Throws SAVE_DIR_TAKEN, BAD_CONFIG (it is other work), BAD_RESULTS (what was saved is damaged), FILE_UNWRITABLE, and what the two throw.
+ * Lets `work` write results batch by batch to a partial folder, with regular saves, so that a run that was stopped, failed or was killed can be resumed. With
+ * `resume`, the files are truncated to the last save, and `work` starts after it (`done`).
+ * If `work` was not stopped, calls `finish` and moves the files to their final paths. If `finish` throws BAD_LABELS, the saved state is removed, because
+ * resuming would fail in the same way.
+ * Throws SAVE_DIR_TAKEN, BAD_CONFIG (settings or shards differ), BAD_RESULTS (the partial results are corrupt), FILE_UNWRITABLE, and what `work` and `finish`
+ * throw.
  */
 export async function writeResumably(
   options: ResumableOptions,
@@ -80,7 +83,7 @@ export async function writeResumably(
     const kept = await results.close();
     return { stopped, videos: results.done.videos, keptIn: kept ? folder.path : null, resultFiles: stopped ? [] : results.paths };
   } catch (error) {
-    // Nothing is saved now: the files may hold half a batch.
+    // No save here: the files may hold part of a batch.
     if (results.complete && error instanceof NextvladError && error.code === "BAD_LABELS") await folder.clear();
     if (results.isOpen && error instanceof NextvladError && error.details.damaged !== undefined)
       await results.noteCorrupt(error.details.file);
@@ -124,7 +127,7 @@ class Results implements BatchWriter {
     this.#asked = true;
   }
 
-  /** Takes up what an earlier run left, or clears it away. */
+  /** Opens the partial results of an earlier run, or clears them and starts from the beginning. */
   async open(): Promise<void> {
     const { resume, log, computedBy } = this.#options;
     const state = resume ? await this.#folder.readState() : null;
@@ -149,7 +152,7 @@ class Results implements BatchWriter {
   async #startAfresh(): Promise<void> {
     const { resume, log } = this.#options;
     const { path } = this.#folder;
-    // A damaged state is no reason not to start afresh.
+    // A corrupt state does not prevent a start from the beginning.
     const left = resume ? null : await this.#folder.readState().catch(() => null);
     if (resume) log.info(`--resume finds no partial results in ${path}: starting from the beginning`);
     if (left !== null) {
@@ -171,7 +174,7 @@ class Results implements BatchWriter {
       const path = this.#folder.fileOf(name);
       const mark = state.files[name] ?? { bytes: 0, crc32c: 0 };
       const file = await PartialFile.reopen(path, mark, pass).catch((error: unknown) => {
-        // Of complete results, some may have their places already.
+        // Of complete results, some files may already be at their final paths.
         if (complete && isMissing(error)) return null;
         throw error;
       });
@@ -199,12 +202,12 @@ class Results implements BatchWriter {
     return performance.now() - this.#saved.atMs >= saveInterval.ms;
   }
 
-  /** Writes what waits, where it is so much. */
+  /** Writes pending output of at least `least` bytes or characters. */
   async #flush(least: number): Promise<void> {
     for (const { file, encoder } of this.#open) if (encoder.length >= least) await file.write(encoder.take());
   }
 
-  /** Puts all that is done on the disk, files first, so that the state never tells of more than there is. */
+  /** Flushes everything done to disk: files first, so that the state never describes more than the files hold. */
   async save(complete: boolean): Promise<void> {
     this.#asked = false;
     const { work, shards, computedBy, tally } = this.#options;
@@ -216,7 +219,7 @@ class Results implements BatchWriter {
     this.#saved = { batches: this.done.batches, atMs: performance.now() };
   }
 
-  /** Notes in the saved state which shard is corrupt: a run with a good copy of it may resume. */
+  /** Records in the saved state which shard is corrupt, so that a run with an intact copy of it can resume. */
   async noteCorrupt(shard: string | undefined): Promise<void> {
     const state = await this.#folder.readState().catch(() => null);
     if (shard === undefined || state === null || state.shards === null) return;
@@ -224,7 +227,7 @@ class Results implements BatchWriter {
     await this.#folder.writeState(corrupt).catch((error: Error) => this.#options.log.warn(error.message));
   }
 
-  /** Closes the files, and gives them their places: from the save on, a killed run has only that left to do. */
+  /** Completes the files and moves them to their final paths. If the run is killed after the save, only the moves are left to do. */
   async finish(finish: () => Promise<void>): Promise<void> {
     if (!this.complete) {
       for (const { encoder } of this.#open) encoder.end();
@@ -239,7 +242,7 @@ class Results implements BatchWriter {
     await this.#folder.remove();
   }
 
-  /** Lets go of files and folder. Returns whether there is something to go on with. */
+  /** Closes the files and the folder. Returns whether there is something to resume from. */
   async close(): Promise<boolean> {
     for (const { file } of this.#open) await file.close();
     return this.#folder.close();
