@@ -4,7 +4,7 @@ import { STOP } from "../data/thread.js";
 import { convertShard } from "./convert-shard.js";
 import type { ConversionResult, ConversionTask } from "./task.js";
 
-/** From the thread: what the task came to. */
+/** A message from the worker: the outcome of a task. */
 export type ConversionReply =
   | { readonly type: "done"; readonly result: ConversionResult }
   | { readonly type: "error"; readonly error: SerialisedError };

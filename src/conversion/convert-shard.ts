@@ -15,7 +15,7 @@ import { type ConversionResult, type ConversionTask, featurePath, type OwnSource
 
 const NAMES = ["rgb", "audio"] as const;
 
-/** Makes one shard, a video at a time. Throws what reading it throws, FILE_UNWRITABLE, and BAD_VIDEO where its videos differ in feature size. */
+/** Converts one shard, one video at a time. Throws what reading it throws, FILE_UNWRITABLE, and BAD_VIDEO if its videos differ in feature size. */
 export async function convertShard({ source, format, output, maxFrames, maxRecordBytes }: ConversionTask): Promise<ConversionResult> {
   const statistics: [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
   const converter = source.kind === "shard" ? new RecordConverter(source) : null;
@@ -63,7 +63,7 @@ async function* ownVideos({ table, videos, features }: OwnSource, statistics: Va
   }
 }
 
-/** Throws BAD_VIDEO where a video's features are of other sizes than the first one's: no model takes both. */
+/** Throws BAD_VIDEO if a video's feature sizes differ from those of the first one: no model accepts both. */
 export function refuseOtherSizes(found: readonly number[], expected: readonly number[], video: string | undefined, file: string): void {
   for (const [i, name] of NAMES.entries()) {
     if (found[i] === expected[i]) continue;

@@ -16,35 +16,35 @@ import { mergeStatistics, NO_VALUES, type ValueStatistics } from "./quantise.js"
 import type { ConversionResult, ConversionTask } from "./task.js";
 
 export interface ConvertOptions {
-  /** A folder that is there. */
+  /** An existing folder. */
   readonly out: string;
-  /** Threads, each with a shard at a time. */
+  /** Number of worker threads; each converts one shard at a time. */
   readonly workers: number;
-  /** Whether shards and a list that convert did not write may be replaced. */
+  /** Whether to replace shards and a list that convert did not write. */
   readonly overwrite?: boolean;
-  /** Aborted when the shards at hand should be finished and no other begun. */
+  /** When aborted, shards in progress are finished and no other is started. */
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
-  /** A shard that takes so long is warned of; a minute where it is not said. */
+  /** Warn about a shard that takes longer than this; a minute by default. */
   readonly slowMs?: number;
-  /** After a stop signal, shards in progress have this long to be finished; 20 s by default. The next run makes them otherwise. */
+  /** After a stop signal, shards in progress have this long to finish; 20 s by default. Those that do not finish are converted by the next run. */
   readonly finishMs?: number;
 }
 
 export interface ConvertOutcome {
   readonly stopped: boolean;
-  /** Videos in the shards made now. */
+  /** Number of videos in the shards converted by this run. */
   readonly videos: number;
   readonly shardsMade: number;
-  /** Shards that an earlier conversion had made. */
+  /** Number of shards that an earlier run converted. */
   readonly shardsKept: number;
-  /** Bytes a frame of rgb and audio, of the shards made now. */
+  /** Bytes per frame of rgb and audio, from the shards converted by this run. */
   readonly sizes: readonly [number, number] | null;
-  /** Of the values quantised now, rgb's and audio's. */
+  /** Statistics of the values quantized by this run: rgb, audio. */
   readonly statistics: readonly [ValueStatistics, ValueStatistics];
-  /** Videos cut to their shorter feature, which had one frame fewer. */
+  /** Videos truncated to their shorter modality, which had one frame fewer. */
   readonly cutVideos: number;
-  /** The list of all shards; null where not all are made. */
+  /** The path of the list of all shards; null if some are not converted yet. */
   readonly list: string | null;
 }
 
@@ -52,14 +52,14 @@ const FINISH_MS = 20_000;
 
 const MODULE = new URL("./conversion-worker.js", import.meta.url);
 
-/** A TFRecord file without records has no bytes, a pickled empty list has a few; one record's frame alone takes 16. */
+/** A TFRecord file without records has 0 bytes and a pickled empty list has a few; the framing of one record alone takes 16. */
 const MAX_EMPTY_BYTES = 15;
 
 /**
- * Makes the plan's shards, as many at a time as there are workers, then the list that names them (from its own folder, so that all may be moved). Shards
- * that an earlier run made of the same sources are kept. At an error, the shards at hand are finished first: the next run goes on after them.
- * One run at a time works in the folder. Throws what `claimShards` and `convertShard` throw, SAVE_DIR_TAKEN and WORKER_DIED; FILE_UNWRITABLE
- * where the folder is taken away, too.
+ * Converts the plan's shards, one per worker at a time, then writes the list that names them (relative to its own folder, so that all can be moved). Shards
+ * that an earlier run made from the same sources are kept. After an error, shards in progress are finished first, so that the next run continues after them.
+ * The folder is locked for one run at a time. Throws what `claimShards` and `convertShard` throw, SAVE_DIR_TAKEN and WORKER_DIED; FILE_UNWRITABLE also if the
+ * folder is removed meanwhile.
  */
 export async function convert(plan: ConversionPlan, options: ConvertOptions): Promise<ConvertOutcome> {
   const lock = await lockFolder(options.out);
@@ -81,11 +81,11 @@ async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lock
       () => true,
       () => false,
     );
-    // Without a shard made there is nothing to record.
+    // If no shard was made, the entries of this run are not needed.
     if (made.shards === 0 && isOurs) await claimed.forgetMissing();
     throw error;
   });
-  // Else the list would name shards that went with the folder.
+  // Otherwise the list could name shards that were removed with the folder.
   await confirmLock(options.out, lockText);
   const emptyShards = [...made.emptyShards, ...(await emptyAmong(kept))];
   made.warn(emptyShards, plan.shards.length);
@@ -101,18 +101,18 @@ async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lock
   return { stopped, videos, shardsMade, shardsKept: kept.length, sizes, statistics, cutVideos, list };
 }
 
-/** Sources of those shards that hold no video. */
+/** Returns the sources of the shards without videos. */
 async function emptyAmong(shards: readonly PlannedShard[]): Promise<string[]> {
   const sizes = await Promise.all(shards.map(({ task }) => stat(task.output).then(({ size }) => size)));
   return shards.flatMap(({ origin }, i) => ((sizes[i] as number) <= MAX_EMPTY_BYTES ? [origin.from] : []));
 }
 
-/** A conversion from its first shard to its last. */
+/** The progress of a conversion from its first shard to its last. */
 class Conversion {
   videos = 0;
   shards = 0;
   cutVideos = 0;
-  /** Sources of shards without a video. */
+  /** Sources of shards without videos. */
   readonly emptyShards: string[] = [];
   #segmentedVideos = 0;
   #repeatedIds = 0;
@@ -153,7 +153,7 @@ class Conversion {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** Warns once of the empty ones of so many shards, and of segment labels. */
+  /** Warns about empty shards, repeated IDs and segment labels, once each. */
   warn(emptyShards: readonly string[], shards: number): void {
     const { log } = this.#options.telemetry;
     const empty = describeEmpty([...emptyShards].sort(), shards);
@@ -165,7 +165,7 @@ class Conversion {
     if (this.#segmentedVideos > 0) log.warn(describeSegments(this.#segmentedVideos, "videos"));
   }
 
-  /** One thread's part: the next shard, as long as there is one. */
+  /** Converts the remaining shards in one worker thread, until none is left, one fails or a stop is requested. */
   async #work(): Promise<void> {
     const worker = startConversionThread();
     const { finishMs = FINISH_MS } = this.#options;
@@ -222,7 +222,7 @@ class Conversion {
 }
 
 interface ConversionThread {
-  /** One task at a time. */
+  /** Runs one task at a time. */
   run(task: ConversionTask): Promise<ConversionResult>;
   stop(): Promise<void>;
 }

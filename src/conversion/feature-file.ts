@@ -7,16 +7,17 @@ import { type NpyArray, readNpy } from "../formats/npy.js";
 import { readNpz } from "../formats/npz.js";
 import { NO_VALUES, quantise, refuseNotFinite, type ValueRange, type ValueStatistics } from "./quantise.js";
 
-/** One feature of a video from its own file, as bytes. */
+/** The features of one modality of a video from its own file, as bytes. */
 export interface FileFeature {
   readonly feature: FeatureBytes;
-  /** Of the values that had to be quantised. */
+  /** Statistics of the values that were quantized. */
   readonly statistics: ValueStatistics;
 }
 
 /**
- * Reads `[frames, size]` from a .npy file, or from a .npz file's array of that name or its only one (told by its content). Bytes (uint8) are taken as
- * they are, float16, float32 and float64 are quantised. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, BAD_VIDEO (another shape or type, or values that are no numbers).
+ * Reads `[frames, size]` from a .npy file, or from a .npz file: the array of that name, or the only one. The format is detected from the content. uint8 is used
+ * as it is; float16, float32 and float64 are quantized.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, BAD_VIDEO (another shape or type, or NaN or Inf).
  */
 export async function readFeatureFile(file: string, name: string, range: ValueRange): Promise<FileFeature> {
   const { shape, data } = await readArray(file, name);

@@ -4,28 +4,28 @@ import { NextvladError } from "../base/errors.js";
 import { readOnce } from "../base/input.js";
 import { showValue } from "../base/shown-value.js";
 
-/** A line of a table of labels. */
+/** One row of a label table. */
 export interface LabelledVideo {
   readonly id: string;
-  /** Class indices, as they are written. */
+  /** Class indices, in the order of the file. */
   readonly labels: readonly number[];
-  /** The line in the file, from 1. */
+  /** Line number in the file, from 1. */
   readonly line: number;
 }
 
 const FORM = "begin the file with a line that names the columns, like `id,labels`, and write a line for each video, like `dog0001,3 7`";
-/** A table is held in memory. */
+/** Limit for a table, which is held in memory. */
 const MAX_TABLE_BYTES = 1 << 28;
 const MAX_LABEL = 2 ** 31 - 1;
 
 /**
- * Reads a CSV file (RFC 4180, UTF-8) whose first line names its columns: `id` is the video's name, `labels` its class indices, separated by spaces,
- * commas, semicolons or `|` (none for a video of no class); other columns are of no account. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT
- * (no such table, or an id that comes twice), BAD_LABELS.
+ * Reads a CSV file (RFC 4180, UTF-8) whose first line names its columns: `id` is the ID of a video, `labels` its class indices, separated by spaces, commas,
+ * semicolons or `|` (empty for a video without labels). Other columns are ignored.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT (not a label table, or a duplicate ID), BAD_LABELS.
  */
 export async function readLabelTable(file: string): Promise<readonly LabelledVideo[]> {
   const bytes = await readTable(file);
-  // Otherwise different ids could become equal.
+  // Decoding invalid UTF-8 could make different IDs equal.
   if (!isUtf8(bytes)) throw new NextvladError("BAD_FORMAT", "this is not UTF-8 text", { file, remedy: "save the table as UTF-8" });
   const text = bytes.toString("utf8");
   const [header, ...rows] = parseRows(text, file);

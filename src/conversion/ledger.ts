@@ -7,37 +7,38 @@ import { refuseForeignFile, resolveOutputFile, writeFileAtomic } from "../base/f
 import { sweepLeftovers } from "../base/leftovers.js";
 import { type ConversionPlan, identify, type Origin, type PlannedShard } from "./plan.js";
 
-/** Beside the shards: what each was made from. */
+/** File beside the shards that records what each was made from. */
 const LEDGER = "convert.json";
 
 const names = z.record(z.string(), z.string());
 const ledgerSchema = z.strictObject({
   format_version: z.literal(1),
   shards: names,
-  /** Checksums of each list that was written, the last two: a killed run may have left either. Earlier versions have none. */
+  /** Checksums of the last two versions of each list: a killed run may have left either. Earlier versions of nextvlad have none. */
   lists: z.record(z.string(), z.array(z.string())).default({}),
 });
 type Ledger = z.output<typeof ledgerSchema>;
 
-/** The shards of a plan, by what is in the folder. */
+/** The shards of a plan, divided by what the folder already has. */
 export interface ClaimedShards {
-  /** Shards that are still to be made. */
+  /** Shards to convert. */
   readonly due: readonly PlannedShard[];
-  /** Shards that an earlier conversion made alike. */
+  /** Shards that an earlier run converted from the same sources with the same settings. */
   readonly kept: readonly PlannedShard[];
-  /** To be called before a due shard is made: removes the outdated one, if there is one, and our list that names it. */
+  /** Must be called before a due shard is converted: removes its outdated version, if any, and our list that names it. */
   readonly begin: (shard: PlannedShard) => Promise<void>;
   /** Writes the list of all shards. Throws FILE_UNWRITABLE. */
   readonly writeList: () => Promise<void>;
-  /** Takes the shards that are not there out of the ledger, and removes the ledger if none is left. */
+  /** Removes missing shards from the ledger, and the ledger itself if it becomes empty. */
   readonly forgetMissing: () => Promise<void>;
 }
 
 /**
- * Compares the folder with the plan. A shard appears whole or not at all, so one that is there and has the same origin in the ledger is done. One of another
- * origin is outdated, and stays until it is made again. One that the ledger does not know is not ours: without `overwrite` it is an error, with it outdated; so is a list
- * that the ledger does not know. The ledger names a shard before it is made, so that a
- * conversion that is killed leaves nothing it does not know. Throws SAVE_DIR_TAKEN, BAD_FORMAT (the ledger is damaged), FILE_UNREADABLE, FILE_UNWRITABLE.
+ * Compares the folder with the plan. A shard is written atomically, so an existing one with the same origin in the ledger is complete. One with another origin
+ * is outdated, and is kept until it is converted again. One that is not in the ledger is foreign: an error without `overwrite`, outdated with it; likewise a
+ * list that is not in the ledger.
+ * A shard is entered in the ledger before it is made, so that a killed run leaves no shard that is not in the ledger.
+ * Throws SAVE_DIR_TAKEN, BAD_FORMAT (the ledger is corrupt), FILE_UNREADABLE, FILE_UNWRITABLE.
  */
 export async function claimShards(out: string, plan: ConversionPlan, overwrite = false): Promise<ClaimedShards> {
   const file = join(out, LEDGER);
@@ -82,7 +83,7 @@ export async function claimShards(out: string, plan: ConversionPlan, overwrite =
     async begin(shard) {
       const { output } = shard.task;
       if (!outdated.delete(output)) return;
-      // In this order a kill at any point leaves no outdated shard that the ledger takes for a new one.
+      // With this order, a run that is killed at any point leaves no outdated shard that the ledger lists as current.
       if (isListOurs) await rm(list, { force: true });
       await rm(output);
       enter(shard);
@@ -102,7 +103,7 @@ export async function claimShards(out: string, plan: ConversionPlan, overwrite =
   };
 }
 
-/** A shard's origin, short. */
+/** Returns the checksum of a shard's origin. */
 function digest(origin: Origin): string {
   return checksum(JSON.stringify(origin));
 }
@@ -111,12 +112,12 @@ function checksum(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
 
-/** Whether convert wrote the list, and may replace it. Earlier versions did not record it: there, a list that names nothing but our shards is ours. */
+/** Returns whether convert wrote the list and may replace it. Earlier versions did not record lists: for those, a list that names only our shards is ours. */
 async function isOurList(list: string, plan: ConversionPlan, shards: Ledger["shards"], lists: Ledger["lists"]): Promise<boolean> {
   const found = await stat(list).catch(() => null);
   if (found === null) return true;
   if (!found.isFile()) return false;
-  // The list that is being read stays, even if an earlier conversion wrote it.
+  // The source list must not be replaced, even if an earlier conversion wrote it.
   if ((await identify(list)) === (await identify(plan.list))) return false;
   const text = await readFile(list, "utf8").catch((error: unknown) => {
     throw fileError(error, list, "read");

@@ -9,7 +9,7 @@ import { readLabelTable } from "./label-table.js";
 import { DEFAULT_RANGE } from "./quantise.js";
 import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat, type ShardSource } from "./task.js";
 
-/** One shard to be made, and what it is made from: whoever finds it made before can tell whether it would be the same. */
+/** One shard to be made, and its origin, which tells whether an existing shard is up to date. */
 export interface PlannedShard {
   readonly task: ConversionTask;
   readonly origin: Origin;
@@ -17,22 +17,22 @@ export interface PlannedShard {
 
 /** The files that a shard is made from, and the settings. */
 export interface Origin {
-  /** The shard, or the table of labels. */
+  /** Path of the source shard or the label table. */
   readonly from: string;
   readonly files: number;
   readonly bytes: number;
-  /** When the newest of them was changed. */
+  /** Modification time of the newest file, in ms. */
   readonly modified_ms: number;
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
-/** All shards to be made, each once and in order, and the list of them. */
+/** All shards to be made, in order and without duplicates, and the list of them. */
 export interface ConversionPlan {
   readonly shards: readonly PlannedShard[];
-  /** The list, or the table of labels, that names the sources. */
+  /** The list or label table that names the sources. */
   readonly list: string;
   readonly listName: string;
-  /** The new list's content: the shards' names, as often as their source is listed. */
+  /** Content of the new list: the shards' names, each as often as its source is listed. */
   readonly listText: string;
   readonly warnings: readonly string[];
 }
@@ -44,14 +44,14 @@ interface PlanOptions {
   readonly maxRecordBytes?: number | undefined;
 }
 
-/** How shards are converted that `planShards` plans for. */
+/** Options of `planShards`. */
 export type ShardPlanOptions = PlanOptions & Omit<ShardSource, "kind" | "path">;
 
 const ENDING = /(\.(tfrecords?|pkl|pickle|pb))?(\.(gz|zlib))?$/i;
 
 /**
- * Plans to convert the shards that a list names, each once, to one of its name. Throws what `findShards` throws, FILE_MISSING for missing shards, and BAD_USAGE
- * for two of the same name.
+ * Plans the conversion of the shards in a list, each once, to a shard of the same name. Throws what `findShards` throws, FILE_MISSING for missing shards, and
+ * BAD_USAGE if two shards have the same name.
  */
 export async function planShards(
   list: FileList,
@@ -60,7 +60,7 @@ export async function planShards(
   const { shards: paths, repeated, problem, warnings: skipped } = await findShards(list, { cwd: process.cwd() });
   if (problem !== null) throw problem;
   const outputOf = (path: string): string => join(out, `${basename(path).replace(ENDING, "")}.${format}`);
-  // Defaults are left out: the ledgers of earlier versions do not name them.
+  // Defaults are omitted because the ledgers of earlier versions do not have them: their shards stay up to date.
   const { featureNames, dtype, ranges } = source;
   const isDefault = ranges.every((range) => range[0] === DEFAULT_RANGE[0] && range[1] === DEFAULT_RANGE[1]);
   const settings = { featureNames, maxFrames, ...(dtype === undefined ? {} : { dtype }), ...(isDefault ? {} : { ranges }) };
@@ -78,12 +78,12 @@ export async function planShards(
   return { shards, list: describeFileList(list), listName: listNameOf(list), listText: formatList(outputs), warnings };
 }
 
-/** Names alone, so that the list may be moved with its shards. */
+/** Formats a list with names only, so that it can be moved together with its shards. */
 function formatList(outputs: readonly string[]): string {
   return formatFileList(outputs.map((output) => basename(output)));
 }
 
-/** Lists from a pipe, and of several shards, have no names of their own: throws BAD_USAGE where it would replace a list of other shards. */
+/** Throws BAD_USAGE if a list from a pipe or of several shards, which has no name of its own, would replace a list of other shards. */
 async function refuseOtherList(path: string, outputs: readonly string[]): Promise<void> {
   await resolveOutputFile(path);
   const names = new Set(formatList(outputs).split("\n"));
@@ -104,13 +104,13 @@ async function refuseOtherList(path: string, outputs: readonly string[]): Promis
   );
 }
 
-/** Identifies an existing file by whichever path or link it is reached; null if there is none. */
+/** Returns the identity of an existing file, independent of path and links; null if there is none. */
 export async function identify(path: string): Promise<string | null> {
   const found = await stat(path, { bigint: true }).catch(() => null);
   return found === null ? null : `${found.dev}:${found.ino}`;
 }
 
-/** Two shards of one name would be one; and none may replace a source, which is read. */
+/** Throws BAD_USAGE if two shards would get the same path, or if a shard would replace a source. */
 async function refuseTwins(shards: readonly PlannedShard[]): Promise<void> {
   const sources = new Set(await Promise.all(shards.map(({ origin }) => identify(origin.from))));
   sources.delete(null);
@@ -131,7 +131,7 @@ async function refuseTwins(shards: readonly PlannedShard[]): Promise<void> {
   }
 }
 
-/** `train` for `train.list`, `train*.tfrecord` and `train.csv`. */
+/** Returns the name of the new list: `train.list` for `train.list`, `train*.tfrecord` and `train.csv`. */
 function listNameOf(list: FileList): string {
   if (typeof list !== "string") return `${commonStem(list.map((path) => basename(path))) || "shards"}.list`;
   if (isShellPipe(list)) return "shards.list";
@@ -142,20 +142,20 @@ function listNameOf(list: FileList): string {
   return `${stem === "" ? "shards" : stem}.list`;
 }
 
-/** `train` for `train0000.tfrecord` and `train0001.tfrecord`. */
+/** Returns the common prefix of names: `train` for `train0000.tfrecord` and `train0001.tfrecord`. */
 function commonStem([first = "", ...others]: readonly string[]): string {
   let length = first.length;
   for (const name of others) while (!name.startsWith(first.slice(0, length))) length--;
   return first.slice(0, length).replace(/[\d._-]*$/, "");
 }
 
-/** What `planOwn` is told of people's own features. */
+/** Options of `planOwn`. */
 export interface OwnPlanOptions extends PlanOptions {
   readonly features: readonly [OwnFeature | null, OwnFeature | null];
   readonly videosPerShard: number;
 }
 
-/** Plans to convert the videos of a table of labels, in its order. Throws what `readLabelTable` throws, and FILE_MISSING for all missing feature files at once. */
+/** Plans the conversion of the videos in a label table, in its order. Throws what `readLabelTable` throws, and FILE_MISSING with all missing feature files. */
 export async function planOwn(table: string, options: OwnPlanOptions): Promise<ConversionPlan> {
   const { out, format, maxFrames, features, videosPerShard } = options;
   const videos = await readLabelTable(table);
@@ -178,7 +178,7 @@ export async function planOwn(table: string, options: OwnPlanOptions): Promise<C
   return { shards, list: table, listName, listText: formatList(shards.map(({ task }) => task.output)), warnings: [] };
 }
 
-/** Sizes and times of files; those that are not there go into `missing`, where it is given. */
+/** Returns the number, total size and newest modification time of files. Missing files are added to `missing` if it is given; otherwise throws FILE_MISSING. */
 async function measureFiles(paths: readonly string[], missing?: string[]): Promise<{ files: number; bytes: number; modified_ms: number }> {
   let [bytes, modified_ms] = [0, 0];
   for (const path of paths) {

@@ -2,26 +2,26 @@ import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
 import type { VideoPlace } from "../data/video-check.js";
 
-/** The values that become the bytes 0 and 255; what lies between is spread evenly. */
+/** The values that map to the bytes 0 and 255; values between them are mapped linearly. */
 export type ValueRange = readonly [low: number, high: number];
 
-/** YouTube-8M's. */
+/** YouTube-8M's range. */
 export const DEFAULT_RANGE: ValueRange = [-2, 2];
 
-/** What was met in quantising: how well a range serves. */
+/** Statistics of quantized values, which show how well the range fits. */
 export interface ValueStatistics {
   readonly least: number;
   readonly most: number;
   readonly values: number;
-  /** Values outside the range, which became 0 or 255. */
+  /** Number of values outside the range, which became 0 or 255. */
   readonly clipped: number;
 }
 
 export const NO_VALUES: ValueStatistics = { least: Number.POSITIVE_INFINITY, most: Number.NEGATIVE_INFINITY, values: 0, clipped: 0 };
 
 /**
- * Values to bytes, `round((clip(x, low, high) - low) * 255 / (high - low))`: with -2 and 2, what YouTube-8M's feature extractor did
- * (google/youtube-8m, feature_extractor/extract_tfrecords_main.py). `values` must be numbers.
+ * Quantizes values to bytes, `round((clip(x, low, high) - low) * 255 / (high - low))`: with -2 and 2, the same as YouTube-8M's feature extractor
+ * (google/youtube-8m, feature_extractor/extract_tfrecords_main.py). The values must be finite.
  */
 export function quantise(
   values: Float32Array | Float64Array,
@@ -40,7 +40,7 @@ export function quantise(
   return { bytes, statistics: { least, most, values: values.length, clipped } };
 }
 
-/** Throws BAD_VIDEO for a value of `[frames, size]` that is NaN or infinite. */
+/** Throws BAD_VIDEO if a value of `[frames, size]` is NaN or Inf. */
 export function refuseNotFinite(values: Float32Array | Float64Array, size: number, name: string, place: VideoPlace): void {
   const at = values.findIndex((value) => !Number.isFinite(value));
   if (at === -1) return;
@@ -51,7 +51,7 @@ export function refuseNotFinite(values: Float32Array | Float64Array, size: numbe
   });
 }
 
-/** The statistics of both. */
+/** Merges two statistics. */
 export function mergeStatistics(a: ValueStatistics, b: ValueStatistics): ValueStatistics {
   return {
     least: Math.min(a.least, b.least),

@@ -14,7 +14,7 @@ import { decodeText } from "../formats/wire.js";
 import { mergeStatistics, NO_VALUES, quantise, refuseNotFinite, type ValueRange, type ValueStatistics } from "./quantise.js";
 import type { ShardSource } from "./task.js";
 
-/** A conversion takes videos as they are. */
+/** A conversion accepts videos of any length, feature size and number of classes. */
 export const ANY_VIDEO: Omit<VideoShape, "featureNames"> = {
   maxFrames: Number.MAX_SAFE_INTEGER,
   featureSizes: [null, null],
@@ -24,20 +24,20 @@ export const ANY_VIDEO: Omit<VideoShape, "featureNames"> = {
 
 const NO_BYTES = new Uint8Array(0);
 
-/** Where MediaPipe's media sequences have class indices. */
+/** The context feature in which MediaPipe's media sequences store class indices. */
 const MEDIA_LABELS = "clip/label/index";
 
-/** Makes videos of a TFRecord shard's records, or of a SequenceExample alone in its file; quantises those of floats. */
+/** Converts the records of a TFRecord shard, or a single SequenceExample in its own file, to videos. Float features are quantized. */
 export class RecordConverter {
-  /** Of the values that were quantised. */
+  /** Statistics of the values that were quantized. */
   readonly statistics: [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
-  /** Videos cut to their shorter feature. */
+  /** Number of videos truncated to their shorter modality. */
   cutVideos = 0;
-  /** Videos with segment labels, which are not converted. */
+  /** Number of videos with segment labels, which are not converted. */
   segmentedVideos = 0;
-  /** What the first record that lacks one of the two feature lists has. */
+  /** Describes the first record that lacks one of the two feature lists. */
   missingList: string | null = null;
-  /** Videos whose ID, of MediaPipe's keys, a video before has too. */
+  /** Number of videos whose ID, from MediaPipe's keys, an earlier video has too. */
   repeatedIds = 0;
   readonly #mediaIds = new Set<string>();
   readonly #source: ShardSource;
@@ -46,11 +46,14 @@ export class RecordConverter {
     this.#source = source;
   }
 
-  /** The record's video; `isLone`: it is all of its file. Throws what `parseVideo` throws, and BAD_VIDEO for values that are NaN or Inf, or frames of bytes that look like floats. */
+  /**
+   * Converts a record to a video. `isLone`: the record is the whole file. Throws what `parseVideo` throws, and BAD_VIDEO for NaN or Inf, or byte frames that
+   * look like floats.
+   */
   convert(record: TfRecord, isLone = false): Video {
     const { featureNames } = this.#source;
     const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
-    // Quantised once the ID is known, which errors name.
+    // Quantized after the ID is known, because errors name it.
     const ofFloats = new Map<string, FloatFrames>();
     const keep = (frames: FloatFrames, name: string): Uint8Array => {
       ofFloats.set(name, frames);
@@ -93,7 +96,7 @@ export class RecordConverter {
     return bytes;
   }
 
-  /** Frames of bytes: a byte per feature, or floats that are to be quantised. */
+  /** Reads frames of bytes: one byte per feature, or floats that are quantized. */
   #readBytes(list: FrameList, name: string, place: VideoPlace): FrameList {
     const { dtype } = this.#source;
     if (dtype === "uint8") return list;
@@ -119,7 +122,7 @@ export class RecordConverter {
     return { frames: list.frames, frameBytes: size, data: this.#quantise(floatsOf(list.data, dtype), size, name, place) };
   }
 
-  /** MediaPipe's audio, in windows of 0.96 s, can end a frame before its rgb. */
+  /** Truncates both modalities to the shorter one: MediaPipe's audio, in windows of 0.96 s, can end one frame before its rgb. */
   #cutToShorter(lists: readonly (FrameList | undefined)[]): readonly (FrameList | undefined)[] {
     const counts = lists.map((list) => list?.frames ?? 0);
     const frames = Math.min(...counts);
@@ -128,7 +131,7 @@ export class RecordConverter {
     return lists.map((list) => list && { ...list, frames, data: list.data.subarray(0, frames * list.frameBytes) });
   }
 
-  /** Throws BAD_VIDEO for a record that has neither of the feature lists, and notes one that has others than one of them. */
+  /** Throws BAD_VIDEO if a record has other feature lists but neither of the two; if it lacks one of the two, sets `missingList`. */
   #checkNames({ frameLists, listNames }: SequenceExample, place: VideoPlace): void {
     const { featureNames } = this.#source;
     const missing = featureNames.filter((name) => !frameLists.has(name));
@@ -150,7 +153,7 @@ export class RecordConverter {
   }
 }
 
-/** A guess at which list is which, by their names. */
+/** Guesses from their names which list is rgb and which is audio. */
 function suggestNames(names: readonly string[]): string {
   const features = names.filter((name) => !/time/i.test(name));
   const audio = features.find((name) => /audio|sound|speech|vggish/i.test(name));
@@ -159,8 +162,8 @@ function suggestNames(names: readonly string[]): string {
 }
 
 /**
- * The ID of a record that MediaPipe wrote (mediapipe/util/sequence/media_sequence.h), which has no `id`: its media's, or the name of its media's file, or of the
- * SequenceExample's own, `file`, which is null in a TFRecord. Undefined for a record with an `id`, and for one that has none of these.
+ * Returns the ID of a record that MediaPipe wrote (mediapipe/util/sequence/media_sequence.h), which has no `id`: its media ID, or the name of its media file,
+ * or the name of the SequenceExample's own file (`file`, null in a TFRecord). Undefined for a record with an `id`, and for one that has none of these.
  */
 function mediaIdOf({ context }: SequenceExample, file: string | null): string | undefined {
   if (context.has("id") || context.has("video_id")) return undefined;
@@ -176,7 +179,7 @@ function mediaIdOf({ context }: SequenceExample, file: string | null): string | 
 }
 
 function floatsOf(bytes: Uint8Array, type: FloatType): Float32Array {
-  // A copy, as a typed array cannot start just anywhere.
+  // Copied, because a typed array needs an aligned offset.
   const { buffer } = Uint8Array.from(bytes);
   return type === "float16" ? decodeFloat16(new Uint16Array(buffer)) : new Float32Array(buffer);
 }

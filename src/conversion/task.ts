@@ -2,32 +2,32 @@ import type { FloatType } from "../data/float-bytes.js";
 import type { LabelledVideo } from "./label-table.js";
 import type { ValueRange, ValueStatistics } from "./quantise.js";
 
-/** What a shard is converted to: YouTube-8M's TFRecord, or PaddleVideo's pickle. */
+/** Output format of a shard: YouTube-8M's TFRecord, or PaddleVideo's pickle. */
 export type ShardFormat = "tfrecord" | "pkl";
 
-/** What a frame of bytes in a TFRecord holds: a byte per feature, or little-endian floats. */
+/** The content of byte frames in a TFRecord: one byte per feature, or little-endian floats. */
 export type FeatureDtype = "uint8" | FloatType;
 
-/** Where videos come from: a shard of either format, or a SequenceExample alone in its file, as MediaPipe writes. */
+/** A source of videos: a shard of either format, or a single SequenceExample in its own file, as MediaPipe writes. */
 export interface ShardSource {
   readonly kind: "shard";
   readonly path: string;
   /** Names of the feature lists in a TFRecord shard. */
   readonly featureNames: readonly [string, string];
-  /** Undefined: uint8, and an error if the first record's frames look like floats. */
+  /** Undefined: uint8, and an error if the frames of the first record look like floats. */
   readonly dtype: FeatureDtype | undefined;
-  /** What float values become bytes by. */
+  /** Ranges for the quantization of float values. */
   readonly ranges: readonly [ValueRange, ValueRange];
 }
 
-/** One feature of people's own: where its files are, and what its values become. */
+/** User-supplied features of one modality: the path of their files and the range of their values. */
 export interface OwnFeature {
-  /** A path with `{id}` in it. */
+  /** A path that contains `{id}`. */
   readonly pattern: string;
   readonly range: ValueRange;
 }
 
-/** Where videos come from: feature files of one's own, and a table of labels. */
+/** A source of videos: user-supplied feature files and a label table. */
 export interface OwnSource {
   readonly kind: "own";
   readonly table: string;
@@ -41,31 +41,31 @@ export interface ConversionTask {
   readonly format: ShardFormat;
   /** The shard's path. */
   readonly output: string;
-  /** `nframes` of a pickle at most. */
+  /** Maximum of `nframes` in a pickle. */
   readonly maxFrames: number;
-  /** Longer records are errors; by default 256 MiB. */
+  /** Longer records are errors; 256 MiB by default. */
   readonly maxRecordBytes?: number | undefined;
 }
 
-/** What making it came to. */
+/** The result of converting a shard. */
 export interface ConversionResult {
   readonly videos: number;
-  /** Bytes a frame of rgb and audio, 0 for one that is not there; null where there is no video. */
+  /** Bytes per frame of rgb and audio, 0 for a missing modality; null if there are no videos. */
   readonly sizes: readonly [number, number] | null;
-  /** Of the values that were quantised. */
+  /** Statistics of the quantized values. */
   readonly statistics: readonly [ValueStatistics, ValueStatistics];
-  /** Videos cut to their shorter feature, which had one frame fewer. */
+  /** Videos truncated to their shorter modality, which had one frame fewer. */
   readonly cutVideos: number;
   /** Videos with segment labels, which are not converted. */
   readonly segmentedVideos: number;
-  /** What the records lack of the named feature lists, and what they have instead; null if nothing. */
+  /** Describes the first record that lacks one of the named feature lists, with the lists that it has; null if there is none. */
   readonly missingList: string | null;
-  /** Videos whose ID, of MediaPipe's keys, a video before in the shard has too. */
+  /** Number of videos whose ID, from MediaPipe's keys, an earlier video in the shard has too. */
   readonly repeatedIds: number;
 }
 
-/** The path of a video's file. */
+/** Returns the path of a video's feature file. */
 export function featurePath({ pattern }: OwnFeature, id: string): string {
-  // A function, because `$` has a meaning in a replacement string, and IDs may contain it.
+  // A function, because `$` is special in a replacement string, and IDs may contain it.
   return pattern.replaceAll("{id}", () => id);
 }
