@@ -5,18 +5,18 @@ import { readInput } from "../base/input.js";
 import { escapeJson } from "../base/shown-value.js";
 import { isWorthTelling } from "./sparing.js";
 
-/** Incidents that a list has at most: enough to see where they come from. */
+/** Maximum number of incidents in a list: enough to see where they come from. */
 const LISTED = 10_000;
-/** From one write to the next where there is no hurry: each writes the whole list, and flushes it. */
+/** Minimum interval of `writeSparingly`: each write writes and flushes the whole list. */
 const WRITE_INTERVAL_MS = 5000;
 
-/** What befell a run, as a JSON list beside its results: each incident once, however often it is met. A list that cannot be written ends no run. */
+/** The incidents of a run, without duplicates, as a JSON list beside its results. If the list cannot be written, the run continues. */
 export class IncidentList<T extends object> {
   readonly path: string;
   readonly #log: Logger;
-  /** As JSON, in the order in which they came. */
+  /** The incidents as JSON, in the order in which they occurred. */
   readonly #incidents = new Set<string>();
-  /** How many of them the file has. */
+  /** Number of incidents in the file. */
   #written = 0;
   #writtenMs = Number.NEGATIVE_INFINITY;
   #writing = Promise.resolve();
@@ -32,7 +32,7 @@ export class IncidentList<T extends object> {
     return this.#incidents.size;
   }
 
-  /** Takes over the list of the run that is gone on with (`goesOn`), or removes another run's. */
+  /** Loads the list of the run that is resumed (`goesOn`), or removes that of another run. */
   async begin(goesOn: boolean): Promise<void> {
     if (!goesOn) {
       await this.#succeeds(async () => {
@@ -56,13 +56,13 @@ export class IncidentList<T extends object> {
     this.#incidents.add(key);
   }
 
-  /** Writes what was added since it was last written, if anything was. May be called while another write is under way. */
+  /** Writes the list if incidents were added since the last write. Can be called while another write is in progress. */
   write(): Promise<void> {
     this.#writing = this.#writing.then(() => this.#writeNow());
     return this.#writing;
   }
 
-  /** The same, but every few seconds at most. */
+  /** Writes the list like `write`, but at most every few seconds. */
   async writeSparingly(): Promise<void> {
     if (performance.now() - this.#writtenMs >= WRITE_INTERVAL_MS) await this.write();
   }
@@ -75,7 +75,7 @@ export class IncidentList<T extends object> {
     if (await this.#succeeds(() => writeFileAtomic(this.path, text))) this.#written = size;
   }
 
-  /** Of many failures, some are told. */
+  /** Returns whether `work` succeeded. Failures are logged, with exponential back-off if there are many. */
   async #succeeds(work: () => Promise<void>): Promise<boolean> {
     try {
       await work();
@@ -88,7 +88,7 @@ export class IncidentList<T extends object> {
   }
 }
 
-/** What an earlier run listed; nothing where there is no such list, or no whole one. */
+/** Reads the list of an earlier run; empty if it is missing or invalid. */
 async function readList(path: string): Promise<readonly unknown[]> {
   try {
     const list: unknown = JSON.parse((await readInput(path)).toString("utf8"));

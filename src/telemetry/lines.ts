@@ -1,4 +1,4 @@
-/** What PaddleVideo tells of a training step: losses and metrics are of this batch alone. */
+/** PaddleVideo's log line for a training step: losses and metrics are those of the current batch. */
 export interface TrainLine {
   readonly epoch: number;
   readonly step: number;
@@ -8,13 +8,13 @@ export interface TrainLine {
   readonly gap: number;
 }
 
-/** PaddleVideo's line for a training step, to the letter, for those who grep it (the space before the first comma is its own). */
+/** Formats PaddleVideo's line for a training step exactly, for scripts that grep it (including the space before the first comma). */
 export function formatTrainLine({ epoch, step, loss, hitAtOne, perr, gap }: TrainLine): string {
   const metrics = `Hit@1 = ${hitAtOne.toFixed(2)}, PERR = ${perr.toFixed(2)}, GAP = ${gap.toFixed(2)}`;
   return `[TRAIN] Epoch ${epoch}, iter ${step} , loss = ${loss.toFixed(6)}, ${metrics}`;
 }
 
-/** What PaddleVideo tells of a whole evaluation: averages over videos, and the GAP of all of them. */
+/** PaddleVideo's log line for an evaluation: averages over all videos, and their GAP. */
 export interface EvalLine {
   readonly hitAtOne: number;
   readonly perr: number;
@@ -22,7 +22,7 @@ export interface EvalLine {
   readonly gap: number;
 }
 
-/** PaddleVideo's line at the end of an evaluation, with its tabs and its colons. */
+/** Formats PaddleVideo's line at the end of an evaluation exactly, with its tabs and colons. */
 export function formatEvalLine({ hitAtOne, perr, loss, gap }: EvalLine): string {
   const [hit, precision, average, area] = [hitAtOne, perr, loss, gap].map((value) => value.toFixed(4));
   return `[EVAL] eval finished. \tavg_hit_at_one: ${hit},\tavg_perr: ${precision},\tavg_loss :${average},\tgap:${area}`;

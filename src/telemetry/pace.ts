@@ -1,24 +1,24 @@
 import type { ProgressState } from "./progress.js";
 
-/** What a loop's pace is measured on: a stream of batches. */
+/** A stream of batches whose pace is measured. */
 export interface PacedStream {
-  /** 0..1. */
+  /** Fraction that was read, 0 to 1. */
   readonly fraction: number;
   /** Milliseconds spent waiting for data. */
   readonly waitedMs: number;
 }
 
-/** The speed of a loop over a stream: videos a second, time left, and how much of the time went into waiting for data. */
+/** Measures a loop over a stream: videos per second, remaining time, and the share of time spent waiting for data. */
 export class Pace {
   readonly #stream: PacedStream;
   readonly #startMs = performance.now();
-  /** The share of a longer run that lies before this stream, and the share that it is. */
+  /** The share of a longer run that comes before this stream, and the share of the stream itself. */
   readonly #before: number;
   readonly #share: number;
   readonly #startFraction: number;
   #videos = 0;
 
-  /** `part` places the stream in a longer run: epoch 2 of 6 is `{ index: 2, count: 6 }`. `startFraction` of the stream was done before. */
+  /** `part` is the position of the stream in a longer run: epoch 2 of 6 is `{ index: 2, count: 6 }`. `startFraction` of the stream was processed before. */
   constructor(stream: PacedStream, part = { index: 0, count: 1 }, startFraction = 0) {
     this.#stream = stream;
     this.#startFraction = startFraction;
@@ -26,7 +26,7 @@ export class Pace {
     this.#share = 1 / part.count;
   }
 
-  /** Notes that a batch is done. */
+  /** Adds a finished batch. */
   count(videos: number): void {
     this.#videos += videos;
   }
@@ -44,13 +44,13 @@ export class Pace {
     };
   }
 
-  /** The same for the JSON log. */
+  /** Returns the state for the JSON log. */
   facts(): { readonly videos_per_second: number; readonly seconds_left: number; readonly wait_share: number } {
     const { videosPerSecond, secondsLeft, waitShare } = this.state();
     return { videos_per_second: videosPerSecond, seconds_left: secondsLeft, wait_share: waitShare };
   }
 
-  /** "312.4 videos/s, 3 % waiting for data". */
+  /** Formats the state: "312.4 videos/s, 3 % waiting for data". */
   describe(): string {
     const { videosPerSecond, waitShare } = this.state();
     return `${videosPerSecond.toFixed(1)} videos/s, ${(100 * waitShare).toFixed(0)} % waiting for data`;

@@ -1,43 +1,43 @@
 import { type Options, type Params, Presets, SingleBar } from "cli-progress";
 
-/** How far a loop is, and how it fares. */
+/** Progress and speed of a loop. */
 export interface ProgressState {
-  /** Done, 0 to 1. */
+  /** Fraction done, 0 to 1. */
   readonly fraction: number;
   readonly videosPerSecond: number;
   readonly secondsLeft: number;
-  /** Of a training, whose fraction is that of all its epochs. */
+  /** Training only; `fraction` is then that of all epochs. */
   readonly epoch?: number;
   readonly loss?: number;
   readonly gap?: number;
-  /** Share of the time spent waiting for data, 0 to 1; the rest went into computing. */
+  /** Share of the time spent waiting for data, 0 to 1; the rest is computation. */
   readonly waitShare?: number;
-  /** Of shards on disk, in 10^6 bytes. */
+  /** Read speed of shards on disk, in 10^6 bytes per second. */
   readonly megabytesPerSecond?: number;
-  /** Found so far. */
+  /** Number of problems found so far. */
   readonly problems?: number;
 }
 
-/** A loop's progress, for the eyes of whoever watches it. */
+/** Shows the progress of a loop. */
 export interface Progress {
   begin(title: string): void;
   update(state: ProgressState): void;
   end(): void;
 }
 
-/** A progress that lets other text pass. */
+/** A progress display that can print other text. */
 export interface Screen extends Progress {
-  /** Writes whole lines; a bar steps aside for them. */
+  /** Writes whole lines; a bar is redrawn below them. */
   print(lines: string): void;
 }
 
-/** The bar goes to a terminal only, and not to one that a build server pretends to be. */
+/** Returns a screen with a progress bar if the stream is a terminal, and not in CI or with TERM=dumb; otherwise one that only prints text. */
 export function createScreen(stream: NodeJS.WriteStream): Screen {
   const watched = stream.isTTY === true && (process.env.CI ?? "") === "" && !isDumb();
   return watched ? new Bar(stream) : new Plain(stream);
 }
 
-/** Whether the terminal knows no control sequences, nor colours. */
+/** Returns whether the terminal supports neither control sequences nor colors. */
 export function isDumb(): boolean {
   return process.env.TERM === "dumb";
 }
@@ -59,10 +59,10 @@ class Plain implements Screen {
 }
 
 const ERASE_LINE = "\r\u001b[K";
-/** At its end the bar takes the cursor back to where it was saved: that place moves with the lines printed meanwhile. */
+/** The bar restores the saved cursor position at its end, so the position must be saved again after other lines are printed. */
 const SAVE_CURSOR = "\u001b7";
 const SCALE = 1000;
-/** Columns of the bar itself. */
+/** Minimum and maximum width of the bar itself, in columns. */
 const [MIN_BAR, MAX_BAR] = [6, 24];
 const DEFAULT_COLUMNS = 80;
 
@@ -76,7 +76,7 @@ class Bar implements Screen {
 
   begin(title: string): void {
     this.end();
-    // A process that is killed must leave the terminal as it was: neither the cursor nor the wrapping of lines is touched.
+    // Cursor and line wrapping are left unchanged: a killed process could not restore them.
     const look = {
       format: (_options: Options, { progress }: Params, { facts }: { facts: readonly string[] }) =>
         fitLine(title, progress, facts, this.#stream.columns ?? DEFAULT_COLUMNS),
@@ -110,8 +110,8 @@ class Bar implements Screen {
 }
 
 /**
- * The bar's line, as much of it as fits the terminal: the bar shrinks first, then the last facts go, then the bar, then the title's end. Two columns stay free for
- * the `^C` that a terminal shows: it must not wrap the line, which then could not be erased.
+ * Formats the bar's line to fit the terminal: the bar shrinks first, then the last facts are dropped, then the bar, then the end of the title. Two columns stay
+ * free for the `^C` that a terminal echoes: if it wrapped the line, the line could not be erased.
  */
 export function fitLine(title: string, fraction: number, facts: readonly string[], columns: number): string {
   const width = Math.max(0, columns - 2);
@@ -127,7 +127,7 @@ export function fitLine(title: string, fraction: number, facts: readonly string[
   return `${title} ${percentage}`.slice(0, width);
 }
 
-/** What stands beside the bar, the most important first: `epoch 2`, `812 videos/s`, `1:04:09 left`, `loss 4.51`, `GAP 0.871`, `12% waiting for data`. */
+/** Formats the facts beside the bar, most important first: `epoch 2`, `812 videos/s`, `1:04:09 left`, `loss 4.51`, `GAP 0.871`, `12% waiting for data`. */
 export function formatFacts(state: ProgressState): readonly string[] {
   const rate = state.videosPerSecond >= 10 ? state.videosPerSecond.toFixed(0) : state.videosPerSecond.toFixed(1);
   const facts = [`${rate} videos/s`, `${formatDuration(state.secondsLeft)} left`];
@@ -140,7 +140,7 @@ export function formatFacts(state: ProgressState): readonly string[] {
   return facts;
 }
 
-/** Seconds as `m:ss` or `h:mm:ss`; `-` while they are not known. */
+/** Formats seconds as `m:ss` or `h:mm:ss`; `-` if unknown. */
 export function formatDuration(seconds: number): string {
   if (!Number.isFinite(seconds) || seconds < 0) return "-";
   const whole = Math.round(seconds);

@@ -1,7 +1,7 @@
-/** Events that are told one by one. */
+/** Number of events that are all logged. */
 const TOLD_SINGLY = 20;
 
-/** Whether the nth event (from 1) of many alike is worth a line: the first 20 are, then each that doubles their number. */
+/** Returns whether to log the nth event (from 1) of a kind: the first 20, then each time their number has doubled. */
 export function isWorthTelling(count: number): boolean {
   return count <= TOLD_SINGLY || (count % TOLD_SINGLY === 0 && Number.isInteger(Math.log2(count / TOLD_SINGLY)));
 }

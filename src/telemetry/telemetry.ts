@@ -7,26 +7,29 @@ import { describeKind } from "../base/files.js";
 import { escapeJson, escapeText, MAX_MESSAGE_LENGTH, showText } from "../base/shown-value.js";
 import { createScreen, isDumb, type Progress, type Screen } from "./progress.js";
 
-/** Where a command's news go: the log (a JSON file and readable lines on stderr) and the progress bar. */
+/** The output of a command: the log (a JSON file and readable lines on stderr) and the progress bar. */
 export interface Telemetry {
   readonly log: Logger;
   readonly progress: Progress;
   /**
-   * Ends the bar and closes the log. What made the command fail goes to the file first, with its stack: stderr has it from the CLI. A new log of a command that
-   * failed, and not by a bug, before the first progress is removed: stderr has said all of it.
+   * Ends the bar and closes the log. A `failure` is first written to the file, with its stack; the CLI prints it to stderr.
+   * A new log is removed if the command failed with a NextvladError before the first progress: stderr then has everything.
    */
   close(failure?: unknown): Promise<void>;
 }
 
-/** The log's file, and the stream for readable lines. */
+/** The log file, and the stream for readable lines. */
 export interface TelemetryOptions {
-  /** Appended to, and made where missing, in a folder that is there; null: no file. */
+  /** Appended to, or created in an existing folder; null for no file. */
   readonly logFile: string | null;
-  /** Defaults to the process's stderr. */
+  /** The process's stderr by default. */
   readonly stderr?: NodeJS.WriteStream;
 }
 
-/** Opens the log. Throws FILE_UNWRITABLE, also if the log is not a regular file (a link, say). Colours only on a terminal, and not with NO_COLOR or TERM=dumb. */
+/**
+ * Opens the log. Throws FILE_UNWRITABLE, also if the log is not a regular file (a link, for example). Colors are used only on a terminal, and not with NO_COLOR
+ * or TERM=dumb.
+ */
 export async function createTelemetry({ logFile, stderr = process.stderr }: TelemetryOptions): Promise<Telemetry> {
   const screen = createScreen(stderr);
   const file = logFile === null ? null : new LogFile(logFile, screen);
@@ -34,7 +37,7 @@ export async function createTelemetry({ logFile, stderr = process.stderr }: Tele
   const streams = file === null ? [{ stream: readable }] : [{ stream: readable }, { stream: file }];
   let hasProgress = false;
   const options = { base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
-  // A listener also keeps a failed write from ending the process.
+  // With a listener, a failed write does not end the process.
   let hasFailed = false;
   const onWriteError = (error: unknown): void => {
     if (!hasFailed && file !== null)
@@ -54,7 +57,7 @@ export async function createTelemetry({ logFile, stderr = process.stderr }: Tele
     },
     async close(failure) {
       screen.end();
-      // The error event of a failed write comes in the next turn of the event loop.
+      // The error event of a failed write is emitted in the next iteration of the event loop.
       await setImmediate();
       stderr.off("error", onWriteError);
       if (file === null) return;
@@ -66,8 +69,8 @@ export async function createTelemetry({ logFile, stderr = process.stderr }: Tele
 }
 
 /**
- * The log's lines on disk, each there before the call returns: JSON that holds all text exactly, and is safe to print. A full disk ends the log, and not the
- * days of training that it tells of.
+ * Writes log lines to a file, each before the call returns. The JSON represents all text exactly and is safe to print. If a write fails (a full disk, for
+ * example), the log ends, but the command continues.
  */
 class LogFile implements DestinationStream {
   readonly #path: string;
@@ -79,7 +82,7 @@ class LogFile implements DestinationStream {
     this.#path = path;
     this.#screen = screen;
     try {
-      // Not through a link; and a pipe must not block, whether or not it has a reader.
+      // Do not follow links, and do not block on a pipe, with or without a reader.
       this.#handle = openSync(path, FLAGS.O_WRONLY | FLAGS.O_APPEND | FLAGS.O_CREAT | FLAGS.O_NOFOLLOW | FLAGS.O_NONBLOCK | FLAGS.O_NOCTTY);
       const found = fstatSync(this.#handle);
       if (!found.isFile()) {
@@ -103,7 +106,7 @@ class LogFile implements DestinationStream {
     }
   }
 
-  /** Throws nothing: a log that cannot be removed stays. */
+  /** Never throws: a log that cannot be removed is kept. */
   remove(): void {
     try {
       rmSync(this.#path);
@@ -122,7 +125,7 @@ function notRegular(file: string, found: Stats): NextvladError {
   return new NextvladError("FILE_UNWRITABLE", what, { file, found: describeKind(found), remedy });
 }
 
-/** Lines for people: of each entry, its message, in which control characters are escaped. */
+/** Formats the message of each entry as a line on the screen; control characters are escaped. */
 function readableLines(screen: Screen, stderr: NodeJS.WriteStream): DestinationStream {
   const colorize = stderr.isTTY === true && (process.env.NO_COLOR ?? "") === "" && !isDumb();
   const pretty = prettyFactory({
