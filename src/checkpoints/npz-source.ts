@@ -2,12 +2,12 @@ import { NextvladError } from "../base/errors.js";
 import { NpzFile } from "../formats/npz.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
-/** Without ZIP64, the size of each entry of a .npz file is less than 4 GiB. */
+/** The maximum size of an entry of a .npz file without ZIP64. */
 const MAX_ARRAY_BYTES = 2 ** 32;
 
 /**
- * Opens a .npz file of named arrays, as `nextvlad export` and numpy write them. Arrays of unsupported types are skipped, unless `isNeeded` returns true for
- * their name.
+ * Opens a .npz file of named arrays, as `nextvlad export` and numpy write them. Arrays of unsupported types are skipped, or rejected if `isNeeded` returns true
+ * for their name.
  * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, and BAD_WEIGHTS for a zip file without arrays.
  */
 export async function openNpz(path: string, isNeeded: (name: string) => boolean): Promise<WeightSource> {

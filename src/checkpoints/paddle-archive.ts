@@ -15,7 +15,7 @@ interface Met {
 
 /**
  * Opens a tar (gzipped or not) of a directory of Paddle variables, at any depth. The tar is streamed, once to list the variables and once for each read;
- * nothing is unpacked to disk. Files that are not variables are skipped, unless `isNeeded` returns true for their name: those are corrupt.
+ * nothing is unpacked to disk. Files that are not variables are skipped, or rejected as corrupt if `isNeeded` returns true for their name.
  * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, and BAD_WEIGHTS if two files have the same name.
  */
 export async function openPaddleArchive(path: string, isNeeded: (name: string) => boolean): Promise<WeightSource> {

@@ -12,8 +12,8 @@ interface Variable extends ArrayEntry {
 }
 
 /**
- * Opens a directory with one file per variable, named after it, as PaddleVideo v1.5.1 saves (save_persistables). Files that are not variables are skipped,
- * unless `isNeeded` returns true for their name: those are corrupt. Throws FILE_UNREADABLE, BAD_FORMAT.
+ * Opens a directory with one file per variable, named after it, as PaddleVideo v1.5.1 saves (save_persistables). Files that are not variables are skipped, or
+ * rejected as corrupt if `isNeeded` returns true for their name. Throws FILE_UNREADABLE, BAD_FORMAT.
  */
 export async function openPaddleDirectory(path: string, isNeeded: (name: string) => boolean): Promise<WeightSource> {
   const found = await readdir(path, { withFileTypes: true }).catch((error: unknown) => {
