@@ -51,7 +51,7 @@ describe("a snapshot in the background", () => {
     const lock = await lockFolder(folder);
     const told: number[] = [];
     const tellSlow = (waitedMs: number): unknown => told.push(waitedMs);
-    // The thread alone takes longer to start than these few milliseconds.
+    // Starting the worker thread alone takes longer than these few milliseconds.
     await writeInBackground(taskIn(folder, lock.text), () => assert.fail(), tellSlow, 2);
     const count = told.length;
     assert.ok(count >= 2 && (told[1] as number) > (told[0] as number), told.join());
@@ -91,7 +91,7 @@ describe("a snapshot in the background", () => {
       warnings.push(error);
       renameSync(join(folder, "unmounted"), saveDir);
     });
-    // The thread waits from when it sends the warning, which may arrive a little later.
+    // The worker starts its delay when it sends the warning, which may arrive a little later.
     assert.ok(performance.now() - warnedMs > 100);
     assert.deepEqual(
       warnings.map(({ code }) => code),

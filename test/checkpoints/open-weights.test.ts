@@ -158,7 +158,7 @@ test("a .npz file that Python compressed; other types than ours are passed over,
   const bytes = readFileSync(path);
   writeFileSync(path, bytes.subarray(0, -10));
   await failsWith(openWeights(path, { optimizer: false }), "BAD_FORMAT", { file: path });
-  // Near the end of an array that is needed: its checksum tells.
+  // Corrupt a byte near the end of an array that is needed: only its checksum detects this.
   const at = bytes.indexOf("PK\x03\x04", bytes.indexOf("batch_norm_0.w_0.npy")) - 6;
   bytes[at] = (bytes[at] as number) ^ 0x40;
   writeFileSync(path, bytes);

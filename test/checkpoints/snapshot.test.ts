@@ -56,7 +56,7 @@ describe("a snapshot", () => {
     assert.deepEqual([format_version, written_by], [3, WRITTEN_BY]);
     assert.deepEqual(Object.keys(files ?? {}).sort(), ["config.yaml", "optimizer.safetensors", "weights.safetensors"]);
     assert.equal(files?.["weights.safetensors"]?.bytes, readFileSync(join(path, "weights.safetensors")).length);
-    // The CRC-32C of this text, by a bitwise implementation of RFC 3720, B.4.
+    // The CRC-32C of this text, computed with a bitwise implementation of RFC 3720, B.4.
     assert.equal(files?.["config.yaml"]?.crc32c, bitwiseCrc32c(Buffer.from("MODEL: {}\n")).toString(16).padStart(8, "0"));
   });
 
@@ -77,7 +77,7 @@ describe("a snapshot", () => {
           const changed = Buffer.from(whole);
           const at = Math.floor(place * whole.length);
           changed[at] = (changed[at] as number) ^ flip;
-          // JSON means the same with one blank for another: only then is nothing wrong.
+          // Replacing one white space character by another does not change the JSON: only then there is no error.
           if (name === "state.json" && isSameJson(whole, changed)) return;
           writeFileSync(file, changed);
           const error = await failsWith(checkSnapshot(path), "BAD_SNAPSHOT");
@@ -207,7 +207,7 @@ describe("a snapshot", () => {
     bytes[bytes.length - 1] = (bytes[bytes.length - 1] as number) ^ 1;
     writeFileSync(file, bytes);
     await failsWith(requireWeights(path), "BAD_SNAPSHOT", { file });
-    // Without a state, there is nothing that tells.
+    // Without a state there is no checksum to compare with.
     rmSync(join(path, "state.json"));
     await requireWeights(path);
   });
@@ -276,7 +276,7 @@ describe("the newest snapshot", () => {
       "NEXTVLAD_step2",
     ]);
     assert.deepEqual(await findOutdated(folder, 9, "NEXTVLAD_step12"), []);
-    // A run that passed over step 12 as damaged has written step 10: that is the newest, and step 12 counts for nothing.
+    // A run that skipped step 12 as corrupt has written step 10, which is now the newest: step 12 is neither counted nor removed.
     assert.deepEqual(await findOutdated(folder, 1, "NEXTVLAD_step10"), ["NEXTVLAD_epoch0", "NEXTVLAD_step4", "NEXTVLAD_step2"]);
     assert.equal((await readSnapshotState(join(folder, "NEXTVLAD_step12"))).step, 12);
   });
