@@ -16,7 +16,7 @@ test("a folder whose state cannot be read stays as it is; one without a state go
   await assert.rejects(unreadable.readState(), { code: "FILE_UNREADABLE", message: /state\.json: cannot read it: it is a directory/ });
   assert.equal(await unreadable.close(), true);
   assert.deepEqual(readdirSync(path).sort(), ["out.pkl", "state.json"]);
-  // Nor does one go at which nobody looked.
+  // A folder whose state was never read is kept too.
   assert.equal(await (await PartialFolder.open(path, log)).close(), true);
   assert.deepEqual(readdirSync(path).sort(), ["out.pkl", "state.json"]);
   rmSync(join(path, "state.json"), { recursive: true });

@@ -141,7 +141,7 @@ test("what is not in its form is told, with its place", async () => {
   ] as const) {
     await failsWith(read(content), "BAD_FORMAT", details);
   }
-  // What rounds to 1 in float32 is 1.
+  // A value that rounds to 1 in float32 is accepted as 1.
   assert.deepEqual((await read(`${header}a,7 1.00000001\n`))[0]?.scores, Float32Array.of(1));
   await failsWith(read("(lp0\ncos\nsystem\n."), "UNSAFE_PICKLE", { file: path });
   await failsWith(collect(readResults(join(folder, "none"))), "FILE_MISSING");

@@ -41,7 +41,7 @@ const predictions: readonly Prediction[] = [
   { id: "naïve 視頻 🎬 'quoted', \"twice\"", scores: Float32Array.of(1, 2e-45), classes: Int32Array.of(0, 70_000) },
   { id: "two\r\nlines", scores: Float32Array.of(2 ** -9), classes: Int32Array.of(5) },
   { id: "", scores: new Float32Array(0), classes: new Int32Array(0) },
-  // What a spreadsheet takes for a formula.
+  // IDs that a spreadsheet would interpret as formulas.
   ...["=1+1", "+1", "-1", "@a", "\t=1"].map((id) => ({ id, scores: Float32Array.of(0.5), classes: Int32Array.of(5) })),
 ];
 const asLists = predictions.map(({ id, scores, classes }) => [id, [...scores], [...classes]]);
