@@ -141,7 +141,7 @@ describe("a conversion that is interrupted", () => {
       const before = [...contentOf(stopped).keys()];
       assert.ok(before.length > 0 && before.length < COUNTS.length, `${before.length} shards were made`);
       const times = before.map((name) => statSync(join(stopped, name)).mtimeMs);
-      // As a process that was killed in the midst of a shard leaves it.
+      // The temporary file of a process that was killed while it wrote a shard.
       writeFileSync(join(stopped, `.shard039.pkl.unfinished-${child.pid}`), "half");
 
       const printed = await converted(...args, "--out", stopped);
@@ -191,9 +191,9 @@ test("one conversion at a time works in a folder, and one whose folder is taken 
   renameSync(out, join(folder, "elsewhere"));
   child.kill("SIGCONT");
   assert.deepEqual(await once(child, "close"), [1, null]);
-  // The one where it was between two shards, the other where it was in the midst of one.
+  // The first error occurs if the process was between two shards, the second if it was writing one.
   assert.match(stderr, /cannot write it: (since the run began, this folder was removed|the folder does not exist)/);
-  // A list would name shards that are not there.
+  // A list would name shards that do not exist.
   assert.deepEqual(existsSync(out) ? readdirSync(out).filter((name) => name.endsWith(".list")) : [], []);
 });
 
@@ -222,7 +222,7 @@ describe("what is there already", () => {
     assert.equal(refused.exitCode, 1);
     assert.match(refused.stderr, /shard001\.pkl: 1 files of the shards' names are there, made by something else\. Choose another --out/);
     assert.deepEqual([...contentOf(out)], [["shard001.pkl", Buffer.from("mine")]]);
-    // Nor is a pipe replaced, whatever is allowed.
+    // A pipe is not replaced either, even with --overwrite.
     rmSync(join(out, "shard001.pkl"));
     execFileSync("mkfifo", [join(out, "shard001.pkl")]);
     const pipe = await convert("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out, "--overwrite");
@@ -232,7 +232,7 @@ describe("what is there already", () => {
     writeFileSync(join(out, "shard001.pkl"), "mine");
     await converted("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out, "--overwrite");
     assert.equal((await readVideos(join(out, "shard001.pkl"))).length, 4);
-    // Nor does a shard take its own source's place, or two shards one name.
+    // A shard does not replace its own source, and two shards do not get the same name.
     const same = await convert("--to", "tfrecord", "--filelist", shards[0] as string, "--out", folder);
     assert.equal(same.exitCode, 2);
     assert.match(same.stderr, /shard000\.tfrecord, --out: the shard would take the place of one that is read/);
@@ -259,7 +259,7 @@ describe("what is there already", () => {
       assert.equal(readFileSync(list, "utf8"), own);
       assert.deepEqual([...contentOf(folder).keys()], ["shard000.tfrecord", "shard001.tfrecord", "train.list"]);
     }
-    // With another setting, shards become outdated: our list goes until they are made again, the user's stays.
+    // With another setting, shards become outdated: our list is removed until they are converted again; the user's is kept.
     const out = join(folder, "out");
     const inOut = ["--to", "pkl", "--filelist", list, "--out", out];
     await converted(...inOut);
@@ -270,7 +270,7 @@ describe("what is there already", () => {
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\n");
     await converted(...inOut, "--overwrite");
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
-    // The list that is read stays too, although convert wrote it.
+    // The source list is kept too, although convert wrote it.
     const back = await convert("--to", "tfrecord", "--filelist", join(out, "train.list"), "--out", out);
     assert.match(back.stderr, /out\/train\.list: the file exists already/);
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
@@ -357,7 +357,7 @@ list: ${join(folder, "out", "train.list")}
         };
       }),
     );
-    // Nothing to do; then one feature file is another, and its shard is made anew.
+    // Nothing to do at first; then one feature file changes, and its shard is converted again.
     assert.match(await converted(...args, ...patterns, "--rgb-range", "-2..1"), /shards: 0,\tthere already: 3\n/);
     writeFileSync(join(folder, "audio", "v5.npy"), encodeNpy(new Uint8Array(6).fill(77), [2, 3]));
     assert.match(await converted(...args, ...patterns, "--rgb-range", "-2..1"), /videos: 4,\tshards: 1,\tthere already: 2\n/);

@@ -16,7 +16,7 @@ const golden = JSON.parse(readFileSync(new URL("../../../test/golden/features/np
 }[];
 
 function written(t: TestContext, content: Uint8Array): string {
-  // Told by its content: the name says nothing.
+  // No extension: the format is detected from the content.
   const file = join(temporaryFolder(t), "features");
   writeFileSync(file, content);
   return file;

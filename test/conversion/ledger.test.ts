@@ -27,7 +27,7 @@ test("a ledger of the first release keeps its shards; the range and dtype count 
   const { shards } = await writeShards(folder, [1, 1]);
   const out = join(folder, "out");
   await mkdir(out);
-  // As the first release wrote it.
+  // The origin as the first release wrote it.
   const digests = shards.map((from) => {
     const { size, mtimeMs } = statSync(from);
     const settings = { featureNames: ["rgb", "audio"], maxFrames: 300 };
@@ -63,7 +63,7 @@ test("outdated shards stay until each is made again, and the list that names the
     [false, true, false],
   );
   writeFileSync(outputs[0] as string, "made with 200");
-  // Killed here, with either setting afterwards.
+  // As if the run was killed here and started again with either setting.
   const dueWith = async (maxFrames: number): Promise<string[]> =>
     (await claimShards(out, await planOf(maxFrames))).due.map(({ task }) => task.output);
   assert.deepEqual(await dueWith(200), [outputs[1]]);
@@ -80,7 +80,7 @@ test("empty shards that an earlier run made count: nothing but empty shards fail
     for (const name of ["a", "b"]) writeFileSync(join(folder, `${name}.tfrecord`), "");
     writeFileSync(list, "a.tfrecord\nb.tfrecord\n");
     const plan = await planShards(list, { ...OPTIONS, out, format });
-    // A first run that was stopped after one shard.
+    // The state after a first run that was stopped after one shard.
     const { due } = await claimShards(out, plan);
     writeFileSync((due[0] as (typeof due)[0]).task.output, format === "pkl" ? Buffer.from("80025d2e", "hex") : "");
     await failsWith(convert(plan, { out, workers: 1, signal: new AbortController().signal, telemetry }), "TOO_FEW_VIDEOS", { file: list });

@@ -27,7 +27,7 @@ test("what the network makes of a byte is within half a step of the value, and v
           const byte = bytes[i] as number;
           if (i > 0) assert.ok(byte >= (bytes[i - 1] as number));
           const clipped = Math.min(high, Math.max(low, value));
-          // Half a step, and the rounding of float64 at numbers of this size.
+          // Half a quantization step, plus the float64 rounding error at this magnitude.
           assert.ok(Math.abs(low + byte * step - clipped) <= 0.5 * step + 1e-9 * Math.max(1, Math.abs(low)), `${value}: ${byte}`);
         }
         const outside = [...sorted].filter((value) => value < low || value > high);
