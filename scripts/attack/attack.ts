@@ -14,8 +14,8 @@ import { Workplace } from "./workplace.js";
 
 const REPORT_FOLDER = resolve("attack");
 
-// Hostile inputs and environments for every command: npm run attack -- [--match TEXT] [--jobs 2] [--ci] [--seed N] [--list] [--inputs FOLDER]. Exits with 1 if
-// an attempt failed. --ci takes a sample; --list prints the commands; --inputs only writes the inputs, to repeat attempts by hand.
+// Runs every command on hostile inputs and in hostile environments: npm run attack -- [--match TEXT] [--jobs 2] [--ci] [--seed N] [--list] [--inputs FOLDER].
+// Exits with 1 if an attempt fails. --ci runs a sample; --list prints the commands; --inputs only writes the inputs, to repeat attempts by hand.
 await runMain(async () => {
   const { attempts, jobs, list, inputs } = readOptions();
   if (list) {
@@ -23,7 +23,7 @@ await runMain(async () => {
     return 0;
   }
   if (inputs !== undefined) {
-    // File systems would stay mounted.
+    // Attempts that mount file systems are skipped: the file systems would stay mounted after this process exits.
     await writeInputs(
       attempts.filter(({ needs }) => needs !== "mount"),
       resolve(inputs),
@@ -61,7 +61,7 @@ function readOptions() {
   return { attempts: ci ? sample(matching) : mix(matching), jobs: Number(jobs), list, inputs };
 }
 
-/** Writes the inputs of attempts, each into a folder of its own, and prints the commands. */
+/** Writes the inputs of each attempt to its own folder and prints the commands. */
 async function writeInputs(attempts: readonly Attempt[], folder: string): Promise<void> {
   mkdirSync(folder, { recursive: true });
   makeBase(folder, attempts.some(usesModel));
@@ -72,7 +72,7 @@ async function writeInputs(attempts: readonly Attempt[], folder: string): Promis
   }
 }
 
-/** Runs the attempts that this machine allows, writes the report, and returns the exit code. */
+/** Runs the attempts that this machine supports, writes the report, and returns the exit code. */
 async function attack(attempts: readonly Attempt[], jobs: number, scratch: string): Promise<number> {
   const possible = attempts.filter(({ needs }) => needs === undefined || canPlant(needs, scratch));
   makeBase(scratch, possible.some(usesModel));
@@ -99,7 +99,7 @@ async function runAll(attempts: readonly Attempt[], jobs: number, scratch: strin
   return verdicts;
 }
 
-/** Whether this machine lets us mount file systems or make device nodes. */
+/** Returns whether this process may mount file systems or create device nodes. */
 function canPlant(needs: "mount" | "mknod", scratch: string): boolean {
   const place = new Workplace(join(scratch, "probe"));
   try {

@@ -1,6 +1,6 @@
 import type { Workplace } from "./workplace.js";
 
-/** What is attacked: the input of a command, or its surroundings. */
+/** What an attempt attacks: a command's input or its environment. */
 export const KINDS = [
   "tfrecord",
   "pickle",
@@ -28,12 +28,12 @@ export type ExitStatus = number | NodeJS.Signals;
 /** A signal to send while the command runs. */
 export interface SentSignal {
   readonly name: NodeJS.Signals;
-  /** From the start of the command, or from the output that `when` matches. */
+  /** Delay after the start of the command, or after the first output that matches `when`. */
   readonly afterMs: number;
   readonly when?: RegExp;
 }
 
-/** One hostile input or environment, and the command that meets it. Its working directory is a folder of its own. */
+/** One hostile input or environment, and the command to run on it. Each attempt has its own working directory. */
 export interface Attempt {
   readonly kind: Kind;
   /** What is hostile; unique within the kind. */
@@ -44,40 +44,40 @@ export interface Attempt {
   readonly args: readonly string[];
   /** Changes to the environment; undefined removes a variable. */
   readonly environment?: Readonly<Record<string, string | undefined>>;
-  /** A bash command around nextvlad, which is `"$@"` in it. */
+  /** A bash command that wraps nextvlad; `"$@"` stands for the nextvlad command. */
   readonly shell?: string;
   readonly stdin?: string | Uint8Array;
   readonly signals?: readonly SentSignal[];
-  /** The ends that are right; `ANY_EXIT` where left out. */
+  /** Expected exit codes and signals; `ANY_EXIT` by default. */
   readonly exits?: readonly ExitStatus[];
-  /** Files and folders that the command may change; `out` where left out. */
+  /** Files and folders that the command may change; `out` by default. */
   readonly targets?: readonly string[];
-  /** Files in a target that it may not change all the same. */
+  /** Files inside a target that the command must not change. */
   readonly keeps?: readonly string[];
-  /** The command may wait for ever, but has to say so within seconds. */
+  /** The command may wait indefinitely, but must print a message within `LIMITS.firstOutputSeconds`. */
   readonly mayWait?: true;
-  /** Node itself may die in this environment: then no end is wrong. */
+  /** Node itself may fail in this environment; any exit is accepted then. */
   readonly mayKillNode?: true;
-  /** What the machine must allow: mounts, or device nodes. */
+  /** Privilege that the attempt requires: mounting file systems or creating device nodes. */
   readonly needs?: "mount" | "mknod";
-  /** `prepare` copies parts of the model; that `args` name it is seen anyway. */
+  /** `prepare` copies parts of the model. Not needed if the command itself names the model. */
   readonly usesModel?: true;
-  /** Takes seconds of computing: not in the sample for CI. */
+  /** Takes seconds to compute; excluded from the CI sample. */
   readonly isSlow?: true;
 }
 
-/** Done, failed, or bad usage: all that a command may answer to a hostile input. */
+/** Success, failure or bad usage: the only exit codes allowed for a hostile input. */
 export const ANY_EXIT: readonly ExitStatus[] = [0, 1, 2];
 export const DONE: readonly ExitStatus[] = [0];
 export const REFUSED: readonly ExitStatus[] = [1, 2];
 export const BAD_USAGE: readonly ExitStatus[] = [2];
 
-/** An attempt as text: `tfrecord: empty file: verify`. */
+/** Returns an attempt's title, such as `tfrecord: empty file: verify`. */
 export function titleOf({ kind, name }: Attempt): string {
   return `${kind}: ${name}`;
 }
 
-/** The command as a shell takes it, with control characters escaped, for a reader. */
+/** Formats the command in shell syntax, with control characters escaped. For display; long arguments are shortened. */
 export function describeCommand({ args, environment = {}, shell, signals = [] }: Attempt): string {
   const changes = Object.entries(environment).map(([name, value]) => (value === undefined ? `-u ${name}` : `${name}=${quote(value)}`));
   const plain = ["nextvlad", ...args.map(quote)].join(" ");
@@ -92,7 +92,7 @@ export function describeCommand({ args, environment = {}, shell, signals = [] }:
   ].join(" ");
 }
 
-/** More of an argument is not shown. */
+/** Longer arguments are shortened when displayed. */
 const MAX_ARGUMENT_LENGTH = 300;
 
 function quote(text: string): string {

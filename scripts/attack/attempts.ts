@@ -17,7 +17,7 @@ import { streamAttempts } from "./kinds/streams.js";
 import { tfrecordAttempts } from "./kinds/tfrecords.js";
 import { weightAttempts } from "./kinds/weights.js";
 
-/** All attempts, the same each time for a seed. Throws where two have the same name. */
+/** Returns all attempts; deterministic for a given seed. Throws if two attempts have the same title. */
 export function allAttempts(seed: number): readonly Attempt[] {
   const attempts = [
     ...tfrecordAttempts,
@@ -51,13 +51,13 @@ export function usesModel(attempt: Attempt): boolean {
 
 const SAMPLE_PER_KIND = 5;
 
-/** Some attempts of each kind: at most two minutes on two slow cores. */
+/** Returns a few attempts of each kind: at most two minutes on two slow cores. */
 export function sample(attempts: readonly Attempt[]): readonly Attempt[] {
   const fast = mix(attempts.filter(({ isSlow }) => isSlow !== true));
   return KINDS.flatMap((kind) => fast.filter((attempt) => attempt.kind === kind).slice(0, SAMPLE_PER_KIND));
 }
 
-/** Attempts in the order of a hash of their names: whatever part of them runs, it has something of each kind. */
+/** Sorts attempts by a hash of their titles, so that any part of the list contains all kinds. */
 export function mix(attempts: readonly Attempt[]): readonly Attempt[] {
   const rank = (attempt: Attempt): string => createHash("sha256").update(titleOf(attempt)).digest("hex");
   return attempts.toSorted((a, b) => (rank(a) < rank(b) ? -1 : 1));

@@ -5,14 +5,14 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { MODEL_SIZES, records, video } from "./bytes.js";
 
-// The harmless inputs that all attempts share, and their paths as an attempt names them: from its own folder, which is beside `base`.
+// Valid inputs shared by all attempts. Paths are relative to an attempt's folder, which is a sibling of `base`.
 
 export const BASE = "../base";
 export const CONFIG = `${BASE}/config.yaml`;
 export const SHARD = `${BASE}/a.tfrecord`;
-/** Two shards, each with six videos. */
+/** A list of two shards of six videos each. */
 export const LIST = `${BASE}/shards.list`;
-/** A model of a few hundred parameters, as a snapshot and in all forms. */
+/** A model of a few hundred parameters, as a snapshot and in every weight format. */
 export const MODEL = `${BASE}/model`;
 export const SNAPSHOT = `${MODEL}/best`;
 export const WEIGHTS = {
@@ -21,13 +21,13 @@ export const WEIGHTS = {
   pdparams: `${MODEL}/paddle.pdparams`,
   variables: `${MODEL}/variables`,
 } as const;
-/** Predictions for `LIST`: with `.pkl`, `.csv` or `.jsonl`. */
+/** Predictions for `LIST`, without the extension: `.pkl`, `.csv` or `.jsonl`. */
 export const RESULTS = `${MODEL}/NEXTVLAD_infer_result`;
-/** What an infer left that a corrupt record in `HALF_LIST` ended; it resumes with `--on-corrupt skip-record`. */
+/** Partial results of an `infer` run that a corrupt record in `HALF_LIST` stopped; it resumes with `--on-corrupt skip-record`. */
 export const PARTIAL = `${MODEL}/half/NEXTVLAD_infer_result.partial`;
 export const HALF_LIST = `${BASE}/half.list`;
 
-/** Files that nothing may touch. */
+/** Files that no attempt may change. */
 export const CANARY = "../canary";
 
 const CLI = fileURLToPath(new URL("../../src/nextvlad.cjs", import.meta.url));
@@ -35,7 +35,7 @@ export const NEXTVLAD: readonly string[] = [process.execPath, CLI];
 
 const VIDEOS = 6;
 
-/** Writes the harmless inputs below the scratch folder; the model only where attempts need it. */
+/** Writes the valid inputs to the scratch folder; the model only if `withModel` is set. */
 export function makeBase(scratch: string, withModel: boolean): void {
   const base = join(scratch, "base");
   const write = (name: string, content: string | Uint8Array): void => writeFileSync(join(base, name), content);
@@ -49,7 +49,7 @@ export function makeBase(scratch: string, withModel: boolean): void {
   write("b.tfrecord", records(...videos(VIDEOS)));
   write("a.tfrecord.gz", gzipSync(records(...videos(0))));
   write("shards.list", "a.tfrecord\nb.tfrecord\n");
-  // Long enough that some batches are done when the reader meets the corrupt record.
+  // Long enough that some batches are processed before the reader reaches the corrupt record.
   const half = records(...Array.from({ length: 500 }, (_, i) => video({ id: `half${i}` })));
   half[half.length - 20] = (half[half.length - 20] as number) ^ 1;
   write("half.tfrecord", half);

@@ -4,13 +4,13 @@ import { type EncodedFrames, encodeSequenceExample } from "../../src/formats/seq
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
 import { field, join, leaf, textField } from "../../src/formats/wire-writer.js";
 
-// Bytes that hostile files are made of.
+// Building blocks of hostile files.
 
-/** Clears the screen, sets the title, rings, and forges an error line. */
+/** Clears the screen, sets the terminal title, rings the bell and forges an error line. */
 export const ESCAPES = "\x1b[2J\x1b]0;owned\x07\r\nnextvlad: error: forged\x7f\x9b31m";
-/** Right-to-left override, isolates, line and paragraph separator. */
+/** Contains a right-to-left override, an isolate, line and paragraph separators and a right-to-left mark. */
 export const BIDI = "a\u202eb\u2066c\u2028d\u2029e\u200ff";
-/** Text that is special to some part of a program, by name: it stands for IDs, keys, names and paths. */
+/** Text that programs commonly mishandle, by name; used as ids, keys, names and paths. */
 export const HOSTILE_TEXT: Readonly<Record<string, string>> = {
   escapes: ESCAPES,
   bidi: BIDI,
@@ -24,7 +24,7 @@ export const HOSTILE_TEXT: Readonly<Record<string, string>> = {
 
 export const MODEL_SIZES = { rgb: 16, audio: 8, classes: 6 } as const;
 
-/** What a video is made of; what is left out is harmless. */
+/** Parts of a video; omitted parts get valid defaults. */
 export interface VideoParts {
   readonly id?: string | Uint8Array;
   readonly labels?: readonly number[];
@@ -33,7 +33,7 @@ export interface VideoParts {
   readonly lists?: readonly EncodedFrames[];
 }
 
-/** A SequenceExample. */
+/** Encodes a SequenceExample. */
 export function video({ id = "clip", labels = [1], frames = 3, context = {}, lists }: VideoParts = {}): Uint8Array {
   return encodeSequenceExample({
     context: { id: Buffer.from(id as string), labels, ...context },
@@ -45,12 +45,12 @@ export function frameList(name: string, frameBytes: number, frames: number): Enc
   return { name, frameBytes, data: Uint8Array.from({ length: frameBytes * frames }, (_, i) => (37 * i) % 256) };
 }
 
-/** Records one after another, with correct checksums. */
+/** Concatenates TFRecords with correct checksums. */
 export function records(...data: readonly Uint8Array[]): Buffer {
   return Buffer.concat(data.map(encodeTfRecord));
 }
 
-/** The head of a record: a length with a correct checksum. */
+/** Encodes a TFRecord header: a length and its correct checksum. */
 export function recordHead(length: bigint): Buffer {
   const head = Buffer.alloc(12);
   head.writeBigUInt64LE(BigInt.asUintN(64, length));
@@ -58,7 +58,7 @@ export function recordHead(length: bigint): Buffer {
   return head;
 }
 
-/** One field of Protocol Buffers inside the other, so many times. */
+/** Encodes Protocol Buffers messages nested `depth` levels deep. */
 export function nestedMessages(depth: number): Uint8Array {
   const heads: Uint8Array[] = [];
   let size = 0;
@@ -70,12 +70,12 @@ export function nestedMessages(depth: number): Uint8Array {
   return Buffer.concat(heads.reverse());
 }
 
-/** A map entry of a Features or FeatureLists message, of any content. */
+/** Encodes a map entry of a Features or FeatureLists message with arbitrary content. */
 export function mapEntry(key: string, value: Uint8Array): Uint8Array {
   return flatten(field(1, join([textField(1, key), field(2, leaf(value))])));
 }
 
-/** A field with a length. */
+/** Encodes a length-delimited field. */
 export function bytesField(number: number, content: Uint8Array): Uint8Array {
   return flatten(field(number, leaf(content)));
 }
@@ -87,20 +87,20 @@ function flatten({ pieces }: { readonly pieces: readonly Uint8Array[] }): Uint8A
 const MEBIBYTE_OF_ZEROS = Buffer.alloc(1 << 20);
 const GZIPPED_MEBIBYTE = gzipSync(MEBIBYTE_OF_ZEROS, { level: 9 });
 
-/** Gzip of some bytes and then so many MiB of zeros: about 1 KB each. */
+/** Gzips `before`, then `mebibytes` MiB of zeros (about 1 KB per MiB), then `after`. */
 export function gzipBomb(before: Uint8Array, mebibytes: number, after: Uint8Array = new Uint8Array(0)): Buffer {
   return Buffer.concat([gzipSync(before), ...Array.from({ length: mebibytes }, () => GZIPPED_MEBIBYTE), gzipSync(after)]);
 }
 
-/** A raw DEFLATE stream of some bytes and then so many MiB of zeros; without an end. */
+/** Compresses `before` and `mebibytes` MiB of zeros to a raw DEFLATE stream without a final block. */
 export function deflateBomb(before: Uint8Array, mebibytes: number): Buffer {
-  // A full flush ends on a byte and forgets what was before, so that the same bytes can follow again and again.
+  // A full flush ends on a byte boundary and resets the state, so the same block can be repeated.
   const options = { finishFlush: 3, level: 9 } as const;
   const block = deflateRawSync(MEBIBYTE_OF_ZEROS, options);
   return Buffer.concat([deflateRawSync(before, options), ...Array.from({ length: mebibytes }, () => block)]);
 }
 
-/** A .npy file with any text as its header. */
+/** Builds a .npy file with an arbitrary header text. */
 export function npy(header: string, data: Uint8Array = new Uint8Array(0), version = 1, declaredBytes?: number): Buffer {
   const text = Buffer.from(header, "latin1");
   const length = Buffer.alloc(version === 1 ? 2 : 4);
@@ -109,31 +109,31 @@ export function npy(header: string, data: Uint8Array = new Uint8Array(0), versio
   return Buffer.concat([Buffer.from("\x93NUMPY", "latin1"), Buffer.from([version, 0]), length, text, data]);
 }
 
-/** A .npy header of a type and shape, as Python writes them. */
+/** Formats a .npy header for a dtype and a shape, both in Python syntax. */
 export function npyHeader(descr: string, shape: string, order = "False"): string {
   return `{'descr': '${descr}', 'fortran_order': ${order}, 'shape': ${shape}, }\n`;
 }
 
-/** A float32 array of zeros as .npy. */
+/** Builds a .npy file of float32 zeros. */
 export function npyOfZeros(...shape: readonly number[]): Buffer {
   return npy(npyHeader("<f4", `(${shape.join(", ")},)`), Buffer.alloc(4 * shape.reduce((product, side) => product * side, 1)));
 }
 
-/** A member of a ZIP: what its headers say, and what is in it. */
+/** A ZIP member: its header fields and its data. */
 export interface ZipMember {
   readonly name: string | Uint8Array;
   readonly data: Uint8Array;
   readonly method?: number;
   readonly flags?: number;
   readonly crc?: number;
-  /** Sizes that the headers declare. */
+  /** Sizes declared in the headers. */
   readonly size?: number;
   readonly packedSize?: number;
-  /** Where the directory says that it is. */
+  /** Offset declared in the central directory. */
   readonly offset?: number;
 }
 
-/** A ZIP whose headers may lie. */
+/** Builds a ZIP file whose headers may contradict its contents. */
 export function zip(members: readonly ZipMember[], comment = ""): Buffer {
   const pieces: Buffer[] = [];
   const directory: Buffer[] = [];
@@ -166,7 +166,7 @@ export function zip(members: readonly ZipMember[], comment = ""): Buffer {
   return Buffer.concat([...pieces, ...directory, end, Buffer.from(comment)]);
 }
 
-/** A tar entry's header; the fields may hold anything. */
+/** Builds a tar header with arbitrary field values. */
 export function tarHeader(name: string, size: number | string, type = "0", link = ""): Buffer {
   const header = Buffer.alloc(512);
   header.write(name.slice(0, 100), 0, "utf8");
@@ -181,14 +181,14 @@ export function tarHeader(name: string, size: number | string, type = "0", link 
   return header;
 }
 
-/** A tar entry with its data, padded. */
+/** Builds a tar entry: header, data and padding. */
 export function tarEntry(name: string, data: Uint8Array, type = "0"): Buffer {
   return Buffer.concat([tarHeader(name, data.length, type), data, Buffer.alloc(-data.length & 511)]);
 }
 
 export const TAR_END = Buffer.alloc(1024);
 
-/** A safetensors file with any header. */
+/** Builds a safetensors file with an arbitrary header. */
 export function safetensors(header: string | Uint8Array, data: Uint8Array = new Uint8Array(0), declaredBytes?: bigint): Buffer {
   const json = Buffer.from(header as string);
   const length = Buffer.alloc(8);
@@ -196,7 +196,7 @@ export function safetensors(header: string | Uint8Array, data: Uint8Array = new 
   return Buffer.concat([length, json, data]);
 }
 
-/** The file of a Paddle variable: the descriptor may declare any shape. */
+/** Builds a Paddle variable file whose descriptor may declare any shape. */
 export function paddleVariable(dims: readonly bigint[], data: Uint8Array, { levels = 0n, descriptorBytes = -1 } = {}): Buffer {
   const sides = dims.flatMap((side) => [0x10, ...varint(side)]);
   const descriptor = Buffer.from([0x08, 0x05, ...sides]);
@@ -213,7 +213,7 @@ function varint(value: bigint): number[] {
   return [...bytes, Number(rest)];
 }
 
-/** Pickle opcodes, each with its operand. */
+/** Pickle opcodes with their operands. */
 export const op = {
   proto: (version: number) => Buffer.from([0x80, version]),
   mark: Buffer.from("("),
@@ -254,18 +254,18 @@ function withUint32(opcode: string, value: number): Buffer {
   return bytes;
 }
 
-/** A pickle of protocol 4 from its opcodes. */
+/** Builds a protocol 4 pickle from opcodes. */
 export function pickle(...opcodes: readonly Uint8Array[]): Buffer {
   return Buffer.concat([op.proto(4), ...opcodes, op.stop]);
 }
 
-/** A dict's opcodes. */
+/** Returns the opcodes of a dict. */
 export function pickledDict(entries: Readonly<Record<string, Uint8Array>>): Buffer {
   const items = Object.entries(entries).flatMap(([key, value]) => [op.text(key), value]);
   return Buffer.concat([op.dict, op.mark, ...items, op.setitems]);
 }
 
-/** A numpy array's opcodes, as numpy pickles it; shape and type may be anything. */
+/** Returns the opcodes of a numpy array, as numpy pickles it, with an arbitrary shape and dtype. */
 export function pickledArray(shape: readonly Uint8Array[], data: Uint8Array, descr = "u1"): Buffer {
   const reconstruct = [op.global("numpy.core.multiarray", "_reconstruct"), op.mark, op.global("numpy", "ndarray")];
   const empty = [op.mark, op.int(0), op.tuple, op.bytes(Buffer.from("b")), op.tuple, op.reduce];
@@ -281,7 +281,7 @@ export function pickledArray(shape: readonly Uint8Array[], data: Uint8Array, des
   ]);
 }
 
-/** The same piece so many times. */
+/** Repeats a piece `times` times. */
 export function repeat(piece: Uint8Array, times: number): Buffer {
   return Buffer.concat(Array.from({ length: times }, () => piece));
 }

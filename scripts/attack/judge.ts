@@ -1,33 +1,33 @@
 import { isUtf8 } from "node:buffer";
 import { ANY_EXIT, type Attempt, type ExitStatus } from "./attempt.js";
 
-/** What a command may take. A line of stderr is a message, which nobody reads beyond a few screens. */
+/** Limits of a command. Lines of stderr are messages for users, so their length is limited to a few screens. */
 export const LIMITS = { seconds: 30, memoryBytes: 1.5e9, firstOutputSeconds: 5, lineBytes: 1 << 14 } as const;
 
 export type Limits = { readonly [K in keyof typeof LIMITS]: number };
 
-/** What was seen of a command. */
+/** What was observed of a command. */
 export interface Observation {
   readonly status: ExitStatus;
   readonly seconds: number;
   readonly peakBytes: number;
-  /** Why it had to be killed, if it had. */
+  /** Why the command was killed; null if it was not. */
   readonly killedFor: "time" | "memory" | null;
   readonly stdout: Uint8Array;
   readonly stderr: Uint8Array;
-  /** Logs and reports that it wrote, by name. */
+  /** Logs and reports that the command wrote, by name. */
   readonly logs: readonly (readonly [name: string, content: Uint8Array])[];
   /** Files that changed outside the targets, and how. */
   readonly changes: readonly string[];
-  /** When it first said something; null for never. */
+  /** Time of the first output; null if there was none. */
   readonly firstOutputSeconds: number | null;
-  /** Processes that it left running. */
+  /** Number of processes still running after the command exited. */
   readonly leftRunning: number;
-  /** Node itself does not run under the attempt's limits. */
+  /** Whether Node itself fails to run under the attempt's limits. */
   readonly isBelowNode: boolean;
 }
 
-/** What can be wrong. */
+/** Kinds of faults. */
 export const FAULTS = [
   "hang",
   "memory",
@@ -48,7 +48,7 @@ export interface Problem {
   readonly detail: string;
 }
 
-/** Judges a command by what was seen of it; no problem means that it passed. */
+/** Returns the problems found in an observation; empty if the attempt passed. */
 export function judge(attempt: Attempt, seen: Observation, limits: Limits = LIMITS): readonly Problem[] {
   const problems: Problem[] = [];
   const add = (fault: Fault, detail: string): void => void problems.push({ fault, detail });
@@ -65,7 +65,7 @@ export function judge(attempt: Attempt, seen: Observation, limits: Limits = LIMI
     if (raw !== null) add("escape", `${raw} in ${name}`);
   }
   for (const change of seen.changes) add("outside", change);
-  // Under limits that Node cannot run with, its last words are its own.
+  // If Node itself fails under the limits, its stack trace is not ours.
   const text = seen.isBelowNode ? "" : Buffer.concat([seen.stdout, seen.stderr]).toString("latin1");
   const trace = TRACE.exec(text);
   if (trace !== null) add("trace", trace[0].trim().slice(0, 120));
@@ -78,13 +78,13 @@ export function judge(attempt: Attempt, seen: Observation, limits: Limits = LIMI
   return problems;
 }
 
-/** A frame of a stack, or words for an error that nobody expected. */
+/** A stack frame, or the text of an unexpected error. */
 const TRACE = /^ +at (?:.+ \()?(?:file:|node:|\/)\S*:\d+:\d+\)?$|internal error|\[object Object\]|FATAL ERROR|^node:internal\/.*$/m;
 
-/** Control characters (C0 but tab and newline, DEL, C1), line and paragraph separators, and the invisible marks and overrides of text direction. */
+/** Control characters (C0 except tab and newline, DEL, C1), line and paragraph separators, and invisible text direction marks and overrides. */
 const RAW = /(?![\n\t])[\p{Cc}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/u;
 
-/** Names the first character that a terminal may obey; null for none. */
+/** Describes the first character that a terminal may interpret, or invalid UTF-8. Returns null if there is none. */
 export function findRawCharacter(bytes: Uint8Array): string | null {
   if (!isUtf8(bytes)) return "invalid UTF-8";
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");

@@ -1,22 +1,22 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** A process that leads a group, and all that it starts. */
+/** A process group leader and all its descendants. */
 export class ProcessTree {
   readonly #leader: number;
-  /** The peak of each process: the kernel keeps it while the process runs, so that only growth since the last sample is missed. */
+  /** Peak memory per process. The kernel keeps the peak while a process runs, so only growth after the last sample is missed. */
   readonly #peaks = new Map<number, number>();
 
   constructor(leader: number) {
     this.#leader = leader;
   }
 
-  /** The sum of all processes' peaks so far. */
+  /** Sum of the peaks of all processes so far. */
   get peakBytes(): number {
     return [...this.#peaks.values()].reduce((sum, bytes) => sum + bytes, 0);
   }
 
-  /** Looks at the processes once; returns their peak. */
+  /** Samples all processes once and returns the sum of their peaks, in bytes. */
   sample(): number {
     const waiting = [this.#leader];
     for (const pid of waiting) {
@@ -27,16 +27,16 @@ export class ProcessTree {
     return this.peakBytes;
   }
 
-  /** Ends the whole group. */
+  /** Kills the whole group. */
   kill(): void {
     try {
       process.kill(-this.#leader, "SIGKILL");
     } catch {
-      // All have ended.
+      // All processes have exited.
     }
   }
 
-  /** Waits for the group to end, for a while; returns how many processes are left. */
+  /** Waits at most `patienceMs` for the group to exit; returns the number of processes left. */
   async waitForEnd(patienceMs: number): Promise<number> {
     const endMs = performance.now() + patienceMs;
     for (;;) {
@@ -51,7 +51,7 @@ export class ProcessTree {
   }
 }
 
-/** VmHWM: the most memory that a process had in use; null where there is no such process any more. */
+/** Returns VmHWM, the peak resident memory of a process in bytes; null if the process no longer exists. */
 function peakOf(pid: number): number | null {
   const kilobytes = /^VmHWM:\s*(\d+) kB/m.exec(read(`/proc/${pid}/status`))?.[1];
   return kilobytes === undefined ? null : 1024 * Number(kilobytes);
@@ -61,7 +61,7 @@ function childrenOf(pid: number): number[] {
   return read(`/proc/${pid}/task/${pid}/children`).split(" ").filter(Boolean).map(Number);
 }
 
-/** The group of a process that has not ended; null for others. */
+/** Returns the process group of a running process; null if it has exited. */
 function groupOf(pid: string): number | null {
   const [, state, group] = /\) (\S) \d+ (\d+)/.exec(read(`/proc/${pid}/stat`)) ?? [];
   return group === undefined || state === "Z" ? null : Number(group);

@@ -15,7 +15,7 @@ const COLUMNS: readonly (readonly [heading: string, faults: readonly Fault[]])[]
   ["other", ["long line", "left running"]],
 ];
 
-/** A Markdown table with a line a kind, and below it what failed. */
+/** Formats a Markdown table with one row per kind, followed by the failed attempts. */
 export function formatReport(verdicts: readonly Verdict[], skipped: number): string {
   const kinds = KINDS.filter((kind) => verdicts.some(({ attempt }) => attempt.kind === kind));
   const rows = [
@@ -54,7 +54,7 @@ function formatFailure({ attempt, problems }: Verdict): string {
   return [`\n${titleOf(attempt)}`, `  ${describeCommand(attempt)}`, ...new Set(found)].join("\n");
 }
 
-/** Writes `report.tsv`, a line an attempt, and `failures.txt`, with what the failed ones printed. */
+/** Writes `report.tsv`, with one line per attempt, and `failures.txt`, with the output of failed attempts. */
 export function writeReport(folder: string, verdicts: readonly Verdict[]): void {
   mkdirSync(folder, { recursive: true });
   const headings = ["kind", "attempt", "verdict", "exit", "seconds", "MB", "command", ...FAULTS];
@@ -84,7 +84,7 @@ function tail(bytes: Uint8Array): string {
   return text.length > TAIL_LENGTH ? `...${text.slice(-TAIL_LENGTH)}` : text;
 }
 
-/** The report shows what it is about: everything but a newline that a terminal would obey is escaped. */
+/** Escapes all characters that a terminal may interpret, except newlines: the report quotes hostile output. */
 function escapeText(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
     character === "\n" ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,

@@ -8,7 +8,7 @@ import { ProcessTree } from "./process-tree.js";
 import { compareFiles, lookAtFiles } from "./watched-files.js";
 import { Workplace } from "./workplace.js";
 
-/** What became of an attempt. */
+/** The result of an attempt. */
 export interface Verdict {
   readonly attempt: Attempt;
   readonly seen: Observation;
@@ -16,21 +16,21 @@ export interface Verdict {
 }
 
 export interface RunOptions {
-  /** Holds `base` and `canary`, which nothing may change, and a folder for each attempt. */
+  /** Contains `base` and `canary`, which no attempt may change, and one folder per attempt. */
   readonly scratch: string;
-  /** What runs as nextvlad. */
+  /** The command that runs nextvlad. */
   readonly program: readonly string[];
   readonly limits?: Limits;
 }
 
 const SAMPLE_MS = 25;
-/** A command that takes this much more memory than allowed is killed, for the sake of the machine. */
+/** A command that exceeds the memory limit by this factor is killed, to protect the machine. */
 const KILL_FACTOR = 2;
 const MAX_OUTPUT_BYTES = 1 << 24;
-/** How long processes of a command's group may take to follow it. */
+/** How long the other processes of a command's group may run after it exits. */
 const GRACE_MS = 500;
 
-/** Writes an attempt's inputs, runs its command, and judges what it did. */
+/** Writes an attempt's inputs, runs its command and judges the result. */
 export async function runAttempt(attempt: Attempt, number: number, { scratch, program, limits = LIMITS }: RunOptions): Promise<Verdict> {
   const folder = join(scratch, String(number).padStart(3, "0"));
   mkdirSync(folder, { recursive: true });
@@ -54,12 +54,12 @@ export async function runAttempt(attempt: Attempt, number: number, { scratch, pr
     throw new Error(`${titleOf(attempt)}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   } finally {
     place.close();
-    // Node's own removal fails in folders nested this deep.
+    // Node's rmSync fails on folders nested this deep.
     spawnSync("rm", ["-rf", folder]);
   }
 }
 
-/** What must not outlive this process. */
+/** Process trees to kill when this process exits. */
 const running = new Set<ProcessTree>();
 process.on("exit", () => {
   for (const tree of running) tree.kill();
@@ -103,7 +103,7 @@ async function runCommand(attempt: Attempt, folder: string, program: readonly st
   const leftRunning = await tree.waitForEnd(GRACE_MS);
   tree.kill();
   running.delete(tree);
-  // What a killed command's pipes still hold.
+  // Drain the pipes: a killed command may leave unread output.
   await Promise.race([new Promise((resolve) => child.once("close", resolve)), sleep(GRACE_MS)]);
   const peakBytes = tree.peakBytes;
   const output = { stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) };
@@ -114,7 +114,7 @@ function start({ args, shell, stdin, environment = {} }: Attempt, folder: string
   const command = [...program, ...args];
   const [file = "", ...rest] = shell === undefined ? command : ["bash", "-c", shell, "bash", ...command];
   const own = { HOME: join(folder, "home"), TMPDIR: join(folder, "tmp"), NODE_OPTIONS: undefined, NEXTVLAD_DEBUG: undefined };
-  // A group of its own, so that whatever it starts can be found and ended.
+  // Run the command in its own process group, so that its descendants can be found and killed.
   const child = spawn(file, rest, { cwd: folder, env: { ...process.env, ...own, ...environment }, detached: true });
   // A command that does not read its input closes the pipe.
   child.stdin?.on("error", () => undefined).end(stdin ?? "");
@@ -142,19 +142,19 @@ function sendSignals({ signals = [] }: Attempt, child: ChildProcess, output: rea
   }
 }
 
-/** Whether Node alone runs under the limits that the attempt's shell command sets. */
+/** Returns whether plain Node runs under the limits set by the attempt's shell command. */
 function nodeRuns({ shell = '"$@"', environment }: Attempt, folder: string): boolean {
   const options = { cwd: folder, env: { ...process.env, ...environment }, timeout: 10_000, stdio: "ignore" as const };
   return spawnSync("bash", ["-c", shell, "bash", process.execPath, "-e", NODE_ALONE], options).status === 0;
 }
 
-/** Node with a worker thread, which is what every command that reads shards starts. */
+/** Starts a worker thread, as every command that reads shards does. */
 const NODE_ALONE = `new (require("node:worker_threads").Worker)("0", { eval: true })`;
 
 const LOG = /\.(log\.jsonl|corrupt_records\.json)$|nan_batches\.json$/;
 const MAX_LOG_DEPTH = 3;
 
-/** Logs and reports below an attempt's folder. */
+/** Reads the logs and reports in an attempt's folder, recursively. */
 function readLogs(folder: string, depth = 0): [string, Uint8Array][] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry): [string, Uint8Array][] => {
     const path = join(folder, entry.name);

@@ -1,10 +1,10 @@
 import { lstatSync, readdirSync, readlinkSync } from "node:fs";
 import { join, relative } from "node:path";
 
-/** What stands at each path below some folders: type, inode, size and modification time. */
+/** State of each path: type and inode; also the target of a link, and the size, mode and modification time of a file. */
 export type FileState = ReadonlyMap<string, string>;
 
-/** Looks at all files below folders but those in `targets`; of a target, only at what `keeps` names. Links are not followed. */
+/** Records the state of all files in `folders`, excluding `targets` but including `keeps`. Links are not followed. */
 export function lookAtFiles(
   root: string,
   folders: readonly string[],
@@ -17,7 +17,7 @@ export function lookAtFiles(
     const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
     if (found === undefined) return;
     const type = TYPES.find(([, is]) => found[is]())?.[0] ?? "unknown";
-    // A folder's size and time change with what is in it, which is looked at by itself.
+    // A folder's size and time change with its entries, which are recorded separately.
     if (type === "folder") state.set(name, `folder ${found.ino}`);
     else if (type === "link") state.set(name, `link ${found.ino} to ${readlinkSync(path)}`);
     else if (type !== "file") state.set(name, `${type} ${found.ino}`);
@@ -38,7 +38,7 @@ const TYPES = [
   ["device", "isCharacterDevice"],
 ] as const;
 
-/** What differs between two looks, in words. */
+/** Describes the differences between two states. */
 export function compareFiles(before: FileState, after: FileState): readonly string[] {
   const changes: string[] = [];
   for (const [name, state] of before) {

@@ -3,14 +3,14 @@ import { cpSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 
-/** The folder of an attempt, and ways to plant things in it. All paths are relative to it. */
+/** The folder of an attempt, with methods that create inputs in it. All paths are relative to the folder. */
 export class Workplace {
   readonly folder: string;
   readonly #cleanups: (() => void)[] = [];
 
   constructor(folder: string) {
     this.folder = folder;
-    // `out` is the usual target; the others are watched.
+    // `out` is the default target; the other folders must not change.
     for (const name of ["out", "home", "tmp"]) mkdirSync(join(folder, name), { recursive: true });
   }
 
@@ -37,19 +37,19 @@ export class Workplace {
     execFileSync("mkfifo", [this.path(name)]);
   }
 
-  /** A device node of the null device, of this folder's own. */
+  /** Creates a device node of the null device. */
   nullNode(name: string): void {
     execFileSync("mknod", [this.path(name), "c", "1", "3"]);
   }
 
-  /** A socket that listens until the attempt is over. */
+  /** Creates a socket that listens until the attempt ends. */
   async socket(name: string): Promise<void> {
     const server = createServer().unref();
     await new Promise<void>((resolve) => server.listen(this.path(name), resolve));
     this.#cleanups.push(() => server.close());
   }
 
-  /** A file system in memory, with mount's options: `size=1m`. */
+  /** Mounts a tmpfs with the given mount options, such as `size=1m`. */
   disk(name: string, options: string): void {
     const path = this.path(name);
     mkdirSync(path, { recursive: true });

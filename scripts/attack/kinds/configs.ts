@@ -4,7 +4,7 @@ import { BIDI, ESCAPES, HOSTILE_TEXT } from "../bytes.js";
 
 const shown = JSON.stringify;
 
-/** Config files; `verify` reads them as all commands do. */
+/** Config files. All commands read them with the same code as `verify`. */
 const CONFIGS: Readonly<Record<string, () => string | Uint8Array>> = {
   "empty file": () => "",
   "a billion laughs by aliases": () => {
@@ -88,7 +88,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   "a list nested 5,000 deep": `MODEL.name=${"[".repeat(5000)}`,
 };
 
-/** Must not be taken for a config of defaults. */
+/** Configs that must be rejected rather than read as an empty config with default values. */
 const MUST_REFUSE = /omap|!!set|pairs|two documents|1,000 documents|__proto__ as|!!js|python/;
 
 export const configAttempts: readonly Attempt[] = [

@@ -6,7 +6,7 @@ const INFER = ["infer", "--weights", SNAPSHOT, "--filelist", LIST, "--save-dir",
 const VERIFY = ["verify", SHARD, "--config", CONFIG];
 const HELP = ["train", "--help"];
 
-/** Variables by what is odd about them. */
+/** Unusual environment variables, by description. */
 const VARIABLES: Readonly<Record<string, Readonly<Record<string, string | undefined>>>> = {
   "HOME with escapes": { HOME: `/tmp/${ESCAPES}` },
   "HOME with bidirectional marks": { HOME: `/${BIDI}` },
@@ -54,12 +54,12 @@ export const environmentAttempts: readonly Attempt[] = [
         name: `${name}: ${command}`,
         args,
         environment,
-        // Videos smaller than YouTube-8M's are none of these variables' fault.
+        // By default, a variable must not make a command fail.
         exits: [0],
         ...(name.startsWith("HOME relative") ? { exits: [0, 1, 2] } : {}),
-        // TensorFlow would abort with them; `infer` refuses them.
+        // TensorFlow would abort with these values; `infer` rejects them.
         ...(name.startsWith("TF_NUM") && command === "infer" ? { exits: [2] } : {}),
-        // ICU crashes on such names.
+        // ICU crashes on such locale names.
         ...(name.startsWith("LC_ALL") ? { mayKillNode: true } : {}),
       }),
     ),

@@ -2,13 +2,13 @@ import { deflateRawSync } from "node:zlib";
 import type { Attempt } from "../attempt.js";
 import { BIDI, deflateBomb, ESCAPES, HOSTILE_TEXT, npy, npyHeader, npyOfZeros, zip } from "../bytes.js";
 
-// `convert --csv`: a table of labels, and a .npy or .npz file for each video.
+// Inputs of `convert --csv`: a table of labels and one .npy or .npz file per video.
 
 const CONVERT = ["convert", "--to", "tfrecord", "--csv", "labels.csv", "--rgb", "features/{id}.npy", "--out", "out"];
 const rows = (...lines: readonly string[]): string => table(lines);
 const table = (lines: readonly string[]): string => `id,labels\n${lines.join("\n")}\n`;
 
-/** Tables of labels; each comes with a good .npy for `good`. */
+/** Tables of labels. Each comes with a valid .npy file for the video `good`. */
 const TABLES: Readonly<Record<string, () => string | Uint8Array>> = {
   "empty table": () => "",
   "no header": () => "good,1\n",
@@ -37,7 +37,7 @@ const DATA = Buffer.alloc(128);
 const floats = (...values: readonly number[]): Buffer =>
   Buffer.from(Float32Array.from({ length: 32 }, (_, i) => values[i % values.length] as number).buffer);
 
-/** Files of features. */
+/** Feature files. */
 const ARRAYS: Readonly<Record<string, () => Uint8Array>> = {
   "empty .npy": () => Buffer.alloc(0),
   "a .npy header of 4 GiB": () => npy("{", Buffer.alloc(100), 2, 0xfffffff0),

@@ -2,7 +2,7 @@ import { type Attempt, BAD_USAGE, DONE } from "../attempt.js";
 import { CONFIG, LIST, RESULTS, SHARD, SNAPSHOT } from "../base.js";
 import { BIDI, ESCAPES } from "../bytes.js";
 
-/** What stands where a number is due. */
+/** Values passed where a number is expected. */
 const VALUES: readonly string[] = [
   "NaN",
   "1e308",
@@ -23,13 +23,13 @@ const VALUES: readonly string[] = [
   "2147483648",
 ];
 
-/** A thousand epochs are a right answer to some values: a few steps of them do. */
+/** Some values validly request a thousand epochs, so training is limited to a few steps. */
 const TRAIN = ["train", "--config", CONFIG, "--save-dir", "out", "--set", "TRAIN.max_iter=5"];
 const RUN = ["--weights", SNAPSHOT, "--filelist", LIST, "--save-dir", "out"];
 const CONVERT = ["convert", "--to", "pkl", "--filelist", LIST, "--out", "out"];
 const DIGITS = ["digits", "--out", "out", "--validate-videos", "1"];
 
-/** Flags that take numbers, and the command that gets them. */
+/** Flags that take numbers, with their commands. */
 const NUMBERS: readonly (readonly [command: readonly string[], flag: string])[] = [
   ...[
     "--batch-size",
@@ -48,7 +48,7 @@ const NUMBERS: readonly (readonly [command: readonly string[], flag: string])[] 
   [["verify", SHARD, "--config", CONFIG], "--readers"],
   [["ensemble", `${RESULTS}.csv`, "--save-dir", "out"], "--infer-topk"],
 ];
-/** Every flag meets some of the values, and every value some of the flags. */
+/** Each flag is tested with every fourth value, and each value with every fourth flag. */
 const STRIDE = 4;
 
 const numberAttempts = NUMBERS.flatMap(([command, flag], i) =>
@@ -58,7 +58,7 @@ const numberAttempts = NUMBERS.flatMap(([command, flag], i) =>
   }),
 );
 
-/** Arguments by what is odd about them. */
+/** Unusual arguments, by description. */
 const ODD: Readonly<Record<string, readonly string[]>> = {
   "a command with escapes": [ESCAPES],
   "a command of 1 MB less than the system allows": ["x".repeat(100_000)],
@@ -95,7 +95,7 @@ const ODD: Readonly<Record<string, readonly string[]>> = {
   "another tool's flag": ["train", `--model_dir=${ESCAPES}`],
 };
 
-/** Commands that must do what they say, whatever stands around them. */
+/** Valid commands, which must exit with 0. */
 const HARMLESS: readonly (readonly string[])[] = [
   ["version"],
   ["--version"],

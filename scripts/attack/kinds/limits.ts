@@ -20,7 +20,7 @@ const shown = (args: readonly string[], shell: string, rest: Pick<Attempt, "kind
   mayKillNode: true,
 });
 
-/** Limits by `ulimit`'s option: open files, address space in KB, bytes of a file in KB, stack in KB, locked memory. */
+/** Limits by `ulimit` option: open files, address space in KB, file size in KB, stack in KB, locked memory. */
 const LIMITS: readonly (readonly [option: string, values: readonly (number | string)[], commands: readonly string[]])[] = [
   ["n", [16, 24, 32, 48, 64, 96], ["version", "verify", "convert", "infer", "train"]],
   ["v", [1_000_000, 2_000_000, 3_000_000, 6_000_000, 12_000_000], ["version", "verify", "infer", "train"]],

@@ -6,7 +6,7 @@ import type { Workplace } from "../workplace.js";
 const shard = records(video());
 const oneLine = (text: string): string => text.replaceAll(/[\r\n]/g, " ");
 
-/** Files that list shards. */
+/** Shard lists. */
 const LISTS: Readonly<Record<string, () => string | Uint8Array>> = {
   "empty list": () => "",
   "only comments": () => "# nothing\n".repeat(1000),
@@ -31,7 +31,7 @@ const LISTS: Readonly<Record<string, () => string | Uint8Array>> = {
   ...Object.fromEntries(Object.entries(HOSTILE_TEXT).map(([name, text]) => [`the line is ${name}`, () => `${oneLine(text)}\n`])),
 };
 
-/** Folders of shards, and the patterns that look for them. */
+/** Glob patterns, and the folders of shards that they match. */
 const PATTERNS: Readonly<Record<string, readonly [pattern: string, prepare: (place: Workplace) => void]>> = {
   "** and two links to the folder itself": [
     "in/**/*.tfrecord",

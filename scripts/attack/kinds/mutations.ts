@@ -5,7 +5,7 @@ import type { ParserName } from "../../fuzz/target.js";
 import type { Attempt } from "../attempt.js";
 import { CONFIG, SHARD } from "../base.js";
 
-/** Good files of the fuzzers' corpus, the name that a changed one gets, and the command that reads it. */
+/** Seeds from the fuzzing corpus, the file name that the mutated seed gets, and the command that reads it. */
 const INPUTS: readonly (readonly [corpus: ParserName, file: string, args: readonly string[]])[] = [
   ["tfrecord", "in.tfrecord", ["verify", "in.tfrecord", "--config", CONFIG]],
   ["tfrecord", "in.tfrecord", ["convert", "--to", "pkl", "--filelist", "in.tfrecord", "--out", "out"]],
@@ -20,7 +20,7 @@ const INPUTS: readonly (readonly [corpus: ParserName, file: string, args: readon
 ];
 const MUTATIONS_EACH = 5;
 
-/** Files changed at random, the same for the same seed. */
+/** Returns attempts with randomly mutated files; deterministic for a given seed. */
 export function mutationAttempts(seed: number): readonly Attempt[] {
   return INPUTS.flatMap(([corpus, file, args], input) =>
     Array.from(

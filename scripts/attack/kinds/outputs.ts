@@ -3,7 +3,7 @@ import { CONFIG, LIST, RESULTS, SNAPSHOT } from "../base.js";
 import { ESCAPES } from "../bytes.js";
 import type { Workplace } from "../workplace.js";
 
-/** Commands that write, and a file of those that they write. */
+/** A command that writes files, and one of the files. */
 interface Writer {
   readonly args: readonly string[];
   readonly file: string;
@@ -29,14 +29,14 @@ const WRITERS: Readonly<Record<string, Writer>> = {
   digits: { args: ["digits", "--out", "out", "--train-videos", "2", "--validate-videos", "2"], file: "out/train.list" },
 };
 
-/** The log of a command that has one. */
+/** Returns the path of a command's log, or null if it has none. */
 const logOf = (name: string): string | null =>
   /^(infer|eval|train|ensemble|convert)/.test(name) ? `out/${name.split(" ")[0]}.log.jsonl` : null;
 
-/** A command that waits for ever has to say so, and to stop when it is told to. */
+/** A command that waits indefinitely must print a message and stop on SIGTERM. */
 const wait = { mayWait: true, signals: [{ name: "SIGTERM", afterMs: 6000 }], exits: [1, 2, 143, "SIGTERM", "SIGKILL"] } as const;
 
-/** What stands in the place of an output: how it gets there, and what may come of it. */
+/** What exists at the path of an output: how to create it, and the expected exits. */
 const PLACES: Readonly<Record<string, (file: string) => Partial<Attempt>>> = {
   "a device node": (file) => ({ prepare: (place) => place.nullNode(file), keeps: [file], needs: "mknod" }),
   "a FIFO that nobody reads": (file) => ({ prepare: (place) => place.fifo(file), keeps: [file], ...wait, exits: [0, ...wait.exits] }),
@@ -59,7 +59,7 @@ const PLACES: Readonly<Record<string, (file: string) => Partial<Attempt>>> = {
   }),
 };
 
-/** Odd places for a file, which may or may not do. */
+/** Unusual output paths; writing to them may succeed or fail. */
 const ODD_FILES: Readonly<Record<string, string>> = {
   "a name with escapes": `out/${ESCAPES.replaceAll("/", "")}.npz`,
   "a name of 255 bytes": `out/${"x".repeat(251)}.npz`,
@@ -74,7 +74,7 @@ const ODD_FILES: Readonly<Record<string, string>> = {
   "a name that ends in a slash": "out/x.npz/",
 };
 
-/** Files of the user's that a command would replace. */
+/** Commands that would replace the user's own files. */
 const OWN_FILES: readonly Attempt[] = [
   {
     kind: "output",
@@ -198,7 +198,7 @@ export const outputAttempts: readonly Attempt[] = [
   },
 ];
 
-/** Disks by what is wrong with them. */
+/** Disks that cannot be written: full, out of inodes or read-only. */
 const DISKS: Readonly<Record<string, (place: Workplace) => void>> = {
   "no room": (place) => {
     place.disk("out", "size=16k");
@@ -218,7 +218,7 @@ export const diskAttempts: readonly Attempt[] = Object.entries(DISKS).flatMap(([
       name: `${name}: ${command}`,
       prepare,
       args,
-      // A model this small may fit where there is hardly any room.
+      // A model this small may fit into the few KB that are left.
       exits: name === "no room" ? [0, 1] : [1],
       needs: "mount",
     }),

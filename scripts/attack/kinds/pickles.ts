@@ -12,7 +12,7 @@ const uint64 = (value: bigint): Buffer => {
 };
 const features = (size: number, frames = 2): Buffer => pickledArray([op.int(frames), op.int(size)], Buffer.alloc(frames * size));
 const list = (...items: readonly Uint8Array[]): Buffer => Buffer.concat([op.list, op.mark, ...items, op.appends]);
-/** A video as PaddleVideo pickles it; what is given replaces the harmless. */
+/** Returns the opcodes of a video as PaddleVideo pickles it; `changes` override the valid entries. */
 const clip = (changes: Readonly<Record<string, Uint8Array>> = {}): Buffer =>
   pickledDict({
     video: op.text("clip"),
@@ -25,7 +25,7 @@ const clip = (changes: Readonly<Record<string, Uint8Array>> = {}): Buffer =>
 const shard = (changes?: Readonly<Record<string, Uint8Array>>): Buffer => pickle(list(clip(), clip(changes)));
 const MILLION = 1_000_000;
 
-/** Hostile pickles by what is wrong with them. */
+/** Hostile pickles, by description. */
 const PICKLES: Readonly<Record<string, () => Uint8Array>> = {
   "3,000,000 None": () => pickle(list(Buffer.alloc(3 * MILLION, op.none))),
   "1,000,000 empty dicts": () => pickle(list(Buffer.alloc(MILLION, op.dict))),
@@ -101,7 +101,7 @@ const READERS: Readonly<Record<string, readonly string[]>> = {
 const INFER = ["infer", "--weights", SNAPSHOT, "--filelist", "in.pkl", "--save-dir", "out", "--on-corrupt", "skip-shard"];
 
 export const pickleAttempts: readonly Attempt[] = Object.entries(PICKLES).flatMap(([name, make], i) => {
-  // Inference meets every fourth.
+  // Inference runs on every fourth pickle.
   const commands = [...Object.entries(READERS), ...(i % 4 === 0 ? [["infer", INFER] as const] : [])];
   return commands.map(
     ([command, args]): Attempt => ({

@@ -10,7 +10,7 @@ const prediction = (id: Uint8Array, score: Uint8Array, label: Uint8Array): Buffe
   Buffer.concat([op.mark, id, list(score), list(label), op.tuple]);
 const good = prediction(op.text("clip"), op.float(0.5), op.int(1));
 
-/** Result files by their names. */
+/** Hostile result files, by file name and description. */
 const FILES: Readonly<Record<string, Readonly<Record<string, () => string | Uint8Array>>>> = {
   "in.csv": {
     "empty file": () => "",
@@ -71,7 +71,7 @@ const SHARES: Readonly<Record<string, string>> = {
   escapes: `${ESCAPES},1`,
 };
 
-/** Labels' names. */
+/** Files of label names. */
 const NAMES: Readonly<Record<string, string | Uint8Array>> = {
   escapes: `${ESCAPES}\n`.repeat(6),
   "1,000,000 names": "x\n".repeat(MILLION),

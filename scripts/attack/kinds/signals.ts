@@ -3,7 +3,7 @@ import type { Attempt, ExitStatus, SentSignal } from "../attempt.js";
 import { CONFIG, LIST, SNAPSHOT } from "../base.js";
 import { records, repeat, video } from "../bytes.js";
 
-/** Shards that take a command some seconds. */
+/** Writes shards that keep a command busy for some seconds. */
 const prepare: NonNullable<Attempt["prepare"]> = (place) => {
   const shard = repeat(records(video({ frames: 20 })), 3000);
   const names = Array.from({ length: 8 }, (_, i) => `in/${i}.tfrecord`);
@@ -19,7 +19,7 @@ const COMMANDS: Readonly<Record<string, Pick<Attempt, "args" | "prepare">>> = {
   convert: { args: ["convert", "--to", "pkl", "--filelist", "in.list", "--out", "out"], prepare },
   verify: { args: ["verify", "in.list", "--config", CONFIG, "--readers", "1"], prepare },
 };
-/** These do not wait for signals: the system's default ends them. */
+/** Commands that install no signal handlers: the default action terminates them. */
 const SIMPLE: Readonly<Record<string, readonly string[]>> = {
   digits: ["digits", "--out", "out", "--train-videos", "3000"],
   export: ["export", "--weights", SNAPSHOT, "--format", "npz", "--out", "out/x.npz"],
@@ -27,13 +27,13 @@ const SIMPLE: Readonly<Record<string, readonly string[]>> = {
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 const codeOf = (name: NodeJS.Signals): number => 128 + constants.signals[name];
-/** It may be over before the signal, or get it before it can catch it. */
+/** The command may finish before the signal, or receive it before the handler is installed. */
 const ends = (name: NodeJS.Signals): readonly ExitStatus[] => [0, 1, codeOf(name), name];
 
-/** Once it has said something, it catches signals. */
+/** Sends the signal after the first output: the command handles signals from then on. */
 const onceItSpeaks = (name: NodeJS.Signals, afterMs: number): SentSignal => ({ name, afterMs, when: /\w/ });
 
-/** Signals by when they come, and what may come of them. */
+/** Signals and their expected exits, by description. */
 const SENT: Readonly<Record<string, Pick<Attempt, "signals" | "exits">>> = {
   ...Object.fromEntries(
     SIGNALS.map((name) => [`${name} while it works`, { signals: [onceItSpeaks(name, 200)], exits: [0, 1, codeOf(name)] }]),

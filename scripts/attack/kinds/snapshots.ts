@@ -7,7 +7,7 @@ import type { Workplace } from "../workplace.js";
 
 type Json = { [key: string]: never };
 
-/** Changes a state in place of its own, and gives it a correct checksum. */
+/** Replaces a state file by a changed one with a correct checksum. */
 function forge(place: Workplace, file: string, change: (state: Json) => object): void {
   const { crc32c: _, ...state } = JSON.parse(readFileSync(place.path(file), "utf8")) as Json;
   place.file(file, sealJson(change(state)));

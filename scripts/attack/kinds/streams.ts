@@ -16,7 +16,7 @@ const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   "train --help": ["train", "--help"],
 };
 
-/** Standard streams by what is wrong with them. */
+/** Broken standard streams, by description. */
 const STREAMS: Readonly<Record<string, readonly [shell: string, exits: readonly ExitStatus[]]>> = {
   "stdin closed": ['exec "$@" <&-', [0]],
   "stdout closed": ['exec "$@" >&-', [0, 1]],
@@ -29,7 +29,7 @@ const STREAMS: Readonly<Record<string, readonly [shell: string, exits: readonly 
   "stdin is a folder": ['exec "$@" < /', [0]],
 };
 
-/** Files that a command makes even where nobody hears of it. */
+/** Files that a command must write even if its output is lost. */
 const MADE: Readonly<Record<string, string>> = {
   train: "out/NEXTVLAD_epoch0/state.json",
   infer: "out/NEXTVLAD_infer_result.pkl",
@@ -39,7 +39,7 @@ const MADE: Readonly<Record<string, string>> = {
 export const streamAttempts: readonly Attempt[] = Object.entries(STREAMS).flatMap(([name, [shell, exits]]) =>
   Object.entries(COMMANDS).map(([command, args]): Attempt => {
     const made = MADE[command];
-    // Without the file, an exit code that is never right.
+    // If the file is missing, exit with a code that is never expected.
     const checked = made === undefined ? shell : `(${shell}); code=$?; [ -e ${made} ] || code=99; exit $code`;
     return { kind: "stream", name: `${name}: ${command}`, args, shell: checked, exits };
   }),

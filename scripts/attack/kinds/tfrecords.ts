@@ -27,12 +27,12 @@ const flip = (bytes: Buffer, at: number): Buffer => {
   copy[copy.length + at] = (copy.at(at) as number) ^ 1;
   return copy;
 };
-/** A SequenceExample whose context, or whose feature lists, are these entries. */
+/** Builds a SequenceExample whose context consists of the given map entries. */
 const withContext = (...entries: readonly Uint8Array[]): Uint8Array =>
   bytesField(1, Buffer.concat(entries.map((entry) => bytesField(1, entry))));
 const bytesFeature = (value: string | Uint8Array): Uint8Array => bytesField(1, bytesField(1, Buffer.from(value as string)));
 
-/** Hostile shards by what is wrong with them. */
+/** Hostile shards, by description. */
 const SHARDS: Readonly<Record<string, () => Uint8Array>> = {
   "empty file": () => Buffer.alloc(0),
   "one byte": () => Buffer.alloc(1),
@@ -113,13 +113,13 @@ const SHARDS: Readonly<Record<string, () => Uint8Array>> = {
 
 const READ = ["in.tfrecord", "--config", CONFIG];
 const RUN = ["--weights", SNAPSHOT, "--filelist", "in.tfrecord", "--save-dir", "out"];
-/** What reads a shard without TensorFlow: each meets every shard. */
+/** Commands that read a shard without TensorFlow; each runs on every shard. */
 const READERS: Readonly<Record<string, readonly string[]>> = {
   verify: ["verify", ...READ, "--require-labels"],
   inspect: ["inspect", "in.tfrecord"],
   convert: ["convert", "--to", "pkl", "--filelist", "in.tfrecord", "--out", "out", "--workers", "2"],
 };
-/** What computes with it: they take turns. */
+/** Commands that compute on a shard; one of them, in turn, runs on each shard. */
 const COMPUTERS: Readonly<Record<string, readonly string[]>> = {
   eval: ["eval", ...RUN],
   infer: ["infer", ...RUN, "--format", "pickle,csv,jsonl"],

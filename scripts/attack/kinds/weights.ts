@@ -34,7 +34,7 @@ const variable = paddleVariable([2n], Buffer.alloc(8));
 const longName = (text: string): Buffer => Buffer.concat([tarEntry("././@LongLink", Buffer.from(text), "L"), tarEntry("short", variable)]);
 const pax = (line: string): Buffer => Buffer.concat([tarEntry("pax", Buffer.from(line), "x"), tarEntry("short", variable)]);
 
-/** Files of weights by the name that they get. */
+/** Hostile weight files, by file name and description. */
 const FILES: Readonly<Record<string, Readonly<Record<string, () => Uint8Array>>>> = {
   "in.safetensors": {
     "empty file": () => Buffer.alloc(0),
@@ -140,7 +140,7 @@ const FILES: Readonly<Record<string, Readonly<Record<string, () => Uint8Array>>>
   },
 };
 
-/** Folders of variables. */
+/** Hostile folders of Paddle variables. */
 const FOLDERS: Readonly<Record<string, (place: Workplace) => void>> = {
   "an empty folder": (place) => place.file("in/.keep", ""),
   "names with escapes": (place) => {
@@ -175,7 +175,7 @@ const FOLDERS: Readonly<Record<string, (place: Workplace) => void>> = {
     ),
 };
 
-/** Changes to good weights. */
+/** Changes to valid weights. */
 const CHANGED: Readonly<Record<string, (place: Workplace) => void>> = {
   "a variable replaced by another shape": (place) => {
     place.copy(WEIGHTS.variables, "in");
