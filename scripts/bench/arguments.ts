@@ -22,7 +22,7 @@ export const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
 const PRECISIONS: readonly Precision[] = ["float32", "tf32", "int16", "int8"];
 const MODES: readonly string[] = ["train", "infer", "read", "metrics"];
 
-/** What the command line asks for. */
+/** The parsed command line. */
 export interface Settings {
   readonly mode: Task["mode"];
   readonly batch: number;
@@ -33,7 +33,7 @@ export interface Settings {
   readonly useGpu: boolean;
   readonly pairs: number;
   readonly peers: string | null;
-  /** Another checkout, or null. */
+  /** Path of another checkout, or null. */
   readonly against: string | null;
   readonly frameworks: readonly string[];
   readonly json: boolean;
@@ -77,7 +77,7 @@ function parse(argv: readonly string[]) {
   }
 }
 
-/** Reads the command line; `null` where help is asked for. Throws BAD_USAGE. */
+/** Parses the command line; returns null for `--help`. Throws BAD_USAGE if an argument is invalid. */
 export function readArguments(argv: readonly string[]): Settings | null {
   const { values, positionals } = parse(argv);
   if (values.help) return null;

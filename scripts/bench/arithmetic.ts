@@ -1,21 +1,21 @@
 import { type ModelSizes, modalitiesOf, vladSize } from "../../src/model/sizes.js";
 
-/** What a network's products take, in floating-point operations: a multiplication and an addition are two. */
+/** Floating-point operations of a network's matrix products. A multiplication and an addition count as two. */
 export interface Arithmetic {
-  /** Of one frame. */
+  /** Per frame. */
   readonly frame: number;
-  /** Of one video, whatever its length. */
+  /** Per video, independent of its length. */
   readonly video: number;
-  /** Of one step, whatever its batch: the fold. */
+  /** Per step, independent of the batch: computing the folded weights. */
   readonly step: number;
 }
 
 /**
- * Counts matrix products only, as the network runs them (docs/performance.md), with the fold: x W and x (W Wc) instead of (x W) Wc.
- * Forward, a frame of F features takes x W (D = E F wide), x (W Wc) (G K), x (W Wa) (G) and the sum over its groups of P x K outer products (D K);
- * a video takes hidden1, the gate's two layers and the classifier.
- * Backward, a product with features on its left needs one more (they have no gradient), every other one two more.
- * The fold itself, W Wc and W Wa, is made in every step of training, and before the first batch of inference.
+  * Counts matrix products only, as the network runs them (docs/performance.md), with folded weights: x W and x (W Wc) instead of (x W) Wc.
+  * Forward, per frame of F features: x W (D = E F wide), x (W Wc) (G K), x (W Wa) (G) and the sum over groups of P x K outer products (D K);
+  * per video: hidden1, the two layers of the context gating and the classifier.
+  * Backward: one more product for each product whose left operand is the features, which have no gradient; two more for every other product.
+  * The folded weights W Wc and W Wa are computed in every training step, but only once in inference, before the first batch.
  */
 export function countArithmetic(sizes: ModelSizes, mode: "train" | "infer"): Arithmetic {
   const { groups, clusters, hidden, gate, classes } = sizes;
@@ -30,7 +30,7 @@ export function countArithmetic(sizes: ModelSizes, mode: "train" | "infer"): Ari
   return count;
 }
 
-/** Floating-point operations of one step over videos of these lengths. */
+/** Returns the floating-point operations of one step on videos with the given numbers of frames. */
 export function countStep({ frame, video, step }: Arithmetic, frameCounts: Int32Array): number {
   const frames = frameCounts.reduce((sum, count) => sum + count, 0);
   return frames * frame + frameCounts.length * video + step;

@@ -1,7 +1,7 @@
 /**
- * Trains and measures on real data, AudioSet's balanced training set (audio only, about 10 frames a clip), for each seed; with `--peers`, in turn with
- * PyTorch training the same network by the same recipe. Prints MAP and GAP (top 20, as YouTube-8M defines them), full-ranking mAP by scikit-learn, and
- * the training speed.
+  * Trains and evaluates on real data, AudioSet's balanced training set (audio only, about 10 frames per clip), once per seed. With `--peers`, each run is
+  * followed by PyTorch training the same network with the same recipe. Prints MAP and GAP (top 20, as YouTube-8M defines them), full-ranking mAP computed
+  * by scikit-learn, and the training speed.
  */
 import { mkdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
@@ -28,25 +28,25 @@ const FULL_RANKING = fileURLToPath(new URL("../../../scripts/bench/full_ranking.
 const CLASSES = 527;
 const BATCH = 128;
 
-/** What one training came to. */
+/** Results of one training run. */
 interface AudiosetRun {
   readonly name: "nextvlad" | "PyTorch";
   readonly seed: number;
   readonly map: number;
   readonly gap: number;
-  /** scikit-learn's mean of average precisions over all clips; null without an interpreter that has it. */
+  /** Mean of scikit-learn's average precisions over all clips; null if no interpreter with scikit-learn is given. */
   readonly full_ranking_map: number | null;
   readonly clips_per_second: number;
 }
 
-/** What every run needs. */
+/** Settings shared by all runs. */
 interface Workplace {
   readonly folder: string;
   readonly data: string;
   readonly trainList: string;
   readonly evalList: string;
   readonly epochs: number;
-  /** The interpreter with PyTorch and scikit-learn. */
+  /** The interpreter with PyTorch and scikit-learn; null without `--peers`. */
   readonly python: string | null;
   readonly signal: AbortSignal;
 }
@@ -60,7 +60,7 @@ interface LogLine {
 
 const nextvlad = (args: readonly string[], { signal }: Workplace): Promise<string> => runChild(process.execPath, [CLI, ...args], signal);
 
-/** Clips a second between the first and the last logged step: reading, saving and the change of epochs count, starting does not. */
+/** Returns clips per second between the first and the last logged step. This includes reading, saving and epoch changes, but not start-up. */
 async function readPace(logFile: string): Promise<number> {
   const lines = (await readFile(logFile, "utf8"))
     .trim()
@@ -72,7 +72,7 @@ async function readPace(logFile: string): Promise<number> {
   return (BATCH * (last.step - first.step)) / ((Date.parse(last.time) - Date.parse(first.time)) / 1000);
 }
 
-/** MAP and GAP over each clip's top 20 classes, and full-ranking mAP, of a file of predictions of all classes. */
+/** Computes MAP and GAP over each clip's top 20 classes, and full-ranking mAP, from a file of predictions for all classes. */
 async function score(pickle: string, place: Workplace): Promise<Pick<AudiosetRun, "map" | "gap" | "full_ranking_map">> {
   const saveDir = `${pickle}.metrics`;
   await nextvlad(["ensemble", pickle, "--filelist", place.evalList, "--config", CONFIG, "--save-dir", saveDir], place);
@@ -96,7 +96,7 @@ async function trainOurs(seed: number, place: Workplace): Promise<AudiosetRun> {
   return { name: "nextvlad", seed, ...(await score(join(results, "NEXTVLAD_infer_result.pkl"), place)), clips_per_second };
 }
 
-/** Reads the peer's training clips and the seconds of its epochs from what it prints. */
+/** Computes the peer's clips per second from the number of training clips and the seconds per epoch in its output. */
 export function readPeerPace(output: string): number {
   const clips = Number(/^(\d+) \d+$/m.exec(output)?.[1]);
   const seconds = [...output.matchAll(/^epoch \d+ loss [\d.]+ ([\d.]+) s$/gm)].map((match) => Number(match[1]));
@@ -110,7 +110,7 @@ interface Peer {
   readonly python: string;
 }
 
-/** Finds what the peer needs, before hours of training. Throws FILE_MISSING and NOT_SET_UP. */
+/** Finds the peer's script and interpreter, before hours of training. Throws FILE_MISSING or NOT_SET_UP if one is missing. */
 async function findPeer(interpreters: readonly string[], signal: AbortSignal): Promise<Peer> {
   const script = await findPeerScript("audioset_torch.py");
   const python = await interpreterWith("torch", { interpreters, signal });
@@ -156,7 +156,7 @@ function formatRuns(runs: readonly AudiosetRun[]): string {
   return [line(header), line(header.map(() => "---")), ...rows.map(line), ""].join("\n");
 }
 
-/** Runs `npm run bench -- audioset`; everything it makes is under `folder`. Throws BAD_USAGE, and what the commands report. */
+/** Runs `npm run bench -- audioset`. Writes only to `folder`. Throws BAD_USAGE if an argument is invalid, and the errors of the commands that it runs. */
 export async function benchAudioset(argv: readonly string[], folder: string, signal: AbortSignal): Promise<string> {
   const { values, positionals } = parseArgs({
     args: [...argv],

@@ -5,7 +5,7 @@ import { maskedCrc32c } from "../../src/formats/crc32c.js";
 const HEADER_BYTES = 12;
 const CHECKSUM_BYTES = 4;
 
-/** The least that checking a shard can be: its bytes read into one buffer, and both checksums of each record taken; returns how many records there were. */
+/** Lower bound of checking a shard: reads it into one buffer and computes both checksums of each record. Returns the number of records. */
 function readBare(path: string, buffer: Uint8Array): number {
   const view = new DataView(buffer.buffer);
   const file = openSync(path, "r");

@@ -14,7 +14,7 @@ import { spreadOf } from "./statistics.js";
 
 const MEASURE = fileURLToPath(new URL("./measure.js", import.meta.url));
 
-/** Of 120 to 300 frames, 1,152 bytes each: 200 MB, as bench_read.py makes. */
+/** Videos of 120 to 300 frames of 1,152 bytes: 200 MB, as bench_read.py generates. */
 const SHARDS = { videos: 830, perShard: 100, frames: [120, 300], classes: 3862, seed: 1 } as const;
 
 async function makeTask(settings: Settings, folder: string): Promise<Task> {
@@ -30,7 +30,7 @@ const progress = (text: string): void => {
   process.stderr.write(`${text}\n`);
 };
 
-/** The same benchmark of another checkout, which must be built. */
+/** Runs the same benchmark in another checkout, which must be built. */
 function otherCheckout(directory: string, signal: AbortSignal): PeerRun {
   const script = resolve(directory, "dist/scripts/bench/measure.js");
   return async (task) => {
@@ -39,7 +39,7 @@ function otherCheckout(directory: string, signal: AbortSignal): PeerRun {
   };
 }
 
-/** Ours, then each peer in turn. */
+/** Measures nextvlad, then each peer in turn. */
 async function runPair(task: Task, peers: readonly PeerRun[], signal: AbortSignal): Promise<Pair> {
   const ours = JSON.parse(await runChild(process.execPath, [MEASURE, JSON.stringify(task)], signal)) as Measurement;
   const { median, min, max } = spreadOf(ours.seconds);

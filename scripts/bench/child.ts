@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { fileError, NextvladError } from "../../src/base/errors.js";
 
-/** Runs a program to its end and returns what it wrote to stdout. Throws WORKER_DIED with the end of its stderr where it fails, FILE_MISSING without it. */
+/** Runs a program and returns its stdout. Throws WORKER_DIED with the last line of its stderr if it fails, and FILE_MISSING if it does not exist. */
 export function runChild(program: string, args: readonly string[], signal: AbortSignal, env: NodeJS.ProcessEnv = {}): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { signal, stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });

@@ -1,7 +1,7 @@
 /**
- * Times each of our kernels for the CPU (native/) against TensorFlow's own kernels at the shapes that matter, in turns: what src/kernels/choose.ts
- * is based on. Usage: node dist/scripts/bench/kernels.js [FILTER] [--rounds N]; FILTER is a part of a kernel's name. Prints a Markdown table.
- * ONEDNN_MAX_CPU_ISA=AVX2 holds TensorFlow to AVX2; native/ is compiled for the processor that set-up ran on.
+  * Times our CPU kernels (native/) against TensorFlow's kernels at the relevant shapes, alternating between the two. src/kernels/choose.ts is based on the
+  * results. Usage: node dist/scripts/bench/kernels.js [FILTER] [--rounds N]; FILTER is a part of a kernel's name. Prints a Markdown table.
+  * ONEDNN_MAX_CPU_ISA=AVX2 limits TensorFlow to AVX2; native/ is compiled for the processor that set-up ran on.
  */
 import { parseArgs } from "node:util";
 import { fastestOnCpu, ownKernels } from "../../src/kernels/choose.js";
@@ -22,11 +22,11 @@ import { DeviceVariable } from "../../src/runtime/variables.js";
 import { spreadOf } from "./statistics.js";
 import { randomBatch } from "./workload.js";
 
-/** One kernel at one shape, computed by either side. */
+/** One kernel at one shape, with both implementations. */
 interface Case {
   readonly kernel: string;
   readonly shape: string;
-  /** Whether the rule takes ours. */
+  /** Whether src/kernels/choose.ts selects our kernel. */
   readonly chosen: boolean;
   readonly ours: () => void;
   readonly tensorflow: () => void;
@@ -40,7 +40,7 @@ function disposeAll(...made: readonly { dispose(): void }[]): void {
 const chosen = (): CpuChoice => fastestOnCpu(runtime().native);
 const normal = (shape: readonly number[], stream: number): Tensor => statelessNormal(shape, [7, stream]);
 
-/** Matrices that meet `rows` rows a step: hidden1, the classifier and the gate of the recipe, of AudioSet and of the digits. */
+/** `[inputs, outputs]` of dense layers: hidden1, classifier and context gating of the published recipe, of AudioSet and of the digits. */
 const MATRICES = [
   [36_864, 2048],
   [2048, 3862],
@@ -96,7 +96,7 @@ const sizesOf = (features: number, clusters: number): ModelSizes => ({
   audioFeatures: features,
 });
 
-/** Runs `work` with either side's kernels on the same batch. */
+/** Builds a case that runs `work` with each implementation's kernels on the same batch. */
 function blockCase(
   kernel: string,
   [videos, frames, features, clusters]: readonly [number, number, number, number],
@@ -122,7 +122,7 @@ function blockCase(
   };
 }
 
-/** Videos, frames of each, features, clusters. */
+/** Videos, frames per video, features, clusters. */
 const BATCHES = [
   [32, 300, 1024, 128],
   [32, 300, 128, 128],
@@ -174,7 +174,7 @@ function* cases(): Generator<() => Case> {
   }
 }
 
-/** A sample is at least this long. */
+/** Minimum duration of a sample. */
 const SAMPLE_MS = 5;
 
 interface Sample {
@@ -191,7 +191,7 @@ function time(work: () => void, repeats: number): Sample {
   return { wallMs, cpuMs: (user + system) / 1000 / repeats };
 }
 
-/** One line of the table: the fastest sample of each side, and what the processor worked in the median sample. */
+/** Returns one row of the table: the fastest wall time and the median CPU time of each implementation. */
 function measure({ kernel, shape, chosen, ours, tensorflow }: Case, rounds: number): string {
   const repeats = [ours, tensorflow].map((work) => {
     work();

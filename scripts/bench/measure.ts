@@ -1,5 +1,5 @@
 /**
- * One measurement in a process of its own, so that its peak memory is its own too: takes a task as JSON, prints a measurement as JSON.
+  * Runs one measurement in its own process, so that peak memory is measured separately. Takes a task as JSON and prints a measurement as JSON.
  */
 import { fileURLToPath } from "node:url";
 import { loadConfig } from "../../src/config/load.js";
@@ -20,7 +20,7 @@ export type Task =
       readonly batch: number;
       readonly frames: Frames;
       readonly steps: number;
-      /** tf32 on a GPU; those of integers in inference on the CPU. */
+      /** tf32 requires a GPU; int16 and int8 require inference on the CPU. */
       readonly precision: Precision;
       readonly use_gpu: boolean;
     }
@@ -28,10 +28,10 @@ export type Task =
   | { readonly mode: "metrics"; readonly videos: number };
 
 export interface Measurement {
-  /** Videos a second; of reading, 10^6 bytes a second. */
+  /** Videos per second; for reading, 10^6 bytes per second. */
   readonly rate: number;
   readonly peak_gib: number | null;
-  /** Of the steps, or of the passes over shards. */
+  /** Duration of each step, or of each pass over the shards. */
   readonly seconds: readonly number[];
   readonly network: NetworkMeasurement | null;
 }
@@ -40,13 +40,13 @@ export interface NetworkMeasurement {
   readonly device: "cpu" | "gpu";
   readonly kernels_per_step: number;
   readonly gflop_per_step: number;
-  /** Of a large matrix product in the same process. */
+  /** GFLOP/s of a large matrix product in the same process. */
   readonly product_gflops: number;
-  /** The step's arithmetic a second, as a share of that: 0..1. */
+  /** The step's GFLOP/s as a fraction of `product_gflops`: 0..1. */
   readonly product_share: number;
 }
 
-/** The unit in which the peers print theirs. */
+/** Returns the peak RSS in GiB, as the peers print it. */
 const readPeak = (): number => process.resourceUsage().maxRSS / 2 ** 20;
 
 async function measure(task: Task, config: Config): Promise<Measurement> {

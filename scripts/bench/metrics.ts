@@ -1,12 +1,12 @@
 import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
 
-/** Videos that `add` is given at once, as evaluation does. */
+/** Videos per call of `add`, as in evaluation. */
 const BATCH = 160;
 
-/** Videos whose predictions lie in memory at once: as many as the peer's by default, 309 MB of them. */
+/** Videos whose predictions are in memory at once: the default number of the peer's script, 309 MB. */
 const BLOCK = 20_000;
 
-/** Marsaglia's xorshift, 24 random bits a value: `Math.random` would take half a minute for a million videos. */
+/** Fills `values` by Marsaglia's xorshift, 24 random bits per value: `Math.random` would take half a minute for a million videos. */
 function fillRandomly(values: Float32Array, seed: number): number {
   let state = seed;
   for (let i = 0; i < values.length; i++) {
@@ -18,7 +18,7 @@ function fillRandomly(values: Float32Array, seed: number): number {
   return state;
 }
 
-/** One label and about three more, as the peer's script has them: Poisson's number of further ones (Knuth's way). */
+/** Returns one label and about three more, as in the peer's script: their number is Poisson distributed (Knuth's algorithm). */
 function randomLabels(classes: number): Int32Array {
   const labels = new Set<number>();
   const addOne = (): void => void labels.add(Math.floor(Math.random() * classes));
@@ -28,8 +28,8 @@ function randomLabels(classes: number): Int32Array {
 }
 
 /**
- * Seconds that the metrics of random videos take, from the whole `[videos, classes] float32` on; making the videos does not count.
- * Beyond 20,000 videos the same memory is filled anew, so that the peak is that of the metrics and of one block.
+  * Returns the seconds to compute the metrics of random videos from `[videos, classes] float32` predictions, excluding the generation of the videos.
+  * Beyond 20,000 videos the same memory is refilled, so the peak memory is that of the metrics and one block.
  */
 export function timeMetrics(videos: number, classes: number): number {
   const metrics = new MetricsAccumulator(classes);

@@ -15,23 +15,23 @@ import { toFloats } from "../../src/runtime/transfer.js";
 import { trainStep } from "../../src/training/step.js";
 
 const WARM_UP_STEPS = 2;
-/** Rows and columns of the product that shows what the machine can do: 137 GFLOP. */
+/** Rows and columns of the matrix product that measures the machine's peak rate: 137 GFLOP. */
 const PRODUCT_SIZE = 4096;
 const PRODUCTS = 3;
 
-/** Steps over one batch, timed. */
+/** Timings of steps on one batch. */
 export interface Timing {
   readonly stepSeconds: readonly number[];
-  /** Of a step that reports nothing, which is most of them in training. */
+  /** Kernels of a step without a loss report, as most training steps are. */
   readonly kernels: number;
 }
 
-/** Steps on a GPU that are timed as one: training reads its loss back at lines of the log only. */
+/** GPU steps per timing: training reads the loss back for log lines only. */
 const GPU_STEPS = 10;
 
 /**
- * Runs a batch through training or inference, after two steps of warm-up. A timed step ends when its loss or probabilities are back; on a GPU, the loss of
- * the last of some.
+  * Times training or inference steps on one batch, after two warm-up steps. A timing ends when the loss or the probabilities have been read back. On a GPU
+  * it covers `GPU_STEPS` steps; training reads back the loss of the last of them only.
  */
 export function timeNetwork(mode: "train" | "infer", config: Config, batch: RaggedBatch, steps: number, precision: Precision): Timing {
   const count = runtime().device.kind === "gpu" ? GPU_STEPS : 1;
@@ -80,13 +80,13 @@ function inferenceStep(config: Config, batch: RaggedBatch, precision: Precision)
   return () => tidy(() => toFloats(network.probabilities(batch)));
 }
 
-/** Floating-point operations a second of a large matrix product: the fastest of three, after one of warm-up. */
+/** Returns the floating-point operations per second of a large matrix product: the fastest of three runs, after one warm-up run. */
 export function measureProductRate(): number {
   return tidy(() => {
     const x = fill([PRODUCT_SIZE, PRODUCT_SIZE], 0.5);
     const seconds = Array.from({ length: 1 + PRODUCTS }, () => {
       const start = performance.now();
-      // Reading a value back waits for the device.
+      // Reading a value back synchronizes with the device.
       tidy(() => toFloats(slice(matMul(x, x), [0, 0], [1, 1])));
       return (performance.now() - start) / 1000;
     });

@@ -7,10 +7,10 @@ import { runChild } from "./child.js";
 import type { Task } from "./measure.js";
 import { paddedFrames } from "./workload.js";
 
-/** One contestant's figures from a line of the peers' scripts that begins with RESULT. */
+/** A peer's result, parsed from a line of its output that begins with RESULT. */
 export interface PeerResult {
   readonly name: string;
-  /** Videos a second; of reading, 10^6 bytes a second. */
+  /** Videos per second; for reading, 10^6 bytes per second. */
   readonly rate: number;
   readonly peak_gib: number | null;
 }
@@ -23,21 +23,21 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   paddle: "paddle",
 };
 
-/** The frameworks that bench_peers.py knows, which is for the CPU. */
+/** Frameworks supported by bench_peers.py, on the CPU. */
 export const FRAMEWORKS: readonly string[] = Object.keys(PACKAGE_OF);
-/** Those that torch_gpu.py knows, beside this file. */
+/** Frameworks supported by torch_gpu.py, in this folder. */
 export const GPU_FRAMEWORKS: readonly string[] = ["torch", "torch-compile"];
 const GPU_SCRIPT = fileURLToPath(new URL("../../../scripts/bench/torch_gpu.py", import.meta.url));
 
 const RESULT_FORMS: Readonly<Record<Task["mode"], RegExp>> = {
   train: /^RESULT .+? (?<name>tf|tf-xla|torch|torch-compile|paddle) +train .*? (?<rate>[\d.]+) videos\/s .*peakRSS (?<peak>[\d.]+) GB/,
   infer: /^RESULT .+? (?<name>tf|tf-xla|torch|torch-compile|paddle) +infer .*? (?<rate>[\d.]+) videos\/s .*peakRSS (?<peak>[\d.]+) GB/,
-  // The bare records, of which nothing is parsed, are no contestant: their line counts no records.
+  // Does not match the baseline that only reads bytes without parsing: its line contains no record count.
   read: /^RESULT read (?<name>.+?) +\d+ records .* (?<rate>[\d.]+) MB\/s/,
   metrics: /^RESULT (?<name>numpy) metrics (?<videos>\d+) videos .*: (?<seconds>[\d.]+) s /,
 };
 
-/** Reads the RESULT lines of a peer's output; other lines are passed over. */
+/** Parses the RESULT lines of a peer's output and ignores other lines. */
 export function parseResults(output: string, mode: Task["mode"]): PeerResult[] {
   return output.split("\n").flatMap((line) => {
     const { name = "", rate, peak, videos, seconds } = RESULT_FORMS[mode].exec(line)?.groups ?? {};
@@ -59,7 +59,7 @@ export interface Peers {
   readonly signal: AbortSignal;
 }
 
-/** The path of one of the peers' scripts, in $NEXTVLAD_PEERS or beside the repository. Throws FILE_MISSING. */
+/** Returns the path of a peer's script, in $NEXTVLAD_PEERS or next to the repository. Throws FILE_MISSING if it does not exist. */
 export async function findPeerScript(name: string): Promise<string> {
   const folder = process.env.NEXTVLAD_PEERS ?? fileURLToPath(new URL("../../../../shared/peers", import.meta.url));
   const file = join(folder, name);
@@ -70,13 +70,13 @@ export async function findPeerScript(name: string): Promise<string> {
   return file;
 }
 
-/** Finds the peers' scripts. Throws FILE_MISSING. `pythons` is a list separated by commas. */
+/** Finds the peers' scripts. `pythons` is a comma-separated list of interpreters. Throws FILE_MISSING if a script does not exist. */
 export async function findPeers(pythons: string, signal: AbortSignal): Promise<Peers> {
   const [first] = await Promise.all(["bench_peers.py", "bench_read.py", "bench_metrics.py"].map(findPeerScript));
   return { folder: dirname(first as string), interpreters: pythons.split(","), signal };
 }
 
-/** The first interpreter that has the package. Throws NOT_SET_UP. */
+/** Returns the first interpreter that has the package. Throws NOT_SET_UP if none has it. */
 export async function interpreterWith(
   packageName: string,
   { interpreters, signal }: Pick<Peers, "interpreters" | "signal">,
@@ -91,10 +91,10 @@ export async function interpreterWith(
   });
 }
 
-/** Something that runs one peer once, on the task's shapes. */
+/** Runs one peer once on the task's shapes. */
 export type PeerRun = (task: Task) => Promise<readonly PeerResult[]>;
 
-/** Prepares the peers of a kind of task: each can be run as often as there are pairs. `folder` is for what the peers make. Throws NOT_SET_UP. */
+/** Returns a function per peer that runs it once; call it once per pair. The peers' files go to `folder`. Throws NOT_SET_UP if a package is missing. */
 export async function preparePeers(peers: Peers, mode: Task["mode"], frameworks: readonly string[], folder: string): Promise<PeerRun[]> {
   const script = (name: string): string => join(peers.folder, name);
   const run = async (interpreter: string, args: readonly string[]): Promise<readonly PeerResult[]> => {
@@ -125,7 +125,7 @@ function networkScript(task: Task, folder: string): string[] {
   return task.precision === "tf32" ? [GPU_SCRIPT, "--tf32"] : [GPU_SCRIPT];
 }
 
-/** They pad every video to the longest, and use every core, as TensorFlow does for us. */
+/** Returns the peers' shape arguments. Peers pad every video to the longest and use all cores, as our TensorFlow does. */
 function shapeArguments(task: Task): string[] {
   if (task.mode !== "train" && task.mode !== "infer") return [];
   const numbers = { batch: task.batch, frames: paddedFrames(task.frames), steps: task.steps, threads: availableParallelism() };

@@ -1,6 +1,6 @@
 /**
- * What `--precision int16` and `int8` cost: for the golden case, and for weights and labelled shards of one's own, how far their
- * probabilities lie from float32's, how often the first class stays, and the GAP. Prints a Markdown table.
+  * Measures the accuracy loss of `--precision int16` and `int8` on the golden case and, if given, on a snapshot and labeled shards: the difference of the
+  * probabilities from float32, how often the top class is the same, and the GAP. Prints a Markdown table.
  */
 import { NextvladError } from "../../src/base/errors.js";
 import { fillAllArrays } from "../../src/checkpoints/arrays.js";
@@ -24,7 +24,7 @@ import { loadGolden } from "../../test/helpers/golden.js";
 
 const USAGE = "usage: node dist/scripts/bench/precision.js [SNAPSHOT LIST]";
 
-/** A model and the videos to try it on. */
+/** A model and the videos to evaluate it on. */
 interface Trial {
   readonly name: string;
   readonly sizes: ModelSizes;
@@ -85,7 +85,7 @@ async function ownTrial(snapshot: string, list: string): Promise<Trial> {
   await source.close();
   const stream = openReading(config, await resolveShards(list, { cwd: process.cwd() }), 32, 1, "required");
   const batches: RaggedBatch[] = [];
-  // Copies: a batch's memory goes into later ones.
+  // Copy each batch: later batches reuse its memory.
   for await (const batch of stream) batches.push(structuredClone(batch));
   await stream.close();
   return { name: list, sizes, dropRate: config.MODEL.drop_rate, store, batches };

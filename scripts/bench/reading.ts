@@ -3,10 +3,10 @@ import { join } from "node:path";
 import type { Config } from "../../src/config/schema.js";
 import { openReading } from "../../src/evaluation/evaluate.js";
 
-/** As bench_read.py: the median of seven. */
+/** As in bench_read.py, which reports the median of seven passes. */
 const PASSES = 7;
 
-/** Seconds of each pass over a folder's shards, as evaluation reads them, and their megabytes (10^6 bytes). */
+/** Reads a folder's shards repeatedly, as evaluation does. Returns the seconds of each pass and the size of the shards in megabytes (10^6 bytes). */
 export async function timeReading(directory: string, batch: number, config: Config): Promise<{ seconds: number[]; megabytes: number }> {
   const names = (await readdir(directory)).filter((name) => name.endsWith(".tfrecord")).sort();
   const shards = names.map((name) => join(directory, name));

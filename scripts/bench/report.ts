@@ -3,23 +3,23 @@ import type { Measurement, Task } from "./measure.js";
 import type { PeerResult } from "./peers.js";
 import { ratiosToFastest, type Spread, spreadOf } from "./statistics.js";
 
-/** What ran one after the other: ours, then each peer. */
+/** Measurements taken one after the other: nextvlad, then each peer. */
 export interface Pair {
   readonly ours: Measurement;
   readonly peers: readonly PeerResult[];
 }
 
-/** One contestant over all pairs. */
+/** Results of nextvlad or of one peer over all pairs. */
 interface Row {
   readonly name: string;
   readonly rate: Spread;
-  /** The largest of all pairs. */
+  /** Maximum over all pairs. */
   readonly peak_gib: number | null;
-  /** Ours over it, pair by pair; null for ours. */
+  /** Ratio of nextvlad's rate to this rate, per pair; null for nextvlad. */
   readonly ratio: Spread | null;
 }
 
-/** The numbers of a bench, as `--json` prints them. */
+/** Results of a benchmark, as `--json` prints them. */
 export interface Report {
   readonly mode: Task["mode"];
   readonly task: Task;
@@ -30,7 +30,7 @@ export interface Report {
   readonly gflop_per_step: number | null;
   readonly product_gflops: number | null;
   readonly product_share: number | null;
-  /** Ours over the fastest peer of each pair, the median over pairs; null without peers. */
+  /** Ratio of nextvlad's rate to the fastest peer of each pair: median over pairs; null without peers. */
   readonly ratio_to_fastest: number | null;
   readonly ratio_range: readonly [number, number] | null;
   readonly pairs: readonly Pair[];
@@ -41,7 +41,7 @@ function rowOf(name: string, results: readonly { rate: number; peak_gib: number 
   return { name, rate: spreadOf(results.map(({ rate }) => rate)), peak_gib: peaks.length === 0 ? null : Math.max(...peaks), ratio };
 }
 
-/** Sums up pairs, one or more, each with the same peers in the same order. */
+/** Summarizes one or more pairs, which must have the same peers in the same order. */
 export function makeReport(task: Task, pairs: readonly Pair[]): Report {
   const ours = pairs.map((pair) => pair.ours);
   const rates = ours.map(({ rate }) => rate);
@@ -70,7 +70,7 @@ export function makeReport(task: Task, pairs: readonly Pair[]): Report {
   };
 }
 
-/** What was measured, in a few words. */
+/** Describes a task briefly. */
 export function describeTask(task: Task): string {
   if (task.mode === "read") return `read, batch ${task.batch}`;
   if (task.mode === "metrics") return `metrics of ${task.videos} videos`;
@@ -81,7 +81,7 @@ export function describeTask(task: Task): string {
 const spreadText = ({ median, min, max }: Spread, digits: number): string =>
   `${median.toFixed(digits)} (${min.toFixed(digits)}..${max.toFixed(digits)})`;
 
-/** The report as a Markdown table, under a line that names the machine. */
+/** Formats the report as a Markdown table, preceded by a line that describes the machine. */
 export function formatReport(report: Report): string {
   const { machine, rows, unit, task, kernels_per_step, gflop_per_step, product_gflops, product_share, pairs } = report;
   const digits = unit === "MB/s" || task.mode === "metrics" ? 0 : 1;
@@ -100,7 +100,7 @@ export function formatReport(report: Report): string {
     cells.push(["the fastest of each pair", "", "", "", "", spreadText({ median: report.ratio_to_fastest, min, max }, 2)]);
   }
   const header = [describeTask(task), unit, "peak memory", "kernels a step", "of the matmul rate", "nextvlad / it"];
-  // Of reading and metrics there are no kernels to tell, without peers no ratios.
+  // Drop empty columns: reading and metrics have no kernel counts, and there are no ratios without peers.
   const used = header.map((_, column) => column).filter((column) => column < 2 || cells.some((row) => row[column] !== ""));
   const line = (row: readonly string[]): string => `| ${used.map((column) => row[column] as string).join(" | ")} |`;
   const arithmetic =

@@ -5,18 +5,18 @@ import { createRandom, type Random } from "../../src/base/random.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
 
-/** What `makeShards` writes. */
+/** Options of `makeShards`. */
 export interface ShardSettings {
   readonly directory: string;
   readonly videos: number;
   readonly perShard: number;
-  /** Fewest and most frames a video. */
+  /** Minimum and maximum number of frames per video. */
   readonly frames: readonly [number, number];
   readonly classes: number;
   readonly seed: number;
 }
 
-/** A video's frames are a stretch of one block of random bytes: as good as fresh ones for timing, and much faster made. */
+/** Makes a video whose frames are a slice of one block of random bytes: equivalent to fresh bytes for timing, and much faster to generate. */
 function makeVideo(name: string, random: Random, noise: Uint8Array, { frames, classes }: ShardSettings): Video {
   const count = frames[0] + random.below(frames[1] - frames[0] + 1);
   const stretch = (bytes: number): Uint8Array => {
@@ -27,7 +27,7 @@ function makeVideo(name: string, random: Random, noise: Uint8Array, { frames, cl
   return { id: name, frames: count, rgb: stretch(count * 1024), audio: stretch(count * 128), labels: Int32Array.from(labels).sort() };
 }
 
-/** Writes shards of random videos and `shards.list`, which names them, and returns the list's path. */
+/** Writes shards of random videos and a list of them, `shards.list`. Returns the list's path. */
 export async function makeShards(settings: ShardSettings): Promise<string> {
   const { directory, videos, perShard, seed } = settings;
   await mkdir(directory, { recursive: true });

@@ -1,11 +1,11 @@
-/** The middle of some values, and the ends of their range. */
+/** Median and range of some values. */
 export interface Spread {
   readonly median: number;
   readonly min: number;
   readonly max: number;
 }
 
-/** Of one value or more. */
+/** Returns the spread of one or more values. */
 export function spreadOf(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (index: number): number => sorted[index] as number;
@@ -14,7 +14,7 @@ export function spreadOf(values: readonly number[]): Spread {
   return { median, min: at(0), max: at(sorted.length - 1) };
 }
 
-/** Ours over the fastest of the peers, pair by pair: on a shared machine only what ran one after the other compares. */
+/** Returns the ratio of our rate to the fastest peer's for each pair: on a shared machine only consecutive measurements are comparable. */
 export function ratiosToFastest(ours: readonly number[], peers: readonly (readonly number[])[]): number[] {
   return ours.map((rate, pair) => rate / Math.max(...peers.map((rates) => rates[pair] as number)));
 }

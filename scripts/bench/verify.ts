@@ -1,6 +1,6 @@
 /**
- * `nextvlad verify`'s checking against a bare loop that reads the same shards and takes the same checksums in as many threads, in turn. Each goes over the
- * list once with its threads already warm; what starting and warming them takes besides, with a small list or a large one, is told for itself.
+  * Compares `nextvlad verify` with a bare loop that reads the same shards and computes the same checksums in the same number of threads, alternating between
+  * the two. Each reads the list once with warm threads; the time to start and warm them up, which is independent of the list's length, is printed separately.
  */
 import { stat } from "node:fs/promises";
 import { parseArgs } from "node:util";
@@ -12,7 +12,7 @@ import { spreadOf } from "./statistics.js";
 const USAGE = "usage: node dist/scripts/bench/verify.js LIST [--readers 2] [--pairs 7] [--json]";
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: [1024, 128], numClasses: 3862, labels: "required" } as const;
 
-/** Seconds that the bare loop takes, with its threads already up. */
+/** Returns the seconds of the bare loop, with its threads already running. */
 async function timeBare(shards: readonly string[], workers: readonly Worker[]): Promise<number> {
   const startMs = performance.now();
   let next = 0;
@@ -38,8 +38,8 @@ async function timeBare(shards: readonly string[], workers: readonly Worker[]): 
 }
 
 /**
- * Seconds of `verifyShards` on the list: the first time, in threads just started, and once more in the same threads, up to the last byte: what follows
- * (ending the threads, and sorting out the ids, all of which come twice here) is no part of the rate.
+  * Returns the seconds of `verifyShards` on the list, first in newly started threads, then again in the same threads, up to the last byte. Excludes the work
+  * after that: terminating the threads and checking for duplicate ids, all of which occur twice here.
  */
 async function timeVerify(shards: readonly string[], bytes: number, readers: number): Promise<{ first: number; second: number }> {
   const startMs = performance.now();

@@ -1,6 +1,6 @@
 /**
- * `nextvlad infer` as a whole process, from its start to its last file, beside the steady rate of the same network on the same shapes: full size, batches
- * of 32 videos of 300 frames, one after the other in turn. Prints the share of the steady rate, the time to the first batch, and the share of waiting for data.
+  * Compares `nextvlad infer` as a whole process, from start to the last file, with the steady rate of the same network on the same shapes: full size, batches
+  * of 32 videos of 300 frames, alternating between the two. Prints the share of the steady rate, the time to the first batch and the share of waiting for data.
  */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -26,7 +26,7 @@ interface Line {
   readonly wait_share?: number;
 }
 
-/** A snapshot after one step of training: what is in the weights changes no time. */
+/** Trains for one step and returns the snapshot: the values of the weights do not affect the timing. */
 async function makeWeights(folder: string, list: string, signal: AbortSignal): Promise<string> {
   const saveDir = join(folder, "checkpoints");
   const sets = [`TRAIN.filelist=${list}`, "MODEL.eigen_file=null", "TRAIN.max_iter=1", "TRAIN.epoch=1"].flatMap((set) => ["--set", set]);
@@ -35,15 +35,15 @@ async function makeWeights(folder: string, list: string, signal: AbortSignal): P
   return join(saveDir, "NEXTVLAD_step1");
 }
 
-/** One pair: the steady rate in videos a second, and what the whole process took. */
+/** One pair: the steady rate in videos per second, and the timing of the whole process. */
 interface Run {
   readonly steady: number;
-  /** Of the steady rate: 0..1. */
+  /** The whole process's rate as a fraction of the steady rate: 0..1. */
   readonly share: number;
   readonly seconds: number;
-  /** Seconds from the process's start to its first batch's end. */
+  /** Seconds from process start to the end of the first batch. */
   readonly firstBatch: number;
-  /** 0..1. */
+  /** Fraction of the time spent waiting for data: 0..1. */
   readonly waitShare: number;
 }
 

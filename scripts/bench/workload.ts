@@ -2,25 +2,25 @@ import { randomFillSync } from "node:crypto";
 import type { RaggedBatch } from "../../src/data/video.js";
 import type { ModelSizes } from "../../src/model/sizes.js";
 
-/** Frames of every video, or YouTube-8M's mix of lengths. */
+/** Number of frames of every video, or YouTube-8M's mix of lengths. */
 export type Frames = number | "yt8m";
 
 const SHORTEST = 120;
 const LONGEST = 300;
 
-/** `[videos] int32`. The mix is spread evenly over 120..300 frames: 210 on average, as in YouTube-8M. */
+/** Returns the frame counts, `[videos] int32`. The mix is spread evenly over 120..300 frames: 210 on average, as in YouTube-8M. */
 export function frameCounts(videos: number, frames: Frames): Int32Array {
   if (frames !== "yt8m") return new Int32Array(videos).fill(frames);
   const stretch = LONGEST - SHORTEST;
   return Int32Array.from({ length: videos }, (_, i) => Math.round(SHORTEST + (stretch * (i + 0.5)) / videos));
 }
 
-/** The frames that frameworks without ragged batches pad to. */
+/** Returns the number of frames to which frameworks without ragged batches pad. */
 export function paddedFrames(frames: Frames): number {
   return frames === "yt8m" ? LONGEST : frames;
 }
 
-/** Random bytes of the given lengths, three labels a video. */
+/** Makes a batch of random features with three labels per video. */
 export function randomBatch(videos: number, frames: Frames, sizes: ModelSizes): RaggedBatch {
   const counts = frameCounts(videos, frames);
   const total = counts.reduce((sum, count) => sum + count, 0);
