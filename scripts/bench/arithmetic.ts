@@ -11,11 +11,11 @@ export interface Arithmetic {
 }
 
 /**
-  * Counts matrix products only, as the network runs them (docs/performance.md), with folded weights: x W and x (W Wc) instead of (x W) Wc.
-  * Forward, per frame of F features: x W (D = E F wide), x (W Wc) (G K), x (W Wa) (G) and the sum over groups of P x K outer products (D K);
-  * per video: hidden1, the two layers of the context gating and the classifier.
-  * Backward: one more product for each product whose left operand is the features, which have no gradient; two more for every other product.
-  * The folded weights W Wc and W Wa are computed in every training step, but only once in inference, before the first batch.
+ * Counts matrix products only, as the network runs them (docs/performance.md), with folded weights: x W and x (W Wc) instead of (x W) Wc.
+ * Forward, per frame of F features: x W (D = E F wide), x (W Wc) (G K), x (W Wa) (G) and the sum over groups of P x K outer products (D K);
+ * per video: hidden1, the two layers of the context gating and the classifier.
+ * Backward: one more product for each product whose left operand is the features, which have no gradient; two more for every other product.
+ * The folded weights W Wc and W Wa are computed in every training step, but only once in inference, before the first batch.
  */
 export function countArithmetic(sizes: ModelSizes, mode: "train" | "infer"): Arithmetic {
   const { groups, clusters, hidden, gate, classes } = sizes;

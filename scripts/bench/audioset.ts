@@ -1,7 +1,7 @@
 /**
-  * Trains and evaluates on real data, AudioSet's balanced training set (audio only, about 10 frames per clip), once per seed. With `--peers`, each run is
-  * followed by PyTorch training the same network with the same recipe. Prints MAP and GAP (top 20, as YouTube-8M defines them), full-ranking mAP computed
-  * by scikit-learn, and the training speed.
+ * Trains and evaluates on real data, AudioSet's balanced training set (audio only, about 10 frames per clip), once per seed. With `--peers`, each run is
+ * followed by PyTorch training the same network with the same recipe. Prints MAP and GAP (top 20, as YouTube-8M defines them), full-ranking mAP computed
+ * by scikit-learn, and the training speed.
  */
 import { mkdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";

@@ -1,7 +1,7 @@
 /**
-  * Times our CPU kernels (native/) against TensorFlow's kernels at the relevant shapes, alternating between the two. src/kernels/choose.ts is based on the
-  * results. Usage: node dist/scripts/bench/kernels.js [FILTER] [--rounds N]; FILTER is a part of a kernel's name. Prints a Markdown table.
-  * ONEDNN_MAX_CPU_ISA=AVX2 limits TensorFlow to AVX2; native/ is compiled for the processor that set-up ran on.
+ * Times our CPU kernels (native/) against TensorFlow's kernels at the relevant shapes, alternating between the two. src/kernels/choose.ts is based on the
+ * results. Usage: node dist/scripts/bench/kernels.js [FILTER] [--rounds N]; FILTER is a part of a kernel's name. Prints a Markdown table.
+ * ONEDNN_MAX_CPU_ISA=AVX2 limits TensorFlow to AVX2; native/ is compiled for the processor that set-up ran on.
  */
 import { parseArgs } from "node:util";
 import { fastestOnCpu, ownKernels } from "../../src/kernels/choose.js";

@@ -1,5 +1,5 @@
 /**
-  * Runs one measurement in its own process, so that peak memory is measured separately. Takes a task as JSON and prints a measurement as JSON.
+ * Runs one measurement in its own process, so that peak memory is measured separately. Takes a task as JSON and prints a measurement as JSON.
  */
 import { fileURLToPath } from "node:url";
 import { loadConfig } from "../../src/config/load.js";

@@ -28,8 +28,8 @@ function randomLabels(classes: number): Int32Array {
 }
 
 /**
-  * Returns the seconds to compute the metrics of random videos from `[videos, classes] float32` predictions, excluding the generation of the videos.
-  * Beyond 20,000 videos the same memory is refilled, so the peak memory is that of the metrics and one block.
+ * Returns the seconds to compute the metrics of random videos from `[videos, classes] float32` predictions, excluding the generation of the videos.
+ * Beyond 20,000 videos the same memory is refilled, so the peak memory is that of the metrics and one block.
  */
 export function timeMetrics(videos: number, classes: number): number {
   const metrics = new MetricsAccumulator(classes);

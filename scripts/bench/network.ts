@@ -30,8 +30,8 @@ export interface Timing {
 const GPU_STEPS = 10;
 
 /**
-  * Times training or inference steps on one batch, after two warm-up steps. A timing ends when the loss or the probabilities have been read back. On a GPU
-  * it covers `GPU_STEPS` steps; training reads back the loss of the last of them only.
+ * Times training or inference steps on one batch, after two warm-up steps. A timing ends when the loss or the probabilities have been read back. On a GPU
+ * it covers `GPU_STEPS` steps; training reads back the loss of the last of them only.
  */
 export function timeNetwork(mode: "train" | "infer", config: Config, batch: RaggedBatch, steps: number, precision: Precision): Timing {
   const count = runtime().device.kind === "gpu" ? GPU_STEPS : 1;

@@ -1,6 +1,6 @@
 /**
-  * Measures the accuracy loss of `--precision int16` and `int8` on the golden case and, if given, on a snapshot and labeled shards: the difference of the
-  * probabilities from float32, how often the top class is the same, and the GAP. Prints a Markdown table.
+ * Measures the accuracy loss of `--precision int16` and `int8` on the golden case and, if given, on a snapshot and labeled shards: the difference of the
+ * probabilities from float32, how often the top class is the same, and the GAP. Prints a Markdown table.
  */
 import { NextvladError } from "../../src/base/errors.js";
 import { fillAllArrays } from "../../src/checkpoints/arrays.js";

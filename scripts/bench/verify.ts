@@ -1,6 +1,6 @@
 /**
-  * Compares `nextvlad verify` with a bare loop that reads the same shards and computes the same checksums in the same number of threads, alternating between
-  * the two. Each reads the list once with warm threads; the time to start and warm them up, which is independent of the list's length, is printed separately.
+ * Compares `nextvlad verify` with a bare loop that reads the same shards and computes the same checksums in the same number of threads, alternating between
+ * the two. Each reads the list once with warm threads; the time to start and warm them up, which is independent of the list's length, is printed separately.
  */
 import { stat } from "node:fs/promises";
 import { parseArgs } from "node:util";
@@ -38,8 +38,8 @@ async function timeBare(shards: readonly string[], workers: readonly Worker[]): 
 }
 
 /**
-  * Returns the seconds of `verifyShards` on the list, first in newly started threads, then again in the same threads, up to the last byte. Excludes the work
-  * after that: terminating the threads and checking for duplicate ids, all of which occur twice here.
+ * Returns the seconds of `verifyShards` on the list, first in newly started threads, then again in the same threads, up to the last byte. Excludes the work
+ * after that: terminating the threads and checking for duplicate ids, all of which occur twice here.
  */
 async function timeVerify(shards: readonly string[], bytes: number, readers: number): Promise<{ first: number; second: number }> {
   const startMs = performance.now();

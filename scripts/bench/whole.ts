@@ -1,6 +1,6 @@
 /**
-  * Compares `nextvlad infer` as a whole process, from start to the last file, with the steady rate of the same network on the same shapes: full size, batches
-  * of 32 videos of 300 frames, alternating between the two. Prints the share of the steady rate, the time to the first batch and the share of waiting for data.
+ * Compares `nextvlad infer` as a whole process, from start to the last file, with the steady rate of the same network on the same shapes: full size, batches
+ * of 32 videos of 300 frames, alternating between the two. Prints the share of the steady rate, the time to the first batch and the share of waiting for data.
  */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
