@@ -7,20 +7,20 @@ import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
 import { listSnapshots } from "../../src/checkpoints/snapshot-layout.js";
 import { areEqual, copyShard, type Ended, finish, prepareDigits, printTable, start } from "./workplace.js";
 
-// Takes the disk away from under running commands, in all the ways that it goes: what they say, how they exit, what is left, and whether the command
-// given again goes on to the same end once the disk is back. Most of it needs root, for mounting small file systems in memory.
+// Makes the disk of running commands fail: full, read-only, unmounted, removed or used by another run. Checks the error message, the exit code, the remaining
+// files, and that the same command resumes to the same results once the disk is back. Most cases need root, to mount small tmpfs file systems.
 
-/** A command that is disturbed. */
+/** A command to disturb. */
 interface Victim {
   readonly command: string;
   readonly args: (saveDir: string) => string[];
-  /** What it ends in. */
+  /** Result files of a complete run. */
   readonly results: readonly string[];
-  /** Whether something is on the disk that a run could go on with. */
+  /** Returns whether the disk holds something that a run can resume from. */
   readonly hasSaved: (saveDir: string) => boolean;
 }
 
-/** Words of the cases to try; all where none are given. */
+/** Text that the names of the cases to run contain; all cases run if it is omitted. */
 const only = process.argv[2];
 const folder = mkdtempSync(join(tmpdir(), "nextvlad-disk-"));
 const config = await prepareDigits(folder);
@@ -71,7 +71,7 @@ if (canMount) {
     return ended;
   });
   await tryCase(train, "the disk fills in the midst of a snapshot", async (disk) => {
-    // Out of names before it is out of bytes, which nobody can see coming: the lock, the log, the config, and a snapshot and a half.
+    // Runs out of inodes before bytes, which the check of the free space cannot predict: room for the lock, the log, the config and one and a half snapshots.
     mount(disk, "size=600m,nr_inodes=12");
     const ended = await begin(train, disk).ended;
     run("mount", "-o", "remount,nr_inodes=200", disk);
@@ -107,7 +107,7 @@ if (canMount) {
 for (const victim of victims) {
   await tryCase(victim, "the save-dir is removed under the run", (saveDir) =>
     whenSaved(victim, saveDir, () => {
-      // At once, as removing goes file by file while the run writes.
+      // Rename first, which is atomic: removal deletes file by file while the run writes.
       renameSync(saveDir, `${saveDir}-away`);
       rmSync(`${saveDir}-away`, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
     }),
@@ -151,7 +151,7 @@ async function tryCase(victim: Victim, name: string, work: (saveDir: string) => 
   run("umount", "-q", "-l", saveDir);
 }
 
-/** What a disturbed run left, in words, and whether all of it is whole. */
+/** Describes the files that a disturbed run left, and whether all of them are intact. */
 async function describeLeft({ command, results }: Victim, saveDir: string): Promise<{ readonly left: string; readonly isWhole: boolean }> {
   const names = existsSync(saveDir) ? readdirSync(saveDir).filter((name) => !name.endsWith(".log.jsonl")) : [];
   if (names.length === 0) return { left: "nothing", isWhole: true };
@@ -176,7 +176,7 @@ function begin({ command, args }: Victim, saveDir: string, ...more: string[]) {
   return start([command, ...args(saveDir), ...more]);
 }
 
-/** Runs, and once something is saved, does something to its disk. */
+/** Runs the command and calls `act` once something has been saved. */
 async function whenSaved(victim: Victim, saveDir: string, act: () => unknown): Promise<Ended> {
   const running = begin(victim, saveDir);
   let over = false;

@@ -4,24 +4,24 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { countArgument, prepareDigits, printTable, start } from "./workplace.js";
 
-// Trains for so many steps, and for so many epochs with validation and snapshots (the two arguments), and samples the process from outside. After a
-// warm-up, in which pools and heaps find their sizes, memory, open files and threads must each stay within 5 %, and no file or thread may stay behind.
+// Trains for a number of steps, then for a number of epochs with validation and snapshots (the two arguments), and samples the process from outside. After
+// a warm-up, in which pools and heaps grow to their sizes, memory, open files and threads must each stay within 5 %, and no file or thread may leak.
 
-/** What the system says of a process at one moment. */
+/** Resource usage of a process at one moment, read from /proc. */
 type Sample = Readonly<Record<(typeof MEASURES)[number], number>>;
 
 const MEASURES = ["memory, MB", "open files", "threads"] as const;
 
 const SAMPLE_MS = 50;
-/** The share of the samples that is warm-up. */
+/** Fraction of the samples that is warm-up. */
 const WARM_UP = 0.2;
 const LARGEST_SPREAD = 0.05;
 /**
- * Samples whose mean is one value. Single ones go up and down: memory with each collection of garbage, files and threads with each snapshot, whose thread
- * opens the modules it imports, ten and more within a few milliseconds.
+ * Number of windows whose means are compared. Single samples fluctuate: memory with each garbage collection, files and threads with each snapshot, whose
+ * thread opens the modules that it imports, ten or more within a few milliseconds.
  */
 const WINDOWS = 8;
-/** The share of the samples that may lie below the floor: as the process ends, it has ever fewer files and threads. */
+/** Fraction of the samples that may be below the floor: the process closes files and threads as it exits. */
 const BELOW_FLOOR = 0.1;
 
 const [steps, epochs] = [countArgument(2000), countArgument(20, 3)];
@@ -70,7 +70,7 @@ async function watch(name: string, flags: readonly string[]): Promise<void> {
   }
 }
 
-/** Null where the process is no more. */
+/** Samples a process; null if it has exited. */
 function look(pid: number): Sample | null {
   try {
     const status = readFileSync(`/proc/${pid}/status`, "utf8");

@@ -7,8 +7,8 @@ import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
 import { listSnapshots } from "../../src/checkpoints/snapshot-layout.js";
 import { areEqual, countArgument, finish, prepareDigits, printTable, start } from "./workplace.js";
 
-// Kills training at random moments and resumes it until it is done, as often as it takes for so many kills (the argument). Each time the weights, the
-// moments and the best must equal those of a run that nobody disturbed, and after each kill every snapshot must be whole.
+// Kills training at random moments and resumes it until it completes, and repeats this until the number of kills (the argument) is reached. The final weights,
+// the optimizer moments and the best snapshot must equal those of an undisturbed run, and every snapshot must be intact after each kill.
 
 const kills = countArgument(100);
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
@@ -69,14 +69,14 @@ async function trainThroughKills(saveDir: string): Promise<Outcome> {
   for (;;) {
     const { child, startedMs, ended } = start(train(saveDir));
     const delayMs = 100 + random.below(Math.round(wholeMs));
-    // Once there are enough kills, the last training may end.
+    // After enough kills, let the last training complete.
     if (killed + outcome.moments.length < kills) void sleep(delayMs, undefined, { ref: false }).then(() => child.kill("SIGKILL"));
     const { exitCode, signal, output } = await ended;
     const from = /going on from \S*?(?:NEXTVLAD_)?(\w+): epoch/.exec(output)?.[1];
     const place = from ?? (output.includes("starting from the beginning") ? "start" : "not begun");
     if (signal !== "SIGKILL") {
       if (exitCode !== 0) throw new Error(`a resumed training ended with ${exitCode}:\n${output}`);
-      // On a machine that was busier then, most runs would be over before the kill.
+      // Use the fastest run from start to end: if the machine was busier during the first one, most later runs would complete before the kill.
       if (place === "start") wholeMs = Math.min(wholeMs, performance.now() - startedMs);
       break;
     }

@@ -6,16 +6,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createRandom } from "../../src/base/random.js";
 import { areEqual, begun, copyShard, countArgument, finish, prepareDigits, printTable, start } from "./workplace.js";
 
-// Sends SIGTERM to each command at random moments, so many times (the argument), and kill -9 to those that keep what is done, while every core is busy
-// with something else. The exit code must tell of it, a result must be there whole or not at all, and the same command given again must end in the
-// bytes of one that nobody disturbed, with nothing beside them.
+// Sends SIGTERM to each command at random moments (the argument: how many times), and kill -9 to eval and infer, which save partial results, while all cores
+// are busy. The exit code must report the signal, each result must be complete or missing, and the same command run again must produce the files of an
+// undisturbed run, byte for byte, and no other files.
 
 interface Case {
   readonly command: string;
   readonly signal: "SIGTERM" | "SIGKILL";
   readonly rounds: number;
   readonly args: (saveDir: string) => string[];
-  /** What a run that goes on says of it. */
+  /** Matches the output of a run that resumes. */
   readonly goesOn: RegExp;
 }
 
@@ -27,7 +27,7 @@ const config = await prepareDigits(folder);
 const list = join(folder, "digits", "train.list");
 await finish(["train", "--config", config, "--save-dir", join(folder, "trained")]);
 const weights = ["--weights", join(folder, "trained", "best"), "--filelist", list, "--batch-size", "4"];
-// As many as it takes for convert to be stopped between them.
+// Enough shards for convert to be stopped between two of them.
 const copies = copyShard(join(folder, "digits"), folder, 40);
 
 const kept = { goesOn: /going on after batch/ };
@@ -57,7 +57,7 @@ const cases: readonly Case[] = [
   },
 ];
 
-// As many as it takes besides what runs here anyway.
+// Busy processes for the cores that are idle.
 const idleCores = Math.max(0, Math.ceil(availableParallelism() - (loadavg()[0] as number)));
 const load = Array.from({ length: idleCores }, (): ChildProcess => spawn(process.execPath, ["-e", "for (;;);"]));
 const rows: (string | number)[][] = [
@@ -118,7 +118,7 @@ async function tryCase({ command, signal: sent, rounds: times, args, goesOn }: C
   return [command, sent, times, stopped, ended, other, partial, wentOn, equal];
 }
 
-/** All that a run leaves but its log; of a training, what it ends in, as its snapshots on the way hang on where it was stopped. */
+/** Lists the files of a run except its log and step snapshots, which depend on where training was stopped. */
 function resultsIn(saveDir: string): readonly string[] {
   const names = readdirSync(saveDir).filter((name) => !name.endsWith(".log.jsonl") && !name.startsWith("NEXTVLAD_step"));
   const files = ["weights.safetensors", "optimizer.safetensors", "state.json"];

@@ -6,11 +6,11 @@ import { fileURLToPath } from "node:url";
 
 const CLI = fileURLToPath(new URL("../../src/nextvlad.cjs", import.meta.url));
 
-/** A command that runs, and how it ended. */
+/** A running command. */
 export interface Running {
   readonly child: ChildProcess;
   readonly startedMs: number;
-  /** Exit code or signal, and all that it said. */
+  /** Resolves with the exit code or signal and the output. */
   readonly ended: Promise<Ended>;
 }
 
@@ -20,12 +20,12 @@ export interface Ended {
   readonly output: string;
 }
 
-/** Resolves when a command first says something: it hears signals from then on. */
+/** Resolves at the command's first output on stderr, from which on it handles signals, or when it exits. */
 export async function begun({ child, ended }: Running): Promise<void> {
   await Promise.race([once(child.stderr as NodeJS.ReadableStream, "data"), ended]);
 }
 
-/** Starts `nextvlad`; `shell` has it run by a shell script instead, in which it is `"$@"`. */
+/** Starts `nextvlad`. If `shell` is given, runs that bash script, in which `"$@"` stands for the nextvlad command. */
 export function start(args: readonly string[], shell?: string): Running {
   const command = [process.execPath, CLI, ...args];
   const whole = shell === undefined ? command : ["bash", "-c", shell, "bash", ...command];
@@ -36,19 +36,19 @@ export function start(args: readonly string[], shell?: string): Running {
   return { child, startedMs: performance.now(), ended };
 }
 
-/** Runs `nextvlad` to its end. Throws where that is not well. */
+/** Runs `nextvlad` and returns its output. Throws if the exit code is not 0. */
 export async function finish(args: readonly string[]): Promise<string> {
   const { exitCode, output } = await start(args).ended;
   if (exitCode !== 0) throw new Error(`nextvlad ${args.join(" ")} ended with ${exitCode}:\n${output}`);
   return output;
 }
 
-/** Digits and a config for a training of some seconds, made once a folder. */
+/** Makes digits and a config for a training run of a few seconds, and returns the config's path. Reuses digits that exist in the folder. */
 export async function prepareDigits(folder: string): Promise<string> {
   const config = join(folder, "config.yaml");
   mkdirSync(folder, { recursive: true });
   const digits = join(folder, "digits");
-  // The lists are written last: without them the making was cut short.
+  // The lists are written last: if they are missing, the digits are incomplete.
   if (!existsSync(join(digits, "validate.list"))) {
     await finish(["digits", "--out", digits, "--train-videos", "320", "--validate-videos", "64"]);
   }
@@ -65,7 +65,7 @@ export async function prepareDigits(folder: string): Promise<string> {
   return config;
 }
 
-/** Makes so many copies of the digits' first shard in a folder; returns their list. */
+/** Makes `count` copies of the first shard of the digits and returns the path of their list. */
 export function copyShard(digits: string, folder: string, count: number): string {
   const shards = Array.from({ length: count }, (_, number) => join(folder, `copy${number}.tfrecord`));
   const [first = ""] = readFileSync(join(digits, "train.list"), "utf8").split("\n");
@@ -75,12 +75,12 @@ export function copyShard(digits: string, folder: string, count: number): string
   return list;
 }
 
-/** Whether files are equal, byte for byte. */
+/** Returns whether the named files are equal in both folders, byte for byte. */
 export function areEqual(a: string, b: string, names: readonly string[]): boolean {
   return names.every((name) => existsSync(join(a, name)) && readFileSync(join(a, name)).equals(readFileSync(join(b, name))));
 }
 
-/** Prints rows as a table in Markdown, the first row as its heads. */
+/** Prints a Markdown table; the first row is the header. */
 export function printTable(rows: readonly (readonly (string | number)[])[]): void {
   const [heads = [], ...others] = rows;
   const widths = heads.map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)));
@@ -92,7 +92,7 @@ export function printTable(rows: readonly (readonly (string | number)[])[]): voi
   process.stdout.write([line(heads.map(pad)), line(rule), ...others.map((row) => line(row.map(pad)))].join(""));
 }
 
-/** The command line's number at a place (the first is 2), or a default. */
+/** Returns the positive integer at an index of `process.argv`, or a default. Throws if the argument is not a positive integer. */
 export function countArgument(fallback: number, place = 2): number {
   const count = Number(process.argv[place] ?? fallback);
   if (Number.isInteger(count) && count > 0) return count;
