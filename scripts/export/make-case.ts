@@ -13,8 +13,8 @@ import { loadGolden } from "../../test/helpers/golden.js";
 import { writeGoldenSnapshot } from "../../test/helpers/golden-snapshot.js";
 
 /**
- * Makes what check_paddle.py and check_readers.py check: the golden weights as a snapshot, exported in every format, and `case.npz` with a batch of
- * five videos and our own probabilities. usage: node dist/scripts/export/make-case.js OUT, from the repository's root.
+ * Makes the inputs of check_paddle.py and check_readers.py: the golden weights as a snapshot, exported in every format, and `case.npz` with a batch of
+ * five videos and our probabilities. Usage: node dist/scripts/export/make-case.js OUT, from the repository's root.
  */
 const [out] = process.argv.slice(2);
 if (out === undefined) throw new Error("usage: make-case.js OUT");
