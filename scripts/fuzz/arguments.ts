@@ -2,7 +2,7 @@ import { parseArgs } from "node:util";
 import { NextvladError } from "../../src/base/errors.js";
 import { PARSERS, type ParserName } from "./target.js";
 
-/** Reads the parsers that are named (all, where none is) and whole numbers by their flags, which may be left out. Throws BAD_USAGE. */
+/** Parses the command line: parser names (default: all) and optional integer flags. Throws BAD_USAGE if an argument is invalid. */
 export function readArguments<N extends string>(
   argv: readonly string[],
   defaults: Readonly<Record<N, number>>,
@@ -34,7 +34,7 @@ function refuse(key: string, expected: string, found: string): never {
   throw new NextvladError("BAD_USAGE", "it does not fit", { key, expected, found });
 }
 
-/** Runs a program's work and ends as the command line does: an error's message alone, and its code; or a signal's. */
+/** Runs `work` and sets the exit code that it returns. Prints a NextvladError as its message only and uses its exit code; handles SIGINT and SIGTERM. */
 export async function runMain(work: () => Promise<number>): Promise<void> {
   process.once("SIGINT", () => process.exit(130)).once("SIGTERM", () => process.exit(143));
   try {

@@ -7,27 +7,27 @@ import { describe, type Judgement, judge, LIMITS } from "./judgement.js";
 import { mutate } from "./mutation.js";
 import { loadTarget, PARSERS, type ParserName } from "./target.js";
 
-/** What a child process is to do: so many mutations of the seeds, from a number on; or what coverage leads to, for so many seconds. */
+/** Task of a child process: either the mutations numbered `from` to `to`, or coverage-guided fuzzing for a number of seconds. */
 export interface Task {
   readonly parser: ParserName;
   readonly seed: number;
   readonly from: number;
   readonly work: { readonly kind: "random"; readonly to: number } | { readonly kind: "guided"; readonly seconds: number };
-  /** Where the input at hand is kept, and the number that it has. */
+  /** Files that hold the current input and its number. */
   readonly inputFile: string;
   readonly numberFile: string;
 }
 
-/** What a child tells as it goes: all since it last told. */
+/** A child's report; counts and findings are those since the previous report. */
 export interface Progress {
-  /** One past the last input's number. */
+  /** Number of the last input plus one. */
   readonly next: number;
   readonly outcomes: Readonly<Record<string, number>>;
   readonly slowestMs: number;
   readonly peakBytes: number;
   readonly openFiles: number;
   readonly findings: readonly { readonly number: number; readonly what: string; readonly bytes: string }[];
-  /** Ways through the code that were met, and the inputs that met them; null without coverage. */
+  /** Number of code paths reached, and of inputs in the pool; null without coverage. */
   readonly coverage: { readonly ways: number; readonly inputs: number } | null;
   readonly done: boolean;
 }
@@ -43,9 +43,9 @@ async function run(task: Task): Promise<void> {
   const step = async (number: number, bytes: Uint8Array): Promise<Judgement> => {
     writeSync(numberFile, String(number).padEnd(16), 0);
     const judgement = await judge(target, bytes, task.inputFile);
-    // A parser that waits for nothing would let nothing else be heard, such as that the parent is gone.
+    // Yield to the event loop: synchronous parsers would block other events, such as the disconnection of the parent.
     if (tally.add(number, bytes, judgement)) await setImmediate();
-    // The peak never falls again: what comes next needs a process of its own.
+    // The peak RSS of a process never decreases, so continue in a new process.
     if (process.resourceUsage().maxRSS * 1024 > LIMITS.memoryBytes) await new Promise(() => tally.tell(false, () => process.exit(1)));
     return judgement;
   };
@@ -62,13 +62,13 @@ async function run(task: Task): Promise<void> {
   tally.tell(true, () => process.disconnect());
 }
 
-/** The input of a number: the same on every machine, of the same corpus. */
+/** Returns the input with a given number; deterministic for the same seed and corpus. */
 export function mutation(parser: ParserName, seed: number, number: number, seeds: readonly Uint8Array[]): Uint8Array {
   const random = createRandom(seed, "digits", PARSERS.indexOf(parser), number);
   return mutate(seeds[random.below(seeds.length)] as Uint8Array, random, seeds);
 }
 
-/** Mutates inputs, and keeps those that take a way through the code that none took before, to be mutated in turn. */
+/** Mutates inputs and adds those that reach a new code path to the pool, to be mutated further. */
 async function followCoverage(
   task: Task,
   seeds: readonly Uint8Array[],
@@ -83,7 +83,7 @@ async function followCoverage(
   for (let number = task.from; performance.now() < end; number++) {
     const random = createRandom(task.seed, "digits", PARSERS.indexOf(task.parser), number);
     const given = known[number - task.from];
-    // What was met last has been tried least.
+    // Prefer recent inputs, which have been mutated least.
     const pick = random.below(2) === 0 ? random.below(pool.length) : Math.max(0, pool.length - 1 - random.below(32));
     const bytes = given ?? mutate(pool[pick] as Uint8Array, random, pool);
     const { finding } = await step(number, bytes);
@@ -96,7 +96,7 @@ async function followCoverage(
   }
 }
 
-/** Gathers what is told. */
+/** Collects progress and sends it to the parent. */
 class Tally {
   coverage: Progress["coverage"] = null;
   #next: number;
@@ -109,7 +109,7 @@ class Tally {
     this.#next = from;
   }
 
-  /** Returns whether it told. */
+  /** Adds a judgement; returns whether a report was sent. */
   add(number: number, bytes: Uint8Array, { outcome, timeMs, finding }: Judgement): boolean {
     this.#next = number + 1;
     this.#outcomes[outcome] = (this.#outcomes[outcome] ?? 0) + 1;
@@ -120,7 +120,7 @@ class Tally {
     return isTime;
   }
 
-  /** Notes an error that nobody waited for. */
+  /** Records an uncaught error. */
   fail(what: string): void {
     this.#findings.push({ number: this.#next, what: `thrown outside of the parse: ${what}`, bytes: "" });
   }

@@ -3,25 +3,25 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join, resolve } from "node:path";
 import type { ParserName } from "./target.js";
 
-/** The inputs that mutations start from: a parser's folder in the repository, from whose root all of this runs. */
+/** Returns the folder of a parser's seeds, relative to the working directory, which must be the repository's root. */
 export function seedFolder(parser: ParserName): string {
   return resolve("scripts/fuzz/corpus", parser);
 }
 
-/** Where runs leave what they find: `fuzz/`, which is not part of the repository, or NEXTVLAD_FUZZ_FOLDER. Child processes have the same. */
+/** Returns the output folder: NEXTVLAD_FUZZ_FOLDER, or `fuzz/`, which git ignores. Child processes inherit it. */
 const outFolder = (): string => resolve(process.env.NEXTVLAD_FUZZ_FOLDER ?? "fuzz");
 
-/** Where a run of the guided fuzzer leaves inputs that took new ways, for the next one to start from. */
+/** Returns the folder where guided fuzzing saves inputs that reached new code paths; the next run starts from them. */
 export function workFolder(parser: ParserName): string {
   return join(outFolder(), "corpus", parser);
 }
 
-/** Where inputs go that something is wrong with. */
+/** Returns the folder of inputs that caused findings. */
 export function findingsFolder(): string {
   return join(outFolder(), "findings");
 }
 
-/** The files of a folder in the order of their names; none where there is no folder. */
+/** Reads the files of a folder, sorted by name; returns an empty list if the folder does not exist. */
 export function readInputs(folder: string): Uint8Array[] {
   if (!existsSync(folder)) return [];
   return readdirSync(folder)
@@ -29,7 +29,7 @@ export function readInputs(folder: string): Uint8Array[] {
     .map((name) => readFileSync(join(folder, name)));
 }
 
-/** Keeps an input under a name that its content makes; returns its path. */
+/** Saves an input under the hash of its content; returns its path. */
 export function saveInput(folder: string, prefix: string, bytes: Uint8Array): string {
   const path = join(folder, prefix + createHash("sha256").update(bytes).digest("hex").slice(0, 16));
   mkdirSync(folder, { recursive: true });

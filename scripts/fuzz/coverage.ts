@@ -1,30 +1,30 @@
-/** What the instrumented code counts (see instrumentation.ts): times that each statement, function and branch was run. */
+/** Hit counts of the instrumented code (see instrumentation.ts), per statement, function or branch. */
 interface Counters {
   readonly hits: Record<number, number> | number[];
   readonly seen: Uint8Array;
 }
 
-/** A file's counters, by their numbers from 0. */
+/** A file's counters of statements, functions and branches, numbered from 0. */
 interface FileCounters {
   readonly s: Counters["hits"];
   readonly f: Counters["hits"];
   readonly b: Readonly<Record<string, number[]>>;
 }
 
-/** How often something was run, as a bit of its own for each magnitude: once, twice, thrice, 4 to 7, 8 to 15, ... */
+/** Maps a hit count to a bit: 1, 2, 3, 4 to 7, 8 to 15, ... */
 function magnitude(hits: number): number {
   if (hits < 4) return 1 << (hits - 1);
   return 1 << Math.min(7, Math.floor(Math.log2(hits)) + 1);
 }
 
-/** Watches which ways through the instrumented code the inputs take. */
+/** Tracks which code paths the inputs reach. */
 export function watchCoverage(): { takeNew(): boolean; readonly ways: number } {
   const files = (globalThis as { __coverage__?: Readonly<Record<string, FileCounters>> }).__coverage__ ?? {};
   const all: Counters[] = Object.values(files).flatMap(({ s, f, b }) =>
     [s, f, ...Object.values(b)].map((hits) => ({ hits, seen: new Uint8Array(Object.keys(hits).length) })),
   );
   let ways = 0;
-  /** Whether anything was run since the last call that never was before, or never as often; all counts go back to 0. */
+  /** Returns whether any counter reached a new magnitude since the last call, and resets all counters. */
   const takeNew = (): boolean => {
     const before = ways;
     for (const { hits, seen } of all) {

@@ -3,7 +3,7 @@ import { instrument } from "./instrumentation.js";
 import { report } from "./report.js";
 import { type Outcome, watch } from "./watch.js";
 
-// Fuzzes parsers, one after the other, led by coverage: npm run fuzz -- [PARSER ...] [--seconds N] [--seed N]. Exits with 1 where it found something.
+// Coverage-guided fuzzing of one parser after the other: npm run fuzz -- [PARSER ...] [--seconds N] [--seed N]. Exits with 1 if there are findings.
 await runMain(async () => {
   const { parsers, seconds, seed } = readArguments(process.argv.slice(2), { seconds: 60, seed: Date.now() % 2 ** 29 });
   const script = instrument();

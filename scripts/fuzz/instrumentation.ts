@@ -2,11 +2,11 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } f
 import { dirname, join, resolve } from "node:path";
 import { createInstrumenter } from "istanbul-lib-instrument";
 
-/** What is built, and a copy of it beside it whose parsers count what is run in them. */
+/** The build, and a copy of it whose source files are instrumented to count hits. */
 const BUILT = resolve("dist");
 const INSTRUMENTED = join(BUILT, "instrumented");
 
-/** Makes the copy afresh; returns its child.js. What is compiled stays an ES module, as it is. */
+/** Recreates the instrumented copy and returns the path of its child.js. The modules remain ES modules. */
 export function instrument(): string {
   rmSync(INSTRUMENTED, { recursive: true, force: true });
   cpSync(join(BUILT, "scripts", "fuzz"), join(INSTRUMENTED, "scripts", "fuzz"), { recursive: true });

@@ -2,23 +2,23 @@ import { writeFileSync } from "node:fs";
 import { NextvladError } from "../../src/base/errors.js";
 import type { Target } from "./target.js";
 
-/** What an input may take: no more than this is allowed of time, or of memory of the process that parses it. */
+/** Maximum time per input, and maximum memory of the process that parses it. */
 export const LIMITS = { timeMs: 1000, memoryBytes: 512 * 2 ** 20 } as const;
 
-/** What became of an input, with the first reader of its last form: the code that it was rejected with, or "accepted"; and what was wrong with any, if anything was. */
+/** Result of an input. `outcome` is that of the first reader on the last form: the error code, or "accepted". `finding` covers all readers and forms. */
 export interface Judgement {
   readonly outcome: string;
-  /** Of the slowest reader: on the clock or of the processors, whichever is less, as the machine has others to serve. */
+  /** Time of the slowest reader: wall time or CPU time, whichever is less, because other processes may slow down the machine. */
   readonly timeMs: number;
   readonly finding: string | null;
 }
 
-/** The input is whole and can be read, so these would hide something else. */
+/** Codes that count as findings: the input file exists and is readable, so these errors would hide another cause. */
 const UNTRUE_CODES: ReadonlySet<string> = new Set(["FILE_MISSING", "FILE_UNREADABLE", "WORKER_DIED"]);
-/** A busy machine, or its collector of garbage, may take a second: what is slow is slow three times. */
+/** Attempts that must all exceed the time limit: a busy machine or a garbage collection may take a second. */
 const ATTEMPTS = 3;
 
-/** Has an input parsed in all its forms by all readers of a target. `file` is a place for it. */
+/** Parses an input in all forms with all readers of a target. The input is written to `file`. */
 export async function judge(target: Target, bytes: Uint8Array, file: string): Promise<Judgement> {
   let judgement = await parse(target, bytes, file);
   for (let attempt = 1; attempt < ATTEMPTS && judgement.timeMs > LIMITS.timeMs; attempt++) {
@@ -55,7 +55,7 @@ async function parse({ readers, forms = (bytes) => [bytes] }: Target, bytes: Uin
   return { outcome, timeMs, finding };
 }
 
-/** An error with the first lines of its stack, or of its cause's. */
+/** Describes an error by the first lines of its stack, or of the stack of its cause. */
 export function describe(error: unknown): string {
   const told = error instanceof NextvladError && error.cause instanceof Error ? error.cause : error;
   const lines = told instanceof Error ? (told.stack ?? told.message).split("\n").slice(0, 5) : [String(told)];

@@ -12,7 +12,7 @@ import { writeResults } from "../../src/results/result-writer.js";
 import { seedFolder } from "./corpus.js";
 import type { ParserName } from "./target.js";
 
-// Makes the corpus, from the golden files and with our own writers: node dist/scripts/fuzz/make-corpus.js, from the repository's root.
+// Generates the corpus from the golden files and with our own writers: node dist/scripts/fuzz/make-corpus.js, from the repository's root.
 
 const GOLDEN = "test/golden";
 const scratch = mkdtempSync(join(tmpdir(), "nextvlad-corpus-"));
@@ -26,7 +26,7 @@ const golden = (path: string): Buffer => readFileSync(join(GOLDEN, path));
 const goldenJson = (path: string): never => JSON.parse(golden(path).toString("utf8")) as never;
 const fromBase64 = (text: string): Buffer => Buffer.from(text, "base64");
 
-/** A video of so many frames, of sizes that keep it small. */
+/** Makes a video with few features: rgb `[frames, 6]` and audio `[frames, 3]`, both uint8. */
 function smallVideo(number: number, frames: number): Video {
   const bytes = (size: number): Uint8Array => Uint8Array.from({ length: frames * size }, (_, i) => (37 * i + number) % 256);
   return { id: `v${number}`, frames, rgb: bytes(6), audio: bytes(3), labels: Int32Array.of(number, number + 5) };
@@ -83,7 +83,7 @@ function putVariables(): void {
   for (const name of readdirSync(folder)) put("paddle-variable", name, readFileSync(join(folder, name)));
   put("paddle-variable", "lodvar", golden("formats/paddle/lodvar"));
   put("paddle-variable", "combined", golden("formats/paddle/combined"));
-  // The longest folder's name that each form takes, or one that needs what is only in GNU's and pax.
+  // Folder names at the length limit of each format, or long enough to require the extensions of GNU and pax.
   for (const [format, folderBytes] of [
     ["v7", 90],
     ["ustar", 150],

@@ -3,8 +3,8 @@ import { readArguments, runMain } from "./arguments.js";
 import { report } from "./report.js";
 import { type Outcome, watch } from "./watch.js";
 
-// Gives parsers mutations of the corpus, as many in all as asked for, the same each time: node dist/scripts/fuzz/mutate.js [PARSER ...] [--inputs N] [--seed N]
-// [--from NUMBER], the last to begin at an input that a report names. Exits with 1 where it found something.
+// Runs parsers on N deterministic mutations of the corpus in all: node dist/scripts/fuzz/mutate.js [PARSER ...] [--inputs N] [--seed N] [--from NUMBER].
+// --from starts at an input number from a report. Exits with 1 if there are findings.
 await runMain(async () => {
   const { parsers, inputs, seed, from } = readArguments(process.argv.slice(2), { inputs: 1_000_000, seed: 1, from: 0 });
   const script = fileURLToPath(new URL("./child.js", import.meta.url));

@@ -1,6 +1,6 @@
 import type { Random } from "../../src/base/random.js";
 
-/** Inputs grow no longer than this, but for one repeated block. */
+/** Maximum length of a repeated block; inputs are cut at twice this length. */
 const MOST_BYTES = 1 << 16;
 const MOST_STEPS = 4;
 const EXTREMES = [0n, 1n, 0x7fn, 0x80n, 0xffn, 0x7fffn, 0xffffn, 0x7fffffffn, 0x80000000n, 0xffffffffn, 1n << 53n, (1n << 63n) - 1n, ~0n];
@@ -19,7 +19,7 @@ const NUMBERS = [
 
 type Step = (bytes: Buffer, random: Random, others: readonly Uint8Array[]) => Uint8Array;
 
-/** What is done to an input; `others` are those that it may take parts of. */
+/** Mutations of an input; `others` are inputs to take parts from. */
 const STEPS: readonly Step[] = [
   function flipBit(bytes, random) {
     const at = random.below(bytes.length);
@@ -33,7 +33,7 @@ const STEPS: readonly Step[] = [
   function truncate(bytes, random) {
     return bytes.subarray(0, random.below(bytes.length));
   },
-  /** A length of 1, 2, 4 or 8 bytes, of either byte order, that is extreme or just beside the truth. */
+  /** Writes an integer of 1, 2, 4 or 8 bytes, in either byte order, that is extreme or close to the input's length. */
   function lieAboutLength(bytes, random) {
     const size = 1 << random.below(4);
     if (bytes.length < size) return bytes;
@@ -45,7 +45,7 @@ const STEPS: readonly Step[] = [
     bytes.set(ordered, random.below(bytes.length - size + 1));
     return bytes;
   },
-  /** The same, of a number written in digits. */
+  /** Replaces a decimal number in the text by an extreme one. */
   function lieInDigits(bytes, random) {
     const runs = [...bytes.toString("latin1").matchAll(/\d+/g)];
     const run = runs[random.below(Math.max(1, runs.length))];
@@ -62,7 +62,7 @@ const STEPS: readonly Step[] = [
     const at = random.below(bytes.length);
     return Buffer.concat([bytes.subarray(0, at), bytes.subarray(from, to), bytes.subarray(at)]);
   },
-  /** Up to the most bytes at once: what is nested, or takes time that grows faster than the input, shows itself. */
+  /** Repeats a short block up to `MOST_BYTES` bytes, to reveal deep nesting and superlinear run time. */
   function repeatBlock(bytes, random) {
     if (random.below(16) !== 0) return bytes;
     const from = random.below(bytes.length);
@@ -75,12 +75,12 @@ const STEPS: readonly Step[] = [
     const fresh = Buffer.from(Array.from({ length: 1 + random.below(8) }, () => random.below(256)));
     return Buffer.concat([bytes.subarray(0, at), fresh, bytes.subarray(at)]);
   },
-  /** The one's start, the other's end. */
+  /** Joins the start of the input with the end of another. */
   function splice(bytes, random, others) {
     const other = others[random.below(others.length)] as Uint8Array;
     return Buffer.concat([bytes.subarray(0, random.below(bytes.length)), other.subarray(random.below(other.length + 1))]);
   },
-  /** A part of the other in the one's midst. */
+  /** Inserts a block of another input, or overwrites bytes with it. */
   function graft(bytes, random, others) {
     const other = Buffer.from(others[random.below(others.length)] as Uint8Array);
     if (other.length === 0) return bytes;
@@ -96,7 +96,7 @@ function block(bytes: Uint8Array, random: Random): readonly [from: number, to: n
   return [from, from + 1 + random.below(longest)];
 }
 
-/** An input made of one or parts of several others: a pure function of them and of the chance that it is given. */
+/** Returns a mutated input made from `parent` and parts of `others`. Deterministic for the given random generator. */
 export function mutate(parent: Uint8Array, random: Random, others: readonly Uint8Array[]): Uint8Array {
   let bytes = Buffer.from(parent);
   for (let left = 1 + random.below(MOST_STEPS); left > 0 && bytes.length > 0; left--) {

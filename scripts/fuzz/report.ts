@@ -2,7 +2,7 @@ import type { Outcome } from "./watch.js";
 
 const HEADINGS = ["parser", "inputs", "accepted", "rejected", "slowest", "peak memory", "findings"];
 
-/** A Markdown table with a line a parser, and below it what was found. */
+/** Formats a Markdown table with one row per parser, followed by the findings. */
 export function report(outcomes: readonly Outcome[]): string {
   const guided = outcomes.some(({ coverage }) => coverage !== null);
   const rows = outcomes.map(({ parser, inputs, outcomes: codes, slowestMs, peakBytes, coverage, findings }) => {

@@ -1,12 +1,12 @@
-/** What a fuzzer gives a parser: an input of bytes, also as a file, and how they are read. Every export of a file of `targets/` is of this kind. */
+/** A fuzz target: how to read an input, given as bytes and as a file. Each file in `targets/` exports one as `target`. */
 export interface Target {
-  /** Each reads the input, to its end, and throws what it finds wrong. */
+  /** Each reads the whole input and throws if it is invalid. */
   readonly readers: readonly ((file: string, bytes: Uint8Array) => unknown)[];
-  /** What is read in an input's place, one after the other: with its checksums mended, say, past which no chance would lead. */
+  /** Variants to read in place of the input, for example with corrected checksums, which random mutations would never match. */
   readonly forms?: (bytes: Uint8Array) => readonly Uint8Array[];
 }
 
-/** Parsers that are fuzzed, by their files in `targets/` and their folders in `corpus/`. */
+/** Fuzzed parsers: the names of their files in `targets/` and of their folders in `corpus/`. */
 export const PARSERS = [
   "tfrecord",
   "sequence-example",
@@ -30,7 +30,7 @@ export async function loadTarget(parser: ParserName): Promise<Target> {
   return module.target;
 }
 
-/** Takes all that an iteration gives. */
+/** Consumes an iterable to its end. */
 export async function drain(items: Iterable<unknown> | AsyncIterable<unknown>): Promise<void> {
   for await (const _ of items);
 }

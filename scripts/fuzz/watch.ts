@@ -7,7 +7,7 @@ import { findingsFolder, saveInput } from "./corpus.js";
 import { LIMITS } from "./judgement.js";
 import type { ParserName } from "./target.js";
 
-/** What came of a parser's inputs. */
+/** Results of a parser. */
 export interface Outcome {
   readonly parser: ParserName;
   inputs: number;
@@ -15,19 +15,19 @@ export interface Outcome {
   slowestMs: number;
   peakBytes: number;
   coverage: Progress["coverage"];
-  /** Each with its input's number and the file that holds it. */
+  /** Findings, with the number of the input and the file that holds it. */
   readonly findings: { readonly number: number; readonly what: string; readonly path: string }[];
 }
 
-/** A child judges what is slow by itself; one that is on the same input after so many times the limit will not come back. */
+/** A child detects slow inputs itself. It is considered hung after this many times the time limit on one input. */
 const PATIENCE = 15;
 const LOOK_MS = 500;
 const MOST_FINDINGS = 10;
 const MEMORY = ["--max-old-space-size=256"];
 
-/** Runs a task in child processes, anew behind each input that ends one, and adds what they tell. `script` is child.js, as it is or instrumented. */
+/** Runs a task in child processes and sums up their reports. If an input ends a child, a new one starts after that input. `script`: path of child.js. */
 export async function watch(script: string, task: Omit<Task, "inputFile" | "numberFile">): Promise<Outcome> {
-  // In memory, where there is such a place.
+  // In memory, if possible.
   const folder = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "nextvlad-fuzz-"));
   const files = { inputFile: join(folder, "input"), numberFile: join(folder, "number") };
   const clear = (): void => rmSync(folder, { recursive: true, force: true });
@@ -59,7 +59,7 @@ export async function watch(script: string, task: Omit<Task, "inputFile" | "numb
   }
 }
 
-/** Returns the number to go on from, or null where the task is done. */
+/** Returns the number of the input to continue from, or null if the task is done. */
 async function runChild(script: string, task: Task, outcome: Outcome): Promise<number | null> {
   const child = fork(script, [JSON.stringify(task)], { execArgv: MEMORY, stdio: ["ignore", "inherit", "inherit", "ipc"] });
   let next = task.from;

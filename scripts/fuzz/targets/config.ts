@@ -4,7 +4,7 @@ import type { Target } from "../target.js";
 export const target: Target = {
   readers: [
     (file) => loadConfig(file),
-    // As the text of a `--set`.
+    // The input as a value of `--set`.
     (_, bytes) => buildConfig({ MODEL: {} }, "config.yaml", { settings: [`TRAIN.filelist=${Buffer.from(bytes).toString("utf8")}`] }),
   ],
 };

@@ -6,7 +6,7 @@ import { readAllArrays } from "./paddle-pickle.js";
 
 const BLOCK_BYTES = 512;
 
-/** The bytes with the checksum of each block that has the look of a header. */
+/** Returns a copy with a correct checksum in each block that looks like a ustar header. */
 function mendChecksums(bytes: Uint8Array): Uint8Array {
   const mended = Buffer.from(bytes);
   for (let at = 0; at + BLOCK_BYTES <= mended.length; at += BLOCK_BYTES) {

@@ -5,7 +5,7 @@ import { drain, type Target } from "../target.js";
 
 const [HEADER_BYTES, CHECKSUM_BYTES] = [12, 4];
 
-/** The bytes with the checksums of each record whose length fits what is left. */
+/** Returns a copy with correct checksums, up to the first record that does not fit into the remaining bytes. */
 function mendChecksums(bytes: Uint8Array): Uint8Array {
   const mended = Buffer.from(bytes);
   for (let at = 0; at + HEADER_BYTES <= mended.length; ) {
