@@ -5,16 +5,16 @@ import { prepareRun } from "../../test/helpers/runs.js";
 
 const USAGE = "usage: make-compat CLI DIR: CLI is the nextvlad.cjs of the version to keep, built; DIR gets its files";
 
-/** What test/golden/compat/COMMIT holds: files that `nextvlad` of that commit wrote, which later versions must still read. */
+/** Writes the files of test/golden/compat/COMMIT with the `nextvlad` of that commit. Later versions must still read them. */
 async function makeCompat(cli: string, folder: string): Promise<void> {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  // The config of a snapshot holds the lists' paths, so all paths are relative.
+  // A snapshot's config contains the paths of the lists, so use relative paths.
   process.chdir(folder);
   const config = await prepareRun(".", { trainVideos: 40, validateVideos: 40 });
   const run = (...args: string[]): string => execFileSync(process.execPath, [cli, ...args], { encoding: "utf8", stdio: "pipe" });
 
-  // 2 steps an epoch: the one at step 3 is inside an epoch.
+  // 2 steps per epoch: the snapshot at step 3 is in the middle of an epoch.
   run("train", "--config", config, "--save-dir", "run", "--epoch", "2", "--save-interval", "3");
   const weights = join("run", "NEXTVLAD_epoch1");
   for (const [format, out] of [
@@ -33,7 +33,7 @@ async function makeCompat(cli: string, folder: string): Promise<void> {
   rmSync(join("run", "best"), { recursive: true });
 }
 
-/** Runs `work` while the last byte of a shard is another, so that it fails there and keeps what it has done. */
+/** Runs `work` while the last byte of a shard is corrupt, so that it fails there and saves partial results. Throws if `work` does not fail. */
 function breakOff(shard: string, work: () => void): void {
   const bytes = readFileSync(shard);
   const broken = Buffer.from(bytes);

@@ -38,7 +38,7 @@ files["no labels"] = pickle.dumps(dicts(label=None), 2)
 files["label None"] = pickle.dumps(dicts(label=lambda _: None), 2)
 for protocol in range(6):
     files[f"one dict, keys of bytes, protocol {protocol}"] = pickle.dumps(dicts(key=str.encode, nframes=np.int32)[0], protocol)
-# Most bytes are above 127: protocol 0 holds them in one byte each, and their UTF-8 takes two, more than the file in all.
+# Most bytes are above 127. Protocol 0 stores each in one byte, but UTF-8 takes two, so the text as UTF-8 is larger than the whole file.
 files["12 times the frames, protocol 0"] = pickle.dumps(dicts(repeat=12), 0)
 for protocol in 0, 2:
     files[f"one dict, Fortran order, protocol {protocol}"] = pickle.dumps(dicts(order="F")[0], protocol)

@@ -83,7 +83,7 @@ cases = {
 }
 path = os.path.join(folder, "pickles.json")
 if os.path.exists(path):
-    # Run with numpy 1 and numpy 2, whose modules have other names: the files of both are kept.
+    # numpy 1 and numpy 2 have different module names. Run this script with each: the files of both are kept.
     with open(path) as file:
         cases["files"] = {**json.load(file)["files"], **cases["files"]}
 with open(path, "w") as file:
