@@ -9,7 +9,7 @@ import { runMutants, sample } from "./run.js";
 
 const FOLDER = "mutants";
 
-// Mutation testing: npm run mutants -- [PART ...] [--all] [--match TEXT] [--jobs 2]. Exits with 1 where too many mutants live, or one without a reason.
+// Mutation testing: npm run mutants -- [PART ...] [--all] [--match TEXT] [--jobs 2]. Exits with 1 if too many mutants survive, or any without a reason.
 await runMain(async () => {
   const options = { all: { type: "boolean", default: false }, match: { type: "string" }, jobs: { type: "string", default: "2" } } as const;
   const { values, positionals } = parseArgs({ args: process.argv.slice(2), allowPositionals: true, options });

@@ -1,17 +1,17 @@
 import { parse } from "@babel/parser";
 import { type Expression, type Node, VISITOR_KEYS } from "@babel/types";
 
-/** One small change of a source file. */
+/** One small change to a source file. */
 export interface Mutant {
   readonly file: string;
-  /** From 1. */
+  /** 1-based. */
   readonly line: number;
-  /** The part of the source that changes: `source.slice(start, end)`. */
+  /** The range that is replaced: `source.slice(start, end)`. */
   readonly start: number;
   readonly end: number;
-  /** What takes its place; null if a statement is removed. */
+  /** The new text; null if a statement is removed. */
   readonly replacement: string | null;
-  /** File and change in one line, the same wherever the code moves within its file: what `accepted.json` names. */
+  /** File and change in one line, as in `accepted.json`. It does not change when the code moves within its file. */
   readonly key: string;
 }
 
@@ -52,7 +52,7 @@ const SWAPPED_FUNCTIONS: Readonly<Record<string, string>> = {
 const REPLACED_BY_ARGUMENT = /^(add|addBias|subtract|multiply|divide|square|rsqrt|sigmoid|softplus|relu|negate|minimum|maximum|exp|log)$/;
 const ORDERED_ARGUMENTS = /^(subtract|divide|matMul|sigmoidGradient|reluGradient)$/;
 
-/** Messages, logs and errors are no part of what these tests check. */
+/** Calls for messages, logs and errors, which these tests do not check. */
 const SKIPPED_CALLEES = /(^|\.)(log|progress|telemetry)(\.|$)|^(describe|show|format|print|warn)/i;
 
 /** Finds every mutant of a TypeScript source. */
@@ -68,7 +68,7 @@ export function findMutants(source: string, file: string): readonly Mutant[] {
     if (isSkipped(node, textOf)) return;
     mutate(node, parent, textOf, add);
     for (const name of VISITOR_KEYS[node.type] ?? []) {
-      // An endless loop only costs time.
+      // Skip: a mutated update causes an endless loop, which only costs time.
       if (node.type === "ForStatement" && name === "update") continue;
       const child = (node as unknown as Record<string, Node | (Node | null)[] | null | undefined>)[name];
       for (const one of Array.isArray(child) ? child : [child]) if (one) visit(one, node);
@@ -114,7 +114,7 @@ function mutate(
     case "IfStatement":
     case "WhileStatement":
     case "ConditionalExpression":
-      // Operators are swapped where they stand.
+      // Conditions with operators are mutated at the operators.
       if (/^(Identifier|.*MemberExpression|.*CallExpression|AwaitExpression)$/.test(node.test.type))
         add(node.test, `!(${textOf(node.test)})`);
       break;
@@ -143,7 +143,7 @@ function mutateCall(
   if (second !== undefined && ORDERED_ARGUMENTS.test(callee)) add(node, `${callee}(${[second, first, ...rest].map(textOf).join(", ")})`);
 }
 
-/** Whether a statement of this expression alone does anything that tests look at. */
+/** Returns whether an expression statement has an effect that tests can check. */
 function hasEffect(expression: Expression, textOf: (node: Node) => string): boolean {
   const inner = expression.type === "AwaitExpression" ? expression.argument : expression;
   return /CallExpression|AssignmentExpression|UpdateExpression/.test(inner.type) && !isSkipped(inner, textOf);
@@ -159,7 +159,7 @@ function withKeys(found: readonly Omit<Mutant, "key">[], source: string): readon
   return found.map((mutant) => {
     const { file, start, end, replacement } = mutant;
     const original = inOneLine(source.slice(start, end));
-    // A short change occurs often: its line says which one it is.
+    // A short change is often ambiguous, so add the line.
     const line = source.slice(source.lastIndexOf("\n", start) + 1, source.indexOf("\n", end)).trim();
     const place = original.length < SHORT ? ` in: ${inOneLine(line)}` : "";
     const change = `${file}: ${original} -> ${replacement === null ? "(removed)" : inOneLine(replacement)}${place}`;
@@ -169,7 +169,7 @@ function withKeys(found: readonly Omit<Mutant, "key">[], source: string): readon
   });
 }
 
-/** The source with all the mutants in it, each taking effect where `$m` of its number (its place in `mutants`, plus `first`) returns true. */
+/** Returns the source with all mutants inserted. Each takes effect if `$m` returns true for its number, which is its index in `mutants` plus `first`. */
 export function instrument(source: string, mutants: readonly Mutant[], first: number): string {
   const sites = new Map<string, { start: number; end: number; mutants: { number: number; replacement: string | null }[] }>();
   for (const [i, { start, end, replacement }] of mutants.entries()) {
@@ -177,7 +177,7 @@ export function instrument(source: string, mutants: readonly Mutant[], first: nu
     sites.set(`${start} ${end}`, site);
     site.mutants.push({ number: first + i, replacement });
   }
-  // Outer sites before those inside them.
+  // Outer sites before inner ones.
   const ordered = [...sites.values()].sort((a, b) => a.start - b.start || b.end - a.end);
   let next = 0;
   const render = (start: number, end: number): string => {

@@ -1,11 +1,11 @@
-/** A part of the code, and the tests that are to notice any change of it. */
+/** A part of the code, and the tests that must detect changes to it. */
 export interface Part {
   readonly name: string;
-  /** Below src, without .ts; a name that ends with / stands for its files. */
+  /** Paths relative to src, without .ts. */
   readonly sources: readonly string[];
-  /** Below test, without .test.ts. */
+  /** Paths relative to test, without .test.ts. */
   readonly tests: readonly string[];
-  /** How many mutants a run takes, chosen by a hash of their keys, so that a change of the code changes few of them. */
+  /** Number of mutants per run, chosen by a hash of their keys, so that a code change affects few of them. */
   readonly sample: number;
 }
 
@@ -31,7 +31,7 @@ export const PARTS: readonly Part[] = [
   },
   {
     name: "kernels",
-    // kernels/gpu.ts runs on a GPU only.
+    // kernels/gpu.ts is excluded: it requires a GPU.
     sources: [...["cpu", "choose", "native-ops", "tensorflow-ops"].map((name) => `kernels/${name}`), "runtime/variables"],
     tests: [
       ...["kernels", "tensorflow-ops", "native-ops", "byte-products", "kernel-errors", "choose"].map((name) => `kernels/${name}`),

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { Verdict } from "./run.js";
 
-/** A mutant that no test can notice, or that is left alive on purpose. */
+/** A mutant that no test can detect, or that is allowed to survive on purpose. */
 export interface Accepted {
   readonly mutant: string;
   readonly reason: string;
@@ -12,12 +12,12 @@ export function readAccepted(): ReadonlyMap<string, string> {
   return new Map(list.map(({ mutant, reason }) => [mutant, reason]));
 }
 
-/** At least this share of mutants must be killed. */
+/** Minimum fraction of mutants that must be killed or time out. */
 export const REQUIRED = 0.9;
 
 const isAlive = ({ fate }: Verdict): boolean => fate === "survived" || fate === "uncovered";
 
-/** A table of the parts, and every mutant that lives with its reason; `passed`: enough were killed, and every other has a reason. */
+/** Formats a table of the parts and a list of surviving mutants with their reasons. `passed`: enough were killed, and all survivors have a reason. */
 export function report(
   verdicts: readonly Verdict[],
   accepted: ReadonlyMap<string, string>,

@@ -7,29 +7,29 @@ import { NextvladError } from "../../src/base/errors.js";
 import { findMutants, instrument, type Mutant } from "./mutations.js";
 import type { Part } from "./parts.js";
 
-/** What became of a mutant: a test failed, a test took too long, none failed, or no test reaches it. */
+/** Result of a mutant: a test failed, a test timed out, no test failed, or no test reaches it. */
 export type Fate = "killed" | "timeout" | "survived" | "uncovered";
 
 export interface Verdict {
   readonly part: string;
   readonly mutant: Mutant;
   readonly fate: Fate;
-  /** The test file that killed it. */
+  /** The test file that failed or timed out; null if none did. */
   readonly by: string | null;
 }
 
 export interface RunOptions {
   readonly parts: readonly Part[];
-  /** Where the instrumented build goes; a folder of the repository's root, as tests find their files relative to themselves. */
+  /** Folder of the instrumented build. It must be in the repository's root: tests find their files relative to themselves. */
   readonly folder: string;
-  /** Test processes at a time. */
+  /** Number of concurrent test processes. */
   readonly jobs: number;
-  /** Chooses among a part's mutants. */
+  /** Selects the mutants of a part to run. */
   readonly choose: (mutants: readonly Mutant[], part: Part) => readonly Mutant[];
   readonly onVerdict: (verdict: Verdict) => void;
 }
 
-/** The mutants with the lowest hashes of their keys. */
+/** Returns the `count` mutants whose keys have the lowest hashes, in their original order. */
 export function sample(mutants: readonly Mutant[], count: number): readonly Mutant[] {
   const rank = ({ key }: Mutant): string => createHash("sha256").update(key).digest("hex");
   const ranked = mutants.map((mutant) => ({ mutant, rank: rank(mutant) })).sort((a, b) => (a.rank < b.rank ? -1 : 1));
@@ -43,7 +43,7 @@ interface Candidate {
   readonly number: number;
 }
 
-/** A test file: how long it takes, and the numbers of the mutants that it reaches. */
+/** A test file, its duration and the numbers of the mutants that it reaches. */
 interface TestFile {
   readonly path: string;
   readonly ms: number;
@@ -52,11 +52,11 @@ interface TestFile {
 
 const REPORTER = "first-failure.js";
 
-/** A hung test is one that takes this much longer than without a mutant. */
+/** A test times out after `PATIENCE` times its duration without a mutant, plus `PATIENCE_MS`. */
 const PATIENCE = 4;
 const PATIENCE_MS = 10_000;
 
-/** Builds all the chosen mutants into one copy of `dist`, then runs the tests of each one's part with it switched on, up to the first that fails. */
+/** Builds all chosen mutants into one copy of `dist`. Then activates each mutant and runs the tests of its part that reach it, up to the first failure. */
 export async function runMutants({ parts, folder, jobs, choose, onVerdict }: RunOptions): Promise<readonly Verdict[]> {
   const candidates: Candidate[] = [];
   const sources = new Map<string, string>();
@@ -92,12 +92,12 @@ async function judge(number: number, tests: readonly TestFile[], folder: string,
   return { fate: "survived", by: null };
 }
 
-/** Copies `dist` and compiles the files with mutants anew, all of a file's mutants in it. */
+/** Copies `dist` and recompiles the mutated files, each with all of its mutants. */
 function build(candidates: readonly Candidate[], sources: ReadonlyMap<string, string>, folder: string): void {
   const sourceFolder = join(folder, "instrumented");
   for (const name of ["src", "test", "instrumented"]) rmSync(join(folder, name), { recursive: true, force: true });
   for (const name of ["src", "test"]) cpSync(join("dist", name), join(folder, name), { recursive: true });
-  // With all that a run needs copied, dist may be built anew meanwhile.
+  // Copy everything that a run needs, so that dist can be rebuilt during the run.
   for (const name of ["switch.js", REPORTER]) cpSync(join("dist/scripts/mutants", name), join(folder, name));
   const files: string[] = [];
   for (const [file, source] of sources) {
@@ -118,7 +118,7 @@ function build(candidates: readonly Candidate[], sources: ReadonlyMap<string, st
   });
 }
 
-/** Runs a test file without a mutant. Throws BAD_USAGE if it fails. */
+/** Runs a test file without a mutant and records its duration and the mutants that it reaches. Throws BAD_USAGE if it fails. */
 async function measure(name: string, folder: string, slot: number): Promise<TestFile> {
   const path = join(folder, "test", `${name}.test.js`);
   const coverageFile = resolve(folder, `coverage-${slot}.txt`);
@@ -141,7 +141,7 @@ function runTest(
   folder: string,
   slot: number,
 ): Promise<{ passed: boolean; timedOut: boolean; output: string }> {
-  // What a test leaves in the folder for temporary files when it ends early goes with it.
+  // A test that is stopped early leaves temporary files; use a separate folder and empty it before each run.
   const temporary = resolve(folder, `tmp-${slot}`);
   rmSync(temporary, { recursive: true, force: true });
   mkdirSync(temporary, { recursive: true });
@@ -160,7 +160,7 @@ function runTest(
     child.on("exit", (code) => {
       clearTimeout(timer);
       running.delete(child);
-      // Its own child processes, and the pipes that they hold open.
+      // Kill its child processes, which hold the pipes open.
       killGroup(child);
       done({ passed: code === 0, timedOut, output });
     });
@@ -174,11 +174,11 @@ function killGroup({ pid }: ChildProcess): void {
   try {
     process.kill(-(pid as number), "SIGKILL");
   } catch {
-    // All have ended.
+    // All processes have exited.
   }
 }
 
-/** Calls `work` for each item, at most `jobs` at a time; `slot` tells those at work apart. */
+/** Calls `work` for each item, at most `jobs` at a time; `slot` is unique among concurrent calls. */
 async function inParallel<T>(items: readonly T[], jobs: number, work: (item: T, slot: number) => Promise<void>): Promise<void> {
   const rest = items.values();
   const workers = Array.from({ length: jobs }, async (_, slot) => {
@@ -187,5 +187,5 @@ async function inParallel<T>(items: readonly T[], jobs: number, work: (item: T, 
   await Promise.all(workers);
 }
 
-/** Whether the build that mutants are made from is there. */
+/** Returns whether the build that is copied exists. */
 export const isBuilt = (): boolean => existsSync("dist/test");

@@ -1,11 +1,11 @@
 import { appendFileSync } from "node:fs";
 
-// Copied beside the instrumented modules. The environment reaches worker threads and child processes too.
+// This file is copied next to the instrumented modules. Environment variables also reach worker threads and child processes.
 const active = Number(process.env.NEXTVLAD_MUTANT ?? "-1");
 const coverageFile = process.env.NEXTVLAD_MUTANT_COVERAGE;
 const seen = new Set<number>();
 
-/** Whether a mutant is the active one. Where coverage is asked for, none is, and the mutants that are reached are listed in the file. */
+/** Returns whether a mutant is active. With a coverage file, no mutant is active, and the numbers of reached mutants are appended to the file. */
 export const isActive: (mutant: number) => boolean =
   coverageFile === undefined
     ? (mutant) => mutant === active
