@@ -1,7 +1,7 @@
 /**
- * Times the loading of weights and takes its peak memory. Usage, after write_full_size.py and npm run build:
- *   node dist/scripts/paddle/time-loading.js WEIGHTS      (one path a process, as the peak is the process's)
- * Prints JSON: seconds to read the file alone, seconds to open it and turn every array into floats, and the peak beside the sizes it is held against.
+ * Measures the time and peak memory of loading weights. Usage, after write_full_size.py and npm run build:
+ *   node dist/scripts/paddle/time-loading.js WEIGHTS      (one path per process, because peak memory is per process)
+ * Prints JSON: seconds to read the file only, seconds to open it and convert every array to floats, and the peak memory with the sizes to compare it with.
  */
 import { readFile, stat } from "node:fs/promises";
 import { openWeights } from "../../src/checkpoints/open-weights.js";

@@ -50,7 +50,7 @@ paddle.enable_static()
 program, startup = paddle.static.Program(), paddle.static.Program()
 with paddle.static.program_guard(program, startup):
     for name, shape in shapes().items():
-        # A moving variance must be positive, or nothing that the model predicts is a number.
+        # A moving variance must be positive, otherwise all predictions are NaN.
         ones = name.endswith(".w_2") or name == "eigen_param"
         initializer = paddle.nn.initializer.Constant(1.0) if ones else paddle.nn.initializer.Normal(0.0, 0.02)
         paddle.static.create_parameter(shape, "float32", name=name, default_initializer=initializer)
