@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Kills training (kill -9) at random moments and resumes it until it is done; the weights must equal an undisturbed run's, byte for byte, each time.
+# Kills training (kill -9) at random moments and resumes it until it completes. The weights must equal those of an undisturbed run, byte for byte.
 #   scripts/chaos.sh            100 kills
-#   scripts/chaos.sh KILLS      so many
-#   SEED=N scripts/chaos.sh     the moments of an earlier run again
+#   scripts/chaos.sh KILLS      KILLS kills
+#   SEED=N scripts/chaos.sh     the random delays of an earlier run
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 npm run --silent build

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains, evaluates and infers on videos of real handwritten digits, from a fresh clone; everything goes under demo/.
+# Trains, evaluates and infers on videos of real handwritten digits, from a fresh clone. All files are written to demo/.
 #   scripts/demo.sh         seed 0, in demo/
 #   scripts/demo.sh SEED    another seed, for the videos and for the training, in demo/seed-SEED/
 set -euo pipefail
@@ -20,7 +20,7 @@ say "build"
 npm run --silent build
 
 SECONDS=0
-# The lists are written last: without them a run was cut short.
+# The lists are written last: if they are missing, the digits are incomplete.
 if [ -f "$digits/train.list" ] && [ -f "$digits/validate.list" ]; then
   say "digits: they are in $digits already"
 else

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Takes the disk away from under train, eval, infer and convert: full, read-only, unmounted, removed, another run's. Prints a table in Markdown: what they
-# said, their exit codes, what was left, and whether the command given again goes on to the same bytes.
-# What needs root (mounting small file systems in memory) is skipped with a line that says so where there is none.
+# Makes the disk of train, eval, infer and convert fail: full, read-only, unmounted, removed or used by another run. Prints a Markdown table of the error
+# messages, the exit codes, the remaining files, and whether the same command run again resumes to the same results, byte for byte.
+# Cases that need root (to mount small tmpfs file systems) are skipped without it, and a line reports this.
 #   scripts/disk.sh            all cases
-#   scripts/disk.sh WORDS      those with these words, like "results" or "second run"
+#   scripts/disk.sh TEXT       cases whose name contains TEXT, such as "results" or "second run"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 npm run --silent build

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains digits for long, and looks at the process all the while: memory, open files and threads within 5 %, and none of the files and threads left behind.
+# Trains on digits for a long time and samples the process: memory, open files and threads must stay within 5 %, and no file or thread may leak.
 #   scripts/endurance.sh                  2,000 steps, then 20 epochs with validation and snapshots
-#   scripts/endurance.sh STEPS EPOCHS     so many
+#   scripts/endurance.sh STEPS EPOCHS     STEPS steps, then EPOCHS epochs
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 npm run --silent build

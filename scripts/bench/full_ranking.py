@@ -17,7 +17,7 @@ def load(path, **how):
 
 def main():
     predictions = load(sys.argv[1])
-    # As PaddleVideo reads its shards: Python 2 wrote them, so strings are bytes.
+    # PaddleVideo reads its shards like this: they have Python 2's pickle format, so strings are bytes.
     videos = [video for path in sys.argv[2:] for video in load(path, encoding="bytes")]
     labels = {video[b"video"].decode(): video[b"label"] for video in videos}
     classes = 1 + max(max(classes) for _, _, classes in predictions)
