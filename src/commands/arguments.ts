@@ -1,7 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import { FOREIGN_FLAGS, IGNORED_FLAGS } from "./foreign-flags.js";
 
-/** Other names of commands: those of PaddleVideo's scripts. */
+/** Aliases of commands: the names of PaddleVideo's scripts. */
 export const COMMAND_ALIASES: Readonly<Record<string, string>> = {
   predict: "infer",
   test: "eval",
@@ -9,7 +9,7 @@ export const COMMAND_ALIASES: Readonly<Record<string, string>> = {
   version: "--version",
 };
 
-/** Other names of flags. An alias stands for the first of its flags that the command has, and for none where the command has the alias itself. */
+/** Aliases of flags. An alias stands for the first of its flags that the command has. It has no effect if the command declares a flag of that name itself. */
 export const FLAG_ALIASES: Readonly<Record<string, readonly string[]>> = {
   "-c": ["--config"],
   "-o": ["--set"],
@@ -19,18 +19,18 @@ export const FLAG_ALIASES: Readonly<Record<string, readonly string[]>> = {
   "--seed": ["--fix-random-seed"],
 };
 
-/** The command line as the program's parser takes it. */
+/** The command line with aliases resolved, as the parser expects it. */
 export interface NormalisedArguments {
   readonly args: readonly string[];
-  /** The subcommand, by its own name; undefined if none is given. */
+  /** The subcommand, by its canonical name; undefined if none is given. */
   readonly command: string | undefined;
-  /** What to print of flags that are accepted and do nothing. */
+  /** Notes to print about flags that are accepted and ignored. */
   readonly notes: readonly string[];
 }
 
 /**
- * Replaces aliases by what they stand for, and underscores in the names of flags by dashes (`--batch_size=8`). `flagsOf` has the flags of each command.
- * Throws BAD_USAGE for `-o` in a command with `--out`, and for a flag of another tool in a command that has something to use instead.
+ * Resolves aliases, and replaces underscores in flag names by dashes (`--batch_size=8`). `flagsOf`: the flags of each command.
+ * Throws BAD_USAGE for `-o` in a command with `--out`, and for a flag of another tool if the command has an equivalent.
  */
 export function normaliseArguments(args: readonly string[], flagsOf: ReadonlyMap<string, ReadonlySet<string>>): NormalisedArguments {
   const place = args.findIndex((arg) => !arg.startsWith("-"));
@@ -54,7 +54,7 @@ export function normaliseArguments(args: readonly string[], flagsOf: ReadonlyMap
   return { args: normalised, command, notes };
 }
 
-/** The name of a flag, with dashes, and what follows it in the same argument: `=8` of `--batch_size=8`, `x` of `-cx`. */
+/** Splits an argument into the flag's name, with dashes, and the rest: `=8` of `--batch_size=8`, `x` of `-cx`. */
 export function splitFlag(arg: string): { readonly flag: string; readonly value: string } {
   if (!arg.startsWith("--")) return { flag: arg.slice(0, 2), value: arg.slice(2) };
   const end = arg.includes("=") ? arg.indexOf("=") : arg.length;
@@ -79,22 +79,22 @@ function translate(flag: string, value: string, arg: string, flags: ReadonlySet<
 /** The commands that the other tools have too. */
 const MODEL_COMMANDS: ReadonlySet<string> = new Set(["train", "eval", "infer"]);
 
-/** Whether a command with these flags has one that the remedy names, if it names any. */
+/** Whether a command with these flags has at least one of the flags that the remedy names; true if the remedy names none. */
 function helpsIn(flags: ReadonlySet<string>, remedy: string): boolean {
   const named = remedy.match(/--[a-z-]+/g) ?? [];
   return named.length === 0 || named.some((flag) => flags.has(flag));
 }
 
-/** The flag of a command that an alias stands for. `-o` is no alias where it may be meant for `--out`. */
+/** Returns the flag that an alias stands for; undefined if the command has none. `-o` is ambiguous, and no alias, in a command with `--out`. */
 function targetOf(alias: string, flags: ReadonlySet<string>): string | undefined {
   if (alias === "-o" && flags.has("--out")) return undefined;
   return FLAG_ALIASES[alias]?.find((name) => flags.has(name));
 }
 
-/** What is wrong with a flag that the command does not have. */
+/** Error text for a flag that the command does not have. */
 export const UNKNOWN_FLAG = "unknown flag";
 
-/** The lines of help that name a command's aliases; empty if it has none. */
+/** Returns the help text that lists a command's flag aliases; empty if it has none. */
 export function describeFlagAliases(flags: ReadonlySet<string>): string {
   const pairs = Object.keys(FLAG_ALIASES).flatMap((alias) => {
     const target = targetOf(alias, flags);
@@ -103,7 +103,7 @@ export function describeFlagAliases(flags: ReadonlySet<string>): string {
   return pairs.length === 0 ? "" : `\nAliases: ${pairs.join(", ")}`;
 }
 
-/** The line of help that names the aliases of commands. */
+/** Returns the help text that lists the command aliases. */
 export function describeCommandAliases(): string {
   return `\nAliases: ${Object.entries(COMMAND_ALIASES)
     .map(([alias, target]) => `${alias} (${target})`)

@@ -11,8 +11,8 @@ import type { FileList } from "../data/file-list.js";
 import type { ConfigFlags, EvalFlags, InferFlags, TrainFlags } from "./options.js";
 
 /**
- * The config that a command runs with: that of `--config`, or else the one that the weights carry, or else the sizes that other weights have, and the flags over it.
- * Throws BAD_USAGE where there is none of these, BAD_WEIGHTS where sizes cannot be read off the weights, and what `loadConfig` throws.
+ * Returns the config of a command: from `--config`, else from the weights, else with the sizes inferred from the weights' shapes; flags override it.
+ * Throws BAD_USAGE if none of these is available, BAD_WEIGHTS if the sizes cannot be inferred, and what `loadConfig` throws.
  */
 export async function findConfig(
   flags: Pick<ConfigFlags, "config" | "set">,
@@ -35,12 +35,12 @@ export async function findConfig(
   throw new NextvladError("BAD_USAGE", "these weights carry no config, so one is needed", { file: snapshot, key: "--config", remedy });
 }
 
-/** The override that a flag makes, if it is given. */
+/** Returns the override of a flag as an array; empty if the flag is not given. */
 export function overriding(key: string, flag: string, value: string | true | FileList | undefined): Override[] {
   return value === undefined ? [] : [{ key, flag, value }];
 }
 
-/** What the flags of `train` say of the config. As in PaddleVideo, `--batch-size` counts for validation too, and `--epoch 0` means the config's. */
+/** Returns the config overrides of `train`'s flags. As in PaddleVideo, `--batch-size` applies to validation too, and `--epoch 0` means the config's value. */
 export function trainOverrides(flags: TrainFlags): readonly Override[] {
   return [
     ...overriding("MODEL.name", "--model-name", flags.modelName),
@@ -57,18 +57,20 @@ export function trainOverrides(flags: TrainFlags): readonly Override[] {
   ];
 }
 
-/** Whether `--fix-random-seed` asks for a seed from the clock. */
+/** Whether `--fix-random-seed` requests a seed from the clock. */
 export function isFalse(value: string | true | undefined): boolean {
   return typeof value === "string" && /^false$/i.test(value);
 }
 
-/** A run is seeded in any case: `True` keeps TRAIN.seed, a number takes its place, `False` has the clock draw one. */
+/**
+ * Returns the seed that overrides TRAIN.seed, if any. Every run is seeded: `True` keeps TRAIN.seed, a number replaces it, `False` draws a seed from the clock.
+ */
 function chosenSeed(value: string | true | undefined): string | undefined {
   if (value === undefined || value === true || /^true$/i.test(value)) return undefined;
   return isFalse(value) ? String(Date.now() % 2 ** 32) : value;
 }
 
-/** What the flags of `eval` and `infer` say of the config's section TEST or INFER. */
+/** Returns the config overrides of the flags of `eval` (section TEST) or `infer` (section INFER). */
 export function readingOverrides(section: "TEST" | "INFER", flags: EvalFlags): readonly Override[] {
   return [
     ...overriding("MODEL.name", "--model-name", flags.modelName),
@@ -81,19 +83,19 @@ export function readingOverrides(section: "TEST" | "INFER", flags: EvalFlags): r
   ];
 }
 
-/** Videos per batch of PaddleVideo's recipe in inference. Every snapshot of the recipe carries it, so it is no choice of the user's. */
+/** Batch size for inference in PaddleVideo's recipe. Every snapshot of the recipe contains it, so this value does not count as the user's choice. */
 const PADDLE_INFER_BATCH_SIZE = 1;
 
 /**
- * The batch size that the user chose for `infer`: that of `--batch-size`, `--set INFER.batch_size`, or a config that names another one than PaddleVideo's
- * recipe. Null if none did.
+ * Returns the batch size that the user chose for `infer`: `--batch-size`, `--set INFER.batch_size`, or a config value that differs from PaddleVideo's recipe.
+ * Null if there is none.
  */
 export function givenBatchSize({ INFER }: Config, { batchSize, set = [] }: InferFlags): number | null {
   const isGiven = batchSize !== undefined || set.some((setting) => setting.trim().startsWith("INFER.batch_size="));
   return isGiven || INFER.batch_size !== PADDLE_INFER_BATCH_SIZE ? INFER.batch_size : null;
 }
 
-/** Items of a list that a line of the log names. */
+/** Maximum number of list items in a log line. */
 const NAMED_ITEMS = 3;
 
 function formatList(items: readonly string[]): string {
@@ -101,7 +103,7 @@ function formatList(items: readonly string[]): string {
   return items.length > NAMED_ITEMS ? `${named} and ${items.length - NAMED_ITEMS} more` : named;
 }
 
-/** Logs the sections that a command reads, one a line. */
+/** Logs the sections that a command reads, one per line. */
 export function logConfig(log: Logger, config: Config, names: readonly SectionName[]): void {
   for (const name of names) {
     const values = Object.entries(config[name]).map(

@@ -6,7 +6,7 @@ import type { ConvertFlags } from "./options.js";
 import { printLines } from "./output.js";
 import { runIn } from "./run.js";
 
-/** `nextvlad convert`: prints what was made and the list that names it; returns the exit code. */
+/** `nextvlad convert`: prints a summary and the path of the shard list; returns the exit code. */
 export async function runConvert(flags: ConvertFlags): Promise<number> {
   checkFlags(flags);
   const { outcome, exitCode } = await runIn(flags.out, "convert.log.jsonl", async ({ telemetry, signal, onSaveRequest }) => {
@@ -32,7 +32,7 @@ async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
   return planOwn(flags.csv ?? "", { ...options, features, videosPerShard: flags.videosPerShard });
 }
 
-/** Throws BAD_USAGE for flags that do not go together. */
+/** Throws BAD_USAGE for flags that are missing or cannot be combined. */
 function checkFlags({ filelist, csv, rgb, audio, featureDtype, maxRecordBytes }: ConvertFlags): void {
   const refuse = (key: string, what: string, remedy: string): never => {
     throw new NextvladError("BAD_USAGE", what, { key, remedy });

@@ -2,7 +2,7 @@ import { prepareFolder, undoFolders } from "./folder.js";
 import type { DigitsFlags } from "./options.js";
 import { printLines, printToStderr } from "./output.js";
 
-/** `nextvlad digits`: writes the shards, tells of it on stderr, and prints the files; returns the exit code. */
+/** `nextvlad digits`: writes the shards, reports progress on stderr, and prints the files; returns the exit code. */
 export function runDigits(flags: DigitsFlags): Promise<number> {
   return undoFolders(flags.out, () => writeDigits(flags));
 }

@@ -13,12 +13,12 @@ import { checkTruth } from "./ready.js";
 import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 
-/** The name of ensemble's results, without the ending. */
+/** File name of ensemble's results, without the extension. */
 const ENSEMBLE_RESULT_STEM = "NEXTVLAD_ensemble_result";
-/** The name of the file with its metrics. */
+/** File name of ensemble's metrics. */
 const ENSEMBLE_METRICS_NAME = "NEXTVLAD_ensemble_metrics.json";
 
-/** `nextvlad ensemble`: prints where the averages are and, with labelled shards, their metrics; returns the exit code. */
+/** `nextvlad ensemble`: prints the paths of the averages and, with labeled shards, their metrics; returns the exit code. */
 export async function runEnsemble(given: readonly string[], flags: EnsembleFlags): Promise<number> {
   const { filelist } = flags;
   const results = filelist === undefined ? given : given.filter((path) => !SHARD.test(path));
@@ -78,13 +78,16 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
 
 const SHARD = /\.tfrecords?(\.gz)?$/i;
 
-/** A shell makes several arguments of `--filelist validate*.tfrecord` without quotes: all but the first come with the result files. */
+/**
+ * Adds the shards among the positional arguments to `--filelist`: a shell expands an unquoted `--filelist validate*.tfrecord`, and only the first match becomes
+ * the flag's value.
+ */
 function withShards(filelist: FileList, given: readonly string[]): FileList {
   const shards = given.filter((path) => SHARD.test(path));
   return shards.length === 0 ? filelist : [filelist, ...shards].flat();
 }
 
-/** stdout has the numbers for the eye; the log has them as fields, and the files. */
+/** Logs the metrics and the result files as structured fields; stdout has them as text. */
 function logOutcome({ stopped, videos, metrics, resultFiles }: EnsembleOutcome, log: Logger): void {
   const { aps: _, ...values } = metrics ?? { aps: [] };
   const end = stopped ? "stopped: no result" : `written: ${resultFiles.join(", ")}`;
@@ -101,7 +104,10 @@ function checkWeights(weights: readonly number[], files: readonly string[]): voi
   });
 }
 
-/** The labelled shards, and the config that says how to read them: that of --config, or YouTube-8M's. Null where none are to be read. */
+/**
+ * Returns the labeled shards and the config to read them with, that of `--config` or YouTube-8M's; null without `--filelist`.
+ * Throws BAD_USAGE for `--config` or `--set` without `--filelist`.
+ */
 async function findTruth({ filelist, config: file, set = [] }: EnsembleFlags): Promise<Omit<Truth, "shards"> | null> {
   if (filelist === undefined) {
     if (file === undefined && set.length === 0) return null;

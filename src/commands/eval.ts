@@ -12,10 +12,10 @@ import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./re
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
-/** The name of eval's predictions, without the ending. */
+/** File name of eval's predictions, without the extension. */
 const EVAL_PREDICTIONS_STEM = "NEXTVLAD_eval_predictions";
 
-/** `nextvlad eval`: prints PaddleVideo's line and where the JSON file is; returns the exit code. */
+/** `nextvlad eval`: prints PaddleVideo's metrics line and the paths of the results; returns the exit code. */
 export async function runEval(flags: EvalFlags): Promise<number> {
   const formats = flags.predictions === true ? (["pickle"] as const) : (flags.predictions ?? []);
   checkLabels(flags.labels, formats);

@@ -9,7 +9,7 @@ import { printLines, printToStderr } from "./output.js";
 import { version } from "./version.js";
 import { carriesConfig, describeWeights, openNamedWeights } from "./weights.js";
 
-/** `nextvlad export`: writes the weights in the format asked for, tells of them on stderr, and prints the files; returns the exit code. */
+/** `nextvlad export`: writes the weights in the requested format, describes them on stderr, and prints the files; returns the exit code. */
 export async function runExport(flags: ExportFlags): Promise<number> {
   const { takesOptimizer } = await import("../checkpoints/export.js");
   const weights = await openNamedWeights(flags.weights, takesOptimizer(flags.format) ? { optimizer: "if there" } : {});
@@ -37,7 +37,7 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
   if (flags.format === "onnx")
     printToStderr(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are part of the graph`);
   if (optimizer === false) printToStderr("these weights bring no optimizer state, so none is written");
-  // Standard output may have the weights themselves.
+  // The weights themselves may be written to standard output.
   if (isStreamed) printToStderr(...files.map((file) => `written to ${file}`));
   else await printLines(...files);
   return 0;

@@ -3,13 +3,15 @@ import { NextvladError, RAISE_OPEN_FILES } from "../base/errors.js";
 import { showMessage, showValue } from "../base/shown-value.js";
 import { UNKNOWN_FLAG } from "./arguments.js";
 
-/** What the CLI prints of an error: lines for stderr (the message, then commands that can be copied; none if there is nothing to say), and the exit code. */
+/**
+ * How the CLI reports an error: the exit code, and the lines for stderr (the message, then commands that can be copied; empty if there is nothing to print).
+ */
 export interface Failure {
   readonly lines: readonly string[];
   readonly exitCode: number;
 }
 
-/** Finds the words for an error. `command` is the subcommand's name, to point at its help. NEXTVLAD_DEBUG=1 adds the stack. */
+/** Formats an error for the CLI. `command` is the subcommand's name, for a reference to its help. NEXTVLAD_DEBUG=1 adds the stack trace. */
 export function describeFailure(error: unknown, command: string | undefined): Failure {
   if (error instanceof CommanderError) return describeUsage(error, command);
   const stack = process.env.NEXTVLAD_DEBUG === "1" && error instanceof Error ? stackLines(error) : [];
@@ -24,12 +26,15 @@ export function describeFailure(error: unknown, command: string | undefined): Fa
   return { lines: [`nextvlad: internal error: ${message}${advice}`, ...stack], exitCode: 1 };
 }
 
-/** An error's stack without its message, which may hold lines from outside. */
+/** Returns an error's stack trace with its message escaped, because the message may contain text from input files. */
 function stackLines({ name, message, stack = "" }: Error): readonly string[] {
   return [`${name}: ${showMessage(message)}`, ...stack.split("\n").filter((line) => /^ {4}at /.test(line))];
 }
 
-/** The error for what any code may find wrong with the process's surroundings: too many open files, no working directory, a HOME that is no path; null for any other. */
+/**
+ * Converts errors of the process's environment, which any code may hit, to a NextvladError: too many open files, a deleted working directory, an invalid HOME.
+ * Returns null for other errors.
+ */
 function surroundingsError(error: unknown): NextvladError | null {
   const { code, syscall, message = "" } = error instanceof Error ? (error as NodeJS.ErrnoException) : {};
   if (syscall === "uv_cwd") {
@@ -62,7 +67,7 @@ interface Usage {
 /** An option as commander names it: `'--config <file>'`. */
 const FLAG = /'(--[\w-]+)([^']*)'/;
 
-/** What commander's messages (version 14) say, in the words that config errors have. */
+/** How to rephrase commander's messages (version 14) in the form of config errors. */
 const USAGE: Readonly<Record<string, readonly [RegExp, (groups: Groups) => Usage]>> = {
   "commander.unknownOption": [/'(.+?)'/s, ([flag]) => ({ what: UNKNOWN_FLAG, key: flag })],
   "commander.unknownCommand": [/'(.+?)'/s, ([name]) => ({ what: "unknown command", key: name })],

@@ -3,7 +3,10 @@ import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { makeFolder } from "../base/files.js";
 
-/** Does work that may make a folder, and those above it. If it throws, the folders that it made and left empty are removed: a command that fails at its start leaves nothing. */
+/**
+ * Runs `work`, which may create the folder and its parents. If it throws, removes the folders that did not exist before and are empty, so that a command that
+ * fails at its start leaves nothing behind.
+ */
 export async function undoFolders<T>(path: string, work: () => Promise<T>): Promise<T> {
   const missing = await missingFolders(resolve(path));
   try {
@@ -14,7 +17,7 @@ export async function undoFolders<T>(path: string, work: () => Promise<T>): Prom
   }
 }
 
-/** The folder and those above it that are not there, the deepest first. */
+/** Returns the missing folders among `path` and its parents, deepest first. */
 async function missingFolders(path: string): Promise<readonly string[]> {
   const isThere = await stat(path).then(
     () => true,
@@ -23,7 +26,7 @@ async function missingFolders(path: string): Promise<readonly string[]> {
   return isThere || dirname(path) === path ? [] : [path, ...(await missingFolders(dirname(path)))];
 }
 
-/** Makes a folder for results where it is missing, before hours go into making them. Throws FILE_UNWRITABLE. */
+/** Creates a folder for results if it is missing, before any long computation. Throws FILE_UNWRITABLE if it cannot be created or written to. */
 export async function prepareFolder(path: string): Promise<void> {
   const there = await stat(path).catch(() => null);
   if (there !== null && !there.isDirectory()) {
@@ -41,7 +44,9 @@ export async function prepareFolder(path: string): Promise<void> {
   if (kernel !== null) throw kernelError(path, kernel);
 }
 
-/** Types of file systems (statfs(2)) that show the kernel's state and store no files: mkdir in them fails with errors that mislead, or makes a control group. */
+/**
+ * Types of file systems (statfs(2)) that expose the kernel's state and store no files: mkdir in them fails with misleading errors, or creates a control group.
+ */
 const KERNEL_FILE_SYSTEMS: ReadonlyMap<number, string> = new Map([
   [0x9fa0, "proc"],
   [0x62656572, "sysfs"],
@@ -50,7 +55,7 @@ const KERNEL_FILE_SYSTEMS: ReadonlyMap<number, string> = new Map([
   [0x1cd1, "devpts"],
 ]);
 
-/** The kernel's file system that a path is on, or would be; null for others. */
+/** Returns the name of the kernel's file system that contains `path`, or would contain it; null for other file systems. */
 async function kernelFileSystem(path: string): Promise<string | null> {
   const info = await statfs(path).catch(() => null);
   if (info !== null) return KERNEL_FILE_SYSTEMS.get(info.type) ?? null;
@@ -63,7 +68,7 @@ function kernelError(path: string, kernel: string, cause?: unknown): NextvladErr
   return new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "choose a folder on a disk" }, cause);
 }
 
-/** The error for a folder that cannot be made or written to. */
+/** Returns the FILE_UNWRITABLE error for a folder that cannot be created or written to. */
 async function specialPlace(path: string, cause: unknown): Promise<NextvladError> {
   const kernel = await kernelFileSystem(path);
   if (kernel !== null) return kernelError(path, kernel, cause);

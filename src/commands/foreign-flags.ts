@@ -2,7 +2,7 @@ const TIME = "leave it out: the log says how much of the time goes into waiting 
 const SEGMENTS = "leave it out: segment labels are not supported, whole videos are classified";
 const SEVERAL_DEVICES = "leave it out: one device computes";
 
-/** Flags of PaddleVideo (1.5, 1.8 and 2.x) and of google/youtube-8m that have another name here, or no use, and what to do instead. */
+/** Flags of PaddleVideo (1.5, 1.8 and 2.x) and of google/youtube-8m that have another name or no equivalent here, and what to do instead. */
 export const FOREIGN_FLAGS: Readonly<Record<string, string>> = {
   // PaddleVideo
   "--no-memory-optimize": "leave it out: memory is always reused",
@@ -52,7 +52,7 @@ export const FOREIGN_FLAGS: Readonly<Record<string, string>> = {
   "--output-model-tgz": "use the command nextvlad export",
 };
 
-/** Flags that are accepted and do nothing, and why. */
+/** Flags that are accepted and ignored, and why. */
 export const IGNORED_FLAGS: Readonly<Record<string, string>> = {
   "--no-use-pyreader": "has no effect: threads always read ahead",
 };

@@ -7,18 +7,18 @@ import { FLAG_ALIASES, splitFlag } from "./arguments.js";
 import type { ConfigFlags, ResumeFlags } from "./options.js";
 import type { Run } from "./run.js";
 
-/** What is done is saved so often where nobody says otherwise: a killed run loses this much. */
+/** Default interval between saves of partial results: the most work that a killed run loses. */
 const SAVE_INTERVAL_MS = 10_000;
 const LOG_INTERVAL_MS = 10_000;
 
-/** How often `eval` and `infer` log: as --log-interval says, else every 10 s. */
+/** Returns how often `eval` and `infer` log: as set by `--log-interval`, by default every 10 s. */
 export function logInterval({ logInterval: steps }: ConfigFlags): LogInterval {
   return steps === undefined ? { ms: LOG_INTERVAL_MS } : { steps };
 }
 
-/** How `eval` and `infer` keep what is done, as their flags say. */
+/** Returns how `eval` and `infer` save and resume partial results, according to their flags. */
 export function resumeOptions(flags: ResumeFlags, { onSaveRequest }: Run): ResumeOptions {
-  // Asked for at once, as an unheard SIGUSR1 opens a debugger's port.
+  // Registered before the work provides its save function: without a listener, Node opens the inspector's port at SIGUSR1.
   let save = (): void => undefined;
   onSaveRequest(() => save());
   return {
@@ -31,13 +31,14 @@ export function resumeOptions(flags: ResumeFlags, { onSaveRequest }: Run): Resum
   };
 }
 
-/** Config keys that a flag sets; `--set` of the same key would win over the flag. */
+/** Config keys that a flag sets. `--set` of the same key would override the flag, so it is removed when the flag is added. */
 const KEY_OF_FLAG: Readonly<Record<string, string>> = { "--on-corrupt": "TRAIN.on_corrupt" };
 
 /**
- * The shell command that resumes what a command line (its arguments) started: without the flags in `dropped`, and with `added` in the place of those given
- * before. The content of a pipe is gone: the command reads the first list that came through one from standard input, has placeholders for other files, and
- * says so. `train` needs no `--config` from a pipe: the snapshot has the config.
+ * Returns the shell command that resumes the run started with `args`: without the flags in `dropped`, and with `added` in place of earlier values of the same
+ * flags.
+ * The content of a pipe is lost, so the command reads the first piped list from standard input and has placeholders for other piped files; a trailing comment
+ * explains them. `train` needs no `--config` from a pipe: the snapshot contains the config.
  */
 export function resumeCommand(args: readonly string[], added: readonly string[] = ["--resume"], dropped: readonly string[] = []): string {
   const gone = new Set([...dropped, ...added.filter(isFlag)]);
@@ -70,16 +71,16 @@ export function resumeCommand(args: readonly string[], added: readonly string[] 
 const SET: ReadonlySet<string> = new Set(["--set"]);
 const CONFIG: ReadonlySet<string> = new Set(["--config"]);
 
-/** A flag with its value, or an argument that belongs to no flag. */
+/** A flag with its value, or a positional argument. */
 interface Argument {
-  /** The name of the flag; empty for an argument of no flag. */
+  /** Name of the flag; empty for a positional argument. */
   readonly flag: string;
-  /** What stands before the value in the same argument, or the whole argument if the value is the next one. */
+  /** Text before the value in the same argument, or the whole flag argument if the value is a separate argument. */
   readonly written: string;
   /** `SECTION.key=` of a value of `--set`, else empty. */
   readonly key: string;
   readonly value: string;
-  /** Whether the value is an argument of its own. */
+  /** Whether the value is a separate argument. */
   readonly isApart: boolean;
 }
 
@@ -102,7 +103,7 @@ function splitArguments(args: readonly string[]): readonly Argument[] {
 
 const isList = ({ flag, key }: Pick<Argument, "flag" | "key">): boolean => flag === "--filelist" || key.endsWith(".filelist=");
 
-/** The word that stands for a file: CONFIG of `--config`, VALID_FILELIST of `--set VALID.filelist=`. */
+/** Returns the placeholder for a piped file: CONFIG for `--config`, VALID_FILELIST for `--set VALID.filelist=`. */
 function placeholder({ flag, key }: Argument): string {
   return (key === "" ? flag.replace(/^-+/, "") : key.slice(0, -1)).replaceAll(/[.-]/g, "_").toUpperCase();
 }
@@ -110,7 +111,7 @@ function placeholder({ flag, key }: Argument): string {
 /** `-` alone is a value: standard input. */
 const isFlag = (arg: string): boolean => arg.startsWith("-") && arg !== "-";
 
-/** A word for a shell. Text that a terminal would act on becomes bytes in Bash's (and zsh's) form $'\x1B', so that the command can be shown and copied. */
+/** Quotes a word for a shell. Control characters become bytes in the form $'\x1B' of Bash and zsh, so that the command can be printed and copied safely. */
 function quote(word: string): string {
   if (escapeText(word) !== word) return `$'${Array.from(word, quoteCharacter).join("")}'`;
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
@@ -122,7 +123,10 @@ function quoteCharacter(character: string): string {
   return Array.from(encodeBytes(character), (byte) => `\\x${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
 }
 
-/** The last lines of a pass that a signal stopped: where it stands, and how to resume it. `keptIn`: null where nothing is done yet. */
+/**
+ * Returns the last lines of a pass that a signal stopped: its progress, and the command to resume it. `keptIn`: the folder of the partial results; null if
+ * there are none.
+ */
 export function tellStop(title: string, videos: number, keptIn: string | null): readonly string[] {
   if (keptIn === null) return [`${title} stopped after ${videos} videos: nothing to keep`];
   return [`${title} stopped after ${videos} videos, which are kept in ${keptIn}`, `resume with: ${resumeCommand(process.argv.slice(2))}`];

@@ -11,10 +11,10 @@ import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./re
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
-/** The name that PaddleVideo's infer.py gives its result, without the ending. */
+/** File name of infer's results, without the extension, as in PaddleVideo's infer.py. */
 const INFER_RESULT_STEM = "NEXTVLAD_infer_result";
 
-/** `nextvlad infer`: prints how many videos it saw and where their classes are; returns the exit code. */
+/** `nextvlad infer`: prints the number of videos and the paths of the results; returns the exit code. */
 export async function runInfer(flags: InferFlags): Promise<number> {
   checkLabels(flags.labels, flags.format);
   const predictions = join(flags.saveDir, INFER_RESULT_STEM);

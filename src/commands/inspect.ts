@@ -4,10 +4,10 @@ import type { WeightInspection } from "../inspection/inspect-weights.js";
 import type { InspectFlags } from "./options.js";
 import { printJson, printLines } from "./output.js";
 
-/** Names that only weights have. */
+/** File names that only weights have. */
 const WEIGHTS = /\.(pdparams(\.gz)?|safetensors|npz)$/;
 
-/** `nextvlad inspect`: prints what a shard or weights hold; returns the exit code, 1 where not all of it can be read. */
+/** `nextvlad inspect`: prints the contents of a shard or of weights; returns the exit code, 1 if problems were found. */
 export async function runInspect(path: string, flags: InspectFlags): Promise<number> {
   const isDirectory = await stat(path).then(
     (found) => found.isDirectory(),
@@ -23,7 +23,7 @@ export async function runInspect(path: string, flags: InspectFlags): Promise<num
     return inspection.problems > 0 ? 1 : 0;
   } catch (error) {
     if (!(error instanceof NextvladError)) throw error;
-    // What is not a shard may be weights; if it is neither, the shard's error says more.
+    // A file that is not a shard may contain weights. If it is neither, the shard's error is more specific.
     const weights = await inspectWeights(path).catch(() => null);
     if (weights === null || weights.parameters === 0) throw error;
     return printWeights(weights, flags);

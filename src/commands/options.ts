@@ -7,7 +7,7 @@ import type { FeatureDtype } from "../conversion/task.js";
 import type { FileList } from "../data/file-list.js";
 import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 
-/** Flags of every command that has a config. Text that a config key takes is checked with the config. */
+/** Flags of every command that has a config. Text values of config keys are validated with the config. */
 export interface ConfigFlags {
   readonly modelName?: string;
   readonly config?: string;
@@ -17,9 +17,9 @@ export interface ConfigFlags {
   readonly onCorrupt?: string;
   readonly maxRecordBytes?: string;
   readonly saveDir: string;
-  /** In steps; 0 for no lines. `train` has a default; left out, `eval` and `infer` log by time. */
+  /** In steps; 0 disables logging. `train` has a default; if undefined, `eval` and `infer` log by time. */
   readonly logInterval?: number;
-  /** `SECTION.key=value`, each. */
+  /** Each is `SECTION.key=value`. */
   readonly set?: readonly string[];
 }
 
@@ -30,23 +30,23 @@ export interface TrainFlags extends ConfigFlags {
   readonly onNan?: string;
   readonly epoch?: string;
   readonly pretrain?: string;
-  /** `true` for the bare flag: the newest good snapshot in the save-dir. */
+  /** `true` for the bare flag: the newest valid snapshot in the save-dir. */
   readonly resume?: string | true;
-  /** Steps taken, for weights of Paddle's that do not tell. */
+  /** Steps taken, for Paddle's weights that do not record them. */
   readonly resumeStep?: number;
   readonly precision?: string;
   readonly overwrite?: true;
-  /** In epochs; 0 for no validation. */
+  /** In epochs; 0 disables validation. */
   readonly validInterval: number;
-  /** Left out for none inside an epoch. */
+  /** Undefined: no snapshots inside an epoch. */
   readonly saveInterval?: SaveInterval;
-  /** In snapshots; left out for all. */
+  /** Number of snapshots; undefined: all. */
   readonly keep?: number;
   /** `true` for the bare flag. */
   readonly fixRandomSeed?: string | true;
 }
 
-/** Flags of commands that keep what is done when they are stopped. */
+/** Flags of commands that save partial results when they are stopped. */
 export interface ResumeFlags {
   readonly resume?: true;
   readonly saveInterval?: SaveInterval;
@@ -55,7 +55,7 @@ export interface ResumeFlags {
 
 /** Flags of `nextvlad eval`. */
 export interface EvalFlags extends ConfigFlags, ResumeFlags {
-  /** Left out for the published ones in ~/.paddle/weights. */
+  /** Undefined: the published weights in ~/.paddle/weights. */
   readonly weights?: string;
   readonly filelist?: FileList;
   readonly precision?: string;
@@ -80,13 +80,13 @@ export interface EnsembleFlags {
   readonly overwrite?: true;
   readonly filelist?: FileList;
   readonly config?: string;
-  /** `SECTION.key=value`, each. */
+  /** Each is `SECTION.key=value`. */
   readonly set?: readonly string[];
 }
 
 /** Flags of `nextvlad export`. */
 export interface ExportFlags extends Pick<ConfigFlags, "config" | "set"> {
-  /** Left out for the published ones in ~/.paddle/weights. */
+  /** Undefined: the published weights in ~/.paddle/weights. */
   readonly weights?: string;
   readonly format: ExportFormat;
   readonly out: string;
@@ -126,25 +126,25 @@ export interface ConvertFlags {
   readonly maxRecordBytes?: number;
 }
 
-// Parsers of flags' values. What an InvalidArgumentError says is what the flag takes: see `describeFailure`.
+// Parsers of flag values. The message of an InvalidArgumentError is the expected value: see `describeFailure`.
 
-/** A parser of paths: of files, folders, lists and patterns. */
+/** Parses the path of a file, folder or list, or a pattern. */
 export function path(text: string): string {
   if (text === "") throw new InvalidArgumentError("a path");
   return localPath(text);
 }
 
-/** A parser for paths that may be several: gathers them. */
+/** Parses one of several paths: appends it to those before. */
 export function paths(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, path(text)];
 }
 
-/** A parser of lists of shards, for flags and arguments that take several: a shell makes several of a glob without quotes. */
+/** Parses a list of shards, for flags and arguments that take several: a shell expands an unquoted glob to several arguments. */
 export function fileLists(text: string, before?: FileList): FileList {
   return before === undefined ? path(text) : [...(typeof before === "string" ? [before] : before), path(text)];
 }
 
-/** A parser of ranges, `-2..2`, of a width by which values can be scaled to bytes. */
+/** Parses a range, `-2..2`, whose width must be valid for scaling values to bytes. */
 export function range(text: string): readonly [number, number] {
   const [low, high, ...more] = text.split("..").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
   if (
@@ -159,7 +159,7 @@ export function range(text: string): readonly [number, number] {
   throw new InvalidArgumentError("two numbers, the lower first, like -2..2");
 }
 
-/** A parser of two different names: `rgb,audio`. */
+/** Parses two different names: `rgb,audio`. */
 export function twoNames(text: string): readonly [string, string] {
   const [first, second, ...more] = text.split(",").map((name) => name.trim());
   if (first && second && first !== second && more.length === 0) return [first, second];
@@ -182,7 +182,7 @@ export interface InspectFlags {
   readonly json?: true;
 }
 
-/** A parser of whole numbers in `least`..`most`, for flags that are no config keys. */
+/** Returns a parser of integers in `least`..`most`, for flags that are not config keys. */
 export function integer(least: number, most: number = 2 ** 31 - 1): (text: string) => number {
   return (text) => {
     const value = Number(text);
@@ -191,7 +191,7 @@ export function integer(least: number, most: number = 2 ** 31 - 1): (text: strin
   };
 }
 
-/** A parser of record limits: `268435456`, `512M`, `1GiB`. */
+/** Parses a maximum record size in bytes: `268435456`, `512M`, `1GiB`. */
 export function recordLimit(text: string): number {
   const bytes = parseByteSize(text);
   if (bytes >= 1 && bytes <= LARGEST_MAX_RECORD_BYTES) return bytes;
@@ -200,7 +200,7 @@ export function recordLimit(text: string): number {
 
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000 };
 
-/** A parser of `500` (steps) and `30m`, `90s`, `2h`. */
+/** Parses `500` (steps), or `30m`, `90s`, `2h` (time). */
 export function interval(text: string): SaveInterval {
   const [, digits, unit = ""] = /^\s*(\d+)\s*([smh]?)\s*$/.exec(text) ?? [];
   const count = Number(digits);
@@ -208,12 +208,12 @@ export function interval(text: string): SaveInterval {
   return unit === "" ? { steps: count } : { ms: count * (UNIT_MS[unit] as number) };
 }
 
-/** A parser for flags that may be repeated: gathers what each brings. */
+/** Parses a flag that may be repeated: appends the value to those before. */
 export function gather(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
 }
 
-/** A parser for `pickle,csv,jsonl`: some of the formats, each once. */
+/** Parses result formats, each at most once: `pickle,csv,jsonl`. */
 export function resultFormats(text: string): readonly ResultFormat[] {
   const words = text.split(",").map((word) => word.trim());
   const formats = words.filter(isResultFormat);
@@ -221,7 +221,7 @@ export function resultFormats(text: string): readonly ResultFormat[] {
   throw new InvalidArgumentError(`one or more of ${Object.keys(RESULT_FORMATS).join(", ")}, each once, with commas between them`);
 }
 
-/** A parser for `0.5,0.5`: numbers, none below 0, one above. */
+/** Parses numbers of at least 0, not all 0: `0.5,0.5`. */
 export function shares(text: string): readonly number[] {
   const values = text.split(",").map((word) => (word.trim() === "" ? Number.NaN : Number(word)));
   if (values.every((value) => value >= 0 && Number.isFinite(value)) && values.some((value) => value > 0)) return values;

@@ -1,18 +1,18 @@
 import { escapeJson, escapeLine } from "../base/shown-value.js";
 
-/** Whether a write failed because the reader exited (`| head`), or the terminal closed: no error. EIO from a file is a failing disk. */
+/** Whether a write failed because the reader exited (`| head`) or the terminal closed, which is not an error. EIO from a file means a failing disk. */
 export function isReaderGone(error: NodeJS.ErrnoException, stream: NodeJS.WriteStream): boolean {
   return error.code === "EPIPE" || (error.code === "EIO" && stream.isTTY === true);
 }
 
-// Commands print through these functions alone, so that no text from outside reaches a terminal raw.
+// Commands print only through these functions, which escape control characters in text from input files.
 
-/** Prints results for people on stdout; each string is one line, in which control characters are escaped. */
+/** Prints human-readable results on stdout; each string is one line, in which control characters are escaped. */
 export function printLines(...lines: readonly string[]): Promise<void> {
   return print(joinLines(lines));
 }
 
-/** Prints a result for programs on stdout: JSON that holds all text exactly, and is safe to look at. */
+/** Prints a machine-readable result on stdout: JSON that preserves all text exactly, with control characters escaped. */
 export function printJson(value: unknown): Promise<void> {
   return print(`${escapeJson(JSON.stringify(value, null, 1))}\n`);
 }
@@ -27,8 +27,8 @@ function joinLines(lines: readonly string[]): string {
 }
 
 /**
- * Writes results, and returns when they are out: a pipe takes some 64 KB at a time, and the end of the process would discard the rest. A failed write does
- * not end the command, which may have work to save: `runProcess` reports it at the end.
+ * Writes results, and resolves when they are written: a pipe takes about 64 KB at a time, and process.exit() would discard the rest. A failed write does not
+ * abort the command, which may have work to save: `runProcess` reports it at the end.
  */
 function print(text: string): Promise<void> {
   return new Promise((resolve) => {

@@ -11,18 +11,18 @@ import { isReaderGone, printToStderr } from "./output.js";
 import { outlastSignals } from "./signals.js";
 
 /**
- * Runs the program on the process's arguments and returns its exit code. Errors that nothing catches become one paragraph on stderr too. A failed write to
- * stdout or stderr (a full disk) does not end the work: the exit code is 1 instead of 0 at the end. A reader that exited (`| head`) or a terminal that
- * closed is no error.
+ * Runs the program on the process's arguments and returns its exit code. Uncaught errors are printed as one paragraph on stderr, too. A failed write to stdout
+ * or stderr (a full disk) does not abort the work: the exit code at the end is 1 instead of 0. A reader that exited (`| head`) or a closed terminal is not an
+ * error.
  */
 export async function runProcess(program: Command, argv: readonly string[]): Promise<number> {
   process.on("uncaughtException", (error: unknown) => {
     const exitCode = reportFailure(error, undefined);
-    // Until the process has ended, the command may go on. What it prints then is dropped: the error is its last line.
+    // The command may keep running until the process exits. Its output is discarded, so that the error is the last line.
     for (const stream of [process.stdout, process.stderr]) stream.write = () => true;
     void leave(exitCode);
   });
-  // Left alone, Node opens a debugger's port at this signal; batch systems send it to have work saved. Commands that can do that listen too.
+  // By default, Node opens the inspector's port at SIGUSR1, which batch systems send to request a save. Commands that support it add their own listener.
   process.on("SIGUSR1", () => undefined);
   let failedOutput: NextvladError | null = null;
   for (const stream of [process.stdout, process.stderr]) {
@@ -32,7 +32,7 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
     });
   }
   const exitCode = await runCommand(program, argv.slice(2));
-  // The error events of the last writes come in the next turn of the event loop.
+  // The error events of the last writes are emitted in the next iteration of the event loop.
   await setImmediate();
   if (failedOutput === null) return exitCode;
   const failed = reportFailure(failedOutput, undefined);
@@ -40,8 +40,8 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
 }
 
 /**
- * Runs the command that `given` arguments name and returns the exit code: what the command chose (0, or 130, 143 and 129 after a signal), 1 for a failure,
- * 2 for bad usage or config. Errors become one paragraph on stderr.
+ * Runs the command in the arguments `given` and returns its exit code: the command's own (0, or 130, 143 and 129 after a signal), 1 for an error, 2 for invalid
+ * usage or config. Errors are printed as one paragraph on stderr.
  */
 export async function runCommand(program: Command, given: readonly string[]): Promise<number> {
   let command: string | undefined;
@@ -49,7 +49,7 @@ export async function runCommand(program: Command, given: readonly string[]): Pr
     const flagsOf = new Map(program.commands.map((each) => [each.name(), flagsOfCommand(each)]));
     const normalised = normaliseArguments(given, flagsOf);
     command = normalised.command;
-    // The commands that resume a run are made of these.
+    // Resume commands are built from process.argv.
     process.argv.splice(2, process.argv.length, ...normalised.args);
     for (const note of normalised.notes) printToStderr(`nextvlad: note: ${note}`);
     await program.parseAsync(normalised.args, { from: "user" });
@@ -59,29 +59,29 @@ export async function runCommand(program: Command, given: readonly string[]): Pr
   }
 }
 
-/** Prints one paragraph on stderr and returns the exit code. `command` is the subcommand's name, to point at its help. */
+/** Prints an error as one paragraph on stderr and returns the exit code. `command` is the subcommand's name, for a reference to its help. */
 function reportFailure(error: unknown, command: string | undefined): number {
   const failure = describeFailure(error, command);
   printToStderr(...failure.lines);
   return failure.exitCode;
 }
 
-/** The long flags that a command declares. */
+/** Returns the long flags that a command declares. */
 export function flagsOfCommand(command: Command): ReadonlySet<string> {
   return new Set(command.options.flatMap(({ long }) => (long ? [long] : [])));
 }
 
-/** Waits until a stream's output is written: process.exit() would discard what a slow reader has not taken. */
+/** Waits until a stream's output is written: process.exit() would discard data that a slow reader has not read yet. */
 function flush(stream: NodeJS.WriteStream): Promise<void> {
   if (stream.writableLength === 0 || stream.destroyed) return Promise.resolve();
   return new Promise((resolve) => Writable.prototype.write.call(stream, "", "utf8", () => resolve()));
 }
 
-/** How long the end of the process waits for reads in progress, and how often it checks. */
+/** How long the exit waits for pending reads, and how often it checks. */
 const STUCK_MS = 2000;
 const CHECK_MS = 50;
 
-/** Node's exit waits for reads in progress and for threads that are in one. Kills the process if one of them never returns. */
+/** Waits for pending reads and for threads blocked in one, as Node's exit would, but kills the process if one of them never returns. */
 async function endStuckReads(exitCode: number): Promise<void> {
   terminateThreads();
   const isReading = (): boolean =>
@@ -95,16 +95,16 @@ async function endStuckReads(exitCode: number): Promise<void> {
   }
 }
 
-/** Asked at the start: a terminal that has closed is none any more. */
+/** Evaluated at startup, because isatty() returns false once the terminal has closed. */
 const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
 
 /**
- * Ends the process. Node 20 crashes at its exit where its terminal has closed (it insists on setting it back as it was): there, the signal that
- * tells of a closed terminal ends the process instead, which shells report by the same number.
+ * Exits the process. Node 20 crashes on exit if its terminal has closed, because it tries to restore the terminal's settings. In that case the process kills
+ * itself with SIGHUP, which shells report as the same exit code.
  */
 export async function leave(exitCode: number): Promise<never> {
   const signalled = outlastSignals();
-  // A reader that takes nothing, like a pager, is waited for until the next signal.
+  // If the reader does not read, like a pager, this waits until the next signal.
   await Promise.race([Promise.all([flush(process.stdout), flush(process.stderr)]), signalled]);
   await endStuckReads(exitCode);
   if (hasTerminal && exitCode === 128 + constants.signals.SIGHUP) {

@@ -9,21 +9,25 @@ import { findObstacles, joinProblems, type Needs, problemOf } from "../inspectio
 import { prepareFolder } from "./folder.js";
 import type { EvalFlags, InferFlags, TrainFlags } from "./options.js";
 
-/** What was found before a run begins. */
+/** Result of the checks before a run. */
 export interface Readiness {
-  /** Logs what is worth knowing, throws what prevents the run, and returns the shards of each split: their lists are read once, as they may be pipes. */
+  /**
+   * Logs notes and warnings, throws the problems that prevent the run, and returns the shards of each split. Each list is read only once, because it may be a
+   * pipe.
+   */
   conclude(log: Logger): readonly (readonly string[])[];
 }
 
-/** The weights that a training begins with, if it does with any. */
+/** The weights that a training run starts from, if any. */
 export interface StartWeights {
   readonly resume: WeightSource | null;
   readonly pretrain: WeightSource | null;
 }
 
 /**
- * Looks at all that a training needs before TensorFlow is loaded: the shards of its splits, the eigen file, the save-dir and the space for its
- * snapshots. Throws what is wrong (NOT_READY where it is several things) at once where the save-dir cannot have a log, and else when it is concluded.
+ * Checks everything that training needs, before TensorFlow is loaded: the shards of its splits, the eigen file, the save-dir, and the disk space for snapshots.
+ * Throws the problem (NOT_READY if there are several) immediately if the save-dir cannot hold a log, else in `conclude`. Throws BAD_CONFIG if both splits are
+ * the same pipe.
  */
 export async function checkTraining(config: Config, flags: TrainFlags, { resume, pretrain }: StartWeights): Promise<Readiness> {
   const { MODEL, TRAIN, VALID } = config;
@@ -38,7 +42,7 @@ export async function checkTraining(config: Config, flags: TrainFlags, { resume,
   const validation = flags.validInterval > 0 ? [{ list: VALID.filelist, ...expected }] : [];
   return check(flags.saveDir, {
     splits: [{ list: TRAIN.filelist, ...expected }, ...validation],
-    // Weights bring their own, but for some of those to start over from, which are seen to when they are read.
+    // Weights contain the eigenvalues, except some --pretrain weights, for which the eigen file is checked when it is read.
     eigen:
       resume === null && pretrain === null && MODEL.eigen_file !== null
         ? { file: MODEL.eigen_file, features: MODEL.video_feature_size }
@@ -52,7 +56,10 @@ export async function checkTraining(config: Config, flags: TrainFlags, { resume,
   });
 }
 
-/** How many snapshots there will be: one an epoch that is left, of one step at least; with --keep, those, the best, and one that is being written. */
+/**
+ * Returns how many snapshots the run will leave: one per remaining epoch, each of at least one step; with --keep, those kept, best, and one that is being
+ * written.
+ */
 async function countSnapshots({ TRAIN }: Config, { keep, saveInterval }: TrainFlags, resume: WeightSource | null): Promise<number> {
   const state = resume === null || resume.snapshot === null ? null : await readSnapshotState(resume.snapshot).catch(() => null);
   const ahead = Math.max(0, Math.min(TRAIN.epoch - (state?.epoch ?? 0), TRAIN.max_iter - (state?.step ?? 0)));
@@ -60,7 +67,7 @@ async function countSnapshots({ TRAIN }: Config, { keep, saveInterval }: TrainFl
   return saveInterval === undefined ? Math.min(ahead, keep + 2) : keep + 2;
 }
 
-/** Looks at the shards that `eval` or `infer` is going to read, at the names of classes, and at the save-dir. Throws as `checkTraining` does. */
+/** Checks the shards that `eval` or `infer` will read, the file of class names, and the save-dir. Throws as `checkTraining` does. */
 export async function checkReading(
   { MODEL, TEST, INFER }: Config,
   section: "TEST" | "INFER",
@@ -80,7 +87,7 @@ export async function checkReading(
   return check(flags.saveDir, { splits: [split], eigen: null, space: null }, names === null ? [] : [names]);
 }
 
-/** Checks the labelled shards of `ensemble`, except their labels. Repeated shards are read once: `ensemble` matches videos by ID. */
+/** Checks the labeled shards of `ensemble`, except their labels. Repeated shards are read once: `ensemble` matches videos by ID. */
 export async function checkTruth({ MODEL, TEST }: Config, list: FileList, saveDir: string): Promise<Readiness> {
   const split = { list, shape: videoShape(MODEL, "optional"), onCorrupt: TEST.on_corrupt, repeats: "once" as const };
   return check(saveDir, { splits: [split], eigen: null, space: null, skipOption: "--set TEST.on_corrupt=skip-record" });

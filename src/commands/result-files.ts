@@ -7,7 +7,7 @@ import { RESULT_HEADS } from "../results/result-encoders.js";
 import { RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
 
-/** Refuses names of classes that no result would hold. Throws BAD_USAGE. */
+/** Throws BAD_USAGE if `labels` is given and no result format contains class names. */
 export function checkLabels(labels: string | undefined, formats: readonly ResultFormat[]): void {
   if (labels === undefined || formats.includes("jsonl")) return;
   throw new NextvladError("BAD_USAGE", "only jsonl results hold the names of classes", {
@@ -17,25 +17,28 @@ export function checkLabels(labels: string | undefined, formats: readonly Result
   });
 }
 
-/** How our files of metrics begin. */
+/** First characters of a metrics file. */
 const METRICS_HEAD = '{\n "hit_at_one":';
 
-/** The files that a command is going to write. */
+/** The files that a command will write. */
 export interface PlannedResults {
-  /** The path of the predictions without its ending. */
+  /** Path of the predictions without the extension. */
   readonly predictions: string;
   readonly formats: readonly ResultFormat[];
-  /** The file of metrics; null for none. */
+  /** Path of the metrics file; null for none. */
   readonly metrics: string | null;
 }
 
-/** Checks, before the work, that no file is replaced that is not a result of ours, or is one of the `inputs`, unless `overwrite` is set. Throws FILE_UNWRITABLE. */
+/**
+ * Checks, before the work, that every existing file to be replaced is a result of nextvlad and not one of the `inputs`, unless `overwrite` is set. Throws
+ * FILE_UNWRITABLE if one is not.
+ */
 export async function refuseForeignResults(
   { predictions, formats, metrics }: PlannedResults,
   overwrite = false,
   inputs: readonly string[] = [],
 ): Promise<void> {
-  // A missing input is reported by whoever reads it.
+  // A missing input is reported when it is read.
   const read = await Promise.all(inputs.map((input) => realpath(input).catch(() => input)));
   const files = formats.map((format) => [predictions + RESULT_FORMATS[format], RESULT_HEADS[format]] as const);
   if (metrics !== null) files.push([metrics, METRICS_HEAD]);
@@ -44,7 +47,7 @@ export async function refuseForeignResults(
   }
 }
 
-/** Whether a file begins with these Latin-1 characters, as far as it goes: an empty one does. */
+/** Whether a file begins with `text` (Latin-1), or is empty. Throws FILE_UNREADABLE. */
 async function beginsWith(path: string, text: string): Promise<boolean> {
   try {
     const handle = await open(path, "r");
@@ -56,8 +59,8 @@ async function beginsWith(path: string, text: string): Promise<boolean> {
 }
 
 /**
- * Where results go: `path` is that of the files without their ending. Reads the names of classes, where a file (`labels`) has them, and warns where it leaves out some.
- * `numClasses`: null where it is not known. Throws what `readLabelNames` throws.
+ * Returns where to write results; `path` is that of the files without the extension. Reads the class names in the file `labels`, if given, and warns if some
+ * classes have no name. `numClasses`: null if unknown. Throws what `readLabelNames` throws.
  */
 export async function resultTarget(
   path: string,
@@ -73,7 +76,7 @@ export async function resultTarget(
   return { path, formats, names };
 }
 
-/** A line for each file, of what it holds. */
+/** Returns a line for each file: its content and its path. */
 export function tellFiles(content: string, files: readonly string[]): readonly string[] {
   return files.map((file) => `${content}: ${file}`);
 }

@@ -1,20 +1,20 @@
 import { NextvladError } from "../base/errors.js";
 import type { TrainFlags } from "./options.js";
 
-/** Where a run goes on, and what there is to say of how that was found. */
+/** Where a run resumes, and notes on how that was determined. */
 export interface Resume {
-  /** A snapshot or other weights; null for a run from the start. */
+  /** A snapshot or other weights; null to start from the beginning. */
   readonly path: string | null;
-  /** Names of newer snapshots that are damaged. */
+  /** Names of newer snapshots that are corrupt. */
   readonly passedOver: readonly string[];
-  /** Warnings, for the log. */
+  /** Warnings for the log. */
   readonly notes: readonly string[];
 }
 
 /**
- * What `--resume` means: the snapshot that it names, or the newest good one in the save-dir. Where there is none at all, a run with `--config` starts,
- * so that the same command can be given again and again, whenever its machine was taken away. Throws BAD_SNAPSHOT where all that are there are damaged,
- * and where there are none and no config.
+ * Resolves `--resume`: the given snapshot, or the newest valid one in the save-dir. If the save-dir has no snapshots, a run with `--config` starts from the
+ * beginning, so that the same command can be repeated each time its machine is preempted. Throws BAD_SNAPSHOT if all snapshots are corrupt, or if there are
+ * none and `--config` is missing.
  */
 export async function resolveResume({ resume, saveDir, config }: TrainFlags): Promise<Resume> {
   if (resume !== true) return { path: resume ?? null, passedOver: [], notes: [] };

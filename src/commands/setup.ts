@@ -6,14 +6,14 @@ import { NextvladError } from "../base/errors.js";
 import { PACKAGE_FOLDER } from "../base/package.js";
 import type { SetupFlags } from "./options.js";
 
-/** `nextvlad setup`: fetches TensorFlow's library and compiles the binding, in the package's own folder; returns the exit code. */
+/** `nextvlad setup`: downloads TensorFlow's library and compiles the binding in the package's own folder; returns the exit code. */
 export async function runSetup({ device }: SetupFlags): Promise<number> {
   const script = join(PACKAGE_FOLDER, "scripts", "setup.sh");
   const child = spawn("bash", [script], {
     stdio: "inherit",
     env: {
       ...process.env,
-      // The script runs Node too: this one.
+      // The script runs Node too, and should use this executable.
       PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH ?? ""}`,
       ...(device === undefined ? {} : { NEXTVLAD_DEVICE: device }),
     },

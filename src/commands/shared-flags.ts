@@ -3,22 +3,22 @@ import { fileLists, gather, integer, interval, path, resultFormats } from "./opt
 
 const PADDLE = "Flags are PaddleVideo's; underscores serve as dashes (--batch_size), and so do Python's True and False.";
 
-/** What `--weights` may name. */
+/** Help text: the values of `--weights`. */
 export const WEIGHTS =
   "a snapshot, Paddle's variables (a directory, or a .tar.gz of it), .pdparams, .safetensors, .npz (default: the published ones in ~/.paddle/weights)";
 
-/** Help of `--max-record-bytes`. */
+/** Help text of `--max-record-bytes`. */
 export const MAX_RECORD_BYTES = "longest record of a shard that is read, like 512M; longer ones are errors (default: 256M)";
 
-/** `--log-interval` of train: in steps, as PaddleVideo's. */
+/** `--log-interval` of train, in steps as in PaddleVideo. */
 export const logBySteps = (): Option =>
   new Option("--log-interval <steps>", "log every so many steps; 0 for never").argParser(integer(0)).default(10);
 
-/** `--log-interval` of eval and infer, which log by time unless it is given. */
+/** `--log-interval` of eval and infer, which log by time by default. */
 export const logByTime = (): Option =>
   new Option("--log-interval <batches>", "log every so many batches; 0 for never (default: every 10 s)").argParser(integer(0));
 
-/** The flags that train, eval and infer share. */
+/** Adds the flags that train, eval and infer share. */
 export function withConfig(command: Command, saveDir: string, batch: string, logging: Option): Command {
   return command
     .option("--model-name <name>", "the model; NEXTVLAD is the only one")
@@ -39,7 +39,7 @@ export function withConfig(command: Command, saveDir: string, batch: string, log
     .addHelpText("after", `\n${PADDLE}`);
 }
 
-/** The flags of commands that run weights over shards. */
+/** Adds the flags of commands that run weights on shards. */
 export function withWeights(command: Command, about: string): Command {
   return command
     .option("--weights <path>", `${about}: ${WEIGHTS}`, path)
@@ -54,7 +54,7 @@ export function withWeights(command: Command, about: string): Command {
     );
 }
 
-/** The flags of commands that keep what is done when they are stopped. */
+/** Adds the flags of commands that save partial results when they are stopped. */
 export function withResume(command: Command): Command {
   return command
     .option("--resume", "go on with what a stopped or killed run left in --save-dir; where there is nothing, start from the beginning")
@@ -71,10 +71,10 @@ export function overwriteOption(): Option {
   return new Option("--overwrite", "replace files with the results' names that are not results of nextvlad");
 }
 
-/** Help of `--labels`. */
+/** Help text of `--labels`. */
 export const LABELS = "names of the classes, for jsonl: YouTube-8M's vocabulary.csv, or a list with one a line";
 
-/** What infer and ensemble write. */
+/** `--format` of infer and ensemble. */
 export function formatOption(): Option {
   const about = "formats of the results: pickle (PaddleVideo's), csv (Kaggle's), jsonl, or several: pickle,csv,jsonl";
   return new Option("--format <formats>", about).argParser(resultFormats).default(["pickle"], "pickle");

@@ -2,18 +2,18 @@ import { setMaxListeners } from "node:events";
 import { constants } from "node:os";
 import { setStopRequest } from "../base/waiting.js";
 
-/** The ways to ask a run to stop: Ctrl-C, what systems send before they kill, and a terminal that closes. */
+/** Signals that request a stop: Ctrl-C, what batch systems and init send before SIGKILL, and a closed terminal. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /**
- * npm and npx pass on a Ctrl-C that the terminal has sent already: what comes this soon after is the same wish.
- * Long enough for that, too short for a person to have read the message.
+ * npm and npx forward a Ctrl-C that the terminal has already sent: a second signal within this time counts as the same request. Too short for a person to have
+ * read the message.
  */
 const ECHO_MS = 500;
 
 /**
- * From now on SIGINT, SIGTERM and SIGHUP do not kill the process: the work is over, and the exit code must say how it ended. The promise resolves at the first
- * of them.
+ * From now on, SIGINT, SIGTERM and SIGHUP do not kill the process: the work is done, and the exit code must report how it ended. The promise resolves at the
+ * first of them.
  */
 export function outlastSignals(): Promise<void> {
   return new Promise((resolve) => {
@@ -21,25 +21,25 @@ export function outlastSignals(): Promise<void> {
   });
 }
 
-/** A watch for SIGINT, SIGTERM and SIGHUP, and for SIGUSR1 where somebody asks for it. */
+/** Handlers of SIGINT, SIGTERM and SIGHUP, and of SIGUSR1 once `onSaveRequest` is called. */
 export interface SignalWatch {
   /** Aborted by the first signal. */
   readonly signal: AbortSignal;
-  /** 130, 143 or 129 once a signal came, else 0. */
+  /** 130, 143 or 129 after a signal, else 0. */
   exitCode(): number;
-  /** Calls `save` at each SIGUSR1 from now on, until the watch ends: that signal's default in Node is to open a debugger's port. */
+  /** Calls `save` at each SIGUSR1 from now on, until `end`. By default, Node opens the inspector's port at that signal. */
   onSaveRequest(save: () => void): void;
-  /** Ends the watch: signals do what they do by default. */
+  /** Removes the handlers: signals have their default effect again. */
   end(): void;
 }
 
 /**
- * Turns the first signal into an abort, and tells so; a second one, half a second later or more, ends the process at once, in the midst of a kernel too:
- * the signal's default action is back in force then, which shells report as 130, 143 or 129 all the same.
+ * Turns the first signal into an abort, and logs it with `tell`. A second signal, half a second later or more, ends the process immediately, even inside a
+ * kernel: the default action is restored by then, which shells report as 130, 143 or 129 too.
  */
 export function watchSignals(tell: (message: string) => void): SignalWatch {
   const controller = new AbortController();
-  // Each wait for an input listens to it.
+  // Each pending input adds a listener, so the default limit of listeners does not apply.
   setMaxListeners(0, controller.signal);
   let exitCode = 0;
   let echo: NodeJS.Timeout | undefined;
@@ -69,7 +69,7 @@ export function watchSignals(tell: (message: string) => void): SignalWatch {
   const end = (): void => {
     restoreDefaults();
     setStopRequest(null);
-    // runProcess has a listener of its own, so that no debugger's port opens after this.
+    // runProcess has its own listener, so that Node does not open the inspector's port afterwards.
     for (const listener of saveListeners) process.off("SIGUSR1", listener);
   };
   return { signal: controller.signal, exitCode: () => exitCode, onSaveRequest, end };

@@ -13,10 +13,10 @@ import { runIn } from "./run.js";
 import { version } from "./version.js";
 import { describeWeights } from "./weights.js";
 
-/** Flags that say how a run starts; a resumed one does not take them again. */
+/** Flags that apply only to the start of a run; resume commands omit them. */
 const START_FLAGS = ["--resume-step", "--pretrain", "--overwrite"];
 
-/** `nextvlad train`: prints how far it came and where the snapshots are; returns the exit code. */
+/** `nextvlad train`: prints the number of epochs and steps, and the paths of the snapshots; returns the exit code. */
 export async function runTrain(flags: TrainFlags): Promise<number> {
   const found = await resolveResume(flags);
   const start = await openStart(found.path, flags.pretrain ?? null);
@@ -26,7 +26,7 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
 async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes }: Resume, flags: TrainFlags): Promise<number> {
   const config = await findConfig(flags, trainOverrides(flags), resume);
   const readiness = await checkTraining(config, flags, { resume, pretrain });
-  // The clock draws another seed each time, and a resumed run must have the same.
+  // `False` draws a new seed from the clock each time, but a resumed run must have the same seed.
   const seed = isFalse(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
   const resumeFrom = (snapshot: string, added: readonly string[] = []): string => {
     const from = liesIn(flags.saveDir, snapshot) ? ["--resume"] : ["--resume", snapshot];
@@ -70,7 +70,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
   });
 }
 
-/** Makes the save-dir where it is missing, and works in it as the only run that does, once it is clear of what a killed one was writing. */
+/** Creates the save-dir if it is missing, locks it against other runs, removes temporary files of a killed run, and runs `work`. */
 async function withSaveDir(saveDir: string, work: (lock: FolderLock, swept: readonly string[]) => Promise<number>): Promise<number> {
   const { lockFolder } = await import("../base/lock.js");
   const { sweepLeftovers } = await import("../base/leftovers.js");
@@ -83,7 +83,7 @@ async function withSaveDir(saveDir: string, work: (lock: FolderLock, swept: read
   }
 }
 
-/** Opens the weights that the run begins with, if it does with any: for going on, the optimizer's state too. */
+/** Opens the weights that the run starts from, if any; to resume, with the optimizer state. */
 async function openStart(resumePath: string | null, pretrainPath: string | null): Promise<StartWeights> {
   const { openWeights } = await import("../checkpoints/open-weights.js");
   const resume = resumePath === null ? null : await openWeights(resumePath, { optimizer: true });
@@ -95,7 +95,7 @@ async function openStart(resumePath: string | null, pretrainPath: string | null)
   }
 }
 
-/** Closes the weights whatever became of the run; those that it has read are closed already. */
+/** Closes the weights, whether the run succeeded or not; those that were read completely are already closed. */
 async function closeStart({ resume, pretrain }: StartWeights): Promise<void> {
   await resume?.close();
   await pretrain?.close();

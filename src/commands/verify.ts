@@ -12,14 +12,14 @@ import type { VerifyFlags } from "./options.js";
 import { printJson, printLines } from "./output.js";
 import { watchSignals } from "./signals.js";
 
-/** How often the log tells how far it is. */
+/** How often the progress is logged. */
 const LOG_INTERVAL_MS = 30_000;
 
-/** `nextvlad verify`: prints the report; returns the exit code, 1 where anything is wrong. */
+/** `nextvlad verify`: prints the report; returns the exit code, 1 if there are problems. */
 export async function runVerify(list: FileList, flags: VerifyFlags): Promise<number> {
   const { MODEL } = await modelConfig(flags);
   const { shards: listed, repeated, problem, warnings } = await findShards(list, { cwd: process.cwd() });
-  // Once each: a shard that is listed twice is no reason to call all its ids repeated.
+  // Checks each shard once: reading a shard twice would report all its IDs as repeated.
   const shards = [...new Set(listed)];
   const telemetry = await createTelemetry({ logFile: null });
   const watch = watchSignals(() => telemetry.log.warn("stopping; the report tells what was checked so far; once more to leave at once"));
@@ -52,7 +52,7 @@ function modelConfig({ config, set = [], maxRecordBytes }: VerifyFlags): Promise
   return config === undefined ? buildConfig({ MODEL: null }, "--set", overrides) : loadConfig(config, overrides);
 }
 
-/** Moves the bar, and logs a line now and then. */
+/** Returns a callback that updates the progress bar, and logs a line every LOG_INTERVAL_MS. */
 function tellProgress({ log, progress }: Telemetry, startMs: number, shards: number): (state: VerifyProgress) => void {
   let toldMs = startMs;
   return (state) => {

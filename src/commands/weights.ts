@@ -2,7 +2,7 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import type { ConfigFlags } from "./options.js";
 
-/** Opens the weights to use: those named, or else the published ones where PaddleVideo keeps them. Throws what finding and opening them throws. */
+/** Opens the weights at `path`, or the published ones where PaddleVideo stores them. Throws what finding and opening them throws. */
 export async function openNamedWeights(
   path: string | undefined,
   { optimizer }: { readonly optimizer?: "if there" } = {},
@@ -13,12 +13,12 @@ export async function openNamedWeights(
   return optimizer === "if there" ? openWithOptimizerIfThere(found) : openWeights(found, { optimizer: false });
 }
 
-/** Whether weights bring a config along. */
+/** Whether weights contain a config. */
 export function carriesConfig({ snapshot, embeddedConfig }: WeightSource): boolean {
   return snapshot !== null || embeddedConfig !== undefined;
 }
 
-/** What the log says of weights: where and what they are, and what of the config was read off them, where they bring none and none is named. */
+/** Returns log lines about weights: path and format, and which config values were inferred if they contain no config and none is given. */
 export function describeWeights(source: WeightSource, flags: Pick<ConfigFlags, "config" | "set">, { MODEL }: Config): readonly string[] {
   const lines = [`weights: ${source.path}, ${source.form}`];
   if (flags.config !== undefined || carriesConfig(source)) return lines;
