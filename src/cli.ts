@@ -262,7 +262,7 @@ program
 program.addHelpText("after", describeCommandAliases());
 for (const command of program.commands) command.addHelpText("after", describeFlagAliases(flagsOfCommand(command)));
 
-/** Runs the command that the process was started with, and ends the process. */
+/** Runs the command in process.argv, then exits the process. */
 export async function main(): Promise<never> {
   return leave(await runProcess(program, process.argv));
 }

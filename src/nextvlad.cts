@@ -1,14 +1,17 @@
 #!/usr/bin/env node
-// Before anything is read: libuv's threads, of which there are four by default, serve the whole process, and four reads that never answer (a network
-// disk that has died) would keep everyone else from reading and saving. An ES module would be too late, as it is itself read by them.
+// Must be set before the first file is read. libuv's thread pool (4 threads by default) serves the whole process: 4 reads that never return (a dead network
+// disk) would block all other reads and writes. An ES module would be too late, because it is itself loaded through the pool.
 process.env.UV_THREADPOOL_SIZE ??= "64";
 
-/** Modules are read many at a time, and each thread has descriptors of its own. */
+/** Minimum limit of open files: modules are loaded in parallel, and each thread has its own descriptors. */
 const MIN_OPEN_FILES = 128;
-/** The stacks of those threads take 0.5 GB of addresses; V8's heap and the modules take the rest (Node 20). Node ends by a signal if they run out. */
+/**
+ * Minimum free address space in bytes. The stacks of the pool's threads take 0.5 GB; V8's heap and the modules take the rest (Node 20). If it runs out, a
+ * signal kills Node.
+ */
 const MIN_ADDRESS_SPACE = 1.25e9;
 
-/** The first number in a file of /proc that follows a name; Infinity if there is none. */
+/** Returns the first number after `name` in /proc/self/`file`; Infinity if there is none. */
 function readNumber(file: string, name: string): number {
   try {
     const text: string = (require("node:fs") as typeof import("node:fs")).readFileSync(`/proc/self/${file}`, "utf8");
@@ -18,7 +21,7 @@ function readNumber(file: string, name: string): number {
   }
 }
 
-/** Which limit of the process (ulimit) is too low for any command; null if none is. */
+/** Describes the process limit (ulimit) that is too low for any command; null if none is. */
 function findLowLimit(): string | null {
   const files = readNumber("limits", "Max open files");
   if (files < MIN_OPEN_FILES) {
