@@ -4,10 +4,7 @@ import { MOST_YAML_BYTES, parseYaml } from "./yaml.js";
 
 const INI_SECTION = /^\s*\[(MODEL|TRAIN|VALID|TEST|INFER)\]\s*$/m;
 
-/**
- * The plain value in a YAML file (see `parseYaml`).
- * Throws FILE_MISSING, FILE_UNREADABLE, and BAD_CONFIG with line and column where it is not YAML.
- */
+/** Reads the plain value of a YAML file (see `parseYaml`). Throws FILE_MISSING, FILE_UNREADABLE, and BAD_CONFIG, with line and column, if it is not YAML. */
 export async function readYaml(file: string): Promise<unknown> {
   const text = await readText(file);
   if (INI_SECTION.test(text)) {
@@ -17,7 +14,7 @@ export async function readYaml(file: string): Promise<unknown> {
   return readYamlText(text, file);
 }
 
-/** The plain value of a YAML text; `file` is named in errors. Throws BAD_CONFIG where it is not one plain value. */
+/** Parses a YAML text; `file` is named in errors. Throws BAD_CONFIG if it is not a single plain value. */
 export function readYamlText(text: string, file: string): unknown {
   const outcome = parseYaml(text);
   if ("value" in outcome) return outcome.value;
@@ -25,7 +22,7 @@ export function readYamlText(text: string, file: string): unknown {
   throw new NextvladError("BAD_CONFIG", problem, { file, ...details }, cause);
 }
 
-/** The file may be a pipe, such as `<(envsubst < template.yaml)`. */
+/** Reads a file that may be a pipe, such as `<(envsubst < template.yaml)`. Throws BAD_CONFIG if it is larger than MOST_YAML_BYTES. */
 async function readText(file: string): Promise<string> {
   const pieces: Uint8Array[] = [];
   let size = 0;

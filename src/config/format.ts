@@ -2,7 +2,7 @@ import { Document, isMap, isScalar, type Pair } from "yaml";
 import { findKey } from "./keys.js";
 import type { Config } from "./schema.js";
 
-/** A config as a YAML file with every key, each with what it is for as a comment; `loadConfig` reads the same config back. */
+/** Formats a config as YAML with every key and its help as a comment; `loadConfig` reads the same config back. */
 export function formatConfig(config: Config): string {
   const document = new Document(config);
   if (!isMap(document.contents)) throw new TypeError("a config is a mapping");

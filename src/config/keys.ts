@@ -1,14 +1,14 @@
 import { distance } from "fastest-levenshtein";
 import { type KeyNotes, keyNotes, type SectionName, sections } from "./schema.js";
 
-/** A key as it is declared: `TRAIN`, `batch_size`, its default, its range in words and what it is for. */
+/** A declared key: section and name (`TRAIN`, `batch_size`), default, range in words, and help. */
 export interface KeyDescription extends KeyNotes {
   readonly section: SectionName;
   readonly name: string;
   readonly fallback: unknown;
 }
 
-/** The sections' names, in the order of a config file. */
+/** Section names, in the order of a config file. */
 export const sectionNames = Object.keys(sections) as readonly SectionName[];
 
 const descriptions: readonly KeyDescription[] = sectionNames.flatMap((section) =>
@@ -18,17 +18,17 @@ const descriptions: readonly KeyDescription[] = sectionNames.flatMap((section) =
   }),
 );
 
-/** Every key there is, in the order of a config file. */
+/** Returns all keys, in the order of a config file. */
 export function describeKeys(): readonly KeyDescription[] {
   return descriptions;
 }
 
-/** The key of that section and name, or undefined. */
+/** Returns the key with that section and name; undefined if there is none. */
 export function findKey(section: string, name: string): KeyDescription | undefined {
   return descriptions.find((key) => key.section === section && key.name === name);
 }
 
-/** The candidate that takes the fewest edits, whatever the case of letters; null where none is near. */
+/** Returns the candidate with the smallest edit distance, ignoring case; null if none is close. */
 function nearest(word: string, candidates: readonly string[]): string | null {
   let best: string | null = null;
   let fewest = Math.max(2, Math.floor(word.length * 0.4)) + 1;
@@ -39,16 +39,16 @@ function nearest(word: string, candidates: readonly string[]): string | null {
   return best;
 }
 
-/** How a suggestion of one key begins. */
+/** First words of a suggestion of one key. */
 export const NEAREST = "the nearest is";
 
-/** What to write instead of a section that does not exist: the nearest, or all of them. */
+/** Returns a suggestion for an unknown section: the closest section, or a list of all sections. */
 export function suggestSection(word: string): string {
   const near = nearest(word, sectionNames);
   return near === null ? `the sections are ${sectionNames.join(", ")}` : `${NEAREST} ${near}`;
 }
 
-/** What to write instead of a key that its section does not have: the same key of another section, the nearest key, or all of the section's. */
+/** Returns a suggestion for an unknown key: the same key in another section, else the closest key, else a list of the section's keys. */
 export function suggestKey(section: string, word: string): string {
   const elsewhere = descriptions.filter((key) => key.name === word).map((key) => `${key.section}.${key.name}`);
   if (elsewhere.length > 0) return `${NEAREST} ${elsewhere.join(" or ")}`;

@@ -3,18 +3,18 @@ import { parseByteSize } from "../base/byte-size.js";
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 import { parseLiteral } from "./literal.js";
 
-/** A kind of value: what checks it, and its range in words, for messages and comments. */
+/** A kind of value: its schema, and its range in words for messages and comments. */
 export interface Kind<T> {
   readonly schema: z.ZodType<T>;
   readonly expected: string;
 }
 
-/** Whole numbers in `least`..`most` (by default what an int32 holds, for TensorFlow counts with those). */
+/** Integers in `least`..`most` (the default maximum is that of int32, which TensorFlow uses for counts). */
 export function whole(least: number, most: number = 2 ** 31 - 1): Kind<number> {
   return { schema: z.preprocess(parseLiteral, z.int().min(least).max(most)), expected: `a whole number, ${least} to ${most}` };
 }
 
-/** A number of bytes in `least`..`most`, also as text with a unit: `512M`, `1GiB`. */
+/** A number of bytes in `least`..`most`, or text with a unit: `512M`, `1GiB`. */
 export function byteSize(least: number, most: number): Kind<number> {
   const parse = (value: unknown): unknown => (typeof value === "string" ? parseByteSize(value) : value);
   return {
@@ -24,8 +24,8 @@ export function byteSize(least: number, most: number): Kind<number> {
 }
 
 /**
- * Whether float32, in which the device computes, holds a number with all its digits: a smaller one may become 0 there, which silently turns off what it scales,
- * and a greater one becomes infinite.
+ * Whether a number is in the normal range of float32, which the device computes in. A smaller number may become 0, which silently disables what it scales, and
+ * a larger one becomes Inf.
  */
 function fitsFloat32(value: number): boolean {
   const rounded = Math.fround(value);
@@ -34,7 +34,7 @@ function fitsFloat32(value: number): boolean {
 
 const FLOAT32_RANGE = "1.2e-38 to 3.4e38";
 
-/** 0, or positive numbers that float32 holds. */
+/** 0, or positive numbers in the normal range of float32. */
 export const notNegative: Kind<number> = {
   schema: z.preprocess(
     parseLiteral,
@@ -46,13 +46,13 @@ export const notNegative: Kind<number> = {
   expected: `0, or a number from ${FLOAT32_RANGE}`,
 };
 
-/** Positive numbers that float32 holds. */
+/** Positive numbers in the normal range of float32. */
 export const positive: Kind<number> = {
   schema: z.preprocess(parseLiteral, z.number().gt(0).refine(fitsFloat32)),
   expected: `a number from ${FLOAT32_RANGE}`,
 };
 
-/** Numbers from 0 to below 1, also when rounded to float32. */
+/** Numbers from 0 to below 1, also after rounding to float32. */
 export const share: Kind<number> = {
   schema: z.preprocess(
     parseLiteral,
@@ -64,7 +64,7 @@ export const share: Kind<number> = {
   expected: "a number from 0 to below 1 (at most 0.9999999)",
 };
 
-/** A local path, its `~` expanded; whether anything is there is for its reader to say. */
+/** A local path with `~` expanded. Whether the file exists is checked when it is read. */
 export const path: Kind<string> = {
   schema: z
     .string()
@@ -91,7 +91,7 @@ export function nullable<T>(kind: Kind<T>): Kind<T | null> {
   return { schema, expected: `${kind.expected}, or null` };
 }
 
-/** Where to compute. `true` is a promise: without a CUDA device it is an error. */
+/** Where to compute. `true` is strict: without a CUDA device it is an error. */
 export const device: Kind<boolean | "auto"> = {
   schema: z.preprocess(
     (value) => (typeof value === "string" && value.toLowerCase() === "auto" ? "auto" : parseLiteral(value)),
@@ -100,25 +100,25 @@ export const device: Kind<boolean | "auto"> = {
   expected: "True, False or auto",
 };
 
-/** How exactly training multiplies. */
+/** Precision of matrix products in training. */
 export const trainingPrecision: Kind<"float32" | "tf32"> = { schema: z.enum(["float32", "tf32"]), expected: "float32 or tf32" };
 
-/** How exactly evaluation and inference multiply. */
+/** Precision of matrix products in evaluation and inference. */
 export const precision: Kind<"float32" | "tf32" | "int16" | "int8"> = {
   schema: z.enum(["float32", "tf32", "int16", "int8"]),
   expected: "float32, tf32, int16 or int8",
 };
 
-/** What to do about bad bytes in shards. */
+/** What to do about corrupt data in shards. */
 export const corruptPolicy: Kind<"error" | "skip-record" | "skip-shard"> = {
   schema: z.enum(["error", "skip-record", "skip-shard"]),
   expected: "error, skip-record or skip-shard",
 };
 
-/** What to do where the loss is no number. */
+/** What to do about a non-finite loss. */
 export const nanPolicy: Kind<"stop" | "skip-batch"> = { schema: z.enum(["stop", "skip-batch"]), expected: "stop or skip-batch" };
 
-/** The one model there is, in any case of letters. */
+/** The only model, case-insensitive. */
 export const modelName: Kind<"NEXTVLAD"> = {
   schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.literal("NEXTVLAD")),
   expected: "NEXTVLAD",

@@ -9,8 +9,8 @@ const WORDS: ReadonlyMap<string, boolean | null> = new Map([
 ]);
 
 /**
- * The value that a scalar written as text stands for: `True` and `false` are booleans, `None` is null, `1e-5` a number; all else stays as it is.
- * PaddleVideo passes every string of its YAML through Python's `literal_eval`, so its users quote numbers and write `True`; flags are text anyway.
+ * Parses a scalar written as text: `True` and `false` are booleans, `None` is null, `1e-5` is a number; other values are returned unchanged.
+ * PaddleVideo passes every string of its YAML through Python's `literal_eval`, so its users quote numbers and write `True`; flag values are always text.
  */
 export function parseLiteral(value: unknown): unknown {
   if (typeof value !== "string") return value;

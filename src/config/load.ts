@@ -8,14 +8,14 @@ import { type Config, configSchema, isMapping } from "./schema.js";
 
 const UNKNOWN_KEY = "there is no such key";
 
-/** Reads a config file and completes it (see `buildConfig`). Throws FILE_MISSING, FILE_UNREADABLE, BAD_CONFIG. */
+/** Reads, validates and completes a config file (see `buildConfig`). Throws FILE_MISSING, FILE_UNREADABLE, BAD_CONFIG. */
 export async function loadConfig(file: string, overrides: Overrides = {}): Promise<Config> {
   return buildConfig(await readYaml(file), file, overrides);
 }
 
 /**
- * Checks a config file's value and completes it: defaults, then the file, then flags, then `--set`. `file` is named in messages.
- * Throws one BAD_CONFIG that lists all problems; an unknown key comes with the nearest one.
+ * Validates a config file's value and completes it. Precedence, lowest first: defaults, file, flags, `--set`. `file` is named in messages.
+ * Throws one BAD_CONFIG that lists all problems; an unknown key is listed with the closest known key.
  */
 export function buildConfig(value: unknown, file: string, overrides: Overrides = {}): Config {
   if (!isMapping(value) || Object.keys(value).length === 0) {
@@ -69,7 +69,7 @@ function describeIssue(
   return [{ ...place, what: "invalid value", expected, found }];
 }
 
-/** Where several keys are unknown, as in another model's config, their suggestions become part of their names, so that all can be told in one sentence. */
+/** If several keys are unknown, as in another model's config, appends their suggestions to their names, so that one message can list all of them. */
 function mergeSuggestions(problems: readonly Problem[]): readonly Problem[] {
   const isUnknown = ({ what }: Problem): boolean => what === UNKNOWN_KEY;
   if (problems.filter(isUnknown).length < 2) return problems;
@@ -81,7 +81,7 @@ function mergeSuggestions(problems: readonly Problem[]): readonly Problem[] {
   });
 }
 
-/** A list's items each bring an issue of their own; one a key is enough. */
+/** Removes repeated problems: each invalid item of a list raises its own issue, but one per key is enough. */
 function withoutRepeats(problems: readonly Problem[]): readonly Problem[] {
   return [...new Map(problems.map((problem) => [`${problem.key} ${problem.expected}`, problem])).values()];
 }

@@ -1,6 +1,6 @@
 import type { Config } from "./schema.js";
 
-/** What a user of PaddleVideo must know of keys that this config sets and that change nothing: lines for the log of a training. */
+/** Returns log lines, for users of PaddleVideo, about keys that this config sets and that have no effect. */
 export function noteUnusedKeys({ TRAIN }: Config): readonly string[] {
   const notes: string[] = [];
   if (TRAIN.gradient_clip_norm !== null) {
@@ -14,7 +14,7 @@ export function noteUnusedKeys({ TRAIN }: Config): readonly string[] {
   return notes;
 }
 
-/** Settings with which a training is likely to fail: warnings for its log. */
+/** Returns warnings about settings with which training is likely to fail. */
 export function warnOfSettings({ TRAIN }: Config): readonly string[] {
   if (TRAIN.batch_size > 1) return [];
   const why =

@@ -2,17 +2,17 @@ import { findKey, sectionNames, suggestKey, suggestSection } from "./keys.js";
 import type { Problem } from "./problems.js";
 import { parseYaml } from "./yaml.js";
 
-/** A value that a flag gives to a key. */
+/** A config value set by a flag. */
 export interface Override {
   /** `TRAIN.batch_size` */
   readonly key: string;
-  /** As typed: text is parsed as the key's type demands. */
+  /** As typed: text is parsed according to the key's type. */
   readonly value: unknown;
   /** `--batch-size`, for messages. */
   readonly flag: string;
 }
 
-/** What comes over the file's values: PaddleVideo's flags, and over them `--set SECTION.key=value`. */
+/** Overrides of a config file's values: PaddleVideo's flags, and `--set SECTION.key=value`, which overrides the flags. */
 export interface Overrides {
   readonly flags?: readonly Override[];
   readonly settings?: readonly string[];
@@ -22,8 +22,8 @@ const FORM = /^([^.=\s]+)\.([^=\s]+)=(.*)$/s;
 const FLOW = /^\s*["'[{]/;
 
 /**
- * Takes `--set SECTION.key=value` apart. A value in quotes, brackets or braces is YAML; any other is plain text, so that `*.tfrecord` needs no quotes.
- * Adds to `problems`, and returns nothing, where the form, the section, the key or the YAML is wrong.
+ * Parses `--set SECTION.key=value`. A value that begins with a quote, bracket or brace is YAML; any other is plain text, so that `*.tfrecord` needs no quotes.
+ * If the form, the section, the key or the YAML is invalid, adds to `problems` and returns an empty array.
  */
 export function parseSetting(text: string, problems: Problem[]): Override[] {
   const reject = (key: string, what: string, remedy: string): Override[] => {

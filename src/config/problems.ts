@@ -1,11 +1,11 @@
 import { NextvladError } from "../base/errors.js";
 import { joinErrors } from "../base/problem-list.js";
 
-/** Something wrong in a config. */
+/** A problem in a config. */
 export interface Problem {
   /** The file it was read from; undefined for a flag. */
   readonly file: string | undefined;
-  /** `TRAIN.epoch`, or `--epoch` for what a flag says. */
+  /** `TRAIN.epoch`, or `--epoch` for a flag's value. */
   readonly key: string | undefined;
   readonly what: string;
   readonly expected?: string;
@@ -13,7 +13,7 @@ export interface Problem {
   readonly remedy?: string;
 }
 
-/** One BAD_CONFIG error for all problems, of which there is one at least. */
+/** Returns one BAD_CONFIG error for all problems, at least one. */
 export function problemsError(problems: readonly Problem[]): NextvladError {
   return joinErrors(problems.map(problemError), "BAD_CONFIG", (count) => `the config has ${count} problems`);
 }

@@ -19,13 +19,13 @@ import {
   whole,
 } from "./kinds.js";
 
-/** What is known of a key besides its type: its range in words and what it is for. */
+/** Documentation of a key: its range in words, and its help. */
 export interface KeyNotes {
   readonly expected: string;
   readonly help: string;
 }
 
-/** The notes of every key, found by its schema. */
+/** Documentation of every key, by its schema. */
 export const keyNotes = z.registry<KeyNotes>();
 
 function key<T>(kind: Kind<T>, fallback: NonNullable<T> | (null extends T ? null : never), help: string) {
@@ -159,27 +159,27 @@ const INFER = z.strictObject({
   on_corrupt: onCorrupt(),
 });
 
-/** The sections of a config file, by name; a section left out, or empty, is all defaults. */
+/** Schemas of the sections of a config file. A section that is missing or empty has all defaults. */
 export const sections = { MODEL, TRAIN, VALID, TEST, INFER } as const;
 
 /** The name of a section. */
 export type SectionName = keyof typeof sections;
 
-/** Whether a value is a plain object: a Map, a Set or a Date has no entries of its own, and would count as an empty section. */
+/** Whether a value is a plain object. A Map, Set or Date has no entries of its own, and would pass as an empty section. */
 export function isMapping(value: unknown): value is Record<string, unknown> {
   if (typeof value !== "object" || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
 }
 
-/** `false` is no object, which a Map is to zod. */
+/** Replaces a missing section by {}, and a value that is not a plain object by `false`, which zod rejects: it would accept a Map as an object. */
 const emptyAsDefaults = <T extends z.ZodType>(section: T) =>
   z.preprocess((value) => {
     if (value === undefined || value === null) return {};
     return isMapping(value) ? value : false;
   }, section);
 
-/** A whole config file: PaddleVideo v1.8's sections and keys, and ours. The defaults are the published recipe's. */
+/** Schema of a config file: PaddleVideo v1.8's sections and keys, and additional ones. The defaults are the published recipe's. */
 export const configSchema = z.strictObject({
   MODEL: emptyAsDefaults(MODEL),
   TRAIN: emptyAsDefaults(TRAIN),
@@ -190,5 +190,5 @@ export const configSchema = z.strictObject({
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
 
-/** A config that is checked and complete; frozen, all the way down. */
+/** A validated and complete config, deeply frozen. */
 export type Config = DeepReadonly<z.output<typeof configSchema>>;

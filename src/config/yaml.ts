@@ -1,39 +1,39 @@
 import { type CST, type Document, isPair, isScalar, LineCounter, Parser, parseDocument, visit } from "yaml";
 import { showText } from "../base/shown-value.js";
 
-/** The most text that is read. A config takes a tenth of it, and the parser takes time that grows with the square of some: half a second for so much. */
+/** Maximum size of a YAML text in bytes. A config has a tenth of it. The parser takes quadratic time for some texts: 0.5 s at this size. */
 export const MOST_YAML_BYTES = 1 << 14;
 /**
- * How deep values may lie in one another; a config has three levels. The parser calls upon itself for each, and where its stack runs out, V8 may end the
- * whole process instead of throwing.
+ * Maximum nesting depth; a config has three levels. `parseDocument` recurses for each level, and V8 may end the whole process instead of throwing on a stack
+ * overflow.
  */
 const MOST_LEVELS = 64;
 
-/** The parser's message may quote the text. */
+/** Maximum length of the parser's message, which may quote the text. */
 const MAX_PROBLEM_LENGTH = 200;
 
-/** YAML's types that JSON has no counterpart of: the library makes a Map, a Set, pairs, bytes, a Date or a symbol of them. */
+/** YAML types without a JSON counterpart: the library converts them to a Map, a Set, pairs, bytes, a Date or a symbol. */
 const TAG_PREFIX = "tag:yaml.org,2002:";
 const UNSUPPORTED_TAGS: ReadonlySet<string | undefined> = new Set(
   ["omap", "set", "pairs", "binary", "timestamp", "merge"].map((name) => TAG_PREFIX + name),
 );
 
-/** Why a text is not one plain value, on one line. */
+/** Why a text is not a single plain value. */
 export interface YamlProblem {
   readonly problem: string;
   readonly cause?: unknown;
   readonly line?: number;
-  /** The keys that lead to a value, with dots between them. */
+  /** The keys that lead to the value, joined by dots. */
   readonly key?: string;
   readonly expected?: string;
   readonly found?: string;
   readonly remedy?: string;
 }
 
-/** A text as YAML: a plain value, or what is wrong with it. */
+/** The plain value of a YAML text, or why there is none. */
 export type YamlOutcome = { readonly value: unknown } | YamlProblem;
 
-/** Reads a text as YAML 1.2 (so `1e-5` is a number and `True` a boolean). Throws nothing. An alias may make a value that holds itself. */
+/** Parses a text as YAML 1.2 (so `1e-5` is a number and `True` a boolean). Does not throw. With aliases, the value may contain itself. */
 export function parseYaml(text: string): YamlOutcome {
   if (Buffer.byteLength(text) > MOST_YAML_BYTES) return { problem: `not YAML: more than ${MOST_YAML_BYTES} bytes` };
   try {
@@ -61,7 +61,7 @@ function findUnsupportedTag(document: Document, lines: LineCounter): YamlProblem
       const tag = `!!${node.tag?.slice(TAG_PREFIX.length)}`;
       const keys = path.filter((part) => isPair(part)).map(({ key }) => key);
       const key = keys.map((part) => (isScalar(part) ? String(part.value) : "?")).join(".");
-      // A block begins in the line after its key and tag.
+      // A block begins on the line after its key and tag, so the position of the key is reported.
       const last = keys.at(-1);
       const start = (isScalar(last) ? last.range : node.range)?.[0] ?? 0;
       const place = { ...(key === "" ? {} : { key }), line: lines.linePos(start).line };
@@ -77,7 +77,7 @@ function firstLine(message: string): string {
   return (message.split("\n")[0] ?? "").replace(/[.:]\s*$/, "");
 }
 
-/** Looks at the text's tokens, which are told apart without such calls. */
+/** Checks the depth of the concrete syntax tree, which is built and walked without recursion. */
 function isTooDeep(text: string): boolean {
   const open: { readonly token: CST.Token; readonly level: number }[] = [];
   for (const token of new Parser().parse(text)) if (token.type === "document" && token.value) open.push({ token: token.value, level: 1 });
