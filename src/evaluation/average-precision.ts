@@ -1,6 +1,6 @@
 import type { PredictionList } from "./prediction-list.js";
 
-/** Average precision over everything (`pooled`) and for each class. */
+/** Average precision over all predictions (`pooled`) and for each class. */
 export interface AveragePrecisions {
   readonly pooled: number;
   /** `[classes] float64`; 0 for a class without positives. */
@@ -8,9 +8,10 @@ export interface AveragePrecisions {
 }
 
 /**
- * Non-interpolated average precision: rank by falling score, sum the precision at each hit, divide by the number of true labels, where
- * those that were never predicted count too (google/youtube-8m, average_precision_calculator.py). `positives`, `[classes]`, holds the true labels of each class.
- * A class's predictions keep their order when ranked alone, so one walk down the pooled ranking serves all classes.
+ * Computes the non-interpolated average precision: ranks predictions by descending score, sums the precision at each hit, and divides by the number of true
+ * labels, including those that were never predicted (google/youtube-8m, average_precision_calculator.py). `positives`: `[classes] float64`, the number of true
+ * labels of each class.
+ * The predictions of a class keep their order in the pooled ranking, so one pass over it serves all classes.
  */
 export function averagePrecisions(predictions: PredictionList, positives: Float64Array): AveragePrecisions {
   const ranking = predictions.rank(positives.length);

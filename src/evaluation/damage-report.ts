@@ -6,12 +6,12 @@ import type { LeftOut } from "../data/damage-sieve.js";
 import { IncidentList } from "../telemetry/incident-list.js";
 import { isWorthTelling } from "../telemetry/sparing.js";
 
-/** Damaged data that a run did without, as `*.corrupt_records.json` has it. */
+/** A skipped part of a shard, as listed in `*.corrupt_records.json`. */
 interface CorruptRecord {
   readonly shard: string | null;
-  /** Its number in the shard, from 0; null where that cannot be told. */
+  /** Index in the shard, from 0; null if unknown. */
   readonly record: number | null;
-  /** In the uncompressed shard. */
+  /** In the uncompressed shard; null if unknown. */
   readonly byte_offset: number | null;
   readonly video: string | null;
   readonly code: ErrorCode;
@@ -19,11 +19,14 @@ interface CorruptRecord {
   readonly left_out: Damage;
 }
 
-/** Tells of damaged data that a command does without: a warning for each as it is met, a line at the end of each pass, and a list beside the results. */
+/**
+ * Reports corrupt data that a command skips: a warning for each skipped record or rest of a shard (rate-limited), a summary at the end of each pass, and a list
+ * next to the results.
+ */
 export class DamageReport {
   readonly #log: Logger;
   readonly #list: IncidentList<CorruptRecord>;
-  /** In the pass at hand. */
+  /** Counts of the current pass. */
   #counts = { records: 0, rests: 0 };
 
   constructor(saveDir: string, command: "train" | "eval" | "infer" | "ensemble", log: Logger) {
@@ -31,17 +34,17 @@ export class DamageReport {
     this.#list = new IncidentList(join(saveDir, `${command}.corrupt_records.json`), log);
   }
 
-  /** Takes over the list of the run that is gone on with, or removes another run's. */
+  /** Keeps the list of the resumed run (`goesOn`), or removes that of another run. */
   begin(goesOn: boolean): Promise<void> {
     return this.#list.begin(goesOn);
   }
 
-  /** Whether anything was left out so far. */
+  /** Whether anything was skipped so far, by the resumed run too. */
   get hasAny(): boolean {
     return this.#list.size > 0;
   }
 
-  /** Notes what a stream tells. */
+  /** Records and logs what a stream skipped. */
   note(parts: readonly LeftOut[]): void {
     for (const { error, extent } of parts) {
       const { code, what, details } = error;
@@ -60,7 +63,7 @@ export class DamageReport {
     }
   }
 
-  /** Ends a pass over the data: writes the list, and tells how much was left out, if anything was. */
+  /** Ends a pass over the data: if anything was skipped, writes the list and logs how much. */
   async conclude(title: string): Promise<void> {
     const { records, rests } = this.#counts;
     if (records + rests === 0) return;

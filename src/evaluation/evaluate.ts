@@ -31,14 +31,14 @@ import { type LogInterval, tellEvents, type Watch, watchBatches } from "./watche
 import { describeTarget, describeWork, WeightsChecksum } from "./work.js";
 
 export interface EvaluateOptions {
-  /** Closed once the network has them. */
+  /** Closed once they are loaded. */
   readonly weights: WeightSource;
-  /** The list that names the shards, for errors. */
+  /** Name of the shard list, for errors. */
   readonly filelist: string;
   readonly shards: readonly string[];
   readonly batchSize: number;
   readonly saveDir: string;
-  /** Where the predictions go; null: nowhere. */
+  /** Where to write the predictions; null: nowhere. */
   readonly predictions: ResultTarget | null;
   readonly logInterval: LogInterval;
   readonly signal: AbortSignal;
@@ -49,17 +49,20 @@ export interface EvaluateOptions {
 
 export interface EvaluationResult {
   readonly stopped: boolean;
-  /** Done, by the runs that this one went on after, too. */
+  /** Videos done, including those of the runs that this one resumed. */
   readonly videos: number;
-  /** Null where it stopped early. */
+  /** Null if the pass stopped early. */
   readonly metrics: Metrics | null;
-  /** The folder that holds what is done where it stopped early; null where nothing is. */
+  /** Folder of the partial results if the pass stopped early; null if there are none. */
   readonly keptIn: string | null;
   readonly resultFile: string;
   readonly predictionFiles: readonly string[];
 }
 
-/** `nextvlad eval`: the metrics of a snapshot over labelled videos, NEXTVLAD_eval_result.json, and the predictions that count for them. Throws what reading, loading and writing throw. */
+/**
+ * Runs `nextvlad eval`: computes the metrics of weights on labeled videos, and writes them to NEXTVLAD_eval_result.json and, if requested, the predictions that
+ * they are computed from. Throws what reading, loading and writing throw.
+ */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
   const { telemetry, batchSize, filelist, shards, predictions: target, saveDir, damage } = options;
   const network = await loadNetwork(config, options.weights, config.TEST, batchSize, telemetry);
@@ -96,9 +99,9 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   };
   let metrics = null as Metrics | null;
   const writeMetrics = async () => {
-    // Here, as a resumed run whose batches are all done skips `measureRest`.
+    // Checked here, because a resumed run whose batches are all done skips `measureRest`.
     checkLabelled(accumulator, filelist, telemetry.log);
-    // Once, as it sorts the predictions for all videos.
+    // Called only once, because it sorts the predictions of all videos.
     metrics = accumulator.result();
     await writeFileAtomic(resultFile, encodeMetrics(metrics));
   };
@@ -107,12 +110,15 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   return { stopped, videos, metrics, keptIn, resultFile, predictionFiles: resultFiles };
 }
 
-/** The error for shards without a video, or without a whole one. */
+/** Returns the TOO_FEW_VIDEOS error for shards that contain no video, or no valid one. */
 export function noVideos(filelist: string): NextvladError {
   return new NextvladError("TOO_FEW_VIDEOS", "the shards hold no videos", { file: filelist, remedy: "name shards that hold some" });
 }
 
-/** Loads TensorFlow and the weights, all of which must fit, and closes their source; the threads that are going to read start beside it. */
+/**
+ * Loads TensorFlow and all weights, which must match the model, and closes their source. The reader threads start in parallel. The caller calls `dispose` of
+ * the result.
+ */
 export async function loadNetwork(
   config: Config,
   weights: WeightSource,
@@ -120,7 +126,7 @@ export async function loadNetwork(
   batchSize: number,
   telemetry: Telemetry,
 ) {
-  // The readers and the thread that makes batches.
+  // The reader threads and the thread that assembles batches.
   requireProcessLimits({ threads: readers + 1, tensorflow: true }, "set num_readers to 1");
   prepareReading(readers);
   const device = await loadTensorflow(useGpu);
@@ -154,19 +160,19 @@ export async function loadNetwork(
   };
 }
 
-/** Throws NOT_FINITE if a network whose weights are finite computes NaN or Inf. `source`: where the weights are from. */
+/** Throws NOT_FINITE if a network with finite weights computes NaN or Inf. The source of the weights is named in the error. */
 export async function requireFiniteLogits(network: FrozenNetwork, { path: file, snapshot }: WeightSource): Promise<void> {
   if (network.hasFiniteLogits()) return;
   const what = "the model computes NaN or Inf from these weights: the training that wrote them diverged";
   throw await withEarlierSnapshot(new NextvladError("NOT_FINITE", what, { file }), snapshot);
 }
 
-/** What is done about damage in shards, by default an error, and with what else their stream tells. */
+/** How to read shards: the policy for corrupt data (default: error), how many batches to skip, and callbacks for the stream's events. */
 export interface ReadingManner extends Pick<StreamOptions, "onCorrupt" | "skipBatches"> {
   readonly events?: StreamEvents;
 }
 
-/** Opens shards for reading once, in the list's order, every video of them but those of the first `skipBatches`. */
+/** Opens shards for one sequential pass, in list order, over all videos except those of the first `skipBatches` batches. */
 export function openReading(
   config: Config,
   shards: readonly string[],
@@ -194,8 +200,8 @@ export function openReading(
 }
 
 /**
- * Runs every batch of a stream through the network, into the accumulator; stops early, with what it has, when the signal says so. The writer is told of
- * each batch, and given the `topk` best classes of its videos.
+ * Runs all batches of a stream through the network and adds them to the accumulator; stops early, with the metrics so far, at the signal. The writer, if any,
+ * receives the `topk` best classes of each video, and the end of each batch.
  */
 export async function measure(
   network: FrozenNetwork,

@@ -4,32 +4,32 @@ import { averagePrecisions } from "./average-precision.js";
 import { PredictionList } from "./prediction-list.js";
 import { type Top, TopSelector } from "./top-k.js";
 
-/** YouTube-8M's measures (google/youtube-8m, eval_util.py), over all videos that were added. */
+/** YouTube-8M's metrics (google/youtube-8m, eval_util.py) over all added videos. */
 export interface Metrics {
-  /** Share of videos whose highest class is a true one. NaN without videos, as are `perr` and `loss`. */
+  /** Share of videos whose top class is a true label. NaN without videos, as are `perr` and `loss`. */
   readonly hit_at_one: number;
-  /** Precision at equal recall rate: among as many highest classes as the video has labels, the share of true ones; averaged over videos. */
+  /** Precision at equal recall rate: the share of true labels among a video's top n classes, where n is its number of labels; averaged over videos. */
   readonly perr: number;
-  /** Global average precision over the top 20 predictions of every video, pooled. */
+  /** Global average precision over the top predictions of all videos (20 per video by default), pooled. */
   readonly gap: number;
-  /** Mean of `aps` over all classes, one without positives counting 0. */
+  /** Mean of `aps` over all classes; a class without positives counts as 0. */
   readonly map: number;
-  /** Mean loss a video; NaN where a batch came without. */
+  /** Mean loss per video; NaN if any video was added without a loss. */
   readonly loss: number;
   readonly videos: number;
-  /** Videos among them without a label: misses in `hit_at_one`, `perr` and `gap`. NaN where that was not counted (see `nameSums`). */
+  /** Videos without a label: misses in `hit_at_one`, `perr` and `gap`. NaN if they were not counted (see `nameSums`). */
   readonly videos_without_labels: number;
-  /** Average precision of each class, from the same top 20 lists; `[classes] float64`. */
+  /** Average precision of each class, from the same top predictions; `[classes] float64`. */
   readonly aps: Float64Array;
 }
 
-/** Metrics as the JSON of a result file. */
+/** Encodes metrics as the JSON of a result file. */
 export function encodeMetrics({ aps, ...summary }: Omit<Metrics, "loss"> & Partial<Pick<Metrics, "loss">>): string {
   return `${JSON.stringify({ ...summary, aps: Array.from(aps) }, null, 1)}\n`;
 }
 
 /**
- * Checks the labels that metrics were taken from: warns about videos without any. Throws BAD_LABELS if no video has one, which makes all metrics 0.
+ * Checks the labels that metrics were computed from: warns about videos without any. Throws BAD_LABELS if no video has one, which would make all metrics 0.
  * `file`: the list of shards.
  */
 export function checkLabelled({ sums }: MetricsAccumulator, file: string, log: Logger): void {
@@ -45,22 +45,22 @@ export function checkLabelled({ sums }: MetricsAccumulator, file: string, log: L
   );
 }
 
-/** A sum of one number. */
+/** Returns a scalar sum, initially 0. */
 const sum = (): Float64Array => new Float64Array(1);
 
 /**
- * Collects predictions batch by batch and computes the metrics at the end. Keeps `topk` predictions a video, never the
- * whole rows. Equal predictions rank by the lower class.
+ * Accumulates predictions batch by batch and computes the metrics at the end. Stores `topk` predictions per video, never whole rows. Predictions with equal
+ * scores rank by class, lower first.
  */
 export class MetricsAccumulator {
   readonly #numClasses: number;
   readonly #topk: number;
   readonly #selector = new TopSelector();
-  /** The top of every video so far. */
+  /** Top predictions of all videos so far. */
   readonly #predictions = new PredictionList();
-  /** 1 at the true classes of the video at hand, else 0. */
+  /** `[classes] uint8`: 1 at the true classes of the current video, else 0. */
   readonly #isLabel: Uint8Array;
-  /** Sums over the videos so far, under the names that partial results keep them by. `positives`: the true labels of each class. */
+  /** Sums over the videos so far, under their names in partial results. `positives`: `[classes]`, the number of true labels of each class. */
   readonly sums: Readonly<Record<"videos" | "videos_without_labels" | "hit_at_one" | "perr" | "loss" | "positives", Float64Array>>;
 
   constructor(numClasses: number, topk = 20) {
@@ -71,24 +71,24 @@ export class MetricsAccumulator {
     this.sums = { videos: sum(), videos_without_labels: sum(), hit_at_one: sum(), perr: sum(), loss: sum(), positives };
   }
 
-  /** With `sums`, all that the metrics are taken from can be kept elsewhere and be given back: bytes gathered since the last `take`. */
+  /** Bytes of predictions added since the last `take`. The predictions and `sums` are the complete state, which can be saved and restored. */
   get length(): number {
     return this.#predictions.untakenBytes;
   }
 
-  /** The predictions gathered since the last call, 8 bytes each. */
+  /** Returns the predictions added since the last call, 8 bytes each. */
   take(): Uint8Array {
     return this.#predictions.take();
   }
 
-  /** Gives predictions back, in order, before any video is added. */
+  /** Restores predictions from `take`, in order, before any video is added. */
   put(bytes: Uint8Array): void {
     this.#predictions.put(bytes);
   }
 
   /**
-   * Adds some videos: `predictions` is `[videos, classes] float32`, `labels` the true classes of each, `lossSum` the sum of their losses.
-   * Throws NOT_FINITE at a NaN among the predictions, BAD_LABELS at a label that is no class.
+   * Adds videos: `predictions` is `[videos, classes] float32`, `labels` the true classes of each, `lossSum` the sum of their losses.
+   * Throws NOT_FINITE if a prediction is NaN, BAD_LABELS if a label is out of range.
    */
   add(predictions: Float32Array, labels: readonly Int32Array[], lossSum = Number.NaN): void {
     if (predictions.length !== labels.length * this.#numClasses) {
@@ -100,13 +100,15 @@ export class MetricsAccumulator {
     this.#addTo("loss", lossSum);
   }
 
-  /** Adds a video by its highest predictions alone, `top`; a class that is not among them was never predicted. There is no loss then. Throws BAD_LABELS. */
+  /**
+   * Adds a video by its top predictions only: other classes count as never predicted, and the loss becomes NaN. Throws BAD_LABELS if a label is out of range.
+   */
   addRanked({ scores, classes }: Top, labels: Int32Array): void {
     this.#addSelected(scores, classes, scores.length, labels);
     this.#addTo("loss", Number.NaN);
   }
 
-  /** The metrics of everything added so far; more may be added afterwards. */
+  /** Returns the metrics of everything added so far; more may be added afterwards. */
   result(): Metrics {
     const { pooled, perClass } = averagePrecisions(this.#predictions, this.sums.positives);
     const [videos, unlabelled, hitAtOne, perr, loss] = (["videos", "videos_without_labels", "hit_at_one", "perr", "loss"] as const).map(
@@ -129,7 +131,7 @@ export class MetricsAccumulator {
     this.#addSelected(this.#selector.scores, this.#selector.classes, selected, labels);
   }
 
-  /** Adds a video by the first `selected` of its predictions, ranked. */
+  /** Adds a video by the first `selected` of its ranked predictions. */
   #addSelected(scores: Float32Array, classes: Int32Array, selected: number, labels: Int32Array): void {
     this.#markLabels(labels);
     let equalRecallHits = 0;
@@ -137,7 +139,7 @@ export class MetricsAccumulator {
       const c = classes[rank] as number;
       const score = scores[rank] as number;
       const hit = this.#isLabel[c] as number;
-      // eval_util.py takes a prediction of exactly 0 for none.
+      // eval_util.py ignores predictions of exactly 0.
       if (rank < labels.length && score > 0) equalRecallHits += hit;
       if (rank < this.#topk) this.#predictions.add(score, c, hit);
     }

@@ -1,14 +1,14 @@
-/** Predictions a chunk: 8 bytes each, half a megabyte. */
+/** Predictions per chunk: 8 bytes each, 0.5 MB. */
 const CHUNK = 2 ** 16;
 const ENTRY_BYTES = 8;
 
 interface Chunk {
   readonly scores: Float32Array;
-  /** `2 class + hit`. */
+  /** `2 * class + hit`. */
   readonly tags: Uint32Array;
 }
 
-/** Predictions of many videos in the order they came, 8 bytes each. Grows by chunks, so that nothing is copied and no more than is filled takes memory. */
+/** Predictions of many videos in insertion order, 8 bytes each. Grows by chunks, so that nothing is copied and at most one chunk is unused. */
 export class PredictionList {
   readonly #chunks: Chunk[] = [];
   #last: Chunk = { scores: new Float32Array(0), tags: new Uint32Array(0) };
@@ -20,7 +20,7 @@ export class PredictionList {
     return this.#size;
   }
 
-  /** Adds the prediction of a class; `hit` is 1 where the video has it among its labels, else 0. */
+  /** Adds a prediction; `hit` is 1 if the class is among the video's labels, else 0. */
   add(score: number, c: number, hit: number): void {
     if (this.#filled === this.#last.scores.length) this.#addChunk();
     this.#last.scores[this.#filled] = score;
@@ -29,12 +29,12 @@ export class PredictionList {
     this.#size++;
   }
 
-  /** Bytes that `take` would give. */
+  /** Size in bytes of what `take` would return. */
   get untakenBytes(): number {
     return ENTRY_BYTES * (this.#size - this.#taken);
   }
 
-  /** The predictions that came since the last call: for each its score, float32, and `2 class + hit`, uint32, little-endian. They stay in the list. */
+  /** Returns the predictions added since the last call: for each its score, float32, and `2 * class + hit`, uint32, little-endian. They stay in the list. */
   take(): Uint8Array {
     const bytes = new Uint8Array(this.untakenBytes);
     const view = new DataView(bytes.buffer);
@@ -46,7 +46,7 @@ export class PredictionList {
     return bytes;
   }
 
-  /** Adds predictions as `take` gave them; they count as taken. */
+  /** Adds predictions encoded by `take`; they count as taken. */
   put(bytes: Uint8Array): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     for (let at = 0; at < bytes.length; at += ENTRY_BYTES) {
@@ -63,8 +63,8 @@ export class PredictionList {
   }
 
   /**
-   * `2 class + hit` of every prediction by falling score; equal scores by the lower class, then in the order they came.
-   * A radix sort, linear in the predictions; takes 16 bytes a prediction more while it runs.
+   * Returns `2 * class + hit` of all predictions, `[size] uint32`, by descending score; equal scores by class, then in insertion order.
+   * A radix sort, linear in the number of predictions; needs 16 more bytes per prediction while it runs.
    */
   rank(numClasses: number): Uint32Array {
     const entries = this.#entries();
@@ -77,7 +77,7 @@ export class PredictionList {
     return entries.subarray(0, this.#size);
   }
 
-  /** `[size, 2]`: key and tag of each prediction, side by side so that moving both touches one line of the cache. */
+  /** `[size, 2] uint32`: key and tag of each prediction, adjacent so that moving both touches one cache line. */
   #entries(): Uint32Array {
     const entries = new Uint32Array(2 * this.#size);
     let filled = 0;
@@ -98,13 +98,13 @@ function copyEntries({ scores, tags }: Chunk, count: number, entries: Uint32Arra
   }
 }
 
-/** A whole number that rises as the float32 with these bits falls; the same for 0 and -0, which are equal. */
+/** Maps the bits of a float32 to an integer that decreases as the value increases; 0 and -0, which are equal, have the same key. */
 function fallingKey(bits: number): number {
   if (bits === 0x80000000) return 0x7fffffff;
   return bits >>> 31 === 0 ? 0x7fffffff - bits : bits;
 }
 
-/** A part of an entry: the word that it is in, what is left of the word, and how many values that takes. */
+/** A digit of the radix sort: the word of the entry that contains it, its shift and mask in the word, and the number of its values. */
 interface Digit {
   readonly word: 0 | 1;
   readonly shift: number;
@@ -112,12 +112,14 @@ interface Digit {
   readonly buckets: number;
 }
 
-/** One stable pass of a radix sort: moves the entries, by rising digit. Each loop is a function, or V8 compiles the rest anew after each. */
+/**
+ * One stable pass of a radix sort: moves the entries, by ascending digit. Each loop is a separate function: otherwise V8 recompiles the rest after each loop.
+ */
 function sortBy(from: Uint32Array, to: Uint32Array, digit: Digit): void {
   placeEntries(from, to, digit, countDigits(from, digit));
 }
 
-/** Where the first entry with each digit goes. */
+/** Returns the index of the first entry with each digit. */
 function countDigits(from: Uint32Array, { word, shift, mask, buckets }: Digit): Uint32Array {
   const counts = new Uint32Array(buckets);
   for (let i = word; i < from.length; i += 2) {

@@ -1,7 +1,9 @@
 import type { Prediction } from "../results/prediction.js";
 import type { TopSelector } from "./top-k.js";
 
-/** The `topk` most probable classes of each video of a batch; `probabilities` is `[videos, classes] float32`. Throws NOT_FINITE at a NaN. */
+/**
+ * Yields the `topk` most probable classes of each video of a batch; `probabilities` is `[videos, classes] float32`. Throws NOT_FINITE if a probability is NaN.
+ */
 export function* topPredictions(
   ids: readonly string[],
   probabilities: Float32Array,

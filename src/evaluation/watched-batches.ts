@@ -6,21 +6,21 @@ import { Pace } from "../telemetry/pace.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { DamageReport } from "./damage-report.js";
 
-/** How often a pass logs: every so many batches (0: never), or after so much time. */
+/** How often a pass logs: every `steps` batches (0: never), or every `ms` milliseconds. */
 export type LogInterval = { readonly steps: number } | { readonly ms: number };
 
-/** How a pass over videos is watched and stopped. */
+/** How a pass over videos is reported and stopped. */
 export interface Watch {
   readonly title: string;
   readonly logInterval: LogInterval;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
-  /** Batches that an earlier run did, which the stream leaves out, and the share of its bytes that they stand for. */
+  /** Batches that an earlier run did, which the stream skips, and their share of its bytes (0..1). */
   readonly done?: { readonly batches: number; readonly fraction: number };
   readonly damage: DamageReport;
 }
 
-/** Has what a stream tells besides its batches told on. */
+/** Forwards a stream's skipped-record and stall events to the log. */
 export function tellEvents(damage: DamageReport, { log }: Telemetry): StreamEvents {
   return {
     onLeftOut: (parts) => damage.note(parts),
@@ -29,8 +29,8 @@ export function tellEvents(damage: DamageReport, { log }: Telemetry): StreamEven
 }
 
 /**
- * Passes on a stream's batches and, when each is done with, tells how far the pass is: on the progress bar, and in the log as `describe` puts the step
- * (from 0). Ends early when the signal says so, and closes the stream. Adds to errors about corrupt data how to skip it.
+ * Yields a stream's batches and, after each, updates the progress bar and, when due, logs `describe(step)` (step from 0). Ends early at the signal, and closes
+ * the stream. Adds to errors about corrupt data how to skip it.
  */
 export async function* watchBatches(
   stream: BatchStream,

@@ -4,10 +4,10 @@ import { type ShardList, tellShards } from "../data/shard-list.js";
 import { formatChecksum } from "../formats/crc32c.js";
 import type { ResultTarget } from "../results/result-writer.js";
 
-/** Keys that a run may go on with another value of: where things lie, what reads and computes them, and limits. */
+/** Config keys that a resumed run may change: file paths, readers, device, and limits. */
 const OF_NO_ACCOUNT: ReadonlySet<string> = new Set(["eigen_file", "filelist", "max_record_bytes", "num_readers", "use_gpu"]);
 
-/** What the results of `eval` and `infer` hang on, by the key or flag that says it: see `refuseOtherWork`. */
+/** Returns what the results of `eval` and `infer` depend on, by config key or flag: see `refuseOtherWork`. */
 export function describeWork(
   config: Config,
   section: "TEST" | "INFER",
@@ -26,14 +26,14 @@ export function describeWork(
   };
 }
 
-/** The same of the files of predictions; `flag` names their formats. */
+/** Returns the same for the prediction files; `flag` is the flag that sets their formats. */
 export function describeTarget(flag: string, target: ResultTarget | null): Record<string, string> {
   if (target === null) return {};
   const { formats, names } = target;
   return { [flag]: formats.join(","), ...(names === null ? {} : { "--labels": `names with checksum ${names.checksum()}` }) };
 }
 
-/** What tells weights from others: a checksum of their names and values, in whatever order and format they come. */
+/** A checksum of the names and values of weights, independent of their order and file format. */
 export class WeightsChecksum {
   readonly #lines: string[] = [];
 
