@@ -5,26 +5,27 @@ import { showText } from "../base/shown-value.js";
 import type { Prediction } from "../results/prediction.js";
 import { PredictionStore } from "./prediction-store.js";
 
-/** Videos that come in some order, and what they come from. */
+/** Predictions of videos in some order, and the name of their file. */
 export interface Source {
   readonly name: string;
   readonly predictions: AsyncIterable<Prediction>;
 }
 
-/** What the sources say of a video. */
+/** The predictions of all sources for one video. */
 export interface AlignedVideo {
   readonly id: string;
-  /** One from each source, in their order. */
+  /** One per source, in the order of the sources. */
   readonly predictions: readonly Prediction[];
 }
 
-/** How many videos an error names one by one. */
+/** Maximum number of videos that an error names. */
 const NAMED_VIDEOS = 3;
 
 /**
- * Brings together what several sources say of each video, in the first one's order. Where the others have another order, what they give too early is
- * held: 8 bytes a class and some 100 a video; where all have the same, nothing but the ids is. Throws BAD_RESULTS for a video that a source has twice, and, at the end, for those
- * that one has and another has not; after the first of these no more are given out.
+ * Joins the predictions of several sources by video, in the order of the first source. Predictions that another source yields too early are buffered: 8 bytes
+ * per class and about 100 per video. If all sources have the same order, only the IDs are stored.
+ * Throws BAD_RESULTS if a source has a video twice, and, at the end, if a source lacks videos of another one; yields no more videos after the first that is
+ * missing.
  */
 export async function* alignVideos([first, ...others]: readonly [Source, ...Source[]]): AsyncGenerator<AlignedVideo, void> {
   const seen = new Set<string>();
@@ -56,7 +57,7 @@ export async function* alignVideos([first, ...others]: readonly [Source, ...Sour
   }
 }
 
-/** Some videos: how many, and the first of them. */
+/** Counts videos, and stores the first IDs. */
 class Tally {
   count = 0;
   readonly ids: string[] = [];
@@ -67,13 +68,13 @@ class Tally {
   }
 }
 
-/** Looks for videos in a source, whose order may be another one. */
+/** Finds videos in a source, whose order may differ. */
 class Cursor {
   readonly name: string;
-  /** Videos that were looked for in vain. */
+  /** Videos that the source lacks. */
   readonly lacking = new Tally();
   readonly #iterator: AsyncIterator<Prediction>;
-  /** The ids that were looked for so far. */
+  /** IDs requested so far. */
   readonly #seen: ReadonlySet<string>;
   readonly #ahead = new PredictionStore();
   #ended = false;
@@ -84,7 +85,7 @@ class Cursor {
     this.#seen = seen;
   }
 
-  /** The video's predictions; null, and noted as lacking, if the source ends without it. `id` is among those seen. */
+  /** Returns the video's prediction; null, after adding the video to `lacking`, if the source does not contain it. `seen` must contain `id`. */
   async find(id: string): Promise<Prediction | null> {
     const held = this.#ahead.take(id);
     if (held !== null) return held;
@@ -96,7 +97,7 @@ class Cursor {
     return null;
   }
 
-  /** Reads to the end; the videos that nobody looked for. */
+  /** Reads the source to its end and returns the videos that were never requested. */
   async drain(): Promise<Tally> {
     const extra = new Tally();
     for (const id of this.#ahead.ids()) extra.add(id);

@@ -1,18 +1,18 @@
 import type { Top } from "../evaluation/top-k.js";
 import type { Prediction } from "../results/prediction.js";
 
-/** From here on, products of weights and float32 scores have all digits of float64. */
+/** Minimum sum of weights at which products of weights and float32 scores have full float64 precision. */
 const MIN_TOTAL = 2 ** -800;
 
-/** Averages of the predictions for a video: all classes that any of them has, one that a prediction lacks counting 0 in it. */
+/** Averages predictions for a video over all classes that any of them contains; a class that is missing from a prediction counts as 0 in it. */
 export class Averager {
   readonly #weights: readonly number[];
   readonly #total: number;
   readonly #sums = new Map<number, number>();
 
   /**
-   * One finite weight for each prediction, none below 0, one above. They need not add up to 1: what counts is their share of the sum, also where it exceeds
-   * float64, or the weights are so small that products with them lose digits.
+   * `weights`: one finite weight per prediction, at least 0, and not all 0. They need not add up to 1: each counts by its share of the sum, even if the sum
+   * overflows float64 or the weights are so small that products with them lose digits.
    */
   constructor(weights: readonly number[]) {
     const total = sumOf(weights);
@@ -21,7 +21,7 @@ export class Averager {
     this.#total = sumOf(this.#weights);
   }
 
-  /** The averages, taken in float64 and rounded to float32: falling, equal ones by the lower class. */
+  /** Returns the averages, computed in float64 and rounded to float32, in descending order; equal ones by class, lower first. */
   average(predictions: readonly Pick<Prediction, "scores" | "classes">[]): Top {
     const sums = this.#sums;
     sums.clear();

@@ -14,33 +14,33 @@ export interface EnsembleOptions {
   readonly files: readonly [string, ...string[]];
   /** One for each file. */
   readonly weights: readonly number[];
-  /** Classes a video, at most. */
+  /** Maximum number of classes per video. */
   readonly topk: number;
   readonly target: ResultTarget;
-  /** Labelled shards to measure the averages on; null: no metrics. */
+  /** Labeled shards to measure the averages on; null: no metrics. */
   readonly truth: Truth | null;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
-  /** Of these shards. */
+  /** Reports corrupt data in the labeled shards. */
   readonly damage: DamageReport;
 }
 
 export interface EnsembleOutcome {
   readonly stopped: boolean;
   readonly videos: number;
-  /** None where it stopped early. */
+  /** Empty if the work stopped early. */
   readonly resultFiles: readonly string[];
-  /** Null where there is no truth, or it stopped early. */
+  /** Null without labeled shards, or if the work stopped early. */
   readonly metrics: Omit<Metrics, "loss"> | null;
 }
 
-/** Videos from one turn of the event loop, in which signals are heard, to the next. */
+/** Videos between yields to the event loop, which handles signals. */
 const VIDEOS_A_TURN = 256;
 const VIDEOS_A_LOG_LINE = 100_000;
 
 /**
- * `nextvlad ensemble`: the weighted average of several result files, video by video in the first one's order, and its metrics. Throws what reading and writing throw,
- * BAD_RESULTS where the files, or the labelled shards, are not of the same videos or classes, and TOO_FEW_VIDEOS where there are none.
+ * Runs `nextvlad ensemble`: writes the weighted average of several result files, in the video order of the first one, and computes its metrics. Throws what
+ * reading and writing throw, BAD_RESULTS if the files, or the labeled shards, are not of the same videos or classes, and TOO_FEW_VIDEOS if there are no videos.
  */
 export async function ensemble(options: EnsembleOptions): Promise<EnsembleOutcome> {
   const { target, truth, damage, telemetry } = options;
@@ -50,7 +50,7 @@ export async function ensemble(options: EnsembleOptions): Promise<EnsembleOutcom
     let metrics: EnsembleOutcome["metrics"] = null;
     const outcome = await writeResults(target, async (writer) => {
       const averaged = await average(options, groundTruth, writer);
-      // Before the results get their places, as this may fail.
+      // Computed before the results are moved into place, because this may throw.
       if (!averaged.stopped) metrics = groundTruth?.metrics() ?? null;
       return averaged;
     });

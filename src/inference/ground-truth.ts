@@ -13,21 +13,21 @@ import type { Prediction } from "../results/prediction.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { Source } from "./alignment.js";
 
-/** Labels of any class are read as long as the number of classes is unknown. */
+/** Number of classes for reading labels as long as the actual number is unknown. */
 const ANY_CLASS = 2 ** 31 - 1;
 
-/** What to measure predictions on. */
+/** Labeled videos to measure predictions on. */
 export interface Truth {
-  /** The list that names the shards, for errors. */
+  /** Name of the shard list, for errors. */
   readonly filelist: string;
   readonly shards: readonly string[];
-  /** MODEL and TEST say how to read the shards. */
+  /** Its sections MODEL and TEST determine how to read the shards. */
   readonly config: Config;
-  /** Null where nobody named it: then each video's predictions must list all classes. */
+  /** Null if not specified: then each video's predictions must list all classes. */
   readonly numClasses: number | null;
 }
 
-/** Metrics of a known number of classes. */
+/** Metrics for a known number of classes. */
 interface Measured {
   readonly numClasses: number;
   readonly accumulator: MetricsAccumulator;
@@ -35,7 +35,7 @@ interface Measured {
 
 /** The labels of the videos in some shards, and the metrics of predictions for them. */
 export class GroundTruth {
-  /** Each video's labels, as predictions that give each of them a probability of 1. */
+  /** The labels of each video, as predictions with probability 1. */
   readonly source: Source;
   readonly #stream: BatchStream;
   readonly #truth: Truth;
@@ -51,7 +51,7 @@ export class GroundTruth {
     if (truth.numClasses !== null) this.#begin(truth.numClasses);
   }
 
-  /** Starts to read the shards, as the config's MODEL and TEST say, and logs what `eval` logs. What reading throws comes out of `source`. */
+  /** Starts reading the shards according to the config's MODEL and TEST, and logs the same events as `eval`. Read errors are thrown by `source`. */
   static open(truth: Truth, damage: DamageReport, telemetry: Telemetry): GroundTruth {
     const { shards, numClasses } = truth;
     const { batch_size: batchSize, num_readers: readers, on_corrupt: onCorrupt } = truth.config.TEST;
@@ -62,8 +62,8 @@ export class GroundTruth {
   }
 
   /**
-   * Adds a video to the metrics: `top` is the average of `predictions`. Throws BAD_RESULTS for a predicted class that the model does not have, and where
-   * neither the user nor the predictions say how many classes there are.
+   * Adds a video to the metrics: `top` is the average of `predictions`. Throws BAD_RESULTS if a predicted class is out of range, and if neither the user nor
+   * the predictions determine the number of classes.
    */
   add(id: string, top: Top, predictions: readonly Pick<Prediction, "classes">[], labels: Int32Array): void {
     const { numClasses, accumulator } = this.#measure(id, predictions, labels);
@@ -79,7 +79,10 @@ export class GroundTruth {
     accumulator.addRanked(top, labels);
   }
 
-  /** Where nobody named the number of classes: one file at least must list classes 0 to n - 1 for each video, and nothing may go beyond. */
+  /**
+   * Returns the metrics, and infers the number of classes n if it is not specified: at least one file must list classes 0 to n - 1 for each video, and no class
+   * may be n or higher.
+   */
   #measure(id: string, predictions: readonly Pick<Prediction, "classes">[], labels: Int32Array): Measured {
     if (this.#measured !== null && this.#truth.numClasses !== null) return this.#measured;
     const listed = Math.max(0, ...predictions.map(({ classes }) => classes.length));
@@ -106,7 +109,9 @@ export class GroundTruth {
     return measured;
   }
 
-  /** Without a loss, which takes the probabilities of all classes. Null before the first video. Throws BAD_LABELS if no video has a label. */
+  /**
+   * Returns the metrics without a loss, which needs the probabilities of all classes. Null before the first video. Throws BAD_LABELS if no video has a label.
+   */
   metrics(): Omit<Metrics, "loss"> | null {
     if (this.#measured === null) return null;
     const { accumulator } = this.#measured;
@@ -120,7 +125,7 @@ export class GroundTruth {
   }
 }
 
-/** The highest class in any of the arrays; -1 if all are empty. */
+/** Returns the highest class in any of the arrays; -1 if all are empty. */
 function highestClass(arrays: readonly Int32Array[]): number {
   let highest = -1;
   for (const classes of arrays) for (const c of classes) if (c > highest) highest = c;

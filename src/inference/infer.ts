@@ -14,25 +14,28 @@ import { toFloats } from "../runtime/transfer.js";
 import { chooseBatchSize } from "./batch-size.js";
 
 export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "predictions"> {
-  /** Null: that of the run to resume, else as many as `chooseBatchSize` says. */
+  /** Null: the batch size of the resumed run, else that of `chooseBatchSize`. */
   readonly batchSize: number | null;
-  /** Classes a video, at most the class count. */
+  /** Classes per video, at most the number of classes. */
   readonly topk: number;
-  /** Where the results go. */
+  /** Where to write the results. */
   readonly target: ResultTarget;
 }
 
 export interface InferOutcome {
   readonly stopped: boolean;
-  /** Done, by the runs that this one went on after, too. */
+  /** Videos done, including those of the runs that this one resumed. */
   readonly videos: number;
-  /** The folder that holds what is done where it stopped early; null where nothing is. */
+  /** Folder of the partial results if the pass stopped early; null if there are none. */
   readonly keptIn: string | null;
-  /** None where it stopped early. */
+  /** Empty if the pass stopped early. */
   readonly resultFiles: readonly string[];
 }
 
-/** `nextvlad infer`: the most probable classes of every video, in the shards' order, into the result files as they come. Throws what reading, loading and writing throw. */
+/**
+ * Runs `nextvlad infer`: writes the most probable classes of every video to the result files, in the order of the shards, batch by batch. Throws what reading,
+ * loading and writing throw.
+ */
 export async function infer(config: Config, options: InferOptions): Promise<InferOutcome> {
   const { target, shards, telemetry } = options;
   const batchSize = options.batchSize ?? (await decideBatchSize(config, options));
@@ -58,7 +61,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
   return outcome;
 }
 
-/** The batch size where the user chose none. A resumed run keeps its own: the last digits of the results depend on it. */
+/** Returns the batch size if the user chose none. A resumed run keeps its batch size, because the last digits of the results depend on it. */
 async function decideBatchSize({ MODEL, INFER }: Config, { target, resumable, telemetry }: InferOptions): Promise<number> {
   const saved = resumable.resume ? await readPartialWork(target.path) : null;
   const size = Number(saved?.["INFER.batch_size"] ?? chooseBatchSize(MODEL, availableMemory().bytes));
@@ -67,7 +70,7 @@ async function decideBatchSize({ MODEL, INFER }: Config, { target, resumable, te
   return size;
 }
 
-/** Writes the most probable classes of each video; ends early when the signal says so. */
+/** Writes the most probable classes of each video; ends early at the signal. */
 async function predict(
   network: FrozenNetwork,
   config: Config,

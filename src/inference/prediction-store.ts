@@ -1,31 +1,34 @@
 import type { Prediction } from "../results/prediction.js";
 
-/** Predictions of a page, if one video does not have more. */
+/** Predictions per page, unless a single video has more. */
 const PAGE_LENGTH = 1 << 16;
 
 interface Page {
   readonly scores: Float32Array;
   readonly classes: Int32Array;
-  /** Where the next video goes. */
+  /** Index at which the next video is stored. */
   end: number;
-  /** Videos that were not taken out yet. */
+  /** Videos that were not removed yet. */
   videos: number;
 }
 
-/** Predictions of many videos, to be taken out by id: 8 bytes each and 8 a video, besides the ids. A page goes when its last video does. */
+/**
+ * Stores predictions of many videos, to be removed by ID: 8 bytes per prediction and 8 per video, besides the IDs. A page is freed when its last video is
+ * removed, unless it is being filled.
+ */
 export class PredictionStore {
-  /** By id: the page's number times PAGE_LENGTH, plus the place in it. */
+  /** By ID: the page's number times PAGE_LENGTH, plus the index in the page. */
   readonly #positions = new Map<string, number>();
   readonly #pages = new Map<number, Page>();
-  /** The number of the page that is filled now; -1 before the first. */
+  /** Number of the page that is being filled; -1 before the first. */
   #current = -1;
 
-  /** The ids held, in the order they came. */
+  /** Returns the stored IDs in insertion order. */
   ids(): IterableIterator<string> {
     return this.#positions.keys();
   }
 
-  /** Puts a video in; false, and nothing done, if its id is there already. */
+  /** Stores a video; returns false, and changes nothing, if its ID is already stored. */
   put({ id, scores, classes }: Prediction): boolean {
     if (this.#positions.has(id)) return false;
     const page = this.#pageFor(1 + classes.length);
@@ -38,7 +41,7 @@ export class PredictionStore {
     return true;
   }
 
-  /** Takes a video out; null if it is not there. */
+  /** Removes and returns a video; null if it is not stored. */
   take(id: string): Prediction | null {
     const position = this.#positions.get(id);
     if (position === undefined) return null;
