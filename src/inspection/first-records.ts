@@ -13,19 +13,19 @@ import { findVideo } from "../data/video-parser.js";
 import { makeSource, type OpenedSource } from "../formats/byte-source.js";
 import { readTfRecordFile } from "../formats/tfrecord.js";
 
-/** Shards that a run is going to read: their list, and what their videos must look like. */
+/** Shards that a run will read: their list, and the expected shape of their videos. */
 export interface Split {
   readonly list: FileList;
   readonly shape: VideoShape;
-  /** What the run is going to do about damage; by default "error". */
+  /** The run's policy for corrupt data; by default "error". */
   readonly onCorrupt?: CorruptPolicy;
-  /** How the run reads a shard that the list names several times; by default "each time". */
+  /** How the run reads a shard that is listed several times; by default "each time". */
   readonly repeats?: RepeatUse;
 }
 
 /**
- * "each time": as often as it is listed. "once": at its first place. "each time, into results": as "each time", with a warning that the results then
- * have videos several times.
+ * "each time": as often as it is listed. "once": only at its first position. "each time, into results": like "each time", with a warning that the results then
+ * contain its videos several times.
  */
 export type RepeatUse = "each time" | "once" | "each time, into results";
 
@@ -37,47 +37,47 @@ const REPEAT_NOTES: Readonly<Record<RepeatUse, string>> = {
 };
 
 export interface FirstRecords {
-  /** The shards of each split, in their order; those of a list that cannot be read are none. */
+  /** The shards of each split, in order; empty if the list cannot be read. */
   readonly lists: readonly (readonly string[])[];
   readonly problems: readonly NextvladError[];
-  /** Damage that the run is going to do without. */
+  /** Corrupt data that the run will skip. */
   readonly passedOver: readonly NextvladError[];
-  /** Shards whose first record was found good, in no order, and what the run does about damage in each. */
+  /** Shards whose first record is valid, in no particular order, and the run's policy for corrupt data in each. */
   readonly sound: ReadonlyMap<string, CorruptPolicy>;
-  /** What is no problem, and yet may not be what the user expects: empty and repeated shards, labels that are not used. */
+  /** Not errors, but possibly unexpected: empty and repeated shards, labels that are not used. */
   readonly warnings: readonly string[];
   readonly shards: number;
-  /** Shards whose first record was read: all, but where that takes longer than it may. */
+  /** Shards whose first record was read: all, unless the time limit was reached. */
   readonly read: number;
 }
 
-/** What a pickle is, taken for a TFRecord file. */
+/** Error codes of a pickle that is read as a TFRecord file. */
 const NO_RECORD: ReadonlySet<ErrorCode> = new Set(["NOT_TFRECORD", "CORRUPT_RECORD"]);
-/** Files open at a time: enough to hide a network file system's answers behind one another. */
+/** Files read concurrently: enough to hide the latency of a network file system. */
 const OPEN_FILES = 32;
-/** A first record of YouTube-8M's has 0.1 to 0.35 MB; reading 2 MB, as for all of a shard, would be reading in vain. */
+/** Bytes per read. A first record of YouTube-8M has 0.1 to 0.35 MB; the 2 MB blocks for reading whole shards would be wasteful. */
 const READ_BYTES = 256 * 1024;
 
-/** A shard to look at. */
+/** A shard whose first record is to be checked. */
 interface Head {
   readonly path: string;
   readonly shape: VideoShape;
   readonly onCorrupt: CorruptPolicy;
 }
 
-/** What a shard's first record shows. */
+/** Result of checking a shard's first record. */
 interface FirstRecord {
-  /** Whether there is no record at all. */
+  /** Whether the shard has no records. */
   readonly isEmpty: boolean;
   readonly hasSegments: boolean;
-  /** What the bytes of a frame look like, if not a byte per feature. */
+  /** The float type that a frame's bytes appear to have; null if they look like one uint8 per feature. */
   readonly floats: FloatType | null;
 }
 
 /**
- * Reads the splits' lists, each once, and looks whether their files exist and can be read, and whether the first record of each is one that its split takes.
- * Where this takes longer than `limitMs`, as on a slow network with thousands of shards, those read so far, drawn at random, stand for the others. Throws
- * nothing of a file's.
+ * Reads the splits' lists, each once, and checks that their files exist and can be read, and that the first record of each is valid for its split. If this
+ * takes longer than `limitMs`, as on a slow network with thousands of shards, only the shards read so far, a random sample, are checked. File errors are in the
+ * result, not thrown.
  */
 export async function checkFirstRecords(splits: readonly Split[], cwd: string, limitMs: number): Promise<FirstRecords> {
   const problems: NextvladError[] = [];
@@ -118,7 +118,7 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
         seen.set(path, first);
         sound.set(path, onCorrupt);
       } catch (thrown) {
-        // Its reading was ended, and says nothing of the file.
+        // The read was aborted by the time limit, so the error says nothing about the file.
         if (isOver()) return;
         const error = expected(thrown);
         (isPassedOver(error, onCorrupt) ? damages : failures).set(path, error);
@@ -126,7 +126,7 @@ export async function checkFirstRecords(splits: readonly Split[], cwd: string, l
       read++;
     }
   };
-  // What never answers is left for its turn in the run, which tells of it.
+  // The run itself reports reads that never return.
   await Promise.race([Promise.all(Array.from({ length: OPEN_FILES }, readOn)), setTimeout(limitMs, undefined, { ref: false })]);
   const inOrder = (errors: ReadonlyMap<string, NextvladError>): NextvladError[] => {
     const ordered = Array.from(heads.values(), ({ path }) => errors.get(path)).filter((error) => error !== undefined);
@@ -165,7 +165,7 @@ function describeFloats(shards: readonly string[], type: FloatType): string {
   return `${which} looks like ${type} values, and each byte is read as a feature; ${quantiseRemedy(type)}`;
 }
 
-/** Each list once, whatever number of splits name it: a pipe can be read only once. */
+/** Reads each list once, even if several splits name it: a pipe can be read only once. */
 async function findAll(splits: readonly Split[], cwd: string): Promise<ReadonlyMap<FileList, FoundShards | NextvladError>> {
   const found = new Map<FileList, FoundShards | NextvladError>();
   for (const list of new Set(splits.map((split) => split.list))) found.set(list, await findShards(list, { cwd }).catch(expected));
@@ -185,7 +185,7 @@ function expected(error: unknown): NextvladError {
   throw error;
 }
 
-/** Ends as at a file's end once `isOver` says so, so that a long record does not take the memory and time of the run. */
+/** Checks the first record. Once `isOver` returns true, reads return no more data, so that a long record does not take memory and time from the run. */
 async function checkFirstRecord(path: string, shape: VideoShape, isOver: () => boolean): Promise<FirstRecord> {
   const openSource = (file: string, headBytes: number): Promise<OpenedSource> => openHeadSource(file, headBytes, isOver);
   try {
@@ -196,14 +196,14 @@ async function checkFirstRecord(path: string, shape: VideoShape, isOver: () => b
       return { isEmpty: false, hasSegments, floats: types[0] ?? types[1] ?? null };
     }
   } catch (error) {
-    // Looked at second, as with YouTube-8M's thousands of shards each look counts.
+    // Checked only after an error, because each additional check matters with YouTube-8M's thousands of shards.
     if (!(error instanceof NextvladError) || !NO_RECORD.has(error.code) || !(await isPickle(path))) throw error;
     for await (const _ of readPickleShard(path, shape)) return { isEmpty: false, hasSegments: false, floats: null };
   }
   return { isEmpty: true, hasSegments: false, floats: null };
 }
 
-/** As `openFileSource`, but read in small pieces, and beside other files. */
+/** Like `openFileSource`, but reads small blocks, and concurrently with other files. */
 async function openHeadSource(path: string, headBytes: number, isOver: () => boolean): Promise<OpenedSource> {
   const handle = await openInput(path);
   let first: Uint8Array | null = null;

@@ -3,19 +3,19 @@ import { NextvladError } from "../base/errors.js";
 import { openInput } from "../base/input.js";
 import { walkRecordHeaders } from "../formats/record-headers.js";
 
-/** Reads in flight: Node's threads for files are four by default. */
+/** Shards checked concurrently. Each takes a thread of libuv's pool, which has four by default (64 in nextvlad.cts). */
 const OPEN_FILES = 8;
 
 export interface HeaderCheck {
-  /** By shard. */
+  /** Errors by path of the shard. */
   readonly errors: ReadonlyMap<string, NextvladError>;
-  /** Shards whose walk ended, or that cannot be walked. */
+  /** Shards that were checked completely, or that cannot be checked this way. */
   readonly checked: number;
 }
 
 /**
- * Walks the record headers of shards (`walkRecordHeaders`), in the order given, for `limitMs` at most: finds a truncated shard without reading data.
- * Compressed shards and pickles are skipped. Throws nothing of a file's.
+ * Walks the record headers of shards (`walkRecordHeaders`), in the given order, for at most `limitMs`: finds truncated shards without reading data. Skips
+ * compressed shards and pickles. File errors are in the result, not thrown.
  */
 export async function checkHeaders(paths: readonly string[], limitMs: number, maxRecordBytes?: number): Promise<HeaderCheck> {
   const errors = new Map<string, NextvladError>();
@@ -28,13 +28,13 @@ export async function checkHeaders(paths: readonly string[], limitMs: number, ma
       const path = paths[next++] as string;
       const end = await walk(path, isOver, maxRecordBytes).catch((error: unknown) => {
         if (error instanceof NextvladError) errors.set(path, error);
-        // Whatever else keeps the file from being read is reported when its turn comes.
+        // Other errors of the file are reported when the run reads it.
         return "whole";
       });
       if (end !== "cut short") checked++;
     }
   };
-  // A read that never returns ends no wait here; the run warns about it.
+  // A read that never returns does not block this check; the run warns about it.
   await Promise.race([Promise.all(Array.from({ length: OPEN_FILES }, work)), setTimeout(limitMs, undefined, { ref: false })]);
   return { errors: new Map(errors), checked };
 }

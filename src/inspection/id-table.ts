@@ -4,19 +4,19 @@ import { NextvladError } from "../base/errors.js";
 
 const FIRST_IDS = 2 ** 12;
 const FIRST_BYTES = 2 ** 16;
-/** Where a place in the bytes still fits a 32-bit number. */
+/** Maximum size of the IDs in bytes, so that offsets fit uint32. */
 const MOST_BYTES = 2 ** 32 - 1;
-/** By which the arrays grow; the table doubles. */
+/** Growth factor of the arrays; the table doubles. */
 const GROWTH = 1.5;
-/** How full the table may be: three quarters. */
+/** Maximum load factor of the table. */
 const FULL = 0.75;
 
-/** A video's id as it is kept: its length in one byte, then its bytes; an empty one stands for a record whose id is not known. */
+/** IDs of consecutive records: for each, its length in one byte, then its bytes. An empty ID means that the record's ID is unknown. */
 export type PackedIds = Uint8Array;
 
 const LONGEST_ID = 255;
 
-/** Collects ids in that form. */
+/** Encodes IDs as `PackedIds`. */
 export class IdPacker {
   #bytes = Buffer.alloc(FIRST_BYTES);
   #used = 0;
@@ -26,9 +26,9 @@ export class IdPacker {
     return this.#count;
   }
 
-  /** Ids of more than 255 bytes, which nobody has, are kept as their SHA-256. */
+  /** Appends an ID. IDs of more than 255 bytes, which do not occur in practice, are stored as their SHA-256. */
   add(id: string): void {
-    // A letter of UTF-16 is three bytes of UTF-8 at most.
+    // A UTF-16 code unit takes at most three bytes in UTF-8.
     if (this.#used + 1 + 3 * id.length > this.#bytes.length) this.#makeRoom(1 + 3 * id.length);
     const start = this.#used + 1;
     let length = isUnicode(id) ? this.#bytes.write(id, start, "utf8") : Buffer.from(encodeBytes(id)).copy(this.#bytes, start);
@@ -44,44 +44,44 @@ export class IdPacker {
     this.#bytes = larger;
   }
 
-  /** The ids so far, in memory of their own. */
+  /** Returns a copy of the IDs so far. */
   packed(): PackedIds {
     return new Uint8Array(this.#bytes.subarray(0, this.#used));
   }
 }
 
 /**
- * The ids of all records so far, byte for byte, to find those that come twice. At YouTube-8M's size, 6.1 million ids of 4 letters, the three arrays take
- * some 110 MB, where a Map of strings takes ten times as much. Records are numbered as they are added.
+ * The IDs of all records so far, byte for byte, to find repeated ones. For YouTube-8M, 6.1 million IDs of 4 letters, the three arrays take about 110 MB; a Map
+ * of strings takes ten times as much. Records are numbered in the order of `add`.
  */
 export class IdTable {
-  /** Open addressing with linear probing: numbers of records plus 1; 0 where there is none. */
+  /** Open addressing with linear probing: record numbers plus 1; 0 in empty slots. */
   #slots = new Uint32Array(FIRST_IDS * 2);
-  /** Where each record's id stands in `#bytes`. */
+  /** Offset of each record's ID in `#bytes`. */
   #places = new Uint32Array(FIRST_IDS);
   #bytes = new Uint8Array(FIRST_BYTES);
-  /** The empty id stands at 0, for all who have none. */
+  /** Offset 0 holds the empty ID, for all records without an ID. */
   #bytesUsed = 1;
   #records = 0;
   #ids = 0;
   readonly #seed = crypto.getRandomValues(new Uint32Array(1))[0] as number;
 
-  /** Records added. */
+  /** Number of records added. */
   get records(): number {
     return this.#records;
   }
 
-  /** Different ids. */
+  /** Number of different IDs. */
   get ids(): number {
     return this.#ids;
   }
 
-  /** Bytes that the table takes. */
+  /** Memory of the table in bytes. */
   get heldBytes(): number {
     return this.#slots.byteLength + this.#places.byteLength + this.#bytes.byteLength;
   }
 
-  /** Adds records by their ids, back to back; calls back for each whose id an earlier one has. Throws OUT_OF_MEMORY past 4 GB of ids. */
+  /** Adds records by their IDs; calls `onRepeat` for each whose ID an earlier record has. Throws OUT_OF_MEMORY if the IDs exceed 4 GB. */
   add(packed: PackedIds, onRepeat: (record: number, first: number) => void): void {
     for (let at = 0; at < packed.length; at += 1 + (packed[at] as number)) {
       const record = this.#records++;
@@ -103,13 +103,13 @@ export class IdTable {
     }
   }
 
-  /** The bytes of a record's id. */
+  /** Returns the bytes of a record's ID. */
   idOf(record: number): Uint8Array {
     const place = this.#places[record] as number;
     return this.#bytes.subarray(place + 1, place + 1 + (this.#bytes[place] as number));
   }
 
-  /** The slot of the id that stands at `at`, or the empty one where it belongs. */
+  /** Returns the slot of the ID at `at`, or the empty slot where it would be inserted. */
   #find(source: Uint8Array, at: number): number {
     const last = this.#slots.length - 1;
     let slot = this.#hash(source, at) & last;
@@ -126,7 +126,7 @@ export class IdTable {
     return true;
   }
 
-  /** Seeded at random, so that no shard can be made to slow it down. */
+  /** Randomly seeded, so that no shard can be crafted to cause collisions. */
   #hash(source: Uint8Array, at: number): number {
     let hash = this.#seed;
     for (let i = at + (source[at] as number); i > at; i--) {

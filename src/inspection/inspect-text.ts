@@ -6,12 +6,12 @@ const WIDTH = 12;
 const BAR = 40;
 const BLOCKS = " ▁▂▃▄▅▆▇█";
 const SHOWN_LABELS = 10;
-/** Context features and feature lists; --json has all. */
+/** Maximum number of context features and feature lists that are printed; --json has all. */
 const SHOWN_FEATURES = 20;
-/** Byte values that one column of the value histogram stands for. */
+/** Byte values per column of the value histogram. */
 const COLUMN_VALUES = 8;
 
-/** The lines of an inspection for people. */
+/** Formats an inspection as human-readable lines. */
 export function formatInspection(found: Inspection): readonly string[] {
   const { labels, frames, features } = found;
   const lines = [
@@ -70,7 +70,7 @@ export function formatInspection(found: Inspection): readonly string[] {
   return lines.map((line) => line.trimEnd());
 }
 
-/** A row of a table: one line, or two if the name is long. */
+/** Formats a row of a table: one line, or two if the name is long. */
 export function row(name: string, text: string): readonly string[] {
   return name.length < WIDTH ? [name.padEnd(WIDTH) + text] : [name, " ".repeat(WIDTH) + text];
 }
@@ -90,7 +90,7 @@ function describeLevels(found: Inspection): string {
   return there.map(([count, kind]) => (count === records ? kind : `${count} ${kind}`)).join(", ");
 }
 
-/** A list without statistics: not one bytes value of one size in each frame. */
+/** Formats a list without statistics: one whose frames are not single bytes values of the same size. */
 function formatList(name: string, { videos, types, frames, sizes }: Inspection["lists"][string]): readonly string[] {
   const range = ({ min, max }: { readonly min: number; readonly max: number }): string => (min === max ? `${min}` : `${min} to ${max}`);
   const names = Object.keys(types);
@@ -117,7 +117,7 @@ function formatFeature(name: string, feature: Inspection["features"][string]): s
   return lines;
 }
 
-/** An ID or a name from the shard; in quotes if it is not plain ASCII. */
+/** Formats an ID or a name from the shard; in quotes if it is not plain ASCII. */
 function showName(text: string): string {
   return /^[\x21-\x7e]+$/.test(text) ? showText(text) : showValue(text);
 }

@@ -14,7 +14,7 @@ import { buildConfig } from "../config/load.js";
 import { countValues } from "../model/parameters.js";
 import { row } from "./inspect-text.js";
 
-/** What weights are: a snapshot, Paddle's or exported ones. What is wrong with their sizes or config is in the result. Throws what `openWeights` throws. */
+/** Inspects weights: a snapshot, Paddle's, or exported ones. Problems with their sizes or config are in the result. Throws what `openWeights` throws. */
 export async function inspectWeights(path: string) {
   const source = await openWithOptimizerIfThere(path);
   try {
@@ -35,13 +35,13 @@ export async function inspectWeights(path: string) {
     const step = state?.step ?? (hasOptimizer ? ((await orProblem(() => findPaddleStep(source, null)))?.step ?? null) : null);
     const isParameter = (name: string): boolean => isArrayName(name) && adamParameter(name) === null && name !== STEP_COUNTER;
     const parameters = arrays.filter(({ name }) => isParameter(name));
-    // What is wrong with a snapshot's optimizer, which the weights were opened without.
+    // Finds the problem with a snapshot's optimizer, without which the weights were opened.
     if (snapshot !== null && !hasOptimizer) await orProblem(() => checkSnapshot(snapshot));
     return {
       path,
       form: source.form,
       step,
-      /** Epochs finished, steps of the one at hand, the best validation, and what wrote it: of a snapshot. */
+      /** Of a snapshot: epochs finished, steps in the current one, best validation, and the versions that wrote it. */
       state: state && {
         epoch: state.epoch,
         step_in_epoch: state.step_in_epoch,
@@ -49,9 +49,9 @@ export async function inspectWeights(path: string) {
         best: state.best,
         written_by: state.written_by,
       },
-      /** The sizes, as the shapes of the arrays tell them. */
+      /** The model's sizes, inferred from the shapes of the arrays. */
       model: await orProblem(() => inferModel(source)),
-      /** Section MODEL of the config that the weights carry. */
+      /** Section MODEL of the config that the weights contain. */
       config: await orProblem(() => carriedModel(source)),
       parameters: parameters.length,
       values: parameters.reduce((sum, { shape }) => sum + countValues(shape), 0),
@@ -64,7 +64,7 @@ export async function inspectWeights(path: string) {
   }
 }
 
-/** What `inspectWeights` found. */
+/** Result of `inspectWeights`. */
 export type WeightInspection = Awaited<ReturnType<typeof inspectWeights>>;
 
 async function carriedModel({ snapshot, embeddedConfig, path }: WeightSource) {
@@ -72,7 +72,7 @@ async function carriedModel({ snapshot, embeddedConfig, path }: WeightSource) {
   return snapshot === null ? null : buildConfig(await readSnapshotConfig(snapshot), join(snapshot, "config.yaml")).MODEL;
 }
 
-/** The lines of a weight inspection for people. */
+/** Formats an inspection of weights as human-readable lines. */
 export function formatWeights({
   path,
   form,

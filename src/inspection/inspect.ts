@@ -16,15 +16,15 @@ import { describeSequenceExample, parseSequenceExample, type SequenceExample } f
 import { compressionOf, readTfRecordFile, type TfRecord } from "../formats/tfrecord.js";
 import { FeatureStatistics } from "./feature-statistics.js";
 
-/** Problems that are held to be reported by kind; the others are counted. */
+/** Maximum number of problems that are stored to be reported by kind; further ones are only counted. */
 const LISTED_PROBLEMS = 1000;
 const LONGEST_ID = 255;
 const FREQUENT_LABELS = 20;
 const FRAME_BINS = 10;
 
 /**
- * Looks through a shard without expecting any sizes or classes of it. Throws FILE_MISSING, FILE_UNREADABLE, NOT_TFRECORD, and what is wrong with a
- * pickle; what is damaged in a TFRecord file is told in the result.
+ * Inspects a shard without assuming sizes or classes. Throws FILE_MISSING, FILE_UNREADABLE, NOT_TFRECORD, and the errors of a corrupt pickle; corrupt data in a
+ * TFRecord file is reported in the result.
  */
 export async function inspectShard(path: string, maxRecordBytes?: number) {
   const { size, compression } = await lookAt(path);
@@ -48,7 +48,7 @@ async function inspectContent(
   return example === null ? "TFRecord" : "SequenceExample";
 }
 
-/** A pickle's features have no names of their own that matter: these are the two that shards have. */
+/** Accepts any video. The feature names of a pickle do not matter: these are the two that shards have. */
 const AS_IT_IS: VideoShape = {
   maxFrames: Number.MAX_SAFE_INTEGER,
   featureNames: ["rgb", "audio"],
@@ -72,7 +72,7 @@ async function inspectRecords(path: string, content: ShardContent, maxRecordByte
   }
 }
 
-/** What `inspectShard` found. */
+/** Result of `inspectShard`. */
 export type Inspection = Awaited<ReturnType<typeof inspectShard>>;
 
 async function lookAt(path: string): Promise<{ size: number; compression: "none" | "gzip" | "zlib" }> {
@@ -91,7 +91,7 @@ async function lookAt(path: string): Promise<{ size: number; compression: "none"
   }
 }
 
-/** frame: SequenceExamples with feature lists; video: Examples with a video's mean_rgb and mean_audio; other: messages with neither. */
+/** Kind of a message. frame: SequenceExample with feature lists; video: Example with a video's mean_rgb or mean_audio; other: neither. */
 type Level = "frame" | "video" | "other";
 
 function levelOf(context: SequenceExample["context"], lists: ReadonlyMap<string, ListSummary>): Level {
@@ -99,10 +99,10 @@ function levelOf(context: SequenceExample["context"], lists: ReadonlyMap<string,
   return context.has("mean_rgb") || context.has("mean_audio") ? "video" : "other";
 }
 
-/** What a feature list is over a shard. */
+/** Statistics of a feature list over a shard. */
 interface ListStatistics {
   readonly videos: number;
-  /** Videos by the type of the list. */
+  /** Number of videos by the type of the list. */
   readonly types: Readonly<Record<string, number>>;
   readonly frames: { readonly min: number; readonly max: number };
   readonly sizes: { readonly min: number; readonly max: number };
@@ -161,7 +161,7 @@ class ShardContent {
     });
   }
 
-  /** Compares rgb and audio, under MediaPipe's names too. */
+  /** Compares the lengths of rgb and audio, also under MediaPipe's names. */
   #noteLengths(lists: ReadonlyMap<string, ListSummary>, record: number): void {
     const lengthOf = (prefix: string): number | undefined => [...lists].find(([name]) => name.toLowerCase().startsWith(prefix))?.[1].frames;
     const [rgb, audio] = [lengthOf("rgb"), lengthOf("audio")];
@@ -196,7 +196,7 @@ class ShardContent {
     if (bytes !== undefined) this.#noteId(decodeBytes(bytes));
   }
 
-  /** Notes an ID; of a very long one, its SHA-256. */
+  /** Records an ID; for a very long one, its SHA-256. */
   #noteId(id: string): void {
     const key = id.length <= LONGEST_ID ? id : createHash("sha256").update(encodeBytes(id)).digest("base64");
     if (this.#idsSeen.has(key)) this.#repeatedIds++;
@@ -224,13 +224,13 @@ class ShardContent {
   addProblem(error: unknown): void {
     if (!(error instanceof NextvladError)) throw error;
     if (this.#problems === MAX_FILE_PROBLEMS) throw tooManyProblems(error.details);
-    // A record whose checksum is wrong never came here to be counted.
+    // A record with an invalid checksum was not counted by `add`.
     if (error.code === "CORRUPT_RECORD") this.#records++;
     this.#problems++;
     if (this.#errors.length < LISTED_PROBLEMS) this.#errors.push(serialiseError(error));
   }
 
-  /** Notes the damage after which no more records can be found. */
+  /** Records the corruption after which no more records can be found. */
   breakOff(error: NextvladError): void {
     this.#whole = false;
     this.#problems++;
@@ -242,27 +242,27 @@ class ShardContent {
     const labels = [...this.#labelCounts.keys()];
     const sorted = Float64Array.from(this.#frameCounts).sort();
     return {
-      /** Records by what they are. */
+      /** Number of records by level. */
       levels: this.#levels,
       records: this.#records,
-      /** Of the uncompressed TFRecord file, up to the last record that could be read. */
+      /** Size in the uncompressed TFRecord file, up to the last record that could be read. */
       record_bytes: this.#bytes,
       read_to_end: this.#whole,
       problems: this.#problems,
-      /** A message for each kind of problem; of those that are not among them, how many. */
+      /** One message per kind of problem, and the number of problems that are not included. */
       listed: groupErrors(this.#errors).map(({ message }) => message),
       unlisted: this.#problems - this.#errors.length,
       first_ids: this.#ids,
       has_more_ids: this.#idsSeen.size > this.#ids.length,
       repeated_ids: this.#repeatedIds,
-      /** How many records have each feature of the context, by its kind. */
+      /** Number of records with each context feature, by its kind. */
       context: Object.fromEntries(Array.from(this.#context, ([key, kinds]) => [key, Object.fromEntries(kinds)])),
       frames: sorted.length === 0 ? null : summariseFrames(sorted),
-      /** Each feature list: its types, frames a video, and sizes of its frames (bytes, or how many numbers). */
+      /** Each feature list: its types, frames per video, and frame sizes (in bytes, or numbers). */
       lists: Object.fromEntries(this.#lists),
-      /** Records in which rgb and audio differ in length, and the first of them. */
+      /** Number of records in which rgb and audio differ in length, and the first of them. */
       unequal_lengths: this.#unequal,
-      /** Statistics of the lists whose frames are one bytes value each, all of one size. */
+      /** Statistics of the lists whose frames are single bytes values of the same size. */
       features: Object.fromEntries(Array.from(this.#features, ([name, statistics]) => [name, statistics.summary()])),
       labels: {
         videos_with_labels: this.#labelled,
@@ -272,7 +272,7 @@ class ShardContent {
         max: labels.reduce((most: number | null, label) => Math.max(most ?? label, label), null),
         most_frequent: mostFrequent.map(([label, videos]) => ({ label, videos })),
       },
-      /** Of YouTube-8M 2019; no command uses them. */
+      /** Segment labels of YouTube-8M 2019; no command uses them. */
       segment_labels: {
         videos: this.#segments.videos,
         segments: this.#segments.segments,
@@ -282,7 +282,7 @@ class ShardContent {
   }
 }
 
-/** `sorted`: the frames of each video, rising; one at least. */
+/** Summarizes frame counts. `sorted`: the frames of each video, ascending, not empty. */
 function summariseFrames(sorted: Float64Array) {
   const [min, max] = [sorted[0] as number, sorted.at(-1) as number];
   const width = Math.max(1, Math.ceil((max - min + 1) / FRAME_BINS));

@@ -6,31 +6,31 @@ import { checkFirstRecords, type Split } from "./first-records.js";
 import { checkHeaders } from "./header-check.js";
 import { requireSpace, type SpaceNeed } from "./space.js";
 
-/** First records are checked for this long at most. YouTube-8M's 3,844 shards take a second or so from a disk that is near. */
+/** Time limit for checking first records. YouTube-8M's 3,844 shards take about a second from a local disk. */
 const FIRST_RECORDS_MS = 10_000;
-/** Record headers are walked for this long at most. */
+/** Time limit for walking record headers. */
 const HEADERS_MS = 2000;
 
 /** What a run needs before its first step. */
 export interface Needs {
   readonly splits: readonly Split[];
-  /** MODEL.eigen_file, where it is going to be read, and how many values it must have. */
+  /** MODEL.eigen_file, and how many values it must have; null if it will not be read. */
   readonly eigen: { readonly file: string; readonly features: number } | null;
   readonly space: SpaceNeed | null;
-  /** How the command skips corrupt records, for errors; by default with --on-corrupt. */
+  /** The option that skips corrupt records, for errors; by default --on-corrupt. */
   readonly skipOption?: SkipOption;
 }
 
-/** What stands in a run's way, and what else is worth telling. */
+/** Problems that prevent a run, and notes for its log. */
 export interface Findings {
-  /** The shards of each split, in their order. */
+  /** The shards of each split, in order. */
   readonly lists: readonly (readonly string[])[];
   readonly problems: readonly NextvladError[];
   readonly warnings: readonly string[];
   readonly notes: readonly string[];
 }
 
-/** Looks at all that a run needs, without TensorFlow and without reading the data through. */
+/** Checks everything that a run needs, without TensorFlow and without reading all data. */
 export async function findObstacles({ splits, eigen, space, skipOption }: Needs, cwd: string): Promise<Findings> {
   const records = await checkFirstRecords(splits, cwd, FIRST_RECORDS_MS);
   const others = await Promise.all([
@@ -62,7 +62,7 @@ export async function findObstacles({ splits, eigen, space, skipOption }: Needs,
   };
 }
 
-/** What a check throws. */
+/** Returns the NextvladError that a check throws; null if it succeeds. Rethrows other errors. */
 export async function problemOf(check: Promise<unknown>): Promise<NextvladError | null> {
   try {
     await check;
@@ -73,7 +73,7 @@ export async function problemOf(check: Promise<unknown>): Promise<NextvladError 
   }
 }
 
-/** One error for all problems: NOT_READY, or the only one. */
+/** Returns one error for all problems: NOT_READY if there are several; null if there are none. */
 export function joinProblems(problems: readonly NextvladError[]): NextvladError | null {
   if (problems.length === 0) return null;
   return joinErrors(problems, "NOT_READY", (count) => `the run cannot start, for ${count} reasons`);

@@ -9,39 +9,39 @@ import { openBlockingSource } from "../formats/blocking-source.js";
 import { readTfRecordFile, type TfRecord } from "../formats/tfrecord.js";
 import { IdPacker, type PackedIds } from "./id-table.js";
 
-/** Problems of one shard that are told one by one; the others are counted. */
+/** Maximum number of problems listed per shard; further ones are only counted. */
 export const LISTED_PROBLEMS = 100;
 
-/** How long a piece may take before it is told, so that progress is seen and a wish to stop is heard. */
+/** Maximum duration of a piece, so that progress is shown and stop requests are handled. */
 const PIECE_MS = 200;
 const PIECE_RECORDS = 4096;
 
-/** What was found in some consecutive records of a shard. */
+/** Results for some consecutive records of a shard. */
 export interface ShardPiece {
   readonly records: number;
-  /** Records that are whole videos, and their frames. */
+  /** Records that are valid videos, and their frames. */
   readonly videos: number;
   readonly frames: number;
   /** Videos without a label. */
   readonly unlabelled: number;
   /** Videos with segment labels. */
   readonly segmented: number;
-  /** Of each record. */
+  /** The ID of each record. */
   readonly ids: PackedIds;
-  /** What is wrong, LISTED_PROBLEMS at most over all pieces of a shard. */
+  /** Problems, at most LISTED_PROBLEMS over all pieces of a shard. */
   readonly listed: readonly SerialisedError[];
-  /** How often each kind of problem occurs, listed or not. */
+  /** Number of problems by code, listed or not. */
   readonly problems: Readonly<Partial<Record<ErrorCode, number>>>;
-  /** Bytes of the file up to here. */
+  /** Bytes of the file read so far. */
   readonly filePosition: number;
-  /** "more" follows; the shard was read to its "end"; or it is "broken" here, and what follows cannot be read. */
+  /** "more": more pieces follow; "end": the shard was read to its end; "broken": the rest of the shard cannot be read. */
   readonly state: "more" | "end" | "broken";
 }
 
 /**
- * Checks every record of a shard: both checksums, the message, the video's features and labels. A record that fails is skipped; at a damaged
- * length or a missing end, where no next record can be found, and after MAX_FILE_PROBLEMS problems, the shard is broken; a pickle is at its first problem. Blocks its thread while it reads.
- * Throws nothing of a shard's.
+ * Checks every record of a shard: both checksums, the message, and the video's features and labels. Skips invalid records. The shard is broken at an invalid
+ * length or a missing end, where the next record cannot be found, and after MAX_FILE_PROBLEMS problems; a pickle at its first problem. Blocks its thread while
+ * it reads. Errors of the shard are yielded, not thrown.
  */
 export async function* checkShard(path: string, shape: VideoShape): AsyncGenerator<ShardPiece, void> {
   const listed = { left: LISTED_PROBLEMS };
@@ -68,7 +68,7 @@ export async function* checkShard(path: string, shape: VideoShape): AsyncGenerat
   }
 }
 
-/** What is kept of a video that is as it should be. */
+/** What is recorded of a valid video. */
 type Kept = Pick<Video, "id" | "labels" | "frames"> & { readonly hasSegments: boolean };
 
 interface Checked {
@@ -134,13 +134,13 @@ class PieceBuilder {
     if (hasSegments) this.#segmented++;
   }
 
-  /** Notes a record that is no whole video. Its id counts all the same, where it could be read. */
+  /** Records an invalid record. Its ID counts too, if it could be read. */
   addProblem(error: NextvladError): void {
     this.#ids.add(error.details.video ?? "");
     this.#note(serialiseError(error));
   }
 
-  /** Notes what ends the shard before its time. */
+  /** Records the error that ends the shard early. */
   addBreak(error: unknown): void {
     this.#note(serialiseError(error));
   }

@@ -2,11 +2,11 @@ import type { ErrorCode, NextvladError, SerialisedError } from "../base/errors.j
 import { serialiseError } from "../base/errors.js";
 import type { ShardPiece } from "./shard-check.js";
 
-/** What was found in a shard, so far. */
+/** Results for a shard so far. */
 export class ShardTally {
   readonly path: string;
   readonly sizeBytes: number;
-  /** Bytes of the file that were checked; an estimate inside a compressed one. */
+  /** Bytes of the file checked so far; an estimate for a compressed file. */
   checkedBytes = 0;
   records = 0;
   videos = 0;
@@ -14,11 +14,11 @@ export class ShardTally {
   unlabelled = 0;
   /** Videos with segment labels, which are not used. */
   segmented = 0;
-  /** "unread": nobody has got to its end; "whole": read to its end; "broken": what follows the last record cannot be read. */
+  /** "unread": its end was not reached; "whole": read to its end; "broken": the rest after the last record cannot be read. */
   state: "unread" | "whole" | "broken" = "unread";
-  /** What is wrong, up to LISTED_PROBLEMS. */
+  /** Problems, at most LISTED_PROBLEMS. */
   readonly listed: SerialisedError[] = [];
-  /** How often each kind of problem occurs, listed or not. */
+  /** Number of problems by code, listed or not. */
   readonly problems = new Map<ErrorCode, number>();
 
   constructor(path: string, sizeBytes: number) {
@@ -44,7 +44,7 @@ export class ShardTally {
     if (piece.state === "broken") this.state = "broken";
   }
 
-  /** Notes that the thread that read it died. */
+  /** Records that the thread that was reading the shard died. */
   fail(error: NextvladError): void {
     this.listed.push(serialiseError(error));
     this.#count(error.code, 1);

@@ -5,28 +5,28 @@ import { freeBytes } from "../base/files.js";
 import { countParameters, parameterTable } from "../model/parameters.js";
 import { type ModelSection, modelSizes } from "../model/sizes.js";
 
-/** Besides its arrays, a snapshot has two headers, the state and the config. */
+/** Size of the rest of a snapshot: two headers, the state and the config. */
 const SMALL_FILES_BYTES = 64 * 1024;
 const FLOAT_BYTES = 4;
 
-/** Snapshots that a run is going to write. */
+/** Snapshots that a run will write. */
 export interface SpaceNeed {
-  /** Where, a folder that is there. */
+  /** An existing folder. */
   readonly folder: string;
-  /** How many will be there at the end. */
+  /** Number of snapshots at the end of the run. */
   readonly snapshots: number;
   readonly model: ModelSection;
-  /** Snapshots in the folder that make room, by name: they go, or are among those that will be there at the end. */
+  /** Names of existing snapshots whose space can be reused: they are removed, or count among those at the end of the run. */
   readonly inTheWay: readonly string[];
 }
 
-/** Sees whether the snapshots will fit on the disk. Throws FILE_UNWRITABLE. */
+/** Checks that the snapshots fit on the disk. Throws FILE_UNWRITABLE if not. */
 export async function requireSpace({ folder, snapshots, model, inTheWay }: SpaceNeed): Promise<void> {
-  // A file system that cannot tell has no say.
+  // Some file systems do not report their free space, so there is nothing to check.
   const free = await freeBytes(folder);
   if (free === null) return;
   const { all, trained } = countParameters(parameterTable(modelSizes(model)));
-  // Each value, and Adam's two moments of those that are trained.
+  // Every value, and Adam's two moments of the trained ones.
   const bytesEach = FLOAT_BYTES * (all + 2 * trained) + SMALL_FILES_BYTES;
   const roomBytes = free + (await sizeOf(inTheWay.map((name) => join(folder, name))));
   if (snapshots * bytesEach <= roomBytes) return;
@@ -38,7 +38,7 @@ export async function requireSpace({ folder, snapshots, model, inTheWay }: Space
   });
 }
 
-/** Bytes of the files in some folders, those with several names counted once: `best` shares its files with a snapshot. */
+/** Returns the total size in bytes of the files in some folders, counting hard links once: `best` shares its files with a snapshot. */
 async function sizeOf(folders: readonly string[]): Promise<number> {
   const sizes = new Map<string, number>();
   for (const folder of folders) {

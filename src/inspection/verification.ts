@@ -9,55 +9,55 @@ import type { ShardPiece } from "./shard-check.js";
 import { ShardTally } from "./shard-tally.js";
 import type { VerifyRequest } from "./verify-worker.js";
 
-/** Shards that a thread is given before they are done: the one that it checks, and one to go on with at once. */
+/** Shards queued per thread: the current one, and the next one, so that the thread does not wait for it. */
 const SHARDS_AHEAD = 2;
-/** Ids that come more than once are listed up to this many; the records that repeat one are all counted. */
+/** Maximum number of repeated IDs that are listed; all records with a repeated ID are counted. */
 const LISTED_REPEATS = 10_000;
 
 export interface VerifyOptions {
   readonly shape: VideoShape;
-  /** Checking threads, 1 or more. */
+  /** Number of checking threads, at least 1. */
   readonly readers: number;
-  /** Aborted when the checking should end. */
+  /** Aborted when the check should stop. */
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: VerifyProgress) => void;
-  /** Nothing has come of a shard for so long: the disk may not answer. */
+  /** Called when a shard has yielded no results for `waitedMs`: the disk may not respond. */
   readonly onSlow?: (path: string, waitedMs: number) => void;
-  /** How long that is at first; a minute where it is not said. */
+  /** The first `waitedMs`; a minute by default. */
   readonly slowMs?: number;
 }
 
 export interface VerifyProgress {
   /** 0..1, by bytes of the shards. */
   readonly fraction: number;
-  /** Bytes on disk that were checked. */
+  /** Bytes on disk checked so far. */
   readonly bytes: number;
-  /** Shards that are done with. */
+  /** Number of finished shards. */
   readonly shards: number;
   readonly videos: number;
-  /** Problems in shards, and records that repeat an id. */
+  /** Number of problems in shards, and of records that repeat an ID. */
   readonly problems: number;
 }
 
-/** A record, by its shard and its number in it, from 0. */
+/** A record: its shard and its index in the shard, from 0. */
 export interface ShardRecord {
   readonly path: string;
   readonly record: number;
 }
 
-/** An id and the records that have it, in the list's order. */
+/** An ID and the records that have it, in the list's order. */
 export interface RepeatedId {
-  /** As `decodeBytes` gives it. */
+  /** As returned by `decodeBytes`. */
   readonly id: string;
   readonly records: readonly ShardRecord[];
 }
 
 export interface Verification {
-  /** Whether the signal came before the end. */
+  /** Whether the signal aborted the check before its end. */
   readonly stopped: boolean;
-  /** Each shard, in the list's order. */
+  /** All shards, in the list's order. */
   readonly shards: readonly ShardTally[];
-  /** Records whose id another one before them has. */
+  /** Number of records whose ID an earlier record has. */
   readonly repeatedRecords: number;
   readonly repeats: readonly RepeatedId[];
 }
@@ -65,8 +65,7 @@ export interface Verification {
 const VERIFY_MODULE = new URL("./verify-worker.js", import.meta.url);
 
 /**
- * Checks every record of every shard, in threads, and looks for ids that come twice. What is wrong with a shard is in the result, even that it
- * cannot be opened; nothing is thrown for it.
+ * Checks every record of every shard, in threads, and finds repeated IDs. Problems of shards, even that one cannot be opened, are in the result and not thrown.
  */
 export async function verifyShards(paths: readonly string[], options: VerifyOptions, module = VERIFY_MODULE): Promise<Verification> {
   const size = (path: string): Promise<number> =>
@@ -81,7 +80,7 @@ export async function verifyShards(paths: readonly string[], options: VerifyOpti
   return run.result();
 }
 
-/** Some consecutive records of a shard that arrived together: the first one's number in it, and in the id table. */
+/** Consecutive records of a shard that arrived together: the shard's index, and the first record's index in the shard and in the ID table. */
 interface Arrival {
   readonly shard: number;
   readonly record: number;
@@ -95,11 +94,11 @@ class VerificationRun {
   readonly #totalBytes: number;
   readonly #ids = new IdTable();
   readonly #arrivals: Arrival[] = [];
-  /** The records that share an id, by the first of them that came. */
+  /** The records that share an ID, by the first of them that arrived. */
   readonly #repeats = new Map<number, number[]>();
   readonly #done = { bytes: 0, shards: 0, videos: 0, problems: 0 };
   #repeatedRecords = 0;
-  /** Shards that no thread has been given. */
+  /** Shards that are not assigned to a thread yet. */
   readonly #unread: number[];
 
   constructor(shards: readonly ShardTally[], options: VerifyOptions, module: URL) {
@@ -114,7 +113,7 @@ class VerificationRun {
     return this.#unread.length > 0 && !this.#options.signal.aborted;
   }
 
-  /** Checks one shard after another in a thread, until none is left; where the thread dies over a shard, a new one goes on with the next. */
+  /** Checks one shard after another in a thread until none is left. If the thread dies, a new one continues with the next shard. */
   async runThread(): Promise<void> {
     const { shape, signal, onSlow, slowMs } = this.#options;
     while (this.#hasMore) {
@@ -123,7 +122,7 @@ class VerificationRun {
         end = resolve;
       });
       const asked: number[] = [];
-      // While a stopped thread closes its file, nobody waits for a shard any more.
+      // After the signal, no results are expected while the thread closes its file.
       const warn = (waitedMs: number): void => {
         if (!signal.aborted) onSlow?.(this.#path(asked[0] as number), waitedMs);
       };
@@ -214,7 +213,7 @@ class VerificationRun {
     };
   }
 
-  /** Where the record of that number in the id table stands: in the last arrival that begins at it or before. */
+  /** Returns the position of a record of the ID table, by binary search for the last arrival that starts at or before it. */
   #placeOf(number: number): Place {
     let [low, high] = [0, this.#arrivals.length];
     while (high - low > 1) {

@@ -7,19 +7,19 @@ import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js
 import type { ShardTally } from "./shard-tally.js";
 import type { RepeatedId, Verification } from "./verification.js";
 
-/** Repeated ids that the text names; the JSON report has more. */
+/** Maximum number of repeated IDs in the text; the JSON report has more. */
 const NAMED_REPEATS = 3;
 
-/** What `verifyReport` is told besides. */
+/** Further inputs of `verifyReport`. */
 export interface ReportContext {
   readonly list: string;
-  /** What of the list itself is wrong: missing files. */
+  /** Problem of the list itself, such as missing files; null if there is none. */
   readonly listProblem: NextvladError | null;
   readonly repeated: readonly RepeatedShard[];
   readonly seconds: number;
 }
 
-/** The report as it is written as JSON; `problems` counts all there are, by kind too, where the lists are cut. */
+/** Returns the report that is written as JSON. `problems` and `problems_by_code` count all problems, even if the lists are truncated. */
 export function verifyReport({ stopped, shards, repeatedRecords, repeats }: Verification, context: ReportContext) {
   const { list, listProblem, repeated, seconds } = context;
   const empty = shards.filter(({ state, records }) => state === "whole" && records === 0).map(({ path }) => path);
@@ -87,7 +87,7 @@ function reportShard(shard: ShardTally) {
   };
 }
 
-/** The report for people: a line for each kind of problem, then what was counted. */
+/** Formats the report as human-readable lines: one per kind of problem, then the counts. */
 export function formatVerification({ shards, repeats }: Verification, report: VerifyReport): readonly string[] {
   const listed = shards.flatMap((shard) => shard.listed);
   const problems = groupErrors(listed).map(({ message }) => message);

@@ -4,7 +4,7 @@ import { STOP } from "../data/thread.js";
 import type { VideoShape } from "../data/video-check.js";
 import { checkShard, type ShardPiece } from "./shard-check.js";
 
-/** To a checking thread: the shard to check next. */
+/** Message to a checking thread: the shard to check next. */
 export interface VerifyRequest {
   readonly path: string;
 }
@@ -13,7 +13,7 @@ const port = parentPort;
 if (port === null) throw new Error("this module is a worker thread's");
 const shape = workerData as VideoShape;
 let stopped = false;
-/** Shards are checked one after the other, in the order in which they were asked for. */
+/** Resolves when all requested shards are checked, one after another, in the order of the requests. */
 let checked = Promise.resolve();
 
 port.on("message", (request: VerifyRequest | typeof STOP) => {
@@ -26,7 +26,7 @@ port.on("message", (request: VerifyRequest | typeof STOP) => {
 async function check(path: string): Promise<void> {
   if (stopped) return;
   for await (const piece of checkShard(path, shape)) {
-    // Reading blocks: only here does a wish to stop come through.
+    // Reading blocks the thread: stop requests are received only here.
     await setImmediate();
     if (stopped) return;
     port?.postMessage(piece satisfies ShardPiece);
