@@ -19,7 +19,7 @@ import { CLASSES, learnableVideo, prepareRun } from "../helpers/runs.js";
 
 const root = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
 const at = (...parts: string[]): string => join(root, ...parts);
-/** In a folder that is not there, nor the one above it. */
+/** A folder that does not exist, in a parent that does not exist either. */
 const out = at("new", "out");
 let config = "";
 
@@ -78,7 +78,7 @@ const exportTo = (flags: Partial<ExportFlags>): ExportFlags => ({
 });
 const otherClasses = ["MODEL.num_classes=7"];
 
-/** Each ends with the error before anything is done: no batch, no step, no shard. */
+/** Each command fails with this error before it does anything: no batch, no step, no shard. */
 const failures: Readonly<Record<string, readonly [ErrorCode, () => Promise<number>]>> = {
   "train, weights of another shape": ["BAD_WEIGHTS", () => runTrain(train({ resume: at(SNAPSHOT), set: otherClasses }))],
   "train, other settings than the run's": ["BAD_CONFIG", () => runTrain(train({ resume: at(SNAPSHOT), set: ["TRAIN.seed=5"] }))],
@@ -123,7 +123,7 @@ const failures: Readonly<Record<string, readonly [ErrorCode, () => Promise<numbe
   "verify, no list": ["FILE_MISSING", () => runVerify(at("nowhere"), {})],
 };
 
-/** Files below the test's folder that this process, with all its threads, holds open. */
+/** Files below the test's folder that this process, including its threads, has open. */
 function openFiles(): string[] {
   const targets = readdirSync("/proc/self/fd").map((fd) => {
     try {
@@ -194,7 +194,7 @@ test("ensemble's log has its inputs and its outcome", async () => {
   assert.ok(last.gap > 0 && statSync(last.files[0]).size > 0);
 });
 
-/** A snapshot's weights file of one array that no model has. */
+/** A weights file of a snapshot with a single array, which no model has. */
 function oneArray(): Buffer {
   const header = JSON.stringify({ other: { dtype: "F32", shape: [1], data_offsets: [0, 4] } });
   const length = Buffer.alloc(8);

@@ -14,12 +14,12 @@ import { CLASSES, learnableVideo, prepareRun } from "../helpers/runs.js";
 import { Capture } from "../telemetry/terminal.js";
 import { type Ended, runNextvlad } from "./nextvlad.js";
 
-/** Clears the screen, sets the title, forges a line and reorders text; a path too. */
+/** Clears the screen, sets the title, forges a line and reorders text; also valid as a path. */
 const HOSTILE = "\u001b[2J\u001b]0;title\u0007\r\nnextvlad: error: forged\u202e\u2028\u009b\u007f\u200b\ufeff";
 /** The same as an ID, with a byte that is not part of valid UTF-8. */
 const HOSTILE_ID = `${HOSTILE}\udcff`;
 const LONG = "x".repeat(1_000_000);
-/** Inclusive ranges of UTF-16 code units that output must not hold: it has line breaks and tabs besides visible text. */
+/** Inclusive ranges of UTF-16 code units that output must not contain. Besides visible text, it contains line breaks and tabs. */
 const RAW_RANGES = [
   [0x00, 0x08],
   [0x0b, 0x1f],
@@ -31,7 +31,7 @@ const RAW_RANGES = [
   [0xfeff, 0xfeff],
 ] as const;
 const FORGED = /^nextvlad: error: forged/m;
-/** A pipe takes this much at once. */
+/** Capacity of a pipe in bytes. */
 const PIPE_BYTES = 65_536;
 
 function assertClean(text: string, what: string): void {
@@ -42,7 +42,7 @@ function assertClean(text: string, what: string): void {
   assert.doesNotMatch(text, FORGED, what);
 }
 
-/** Runs a command, and looks at all that it prints and logs. */
+/** Runs a command, and checks everything that it prints and logs. */
 async function run(args: readonly string[], exitCode: number): Promise<Ended> {
   const ended = await runNextvlad(args);
   const what = JSON.stringify(args).slice(0, 300);

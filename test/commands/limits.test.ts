@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { goldenData, temporaryFolder } from "../helpers/shards.js";
 import { compiled, runNextvlad, runToEnd } from "./nextvlad.js";
 
-/** Runs nextvlad under a limit of the shell's. */
+/** Runs nextvlad with a limit set by the shell (ulimit). */
 const limited = (limit: string, args: readonly string[]) =>
   runToEnd("bash", ["-c", `ulimit ${limit} && exec "$0" "$@"`, process.execPath, compiled("nextvlad.cjs"), ...args]);
 

@@ -8,19 +8,19 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { runCommand } from "../../src/commands/process.js";
 
-/** The repository: the nearest folder above the compiled tests with a package.json. */
+/** The repository: the closest parent folder of the compiled tests with a package.json. */
 export const repository = findRepository(dirname(fileURLToPath(import.meta.url)));
 
 function findRepository(folder: string): string {
   return existsSync(join(folder, "package.json")) ? folder : findRepository(dirname(folder));
 }
 
-/** The compiled file that belongs to a source file, by its path below src/. */
+/** Returns the compiled file of a source file, given by its path below src/. */
 export function compiled(path: string): string {
   return fileURLToPath(new URL(`../../src/${path}`, import.meta.url));
 }
 
-/** What a process left behind. */
+/** Result of a process. */
 export interface Ended {
   readonly exitCode: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -28,7 +28,7 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** Runs a program to its end; one that takes longer than 60 s is killed, and has no exit code then. */
+/** Runs a program to its end; after 60 s it is killed, and has no exit code. */
 export function runToEnd(file: string, args: readonly string[], options: SpawnOptions = {}): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(file, args, { cwd: repository, timeout: 60_000, ...options, stdio: ["ignore", "pipe", "pipe"] });
@@ -42,25 +42,25 @@ export function runToEnd(file: string, args: readonly string[], options: SpawnOp
   });
 }
 
-/** Runs `nextvlad` as a process of its own: for what the process itself is about, like its environment, its signals or two at a time. */
+/** Runs `nextvlad` in its own process, to test what concerns the process: its environment, its signals, or two processes at a time. */
 export function spawnNextvlad(args: readonly string[], options: SpawnOptions = {}): Promise<Ended> {
   return runToEnd(process.execPath, [compiled("nextvlad.cjs"), ...args], options);
 }
 
-/** What a run in this process has printed so far. */
+/** Output of a run in this process so far. */
 interface Printed {
   readonly stdout: string[];
   readonly stderr: string[];
   readonly onPrint: (text: string) => void;
 }
 
-/** Which run prints: the test runner writes to the same stdout, at any moment. */
+/** The run that is printing: the test runner writes to the same stdout at any time. */
 const printing = new AsyncLocalStorage<Printed>();
 let lastRun: Promise<unknown> = Promise.resolve();
 
 /**
- * Runs `nextvlad` in this process, one run at a time: Node and TensorFlow start once a test file, which is most of a small run's time.
- * All is as in a process of its own, from the arguments to the exit code and what is printed.
+ * Runs `nextvlad` in this process, one run at a time: Node and TensorFlow start once per test file, which takes most of the time of a small run.
+ * Behaves like a separate process, from the arguments to the exit code and the output.
  */
 export function runNextvlad(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
   const run = lastRun.then(() => runHere(args, options));
@@ -69,9 +69,9 @@ export function runNextvlad(args: readonly string[], options: RunOptions = {}): 
 }
 
 interface RunOptions {
-  /** Where it runs: the repository, if not given. */
+  /** Working directory; by default the repository. */
   readonly cwd?: string;
-  /** Called with all that is printed, piece by piece. */
+  /** Called with each piece of output. */
   readonly onPrint?: (text: string) => void;
 }
 
@@ -96,7 +96,7 @@ async function runHere(args: readonly string[], { cwd = repository, onPrint = ()
 
 let isCaught = false;
 
-/** From now on, what a run prints goes to that run. */
+/** From now on, adds the output of a run to that run's result. */
 function catchOutput(): void {
   if (isCaught) return;
   isCaught = true;
@@ -116,8 +116,8 @@ function catchOutput(): void {
 }
 
 /**
- * Runs `nextvlad` in this process, and once it has said `words` sends a signal by the event that Node makes of one: that way, what the run's handler
- * prints is known to be the run's. Calls `then` after that.
+ * Runs `nextvlad` in this process and, once it has printed `words`, emits Node's event for a signal, so that the output of the run's handler is attributed to
+ * the run. Then calls `then`.
  */
 export async function signalNextvlad(args: readonly string[], words: string, signal: NodeJS.Signals, then: () => void = () => undefined) {
   let output = "";
@@ -135,7 +135,7 @@ export async function signalNextvlad(args: readonly string[], words: string, sig
   return { exitCode, output };
 }
 
-/** Starts `nextvlad` in a process of its own and calls `act` with it once it has said `words`; resolves when it has ended. */
+/** Starts `nextvlad` in its own process and calls `act` with it once it has printed `words`; resolves when it has exited. */
 export async function interruptNextvlad(args: readonly string[], words: string, act: (child: ChildProcess) => void) {
   const child = spawn(process.execPath, [compiled("nextvlad.cjs"), ...args], { timeout: 60_000 });
   let output = "";
@@ -152,7 +152,7 @@ export async function interruptNextvlad(args: readonly string[], words: string, 
   return { exitCode, signal, output };
 }
 
-/** A folder that lasts as long as the test. */
+/** Creates a temporary folder that is removed after the test. */
 export function scratch(context: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
   context.after(() => rmSync(folder, { recursive: true, force: true }));

@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { type TestContext, test } from "node:test";
 import { compiled, runToEnd, scratch } from "./nextvlad.js";
 
-/** Trains an epoch on the small shards of test/golden/compat, with what a shell does to its output. */
+/** Trains for an epoch on the small shards of test/golden/compat, with a shell's redirection of its output. */
 async function trainWith(redirection: string, context: TestContext) {
   const folder = scratch(context);
   cpSync(resolve("test/golden/compat/059705b"), folder, { recursive: true });

@@ -7,7 +7,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { compiled, scratch } from "./nextvlad.js";
 
-/** Works for ever, or until it is told to stop; then takes `afterMs` to save. `busy` computes without a pause meanwhile, as a kernel does. */
+/** A script that runs until it is stopped, then takes `afterMs` to save. `busy`: it computes without a pause meanwhile, as a kernel does. */
 const worker = (afterMs: number, busy: boolean): string => `
   import { watchSignals } from ${JSON.stringify(compiled("commands/signals.js"))};
   const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -24,7 +24,7 @@ const worker = (afterMs: number, busy: boolean): string => `
 
 interface Worker {
   readonly child: ChildProcess;
-  /** Resolves once the worker has said this. */
+  /** Resolves once the worker has printed `words`. */
   said(words: string): Promise<void>;
   output(): string;
 }
@@ -81,7 +81,7 @@ describe("a signal", { concurrency: true }, () => {
 test("a signal that comes once the work is over changes nothing", async (t) => {
   const pipe = join(scratch(t), "pipe");
   execFileSync("mkfifo", [pipe]);
-  // A read that has no answer yet keeps the process for a moment.
+  // A pending read delays the exit for a moment.
   const script = `
     import { readFile } from "node:fs/promises";
     import { leave } from ${JSON.stringify(compiled("commands/process.js"))};
