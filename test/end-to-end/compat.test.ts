@@ -18,7 +18,7 @@ async function readArrays(path: string, optimizer: boolean): Promise<Map<string,
   return arrays;
 }
 
-// Partial results are in resume-results.test.ts.
+// Partial results are tested in resume-results.test.ts.
 describe("files of commit 059705b (scripts/golden/make-compat.ts)", () => {
   const repository = process.cwd();
   let folder: string;
@@ -26,7 +26,7 @@ describe("files of commit 059705b (scripts/golden/make-compat.ts)", () => {
   before(() => {
     folder = mkdtempSync(join(tmpdir(), "compat-"));
     cpSync(resolve("test/golden/compat/059705b"), folder, { recursive: true });
-    // The snapshots' lists of shards have relative paths.
+    // The shard lists of the snapshots have relative paths.
     process.chdir(folder);
   });
   after(() => {
@@ -61,7 +61,7 @@ describe("files of commit 059705b (scripts/golden/make-compat.ts)", () => {
           readArrays(path, true),
         ),
       );
-      // Not bit by bit: another processor, or a kernel changed since, rounds differently.
+      // Not bit-identical: another processor, or a kernel that changed since, rounds differently.
       for (const [name, values] of theirs as Map<string, Float32Array>) {
         if (name === "eigen_param") continue;
         const [before, after] = [then?.get(name), ours?.get(name)] as [Float32Array, Float32Array];

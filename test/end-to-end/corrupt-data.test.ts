@@ -52,7 +52,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     ]);
     const ofLength = listIn(join(folder, "straight"), "train").find(({ record }) => record === 90);
     assert.deepEqual([ofLength?.byte_offset, ofLength?.code], [cutAt, "CORRUPT_RECORD"]);
-    // 188 videos are left, 11 steps an epoch: the run stops inside the first, and inside the second, and takes the policy from the snapshot.
+    // 188 videos are left, 11 steps per epoch: the run stops inside the first epoch and inside the second, and reads the policy from the snapshot.
     await run(...at("resumed"), "--on-corrupt", "skip-record", "--set", "TRAIN.max_iter=7");
     const resume = ["train", "--save-dir", join(folder, "resumed"), "--resume"];
     await run(...resume, "--set", "TRAIN.max_iter=15");
@@ -75,7 +75,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     const folder = scratch(t);
     const config = await prepareRun(folder, { trainVideos: 200 });
     const shard = join(folder, "train0.tfrecord");
-    // Compressed: the check of record headers before the first step does not see where it ends.
+    // Compressed, because the check of record headers before the first step does not detect truncation of compressed shards.
     const good = gzipSync(readFileSync(shard));
     writeFileSync(shard, good);
     const at = (name: string): string[] => ["train", "--config", config, "--save-dir", join(folder, name), "--epoch", "1"];
@@ -114,7 +114,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     assert.deepEqual(endOf(join(folder, "ended"), "best").slice(0, 2), endOf(join(folder, "whole"), "best").slice(0, 2));
 
     writeFileSync(shard, undamaged);
-    // In validation, the epoch's own snapshot is the last step; it is not written twice.
+    // During validation, the last step is already saved in the epoch's snapshot, so it is not written twice.
     const validating = await runNextvlad([
       "train",
       "--resume",
@@ -159,7 +159,7 @@ test("eval and infer do without damaged data, and say how much; a label out of r
   damageData(join(folder, "validate0.tfrecord"), 3);
   cutInside(join(folder, "validate1.tfrecord"), 15);
   const weights = ["--weights", join(folder, "train", "NEXTVLAD_epoch0"), "--on-corrupt", "skip-record", "--save-dir", join(folder, "out")];
-  // 20 videos a shard: one is damaged, and five are cut off.
+  // 20 videos per shard: one is corrupt, and five are cut off.
   const evaluated = await run("eval", ...weights);
   assert.match(evaluated, /WARN: eval: left out 1 record and the rest of 1 shard for damage/);
   assert.equal(JSON.parse(readFileSync(join(folder, "out", "NEXTVLAD_eval_result.json"), "utf8")).videos, 34);
@@ -176,7 +176,7 @@ test("eval and infer do without damaged data, and say how much; a label out of r
   const warnings = readLog(join(folder, "out"), "eval.log.jsonl").filter(({ left_out }) => left_out !== undefined);
   assert.equal(warnings.length, 2);
 
-  // What infer left out of these shards, ensemble leaves out of their labels.
+  // ensemble skips the labels of the records that infer skipped.
   const average = [
     "ensemble",
     join(folder, "out", "NEXTVLAD_infer_result.pkl"),
@@ -187,17 +187,17 @@ test("eval and infer do without damaged data, and say how much; a label out of r
   ];
   const exact = await runNextvlad([...average, "--save-dir", join(folder, "exact")]);
   assert.equal(exact.exitCode, 1);
-  // Found before the first record is read.
+  // Detected before the first record is read.
   assert.match(exact.stderr, /validate1\.tfrecord, record 15, .*: the file ends in the middle of a record/);
   const averaged = await run(...average, "--save-dir", join(folder, "out"), "--set", "TEST.on_corrupt=skip-record");
   assert.match(averaged, /WARN: ensemble: left out 1 record and the rest of 1 shard for damage[\s\S]*videos: 34\b/);
   assert.deepEqual(listIn(join(folder, "out"), "ensemble"), listIn(join(folder, "out"), "infer"));
 
-  // A run that finds nothing wrong leaves no list of another's behind.
+  // A run without corrupt data removes the list of an earlier run.
   await run("infer", ...weights, "--filelist", join(folder, "train0.tfrecord"));
   assert.equal(existsSync(join(folder, "out", "infer.corrupt_records.json")), false);
 
-  // A run that the first damaged record ended goes on with a policy, and ends as one that had it from the start.
+  // A run that failed at the first corrupt record resumes with a policy, and gives the same results as a run that had the policy from the start.
   const mixed = join(folder, "mixed.list");
   writeFileSync(mixed, "train0.tfrecord\nvalidate0.tfrecord\n");
   const results = { eval: "NEXTVLAD_eval_result.json", infer: "NEXTVLAD_infer_result.pkl" } as const;

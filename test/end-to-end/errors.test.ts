@@ -12,12 +12,12 @@ import { holdFiles } from "../helpers/held-files.js";
 import { encodeNpy } from "../helpers/npy.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 
-/** One wrong input: the arguments, the exit code, and what the message must name. */
+/** An invalid input: the arguments, the exit code, and what the message must name. */
 interface Case {
   readonly args: () => readonly string[];
   readonly exitCode: 1 | 2;
   readonly names: readonly RegExp[];
-  /** What the log says before the error. */
+  /** Log output before the error. */
   readonly log?: RegExp;
 }
 
@@ -26,7 +26,7 @@ let config: string;
 let trained: Ended;
 const at = (name: string): string => join(folder, name);
 
-/** A shard with one record of the given frames and labels, and a list of it. */
+/** Writes a shard with one record of the given frames and labels, and a list of it; returns the list's path. */
 function oddShard(
   name: string,
   options: { rgbFrames?: number; audioFrames?: number; labels?: readonly number[] | null; context?: Record<string, Uint8Array> },
@@ -52,7 +52,7 @@ function listOf(name: string, shard: Uint8Array | string): string {
 }
 
 let runs = 0;
-/** Each in a save-dir of its own, as a run that fails inside an epoch leaves a snapshot. */
+/** Each run has its own save-dir, because a run that fails inside an epoch leaves a snapshot. */
 const train = (...more: string[]): string[] => [
   "train",
   "--config",
@@ -233,7 +233,7 @@ describe("wrong input gets one clear paragraph and an exit code", () => {
       rmSync(at("out"), { recursive: true, force: true });
       mkdirSync(at("out"));
       const ended = await runNextvlad(args());
-      // The log's lines stand before it, the usage (if any) stands after it.
+      // The log is printed before the error, and the usage, if any, after it.
       const lines = ended.stderr.split("\n").filter((line) => line.startsWith("nextvlad: ") || line.startsWith("error"));
       assert.equal(ended.exitCode, exitCode, ended.stderr);
       assert.equal(lines.length, 1, ended.stderr);
@@ -252,7 +252,7 @@ describe("wrong input gets one clear paragraph and an exit code", () => {
     writeFileSync(at("odd.list"), "\n# shards\ntrain0.tfrecord\n\ntrain1.tfrecord\ntrain0.tfrecord\n");
     const ended = await runNextvlad(["infer", "--weights", at("weights/best"), "--filelist", at("odd.list"), "--save-dir", at("infer")]);
     assert.equal(ended.exitCode, 0, ended.stderr);
-    // train0 is read twice, as PaddleVideo reads it.
+    // train0 is read twice, as in PaddleVideo.
     assert.match(ended.stdout, /videos: 150\b/);
   });
 
@@ -291,7 +291,7 @@ test("shards that never answer, more than Node has threads by default, keep nobo
   for (const stream of [child.stdout, child.stderr]) {
     stream.on("data", (chunk: Buffer) => {
       output += chunk.toString();
-      // A run that saves when it is asked to is past its start, and can only be waiting for its first batch.
+      // A run that responds to save requests is past its start, and can only be waiting for its first batch.
       if (output.includes("trained values")) asking ??= setInterval(() => child.kill("SIGUSR1"), 300);
       if (isStopped || !output.includes("INFO: snapshot: ")) return;
       isStopped = true;

@@ -10,8 +10,8 @@ import { writeGoldenSnapshot } from "../helpers/golden-snapshot.js";
 import { askPython, needsPython } from "../helpers/python.js";
 
 /**
- * Prints what the arrays of a file or directory are: name, dtype, shape, SHA-1 of the values. usage: FORMAT PATH. Formats are read as their
- * own libraries read them, with the standard library alone.
+ * Prints the arrays of a file or directory: name, dtype, shape, SHA-1 of the values. usage: FORMAT PATH. Reads each format as its own library does, with only
+ * the standard library.
  */
 const LIST_ARRAYS = `
 import ast, codecs, hashlib, json, os, pickle, struct, sys, zipfile
@@ -260,7 +260,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     const bad = await exportAs(exported, "onnx", join(folder, "again.onnx"));
     assert.equal(bad.exitCode, 2);
     assert.match(bad.stderr, /w\.safetensors, MODEL\.drop_rate: invalid value/);
-    // Weights without a config: what --set says is stored.
+    // Weights without a config: the values of --set are stored.
     const bare = join(folder, "bare.npz");
     await exportWell(snapshot, "npz", bare);
     await exportWell(bare, "safetensors", exported, "--overwrite", "--set", "MODEL.drop_rate=0.2");
@@ -284,7 +284,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
       const { probabilities } = await session.run(feeds);
       const theirs = golden.vectors.get(vector)?.values as Float32Array;
       const found = probabilities?.data as Float32Array;
-      // Both compute in float32, in different orders.
+      // Both compute in float32, but in different orders.
       for (const [i, value] of theirs.entries()) assert.ok(Math.abs(value - (found[i] as number)) < 1e-5, `${name}, value ${i}`);
     }
   });

@@ -10,7 +10,7 @@ import { writeVariables } from "../helpers/paddle-files.js";
 
 const params = (): Buffer => gunzipSync(readFileSync(fileURLToPath(new URL("NEXTVLAD.pdparams.gz", goldenFolder("resume")))));
 
-/** A ustar header and its content, padded. */
+/** Returns a ustar header and its content, padded. */
 function member(name: string, content: Buffer): Buffer {
   const header = Buffer.alloc(512);
   header.write(name);
@@ -24,7 +24,7 @@ function member(name: string, content: Buffer): Buffer {
 const variable = (): Buffer => readFileSync(fileURLToPath(new URL("dir/b", goldenFolder("formats/paddle"))));
 const tarOf = (...members: Buffer[]): Buffer => Buffer.concat([...members, Buffer.alloc(1024)]);
 
-/** Each makes weights in a folder and returns their path. */
+/** Each case writes weights to a folder and returns their path. */
 const cases: Readonly<Record<string, { make: (folder: string) => string; says: RegExp }>> = {
   "a pickle that runs a program": {
     make: (folder) => file(folder, "x.pdparams", Buffer.from(`cposix\nsystem\n(S'touch ${join(folder, "proof")}'\ntR.`, "latin1")),
@@ -33,7 +33,7 @@ const cases: Readonly<Record<string, { make: (folder: string) => string; says: R
   "a pickle that runs a program after honest arrays": {
     make: (folder) => {
       const honest = params();
-      // In place of the last SETITEMS and STOP: one more key, whose value a call makes.
+      // Replaces the last SETITEMS and STOP by one more key, whose value is the result of a call.
       const call = `X\x01\0\0\0kcos\nsystem\n(X\x01\0\0\0xtRu.`;
       return file(folder, "x.pdparams", Buffer.concat([honest.subarray(0, -2), Buffer.from(call, "latin1")]));
     },
@@ -86,7 +86,7 @@ describe("weights that lie or bite are refused in under a second, nothing writte
         assert.equal(exitCode, 1, stderr);
         assert.match(stderr, says);
         assert.equal(stderr.trimEnd().split("\n").length, 1, "one paragraph");
-        // A second on an idle machine; other tests run beside this one.
+        // Takes a second on an idle machine, but other tests run in parallel.
         assert.ok(tookMs < 4000, `it took ${Math.round(tookMs)} ms`);
         t.diagnostic(`${command[0]}: ${Math.round(tookMs)} ms`);
         assert.deepEqual(readdirSync(folder), before);

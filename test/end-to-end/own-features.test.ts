@@ -12,12 +12,12 @@ import { goldenData } from "../helpers/shards.js";
 
 const page = readFileSync(join(repository, "docs/own-features.md"), "utf8");
 
-/** The page's blocks of code in a language, in order. */
+/** Returns the page's code blocks in a language, in order. */
 function blocks(language: string): string[] {
   return Array.from(page.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms")), ([, code]) => code as string);
 }
 
-/** Runs the page's commands in a folder, as a shell reads them; returns what they print. */
+/** Runs the page's commands in a folder, parsed by a shell; returns their output. */
 async function shell(cwd: string, code: string): Promise<string> {
   const nextvlad = `npx() { [ "$1" = nextvlad ] && shift && printf '%s\\0' "$@" END; }`;
   const read = await runToEnd("bash", ["-c", `set -euo pipefail\n${nextvlad}\n${code}`], { cwd });
@@ -33,10 +33,10 @@ async function shell(cwd: string, code: string): Promise<string> {
 
 const CLASSES = 12;
 
-/** What the page has numpy make, without numpy: the same files, of other numbers. */
+/** Writes the files that the page creates with numpy, without numpy and with other values. */
 function makeFeatures(folder: string): void {
   const random = createRandom(1, "digits");
-  // Box and Muller's way to normal numbers.
+  // Box-Muller transform.
   const uniform = (): number => (1 + random.below(2 ** 24)) / 2 ** 24;
   const normal = (): number => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
   const centres = [64, 32].map((size) => Array.from({ length: CLASSES }, () => Float32Array.from({ length: size }, normal)));
@@ -61,7 +61,7 @@ function makeFeatures(folder: string): void {
   }
 }
 
-/** Shards as AudioSet's: ten frames of one feature, labels below 527. */
+/** Writes shards like AudioSet's: ten frames of one modality, labels below 527. */
 function makeAudioSet(folder: string): void {
   const random = createRandom(2, "digits");
   for (const [part, videos] of [

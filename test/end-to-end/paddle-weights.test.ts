@@ -25,7 +25,7 @@ const classes = golden.sizes.classes;
 const ours = (name: string): string => fileURLToPath(new URL(name, goldenFolder("resume")));
 const hasTar = spawnSync("tar", ["--version"]).status === 0;
 
-/** The case's videos as a shard. */
+/** Writes the case's videos as a shard. */
 async function writeGoldenShard(folder: string, { batch }: GoldenCase): Promise<string> {
   const videos: Video[] = [];
   let frame = 0;
@@ -40,7 +40,7 @@ async function writeGoldenShard(folder: string, { batch }: GoldenCase): Promise<
   return shard;
 }
 
-/** Every class's probability of every video, `[videos, classes]`, by `nextvlad infer` without a config. */
+/** Returns the probabilities of all classes of every video, `[videos, classes]`, from `nextvlad infer` without a config. */
 async function infer(
   t: TestContext,
   weights: string,
@@ -74,7 +74,7 @@ async function infer(
   return { probabilities, log: stderr };
 }
 
-/** Paddle's float32 is within 1e-6 of float64 here, so 1e-5 leaves room for another order of summation. */
+/** Paddle's float32 is within 1e-6 of float64 here, so 1e-5 allows for another order of summation. */
 function assertNear(probabilities: Float64Array, expected: ArrayLike<number> | undefined): void {
   assert.equal(probabilities.length, expected?.length);
   const largest = probabilities.reduce((most, value, i) => Math.max(most, Math.abs(value - (expected?.[i] as number))), 0);
@@ -256,9 +256,9 @@ test("a training goes on from Paddle's checkpoint at its step", async (t) => {
   const [before, after] = [await readArrays(ours("checkpoint3.pdparams.gz")), await readArrays(join(run, "NEXTVLAD_epoch1"))];
   let compared = 0;
   for (const [name, values] of after) {
-    // Of the largest array, Paddle's every n-th row was kept.
+    // Only every n-th row of the largest array was kept of Paddle's values.
     const theirs = golden.vectors.get(`after5/${name}${golden.strides[name] === undefined ? "" : "/rows"}`);
-    // With drop_rate 0 the exact gradient of these two is zero, and Paddle's is rounding; moving statistics are not trained.
+    // With drop_rate 0 the exact gradient of these two is zero, and Paddle's is rounding error; moving statistics are not trained.
     if (theirs === undefined || /^batch_norm_[13]\.b_0$|\.w_[12]$/.test(name)) continue;
     const pick = (all: Float32Array): Float32Array => pickKept(golden, name, all, theirs.shape.at(-1) as number);
     assert.equal(describeUpdateError(pick(before.get(name) as Float32Array), pick(values), theirs.values), null, name);
@@ -275,7 +275,7 @@ async function readArrays(path: string): Promise<Map<string, Float32Array>> {
   return arrays;
 }
 
-/** The published case's size, where the golden files are at hand. */
+/** Folder of Paddle's golden files, which may be missing. */
 const shared = process.env.NEXTVLAD_GOLDEN ?? resolve("../shared/golden");
 describe("the small case, from Paddle's own files", {
   skip: !existsSync(join(shared, "small")) && "the golden files are not there",

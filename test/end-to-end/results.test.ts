@@ -33,7 +33,7 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 
 const weights = (): string[] => ["--weights", at("run/NEXTVLAD_epoch0")];
 
-/** The three files of a result, as Python reads them. */
+/** Reads the three files of a result with Python. */
 async function readWithPython(stem: string): Promise<{ pickle: unknown[]; csv: unknown[]; jsonl: unknown[]; names: string[] }> {
   const script = `
 import csv, json, pickle, sys
@@ -76,7 +76,7 @@ test("infer writes all formats at once, and they say the same", async () => {
     assert.equal(csvId, id);
     assert.deepEqual(pairs.filter((_, at) => at % 2 === 0).map(Number), classes);
     for (const [rank, score] of scores.entries()) {
-      // Six significant digits: at most half of the sixth is lost.
+      // Six significant digits: the error is at most half of the sixth.
       assert.ok(Math.abs(Number(pairs[2 * rank + 1]) - score) <= 5.1e-6 * score, `${pairs[2 * rank + 1]} is not ${score}`);
     }
   }
@@ -102,7 +102,10 @@ test("names that do not fit the model end the run before any video is read", asy
   assert.match(stderr, /short\.txt: the list has another number of names than the model has classes \(expected 6, found 2\)/);
 });
 
-/** The weighted average of a pickle, a CSV file and JSON lines of the same videos, written out plainly: sums in float64, rounded to float32, equal ones by the lower class. */
+/**
+ * Computes the weighted average of a pickle, a CSV file and JSON lines of the same videos in plain code: sums in float64, rounded to float32, equal ones by
+ * class, lower first.
+ */
 const AVERAGE = `
 import csv, json, pickle, struct, sys
 a, b, c, topk = *sys.argv[1:4], int(sys.argv[4])
@@ -122,7 +125,7 @@ print(json.dumps(out))`;
 
 test("ensemble averages files of every format, whatever their order, and measures the averages", async () => {
   const [first, second] = [at("run/NEXTVLAD_epoch0"), at("run/NEXTVLAD_epoch1")];
-  // The shards the other way round, and not all classes.
+  // The shards in reverse order, and not all classes.
   writeFileSync(at("reversed.list"), "validate1.tfrecord\nvalidate0.tfrecord\n");
   await run("infer", "--weights", first, "--save-dir", at("a"), "--infer-topk", "4");
   await run("infer", "--weights", second, "--save-dir", at("b"), "--format", "csv", "--filelist", at("reversed.list"));
@@ -155,7 +158,7 @@ test("a glob that the shell expanded names all its shards", async () => {
 
 test("an ensemble of one has the metrics that eval finds", async () => {
   await run("eval", ...weights(), "--save-dir", at("eval"), "--predictions", "jsonl");
-  // Nobody names the number of classes: the results list all of them.
+  // The number of classes is not specified, but the results list all of them.
   const sizes = ["--set", "MODEL.video_feature_size=16", "--set", "MODEL.audio_feature_size=8"];
   const args = ["--filelist", at("validate.list"), ...sizes, "--save-dir", at("one")];
   const stdout = await run("ensemble", at("eval/NEXTVLAD_eval_predictions.jsonl"), ...args);
@@ -184,7 +187,7 @@ test("results replace results, and no other file without --overwrite", async () 
     const path = at(`foreign/${name}`);
     const [command = "", ...rest] = args;
     const start = () => runNextvlad([command, ...rest, "--save-dir", at("foreign")]);
-    // Python's pickle of an empty list is not ours.
+    // The pickle of an empty list as Python writes it differs from that of nextvlad.
     writeFileSync(path, Buffer.from("80025d71002e", "hex"));
     const { exitCode, stderr } = await start();
     assert.equal(exitCode, 1, stderr);
@@ -199,7 +202,7 @@ test("results replace results, and no other file without --overwrite", async () 
   writeFileSync(at("foreign/NEXTVLAD_ensemble_result.pkl"), "mine");
   await run("ensemble", ...inputs, "--save-dir", at("foreign"), "--overwrite");
   await run("ensemble", ...inputs, "--save-dir", at("foreign"));
-  // An input is no earlier result.
+  // An input does not count as an earlier result.
   const { exitCode, stderr } = await runNextvlad(["ensemble", at("foreign/NEXTVLAD_ensemble_result.pkl"), "--save-dir", at("foreign")]);
   assert.equal(exitCode, 1);
   assert.match(stderr, /NEXTVLAD_ensemble_result\.pkl: the file exists already/);

@@ -18,7 +18,7 @@ import { lockFolder } from "../../src/base/lock.js";
 import { interruptNextvlad, runNextvlad, signalNextvlad, spawnNextvlad } from "../commands/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 
-/** Of 2 videos: so many that a pass takes about a second, and a signal comes in its midst. */
+/** Batches of 2 videos: enough that a pass takes about a second, and a signal arrives during it. */
 const BATCHES = 700;
 
 let folder: string;
@@ -34,7 +34,7 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 interface Case {
   readonly command: "eval" | "infer";
   readonly flags: readonly string[];
-  /** What the log says of a step. */
+  /** Returns the log line of a step. */
   readonly step: (number: number) => string;
   readonly stem: string;
   readonly results: readonly string[];
@@ -62,7 +62,7 @@ function commandOf({ command, flags }: Case, saveDir: string, ...more: string[])
   return [command, ...reading, ...flags, "--save-dir", at(saveDir), ...more];
 }
 
-/** For a pass that nothing interrupts, and whose lines nobody reads. */
+/** For a pass that is not interrupted, and whose log is not checked. */
 const FEW_LINES = ["--log-interval", "100"];
 
 async function finished(...args: string[]): Promise<string> {
@@ -110,7 +110,7 @@ for (const each of cases) {
     test("killed again and again goes on from its last save, and ends in the same bytes", async () => {
       const saveDir = `${command}-killed`;
       for (const [kill, words] of [step(200), step(500)].entries()) {
-        // Saves at all remainders of 1,000, at which a pickle's list is broken.
+        // Saves at varying positions modulo 1,000, the batch length of a list in a pickle.
         const args = commandOf(each, saveDir, "--resume", "--save-interval", String(37 + kill));
         const { signal, output } = await interruptNextvlad(args, words, (child) => child.kill("SIGKILL"));
         assert.equal(signal, "SIGKILL", output);
@@ -197,7 +197,7 @@ for (const each of cases) {
     test("killed while the files get their places has only that left to do", async () => {
       const saveDir = `${command}-placing`;
       const args = commandOf(each, saveDir, "--save-interval", "100");
-      // A folder in the way of the last file, made once the run has begun: all is done but that one's rename.
+      // A folder at the path of the last file, created after the start of the run: everything but the rename of that file succeeds.
       const last = at(saveDir, each.results.at(-1) as string);
       const onPrint = () => cpSync(at("run", "NEXTVLAD_epoch0"), last, { recursive: true });
       const { exitCode, stderr } = await runNextvlad([...args, ...FEW_LINES], { onPrint });
@@ -262,7 +262,7 @@ test("partial results of version 1 (commit 059705b) resume, and end in the metri
   const [found, expected] = ["stopped", "whole"].map((name) =>
     JSON.parse(readFileSync(join(copy, name, "NEXTVLAD_eval_result.json"), "utf8")),
   );
-  // It did not count videos without labels; kernels may round otherwise since.
+  // Version 1 did not count videos without labels, and kernels may have changed their rounding since.
   assert.equal(found.videos_without_labels, null);
   for (const [name, value] of Object.entries(expected)) {
     const pairs = Array.isArray(value) ? value.map((one, c) => [found[name][c], one]) : [[found[name], value]];

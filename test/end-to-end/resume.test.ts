@@ -7,7 +7,7 @@ import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
 import { compiled, interruptNextvlad, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 
-/** Runs that are byte for byte the same end with this in common. */
+/** Returns the files that are equal at the end of byte-identical runs. */
 function endOf(saveDir: string, snapshot: string): Buffer[] {
   return ["weights.safetensors", "optimizer.safetensors", "state.json"].map((name) => readFileSync(join(saveDir, snapshot, name)));
 }
@@ -18,7 +18,7 @@ async function trained(args: readonly string[]): Promise<string> {
   return stdout + stderr;
 }
 
-/** Starts a training and calls `act` with it once its log has said `words`. */
+/** Starts training and calls `act` with the process once its log contains `words`. */
 const interrupted = (args: readonly string[], words: string, act: (child: ChildProcess) => void) =>
   interruptNextvlad(["train", ...args], words, act);
 
@@ -29,7 +29,7 @@ test("snapshots come at every so many steps, epochs' ends apart; --keep leaves t
   const config = await prepareRun(folder, { trainVideos: 200 });
   const run = (name: string): string[] => ["--config", config, "--save-dir", join(folder, name)];
   const printed = await trained([...run("two"), "--save-interval", "6", "--keep", "2"]);
-  // 12 steps an epoch.
+  // 12 steps per epoch.
   const written = [...printed.matchAll(/INFO: snapshot: \S+NEXTVLAD_(\w+)/g)].map(([, name]) => name);
   assert.deepEqual(written, ["step6", "epoch0", "step18", "epoch1"]);
   assert.deepEqual(snapshotsIn(join(folder, "two")).sort(), ["NEXTVLAD_epoch1", "NEXTVLAD_step18", "best"]);
@@ -102,7 +102,8 @@ test("a storm of signals leaves the run unharmed", async (t) => {
   const { exitCode: made } = await runNextvlad(["digits", "--out", folder, "--train-videos", "100", "--validate-videos", "1"]);
   assert.equal(made, 0);
   const saveDir = join(folder, "run");
-  // Features of full size: for sums that long, the matrix product takes its stack from the heap, where a signal's frame has no place.
+  // Full-size features: for sums of that length, oneDNN's matrix product uses a heap buffer as its stack, below which a signal handler's frame overwrites other
+  // memory.
   const MODEL = { num_classes: 10, cluster_size: 8, hidden_size: 32, groups: 8, gating_reduction: 8 };
   const TRAIN = { batch_size: 16, epoch: 100_000, filelist: join(folder, "train.list"), use_gpu: false };
   writeFileSync(join(folder, "config.yaml"), JSON.stringify({ MODEL, TRAIN }));
@@ -144,7 +145,7 @@ describe("--resume without a path", () => {
     const resume = ["train", "--save-dir", saveDir, "--resume"];
     const damage = (name: string): void => {
       const file = join(saveDir, name, "optimizer.safetensors");
-      // best/ shares the file's bytes: a copy takes its place first.
+      // best/ is a hard link to the same file, so a copy replaces it first.
       copyFileSync(file, `${file}2`);
       rmSync(file);
       const bytes = readFileSync(`${file}2`);

@@ -32,7 +32,7 @@ for (const [name, key, left] of [
 
     const train = ["train", "--config", config, "--epoch", "6", "--set", `${key}=0`];
     const [both, alone] = [join(folder, "both"), join(folder, "alone")];
-    // Names of the same order: shards are shuffled by their place in the list.
+    // Names in the same order: shards are shuffled by their index in the list.
     await succeeds([...train, "--save-dir", both]);
     await succeeds([...train, "--save-dir", alone, "--set", `TRAIN.filelist=${list}`, "--set", `VALID.filelist=${shards[2]}`]);
     const weights = [both, alone].map((saveDir) => readFileSync(join(saveDir, "NEXTVLAD_epoch5", "weights.safetensors")));
@@ -45,7 +45,7 @@ for (const [name, key, left] of [
     await succeeds(["eval", "--weights", snapshot, "--filelist", shards[2], "--save-dir", evaluation, "--use-gpu", "False"]);
     const { gap, videos } = JSON.parse(readFileSync(join(evaluation, "NEXTVLAD_eval_result.json"), "utf8")) as Record<string, number>;
     assert.equal(videos, 40);
-    // Two of six classes at random would have a GAP of about a third.
+    // With two of six classes, random predictions have a GAP of about a third.
     assert.ok((gap as number) > 0.6, `GAP ${gap}`);
     const results = join(folder, "infer");
     const printed = await succeeds(["infer", "--weights", snapshot, "--filelist", shards[2], "--save-dir", results, "--use-gpu", "False"]);

@@ -8,7 +8,7 @@ import { encodeState } from "../../src/checkpoints/state-encoder.js";
 import { compiled, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
 import { CLASSES, prepareRun, readLog } from "../helpers/runs.js";
 
-/** A snapshot's arrays, byte for byte. */
+/** Returns the bytes of a snapshot's arrays. */
 function arraysOf(saveDir: string, snapshot: string): Buffer[] {
   return ["weights.safetensors", "optimizer.safetensors"].map((name) => readFileSync(join(saveDir, snapshot, name)));
 }
@@ -174,7 +174,7 @@ test("--overwrite takes nothing away from a run that cannot start", async (t) =>
   ]);
   assert.equal(failed.exitCode, 1);
   assert.deepEqual(arraysOf(saveDir, "best"), before);
-  // Its own weights may be what it starts from.
+  // A run may start from the weights that it overwrites.
   await trained(["--config", config, "--save-dir", saveDir, "--overwrite", "--epoch", "1", "--pretrain", join(saveDir, "best")]);
   assert.notDeepEqual(arraysOf(saveDir, "best"), before);
 });

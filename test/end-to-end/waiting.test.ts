@@ -52,7 +52,7 @@ describe("a FIFO without a writer is refused within a second, as", () => {
       const ms = performance.now() - since;
       assert.equal(exitCode, 1, stderr);
       assert.match(stdout + stderr, new RegExp(`${at(file).replaceAll(".", "\\.")}: cannot read it: it is a pipe, not a file`));
-      // Starting threads on a busy machine takes time too; a command that waits would never end.
+      // Starting threads on a busy machine takes time too; a command that waits would never exit.
       assert.ok(ms < 10_000, `${ms} ms`);
     });
   }
@@ -84,7 +84,7 @@ describe("a wait for a FIFO is reported within a second and ends with SIGTERM:",
         reportedMs = performance.now();
         child.kill("SIGTERM");
       });
-      // Before there is anything to save, the signal ends the process itself, which shells report as 143 too.
+      // Before there is anything to save, the signal kills the process, which shells report as 143 too.
       assert.ok(exitCode === 143 || signal === "SIGTERM", output);
       assert.ok(performance.now() - reportedMs < 10_000);
       if (input === "table of labels") assert.equal(existsSync(at("converted")), false);
@@ -107,7 +107,7 @@ test("a shard that never answers in the midst of training: SIGTERM saves, and th
     output += chunk.toString();
     if (quiet === undefined && output.includes("INFO: snapshot: ")) {
       renameSync(join(own, "held"), join(own, "train1.tfrecord"));
-      // Once epochs end no more, the run waits for the shard.
+      // When no more epochs finish, the run is waiting for the shard.
       quiet = setTimeout(() => child.kill("SIGTERM"), 2000);
     } else if (!output.includes("SIGTERM")) quiet?.refresh();
   };
