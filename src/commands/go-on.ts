@@ -111,7 +111,7 @@ function placeholder({ flag, key }: Argument): string {
 /** `-` alone is a value: standard input. */
 const isFlag = (arg: string): boolean => arg.startsWith("-") && arg !== "-";
 
-/** Quotes a word for a shell. Control characters become bytes in the form $'\x1B' of Bash and zsh, so that the command can be printed and copied safely. */
+/** Quotes a word for a shell. Control and formatting characters become bytes in the form $'\x1B' of Bash and zsh, so that printing the command is safe. */
 function quote(word: string): string {
   if (escapeText(word) !== word) return `$'${Array.from(word, quoteCharacter).join("")}'`;
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
