@@ -1,13 +1,13 @@
 import { isUtf8 } from "node:buffer";
 
-// Video IDs are bytes, and mostly UTF-8. Inside the program they are strings in the form of Python's "surrogateescape" (PEP 383): a byte that is not part of
-// valid UTF-8 is the code unit U+DC00 + byte, U+DC80 to U+DCFF, which valid text never has on its own. So distinct IDs are distinct strings.
+// Video IDs are bytes, and usually UTF-8. Inside the program they are strings in the form of Python's "surrogateescape" (PEP 383): a byte that is not part of
+// valid UTF-8 is the code unit U+DC00 + byte, U+DC80 to U+DCFF, which valid text contains only in surrogate pairs. Distinct IDs are therefore distinct strings.
 
 const ESCAPED = 0xdc00;
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
-/** Bytes as text from which `encodeBytes` restores them. */
+/** Decodes bytes to text from which `encodeBytes` restores them exactly. */
 export function decodeBytes(bytes: Uint8Array): string {
   if (isUtf8(bytes)) return utf8.decode(bytes);
   let text = "";
@@ -19,14 +19,14 @@ export function decodeBytes(bytes: Uint8Array): string {
   return text;
 }
 
-/** Bytes of the UTF-8 character that starts there; 0 if none does. */
+/** Returns the length in bytes of the UTF-8 character at `at`, or 0 if no valid character starts there. */
 function characterLength(bytes: Uint8Array, at: number): number {
   const first = bytes[at] as number;
   const length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
   return at + length <= bytes.length && isUtf8(bytes.subarray(at, at + length)) ? length : 0;
 }
 
-/** The bytes of a text that `decodeBytes` made, and of any other: a lone surrogate outside U+DC80 to U+DCFF becomes the three bytes that UTF-8's scheme gives it. */
+/** Encodes text to bytes; inverts `decodeBytes`. A lone surrogate outside U+DC80 to U+DCFF becomes three bytes by the scheme of UTF-8. */
 export function encodeBytes(text: string): Uint8Array {
   if (isUnicode(text)) return Buffer.from(text, "utf8");
   return Buffer.concat(
@@ -39,19 +39,19 @@ export function encodeBytes(text: string): Uint8Array {
   );
 }
 
-/** Whether a text has no lone surrogate: its bytes are UTF-8. */
+/** Returns whether a text has no lone surrogate, so that its bytes are valid UTF-8. */
 export function isUnicode(text: string): boolean {
   return !LONE_SURROGATE.test(text);
 }
 
-/** The form that a text has after `encodeBytes` and `decodeBytes`: texts of the same bytes become equal. */
+/** Returns the text after `encodeBytes` and `decodeBytes`, so that texts with the same bytes compare equal. */
 export function normaliseBytes(text: string): string {
   return isUnicode(text) ? text : decodeBytes(encodeBytes(text));
 }
 
 /**
- * A text for results and messages, without loss: `\xFF` is a byte that is not part of valid UTF-8. A backslash that would start such an escape is `\x5C`; all
- * others stay.
+ * Escapes text for results and messages without loss: `\xFF` is a byte that is not part of valid UTF-8. A backslash that would start such an escape becomes
+ * `\x5C`; all other characters stay.
  */
 export function escapeBytes(text: string): string {
   const escaped = text.includes("\\x") ? text.replace(/\\(?=x[0-9A-Fa-f]{2})/g, "\\x5C") : text;

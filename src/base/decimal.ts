@@ -1,7 +1,7 @@
-/** Each character can only be of one part, so that what is none is known in one pass, however long it is. */
+/** Each character can match only one part of the pattern, so matching takes linear time also for long text that does not match. */
 const DECIMAL = /^[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?$/;
 
-/** The number that a decimal, `-1`, `.5`, `1e-5`, stands for; NaN for whatever is none: no blanks, no other bases, no infinity. */
+/** Parses a decimal number such as `-1`, `.5` or `1e-5`; NaN for anything else, including blanks, other bases and Infinity. */
 export function parseDecimal(text: string): number {
   return DECIMAL.test(text) ? Number(text) : Number.NaN;
 }

@@ -1,7 +1,7 @@
 import { escapeBytes } from "./byte-text.js";
 import { boundText, showMessage, showPath, showText } from "./shown-value.js";
 
-/** What went wrong, as a stable word that scripts and tests may rely on. Usage and config codes end the process with 2, all others with 1. */
+/** A stable error code that scripts and tests may rely on. See `NextvladError.exitCode` for the process's exit code. */
 export type ErrorCode =
   | "STOPPED"
   | "BAD_USAGE"
@@ -29,43 +29,43 @@ export type ErrorCode =
   | "OUT_OF_MEMORY"
   | "KERNEL_FAILED";
 
-/** What bad bytes in a shard take with them. */
+/** What is lost to corrupt bytes in a shard. */
 export type Damage = "record" | "rest of shard";
 
 /**
- * Where it went wrong, what was found there and what to do; each field that is given becomes part of the message. Fields hold text from outside as it is: the
- * message escapes and shortens it.
+ * Where an error occurred, what was found and what to do. Each field that is set becomes part of the message, unless noted. Fields hold untrusted text
+ * unchanged; the message escapes and shortens it.
  */
 export interface ErrorDetails {
   /** The file or shard. */
   readonly file?: string;
-  /** The record's number in its shard, from 0. */
+  /** The record's index in its shard, from 0. */
   readonly record?: number;
-  /** The line of a text file, from 1. */
+  /** The line number in a text file, from 1. */
   readonly line?: number;
-  /** Where in the (uncompressed) file, in bytes from its start. */
+  /** Offset in the (uncompressed) file, in bytes. */
   readonly byteOffset?: number;
-  /** The video's ID, as `decodeBytes` gives it. */
+  /** The video's ID, as `decodeBytes` returns it. */
   readonly video?: string;
   /** The config key (`TRAIN.batch_size`) or the flag (`--batch-size`). */
   readonly key?: string;
-  /** The parameter's name, as Paddle's. */
+  /** The parameter's name in Paddle. */
   readonly parameter?: string;
   readonly expected?: string | number;
   readonly found?: string | number;
   /** What the user can do about it: a sentence without the closing period. */
   readonly remedy?: string;
-  /** Where it is a shard's bytes that are bad: what is lost with them, this record or the rest of the shard. Left out for all mistakes of another kind. Not in the message. */
+  /** What is lost to corrupt bytes in a shard: this record or the rest of the shard. Unset for all other errors. Not in the message. */
   readonly damaged?: Damage;
-  /** The process's exit code, where the error's code does not decide it. Not in the message. */
+  /** The process's exit code, if it differs from that of the error's code. Not in the message. */
   readonly exitCode?: number;
-  /** How to continue, like "resume with: nextvlad train ...". The CLI prints each on a line of its own, without a period, so that it can be copied. Not in the message. */
+  /** Lines like "resume with: nextvlad train ...". The CLI prints each on its own line without a period, for copying. Not in the message. */
   readonly commands?: readonly string[];
 }
 
 const USAGE_CODES: ReadonlySet<ErrorCode> = new Set(["BAD_USAGE", "BAD_CONFIG"]);
 
-/** An error for the user's eyes: a stable code, a sentence that places it, and a remedy. The CLI prints `message` and nothing else. */
+/** An error for the user: a stable code, a message that says where it occurred, and a remedy. The CLI prints `message` and `details.commands`. */
 export class NextvladError extends Error {
   override readonly name = "NextvladError";
   readonly code: ErrorCode;
@@ -80,7 +80,7 @@ export class NextvladError extends Error {
     this.details = details;
   }
 
-  /** The process's exit code: 2 for bad usage or config, 1 for everything else; the signal's for STOPPED. */
+  /** The process's exit code: `details.exitCode` if set (for STOPPED, 128 + the signal's number), else 2 for BAD_USAGE and BAD_CONFIG, else 1. */
   get exitCode(): number {
     return this.details.exitCode ?? (USAGE_CODES.has(this.code) ? 2 : 1);
   }
@@ -93,10 +93,10 @@ function describe(what: string, d: ErrorDetails): string {
   return d.remedy === undefined ? `${text}.` : `${text}. ${capitalise(d.remedy)}.`;
 }
 
-// A key may come with a suggestion; what is expected or found may be a list of names.
+// More than for other values: a key may include a suggestion, and `expected` or `found` may be a list of names.
 const [MAX_KEY_LENGTH, MAX_FOUND_LENGTH] = [160, 400];
 
-/** "a.tfrecord, record 3, byte 12"; empty for no place. */
+/** Formats the location, like "a.tfrecord, record 3, byte 12"; empty if there is none. */
 export function describePlace(d: ErrorDetails): string {
   const parts = [
     d.file === undefined ? undefined : showPath(d.file),
@@ -110,7 +110,7 @@ export function describePlace(d: ErrorDetails): string {
   return parts.filter((part) => part !== undefined).join(", ");
 }
 
-/** "expected 3, found 4"; empty for neither. */
+/** Formats "expected 3, found 4"; empty if neither is set. */
 export function describeValues(d: ErrorDetails): string {
   const parts = [
     d.expected === undefined ? undefined : `expected ${showText(String(d.expected), MAX_FOUND_LENGTH)}`,
@@ -123,7 +123,7 @@ function capitalise(sentence: string): string {
   return sentence.charAt(0).toUpperCase() + sentence.slice(1);
 }
 
-/** A `NextvladError` as plain data, so that it can leave a worker thread whole. */
+/** A `NextvladError` as plain data, for messages between threads. */
 export interface SerialisedError {
   readonly code: ErrorCode;
   readonly what: string;
@@ -131,8 +131,8 @@ export interface SerialisedError {
 }
 
 /**
- * Takes an error apart for `postMessage` and for lists of problems, without very long text: a list holds many. Anything unforeseen becomes `WORKER_DIED` with
- * its own words.
+ * Converts an error to plain data for `postMessage` and for lists of problems, and shortens long text, as a list may hold many. An error that is not a
+ * `NextvladError` becomes `WORKER_DIED` with its stack or message.
  */
 export function serialiseError(error: unknown): SerialisedError {
   if (error instanceof NextvladError) return { code: error.code, what: error.what, details: boundDetails(error.details) };
@@ -151,10 +151,10 @@ export function deserialiseError(error: SerialisedError): NextvladError {
   return new NextvladError(error.code, error.what, error.details);
 }
 
-/** What to do about EMFILE. */
+/** Remedy for EMFILE. */
 export const RAISE_OPEN_FILES = "raise the limit of open files, like ulimit -n 4096";
 
-/** Turns a failed system call into a `NextvladError` that names the file and the cause: "no such file", "permission denied". */
+/** Converts the error of a failed system call to a `NextvladError` that names the file and the cause: "no such file", "permission denied". */
 export function fileError(error: unknown, file: string, doing: "read" | "write"): NextvladError {
   if (error instanceof NextvladError) return error;
   const errno = (error as NodeJS.ErrnoException).code ?? "";

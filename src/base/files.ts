@@ -5,35 +5,35 @@ import { basename, dirname, isAbsolute, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileError, NextvladError } from "./errors.js";
 
-/** Flags of `open` for a new file: they fail if the name exists, also as a link. */
+/** `open` flags that create a new file; `open` fails if the name exists, even as a symbolic link. */
 export const CREATE_NEW = FLAGS.O_WRONLY | FLAGS.O_CREAT | FLAGS.O_EXCL | FLAGS.O_NOFOLLOW;
 
 const MAX_LINKS = 40;
 
 /**
- * A temporary name next to `path`, hidden: of a file that is being written, or of one that is being removed. Its random part makes it unpredictable, and different
- * in two containers with equal process IDs. `leftovers.ts` recognises it.
+ * Returns a hidden temporary name next to `path`, for a file or directory that is being written or removed. Its random part makes it unpredictable, and
+ * distinct in two containers with equal process IDs. `leftovers.ts` recognizes it.
  */
 export function temporaryName(path: string, kind: "unfinished" | "removed"): string {
   return join(dirname(path), `.${fitName(basename(path))}.${kind}-${process.pid}-${randomBytes(6).toString("hex")}`);
 }
 
-/** The start of a name that is too long for a temporary name made of it: file systems take 255 bytes, and up to 40 are added. */
+/** Truncates a name so that a temporary name made from it fits: file systems allow 255 bytes, and up to 40 are added. */
 export function fitName(name: string): string {
   let length = Math.min(name.length, 215);
   while (Buffer.byteLength(name.slice(0, length)) > 215) length--;
   return name.slice(0, length).replace(/[\uD800-\uDBFF]$/, "");
 }
 
-/** Bytes that may be written to the file system that a folder is on; null where it tells no sizes, or the folder is not there. */
+/** Returns the free bytes of a folder's file system; null if it reports no size or the folder does not exist. */
 export async function freeBytes(folder: string): Promise<number | null> {
   const disk = await statfs(folder).catch(() => null);
   return disk === null || disk.blocks === 0 ? null : disk.bavail * disk.bsize;
 }
 
 /**
- * Sees to it, before a large write, that the disk has room for it. File systems that tell no sizes pass. Throws FILE_UNWRITABLE.
- * Others write too, so the write itself may still find the disk full.
+ * Throws FILE_UNWRITABLE if the disk has too little space for a large write. Passes if the file system reports no size.
+ * Other processes write too, so the write itself may still fail.
  */
 export async function requireFreeSpace(folder: string, bytes: number): Promise<void> {
   const free = await freeBytes(folder);
@@ -43,7 +43,7 @@ export async function requireFreeSpace(folder: string, bytes: number): Promise<v
   throw new NextvladError("FILE_UNWRITABLE", "cannot write it: too little space is free", { file: folder, expected, found, remedy });
 }
 
-/** The kind of a file in words, such as "a pipe (FIFO)". */
+/** Returns the kind of a file in words, such as "a pipe (FIFO)". */
 export function describeKind(found: Stats): string {
   if (found.isFile()) return "a regular file";
   if (found.isDirectory()) return "a directory";
@@ -53,7 +53,7 @@ export function describeKind(found: Stats): string {
   return found.isBlockDevice() ? "a block device" : "a character device";
 }
 
-/** What is at a path, links followed; null if there is nothing. */
+/** `stat`, which follows links, but null if nothing exists at the path. */
 async function statIfThere(path: string): Promise<Stats | null> {
   return stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return null;
@@ -61,10 +61,10 @@ async function statIfThere(path: string): Promise<Stats | null> {
   });
 }
 
-/** The path at the end of a chain of links, whether or not anything is there. */
+/** Returns the path at the end of a chain of symbolic links, whether or not it exists. */
 async function followLinks(path: string, links = 0): Promise<string> {
   const target = await readlink(path).catch((error: NodeJS.ErrnoException) => {
-    // No link, or nothing at all.
+    // Not a link, or nothing exists there.
     if (error.code === "EINVAL" || error.code === "ENOENT" || error.code === "ENOTDIR") return null;
     throw error;
   });
@@ -80,7 +80,7 @@ function notReplaceable(path: string, found: Stats, expected: "a regular file" |
 }
 
 /**
- * Decides what an output file may replace: a regular file or nothing. Returns the path to write, which is `path` with its links resolved.
+ * Checks that an output file replaces a regular file or nothing. Returns the path to write, which is `path` with its links resolved.
  * Throws FILE_UNWRITABLE for anything else: a directory, device, pipe or socket.
  */
 export async function resolveOutputFile(path: string): Promise<string> {
@@ -94,8 +94,8 @@ export async function resolveOutputFile(path: string): Promise<string> {
 }
 
 /**
- * Checks, before the work, an output file that `isOwn` may say is an earlier one of the same command. Throws FILE_UNWRITABLE if another file is there and `overwrite` is not
- * set, and what `resolveOutputFile` throws.
+ * Checks an output file before the work starts. Throws FILE_UNWRITABLE if the file exists, unless `overwrite` is set or `isOwn` recognizes it as an earlier
+ * output of the same command; and what `resolveOutputFile` throws.
  */
 export async function refuseForeignFile(
   path: string,
@@ -108,14 +108,14 @@ export async function refuseForeignFile(
   throw new NextvladError("FILE_UNWRITABLE", "the file exists already", { file: path, remedy });
 }
 
-/** The same for an output that is a directory: it may replace a directory or nothing. Throws FILE_UNWRITABLE. */
+/** `resolveOutputFile` for a directory, which may replace a directory or nothing. Throws FILE_UNWRITABLE, or the file system's error. */
 async function resolveOutputDirectory(path: string): Promise<string> {
   const found = await statIfThere(path);
   if (found !== null && !found.isDirectory()) throw notReplaceable(path, found, "a directory");
   return followLinks(path);
 }
 
-/** Flushes a directory's entries to the disk, so that a rename in it outlives a power cut. */
+/** Flushes a directory's entries to the disk, so that a rename in it survives a power failure. */
 async function syncDirectory(path: string): Promise<void> {
   const handle = await open(path, "r");
   try {
@@ -125,12 +125,12 @@ async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Renames a file that is complete and on the disk to its final name, and flushes the folder. Throws FILE_UNWRITABLE, also if the name is taken by something else than a regular file. */
+/** Renames a complete, flushed file to its final name, and flushes the folder. Throws FILE_UNWRITABLE, also if `to` exists and is not a regular file. */
 export async function moveFile(from: string, to: string): Promise<void> {
   try {
     const target = await resolveOutputFile(to);
     await rename(from, target).catch(async (error: NodeJS.ErrnoException) => {
-      // A link may lead to another disk.
+      // `to` may be a link to another file system.
       if (error.code !== "EXDEV") throw error;
       await writeFileAtomic(target, createReadStream(from));
       await rm(from);
@@ -141,31 +141,33 @@ export async function moveFile(from: string, to: string): Promise<void> {
   }
 }
 
-/** Makes a folder and those above it, where missing, so that they outlive a power cut. Node's own recursive mkdir never returns in a folder that takes none (/proc/x, Node 20 and 24). */
+/**
+ * Creates a folder and its missing parents so that they survive a power failure. Node's own recursive mkdir never returns if a parent accepts no folder
+ * (/proc/x, Node 20 and 24). Throws the file system's error.
+ */
 export async function makeFolder(path: string): Promise<void> {
   const there = await stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return null;
-    // Too long a path, for one: none of its folders is made.
+    // For example, the path is too long: none of its folders is created.
     throw error;
   });
   if (there?.isDirectory()) return;
   if (there !== null) throw Object.assign(new Error(`${path} is not a directory`), { code: "ENOTDIR" });
-  // Not resolved from the current folder: its name may not be UTF-8.
+  // Not resolved against the current folder, whose path may not be UTF-8.
   const above = dirname(path);
   if (above !== path) await makeFolder(above);
   await mkdir(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "EEXIST") throw error;
   });
   await syncDirectory(above).catch((error: NodeJS.ErrnoException) => {
-    // A folder may be made in one that nobody may read, which cannot be flushed then.
+    // The parent may be writable but not readable; then it cannot be flushed.
     if (error.code !== "EACCES") throw error;
   });
 }
 
-/** A file's content: whole, or piece by piece so that it need not be in memory at once. */
+/** A file's content: as a whole, or in pieces that need not be in memory at the same time. */
 export type Content = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
-/** Where bytes go, one piece after the other. */
 async function writeContent(handle: FileHandle, content: Content): Promise<void> {
   if (typeof content === "string" || content instanceof Uint8Array) await handle.writeFile(content);
   else for await (const piece of content) await writeFully(handle, piece);
@@ -186,8 +188,9 @@ async function writeAndSync(path: string, content: Content): Promise<void> {
 }
 
 /**
- * A file that is written next to its place, piece by piece, until `commit` flushes it and renames it there, or `discard` removes it: a reader sees
- * the old file or the new one, whole. It replaces what `resolveOutputFile` allows. All but `discard` throw FILE_UNWRITABLE, after which the file is discarded already.
+ * A file that is written piece by piece under a temporary name next to its path, until `commit` flushes and renames it or `discard` removes it. A reader sees
+ * either the complete old file or the complete new one. It replaces what `resolveOutputFile` allows. All methods but `discard` throw FILE_UNWRITABLE; the
+ * file is then already discarded.
  */
 export class AtomicFile {
   readonly path: string;
@@ -211,7 +214,7 @@ export class AtomicFile {
     }
   }
 
-  /** Resolves once the system has the bytes, so that whoever waits for it runs no faster than the disk. One write at a time. */
+  /** Resolves once the operating system has accepted the bytes, so a caller that awaits it gets back-pressure. One write at a time. */
   write(content: Content): Promise<void> {
     return this.#orDiscard(() => writeContent(this.#handle, content));
   }
@@ -224,7 +227,7 @@ export class AtomicFile {
     });
   }
 
-  /** May be called at any time, and again; what was committed stays. */
+  /** May be called at any time, also repeatedly. A committed file stays. */
   async discard(): Promise<void> {
     await this.#handle.close().catch(() => undefined);
     await rm(this.#unfinished, { force: true }).catch(() => undefined);
@@ -240,14 +243,14 @@ export class AtomicFile {
   }
 }
 
-/** Writes a whole file as an `AtomicFile`. Throws FILE_UNWRITABLE, and whatever `content` throws. */
+/** Writes a whole file through `AtomicFile`. Throws FILE_UNWRITABLE, or a `NextvladError` that `content` throws. */
 export async function writeFileAtomic(path: string, content: Content): Promise<void> {
   const file = await AtomicFile.open(path);
   await file.write(content);
   await file.commit();
 }
 
-/** Descriptors that the process has already, by the paths that name them. */
+/** Descriptors that are already open in this process, by the paths that refer to them. */
 const STANDARD_DESCRIPTORS: ReadonlyMap<string, number> = new Map(
   [1, 2].flatMap((descriptor) => [
     [`/dev/fd/${descriptor}`, descriptor] as const,
@@ -256,7 +259,7 @@ const STANDARD_DESCRIPTORS: ReadonlyMap<string, number> = new Map(
   ]),
 );
 
-/** Whether a path names something that bytes are written to directly: standard output or error, a pipe, or a character device such as a terminal. */
+/** Returns whether a path is written to directly: standard output or error, a pipe, or a character device such as a terminal. */
 export async function isStream(path: string): Promise<boolean> {
   if (STANDARD_DESCRIPTORS.has(path)) return true;
   const found = await stat(path).catch(() => null);
@@ -266,7 +269,7 @@ export async function isStream(path: string): Promise<boolean> {
 const POLL_MS = 5;
 const ANNOUNCE_MS = 1000;
 
-/** Writes to a path for which `isStream` is true; a pipe without a reader is waited for, and `announce` is called once if that lasts a second. Throws FILE_UNWRITABLE. */
+/** Writes to a path for which `isStream` is true. Waits for a pipe's reader, and calls `announce` once if that takes over a second. Throws FILE_UNWRITABLE. */
 export async function writeStream(path: string, content: Content, announce: (text: string) => void): Promise<void> {
   const standard = STANDARD_DESCRIPTORS.get(path);
   let handle: FileHandle | null = null;
@@ -283,7 +286,7 @@ export async function writeStream(path: string, content: Content, announce: (tex
   }
 }
 
-/** Without O_NONBLOCK, the open call itself would wait for a reader, and nothing could end it. */
+/** Polls with O_NONBLOCK: a blocking `open` would wait for a reader, and could not be interrupted. */
 async function openStream(path: string, announce: (text: string) => void): Promise<FileHandle> {
   const startMs = performance.now();
   let isAnnounced = false;
@@ -316,9 +319,9 @@ async function writeToDescriptor(descriptor: number, bytes: Uint8Array): Promise
 }
 
 /**
- * Writes a directory of files next to its place, one after another as they come, flushes them, then renames it there, replacing a directory that
- * stood there. `addMore` may put further files, already on the disk, into the directory that it is given. Throws FILE_UNWRITABLE; the old directory
- * stays whole until the new one is.
+ * Writes files, one after another, to a directory under a temporary name next to `path`, flushes them, then renames the directory to `path`, replacing an
+ * existing directory. `addMore` may put further files, already flushed, into the directory that it receives. Throws FILE_UNWRITABLE; the old directory stays
+ * intact until the new one is complete.
  */
 export async function writeDirectoryAtomic(
   path: string,
@@ -343,7 +346,7 @@ export async function writeDirectoryAtomic(
   }
 }
 
-/** A rename cannot replace a directory that is not empty, so the old one is renamed first and removed last. */
+/** A rename cannot replace a non-empty directory, so the old one is renamed first and removed last. */
 async function replaceDirectory(from: string, to: string): Promise<void> {
   const aside = `${from}-old`;
   await rename(to, aside).catch((error: NodeJS.ErrnoException) => {
@@ -356,7 +359,7 @@ async function replaceDirectory(from: string, to: string): Promise<void> {
   await rm(aside, { recursive: true, force: true });
 }
 
-/** Removes a directory, or a link to one, so that nobody ever sees a part of it: it is renamed first. Throws FILE_UNWRITABLE. */
+/** Removes a directory, or a link to one. It is renamed first, so that no process sees a part of it under its name. Throws FILE_UNWRITABLE. */
 export async function removeDirectory(path: string): Promise<void> {
   const aside = temporaryName(path, "removed");
   try {

@@ -6,7 +6,7 @@ import { untilStopped, waitForInput } from "./waiting.js";
 
 const PIECE_BYTES = 1 << 18;
 
-/** What stands at a path, if neither a regular file nor a directory: "a pipe", "a socket", "a device"; else null. */
+/** Returns "a pipe", "a socket" or "a device"; null for a regular file or a directory. */
 export function specialKind(found: Stats): string | null {
   if (found.isFIFO()) return "a pipe";
   if (found.isSocket()) return "a socket";
@@ -14,7 +14,7 @@ export function specialKind(found: Stats): string | null {
 }
 
 /**
- * Opens an input that is read at positions, more than once, or by its size. Anything but a regular file is refused: opening a pipe waits for a writer,
+ * Opens an input that is read at positions or more than once, or whose size is needed. Rejects pipes, sockets and devices: opening a pipe waits for a writer,
  * and some devices never end. `name` is the path in messages. Throws FILE_MISSING, FILE_UNREADABLE.
  */
 export async function openInput(path: string, name = path): Promise<FileHandle> {
@@ -24,7 +24,7 @@ export async function openInput(path: string, name = path): Promise<FileHandle> 
   });
 }
 
-/** `openInput` for code that reads synchronously: returns the descriptor. */
+/** Synchronous `openInput`: returns the file descriptor. */
 export function openInputSync(path: string): number {
   try {
     refuseSpecial(statSync(path), path);
@@ -34,10 +34,10 @@ export function openInputSync(path: string): number {
   }
 }
 
-/** The largest file that is read whole, unless its reader sets another limit: lists, states, tables. */
+/** Default maximum size of a file that is read as a whole: lists, states, tables. */
 const MAX_INPUT_BYTES = 2 ** 28;
 
-/** Reads a whole regular file of at most `maxBytes`. Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT. */
+/** Reads a whole regular file. Throws FILE_MISSING, FILE_UNREADABLE, or BAD_FORMAT if it is larger than `maxBytes`. */
 export async function readInput(path: string, name = path, maxBytes = MAX_INPUT_BYTES): Promise<Buffer> {
   const size = (await requireRegularFile(path, name))?.size ?? 0;
   if (size > maxBytes) {
@@ -54,7 +54,7 @@ export async function readInput(path: string, name = path, maxBytes = MAX_INPUT_
   });
 }
 
-/** Throws FILE_UNREADABLE for a pipe, a socket or a device. What else is wrong with a path is reported by whoever opens it. Returns what is there, or null. */
+/** Throws FILE_UNREADABLE for a pipe, a socket or a device. Returns the file's stats, or null on any other error, which opening the file reports. */
 export async function requireRegularFile(path: string, name = path): Promise<Stats | null> {
   const found = await untilStopped(
     name,
@@ -83,7 +83,7 @@ export async function* readOnce(path: string): AsyncGenerator<Uint8Array, void> 
   else yield* readPieces(path);
 }
 
-/** The bytes of a regular file, piece by piece. Throws FILE_MISSING, FILE_UNREADABLE. */
+/** Reads a regular file piece by piece. Throws FILE_MISSING, FILE_UNREADABLE. */
 export async function* readPieces(path: string): AsyncGenerator<Uint8Array, void> {
   const handle = await openInput(path);
   try {
@@ -119,7 +119,7 @@ function openPipe(path: string): Socket {
   }
 }
 
-/** The pieces of a stream, such as standard input; a wait is reported within a second. `name` is the input's name in errors, `source` in reports. */
+/** Yields the pieces of a byte source such as standard input; reports a wait within a second. `name` is its name in errors, `source` in reports. */
 export async function* readStream(
   stream: AsyncIterable<Uint8Array | string>,
   name: string,

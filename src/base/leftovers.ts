@@ -3,22 +3,22 @@ import { join } from "node:path";
 import { fitName } from "./files.js";
 import { startTimeMs } from "./processes.js";
 
-/** The random part is missing in names of earlier versions. */
+/** Temporary names of `files.ts`. Those of earlier versions have no random part. */
 const LEFTOVER = /^\.(.+)\.(unfinished|removed)-(\d+)(?:-[0-9a-f]{12})?(-old)?$/;
-/** Start times are known to a second or so. */
+/** Process start times are accurate to about a second. */
 const MARGIN_MS = 2000;
 
 /**
- * Clears a folder of what `files.ts` was writing or removing there (of the files and directories that `of` names, where it is given) when its
- * process was killed, and returns the names of what went.
- * Killed between the two renames that replace a directory, the new one, which is whole, is put in its place.
- * What a living process writes stays. Throws nothing: what cannot be removed stays too.
+ * Removes temporary files and directories that `files.ts` left in a folder when its process was killed, and returns their names. `of` limits this to
+ * those of the named files and directories.
+ * If the process was killed between the two renames that replace a directory, the new directory, which is complete, is renamed to its final name.
+ * Keeps those of running processes. Never throws: what cannot be removed stays.
  */
 export async function sweepLeftovers(folder: string, of?: ReadonlySet<string>): Promise<readonly string[]> {
   const names: readonly string[] = await readdir(folder).catch(() => []);
   const swept: string[] = [];
   const targets = of === undefined ? null : new Set(Array.from(of, fitName));
-  // The old ones come last: where both are there, the new directory takes the place.
+  // Names that end in `-old` come last: if both exist, the new directory is renamed to the target.
   for (const name of names.toSorted((a, b) => a.length - b.length)) {
     const [, target, kind, pid, old] = LEFTOVER.exec(name) ?? [];
     if (target === undefined || targets?.has(target) === false || (await isBeingWritten(join(folder, name), Number(pid)))) continue;
@@ -30,7 +30,7 @@ export async function sweepLeftovers(folder: string, of?: ReadonlySet<string>): 
   return swept;
 }
 
-/** A number may have passed to another process since: that one is younger than the leftover. This process itself sweeps before it writes. */
+/** The process ID may have been reused: such a process is younger than the leftover. This process itself sweeps before it writes. */
 async function isBeingWritten(path: string, pid: number): Promise<boolean> {
   if (pid === process.pid) return false;
   const startMs = startTimeMs(pid);

@@ -6,31 +6,32 @@ import { CREATE_NEW, describeKind, temporaryName } from "./files.js";
 import { identifySelf, isRunning, type ProcessIdentity } from "./processes.js";
 import { showText } from "./shown-value.js";
 
-/** The file in a folder that says whose it is. */
+/** Name of the lock file in a folder; it identifies the process that holds the lock. */
 export const LOCK_NAME = ".nextvlad.lock";
 
-/** How often the holder shows that it lives, and how long another machine's holder may be silent before it is taken for gone. */
+/** Interval of the holder's heartbeat, and the silence after which a holder on another machine is considered dead. */
 const SIGN_OF_LIFE_MS = 20_000;
 const SILENCE_MS = 180_000;
 
-/** A folder that is this process's own until it is released. */
+/** A lock on a folder, held by this process until `release`. */
 export interface FolderLock {
-  /** The lock file's content, by which its holder knows it: see `confirmLock`. */
+  /** The lock file's content, which `confirmLock` compares. */
   readonly text: string;
-  /** What was found of a holder that is gone, in words; null where there was none. */
+  /** Describes a dead holder whose lock was replaced; null if there was none. */
   readonly tookOver: string | null;
-  /** Gives the folder back. A lock that is no longer this one's stays. */
+  /** Removes the lock file, unless another process has replaced it. */
   release(): Promise<void>;
 }
 
 /**
- * Takes a folder for this process alone. Whether a holder on this machine still runs is seen by its number and start time; one on another
- * machine is taken for gone after three minutes of silence. Throws SAVE_DIR_TAKEN where a holder lives, FILE_UNWRITABLE (also if the lock is not a regular file).
+ * Locks a folder for this process. A holder on this machine is checked by process ID and start time; one on another machine or in another container is
+ * considered dead after three minutes without a heartbeat. Throws SAVE_DIR_TAKEN if the folder is locked, FILE_UNWRITABLE (also if the lock is not a
+ * regular file).
  */
 export async function lockFolder(folder: string): Promise<FolderLock> {
   const path = join(folder, LOCK_NAME);
   const text = `${JSON.stringify({ ...identifySelf(), since: new Date().toISOString(), key: randomBytes(8).toString("hex") })}\n`;
-  // Content first, name second: nobody ever reads a lock that is half written. The names are those that `sweepLeftovers` knows.
+  // Written under a temporary name first, so that no process reads a partial lock. `sweepLeftovers` removes such names.
   const own = temporaryName(path, "unfinished");
   try {
     await createFile(own, text);
@@ -49,7 +50,7 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   }
 }
 
-/** Puts `own` in the lock's place, once or, where holders that are gone left theirs, a few times; says whose lock went. */
+/** Makes `own` the lock; removes locks of dead holders and tries again. Returns a description of the last such holder, or null. Throws SAVE_DIR_TAKEN. */
 async function takeOver(path: string, own: string): Promise<string | null> {
   let gone: string | null = null;
   for (let attempt = 0; attempt < 10; attempt++) {
@@ -63,7 +64,7 @@ async function takeOver(path: string, own: string): Promise<string | null> {
   throw taken(path, "someone else, who is quicker");
 }
 
-/** Whether the lock's place was free, and is `own`'s now. File systems without links get a copy. */
+/** Returns true if `own` is the lock now, false if there is a lock already. On file systems without hard links, `own` is copied. */
 async function place(own: string, path: string): Promise<boolean> {
   const free = (): boolean => true;
   const occupied = (error: NodeJS.ErrnoException): boolean => {
@@ -77,7 +78,7 @@ async function place(own: string, path: string): Promise<boolean> {
     .then(free, occupied);
 }
 
-/** A rename gives the old lock to one process only; where what it got is no longer what it judged, it goes back. */
+/** Only one process can rename the old lock. If the renamed file is not the one that was judged stale, it is restored. */
 async function removeStale(path: string, judged: string): Promise<void> {
   const aside = temporaryName(path, "removed");
   const moved = await rename(path, aside).then(
@@ -89,14 +90,14 @@ async function removeStale(path: string, judged: string): Promise<void> {
   await unlink(aside).catch(() => undefined);
 }
 
-/** Throws SAVE_DIR_TAKEN unless the holder is gone. */
+/** Throws SAVE_DIR_TAKEN if the holder is running, or may be. */
 async function refuseLiving(path: string, own: string, text: string): Promise<void> {
   const holder = parseHolder(text);
   if (holder === null) return;
   const running = isRunning(holder);
   if (running === false) return;
   if (running === true) throw taken(path, describeHolder(text));
-  // Both times are the file system's own, so that no two clocks need agree.
+  // The file system sets both times, so the clocks of two machines need not agree.
   const [there, here] = await Promise.all([stat(path).catch(() => null), stat(own)]);
   const silentMs = there === null ? SILENCE_MS : here.mtimeMs - there.mtimeMs;
   if (silentMs >= SILENCE_MS) return;
@@ -109,7 +110,7 @@ function taken(path: string, holder: string): NextvladError {
   return new NextvladError("SAVE_DIR_TAKEN", `another run writes to this folder: ${holder}`, { file: path, remedy });
 }
 
-/** The holder's identity; null for a file that is no lock of ours, and so holds nobody. */
+/** Returns the holder's identity; null if the file is not a lock in this format, and so has no holder. */
 function parseHolder(text: string): ProcessIdentity | null {
   try {
     const value = JSON.parse(text) as Partial<ProcessIdentity> | null;
@@ -134,12 +135,12 @@ async function createFile(path: string, text: string): Promise<void> {
   await handle.writeFile(text).finally(() => handle.close());
 }
 
-/** Opens a lock, but no link; a pipe does not block. */
+/** Opens a lock without following a link and without blocking on a pipe. */
 function openLock(path: string, access: number): Promise<FileHandle> {
   return open(path, access | constants.O_NOFOLLOW | constants.O_NONBLOCK);
 }
 
-/** The lock's text; null if it is missing or cannot be read. Throws FILE_UNWRITABLE if it is not a regular file. */
+/** Returns the lock's text; null if it is missing or cannot be read. Throws FILE_UNWRITABLE if it is not a regular file. */
 async function readLock(path: string): Promise<string | null> {
   const found = await lstat(path).catch(() => null);
   if (found === null) return null;
@@ -160,16 +161,16 @@ async function readLock(path: string): Promise<string | null> {
         .finally(() => handle.close());
 }
 
-/** Writes the lock over itself: that puts the file system's own time on it, where a time that is set would be this machine's. */
+/** Heartbeat: rewrites the lock in place, so that the file system sets its modification time; `utimes` would set this machine's time. */
 async function showLife(path: string, text: string): Promise<void> {
   const handle = await openLock(path, constants.O_RDWR).catch(() => null);
-  // Through one handle: a lock that took this one's place meanwhile is another file.
+  // Read and written through one handle: the path may have been replaced by another process's lock.
   if (handle !== null && (await handle.readFile("utf8").catch(() => null)) === text) await handle.write(text, 0).catch(() => undefined);
   await handle?.close();
 }
 
 /**
- * Sees to it that the folder is still the one that was locked: not removed, not another disk's, not another run's.
+ * Checks that the folder is still the one that was locked: not removed, not on another disk, not locked by another run.
  * Throws FILE_UNWRITABLE, SAVE_DIR_TAKEN.
  */
 export async function confirmLock(folder: string, text: string): Promise<void> {

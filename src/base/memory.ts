@@ -4,20 +4,20 @@ import { formatBytes } from "./byte-size.js";
 import { NextvladError, RAISE_OPEN_FILES } from "./errors.js";
 import { readAddressSpace, readLimit } from "./process-limits.js";
 
-/** Bytes that this process may still take, and what limits them. */
+/** Bytes of memory that this process can still allocate, and what limits them. */
 export interface AvailableMemory {
   readonly bytes: number;
-  /** As in "the memory limit of the container (cgroup)". */
+  /** Name of the limit, such as "the memory limit of the container (cgroup)". */
   readonly limit: string;
-  /** How to raise it. */
+  /** How to raise the limit. */
   readonly remedy: string;
 }
 
 const SMALLER = "use a smaller model or batch";
 
 /**
- * The memory that is available: of the machine (MemAvailable), of the process's cgroup (versions 1 and 2), and of its address space (`ulimit -v`), whichever is the
- * least. Cached file pages and free swap count as available. `root` is the folder that /proc and /sys are in.
+ * Returns the available memory: the minimum over the machine (MemAvailable), the process's cgroup (versions 1 and 2) and its address space (`ulimit -v`).
+ * Cached file pages and free swap count as available. `root` is the folder that contains /proc and /sys.
  */
 export function availableMemory(root = "/"): AvailableMemory {
   const machine = {
@@ -38,7 +38,7 @@ export function availableMemory(root = "/"): AvailableMemory {
   return [machine, cgroup, addresses].reduce((least, other) => (other.bytes < least.bytes ? other : least));
 }
 
-/** Throws OUT_OF_MEMORY if more is needed than is available. `parts` are the sizes in bytes by what they are for; they are needed at the same time. */
+/** Throws OUT_OF_MEMORY if the sum of `parts` exceeds the available memory. `parts` maps names to sizes in bytes. */
 export function requireMemory(what: string, parts: Readonly<Record<string, number>>, available = availableMemory()): void {
   const needed = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
   if (needed <= available.bytes) return;
@@ -64,7 +64,7 @@ function readMeminfo(name: "MemAvailable" | "SwapFree", root: string): number | 
   return kilobytes === undefined ? null : 1024 * Number(kilobytes);
 }
 
-/** A cgroup's limit and usage; the limits of the groups above it count too. */
+/** Where versions 2 and 1 of cgroups report a group's limit and usage. The limits of its ancestors apply too. */
 const VERSIONS = [
   {
     line: /^0::(.*)$/m,
@@ -80,7 +80,7 @@ const VERSIONS = [
     folder: "sys/fs/cgroup/memory",
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
-    // These two include memory.
+    // In version 1, these two are memory plus swap.
     swapLimit: "memory.memsw.limit_in_bytes",
     swapUsage: "memory.memsw.usage_in_bytes",
     cached: /^total_(?:in)?active_file (\d+)$/gm,
@@ -92,7 +92,7 @@ function availableInCgroup(root: string): number {
   let least = Number.POSITIVE_INFINITY;
   for (const version of VERSIONS) {
     const path = version.line.exec(groups)?.[1];
-    // In a container the path may be the host's, and the group itself be mounted as the root.
+    // In a container, the path may be the host's, while the group itself is mounted as the root.
     for (let group = path ?? "/"; ; group = dirname(group)) {
       least = Math.min(least, availableInGroup(join(root, version.folder, group), version, freeSwap(root)));
       if (group === "/" || group === ".") break;
@@ -105,13 +105,13 @@ function availableInGroup(folder: string, version: (typeof VERSIONS)[number], fr
   const { limit, usage, swapLimit, swapUsage, cached } = version;
   const number = (name: string): number | null => {
     const text = read(join(folder, name)).trim();
-    // "max", or no such file.
+    // The text is "max" for no limit, or empty if the file does not exist.
     return /^\d+$/.test(text) ? Number(text) : null;
   };
   const most = number(limit);
   if (most === null) return Number.POSITIVE_INFINITY;
   const used = number(usage) ?? 0;
-  // Shards that were read twice are among the active pages.
+  // Active pages count too: they include shards that were read twice.
   const cachedBytes = [...read(join(folder, "memory.stat")).matchAll(cached)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
   const memory = Math.max(0, most - Math.max(0, used - cachedBytes));
   const includesMemory = version.folder === VERSIONS[1].folder;
@@ -128,14 +128,14 @@ function read(path: string): string {
   }
 }
 
-/** Addresses that a thread's heap and allocator take, and TensorFlow's library with its threads, on 2 cores (Node 20, TensorFlow 2.21): measured with `ulimit -v`. */
+/** Address space in bytes of a thread's heap and allocator, and of TensorFlow with its threads on 2 cores (Node 20, TensorFlow 2.21); from `ulimit -v`. */
 const THREAD_ADDRESS_SPACE = 0.75e9;
 const TENSORFLOW_ADDRESS_SPACE = 2e9;
-/** File descriptors of the process and of each thread, which also loads its modules: measured. */
+/** File descriptors of the process, and of each thread, which loads its own modules; measured. */
 const PROCESS_FILES = 64;
 const THREAD_FILES = 10;
 
-/** What a command is going to start. */
+/** What a command will start. */
 export interface Demand {
   /** Worker threads. */
   readonly threads: number;
@@ -143,8 +143,8 @@ export interface Demand {
 }
 
 /**
- * Throws OUT_OF_MEMORY if the address space (`ulimit -v`) is too small for the threads and TensorFlow, which end the process by a signal if it runs out, and
- * FILE_UNREADABLE if there are too few file descriptors (`ulimit -n`). `remedy` says how to use fewer threads. `root` is the folder that /proc is in.
+ * Throws OUT_OF_MEMORY if the address space (`ulimit -v`) is too small for the threads and TensorFlow, which abort the process if it runs out, and
+ * FILE_UNREADABLE if there are too few file descriptors (`ulimit -n`). `remedy` says how to use fewer threads. `root` is the folder that contains /proc.
  */
 export function requireProcessLimits({ threads, tensorflow = false }: Demand, remedy: string, root = "/"): void {
   const what = `${threads} threads${tensorflow ? " and TensorFlow" : ""}`;

@@ -4,7 +4,7 @@ import { crc32c } from "@node-rs/crc32";
 import { fileError, NextvladError } from "./errors.js";
 import { CREATE_NEW } from "./files.js";
 
-/** What a file held at some moment, from its start: its length and its CRC-32C. */
+/** Length and CRC-32C of a file's content at some point in time. */
 export interface FileMark {
   readonly bytes: number;
   readonly crc32c: number;
@@ -13,8 +13,8 @@ export interface FileMark {
 const PIECE_BYTES = 1 << 20;
 
 /**
- * A file that grows at its end and can be gone on with after its process was killed: what was written behind the last mark is dropped then.
- * An error leaves it as it is. All throw FILE_UNWRITABLE where nothing else is said.
+ * An append-only file that can be resumed after its process was killed; `reopen` drops what was written after the last mark.
+ * An error leaves the file as it is. All methods but `close` throw FILE_UNWRITABLE.
  */
 export class PartialFile {
   readonly path: string;
@@ -29,7 +29,7 @@ export class PartialFile {
     this.#crc32c = mark.crc32c;
   }
 
-  /** Starts a new file. The name must be free. */
+  /** Creates a new file. Throws FILE_UNWRITABLE also if the name exists. */
   static async create(path: string): Promise<PartialFile> {
     try {
       return new PartialFile(path, await open(path, CREATE_NEW), { bytes: 0, crc32c: 0 });
@@ -38,7 +38,10 @@ export class PartialFile {
     }
   }
 
-  /** Opens a file as it was at a mark, and passes on what it holds, in pieces that are good until the next. Throws BAD_RESULTS where it is missing or holds something else, FILE_UNREADABLE, FILE_UNWRITABLE. */
+  /**
+   * Opens a file and truncates it to a mark. Passes its content up to the mark to `pass`, in pieces that are valid only during the call. Throws BAD_RESULTS if
+   * the file is missing or its content does not match the mark, FILE_UNREADABLE, FILE_UNWRITABLE.
+   */
   static async reopen(path: string, mark: FileMark, pass: (piece: Uint8Array) => void): Promise<PartialFile> {
     let handle: FileHandle | undefined;
     try {
@@ -57,11 +60,11 @@ export class PartialFile {
     }
   }
 
-  /** Adds to the file. One write at a time. */
+  /** Appends to the file. One write at a time. */
   async write(content: string | Uint8Array): Promise<void> {
     const bytes = typeof content === "string" ? Buffer.from(content, "utf8") : content;
     try {
-      // At its place, so that what a write left that failed halfway is written over.
+      // Written at a position, so that the remains of a failed write are overwritten.
       for (let done = 0; done < bytes.length; ) {
         done += (await this.#handle.write(bytes, done, bytes.length - done, this.#bytes + done)).bytesWritten;
       }
@@ -72,7 +75,7 @@ export class PartialFile {
     this.#crc32c = crc32c(bytes, this.#crc32c);
   }
 
-  /** Flushes the file to the disk; the mark is that of all written so far. */
+  /** Flushes the file to the disk; returns the mark of everything written so far. */
   async sync(): Promise<FileMark> {
     try {
       await this.#handle.sync();
@@ -82,7 +85,7 @@ export class PartialFile {
     return { bytes: this.#bytes, crc32c: this.#crc32c };
   }
 
-  /** Lets go of the file. May be called again. */
+  /** Closes the file. May be called again. Never throws. */
   async close(): Promise<void> {
     await this.#handle.close().catch(() => undefined);
   }
@@ -101,7 +104,7 @@ async function readMarked(handle: FileHandle, path: string, mark: FileMark, pass
   if (crc !== mark.crc32c) throw damaged(path, `checksum ${mark.crc32c}`, crc);
 }
 
-/** Reads so many bytes, fewer only at the file's end. */
+/** Reads `size` bytes, or fewer at the end of the file; returns their number. */
 async function fill(handle: FileHandle, piece: Uint8Array, position: number, size: number): Promise<number> {
   let filled = 0;
   while (filled < size) {

@@ -5,11 +5,14 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NextvladError } from "./errors.js";
 
-/** Node puts U+FFFD in place of bytes that are not UTF-8, so such a path would name another file. `readBytes` returns where the text comes from. Throws BAD_USAGE. */
+/**
+ * Throws BAD_USAGE if a path has bytes that are not UTF-8: Node replaces them with U+FFFD, so it would name another file. `readBytes` returns the bytes that
+ * the path was decoded from.
+ */
 function refuseReplacedBytes(path: string, what: string, readBytes: () => Uint8Array): void {
   if (!path.includes("\uFFFD")) return;
   try {
-    // The character may be the user's own.
+    // The path may really contain U+FFFD.
     if (isUtf8(readBytes())) return;
   } catch {
     return;
@@ -18,7 +21,7 @@ function refuseReplacedBytes(path: string, what: string, readBytes: () => Uint8A
   throw new NextvladError("BAD_USAGE", what, { file: path, remedy });
 }
 
-/** Throws BAD_USAGE if the path of the current folder is not UTF-8: relative paths would lead elsewhere. */
+/** Throws BAD_USAGE if the path of the current folder is not UTF-8: relative paths would resolve to another folder. */
 export function refuseNonUtf8Folder(): void {
   const readBytes = (): Uint8Array => readlinkSync("/proc/self/cwd", { encoding: "buffer" });
   refuseReplacedBytes(process.cwd(), "the path of the current folder is not UTF-8", readBytes);
@@ -30,14 +33,14 @@ function homeFromEnvironment(): Uint8Array {
   return environment.subarray(start, environment.indexOf(0, start));
 }
 
-/** A path with the home directory in place of a leading `~`, for shells that do not expand it (`--weights=~/best`). Throws BAD_USAGE if that is not UTF-8. */
+/** Expands a leading `~`, for shells that do not (`--weights=~/best`). Throws BAD_USAGE if the path of the home directory is not UTF-8. */
 export function expandHome(path: string): string {
   if (path !== "~" && !path.startsWith("~/")) return path;
   refuseReplacedBytes(homedir(), "the path of the home directory (HOME) is not UTF-8", homeFromEnvironment);
   return join(homedir(), path.slice(1));
 }
 
-/** How to bring the files of a URL's scheme here. */
+/** How to get the files of a URL, by its scheme. */
 const REMEDIES: Readonly<Record<string, string>> = {
   gs: "copy the files to a local disk (gcloud storage cp), or mount the bucket (gcsfuse), and name the local path",
   s3: "copy the files to a local disk (aws s3 cp), or mount the bucket (mount-s3), and name the local path",
@@ -45,7 +48,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   https: "download it (curl -O), and name the local path",
 };
 
-/** What to do about a URL where a path is expected; null for a path. */
+/** Returns the remedy for a URL where a path is expected; null for a path. */
 export function urlRemedy(path: string): string | null {
   const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(path) ?? [];
   if (scheme === undefined) return null;
@@ -61,10 +64,10 @@ function pathOf(url: string): string {
   }
 }
 
-/** What is wrong with a URL where a path is expected. */
+/** The error text for a URL where a path is expected. */
 export const URL_PROBLEM = "URLs are not read or written, only local files";
 
-/** A path as the command line names it, `~` expanded. Throws BAD_USAGE for a URL and for a path that is not UTF-8. */
+/** Returns a path of the command line with `~` expanded. Throws BAD_USAGE for a URL and for a path that is not UTF-8. */
 export function localPath(path: string): string {
   refuseReplacedBytes(path, "the path is not UTF-8", () => readFileSync("/proc/self/cmdline"));
   const remedy = urlRemedy(path);

@@ -8,10 +8,10 @@ import {
   type SerialisedError,
 } from "./errors.js";
 
-/** Items of a list that a message shows; it counts the others. */
+/** Number of items of a list that a message shows; the others are only counted. */
 const SHOWN = 3;
 
-/** "a, b, c and 30 more". `total`: how many there are, where `items` has not all of them. */
+/** Formats a list, like "a, b, c and 30 more". `total` is the number of items if `items` does not have all of them. */
 export function listFirst(
   items: readonly string[],
   { separator = ", ", shown = SHOWN, total = items.length }: { separator?: ", " | "; "; shown?: number; total?: number } = {},
@@ -21,12 +21,12 @@ export function listFirst(
   return more > 0 ? `${list}${separator === ", " ? "" : ";"} and ${more} more` : list;
 }
 
-/** One error for each kind of problem, in the order of their first ones: errors that say the same of several places become one, which counts and shows these. */
+/** Merges errors that differ only in location (or found values) into one that counts them and lists the first. Keeps the order of first occurrence. */
 export function groupErrors(errors: Iterable<SerialisedError>): readonly NextvladError[] {
   const groups = new Map<string, SerialisedError[]>();
   for (const error of errors) {
     const { code, what, details } = error;
-    // Two keys of a config whose values should be different things are two problems; checksums of two records that do not match are one.
+    // Config keys with different expected values are different problems; two records with mismatched checksums are the same problem.
     const expected = details.key === undefined ? null : details.expected;
     const kind = JSON.stringify([code, what, details.remedy, expected]);
     const group = groups.get(kind);
@@ -40,11 +40,11 @@ function mergeGroup(group: readonly SerialisedError[]): NextvladError {
   const first = group[0] as SerialisedError;
   if (group.length === 1) return deserialiseError(first);
   const isSame = (key: string): boolean => group.every(({ details }) => value(details, key) === value(first.details, key));
-  // What lies in different files, records or lines has its whole place in the list: equal numbers in them mean nothing.
+  // From the first location key that differs, all keys go into the list: equal record numbers in different files are coincidence.
   const differs = PLACE_KEYS.findIndex((key) => !isSame(key));
   const split = new Set<string>(differs < 0 ? [] : PLACE_KEYS.slice(differs));
   const common = Object.fromEntries(Object.entries(first.details).filter(([key]) => !split.has(key) && isSame(key)));
-  // One of each file before two of one.
+  // List one error of each file before a second one of any file.
   const byFile = new Map(group.toReversed().map((error) => [error.details.file, error]));
   const items = new Set<string>();
   for (const { details } of [...[...byFile.values()].reverse(), ...group]) {
@@ -60,22 +60,22 @@ function mergeGroup(group: readonly SerialisedError[]): NextvladError {
   return new NextvladError(first.code, `${what}, ${group.length} times${files}${list}`, details);
 }
 
-/** From the whole to the part. */
+/** From the largest unit to the smallest. */
 const PLACE_KEYS: readonly (keyof ErrorDetails)[] = ["file", "record", "line", "byteOffset", "video"];
 
 function value(details: ErrorDetails, key: string): unknown {
   return details[key as keyof ErrorDetails];
 }
 
-/** "record 3, byte 12 (found 11)". */
+/** Formats one location, like "record 3, byte 12 (found 11)". */
 function describeItem(details: ErrorDetails): string {
   const [place, values] = [describePlace(details), describeValues(details)];
   return place === "" ? values : `${place}${values === "" ? "" : ` (${values})`}`;
 }
 
 /**
- * One error for several, one at least, so that they can be fixed in one go: the only one, or one of this code that numbers the kinds of problems.
- * `title` gets the number of problems: "the config has 5 problems".
+ * Joins one or more errors into one, so that the user can fix all at once. Several kinds of problems become a numbered list with the given code.
+ * `title` receives the number of problems: "the config has 5 problems".
  */
 export function joinErrors(errors: readonly NextvladError[], code: ErrorCode, title: (count: number) => string): NextvladError {
   const groups = groupErrors(errors);

@@ -1,12 +1,12 @@
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 
-/** One of the independent streams of chance that a run's single seed feeds. */
+/** Names of the independent random sequences that are derived from a run's seed. */
 export type Stream = "shards" | "videos" | "dropout" | "initialisation" | "digits";
 
 const STREAM_NUMBER: Record<Stream, number> = { shards: 1, videos: 2, dropout: 3, initialisation: 4, digits: 5 };
 
-/** The finaliser of MurmurHash3 (public domain, A. Appleby): every bit of the input moves half the bits of the output. */
+/** The finalizer of MurmurHash3 (public domain, A. Appleby): each input bit flips about half of the output bits. */
 function mix(hash: number): number {
   let h = hash;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
@@ -15,8 +15,8 @@ function mix(hash: number): number {
 }
 
 /**
- * The 32-bit seed of one use of chance: a pure function of the run's seed, the stream and its counters (epoch, step, a parameter's number),
- * so that any point of a run can be reached without replaying what came before.
+ * Returns the 32-bit seed of one random sequence: a pure function of the run's seed, the stream and its counters (epoch, step, parameter index), so a run can
+ * resume at any point without replaying what came before.
  */
 export function deriveSeed(seed: number, stream: Stream, ...counters: readonly number[]): number {
   let hash = mix(seed | 0);
@@ -26,15 +26,15 @@ export function deriveSeed(seed: number, stream: Stream, ...counters: readonly n
   return mix(hash);
 }
 
-/** Seeded random integers for shuffling and for making data, equal on every machine. */
+/** Seeded random integers for shuffling and for generating data, identical on every machine. */
 export interface Random {
-  /** A whole number in 0..bound-1, each equally likely. */
+  /** Returns a uniformly distributed integer in [0, bound). */
   below(bound: number): number;
-  /** Puts the items into a random order, in place (Fisher and Yates). */
+  /** Shuffles the items in place (Fisher-Yates), and returns them. */
   shuffle<T>(items: T[]): T[];
 }
 
-/** A generator of its own for (seed, stream, counters): see `deriveSeed`. */
+/** Returns a new generator, seeded by `deriveSeed(seed, stream, ...counters)`. */
 export function createRandom(seed: number, stream: Stream, ...counters: readonly number[]): Random {
   const generator = xoroshiro128plus(deriveSeed(seed, stream, ...counters));
   const below = (bound: number): number => uniformInt(generator, 0, bound - 1);

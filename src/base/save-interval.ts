@@ -1,2 +1,2 @@
-/** How often to save inside a pass over videos: at every so many steps, or when so much time has passed since the last one. */
+/** How often to save during a pass over videos: every `steps` steps, or when `ms` milliseconds have passed since the last save. */
 export type SaveInterval = { readonly steps: number } | { readonly ms: number };

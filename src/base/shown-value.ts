@@ -1,13 +1,13 @@
 import { escapeBytes } from "./byte-text.js";
 
-// Text from outside (IDs, names in files, keys, paths, arguments) as messages, logs and reports show it: on one line, without characters that a terminal
-// acts on, and not too long. Results and JSON hold the exact text.
+// Untrusted text (IDs, names in files, keys, paths, arguments) as messages, logs and reports show it: on one line, without control characters, and of
+// bounded length. Results and JSON hold the exact text.
 
-/** Characters of a value that a message shows. */
+/** Maximum number of characters of a value in a message. */
 const MAX_VALUE_LENGTH = 80;
-/** A path is longer only if it is absurd. */
+/** The same for a path; longer paths do not occur in practice. */
 const MAX_PATH_LENGTH = 1000;
-/** Characters of a message or log line. A pipe takes 64 KB at once, also if each character is escaped. */
+/** Maximum number of characters of a message or log line: even if each is escaped, it fits into a pipe's buffer of 64 KB. */
 export const MAX_MESSAGE_LENGTH = 8000;
 
 /**
@@ -16,13 +16,13 @@ export const MAX_MESSAGE_LENGTH = 8000;
  */
 const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
 const EVERY_UNSAFE = new RegExp(UNSAFE, "gu");
-/** Those that JSON does not escape by itself. */
+/** The unsafe characters that may appear unescaped in JSON. */
 const UNSAFE_IN_JSON = /[\u007f-\u009f\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 const SHORT_ESCAPES: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 /**
- * Text from outside on one line, with all unsafe characters escaped: `\n`, `\x1B`, `\u202E`; `\xFF` for a byte that is not part of valid UTF-8. Everything
- * else stays, backslashes too, so text that is escaped already does not change.
+ * Escapes all unsafe characters of untrusted text, which then is on one line: `\n`, `\x1B`, `\u202E`; `\xFF` for a byte that is not part of valid UTF-8.
+ * Everything else stays, including backslashes, so text that is already escaped does not change.
  */
 export function escapeText(text: string): string {
   return UNSAFE.test(text) ? text.replace(EVERY_UNSAFE, (character) => escapeCharacter(character)) : text;
@@ -41,36 +41,36 @@ function hex(code: number, digits: number): string {
   return code.toString(16).toUpperCase().padStart(digits, "0");
 }
 
-/** One line of output, which may have tabs between its columns. */
+/** Escapes one line of output, except for tabs between its columns. */
 export function escapeLine(line: string): string {
   return line.split("\t").map(escapeText).join("\t");
 }
 
-/** The same JSON value as text that is safe to print: JSON itself leaves DEL, C1, format characters and separators as they are. */
+/** Returns the same JSON value as text that is safe to print: JSON leaves DEL, C1, format characters and separators unescaped. */
 export function escapeJson(json: string): string {
   return json.replace(UNSAFE_IN_JSON, (character) =>
     Array.from({ length: character.length }, (_, i) => `\\u${hex(character.charCodeAt(i), 4)}`).join(""),
   );
 }
 
-/** Text from outside for a message: escaped, and if it is long, its start and end with its length. */
+/** Formats untrusted text for a message: escaped, and if it is too long, its start and end with its length. */
 export function showText(text: string, maxLength: number = MAX_VALUE_LENGTH): string {
   return escapeText(shorten(text, maxLength));
 }
 
-/** A path for a message. */
+/** Formats a path for a message. */
 export function showPath(path: string): string {
   return showText(path, MAX_PATH_LENGTH);
 }
 
-/** A whole message on one line: its own line breaks become blanks. */
+/** Formats a whole message on one line: line breaks become spaces. */
 export function showMessage(message: string): string {
   const short = shorten(message, MAX_MESSAGE_LENGTH);
   const lines = short.split("\n").map((line) => line.trim());
   return escapeText(lines.filter((line) => line !== "").join(" "));
 }
 
-/** A value that came from a file, as JSON, so that the user recognizes it: escaped and short, like `showText`. */
+/** Formats a value of a file as JSON, so that the user recognizes it: escaped and shortened, like `showText`. */
 export function showValue(value: unknown, maxLength: number = MAX_VALUE_LENGTH): string {
   if (typeof value === "number") return String(value);
   if (typeof value !== "string") return showText(jsonOf(value), maxLength);
@@ -78,7 +78,7 @@ export function showValue(value: unknown, maxLength: number = MAX_VALUE_LENGTH):
   return escapeText(`${JSON.stringify(cut(value, maxLength))} ${lengthOf(value)}`);
 }
 
-/** A value may be nested deeper than the stack allows, or, by YAML's aliases, hold itself. */
+/** `JSON.stringify` fails on a value that is nested too deeply for the stack, or that contains itself through YAML aliases. */
 function jsonOf(value: unknown): string {
   try {
     return JSON.stringify(value) ?? String(value);
@@ -87,15 +87,15 @@ function jsonOf(value: unknown): string {
   }
 }
 
-/** Text from outside that is stored with an error: not escaped, but not longer than a message could show. */
+/** Shortens untrusted text that is stored with an error to what a message can show, without escaping it. */
 export function boundText(text: string): string {
   return shorten(text, MAX_PATH_LENGTH);
 }
 
-/** What a shortened text ends with. */
+/** The suffix of a shortened text. */
 const LENGTH_NOTE = / \(\d+ characters\)$/;
 
-/** Text that was shortened before keeps its first length. */
+/** Text that was already shortened keeps the note of its original length. */
 function shorten(text: string, maxLength: number): string {
   if (text.length <= maxLength) return text;
   const [note] = LENGTH_NOTE.exec(text.slice(-MAX_VALUE_LENGTH)) ?? [];
@@ -103,8 +103,8 @@ function shorten(text: string, maxLength: number): string {
 }
 
 /**
- * The first three quarters of `length` characters, and the last quarter; no character outside the BMP is cut in half. In memory of its own: V8's slices of
- * a string hold the whole string.
+ * Returns the first `length` * 3/4 characters and the last `length` / 4, without splitting a surrogate pair. The result is copied, because V8's substrings
+ * keep the whole string in memory.
  */
 function cut(text: string, length: number): string {
   const tailLength = length >> 2;

@@ -1,9 +1,9 @@
-/** After so long, somebody should be told: what is at hand takes seconds. */
+/** Default time after which a wait is reported; the operations in question normally take seconds. */
 export const SLOW_MS = 60_000;
-/** The longest time from one telling to the next. */
+/** Maximum time between two reports. */
 const LONGEST_PAUSE_MS = 3_600_000;
 
-/** Watches waits, one at a time: one that lasts is told once it has lasted `afterMs`, and again each time it has become twice as long, each hour at least. */
+/** Warns about slow waits, one at a time, with exponential back-off: after `afterMs`, then each time the wait has doubled, and at least every hour. */
 export class SlowWatch {
   readonly #tell: (waitedMs: number) => void;
   readonly #afterMs: number;
@@ -15,7 +15,7 @@ export class SlowWatch {
     this.#afterMs = afterMs;
   }
 
-  /** Begins a wait, and ends the one before. */
+  /** Starts a wait, and ends the previous one. */
   begin(): void {
     this.end();
     this.#startMs = performance.now();
@@ -35,7 +35,7 @@ export class SlowWatch {
   }
 }
 
-/** The line for a wait that may have no end, `what` being like "shard.tfrecord has given nothing": what it waits for is the disk's. */
+/** Formats the warning about a wait for the disk that may never end. `what` is like "shard.tfrecord has given nothing". */
 export function describeWait(what: string, waitedMs: number): string {
   return `${what} for ${showSeconds(waitedMs)}. ${ASK_THE_DISK}`;
 }

@@ -19,12 +19,12 @@ export interface StopRequest {
 let stop: StopRequest | null = null;
 let report = (line: string): void => void process.stderr.write(`${escapeLine(`nextvlad: ${line}`)}\n`);
 
-/** From now on, waits end when this stop is requested; null: signals have their default effect. One command at a time runs in a process. */
+/** Sets the stop request that ends waits; null if signals have their default effect. A process runs one command at a time. */
 export function setStopRequest(request: StopRequest | null): void {
   stop = request;
 }
 
-/** From now on, long waits are reported by `write`; returns a function that restores the previous one. */
+/** Sets `write` as the function that reports long waits; returns a function that restores the previous one. */
 export function reportWaits(write: (line: string) => void): () => void {
   const previous = report;
   report = write;
@@ -66,7 +66,7 @@ export async function waitForInput<T>(what: string, work: Promise<T>, stuckMs = 
   const announce = (): void => {
     if (!isOver) report(`waiting for ${what}`);
   };
-  // The event loop may itself be late: an answer that is there already is seen first.
+  // The event loop may be late: a result that is already available is processed before the report.
   const first = setTimeout(() => setImmediate(announce), ANNOUNCE_MS);
   const watch = new SlowWatch((waitedMs) => report(`still waiting for ${what}, for ${showSeconds(waitedMs)}`), SLOW_MS);
   watch.begin();
@@ -79,10 +79,10 @@ export async function waitForInput<T>(what: string, work: Promise<T>, stuckMs = 
   }
 }
 
-/** Threads of the process that have not ended yet. */
+/** Threads of this process that have not exited yet. */
 const running = new Set<Worker>();
 
-/** Has the end of the process wait for a thread, which a read may keep in the kernel. */
+/** Counts a thread as running until it exits. A blocked read may keep it in the kernel, even when it is terminated. */
 export function trackThread(worker: Worker): void {
   running.add(worker);
   worker.on("exit", () => running.delete(worker));
@@ -92,7 +92,7 @@ export function hasRunningThreads(): boolean {
   return running.size > 0;
 }
 
-/** Ends all threads: at once, except those that a read keeps in the kernel. */
+/** Terminates all threads. One that is blocked in a read exits only when the read returns. */
 export function terminateThreads(): void {
   for (const worker of running) void worker.terminate();
 }
