@@ -4,7 +4,7 @@ import { fromInts, scalar } from "./transfer.js";
 
 const constants = new Map<number, Tensor>();
 
-/** A float32 scalar that stays on the device for the next time: for numbers of which there are a handful, and not for those that change from step to step. */
+/** Returns a cached float32 scalar on the device. It is never freed, so use it for a few fixed values and not for values that change every step. */
 export function constant(value: number): Tensor {
   const known = constants.get(value);
   if (known !== undefined) return known;
@@ -13,13 +13,13 @@ export function constant(value: number): Tensor {
   return made;
 }
 
-/** A tensor of one value, made on the device. */
+/** Returns a float32 tensor filled with one value, created on the device. */
 export function fill(shape: readonly number[], value: number): Tensor {
   const attributes: Attributes = (b) => [typeAttribute("T", "float32")(b), typeAttribute("index_type", "int32")(b)];
   return run("Fill", attributes, [fromInts(shape, [shape.length]), constant(value)]);
 }
 
-/** How many tensors are alive, constants apart: the same from step to step, or something leaks. */
+/** Returns the number of live tensors without cached constants. It is the same after each step unless tensors leak. */
 export function countTensors(): number {
   return runtime().tf.memory().numTensors - constants.size;
 }

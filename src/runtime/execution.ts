@@ -7,12 +7,12 @@ export type Attributes = (binding: NodeBackend["binding"]) => readonly OpAttribu
 
 let kernelCount = 0;
 
-/** Kernels run so far in this process: what dispatch costs is counted in these. */
+/** Returns the number of kernels run so far in this process, a measure of dispatch overhead. */
 export function countKernels(): number {
   return kernelCount;
 }
 
-/** The error that a kernel's failure becomes: OUT_OF_MEMORY or KERNEL_FAILED, with the inputs' shapes. */
+/** Converts a kernel's failure to OUT_OF_MEMORY or KERNEL_FAILED, with the inputs' shapes. */
 export function kernelFailure(name: string, inputs: readonly Tensor[], error: unknown): NextvladError {
   const text = error instanceof Error ? error.message : String(error);
   // The binding puts the status code on a line before the message.

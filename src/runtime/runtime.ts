@@ -4,14 +4,14 @@ import { setFlagsFromString } from "node:v8";
 import { NextvladError } from "../base/errors.js";
 import { setUpCommand } from "../base/package.js";
 
-/** What is used of tfjs. */
+/** The part of tfjs that is used. */
 export type Tfjs = Pick<
   typeof import("@tensorflow/tfjs-node-gpu"),
   "Tensor" | "backend" | "dispose" | "engine" | "keep" | "memory" | "registerBackend" | "registerKernel" | "setBackend" | "tensor"
 >;
 export type Tensor = import("@tensorflow/tfjs-node-gpu").Tensor;
 
-/** What the binding calls its attribute and data types: numbers that it exports itself. */
+/** Names of attribute and data types; the binding exports their numbers. */
 type BindingConstant =
   | "TF_FLOAT"
   | "TF_INT32"
@@ -33,7 +33,7 @@ export interface OpAttribute {
   readonly value: string | number | boolean | readonly number[];
 }
 
-/** The part of tfjs-node's backend that kernels are run through (nodejs_kernel_backend.js, tag tfjs-v4.22.0). */
+/** The part of tfjs-node's backend that runs kernels (nodejs_kernel_backend.js, tag tfjs-v4.22.0). */
 export interface NodeBackend {
   readonly binding: Readonly<Record<BindingConstant, number>> & { readonly TF_Version: string };
   readonly isUsingGpuDevice: boolean;
@@ -41,7 +41,7 @@ export interface NodeBackend {
   executeMultipleOutputs(name: string, attributes: readonly OpAttribute[], inputs: readonly Tensor[], outputs: number): Tensor[];
 }
 
-/** The device that everything runs on, and why. */
+/** The device that runs all kernels, and why it was chosen. */
 export interface Device {
   readonly kind: "cpu" | "gpu";
   /** Whether tensors are in host memory. */
@@ -50,20 +50,20 @@ export interface Device {
   readonly tensorflowVersion: string;
 }
 
-/** The line that every run's log has of it. */
+/** Formats the device for the log. */
 export function tellDevice({ kind, reason, tensorflowVersion }: Device): string {
   return `computing on the ${kind.toUpperCase()} (${reason}), TensorFlow ${tensorflowVersion}`;
 }
 
-/** What native/ was compiled to. */
+/** The compiled library of native/. */
 interface NativeKernels {
-  /** The width of a register of floats that the kernels use: 512 with AVX-512, 256 with AVX2. */
+  /** Width in bits of the kernels' vector registers: 512 with AVX-512, 256 with AVX2. */
   readonly vectorBits: number;
-  /** Whether the processor multiplies bytes faster than floats. */
+  /** Whether the processor multiplies bytes faster than floats (AVX512-VNNI). */
   readonly byteInstructions: boolean;
-  /** Copies floats, 128 MiB at most, to where a GPU reaches them without waiting for it; returns the place, for NextvladUpload. */
+  /** Copies at most 128 MiB of floats to a staging buffer for the GPU, without waiting for the device; returns its handle, for NextvladUpload. */
   stage(floats: Float32Array): number;
-  /** Says whether a GPU's matrix products may round their factors to TensorFloat-32, which has float32's range and ten binary digits. */
+  /** Sets whether matrix products on a GPU may round their factors to TensorFloat-32 (range of float32, 10-bit mantissa). */
   allowTensorFloat32(allowed: boolean): void;
 }
 
@@ -76,16 +76,16 @@ interface Runtime {
 
 let loaded: Runtime | null = null;
 
-/** The loaded library. Throws NOT_SET_UP where `loadTensorflow` has not been called. */
+/** Returns the loaded library. Throws NOT_SET_UP if `loadTensorflow` has not been called. */
 export function runtime(): Runtime {
   if (loaded === null) throw new NextvladError("NOT_SET_UP", "TensorFlow is not loaded", { remedy: "call loadTensorflow first" });
   return loaded;
 }
 
 /**
- * Loads TensorFlow's library, once a process, and settles the device.
- * `useGpu` true is a promise: NO_DEVICE where there is no CUDA device; "auto" takes one where there is one; false hides it.
- * Throws NOT_SET_UP where set-up has not run.
+ * Loads TensorFlow's library once per process, and returns the device.
+ * `useGpu`: true requires a CUDA device, "auto" uses one if there is one, false hides it.
+ * Throws NO_DEVICE if `useGpu` is true and there is no CUDA device, NOT_SET_UP if setup has not run.
  */
 export async function loadTensorflow(useGpu: boolean | "auto"): Promise<Device> {
   if (loaded === null) loaded = await load(useGpu);
@@ -99,8 +99,8 @@ export async function loadTensorflow(useGpu: boolean | "auto"): Promise<Device> 
 }
 
 /**
- * Settles how exactly a GPU multiplies: with "tf32" its matrix products round their factors to TensorFloat-32, which has float32's range and ten binary
- * digits; by default they do not. Throws BAD_USAGE for tf32 on the CPU, which has none.
+ * Sets the precision of a GPU's matrix products: "tf32" rounds their factors to TensorFloat-32 (range of float32, 10-bit mantissa); any other value does not.
+ * Throws BAD_USAGE for tf32 on the CPU, which does not have it.
  */
 export function settlePrecision(precision: string): void {
   const { device, native } = runtime();
@@ -112,8 +112,8 @@ export function settlePrecision(precision: string): void {
 }
 
 /**
- * The warning for a precision that is slower than float32 on this device, or null. The integer precisions need AVX512-VNNI: without it they took
- * 1.9 (int8) to 2.7 (int16) times as long as float32 (full-size model, two AVX2 cores).
+ * Returns a warning if a precision is slower than float32 on this device, else null. The integer precisions need AVX512-VNNI: without it they take
+ * 1.9x (int8) to 2.7x (int16) the time of float32 (full-size model, two AVX2 cores).
  */
 export function slowPrecisionWarning(
   precision: string,
@@ -123,11 +123,11 @@ export function slowPrecisionWarning(
   return `--precision ${precision} is slower than float32 on this processor, which lacks AVX512-VNNI: use --precision float32`;
 }
 
-/** TensorFlow aborts the process at once with a negative number of threads, or with more than the system gives. */
+/** TensorFlow aborts the process if a thread count is negative or exceeds what the system allows. */
 const THREAD_VARIABLES = ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"] as const;
 const MAX_THREADS = 1024;
 
-/** Throws BAD_USAGE if the environment asks TensorFlow for an impossible number of threads. */
+/** Throws BAD_USAGE if an environment variable sets an invalid number of threads for TensorFlow. */
 export function checkThreadVariables(environment: NodeJS.ProcessEnv): void {
   for (const key of THREAD_VARIABLES) {
     const found = environment[key];
@@ -140,8 +140,8 @@ export function checkThreadVariables(environment: NodeJS.ProcessEnv): void {
 async function load(useGpu: boolean | "auto"): Promise<Runtime> {
   checkThreadVariables(process.env);
   restoreRemovedUtil();
-  // Half a megabyte of a step's small objects outlives each quick collection. V8 would let 80 MB of them gather before it looks at all of its heap: memory
-  // of a small training rose and fell by 11 %. At 30 % more than what is in use, a look every 150 steps or so, of 20 ms, keeps it level.
+  // Limit V8's heap growth to 30 %: half a megabyte of each step's small objects survives minor GCs, and by default 80 MB accumulate before a major GC, which
+  // varied the memory of a small training run by 11 %. With the limit, a major GC of 20 ms runs about every 150 steps.
   setFlagsFromString("--heap-growing-percent=30");
   process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
   process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
@@ -159,7 +159,7 @@ function restoreRemovedUtil(): void {
   util.isArray ??= Array.isArray;
 }
 
-/** What is loaded of the binding prints TensorFlow's banner to the file descriptor: that is not ours to print. */
+/** Loads tfjs and native/ with stderr's file descriptor muted, because loading them prints TensorFlow's banner to it. */
 function importQuietly(): Pick<Runtime, "tf" | "native"> {
   const require = createRequire(import.meta.url);
   let standardError: { mute(): void; unmute(): void };
@@ -179,14 +179,14 @@ function importQuietly(): Pick<Runtime, "tf" | "native"> {
 }
 
 /**
- * Loads tfjs's core and the backend that runs TensorFlow's kernels, as tfjs-node-gpu's own index.js does (tag tfjs-v4.22.0), but not what else comes with
- * it: layers, converters, other backends and 200 kernels, none of which are used, take 230 ms of CPU time to load.
+ * Loads tfjs's core and the backend that runs TensorFlow's kernels, as tfjs-node-gpu's index.js does (tag tfjs-v4.22.0), but skips the rest: layers,
+ * converters, other backends and 200 kernels are not used, and take 230 ms of CPU time to load.
  */
 function importBackend(require: NodeJS.Require): Tfjs {
   const ofNode = createRequire(require.resolve("@tensorflow/tfjs-node-gpu"));
   const union = ofNode.resolve("@tensorflow/tfjs");
   const tf = createRequire(union)("@tensorflow/tfjs-core") as Tfjs;
-  // The backend requires the union package and uses only what the core exports: hand it the core.
+  // The backend requires the union package, but uses only exports of the core, so resolve the union package to the core.
   const standIn = new Module(union);
   standIn.exports = tf;
   standIn.loaded = true;
@@ -195,7 +195,7 @@ function importBackend(require: NodeJS.Require): Tfjs {
   try {
     const { NodeJSKernelBackend } = ofNode("./nodejs_kernel_backend");
     const binding: unknown = require("../../../.native/current/tfjs_binding.node");
-    // Of its kernels, clone() runs this one; all others are run by name.
+    // `clone()` needs this kernel to be registered; all other kernels are run by name.
     tf.registerKernel(ofNode("./kernels/Identity").identityConfig);
     tf.registerBackend("tensorflow", () => new NodeJSKernelBackend(binding, "@tensorflow/tfjs-node-gpu"));
   } finally {
@@ -226,7 +226,7 @@ function describeDevice(backend: NodeBackend, useGpu: boolean | "auto"): Device 
   return { kind: "cpu", inHostMemory: true, reason, tensorflowVersion };
 }
 
-/** Runs `step`, then frees every tensor made in it but those it returns, alone or in arrays and plain objects. */
+/** Runs `step`, then frees all tensors created in it except those in its result (a tensor, or tensors in arrays and plain objects). */
 export function tidy<T>(step: () => T): T {
   const engine = runtime().tf.engine();
   const survivors: Tensor[] = [];
@@ -240,19 +240,19 @@ export function tidy<T>(step: () => T): T {
   }
 }
 
-/** tfjs's own search walks a typed array value by value: reading back 2 million floats took 1.5 s of it. */
+/** Replaces tfjs's own search, which iterates over every value of a typed array: 1.5 s for 2 million floats read back. */
 function collectTensors(value: unknown, into: Tensor[]): void {
   if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return;
   if (value instanceof runtime().tf.Tensor) into.push(value);
   else for (const item of Array.isArray(value) ? value : Object.values(value)) collectTensors(item, into);
 }
 
-/** Frees tensors as soon as they are dead, so that a step's peak memory is that of its largest moment and not of its sum. */
+/** Frees tensors right after their last use, so that a step's peak memory is its largest working set and not the sum of all its tensors. */
 export function release(...tensors: readonly Tensor[]): void {
   for (const tensor of tensors) tensor.dispose();
 }
 
-/** Takes tensors out of the enclosing `tidy`'s care: they live until disposed of. */
+/** Excludes a tensor from the enclosing `tidy`: it lives until it is disposed of. */
 export function keep<T extends Tensor>(tensor: T): T {
   return runtime().tf.keep(tensor);
 }

@@ -1,12 +1,12 @@
 import { kernelFailure, run } from "./execution.js";
 import { runtime, type Tensor, tidy } from "./runtime.js";
 
-/** native/gpu/device.h has the same. */
+/** Must equal the limit in native/gpu/device.h. */
 const MOST_STAGED_BYTES = 2 ** 27;
 
 /**
- * Values from the host. `shape` product values of float32. On a GPU they are read before this returns, and travel without waiting for what the device
- * still has to do (native/gpu/staging.cc); more than 128 MiB go TensorFlow's own way, which waits. Throws OUT_OF_MEMORY or KERNEL_FAILED.
+ * Creates a float32 tensor from product(`shape`) values on the host. On a GPU the values are read before this returns, and copied without waiting for the
+ * device's pending work (native/gpu/staging.cc); more than 128 MiB are copied by TensorFlow, which waits. Throws OUT_OF_MEMORY or KERNEL_FAILED.
  */
 export function fromFloats(values: Float32Array, shape: readonly number[]): Tensor {
   const { tf, device } = runtime();
@@ -27,22 +27,25 @@ function stage(values: Float32Array): number {
   }
 }
 
-/** Values from the host, int32. */
+/** Creates an int32 tensor from values on the host. */
 export function fromInts(values: Int32Array | readonly number[], shape: readonly number[]): Tensor {
   return runtime().tf.tensor(values instanceof Int32Array ? values : Int32Array.from(values), [...shape], "int32");
 }
 
-/** A float32 number from the host; see also `constant`. */
+/** Creates a float32 scalar from a number on the host; see also `constant`. */
 export function scalar(value: number): Tensor {
   return fromFloats(Float32Array.of(value), []);
 }
 
-/** Reads a float32 tensor back to the host; waits for the device. */
+/** Copies a float32 tensor to the host; waits for the device. */
 export function toFloats(tensor: Tensor): Float32Array<ArrayBuffer> {
   return tensor.dataSync() as Float32Array<ArrayBuffer>;
 }
 
-/** Bytes as float32 bit patterns, four to a value (tfjs knows no uint8), with up to three zeros at the end; on the CPU nothing is copied where `bytes` allow it. */
+/**
+ * Packs the first `length` bytes into a float32 tensor, four bytes per value (tfjs has no uint8), padded with up to three zeros. On the CPU, does not copy
+ * if `length` and the offset of `bytes` are multiples of 4.
+ */
 export function byteCarrier(bytes: Uint8Array, length: number): Tensor {
   const words = Math.ceil(length / 4);
   if (length % 4 === 0 && bytes.byteOffset % 4 === 0) return fromFloats(new Float32Array(bytes.buffer, bytes.byteOffset, words), [words]);

@@ -7,8 +7,8 @@ import { fromFloats, fromInts, toFloats } from "./transfer.js";
 let created = 0;
 
 /**
- * A float32 value that lives on the device and is updated in place: a TensorFlow resource variable. What is lent of it is one tensor that shares its
- * memory for good, so our own kernels update it (native/updates.cc); TensorFlow's would first copy the whole value.
+ * A float32 array on the device that is updated in place: a TensorFlow resource variable. `use` borrows one tensor that shares its memory permanently, so
+ * only our own kernels update it (native/updates.cc); TensorFlow's would first copy the whole value.
  */
 export class DeviceVariable {
   readonly shape: readonly number[];
@@ -34,7 +34,7 @@ export class DeviceVariable {
     );
   }
 
-  /** Takes over the memory of a tensor that a kernel made, and that nobody else has; the tensor should be disposed of afterwards. */
+  /** Sets the value to the memory of a kernel's output, which no other tensor may share. Dispose of that tensor afterwards. */
   assign(value: Tensor): void {
     this.value?.dispose();
     this.value = null;
@@ -42,21 +42,21 @@ export class DeviceVariable {
     this.value = tidy(() => keep(this.read()));
   }
 
-  /** A new tensor of the value's memory. */
+  /** Returns a new tensor that shares the variable's memory. */
   private read(): Tensor {
     return run("ReadVariableOp", (b) => [typeAttribute("dtype", "float32")(b)], [this.handle]);
   }
 
-  /** Sets the value from the host: product(shape) floats, copied. */
+  /** Sets the value from product(shape) floats on the host, which are copied. */
   upload(values: Float32Array): void {
     tidy(() => {
       const sent = fromFloats(values, this.shape);
-      // On the CPU, that may be the caller's own memory.
+      // On the CPU, `sent` may share the caller's memory.
       this.assign(runtime().device.kind === "gpu" ? sent : run("NextvladCopy", () => [], [sent]));
     });
   }
 
-  /** The value, copied to the host. Through a tensor of its own: TensorFlow keeps what it once copied from a GPU, and gives it again whatever happened since. */
+  /** Copies the value to the host. Uses a new tensor, because TensorFlow caches the host copy of a GPU tensor even if its value changes later. */
   download(): Float32Array<ArrayBuffer> {
     return tidy(() => toFloats(this.read()));
   }
@@ -66,28 +66,28 @@ export class DeviceVariable {
     return this.value;
   }
 
-  /** Lends the value to `compute`, which must leave it as it is, not let it out and, for `download`'s reason, not copy it to the host. */
+  /** Passes the value to `compute`, which borrows it: it must not change it, return it or, for the reason given at `download`, copy it to the host. */
   use<T>(compute: (value: Tensor) => T): T {
     return compute(this.lent);
   }
 
   /**
-   * One step of Adam in place, w -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon): TensorFlow's form (core/kernels/training_ops.cc; fluid 1.5
-   * computes the same).
+   * Applies one Adam step in place, w -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon), as in TensorFlow (core/kernels/training_ops.cc) and
+   * fluid 1.5. Borrows the gradient.
    */
   applyAdam(m: DeviceVariable, v: DeviceVariable, gradient: Tensor, c: AdamCoefficients): void {
     tidy(() => runMany("NextvladAdam", () => [], [this.lent, m.lent, v.lent, gradient, encode(c, 0)], 0));
   }
 
   /**
-   * The same step from the factors of a gradient `x^T dy`, plus `decay` times the value, without the gradient ever existing as a whole
-   * (native/dense_adam.cc; CPU only). `x` is `[examples, rows]`, `dy` `[examples, columns]`. Returns `dy w^T`, of the value as it was.
+   * Applies one Adam step with the gradient `x^T dy + decay w` from its factors, without storing the whole gradient (native/dense_adam.cc; CPU only). `x` is
+   * `[examples, rows]`, `dy` `[examples, columns]`. Returns `dy w^T`, of w before the update.
    */
   applyProductAdam(m: DeviceVariable, v: DeviceVariable, x: Tensor, dy: Tensor, c: AdamCoefficients, decay: number): Tensor {
     return tidy(() => run("NextvladDenseAdam", () => [], [x, dy, this.lent, m.lent, v.lent, encode(c, decay)]));
   }
 
-  /** Moves this variable, a mean, and another, a variance, towards a batch's, in place: moving = momentum moving + (1 - momentum) batch. */
+  /** Updates a moving mean (this variable) and a moving variance in place: moving = momentum moving + (1 - momentum) batch. Borrows the batch's tensors. */
   blend(variance: DeviceVariable, batch: { readonly mean: Tensor; readonly variance: Tensor }, momentum: number): void {
     runMany("NextvladBlend", () => [], [this.lent, variance.lent, batch.mean, batch.variance, constant(momentum)], 0);
   }
@@ -101,7 +101,7 @@ export class DeviceVariable {
   }
 }
 
-/** A variable under the name that files know it by. */
+/** A variable with its name in files. */
 export interface StoredArray {
   readonly name: string;
   readonly shape: readonly number[];
@@ -128,7 +128,7 @@ export interface AdamCoefficients {
   readonly beta2Power: number;
 }
 
-/** The bits of what native/adam.h reads, on the host whatever the device is: a float's tensor would travel to it. */
+/** Encodes the step's coefficients for native/adam.h as float32 bits in an int32 tensor, which stays on the host; a float32 tensor would go to the GPU. */
 function encode(c: AdamCoefficients, decay: number): Tensor {
   const step = (c.learningRate * Math.sqrt(1 - c.beta2Power)) / (1 - c.beta1Power);
   const floats = Float32Array.of(step, 1 - c.beta1, 1 - c.beta2, c.epsilon, decay);
