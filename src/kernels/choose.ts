@@ -11,19 +11,19 @@ export interface Processor {
   readonly byteInstructions: boolean;
 }
 
-/** The fastest kernels on the device of the loaded library: call it once, after `loadTensorflow`, and pass the result on. */
+/** Returns the fastest kernels for the device. Call it once, after `loadTensorflow`, and pass the result on. */
 export function chooseKernels(): Kernels {
   const { device, native } = runtime();
   return device.kind === "gpu" ? GPU_KERNELS : cpuKernels(fastestOnCpu(native));
 }
 
-/** All kernels of ours that the device has, whatever the size: for tests and benchmarks. */
+/** Returns our own kernels for the device, at all sizes: for tests and benchmarks. */
 export function ownKernels(): Kernels {
   const { device, native } = runtime();
   return device.kind === "gpu" ? GPU_KERNELS : cpuKernels(alwaysOurs(native));
 }
 
-/** Every kernel of ours that the processor has, whatever the size. */
+/** Chooses all of our kernels that the processor supports, at all sizes. */
 export function alwaysOurs({ byteInstructions }: Processor): CpuChoice {
   return {
     bytesInInference: byteInstructions,
@@ -34,22 +34,22 @@ export function alwaysOurs({ byteInstructions }: Processor): CpuChoice {
   };
 }
 
-// Where ours are faster than TensorFlow's on a CPU, as scripts/bench/kernels.ts measures it (docs/performance.md, "Which kernel computes"). With many rows,
-// TensorFlow's matrix products are faster; ours save passes over memory and the start of many small kernels.
+// Sizes at which our kernels are faster than TensorFlow's on a CPU, measured by scripts/bench/kernels.ts (docs/performance.md, "Which kernel computes"). With
+// many rows, TensorFlow's matrix products are faster; ours save passes over memory and launches of many small kernels.
 
-/** Rows up to which a product takes as long as one read of the matrix, whatever its size. */
+/** Maximum rows at which a product takes as long as one read of the matrix, whatever the matrix's size. */
 const STREAMED_ROWS = 2;
-/** With AVX-512, of a matrix that no cache holds, the same is true of more rows. */
+/** With AVX-512, and a matrix that does not fit into any cache, the same is true for more rows. */
 const LARGE_MATRIX_BYTES = 2 ** 27;
 const LARGE_MATRIX_ROWS = 64;
-/** Rows up to which not writing and reading the gradient saves more than a slower product costs. */
+/** Maximum rows at which not storing the gradient saves more than the slower product costs. */
 const DENSE_ADAM_ROWS = 48;
-/** Frames of a batch from which splitting the weights into integers costs less than it saves. */
+/** Minimum frames of a batch at which splitting the weights into integers costs less than it saves. */
 const BYTE_FRAMES = 1000;
-/** Frames of a video times D times K, up to which starting TensorFlow's products takes longer than ours compute. */
+/** Maximum of (frames of a video) D K at which launching TensorFlow's products takes longer than our whole kernel. */
 const FRAME_SUMS_SIZE = 2 ** 25;
 
-/** The faster kernel for each size on this processor. */
+/** Chooses the faster kernel for each size on this processor. */
 export function fastestOnCpu({ vectorBits, byteInstructions }: Processor): CpuChoice {
   return {
     bytesInInference: byteInstructions,

@@ -27,7 +27,7 @@ export interface DenseSize {
   readonly outputs: number;
 }
 
-/** The sums over a batch's frames. */
+/** Size of the sums over a batch's frames. */
 export interface FrameSumsSize {
   readonly frames: number;
   readonly videos: number;
@@ -37,11 +37,11 @@ export interface FrameSumsSize {
   readonly clusters: number;
 }
 
-/** Where our kernels compute instead of TensorFlow's, by size. */
+/** Selects our kernels instead of TensorFlow's, by size. */
 export interface CpuChoice {
   /** Products of bytes and integers at float32's precision in inference, where weights are split into integers once. */
   readonly bytesInInference: boolean;
-  /** The same in training, where weights are split in each step, with a batch of so many frames. */
+  /** The same in training, where weights are split in each step, for a batch of `frames` frames. */
   readonly bytesInTraining: (frames: number) => boolean;
   /** The product of a few rows and a large matrix. */
   readonly dense: (size: DenseSize) => boolean;
@@ -51,7 +51,7 @@ export interface CpuChoice {
   readonly frameSums: (size: FrameSumsSize) => boolean;
 }
 
-/** The CPU's kernels: ours in native/ where `choice` takes them, TensorFlow's elsewhere. */
+/** Returns the CPU's kernels: ours in native/ if `choice` selects them, else TensorFlow's. */
 export function cpuKernels(choice: CpuChoice): Kernels {
   const kernels: Kernels = {
     ...REFERENCE,
@@ -91,14 +91,14 @@ const denseSize = (x: Tensor, w: Tensor): DenseSize => ({
   outputs: w.shape[1] as number,
 });
 
-/** Features that become floats in one pass. Shared with the GPU. */
+/** Features that are dequantized to floats in one pass. Shared with the GPU. */
 export const dequantizedFeatures: Kernels["features"] = (bytes, frames, quantization) => {
   const x = tidy(() => dequantize(bytes, frames, quantization));
   release(...Object.values(quantization));
   return floatFeatures(x);
 };
 
-/** Features that stay bytes: a quarter of the memory, and products that cost 3/4 of a float's at a float's precision. */
+/** Features that stay bytes: a quarter of the memory of floats, and products with float precision at 3/4 of the cost. */
 function byteFeatures(bytes: Uint8Array, frames: number, quantization: Quantization): Features {
   const carrier = byteCarrier(bytes, frames * (quantization.scale.shape[0] as number));
   return {
@@ -142,7 +142,7 @@ function sumInOneKernel(assignment: Tensor, x1: Tensor, frameCounts: Int32Array)
   };
 }
 
-/** Multiplies bytes with weights as integers, and computes everything up to the sums in one kernel. `terms` sets the precision. */
+/** Multiplies bytes by weights as integers, and computes everything up to the sums in one kernel. `terms` sets the precision. */
 function freezeWithBytes(weights: AggregatorWeights, terms: Terms): FrozenAggregator {
   const { groups, quantization, clusters, clusterNorm, attention, attentionBias, expansion, expansionBias, centers } = weights;
   const panels = tidy(() => ({

@@ -26,7 +26,7 @@ export function sumFrames(x1: Tensor, assignment: Tensor, frameCounts: Int32Arra
   return run("NextvladFrameSums", () => [], [x1, assignment, countsOf(frameCounts)]);
 }
 
-/** From the gradient of `sumFrames` to those of the assignment and of x1. */
+/** Returns the gradients of the assignment and of x1, given the gradient of `sumFrames`. */
 export function sumFramesGradient(
   dSums: Tensor,
   x1: Tensor,
@@ -47,7 +47,7 @@ export interface AssignmentWithStatistics extends Assignment {
   readonly inverse: Tensor;
 }
 
-/** Batch norm, softmax over clusters and attention of z `[frames, G K]`: three passes over memory in all (native/assignment.cc). */
+/** Batch norm, softmax over clusters and attention of z `[frames, G K]`, in three passes over memory (native/assignment.cc). */
 export function softAssign(
   z: Tensor,
   alpha: Tensor,
@@ -60,7 +60,7 @@ export function softAssign(
   return { assignment, attention, mean, variance, inverse, aSum };
 }
 
-/** From the gradients of assignment (in its layout) and aSum to those of z, alpha, scale and shift. */
+/** Returns the gradients of z, alpha, scale and shift, given those of assignment (in its layout) and aSum. */
 export function softAssignGradient(
   dAssignment: Tensor,
   dASum: Tensor,
@@ -99,7 +99,7 @@ export function describe(sums: Tensor, aSum: Tensor, bias: Tensor, centers: Tens
   return { unit, inverse };
 }
 
-/** From the gradient of `describe`'s unit to those of its inputs. GPU only. */
+/** Returns the gradients of `describe`'s inputs, given that of `unit`. GPU only. */
 export function describeGradient(
   dUnit: Tensor,
   { unit, inverse }: ReturnType<typeof describe>,
@@ -119,18 +119,18 @@ export function batchNorm(x: Tensor, { scale, shift }: Affine, epsilon: number) 
   return { y, mean, variance, inverse };
 }
 
-/** From the gradient of `batchNorm`'s y to those of x, scale and shift. GPU only. */
+/** Returns the gradients of `batchNorm`'s x, scale and shift, given that of y. GPU only. */
 export function batchNormGradient(dy: Tensor, x: Tensor, scale: Tensor, mean: Tensor, inverse: Tensor) {
   const [dx, dScale, dShift] = runMany("NextvladBatchNormGradient", () => [], [dy, x, scale, mean, inverse], 3) as [Tensor, Tensor, Tensor];
   return { x: dx, scale: dScale, shift: dShift };
 }
 
-/** Number of int8 terms that stand for a weight (native/byte_panels.h): 3 are as exact as a float, 2 hold it to 2^-16 of its column's largest, 1 to 2^-8. */
+/** Number of int8 terms per weight (native/byte_panels.h): 3 are as exact as a float, 2 are exact to 2^-16 of the column's largest weight, 1 to 2^-8. */
 export type Terms = 1 | 2 | 3;
 /** Terms that are as exact as a float. */
 export const FLOAT_TERMS: Terms = 3;
 
-/** Weights ready for products with bytes: int8 terms, and what turns their sums into floats. */
+/** Weights prepared for products with bytes: int8 terms, and the factors that convert their sums to floats. */
 export interface BytePanels {
   readonly panels: Tensor;
   readonly features: number;
@@ -138,19 +138,19 @@ export interface BytePanels {
   readonly terms: Terms;
 }
 
-/** Splits `w` `[features, columns]` and `bias` `[columns]` into terms; each of `groups` groups of columns is padded on its own. CPU only, as all below. */
+/** Splits `w` `[features, columns]` and `bias` `[columns]` into terms; pads each of `groups` groups of columns separately. CPU only, as all functions below. */
 export function splitWeights(w: Tensor, bias: Tensor, { scale, offset }: Quantization, groups: number, terms: Terms): BytePanels {
   const [features, columns] = w.shape as [number, number];
   const panels = run("NextvladSplit", () => [], [w, bias, scale, offset, fromInts([groups, terms], [2])]);
   return { panels, features, columns, terms };
 }
 
-/** `x w + bias`, `[frames, columns]`, of bytes in their carrier and weights split into `FLOAT_TERMS` terms. */
+/** `x w + bias`, `[frames, columns]`, of bytes packed by `byteCarrier` and weights split into `FLOAT_TERMS` terms. */
 export function multiplyBytes(carrier: Tensor, frames: number, { panels, features, columns }: BytePanels): Tensor {
   return run("NextvladByteProduct", () => [], [carrier, panels, fromInts([frames, features, columns], [3])]);
 }
 
-/** `x^T d`, `[features, columns]`, of bytes in their carrier and d `[frames, columns]`. */
+/** `x^T d`, `[features, columns]`, of bytes packed by `byteCarrier` and d `[frames, columns]`. */
 export function multiplyBytesTransposed(carrier: Tensor, d: Tensor, { scale, offset }: Quantization): Tensor {
   return run("NextvladByteProductTransposed", () => [], [carrier, d, scale, offset]);
 }

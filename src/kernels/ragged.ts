@@ -3,15 +3,15 @@ import { slice } from "../kernels/tensorflow-ops.js";
 import type { Tensor } from "../runtime/runtime.js";
 import { fromInts } from "../runtime/transfer.js";
 
-/** How the frames of a batch's videos lie back to back. */
+/** The layout of a batch: the frames of its videos, concatenated. */
 export class RaggedLayout {
   readonly frameCounts: Int32Array;
-  /** Where each video's frames begin. */
+  /** The index of each video's first frame. */
   readonly offsets: Int32Array;
-  /** Frames of all videos. */
+  /** Number of frames of all videos. */
   readonly frames: number;
 
-  /** Throws BAD_VIDEO for a video without frames. */
+  /** Throws BAD_VIDEO if a video has no frames. */
   constructor(frameCounts: Int32Array) {
     this.frameCounts = frameCounts;
     this.offsets = new Int32Array(frameCounts.length);
@@ -28,7 +28,7 @@ export class RaggedLayout {
     return this.frameCounts.length;
   }
 
-  /** The video that each frame belongs to: `[frames] int32`, rising. */
+  /** Returns the index of each frame's video: `[frames] int32`, sorted. */
   segments(): Tensor {
     const segments = new Int32Array(this.frames);
     for (const [video, offset] of this.offsets.entries()) segments.fill(video, offset, offset + (this.frameCounts[video] as number));
@@ -36,8 +36,8 @@ export class RaggedLayout {
   }
 
   /**
-   * One video's rows of `[frames * rowsPerFrame, columns]`. TensorFlow's Slice over the first axis shares the memory
-   * where rows are a multiple of 64 bytes.
+   * Returns one video's rows of `[frames * rowsPerFrame, columns]`. TensorFlow's Slice along the first axis shares the memory if a row is a multiple of
+   * 64 bytes.
    */
   rowsOf(x: Tensor, video: number, rowsPerFrame: number): Tensor {
     const columns = x.shape[1] as number;

@@ -32,7 +32,7 @@ import type { AggregatorWeights, Features, FrozenAggregator, Kernels, Precision 
 /** Keeps an empty cluster's descriptor finite: x / sqrt(sum of x^2 + L2_EPSILON). */
 export const L2_EPSILON = 1e-12;
 
-/** All computations in TensorFlow's own ops, step by step: the definition, and what the other implementations are tested against. */
+/** All computations in TensorFlow's own ops: the definition that the other implementations are tested against. */
 export const REFERENCE: Kernels = {
   features: (bytes, frames, { scale, offset }) => {
     const x = tidy(() => add(multiply(fromBytes(bytes, frames, scale.shape[0] as number), scale), offset));
@@ -107,7 +107,7 @@ function sumOverFrames(assignment: Tensor, layout: RaggedLayout): Tensor {
   return tidy(() => segmentSum(reshape(assignment, [layout.frames, -1]), layout.segments()));
 }
 
-/** One product a video: x1^T a over its frames and groups. */
+/** One product per video: x1^T a over its frames and groups. */
 function sumEachVideo(...[assignment, x1, layout, groups]: Parameters<Kernels["vladSums"]>): ReturnType<Kernels["vladSums"]> {
   const groupSize = (x1.shape[1] as number) / groups;
   const clusters = assignment.shape[1] as number;
@@ -151,7 +151,7 @@ function sumEachVideo(...[assignment, x1, layout, groups]: Parameters<Kernels["v
   };
 }
 
-/** `[videos, A, B]` to `[A, videos B]` and back: in this form one matrix multiplies all videos at once. */
+/** `[videos, A, B]` to `[A, videos B]` and its inverse: in this form, one matrix product serves all videos. */
 const videosInColumns = (x: Tensor): Tensor => {
   const [videos, a, b] = x.shape as [number, number, number];
   return reshape(transpose(x, [1, 0, 2]), [a, videos * b]);
@@ -209,7 +209,7 @@ export function subtractCenters(sums: Tensor, aSum: Tensor, centers: Tensor): Te
   });
 }
 
-/** Scales each cluster's part of `[videos, P, K]` to length 1; returns also 1 / length `[videos, 1, K]`. Takes ownership of `vlad`. */
+/** L2-normalizes each cluster's part of `[videos, P, K]`; also returns 1 / length `[videos, 1, K]`. Takes ownership of `vlad`. */
 export function normalizeClusters(vlad: Tensor): readonly [unit: Tensor, inverse: Tensor] {
   const result = tidy(() => {
     const inverse = rsqrt(add(sum(square(vlad), [1], true), constant(L2_EPSILON)));
@@ -243,7 +243,7 @@ function denseWithAdam(...[x, dy, { w, m, v }, coefficients, decay]: Parameters<
   return dx;
 }
 
-/** An aggregator whose features become floats first. Throws BAD_USAGE for a precision of integers. */
+/** Returns an aggregator that converts features to floats first. Throws BAD_USAGE if the precision is int16 or int8. */
 export function freezeWithFloats(
   kernels: Pick<Kernels, "features" | "softAssignFrozen" | "vladSums" | "descriptor">,
   weights: AggregatorWeights,

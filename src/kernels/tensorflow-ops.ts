@@ -4,7 +4,7 @@ import { byteCarrier, fromFloats, fromInts, scalar } from "../runtime/transfer.j
 
 const float: Attributes = (binding) => [typeAttribute("T", "float32")(binding)];
 
-/** Bytes to the device at one byte a value: `[rows, columns] uint8` travels as it is and becomes float32 there. */
+/** Copies `[rows, columns] uint8` to the device as bytes, and casts it to float32 there. */
 export function fromBytes(bytes: Uint8Array, rows: number, columns: number): Tensor {
   const length = rows * columns;
   const attributes: Attributes = (b) => [typeAttribute("T", "float32")(b), typeAttribute("type", "uint8")(b)];
@@ -40,7 +40,7 @@ export function concat(parts: readonly Tensor[], axis: number): Tensor {
   return run("ConcatV2", attributes, [...parts, fromInts([axis], [])]);
 }
 
-/** Stacks equal shapes along a new first axis. */
+/** Stacks tensors of equal shape along a new first axis. */
 export function stack(parts: readonly Tensor[]): Tensor {
   const attributes: Attributes = (b) => [
     typeAttribute("T", "float32")(b),
@@ -60,7 +60,7 @@ export interface MatMulOptions {
   readonly transposeB?: boolean;
 }
 
-/** `a b` of two matrices, either of them transposed on the way. */
+/** `a b` of two matrices, each optionally transposed. */
 export function matMul(a: Tensor, b: Tensor, options: MatMulOptions = {}): Tensor {
   const attributes: Attributes = (binding) => [
     typeAttribute("T", "float32")(binding),
@@ -70,7 +70,7 @@ export function matMul(a: Tensor, b: Tensor, options: MatMulOptions = {}): Tenso
   return run("MatMul", attributes, [a, b]);
 }
 
-/** The same of matrices by the pair: `[pairs, m, n]` and `[pairs, n, k]`. */
+/** Batched `matMul` of `[pairs, m, n]` and `[pairs, n, k]`. */
 export function batchMatMul(a: Tensor, b: Tensor, options: MatMulOptions = {}): Tensor {
   const attributes: Attributes = (binding) => [
     typeAttribute("T", "float32")(binding),
@@ -113,7 +113,7 @@ export function sum(x: Tensor, axes: readonly number[], keepDimensions = false):
   return run("Sum", attributes, [x, fromInts(axes, [axes.length])]);
 }
 
-/** Sums rows by segment: row i of `x` goes to row `segments[i]` of the result; `segments` (int32) must rise. */
+/** Sums rows by segment: row i of `x` goes to row `segments[i]` of the result; `segments` (int32) must be sorted. */
 export function segmentSum(x: Tensor, segments: Tensor): Tensor {
   const attributes: Attributes = (b) => [typeAttribute("T", "float32")(b), typeAttribute("Tindices", "int32")(b)];
   return run("SegmentSum", attributes, [x, segments]);
@@ -165,7 +165,7 @@ const batchNormAttributes =
     flag(b, "is_training", true),
   ];
 
-/** Batch norm of `[rows, channels]`: y, the mean and the biased variance `[channels]`, and what `batchNormGradient` needs besides. */
+/** Batch norm of `[rows, channels]`: y, the mean and the biased variance `[channels]`, and the other outputs that `batchNormGradient` needs. */
 export function batchNormWithStatistics(x: Tensor, scale: Tensor, shift: Tensor, epsilon: number) {
   const [rows, channels] = x.shape as [number, number];
   const image = reshape(x, [rows, 1, 1, channels]);
@@ -177,7 +177,7 @@ export function batchNormWithStatistics(x: Tensor, scale: Tensor, shift: Tensor,
     Tensor,
     ...Tensor[],
   ];
-  // It returns the unbiased variance, n/(n-1) of the one it normalized by.
+  // The kernel returns the unbiased variance, n/(n-1) times the one that it normalizes by.
   const variance = multiply(unbiased, scalar(rows > 1 ? (rows - 1) / rows : 1));
   return { y: reshape(y, [rows, channels]), mean, variance, kept };
 }

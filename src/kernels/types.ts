@@ -8,10 +8,10 @@ import type { RaggedLayout } from "./ragged.js";
  *
  * Symbols are the paper's (see `model/nextvlad.ts`): F features, D = lambda F, G groups, K clusters, P = D / G.
  * A function borrows its tensors unless it says that it takes ownership. A `backward` runs at most once; it takes ownership of the gradients that it
- * is given, and frees what its forward pass kept.
+ * receives, and frees what its forward pass kept.
  */
 export interface Kernels {
-  /** The features x `[frames, F]` that bytes `[frames, F] uint8` stand for. Takes ownership of the quantization. */
+  /** Returns the features x `[frames, F]` that bytes `[frames, F] uint8` represent. Takes ownership of the quantization. */
   readonly features: (bytes: Uint8Array, frames: number, quantization: Quantization) => Features;
   /** Soft assignment with the batch's statistics. Takes ownership of `z` `[frames, G K]` and `alpha` `[frames, G]` (before its sigmoid). */
   readonly softAssign: (z: Tensor, alpha: Tensor, norm: Affine, layout: RaggedLayout, epsilon: number) => SoftAssignment;
@@ -34,7 +34,7 @@ export interface Kernels {
   readonly freezeAggregator: (weights: AggregatorWeights, precision: Precision) => FrozenAggregator;
 }
 
-/** Of the products with the features in inference: float32 (tf32 on a GPU), or integers (on the CPU). */
+/** Precision of the products with the features in inference: float32, tf32 (GPU only), or integers (CPU only). */
 export type Precision = "float32" | "tf32" | "int16" | "int8";
 
 /** x scale + shift, `[channels]` each: the parameters of a batch norm, or a batch norm with frozen statistics. */
@@ -43,7 +43,7 @@ export interface Affine {
   readonly shift: Tensor;
 }
 
-/** A byte u of feature f stands for u scale[f] + offset[f]; `[F]` each. */
+/** A byte u of feature f represents u scale[f] + offset[f]; `[F]` each. */
 export interface Quantization {
   readonly scale: Tensor;
   readonly offset: Tensor;
@@ -69,7 +69,7 @@ export interface SoftAssignment extends Assignment {
   /** The batch's mean and biased variance of z, `[G K]` each. */
   readonly mean: Tensor;
   readonly variance: Tensor;
-  /** From the gradients of assignment (in its layout) and aSum, and the norm's scale, to those of z, alpha and the norm's parameters. */
+  /** Returns the gradients of z, alpha and the norm's parameters, given those of assignment (in its layout) and aSum, and the norm's scale. */
   backward(
     dAssignment: Tensor,
     dASum: Tensor,
@@ -80,16 +80,16 @@ export interface SoftAssignment extends Assignment {
 export interface VladSums {
   /** `[videos, P, K]`. */
   readonly sums: Tensor;
-  /** From the gradient of the sums to those of the assignment, in its layout, and of x1 `[frames, D]`. */
+  /** Returns the gradients of the assignment, in its layout, and of x1 `[frames, D]`, given that of the sums. */
   backward(dSums: Tensor): { readonly assignment: Tensor; readonly x1: Tensor };
-  /** Frees what `backward` needs, in inference. */
+  /** Frees what `backward` needs; for inference, which does not call `backward`. */
   dispose(): void;
 }
 
 export interface Descriptor {
   /** `[videos, P K]`, in (p, k) order. */
   readonly y: Tensor;
-  /** From the gradient of y to those of the inputs. */
+  /** Returns the gradients of the inputs, given that of y. */
   backward(
     dy: Tensor,
     bias: Tensor,
@@ -102,7 +102,7 @@ export interface BatchNorm {
   /** The batch's mean and biased variance, `[channels]` each. */
   readonly mean: Tensor;
   readonly variance: Tensor;
-  /** From the gradient of y, and the scale, to those of x and of the norm's parameters. */
+  /** Returns the gradients of x and of the norm's parameters, given that of y, and the scale. */
   backward(dy: Tensor, scale: Tensor): { readonly x: Tensor; readonly scale: Tensor; readonly shift: Tensor };
 }
 
@@ -117,7 +117,7 @@ export interface AdamParameter {
 export interface AggregatorWeights {
   readonly groups: number;
   readonly quantization: Quantization;
-  /** W Wc `[F, G K]`, and the batch norm behind it, `[G K]`, with b Wc in its shift. */
+  /** W Wc `[F, G K]`, and the batch norm after it, `[G K]`, whose shift includes b Wc. */
   readonly clusters: Tensor;
   readonly clusterNorm: Affine;
   /** W Wa `[F, G]` and b Wa + ba `[G]`. */
@@ -131,8 +131,8 @@ export interface AggregatorWeights {
 }
 
 export interface FrozenAggregator {
-  /** From `[frames, F] uint8` to each video's descriptor `[videos, P K]`, each cluster's part of length 1. */
+  /** Returns each video's descriptor `[videos, P K]` for `[frames, F] uint8`, with each cluster's part L2-normalized. */
   describe(bytes: Uint8Array, layout: RaggedLayout): Tensor;
-  /** Frees what was prepared; the variables stay. */
+  /** Frees the prepared tensors, not the variables. */
   dispose(): void;
 }
