@@ -12,8 +12,8 @@ export const VIDEO_OFFSET = Math.fround(-2);
 export const AUDIO_OFFSET = Math.fround(-2 + 4 / 512);
 
 /**
- * The one place where bytes become features: `rgb = (u * 4/255 - 2) * eigen_param`, `audio = u * 4/255 - 2 + 4/512`
- * (PaddleVideo v1.5.1, models/nextvlad/nextvlad.py), as u * scale + offset. The caller owns the tensors.
+ * Returns how bytes u become features, u * scale + offset: `rgb = (u * 4/255 - 2) * eigen_param`, `audio = u * 4/255 - 2 + 4/512`
+ * (PaddleVideo v1.5.1, models/nextvlad/nextvlad.py). The caller owns the tensors.
  */
 export function quantizationOf({ name, features }: ModalitySizes, weights: WeightStore): Quantization {
   return tidy(() => {

@@ -4,14 +4,14 @@ import { readNpy } from "../formats/npy.js";
 const EIGENVALUES = "use eigenvals.npy of YouTube-8M's PCA download, not its mean.npy or eigenvecs.npy";
 
 export interface EigenFactor {
-  /** `[features] float32`: what weights carry as eigen_param. */
+  /** `[features] float32`, which weights store as eigen_param. */
   readonly factor: Float32Array;
-  /** Why the file may not hold a PCA's eigenvalues: a warning. Null if they are as eigenvalues are. */
+  /** A warning if the values do not look like a PCA's eigenvalues, else null. */
   readonly doubt: string | null;
 }
 
 /**
- * The factor that undoes the whitening of YouTube-8M's PCA: `sqrt(eigenvalue) + 1e-4` of the first `features` values of column 0 of a .npy
+ * Reads the factor that inverts the whitening of YouTube-8M's PCA: `sqrt(eigenvalue) + 1e-4` for the first `features` values of column 0 of a .npy
  * (PaddleVideo v1.5.1, models/nextvlad/nextvlad.py). Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT.
  */
 export async function readEigenFactor(path: string, features: number): Promise<EigenFactor> {
@@ -31,7 +31,7 @@ export async function readEigenFactor(path: string, features: number): Promise<E
   return { factor: Float32Array.from(values, (value) => Math.sqrt(value) + 1e-4), doubt: doubtOf(values, path) };
 }
 
-/** A PCA's eigenvalues are positive and in falling order. */
+/** A PCA's eigenvalues are positive and in descending order. */
 function doubtOf(values: Float64Array, path: string): string | null {
   const rises = values.reduce((count, value, i) => count + (i > 0 && value > (values[i - 1] as number) ? 1 : 0), 0);
   const isZero = values.every((value) => value === 0);

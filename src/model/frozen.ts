@@ -14,13 +14,13 @@ import type { WeightStore } from "./weights.js";
 interface FrozenModality {
   readonly name: ModalitySizes["name"];
   readonly aggregator: FrozenAggregator;
-  /** The descriptor's batch norm `[P K]`, with the dropout's 1 - rate in it. */
+  /** The descriptor's batch norm `[P K]`, including dropout's factor 1 - rate. */
   readonly norm: Affine;
 }
 
 /**
- * The network for evaluation and inference: every product of frozen weights done once, every batch norm a scale and a shift. Reads the large matrices in
- * place; make it anew when the weights have changed, and dispose of it.
+ * The network for evaluation and inference: products of frozen weights are computed once, and each batch norm is a scale and a shift. Reads the large
+ * matrices in place. Create a new one when the weights have changed, and dispose of it after use.
  */
 export class FrozenNetwork {
   readonly #sizes: ModelSizes;
@@ -50,7 +50,7 @@ export class FrozenNetwork {
     return norms.flatMap(({ scale, shift }) => [scale, shift]);
   }
 
-  /** The logits of a batch, `[videos, classes]`; the caller owns them. */
+  /** Returns the logits of a batch, `[videos, classes]`; the caller owns them. */
   logits(input: NetworkInput): Tensor {
     const [weights, kernels] = [this.#weights, this.#kernels];
     return tidy(() => {
@@ -66,7 +66,7 @@ export class FrozenNetwork {
     });
   }
 
-  /** Whether the logits of two short videos are finite: weights that diverged may be finite themselves, and overflow in a product. */
+  /** Returns whether the logits of two short videos are finite: diverged weights may be finite but overflow in a product. */
   hasFiniteLogits(): boolean {
     const bytes = (features: number): Uint8Array => Uint8Array.from({ length: 3 * features }, (_, i) => (i * 89 + 17) % 256);
     const { videoFeatures, audioFeatures } = this.#sizes;
@@ -74,12 +74,12 @@ export class FrozenNetwork {
     return tidy(() => toFloats(this.logits(input))).every(Number.isFinite);
   }
 
-  /** The probabilities of a batch, `[videos, classes]`; the caller owns them. */
+  /** Returns the probabilities of a batch, `[videos, classes]`; the caller owns them. */
   probabilities(input: NetworkInput): Tensor {
     return tidy(() => sigmoid(this.logits(input)));
   }
 
-  /** Frees what was prepared; the weights stay. */
+  /** Frees the prepared tensors, not the weights. */
   dispose(): void {
     for (const { aggregator } of this.#modalities) aggregator.dispose();
     release(...this.#tensors());

@@ -21,9 +21,9 @@ import { type BatchNormNames, GATING_EXPAND, GATING_NORM, GATING_REDUCE } from "
 import type { WeightStore } from "./weights.js";
 
 /**
- * What a training step passes to each layer. A layer's forward takes ownership of its input; it returns its output, and a `backward` from the gradient of
- * the output (taking ownership of it) to that of the input. `backward` runs once, reports the parameters' gradients as soon as each exists, and frees what
- * the forward pass kept.
+ * What a training step passes to each layer. A layer's forward takes ownership of its input, and returns its output and a `backward`. `backward` takes
+ * ownership of the output's gradient and returns the input's; it runs once, reports each parameter's gradient as soon as it exists, and frees what the
+ * forward pass kept.
  */
 export interface TrainingContext {
   readonly weights: WeightStore;
@@ -56,7 +56,7 @@ export function dense(x: Tensor, name: string, { weights, kernels, onDenseGradie
   return { y, backward };
 }
 
-/** Normalizes `[rows, channels]` by the batch's own mean and biased variance over rows. */
+/** Normalizes `[rows, channels]` by the batch's mean and biased variance over rows. */
 export function batchNorm(x: Tensor, names: BatchNormNames, context: TrainingContext): Layer {
   const { weights, kernels, onGradient } = context;
   const forward = useAffine(names, weights, (norm) => kernels.batchNorm(x, norm, BATCH_NORM_EPSILON));
@@ -75,7 +75,7 @@ export function useAffine<T>(names: BatchNormNames, weights: WeightStore, comput
   return weights.use(names.scale, (scale) => weights.use(names.shift, (shift) => compute({ scale, shift })));
 }
 
-/** A batch norm with its moving statistics is affine: y = x scale + shift. */
+/** Returns a batch norm with its moving statistics as y = x scale + shift. */
 export function frozenBatchNorm(names: BatchNormNames, weights: WeightStore): Affine {
   return tidy(() => {
     const inverse = weights.use(names.movingVariance, (variance) => rsqrt(add(variance, constant(BATCH_NORM_EPSILON))));
@@ -86,7 +86,7 @@ export function frozenBatchNorm(names: BatchNormNames, weights: WeightStore): Af
 }
 
 /**
- * Paddle's dropout of that time (`downgrade_in_infer`): training multiplies by a 0/1 mask that keeps each value with probability 1 - rate, and does not
+ * Dropout as in fluid 1.5 (`downgrade_in_infer`): training multiplies by a 0/1 mask that keeps each value with probability 1 - rate, and does not
  * scale up; evaluation multiplies by 1 - rate. The mask is a pure function of `seed`.
  */
 export function dropout(x: Tensor, rate: number, seed: readonly [number, number]): Layer {
@@ -102,7 +102,7 @@ export function dropout(x: Tensor, rate: number, seed: readonly [number, number]
   return { y, backward };
 }
 
-/** Context gating, a squeeze-and-excitation block: h * sigmoid(relu(BN(h W1)) W2), `[videos, hidden]` to the same. */
+/** Context gating, a squeeze-and-excitation block: h * sigmoid(relu(BN(h W1)) W2); input and output are `[videos, hidden]`. */
 export function contextGating(h: Tensor, context: TrainingContext): Layer {
   const reduced = dense(h.clone(), GATING_REDUCE, context);
   const normalized = batchNorm(reduced.y, GATING_NORM, context);
@@ -139,19 +139,19 @@ export function frozenContextGating(h: Tensor, norm: Affine, weights: WeightStor
   });
 }
 
-/** Labels as a matrix of zeros and ones, `[videos, classes]`. */
+/** Returns the labels as a float32 matrix of zeros and ones, `[videos, classes]`. */
 export function labelMatrix(labels: readonly Int32Array[], classes: number): Tensor {
   const matrix = new Float32Array(labels.length * classes);
   for (const [video, indices] of labels.entries()) for (const label of indices) matrix[video * classes + label] = 1;
   return fromFloats(matrix, [labels.length, classes]);
 }
 
-/** Sigmoid cross entropy summed over classes and videos, a scalar: sum of log(1 + e^l) - l y. */
+/** Returns the sigmoid cross entropy summed over classes and videos, a scalar: sum of log(1 + e^l) - l y. */
 export function crossEntropySum(logits: Tensor, labels: Tensor): Tensor {
   return tidy(() => sum(subtract(softplus(logits), multiply(logits, labels)), [0, 1]));
 }
 
-/** The gradient of the loss (the sum above, averaged over videos) with respect to the logits: (sigmoid(l) - y) / videos. */
+/** Returns the gradient of the loss (`crossEntropySum` / videos) with respect to the logits: (sigmoid(l) - y) / videos. */
 export function crossEntropyGradient(logits: Tensor, labels: Tensor): Tensor {
   const videos = logits.shape[0] as number;
   return tidy(() => multiply(subtract(sigmoid(logits), labels), constant(1 / videos)));

@@ -5,7 +5,7 @@ import { type ModelSection, modalitiesOf, modelSizes, vladSize } from "./sizes.j
 
 const FLOAT_BYTES = 4;
 
-/** What is going to be computed. */
+/** What will be computed. */
 export interface Computation {
   readonly model: ModelSection & { readonly max_frames: number };
   readonly batchSize: number;
@@ -15,8 +15,8 @@ export interface Computation {
 }
 
 /**
- * Bytes of host memory that a computation takes at least, whatever its videos: the parameters; in training Adam's two moments and a snapshot's copy of all these; and
- * the video activations of a batch (of one video in inference, whose last batch may be smaller). On a GPU, only the copy is in host memory.
+ * Returns the minimum bytes of host memory of a computation, whatever its videos: the parameters; in training, Adam's two moments and a snapshot's copy of all
+ * these; and the video activations of a batch (of one video in inference, whose last batch may be smaller). On a GPU, only the copy is in host memory.
  */
 export function leastMemory({ model, batchSize, training, inHostMemory }: Computation): Record<string, number> {
   const sizes = modelSizes(model);
@@ -29,13 +29,13 @@ export function leastMemory({ model, batchSize, training, inHostMemory }: Comput
   return { parameters, ...(training ? { moments } : {}), ...copy, activations };
 }
 
-/** Bytes of one video's activations behind the aggregators: the descriptor, the hidden layer and the classes; in training forward and backward. */
+/** Returns the bytes of one video's activations after the aggregators: descriptor, hidden layer and classes; in training, forward and backward. */
 function bytesPerVideo(model: ModelSection, training: boolean): number {
   const sizes = modelSizes(model);
   return FLOAT_BYTES * (training ? 2 : 1) * (vladSize(sizes) + sizes.hidden + sizes.classes);
 }
 
-/** Bytes of one frame's activations: of the larger modality the features, two copies of the cluster logits [G K], and the expansion [D]. */
+/** Returns the bytes of one frame's activations in the larger modality: the features, two copies of the cluster logits [G K], and the expansion [D]. */
 export function bytesPerFrame(model: ModelSection): number {
   const sizes = modelSizes(model);
   const floats = modalitiesOf(sizes).map(({ features, expanded }) => features + 2 * sizes.groups * sizes.clusters + expanded);
@@ -43,7 +43,8 @@ export function bytesPerFrame(model: ModelSection): number {
 }
 
 /**
- * Throws OUT_OF_MEMORY if a computation takes more memory than is available whatever its videos; calls `warn` if it does with full batches of videos of `max_frames` frames.
+ * Throws OUT_OF_MEMORY if a computation's minimum (`leastMemory`) exceeds the available memory. Calls `warn` if a full batch of videos of `max_frames` frames
+ * exceeds it.
  */
 export function checkMemory(computation: Computation, warn: (message: string) => void, available = availableMemory()): void {
   const { model, batchSize, training, inHostMemory } = computation;

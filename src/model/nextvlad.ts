@@ -15,9 +15,9 @@
  *   v_k   = sum_t sum_g a_tgk (x1_tg - c_k)  [P, K]       of each video; with aSum, the sum of a over frames, c enters only as aSum c
  *   y     = BN(v_k / |v_k|)                  [P K]
  *
- * The expansion has no activation, so W folds into what follows it: x1 Wc = x (W Wc) + b Wc, and x1 Wa = x (W Wa) + b Wa. That is exact up to rounding,
- * and 1.3x less arithmetic per frame. So x1 is computed without b, which enters with aSum; and z without b Wc, a shift that the batch norm cancels (its
- * moving mean needs it back).
+ * The expansion has no activation, so W folds into the products after it: x1 Wc = x (W Wc) + b Wc, and x1 Wa = x (W Wa) + b Wa. This is exact up to rounding,
+ * and needs 1.3x less arithmetic per frame. So x1 is computed without b, which is added with aSum; and z without b Wc, a shift that the batch norm cancels
+ * (it is added to the mean for the moving statistics).
  */
 
 import type { RaggedLayout } from "../kernels/ragged.js";
@@ -30,7 +30,7 @@ import { aggregatorNames, batchNormNames } from "./parameters.js";
 import type { ModalitySizes, ModelSizes } from "./sizes.js";
 import type { WeightStore } from "./weights.js";
 
-/** From the bytes of a modality `[N, F] uint8` to descriptors `[videos, P K]`. `backward` takes ownership of dy; it ends here, as the features are data. */
+/** Maps a modality's bytes `[N, F] uint8` to descriptors `[videos, P K]`. `backward` takes ownership of dy; the features, being data, have no gradient. */
 export function aggregate(
   bytes: Uint8Array,
   layout: RaggedLayout,
@@ -84,7 +84,7 @@ export function aggregate(
   return { y: normalized.y, backward };
 }
 
-/** W Wc `[F, G K]`, b Wc `[G K]`, W Wa `[F, G]` and b Wa + ba `[G]`. */
+/** Returns W Wc `[F, G K]`, b Wc `[G K]`, W Wa `[F, G]` and b Wa + ba `[G]`. */
 function foldExpansion(modality: ModalitySizes, weights: WeightStore) {
   const names = aggregatorNames(modality);
   const use = weights.use.bind(weights);
@@ -101,13 +101,13 @@ function foldExpansion(modality: ModalitySizes, weights: WeightStore) {
   );
 }
 
-/** `b w` of b `[n]` and w `[n, columns]`: `[columns]`. */
+/** Returns `b w`, `[columns]`, for b `[n]` and w `[n, columns]`. */
 function rowTimes(b: Tensor, w: Tensor): Tensor {
   const [rows, columns] = w.shape as [number, number];
   return reshape(matMul(reshape(b, [1, rows]), w), [columns]);
 }
 
-/** Gradients of what the features are multiplied with, and of what else b enters. */
+/** Gradients of the factors of the products with the features, and of the other terms that contain b. */
 interface FoldedGradients {
   /** Of W in x W `[F, D]`, of W Wc `[F, G K]`, and of W Wa `[F, G]`. */
   readonly expansion: Tensor;
@@ -119,7 +119,7 @@ interface FoldedGradients {
   readonly expansionBias: Tensor;
 }
 
-/** The gradients of the parameters, from those of the folded products. b Wc gets none: the batch norm cancels a shift. Takes ownership of `d`. */
+/** Returns the parameters' gradients, given those of the folded products. b Wc has none: the batch norm cancels a shift. Takes ownership of `d`. */
 function unfoldGradients(modality: ModalitySizes, weights: WeightStore, d: FoldedGradients): readonly (readonly [string, Tensor])[] {
   const names = aggregatorNames(modality);
   const use = weights.use.bind(weights);
@@ -145,7 +145,7 @@ function unfoldGradients(modality: ModalitySizes, weights: WeightStore, d: Folde
   return gradients;
 }
 
-/** The same with frozen weights: everything up to the descriptor, each cluster's part of length 1, without the batch norm that follows. */
+/** Prepares NeXtVLAD with frozen weights, up to the descriptor with each cluster's part L2-normalized, without the batch norm that follows. */
 export function freezeAggregator(
   modality: ModalitySizes,
   { groups }: Pick<ModelSizes, "groups">,

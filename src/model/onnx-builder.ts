@@ -1,6 +1,6 @@
 import type { OnnxAttribute, OnnxInitializer, OnnxNode } from "../formats/onnx-encoder.js";
 
-/** Gathers a graph's nodes and constants. Values are named by the path of what made them: `video/assignment`. */
+/** Collects a graph's nodes and constants. A value is named by the path of the operation that computes it: `video/assignment`. */
 export class OnnxBuilder {
   readonly nodes: OnnxNode[] = [];
   readonly initializers: OnnxInitializer[] = [];
@@ -12,7 +12,7 @@ export class OnnxBuilder {
     return output;
   }
 
-  /** A constant's name; `[]` is the shape of one number. */
+  /** Adds a float32 constant (`[]` is the shape of a scalar) and returns its name. */
   floats(name: string, shape: readonly number[], values: Float32Array): string {
     return this.constant({ name, shape, data: values });
   }
@@ -21,7 +21,7 @@ export class OnnxBuilder {
     return this.floats(name, [], Float32Array.of(value));
   }
 
-  /** Whole numbers, as axes and shapes take them: `[values] int64`. */
+  /** Adds a vector `[values] int64`, for axes and shapes, and returns its name. */
   ints(...values: readonly number[]): string {
     return this.constant({ name: `ints/${values.join(",")}`, shape: [values.length], data: BigInt64Array.from(values, BigInt) });
   }

@@ -17,7 +17,7 @@ import {
 } from "./parameters.js";
 import { type ModalitySizes, type ModelSizes, modalitiesOf } from "./sizes.js";
 
-/** The newest that ONNX Runtime 1.30 takes as settled, and the IR version that came with it. */
+/** The newest opset that ONNX Runtime 1.30 supports as final, and its IR version. */
 export const ONNX_OPSET = 26;
 const IR_VERSION = 13;
 
@@ -27,18 +27,18 @@ export const ONNX_NAMES = { video: "rgb", audio: "audio", frameCounts: "frame_co
 export interface OnnxOptions {
   readonly sizes: ModelSizes;
   readonly dropRate: number;
-  /** Frames of a video past this many are not used. */
+  /** Maximum number of frames used per video. */
   readonly maxFrames: number;
   /** Every array of the parameter table. */
   readonly weights: readonly OnnxInitializer[];
-  /** Ours. */
+  /** This program's version. */
   readonly version: string;
 }
 
 /**
- * The frozen network as an ONNX graph: `rgb` `[frames, 1024]` and `audio` `[frames, 128]` uint8, the frames of all videos back to back, and
- * `frame_counts` `[videos] int64` make `probabilities` `[videos, classes] float32`. The parameters are initializers under Paddle's names, as
- * they are. No loop and no branch: the first `maxFrames` frames of each video are gathered into `[videos, most frames]`, and those past a video's end weigh 0.
+ * Returns the frozen network as an ONNX graph. Inputs: `rgb` `[frames, 1024]` and `audio` `[frames, 128]` uint8, the concatenated frames of all videos, and
+ * `frame_counts` `[videos] int64`. Output: `probabilities` `[videos, classes] float32`. The parameters are unchanged initializers under Paddle's names. There
+ * is no loop and no branch: the first `maxFrames` frames of each video are gathered into `[videos, most frames]`, and padding has weight 0.
  */
 export function buildOnnxModel({ sizes, dropRate, maxFrames, weights, version }: OnnxOptions): OnnxModel {
   const builder = new OnnxBuilder();
@@ -78,9 +78,9 @@ function describeFeatures({ name, features }: ModalitySizes): OnnxValue {
   return { name: ONNX_NAMES[name], type: "uint8", shape: ["frames", features], description };
 }
 
-/** Where each video's frames lie: names of values of the graph. */
+/** Positions of each video's frames, as names of values in the graph. */
 interface PaddedLayout {
-  /** The frame that each place of `[videos, most frames]` takes; frame 0 past a video's end. */
+  /** Index of the frame at each position of `[videos, most frames]`; 0 past a video's end. */
   readonly frames: string;
   /** 1 for a video's frames, 0 past its end, `[videos, most frames, 1]`. */
   readonly mask: string;
@@ -100,7 +100,7 @@ class OnnxNetwork {
     const layout = this.layOut(maxFrames);
     const modalities = modalitiesOf(this.sizes).map((modality) => this.describe(modality, layout));
     const descriptors = builder.add("descriptors", "Concat", modalities, { axis: { int: 1 } });
-    // Paddle's dropout of that time keeps training unscaled and multiplies here (SPEC: downgrade_in_infer).
+    // Paddle's dropout (downgrade_in_infer) does not scale in training, and multiplies by 1 - rate in inference.
     const kept = dropRate === 0 ? descriptors : builder.add("kept", "Mul", [descriptors, builder.float("keep_rate", 1 - dropRate)]);
     const h = this.batchNorm("hidden", builder.add("hidden/product", "MatMul", [kept, HIDDEN]), HIDDEN_NORM);
     const reduced = this.batchNorm("gate/reduced", builder.add("gate/reduced/product", "MatMul", [h, GATING_REDUCE]), GATING_NORM);
@@ -130,7 +130,7 @@ class OnnxNetwork {
     return { frames, mask: builder.add("layout/mask", "Unsqueeze", [weight, lastAxis]) };
   }
 
-  /** A modality's descriptor of each video, after its batch norm: `[videos, P K]`. */
+  /** Adds a modality's descriptors after their batch norm: `[videos, P K]`. */
   private describe(modality: ModalitySizes, layout: PaddedLayout): string {
     const { builder } = this;
     const at = (name: string): string => `${modality.name}/${name}`;
@@ -150,7 +150,7 @@ class OnnxNetwork {
     return this.batchNorm(at("descriptor"), flat, batchNormNames(modality.vladNorm));
   }
 
-  /** As dequantize.ts: u * scale + offset. */
+  /** Dequantizes as dequantize.ts does. */
   private dequantize(modality: ModalitySizes): string {
     const { builder } = this;
     const at = (name: string): string => `${modality.name}/${name}`;
@@ -161,7 +161,7 @@ class OnnxNetwork {
     return builder.add(at("features"), "Mul", [centred, "eigen_param"]);
   }
 
-  /** How much of each group of each frame goes to each cluster: `[frames, G K]`. */
+  /** Adds the assignment weights of each group of each frame to each cluster: `[frames, G K]`. */
   private assign(modality: ModalitySizes, expanded: string): string {
     const { builder } = this;
     const { groups, clusters } = this.sizes;
@@ -177,7 +177,7 @@ class OnnxNetwork {
     return builder.add(at("flat"), "Reshape", [weighted, builder.ints(-1, groups * clusters)]);
   }
 
-  /** `[frames, G width]` of all videos as `[videos, most frames * G, width]`. */
+  /** Pads `[frames, G width]` of all videos to `[videos, most frames * G, width]`. */
   private padded(output: string, x: string, layout: PaddedLayout, mask: string | null, width: number): string {
     const { builder } = this;
     const gathered = builder.add(`${output}/gathered`, "Gather", [x, layout.frames]);
@@ -185,7 +185,7 @@ class OnnxNetwork {
     return builder.add(output, "Reshape", [masked, builder.ints(0, -1, width)]);
   }
 
-  /** Each cluster's descriptor at length 1: `[videos, P, K]`. */
+  /** L2-normalizes each cluster's part of `[videos, P, K]`. */
   private normalise(name: string, vlad: string): string {
     const { builder } = this;
     const squares = builder.add(`${name}/squares`, "ReduceSumSquare", [vlad, builder.ints(1)]);

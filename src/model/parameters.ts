@@ -1,14 +1,14 @@
 import { type ModalitySizes, type ModelSizes, modalitiesOf, type Shape, vladSize } from "./sizes.js";
 
-/** How a fresh parameter starts: N(0, sqrt(2 / shape[0])) (Paddle's MSRA, normal), zeros, ones, or the eigenvalue factor. */
+/** How a parameter is initialized: N(0, sqrt(2 / shape[0])) (Paddle's MSRA, normal), zeros, ones, or the eigenvalue factor. */
 export type Initialiser = "msra" | "zeros" | "ones" | "eigen";
 
-/** One named array of the model, as Paddle names and shapes it. */
+/** One array of the model, with Paddle's name and shape. */
 export interface Parameter {
   readonly name: string;
   readonly shape: Shape;
   readonly initialiser: Initialiser;
-  /** Whether Adam changes it; moving statistics and eigen_param are saved but not trained. */
+  /** Whether Adam updates it; moving statistics and eigen_param are saved but not trained. */
   readonly trained: boolean;
   /** Whether `TRAIN.l2_penalty` is added to its gradient. */
   readonly decayed: boolean;
@@ -22,7 +22,7 @@ export interface BatchNormNames {
   readonly movingVariance: string;
 }
 
-/** `batch_norm_{index}.w_0`, `.b_0`, `.w_1`, `.w_2`: PaddleVideo v1.5.1's names, in the order in which it created them. */
+/** `batch_norm_{index}.w_0`, `.b_0`, `.w_1`, `.w_2`: PaddleVideo v1.5.1's names, numbered in order of creation. */
 export function batchNormNames(index: number): BatchNormNames {
   const name = `batch_norm_${index}`;
   return { scale: `${name}.w_0`, shift: `${name}.b_0`, movingMean: `${name}.w_1`, movingVariance: `${name}.w_2` };
@@ -36,7 +36,7 @@ export const GATING_EXPAND = "gating_fc2_weights";
 export const CLASSIFIER = "logits_clf_weights";
 export const CLASSIFIER_BIAS = "logits_clf_bias";
 
-/** The names of one modality's parameters, batch norms apart, with the paper's symbols. */
+/** Returns the names of one modality's parameters except batch norms, with the paper's symbols. */
 export function aggregatorNames({ name }: Pick<ModalitySizes, "name">) {
   return {
     /** W and b. */
@@ -93,7 +93,7 @@ function aggregator(modality: ModalitySizes, { groups, clusters }: ModelSizes): 
   ];
 }
 
-/** Every array of the model, in the order in which PaddleVideo v1.5.1 created them: everything that names, shapes, starts or saves one reads this table. */
+/** Returns every array of the model, in PaddleVideo v1.5.1's order of creation. Names, shapes, initial values and checkpoints follow this table. */
 export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
   const { hidden, gate, classes } = sizes;
   const eigen: Parameter = { name: "eigen_param", shape: [sizes.videoFeatures], initialiser: "eigen", trained: false, decayed: false };
@@ -110,12 +110,12 @@ export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
   ];
 }
 
-/** Values in a shape: the product of its dimensions. */
+/** Returns the number of values in a shape: the product of its dimensions. */
 export function countValues(shape: Shape): number {
   return shape.reduce((product, size) => product * size, 1);
 }
 
-/** Values in all arrays of a table, and those of them that are trained. */
+/** Returns the number of values in all arrays of a table, and in the trained ones. */
 export function countParameters(table: readonly Parameter[]): { readonly all: number; readonly trained: number } {
   const count = (parameters: readonly Parameter[]): number => parameters.reduce((sum, { shape }) => sum + countValues(shape), 0);
   return { all: count(table), trained: count(table.filter(({ trained }) => trained)) };

@@ -1,16 +1,16 @@
 export type Shape = readonly number[];
 
-/** The numbers that shape the network (SPEC's letters: K, hidden, G, E, reduction, F, classes). */
+/** The dimensions of the network, with the paper's symbols. */
 export interface ModelSizes {
   readonly classes: number;
   /** K. */
   readonly clusters: number;
   /** G. */
   readonly groups: number;
-  /** E: the projection makes expansion * features values of a frame. */
+  /** lambda: the expansion maps the F features of a frame to D = lambda F values. */
   readonly expansion: number;
   readonly hidden: number;
-  /** Width of context gating's bottleneck: hidden / gating_reduction. */
+  /** Width of context gating's bottleneck: floor(hidden / gating_reduction). */
   readonly gate: number;
   /** F of rgb; 0 if the model has no rgb. */
   readonly videoFeatures: number;
@@ -18,7 +18,7 @@ export interface ModelSizes {
   readonly audioFeatures: number;
 }
 
-/** The keys of config section MODEL that the sizes come from. */
+/** The keys of config section MODEL that set the sizes. */
 export interface ModelSection {
   readonly num_classes: number;
   readonly cluster_size: number;
@@ -30,7 +30,7 @@ export interface ModelSection {
   readonly audio_feature_size: number;
 }
 
-/** Reads the sizes off a config's MODEL section. */
+/** Returns the sizes for a config's MODEL section. */
 export function modelSizes(model: ModelSection): ModelSizes {
   return {
     classes: model.num_classes,
@@ -44,21 +44,21 @@ export function modelSizes(model: ModelSection): ModelSizes {
   };
 }
 
-/** The aggregator of one modality. */
+/** The sizes of one modality's aggregator. */
 export interface ModalitySizes {
   readonly name: "video" | "audio";
   /** F. */
   readonly features: number;
-  /** D = E F. */
+  /** D = lambda F. */
   readonly expanded: number;
   /** P = D / G. */
   readonly groupSize: number;
-  /** Which batch norm normalises the cluster logits, and which the descriptor. */
+  /** Indices of the batch norms of the cluster logits and of the descriptor. */
   readonly clusterNorm: number;
   readonly vladNorm: number;
 }
 
-/** The modalities of a model that have features: video (rgb) before audio. */
+/** Returns the modalities of a model that have features: video (rgb) before audio. */
 export function modalitiesOf(sizes: ModelSizes): readonly ModalitySizes[] {
   const modality = (name: "video" | "audio", features: number, clusterNorm: number): ModalitySizes => {
     const expanded = sizes.expansion * features;
@@ -67,7 +67,7 @@ export function modalitiesOf(sizes: ModelSizes): readonly ModalitySizes[] {
   return [modality("video", sizes.videoFeatures, 0), modality("audio", sizes.audioFeatures, 2)].filter(({ features }) => features > 0);
 }
 
-/** Length of all modalities' descriptors: rows of hidden1_fc_weights. */
+/** Returns the total length of all modalities' descriptors, the number of rows of hidden1_fc_weights. */
 export function vladSize(sizes: ModelSizes): number {
   return modalitiesOf(sizes).reduce((length, { groupSize }) => length + groupSize * sizes.clusters, 0);
 }

@@ -36,19 +36,19 @@ export class WeightStore {
     return found;
   }
 
-  /** Every array with its name, in the table's order. */
+  /** Returns every array with its name, in the table's order. */
   arrays(): readonly StoredArray[] {
     return this.table.map(({ name }) => storedArray(name, this.variable(name)));
   }
 
-  /** Passes the parameter's value to `compute`, which must not change it or let it out. */
+  /** Passes the parameter's value to `compute`, which borrows it, and must not change or return it. */
   use<T>(name: string, compute: (value: Tensor) => T): T {
     return this.variable(name).use(compute);
   }
 
   /**
-   * Gives a parameter its fresh value: a pure function of the seed and of the parameter's place in the table.
-   * `eigenFactor` is the finished factor `[video_feature_size]`, or null for 1.
+   * Initializes a parameter; the value is a pure function of the seed and of the parameter's index in the table.
+   * `eigenFactor` is the value of eigen_param `[video_feature_size]` (see `readEigenFactor`), or null for 1.
    */
   initialise(name: string, seed: number, eigenFactor: Float32Array | null): void {
     const index = this.table.findIndex((parameter) => parameter.name === name);
@@ -69,7 +69,7 @@ export class WeightStore {
     });
   }
 
-  /** Moves the moving statistics towards a batch's: moving = 0.9 moving + 0.1 batch. */
+  /** Updates the moving statistics from a batch's: moving = 0.9 moving + 0.1 batch. Borrows the tensors. */
   updateStatistics(names: BatchNormNames, mean: Tensor, variance: Tensor): void {
     this.variable(names.movingMean).blend(this.variable(names.movingVariance), { mean, variance }, BATCH_NORM_MOMENTUM);
   }
