@@ -15,7 +15,7 @@ export interface Moments {
   readonly v: DeviceVariable;
 }
 
-/** Adam(0.9, 0.999, 1e-8) as fluid 1.5 and TensorFlow's kernel compute it (epsilon is added to sqrt(v) as it is), one parameter at a time, in place. */
+/** Adam(0.9, 0.999, 1e-8) as in fluid 1.5 and TensorFlow's kernel (epsilon is added to sqrt(v) without bias correction), in place, one parameter at a time. */
 export class Adam implements Optimizer {
   private readonly store: WeightStore;
   private readonly kernels: Kernels;
@@ -35,21 +35,21 @@ export class Adam implements Optimizer {
     }
   }
 
-  /** The moments under Paddle's names, `P_moment1_0` and `P_moment2_0`. */
+  /** Returns the moments of each parameter P under Paddle's names, `P_moment1_0` and `P_moment2_0`. */
   arrays(): readonly StoredArray[] {
     return [...this.moments].flatMap(([name, { m, v }]) => [storedArray(`${name}_moment1_0`, m), storedArray(`${name}_moment2_0`, v)]);
   }
 
   /**
-   * Updates a parameter by its gradient at step `step`, counted from 1.
-   * `epsilon` is for checking against Paddle 2, which scales it by sqrt(1 - beta2^step).
+   * Updates a parameter by its gradient at step `step`, counted from 1. Borrows the gradient.
+   * `epsilon` is for tests against Paddle 2, which scales it by sqrt(1 - beta2^step).
    */
   apply(name: string, gradient: Tensor, step: number, learningRate: number, epsilon = EPSILON): void {
     const { m, v } = this.moments.get(name) as Moments;
     this.store.variable(name).applyAdam(m, v, gradient, coefficients(step, learningRate, epsilon));
   }
 
-  /** The same with the gradient x^T dy + decay w, from its factors. Returns dy w^T, of w before the update. */
+  /** Updates a matrix w by the gradient x^T dy + decay w, from its factors. Borrows them; returns dy w^T, of w before the update. */
   applyProduct(name: string, x: Tensor, dy: Tensor, step: number, learningRate: number, decay: number): Tensor {
     const { m, v } = this.moments.get(name) as Moments;
     const w = this.store.variable(name);

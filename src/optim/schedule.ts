@@ -5,16 +5,16 @@ export interface ScheduleOptions {
   readonly batch_size: number;
 }
 
-/** The learning rate of a step counted from 0: learning_rate * decay^i, i = floor(step / floor(lr_boundary_examples / batch_size)) (PaddleVideo v1.5.1). */
+/** Returns the learning rate of step `step` from 0: learning_rate * decay^floor(step / floor(lr_boundary_examples / batch_size)) (PaddleVideo v1.5.1). */
 export function learningRateAt(step: number, options: ScheduleOptions): number {
   const stepsPerDecay = Math.max(1, Math.floor(options.lr_boundary_examples / options.batch_size));
   return options.learning_rate * options.learning_rate_decay ** Math.floor(step / stepsPerDecay);
 }
 
-/** Below this learning rate, float32 rounds most updates to nothing: Adam changes a weight by about the rate, and a weight of 0.01 changes by 9e-10 or not at all. */
+/** Below this learning rate, float32 rounds most updates to zero: Adam's update is about the rate, and a weight of 0.01 changes by 9e-10 or not at all. */
 const MIN_LEARNING_RATE = 1e-9;
 
-/** A warning for a learning rate that is too small to change float32 weights; null for others. */
+/** Returns a warning if the learning rate is too small to change float32 weights, else null. */
 export function describeTinyRate(step: number, options: ScheduleOptions): string | null {
   const rate = learningRateAt(step, options);
   if (rate >= MIN_LEARNING_RATE) return null;
