@@ -7,21 +7,21 @@ import type { Config } from "../config/schema.js";
 import { IncidentList } from "../telemetry/incident-list.js";
 import { isWorthTelling } from "../telemetry/sparing.js";
 
-/** The name of the list of batches that may be to blame. */
+/** Name of the file that lists batches with a non-finite or unchecked loss. */
 export const NAN_BATCHES_NAME = "nan_batches.json";
 
-/** Batches kept to be listed, the newest ones: with a --log-interval above this, or 0, more may have come since the last good look. */
+/** Maximum number of suspect batches, the newest ones. There may be more since the last finite loss if --log-interval is larger than this, or 0. */
 const KEPT_BATCHES = 1000;
-/** Batches left out one after another, after which the weights are to blame. */
+/** Number of consecutive skipped batches at which the weights are assumed to be the cause. */
 const MOST_IN_A_ROW = 10;
 
-/** A batch whose loss was no number, or may have been. */
+/** A batch whose loss was non-finite, or was not checked. */
 interface SuspectBatch {
-  /** Of the run, from 0, and of the epoch. */
+  /** Step of the run, from 0. */
   readonly step: number;
   readonly epoch: number;
   readonly step_in_epoch: number;
-  /** "NaN" or "Infinity", as JSON has no such numbers; null where nobody looked. */
+  /** "NaN", "Infinity" or "-Infinity" as text, because JSON has no such numbers; null if the loss was not read. */
   readonly loss: string | null;
   readonly videos: readonly string[];
 }
@@ -29,8 +29,8 @@ interface SuspectBatch {
 type Place = Pick<RunState, "step" | "epoch" | "step_in_epoch">;
 
 /**
- * Looks at the losses of a training. "stop": where a line of the log asks for the loss, which alone waits for the device; the batches since the last good
- * look are suspect then. "skip-batch": at each step, before the batch leaves a trace.
+ * Watches for a non-finite loss in training. "stop": checks the loss only at steps that are logged, because reading it synchronizes with the device; all
+ * batches since the last finite loss are suspects. "skip-batch": checks every step, before the batch changes the model.
  */
 export class LossWatch {
   readonly #policy: Config["TRAIN"]["on_nan"];
@@ -46,12 +46,12 @@ export class LossWatch {
     this.#list = new IncidentList(join(saveDir, NAN_BATCHES_NAME), log);
   }
 
-  /** Takes over the list of the run that is gone on with, or removes another run's. */
+  /** Loads the list of the resumed run (`goesOn`), or removes that of another run. */
   begin(goesOn: boolean): Promise<void> {
     return this.#list.begin(goesOn);
   }
 
-  /** What a step is to ask of its loss. Throws NOT_FINITE where too many batches in a row were left out. */
+  /** Returns the `acceptLoss` of a step; undefined with "stop". It throws NOT_FINITE if too many consecutive batches were skipped. */
   acceptor(videos: readonly string[], place: Place): ((loss: number) => boolean) | undefined {
     if (this.#policy === "stop") return undefined;
     return (loss) => {
@@ -78,7 +78,7 @@ export class LossWatch {
     if (isWorthTelling(this.#leftOut)) this.#log.warn({ ...batch, videos: batch.videos.length }, `left out this batch: ${words}`);
   }
 
-  /** Notes a step that was taken, with its loss where somebody looked at it. Throws NOT_FINITE. */
+  /** Records a finished step, and its loss if it was read (else null). Throws NOT_FINITE if the policy is "stop" and the loss is non-finite. */
   note(videos: readonly string[], place: Place, loss: number | null): void {
     if (this.#policy === "skip-batch") return;
     if (loss !== null && Number.isFinite(loss)) {
@@ -91,17 +91,17 @@ export class LossWatch {
     throw new NextvladError("NOT_FINITE", `the loss of step ${place.step} (epoch ${place.epoch}) is ${loss}`);
   }
 
-  /** Brings the list up to date. */
+  /** Writes the list if it has changed. */
   settle(): Promise<void> {
     return this.#list.write();
   }
 
-  /** The same, where there is no hurry: a step does not wait for the disk each time. */
+  /** Rate-limited `settle`, so that not every step waits for the disk. */
   settleSparingly(): Promise<void> {
     return this.#list.writeSparingly();
   }
 
-  /** Ends an epoch: tells how many batches were left out, if any were. */
+  /** Ends an epoch: logs the number of skipped batches, if any. */
   conclude(epoch: number): void {
     if (this.#leftOut === 0) return;
     const batches = `${this.#leftOut} ${this.#leftOut === 1 ? "batch" : "batches"}`;
@@ -112,7 +112,7 @@ export class LossWatch {
     this.#leftOut = 0;
   }
 
-  /** Lists the suspect batches of a run that ended with NOT_FINITE, and gives the error that says where, and how to go on from `lastSnapshot`. */
+  /** Lists the suspect batches of a run that ended with NOT_FINITE, and returns the error with the list's path and how to resume from `lastSnapshot`. */
   async explain({ what, details }: NextvladError, lastSnapshot: string | null): Promise<NextvladError> {
     for (const batch of this.#suspects) this.#list.add(batch);
     await this.settle();

@@ -3,8 +3,8 @@ import { BETA1, BETA2 } from "../optim/adam.js";
 import { learningRateAt, type ScheduleOptions } from "../optim/schedule.js";
 
 /**
- * What Paddle's Adam saves besides the moments after `step` steps: beta^(step + 1) of each parameter, the learning rate of the last step, and
- * the counter behind it, which is -1 before the first step and so step - 1 (fluid/layers, autoincreased_step_counter, begin 0). Each `[1]`.
+ * Returns what Paddle's Adam saves after `step` steps besides the moments: beta^(step + 1) of each parameter, the learning rate of the last step, and its
+ * counter, step - 1, which is -1 before the first step (fluid/layers, autoincreased_step_counter, begin 0). Each is `[1]`.
  */
 export function optimizerScalars(step: number, trained: readonly string[], schedule: ScheduleOptions): readonly HostArray[] {
   const scalar = (name: string, value: number): HostArray => ({ name, shape: [1], data: Float32Array.of(value) });

@@ -15,13 +15,13 @@ import { formatTrainLine } from "../telemetry/lines.js";
 import type { Pace } from "../telemetry/pace.js";
 import type { StepReport } from "./step.js";
 
-/** A network's shape, and its dropout. */
+/** A network's sizes and its dropout rate. */
 export interface Model {
   readonly sizes: ModelSizes;
   readonly dropRate: number;
 }
 
-/** Logs a step as PaddleVideo does, with the metrics of its batch. */
+/** Logs a step in PaddleVideo's format, with the metrics of its batch; returns its loss and GAP. */
 export function logStep(
   log: Logger,
   { loss, probabilities }: StepReport,
@@ -39,7 +39,7 @@ export function logStep(
   return { loss, gap };
 }
 
-/** Logs what a validation came to. */
+/** Logs the metrics of a validation. */
 export function logValidation(log: Logger, epoch: number, { aps, ...metrics }: Metrics): void {
   const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
   const words = `Hit@1 = ${hit}, PERR = ${perr}, GAP = ${gap}, MAP = ${map}`;
@@ -47,8 +47,9 @@ export function logValidation(log: Logger, epoch: number, { aps, ...metrics }: M
 }
 
 /**
- * Checks weights before they are saved, as diverged ones must not replace good ones. A NaN loss reaches every weight within a step, the classifier's bias
- * first; huge weights are finite, and the logits are not. The thread that writes the snapshot checks the other arrays. Throws NOT_FINITE.
+ * Checks weights before they are saved, so that diverged weights do not replace good ones. Throws NOT_FINITE if the classifier's bias is non-finite (a NaN loss
+ * reaches every weight within one step, and this bias first) or the logits are (huge weights may be finite). The thread that writes the snapshot checks
+ * the other arrays.
  */
 export function refuseDiverged(store: WeightStore, kernels: Kernels, { sizes, dropRate }: Model, steps: number): void {
   if (!store.variable(CLASSIFIER_BIAS).download().every(Number.isFinite)) {
@@ -61,7 +62,7 @@ export function refuseDiverged(store: WeightStore, kernels: Kernels, { sizes, dr
     throw new NextvladError("NOT_FINITE", `after ${steps} steps the model computes NaN or Inf from its weights, which are too large`);
 }
 
-/** Tells where a run goes on with another TensorFlow or on another kind of device, whose sums round differently. */
+/** Warns if a run is resumed with another TensorFlow version or on another kind of device, where sums round differently. */
 export function warnOfOtherMaker(log: Logger, then: WrittenBy, now: WrittenBy): void {
   if (then.tensorflow === now.tensorflow && then.device === now.device) return;
   const describe = ({ tensorflow, device }: WrittenBy): string => `TensorFlow ${tensorflow} on the ${device.toUpperCase()}`;

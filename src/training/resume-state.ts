@@ -4,19 +4,19 @@ import { findPaddleStep } from "../checkpoints/paddle-step.js";
 import { type RunState, readSnapshotState, type WrittenBy } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 
-/** Where a run stands, and what there is to say of how that is known. */
+/** The state of a run to resume, and where it comes from. */
 export interface ResumeState {
   readonly state: RunState;
-  /** What wrote the snapshot; null where that is not known. */
+  /** What wrote the snapshot; null if unknown. */
   readonly writtenBy: WrittenBy | null;
-  /** For the log. */
+  /** How the state is known, for the log. */
   readonly told: string;
 }
 
 /**
- * Where the run that weights come from stood. A snapshot says it. Of Paddle's weights the step is found (see `findPaddleStep`), and the epochs finished
- * are read off a name like NEXTVLAD_epoch5; where it has none, epochs count from 0 again, as in PaddleVideo. `seed` is the config's, which goes on.
- * Throws BAD_USAGE, BAD_WEIGHTS and what reading the state throws.
+ * Returns the state of the run that weights come from. A snapshot contains it. For Paddle's weights, the step is found by `findPaddleStep`, and the number of
+ * finished epochs by a name like NEXTVLAD_epoch5; without one, epochs count from 0 again, as in PaddleVideo, and `seed` is the config's seed.
+ * Throws BAD_USAGE if `resumeStep` is given for a snapshot, BAD_WEIGHTS if the step is unknown or invalid, and what reading the state throws.
  */
 export async function readResumeState(source: WeightSource, seed: number, resumeStep: number | null): Promise<ResumeState> {
   if (source.snapshot !== null) {

@@ -13,21 +13,21 @@ import type { Trainee } from "./start.js";
 
 export interface SaverOptions {
   readonly saveDir: string;
-  /** The text of the save-dir's lock. */
+  /** Text of the save-dir's lock. */
   readonly lockText: string;
-  /** Snapshots to keep, the newest ones; null for all. */
+  /** Number of newest snapshots to keep; null for all. */
   readonly keep: number | null;
   readonly configYaml: string;
   readonly model: Model;
   readonly writtenBy: WrittenBy;
   readonly telemetry: Telemetry;
-  /** A snapshot that the run goes on from, where it lies in the save-dir or elsewhere. */
+  /** Path of the snapshot that the run resumed from, in the save-dir or elsewhere; null if there is none. */
   readonly resumedFrom: string | null;
-  /** Time between a failed write and the second attempt, for a mount to come back or someone to free space. */
+  /** Time between a failed write and the second attempt, so that a mount can recover or space can be freed. */
   readonly retryMs: number;
 }
 
-/** Writes a run's snapshots beside the training: a save copies the arrays and returns, and the next one waits until it is on the disk. One is in memory at most. */
+/** Writes snapshots in the background of training: `begin` copies the arrays to the host and returns. At most one copy is in memory. */
 export class Saver {
   readonly #options: SaverOptions;
   readonly #trainee: Pick<Trainee, "store" | "optimizer" | "kernels">;
@@ -35,7 +35,7 @@ export class Saver {
   #failure: unknown = null;
   #closed = false;
   #lastWritten: string | null;
-  /** Where the run stood when it was last saved, so that nothing is saved twice. */
+  /** Step and epoch of the last save, so that nothing is saved twice. */
   #savedAt: string | null = null;
 
   constructor(options: SaverOptions, { store, optimizer, kernels, state }: Trainee) {
@@ -46,24 +46,24 @@ export class Saver {
     if (resumedFrom !== null && liesIn(saveDir, resumedFrom)) this.#savedAt = placeOf(state);
   }
 
-  /** The last snapshot that is whole on the disk. */
+  /** Path of the last snapshot that is complete on the disk. */
   get lastWritten(): string | null {
     return this.#lastWritten;
   }
 
-  /** Throws what befell a snapshot in the background. Such a run must not go on: nobody would notice that nothing is saved. */
+  /** Rethrows the error of a failed background write. The run must end then, because otherwise it would continue without saving anything. */
   refuseFailed(): void {
     if (this.#failure !== null) throw this.#failure;
   }
 
-  /** Notes what kept a snapshot from being begun, for `refuseFailed`. */
+  /** Records an error that prevented a snapshot, for `refuseFailed`. */
   fail(error: unknown): void {
     this.#failure ??= error;
   }
 
   /**
-   * Waits for the snapshot in flight, then copies where the run stands at that moment, and has it written. `name` is asked for the path then.
-   * A place that has been saved already is not saved again. Throws NOT_FINITE, and what befell the one before.
+   * Waits for the snapshot in flight, then calls `place` for the path and the state, copies the arrays and starts writing. Does nothing if the state is already
+   * saved. Throws NOT_FINITE if the weights have diverged, or the error of an earlier snapshot.
    */
   async begin(place: () => { readonly path: string; readonly state: RunState }): Promise<void> {
     while (this.#inFlight !== null) await this.#inFlight;
@@ -96,13 +96,13 @@ export class Saver {
       });
   }
 
-  /** Waits until all that was begun is on the disk. Throws what befell it. */
+  /** Waits until the snapshot in flight is on the disk. Throws the error of a failed write. */
   async settle(): Promise<void> {
     while (this.#inFlight !== null) await this.#inFlight;
     this.refuseFailed();
   }
 
-  /** Begins no more, and waits for what was begun, however it goes. */
+  /** Starts no more snapshots, and waits for the one in flight. Never throws. */
   async close(): Promise<void> {
     this.#closed = true;
     while (this.#inFlight !== null) await this.#inFlight;

@@ -2,7 +2,7 @@ import { NextvladError } from "../base/errors.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import { assertSameContents, type ShardList, tellShards } from "../data/shard-list.js";
 
-/** Throws BAD_CONFIG if a run resumes inside an epoch with another list of shards, or with changed ones: it would see some videos twice and others never. */
+/** Throws BAD_CONFIG if a run resumes within an epoch with a different list of shards or changed shards: it would see some videos twice and others never. */
 export function refuseOtherShards(shards: readonly string[], now: ShardList, { shards: then, step_in_epoch }: RunState): void {
   if (then === null || step_in_epoch === 0) return;
   if (then.count === now.count && then.crc32c === now.crc32c) {

@@ -29,23 +29,23 @@ import type { Optimizer } from "../optim/optimizer.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { type ResumeState, readResumeState } from "./resume-state.js";
 
-/** How a run begins. */
+/** How a run starts. */
 export interface StartOptions {
   readonly saveDir: string;
-  /** What to go on from, optimizer and all: everything must fit. Closed at the start. */
+  /** Checkpoint to resume from, with the optimizer's state; all arrays must match. `startTrainee` closes it. */
   readonly resume: WeightSource | null;
-  /** The steps that it has taken, where it does not tell. */
+  /** Number of steps of that checkpoint, if it does not contain it (`--resume-step`). */
   readonly resumeStep: number | null;
-  /** Names of snapshots in the save-dir that are newer than that one, and damaged: they are no reason to stop. */
+  /** Names of corrupt snapshots in the save-dir that are newer than that one; they are ignored. */
   readonly passedOver: readonly string[];
-  /** Weights to begin with, as far as they fit. Closed at the start. */
+  /** Initial weights; arrays that do not match the model are initialized. `startTrainee` closes it. */
   readonly pretrain: WeightSource | null;
-  /** Whether another run's snapshots in the save-dir may go. */
+  /** Whether snapshots of another run in the save-dir may be removed. */
   readonly overwrite: boolean;
   readonly telemetry: Telemetry;
 }
 
-/** A model in training and where its run stands. */
+/** A model in training, and the state of its run. */
 export interface Trainee {
   readonly store: WeightStore;
   readonly optimizer: Optimizer;
@@ -53,17 +53,18 @@ export interface Trainee {
   readonly state: RunState;
 }
 
-/** Where the run goes on, and which snapshots in the save-dir must go before its first one. */
+/** The state to resume from, and the conflicting snapshots to remove before the first new one. */
 export interface Claim {
   readonly resumed: ResumeState | null;
-  /** Names in the save-dir; only `--overwrite` lets there be any. */
+  /** Names in the save-dir; empty without `--overwrite`. */
   readonly inTheWay: readonly string[];
 }
 
 /**
- * Sees to it that no snapshot is lost unasked: a save-dir with another run's is refused without `--resume` or `--overwrite`, and one with
- * snapshots later than the one resumed from, with a config that train did not write, or with something else named `best`, without `--overwrite`. Removes nothing yet. Throws BAD_USAGE, BAD_CONFIG, SAVE_DIR_TAKEN, FILE_UNWRITABLE and what
- * reading the snapshot throws.
+ * Checks that the run overwrites nothing in the save-dir without `--overwrite`. Removes nothing yet. Throws
+ * - SAVE_DIR_TAKEN if there are snapshots of another run, snapshots later than the one to resume from, or a directory `best` that is not a snapshot;
+ * - FILE_UNWRITABLE if there is a config that train did not write;
+ * - BAD_USAGE for conflicting flags, BAD_CONFIG if the config does not fit the resumed run, and what reading the snapshot throws.
  */
 export async function claimSaveDir(config: Config, options: StartOptions): Promise<Claim> {
   const { saveDir, resume, resumeStep, passedOver, pretrain, overwrite } = options;
@@ -96,7 +97,7 @@ export async function claimSaveDir(config: Config, options: StartOptions): Promi
   return { resumed, inTheWay };
 }
 
-/** Whether a config in the save-dir is as train writes them, or that of the resumed snapshot (which an earlier version may have written). */
+/** Returns whether a config has the form that train writes, or equals that of the resumed snapshot (which an earlier version may have written). */
 async function isOwnConfig(file: string, before: string | null): Promise<boolean> {
   const text = await readText(file);
   if (text === null) return false;
@@ -111,8 +112,8 @@ const KEY = /^ {2}\w+:/;
 const COMMENT = /^ *#/;
 
 /**
- * Whether a config has the form that train writes, in this version or an older one, which had fewer keys and other comments: a line of comment on each key, no
- * other comment, and the other lines as in `full`, all keys of this version.
+ * Returns whether a config has the form that train writes, in this version or an older one, which had fewer keys and other comments: a comment line before each
+ * key, no other comments, and all other lines in `full`, the text with all keys of this version, in the same order.
  */
 function isFormatted(text: string, full: string): boolean {
   const lines = text.split("\n");
@@ -133,7 +134,10 @@ function isLater(name: string, state: RunState, best: RunState | null): boolean 
   return parsed.kind === "epoch" ? parsed.number >= state.epoch : parsed.number > state.step;
 }
 
-/** Settings that a run cannot change on its way, as the order of its videos and its place in it hang on them. Throws BAD_CONFIG. */
+/**
+ * Throws BAD_CONFIG if a setting has changed that a resumed run must keep, because the order of videos or the position in it depends on it; BAD_SNAPSHOT if the
+ * snapshot's epoch exceeds TRAIN.epoch of its own config.
+ */
 async function refuseOtherCourse(config: Config, resume: string, state: RunState): Promise<void> {
   const then = (await readSnapshotConfig(resume)) as { readonly TRAIN?: Record<string, unknown>; readonly MODEL?: Record<string, unknown> };
   const epochs = then.TRAIN?.epoch;
@@ -145,7 +149,7 @@ async function refuseOtherCourse(config: Config, resume: string, state: RunState
   if (state.step_in_epoch > 0) {
     settings.push(["TRAIN.batch_size", config.TRAIN.batch_size, then.TRAIN?.batch_size]);
     settings.push(["TRAIN.shuffle_buffer", config.TRAIN.shuffle_buffer, then.TRAIN?.shuffle_buffer]);
-    // Without a policy, the run has met no damage so far: whatever is done about it comes after.
+    // With "error", the run has met no corrupt record so far, so a new policy affects only later records.
     const policy = then.TRAIN?.on_corrupt ?? "error";
     if (policy !== "error") settings.push(["TRAIN.on_corrupt", config.TRAIN.on_corrupt, policy]);
   }
@@ -161,7 +165,7 @@ async function refuseOtherCourse(config: Config, resume: string, state: RunState
   }
 }
 
-/** Makes the model and gives it its first values: fresh ones, another run's weights, or all of a checkpoint. Throws BAD_WEIGHTS with every misfit. */
+/** Creates the model with initial values, the weights of `pretrain`, or all arrays of `resume`. Throws BAD_WEIGHTS that lists every mismatch. */
 export async function startTrainee(config: Config, resumed: ResumeState | null, kernels: Kernels, options: StartOptions): Promise<Trainee> {
   const { resume, pretrain, telemetry } = options;
   const table = parameterTable(modelSizes(config.MODEL));
@@ -208,7 +212,7 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
   };
 }
 
-/** Gives the named arrays fresh values. Throws FILE_MISSING or BAD_FORMAT for a configured eigen file that is needed. */
+/** Initializes the named arrays. Throws FILE_MISSING, FILE_UNREADABLE or BAD_FORMAT if eigen_file is needed and cannot be read. */
 async function initialise(store: WeightStore, names: ReadonlySet<string>, config: Config, telemetry: Telemetry): Promise<void> {
   const { eigen_file, video_feature_size } = config.MODEL;
   const eigen = names.has("eigen_param") && eigen_file !== null ? await readEigenFactor(eigen_file, video_feature_size) : null;
@@ -217,7 +221,7 @@ async function initialise(store: WeightStore, names: ReadonlySet<string>, config
   for (const name of names) store.initialise(name, config.TRAIN.seed, factor);
 }
 
-/** Null if the file cannot be read. */
+/** Reads a file as UTF-8; null if it cannot be read. */
 function readText(file: string): Promise<string | null> {
   return readInput(file).then(
     (bytes) => bytes.toString("utf8"),

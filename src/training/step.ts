@@ -12,7 +12,7 @@ import { type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
 import { HeldStatistics } from "./held-statistics.js";
 
-/** What is the same in all steps of a run. */
+/** Options that are the same for all steps of a run. */
 export interface StepOptions {
   readonly kernels: Kernels;
   readonly sizes: ModelSizes;
@@ -23,37 +23,37 @@ export interface StepOptions {
   readonly seed: number;
 }
 
-/** One step. */
+/** Options of one step. */
 export interface Step {
-  /** Counts from 0, and seeds the dropout. */
+  /** Index of the step from 0; it seeds the dropout. */
   readonly step: number;
-  /** Whether loss and probabilities are read back, which waits for the device. */
+  /** Whether to read back the loss and the probabilities, which synchronizes with the device. */
   readonly report: boolean;
   /**
-   * Called with the loss before anything of the model changes; if it returns false, the step ends there and leaves no trace. To call it, each step waits for
-   * the device.
+   * Called with the loss before the model changes; if it returns false, the step ends without any effect. If it is set, each step synchronizes with the
+   * device.
    */
   readonly acceptLoss?: ((loss: number) => boolean) | undefined;
 }
 
-/** What a step reports if asked. */
+/** What a step returns if `report` is set. */
 export interface StepReport {
-  /** Mean over videos of the cross entropy summed over classes. */
+  /** Cross entropy summed over classes, averaged over videos. */
   readonly loss: number;
   /** `[videos, classes]`. */
   readonly probabilities: Float32Array;
 }
 
-/** Receives the finished gradients of the parameters; borrows the tensors. */
+/** Receives the parameters' gradients; borrows the tensors. */
 export interface GradientSink {
   readonly gradient: (parameter: string, gradient: Tensor) => void;
-  /** Receives the gradient of w as the factors of x^T dy, returns dy w^T; without this, both are multiplied out. */
+  /** Receives the gradient of w as the factors of x^T dy, and returns dy w^T. If unset, both products are computed, and `gradient` receives the first. */
   readonly product?: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
 }
 
 /**
- * One forward and backward pass over a batch: updates the moving statistics, and passes each gradient to `sink` as soon as it exists. Leaves no tensor.
- * Returns null if no report was asked for, or if the loss was not accepted.
+ * Runs one forward and backward pass over a batch: updates the moving statistics, and passes each gradient to `sink` as soon as it exists. Frees its tensors.
+ * Returns null if `report` is false or the loss was not accepted.
  */
 export function differentiate(
   batch: RaggedBatch,
@@ -101,7 +101,7 @@ export function differentiate(
   }
 }
 
-/** Multiplies a product out, and passes it on as one gradient. */
+/** Returns an `onDenseGradient` that computes x^T dy and passes it to `onGradient`. */
 export function multiplyOut(weights: WeightStore, onGradient: GradientSink["gradient"]): TrainingContext["onDenseGradient"] {
   return (name, x, dy) => {
     const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
@@ -110,7 +110,7 @@ export function multiplyOut(weights: WeightStore, onGradient: GradientSink["grad
   };
 }
 
-/** One step of training at `learningRate`: gradients, L2 decay of the classifier, the optional clip, the optimizer. */
+/** Runs one training step at `learningRate`: gradients, L2 decay of the classifier, optional clipping, optimizer. Returns as `differentiate` does. */
 export function trainStep(
   batch: RaggedBatch,
   { store, optimizer }: { readonly store: WeightStore; readonly optimizer: Optimizer },
@@ -126,20 +126,20 @@ export function trainStep(
     });
   const apart = multiplyOut(store, gradient);
   const product: GradientSink["product"] = (name, x, dy) => {
-    // Clipping needs the whole gradient's norm.
+    // Clipping needs the norm of the whole gradient.
     if (gradientClip !== null) return apart(name, x, dy);
     return optimizer.applyProduct(name, x, dy, step + 1, learningRate, store.parameter(name).decayed ? l2Penalty : 0);
   };
   return differentiate(batch, store, options, at, { gradient, product });
 }
 
-/** Adds `penalty * w` to the gradient of a parameter that decays (the classifier's); others pass unchanged. */
+/** Adds `penalty * w` to the gradient of a parameter with weight decay (the classifier's); returns other gradients unchanged. */
 export function addDecay(gradient: Tensor, name: string, store: WeightStore, penalty: number): Tensor {
   if (penalty === 0 || !store.parameter(name).decayed) return gradient;
   return store.use(name, (w) => add(gradient, multiply(w, constant(penalty))));
 }
 
-/** Scales a gradient down to `largest` where its norm exceeds that. */
+/** Scales a gradient down to norm `largest` if its norm exceeds it. */
 function clipByNorm(gradient: Tensor, largest: number): Tensor {
   const axes = gradient.shape.map((_, axis) => axis);
   const squared = sum(square(gradient), axes);

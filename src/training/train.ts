@@ -23,9 +23,9 @@ import { TrainingRun } from "./training-run.js";
 const SAVE_RETRY_MS = 10_000;
 
 /**
- * `nextvlad train`: trains, snapshots each epoch and as often as asked, validates, keeps the best; ends after `epoch` epochs, `max_iter` steps,
- * or the step at which the signal came. Throws what claiming the save-dir, reading, loading and writing throw, and NOT_FINITE where the loss
- * is no number.
+ * Runs `nextvlad train`: trains, saves a snapshot after each epoch and at `saveInterval`, validates, and keeps the best snapshot. Ends after `epoch` epochs or
+ * `max_iter` steps, or after the current step when `signal` is aborted. Throws NOT_FINITE if the loss is non-finite (see `on_nan`), and what claiming the
+ * save-dir, reading, loading and writing throw.
  */
 export async function train(config: Config, options: TrainOptions): Promise<TrainOutcome> {
   let run: TrainingRun | null = null;
@@ -38,7 +38,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
     refuseOtherShards(shards, corrupt === undefined ? shardList : await describeShards(shards, corrupt), resumed.state);
   }
   const { telemetry } = options;
-  // The readers, the thread that makes batches, and the one that writes snapshots.
+  // The reader threads, the thread that assembles batches, and the one that writes snapshots.
   requireProcessLimits({ threads: config.TRAIN.num_readers + 2, tensorflow: true }, "set TRAIN.num_readers to 1");
   prepareReading(config.TRAIN.num_readers);
   const device = await loadTensorflow(config.TRAIN.use_gpu);
@@ -51,7 +51,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
   if (resumed !== null && resumed.writtenBy !== null) warnOfOtherMaker(telemetry.log, resumed.writtenBy, writtenBy);
   const trainee = await startTrainee(config, resumed, chooseKernels(), options);
-  // Only now, when all that could fail at the start has not.
+  // Only now, after all checks at the start have passed.
   await removeSnapshots(options.saveDir, inTheWay);
   await options.damage.begin(resumed !== null);
   const losses = new LossWatch(config.TRAIN.on_nan, options.saveDir, telemetry.log);
@@ -80,7 +80,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
     await run.finish();
     return run.outcome();
   } catch (error) {
-    // A run that took no step leaves nothing.
+    // A run that failed before its first step leaves no config.
     if (isNew && run.outcome().steps === trainee.state.step) await rm(configFile, { force: true }).catch(() => undefined);
     throw error;
   } finally {

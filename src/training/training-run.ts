@@ -26,7 +26,7 @@ import type { Saver } from "./saver.js";
 import type { Trainee } from "./start.js";
 import { type StepOptions, type StepReport, trainStep } from "./step.js";
 
-/** A run from its present state to its end. */
+/** Runs training from the current state to the end. */
 export class TrainingRun {
   readonly #config: Config;
   readonly #options: TrainOptions;
@@ -37,7 +37,7 @@ export class TrainingRun {
   readonly #validShards: readonly string[];
   readonly #losses: LossWatch;
   #state: RunState;
-  /** Whether a step is in progress: an error then may leave weights half updated. */
+  /** Whether a step is in progress; an error then may leave some weights updated and others not. */
   #isUpdating = false;
   #savedMs = performance.now();
   #isRateTiny = false;
@@ -86,8 +86,8 @@ export class TrainingRun {
   }
 
   /**
-   * Takes the run to its end. Throws NOT_FINITE with the batches that may be to blame listed, and what reading, computing and saving throw, with the command that
-   * resumes from the last snapshot. After an error between steps the last step is saved first; inside a step the weights may be half updated.
+   * Trains to the end of the run. Throws NOT_FINITE after listing the suspect batches, and what reading, computing and saving throw, with the command that
+   * resumes from the last snapshot. After an error between steps, saves the last step first; within a step, some weights may be updated and others not.
    */
   async finish(): Promise<void> {
     try {
@@ -127,25 +127,25 @@ export class TrainingRun {
     await this.#saver.settle();
   }
 
-  /** Saves the last step after an error that left the weights valid; returns what saving throws, else null. */
+  /** Saves the last step after an error between steps; returns the error of saving, or null. */
   async #saveAfter(error: unknown): Promise<unknown> {
     if (this.#state.step === this.#trainee.state.step) return null;
     const shard = error instanceof NextvladError && error.details.damaged !== undefined ? error.details.file : undefined;
     if (shard !== undefined) {
-      // The contents are those that the run began with.
+      // Keep the contents that the run started with.
       const shards = { ...(await describeShards(this.#shards, basename(shard))), contents: this.#state.shards?.contents };
       this.#state = { ...this.#state, shards };
     }
     return this.#trySave();
   }
 
-  /** The newest snapshot that is still on the disk. */
+  /** The last written snapshot if it still exists, else null. */
   get #lastSnapshot(): string | null {
     const snapshot = this.#saver.lastWritten;
     return snapshot !== null && existsSync(snapshot) ? snapshot : null;
   }
 
-  /** The error with the last snapshot and the command that resumes from it. `failure`: why the last step could not be saved, else null. */
+  /** Returns the error with the last snapshot and the command that resumes from it. `failure` is the error of saving the last step, or null. */
   #adviseResuming(error: unknown, failure: unknown): unknown {
     const snapshot = this.#lastSnapshot;
     const isSaved = snapshot !== null;
@@ -172,7 +172,7 @@ export class TrainingRun {
     return error;
   }
 
-  /** Saves where the run stands; returns what that throws, null if it succeeds. */
+  /** Saves the current state and waits for it; returns the error, or null. */
   async #trySave(): Promise<unknown> {
     try {
       await this.#saveStep();
@@ -183,12 +183,12 @@ export class TrainingRun {
     }
   }
 
-  /** Snapshots where the run stands, for someone who asked. What goes wrong ends the run at its next step. */
+  /** Saves a snapshot on request. An error ends the run at the next step. */
   async saveNow(): Promise<void> {
     await this.#saveStep().catch((error: unknown) => this.#saver.fail(error));
   }
 
-  /** A best validation counts only where its snapshot is in the save-dir: a run that goes on elsewhere finds its best anew. */
+  /** Drops the best validation if its snapshot is not in the save-dir: a run resumed in another save-dir determines its best again. */
   async #recallBest(): Promise<void> {
     const { best } = this.#state;
     if (best === null) return;
@@ -196,7 +196,7 @@ export class TrainingRun {
     if (there?.best?.epoch !== best.epoch || there.best.gap !== best.gap) this.#state = { ...this.#state, best: null };
   }
 
-  /** Saves where the run stands at any time; at an epoch's end, under the epoch's name: nothing is saved twice. */
+  /** Saves the current state; at the end of an epoch, under the epoch's name, so that nothing is saved twice. */
   #saveStep(): Promise<void> {
     const { saveDir } = this.#options;
     return this.#save(({ step, epoch, step_in_epoch }) =>
@@ -204,14 +204,14 @@ export class TrainingRun {
     );
   }
 
-  /** Hands over a snapshot of where the run stands once the one before is written. What a run that goes on from it does not meet again is listed first. */
+  /** Starts writing a snapshot once the previous one is written. First writes the list of suspect batches, which a resumed run does not see again. */
   async #save(path: (state: RunState) => string): Promise<void> {
     this.#savedMs = performance.now();
     await this.#losses.settle();
     return this.#saver.begin(() => ({ path: path(this.#state), state: this.#state }));
   }
 
-  /** Trains what is left of the epoch; false where the run ended inside it. */
+  /** Trains the rest of the epoch; returns false if the run ended within it. */
   async #trainEpoch(): Promise<boolean> {
     const { MODEL, TRAIN } = this.#config;
     const { epoch, step_in_epoch, seed } = this.#state;
@@ -254,7 +254,7 @@ export class TrainingRun {
       if (this.#ended) return false;
       labels.videos += batch.labels.length;
       labels.unlabelled += batch.labels.filter((list) => list.length === 0).length;
-      // Here and not after a step: at an epoch's end, its own snapshot is enough.
+      // Before a step and not after it, because the end of an epoch saves its own snapshot.
       this.#saver.refuseFailed();
       if (isDue(this.#options.saveInterval, this.#state, performance.now() - this.#savedMs)) await this.#saveStep();
       this.#isUpdating = true;
@@ -265,7 +265,7 @@ export class TrainingRun {
       this.#state = { ...this.#state, step: this.#state.step + 1, step_in_epoch: this.#state.step_in_epoch + 1 };
       this.#isUpdating = false;
       this.#options.telemetry.progress.update({ ...pace.state(), epoch: this.#state.epoch, ...told });
-      // Not between a step and its place in the run: someone may ask for a snapshot meanwhile.
+      // Only after the state is updated: a snapshot may be requested during this wait.
       await this.#losses.settleSparingly();
     }
     if (labels.unlabelled > 0) {
@@ -288,7 +288,7 @@ export class TrainingRun {
     });
   }
 
-  /** Warns once, when the learning rate is too small to train, at the start or after it has decayed. */
+  /** Warns once if the learning rate is too small to train, at the start or after decay. */
   #warnOfTinyRate(step: number): void {
     if (this.#isRateTiny) return;
     const warning = describeTinyRate(step, this.#config.TRAIN);
@@ -328,7 +328,7 @@ export class TrainingRun {
       this.#state = { ...this.#state, best: { epoch, gap: metrics.gap } };
       telemetry.log.info(`best so far: ${await promoteToBest(snapshot, saveDir, this.#state)}`);
     }
-    // The snapshot of another save-dir, which this run goes on from, stays as it is.
+    // Do not change a snapshot of another save-dir, which this run resumed from.
     if (liesIn(saveDir, snapshot)) await rewriteState(snapshot, this.#state);
   }
 }
