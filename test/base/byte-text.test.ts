@@ -6,7 +6,7 @@ import { decodeBytes, encodeBytes, escapeBytes, normaliseBytes, unescapeBytes } 
 
 const anyBytes = fc.oneof(
   fc.uint8Array({ maxLength: 20 }),
-  // Pieces of UTF-8, of surrogates in its scheme, and overlong forms.
+  // Fragments of UTF-8, surrogates encoded as in UTF-8, and overlong forms.
   fc
     .array(fc.constantFrom("61", "c3a9", "e8a696", "f09f8eac", "eda080", "edb3bf", "c0af", "f4908080", "80", "ff", "5c78", "4646"))
     .map((hex) => Uint8Array.from(Buffer.from(hex.join(""), "hex"))),
@@ -38,10 +38,10 @@ test("escapes keep distinct IDs distinct, are well-formed text, and read back", 
     { numRuns: 1000 },
   );
   assert.equal(escapeBytes(decodeBytes(Uint8Array.of(0x61, 0xff))), String.raw`a\xFF`);
-  // A plain ID, and backslashes that start no escape, stay as they are.
+  // Plain IDs, and backslashes that do not start an escape, are unchanged.
   for (const id of ["AbCd", "naïve 🎬", String.raw`C:\x\dir`, "\\"]) assert.equal(escapeBytes(id), id);
   assert.equal(escapeBytes(String.raw`\xff`), String.raw`\x5Cxff`);
-  // Escapes by hand may spell what is valid UTF-8.
+  // Escapes written by hand may form valid UTF-8.
   assert.equal(unescapeBytes(String.raw`\xC3\xA9`), "é");
 });
 

@@ -34,7 +34,7 @@ import {
 import { sweepLeftovers } from "../../src/base/leftovers.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
-/** A number that no process has. */
+/** A process ID that no process has. */
 const NOBODY = 2 ** 22 + 1;
 
 function makeDirectory(path: string, content: string): void {
@@ -159,7 +159,7 @@ test("a directory that cannot be finished leaves the old one as it was", async (
   assert.deepEqual(readdirSync(folder), ["a"]);
 });
 
-/** Things that are neither files nor directories, by their kind in words. A device only where the test may make one. */
+/** Creates special files; returns their paths by kind. Includes a device only if the test may create one. */
 async function makeSpecial(t: TestContext, folder: string): Promise<Map<string, string>> {
   const found = new Map([["a pipe (FIFO)", join(folder, "pipe")]]);
   execFileSync("mkfifo", [join(folder, "pipe")]);
@@ -206,7 +206,7 @@ describe("an output", () => {
     const folder = realpathSync(temporaryFolder(t));
     mkdirSync(join(folder, "far/deep"), { recursive: true });
     mkdirSync(join(folder, "near"));
-    // `..` counts from the folder that the link leads to.
+    // `..` is relative to the link's target.
     symlinkSync(join(folder, "far/deep"), join(folder, "near/folder"));
     symlinkSync("folder/../a", join(folder, "near/a"));
     for (const text of ["first", "second"]) {
@@ -264,7 +264,7 @@ describe("an output", () => {
     const folder = temporaryFolder(t);
     const target = join(folder, "target");
     writeFileSync(target, "kept");
-    // The name of earlier versions.
+    // Temporary names of earlier versions.
     symlinkSync(target, join(folder, `.a.unfinished-${process.pid}`));
     mkdirSync(join(folder, `.d.unfinished-${process.pid}`));
     await writeFileAtomic(join(folder, "a"), "new");
@@ -272,7 +272,7 @@ describe("an output", () => {
     assert.equal(readFileSync(target, "utf8"), "kept");
     assert.equal(lstatSync(join(folder, "a")).isFile(), true);
     assert.deepEqual(readdirSync(join(folder, `.d.unfinished-${process.pid}`)), []);
-    // What is in the way inside a directory that is being written is not followed either.
+    // A link inside a directory that is being written is not followed either.
     const failed = writeDirectoryAtomic(
       join(folder, "e"),
       (async function* (): AsyncGenerator<readonly [string, string]> {

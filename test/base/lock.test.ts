@@ -37,13 +37,13 @@ describe("a process", () => {
     assert.equal(isRunning({ ...self, host: "elsewhere" }), null);
     assert.equal(isRunning({ ...self, namespace: "pid:[1]" }), null);
     const ageMs = Date.now() - (startTimeMs(process.pid) as number);
-    // Both clocks tick in hundredths of a second, and the boot's own time is known to one second.
+    // Both clocks have a resolution of 0.01 s, and the boot time of 1 s.
     assert.ok(Math.abs(ageMs - process.uptime() * 1000) < 2500, `started ${ageMs} ms ago, it says`);
     assert.equal(startTimeMs(2 ** 30), null);
   });
 
   test("that is dead and not yet fetched by its parent counts as gone", async () => {
-    // The shell's child ends, but only after the shell has become a program that fetches nobody.
+    // The shell's child exits after the shell has been replaced by a program that does not reap children.
     const child = spawn("bash", ["-c", "sleep 0.5 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "inherit"] });
     const [line] = await once(child.stdout, "data");
     const pid = Number(String(line));
@@ -125,7 +125,7 @@ describe("a folder's lock", () => {
     const folder = temporaryFolder(t);
     const stale = { ...identifySelf(), startTicks: 1 };
     writeFileSync(join(folder, LOCK_NAME), JSON.stringify(stale));
-    // Held until the others have ended: on a busy machine they start seconds apart.
+    // The lock is held until the other processes have exited: on a busy machine they start seconds apart.
     const release = join(temporaryFolder(t), "release");
     const isReleased = `(await import("node:fs")).existsSync(${JSON.stringify(release)})`;
     const hold = `console.log("got it"); while (!${isReleased}) await new Promise((resolve) => setTimeout(resolve, 20));`;

@@ -7,7 +7,7 @@ import { availableMemory, requireMemory, requireProcessLimits } from "../../src/
 import { readLimit } from "../../src/base/process-limits.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
-/** A system's files below a folder. */
+/** Creates a system's files in a temporary folder; returns the folder. */
 function system(t: TestContext, files: Record<string, string>): string {
   const root = temporaryFolder(t);
   for (const [name, content] of Object.entries(files)) {
@@ -39,7 +39,7 @@ test("free swap counts as available, as far as the cgroup allows it", (t) => {
     });
   const found = ["max", "0", "500000000"].map((max) => availableMemory(second(max)).bytes);
   assert.deepEqual(found, [3_048_000_000, 1e9, 1.4e9]);
-  // Version 1 limits and counts memory and swap together.
+  // Version 1 has a common limit and usage for memory plus swap.
   const first = system(t, {
     "proc/meminfo": swap,
     "proc/self/cgroup": "4:memory:/\n",
@@ -57,7 +57,7 @@ test("the least of machine, cgroup and address space counts", (t) => {
     [availableMemory(machine).bytes, availableMemory(machine).limit],
     [8_192_000_000, "the memory of this machine (MemAvailable and SwapFree)"],
   );
-  // Version 2: the group above has the limit; file pages can be reclaimed.
+  // Version 2: the parent group has the limit; file pages can be reclaimed.
   const second = system(t, {
     "proc/meminfo": MEMINFO,
     "proc/self/cgroup": "0::/job/step\n",
@@ -67,7 +67,7 @@ test("the least of machine, cgroup and address space counts", (t) => {
     "sys/fs/cgroup/job/memory.stat": "anon 1\ninactive_file 400000000\nactive_file 600000000\n",
   });
   assert.deepEqual([availableMemory(second).bytes, availableMemory(second).limit], [2e9, "the memory limit of the container (cgroup)"]);
-  // Version 1, whose path is the host's: in the container, the group is the root.
+  // Version 1, with the host's path: in the container, the group is mounted as the root.
   const first = system(t, {
     "proc/meminfo": MEMINFO,
     "proc/self/cgroup": "5:cpu:/\n4:memory:/docker/abc\n0::/\n",

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { createRandom, deriveSeed } from "../../src/base/random.js";
 
-// As commit 059705b computed them. Other numbers would resume a run with another order of videos, and make other digits of the same seed.
+// Computed by commit 059705b. Other numbers would change the order of videos in a resumed run, and the digits generated from a seed.
 describe("random numbers stay what they were", () => {
   test("seeds of each stream and counter", () => {
     const seeds: readonly [Parameters<typeof deriveSeed>, number][] = [
