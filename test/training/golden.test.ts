@@ -12,7 +12,7 @@ import { addDecay, differentiate, type StepOptions } from "../../src/training/st
 import { loadForTests } from "../helpers/device.js";
 import { describeUpdateError, type GoldenArray, type GoldenCase, loadGolden, pickKept } from "../helpers/golden.js";
 
-/** With drop_rate 0 the next batch norm cancels these shifts: their exact gradient is zero, and Paddle's is rounding. */
+/** With drop_rate 0 the next batch norm cancels these shifts: their exact gradient is zero, and Paddle's is only rounding error. */
 const NOISE_ONLY = new Set(["batch_norm_1.b_0", "batch_norm_3.b_0"]);
 
 const golden: GoldenCase = loadGolden("small");
@@ -48,7 +48,7 @@ const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number =
   return largest;
 };
 
-/** Compares an array with a golden one; of large arrays Paddle's every n-th row, and all row and column sums, were kept. */
+/** Compares an array with a golden one. Large golden arrays contain every n-th row, and all row and column sums. */
 function compare(
   prefix: string,
   name: string,
@@ -88,7 +88,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
     [0, "eval_predictions"],
     [0.3, "eval_predictions_drop0.3"],
   ] as const) {
-    // Paddle's float32 is within 1e-6 of float64 here, so 1e-5 leaves room for another order of summation.
+    // Paddle's float32 is within 1e-6 of float64 here, so 1e-5 allows for another order of summation.
     test(`predicts within 1e-5, drop_rate ${rate}`, () => {
       const store = loadStore();
       const network = new FrozenNetwork(golden.sizes, rate, store, chooseKernels());
@@ -139,7 +139,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
           difference += ((a[i] as number) - (b[i] as number)) ** 2;
           norm += (b[i] as number) ** 2;
         }
-        // Paddle's own gradients are within 2e-5 of float64's largest.
+        // Paddle's own gradients differ from float64's by at most 2e-5 of the largest.
         assert.ok(Math.sqrt(difference) < 1e-4 * Math.sqrt(norm), `${name}: ${Math.sqrt(difference / norm)}`);
       });
     }
@@ -154,7 +154,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
     const store = loadStore();
     const adam = new Adam(store, chooseKernels());
     for (let step = 1; step <= 3; step++) {
-      // Paddle 2 scales epsilon by sqrt(1 - beta2^t); fluid 1.5, whose training we follow, does not.
+      // Paddle 2 scales epsilon by sqrt(1 - beta2^t); fluid 1.5, which our training follows, does not.
       const epsilon = 1e-8 * Math.sqrt(1 - 0.999 ** step);
       const report = trainOnce(store, adam, step, epsilon);
       const theirs = vector("adam_losses").values[step - 1] as number;
@@ -181,7 +181,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
     assert.match(String(describeUpdateError([0, 0], [1e-3, Number.NaN], [1e-3, 1e-3])), /NaN/);
   });
 
-  /** Each trained array before and after Paddle's three steps, as far as it was kept. */
+  /** Returns each trained array before and after Paddle's three steps, with the rows that the golden file contains. */
   function updates() {
     return table
       .filter(({ name, trained }) => trained && !NOISE_ONLY.has(name))

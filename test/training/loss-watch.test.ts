@@ -25,7 +25,7 @@ describe("--on-nan", { concurrency: 2 }, () => {
     const folder = scratch(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
-    // 6 steps an epoch, the loss looked at every third.
+    // 6 steps per epoch, and the loss is checked every third step.
     const args = ["--save-dir", saveDir, "--log-interval", "3", "--valid-interval", "0", "--epoch", "3"];
     assert.equal((await runNextvlad(["train", "--config", config, ...args, "--set", "TRAIN.max_iter=6"])).exitCode, 0);
     const good = readFileSync(join(saveDir, "NEXTVLAD_epoch0", "weights.safetensors"));
@@ -52,7 +52,7 @@ describe("--on-nan", { concurrency: 2 }, () => {
       [[7, 1, 1, null]],
     );
     assert.ok(listed.every(({ videos }) => videos.length === 16 && videos.every((id) => /^video\d+$/.test(id))));
-    // From the good snapshot, with a rate that is none too high, the run goes on; another run removes the list.
+    // With a lower learning rate, the run resumes from the good snapshot and keeps the list; another run removes the list.
     assert.equal((await runNextvlad([...resume, "--learning-rate", "0.01"])).exitCode, 0);
     assert.equal(listIn(saveDir).length, listed.length);
     assert.equal((await runNextvlad(["train", "--config", config, ...args, "--overwrite"])).exitCode, 0);
@@ -92,7 +92,7 @@ describe("--on-nan", { concurrency: 2 }, () => {
       Array.from({ length: 10 }, (_, i) => first + i),
     );
     assert.ok(listed.every(({ loss }) => loss !== null));
-    // Without such a loss, a run with the policy is the same as one without, byte for byte.
+    // If all losses are finite, runs with and without the policy are identical byte for byte.
     const straight = join(folder, "straight");
     assert.equal((await runNextvlad([...args, "--overwrite"])).exitCode, 0);
     assert.equal((await runNextvlad(["train", "--config", config, "--save-dir", straight])).exitCode, 0);

@@ -8,7 +8,7 @@ test("after three steps Paddle holds beta^4, the third step's learning rate, and
   assert.deepEqual(optimizerScalars(3, ["w"], schedule), [
     { name: "w_beta1_pow_acc_0", shape: [1], data: Float32Array.of(0.9 ** 4) },
     { name: "w_beta2_pow_acc_0", shape: [1], data: Float32Array.of(0.999 ** 4) },
-    // Two steps a decay: the third step is the first at half the rate.
+    // Two steps per decay: the third step is the first with half the rate.
     { name: "learning_rate", shape: [1], data: Float32Array.of(0.125) },
     { name: "@LR_DECAY_COUNTER@", shape: [1], data: BigInt64Array.of(2n) },
   ]);

@@ -39,7 +39,7 @@ describe("the saver of a training", () => {
     store.dispose();
   });
 
-  /** A saver on an empty save-dir, at step 0, unless told otherwise. */
+  /** Creates a saver, by default for an empty save-dir and at step 0. */
   async function prepare(t: TestContext, overrides: Partial<SaverOptions> = {}, state = stateAt(0)) {
     const saveDir = overrides.saveDir ?? temporaryFolder(t);
     const lock = await lockFolder(saveDir);
@@ -125,7 +125,7 @@ describe("the saver of a training", () => {
     const { saver, begin, saveDir, pathAt, log } = await prepare(t, { keep: 1 });
     await begin(1);
     await saver.settle();
-    // Without its lock, a folder counts as removed.
+    // A folder without its lock is treated as removed.
     rmSync(join(saveDir, ".nextvlad.lock"));
     await begin(2);
     const error = await failsWith(saver.settle(), "FILE_UNWRITABLE");

@@ -39,7 +39,7 @@ const STATE: RunState = { step: 8, epoch: 1, step_in_epoch: 2, seed: 5, best: nu
 
 describe("the start of a training", () => {
   let folder: string;
-  /** Weights and moments of a run that stands at step 8, inside epoch 1. */
+  /** Weights and moments of a run at step 8, within epoch 1. */
   let arrays: Map<string, { readonly shape: readonly number[]; readonly values: Float32Array<ArrayBuffer> }>;
   const isMoment = (name: string): boolean => /_moment\d_0$/.test(name);
   const at = (...names: string[]): string => join(folder, ...names);
@@ -121,12 +121,12 @@ describe("the start of a training", () => {
       await start();
       writeFileSync(config, formatConfig(configWith({ batch_size: 3 })));
       await start();
-      // Versions before --max-record-bytes wrote no such key; others explained keys in other words.
+      // Versions before --max-record-bytes did not write this key; other versions wrote other comments.
       const before = own.replace(/ *#.*\n *max_record_bytes:.*\n/, "").replace("# epochs to train", "# epochs");
       assert.ok(own.length - before.length > 50);
       writeFileSync(config, before);
       await start();
-      // A resumed run finds its own config, also one of an earlier version.
+      // A resumed run recognizes its own config, also that of an earlier version.
       const old = "MODEL:\n  num_classes: 7\n";
       const snapshot = join(saveDir, "NEXTVLAD_step8");
       await write(snapshot, {}, {}, "# old\n");
@@ -141,7 +141,7 @@ describe("the start of a training", () => {
       await resume();
       writeFileSync(join(saveDir, "best", "photo.jpg"), "mine");
       await failsWith(resume(), "SAVE_DIR_TAKEN", { file: join(saveDir, "best") });
-      // A damaged best is ours.
+      // A corrupt snapshot named `best` counts as ours.
       writeFileSync(join(saveDir, "best", "weights.safetensors"), "half");
       await resume();
     });
@@ -149,10 +149,10 @@ describe("the start of a training", () => {
     test("snapshots later than the one resumed from are in the way, best among them", async () => {
       const last = await claim(configWith(), await resuming(at("run", "NEXTVLAD_step8")));
       assert.deepEqual([last.resumed?.state, last.inTheWay], [STATE, []]);
-      // A single one is enough.
+      // One later snapshot is enough.
       await failsWith(claim(configWith(), await resuming(at("run", "NEXTVLAD_epoch0"))), "SAVE_DIR_TAKEN");
       cpSync(at("run"), at("later"), { recursive: true });
-      // Epoch 1 ends after step 8; step 6 is where the resumed one stands.
+      // Epoch 1 ends after step 8; the resumed snapshot is at step 6.
       await write(at("later", "NEXTVLAD_epoch1"), { step: 12, epoch: 2, step_in_epoch: 0 });
       await write(at("later", "NEXTVLAD_step6"), { step: 6, epoch: 1, step_in_epoch: 0 });
       const given = async (overrides: Partial<StartOptions> = {}) =>
@@ -180,7 +180,7 @@ describe("the start of a training", () => {
       await refused("NEXTVLAD_step9", { shuffle_buffer: 9 }, "TRAIN.shuffle_buffer", "7", "9");
       await refused("NEXTVLAD_step9", { shuffle_buffer: 7, on_corrupt: "error" }, "TRAIN.on_corrupt", "skip-record", "error");
       await resume("NEXTVLAD_step9", { shuffle_buffer: 7, on_corrupt: "skip-record" });
-      // A policy instead of none, at any time; the rest between epochs.
+      // A policy other than "error" may be introduced at any time; the other settings may change between epochs.
       await write(at("run", "NEXTVLAD_step9"), { step: 9 }, { shuffle_buffer: 7 });
       await resume("NEXTVLAD_step9", { shuffle_buffer: 7, on_corrupt: "skip-record" });
       rmSync(at("run", "NEXTVLAD_step9"), { recursive: true });
@@ -196,7 +196,7 @@ describe("the start of a training", () => {
       store.dispose();
       return values;
     };
-    /** A source that notes that it was closed. */
+    /** Opens a source that records whether it was closed. */
     async function watched(path: string, optimizer: boolean): Promise<{ source: WeightSource; closed: () => boolean }> {
       const source = await openWeights(path, { optimizer });
       let isClosed = false;

@@ -86,7 +86,7 @@ describe("a training step", () => {
           variable.upload(start.map((value, i) => value + (distance * (gradient[i] as number)) / norm));
           return run(() => undefined);
         };
-        // The loss is around 5, of which float32 keeps 1e-6: 1e-3 of the slope at this distance.
+        // The loss is about 5 with a relative float32 error of 1e-6, so the slope at this distance has an error of about 1e-3.
         const slope = (lossAt(3e-3) - lossAt(-3e-3)) / 6e-3;
         variable.upload(start);
         assert.ok(Math.abs(slope - norm) < 2e-2 * norm + 3e-3, `${name}: the loss rises by ${slope}, the gradient says ${norm}`);
@@ -118,7 +118,7 @@ describe("a training step", () => {
       differentiate(batch([3, 9, 1, 4]), store, { ...options, kernels }, { step: 0, report: true }, { gradient });
       return ["logits_clf_weights", "video_cluster_weights", "audio_cluster_weights"].map((name) => alive.get(name) as number);
     };
-    // At the first gradient, after the rgb stream's last and at the very last one. What is not freed stays to the end of the step.
+    // Live tensors at the first gradient, at rgb's last and at the very last one. A tensor that is not freed lives to the end of the step.
     for (const [counts, largest] of [
       [countAlive(ownKernels()), [70, 29, 9]],
       [countAlive(REFERENCE), [68, 27, 7]],
@@ -137,11 +137,11 @@ describe("a training step", () => {
     const rows = kept.length / SMALL.hidden;
     let zeroRows = 0;
     for (let r = 0; r < rows; r++) if (kept.subarray(r * SMALL.hidden, (r + 1) * SMALL.hidden).every((value) => value === 0)) zeroRows++;
-    // A row is zero where all four videos drop it: 1/16 of the rows, give or take four deviations.
+    // A row is zero if all four videos drop it: 1/16 of the rows, within four standard deviations.
     assert.ok(Math.abs(zeroRows / rows - 1 / 16) < 4 * Math.sqrt((1 / 16) * (15 / 16) * (1 / rows)), `${zeroRows} of ${rows} rows`);
   });
 
-  /** Adam's first moments after one step from moments of 0: a tenth of each parameter's final gradient. */
+  /** Returns Adam's first moments after one step from zero: a tenth of each parameter's final gradient. */
   function firstMoments(overrides: Partial<StepOptions>, kernels: Kernels = ownKernels()): Map<string, Float32Array> {
     const trained = copyOf(store);
     const adam = new Adam(trained, kernels);
@@ -178,7 +178,7 @@ describe("a training step", () => {
         }
         for (const [i, weight] of store.variable(name).download().entries()) {
           const added = ((penalised[i] as number) - (before[i] as number)) / 0.1;
-          // Weights and gradients are around 1: a few roundings of float32.
+          // Weights and gradients are about 1, so this allows a few float32 roundings.
           assert.ok(Math.abs(added - l2Penalty * weight) < 1e-5, `${name}, value ${i}: ${added} for the weight ${weight}`);
         }
       }
@@ -189,7 +189,7 @@ describe("a training step", () => {
     const whole = gradients(store);
     const norms = new Map([...whole].map(([name, gradient]) => [name, Math.hypot(...gradient)]));
     const sorted = [...norms.values()].sort((a, b) => a - b);
-    // Between two norms, so that none is at the limit.
+    // Between two norms, so that no norm equals the limit.
     const middle = Math.floor(sorted.length / 2);
     const clip = Math.sqrt((sorted[middle - 1] as number) * (sorted[middle] as number));
     for (const gradientClip of [null, clip, 1e6]) {
@@ -200,7 +200,7 @@ describe("a training step", () => {
         if (factor < 1) scaledDown++;
         const gradient = whole.get(name) as Float32Array;
         const difference = Math.hypot(...moment.map((value, i) => value - 0.1 * factor * (gradient[i] as number)));
-        // Sums in another order, and one rsqrt.
+        // Allows for another order of summation, and one rsqrt.
         assert.ok(difference <= 1e-4 * factor * norm, `${name}, clip ${gradientClip}: off by ${difference}, norm ${norm}`);
       }
       assert.equal(scaledDown, gradientClip === clip ? sorted.length - middle : 0);
@@ -274,7 +274,7 @@ describe("a training step", () => {
       Array.from(values, (value, i) => Math.abs(value - (composed.get(name)?.[i] as number))),
     );
     differences.sort((a, b) => a - b);
-    // Three steps of 1e-3 move by 3e-3 at most; where a gradient is rounding only, its sign, and so Adam's step, is anyone's guess.
+    // Three steps of 1e-3 change a weight by at most 3e-3. If a gradient is only rounding error, its sign, and so Adam's step, is arbitrary.
     assert.ok((differences[Math.floor(differences.length * 0.99)] as number) < 1e-6);
     assert.notDeepEqual(fused.get("hidden1_fc_weights"), store.variable("hidden1_fc_weights").download());
     for (const made of [one, other, adam, otherAdam]) made.dispose();
@@ -294,7 +294,7 @@ describe("a training step", () => {
       );
     assert.deepEqual(step(one, adam, 0, Number.isFinite), step(other, otherAdam, 0));
     assert.deepEqual(arrays(one, adam), arrays(other, otherAdam));
-    // A weight that is no number: the loss is none either.
+    // A NaN weight makes the loss NaN.
     const bias = one.variable("logits_clf_bias");
     const whole = bias.download();
     bias.upload(whole.map((value, i) => (i === 1 ? Number.NaN : value)));
@@ -338,7 +338,7 @@ describe("a training step", () => {
       };
       const ours = tidy(() => toFloats(network.probabilities(alone)));
       for (const [c, value] of ours.entries()) {
-        // Another shape of product may round in another order.
+        // A product of another shape may sum in another order.
         assert.ok(Math.abs(value - (together[video * SMALL.classes + c] as number)) < 1e-6);
       }
       frame += count;

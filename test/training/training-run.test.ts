@@ -11,7 +11,7 @@ import { learnableVideo, prepareRun } from "../helpers/runs.js";
 import { failsWith } from "../helpers/shards.js";
 import { captureTelemetry, trainHere } from "../helpers/training.js";
 
-/** 100 videos in batches of 16: 6 steps an epoch, and a rest that is dropped. */
+/** 100 videos in batches of 16: 6 steps per epoch; the last, incomplete batch is dropped. */
 const STEPS = 6;
 
 const loggedSteps = (log: string): number[] => [...log.matchAll(/iter (\d+) /g)].map(([, step]) => Number(step));
@@ -29,7 +29,7 @@ describe("a training run", () => {
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), "training-run-"));
     config = await prepareRun(folder);
-    // What the others are compared with: two epochs without a stop.
+    // The baseline for other runs: two epochs without interruption.
     straight = await trainHere(config, at("straight"), { validIntervalEpochs: 1, logIntervalSteps: 4 });
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
@@ -47,7 +47,7 @@ describe("a training run", () => {
     const [gap, later] = [(await first)?.best?.gap as number, (await second)?.best];
     const best = await checkSnapshot(at("straight", "best"));
     assert.deepEqual(best.best, later);
-    // It learns, so the second epoch is the better one.
+    // The model learns, so the second epoch is better.
     assert.equal(later?.epoch, 1);
     assert.ok((later?.gap as number) > gap);
     assert.deepEqual(arraysOf("straight", "best"), arraysOf("straight", "NEXTVLAD_epoch1"));
@@ -62,7 +62,7 @@ describe("a training run", () => {
   });
 
   test("stops after max_iter steps inside an epoch, saves every saveInterval steps, resumes there to the same bytes, and keeps the newest", async () => {
-    // With 4 and 3 steps between saves, 4 is inside an epoch, and 12 an epoch's end.
+    // With a save every 4 steps, step 4 is within an epoch, and step 12 is the end of one.
     const first = await trainHere(config, at("parts"), { settings: ["TRAIN.max_iter=9"], saveInterval: { steps: 4 } });
     assert.deepEqual(snapshotsIn("parts").sort(), ["NEXTVLAD_epoch0", "NEXTVLAD_step4", "NEXTVLAD_step8", "NEXTVLAD_step9"]);
     assert.deepEqual([first.outcome.epochs, first.outcome.steps, first.outcome.stopped], [1, 9, false]);
@@ -73,7 +73,7 @@ describe("a training run", () => {
       resume: at("parts", "NEXTVLAD_step9"),
       saveInterval: { steps: 4 },
       keep: 2,
-      // Neither of the two epochs is a third one.
+      // With only two epochs, no validation is due.
       validIntervalEpochs: 3,
     });
     assert.deepEqual(validatedEpochs(log), []);
@@ -119,7 +119,7 @@ describe("a training run", () => {
     assert.deepEqual([validatedEpochs(log), outcome.best?.epoch, outcome.best?.path], [[0], 0, at("later", "best")]);
     assert.equal(outcome.best?.gap, (await readSnapshotState(at("straight", "NEXTVLAD_epoch0"))).best?.gap);
     assert.equal((await checkSnapshot(resume)).validated_epoch, 0);
-    // Once is enough, and a best counts only where its snapshot is.
+    // An epoch is validated only once, and the best counts only if its snapshot is in the save-dir.
     const again = await trainHere(config, at("later"), { resume, validIntervalEpochs: 1, settings });
     assert.deepEqual([validatedEpochs(again.log), again.outcome.best], [[], outcome.best]);
     rmSync(at("later", "best"), { recursive: true });
@@ -132,7 +132,7 @@ describe("a training run", () => {
     cpSync(at("straight", "NEXTVLAD_epoch0"), source, { recursive: true });
     await rewriteState(source, { ...(await readSnapshotState(source)), best: null, validated_epoch: null });
     const before = readFileSync(join(source, "state.json"));
-    // Saved on request while it validates: an epoch's end has the epoch's name.
+    // A save is requested during validation, at the end of an epoch: the snapshot has the epoch's name.
     const { telemetry } = await captureTelemetry();
     let save = (): void => undefined;
     const { outcome } = await trainHere(config, at("onward"), {
@@ -165,7 +165,7 @@ describe("a training run", () => {
     ]);
     const resumed = [...settings, "TRAIN.on_corrupt=skip-record"];
     const { outcome, log } = await trainHere(config, at("failed"), { resume: path, settings: resumed });
-    // 99 videos are 6 batches, too.
+    // 99 videos also make 6 batches.
     assert.deepEqual([outcome.epochs, outcome.steps], [1, STEPS]);
     assert.match(log, /WARN: epoch 0: left out 1 record for damage/);
   });
@@ -174,13 +174,13 @@ describe("a training run", () => {
     for (const [name, saved] of [
       ["between", ["NEXTVLAD_step3"]],
       ["inside", []],
-      // The last snapshot of before is named all the same.
+      // The last earlier snapshot is still named.
       ["inside-later", ["NEXTVLAD_step2"]],
     ] as const) {
       const { telemetry, log } = await captureTelemetry();
       const unforeseen = new TypeError("unforeseen");
       let lines = 0;
-      // A step's line is logged before its place is noted; the bar moves after it.
+      // A step's line is logged before the run's state is updated; the progress bar is updated afterwards.
       const info = (facts: object, line: string): void => {
         telemetry.log.info(facts, line);
         if (name !== "between" && line?.startsWith("[TRAIN]") && ++lines === 3) throw unforeseen;
@@ -213,7 +213,7 @@ describe("a training run", () => {
       await failsWith(trainHere(config, at("from-forged"), { resume: source }), "BAD_SNAPSHOT", { file: source, ...found });
       assert.deepEqual(snapshotsIn("from-forged"), []);
     }
-    // All steps of the epoch may be taken before its end is noted.
+    // A state may have all steps of the epoch before its end is recorded.
     await rewriteState(source, { ...state, step_in_epoch: STEPS });
     assert.equal((await trainHere(config, at("from-forged"), { resume: source })).outcome.epochs, 2);
   });
@@ -239,7 +239,7 @@ describe("a training run", () => {
     cpSync(at("straight", "NEXTVLAD_epoch0"), resume, { recursive: true });
     for (const policy of ["skip-batch", "stop"]) {
       const settings = ["TRAIN.learning_rate=1e20", `TRAIN.on_nan=${policy}`];
-      // Between two looks at the loss: with "stop", only the snapshot's own check is left to notice.
+      // The loss is not logged: with "stop", only the check before saving a snapshot detects the divergence.
       const running = trainHere(config, at("diverging"), { resume, settings, logIntervalSteps: 0, saveInterval: { steps: 2 } });
       assert.match((await failsWith(running, "NOT_FINITE")).message, new RegExp(`Go on from the last good snapshot, --resume ${resume},`));
       assert.deepEqual(snapshotsIn("diverging"), ["NEXTVLAD_epoch0"]);
