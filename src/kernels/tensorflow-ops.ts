@@ -93,10 +93,10 @@ export const negate = (x: Tensor): Tensor => run("Neg", float, [x]);
 export const square = (x: Tensor): Tensor => run("Square", float, [x]);
 export const rsqrt = (x: Tensor): Tensor => run("Rsqrt", float, [x]);
 export const sigmoid = (x: Tensor): Tensor => run("Sigmoid", float, [x]);
-/** The gradient through a sigmoid whose output was `y`: dy y (1 - y). */
+/** Returns the gradient of a sigmoid's input, given its output `y`: dy y (1 - y). */
 export const sigmoidGradient = (y: Tensor, dy: Tensor): Tensor => run("SigmoidGrad", float, [y, dy]);
 export const relu = (x: Tensor): Tensor => run("Relu", float, [x]);
-/** The gradient through a relu whose output was `y`. */
+/** Returns the gradient of a relu's input, given its output `y`. */
 export const reluGradient = (dy: Tensor, y: Tensor): Tensor => run("ReluGrad", float, [dy, y]);
 export const softplus = (x: Tensor): Tensor => run("Softplus", float, [x]);
 /** Softmax over the last axis. */
