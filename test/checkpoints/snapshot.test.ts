@@ -187,7 +187,7 @@ describe("a snapshot", () => {
       [{ seed: "x" }, "seed", '"x"'],
       [{ validated_epoch: 1 }, "validated_epoch", 1],
       [{ best: { epoch: 1, gap: 0.5 } }, "best.epoch", 1],
-      [{ best: { epoch: 0, gap: 7 } }, "best.gap", 7],
+      [{ best: { epoch: 0, gap: 1.5 } }, "best.gap", 1.5],
       [{ shards: { ...state.shards, count: 0 } }, "shards.count", 0],
       [{ shards: { ...state.shards, contents: { modified_ms: [1], ends_crc32c: [null, null] } } }, "shards.contents.modified_ms", 1],
     ] as const) {
@@ -197,6 +197,20 @@ describe("a snapshot", () => {
         assert.match(message, /corrupt snapshot state/);
       }
     }
+  });
+
+  test("a state of an older version with another checksum is refused", async (t) => {
+    const path = join(temporaryFolder(t), "NEXTVLAD_step7");
+    await write(path);
+    const file = join(path, "state.json");
+    const { crc32c: _, ...state } = JSON.parse(readFileSync(file, "utf8"));
+    const { contents: __, ...shards } = state.shards;
+    const sealed = sealJson({ ...state, format_version: 2, shards });
+    writeFileSync(file, sealed);
+    await checkSnapshot(path);
+    writeFileSync(file, sealed.replace('"step": 7', '"step": 8'));
+    const { message } = await failsWith(checkSnapshot(path), "BAD_SNAPSHOT", { file });
+    assert.match(message, /checksum does not match/);
   });
 
   test("damaged weights are refused where weights are all that is asked for", async (t) => {

@@ -28,6 +28,7 @@ test("the rate never rises, and depends on the examples seen in whole batches", 
 test("a rate that float32 weights do not feel is warned of, with the key to change", () => {
   assert.equal(describeTinyRate(400_000, published), null);
   assert.match(describeTinyRate(0, { ...published, learning_rate: 1e-30 }) ?? "", /step 0 is 1e-30: .*; raise TRAIN\.learning_rate \(/);
+  assert.equal(describeTinyRate(0, { ...published, learning_rate: 1e-9 }), null);
   // The first step at which 0.0002 * 0.8^i < 1e-9.
   assert.equal(describeTinyRate(54 * 12_500, published), null);
   assert.match(describeTinyRate(55 * 12_500, published) ?? "", /step 687500 is .*raise TRAIN\.learning_rate_decay or/);
