@@ -188,8 +188,8 @@ describe("an output", () => {
       symlinkSync(path, `${path}-link`);
       const before = lstatSync(path);
       for (const place of [path, `${path}-link`]) {
-        for (const write of [writeFileAtomic(place, "new"), moveFile(join(folder, "from"), place)]) {
-          const error = await failsWith(write, "FILE_UNWRITABLE", { file: place, found: kind });
+        for (const write of [() => writeFileAtomic(place, "new"), () => moveFile(join(folder, "from"), place)]) {
+          const error = await failsWith(write(), "FILE_UNWRITABLE", { file: place, found: kind });
           assert.match(error.message, /cannot replace it: it is not a regular file \(found a .*\)\. Choose another place/);
         }
         if (kind !== "a directory")
