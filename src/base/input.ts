@@ -83,6 +83,18 @@ export async function* readOnce(path: string): AsyncGenerator<Uint8Array, void> 
   else yield* readPieces(path);
 }
 
+/** Reads the whole of an input that may be a pipe. Throws what `readOnce` throws, and `tooLarge` if it holds more than `maxBytes`. */
+export async function readAllOnce(path: string, maxBytes: number, tooLarge: () => NextvladError): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  let size = 0;
+  for await (const piece of readOnce(path)) {
+    pieces.push(piece);
+    size += piece.length;
+    if (size > maxBytes) throw tooLarge();
+  }
+  return Buffer.concat(pieces);
+}
+
 /** Reads a regular file piece by piece. Throws FILE_MISSING, FILE_UNREADABLE. */
 export async function* readPieces(path: string): AsyncGenerator<Uint8Array, void> {
   const handle = await openInput(path);

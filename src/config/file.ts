@@ -1,5 +1,5 @@
 import { NextvladError } from "../base/errors.js";
-import { readOnce } from "../base/input.js";
+import { readAllOnce } from "../base/input.js";
 import { MOST_YAML_BYTES, parseYaml } from "./yaml.js";
 
 const INI_SECTION = /^\s*\[(MODEL|TRAIN|VALID|TEST|INFER)\]\s*$/m;
@@ -24,14 +24,7 @@ export function readYamlText(text: string, file: string): unknown {
 
 /** Reads a file that may be a pipe, such as `<(envsubst < template.yaml)`. Throws BAD_CONFIG if it is larger than MOST_YAML_BYTES. */
 async function readText(file: string): Promise<string> {
-  const pieces: Uint8Array[] = [];
-  let size = 0;
-  for await (const piece of readOnce(file)) {
-    pieces.push(piece);
-    size += piece.length;
-    if (size <= MOST_YAML_BYTES) continue;
-    const expected = `at most ${MOST_YAML_BYTES} bytes`;
-    throw new NextvladError("BAD_CONFIG", "too large for a config file", { file, expected, found: "more" });
-  }
-  return Buffer.concat(pieces).toString("utf8");
+  const details = { file, expected: `at most ${MOST_YAML_BYTES} bytes`, found: "more" };
+  const text = await readAllOnce(file, MOST_YAML_BYTES, () => new NextvladError("BAD_CONFIG", "too large for a config file", details));
+  return text.toString("utf8");
 }

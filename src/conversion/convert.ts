@@ -2,7 +2,7 @@ import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { deserialiseError } from "../base/errors.js";
 import { confirmLock, lockFolder } from "../base/lock.js";
-import { requireProcessLimits } from "../base/memory.js";
+import { requireProcessLimits } from "../base/process-limits.js";
 import { describeWait, SlowWatch } from "../base/slow-watch.js";
 import { untilStopped } from "../base/waiting.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";

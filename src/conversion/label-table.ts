@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { CsvError, parse } from "csv-parse/sync";
 import { NextvladError } from "../base/errors.js";
-import { readOnce } from "../base/input.js";
+import { readAllOnce } from "../base/input.js";
 import { showValue } from "../base/shown-value.js";
 
 /** One row of a label table. */
@@ -54,17 +54,9 @@ export async function readLabelTable(file: string): Promise<readonly LabelledVid
   });
 }
 
-async function readTable(file: string): Promise<Buffer> {
-  const pieces: Uint8Array[] = [];
-  let size = 0;
-  for await (const piece of readOnce(file)) {
-    pieces.push(piece);
-    size += piece.length;
-    if (size <= MAX_TABLE_BYTES) continue;
-    const details = { file, expected: `at most ${MAX_TABLE_BYTES} bytes`, found: "more", remedy: "split it into several tables" };
-    throw new NextvladError("BAD_FORMAT", "the table is too long to be held in memory", details);
-  }
-  return Buffer.concat(pieces);
+function readTable(file: string): Promise<Buffer> {
+  const details = { file, expected: `at most ${MAX_TABLE_BYTES} bytes`, found: "more", remedy: "split it into several tables" };
+  return readAllOnce(file, MAX_TABLE_BYTES, () => new NextvladError("BAD_FORMAT", "the table is too long to be held in memory", details));
 }
 
 interface Row {

@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
-import { requireProcessLimits } from "../base/memory.js";
+import { requireProcessLimits } from "../base/process-limits.js";
 import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/damage-sieve.js";
 import type { BatchStream } from "../data/stream.js";

@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import { decodeBytes } from "../base/byte-text.js";
-import { requireProcessLimits } from "../base/memory.js";
+import { requireProcessLimits } from "../base/process-limits.js";
 import { SlowWatch } from "../base/slow-watch.js";
 import { deathError, startThread, type ThreadDeath } from "../data/thread.js";
 import type { VideoShape } from "../data/video-check.js";

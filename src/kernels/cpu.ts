@@ -72,8 +72,7 @@ export function cpuKernels(choice: CpuChoice): Kernels {
     dense: (x, w) => (choice.dense(denseSize(x, w)) ? multiplyFewRows(x, w) : REFERENCE.dense(x, w)),
     denseWithAdam: (x, dy, parameter, coefficients, decay) => {
       const { w, m, v } = parameter;
-      const size = { rows: x.shape[0] as number, inputs: x.shape[1] as number, outputs: dy.shape[1] as number };
-      if (!choice.denseWithAdam(size)) return REFERENCE.denseWithAdam(x, dy, parameter, coefficients, decay);
+      if (!choice.denseWithAdam(denseSize(x, dy))) return REFERENCE.denseWithAdam(x, dy, parameter, coefficients, decay);
       return w.applyProductAdam(m, v, x, dy, coefficients, decay);
     },
     freezeAggregator: (weights, precision) => {
@@ -85,10 +84,11 @@ export function cpuKernels(choice: CpuChoice): Kernels {
   return kernels;
 }
 
-const denseSize = (x: Tensor, w: Tensor): DenseSize => ({
+/** The size of a layer from its input and its weights or output, which have the same columns. */
+const denseSize = (x: Tensor, wOrY: Tensor): DenseSize => ({
   rows: x.shape[0] as number,
-  inputs: w.shape[0] as number,
-  outputs: w.shape[1] as number,
+  inputs: x.shape[1] as number,
+  outputs: wOrY.shape[1] as number,
 });
 
 /** Features that are dequantized to floats in one pass. Shared with the GPU. */

@@ -3,8 +3,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { availableMemory, requireMemory, requireProcessLimits } from "../../src/base/memory.js";
-import { readLimit } from "../../src/base/process-limits.js";
+import { availableMemory, requireMemory } from "../../src/base/memory.js";
+import { readLimit, requireProcessLimits } from "../../src/base/process-limits.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
 /** Creates a system's files in a temporary folder; returns the folder. */
