@@ -1,4 +1,5 @@
-import { type ModelSizes, modalitiesOf, vladSize } from "../../src/model/sizes.js";
+import { descriptorsLength } from "../../src/model/network.js";
+import { type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
 
 /** Floating-point operations of a network's matrix products. A multiplication and an addition count as two. */
 export interface Arithmetic {
@@ -26,7 +27,7 @@ export function countArithmetic(sizes: ModelSizes, mode: "train" | "infer"): Ari
     count.frame += 2 * (ofFeatures * features * (expanded + folded) + ofOthers * expanded * clusters);
     if (mode === "train") count.step += 2 * ofOthers * features * expanded * folded;
   }
-  count.video = 2 * ofOthers * (vladSize(sizes) * hidden + 2 * hidden * gate + hidden * classes);
+  count.video = 2 * ofOthers * (descriptorsLength(sizes) * hidden + 2 * hidden * gate + hidden * classes);
   return count;
 }
 

@@ -12,8 +12,8 @@ import { REFERENCE } from "../../src/kernels/reference.js";
 import { matMul, statelessNormal } from "../../src/kernels/tensorflow-ops.js";
 import type { Kernels } from "../../src/kernels/types.js";
 import { quantizationOf } from "../../src/model/dequantize.js";
-import { BATCH_NORM_EPSILON } from "../../src/model/layers.js";
-import { parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
+import { BATCH_NORM_EPSILON } from "../../src/model/parameters.js";
 import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { fill } from "../../src/runtime/constants.js";
@@ -86,13 +86,14 @@ function denseAdamCase(rows: number, inputs: number, outputs: number): Case {
 }
 
 const sizesOf = (features: number, clusters: number): ModelSizes => ({
+  model: "NEXTVLAD",
   classes: 10,
   clusters,
   groups: 8,
   expansion: 2,
   hidden: 8,
   gate: 2,
-  videoFeatures: 0,
+  rgbFeatures: 0,
   audioFeatures: features,
 });
 
@@ -108,7 +109,7 @@ function blockCase(
   const layout = new RaggedLayout(frameCounts);
   const [modality] = modalitiesOf(sizes) as [ModalitySizes];
   const weights = new WeightStore(parameterTable(sizes));
-  for (const { name } of weights.table) weights.initialise(name, 0, null);
+  for (const { name } of weights.table) weights.initialize(name, 0, null);
   const [ours, tensorflow] = [ownKernels(), REFERENCE].map(
     (kernels) => () => tidy(() => work(kernels, layout, audio, modality, weights)),
   ) as [() => void, () => void];

@@ -4,7 +4,7 @@ import { chooseKernels } from "../../src/kernels/choose.js";
 import { matMul, slice } from "../../src/kernels/tensorflow-ops.js";
 import type { Precision } from "../../src/kernels/types.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
-import { parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { Adam } from "../../src/optim/adam.js";
@@ -52,7 +52,7 @@ export function timeNetwork(mode: "train" | "infer", config: Config, batch: Ragg
 
 function freshWeights({ MODEL }: Config): WeightStore {
   const store = new WeightStore(parameterTable(modelSizes(MODEL)));
-  for (const { name } of store.table) store.initialise(name, 0, null);
+  for (const { name } of store.table) store.initialize(name, 0, null);
   return store;
 }
 

@@ -15,7 +15,7 @@ import { TopSelector } from "../../src/evaluation/top-k.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import type { Precision } from "../../src/kernels/types.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
-import { parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
 import { type ModelSizes, modelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";

@@ -28,7 +28,7 @@ export function randomBatch(videos: number, frames: Frames, sizes: ModelSizes): 
   return {
     ids: Array.from({ length: videos }, (_, i) => `v${i}`),
     frameCounts: counts,
-    rgb: randomFillSync(new Uint8Array(total * sizes.videoFeatures)),
+    rgb: randomFillSync(new Uint8Array(total * sizes.rgbFeatures)),
     audio: randomFillSync(new Uint8Array(total * sizes.audioFeatures)),
     labels: Array.from({ length: videos }, (_, i) => Int32Array.of(i % third, third + (i % third), 2 * third + (i % third))),
   };

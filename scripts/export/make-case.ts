@@ -5,7 +5,7 @@ import { makeFolder, writeFileAtomic } from "../../src/base/files.js";
 import { encodeNpz } from "../../src/formats/npz-encoder.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
-import { parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";

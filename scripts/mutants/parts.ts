@@ -25,7 +25,7 @@ export const PARTS: readonly Part[] = [
       "training/step",
       "training/golden",
       "training/start",
-      "model/onnx-network",
+      "model/onnx",
     ],
     sample: 80,
   },

@@ -2,8 +2,8 @@ import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { showText } from "../base/shown-value.js";
 import type { StoredArray } from "../runtime/variables.js";
-import { adamParameter, isArrayName } from "./array-names.js";
 import { requireFinite } from "./finite.js";
+import { adamParameter, isArrayName } from "./model-arrays.js";
 import { withEarlierSnapshot } from "./snapshot-check.js";
 import { floatsOf, type WeightSource } from "./weight-source.js";
 

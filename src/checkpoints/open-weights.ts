@@ -6,7 +6,7 @@ import { FileBytes } from "../formats/file-bytes.js";
 import { looksLikePaddleVariable } from "../formats/paddle-variable.js";
 import { looksLikePickle } from "../formats/pickle-reader.js";
 import { looksLikeTar } from "../formats/tar.js";
-import { isArrayName } from "./array-names.js";
+import { isArrayName } from "./model-arrays.js";
 import { openNpz } from "./npz-source.js";
 import { openPaddleArchive } from "./paddle-archive.js";
 import { openPaddleDirectory } from "./paddle-directory.js";

@@ -1,6 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
-import { STEP_COUNTER } from "./array-names.js";
+import { STEP_COUNTER } from "./model-arrays.js";
 import type { RawArray, WeightSource } from "./weight-source.js";
 
 const BETA2 = Math.fround(0.999);

@@ -26,7 +26,7 @@ export async function findConfig(
   const { snapshot, embeddedConfig, path } = source;
   if (embeddedConfig !== undefined) return buildConfig(readYamlText(embeddedConfig, path), path, over);
   if (snapshot === null) {
-    const { inferModel } = await import("../checkpoints/inferred-sizes.js");
+    const { inferModel } = await import("../checkpoints/model-arrays.js");
     return buildConfig({ MODEL: inferModel(source) }, path, over);
   }
   const { readSnapshotConfig } = await import("../checkpoints/snapshot.js");

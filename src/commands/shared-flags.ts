@@ -21,7 +21,7 @@ export const logByTime = (): Option =>
 /** Adds the flags that train, eval and infer share. */
 export function withConfig(command: Command, saveDir: string, batch: string, logging: Option): Command {
   return command
-    .option("--model-name <name>", "the model; NEXTVLAD is the only one")
+    .option("--model-name <name>", "the model (default: the config's)")
     .option("--config <file>", "YAML file with the sections MODEL, TRAIN, VALID, TEST and INFER", path)
     .option("--batch-size <videos>", batch)
     .option(

@@ -14,7 +14,7 @@ import { sigmoid } from "../kernels/tensorflow-ops.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { crossEntropySum, labelMatrix } from "../model/layers.js";
 import { checkMemory } from "../model/memory-need.js";
-import { parameterTable } from "../model/parameters.js";
+import { parameterTable } from "../model/network.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weights.js";
 import { EVAL_RESULT_NAME } from "../results/result-formats.js";

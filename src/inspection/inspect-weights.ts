@@ -2,8 +2,7 @@ import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { showText } from "../base/shown-value.js";
-import { adamParameter, isArrayName, STEP_COUNTER } from "../checkpoints/array-names.js";
-import { inferModel } from "../checkpoints/inferred-sizes.js";
+import { adamParameter, inferModel, isArrayName, STEP_COUNTER } from "../checkpoints/model-arrays.js";
 import { openWithOptimizerIfThere } from "../checkpoints/open-weights.js";
 import { findPaddleStep } from "../checkpoints/paddle-step.js";
 import { readSnapshotConfig, readSnapshotState } from "../checkpoints/snapshot.js";
@@ -49,7 +48,7 @@ export async function inspectWeights(path: string) {
         best: state.best,
         written_by: state.written_by,
       },
-      /** The model's sizes, inferred from the shapes of the arrays. */
+      /** The name and sizes of the model, inferred from the names and shapes of the arrays. */
       model: await orProblem(() => inferModel(source)),
       /** Section MODEL of the config that the weights contain. */
       config: await orProblem(() => carriedModel(source)),
@@ -101,8 +100,8 @@ export function formatWeights({
       );
   }
   if (model !== null) {
-    const { num_classes: classes, ...sizes } = model;
-    lines.push(...row("classes", String(classes)), ...row("sizes", describeValues(sizes)));
+    const { name, num_classes: classes, ...sizes } = model;
+    lines.push(...row("model", name), ...row("classes", String(classes)), ...row("sizes", describeValues(sizes)));
     const others = Object.fromEntries(Object.entries(config ?? {}).filter(([key]) => !(key in model)));
     lines.push(...row("config", config === null ? "none" : describeValues(others)));
   }

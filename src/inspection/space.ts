@@ -2,7 +2,8 @@ import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { freeBytes } from "../base/files.js";
-import { countParameters, parameterTable } from "../model/parameters.js";
+import { parameterTable } from "../model/network.js";
+import { countParameters } from "../model/parameters.js";
 import { type ModelSection, modelSizes } from "../model/sizes.js";
 
 /** Size of the rest of a snapshot: two headers, the state and the config. */

@@ -16,9 +16,9 @@ import {
   sumFramesGradient,
   type Terms,
 } from "./native-ops.js";
-import { floatFeatures, freezeWithFloats, normalizeClusters, REFERENCE, subtractCenters } from "./reference.js";
+import { floatFeaturesOf, freezeWithFloats, normalizeClusters, REFERENCE, subtractCenters } from "./reference.js";
 import { multiply, reshape } from "./tensorflow-ops.js";
-import type { AggregatorWeights, Features, FrozenAggregator, Kernels, Quantization } from "./types.js";
+import type { Features, FrozenAggregator, Kernels, NextvladWeights, Quantization } from "./types.js";
 
 /** A dense layer: `[rows, inputs]` times `[inputs, outputs]`. */
 export interface DenseSize {
@@ -55,8 +55,9 @@ export interface CpuChoice {
 export function cpuKernels(choice: CpuChoice): Kernels {
   const kernels: Kernels = {
     ...REFERENCE,
+    dequantize: dequantizeOnePass,
     features: (bytes, frames, quantization) =>
-      choice.bytesInTraining(frames) ? byteFeatures(bytes, frames, quantization) : dequantizedFeatures(bytes, frames, quantization),
+      choice.bytesInTraining(frames) ? byteFeatures(bytes, frames, quantization) : floatFeatures(bytes, frames, quantization),
     softAssign: softAssignOnePass,
     softAssignFrozen: softAssignFrozenOnePass,
     vladSums: (assignment, x1, layout, groups) => {
@@ -75,7 +76,7 @@ export function cpuKernels(choice: CpuChoice): Kernels {
       if (!choice.denseWithAdam(denseSize(x, dy))) return REFERENCE.denseWithAdam(x, dy, parameter, coefficients, decay);
       return w.applyProductAdam(m, v, x, dy, coefficients, decay);
     },
-    freezeAggregator: (weights, precision) => {
+    freezeNextvlad: (weights, precision) => {
       if (precision === "int16") return freezeWithBytes(weights, 2);
       if (precision === "int8") return freezeWithBytes(weights, 1);
       return choice.bytesInInference ? freezeWithBytes(weights, FLOAT_TERMS) : freezeWithFloats(kernels, weights, precision);
@@ -91,12 +92,10 @@ const denseSize = (x: Tensor, wOrY: Tensor): DenseSize => ({
   outputs: wOrY.shape[1] as number,
 });
 
-/** Features that are dequantized to floats in one pass. Shared with the GPU. */
-export const dequantizedFeatures: Kernels["features"] = (bytes, frames, quantization) => {
-  const x = tidy(() => dequantize(bytes, frames, quantization));
-  release(...Object.values(quantization));
-  return floatFeatures(x);
-};
+/** Shared with the GPU. */
+export const dequantizeOnePass: Kernels["dequantize"] = (bytes, frames, quantization) =>
+  tidy(() => dequantize(bytes, frames, quantization));
+const floatFeatures = floatFeaturesOf(dequantizeOnePass);
 
 /** Features that stay bytes: a quarter of the memory of floats, and products with float precision at 3/4 of the cost. */
 function byteFeatures(bytes: Uint8Array, frames: number, quantization: Quantization): Features {
@@ -143,7 +142,7 @@ function sumInOneKernel(assignment: Tensor, x1: Tensor, frameCounts: Int32Array)
 }
 
 /** Multiplies bytes by weights as integers, and computes everything up to the sums in one kernel. `terms` sets the precision. */
-function freezeWithBytes(weights: AggregatorWeights, terms: Terms): FrozenAggregator {
+function freezeWithBytes(weights: NextvladWeights, terms: Terms): FrozenAggregator {
   const { groups, quantization, clusters, clusterNorm, attention, attentionBias, expansion, expansionBias, centers } = weights;
   const panels = tidy(() => ({
     clusters: splitWeights(multiply(clusters, clusterNorm.scale), clusterNorm.shift, quantization, groups, terms),

@@ -1,14 +1,15 @@
 import { release, tidy } from "../runtime/runtime.js";
-import { dequantizedFeatures, softAssignFrozenOnePass, softAssignOnePass } from "./cpu.js";
+import { dequantizeOnePass, softAssignFrozenOnePass, softAssignOnePass } from "./cpu.js";
 import { batchNorm, batchNormGradient, describe, describeGradient, padFrames, unpadFrames } from "./native-ops.js";
-import { freezeWithFloats, REFERENCE } from "./reference.js";
+import { floatFeaturesOf, freezeWithFloats, REFERENCE } from "./reference.js";
 import { batchMatMul } from "./tensorflow-ops.js";
 import type { Kernels } from "./types.js";
 
 /** The GPU's kernels: frames padded to a rectangle, so that one product serves all videos, and one kernel (native/gpu/) for each chain of small ops. */
 export const GPU_KERNELS: Kernels = {
   ...REFERENCE,
-  features: dequantizedFeatures,
+  dequantize: dequantizeOnePass,
+  features: floatFeaturesOf(dequantizeOnePass),
   softAssign: softAssignOnePass,
   softAssignFrozen: softAssignFrozenOnePass,
   vladSums: (assignment, x1, { frameCounts }, groups) => {
@@ -54,5 +55,5 @@ export const GPU_KERNELS: Kernels = {
       },
     };
   },
-  freezeAggregator: (weights, precision) => freezeWithFloats(GPU_KERNELS, weights, precision),
+  freezeNextvlad: (weights, precision) => freezeWithFloats(GPU_KERNELS, weights, precision),
 };

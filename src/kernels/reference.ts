@@ -27,18 +27,15 @@ import {
   sum,
   transpose,
 } from "./tensorflow-ops.js";
-import type { AggregatorWeights, Features, FrozenAggregator, Kernels, Precision } from "./types.js";
+import type { FrozenAggregator, Kernels, NextvladWeights, Precision } from "./types.js";
 
 /** Keeps an empty cluster's descriptor finite: x / sqrt(sum of x^2 + L2_EPSILON). */
 export const L2_EPSILON = 1e-12;
 
 /** All computations in TensorFlow's own ops: the definition that the other implementations are tested against. */
 export const REFERENCE: Kernels = {
-  features: (bytes, frames, { scale, offset }) => {
-    const x = tidy(() => add(multiply(fromBytes(bytes, frames, scale.shape[0] as number), scale), offset));
-    release(scale, offset);
-    return floatFeatures(x);
-  },
+  dequantize,
+  features: floatFeaturesOf(dequantize),
   softAssign,
   softAssignFrozen,
   vladSums: sumEachVideo,
@@ -46,15 +43,23 @@ export const REFERENCE: Kernels = {
   batchNorm,
   dense: (x, w) => matMul(x, w),
   denseWithAdam,
-  freezeAggregator: (weights, precision) => freezeWithFloats(REFERENCE, weights, precision),
+  freezeNextvlad: (weights, precision) => freezeWithFloats(REFERENCE, weights, precision),
 };
 
-/** Features that are floats, `[frames, F]`. Takes ownership of `x`. */
-export function floatFeatures(x: Tensor): Features {
-  return {
-    times: (w, bias) => (bias === undefined ? matMul(x, w) : tidy(() => addBias(matMul(x, w), bias))),
-    transposedTimes: (d) => matMul(x, d, { transposeA: true }),
-    dispose: () => x.dispose(),
+function dequantize(...[bytes, frames, { scale, offset }]: Parameters<Kernels["dequantize"]>): Tensor {
+  return tidy(() => add(multiply(fromBytes(bytes, frames, scale.shape[0] as number), scale), offset));
+}
+
+/** Returns the `features` kernel that dequantizes to floats first. */
+export function floatFeaturesOf(dequantize: Kernels["dequantize"]): Kernels["features"] {
+  return (bytes, frames, quantization) => {
+    const x = dequantize(bytes, frames, quantization);
+    release(...Object.values(quantization));
+    return {
+      times: (w, bias) => (bias === undefined ? matMul(x, w) : tidy(() => addBias(matMul(x, w), bias))),
+      transposedTimes: (d) => matMul(x, d, { transposeA: true }),
+      dispose: () => x.dispose(),
+    };
   };
 }
 
@@ -245,8 +250,8 @@ function denseWithAdam(...[x, dy, { w, m, v }, coefficients, decay]: Parameters<
 
 /** Returns an aggregator that converts features to floats first. Throws BAD_USAGE if the precision is int16 or int8. */
 export function freezeWithFloats(
-  kernels: Pick<Kernels, "features" | "softAssignFrozen" | "vladSums" | "descriptor">,
-  weights: AggregatorWeights,
+  kernels: Pick<Kernels, "dequantize" | "softAssignFrozen" | "vladSums" | "descriptor">,
+  weights: NextvladWeights,
   precision: Precision,
 ): FrozenAggregator {
   if (precision === "int16" || precision === "int8") {
@@ -259,10 +264,10 @@ export function freezeWithFloats(
   return {
     describe: (bytes, layout) =>
       tidy(() => {
-        const x = kernels.features(bytes, layout.frames, { scale: quantization.scale.clone(), offset: quantization.offset.clone() });
-        const alpha = x.times(attention, attentionBias);
-        const { assignment, aSum } = kernels.softAssignFrozen(x.times(clusters), alpha, clusterNorm, layout);
-        const x1 = expansion.use((w) => x.times(w));
+        const x = kernels.dequantize(bytes, layout.frames, quantization);
+        const alpha = addBias(matMul(x, attention), attentionBias);
+        const { assignment, aSum } = kernels.softAssignFrozen(matMul(x, clusters), alpha, clusterNorm, layout);
+        const x1 = expansion.use((w) => matMul(x, w));
         x.dispose();
         const { sums, dispose } = kernels.vladSums(assignment, x1, layout, groups);
         dispose();

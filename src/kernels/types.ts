@@ -11,7 +11,9 @@ import type { RaggedLayout } from "./ragged.js";
  * receives, and frees what its forward pass kept.
  */
 export interface Kernels {
-  /** Returns the features x `[frames, F]` that bytes `[frames, F] uint8` represent. Takes ownership of the quantization. */
+  /** Returns the features x `[frames, F]` that bytes `[frames, F] uint8` represent. */
+  readonly dequantize: (bytes: Uint8Array, frames: number, quantization: Quantization) => Tensor;
+  /** Returns the same features, for products only. Takes ownership of the quantization. */
   readonly features: (bytes: Uint8Array, frames: number, quantization: Quantization) => Features;
   /** Soft assignment with the batch's statistics. Takes ownership of `z` `[frames, G K]` and `alpha` `[frames, G]` (before its sigmoid). */
   readonly softAssign: (z: Tensor, alpha: Tensor, norm: Affine, layout: RaggedLayout, epsilon: number) => SoftAssignment;
@@ -30,8 +32,8 @@ export interface Kernels {
   readonly dense: (x: Tensor, w: Tensor) => Tensor;
   /** dx = dy w^T, of w before the update, then a step of Adam on w with the gradient x^T dy + decay w. */
   readonly denseWithAdam: (x: Tensor, dy: Tensor, parameter: AdamParameter, coefficients: AdamCoefficients, decay: number) => Tensor;
-  /** Prepares an aggregator of frozen weights. Takes ownership of its tensors. Throws BAD_USAGE if the device has no such precision. */
-  readonly freezeAggregator: (weights: AggregatorWeights, precision: Precision) => FrozenAggregator;
+  /** Prepares NeXtVLAD with frozen weights. Takes ownership of its tensors. Throws BAD_USAGE if the device has no such precision. */
+  readonly freezeNextvlad: (weights: NextvladWeights, precision: Precision) => FrozenAggregator;
 }
 
 /** Precision of the products with the features in inference: float32, tf32 (GPU only), or integers (CPU only). */
@@ -49,7 +51,7 @@ export interface Quantization {
   readonly offset: Tensor;
 }
 
-/** The features x of a batch, `[frames, F]`. */
+/** The features x of a batch, `[frames, F]`, as a factor of products: floats, or bytes that stay bytes. */
 export interface Features {
   /** x w, plus `bias` `[columns]` if given: `[frames, columns]` for w `[F, columns]`. */
   times(w: Tensor, bias?: Tensor): Tensor;
@@ -114,7 +116,7 @@ export interface AdamParameter {
 }
 
 /** The weights of one modality's NeXtVLAD with frozen statistics. The variables are read with each batch; the tensors belong to the aggregator. */
-export interface AggregatorWeights {
+export interface NextvladWeights {
   readonly groups: number;
   readonly quantization: Quantization;
   /** W Wc `[F, G K]`, and the batch norm after it, `[G K]`, whose shift includes b Wc. */

@@ -7,7 +7,7 @@ import type { WeightStore } from "./weights.js";
 
 /** YouTube-8M's quantization maps [-2, 2] to a byte, so one step is 4/255. */
 export const STEP = Math.fround(4 / 255);
-export const VIDEO_OFFSET = Math.fround(-2);
+export const RGB_OFFSET = Math.fround(-2);
 /** PaddleVideo adds half a quantum (of 512) for audio only, and its weights expect it. */
 export const AUDIO_OFFSET = Math.fround(-2 + 4 / 512);
 
@@ -20,7 +20,7 @@ export function quantizationOf({ name, features }: ModalitySizes, weights: Weigh
     if (name === "audio") return { scale: fill([features], STEP), offset: fill([features], AUDIO_OFFSET) };
     return weights.use("eigen_param", (eigen) => ({
       scale: multiply(eigen, constant(STEP)),
-      offset: multiply(eigen, constant(VIDEO_OFFSET)),
+      offset: multiply(eigen, constant(RGB_OFFSET)),
     }));
   });
 }

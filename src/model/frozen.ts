@@ -1,22 +1,13 @@
 import { RaggedLayout } from "../kernels/ragged.js";
-import { add, addBias, concat, multiply, sigmoid } from "../kernels/tensorflow-ops.js";
+import { addBias, concat, sigmoid } from "../kernels/tensorflow-ops.js";
 import type { Affine, FrozenAggregator, Kernels, Precision } from "../kernels/types.js";
-import { constant } from "../runtime/constants.js";
 import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
-import { frozenBatchNorm, frozenContextGating } from "./layers.js";
-import type { NetworkInput } from "./network.js";
-import { freezeAggregator } from "./nextvlad.js";
-import { batchNormNames, CLASSIFIER, CLASSIFIER_BIAS, GATING_NORM, HIDDEN, HIDDEN_NORM } from "./parameters.js";
-import { type ModalitySizes, type ModelSizes, modalitiesOf } from "./sizes.js";
+import { applyAffine, frozenBatchNorm, frozenContextGating } from "./layers.js";
+import { AGGREGATORS, type NetworkInput } from "./network.js";
+import { CLASSIFIER, CLASSIFIER_BIAS, GATING_NORM, HIDDEN, HIDDEN_NORM } from "./parameters.js";
+import { type ModalityName, type ModelSizes, modalitiesOf } from "./sizes.js";
 import type { WeightStore } from "./weights.js";
-
-interface FrozenModality {
-  readonly name: ModalitySizes["name"];
-  readonly aggregator: FrozenAggregator;
-  /** The descriptor's batch norm `[P K]`, including dropout's factor 1 - rate. */
-  readonly norm: Affine;
-}
 
 /**
  * The network for evaluation and inference: products of frozen weights are computed once, and each batch norm is a scale and a shift. Reads the large
@@ -26,7 +17,7 @@ export class FrozenNetwork {
   readonly #sizes: ModelSizes;
   readonly #weights: WeightStore;
   readonly #kernels: Kernels;
-  readonly #modalities: readonly FrozenModality[];
+  readonly #aggregators: readonly (readonly [ModalityName, FrozenAggregator])[];
   readonly #hiddenNorm: Affine;
   readonly #gatingNorm: Affine;
 
@@ -35,19 +26,16 @@ export class FrozenNetwork {
     this.#sizes = sizes;
     this.#weights = weights;
     this.#kernels = kernels;
-    this.#modalities = modalitiesOf(sizes).map((modality) => ({
-      name: modality.name,
-      aggregator: freezeAggregator(modality, sizes, weights, kernels, precision),
-      norm: freezeDescriptorNorm(modality, dropRate, weights),
-    }));
+    const { freeze } = AGGREGATORS[sizes.model];
+    const options = { weights, kernels, precision, factor: 1 - dropRate };
+    this.#aggregators = modalitiesOf(sizes).map((modality) => [modality.name, freeze(modality, options)]);
     this.#hiddenNorm = frozenBatchNorm(HIDDEN_NORM, weights);
     this.#gatingNorm = frozenBatchNorm(GATING_NORM, weights);
     for (const tensor of this.#tensors()) keep(tensor);
   }
 
   #tensors(): Tensor[] {
-    const norms = [...this.#modalities.map(({ norm }) => norm), this.#hiddenNorm, this.#gatingNorm];
-    return norms.flatMap(({ scale, shift }) => [scale, shift]);
+    return [this.#hiddenNorm, this.#gatingNorm].flatMap(({ scale, shift }) => [scale, shift]);
   }
 
   /** Returns the logits of a batch, `[videos, classes]`; the caller owns them. */
@@ -55,9 +43,7 @@ export class FrozenNetwork {
     const [weights, kernels] = [this.#weights, this.#kernels];
     return tidy(() => {
       const layout = new RaggedLayout(input.frameCounts);
-      const descriptors = this.#modalities.map(({ name, aggregator, norm }) =>
-        tidy(() => applyAffine(aggregator.describe(name === "video" ? input.rgb : input.audio, layout), norm)),
-      );
+      const descriptors = this.#aggregators.map(([name, aggregator]) => aggregator.describe(input[name], layout));
       const projected = weights.use(HIDDEN, (w) => kernels.dense(concat(descriptors, 1), w));
       const h = applyAffine(projected, this.#hiddenNorm);
       const gated = frozenContextGating(h, this.#gatingNorm, weights, kernels);
@@ -69,8 +55,8 @@ export class FrozenNetwork {
   /** Returns whether the logits of two short videos are finite: diverged weights may be finite but overflow in a product. */
   hasFiniteLogits(): boolean {
     const bytes = (features: number): Uint8Array => Uint8Array.from({ length: 3 * features }, (_, i) => (i * 89 + 17) % 256);
-    const { videoFeatures, audioFeatures } = this.#sizes;
-    const input = { frameCounts: Int32Array.of(1, 2), rgb: bytes(videoFeatures), audio: bytes(audioFeatures) };
+    const { rgbFeatures, audioFeatures } = this.#sizes;
+    const input = { frameCounts: Int32Array.of(1, 2), rgb: bytes(rgbFeatures), audio: bytes(audioFeatures) };
     return tidy(() => toFloats(this.logits(input))).every(Number.isFinite);
   }
 
@@ -81,17 +67,7 @@ export class FrozenNetwork {
 
   /** Frees the prepared tensors, not the weights. */
   dispose(): void {
-    for (const { aggregator } of this.#modalities) aggregator.dispose();
+    for (const [, aggregator] of this.#aggregators) aggregator.dispose();
     release(...this.#tensors());
   }
-}
-
-const applyAffine = (x: Tensor, { scale, shift }: Affine): Tensor => add(multiply(x, scale), shift);
-
-function freezeDescriptorNorm(modality: ModalitySizes, dropRate: number, weights: WeightStore): Affine {
-  return tidy(() => {
-    const { scale, shift } = frozenBatchNorm(batchNormNames(modality.vladNorm), weights);
-    const kept = constant(1 - dropRate);
-    return { scale: multiply(scale, kept), shift: multiply(shift, kept) };
-  });
 }

@@ -17,7 +17,7 @@ import type { Affine, Kernels } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
 import { fromFloats } from "../runtime/transfer.js";
-import { type BatchNormNames, GATING_EXPAND, GATING_NORM, GATING_REDUCE } from "./parameters.js";
+import { BATCH_NORM_EPSILON, type BatchNormNames, GATING_EXPAND, GATING_NORM, GATING_REDUCE } from "./parameters.js";
 import type { WeightStore } from "./weights.js";
 
 /**
@@ -40,10 +40,6 @@ export interface Layer {
   readonly y: Tensor;
   readonly backward: (dy: Tensor) => Tensor;
 }
-
-export const BATCH_NORM_EPSILON = 1e-5;
-/** moving = BATCH_NORM_MOMENTUM moving + (1 - BATCH_NORM_MOMENTUM) batch. */
-export const BATCH_NORM_MOMENTUM = 0.9;
 
 /** `x w` of `[rows, inputs]` and the named matrix `[inputs, outputs]`. */
 export function dense(x: Tensor, name: string, { weights, kernels, onDenseGradient }: TrainingContext): Layer {
@@ -130,11 +126,16 @@ export function contextGating(h: Tensor, context: TrainingContext): Layer {
   return { y, backward };
 }
 
+/** Returns x scale + shift. */
+export function applyAffine(x: Tensor, { scale, shift }: Affine): Tensor {
+  return add(multiply(x, scale), shift);
+}
+
 /** Context gating with frozen statistics `norm`. Borrows `h`. */
 export function frozenContextGating(h: Tensor, norm: Affine, weights: WeightStore, kernels: Kernels): Tensor {
   return tidy(() => {
     const reduced = weights.use(GATING_REDUCE, (w) => kernels.dense(h, w));
-    const active = relu(add(multiply(reduced, norm.scale), norm.shift));
+    const active = relu(applyAffine(reduced, norm));
     return multiply(h, sigmoid(weights.use(GATING_EXPAND, (w) => kernels.dense(active, w))));
   });
 }

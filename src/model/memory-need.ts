@@ -1,7 +1,8 @@
 import { formatBytes } from "../base/byte-size.js";
 import { availableMemory, requireMemory } from "../base/memory.js";
-import { countParameters, parameterTable } from "./parameters.js";
-import { type ModelSection, modalitiesOf, modelSizes, vladSize } from "./sizes.js";
+import { descriptorsLength, parameterTable } from "./network.js";
+import { countParameters } from "./parameters.js";
+import { type ModelSection, modalitiesOf, modelSizes } from "./sizes.js";
 
 const FLOAT_BYTES = 4;
 
@@ -32,13 +33,13 @@ export function leastMemory({ model, batchSize, training, inHostMemory }: Comput
 /** Returns the bytes of one video's activations after the aggregators: descriptor, hidden layer and classes; in training, forward and backward. */
 function bytesPerVideo(model: ModelSection, training: boolean): number {
   const sizes = modelSizes(model);
-  return FLOAT_BYTES * (training ? 2 : 1) * (vladSize(sizes) + sizes.hidden + sizes.classes);
+  return FLOAT_BYTES * (training ? 2 : 1) * (descriptorsLength(sizes) + sizes.hidden + sizes.classes);
 }
 
 /** Returns the bytes of one frame's activations in the larger modality: the features, two copies of the cluster logits [G K], and the expansion [D]. */
 export function bytesPerFrame(model: ModelSection): number {
   const sizes = modelSizes(model);
-  const floats = modalitiesOf(sizes).map(({ features, expanded }) => features + 2 * sizes.groups * sizes.clusters + expanded);
+  const floats = modalitiesOf(sizes).map(({ features, expanded, groups, clusters }) => features + 2 * groups * clusters + expanded);
   return FLOAT_BYTES * Math.max(...floats);
 }
 

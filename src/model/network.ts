@@ -2,10 +2,49 @@ import type { RaggedBatch } from "../data/video.js";
 import { RaggedLayout } from "../kernels/ragged.js";
 import { addBias, concat, slice, sum } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import type { Aggregator } from "./aggregator.js";
 import { batchNorm, contextGating, dense, dropout, type TrainingContext } from "./layers.js";
-import { aggregate } from "./nextvlad.js";
-import { CLASSIFIER, CLASSIFIER_BIAS, HIDDEN, HIDDEN_NORM } from "./parameters.js";
-import { type ModelSizes, modalitiesOf } from "./sizes.js";
+import { NEXTVLAD } from "./nextvlad.js";
+import {
+  batchNormParameters,
+  bias,
+  CLASSIFIER,
+  CLASSIFIER_BIAS,
+  eigenParam,
+  GATING_EXPAND,
+  GATING_NORM,
+  GATING_REDUCE,
+  HIDDEN,
+  HIDDEN_NORM,
+  matrix,
+  type Parameter,
+} from "./parameters.js";
+import { type ModelName, type ModelSizes, modalitiesOf } from "./sizes.js";
+
+/** The aggregator of each model, by MODEL.name. */
+export const AGGREGATORS: Readonly<Record<ModelName, Aggregator>> = { NEXTVLAD };
+
+/** Returns the total length of all modalities' descriptors, the number of rows of hidden1_fc_weights. */
+export function descriptorsLength(sizes: ModelSizes): number {
+  const { descriptorLength } = AGGREGATORS[sizes.model];
+  return modalitiesOf(sizes).reduce((length, modality) => length + descriptorLength(modality), 0);
+}
+
+/** Returns every array of the model, in PaddleVideo v1.5.1's order of creation. Names, shapes, initial values and checkpoints follow this table. */
+export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
+  const { hidden, gate, classes } = sizes;
+  return [
+    ...(sizes.rgbFeatures > 0 ? [eigenParam(sizes.rgbFeatures)] : []),
+    ...modalitiesOf(sizes).flatMap(AGGREGATORS[sizes.model].parameters),
+    matrix(HIDDEN, [descriptorsLength(sizes), hidden]),
+    ...batchNormParameters(HIDDEN_NORM, hidden),
+    matrix(GATING_REDUCE, [hidden, gate]),
+    ...batchNormParameters(GATING_NORM, gate),
+    matrix(GATING_EXPAND, [gate, hidden]),
+    matrix(CLASSIFIER, [hidden, classes], { decayed: true }),
+    bias(CLASSIFIER_BIAS, classes, { decayed: true }),
+  ];
+}
 
 /** The part of a batch that the network reads. */
 export type NetworkInput = Pick<RaggedBatch, "frameCounts" | "rgb" | "audio">;
@@ -26,21 +65,20 @@ export function forwardForTraining(
   context: TrainingContext,
 ): { readonly logits: Tensor; readonly backward: (dLogits: Tensor) => void } {
   const layout = new RaggedLayout(input.frameCounts);
-  const modalities = modalitiesOf(sizes);
-  const aggregators = modalities.map((modality) =>
-    aggregate(modality.name === "video" ? input.rgb : input.audio, layout, modality, sizes, context),
-  );
+  const { forward } = AGGREGATORS[sizes.model];
+  const aggregated = modalitiesOf(sizes).map((modality) => forward(input[modality.name], layout, modality, context));
+  const widths = aggregated.map(({ y }) => y.shape[1] as number);
   const descriptors = concat(
-    aggregators.map(({ y }) => y),
+    aggregated.map(({ y }) => y),
     1,
   );
-  if (aggregators.length > 1) release(...aggregators.map(({ y }) => y));
+  if (aggregated.length > 1) release(...aggregated.map(({ y }) => y));
   const dropped = dropout(descriptors, rate, seed);
   const hidden = dense(dropped.y, HIDDEN, context);
   const normalized = batchNorm(hidden.y, HIDDEN_NORM, context);
   const gated = contextGating(normalized.y, context);
   const classified = dense(gated.y, CLASSIFIER, context);
-  const logits = context.weights.use(CLASSIFIER_BIAS, (bias) => addBias(classified.y, bias));
+  const logits = context.weights.use(CLASSIFIER_BIAS, (b) => addBias(classified.y, b));
   classified.y.dispose();
 
   const backward = (dLogits: Tensor): void => {
@@ -49,9 +87,8 @@ export function forwardForTraining(
     context.onGradient(CLASSIFIER_BIAS, dBias);
     const dHidden = normalized.backward(gated.backward(dGated));
     const dDescriptors = dropped.backward(hidden.backward(dHidden));
-    const widths = modalities.map(({ groupSize }) => groupSize * sizes.clusters);
     const parts = splitColumns(dDescriptors, widths);
-    for (const [i, aggregator] of aggregators.entries()) aggregator.backward(parts[i] as Tensor);
+    for (const [i, { backward }] of aggregated.entries()) backward(parts[i] as Tensor);
   };
   return { logits, backward };
 }

@@ -20,51 +20,89 @@
  * (it is added to the mean for the moving statistics).
  */
 
-import type { RaggedLayout } from "../kernels/ragged.js";
 import { add, addAll, matMul, multiply, reshape, sum } from "../kernels/tensorflow-ops.js";
-import type { Kernels } from "../kernels/types.js";
-import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { constant } from "../runtime/constants.js";
+import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import type { Aggregator } from "./aggregator.js";
 import { quantizationOf } from "./dequantize.js";
-import { BATCH_NORM_EPSILON, batchNorm, frozenBatchNorm, type TrainingContext, useAffine } from "./layers.js";
-import { aggregatorNames, batchNormNames } from "./parameters.js";
-import type { ModalitySizes, ModelSizes } from "./sizes.js";
+import { applyAffine, batchNorm, frozenBatchNorm, useAffine } from "./layers.js";
+import { BATCH_NORM_EPSILON, batchNormParameters, bias, CLUSTER_NORM, DESCRIPTOR_NORM, matrix, PADDLE_MODALITY } from "./parameters.js";
+import type { ModalityName } from "./sizes.js";
 import type { WeightStore } from "./weights.js";
 
-/** Maps a modality's bytes `[N, F] uint8` to descriptors `[videos, P K]`. `backward` takes ownership of dy; the features, being data, have no gradient. */
-export function aggregate(
-  bytes: Uint8Array,
-  layout: RaggedLayout,
-  modality: ModalitySizes,
-  { groups }: Pick<ModelSizes, "groups">,
-  context: TrainingContext,
-): { readonly y: Tensor; readonly backward: (dy: Tensor) => void } {
+export const NEXTVLAD: Aggregator = {
+  parameters: ({ name, features, clusters, groups, expanded, groupSize }) => {
+    const names = nextvladNames(name);
+    return [
+      matrix(names.expansion, [features, expanded]),
+      bias(names.expansionBias, expanded),
+      matrix(names.attention, [expanded, groups]),
+      bias(names.attentionBias, groups),
+      matrix(names.clusters, [expanded, groups * clusters]),
+      ...batchNormParameters(names.clusterNorm, groups * clusters),
+      matrix(names.centers, [clusters, groupSize]),
+      ...batchNormParameters(names.descriptorNorm, clusters * groupSize),
+    ];
+  },
+  descriptorLength: ({ clusters, groupSize }) => clusters * groupSize,
+  inferSizes: (modality, shapeOf) => {
+    const names = nextvladNames(modality);
+    const [features = 1, expanded = 1] = shapeOf(names.expansion, 2);
+    const [, groups = 1] = shapeOf(names.attention, 2);
+    const [clusters = 1] = shapeOf(names.centers, 2);
+    return { features, expansion: expanded / features, groups, clusters };
+  },
+  forward,
+  freeze,
+  addToGraph,
+};
+
+/** Returns the names of one modality's parameters, with the paper's symbols. */
+export function nextvladNames(modality: ModalityName) {
+  const prefix = PADDLE_MODALITY[modality];
+  return {
+    /** W and b. */
+    expansion: `${prefix}_fc_expansion_w`,
+    expansionBias: `${prefix}_fc_expansion_b`,
+    /** Wa and ba. */
+    attention: `${prefix}_fc_group_attention_w`,
+    attentionBias: `${prefix}_fc_group_attention_b`,
+    /** Wc. */
+    clusters: `${prefix}_cluster_weights`,
+    /** c. */
+    centers: `${prefix}_cluster_weights2`,
+    clusterNorm: CLUSTER_NORM[modality],
+    descriptorNorm: DESCRIPTOR_NORM[modality],
+  } as const;
+}
+
+function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["forward"]>): ReturnType<Aggregator["forward"]> {
   const { kernels, weights, onGradient } = context;
-  const names = aggregatorNames(modality);
-  const clusterNorm = batchNormNames(modality.clusterNorm);
+  const names = nextvladNames(modality.name);
   const use = weights.use.bind(weights);
 
   const x = kernels.features(bytes, layout.frames, quantizationOf(modality, weights));
-  const folded = foldExpansion(modality, weights);
+  const folded = foldExpansion(modality.name, weights);
   const x1 = use(names.expansion, (w) => x.times(w));
   const z = x.times(folded.clusters);
   const alpha = x.times(folded.attention, folded.attentionBias);
 
-  const soft = useAffine(clusterNorm, weights, (norm) => kernels.softAssign(z, alpha, norm, layout, BATCH_NORM_EPSILON));
-  tidy(() => context.onBatchStatistics(clusterNorm, add(soft.mean, folded.clustersBias), soft.variance));
+  const soft = useAffine(names.clusterNorm, weights, (norm) => kernels.softAssign(z, alpha, norm, layout, BATCH_NORM_EPSILON));
+  tidy(() => context.onBatchStatistics(names.clusterNorm, add(soft.mean, folded.clustersBias), soft.variance));
   release(...Object.values(folded));
 
-  const vlad = kernels.vladSums(soft.assignment, x1, layout, groups);
+  const vlad = kernels.vladSums(soft.assignment, x1, layout, modality.groups);
   const descriptor = use(names.expansionBias, (b) => use(names.centers, (c) => kernels.descriptor(vlad.sums, soft.aSum, b, c)));
-  const normalized = batchNorm(descriptor.y, batchNormNames(modality.vladNorm), context);
+  const normalized = batchNorm(descriptor.y, names.descriptorNorm, context);
 
   const backward = (dy: Tensor): void => {
     const dDescriptor = normalized.backward(dy);
     const d = use(names.expansionBias, (b) => use(names.centers, (c) => descriptor.backward(dDescriptor, b, c)));
     const dSums = vlad.backward(d.sums);
     onGradient(names.centers, d.centers);
-    const dSoft = use(clusterNorm.scale, (scale) => soft.backward(dSums.assignment, d.aSum, scale));
-    onGradient(clusterNorm.scale, dSoft.scale);
-    onGradient(clusterNorm.shift, dSoft.shift);
+    const dSoft = use(names.clusterNorm.scale, (scale) => soft.backward(dSums.assignment, d.aSum, scale));
+    onGradient(names.clusterNorm.scale, dSoft.scale);
+    onGradient(names.clusterNorm.shift, dSoft.shift);
 
     const dW = x.transposedTimes(dSums.x1);
     dSums.x1.dispose();
@@ -72,7 +110,7 @@ export function aggregate(
     dSoft.z.dispose();
     const dFoldedAttention = x.transposedTimes(dSoft.alpha);
     x.dispose();
-    const gradients = unfoldGradients(modality, weights, {
+    const gradients = unfoldGradients(modality.name, weights, {
       expansion: dW,
       clusters: dFoldedClusters,
       attention: dFoldedAttention,
@@ -85,8 +123,8 @@ export function aggregate(
 }
 
 /** Returns W Wc `[F, G K]`, b Wc `[G K]`, W Wa `[F, G]` and b Wa + ba `[G]`. */
-function foldExpansion(modality: ModalitySizes, weights: WeightStore) {
-  const names = aggregatorNames(modality);
+function foldExpansion(modality: ModalityName, weights: WeightStore) {
+  const names = nextvladNames(modality);
   const use = weights.use.bind(weights);
   return tidy(() =>
     use(names.expansion, (w) =>
@@ -120,18 +158,19 @@ interface FoldedGradients {
 }
 
 /** Returns the parameters' gradients, given those of the folded products. b Wc has none: the batch norm cancels a shift. Takes ownership of `d`. */
-function unfoldGradients(modality: ModalitySizes, weights: WeightStore, d: FoldedGradients): readonly (readonly [string, Tensor])[] {
-  const names = aggregatorNames(modality);
+function unfoldGradients(modality: ModalityName, weights: WeightStore, d: FoldedGradients): readonly (readonly [string, Tensor])[] {
+  const names = nextvladNames(modality);
   const use = weights.use.bind(weights);
   const gradients = tidy(() => {
     const dAttentionBias = sum(d.alpha, [0]);
     const row = reshape(dAttentionBias, [1, dAttentionBias.shape[0] as number]);
+    const expanded = d.expansionBias.shape[0] as number;
     const expansionThroughClusters = use(names.clusters, (wc) => matMul(d.clusters, wc, { transposeB: true }));
     const expansionThroughAttention = use(names.attention, (wa) => matMul(d.attention, wa, { transposeB: true }));
-    const biasThroughAttention = use(names.attention, (wa) => reshape(matMul(row, wa, { transposeB: true }), [modality.expanded]));
+    const biasThroughAttention = use(names.attention, (wa) => reshape(matMul(row, wa, { transposeB: true }), [expanded]));
     const dClusters = use(names.expansion, (w) => matMul(w, d.clusters, { transposeA: true }));
     const dAttention = use(names.expansion, (w) =>
-      use(names.expansionBias, (b) => add(matMul(w, d.attention, { transposeA: true }), matMul(reshape(b, [modality.expanded, 1]), row))),
+      use(names.expansionBias, (b) => add(matMul(w, d.attention, { transposeA: true }), matMul(reshape(b, [expanded, 1]), row))),
     );
     return [
       [names.expansion, addAll([d.expansion, expansionThroughClusters, expansionThroughAttention])],
@@ -145,21 +184,17 @@ function unfoldGradients(modality: ModalitySizes, weights: WeightStore, d: Folde
   return gradients;
 }
 
-/** Prepares NeXtVLAD with frozen weights, up to the descriptor with each cluster's part L2-normalized, without the batch norm that follows. */
-export function freezeAggregator(
-  modality: ModalitySizes,
-  { groups }: Pick<ModelSizes, "groups">,
-  weights: WeightStore,
-  kernels: Kernels,
-  precision: Parameters<Kernels["freezeAggregator"]>[1],
-): ReturnType<Kernels["freezeAggregator"]> {
-  const names = aggregatorNames(modality);
-  return tidy(() => {
-    const { clusters, clustersBias, attention, attentionBias } = foldExpansion(modality, weights);
-    const { scale, shift } = frozenBatchNorm(batchNormNames(modality.clusterNorm), weights);
-    return kernels.freezeAggregator(
+/** Folds the batch norm of the cluster logits into their shift, and the factor of the descriptor into its batch norm. */
+function freeze(
+  ...[modality, { weights, kernels, precision, factor }]: Parameters<Aggregator["freeze"]>
+): ReturnType<Aggregator["freeze"]> {
+  const names = nextvladNames(modality.name);
+  const aggregator = tidy(() => {
+    const { clusters, clustersBias, attention, attentionBias } = foldExpansion(modality.name, weights);
+    const { scale, shift } = frozenBatchNorm(names.clusterNorm, weights);
+    return kernels.freezeNextvlad(
       {
-        groups,
+        groups: modality.groups,
         quantization: quantizationOf(modality, weights),
         clusters,
         clusterNorm: { scale, shift: add(multiply(clustersBias, scale), shift) },
@@ -172,4 +207,36 @@ export function freezeAggregator(
       precision,
     );
   });
+  const norm = tidy(() => {
+    const { scale, shift } = frozenBatchNorm(names.descriptorNorm, weights);
+    return { scale: keep(multiply(scale, constant(factor))), shift: keep(multiply(shift, constant(factor))) };
+  });
+  return {
+    describe: (bytes, layout) => tidy(() => applyAffine(aggregator.describe(bytes, layout), norm)),
+    dispose: () => {
+      aggregator.dispose();
+      release(norm.scale, norm.shift);
+    },
+  };
+}
+
+function addToGraph(...[graph, modality, layout]: Parameters<Aggregator["addToGraph"]>): string {
+  const { groups, clusters, groupSize } = modality;
+  const names = nextvladNames(modality.name);
+  const path = PADDLE_MODALITY[modality.name];
+  const x1 = graph.add(`${path}/expanded`, "Gemm", [graph.addFeatures(path, modality.name), names.expansion, names.expansionBias]);
+
+  const at = (name: string): string => `${path}/assignment/${name}`;
+  const alpha = graph.add(at("attention/logits"), "Gemm", [x1, names.attention, names.attentionBias]);
+  const attention = graph.add(at("attention"), "Unsqueeze", [graph.add(at("attention/flat"), "Sigmoid", [alpha]), graph.ints(-1)]);
+  const z = graph.addBatchNorm(at("logits"), graph.add(at("product"), "MatMul", [x1, names.clusters]), names.clusterNorm);
+  const grouped = graph.add(at("grouped"), "Reshape", [z, graph.ints(-1, groups, clusters)]);
+  const softmax = graph.add(at("softmax"), "Softmax", [grouped], { axis: { int: -1 } });
+  const weighted = graph.add(at("weighted"), "Mul", [softmax, attention]);
+  const perFrame = graph.add(at("flat"), "Reshape", [weighted, graph.ints(-1, groups * clusters)]);
+
+  const a = graph.addPadding(`${path}/assignment`, perFrame, layout, clusters, { mask: true });
+  const x = graph.addPadding(`${path}/groups`, x1, layout, groupSize, { mask: false });
+  const flat = graph.add(`${path}/flat`, "Reshape", [graph.addVlad(path, x, a, names.centers), graph.ints(-1, groupSize * clusters)]);
+  return graph.addBatchNorm(`${path}/descriptor`, flat, names.descriptorNorm);
 }

@@ -1,18 +1,47 @@
-import { type ModalitySizes, type ModelSizes, modalitiesOf, type Shape, vladSize } from "./sizes.js";
+import type { ModalityName, Shape } from "./sizes.js";
 
 /** How a parameter is initialized: N(0, sqrt(2 / shape[0])) (Paddle's MSRA, normal), zeros, ones, or the eigenvalue factor. */
-export type Initialiser = "msra" | "zeros" | "ones" | "eigen";
+export type Initializer = "msra" | "zeros" | "ones" | "eigen";
 
-/** One array of the model, with Paddle's name and shape. */
+/** One array of a model, with its name in files and its shape. */
 export interface Parameter {
   readonly name: string;
   readonly shape: Shape;
-  readonly initialiser: Initialiser;
-  /** Whether Adam updates it; moving statistics and eigen_param are saved but not trained. */
+  readonly initializer: Initializer;
+  /** Whether the optimizer updates it; moving statistics and eigen_param are saved but not trained. */
   readonly trained: boolean;
   /** Whether `TRAIN.l2_penalty` is added to its gradient. */
   readonly decayed: boolean;
 }
+
+/** A matrix; `shape[0]` is the fan-in of its initial values. */
+export const matrix = (name: string, shape: Shape, { decayed = false } = {}): Parameter => ({
+  name,
+  shape,
+  initializer: "msra",
+  trained: true,
+  decayed,
+});
+
+export const bias = (name: string, length: number, { decayed = false } = {}): Parameter => ({
+  name,
+  shape: [length],
+  initializer: "zeros",
+  trained: true,
+  decayed,
+});
+
+/** The factor of rgb features that inverts the whitening of YouTube-8M's PCA. */
+export const eigenParam = (features: number): Parameter => ({
+  name: "eigen_param",
+  shape: [features],
+  initializer: "eigen",
+  trained: false,
+  decayed: false,
+});
+
+/** Added to a batch norm's variance. */
+export const BATCH_NORM_EPSILON = 1e-5;
 
 /** The names of one batch norm's four arrays. */
 export interface BatchNormNames {
@@ -28,45 +57,12 @@ export function batchNormNames(index: number): BatchNormNames {
   return { scale: `${name}.w_0`, shift: `${name}.b_0`, movingMean: `${name}.w_1`, movingVariance: `${name}.w_2` };
 }
 
-export const HIDDEN = "hidden1_fc_weights";
-export const HIDDEN_NORM = batchNormNames(4);
-export const GATING_REDUCE = "gating_fc1_weights";
-export const GATING_NORM = batchNormNames(5);
-export const GATING_EXPAND = "gating_fc2_weights";
-export const CLASSIFIER = "logits_clf_weights";
-export const CLASSIFIER_BIAS = "logits_clf_bias";
-
-/** Returns the names of one modality's parameters except batch norms, with the paper's symbols. */
-export function aggregatorNames({ name }: Pick<ModalitySizes, "name">) {
-  return {
-    /** W and b. */
-    expansion: `${name}_fc_expansion_w`,
-    expansionBias: `${name}_fc_expansion_b`,
-    /** Wa and ba. */
-    attention: `${name}_fc_group_attention_w`,
-    attentionBias: `${name}_fc_group_attention_b`,
-    /** Wc. */
-    clusters: `${name}_cluster_weights`,
-    /** c. */
-    centers: `${name}_cluster_weights2`,
-  } as const;
-}
-
-const matrix = (name: string, shape: Shape, decayed = false): Parameter => ({ name, shape, initialiser: "msra", trained: true, decayed });
-const bias = (name: string, size: number, decayed = false): Parameter => ({
-  name,
-  shape: [size],
-  initialiser: "zeros",
-  trained: true,
-  decayed,
-});
-
-function batchNorm(index: number, size: number): Parameter[] {
-  const names = batchNormNames(index);
-  const of = (name: string, initialiser: Initialiser, trained: boolean): Parameter => ({
+/** The arrays of a batch norm of `channels` channels. */
+export function batchNormParameters(names: BatchNormNames, channels: number): readonly Parameter[] {
+  const of = (name: string, initializer: Initializer, trained: boolean): Parameter => ({
     name,
-    shape: [size],
-    initialiser,
+    shape: [channels],
+    initializer,
     trained,
     decayed: false,
   });
@@ -78,37 +74,20 @@ function batchNorm(index: number, size: number): Parameter[] {
   ];
 }
 
-function aggregator(modality: ModalitySizes, { groups, clusters }: ModelSizes): Parameter[] {
-  const { features, expanded, groupSize, clusterNorm, vladNorm } = modality;
-  const names = aggregatorNames(modality);
-  return [
-    matrix(names.expansion, [features, expanded]),
-    bias(names.expansionBias, expanded),
-    matrix(names.attention, [expanded, groups]),
-    bias(names.attentionBias, groups),
-    matrix(names.clusters, [expanded, groups * clusters]),
-    ...batchNorm(clusterNorm, groups * clusters),
-    matrix(names.centers, [clusters, groupSize]),
-    ...batchNorm(vladNorm, clusters * groupSize),
-  ];
-}
+/** Paddle's name of a modality, the prefix of its parameters' names. */
+export const PADDLE_MODALITY: Readonly<Record<ModalityName, string>> = { rgb: "video", audio: "audio" };
 
-/** Returns every array of the model, in PaddleVideo v1.5.1's order of creation. Names, shapes, initial values and checkpoints follow this table. */
-export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
-  const { hidden, gate, classes } = sizes;
-  const eigen: Parameter = { name: "eigen_param", shape: [sizes.videoFeatures], initialiser: "eigen", trained: false, decayed: false };
-  return [
-    ...(sizes.videoFeatures > 0 ? [eigen] : []),
-    ...modalitiesOf(sizes).flatMap((modality) => aggregator(modality, sizes)),
-    matrix(HIDDEN, [vladSize(sizes), hidden]),
-    ...batchNorm(4, hidden),
-    matrix(GATING_REDUCE, [hidden, gate]),
-    ...batchNorm(5, gate),
-    matrix(GATING_EXPAND, [gate, hidden]),
-    matrix(CLASSIFIER, [hidden, classes], true),
-    bias(CLASSIFIER_BIAS, classes, true),
-  ];
-}
+/** The batch norm of a modality's cluster logits, and that of its descriptor. */
+export const CLUSTER_NORM: Readonly<Record<ModalityName, BatchNormNames>> = { rgb: batchNormNames(0), audio: batchNormNames(2) };
+export const DESCRIPTOR_NORM: Readonly<Record<ModalityName, BatchNormNames>> = { rgb: batchNormNames(1), audio: batchNormNames(3) };
+
+export const HIDDEN = "hidden1_fc_weights";
+export const HIDDEN_NORM = batchNormNames(4);
+export const GATING_REDUCE = "gating_fc1_weights";
+export const GATING_NORM = batchNormNames(5);
+export const GATING_EXPAND = "gating_fc2_weights";
+export const CLASSIFIER = "logits_clf_weights";
+export const CLASSIFIER_BIAS = "logits_clf_bias";
 
 /** Returns the number of values in a shape: the product of its dimensions. */
 export function countValues(shape: Shape): number {

@@ -5,8 +5,10 @@ import { fill } from "../runtime/constants.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { scalar } from "../runtime/transfer.js";
 import { DeviceVariable, type StoredArray, storedArray } from "../runtime/variables.js";
-import { BATCH_NORM_MOMENTUM } from "./layers.js";
 import type { BatchNormNames, Parameter } from "./parameters.js";
+
+/** moving = BATCH_NORM_MOMENTUM moving + (1 - BATCH_NORM_MOMENTUM) batch. */
+const BATCH_NORM_MOMENTUM = 0.9;
 
 /** All arrays of a model, on the device. */
 export class WeightStore {
@@ -32,7 +34,7 @@ export class WeightStore {
 
   private find<T>(map: ReadonlyMap<string, T>, name: string): T {
     const found = map.get(name);
-    if (found === undefined) throw new NextvladError("BAD_WEIGHTS", "the model has no such parameter", { parameter: name });
+    if (found === undefined) throw new NextvladError("BAD_WEIGHTS", "unknown parameter", { parameter: name });
     return found;
   }
 
@@ -50,21 +52,21 @@ export class WeightStore {
    * Initializes a parameter; the value is a pure function of the seed and of the parameter's index in the table.
    * `eigenFactor` is the value of eigen_param `[video_feature_size]` (see `readEigenFactor`), or null for 1.
    */
-  initialise(name: string, seed: number, eigenFactor: Float32Array | null): void {
+  initialize(name: string, seed: number, eigenFactor: Float32Array | null): void {
     const index = this.table.findIndex((parameter) => parameter.name === name);
-    const { shape, initialiser } = this.table[index] as Parameter;
+    const { shape, initializer } = this.table[index] as Parameter;
     const variable = this.variable(name);
-    if (initialiser === "eigen" && eigenFactor !== null) {
+    if (initializer === "eigen" && eigenFactor !== null) {
       variable.upload(eigenFactor);
       return;
     }
     tidy(() => {
-      if (initialiser === "msra") {
+      if (initializer === "msra") {
         const deviation = Math.sqrt(2 / (shape[0] as number));
-        const words: [number, number] = [deriveSeed(seed, "initialisation", index), deriveSeed(seed, "initialisation", index, 1)];
+        const words: [number, number] = [deriveSeed(seed, "initialization", index), deriveSeed(seed, "initialization", index, 1)];
         variable.assign(multiply(statelessNormal(shape, words), scalar(deviation)));
       } else {
-        variable.assign(fill(shape, initialiser === "zeros" ? 0 : 1));
+        variable.assign(fill(shape, initializer === "zeros" ? 0 : 1));
       }
     });
   }

@@ -21,7 +21,8 @@ import { requireFiniteLogits } from "../evaluation/evaluate.js";
 import type { Kernels } from "../kernels/types.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { FrozenNetwork } from "../model/frozen.js";
-import { countParameters, parameterTable } from "../model/parameters.js";
+import { parameterTable } from "../model/network.js";
+import { countParameters } from "../model/parameters.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weights.js";
 import { Adam } from "../optim/adam.js";
@@ -184,7 +185,7 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
     return { store, optimizer, kernels, state };
   }
   const { seed } = config.TRAIN;
-  if (pretrain === null) await initialise(store, new Set(table.map(({ name }) => name)), config, telemetry);
+  if (pretrain === null) await initialize(store, new Set(table.map(({ name }) => name)), config, telemetry);
   else {
     const misfits = await fillArrays(pretrain, store.arrays());
     await pretrain.close();
@@ -199,7 +200,7 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
         { misfits },
         `${misfits.length === 1 ? "1 array starts" : `${misfits.length} arrays start`} afresh: ${listFirst(misfits.map(describeMisfit), { separator: "; " })}`,
       );
-    await initialise(store, new Set(misfits.map(({ name }) => name)), config, telemetry);
+    await initialize(store, new Set(misfits.map(({ name }) => name)), config, telemetry);
     telemetry.log.info(
       `starting from the weights of ${pretrain.path}, ${pretrain.form}: ${table.length - misfits.length} of ${table.length} arrays`,
     );
@@ -213,12 +214,12 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
 }
 
 /** Initializes the named arrays. Throws FILE_MISSING, FILE_UNREADABLE or BAD_FORMAT if eigen_file is needed and cannot be read. */
-async function initialise(store: WeightStore, names: ReadonlySet<string>, config: Config, telemetry: Telemetry): Promise<void> {
+async function initialize(store: WeightStore, names: ReadonlySet<string>, config: Config, telemetry: Telemetry): Promise<void> {
   const { eigen_file, video_feature_size } = config.MODEL;
   const eigen = names.has("eigen_param") && eigen_file !== null ? await readEigenFactor(eigen_file, video_feature_size) : null;
   if (eigen !== null && eigen.doubt !== null) telemetry.log.warn(eigen.doubt);
   const factor = eigen?.factor ?? null;
-  for (const name of names) store.initialise(name, config.TRAIN.seed, factor);
+  for (const name of names) store.initialize(name, config.TRAIN.seed, factor);
 }
 
 /** Reads a file as UTF-8; null if it cannot be read. */

@@ -11,7 +11,7 @@ describe("random numbers stay what they were", () => {
       [[5, "videos", 3], -1874489467],
       [[5, "dropout", 7], 265669916],
       [[5, "dropout", 7, 1], -1313242863],
-      [[2 ** 31 + 9, "initialisation", 41, 1], 1276057058],
+      [[2 ** 31 + 9, "initialization", 41, 1], 1276057058],
       [[1, "digits", 2 ** 32 + 1], 101058104],
       [[1, "digits", 2 ** 33 + 1], -1037160065],
     ];

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
 import { compiled, runNextvlad, runToEnd, scratch, spawnNextvlad } from "../commands/nextvlad.js";
 import { loadGolden } from "../helpers/golden.js";
 import { writeGoldenSnapshot } from "../helpers/golden-snapshot.js";

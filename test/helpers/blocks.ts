@@ -3,8 +3,8 @@ import { ownKernels } from "../../src/kernels/choose.js";
 import { add, multiply, statelessNormal, sum } from "../../src/kernels/tensorflow-ops.js";
 import type { Kernels } from "../../src/kernels/types.js";
 import type { TrainingContext } from "../../src/model/layers.js";
-import { parameterTable } from "../../src/model/parameters.js";
-import { type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
+import { parameterTable } from "../../src/model/network.js";
+import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { countTensors } from "../../src/runtime/constants.js";
 import { type Tensor, tidy } from "../../src/runtime/runtime.js";
@@ -14,17 +14,17 @@ import type { WholeTfjs } from "./device.js";
 
 /** A network small enough for finite differences, with sizes that are not multiples of a vector register's. */
 export const SMALL: ModelSizes = {
+  model: "NEXTVLAD",
   classes: 7,
   clusters: 3,
   groups: 4,
   expansion: 2,
   hidden: 12,
   gate: 3,
-  videoFeatures: 10,
+  rgbFeatures: 10,
   audioFeatures: 6,
 };
-export const VIDEO = modalitiesOf(SMALL)[0] as NonNullable<ReturnType<typeof modalitiesOf>[0]>;
-export const AUDIO = modalitiesOf(SMALL)[1] as NonNullable<ReturnType<typeof modalitiesOf>[0]>;
+export const [RGB, AUDIO] = modalitiesOf(SMALL) as [ModalitySizes, ModalitySizes];
 
 let draws = 0;
 
@@ -34,11 +34,11 @@ export const normal = (shape: readonly number[]): Tensor => statelessNormal(shap
 /** Returns a store with all arrays drawn from a normal distribution, so that no bias is zero and no scale is one. */
 export function randomStore(sizes: ModelSizes = SMALL): WeightStore {
   const store = new WeightStore(parameterTable(sizes));
-  for (const { name, shape, initialiser } of store.table) {
-    store.initialise(name, 3, null);
-    if (initialiser === "msra") continue;
+  for (const { name, shape, initializer } of store.table) {
+    store.initialize(name, 3, null);
+    if (initializer === "msra") continue;
     tidy(() => {
-      const about = initialiser === "zeros" ? 0 : 1;
+      const about = initializer === "zeros" ? 0 : 1;
       const values = toFloats(add(multiply(normal(shape), scalar(0.2)), scalar(about)));
       // Among tens of thousands of variances, one may be negative.
       store.variable(name).upload(name.endsWith(".w_2") ? values.map(Math.abs) : values);

@@ -1,5 +1,6 @@
 import { writeSnapshot } from "../../src/checkpoints/snapshot.js";
-import { type Parameter, parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
+import type { Parameter } from "../../src/model/parameters.js";
 import type { StoredArray } from "../../src/runtime/variables.js";
 import type { GoldenCase } from "./golden.js";
 

@@ -271,6 +271,7 @@ describe("inspect of weights", () => {
       kind: "a snapshot",
       step: "3",
       epoch: "1 finished, 1 steps of the next; seed 0",
+      model: "NEXTVLAD",
       classes: "6",
       sizes,
       parameters: "42 arrays, 3118 values",
@@ -301,7 +302,7 @@ describe("inspect of weights", () => {
     writeFileSync(other, Buffer.concat([...encodeSafetensors([tensor])]));
     const ended = await runNextvlad(["inspect", other]);
     assert.equal(ended.exitCode, 1);
-    assert.match(ended.stdout, /^arrays +conv\.weight f4 \[2\]\nproblems +1\n.*other\.safetensors: the model's sizes cannot be read off/m);
+    assert.match(ended.stdout, /^arrays +conv\.weight f4 \[2\]\nproblems +1\n.*other\.safetensors: cannot infer the model's sizes/m);
     cpSync(join(compat, "run/NEXTVLAD_epoch0"), join(folder, "snapshot"), { recursive: true });
     truncateSync(join(folder, "snapshot/optimizer.safetensors"), 1000);
     const damaged = await inspectWeights(join(folder, "snapshot"));

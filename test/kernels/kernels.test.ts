@@ -5,20 +5,21 @@ import { padFrames, unpadFrames } from "../../src/kernels/native-ops.js";
 import { RaggedLayout } from "../../src/kernels/ragged.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
 import type { Kernels } from "../../src/kernels/types.js";
-import { BATCH_NORM_EPSILON, useAffine } from "../../src/model/layers.js";
-import { aggregatorNames, batchNormNames } from "../../src/model/parameters.js";
+import { useAffine } from "../../src/model/layers.js";
+import { nextvladNames } from "../../src/model/nextvlad.js";
+import { BATCH_NORM_EPSILON } from "../../src/model/parameters.js";
 import type { WeightStore } from "../../src/model/weights.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
-import { type BlockCase, checkBlock, normal, randomStore, SMALL, VIDEO } from "../helpers/blocks.js";
+import { type BlockCase, checkBlock, normal, RGB, randomStore, SMALL } from "../helpers/blocks.js";
 import { loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
 const FRAMES = 14;
 const { groups: G, clusters: K } = SMALL;
-const P = VIDEO.groupSize;
-const D = VIDEO.expanded;
-const NAMES = aggregatorNames(VIDEO);
+const P = RGB.groupSize;
+const D = RGB.expanded;
+const NAMES = nextvladNames("rgb");
 
 let tf: WholeTfjs;
 let store: WeightStore;
@@ -36,9 +37,9 @@ function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
   return {
     "soft assignment": () => ({
       inputs: [normal([FRAMES, G * K]), normal([FRAMES, G])],
-      parameters: [batchNormNames(0).scale, batchNormNames(0).shift],
+      parameters: [NAMES.clusterNorm.scale, NAMES.clusterNorm.shift],
       forward: ([z, alpha], { kernels, weights, onGradient }) => {
-        const names = batchNormNames(0);
+        const names = NAMES.clusterNorm;
         const soft = useAffine(names, weights, (norm) =>
           kernels.softAssign(z as Tensor, alpha as Tensor, norm, layout, BATCH_NORM_EPSILON),
         );
@@ -51,7 +52,7 @@ function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
         return { outputs: [backToBack(soft.assignment, kernels, layout), soft.aSum], backward };
       },
       reference: ([z, alpha], parameters) => {
-        const shares = tf.softmax(tf.reshape(referenceBatchNorm(tf, z as Tensor, 0, parameters), [FRAMES * G, K]));
+        const shares = tf.softmax(tf.reshape(referenceBatchNorm(tf, z as Tensor, NAMES.clusterNorm, parameters), [FRAMES * G, K]));
         const assignment = tf.mul(shares, tf.reshape(tf.sigmoid(alpha as Tensor), [FRAMES * G, 1]));
         const perFrame = tf.reshape(assignment, [FRAMES, G * K]);
         const perVideo = Array.from(layout.frameCounts, (count, video) =>

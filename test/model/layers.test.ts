@@ -2,7 +2,7 @@ import { after, before, describe, test } from "node:test";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
 import { batchNorm, contextGating, dense, dropout } from "../../src/model/layers.js";
-import { batchNormNames } from "../../src/model/parameters.js";
+import { type BatchNormNames, GATING_NORM, HIDDEN_NORM } from "../../src/model/parameters.js";
 import type { WeightStore } from "../../src/model/weights.js";
 import { type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { type BlockCase, checkBlock, normal, randomStore, SMALL } from "../helpers/blocks.js";
@@ -13,18 +13,18 @@ let tf: WholeTfjs;
 let store: WeightStore;
 
 const value = (parameters: ReadonlyMap<string, Tensor>, name: string): Tensor => parameters.get(name) as Tensor;
-const normParameters = (index: number): readonly string[] => [batchNormNames(index).scale, batchNormNames(index).shift];
+const normParameters = ({ scale, shift }: BatchNormNames): readonly string[] => [scale, shift];
 
 /** Each layer is checked on outputs, on every gradient against tfjs's tape, and against finite differences. */
 const cases: Record<string, () => BlockCase> = {
   "batch norm": () => ({
     inputs: [normal([14, SMALL.hidden])],
-    parameters: normParameters(4),
+    parameters: normParameters(HIDDEN_NORM),
     forward: ([x], context) => {
-      const { y, backward } = batchNorm(x as Tensor, batchNormNames(4), context);
+      const { y, backward } = batchNorm(x as Tensor, HIDDEN_NORM, context);
       return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
     },
-    reference: ([x], parameters) => [referenceBatchNorm(tf, x as Tensor, 4, parameters)],
+    reference: ([x], parameters) => [referenceBatchNorm(tf, x as Tensor, HIDDEN_NORM, parameters)],
   }),
   dense: () => ({
     inputs: [normal([5, SMALL.hidden])],
@@ -37,13 +37,13 @@ const cases: Record<string, () => BlockCase> = {
   }),
   "context gating": () => ({
     inputs: [normal([9, SMALL.hidden])],
-    parameters: ["gating_fc1_weights", "gating_fc2_weights", ...normParameters(5)],
+    parameters: ["gating_fc1_weights", "gating_fc2_weights", ...normParameters(GATING_NORM)],
     forward: ([x], context) => {
       const { y, backward } = contextGating(x as Tensor, context);
       return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
     },
     reference: ([x], parameters) => {
-      const reduced = referenceBatchNorm(tf, tf.matMul(x as Tensor, value(parameters, "gating_fc1_weights")), 5, parameters);
+      const reduced = referenceBatchNorm(tf, tf.matMul(x as Tensor, value(parameters, "gating_fc1_weights")), GATING_NORM, parameters);
       return [tf.mul(x as Tensor, tf.sigmoid(tf.matMul(tf.relu(reduced), value(parameters, "gating_fc2_weights"))))];
     },
   }),

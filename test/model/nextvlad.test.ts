@@ -8,13 +8,13 @@ import { statelessNormal } from "../../src/kernels/tensorflow-ops.js";
 import type { Kernels } from "../../src/kernels/types.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { batchNorm, type TrainingContext } from "../../src/model/layers.js";
-import { aggregate } from "../../src/model/nextvlad.js";
-import { aggregatorNames, batchNormNames } from "../../src/model/parameters.js";
+import { NEXTVLAD, nextvladNames } from "../../src/model/nextvlad.js";
+import { HIDDEN_NORM } from "../../src/model/parameters.js";
 import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
 import type { WeightStore } from "../../src/model/weights.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
-import { type BlockCase, checkBlock, randomStore, SMALL, VIDEO } from "../helpers/blocks.js";
+import { type BlockCase, checkBlock, RGB, randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests, loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
@@ -90,6 +90,7 @@ function normInDoubles(x: Float32Array, dy: Float32Array, scale: Float32Array, s
 }
 
 const SIZES: fc.Arbitrary<ModelSizes> = fc.record({
+  model: fc.constant("NEXTVLAD"),
   classes: fc.constant(5),
   // With 640, a thread of a GPU has as many values as it may have registers.
   clusters: fc.oneof(
@@ -100,7 +101,7 @@ const SIZES: fc.Arbitrary<ModelSizes> = fc.record({
   expansion: fc.constant(2),
   hidden: fc.constant(8),
   gate: fc.constant(2),
-  videoFeatures: fc.constantFrom(20, 64),
+  rgbFeatures: fc.constantFrom(20, 64),
   audioFeatures: fc.constant(4),
 });
 /** At least four videos, of three frames: with fewer, the batch norms leave hardly a gradient but rounding. */
@@ -110,13 +111,13 @@ const bytesOf = (count: number): Uint8Array => Uint8Array.from({ length: count }
 /** The definition, in tfjs's own operations and the paper's symbols: nothing is folded, and each video is computed on its own. */
 function defineNextVlad(tf: WholeTfjs, x: Tensor, frameCounts: readonly number[], parameters: ReadonlyMap<string, Tensor>): Tensor {
   const { groups: G, clusters: K } = SMALL;
-  const { groupSize: P, clusterNorm, vladNorm } = VIDEO;
-  const names = aggregatorNames(VIDEO);
+  const { groupSize: P } = RGB;
+  const names = nextvladNames("rgb");
   const value = (name: string): Tensor => parameters.get(name) as Tensor;
   const frames = x.shape[0] as number;
   const x1 = tf.add(tf.matMul(x, value(names.expansion)), value(names.expansionBias));
   const alpha = tf.add(tf.matMul(x1, value(names.attention)), value(names.attentionBias));
-  const z = referenceBatchNorm(tf, tf.matMul(x1, value(names.clusters)), clusterNorm, parameters);
+  const z = referenceBatchNorm(tf, tf.matMul(x1, value(names.clusters)), names.clusterNorm, parameters);
   const a = tf.mul(tf.softmax(tf.reshape(z, [frames, G, K])), tf.reshape(tf.sigmoid(alpha), [frames, G, 1]));
   let begin = 0;
   const descriptors = frameCounts.map((count) => {
@@ -127,12 +128,12 @@ function defineNextVlad(tf: WholeTfjs, x: Tensor, frameCounts: readonly number[]
     const v = tf.sub(tf.matMul(xt, at, true, false), tf.mul(tf.transpose(value(names.centers)), tf.sum(at, 0, true)));
     return tf.reshape(tf.div(v, tf.sqrt(tf.add(tf.sum(tf.square(v), 0, true), 1e-12))), [P * K]);
   });
-  return referenceBatchNorm(tf, tf.stack(descriptors), vladNorm, parameters);
+  return referenceBatchNorm(tf, tf.stack(descriptors), names.descriptorNorm, parameters);
 }
 
 describe("NeXtVLAD against its definition", () => {
   const frameCounts = [5, 1, 8, 3, 6, 4];
-  const bytes = bytesOf(27 * VIDEO.features);
+  const bytes = bytesOf(27 * RGB.features);
   let tf: WholeTfjs;
   let store: WeightStore;
   before(async () => {
@@ -143,12 +144,9 @@ describe("NeXtVLAD against its definition", () => {
 
   const definition: BlockCase = {
     inputs: [],
-    parameters: [
-      ...Object.values(aggregatorNames(VIDEO)),
-      ...[VIDEO.clusterNorm, VIDEO.vladNorm].flatMap((index) => [batchNormNames(index).scale, batchNormNames(index).shift]),
-    ],
+    parameters: NEXTVLAD.parameters(RGB).flatMap(({ name, trained }) => (trained ? [name] : [])),
     forward: (_, context) => {
-      const { y, backward } = aggregate(bytes, new RaggedLayout(Int32Array.from(frameCounts)), VIDEO, SMALL, context);
+      const { y, backward } = NEXTVLAD.forward(bytes, new RaggedLayout(Int32Array.from(frameCounts)), RGB, context);
       const toInputs = ([dy]: readonly Tensor[]) => {
         backward(dy as Tensor);
         return [];
@@ -157,8 +155,8 @@ describe("NeXtVLAD against its definition", () => {
     },
     reference: (_, parameters) => {
       const eigen = store.variable("eigen_param").download();
-      const x = Float32Array.from(bytes, (byte, i) => ((byte * 4) / 255 - 2) * (eigen[i % VIDEO.features] as number));
-      return [defineNextVlad(tf, tf.tensor(x, [27, VIDEO.features]), frameCounts, parameters)];
+      const x = Float32Array.from(bytes, (byte, i) => ((byte * 4) / 255 - 2) * (eigen[i % RGB.features] as number));
+      return [defineNextVlad(tf, tf.tensor(x, [27, RGB.features]), frameCounts, parameters)];
     },
   };
 
@@ -178,7 +176,7 @@ describe("our kernels against the reference kernels", () => {
         const bytes = bytesOf(layout.frames * modality.features);
         const compute = (kernels: Kernels) =>
           collect(store, kernels, (context, found) => {
-            const { y, backward } = aggregate(bytes, layout, modality, sizes, context);
+            const { y, backward } = NEXTVLAD.forward(bytes, layout, modality, context);
             found.set("y", toFloats(y));
             backward(statelessNormal(y.shape, [1, 2]));
           });
@@ -202,7 +200,7 @@ describe("our kernels against the reference kernels", () => {
     fc.assert(
       fc.property(cases, ([rows, channels, far]) => {
         const store = randomStore({ ...SIZES_OF_NORM, hidden: channels });
-        const names = batchNormNames(4);
+        const names = HIDDEN_NORM;
         const x = tidy(() => toFloats(statelessNormal([rows, channels], [3, 4]))).map((value) => value + far);
         const dy = tidy(() => toFloats(statelessNormal([rows, channels], [5, 6])));
         const ours = collect(store, ownKernels(), (context, found) => {
@@ -236,7 +234,7 @@ describe("our kernels against the reference kernels", () => {
         const store = randomStore(sizes);
         const frameCounts = Int32Array.from(counts);
         const frames = frameCounts.reduce((sum, count) => sum + count, 0);
-        const input = { frameCounts, rgb: bytesOf(frames * sizes.videoFeatures), audio: bytesOf(frames * sizes.audioFeatures) };
+        const input = { frameCounts, rgb: bytesOf(frames * sizes.rgbFeatures), audio: bytesOf(frames * sizes.audioFeatures) };
         const compute = (kernels: Kernels) => {
           const network = new FrozenNetwork(sizes, 0.5, store, kernels);
           const values = tidy(() => toFloats(network.probabilities(input)));
@@ -255,7 +253,7 @@ describe("our kernels against the reference kernels", () => {
     if (runtime().device.kind === "gpu") return t.skip("the precisions int16 and int8 are for the CPU");
     const store = randomStore();
     const frameCounts = Int32Array.of(9, 4, 30);
-    const input = { frameCounts, rgb: bytesOf(43 * SMALL.videoFeatures), audio: bytesOf(43 * SMALL.audioFeatures) };
+    const input = { frameCounts, rgb: bytesOf(43 * SMALL.rgbFeatures), audio: bytesOf(43 * SMALL.audioFeatures) };
     const [exact, int16, int8] = (["float32", "int16", "int8"] as const).map((precision) => {
       const network = new FrozenNetwork(SMALL, 0.5, store, ownKernels(), precision);
       const values = tidy(() => toFloats(network.probabilities(input)));
@@ -271,12 +269,13 @@ describe("our kernels against the reference kernels", () => {
 });
 
 const SIZES_OF_NORM: ModelSizes = {
+  model: "NEXTVLAD",
   classes: 3,
   clusters: 2,
   groups: 1,
   expansion: 1,
   hidden: 8,
   gate: 2,
-  videoFeatures: 4,
+  rgbFeatures: 4,
   audioFeatures: 4,
 };

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { countParameters, parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
+import { countParameters } from "../../src/model/parameters.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { loadGolden } from "../helpers/golden.js";
 
 const published = modelSizes({
+  name: "NEXTVLAD",
   num_classes: 3862,
   cluster_size: 128,
   hidden_size: 2048,
@@ -36,7 +38,7 @@ test("L2 decay applies to the parameters that PaddleVideo gave a regularizer: th
   assert.deepEqual(decayed, golden.decayed);
 });
 
-test("a stream without features has no parameters", () => {
+test("a modality without features has no parameters", () => {
   const names = parameterTable({ ...published, audioFeatures: 0 }).map(({ name }) => name);
   assert.ok(names.includes("video_cluster_weights"));
   assert.ok(!names.some((name) => name.startsWith("audio") || /batch_norm_[23]/.test(name)));

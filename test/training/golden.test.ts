@@ -3,7 +3,7 @@ import { before, describe, test } from "node:test";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { crossEntropySum, labelMatrix } from "../../src/model/layers.js";
-import { parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { Adam } from "../../src/optim/adam.js";
 import { tidy } from "../../src/runtime/runtime.js";

@@ -11,7 +11,7 @@ import { buildConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
 import { encodeSafetensors } from "../../src/formats/safetensors.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
-import { parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { Adam } from "../../src/optim/adam.js";
 import { claimSaveDir, type StartOptions, startTrainee, type Trainee } from "../../src/training/start.js";
@@ -212,9 +212,9 @@ describe("the start of a training", () => {
         valuesOf(await startTrainee(configWith(train, { eigen_file: null, ...model }), null, chooseKernels(), await options()));
       const [one, same, other] = [await fresh({}), await fresh({}), await fresh({ seed: 6 })];
       assert.deepEqual(one, same);
-      for (const { name, initialiser, shape } of parameterTable(modelSizes(configWith().MODEL))) {
+      for (const { name, initializer, shape } of parameterTable(modelSizes(configWith().MODEL))) {
         const values = one.get(name) as Float32Array;
-        if (initialiser === "msra") {
+        if (initializer === "msra") {
           assert.notDeepEqual(values, other.get(name), name);
           // Standard deviation sqrt(2 / fan-in), within five standard errors.
           const deviation = Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0) / values.length);
@@ -225,7 +225,7 @@ describe("the start of a training", () => {
           );
         } else {
           assert.ok(
-            values.every((value) => value === (initialiser === "zeros" ? 0 : 1)),
+            values.every((value) => value === (initializer === "zeros" ? 0 : 1)),
             name,
           );
         }

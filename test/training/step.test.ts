@@ -6,7 +6,7 @@ import { cpuKernels } from "../../src/kernels/cpu.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
 import type { Kernels } from "../../src/kernels/types.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
-import { parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
 import type { WeightStore } from "../../src/model/weights.js";
 import { Adam } from "../../src/optim/adam.js";
 import { countTensors } from "../../src/runtime/constants.js";
@@ -26,7 +26,7 @@ function batch(frameCounts: readonly number[], from = 0): RaggedBatch {
   return {
     ids: frameCounts.map((_, i) => `video${i}`),
     frameCounts: Int32Array.from(frameCounts),
-    rgb: bytes(SMALL.videoFeatures),
+    rgb: bytes(SMALL.rgbFeatures),
     audio: bytes(SMALL.audioFeatures),
     labels: frameCounts.map((_, i) => Int32Array.of(i % SMALL.classes)),
   };
@@ -51,7 +51,7 @@ describe("a training step", () => {
   for (const [streams, sizes] of [
     ["both streams", SMALL],
     ["rgb only", { ...SMALL, audioFeatures: 0 }],
-    ["audio only", { ...SMALL, videoFeatures: 0 }],
+    ["audio only", { ...SMALL, rgbFeatures: 0 }],
   ] as const) {
     test(`gradients predict how the loss changes along them, with ${streams}`, () => {
       const trained = randomStore(sizes);
@@ -59,7 +59,7 @@ describe("a training step", () => {
       const given = {
         ...videos,
         ...(sizes.audioFeatures === 0 ? { audio: null } : {}),
-        ...(sizes.videoFeatures === 0 ? { rgb: null } : {}),
+        ...(sizes.rgbFeatures === 0 ? { rgb: null } : {}),
       };
       const run = (take: (name: string, values: Float32Array) => void): number => {
         const gradient = (name: string, tensor: Tensor): void => take(name, toFloats(tensor));
@@ -360,7 +360,7 @@ describe("a training step", () => {
       const slice = (bytes: Uint8Array, size: number): Uint8Array => bytes.slice(frame * size, (frame + count) * size);
       const alone = {
         frameCounts: Int32Array.of(count),
-        rgb: slice(all.rgb, SMALL.videoFeatures),
+        rgb: slice(all.rgb, SMALL.rgbFeatures),
         audio: slice(all.audio, SMALL.audioFeatures),
       };
       const ours = tidy(() => toFloats(network.probabilities(alone)));

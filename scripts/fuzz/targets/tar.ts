@@ -1,5 +1,5 @@
 import { gzipSync } from "node:zlib";
-import { isArrayName } from "../../../src/checkpoints/array-names.js";
+import { isArrayName } from "../../../src/checkpoints/model-arrays.js";
 import { openPaddleArchive } from "../../../src/checkpoints/paddle-archive.js";
 import type { Target } from "../target.js";
 import { readAllArrays } from "./paddle-pickle.js";

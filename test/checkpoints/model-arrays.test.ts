@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
-import { inferModel } from "../../src/checkpoints/inferred-sizes.js";
+import { inferModel } from "../../src/checkpoints/model-arrays.js";
 import type { WeightSource } from "../../src/checkpoints/weight-source.js";
-import { parameterTable } from "../../src/model/parameters.js";
+import { parameterTable } from "../../src/model/network.js";
 import { type ModelSection, modelSizes } from "../../src/model/sizes.js";
 
 function source(shapes: ReadonlyMap<string, readonly number[]>): WeightSource {
@@ -23,6 +23,7 @@ function source(shapes: ReadonlyMap<string, readonly number[]>): WeightSource {
 const shapesOf = (model: ModelSection) => new Map(parameterTable(modelSizes(model)).map(({ name, shape }) => [name, shape]));
 
 const PUBLISHED: ModelSection = {
+  name: "NEXTVLAD",
   num_classes: 3862,
   cluster_size: 128,
   groups: 8,
@@ -33,9 +34,10 @@ const PUBLISHED: ModelSection = {
   audio_feature_size: 128,
 };
 
-test("the published recipe's sizes are read off its shapes", () => assert.deepEqual(inferModel(source(shapesOf(PUBLISHED))), PUBLISHED));
+test("the sizes of the published recipe are inferred from its shapes", () =>
+  assert.deepEqual(inferModel(source(shapesOf(PUBLISHED))), PUBLISHED));
 
-test("so are any others, and those of one stream alone", () => {
+test("any sizes are inferred, also with a single modality", () => {
   const small = fc.integer({ min: 1, max: 9 });
   const models = fc
     .record({
@@ -47,25 +49,26 @@ test("so are any others, and those of one stream alone", () => {
       reduction: small,
       video: small,
       audio: small,
-      streams: fc.constantFrom("both", "video", "audio"),
+      modalities: fc.constantFrom("both", "video", "audio"),
     })
     .map(
-      ({ classes, clusters, groups, expansion, gate, reduction, video, audio, streams }): ModelSection => ({
+      ({ classes, clusters, groups, expansion, gate, reduction, video, audio, modalities }): ModelSection => ({
+        name: "NEXTVLAD",
         num_classes: classes,
         cluster_size: clusters,
         groups,
         expansion,
         hidden_size: gate * reduction,
         gating_reduction: reduction,
-        video_feature_size: streams === "audio" ? 0 : groups * video,
-        audio_feature_size: streams === "video" ? 0 : groups * audio,
+        video_feature_size: modalities === "audio" ? 0 : groups * video,
+        audio_feature_size: modalities === "video" ? 0 : groups * audio,
       }),
     );
   fc.assert(fc.property(models, (model) => assert.deepEqual(inferModel(source(shapesOf(model))), model)));
 });
 
-test("what cannot be read off them is told, all at once", () => {
-  const refusal = (change: (shapes: Map<string, readonly number[]>) => void): string => {
+test("reports all problems at once", () => {
+  const failure = (change: (shapes: Map<string, readonly number[]>) => void): string => {
     const shapes = shapesOf(PUBLISHED);
     change(shapes);
     try {
@@ -74,27 +77,27 @@ test("what cannot be read off them is told, all at once", () => {
       assert.ok(error instanceof NextvladError && error.code === "BAD_WEIGHTS", String(error));
       return error.message;
     }
-    return assert.fail("nothing was refused");
+    return assert.fail("no error");
   };
-  const missing = refusal((shapes) => {
+  const missing = failure((shapes) => {
     shapes.delete("logits_clf_bias");
     shapes.set("hidden1_fc_weights", [2048]);
     shapes.delete("audio_cluster_weights2");
   });
   assert.match(
     missing,
-    /audio_cluster_weights2 is missing; hidden1_fc_weights is \[2048\], which should have 2 sides; logits_clf_bias is missing/,
+    /audio_cluster_weights2 is missing; hidden1_fc_weights is \[2048\], expected 2 dimensions; logits_clf_bias is missing/,
   );
   assert.match(
-    refusal((shapes) => shapes.set("audio_fc_group_attention_w", [256, 4])),
-    /groups is 8 for video and 4 for audio/,
+    failure((shapes) => shapes.set("audio_fc_group_attention_w", [256, 4])),
+    /groups is 8 for rgb and 4 for audio/,
   );
   assert.match(
-    refusal((shapes) => shapes.set("gating_fc1_weights", [2048, 300])),
-    /gating_reduction comes to 6\.8/,
+    failure((shapes) => shapes.set("gating_fc1_weights", [2048, 300])),
+    /gating_reduction is 6\.8/,
   );
   assert.match(
-    refusal((shapes) => shapes.clear()),
-    /video_fc_expansion_w and audio_fc_expansion_w are missing/,
+    failure((shapes) => shapes.clear()),
+    /found no arrays of an aggregator/,
   );
 });

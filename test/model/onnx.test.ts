@@ -5,9 +5,9 @@ import { createRandom } from "../../src/base/random.js";
 import { encodeOnnx } from "../../src/formats/onnx-encoder.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
-import type { NetworkInput } from "../../src/model/network.js";
-import { buildOnnxModel } from "../../src/model/onnx-network.js";
-import { countValues, parameterTable } from "../../src/model/parameters.js";
+import { type NetworkInput, parameterTable } from "../../src/model/network.js";
+import { buildOnnxModel } from "../../src/model/onnx.js";
+import { countValues } from "../../src/model/parameters.js";
 import type { ModelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";
@@ -29,7 +29,7 @@ function openSession(sizes: ModelSizes, dropRate: number, weights: Weights, maxF
 }
 
 async function runOnnx(session: InferenceSession, sizes: ModelSizes, { frameCounts, rgb, audio }: NetworkInput): Promise<Float32Array> {
-  const features = { rgb: [rgb, sizes.videoFeatures], audio: [audio, sizes.audioFeatures] } as const;
+  const features = { rgb: [rgb, sizes.rgbFeatures], audio: [audio, sizes.audioFeatures] } as const;
   const feeds: Record<string, Tensor> = {
     frame_counts: new Tensor("int64", BigInt64Array.from(frameCounts, BigInt), [frameCounts.length]),
   };
@@ -56,7 +56,7 @@ function truncate(input: NetworkInput, maxFrames: number, sizes: ModelSizes): Ne
   const videos = Array.from(input.frameCounts, (count, video) => {
     const { rgb, audio } = pick(input, video, sizes);
     const frames = Math.min(count, maxFrames);
-    return { frames, rgb: rgb.subarray(0, frames * sizes.videoFeatures), audio: audio.subarray(0, frames * sizes.audioFeatures) };
+    return { frames, rgb: rgb.subarray(0, frames * sizes.rgbFeatures), audio: audio.subarray(0, frames * sizes.audioFeatures) };
   });
   return {
     frameCounts: Int32Array.from(videos, ({ frames }) => frames),
@@ -72,7 +72,7 @@ function pick({ frameCounts, rgb, audio }: NetworkInput, video: number, sizes: M
   const cut = (bytes: Uint8Array, size: number): Uint8Array => bytes.subarray(begin * size, end * size);
   return {
     frameCounts: frameCounts.subarray(video, video + 1),
-    rgb: cut(rgb, sizes.videoFeatures),
+    rgb: cut(rgb, sizes.rgbFeatures),
     audio: cut(audio, sizes.audioFeatures),
   };
 }
@@ -102,7 +102,7 @@ function drawInput(sizes: ModelSizes, frameCounts: readonly number[]): NetworkIn
   const random = createRandom(frameCounts.length, "digits");
   const frames = frameCounts.reduce((sum, count) => sum + count, 0);
   const bytes = (size: number): Uint8Array => Uint8Array.from({ length: frames * size }, () => random.below(256));
-  return { frameCounts: Int32Array.from(frameCounts), rgb: bytes(sizes.videoFeatures), audio: bytes(sizes.audioFeatures) };
+  return { frameCounts: Int32Array.from(frameCounts), rgb: bytes(sizes.rgbFeatures), audio: bytes(sizes.audioFeatures) };
 }
 
 describe("the ONNX graph in ONNX Runtime", () => {
@@ -129,11 +129,21 @@ describe("the ONNX graph in ONNX Runtime", () => {
     });
   }
 
-  const other: ModelSizes = { classes: 7, clusters: 3, groups: 2, expansion: 3, hidden: 10, gate: 5, videoFeatures: 12, audioFeatures: 4 };
+  const other: ModelSizes = {
+    model: "NEXTVLAD",
+    classes: 7,
+    clusters: 3,
+    groups: 2,
+    expansion: 3,
+    hidden: 10,
+    gate: 5,
+    rgbFeatures: 12,
+    audioFeatures: 4,
+  };
   for (const [name, sizes] of [
     ["other sizes", other],
     ["rgb alone", { ...other, audioFeatures: 0 }],
-    ["audio alone", { ...other, videoFeatures: 0 }],
+    ["audio alone", { ...other, rgbFeatures: 0 }],
   ] as const) {
     test(`predicts as we do within 1e-5: ${name}`, async () => {
       const drawn = drawWeights(sizes, 5);

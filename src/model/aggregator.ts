@@ -1,0 +1,48 @@
+import type { RaggedLayout } from "../kernels/ragged.js";
+import type { FrozenAggregator, Kernels, Precision } from "../kernels/types.js";
+import type { Tensor } from "../runtime/runtime.js";
+import type { TrainingContext } from "./layers.js";
+import type { OnnxGraph, PaddedLayout } from "./onnx-graph.js";
+import type { Parameter } from "./parameters.js";
+import type { ModalityName, ModalitySizes, Shape } from "./sizes.js";
+import type { WeightStore } from "./weights.js";
+
+/**
+ * Aggregates the frames of one modality of each video into a descriptor of fixed length: the part of the network that MODEL.name selects. All other layers
+ * are the same for all models.
+ */
+export interface Aggregator {
+  /** Returns the aggregator's arrays, in order of creation. */
+  readonly parameters: (modality: ModalitySizes) => readonly Parameter[];
+  /** Returns the length of a descriptor. */
+  readonly descriptorLength: (modality: ModalitySizes) => number;
+  /** Infers a modality's sizes from the shapes of its arrays. `shapeOf` returns the dimensions of an array that should have `rank` of them. */
+  readonly inferSizes: (modality: ModalityName, shapeOf: (name: string, rank: number) => Shape) => InferredSizes;
+  /** Maps a modality's bytes `[N, F] uint8` to descriptors. `backward` takes ownership of dy; the features, being data, have no gradient. */
+  readonly forward: (
+    bytes: Uint8Array,
+    layout: RaggedLayout,
+    modality: ModalitySizes,
+    context: TrainingContext,
+  ) => { readonly y: Tensor; readonly backward: (dy: Tensor) => void };
+  /** Prepares the aggregator for evaluation and inference. Throws BAD_USAGE if it does not support the precision on this device. */
+  readonly freeze: (modality: ModalitySizes, options: FreezeOptions) => FrozenAggregator;
+  /** Adds the frozen aggregator to a graph; returns the name of its descriptors `[videos, descriptorLength]`. */
+  readonly addToGraph: (graph: OnnxGraph, modality: ModalitySizes, layout: PaddedLayout) => string;
+}
+
+export interface FreezeOptions {
+  readonly weights: WeightStore;
+  readonly kernels: Kernels;
+  readonly precision: Precision;
+  /** Factor of the descriptor: dropout's 1 - rate. */
+  readonly factor: number;
+}
+
+/** The paper's symbols: F, lambda, G and K. */
+export interface InferredSizes {
+  readonly features: number;
+  readonly expansion: number;
+  readonly groups: number;
+  readonly clusters: number;
+}
