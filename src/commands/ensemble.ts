@@ -9,7 +9,7 @@ import type { Truth } from "../inference/ground-truth.js";
 import { undoFolders } from "./folder.js";
 import type { EnsembleFlags } from "./options.js";
 import { printLines } from "./output.js";
-import { checkTruth } from "./ready.js";
+import { preflightEnsemble } from "./preflight.js";
 import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 
@@ -42,7 +42,7 @@ export async function runEnsemble(given: readonly string[], flags: EnsembleFlags
 async function averageFiles(files: readonly [string, ...string[]], weights: readonly number[], flags: EnsembleFlags): Promise<number> {
   const { filelist } = flags;
   const truth = await findTruth(flags);
-  const readiness = truth === null || filelist === undefined ? null : await checkTruth(truth.config, filelist, flags.saveDir);
+  const preflight = truth === null || filelist === undefined ? null : await preflightEnsemble(truth.config, filelist, flags.saveDir);
   const { outcome, exitCode } = await runIn(flags.saveDir, "ensemble.log.jsonl", async ({ telemetry, signal }) => {
     const inputs = files.map((file, i) => `${file} (weight ${weights[i]})`).join(", ");
     const labels = truth === null ? "" : `, measured on ${truth.filelist}`;
@@ -52,7 +52,7 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
     const { DamageReport } = await import("../evaluation/damage-report.js");
     const { ensemble } = await import("../inference/ensemble.js");
     const damage = new DamageReport(flags.saveDir, "ensemble", telemetry.log);
-    const [shards = []] = readiness?.conclude(telemetry.log) ?? [];
+    const [shards = []] = preflight?.requireReady(telemetry.log) ?? [];
     const measuredOn = truth === null ? null : { ...truth, shards };
     const outcome = await ensemble({ files, weights, topk: flags.inferTopk, target, truth: measuredOn, signal, telemetry, damage });
     logOutcome(outcome, telemetry.log);

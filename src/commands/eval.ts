@@ -7,7 +7,7 @@ import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import type { EvalFlags } from "./options.js";
 import { printLines } from "./output.js";
-import { checkReading } from "./ready.js";
+import { preflightReading } from "./preflight.js";
 import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
@@ -27,7 +27,7 @@ export async function runEval(flags: EvalFlags): Promise<number> {
 
 async function evaluateWeights(weights: WeightSource, formats: readonly ResultFormat[], flags: EvalFlags): Promise<number> {
   const config = await findConfig(flags, readingOverrides("TEST", flags), weights);
-  const readiness = await checkReading(config, "TEST", flags);
+  const preflight = await preflightReading(config, "TEST", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async (run) => {
     const { telemetry, signal } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
@@ -35,7 +35,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
     const path = join(flags.saveDir, EVAL_PREDICTIONS_STEM);
     const predictions =
       formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
-    const [shards = []] = readiness.conclude(telemetry.log);
+    const [shards = []] = preflight.requireReady(telemetry.log);
     const { DamageReport } = await import("../evaluation/damage-report.js");
     const { evaluate } = await import("../evaluation/evaluate.js");
     return evaluate(config, {

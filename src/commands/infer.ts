@@ -6,7 +6,7 @@ import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import type { InferFlags } from "./options.js";
 import { printLines } from "./output.js";
-import { checkReading } from "./ready.js";
+import { preflightReading } from "./preflight.js";
 import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
@@ -25,12 +25,12 @@ export async function runInfer(flags: InferFlags): Promise<number> {
 
 async function inferWith(weights: WeightSource, flags: InferFlags): Promise<number> {
   const config = await findConfig(flags, readingOverrides("INFER", flags), weights);
-  const readiness = await checkReading(config, "INFER", flags);
+  const preflight = await preflightReading(config, "INFER", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async (run) => {
     const { telemetry, signal } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "INFER"]);
-    const [shards = []] = readiness.conclude(telemetry.log);
+    const [shards = []] = preflight.requireReady(telemetry.log);
     const { DamageReport } = await import("../evaluation/damage-report.js");
     const { infer } = await import("../inference/infer.js");
     return infer(config, {

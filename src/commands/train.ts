@@ -7,7 +7,7 @@ import { prepareFolder, undoFolders } from "./folder.js";
 import { resumeCommand } from "./go-on.js";
 import type { TrainFlags } from "./options.js";
 import { printLines } from "./output.js";
-import { checkTraining, type StartWeights } from "./ready.js";
+import { preflightTraining, type StartWeights } from "./preflight.js";
 import { type Resume, resolveResume } from "./resume.js";
 import { runIn } from "./run.js";
 import { version } from "./version.js";
@@ -25,7 +25,7 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
 
 async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes }: Resume, flags: TrainFlags): Promise<number> {
   const config = await findConfig(flags, trainOverrides(flags), resume);
-  const readiness = await checkTraining(config, flags, { resume, pretrain });
+  const preflight = await preflightTraining(config, flags, { resume, pretrain });
   // `False` draws a new seed from the clock each time, but a resumed run must have the same seed.
   const seed = isFalse(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
   const resumeFrom = (snapshot: string, added: readonly string[] = []): string => {
@@ -41,7 +41,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
       for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
       for (const warning of warnOfSettings(config)) telemetry.log.warn(warning);
-      const [shards = [], validShards = []] = readiness.conclude(telemetry.log);
+      const [shards = [], validShards = []] = preflight.requireReady(telemetry.log);
       const { DamageReport } = await import("../evaluation/damage-report.js");
       const { train } = await import("../training/train.js");
       return train(config, {

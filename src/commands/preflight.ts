@@ -5,17 +5,14 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { describeFileList, type FileList, isSamePipe } from "../data/file-list.js";
 import { videoShape } from "../data/video-shape.js";
-import { findObstacles, joinProblems, type Needs, problemOf } from "../inspection/readiness.js";
+import { joinProblems, type Needs, preflight, problemOf } from "../inspection/preflight.js";
 import { prepareFolder } from "./folder.js";
 import type { EvalFlags, InferFlags, TrainFlags } from "./options.js";
 
 /** Result of the checks before a run. */
-export interface Readiness {
-  /**
-   * Logs notes and warnings, throws the problems that prevent the run, and returns the shards of each split. Each list is read only once, because it may be a
-   * pipe.
-   */
-  conclude(log: Logger): readonly (readonly string[])[];
+export interface Preflight {
+  /** Logs notes and warnings, throws the problems that prevent the run, and returns the shards of each list: a list from a pipe cannot be read again. */
+  requireReady(log: Logger): readonly (readonly string[])[];
 }
 
 /** The weights that a training run starts from, if any. */
@@ -26,12 +23,11 @@ export interface StartWeights {
 
 /**
  * Checks everything that training needs, before TensorFlow is loaded: the shards of its splits, the eigen file, the save-dir, and the disk space for snapshots.
- * Throws the problem (NOT_READY if there are several) immediately if the save-dir cannot hold a log, else in `conclude`. Throws BAD_CONFIG if both splits are
- * the same pipe.
+ * Throws the problem (NOT_READY if there are several) immediately if the save-dir cannot hold a log, else in `requireReady`. Throws BAD_CONFIG if both splits
+ * are the same pipe.
  */
-export async function checkTraining(config: Config, flags: TrainFlags, { resume, pretrain }: StartWeights): Promise<Readiness> {
+export async function preflightTraining(config: Config, flags: TrainFlags, { resume, pretrain }: StartWeights): Promise<Preflight> {
   const { MODEL, TRAIN, VALID } = config;
-  const expected = { shape: videoShape(MODEL, "required"), onCorrupt: TRAIN.on_corrupt };
   if (flags.validInterval > 0 && isSamePipe(TRAIN.filelist, VALID.filelist)) {
     throw new NextvladError("BAD_CONFIG", "TRAIN.filelist and VALID.filelist are the same pipe, so training videos would be validated on", {
       key: "VALID.filelist",
@@ -39,9 +35,10 @@ export async function checkTraining(config: Config, flags: TrainFlags, { resume,
       remedy: "write the validation shards to a file list and name it, or turn validation off with --valid-interval 0",
     });
   }
-  const validation = flags.validInterval > 0 ? [{ list: VALID.filelist, ...expected }] : [];
   return check(flags.saveDir, {
-    splits: [{ list: TRAIN.filelist, ...expected }, ...validation],
+    lists: [TRAIN.filelist, ...(flags.validInterval > 0 ? [VALID.filelist] : [])],
+    shape: videoShape(MODEL, "required"),
+    onCorrupt: TRAIN.on_corrupt,
     // Weights contain the eigenvalues, except some --pretrain weights, for which the eigen file is checked when it is read.
     eigen:
       resume === null && pretrain === null && MODEL.eigen_file !== null
@@ -51,7 +48,7 @@ export async function checkTraining(config: Config, flags: TrainFlags, { resume,
       folder: flags.saveDir,
       snapshots: await countSnapshots(config, flags, resume),
       model: MODEL,
-      inTheWay: flags.overwrite || flags.keep !== undefined ? await listSnapshots(flags.saveDir) : [],
+      reusable: flags.overwrite || flags.keep !== undefined ? await listSnapshots(flags.saveDir) : [],
     },
   });
 }
@@ -62,50 +59,54 @@ export async function checkTraining(config: Config, flags: TrainFlags, { resume,
  */
 async function countSnapshots({ TRAIN }: Config, { keep, saveInterval }: TrainFlags, resume: WeightSource | null): Promise<number> {
   const state = resume === null || resume.snapshot === null ? null : await readSnapshotState(resume.snapshot).catch(() => null);
-  const ahead = Math.max(0, Math.min(TRAIN.epoch - (state?.epoch ?? 0), TRAIN.max_iter - (state?.step ?? 0)));
-  if (keep === undefined) return ahead;
-  return saveInterval === undefined ? Math.min(ahead, keep + 2) : keep + 2;
+  const remaining = Math.max(0, Math.min(TRAIN.epoch - (state?.epoch ?? 0), TRAIN.max_iter - (state?.step ?? 0)));
+  if (keep === undefined) return remaining;
+  return saveInterval === undefined ? Math.min(remaining, keep + 2) : keep + 2;
 }
 
-/** Checks the shards that `eval` or `infer` will read, the file of class names, and the save-dir. Throws as `checkTraining` does. */
-export async function checkReading(
+/** Checks the shards that `eval` or `infer` will read, the file of class names, and the save-dir. Throws as `preflightTraining` does. */
+export async function preflightReading(
   { MODEL, TEST, INFER }: Config,
   section: "TEST" | "INFER",
   flags: Pick<EvalFlags | InferFlags, "saveDir" | "labels">,
-): Promise<Readiness> {
-  const split =
+): Promise<Preflight> {
+  const { readLabelNames } = await import("../results/label-names.js");
+  const names = flags.labels === undefined ? null : await problemOf(readLabelNames(flags.labels, MODEL.num_classes));
+  const shards =
     section === "TEST"
-      ? { list: TEST.filelist, shape: videoShape(MODEL, "required"), onCorrupt: TEST.on_corrupt }
+      ? { lists: [TEST.filelist], shape: videoShape(MODEL, "required"), onCorrupt: TEST.on_corrupt }
       : {
-          list: INFER.filelist,
+          lists: [INFER.filelist],
           shape: videoShape(MODEL, "optional"),
           onCorrupt: INFER.on_corrupt,
           repeats: "each time, into results" as const,
         };
-  const { readLabelNames } = await import("../results/label-names.js");
-  const names = flags.labels === undefined ? null : await problemOf(readLabelNames(flags.labels, MODEL.num_classes));
-  return check(flags.saveDir, { splits: [split], eigen: null, space: null }, names === null ? [] : [names]);
+  return check(flags.saveDir, { ...shards, eigen: null, space: null }, names === null ? [] : [names]);
 }
 
 /** Checks the labeled shards of `ensemble`, except their labels. Repeated shards are read once: `ensemble` matches videos by ID. */
-export async function checkTruth({ MODEL, TEST }: Config, list: FileList, saveDir: string): Promise<Readiness> {
-  const split = { list, shape: videoShape(MODEL, "optional"), onCorrupt: TEST.on_corrupt, repeats: "once" as const };
-  return check(saveDir, { splits: [split], eigen: null, space: null, skipOption: "--set TEST.on_corrupt=skip-record" });
+export async function preflightEnsemble({ MODEL, TEST }: Config, list: FileList, saveDir: string): Promise<Preflight> {
+  return check(saveDir, {
+    lists: [list],
+    shape: videoShape(MODEL, "optional"),
+    onCorrupt: TEST.on_corrupt,
+    repeats: "once",
+    eigen: null,
+    space: null,
+    skipOption: "--set TEST.on_corrupt=skip-record",
+  });
 }
 
-async function check(saveDir: string, needs: Needs, others: readonly NextvladError[] = []): Promise<Readiness> {
+async function check(saveDir: string, needs: Needs, otherProblems: readonly NextvladError[] = []): Promise<Preflight> {
   const folderProblem = await problemOf(prepareFolder(saveDir));
-  const { lists, problems, warnings, notes } = await findObstacles(
-    folderProblem === null ? needs : { ...needs, space: null },
-    process.cwd(),
-  );
-  const obstacle = joinProblems([...(folderProblem === null ? [] : [folderProblem]), ...problems, ...others]);
-  if (folderProblem !== null && obstacle !== null) throw obstacle;
+  const { lists, problems, warnings, notes } = await preflight(folderProblem === null ? needs : { ...needs, space: null }, process.cwd());
+  const error = joinProblems([...(folderProblem === null ? [] : [folderProblem]), ...problems, ...otherProblems]);
+  if (folderProblem !== null && error !== null) throw error;
   return {
-    conclude(log) {
+    requireReady(log) {
       for (const note of notes) log.info(note);
       for (const warning of warnings) log.warn(warning);
-      if (obstacle !== null) throw obstacle;
+      if (error !== null) throw error;
       return lists;
     },
   };

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { pino } from "pino";
-import { checkReading, checkTraining, checkTruth } from "../../src/commands/ready.js";
+import { preflightReading, preflightTraining, preflightEnsemble } from "../../src/commands/preflight.js";
 import { buildConfig } from "../../src/config/load.js";
 import { damageData } from "../helpers/damage.js";
 import { SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
@@ -17,40 +17,40 @@ function openLog() {
   return { log: pino({}, out), text: (): string => String(out.read() ?? "") };
 }
 
-test("ensemble reads repeated shards once; infer reads each as listed, and warns that ensemble refuses the results", async (t) => {
+test("ensemble reads repeated shards once; infer reads each as listed, and warns that ensemble rejects the results", async (t) => {
   const folder = temporaryFolder(t);
   const { shards } = await writeShards(folder, [2, 2]);
   const [a, b] = shards as [string, string];
   const list = join(folder, "all.list");
   writeFileSync(list, `${a}\n${b}\n${a}\n`);
   const { log, text } = openLog();
-  const truth = await checkTruth(buildConfig({ MODEL }, "test"), list, join(folder, "out"));
-  assert.deepEqual(truth.conclude(log), [[a, b]]);
+  const ensemble = await preflightEnsemble(buildConfig({ MODEL }, "test"), list, join(folder, "out"));
+  assert.deepEqual(ensemble.requireReady(log), [[a, b]]);
   assert.match(text(), /all\.list lists a shard more than once: \S+ 2 times; each is read once"/);
   const config = buildConfig({ MODEL, INFER: { filelist: list } }, "test");
-  const reading = await checkReading(config, "INFER", { saveDir: join(folder, "out") });
-  assert.deepEqual(reading.conclude(log), [[a, b, a]]);
+  const infer = await preflightReading(config, "INFER", { saveDir: join(folder, "out") });
+  assert.deepEqual(infer.requireReady(log), [[a, b, a]]);
   assert.match(
     text(),
-    /2 times; each is read as often as it is listed, so the results have its videos several times, and ensemble refuses/,
+    /2 times; each is read as often as it is listed, so the results repeat its videos, and ensemble rejects/,
   );
 });
 
-test("the advice to skip corrupt records names what the command accepts", async (t) => {
+test("the remedy for corrupt records names the option of the command", async (t) => {
   const folder = temporaryFolder(t);
   const { shards } = await writeShards(folder, [2]);
   const [shard] = shards as [string];
   damageData(shard, 0);
   const { log } = openLog();
-  const truth = await checkTruth(buildConfig({ MODEL }, "test"), shard, join(folder, "out"));
+  const ensemble = await preflightEnsemble(buildConfig({ MODEL }, "test"), shard, join(folder, "out"));
   const expected = { code: "CORRUPT_RECORD", message: /; or skip corrupt records with --set TEST\.on_corrupt=skip-record\.$/ };
-  assert.throws(() => truth.conclude(log), expected);
+  assert.throws(() => ensemble.requireReady(log), expected);
   const config = buildConfig({ MODEL, INFER: { filelist: shard } }, "test");
-  const reading = await checkReading(config, "INFER", { saveDir: join(folder, "out") });
-  assert.throws(() => reading.conclude(log), { message: /; or skip corrupt records with --on-corrupt skip-record\.$/ });
+  const infer = await preflightReading(config, "INFER", { saveDir: join(folder, "out") });
+  assert.throws(() => infer.requireReady(log), { message: /; or skip corrupt records with --on-corrupt skip-record\.$/ });
 });
 
-test("training refuses one pipe as the list of both splits, before it reads it", async (t) => {
+test("train rejects one pipe as the list of both splits, before it reads the pipe", async (t) => {
   const flags = { saveDir: join(temporaryFolder(t), "out"), logInterval: 10, validInterval: 1 };
   for (const [list, other] of [
     ["-", "/dev/stdin"],
@@ -58,6 +58,6 @@ test("training refuses one pipe as the list of both splits, before it reads it",
   ]) {
     const config = buildConfig({ MODEL, TRAIN: { filelist: list }, VALID: { filelist: other } }, "test");
     const expected = { code: "BAD_CONFIG", message: /VALID\.filelist.* are the same pipe.*--valid-interval 0/ };
-    await assert.rejects(checkTraining(config, flags, { resume: null, pretrain: null }), expected);
+    await assert.rejects(preflightTraining(config, flags, { resume: null, pretrain: null }), expected);
   }
 });

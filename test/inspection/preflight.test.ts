@@ -11,10 +11,7 @@ import type { CorruptPolicy } from "../../src/data/damage-sieve.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
-import { checkFirstRecords } from "../../src/inspection/first-records.js";
-import { checkHeaders } from "../../src/inspection/header-check.js";
-import { findObstacles, joinProblems } from "../../src/inspection/readiness.js";
-import { requireSpace } from "../../src/inspection/space.js";
+import { type Findings, joinProblems, type Needs, preflight, type PreflightLimits, requireSpace } from "../../src/inspection/preflight.js";
 import { spawnNextvlad } from "../commands/nextvlad.js";
 import { cutInside, damageData } from "../helpers/damage.js";
 import { holdFiles } from "../helpers/held-files.js";
@@ -22,6 +19,17 @@ import { learnableVideo, prepareRun } from "../helpers/runs.js";
 import { failsWith, goldenData, randomVideo, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
 
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
+
+/** Checks the shards of one list or of several. */
+function check(list: string | readonly string[], needs: Partial<Needs> = {}, limits?: PreflightLimits): Promise<Findings> {
+  const lists = typeof list === "string" ? [list] : list;
+  return preflight({ lists, shape: SHAPE, eigen: null, space: null, ...needs }, "/", limits);
+}
+
+/** The note about shards that were not opened within the time limit. */
+function unread(read: number, shards: number, seconds: number): string {
+  return `checked the first records of ${read} of ${shards} shards in ${seconds} s; the others are checked when they are read`;
+}
 
 /** Runs `nextvlad` with a config, and expects one line of errors; returns it, and whether TensorFlow was loaded. */
 async function refusal(t: TestContext, args: readonly string[]): Promise<{ message: string; loadedTensorflow: boolean }> {
@@ -34,26 +42,26 @@ async function refusal(t: TestContext, args: readonly string[]): Promise<{ messa
   return { message, loadedTensorflow };
 }
 
-test("a warning tells of frames that are floats as bytes, where the config has the size of those", async (t) => {
+test("frames that look like floats cause a warning, although their size matches the config", async (t) => {
   const { examples } = JSON.parse(readFileSync(goldenData("float_features.json"), "utf8")) as { examples: Record<string, string> };
   const folder = temporaryFolder(t);
   for (const name of ["a", "b"]) {
     const record = encodeTfRecord(Buffer.from(examples["float32 as bytes"] as string, "base64"));
     writeFileSync(join(folder, `${name}.tfrecord`), record);
   }
-  const found = await checkFirstRecords([{ list: `${folder}/*.tfrecord`, shape: { ...SHAPE, featureSizes: [96, 80] } }], "/", 10_000);
+  const found = await check(`${folder}/*.tfrecord`, { shape: { ...SHAPE, featureSizes: [96, 80] } });
   assert.deepEqual(found.problems, []);
   assert.equal(found.warnings.length, 1);
   assert.match(
     found.warnings[0] as string,
-    /^the first record of \S+ and of 1 more looks like float32 values, and each byte is read as a feature; quantise .*--feature-dtype float32/,
+    /^the first record of \S+ \(and of 1 more\) looks like float32 values, but each byte is read as one feature; quantise .*--feature-dtype float32/,
   );
-  const golden = { list: goldenData("train0000.tfrecord"), shape: { ...SHAPE, featureSizes: [1024, 128], numClasses: 50 } } as const;
-  assert.deepEqual((await checkFirstRecords([golden], "/", 10_000)).warnings, []);
+  const golden = await check(goldenData("train0000.tfrecord"), { shape: { ...SHAPE, featureSizes: [1024, 128], numClasses: 50 } });
+  assert.deepEqual(golden.warnings, []);
 });
 
-describe("before the first step", { concurrency: 2 }, () => {
-  test("all that stands in a training's way is told in one go, before TensorFlow is loaded", async (t) => {
+describe("preflight", { concurrency: 2 }, () => {
+  test("train reports all problems at once, before it loads TensorFlow", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     writeFileSync(join(folder, "train0.tfrecord"), "<html>not found, and this page is what came instead of it</html>");
@@ -75,7 +83,7 @@ describe("before the first step", { concurrency: 2 }, () => {
     assert.equal(loadedTensorflow, false);
   });
 
-  test("a disk without space for the snapshots is told, with what is needed and what is free", async (t) => {
+  test("train reports the disk space that its snapshots need, and the free space", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const { message, loadedTensorflow } = await refusal(t, [
@@ -84,13 +92,13 @@ describe("before the first step", { concurrency: 2 }, () => {
     ]);
     assert.match(
       message,
-      /out: the disk has too little space for the run's snapshots \(expected [\d.e+]+ GB for 7 of [\d.e+]+ GB each, found [\d.e+]+ GB\)/,
+      /out: not enough disk space for the run's snapshots \(expected [\d.e+]+ GB for 7 of [\d.e+]+ GB each, found [\d.e+]+ GB\)/,
     );
     assert.equal(loadedTensorflow, false);
     assert.equal(existsSync(join(folder, "out")), false);
   });
 
-  test("snapshots that a rotation is going to remove make room for those to come", async (t) => {
+  test("the space of snapshots that will be removed counts as free", async (t) => {
     const folder = temporaryFolder(t);
     const { MODEL: model } = buildConfig({ MODEL: null }, "test");
     // A full-size snapshot has 1.07 GB.
@@ -99,15 +107,15 @@ describe("before the first step", { concurrency: 2 }, () => {
     writeFileSync(join(folder, "NEXTVLAD_step1", "weights.safetensors"), "");
     // Takes no room by itself.
     truncateSync(join(folder, "NEXTVLAD_step1", "weights.safetensors"), need.snapshots * 2e8 + 4e9);
-    await failsWith(requireSpace({ ...need, inTheWay: [] }), "FILE_UNWRITABLE", { file: folder });
-    await requireSpace({ ...need, inTheWay: ["NEXTVLAD_step1"] });
+    await failsWith(requireSpace({ ...need, reusable: [] }), "FILE_UNWRITABLE", { file: folder });
+    await requireSpace({ ...need, reusable: ["NEXTVLAD_step1"] });
   });
 
-  test("eval needs labels in range; infer does not; one problem stands by itself", async (t) => {
+  test("eval requires labels in range, infer does not; a single problem is not listed as several", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     await writeShard(join(folder, "validate0.tfrecord"), [{ ...learnableVideo(1), labels: Int32Array.of(77) }]);
-    // Weights of another model: they are opened first, and found not to fit last.
+    // Weights of another model: opened before the shards are checked, and compared with the model after that.
     const header = JSON.stringify({ logits_clf_bias: { dtype: "F32", shape: [1], data_offsets: [0, 4] } });
     const length = Buffer.alloc(8);
     length.writeBigUInt64LE(BigInt(header.length));
@@ -121,12 +129,11 @@ describe("before the first step", { concurrency: 2 }, () => {
     assert.match((await refusal(t, ["infer", ...flags])).message, /other\.safetensors: .* do not fit the model/);
   });
 
-  test("what is the same in all shards is one problem", async (t) => {
+  test("the same problem in many shards is reported once", async (t) => {
     const folder = temporaryFolder(t);
     const shards = Array.from({ length: 30 }, (_, i) => join(folder, `s${String(i).padStart(2, "0")}.tfrecord`));
     for (const shard of shards) await writeShard(shard, [{ ...randomVideo(3), labels: Int32Array.of(1) }]);
-    const shape = { ...SHAPE, featureSizes: [6, 4] as const };
-    const { problems } = await findObstacles({ splits: [{ list: join(folder, "*.tfrecord"), shape }], eigen: null, space: null }, folder);
+    const { problems } = await check(join(folder, "*.tfrecord"), { shape: { ...SHAPE, featureSizes: [6, 4] } });
     assert.equal(problems.length, 30);
     const places = [0, 1, 2].map((i) => `${shards[i]}, record 0, byte 12, video video3`).join("; ");
     assert.equal(
@@ -136,19 +143,16 @@ describe("before the first step", { concurrency: 2 }, () => {
     );
   });
 
-  test("any kind of shard will do; only its first record counts; time that is up ends it", async () => {
+  test("shards of every kind are checked, only their first records' videos, and only within the time limit", async () => {
     const names = ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib", "feat_p2_bytes.pkl", "feat_p4_str.pkl"];
-    const splits = names.map((name) => ({
-      list: goldenData(name),
-      shape: { ...SHAPE, featureSizes: [1024, 128], numClasses: 4 } as const,
-    }));
-    const found = await checkFirstRecords(splits, process.cwd(), 10_000);
-    assert.deepEqual([found.problems.map(({ message }) => message), found.read], [[], 5]);
-    const short = await checkFirstRecords(splits, process.cwd(), 0);
-    assert.deepEqual([short.problems, short.read, short.shards], [[], 0, 5]);
+    const shape = { ...SHAPE, featureSizes: [1024, 128], numClasses: 4 } as const;
+    const { problems, notes } = await check(names.map(goldenData), { shape });
+    assert.deepEqual([problems.map(({ message }) => message), notes], [[], []]);
+    const late = await check(names.map(goldenData), { shape }, { shardsMs: 0, headersMs: 0 });
+    assert.deepEqual([late.problems, late.notes], [[], [unread(0, 5, 0)]]);
   });
 
-  test("empty and repeated shards, and segment labels, are warned of once each; a list of nothing but empty shards is a problem", async (t) => {
+  test("empty shards, repeated shards and segment labels cause one warning each; a list with only empty shards is a problem", async (t) => {
     const folder = temporaryFolder(t);
     const at = (name: string): string => join(folder, name);
     const segments = encodeSequenceExample({
@@ -163,7 +167,7 @@ describe("before the first step", { concurrency: 2 }, () => {
     for (const [i, path] of empty.entries()) writeFileSync(path, [Buffer.alloc(0), gzipSync(""), deflateSync("")][i % 3] as Buffer);
     writeFileSync(at("empty.list"), empty.join("\n"));
     writeFileSync(at("all.list"), [at("full.tfrecord"), ...empty, at("full.tfrecord"), empty[0]].join("\n"));
-    const found = await checkFirstRecords([{ list: at("all.list"), shape: SHAPE }], folder, 10_000);
+    const found = await check(at("all.list"));
     assert.deepEqual(found.problems, []);
     assert.deepEqual(found.warnings, [
       `${at("all.list")} lists 2 shards more than once: ${at("full.tfrecord")} 2 times, ${empty[0]} 2 times; each is read as often as it is listed`,
@@ -172,7 +176,7 @@ describe("before the first step", { concurrency: 2 }, () => {
     ]);
     assert.deepEqual(found.lists, [[at("full.tfrecord"), ...empty, at("full.tfrecord"), empty[0]]]);
     for (const onCorrupt of ["error", "skip-record"] as const) {
-      const { problems } = await checkFirstRecords([{ list: at("empty.list"), shape: SHAPE, onCorrupt }], folder, 10_000);
+      const { problems } = await check(at("empty.list"), { onCorrupt });
       assert.deepEqual(
         problems.map(({ code, message }) => [code, message.split(". ")[0]]),
         [["TOO_FEW_VIDEOS", `${at("empty.list")}: all 5 shards are empty: there are no records`]],
@@ -180,52 +184,50 @@ describe("before the first step", { concurrency: 2 }, () => {
     }
   });
 
-  test("a file of another kind is a problem under every policy; a pipe that two splits name is read once", async (t) => {
+  test("a file of another type is a problem under every policy; a pipe that two splits name is read once", async (t) => {
     const folder = temporaryFolder(t);
     await writeShard(join(folder, "good.tfrecord"), [{ ...randomVideo(3), labels: Int32Array.of(1) }]);
     writeFileSync(join(folder, "zip.tfrecord"), Buffer.concat([Buffer.from("504b0304", "hex"), Buffer.alloc(400, 7)]));
     for (const onCorrupt of ["error", "skip-record", "skip-shard"] as const) {
-      const found = await checkFirstRecords([{ list: join(folder, "*.tfrecord"), shape: SHAPE, onCorrupt }], folder, 10_000);
-      assert.deepEqual([found.problems.map(({ code }) => code), found.passedOver], [["NOT_TFRECORD"], []]);
+      const found = await check(join(folder, "*.tfrecord"), { onCorrupt });
+      assert.deepEqual([found.problems.map(({ code }) => code), found.notes], [["NOT_TFRECORD"], []]);
     }
     const pipe = join(folder, "pipe");
     execFileSync("mkfifo", [pipe]);
-    const splits = [0, 1].map(() => ({ list: pipe, shape: SHAPE }));
-    const [{ lists, problems }] = await Promise.all([checkFirstRecords(splits, folder, 10_000), writeFile(pipe, "good.tfrecord\n")]);
     const good = join(folder, "good.tfrecord");
+    const [{ lists, problems }] = await Promise.all([check([pipe, pipe]), writeFile(pipe, `${good}\n`)]);
     assert.deepEqual([lists, problems], [[[good], [good]], []]);
   });
 
-  test("a file that never answers is left for its turn", async (t) => {
+  test("a read that never returns does not block the check", async (t) => {
     const folder = temporaryFolder(t);
     for (const name of ["a", "b"]) await writeShard(join(folder, `${name}.tfrecord`), [randomVideo(3)]);
     await holdFiles(t, [join(folder, "b.tfrecord")]);
-    const found = await checkFirstRecords([{ list: join(folder, "*.tfrecord"), shape: SHAPE }], folder, 500);
-    assert.deepEqual([found.problems, found.read, found.shards], [[], 1, 2]);
+    const found = await check(join(folder, "*.tfrecord"), {}, { shardsMs: 500, headersMs: 500 });
+    assert.deepEqual([found.problems, found.notes], [[], [unread(1, 2, 0.5)]]);
   });
 
-  test("damage is no problem where the run is going to do without it; a mistake is one all the same", async (t) => {
+  test("corrupt data is a problem unless the policy skips it; labels out of range always are", async (t) => {
     const folder = temporaryFolder(t);
     const [damaged, other] = ["a.tfrecord", "b.tfrecord"].map((name) => join(folder, name)) as [string, string];
     await writeShard(damaged, [randomVideo(3)]);
     await writeShard(other, [{ ...randomVideo(3), labels: Int32Array.of(10) }]);
     damageData(damaged, 0);
     for (const onCorrupt of ["error", "skip-record", "skip-shard"] as const) {
-      const found = await checkFirstRecords([{ list: join(folder, "*.tfrecord"), shape: SHAPE, onCorrupt }], folder, 10_000);
-      const codes = [found.problems, found.passedOver].map((errors) => errors.map(({ code }) => code));
-      assert.deepEqual(codes, onCorrupt === "error" ? [["CORRUPT_RECORD", "BAD_LABELS"], []] : [["BAD_LABELS"], ["CORRUPT_RECORD"]]);
+      const { problems, notes } = await check(join(folder, "*.tfrecord"), { onCorrupt });
+      const codes = problems.map(({ code }) => code);
+      assert.deepEqual(codes, onCorrupt === "error" ? ["CORRUPT_RECORD", "BAD_LABELS"] : ["BAD_LABELS"]);
+      assert.equal(notes.length, onCorrupt === "error" ? 0 : 1);
+      assert.match(notes.join(), onCorrupt === "error" ? /^$/ : /^corrupt, skipped because of on_corrupt: \S+a\.tfrecord, record 0, /);
     }
   });
 
-  test("a truncated shard is found before step 1; a policy makes it a note; time that is up leaves the others", async (t) => {
+  test("a truncated shard is a problem, or a note if the policy skips it, within the time limit for record headers", async (t) => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [9, 9, 9]);
     cutInside(shards[1] as string, 7);
     const find = (onCorrupt: CorruptPolicy) =>
-      findObstacles(
-        { splits: [{ list: join(folder, "*.tfrecord"), shape: { ...SHAPE, labels: "optional" }, onCorrupt }], eigen: null, space: null },
-        folder,
-      );
+      check(join(folder, "*.tfrecord"), { shape: { ...SHAPE, labels: "optional" }, onCorrupt });
     const [problem, ...others] = (await find("error")).problems;
     assert.deepEqual(others, []);
     assert.match(
@@ -235,8 +237,9 @@ describe("before the first step", { concurrency: 2 }, () => {
     const { problems, notes } = await find("skip-record");
     assert.deepEqual(problems, []);
     assert.match(notes.join(), /^corrupt, skipped because of on_corrupt: \S+shard001\.tfrecord, record 7, /);
-    assert.deepEqual(await checkHeaders(shards, 0), { errors: new Map(), checked: 0 });
-    assert.deepEqual((await checkHeaders(shards, 10_000)).checked, 3);
+    const late = await check(shards, { shape: { ...SHAPE, labels: "optional" } }, { shardsMs: 10_000, headersMs: 0 });
+    const note = "checked the record headers of 0 of 3 shards in 0 s; the others are checked when they are read";
+    assert.deepEqual([late.problems, late.notes], [[], [note]]);
   });
 
   test("a first record longer than one read is read to its end", async (t) => {
@@ -245,12 +248,12 @@ describe("before the first step", { concurrency: 2 }, () => {
     const [rgb, audio] = [new Uint8Array(frames * 4096), new Uint8Array(frames * 128)];
     await writeShard(path, [{ id: "long", frames, rgb, audio, labels: Int32Array.of(1) }]);
     const shape = { ...SHAPE, featureSizes: [4096, 128] as const };
-    assert.deepEqual((await checkFirstRecords([{ list: path, shape }], ".", 10_000)).problems, []);
+    assert.deepEqual((await check(path, { shape })).problems, []);
     const bytes = readFileSync(path);
     bytes[1_000_000] = 1;
     writeFileSync(path, bytes);
     assert.deepEqual(
-      (await checkFirstRecords([{ list: path, shape }], ".", 10_000)).problems.map(({ code }) => code),
+      (await check(path, { shape })).problems.map(({ code }) => code),
       ["CORRUPT_RECORD"],
     );
   });
