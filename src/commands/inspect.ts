@@ -15,11 +15,11 @@ export async function runInspect(path: string, flags: InspectFlags): Promise<num
   );
   const { inspectWeights } = await import("../inspection/inspect-weights.js");
   if (isDirectory || WEIGHTS.test(path)) return printWeights(await inspectWeights(path), flags);
-  const { inspectShard } = await import("../inspection/inspect.js");
-  const { formatInspection } = await import("../inspection/inspect-text.js");
+  const { inspectShard } = await import("../inspection/inspect-shard.js");
+  const { formatShard } = await import("../inspection/inspect-report.js");
   try {
     const inspection = await inspectShard(path, flags.maxRecordBytes);
-    await (flags.json ? printJson(inspection) : printLines(...formatInspection(inspection)));
+    await (flags.json ? printJson(inspection) : printLines(...formatShard(inspection)));
     return inspection.problems > 0 ? 1 : 0;
   } catch (error) {
     if (!(error instanceof NextvladError)) throw error;
@@ -31,7 +31,7 @@ export async function runInspect(path: string, flags: InspectFlags): Promise<num
 }
 
 async function printWeights(weights: WeightInspection, flags: InspectFlags): Promise<number> {
-  const { formatWeights } = await import("../inspection/inspect-weights.js");
+  const { formatWeights } = await import("../inspection/inspect-report.js");
   await (flags.json ? printJson(weights) : printLines(...formatWeights(weights)));
   return weights.problems.length > 0 ? 1 : 0;
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { pino } from "pino";
-import { preflightReading, preflightTraining, preflightEnsemble } from "../../src/commands/preflight.js";
+import { preflightEnsemble, preflightReading, preflightTraining } from "../../src/commands/preflight.js";
 import { buildConfig } from "../../src/config/load.js";
 import { damageData } from "../helpers/damage.js";
 import { SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
@@ -30,10 +30,7 @@ test("ensemble reads repeated shards once; infer reads each as listed, and warns
   const config = buildConfig({ MODEL, INFER: { filelist: list } }, "test");
   const infer = await preflightReading(config, "INFER", { saveDir: join(folder, "out") });
   assert.deepEqual(infer.requireReady(log), [[a, b, a]]);
-  assert.match(
-    text(),
-    /2 times; each is read as often as it is listed, so the results repeat its videos, and ensemble rejects/,
-  );
+  assert.match(text(), /2 times; each is read as often as it is listed, so the results repeat its videos, and ensemble rejects/);
 });
 
 test("the remedy for corrupt records names the option of the command", async (t) => {

@@ -11,20 +11,20 @@ import { writeShard } from "../../src/data/shard-writer.js";
 import { encodeSafetensors } from "../../src/formats/safetensors.js";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
-import { type Inspection, inspectShard } from "../../src/inspection/inspect.js";
-import { formatInspection } from "../../src/inspection/inspect-text.js";
-import { formatWeights, inspectWeights, type WeightInspection } from "../../src/inspection/inspect-weights.js";
+import { formatShard, formatWeights } from "../../src/inspection/inspect-report.js";
+import { inspectShard, type ShardInspection } from "../../src/inspection/inspect-shard.js";
+import { inspectWeights, type WeightInspection } from "../../src/inspection/inspect-weights.js";
 import { compiled, runNextvlad } from "../commands/nextvlad.js";
 import { learnableVideo } from "../helpers/runs.js";
 import { goldenData, goldenVideos, temporaryFolder } from "../helpers/shards.js";
 
-async function inspect(shard: string): Promise<{ found: Inspection; exitCode: number | null }> {
+async function inspect(shard: string): Promise<{ found: ShardInspection; exitCode: number | null }> {
   const { stdout, stderr, exitCode } = await runNextvlad(["inspect", shard, "--json"]);
   assert.equal(stderr, "");
-  return { found: JSON.parse(stdout) as Inspection, exitCode };
+  return { found: JSON.parse(stdout) as ShardInspection, exitCode };
 }
 
-/** Mean and standard deviation as they are defined. */
+/** Returns the mean and the standard deviation, by their definitions. */
 function moments(bytes: readonly number[]): [number, number] {
   const mean = bytes.reduce((sum, byte) => sum + byte, 0) / bytes.length;
   return [mean, Math.sqrt(bytes.reduce((sum, byte) => sum + (byte - mean) ** 2, 0) / bytes.length)];
@@ -37,7 +37,7 @@ describe("inspect", { concurrency: 2 }, () => {
     ["train0000.tfrecord.zlib", "TFRecord", "zlib"],
     ["feat_p2_bytes.pkl", "pickle", "none"],
   ] as const) {
-    test(`${name} is what numpy read from it`, async () => {
+    test(`${name}: the statistics match those of the videos that numpy read`, async () => {
       const { found, exitCode } = await inspect(goldenData(name));
       const videos = goldenVideos();
       assert.deepEqual(
@@ -60,15 +60,15 @@ describe("inspect", { concurrency: 2 }, () => {
         ["audio", 128],
       ] as const) {
         const bytes = videos.flatMap((video) => Array.from(video[feature]));
-        const told = found.features[feature];
+        const statistics = found.features[feature];
         const [mean, deviation] = moments(bytes);
-        assert.deepEqual([told?.bytes, told?.frame_bytes], [bytes.length, { [size]: 4 }]);
-        // Sums of at most 30,720 bytes: doubles differ in their last places only, by the order of adding.
-        assert.ok(Math.abs((told?.mean ?? 0) - mean) < 1e-9 && Math.abs((told?.standard_deviation ?? 0) - deviation) < 1e-9);
-        assert.deepEqual([told?.min, told?.max], [Math.min(...bytes), Math.max(...bytes)]);
+        assert.deepEqual([statistics?.bytes, statistics?.frame_bytes], [bytes.length, { [size]: 4 }]);
+        // Sums of at most 30,720 bytes: float64 rounding depends on the order of the additions.
+        assert.ok(Math.abs((statistics?.mean ?? 0) - mean) < 1e-9 && Math.abs((statistics?.standard_deviation ?? 0) - deviation) < 1e-9);
+        assert.deepEqual([statistics?.min, statistics?.max], [Math.min(...bytes), Math.max(...bytes)]);
         const counts = new Array<number>(256).fill(0);
         for (const byte of bytes) counts[byte] = (counts[byte] ?? 0) + 1;
-        assert.deepEqual(told?.histogram, counts);
+        assert.deepEqual(statistics?.histogram, counts);
       }
       const { most_frequent, ...labels } = found.labels;
       assert.deepEqual(labels, { videos_with_labels: 3, labels: 7, classes: 7, min: 0, max: 49 });
@@ -79,7 +79,7 @@ describe("inspect", { concurrency: 2 }, () => {
     });
   }
 
-  test("a video-level shard is called one", async (t) => {
+  test("a video-level shard is recognized", async (t) => {
     const path = join(temporaryFolder(t), "video-level.tfrecord");
     const context = { id: Buffer.from("x"), labels: [3], mean_rgb: new Uint8Array(8), mean_audio: new Uint8Array(4) };
     writeFileSync(path, encodeTfRecord(encodeSequenceExample({ context, frameLists: [] })));
@@ -89,7 +89,7 @@ describe("inspect", { concurrency: 2 }, () => {
     assert.match((await runNextvlad(["inspect", path])).stdout, /^kind +TFRecord, not compressed; video-level Examples/m);
   });
 
-  test("IDs of any length are compared whole", async (t) => {
+  test("IDs of any length are compared completely", async (t) => {
     const path = join(temporaryFolder(t), "long.tfrecord");
     const ids = [256, 257, 256, 256].map((length, i) => `${"x".repeat(length - 1)}${i === 3 ? "y" : "x"}`);
     await writeShard(
@@ -99,13 +99,13 @@ describe("inspect", { concurrency: 2 }, () => {
     assert.equal((await inspectShard(path)).repeated_ids, 1);
   });
 
-  test("an empty shard holds 0 records; segment labels are counted", async (t) => {
+  test("an empty shard has 0 records; segment labels are counted", async (t) => {
     const path = join(temporaryFolder(t), "a.tfrecord");
     for (const content of [Buffer.alloc(0), gzipSync(""), deflateSync("")]) {
       writeFileSync(path, content);
       const found = await inspectShard(path);
       assert.deepEqual([found.records, found.problems, found.read_to_end], [0, 0, true]);
-      assert.match(formatInspection(found).join("\n"), /^kind .*; empty: 0 records$/m);
+      assert.match(formatShard(found).join("\n"), /^kind .*; empty: 0 records$/m);
     }
     const context = { id: Buffer.from("x"), labels: [3], segment_labels: [8, 9, 8], segment_start_times: [0, 5, 10] };
     const frameLists = [{ name: "rgb", frameBytes: 4, data: new Uint8Array(4) }];
@@ -113,12 +113,12 @@ describe("inspect", { concurrency: 2 }, () => {
     const found = await inspectShard(path);
     assert.deepEqual(found.segment_labels, { videos: 1, segments: 3, classes: 2 });
     assert.match(
-      formatInspection(found).join("\n"),
-      /^segments +3 labelled segments of 2 classes in 1 of 1 records \(YouTube-8M 2019\); no command/m,
+      formatShard(found).join("\n"),
+      /^segments +3 labelled segments of 2 classes in 1 of 1 records \(YouTube-8M 2019\); not used/m,
     );
   });
 
-  test("labels are ordered by how often they come", async (t) => {
+  test("labels are sorted by frequency", async (t) => {
     const path = join(temporaryFolder(t), "labels.tfrecord");
     const record = (labels: number[]) =>
       encodeTfRecord(encodeSequenceExample({ context: { id: Buffer.from("x"), labels }, frameLists: [] }));
@@ -132,7 +132,7 @@ describe("inspect", { concurrency: 2 }, () => {
     assert.deepEqual([found.labels.videos_with_labels, found.repeated_ids], [4, 4]);
   });
 
-  test("what is damaged is told beside what is whole, with exit code 1", async (t) => {
+  test("corrupt and valid records are both reported, with exit code 1", async (t) => {
     const path = join(temporaryFolder(t), "damaged.tfrecord");
     const shard = readFileSync(goldenData("train0000.tfrecord"));
     shard[shard.length - 5000] = (shard[shard.length - 5000] as number) ^ 1;
@@ -146,15 +146,15 @@ describe("inspect", { concurrency: 2 }, () => {
     assert.match(text.stdout, /^problems +1\n.*damaged\.tfrecord, record 3, byte \d+: the checksum/m);
   });
 
-  test("what is no shard is an error", async (t) => {
+  test("a file that is not a shard is an error", async (t) => {
     const path = join(temporaryFolder(t), "page.tfrecord");
-    writeFileSync(path, "<html>a page, and no shard; long enough to be told from a damaged length</html>");
+    writeFileSync(path, "<html>a web page that is too long to be mistaken for a corrupt length</html>");
     const ended = await runNextvlad(["inspect", path]);
     assert.deepEqual([ended.exitCode, ended.stdout], [1, ""]);
     assert.match(ended.stderr, /^nextvlad: error: .*page\.tfrecord.*: this is a text file, not a TFRecord file/);
   });
 
-  test("a pipe is refused before it is waited for", async (t) => {
+  test("a pipe is rejected without waiting for a writer", async (t) => {
     const path = join(temporaryFolder(t), "pipe.tfrecord");
     execFileSync("mkfifo", [path]);
     for (const command of ["inspect", "verify"]) {
@@ -164,7 +164,7 @@ describe("inspect", { concurrency: 2 }, () => {
     }
   });
 
-  test("a report that finds its place full is an error", { skip: !existsSync("/dev/full") }, async (t) => {
+  test("a report that cannot be written because the disk is full is an error", { skip: !existsSync("/dev/full") }, async (t) => {
     const path = join(temporaryFolder(t), "some.tfrecord");
     await writeShard(path, [learnableVideo(0)]);
     const full = openSync("/dev/full", "w");
@@ -176,7 +176,7 @@ describe("inspect", { concurrency: 2 }, () => {
   });
 });
 
-describe("inspectShard always tells names, types, sizes, IDs and labels", () => {
+describe("inspectShard reports names, types, sizes, IDs and labels", () => {
   const pieces = (...values: Uint8Array[]): Buffer => Buffer.concat(values);
   /** A field of Protocol Buffers, all lengths below 128. */
   const field = (number: number, data: Uint8Array): Buffer => pieces(Buffer.of(8 * number + 2, data.length), data);
@@ -188,7 +188,7 @@ describe("inspectShard always tells names, types, sizes, IDs and labels", () => 
   const context = pieces(entry("id", bytes("AbCd")), entry("labels", ints(3)));
   const example = (...lists: Buffer[]): Buffer => pieces(field(1, context), field(2, pieces(...lists)));
 
-  async function inspectRecord(t: TestContext, record: Uint8Array): Promise<Inspection> {
+  async function inspectRecord(t: TestContext, record: Uint8Array): Promise<ShardInspection> {
     const path = join(temporaryFolder(t), "a.tfrecord");
     writeFileSync(path, encodeTfRecord(record));
     const found = await inspectShard(path);
@@ -204,14 +204,14 @@ describe("inspectShard always tells names, types, sizes, IDs and labels", () => 
     assert.deepEqual(found.lists.time, { videos: 1, types: { int64: 1 }, frames: { min: 2, max: 2 }, sizes: { min: 1, max: 2 } });
     const { rgb, audio, time } = found.features;
     assert.deepEqual([rgb?.frame_bytes, audio?.frame_bytes, time], [{ 3: 1 }, { 1: 1 }, undefined]);
-    const text = formatInspection(found).join("\n");
-    assert.match(text, /^rgb +3 bytes a frame, 1 videos$/m);
-    assert.match(text, /^time +int64, 1 to 2 values a frame, 2 frames, 1 videos$/m);
+    const text = formatShard(found).join("\n");
+    assert.match(text, /^rgb +3 bytes per frame, 1 videos$/m);
+    assert.match(text, /^time +int64, 1 to 2 values per frame, 2 frames, 1 videos$/m);
     assert.match(text, /^ids +AbCd$/m);
-    assert.match(text, /^labels +1 of 1 records have some$/m);
+    assert.match(text, /^labels +1 of 1 records have labels$/m);
   });
 
-  test("for lists of floats, and for one SequenceExample outside a TFRecord", async (t) => {
+  test("for lists of floats, and for a single SequenceExample in its own file", async (t) => {
     const unpacked = field(2, Buffer.of(13, 0, 0, 0, 0));
     const record = example(list("RGB/feature/floats", floats(1, 2), floats(3, 4)), list("AUDIO/feature/floats", unpacked));
     const found = await inspectRecord(t, record);
@@ -220,29 +220,34 @@ describe("inspectShard always tells names, types, sizes, IDs and labels", () => 
     assert.deepEqual(found.lists["AUDIO/feature/floats"]?.sizes, { min: 1, max: 1 });
     assert.deepEqual(found.unequal_lengths, { records: 1, first: { record: 0, rgb: 2, audio: 1 } });
     assert.match(
-      formatInspection(found).join("\n"),
-      /^RGB\/feature\/floats\n +float, 2 values a frame, 2 frames, 1 videos; nextvlad convert makes/m,
+      formatShard(found).join("\n"),
+      /^RGB\/feature\/floats\n +float, 2 values per frame, 2 frames, 1 videos; nextvlad convert quantises/m,
     );
     const path = join(temporaryFolder(t), "features.pb");
     writeFileSync(path, record);
-    const lone = await inspectShard(path);
-    assert.deepEqual([lone.container, lone.records, lone.lists], ["SequenceExample", 1, found.lists]);
+    const single = await inspectShard(path);
+    assert.deepEqual([single.container, single.records, single.lists], ["SequenceExample", 1, found.lists]);
   });
 
-  test("for frames of unequal size, of several values or of mixed types, and where rgb and audio differ in length", async (t) => {
-    const lists = [list("rgb", bytes("rgb"), bytes("rg")), list("audio", bytes("a", "b")), list("mix", bytes("a"), ints(1)), list("none")];
-    const found = await inspectRecord(t, example(...lists));
-    const told = Object.entries(found.lists).map(([name, { types, sizes }]) => [name, Object.keys(types)[0], sizes.min, sizes.max]);
+  test("for frames of unequal size, of several values or of mixed types, and for rgb and audio of different length", async (t) => {
+    const frameLists = [
+      list("rgb", bytes("rgb"), bytes("rg")),
+      list("audio", bytes("a", "b")),
+      list("mix", bytes("a"), ints(1)),
+      list("none"),
+    ];
+    const found = await inspectRecord(t, example(...frameLists));
+    const lists = Object.entries(found.lists).map(([name, { types, sizes }]) => [name, Object.keys(types)[0], sizes.min, sizes.max]);
     const expected = [
       ["rgb", "bytes", 2, 3],
       ["audio", "bytes", 2, 2],
       ["mix", "mixed", 1, 1],
       ["none", "none", 0, 0],
     ];
-    assert.deepEqual(told, expected);
+    assert.deepEqual(lists, expected);
     assert.deepEqual(found.features, {});
-    const words = "rgb and audio differ in length in 1 of 1 records: record 0 has 2 frames of rgb and 1 of audio";
-    assert.match(formatInspection(found).join("\n"), new RegExp(`^lengths +${words}$`, "m"));
+    const text = "rgb and audio differ in length in 1 of 1 records: record 0 has 2 frames of rgb and 1 of audio";
+    assert.match(formatShard(found).join("\n"), new RegExp(`^lengths +${text}$`, "m"));
   });
 
   test("problems are grouped by kind", async (t) => {
@@ -260,22 +265,22 @@ describe("inspect of weights", () => {
   const rows = (text: string) => new Map(text.split("\n").map((line) => [line.slice(0, 12).trim(), line.slice(12)]));
   const sizes = "cluster_size 4, groups 4, expansion 2, hidden_size 16, gating_reduction 4, video_feature_size 16, audio_feature_size 8";
 
-  test("tells a snapshot's step, epoch, classes, sizes and config", async () => {
+  test("reports a snapshot's step, epoch, classes, sizes and config", async () => {
     const path = join(compat, "run/NEXTVLAD_step3");
     const { exitCode, stdout } = await runNextvlad(["inspect", path]);
     assert.equal(exitCode, 0);
-    const { config, best: _, "written by": __, "": ___, ...told } = Object.fromEntries(rows(stdout));
+    const { config, best: _, "written by": __, "": ___, ...shown } = Object.fromEntries(rows(stdout));
     assert.match(config ?? "", /drop_rate 0\.5/);
-    assert.deepEqual(told, {
+    assert.deepEqual(shown, {
       weights: path,
       kind: "a snapshot",
       step: "3",
-      epoch: "1 finished, 1 steps of the next; seed 0",
+      epoch: "1 finished, 1 steps of the next one; seed 0",
       model: "NEXTVLAD",
       classes: "6",
       sizes,
       parameters: "42 arrays, 3118 values",
-      optimizer: "its state is there",
+      optimizer: "state included",
       problems: "none",
     });
     const json = await runNextvlad(["inspect", path, "--json"]);
@@ -283,7 +288,7 @@ describe("inspect of weights", () => {
     assert.deepEqual([step, state?.epoch, state?.step_in_epoch, model?.num_classes], [3, 1, 1, 6]);
   });
 
-  test("tells the sizes of exported weights, and the step where there is one", async () => {
+  test("reports the sizes of exported weights, and the step if they have one", async () => {
     for (const [name, form, step] of [
       ["exported.npz", "a .npz file", null],
       ["exported.safetensors", "a safetensors file", null],
@@ -295,7 +300,7 @@ describe("inspect of weights", () => {
     }
   });
 
-  test("names a file's arrays where they are not this model's, and a snapshot's damage, with exit code 1", async (t) => {
+  test("lists the arrays of another model, and reports a corrupt snapshot, with exit code 1", async (t) => {
     const folder = temporaryFolder(t);
     const other = join(folder, "other.safetensors");
     const tensor = { name: "conv.weight", dtype: "F32", shape: [2], data: new Float32Array(2) } as const;
@@ -310,7 +315,7 @@ describe("inspect of weights", () => {
     assert.match(damaged.problems[0] ?? "", /optimizer\.safetensors/);
   });
 
-  test("weights are found under any name; a file that is neither gets the shard's error", async (t) => {
+  test("weights are recognized under any file name; for a file that is neither, the shard's error is reported", async (t) => {
     for (const name of ["exported.npz", "exported.safetensors", "exported.pdparams"]) {
       const copy = join(temporaryFolder(t), "weights");
       cpSync(join(compat, name), copy);

@@ -11,7 +11,7 @@ import type { CorruptPolicy } from "../../src/data/damage-sieve.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
 import { encodeTfRecord } from "../../src/formats/tfrecord.js";
-import { type Findings, joinProblems, type Needs, preflight, type PreflightLimits, requireSpace } from "../../src/inspection/preflight.js";
+import { type Findings, joinProblems, type Needs, type PreflightLimits, preflight, requireSpace } from "../../src/inspection/preflight.js";
 import { spawnNextvlad } from "../commands/nextvlad.js";
 import { cutInside, damageData } from "../helpers/damage.js";
 import { holdFiles } from "../helpers/held-files.js";
@@ -226,8 +226,7 @@ describe("preflight", { concurrency: 2 }, () => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [9, 9, 9]);
     cutInside(shards[1] as string, 7);
-    const find = (onCorrupt: CorruptPolicy) =>
-      check(join(folder, "*.tfrecord"), { shape: { ...SHAPE, labels: "optional" }, onCorrupt });
+    const find = (onCorrupt: CorruptPolicy) => check(join(folder, "*.tfrecord"), { shape: { ...SHAPE, labels: "optional" }, onCorrupt });
     const [problem, ...others] = (await find("error")).problems;
     assert.deepEqual(others, []);
     assert.match(

@@ -14,20 +14,19 @@ import type { FrameList } from "../formats/frame-list.js";
 import type { ListSummary } from "../formats/list-summary.js";
 import { describeSequenceExample, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
 import { compressionOf, readTfRecordFile, type TfRecord } from "../formats/tfrecord.js";
-import { FeatureStatistics } from "./feature-statistics.js";
 
 /** Maximum number of problems that are stored to be reported by kind; further ones are only counted. */
-const LISTED_PROBLEMS = 1000;
-const LONGEST_ID = 255;
-const FREQUENT_LABELS = 20;
-const FRAME_BINS = 10;
+const MAX_LISTED_PROBLEMS = 1000;
+const MAX_ID_LENGTH = 255;
+const MAX_FREQUENT_LABELS = 20;
+const MAX_FRAME_BINS = 10;
 
 /**
  * Inspects a shard without assuming sizes or classes. Throws FILE_MISSING, FILE_UNREADABLE, NOT_TFRECORD, and the errors of a corrupt pickle; corrupt data in a
  * TFRecord file is reported in the result.
  */
 export async function inspectShard(path: string, maxRecordBytes?: number) {
-  const { size, compression } = await lookAt(path);
+  const { size, compression } = await statShard(path);
   const content = new ShardContent();
   const container = await inspectContent(path, content, maxRecordBytes);
   return { file: path, size_bytes: size, container, compression, ...content.summary() };
@@ -39,7 +38,7 @@ async function inspectContent(
   maxRecordBytes: number | undefined,
 ): Promise<"pickle" | "SequenceExample" | "TFRecord"> {
   if (await isPickle(path)) {
-    for await (const { video } of readPickleShard(path, { ...AS_IT_IS, maxRecordBytes })) content.addVideo(video);
+    for await (const { video } of readPickleShard(path, { ...ANY_SHAPE, maxRecordBytes })) content.addVideo(video);
     return "pickle";
   }
   const example = await readLoneExample(path, maxRecordBytes);
@@ -48,8 +47,8 @@ async function inspectContent(
   return example === null ? "TFRecord" : "SequenceExample";
 }
 
-/** Accepts any video. The feature names of a pickle do not matter: these are the two that shards have. */
-const AS_IT_IS: VideoShape = {
+/** Accepts any video. The names do not matter for a pickle. */
+const ANY_SHAPE: VideoShape = {
   maxFrames: Number.MAX_SAFE_INTEGER,
   featureNames: ["rgb", "audio"],
   featureSizes: [null, null],
@@ -68,14 +67,14 @@ async function inspectRecords(path: string, content: ShardContent, maxRecordByte
     }
   } catch (error) {
     if (!(error instanceof NextvladError) || error.code !== "CORRUPT_RECORD") throw error;
-    content.breakOff(error);
+    content.addEnd(error);
   }
 }
 
 /** Result of `inspectShard`. */
-export type Inspection = Awaited<ReturnType<typeof inspectShard>>;
+export type ShardInspection = Awaited<ReturnType<typeof inspectShard>>;
 
-async function lookAt(path: string): Promise<{ size: number; compression: "none" | "gzip" | "zlib" }> {
+async function statShard(path: string): Promise<{ size: number; compression: "none" | "gzip" | "zlib" }> {
   try {
     const handle = await openInput(path);
     try {
@@ -108,6 +107,55 @@ interface ListStatistics {
   readonly sizes: { readonly min: number; readonly max: number };
 }
 
+/** Statistics of a feature's uint8 values over a shard. */
+class FeatureStatistics {
+  /** Number of occurrences of each byte value. */
+  readonly #counts = new Float64Array(256);
+  /** Number of videos by bytes per frame. */
+  readonly #sizes = new Map<number, number>();
+  #videos = 0;
+
+  /** Adds a video's frames, of `frameBytes` bytes each. */
+  add({ data, frameBytes }: Pick<FrameList, "data" | "frameBytes">): void {
+    this.#videos++;
+    this.#sizes.set(frameBytes, (this.#sizes.get(frameBytes) ?? 0) + 1);
+    const lanes = LANES.fill(0);
+    for (let i = 0; i < data.length; i++) increment(lanes, 256 * (i & 3) + (data[i] as number));
+    for (let i = 0; i < lanes.length; i++) this.#counts[i & 255] = (this.#counts[i & 255] as number) + (lanes[i] as number);
+  }
+
+  /** Returns the statistics; mean, standard deviation, range and shares are null if there are no bytes. */
+  summary() {
+    const counts = Array.from(this.#counts);
+    const sum = (term: (value: number) => number): number => counts.reduce((total, count, value) => total + count * term(value), 0);
+    const bytes = sum(() => 1);
+    const mean = sum((value) => value) / bytes;
+    const hasBytes = bytes > 0;
+    return {
+      videos: this.#videos,
+      bytes,
+      /** Number of videos by bytes per frame. */
+      frame_bytes: Object.fromEntries(this.#sizes),
+      mean: hasBytes ? mean : null,
+      standard_deviation: hasBytes ? Math.sqrt(sum((value) => (value - mean) ** 2) / bytes) : null,
+      min: hasBytes ? counts.findIndex((count) => count > 0) : null,
+      max: hasBytes ? counts.findLastIndex((count) => count > 0) : null,
+      /** Shares of the bytes at either end of the range, where quantization clipped. */
+      share_of_0: hasBytes ? (counts[0] as number) / bytes : null,
+      share_of_255: hasBytes ? (counts[255] as number) / bytes : null,
+      /** Number of occurrences of each value, 0 to 255. */
+      histogram: counts,
+    };
+  }
+}
+
+/** Four counters per value, used in turn: with one, increments for runs of equal bytes would depend on each other. */
+const LANES = new Uint32Array(4 * 256);
+
+function increment(counts: Uint32Array, index: number): void {
+  counts[index] = (counts[index] as number) + 1;
+}
+
 class ShardContent {
   readonly #levels: Record<Level, number> = { frame: 0, video: 0, other: 0 };
   readonly #context = new Map<string, Map<string, number>>();
@@ -129,7 +177,7 @@ class ShardContent {
   #problems = 0;
   #records = 0;
   #bytes = 0;
-  #whole = true;
+  #isReadToEnd = true;
 
   /** Adds a record. Throws BAD_FORMAT. */
   add(record: TfRecord): void {
@@ -141,17 +189,17 @@ class ShardContent {
       const kinds = this.#context.get(key) ?? new Map<string, number>();
       this.#context.set(key, kinds.set(kind, (kinds.get(kind) ?? 0) + 1));
     }
-    this.#addId(context);
-    this.#addLabels(context);
-    for (const [name, list] of lists) this.#noteList(name, list);
+    this.#readId(context);
+    this.#readLabels(context);
+    for (const [name, list] of lists) this.#addList(name, list);
     if (lists.size > 0) this.#frameCounts.push(Math.max(...Array.from(lists.values(), ({ frames }) => frames)));
-    this.#noteLengths(lists, record.record);
+    this.#compareLengths(lists, record.record);
     const uniform = [...lists].filter(([, { isUniform }]) => isUniform).map(([name]) => name);
     const { frameLists } = parseSequenceExample(record.data, record, uniform, Number.POSITIVE_INFINITY);
     for (const [name, list] of frameLists) this.#addFeature(name, list);
   }
 
-  #noteList(name: string, { type, frames, sizes: [min, max] }: Omit<ListSummary, "isUniform">): void {
+  #addList(name: string, { type, frames, sizes: [min, max] }: Omit<ListSummary, "isUniform">): void {
     const list = this.#lists.get(name) ?? { videos: 0, types: {}, frames: { min: frames, max: frames }, sizes: { min, max } };
     this.#lists.set(name, {
       videos: list.videos + 1,
@@ -161,8 +209,8 @@ class ShardContent {
     });
   }
 
-  /** Compares the lengths of rgb and audio, also under MediaPipe's names. */
-  #noteLengths(lists: ReadonlyMap<string, ListSummary>, record: number): void {
+  /** Compares the frame counts of rgb and audio, which MediaPipe names RGB/... and AUDIO/... */
+  #compareLengths(lists: ReadonlyMap<string, ListSummary>, record: number): void {
     const lengthOf = (prefix: string): number | undefined => [...lists].find(([name]) => name.toLowerCase().startsWith(prefix))?.[1].frames;
     const [rgb, audio] = [lengthOf("rgb"), lengthOf("audio")];
     if (rgb === undefined || audio === undefined || rgb === audio) return;
@@ -177,11 +225,11 @@ class ShardContent {
     for (const [name, data] of Object.entries({ rgb, audio })) {
       if (data.length === 0) continue;
       const frameBytes = data.length / frames;
-      this.#noteList(name, { type: "bytes", frames, sizes: [frameBytes, frameBytes] });
+      this.#addList(name, { type: "bytes", frames, sizes: [frameBytes, frameBytes] });
       this.#addFeature(name, { data, frameBytes });
     }
-    this.#noteId(id);
-    this.#noteLabels(labels);
+    this.#countId(id);
+    this.#countLabels(labels);
   }
 
   #addFeature(name: string, list: Pick<FrameList, "data" | "frameBytes">): void {
@@ -190,23 +238,23 @@ class ShardContent {
     statistics.add(list);
   }
 
-  #addId(context: SequenceExample["context"]): void {
+  #readId(context: SequenceExample["context"]): void {
     const feature = context.get("id") ?? context.get("video_id");
     const [bytes] = feature?.kind === "bytes" ? feature.values : [];
-    if (bytes !== undefined) this.#noteId(decodeBytes(bytes));
+    if (bytes !== undefined) this.#countId(decodeBytes(bytes));
   }
 
   /** Records an ID; for a very long one, its SHA-256. */
-  #noteId(id: string): void {
-    const key = id.length <= LONGEST_ID ? id : createHash("sha256").update(encodeBytes(id)).digest("base64");
+  #countId(id: string): void {
+    const key = id.length <= MAX_ID_LENGTH ? id : createHash("sha256").update(encodeBytes(id)).digest("base64");
     if (this.#idsSeen.has(key)) this.#repeatedIds++;
     this.#idsSeen.add(key);
     if (this.#ids.length < 3) this.#ids.push(escapeBytes(id));
   }
 
-  #addLabels(context: SequenceExample["context"]): void {
+  #readLabels(context: SequenceExample["context"]): void {
     const feature = context.get("labels");
-    if (feature?.kind === "int64") this.#noteLabels(feature.values);
+    if (feature?.kind === "int64") this.#countLabels(feature.values);
     const segments = context.get(SEGMENT_LABELS);
     if (segments?.kind !== "int64") return;
     this.#segments.videos++;
@@ -214,7 +262,7 @@ class ShardContent {
     for (const label of segments.values) this.#segments.classes.add(label);
   }
 
-  #noteLabels(values: Iterable<number>): void {
+  #countLabels(values: Iterable<number>): void {
     const labels = new Set(values);
     if (labels.size > 0) this.#labelled++;
     this.#labels += labels.size;
@@ -227,18 +275,18 @@ class ShardContent {
     // A record with an invalid checksum was not counted by `add`.
     if (error.code === "CORRUPT_RECORD") this.#records++;
     this.#problems++;
-    if (this.#errors.length < LISTED_PROBLEMS) this.#errors.push(serialiseError(error));
+    if (this.#errors.length < MAX_LISTED_PROBLEMS) this.#errors.push(serialiseError(error));
   }
 
   /** Records the corruption after which no more records can be found. */
-  breakOff(error: NextvladError): void {
-    this.#whole = false;
+  addEnd(error: NextvladError): void {
+    this.#isReadToEnd = false;
     this.#problems++;
     this.#errors.push(serialiseError(error));
   }
 
   summary() {
-    const mostFrequent = [...this.#labelCounts].sort(([a, countA], [b, countB]) => countB - countA || a - b).slice(0, FREQUENT_LABELS);
+    const mostFrequent = [...this.#labelCounts].sort(([a, countA], [b, countB]) => countB - countA || a - b).slice(0, MAX_FREQUENT_LABELS);
     const labels = [...this.#labelCounts.keys()];
     const sorted = Float64Array.from(this.#frameCounts).sort();
     return {
@@ -247,7 +295,7 @@ class ShardContent {
       records: this.#records,
       /** Size in the uncompressed TFRecord file, up to the last record that could be read. */
       record_bytes: this.#bytes,
-      read_to_end: this.#whole,
+      read_to_end: this.#isReadToEnd,
       problems: this.#problems,
       /** One message per kind of problem, and the number of problems that are not included. */
       listed: groupErrors(this.#errors).map(({ message }) => message),
@@ -268,11 +316,11 @@ class ShardContent {
         videos_with_labels: this.#labelled,
         labels: this.#labels,
         classes: labels.length,
-        min: labels.reduce((least: number | null, label) => Math.min(least ?? label, label), null),
-        max: labels.reduce((most: number | null, label) => Math.max(most ?? label, label), null),
+        min: labels.reduce((min: number | null, label) => Math.min(min ?? label, label), null),
+        max: labels.reduce((max: number | null, label) => Math.max(max ?? label, label), null),
         most_frequent: mostFrequent.map(([label, videos]) => ({ label, videos })),
       },
-      /** Segment labels of YouTube-8M 2019; no command uses them. */
+      /** Segment labels of YouTube-8M 2019, which no command uses. */
       segment_labels: {
         videos: this.#segments.videos,
         segments: this.#segments.segments,
@@ -285,7 +333,7 @@ class ShardContent {
 /** Summarizes frame counts. `sorted`: the frames of each video, ascending, not empty. */
 function summariseFrames(sorted: Float64Array) {
   const [min, max] = [sorted[0] as number, sorted.at(-1) as number];
-  const width = Math.max(1, Math.ceil((max - min + 1) / FRAME_BINS));
+  const width = Math.max(1, Math.ceil((max - min + 1) / MAX_FRAME_BINS));
   const histogram = Array.from({ length: Math.ceil((max - min + 1) / width) }, (_, bin) => {
     const from = min + bin * width;
     return { from, to: Math.min(max, from + width - 1), videos: 0 };
