@@ -3,7 +3,7 @@ import { listFirst } from "../base/problem-list.js";
 import { showText } from "../base/shown-value.js";
 import type { StoredArray } from "../runtime/variables.js";
 import { requireFinite } from "./finite.js";
-import { adamParameter, isArrayName } from "./model-arrays.js";
+import { adamParameter, isArrayName, modelOf } from "./model-arrays.js";
 import { withEarlierSnapshot } from "./snapshot-check.js";
 import { floatsOf, type WeightSource } from "./weight-source.js";
 
@@ -45,9 +45,10 @@ export type SeeArray = (name: string, values: Float32Array) => void;
 /**
  * Fills arrays from weights, one at a time, and returns the mismatches: arrays that are missing or of another shape or type. Other arrays of the file are
  * ignored.
- * Throws FILE_UNREADABLE, BAD_FORMAT, and NOT_FINITE if an array holds NaN or Inf.
+ * Throws BAD_WEIGHTS if the weights are of another model, FILE_UNREADABLE, BAD_FORMAT, and NOT_FINITE if an array holds NaN or Inf.
  */
 export async function fillArrays(source: WeightSource, arrays: readonly StoredArray[], see?: SeeArray): Promise<readonly Misfit[]> {
+  assertSameModel(source, arrays);
   const misfits = findMisfits(source, arrays);
   const unfit = new Set(misfits.map(({ name }) => name));
   const wanted = new Map(arrays.filter(({ name }) => !unfit.has(name)).map((array) => [array.name, array]));
@@ -71,8 +72,24 @@ export async function fillAllArrays(source: WeightSource, arrays: readonly Store
   await fillArrays(source, arrays, see);
 }
 
-/** Throws BAD_WEIGHTS with every mismatch if there are any. No data is read. */
+/** Throws BAD_WEIGHTS if the aggregator of the weights is another model's. */
+function assertSameModel(source: WeightSource, arrays: readonly WantedArray[]): void {
+  const found = modelOf(source.entries.keys());
+  const expected = modelOf(arrays.map(({ name }) => name));
+  if (found === null || expected === null || found === expected) return;
+  const remedy = "use weights of the same model, or set MODEL.name to theirs";
+  throw new NextvladError("BAD_WEIGHTS", "these weights are of another model", {
+    file: source.path,
+    key: "MODEL.name",
+    expected,
+    found,
+    remedy,
+  });
+}
+
+/** Throws BAD_WEIGHTS if the weights are of another model, or with every mismatch. No data is read. */
 export function requireFit(source: WeightSource, arrays: readonly WantedArray[], remedy: string): void {
+  assertSameModel(source, arrays);
   const misfits = findMisfits(source, arrays);
   if (misfits.length === 0) return;
   const moments = arrays.filter(({ name }) => adamParameter(name) !== null);
