@@ -13,7 +13,9 @@ export const PARTS: readonly Part[] = [
   {
     name: "network",
     sources: [
-      ...["nextvlad", "layers", "network", "frozen", "dequantize", "parameters", "sizes", "weights"].map((name) => `model/${name}`),
+      ...["nextvlad", "netvlad", "layers", "network", "frozen", "dequantize", "parameters", "sizes", "weights"].map(
+        (name) => `model/${name}`,
+      ),
       "kernels/reference",
       "kernels/ragged",
     ],
@@ -21,6 +23,7 @@ export const PARTS: readonly Part[] = [
       "model/parameters",
       "model/layers",
       "model/nextvlad",
+      "model/netvlad",
       "kernels/kernels",
       "training/step",
       "training/golden",
@@ -38,6 +41,7 @@ export const PARTS: readonly Part[] = [
       "runtime/variables",
       "model/layers",
       "model/nextvlad",
+      "model/netvlad",
       "training/step",
       "training/golden",
     ],

@@ -118,10 +118,10 @@ export const corruptPolicy: Kind<"error" | "skip-record" | "skip-shard"> = {
 /** What to do about a non-finite loss. */
 export const nanPolicy: Kind<"stop" | "skip-batch"> = { schema: z.enum(["stop", "skip-batch"]), expected: "stop or skip-batch" };
 
-/** The only model, case-insensitive. */
-export const modelName: Kind<"NEXTVLAD"> = {
-  schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.literal("NEXTVLAD")),
-  expected: "NEXTVLAD",
+/** The models, case-insensitive. */
+export const modelName: Kind<"NEXTVLAD" | "NETVLAD"> = {
+  schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.enum(["NEXTVLAD", "NETVLAD"])),
+  expected: "NEXTVLAD or NETVLAD",
 };
 
 /** Two different names. */

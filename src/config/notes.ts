@@ -1,8 +1,9 @@
 import type { Config } from "./schema.js";
 
 /** Returns log lines, for users of PaddleVideo, about keys that this config sets and that have no effect. */
-export function noteUnusedKeys({ TRAIN }: Config): readonly string[] {
+export function noteUnusedKeys({ MODEL, TRAIN }: Config): readonly string[] {
   const notes: string[] = [];
+  if (MODEL.name === "NETVLAD") notes.push("MODEL.groups and MODEL.expansion have no effect: NETVLAD has neither, and both are 1");
   if (TRAIN.gradient_clip_norm !== null) {
     notes.push(
       `TRAIN.gradient_clip_norm = ${TRAIN.gradient_clip_norm} is not applied, as in PaddleVideo, whose published accuracy was had without; TRAIN.gradient_clip does clip`,

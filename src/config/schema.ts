@@ -51,7 +51,11 @@ const useGpu = () => key(device, "auto", "True: the GPU, or an error that says w
 
 const MODEL = z
   .strictObject({
-    name: key(modelName, "NEXTVLAD", "the model; there is one"),
+    name: key(
+      modelName,
+      "NEXTVLAD",
+      "the model, named after its aggregator: NEXTVLAD, or NETVLAD, which has neither groups nor an expansion",
+    ),
     num_classes: key(whole(1), 3862, "classes; labels are 0 to num_classes - 1 (YouTube-8M of 2018 has 3862)"),
     topk: key(whole(1), 20, "predictions of a video that count for GAP, MAP and the average precision of a class"),
     video_feature_size: key(whole(0), 1024, "bytes a frame of the first feature; 0 leaves it out"),
@@ -65,8 +69,8 @@ const MODEL = z
     ),
     cluster_size: key(whole(1), 128, "clusters of each aggregator (the paper's K)"),
     hidden_size: key(whole(1), 2048, "width of the hidden layer"),
-    groups: key(whole(1), 8, "groups that an expanded frame is split into (the paper's G)"),
-    expansion: key(whole(1), 2, "factor by which a frame's features are widened first (the paper's lambda)"),
+    groups: key(whole(1), 8, "groups that an expanded frame is split into (the paper's G); NETVLAD: always 1"),
+    expansion: key(whole(1), 2, "factor by which a frame's features are widened first (the paper's lambda); NETVLAD: always 1"),
     drop_rate: key(share, 0.5, "share of the descriptor that dropout sets to 0 in training"),
     gating_reduction: key(whole(1), 8, "factor by which the gate's bottleneck is narrower than the hidden layer"),
     eigen_file: key(
@@ -81,6 +85,7 @@ const MODEL = z
       context.addIssue({ code: "custom", path: ["audio_feature_size"], params: { expected }, message: expected, input: 0 });
     }
     for (const size of ["video_feature_size", "audio_feature_size"] as const) {
+      if (model.name === "NETVLAD") continue;
       const width = model.expansion * model[size];
       if (width % model.groups === 0) continue;
       const expected = `a divisor of expansion * ${size} = ${width}`;
@@ -96,7 +101,8 @@ const MODEL = z
         input: model.gating_reduction,
       });
     }
-  });
+  })
+  .overwrite((model) => (model.name === "NETVLAD" ? { ...model, groups: 1, expansion: 1 } : model));
 
 const TRAIN = z
   .strictObject({

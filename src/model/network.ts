@@ -4,6 +4,7 @@ import { addBias, concat, slice, sum } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
 import type { Aggregator } from "./aggregator.js";
 import { batchNorm, contextGating, dense, dropout, type TrainingContext } from "./layers.js";
+import { NETVLAD } from "./netvlad.js";
 import { NEXTVLAD } from "./nextvlad.js";
 import {
   batchNormParameters,
@@ -22,7 +23,7 @@ import {
 import { type ModelName, type ModelSizes, modalitiesOf } from "./sizes.js";
 
 /** The aggregator of each model, by MODEL.name. */
-export const AGGREGATORS: Readonly<Record<ModelName, Aggregator>> = { NEXTVLAD };
+export const AGGREGATORS: Readonly<Record<ModelName, Aggregator>> = { NEXTVLAD, NETVLAD };
 
 /** Returns the total length of all modalities' descriptors, the number of rows of hidden1_fc_weights. */
 export function descriptorsLength(sizes: ModelSizes): number {

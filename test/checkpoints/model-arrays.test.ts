@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
-import { inferModel } from "../../src/checkpoints/model-arrays.js";
+import { requireFit } from "../../src/checkpoints/arrays.js";
+import { inferModel, modelOf } from "../../src/checkpoints/model-arrays.js";
 import type { WeightSource } from "../../src/checkpoints/weight-source.js";
 import { parameterTable } from "../../src/model/network.js";
 import { type ModelSection, modelSizes } from "../../src/model/sizes.js";
@@ -100,4 +101,33 @@ test("reports all problems at once", () => {
     failure((shapes) => shapes.clear()),
     /found no arrays of an aggregator/,
   );
+});
+
+test("NetVLAD's name and sizes are inferred, and no other model's", () => {
+  const netvlad: ModelSection = { ...PUBLISHED, name: "NETVLAD", groups: 1, expansion: 1 };
+  for (const section of [netvlad, { ...netvlad, video_feature_size: 0 }, { ...netvlad, audio_feature_size: 0 }]) {
+    assert.deepEqual(inferModel(source(shapesOf(section))), section);
+  }
+  assert.equal(modelOf(shapesOf(PUBLISHED).keys()), "NEXTVLAD");
+  assert.equal(modelOf(shapesOf({ ...PUBLISHED, audio_feature_size: 0 }).keys()), "NEXTVLAD");
+  assert.equal(modelOf(["conv.weight", "logits_clf_bias"]), null);
+});
+
+test("weights of another model are an error that names both models, in both directions", () => {
+  const netvlad: ModelSection = { ...PUBLISHED, name: "NETVLAD", groups: 1, expansion: 1 };
+  for (const [section, other] of [
+    [PUBLISHED, netvlad],
+    [netvlad, PUBLISHED],
+  ] as const) {
+    const weights = source(shapesOf(section));
+    requireFit(weights, parameterTable(modelSizes(section)), "remedy");
+    assert.throws(
+      () => requireFit(weights, parameterTable(modelSizes(other)), "remedy"),
+      (error) =>
+        error instanceof NextvladError &&
+        error.code === "BAD_WEIGHTS" &&
+        error.details.expected === other.name &&
+        error.details.found === section.name,
+    );
+  }
 });

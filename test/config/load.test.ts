@@ -94,7 +94,9 @@ describe("values", () => {
 
   test("the model's name counts in any case, and no other does", () => {
     assert.equal(buildConfig({ MODEL: { name: "nextvlad" } }, "own.yaml").MODEL.name, "NEXTVLAD");
-    assert.match(failure({ MODEL: { name: "AttentionCluster" } }).message, /expected NEXTVLAD, found "AttentionCluster"/);
+    assert.match(failure({ MODEL: { name: "AttentionCluster" } }).message, /expected NEXTVLAD or NETVLAD, found "AttentionCluster"/);
+    const { MODEL } = buildConfig({ MODEL: { name: "netvlad", groups: 7, expansion: 3 } }, "own.yaml");
+    assert.deepEqual([MODEL.name, MODEL.groups, MODEL.expansion], ["NETVLAD", 1, 1]);
   });
 
   test("a config cannot be changed, nor anything in it", () => {
@@ -273,7 +275,7 @@ test("another model's config is told in two sentences: its name, and how many ke
   };
   assert.equal(
     failure(value).message,
-    'the config has 13 problems: (1) own.yaml, MODEL.name: invalid value (expected NEXTVLAD, found "TSN"). ' +
+    'the config has 13 problems: (1) own.yaml, MODEL.name: invalid value (expected NEXTVLAD or NETVLAD, found "TSN"). ' +
       "(2) own.yaml: there is no such key, 12 times: MODEL.format; MODEL.seg_num; MODEL.seglen; and 9 more. " +
       "See configs/nextvlad.yaml, or the config.yaml of a snapshot for all keys.",
   );

@@ -8,6 +8,7 @@ import { statelessNormal } from "../../src/kernels/tensorflow-ops.js";
 import type { Kernels } from "../../src/kernels/types.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { batchNorm, type TrainingContext } from "../../src/model/layers.js";
+import { AGGREGATORS } from "../../src/model/network.js";
 import { NEXTVLAD, nextvladNames } from "../../src/model/nextvlad.js";
 import { HIDDEN_NORM } from "../../src/model/parameters.js";
 import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
@@ -89,21 +90,23 @@ function normInDoubles(x: Float32Array, dy: Float32Array, scale: Float32Array, s
   return { y, dx, mean, variance, dScale, dShift };
 }
 
-const SIZES: fc.Arbitrary<ModelSizes> = fc.record({
-  model: fc.constant("NEXTVLAD"),
-  classes: fc.constant(5),
-  // With 640, a thread of a GPU has as many values as it may have registers.
-  clusters: fc.oneof(
-    { weight: 9, arbitrary: size(140).map((clusters) => Math.max(2, clusters)) },
-    { weight: 1, arbitrary: fc.constant(640) },
-  ),
-  groups: fc.constantFrom(1, 2, 8),
-  expansion: fc.constant(2),
-  hidden: fc.constant(8),
-  gate: fc.constant(2),
-  rgbFeatures: fc.constantFrom(20, 64),
-  audioFeatures: fc.constant(4),
-});
+const SIZES: fc.Arbitrary<ModelSizes> = fc
+  .record({
+    model: fc.constantFrom("NEXTVLAD", "NEXTVLAD", "NETVLAD"),
+    classes: fc.constant(5),
+    // With 640, a thread of a GPU has as many values as it may have registers.
+    clusters: fc.oneof(
+      { weight: 9, arbitrary: size(140).map((clusters) => Math.max(2, clusters)) },
+      { weight: 1, arbitrary: fc.constant(640) },
+    ),
+    groups: fc.constantFrom(1, 2, 8),
+    expansion: fc.constant(2),
+    hidden: fc.constant(8),
+    gate: fc.constant(2),
+    rgbFeatures: fc.constantFrom(20, 64),
+    audioFeatures: fc.constant(4),
+  })
+  .map((sizes) => (sizes.model === "NETVLAD" ? { ...sizes, groups: 1, expansion: 1 } : sizes));
 /** At least four videos, of three frames: with fewer, the batch norms leave hardly a gradient but rounding. */
 const COUNTS = fc.array(fc.integer({ min: 3, max: 60 }), { minLength: 4, maxLength: 8 });
 const bytesOf = (count: number): Uint8Array => Uint8Array.from({ length: count }, (_, i) => (i * 97 + Math.floor(i / 7) * 13) % 256);
@@ -176,7 +179,7 @@ describe("our kernels against the reference kernels", () => {
         const bytes = bytesOf(layout.frames * modality.features);
         const compute = (kernels: Kernels) =>
           collect(store, kernels, (context, found) => {
-            const { y, backward } = NEXTVLAD.forward(bytes, layout, modality, context);
+            const { y, backward } = AGGREGATORS[sizes.model].forward(bytes, layout, modality, context);
             found.set("y", toFloats(y));
             backward(statelessNormal(y.shape, [1, 2]));
           });

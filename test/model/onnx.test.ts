@@ -144,6 +144,8 @@ describe("the ONNX graph in ONNX Runtime", () => {
     ["other sizes", other],
     ["rgb alone", { ...other, audioFeatures: 0 }],
     ["audio alone", { ...other, rgbFeatures: 0 }],
+    ["NetVLAD", { ...other, model: "NETVLAD", groups: 1, expansion: 1 }],
+    ["NetVLAD of audio alone", { ...other, model: "NETVLAD", groups: 1, expansion: 1, rgbFeatures: 0 }],
   ] as const) {
     test(`predicts as we do within 1e-5: ${name}`, async () => {
       const drawn = drawWeights(sizes, 5);
