@@ -1,8 +1,8 @@
 import { deflateRawSync, gzipSync } from "node:zlib";
-import { maskedCrc32c } from "../../src/formats/crc32c.js";
-import { type EncodedFrames, encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
-import { encodeTfRecord } from "../../src/formats/tfrecord.js";
-import { field, join, leaf, textField } from "../../src/formats/wire-writer.js";
+import { maskedCrc32c } from "../../src/formats/checksum.js";
+import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
+import { type EncodedFrames, encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
+import { concat, field, rawBytes, stringField } from "../../src/formats/protobuf/writer.js";
 
 // Building blocks of hostile files.
 
@@ -72,12 +72,12 @@ export function nestedMessages(depth: number): Uint8Array {
 
 /** Encodes a map entry of a Features or FeatureLists message with arbitrary content. */
 export function mapEntry(key: string, value: Uint8Array): Uint8Array {
-  return flatten(field(1, join([textField(1, key), field(2, leaf(value))])));
+  return flatten(field(1, concat([stringField(1, key), field(2, rawBytes(value))])));
 }
 
 /** Encodes a length-delimited field. */
 export function bytesField(number: number, content: Uint8Array): Uint8Array {
-  return flatten(field(number, leaf(content)));
+  return flatten(field(number, rawBytes(content)));
 }
 
 function flatten({ pieces }: { readonly pieces: readonly Uint8Array[] }): Uint8Array {

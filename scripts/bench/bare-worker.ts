@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { parentPort } from "node:worker_threads";
-import { maskedCrc32c } from "../../src/formats/crc32c.js";
+import { maskedCrc32c } from "../../src/formats/checksum.js";
 
 const HEADER_BYTES = 12;
 const CHECKSUM_BYTES = 4;

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { makeFolder, writeFileAtomic } from "../../src/base/files.js";
-import { encodeNpz } from "../../src/formats/npz-encoder.js";
+import { encodeNpz } from "../../src/formats/tensors/npz.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { parameterTable } from "../../src/model/network.js";

@@ -149,3 +149,30 @@ export async function* readStream(
     throw fileError(error, name, "read");
   }
 }
+
+/** Larger reads could exceed the system call's limit of 2 GiB. */
+const MAX_READ_BYTES = 1 << 26;
+
+/**
+ * Fills `target` from a position in the file, and returns the number of bytes read: fewer only at the end of the file. A single read may return fewer bytes
+ * anywhere, as on network file systems. Throws the file system's error.
+ */
+export async function readFully(handle: FileHandle, target: Uint8Array, position: number): Promise<number> {
+  let done = 0;
+  while (done < target.length) {
+    const { bytesRead } = await handle.read(target, done, Math.min(target.length - done, MAX_READ_BYTES), position + done);
+    if (bytesRead === 0) break;
+    done += bytesRead;
+  }
+  return done;
+}
+
+/** `readFully`, but throws BAD_FORMAT if the file ends before the target is full, and FILE_UNREADABLE. `file` is its path in messages. */
+export async function readExactly(handle: FileHandle, target: Uint8Array, position: number, file: string): Promise<void> {
+  const done = await readFully(handle, target, position).catch((error: unknown) => {
+    throw fileError(error, file, "read");
+  });
+  if (done === target.length) return;
+  const details = { file, byteOffset: position + done, remedy: "run the command again" };
+  throw new NextvladError("BAD_FORMAT", "the file became shorter while it was read", details);
+}

@@ -3,6 +3,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { crc32c } from "@node-rs/crc32";
 import { fileError, NextvladError } from "./errors.js";
 import { CREATE_NEW } from "./files.js";
+import { readFully } from "./input.js";
 
 /** Length and CRC-32C of a file's content at some point in time. */
 export interface FileMark {
@@ -95,24 +96,13 @@ async function readMarked(handle: FileHandle, path: string, mark: FileMark, pass
   const piece = new Uint8Array(PIECE_BYTES);
   let [bytes, crc] = [0, 0];
   while (bytes < mark.bytes) {
-    const filled = await fill(handle, piece, bytes, Math.min(PIECE_BYTES, mark.bytes - bytes));
+    const filled = await readFully(handle, piece.subarray(0, mark.bytes - bytes), bytes);
     if (filled === 0) throw damaged(path, `${mark.bytes} bytes`, bytes);
     crc = crc32c(piece.subarray(0, filled), crc);
     bytes += filled;
     pass(piece.subarray(0, filled));
   }
   if (crc !== mark.crc32c) throw damaged(path, `checksum ${mark.crc32c}`, crc);
-}
-
-/** Reads `size` bytes, or fewer at the end of the file; returns their number. */
-async function fill(handle: FileHandle, piece: Uint8Array, position: number, size: number): Promise<number> {
-  let filled = 0;
-  while (filled < size) {
-    const { bytesRead } = await handle.read(piece, filled, size - filled, position + filled);
-    if (bytesRead === 0) break;
-    filled += bytesRead;
-  }
-  return filled;
 }
 
 const REMEDY = "start from the beginning, without --resume";

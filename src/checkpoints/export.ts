@@ -2,13 +2,13 @@ import { readdir, stat } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
 import { type Content, isStream, refuseForeignFile, writeDirectoryAtomic, writeFileAtomic, writeStream } from "../base/files.js";
 import { requireMemory } from "../base/memory.js";
-import { encodeNpz } from "../formats/npz-encoder.js";
-import { encodeOnnx } from "../formats/onnx-encoder.js";
-import { encodePaddleVariable } from "../formats/paddle-variable-encoder.js";
-import type { PickleValue } from "../formats/picklable.js";
-import { pickleArrayForAll } from "../formats/pickle-array.js";
-import { encodePickledDict } from "../formats/pickle-writer.js";
-import { encodeSafetensors } from "../formats/safetensors.js";
+import { pickleArrayPortably } from "../formats/pickle/numpy.js";
+import { encodePickledDict } from "../formats/pickle/pickler.js";
+import type { Picklable } from "../formats/pickle/values.js";
+import { encodeOnnx } from "../formats/protobuf/onnx.js";
+import { encodeNpz } from "../formats/tensors/npz.js";
+import { encodePaddleVariable } from "../formats/tensors/paddle-variable.js";
+import { encodeSafetensors } from "../formats/tensors/safetensors.js";
 import { parameterTable } from "../model/network.js";
 import { buildOnnxModel } from "../model/onnx.js";
 import { countParameters, type Parameter } from "../model/parameters.js";
@@ -133,10 +133,10 @@ async function exportPickles(options: ExportOptions, table: readonly Parameter[]
 }
 
 async function writePickle(path: string, arrays: AsyncIterable<HostArray>): Promise<void> {
-  async function* entries(): AsyncGenerator<readonly [string, PickleValue]> {
+  async function* entries(): AsyncGenerator<readonly [string, Picklable]> {
     for await (const { name, shape, data } of arrays) {
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      yield [name, pickleArrayForAll(data instanceof Float32Array ? "f4" : "i8", shape, bytes)];
+      yield [name, pickleArrayPortably(data instanceof Float32Array ? "f4" : "i8", shape, bytes)];
     }
   }
   await writeFileAtomic(path, encodePickledDict(entries()));

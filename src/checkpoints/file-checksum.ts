@@ -1,7 +1,7 @@
 import { crc32c } from "@node-rs/crc32";
 import { fileError, NextvladError } from "../base/errors.js";
 import { openInput } from "../base/input.js";
-import { formatChecksum } from "../formats/crc32c.js";
+import { formatChecksum } from "../formats/checksum.js";
 import type { FileChecksums } from "./snapshot-state.js";
 
 const PIECE_BYTES = 1 << 22;

@@ -1,5 +1,5 @@
 import { NextvladError } from "../base/errors.js";
-import { NpzFile } from "../formats/npz.js";
+import { NpzFile } from "../formats/tensors/npz.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
 /** The maximum size of an entry of a .npz file without ZIP64. */

@@ -2,10 +2,10 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, normalize } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
-import { FileBytes } from "../formats/file-bytes.js";
-import { looksLikePaddleVariable } from "../formats/paddle-variable.js";
-import { looksLikePickle } from "../formats/pickle-reader.js";
-import { looksLikeTar } from "../formats/tar.js";
+import { FileReader } from "../formats/containers/file-reader.js";
+import { looksLikeTar } from "../formats/containers/tar.js";
+import { looksLikePickle } from "../formats/pickle/unpickler.js";
+import { looksLikePaddleVariable } from "../formats/tensors/paddle-variable.js";
 import { isArrayName } from "./model-arrays.js";
 import { openNpz } from "./npz-source.js";
 import { openPaddleArchive } from "./paddle-archive.js";
@@ -88,7 +88,7 @@ async function openFile(path: string, optimizer: boolean): Promise<WeightSource>
 }
 
 async function look(path: string): Promise<{ readonly head: Uint8Array; readonly compressed: boolean }> {
-  const bytes = await FileBytes.open(path);
+  const bytes = await FileReader.open(path);
   const { head, compressed } = bytes;
   await bytes.close();
   return { head, compressed };

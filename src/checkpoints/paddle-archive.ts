@@ -1,8 +1,8 @@
 import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
-import { FileBytes } from "../formats/file-bytes.js";
-import { type PaddleVariableHeader, parseVariableHeader, VARIABLE_HEAD_BYTES } from "../formats/paddle-variable.js";
-import { readTar, type TarEntry } from "../formats/tar.js";
+import { FileReader } from "../formats/containers/file-reader.js";
+import { readTar, type TarEntry } from "../formats/containers/tar.js";
+import { type PaddleVariableHeader, parseVariableHeader, VARIABLE_HEAD_BYTES } from "../formats/tensors/paddle-variable.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
 /** A variable found in the tar, with its first bytes. */
@@ -45,7 +45,7 @@ export async function openPaddleArchive(path: string, isNeeded: (name: string) =
 }
 
 async function* walk(path: string, isNeeded: (name: string) => boolean, wanted: (name: string) => boolean): AsyncGenerator<Met> {
-  const bytes = await FileBytes.open(path);
+  const bytes = await FileReader.open(path);
   try {
     for await (const entry of readTar(bytes)) {
       const name = entry.name.slice(entry.name.lastIndexOf("/") + 1);

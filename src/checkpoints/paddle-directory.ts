@@ -1,8 +1,8 @@
 import { type FileHandle, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
-import { openInput } from "../base/input.js";
-import { parseVariableHeader, VARIABLE_HEAD_BYTES } from "../formats/paddle-variable.js";
+import { openInput, readExactly, readFully } from "../base/input.js";
+import { parseVariableHeader, VARIABLE_HEAD_BYTES } from "../formats/tensors/paddle-variable.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
 interface Variable extends ArrayEntry {
@@ -40,8 +40,8 @@ async function readHeader(file: string, needed: boolean): Promise<Variable | nul
     return await withFile(file, async (handle) => {
       const { size } = await handle.stat();
       const head = new Uint8Array(Math.min(size, VARIABLE_HEAD_BYTES));
-      const { bytesRead } = await handle.read(head, 0, head.length, 0);
-      const { dtype, shape, dataOffset } = parseVariableHeader(head.subarray(0, bytesRead), size, file);
+      const length = await readFully(handle, head, 0);
+      const { dtype, shape, dataOffset } = parseVariableHeader(head.subarray(0, length), size, file);
       return { file, dtype, shape, dataOffset, dataBytes: size - dataOffset };
     });
   } catch (error) {
@@ -53,11 +53,7 @@ async function readHeader(file: string, needed: boolean): Promise<Variable | nul
 async function readData({ file, dataOffset, dataBytes }: Variable): Promise<Uint8Array> {
   return withFile(file, async (handle) => {
     const bytes = new Uint8Array(dataBytes);
-    for (let done = 0; done < dataBytes; ) {
-      const { bytesRead } = await handle.read(bytes, done, dataBytes - done, dataOffset + done);
-      if (bytesRead === 0) throw new NextvladError("BAD_FORMAT", "the file became shorter while it was read", { file });
-      done += bytesRead;
-    }
+    await readExactly(handle, bytes, dataOffset, file);
     return bytes;
   });
 }

@@ -1,9 +1,9 @@
 import { NextvladError } from "../base/errors.js";
-import { FileBytes } from "../formats/file-bytes.js";
-import { MAX_STRING_BYTES } from "../formats/pickle-cursor.js";
-import { parsePickle } from "../formats/pickle-reader.js";
-import { PickleStringGuard } from "../formats/pickle-string-guard.js";
-import { NumpyArray } from "../formats/pickle-values.js";
+import { FileReader } from "../formats/containers/file-reader.js";
+import { PickleLengthCheck } from "../formats/pickle/length-check.js";
+import { MAX_STRING_BYTES } from "../formats/pickle/reader.js";
+import { parsePickle } from "../formats/pickle/unpickler.js";
+import { NumpyArray } from "../formats/pickle/values.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
 /** In files of dygraph models: maps each key of the file to the name of its parameter. */
@@ -31,9 +31,9 @@ export async function openPaddlePickles(path: string, files: readonly string[]):
 }
 
 async function readArrays(file: string): Promise<ReadonlyMap<string, NumpyArray>> {
-  const bytes = await FileBytes.open(file);
+  const bytes = await FileReader.open(file);
   try {
-    const guard = new PickleStringGuard(file, MAX_STRING_BYTES);
+    const guard = new PickleLengthCheck(file, MAX_STRING_BYTES);
     const dict = parsePickle(await bytes.readAll((piece) => guard.check(piece)), file);
     if (!(dict instanceof Map)) {
       const remedy = "name a .pdparams file; tf2pkl.py's pickles of videos go into a file list";

@@ -1,5 +1,4 @@
-import { SafetensorsFile } from "../formats/safetensors.js";
-import type { Dtype } from "../formats/safetensors-header.js";
+import { type Dtype, SafetensorsFile } from "../formats/tensors/safetensors.js";
 import type { ArrayEntry, RawArray, WeightSource } from "./weight-source.js";
 
 /** The metadata key under which `nextvlad export` stores the config. */

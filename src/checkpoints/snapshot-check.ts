@@ -1,6 +1,6 @@
 import { basename, dirname, join } from "node:path";
 import { NextvladError } from "../base/errors.js";
-import { SafetensorsFile } from "../formats/safetensors.js";
+import { SafetensorsFile } from "../formats/tensors/safetensors.js";
 import { checkFile } from "./file-checksum.js";
 import { requireFinite } from "./finite.js";
 import { readSnapshotState, requireSnapshot } from "./snapshot.js";

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
-import { unsealJson } from "../formats/sealed-json.js";
+import { parseWithChecksum } from "../formats/checksum.js";
 import { FORMAT_VERSION } from "./snapshot-layout.js";
 
 const checksum = z.string().regex(/^[0-9a-f]{8}$/);
@@ -66,7 +66,7 @@ const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
 
 /** Parses the text of a `state.json` of this format version or an older one. Throws BAD_SNAPSHOT. */
 export function parseState(text: string, file: string): SnapshotState {
-  const sealed = unsealJson(text);
+  const sealed = parseWithChecksum(text);
   if (sealed === null) throw new NextvladError("BAD_SNAPSHOT", "the state is no JSON object", { file, remedy: "take another snapshot" });
   const { rest, expected, found } = sealed;
   const version = Number(rest.format_version);

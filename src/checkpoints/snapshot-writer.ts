@@ -1,8 +1,8 @@
 import { dirname } from "node:path";
 import { crc32c } from "@node-rs/crc32";
 import { type Content, requireFreeSpace, writeDirectoryAtomic } from "../base/files.js";
-import { formatChecksum } from "../formats/crc32c.js";
-import { encodeSafetensors, type NamedTensor } from "../formats/safetensors.js";
+import { formatChecksum } from "../formats/checksum.js";
+import { encodeSafetensors, type NamedTensor } from "../formats/tensors/safetensors.js";
 import type { StoredArray } from "../runtime/variables.js";
 import { CONFIG, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
 import type { FileChecksums, RunState, WrittenBy } from "./snapshot-state.js";

@@ -1,4 +1,4 @@
-import { sealJson } from "../formats/sealed-json.js";
+import { stringifyWithChecksum } from "../formats/checksum.js";
 import { FORMAT_VERSION } from "./snapshot-layout.js";
 import type { FileChecksums, RunState, SnapshotState, WrittenBy } from "./snapshot-state.js";
 
@@ -14,5 +14,5 @@ export function encodeState(run: RunState, writtenBy: WrittenBy | null, files: F
     ...{ step, epoch, step_in_epoch, seed, best, validated_epoch, shards },
     ...{ written_by: writtenBy, files },
   };
-  return sealJson(state);
+  return stringifyWithChecksum(state);
 }

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { decodeNumpy } from "../formats/tensors/numpy.js";
 
 /** An array's dtype and shape, known before it is read. */
 export interface ArrayEntry {
@@ -37,7 +38,5 @@ export function floatsOf({ name, dtype, bytes }: RawArray, path: string): Float3
     const details = { file: path, parameter: name, expected: "f4", found: dtype };
     throw new NextvladError("BAD_WEIGHTS", "the array has another type", details);
   }
-  // Not slice(): on a Buffer it returns a view, not a copy.
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);
-  return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.length / 4);
+  return decodeNumpy(bytes, "f4");
 }

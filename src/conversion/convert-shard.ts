@@ -7,7 +7,7 @@ import { isPickle } from "../data/shard.js";
 import { writeShard } from "../data/shard-writer.js";
 import { type FeatureBytes, makeVideo, type Video } from "../data/video.js";
 import { checkVideo } from "../data/video-check.js";
-import { readTfRecordFile } from "../formats/tfrecord.js";
+import { readTfRecordFile } from "../formats/containers/tfrecord.js";
 import { readFeatureFile } from "./feature-file.js";
 import { mergeStatistics, NO_VALUES, type ValueStatistics } from "./quantise.js";
 import { ANY_VIDEO, RecordConverter } from "./record-video.js";

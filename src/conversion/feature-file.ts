@@ -3,8 +3,8 @@ import { openInput } from "../base/input.js";
 import { listFirst } from "../base/problem-list.js";
 import { showText } from "../base/shown-value.js";
 import type { FeatureBytes } from "../data/video.js";
-import { type NpyArray, readNpy } from "../formats/npy.js";
-import { readNpz } from "../formats/npz.js";
+import { type NpyArray, readNpy } from "../formats/tensors/npy.js";
+import { readNpz } from "../formats/tensors/npz.js";
 import { NO_VALUES, quantise, refuseNotFinite, type ValueRange, type ValueStatistics } from "./quantise.js";
 
 /** The features of one modality of a video from its own file, as bytes. */

@@ -1,16 +1,15 @@
 import { basename, extname } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
-import { FLOAT_BYTES, type FloatType, floatTypeOf } from "../data/float-bytes.js";
+import { FLOAT_BYTES, floatTypeOf } from "../data/float-bytes.js";
 import { makeVideo, type Video } from "../data/video.js";
 import { checkVideo, type VideoPlace, type VideoShape } from "../data/video-check.js";
 import { labelsOf, listOf, readId, refuseVideoLevel, SEGMENT_LABELS } from "../data/video-parser.js";
-import type { FloatFrames } from "../formats/float-list.js";
-import { decodeFloat16 } from "../formats/float16.js";
-import { type FrameList, ownMemory } from "../formats/frame-list.js";
-import { parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
-import type { TfRecord } from "../formats/tfrecord.js";
-import { decodeText } from "../formats/wire.js";
+import type { TfRecord } from "../formats/containers/tfrecord.js";
+import { allocateUnpooled, type FloatFrames, type FrameList } from "../formats/protobuf/feature-list.js";
+import { decodeText } from "../formats/protobuf/reader.js";
+import { parseSequenceExample, type SequenceExample } from "../formats/protobuf/sequence-example.js";
+import { decodeNumpy } from "../formats/tensors/numpy.js";
 import { mergeStatistics, NO_VALUES, quantise, refuseNotFinite, type ValueRange, type ValueStatistics } from "./quantise.js";
 import type { ShardSource } from "./task.js";
 
@@ -59,7 +58,7 @@ export class RecordConverter {
       ofFloats.set(name, frames);
       return NO_BYTES;
     };
-    const example = parseSequenceExample(record.data, recordPlace, featureNames, ANY_VIDEO.maxFrames, ownMemory, keep);
+    const example = parseSequenceExample(record.data, recordPlace, featureNames, ANY_VIDEO.maxFrames, allocateUnpooled, keep);
     refuseVideoLevel(example, recordPlace);
     if (example.context.has(SEGMENT_LABELS)) this.segmentedVideos++;
     const mediaId = mediaIdOf(example, isLone ? this.#source.path : null);
@@ -119,7 +118,11 @@ export class RecordConverter {
       });
     }
     const size = list.frameBytes / FLOAT_BYTES[dtype];
-    return { frames: list.frames, frameBytes: size, data: this.#quantise(floatsOf(list.data, dtype), size, name, place) };
+    return {
+      frames: list.frames,
+      frameBytes: size,
+      data: this.#quantise(decodeNumpy(list.data, dtype === "float16" ? "f2" : "f4"), size, name, place),
+    };
   }
 
   /** Truncates both modalities to the shorter one: MediaPipe's audio, in windows of 0.96 s, can end one frame before its rgb. */
@@ -176,10 +179,4 @@ function mediaIdOf({ context }: SequenceExample, file: string | null): string | 
   if (mediaId !== undefined) return mediaId;
   const mediaFile = textOf("clip/data_path") ?? (file?.endsWith(".pb") ? file : undefined);
   return mediaFile === undefined ? undefined : basename(mediaFile, extname(mediaFile));
-}
-
-function floatsOf(bytes: Uint8Array, type: FloatType): Float32Array {
-  // Copied, because a typed array needs an aligned offset.
-  const { buffer } = Uint8Array.from(bytes);
-  return type === "float16" ? decodeFloat16(new Uint16Array(buffer)) : new Float32Array(buffer);
 }

@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { escapeBytes, isUnicode, unescapeBytes } from "../base/byte-text.js";
 import { fileError, NextvladError } from "../base/errors.js";
-import { openInput, readInput, readOnce, readStream } from "../base/input.js";
+import { openInput, readFully, readInput, readOnce, readStream } from "../base/input.js";
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 import { joinErrors, listFirst } from "../base/problem-list.js";
 import { showPath, showText } from "../base/shown-value.js";
@@ -262,9 +262,9 @@ async function isText(path: string, list: string): Promise<boolean> {
   const handle = await openInput(path, list);
   try {
     const head = new Uint8Array(512);
-    const { bytesRead } = await handle.read(head, 0, head.length, 0);
-    if (PICKLED_TEXT.test(Buffer.from(head.buffer, 0, bytesRead).toString("latin1"))) return false;
-    return head.subarray(0, bytesRead).every(isTextByte);
+    const length = await readFully(handle, head, 0);
+    if (PICKLED_TEXT.test(Buffer.from(head.buffer, 0, length).toString("latin1"))) return false;
+    return head.subarray(0, length).every(isTextByte);
   } finally {
     await handle.close();
   }

@@ -2,9 +2,9 @@ import { stat } from "node:fs/promises";
 import { DEFAULT_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import { fileError } from "../base/errors.js";
 import { readInput } from "../base/input.js";
-import { openFileSource } from "../formats/byte-source.js";
-import { isSequenceExample } from "../formats/sequence-example.js";
-import { startsTfRecord, type TfRecord, tooLong } from "../formats/tfrecord.js";
+import { openFileSource } from "../formats/containers/byte-source.js";
+import { startsTfRecord, type TfRecord, tooLong } from "../formats/containers/tfrecord.js";
+import { isSequenceExample } from "../formats/protobuf/sequence-example.js";
 
 const HEAD_BYTES = 64;
 /** Possible first bytes of a SequenceExample: the tags of its context and of its feature lists. */

@@ -1,8 +1,9 @@
 import type { FileHandle } from "node:fs/promises";
-import { fileError, NextvladError } from "../base/errors.js";
-import { decodeFloat16 } from "../formats/float16.js";
-import type { Allocate } from "../formats/frame-list.js";
-import { NUMPY_ITEM_BYTES, NumpyArray, type NumpyKind, type PickledValue } from "../formats/pickle-values.js";
+import { NextvladError } from "../base/errors.js";
+import { readExactly } from "../base/input.js";
+import { NumpyArray, type PickledValue } from "../formats/pickle/values.js";
+import type { Allocate } from "../formats/protobuf/feature-list.js";
+import { decodeNumpy, itemBytes, type NumpyDtype } from "../formats/tensors/numpy.js";
 import type { FeatureBytes } from "./video.js";
 import type { VideoPlace } from "./video-check.js";
 
@@ -13,7 +14,7 @@ export interface PickledFeature {
   readonly rows: number;
   /** Number of columns; each becomes one byte when it is read. */
   readonly frameBytes: number;
-  readonly dtype: NumpyKind;
+  readonly dtype: NumpyDtype;
   readonly fortranOrder: boolean;
   /** `[rows, frameBytes]` of the dtype in the array's own order, or the byte offset of that data in the file. */
   readonly content: Uint8Array | number;
@@ -61,13 +62,13 @@ export async function readRows(
   const kept = Math.min(frames, maxFrames);
   const data = allocate(kept * frameBytes);
   if (dtype === "u1" && !fortranOrder && typeof content === "number") {
-    await readAt(handle, data, content, file);
+    await readExactly(handle, data, content, file);
     return { frames, frameBytes, data };
   }
-  const needed = (fortranOrder ? rows : kept) * frameBytes * NUMPY_ITEM_BYTES[dtype];
+  const needed = (fortranOrder ? rows : kept) * frameBytes * itemBytes(dtype);
   const bytes = typeof content === "number" ? new Uint8Array(needed) : content.subarray(0, needed);
-  if (typeof content === "number") await readAt(handle, bytes, content, file);
-  const numbers = numbersOf(bytes, dtype);
+  if (typeof content === "number") await readExactly(handle, bytes, content, file);
+  const numbers = decodeNumpy(bytes, dtype);
   if (dtype === "u1" && !fortranOrder) data.set(bytes);
   else
     for (let row = 0; row < kept; row++) {
@@ -80,26 +81,6 @@ export async function readRows(
     }
   return { frames, frameBytes, data };
 }
-
-/** Returns the numbers in an array's bytes (little-endian). */
-export function numbersOf(bytes: Uint8Array, dtype: NumpyKind): ArrayLike<number> | ArrayLike<bigint> {
-  if (dtype === "u1" || dtype === "b1") return bytes;
-  // Copied, because typed arrays of wider numbers need an aligned offset.
-  const { buffer } = Uint8Array.from(bytes);
-  return dtype === "f2" ? decodeFloat16(new Uint16Array(buffer)) : new NUMBERS[dtype](buffer);
-}
-
-const NUMBERS = {
-  i1: Int8Array,
-  i2: Int16Array,
-  u2: Uint16Array,
-  i4: Int32Array,
-  u4: Uint32Array,
-  f4: Float32Array,
-  i8: BigInt64Array,
-  u8: BigUint64Array,
-  f8: Float64Array,
-} as const;
 
 function notByte(
   value: number,
@@ -114,14 +95,4 @@ function notByte(
     remedy:
       "quantise float features to bytes, uint8(round((clip(x, -2, 2) + 2) * 255 / 4)), or save them as .npy and run nextvlad convert --csv (docs/own-features.md)",
   });
-}
-
-async function readAt(handle: FileHandle, target: Uint8Array, position: number, file: string): Promise<void> {
-  for (let done = 0; done < target.length; ) {
-    const { bytesRead } = await handle.read(target, done, target.length - done, position + done).catch((error: unknown) => {
-      throw fileError(error, file, "read");
-    });
-    if (bytesRead === 0) throw new NextvladError("BAD_FORMAT", "the file became shorter while it was read", { file, remedy: "run again" });
-    done += bytesRead;
-  }
 }

@@ -1,8 +1,8 @@
 import { encodeBytes } from "../base/byte-text.js";
 import { writeFileAtomic } from "../base/files.js";
-import { ByteString, type PickleValue } from "../formats/picklable.js";
-import { pickleArray } from "../formats/pickle-array.js";
-import { encodePickledList } from "../formats/pickle-writer.js";
+import { pickleArray } from "../formats/pickle/numpy.js";
+import { encodePickledList } from "../formats/pickle/pickler.js";
+import { ByteString, type Picklable } from "../formats/pickle/values.js";
 import type { Video } from "./video.js";
 
 /**
@@ -15,9 +15,9 @@ export async function writePickleShard(path: string, videos: Iterable<Video> | A
   await writeFileAtomic(path, encodePickledList(asDicts(videos, maxFrames)));
 }
 
-async function* asDicts(videos: Iterable<Video> | AsyncIterable<Video>, maxFrames: number): AsyncGenerator<PickleValue, void> {
+async function* asDicts(videos: Iterable<Video> | AsyncIterable<Video>, maxFrames: number): AsyncGenerator<Picklable, void> {
   for await (const { id, frames, rgb, audio, labels } of videos) {
-    yield new Map<PickleValue, PickleValue>([
+    yield new Map<Picklable, Picklable>([
       [new ByteString("video"), new ByteString(encodeBytes(id))],
       [new ByteString("feature"), pickleArray("u1", [frames, rgb.length / frames], rgb)],
       [new ByteString("audio"), pickleArray("u1", [frames, audio.length / frames], audio)],

@@ -4,12 +4,13 @@ import { decodeBytes, normaliseBytes } from "../base/byte-text.js";
 import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
 import { openInput } from "../base/input.js";
 import { showValue } from "../base/shown-value.js";
-import { type Allocate, ownMemory } from "../formats/frame-list.js";
-import { parsePickle } from "../formats/pickle-reader.js";
-import { PickleStringGuard } from "../formats/pickle-string-guard.js";
-import { NumpyArray, type PickledDict, PickledTuple, type PickledValue } from "../formats/pickle-values.js";
+import { PickleLengthCheck } from "../formats/pickle/length-check.js";
+import { parsePickle } from "../formats/pickle/unpickler.js";
+import { NumpyArray, type PickledDict, type PickledValue, Tuple } from "../formats/pickle/values.js";
+import { type Allocate, allocateUnpooled } from "../formats/protobuf/feature-list.js";
+import { decodeNumpy } from "../formats/tensors/numpy.js";
 import { DamageSieve, MAX_FILE_PROBLEMS } from "./damage-sieve.js";
-import { numbersOf, type PickledFeature, readRows, takeFeature } from "./pickle-feature.js";
+import { type PickledFeature, readRows, takeFeature } from "./pickle-feature.js";
 import { type FeatureBytes, makeVideo, type ShardVideo } from "./video.js";
 import { checkVideo, type FeaturePair, type VideoPlace, type VideoShape } from "./video-check.js";
 
@@ -44,7 +45,7 @@ export async function* readPickleShard(
   path: string,
   shape: VideoShape,
   sieve = new DamageSieve("error"),
-  allocate: Allocate = ownMemory,
+  allocate: Allocate = allocateUnpooled,
   undo?: () => void,
 ): AsyncGenerator<ShardVideo, void> {
   const handle = await openInput(path);
@@ -111,7 +112,7 @@ async function takeApart(handle: FileHandle, file: string, maxRecordBytes = DEFA
 /** Returns the dicts of a pickle; null for anything else. */
 function videosOf(value: PickledValue): readonly PickledValue[] | null {
   if (value instanceof Map) return [value];
-  return value instanceof PickledTuple ? value.items : Array.isArray(value) ? value : null;
+  return value instanceof Tuple ? value.items : Array.isArray(value) ? value : null;
 }
 
 /** Parses the file. Marks a BAD_FORMAT error as damage to the rest of the shard: in an invalid pickle, the start of the next video cannot be found. */
@@ -135,7 +136,7 @@ function takeVideoOrError(item: PickledValue, file: Uint8Array, at: VideoPlace):
 
 /** Reads the whole file. Throws FILE_UNREADABLE, and BAD_FORMAT if the file or a string in it is too long. */
 async function readWhole(handle: FileHandle, file: string, maxRecordBytes: number): Promise<Uint8Array> {
-  const guard = new PickleStringGuard(file, maxRecordBytes);
+  const guard = new PickleLengthCheck(file, maxRecordBytes);
   try {
     const { size } = await handle.stat();
     if (size > MAX_SHARD_BYTES) throw tooLarge(file, size);
@@ -193,7 +194,7 @@ function idOf(value: PickledValue | undefined): string | undefined {
 function takeLabels(value: PickledValue | undefined, place: VideoPlace): readonly number[] | undefined {
   if (value === undefined || value === null) return undefined;
   const isVector = value instanceof NumpyArray && value.shape.length === 1;
-  const items = isVector ? Array.from(numbersOf(value.bytes, value.dtype), Number) : value instanceof PickledTuple ? value.items : value;
+  const items = isVector ? Array.from(decodeNumpy(value.bytes, value.dtype), Number) : value instanceof Tuple ? value.items : value;
   const isBoolean = isVector && value.dtype === "b1";
   if (Array.isArray(items) && !isBoolean && items.every((label): label is number => Number.isInteger(label))) return items;
   throw new NextvladError("BAD_LABELS", "the video's label is not a list of integers", {

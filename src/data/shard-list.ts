@@ -2,8 +2,9 @@ import { open, stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { crc32c } from "@node-rs/crc32";
 import { NextvladError } from "../base/errors.js";
+import { readFully } from "../base/input.js";
 import { listFirst } from "../base/problem-list.js";
-import { formatChecksum } from "../formats/crc32c.js";
+import { formatChecksum } from "../formats/checksum.js";
 
 /** Identifies a list of shards: their number, and the CRC-32C of their names and sizes in the list's order. */
 export interface ShardList {
@@ -89,8 +90,8 @@ async function checksumEnds(path: string, size: number): Promise<string> {
   const handle = await open(path, "r");
   try {
     const read = async (length: number, position: number): Promise<Uint8Array> => {
-      const { buffer, bytesRead } = await handle.read(new Uint8Array(length), 0, length, position);
-      return buffer.subarray(0, bytesRead);
+      const bytes = new Uint8Array(length);
+      return bytes.subarray(0, await readFully(handle, bytes, position));
     };
     const head = await read(Math.min(ENDS_BYTES, size), 0);
     let crc = crc32c(head);

@@ -1,7 +1,7 @@
 import { encodeBytes } from "../base/byte-text.js";
 import { writeFileAtomic } from "../base/files.js";
-import { encodeSequenceExample } from "../formats/sequence-example-encoder.js";
-import { encodeTfRecord } from "../formats/tfrecord.js";
+import { encodeTfRecord } from "../formats/containers/tfrecord.js";
+import { encodeSequenceExample } from "../formats/protobuf/sequence-example.js";
 import type { Video } from "./video.js";
 
 /**

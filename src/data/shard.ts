@@ -1,7 +1,7 @@
-import { openFileSource } from "../formats/byte-source.js";
-import { type Allocate, ownMemory } from "../formats/frame-list.js";
-import { looksLikePickle } from "../formats/pickle-reader.js";
-import { mayStartTfRecord, readTfRecordFile, startsTfRecord } from "../formats/tfrecord.js";
+import { openFileSource } from "../formats/containers/byte-source.js";
+import { mayStartTfRecord, readTfRecordFile, startsTfRecord } from "../formats/containers/tfrecord.js";
+import { looksLikePickle } from "../formats/pickle/unpickler.js";
+import { type Allocate, allocateUnpooled } from "../formats/protobuf/feature-list.js";
 import { DamageSieve } from "./damage-sieve.js";
 import { readPickleShard } from "./pickle-shard.js";
 import type { ShardVideo } from "./video.js";
@@ -25,7 +25,7 @@ export interface ShardOptions {
  * Throws what `readTfRecordFile`, `parseVideo` and `readPickleShard` throw, except errors that the sieve skips.
  */
 export async function* readShard(path: string, shape: VideoShape, options: ShardOptions = {}): AsyncGenerator<ShardVideo, void> {
-  const { sieve = new DamageSieve("error"), allocate = ownMemory, undo } = options;
+  const { sieve = new DamageSieve("error"), allocate = allocateUnpooled, undo } = options;
   try {
     if (await isPickle(path)) yield* readPickleShard(path, shape, sieve, allocate, undo);
     else yield* readVideos(path, shape, sieve, allocate, undo);

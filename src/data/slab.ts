@@ -1,4 +1,4 @@
-import { type Allocate, ownMemory } from "../formats/frame-list.js";
+import { type Allocate, allocateUnpooled } from "../formats/protobuf/feature-list.js";
 
 /** New slabs are slightly larger than the largest size requested, because the next content rarely has exactly the same length. */
 const HEADROOM = 1.1;
@@ -17,7 +17,7 @@ export class SlabPool {
   draw(): ArrayBuffer {
     const slab = this.#spare.pop();
     if (slab !== undefined && slab.byteLength >= this.#wantedBytes) return slab;
-    return ownMemory(Math.ceil(this.#wantedBytes * HEADROOM)).buffer as ArrayBuffer;
+    return allocateUnpooled(Math.ceil(this.#wantedBytes * HEADROOM)).buffer as ArrayBuffer;
   }
 
   /** Requests a minimum size in bytes for the next slabs. */
@@ -47,7 +47,7 @@ export class PieceSlab {
     this.#slab ??= this.#pool.draw();
     const start = this.#filled;
     this.#filled += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-    return start + bytes <= this.#slab.byteLength ? new Uint8Array(this.#slab, start, bytes) : ownMemory(bytes);
+    return start + bytes <= this.#slab.byteLength ? new Uint8Array(this.#slab, start, bytes) : allocateUnpooled(bytes);
   };
 
   /** Keeps all memory allocated so far. */
@@ -99,7 +99,7 @@ export class JoinedSlab {
 
   #grow(bytes: number): void {
     const drawn = this.#filled === 0 ? new Uint8Array(this.#pool.draw()) : null;
-    const larger = drawn !== null && drawn.length >= bytes ? drawn : ownMemory(Math.max(bytes, 2 * this.#bytes.length));
+    const larger = drawn !== null && drawn.length >= bytes ? drawn : allocateUnpooled(Math.max(bytes, 2 * this.#bytes.length));
     larger.set(this.#bytes.subarray(0, this.#filled));
     this.#bytes = larger;
   }

@@ -2,7 +2,7 @@ import { Worker } from "node:worker_threads";
 import { NextvladError, RAISE_OPEN_FILES } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { trackThread } from "../base/waiting.js";
-import { releaseThread, shareRecordBudget } from "../formats/record-budget.js";
+import { releaseThread, shareRecordBudget } from "../formats/containers/record-buffer.js";
 
 /** Message that asks a thread to close its files and exit. */
 export const STOP = "stop";

@@ -1,4 +1,4 @@
-import { ownMemory } from "../formats/frame-list.js";
+import { allocateUnpooled } from "../formats/protobuf/feature-list.js";
 import type { Video } from "./video.js";
 
 /** Buffer sizes are rounded up to multiples of this, so that a buffer can be reused for a video of similar length. */
@@ -29,6 +29,6 @@ export class VideoMemory {
   }
 
   #draw(bytes: number): ArrayBuffer {
-    return this.#free.get(bytes)?.pop() ?? (ownMemory(bytes).buffer as ArrayBuffer);
+    return this.#free.get(bytes)?.pop() ?? (allocateUnpooled(bytes).buffer as ArrayBuffer);
   }
 }

@@ -1,10 +1,10 @@
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { showText, showValue } from "../base/shown-value.js";
-import { type Allocate, type FrameList, ownMemory } from "../formats/frame-list.js";
-import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
-import type { TfRecord } from "../formats/tfrecord.js";
-import { decodeText } from "../formats/wire.js";
+import type { TfRecord } from "../formats/containers/tfrecord.js";
+import { type Allocate, allocateUnpooled, type FrameList } from "../formats/protobuf/feature-list.js";
+import { decodeText } from "../formats/protobuf/reader.js";
+import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/protobuf/sequence-example.js";
 import { makeVideo, type Video } from "./video.js";
 import { checkVideo, type FoundVideo, type VideoPlace, type VideoShape } from "./video-check.js";
 
@@ -23,7 +23,7 @@ const NAMED_LISTS = 8;
  * Throws BAD_FORMAT if the record is not a SequenceExample, BAD_VIDEO if the ID or the frames are missing or the frames have the wrong size or number, and
  * BAD_LABELS if the labels are invalid.
  */
-export function parseVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = ownMemory): Video {
+export function parseVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = allocateUnpooled): Video {
   const { found, place } = findVideo(record, shape, allocate);
   return makeVideo(checkVideo(found, shape, place));
 }
@@ -38,7 +38,7 @@ interface VideoRecord {
 }
 
 /** Extracts a video from a record, unchecked. With `maxFrames` 0, frames are counted but not copied. Throws BAD_FORMAT, BAD_VIDEO, BAD_LABELS. */
-export function findVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = ownMemory): VideoRecord {
+export function findVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = allocateUnpooled): VideoRecord {
   const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
   const wanted = shape.featureNames.filter((_, i) => shape.featureSizes[i] !== 0);
   const example = parseSequenceExample(record.data, recordPlace, wanted, shape.maxFrames, allocate);

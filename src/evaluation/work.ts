@@ -1,7 +1,7 @@
 import { crc32c } from "@node-rs/crc32";
 import type { Config } from "../config/schema.js";
 import { type ShardList, tellShards } from "../data/shard-list.js";
-import { formatChecksum } from "../formats/crc32c.js";
+import { formatChecksum } from "../formats/checksum.js";
 import type { ResultTarget } from "../results/result-writer.js";
 
 /** Config keys that a resumed run may change: file paths, readers, device, and limits. */

@@ -5,8 +5,8 @@ import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard.js";
 import { checkVideo, type VideoShape } from "../data/video-check.js";
 import { findVideo } from "../data/video-parser.js";
-import { makeSource, type OpenedSource } from "../formats/byte-source.js";
-import { readTfRecordFile } from "../formats/tfrecord.js";
+import { makeSource, type OpenedSource } from "../formats/containers/byte-source.js";
+import { readTfRecordFile } from "../formats/containers/tfrecord.js";
 
 /** Facts about a shard, from its first record. */
 export interface FirstRecord {

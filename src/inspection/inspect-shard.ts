@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { decodeBytes, encodeBytes, escapeBytes } from "../base/byte-text.js";
 import { fileError, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
-import { openInput } from "../base/input.js";
+import { openInput, readFully } from "../base/input.js";
 import { groupErrors } from "../base/problem-list.js";
 import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/damage-sieve.js";
 import { readLoneExample } from "../data/lone-example.js";
@@ -10,10 +10,9 @@ import { isPickle } from "../data/shard.js";
 import type { Video } from "../data/video.js";
 import type { VideoShape } from "../data/video-check.js";
 import { SEGMENT_LABELS } from "../data/video-parser.js";
-import type { FrameList } from "../formats/frame-list.js";
-import type { ListSummary } from "../formats/list-summary.js";
-import { describeSequenceExample, parseSequenceExample, type SequenceExample } from "../formats/sequence-example.js";
-import { compressionOf, readTfRecordFile, type TfRecord } from "../formats/tfrecord.js";
+import { compressionOf, readTfRecordFile, type TfRecord } from "../formats/containers/tfrecord.js";
+import type { FeatureListSummary, FrameList } from "../formats/protobuf/feature-list.js";
+import { describeSequenceExample, parseSequenceExample, type SequenceExample } from "../formats/protobuf/sequence-example.js";
 
 /** Maximum number of problems that are stored to be reported by kind; further ones are only counted. */
 const MAX_LISTED_PROBLEMS = 1000;
@@ -79,9 +78,9 @@ async function statShard(path: string): Promise<{ size: number; compression: "no
     const handle = await openInput(path);
     try {
       const head = new Uint8Array(64);
-      const { bytesRead } = await handle.read(head, 0, head.length, 0);
+      const length = await readFully(handle, head, 0);
       const { size } = await handle.stat();
-      return { size, compression: compressionOf(head.subarray(0, bytesRead)) ?? "none" };
+      return { size, compression: compressionOf(head.subarray(0, length)) ?? "none" };
     } finally {
       await handle.close();
     }
@@ -93,7 +92,7 @@ async function statShard(path: string): Promise<{ size: number; compression: "no
 /** Kind of a message. frame: SequenceExample with feature lists; video: Example with a video's mean_rgb or mean_audio; other: neither. */
 type Level = "frame" | "video" | "other";
 
-function levelOf(context: SequenceExample["context"], lists: ReadonlyMap<string, ListSummary>): Level {
+function levelOf(context: SequenceExample["context"], lists: ReadonlyMap<string, FeatureListSummary>): Level {
   if (lists.size > 0) return "frame";
   return context.has("mean_rgb") || context.has("mean_audio") ? "video" : "other";
 }
@@ -199,7 +198,7 @@ class ShardContent {
     for (const [name, list] of frameLists) this.#addFeature(name, list);
   }
 
-  #addList(name: string, { type, frames, sizes: [min, max] }: Omit<ListSummary, "isUniform">): void {
+  #addList(name: string, { type, frames, sizes: [min, max] }: Omit<FeatureListSummary, "isUniform">): void {
     const list = this.#lists.get(name) ?? { videos: 0, types: {}, frames: { min: frames, max: frames }, sizes: { min, max } };
     this.#lists.set(name, {
       videos: list.videos + 1,
@@ -210,7 +209,7 @@ class ShardContent {
   }
 
   /** Compares the frame counts of rgb and audio, which MediaPipe names RGB/... and AUDIO/... */
-  #compareLengths(lists: ReadonlyMap<string, ListSummary>, record: number): void {
+  #compareLengths(lists: ReadonlyMap<string, FeatureListSummary>, record: number): void {
     const lengthOf = (prefix: string): number | undefined => [...lists].find(([name]) => name.toLowerCase().startsWith(prefix))?.[1].frames;
     const [rgb, audio] = [lengthOf("rgb"), lengthOf("audio")];
     if (rgb === undefined || audio === undefined || rgb === audio) return;

@@ -11,7 +11,7 @@ import { describeFileList, describeRepeated, type FileList, type FoundShards, fi
 import { FLOAT_TYPES, type FloatType, quantiseRemedy } from "../data/float-bytes.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
 import type { VideoShape } from "../data/video-check.js";
-import { walkRecordHeaders } from "../formats/record-headers.js";
+import { walkRecordHeaders } from "../formats/containers/tfrecord.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { parameterTable } from "../model/network.js";
 import { countParameters } from "../model/parameters.js";

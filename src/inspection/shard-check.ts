@@ -5,8 +5,8 @@ import { isPickle } from "../data/shard.js";
 import type { Video } from "../data/video.js";
 import { checkVideo, type VideoShape } from "../data/video-check.js";
 import { findVideo } from "../data/video-parser.js";
-import { openBlockingSource } from "../formats/blocking-source.js";
-import { readTfRecordFile, type TfRecord } from "../formats/tfrecord.js";
+import { openBlockingSource } from "../formats/containers/byte-source.js";
+import { readTfRecordFile, type TfRecord } from "../formats/containers/tfrecord.js";
 import { IdPacker, type PackedIds } from "./id-table.js";
 
 /** Maximum number of problems listed per shard; further ones are only counted. */

@@ -1,5 +1,5 @@
 import { NextvladError } from "../base/errors.js";
-import { readNpy } from "../formats/npy.js";
+import { readNpy } from "../formats/tensors/npy.js";
 
 const EIGENVALUES = "use eigenvals.npy of YouTube-8M's PCA download, not its mean.npy or eigenvecs.npy";
 

@@ -1,4 +1,4 @@
-import { ELEMENT_TYPES, type OnnxAttribute, type OnnxInitializer, type OnnxNode } from "../formats/onnx-encoder.js";
+import { ELEMENT_TYPES, type OnnxAttribute, type OnnxInitializer, type OnnxNode } from "../formats/protobuf/onnx.js";
 import { L2_EPSILON } from "../kernels/reference.js";
 import { AUDIO_OFFSET, RGB_OFFSET, STEP } from "./dequantize.js";
 import { BATCH_NORM_EPSILON, type BatchNormNames } from "./parameters.js";

@@ -1,4 +1,4 @@
-import { ELEMENT_TYPES, type OnnxInitializer, type OnnxModel, type OnnxValue } from "../formats/onnx-encoder.js";
+import { ELEMENT_TYPES, type OnnxInitializer, type OnnxModel, type OnnxValue } from "../formats/protobuf/onnx.js";
 import { AGGREGATORS } from "./network.js";
 import { OnnxGraph, type PaddedLayout } from "./onnx-graph.js";
 import { CLASSIFIER, CLASSIFIER_BIAS, GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM } from "./parameters.js";

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
-import { sealJson, unsealJson } from "../formats/sealed-json.js";
+import { parseWithChecksum, stringifyWithChecksum } from "../formats/checksum.js";
 
 const FORMAT_VERSION = 3;
 
@@ -44,7 +44,7 @@ const FRESH = "start from the beginning, without --resume";
 
 /** Returns the text of a state, with its checksum. */
 export function encodePartialState(state: PartialState): string {
-  return sealJson({ format_version: FORMAT_VERSION, ...state });
+  return stringifyWithChecksum({ format_version: FORMAT_VERSION, ...state });
 }
 
 /** Converts the state of each older format version to the next version. */
@@ -63,7 +63,7 @@ function nameSums(state: Record<string, unknown>): Record<string, unknown> {
 
 /** Parses the text of a state of this format version or an older one. Throws BAD_RESULTS. */
 export function parsePartialState(text: string, file: string): PartialState {
-  const sealed = unsealJson(text);
+  const sealed = parseWithChecksum(text);
   if (sealed === null)
     throw new NextvladError("BAD_RESULTS", "the state of the partial results is no JSON object", { file, remedy: FRESH });
   const { rest, expected, found } = sealed;

@@ -1,8 +1,8 @@
 import { encodeBytes, escapeBytes, isUnicode } from "../base/byte-text.js";
 import { csvField } from "../formats/csv.js";
-import { formatGeneral } from "../formats/general-number.js";
-import { Bytes, Tuple } from "../formats/picklable.js";
-import { PickledListEncoder } from "../formats/pickle-writer.js";
+import { formatGeneral } from "../formats/general-format.js";
+import { PickledListEncoder } from "../formats/pickle/pickler.js";
+import { Bytes, Tuple } from "../formats/pickle/values.js";
 import type { LabelNames } from "./label-names.js";
 import type { Prediction } from "./prediction.js";
 import type { ResultFormat } from "./result-formats.js";
@@ -47,7 +47,7 @@ class PickleEncoder implements ResultEncoder {
   }
 
   add({ id, scores, classes }: Prediction): void {
-    this.#list.add(new Tuple(isUnicode(id) ? id : new Bytes(encodeBytes(id)), scores, classes));
+    this.#list.add(new Tuple([isUnicode(id) ? id : new Bytes(encodeBytes(id)), scores, classes]));
   }
 
   end(): void {

@@ -2,12 +2,11 @@ import { decodeBytes, isUnicode, normaliseBytes, unescapeBytes } from "../base/b
 import { parseDecimal } from "../base/decimal.js";
 import { NextvladError } from "../base/errors.js";
 import { showValue } from "../base/shown-value.js";
-import { openFileSource } from "../formats/byte-source.js";
+import { openFileSource } from "../formats/containers/byte-source.js";
 import { readCsv } from "../formats/csv.js";
 import { readLines } from "../formats/lines.js";
-import { readPickledItems } from "../formats/pickle-items.js";
-import { looksLikePickle } from "../formats/pickle-reader.js";
-import { PickledTuple, type PickledValue } from "../formats/pickle-values.js";
+import { looksLikePickle, readPickledItems } from "../formats/pickle/unpickler.js";
+import { type PickledValue, Tuple } from "../formats/pickle/values.js";
 import type { Prediction } from "./prediction.js";
 import { KAGGLE_HEADER } from "./result-encoders.js";
 import type { ResultFormat } from "./result-formats.js";
@@ -54,7 +53,7 @@ function* readPickle(path: string): Generator<Prediction, void> {
   let record = 0;
   for (const item of readPickledItems(path)) {
     const place = { file: path, record: record++ };
-    const [id, scores, classes] = item instanceof PickledTuple && item.items.length === 3 ? item.items : [];
+    const [id, scores, classes] = item instanceof Tuple && item.items.length === 3 ? item.items : [];
     const text = textOf(id);
     if (text === null || !Array.isArray(scores) || !Array.isArray(classes)) {
       throw malformed(place, "a tuple (id, [probability, ...], [class, ...])", "something else");

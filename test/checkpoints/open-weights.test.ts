@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { floatsOf, type WeightSource } from "../../src/checkpoints/weight-source.js";
-import { encodeSafetensors } from "../../src/formats/safetensors.js";
+import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";
 import { goldenFolder } from "../helpers/golden.js";
 import { askPython, needsPython } from "../helpers/python.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";

@@ -13,7 +13,7 @@ import {
   writeSnapshot,
 } from "../../src/checkpoints/snapshot.js";
 import { checkSnapshot, findNewestSnapshot, findOutdated } from "../../src/checkpoints/snapshot-check.js";
-import { sealJson } from "../../src/formats/sealed-json.js";
+import { stringifyWithChecksum } from "../../src/formats/checksum.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
 const STATE: RunState = {
@@ -191,7 +191,7 @@ describe("a snapshot", () => {
       [{ shards: { ...state.shards, count: 0 } }, "shards.count", 0],
       [{ shards: { ...state.shards, contents: { modified_ms: [1], ends_crc32c: [null, null] } } }, "shards.contents.modified_ms", 1],
     ] as const) {
-      writeFileSync(file, sealJson({ ...state, ...change }));
+      writeFileSync(file, stringifyWithChecksum({ ...state, ...change }));
       for (const read of [checkSnapshot, requireWeights]) {
         const { message } = await failsWith(read(path), "BAD_SNAPSHOT", { file, key, found });
         assert.match(message, /corrupt snapshot state/);
@@ -205,7 +205,7 @@ describe("a snapshot", () => {
     const file = join(path, "state.json");
     const { crc32c: _, ...state } = JSON.parse(readFileSync(file, "utf8"));
     const { contents: __, ...shards } = state.shards;
-    const sealed = sealJson({ ...state, format_version: 2, shards });
+    const sealed = stringifyWithChecksum({ ...state, format_version: 2, shards });
     writeFileSync(file, sealed);
     await checkSnapshot(path);
     writeFileSync(file, sealed.replace('"step": 7', '"step": 8'));

@@ -8,8 +8,8 @@ import { convertShard } from "../../src/conversion/convert-shard.js";
 import type { ConversionResult, ShardSource } from "../../src/conversion/task.js";
 import { readShard } from "../../src/data/shard.js";
 import type { Video } from "../../src/data/video.js";
-import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
-import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
+import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { collect, failsWith, goldenData, temporaryFolder } from "../helpers/shards.js";
 
 /** Written by Python's protobuf: scripts/golden/float_features.py. */

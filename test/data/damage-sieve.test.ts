@@ -7,8 +7,8 @@ import type { CorruptPolicy, LeftOut } from "../../src/data/damage-sieve.js";
 import { writePickleShard } from "../../src/data/pickle-shard-writer.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { openStream, type StreamOptions } from "../../src/data/stream.js";
-import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
-import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
+import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { cutInside, damageData, damageLength, recordStarts } from "../helpers/damage.js";
 import { collect, failsWith, randomVideo, SMALL_SIZES, streamOptions, temporaryFolder, writeShards } from "../helpers/shards.js";
 

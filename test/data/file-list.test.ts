@@ -5,7 +5,7 @@ import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { describeFileList, describeRepeated, findShards, formatFileList, resolveShards } from "../../src/data/file-list.js";
-import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { failsWith, temporaryFolder } from "../helpers/shards.js";
 
 const SHARD = encodeTfRecord(Buffer.from("record"));

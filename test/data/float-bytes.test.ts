@@ -4,8 +4,8 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { createRandom } from "../../src/base/random.js";
 import { floatTypeOf } from "../../src/data/float-bytes.js";
-import { parseSequenceExample } from "../../src/formats/sequence-example.js";
-import { readTfRecordFile } from "../../src/formats/tfrecord.js";
+import { readTfRecordFile } from "../../src/formats/containers/tfrecord.js";
+import { parseSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { goldenData } from "../helpers/shards.js";
 
 /** Returns normally distributed numbers (Box-Muller). */

@@ -12,9 +12,9 @@ import { writeShard } from "../../src/data/shard-writer.js";
 import { openStream, type StreamOptions } from "../../src/data/stream.js";
 import type { Video } from "../../src/data/video.js";
 import type { VideoShape } from "../../src/data/video-check.js";
-import type { Built, PickleValue } from "../../src/formats/picklable.js";
-import { type NumpyDtype, pickleArray } from "../../src/formats/pickle-array.js";
-import { encodePickledList } from "../../src/formats/pickle-writer.js";
+import { type PickledDtype, pickleArray } from "../../src/formats/pickle/numpy.js";
+import { encodePickledList } from "../../src/formats/pickle/pickler.js";
+import type { Picklable, ReducedObject } from "../../src/formats/pickle/values.js";
 import {
   collect,
   failsWith,
@@ -243,17 +243,17 @@ test("shards of both kinds in one list give the batches that either alone gives"
 });
 
 describe("pickles that are refused", () => {
-  const video = new Map<PickleValue, PickleValue>([
+  const video = new Map<Picklable, Picklable>([
     ["video", "abcd"],
     ["label", [1n]],
     ["nframes", 2n],
   ]);
 
   const array = (
-    dtype: NumpyDtype,
+    dtype: PickledDtype,
     shape: readonly [number, number?],
     values: Float32Array | Float64Array | Int32Array | Uint8Array,
-  ): Built => {
+  ): ReducedObject => {
     const data = new Uint8Array(shape.reduce<number>((size, side) => size * (side ?? 1), values.BYTES_PER_ELEMENT));
     data.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     return pickleArray(dtype, shape as readonly number[], data);
@@ -261,7 +261,7 @@ describe("pickles that are refused", () => {
   const NOT_BYTES =
     /BAD_VIDEO: .*value 1 of frame 1 of feature \(f4\) is not an integer in 0\.\.255 .*found -0\.5\)\. Quantise .*clip\(x, -2, 2\).*convert/;
 
-  async function refused(t: Parameters<typeof temporaryFolder>[0], items: readonly PickleValue[]): Promise<string> {
+  async function refused(t: Parameters<typeof temporaryFolder>[0], items: readonly Picklable[]): Promise<string> {
     const file = join(temporaryFolder(t), "x.pkl");
     const pieces: Uint8Array[] = [];
     for await (const piece of encodePickledList(items)) pieces.push(piece);
@@ -275,7 +275,7 @@ describe("pickles that are refused", () => {
   }
 
   test("for what is not there or of another kind, with record and id", async (t) => {
-    const cases: [readonly PickleValue[], RegExp][] = [
+    const cases: [readonly Picklable[], RegExp][] = [
       [[1n], /BAD_VIDEO: .*record 0: this item of the list is no dict\. Use the form that PaddleVideo's tf2pkl\.py writes/],
       [[new Map([["id", "a"]])], /BAD_VIDEO: .*record 0: the video has no id: .*it has "id"\.$/],
       [[video], /BAD_VIDEO: .*record 0, video abcd: the video has neither feature nor audio\. .*it has "video", "label", "nframes"\.$/],

@@ -6,8 +6,8 @@ import { encodeVideo } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
 import type { VideoShape } from "../../src/data/video-check.js";
 import { parseVideo } from "../../src/data/video-parser.js";
-import { encodeSequenceExample, type SequenceExampleContent } from "../../src/formats/sequence-example-encoder.js";
-import { readTfRecordFile } from "../../src/formats/tfrecord.js";
+import { readTfRecordFile } from "../../src/formats/containers/tfrecord.js";
+import { encodeSequenceExample, type SequenceExampleContent } from "../../src/formats/protobuf/sequence-example.js";
 import { collect, failsWith, goldenData, goldenVideos, randomVideo, SMALL_SIZES } from "../helpers/shards.js";
 
 const SHAPE: VideoShape = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" };

@@ -5,8 +5,8 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync,
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
-import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
+import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { compiled, type Ended, runNextvlad } from "../commands/nextvlad.js";
 import { holdFiles } from "../helpers/held-files.js";
 import { encodeNpy } from "../helpers/npy.js";

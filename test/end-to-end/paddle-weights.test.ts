@@ -12,9 +12,9 @@ import { formatConfig } from "../../src/config/format.js";
 import { buildConfig } from "../../src/config/load.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
-import { parsePickle } from "../../src/formats/pickle-reader.js";
-import type { PickledTuple, PickledValue } from "../../src/formats/pickle-values.js";
-import { encodeSafetensors } from "../../src/formats/safetensors.js";
+import { parsePickle } from "../../src/formats/pickle/unpickler.js";
+import type { PickledValue, Tuple } from "../../src/formats/pickle/values.js";
+import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";
 import { runNextvlad, scratch, spawnNextvlad } from "../commands/nextvlad.js";
 import { describeUpdateError, type GoldenCase, goldenFolder, loadGolden, pickKept } from "../helpers/golden.js";
 import { writeVariables } from "../helpers/paddle-files.js";
@@ -68,7 +68,7 @@ async function infer(
   const rows = parsePickle(readFileSync(file), file) as PickledValue[];
   const probabilities = new Float64Array(rows.length * count).fill(Number.NaN);
   for (const [row, value] of rows.entries()) {
-    const [, chances, indices] = (value as PickledTuple).items as [string, number[], number[]];
+    const [, chances, indices] = (value as Tuple<PickledValue>).items as [string, number[], number[]];
     for (const [i, index] of indices.entries()) probabilities[row * count + index] = chances[i] as number;
   }
   return { probabilities, log: stderr };

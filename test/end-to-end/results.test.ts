@@ -4,8 +4,8 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { encodeSequenceExample } from "../../src/formats/sequence-example-encoder.js";
-import { encodeTfRecord } from "../../src/formats/tfrecord.js";
+import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
+import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { compiled, runNextvlad, runToEnd } from "../commands/nextvlad.js";
 import { askPython } from "../helpers/python.js";
 import { CLASSES, learnableVideo, prepareRun } from "../helpers/runs.js";

@@ -8,7 +8,7 @@ import { createRandom } from "../../src/base/random.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { StreamOptions } from "../../src/data/stream.js";
 import type { Video } from "../../src/data/video.js";
-import type { ByteSource } from "../../src/formats/byte-source.js";
+import type { ByteSource } from "../../src/formats/containers/byte-source.js";
 
 /** Feature sizes that keep test shards small. */
 export const SMALL_SIZES = [6, 3] as const;

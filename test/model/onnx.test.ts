@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { createRandom } from "../../src/base/random.js";
-import { encodeOnnx } from "../../src/formats/onnx-encoder.js";
+import { encodeOnnx } from "../../src/formats/protobuf/onnx.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { type NetworkInput, parameterTable } from "../../src/model/network.js";

@@ -7,7 +7,7 @@ import { after, test } from "node:test";
 import fc from "fast-check";
 import { decodeBytes, encodeBytes, normaliseBytes } from "../../src/base/byte-text.js";
 import { NextvladError } from "../../src/base/errors.js";
-import { formatGeneral } from "../../src/formats/general-number.js";
+import { formatGeneral } from "../../src/formats/general-format.js";
 import type { Prediction } from "../../src/results/prediction.js";
 import { readResults } from "../../src/results/result-reader.js";
 import { writeResults } from "../../src/results/result-writer.js";

@@ -9,7 +9,7 @@ import type { WeightSource } from "../../src/checkpoints/weight-source.js";
 import { formatConfig } from "../../src/config/format.js";
 import { buildConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
-import { encodeSafetensors } from "../../src/formats/safetensors.js";
+import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { parameterTable } from "../../src/model/network.js";
 import { modelSizes } from "../../src/model/sizes.js";

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { sealJson } from "../../../src/formats/sealed-json.js";
+import { stringifyWithChecksum } from "../../../src/formats/checksum.js";
 import type { Attempt } from "../attempt.js";
 import { CONFIG, HALF_LIST, LIST, PARTIAL, SNAPSHOT } from "../base.js";
 import { ESCAPES } from "../bytes.js";
@@ -10,7 +10,7 @@ type Json = { [key: string]: never };
 /** Replaces a state file by a changed one with a correct checksum. */
 function forge(place: Workplace, file: string, change: (state: Json) => object): void {
   const { crc32c: _, ...state } = JSON.parse(readFileSync(place.path(file), "utf8")) as Json;
-  place.file(file, sealJson(change(state)));
+  place.file(file, stringifyWithChecksum(change(state)));
 }
 
 const files = (state: Json): Json => state.files as unknown as Json;

@@ -1,5 +1,5 @@
 import { readFeatureFile } from "../../../src/conversion/feature-file.js";
-import { readNpy } from "../../../src/formats/npy.js";
+import { readNpy } from "../../../src/formats/tensors/npy.js";
 import type { Target } from "../target.js";
 
 export const target: Target = { readers: [(file) => readNpy(file), (file) => readFeatureFile(file, "rgb", [-2, 2])] };

@@ -1,4 +1,4 @@
-import { looksLikePaddleVariable, parseVariableHeader, VARIABLE_HEAD_BYTES } from "../../../src/formats/paddle-variable.js";
+import { looksLikePaddleVariable, parseVariableHeader, VARIABLE_HEAD_BYTES } from "../../../src/formats/tensors/paddle-variable.js";
 import type { Target } from "../target.js";
 
 export const target: Target = {

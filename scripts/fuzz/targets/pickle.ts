@@ -1,5 +1,4 @@
-import { readPickledItems } from "../../../src/formats/pickle-items.js";
-import { parsePickle } from "../../../src/formats/pickle-reader.js";
+import { parsePickle, readPickledItems } from "../../../src/formats/pickle/unpickler.js";
 import { drain, type Target } from "../target.js";
 
 export const target: Target = { readers: [(file, bytes) => parsePickle(bytes, file), (file) => drain(readPickledItems(file))] };

@@ -1,5 +1,5 @@
 import { openSafetensors } from "../../../src/checkpoints/safetensors-source.js";
-import { readSafetensors } from "../../../src/formats/safetensors.js";
+import { readSafetensors } from "../../../src/formats/tensors/safetensors.js";
 import type { Target } from "../target.js";
 import { readAllArrays } from "./paddle-pickle.js";
 

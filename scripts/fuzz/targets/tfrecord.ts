@@ -1,6 +1,6 @@
 import { gzipSync } from "node:zlib";
-import { maskedCrc32c } from "../../../src/formats/crc32c.js";
-import { readTfRecordFile } from "../../../src/formats/tfrecord.js";
+import { maskedCrc32c } from "../../../src/formats/checksum.js";
+import { readTfRecordFile } from "../../../src/formats/containers/tfrecord.js";
 import { drain, type Target } from "../target.js";
 
 const [HEADER_BYTES, CHECKSUM_BYTES] = [12, 4];

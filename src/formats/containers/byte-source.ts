@@ -1,0 +1,81 @@
+import { closeSync, readSync } from "node:fs";
+import { fileError } from "../../base/errors.js";
+import { openInput, openInputSync } from "../../base/input.js";
+
+/** A reader's position: the file, the record's index (from 0), and the byte offset in the uncompressed file. */
+export interface RecordPlace {
+  readonly file: string;
+  readonly record: number;
+  readonly byteOffset: number;
+}
+
+/** A sequential source of bytes, read in pieces, one read at a time. */
+export interface ByteSource {
+  /** Bytes of the file on disk consumed so far (of the compressed file, if it is compressed). */
+  readonly filePosition: number;
+  /** Fills the start of `target` and returns the number of bytes read; 0 only at the end. `at` is the position to report in errors. */
+  read(target: Uint8Array, at: RecordPlace): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** A source and a copy of its first bytes, which the source still returns. */
+export interface OpenedSource {
+  readonly source: ByteSource;
+  readonly head: Uint8Array;
+}
+
+/**
+ * Makes a source of an open file. `readAt` fills the start of `target` from a position in the file and returns the number of bytes read. Takes ownership of
+ * the file, and closes it if the first bytes cannot be read. Throws FILE_UNREADABLE if `readAt` throws.
+ */
+export async function makeSource(
+  path: string,
+  file: { readAt(target: Uint8Array, position: number): number | Promise<number>; close(): Promise<void> },
+  headBytes: number,
+): Promise<OpenedSource> {
+  const readAt = async (target: Uint8Array, position: number): Promise<number> => {
+    try {
+      return await file.readAt(target, position);
+    } catch (error) {
+      throw fileError(error, path, "read");
+    }
+  };
+  try {
+    const head = new Uint8Array(headBytes);
+    const headLength = await readAt(head, 0);
+    let position = 0;
+    const source: ByteSource = {
+      get filePosition() {
+        return position;
+      },
+      async read(target) {
+        const bytes = await readAt(target, position);
+        position += bytes;
+        return bytes;
+      },
+      close: () => file.close(),
+    };
+    return { source, head: head.subarray(0, headLength) };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/** Opens a file as a byte source and reads its first bytes (up to `headBytes`). Throws FILE_MISSING, FILE_UNREADABLE. */
+export async function openFileSource(path: string, headBytes: number): Promise<OpenedSource> {
+  const handle = await openInput(path);
+  const readAt = async (target: Uint8Array, position: number): Promise<number> =>
+    (await handle.read(target, 0, target.length, position)).bytesRead;
+  return makeSource(path, { readAt, close: () => handle.close() }, headBytes);
+}
+
+/**
+ * Opens a file like `openFileSource`, but reads it with blocking calls: for a thread with no other work, which saves a round trip to the thread pool per read.
+ * Throws FILE_MISSING, FILE_UNREADABLE.
+ */
+export async function openBlockingSource(path: string, headBytes: number): Promise<OpenedSource> {
+  const file = openInputSync(path);
+  const readAt = (target: Uint8Array, position: number): number => readSync(file, target, 0, target.length, position);
+  return makeSource(path, { readAt, close: async () => closeSync(file) }, headBytes);
+}
