@@ -6,7 +6,7 @@ import { stat } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { resolveShards } from "../../src/data/file-list.js";
-import { verifyShards } from "../../src/inspection/verification.js";
+import { verifyShards } from "../../src/inspection/verify.js";
 import { spreadOf } from "./statistics.js";
 
 const USAGE = "usage: node dist/scripts/bench/verify.js LIST [--readers 2] [--pairs 7] [--json]";

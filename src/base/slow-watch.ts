@@ -35,7 +35,7 @@ export class SlowWatch {
   }
 }
 
-/** Formats the warning about a wait for the disk that may never end. `what` is like "shard.tfrecord has given nothing". */
+/** Formats the warning about a wait for the disk that may never end. `what` is like "no data from shard.tfrecord". */
 export function describeWait(what: string, waitedMs: number): string {
   return `${what} for ${showSeconds(waitedMs)}. ${ASK_THE_DISK}`;
 }

@@ -4,7 +4,7 @@ import { buildConfig, loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
 import { describeFileList, type FileList, findShards } from "../data/file-list.js";
 import { videoShape } from "../data/video-shape.js";
-import { type VerifyProgress, verifyShards } from "../inspection/verification.js";
+import { type VerifyProgress, verifyShards } from "../inspection/verify.js";
 import { formatVerification, verifyReport } from "../inspection/verify-report.js";
 import { createTelemetry, type Telemetry } from "../telemetry/telemetry.js";
 import { overriding } from "./configuration.js";
@@ -17,12 +17,14 @@ const LOG_INTERVAL_MS = 30_000;
 
 /** `nextvlad verify`: prints the report; returns the exit code, 1 if there are problems. */
 export async function runVerify(list: FileList, flags: VerifyFlags): Promise<number> {
-  const { MODEL } = await modelConfig(flags);
+  const { MODEL } = await loadVerifyConfig(flags);
   const { shards: listed, repeated, problem, warnings } = await findShards(list, { cwd: process.cwd() });
-  // Checks each shard once: reading a shard twice would report all its IDs as repeated.
+  // Checks each shard once: otherwise all its IDs would be repeated.
   const shards = [...new Set(listed)];
   const telemetry = await createTelemetry({ logFile: null });
-  const watch = watchSignals(() => telemetry.log.warn("stopping; the report tells what was checked so far; once more to leave at once"));
+  const watch = watchSignals(() =>
+    telemetry.log.warn("stopping; the report covers what was checked so far. Signal again to exit immediately"),
+  );
   watch.signal.addEventListener("abort", () => telemetry.progress.end(), { once: true });
   for (const warning of warnings) telemetry.log.warn(warning);
   const startMs = performance.now();
@@ -32,8 +34,8 @@ export async function runVerify(list: FileList, flags: VerifyFlags): Promise<num
       shape: videoShape(MODEL, flags.requireLabels ? "at least one" : "in range"),
       readers: flags.readers ?? availableParallelism(),
       signal: watch.signal,
-      onProgress: tellProgress(telemetry, startMs, shards.length),
-      onSlow: (path, waitedMs) => telemetry.log.warn(describeWait(`${path} has given nothing`, waitedMs)),
+      onProgress: progressCallback(telemetry, startMs, shards.length),
+      onSlow: (path, waitedMs) => telemetry.log.warn(describeWait(`no data from ${path}`, waitedMs)),
     });
     telemetry.progress.end();
     const seconds = (performance.now() - startMs) / 1000;
@@ -47,14 +49,15 @@ export async function runVerify(list: FileList, flags: VerifyFlags): Promise<num
   }
 }
 
-function modelConfig({ config, set = [], maxRecordBytes }: VerifyFlags): Promise<Config> | Config {
+/** Returns the config of --config, or YouTube-8M's by default. */
+function loadVerifyConfig({ config, set = [], maxRecordBytes }: VerifyFlags): Promise<Config> | Config {
   const overrides = { flags: overriding("MODEL.max_record_bytes", "--max-record-bytes", maxRecordBytes), settings: set };
   return config === undefined ? buildConfig({ MODEL: null }, "--set", overrides) : loadConfig(config, overrides);
 }
 
 /** Returns a callback that updates the progress bar, and logs a line every LOG_INTERVAL_MS. */
-function tellProgress({ log, progress }: Telemetry, startMs: number, shards: number): (state: VerifyProgress) => void {
-  let toldMs = startMs;
+function progressCallback({ log, progress }: Telemetry, startMs: number, shards: number): (state: VerifyProgress) => void {
+  let loggedMs = startMs;
   return (state) => {
     const nowMs = performance.now();
     const seconds = (nowMs - startMs) / 1000;
@@ -62,8 +65,8 @@ function tellProgress({ log, progress }: Telemetry, startMs: number, shards: num
     const secondsLeft = (seconds / state.fraction) * (1 - state.fraction);
     const { fraction, videos, problems } = state;
     progress.update({ fraction, videosPerSecond: videos / seconds, secondsLeft, megabytesPerSecond, problems });
-    if (nowMs - toldMs < LOG_INTERVAL_MS) return;
-    toldMs = nowMs;
+    if (nowMs - loggedMs < LOG_INTERVAL_MS) return;
+    loggedMs = nowMs;
     const share = `${(100 * state.fraction).toFixed(0)} %, ${state.shards} of ${shards} shards`;
     log.info(state, `verify: ${share}, ${state.videos} videos, ${megabytesPerSecond.toFixed(0)} MB/s, problems ${state.problems}`);
   };

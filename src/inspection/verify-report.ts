@@ -4,13 +4,12 @@ import { groupErrors, listFirst } from "../base/problem-list.js";
 import { showPath, showText } from "../base/shown-value.js";
 import { describeRepeated, type RepeatedShard } from "../data/file-list.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
-import type { ShardTally } from "./shard-tally.js";
-import type { RepeatedId, Verification } from "./verification.js";
+import type { RepeatedId, ShardResult, Verification } from "./verify.js";
 
 /** Maximum number of repeated IDs in the text; the JSON report has more. */
-const NAMED_REPEATS = 3;
+const MAX_SHOWN_REPEATS = 3;
 
-/** Further inputs of `verifyReport`. */
+/** What the report says besides the results of the check. */
 export interface ReportContext {
   readonly list: string;
   /** Problem of the list itself, such as missing files; null if there is none. */
@@ -19,13 +18,13 @@ export interface ReportContext {
   readonly seconds: number;
 }
 
-/** Returns the report that is written as JSON. `problems` and `problems_by_code` count all problems, even if the lists are truncated. */
+/** Returns the report that --json prints. `problems` and `problems_by_code` count all problems, even if the lists are truncated. */
 export function verifyReport({ stopped, shards, repeatedRecords, repeats }: Verification, context: ReportContext) {
   const { list, listProblem, repeated, seconds } = context;
   const empty = shards.filter(({ state, records }) => state === "whole" && records === 0).map(({ path }) => path);
   const listProblems = listProblem === null ? [] : [listProblem.message];
   if (shards.length > 0 && empty.length === shards.length) listProblems.push(allEmpty(list, shards.length).message);
-  const sum = (count: (shard: ShardTally) => number): number => shards.reduce((total, shard) => total + count(shard), 0);
+  const sum = (count: (shard: ShardResult) => number): number => shards.reduce((total, shard) => total + count(shard), 0);
   const kinds = new Map<string, number>();
   for (const { problems } of shards) for (const [code, count] of problems) kinds.set(code, (kinds.get(code) ?? 0) + count);
   const bytes = sum((shard) => shard.checkedBytes);
@@ -58,7 +57,7 @@ export function verifyReport({ stopped, shards, repeatedRecords, repeats }: Veri
 
 export type VerifyReport = ReturnType<typeof verifyReport>;
 
-function reportShard(shard: ShardTally) {
+function reportShard(shard: ShardResult) {
   return {
     file: shard.path,
     size_bytes: shard.sizeBytes,
@@ -93,12 +92,12 @@ export function formatVerification({ shards, repeats }: Verification, report: Ve
   const problems = groupErrors(listed).map(({ message }) => message);
   const lines = [...report.list_problems, ...formatWarnings(report), ...problems, ...formatBroken(shards)];
   const unlisted = shards.reduce((sum, { problemCount }) => sum + problemCount, 0) - listed.length;
-  if (unlisted > 0) lines.push(`${unlisted} more problems are counted below, but not among those above.`);
+  if (unlisted > 0) lines.push(`${unlisted} more problems are not listed.`);
   const repeated = report.records_with_repeated_id;
-  lines.push(...repeats.slice(0, NAMED_REPEATS).map(formatRepeat));
-  if (repeats.length > NAMED_REPEATS) lines.push(`${repeats.length - NAMED_REPEATS} more ids come more than once; --json lists them.`);
+  lines.push(...repeats.slice(0, MAX_SHOWN_REPEATS).map(formatRepeat));
+  if (repeats.length > MAX_SHOWN_REPEATS) lines.push(`${repeats.length - MAX_SHOWN_REPEATS} more IDs are repeated; --json lists them.`);
   const rate = `${(report.bytes / 1e9).toFixed(2)} GB in ${report.seconds.toFixed(1)} s, ${Math.round(report.bytes_per_second / 1e6)} MB/s`;
-  const counts = `${report.records} records, ${report.videos} whole videos (${report.videos_without_labels} without labels), ${report.frames} frames`;
+  const counts = `${report.records} records, ${report.videos} valid videos (${report.videos_without_labels} without labels), ${report.frames} frames`;
   lines.push(`[VERIFY] verify ${report.stopped ? "stopped" : "finished"}. \tshards: ${report.shards},\t${counts} (${rate})`);
   const kinds = Object.entries(report.problems_by_code).map(([code, count]) => `${code} ${count}`);
   if (report.list_problems.length > 0) kinds.unshift(`in the list ${report.list_problems.length}`);
@@ -115,18 +114,18 @@ function formatWarnings({
   repeated_shards: repeated,
   videos_with_segment_labels: segmented,
 }: VerifyReport) {
-  const twice = describeRepeated(
+  const repeats = describeRepeated(
     list,
     repeated.map(({ file, times }) => ({ path: file, times })),
   );
   return [
-    twice === null ? null : `${twice}; it is checked once, and read as often by other commands`,
+    repeats === null ? null : `${repeats}; verify checks each once; other commands read it as often as it is listed`,
     describeEmpty(empty, shards),
     segmented === 0 ? null : describeSegments(segmented, "videos"),
   ].flatMap((warning) => (warning === null ? [] : [`warning: ${warning}`]));
 }
 
-function formatBroken(shards: readonly ShardTally[]): string[] {
+function formatBroken(shards: readonly ShardResult[]): string[] {
   const broken = shards.filter(({ state, records }) => state === "broken" && records > 0);
   if (broken.length === 0) return [];
   const places = broken.map(({ path, records }) => `${showPath(path)} (after ${records} ${records === 1 ? "record" : "records"})`);
@@ -136,5 +135,5 @@ function formatBroken(shards: readonly ShardTally[]): string[] {
 
 function formatRepeat({ id, records }: RepeatedId): string {
   const places = records.map(({ path, record }) => `${showPath(path)}, record ${record}`);
-  return `video ${showText(escapeBytes(id))} comes ${records.length} times: ${listFirst(places, { separator: "; " })}.`;
+  return `video ${showText(escapeBytes(id))} occurs ${records.length} times: ${listFirst(places, { separator: "; " })}.`;
 }

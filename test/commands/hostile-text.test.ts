@@ -93,7 +93,7 @@ describe("text from files, paths and arguments does not reach the terminal raw",
     const text = await run(["verify", at("ids.tfrecord"), ...sizes], 1);
     assert.match(
       text.stdout,
-      /^video \\x1B\[2J\\x1B\]0;title\\x07\\r\\nnextvlad: error: forged\\u202E\\u2028\\u009B\\x7F\\u200B\\uFEFF\\xFF comes 3 times/m,
+      /^video \\x1B\[2J\\x1B\]0;title\\x07\\r\\nnextvlad: error: forged\\u202E\\u2028\\u009B\\x7F\\u200B\\uFEFF\\xFF occurs 3 times/m,
     );
     const json = await run(["verify", at("ids.tfrecord"), "--json", ...sizes], 1);
     const report = JSON.parse(json.stdout) as VerifyReport;

@@ -10,7 +10,7 @@ import { encodeVideo } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
-import { verifyShards } from "../../src/inspection/verification.js";
+import { verifyShards } from "../../src/inspection/verify.js";
 import type { VerifyReport } from "../../src/inspection/verify-report.js";
 import { compiled, repository, runNextvlad, runToEnd, spawnNextvlad } from "../commands/nextvlad.js";
 import { goldenData, temporaryFolder } from "../helpers/shards.js";
@@ -34,14 +34,14 @@ const UNLABELLED = encodeSequenceExample({
   ],
 });
 
-/** The shard with the byte at `at` changed; counted from the end where that is negative. */
+/** Flips a bit of the byte at `at`, which counts from the end if it is negative. */
 function flip(shard: Buffer, at: number): Buffer {
   const index = at < 0 ? shard.length + at : at;
   shard[index] = (shard[index] as number) ^ 1;
   return shard;
 }
 
-/** Writes shards and a list of them, and verifies it in a process of its own. */
+/** Writes shards and their list, and verifies the list in another process. */
 async function verify(t: TestContext, shards: Record<string, Uint8Array | string>, args: readonly string[] = []) {
   const folder = temporaryFolder(t);
   for (const [name, content] of Object.entries(shards)) writeFileSync(join(folder, name), content);
@@ -55,7 +55,7 @@ async function verify(t: TestContext, shards: Record<string, Uint8Array | string
 }
 
 describe("verify", { concurrency: 2 }, () => {
-  test("finds nothing wrong with whole shards, whatever their packing, and counts what is in them", async (t) => {
+  test("valid shards have no problems, compressed or not, and their contents are counted", async (t) => {
     const { ended, report } = await verify(t, {
       "a.tfrecord": shardOf("v0", "v1"),
       "b.tfrecord": gzipSync(frame(encodeVideo(video("v2", { frames: 5, rgb: new Uint8Array(40), audio: new Uint8Array(20) })))),
@@ -73,16 +73,16 @@ describe("verify", { concurrency: 2 }, () => {
     assert.ok(report.files.every(({ size_bytes, checked_bytes }) => size_bytes === checked_bytes));
   });
 
-  test("the golden shards, which TensorFlow and numpy wrote, are whole", async () => {
+  test("the golden shards, which TensorFlow and numpy wrote, have no problems", async () => {
     for (const name of ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib", "feat_p2_bytes.pkl", "feat_p4_str.pkl"]) {
       const ended = await runNextvlad(["verify", goldenData(name)]);
       assert.equal(ended.exitCode, 0, ended.stdout);
-      const counts = "shards: 1,\t4 records, 4 whole videos (1 without labels), 30 frames";
+      const counts = "shards: 1,\t4 records, 4 valid videos (1 without labels), 30 frames";
       assert.ok(ended.stdout.startsWith(`[VERIFY] verify finished. \t${counts}`) && ended.stdout.endsWith("\nno problems\n"), ended.stdout);
     }
   });
 
-  test("names every problem of every shard, and goes on behind each where it can", async (t) => {
+  test("reports every problem of every shard, and continues after each if possible", async (t) => {
     const odd = (id: string | null, { rgb = 16, audio = 8, labels = [1] }: { rgb?: number; audio?: number; labels?: number[] } = {}) =>
       encodeSequenceExample({
         context: { labels, ...(id === null ? {} : { id: Buffer.from(id) }) },
@@ -98,11 +98,11 @@ describe("verify", { concurrency: 2 }, () => {
       "short.tfrecord": shardOf("s0", "s1", "s2").subarray(0, -7),
       "sizes.tfrecord": frame(encodeVideo(video("f0")), odd("f1", { rgb: 14 }), odd("f2", { audio: 12 }), encodeVideo(video("f3"))),
       "labels.tfrecord": frame(odd("l0", { labels: [10] }), odd("l1", { labels: [9] }), odd("l2", { labels: [-1] })),
-      "message.tfrecord": frame(Buffer.from("this is no message"), encodeVideo(video("m1")), odd(null)),
+      "message.tfrecord": frame(Buffer.from("not a message"), encodeVideo(video("m1")), odd(null)),
       "video-level.tfrecord": frame(
         encodeSequenceExample({ context: { id: Buffer.from("x"), mean_rgb: new Uint8Array(8) }, frameLists: [] }),
       ),
-      "page.tfrecord": "<!DOCTYPE html><html><body>404: there is no such shard, nor was there ever one</body></html>",
+      "page.tfrecord": "<!DOCTYPE html><html><body>404 Not Found: this web page is longer than a record header</body></html>",
       "empty.tfrecord": "",
       "torn.tfrecord": gzipSync(shardOf("t0", "t1")).subarray(0, -12),
       "good.tfrecord": shardOf("g0", "g1"),
@@ -161,7 +161,7 @@ describe("verify", { concurrency: 2 }, () => {
     );
   });
 
-  test("warns of empty and repeated shards and of segment labels, in a list from a pipe; nothing but empty shards is a problem", async (t) => {
+  test("warns about empty and repeated shards and segment labels, in a list from a pipe; only empty shards are a problem", async (t) => {
     const folder = temporaryFolder(t);
     const segmented = encodeSequenceExample({
       context: { id: Buffer.from("s"), labels: [1], segment_labels: [4, 5, 4] },
@@ -184,7 +184,7 @@ describe("verify", { concurrency: 2 }, () => {
     ]);
     assert.equal(text.exitCode, 0, text.stderr);
     for (const line of [
-      `warning: - lists a shard more than once: ${folder}/a.tfrecord 3 times; it is checked once, and read as often by other commands`,
+      `warning: - lists a shard more than once: ${folder}/a.tfrecord 3 times; verify checks each once; other commands read it as often as it is listed`,
       `warning: 2 of 3 shards are empty (0 records): ${folder}/e1.tfrecord, ${folder}/e2.tfrecord`,
       "warning: segment labels (segment_labels, YouTube-8M 2019) in 1 video are not used: video-level labels are",
       "no problems",
@@ -198,7 +198,7 @@ describe("verify", { concurrency: 2 }, () => {
     assert.match(empty.stdout, /^e\*\.tfrecord: all 2 shards are empty: there are no records\./m);
   });
 
-  test("tells ids that come twice, in a shard and across shards, with all places, also of records that are otherwise wrong", async (t) => {
+  test("reports repeated IDs within and across shards, with all their records, including invalid ones", async (t) => {
     const { ended, report } = await verify(t, {
       "a.tfrecord": shardOf("one", "two", "one"),
       "b.tfrecord": frame(encodeVideo(video("two", { labels: Int32Array.of(99) })), encodeVideo(video("three"))),
@@ -213,7 +213,7 @@ describe("verify", { concurrency: 2 }, () => {
     assert.deepEqual([report.records_with_repeated_id, report.problems], [3, 4]);
   });
 
-  test("places stay right behind a record that could not be read", async (t) => {
+  test("record indices are correct after a record that cannot be read", async (t) => {
     const recordBytes = shardOf("x").length;
     const { report } = await verify(t, { "a.tfrecord": flip(shardOf("p", "q", "r"), recordBytes + 40), "b.tfrecord": shardOf("r") });
     assert.deepEqual(
@@ -238,14 +238,14 @@ describe("verify", { concurrency: 2 }, () => {
     assert.deepEqual(one, five);
   });
 
-  test("more problems than are listed are counted", async (t) => {
+  test("problems that are not listed are counted", async (t) => {
     const records = Array.from({ length: 250 }, (_, i) => encodeVideo(video(`v${i}`, { labels: Int32Array.of(11) })));
     const { report, files } = await verify(t, { "a.tfrecord": frame(...records) });
     const file = files.get("a.tfrecord");
     assert.deepEqual([report.problems, file?.problems, file?.listed.length], [250, 250, 100]);
   });
 
-  test("videos without labels are a problem where they are required", async (t) => {
+  test("videos without labels are a problem with --require-labels", async (t) => {
     assert.equal((await verify(t, { "a.tfrecord": frame(UNLABELLED) })).ended.exitCode, 0);
     const empty = encodeVideo(video("empty", { labels: new Int32Array() }));
     const { ended, codes, files } = await verify(t, { "a.tfrecord": frame(UNLABELLED, empty) }, ["--require-labels"]);
@@ -257,7 +257,7 @@ describe("verify", { concurrency: 2 }, () => {
     assert.match(files.get("a.tfrecord")?.listed[1]?.message ?? "", /record 1, byte \d+, video empty: the list of labels is empty\. Write/);
   });
 
-  test("files that are missing or cannot be read stand beside the rest; a list that is missing is an error", async (t) => {
+  test("missing and unreadable files are reported with the others; a missing list is an error", async (t) => {
     const folder = temporaryFolder(t);
     writeFileSync(join(folder, "a.tfrecord"), shardOf("a"));
     symlinkSync("loop.tfrecord", join(folder, "loop.tfrecord"));
@@ -271,19 +271,19 @@ describe("verify", { concurrency: 2 }, () => {
       loop?.listed.map(({ code }) => code),
       ["FILE_UNREADABLE"],
     );
-    const none = await runNextvlad(["verify", join(folder, "none.list")]);
-    assert.deepEqual([none.exitCode, none.stdout], [1, ""]);
-    assert.match(none.stderr, /^nextvlad: error: .*none\.list: no such file/);
+    const missing = await runNextvlad(["verify", join(folder, "none.list")]);
+    assert.deepEqual([missing.exitCode, missing.stdout], [1, ""]);
+    assert.match(missing.stderr, /^nextvlad: error: .*none\.list: no such file/);
   });
 
-  test("a signal ends it with a report of what was checked so far", async (t) => {
+  test("a signal stops it with a report of what was checked so far", async (t) => {
     const folder = temporaryFolder(t);
     const shard = join(folder, "shard.tfrecord");
     const large = { frames: 2000, rgb: new Uint8Array(16_000), audio: new Uint8Array(8000) };
     writeFileSync(shard, frame(...Array.from({ length: 1000 }, (_, i) => encodeVideo(video(`v${i}`, large)))));
     mkdirSync(join(folder, "links"));
     for (let i = 0; i < 4000; i++) symlinkSync(shard, join(folder, "links", `${i}.tfrecord`));
-    // Not a glob, which takes a file once.
+    // Not a glob, which matches a file once.
     const list = join(folder, "links.list");
     writeFileSync(
       list,
@@ -313,7 +313,7 @@ describe("verify", { concurrency: 2 }, () => {
       await spawnNextvlad([command, goldenData("train0000.tfrecord")], { env: { ...process.env, NODE_V8_COVERAGE: folder } });
     }
     const scripts = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"));
-    assert.ok(scripts.some((text) => text.includes("/inspection/verification.js")));
+    assert.ok(scripts.some((text) => text.includes("/inspection/verify.js")));
     assert.ok(scripts.every((text) => !text.includes("@tensorflow/")));
   });
 });
@@ -321,7 +321,7 @@ describe("verify", { concurrency: 2 }, () => {
 const module = new URL("../helpers/dying-reader.js", import.meta.url);
 const shape = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: [8, 4], numClasses: 10, labels: "required" } as const;
 
-test("a thread that dies counts against its shard alone", async () => {
+test("the death of a thread is a problem of its shard only", async () => {
   const { shards, stopped } = await verifyShards(["exit", "throw"], { shape, readers: 1, signal: new AbortController().signal }, module);
   assert.equal(stopped, false);
   const found = shards.map(({ path, state, listed }) => [path, state, listed.map(({ code, details }) => [code, details.file])]);
@@ -329,21 +329,21 @@ test("a thread that dies counts against its shard alone", async () => {
     ["exit", "broken", [["WORKER_DIED", "exit"]]],
     ["throw", "broken", [["WORKER_DIED", "throw"]]],
   ]);
-  assert.equal(shards[1]?.listed[0]?.what, "the thread that checked it ended: something unforeseen");
+  assert.equal(shards[1]?.listed[0]?.what, "the checking thread ended: something unforeseen");
 });
 
-test("a shard of which nothing comes is told, again and again, until the check is stopped", async () => {
+test("a shard without results is reported repeatedly until the check is stopped", async () => {
   const stop = new AbortController();
-  const told: [path: string, waitedMs: number][] = [];
+  const reports: [path: string, waitedMs: number][] = [];
   const onSlow = (path: string, waitedMs: number): void => {
-    if (told.push([path, waitedMs]) === 3) stop.abort();
+    if (reports.push([path, waitedMs]) === 3) stop.abort();
   };
   const { stopped } = await verifyShards(["silent", "next"], { shape, readers: 1, signal: stop.signal, onSlow, slowMs: 20 }, module);
   assert.equal(stopped, true);
   assert.deepEqual(
-    told.map(([path]) => path),
+    reports.map(([path]) => path),
     ["silent", "silent", "silent"],
   );
-  // Node's timers may be a millisecond early by the finer clock.
-  for (const [i, [, waitedMs]] of told.entries()) assert.ok(waitedMs >= 20 * 2 ** i - 2, `${waitedMs}`);
+  // Node's timers can fire a millisecond early.
+  for (const [i, [, waitedMs]] of reports.entries()) assert.ok(waitedMs >= 20 * 2 ** i - 2, `${waitedMs}`);
 });
