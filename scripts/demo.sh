@@ -1,48 +1,48 @@
 #!/usr/bin/env bash
-# Trains, evaluates and infers on videos of real handwritten digits, from a fresh clone. All files are written to demo/.
+# Trains, evaluates and infers on videos of handwritten digits (MNIST), from a fresh clone. All files are written to demo/.
 #   scripts/demo.sh         seed 0, in demo/
-#   scripts/demo.sh SEED    another seed, for the videos and for the training, in demo/seed-SEED/
+#   scripts/demo.sh SEED    another seed, for the videos and for training, in demo/seed-SEED/
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 seed=${1:-0}
-case $seed in '' | *[!0-9]*) printf 'demo: error: the seed is a whole number, not %s\n' "$seed" >&2; exit 2 ;; esac
+case $seed in '' | *[!0-9]*) printf 'demo: error: invalid seed %s: expected a whole number\n' "$seed" >&2; exit 2 ;; esac
 work=demo
 [ $# -eq 0 ] || work=demo/seed-$seed
 digits=$work/digits
 
-say() { printf '\ndemo: %s\n' "$*" >&2; }
+log() { printf '\ndemo: %s\n' "$*" >&2; }
 nextvlad() { node dist/src/nextvlad.cjs "$@"; }
 
-say "set-up"
+log "setup"
 scripts/setup.sh
-say "build"
+log "build"
 npm run --silent build
 
 SECONDS=0
-# The lists are written last: if they are missing, the digits are incomplete.
+# The lists are written last: if one is missing, the digits are incomplete.
 if [ -f "$digits/train.list" ] && [ -f "$digits/validate.list" ]; then
-  say "digits: they are in $digits already"
+  log "digits: already in $digits"
 else
-  say "digits: 3,000 videos to train on, 500 of other people's handwriting to validate on"
+  log "digits: 3,000 training videos, 500 validation videos by other writers"
   rm -rf "$digits"
   nextvlad digits --out "$digits" --seed "$seed" >&2
 fi
 
-say "train"
+log "train"
 trained=$(nextvlad train --config configs/digits.yaml --fix-random-seed "$seed" --save-dir "$work/checkpoints" --overwrite \
   --set "TRAIN.filelist=$digits/train.list" --set "VALID.filelist=$digits/validate.list")
 printf '%s\n' "$trained" >&2
 snapshot=$(printf '%s\n' "$trained" | sed -n 's/^last snapshot: //p')
 
-say "eval"
+log "eval"
 nextvlad eval --weights "$snapshot" --filelist "$digits/validate.list" --save-dir "$work/evaluate_results" >&2
-say "infer"
+log "infer"
 nextvlad infer --weights "$snapshot" --filelist "$digits/validate.list" --save-dir "$work/predict_results" >&2
 
 evaluated=$work/evaluate_results/NEXTVLAD_eval_result.json
 inferred=$work/predict_results/NEXTVLAD_infer_result.pkl
-say "done, $SECONDS s after the build"
+log "done, $SECONDS s after the build"
 node - "$evaluated" <<'JS'
 const { hit_at_one, perr, gap, map, loss, videos } = JSON.parse(require("node:fs").readFileSync(process.argv[2], "utf8"));
 for (const [name, value] of Object.entries({ "Hit@1": hit_at_one, PERR: perr, GAP: gap, MAP: map, loss })) {

@@ -40,7 +40,7 @@ await runMain(async () => {
   process.once("exit", () => rmSync(scratch, { recursive: true, force: true }));
   const exitCode = await runInNamespace(scratch);
   if (exitCode !== null) return exitCode;
-  process.stderr.write("attack: no mount namespace can be made here: changes are noticed only in the scratch folder\n");
+  process.stderr.write("attack: cannot create a mount namespace: changes are detected in the scratch folder only\n");
   return attack(attempts, jobs, scratch);
 });
 
@@ -56,7 +56,7 @@ function readOptions() {
   const { match, jobs, seed, ci, list, inputs } = parseArgs({ args: process.argv.slice(2), options }).values;
   const matching = allAttempts(Number(seed)).filter((attempt) => `${titleOf(attempt)}\n${describeCommand(attempt)}`.includes(match));
   if (matching.length === 0) {
-    throw new NextvladError("BAD_USAGE", "no attempt's name or command contains this text", { key: "--match", found: match });
+    throw new NextvladError("BAD_USAGE", "no attempt matches", { key: "--match", found: match });
   }
   return { attempts: ci ? sample(matching) : mix(matching), jobs: Number(jobs), list, inputs };
 }

@@ -30,7 +30,7 @@ export function formatReport(verdicts: readonly Verdict[], skipped: number): str
   const headings = ["kind", "attempts", "passed", ...COLUMNS.map(([heading]) => heading), "slowest", "peak memory"];
   const table = [headings, headings.map((_, i) => (i === 0 ? "---" : "--:")), ...rows].map((cells) => `| ${cells.join(" | ")} |`);
   const failed = verdicts.filter(({ problems }) => problems.length > 0);
-  const unable = skipped === 0 ? "" : `, ${skipped} skipped: they need root to mount file systems or make device nodes`;
+  const unable = skipped === 0 ? "" : `, ${skipped} skipped (they need root to mount file systems or create device nodes)`;
   const summary = `${verdicts.length} attempts, ${failed.length} failed${unable}`;
   return [...table, "", summary, ...failed.map(formatFailure), ""].join("\n");
 }

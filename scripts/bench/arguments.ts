@@ -6,16 +6,16 @@ import { FRAMEWORKS, GPU_FRAMEWORKS } from "./peers.js";
 import type { Frames } from "./workload.js";
 
 export const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
-  --batch VIDEOS       videos a step (default 32)
-  --frames N|yt8m      frames of every video, or YouTube-8M's mix, 120 to 300 (default 300; train, infer)
-  --steps N            timed steps, after two of warm-up (default 5; train, infer)
-  --videos N           videos (default 20000; metrics)
+  --batch VIDEOS       batch size (default 32)
+  --frames N|yt8m      frames per video; yt8m: lengths of 120 to 300 frames, as in YouTube-8M (default 300; train, infer)
+  --steps N            timed steps, after two warm-up steps (default 5; train, infer)
+  --videos N           number of videos (default 20000; metrics)
   --precision P        float32; int16 or int8 on the CPU (infer); tf32 on the GPU (default float32; train, infer)
-  --use-gpu            measure on the GPU, where the peers are torch and torch-compile (train, infer)
-  --pairs N            how often to measure, ours and the peers in turn (default 5)
-  --peers PYTHON       also run the peers with this interpreter; several, parted by commas, where each has some of the frameworks
-  --against DIR        also run the same benchmark of another checkout, built: what a change costs
-  --frameworks A,B     which of ${FRAMEWORKS.join(", ")} (default: the fastest two; train, infer)
+  --use-gpu            measure on the GPU; the peers are torch and torch-compile (train, infer)
+  --pairs N            number of interleaved measurements of nextvlad and the peers (default 5)
+  --peers PYTHON       also measure the peers with this interpreter; several, separated by commas, if no single one has all frameworks
+  --against DIR        also measure another checkout, which must be built, to find the cost of a change
+  --frameworks A,B     frameworks to compare with: ${FRAMEWORKS.join(", ")} (default: the fastest two; train, infer)
   --json               print one JSON object instead of a Markdown table
 `;
 
@@ -40,11 +40,11 @@ export interface Settings {
 }
 
 function refuse(key: string, expected: string, found: string): never {
-  throw new NextvladError("BAD_USAGE", "it does not fit", { key, expected, found, remedy: "see --help" });
+  throw new NextvladError("BAD_USAGE", "invalid value", { key, expected, found, remedy: "see --help" });
 }
 
 function wholeNumber(key: string, text: string): number {
-  return /^[1-9]\d{0,8}$/.test(text) ? Number(text) : refuse(key, "a whole number, 1 or more", text);
+  return /^[1-9]\d{0,8}$/.test(text) ? Number(text) : refuse(key, "a whole number of at least 1", text);
 }
 
 function parse(argv: readonly string[]) {
@@ -82,7 +82,7 @@ export function readArguments(argv: readonly string[]): Settings | null {
   const { values, positionals } = parse(argv);
   if (values.help) return null;
   const [mode = "nothing", ...rest] = positionals;
-  if (!MODES.includes(mode) || rest.length > 0) refuse("what to measure", MODES.join(", "), positionals.join(" ") || "nothing");
+  if (!MODES.includes(mode) || rest.length > 0) refuse("mode", MODES.join(", "), positionals.join(" ") || "nothing");
   const useGpu = values["use-gpu"];
   const known = useGpu ? GPU_FRAMEWORKS : FRAMEWORKS;
   const frameworks = values.frameworks?.split(",") ?? (useGpu ? GPU_FRAMEWORKS : ["tf", "torch-compile"]);

@@ -68,7 +68,8 @@ async function readPace(logFile: string): Promise<number> {
     .map((line) => JSON.parse(line) as LogLine)
     .filter(({ msg }) => msg.startsWith("[TRAIN] Epoch"));
   const [first, last] = [lines[0], lines.at(-1)];
-  if (first?.step === undefined || last?.step === undefined) throw new NextvladError("BAD_FORMAT", "no step is logged", { file: logFile });
+  if (first?.step === undefined || last?.step === undefined)
+    throw new NextvladError("BAD_FORMAT", "the log contains no steps", { file: logFile });
   return (BATCH * (last.step - first.step)) / ((Date.parse(last.time) - Date.parse(first.time)) / 1000);
 }
 
@@ -172,7 +173,7 @@ export async function benchAudioset(argv: readonly string[], folder: string, sig
   const seeds = values.seeds.split(",").map(Number);
   const epochs = Number(values.epochs);
   if (directory === undefined || positionals.length > 1 || ![epochs, ...seeds].every(Number.isInteger) || epochs < 1) {
-    throw new NextvladError("BAD_USAGE", `the arguments do not fit\n${AUDIOSET_USAGE}`);
+    throw new NextvladError("BAD_USAGE", `invalid arguments\n${AUDIOSET_USAGE}`);
   }
   const peer = values.peers === undefined ? null : await findPeer(values.peers.split(","), signal);
   const data = resolve(directory);

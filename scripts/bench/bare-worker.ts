@@ -26,9 +26,9 @@ function readBare(path: string, buffer: Uint8Array): number {
   while (have(HEADER_BYTES)) {
     const length = view.getUint32(start, true);
     const recordBytes = HEADER_BYTES + length + CHECKSUM_BYTES;
-    const isWhole = maskedCrc32c(buffer.subarray(start, start + 8)) === view.getUint32(start + 8, true) && have(recordBytes);
+    const isComplete = maskedCrc32c(buffer.subarray(start, start + 8)) === view.getUint32(start + 8, true) && have(recordBytes);
     const data = buffer.subarray(start + HEADER_BYTES, start + HEADER_BYTES + length);
-    if (!isWhole || maskedCrc32c(data) !== view.getUint32(start + HEADER_BYTES + length, true)) throw new Error(`${path} is damaged`);
+    if (!isComplete || maskedCrc32c(data) !== view.getUint32(start + HEADER_BYTES + length, true)) throw new Error(`${path} is corrupt`);
     start += recordBytes;
     records++;
   }

@@ -17,8 +17,8 @@ export function runChild(program: string, args: readonly string[], signal: Abort
     };
     child.on("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") reject(fileError(error, program, "read"));
-      else fail(`did not run to its end: ${error.message}`);
+      else fail(`did not start: ${error.message}`);
     });
-    child.on("close", (code, killedBy) => (code === 0 ? resolve(output.stdout) : fail(`ended with ${killedBy ?? `code ${code}`}`)));
+    child.on("close", (code, killedBy) => (code === 0 ? resolve(output.stdout) : fail(`exited with ${killedBy ?? `code ${code}`}`)));
   });
 }

@@ -14,17 +14,18 @@ function readSettings(): ShardSettings {
       seed: { type: "string", default: "1" },
     },
   });
-  const [fewest = Number.NaN, most = fewest] = values.frames.split("..").map(Number);
+  const [minFrames = Number.NaN, maxFrames = minFrames] = values.frames.split("..").map(Number);
   const settings = {
     directory: positionals[0] ?? "",
     videos: Number(values.videos),
     perShard: Number(values["per-shard"]),
-    frames: [fewest, most] as const,
+    frames: [minFrames, maxFrames] as const,
     classes: Number(values.classes),
     seed: Number(values.seed),
   };
-  const counts = [settings.videos, settings.perShard, fewest, most, settings.classes];
-  if (positionals.length !== 1 || fewest > most || !counts.every((count) => Number.isInteger(count) && count > 0)) throw new Error(USAGE);
+  const counts = [settings.videos, settings.perShard, minFrames, maxFrames, settings.classes];
+  if (positionals.length !== 1 || minFrames > maxFrames || !counts.every((count) => Number.isInteger(count) && count > 0))
+    throw new Error(USAGE);
   return settings;
 }
 

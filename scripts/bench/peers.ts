@@ -64,7 +64,7 @@ export async function findPeerScript(name: string): Promise<string> {
   const folder = process.env.NEXTVLAD_PEERS ?? fileURLToPath(new URL("../../../../shared/peers", import.meta.url));
   const file = join(folder, name);
   await access(file).catch((error: unknown) => {
-    const remedy = "set NEXTVLAD_PEERS to the folder of the peers' scripts, or leave --peers out";
+    const remedy = "set NEXTVLAD_PEERS to the folder of the peers' scripts, or omit --peers";
     throw new NextvladError("FILE_MISSING", "the peers' script is missing", { file, remedy }, error);
   });
   return file;
@@ -87,7 +87,7 @@ export async function interpreterWith(
   }
   throw new NextvladError("NOT_SET_UP", `${interpreters.join(" and ")} cannot import ${packageName}`, {
     key: "--peers",
-    remedy: "install it there, name another interpreter (several are parted by commas), or choose others with --frameworks",
+    remedy: "install it there, name another interpreter (several are separated by commas), or choose others with --frameworks",
   });
 }
 
@@ -100,7 +100,7 @@ export async function preparePeers(peers: Peers, mode: Task["mode"], frameworks:
   const run = async (interpreter: string, args: readonly string[]): Promise<readonly PeerResult[]> => {
     const results = parseResults(await runChild(interpreter, args, peers.signal, { PYTHONDONTWRITEBYTECODE: "1" }), mode);
     if (results.length === 0)
-      throw new NextvladError("BAD_FORMAT", "the peer printed no RESULT line that fits", { file: args[0] as string });
+      throw new NextvladError("BAD_FORMAT", "the peer printed no matching RESULT line", { file: args[0] as string });
     return results;
   };
   if (mode === "read") {

@@ -108,7 +108,7 @@ export function formatReport(report: Report): string {
       ? ""
       : ` A step is ${gflop_per_step.toFixed(1)} GFLOP; a large matrix product runs at ${product_gflops.toFixed(0)} GFLOP/s.`;
   return [
-    `${machine.cpu}, ${machine.cores} cores, ${machine.memory_gib} GiB; median (least..most) of ${pairs.length}.${arithmetic}`,
+    `${machine.cpu}, ${machine.cores} cores, ${machine.memory_gib} GiB; median (minimum..maximum) of ${pairs.length}.${arithmetic}`,
     "",
     line(header),
     line(header.map(() => "---")),

@@ -20,17 +20,17 @@ async function timeBare(shards: readonly string[], workers: readonly Worker[]): 
     workers.map(
       (worker) =>
         new Promise<void>((resolve, reject) => {
-          const goOn = (): void => {
+          const readNext = (): void => {
             const path = shards[next++];
             if (path !== undefined) worker.postMessage(path);
             else {
-              worker.off("message", goOn);
+              worker.off("message", readNext);
               worker.off("error", reject);
               resolve();
             }
           };
-          worker.on("message", goOn).on("error", reject);
-          goOn();
+          worker.on("message", readNext).on("error", reject);
+          readNext();
         }),
     ),
   );
@@ -105,7 +105,7 @@ try {
   const { megabytes, bare_mb_per_second: bare, verify_mb_per_second: verify, share, start } = result;
   const range = `${(100 * share.min).toFixed(0)}..${(100 * share.max).toFixed(0)} %`;
   const rates = `bare ${bare.toFixed(0)} MB/s, verify ${verify.toFixed(0)} MB/s: ${(100 * share.median).toFixed(0)} % (${range})`;
-  const line = `${megabytes.toFixed(0)} MB, ${readers} threads: ${rates}; ${start.toFixed(2)} s more the first time, for starting`;
+  const line = `${megabytes.toFixed(0)} MB, ${readers} threads: ${rates}; ${start.toFixed(2)} s more in the first pass, to start the threads`;
   process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : `${line}\n`);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

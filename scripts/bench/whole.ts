@@ -66,7 +66,7 @@ async function timeWhole(
     .map((line) => JSON.parse(line) as Line)
     .filter(({ msg }) => msg.startsWith("[INFER] Processed"));
   const [first, last] = [batches[0], batches.at(-1)];
-  if (first?.time === undefined || last?.wait_share === undefined) throw new Error("the log tells of no batch");
+  if (first?.time === undefined || last?.wait_share === undefined) throw new Error("the log contains no batches");
   return { seconds, firstBatch: (Date.parse(first.time) - startMs) / 1000, waitShare: last.wait_share };
 }
 

@@ -58,19 +58,19 @@ const convert: Victim = {
 const victims = [train, evaluate, infer, convert];
 for (const { command, args } of victims) await finish([command, ...args(inFolder(`${command}-undisturbed`))]);
 
-const rows: string[][] = [["case", "message", "exit code", "what is left", "given again"]];
-let wrong = 0;
+const rows: string[][] = [["case", "message", "exit code", "remaining files", "second run"]];
+let failed = 0;
 const run = (...command: string[]): boolean => spawnSync(command[0] as string, command.slice(1), { stdio: "ignore" }).status === 0;
 const canMount = process.getuid?.() === 0 && mount(inFolder("probe"), "size=1m") && run("umount", inFolder("probe"));
 
 if (canMount) {
-  await tryCase(train, "room for one snapshot and a half", async (disk) => {
+  await tryCase(train, "space for one and a half snapshots", async (disk) => {
     mount(disk, "size=30m");
     const ended = await begin(train, disk, "--keep", "9").ended;
     run("mount", "-o", "remount,size=600m", disk);
     return ended;
   });
-  await tryCase(train, "the disk fills in the midst of a snapshot", async (disk) => {
+  await tryCase(train, "the disk fills up during a snapshot", async (disk) => {
     // Runs out of inodes before bytes, which the check of the free space cannot predict: room for the lock, the log, the config and one and a half snapshots.
     mount(disk, "size=600m,nr_inodes=12");
     const ended = await begin(train, disk).ended;
@@ -78,7 +78,7 @@ if (canMount) {
     return ended;
   });
   for (const [victim, size] of [[evaluate, "100k"] as const, [infer, "140k"] as const, [convert, "24m"] as const]) {
-    await tryCase(victim, "the disk fills in the midst of the results", async (disk) => {
+    await tryCase(victim, "the disk fills up during the results", async (disk) => {
       mount(disk, `size=${size}`);
       const ended = await begin(victim, disk).ended;
       run("mount", "-o", "remount,size=600m", disk);
@@ -94,7 +94,7 @@ if (canMount) {
       return ended;
     });
   }
-  await tryCase(train, "the disk is unmounted under the run", async (disk) => {
+  await tryCase(train, "the disk is unmounted during the run", async (disk) => {
     const bind = `${disk}-bind`;
     mkdirSync(bind);
     mount(disk, "size=600m");
@@ -103,9 +103,9 @@ if (canMount) {
     rmSync(bind, { recursive: true });
     return ended;
   });
-} else process.stdout.write("SKIPPED, as they need root and mounting: ten cases of a disk that is full, read-only or gone\n");
+} else process.stdout.write("SKIPPED: ten cases of a full, read-only or missing disk, which need root to mount file systems\n");
 for (const victim of victims) {
-  await tryCase(victim, "the save-dir is removed under the run", (saveDir) =>
+  await tryCase(victim, "the save-dir is removed during the run", (saveDir) =>
     whenSaved(victim, saveDir, () => {
       // Rename first, which is atomic: removal deletes file by file while the run writes.
       renameSync(saveDir, `${saveDir}-away`);
@@ -113,13 +113,13 @@ for (const victim of victims) {
     }),
   );
 }
-await tryCase(train, "the save-dir is moved away under the run, and comes back", async (saveDir) => {
+await tryCase(train, "the save-dir is moved during the run, and moved back afterwards", async (saveDir) => {
   const ended = await whenSaved(train, saveDir, () => renameSync(saveDir, `${saveDir}-away`));
   renameSync(`${saveDir}-away`, saveDir);
   return ended;
 });
 for (const victim of victims) {
-  await tryCase(victim, "a second run on the save-dir, while the first goes on", async (saveDir) => {
+  await tryCase(victim, "a second run in the same save-dir at the same time", async (saveDir) => {
     const refused: Ended[] = [];
     const first = await whenSaved(victim, saveDir, async () => void refused.push(await begin(victim, saveDir).ended));
     return first.exitCode === 0 ? (refused[0] as Ended) : first;
@@ -127,8 +127,8 @@ for (const victim of victims) {
 }
 
 printTable(rows);
-if (wrong > 0) {
-  process.stdout.write(`\n${wrong} cases went wrong; what is left lies in ${folder}\n`);
+if (failed > 0) {
+  process.stdout.write(`\n${failed} cases failed; files of the runs: ${folder}\n`);
   process.exitCode = 1;
 } else rmSync(folder, { recursive: true });
 
@@ -138,38 +138,44 @@ async function tryCase(victim: Victim, name: string, work: (saveDir: string) => 
   if (only !== undefined && !`${command}: ${name}`.includes(only)) return;
   process.stderr.write(`disk: ${command}: ${name}\n`);
   const { exitCode, output } = await work(saveDir);
-  const { left, isWhole } = await describeLeft(victim, saveDir);
+  const { remaining, isIntact } = await describeRemaining(victim, saveDir);
   const again = await begin(victim, saveDir).ended;
   const isEqual = again.exitCode === 0 && areEqual(saveDir, inFolder(`${command}-undisturbed`), results);
-  const goesOn = /going on (?:after|from)|shards are there already/.test(again.output) ? "goes on" : "starts anew";
-  if (exitCode !== 1 || !isWhole || !isEqual) wrong++;
+  const resumption = /going on (?:after|from)|shards are there already/.test(again.output) ? "resumes" : "starts from the beginning";
+  if (exitCode !== 1 || !isIntact || !isEqual) failed++;
   const error = output.split("\n").find((line) => line.startsWith("nextvlad: error: ")) ?? `NO ERROR: ${output.slice(-400)}`;
   const message = error.replaceAll(saveDir, "DIR").replaceAll(folder, "").replaceAll("|", "\\|").replaceAll("\n", " ");
-  const end = isEqual ? `${goesOn}, to the same bytes` : `DIFFERENT: ${again.output.slice(-300).replaceAll("\n", " ")}`;
-  rows.push([`${command}: ${name}`, message, String(exitCode), left, end]);
+  const end = isEqual ? `${resumption}, same bytes` : `DIFFERENT: ${again.output.slice(-300).replaceAll("\n", " ")}`;
+  rows.push([`${command}: ${name}`, message, String(exitCode), remaining, end]);
   process.stderr.write(`disk: | ${rows.at(-1)?.join(" | ")} |\n`);
   run("umount", "-q", "-l", saveDir);
 }
 
 /** Describes the files that a disturbed run left, and whether all of them are intact. */
-async function describeLeft({ command, results }: Victim, saveDir: string): Promise<{ readonly left: string; readonly isWhole: boolean }> {
+async function describeRemaining(
+  { command, results }: Victim,
+  saveDir: string,
+): Promise<{ readonly remaining: string; readonly isIntact: boolean }> {
   const names = existsSync(saveDir) ? readdirSync(saveDir).filter((name) => !name.endsWith(".log.jsonl")) : [];
-  if (names.length === 0) return { left: "nothing", isWhole: true };
+  if (names.length === 0) return { remaining: "none", isIntact: true };
   if (command !== "train") {
     const undisturbed = inFolder(`${command}-undisturbed`);
-    const isWhole = results.every((name) => !names.includes(name) || areEqual(saveDir, undisturbed, [name]));
+    const isIntact = results.every((name) => !names.includes(name) || areEqual(saveDir, undisturbed, [name]));
     const shards = names.filter((name) => name.endsWith(".pkl") && command === "convert").length;
     const others = names.filter((name) => shards === 0 || !name.endsWith(".pkl"));
-    return { left: [...(shards > 0 ? [`${shards} shards`] : []), ...others].join(", "), isWhole };
+    return { remaining: [...(shards > 0 ? [`${shards} shards`] : []), ...others].join(", "), isIntact };
   }
-  const [whole, damaged] = [[] as string[], [] as string[]];
+  const [intact, corrupt] = [[] as string[], [] as string[]];
   for (const each of await listSnapshots(saveDir)) {
     await checkSnapshot(join(saveDir, each)).then(
-      () => whole.push(each.replace("NEXTVLAD_", "")),
-      () => damaged.push(each),
+      () => intact.push(each.replace("NEXTVLAD_", "")),
+      () => corrupt.push(each),
     );
   }
-  return { left: damaged.length > 0 ? `DAMAGED: ${damaged.join(" ")}` : whole.join(", ") || "no snapshot", isWhole: damaged.length === 0 };
+  return {
+    remaining: corrupt.length > 0 ? `CORRUPT: ${corrupt.join(" ")}` : intact.join(", ") || "no snapshot",
+    isIntact: corrupt.length === 0,
+  };
 }
 
 function begin({ command, args }: Victim, saveDir: string, ...more: string[]) {

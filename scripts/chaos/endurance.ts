@@ -15,7 +15,7 @@ const MEASURES = ["memory, MB", "open files", "threads"] as const;
 const SAMPLE_MS = 50;
 /** Fraction of the samples that is warm-up. */
 const WARM_UP = 0.2;
-const LARGEST_SPREAD = 0.05;
+const MAX_SPREAD = 0.05;
 /**
  * Number of windows whose means are compared. Single samples fluctuate: memory with each garbage collection, files and threads with each snapshot, whose
  * thread opens the modules that it imports, ten or more within a few milliseconds.
@@ -30,16 +30,16 @@ const config = await prepareDigits(folder);
 const windowHeads = Array.from({ length: WINDOWS }, (_, window) => `${window + 1}/${WINDOWS}`);
 const heads = ["run", "samples", "measure", ...windowHeads, "spread", "floor"];
 const rows: (string | number)[][] = [heads];
-let wrong = 0;
+let failed = 0;
 const many = String(10 * steps);
 await watch(`${steps} steps`, ["--epoch", many, "--set", `TRAIN.max_iter=${steps}`, "--valid-interval", "0", "--keep", "2"]);
 await watch(`${epochs} epochs with validation and snapshots`, ["--epoch", String(epochs), "--save-interval", "5", "--keep", "2"]);
 printTable(rows);
-process.stdout.write(`\nthe mean of each part of the run after its warm-up, the first ${100 * WARM_UP} %, `);
 process.stdout.write(
-  "and what nine samples in ten reach in the first half and in the second: a file or thread that stays behind moves it up\n",
+  `\nMeans of ${WINDOWS} consecutive windows after the warm-up (the first ${100 * WARM_UP} %). Floor: the value that nine of ten samples reach, `,
 );
-if (wrong > 0) process.exitCode = 1;
+process.stdout.write("in the first half and in the second: a leaked file or thread raises it.\n");
+if (failed > 0) process.exitCode = 1;
 rmSync(folder, { recursive: true });
 
 async function watch(name: string, flags: readonly string[]): Promise<void> {
@@ -56,15 +56,15 @@ async function watch(name: string, flags: readonly string[]): Promise<void> {
     await sleep(SAMPLE_MS);
   }
   const { exitCode, output } = await ended;
-  if (exitCode !== 0) throw new Error(`the training ended with ${exitCode}:\n${output}`);
+  if (exitCode !== 0) throw new Error(`the run exited with ${exitCode}:\n${output}`);
   const warm = samples.slice(Math.ceil(WARM_UP * samples.length));
-  if (warm.length < WINDOWS) throw new Error(`the training was over after ${samples.length} samples: give it more steps`);
+  if (warm.length < WINDOWS) throw new Error(`the run finished after ${samples.length} samples: increase the number of steps`);
   for (const measure of MEASURES) {
     const values = warm.map((sample) => sample[measure]);
     const means = Array.from({ length: WINDOWS }, (_, window) => mean(part(values, window, WINDOWS)));
     const spread = (Math.max(...means) - Math.min(...means)) / mean(means);
     const [before, after] = [floor(part(values, 0, 2)), floor(part(values, 1, 2))];
-    if (spread > LARGEST_SPREAD || (measure !== "memory, MB" && after > before)) wrong++;
+    if (spread > MAX_SPREAD || (measure !== "memory, MB" && after > before)) failed++;
     const shown = means.map((value) => value.toFixed(1));
     rows.push([name, samples.length, measure, ...shown, `${(100 * spread).toFixed(1)} %`, `${before.toFixed(0)}, ${after.toFixed(0)}`]);
   }

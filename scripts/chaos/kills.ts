@@ -24,12 +24,12 @@ const train = (saveDir: string): string[] => {
 };
 const since = performance.now();
 await finish(train("undisturbed"));
-let wholeMs = performance.now() - since;
+let undisturbedMs = performance.now() - since;
 
 const rows: (string | number)[][] = [
-  ["training", "kills", "killed after s (went on from)", "in a write", "snapshots checked", "damaged", "end"],
+  ["training", "kills", "killed after s (resumed from)", "during a write", "snapshots checked", "corrupt", "final files"],
 ];
-let [killed, damaged, different] = [0, 0, 0];
+let [killed, corrupt, different] = [0, 0, 0];
 for (let training = 1; killed < kills; training++) {
   const row = await trainThroughKills(`killed${training}`);
   rows.push([
@@ -38,20 +38,20 @@ for (let training = 1; killed < kills; training++) {
     row.moments.join(" "),
     row.inWrite,
     row.checked,
-    row.damaged,
+    row.corrupt,
     row.isEqual ? "equal" : "DIFFERENT",
   ]);
   killed += row.moments.length;
-  damaged += row.damaged;
+  corrupt += row.corrupt;
   different += row.isEqual ? 0 : 1;
-  process.stderr.write(`chaos: ${killed} of ${kills} kills, ${different} ends that differ, ${damaged} damaged snapshots\n`);
-  if (row.isEqual && row.damaged === 0) rmSync(join(folder, `killed${training}`), { recursive: true });
+  process.stderr.write(`chaos: ${killed} of ${kills} kills, ${different} runs with different results, ${corrupt} corrupt snapshots\n`);
+  if (row.isEqual && row.corrupt === 0) rmSync(join(folder, `killed${training}`), { recursive: true });
 }
 printTable(rows);
-process.stdout.write(`\n${killed} kills over ${rows.length - 1} trainings (SEED=${seed}; undisturbed ${(wholeMs / 1000).toFixed(1)} s): `);
-process.stdout.write(`${rows.length - 1 - different} ended in the bytes of the undisturbed one; ${damaged} damaged snapshots\n`);
-if (different + damaged > 0) {
-  process.stdout.write(`what is wrong lies in ${folder}\n`);
+process.stdout.write(`\n${killed} kills in ${rows.length - 1} runs (SEED=${seed}; undisturbed ${(undisturbedMs / 1000).toFixed(1)} s): `);
+process.stdout.write(`${rows.length - 1 - different} produced the same bytes as the undisturbed run; ${corrupt} corrupt snapshots\n`);
+if (different + corrupt > 0) {
+  process.stdout.write(`files of the failed runs: ${folder}\n`);
   process.exitCode = 1;
 } else rmSync(folder, { recursive: true });
 
@@ -59,25 +59,25 @@ interface Outcome {
   readonly moments: string[];
   inWrite: number;
   checked: number;
-  damaged: number;
+  corrupt: number;
   isEqual: boolean;
 }
 
 async function trainThroughKills(saveDir: string): Promise<Outcome> {
   const path = join(folder, saveDir);
-  const outcome: Outcome = { moments: [], inWrite: 0, checked: 0, damaged: 0, isEqual: false };
+  const outcome: Outcome = { moments: [], inWrite: 0, checked: 0, corrupt: 0, isEqual: false };
   for (;;) {
     const { child, startedMs, ended } = start(train(saveDir));
-    const delayMs = 100 + random.below(Math.round(wholeMs));
+    const delayMs = 100 + random.below(Math.round(undisturbedMs));
     // After enough kills, let the last training complete.
     if (killed + outcome.moments.length < kills) void sleep(delayMs, undefined, { ref: false }).then(() => child.kill("SIGKILL"));
     const { exitCode, signal, output } = await ended;
     const from = /going on from \S*?(?:NEXTVLAD_)?(\w+): epoch/.exec(output)?.[1];
-    const place = from ?? (output.includes("starting from the beginning") ? "start" : "not begun");
+    const place = from ?? (output.includes("starting from the beginning") ? "start" : "not started");
     if (signal !== "SIGKILL") {
-      if (exitCode !== 0) throw new Error(`a resumed training ended with ${exitCode}:\n${output}`);
+      if (exitCode !== 0) throw new Error(`a resumed run exited with ${exitCode}:\n${output}`);
       // Use the fastest run from start to end: if the machine was busier during the first one, most later runs would complete before the kill.
-      if (place === "start") wholeMs = Math.min(wholeMs, performance.now() - startedMs);
+      if (place === "start") undisturbedMs = Math.min(undisturbedMs, performance.now() - startedMs);
       break;
     }
     outcome.moments.push(`${(delayMs / 1000).toFixed(1)} (${place})`);
@@ -93,7 +93,7 @@ async function checkAll(saveDir: string, outcome: Outcome): Promise<void> {
   for (const name of await listSnapshots(saveDir)) {
     outcome.checked++;
     await checkSnapshot(join(saveDir, name)).catch((error: unknown) => {
-      outcome.damaged++;
+      outcome.corrupt++;
       process.stderr.write(`chaos: ${name}: ${(error as Error).message}\n`);
     });
   }

@@ -4,7 +4,7 @@ import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createRandom } from "../../src/base/random.js";
-import { areEqual, begun, copyShard, countArgument, finish, prepareDigits, printTable, start } from "./workplace.js";
+import { areEqual, copyShard, countArgument, finish, prepareDigits, printTable, start, started } from "./workplace.js";
 
 // Sends SIGTERM to each command at random moments (the argument: how many times), and kill -9 to eval and infer, which save partial results, while all cores
 // are busy. The exit code must report the signal, each result must be complete or missing, and the same command run again must produce the files of an
@@ -16,7 +16,7 @@ interface Case {
   readonly rounds: number;
   readonly args: (saveDir: string) => string[];
   /** Matches the output of a run that resumes. */
-  readonly goesOn: RegExp;
+  readonly resumes: RegExp;
 }
 
 const rounds = countArgument(20);
@@ -30,30 +30,30 @@ const weights = ["--weights", join(folder, "trained", "best"), "--filelist", lis
 // Enough shards for convert to be stopped between two of them.
 const copies = copyShard(join(folder, "digits"), folder, 40);
 
-const kept = { goesOn: /going on after batch/ };
+const savesPartialResults = { resumes: /going on after batch/ };
 const evaluate = (saveDir: string): string[] => [...weights, "--save-dir", saveDir, "--predictions", "--resume", "--save-interval", "8"];
 const infer = (saveDir: string): string[] => {
   return [...weights, "--save-dir", saveDir, "--format", "pickle,csv,jsonl", "--resume", "--save-interval", "8"];
 };
 const kills = Math.ceil(rounds / 4);
 const cases: readonly Case[] = [
-  { command: "infer", signal: "SIGTERM", rounds, args: infer, ...kept },
-  { command: "eval", signal: "SIGTERM", rounds, args: evaluate, ...kept },
+  { command: "infer", signal: "SIGTERM", rounds, args: infer, ...savesPartialResults },
+  { command: "eval", signal: "SIGTERM", rounds, args: evaluate, ...savesPartialResults },
   {
     command: "convert",
     signal: "SIGTERM",
     rounds,
     args: (out) => ["--to", "pkl", "--filelist", copies, "--out", out, "--workers", "2"],
-    goesOn: /shards are there already/,
+    resumes: /shards are there already/,
   },
-  { command: "eval", signal: "SIGKILL", rounds: kills, args: evaluate, ...kept },
-  { command: "infer", signal: "SIGKILL", rounds: kills, args: infer, ...kept },
+  { command: "eval", signal: "SIGKILL", rounds: kills, args: evaluate, ...savesPartialResults },
+  { command: "infer", signal: "SIGKILL", rounds: kills, args: infer, ...savesPartialResults },
   {
     command: "train",
     signal: "SIGTERM",
     rounds,
     args: (saveDir) => ["--config", config, "--save-dir", saveDir, "--resume", "--save-interval", "5"],
-    goesOn: /going on from/,
+    resumes: /going on from/,
   },
 ];
 
@@ -61,9 +61,9 @@ const cases: readonly Case[] = [
 const idleCores = Math.max(0, Math.ceil(availableParallelism() - (loadavg()[0] as number)));
 const load = Array.from({ length: idleCores }, (): ChildProcess => spawn(process.execPath, ["-e", "for (;;);"]));
 const rows: (string | number)[][] = [
-  ["command", "signal", "times", "ended by it", "had ended", "other exits", "results not whole", "went on", "ends equal"],
+  ["command", "signal", "times", "stopped", "finished before", "other exits", "incomplete results", "resumed", "equal results"],
 ];
-let wrong = 0;
+let failures = 0;
 try {
   for (const each of cases) {
     rows.push(await tryCase(each));
@@ -73,29 +73,27 @@ try {
   for (const child of load) child.kill("SIGKILL");
 }
 printTable(rows);
-process.stdout.write(
-  `\nSEED=${seed}; "ended by it": exit code 143, or by the signal itself where it is SIGKILL; "went on": not from the beginning\n`,
-);
-if (wrong > 0) {
-  process.stdout.write(`${wrong} things went wrong; what is left lies in ${folder}\n`);
+process.stdout.write(`\nSEED=${seed}; "stopped": exit code 143, or killed by SIGKILL; "resumed": did not start from the beginning\n`);
+if (failures > 0) {
+  process.stdout.write(`${failures} failures; files of the runs: ${folder}\n`);
   process.exitCode = 1;
 } else rmSync(folder, { recursive: true });
 
-async function tryCase({ command, signal: sent, rounds: times, args, goesOn }: Case): Promise<(string | number)[]> {
+async function tryCase({ command, signal: sent, rounds: times, args, resumes }: Case): Promise<(string | number)[]> {
   const undisturbed = join(folder, `${command}-${sent}`, "undisturbed");
   const first = start([command, ...args(undisturbed)]);
-  await begun(first);
+  await started(first);
   const since = performance.now();
-  const { exitCode: whole, output: words } = await first.ended;
-  if (whole !== 0) throw new Error(`nextvlad ${command} ended with ${whole}:\n${words}`);
-  const wholeMs = performance.now() - since;
+  const { exitCode: firstExit, output } = await first.ended;
+  if (firstExit !== 0) throw new Error(`nextvlad ${command} exited with ${firstExit}:\n${output}`);
+  const undisturbedMs = performance.now() - since;
   const results = resultsIn(undisturbed);
-  const counts = { stopped: 0, ended: 0, other: 0, partial: 0, wentOn: 0, equal: 0 };
+  const counts = { stopped: 0, ended: 0, other: 0, partial: 0, resumed: 0, equal: 0 };
   for (let round = 0; round < times; round++) {
     const saveDir = join(folder, `${command}-${sent}`, String(round));
     const running = start([command, ...args(saveDir)]);
-    await begun(running);
-    void sleep(random.below(Math.round(wholeMs)), undefined, { ref: false }).then(() => running.child.kill(sent));
+    await started(running);
+    void sleep(random.below(Math.round(undisturbedMs)), undefined, { ref: false }).then(() => running.child.kill(sent));
     const { exitCode, signal } = await running.ended;
     if (sent === "SIGKILL" ? signal === sent : exitCode === 143) counts.stopped++;
     else if (exitCode === 0) counts.ended++;
@@ -107,15 +105,15 @@ async function tryCase({ command, signal: sent, rounds: times, args, goesOn }: C
     if (exitCode !== 0) {
       const again = await start([command, ...args(saveDir)]).ended;
       if (again.exitCode !== 0) process.stderr.write(`signals: ${command} again: ${again.output.slice(-600)}\n`);
-      if (goesOn.test(again.output)) counts.wentOn++;
+      if (resumes.test(again.output)) counts.resumed++;
     }
     if (String(resultsIn(saveDir)) === String(results) && areEqual(saveDir, undisturbed, results)) counts.equal++;
-    else process.stderr.write(`signals: ${saveDir} ended in something else\n`);
+    else process.stderr.write(`signals: ${saveDir}: the results differ\n`);
     process.stderr.write(`signals: ${command}, ${sent} ${round + 1} of ${times}\n`);
   }
-  const { stopped, ended, other, partial, wentOn, equal } = counts;
-  wrong += other + partial + (times - equal);
-  return [command, sent, times, stopped, ended, other, partial, wentOn, equal];
+  const { stopped, ended, other, partial, resumed, equal } = counts;
+  failures += other + partial + (times - equal);
+  return [command, sent, times, stopped, ended, other, partial, resumed, equal];
 }
 
 /** Lists the files of a run except its log and step snapshots, which depend on where training was stopped. */

@@ -21,7 +21,7 @@ export interface Ended {
 }
 
 /** Resolves at the command's first output on stderr, from which on it handles signals, or when it exits. */
-export async function begun({ child, ended }: Running): Promise<void> {
+export async function started({ child, ended }: Running): Promise<void> {
   await Promise.race([once(child.stderr as NodeJS.ReadableStream, "data"), ended]);
 }
 
@@ -39,7 +39,7 @@ export function start(args: readonly string[], shell?: string): Running {
 /** Runs `nextvlad` and returns its output. Throws if the exit code is not 0. */
 export async function finish(args: readonly string[]): Promise<string> {
   const { exitCode, output } = await start(args).ended;
-  if (exitCode !== 0) throw new Error(`nextvlad ${args.join(" ")} ended with ${exitCode}:\n${output}`);
+  if (exitCode !== 0) throw new Error(`nextvlad ${args.join(" ")} exited with ${exitCode}:\n${output}`);
   return output;
 }
 
@@ -96,5 +96,5 @@ export function printTable(rows: readonly (readonly (string | number)[])[]): voi
 export function countArgument(fallback: number, place = 2): number {
   const count = Number(process.argv[place] ?? fallback);
   if (Number.isInteger(count) && count > 0) return count;
-  throw new Error(`it takes a number, not ${process.argv[place]}`);
+  throw new Error(`expected a whole number of at least 1, found ${process.argv[place]}`);
 }

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { join, resolve } from "node:path";
 import { prepareRun } from "../../test/helpers/runs.js";
 
-const USAGE = "usage: make-compat CLI DIR: CLI is the nextvlad.cjs of the version to keep, built; DIR gets its files";
+const USAGE = "usage: make-compat CLI DIR: CLI is the built nextvlad.cjs of the version to keep; its files are written to DIR";
 
 /** Writes the files of test/golden/compat/COMMIT with the `nextvlad` of that commit. Later versions must still read them. */
 async function makeCompat(cli: string, folder: string): Promise<void> {
@@ -28,13 +28,13 @@ async function makeCompat(cli: string, folder: string): Promise<void> {
   const evaluate = (saveDir: string): string =>
     run("eval", "--weights", weights, "--batch-size", "4", "--predictions", "--save-interval", "1", "--save-dir", saveDir);
   evaluate("whole");
-  breakOff(join("validate1.tfrecord"), () => evaluate("stopped"));
+  failAt(join("validate1.tfrecord"), () => evaluate("stopped"));
   for (const name of ["run", "whole", "stopped"]) removeLogs(name);
   rmSync(join("run", "best"), { recursive: true });
 }
 
 /** Runs `work` while the last byte of a shard is corrupt, so that it fails there and saves partial results. Throws if `work` does not fail. */
-function breakOff(shard: string, work: () => void): void {
+function failAt(shard: string, work: () => void): void {
   const bytes = readFileSync(shard);
   const broken = Buffer.from(bytes);
   broken[broken.length - 1] = (broken.at(-1) as number) ^ 1;

@@ -38,5 +38,5 @@ await runMain(async () => {
 function findPart(name: string) {
   const found = PARTS.find((part) => part.name === name);
   if (found !== undefined) return found;
-  throw new NextvladError("BAD_USAGE", "there is no such part", { expected: PARTS.map((part) => part.name).join(", "), found: name });
+  throw new NextvladError("BAD_USAGE", "unknown part", { expected: PARTS.map((part) => part.name).join(", "), found: name });
 }

@@ -48,7 +48,7 @@ export const PARTS: readonly Part[] = [
     sample: 30,
   },
   {
-    name: "optimiser",
+    name: "optimizer",
     sources: ["optim/adam", "training/step", "training/held-statistics", "training/optimizer-scalars"],
     tests: ["training/optimizer-scalars", "training/step", "training/golden"],
     sample: 30,

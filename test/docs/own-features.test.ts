@@ -6,29 +6,19 @@ import { test } from "node:test";
 import { createRandom } from "../../src/base/random.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
-import { repository, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
+import { scratch } from "../commands/nextvlad.js";
 import { encodeNpy } from "../helpers/npy.js";
 import { goldenData } from "../helpers/shards.js";
+import { codeBlocks } from "./pages.js";
+import { runBlock } from "./shell.js";
 
-const page = readFileSync(join(repository, "docs/own-features.md"), "utf8");
+const PAGE = "docs/own-features.md";
 
 /** Returns the page's code blocks in a language, in order. */
 function blocks(language: string): string[] {
-  return Array.from(page.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms")), ([, code]) => code as string);
-}
-
-/** Runs the page's commands in a folder, parsed by a shell; returns their output. */
-async function shell(cwd: string, code: string): Promise<string> {
-  const nextvlad = `npx() { [ "$1" = nextvlad ] && shift && printf '%s\\0' "$@" END; }`;
-  const read = await runToEnd("bash", ["-c", `set -euo pipefail\n${nextvlad}\n${code}`], { cwd });
-  assert.equal(read.exitCode, 0, read.stderr);
-  const printed: string[] = [];
-  for (const command of read.stdout.split("\0END\0").slice(0, -1)) {
-    const ended = await runNextvlad(command.split("\0"), { cwd });
-    assert.equal(ended.exitCode, 0, ended.stderr);
-    printed.push(ended.stdout);
-  }
-  return printed.join("");
+  return codeBlocks(PAGE)
+    .filter((block) => block.language === language)
+    .map(({ code }) => code);
 }
 
 const CLASSES = 12;
@@ -91,7 +81,7 @@ test("the page's numpy makes the files that its commands need", {
   makeFeatures(ours);
   const filesOf = (folder: string) => readdirSync(folder, { recursive: true }).sort();
   assert.deepEqual(filesOf(theirs), filesOf(ours));
-  await shell(theirs, blocks("sh")[0] as string);
+  await runBlock(blocks("sh")[0] as string, theirs);
 });
 
 test("the page's commands do what it says: 12 own classes, one feature alone, AudioSet, pickles", async (t) => {
@@ -104,27 +94,27 @@ test("the page's commands do what it says: 12 own classes, one feature alone, Au
   const [convert, train, alone, audioset, mediapipe, pickles, ...more] = blocks("sh") as [string, string, string, string, string, string];
   assert.deepEqual(more, []);
 
-  const converted = await shell(folder, convert);
+  const converted = await runBlock(convert, folder);
   assert.match(converted, /model: --set MODEL\.video_feature_size=64 --set MODEL\.audio_feature_size=32\nlist: shards\/train\.list\n/);
   const shares = Array.from(converted.matchAll(/([\d.]+) % of them outside/g), ([, share]) => Number(share));
   assert.ok(shares.length === 4 && shares.every((share) => share < 1), `little is cut: ${shares}`);
 
-  await shell(folder, train);
+  await runBlock(train, folder);
   const result = JSON.parse(readFileSync(join(folder, "results", "NEXTVLAD_eval_result.json"), "utf8"));
   assert.equal(result.videos, 60);
   assert.ok(result.hit_at_one > 0.95 && result.gap > 0.9, `Hit@1 ${result.hit_at_one}, GAP ${result.gap}`);
   assert.ok(readFileSync(join(folder, "results", "NEXTVLAD_infer_result.pkl")).length > 0);
 
-  const single = await shell(folder, alone);
+  const single = await runBlock(alone, folder);
   assert.equal(Array.from(single.matchAll(/validation GAP 0\.[5-9]|validation GAP 1/g)).length, 2, single);
-  assert.match(await shell(folder, audioset), /train finished\. \tepochs: 2,\tsteps: 8/);
+  assert.match(await runBlock(audioset, folder), /train finished\. \tepochs: 2,\tsteps: 8/);
 
-  assert.match(await shell(folder, mediapipe), /model: --set MODEL\.video_feature_size=64 --set MODEL\.audio_feature_size=32\n/);
+  assert.match(await runBlock(mediapipe, folder), /model: --set MODEL\.video_feature_size=64 --set MODEL\.audio_feature_size=32\n/);
   const [prediction] = readFileSync(join(folder, "results-mediapipe", "NEXTVLAD_infer_result.jsonl"), "utf8").split("\n");
   const { id, predictions } = JSON.parse(prediction as string);
   assert.deepEqual([id, predictions.length], ["cat", 3]);
 
-  await shell(folder, pickles);
+  await runBlock(pickles, folder);
   const shards = readdirSync(join(folder, "shards")).filter((name) => /^train.*tfrecord$/.test(name));
   for (const name of shards) assert.deepEqual(readFileSync(join(folder, "shards-again", name)), readFileSync(join(folder, "shards", name)));
 });
