@@ -80,7 +80,7 @@ async function score(pickle: string, place: Workplace): Promise<Pick<AudiosetRun
   const { map, gap } = JSON.parse(await readFile(join(saveDir, "NEXTVLAD_ensemble_metrics.json"), "utf8")) as { map: number; gap: number };
   if (place.python === null) return { map, gap, full_ranking_map: null };
   const videos = await resolveShards(join(place.folder, "videos", "eval.list"), { cwd: place.folder });
-  const printed = await runChild(place.python, [FULL_RANKING, pickle, ...videos], place.signal);
+  const printed = await runChild(place.python, [FULL_RANKING, pickle, ...videos.map(({ path }) => path)], place.signal);
   return { map, gap, full_ranking_map: (JSON.parse(printed) as { map: number }).map };
 }
 
@@ -181,7 +181,7 @@ export async function benchAudioset(argv: readonly string[], folder: string, sig
   const makeList = async (split: string): Promise<string> => {
     const list = join(folder, `${split}.list`);
     const shards = await resolveShards(join(data, `${split}*.tfrecord*`), { cwd: data });
-    await writeFileAtomic(list, shards.map((shard) => `${shard}\n`).join(""));
+    await writeFileAtomic(list, shards.map(({ path }) => `${path}\n`).join(""));
     return list;
   };
   const place = {

@@ -1,6 +1,5 @@
-import { readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
 import type { Config } from "../../src/config/schema.js";
+import { resolveShards } from "../../src/data/file-list.js";
 import { openReading } from "../../src/evaluation/evaluate.js";
 
 /** As in bench_read.py, which reports the median of seven passes. */
@@ -8,9 +7,7 @@ const PASSES = 7;
 
 /** Reads a folder's shards repeatedly, as evaluation does. Returns the seconds of each pass and the size of the shards in megabytes (10^6 bytes). */
 export async function timeReading(directory: string, batch: number, config: Config): Promise<{ seconds: number[]; megabytes: number }> {
-  const names = (await readdir(directory)).filter((name) => name.endsWith(".tfrecord")).sort();
-  const shards = names.map((name) => join(directory, name));
-  const sizes = await Promise.all(shards.map(async (shard) => (await stat(shard)).size));
+  const shards = await resolveShards("*.tfrecord", { cwd: directory });
   const seconds: number[] = [];
   for (let pass = 0; pass < PASSES; pass++) {
     const start = performance.now();
@@ -20,5 +17,5 @@ export async function timeReading(directory: string, batch: number, config: Conf
     if (videos === 0) throw new RangeError(`no video in ${directory}`);
     seconds.push((performance.now() - start) / 1000);
   }
-  return { seconds, megabytes: sizes.reduce((sum, size) => sum + size, 0) / 1e6 };
+  return { seconds, megabytes: shards.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6 };
 }

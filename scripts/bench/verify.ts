@@ -2,10 +2,10 @@
  * Compares `nextvlad verify` with a bare loop that reads the same shards and computes the same checksums in the same number of threads, alternating between
  * the two. Each reads the list once with warm threads; the time to start and warm them up, which is independent of the list's length, is printed separately.
  */
-import { stat } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { resolveShards } from "../../src/data/file-list.js";
+import type { Shard } from "../../src/data/shard.js";
 import { verifyShards } from "../../src/inspection/verify.js";
 import { spreadOf } from "./statistics.js";
 
@@ -13,7 +13,7 @@ const USAGE = "usage: node dist/scripts/bench/verify.js LIST [--readers 2] [--pa
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: [1024, 128], numClasses: 3862, labels: "required" } as const;
 
 /** Returns the seconds of the bare loop, with its threads already running. */
-async function timeBare(shards: readonly string[], workers: readonly Worker[]): Promise<number> {
+async function timeBare(shards: readonly Shard[], workers: readonly Worker[]): Promise<number> {
   const startMs = performance.now();
   let next = 0;
   await Promise.all(
@@ -21,8 +21,8 @@ async function timeBare(shards: readonly string[], workers: readonly Worker[]): 
       (worker) =>
         new Promise<void>((resolve, reject) => {
           const readNext = (): void => {
-            const path = shards[next++];
-            if (path !== undefined) worker.postMessage(path);
+            const shard = shards[next++];
+            if (shard !== undefined) worker.postMessage(shard.path);
             else {
               worker.off("message", readNext);
               worker.off("error", reject);
@@ -41,7 +41,7 @@ async function timeBare(shards: readonly string[], workers: readonly Worker[]): 
  * Returns the seconds of `verifyShards` on the list, first in newly started threads, then again in the same threads, up to the last byte. Excludes the work
  * after that: terminating the threads and checking for duplicate ids, all of which occur twice here.
  */
-async function timeVerify(shards: readonly string[], bytes: number, readers: number): Promise<{ first: number; second: number }> {
+async function timeVerify(shards: readonly Shard[], bytes: number, readers: number): Promise<{ first: number; second: number }> {
   const startMs = performance.now();
   let halfMs = 0;
   let endMs = 0;
@@ -61,8 +61,7 @@ async function timeVerify(shards: readonly string[], bytes: number, readers: num
 
 async function compare(list: string, readers: number, pairs: number) {
   const shards = await resolveShards(list, { cwd: process.cwd() });
-  const sizes = await Promise.all(shards.map(async (shard) => (await stat(shard)).size));
-  const bytes = sizes.reduce((sum, size) => sum + size, 0);
+  const bytes = shards.reduce((sum, shard) => sum + shard.bytes, 0);
   const workers = Array.from({ length: readers }, () => new Worker(new URL("./bare-worker.js", import.meta.url)));
   const seconds = { bare: [] as number[], verify: [] as number[], start: [] as number[] };
   await timeBare(shards, workers);

@@ -4,6 +4,7 @@ import { listSnapshots, readSnapshotState } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { describeFileList, type FileList, isSamePipe } from "../data/file-list.js";
+import type { Shard } from "../data/shard.js";
 import { videoShape } from "../data/video-shape.js";
 import { joinProblems, type Needs, preflight, problemOf } from "../inspection/preflight.js";
 import { prepareFolder } from "./folder.js";
@@ -12,7 +13,7 @@ import type { EvalFlags, InferFlags, TrainFlags } from "./options.js";
 /** Result of the checks before a run. */
 export interface Preflight {
   /** Logs notes and warnings, throws the problems that prevent the run, and returns the shards of each list: a list from a pipe cannot be read again. */
-  requireReady(log: Logger): readonly (readonly string[])[];
+  requireReady(log: Logger): readonly (readonly Shard[])[];
 }
 
 /** The weights that a training run starts from, if any. */

@@ -3,6 +3,7 @@ import { describeWait } from "../base/slow-watch.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
 import { describeFileList, type FileList, findShards } from "../data/file-list.js";
+import { uniqueShards } from "../data/shard.js";
 import { videoShape } from "../data/video-shape.js";
 import { type VerifyProgress, verifyShards } from "../inspection/verify.js";
 import { formatVerification, verifyReport } from "../inspection/verify-report.js";
@@ -20,7 +21,7 @@ export async function runVerify(list: FileList, flags: VerifyFlags): Promise<num
   const { MODEL } = await loadVerifyConfig(flags);
   const { shards: listed, repeated, problem, warnings } = await findShards(list, { cwd: process.cwd() });
   // Checks each shard once: otherwise all its IDs would be repeated.
-  const shards = [...new Set(listed)];
+  const shards = uniqueShards(listed);
   const telemetry = await createTelemetry({ logFile: null });
   const watch = watchSignals(() =>
     telemetry.log.warn("stopping; the report covers what was checked so far. Signal again to exit immediately"),

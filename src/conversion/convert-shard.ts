@@ -3,7 +3,7 @@ import { showText } from "../base/shown-value.js";
 import { readLoneExample } from "../data/lone-example.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { writePickleShard } from "../data/pickle-shard-writer.js";
-import { isPickle } from "../data/shard.js";
+import { isPickle } from "../data/shard-reader.js";
 import { writeShard } from "../data/shard-writer.js";
 import { type FeatureBytes, makeVideo, type Video } from "../data/video.js";
 import { checkVideo } from "../data/video-check.js";

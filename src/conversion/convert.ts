@@ -5,7 +5,7 @@ import { confirmLock, lockFolder } from "../base/lock.js";
 import { requireProcessLimits } from "../base/process-limits.js";
 import { describeWait, SlowWatch } from "../base/slow-watch.js";
 import { untilStopped } from "../base/waiting.js";
-import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
+import { allEmpty, describeEmpty, describeSegments } from "../data/shard.js";
 import { deathError, startThread } from "../data/thread.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { ConversionReply } from "./conversion-worker.js";

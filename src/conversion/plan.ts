@@ -5,6 +5,7 @@ import { resolveOutputFile } from "../base/files.js";
 import { listFirst } from "../base/problem-list.js";
 import { showPath } from "../base/shown-value.js";
 import { describeFileList, describeRepeated, type FileList, findShards, formatFileList, isShellPipe } from "../data/file-list.js";
+import { uniqueShards } from "../data/shard.js";
 import { readLabelTable } from "./label-table.js";
 import { DEFAULT_RANGE } from "./quantise.js";
 import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat, type ShardSource } from "./task.js";
@@ -57,7 +58,7 @@ export async function planShards(
   list: FileList,
   { out, format, maxFrames, maxRecordBytes, ...source }: ShardPlanOptions,
 ): Promise<ConversionPlan> {
-  const { shards: paths, repeated, problem, warnings: skipped } = await findShards(list, { cwd: process.cwd() });
+  const { shards: listed, repeated, problem, warnings: skipped } = await findShards(list, { cwd: process.cwd() });
   if (problem !== null) throw problem;
   const outputOf = (path: string): string => join(out, `${basename(path).replace(ENDING, "")}.${format}`);
   // Defaults are omitted because the ledgers of earlier versions do not have them: their shards stay up to date.
@@ -65,13 +66,13 @@ export async function planShards(
   const isDefault = ranges.every((range) => range[0] === DEFAULT_RANGE[0] && range[1] === DEFAULT_RANGE[1]);
   const settings = { featureNames, maxFrames, ...(dtype === undefined ? {} : { dtype }), ...(isDefault ? {} : { ranges }) };
   const shards = await Promise.all(
-    [...new Set(paths)].map(async (path): Promise<PlannedShard> => {
+    uniqueShards(listed).map(async ({ path }): Promise<PlannedShard> => {
       const origin = { from: path, ...(await measureFiles([path])), settings };
       return { task: { source: { kind: "shard", path, ...source }, format, output: outputOf(path), maxFrames, maxRecordBytes }, origin };
     }),
   );
   await refuseTwins(shards);
-  const outputs = paths.map(outputOf);
+  const outputs = listed.map(({ path }) => outputOf(path));
   if (typeof list !== "string" || isShellPipe(list)) await refuseOtherList(join(out, listNameOf(list)), outputs);
   const twice = describeRepeated(list, repeated);
   const warnings = [...skipped, ...(twice === null ? [] : [`${twice}; each is converted once, and listed as often`])];

@@ -1,4 +1,3 @@
-import { stat } from "node:fs/promises";
 import { NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
 import type { BatchBuilder } from "./batch-builder.js";
@@ -6,12 +5,13 @@ import type { Block, BlockOptions, BlockSource } from "./block.js";
 import type { LeftOut } from "./damage-sieve.js";
 import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer } from "./order.js";
 import type { ReaderPool } from "./reader-pool.js";
+import type { Shard } from "./shard.js";
 import type { RaggedBatch, Video } from "./video.js";
 import type { VideoMemory } from "./video-memory.js";
 
 /** Options of one epoch over a list of shards. */
 export interface StreamOptions extends BlockOptions {
-  readonly shards: readonly string[];
+  readonly shards: readonly Shard[];
   readonly order: Order;
   readonly seed: number;
   readonly epoch: number;
@@ -60,7 +60,10 @@ export async function* assembleBatches(
 ): AsyncGenerator<BatchStep, void> {
   const { batchSize, dropLast, skipBatches = 0 } = options;
   const shards = orderShards(options.shards, options.order, options.seed, options.epoch);
-  const totalBytes = totalSize(shards);
+  const totalBytes = Math.max(
+    1,
+    shards.reduce((sum, { bytes }) => sum + bytes, 0),
+  );
   let videos = 0;
   let passedBytes = 0;
   for await (const { video, fileBytes } of orderVideos(shards, options, pool, waiting, onLeftOut)) {
@@ -68,7 +71,7 @@ export async function* assembleBatches(
     passedBytes += fileBytes;
     if (videos <= skipBatches * batchSize) continue;
     builder.add(video);
-    if (builder.size === batchSize) yield { batch: builder.take(), fraction: Math.min(1, passedBytes / (await totalBytes)) };
+    if (builder.size === batchSize) yield { batch: builder.take(), fraction: Math.min(1, passedBytes / totalBytes) };
   }
   const batches = dropLast ? Math.floor(videos / batchSize) : Math.ceil(videos / batchSize);
   if (skipBatches > batches) throw tooManySkipped(skipBatches, batches, dropLast);
@@ -78,7 +81,7 @@ export async function* assembleBatches(
 
 /** Yields the videos in epoch order. The bytes of a video are valid until the next one is requested. */
 async function* orderVideos(
-  shards: readonly string[],
+  shards: readonly Shard[],
   options: StreamOptions,
   pool: ReaderPool,
   waiting: VideoMemory,
@@ -89,7 +92,7 @@ async function* orderVideos(
     for await (const block of mergeShards(
       shards.length,
       1,
-      openAhead(shards, options.readers, (path, reader) => pool.open(path, reader, reading)),
+      openAhead(shards, options.readers, ({ path }, reader) => pool.open(path, reader, reading)),
     )) {
       onLeftOut(block.leftOut);
       yield* passagesOf(block);
@@ -97,7 +100,7 @@ async function* orderVideos(
     return;
   }
   const buffer = new ShuffleBuffer<Passage>(options.shuffleBuffer, createRandom(options.seed, "videos", options.epoch));
-  const open = (position: number, slot: number) => pool.open(shards[position] as string, slot, reading);
+  const open = (position: number, slot: number) => pool.open((shards[position] as Shard).path, slot, reading);
   for await (const block of mergeShards(shards.length, OPEN_SHARDS, open)) {
     onLeftOut(block.leftOut);
     for (const { video, fileBytes } of passagesOf(block)) {
@@ -135,35 +138,16 @@ function blockOptions({
  * shards.
  */
 function openAhead(
-  shards: readonly string[],
+  shards: readonly Shard[],
   readers: number,
-  open: (path: string, reader: number) => BlockSource,
+  open: (shard: Shard, reader: number) => BlockSource,
 ): (position: number) => BlockSource {
   const opened: BlockSource[] = [];
   let next = 0;
   return (position) => {
-    for (; next < shards.length && next <= position + readers; next++) opened.push(open(shards[next] as string, next));
+    for (; next < shards.length && next <= position + readers; next++) opened.push(open(shards[next] as Shard, next));
     return opened.shift() as BlockSource;
   };
-}
-
-/**
- * Returns the total size of files in bytes, for progress only. A file that cannot be examined counts as 0: its reader reports the error at its place in the
- * order.
- */
-async function totalSize(paths: readonly string[]): Promise<number> {
-  const sizes = await Promise.all(
-    paths.map((path) =>
-      stat(path).then(
-        ({ size }) => size,
-        () => 0,
-      ),
-    ),
-  );
-  return Math.max(
-    1,
-    sizes.reduce((sum, size) => sum + size, 0),
-  );
 }
 
 /**

@@ -1,5 +1,5 @@
 import { type CorruptPolicy, DamageSieve, type LeftOut } from "./damage-sieve.js";
-import { readShard } from "./shard.js";
+import { readShard } from "./shard-reader.js";
 import { PieceSlab, type SlabPool } from "./slab.js";
 import type { Video } from "./video.js";
 import type { VideoShape } from "./video-check.js";

@@ -1,4 +1,5 @@
 import { isUtf8 } from "node:buffer";
+import type { Stats } from "node:fs";
 import { stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { escapeBytes, isUnicode, unescapeBytes } from "../base/byte-text.js";
@@ -9,6 +10,7 @@ import { joinErrors, listFirst } from "../base/problem-list.js";
 import { showPath, showText } from "../base/shown-value.js";
 import { waitForInput } from "../base/waiting.js";
 import { expandGlob, isGlob } from "./glob.js";
+import { type Shard, shardAt } from "./shard.js";
 
 /** Start of a pickled list or dict of protocol 0: MARK, LIST or DICT, and PUT with its number. */
 const PICKLED_TEXT = /^\([ld]p\d+\n/;
@@ -34,7 +36,7 @@ export interface RepeatedShard {
 
 /** The shards of a list that exist, the error for those that are missing, and the shards that the list names more than once. */
 export interface FoundShards {
-  readonly shards: string[];
+  readonly shards: readonly Shard[];
   readonly repeated: readonly RepeatedShard[];
   readonly problem: NextvladError | null;
   /** Warnings about what patterns skipped. */
@@ -42,14 +44,14 @@ export interface FoundShards {
 }
 
 /**
- * Returns the absolute paths of the shards that `list` names: the lines of a file list, the matches of a glob (`train*.tfrecord`, each file once), or a single
+ * Returns the shards that `list` names, with absolute paths: the lines of a file list, the matches of a glob (`train*.tfrecord`, each file once), or a single
  * shard. The list may come from a pipe: `-` is standard input, and a path may be a FIFO, such as `<(ls *.tfrecord)`. A pipe can be read only once.
  * A shard is returned as often as the list names it. Blank lines and `#` comments are skipped. A `~` at the start of a line is the home directory. Relative
  * paths are resolved from `cwd`, then from the list's own folder.
  * Throws FILE_MISSING (one error for all missing files), FILE_UNREADABLE, and BAD_FILE_LIST if there is no shard in the list, it is or names a directory, it
  * names a URL or a path that is not UTF-8, or it is a pipe whose content is not text.
  */
-export async function resolveShards(list: FileList, { cwd }: { readonly cwd: string }): Promise<string[]> {
+export async function resolveShards(list: FileList, { cwd }: { readonly cwd: string }): Promise<readonly Shard[]> {
   const { shards, problem } = await findShards(list, { cwd });
   if (problem !== null) throw problem;
   return shards;
@@ -67,7 +69,8 @@ export async function findShards(list: FileList, { cwd }: { readonly cwd: string
 
 async function findListed(list: string, cwd: string): Promise<FoundShards> {
   const path = resolve(cwd, list);
-  const kind = isStandardInput(list) ? "pipe" : await waitForInput(list, kindOf(path));
+  const found = isStandardInput(list) ? null : await waitForInput(list, examine(path));
+  const kind = found === null ? "pipe" : found.kind;
   if (kind === "missing" && isGlob(list)) return matchPattern(list, cwd);
   if (kind === "directory") {
     const remedy = `name a file list, or the shards themselves by a pattern such as ${list.replace(/\/+$/, "")}/*.tfrecord`;
@@ -75,7 +78,9 @@ async function findListed(list: string, cwd: string): Promise<FoundShards> {
   }
   try {
     if (kind === "pipe" && !path.endsWith(".tfrecord")) return await resolveLines(await readPipe(list, path), list, [cwd]);
-    if (path.endsWith(".tfrecord") || !(await isText(path, list))) return { shards: [path], repeated: [], problem: null, warnings: [] };
+    if (path.endsWith(".tfrecord") || !(await isText(path, list))) {
+      return { shards: [shardAt(path, found?.stats ?? null)], repeated: [], problem: null, warnings: [] };
+    }
     return await resolveLines(await readInput(path, list), list, [cwd, dirname(path)]);
   } catch (error) {
     throw fileError(error, list, "read");
@@ -83,9 +88,9 @@ async function findListed(list: string, cwd: string): Promise<FoundShards> {
 }
 
 async function matchPattern(pattern: string, cwd: string): Promise<FoundShards> {
-  const { paths, duplicates, unreadable } = await expandGlob(pattern, cwd);
+  const { files, duplicates, unreadable } = await expandGlob(pattern, cwd);
   const skipped = `${unreadable.length === 1 ? "a folder" : `${unreadable.length} folders`} cannot be read: ${listFirst(unreadable)}`;
-  if (paths.length === 0) {
+  if (files.length === 0) {
     const what = unreadable.length === 0 ? "no file matches the pattern" : `no file matches the pattern, and ${skipped}`;
     throw new NextvladError("BAD_FILE_LIST", what, { file: pattern, remedy: `check it; it was resolved from ${cwd}` });
   }
@@ -94,7 +99,7 @@ async function matchPattern(pattern: string, cwd: string): Promise<FoundShards> 
     const what = duplicates === 1 ? "1 duplicate" : `${duplicates} duplicates`;
     warnings.push(`${pattern}: dropped ${what} reached through links (files and folders); each shard is read once`);
   }
-  return { shards: [...paths], repeated: [], problem: null, warnings };
+  return { shards: files.map(({ path, stats }) => shardAt(path, stats)), repeated: [], problem: null, warnings };
 }
 
 /** Returns a warning about shards that a list names more than once; null if there are none. */
@@ -189,23 +194,22 @@ async function resolveLines(bytes: Buffer, list: string, folders: readonly strin
   }
   const missing = found.filter(({ kind }) => kind === "missing").map(({ line }) => line);
   const shards = lines.flatMap((line) => {
-    const { kind, path } = located.get(line) as Located;
-    return kind === "missing" ? [] : [path];
+    const { kind, path, stats } = located.get(line) as Located;
+    return kind === "missing" ? [] : [shardAt(path, stats)];
   });
   const problem = missing.length === 0 ? null : missingFiles(missing, found.length, list, folders);
   return { shards, repeated: findRepeated(shards), problem, warnings: [] };
 }
 
-function findRepeated(shards: readonly string[]): RepeatedShard[] {
+function findRepeated(shards: readonly Shard[]): RepeatedShard[] {
   const counts = new Map<string, number>();
-  for (const path of shards) counts.set(path, (counts.get(path) ?? 0) + 1);
+  for (const { path } of shards) counts.set(path, (counts.get(path) ?? 0) + 1);
   return Array.from(counts, ([path, times]) => ({ path, times })).filter(({ times }) => times > 1);
 }
 
-interface Located {
+interface Located extends Examined {
   readonly line: string;
   readonly path: string;
-  readonly kind: Kind;
 }
 
 /** Maximum number of paths examined concurrently: each pending call takes some kilobytes. */
@@ -223,10 +227,10 @@ async function locateAll(lines: readonly string[], folders: readonly string[]): 
 async function locate(line: string, folders: readonly string[]): Promise<Located> {
   for (const folder of folders) {
     const path = resolve(folder, expandHome(line));
-    const kind = await kindOf(path);
-    if (kind !== "missing") return { line, path, kind };
+    const found = await examine(path);
+    if (found.kind !== "missing") return { line, path, ...found };
   }
-  return { line, path: line, kind: "missing" };
+  return { line, path: line, kind: "missing", stats: null };
 }
 
 function missingFiles(missing: readonly string[], total: number, list: string, folders: readonly string[]): NextvladError {
@@ -240,17 +244,21 @@ function missingFiles(missing: readonly string[], total: number, list: string, f
   );
 }
 
-type Kind = "file" | "pipe" | "directory" | "missing";
+interface Examined {
+  /** Devices, sockets and paths that cannot be examined count as files: opening them reports the error. */
+  readonly kind: "file" | "pipe" | "directory" | "missing";
+  /** Null if the path cannot be examined. */
+  readonly stats: Stats | null;
+}
 
-/** Returns the kind of a path. Devices, sockets and paths that cannot be examined count as files: opening them reports the error. */
-async function kindOf(path: string): Promise<Kind> {
+async function examine(path: string): Promise<Examined> {
   try {
-    const found = await stat(path);
-    if (found.isDirectory()) return "directory";
-    return found.isFIFO() ? "pipe" : "file";
+    const stats = await stat(path);
+    if (stats.isDirectory()) return { kind: "directory", stats };
+    return { kind: stats.isFIFO() ? "pipe" : "file", stats };
   } catch (error) {
     const errno = (error as NodeJS.ErrnoException).code;
-    return errno === "ENOENT" || errno === "ENOTDIR" ? "missing" : "file";
+    return { kind: errno === "ENOENT" || errno === "ENOTDIR" ? "missing" : "file", stats: null };
   }
 }
 

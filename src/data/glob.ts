@@ -1,16 +1,22 @@
-import type { Dirent } from "node:fs";
+import type { BigIntStats, Dirent } from "node:fs";
 import { lstat, readdir, realpath, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { NextvladError } from "../base/errors.js";
 
 /** The matches of a pattern. */
 export interface GlobMatches {
-  /** Absolute paths, each file once, sorted by name. */
-  readonly paths: readonly string[];
+  /** Each file once, under its absolute path, sorted by name. */
+  readonly files: readonly MatchedFile[];
   /** Number of further paths that lead to a file or folder that is already matched. */
   readonly duplicates: number;
   /** Folders that cannot be read, each with its error code. */
   readonly unreadable: readonly string[];
+}
+
+export interface MatchedFile {
+  readonly path: string;
+  /** Null if the path cannot be examined, as for a dangling link. */
+  readonly stats: BigIntStats | null;
 }
 
 /** Whether a path is a pattern: it contains `*`, `?` or `[`. */
@@ -59,10 +65,10 @@ interface Place {
 /** A breadth-first walk that follows links only after everything reachable without them has been visited. */
 class Walk {
   readonly #parts: readonly Part[];
-  /** Path of each visited folder, by part and identity. */
-  readonly #visited = new Map<string, string>();
-  /** Path of each matched file, by identity. */
-  readonly #files = new Map<string, string>();
+  /** Each visited folder, by part and identity. */
+  readonly #visited = new Map<string, MatchedFile>();
+  /** Each matched file, by identity. */
+  readonly #files = new Map<string, MatchedFile>();
   readonly #duplicates = new Set<string>();
   readonly #unreadable = new Set<string>();
   /** Links to folders and to files that have not been followed yet. */
@@ -85,8 +91,8 @@ class Walk {
   }
 
   matches(): GlobMatches {
-    const paths = [...this.#files.values()].sort(byName);
-    return { paths, duplicates: this.#duplicates.size, unreadable: [...this.#unreadable].sort(byName) };
+    const files = [...this.#files.values()].sort((a, b) => byName(a.path, b.path));
+    return { files, duplicates: this.#duplicates.size, unreadable: [...this.#unreadable].sort(byName) };
   }
 
   /** Matches the entries of folders. Returns the folders to visit next, without links. */
@@ -101,20 +107,26 @@ class Walk {
   async #claim(places: readonly Place[]): Promise<Place[]> {
     const sorted = places.toSorted((a, b) => byName(a.folder, b.folder));
     const identities = await Promise.all(sorted.map(({ folder }) => identify(folder)));
-    return sorted.filter(({ folder, next }, i) => this.#isFirst(this.#visited, `${next} ${identities[i]}`, folder));
+    return sorted.filter(({ folder, next }, i) => {
+      const { key, stats } = identities[i] as Identity;
+      return this.#isFirst(this.#visited, `${next} ${key}`, { path: folder, stats });
+    });
   }
 
   async #addFiles(paths: readonly string[]): Promise<void> {
     const sorted = paths.toSorted(byName);
     const identities = await Promise.all(sorted.map(identify));
-    for (const [i, path] of sorted.entries()) this.#isFirst(this.#files, identities[i] as string, path);
+    for (const [i, path] of sorted.entries()) {
+      const { key, stats } = identities[i] as Identity;
+      this.#isFirst(this.#files, key, { path, stats });
+    }
   }
 
   /** Records the path that leads to an item. Returns false if a path is already known, and counts this path as a duplicate if it differs. */
-  #isFirst(known: Map<string, string>, key: string, path: string): boolean {
+  #isFirst(known: Map<string, MatchedFile>, key: string, file: MatchedFile): boolean {
     const first = known.get(key);
-    if (first === undefined) known.set(key, path);
-    else if (first !== path) this.#duplicates.add(path);
+    if (first === undefined) known.set(key, file);
+    else if (first.path !== file.path) this.#duplicates.add(file.path);
     return first === undefined;
   }
 
@@ -151,16 +163,21 @@ class Walk {
   }
 }
 
+interface Identity {
+  readonly key: string;
+  readonly stats: BigIntStats | null;
+}
+
 /**
- * Identifies what a path leads to by device and inode, or by its real path on file systems without inodes. If that fails, as for a dangling link, returns the
- * path itself: reading it reports the error.
+ * Identifies what a path leads to by device and inode, or by its real path on file systems without inodes. If that fails, as for a dangling link, the path
+ * itself is the key: reading it reports the error.
  */
-async function identify(path: string): Promise<string> {
+async function identify(path: string): Promise<Identity> {
   try {
-    const { dev, ino } = await stat(path, { bigint: true });
-    return ino === 0n ? await realpath(path) : `${dev}:${ino}`;
+    const stats = await stat(path, { bigint: true });
+    return { key: stats.ino === 0n ? await realpath(path) : `${stats.dev}:${stats.ino}`, stats };
   } catch {
-    return path;
+    return { key: path, stats: null };
   }
 }
 

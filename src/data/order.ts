@@ -1,5 +1,6 @@
 import { createRandom, type Random } from "../base/random.js";
 import type { Block, BlockSource } from "./block.js";
+import type { Shard } from "./shard.js";
 
 /** "shuffled": shards and videos in a new order each epoch. "sequential": the order of the list and of the files. */
 export type Order = "shuffled" | "sequential";
@@ -8,7 +9,7 @@ export type Order = "shuffled" | "sequential";
 export const OPEN_SHARDS = 8;
 
 /** Returns the shards in the order in which an epoch opens them: the list's own, or one shuffled by seed and epoch. */
-export function orderShards(shards: readonly string[], order: Order, seed: number, epoch: number): string[] {
+export function orderShards(shards: readonly Shard[], order: Order, seed: number, epoch: number): Shard[] {
   return order === "sequential" ? [...shards] : createRandom(seed, "shards", epoch).shuffle([...shards]);
 }
 

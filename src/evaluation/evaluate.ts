@@ -6,7 +6,7 @@ import { fillAllArrays } from "../checkpoints/arrays.js";
 import { withEarlierSnapshot } from "../checkpoints/snapshot-check.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
-import { describeShards } from "../data/shard-list.js";
+import { fingerprintList, readContents, type Shard } from "../data/shard.js";
 import { type BatchStream, openStream, prepareReading, type StreamEvents, type StreamOptions } from "../data/stream.js";
 import { videoShape } from "../data/video-shape.js";
 import { chooseKernels } from "../kernels/choose.js";
@@ -35,7 +35,7 @@ export interface EvaluateOptions {
   readonly weights: WeightSource;
   /** Name of the shard list, for errors. */
   readonly filelist: string;
-  readonly shards: readonly string[];
+  readonly shards: readonly Shard[];
   readonly batchSize: number;
   readonly saveDir: string;
   /** Where to write the predictions; null: nowhere. */
@@ -69,9 +69,8 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   const { num_classes: classes, topk } = config.MODEL;
   const accumulator = new MetricsAccumulator(classes, topk);
   const resultFile = join(saveDir, EVAL_RESULT_NAME);
-  const { contents, ...list } = await describeShards(shards);
   const work = {
-    ...describeWork(config, "TEST", { batchSize, shards: list, weights: network.checksum }),
+    ...describeWork(config, "TEST", { batchSize, shards: fingerprintList(shards), weights: network.checksum }),
     ...describeTarget("--predictions", target),
   };
   const stem = resultFile.replace(/\.json$/, "");
@@ -79,7 +78,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     ...options.resumable,
     stem,
     work,
-    shards: { paths: shards, contents },
+    shards: { list: shards, contents: await readContents(shards) },
     computedBy: network.computedBy,
     target,
     tally: accumulator,
@@ -175,7 +174,7 @@ export interface ReadingManner extends Pick<StreamOptions, "onCorrupt" | "skipBa
 /** Opens shards for one sequential pass, in list order, over all videos except those of the first `skipBatches` batches. */
 export function openReading(
   config: Config,
-  shards: readonly string[],
+  shards: readonly Shard[],
   batchSize: number,
   readers: number,
   labels: "required" | "optional",

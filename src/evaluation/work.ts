@@ -1,6 +1,6 @@
 import { crc32c } from "@node-rs/crc32";
 import type { Config } from "../config/schema.js";
-import { type ShardList, tellShards } from "../data/shard-list.js";
+import { formatFingerprint, type ListFingerprint } from "../data/shard.js";
 import { formatChecksum } from "../formats/checksum.js";
 import type { ResultTarget } from "../results/result-writer.js";
 
@@ -11,7 +11,7 @@ const OF_NO_ACCOUNT: ReadonlySet<string> = new Set(["eigen_file", "filelist", "m
 export function describeWork(
   config: Config,
   section: "TEST" | "INFER",
-  { batchSize, shards, weights }: { readonly batchSize: number; readonly shards: ShardList; readonly weights: string },
+  { batchSize, shards, weights }: { readonly batchSize: number; readonly shards: ListFingerprint; readonly weights: string },
 ): Record<string, string> {
   const keys = (["MODEL", section] as const).flatMap((name) =>
     Object.entries(config[name])
@@ -21,7 +21,7 @@ export function describeWork(
   return {
     ...Object.fromEntries(keys),
     [`${section}.batch_size`]: String(batchSize),
-    [`${section}.filelist`]: tellShards(shards),
+    [`${section}.filelist`]: formatFingerprint(shards),
     "--weights": `weights with checksum ${weights}`,
   };
 }

@@ -3,6 +3,7 @@ import { NextvladError } from "../base/errors.js";
 import { requireProcessLimits } from "../base/process-limits.js";
 import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/damage-sieve.js";
+import type { Shard } from "../data/shard.js";
 import type { BatchStream } from "../data/stream.js";
 import type { DamageReport } from "../evaluation/damage-report.js";
 import { openReading } from "../evaluation/evaluate.js";
@@ -20,7 +21,7 @@ const ANY_CLASS = 2 ** 31 - 1;
 export interface Truth {
   /** Name of the shard list, for errors. */
   readonly filelist: string;
-  readonly shards: readonly string[];
+  readonly shards: readonly Shard[];
   /** Its sections MODEL and TEST determine how to read the shards. */
   readonly config: Config;
   /** Null if not specified: then each video's predictions must list all classes. */

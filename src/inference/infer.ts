@@ -1,6 +1,6 @@
 import { availableMemory } from "../base/memory.js";
 import type { Config } from "../config/schema.js";
-import { describeShards } from "../data/shard-list.js";
+import { fingerprintList, readContents } from "../data/shard.js";
 import { type EvaluateOptions, loadNetwork, noVideos, openReading } from "../evaluation/evaluate.js";
 import { TopSelector } from "../evaluation/top-k.js";
 import { topPredictions } from "../evaluation/top-predictions.js";
@@ -40,9 +40,8 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
   const { target, shards, telemetry } = options;
   const batchSize = options.batchSize ?? (await decideBatchSize(config, options));
   const network = await loadNetwork(config, options.weights, config.INFER, batchSize, telemetry);
-  const { contents, ...list } = await describeShards(shards);
   const work = {
-    ...describeWork(config, "INFER", { batchSize, shards: list, weights: network.checksum }),
+    ...describeWork(config, "INFER", { batchSize, shards: fingerprintList(shards), weights: network.checksum }),
     ...describeTarget("--format", target),
     "--infer-topk": String(options.topk),
   };
@@ -50,7 +49,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Infe
     ...options.resumable,
     stem: target.path,
     work,
-    shards: { paths: shards, contents },
+    shards: { list: shards, contents: await readContents(shards) },
     computedBy: network.computedBy,
     target,
     tally: null,

@@ -6,7 +6,7 @@ import { groupErrors } from "../base/problem-list.js";
 import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/damage-sieve.js";
 import { readLoneExample } from "../data/lone-example.js";
 import { readPickleShard } from "../data/pickle-shard.js";
-import { isPickle } from "../data/shard.js";
+import { isPickle } from "../data/shard-reader.js";
 import type { Video } from "../data/video.js";
 import type { VideoShape } from "../data/video-check.js";
 import { SEGMENT_LABELS } from "../data/video-parser.js";

@@ -9,7 +9,7 @@ import { createRandom } from "../base/random.js";
 import { adviseSkipping, type CorruptPolicy, isPassedOver, type SkipOption } from "../data/damage-sieve.js";
 import { describeFileList, describeRepeated, type FileList, type FoundShards, findShards } from "../data/file-list.js";
 import { FLOAT_TYPES, type FloatType, quantiseRemedy } from "../data/float-bytes.js";
-import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
+import { allEmpty, describeEmpty, describeSegments, type Shard, uniqueShards } from "../data/shard.js";
 import type { VideoShape } from "../data/video-check.js";
 import { walkRecordHeaders } from "../formats/containers/tfrecord.js";
 import { readEigenFactor } from "../model/eigen.js";
@@ -61,7 +61,7 @@ export interface SpaceNeed {
 /** Result of the checks before a run. */
 export interface Findings {
   /** The shards of each list, in order; empty if the list cannot be read. */
-  readonly lists: readonly (readonly string[])[];
+  readonly lists: readonly (readonly Shard[])[];
   /** Errors that prevent the run. */
   readonly problems: readonly NextvladError[];
   /** Not errors, but possibly unexpected: empty and repeated shards, labels that are not used. */
@@ -94,14 +94,14 @@ export async function preflight(needs: Needs, cwd: string, limits = LIMITS): Pro
   const found = await findLists(lists, cwd);
   const shards = lists.map((list) => shardsOf(found.get(list)));
   const [checks, ...others] = await Promise.all([
-    checkShards([...new Set(shards.flat())], needs.shape, limits),
+    checkShards(uniqueShards(shards.flat()), needs.shape, limits),
     eigen === null ? null : problemOf(readEigenFactor(eigen.file, eigen.features)),
     space === null ? null : problemOf(requireSpace(space)),
   ]);
   const errors = checks.map(({ error }) => error).filter((error) => error !== null);
   const isSkipped = (error: NextvladError): boolean => isPassedOver(error, onCorrupt);
   return {
-    lists: repeats === "once" ? shards.map((paths) => [...new Set(paths)]) : shards,
+    lists: repeats === "once" ? shards.map(uniqueShards) : shards,
     problems: [
       ...[...listProblems(found, checks), ...errors.filter((error) => !isSkipped(error))].map((error) => adviseSkipping(error, skipOption)),
       ...others.filter((problem) => problem !== null),
@@ -129,7 +129,7 @@ async function findLists(lists: readonly FileList[], cwd: string): Promise<Found
   return found;
 }
 
-function shardsOf(found: FoundShards | NextvladError | undefined): readonly string[] {
+function shardsOf(found: FoundShards | NextvladError | undefined): readonly Shard[] {
   return found === undefined || found instanceof NextvladError ? [] : found.shards;
 }
 
@@ -146,11 +146,11 @@ interface ShardCheck {
 
 /** Checks shards concurrently, in random order, until the time limits. Returns a result for each, in the given order. */
 async function checkShards(
-  paths: readonly string[],
+  shards: readonly Shard[],
   shape: VideoShape,
   { shardsMs, headersMs }: PreflightLimits,
 ): Promise<readonly ShardCheck[]> {
-  const checks = paths.map((path): ShardCheck => ({ path, first: null, error: null, areHeadersChecked: false }));
+  const checks = shards.map(({ path }): ShardCheck => ({ path, first: null, error: null, areHeadersChecked: false }));
   const waiting = createRandom(0, "shards", 0).shuffle([...checks]);
   const startMs = performance.now();
   const isOver = (): boolean => performance.now() >= startMs + shardsMs;
@@ -195,8 +195,8 @@ function listProblems(found: FoundLists, checks: readonly ShardCheck[]): readonl
   const unreadable = Array.from(found.values(), (outcome) => (outcome instanceof NextvladError ? outcome : outcome.problem));
   const allEmptyLists = Array.from(found, ([list, outcome]) => {
     const shards = shardsOf(outcome);
-    const isEmpty = shards.length > 0 && shards.every((path) => empty.has(path));
-    return isEmpty ? allEmpty(describeFileList(list), new Set(shards).size) : null;
+    const isEmpty = shards.length > 0 && shards.every(({ path }) => empty.has(path));
+    return isEmpty ? allEmpty(describeFileList(list), uniqueShards(shards).length) : null;
   });
   return [...unreadable, ...allEmptyLists].filter((problem) => problem !== null);
 }

@@ -3,7 +3,7 @@ import { deserialiseError, type NextvladError } from "../base/errors.js";
 import { groupErrors, listFirst } from "../base/problem-list.js";
 import { showPath, showText } from "../base/shown-value.js";
 import { describeRepeated, type RepeatedShard } from "../data/file-list.js";
-import { allEmpty, describeEmpty, describeSegments } from "../data/shard-list.js";
+import { allEmpty, describeEmpty, describeSegments } from "../data/shard.js";
 import type { RepeatedId, ShardResult, Verification } from "./verify.js";
 
 /** Maximum number of repeated IDs in the text; the JSON report has more. */

@@ -3,7 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { type ErrorCode, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
 import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/damage-sieve.js";
 import { readPickleShard } from "../data/pickle-shard.js";
-import { isPickle } from "../data/shard.js";
+import { isPickle } from "../data/shard-reader.js";
 import { STOP } from "../data/thread.js";
 import type { Video } from "../data/video.js";
 import { checkVideo, type VideoShape } from "../data/video-check.js";

@@ -1,8 +1,8 @@
-import { stat } from "node:fs/promises";
 import { decodeBytes } from "../base/byte-text.js";
 import { type ErrorCode, type NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
 import { requireProcessLimits } from "../base/process-limits.js";
 import { SlowWatch } from "../base/slow-watch.js";
+import type { Shard } from "../data/shard.js";
 import { deathError, startThread, type ThreadDeath } from "../data/thread.js";
 import type { VideoShape } from "../data/video-check.js";
 import { IdTable } from "./id-table.js";
@@ -120,15 +120,10 @@ const VERIFY_MODULE = new URL("./verify-worker.js", import.meta.url);
 /**
  * Checks every record of every shard, in threads, and finds repeated IDs. Problems of shards, even that one cannot be opened, are in the result and not thrown.
  */
-export async function verifyShards(paths: readonly string[], options: VerifyOptions, module = VERIFY_MODULE): Promise<Verification> {
-  const size = (path: string): Promise<number> =>
-    stat(path).then(
-      (found) => found.size,
-      () => 0,
-    );
-  const threads = Math.min(options.readers, paths.length);
+export async function verifyShards(list: readonly Shard[], options: VerifyOptions, module = VERIFY_MODULE): Promise<Verification> {
+  const threads = Math.min(options.readers, list.length);
   requireProcessLimits({ threads }, "use fewer --readers");
-  const shards = await Promise.all(paths.map(async (path) => new ShardResult(path, await size(path))));
+  const shards = list.map(({ path, bytes }) => new ShardResult(path, bytes));
   const verifier = new Verifier(shards, options, module);
   await Promise.all(Array.from({ length: threads }, () => verifier.runThreads()));
   return verifier.result();

@@ -4,7 +4,7 @@ import { NextvladError } from "../base/errors.js";
 import { moveFile } from "../base/files.js";
 import { PartialFile } from "../base/partial-file.js";
 import type { SaveInterval } from "../base/save-interval.js";
-import { assertSameContents, type ShardContents } from "../data/shard-list.js";
+import { assertSameContents, type Shard, type ShardContents } from "../data/shard.js";
 import { PartialFolder, readPartialState } from "./partial-folder.js";
 import { type Output, outputsOf, type Tally } from "./partial-outputs.js";
 import { encodeSums, type PartialState, refuseOtherWork, restoreSums } from "./partial-state.js";
@@ -28,8 +28,8 @@ export interface ResumableOptions extends ResumeOptions {
   readonly stem: string;
   /** Everything that determines the results, by config key or flag. */
   readonly work: Readonly<Record<string, string>>;
-  /** The paths of the shards, and their modification times and checksums. */
-  readonly shards: { readonly paths: readonly string[]; readonly contents: ShardContents };
+  /** The shards, and their modification times and checksums. */
+  readonly shards: { readonly list: readonly Shard[]; readonly contents: ShardContents };
   /** A description of the software and device that computes the results. */
   readonly computedBy: string;
   /** Null to write no predictions. */
@@ -136,8 +136,8 @@ class Results implements BatchWriter {
       refuseOtherWork(state.work, this.#options.work, this.#folder.path);
       if (state.shards !== null) {
         const remedy = "restore the shard, or start from the beginning, without --resume";
-        const { paths, contents } = this.#options.shards;
-        assertSameContents(paths, state.shards, contents, { key: "--resume", remedy, corrupt: state.shards.corrupt });
+        const { list, contents } = this.#options.shards;
+        assertSameContents(list, state.shards, contents, { key: "--resume", remedy, corrupt: state.shards.corrupt });
       }
       if (state.computed_by !== computedBy) {
         log.warn(`what is done was computed with ${state.computed_by}, and the run goes on with ${computedBy}: last digits will differ`);

@@ -1,13 +1,14 @@
 import type { SaveInterval } from "../base/save-interval.js";
+import type { Shard } from "../data/shard.js";
 import type { DamageReport } from "../evaluation/damage-report.js";
 import type { StartOptions } from "./start.js";
 
 /** Options of `train` besides the config. */
 export interface TrainOptions extends StartOptions {
   /** Shards to train on; a shard that is listed twice is read twice per epoch. */
-  readonly shards: readonly string[];
+  readonly shards: readonly Shard[];
   /** Shards to validate on. */
-  readonly validShards: readonly string[];
+  readonly validShards: readonly Shard[];
   readonly damage: DamageReport;
   /** Steps between log lines. */
   readonly logIntervalSteps: number;

@@ -6,7 +6,7 @@ import { requireProcessLimits } from "../base/process-limits.js";
 import { removeSnapshots } from "../checkpoints/snapshot.js";
 import { formatConfig } from "../config/format.js";
 import type { Config } from "../config/schema.js";
-import { describeShards } from "../data/shard-list.js";
+import { assertSameShards, fingerprintList, readContents } from "../data/shard.js";
 import { prepareReading } from "../data/stream.js";
 import { chooseKernels } from "../kernels/choose.js";
 import { checkMemory } from "../model/memory-need.js";
@@ -16,7 +16,6 @@ import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { warnOfOtherMaker } from "./report.js";
 import { Saver } from "./saver.js";
-import { refuseOtherShards } from "./shard-list.js";
 import { claimSaveDir, startTrainee } from "./start.js";
 import { TrainingRun } from "./training-run.js";
 
@@ -32,10 +31,11 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   options.onSaveRequest(() => void run?.saveNow());
   const { resumed, inTheWay } = await claimSaveDir(config, options);
   const { shards, validShards } = options;
-  const shardList = await describeShards(shards);
-  if (resumed !== null) {
-    const corrupt = resumed.state.shards?.corrupt;
-    refuseOtherShards(shards, corrupt === undefined ? shardList : await describeShards(shards, corrupt), resumed.state);
+  const contents = await readContents(shards);
+  const shardList = { ...fingerprintList(shards), contents };
+  const then = resumed?.state.shards ?? null;
+  if (then !== null && resumed?.state.step_in_epoch !== 0) {
+    assertSameShards(shards, { ...fingerprintList(shards, then.corrupt), contents }, then);
   }
   const { telemetry } = options;
   // The reader threads, the thread that assembles batches, and the one that writes snapshots.

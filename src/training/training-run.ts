@@ -7,7 +7,7 @@ import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/damage-sieve.js";
 import { describeFileList } from "../data/file-list.js";
-import { describeShards } from "../data/shard-list.js";
+import { fingerprintList, type Shard } from "../data/shard.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { videoShape } from "../data/video-shape.js";
@@ -33,8 +33,8 @@ export class TrainingRun {
   readonly #trainee: Trainee;
   readonly #stepOptions: StepOptions;
   readonly #saver: Saver;
-  readonly #shards: readonly string[];
-  readonly #validShards: readonly string[];
+  readonly #shards: readonly Shard[];
+  readonly #validShards: readonly Shard[];
   readonly #losses: LossWatch;
   #state: RunState;
   /** Whether a step is in progress; an error then may leave some weights updated and others not. */
@@ -47,8 +47,8 @@ export class TrainingRun {
     options: TrainOptions,
     trainee: Trainee,
     saver: Saver,
-    shards: readonly string[],
-    validShards: readonly string[],
+    shards: readonly Shard[],
+    validShards: readonly Shard[],
     losses: LossWatch,
   ) {
     this.#config = config;
@@ -133,7 +133,7 @@ export class TrainingRun {
     const shard = error instanceof NextvladError && error.details.damaged !== undefined ? error.details.file : undefined;
     if (shard !== undefined) {
       // Keep the contents that the run started with.
-      const shards = { ...(await describeShards(this.#shards, basename(shard))), contents: this.#state.shards?.contents };
+      const shards = { ...fingerprintList(this.#shards, basename(shard)), contents: this.#state.shards?.contents };
       this.#state = { ...this.#state, shards };
     }
     return this.#trySave();

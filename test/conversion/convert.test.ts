@@ -21,7 +21,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { setStopRequest } from "../../src/base/waiting.js";
 import { convert as makeShards } from "../../src/conversion/convert.js";
 import { planOwn } from "../../src/conversion/plan.js";
-import { readShard } from "../../src/data/shard.js";
+import { readShard } from "../../src/data/shard-reader.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";

@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
 import { convertShard } from "../../src/conversion/convert-shard.js";
 import type { ConversionResult, ShardSource } from "../../src/conversion/task.js";
-import { readShard } from "../../src/data/shard.js";
+import { readShard } from "../../src/data/shard-reader.js";
 import type { Video } from "../../src/data/video.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";

@@ -6,11 +6,20 @@ import { gzipSync } from "node:zlib";
 import type { CorruptPolicy, LeftOut } from "../../src/data/damage-sieve.js";
 import { writePickleShard } from "../../src/data/pickle-shard-writer.js";
 import { writeShard } from "../../src/data/shard-writer.js";
-import { openStream, type StreamOptions } from "../../src/data/stream.js";
+import { openStream } from "../../src/data/stream.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { cutInside, damageData, damageLength, recordStarts } from "../helpers/damage.js";
-import { collect, failsWith, randomVideo, SMALL_SIZES, streamOptions, temporaryFolder, writeShards } from "../helpers/shards.js";
+import {
+  collect,
+  failsWith,
+  randomVideo,
+  SMALL_SIZES,
+  type StreamChanges,
+  streamOptions,
+  temporaryFolder,
+  writeShards,
+} from "../helpers/shards.js";
 
 interface Read {
   readonly batches: string[][];
@@ -18,7 +27,7 @@ interface Read {
 }
 
 /** Returns the IDs in a stream's batches, and the records that it skipped. */
-async function read(options: Partial<StreamOptions> & Pick<StreamOptions, "shards">): Promise<Read> {
+async function read(options: StreamChanges): Promise<Read> {
   const leftOut: LeftOut[] = [];
   const stream = openStream(streamOptions(options), { onLeftOut: (parts) => leftOut.push(...parts) });
   return { batches: await collect(stream, ({ ids }) => [...ids]), leftOut };

@@ -6,9 +6,20 @@ import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { describeFileList, describeRepeated, findShards, formatFileList, resolveShards } from "../../src/data/file-list.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { examined, failsWith, temporaryFolder } from "../helpers/shards.js";
 
 const SHARD = encodeTfRecord(Buffer.from("record"));
+
+/** Calls `findShards`, checks that each shard was examined, and returns the paths of the shards. */
+async function findPaths(...[list, options]: Parameters<typeof findShards>) {
+  const found = await findShards(list, options);
+  for (const shard of found.shards) assert.deepEqual(shard, examined(shard.path));
+  return { ...found, shards: found.shards.map(({ path }) => path) };
+}
+
+async function resolvePaths(...[list, options]: Parameters<typeof resolveShards>): Promise<string[]> {
+  return (await resolveShards(list, options)).map(({ path }) => path);
+}
 
 /** Creates a folder that contains these shards. */
 function folderWith(t: TestContext, ...names: readonly string[]): string {
@@ -30,7 +41,7 @@ describe("a file list", () => {
     const cwd = folderWith(t, "b", "a", "c");
     writeList(cwd, "all.list", "\uFEFFb\r\n\r\n# a comment\n  a  \n\t\n#c\nc");
     assert.deepEqual(
-      await resolveShards("all.list", { cwd }),
+      await resolvePaths("all.list", { cwd }),
       ["b", "a", "c"].map((name) => join(cwd, name)),
     );
   });
@@ -38,7 +49,7 @@ describe("a file list", () => {
   test("gives a shard as often as it is listed, however it is written, and counts it", async (t) => {
     const cwd = folderWith(t, "a", "b", "c");
     writeList(cwd, "all.list", `a\n./a\nb\n${join(cwd, "a")}\nc\na\nb\n`);
-    const { shards, repeated, problem } = await findShards("all.list", { cwd });
+    const { shards, repeated, problem } = await findPaths("all.list", { cwd });
     const [a, b, c] = ["a", "b", "c"].map((name) => join(cwd, name)) as [string, string, string];
     assert.deepEqual([shards, problem], [[a, a, b, a, c, a, b], null]);
     assert.deepEqual(repeated, [
@@ -54,7 +65,7 @@ describe("a file list", () => {
   test("relative paths are resolved from the working directory, then from the list's folder", async (t) => {
     const cwd = folderWith(t, "both", "lists/both", "lists/beside");
     writeList(cwd, "lists/all.list", "both\nbeside\n");
-    assert.deepEqual(await resolveShards("lists/all.list", { cwd }), [join(cwd, "both"), join(cwd, "lists/beside")]);
+    assert.deepEqual(await resolvePaths("lists/all.list", { cwd }), [join(cwd, "both"), join(cwd, "lists/beside")]);
   });
 
   test("is read back as it was written, whatever the names are", async (t) => {
@@ -62,7 +73,7 @@ describe("a file list", () => {
     const cwd = folderWith(t, ...names, "A");
     writeFileSync(join(cwd, "all.list"), formatFileList(names));
     assert.deepEqual(
-      await resolveShards("all.list", { cwd }),
+      await resolvePaths("all.list", { cwd }),
       names.map((name) => join(cwd, name)),
     );
     assert.equal(formatFileList(["#a", "z"]), "# nextvlad: \\xHH is the byte HH\n\\x23a\nz\n");
@@ -70,7 +81,7 @@ describe("a file list", () => {
     assert.equal(formatFileList(["\\x41", "n o", "\u00E9"]), "\\x41\nn o\n\u00E9\n");
     writeFileSync(join(cwd, "all.list"), formatFileList(["\\x41", "A"]));
     assert.deepEqual(
-      await resolveShards("all.list", { cwd }),
+      await resolvePaths("all.list", { cwd }),
       ["\\x41", "A"].map((name) => join(cwd, name)),
     );
   });
@@ -87,10 +98,10 @@ describe("a file list", () => {
     }
     // A comment may have any encoding, and U+FFFD is valid in a name.
     writeFileSync(join(cwd, "all.list"), Buffer.from("a\n# \xE9\n", "latin1"));
-    assert.deepEqual(await resolveShards("all.list", { cwd }), [join(cwd, "a")]);
+    assert.deepEqual(await resolvePaths("all.list", { cwd }), [join(cwd, "a")]);
     writeFileSync(join(cwd, "\uFFFD"), SHARD);
     writeFileSync(join(cwd, "all.list"), "\uFFFD\n");
-    assert.deepEqual(await resolveShards("all.list", { cwd }), [join(cwd, "\uFFFD")]);
+    assert.deepEqual(await resolvePaths("all.list", { cwd }), [join(cwd, "\uFFFD")]);
   });
 
   test("~ at the start of a line is the home directory", async (t) => {
@@ -99,7 +110,7 @@ describe("a file list", () => {
     t.after(() => (home === undefined ? delete process.env.HOME : Object.assign(process.env, { HOME: home })));
     process.env.HOME = join(cwd, "home");
     writeList(cwd, "all.list", "~/a\n");
-    assert.deepEqual(await resolveShards("all.list", { cwd }), [join(cwd, "home/a")]);
+    assert.deepEqual(await resolvePaths("all.list", { cwd }), [join(cwd, "home/a")]);
   });
 
   test("a URL is refused with what to do instead", async (t) => {
@@ -135,7 +146,7 @@ describe("a file list", () => {
     writeList(cwd, "c.list", "c\ngone\n");
     writeList(cwd, "d.list", "lost\n");
     const list = ["b*", "a.tfrecord", "c.list", "d.list", "b2"];
-    const { shards, repeated, problem } = await findShards(list, { cwd });
+    const { shards, repeated, problem } = await findPaths(list, { cwd });
     assert.deepEqual(
       shards,
       ["b1", "b2", "a.tfrecord", "c", "b2"].map((name) => join(cwd, name)),
@@ -164,7 +175,7 @@ describe("a list from a pipe", () => {
   async function throughPipe(cwd: string, content: string | Uint8Array) {
     const pipe = join(cwd, "pipe");
     execFileSync("mkfifo", [pipe]);
-    const [found] = await Promise.allSettled([findShards(pipe, { cwd }), writeFile(pipe, content).catch(() => undefined)]);
+    const [found] = await Promise.allSettled([findPaths(pipe, { cwd }), writeFile(pipe, content).catch(() => undefined)]);
     rmSync(pipe);
     if (found.status === "rejected") throw found.reason;
     return found.value;
@@ -193,7 +204,7 @@ test("one shard stands for itself, and so does whatever is called .tfrecord", as
   const cwd = folderWith(t, "shard", "train[1].tfrecord");
   writeList(cwd, "page.tfrecord", "<html>\n");
   for (const name of ["shard", "train[1].tfrecord", "page.tfrecord"])
-    assert.deepEqual(await resolveShards(name, { cwd }), [join(cwd, name)]);
+    assert.deepEqual(await resolvePaths(name, { cwd }), [join(cwd, name)]);
 });
 
 describe("a pattern", () => {
@@ -210,7 +221,7 @@ describe("a pattern", () => {
 
   async function matches(t: TestContext, pattern: string): Promise<string[]> {
     const cwd = folderWith(t, ...names);
-    return (await resolveShards(pattern, { cwd })).map((path) => path.slice(cwd.length + 1));
+    return (await resolvePaths(pattern, { cwd })).map((path) => path.slice(cwd.length + 1));
   }
 
   test("* and ? stand for characters of one name, in the order of names", async (t) => {
@@ -230,8 +241,8 @@ describe("a pattern", () => {
   test("an absolute pattern, and one through a link", async (t) => {
     const cwd = folderWith(t, ...names);
     symlinkSync(join(cwd, "b"), join(cwd, "link"));
-    assert.deepEqual(await resolveShards(join(cwd, "b/*10*"), { cwd: "/" }), [join(cwd, "b/train10.tfrecord")]);
-    assert.deepEqual(await resolveShards("li*/*10*", { cwd }), [join(cwd, "link/train10.tfrecord")]);
+    assert.deepEqual(await resolvePaths(join(cwd, "b/*10*"), { cwd: "/" }), [join(cwd, "b/train10.tfrecord")]);
+    assert.deepEqual(await resolvePaths("li*/*10*", { cwd }), [join(cwd, "link/train10.tfrecord")]);
   });
 
   test("that matches a name which is not UTF-8 is an error, of a file or of a folder on the way", async (t) => {
@@ -244,8 +255,8 @@ describe("a pattern", () => {
       assert.match(error.message, /the pattern matches a name that is not UTF-8\. Rename it/);
     }
     // Patterns that do not match the invalid names are unaffected.
-    assert.deepEqual(await resolveShards("a/*.tfrecord", { cwd }), [join(cwd, "a/1.tfrecord")]);
-    assert.deepEqual(await resolveShards("a*/1*", { cwd }), [join(cwd, "a/1.tfrecord")]);
+    assert.deepEqual(await resolvePaths("a/*.tfrecord", { cwd }), [join(cwd, "a/1.tfrecord")]);
+    assert.deepEqual(await resolvePaths("a*/1*", { cwd }), [join(cwd, "a/1.tfrecord")]);
   });
 
   test("takes each file once, whatever links lead to it, and counts the duplicates", async (t) => {
@@ -264,7 +275,7 @@ describe("a pattern", () => {
     linkSync(join(cwd, "a/1.tfrecord"), join(cwd, "b/9.tfrecord"));
     link("gone", "a/gone.tfrecord");
     link("self.tfrecord", "a/self.tfrecord");
-    const { shards, repeated, problem, warnings } = await findShards("**/*.tfrecord", { cwd });
+    const { shards, repeated, problem, warnings } = await findPaths("**/*.tfrecord", { cwd });
     assert.deepEqual(
       shards,
       ["a/1.tfrecord", "a/gone.tfrecord", "a/self.tfrecord", "b/2.tfrecord", "b/deep/3.tfrecord"].map((name) => join(cwd, name)),
@@ -273,12 +284,12 @@ describe("a pattern", () => {
     // Five links to folders, one link to a file, and one hard link.
     assert.deepEqual(warnings, ["**/*.tfrecord: dropped 7 duplicates reached through links (files and folders); each shard is read once"]);
     // A path without links is preferred, otherwise the first path.
-    assert.deepEqual((await findShards("*/2.tfrecord", { cwd })).shards, [join(cwd, "b/2.tfrecord")]);
-    assert.deepEqual((await findShards("[pq]/b/2.tfrecord", { cwd })).shards, [join(cwd, "p/b/2.tfrecord")]);
+    assert.deepEqual((await findPaths("*/2.tfrecord", { cwd })).shards, [join(cwd, "b/2.tfrecord")]);
+    assert.deepEqual((await findPaths("[pq]/b/2.tfrecord", { cwd })).shards, [join(cwd, "p/b/2.tfrecord")]);
     // Duplicates in a file list are kept.
     writeList(cwd, "all.list", "a/0.tfrecord\nb/2.tfrecord\np/b/2.tfrecord\n");
-    assert.equal((await findShards("all.list", { cwd })).shards.length, 3);
-    assert.equal((await findShards(["b/*.tfrecord", "p/b/*.tfrecord"], { cwd })).shards.length, 4);
+    assert.equal((await findPaths("all.list", { cwd })).shards.length, 3);
+    assert.equal((await findPaths(["b/*.tfrecord", "p/b/*.tfrecord"], { cwd })).shards.length, 4);
   });
 
   test("with many stars is matched in linear time", async (t) => {
@@ -286,7 +297,7 @@ describe("a pattern", () => {
     const cwd = folderWith(t, name, `${name}b`);
     for (const pattern of ["a*a*a*a*a*a*a*a*b", "*?*?*?*?*?*?*?*?*b", "[a]*[a]*[a]*[a]*[a]*[a]*[a]*b", `${"*a".repeat(100)}*b`]) {
       const startMs = performance.now();
-      assert.deepEqual(await resolveShards(pattern, { cwd }), [join(cwd, `${name}b`)]);
+      assert.deepEqual(await resolvePaths(pattern, { cwd }), [join(cwd, `${name}b`)]);
       assert.ok(performance.now() - startMs < 2000, pattern);
     }
   });
@@ -294,7 +305,7 @@ describe("a pattern", () => {
   test("warns of folders that cannot be read", { skip: process.getuid?.() === 0 && "root reads every folder" }, async (t) => {
     const cwd = folderWith(t, "a/1.tfrecord", "b/2.tfrecord");
     chmodSync(join(cwd, "b"), 0o300);
-    const { shards, warnings } = await findShards("*/*.tfrecord", { cwd });
+    const { shards, warnings } = await findPaths("*/*.tfrecord", { cwd });
     const refused = failsWith(resolveShards("b/*.tfrecord", { cwd }), "BAD_FILE_LIST");
     await refused.finally(() => chmodSync(join(cwd, "b"), 0o700));
     assert.deepEqual(shards, [join(cwd, "a/1.tfrecord")]);
@@ -312,7 +323,7 @@ describe("a pattern", () => {
       ["!*", "!1"],
       ["+(a)*", "+(a)1"],
     ] as const)
-      assert.deepEqual(await resolveShards(pattern, { cwd }), [join(cwd, name)], pattern);
+      assert.deepEqual(await resolvePaths(pattern, { cwd }), [join(cwd, name)], pattern);
   });
 
   test("that matches nothing, or is no pattern that can be read", async (t) => {

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { DamageSieve } from "../../src/data/damage-sieve.js";
 import { resolveShards } from "../../src/data/file-list.js";
 import { writePickleShard } from "../../src/data/pickle-shard-writer.js";
-import { readShard } from "../../src/data/shard.js";
+import { readShard } from "../../src/data/shard-reader.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { openStream, type StreamOptions } from "../../src/data/stream.js";
 import type { Video } from "../../src/data/video.js";
@@ -17,6 +17,7 @@ import { encodePickledList } from "../../src/formats/pickle/pickler.js";
 import type { Picklable, ReducedObject } from "../../src/formats/pickle/values.js";
 import {
   collect,
+  examined,
   failsWith,
   goldenData,
   goldenVideos,
@@ -108,7 +109,7 @@ for protocol in range(6):
       const file = join(folder, `p${protocol}`);
       assert.deepEqual(await readVideos(file, SMALL), expected, `protocol ${protocol}`);
       // A pickle of protocol 0 is text, but must not be read as a file list.
-      assert.deepEqual(await resolveShards(file, { cwd: "/" }), [file]);
+      assert.deepEqual(await resolveShards(file, { cwd: "/" }), [examined(file)]);
     }
   });
 });
@@ -133,7 +134,7 @@ describe("forms that PaddleVideo's readers accept, written by Python 3 and numpy
   for (const name of Object.keys(golden.files)) {
     test(name, async (t) => {
       const file = written(t, name);
-      assert.deepEqual(await resolveShards(file, { cwd: "/" }), [file], "it is a shard, not a file list");
+      assert.deepEqual(await resolveShards(file, { cwd: "/" }), [examined(file)], "it is a shard, not a file list");
       const repeat = name.startsWith("12 times") ? 12 : 1;
       const tiled = (rows: readonly (readonly number[])[]): Uint8Array => Uint8Array.from(Array(repeat).fill(rows.flat()).flat());
       const hasLabels = name !== "no labels" && name !== "label None";
@@ -233,7 +234,7 @@ test("shards of both kinds in one list give the batches that either alone gives"
   for (const [i, path] of pickles.entries()) await writePickleShard(path, content[i] as Video[], 300);
   const mixed = shards.map((path, i) => (i % 2 === 0 ? path : (pickles[i] as string)));
   for (const order of ["shuffled", "sequential"] as const) {
-    const batchesOf = (list: readonly string[], change: Partial<StreamOptions> = {}) =>
+    const batchesOf = (list: readonly string[], change: Partial<Omit<StreamOptions, "shards">> = {}) =>
       collect(openStream(streamOptions({ shards: list, order, ...change })), structuredClone);
     const expected = await batchesOf(shards);
     assert.deepEqual(await batchesOf(pickles), expected);

@@ -16,6 +16,7 @@ import {
   goldenData,
   goldenVideos,
   randomVideo,
+  type StreamChanges,
   streamOptions,
   temporaryFolder,
   writeShards,
@@ -23,7 +24,7 @@ import {
 
 const COUNTS = [40, 3, 17, 1, 16, 33, 8, 25, 5, 64, 2, 16, 9];
 
-const stream = (options: Partial<StreamOptions> & Pick<StreamOptions, "shards">) => openStream(streamOptions(options));
+const stream = (options: StreamChanges) => openStream(streamOptions(options));
 
 /** Splits a batch into its videos. */
 function videosOf(batch: RaggedBatch): Video[] {
@@ -41,10 +42,13 @@ function videosOf(batch: RaggedBatch): Video[] {
   });
 }
 
-const idsOf = (options: Partial<StreamOptions> & Pick<StreamOptions, "shards">) => collect(stream(options), ({ ids }) => ids);
+const idsOf = (options: StreamChanges) => collect(stream(options), ({ ids }) => ids);
 
 /** An independent implementation of the shuffled order, without threads, files or generators: see `order.ts`. */
-function modelOrder(content: readonly (readonly Video[])[], { seed, epoch, shuffleBuffer }: StreamOptions): string[] {
+function modelOrder(
+  content: readonly (readonly Video[])[],
+  { seed, epoch, shuffleBuffer }: Pick<StreamOptions, "seed" | "epoch" | "shuffleBuffer">,
+): string[] {
   const waiting = createRandom(seed, "shards", epoch).shuffle(content.map((videos) => videos.map(({ id }) => id)));
   const slots = waiting.splice(0, 8);
   const merged: string[] = [];
@@ -104,7 +108,7 @@ describe("shuffled order", () => {
   test("equals the model's for any number of readers, and a slow consumer changes nothing", async (t) => {
     const { shards, content } = await writeShards(temporaryFolder(t), COUNTS);
     for (const shuffleBuffer of [20, 1000]) {
-      const options = streamOptions({ shards, order: "shuffled", shuffleBuffer, seed: 7, epoch: 3 });
+      const options = { shards, order: "shuffled", shuffleBuffer, seed: 7, epoch: 3 } as const;
       const expected = modelOrder(content, options);
       for (const readers of [1, 2, 3]) assert.deepEqual((await idsOf({ ...options, readers })).flat(), expected, `${readers} readers`);
     }
@@ -122,7 +126,7 @@ describe("shuffled order", () => {
     const listed = [0, 13, 3, 0, 5, 14, 5, 0, 13, 1, 2, 9, 6, 7, 8, 4, 0];
     const [shards, content] = [listed.map((i) => written.shards[i] as string), listed.map((i) => written.content[i] as Video[])];
     assert.equal(statSync(written.shards[13] as string).size, 0);
-    const options = streamOptions({ shards, order: "shuffled", shuffleBuffer: 20, seed: 7 });
+    const options = { shards, order: "shuffled", shuffleBuffer: 20, seed: 7, epoch: 0, batchSize: 5 } as const;
     const expected = modelOrder(content, options);
     assert.equal(expected.filter((id) => id === content[0]?.[0]?.id).length, 4);
     for (const readers of [1, 3]) assert.deepEqual((await idsOf({ ...options, readers })).flat(), expected);
@@ -186,7 +190,7 @@ test("streams one after another share their threads, also after one that was lef
     let taken = 0;
     for await (const _ of stream({ shards, order, batchSize: 7 })) if (++taken === 5) break;
     assert.deepEqual((await idsOf({ shards })).flat(), ids);
-    const options = streamOptions({ shards, order: "shuffled", epoch: 2 });
+    const options = { shards, order: "shuffled", shuffleBuffer: 20, seed: 1, epoch: 2 } as const;
     assert.deepEqual((await idsOf(options)).flat(), modelOrder(content, options));
   }
   assert.equal(threads(), before);

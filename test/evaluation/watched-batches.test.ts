@@ -6,7 +6,7 @@ import { openReading } from "../../src/evaluation/evaluate.js";
 import { watchBatches } from "../../src/evaluation/watched-batches.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
 import { damageData } from "../helpers/damage.js";
-import { collect, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
+import { collect, examined, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
 
 test("a corrupt record is an error that says how to skip it", async (t) => {
   const folder = temporaryFolder(t);
@@ -17,7 +17,7 @@ test("a corrupt record is an error that says how to skip it", async (t) => {
   const telemetry = await createTelemetry({ logFile: null });
   const damage = new DamageReport(folder, "eval", telemetry.log);
   const watch = { title: "eval", logInterval: { steps: 0 }, signal: new AbortController().signal, telemetry, damage };
-  const batches = watchBatches(openReading(config, shards, 2, 1, "optional"), watch, String);
+  const batches = watchBatches(openReading(config, shards.map(examined), 2, 1, "optional"), watch, String);
   const message = /record 3, .*; or skip corrupt records with --on-corrupt skip-record\.$/;
   await assert.rejects(collect(batches), { code: "CORRUPT_RECORD", message });
 });

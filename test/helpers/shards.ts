@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { TestContext } from "node:test";
 import { type ErrorCode, type ErrorDetails, NextvladError } from "../../src/base/errors.js";
 import { createRandom } from "../../src/base/random.js";
+import { type Shard, shardAt } from "../../src/data/shard.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { StreamOptions } from "../../src/data/stream.js";
 import type { Video } from "../../src/data/video.js";
@@ -79,9 +80,22 @@ export async function writeShards(folder: string, counts: readonly number[]): Pr
   return { shards, content };
 }
 
+/** Returns the shard at a path, as a list that names it is resolved to. */
+export function examined(path: string): Shard {
+  try {
+    return shardAt(path, statSync(path));
+  } catch {
+    return shardAt(path, null);
+  }
+}
+
+/** Stream options that a test sets; it may name shards by their paths. */
+export type StreamChanges = Partial<Omit<StreamOptions, "shards">> & { readonly shards: readonly (string | Shard)[] };
+
 /** Returns stream options for small test shards, overridden by `options`. */
-export function streamOptions(options: Partial<StreamOptions> & Pick<StreamOptions, "shards">): StreamOptions {
+export function streamOptions({ shards, ...options }: StreamChanges): StreamOptions {
   return {
+    shards: shards.map((shard) => (typeof shard === "string" ? examined(shard) : shard)),
     order: "sequential",
     seed: 1,
     epoch: 0,

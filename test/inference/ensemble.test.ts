@@ -10,6 +10,7 @@ import { ensemble } from "../../src/inference/ensemble.js";
 import { GroundTruth, type Truth } from "../../src/inference/ground-truth.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
 import { damageData } from "../helpers/damage.js";
+import { examined } from "../helpers/shards.js";
 
 const folder = mkdtempSync(join(tmpdir(), "ensemble-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -53,7 +54,12 @@ test("MAP is over the classes that are named, or that a file lists for each vide
   await writeShard(shard, [video("v0", 0), video("v1", 1)]);
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
   const mapOf = async (contents: readonly [string, ...string[]], numClasses: number | null = null) => {
-    const { metrics } = await run(contents, new AbortController().signal, { filelist: shard, shards: [shard], config, numClasses });
+    const { metrics } = await run(contents, new AbortController().signal, {
+      filelist: shard,
+      shards: [examined(shard)],
+      config,
+      numClasses,
+    });
     return [metrics?.map, metrics?.aps.length];
   };
   const whole = "v0,0 0.9 1 0.1 2 0.5\nv1,1 0.9 2 0.2 0 0.1\n";
@@ -81,7 +87,7 @@ test("the number of classes is found in any number of results with all classes",
   await writeShard(shard, [{ id: "v0", frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: Int32Array.of(3) }]);
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
   const telemetry = await createTelemetry({ logFile: null });
-  const truth = { filelist: shard, shards: [shard], config, numClasses: null };
+  const truth = { filelist: shard, shards: [examined(shard)], config, numClasses: null };
   const groundTruth = GroundTruth.open(truth, new DamageReport(folder, "ensemble", telemetry.log), telemetry);
   try {
     const classes = Int32Array.from({ length: 3862 }, (_, i) => i);
@@ -99,7 +105,7 @@ test("a corrupt record in the labelled shards is an error that says how to skip 
   await writeShard(shard, ["v0", "v1"].map(video));
   damageData(shard, 1);
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
-  const truth = { filelist: shard, shards: [shard], config, numClasses: 2 };
+  const truth = { filelist: shard, shards: [examined(shard)], config, numClasses: 2 };
   const message = /corrupt\.tfrecord, record 1, .*; or skip corrupt records with --set TEST\.on_corrupt=skip-record\.$/;
   await assert.rejects(run(["v0,1 0.9\nv1,1 0.9\n"], new AbortController().signal, truth), { code: "CORRUPT_RECORD", message });
 });
@@ -108,7 +114,7 @@ test("labelled shards without any label are an error", async () => {
   const shard = join(folder, "unlabelled.tfrecord");
   await writeShard(shard, [{ id: "v0", frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: new Int32Array() }]);
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
-  const truth = { filelist: shard, shards: [shard], config, numClasses: 2 };
+  const truth = { filelist: shard, shards: [examined(shard)], config, numClasses: 2 };
   const message = /unlabelled\.tfrecord: there are no metrics, because none of the 1 videos has a label/;
   await assert.rejects(run(["v0,0 0.9\n"], new AbortController().signal, truth), { code: "BAD_LABELS", message });
 });

@@ -13,7 +13,7 @@ import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-examp
 import { verifyShards } from "../../src/inspection/verify.js";
 import type { VerifyReport } from "../../src/inspection/verify-report.js";
 import { compiled, repository, runNextvlad, runToEnd, spawnNextvlad } from "../commands/nextvlad.js";
-import { goldenData, temporaryFolder } from "../helpers/shards.js";
+import { examined, goldenData, temporaryFolder } from "../helpers/shards.js";
 
 const SIZES = ["--set", "MODEL.video_feature_size=8", "--set", "MODEL.audio_feature_size=4", "--set", "MODEL.num_classes=10"];
 
@@ -322,7 +322,11 @@ const module = new URL("../helpers/dying-reader.js", import.meta.url);
 const shape = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: [8, 4], numClasses: 10, labels: "required" } as const;
 
 test("the death of a thread is a problem of its shard only", async () => {
-  const { shards, stopped } = await verifyShards(["exit", "throw"], { shape, readers: 1, signal: new AbortController().signal }, module);
+  const { shards, stopped } = await verifyShards(
+    ["exit", "throw"].map(examined),
+    { shape, readers: 1, signal: new AbortController().signal },
+    module,
+  );
   assert.equal(stopped, false);
   const found = shards.map(({ path, state, listed }) => [path, state, listed.map(({ code, details }) => [code, details.file])]);
   assert.deepEqual(found, [
@@ -338,7 +342,11 @@ test("a shard without results is reported repeatedly until the check is stopped"
   const onSlow = (path: string, waitedMs: number): void => {
     if (reports.push([path, waitedMs]) === 3) stop.abort();
   };
-  const { stopped } = await verifyShards(["silent", "next"], { shape, readers: 1, signal: stop.signal, onSlow, slowMs: 20 }, module);
+  const { stopped } = await verifyShards(
+    ["silent", "next"].map(examined),
+    { shape, readers: 1, signal: stop.signal, onSlow, slowMs: 20 },
+    module,
+  );
   assert.equal(stopped, true);
   assert.deepEqual(
     reports.map(([path]) => path),

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { pino } from "pino";
 import { type ErrorCode, NextvladError } from "../../src/base/errors.js";
 import { type BatchWriter, writeResumably } from "../../src/results/resumable-results.js";
-import { temporaryFolder } from "../helpers/shards.js";
+import { examined, temporaryFolder } from "../helpers/shards.js";
 
 test("the resume command is offered, and partial results are kept, unless all labels are missing", async (t) => {
   const folder = temporaryFolder(t);
@@ -20,7 +20,7 @@ test("the resume command is offered, and partial results are kept, unless all la
         computedBy: "test",
         target: null,
         tally: null,
-        shards: { paths: [], contents: { modified_ms: [], ends_crc32c: [] } },
+        shards: { list: [], contents: { modified_ms: [], ends_crc32c: [] } },
         log: pino({}, out),
       },
       ...{ resume: false, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
@@ -48,7 +48,7 @@ test("partial results are not continued with a shard whose content changed, and 
     writeResumably(
       {
         ...{ stem, work: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
-        shards: { paths: ["a.tfrecord"], contents: { modified_ms: [modified], ends_crc32c: [ends] } },
+        shards: { list: ["a.tfrecord"].map(examined), contents: { modified_ms: [modified], ends_crc32c: [ends] } },
         ...{ resume, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
       },
       async (writer) => {
@@ -67,7 +67,10 @@ test("after an error about a corrupt shard, the run resumes with a good copy of 
     writeResumably(
       {
         ...{ stem, work: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
-        shards: { paths: ["a.tfrecord", "b.tfrecord"], contents: { modified_ms: [modified, modified], ends_crc32c: [...ends] } },
+        shards: {
+          list: ["a.tfrecord", "b.tfrecord"].map(examined),
+          contents: { modified_ms: [modified, modified], ends_crc32c: [...ends] },
+        },
         ...{ resume, saveInterval: { steps: 1 }, resumeCommand: "nextvlad infer --resume", onSaveRequest: () => {} },
       },
       async (writer) => {

@@ -1,4 +1,4 @@
-import { readShard } from "../../../src/data/shard.js";
+import { readShard } from "../../../src/data/shard-reader.js";
 import type { VideoShape } from "../../../src/data/video-check.js";
 import { drain, type Target } from "../target.js";
 
