@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import { fileError, NextvladError } from "../base/errors.js";
 import { refuseForeignFile } from "../base/files.js";
 import { readLabelNames } from "../results/label-names.js";
-import { RESULT_HEADS } from "../results/result-encoders.js";
+import { RESULT_CODECS } from "../results/result-codecs.js";
 import { RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
 
@@ -40,7 +40,7 @@ export async function refuseForeignResults(
 ): Promise<void> {
   // A missing input is reported when it is read.
   const read = await Promise.all(inputs.map((input) => realpath(input).catch(() => input)));
-  const files = formats.map((format) => [predictions + RESULT_FORMATS[format], RESULT_HEADS[format]] as const);
+  const files = formats.map((format) => [predictions + RESULT_FORMATS[format], RESULT_CODECS[format].head] as const);
   if (metrics !== null) files.push([metrics, METRICS_HEAD]);
   for (const [file, head] of files) {
     await refuseForeignFile(file, overwrite, async (path) => !read.includes(await realpath(path)) && (await beginsWith(path, head)));

@@ -1,4 +1,4 @@
-import type { Prediction } from "../results/prediction.js";
+import type { Prediction } from "../results/result-codecs.js";
 import type { TopSelector } from "./top-k.js";
 
 /**

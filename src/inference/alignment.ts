@@ -2,7 +2,7 @@ import { escapeBytes } from "../base/byte-text.js";
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { showText } from "../base/shown-value.js";
-import type { Prediction } from "../results/prediction.js";
+import type { Prediction } from "../results/result-codecs.js";
 import { PredictionStore } from "./prediction-store.js";
 
 /** Predictions of videos in some order, and the name of their file. */

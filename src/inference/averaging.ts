@@ -1,5 +1,5 @@
 import type { Top } from "../evaluation/top-k.js";
-import type { Prediction } from "../results/prediction.js";
+import type { Prediction } from "../results/result-codecs.js";
 
 /** Minimum sum of weights at which products of weights and float32 scores have full float64 precision. */
 const MIN_TOTAL = 2 ** -800;

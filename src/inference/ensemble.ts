@@ -2,7 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { NextvladError } from "../base/errors.js";
 import type { DamageReport } from "../evaluation/damage-report.js";
 import type { Metrics } from "../evaluation/metrics.js";
-import { readResults } from "../results/result-reader.js";
+import { readResults } from "../results/result-codecs.js";
 import { type ResultTarget, type ResultWriter, writeResults } from "../results/result-writer.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { alignVideos, type Source } from "./alignment.js";

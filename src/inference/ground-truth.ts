@@ -10,7 +10,7 @@ import { openReading } from "../evaluation/evaluate.js";
 import { checkLabelled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import type { Top } from "../evaluation/top-k.js";
 import { tellEvents } from "../evaluation/watched-batches.js";
-import type { Prediction } from "../results/prediction.js";
+import type { Prediction } from "../results/result-codecs.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { Source } from "./alignment.js";
 

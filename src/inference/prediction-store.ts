@@ -1,4 +1,4 @@
-import type { Prediction } from "../results/prediction.js";
+import type { Prediction } from "../results/result-codecs.js";
 
 /** Predictions per page, unless a single video has more. */
 const PAGE_LENGTH = 1 << 16;

@@ -31,7 +31,7 @@ export class LabelNames {
   }
 }
 
-/** Columns with the index and the name of a class. YouTube-8M's vocabulary.csv has the first of each, AudioSet's class_labels_indices.csv the second. */
+/** The columns with the index and the name of a class: the first of each in YouTube-8M's vocabulary.csv, the second in AudioSet's class_labels_indices.csv. */
 const INDEX_COLUMNS = ["Index", "index"];
 const NAME_COLUMNS = ["Name", "display_name"];
 
@@ -44,19 +44,19 @@ export async function readLabelNames(path: string, numClasses: number | null): P
   const header = (await readFirstLine(path)).split(",").map((field) => field.trim());
   const [index, name] = [INDEX_COLUMNS, NAME_COLUMNS].map((known) => header.findIndex((field) => known.includes(field)));
   if (index !== undefined && name !== undefined && index >= 0 && name >= 0) return readVocabulary(path, { index, name }, numClasses);
-  if (!path.toLowerCase().endsWith(".csv")) return readList(path, numClasses);
-  throw new NextvladError("BAD_LABELS", "this CSV file is no vocabulary", {
+  if (!path.toLowerCase().endsWith(".csv")) return readNameList(path, numClasses);
+  throw new NextvladError("BAD_LABELS", "the CSV file is not a vocabulary", {
     file: path,
     line: 1,
     expected: "the columns Index and Name",
     found: showValue(header.join(","), 80),
-    remedy: "give YouTube-8M's vocabulary.csv, or a text file with one name a line",
+    remedy: "use YouTube-8M's vocabulary.csv, or a text file with one name per line",
   });
 }
 
 async function readFirstLine(path: string): Promise<string> {
   for await (const { text } of readLines(path)) return text;
-  throw new NextvladError("BAD_LABELS", "the file is empty", { file: path, remedy: "give one name a line" });
+  throw new NextvladError("BAD_LABELS", "the file is empty", { file: path, remedy: "write one name per line" });
 }
 
 async function readVocabulary(
@@ -72,7 +72,7 @@ async function readVocabulary(
       continue;
     }
     const c = readClass(fields[columns.index] ?? "", numClasses, { file: path, line });
-    if (names.has(c)) throw new NextvladError("BAD_LABELS", `class ${c} comes twice`, { file: path, line });
+    if (names.has(c)) throw new NextvladError("BAD_LABELS", `class ${c} is listed twice`, { file: path, line });
     names.set(c, fields[columns.name]?.trim() || null);
   }
   return new LabelNames(names);
@@ -82,28 +82,27 @@ function readClass(text: string, numClasses: number | null, place: { readonly fi
   const limit = numClasses ?? 2 ** 31;
   const c = Number(text);
   if (/^\s*\d+\s*$/.test(text) && c < limit) return c;
-  throw new NextvladError("BAD_LABELS", "this names a class that the model does not have", {
+  throw new NextvladError("BAD_LABELS", "the class is not one of the model's", {
     ...place,
     expected: `0 to ${limit - 1}`,
     found: showValue(text, 40),
-    remedy: "give the vocabulary that the model was trained with",
+    remedy: "use the vocabulary that the model was trained with",
   });
 }
 
-async function readList(path: string, numClasses: number | null): Promise<LabelNames> {
+async function readNameList(path: string, numClasses: number | null): Promise<LabelNames> {
   const names = new Map<number, string>();
   for await (const { text, number } of readLines(path)) {
     const name = text.trim();
-    if (name === "")
-      throw new NextvladError("BAD_LABELS", "the line is empty", { file: path, line: number, remedy: "give every class a name" });
+    if (name === "") throw new NextvladError("BAD_LABELS", "the line is empty", { file: path, line: number, remedy: "name every class" });
     names.set(names.size, name);
   }
   if (numClasses !== null && names.size !== numClasses) {
-    throw new NextvladError("BAD_LABELS", "the list has another number of names than the model has classes", {
+    throw new NextvladError("BAD_LABELS", "the number of names differs from the model's number of classes", {
       file: path,
       expected: numClasses,
       found: names.size,
-      remedy: "give one name a line, class 0 first",
+      remedy: "write one name per line, class 0 first",
     });
   }
   return new LabelNames(names);

@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import type { Sums } from "./partial-state.js";
-import { createEncoder, type ResultEncoder } from "./result-encoders.js";
+import { RESULT_CODECS, type ResultEncoder } from "./result-codecs.js";
 import { RESULT_FORMATS } from "./result-formats.js";
 import type { ResultTarget } from "./result-writer.js";
 
@@ -37,7 +37,7 @@ function predictionOutputs(target: ResultTarget | null): Output[] {
   const { path, formats, names } = target;
   return formats.map((format) => {
     const place = path + RESULT_FORMATS[format];
-    return { name: basename(place), place, start: (videos) => createEncoder(format, names, videos), pass: () => undefined };
+    return { name: basename(place), place, start: (videos) => RESULT_CODECS[format].createEncoder(names, videos), pass: () => undefined };
   });
 }
 

@@ -1,7 +1,6 @@
 import { AtomicFile } from "../base/files.js";
 import type { LabelNames } from "./label-names.js";
-import type { Prediction } from "./prediction.js";
-import { createEncoder, type ResultEncoder } from "./result-encoders.js";
+import { type Prediction, RESULT_CODECS, type ResultEncoder } from "./result-codecs.js";
 import { RESULT_FORMATS, type ResultFormat } from "./result-formats.js";
 
 /** Where results are written: one file per format. */
@@ -24,8 +23,8 @@ export interface ResultWriter {
 export const PENDING_LENGTH = 1 << 16;
 
 /**
- * Lets `work` write results incrementally, in constant memory. If it is not stopped, the complete files then appear at their final paths; if it is stopped or
- * throws, they are discarded, and existing files are kept.
+ * Runs `work`, which writes results incrementally, in constant memory. Moves the complete files to their final paths at the end; if `work` is stopped or throws,
+ * discards them and keeps existing files.
  * Throws FILE_UNWRITABLE, and whatever `work` throws.
  */
 export async function writeResults<T extends { readonly stopped: boolean }>(
@@ -34,7 +33,8 @@ export async function writeResults<T extends { readonly stopped: boolean }>(
 ): Promise<T & { readonly resultFiles: readonly string[] }> {
   const outputs: Output[] = [];
   try {
-    for (const format of formats) outputs.push(await openOutput(path + RESULT_FORMATS[format], createEncoder(format, names)));
+    for (const format of formats)
+      outputs.push(await openOutput(path + RESULT_FORMATS[format], RESULT_CODECS[format].createEncoder(names, 0)));
     const outcome = await work({ write: (prediction) => writeToAll(outputs, prediction) });
     if (outcome.stopped) return { ...outcome, resultFiles: [] };
     for (const output of outputs) {

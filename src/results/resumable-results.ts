@@ -8,8 +8,7 @@ import { assertSameContents, type Shard, type ShardContents } from "../data/shar
 import { PartialFolder, readPartialState } from "./partial-folder.js";
 import { type Output, outputsOf, type Tally } from "./partial-outputs.js";
 import { encodeSums, type PartialState, refuseOtherWork, restoreSums } from "./partial-state.js";
-import type { Prediction } from "./prediction.js";
-import type { ResultEncoder } from "./result-encoders.js";
+import type { Prediction, ResultEncoder } from "./result-codecs.js";
 import { PENDING_LENGTH, type ResultTarget, type ResultWriter } from "./result-writer.js";
 
 /** How to resume work that was stopped, and how often to save. */

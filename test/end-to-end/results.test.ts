@@ -99,7 +99,7 @@ test("names that do not fit the model end the run before any video is read", asy
   const args = ["infer", ...weights(), "--save-dir", at("bad"), "--format", "jsonl", "--labels", at("short.txt")];
   const { exitCode, stderr } = await runNextvlad(args);
   assert.equal(exitCode, 1);
-  assert.match(stderr, /short\.txt: the list has another number of names than the model has classes \(expected 6, found 2\)/);
+  assert.match(stderr, /short\.txt: the number of names differs from the model's number of classes \(expected 6, found 2\)/);
 });
 
 /**
@@ -226,8 +226,8 @@ test("files that do not go together are told, and nothing is written", async () 
     [[double, whole], /double\.jsonl, video video107: the video occurs twice/],
     [[whole, double], /double\.jsonl, video video107: the video occurs twice/],
     [[other, ...truth], /video video100: a predicted class is not one of the labelled shards' \(expected 0 to 5, found 9\d\)/],
-    [[config], /config\.yaml, line 1: the results of a video are not in their form/],
-    [[at("names.txt")], /names\.txt: this is no result file/],
+    [[config], /config\.yaml, line 1: invalid predictions of a video/],
+    [[at("names.txt")], /names\.txt: not a result file/],
     [[at("none.pkl")], /none\.pkl: no such file/],
   ];
   for (const [args, message] of cases) {

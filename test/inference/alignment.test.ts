@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { alignVideos, type Source } from "../../src/inference/alignment.js";
 import { PredictionStore } from "../../src/inference/prediction-store.js";
-import type { Prediction } from "../../src/results/prediction.js";
+import type { Prediction } from "../../src/results/result-codecs.js";
 import { collect, failsWith } from "../helpers/shards.js";
 
 /** A video's predictions, told apart by where they come from. */

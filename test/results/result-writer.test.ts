@@ -7,7 +7,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { decodeBytes } from "../../src/base/byte-text.js";
 import { NextvladError } from "../../src/base/errors.js";
 import { LabelNames } from "../../src/results/label-names.js";
-import type { Prediction } from "../../src/results/prediction.js";
+import type { Prediction } from "../../src/results/result-codecs.js";
 import { type ResultTarget, writeResults } from "../../src/results/result-writer.js";
 
 let folder: string;
@@ -46,7 +46,7 @@ const predictions: readonly Prediction[] = [
 ];
 const asLists = predictions.map(({ id, scores, classes }) => [id, [...scores], [...classes]]);
 
-test("Python reads a pickled list of (id, probabilities, classes) with nothing but pickle", async () => {
+test("Python reads a pickled list of (id, probabilities, classes) with only the pickle module", async () => {
   const [path = ""] = await write(target("not/yet/there/NEXTVLAD_infer_result", "pickle"), predictions);
   assert.equal(path, join(folder, "not/yet/there/NEXTVLAD_infer_result.pkl"));
   assert.deepEqual(JSON.parse(python(path, `${LOAD_PICKLE}print(json.dumps(r))`)), asLists);
@@ -75,14 +75,14 @@ test("an ID that is not UTF-8 is bytes in Python's pickle, and escaped in text",
   );
 });
 
-test("the pickle's bytes stay what they were", async () => {
+test("the pickle's bytes do not change between versions", async () => {
   const [path = ""] = await write(target("pinned", "pickle"), predictions.slice(0, 1));
   const id = `580b000000${Buffer.from("train000001").toString("hex")}`;
   const [scores, classes] = ["5d28473fb99999a0000000473fa99999a000000065", "5d284d150f4b0765"];
   assert.equal(readFileSync(path).toString("hex"), `80025d2828${id}${scores}${classes}74652e`);
 });
 
-test("Python's csv reads Kaggle's form, numbers as %g writes them", async () => {
+test("Python's csv reads Kaggle's format, with numbers formatted by %g", async () => {
   const [path = ""] = await write(target("r", "csv"), predictions);
   const rows = python(path, 'print(json.dumps(list(csv.reader(open(path, encoding="utf8", newline="")))))');
   const format = 'print(json.dumps([[v, " ".join("%i %g" % pair for pair in zip(c, s))] for v, s, c in json.loads(argument)]))';
@@ -90,10 +90,10 @@ test("Python's csv reads Kaggle's form, numbers as %g writes them", async () => 
   assert.deepEqual(JSON.parse(rows), [["VideoId", "LabelConfidencePairs"], ...expected]);
   const text = readFileSync(path, "utf8");
   assert.equal(text.split("\n")[1], "train000001,3861 0.1 7 0.05");
-  assert.ok(text.endsWith("\n=1+1,5 0.5\n+1,5 0.5\n-1,5 0.5\n@a,5 0.5\n\t=1,5 0.5\n"), "IDs are written as they are");
+  assert.ok(text.endsWith("\n=1+1,5 0.5\n+1,5 0.5\n-1,5 0.5\n@a,5 0.5\n\t=1,5 0.5\n"), "IDs are written unchanged");
 });
 
-test("Python's json reads a line a video, with the float32's exact values, and names where there are some", async () => {
+test("Python's json reads one line per video, with the exact float32 values, and the names of classes", async () => {
   const [path = ""] = await write(target("r", "jsonl"), predictions);
   const load = 'r = [json.loads(line) for line in open(path, encoding="utf8")]\n';
   const lists = '[[v["id"], [p["probability"] for p in v["predictions"]], [p["class"] for p in v["predictions"]]] for v in r]';
@@ -103,7 +103,7 @@ test("Python's json reads a line a video, with the float32's exact values, and n
   assert.equal(python(path, `${load}print([p["name"] for p in r[0]["predictions"]])`), `[None, 'a "b", 視']`);
 });
 
-test("several formats at once hold the same; results that come one by one, and none at all", async () => {
+test("several formats have the same content, for predictions from a stream and for none", async () => {
   async function* many(): AsyncGenerator<Prediction> {
     for (let i = 0; i < 5000; i++) yield { id: `video ${i}`, scores: Float32Array.of(i), classes: Int32Array.of(i) };
   }
@@ -111,7 +111,7 @@ test("several formats at once hold the same; results that come one by one, and n
   const paths = await write(to, many());
   assert.deepEqual(
     paths,
-    [".pkl", ".csv", ".jsonl"].map((ending) => `${to.path}${ending}`),
+    [".pkl", ".csv", ".jsonl"].map((extension) => `${to.path}${extension}`),
   );
   assert.deepEqual(readdirSync(folder).sort(), ["many.csv", "many.jsonl", "many.pkl"]);
   const check = `
@@ -126,7 +126,7 @@ print(p == c == j == [("video %d" % i, [float(i)], [i]) for i in range(5000)])`;
   assert.equal(readFileSync(`${to.path}.jsonl`, "utf8"), "");
 });
 
-test("results are on the disk before the last one is made", async () => {
+test("results are written before the last one is computed", async () => {
   const id = "x".repeat(1000);
   await writeResults(target("r", "csv"), async (writer) => {
     for (let i = 0; i < 1000; i++) await writer.write({ id, scores: Float32Array.of(0), classes: Int32Array.of(0) });
@@ -137,9 +137,9 @@ test("results are on the disk before the last one is made", async () => {
   });
 });
 
-test("a failure on the way, or a stop, leaves the old results whole and nothing beside them", async () => {
+test("after an error or a stop, the old results are unchanged and there are no other files", async () => {
   const to = target("r", "pickle", "csv");
-  for (const ending of [".pkl", ".csv"]) writeFileSync(to.path + ending, "old");
+  for (const extension of [".pkl", ".csv"]) writeFileSync(to.path + extension, "old");
   async function* failing(): AsyncGenerator<Prediction> {
     yield* predictions;
     throw new NextvladError("CORRUPT_RECORD", "the checksum of the data does not match");
@@ -159,10 +159,10 @@ test("a failure on the way, or a stop, leaves the old results whole and nothing 
   };
   await assert.rejects(write(to, [unwritable]), { code: "BAD_FORMAT" });
   assert.deepEqual(readdirSync(folder).sort(), ["r.csv", "r.pkl"]);
-  for (const ending of [".pkl", ".csv"]) assert.equal(readFileSync(to.path + ending, "utf8"), "old");
+  for (const extension of [".pkl", ".csv"]) assert.equal(readFileSync(to.path + extension, "utf8"), "old");
 });
 
-test("a place that cannot be written is named", async () => {
+test("the error for a path that cannot be written names it", async () => {
   const blocked = join(folder, "a file");
   writeFileSync(blocked, "");
   await assert.rejects(

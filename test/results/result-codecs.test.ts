@@ -8,8 +8,7 @@ import fc from "fast-check";
 import { decodeBytes, encodeBytes, normaliseBytes } from "../../src/base/byte-text.js";
 import { NextvladError } from "../../src/base/errors.js";
 import { formatGeneral } from "../../src/formats/general-format.js";
-import type { Prediction } from "../../src/results/prediction.js";
-import { readResults } from "../../src/results/result-reader.js";
+import { type Prediction, readResults } from "../../src/results/result-codecs.js";
 import { writeResults } from "../../src/results/result-writer.js";
 import { collect, failsWith } from "../helpers/shards.js";
 
@@ -44,7 +43,7 @@ const prediction = fc
     }),
   );
 
-test("what is written in any format is read; CSV keeps six digits", async () => {
+test("results of every format are read as they were written; CSV keeps six digits", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(prediction, { minLength: 1, maxLength: 5 }), async (predictions) => {
       const { resultFiles } = await writeResults({ path, formats: ["pickle", "jsonl", "csv"], names: null }, async (writer) => {
@@ -65,7 +64,7 @@ test("what is written in any format is read; CSV keeps six digits", async () => 
   );
 });
 
-test("what Python writes is read: every protocol, and json's and csv's own spelling", {
+test("reads results that Python writes: every pickle protocol, and the output of json and csv", {
   skip: !hasPython && "python3 is missing",
 }, async () => {
   const script = `
@@ -93,12 +92,12 @@ with open(folder + "/p.csv", "w", encoding="utf-8-sig", newline="") as out:
   }
 });
 
-test("Python 2's pickles hold ids as bytes", async () => {
+test("reads pickles of Python 2, whose IDs are bytes", async () => {
   const pickle = "(lp0\n(S'train1'\np1\n(lp2\nF0.5\naF0.25\na(lp3\nI7\naI1\natp4\na.";
   assert.deepEqual(await read(pickle), [{ id: "train1", scores: Float32Array.of(0.5, 0.25), classes: Int32Array.of(7, 1) }]);
 });
 
-test("Python's ids of bytes, and of strings with surrogates, stay distinct", { skip: !hasPython && "python3 is missing" }, async () => {
+test("IDs that are bytes or have surrogates stay distinct", { skip: !hasPython && "python3 is missing" }, async () => {
   const script = `import pickle, sys; pickle.dump([(b"\\xff", [], []), (b"\\xfe", [], []), ("\\udcfd", [], []), ("\\ud800", [], [])], open(sys.argv[1], "wb"), int(sys.argv[2]))`;
   for (const protocol of ["2", "4"]) {
     assert.equal(spawnSync("python3", ["-c", script, path, protocol], { encoding: "utf8" }).stderr, "");
@@ -107,10 +106,10 @@ test("Python's ids of bytes, and of strings with surrogates, stay distinct", { s
   }
 });
 
-test("what is not in its form is told, with its place", async () => {
+test("invalid files are rejected with the place of the error", async () => {
   const header = "VideoId,LabelConfidencePairs\n";
   for (const [content, details] of [
-    ["", { file: path, found: "nothing" }],
+    ["", { file: path, found: "an empty file" }],
     ["Class,Segments\n1,a:0\n", { file: path, found: '"Class,Segments\\n1,a:0\\n"' }],
     [`${header}a,1 0.5\nb,1 0.5 2\n`, { line: 3, expected: "pairs of class and probability", found: "3 numbers" }],
     [`${header}a,1 0.5,\n`, { line: 2, found: 3 }],
@@ -120,10 +119,10 @@ test("what is not in its form is told, with its place", async () => {
     [`${header}a,1 0.5\nb,2 0.5 7 -0.5\n`, { line: 3, video: "b", expected: "a probability, 0 to 1, for class 7", found: "-0.5" }],
     [`${header}a,7 1.0000001\n`, { line: 2, found: "1.0000001" }],
     [`${header}a,1 inf\n`, { line: 2, expected: "a probability, 0 to 1, for class 1" }],
-    [`${header}a,1.5 1\n`, { line: 2, expected: "a class's number", found: "1.5" }],
-    [`${header}a,-1 1\n`, { line: 2, expected: "a class's number", found: "-1" }],
-    [`${header}a,2147483648 1\n`, { line: 2, expected: "a class's number" }],
-    [`${header}a,1 0.5 1 0.4\n`, { line: 2, expected: "each class once" }],
+    [`${header}a,1.5 1\n`, { line: 2, expected: "a class index", found: "1.5" }],
+    [`${header}a,-1 1\n`, { line: 2, expected: "a class index", found: "-1" }],
+    [`${header}a,2147483648 1\n`, { line: 2, expected: "a class index" }],
+    [`${header}a,1 0.5 1 0.4\n`, { line: 2, expected: "different classes" }],
     ["VideoId,LabelConfidencePairs,More\n", { line: 1, expected: "VideoId,LabelConfidencePairs" }],
     ['{"id": "a", "predictions": [}\n', { line: 1 }],
     ['{"id": 1, "predictions": []}\n', { line: 1 }],
@@ -135,7 +134,7 @@ test("what is not in its form is told, with its place", async () => {
     ['{"id": "a", "predictions": [{"class": 3, "probability": -1e-30}]}\n', { line: 1, video: "a", found: "-1e-30" }],
     ["(lp0\n(S'a'\n(lF1.5\na(lI7\nata.", { record: 0, video: "a", expected: "a probability, 0 to 1, for class 7", found: "1.5" }],
     // PaddleVideo 1.8's order: (id, classes, probabilities).
-    ["(lp0\n(S'a'\n(lI7\na(lF0.5\nata.", { record: 0, video: "a", expected: "a class's number", found: "0.5" }],
+    ["(lp0\n(S'a'\n(lI7\na(lF0.5\nata.", { record: 0, video: "a", expected: "a class index", found: "0.5" }],
     ["(lp0\nI7\na.", { record: 0 }],
     ["(lp0\n(S'a'\n(lF0.5\na(lta.", { record: 0, video: "a", found: 0 }],
   ] as const) {
@@ -147,14 +146,14 @@ test("what is not in its form is told, with its place", async () => {
   await failsWith(collect(readResults(join(folder, "none"))), "FILE_MISSING");
 });
 
-test("a number that is a list, nested deeper than the stack allows, is told", async () => {
+test("a list that is nested deeper than the stack allows, in place of a number, is rejected", async () => {
   const deep = `${"[".repeat(50_000)}${"]".repeat(50_000)}`;
   for (const entry of [`{"class":${deep},"probability":1}`, `{"class":1,"probability":${deep}}`]) {
     await failsWith(read(`{"id":"a","predictions":[${entry}]}`), "BAD_FORMAT", { line: 1, found: "a list that is nested too deeply" });
   }
 });
 
-test("any bytes after a good start are results or an error", async () => {
+test("any bytes after a valid start are results or a NextvladError", async () => {
   const starts = [
     "VideoId,LabelConfidencePairs\na,1 0.5\n",
     '{"id":"a","predictions":[{"class":1,"probability":0.5}]}\n',
