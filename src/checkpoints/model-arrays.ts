@@ -1,13 +1,15 @@
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
+import { MODEL_NAMES } from "../config/kinds.js";
 import { AGGREGATORS, parameterTable } from "../model/network.js";
 import { MODALITIES, type ModelName, type ModelSection, modalitiesOf } from "../model/sizes.js";
 import type { WeightSource } from "./weight-source.js";
 
 /** The names do not depend on the sizes, as long as both modalities are present. */
 const SIZES = { classes: 1, clusters: 1, groups: 1, expansion: 1, hidden: 1, gate: 1, rgbFeatures: 1, audioFeatures: 1 };
-const MODELS = Object.keys(AGGREGATORS) as readonly ModelName[];
-const PARAMETERS: ReadonlySet<string> = new Set(MODELS.flatMap((model) => parameterTable({ model, ...SIZES }).map(({ name }) => name)));
+const PARAMETERS: ReadonlySet<string> = new Set(
+  MODEL_NAMES.flatMap((model) => parameterTable({ model, ...SIZES }).map(({ name }) => name)),
+);
 const OF_ADAM = /_(moment[12]|beta[12]_pow_acc)_0$/;
 
 /** The step counter of the learning rate schedule (fluid/layers/learning_rate_scheduler.py). */
@@ -39,7 +41,7 @@ function aggregatorArrays(model: ModelName) {
 export function modelOf(names: Iterable<string>): ModelName | null {
   const present = new Set(names);
   let best: { readonly model: ModelName; readonly found: number; readonly missing: number } | null = null;
-  for (const model of MODELS) {
+  for (const model of MODEL_NAMES) {
     const all = aggregatorArrays(model).flatMap((arrays) => arrays.names);
     const found = all.filter((name) => present.has(name)).length;
     const missing = all.length - found;
@@ -69,7 +71,7 @@ export function inferModel(source: WeightSource): ModelSection {
     const isPresent = arrays.some(({ names }) => source.entries.has(names[0] as string));
     return model === null || !isPresent ? null : AGGREGATORS[model].inferSizes(modality, shapeOf);
   });
-  if (!rgb && !audio) problems.push(`found no arrays of an aggregator (${MODELS.join(", ")})`);
+  if (!rgb && !audio) problems.push(`found no arrays of an aggregator (${MODEL_NAMES.join(", ")})`);
   const sizes = rgb ?? audio ?? { features: 0, expansion: 1, groups: 1, clusters: 1 };
   const [, hidden = 1] = shapeOf("hidden1_fc_weights", 2);
   const [, gate = 1] = shapeOf("gating_fc1_weights", 2);

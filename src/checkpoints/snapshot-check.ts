@@ -3,8 +3,8 @@ import { NextvladError } from "../base/errors.js";
 import { SafetensorsFile } from "../formats/tensors/safetensors.js";
 import { checkFile } from "./file-checksum.js";
 import { requireFinite } from "./finite.js";
-import { readSnapshotState, requireSnapshot } from "./snapshot.js";
-import { BEST, CONFIG, listSnapshots, OPTIMIZER, parseSnapshotName, STATE, WEIGHTS, weightsFile } from "./snapshot-layout.js";
+import { listSnapshots, parseSnapshotName, readSnapshotState, requireSnapshot } from "./snapshot.js";
+import { BEST, CONFIG, OPTIMIZER, STATE, WEIGHTS, weightsFile } from "./snapshot-layout.js";
 import type { SnapshotState } from "./snapshot-state.js";
 
 /**

@@ -1,4 +1,3 @@
-import { readdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 
 /** The files of a snapshot. */
@@ -13,31 +12,18 @@ export const CONFIG = "config.yaml";
  */
 export const FORMAT_VERSION = 3;
 
-const PREFIX = "NEXTVLAD_";
 export const BEST = "best";
 
 export const weightsFile = (snapshot: string): string => join(snapshot, WEIGHTS);
 export const optimizerFile = (snapshot: string): string => join(snapshot, OPTIMIZER);
 
-/** Returns the path of `NEXTVLAD_epoch{N}`, with N counted from 0. */
-export const epochSnapshot = (saveDir: string, epoch: number): string => join(saveDir, `${PREFIX}epoch${epoch}`);
-/** Returns the path of `NEXTVLAD_step{N}`, a snapshot inside an epoch after N steps. */
-export const stepSnapshot = (saveDir: string, step: number): string => join(saveDir, `${PREFIX}step${step}`);
+/** Returns the path of `{model}_epoch{N}`, with N counted from 0; `model` is MODEL.name. */
+export const epochSnapshot = (saveDir: string, model: string, epoch: number): string => join(saveDir, `${model}_epoch${epoch}`);
+/** Returns the path of `{model}_step{N}`, a snapshot inside an epoch after N steps. */
+export const stepSnapshot = (saveDir: string, model: string, step: number): string => join(saveDir, `${model}_step${step}`);
 export const bestSnapshot = (saveDir: string): string => join(saveDir, BEST);
-
-/** Parses a snapshot's name. Returns null for `best` and for other names. */
-export function parseSnapshotName(name: string): { readonly kind: "epoch" | "step"; readonly number: number } | null {
-  const [, kind, number] = /^NEXTVLAD_(epoch|step)(\d+)$/.exec(name) ?? [];
-  return kind === undefined ? null : { kind: kind as "epoch" | "step", number: Number(number) };
-}
 
 /** Returns whether a snapshot is directly in a save-dir; relative paths are resolved. */
 export function liesIn(saveDir: string, snapshot: string): boolean {
   return dirname(resolve(snapshot)) === resolve(saveDir);
-}
-
-/** Lists the names of the snapshots in a save-dir; empty if it does not exist. */
-export async function listSnapshots(saveDir: string): Promise<readonly string[]> {
-  const names = await readdir(saveDir).catch(() => []);
-  return names.filter((name) => name === BEST || parseSnapshotName(name) !== null).sort();
 }

@@ -4,14 +4,31 @@ import { parse } from "yaml";
 import { fileError, NextvladError } from "../base/errors.js";
 import { type Content, removeDirectory, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
 import { readInput } from "../base/input.js";
+import { MODEL_NAMES } from "../config/kinds.js";
 import { checkFile } from "./file-checksum.js";
 import { BEST, bestSnapshot, CONFIG, epochSnapshot, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
 import { parseState, type RunState, type SnapshotState } from "./snapshot-state.js";
 import { encodeState } from "./state-encoder.js";
 
-export { bestSnapshot, epochSnapshot, listSnapshots, optimizerFile, stepSnapshot, weightsFile } from "./snapshot-layout.js";
+export { bestSnapshot, epochSnapshot, optimizerFile, stepSnapshot, weightsFile } from "./snapshot-layout.js";
 export type { RunState, SnapshotState, WrittenBy } from "./snapshot-state.js";
 export { type SnapshotContent, writeSnapshot } from "./snapshot-writer.js";
+
+const SNAPSHOT_NAME = new RegExp(`^(${MODEL_NAMES.join("|")})_(epoch|step)(\\d+)$`);
+
+/** Parses a snapshot's name. Returns null for `best` and for other names. */
+export function parseSnapshotName(
+  name: string,
+): { readonly model: string; readonly kind: "epoch" | "step"; readonly number: number } | null {
+  const [, model, kind, number] = SNAPSHOT_NAME.exec(name) ?? [];
+  return model === undefined ? null : { model, kind: kind as "epoch" | "step", number: Number(number) };
+}
+
+/** Lists the names of the snapshots in a save-dir, of all models; empty if it does not exist. */
+export async function listSnapshots(saveDir: string): Promise<readonly string[]> {
+  const names = await readdir(saveDir).catch(() => []);
+  return names.filter((name) => name === BEST || parseSnapshotName(name) !== null).sort();
+}
 
 /**
  * Throws BAD_SNAPSHOT if the path is not a directory with weights, or if the weights do not match the checksum in its state. The other files of a snapshot may
@@ -74,7 +91,7 @@ export async function requireSnapshot(path: string, needed: readonly string[] = 
   const what = found.isDirectory() ? `this is no snapshot: it holds no ${missing.join(", ")}` : "this is no snapshot, but a file";
   throw new NextvladError("BAD_SNAPSHOT", what, {
     file: path,
-    remedy: `name a directory that nextvlad train wrote, like ${epochSnapshot("", 5)} or ${BEST}`,
+    remedy: `name a directory that nextvlad train wrote, like ${epochSnapshot("", MODEL_NAMES[0], 5)} or ${BEST}`,
   });
 }
 

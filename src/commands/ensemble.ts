@@ -1,22 +1,19 @@
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
+import { MODEL_NAMES } from "../config/kinds.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import { describeFileList, type FileList } from "../data/file-list.js";
 import type { EnsembleOutcome } from "../inference/ensemble.js";
 import type { Truth } from "../inference/ground-truth.js";
+import { type ResultKind, resultStem } from "../results/result-formats.js";
 import { undoFolders } from "./folder.js";
 import type { EnsembleFlags } from "./options.js";
 import { printLines } from "./output.js";
 import { preflightEnsemble } from "./preflight.js";
 import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
-
-/** File name of ensemble's results, without the extension. */
-const ENSEMBLE_RESULT_STEM = "NEXTVLAD_ensemble_result";
-/** File name of ensemble's metrics. */
-const ENSEMBLE_METRICS_NAME = "NEXTVLAD_ensemble_metrics.json";
 
 /** `nextvlad ensemble`: prints the paths of the averages and, with labeled shards, their metrics; returns the exit code. */
 export async function runEnsemble(given: readonly string[], flags: EnsembleFlags): Promise<number> {
@@ -28,10 +25,11 @@ export async function runEnsemble(given: readonly string[], flags: EnsembleFlags
   const weights = flags.weights ?? files.map(() => 1);
   checkLabels(flags.labels, flags.format);
   checkWeights(weights, files);
+  const stem = stemOf(flags.saveDir, files);
   const planned = {
-    predictions: join(flags.saveDir, ENSEMBLE_RESULT_STEM),
+    predictions: stem("ensemble_result"),
     formats: flags.format,
-    metrics: filelist === undefined ? null : join(flags.saveDir, ENSEMBLE_METRICS_NAME),
+    metrics: filelist === undefined ? null : `${stem("ensemble_metrics")}.json`,
   };
   await refuseForeignResults(planned, flags.overwrite, files);
   return undoFolders(flags.saveDir, () =>
@@ -41,13 +39,14 @@ export async function runEnsemble(given: readonly string[], flags: EnsembleFlags
 
 async function averageFiles(files: readonly [string, ...string[]], weights: readonly number[], flags: EnsembleFlags): Promise<number> {
   const { filelist } = flags;
+  const stem = stemOf(flags.saveDir, files);
   const truth = await findTruth(flags);
   const preflight = truth === null || filelist === undefined ? null : await preflightEnsemble(truth.config, filelist, flags.saveDir);
   const { outcome, exitCode } = await runIn(flags.saveDir, "ensemble.log.jsonl", async ({ telemetry, signal }) => {
     const inputs = files.map((file, i) => `${file} (weight ${weights[i]})`).join(", ");
     const labels = truth === null ? "" : `, measured on ${truth.filelist}`;
     telemetry.log.info({ files, weights }, `averaging ${inputs}${labels}; --infer-topk ${flags.inferTopk}`);
-    const path = join(flags.saveDir, ENSEMBLE_RESULT_STEM);
+    const path = stem("ensemble_result");
     const target = await resultTarget(path, flags.format, flags.labels, truth?.numClasses ?? null, telemetry.log);
     const { DamageReport } = await import("../evaluation/damage-report.js");
     const { ensemble } = await import("../inference/ensemble.js");
@@ -66,7 +65,7 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
   await printLines(`[ENSEMBLE] ensemble finished. \tvideos: ${videos}`);
   if (metrics !== null) {
     const { encodeMetrics } = await import("../evaluation/metrics.js");
-    const path = join(flags.saveDir, ENSEMBLE_METRICS_NAME);
+    const path = `${stem("ensemble_metrics")}.json`;
     await writeFileAtomic(path, encodeMetrics(metrics));
     const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
     await printLines(`avg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}`);
@@ -74,6 +73,12 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
   }
   await printLines(...tellFiles("results", resultFiles));
   return exitCode;
+}
+
+/** Returns the paths of results without extension, named after the model of the files' names, or after the default model if they have several or others. */
+function stemOf(saveDir: string, files: readonly string[]): (kind: ResultKind) => string {
+  const model = MODEL_NAMES.find((name) => files.every((file) => basename(file).startsWith(`${name}_`))) ?? MODEL_NAMES[0];
+  return (kind) => join(saveDir, resultStem(model, kind));
 }
 
 const SHARD = /\.tfrecords?(\.gz)?$/i;

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { describeFileList } from "../data/file-list.js";
-import { EVAL_RESULT_NAME, type ResultFormat } from "../results/result-formats.js";
+import { type ResultFormat, type ResultKind, resultStem } from "../results/result-formats.js";
 import { findConfig, logConfig, readingOverrides } from "./configuration.js";
 import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
@@ -12,27 +12,24 @@ import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./re
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
-/** File name of eval's predictions, without the extension. */
-const EVAL_PREDICTIONS_STEM = "NEXTVLAD_eval_predictions";
-
 /** `nextvlad eval`: prints PaddleVideo's metrics line and the paths of the results; returns the exit code. */
 export async function runEval(flags: EvalFlags): Promise<number> {
   const formats = flags.predictions === true ? (["pickle"] as const) : (flags.predictions ?? []);
   checkLabels(flags.labels, formats);
-  const predictions = join(flags.saveDir, EVAL_PREDICTIONS_STEM);
-  await refuseForeignResults({ predictions, formats, metrics: join(flags.saveDir, EVAL_RESULT_NAME) }, flags.overwrite);
   const weights = await openNamedWeights(flags.weights);
   return undoFolders(flags.saveDir, () => evaluateWeights(weights, formats, flags)).finally(() => weights.close());
 }
 
 async function evaluateWeights(weights: WeightSource, formats: readonly ResultFormat[], flags: EvalFlags): Promise<number> {
   const config = await findConfig(flags, readingOverrides("TEST", flags), weights);
+  const stem = (kind: ResultKind): string => join(flags.saveDir, resultStem(config.MODEL.name, kind));
+  const path = stem("eval_predictions");
+  await refuseForeignResults({ predictions: path, formats, metrics: `${stem("eval_result")}.json` }, flags.overwrite);
   const preflight = await preflightReading(config, "TEST", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async (run) => {
     const { telemetry, signal } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "TEST"]);
-    const path = join(flags.saveDir, EVAL_PREDICTIONS_STEM);
     const predictions =
       formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
     const [shards = []] = preflight.requireReady(telemetry.log);

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { describeFileList } from "../data/file-list.js";
+import { resultStem } from "../results/result-formats.js";
 import { findConfig, givenBatchSize, logConfig, readingOverrides } from "./configuration.js";
 import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
@@ -11,20 +12,17 @@ import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./re
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
-/** File name of infer's results, without the extension, as in PaddleVideo's infer.py. */
-const INFER_RESULT_STEM = "NEXTVLAD_infer_result";
-
 /** `nextvlad infer`: prints the number of videos and the paths of the results; returns the exit code. */
 export async function runInfer(flags: InferFlags): Promise<number> {
   checkLabels(flags.labels, flags.format);
-  const predictions = join(flags.saveDir, INFER_RESULT_STEM);
-  await refuseForeignResults({ predictions, formats: flags.format, metrics: null }, flags.overwrite);
   const weights = await openNamedWeights(flags.weights);
   return undoFolders(flags.saveDir, () => inferWith(weights, flags)).finally(() => weights.close());
 }
 
 async function inferWith(weights: WeightSource, flags: InferFlags): Promise<number> {
   const config = await findConfig(flags, readingOverrides("INFER", flags), weights);
+  const path = join(flags.saveDir, resultStem(config.MODEL.name, "infer_result"));
+  await refuseForeignResults({ predictions: path, formats: flags.format, metrics: null }, flags.overwrite);
   const preflight = await preflightReading(config, "INFER", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async (run) => {
     const { telemetry, signal } = run;
@@ -39,13 +37,7 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
       shards,
       batchSize: givenBatchSize(config, flags),
       topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
-      target: await resultTarget(
-        join(flags.saveDir, INFER_RESULT_STEM),
-        flags.format,
-        flags.labels,
-        config.MODEL.num_classes,
-        telemetry.log,
-      ),
+      target: await resultTarget(path, flags.format, flags.labels, config.MODEL.num_classes, telemetry.log),
       logInterval: logInterval(flags),
       signal,
       resumable: resumeOptions(flags, run),

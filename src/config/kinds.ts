@@ -118,10 +118,13 @@ export const corruptPolicy: Kind<"error" | "skip-record" | "skip-shard"> = {
 /** What to do about a non-finite loss. */
 export const nanPolicy: Kind<"stop" | "skip-batch"> = { schema: z.enum(["stop", "skip-batch"]), expected: "stop or skip-batch" };
 
-/** The models, case-insensitive. */
-export const modelName: Kind<"NEXTVLAD" | "NETVLAD"> = {
-  schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.enum(["NEXTVLAD", "NETVLAD"])),
-  expected: "NEXTVLAD or NETVLAD",
+/** The models, by MODEL.name; the first is the default. */
+export const MODEL_NAMES = ["NEXTVLAD", "NETVLAD"] as const;
+
+/** The name of a model, case-insensitive. */
+export const modelName: Kind<(typeof MODEL_NAMES)[number]> = {
+  schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.enum(MODEL_NAMES)),
+  expected: MODEL_NAMES.join(" or "),
 };
 
 /** Two different names. */

@@ -133,12 +133,12 @@ export function assertSameShards(shards: readonly Shard[], now: ListFingerprint,
         key: "TRAIN.filelist",
         expected: formatFingerprint(then),
         found: formatFingerprint(now),
-        remedy: "use the run's own list, or resume from the end of an epoch (NEXTVLAD_epoch{N}), where another list is allowed",
+        remedy: "use the run's own list, or resume from the end of an epoch ({MODEL.name}_epoch{N}), where another list is allowed",
       },
     );
   }
   if (then.contents === undefined || now.contents === undefined) return;
-  const remedy = "restore the shard, or resume from the end of an epoch (NEXTVLAD_epoch{N}), where other shards are allowed";
+  const remedy = "restore the shard, or resume from the end of an epoch ({MODEL.name}_epoch{N}), where other shards are allowed";
   assertSameContents(shards, then.contents, now.contents, { key: "TRAIN.filelist", remedy, corrupt: then.corrupt });
 }
 

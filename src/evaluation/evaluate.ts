@@ -17,7 +17,7 @@ import { checkMemory } from "../model/memory-need.js";
 import { parameterTable } from "../model/network.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weights.js";
-import { EVAL_RESULT_NAME } from "../results/result-formats.js";
+import { resultStem } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
 import { type BatchWriter, type ResumeOptions, writeResumably } from "../results/resumable-results.js";
 import { loadTensorflow, runtime, settlePrecision, slowPrecisionWarning, tellDevice, tidy } from "../runtime/runtime.js";
@@ -60,7 +60,7 @@ export interface EvaluationResult {
 }
 
 /**
- * Runs `nextvlad eval`: computes the metrics of weights on labeled videos, and writes them to NEXTVLAD_eval_result.json and, if requested, the predictions that
+ * Runs `nextvlad eval`: computes the metrics of weights on labeled videos, and writes them to {MODEL.name}_eval_result.json and, if requested, the predictions that
  * they are computed from. Throws what reading, loading and writing throw.
  */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
@@ -68,12 +68,12 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   const network = await loadNetwork(config, options.weights, config.TEST, batchSize, telemetry);
   const { num_classes: classes, topk } = config.MODEL;
   const accumulator = new MetricsAccumulator(classes, topk);
-  const resultFile = join(saveDir, EVAL_RESULT_NAME);
+  const stem = join(saveDir, resultStem(config.MODEL.name, "eval_result"));
+  const resultFile = `${stem}.json`;
   const work = {
     ...describeWork(config, "TEST", { batchSize, shards: fingerprintList(shards), weights: network.checksum }),
     ...describeTarget("--predictions", target),
   };
-  const stem = resultFile.replace(/\.json$/, "");
   const resumable = {
     ...options.resumable,
     stem,

@@ -1,5 +1,10 @@
-/** The file name of eval's metrics. */
-export const EVAL_RESULT_NAME = "NEXTVLAD_eval_result.json";
+/** The results that commands write; part of their file names. */
+export type ResultKind = "eval_result" | "eval_predictions" | "infer_result" | "ensemble_result" | "ensemble_metrics";
+
+/** Returns the file name of a result without its extension: `{MODEL.name}_infer_result`, as in PaddleVideo's infer.py. */
+export function resultStem(model: string, kind: ResultKind): string {
+  return `${model}_${kind}`;
+}
 
 /** The result formats, by the value of `--format`, with their file name extensions. */
 export const RESULT_FORMATS = { pickle: ".pkl", csv: ".csv", jsonl: ".jsonl" } as const;

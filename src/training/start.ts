@@ -8,11 +8,12 @@ import {
   bestSnapshot,
   isForeignDirectory,
   listSnapshots,
+  parseSnapshotName,
   type RunState,
   readSnapshotConfig,
   readSnapshotState,
 } from "../checkpoints/snapshot.js";
-import { CONFIG, parseSnapshotName } from "../checkpoints/snapshot-layout.js";
+import { BEST, CONFIG } from "../checkpoints/snapshot-layout.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/format.js";
 import { loadConfig } from "../config/load.js";
@@ -82,10 +83,19 @@ export async function claimSaveDir(config: Config, options: StartOptions): Promi
   if (state !== null && typeof resume?.snapshot === "string") await refuseOtherCourse(config, resume.snapshot, state);
   const there = (await listSnapshots(saveDir)).filter((name) => !passedOver.includes(name));
   const best = await readSnapshotState(bestSnapshot(saveDir)).catch(() => null);
-  const inTheWay = state === null ? there : there.filter((name) => isLater(name, state, best));
+  const ofOtherModel = there.filter((name) => isOfOtherModel(name, config.MODEL.name));
+  const isConflicting = (name: string): boolean =>
+    state === null || ofOtherModel.includes(name) || isLater(name, state, best) || (name === BEST && ofOtherModel.length > 0);
+  const inTheWay = there.filter(isConflicting);
   if (inTheWay.length > 0 && !overwrite) {
-    const whose = state === null ? "another run's snapshots are there" : "snapshots later than the one to resume from are there";
-    const remedy = `use another --save-dir, ${state === null ? "--resume one of them" : "resume from the latest of them"}, or --overwrite to replace them`;
+    const whose =
+      ofOtherModel.length > 0
+        ? "the save-dir holds snapshots of another model"
+        : state === null
+          ? "another run's snapshots are there"
+          : "snapshots later than the one to resume from are there";
+    const resume = ofOtherModel.length > 0 ? "" : state === null ? "--resume one of them, " : "resume from the latest of them, ";
+    const remedy = `use another --save-dir, ${resume}or --overwrite to replace them`;
     throw new NextvladError("SAVE_DIR_TAKEN", `${whose}: ${inTheWay.join(", ")}`, { file: saveDir, remedy });
   }
   const bestPath = bestSnapshot(saveDir);
@@ -127,6 +137,10 @@ function isFormatted(text: string, full: string): boolean {
     at = expected.indexOf(line, at + 1);
     return at !== -1;
   });
+}
+
+function isOfOtherModel(name: string, model: string): boolean {
+  return (parseSnapshotName(name)?.model ?? model) !== model;
 }
 
 function isLater(name: string, state: RunState, best: RunState | null): boolean {

@@ -121,7 +121,7 @@ export class TrainingRun {
         break;
       }
       this.#state = { ...this.#state, epoch: epoch + 1, step_in_epoch: 0 };
-      await this.#save(() => epochSnapshot(this.#options.saveDir, epoch));
+      await this.#save(() => epochSnapshot(this.#options.saveDir, this.#config.MODEL.name, epoch));
       await this.#validateIfDue(epoch);
     }
     await this.#saver.settle();
@@ -199,8 +199,9 @@ export class TrainingRun {
   /** Saves the current state; at the end of an epoch, under the epoch's name, so that nothing is saved twice. */
   #saveStep(): Promise<void> {
     const { saveDir } = this.#options;
+    const model = this.#config.MODEL.name;
     return this.#save(({ step, epoch, step_in_epoch }) =>
-      step_in_epoch === 0 && epoch > 0 ? epochSnapshot(saveDir, epoch - 1) : stepSnapshot(saveDir, step),
+      step_in_epoch === 0 && epoch > 0 ? epochSnapshot(saveDir, model, epoch - 1) : stepSnapshot(saveDir, model, step),
     );
   }
 
