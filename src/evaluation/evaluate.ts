@@ -60,8 +60,8 @@ export interface EvaluationResult {
 }
 
 /**
- * Runs `nextvlad eval`: computes the metrics of weights on labeled videos, and writes them to {MODEL.name}_eval_result.json and, if requested, the predictions that
- * they are computed from. Throws what reading, loading and writing throw.
+ * Runs `nextvlad eval`: computes the metrics of weights on labeled videos, and writes them to {MODEL.name}_eval_result.json and, if requested, the predictions
+ * that they are computed from. Throws what reading, loading and writing throw.
  */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluationResult> {
   const { telemetry, batchSize, filelist, shards, predictions: target, saveDir, damage } = options;
