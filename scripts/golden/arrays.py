@@ -1,4 +1,4 @@
-"""Writes test/golden/formats/npy.json and safetensors.json: files as numpy and the safetensors library write them, and what is in them.
+"""Writes test/golden/formats/npy.json and safetensors.json: files written by numpy and the safetensors library, with their contents.
 
 usage: arrays.py     (needs numpy and safetensors)
 """

@@ -1,4 +1,4 @@
-"""Copies the golden shards, TFRecords and pickles, and turns their expected values into JSON that needs no numpy to read.
+"""Copies the golden shards (TFRecords and pickles) and converts their expected values to JSON, which can be read without numpy.
 
 usage: python3 scripts/golden/convert_data.py GOLDEN/data test/golden/data   (needs numpy)
 """

@@ -1,4 +1,4 @@
-"""Copies small files that Paddle wrote, one of each of its formats, and turns what is in them into JSON that needs no numpy to read.
+"""Copies small files that Paddle wrote, one of each of its formats, and converts their contents to JSON, which can be read without numpy.
 
 usage: convert_formats.py GOLDEN/formats test/golden/formats/paddle   (needs numpy)
 """

@@ -1,6 +1,6 @@
 """Converts a golden case that Paddle wrote (.npz and a directory of variables in a .tar.gz) into gzipped safetensors for the tests.
 
-usage: convert_golden.py CASE_DIR TARGET_DIR     (needs numpy; CASE_DIR holds golden.npz, meta.json, nextvlad_youtube8m.tar.gz)
+usage: convert_golden.py CASE_DIR TARGET_DIR     (needs numpy; CASE_DIR contains golden.npz, meta.json, nextvlad_youtube8m.tar.gz)
 Writes weights.safetensors.gz, vectors.safetensors.gz and meta.json."""
 import json
 import os

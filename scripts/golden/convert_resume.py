@@ -1,7 +1,7 @@
-"""Copies Paddle's weights and its checkpoint after three steps of Adam, and converts what it computed with them for the tests.
+"""Copies Paddle's weights and its checkpoint after three steps of Adam, and converts the values that it computed with them for the tests.
 
 usage: convert_resume.py GOLDEN/resume test/golden/resume     (needs numpy)
-Of the vectors, those are kept that convert_golden.py's tests don't cover: predictions, and the parameters after two more steps.
+Keeps only the vectors that convert_golden.py's tests do not cover: predictions, and the parameters after two more steps.
 """
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Writes test/golden/features/npz.json: .npz files as numpy writes them, and what is in them.
+"""Writes test/golden/features/npz.json: .npz files written by numpy, with their contents.
 
 usage: features.py     (needs numpy)
 """

@@ -1,8 +1,8 @@
-"""Writes test/golden/data/float_features.json: SequenceExamples with features as floats, serialised by Python's protobuf, and the bytes they become.
+"""Writes test/golden/data/float_features.json: SequenceExamples with float features, serialized by Python's protobuf, and the bytes that the floats are quantized to.
 
 usage: float_features.py     (needs numpy and protobuf)
 The messages are tensorflow/core/example/{example,feature}.proto's. Names of features and keys are MediaPipe's (mediapipe/util/sequence/media_sequence.h).
-`expected` is made by the rule of YouTube-8M's extractor (google/youtube-8m, feature_extractor/extract_tfrecords_main.py, quantize).
+`expected` follows the rule of YouTube-8M's extractor (google/youtube-8m, feature_extractor/extract_tfrecords_main.py, quantize).
 """
 import base64
 import json

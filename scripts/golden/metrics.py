@@ -1,7 +1,7 @@
-"""Writes test/golden/metrics/cases.json, random predictions without ties, and many.json, 2,000 videos with and without; and what numpy makes of them.
+"""Writes test/golden/metrics/cases.json (random predictions without ties) and many.json (2,000 videos, with and without ties), with the metrics that numpy computes.
 
-usage: metrics.py REFERENCE.py     (a module with metrics(pred, lab) and perr(pred, lab) after google/youtube-8m's eval_util.py; needs numpy)
-The reference breaks ties as they come; the cases with ties are from the definitions below, which are checked against it where there are none.
+usage: metrics.py REFERENCE.py     (a module with metrics(pred, lab) and perr(pred, lab) as in google/youtube-8m's eval_util.py; needs numpy)
+The reference breaks ties arbitrarily. The cases with ties use the definitions below, which are checked against the reference on the cases without ties.
 """
 import base64
 import importlib.util
@@ -18,7 +18,7 @@ random = np.random.RandomState(7)
 
 
 def case(name, videos, classes, labels_a_video, skill, lowest_is_zero=False):
-    labels = np.zeros((videos, classes))  # float64, or numpy takes its means in float32
+    labels = np.zeros((videos, classes))  # float64: numpy computes means of float32 in float32
     for row in labels:
         row[random.permutation(classes)[: labels_a_video()]] = 1
     rank = np.argsort(np.argsort((random.rand(videos, classes) + skill * labels).ravel()))
@@ -51,7 +51,7 @@ def average_precision(order, hits, positives):
 
 
 def metrics_with_ties(predictions, labels, topk=20):
-    """Equal predictions rank by the lower class, then by the earlier video."""
+    """Ranks equal predictions by the lower class, then by the earlier video."""
     videos, classes = predictions.shape
     ranked = np.argsort(-predictions, axis=1, kind="stable")
     counts = labels.sum(1).astype(int)
@@ -72,7 +72,7 @@ def metrics_with_ties(predictions, labels, topk=20):
 
 
 def scattered(count, levels):
-    """count numbers in 0..1 as any language can make them again: a bijection of 24 bits, whose upper bits are kept where levels are fewer."""
+    """`count` numbers in 0..1 that any language can reproduce: a bijection of 24 bits, reduced to its upper bits if there are fewer levels."""
     x = np.arange(count, dtype=np.uint64)
     mask = np.uint64(2**24 - 1)
     for multiplier in (0x9E3779B1, 0x85EBCA6B):
@@ -114,6 +114,6 @@ write(
     [
         many("no ties", 2**24),
         many("ties within every video", 2**10),
-        many("nothing but ties", 4),
+        many("only ties", 4),
     ],
 )

@@ -1,7 +1,7 @@
 """Writes test/golden/data/pickle_shards.json: shards in the forms that PaddleVideo's readers accept, pickled by Python 3 and numpy.
 
 usage: pickle_shards.py     (needs numpy)
-Every file holds the same videos; `expected` is what PaddleVideo's reader makes of them: features as numbers, cut at nframes, and a set of labels.
+Every file contains the same videos; `expected` is what PaddleVideo's reader returns: features as numbers, truncated at nframes, and a set of labels.
 """
 import base64
 import json

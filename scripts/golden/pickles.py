@@ -1,7 +1,7 @@
-"""Writes test/golden/formats/pickles.json: pickles of numpy arrays and scalars in every protocol, and what is in them.
+"""Writes test/golden/formats/pickles.json: pickles of numpy arrays and scalars in every protocol, with their contents.
 
 usage: pickles.py     (needs numpy)
-Python 2's opcodes are emitted by hand in `Python2Pickler`: its str, raw, is what Python 3 has no way to write.
+`Python2Pickler` emits Python 2's opcodes: Python 3 cannot write its raw str.
 """
 import base64
 import io
@@ -40,7 +40,7 @@ scalars = {
 
 
 class Python2Pickler(pickle._Pickler):
-    """bytes as SHORT_BINSTRING or BINSTRING, which is Python 2's form of str; text as that too."""
+    """Writes bytes as SHORT_BINSTRING or BINSTRING, as Python 2 writes str, and text likewise."""
 
     dispatch = dict(pickle._Pickler.dispatch)
 

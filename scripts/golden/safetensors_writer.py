@@ -1,4 +1,4 @@
-"""Writes gzipped safetensors, the same bytes each time, for the scripts beside it."""
+"""Writes gzipped safetensors, reproducibly, for the scripts in this folder."""
 import gzip
 import json
 import struct

@@ -18,8 +18,8 @@ const CONFIGS: Readonly<Record<string, () => string | Uint8Array>> = {
     );
     return `MODEL:\n  k0: &m0 {a: 1}\n${levels.join("\n")}\n`;
   },
-  "a mapping in itself": () => "MODEL: &m\n  a: *m\n",
-  "merge keys without end": () => `MODEL: &m\n  <<: *m\n`,
+  "a mapping that contains itself": () => "MODEL: &m\n  a: *m\n",
+  "recursive merge keys": () => `MODEL: &m\n  <<: *m\n`,
   "lists nested 50,000 deep": () => "[".repeat(50_000),
   "mappings nested 20,000 deep": () => `${"{a: ".repeat(20_000)}1${"}".repeat(20_000)}`,
   "blocks nested 2,000 deep": () => Array.from({ length: 2000 }, (_, i) => `${" ".repeat(i)}a:`).join("\n"),
@@ -53,8 +53,8 @@ const CONFIGS: Readonly<Record<string, () => string | Uint8Array>> = {
   "-0": () => "TRAIN: {learning_rate: -0.0, epoch: -0}\n",
   "hexadecimal, octal and base 60": () => "MODEL: {num_classes: 0x10, topk: 0o17, max_frames: 1:30}\n",
   "2^53 classes": () => "MODEL: {num_classes: 9007199254740992}\n",
-  "text where numbers are due": () => `MODEL: {num_classes: ${shown(ESCAPES)}}\n`,
-  "lists where numbers are due": () => "MODEL: {num_classes: [1], groups: {a: 1}}\n",
+  "text instead of numbers": () => `MODEL: {num_classes: ${shown(ESCAPES)}}\n`,
+  "lists instead of numbers": () => "MODEL: {num_classes: [1], groups: {a: 1}}\n",
   "UTF-16": () => Buffer.from("\ufeffMODEL: {num_classes: 12}\n", "utf16le"),
   "not UTF-8": () => Buffer.from("MODEL: {name: \xff\xfe}\n", "latin1"),
   "a NUL": () => "MODEL: {name: 'a\0b'}\n",

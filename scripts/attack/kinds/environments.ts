@@ -67,7 +67,7 @@ export const environmentAttempts: readonly Attempt[] = [
   ...["HOME with escapes", "HOME with bidirectional marks", "HOME empty", "HOME of 100,000 characters", "no HOME"].map(
     (name): Attempt => ({
       kind: "environment",
-      name: `${name}, where the published weights are looked for: infer`,
+      name: `${name}, with the published weights: infer`,
       args: ["infer", "--filelist", LIST, "--save-dir", "out"],
       environment: VARIABLES[name] as Readonly<Record<string, string | undefined>>,
       exits: [1, 2],
@@ -82,13 +82,13 @@ export const environmentAttempts: readonly Attempt[] = [
   },
   {
     kind: "environment",
-    name: "the working directory is gone: version",
+    name: "deleted working directory: version",
     args: ["version"],
     shell: 'mkdir out/gone && cd out/gone && rmdir ../gone && exec "$@"',
   },
   {
     kind: "environment",
-    name: "the working directory is gone: verify",
+    name: "deleted working directory: verify",
     args: ["verify", "x"],
     shell: 'mkdir out/gone && cd out/gone && rmdir ../gone && exec "$@"',
   },
@@ -105,5 +105,5 @@ export const environmentAttempts: readonly Attempt[] = [
     shell: `mkdir out/$'\\e[2J\\n\\u202e' && cd out/$'\\e[2J\\n\\u202e' && exec "$@"`,
   },
   { kind: "environment", name: "idle priority: infer", args: INFER, shell: 'exec nice -n 19 "$@"' },
-  { kind: "environment", name: "no right to anything but one processor: infer", args: INFER, shell: 'exec taskset -c 0 "$@"' },
+  { kind: "environment", name: "one processor only: infer", args: INFER, shell: 'exec taskset -c 0 "$@"' },
 ];

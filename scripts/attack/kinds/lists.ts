@@ -13,7 +13,7 @@ const LISTS: Readonly<Record<string, () => string | Uint8Array>> = {
   "a line of 10 MB": () => "x".repeat(10_000_000),
   "10 MB of newlines": () => "\n".repeat(10_000_000),
   "200,000 missing files": () => Array.from({ length: 200_000 }, (_, i) => `missing${i}.tfrecord`).join("\n"),
-  "5,000 times the same shard": () => `${BASE}/a.tfrecord\n`.repeat(5000),
+  "the same shard 5,000 times": () => `${BASE}/a.tfrecord\n`.repeat(5000),
   "a NUL in a line": () => `${BASE}/a.tfrecord\n${BASE}/a\0.tfrecord\n`,
   "escapes in a line": () => `${oneLine(ESCAPES)}\n${oneLine(BIDI)}\n`,
   "a carriage return that hides the line": () => "missing.tfrecord\rnextvlad: error: forged\n",
@@ -22,7 +22,7 @@ const LISTS: Readonly<Record<string, () => string | Uint8Array>> = {
   "a URL with escapes": () => "https://x/\x1b[2J\n",
   "not UTF-8": () => Buffer.from("\xff\xfe\x9b.tfrecord\n", "latin1"),
   "UTF-16": () => Buffer.from("\ufeffa.tfrecord\n", "utf16le"),
-  "paths upwards a hundred times": () => `${"../".repeat(100)}a.tfrecord\n`,
+  "100 parent folders": () => `${"../".repeat(100)}a.tfrecord\n`,
   "a path of 5,000 characters": () => `${"a/".repeat(2500)}x\n`,
   "a name of 300 characters": () => `${"a".repeat(300)}\n`,
   "~user": () => "~root/x.tfrecord\n~/x.tfrecord\n~\n",
@@ -60,7 +60,7 @@ const PATTERNS: Readonly<Record<string, readonly [pattern: string, prepare: (pla
   "40 question marks and stars": [`in/${"?*".repeat(40)}b`, (place) => place.file(`in/${"a".repeat(200)}`, shard)],
   "200 times **": [`in/${"**/".repeat(200)}x`, (place) => place.file("in/a/b/c/d/e/f/g/a.tfrecord", shard)],
   "an open bracket": ["in/[a-", (place) => place.file("in/[a-", shard)],
-  "a class backwards": ["in/[z-a]*", (place) => place.file("in/a.tfrecord", shard)],
+  "a reversed range": ["in/[z-a]*", (place) => place.file("in/a.tfrecord", shard)],
   "1 MB of brackets": [`in/${"[".repeat(100_000)}`, (place) => place.file("in/a.tfrecord", shard)],
   "names with escapes": [
     "in/*",
@@ -88,7 +88,7 @@ const PATTERNS: Readonly<Record<string, readonly [pattern: string, prepare: (pla
       place.fifo("in/b.tfrecord");
     },
   ],
-  "links that go nowhere and in a circle": [
+  "dangling and circular links": [
     "in/*",
     (place) => {
       place.link("in/nowhere", "missing");
@@ -129,7 +129,7 @@ export const listAttempts: readonly Attempt[] = [
   { kind: "list", name: "standard input: empty", args: ["verify", "-"] },
   {
     kind: "list",
-    name: "standard input without end",
+    name: "endless standard input",
     args: ["verify", "-"],
     shell: 'yes missing.tfrecord | "$@"',
     isSlow: true,
@@ -143,7 +143,7 @@ export const listAttempts: readonly Attempt[] = [
   },
   {
     kind: "list",
-    name: "shards whose names a list cannot hold, converted and read back",
+    name: "shards whose names a list must escape, converted and read back",
     prepare: (place) => {
       for (const name of ["#a.tfrecord", " b.tfrecord", "c\nd.tfrecord"]) place.file(`in/${name}`, shard);
     },

@@ -39,7 +39,7 @@ const wait = { mayWait: true, signals: [{ name: "SIGTERM", afterMs: 6000 }], exi
 /** What exists at the path of an output: how to create it, and the expected exits. */
 const PLACES: Readonly<Record<string, (file: string) => Partial<Attempt>>> = {
   "a device node": (file) => ({ prepare: (place) => place.nullNode(file), keeps: [file], needs: "mknod" }),
-  "a FIFO that nobody reads": (file) => ({ prepare: (place) => place.fifo(file), keeps: [file], ...wait, exits: [0, ...wait.exits] }),
+  "a FIFO without a reader": (file) => ({ prepare: (place) => place.fifo(file), keeps: [file], ...wait, exits: [0, ...wait.exits] }),
   "a socket": (file) => ({ prepare: (place) => place.socket(file), keeps: [file], exits: [1, 2] }),
   "a folder": (file) => ({ prepare: (place) => place.file(`${file}/mine`, "mine"), keeps: [`${file}/mine`], exits: [0, 1, 2] }),
   "a link to a FIFO": (file) => ({
@@ -52,7 +52,7 @@ const PLACES: Readonly<Record<string, (file: string) => Partial<Attempt>>> = {
     exits: [0, ...wait.exits],
   }),
   "a link to a folder": (file) => ({ prepare: (place) => place.link(file, "../../canary/folder") }),
-  "a link that goes nowhere": (file) => ({ prepare: (place) => place.link(file, "../missing/x"), targets: ["out", "missing"] }),
+  "a dangling link": (file) => ({ prepare: (place) => place.link(file, "../missing/x"), targets: ["out", "missing"] }),
   "a link to itself": (file) => ({ prepare: (place) => place.link(file, file.replace(/.*\//, "")) }),
   "a planted link at the old temporary name": (file) => ({
     shell: `ln -s "$PWD/../canary/file" "out/.${file.replace(/.*\//, "")}.unfinished-$$"; exec "$@"`,
@@ -95,14 +95,14 @@ const OWN_FILES: readonly Attempt[] = [
   },
   {
     kind: "output",
-    name: "convert beside a file of the user's with a shard's name",
+    name: "convert next to a user's file with a shard's name",
     prepare: (place) => place.file("out/a.pkl", "mine"),
     args: ["convert", "--to", "pkl", "--filelist", LIST, "--out", "out"],
     keeps: ["out/a.pkl"],
   },
   {
     kind: "output",
-    name: "digits beside a list of the user's",
+    name: "digits next to a user's list",
     prepare: (place) => place.file("out/train.list", "mine\n"),
     args: ["digits", "--out", "out", "--train-videos", "2", "--validate-videos", "2"],
     keeps: ["out/train.list"],
@@ -117,7 +117,7 @@ const OWN_FILES: readonly Attempt[] = [
   },
   {
     kind: "output",
-    name: "train beside a file named as a snapshot",
+    name: "train next to a file with a snapshot's name",
     prepare: (place) => place.file("out/NEXTVLAD_epoch0", "mine"),
     args: ["train", "--config", CONFIG, "--save-dir", "out"],
     keeps: ["out/NEXTVLAD_epoch0"],
@@ -190,7 +190,7 @@ export const outputAttempts: readonly Attempt[] = [
   ...OWN_FILES,
   {
     kind: "output",
-    name: "a FIFO that somebody reads: export npz",
+    name: "a FIFO with a reader: export npz",
     prepare: (place) => place.fifo("out/x.npz"),
     args: exportTo("npz", "out/x.npz").args,
     shell: 'cat out/x.npz > out/read & "$@"; code=$?; kill $! 2> /dev/null; wait; exit $code',
@@ -200,11 +200,11 @@ export const outputAttempts: readonly Attempt[] = [
 
 /** Disks that cannot be written: full, out of inodes or read-only. */
 const DISKS: Readonly<Record<string, (place: Workplace) => void>> = {
-  "no room": (place) => {
+  "disk full": (place) => {
     place.disk("out", "size=16k");
     place.file("out/mine", Buffer.alloc(12_000));
   },
-  "no names left": (place) => place.disk("out", "size=1m,nr_inodes=1"),
+  "no inodes left": (place) => place.disk("out", "size=1m,nr_inodes=1"),
   "read-only": (place) => {
     place.disk("out", "size=1m");
     place.makeReadOnly("out");
@@ -219,7 +219,7 @@ export const diskAttempts: readonly Attempt[] = Object.entries(DISKS).flatMap(([
       prepare,
       args,
       // A model this small may fit into the few KB that are left.
-      exits: name === "no room" ? [0, 1] : [1],
+      exits: name === "disk full" ? [0, 1] : [1],
       needs: "mount",
     }),
   ),

@@ -36,9 +36,9 @@ const PICKLES: Readonly<Record<string, () => Uint8Array>> = {
   "1,000,000 marks": () => pickle(Buffer.alloc(MILLION, op.mark)),
   "1,000,000 memos": () => pickle(op.none, Buffer.alloc(MILLION, op.memoize)),
   "a memo numbered 2^32-1": () => pickle(op.none, op.put(0xffffffff)),
-  "a memo that is not there": () => pickle(op.get(0x7fffffff)),
-  "a list in itself": () => pickle(op.list, op.put(0), op.get(0), op.append),
-  "a dict in itself": () => pickle(op.dict, op.put(0), op.text("feature"), op.get(0), op.setitem),
+  "a missing memo": () => pickle(op.get(0x7fffffff)),
+  "a list that contains itself": () => pickle(op.list, op.put(0), op.get(0), op.append),
+  "a dict that contains itself": () => pickle(op.dict, op.put(0), op.text("feature"), op.get(0), op.setitem),
   "10^30 items by shared lists": () => {
     const levels = Array.from({ length: 30 }, (_, i) => [list(...Array.from({ length: 10 }, () => op.get(i))), op.put(i + 1)]);
     return pickle(op.list, op.put(0), ...levels.flat());

@@ -25,7 +25,7 @@ const FILES: Readonly<Record<string, Readonly<Record<string, () => string | Uint
     "an open quote": () => csv(`"clip${"x\n".repeat(MILLION)}`),
     "the same video twice": () => csv("clip,1 0.5", "clip,1 0.5"),
     "the same class twice": () => csv("clip,1 0.5 1 0.6"),
-    "pairs that are odd": () => csv("clip,1 0.5 2"),
+    "an odd number of values": () => csv("clip,1 0.5 2"),
     "a formula as an id": () => csv("=1+1,1 0.5"),
   },
   "in.jsonl": {
@@ -41,7 +41,7 @@ const FILES: Readonly<Record<string, Readonly<Record<string, () => string | Uint
   "in.pkl": {
     "not a list": () => pickle(op.dict),
     "3,000,000 None": () => pickle(op.list, op.mark, Buffer.alloc(3 * MILLION, op.none), op.appends),
-    "2,000,000 times the same video": () => pickle(good, op.put(1), list(repeat(op.get(1), 2 * MILLION))),
+    "the same video 2,000,000 times": () => pickle(good, op.put(1), list(repeat(op.get(1), 2 * MILLION))),
     "a probability that is text": () => pickle(list(prediction(op.text(ESCAPES), op.text(ESCAPES), op.int(1)))),
     "a class of 2^31": () => pickle(list(prediction(op.text("clip"), op.float(0.5), op.float(2 ** 31)))),
     "os.system": () => pickle(op.global("os", "system"), op.mark, op.text("touch ../canary/owned"), op.tuple, op.reduce),
@@ -104,7 +104,7 @@ export const resultAttempts: readonly Attempt[] = [
   ...Object.entries(NAMES).map(
     ([name, content]): Attempt => ({
       kind: "results",
-      name: `names of classes: ${name}`,
+      name: `class names: ${name}`,
       prepare: (place) => place.file("names.txt", content),
       args: ["ensemble", `${RESULTS}.pkl`, "--save-dir", "out", "--format", "jsonl", "--labels", "names.txt"],
     }),
@@ -120,7 +120,7 @@ export const resultAttempts: readonly Attempt[] = [
   },
   {
     kind: "results",
-    name: "1,000 times the same file",
+    name: "the same file 1,000 times",
     args: ENSEMBLE(...Array.from({ length: 1000 }, () => `${RESULTS}.csv`)),
     isSlow: true,
   },
@@ -130,5 +130,5 @@ export const resultAttempts: readonly Attempt[] = [
     name: "results of other videos than the shards'",
     args: [...ENSEMBLE(`${RESULTS}.pkl`), "--filelist", "../base/a.tfrecord", "--config", CONFIG],
   },
-  { kind: "results", name: "results measured", args: [...ENSEMBLE(`${RESULTS}.pkl`), "--filelist", LIST, "--config", CONFIG], exits: [0] },
+  { kind: "results", name: "results with metrics", args: [...ENSEMBLE(`${RESULTS}.pkl`), "--filelist", LIST, "--config", CONFIG], exits: [0] },
 ];

@@ -75,7 +75,7 @@ export const signalAttempts: readonly Attempt[] = [
     }[command];
     return {
       kind: "signal",
-      name: `SIGTERM while a shard never answers: ${command}`,
+      name: `SIGTERM while a read never returns: ${command}`,
       prepare: (place) => {
         place.file(first.name, first.bytes);
         place.fifo("never.tfrecord");

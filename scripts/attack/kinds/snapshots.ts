@@ -53,7 +53,7 @@ const TAMPERED: Readonly<Record<string, (place: Workplace, folder: string) => vo
     weights[weights.length - 1] = (weights.at(-1) as number) ^ 1;
     place.file(`${folder}/weights.safetensors`, weights);
   },
-  "weights cut off": (place, folder) => place.file(`${folder}/weights.safetensors`, Buffer.alloc(100)),
+  "truncated weights": (place, folder) => place.file(`${folder}/weights.safetensors`, Buffer.alloc(100)),
   "a config of escapes": (place, folder) => place.file(`${folder}/config.yaml`, ESCAPES),
 };
 

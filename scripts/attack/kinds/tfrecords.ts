@@ -44,20 +44,20 @@ const SHARDS: Readonly<Record<string, () => Uint8Array>> = {
   "length 2^30 before 100 bytes": () => Buffer.concat([recordHead(RECORD_BYTES), Buffer.alloc(100)]),
   "empty record": () => records(new Uint8Array(0)),
   "100,000 empty records": () => repeat(records(new Uint8Array(0)), 100_000),
-  "cut in a record": () => GOOD.subarray(0, 60),
-  "cut in a checksum": () => GOOD.subarray(0, -2),
+  "truncated record": () => GOOD.subarray(0, 60),
+  "truncated checksum": () => GOOD.subarray(0, -2),
   "wrong checksum of the first data": () => flip(GOOD, -GOOD.length / 2 - 20),
   "wrong checksum of the last data": () => flip(GOOD, -1),
-  "bytes without order": () => repeat(Buffer.from("8e1f02c47bd935a6", "hex"), 500),
+  "random bytes": () => repeat(Buffer.from("8e1f02c47bd935a6", "hex"), 500),
   "text with escapes": () => Buffer.from(`${ESCAPES}\n`.repeat(50)),
   "gzip of nothing": () => gzipSync(Buffer.alloc(0)),
   "gzip bomb: a record of 2^30 zeros": () => gzipBomb(recordHead(RECORD_BYTES), 1025),
   "gzip bomb: 100 good records between 10 GiB of zeros": () => repeat(gzipBomb(GOOD, 100), 100),
   "zlib bomb: a record of 2^30 zeros": () => Buffer.concat([Buffer.from([0x78, 0xda]), deflateBomb(recordHead(RECORD_BYTES), 1025)]),
-  "gzip cut off": () => gzipSync(GOOD).subarray(0, -9),
+  "truncated gzip": () => gzipSync(GOOD).subarray(0, -9),
   "gzip with a wrong checksum": () => flip(gzipSync(GOOD), -6),
   "gzip in gzip": () => gzipSync(gzipSync(GOOD)),
-  "gzip with text behind it": () => Buffer.concat([gzipSync(GOOD), Buffer.from("garbage")]),
+  "gzip followed by text": () => Buffer.concat([gzipSync(GOOD), Buffer.from("garbage")]),
   "gzip with a name of 1 MB": () => {
     const bytes = gzipSync(GOOD);
     return Buffer.concat([
@@ -76,7 +76,7 @@ const SHARDS: Readonly<Record<string, () => Uint8Array>> = {
   "a tag of eleven bytes": () => records(Buffer.alloc(11, 0xff)),
   "a field longer than its record": () => records(Buffer.from([0x0a, 0xff, 0xff, 0xff, 0xff, 0x07, 1])),
   "200,000 unknown fields": () => records(Buffer.concat([video(), repeat(Buffer.from([0x78, 0x01]), 200_000)])),
-  "the id given 100,000 times": () => records(Buffer.concat([video(), repeat(withContext(mapEntry("id", bytesFeature("x"))), 100_000)])),
+  "the id 100,000 times": () => records(Buffer.concat([video(), repeat(withContext(mapEntry("id", bytesFeature("x"))), 100_000)])),
   "map entries without keys": () => records(repeat(withContext(new Uint8Array(0)), 100)),
   "10,000 feature lists": () => records(video({ lists: Array.from({ length: 10_000 }, (_, i) => frameList(`list${i}`, 2, 1)) })),
   "feature lists with escapes in their names": () => records(video({ lists: [frameList(ESCAPES, rgb, 2), frameList(BIDI, audio, 2)] })),
@@ -93,7 +93,7 @@ const SHARDS: Readonly<Record<string, () => Uint8Array>> = {
   "frames of another size, escapes in the id": () =>
     records(video({ id: ESCAPES, lists: [frameList("rgb", 99, 2), frameList("audio", 9, 2)] })),
   "no frames": () => records(video({ id: ESCAPES, lists: [] })),
-  "one frame of audio less": () => records(video({ id: BIDI, lists: [frameList("rgb", rgb, 3), frameList("audio", audio, 2)] })),
+  "one audio frame fewer": () => records(video({ id: BIDI, lists: [frameList("rgb", rgb, 3), frameList("audio", audio, 2)] })),
   "100,000 frames": () => records(video({ frames: 100_000 })),
   "frames without bytes": () =>
     records(Buffer.concat([video(), bytesField(2, bytesField(1, mapEntry("rgb", bytesField(1, new Uint8Array(0)))))])),
