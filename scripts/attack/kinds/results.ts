@@ -130,5 +130,10 @@ export const resultAttempts: readonly Attempt[] = [
     name: "results of other videos than the shards'",
     args: [...ENSEMBLE(`${RESULTS}.pkl`), "--filelist", "../base/a.tfrecord", "--config", CONFIG],
   },
-  { kind: "results", name: "results with metrics", args: [...ENSEMBLE(`${RESULTS}.pkl`), "--filelist", LIST, "--config", CONFIG], exits: [0] },
+  {
+    kind: "results",
+    name: "results with metrics",
+    args: [...ENSEMBLE(`${RESULTS}.pkl`), "--filelist", LIST, "--config", CONFIG],
+    exits: [0],
+  },
 ];
