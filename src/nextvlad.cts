@@ -21,22 +21,30 @@ function readNumber(file: string, name: string): number {
   }
 }
 
-/** Describes the process limit (ulimit) that is too low for any command; null if none is. */
-function findLowLimit(): string | null {
+/** A process limit (ulimit) that is too low for any command, and how to raise it. */
+interface LowLimit {
+  readonly what: string;
+  readonly remedy: string;
+}
+
+/** Returns the process limit that is too low for any command; null if none is. */
+function findLowLimit(): LowLimit | null {
   const files = readNumber("limits", "Max open files");
   if (files < MIN_OPEN_FILES) {
-    return `the limit of open files is too low (expected at least ${MIN_OPEN_FILES}, found ${files}). Raise it: ulimit -n 1024.`;
+    const what = `the limit of open files is too low (expected at least ${MIN_OPEN_FILES}, found ${files})`;
+    return { what, remedy: "raise it: ulimit -n 1024" };
   }
   const space = readNumber("limits", "Max address space");
   const needed = 1024 * readNumber("status", "VmSize:") + MIN_ADDRESS_SPACE;
   if (!Number.isFinite(space) || space >= needed) return null;
   const [expected, found] = [needed, space].map((bytes) => `${Math.ceil(bytes / 1024)} kB`);
-  return `the limit of the address space is too low (expected at least ${expected}, found ${found}). Raise it: ulimit -v unlimited.`;
+  const what = `the limit of the address space is too low (expected at least ${expected}, found ${found})`;
+  return { what, remedy: "raise it: ulimit -v unlimited" };
 }
 
 const problem = findLowLimit();
 if (problem === null) void import("./cli.js").then(({ main }) => main());
 else {
-  process.stderr.write(`nextvlad: error: ${problem}\n`);
+  process.stderr.write(`error[NOT_READY]: ${problem.what}\n  help: ${problem.remedy}\n`);
   process.exitCode = 1;
 }

@@ -7,12 +7,12 @@ import { compiled, repository, runNextvlad, runToEnd, scratch, spawnNextvlad } f
 
 const DIGITS = join(repository, "configs/digits.yaml");
 
-/** Runs `nextvlad`, and expects an error of one paragraph and nothing on stdout; returns the paragraph without `nextvlad: error: `. */
-async function refusal(args: readonly string[], exitCode: number): Promise<string> {
+/** Runs `nextvlad`, and expects an error in the CLI's layout and nothing on stdout; returns its message. */
+async function failure(args: readonly string[], exitCode: number): Promise<string> {
   const ended = await runNextvlad(args);
   assert.deepEqual([ended.exitCode, ended.stdout], [exitCode, ""], ended.stderr);
-  assert.match(ended.stderr, /^nextvlad: error: [^\n]*\n$/);
-  return ended.stderr.slice("nextvlad: error: ".length, -1);
+  assert.match(ended.stderr, /^error\[[A-Z_]+\]: [^\n]+\n(?: {2}--> [^\n]+\n)?(?: {2}\d+\. [^\n]+\n)*(?: {2}help: [^\n]+\n)?$/);
+  return ended.error;
 }
 
 /** The scripts that a run loaded: Node's coverage lists them all. */
@@ -29,7 +29,7 @@ async function loadedScripts(context: Parameters<typeof scratch>[0], args: reado
 
 describe("help", { concurrency: 2 }, () => {
   for (const command of ["nextvlad", "train", "eval", "infer", "export", "ensemble", "digits", "convert", "verify", "inspect", "setup"]) {
-    test(`of ${command} is as pinned`, async () => {
+    test(`of ${command}`, async () => {
       const ended = await runNextvlad(command === "nextvlad" ? ["--help"] : [command, "--help"]);
       assert.deepEqual([ended.exitCode, ended.stderr], [0, ""]);
       assert.equal(ended.stdout, readFileSync(join(repository, `test/commands/help/${command}.txt`), "utf8"));
@@ -44,7 +44,7 @@ describe("help", { concurrency: 2 }, () => {
     }
   });
 
-  test("stands on stderr where no command is given, with exit code 2", async () => {
+  test("is printed on stderr if no command is given, with exit code 2", async () => {
     const ended = await spawnNextvlad([]);
     assert.deepEqual([ended.exitCode, ended.stdout], [2, ""]);
     assert.match(ended.stderr, /^Usage: nextvlad \[options\] \[command\]\n/);
@@ -53,19 +53,15 @@ describe("help", { concurrency: 2 }, () => {
 
 describe("what is loaded", { concurrency: 2 }, () => {
   const cases: readonly [string, readonly string[], RegExp][] = [
-    ["--help loads commander and nothing else", ["--help"], /node_modules\/(?!commander\/)/],
-    ["nor does the help of a command", ["train", "--help"], /node_modules\/(?!commander\/)/],
-    ["nor a mistyped flag", ["train", "--batch-sise", "8"], /node_modules\/(?!commander\/)/],
+    ["--help loads only commander", ["--help"], /node_modules\/(?!commander\/)/],
+    ["so does the help of a command", ["train", "--help"], /node_modules\/(?!commander\/)/],
+    ["so does a mistyped flag", ["train", "--batch-sise", "8"], /node_modules\/(?!commander\/)/],
     [
-      "a wrong config loads no TensorFlow, and no log",
+      "an invalid config loads neither TensorFlow nor the log",
       ["train", "--config", DIGITS, "--set", "TRAIN.epoc=1"],
       /node_modules\/(@tensorflow|pino)\//,
     ],
-    [
-      "nor does a save dir that cannot be",
-      ["train", "--config", DIGITS, "--save-dir", join(DIGITS, "x")],
-      /node_modules\/(@tensorflow|pino)\//,
-    ],
+    ["so does an invalid save-dir", ["train", "--config", DIGITS, "--save-dir", join(DIGITS, "x")], /node_modules\/(@tensorflow|pino)\//],
   ];
   for (const [name, args, heavy] of cases) {
     test(name, async (context) => {
@@ -78,37 +74,37 @@ describe("what is loaded", { concurrency: 2 }, () => {
   }
 });
 
-describe("usage that does not fit ends with 2", { concurrency: 2 }, () => {
+describe("invalid usage has exit code 2", { concurrency: 2 }, () => {
   const cases: readonly [readonly string[], RegExp][] = [
-    [["trian"], /^trian: unknown command\. Did you mean train\? See nextvlad --help\.$/],
-    [["train", "--batchsize", "8"], /^--batchsize: unknown flag\. Did you mean --batch-size\? See nextvlad train --help\.$/],
+    [["trian"], /^trian: unknown command\. Did you mean train\? see nextvlad --help\.$/],
+    [["train", "--batchsize", "8"], /^--batchsize: unknown flag\. Did you mean --batch-size\? see nextvlad train --help\.$/],
     [["infer", "--weights", "x", "--infer_top", "3"], /^--infer-top: unknown flag\. Did you mean --infer-topk\?/],
     [
       ["train", "--log-interval", "-1"],
-      /^--log-interval: invalid value \(expected a whole number, 0 to 2147483647, found "-1"\)\. See nextvlad train --help\.$/,
+      /^--log-interval: invalid value \(expected an integer from 0 to 2147483647, found "-1"\)\. See nextvlad train --help\.$/,
     ],
-    [["infer", "--weights", "x", "--infer-topk=0"], /^--infer-topk: invalid value \(expected a whole number, 1 to 2147483647, found "0"\)/],
+    [["infer", "--weights", "x", "--infer-topk=0"], /^--infer-topk: invalid value \(expected an integer from 1 to 2147483647, found "0"\)/],
     [
       ["infer", "--weights", "x", "--format", "csv,xml"],
-      /^--format: invalid value \(expected one or more of pickle, csv, jsonl, each once, with commas between them, found "csv,xml"\)/,
+      /^--format: invalid value \(expected pickle, csv, jsonl, or several of them separated by commas, each once, found "csv,xml"\)/,
     ],
     [["infer", "--weights", "x", "--format", "csv,csv"], /^--format: invalid value .*found "csv,csv"\)/],
     [["infer", "--weights", "x", "--labels", "y"], /^--labels: only jsonl results hold the names of classes \(found pickle\)\. Add jsonl/],
     [["eval", "--weights", "x", "--labels", "y"], /^--labels: only jsonl results hold the names of classes \(found no results\)\./],
-    [["ensemble"], /^an argument is missing \(expected <files>\)\. See nextvlad ensemble --help\.$/],
+    [["ensemble"], /^missing argument \(expected <files>\)\. See nextvlad ensemble --help\.$/],
     [
       ["ensemble", "a", "--weights", "0,0"],
-      /^--weights: invalid value \(expected numbers of 0 or more, not all 0, with commas between them, found "0,0"\)/,
+      /^--weights: invalid value \(expected numbers of at least 0, not all 0, separated by commas, found "0,0"\)/,
     ],
     [["ensemble", "a", "--weights", "1,,1"], /^--weights: invalid value .*found "1,,1"\)/],
     [["ensemble", "a", "--weights", "1,1"], /^--weights: there must be a weight for each file \(expected 1 weights, found 2\)\./],
     [["ensemble", "a", "--set", "MODEL.num_classes=3"], /^--set: this says how to read labelled shards, and there are none\. Name/],
-    [["digits", "--out", "x", "--seed", "1.5"], /^--seed: invalid value \(expected a whole number, 0 to 4294967295, found "1\.5"\)/],
-    [["digits"], /^--out: this flag is required\. See nextvlad digits --help\.$/],
-    [["train", "--config"], /^--config: a value is missing \(expected <file>\)/],
+    [["digits", "--out", "x", "--seed", "1.5"], /^--seed: invalid value \(expected an integer from 0 to 4294967295, found "1\.5"\)/],
+    [["digits"], /^--out: required flag is missing\. See nextvlad digits --help\.$/],
+    [["train", "--config"], /^--config: missing value \(expected <file>\)/],
     [["train", "more"], /^too many arguments \(expected 0, found 1\)\. See nextvlad train --help\.$/],
     [["train", "--pretrain", "a", "--resume", "b"], /^--pretrain: cannot be used with --resume\. See nextvlad train --help\.$/],
-    [["train"], /^--config: a config is needed\. Say which, like --config configs\/nextvlad\.yaml\.$/],
+    [["train"], /^--config: a config is required\. Name one, such as --config configs\/nextvlad\.yaml\.$/],
     [["export", "--format", "tf", "--out", "x"], /^--format: invalid value \(expected pdparams, .*onnx, found "tf"\)/],
     [
       ["eval", "--weights", "s3://bucket/best"],
@@ -132,20 +128,17 @@ describe("usage that does not fit ends with 2", { concurrency: 2 }, () => {
     [["train", "--train_data_pattern=x"], /^--train-data-pattern: unknown flag\. Use --set TRAIN\.filelist=/],
     [["infer", "--video_path=x"], /^--video-path: unknown flag\. Use --filelist/],
   ];
-  for (const [args, message] of cases) test(args.join(" "), async () => assert.match(await refusal(args, 2), message));
+  for (const [args, message] of cases) test(args.join(" "), async () => assert.match(await failure(args, 2), message));
 });
 
-describe("configs that do not fit end with 2", { concurrency: 2 }, () => {
-  test("an unknown key in a file is named with its file and the nearest key", async (context) => {
+describe("invalid configs have exit code 2", { concurrency: 2 }, () => {
+  test("an unknown key in a file: the error names the file and the closest key", async (context) => {
     const file = join(scratch(context), "own.yaml");
     writeFileSync(file, "TRAIN:\n  batch_sise: 8\n");
-    assert.equal(
-      await refusal(["train", "--config", file], 2),
-      `${file}, TRAIN.batch_sise: there is no such key. The nearest is TRAIN.batch_size.`,
-    );
+    assert.equal(await failure(["train", "--config", file], 2), `${file}, TRAIN.batch_sise: unknown key. Did you mean TRAIN.batch_size?`);
   });
 
-  test("flags in PaddleVideo's spelling reach the keys they stand for; all that do not fit are told", async () => {
+  test("flags in PaddleVideo's spelling set their keys; one error lists all invalid values", async () => {
     const args = [
       "train",
       "--config",
@@ -159,7 +152,7 @@ describe("configs that do not fit end with 2", { concurrency: 2 }, () => {
       "--use_gpu",
       "2",
     ];
-    const message = await refusal([...args, "--fix_random_seed", "-3", "--set", "TRAIN.l2_penalty=-1"], 2);
+    const message = await failure([...args, "--fix_random_seed", "-3", "--set", "TRAIN.l2_penalty=-1"], 2);
     assert.match(message, /^the config has 7 problems: /);
     for (const flag of [
       "--model-name",
@@ -175,14 +168,14 @@ describe("configs that do not fit end with 2", { concurrency: 2 }, () => {
     }
   });
 
-  test("a file that is not there ends with 1; ~ is the home directory", async () => {
-    assert.equal(await refusal(["train", "-c~/nowhere.yaml"], 1), `${join(homedir(), "nowhere.yaml")}: no such file. Check the path.`);
-    assert.equal(await refusal(["train", "--config", "nowhere.yaml"], 1), "nowhere.yaml: no such file. Check the path.");
+  test("a missing file has exit code 1; ~ is the home directory", async () => {
+    assert.equal(await failure(["train", "-c~/nowhere.yaml"], 1), `${join(homedir(), "nowhere.yaml")}: file not found. Check the path.`);
+    assert.equal(await failure(["train", "--config", "nowhere.yaml"], 1), "nowhere.yaml: file not found. Check the path.");
   });
 });
 
-describe("flags over the config", { concurrency: 2 }, () => {
-  /** The section as the log has it, of a training that cannot find its shards. */
+describe("flags override the config", { concurrency: 2 }, () => {
+  /** Returns the logged TRAIN section of a training run that cannot find its shards. */
   async function trainSection(context: Parameters<typeof scratch>[0], flags: readonly string[]): Promise<Record<string, unknown>> {
     const folder = scratch(context);
     // A new log would be removed.
@@ -190,7 +183,7 @@ describe("flags over the config", { concurrency: 2 }, () => {
     const args = ["train", "--config", DIGITS, "--save-dir", folder, "--set", "TRAIN.filelist=nowhere.list", ...flags];
     const ended = await runNextvlad(args);
     assert.equal(ended.exitCode, 1, ended.stderr);
-    assert.match(ended.stderr, /nextvlad: error: .*nowhere\.list[:;] /);
+    assert.match(ended.error, /nowhere\.list[:;] /);
     const lines = readFileSync(join(folder, "train.log.jsonl"), "utf8").split("\n");
     return (JSON.parse(lines.find((line) => line.includes('"TRAIN":')) ?? "{}") as { TRAIN: Record<string, unknown> }).TRAIN;
   }
@@ -204,13 +197,13 @@ describe("flags over the config", { concurrency: 2 }, () => {
     assert.deepEqual(values, [false, true, true, "auto", "auto"]);
   });
 
-  test("--set over flags, flags over the file; --epoch 0 is the file's", async (context) => {
+  test("--set overrides flags, flags override the file; --epoch 0 means the file's", async (context) => {
     const flags = ["--batch-size", "8", "--learning-rate", "1e-4", "--epoch", "0", "--set", "TRAIN.batch_size=4"];
     const { batch_size, learning_rate, epoch } = await trainSection(context, flags);
     assert.deepEqual([batch_size, learning_rate, epoch], [4, 1e-4, 6]);
   });
 
-  test("--fix-random-seed: True keeps the config's seed, a number takes its place, False draws one", async (context) => {
+  test("--fix-random-seed: True keeps the config's seed, a number replaces it, False draws one from the clock", async (context) => {
     const seed = async (...flags: string[]): Promise<unknown> => (await trainSection(context, ["--set", "TRAIN.epoch=1", ...flags])).seed;
     assert.deepEqual(
       [await seed("--fix-random-seed"), await seed("--fix_random_seed", "True"), await seed("--fix-random-seed", "7")],
@@ -221,7 +214,7 @@ describe("flags over the config", { concurrency: 2 }, () => {
   });
 });
 
-test("a reader that leaves, of results or of the log, ends no work", async (context) => {
+test("a reader of stdout or stderr that exits does not end the command", async (context) => {
   const folder = scratch(context);
   const args = ["digits", "--out", folder, "--train-videos", "1", "--validate-videos", "1"];
   const deaf = 'set -o pipefail; "$@" 2>&1 | (exec <&-; sleep 0.5)';
@@ -230,7 +223,8 @@ test("a reader that leaves, of results or of the log, ends no work", async (cont
   assert.ok(existsSync(join(folder, "validate.list")));
 });
 
-describe("what nobody foresaw", () => {
+describe("an unexpected error", () => {
+  const HELP = "  help: this is a bug in nextvlad; the log and NEXTVLAD_DEBUG=1 show the stack trace\n";
   const broken = 'globalThis.AbortController = class { constructor() { throw new TypeError("unforeseen\\nsecond line"); } };';
   const late = 'process.on("newListener", (name) => name === "uncaughtException" && setImmediate(() => { throw new TypeError("late"); }));';
   const run = (folder: string, preload: string, env: Record<string, string> = {}) => {
@@ -247,26 +241,26 @@ describe("what nobody foresaw", () => {
     return runToEnd(process.execPath, args, { env: { ...process.env, NEXTVLAD_DEBUG: "", ...env } });
   };
 
-  test("is one line, and exit code 1", async (context) => {
+  test("has the code INTERNAL, and exit code 1", async (context) => {
     const ended = await run(scratch(context), broken);
     assert.equal(ended.exitCode, 1);
-    assert.equal(ended.stderr, "nextvlad: internal error: unforeseen second line (the log, or NEXTVLAD_DEBUG=1, shows where)\n");
+    assert.equal(ended.stderr, `error[INTERNAL]: unforeseen second line\n${HELP}`);
   });
 
-  test("comes with its stack where NEXTVLAD_DEBUG=1 asks for it", async (context) => {
+  test("has a stack trace with NEXTVLAD_DEBUG=1", async (context) => {
     const ended = await run(scratch(context), broken, { NEXTVLAD_DEBUG: "1" });
     assert.equal(ended.exitCode, 1);
-    assert.match(ended.stderr, /^nextvlad: internal error: unforeseen second line\nTypeError: unforeseen second line\n {4}at /);
+    assert.match(ended.stderr, /^error\[INTERNAL\]: unforeseen second line\nTypeError: unforeseen second line\n {4}at /);
   });
 
-  test("is no bare stack either where no one waits for it", async (context) => {
+  test("has the same form if it is uncaught", async (context) => {
     const ended = await run(scratch(context), late);
     assert.equal(ended.exitCode, 1);
-    assert.equal(ended.stderr, "nextvlad: internal error: late (the log, or NEXTVLAD_DEBUG=1, shows where)\n");
+    assert.equal(ended.stderr, `error[INTERNAL]: late\n${HELP}`);
   });
 });
 
-test("a working directory that was removed, and a HOME longer than any path, are plain errors", async (context) => {
+test("a deleted working directory and an invalid HOME are errors without a stack trace", async (context) => {
   const gone = await runToEnd("bash", [
     "-c",
     'cd "$1" && rmdir "$1" && exec "$2" "$3" verify x',
@@ -275,11 +269,11 @@ test("a working directory that was removed, and a HOME longer than any path, are
     process.execPath,
     compiled("nextvlad.cjs"),
   ]);
-  const what = "the working directory does not exist any more. Change to another directory, and run the command there.";
-  assert.deepEqual([gone.stderr, gone.exitCode], [`nextvlad: error: ${what}\n`, 1]);
+  const what = "the working directory was deleted\n  help: change to another directory";
+  assert.deepEqual([gone.stderr, gone.exitCode], [`error[FILE_MISSING]: ${what}\n`, 1]);
   const long = await spawnNextvlad(["export", "--format", "npz", "--out", "x"], {
     env: { ...process.env, HOME: `/${"x".repeat(100_000)}` },
   });
-  const why = "HOME: the home directory cannot be determined. Set it to the path of the home directory.";
-  assert.deepEqual([long.stderr, long.exitCode], [`nextvlad: error: ${why}\n`, 1]);
+  const why = "the home directory cannot be determined\n  --> HOME\n  help: set it to the path of your home directory";
+  assert.deepEqual([long.stderr, long.exitCode], [`error[FILE_MISSING]: ${why}\n`, 1]);
 });

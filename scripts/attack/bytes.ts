@@ -7,7 +7,7 @@ import { concat, field, rawBytes, stringField } from "../../src/formats/protobuf
 // Building blocks of hostile files.
 
 /** Clears the screen, sets the terminal title, rings the bell and forges an error line. */
-export const ESCAPES = "\x1b[2J\x1b]0;owned\x07\r\nnextvlad: error: forged\x7f\x9b31m";
+export const ESCAPES = "\x1b[2J\x1b]0;owned\x07\r\nerror[FORGED]: forged\x7f\x9b31m";
 /** Contains a right-to-left override, an isolate, line and paragraph separators and a right-to-left mark. */
 export const BIDI = "a\u202eb\u2066c\u2028d\u2029e\u200ff";
 /** Text that programs commonly mishandle, by name; used as ids, keys, names and paths. */

@@ -79,7 +79,7 @@ export function judge(attempt: Attempt, seen: Observation, limits: Limits = LIMI
 }
 
 /** A stack frame, or the text of an unexpected error. */
-const TRACE = /^ +at (?:.+ \()?(?:file:|node:|\/)\S*:\d+:\d+\)?$|internal error|\[object Object\]|FATAL ERROR|^node:internal\/.*$/m;
+const TRACE = /^ +at (?:.+ \()?(?:file:|node:|\/)\S*:\d+:\d+\)?$|error\[INTERNAL\]|\[object Object\]|FATAL ERROR|^node:internal\/.*$/m;
 
 /** Control characters (C0 except tab and newline, DEL, C1), line and paragraph separators, and invisible text direction marks and overrides. */
 const RAW = /(?![\n\t])[\p{Cc}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/u;

@@ -143,7 +143,7 @@ async function tryCase(victim: Victim, name: string, work: (saveDir: string) => 
   const isEqual = again.exitCode === 0 && areEqual(saveDir, inFolder(`${command}-undisturbed`), results);
   const resumption = /going on (?:after|from)|shards are there already/.test(again.output) ? "resumes" : "starts from the beginning";
   if (exitCode !== 1 || !isIntact || !isEqual) failed++;
-  const error = output.split("\n").find((line) => line.startsWith("nextvlad: error: ")) ?? `NO ERROR: ${output.slice(-400)}`;
+  const error = output.split("\n").find((line) => line.startsWith("error[")) ?? `NO ERROR: ${output.slice(-400)}`;
   const message = error.replaceAll(saveDir, "DIR").replaceAll(folder, "").replaceAll("|", "\\|").replaceAll("\n", " ");
   const end = isEqual ? `${resumption}, same bytes` : `DIFFERENT: ${again.output.slice(-300).replaceAll("\n", " ")}`;
   rows.push([`${command}: ${name}`, message, String(exitCode), remaining, end]);

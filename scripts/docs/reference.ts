@@ -19,7 +19,7 @@ function configPage(): string {
   const sections = sectionNames.map((section) => {
     const rows = describeKeys()
       .filter((key) => key.section === section)
-      .map(({ name, fallback, expected, help }) => [`\`${name}\``, `\`${formatValue(fallback)}\``, shortRange(expected), help]);
+      .map((key) => [`\`${key.name}\``, `\`${formatValue(key.default)}\``, shortRange(key.expected), key.help]);
     return `## ${section}\n\n${SECTIONS[section]}\n\n${table(["key", "default", "values", "meaning"], rows)}`;
   });
   return `# Config reference
@@ -84,5 +84,5 @@ function table(header: readonly string[], rows: readonly (readonly string[])[]):
 
 /** Omits the maximum of int32, which is the default maximum of integers. */
 function shortRange(expected: string): string {
-  return expected.replace(/, (\d+) to 2147483647$/, ", at least $1");
+  return expected.replace(/from (\d+) to 2147483647/, "of at least $1");
 }

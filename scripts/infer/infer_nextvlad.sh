@@ -6,7 +6,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cli=$root/dist/src/nextvlad.cjs
 if [ ! -f "$cli" ]; then
-  echo "nextvlad: error: $cli is missing: run scripts/setup.sh, then npm run build" >&2
+  printf 'error[NOT_SET_UP]: %s is missing\n  help: run scripts/setup.sh, then npm run build\n' "$cli" >&2
   exit 1
 fi
 exec node "$cli" infer --model-name NEXTVLAD --weights data/checkpoints/best \

@@ -53,8 +53,10 @@ export interface ErrorDetails {
   readonly parameter?: string;
   readonly expected?: string | number;
   readonly found?: string | number;
-  /** What the user can do about it: a sentence without the closing period. */
+  /** What the user can do about it: a clause without capital or period. */
   readonly remedy?: string;
+  /** The messages of several problems that this error lists. */
+  readonly problems?: readonly string[];
   /** What is lost to corrupt bytes in a shard: this record or the rest of the shard. Unset for all other errors. Not in the message. */
   readonly damaged?: Damage;
   /** The process's exit code, if it differs from that of the error's code. Not in the message. */
@@ -65,7 +67,10 @@ export interface ErrorDetails {
 
 const USAGE_CODES: ReadonlySet<ErrorCode> = new Set(["BAD_USAGE", "BAD_CONFIG"]);
 
-/** An error for the user: a stable code, a message that says where it occurred, and a remedy. The CLI prints `message` and `details.commands`. */
+/**
+ * An error for the user: a stable code, what is wrong, where, and a remedy. `message` is one line for logs and lists, with the location first, as compilers
+ * print it: `a.tfrecord, record 3: the checksum does not match (expected 1, found 2). Download it again.` For the layout of the CLI see `formatError`.
+ */
 export class NextvladError extends Error {
   override readonly name = "NextvladError";
   readonly code: ErrorCode;
@@ -87,10 +92,45 @@ export class NextvladError extends Error {
 }
 
 function describe(what: string, d: ErrorDetails): string {
-  const [place, values] = [describePlace(d), describeValues(d)];
-  let text = place === "" ? what : `${place}: ${what}`;
-  if (values !== "") text += ` (${values})`;
-  return d.remedy === undefined ? `${text}.` : `${text}. ${capitalise(d.remedy)}.`;
+  const place = describePlace(d);
+  const problems = d.problems === undefined ? "" : `: ${d.problems.map((problem, i) => `(${i + 1}) ${problem}`).join(" ")}`;
+  const text = `${place === "" ? "" : `${place}: `}${describeProblem(what, d)}${problems}`;
+  return d.remedy === undefined ? closeSentence(text) : `${closeSentence(text)} ${closeSentence(capitalise(d.remedy))}`;
+}
+
+/** Formats what is wrong with the values: "invalid value (expected 3, found 4)". */
+function describeProblem(what: string, d: ErrorDetails): string {
+  const values = describeValues(d);
+  return values === "" ? what : `${what} (${values})`;
+}
+
+/** Adds a period, unless the text ends with one or with a question mark. */
+function closeSentence(text: string): string {
+  return /[.?]$/.test(text) ? text : `${text}.`;
+}
+
+/** Maximum number of problems that `formatError` lists. */
+const MAX_PROBLEMS = 20;
+
+/**
+ * Formats an error for people, one string per line: what is wrong, with its code; where; the problems that it lists; what to do. The text is escaped and
+ * bounded.
+ *
+ *     error[CORRUPT_RECORD]: the checksum does not match (expected 1, found 2)
+ *       --> a.tfrecord, record 3, byte 12
+ *       help: download the shard again
+ */
+export function formatError({ code, what, details }: NextvladError): readonly string[] {
+  const { problems = [], remedy } = details;
+  const place = describePlace(details);
+  const lead = code === "STOPPED" ? "note" : `error[${code}]`;
+  return [
+    `${lead}: ${showMessage(describeProblem(what, details))}`,
+    ...(place === "" ? [] : [`  --> ${place}`]),
+    ...problems.slice(0, MAX_PROBLEMS).map((problem, i) => `  ${i + 1}. ${showMessage(problem)}`),
+    ...(problems.length > MAX_PROBLEMS ? [`  and ${problems.length - MAX_PROBLEMS} more`] : []),
+    ...(remedy === undefined ? [] : [`  help: ${showMessage(remedy)}`]),
+  ];
 }
 
 // More than for other values: a key may include a suggestion, and `expected` or `found` may be a list of names.
@@ -152,14 +192,14 @@ export function deserialiseError(error: SerialisedError): NextvladError {
 }
 
 /** Remedy for EMFILE. */
-export const RAISE_OPEN_FILES = "raise the limit of open files, like ulimit -n 4096";
+export const RAISE_OPEN_FILES = "raise the limit of open files: ulimit -n 4096";
 
-/** Converts the error of a failed system call to a `NextvladError` that names the file and the cause: "no such file", "permission denied". */
+/** Converts the error of a failed system call to a `NextvladError` that names the file and the cause: "file not found", "permission denied". */
 export function fileError(error: unknown, file: string, doing: "read" | "write"): NextvladError {
   if (error instanceof NextvladError) return error;
   const errno = (error as NodeJS.ErrnoException).code ?? "";
   if (errno === "ENOENT" && doing === "read") {
-    return new NextvladError("FILE_MISSING", "no such file", { file, remedy: "check the path" }, error);
+    return new NextvladError("FILE_MISSING", "file not found", { file, remedy: "check the path" }, error);
   }
   const words: Record<string, string> = {
     ENOENT: "the folder does not exist",
@@ -167,23 +207,23 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
     EPERM: "permission denied",
     EROFS: "the file system is read-only",
     ENOSPC: "no space left on the device",
-    EDQUOT: "the disk quota is used up",
+    EDQUOT: "disk quota exceeded",
     EISDIR: "it is a directory",
-    EEXIST: "the name is taken already",
-    EPIPE: "its reader is gone",
-    ENOTDIR: "a part of the path is not a directory",
+    EEXIST: "the file exists",
+    EPIPE: "the reader has exited",
+    ENOTDIR: "part of the path is not a directory",
     EMFILE: "too many open files",
     ENFILE: "too many open files on this machine",
-    ELOOP: "its symbolic links lead in a circle",
+    ELOOP: "its symbolic links form a cycle",
     ENAMETOOLONG: "the name is too long",
-    EIO: "the device failed to answer",
-    ESPIPE: "it is a pipe or a device, which has no places to read from",
+    EIO: "input/output error of the device",
+    ESPIPE: "it is a pipe or device, which cannot seek",
   };
   const cause = words[errno] ?? (error instanceof Error ? error.message : String(error));
   const code = doing === "read" ? "FILE_UNREADABLE" : "FILE_UNWRITABLE";
   const isFull = errno === "ENOSPC" || errno === "EDQUOT";
-  const writable = isFull ? "make room there, or choose another place" : "choose another place, or make this one writable";
+  const writable = isFull ? "free some space, or choose another folder" : "choose another folder, or make this one writable";
   const isAtLimit = errno === "EMFILE" || errno === "ENFILE";
   const remedy = isAtLimit ? RAISE_OPEN_FILES : doing === "read" ? "check the file and its permissions" : writable;
-  return new NextvladError(code, `cannot ${doing} it: ${cause}`, { file, remedy }, error);
+  return new NextvladError(code, `cannot ${doing}: ${cause}`, { file, remedy }, error);
 }

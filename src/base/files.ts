@@ -40,7 +40,7 @@ export async function requireFreeSpace(folder: string, bytes: number): Promise<v
   if (free === null || free >= bytes) return;
   const [expected, found] = [bytes, free].map((size) => `${(size / 1e6).toFixed(1)} MB`) as [string, string];
   const remedy = "make room there, or choose another place";
-  throw new NextvladError("FILE_UNWRITABLE", "cannot write it: too little space is free", { file: folder, expected, found, remedy });
+  throw new NextvladError("FILE_UNWRITABLE", "cannot write: too little space is free", { file: folder, expected, found, remedy });
 }
 
 /** Returns the kind of a file in words, such as "a pipe (FIFO)". */

@@ -68,7 +68,7 @@ function refuseSpecial(found: Stats, path: string): void {
   const kind = specialKind(found);
   if (kind === null) return;
   const remedy = kind === "a pipe" ? "write what comes from it into a file, and name that file" : "name a regular file";
-  throw new NextvladError("FILE_UNREADABLE", `cannot read it: it is ${kind}, not a file`, { file: path, remedy });
+  throw new NextvladError("FILE_UNREADABLE", `cannot read: it is ${kind}, not a file`, { file: path, remedy });
 }
 
 /**

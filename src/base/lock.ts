@@ -178,6 +178,6 @@ export async function confirmLock(folder: string, text: string): Promise<void> {
   const there = await readLock(path);
   if (there === text) return;
   if (there !== null) throw taken(path, describeHolder(there));
-  const what = "cannot write it: since the run began, this folder was removed, or its disk is no longer mounted";
+  const what = "cannot write: since the run began, this folder was removed, or its disk is no longer mounted";
   throw new NextvladError("FILE_UNWRITABLE", what, { file: folder, remedy: "mount it again, or go on in another --save-dir" });
 }

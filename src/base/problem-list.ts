@@ -74,12 +74,11 @@ function describeItem(details: ErrorDetails): string {
 }
 
 /**
- * Joins one or more errors into one, so that the user can fix all at once. Several kinds of problems become a numbered list with the given code.
+ * Joins one or more errors into one, so that the user can fix all at once. Several kinds of problems become an error with the given code that lists them.
  * `title` receives the number of problems: "the config has 5 problems".
  */
 export function joinErrors(errors: readonly NextvladError[], code: ErrorCode, title: (count: number) => string): NextvladError {
   const groups = groupErrors(errors);
   if (groups.length === 1) return groups[0] as NextvladError;
-  const list = groups.map(({ message }, i) => `(${i + 1}) ${message}`);
-  return new NextvladError(code, `${title(errors.length)}: ${list.join(" ").replace(/\.$/, "")}`);
+  return new NextvladError(code, title(errors.length), { problems: groups.map(({ message }) => message) });
 }

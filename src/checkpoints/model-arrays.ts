@@ -1,6 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
-import { MODEL_NAMES } from "../config/kinds.js";
+import { MODEL_NAMES } from "../config/value-types.js";
 import { AGGREGATORS, parameterTable } from "../model/network.js";
 import { MODALITIES, type ModelName, type ModelSection, modalitiesOf } from "../model/sizes.js";
 import type { WeightSource } from "./weight-source.js";

@@ -4,7 +4,7 @@ import { parse } from "yaml";
 import { fileError, NextvladError } from "../base/errors.js";
 import { type Content, removeDirectory, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
 import { readInput } from "../base/input.js";
-import { MODEL_NAMES } from "../config/kinds.js";
+import { MODEL_NAMES } from "../config/value-types.js";
 import { checkFile } from "./file-checksum.js";
 import { BEST, bestSnapshot, CONFIG, epochSnapshot, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
 import { parseState, type RunState, type SnapshotState } from "./snapshot-state.js";

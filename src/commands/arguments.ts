@@ -1,5 +1,5 @@
 import { NextvladError } from "../base/errors.js";
-import { FOREIGN_FLAGS, IGNORED_FLAGS } from "./foreign-flags.js";
+import { FLAG_ALIASES } from "./flags.js";
 
 /** Aliases of commands: the names of PaddleVideo's scripts. */
 export const COMMAND_ALIASES: Readonly<Record<string, string>> = {
@@ -9,18 +9,67 @@ export const COMMAND_ALIASES: Readonly<Record<string, string>> = {
   version: "--version",
 };
 
-/** Aliases of flags. An alias stands for the first of its flags that the command has. It has no effect if the command declares a flag of that name itself. */
-export const FLAG_ALIASES: Readonly<Record<string, readonly string[]>> = {
-  "-c": ["--config"],
-  "-o": ["--set"],
-  "--override": ["--set"],
-  "-w": ["--pretrain", "--weights"],
-  "--lr": ["--learning-rate"],
-  "--seed": ["--fix-random-seed"],
+const PROFILING = "remove it: the log reports how much of the time is spent waiting for data";
+const SEGMENTS = "remove it: segment labels are not supported, whole videos are classified";
+const MULTIPLE_DEVICES = "remove it: nextvlad runs on one device";
+
+/** Flags of PaddleVideo (1.5, 1.8 and 2.x) and of google/youtube-8m that have another name or no equivalent here, and what to do instead. */
+export const FOREIGN_FLAGS: Readonly<Record<string, string>> = {
+  // PaddleVideo
+  "--no-memory-optimize": "remove it: memory is always reused",
+  "--is-profiler": PROFILING,
+  "--profiler-path": PROFILING,
+  "--profiler-options": PROFILING,
+  "-p": PROFILING,
+  "--video-path": "use --filelist, with a list of TFRecord shards or a glob",
+  "--enable-ce": "use --fix-random-seed True (the default), or a number to choose the seed",
+  "--validate": "remove it: train validates after each epoch; --valid-interval sets how often",
+  "--test": "use the command nextvlad eval",
+  "--amp": "use --precision tf32 on a GPU",
+  "--fleet": MULTIPLE_DEVICES,
+  "--multigrid": "remove it: it applies to clips of pixels only",
+  "--train-dali": "remove it: worker threads always read ahead",
+  // google/youtube-8m: train.py, eval.py, inference.py
+  "--train-data-pattern": "use --set TRAIN.filelist='train*.tfrecord'",
+  "--eval-data-pattern": "use --filelist 'validate*.tfrecord' in eval, --set VALID.filelist='validate*.tfrecord' in train",
+  "--input-data-pattern": "use --filelist 'test*.tfrecord'",
+  "--train-dir": "use --save-dir DIR in train, --weights DIR/best in eval and infer",
+  "--output-file": "use --save-dir DIR, and --format csv for Kaggle's format",
+  "--top-k": "use --infer-topk N in infer, --set MODEL.topk=N in eval",
+  "--base-learning-rate": "use --learning-rate RATE",
+  "--learning-rate-decay": "use --set TRAIN.learning_rate_decay=FACTOR",
+  "--learning-rate-decay-examples": "use --set TRAIN.lr_boundary_examples=VIDEOS",
+  "--num-epochs": "use --epoch N",
+  "--max-steps": "use --set TRAIN.max_iter=STEPS",
+  "--export-model-steps": "use --save-interval STEPS",
+  "--num-readers": "use --set TRAIN.num_readers=THREADS in train, TEST.num_readers in eval, INFER.num_readers in infer",
+  "--num-gpu": MULTIPLE_DEVICES,
+  "--optimizer": "remove it: the optimizer is Adam",
+  "--clip-gradient-norm": "use --set TRAIN.gradient_clip=NORM",
+  "--regularization-penalty": "use --set TRAIN.l2_penalty=FACTOR",
+  "--label-loss": "remove it: the loss is cross entropy",
+  "--model": "use --model-name",
+  "--frame-features": "remove it: shards always contain frame-level features",
+  "--feature-names": "use --set 'MODEL.feature_names=[rgb, audio]'",
+  "--feature-sizes": "use --set MODEL.video_feature_size=1024 --set MODEL.audio_feature_size=128",
+  "--start-new-model": "use --overwrite",
+  "--run-once": "remove it: eval runs once",
+  "--log-device-placement": "remove it: the log reports the device",
+  "--segment-labels": SEGMENTS,
+  "--segment-max-pred": SEGMENTS,
+  "--segment-label-ids-file": SEGMENTS,
+  "--input-model-tgz": "use --weights with a snapshot",
+  "--untar-model-dir": "use --weights with a snapshot",
+  "--output-model-tgz": "use the command nextvlad export",
+};
+
+/** Flags that are accepted and ignored, and why. */
+const IGNORED_FLAGS: Readonly<Record<string, string>> = {
+  "--no-use-pyreader": "has no effect: worker threads always read ahead",
 };
 
 /** The command line with aliases resolved, as the parser expects it. */
-export interface NormalisedArguments {
+interface NormalisedArguments {
   readonly args: readonly string[];
   /** The subcommand, by its canonical name; undefined if none is given. */
   readonly command: string | undefined;
@@ -64,7 +113,7 @@ export function splitFlag(arg: string): { readonly flag: string; readonly value:
 function translate(flag: string, value: string, arg: string, flags: ReadonlySet<string>, command: string): string[] {
   if (flags.has(flag)) return [flag + value];
   if (flag === "-o" && flags.has("--out")) {
-    const remedy = `use --out for the path of the output${flags.has("--set") ? ", --set for a config key" : ""}`;
+    const remedy = `use --out for the output path${flags.has("--set") ? ", --set for a config key" : ""}`;
     throw new NextvladError("BAD_USAGE", UNKNOWN_FLAG, { key: flag, remedy });
   }
   const target = targetOf(flag, flags);
@@ -85,7 +134,10 @@ function helpsIn(flags: ReadonlySet<string>, remedy: string): boolean {
   return named.length === 0 || named.some((flag) => flags.has(flag));
 }
 
-/** Returns the flag that an alias stands for; undefined if the command has none. `-o` is ambiguous, and no alias, in a command with `--out`. */
+/**
+ * Returns the flag that an alias stands for; undefined if the command has none. An alias has no effect in a command that declares a flag of that name. `-o` is
+ * ambiguous, and no alias, in a command with `--out`.
+ */
 function targetOf(alias: string, flags: ReadonlySet<string>): string | undefined {
   if (alias === "-o" && flags.has("--out")) return undefined;
   return FLAG_ALIASES[alias]?.find((name) => flags.has(name));

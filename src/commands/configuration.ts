@@ -3,26 +3,24 @@ import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { showPath } from "../base/shown-value.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
-import { readYamlText } from "../config/file.js";
-import { buildConfig, loadConfig } from "../config/load.js";
-import type { Override, Overrides } from "../config/overrides.js";
+import { buildConfig, loadConfig, type Override, type Overrides } from "../config/load.js";
 import type { Config, SectionName } from "../config/schema.js";
-import type { FileList } from "../data/file-list.js";
-import type { ConfigFlags, EvalFlags, InferFlags, TrainFlags } from "./options.js";
+import { readYamlText } from "../config/yaml.js";
+import type { ExportFlags, InferFlags } from "./flags.js";
 
 /**
  * Returns the config of a command: from `--config`, else from the weights, else with the sizes inferred from the weights' shapes; flags override it.
  * Throws BAD_USAGE if none of these is available, BAD_WEIGHTS if the sizes cannot be inferred, and what `loadConfig` throws.
  */
 export async function findConfig(
-  flags: Pick<ConfigFlags, "config" | "set">,
+  flags: Pick<ExportFlags, "config" | "set">,
   overrides: readonly Override[],
   source: WeightSource | null,
 ): Promise<Config> {
   const over: Overrides = { flags: overrides, settings: flags.set ?? [] };
   if (flags.config !== undefined) return loadConfig(flags.config, over);
-  const remedy = "say which, like --config configs/nextvlad.yaml";
-  if (source === null) throw new NextvladError("BAD_USAGE", "a config is needed", { key: "--config", remedy });
+  const remedy = "name one, such as --config configs/nextvlad.yaml";
+  if (source === null) throw new NextvladError("BAD_USAGE", "a config is required", { key: "--config", remedy });
   const { snapshot, embeddedConfig, path } = source;
   if (embeddedConfig !== undefined) return buildConfig(readYamlText(embeddedConfig, path), path, over);
   if (snapshot === null) {
@@ -32,55 +30,7 @@ export async function findConfig(
   const { readSnapshotConfig } = await import("../checkpoints/snapshot.js");
   const value = await readSnapshotConfig(snapshot);
   if (value !== null) return buildConfig(value, join(snapshot, "config.yaml"), over);
-  throw new NextvladError("BAD_USAGE", "these weights carry no config, so one is needed", { file: snapshot, key: "--config", remedy });
-}
-
-/** Returns the override of a flag as an array; empty if the flag is not given. */
-export function overriding(key: string, flag: string, value: string | true | FileList | undefined): Override[] {
-  return value === undefined ? [] : [{ key, flag, value }];
-}
-
-/** Returns the config overrides of `train`'s flags. As in PaddleVideo, `--batch-size` applies to validation too, and `--epoch 0` means the config's value. */
-export function trainOverrides(flags: TrainFlags): readonly Override[] {
-  return [
-    ...overriding("MODEL.name", "--model-name", flags.modelName),
-    ...overriding("MODEL.max_record_bytes", "--max-record-bytes", flags.maxRecordBytes),
-    ...overriding("TRAIN.batch_size", "--batch-size", flags.batchSize),
-    ...overriding("VALID.batch_size", "--batch-size", flags.batchSize),
-    ...overriding("TRAIN.learning_rate", "--learning-rate", flags.learningRate),
-    ...overriding("TRAIN.epoch", "--epoch", flags.epoch === "0" ? undefined : flags.epoch),
-    ...overriding("TRAIN.use_gpu", "--use-gpu", flags.useGpu),
-    ...overriding("TRAIN.precision", "--precision", flags.precision),
-    ...overriding("TRAIN.on_corrupt", "--on-corrupt", flags.onCorrupt),
-    ...overriding("TRAIN.on_nan", "--on-nan", flags.onNan),
-    ...overriding("TRAIN.seed", "--fix-random-seed", chosenSeed(flags.fixRandomSeed)),
-  ];
-}
-
-/** Whether `--fix-random-seed` requests a seed from the clock. */
-export function isFalse(value: string | true | undefined): boolean {
-  return typeof value === "string" && /^false$/i.test(value);
-}
-
-/**
- * Returns the seed that overrides TRAIN.seed, if any. Every run is seeded: `True` keeps TRAIN.seed, a number replaces it, `False` draws a seed from the clock.
- */
-function chosenSeed(value: string | true | undefined): string | undefined {
-  if (value === undefined || value === true || /^true$/i.test(value)) return undefined;
-  return isFalse(value) ? String(Date.now() % 2 ** 32) : value;
-}
-
-/** Returns the config overrides of the flags of `eval` (section TEST) or `infer` (section INFER). */
-export function readingOverrides(section: "TEST" | "INFER", flags: EvalFlags): readonly Override[] {
-  return [
-    ...overriding("MODEL.name", "--model-name", flags.modelName),
-    ...overriding("MODEL.max_record_bytes", "--max-record-bytes", flags.maxRecordBytes),
-    ...overriding(`${section}.batch_size`, "--batch-size", flags.batchSize),
-    ...overriding(`${section}.filelist`, "--filelist", flags.filelist),
-    ...overriding(`${section}.use_gpu`, "--use-gpu", flags.useGpu),
-    ...overriding(`${section}.precision`, "--precision", flags.precision),
-    ...overriding(`${section}.on_corrupt`, "--on-corrupt", flags.onCorrupt),
-  ];
+  throw new NextvladError("BAD_USAGE", "the weights contain no config, so one is required", { file: snapshot, key: "--config", remedy });
 }
 
 /** Batch size for inference in PaddleVideo's recipe. Every snapshot of the recipe contains it, so this value does not count as the user's choice. */
@@ -110,5 +60,23 @@ export function logConfig(log: Logger, config: Config, names: readonly SectionNa
       ([key, value]) => `${key} ${showPath(Array.isArray(value) ? formatList(value) : String(value))}`,
     );
     log.info({ [name]: config[name] }, `${name}: ${values.join(", ")}`);
+  }
+}
+
+/** Logs, for users of PaddleVideo, which keys of this config have no effect, and warns about settings with which training is likely to fail. */
+export function logTrainingNotes(log: Logger, { MODEL, TRAIN }: Config): void {
+  if (MODEL.name === "NETVLAD") log.info("MODEL.groups and MODEL.expansion have no effect: they are always 1 for NETVLAD");
+  if (TRAIN.gradient_clip_norm !== null) {
+    log.info(
+      `TRAIN.gradient_clip_norm = ${TRAIN.gradient_clip_norm} has no effect, as in PaddleVideo; use TRAIN.gradient_clip to clip gradients`,
+    );
+  }
+  if (TRAIN.num_gpus > 1) {
+    log.info(`TRAIN.num_gpus = ${TRAIN.num_gpus} has no effect: one device computes the whole batch of ${TRAIN.batch_size}`);
+  }
+  if (TRAIN.batch_size === 1) {
+    log.warn(
+      "TRAIN.batch_size = 1: batch normalization needs more than one video for its statistics, so validation will not match training; use at least 16 (the published recipe uses 160)",
+    );
   }
 }

@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import type { ConvertOutcome } from "../conversion/convert.js";
 import type { ConversionPlan } from "../conversion/plan.js";
-import type { ConvertFlags } from "./options.js";
+import type { ConvertFlags } from "./flags.js";
 import { printLines } from "./output.js";
 import { runIn } from "./run.js";
 

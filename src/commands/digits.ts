@@ -1,5 +1,5 @@
+import type { DigitsFlags } from "./flags.js";
 import { prepareFolder, undoFolders } from "./folder.js";
-import type { DigitsFlags } from "./options.js";
 import { printLines, printToStderr } from "./output.js";
 
 /** `nextvlad digits`: writes the shards, reports progress on stderr, and prints the files; returns the exit code. */

@@ -2,10 +2,10 @@ import { join } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { describeFileList } from "../data/file-list.js";
 import { type ResultFormat, type ResultKind, resultStem } from "../results/result-formats.js";
-import { findConfig, logConfig, readingOverrides } from "./configuration.js";
+import { findConfig, logConfig } from "./configuration.js";
+import { configOverrides, type EvalFlags } from "./flags.js";
 import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
-import type { EvalFlags } from "./options.js";
 import { printLines } from "./output.js";
 import { preflightReading } from "./preflight.js";
 import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
@@ -21,7 +21,7 @@ export async function runEval(flags: EvalFlags): Promise<number> {
 }
 
 async function evaluateWeights(weights: WeightSource, formats: readonly ResultFormat[], flags: EvalFlags): Promise<number> {
-  const config = await findConfig(flags, readingOverrides("TEST", flags), weights);
+  const config = await findConfig(flags, configOverrides("eval", flags), weights);
   const stem = (kind: ResultKind): string => join(flags.saveDir, resultStem(config.MODEL.name, kind));
   const path = stem("eval_predictions");
   await refuseForeignResults({ predictions: path, formats, metrics: `${stem("eval_result")}.json` }, flags.overwrite);
@@ -53,7 +53,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
     await printLines(...tellStop("[EVAL] eval", outcome.videos, outcome.keptIn));
     return exitCode;
   }
-  const { formatEvalLine } = await import("../telemetry/lines.js");
+  const { formatEvalLine } = await import("../telemetry/paddle-lines.js");
   const { hit_at_one: hitAtOne, perr, loss, gap } = outcome.metrics;
   await printLines(formatEvalLine({ hitAtOne, perr, loss, gap }));
   await printLines(`results, with MAP and the average precision of each class: ${outcome.resultFile}`);

@@ -1,10 +1,10 @@
 import { dirname } from "node:path";
 import { isStream } from "../base/files.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
-import { formatConfig } from "../config/format.js";
+import { formatConfig } from "../config/keys.js";
 import { findConfig } from "./configuration.js";
+import type { ExportFlags } from "./flags.js";
 import { prepareFolder, undoFolders } from "./folder.js";
-import type { ExportFlags } from "./options.js";
 import { printLines, printToStderr } from "./output.js";
 import { version } from "./version.js";
 import { carriesConfig, describeWeights, openNamedWeights } from "./weights.js";

@@ -1,29 +1,30 @@
 import { CommanderError } from "commander";
-import { NextvladError, RAISE_OPEN_FILES } from "../base/errors.js";
+import { formatError, NextvladError, RAISE_OPEN_FILES } from "../base/errors.js";
 import { showMessage, showValue } from "../base/shown-value.js";
 import { UNKNOWN_FLAG } from "./arguments.js";
 
-/**
- * How the CLI reports an error: the exit code, and the lines for stderr (the message, then commands that can be copied; empty if there is nothing to print).
- */
-export interface Failure {
+/** How the CLI reports an error: the exit code, and the lines for stderr (the error, then commands that can be copied; empty if there is nothing to print). */
+interface Failure {
   readonly lines: readonly string[];
   readonly exitCode: number;
 }
 
 /** Formats an error for the CLI. `command` is the subcommand's name, for a reference to its help. NEXTVLAD_DEBUG=1 adds the stack trace. */
-export function describeFailure(error: unknown, command: string | undefined): Failure {
-  if (error instanceof CommanderError) return describeUsage(error, command);
+export function formatFailure(error: unknown, command: string | undefined): Failure {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return { lines: [], exitCode: 0 };
+    if (error.code === "commander.help") return { lines: [], exitCode: 2 };
+    return formatFailure(usageError(error, command), command);
+  }
   const stack = process.env.NEXTVLAD_DEBUG === "1" && error instanceof Error ? stackLines(error) : [];
   if (error instanceof NextvladError) {
-    const lead = error.code === "STOPPED" ? "nextvlad:" : "nextvlad: error:";
-    return { lines: [`${lead} ${error.message}`, ...stack, ...(error.details.commands ?? [])], exitCode: error.exitCode };
+    return { lines: [...formatError(error), ...stack, ...(error.details.commands ?? [])], exitCode: error.exitCode };
   }
-  const expected = surroundingsError(error);
-  if (expected !== null) return describeFailure(expected, command);
+  const expected = environmentError(error);
+  if (expected !== null) return formatFailure(expected, command);
   const message = showMessage(error instanceof Error ? error.message || error.name : String(error));
-  const advice = stack.length === 0 ? " (the log, or NEXTVLAD_DEBUG=1, shows where)" : "";
-  return { lines: [`nextvlad: internal error: ${message}${advice}`, ...stack], exitCode: 1 };
+  const help = "  help: this is a bug in nextvlad; the log and NEXTVLAD_DEBUG=1 show the stack trace";
+  return { lines: [`error[INTERNAL]: ${message}`, ...(stack.length === 0 ? [help] : stack)], exitCode: 1 };
 }
 
 /** Returns an error's stack trace with its message escaped, because the message may contain text from input files. */
@@ -32,27 +33,21 @@ function stackLines({ name, message, stack = "" }: Error): readonly string[] {
 }
 
 /**
- * Converts errors of the process's environment, which any code may hit, to a NextvladError: too many open files, a deleted working directory, an invalid HOME.
+ * Converts errors of the process's environment, which can occur anywhere, to a NextvladError: too many open files, a deleted working directory, an invalid HOME.
  * Returns null for other errors.
  */
-function surroundingsError(error: unknown): NextvladError | null {
+function environmentError(error: unknown): NextvladError | null {
   const { code, syscall, message = "" } = error instanceof Error ? (error as NodeJS.ErrnoException) : {};
   if (syscall === "uv_cwd") {
-    const remedy = "change to another directory, and run the command there";
-    return new NextvladError("FILE_MISSING", "the working directory does not exist any more", { remedy }, error);
+    const remedy = "change to another directory";
+    return new NextvladError("FILE_MISSING", "the working directory was deleted", { remedy }, error);
   }
   if (syscall === "uv_os_homedir") {
-    const remedy = "set it to the path of the home directory";
+    const remedy = "set it to the path of your home directory";
     return new NextvladError("FILE_MISSING", "the home directory cannot be determined", { key: "HOME", remedy }, error);
   }
   if (code !== "EMFILE" && code !== "ENFILE" && !/\bE[MN]FILE\b/.test(message)) return null;
-  return new NextvladError("FILE_UNREADABLE", "cannot open another file: too many open files", { remedy: RAISE_OPEN_FILES }, error);
-}
-
-function describeUsage(error: CommanderError, command: string | undefined): Failure {
-  if (error.exitCode === 0) return { lines: [], exitCode: 0 };
-  if (error.code === "commander.help") return { lines: [], exitCode: 2 };
-  return describeFailure(usageError(error, command), command);
+  return new NextvladError("FILE_UNREADABLE", "too many open files", { remedy: RAISE_OPEN_FILES }, error);
 }
 
 type Groups = readonly (string | undefined)[];
@@ -71,9 +66,9 @@ const FLAG = /'(--[\w-]+)([^']*)'/;
 const USAGE: Readonly<Record<string, readonly [RegExp, (groups: Groups) => Usage]>> = {
   "commander.unknownOption": [/'(.+?)'/s, ([flag]) => ({ what: UNKNOWN_FLAG, key: flag })],
   "commander.unknownCommand": [/'(.+?)'/s, ([name]) => ({ what: "unknown command", key: name })],
-  "commander.missingArgument": [/'(.+?)'/s, ([name]) => ({ what: "an argument is missing", expected: `<${name}>` })],
-  "commander.missingMandatoryOptionValue": [FLAG, ([flag]) => ({ what: "this flag is required", key: flag })],
-  "commander.optionMissingArgument": [FLAG, ([flag, value]) => ({ what: "a value is missing", key: flag, expected: value?.trim() })],
+  "commander.missingArgument": [/'(.+?)'/s, ([name]) => ({ what: "missing argument", expected: `<${name}>` })],
+  "commander.missingMandatoryOptionValue": [FLAG, ([flag]) => ({ what: "required flag is missing", key: flag })],
+  "commander.optionMissingArgument": [FLAG, ([flag, value]) => ({ what: "missing value", key: flag, expected: value?.trim() })],
   "commander.conflictingOption": [
     /'(--[\w-]+).*?' cannot be used with option '(--[\w-]+)/s,
     ([flag, other]) => ({ what: `cannot be used with ${other}`, key: flag }),
@@ -108,7 +103,7 @@ function usageError(error: CommanderError, command: string | undefined): Nextvla
   }
   const { what, ...details } = describe(groups.slice(1));
   const [, suggestion] = /\(Did you mean (.*?)\?\)/.exec(error.message) ?? [];
-  const remedy = suggestion === undefined ? help : `did you mean ${suggestion}? S${help.slice(1)}`;
+  const remedy = suggestion === undefined ? help : `did you mean ${suggestion}? ${help}`;
   const given = Object.entries(details).filter(([, value]) => value !== undefined && value !== "");
   return new NextvladError("BAD_USAGE", what, { ...Object.fromEntries(given), remedy });
 }

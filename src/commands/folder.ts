@@ -64,7 +64,7 @@ async function kernelFileSystem(path: string): Promise<string | null> {
 }
 
 function kernelError(path: string, kernel: string, cause?: unknown): NextvladError {
-  const what = `cannot write it: this is the kernel's file system ${kernel}, which stores no files`;
+  const what = `cannot write: this is the kernel's file system ${kernel}, which stores no files`;
   return new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "choose a folder on a disk" }, cause);
 }
 
@@ -78,10 +78,5 @@ async function specialPlace(path: string, cause: unknown): Promise<NextvladError
   );
   if (link === null || (cause as NodeJS.ErrnoException).code !== "ENOENT") return fileError(cause, path, "write");
   const remedy = "choose another place, or make the folder that it points to";
-  return new NextvladError(
-    "FILE_UNWRITABLE",
-    `cannot write it: it is a link to ${link}, which does not exist`,
-    { file: path, remedy },
-    cause,
-  );
+  return new NextvladError("FILE_UNWRITABLE", `cannot write: it is a link to ${link}, which does not exist`, { file: path, remedy }, cause);
 }

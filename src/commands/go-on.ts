@@ -3,8 +3,8 @@ import { escapeText } from "../base/shown-value.js";
 import { isShellPipe } from "../data/file-list.js";
 import type { LogInterval } from "../evaluation/watched-batches.js";
 import type { ResumeOptions } from "../results/resumable-results.js";
-import { FLAG_ALIASES, splitFlag } from "./arguments.js";
-import type { ConfigFlags, ResumeFlags } from "./options.js";
+import { splitFlag } from "./arguments.js";
+import { FLAG_ALIASES, type InferFlags, overriddenKeys } from "./flags.js";
 import type { Run } from "./run.js";
 
 /** Default interval between saves of partial results: the most work that a killed run loses. */
@@ -12,12 +12,12 @@ const SAVE_INTERVAL_MS = 10_000;
 const LOG_INTERVAL_MS = 10_000;
 
 /** Returns how often `eval` and `infer` log: as set by `--log-interval`, by default every 10 s. */
-export function logInterval({ logInterval: steps }: ConfigFlags): LogInterval {
+export function logInterval({ logInterval: steps }: Pick<InferFlags, "logInterval">): LogInterval {
   return steps === undefined ? { ms: LOG_INTERVAL_MS } : { steps };
 }
 
 /** Returns how `eval` and `infer` save and resume partial results, according to their flags. */
-export function resumeOptions(flags: ResumeFlags, { onSaveRequest }: Run): ResumeOptions {
+export function resumeOptions(flags: Pick<InferFlags, "resume" | "saveInterval">, { onSaveRequest }: Run): ResumeOptions {
   // Registered before the work provides its save function: without a listener, Node opens the inspector's port at SIGUSR1.
   let save = (): void => undefined;
   onSaveRequest(() => save());
@@ -31,9 +31,6 @@ export function resumeOptions(flags: ResumeFlags, { onSaveRequest }: Run): Resum
   };
 }
 
-/** Config keys that a flag sets. `--set` of the same key would override the flag, so it is removed when the flag is added. */
-const KEY_OF_FLAG: Readonly<Record<string, string>> = { "--on-corrupt": "TRAIN.on_corrupt" };
-
 /**
  * Returns the shell command that resumes the run started with `args`: without the flags in `dropped`, and with `added` in place of earlier values of the same
  * flags.
@@ -44,7 +41,7 @@ export function resumeCommand(args: readonly string[], added: readonly string[] 
   const gone = new Set([...dropped, ...added.filter(isFlag)]);
   const isNamed = (flag: string, names: ReadonlySet<string>): boolean =>
     names.has(flag) || (FLAG_ALIASES[flag] ?? []).some((name) => names.has(name));
-  const goneKeys = new Set([...gone].flatMap((flag) => KEY_OF_FLAG[flag] ?? []));
+  const goneKeys = new Set([...gone].flatMap((flag) => overriddenKeys("train", flag)));
   const kept = splitArguments(args).filter(({ flag, key, value }) => {
     if (isNamed(flag, gone) || (isNamed(flag, SET) && goneKeys.has(key.slice(0, -1)))) return false;
     return !(args[0] === "train" && isNamed(flag, CONFIG) && isShellPipe(value));

@@ -2,10 +2,10 @@ import { join } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { describeFileList } from "../data/file-list.js";
 import { resultStem } from "../results/result-formats.js";
-import { findConfig, givenBatchSize, logConfig, readingOverrides } from "./configuration.js";
+import { findConfig, givenBatchSize, logConfig } from "./configuration.js";
+import { configOverrides, type InferFlags } from "./flags.js";
 import { undoFolders } from "./folder.js";
 import { logInterval, resumeOptions, tellStop } from "./go-on.js";
-import type { InferFlags } from "./options.js";
 import { printLines } from "./output.js";
 import { preflightReading } from "./preflight.js";
 import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
@@ -20,7 +20,7 @@ export async function runInfer(flags: InferFlags): Promise<number> {
 }
 
 async function inferWith(weights: WeightSource, flags: InferFlags): Promise<number> {
-  const config = await findConfig(flags, readingOverrides("INFER", flags), weights);
+  const config = await findConfig(flags, configOverrides("infer", flags), weights);
   const path = join(flags.saveDir, resultStem(config.MODEL.name, "infer_result"));
   await refuseForeignResults({ predictions: path, formats: flags.format, metrics: null }, flags.overwrite);
   const preflight = await preflightReading(config, "INFER", flags);

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { NextvladError } from "../base/errors.js";
 import type { WeightInspection } from "../inspection/inspect-weights.js";
-import type { InspectFlags } from "./options.js";
+import type { InspectFlags } from "./flags.js";
 import { printJson, printLines } from "./output.js";
 
 /** File names that only weights have. */

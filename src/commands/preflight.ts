@@ -7,8 +7,8 @@ import { describeFileList, type FileList, isSamePipe } from "../data/file-list.j
 import type { Shard } from "../data/shard.js";
 import { videoShape } from "../data/video-shape.js";
 import { joinProblems, type Needs, preflight, problemOf } from "../inspection/preflight.js";
+import type { EvalFlags, InferFlags, TrainFlags } from "./flags.js";
 import { prepareFolder } from "./folder.js";
-import type { EvalFlags, InferFlags, TrainFlags } from "./options.js";
 
 /** Result of the checks before a run. */
 export interface Preflight {

@@ -6,12 +6,12 @@ import type { Command } from "commander";
 import { fileError, type NextvladError } from "../base/errors.js";
 import { hasRunningThreads, terminateThreads } from "../base/waiting.js";
 import { normaliseArguments } from "./arguments.js";
-import { describeFailure } from "./failure.js";
+import { formatFailure } from "./failure.js";
 import { isReaderGone, printToStderr } from "./output.js";
 import { outlastSignals } from "./signals.js";
 
 /**
- * Runs the program on the process's arguments and returns its exit code. Uncaught errors are printed as one paragraph on stderr, too. A failed write to stdout
+ * Runs the program on the process's arguments and returns its exit code. Uncaught errors are printed like others. A failed write to stdout
  * or stderr (a full disk) does not abort the work: the exit code at the end is 1 instead of 0. A reader that exited (`| head`) or a closed terminal is not an
  * error.
  */
@@ -41,7 +41,7 @@ export async function runProcess(program: Command, argv: readonly string[]): Pro
 
 /**
  * Runs the command in the arguments `given` and returns its exit code: the command's own (0, or 130, 143 and 129 after a signal), 1 for an error, 2 for invalid
- * usage or config. Errors are printed as one paragraph on stderr.
+ * usage or config. Errors are printed on stderr.
  */
 export async function runCommand(program: Command, given: readonly string[]): Promise<number> {
   let command: string | undefined;
@@ -51,7 +51,7 @@ export async function runCommand(program: Command, given: readonly string[]): Pr
     command = normalised.command;
     // Resume commands are built from process.argv.
     process.argv.splice(2, process.argv.length, ...normalised.args);
-    for (const note of normalised.notes) printToStderr(`nextvlad: note: ${note}`);
+    for (const note of normalised.notes) printToStderr(`note: ${note}`);
     await program.parseAsync(normalised.args, { from: "user" });
     return Number(process.exitCode ?? 0);
   } catch (error) {
@@ -59,9 +59,9 @@ export async function runCommand(program: Command, given: readonly string[]): Pr
   }
 }
 
-/** Prints an error as one paragraph on stderr and returns the exit code. `command` is the subcommand's name, for a reference to its help. */
+/** Prints an error on stderr and returns the exit code. `command` is the subcommand's name, for a reference to its help. */
 function reportFailure(error: unknown, command: string | undefined): number {
-  const failure = describeFailure(error, command);
+  const failure = formatFailure(error, command);
   printToStderr(...failure.lines);
   return failure.exitCode;
 }
@@ -88,7 +88,7 @@ async function endStuckReads(exitCode: number): Promise<void> {
     hasRunningThreads() || process.getActiveResourcesInfo().some((name) => name === "Worker" || name.startsWith("FSReq"));
   for (let waitedMs = 0; isReading(); waitedMs += CHECK_MS) {
     if (waitedMs >= STUCK_MS) {
-      printToStderr(`nextvlad: warning: a read never returned (dead disk or mount): killing the process, instead of exit code ${exitCode}`);
+      printToStderr(`warning: a read never returned (dead disk or mount): killing the process instead of exiting with ${exitCode}`);
       process.kill(process.pid, "SIGKILL");
     }
     await setTimeout(CHECK_MS);

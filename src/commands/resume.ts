@@ -1,5 +1,5 @@
 import { NextvladError } from "../base/errors.js";
-import type { TrainFlags } from "./options.js";
+import type { TrainFlags } from "./flags.js";
 
 /** Where a run resumes, and notes on how that was determined. */
 export interface Resume {

@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { PACKAGE_FOLDER } from "../base/package.js";
-import type { SetupFlags } from "./options.js";
+import type { SetupFlags } from "./flags.js";
 
 /** `nextvlad setup`: downloads TensorFlow's library and compiles the binding in the package's own folder; returns the exit code. */
 export async function runSetup({ device }: SetupFlags): Promise<number> {

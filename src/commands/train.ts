@@ -1,11 +1,11 @@
 import type { FolderLock } from "../base/lock.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
-import { noteUnusedKeys, warnOfSettings } from "../config/notes.js";
 import type { TrainOutcome } from "../training/options.js";
-import { findConfig, isFalse, logConfig, trainOverrides } from "./configuration.js";
+import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
+import { wantsRandomSeed } from "./flag-values.js";
+import { configOverrides, type TrainFlags } from "./flags.js";
 import { prepareFolder, undoFolders } from "./folder.js";
 import { resumeCommand } from "./go-on.js";
-import type { TrainFlags } from "./options.js";
 import { printLines } from "./output.js";
 import { preflightTraining, type StartWeights } from "./preflight.js";
 import { type Resume, resolveResume } from "./resume.js";
@@ -24,10 +24,10 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
 }
 
 async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes }: Resume, flags: TrainFlags): Promise<number> {
-  const config = await findConfig(flags, trainOverrides(flags), resume);
+  const config = await findConfig(flags, configOverrides("train", flags), resume);
   const preflight = await preflightTraining(config, flags, { resume, pretrain });
   // `False` draws a new seed from the clock each time, but a resumed run must have the same seed.
-  const seed = isFalse(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
+  const seed = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
   const resumeFrom = (snapshot: string, added: readonly string[] = []): string => {
     const from = liesIn(flags.saveDir, snapshot) ? ["--resume"] : ["--resume", snapshot];
     return resumeCommand(process.argv.slice(2), [...from, ...seed, ...added], START_FLAGS);
@@ -39,8 +39,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
       for (const note of notes) telemetry.log.warn(note);
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
-      for (const note of noteUnusedKeys(config)) telemetry.log.info(note);
-      for (const warning of warnOfSettings(config)) telemetry.log.warn(warning);
+      logTrainingNotes(telemetry.log, config);
       const [shards = [], validShards = []] = preflight.requireReady(telemetry.log);
       const { DamageReport } = await import("../evaluation/damage-report.js");
       const { train } = await import("../training/train.js");

@@ -8,8 +8,7 @@ import { videoShape } from "../data/video-shape.js";
 import { type VerifyProgress, verifyShards } from "../inspection/verify.js";
 import { formatVerification, verifyReport } from "../inspection/verify-report.js";
 import { createTelemetry, type Telemetry } from "../telemetry/telemetry.js";
-import { overriding } from "./configuration.js";
-import type { VerifyFlags } from "./options.js";
+import { configOverrides, type VerifyFlags } from "./flags.js";
 import { printJson, printLines } from "./output.js";
 import { watchSignals } from "./signals.js";
 
@@ -29,7 +28,7 @@ export async function runVerify(list: FileList, flags: VerifyFlags): Promise<num
   watch.signal.addEventListener("abort", () => telemetry.progress.end(), { once: true });
   for (const warning of warnings) telemetry.log.warn(warning);
   const startMs = performance.now();
-  telemetry.progress.begin("verify");
+  telemetry.progress.start("verify");
   try {
     const verification = await verifyShards(shards, {
       shape: videoShape(MODEL, flags.requireLabels ? "at least one" : "in range"),
@@ -51,8 +50,9 @@ export async function runVerify(list: FileList, flags: VerifyFlags): Promise<num
 }
 
 /** Returns the config of --config, or YouTube-8M's by default. */
-function loadVerifyConfig({ config, set = [], maxRecordBytes }: VerifyFlags): Promise<Config> | Config {
-  const overrides = { flags: overriding("MODEL.max_record_bytes", "--max-record-bytes", maxRecordBytes), settings: set };
+function loadVerifyConfig(flags: VerifyFlags): Promise<Config> | Config {
+  const { config, set = [] } = flags;
+  const overrides = { flags: configOverrides("verify", flags), settings: set };
   return config === undefined ? buildConfig({ MODEL: null }, "--set", overrides) : loadConfig(config, overrides);
 }
 

@@ -1,6 +1,6 @@
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
-import type { ConfigFlags } from "./options.js";
+import type { ExportFlags } from "./flags.js";
 
 /** Opens the weights at `path`, or the published ones where PaddleVideo stores them. Throws what finding and opening them throws. */
 export async function openNamedWeights(
@@ -19,7 +19,7 @@ export function carriesConfig({ snapshot, embeddedConfig }: WeightSource): boole
 }
 
 /** Returns log lines about weights: path and format, and which config values were inferred if they contain no config and none is given. */
-export function describeWeights(source: WeightSource, flags: Pick<ConfigFlags, "config" | "set">, { MODEL }: Config): readonly string[] {
+export function describeWeights(source: WeightSource, flags: Pick<ExportFlags, "config" | "set">, { MODEL }: Config): readonly string[] {
   const lines = [`weights: ${source.path}, ${source.form}`];
   if (flags.config !== undefined || carriesConfig(source)) return lines;
   lines.push("they bring no config: the model's sizes are read off their shapes, and all else is the published recipe's");

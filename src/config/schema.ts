@@ -5,83 +5,81 @@ import {
   corruptPolicy,
   device,
   fileList,
-  type Kind,
+  fraction,
+  integer,
   modelName,
   namePair,
   nanPolicy,
-  notNegative,
+  nonNegative,
   nullable,
   path,
   positive,
   precision,
-  share,
   trainingPrecision,
-  whole,
-} from "./kinds.js";
+  type ValueType,
+} from "./value-types.js";
 
 /** Documentation of a key: its range in words, and its help. */
-export interface KeyNotes {
+export interface KeyDocs {
   readonly expected: string;
   readonly help: string;
 }
 
-/** Documentation of every key, by its schema. */
-export const keyNotes = z.registry<KeyNotes>();
+/** Documentation of every key, by its schema. `describeKeys` lists it with the names and defaults. */
+export const keyDocs = z.registry<KeyDocs>();
 
-function key<T>(kind: Kind<T>, fallback: NonNullable<T> | (null extends T ? null : never), help: string) {
-  const schema = kind.schema.default(fallback as never);
-  keyNotes.add(schema, { expected: kind.expected, help });
+function key<T>(type: ValueType<T>, fallback: NonNullable<T> | (null extends T ? null : never), help: string) {
+  const schema = type.schema.default(fallback as never);
+  keyDocs.add(schema, { expected: type.expected, help });
   return schema;
 }
 
+// Keys that several sections have.
+
 const YOUTUBE8M = "./data/dataset/youtube8m";
 const filelist = (fallback: string) =>
-  key(fileList, `${YOUTUBE8M}/${fallback}`, "a file that lists the shards, one a line, or a glob that matches them; or a list of these");
-const readers = () => key(whole(1, 64), 2, "worker threads that read shards; the order of videos does not depend on it");
-const TF32 = "tf32 is faster on a GPU, all of whose products then round their factors to ten binary digits";
+  key(fileList, `${YOUTUBE8M}/${fallback}`, "shards: a file that lists them, one per line; a glob; or a list of these");
+const readers = () => key(integer(1, 64), 2, "threads that read shards; the order of the videos does not depend on it");
+const TF32 = "tf32 is faster on a GPU and rounds the factors to 10 bits";
 const readingPrecision = () =>
-  key(precision, "float32", `of matrix products: ${TF32}; on the CPU int16 and int8 are, and round the weights that meet the features`);
-const onCorrupt = (also = "") =>
+  key(precision, "float32", `precision of matrix products: ${TF32}; int16 and int8 are faster on the CPU and quantize the first weights`);
+const onCorrupt = (scope = "") =>
   key(
     corruptPolicy,
     "error",
-    `damaged data in shards${also}: end the run, or leave out the record (where no next one can be found, the rest of its shard), or the rest of the shard`,
+    `corrupt data in shards${scope}: fail, skip the record (the rest of the shard if no next record is found), or skip the rest of the shard`,
   );
-const useGpu = () => key(device, "auto", "True: the GPU, or an error that says why not; False: the CPU; auto: the GPU where one works");
+const useGpu = () => key(device, "auto", "True: the GPU, or an error without one; False: the CPU; auto: the GPU if one works");
 
 const MODEL = z
   .strictObject({
-    name: key(
-      modelName,
-      "NEXTVLAD",
-      "the model, named after its aggregator: NEXTVLAD, or NETVLAD, which has neither groups nor an expansion",
-    ),
-    num_classes: key(whole(1), 3862, "classes; labels are 0 to num_classes - 1 (YouTube-8M of 2018 has 3862)"),
-    topk: key(whole(1), 20, "predictions of a video that count for GAP, MAP and the average precision of a class"),
-    video_feature_size: key(whole(0), 1024, "bytes a frame of the first feature; 0 leaves it out"),
-    audio_feature_size: key(whole(0), 128, "bytes a frame of the second feature; 0 leaves it out"),
-    feature_names: key(namePair, ["rgb", "audio"] as const, "names of the two features in the shards"),
-    max_frames: key(whole(1), 300, "frames of a video that are used; what comes after is cut"),
+    name: key(modelName, "NEXTVLAD", "model, named after its aggregator: NEXTVLAD, or NETVLAD, which has no groups and no expansion"),
+    num_classes: key(integer(1), 3862, "number of classes; labels are 0 to num_classes - 1 (YouTube-8M of 2018 has 3862)"),
+    topk: key(integer(1), 20, "top predictions per video that count for GAP, MAP and the average precision of a class"),
+    video_feature_size: key(integer(0), 1024, "features (bytes) per frame of the first modality, rgb; 0 for none"),
+    audio_feature_size: key(integer(0), 128, "features (bytes) per frame of the second modality, audio; 0 for none"),
+    feature_names: key(namePair, ["rgb", "audio"] as const, "names of the two modalities in the shards"),
+    max_frames: key(integer(1), 300, "maximum number of frames per video; later frames are dropped"),
     max_record_bytes: key(
       byteSize(1, LARGEST_MAX_RECORD_BYTES),
       DEFAULT_MAX_RECORD_BYTES,
-      "longest record of a shard that is read (256 MiB)",
+      "maximum size of a record in a shard (256 MiB); larger ones are errors",
     ),
-    cluster_size: key(whole(1), 128, "clusters of each aggregator (the paper's K)"),
-    hidden_size: key(whole(1), 2048, "width of the hidden layer"),
-    groups: key(whole(1), 8, "groups that an expanded frame is split into (the paper's G); NETVLAD: always 1"),
-    expansion: key(whole(1), 2, "factor by which a frame's features are widened first (the paper's lambda); NETVLAD: always 1"),
-    drop_rate: key(share, 0.5, "share of the descriptor that dropout sets to 0 in training"),
-    gating_reduction: key(whole(1), 8, "factor by which the gate's bottleneck is narrower than the hidden layer"),
+    cluster_size: key(integer(1), 128, "clusters of each aggregator (K in the paper)"),
+    hidden_size: key(integer(1), 2048, "width of the hidden layer"),
+    groups: key(integer(1), 8, "groups that an expanded frame is split into (G in the paper); always 1 for NETVLAD"),
+    expansion: key(integer(1), 2, "factor by which the features of a frame are expanded (lambda in the paper); always 1 for NETVLAD"),
+    drop_rate: key(fraction, 0.5, "dropout rate of the descriptor in training"),
+    gating_reduction: key(integer(1), 8, "width of the hidden layer divided by the width of context gating's bottleneck"),
     eigen_file: key(
       nullable(path),
       null,
-      "eigenvalues of YouTube-8M's PCA (.npy) that undo its whitening of rgb; null: none. Not read where weights bring them",
+      "eigenvalues of YouTube-8M's PCA (.npy), which undo its whitening of rgb; null for none; not read if the weights contain them",
     ),
   })
   .superRefine((model, context) => {
     if (model.video_feature_size === 0 && model.audio_feature_size === 0) {
-      const expected = "1 or more, where video_feature_size is 0";
+      const expected = "at least 1 if video_feature_size is 0";
       context.addIssue({ code: "custom", path: ["audio_feature_size"], params: { expected }, message: expected, input: 0 });
     }
     for (const size of ["video_feature_size", "audio_feature_size"] as const) {
@@ -106,28 +104,24 @@ const MODEL = z
 
 const TRAIN = z
   .strictObject({
-    epoch: key(whole(1), 6, "epochs to train"),
-    learning_rate: key(positive, 0.0002, "learning rate at the start"),
-    lr_boundary_examples: key(whole(1), 2_000_000, "videos after which the learning rate falls, again and again"),
-    max_iter: key(whole(1), 700_000, "steps at most, whatever the epochs"),
-    learning_rate_decay: key(positive, 0.8, "factor by which the learning rate falls"),
-    l2_penalty: key(notNegative, 1e-5, "L2 decay of the classifier's weights and bias"),
-    gradient_clip: key(nullable(positive), null, "largest norm of each variable's gradient (as in the paper's code); null: no clipping"),
-    gradient_clip_norm: key(
-      nullable(notNegative),
-      null,
-      "not applied: PaddleVideo reads this key and never uses it; gradient_clip does clip",
-    ),
+    epoch: key(integer(1), 6, "number of epochs"),
+    learning_rate: key(positive, 0.0002, "initial learning rate"),
+    lr_boundary_examples: key(integer(1), 2_000_000, "number of videos after which the learning rate decays, each time"),
+    max_iter: key(integer(1), 700_000, "maximum number of steps, over all epochs"),
+    learning_rate_decay: key(positive, 0.8, "factor by which the learning rate decays"),
+    l2_penalty: key(nonNegative, 1e-5, "L2 weight decay of the classifier's weights and bias"),
+    gradient_clip: key(nullable(positive), null, "maximum norm of each variable's gradient (as in the paper's code); null for no clipping"),
+    gradient_clip_norm: key(nullable(nonNegative), null, "no effect, as in PaddleVideo; use gradient_clip to clip gradients"),
     use_gpu: useGpu(),
-    precision: key(trainingPrecision, "float32", `of matrix products: ${TF32}`),
-    num_gpus: key(whole(0), 1, "changes nothing: one device computes, and batch_size is the total"),
-    batch_size: key(whole(1), 160, "videos a step, in total"),
+    precision: key(trainingPrecision, "float32", `precision of matrix products: ${TF32}`),
+    num_gpus: key(integer(0), 1, "no effect: training uses one device, and batch_size is the total"),
+    batch_size: key(integer(1), 160, "batch size"),
     filelist: filelist("train.list"),
     num_readers: readers(),
-    on_corrupt: onCorrupt(", also in validation"),
-    on_nan: key(nanPolicy, "stop", "a loss that is no number: end the run, or leave the batch out of weights, moments and statistics"),
-    shuffle_buffer: key(whole(1), 1024, "videos among which the next one is drawn; 1: the shards' own order"),
-    seed: key(whole(0, 2 ** 32 - 1), 0, "fixes the first weights, the order of videos and dropout"),
+    on_corrupt: onCorrupt(", in validation too"),
+    on_nan: key(nanPolicy, "stop", "NaN or Inf in the loss: stop, or skip the update of the batch"),
+    shuffle_buffer: key(integer(1), 1024, "number of videos from which the next one is drawn; 1 for the order of the shards"),
+    seed: key(integer(0, 2 ** 32 - 1), 0, "seed of the initial weights, the order of the videos, and dropout"),
   })
   .superRefine((train, context) => {
     if (train.lr_boundary_examples >= train.batch_size) return;
@@ -142,14 +136,14 @@ const TRAIN = z
   });
 
 const VALID = z.strictObject({
-  batch_size: key(whole(1), 160, "videos a step in validation"),
+  batch_size: key(integer(1), 160, "batch size in validation"),
   filelist: filelist("val.list"),
   num_readers: readers(),
 });
 
 const TEST = z.strictObject({
   use_gpu: useGpu(),
-  batch_size: key(whole(1), 40, "videos a step in evaluation"),
+  batch_size: key(integer(1), 40, "batch size in evaluation"),
   precision: readingPrecision(),
   filelist: filelist("test.list"),
   num_readers: readers(),
@@ -158,7 +152,7 @@ const TEST = z.strictObject({
 
 const INFER = z.strictObject({
   use_gpu: useGpu(),
-  batch_size: key(whole(1), 1, "videos per batch in inference; 1, PaddleVideo's value, is not used: 32, or fewer if memory is short"),
+  batch_size: key(integer(1), 1, "batch size in inference; 1, PaddleVideo's value, means 32, or less if memory is short"),
   precision: readingPrecision(),
   filelist: filelist("infer.list"),
   num_readers: readers(),

@@ -142,7 +142,7 @@ class Conversion {
 
   async finish(): Promise<void> {
     const { progress } = this.#options.telemetry;
-    progress.begin("convert");
+    progress.start("convert");
     try {
       const workers = Math.min(this.#options.workers, this.#due.length);
       requireProcessLimits({ threads: workers }, "use fewer --workers");

@@ -3,8 +3,7 @@ import type { Logger } from "pino";
 import { escapeBytes } from "../base/byte-text.js";
 import { type Damage, deserialiseError, type ErrorCode } from "../base/errors.js";
 import type { LeftOut } from "../data/damage-sieve.js";
-import { IncidentList } from "../telemetry/incident-list.js";
-import { isWorthTelling } from "../telemetry/sparing.js";
+import { IncidentList, shouldLog } from "../telemetry/incident-list.js";
 
 /** A skipped part of a shard, as listed in `*.corrupt_records.json`. */
 interface CorruptRecord {
@@ -36,7 +35,7 @@ export class DamageReport {
 
   /** Keeps the list of the resumed run (`goesOn`), or removes that of another run. */
   begin(goesOn: boolean): Promise<void> {
-    return this.#list.begin(goesOn);
+    return this.#list.start(goesOn);
   }
 
   /** Whether anything was skipped so far, by the resumed run too. */
@@ -54,7 +53,7 @@ export class DamageReport {
       if (extent === "record") this.#counts.records++;
       else this.#counts.rests++;
       const count = this.#counts.records + this.#counts.rests;
-      if (!isWorthTelling(count)) continue;
+      if (!shouldLog(count)) continue;
       const words = extent === "record" ? "left out this record" : "left out the rest of this shard";
       this.#log.warn(
         { code, ...details, ...(video === null ? {} : { video }), left_out: extent },

@@ -2,7 +2,7 @@ import { adviseSkipping } from "../data/damage-sieve.js";
 import { describeStall } from "../data/stall.js";
 import { type BatchStream, closeOnAbort, type StreamEvents } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
-import { Pace } from "../telemetry/pace.js";
+import { Pace } from "../telemetry/progress.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { DamageReport } from "./damage-report.js";
 
@@ -43,7 +43,7 @@ export async function* watchBatches(
   const isDue = (): boolean =>
     "steps" in logInterval ? logInterval.steps > 0 && step % logInterval.steps === 0 : performance.now() - loggedMs >= logInterval.ms;
   const release = closeOnAbort(stream, signal);
-  telemetry.progress.begin(title);
+  telemetry.progress.start(title);
   try {
     for await (const batch of stream) {
       yield batch;

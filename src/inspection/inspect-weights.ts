@@ -6,8 +6,8 @@ import { findPaddleStep } from "../checkpoints/paddle-step.js";
 import { readSnapshotConfig, readSnapshotState } from "../checkpoints/snapshot.js";
 import { checkSnapshot } from "../checkpoints/snapshot-check.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
-import { readYamlText } from "../config/file.js";
 import { buildConfig } from "../config/load.js";
+import { readYamlText } from "../config/yaml.js";
 import { countValues } from "../model/parameters.js";
 
 /** Inspects weights: a snapshot, Paddle's, or exported ones. Problems with their sizes or config are in the result. Throws what `openWeights` throws. */

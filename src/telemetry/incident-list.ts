@@ -3,11 +3,18 @@ import type { Logger } from "pino";
 import { resolveOutputFile, writeFileAtomic } from "../base/files.js";
 import { readInput } from "../base/input.js";
 import { escapeJson } from "../base/shown-value.js";
-import { isWorthTelling } from "./sparing.js";
+
+/** Number of events that are all logged. */
+const MAX_LOGGED_SINGLY = 20;
+
+/** Returns whether to log the nth event (from 1) of a kind: the first 20, then each time their number has doubled. */
+export function shouldLog(count: number): boolean {
+  return count <= MAX_LOGGED_SINGLY || (count % MAX_LOGGED_SINGLY === 0 && Number.isInteger(Math.log2(count / MAX_LOGGED_SINGLY)));
+}
 
 /** Maximum number of incidents in a list: enough to see where they come from. */
-const LISTED = 10_000;
-/** Minimum interval of `writeSparingly`: each write writes and flushes the whole list. */
+const MAX_LISTED = 10_000;
+/** Minimum interval of `writeAtIntervals`: each write writes and flushes the whole list. */
 const WRITE_INTERVAL_MS = 5000;
 
 /** The incidents of a run, without duplicates, as a JSON list beside its results. If the list cannot be written, the run continues. */
@@ -32,9 +39,9 @@ export class IncidentList<T extends object> {
     return this.#incidents.size;
   }
 
-  /** Loads the list of the run that is resumed (`goesOn`), or removes that of another run. */
-  async begin(goesOn: boolean): Promise<void> {
-    if (!goesOn) {
+  /** Loads the list of the run that is resumed, or removes that of another run. */
+  async start(isResumed: boolean): Promise<void> {
+    if (!isResumed) {
       await this.#succeeds(async () => {
         await resolveOutputFile(this.path);
         await rm(this.path, { force: true });
@@ -48,8 +55,8 @@ export class IncidentList<T extends object> {
   add(incident: T): void {
     const key = JSON.stringify(incident);
     if (this.#incidents.has(key)) return;
-    if (this.#incidents.size >= LISTED) {
-      if (!this.#isFull) this.#log.warn(`${this.path} lists ${LISTED} already, and takes no more`);
+    if (this.#incidents.size >= MAX_LISTED) {
+      if (!this.#isFull) this.#log.warn(`${this.path} is full: it lists the first ${MAX_LISTED}`);
       this.#isFull = true;
       return;
     }
@@ -62,8 +69,8 @@ export class IncidentList<T extends object> {
     return this.#writing;
   }
 
-  /** Writes the list like `write`, but at most every few seconds. */
-  async writeSparingly(): Promise<void> {
+  /** Writes the list like `write`, but at most every 5 s. */
+  async writeAtIntervals(): Promise<void> {
     if (performance.now() - this.#writtenMs >= WRITE_INTERVAL_MS) await this.write();
   }
 
@@ -82,7 +89,7 @@ export class IncidentList<T extends object> {
       return true;
     } catch (error) {
       this.#failures++;
-      if (isWorthTelling(this.#failures)) this.#log.warn(`the list could not be written: ${(error as Error).message}`);
+      if (shouldLog(this.#failures)) this.#log.warn(`cannot write the list: ${(error as Error).message}`);
       return false;
     }
   }

@@ -20,7 +20,7 @@ export interface ProgressState {
 
 /** Shows the progress of a loop. */
 export interface Progress {
-  begin(title: string): void;
+  start(title: string): void;
   update(state: ProgressState): void;
   end(): void;
 }
@@ -49,7 +49,7 @@ class Plain implements Screen {
     this.#stream = stream;
   }
 
-  begin(): void {}
+  start(): void {}
   update(): void {}
   end(): void {}
 
@@ -74,7 +74,7 @@ class Bar implements Screen {
     this.#stream = stream;
   }
 
-  begin(title: string): void {
+  start(title: string): void {
     this.end();
     // Cursor and line wrapping are left unchanged: a killed process could not restore them.
     const look = {
@@ -147,4 +147,61 @@ export function formatDuration(seconds: number): string {
   const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   const pad = (value: number): string => String(value).padStart(2, "0");
   return hours > 0 ? `${hours}:${pad(minutes)}:${pad(rest)}` : `${minutes}:${pad(rest)}`;
+}
+
+/** A stream of batches whose reading is timed. */
+export interface PacedStream {
+  /** Fraction that was read, 0 to 1. */
+  readonly fraction: number;
+  /** Milliseconds spent waiting for data. */
+  readonly waitedMs: number;
+}
+
+/** Measures a loop over a stream: videos per second, remaining time, and the share of time spent waiting for data. */
+export class Pace {
+  readonly #stream: PacedStream;
+  readonly #startMs = performance.now();
+  /** The share of a longer run that comes before this stream, and the share of the stream itself. */
+  readonly #before: number;
+  readonly #share: number;
+  readonly #startFraction: number;
+  #videos = 0;
+
+  /** `part` is the position of the stream in a longer run: epoch 2 of 6 is `{ index: 2, count: 6 }`. `startFraction` of the stream was processed before. */
+  constructor(stream: PacedStream, part = { index: 0, count: 1 }, startFraction = 0) {
+    this.#stream = stream;
+    this.#startFraction = startFraction;
+    this.#before = part.index / part.count;
+    this.#share = 1 / part.count;
+  }
+
+  /** Adds a finished batch. */
+  count(videos: number): void {
+    this.#videos += videos;
+  }
+
+  state(): ProgressState & { readonly waitShare: number } {
+    const seconds = (performance.now() - this.#startMs) / 1000;
+    const { fraction, waitedMs } = this.#stream;
+    const done = (fraction - this.#startFraction) * this.#share;
+    const total = this.#before + fraction * this.#share;
+    return {
+      fraction: total,
+      videosPerSecond: this.#videos / seconds,
+      secondsLeft: done > 0 ? (seconds / done) * (1 - total) : Number.POSITIVE_INFINITY,
+      waitShare: Math.min(1, waitedMs / 1000 / seconds),
+    };
+  }
+
+  /** Returns the state for the JSON log. */
+  facts(): { readonly videos_per_second: number; readonly seconds_left: number; readonly wait_share: number } {
+    const { videosPerSecond, secondsLeft, waitShare } = this.state();
+    return { videos_per_second: videosPerSecond, seconds_left: secondsLeft, wait_share: waitShare };
+  }
+
+  /** Formats the state: "312.4 videos/s, 3 % waiting for data". */
+  describe(): string {
+    const { videosPerSecond, waitShare } = this.state();
+    return `${videosPerSecond.toFixed(1)} videos/s, ${(100 * waitShare).toFixed(0)} % waiting for data`;
+  }
 }

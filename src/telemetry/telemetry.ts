@@ -41,14 +41,14 @@ export async function createTelemetry({ logFile, stderr = process.stderr }: Tele
   let hasFailed = false;
   const onWriteError = (error: unknown): void => {
     if (!hasFailed && file !== null)
-      pino(options, file).warn(`lines may be missing: ${fileError(error, "standard error", "write").message}`);
+      pino(options, file).warn(`lines may be missing on the terminal: ${fileError(error, "standard error", "write").message}`);
     hasFailed = true;
   };
   stderr.on("error", onWriteError);
   return {
     log: pino(options, multistream(streams)),
     progress: {
-      begin: (title) => screen.begin(escapeText(title)),
+      start: (title) => screen.start(escapeText(title)),
       update(state) {
         hasProgress = true;
         screen.update(state);
@@ -102,7 +102,7 @@ class LogFile implements DestinationStream {
       writeSync(this.#handle, escapeJson(line));
     } catch (error) {
       this.close();
-      this.#screen.print(`nextvlad: warning: the log ends here: ${fileError(error, this.#path, "write").message}\n`);
+      this.#screen.print(`warning: the log file ends here: ${fileError(error, this.#path, "write").message}\n`);
     }
   }
 
@@ -121,7 +121,7 @@ class LogFile implements DestinationStream {
 
 function notRegular(file: string, found: Stats): NextvladError {
   const remedy = "remove it, or choose another folder";
-  const what = "cannot write the log: it is not a regular file";
+  const what = "cannot write the log: not a regular file";
   return new NextvladError("FILE_UNWRITABLE", what, { file, found: describeKind(found), remedy });
 }
 

@@ -4,8 +4,7 @@ import { escapeBytes } from "../base/byte-text.js";
 import { NextvladError } from "../base/errors.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
-import { IncidentList } from "../telemetry/incident-list.js";
-import { isWorthTelling } from "../telemetry/sparing.js";
+import { IncidentList, shouldLog } from "../telemetry/incident-list.js";
 
 /** Name of the file that lists batches with a non-finite or unchecked loss. */
 export const NAN_BATCHES_NAME = "nan_batches.json";
@@ -48,7 +47,7 @@ export class LossWatch {
 
   /** Loads the list of the resumed run (`goesOn`), or removes that of another run. */
   begin(goesOn: boolean): Promise<void> {
-    return this.#list.begin(goesOn);
+    return this.#list.start(goesOn);
   }
 
   /** Returns the `acceptLoss` of a step; undefined with "stop". It throws NOT_FINITE if too many consecutive batches were skipped. */
@@ -75,7 +74,7 @@ export class LossWatch {
         `${words}, as were the ${MOST_IN_A_ROW - 1} before: the weights are to blame, and not the batches`,
       );
     }
-    if (isWorthTelling(this.#leftOut)) this.#log.warn({ ...batch, videos: batch.videos.length }, `left out this batch: ${words}`);
+    if (shouldLog(this.#leftOut)) this.#log.warn({ ...batch, videos: batch.videos.length }, `left out this batch: ${words}`);
   }
 
   /** Records a finished step, and its loss if it was read (else null). Throws NOT_FINITE if the policy is "stop" and the loss is non-finite. */
@@ -98,7 +97,7 @@ export class LossWatch {
 
   /** Rate-limited `settle`, so that not every step waits for the disk. */
   settleSparingly(): Promise<void> {
-    return this.#list.writeSparingly();
+    return this.#list.writeAtIntervals();
   }
 
   /** Ends an epoch: logs the number of skipped batches, if any. */

@@ -11,8 +11,8 @@ import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
 import { learningRateAt } from "../optim/schedule.js";
 import { countTensors } from "../runtime/constants.js";
-import { formatTrainLine } from "../telemetry/lines.js";
-import type { Pace } from "../telemetry/pace.js";
+import { formatTrainLine } from "../telemetry/paddle-lines.js";
+import type { Pace } from "../telemetry/progress.js";
 import type { StepReport } from "./step.js";
 
 /** A network's sizes and its dropout rate. */

@@ -15,7 +15,7 @@ import {
 } from "../checkpoints/snapshot.js";
 import { BEST, CONFIG } from "../checkpoints/snapshot-layout.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
-import { formatConfig } from "../config/format.js";
+import { formatConfig } from "../config/keys.js";
 import { loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
 import { requireFiniteLogits } from "../evaluation/evaluate.js";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { writeFileAtomic } from "../base/files.js";
 import { requireProcessLimits } from "../base/process-limits.js";
 import { removeSnapshots } from "../checkpoints/snapshot.js";
-import { formatConfig } from "../config/format.js";
+import { formatConfig } from "../config/keys.js";
 import type { Config } from "../config/schema.js";
 import { assertSameShards, fingerprintList, readContents } from "../data/shard.js";
 import { prepareReading } from "../data/stream.js";

@@ -17,7 +17,7 @@ import { tellEvents } from "../evaluation/watched-batches.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { modelSizes } from "../model/sizes.js";
 import { describeTinyRate, learningRateAt } from "../optim/schedule.js";
-import { Pace } from "../telemetry/pace.js";
+import { Pace } from "../telemetry/progress.js";
 import type { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { logStep, logValidation } from "./report.js";
@@ -236,7 +236,7 @@ export class TrainingRun {
     const { progress } = telemetry;
     const pace = new Pace(stream, { index: epoch, count: TRAIN.epoch });
     const release = closeOnAbort(stream, this.#options.signal);
-    progress.begin("train");
+    progress.start("train");
     try {
       return await this.#trainOn(stream, pace);
     } finally {

@@ -143,7 +143,7 @@ const quiet: Observation = {
 
 test("a report counts what failed by kind, and shows how to repeat it, with nothing raw in it", (t) => {
   const attempt: Attempt = { kind: "list", name: "escapes", args: ["verify", "\x1b[2J"], environment: { HOME: "x y" } };
-  const seen = { ...quiet, stderr: Buffer.from(`${"x".repeat(LIMITS.lineBytes + 1)}\x1b\nnextvlad: internal error: x\n`) };
+  const seen = { ...quiet, stderr: Buffer.from(`${"x".repeat(LIMITS.lineBytes + 1)}\x1b\nerror[INTERNAL]: x\n`) };
   const verdicts = [attempt, { ...attempt, name: "fine" }].map((each, i) => {
     const observed = i === 0 ? seen : quiet;
     return { attempt: each, seen: observed, problems: judge(each, observed) };
@@ -160,7 +160,7 @@ test("a report counts what failed by kind, and shows how to repeat it, with noth
     table.split("\n").map((line) => line.split("\t").slice(0, 6).join(" ")),
     ["kind attempt verdict exit seconds MB", "list escapes failed 0 1.0 100", "list fine passed 0 1.0 100", ""],
   );
-  assert.match(failures, /--- stderr\n\.{3}x+\\u001b\nnextvlad: internal error: x\n/);
+  assert.match(failures, /--- stderr\n\.{3}x+\\u001b\nerror\[INTERNAL\]: x\n/);
 });
 
 test("there are at least 400 attempts, over all kinds and commands, each with a name of its own, the same each time", () => {

@@ -154,7 +154,7 @@ test("a directory that cannot be finished leaves the old one as it was", async (
     throw Object.assign(new Error("write failed"), { code: "ENOSPC" });
   };
   const error = await failsWith(writeDirectoryAtomic(path, new Map([["content", failing()]])), "FILE_UNWRITABLE", { file: path });
-  assert.match(error.message, /no space left on the device\. Make room there/);
+  assert.match(error.message, /no space left on the device\. Free some space/);
   assert.equal(contentOf(path), "old");
   assert.deepEqual(readdirSync(folder), ["a"]);
 });
@@ -226,7 +226,7 @@ describe("an output", () => {
     assert.ok(["a", "best"].every((name) => lstatSync(join(folder, "near", name)).isSymbolicLink()));
     symlinkSync("loop", join(folder, "loop"));
     const error = await failsWith(writeFileAtomic(join(folder, "loop"), "x"), "FILE_UNWRITABLE");
-    assert.match(error.message, /its symbolic links lead in a circle/);
+    assert.match(error.message, /its symbolic links form a cycle/);
   });
 
   test("is written directly to a pipe, slower than it is made too; without a reader, it says that it waits", async (t) => {

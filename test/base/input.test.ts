@@ -32,7 +32,7 @@ describe("an input", () => {
     for (const [path, kind] of [[makeFifo(folder), "a pipe"] as const, [socket, "a socket"] as const, ["/dev/zero", "a device"] as const]) {
       for (const read of [openInput, readInput, async (file: string) => openInputSync(file)]) {
         const error = await failsWith(read(path), "FILE_UNREADABLE", { file: path });
-        assert.match(error.message, new RegExp(`: cannot read it: it is ${kind}, not a file\\. `));
+        assert.match(error.message, new RegExp(`: cannot read: it is ${kind}, not a file\\. `));
       }
     }
     await failsWith(openInput(join(folder, "none")), "FILE_MISSING");

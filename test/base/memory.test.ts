@@ -118,6 +118,6 @@ test("an address space too small, or too few file descriptors, for threads and T
   const files = await failsWith(many(), "FILE_UNREADABLE");
   assert.equal(
     files.message,
-    "the limit of open files (ulimit -n) is too low for 100 threads (expected at least 1064, found 1024). Raise the limit of open files, like ulimit -n 4096; or use fewer --readers.",
+    "the limit of open files (ulimit -n) is too low for 100 threads (expected at least 1064, found 1024). Raise the limit of open files: ulimit -n 4096; or use fewer --readers.",
   );
 });

@@ -76,7 +76,7 @@ test("a full device is told, and leaves what was marked", async (t) => {
   fillDisk(path);
   await assert.rejects(file.write("x"), { code: "FILE_UNWRITABLE", message: /no space left on the device/ });
   await file.close();
-  await assert.rejects(PartialFile.create(path), { code: "FILE_UNWRITABLE", message: /the name is taken already/ });
+  await assert.rejects(PartialFile.create(path), { code: "FILE_UNWRITABLE", message: /the file exists/ });
   await assert.rejects(PartialFile.create(join(scratch(t), "none", "a")), {
     code: "FILE_UNWRITABLE",
     message: /the folder does not exist/,

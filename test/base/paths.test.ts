@@ -40,7 +40,7 @@ test("paths that are not UTF-8 are errors, and nothing is made under another nam
   ] as const) {
     const ended = await runToEnd("bash", ["-c", command]);
     assert.equal(ended.exitCode, 2, ended.stderr);
-    assert.match(ended.stderr, words);
+    assert.match(ended.error, words);
     assert.equal(readdirSync(folder).length, 1);
     assert.deepEqual(readdirSync(strange), []);
   }

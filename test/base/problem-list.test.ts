@@ -48,7 +48,7 @@ describe("errors that say the same", () => {
   });
 });
 
-test("several kinds of problems become one numbered error; a single kind keeps its code", () => {
+test("several kinds of problems become one error that lists them; a single kind keeps its code", () => {
   const errors = [error("x", { file: "a" }), error("x", { file: "b" }), error("y", { file: "a" })];
   const joined = joinErrors(errors, "NOT_READY", (count) => `${count} problems`);
   assert.deepEqual([joined.code, joined.message], ["NOT_READY", "3 problems: (1) x, 2 times: a; b. (2) a: y."]);

@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { COMMAND_ALIASES, describeFlagAliases, FLAG_ALIASES, normaliseArguments } from "../../src/commands/arguments.js";
-import { FOREIGN_FLAGS } from "../../src/commands/foreign-flags.js";
+import { COMMAND_ALIASES, describeFlagAliases, FOREIGN_FLAGS, normaliseArguments } from "../../src/commands/arguments.js";
+import { FLAG_ALIASES } from "../../src/commands/flags.js";
 import { findKey } from "../../src/config/keys.js";
 import { repository } from "./nextvlad.js";
 
@@ -19,7 +19,7 @@ const FLAGS = {
 const flagsOf = new Map(Object.entries(FLAGS).map(([command, flags]) => [command, new Set(flags)]));
 const normalise = (...args: string[]): readonly string[] => normaliseArguments(args, flagsOf).args;
 
-test("underscores in flags' names become dashes; values keep theirs", () => {
+test("underscores in flag names become dashes, those in values stay", () => {
   assert.deepEqual(
     normalise("train", "--batch_size", "8", "--save_dir=my_run", "--set", "TRAIN.batch_size=4", "--set=TRAIN.l2_penalty=0", "a_b"),
     ["train", "--batch-size", "8", "--save-dir=my_run", "--set", "TRAIN.batch_size=4", "--set=TRAIN.l2_penalty=0", "a_b"],
@@ -27,7 +27,7 @@ test("underscores in flags' names become dashes; values keep theirs", () => {
   assert.deepEqual(normalise("eval", "--", "--a_b", "-c"), ["eval", "--", "--a_b", "-c"]);
 });
 
-test("what is no flag is left alone, whatever it is", () => {
+test("arguments that are not flags stay unchanged", () => {
   fc.assert(
     fc.property(fc.array(fc.string().filter((text) => !text.startsWith("-"))), (args) =>
       assert.deepEqual(normalise("train", ...args), ["train", ...args]),
@@ -50,7 +50,7 @@ describe("aliases", () => {
     assert.deepEqual(normalise("constructor"), ["constructor"]);
   });
 
-  test("of flags, with their value apart, attached or behind =", () => {
+  test("of flags, with their value separate, attached or after =", () => {
     assert.deepEqual(normalise("train", "-c", "a.yaml", "-oTRAIN.epoch=1", "-o=TRAIN.seed=2", "--override", "MODEL.topk=3", "-w", "x"), [
       ...["train", "--config", "a.yaml", "--set", "TRAIN.epoch=1", "--set", "TRAIN.seed=2", "--set", "MODEL.topk=3", "--pretrain", "x"],
     ]);
@@ -58,21 +58,21 @@ describe("aliases", () => {
     assert.deepEqual(normalise("predict", "-w", "x"), ["infer", "--weights", "x"]);
   });
 
-  test("give way to the command's own flags, and exist only where their flag does", () => {
+  test("do not replace a command's own flags, and exist only in commands with their flag", () => {
     assert.deepEqual(normalise("digits", "--seed", "7"), ["digits", "--seed", "7"]);
     assert.deepEqual(normalise("infer", "--lr", "7", "-x"), ["infer", "--lr", "7", "-x"]);
     assert.deepEqual(normalise("convert", "--feature_names", "a,b"), ["convert", "--feature-names", "a,b"]);
   });
 
-  test("-o is none where it may be meant for --out", () => {
+  test("-o is an error in commands with --out", () => {
     const refused = (command: string, message: RegExp) =>
       assert.throws(() => normalise(command, "-ow.npz"), { code: "BAD_USAGE", message });
-    refused("export", /-o: unknown flag\. Use --out for the path of the output, --set for a config key\./);
-    refused("digits", /-o: unknown flag\. Use --out for the path of the output\./);
+    refused("export", /-o: unknown flag\. Use --out for the output path, --set for a config key\./);
+    refused("digits", /-o: unknown flag\. Use --out for the output path\./);
     assert.equal(describeFlagAliases(flagsOf.get("export") ?? new Set()), "\nAliases: --override (--set), -w (--weights)");
   });
 
-  test("stand for flags that exist, and are in the help", () => {
+  test("refer to existing flags, and are in the help", () => {
     const all = new Set(Object.values(FLAGS).flat());
     for (const targets of Object.values(FLAG_ALIASES)) assert.ok(targets.every((flag) => all.has(flag)));
     for (const name of Object.values(COMMAND_ALIASES)) assert.ok(name === "--version" || flagsOf.has(name));
@@ -86,8 +86,8 @@ describe("aliases", () => {
 
 describe("flags of other tools", () => {
   for (const flag of ["--no_memory_optimize", "--is-profiler=1", "--profiler_path", "--enable_ce", "--enable-ce"]) {
-    test(`${flag} of PaddleVideo's is refused with what to use instead`, () => {
-      assert.throws(() => normalise("train", flag), { code: "BAD_USAGE", exitCode: 2, message: /: unknown flag\. (Leave it out|Use --)/ });
+    test(`${flag} of PaddleVideo is an error that names the replacement`, () => {
+      assert.throws(() => normalise("train", flag), { code: "BAD_USAGE", exitCode: 2, message: /: unknown flag\. (Remove it|Use --)/ });
     });
   }
 
@@ -100,7 +100,7 @@ describe("flags of other tools", () => {
     ]),
   );
 
-  test("are refused with what to use instead, in the commands that have it; elsewhere the parser refuses them", () => {
+  test("are errors that name the replacement, in commands that have it; elsewhere the parser rejects them", () => {
     for (const [flag, remedy] of Object.entries(FOREIGN_FLAGS)) {
       const written = flag.replaceAll("-", "_").replace(/^_+/, (dashes) => "-".repeat(dashes.length));
       const message = `${flag}: unknown flag. ${remedy.charAt(0).toUpperCase()}${remedy.slice(1)}.`;
@@ -124,7 +124,7 @@ describe("flags of other tools", () => {
     assert.deepEqual(normaliseArguments(["digits", "--feature_names", "a,b"], realFlags).args, ["digits", "--feature-names", "a,b"]);
   });
 
-  test("are told flags and config keys that exist", () => {
+  test("have replacements that exist", () => {
     const all = new Set([...realFlags.values()].flatMap((flags) => [...flags]));
     for (const [flag, remedy] of Object.entries(FOREIGN_FLAGS)) {
       for (const [name] of remedy.matchAll(/--[a-z-]+/g)) assert.ok(all.has(name), `${flag}: ${remedy}`);
@@ -136,6 +136,6 @@ describe("flags of other tools", () => {
 
   test("--no_use_pyreader is accepted with a note", () => {
     const { args, notes } = normaliseArguments(["train", "--no_use_pyreader", "--config", "x"], flagsOf);
-    assert.deepEqual([args, notes], [["train", "--config", "x"], ["--no-use-pyreader has no effect: threads always read ahead"]]);
+    assert.deepEqual([args, notes], [["train", "--config", "x"], ["--no-use-pyreader has no effect: worker threads always read ahead"]]);
   });
 });

@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { test } from "node:test";
-import { givenBatchSize } from "../../src/commands/configuration.js";
-import type { InferFlags } from "../../src/commands/options.js";
-import { buildConfig } from "../../src/config/load.js";
+import type { Logger } from "pino";
+import { givenBatchSize, logTrainingNotes } from "../../src/commands/configuration.js";
+import type { InferFlags } from "../../src/commands/flags.js";
+import { buildConfig, loadConfig } from "../../src/config/load.js";
+import type { Config } from "../../src/config/schema.js";
+import { repository } from "./nextvlad.js";
 
-test("infer's batch size is the user's choice where a flag, --set or a config other than PaddleVideo's names it", () => {
+test("infer's batch size is --batch-size, --set, or the config's unless it is PaddleVideo's", () => {
   const given = (flags: Partial<InferFlags>, batchSize?: number): number | null => {
     const value = { INFER: batchSize === undefined ? {} : { batch_size: batchSize } };
     const override = flags.batchSize === undefined ? [] : [{ key: "INFER.batch_size", flag: "--batch-size", value: flags.batchSize }];
@@ -14,4 +18,25 @@ test("infer's batch size is the user's choice where a flag, --set or a config ot
   assert.deepEqual([given({}), given({}, 1)], [null, null]);
   assert.deepEqual([given({}, 16), given({ batchSize: "1" }), given({ batchSize: "8" }, 1)], [16, 1, 8]);
   assert.deepEqual([given({ set: ["INFER.batch_size=1"] }), given({ set: ["MODEL.topk=5"] })], [1, null]);
+});
+
+/** Returns the notes and warnings about a config. */
+function notesOf(config: Config): { readonly info: readonly string[]; readonly warn: readonly string[] } {
+  const [info, warn]: [string[], string[]] = [[], []];
+  logTrainingNotes({ info: (line: string) => info.push(line), warn: (line: string) => warn.push(line) } as unknown as Logger, config);
+  return { info, warn };
+}
+
+test("the log notes the keys of nextvlad.yaml that have no effect", async () => {
+  const { info, warn } = notesOf(await loadConfig(join(repository, "configs/nextvlad.yaml")));
+  assert.deepEqual([info.length, warn], [2, []]);
+  assert.match(info[0] ?? "", /gradient_clip_norm = 1 has no effect/);
+  assert.match(info[1] ?? "", /num_gpus = 4 has no effect: .* batch of 160/);
+  assert.deepEqual(notesOf(buildConfig({ MODEL: null }, "own.yaml")), { info: [], warn: [] });
+});
+
+test("only a batch size of 1 is a warning", () => {
+  const warnings = (batch_size: number) => notesOf(buildConfig({ TRAIN: { batch_size } }, "own.yaml")).warn;
+  assert.deepEqual([warnings(2), warnings(160)], [[], []]);
+  assert.match(warnings(1).join(), /^TRAIN\.batch_size = 1: .*; use at least 16/);
 });

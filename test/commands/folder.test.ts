@@ -19,7 +19,7 @@ test("a file in its place, or on the way to it, is told", async (context) => {
     code: "FILE_UNWRITABLE",
     message: `${file}: this should be a folder, and is a file. Choose another place, or move the file away.`,
   });
-  await assert.rejects(prepareFolder(join(file, "below")), { code: "FILE_UNWRITABLE", message: /a part of the path is not a directory/ });
+  await assert.rejects(prepareFolder(join(file, "below")), { code: "FILE_UNWRITABLE", message: /part of the path is not a directory/ });
 });
 
 test("a folder that takes no new ones is an error, and no endless loop", { skip: !existsSync("/proc/self"), timeout: 20_000 }, async () => {
@@ -29,7 +29,7 @@ test("a folder that takes no new ones is an error, and no endless loop", { skip:
 test("a place that stores no files is an error that says so", { skip: !existsSync("/proc/self") }, async (context) => {
   const onKernel = {
     code: "FILE_UNWRITABLE",
-    message: /: cannot write it: this is the kernel's file system (proc|sysfs), which stores no files\. Choose a folder on a disk\.$/,
+    message: /: cannot write: this is the kernel's file system (proc|sysfs), which stores no files\. Choose a folder on a disk\.$/,
   };
   for (const place of ["/proc/x", "/proc", "/proc/self/x/y", "/sys/x"]) await assert.rejects(prepareFolder(place), onKernel, place);
   await assert.rejects(prepareFolder("/dev/null"), {
@@ -38,13 +38,13 @@ test("a place that stores no files is an error that says so", { skip: !existsSyn
   const folder = scratch(context);
   symlinkSync("nowhere", join(folder, "link"));
   await assert.rejects(prepareFolder(join(folder, "link")), {
-    message: /link: cannot write it: it is a link to nowhere, which does not exist\./,
+    message: /link: cannot write: it is a link to nowhere, which does not exist\./,
   });
   symlinkSync("circle", join(folder, "circle"));
   await assert.rejects(prepareFolder(join(folder, "circle")), {
-    message: /circle: cannot write it: its symbolic links lead in a circle\./,
+    message: /circle: cannot write: its symbolic links form a cycle\./,
   });
-  await assert.rejects(prepareFolder(join(folder, "x".repeat(300))), { message: /cannot write it: the name is too long\./ });
+  await assert.rejects(prepareFolder(join(folder, "x".repeat(300))), { message: /cannot write: the name is too long\./ });
 });
 
 test("a folder without leave to write is an error", { skip: process.getuid?.() === 0 }, async (context) => {

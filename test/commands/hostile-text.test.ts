@@ -15,7 +15,7 @@ import { Capture } from "../telemetry/terminal.js";
 import { type Ended, runNextvlad } from "./nextvlad.js";
 
 /** Clears the screen, sets the title, forges a line and reorders text; also valid as a path. */
-const HOSTILE = "\u001b[2J\u001b]0;title\u0007\r\nnextvlad: error: forged\u202e\u2028\u009b\u007f\u200b\ufeff";
+const HOSTILE = "\u001b[2J\u001b]0;title\u0007\r\nerror[FORGED]: forged\u202e\u2028\u009b\u007f\u200b\ufeff";
 /** The same as an ID, with a byte that is not part of valid UTF-8. */
 const HOSTILE_ID = `${HOSTILE}\udcff`;
 const LONG = "x".repeat(1_000_000);
@@ -30,7 +30,7 @@ const RAW_RANGES = [
   [0x2060, 0x206f],
   [0xfeff, 0xfeff],
 ] as const;
-const FORGED = /^nextvlad: error: forged/m;
+const FORGED = /^error\[FORGED\]/m;
 /** Capacity of a pipe in bytes. */
 const PIPE_BYTES = 65_536;
 
@@ -93,7 +93,7 @@ describe("text from files, paths and arguments does not reach the terminal raw",
     const text = await run(["verify", at("ids.tfrecord"), ...sizes], 1);
     assert.match(
       text.stdout,
-      /^video \\x1B\[2J\\x1B\]0;title\\x07\\r\\nnextvlad: error: forged\\u202E\\u2028\\u009B\\x7F\\u200B\\uFEFF\\xFF occurs 3 times/m,
+      /^video \\x1B\[2J\\x1B\]0;title\\x07\\r\\nerror\[FORGED\]: forged\\u202E\\u2028\\u009B\\x7F\\u200B\\uFEFF\\xFF occurs 3 times/m,
     );
     const json = await run(["verify", at("ids.tfrecord"), "--json", ...sizes], 1);
     const report = JSON.parse(json.stdout) as VerifyReport;

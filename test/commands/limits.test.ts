@@ -12,20 +12,20 @@ const limited = (limit: string, args: readonly string[]) =>
 const SHARD = goldenData("train0000.tfrecord");
 const VERIFY = ["verify", SHARD, "--set", "MODEL.num_classes=50", "--readers", "1"];
 
-test("with few file descriptors a command ends with one line that names ulimit -n", async () => {
+test("with few file descriptors the error names ulimit -n", async () => {
   for (const files of [24, 96]) {
     const { exitCode, stderr, stdout } = await limited(`-n ${files}`, VERIFY);
-    const message = `nextvlad: error: the limit of open files is too low (expected at least 128, found ${files}). Raise it: ulimit -n 1024.\n`;
+    const message = `error[NOT_READY]: the limit of open files is too low (expected at least 128, found ${files})\n  help: raise it: ulimit -n 1024\n`;
     assert.deepEqual([exitCode, stdout, stderr], [1, "", message]);
   }
   assert.equal((await limited("-n 128", VERIFY)).exitCode, 0);
 });
 
-test("with a small address space a command ends with one line that names ulimit -v", async () => {
+test("with a small address space the error names ulimit -v", async () => {
   const small = await limited("-v 1200000", VERIFY);
   assert.match(
     small.stderr,
-    /^nextvlad: error: the limit of the address space is too low \(expected at least \d+ kB, found 1200000 kB\)\. Raise it: ulimit -v unlimited\.\n$/,
+    /^error\[NOT_READY\]: the limit of the address space is too low \(expected at least \d+ kB, found 1200000 kB\)\n {2}help: raise it: ulimit -v unlimited\n$/,
   );
   assert.equal(small.exitCode, 1);
   const threads = await limited("-v 3000000", [...VERIFY.slice(0, -1), "64", SHARD.replace("0000", "000?")]);
@@ -46,10 +46,10 @@ test("a record longer than --max-record-bytes is an error of every command that 
     assert.equal(exitCode, 1, args[0]);
     assert.match(stdout + stderr, /the record's length exceeds the maximum \(expected at most 1024 bytes, found \d+ bytes\)/, args[0]);
   }
-  const { exitCode, stderr } = await runNextvlad(["inspect", SHARD, "--max-record-bytes", "2G"]);
+  const { exitCode, error } = await runNextvlad(["inspect", SHARD, "--max-record-bytes", "2G"]);
   assert.equal(exitCode, 2);
   assert.match(
-    stderr,
-    /--max-record-bytes: invalid value \(expected a number of bytes, 1 to 1073741824, like 268435456 or 256M, found "2G"\)/,
+    error,
+    /--max-record-bytes: invalid value \(expected a size from 1 to 1073741824 bytes, such as 268435456 or 256M, found "2G"\)/,
   );
 });

@@ -26,6 +26,24 @@ export interface Ended {
   readonly signal: NodeJS.Signals | null;
   readonly stdout: string;
   readonly stderr: string;
+  /** The error on stderr as one line: its `message`. Empty if there is none. */
+  readonly error: string;
+}
+
+/** Returns the last error that the CLI printed, as its message: `a.tfrecord, record 3: the checksum does not match. Download it again.` */
+function errorIn(stderr: string): string {
+  const lines = stderr.split("\n");
+  const start = lines.findLastIndex((line) => /^error\[\w+\]: /.test(line));
+  if (start < 0) return "";
+  const lineAfter = lines.findIndex((line, i) => i > start && !line.startsWith("  "));
+  const details = lines.slice(start + 1, lineAfter);
+  const find = (mark: string): string | undefined => details.find((line) => line.startsWith(mark))?.slice(mark.length);
+  const [place, remedy] = [find("  --> "), find("  help: ")];
+  const problems = details.flatMap((line) => /^ {2}(\d+)\. (.*)$/.exec(line)?.slice(1) ?? []);
+  const list = Array.from({ length: problems.length / 2 }, (_, i) => `(${problems[2 * i]}) ${problems[2 * i + 1]}`).join(" ");
+  const text = `${place === undefined ? "" : `${place}: `}${lines[start]?.replace(/^error\[\w+\]: /, "")}${list === "" ? "" : `: ${list}`}`;
+  const close = (sentence: string): string => (/[.?]$/.test(sentence) ? sentence : `${sentence}.`);
+  return close(text) + (remedy === undefined ? "" : ` ${close(remedy.charAt(0).toUpperCase() + remedy.slice(1))}`);
 }
 
 /** Runs a program to its end; after 60 s it is killed, and has no exit code. */
@@ -36,9 +54,10 @@ export function runToEnd(file: string, args: readonly string[], options: SpawnOp
     child.stdout?.on("data", (chunk: Buffer) => stdout.push(chunk));
     child.stderr?.on("data", (chunk: Buffer) => stderr.push(chunk));
     child.on("error", reject);
-    child.on("close", (exitCode, signal) =>
-      resolve({ exitCode, signal, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }),
-    );
+    child.on("close", (exitCode, signal) => {
+      const text = Buffer.concat(stderr).toString();
+      resolve({ exitCode, signal, stdout: Buffer.concat(stdout).toString(), stderr: text, error: errorIn(text) });
+    });
   });
 }
 
@@ -86,7 +105,8 @@ async function runHere(args: readonly string[], { cwd = repository, onPrint = ()
   process.exitCode = undefined;
   try {
     const exitCode = await printing.run(printed, () => runCommand(program, args));
-    return { exitCode, signal: null, stdout: printed.stdout.join(""), stderr: printed.stderr.join("") };
+    const stderr = printed.stderr.join("");
+    return { exitCode, signal: null, stdout: printed.stdout.join(""), stderr, error: errorIn(stderr) };
   } finally {
     process.exitCode = exitCodeBefore;
     process.argv = argv;

@@ -19,7 +19,7 @@ test("a full disk behind stderr does not end training: it saves, logs the reason
   assert.equal(exitCode, 1);
   assert.match(stdout, /^\[TRAIN\] train finished\. \tepochs: 1/);
   assert.ok(snapshots.includes("NEXTVLAD_epoch0") && snapshots.includes("best"));
-  assert.equal(log.match(/"lines may be missing: standard error: cannot write it: no space left on the device\./g)?.length, 1);
+  assert.equal(log.match(/"lines may be missing on the terminal: standard error: cannot write: no space left on the device\./g)?.length, 1);
   assert.match(log, /"best so far: out\/best"/);
 });
 
@@ -28,12 +28,15 @@ test("a full disk behind stdout does not end training: the reason goes to stderr
   const { exitCode, stderr, snapshots } = await trainWith(">/dev/full", context);
   assert.equal(exitCode, 1);
   assert.ok(snapshots.includes("NEXTVLAD_epoch0"));
-  assert.match(stderr, /\nnextvlad: error: standard output: cannot write it: no space left on the device\. Make room there[^\n]*\n$/);
+  assert.match(
+    stderr,
+    /\nerror\[FILE_UNWRITABLE\]: cannot write: no space left on the device\n {2}--> standard output\n {2}help: free some space[^\n]*\n$/,
+  );
 });
 
 test("readers of stdout and stderr that exit do not end training, and are no error", async (context) => {
   const { exitCode, snapshots, log } = await trainWith("2>&1 | true", context);
   assert.equal(exitCode, 0);
   assert.ok(snapshots.includes("NEXTVLAD_epoch0"));
-  assert.match(log, /"lines may be missing: standard error: cannot write it: its reader is gone\./);
+  assert.match(log, /"lines may be missing on the terminal: standard error: cannot write: the reader has exited\./);
 });

@@ -7,32 +7,35 @@ import { repository, runToEnd, scratch } from "./nextvlad.js";
 const script = (path: string): string => join(repository, "scripts", path);
 
 describe("PaddleVideo's scripts, from any folder", () => {
-  test("training takes the published recipe, and passes arguments on", async (context) => {
+  test("training uses the published recipe, and passes arguments on", async (context) => {
     const cwd = scratch(context);
     const ended = await runToEnd(script("train/train_nextvlad.sh"), ["--use_gpu", "Maybe"], { cwd });
     assert.deepEqual([ended.exitCode, ended.stdout], [2, ""]);
-    assert.match(ended.stderr, /^nextvlad: error: --use-gpu: invalid value .*found "Maybe"\)\.\n$/);
+    assert.match(ended.stderr, /^error\[BAD_CONFIG\]: invalid value .*found "Maybe"\)\n {2}--> --use-gpu\n$/);
   });
 
-  test("an argument wins over the script's own, and its path is the caller's", async (context) => {
+  test("an argument overrides the script's own; its path is relative to the caller's folder", async (context) => {
     const cwd = scratch(context);
     const ended = await runToEnd(script("train/train_nextvlad.sh"), ["--config", "mine.yaml"], { cwd });
-    assert.deepEqual([ended.exitCode, ended.stderr], [1, "nextvlad: error: mine.yaml: no such file. Check the path.\n"]);
+    assert.deepEqual([ended.exitCode, ended.stderr], [1, "error[FILE_MISSING]: file not found\n  --> mine.yaml\n  help: check the path\n"]);
   });
 
   for (const path of ["test/test_nextvlad.sh", "infer/infer_nextvlad.sh"]) {
-    test(`${path} takes the best snapshot`, async (context) => {
+    test(`${path} uses the best snapshot`, async (context) => {
       const ended = await runToEnd(script(path), [], { cwd: scratch(context) });
       assert.equal(ended.exitCode, 1);
-      assert.match(ended.stderr, /^nextvlad: error: data\/checkpoints\/best: .*\n$/);
+      assert.match(ended.error, /^data\/checkpoints\/best: /);
     });
   }
 
-  test("what is not built yet is told", async (context) => {
+  test("a missing build is an error", async (context) => {
     const folder = scratch(context);
     cpSync(script("train"), join(folder, "scripts/train"), { recursive: true });
     const ended = await runToEnd(join(folder, "scripts/train/train_nextvlad.sh"), []);
     assert.equal(ended.exitCode, 1);
-    assert.match(ended.stderr, /dist\/src\/nextvlad\.cjs is missing: run scripts\/setup\.sh, then npm run build\n$/);
+    assert.match(
+      ended.stderr,
+      /^error\[NOT_SET_UP\]: \S+dist\/src\/nextvlad\.cjs is missing\n {2}help: run scripts\/setup\.sh, then npm run build\n$/,
+    );
   });
 });

@@ -84,11 +84,11 @@ describe("shards", () => {
     writeFileSync(join(folder, "zip.tfrecord"), Buffer.concat([Buffer.from("504b0304", "hex"), Buffer.alloc(99)]));
     const refused = await convert("--to", "pkl", "--filelist", join(folder, "*.tfrecord"), "--out", join(folder, "other"));
     assert.equal(refused.exitCode, 1);
-    assert.match(refused.stderr, /zip\.tfrecord, byte 0: this is a zip archive, not a TFRecord file\. Unpack it first/);
+    assert.match(refused.error, /zip\.tfrecord, byte 0: this is a zip archive, not a TFRecord file\. Unpack it first/);
     for (const attempt of [1, 2]) {
       const nothing = await convert("--to", "pkl", "--filelist", join(folder, "none.tfrecord"), "--out", join(folder, "nothing"));
       assert.equal(nothing.exitCode, 1, `attempt ${attempt}`);
-      assert.match(nothing.stderr, /none\.tfrecord: the shard is empty: there are no records/);
+      assert.match(nothing.error, /none\.tfrecord: the shard is empty: there are no records/);
       assert.deepEqual([...contentOf(join(folder, "nothing")).keys()], []);
     }
   });
@@ -165,7 +165,7 @@ describe("a conversion that is interrupted", () => {
     const args = ["--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--out", join(folder, "out"), "--workers", "1"];
     const failed = await convert(...args);
     assert.deepEqual([failed.exitCode, failed.stdout], [1, ""]);
-    assert.match(failed.stderr, /nextvlad: error: .*shard001\.tfrecord, record 4, byte \d+: the file ends in the middle of a record/);
+    assert.match(failed.error, /shard001\.tfrecord, record 4, byte \d+: the file ends in the middle of a record/);
     assert.deepEqual([...contentOf(join(folder, "out")).keys()], ["shard000.pkl"]);
     writeFileSync(damaged, whole);
     assert.match(await converted(...args), /videos: 10,\tshards: 2,\tthere already: 1\n/);
@@ -187,12 +187,12 @@ test("one conversion at a time works in a folder, and one whose folder is taken 
   child.kill("SIGSTOP");
   const second = await convert(...args);
   assert.equal(second.exitCode, 1);
-  assert.match(second.stderr, /another run writes to this folder: process \d+ on /);
+  assert.match(second.error, /another run writes to this folder: process \d+ on /);
   renameSync(out, join(folder, "elsewhere"));
   child.kill("SIGCONT");
   assert.deepEqual(await once(child, "close"), [1, null]);
   // The first error occurs if the process was between two shards, the second if it was writing one.
-  assert.match(stderr, /cannot write it: (since the run began, this folder was removed|the folder does not exist)/);
+  assert.match(stderr, /cannot write: (since the run began, this folder was removed|the folder does not exist)/);
   // A list would name shards that do not exist.
   assert.deepEqual(existsSync(out) ? readdirSync(out).filter((name) => name.endsWith(".list")) : [], []);
 });
@@ -220,14 +220,14 @@ describe("what is there already", () => {
     writeFileSync(join(out, "shard001.pkl"), "mine");
     const refused = await convert("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out);
     assert.equal(refused.exitCode, 1);
-    assert.match(refused.stderr, /shard001\.pkl: 1 files of the shards' names are there, made by something else\. Choose another --out/);
+    assert.match(refused.error, /shard001\.pkl: 1 files of the shards' names are there, made by something else\. Choose another --out/);
     assert.deepEqual([...contentOf(out)], [["shard001.pkl", Buffer.from("mine")]]);
     // A pipe is not replaced either, even with --overwrite.
     rmSync(join(out, "shard001.pkl"));
     execFileSync("mkfifo", [join(out, "shard001.pkl")]);
     const pipe = await convert("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out, "--overwrite");
     assert.equal(pipe.exitCode, 1);
-    assert.match(pipe.stderr, /shard001\.pkl: cannot replace it: it is not a regular file \(found a pipe \(FIFO\)\)/);
+    assert.match(pipe.error, /shard001\.pkl: cannot replace it: it is not a regular file \(found a pipe \(FIFO\)\)/);
     rmSync(join(out, "shard001.pkl"));
     writeFileSync(join(out, "shard001.pkl"), "mine");
     await converted("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out, "--overwrite");
@@ -235,15 +235,15 @@ describe("what is there already", () => {
     // A shard does not replace its own source, and two shards do not get the same name.
     const same = await convert("--to", "tfrecord", "--filelist", shards[0] as string, "--out", folder);
     assert.equal(same.exitCode, 2);
-    assert.match(same.stderr, /shard000\.tfrecord, --out: the shard would take the place of one that is read/);
+    assert.match(same.error, /shard000\.tfrecord, --out: the shard would take the place of one that is read/);
     symlinkSync(folder, join(folder, "link"));
     const linked = await convert("--to", "tfrecord", "--filelist", shards[0] as string, "--out", join(folder, "link"), "--overwrite");
-    assert.match(linked.stderr, /--out: the shard would take the place of one that is read/);
+    assert.match(linked.error, /--out: the shard would take the place of one that is read/);
     assert.equal((await readVideos(shards[0] as string)).length, 3);
     cpSync(shards[0] as string, join(folder, "shard000.tfrecord.gz"));
     const twins = await convert("--to", "pkl", "--filelist", `${folder}/shard000*`, "--out", out);
     assert.equal(twins.exitCode, 2);
-    assert.match(twins.stderr, /two shards would have this name: .*shard000\.tfrecord and .*shard000\.tfrecord\.gz\./);
+    assert.match(twins.error, /two shards would have this name: .*shard000\.tfrecord and .*shard000\.tfrecord\.gz\./);
   });
 
   test("keeps a list that convert did not write, unless --overwrite is given, also when it goes on later", async (t) => {
@@ -255,7 +255,7 @@ describe("what is there already", () => {
       writeFileSync(list, own);
       const refused = await convert(...args);
       assert.equal(refused.exitCode, 1);
-      assert.match(refused.stderr, /train\.list: the file exists already\. Choose another place, or replace it with --overwrite/);
+      assert.match(refused.error, /train\.list: the file exists already\. Choose another place, or replace it with --overwrite/);
       assert.equal(readFileSync(list, "utf8"), own);
       assert.deepEqual([...contentOf(folder).keys()], ["shard000.tfrecord", "shard001.tfrecord", "train.list"]);
     }
@@ -266,13 +266,13 @@ describe("what is there already", () => {
     assert.match(await converted(...inOut, "--max-frames", "2"), /shards: 2\n/);
     writeFileSync(join(out, "train.list"), "shard000.pkl\n");
     const edited = await convert(...inOut);
-    assert.match(edited.stderr, /out\/train\.list: the file exists already/);
+    assert.match(edited.error, /out\/train\.list: the file exists already/);
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\n");
     await converted(...inOut, "--overwrite");
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
     // The source list is kept too, although convert wrote it.
     const back = await convert("--to", "tfrecord", "--filelist", join(out, "train.list"), "--out", out);
-    assert.match(back.stderr, /out\/train\.list: the file exists already/);
+    assert.match(back.error, /out\/train\.list: the file exists already/);
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
     await converted(...args, "--overwrite");
     assert.equal(readFileSync(list, "utf8"), "shard000.pkl\nshard001.pkl\n");
@@ -306,7 +306,7 @@ describe("what is there already", () => {
     assert.equal(readFileSync(join(out, "shards.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
     writeFileSync(join(out, "convert.json"), "{}");
     const refused = await convert("--to", "pkl", "--filelist", shards[0] as string, "--out", out);
-    assert.match(refused.stderr, /convert\.json: this is no record of a conversion, or it is damaged/);
+    assert.match(refused.error, /convert\.json: this is no record of a conversion, or it is damaged/);
   });
 });
 
@@ -449,10 +449,10 @@ list: ${join(folder, "out", "train.list")}
     const table = join(folder, "train.csv");
     const args = ["--to", "tfrecord", "--csv", table, "--rgb", join(folder, "rgb/{id}.npy"), "--out", join(folder, "out")];
     const refusal = async (...more: readonly string[]): Promise<string> => {
-      const { exitCode, stderr } = await convert(...args, ...more);
+      const { exitCode, error } = await convert(...args, ...more);
       assert.equal(exitCode, 1);
       assert.equal(existsSync(join(folder, "out")), false);
-      return stderr;
+      return error;
     };
     const audio = ["--audio", join(folder, "audio/{id}.npy")];
     assert.match(
@@ -484,19 +484,19 @@ test("flags that do not go together", async (t) => {
     [["--csv", "x", "--audio", "id.npy"], /--audio: the pattern has no \{id\} in it/],
     [
       ["--csv", "x", "--rgb-range", "2..1"],
-      /--rgb-range: invalid value \(expected two numbers, the lower first, like -2\.\.2, found "2\.\.1"\)/,
+      /--rgb-range: invalid value \(expected two numbers, the smaller first, such as -2\.\.2, found "2\.\.1"\)/,
     ],
     [["--csv", "x", "--rgb-range", "0..1e-320"], /--rgb-range: invalid value/],
     [
       ["--filelist", "x", "--feature-names", "rgb"],
-      /--feature-names: invalid value \(expected two different names, like rgb,audio, found "rgb"\)/,
+      /--feature-names: invalid value \(expected two different names, such as rgb,audio, found "rgb"\)/,
     ],
   ];
   for (const [args, message] of cases) {
     const out = join(folder, "out");
     const refused = await convert("--to", "tfrecord", "--out", out, ...args);
     assert.equal(refused.exitCode, 2);
-    assert.match(refused.stderr, message);
+    assert.match(refused.error, message);
     assert.ok(!existsSync(out));
   }
 });

@@ -178,7 +178,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     writeFileSync(join(folder, "Other.pdopt"), "");
     const refused = await exportAs(snapshot, "pdparams", join(folder, "Other"));
     assert.equal(refused.exitCode, 1);
-    assert.match(refused.stderr, /Other\.pdopt: the optimizer's state of other weights is there/);
+    assert.match(refused.error, /Other\.pdopt: the optimizer's state of other weights is there/);
     assert.ok(!existsSync(join(folder, "Other.pdparams")));
   });
 
@@ -196,7 +196,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
       writeFileSync(at(file), "the user's");
       const refused = await exportAs(at("snapshot"), format, at(out));
       assert.equal(refused.exitCode, 1);
-      assert.match(refused.stderr, /the file exists already\. Choose another place, or replace it with --overwrite/);
+      assert.match(refused.error, /the file exists already\. Choose another place, or replace it with --overwrite/);
       assert.equal(readFileSync(at(file), "utf8"), "the user's");
       await exportWell(at("snapshot"), format, at(out), "--overwrite");
       rmSync(at(file));
@@ -213,7 +213,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     await runToEnd("sh", ["-c", shell, "sh", process.execPath, at("stdout.npz"), compiled("nextvlad.cjs"), ...words]);
     assert.ok(readFileSync(at("stdout.npz")).equals(expected));
     const two = await exportAs(at("snapshot"), "pdparams", at("pipe"));
-    assert.match(two.stderr, /pdparams is up to two files, which cannot go to a pipe or device/);
+    assert.match(two.error, /pdparams is up to two files, which cannot go to a pipe or device/);
     assert.ok(statSync(at("pipe")).isFIFO());
   });
 
@@ -228,7 +228,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     ] as const) {
       const ended = await exportAs(snapshot, "paddle-vars", out);
       assert.deepEqual([ended.exitCode, ended.stdout], [1, ""]);
-      assert.match(ended.stderr, words);
+      assert.match(ended.error, words);
     }
     assert.deepEqual(readdirSync(folder).sort(), ["file", "snapshot"]);
     mkdirSync(join(folder, "empty"));
@@ -242,7 +242,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     const out = join(folder, "w.onnx");
     const ended = await exportAs(snapshot, "onnx", out, "--set", "MODEL.num_classes=12");
     assert.equal(ended.exitCode, 1);
-    assert.match(ended.stderr, /2 arrays do not fit the model: logits_clf_weights .*; logits_clf_bias should be \[12\] and is \[50\]/);
+    assert.match(ended.error, /2 arrays do not fit the model: logits_clf_weights .*; logits_clf_bias should be \[12\] and is \[50\]/);
     assert.deepEqual(readdirSync(folder), ["snapshot"]);
   });
 
@@ -259,7 +259,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     writeFileSync(exported, bytes);
     const bad = await exportAs(exported, "onnx", join(folder, "again.onnx"));
     assert.equal(bad.exitCode, 2);
-    assert.match(bad.stderr, /w\.safetensors, MODEL\.drop_rate: invalid value/);
+    assert.match(bad.error, /w\.safetensors, MODEL\.drop_rate: invalid value/);
     // Weights without a config: the values of --set are stored.
     const bare = join(folder, "bare.npz");
     await exportWell(snapshot, "npz", bare);
@@ -292,7 +292,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
   test("asks for a format that there is", async () => {
     const ended = await exportAs("snapshot", "hdf5", "out");
     assert.equal(ended.exitCode, 2);
-    assert.match(ended.stderr, /--format: invalid value .expected pdparams, paddle-vars, safetensors, npz, onnx, found "hdf5"/);
+    assert.match(ended.error, /--format: invalid value .expected pdparams, paddle-vars, safetensors, npz, onnx, found "hdf5"/);
   });
 
   test("loads no TensorFlow", async (context) => {

@@ -81,11 +81,11 @@ describe("weights that lie or bite are refused in under a second, nothing writte
         ["train", "--pretrain", weights, "--config", "configs/digits.yaml"],
       ]) {
         const start = performance.now();
-        const { exitCode, stderr } = await runNextvlad([...command, "--save-dir", join(folder, "out")]);
+        const { exitCode, stderr, error } = await runNextvlad([...command, "--save-dir", join(folder, "out")]);
         const tookMs = performance.now() - start;
         assert.equal(exitCode, 1, stderr);
-        assert.match(stderr, says);
-        assert.equal(stderr.trimEnd().split("\n").length, 1, "one paragraph");
+        assert.match(error, says);
+        assert.equal(stderr.match(/^\S/gm)?.length, 1, "one error, without a log");
         // Takes a second on an idle machine, but other tests run in parallel.
         assert.ok(tookMs < 4000, `it took ${Math.round(tookMs)} ms`);
         t.diagnostic(`${command[0]}: ${Math.round(tookMs)} ms`);

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { floatsOf, type RawArray } from "../../src/checkpoints/weight-source.js";
-import { formatConfig } from "../../src/config/format.js";
+import { formatConfig } from "../../src/config/keys.js";
 import { buildConfig } from "../../src/config/load.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
@@ -190,20 +190,11 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
     writeVariables(at("odd"), odd);
     const args = ["--set", "MODEL.num_classes=12", "--save-dir", scratch(t)];
     writeFileSync(at("c.yaml"), configOf(0));
-    const { exitCode, stderr } = await runNextvlad([
-      "eval",
-      "--weights",
-      at("odd"),
-      "--config",
-      at("c.yaml"),
-      "--filelist",
-      shard,
-      ...args,
-    ]);
+    const { exitCode, error } = await runNextvlad(["eval", "--weights", at("odd"), "--config", at("c.yaml"), "--filelist", shard, ...args]);
     assert.equal(exitCode, 1);
     const expected =
       /odd: 4 arrays do not fit the model: eigen_param \[1024\] is missing; gating_fc2_weights \[4, 16\] is missing; logits_clf_weights should be \[16, 12\] and is \[16, 10\]; and 1 more; not in the model: gating_fc2_weights_renamed \[4, 16\]\./;
-    assert.match(stderr, expected);
+    assert.match(error, expected);
   });
 
   test("--pretrain takes them, and the eigen_param that they bring", async (t) => {

@@ -97,9 +97,9 @@ test("eval writes the predictions that it measures, the same as infer's", async 
 test("names that do not fit the model end the run before any video is read", async () => {
   writeFileSync(at("short.txt"), "one\ntwo\n");
   const args = ["infer", ...weights(), "--save-dir", at("bad"), "--format", "jsonl", "--labels", at("short.txt")];
-  const { exitCode, stderr } = await runNextvlad(args);
+  const { exitCode, error } = await runNextvlad(args);
   assert.equal(exitCode, 1);
-  assert.match(stderr, /short\.txt: the number of names differs from the model's number of classes \(expected 6, found 2\)/);
+  assert.match(error, /short\.txt: the number of names differs from the model's number of classes \(expected 6, found 2\)/);
 });
 
 /**
@@ -189,13 +189,13 @@ test("results replace results, and no other file without --overwrite", async () 
     const start = () => runNextvlad([command, ...rest, "--save-dir", at("foreign")]);
     // The pickle of an empty list as Python writes it differs from that of nextvlad.
     writeFileSync(path, Buffer.from("80025d71002e", "hex"));
-    const { exitCode, stderr } = await start();
-    assert.equal(exitCode, 1, stderr);
-    assert.match(stderr, new RegExp(`${name}: the file exists already\\. Choose another place, or replace it with --overwrite`));
+    const { exitCode, error } = await start();
+    assert.equal(exitCode, 1, error);
+    assert.match(error, new RegExp(`${name}: the file exists already\\. Choose another place, or replace it with --overwrite`));
     assert.equal(readFileSync(path, "hex"), "80025d71002e");
     rmSync(path);
     execFileSync("mkfifo", [path]);
-    assert.match((await start()).stderr, new RegExp(`${name}: cannot replace it: it is not a regular file .found a pipe`));
+    assert.match((await start()).error, new RegExp(`${name}: cannot replace it: it is not a regular file .found a pipe`));
     rmSync(path);
     assert.deepEqual(readdirSync(at("foreign")), []);
   }
@@ -203,9 +203,9 @@ test("results replace results, and no other file without --overwrite", async () 
   await run("ensemble", ...inputs, "--save-dir", at("foreign"), "--overwrite");
   await run("ensemble", ...inputs, "--save-dir", at("foreign"));
   // An input does not count as an earlier result.
-  const { exitCode, stderr } = await runNextvlad(["ensemble", at("foreign/NEXTVLAD_ensemble_result.pkl"), "--save-dir", at("foreign")]);
+  const { exitCode, error } = await runNextvlad(["ensemble", at("foreign/NEXTVLAD_ensemble_result.pkl"), "--save-dir", at("foreign")]);
   assert.equal(exitCode, 1);
-  assert.match(stderr, /NEXTVLAD_ensemble_result\.pkl: the file exists already/);
+  assert.match(error, /NEXTVLAD_ensemble_result\.pkl: the file exists already/);
 });
 
 test("files that do not go together are told, and nothing is written", async () => {
@@ -228,11 +228,11 @@ test("files that do not go together are told, and nothing is written", async () 
     [[other, ...truth], /video video100: a predicted class is not one of the labelled shards' \(expected 0 to 5, found 9\d\)/],
     [[config], /config\.yaml, line 1: invalid predictions of a video/],
     [[at("names.txt")], /names\.txt: not a result file/],
-    [[at("none.pkl")], /none\.pkl: no such file/],
+    [[at("none.pkl")], /none\.pkl: file not found/],
   ];
   for (const [args, message] of cases) {
-    const { exitCode, stderr } = await runNextvlad(["ensemble", ...args, "--save-dir", at("never")]);
-    assert.match(stderr, message);
+    const { exitCode, error } = await runNextvlad(["ensemble", ...args, "--save-dir", at("never")]);
+    assert.match(error, message);
     assert.equal(exitCode, 1);
     assert.equal(existsSync(at("never")), false);
   }
@@ -300,6 +300,6 @@ test("a shard is predicted as often as it is listed, empty ones are warned of, a
   for (const command of ["infer", "eval"]) {
     const nothing = await runNextvlad([command, ...weights(), "--filelist", at("none.tfrecord"), "--save-dir", at("nothing")]);
     assert.equal(nothing.exitCode, 1);
-    assert.match(nothing.stderr, /error: \S+none\.tfrecord: the shard is empty: there are no records\./);
+    assert.match(nothing.error, /^\S+none\.tfrecord: the shard is empty: there are no records\./);
   }
 });

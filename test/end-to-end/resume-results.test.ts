@@ -169,25 +169,25 @@ for (const each of cases) {
               [["--infer-topk", "3"], /--infer-topk: .*\(expected 6, found 3\)/],
             ];
       for (const [flags, message] of others) {
-        const { exitCode, stderr } = await runNextvlad(commandOf(each, saveDir, "--resume", ...flags));
-        assert.equal(exitCode, 2, stderr);
-        assert.match(stderr, message);
+        const { exitCode, error } = await runNextvlad(commandOf(each, saveDir, "--resume", ...flags));
+        assert.equal(exitCode, 2, error);
+        assert.match(error, message);
       }
       assert.deepEqual(readdirSync(at(saveDir, `${stem}.partial`)).sort(), kept);
       const file = at(saveDir, `${stem}.partial`, kept.find((name) => name.endsWith(".pkl")) as string);
       const bytes = readFileSync(file);
       bytes[50] = (bytes[50] as number) ^ 1;
       writeFileSync(file, bytes);
-      const { exitCode, stderr } = await runNextvlad(commandOf(each, saveDir, "--resume"));
+      const { exitCode, error } = await runNextvlad(commandOf(each, saveDir, "--resume"));
       assert.equal(exitCode, 1);
       assert.match(
-        stderr,
+        error,
         /\.pkl: the partial results are not as they were saved \(expected checksum \d+, found \d+\)\. Start from the beginning/,
       );
       rmSync(file);
       const without = await runNextvlad(commandOf(each, saveDir, "--resume"));
       assert.equal(without.exitCode, 1);
-      assert.match(without.stderr, /\.pkl: a file of the partial results is missing\. Start from the beginning/);
+      assert.match(without.error, /\.pkl: a file of the partial results is missing\. Start from the beginning/);
       assert.deepEqual(
         readdirSync(at(saveDir, `${stem}.partial`)).sort(),
         kept.filter((name) => at(saveDir, `${stem}.partial`, name) !== file),
@@ -200,9 +200,9 @@ for (const each of cases) {
       // A folder at the path of the last file, created after the start of the run: everything but the rename of that file succeeds.
       const last = at(saveDir, each.results.at(-1) as string);
       const onPrint = () => cpSync(at("run", "NEXTVLAD_epoch0"), last, { recursive: true });
-      const { exitCode, stderr } = await runNextvlad([...args, ...FEW_LINES], { onPrint });
-      assert.equal(exitCode, 1, stderr);
-      assert.match(stderr, /cannot replace it: it is not a regular file \(found a directory\)/);
+      const { exitCode, error } = await runNextvlad([...args, ...FEW_LINES], { onPrint });
+      assert.equal(exitCode, 1, error);
+      assert.match(error, /cannot replace it: it is not a regular file \(found a directory\)/);
       renameSync(last, `${last}.aside`);
       rmSync(`${last}.aside`, { recursive: true });
       const said = await finished(...args, "--resume");

@@ -59,5 +59,5 @@ test("without either feature there is no model", async (t) => {
   const set = ["--set", "MODEL.video_feature_size=0", "--set", "MODEL.audio_feature_size=0"];
   const refused = await runNextvlad(["train", "--config", config, "--save-dir", join(folder, "run"), ...set]);
   assert.equal(refused.exitCode, 2);
-  assert.match(refused.stderr, /--set MODEL\.audio_feature_size: invalid value \(expected 1 or more, where video_feature_size is 0, found/);
+  assert.match(refused.error, /--set MODEL\.audio_feature_size: invalid value \(expected at least 1 if video_feature_size is 0, found/);
 });

@@ -124,10 +124,10 @@ test("no snapshot is overwritten unasked", async (t) => {
   const before = arraysOf(saveDir, "NEXTVLAD_epoch1");
   const again = await runNextvlad(["train", "--config", config, "--save-dir", saveDir]);
   assert.equal(again.exitCode, 1);
-  assert.match(again.stderr, /another run's snapshots are there: NEXTVLAD_epoch0, NEXTVLAD_epoch1, best/);
+  assert.match(again.error, /another run's snapshots are there: NEXTVLAD_epoch0, NEXTVLAD_epoch1, best/);
   const earlier = await runNextvlad(["train", "--resume", join(saveDir, "NEXTVLAD_epoch0"), "--save-dir", saveDir]);
   assert.equal(earlier.exitCode, 1);
-  assert.match(earlier.stderr, /snapshots later than the one to resume from are there: NEXTVLAD_epoch1/);
+  assert.match(earlier.error, /snapshots later than the one to resume from are there: NEXTVLAD_epoch1/);
   assert.deepEqual(arraysOf(saveDir, "NEXTVLAD_epoch1"), before);
   await trained(["--config", config, "--save-dir", saveDir, "--epoch", "1", "--overwrite"]);
   assert.equal(existsSync(join(saveDir, "NEXTVLAD_epoch1")), false);
@@ -153,7 +153,7 @@ test("--pretrain takes what fits, and lists what starts afresh; --resume takes a
     join(first, "best"),
   ]);
   assert.equal(resumed.exitCode, 1);
-  assert.match(resumed.stderr, /2 arrays do not fit the model: logits_clf_weights should be \[16, 12\] and is \[16, 6\]; logits_clf_bias/);
+  assert.match(resumed.error, /2 arrays do not fit the model: logits_clf_weights should be \[16, 12\] and is \[16, 6\]; logits_clf_bias/);
 });
 
 test("--overwrite takes nothing away from a run that cannot start", async (t) => {
@@ -192,7 +192,7 @@ test("a run that goes on keeps its seed and, inside an epoch, its batches", asyn
   for (const [flags, message] of cases) {
     const refused = await runNextvlad([...resume, ...flags]);
     assert.equal(refused.exitCode, 2);
-    assert.match(refused.stderr, message);
+    assert.match(refused.error, message);
   }
 });
 
@@ -230,6 +230,6 @@ test("weights that are no numbers are never saved", async (t) => {
     "0",
   ]);
   assert.equal(diverged.exitCode, 1);
-  assert.match(diverged.stderr, /after 6 steps the weights hold NaN or Inf\. Start anew with a lower --learning-rate/);
+  assert.match(diverged.error, /after 6 steps the weights hold NaN or Inf\. Start anew with a lower --learning-rate/);
   assert.equal(existsSync(join(saveDir, "NEXTVLAD_epoch0")), false);
 });

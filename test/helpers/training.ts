@@ -1,8 +1,7 @@
 import { mkdirSync } from "node:fs";
 import { lockFolder } from "../../src/base/lock.js";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
-import { loadConfig } from "../../src/config/load.js";
-import type { Overrides } from "../../src/config/overrides.js";
+import { loadConfig, type Overrides } from "../../src/config/load.js";
 import { resolveShards } from "../../src/data/file-list.js";
 import { DamageReport } from "../../src/evaluation/damage-report.js";
 import { createTelemetry, type Telemetry } from "../../src/telemetry/telemetry.js";

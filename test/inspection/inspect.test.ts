@@ -151,7 +151,7 @@ describe("inspect", { concurrency: 2 }, () => {
     writeFileSync(path, "<html>a web page that is too long to be mistaken for a corrupt length</html>");
     const ended = await runNextvlad(["inspect", path]);
     assert.deepEqual([ended.exitCode, ended.stdout], [1, ""]);
-    assert.match(ended.stderr, /^nextvlad: error: .*page\.tfrecord.*: this is a text file, not a TFRecord file/);
+    assert.match(ended.error, /page\.tfrecord.*: this is a text file, not a TFRecord file/);
   });
 
   test("a pipe is rejected without waiting for a writer", async (t) => {
@@ -160,7 +160,7 @@ describe("inspect", { concurrency: 2 }, () => {
     for (const command of ["inspect", "verify"]) {
       const ended = await runNextvlad([command, path]);
       assert.equal(ended.exitCode, 1);
-      assert.match(ended.stdout + ended.stderr, /pipe\.tfrecord: cannot read it: it is a pipe, not a file/);
+      assert.match(ended.stdout + ended.error, /pipe\.tfrecord: cannot read: it is a pipe, not a file/);
     }
   });
 
@@ -172,7 +172,10 @@ describe("inspect", { concurrency: 2 }, () => {
     closeSync(full);
     const [stderr, [exitCode]] = await Promise.all([text(child.stderr as Readable), once(child, "close")]);
     assert.equal(exitCode, 1);
-    assert.match(stderr, /^nextvlad: error: standard output: cannot write it: no space left on the device\. Make room there/);
+    assert.match(
+      stderr,
+      /^error\[FILE_UNWRITABLE\]: cannot write: no space left on the device\n {2}--> standard output\n {2}help: free some space/,
+    );
   });
 });
 
@@ -323,8 +326,8 @@ describe("inspect of weights", () => {
     }
     const path = join(temporaryFolder(t), "notes");
     writeFileSync(path, "neither a shard nor weights, but long enough to be one of them");
-    const { exitCode, stderr } = await runNextvlad(["inspect", path]);
+    const { exitCode, error } = await runNextvlad(["inspect", path]);
     assert.equal(exitCode, 1);
-    assert.match(stderr, /: this is a text file, not a TFRecord file/);
+    assert.match(error, /: this is a text file, not a TFRecord file/);
   });
 });

@@ -31,15 +31,14 @@ function unread(read: number, shards: number, seconds: number): string {
   return `checked the first records of ${read} of ${shards} shards in ${seconds} s; the others are checked when they are read`;
 }
 
-/** Runs `nextvlad` with a config, and expects one line of errors; returns it, and whether TensorFlow was loaded. */
+/** Runs `nextvlad` with a config, and expects one error; returns its message, and whether TensorFlow was loaded. */
 async function refusal(t: TestContext, args: readonly string[]): Promise<{ message: string; loadedTensorflow: boolean }> {
   const coverage = temporaryFolder(t);
   const ended = await spawnNextvlad(args, { env: { ...process.env, NODE_V8_COVERAGE: coverage } });
   assert.equal(ended.exitCode, 1, ended.stderr);
-  const [message = "", ...more] = ended.stderr.split("\n").filter((line) => line.startsWith("nextvlad: "));
-  assert.deepEqual(more, []);
+  assert.equal(ended.stderr.match(/^error/gm)?.length, 1, ended.stderr);
   const loadedTensorflow = readdirSync(coverage).some((name) => readFileSync(join(coverage, name), "utf8").includes("@tensorflow/"));
-  return { message, loadedTensorflow };
+  return { message: ended.error, loadedTensorflow };
 }
 
 test("frames that look like floats cause a warning, although their size matches the config", async (t) => {
@@ -70,13 +69,13 @@ describe("preflight", { concurrency: 2 }, () => {
     writeFileSync(join(folder, "file"), "");
     const args = ["train", "--config", config, "--save-dir", join(folder, "file/out"), "--set", "MODEL.eigen_file=nowhere.npy"];
     const { message, loadedTensorflow } = await refusal(t, args);
-    assert.match(message, /^nextvlad: error: the run cannot start, for 5 reasons: \(1\) /);
+    assert.match(message, /^the run cannot start, for 5 reasons: \(1\) /);
     for (const part of [
-      /\(\d\) \S*file\/out: cannot write it/,
+      /\(\d\) \S*file\/out: cannot write/,
       /\(\d\) \S*validate\.list: 1 of the list's 2 files cannot be found: nowhere\.tfrecord/,
       /\(\d\) \S*train0\.tfrecord, byte 0: this is a text file/,
       /\(\d\) \S*validate0\.tfrecord, record 0, .*: rgb has another feature size than the model \(expected 16 bytes a frame, found 6\)/,
-      /\(\d\) nowhere\.npy: no such file/,
+      /\(\d\) nowhere\.npy: file not found/,
     ]) {
       assert.match(message, part);
     }
@@ -122,10 +121,7 @@ describe("preflight", { concurrency: 2 }, () => {
     writeFileSync(join(folder, "other.safetensors"), Buffer.concat([length, Buffer.from(header), Buffer.alloc(4)]));
     const flags = ["--config", config, "--weights", join(folder, "other.safetensors"), "--save-dir", join(folder, "out")];
     const { message } = await refusal(t, ["eval", ...flags]);
-    assert.match(
-      message,
-      /^nextvlad: error: \S*validate0\.tfrecord, record 0, .*: a label is not one of the model's classes \(expected 0 to 5, found 77\)/,
-    );
+    assert.match(message, /^\S*validate0\.tfrecord, record 0, .*: a label is not one of the model's classes \(expected 0 to 5, found 77\)/);
     assert.match((await refusal(t, ["infer", ...flags])).message, /other\.safetensors: .* do not fit the model/);
   });
 

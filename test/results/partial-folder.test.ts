@@ -13,7 +13,7 @@ test("a folder whose state cannot be read stays as it is; one without a state go
   mkdirSync(join(path, "state.json"), { recursive: true });
   writeFileSync(join(path, "out.pkl"), "hours of results");
   const unreadable = await PartialFolder.open(path, log);
-  await assert.rejects(unreadable.readState(), { code: "FILE_UNREADABLE", message: /state\.json: cannot read it: it is a directory/ });
+  await assert.rejects(unreadable.readState(), { code: "FILE_UNREADABLE", message: /state\.json: cannot read: it is a directory/ });
   assert.equal(await unreadable.close(), true);
   assert.deepEqual(readdirSync(path).sort(), ["out.pkl", "state.json"]);
   // A folder whose state was never read is kept too.

@@ -52,7 +52,7 @@ describe("on a terminal", { concurrency: false }, () => {
 
   test("the bar shows title, percentage and facts", () => {
     asOnATerminal((screen, capture) => {
-      screen.begin("epoch 0");
+      screen.start("epoch 0");
       screen.update(state);
       screen.print("");
       const [line = ""] = screenOf(capture.text);
@@ -64,7 +64,7 @@ describe("on a terminal", { concurrency: false }, () => {
   test("lines printed meanwhile stay whole, the bar below them; at its end it is gone", () => {
     const { text } = asOnATerminal((screen, capture) => {
       screen.print("before\n");
-      screen.begin("epoch 0");
+      screen.start("epoch 0");
       screen.print("one\n");
       screen.update(state);
       screen.print("two\nthree\n");
@@ -79,7 +79,7 @@ describe("on a terminal", { concurrency: false }, () => {
 
   test("the bar fits the terminal's width, and is gone after a Ctrl-C that the terminal shows", () => {
     const { text } = asOnATerminal((screen, capture) => {
-      screen.begin("train");
+      screen.start("train");
       screen.update({ ...state, epoch: 3 });
       screen.print("");
       const line = screenOf(capture.text)[0] ?? "";
@@ -95,8 +95,8 @@ describe("on a terminal", { concurrency: false }, () => {
 
   test("a bar begun anew takes the old one's place; updates without a bar show nothing", () => {
     const { text } = asOnATerminal((screen) => {
-      screen.begin("epoch 0");
-      screen.begin("epoch 1");
+      screen.start("epoch 0");
+      screen.start("epoch 1");
       screen.end();
       screen.end();
       screen.update(state);
@@ -108,7 +108,7 @@ describe("on a terminal", { concurrency: false }, () => {
 test("in a pipe there are lines, and no bar", () => {
   const capture = new Capture(false);
   const screen = createScreen(capture.stream);
-  screen.begin("epoch 0");
+  screen.start("epoch 0");
   screen.update(state);
   screen.print("line\n");
   screen.end();

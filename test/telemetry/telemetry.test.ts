@@ -75,7 +75,7 @@ test("a log that is a link or a pipe is an error, with and without a reader, and
   const refused = (logFile: string, found: string) =>
     assert.rejects(createTelemetry({ logFile }), {
       code: "FILE_UNWRITABLE",
-      message: `${logFile}: cannot write the log: it is not a regular file (found ${found}). Remove it, or choose another folder.`,
+      message: `${logFile}: cannot write the log: not a regular file (found ${found}). Remove it, or choose another folder.`,
     });
   await refused(link, "a symbolic link");
   await refused(pipe, "a pipe (FIFO)");
@@ -96,7 +96,7 @@ test("a full disk ends the log with a warning, not the run", { skip: !existsSync
   telemetry.log.info("one");
   telemetry.log.info("two");
   await telemetry.close();
-  assert.equal(stderr.text.match(/the log ends here: \S+train\.log\.jsonl: cannot write it: no space left/g)?.length, 1);
+  assert.equal(stderr.text.match(/the log file ends here: \S+train\.log\.jsonl: cannot write: no space left/g)?.length, 1);
   assert.match(stderr.text, /INFO: two\n$/);
 });
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InvalidArgumentError } from "commander";
-import { interval } from "../../src/commands/options.js";
+import { interval } from "../../src/commands/flag-values.js";
 import { isDue } from "../../src/training/save-interval.js";
 
 const at = (step: number, step_in_epoch: number) => {

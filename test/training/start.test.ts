@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { promoteToBest, type RunState, writeSnapshot } from "../../src/checkpoints/snapshot.js";
 import type { WeightSource } from "../../src/checkpoints/weight-source.js";
-import { formatConfig } from "../../src/config/format.js";
+import { formatConfig } from "../../src/config/keys.js";
 import { buildConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
 import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";

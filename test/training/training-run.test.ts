@@ -96,7 +96,7 @@ describe("a training run", () => {
     const { outcome } = await trainHere(config, at("stopped"), {
       telemetry: {
         ...telemetry,
-        progress: { ...telemetry.progress, begin: (title) => titles.push(title), end: () => titles.push("end"), update },
+        progress: { ...telemetry.progress, start: (title) => titles.push(title), end: () => titles.push("end"), update },
       },
       signal: stopping.signal,
       onSaveRequest: (given) => {
@@ -139,7 +139,7 @@ describe("a training run", () => {
       resume: source,
       validIntervalEpochs: 1,
       settings: ["TRAIN.epoch=1"],
-      telemetry: { ...telemetry, progress: { begin: () => save(), end: () => undefined, update: () => undefined } },
+      telemetry: { ...telemetry, progress: { start: () => save(), end: () => undefined, update: () => undefined } },
       onSaveRequest: (given) => {
         save = given;
       },

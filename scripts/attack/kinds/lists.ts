@@ -16,7 +16,7 @@ const LISTS: Readonly<Record<string, () => string | Uint8Array>> = {
   "the same shard 5,000 times": () => `${BASE}/a.tfrecord\n`.repeat(5000),
   "a NUL in a line": () => `${BASE}/a.tfrecord\n${BASE}/a\0.tfrecord\n`,
   "escapes in a line": () => `${oneLine(ESCAPES)}\n${oneLine(BIDI)}\n`,
-  "a carriage return that hides the line": () => "missing.tfrecord\rnextvlad: error: forged\n",
+  "a carriage return that hides the line": () => "missing.tfrecord\rerror[FORGED]: forged\n",
   "the list itself": () => "in.list\n",
   "a directory": () => `${BASE}\n`,
   "a URL with escapes": () => "https://x/\x1b[2J\n",

@@ -1,25 +1,48 @@
 import { z } from "zod";
 import { parseByteSize } from "../base/byte-size.js";
+import { parseDecimal } from "../base/decimal.js";
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
-import { parseLiteral } from "./literal.js";
 
-/** A kind of value: its schema, and its range in words for messages and comments. */
-export interface Kind<T> {
+// The types of config values.
+
+/** A type of value: its schema, and its range in words for error messages and documentation. */
+export interface ValueType<T> {
   readonly schema: z.ZodType<T>;
   readonly expected: string;
 }
 
-/** Integers in `least`..`most` (the default maximum is that of int32, which TensorFlow uses for counts). */
-export function whole(least: number, most: number = 2 ** 31 - 1): Kind<number> {
-  return { schema: z.preprocess(parseLiteral, z.int().min(least).max(most)), expected: `a whole number, ${least} to ${most}` };
+const WORDS: ReadonlyMap<string, boolean | null> = new Map([
+  ["true", true],
+  ["false", false],
+  ["none", null],
+  ["null", null],
+  ["~", null],
+]);
+
+/**
+ * Parses a scalar written as text: `True` and `false` are booleans, `None` is null, `1e-5` is a number; other values are returned unchanged.
+ * PaddleVideo passes every string of its YAML through Python's `literal_eval`, so its users quote numbers and write `True`; flag values are always text.
+ */
+export function parseLiteral(value: unknown): unknown {
+  if (typeof value !== "string") return value;
+  const text = value.trim();
+  const word = WORDS.get(text.toLowerCase());
+  if (word !== undefined) return word;
+  const number = parseDecimal(text);
+  return Number.isNaN(number) ? value : number;
 }
 
-/** A number of bytes in `least`..`most`, or text with a unit: `512M`, `1GiB`. */
-export function byteSize(least: number, most: number): Kind<number> {
+/** Integers in `min`..`max` (the default maximum is that of int32, which TensorFlow uses for counts). */
+export function integer(min: number, max: number = 2 ** 31 - 1): ValueType<number> {
+  return { schema: z.preprocess(parseLiteral, z.int().min(min).max(max)), expected: `an integer from ${min} to ${max}` };
+}
+
+/** A number of bytes in `min`..`max`, or text with a unit: `512M`, `1GiB`. */
+export function byteSize(min: number, max: number): ValueType<number> {
   const parse = (value: unknown): unknown => (typeof value === "string" ? parseByteSize(value) : value);
   return {
-    schema: z.preprocess(parse, z.int().min(least).max(most)),
-    expected: `a number of bytes, ${least} to ${most}, like 268435456 or 256M`,
+    schema: z.preprocess(parse, z.int().min(min).max(max)),
+    expected: `a size from ${min} to ${max} bytes, such as 268435456 or 256M`,
   };
 }
 
@@ -35,7 +58,7 @@ function fitsFloat32(value: number): boolean {
 const FLOAT32_RANGE = "1.2e-38 to 3.4e38";
 
 /** 0, or positive numbers in the normal range of float32. */
-export const notNegative: Kind<number> = {
+export const nonNegative: ValueType<number> = {
   schema: z.preprocess(
     parseLiteral,
     z
@@ -47,13 +70,13 @@ export const notNegative: Kind<number> = {
 };
 
 /** Positive numbers in the normal range of float32. */
-export const positive: Kind<number> = {
+export const positive: ValueType<number> = {
   schema: z.preprocess(parseLiteral, z.number().gt(0).refine(fitsFloat32)),
   expected: `a number from ${FLOAT32_RANGE}`,
 };
 
 /** Numbers from 0 to below 1, also after rounding to float32. */
-export const share: Kind<number> = {
+export const fraction: ValueType<number> = {
   schema: z.preprocess(
     parseLiteral,
     z
@@ -65,7 +88,7 @@ export const share: Kind<number> = {
 };
 
 /** A local path with `~` expanded. Whether the file exists is checked when it is read. */
-export const path: Kind<string> = {
+export const path: ValueType<string> = {
   schema: z
     .string()
     .min(1)
@@ -77,22 +100,22 @@ export const path: Kind<string> = {
   expected: "a path",
 };
 
-/** A list of shards: a file that lists them, a glob or a shard; or several of these. */
-export const fileList: Kind<string | readonly string[]> = {
+/** Shards: a file that lists them, a glob or a shard; or several of these. */
+export const fileList: ValueType<string | readonly string[]> = {
   schema: z
     .preprocess((value) => (typeof value === "string" ? [value] : value), z.array(path.schema).min(1))
     .transform((paths) => (paths.length === 1 ? (paths[0] as string) : paths)),
   expected: "a path, or a list of paths",
 };
 
-/** A kind, or null (`null`, `~` or Python's `None`). */
-export function nullable<T>(kind: Kind<T>): Kind<T | null> {
-  const schema = z.preprocess((value) => (parseLiteral(value) === null ? null : value), z.nullable(kind.schema));
-  return { schema, expected: `${kind.expected}, or null` };
+/** A type, or null (`null`, `~` or Python's `None`). */
+export function nullable<T>(type: ValueType<T>): ValueType<T | null> {
+  const schema = z.preprocess((value) => (parseLiteral(value) === null ? null : value), z.nullable(type.schema));
+  return { schema, expected: `${type.expected}, or null` };
 }
 
 /** Where to compute. `true` is strict: without a CUDA device it is an error. */
-export const device: Kind<boolean | "auto"> = {
+export const device: ValueType<boolean | "auto"> = {
   schema: z.preprocess(
     (value) => (typeof value === "string" && value.toLowerCase() === "auto" ? "auto" : parseLiteral(value)),
     z.union([z.boolean(), z.literal("auto")]),
@@ -101,34 +124,34 @@ export const device: Kind<boolean | "auto"> = {
 };
 
 /** Precision of matrix products in training. */
-export const trainingPrecision: Kind<"float32" | "tf32"> = { schema: z.enum(["float32", "tf32"]), expected: "float32 or tf32" };
+export const trainingPrecision: ValueType<"float32" | "tf32"> = { schema: z.enum(["float32", "tf32"]), expected: "float32 or tf32" };
 
 /** Precision of matrix products in evaluation and inference. */
-export const precision: Kind<"float32" | "tf32" | "int16" | "int8"> = {
+export const precision: ValueType<"float32" | "tf32" | "int16" | "int8"> = {
   schema: z.enum(["float32", "tf32", "int16", "int8"]),
   expected: "float32, tf32, int16 or int8",
 };
 
 /** What to do about corrupt data in shards. */
-export const corruptPolicy: Kind<"error" | "skip-record" | "skip-shard"> = {
+export const corruptPolicy: ValueType<"error" | "skip-record" | "skip-shard"> = {
   schema: z.enum(["error", "skip-record", "skip-shard"]),
   expected: "error, skip-record or skip-shard",
 };
 
 /** What to do about a non-finite loss. */
-export const nanPolicy: Kind<"stop" | "skip-batch"> = { schema: z.enum(["stop", "skip-batch"]), expected: "stop or skip-batch" };
+export const nanPolicy: ValueType<"stop" | "skip-batch"> = { schema: z.enum(["stop", "skip-batch"]), expected: "stop or skip-batch" };
 
 /** The models, by MODEL.name; the first is the default. */
 export const MODEL_NAMES = ["NEXTVLAD", "NETVLAD"] as const;
 
 /** The name of a model, case-insensitive. */
-export const modelName: Kind<(typeof MODEL_NAMES)[number]> = {
+export const modelName: ValueType<(typeof MODEL_NAMES)[number]> = {
   schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.enum(MODEL_NAMES)),
   expected: MODEL_NAMES.join(" or "),
 };
 
 /** Two different names. */
-export const namePair: Kind<readonly [string, string]> = {
+export const namePair: ValueType<readonly [string, string]> = {
   schema: z
     .tuple([z.string().min(1), z.string().min(1)])
     .readonly()

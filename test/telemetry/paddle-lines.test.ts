@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatEvalLine, formatTrainLine } from "../../src/telemetry/lines.js";
+import { formatEvalLine, formatTrainLine } from "../../src/telemetry/paddle-lines.js";
 
 test("a training step's line is PaddleVideo's", () => {
   assert.equal(
