@@ -1,5 +1,5 @@
-// Soft assignment in as few passes over memory as it takes: batch norm, softmax over clusters, the group's attention, and its gradient.
-// z is [N, G K] (N frames), attention [N, G] before its sigmoid, assignment [N G, K]; videos lie back to back.
+// Soft assignment and its gradient in a minimum of passes over memory: batch norm, softmax over clusters, and the attention of each group.
+// For N frames: z [N, G K], alpha [N, G] (the attention before its sigmoid), assignment [N G, K]. The frames of a batch's videos are contiguous.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -12,7 +12,7 @@
 namespace nextvlad {
 namespace {
 
-// Column sums, in float over short runs of rows and in double over those: exact enough for any number of frames.
+// Column sums, accurate for any number of rows: in float over runs of 32 rows, and in double over the runs.
 class ColumnSums {
  public:
   explicit ColumnSums(int64_t columns) : total_(columns, 0.0), run_(columns, 0.0f) {}
@@ -37,10 +37,10 @@ class ColumnSums {
   int rows_ = 0;
 };
 
-// What z [N, G K], a tensor [N, G] and the frame counts [B] say of a batch.
+// The sizes of a batch, from z [N, G K], a tensor [N, G] and the frame counts [B].
 struct Batch {
   int64_t frames, columns, groups, clusters, videos;
-  std::vector<int32_t> video;  // which each frame belongs to
+  std::vector<int32_t> video;  // of each frame
 
   Batch(Call& call, int z, int per_group, int frame_counts) {
     const auto shape = call.Expect(z, {Call::kAny, Call::kAny});
@@ -55,7 +55,7 @@ struct Batch {
   }
 };
 
-// Mean and biased variance over rows. Sums are of the distance to the first row, so that a far-off mean costs no digits.
+// Mean and biased variance over rows. The sums are of differences to the first row, so that a mean far from zero costs no precision.
 void Moments(const float* z, int64_t rows, int64_t columns, std::vector<double>* mean, std::vector<double>* variance) {
   const int threads = Pool::Shared().threads();
   std::vector<std::vector<double>> sums(threads), squares(threads);
@@ -91,33 +91,33 @@ void Moments(const float* z, int64_t rows, int64_t columns, std::vector<double>*
   }
 }
 
-// a = softmax(z scale + shift) * gate, and its sum over each video's frames.
-void AssignRows(const float* z, const float* gate, const float* scale, const float* shift, const std::vector<int32_t>& video, int64_t groups,
-                int64_t clusters, int64_t videos, float* assignment, float* mass) {
+// assignment = softmax(z scale + shift) * attention, and a_sum, its sum over each video's frames.
+void AssignRows(const float* z, const float* attention, const float* scale, const float* shift, const std::vector<int32_t>& video, int64_t groups,
+                int64_t clusters, int64_t videos, float* assignment, float* a_sum) {
   const int64_t columns = groups * clusters;
   const int64_t frames = video.size();
   const int threads = Pool::Shared().threads();
-  std::memset(mass, 0, videos * columns * sizeof(float));
-  // A video may begin in the piece before: what a piece adds to its first video waits until all are done.
-  std::vector<std::vector<float>> heads(threads, std::vector<float>(columns, 0.0f));
+  std::memset(a_sum, 0, videos * columns * sizeof(float));
+  // A piece's first video may begin in the piece before it, so its sums are kept apart until all pieces are done.
+  std::vector<std::vector<float>> first_sums(threads, std::vector<float>(columns, 0.0f));
   ParallelFor(frames, [&](int64_t begin, int64_t end, int piece) {
     for (int64_t t = begin; t < end; t++) {
-      float* sums = video[t] == video[begin] ? heads[piece].data() : mass + video[t] * columns;
+      float* sums = video[t] == video[begin] ? first_sums[piece].data() : a_sum + video[t] * columns;
       for (int64_t g = 0; g < groups; g++) {
         const int64_t at = g * clusters;
         const float* logits = z + t * columns + at;
         float* a = assignment + t * columns + at;
 #pragma omp simd
         for (int64_t k = 0; k < clusters; k++) a[k] = logits[k] * scale[at + k] + shift[at + k];
-        AssignClusters(a, clusters, gate[t * groups + g], sums + at);
+        AssignClusters(a, clusters, attention[t * groups + g], sums + at);
       }
     }
   });
   for (int piece = 0; piece < threads; piece++) {
     const int64_t begin = frames * piece / threads;
     if (begin == frames * (piece + 1) / threads) continue;
-    float* sums = mass + video[begin] * columns;
-    for (int64_t c = 0; c < columns; c++) sums[c] += heads[piece][c];
+    float* sums = a_sum + video[begin] * columns;
+    for (int64_t c = 0; c < columns; c++) sums[c] += first_sums[piece][c];
   }
 }
 
@@ -125,8 +125,8 @@ void SigmoidAll(const float* x, int64_t count, float* y) {
   for (int64_t i = 0; i < count; i++) y[i] = Sigmoid(x[i]);
 }
 
-// Inputs: z, attention, scale [G K], shift [G K], frame counts [B], epsilon [].
-// Outputs: assignment [N G, K], gate [N, G], mean, variance (biased), 1 / sqrt(variance + epsilon) [G K], mass [B, G K].
+// Inputs: z, alpha, scale [G K], shift [G K], frame counts [B], epsilon [].
+// Outputs: assignment [N G, K]; attention [N, G]; mean, variance (biased) and inverse = 1 / sqrt(variance + epsilon) [G K]; a_sum [B, G K].
 void Assign(Call& call) {
   const Batch batch(call, 0, 1, 4);
   const int64_t frames = batch.frames, columns = batch.columns, groups = batch.groups, clusters = batch.clusters, videos = batch.videos;
@@ -134,19 +134,19 @@ void Assign(Call& call) {
   for (int i = 2; i <= 3; i++) call.Expect(i, {columns});
   call.ExpectCount(5, 1);
   const float* z = call.Input<float>(0);
-  const float* attention = call.Input<float>(1);
+  const float* alpha = call.Input<float>(1);
   const float* scale = call.Input<float>(2);
   const float* shift = call.Input<float>(3);
   const float epsilon = *call.Input<float>(5);
   float* assignment = call.Output(0, {frames * groups, clusters});
-  float* gate = call.Output(1, {frames, groups});
+  float* attention = call.Output(1, {frames, groups});
   float* mean = call.Output(2, {columns});
   float* variance = call.Output(3, {columns});
   float* inverse = call.Output(4, {columns});
-  float* mass = call.Output(5, {videos, columns});
+  float* a_sum = call.Output(5, {videos, columns});
   std::vector<double> means, variances;
   Moments(z, frames, columns, &means, &variances);
-  std::vector<float> factor(columns), addend(columns);
+  std::vector<float> factor(columns), addend(columns);  // the batch norm as z factor + addend
   for (int64_t c = 0; c < columns; c++) {
     mean[c] = means[c];
     variance[c] = variances[c];
@@ -155,25 +155,25 @@ void Assign(Call& call) {
     factor[c] = scale[c] * inverted;
     addend[c] = shift[c] - means[c] * scale[c] * inverted;
   }
-  SigmoidAll(attention, frames * groups, gate);
-  AssignRows(z, gate, factor.data(), addend.data(), video, groups, clusters, videos, assignment, mass);
+  SigmoidAll(alpha, frames * groups, attention);
+  AssignRows(z, attention, factor.data(), addend.data(), video, groups, clusters, videos, assignment, a_sum);
 }
 
-// Inputs: z, attention, scale [G K], shift [G K], frame counts [B]. Outputs: assignment [N G, K], mass [B, G K].
+// Inputs: z, alpha, scale [G K], shift [G K], frame counts [B]. Outputs: assignment [N G, K], a_sum [B, G K].
 void AssignFrozen(Call& call) {
   const Batch batch(call, 0, 1, 4);
   const int64_t frames = batch.frames, columns = batch.columns, groups = batch.groups, clusters = batch.clusters, videos = batch.videos;
   const std::vector<int32_t>& video = batch.video;
   for (int i = 2; i <= 3; i++) call.Expect(i, {columns});
   float* assignment = call.Output(0, {frames * groups, clusters});
-  float* mass = call.Output(1, {videos, columns});
-  std::vector<float> gate(frames * groups);
-  SigmoidAll(call.Input<float>(1), frames * groups, gate.data());
-  AssignRows(call.Input<float>(0), gate.data(), call.Input<float>(2), call.Input<float>(3), video, groups, clusters, videos, assignment, mass);
+  float* a_sum = call.Output(1, {videos, columns});
+  std::vector<float> attention(frames * groups);
+  SigmoidAll(call.Input<float>(1), frames * groups, attention.data());
+  AssignRows(call.Input<float>(0), attention.data(), call.Input<float>(2), call.Input<float>(3), video, groups, clusters, videos, assignment, a_sum);
 }
 
-// Inputs: the gradient of the assignment through the frames [N G, K] and through the mass [B, G K]; assignment, gate, z, mean, inverse and
-// scale of the forward pass; frame counts [B]. Outputs: gradients of z [N, G K], attention [N, G], scale and shift [G K].
+// Inputs: the gradients of the assignment [N G, K] and of a_sum [B, G K]; assignment, attention, z, mean, inverse and scale of the forward pass; frame
+// counts [B]. Outputs: the gradients of z [N, G K], alpha [N, G], scale and shift [G K].
 void AssignGradient(Call& call) {
   const Batch batch(call, 4, 3, 8);
   const int64_t frames = batch.frames, columns = batch.columns, groups = batch.groups, clusters = batch.clusters, videos = batch.videos;
@@ -181,16 +181,16 @@ void AssignGradient(Call& call) {
   for (int i : {0, 2}) call.Expect(i, {frames * groups, clusters});
   call.Expect(1, {videos, columns});
   for (int i = 5; i <= 7; i++) call.Expect(i, {columns});
-  const float* through_frames = call.Input<float>(0);
-  const float* through_mass = call.Input<float>(1);
+  const float* dassignment = call.Input<float>(0);
+  const float* da_sum = call.Input<float>(1);
   const float* assignment = call.Input<float>(2);
-  const float* gate = call.Input<float>(3);
+  const float* attention = call.Input<float>(3);
   const float* z = call.Input<float>(4);
   const float* mean = call.Input<float>(5);
   const float* inverse = call.Input<float>(6);
   const float* scale = call.Input<float>(7);
   float* dz = call.Output(0, {frames, columns});
-  float* dattention = call.Output(1, {frames, groups});
+  float* dalpha = call.Output(1, {frames, groups});
   float* dscale = call.Output(2, {columns});
   float* dshift = call.Output(3, {columns});
 
@@ -203,19 +203,19 @@ void AssignGradient(Call& call) {
     for (int64_t t = begin; t < end; t++) {
       for (int64_t g = 0; g < groups; g++) {
         const int64_t at = t * columns + g * clusters, column = g * clusters;
-        const float* da = through_frames + at;
-        const float* dm = through_mass + video[t] * columns + column;
+        const float* da = dassignment + at;
+        const float* ds = da_sum + video[t] * columns + column;
         const float* a = assignment + at;
-        float* dy = dz + at;
-        float pull = 0;  // sum of da a over clusters
-#pragma omp simd reduction(+ : pull)
+        float* dy = dz + at;  // first the whole gradient of a, then that of the normalized logits
+        float dot = 0;        // of the gradient of a and a
+#pragma omp simd reduction(+ : dot)
         for (int64_t k = 0; k < clusters; k++) {
-          dy[k] = da[k] + dm[k];
-          pull += dy[k] * a[k];
+          dy[k] = da[k] + ds[k];
+          dot += dy[k] * a[k];
         }
-        const float open = gate[t * groups + g];
-        const float mean_da = open > 0 ? pull / open : 0;
-        dattention[t * groups + g] = pull * (1 - open);
+        const float sigma = attention[t * groups + g];
+        const float mean_da = sigma > 0 ? dot / sigma : 0;  // weighted by the softmax
+        dalpha[t * groups + g] = dot * (1 - sigma);
 #pragma omp simd
         for (int64_t k = 0; k < clusters; k++) {
           dy[k] = a[k] * (dy[k] - mean_da);
@@ -229,7 +229,7 @@ void AssignGradient(Call& call) {
     scales[piece] = scale_sums.Total();
     shifts[piece] = shift_sums.Total();
   });
-  std::vector<float> factor(columns), constant(columns), slope(columns);
+  std::vector<float> factor(columns), mean_dy(columns), slope(columns);  // dz = factor (dy - mean_dy - (z - mean) slope)
   for (int64_t c = 0; c < columns; c++) {
     double s = 0, h = 0;
     for (int piece = 0; piece < threads; piece++) {
@@ -239,7 +239,7 @@ void AssignGradient(Call& call) {
     dscale[c] = s;
     dshift[c] = h;
     factor[c] = scale[c] * inverse[c];
-    constant[c] = h / frames;
+    mean_dy[c] = h / frames;
     slope[c] = s / frames * inverse[c];
   }
   ParallelFor(frames, [&](int64_t begin, int64_t end, int) {
@@ -247,7 +247,7 @@ void AssignGradient(Call& call) {
       float* d = dz + t * columns;
       const float* row = z + t * columns;
 #pragma omp simd
-      for (int64_t c = 0; c < columns; c++) d[c] = factor[c] * (d[c] - constant[c] - (row[c] - mean[c]) * slope[c]);
+      for (int64_t c = 0; c < columns; c++) d[c] = factor[c] * (d[c] - mean_dy[c] - (row[c] - mean[c]) * slope[c]);
     }
   });
 }
@@ -255,17 +255,17 @@ void AssignGradient(Call& call) {
 }  // namespace
 
 std::string RegisterAssignment() {
-  std::string problem = Register<Assign>("NextvladAssign", {"z: float", "attention: float", "scale: float", "shift: float", "frame_counts: int32", "epsilon: float"},
-                                         {"assignment: float", "gate: float", "mean: float", "variance: float", "inverse: float", "mass: float"});
+  std::string problem = Register<Assign>("NextvladAssign", {"z: float", "alpha: float", "scale: float", "shift: float", "frame_counts: int32", "epsilon: float"},
+                                         {"assignment: float", "attention: float", "mean: float", "variance: float", "inverse: float", "a_sum: float"});
   if (problem.empty()) {
-    problem = Register<AssignFrozen>("NextvladAssignFrozen", {"z: float", "attention: float", "scale: float", "shift: float", "frame_counts: int32"},
-                                     {"assignment: float", "mass: float"});
+    problem = Register<AssignFrozen>("NextvladAssignFrozen", {"z: float", "alpha: float", "scale: float", "shift: float", "frame_counts: int32"},
+                                     {"assignment: float", "a_sum: float"});
   }
   if (problem.empty()) {
     problem = Register<AssignGradient>("NextvladAssignGradient",
-                                       {"through_frames: float", "through_mass: float", "assignment: float", "gate: float", "z: float", "mean: float",
+                                       {"dassignment: float", "da_sum: float", "assignment: float", "attention: float", "z: float", "mean: float",
                                         "inverse: float", "scale: float", "frame_counts: int32"},
-                                       {"dz: float", "dattention: float", "dscale: float", "dshift: float"});
+                                       {"dz: float", "dalpha: float", "dscale: float", "dshift: float"});
   }
   return problem;
 }

@@ -1,10 +1,10 @@
-// Products whose left side is bytes, summed exactly in integers: with AVX512-VNNI one instruction multiplies 64 bytes, so that three terms
-// of a weight cost 3/4 of a float product, two terms half, one a quarter.
+// Products with bytes on the left, summed exactly in integers: with AVX512-VNNI one instruction multiplies 64 bytes, so that weights of three terms cost 3/4
+// of a float product, of two terms half, of one term a quarter.
 //
-// A weight is w = step (q1 + q2 / 254 + q3 / 254^2), step a column's own, the q's int8: three terms hold it to 2^-24 of the column's largest,
-// which is a float's own precision. A feature is u scale + offset. With bytes centred, u = 128 + v, a column's product is
+// A weight is w = step (q1 + q2 / 254 + q3 / 254^2), with one step per column and int8 values q. Three terms are exact to 2^-24 of the column's largest weight,
+// the precision of a float. A feature is u scale + offset. With centered bytes, u = 128 + v, a column's product is
 //   step (sum v q1 + sum v q2 / 254 + ...) + base,   base = sum (128 scale + offset) w + bias,
-// so that no digits are lost to the large common part of the bytes.
+// so that the bytes' large common part costs no precision.
 #pragma once
 
 #include <algorithm>
@@ -21,9 +21,9 @@
 
 namespace nextvlad {
 
-constexpr int kCentre = 128;
+constexpr int kCenter = 128;
 constexpr float kTermRatio = 254.0f;
-constexpr int kMostTerms = 3;
+constexpr int kMaxTerms = 3;
 
 #ifdef __AVX512VNNI__
 constexpr bool kByteInstructions = true;
@@ -31,7 +31,7 @@ using Ints = __m512i;
 inline Ints Broadcast(int32_t x) { return _mm512_set1_epi32(x); }
 inline Ints LoadInts(const void* from) { return _mm512_loadu_si512(from); }
 inline void StoreInts(void* to, Ints x) { _mm512_storeu_si512(to, x); }
-// Adds to each of 16 sums the four products of its bytes.
+// Adds the products of four bytes to each of 16 sums.
 inline Ints MultiplyBytes(Ints sums, Ints bytes, Ints weights) { return _mm512_dpbusd_epi32(sums, bytes, weights); }
 inline Vector ToFloats(Ints x) { return (Vector)_mm512_cvtepi32_ps(x); }
 #else
@@ -51,7 +51,7 @@ inline Ints MultiplyBytes(Ints sums, Ints bytes, Ints weights) {
 inline Vector ToFloats(Ints x) { return __builtin_convertvector(x, Vector); }
 #endif
 
-// 16 columns of weights: step [16], base [16], the sums' start [terms][16] int32, and the terms [quads][terms][16][4] int8, a quad being four rows.
+// A panel is 16 columns of weights: step [16], base [16], the initial sums [terms][16] int32, and the terms [quads][terms][16][4] int8. A quad is four rows.
 struct PanelShape {
   int64_t quads;
   int terms;
@@ -59,13 +59,17 @@ struct PanelShape {
 };
 
 inline PanelShape ShapeOfPanels(int64_t features, int terms) {
-  Call::Require(terms >= 1 && terms <= kMostTerms, "a weight has " + std::to_string(terms) + " terms, expected 1 to " + std::to_string(kMostTerms));
+  Call::Require(terms >= 1 && terms <= kMaxTerms, "a weight has " + std::to_string(terms) + " terms, expected 1 to " + std::to_string(kMaxTerms));
   return {RoundUp(features, 4) / 4, terms};
 }
 
-// y[row, 16 columns] for kRows rows of bytes, or what to add to it: all sums stay in registers from the first row of the weights to the last.
+// With 24 sums, the weights and one row of bytes, 28 of 32 registers are in use.
+template <int kTerms>
+constexpr int kByteTileRows = 24 / kTerms;
+
+// y = the product of kRows rows of bytes and one panel; added to y if kAdd. All sums stay in registers, from the first quad to the last.
 template <int kTerms, int kRows, bool kAdd = false>
-[[gnu::noinline]] void MultiplyTile(const uint8_t* bytes, int64_t stride, const float* panel, int64_t quads, float* y, int64_t y_stride) {
+[[gnu::noinline]] void MultiplyByteTile(const uint8_t* bytes, int64_t stride, const float* panel, int64_t quads, float* y, int64_t y_stride) {
   const float* start = panel + 2 * kLanes;
   const float* terms = start + kTerms * kLanes;
   Ints sums[kRows][kTerms];
@@ -87,7 +91,7 @@ template <int kTerms, int kRows, bool kAdd = false>
       for (int i = 0; i < kTerms; i++) sums[r][i] = MultiplyBytes(sums[r][i], row, weights[i]);
     }
   }
-  // By way of memory, which the compiler must not see through: g++ 12 would keep the sums there all along, and the loop above take twice as long.
+  // The sums pass through memory that is opaque to the compiler: g++ 12 would otherwise keep them in memory in the loop above, which takes twice as long.
   Ints totals[kRows * kTerms];
 #pragma GCC unroll 24
   for (int r = 0; r < kRows; r++) {
@@ -107,25 +111,25 @@ template <int kTerms, int kRows, bool kAdd = false>
 
 template <int kTerms>
 inline void MultiplyRows(const uint8_t* bytes, int64_t rows, int64_t stride, const float* panel, int64_t quads, float* y, int64_t y_stride) {
-  constexpr int kRows = 24 / kTerms;  // 24 sums, the weights and a row of bytes fill 28 of 32 registers
+  constexpr int kRows = kByteTileRows<kTerms>;
   if (rows < kRows) {
-    for (int64_t r = 0; r < rows; r++) MultiplyTile<kTerms, 1>(bytes + r * stride, stride, panel, quads, y + r * y_stride, y_stride);
+    for (int64_t r = 0; r < rows; r++) MultiplyByteTile<kTerms, 1>(bytes + r * stride, stride, panel, quads, y + r * y_stride, y_stride);
     return;
   }
   for (int64_t r = 0; r < rows; r += kRows) {
-    const int64_t at = std::min<int64_t>(r, rows - kRows);  // the last tile overlaps the one before: integer sums come out the same
-    MultiplyTile<kTerms, kRows>(bytes + at * stride, stride, panel, quads, y + at * y_stride, y_stride);
+    const int64_t at = std::min<int64_t>(r, rows - kRows);  // the last tile overlaps the previous one, with equal results
+    MultiplyByteTile<kTerms, kRows>(bytes + at * stride, stride, panel, quads, y + at * y_stride, y_stride);
   }
 }
 
-// y[rows, 16] = bytes[rows, 4 quads] times one panel.
+// y [rows, 16] = bytes [rows, 4 quads] times one panel.
 inline void MultiplyPanel(const uint8_t* bytes, int64_t rows, int64_t stride, const float* panel, const PanelShape& shape, float* y, int64_t y_stride) {
   if (shape.terms == 1) return MultiplyRows<1>(bytes, rows, stride, panel, shape.quads, y, y_stride);
   if (shape.terms == 2) return MultiplyRows<2>(bytes, rows, stride, panel, shape.quads, y, y_stride);
   MultiplyRows<3>(bytes, rows, stride, panel, shape.quads, y, y_stride);
 }
 
-// Rows of bytes whose last quad may be read to its end.
+// Rows of bytes, padded so that the last quad of a row can be read.
 class ByteRows {
  public:
   ByteRows(const uint8_t* bytes, int64_t rows, int64_t features) : bytes_(bytes), stride_(RoundUp(features, 4)) {

@@ -8,7 +8,7 @@
 namespace nextvlad {
 namespace {
 
-// Input: values of any shape. Output: the same in memory of their own, bit for bit: what arithmetic there is flushes numbers near zero.
+// Input: values of any shape. Output: a bit-exact copy in its own memory; arithmetic would flush denormals to zero.
 void Copy(Call& call) {
   const float* from = call.Input<float>(0);
   float* to = call.Output(0, call.Shape(0));

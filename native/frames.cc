@@ -1,19 +1,20 @@
-// From bytes to each video's sums in one go, with frozen weights: a group's cluster logits, its softmax, its expansion and its sums over frames
-// all stay in the second cache; nothing the size of a batch's frames is ever written.
+// From bytes to each video's sums in one kernel, with frozen weights. For one group at a time, the cluster logits, their softmax, x1 and its sums over frames
+// stay in the L2 cache; nothing of the size of a batch's frames is ever written.
 #include <vector>
 
 #include "byte_panels.h"
 #include "kernel.h"
 #include "kernels.h"
 #include "parallel.h"
+#include "register_tile.h"
 #include "softmax.h"
 
 namespace nextvlad {
 namespace {
 
-constexpr int64_t kChunk = 320;    // frames whose values of one group lie in the second cache
-constexpr int64_t kSumChunk = 64;  // frames whose assignments lie in the first
-constexpr int kSumRows = 4;
+constexpr int64_t kChunk = 320;    // frames whose values of one group fit the L2 cache
+constexpr int64_t kSumChunk = 64;  // frames whose assignments fit the L1 cache
+constexpr int kSumRows = 4;        // of a tile of sums; divides kLanes, to which P is padded
 
 struct Sizes {
   int64_t features, groups, clusters, group_size;
@@ -23,99 +24,83 @@ struct Sizes {
 };
 
 struct Panels {
-  const float *clusters, *attention, *expansion;
+  const float *clusters, *alpha, *expansion;
 };
-
-// sums[p, 16 kVectors clusters] += x[t, p] a[t, clusters] for kSumRows p's; x is [frames][16], a and sums have rows of `stride`.
-template <int kVectors>
-inline void AddSums(const float* x, const float* a, int64_t frames, int64_t stride, float* sums) {
-  Vector total[kSumRows][kVectors];
-#pragma GCC unroll 4
-  for (int p = 0; p < kSumRows; p++) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) total[p][v] = Load(sums + p * stride + v * kLanes);
-  }
-  for (int64_t t = 0; t < frames; t++) {
-    Vector row[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) row[v] = Load(a + t * stride + v * kLanes);
-#pragma GCC unroll 4
-    for (int p = 0; p < kSumRows; p++) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; v++) total[p][v] += x[t * kLanes + p] * row[v];
-    }
-  }
-#pragma GCC unroll 4
-  for (int p = 0; p < kSumRows; p++) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) Store(sums + p * stride + v * kLanes, total[p][v]);
-  }
-}
 
 // One thread's memory.
 struct Scratch {
   explicit Scratch(const Sizes& s)
-      : attention(kChunk * RoundUp(s.groups, kLanes)), assignment(kChunk * s.padded_clusters()), expanded(kChunk * s.padded_group()),
+      : alpha(kChunk * RoundUp(s.groups, kLanes)), assignment(kChunk * s.padded_clusters()), x1(kChunk * s.padded_group()),
         sums(s.padded_group() * s.padded_clusters()) {}
-  Floats attention, assignment, expanded, sums;
+  Floats alpha, assignment, x1, sums;
 };
 
-// One group of a chunk of frames of one video: adds to scratch.sums and to the group's mass.
-void AddGroup(const uint8_t* bytes, int64_t frames, int64_t stride, const Panels& panels, const Sizes& s, int64_t group, Scratch& scratch, float* mass) {
+// sums[p, k] += sum over frames of x1[t, p] a[t, k] for kSumRows p's and kVectors vectors of k's. x1 is [frames, kLanes]; the rows of a and sums are `stride`
+// apart.
+template <int kVectors>
+void AddTile(const float* x1, const float* a, int64_t frames, int64_t stride, float* sums) {
+  RegisterTile<kSumRows, kVectors> tile;
+  tile.Load(sums, stride);
+  tile.MultiplyAdd(x1, kLanes, 1, a, stride, frames);
+  tile.Store(sums, stride);
+}
+
+// Adds one group of a chunk of a video's frames to scratch.sums and to the group's a_sum.
+void AddGroup(const uint8_t* bytes, int64_t frames, int64_t stride, const Panels& panels, const Sizes& s, int64_t group, Scratch& scratch, float* a_sum) {
   const PanelShape shape = s.shape;
   const int64_t clusters = s.padded_clusters(), panel_floats = shape.floats();
   float* a = scratch.assignment.data();
   for (int64_t k = 0; k < clusters; k += kLanes) {
     MultiplyPanel(bytes, frames, stride, panels.clusters + (group * clusters + k) / kLanes * panel_floats, shape, a + k, clusters);
   }
-  const float* attention = scratch.attention.data() + group / kLanes * frames * kLanes + group % kLanes;
+  const float* alpha = scratch.alpha.data() + group / kLanes * frames * kLanes + group % kLanes;
   for (int64_t t = 0; t < frames; t++) {
-    AssignClusters(a + t * clusters, s.clusters, Sigmoid(attention[t * kLanes]), mass);
+    AssignClusters(a + t * clusters, s.clusters, Sigmoid(alpha[t * kLanes]), a_sum);
     for (int64_t k = s.clusters; k < clusters; k++) a[t * clusters + k] = 0;
   }
   for (int64_t p = 0; p < s.padded_group(); p += kLanes) {
-    float* x = scratch.expanded.data() + p * frames;
-    MultiplyPanel(bytes, frames, stride, panels.expansion + (group * s.padded_group() + p) / kLanes * panel_floats, shape, x, kLanes);
+    float* x1 = scratch.x1.data() + p * frames;
+    MultiplyPanel(bytes, frames, stride, panels.expansion + (group * s.padded_group() + p) / kLanes * panel_floats, shape, x1, kLanes);
   }
   for (int64_t begin = 0; begin < frames; begin += kSumChunk) {
     const int64_t count = std::min(kSumChunk, frames - begin);
     for (int64_t k = 0; k < clusters;) {
-      const int64_t vectors = (clusters - k) / kLanes;
+      const bool is_full = clusters - k >= kTileColumns;
       for (int64_t p = 0; p < s.padded_group(); p += kSumRows) {
-        const float* x = scratch.expanded.data() + p / kLanes * kLanes * frames + begin * kLanes + p % kLanes;
+        const float* x1 = scratch.x1.data() + p / kLanes * kLanes * frames + begin * kLanes + p % kLanes;
         float* sums = scratch.sums.data() + p * clusters + k;
-        if (vectors >= 4) {
-          AddSums<4>(x, a + begin * clusters + k, count, clusters, sums);
+        if (is_full) {
+          AddTile<kTileVectors>(x1, a + begin * clusters + k, count, clusters, sums);
         } else {
-          AddSums<1>(x, a + begin * clusters + k, count, clusters, sums);
+          AddTile<kLanes / kSimdLanes>(x1, a + begin * clusters + k, count, clusters, sums);
         }
       }
-      k += (vectors >= 4 ? 4 : 1) * kLanes;
+      k += is_full ? kTileColumns : kLanes;
     }
   }
 }
 
-// Groups first..last of one video: its sums [P, K] and these groups' mass [K] each.
+// Groups [first, last) of one video: its sums [P, K], and these groups' a_sum [K] each.
 void SumVideo(const ByteRows& bytes, int64_t first_frame, int64_t frames, const Panels& panels, const Sizes& s, int64_t first, int64_t last,
-              Scratch& scratch, float* mass, float* sums) {
+              Scratch& scratch, float* a_sum, float* sums) {
   std::fill(scratch.sums.begin(), scratch.sums.end(), 0.0f);
-  std::fill(mass + first * s.clusters, mass + last * s.clusters, 0.0f);
+  std::fill(a_sum + first * s.clusters, a_sum + last * s.clusters, 0.0f);
   for (int64_t begin = 0; begin < frames; begin += kChunk) {
     const int64_t count = std::min(kChunk, frames - begin);
     const uint8_t* rows = bytes.row(first_frame + begin);
     for (int64_t g = 0; g < s.groups; g += kLanes) {
-      MultiplyPanel(rows, count, bytes.stride(), panels.attention + g / kLanes * s.shape.floats(), s.shape, scratch.attention.data() + g * count, kLanes);
+      MultiplyPanel(rows, count, bytes.stride(), panels.alpha + g / kLanes * s.shape.floats(), s.shape, scratch.alpha.data() + g * count, kLanes);
     }
-    for (int64_t g = first; g < last; g++) AddGroup(rows, count, bytes.stride(), panels, s, g, scratch, mass + g * s.clusters);
+    for (int64_t g = first; g < last; g++) AddGroup(rows, count, bytes.stride(), panels, s, g, scratch, a_sum + g * s.clusters);
   }
   for (int64_t p = 0; p < s.group_size; p++) {
     std::memcpy(sums + p * s.clusters, scratch.sums.data() + p * s.padded_clusters(), s.clusters * sizeof(float));
   }
 }
 
-// Inputs: bytes (uint8, carried four to a float), frame counts [B], panels of the normalised cluster logits (groups apart), of the attention and of
-// the expansion (groups apart), and [features, groups, clusters, group size, terms].
-// Outputs: the sum over frames and groups of assignment times expansion [B, P, K], the assignment's sum over frames [B, G K].
+// Inputs: bytes (uint8, packed four to a float), frame counts [B], panels (split.cc) of the normalized cluster logits (each group padded), of alpha and of x1
+// (each group padded), and [features, groups, clusters, group size, terms].
+// Outputs: the sum over frames and groups of assignment times x1 [B, P, K], and the assignment's sum over frames [B, G K].
 void Frames(Call& call) {
   const int32_t* n = call.Sizes(5, 5);
   const Sizes s{n[0], n[1], n[2], n[3], ShapeOfPanels(n[0], n[4])};
@@ -128,34 +113,33 @@ void Frames(Call& call) {
   const ByteRows bytes(call.Bytes(0, offsets[videos] * s.features), offsets[videos], s.features);
   const Panels panels{call.Input<float>(2), call.Input<float>(3), call.Input<float>(4)};
   float* sums = call.Output(0, {videos, s.group_size, s.clusters});
-  float* mass = call.Output(1, {videos, s.groups * s.clusters});
+  float* a_sum = call.Output(1, {videos, s.groups * s.clusters});
 
-  // A few videos are shared out by groups, so that all cores have work; the parts are added in their own order.
+  // If there are few videos, their groups are split into parts, so that all cores have work. The parts are added in order.
   const int threads = Pool::Shared().threads();
   const int64_t parts = videos >= 4 * threads ? 1 : std::min<int64_t>(s.groups, threads);
   const int64_t size = s.group_size * s.clusters;
-  std::vector<float> shares((parts - 1) * videos * size);
-  ShareOut(videos * parts, [&](const auto& next) {
+  std::vector<float> further_parts((parts - 1) * videos * size);
+  ForEachItem(videos * parts, [&](const auto& next) {
     Scratch scratch(s);
     for (int64_t item; next(&item);) {
       const int64_t video = item / parts, part = item % parts;
-      float* into = part == 0 ? sums + video * size : shares.data() + ((part - 1) * videos + video) * size;
+      float* to = part == 0 ? sums + video * size : further_parts.data() + ((part - 1) * videos + video) * size;
       SumVideo(bytes, offsets[video], offsets[video + 1] - offsets[video], panels, s, s.groups * part / parts, s.groups * (part + 1) / parts, scratch,
-               mass + video * s.groups * s.clusters, into);
+               a_sum + video * s.groups * s.clusters, to);
     }
   });
   for (int64_t part = 1; part < parts; part++) {
-    const float* share = shares.data() + (part - 1) * videos * size;
-    for (int64_t i = 0; i < videos * size; i++) sums[i] += share[i];
+    const float* values = further_parts.data() + (part - 1) * videos * size;
+    for (int64_t i = 0; i < videos * size; i++) sums[i] += values[i];
   }
 }
 
 }  // namespace
 
 std::string RegisterFrames() {
-  return Register<Frames>("NextvladFrames",
-                          {"bytes: float", "frame_counts: int32", "clusters: float", "attention: float", "expansion: float", "sizes: int32"},
-                          {"sums: float", "mass: float"});
+  return Register<Frames>("NextvladFrames", {"bytes: float", "frame_counts: int32", "clusters: float", "alpha: float", "expansion: float", "sizes: int32"},
+                          {"sums: float", "a_sum: float"});
 }
 
 }  // namespace nextvlad

@@ -1,4 +1,4 @@
-// What a kernel needs of TensorFlow's C interface for kernels (tensorflow/c/kernels.h, ops.h).
+// Wraps TensorFlow's C API for kernels (tensorflow/c/kernels.h, ops.h).
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,13 @@
 
 namespace nextvlad {
 
-// Fails a kernel: what Guarded reports to TensorFlow.
+// Fails a kernel: Guarded reports it to TensorFlow.
 struct KernelError : std::runtime_error {
   explicit KernelError(const std::string& message, TF_Code code = TF_INVALID_ARGUMENT) : std::runtime_error(message), code(code) {}
   const TF_Code code;
 };
 
-// One call of a kernel: its inputs and outputs, freed at the end of the call. Throws KernelError for whatever TensorFlow refuses.
+// One call of a kernel: its inputs and outputs, which are freed at the end of the call. Throws KernelError if TensorFlow reports an error.
 class Call {
  public:
   explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
@@ -31,7 +31,7 @@ class Call {
   }
   Call(const Call&) = delete;
 
-  // The input's memory. A variable's value that was read is the variable's own memory: writing to it updates the variable.
+  // The input's memory. The value read from a variable is the variable's own memory: writing to it updates the variable.
   template <class T>
   T* Input(int index) {
     return static_cast<T*>(TF_TensorData(Fetch(index)));
@@ -44,7 +44,7 @@ class Call {
     return shape;
   }
 
-  // Throws unless the input has this shape, where kAny stands for any size. Returns the shape.
+  // Returns the input's shape. Throws if it differs from `expected`, in which kAny matches any size.
   static constexpr int64_t kAny = -1;
   std::vector<int64_t> Expect(int index, const std::vector<int64_t>& expected) {
     const std::vector<int64_t> shape = Shape(index);
@@ -54,25 +54,25 @@ class Call {
     return shape;
   }
 
-  // Throws unless the input has this many values, in whatever shape.
+  // Throws if the input does not have this number of values, in any shape.
   void ExpectCount(int index, int64_t expected) {
     const int64_t count = Count(index);
     Require(count == expected, "input " + std::to_string(index) + " has " + std::to_string(count) + " values, expected " + std::to_string(expected));
   }
 
-  // Throws `message` unless `condition` holds.
+  // Throws `message` if `condition` is false.
   static void Require(bool condition, const std::string& message) {
     if (!condition) throw KernelError(message);
   }
 
-  // Throws unless the input holds at least this many bytes, carried four to a float.
+  // Returns bytes packed four to a float. Throws if there are fewer than `expected`.
   uint8_t* Bytes(int index, int64_t expected) {
     const int64_t count = Count(index) * 4;
     Require(count >= expected, "input " + std::to_string(index) + " has " + std::to_string(count) + " bytes, expected " + std::to_string(expected));
     return Input<uint8_t>(index);
   }
 
-  // `count` positive numbers [count], sizes that other shapes must match; a scalar for one.
+  // Returns `count` sizes, from a vector or, for one, a scalar. Throws if one is not positive.
   const int32_t* Sizes(int index, int64_t count) {
     ExpectCount(index, count);
     const int32_t* sizes = Input<int32_t>(index);
@@ -80,7 +80,7 @@ class Call {
     return sizes;
   }
 
-  // Where each video's frames begin, from frame counts [B], and where the last one's end: [B + 1].
+  // The index of each video's first frame, from frame counts [B], and at the end the number of frames: [B + 1].
   std::vector<int32_t> Offsets(int index) {
     const int64_t videos = Expect(index, {kAny})[0];
     const int32_t* counts = Input<int32_t>(index);
@@ -89,13 +89,13 @@ class Call {
     for (int64_t v = 0; v < videos; v++) {
       Require(counts[v] >= 0, "video " + std::to_string(v) + " has " + std::to_string(counts[v]) + " frames");
       frames += counts[v];
-      Require(frames <= INT32_MAX, "the batch has too many frames");
+      Require(frames <= INT32_MAX, "the batch has too many frames (at most 2147483647)");
       offsets[v + 1] = static_cast<int32_t>(frames);
     }
     return offsets;
   }
 
-  // The same, of frame counts that must add up to `frames`.
+  // The same. Throws if the frame counts do not add up to `frames`.
   std::vector<int32_t> Offsets(int index, int64_t frames) {
     const std::vector<int32_t> offsets = Offsets(index);
     Require(offsets.back() == frames, "the frame counts add up to " + std::to_string(offsets.back()) + ", expected " + std::to_string(frames));
@@ -105,16 +105,16 @@ class Call {
   float* Output(int index, const std::vector<int64_t>& shape) {
     int64_t count = 1;
     for (int64_t size : shape) count *= size;
-    return Hold(TF_AllocateOutput(context_, index, TF_FLOAT, shape.data(), shape.size(), count * sizeof(float), status_));
+    return Own(TF_AllocateOutput(context_, index, TF_FLOAT, shape.data(), shape.size(), count * sizeof(float), status_));
   }
 
-  // Memory for the length of the call; on a GPU, for what was started in it.
+  // Memory that is freed at the end of the call; on a GPU, after the work that the call has started.
   float* Temporary(int64_t floats) {
     TF_AllocatorAttributes attributes{TF_ALLOCATOR_ATTRIBUTES_STRUCT_SIZE, 0};
-    return Hold(TF_AllocateTemp(context_, TF_FLOAT, &floats, 1, &attributes, status_));
+    return Own(TF_AllocateTemp(context_, TF_FLOAT, &floats, 1, &attributes, status_));
   }
 
-  // Reports the call as failed.
+  // Marks the call as failed.
   void Fail(const char* message, TF_Code code) {
     TF_SetStatus(status_, code, message);
     TF_OpKernelContext_Failure(context_, status_);
@@ -131,7 +131,7 @@ class Call {
     if (TF_GetCode(status_) != TF_OK) throw KernelError(TF_Message(status_), TF_GetCode(status_));
   }
 
-  float* Hold(TF_Tensor* tensor) {
+  float* Own(TF_Tensor* tensor) {
     Check();
     tensors_.push_back(tensor);
     return static_cast<float*>(TF_TensorData(tensor));
@@ -154,7 +154,7 @@ class Call {
   std::vector<TF_Tensor*> inputs_, tensors_;
 };
 
-// Runs a kernel; an exception becomes the kernel's failure.
+// Runs a kernel, and converts an exception to the kernel's failure.
 template <class AnyCall, void (*kWork)(AnyCall&)>
 void Guarded(void*, TF_OpKernelContext* context) {
   AnyCall call(context);
@@ -172,13 +172,13 @@ void Guarded(void*, TF_OpKernelContext* context) {
 using Compute = void (*)(void*, TF_OpKernelContext*);
 using Names = std::initializer_list<const char*>;
 
-// Tells TensorFlow of an op; returns what went wrong, or nothing.
+// Registers an op. Returns an error message, or an empty string.
 inline std::string Define(const char* name, Names inputs, Names outputs) {
   TF_Status* status = TF_NewStatus();
   TF_OpDefinitionBuilder* op = TF_NewOpDefinitionBuilder(name);
   for (const char* input : inputs) TF_OpDefinitionBuilderAddInput(op, input);
   for (const char* output : outputs) TF_OpDefinitionBuilderAddOutput(op, output);
-  // Stateful: what it does to a variable's memory must be done each time.
+  // Stateful, because it may update a variable's memory: TensorFlow must not skip or merge calls.
   TF_OpDefinitionBuilderSetIsStateful(op, true);
   TF_RegisterOpDefinition(op, status);
   std::string message = TF_GetCode(status) == TF_OK ? "" : std::string(name) + ": " + TF_Message(status);
@@ -186,7 +186,7 @@ inline std::string Define(const char* name, Names inputs, Names outputs) {
   return message;
 }
 
-// Gives an op its kernel for a device, "CPU" or "GPU"; `on_host` names the inputs that stay in the host's memory. Returns what went wrong, or nothing.
+// Registers an op's kernel for a device, "CPU" or "GPU". `on_host` names the inputs that stay in host memory. Returns an error message, or an empty string.
 inline std::string AddKernel(const char* name, const char* device, Compute compute, Names on_host = {}) {
   TF_Status* status = TF_NewStatus();
   TF_KernelBuilder* kernel = TF_NewKernelBuilder(name, device, nullptr, compute, nullptr);
@@ -197,7 +197,7 @@ inline std::string AddKernel(const char* name, const char* device, Compute compu
   return message;
 }
 
-// An op with a kernel for the CPU.
+// Registers an op with a CPU kernel. Returns an error message, or an empty string.
 template <void (*kWork)(Call&)>
 std::string Register(const char* name, Names inputs, Names outputs) {
   const std::string problem = Define(name, inputs, outputs);

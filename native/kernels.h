@@ -1,11 +1,11 @@
-// The kernels of this library; each registration returns what went wrong, or nothing.
+// Registers the CPU kernels. Each function returns an error message, or an empty string.
 #pragma once
 
 #include <string>
 
 namespace nextvlad {
 
-std::string RegisterDequantise();
+std::string RegisterDequantize();
 std::string RegisterAssignment();
 std::string RegisterDense();
 std::string RegisterDenseAdam();

@@ -1,7 +1,5 @@
-// The Node-API module that brings the kernels into TensorFlow when it is loaded, those for a GPU wherever it is: CUDA's libraries are looked for when one of
-// them runs. It exports `vectorBits`, the width of the vectors that the kernels were compiled for, 512 with AVX-512 and 256 with AVX2; `byteInstructions`,
-// whether the processor multiplies bytes faster than floats; `stage(floats)`, which copies them to where a GPU can
-// reach them; and `allowTensorFloat32(allowed)`, which says whether a GPU's products may round their factors to ten binary digits.
+// The Node-API module that registers the kernels with TensorFlow when it is loaded. The GPU's kernels are always registered; CUDA's libraries are loaded when one
+// of them first runs. Its exports are typed as NativeKernels in src/runtime/runtime.ts.
 #include <node_api.h>
 
 #include "byte_panels.h"
@@ -12,6 +10,7 @@
 
 namespace {
 
+// allowTensorFloat32(allowed).
 napi_value AllowTensorFloat32(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
@@ -21,27 +20,33 @@ napi_value AllowTensorFloat32(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// Of a typed array: see gpu/device.h.
+// stage(floats): see gpu/device.h.
 napi_value Stage(napi_env env, napi_callback_info info) {
   size_t count = 1, length = 0;
-  napi_value argument, place;
+  napi_value argument, handle;
   napi_typedarray_type type;
   void* data = nullptr;
   if (napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr) != napi_ok || count != 1 ||
       napi_get_typedarray_info(env, argument, &type, &length, &data, nullptr, nullptr) != napi_ok || type != napi_float32_array) {
-    napi_throw_error(env, nullptr, "stage takes a Float32Array");
+    napi_throw_error(env, nullptr, "stage expects a Float32Array");
     return nullptr;
   }
   try {
-    napi_create_uint32(env, static_cast<uint32_t>(nextvlad::gpu::Stage(data, length * sizeof(float))), &place);
-    return place;
+    napi_create_uint32(env, static_cast<uint32_t>(nextvlad::gpu::Stage(data, length * sizeof(float))), &handle);
+    return handle;
   } catch (const std::exception& error) {
     napi_throw_error(env, nullptr, error.what());
     return nullptr;
   }
 }
 
-void Function(napi_env env, napi_value exports, const char* name, napi_callback callback) {
+void ExportNumber(napi_env env, napi_value exports, const char* name, uint32_t value) {
+  napi_value number;
+  napi_create_uint32(env, value, &number);
+  napi_set_named_property(env, exports, name, number);
+}
+
+void ExportFunction(napi_env env, napi_value exports, const char* name, napi_callback callback) {
   napi_value function;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function);
   napi_set_named_property(env, exports, name, function);
@@ -51,7 +56,7 @@ void Function(napi_env env, napi_value exports, const char* name, napi_callback 
 
 NAPI_MODULE_INIT() {
   for (auto registration : {
-           nextvlad::RegisterDequantise, nextvlad::RegisterAssignment, nextvlad::RegisterDense, nextvlad::RegisterDenseAdam, nextvlad::RegisterUpdates,
+           nextvlad::RegisterDequantize, nextvlad::RegisterAssignment, nextvlad::RegisterDense, nextvlad::RegisterDenseAdam, nextvlad::RegisterUpdates,
            nextvlad::RegisterCopy, nextvlad::RegisterSplit, nextvlad::RegisterFrames, nextvlad::RegisterFrameSums, nextvlad::RegisterByteProducts,
            nextvlad::gpu::RegisterFrames, nextvlad::gpu::RegisterBatchNorm, nextvlad::gpu::RegisterAssignment, nextvlad::gpu::RegisterDescriptors,
            nextvlad::gpu::RegisterUpdates,
@@ -62,12 +67,12 @@ NAPI_MODULE_INIT() {
       return nullptr;
     }
   }
-  napi_value bits, fast;
-  napi_create_uint32(env, nextvlad::kSimdLanes * 32, &bits);
-  napi_set_named_property(env, exports, "vectorBits", bits);
-  napi_get_boolean(env, nextvlad::kByteInstructions, &fast);
-  napi_set_named_property(env, exports, "byteInstructions", fast);
-  Function(env, exports, "allowTensorFloat32", AllowTensorFloat32);
-  Function(env, exports, "stage", Stage);
+  napi_value has_byte_instructions;
+  napi_get_boolean(env, nextvlad::kByteInstructions, &has_byte_instructions);
+  napi_set_named_property(env, exports, "byteInstructions", has_byte_instructions);
+  ExportNumber(env, exports, "vectorBits", nextvlad::kSimdLanes * 32);
+  ExportNumber(env, exports, "maxStagedBytes", nextvlad::gpu::kMaxStagedBytes);
+  ExportFunction(env, exports, "allowTensorFloat32", AllowTensorFloat32);
+  ExportFunction(env, exports, "stage", Stage);
   return exports;
 }

@@ -1,4 +1,4 @@
-// Splits a loop over the cores. The pieces depend on the number of threads alone, so that sums over pieces come out the same each time.
+// Splits a loop over the cores. The pieces depend only on the number of threads, so that sums over pieces are reproducible.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace nextvlad {
 
-// As many threads as TensorFlow takes by default: one a core that the process may use.
+// A thread for each core that the process may use, as TensorFlow has by default.
 class Pool {
  public:
   static Pool& Shared() {
@@ -24,7 +24,7 @@ class Pool {
 
   int threads() const { return threads_; }
 
-  // Runs body(piece) for each piece 0..threads-1, piece 0 on the caller's thread; returns when all are done. Rethrows the first exception.
+  // Runs body(piece) for each piece in [0, threads), piece 0 on the caller's thread; returns when all are done. Rethrows the first exception.
   void Run(const std::function<void(int)>& body) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -41,11 +41,11 @@ class Pool {
 
  private:
   Pool() {
-    const int most = std::max(1u, std::thread::hardware_concurrency());
+    const int max_threads = std::max(1u, std::thread::hardware_concurrency());
     try {
-      for (; threads_ < most; threads_++) std::thread([this, piece = threads_] { Work(piece); }).detach();
+      for (; threads_ < max_threads; threads_++) std::thread([this, piece = threads_] { Work(piece); }).detach();
     } catch (const std::system_error&) {
-      // The process may start no more threads: fewer do the work.
+      // The process may not start more threads: use those that have started.
     }
   }
 
@@ -86,15 +86,15 @@ class Pool {
   std::exception_ptr failure_;
 };
 
-// body(next) on each thread, where next(&item) hands out 0..count-1 as threads get free, and is false when there are no more. Which thread
-// does an item must change nothing in its result.
+// Runs body(next) on each thread. next(&item) returns the items 0..count-1, each to the first idle thread, and false when none are left. An item's result must
+// not depend on its thread.
 template <class Body>
-void ShareOut(int64_t count, const Body& body) {
-  std::atomic<int64_t> begun{0};
-  Pool::Shared().Run([&](int) { body([&](int64_t* item) { return (*item = begun++) < count; }); });
+void ForEachItem(int64_t count, const Body& body) {
+  std::atomic<int64_t> started{0};
+  Pool::Shared().Run([&](int) { body([&](int64_t* item) { return (*item = started++) < count; }); });
 }
 
-// body(begin, end, piece) for contiguous pieces of 0..count.
+// Runs body(begin, end, piece) for contiguous pieces of [0, count), one per thread.
 template <class Body>
 void ParallelFor(int64_t count, const Body& body) {
   Pool& pool = Pool::Shared();

@@ -7,8 +7,8 @@
 
 namespace nextvlad {
 
-// e^x for x <= 0, within 2 units of the last place: 2^n times a polynomial of the rest (Cody and Waite's reduction, the coefficients
-// of e^r's Taylor series). Branch-free, so that the compiler makes vectors of it.
+// e^x for x <= 0, within 2 ulp: 2^n times a polynomial of the remainder (Cody and Waite's range reduction, Taylor coefficients of e^r). Branch-free, so that
+// the compiler vectorizes it.
 inline float Exp(float x) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded value in the low bits
   x = x < -87.0f ? -87.0f : x;
@@ -33,22 +33,22 @@ inline float Exp(float x) {
 
 inline float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
-// Turns logits into softmax(logits) * gate, in place, and adds that to `mass`.
-inline void AssignClusters(float* a, int64_t clusters, float gate, float* mass) {
-  float highest = -INFINITY;
-#pragma omp simd reduction(max : highest)
-  for (int64_t k = 0; k < clusters; k++) highest = a[k] > highest ? a[k] : highest;
+// Replaces logits by softmax(logits) * attention, and adds the result to `a_sum`.
+inline void AssignClusters(float* a, int64_t clusters, float attention, float* a_sum) {
+  float max_logit = -INFINITY;
+#pragma omp simd reduction(max : max_logit)
+  for (int64_t k = 0; k < clusters; k++) max_logit = a[k] > max_logit ? a[k] : max_logit;
   float total = 0;
 #pragma omp simd reduction(+ : total)
   for (int64_t k = 0; k < clusters; k++) {
-    a[k] = Exp(a[k] - highest);
+    a[k] = Exp(a[k] - max_logit);
     total += a[k];
   }
-  const float factor = gate / total;
+  const float factor = attention / total;
 #pragma omp simd
   for (int64_t k = 0; k < clusters; k++) {
     a[k] *= factor;
-    mass[k] += a[k];
+    a_sum[k] += a[k];
   }
 }
 

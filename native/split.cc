@@ -10,12 +10,12 @@
 namespace nextvlad {
 namespace {
 
-// One panel of up to 16 columns of w, whose rows lie `stride` apart; what is missing of 16 columns or 4 rows becomes zero.
+// Splits up to 16 columns of w, whose rows are `stride` apart, into one panel. Missing columns, and rows of the last quad, are zero.
 void SplitPanel(const float* w, int64_t features, int64_t stride, int64_t columns, const float* bias, const float* scale, const float* offset,
                 const PanelShape& shape, float* panel) {
   double largest[kLanes] = {}, base[kLanes] = {};
   for (int64_t f = 0; f < features; f++) {
-    const double factor = scale[f], constant = kCentre * factor + offset[f];
+    const double factor = scale[f], constant = kCenter * factor + offset[f];
     for (int64_t c = 0; c < columns; c++) {
       const double value = w[f * stride + c];
       largest[c] = std::max(largest[c], std::abs(value * factor));
@@ -24,12 +24,12 @@ void SplitPanel(const float* w, int64_t features, int64_t stride, int64_t column
   }
   double inverse[kLanes];
   for (int c = 0; c < kLanes; c++) {
-    // The step is rounded to float first, so that the terms make up for its rounding.
+    // The step is rounded to float first, so that the terms compensate for its rounding.
     panel[c] = std::nextafter(static_cast<float>(largest[c] / 127), INFINITY);
     inverse[c] = largest[c] > 0 ? 1 / static_cast<double>(panel[c]) : 0;
     panel[kLanes + c] = c < columns ? base[c] + bias[c] : 0;
   }
-  int32_t start[kMostTerms][kLanes] = {};
+  int32_t start[kMaxTerms][kLanes] = {};
   int8_t* terms = reinterpret_cast<int8_t*>(panel + (2 + shape.terms) * kLanes);
   std::memset(terms, 0, shape.quads * shape.terms * kLanes * 4);
   for (int64_t f = 0; f < features; f++) {
@@ -40,15 +40,15 @@ void SplitPanel(const float* w, int64_t features, int64_t stride, int64_t column
         const double term = std::nearbyint(rest);
         rest = (rest - term) * kTermRatio;
         terms[((f / 4 * shape.terms + i) * kLanes + c) * 4 + f % 4] = static_cast<int8_t>(term);
-        start[i][c] -= kCentre * static_cast<int32_t>(term);
+        start[i][c] -= kCenter * static_cast<int32_t>(term);
       }
     }
   }
   std::memcpy(panel + 2 * kLanes, start, shape.terms * kLanes * sizeof(int32_t));
 }
 
-// Inputs: w [F, C], bias [C], the features' scale and offset [F], and [groups, terms]; each of the groups' C / groups columns starts a panel.
-// Output: the panels, int8 carried in floats.
+// Inputs: w [F, C], bias [C], the features' scale and offset [F], and [groups, terms]. The C / groups columns of each group start at a new panel.
+// Output: the panels, as the bits of floats.
 void Split(Call& call) {
   const auto size = call.Expect(0, {Call::kAny, Call::kAny});
   const int64_t features = size[0], columns = size[1];
@@ -62,11 +62,11 @@ void Split(Call& call) {
   const float* bias = call.Input<float>(1);
   const float* scale = call.Input<float>(2);
   const float* offset = call.Input<float>(3);
-  const int64_t width = columns / groups, panels_a_group = RoundUp(width, kLanes) / kLanes;
-  float* panels = call.Output(0, {groups * panels_a_group * shape.floats()});
-  ParallelFor(groups * panels_a_group, [&](int64_t begin, int64_t end, int) {
+  const int64_t width = columns / groups, panels_per_group = RoundUp(width, kLanes) / kLanes;
+  float* panels = call.Output(0, {groups * panels_per_group * shape.floats()});
+  ParallelFor(groups * panels_per_group, [&](int64_t begin, int64_t end, int) {
     for (int64_t p = begin; p < end; p++) {
-      const int64_t within = p % panels_a_group * kLanes, column = p / panels_a_group * width + within;
+      const int64_t within = p % panels_per_group * kLanes, column = p / panels_per_group * width + within;
       SplitPanel(w + column, features, columns, std::min<int64_t>(kLanes, width - within), bias + column, scale, offset, shape, panels + p * shape.floats());
     }
   });

@@ -1,4 +1,4 @@
-// Values that are updated where they are: what comes in as an input is a variable's own memory.
+// In-place updates: an input is a variable's own memory.
 #include "adam.h"
 #include "kernel.h"
 #include "kernels.h"
@@ -7,19 +7,19 @@
 namespace nextvlad {
 namespace {
 
-// Values for which a thread is worth waking.
-constexpr int64_t kAlone = 1 << 14;
+// Maximum number of values for which waking a thread costs more than it saves.
+constexpr int64_t kMaxSerial = 1 << 14;
 
 template <class Body>
 void ForValues(int64_t count, const Body& body) {
-  if (count <= kAlone) {
+  if (count <= kMaxSerial) {
     body(0, count);
   } else {
     ParallelFor(count, [&](int64_t begin, int64_t end, int) { body(begin, end); });
   }
 }
 
-// Inputs: w, m and v, updated in place, the gradient, and the bits of the coefficients (adam.h). No output.
+// Inputs: w, m and v, updated in place; the gradient; and the bits of the coefficients (adam.h). No output.
 void Adam(Call& call) {
   float *w = call.Input<float>(0), *m = call.Input<float>(1), *v = call.Input<float>(2);
   const float* gradient = call.Input<float>(3);
@@ -29,11 +29,12 @@ void Adam(Call& call) {
   const AdamCoefficients c = ReadCoefficients(call.Input<int32_t>(4));
   ForValues(count, [=](int64_t begin, int64_t end) {
 #pragma omp simd
-    for (int64_t i = begin; i < end; i++) UpdateByAdam(gradient[i], c, w + i, m + i, v + i);
+    for (int64_t i = begin; i < end; i++) UpdateByAdam(gradient[i], c, w[i], m[i], v[i]);
   });
 }
 
-// Inputs: moving mean and variance, updated in place, a batch's mean and variance, and the momentum []: moving = momentum moving + (1 - momentum) batch.
+// Inputs: moving mean and variance, updated in place; a batch's mean and variance; and the momentum []. No output.
+// moving = momentum moving + (1 - momentum) batch.
 void Blend(Call& call) {
   const int64_t count = call.Count(0);
   for (int i = 1; i <= 3; i++) call.ExpectCount(i, count);

@@ -8,11 +8,12 @@
 
 namespace nextvlad {
 
-// Sixteen floats whatever the processor, as the panels of byte_panels.h hold them: one register with AVX-512, two with AVX2.
+// Sixteen floats on every processor, the width of the panels in byte_panels.h: one register with AVX-512, two with AVX2.
 constexpr int kLanes = 16;
 typedef float Vector __attribute__((vector_size(64), aligned(4)));
 
-// One register. A vector of two registers spills to memory: g++ 12 made 5 GFLOP/s of a product's inner loop with AVX2, where one register gives 50.
+// One register. For tiles of sums: g++ 12 spills a vector of two registers to memory, so that with AVX2 the inner loop of a product ran at 5 GFLOP/s instead
+// of 50.
 #ifdef __AVX512F__
 constexpr int kSimdLanes = 16;
 #else
@@ -33,7 +34,7 @@ inline void Store(float* to, V v) {
 inline Vector Load(const float* from) { return LoadAs<Vector>(from); }
 inline Simd LoadSimd(const float* from) { return LoadAs<Simd>(from); }
 
-// Allocates on the boundary of a cache line: a register's load that straddles two lines takes twice as long.
+// Aligns memory to cache lines: loading a register that straddles two lines takes twice as long.
 template <class T>
 struct LineAllocator {
   using value_type = T;

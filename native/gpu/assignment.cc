@@ -1,5 +1,5 @@
-// Soft assignment on a GPU, as native/assignment.cc computes it on the CPU; but the assignment itself, which only products meet from then on, is padded:
-// [B, longest G, K], with zeros behind each video's frames, so that one batched product serves all videos.
+// Soft assignment on a GPU, as in native/assignment.cc; but the assignment, which is used in products only, is padded to [B, longest G, K], with zeros after
+// each video's frames, so that one batched product serves all videos.
 #include "batch_norm.h"
 #include "gpu_call.h"
 #include "kernels.h"
@@ -7,24 +7,24 @@
 namespace nextvlad::gpu {
 namespace {
 
-// Warps whose rows of `arrays` arrays of K floats fit a block's shared memory.
+// The number of warps for which `arrays` arrays of K floats per warp fit a block's shared memory.
 unsigned WarpsFor(int64_t clusters, unsigned arrays) {
-  if (arrays * clusters * sizeof(float) > kSharedBytes) throw DeviceError("there are more clusters than a GPU's shared memory has room for");
-  return std::max(1u, std::min<unsigned>(kWarps, static_cast<unsigned>(kSharedBytes / (arrays * clusters * sizeof(float)))));
+  if (arrays * clusters * sizeof(float) > kSharedBytes) throw DeviceError("too many clusters (" + std::to_string(clusters) + ") for a GPU's shared memory");
+  return std::max(1u, std::min<unsigned>(kMaxWarps, static_cast<unsigned>(kSharedBytes / (arrays * clusters * sizeof(float)))));
 }
 
-// The part that training and inference share; `gate` may be null, and `mean`, for zero.
+// The part that training and inference share. `attention` may be null; a null `mean` is zero.
 void AssignRows(GpuCall& call, const float* mean, const float* factor, const float* shift, const FrameOffsets& offsets, int64_t groups, int64_t clusters,
-                float* assignment, float* gate, float* mass) {
+                float* assignment, float* attention, float* a_sum) {
   const unsigned warps = WarpsFor(clusters, 1);
   const unsigned videos = static_cast<unsigned>(offsets.videos());
   Launch(Clusters(clusters, groups), "Assign", {static_cast<unsigned>(groups), videos}, {kWarp, warps},
          static_cast<unsigned>(warps * clusters * sizeof(float)), call.stream, static_cast<const float*>(call.Input<float>(0)),
          static_cast<const float*>(call.Input<float>(1)), mean, factor, shift, offsets.device,
-         static_cast<int>(offsets.longest), assignment, gate, mass);
+         static_cast<int>(offsets.longest), assignment, attention, a_sum);
 }
 
-// What z [N, G K], a tensor [N, G] and the frame counts [B] say of a batch.
+// The sizes of a batch, from z [N, G K], a tensor [N, G] and the frame counts [B].
 struct Batch {
   int64_t frames, columns, groups, clusters, videos;
   FrameOffsets offsets;
@@ -44,19 +44,19 @@ void Assign(GpuCall& call) {
   for (int i = 2; i <= 3; i++) call.Expect(i, {columns});
   call.ExpectCount(5, 1);
   float* assignment = call.Output(0, {videos, offsets.longest * groups, clusters});
-  float* gate = call.Output(1, {frames, groups});
+  float* attention = call.Output(1, {frames, groups});
   const Statistics statistics{call.Output(2, {columns}), call.Output(3, {columns}), call.Output(4, {columns}), call.Temporary(columns)};
-  float* mass = call.Output(5, {videos, columns});
-  TakeStatistics(call, call.Input<float>(0), frames, columns, call.Input<float>(2), call.Input<float>(5), statistics);
-  AssignRows(call, statistics.mean, statistics.factor, call.Input<float>(3), offsets, groups, clusters, assignment, gate, mass);
+  float* a_sum = call.Output(5, {videos, columns});
+  ComputeStatistics(call, call.Input<float>(0), frames, columns, call.Input<float>(2), call.Input<float>(5), statistics);
+  AssignRows(call, statistics.mean, statistics.factor, call.Input<float>(3), offsets, groups, clusters, assignment, attention, a_sum);
 }
 
 void AssignFrozen(GpuCall& call) {
   const auto [frames, columns, groups, clusters, videos, offsets] = BatchOf(call, 0, 1, 4);
   for (int i = 2; i <= 3; i++) call.Expect(i, {columns});
   float* assignment = call.Output(0, {videos, offsets.longest * groups, clusters});
-  float* mass = call.Output(1, {videos, columns});
-  AssignRows(call, nullptr, call.Input<float>(2), call.Input<float>(3), offsets, groups, clusters, assignment, nullptr, mass);
+  float* a_sum = call.Output(1, {videos, columns});
+  AssignRows(call, nullptr, call.Input<float>(2), call.Input<float>(3), offsets, groups, clusters, assignment, nullptr, a_sum);
 }
 
 void AssignGradient(GpuCall& call) {
@@ -66,16 +66,16 @@ void AssignGradient(GpuCall& call) {
   for (int i = 5; i <= 7; i++) call.Expect(i, {columns});
   const float *z = call.Input<float>(4), *mean = call.Input<float>(5), *inverse = call.Input<float>(6);
   float* dz = call.Output(0, {frames, columns});
-  float* dattention = call.Output(1, {frames, groups});
+  float* dalpha = call.Output(1, {frames, groups});
   float* dscale = call.Output(2, {columns});
   float* dshift = call.Output(3, {columns});
   float* parts = call.Temporary(2 * videos * columns);
   const unsigned warps = WarpsFor(clusters, 2);
-  Launch(Clusters(clusters, groups), "AssignBack", {static_cast<unsigned>(groups), static_cast<unsigned>(videos)}, {kWarp, warps},
+  Launch(Clusters(clusters, groups), "AssignBackward", {static_cast<unsigned>(groups), static_cast<unsigned>(videos)}, {kWarp, warps},
          static_cast<unsigned>(2 * warps * clusters * sizeof(float)), call.stream, static_cast<const float*>(call.Input<float>(0)),
          static_cast<const float*>(call.Input<float>(1)), static_cast<const float*>(call.Input<float>(2)), static_cast<const float*>(call.Input<float>(3)), z,
-         mean, inverse, offsets.device, static_cast<int>(offsets.longest), dz, dattention, parts);
-  JoinGradients(call, parts, videos, dz, z, mean, inverse, call.Input<float>(7), frames, columns, dz, dscale, dshift);
+         mean, inverse, offsets.device, static_cast<int>(offsets.longest), dz, dalpha, parts);
+  ComputeGradients(call, parts, videos, dz, z, mean, inverse, call.Input<float>(7), frames, columns, dz, dscale, dshift);
 }
 
 }  // namespace

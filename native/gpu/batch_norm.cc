@@ -1,5 +1,5 @@
-// Batch norm over rows, with its gradient. cuDNN, which TensorFlow's own kernel calls, took 16 ms forward and 6 back for
-// [48000, 1024] on an H200, whose memory reads that in 0.05.
+// Batch norm over rows, and its gradient. On an H200, cuDNN, which TensorFlow's kernel calls, took 16 ms forward and 6 ms backward for [48000, 1024], which
+// the memory delivers in 0.05 ms.
 #include "batch_norm.h"
 
 #include "kernels.h"
@@ -7,16 +7,16 @@
 namespace nextvlad::gpu {
 namespace {
 
-constexpr int64_t kChunk = 512;  // rows of which one block takes the sums
-constexpr unsigned kRowsAtOnce = 8;
-constexpr Block kColumnBlock = {kWarp, kRowsAtOnce};
-constexpr unsigned kMomentBytes = 3 * sizeof(float) * kWarp * kRowsAtOnce;
-constexpr unsigned kSumBytes = 2 * sizeof(float) * kWarp * kRowsAtOnce;
+constexpr int64_t kChunk = 512;  // rows that one block sums
+constexpr unsigned kBlockRows = 8;
+constexpr Block kColumnBlock = {kWarp, kBlockRows};
+constexpr unsigned kMomentBytes = 3 * sizeof(float) * kWarp * kBlockRows;
+constexpr unsigned kSumBytes = 2 * sizeof(float) * kWarp * kBlockRows;
 
 unsigned ColumnBlocks(int64_t columns) { return static_cast<unsigned>((columns + kWarp - 1) / kWarp); }
 unsigned Chunks(int64_t rows) { return static_cast<unsigned>((rows + kChunk - 1) / kChunk); }
 
-// Inputs: x [rows, C], scale [C], shift [C], epsilon []. Outputs: y, and the batch's mean, biased variance and 1 / sqrt(variance + epsilon) [C].
+// Inputs: x [rows, C], scale [C], shift [C], epsilon []. Outputs: y [rows, C]; the batch's mean, biased variance and 1 / sqrt(variance + epsilon) [C].
 void Forward(GpuCall& call) {
   const auto shape = call.Expect(0, {GpuCall::kAny, GpuCall::kAny});
   const int64_t rows = shape[0], columns = shape[1];
@@ -26,8 +26,8 @@ void Forward(GpuCall& call) {
   float* y = call.Output(0, {rows, columns});
   const Statistics statistics{call.Output(1, {columns}), call.Output(2, {columns}), call.Output(3, {columns}), call.Temporary(columns)};
   const float* x = call.Input<float>(0);
-  TakeStatistics(call, x, rows, columns, call.Input<float>(1), call.Input<float>(3), statistics);
-  Launch(BatchNorm(), "Normalise", GridFor(rows * columns), {kThreads, 1}, 0, call.stream, x, static_cast<const float*>(statistics.mean),
+  ComputeStatistics(call, x, rows, columns, call.Input<float>(1), call.Input<float>(3), statistics);
+  Launch(BatchNorm(), "Normalize", GridFor(rows * columns), {kThreads, 1}, 0, call.stream, x, static_cast<const float*>(statistics.mean),
          static_cast<const float*>(statistics.factor), static_cast<const float*>(call.Input<float>(2)), static_cast<long long>(rows * columns),
          static_cast<int>(columns), y);
 }
@@ -44,26 +44,26 @@ void Backward(GpuCall& call) {
   float* dshift = call.Output(2, {columns});
   float* parts = call.Temporary(2 * Chunks(rows) * columns);
   const float *dy = call.Input<float>(0), *x = call.Input<float>(1), *mean = call.Input<float>(3), *inverse = call.Input<float>(4);
-  Launch(BatchNorm(), "PartSums", {ColumnBlocks(columns), Chunks(rows)}, kColumnBlock, kSumBytes, call.stream, dy, x, mean, inverse, static_cast<int>(rows),
+  Launch(BatchNorm(), "PartialGradients", {ColumnBlocks(columns), Chunks(rows)}, kColumnBlock, kSumBytes, call.stream, dy, x, mean, inverse, static_cast<int>(rows),
          static_cast<int>(columns), static_cast<int>(kChunk), parts);
-  JoinGradients(call, parts, Chunks(rows), dy, x, mean, inverse, call.Input<float>(2), rows, columns, dx, dscale, dshift);
+  ComputeGradients(call, parts, Chunks(rows), dy, x, mean, inverse, call.Input<float>(2), rows, columns, dx, dscale, dshift);
 }
 
 }  // namespace
 
-void TakeStatistics(GpuCall& call, const float* x, int64_t rows, int64_t columns, const float* scale, const float* epsilon, const Statistics& into) {
+void ComputeStatistics(GpuCall& call, const float* x, int64_t rows, int64_t columns, const float* scale, const float* epsilon, const Statistics& statistics) {
   float* parts = call.Temporary(3 * Chunks(rows) * columns);
-  Launch(BatchNorm(), "PartMoments", {ColumnBlocks(columns), Chunks(rows)}, kColumnBlock, kMomentBytes, call.stream, x, static_cast<int>(rows),
+  Launch(BatchNorm(), "PartialMoments", {ColumnBlocks(columns), Chunks(rows)}, kColumnBlock, kMomentBytes, call.stream, x, static_cast<int>(rows),
          static_cast<int>(columns), static_cast<int>(kChunk), parts);
-  Launch(BatchNorm(), "JoinMoments", {ColumnBlocks(columns), 1}, kColumnBlock, kMomentBytes, call.stream, static_cast<const float*>(parts),
-         static_cast<int>(Chunks(rows)), static_cast<int>(columns), scale, epsilon, into.mean, into.variance, into.inverse, into.factor);
+  Launch(BatchNorm(), "MergeMoments", {ColumnBlocks(columns), 1}, kColumnBlock, kMomentBytes, call.stream, static_cast<const float*>(parts),
+         static_cast<int>(Chunks(rows)), static_cast<int>(columns), scale, epsilon, statistics.mean, statistics.variance, statistics.inverse, statistics.factor);
 }
 
-void JoinGradients(GpuCall& call, const float* parts, int64_t chunks, const float* dy, const float* x, const float* mean, const float* inverse,
-                   const float* scale, int64_t rows, int64_t columns, float* dx, float* dscale, float* dshift) {
-  Launch(BatchNorm(), "JoinSums", {ColumnBlocks(columns), 1}, kColumnBlock, kSumBytes, call.stream, parts, static_cast<int>(chunks), static_cast<int>(columns),
+void ComputeGradients(GpuCall& call, const float* parts, int64_t chunks, const float* dy, const float* x, const float* mean, const float* inverse,
+                      const float* scale, int64_t rows, int64_t columns, float* dx, float* dscale, float* dshift) {
+  Launch(BatchNorm(), "SumGradients", {ColumnBlocks(columns), 1}, kColumnBlock, kSumBytes, call.stream, parts, static_cast<int>(chunks), static_cast<int>(columns),
          dscale, dshift);
-  Launch(BatchNorm(), "NormaliseBack", GridFor(rows * columns), {kThreads, 1}, 0, call.stream, dy, x, mean, inverse, scale, static_cast<const float*>(dscale),
+  Launch(BatchNorm(), "NormalizeBackward", GridFor(rows * columns), {kThreads, 1}, 0, call.stream, dy, x, mean, inverse, scale, static_cast<const float*>(dscale),
          static_cast<const float*>(dshift), static_cast<int>(rows), static_cast<int>(columns), dx);
 }
 

@@ -10,24 +10,26 @@
 
 #include "driver.h"
 
-// The text of a .cu file, as part of this library.
-#define NEXTVLAD_TEXT(name)                                        \
-  asm("  .section .rodata\n"                                      \
-      "nextvlad_" #name ":\n"                                     \
-      "  .incbin \"native/gpu/" #name ".cu\"\n"                 \
-      "  .byte 0\n"                                               \
-      "  .previous\n");                                           \
+// Embeds the text of a file in this library.
+#define NEXTVLAD_TEXT(name, file)           \
+  asm("  .section .rodata\n"               \
+      "nextvlad_" #name ":\n"              \
+      "  .incbin \"native/" file "\"\n"  \
+      "  .byte 0\n"                        \
+      "  .previous\n");                    \
   extern "C" __attribute__((visibility("hidden"))) const char nextvlad_##name[]
 
-NEXTVLAD_TEXT(frames);
-NEXTVLAD_TEXT(batch_norm);
-NEXTVLAD_TEXT(updates);
-NEXTVLAD_TEXT(clusters);
+NEXTVLAD_TEXT(frames, "gpu/frames.cu");
+NEXTVLAD_TEXT(batch_norm, "gpu/batch_norm.cu");
+NEXTVLAD_TEXT(updates, "gpu/updates.cu");
+NEXTVLAD_TEXT(clusters, "gpu/clusters.cu");
+NEXTVLAD_TEXT(constants, "gpu/constants.h");
+NEXTVLAD_TEXT(adam, "adam.h");
 
 namespace nextvlad::gpu {
 namespace {
 
-// NVRTC, by its own names.
+// NVRTC, NVIDIA's runtime compiler.
 struct Compiler {
   void* library = Open("libnvrtc.so.12");
   int (*create)(void**, const char*, const char*, int, const char* const*, const char* const*) = Find(library, "nvrtcCreateProgram");
@@ -39,26 +41,28 @@ struct Compiler {
   int (*destroy)(void**) = Find(library, "nvrtcDestroyProgram");
 };
 
-// A program as machine code of the device that is current.
+// Compiles a program to machine code for the current device.
 std::vector<char> Compile(const Program& of) {
   static const Compiler nvrtc;
   const Driver& driver = Driver::Shared();
   int device, major, minor;
-  driver.Check(driver.current_device(&device), "finding the device");
-  driver.Check(driver.attribute(&major, kComputeCapabilityMajor, device), "asking for its architecture");
-  driver.Check(driver.attribute(&minor, kComputeCapabilityMinor, device), "asking for its architecture");
+  driver.Check(driver.current_device(&device), "cannot find the device");
+  driver.Check(driver.attribute(&major, kComputeCapabilityMajor, device), "cannot read the device's architecture");
+  driver.Check(driver.attribute(&minor, kComputeCapabilityMinor, device), "cannot read the device's architecture");
   const std::string architecture = "sm_" + std::to_string(major) + std::to_string(minor);
   const std::string options[] = {"--gpu-architecture=" + architecture, "-DK=" + std::to_string(of.clusters), "-DG=" + std::to_string(of.groups)};
   const char* texts[] = {options[0].c_str(), options[1].c_str(), options[2].c_str(), "--std=c++17"};
+  // The headers that .cu files include, by the names they include them by.
+  const char *const headers[] = {nextvlad_constants, nextvlad_adam}, *const names[] = {"constants.h", "../adam.h"};
   void* program = nullptr;
-  if (nvrtc.create(&program, of.text, of.name, 0, nullptr, nullptr) != 0) throw DeviceError("NVRTC takes no program");
+  if (nvrtc.create(&program, of.text, of.name, 2, headers, names) != 0) throw DeviceError("NVRTC cannot create a program");
   size_t size = 0;
   if (nvrtc.compile(program, 4, texts) != 0) {
     nvrtc.log_size(program, &size);
     std::string log(size, '\0');
     nvrtc.log(program, log.data());
     nvrtc.destroy(&program);
-    throw DeviceError(std::string("NVRTC does not compile ") + of.name + " for " + architecture + ": " + log);
+    throw DeviceError(std::string("NVRTC cannot compile ") + of.name + " for " + architecture + ": " + log);
   }
   nvrtc.code_size(program, &size);
   std::vector<char> code(size);

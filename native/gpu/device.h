@@ -1,5 +1,5 @@
-// NVIDIA's driver and its run-time compiler, of which TensorFlow's wheels bring the one and the machine the other: loaded when the first kernel
-// runs, so that the library also loads where there is no GPU. Their interface is of CUDA 12 (cuda.h, nvrtc.h).
+// NVIDIA's driver, which the machine provides, and its runtime compiler, which TensorFlow's wheels provide. Both are loaded when the first kernel runs, so that
+// this library also loads without a GPU. Their APIs are those of CUDA 12 (cuda.h, nvrtc.h).
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace nextvlad::gpu {
 
-// What the driver said no to, in words.
+// A failed call of the driver or the compiler.
 struct DeviceError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -23,7 +23,7 @@ struct Block {
   unsigned x, y;
 };
 
-// A .cu file of this folder. clusters.cu is compiled for each K and G, which are then constants; for the others they are 1.
+// A .cu file of this folder. clusters.cu is compiled for each K and G, as constants; for the other files they are 1.
 struct Program {
   const char* name;
   const char* text;
@@ -34,26 +34,26 @@ Program BatchNorm();
 Program Updates();
 Program Clusters(int64_t clusters, int64_t groups);
 
-// Starts a program's kernel on the stream; `arguments` are the addresses of its arguments. Compiles the program, if this is its first.
+// Starts a program's kernel on the stream. `arguments` are the addresses of its arguments. Compiles the program on first use.
 void Start(const Program& program, const char* kernel, Grid grid, Block block, unsigned shared_bytes, Stream stream, void** arguments);
 
-// The same from the arguments themselves, each of exactly the type of the kernel's parameter.
+// The same, with the arguments themselves. Each must have exactly the type of the kernel's parameter.
 template <class... Arguments>
 void Launch(const Program& program, const char* kernel, Grid grid, Block block, unsigned shared_bytes, Stream stream, Arguments... arguments) {
   void* addresses[] = {&arguments...};
   Start(program, kernel, grid, block, shared_bytes, stream, addresses);
 }
 
-// Copies bytes to where the device can reach them by itself (staging.cc), and returns where that is, in units of kStagingUnit bytes; at most kMostStaged of
-// them. Waits for nothing that the device still has to do, unless there is no room but behind that.
+// Copies at most kMaxStagedBytes bytes to pinned host memory (staging.cc). Returns a handle for SendStaged, the position in units of kStagingUnit bytes. Waits for
+// the device only if the memory is full of pending copies.
 size_t Stage(const void* bytes, size_t count);
 constexpr size_t kStagingUnit = 256;
-constexpr size_t kMostStaged = size_t{128} << 20;
+constexpr size_t kMaxStagedBytes = size_t{128} << 20;
 
-// Copies what was staged to the device on the stream; once for each Stage.
-void SendStaged(size_t place, size_t count, void* to, Stream stream);
+// Copies staged bytes to the device, on the stream. Call it once per Stage.
+void SendStaged(size_t handle, size_t count, void* to, Stream stream);
 
-// Both at once.
+// Stage and SendStaged.
 void Send(const void* bytes, size_t count, void* to, Stream stream);
 
 }  // namespace nextvlad::gpu

@@ -1,4 +1,4 @@
-// The calls of NVIDIA's driver that are made here, by their names in libcuda.so.1.
+// The functions of NVIDIA's driver that this library calls, from libcuda.so.1.
 #pragma once
 
 #include <dlfcn.h>
@@ -19,7 +19,7 @@ inline void* Open(const char* name) {
   return library;
 }
 
-// A function of a library, as whatever it is assigned to.
+// The address of a library's function; converts to any function pointer.
 struct Symbol {
   void* address;
   template <class Function>
@@ -35,7 +35,7 @@ inline Symbol Find(void* library, const char* name) {
 
 struct Driver {
   static const Driver& Shared() {
-    static const Driver* driver = new Driver();  // never freed: kernels may run to the process's end
+    static const Driver* driver = new Driver();  // never freed: kernels may run until the process ends
     return *driver;
   }
 
@@ -57,7 +57,7 @@ struct Driver {
   int (*wait_for_event)(void*) = Find(library, "cuEventSynchronize");
   int (*describe)(int, const char**) = Find(library, "cuGetErrorString");
 
-  // Throws what the driver says of a result other than success.
+  // Throws DeviceError, "what: the driver's message", if a call failed.
   void Check(int result, const char* what) const {
     if (result == 0) return;
     const char* text = nullptr;

@@ -1,11 +1,11 @@
-// What moves frames: from the host, from bytes to floats, and to and from a layout in which all videos have as many.
+// Uploads frames, converts them from bytes to floats, and to and from a padded layout with the same number of frames for each video.
 #include "gpu_call.h"
 #include "kernels.h"
 
 namespace nextvlad::gpu {
 namespace {
 
-// Inputs: where floats were staged, and their shape. Output: the floats.
+// Inputs: the handle of staged floats, and their shape. Output: the floats.
 void Upload(GpuCall& call) {
   call.ExpectCount(0, 1);
   const int64_t rank = call.Expect(1, {GpuCall::kAny})[0];
@@ -15,23 +15,23 @@ void Upload(GpuCall& call) {
   for (int64_t size : shape) {
     GpuCall::Require(size >= 0, "a dimension is " + std::to_string(size));
     count *= size;
-    GpuCall::Require(count <= static_cast<int64_t>(kMostStaged / sizeof(float)), "more values than can be staged");
+    GpuCall::Require(count <= static_cast<int64_t>(kMaxStagedBytes / sizeof(float)), "the tensor is larger than the maximum for staging");
   }
   SendStaged(*call.Input<int32_t>(0), count * sizeof(float), call.Output(0, shape), call.stream);
 }
 
-// As NextvladDequantise on the CPU.
-void Dequantise(GpuCall& call) {
+// As in native/dequantize.cc.
+void Dequantize(GpuCall& call) {
   const int64_t features = call.Expect(1, {GpuCall::kAny})[0], frames = *call.Sizes(3, 1), count = frames * features;
   call.Expect(2, {features});
   const uint8_t* bytes = call.Bytes(0, count);
   float* y = call.Output(0, {frames, features});
-  Launch(Frames(), "Dequantise", GridFor((count + 3) / 4), {kThreads, 1}, 0, call.stream, static_cast<const unsigned char*>(bytes),
+  Launch(Frames(), "Dequantize", GridFor((count + 3) / 4), {kThreads, 1}, 0, call.stream, static_cast<const unsigned char*>(bytes),
          static_cast<const float*>(call.Input<float>(1)), static_cast<const float*>(call.Input<float>(2)), static_cast<long long>(count),
          static_cast<int>(features), y);
 }
 
-// Inputs: rows [frames, C], frame counts [B], parts of a row []. Output: [B, longest * parts, C / parts], with zeros behind each video's frames.
+// Inputs: rows [frames, C], frame counts [B], parts per row []. Output: [B, longest * parts, C / parts], with zeros after each video's frames.
 void Pad(GpuCall& call) {
   const auto shape = call.Expect(0, {GpuCall::kAny, GpuCall::kAny});
   const int64_t columns = shape[1], parts = *call.Sizes(2, 1);
@@ -43,12 +43,12 @@ void Pad(GpuCall& call) {
          static_cast<const float*>(call.Input<float>(0)), offsets.device, static_cast<int>(offsets.longest), static_cast<int>(columns), y);
 }
 
-// Inputs: padded, of B * longest * C values in whatever shape, frame counts [B]. Output: [frames, C].
+// Inputs: padded rows, B * longest * C values in any shape; frame counts [B]. Output: [frames, C].
 void Unpad(GpuCall& call) {
   const FrameOffsets offsets = call.SendOffsets(1);
-  const int64_t videos = offsets.videos(), places = videos * offsets.longest;
-  GpuCall::Require(places > 0 && call.Count(0) % places == 0, "padded rows and frame counts do not match");
-  const int64_t columns = call.Count(0) / places;
+  const int64_t videos = offsets.videos(), padded_frames = videos * offsets.longest;
+  GpuCall::Require(padded_frames > 0 && call.Count(0) % padded_frames == 0, std::to_string(call.Count(0)) + " padded values do not split into " + std::to_string(padded_frames) + " frames");
+  const int64_t columns = call.Count(0) / padded_frames;
   float* y = call.Output(0, {offsets.frames(), columns});
   Launch(Frames(), "Unpad", {static_cast<unsigned>(offsets.longest), static_cast<unsigned>(videos)}, {kThreads, 1}, 0, call.stream,
          static_cast<const float*>(call.Input<float>(0)), offsets.device, static_cast<int>(offsets.longest), static_cast<int>(columns), y);
@@ -57,9 +57,9 @@ void Unpad(GpuCall& call) {
 }  // namespace
 
 std::string RegisterFrames() {
-  std::string problem = Define("NextvladUpload", {"place: int32", "shape: int32"}, {"values: float"});
-  if (problem.empty()) problem = AddKernel("NextvladUpload", "GPU", Guarded<GpuCall, Upload>, {"place", "shape"});
-  if (problem.empty()) problem = AddKernel("NextvladDequantise", "GPU", Guarded<GpuCall, Dequantise>, {"frames"});
+  std::string problem = Define("NextvladUpload", {"handle: int32", "shape: int32"}, {"values: float"});
+  if (problem.empty()) problem = AddKernel("NextvladUpload", "GPU", Guarded<GpuCall, Upload>, {"handle", "shape"});
+  if (problem.empty()) problem = AddKernel("NextvladDequantize", "GPU", Guarded<GpuCall, Dequantize>, {"frames"});
   if (problem.empty()) problem = Define("NextvladPad", {"rows: float", "frame_counts: int32", "parts: int32"}, {"padded: float"});
   if (problem.empty()) problem = AddKernel("NextvladPad", "GPU", Guarded<GpuCall, Pad>, {"frame_counts", "parts"});
   if (problem.empty()) problem = Define("NextvladUnpad", {"padded: float", "frame_counts: int32"}, {"rows: float"});

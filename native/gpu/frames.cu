@@ -1,9 +1,9 @@
-// What moves frames: from bytes to floats, and to and from a layout in which all videos have as many.
+// Converts frames from bytes to floats, and to and from a padded layout with the same number of frames for each video.
 
 extern "C" {
 
-// y = u * scale + offset; a thread for each four values of a row.
-__global__ void Dequantise(const unsigned char* bytes, const float* scale, const float* offset, long long count, int features, float* y) {
+// y = u * scale + offset. A thread converts four values at a time.
+__global__ void Dequantize(const unsigned char* bytes, const float* scale, const float* offset, long long count, int features, float* y) {
   const long long stride = 4LL * gridDim.x * blockDim.x;
   for (long long at = 4 * (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x); at < count; at += stride) {
     if (features % 4 == 0) {
@@ -17,14 +17,16 @@ __global__ void Dequantise(const unsigned char* bytes, const float* scale, const
   }
 }
 
-// From rows back to back, `offsets[video]` on, to `longest` rows a video, with zeros behind its own; or the other way. A block a row of `columns` floats.
+// From contiguous rows, those of a video from offsets[video], to `longest` rows per video, with zeros after the video's own. One block per row of `columns`.
 __global__ void Pad(const float* rows, const int* offsets, int longest, int columns, float* padded) {
   const int frame = blockIdx.x, video = blockIdx.y;
-  const bool is_there = frame < offsets[video + 1] - offsets[video];
+  const bool is_valid = frame < offsets[video + 1] - offsets[video];
   const float* from = rows + static_cast<long long>(offsets[video] + frame) * columns;
   float* to = padded + (static_cast<long long>(video) * longest + frame) * columns;
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) to[c] = is_there ? from[c] : 0.0f;
+  for (int c = threadIdx.x; c < columns; c += blockDim.x) to[c] = is_valid ? from[c] : 0.0f;
 }
+
+// The inverse of Pad.
 __global__ void Unpad(const float* padded, const int* offsets, int longest, int columns, float* rows) {
   const int frame = blockIdx.x, video = blockIdx.y;
   if (frame >= offsets[video + 1] - offsets[video]) return;

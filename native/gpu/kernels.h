@@ -1,4 +1,4 @@
-// The kernels for a GPU; each registration returns what went wrong, or nothing. Those of native/ must be registered first.
+// Registers the GPU kernels, after those of native/. Each function returns an error message, or an empty string.
 #pragma once
 
 #include <string>

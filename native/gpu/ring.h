@@ -1,5 +1,5 @@
-// A ring of memory from which a device copies by itself. Memory is used again once the copy out of it is done. The device's calls are a parameter, so that a
-// test can stand in for the driver (test/native/ring.cc).
+// A ring buffer of host memory from which a device copies asynchronously. Memory is reused once the copy from it is done. The device is a template parameter,
+// so that a test can replace the driver (test/native/ring.cc).
 #pragma once
 
 #include <algorithm>
@@ -13,21 +13,21 @@
 
 namespace nextvlad::gpu {
 
-// `Device` has Allocate(bytes), Copy(to, from, count, stream), CreateEvent(), Record(event, stream) and Wait(event), each of which throws if it fails.
+// `Device` has Allocate(bytes), Copy(to, from, count, stream), CreateEvent(), Record(event, stream) and Wait(event), which throw if they fail.
 template <class Device>
 class Ring {
  public:
-  // Of `size` bytes, with at most `max_pending` copies under way.
+  // Creates a ring of `size` bytes with at most `max_pending` pending copies.
   Ring(Device& device, size_t size, size_t max_pending)
       : device_(device), size_(size), max_pending_(max_pending), memory_(static_cast<char*>(device.Allocate(size))) {}
 
-  // Copies bytes into the ring, and returns where they are in it. Waits for the copies out of that memory. Throws if there are more than `max_count`.
+  // Copies `count` bytes into the ring, and returns their position. Waits for pending copies from that memory. Throws if `count` exceeds `max_count`.
   size_t Fill(const char* bytes, size_t count, size_t max_count) {
-    if (count > max_count || RoundUp(count) > size_) throw DeviceError("too much for one copy");
+    if (count > max_count || RoundUp(count) > size_) throw DeviceError("too many bytes for one copy");
     std::lock_guard<std::mutex> lock(mutex_);
     const size_t begin = Take(RoundUp(count));
     char* to = memory_ + begin;
-    if (count < kWorthThreads) {
+    if (count < kMinParallel) {
       std::memcpy(to, bytes, count);
     } else {
       ParallelFor(count, [=](int64_t from, int64_t end, int) { std::memcpy(to + from, bytes + from, end - from); });
@@ -35,11 +35,11 @@ class Ring {
     return begin;
   }
 
-  // Starts the copy of what `Fill` put at `begin` to the device. Throws if there is none, or less than `count` bytes.
+  // Starts the copy to the device of what `Fill` wrote at `begin`. Throws if it did not, or if it wrote less than `count` bytes.
   void Empty(size_t begin, size_t count, void* to, Stream stream) {
     std::lock_guard<std::mutex> lock(mutex_);
     auto copy = std::find_if(pending_.rbegin(), pending_.rend(), [=](const Pending& one) { return one.begin == begin && one.event == nullptr; });
-    if (copy == pending_.rend() || copy->end - begin < count) throw DeviceError("nothing was staged there");
+    if (copy == pending_.rend() || copy->end - begin < count) throw DeviceError("no staged bytes at this position");
     void* event = TakeEvent();
     device_.Copy(to, memory_ + begin, count, stream);
     copy->event = event;
@@ -47,7 +47,7 @@ class Ring {
   }
 
  private:
-  static constexpr size_t kWorthThreads = size_t{1} << 20;
+  static constexpr size_t kMinParallel = size_t{1} << 20;
 
   struct Pending {
     size_t begin, end;
@@ -57,7 +57,7 @@ class Ring {
   static size_t RoundUp(size_t bytes) { return (std::max<size_t>(bytes, 1) + kStagingUnit - 1) / kStagingUnit * kStagingUnit; }
 
   size_t Take(size_t bytes) {
-    // Copies finish in order, so those in the way are the first. What is left at the ring's end is skipped.
+    // Copies finish in order, so those from this memory are the oldest. The rest of the ring is skipped if it is too small.
     if (next_ + bytes > size_) {
       while (!pending_.empty() && pending_.front().begin >= next_) Retire();
       next_ = 0;
@@ -69,7 +69,7 @@ class Ring {
     return next_ - bytes;
   }
 
-  // Frees the memory of the oldest copy. One that was never started, because the call failed, is dropped.
+  // Frees the memory of the oldest copy. A copy that never started, because its call failed, is dropped.
   void Retire() {
     void* event = pending_.front().event;
     if (event != nullptr) {

@@ -1,6 +1,5 @@
-// The stream that a kernel's work belongs on. TensorFlow's C interface knows those of plugged-in devices only, so this one file asks its C++ classes.
-// Their headers take 9 s to compile: it is compiled so where there is a GPU only (NEXTVLAD_GPU). And never with -march=native: their Eigen does not
-// compile where that means AVX512-FP16.
+// Returns the CUDA stream of a kernel. TensorFlow's C API has it for plug-in devices only, so this one file uses its C++ classes. Their headers take 9 s to
+// compile, so they are used in the GPU build only (NEXTVLAD_GPU), and without -march=native: their Eigen does not compile with AVX512-FP16.
 #include "stream.h"
 
 #ifdef NEXTVLAD_GPU

@@ -1,4 +1,4 @@
-// Values that are updated where they are, as native/updates.cc does it on the CPU.
+// In-place updates, as in native/updates.cc.
 #include "../adam.h"
 #include "gpu_call.h"
 #include "kernels.h"

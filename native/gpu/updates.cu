@@ -1,40 +1,31 @@
-// Values that are updated where they are.
+// In-place updates.
+#include "../adam.h"
 
-// native/adam.h has the same.
-struct AdamCoefficients {
-  float step, one_minus_beta1, one_minus_beta2, epsilon, decay;
-};
-
-__device__ void Update(float gradient, const AdamCoefficients& c, float& w, float& m, float& v) {
-  gradient += c.decay * w;
-  m += (gradient - m) * c.one_minus_beta1;
-  v += (gradient * gradient - v) * c.one_minus_beta2;
-  w -= c.step * m / (sqrtf(v) + c.epsilon);
-}
+using namespace nextvlad;
 
 extern "C" {
 
-// One step of Adam; a thread for each four values.
+// One step of Adam. A thread updates four values at a time.
 __global__ void Adam(float* w, float* m, float* v, const float* gradient, AdamCoefficients c, long long count) {
   const long long stride = 4LL * gridDim.x * blockDim.x;
   for (long long at = 4 * (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x); at < count; at += stride) {
     if (at + 4 <= count) {
       float4 w4 = *reinterpret_cast<float4*>(w + at), m4 = *reinterpret_cast<float4*>(m + at), v4 = *reinterpret_cast<float4*>(v + at);
       const float4 g4 = *reinterpret_cast<const float4*>(gradient + at);
-      Update(g4.x, c, w4.x, m4.x, v4.x);
-      Update(g4.y, c, w4.y, m4.y, v4.y);
-      Update(g4.z, c, w4.z, m4.z, v4.z);
-      Update(g4.w, c, w4.w, m4.w, v4.w);
+      UpdateByAdam(g4.x, c, w4.x, m4.x, v4.x);
+      UpdateByAdam(g4.y, c, w4.y, m4.y, v4.y);
+      UpdateByAdam(g4.z, c, w4.z, m4.z, v4.z);
+      UpdateByAdam(g4.w, c, w4.w, m4.w, v4.w);
       *reinterpret_cast<float4*>(w + at) = w4;
       *reinterpret_cast<float4*>(m + at) = m4;
       *reinterpret_cast<float4*>(v + at) = v4;
     } else {
-      for (long long i = at; i < count; i++) Update(gradient[i], c, w[i], m[i], v[i]);
+      for (long long i = at; i < count; i++) UpdateByAdam(gradient[i], c, w[i], m[i], v[i]);
     }
   }
 }
 
-// moving = momentum moving + (1 - momentum) batch, in place, of mean and variance.
+// moving = momentum moving + (1 - momentum) batch, in place, for mean and variance.
 __global__ void Blend(float* moving_mean, float* moving_variance, const float* mean, const float* variance, const float* momentum, int columns) {
   const int c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= columns) return;

@@ -5,8 +5,8 @@
 namespace nextvlad {
 namespace {
 
-// Inputs: bytes (uint8, carried four to a float), scale [F], offset [F], frames []. Output: u * scale + offset, [frames, F].
-void Dequantise(Call& call) {
+// Inputs: bytes (uint8, packed four to a float), scale [F], offset [F], frames []. Output: u * scale + offset, [frames, F].
+void Dequantize(Call& call) {
   const int64_t features = call.Expect(1, {Call::kAny})[0], frames = *call.Sizes(3, 1);
   call.Expect(2, {features});
   const uint8_t* bytes = call.Bytes(0, frames * features);
@@ -25,8 +25,8 @@ void Dequantise(Call& call) {
 
 }  // namespace
 
-std::string RegisterDequantise() {
-  return Register<Dequantise>("NextvladDequantise", {"bytes: float", "scale: float", "offset: float", "frames: int32"}, {"y: float"});
+std::string RegisterDequantize() {
+  return Register<Dequantize>("NextvladDequantize", {"bytes: float", "scale: float", "offset: float", "frames: int32"}, {"y: float"});
 }
 
 }  // namespace nextvlad

@@ -1,0 +1,64 @@
+// A tile of a matrix product whose sums stay in registers. The products of dense.cc, dense_adam.cc, frame_sums.cc and frames.cc are made of such tiles.
+#pragma once
+
+#include "vector.h"
+
+namespace nextvlad {
+
+// The shape that fits the registers: 16 sums of AVX-512's 32 registers, 12 of AVX2's 16.
+constexpr int kTileRows = kSimdLanes == 16 ? 4 : 6;
+constexpr int kTileVectors = kSimdLanes == 16 ? 4 : 2;
+constexpr int kTileColumns = kTileVectors * kSimdLanes;
+
+// Sums [kRows, kVectors * kSimdLanes]. All loops over them are unrolled: g++ keeps an array in memory if it is indexed by a variable.
+template <int kRows, int kVectors>
+class RegisterTile {
+ public:
+  // Starts from the values of `from`, whose rows are `stride` apart, instead of zeros.
+  [[gnu::always_inline]] void Load(const float* from, int64_t stride) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; i++) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; j++) sums_[i][j] = LoadSimd(from + i * stride + j * kSimdLanes);
+    }
+  }
+
+  // sums[i, j] += sum over t of left[t, i] right[t, j], in the order of t. The values of left are `left_step` apart along t, and `left_stride` along i.
+  [[gnu::always_inline]] void MultiplyAdd(const float* left, int64_t left_step, int64_t left_stride, const float* right, int64_t right_step, int64_t terms) {
+    for (int64_t t = 0; t < terms; t++) {
+      Simd row[kVectors];
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; j++) row[j] = LoadSimd(right + t * right_step + j * kSimdLanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows; i++) {
+        const float value = left[t * left_step + i * left_stride];
+#pragma GCC unroll 8
+        for (int j = 0; j < kVectors; j++) sums_[i][j] += value * row[j];
+      }
+    }
+  }
+
+  [[gnu::always_inline]] void Store(float* to, int64_t stride) const {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; i++) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; j++) nextvlad::Store(to + i * stride + j * kSimdLanes, sums_[i][j]);
+    }
+  }
+
+  // Adds the first `rows` rows to those of `to`.
+  [[gnu::always_inline]] void AddTo(float* to, int64_t stride, int64_t rows) const {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; i++) {
+      if (i >= rows) return;
+      float* row = to + i * stride;
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; j++) nextvlad::Store(row + j * kSimdLanes, LoadSimd(row + j * kSimdLanes) + sums_[i][j]);
+    }
+  }
+
+ private:
+  Simd sums_[kRows][kVectors] = {};
+};
+
+}  // namespace nextvlad
