@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what nextvlad needs: npm packages (in a clone only), TensorFlow's library, and the binding between the two.
-# Safe to repeat: what is done already is skipped. An installed package runs it as `nextvlad setup`.
-#   NEXTVLAD_DEVICE=cpu|gpu   which TensorFlow to fetch (default: gpu where an NVIDIA driver is present, else cpu)
-#   PYTHON=python3            the Python whose pip fetches TensorFlow's wheel (it is not needed afterwards)
+# Safe to repeat: completed steps are skipped. An installed package runs it as `nextvlad setup`.
+#   NEXTVLAD_DEVICE=cpu|gpu   which build of TensorFlow to download (default: gpu if an NVIDIA driver is present, else cpu)
+#   PYTHON=python3            the Python whose pip downloads TensorFlow's wheel (not needed afterwards)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,27 +11,27 @@ fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 digest() { cat "$@" | sha256sum | cut -c1-16; }
 
 python=${PYTHON:-python3}
-# The compiler's settings are not packed.
+# The published package does not contain tsconfig.json.
 if [ -f tsconfig.json ]; then is_clone=true; else is_clone=false; fi
 
-# --- which device
+# --- device
 device=${NEXTVLAD_DEVICE:-}
 if [ -z "$device" ]; then
   if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null 2>&1; then device=gpu; else device=cpu; fi
 fi
-case $device in cpu | gpu) ;; *) fail "NEXTVLAD_DEVICE is '$device'; it can be cpu or gpu" ;; esac
+case $device in cpu | gpu) ;; *) fail "invalid NEXTVLAD_DEVICE (expected cpu or gpu, found '$device')" ;; esac
 
-# --- prerequisites, all of them named at once
+# --- prerequisites: all problems are reported at once
 problems=()
-[ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || problems+=("this machine is $(uname -s) $(uname -m); TensorFlow's library is for Linux x86_64")
+[ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || problems+=("unsupported platform (expected Linux x86_64, found $(uname -s) $(uname -m))")
 if ! command -v node >/dev/null 2>&1; then
   problems+=("node is missing: install Node.js 20, 22 or 24 (apt-get install nodejs, or nvm install 22)")
 else
   node_major=$(node -p 'process.versions.node.split(".")[0]')
-  { [ "$node_major" -ge 20 ] && [ "$node_major" -le 24 ]; } || problems+=("Node.js is $(node --version); 20, 22 and 24 are supported (nvm install 22)")
+  { [ "$node_major" -ge 20 ] && [ "$node_major" -le 24 ]; } || problems+=("unsupported version of Node.js (expected 20, 22 or 24, found $(node --version)): nvm install 22")
 fi
 if $is_clone; then
-  command -v npm >/dev/null 2>&1 || problems+=("npm is missing: it comes with Node.js (apt-get install npm)")
+  command -v npm >/dev/null 2>&1 || problems+=("npm is missing: install it (apt-get install npm)")
 else
   mkdir -p .native 2>/dev/null && [ -w .native ] || problems+=("$PWD is not writable: run nextvlad setup as the user who installed nextvlad (sudo nextvlad setup)")
 fi
@@ -43,14 +43,14 @@ native_stamp=$native/.complete
 native_want=$(digest "scripts/tensorflow/$device.txt" scripts/tensorflow/unpack.py)
 binding=$native/tfjs_binding.node
 binding_stamp=$native/.binding
-# native/ is compiled for this very processor, so another one compiles it anew.
+# native/ is compiled for the processor of this machine, so a different one recompiles it.
 processor=$(grep -m1 ^flags /proc/cpuinfo | sha256sum | cut -c1-16)
 binding_want="$native_want $packages_want $processor $(digest scripts/setup.sh scripts/tensorflow/*.cc native/*.* native/gpu/*)"
 have() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 bound() { have "$binding_stamp" "$binding_want" && [ -f "$binding" ] && [ -f "$native/mute.node" ] && [ -f "$native/kernels.node" ]; }
 
 if ! have "$native_stamp" "$native_want"; then
-  command -v "$python" >/dev/null 2>&1 || problems+=("$python is missing: it fetches TensorFlow (apt-get install python3 python3-pip)")
+  command -v "$python" >/dev/null 2>&1 || problems+=("$python is missing: it downloads TensorFlow (apt-get install python3 python3-pip)")
   ! command -v "$python" >/dev/null 2>&1 || "$python" -m pip --version >/dev/null 2>&1 || problems+=("pip is missing for $python (apt-get install python3-pip)")
 fi
 if ! bound; then
@@ -68,33 +68,33 @@ if $is_clone && ! have "$packages_stamp" "$packages_want"; then
   printf %s "$packages_want" >"$packages_stamp"
 fi
 
-# --- TensorFlow's library and headers, out of its wheels (pip checks the hashes)
+# --- TensorFlow's library and headers, from its wheels (pip checks the hashes)
 if ! have "$native_stamp" "$native_want"; then
-  say "fetching TensorFlow ($device build: $(grep -c sha256 "scripts/tensorflow/$device.txt") wheels)"
+  say "downloading TensorFlow ($device build: $(grep -c sha256 "scripts/tensorflow/$device.txt") wheels)"
   rm -rf "$native"
   mkdir -p "$native"
   wheels=$(mktemp -d "$native/wheels.XXXXXX")
   trap 'rm -rf "$wheels"' EXIT
   "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 \
     --require-hashes -r "scripts/tensorflow/$device.txt" -d "$wheels" >&2 ||
-    fail "pip could not fetch TensorFlow: see its message above (it takes pip 20.3, glibc 2.27, room on the disk, and the package index within reach)"
-  say "unpacking it into $native"
+    fail "pip cannot download TensorFlow: see its message above (required: pip 20.3, glibc 2.27, free disk space, access to the package index)"
+  say "unpacking into $native"
   "$python" scripts/tensorflow/unpack.py "$wheels" "$native"
   rm -rf "$wheels"
   printf %s "$native_want" >"$native_stamp"
 fi
 
-# --- the binding: Node-API only, so one file serves every Node.js
+# --- the binding: it uses only Node-API, so one build serves all versions of Node.js
 ln -sfn "$device" .native/current
 if ! bound; then
-  # Where npm put them: inside this package or beside it.
+  # npm installs them in this package or next to it.
   tfjs=$(node -p 'path.dirname(require.resolve("@tensorflow/tfjs-node-gpu/package.json"))') &&
     node_api=$(node -p 'require("node-api-headers").include_dir') ||
-    fail "npm packages are missing: install nextvlad again (npm i -g --ignore-scripts nextvlad-*.tgz)"
+    fail "npm packages are missing: reinstall nextvlad (npm i -g --ignore-scripts nextvlad-*.tgz)"
   objects=$(mktemp -d "$native/objects.XXXXXX")
   trap 'rm -rf "$objects"' EXIT
-  # compile SOURCE: one object. The kernels are compiled for this processor; what includes TensorFlow's headers is not,
-  # because their Eigen does not compile where -march=native means AVX512-FP16. Those headers take most of the time, and only a GPU needs them.
+  # compile SOURCE: compiles one object. The kernels are compiled for this processor. Files that include TensorFlow's C++ headers are not, because their Eigen
+  # does not compile with AVX512-FP16. Those headers take most of the time, and only the GPU build needs them.
   compile() {
     local source=$1 flags="-O2"
     case $source in native/*.cc) [[ $source == native/gpu/* ]] || flags="-O3 -march=native -fopenmp-simd -fno-math-errno" ;; esac
@@ -103,7 +103,7 @@ if ! bound; then
     g++ -std=c++17 -fPIC -w -Wno-psabi -DNAPI_VERSION=8 $flags -I "$node_api" -I "$tfjs" -I "$native/tensorflow/include" \
       -c -o "$objects/$(printf %s "$source" | tr / _).o" "$source"
   }
-  link() { # link OUTPUT SOURCES -- LIBRARIES: a shared library of the objects of these sources
+  link() { # link OUTPUT SOURCES -- LIBRARIES: links the objects of the sources to a shared library
     local output=$1 files=()
     shift
     while [ "$1" != -- ]; do
@@ -114,24 +114,24 @@ if ! bound; then
     g++ -shared -o "$output" "${files[@]}" -L "$native/tensorflow" "$@"
   }
   backend=("$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc)
-  # The slowest first: what is left over at the end is short.
+  # The slowest first, so that all processors finish at about the same time.
   kernels=(native/gpu/stream.cc native/assignment.cc native/byte_products.cc)
   for source in native/*.cc native/gpu/*.cc; do
     case " ${kernels[*]} " in *" $source "*) ;; *) kernels+=("$source") ;; esac
   done
   sources=("${kernels[@]}" "${backend[@]}" scripts/tensorflow/mute.cc)
-  say "compiling ${#sources[@]} C++ files, $(nproc) at a time: 25 s of processor time, on slow machines a minute or two"
+  say "compiling ${#sources[@]} C++ files, $(nproc) at a time (25 s of CPU time, a minute or two on slow machines)"
   SECONDS=0
   export -f compile
   export native tfjs node_api objects device
   printf '%s\0' "${sources[@]}" |
-    xargs -0 -P "$(nproc)" -n 1 bash -c 'compile "$1" || exit 255' compile || fail "the binding did not compile: see the compiler's message above"
-  link "$native/mute.node" scripts/tensorflow/mute.cc -- || fail "mute.node did not link: see the linker's message above"
+    xargs -0 -P "$(nproc)" -n 1 bash -c 'compile "$1" || exit 255' compile || fail "cannot compile the binding: see the compiler's message above"
+  link "$native/mute.node" scripts/tensorflow/mute.cc -- || fail "cannot link mute.node: see the linker's message above"
   link "$binding" "${backend[@]}" -- -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 \
-    -Wl,-rpath,"\$ORIGIN/tensorflow" || fail "the binding did not link: see the linker's message above"
+    -Wl,-rpath,"\$ORIGIN/tensorflow" || fail "cannot link the binding: see the linker's message above"
   link "$native/kernels.node" "${kernels[@]}" -- -l:libtensorflow_framework.so.2 \
-    -Wl,-rpath,"\$ORIGIN/tensorflow:\$ORIGIN/nvidia/cuda_nvrtc/lib" || fail "the kernels did not link: see the linker's message above"
-  say "compiled in $SECONDS s; trying it: a matrix product"
+    -Wl,-rpath,"\$ORIGIN/tensorflow:\$ORIGIN/nvidia/cuda_nvrtc/lib" || fail "cannot link the kernels: see the linker's message above"
+  say "compiled in $SECONDS s; testing a matrix product"
   node scripts/smoke.cjs >&2
   printf %s "$binding_want" >"$binding_stamp"
 fi

@@ -1,4 +1,4 @@
-// Loads TensorFlow through the freshly compiled binding and multiplies two matrices: exit 1 says the set-up is broken.
+// Loads TensorFlow through the new binding and multiplies two matrices. Exits with 1 if the result is wrong.
 const standardError = require("../.native/current/mute.node");
 
 process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
@@ -21,7 +21,7 @@ const column = binding.createTensor([2, 1], TF_FLOAT, Float32Array.of(3, 4));
 const [{ id }] = binding.executeOp("MatMul", attributes, [row, column], 1);
 const product = binding.tensorDataSync(id)[0];
 if (product !== 11) {
-  process.stderr.write(`[1 2] times [3 4] should be 11 and is ${product}\n`);
+  process.stderr.write(`wrong product of [1 2] and [3 4]: expected 11, found ${product}\n`);
   process.exit(1);
 }
 process.stderr.write(`TensorFlow ${binding.TF_Version} on the ${binding.isUsingGpuDevice() ? "GPU" : "CPU"}\n`);

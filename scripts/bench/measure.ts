@@ -6,7 +6,7 @@ import { loadConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
 import type { Precision } from "../../src/kernels/types.js";
 import { modelSizes } from "../../src/model/sizes.js";
-import { loadTensorflow, settlePrecision } from "../../src/runtime/runtime.js";
+import { loadTensorflow, setMatmulPrecision } from "../../src/runtime/runtime.js";
 import { countArithmetic, countStep } from "./arithmetic.js";
 import { timeMetrics } from "./metrics.js";
 import { measureProductRate, timeNetwork } from "./network.js";
@@ -60,7 +60,7 @@ async function measure(task: Task, config: Config): Promise<Measurement> {
   }
   const { mode, batch: videos, frames, steps } = task;
   const { kind } = await loadTensorflow(task.use_gpu);
-  settlePrecision(task.precision);
+  setMatmulPrecision(task.precision);
   const sizes = modelSizes(config.MODEL);
   const batch = randomBatch(videos, frames, sizes);
   const { stepSeconds, kernels } = timeNetwork(mode, config, batch, steps, task.precision);

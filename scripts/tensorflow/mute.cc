@@ -1,5 +1,5 @@
-// A Node-API module of its own, loaded before TensorFlow, whose libraries print a banner from a static initialiser that no setting
-// silences. mute() points standard error at /dev/null, unmute() brings it back; failures to load come as exceptions, not on stderr.
+// A Node-API module that is loaded before TensorFlow, whose libraries print a banner from a static initializer that no setting turns off. mute() redirects
+// standard error to /dev/null, unmute() restores it. Loading errors are exceptions, so they are not lost.
 #include <fcntl.h>
 #include <node_api.h>
 #include <unistd.h>
@@ -7,11 +7,11 @@
 static int saved = -1;
 
 static napi_value Mute(napi_env, napi_callback_info) {
-  int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-  if (nowhere < 0 || saved >= 0) return nullptr;
+  int null_device = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (null_device < 0 || saved >= 0) return nullptr;
   saved = dup(STDERR_FILENO);
-  if (saved >= 0) dup2(nowhere, STDERR_FILENO);
-  close(nowhere);
+  if (saved >= 0) dup2(null_device, STDERR_FILENO);
+  close(null_device);
   return nullptr;
 }
 

@@ -1,4 +1,4 @@
-// Part of the binding: what TensorFlow's libraries need of the process, set as soon as they are loaded.
+// Part of the binding: settings of the process that TensorFlow's libraries need, applied when they are loaded.
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,16 +12,16 @@
 #include "absl/base/log_severity.h"
 #include "absl/log/globals.h"
 
-// TensorFlow 2.21 logs through absl, and only its Python package applies TF_CPP_MIN_LOG_LEVEL to that (mute.cc covers the moment before).
+// TensorFlow 2.21 logs through absl, to which only its Python package applies TF_CPP_MIN_LOG_LEVEL. mute.cc covers the time before this.
 __attribute__((constructor)) static void apply_log_level() {
   const char* level = std::getenv("TF_CPP_MIN_LOG_LEVEL");
   if (level == nullptr || *level < '0' || *level > '3') return;
   absl::SetMinLogLevel(static_cast<absl::LogSeverityAtLeast>(*level - '0'));
 }
 
-// Left alone, glibc gives every large buffer back to the system after each kernel and faults it in again, 4 KiB at a time and zeroed, for the
-// next one: 60,000 faults a training step. Large buffers from the heap, which keeps its memory, and huge pages for the heap's first part
-// make that 4,000. The reserve is address space only; memory is taken as it is touched.
+// By default, glibc returns every large buffer to the system after each kernel, and the next kernel faults in zeroed pages of 4 KiB: 60,000 page faults per
+// training step. Allocating large buffers from the heap, which keeps its memory, with huge pages for its first part, leaves 4,000. The reserve is only address
+// space: memory is allocated on first use.
 __attribute__((constructor)) static void keep_buffers() {
   constexpr size_t kReserveBytes = size_t{8} << 30;
   constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
@@ -35,19 +35,19 @@ __attribute__((constructor)) static void keep_buffers() {
   std::free(reserve);
 }
 
-// TensorFlow multiplies matrices by oneDNN's compiled-on-the-spot code, which for long sums sets the stack pointer to a buffer of the heap's. A
-// signal handled by such a thread writes its frame over whatever lies before that buffer: one in about 50 signals ended training in heap corruption.
-// So this thread, and all that it will start, leave signals to one that only waits for them; libuv's handlers may run on any. Faults stay with
-// the thread that they are of, and so does SIGPROF, which V8's profiler sends to a thread and handles on its signal stack.
+// TensorFlow multiplies matrices with oneDNN's JIT-compiled code, which for long sums sets the stack pointer to a buffer on the heap. A signal handled by such a
+// thread overwrites the memory before that buffer: about one in 50 signals corrupted the heap during training. So this thread and all that it starts block
+// signals, and one thread only waits for them; libuv's handlers may run on any thread. Not blocked are faults, and SIGPROF, which V8's profiler sends to a thread
+// and handles on its signal stack.
 __attribute__((constructor)) static void keep_signals_off_the_heap() {
-  constexpr int kOwn[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
+  constexpr int kUnblocked[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
   constexpr size_t kSignalStackBytes = 64 << 10;
   std::thread([] {
     for (;;) pause();
   }).detach();
   sigset_t signals;
   sigfillset(&signals);
-  for (int own : kOwn) sigdelset(&signals, own);
+  for (int signal : kUnblocked) sigdelset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   stack_t stack = {};
   stack.ss_sp = std::malloc(kSignalStackBytes);

@@ -1,4 +1,4 @@
-"""Takes TensorFlow's libraries and headers, and CUDA's libraries, out of their wheels.  usage: unpack.py WHEEL_DIR TARGET_DIR"""
+"""Extracts TensorFlow's libraries and headers, and CUDA's libraries, from their wheels.  usage: unpack.py WHEEL_DIR TARGET_DIR"""
 import glob
 import re
 import sys

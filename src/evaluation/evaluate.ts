@@ -20,7 +20,7 @@ import { WeightStore } from "../model/weights.js";
 import { resultStem } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
 import { type BatchWriter, type ResumeOptions, writeResumably } from "../results/resumable-results.js";
-import { loadTensorflow, runtime, settlePrecision, slowPrecisionWarning, tellDevice, tidy } from "../runtime/runtime.js";
+import { formatDevice, loadTensorflow, runtime, setMatmulPrecision, slowPrecisionWarning, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { DamageReport } from "./damage-report.js";
@@ -129,8 +129,8 @@ export async function loadNetwork(
   requireProcessLimits({ threads: readers + 1, tensorflow: true }, "set num_readers to 1");
   prepareReading(readers);
   const device = await loadTensorflow(useGpu);
-  settlePrecision(precision);
-  telemetry.log.info(tellDevice(device));
+  setMatmulPrecision(precision);
+  telemetry.log.info(formatDevice(device));
   checkMemory({ model: config.MODEL, batchSize, training: false, inHostMemory: device.inHostMemory }, (message) =>
     telemetry.log.warn(message),
   );

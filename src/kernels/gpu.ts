@@ -1,7 +1,7 @@
 import { release, tidy } from "../runtime/runtime.js";
 import { dequantizeOnePass, softAssignFrozenOnePass, softAssignOnePass } from "./cpu.js";
 import { batchNorm, batchNormGradient, describe, describeGradient, padFrames, unpadFrames } from "./native-ops.js";
-import { floatFeaturesOf, freezeWithFloats, REFERENCE } from "./reference.js";
+import { floatFeaturesOf, freezeWithFloats, L2_EPSILON, REFERENCE } from "./reference.js";
 import { batchMatMul } from "./tensorflow-ops.js";
 import type { Kernels } from "./types.js";
 
@@ -29,7 +29,7 @@ export const GPU_KERNELS: Kernels = {
     };
   },
   descriptor: (sums, aSum, bias, centers) => {
-    const { unit, inverse } = describe(sums, aSum, bias, centers);
+    const { unit, inverse } = describe(sums, aSum, bias, centers, L2_EPSILON);
     sums.dispose();
     // The batch norm that follows takes ownership of y.
     const kept = unit.clone();

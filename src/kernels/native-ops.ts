@@ -13,7 +13,7 @@ const countsOf = (frameCounts: Int32Array): Tensor => fromInts(frameCounts, [fra
 /** `u * scale + offset` of `[frames, F] uint8` from the host, in one pass. */
 export function dequantize(bytes: Uint8Array, frames: number, { scale, offset }: Quantization): Tensor {
   const features = scale.shape[0] as number;
-  return run("NextvladDequantise", () => [], [byteCarrier(bytes, frames * features), scale, offset, fromInts([frames], [])]);
+  return run("NextvladDequantize", () => [], [byteCarrier(bytes, frames * features), scale, offset, fromInts([frames], [])]);
 }
 
 /** `x w` of a few rows and a large matrix, bound by reading `w` once (native/dense.cc). CPU only. */
@@ -94,8 +94,14 @@ export function unpadFrames(padded: Tensor, frameCounts: Int32Array): Tensor {
 }
 
 /** The descriptor `[videos, P K]` and 1 / length of each cluster's part `[videos, K]`, from sums `[videos, P, K]` and aSum `[videos, G K]`. GPU only. */
-export function describe(sums: Tensor, aSum: Tensor, bias: Tensor, centers: Tensor): { readonly unit: Tensor; readonly inverse: Tensor } {
-  const [unit, inverse] = runMany("NextvladDescribe", () => [], [sums, aSum, bias, centers], 2) as [Tensor, Tensor];
+export function describe(
+  sums: Tensor,
+  aSum: Tensor,
+  bias: Tensor,
+  centers: Tensor,
+  epsilon: number,
+): { readonly unit: Tensor; readonly inverse: Tensor } {
+  const [unit, inverse] = runMany("NextvladDescribe", () => [], [sums, aSum, bias, centers, constant(epsilon)], 2) as [Tensor, Tensor];
   return { unit, inverse };
 }
 
@@ -145,9 +151,9 @@ export function splitWeights(w: Tensor, bias: Tensor, { scale, offset }: Quantiz
   return { panels, features, columns, terms };
 }
 
-/** `x w + bias`, `[frames, columns]`, of bytes packed by `byteCarrier` and weights split into `FLOAT_TERMS` terms. */
-export function multiplyBytes(carrier: Tensor, frames: number, { panels, features, columns }: BytePanels): Tensor {
-  return run("NextvladByteProduct", () => [], [carrier, panels, fromInts([frames, features, columns], [3])]);
+/** `x w + bias`, `[frames, columns]`, of bytes packed by `byteCarrier` and split weights. */
+export function multiplyBytes(carrier: Tensor, frames: number, { panels, features, columns, terms }: BytePanels): Tensor {
+  return run("NextvladByteProduct", () => [], [carrier, panels, fromInts([frames, features, columns, terms], [4])]);
 }
 
 /** `x^T d`, `[features, columns]`, of bytes packed by `byteCarrier` and d `[frames, columns]`. */

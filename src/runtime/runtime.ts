@@ -51,7 +51,7 @@ export interface Device {
 }
 
 /** Formats the device for the log. */
-export function tellDevice({ kind, reason, tensorflowVersion }: Device): string {
+export function formatDevice({ kind, reason, tensorflowVersion }: Device): string {
   return `computing on the ${kind.toUpperCase()} (${reason}), TensorFlow ${tensorflowVersion}`;
 }
 
@@ -61,7 +61,9 @@ interface NativeKernels {
   readonly vectorBits: number;
   /** Whether the processor multiplies bytes faster than floats (AVX512-VNNI). */
   readonly byteInstructions: boolean;
-  /** Copies at most 128 MiB of floats to a staging buffer for the GPU, without waiting for the device; returns its handle, for NextvladUpload. */
+  /** Maximum size of what `stage` accepts. */
+  readonly maxStagedBytes: number;
+  /** Copies floats to a staging buffer for the GPU, without waiting for the device; returns its handle, for NextvladUpload. */
   stage(floats: Float32Array): number;
   /** Sets whether matrix products on a GPU may round their factors to TensorFloat-32 (range of float32, 10-bit mantissa). */
   allowTensorFloat32(allowed: boolean): void;
@@ -102,7 +104,7 @@ export async function loadTensorflow(useGpu: boolean | "auto"): Promise<Device> 
  * Sets the precision of a GPU's matrix products: "tf32" rounds their factors to TensorFloat-32 (range of float32, 10-bit mantissa); any other value does not.
  * Throws BAD_USAGE for tf32 on the CPU, which does not have it.
  */
-export function settlePrecision(precision: string): void {
+export function setMatmulPrecision(precision: string): void {
   const { device, native } = runtime();
   if (precision === "tf32" && device.kind === "cpu") {
     const remedy = "use --use-gpu True with it, or --precision float32";

@@ -1,19 +1,16 @@
 import { kernelFailure, run } from "./execution.js";
 import { runtime, type Tensor, tidy } from "./runtime.js";
 
-/** Must equal the limit in native/gpu/device.h. */
-const MOST_STAGED_BYTES = 2 ** 27;
-
 /**
  * Creates a float32 tensor from product(`shape`) values on the host. On a GPU the values are read before this returns, and copied without waiting for the
- * device's pending work (native/gpu/staging.cc); more than 128 MiB are copied by TensorFlow, which waits. Throws OUT_OF_MEMORY or KERNEL_FAILED.
+ * device's pending work (native/gpu/staging.cc); more than `maxStagedBytes` are copied by TensorFlow, which waits. Throws OUT_OF_MEMORY or KERNEL_FAILED.
  */
 export function fromFloats(values: Float32Array, shape: readonly number[]): Tensor {
-  const { tf, device } = runtime();
-  const isStaged = device.kind === "gpu" && values.length > 0 && values.byteLength <= MOST_STAGED_BYTES;
+  const { tf, device, native } = runtime();
+  const isStaged = device.kind === "gpu" && values.length > 0 && values.byteLength <= native.maxStagedBytes;
   if (!isStaged) return tf.tensor(values, [...shape], "float32");
-  if (shape.reduce((product, side) => product * side, 1) !== values.length)
-    throw kernelFailure(UPLOAD, [], `${values.length} values are no [${shape}]`);
+  if (shape.reduce((product, size) => product * size, 1) !== values.length)
+    throw kernelFailure(UPLOAD, [], `${values.length} values for the shape [${shape}]`);
   return tidy(() => run(UPLOAD, () => [], [fromInts([stage(values)], []), fromInts(shape, [shape.length])]));
 }
 

@@ -11,7 +11,7 @@ import { prepareReading } from "../data/stream.js";
 import { chooseKernels } from "../kernels/choose.js";
 import { checkMemory } from "../model/memory-need.js";
 import { modelSizes } from "../model/sizes.js";
-import { loadTensorflow, settlePrecision, tellDevice } from "../runtime/runtime.js";
+import { formatDevice, loadTensorflow, setMatmulPrecision } from "../runtime/runtime.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { warnOfOtherMaker } from "./report.js";
@@ -42,8 +42,8 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   requireProcessLimits({ threads: config.TRAIN.num_readers + 2, tensorflow: true }, "set TRAIN.num_readers to 1");
   prepareReading(config.TRAIN.num_readers);
   const device = await loadTensorflow(config.TRAIN.use_gpu);
-  settlePrecision(config.TRAIN.precision);
-  telemetry.log.info(tellDevice(device));
+  setMatmulPrecision(config.TRAIN.precision);
+  telemetry.log.info(formatDevice(device));
   const { batch_size: batchSize } = config.TRAIN;
   checkMemory({ model: config.MODEL, batchSize, training: true, inHostMemory: device.inHostMemory }, (message) =>
     telemetry.log.warn(message),

@@ -37,7 +37,7 @@ const BYTES: Make = () => floats(4); // 16 bytes, of which 15 serve
 
 const KERNELS: Readonly<Record<string, Kernel>> = {
   NextvladCopy: { outputs: 1, inputs: [() => floats(2, 3)], wrong: [] },
-  NextvladDequantise: {
+  NextvladDequantize: {
     outputs: 1,
     inputs: [BYTES, () => floats(5), () => floats(5), () => scalar(3)],
     wrong: [
@@ -174,13 +174,14 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
   },
   NextvladByteProduct: {
     outputs: 1,
-    inputs: [BYTES, () => floats(FLOATS_A_PANEL), () => ints(3, 5, 6)],
+    inputs: [BYTES, () => floats(FLOATS_A_PANEL), () => ints(3, 5, 6, 3)],
     wrong: [
       [0, () => floats(3), /input 0 has 12 bytes, expected 15/],
       [1, () => floats(FLOATS_A_PANEL + 1), /input 1 has 177 values, expected 176/],
-      [2, () => ints(3, 5), /input 2/],
-      [2, () => ints(3, -5, 6), /size 1 is -5/],
-      [2, () => ints(0, 5, 6), /size 0 is 0/],
+      [2, () => ints(3, 5, 6), /input 2 has 3 values, expected 4/],
+      [2, () => ints(3, -5, 6, 3), /size 1 is -5/],
+      [2, () => ints(0, 5, 6, 3), /size 0 is 0/],
+      [2, () => ints(3, 5, 6, 4), /a weight has 4 terms, expected 1 to 3/],
     ],
   },
   NextvladByteProductTransposed: {

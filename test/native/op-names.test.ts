@@ -1,0 +1,20 @@
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { repository } from "../commands/nextvlad.js";
+
+/** Returns the names that the first group of `pattern` matches in the files of a folder. */
+function namesIn(folder: string, extension: string, pattern: RegExp): readonly string[] {
+  const files = readdirSync(join(repository, folder), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(extension));
+  const names = files.flatMap((name) =>
+    Array.from(readFileSync(join(repository, folder, name), "utf8").matchAll(pattern), (match) => match[1] as string),
+  );
+  return [...new Set(names)].sort();
+}
+
+test("src/ runs exactly the ops that native/ registers, including those that need a GPU", () => {
+  const registered = namesIn("native", ".cc", /(?:Define|Register<\w+>)\(\s*"(\w+)"/g);
+  assert.deepEqual(namesIn("src", ".ts", /"(Nextvlad(?!Error)\w+)"/g), registered);
+  assert.ok(registered.length >= 20, registered.join(" "));
+});
