@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Writes the likeliest classes of each video, by the best snapshot of a training. Arguments are passed on, and win:
+# Writes the most probable classes of each video, with the best snapshot of a training run. Arguments are passed on and override the defaults:
 # scripts/infer/infer_nextvlad.sh --weights PATH --filelist LIST
-# The snapshot brings its config; weights that carry none need --config.
+# A snapshot contains its config; for other weights, give --config.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cli=$root/dist/src/nextvlad.cjs

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Packs nextvlad, installs the tarball into an empty prefix, sets it up, and trains on digits from another folder, without this clone.
 #   scripts/pack/check.sh           in a temporary folder, removed afterwards
-#   scripts/pack/check.sh FOLDER    in FOLDER, which stays
+#   scripts/pack/check.sh FOLDER    in FOLDER, which is kept
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -35,8 +35,8 @@ TRAIN: { epoch: 2, batch_size: 32, learning_rate: 0.001, filelist: digits/train.
 VALID: { batch_size: 32, filelist: digits/validate.list }
 YAML
 nextvlad digits --out digits --train-videos 320 --validate-videos 64
-# What computes says how to set up, before that.
-if early=$(nextvlad train --config small.yaml --save-dir early 2>&1); then say "error: trained without set-up"; exit 1; fi
+# Before setup, a command that computes prints how to set up.
+if early=$(nextvlad train --config small.yaml --save-dir early 2>&1); then say "error: trained without setup"; exit 1; fi
 printf '%s\n' "$early" | grep -F 'Run: nextvlad setup'
 
 SECONDS=0

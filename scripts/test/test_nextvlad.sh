@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures the best snapshot of a training. Arguments are passed on, and win: scripts/test/test_nextvlad.sh --weights PATH
-# The snapshot brings its config; weights that carry none need --config.
+# Evaluates the best snapshot of a training run. Arguments are passed on and override the defaults: scripts/test/test_nextvlad.sh --weights PATH
+# A snapshot contains its config; for other weights, give --config.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cli=$root/dist/src/nextvlad.cjs

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains by the published recipe, on a GPU if one works, else on the CPU. Arguments are passed on, and win:
+# Trains with the published recipe, on a GPU if one works, else on the CPU. Arguments are passed on and override the defaults:
 # scripts/train/train_nextvlad.sh --use_gpu False
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
