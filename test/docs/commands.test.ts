@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -114,6 +114,24 @@ function runPython(code: string, cwd: string): void {
   const ended = spawnSync(python, ["-c", program], { cwd, encoding: "utf8" });
   assert.equal(ended.status, 0, `${code}\n${ended.stderr}`);
 }
+
+test("the errors in docs/results.md are what the commands print", async () => {
+  const shard = readFileSync(join(base, "data/digits/validate0000.tfrecord"));
+  shard[200_000] = 0x99;
+  const folder = join(base, "errors");
+  mkdirSync(folder);
+  writeFileSync(join(folder, "validate0000.tfrecord"), shard);
+  writeFileSync(join(folder, "own.yaml"), "MODEL:\n  cluster_sise: 64\n");
+  const failures = [
+    await runNextvlad(["convert", "--to", "pkl", "--filelist", "validate0000.tfrecord", "--out", "out"], { cwd: folder }),
+    await runNextvlad(["train", "--config", "own.yaml"], { cwd: folder }),
+  ];
+  const outputs = codeBlocks("docs/results.md").filter(({ language }) => language === "");
+  assert.deepEqual(
+    failures.map(({ stderr }) => stderr.slice(stderr.indexOf("error[")).replaceAll(`${folder}/`, "")),
+    outputs.map(({ code }) => code),
+  );
+});
 
 describe("the recorded run", () => {
   const recording = readPage("docs/run.txt");
