@@ -75,18 +75,18 @@ test("any text is a table or a NextvladError", async (t) => {
   );
 });
 
-test("what is wrong is told with its line", async (t) => {
+test("rejects an invalid table and names the line", async (t) => {
   const cases: [string, NextvladError["code"], RegExp][] = [
-    ["", "BAD_FORMAT", /no table of labels \(expected the columns id and labels, found an empty file\)\. Begin the file with a line/],
+    ["", "BAD_FORMAT", /not a label table \(expected the columns id and labels, found an empty file\)\. Begin the file with a line/],
     ["video,label\na,1\n", "BAD_FORMAT", /found "video,label"/],
-    ["id,labels\na,1\n\nb\n", "BAD_FORMAT", /no CSV file: .*expect 2, got 1 on line 4/],
-    ['id,labels\n"a,1\n', "BAD_FORMAT", /no CSV file: Quote Not Closed/],
-    ["id,labels\na,1\n,2\n", "BAD_FORMAT", /line 3 has no id/],
+    ["id,labels\na,1\n\nb\n", "BAD_FORMAT", /line 4: the row has another number of fields than the header \(expected 2, found 1\)/],
+    ['id,labels\n"a,1\n', "BAD_FORMAT", /not a CSV file: Quote Not Closed/],
+    ["id,labels\na,1\n,2\n", "BAD_FORMAT", /line 3: the row has no id/],
     ["id,labels\na,1\nb,2\na,3\n", "BAD_FORMAT", /video a: lines 2 and 4 have the same id/],
     [
       "id,labels\na,dog\n",
       "BAD_LABELS",
-      /video a: a label in line 2 is no class index \(expected .*found "dog"\)\. Number the classes from 0/,
+      /video a: a label in line 2 is not a class index \(expected .*found "dog"\)\. Number the classes from 0/,
     ],
     ["id,labels\na,-1\n", "BAD_LABELS", /found "-1"/],
     ["id,labels\na,1.5\n", "BAD_LABELS", /found "1\.5"/],

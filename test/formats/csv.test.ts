@@ -29,7 +29,7 @@ const text = fc.string({
 /** Excludes records of one empty field, which are blank lines. */
 const records = fc.array(fc.array(text, { minLength: 1, maxLength: 4 }).filter((fields) => fields.length > 1 || fields[0] !== ""));
 
-test("what is written is read", async () => {
+test("reads back what csvField writes", async () => {
   await fc.assert(
     fc.asyncProperty(records, fc.constantFrom("\n", "\r\n"), async (expected, end) => {
       const content = expected.map((fields) => fields.map(csvField).join(",") + end).join("");
@@ -39,7 +39,7 @@ test("what is written is read", async () => {
   );
 });
 
-test("what Python's csv writes is read", async () => {
+test("reads what Python's csv module writes", async () => {
   const samples = fc.sample(records, { numRuns: 20, seed: 1 });
   const script = `
 import csv, io, json, sys
@@ -52,7 +52,7 @@ for records in json.load(sys.stdin):
   for (const [i, line] of run.stdout.trimEnd().split("\n").entries()) assert.deepEqual(await read(`\uFEFF${JSON.parse(line)}`), samples[i]);
 });
 
-test("lines say where records end; blank lines are none", async () => {
+test("reports the line on which each record ends, and skips blank lines", async () => {
   writeFileSync(path, 'a,bc\n\n"x\n\ny",""""\r\n\r\nlast,');
   assert.deepEqual(await collect(readCsv(path), ({ fields, line }) => ({ fields: [...fields], line })), [
     { fields: ["a", "bc"], line: 1 },
@@ -61,13 +61,13 @@ test("lines say where records end; blank lines are none", async () => {
   ]);
 });
 
-test("what is no CSV is told with its line", async () => {
+test("rejects invalid CSV and names the line", async () => {
   for (const [content, message] of [
-    ['a,b\n"c" d,e\n', /x\.csv: this is no CSV file: .* at line 2/],
-    ['a,b\nc"d,e\n', /x\.csv: this is no CSV file: .* at line 2/],
-    ['a,b\n"c\nd\n', /x\.csv: this is no CSV file: Quote Not Closed: .* line 3/],
-    [Buffer.from("a,b\nc,\xff\n", "latin1"), /x\.csv: this is no UTF-8 text/],
-    [Buffer.from("a,b\nc,\xc3", "latin1"), /x\.csv: this is no UTF-8 text/],
+    ['a,b\n"c" d,e\n', /x\.csv: not a CSV file: .* at line 2/],
+    ['a,b\nc"d,e\n', /x\.csv: not a CSV file: .* at line 2/],
+    ['a,b\n"c\nd\n', /x\.csv: not a CSV file: Quote Not Closed: .* line 3/],
+    [Buffer.from("a,b\nc,\xff\n", "latin1"), /x\.csv: not UTF-8 text/],
+    [Buffer.from("a,b\nc,\xc3", "latin1"), /x\.csv: not UTF-8 text/],
   ] as const) {
     assert.match((await failsWith(read(content), "BAD_FORMAT", { file: path })).message, message);
   }
@@ -75,7 +75,7 @@ test("what is no CSV is told with its line", async () => {
   await failsWith(collect(readCsv(folder)), "FILE_UNREADABLE");
 });
 
-test("a reader that leaves early closes the file", async () => {
+test("closes the file when the consumer stops early", async () => {
   writeFileSync(path, "a,b\n".repeat(1 << 20));
   const open = () => readdirSync("/proc/self/fd").length;
   const before = open();
@@ -84,7 +84,7 @@ test("a reader that leaves early closes the file", async () => {
   assert.equal(open(), before);
 });
 
-test("any bytes are records or an error", async () => {
+test("any bytes give records or BAD_FORMAT", async () => {
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 200 }),
     fc.string({ unit: fc.constantFrom('"', ",", "\n", "\r", "a") }).map((content) => Buffer.from(content)),
@@ -101,6 +101,6 @@ test("any bytes are records or an error", async () => {
   );
 });
 
-test("a quoted field that never ends is refused before it fills the memory", async () => {
+test("rejects an unclosed quote before it fills the memory", async () => {
   await failsWith(read(`"${"a\n".repeat(9 << 20)}`), "BAD_FORMAT", { file: path });
 });
