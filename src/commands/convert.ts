@@ -10,7 +10,7 @@ import { runIn } from "./run.js";
 export async function runConvert(flags: ConvertFlags): Promise<number> {
   checkFlags(flags);
   const { outcome, exitCode } = await runIn(flags.out, "convert.log.jsonl", async ({ telemetry, signal, onSaveRequest }) => {
-    onSaveRequest(() => telemetry.log.info("each shard is saved as it is finished: there is nothing else to save"));
+    onSaveRequest(() => telemetry.log.info("each shard is saved when it is complete: there is nothing else to save"));
     const plan = await makePlan(flags);
     const { convert } = await import("../conversion/convert.js");
     return convert(plan, { out: flags.out, workers: flags.workers, overwrite: flags.overwrite ?? false, signal, telemetry });
@@ -20,7 +20,7 @@ export async function runConvert(flags: ConvertFlags): Promise<number> {
 }
 
 async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
-  const { planOwn, planShards } = await import("../conversion/plan.js");
+  const { planOwnFeatures, planShards } = await import("../conversion/plan.js");
   const options = { out: flags.out, format: flags.to, maxFrames: flags.maxFrames, maxRecordBytes: flags.maxRecordBytes };
   if (flags.filelist !== undefined) {
     const { featureNames, featureDtype: dtype, rgbRange, audioRange } = flags;
@@ -29,7 +29,7 @@ async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
   const own = (pattern: string | undefined, range: readonly [number, number]) =>
     pattern === undefined ? null : { pattern: resolve(pattern), range };
   const features = [own(flags.rgb, flags.rgbRange), own(flags.audio, flags.audioRange)] as const;
-  return planOwn(flags.csv ?? "", { ...options, features, videosPerShard: flags.videosPerShard });
+  return planOwnFeatures(flags.csv ?? "", { ...options, features, videosPerShard: flags.videosPerShard });
 }
 
 /** Throws BAD_USAGE for flags that are missing or cannot be combined. */
@@ -63,17 +63,26 @@ function checkFlags({ filelist, csv, rgb, audio, featureDtype, maxRecordBytes }:
   }
 }
 
-function formatOutcome({ stopped, videos, shardsMade, shardsKept, sizes, statistics, cutVideos, list }: ConvertOutcome): readonly string[] {
-  const kept = shardsKept > 0 ? `,\tthere already: ${shardsKept}` : "";
-  const lines = [`[CONVERT] convert ${stopped ? "stopped" : "finished"}. \tvideos: ${videos},\tshards: ${shardsMade}${kept}`];
+function formatOutcome({
+  stopped,
+  videos,
+  shardsConverted,
+  shardsUpToDate,
+  sizes,
+  statistics,
+  cutVideos,
+  list,
+}: ConvertOutcome): readonly string[] {
+  const kept = shardsUpToDate > 0 ? `,\tup to date: ${shardsUpToDate}` : "";
+  const lines = [`[CONVERT] convert ${stopped ? "stopped" : "finished"}. \tvideos: ${videos},\tshards: ${shardsConverted}${kept}`];
   for (const [i, name] of ["rgb", "audio"].entries()) {
-    const { least, most, values, clipped } = statistics[i] as (typeof statistics)[0];
+    const { min, max, values, clipped } = statistics[i] as (typeof statistics)[0];
     if (values > 0)
-      lines.push(`${name}: values from ${format(least)} to ${format(most)}, ${percent(clipped / values)} of them outside --${name}-range`);
+      lines.push(`${name}: values from ${format(min)} to ${format(max)}, ${percent(clipped / values)} of them outside --${name}-range`);
   }
-  if (cutVideos > 0) lines.push(`cut to the shorter of rgb and audio, which differed by one frame: ${cutVideos} videos`);
+  if (cutVideos > 0) lines.push(`truncated to the shorter of rgb and audio, which differed by one frame: ${cutVideos} videos`);
   if (sizes !== null) lines.push(`model: --set MODEL.video_feature_size=${sizes[0]} --set MODEL.audio_feature_size=${sizes[1]}`);
-  lines.push(list === null ? "run it again to go on" : `list: ${list}`);
+  lines.push(list === null ? "run the command again to continue" : `list: ${list}`);
   return lines;
 }
 

@@ -8,12 +8,10 @@ import { untilStopped } from "../base/waiting.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard.js";
 import { deathError, startThread } from "../data/thread.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
-import type { ConversionReply } from "./conversion-worker.js";
-import { refuseOtherSizes } from "./convert-shard.js";
-import { type ClaimedShards, claimShards } from "./ledger.js";
+import type { ConversionReply, ConversionResult, ConversionTask } from "./convert-worker.js";
+import { assertSameSizes, type FeatureSizes, mergeStatistics, NO_VALUES, type ValueStatistics } from "./features.js";
+import { type Ledger, openLedger } from "./ledger.js";
 import type { ConversionPlan, PlannedShard } from "./plan.js";
-import { mergeStatistics, NO_VALUES, type ValueStatistics } from "./quantise.js";
-import type { ConversionResult, ConversionTask } from "./task.js";
 
 export interface ConvertOptions {
   /** An existing folder. */
@@ -27,7 +25,7 @@ export interface ConvertOptions {
   readonly telemetry: Telemetry;
   /** Warn about a shard that takes longer than this; a minute by default. */
   readonly slowMs?: number;
-  /** After a stop signal, shards in progress have this long to finish; 20 s by default. Those that do not finish are converted by the next run. */
+  /** Time for shards in progress to finish after a stop signal; 20 s by default. The next run converts those that do not finish. */
   readonly finishMs?: number;
 }
 
@@ -35,11 +33,11 @@ export interface ConvertOutcome {
   readonly stopped: boolean;
   /** Number of videos in the shards converted by this run. */
   readonly videos: number;
-  readonly shardsMade: number;
-  /** Number of shards that an earlier run converted. */
-  readonly shardsKept: number;
-  /** Bytes per frame of rgb and audio, from the shards converted by this run. */
-  readonly sizes: readonly [number, number] | null;
+  readonly shardsConverted: number;
+  /** Number of shards that an earlier run converted from the same sources. */
+  readonly shardsUpToDate: number;
+  /** Feature sizes of the shards converted by this run; null if it converted no video. */
+  readonly sizes: FeatureSizes | null;
   /** Statistics of the values quantized by this run: rgb, audio. */
   readonly statistics: readonly [ValueStatistics, ValueStatistics];
   /** Videos truncated to their shorter modality, which had one frame fewer. */
@@ -50,7 +48,7 @@ export interface ConvertOutcome {
 
 const FINISH_MS = 20_000;
 
-const MODULE = new URL("./conversion-worker.js", import.meta.url);
+const MODULE = new URL("./convert-worker.js", import.meta.url);
 
 /** A TFRecord file without records has 0 bytes and a pickled empty list has a few; the framing of one record alone takes 16. */
 const MAX_EMPTY_BYTES = 15;
@@ -58,7 +56,7 @@ const MAX_EMPTY_BYTES = 15;
 /**
  * Converts the plan's shards, one per worker at a time, then writes the list that names them (relative to its own folder, so that all can be moved). Shards
  * that an earlier run made from the same sources are kept. After an error, shards in progress are finished first, so that the next run continues after them.
- * The folder is locked for one run at a time. Throws what `claimShards` and `convertShard` throw, SAVE_DIR_TAKEN and WORKER_DIED; FILE_UNWRITABLE also if the
+ * The folder is locked for one run at a time. Throws what `openLedger` and `convertShard` throw, SAVE_DIR_TAKEN and WORKER_DIED; FILE_UNWRITABLE also if the
  * folder is removed meanwhile.
  */
 export async function convert(plan: ConversionPlan, options: ConvertOptions): Promise<ConvertOutcome> {
@@ -72,37 +70,37 @@ export async function convert(plan: ConversionPlan, options: ConvertOptions): Pr
 
 async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lockText: string): Promise<ConvertOutcome> {
   for (const warning of plan.warnings) options.telemetry.log.warn(warning);
-  const claimed = await claimShards(options.out, plan, options.overwrite);
-  const { due, kept } = claimed;
-  if (kept.length > 0) options.telemetry.log.info(`${kept.length} of ${plan.shards.length} shards are there already`);
-  const made = new Conversion(claimed, options, lockText);
-  await made.finish().catch(async (error: unknown) => {
-    const isOurs = await confirmLock(options.out, lockText).then(
+  const ledger = await openLedger(options.out, plan, options.overwrite);
+  const { pending, upToDate } = ledger;
+  if (upToDate.length > 0) options.telemetry.log.info(`${upToDate.length} of ${plan.shards.length} shards are up to date`);
+  const conversion = new Conversion(ledger, options, lockText);
+  await conversion.run().catch(async (error: unknown) => {
+    const isLockOurs = await confirmLock(options.out, lockText).then(
       () => true,
       () => false,
     );
-    // If no shard was made, the entries of this run are not needed.
-    if (made.shards === 0 && isOurs) await claimed.forgetMissing();
+    // If no shard was converted, the entries of this run are not needed.
+    if (conversion.shards === 0 && isLockOurs) await ledger.removeMissing();
     throw error;
   });
   // Otherwise the list could name shards that were removed with the folder.
   await confirmLock(options.out, lockText);
-  const emptyShards = [...made.emptyShards, ...(await emptyAmong(kept))];
-  made.warn(emptyShards, plan.shards.length);
-  const stopped = made.shards < due.length;
+  const emptyShards = [...conversion.emptyShards, ...(await emptySources(upToDate))];
+  conversion.warn(emptyShards, plan.shards.length);
+  const stopped = conversion.shards < pending.length;
   const list = stopped ? null : join(options.out, plan.listName);
   if (emptyShards.length === plan.shards.length) {
     for (const { task } of plan.shards) await rm(task.output);
-    await claimed.forgetMissing();
+    await ledger.removeMissing();
     throw allEmpty(plan.list, plan.shards.length);
   }
-  if (list !== null) await claimed.writeList();
-  const { videos, shards: shardsMade, sizes, statistics, cutVideos } = made;
-  return { stopped, videos, shardsMade, shardsKept: kept.length, sizes, statistics, cutVideos, list };
+  if (list !== null) await ledger.writeList();
+  const { videos, shards: shardsConverted, sizes, statistics, cutVideos } = conversion;
+  return { stopped, videos, shardsConverted, shardsUpToDate: upToDate.length, sizes, statistics, cutVideos, list };
 }
 
 /** Returns the sources of the shards without videos. */
-async function emptyAmong(shards: readonly PlannedShard[]): Promise<string[]> {
+async function emptySources(shards: readonly PlannedShard[]): Promise<string[]> {
   const sizes = await Promise.all(shards.map(({ task }) => stat(task.output).then(({ size }) => size)));
   return shards.flatMap(({ origin }, i) => ((sizes[i] as number) <= MAX_EMPTY_BYTES ? [origin.from] : []));
 }
@@ -116,37 +114,35 @@ class Conversion {
   readonly emptyShards: string[] = [];
   #segmentedVideos = 0;
   #repeatedIds = 0;
-  sizes: readonly [number, number] | null = null;
+  sizes: FeatureSizes | null = null;
   statistics: readonly [ValueStatistics, ValueStatistics] = [NO_VALUES, NO_VALUES];
-  readonly #due: readonly PlannedShard[];
-  readonly #begin: ClaimedShards["begin"];
+  readonly #ledger: Ledger;
   readonly #options: ConvertOptions;
   readonly #lockText: string;
   readonly #totalBytes: number;
   readonly #startMs = performance.now();
-  #begun = 0;
+  #started = 0;
   #doneBytes = 0;
   #failure: unknown;
   #isListMissing = false;
 
-  constructor({ due, begin }: ClaimedShards, options: ConvertOptions, lockText: string) {
+  constructor(ledger: Ledger, options: ConvertOptions, lockText: string) {
     this.#lockText = lockText;
-    this.#due = due;
-    this.#begin = begin;
+    this.#ledger = ledger;
     this.#options = options;
     this.#totalBytes = Math.max(
       1,
-      due.reduce((sum, { origin }) => sum + origin.bytes, 0),
+      ledger.pending.reduce((sum, { origin }) => sum + origin.bytes, 0),
     );
   }
 
-  async finish(): Promise<void> {
+  async run(): Promise<void> {
     const { progress } = this.#options.telemetry;
     progress.start("convert");
     try {
-      const workers = Math.min(this.#options.workers, this.#due.length);
+      const workers = Math.min(this.#options.workers, this.#ledger.pending.length);
       requireProcessLimits({ threads: workers }, "use fewer --workers");
-      await Promise.all(Array.from({ length: workers }, () => this.#work()));
+      await Promise.all(Array.from({ length: workers }, () => this.#runWorker()));
     } finally {
       progress.end();
     }
@@ -159,22 +155,22 @@ class Conversion {
     const empty = describeEmpty([...emptyShards].sort(), shards);
     if (empty !== null) log.warn(empty);
     if (this.#repeatedIds > 0) {
-      const what = `${this.#repeatedIds} videos have the ID of another in their shard, from clip/media_id or clip/data_path`;
-      log.warn(`${what}: results cannot tell them apart; write an ID of its own into each record's context feature id`);
+      const what = `${this.#repeatedIds} videos have the ID of another video in their shard (from clip/media_id or clip/data_path)`;
+      log.warn(`${what}, so results cannot distinguish them; write a unique ID to the context feature id of each record`);
     }
     if (this.#segmentedVideos > 0) log.warn(describeSegments(this.#segmentedVideos, "videos"));
   }
 
   /** Converts the remaining shards in one worker thread, until none is left, one fails or a stop is requested. */
-  async #work(): Promise<void> {
+  async #runWorker(): Promise<void> {
     const worker = startConversionThread();
     const { finishMs = FINISH_MS } = this.#options;
     try {
       while (this.#failure === undefined && !this.#options.signal.aborted) {
-        const shard = this.#due[this.#begun++];
+        const shard = this.#ledger.pending[this.#started++];
         if (shard === undefined) break;
-        await this.#begin(shard);
-        this.#note(shard, await this.#watched(shard, untilStopped(shard.task.output, worker.run(shard.task), finishMs)));
+        await this.#ledger.start(shard);
+        this.#addResult(shard, await this.#warnIfSlow(shard, untilStopped(shard.task.output, worker.run(shard.task), finishMs)));
         await confirmLock(this.#options.out, this.#lockText);
       }
     } catch (error) {
@@ -184,15 +180,15 @@ class Conversion {
     }
   }
 
-  async #watched<T>({ task }: PlannedShard, work: Promise<T>): Promise<T> {
+  async #warnIfSlow<T>({ task }: PlannedShard, work: Promise<T>): Promise<T> {
     const { telemetry, slowMs } = this.#options;
-    const warn = (waitedMs: number): void => telemetry.log.warn(describeWait(`${task.output} has been in the making`, waitedMs));
+    const warn = (waitedMs: number): void => telemetry.log.warn(describeWait(`converting ${task.output} has not finished`, waitedMs));
     const watch = new SlowWatch(warn, slowMs);
     watch.begin();
     return await work.finally(() => watch.end());
   }
 
-  #note(
+  #addResult(
     { task, origin }: PlannedShard,
     { videos, sizes, statistics, cutVideos, segmentedVideos, missingList, repeatedIds }: ConversionResult,
   ): void {
@@ -216,7 +212,7 @@ class Conversion {
       secondsLeft: fraction > 0 ? (seconds / fraction) * (1 - fraction) : Number.NaN,
     });
     if (sizes === null) return;
-    if (this.sizes !== null) refuseOtherSizes(sizes, this.sizes, undefined, task.output);
+    if (this.sizes !== null) assertSameSizes(sizes, this.sizes, undefined, task.output);
     this.sizes = sizes;
   }
 }
@@ -228,24 +224,24 @@ interface ConversionThread {
 }
 
 function startConversionThread(): ConversionThread {
-  let at: ConversionTask | undefined;
-  let settle: { resolve: (result: ConversionResult) => void; reject: (error: Error) => void } | undefined;
+  let current: ConversionTask | undefined;
+  let pending: { resolve: (result: ConversionResult) => void; reject: (error: Error) => void } | undefined;
   const thread = startThread<ConversionTask, ConversionReply>(MODULE, undefined, {
     message(reply) {
-      if (reply.type === "done") settle?.resolve(reply.result);
-      else settle?.reject(deserialiseError(reply.error));
+      if (reply.type === "done") pending?.resolve(reply.result);
+      else pending?.reject(deserialiseError(reply.error));
     },
-    died(how) {
-      const remedy = "run again: it goes on where it stopped; with fewer --workers if memory is short";
-      const files = at === undefined ? [] : [at.source.kind === "shard" ? at.source.path : at.output];
-      settle?.reject(deathError("the thread that converted it", how, files, remedy));
+    died(death) {
+      const remedy = "run the command again to continue; use fewer --workers if memory is short";
+      const files = current === undefined ? [] : [current.source.kind === "shard" ? current.source.path : current.output];
+      pending?.reject(deathError("the converting thread", death, files, remedy));
     },
   });
   return {
     run(task) {
       return new Promise((resolve, reject) => {
-        settle = { resolve, reject };
-        at = task;
+        pending = { resolve, reject };
+        current = task;
         thread.post(task);
       });
     },

@@ -6,11 +6,12 @@ import { listFirst } from "../base/problem-list.js";
 import { showPath } from "../base/shown-value.js";
 import { describeFileList, describeRepeated, type FileList, findShards, formatFileList, isShellPipe } from "../data/file-list.js";
 import { uniqueShards } from "../data/shard.js";
-import { readLabelTable } from "./label-table.js";
-import { DEFAULT_RANGE } from "./quantise.js";
-import { type ConversionTask, featurePath, type OwnFeature, type OwnSource, type ShardFormat, type ShardSource } from "./task.js";
+import type { ConversionTask, ShardFormat } from "./convert-worker.js";
+import { DEFAULT_RANGE } from "./features.js";
+import { featurePath, type OwnFeature, type OwnSource, readLabelTable } from "./own-features.js";
+import type { ShardSource } from "./record-video.js";
 
-/** One shard to be made, and its origin, which tells whether an existing shard is up to date. */
+/** One shard to be made, and its origin, which determines whether an existing shard is up to date. */
 export interface PlannedShard {
   readonly task: ConversionTask;
   readonly origin: Origin;
@@ -48,7 +49,7 @@ interface PlanOptions {
 /** Options of `planShards`. */
 export type ShardPlanOptions = PlanOptions & Omit<ShardSource, "kind" | "path">;
 
-const ENDING = /(\.(tfrecords?|pkl|pickle|pb))?(\.(gz|zlib))?$/i;
+const EXTENSIONS = /(\.(tfrecords?|pkl|pickle|pb))?(\.(gz|zlib))?$/i;
 
 /**
  * Plans the conversion of the shards in a list, each once, to a shard of the same name. Throws what `findShards` throws, FILE_MISSING for missing shards, and
@@ -60,7 +61,7 @@ export async function planShards(
 ): Promise<ConversionPlan> {
   const { shards: listed, repeated, problem, warnings: skipped } = await findShards(list, { cwd: process.cwd() });
   if (problem !== null) throw problem;
-  const outputOf = (path: string): string => join(out, `${basename(path).replace(ENDING, "")}.${format}`);
+  const outputOf = (path: string): string => join(out, `${basename(path).replace(EXTENSIONS, "")}.${format}`);
   // Defaults are omitted because the ledgers of earlier versions do not have them: their shards stay up to date.
   const { featureNames, dtype, ranges } = source;
   const isDefault = ranges.every((range) => range[0] === DEFAULT_RANGE[0] && range[1] === DEFAULT_RANGE[1]);
@@ -71,11 +72,11 @@ export async function planShards(
       return { task: { source: { kind: "shard", path, ...source }, format, output: outputOf(path), maxFrames, maxRecordBytes }, origin };
     }),
   );
-  await refuseTwins(shards);
+  await assertUniqueOutputs(shards);
   const outputs = listed.map(({ path }) => outputOf(path));
-  if (typeof list !== "string" || isShellPipe(list)) await refuseOtherList(join(out, listNameOf(list)), outputs);
-  const twice = describeRepeated(list, repeated);
-  const warnings = [...skipped, ...(twice === null ? [] : [`${twice}; each is converted once, and listed as often`])];
+  if (typeof list !== "string" || isShellPipe(list)) await assertReplaceableList(join(out, listNameOf(list)), outputs);
+  const repeats = describeRepeated(list, repeated);
+  const warnings = [...skipped, ...(repeats === null ? [] : [`${repeats}; each is converted once, and listed as often`])];
   return { shards, list: describeFileList(list), listName: listNameOf(list), listText: formatList(outputs), warnings };
 }
 
@@ -84,8 +85,8 @@ function formatList(outputs: readonly string[]): string {
   return formatFileList(outputs.map((output) => basename(output)));
 }
 
-/** Throws BAD_USAGE if a list from a pipe or of several shards, which has no name of its own, would replace a list of other shards. */
-async function refuseOtherList(path: string, outputs: readonly string[]): Promise<void> {
+/** Throws BAD_USAGE if the new list would replace one of other shards. For lists from a pipe or of several shards, whose name does not identify them. */
+async function assertReplaceableList(path: string, outputs: readonly string[]): Promise<void> {
   await resolveOutputFile(path);
   const names = new Set(formatList(outputs).split("\n"));
   const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
@@ -95,14 +96,10 @@ async function refuseOtherList(path: string, outputs: readonly string[]): Promis
   const lost = text.split("\n").filter((line) => line !== "" && !names.has(line));
   const [first] = lost;
   if (first === undefined) return;
-  throw new NextvladError(
-    "BAD_USAGE",
-    `this list names other shards, such as ${showPath(first)}, and the list from the pipe would replace it`,
-    {
-      file: path,
-      remedy: "choose another --out, or write the list into a file, whose name the new list gets",
-    },
-  );
+  throw new NextvladError("BAD_USAGE", `the new list would replace a list of other shards, such as ${showPath(first)}`, {
+    file: path,
+    remedy: "choose another --out, or write the list to a file: the new list gets its name",
+  });
 }
 
 /** Returns the identity of an existing file, independent of path and links; null if there is none. */
@@ -112,21 +109,19 @@ export async function identify(path: string): Promise<string | null> {
 }
 
 /** Throws BAD_USAGE if two shards would get the same path, or if a shard would replace a source. */
-async function refuseTwins(shards: readonly PlannedShard[]): Promise<void> {
+async function assertUniqueOutputs(shards: readonly PlannedShard[]): Promise<void> {
   const sources = new Set(await Promise.all(shards.map(({ origin }) => identify(origin.from))));
   sources.delete(null);
   const fromOf = new Map<string, string>();
   for (const { task, origin } of shards) {
-    const twin = fromOf.get(task.output);
-    const what =
-      twin === undefined ? "the shard would take the place of one that is read" : `two shards would have this name: ${showPath(twin)} and`;
-    if (twin !== undefined || sources.has(await identify(task.output))) {
-      const remedy = "convert them into another folder, or rename one";
-      throw new NextvladError("BAD_USAGE", twin === undefined ? what : `${what} ${showPath(origin.from)}`, {
-        file: task.output,
-        key: "--out",
-        remedy,
-      });
+    const other = fromOf.get(task.output);
+    if (other !== undefined || sources.has(await identify(task.output))) {
+      const what =
+        other === undefined
+          ? "the output would replace a source shard"
+          : `two shards would have the same output: ${showPath(other)} and ${showPath(origin.from)}`;
+      const remedy = "choose another --out, or rename a source";
+      throw new NextvladError("BAD_USAGE", what, { file: task.output, key: "--out", remedy });
     }
     fromOf.set(task.output, origin.from);
   }
@@ -139,7 +134,7 @@ function listNameOf(list: FileList): string {
   const stem = basename(list)
     .replace(/[*?[].*$/, "")
     .replace(/\.(list|txt|csv)$/i, "")
-    .replace(ENDING, "");
+    .replace(EXTENSIONS, "");
   return `${stem === "" ? "shards" : stem}.list`;
 }
 
@@ -150,18 +145,18 @@ function commonStem([first = "", ...others]: readonly string[]): string {
   return first.slice(0, length).replace(/[\d._-]*$/, "");
 }
 
-/** Options of `planOwn`. */
-export interface OwnPlanOptions extends PlanOptions {
+/** Options of `planOwnFeatures`. */
+export interface OwnFeaturePlanOptions extends PlanOptions {
   readonly features: readonly [OwnFeature | null, OwnFeature | null];
   readonly videosPerShard: number;
 }
 
 /** Plans the conversion of the videos in a label table, in its order. Throws what `readLabelTable` throws, and FILE_MISSING with all missing feature files. */
-export async function planOwn(table: string, options: OwnPlanOptions): Promise<ConversionPlan> {
+export async function planOwnFeatures(table: string, options: OwnFeaturePlanOptions): Promise<ConversionPlan> {
   const { out, format, maxFrames, features, videosPerShard } = options;
   const videos = await readLabelTable(table);
   if (videos.length === 0)
-    throw new NextvladError("TOO_FEW_VIDEOS", "the table has no videos", { file: table, remedy: "write a line for each" });
+    throw new NextvladError("TOO_FEW_VIDEOS", "the table has no videos", { file: table, remedy: "write one line per video" });
   const listName = listNameOf(table);
   const stem = listName.replace(/\.list$/, "");
   const shards: PlannedShard[] = [];
@@ -194,8 +189,8 @@ async function measureFiles(paths: readonly string[], missing?: string[]): Promi
 }
 
 function missingFeatures(missing: readonly string[], table: string): NextvladError {
-  return new NextvladError("FILE_MISSING", `${missing.length} feature files cannot be found: ${listFirst(missing.map(showPath))}`, {
+  return new NextvladError("FILE_MISSING", `${missing.length} feature files not found: ${listFirst(missing.map(showPath))}`, {
     file: table,
-    remedy: "check the ids, and the pattern in which {id} stands for each",
+    remedy: "check the IDs and the path pattern with {id}",
   });
 }

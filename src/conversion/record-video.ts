@@ -1,7 +1,7 @@
 import { basename, extname } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
-import { FLOAT_BYTES, floatTypeOf } from "../data/float-bytes.js";
+import { FLOAT_BYTES, type FloatType, floatTypeOf } from "../data/float-bytes.js";
 import { makeVideo, type Video } from "../data/video.js";
 import { checkVideo, type VideoPlace, type VideoShape } from "../data/video-check.js";
 import { labelsOf, listOf, readId, refuseVideoLevel, SEGMENT_LABELS } from "../data/video-parser.js";
@@ -10,8 +10,22 @@ import { allocateUnpooled, type FloatFrames, type FrameList } from "../formats/p
 import { decodeText } from "../formats/protobuf/reader.js";
 import { parseSequenceExample, type SequenceExample } from "../formats/protobuf/sequence-example.js";
 import { decodeNumpy } from "../formats/tensors/numpy.js";
-import { mergeStatistics, NO_VALUES, quantise, refuseNotFinite, type ValueRange, type ValueStatistics } from "./quantise.js";
-import type { ShardSource } from "./task.js";
+import { assertFinite, mergeStatistics, NO_VALUES, quantise, type ValueRange, type ValueStatistics } from "./features.js";
+
+/** The content of byte frames in a TFRecord: one byte per feature, or little-endian floats. */
+export type FeatureDtype = "uint8" | FloatType;
+
+/** A source of videos: a shard of either format, or a single SequenceExample in its own file, as MediaPipe writes. */
+export interface ShardSource {
+  readonly kind: "shard";
+  readonly path: string;
+  /** Names of the feature lists in a TFRecord shard. */
+  readonly featureNames: readonly [string, string];
+  /** Undefined: uint8, and an error if the frames of the first record look like floats. */
+  readonly dtype: FeatureDtype | undefined;
+  /** Ranges for the quantization of float values. */
+  readonly ranges: readonly [ValueRange, ValueRange];
+}
 
 /** A conversion accepts videos of any length, feature size and number of classes. */
 export const ANY_VIDEO: Omit<VideoShape, "featureNames"> = {
@@ -46,22 +60,22 @@ export class RecordConverter {
   }
 
   /**
-   * Converts a record to a video. `isLone`: the record is the whole file. Throws what `parseVideo` throws, and BAD_VIDEO for NaN or Inf, or byte frames that
+   * Converts a record to a video. `isSingle`: the file is this record alone. Throws what `parseVideo` throws, and BAD_VIDEO for NaN or Inf, or byte frames that
    * look like floats.
    */
-  convert(record: TfRecord, isLone = false): Video {
+  convert(record: TfRecord, isSingle = false): Video {
     const { featureNames } = this.#source;
     const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
     // Quantized after the ID is known, because errors name it.
-    const ofFloats = new Map<string, FloatFrames>();
-    const keep = (frames: FloatFrames, name: string): Uint8Array => {
-      ofFloats.set(name, frames);
+    const floatLists = new Map<string, FloatFrames>();
+    const onFloats = (frames: FloatFrames, name: string): Uint8Array => {
+      floatLists.set(name, frames);
       return NO_BYTES;
     };
-    const example = parseSequenceExample(record.data, recordPlace, featureNames, ANY_VIDEO.maxFrames, allocateUnpooled, keep);
+    const example = parseSequenceExample(record.data, recordPlace, featureNames, ANY_VIDEO.maxFrames, allocateUnpooled, onFloats);
     refuseVideoLevel(example, recordPlace);
     if (example.context.has(SEGMENT_LABELS)) this.segmentedVideos++;
-    const mediaId = mediaIdOf(example, isLone ? this.#source.path : null);
+    const mediaId = mediaIdOf(example, isSingle ? this.#source.path : null);
     if (mediaId !== undefined) {
       if (this.#mediaIds.has(mediaId)) this.repeatedIds++;
       this.#mediaIds.add(mediaId);
@@ -71,14 +85,14 @@ export class RecordConverter {
     this.#checkNames(example, place);
     const lists = featureNames.map((name) => {
       const list = example.frameLists.get(name);
-      const floats = ofFloats.get(name);
+      const floats = floatLists.get(name);
       if (floats !== undefined) {
         const { frames, size, values } = floats;
         return { frames, frameBytes: size, data: this.#quantise(values, size, name, place) };
       }
       return list && this.#readBytes(list, name, place);
     });
-    const features = ofFloats.size === 2 ? this.#cutToShorter(lists) : lists;
+    const features = floatLists.size === 2 ? this.#cutToShorter(lists) : lists;
     const found = {
       id,
       features: [features[0], features[1]] as const,
@@ -88,7 +102,7 @@ export class RecordConverter {
   }
 
   #quantise(values: Float32Array, size: number, name: string, place: VideoPlace): Uint8Array {
-    refuseNotFinite(values, size, name, place);
+    assertFinite(values, size, name, place);
     const i = name === this.#source.featureNames[0] ? 0 : 1;
     const { bytes, statistics } = quantise(values, this.#source.ranges[i] as ValueRange);
     this.statistics[i] = mergeStatistics(this.statistics[i], statistics);
@@ -106,12 +120,12 @@ export class RecordConverter {
       throw new NextvladError("BAD_VIDEO", `the frames of ${showText(name)} look like ${type} values`, {
         ...place,
         expected: "one byte per feature",
-        found: `${list.frameBytes} bytes a frame`,
+        found: `${list.frameBytes} bytes per frame`,
         remedy,
       });
     }
     if (list.frameBytes % FLOAT_BYTES[dtype] !== 0) {
-      const details = { ...place, expected: `a multiple of ${FLOAT_BYTES[dtype]} bytes a frame`, found: list.frameBytes };
+      const details = { ...place, expected: `a multiple of ${FLOAT_BYTES[dtype]} bytes per frame`, found: list.frameBytes };
       throw new NextvladError("BAD_VIDEO", `the frames of ${showText(name)} are not ${dtype} values`, {
         ...details,
         remedy: "check --feature-dtype",
@@ -141,7 +155,7 @@ export class RecordConverter {
     const others = listNames.filter((name) => !featureNames.includes(name));
     if (missing.length === 0 || others.length === 0) return;
     if (missing.length === 1)
-      this.missingList ??= `no feature list named ${showText(String(missing[0]))}, but ${listOf(others)}: --feature-names names the two to convert`;
+      this.missingList ??= `no feature list named ${showText(String(missing[0]))}, but ${listOf(others)}; name the two to convert with --feature-names`;
     else {
       throw new NextvladError(
         "BAD_VIDEO",
@@ -149,7 +163,7 @@ export class RecordConverter {
         {
           ...place,
           found: listOf(others),
-          remedy: `name the lists of rgb and audio, such as --feature-names ${suggestNames(others)}; one of the two may be absent`,
+          remedy: `name the lists of rgb and audio, such as --feature-names ${suggestNames(others)}; one of them may be missing`,
         },
       );
     }

@@ -19,8 +19,8 @@ import { basename, join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { setStopRequest } from "../../src/base/waiting.js";
-import { convert as makeShards } from "../../src/conversion/convert.js";
-import { planOwn } from "../../src/conversion/plan.js";
+import { convert as convertShards } from "../../src/conversion/convert.js";
+import { planOwnFeatures } from "../../src/conversion/plan.js";
 import { readShard } from "../../src/data/shard-reader.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
@@ -47,14 +47,14 @@ const readVideos = (path: string): Promise<Video[]> =>
     ({ video }) => video,
   );
 
-/** The shards in a folder, byte for byte, and the lists. */
+/** Returns the content of the shards and lists in a folder, by name. */
 function contentOf(folder: string): Map<string, Buffer> {
   const names = readdirSync(folder).filter((name) => /\.(pkl|tfrecord|list)$/.test(name));
   return new Map(names.sort().map((name) => [name, readFileSync(join(folder, name))]));
 }
 
 describe("shards", () => {
-  test("TFRecord to pickle and back keeps ids, label sets and feature bytes, whatever the compression", async (t) => {
+  test("TFRecord to pickle and back keeps IDs, labels and feature bytes, for every compression", async (t) => {
     const folder = scratch(t);
     for (const name of ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib"]) {
       const [pickles, back] = [join(folder, `${name}-pkl`), join(folder, `${name}-back`)];
@@ -67,7 +67,7 @@ describe("shards", () => {
     }
   });
 
-  test("an empty and a repeated shard are converted as they are listed, with warnings; a zip, or nothing but empty shards, fails", async (t) => {
+  test("empty and repeated shards are converted as listed, with warnings; a zip file, and a list of only empty shards, fail", async (t) => {
     const folder = scratch(t);
     const { shards } = await writeShards(folder, [2]);
     const full = shards[0] as string;
@@ -93,7 +93,7 @@ describe("shards", () => {
     }
   });
 
-  test("pickles of every writer come out alike", async (t) => {
+  test("pickles of every writer give the same shards", async (t) => {
     const folder = scratch(t);
     const list = join(folder, "all.list");
     writeFileSync(list, ["feat_p2_bytes.pkl", "feat_p4_str.pkl", "feat_py2_style.pkl"].map((name) => `${goldenData(name)}\n`).join(""));
@@ -107,7 +107,7 @@ describe("shards", () => {
     assert.deepEqual(shards[1]?.[1], shards[3]?.[1]);
   });
 
-  test("AudioSet's, with one feature of another name, can be pickled", async (t) => {
+  test("AudioSet's shards, with one feature of another name, are converted to pickles", async (t) => {
     const folder = scratch(t);
     const data = new Uint8Array(30).map((_, i) => i);
     const record = encodeSequenceExample({
@@ -122,11 +122,11 @@ describe("shards", () => {
   });
 });
 
-describe("a conversion that is interrupted", () => {
+describe("an interrupted conversion", () => {
   const COUNTS = Array(40).fill(60);
 
   for (const signal of ["SIGKILL", "SIGTERM"] as const) {
-    test(`by ${signal} completes to the same bytes, and makes no shard twice`, async (t) => {
+    test(`by ${signal} continues to the same bytes, without converting a shard twice`, async (t) => {
       const folder = scratch(t);
       mkdirSync(join(folder, "in"));
       await writeShards(join(folder, "in"), COUNTS);
@@ -139,13 +139,13 @@ describe("a conversion that is interrupted", () => {
       const [exitCode] = await once(child, "close");
       assert.equal(exitCode, signal === "SIGTERM" ? 143 : null);
       const before = [...contentOf(stopped).keys()];
-      assert.ok(before.length > 0 && before.length < COUNTS.length, `${before.length} shards were made`);
+      assert.ok(before.length > 0 && before.length < COUNTS.length, `${before.length} shards were converted`);
       const times = before.map((name) => statSync(join(stopped, name)).mtimeMs);
       // The temporary file of a process that was killed while it wrote a shard.
       writeFileSync(join(stopped, `.shard039.pkl.unfinished-${child.pid}`), "half");
 
       const printed = await converted(...args, "--out", stopped);
-      assert.ok(printed.includes(`there already: ${before.length}\n`), printed);
+      assert.ok(printed.includes(`up to date: ${before.length}\n`), printed);
       assert.deepEqual(contentOf(stopped), contentOf(straight));
       assert.deepEqual(
         before.map((name) => statSync(join(stopped, name)).mtimeMs),
@@ -155,7 +155,7 @@ describe("a conversion that is interrupted", () => {
     });
   }
 
-  test("by an error tells of it, keeps the whole shards, and goes on once it is mended", async (t) => {
+  test("by an error keeps the complete shards, and continues after the error is fixed", async (t) => {
     const folder = scratch(t);
     mkdirSync(join(folder, "in"));
     const { shards } = await writeShards(join(folder, "in"), [5, 5, 5]);
@@ -168,11 +168,11 @@ describe("a conversion that is interrupted", () => {
     assert.match(failed.error, /shard001\.tfrecord, record 4, byte \d+: the file ends in the middle of a record/);
     assert.deepEqual([...contentOf(join(folder, "out")).keys()], ["shard000.pkl"]);
     writeFileSync(damaged, whole);
-    assert.match(await converted(...args), /videos: 10,\tshards: 2,\tthere already: 1\n/);
+    assert.match(await converted(...args), /videos: 10,\tshards: 2,\tup to date: 1\n/);
   });
 });
 
-test("one conversion at a time works in a folder, and one whose folder is taken away says so", async (t) => {
+test("a folder is locked for one conversion; a conversion whose folder is moved fails", async (t) => {
   const folder = scratch(t);
   mkdirSync(join(folder, "in"));
   await writeShards(join(folder, "in"), Array(40).fill(60));
@@ -197,8 +197,8 @@ test("one conversion at a time works in a folder, and one whose folder is taken 
   assert.deepEqual(existsSync(out) ? readdirSync(out).filter((name) => name.endsWith(".list")) : [], []);
 });
 
-describe("what is there already", () => {
-  test("is made anew where its source or a setting has changed", async (t) => {
+describe("an existing output folder", () => {
+  test("has its shards converted again if a source or a setting has changed", async (t) => {
     const folder = scratch(t);
     mkdirSync(join(folder, "in"));
     const { shards } = await writeShards(join(folder, "in"), [3, 4]);
@@ -206,13 +206,13 @@ describe("what is there already", () => {
     await converted(...args);
     await writeShard(shards[0] as string, [randomVideo(99)]);
     utimesSync(shards[0] as string, 1e9, 1e9);
-    assert.match(await converted(...args), /videos: 1,\tshards: 1,\tthere already: 1\n/);
+    assert.match(await converted(...args), /videos: 1,\tshards: 1,\tup to date: 1\n/);
     assert.deepEqual(await readVideos(join(folder, "out", "shard000.pkl")), [randomVideo(99)]);
     assert.match(await converted(...args, "--max-frames", "2"), /videos: 5,\tshards: 2\n/);
     assert.ok((await readVideos(join(folder, "out", "shard000.pkl"))).every(({ frames }) => frames <= 2));
   });
 
-  test("is left alone where it is another's: nothing is written", async (t) => {
+  test("with files of other programs is not changed", async (t) => {
     const folder = scratch(t);
     const { shards } = await writeShards(folder, [3, 4]);
     const out = join(folder, "out");
@@ -220,7 +220,10 @@ describe("what is there already", () => {
     writeFileSync(join(out, "shard001.pkl"), "mine");
     const refused = await convert("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out);
     assert.equal(refused.exitCode, 1);
-    assert.match(refused.error, /shard001\.pkl: 1 files of the shards' names are there, made by something else\. Choose another --out/);
+    assert.match(
+      refused.error,
+      /shard001\.pkl: 1 files have the names of new shards, but were not written by convert\. Choose another --out/,
+    );
     assert.deepEqual([...contentOf(out)], [["shard001.pkl", Buffer.from("mine")]]);
     // A pipe is not replaced either, even with --overwrite.
     rmSync(join(out, "shard001.pkl"));
@@ -235,18 +238,18 @@ describe("what is there already", () => {
     // A shard does not replace its own source, and two shards do not get the same name.
     const same = await convert("--to", "tfrecord", "--filelist", shards[0] as string, "--out", folder);
     assert.equal(same.exitCode, 2);
-    assert.match(same.error, /shard000\.tfrecord, --out: the shard would take the place of one that is read/);
+    assert.match(same.error, /shard000\.tfrecord, --out: the output would replace a source shard/);
     symlinkSync(folder, join(folder, "link"));
     const linked = await convert("--to", "tfrecord", "--filelist", shards[0] as string, "--out", join(folder, "link"), "--overwrite");
-    assert.match(linked.error, /--out: the shard would take the place of one that is read/);
+    assert.match(linked.error, /--out: the output would replace a source shard/);
     assert.equal((await readVideos(shards[0] as string)).length, 3);
     cpSync(shards[0] as string, join(folder, "shard000.tfrecord.gz"));
-    const twins = await convert("--to", "pkl", "--filelist", `${folder}/shard000*`, "--out", out);
-    assert.equal(twins.exitCode, 2);
-    assert.match(twins.error, /two shards would have this name: .*shard000\.tfrecord and .*shard000\.tfrecord\.gz\./);
+    const sameName = await convert("--to", "pkl", "--filelist", `${folder}/shard000*`, "--out", out);
+    assert.equal(sameName.exitCode, 2);
+    assert.match(sameName.error, /two shards would have the same output: .*shard000\.tfrecord and .*shard000\.tfrecord\.gz\./);
   });
 
-  test("keeps a list that convert did not write, unless --overwrite is given, also when it goes on later", async (t) => {
+  test("keeps a list that convert did not write, unless --overwrite is given, also when a conversion continues", async (t) => {
     const folder = scratch(t);
     await writeShards(folder, [1, 1]);
     const list = join(folder, "train.list");
@@ -278,7 +281,7 @@ describe("what is there already", () => {
     assert.equal(readFileSync(list, "utf8"), "shard000.pkl\nshard001.pkl\n");
   });
 
-  test("has a list that can be read back, whatever the shards' names are", async (t) => {
+  test("has a list that can be read for all names of shards", async (t) => {
     const folder = scratch(t);
     mkdirSync(join(folder, "in"));
     const names = ["#a", " b", "c\nd", "e"];
@@ -296,22 +299,22 @@ describe("what is there already", () => {
     for (const [number, name] of names.entries()) assert.deepEqual(await readVideos(join(back, `${name}.tfrecord`)), [randomVideo(number)]);
   });
 
-  test("other shards may be added to it, but not with a damaged ledger", async (t) => {
+  test("accepts further shards, unless its ledger is corrupt", async (t) => {
     const folder = scratch(t);
     mkdirSync(join(folder, "in"));
     const { shards } = await writeShards(join(folder, "in"), [3, 4]);
     const out = join(folder, "out");
     for (const shard of shards) await converted("--to", "pkl", "--filelist", shard, "--out", out);
-    assert.match(await converted("--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--out", out), /shards: 0,\tthere already: 2\n/);
+    assert.match(await converted("--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--out", out), /shards: 0,\tup to date: 2\n/);
     assert.equal(readFileSync(join(out, "shards.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
     writeFileSync(join(out, "convert.json"), "{}");
     const refused = await convert("--to", "pkl", "--filelist", shards[0] as string, "--out", out);
-    assert.match(refused.error, /convert\.json: this is no record of a conversion, or it is damaged/);
+    assert.match(refused.error, /convert\.json: not a conversion ledger, or corrupt/);
   });
 });
 
-describe("features of one's own", () => {
-  /** Files and a table of `count` videos with 5 values of rgb a frame, and 3 of audio. */
+describe("the user's own features", () => {
+  /** Writes feature files and a table of `count` videos, with 5 values of rgb and 3 of audio per frame. */
   function prepare(folder: string, count: number): void {
     mkdirSync(join(folder, "rgb"));
     mkdirSync(join(folder, "audio"));
@@ -327,7 +330,7 @@ describe("features of one's own", () => {
     );
   }
 
-  test("become shards in the table's order, and a list", async (t) => {
+  test("are converted to shards in the table's order, and a list", async (t) => {
     const folder = scratch(t);
     prepare(folder, 11);
     const args = ["--to", "tfrecord", "--csv", join(folder, "train.csv"), "--videos-per-shard", "4", "--out", join(folder, "out")];
@@ -358,9 +361,9 @@ list: ${join(folder, "out", "train.list")}
       }),
     );
     // Nothing to do at first; then one feature file changes, and its shard is converted again.
-    assert.match(await converted(...args, ...patterns, "--rgb-range", "-2..1"), /shards: 0,\tthere already: 3\n/);
+    assert.match(await converted(...args, ...patterns, "--rgb-range", "-2..1"), /shards: 0,\tup to date: 3\n/);
     writeFileSync(join(folder, "audio", "v5.npy"), encodeNpy(new Uint8Array(6).fill(77), [2, 3]));
-    assert.match(await converted(...args, ...patterns, "--rgb-range", "-2..1"), /videos: 4,\tshards: 1,\tthere already: 2\n/);
+    assert.match(await converted(...args, ...patterns, "--rgb-range", "-2..1"), /videos: 4,\tshards: 1,\tup to date: 2\n/);
   });
 
   const clippedPercent = (count: number): number => {
@@ -371,7 +374,7 @@ list: ${join(folder, "out", "train.list")}
     return Number(((100 * clipped) / values).toFixed(2));
   };
 
-  test("of one kind alone, to pickles too", async (t) => {
+  test("may be of one modality, and are converted to pickles too", async (t) => {
     const folder = scratch(t);
     prepare(folder, 3);
     const args = ["--csv", join(folder, "train.csv"), "--rgb", join(folder, "rgb/{id}.npy"), "--out", join(folder, "out")];
@@ -388,16 +391,16 @@ list: ${join(folder, "out", "train.list")}
     );
   });
 
-  test("are found by the exact ID, also where it has a meaning in a replacement string or a spreadsheet", async (t) => {
+  test("are found by the exact ID, even if it is special in a replacement string or a spreadsheet", async (t) => {
     const folder = scratch(t);
     const ids = ["a$b", "a$$b", "a$&b", "a$`b", "a$'b", "$1", "{id}", "=1+1", "+1", "-1", "@a"];
     for (const [number, id] of ids.entries()) writeFileSync(join(folder, `${id}.npy`), encodeNpy(new Uint8Array(3).fill(number), [1, 3]));
     const table = join(folder, "train.csv");
     writeFileSync(table, `id,labels\n${ids.map((id) => `${id},0\n`).join("")}`);
     const features = [{ pattern: join(folder, "{id}.npy"), range: [-2, 2] }, null] as const;
-    const plan = await planOwn(table, { out: folder, format: "tfrecord", maxFrames: 300, features, videosPerShard: 16 });
+    const plan = await planOwnFeatures(table, { out: folder, format: "tfrecord", maxFrames: 300, features, videosPerShard: 16 });
     const telemetry = await createTelemetry({ logFile: null, stderr: new Capture(false).stream });
-    await makeShards(plan, { out: folder, workers: 1, signal: new AbortController().signal, telemetry });
+    await convertShards(plan, { out: folder, workers: 1, signal: new AbortController().signal, telemetry });
     const videos = await readVideos(join(folder, "train0000.tfrecord"));
     assert.deepEqual(
       videos.map(({ id, rgb }) => [id, rgb[0]]),
@@ -405,19 +408,21 @@ list: ${join(folder, "out", "train.list")}
     );
   });
 
-  test("that never answer are warned of, with the shard that waits for them", async (t) => {
+  test("cause a warning that names the shard if a read never returns", async (t) => {
     const folder = scratch(t);
     prepare(folder, 1);
     const [file, out] = [join(folder, "rgb", "v0.npy"), join(folder, "out")];
     const release = await holdFiles(t, [file]);
     mkdirSync(out);
     const features = [{ pattern: join(folder, "rgb/{id}.npy"), range: [-2, 2] }, null] as const;
-    const plan = await planOwn(join(folder, "train.csv"), { out, format: "tfrecord", maxFrames: 300, features, videosPerShard: 4 });
+    const plan = await planOwnFeatures(join(folder, "train.csv"), { out, format: "tfrecord", maxFrames: 300, features, videosPerShard: 4 });
     const stderr = new Capture(false);
     const telemetry = await createTelemetry({ logFile: null, stderr: stderr.stream });
-    const converting = makeShards(plan, { out, workers: 1, signal: new AbortController().signal, telemetry, slowMs: 200 });
+    const converting = convertShards(plan, { out, workers: 1, signal: new AbortController().signal, telemetry, slowMs: 200 });
     const warnings = (): RegExpMatchArray[] => [
-      ...stderr.text.matchAll(/WARN: (\S+) has been in the making for [0-9.]+ s\. Does the disk or the network file system answer\?\n/g),
+      ...stderr.text.matchAll(
+        /WARN: converting (\S+) has not finished for [0-9.]+ s\. Does the disk or the network file system answer\?\n/g,
+      ),
     ];
     while (warnings().length < 2) await sleep(10);
     await release();
@@ -425,25 +430,25 @@ list: ${join(folder, "out", "train.list")}
     for (const [, shard] of warnings()) assert.equal(shard, join(out, "train0000.tfrecord"));
   });
 
-  test("that never answer end with a stop signal, after the time that a shard has to be finished", async (t) => {
+  test("whose read never returns do not prevent a stop, after the time limit for shards in progress", async (t) => {
     const folder = scratch(t);
     prepare(folder, 1);
     const out = join(folder, "out");
     await holdFiles(t, [join(folder, "rgb", "v0.npy")]);
     mkdirSync(out);
     const features = [{ pattern: join(folder, "rgb/{id}.npy"), range: [-2, 2] }, null] as const;
-    const plan = await planOwn(join(folder, "train.csv"), { out, format: "tfrecord", maxFrames: 300, features, videosPerShard: 4 });
+    const plan = await planOwnFeatures(join(folder, "train.csv"), { out, format: "tfrecord", maxFrames: 300, features, videosPerShard: 4 });
     const telemetry = await createTelemetry({ logFile: null, stderr: new Capture(false).stream });
     const controller = new AbortController();
     setStopRequest({ signal: controller.signal, exitCode: () => 143 });
     t.after(() => setStopRequest(null));
-    const converting = makeShards(plan, { out, workers: 1, signal: controller.signal, telemetry, finishMs: 100 });
+    const converting = convertShards(plan, { out, workers: 1, signal: controller.signal, telemetry, finishMs: 100 });
     setTimeout(() => controller.abort(), 300);
     const error = await failsWith(converting, "STOPPED");
     assert.deepEqual([error.exitCode, existsSync(join(out, "train0000.tfrecord"))], [143, false]);
   });
 
-  test("that are missing are named all at once; those that do not fit, with file or video", async (t) => {
+  test("that are missing are listed in one error; the error for a mismatch names the file or the video", async (t) => {
     const folder = scratch(t);
     prepare(folder, 3);
     const table = join(folder, "train.csv");
@@ -457,7 +462,7 @@ list: ${join(folder, "out", "train.list")}
     const audio = ["--audio", join(folder, "audio/{id}.npy")];
     assert.match(
       await refusal("--audio", join(folder, "sound/{id}.npy")),
-      /3 feature files cannot be found: .*sound\/v0\.npy, .*sound\/v2\.npy\./,
+      /3 feature files not found: .*sound\/v0\.npy, .*sound\/v2\.npy\./,
     );
     writeFileSync(join(folder, "audio", "v1.npy"), encodeNpy(new Uint8Array(9), [3, 3]));
     assert.match(
@@ -467,14 +472,14 @@ list: ${join(folder, "out", "train.list")}
     writeFileSync(join(folder, "audio", "v1.npy"), encodeNpy(new Uint8Array(8), [2, 4]));
     assert.match(
       await refusal(...audio),
-      /video v1: audio has another feature size than in the video before \(expected 3 values a frame, found 4\)/,
+      /video v1: the feature size of audio differs from that of the first video \(expected 3 values per frame, found 4\)/,
     );
     writeFileSync(table, "id,labels\n");
     assert.match(await refusal(), /the table has no videos/);
   });
 });
 
-test("flags that do not go together", async (t) => {
+test("flags that cannot be combined are rejected", async (t) => {
   const folder = scratch(t);
   const cases: [readonly string[], RegExp][] = [
     [[], /--filelist, --csv: one of the two is needed/],

@@ -5,7 +5,7 @@ import { mkdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { convert } from "../../src/conversion/convert.js";
-import { claimShards } from "../../src/conversion/ledger.js";
+import { openLedger } from "../../src/conversion/ledger.js";
 import { type ConversionPlan, planShards, type ShardPlanOptions } from "../../src/conversion/plan.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
 import { failsWith, temporaryFolder, writeShards } from "../helpers/shards.js";
@@ -22,7 +22,7 @@ const OPTIONS = {
   ],
 } as const satisfies Partial<ShardPlanOptions>;
 
-test("a ledger of the first release keeps its shards; the range and dtype count where they differ from the defaults", async (t) => {
+test("shards of a ledger from the first release are up to date, unless the range or dtype differs from the defaults", async (t) => {
   const folder = temporaryFolder(t);
   const { shards } = await writeShards(folder, [1, 1]);
   const out = join(folder, "out");
@@ -33,44 +33,44 @@ test("a ledger of the first release keeps its shards; the range and dtype count 
     const settings = { featureNames: ["rgb", "audio"], maxFrames: 300 };
     const origin = { from, files: 1, bytes: size, modified_ms: mtimeMs, settings };
     const output = `${basename(from, ".tfrecord")}.pkl`;
-    writeFileSync(join(out, output), "made before");
+    writeFileSync(join(out, output), "from an earlier run");
     return [output, createHash("sha256").update(JSON.stringify(origin)).digest("hex")];
   });
   writeFileSync(join(out, "convert.json"), JSON.stringify({ format_version: 1, shards: Object.fromEntries(digests) }));
-  const claim = async (change: Partial<ShardPlanOptions>): Promise<number> =>
-    (await claimShards(out, await planShards(join(folder, "*.tfrecord"), { ...OPTIONS, out, ...change }))).due.length;
-  assert.equal(await claim({}), 0);
+  const countPending = async (change: Partial<ShardPlanOptions>): Promise<number> =>
+    (await openLedger(out, await planShards(join(folder, "*.tfrecord"), { ...OPTIONS, out, ...change }))).pending.length;
+  assert.equal(await countPending({}), 0);
   for (const change of [{ dtype: "float32" as const }, { ranges: [OPTIONS.ranges[0], [-2, 3]] as const }])
-    assert.equal(await claim(change), 2);
-  assert.equal(await claim({}), 0);
+    assert.equal(await countPending(change), 2);
+  assert.equal(await countPending({}), 0);
 });
 
-test("outdated shards stay until each is made again, and the list that names them goes", async (t) => {
+test("outdated shards are kept until each is converted again; the list that names them is removed", async (t) => {
   const folder = temporaryFolder(t);
   await writeShards(folder, [1, 1]);
   const out = join(folder, "out");
   await mkdir(out);
   const planOf = (maxFrames: number): Promise<ConversionPlan> => planShards(join(folder, "*.tfrecord"), { ...OPTIONS, out, maxFrames });
-  const first = await claimShards(out, await planOf(300));
-  const outputs = first.due.map(({ task }) => task.output);
-  for (const output of outputs) writeFileSync(output, "made with 300");
+  const first = await openLedger(out, await planOf(300));
+  const outputs = first.pending.map(({ task }) => task.output);
+  for (const output of outputs) writeFileSync(output, "converted with 300");
   writeFileSync(join(out, "shards.list"), "shard000.pkl\nshard001.pkl\n");
-  const second = await claimShards(out, await planOf(200));
-  assert.equal(second.due.length, 2);
-  await second.begin(second.due[0] as (typeof second.due)[0]);
+  const second = await openLedger(out, await planOf(200));
+  assert.equal(second.pending.length, 2);
+  await second.start(second.pending[0] as (typeof second.pending)[0]);
   assert.deepEqual(
     [...outputs, join(out, "shards.list")].map((path) => existsSync(path)),
     [false, true, false],
   );
-  writeFileSync(outputs[0] as string, "made with 200");
+  writeFileSync(outputs[0] as string, "converted with 200");
   // As if the run was killed here and started again with either setting.
-  const dueWith = async (maxFrames: number): Promise<string[]> =>
-    (await claimShards(out, await planOf(maxFrames))).due.map(({ task }) => task.output);
-  assert.deepEqual(await dueWith(200), [outputs[1]]);
-  assert.deepEqual(await dueWith(300), [outputs[0]]);
+  const pendingWith = async (maxFrames: number): Promise<string[]> =>
+    (await openLedger(out, await planOf(maxFrames))).pending.map(({ task }) => task.output);
+  assert.deepEqual(await pendingWith(200), [outputs[1]]);
+  assert.deepEqual(await pendingWith(300), [outputs[0]]);
 });
 
-test("empty shards that an earlier run made count: nothing but empty shards fails, and leaves no ledger", async (t) => {
+test("empty shards of an earlier run count: if all shards are empty, the conversion fails and leaves no ledger", async (t) => {
   const folder = temporaryFolder(t);
   const list = join(folder, "empty.list");
   const telemetry = await createTelemetry({ logFile: null, stderr: new Capture(false).stream });
@@ -81,8 +81,8 @@ test("empty shards that an earlier run made count: nothing but empty shards fail
     writeFileSync(list, "a.tfrecord\nb.tfrecord\n");
     const plan = await planShards(list, { ...OPTIONS, out, format });
     // The state after a first run that was stopped after one shard.
-    const { due } = await claimShards(out, plan);
-    writeFileSync((due[0] as (typeof due)[0]).task.output, format === "pkl" ? Buffer.from("80025d2e", "hex") : "");
+    const { pending } = await openLedger(out, plan);
+    writeFileSync((pending[0] as (typeof pending)[0]).task.output, format === "pkl" ? Buffer.from("80025d2e", "hex") : "");
     await failsWith(convert(plan, { out, workers: 1, signal: new AbortController().signal, telemetry }), "TOO_FEW_VIDEOS", { file: list });
     assert.deepEqual(
       ["a", "b", "convert.json", "empty.list"].map((name) => existsSync(join(out, name.includes(".") ? name : `${name}.${format}`))),

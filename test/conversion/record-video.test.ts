@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
-import { convertShard } from "../../src/conversion/convert-shard.js";
-import type { ConversionResult, ShardSource } from "../../src/conversion/task.js";
+import { type ConversionResult, convertShard } from "../../src/conversion/convert-worker.js";
+import type { ShardSource } from "../../src/conversion/record-video.js";
 import { readShard } from "../../src/data/shard-reader.js";
 import type { Video } from "../../src/data/video.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
@@ -55,7 +55,7 @@ const expected = (change: Partial<Video> = {}): Video => ({
 
 const BYTE_LISTS = { featureNames: ["rgb", "audio"] } as const;
 
-describe("features of floats become YouTube-8M's bytes", () => {
+describe("features of floats are quantised to YouTube-8M's bytes", () => {
   for (const name of ["floats", "unpacked floats"]) {
     test(`lists of ${name} in a TFRecord`, async (t) => {
       const { video, sizes, statistics, cutVideos } = await convert(t, "x.tfrecord", encodeTfRecord(exampleOf(name)));
@@ -63,11 +63,11 @@ describe("features of floats become YouTube-8M's bytes", () => {
       assert.deepEqual([sizes, cutVideos], [[24, 20], 0]);
       assert.deepEqual([statistics[0].values, statistics[1].values], [96, 80]);
       const clipped = golden.rgb.flat().filter((byte) => byte === 0 || byte === 255).length;
-      assert.ok(clipped > 0 && Math.abs(statistics[0].clipped - clipped) <= 1, "values past the range are counted");
+      assert.ok(clipped > 0 && Math.abs(statistics[0].clipped - clipped) <= 1, "values outside the range are counted");
     });
   }
 
-  test("frames of float32 and float16 as bytes, with --feature-dtype; without it they are an error that names it", async (t) => {
+  test("frames of float32 and float16 as bytes need --feature-dtype", async (t) => {
     for (const [dtype, rgb, audio] of [
       ["float32", golden.rgb, golden.audio],
       ["float16", golden.rgb16, golden.audio16],
@@ -94,21 +94,21 @@ describe("features of floats become YouTube-8M's bytes", () => {
     }
   });
 
-  test("MediaPipe's features.pb: outside a TFRecord, with the ID and labels of its own keys, else its file's name", async (t) => {
+  test("MediaPipe's features.pb: one SequenceExample, with the ID and labels of MediaPipe's keys, or the file's name as the ID", async (t) => {
     const { video } = await convert(t, "features.pb", exampleOf("MediaPipe's keys"));
     assert.deepEqual(video, expected({ id: "cat.v2", labels: Int32Array.of(3) }));
     const unnamed = await convert(t, "dog0001.pb", exampleOf("no id"));
     assert.deepEqual(unnamed.video, expected({ id: "dog0001", labels: Int32Array.of(1) }));
   });
 
-  test("records of a TFRecord with one MediaPipe ID are counted; the file's own name is no ID of theirs", async (t) => {
+  test("records that repeat a MediaPipe ID are counted; the name of a TFRecord is not used as an ID", async (t) => {
     const record = encodeTfRecord(exampleOf("MediaPipe's keys"));
     assert.equal((await convert(t, "x.tfrecord", Buffer.concat([record, record, record]))).repeatedIds, 2);
     assert.equal((await convert(t, "x.tfrecord", encodeTfRecord(exampleOf("floats")))).repeatedIds, 0);
     await failsWith(convert(t, "x.pb", encodeTfRecord(exampleOf("no id"))), "BAD_VIDEO", { record: 0 });
   });
 
-  test("audio that ends one frame before rgb cuts rgb; more is an error", async (t) => {
+  test("rgb is truncated if audio has one frame fewer; a larger difference is an error", async (t) => {
     const { video, cutVideos } = await convert(t, "x.tfrecord", encodeTfRecord(exampleOf("one frame of audio fewer")));
     const [rgb, audio] = [golden.rgb, golden.audio].map((rows) => Uint8Array.from(rows.slice(0, 3).flat()));
     assert.deepEqual(video, expected({ frames: 3, rgb: rgb as Uint8Array, audio: audio as Uint8Array }));
@@ -118,20 +118,20 @@ describe("features of floats become YouTube-8M's bytes", () => {
   });
 });
 
-describe("what cannot be converted", () => {
-  test("NaN, by frame and value", async (t) => {
+describe("records that cannot be converted", () => {
+  test("with NaN: the error names the frame and the value", async (t) => {
     const { message } = await failsWith(convert(t, "x.tfrecord", encodeTfRecord(exampleOf("NaN"))), "BAD_VIDEO", {
       record: 0,
       video: "AbCd",
     });
-    assert.match(message, /value 7 of frame 0 of RGB\/feature\/floats is not a finite number \(found NaN\)/);
+    assert.match(message, /value 7 of frame 0 of RGB\/feature\/floats is NaN or Inf \(found NaN\)/);
   });
 
-  test("feature lists of other names: those that are there, and the flag that names them", async (t) => {
+  test("with feature lists of other names: the error lists them, and the flag that selects lists", async (t) => {
     const floats = encodeTfRecord(exampleOf("floats"));
     const { message } = await failsWith(convert(t, "x.tfrecord", floats, BYTE_LISTS), "BAD_VIDEO", { record: 0, video: "AbCd" });
     assert.match(message, /no feature list named rgb or audio \(found .*"RGB\/feature\/floats"/);
-    assert.match(message, /--feature-names RGB\/feature\/floats,AUDIO\/feature\/floats; one of the two may be absent\.$/);
+    assert.match(message, /--feature-names RGB\/feature\/floats,AUDIO\/feature\/floats; one of them may be missing\.$/);
     const lists = (...names: string[]): Uint8Array =>
       encodeTfRecord(
         encodeSequenceExample({
@@ -142,15 +142,15 @@ describe("what cannot be converted", () => {
     const audioSet = await failsWith(convert(t, "x.tfrecord", lists("audio_embedding"), BYTE_LISTS), "BAD_VIDEO", { video: "a" });
     assert.match(audioSet.message, /\(found "audio_embedding"\)\. .*--feature-names rgb,audio_embedding;/);
     const { missingList } = await convert(t, "x.tfrecord", lists("rgb", "sound"), BYTE_LISTS);
-    assert.match(String(missingList), /no feature list named audio, but "sound": --feature-names/);
+    assert.match(String(missingList), /no feature list named audio, but "sound"; name the two to convert with --feature-names/);
   });
 
-  test("a record of a TFRecord without an ID: the feature to write", async (t) => {
+  test("in a TFRecord, without an ID: the error names the feature to write", async (t) => {
     const { message } = await failsWith(convert(t, "x.tfrecord", encodeTfRecord(exampleOf("no id"))), "BAD_VIDEO", { record: 0 });
     assert.match(message, /expected a context feature id or video_id of bytes, found "labels"\)\. Write the ID into the context/);
   });
 
-  test("labels as a 0/1 vector, of few classes or many", async (t) => {
+  test("with labels as a 0/1 vector, of few classes or many", async (t) => {
     const labelled = (labels: readonly number[]): Promise<Converted> => {
       const context = { id: Buffer.from("a"), labels };
       const example = encodeSequenceExample({ context, frameLists: [{ name: "rgb", frameBytes: 3, data: Uint8Array.of(1, 2, 3) }] });
@@ -170,7 +170,7 @@ describe("what cannot be converted", () => {
     }
   });
 
-  test("frames that are empty lists of floats", async (t) => {
+  test("with frames that are empty lists of floats", async (t) => {
     // FeatureLists{"RGB/feature/floats": 2 x Feature{float_list: FloatList{}}}
     const feature = Buffer.from("0a021200", "hex");
     const list = Buffer.concat([feature, feature]);
@@ -187,7 +187,7 @@ describe("what cannot be converted", () => {
     assert.match(message, /the frames of RGB\/feature\/floats have no values/);
   });
 
-  test("changed bytes give videos or a NextvladError, within a TFRecord or not", async (t) => {
+  test("with changed bytes: the result is a video or a NextvladError, in a TFRecord or not", async (t) => {
     const whole = exampleOf("MediaPipe's keys");
     await fc.assert(
       fc.asyncProperty(

@@ -1,4 +1,4 @@
-import { readFeatureFile } from "../../../src/conversion/feature-file.js";
+import { readFeatureFile } from "../../../src/conversion/own-features.js";
 import { readNpy } from "../../../src/formats/tensors/npy.js";
 import type { Target } from "../target.js";
 

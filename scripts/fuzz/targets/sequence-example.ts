@@ -1,5 +1,5 @@
+import type { ShardSource } from "../../../src/conversion/record-video.js";
 import { RecordConverter } from "../../../src/conversion/record-video.js";
-import type { ShardSource } from "../../../src/conversion/task.js";
 import type { VideoShape } from "../../../src/data/video-check.js";
 import { findVideo, parseVideo } from "../../../src/data/video-parser.js";
 import { isSequenceExample } from "../../../src/formats/protobuf/sequence-example.js";

@@ -1,17 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { mergeStatistics, NO_VALUES, quantise } from "../../src/conversion/quantise.js";
+import { mergeStatistics, NO_VALUES, quantise } from "../../src/conversion/features.js";
 
 const YOUTUBE8M = [-2, 2] as const;
 
-test("with -2 and 2, bytes are what YouTube-8M's extractor makes of the values", () => {
+test("with -2 and 2, bytes are those of YouTube-8M's extractor", () => {
   // numpy.clip, then (x + 2) * 255 / 4 and Python's round.
   const values = Float32Array.of(-5, -2, -1.999, -1, 0, 0.5, 1.99, 2, 3.5);
   assert.deepEqual([...quantise(values, YOUTUBE8M).bytes], [0, 0, 0, 64, 128, 159, 254, 255, 255]);
 });
 
-test("what the network makes of a byte is within half a step of the value, and values keep their order", () => {
+test("a dequantised byte is within half a step of the value, and values keep their order", () => {
   fc.assert(
     fc.property(
       fc.float64Array({ min: -1e6, max: 1e6, noNaN: true, maxLength: 50 }),
@@ -32,15 +32,15 @@ test("what the network makes of a byte is within half a step of the value, and v
         }
         const outside = [...sorted].filter((value) => value < low || value > high);
         assert.equal(statistics.clipped, outside.length);
-        if (sorted.length > 0) assert.deepEqual([statistics.least, statistics.most], [sorted[0], sorted.at(-1)]);
+        if (sorted.length > 0) assert.deepEqual([statistics.min, statistics.max], [sorted[0], sorted.at(-1)]);
       },
     ),
   );
 });
 
-test("statistics of parts are those of the whole", () => {
+test("merged statistics of parts are those of the whole", () => {
   const values = Float64Array.of(-3, 0, 1, 7);
   const parts = [values.subarray(0, 1), values.subarray(1)].map((part) => quantise(part, YOUTUBE8M).statistics);
   assert.deepEqual(parts.reduce(mergeStatistics, NO_VALUES), quantise(values, YOUTUBE8M).statistics);
-  assert.deepEqual(quantise(values, YOUTUBE8M).statistics, { least: -3, most: 7, values: 4, clipped: 2 });
+  assert.deepEqual(quantise(values, YOUTUBE8M).statistics, { min: -3, max: 7, values: 4, clipped: 2 });
 });
