@@ -3,8 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { deflateSync, gzipSync } from "node:zlib";
-import { writePickleShard } from "../../src/data/pickle-shard-writer.js";
-import { encodeVideo } from "../../src/data/shard-writer.js";
+import { encodeVideo, writePickleShard } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";

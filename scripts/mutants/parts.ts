@@ -67,11 +67,13 @@ export const PARTS: readonly Part[] = [
   },
   {
     name: "order",
-    sources: [
+    sources: ["base/random", ...["order", "batches", "shard-reader", "buffer-pool", "stream", "reader-pool"].map((name) => `data/${name}`)],
+    tests: [
       "base/random",
-      ...["order", "batches", "batch-builder", "block", "slab", "stream", "reader-pool"].map((name) => `data/${name}`),
+      ...["order", "batches", "buffer-pool", "reader-pool", "corrupt-records", "pickle-shard", "stall-watch", "stream"].map(
+        (name) => `data/${name}`,
+      ),
     ],
-    tests: ["base/random", "data/order", "data/batches", "data/slab", "data/reader-pool", "data/damage-sieve", "data/stall", "data/stream"],
     sample: 40,
   },
   {

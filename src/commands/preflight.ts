@@ -5,7 +5,7 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { describeFileList, type FileList, isSamePipe } from "../data/file-list.js";
 import type { Shard } from "../data/shard.js";
-import { videoShape } from "../data/video-shape.js";
+import { videoShape } from "../data/video.js";
 import { joinProblems, type Needs, preflight, problemOf } from "../inspection/preflight.js";
 import type { EvalFlags, InferFlags, TrainFlags } from "./flags.js";
 import { prepareFolder } from "./folder.js";

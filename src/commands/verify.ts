@@ -4,7 +4,7 @@ import { buildConfig, loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
 import { describeFileList, type FileList, findShards } from "../data/file-list.js";
 import { uniqueShards } from "../data/shard.js";
-import { videoShape } from "../data/video-shape.js";
+import { videoShape } from "../data/video.js";
 import { type VerifyProgress, verifyShards } from "../inspection/verify.js";
 import { formatVerification, verifyReport } from "../inspection/verify-report.js";
 import { createTelemetry, type Telemetry } from "../telemetry/telemetry.js";

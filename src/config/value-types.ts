@@ -132,8 +132,13 @@ export const precision: ValueType<"float32" | "tf32" | "int16" | "int8"> = {
   expected: "float32, tf32, int16 or int8",
 };
 
-/** What to do about corrupt data in shards. */
-export const corruptPolicy: ValueType<"error" | "skip-record" | "skip-shard"> = {
+/**
+ * What to do about corrupt data in a shard. "error": the run ends. "skip-record": skips the record, or the rest of the shard if the next record cannot be found
+ * (an invalid length, a truncated file, corrupt compression). "skip-shard": skips the rest of the shard at the first corrupt record.
+ */
+export type CorruptPolicy = "error" | "skip-record" | "skip-shard";
+
+export const corruptPolicy: ValueType<CorruptPolicy> = {
   schema: z.enum(["error", "skip-record", "skip-shard"]),
   expected: "error, skip-record or skip-shard",
 };

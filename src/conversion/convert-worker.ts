@@ -1,13 +1,10 @@
 import { parentPort } from "node:worker_threads";
 import { type SerialisedError, serialiseError } from "../base/errors.js";
-import { readLoneExample } from "../data/lone-example.js";
 import { readPickleShard } from "../data/pickle-shard.js";
-import { writePickleShard } from "../data/pickle-shard-writer.js";
-import { isPickle } from "../data/shard-reader.js";
-import { writeShard } from "../data/shard-writer.js";
-import { STOP } from "../data/thread.js";
-import { type FeatureBytes, makeVideo, type Video } from "../data/video.js";
-import { checkVideo } from "../data/video-check.js";
+import { isPickle, readUnframedExample } from "../data/shard-reader.js";
+import { writePickleShard, writeShard } from "../data/shard-writer.js";
+import { checkVideo, type FeatureBytes, makeVideo, type Video } from "../data/video.js";
+import { STOP } from "../data/worker-thread.js";
 import { readTfRecordFile } from "../formats/containers/tfrecord.js";
 import { assertSameSizes, FEATURE_NAMES, type FeatureSizes, mergeStatistics, NO_VALUES, type ValueStatistics } from "./features.js";
 import { featurePath, type OwnSource, readFeatureFile } from "./own-features.js";
@@ -91,7 +88,7 @@ async function* shardVideos(path: string, converter: RecordConverter, maxRecordB
     for await (const { video } of readPickleShard(path, { ...ANY_VIDEO, featureNames: FEATURE_NAMES, maxRecordBytes })) yield video;
     return;
   }
-  const example = await readLoneExample(path, maxRecordBytes);
+  const example = await readUnframedExample(path, maxRecordBytes);
   if (example === null) for await (const record of readTfRecordFile(path, { maxRecordBytes })) yield converter.convert(record);
   else yield converter.convert(example, true);
 }

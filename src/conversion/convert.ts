@@ -6,7 +6,7 @@ import { requireProcessLimits } from "../base/process-limits.js";
 import { describeWait, SlowWatch } from "../base/slow-watch.js";
 import { untilStopped } from "../base/waiting.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard.js";
-import { deathError, startThread } from "../data/thread.js";
+import { startWorker, workerExitError } from "../data/worker-thread.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { ConversionReply, ConversionResult, ConversionTask } from "./convert-worker.js";
 import { assertSameSizes, type FeatureSizes, mergeStatistics, NO_VALUES, type ValueStatistics } from "./features.js";
@@ -226,15 +226,15 @@ interface ConversionThread {
 function startConversionThread(): ConversionThread {
   let current: ConversionTask | undefined;
   let pending: { resolve: (result: ConversionResult) => void; reject: (error: Error) => void } | undefined;
-  const thread = startThread<ConversionTask, ConversionReply>(MODULE, undefined, {
-    message(reply) {
+  const thread = startWorker<ConversionTask, ConversionReply>(MODULE, undefined, {
+    onMessage(reply) {
       if (reply.type === "done") pending?.resolve(reply.result);
       else pending?.reject(deserialiseError(reply.error));
     },
-    died(death) {
+    onExit(exit) {
       const remedy = "run the command again to continue; use fewer --workers if memory is short";
       const files = current === undefined ? [] : [current.source.kind === "shard" ? current.source.path : current.output];
-      pending?.reject(deathError("the converting thread", death, files, remedy));
+      pending?.reject(workerExitError("the conversion thread", exit, files, remedy));
     },
   });
   return {

@@ -1,6 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
-import type { VideoPlace } from "../data/video-check.js";
+import type { VideoPlace } from "../data/video.js";
 
 /** The features of a converted video, in the order of all pairs in this folder. */
 export const FEATURE_NAMES = ["rgb", "audio"] as const;

@@ -1,6 +1,7 @@
 import { createRandom, type Random } from "../base/random.js";
-import type { Block, BlockSource } from "./block.js";
+import type { BlockSource } from "./reader-pool.js";
 import type { Shard } from "./shard.js";
+import type { Block } from "./shard-reader.js";
 
 /** "shuffled": shards and videos in a new order each epoch. "sequential": the order of the list and of the files. */
 export type Order = "shuffled" | "sequential";
@@ -16,7 +17,7 @@ export function orderShards(shards: readonly Shard[], order: Order, seed: number
 /**
  * Merges shards by blocks of videos. `slots` shards are open at a time, the slots yield blocks in round-robin order, and a slot whose shard has ended opens the
  * next shard.
- * A block is given back when the next one is requested. The order of blocks depends only on `slots` and the number of blocks in each shard. `open` is called
+ * A block is released when the next one is requested. The order of blocks depends only on `slots` and the number of blocks in each shard. `open` is called
  * once per shard, with its position and its slot.
  */
 export async function* mergeShards(
@@ -33,7 +34,7 @@ export async function* mergeShards(
     const block = await source.next();
     if (block.last) sources[slot] = take(slot);
     yield block;
-    source.giveBack(block);
+    source.release(block);
   }
 }
 
@@ -41,7 +42,7 @@ export async function* mergeShards(
 export class ShuffleBuffer<T> {
   readonly #capacity: number;
   readonly #random: Random;
-  #held: T[] = [];
+  #items: T[] = [];
 
   constructor(capacity: number, random: Random) {
     this.#capacity = Math.max(1, capacity);
@@ -50,20 +51,20 @@ export class ShuffleBuffer<T> {
 
   /** Adds an item. Returns the item that it replaces, if any. */
   exchange(item: T): T | undefined {
-    if (this.#held.length < this.#capacity) {
-      this.#held.push(item);
+    if (this.#items.length < this.#capacity) {
+      this.#items.push(item);
       return undefined;
     }
     const place = this.#random.below(this.#capacity);
-    const leaving = this.#held[place];
-    this.#held[place] = item;
+    const leaving = this.#items[place];
+    this.#items[place] = item;
     return leaving;
   }
 
   /** Removes and returns all items left, in random order. */
   drain(): T[] {
-    const rest = this.#random.shuffle(this.#held);
-    this.#held = [];
+    const rest = this.#random.shuffle(this.#items);
+    this.#items = [];
     return rest;
   }
 }

@@ -2,18 +2,31 @@ import type { FileHandle } from "node:fs/promises";
 import { DEFAULT_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import { decodeBytes, normaliseBytes } from "../base/byte-text.js";
 import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
-import { openInput } from "../base/input.js";
+import { openInput, readExactly } from "../base/input.js";
 import { showValue } from "../base/shown-value.js";
 import { PickleLengthCheck } from "../formats/pickle/length-check.js";
 import { parsePickle } from "../formats/pickle/unpickler.js";
 import { NumpyArray, type PickledDict, type PickledValue, Tuple } from "../formats/pickle/values.js";
 import { type Allocate, allocateUnpooled } from "../formats/protobuf/feature-list.js";
-import { decodeNumpy } from "../formats/tensors/numpy.js";
-import { DamageSieve, MAX_FILE_PROBLEMS } from "./damage-sieve.js";
-import { type PickledFeature, readRows, takeFeature } from "./pickle-feature.js";
-import { type FeatureBytes, makeVideo, type ShardVideo } from "./video.js";
-import { checkVideo, type FeaturePair, type VideoPlace, type VideoShape } from "./video-check.js";
+import { decodeNumpy, itemBytes, type NumpyDtype } from "../formats/tensors/numpy.js";
+import { CorruptRecordFilter, MAX_FILE_PROBLEMS } from "./corrupt-records.js";
+import type { ShardReadOptions } from "./shard.js";
+import { checkVideo, type FeatureBytes, type FeaturePair, makeVideo, type ShardVideo, type VideoPlace, type VideoShape } from "./video.js";
 
+/** A feature's array; its data stay in the file if the file contains them verbatim. */
+interface PickledFeature {
+  /** The feature's key in the dict, for errors. */
+  readonly key: string;
+  readonly rows: number;
+  /** Number of columns; each becomes one byte when it is read. */
+  readonly frameBytes: number;
+  readonly dtype: NumpyDtype;
+  readonly fortranOrder: boolean;
+  /** `[rows, frameBytes]` of the dtype in the array's own order, or the byte offset of that data in the file. */
+  readonly content: Uint8Array | number;
+}
+
+/** A video's dict. */
 interface PickledVideo {
   readonly place: VideoPlace;
   readonly id: string;
@@ -38,30 +51,27 @@ const TF2PKL =
  * `audio` are arrays `[rows, size]` in C or Fortran order, of uint8 or of numbers that are integers in 0..255; `label` is class indices as a list or an array
  * (optional); rows past `nframes` are cut.
  * The whole file is in memory only while it is parsed; after that, only arrays that the file does not contain verbatim are kept.
- * Skips the videos that `sieve` accepts as corrupt.
- * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE, BAD_VIDEO, BAD_LABELS.
+ * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT, UNSAFE_PICKLE, BAD_VIDEO, BAD_LABELS, except errors that the filter skips.
  */
 export async function* readPickleShard(
   path: string,
   shape: VideoShape,
-  sieve = new DamageSieve("error"),
-  allocate: Allocate = allocateUnpooled,
-  undo?: () => void,
+  { filter = new CorruptRecordFilter("error"), allocate = allocateUnpooled, rollback }: ShardReadOptions = {},
 ): AsyncGenerator<ShardVideo, void> {
   const handle = await openInput(path);
   try {
-    const { videos, fileBytes } = await takeTurn(() => takeApart(handle, path, shape.maxRecordBytes));
+    const { videos, fileBytes } = await inTurn(() => parseShard(handle, path, shape.maxRecordBytes));
     const count = videos.length;
     // Taken from the end, because shift() moves all remaining items.
     videos.reverse();
     for (let done = 1; done <= count; done++) {
       const taken = videos.pop() as PickledVideo | NextvladError;
-      const video = await sieve.pass(async () => {
+      const video = await filter.tryParse(async () => {
         if (taken instanceof NextvladError) throw taken;
         const found = { id: taken.id, features: await readFeatures(taken, handle, path, shape, allocate), labels: taken.labels };
         return makeVideo(checkVideo(found, shape, taken.place));
       });
-      if (video === null) undo?.();
+      if (video === null) rollback?.();
       else yield { video, filePosition: Math.round((fileBytes * done) / count) };
     }
   } finally {
@@ -72,19 +82,20 @@ export async function* readPickleShard(
 let lastTurn: Promise<unknown> = Promise.resolve();
 
 /** Runs `work` after all earlier calls: shards are read concurrently, but only one whole file at a time is held in memory. */
-function takeTurn<T>(work: () => Promise<T>): Promise<T> {
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
   const turn = lastTurn.then(work, work);
   lastTurn = turn;
   return turn;
 }
 
-interface TakenApart {
+/** The videos of a pickle, without the bytes that are still in the file. */
+interface ParsedShard {
   /** Each video, or the error of its record. */
   readonly videos: (PickledVideo | NextvladError)[];
   readonly fileBytes: number;
 }
 
-async function takeApart(handle: FileHandle, file: string, maxRecordBytes = DEFAULT_MAX_RECORD_BYTES): Promise<TakenApart> {
+async function parseShard(handle: FileHandle, file: string, maxRecordBytes = DEFAULT_MAX_RECORD_BYTES): Promise<ParsedShard> {
   const bytes = await readWhole(handle, file, maxRecordBytes);
   const list = videosOf(parseWhole(bytes, file, maxRecordBytes));
   if (list === null) throw new NextvladError("BAD_FORMAT", "the pickle is neither a list of videos nor a video", { file, remedy: TF2PKL });
@@ -92,7 +103,7 @@ async function takeApart(handle: FileHandle, file: string, maxRecordBytes = DEFA
   const videos: (PickledVideo | NextvladError)[] = [];
   let problems = 0;
   for (const [record, item] of list.entries()) {
-    const video = takeVideoOrError(item, bytes, { file, record });
+    const video = tryParseVideo(item, bytes, { file, record });
     videos.push(video);
     // One problem past the limit is enough: there, the reader skips the rest of the shard.
     if (video instanceof NextvladError && ++problems > MAX_FILE_PROBLEMS) break;
@@ -125,9 +136,9 @@ function parseWhole(bytes: Uint8Array, file: string, maxRecordBytes: number): Pi
   }
 }
 
-function takeVideoOrError(item: PickledValue, file: Uint8Array, at: VideoPlace): PickledVideo | NextvladError {
+function tryParseVideo(item: PickledValue, file: Uint8Array, at: VideoPlace): PickledVideo | NextvladError {
   try {
-    return takeVideo(item, file, at);
+    return parsePickledVideo(item, file, at);
   } catch (error) {
     if (error instanceof NextvladError) return error;
     throw error;
@@ -164,7 +175,7 @@ function tooLarge(file: string, size: number): NextvladError {
   });
 }
 
-function takeVideo(item: PickledValue, file: Uint8Array, at: VideoPlace): PickledVideo {
+function parsePickledVideo(item: PickledValue, file: Uint8Array, at: VideoPlace): PickledVideo {
   if (!(item instanceof Map)) throw badVideo("this item of the list is no dict", { ...at, damaged: "record" }, TF2PKL);
   const id = idOf(item.get("video"));
   if (id === undefined)
@@ -174,13 +185,13 @@ function takeVideo(item: PickledValue, file: Uint8Array, at: VideoPlace): Pickle
       `${TF2PKL}; it has ${keysOf(item)}`,
     );
   const place = { ...at, video: id };
-  const features = FEATURE_KEYS.map((key) => takeFeature(item.get(key), key, file, place)) as [PickledFeature?, PickledFeature?];
+  const features = FEATURE_KEYS.map((key) => parseFeature(item.get(key), key, file, place)) as [PickledFeature?, PickledFeature?];
   const [rgb, audio] = features;
   return {
     place,
     id,
-    labels: takeLabels(item.get("label"), place),
-    frames: takeFrames(item.get("nframes"), place),
+    labels: parseLabels(item.get("label"), place),
+    frames: parseFrameCount(item.get("nframes"), place),
     features: [rgb, audio],
     otherKeys: rgb === undefined && audio === undefined ? keysOf(item) : null,
   };
@@ -191,7 +202,7 @@ function idOf(value: PickledValue | undefined): string | undefined {
   return value instanceof Uint8Array ? decodeBytes(value) : undefined;
 }
 
-function takeLabels(value: PickledValue | undefined, place: VideoPlace): readonly number[] | undefined {
+function parseLabels(value: PickledValue | undefined, place: VideoPlace): readonly number[] | undefined {
   if (value === undefined || value === null) return undefined;
   const isVector = value instanceof NumpyArray && value.shape.length === 1;
   const items = isVector ? Array.from(decodeNumpy(value.bytes, value.dtype), Number) : value instanceof Tuple ? value.items : value;
@@ -205,7 +216,7 @@ function takeLabels(value: PickledValue | undefined, place: VideoPlace): readonl
   });
 }
 
-function takeFrames(value: PickledValue | undefined, place: VideoPlace): number {
+function parseFrameCount(value: PickledValue | undefined, place: VideoPlace): number {
   if (value === undefined) return Number.MAX_SAFE_INTEGER;
   if (typeof value === "number" && Number.isInteger(value) && value >= 0) return value;
   throw badVideo("the video's nframes is no number of frames", { ...place, damaged: "record" }, TF2PKL);
@@ -253,4 +264,81 @@ function keysOf(dict: PickledDict): string {
         .slice(0, 8)
         .map((key) => showValue(key, 40))
         .join(", ");
+}
+
+/**
+ * Returns a video's feature from the value in its dict; undefined if it is missing or None. `file` is the bytes of the whole pickle. Throws BAD_VIDEO if the
+ * value is not a two-dimensional array of numbers.
+ */
+function parseFeature(value: PickledValue | undefined, key: string, file: Uint8Array, place: VideoPlace): PickledFeature | undefined {
+  if (value === undefined || value === null) return undefined;
+  const [rows, frameBytes] = value instanceof NumpyArray ? value.shape : [];
+  if (
+    !(value instanceof NumpyArray) ||
+    value.dtype === "b1" ||
+    value.shape.length !== 2 ||
+    rows === undefined ||
+    frameBytes === undefined
+  ) {
+    const found = value instanceof NumpyArray ? `${value.dtype} [${value.shape.join(", ")}]` : "no array";
+    throw new NextvladError("BAD_VIDEO", `the video's ${key} is not an array of frames`, {
+      ...place,
+      expected: "uint8 [frames, size]",
+      found,
+      remedy: "quantise the features to bytes as YouTube-8M does, one row per frame",
+    });
+  }
+  const { bytes, dtype, fortranOrder } = value;
+  const content = bytes.buffer === file.buffer ? bytes.byteOffset - file.byteOffset : bytes;
+  // A single row or column has the same layout in both orders.
+  return { key, rows, frameBytes, dtype, fortranOrder: fortranOrder && rows > 1 && frameBytes > 1, content };
+}
+
+/**
+ * Reads the first `min(frames, maxFrames)` rows as uint8, into memory from `allocate`. Throws FILE_UNREADABLE, BAD_FORMAT if the file is truncated while it is
+ * read, and BAD_VIDEO if an array of another dtype than uint8 contains values that are not integers in 0..255.
+ */
+async function readRows(
+  feature: PickledFeature,
+  { frames, maxFrames, place }: { readonly frames: number; readonly maxFrames: number; readonly place: VideoPlace },
+  { handle, file }: { readonly handle: FileHandle; readonly file: string },
+  allocate: Allocate,
+): Promise<FeatureBytes> {
+  const { rows, frameBytes, dtype, fortranOrder, content } = feature;
+  const kept = Math.min(frames, maxFrames);
+  const data = allocate(kept * frameBytes);
+  if (dtype === "u1" && !fortranOrder && typeof content === "number") {
+    await readExactly(handle, data, content, file);
+    return { frames, frameBytes, data };
+  }
+  const needed = (fortranOrder ? rows : kept) * frameBytes * itemBytes(dtype);
+  const bytes = typeof content === "number" ? new Uint8Array(needed) : content.subarray(0, needed);
+  if (typeof content === "number") await readExactly(handle, bytes, content, file);
+  const numbers = decodeNumpy(bytes, dtype);
+  if (dtype === "u1" && !fortranOrder) data.set(bytes);
+  else
+    for (let row = 0; row < kept; row++) {
+      for (let column = 0; column < frameBytes; column++) {
+        const value = Number(numbers[fortranOrder ? column * rows + row : row * frameBytes + column]);
+        const byte = value & 0xff;
+        if (byte !== value) throw notByte(value, { row, column }, feature, place);
+        data[row * frameBytes + column] = byte;
+      }
+    }
+  return { frames, frameBytes, data };
+}
+
+function notByte(
+  value: number,
+  { row, column }: { readonly row: number; readonly column: number },
+  { key, dtype }: PickledFeature,
+  place: VideoPlace,
+): NextvladError {
+  return new NextvladError("BAD_VIDEO", `value ${column} of frame ${row} of ${key} (${dtype}) is not an integer in 0..255`, {
+    ...place,
+    expected: "quantised features",
+    found: value,
+    remedy:
+      "quantise float features to bytes, uint8(round((clip(x, -2, 2) + 2) * 255 / 4)), or save them as .npy and run nextvlad convert --csv (docs/own-features.md)",
+  });
 }

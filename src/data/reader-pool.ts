@@ -1,11 +1,18 @@
 import { deserialiseError, NextvladError } from "../base/errors.js";
-import type { Block, BlockOptions, BlockSource } from "./block.js";
-import { Inbox } from "./inbox.js";
+import { AsyncQueue } from "./async-queue.js";
 import type { ReaderReply, ReaderRequest } from "./reader-worker.js";
-import { deathError, startThread, type Thread } from "./thread.js";
+import type { Block, BlockOptions } from "./shard-reader.js";
+import { startWorker, type WorkerThread, workerExitError } from "./worker-thread.js";
 
-/** Blocks of one shard that a reading thread may send before the first is given back. The thread holds one more, ready to send. */
+/** Blocks of one shard that a reader thread may send before the first is released. The thread holds one more, ready to send. */
 const BLOCKS_AHEAD = 3;
+
+/** Reads a shard's blocks, one at a time. `next` must not be called after the last block. */
+export interface BlockSource {
+  next(): Promise<Block>;
+  /** Returns a block's memory to the reader, which then reads one more block ahead. The block's bytes must not be used afterwards. */
+  release(block: Block): void;
+}
 
 /** A shard that is being read, with its timings. */
 export interface OpenShard {
@@ -26,21 +33,22 @@ export interface ReaderPool {
   /** Returns the shards that are being read, the longest-awaited first. */
   openShards(): readonly OpenShard[];
   /** Closes all shards. Pending requests for their blocks reject with WORKER_DIED. The threads stay available for other shards. */
-  rest(): Promise<void>;
+  closeShards(): Promise<void>;
+  /** Stops the threads. */
   close(): Promise<void>;
 }
 
 const READER_MODULE = new URL("./reader-worker.js", import.meta.url);
 
-/** Starts `readers` reading threads. A source's `next` rejects with the shard's error, at its place in the shard, or with WORKER_DIED. */
+/** Starts `readers` reader threads. A source's `next` rejects with the shard's error, at its place in the shard, or with WORKER_DIED. */
 export function startReaders(readers: number, module = READER_MODULE): ReaderPool {
   const threads = Array.from({ length: readers }, () => new Reader(module));
   return {
     readers,
     open: (path, reader, options) => (threads[reader % readers] as Reader).open(path, options),
     openShards: () => threads.flatMap((reader) => reader.openShards()).sort((a, b) => (b.waitedMs ?? -1) - (a.waitedMs ?? -1)),
-    async rest() {
-      await Promise.all(threads.map((reader) => reader.rest()));
+    async closeShards() {
+      await Promise.all(threads.map((reader) => reader.closeShards()));
     },
     async close() {
       await Promise.all(threads.map((reader) => reader.close()));
@@ -51,28 +59,28 @@ export function startReaders(readers: number, module = READER_MODULE): ReaderPoo
 /** State of a shard that is being read; times are from `performance.now()`. */
 interface Reading {
   readonly path: string;
-  readonly inbox: Inbox<Block>;
+  readonly blocks: AsyncQueue<Block>;
   readonly openedMs: number;
-  cameMs: number | null;
-  askedMs: number | null;
+  receivedMs: number | null;
+  requestedMs: number | null;
 }
 
 class Reader {
-  readonly #thread: Thread<ReaderRequest>;
+  readonly #thread: WorkerThread<ReaderRequest>;
   readonly #readings = new Map<number, Reading>();
-  readonly #resting = new Inbox<void>();
+  readonly #shardsClosed = new AsyncQueue<void>();
   #opened = 0;
-  #death: NextvladError | null = null;
-  #closed = false;
+  #exitError: NextvladError | null = null;
+  #isClosed = false;
 
   constructor(module: URL) {
-    this.#thread = startThread<ReaderRequest, ReaderReply>(module, undefined, {
-      message: (reply) => this.#take(reply),
-      died: (how) => {
+    this.#thread = startWorker<ReaderRequest, ReaderReply>(module, undefined, {
+      onMessage: (reply) => this.#receive(reply),
+      onExit: (exit) => {
         const files = Array.from(this.#readings.values(), ({ path }) => path);
-        this.#death = deathError("a data reading thread", how, files, "check them with nextvlad verify, and the machine's memory");
-        this.#failAll(this.#death);
-        this.#resting.put();
+        this.#exitError = workerExitError("a reader thread", exit, files, "check them with nextvlad verify, and the machine's memory");
+        this.#failAll(this.#exitError);
+        this.#shardsClosed.put();
       },
     });
   }
@@ -80,58 +88,59 @@ class Reader {
   open(path: string, options: BlockOptions): BlockSource {
     const source = this.#opened++;
     const thread = this.#thread;
-    const reading: Reading = { path, inbox: new Inbox<Block>(), openedMs: performance.now(), cameMs: null, askedMs: null };
-    if (this.#death !== null) reading.inbox.fail(this.#death);
+    const blocks = new AsyncQueue<Block>();
+    const reading: Reading = { path, blocks, openedMs: performance.now(), receivedMs: null, requestedMs: null };
+    if (this.#exitError !== null) blocks.fail(this.#exitError);
     this.#readings.set(source, reading);
     thread.post({ type: "open", source, path, options });
-    for (let credit = 0; credit < BLOCKS_AHEAD; credit++) thread.post({ type: "credit", source, slab: null });
+    for (let credit = 0; credit < BLOCKS_AHEAD; credit++) thread.post({ type: "credit", source, buffer: null });
     return {
       next: async () => {
-        reading.askedMs = performance.now();
-        const block = await reading.inbox.take();
-        reading.askedMs = null;
+        reading.requestedMs = performance.now();
+        const block = await blocks.take();
+        reading.requestedMs = null;
         if (block.last) this.#readings.delete(source);
         return block;
       },
-      giveBack: ({ slab }) => thread.post({ type: "credit", source, slab }, [slab]),
+      release: ({ buffer }) => thread.post({ type: "credit", source, buffer }, [buffer]),
     };
   }
 
   openShards(): OpenShard[] {
     const nowMs = performance.now();
     const since = (ms: number | null): number | null => (ms === null ? null : nowMs - ms);
-    return Array.from(this.#readings.values(), ({ path, openedMs, cameMs, askedMs }) => {
-      return { path, openMs: nowMs - openedMs, quietMs: since(cameMs), waitedMs: since(askedMs) };
+    return Array.from(this.#readings.values(), ({ path, openedMs, receivedMs, requestedMs }) => {
+      return { path, openMs: nowMs - openedMs, quietMs: since(receivedMs), waitedMs: since(requestedMs) };
     });
   }
 
-  async rest(): Promise<void> {
-    this.#failAll(new NextvladError("WORKER_DIED", "reading was ended before the shard was"));
-    if (this.#death !== null || this.#closed) return;
-    this.#thread.post({ type: "rest" });
-    await this.#resting.take();
+  async closeShards(): Promise<void> {
+    this.#failAll(new NextvladError("WORKER_DIED", "reading was cancelled"));
+    if (this.#exitError !== null || this.#isClosed) return;
+    this.#thread.post({ type: "close-shards" });
+    await this.#shardsClosed.take();
   }
 
   close(): Promise<void> {
-    this.#closed = true;
-    this.#resting.put();
+    this.#isClosed = true;
+    this.#shardsClosed.put();
     return this.#thread.stop();
   }
 
-  #take(reply: ReaderReply): void {
-    if (reply.type === "resting") {
-      this.#resting.put();
+  #receive(reply: ReaderReply): void {
+    if (reply.type === "shards-closed") {
+      this.#shardsClosed.put();
       return;
     }
     const reading = this.#readings.get(reply.source);
     if (reading === undefined) return;
-    reading.cameMs = performance.now();
-    if (reply.type === "block") reading.inbox.put(reply.block);
-    else reading.inbox.fail(deserialiseError(reply.error));
+    reading.receivedMs = performance.now();
+    if (reply.type === "block") reading.blocks.put(reply.block);
+    else reading.blocks.fail(deserialiseError(reply.error));
   }
 
   #failAll(error: NextvladError): void {
-    for (const { inbox } of this.#readings.values()) inbox.fail(error);
+    for (const { blocks } of this.#readings.values()) blocks.fail(error);
     this.#readings.clear();
   }
 }

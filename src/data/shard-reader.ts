@@ -1,53 +1,53 @@
-import { openFileSource } from "../formats/containers/byte-source.js";
-import { mayStartTfRecord, readTfRecordFile, startsTfRecord } from "../formats/containers/tfrecord.js";
+import { stat } from "node:fs/promises";
+import { DEFAULT_MAX_RECORD_BYTES } from "../base/byte-size.js";
+import { fileError } from "../base/errors.js";
+import { readInput } from "../base/input.js";
+import type { CorruptPolicy } from "../config/value-types.js";
+import { type OpenedSource, openFileSource } from "../formats/containers/byte-source.js";
+import { mayStartTfRecord, readTfRecordFile, startsTfRecord, type TfRecord, tooLong } from "../formats/containers/tfrecord.js";
 import { looksLikePickle } from "../formats/pickle/unpickler.js";
-import { type Allocate, allocateUnpooled } from "../formats/protobuf/feature-list.js";
-import { DamageSieve } from "./damage-sieve.js";
+import { isSequenceExample } from "../formats/protobuf/sequence-example.js";
+import { Arena, type BufferPool } from "./buffer-pool.js";
+import { CorruptRecordFilter, type SkippedRecord } from "./corrupt-records.js";
 import { readPickleShard } from "./pickle-shard.js";
-import type { ShardVideo } from "./video.js";
-import type { VideoShape } from "./video-check.js";
+import type { ShardReadOptions } from "./shard.js";
+import type { ShardVideo, Video, VideoShape } from "./video.js";
 import { parseVideo } from "./video-parser.js";
 
 const HEAD_BYTES = 64;
 
-/** Options for reading a shard, besides the shape of its videos. */
-export interface ShardOptions {
-  /** Skips corrupt records or throws their errors; throws by default. */
-  readonly sieve?: DamageSieve;
-  /** Allocates memory for the frames; by default, each video has its own. */
-  readonly allocate?: Allocate;
-  /** Called if a record is skipped: the memory allocated since the previous video is unused. */
-  readonly undo?: () => void;
-}
-
 /**
  * Reads a shard's videos in file order. The shard is a TFRecord file or a PaddleVideo pickle, detected by its content.
- * Throws what `readTfRecordFile`, `parseVideo` and `readPickleShard` throw, except errors that the sieve skips.
+ * Throws what `readTfRecordFile`, `parseVideo` and `readPickleShard` throw, except errors that the filter skips.
  */
-export async function* readShard(path: string, shape: VideoShape, options: ShardOptions = {}): AsyncGenerator<ShardVideo, void> {
-  const { sieve = new DamageSieve("error"), allocate = allocateUnpooled, undo } = options;
+export async function* readShard(path: string, shape: VideoShape, options: ShardReadOptions = {}): AsyncGenerator<ShardVideo, void> {
+  const { filter = new CorruptRecordFilter("error") } = options;
   try {
-    if (await isPickle(path)) yield* readPickleShard(path, shape, sieve, allocate, undo);
-    else yield* readVideos(path, shape, sieve, allocate, undo);
+    const opened = await openFileSource(path, HEAD_BYTES);
+    if (isPickleHead(opened.head)) {
+      await opened.source.close();
+      yield* readPickleShard(path, shape, { ...options, filter });
+    } else yield* readRecords(path, opened, shape, { ...options, filter });
   } catch (error) {
-    sieve.endShard(error);
+    filter.skipRest(error);
   }
 }
 
-async function* readVideos(
+async function* readRecords(
   path: string,
+  opened: OpenedSource,
   shape: VideoShape,
-  sieve: DamageSieve,
-  allocate: Allocate,
-  undo?: () => void,
+  { filter, allocate, rollback }: ShardReadOptions & { readonly filter: CorruptRecordFilter },
 ): AsyncGenerator<ShardVideo, void> {
-  for await (const record of readTfRecordFile(path, {
-    onBadData: (error) => sieve.leaveRecord(error),
+  const options = {
+    openSource: () => Promise.resolve(opened),
+    onBadData: (error: unknown) => filter.skipRecord(error),
     maxRecordBytes: shape.maxRecordBytes,
-  })) {
-    const video = await sieve.pass(() => parseVideo(record, shape, allocate));
+  };
+  for await (const record of readTfRecordFile(path, options)) {
+    const video = await filter.tryParse(() => parseVideo(record, shape, allocate));
     record.release?.();
-    if (video === null) undo?.();
+    if (video === null) rollback?.();
     else yield { video, filePosition: record.filePosition };
   }
 }
@@ -56,7 +56,83 @@ async function* readVideos(
 export async function isPickle(path: string): Promise<boolean> {
   const { source, head } = await openFileSource(path, HEAD_BYTES);
   await source.close();
+  return isPickleHead(head);
+}
+
+function isPickleHead(head: Uint8Array): boolean {
   // In a pickle of protocol 4 or 5, a frame's length has as many zero bytes as a record's length.
   const isFramed = head[0] === 0x80 && head[2] === 0x95;
   return looksLikePickle(head) && !(isFramed ? startsTfRecord(head) : mayStartTfRecord(head));
+}
+
+/** Possible first bytes of a SequenceExample: the tags of its context and of its feature lists. */
+const EXAMPLE_STARTS: ReadonlySet<number | undefined> = new Set([0x0a, 0x12]);
+
+/**
+ * Reads a file that holds one SequenceExample without TFRecord framing, such as MediaPipe's features.pb. Returns its record, or null for any other file.
+ * Throws FILE_MISSING, FILE_UNREADABLE, and CORRUPT_RECORD if a file that starts like a SequenceExample is longer than `maxRecordBytes`.
+ */
+export async function readUnframedExample(path: string, maxRecordBytes = DEFAULT_MAX_RECORD_BYTES): Promise<TfRecord | null> {
+  const { source, head } = await openFileSource(path, HEAD_BYTES);
+  await source.close();
+  if (!EXAMPLE_STARTS.has(head[0]) || startsTfRecord(head)) return null;
+  const data = await readWhole(path, maxRecordBytes);
+  return isSequenceExample(data) ? { data, file: path, record: 0, byteOffset: 0, filePosition: data.length } : null;
+}
+
+async function readWhole(path: string, maxRecordBytes: number): Promise<Uint8Array> {
+  try {
+    const { size } = await stat(path);
+    if (size > maxRecordBytes) throw tooLong({ file: path, record: 0, byteOffset: 0 }, size, maxRecordBytes);
+    return await readInput(path, path, maxRecordBytes);
+  } catch (error) {
+    throw fileError(error, path, "read");
+  }
+}
+
+/** Consecutive videos of one shard, which a reader thread sends together. */
+export interface Block {
+  readonly videos: readonly Video[];
+  /** Bytes of the shard's file that these videos account for. */
+  readonly fileBytes: number;
+  /** Whether this is the shard's last block. */
+  readonly last: boolean;
+  /** Memory that holds nearly all of the videos' bytes, to be released after use. */
+  readonly buffer: ArrayBuffer;
+  /** Records skipped since the shard's previous block. */
+  readonly skipped: readonly SkippedRecord[];
+}
+
+/** Videos per block, except for the last block of a shard. A constant, because the shuffled order depends on it. */
+export const BLOCK_VIDEOS = 16;
+
+/** Options for reading a shard in blocks. */
+export interface BlockOptions extends VideoShape {
+  /** Defaults to "error". */
+  readonly onCorrupt?: CorruptPolicy;
+}
+
+/** Reads a shard's videos in blocks, with their bytes in buffers from `pool`. Throws what `readShard` throws. */
+export async function* readBlocks(path: string, options: BlockOptions, pool: BufferPool): AsyncGenerator<Block, void> {
+  const filter = new CorruptRecordFilter(options.onCorrupt ?? "error");
+  const arena = new Arena(pool);
+  let videos: Video[] = [];
+  let before = 0;
+  let position = 0;
+  const takeBlock = (last: boolean): Block => {
+    const block = { videos, fileBytes: position - before, last, buffer: arena.take(), skipped: filter.take() };
+    videos = [];
+    before = position;
+    return block;
+  };
+  // A full block is held back until the next video shows that it is not the last. Its buffer is already complete, so that video's bytes go into the next one.
+  let full: Block | null = null;
+  for await (const { video, filePosition } of readShard(path, options, { filter, allocate: arena.allocate, rollback: arena.rollback })) {
+    if (full !== null) yield full;
+    arena.commit();
+    videos.push(video);
+    position = filePosition;
+    full = videos.length === BLOCK_VIDEOS ? takeBlock(false) : null;
+  }
+  yield full === null ? takeBlock(true) : { ...full, last: true, skipped: [...full.skipped, ...filter.take()] };
 }

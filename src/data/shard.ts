@@ -6,6 +6,8 @@ import { NextvladError } from "../base/errors.js";
 import { readFully } from "../base/input.js";
 import { listFirst } from "../base/problem-list.js";
 import { formatChecksum } from "../formats/checksum.js";
+import type { Allocate } from "../formats/protobuf/feature-list.js";
+import type { CorruptRecordFilter } from "./corrupt-records.js";
 
 /** A file of videos, examined once, when the list that names it is resolved. */
 export interface Shard {
@@ -21,6 +23,16 @@ export interface Shard {
 export function shardAt(path: string, stats: Stats | BigIntStats | null): Shard {
   if (stats === null) return { path, bytes: 0, modifiedMs: null };
   return { path, bytes: Number(stats.size), modifiedMs: stats.isFile() ? Math.trunc(Number(stats.mtimeMs)) : null };
+}
+
+/** Options for reading a shard. */
+export interface ShardReadOptions {
+  /** Skips corrupt records or throws their errors; throws by default. */
+  readonly filter?: CorruptRecordFilter;
+  /** Allocates memory for the frames; by default, each video has its own. */
+  readonly allocate?: Allocate;
+  /** Called if a record is skipped: the memory allocated since the previous video is unused. */
+  readonly rollback?: () => void;
 }
 
 /** Returns the shards without repetitions of a path. */

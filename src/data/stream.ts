@@ -1,12 +1,14 @@
 import { setImmediate } from "node:timers/promises";
 import { deserialiseError } from "../base/errors.js";
 import { SLOW_MS } from "../base/slow-watch.js";
-import { memoryOf } from "./batch-builder.js";
-import { prepareBatches, startBatches } from "./batch-thread.js";
-import type { StreamOptions } from "./batches.js";
-import type { LeftOut } from "./damage-sieve.js";
-import { type Stall, StallWatch } from "./stall.js";
+import { AsyncQueue } from "./async-queue.js";
+import type { BatchEvent, BatchReply, BatchRequest } from "./batch-worker.js";
+import { type BatchMemory, memoryOf, type StreamOptions } from "./batches.js";
+import type { SkippedRecord } from "./corrupt-records.js";
+import type { OpenShard } from "./reader-pool.js";
+import { type Stall, StallWatch } from "./stall-watch.js";
 import type { RaggedBatch } from "./video.js";
+import { startWorker, type WorkerThread, workerExitError } from "./worker-thread.js";
 
 export type { StreamOptions } from "./batches.js";
 
@@ -34,13 +36,10 @@ export interface BatchStream extends AsyncIterable<RaggedBatch> {
 /** Events of a stream besides its batches. */
 export interface StreamEvents {
   /** Called with skipped records, before the batch that follows them in the order or before the end. */
-  readonly onLeftOut?: (parts: readonly LeftOut[]) => void;
+  readonly onSkipped?: (skipped: readonly SkippedRecord[]) => void;
   /** Called if no batch has arrived for 1 minute, and again after 2, 4 and so on, at least hourly. */
   readonly onStall?: (stall: Stall) => void;
 }
-
-/** Starts the threads of the next stream in the background, with `readers` of them for the shards. */
-export const prepareReading = prepareBatches;
 
 /**
  * Starts reading an epoch. Threads read, order and join videos ahead of the caller, which receives whole batches without copying them. The threads are kept for
@@ -50,9 +49,9 @@ export const prepareReading = prepareBatches;
  * BAD_SNAPSHOT or BAD_RESULTS if `skipBatches` is too large.
  */
 export function openStream(options: StreamOptions, events: StreamEvents = {}, stallMs = SLOW_MS): BatchStream {
-  const thread = startBatches(options, (shards) => stalls.answer(shards));
-  const stalls = new StallWatch(stallMs, thread.inquire, (stall) => events.onStall?.(stall));
-  const { inbox } = thread;
+  const thread = startEpoch(options, (shards) => stalls.onReply(shards));
+  const stalls = new StallWatch(stallMs, thread.requestOpenShards, (stall) => events.onStall?.(stall));
+  const { events: queue } = thread;
   for (let credit = 0; credit < BATCHES_AHEAD; credit++) thread.giveCredit(null);
   let fraction = 0;
   let waitedMs = 0;
@@ -61,7 +60,7 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
   const close = (): Promise<void> => {
     closing ??= thread.finish();
     // Unblocks pending reads.
-    inbox.put({ type: "end", leftOut: [] });
+    queue.put({ type: "end", skipped: [] });
     return closing;
   };
 
@@ -70,12 +69,12 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
       while (closing === undefined) {
         const since = performance.now();
         stalls.begin();
-        const reply = await inbox.take().finally(() => stalls.end());
+        const reply = await queue.take().finally(() => stalls.end());
         // Node delivers all queued messages, with their promise callbacks, in one turn of the event loop. Signals are handled only after it yields.
         await setImmediate();
         waitedMs += performance.now() - since;
         if (closing !== undefined) return;
-        if (reply.leftOut.length > 0) events.onLeftOut?.(reply.leftOut);
+        if (reply.skipped.length > 0) events.onSkipped?.(reply.skipped);
         if (reply.type === "error") throw deserialiseError(reply.error);
         if (reply.type === "end") {
           fraction = 1;
@@ -112,4 +111,108 @@ export function closeOnAbort(stream: BatchStream, signal: AbortSignal): () => vo
   if (signal.aborted) close();
   signal.addEventListener("abort", close, { once: true });
   return () => signal.removeEventListener("abort", close);
+}
+
+/** The thread that assembles batches, with its reading threads, during one epoch. The threads are reused for later epochs. */
+interface BatchThread {
+  /** Receives the epoch's events; fails with WORKER_DIED. */
+  readonly events: AsyncQueue<BatchEvent>;
+  /** Lets the thread send one more batch, and returns the memory of a used batch to it. */
+  giveCredit(memory: BatchMemory | null): void;
+  requestOpenShards(): void;
+  /** Ends the epoch at any point: closes its files, and keeps the threads for the next epoch. */
+  finish(): Promise<void>;
+}
+
+const BATCH_MODULE = new URL("./batch-worker.js", import.meta.url);
+
+/** Time a thread has to close its files before it is stopped instead. */
+const FINISH_TIMEOUT_MS = 2000;
+
+/** A thread that waits for its next epoch. Starting it and its readers takes about 100 ms, and then another 100 ms of both cores. */
+let idle: BatchWorker | null = null;
+
+/** A thread, and the state of its current epoch. */
+interface BatchWorker {
+  readonly thread: WorkerThread<BatchRequest>;
+  events: AsyncQueue<BatchEvent>;
+  /** Receives the reply to a request for the open shards. */
+  onOpenShards: (shards: readonly OpenShard[]) => void;
+  finished: AsyncQueue<void>;
+  hasExited: boolean;
+}
+
+/**
+ * Starts the threads of the next stream in the background: the batch thread, and `readers` threads for the shards. Saves time if the caller has other work to
+ * do until then.
+ */
+export function prepareReading(readers: number): void {
+  if (idle !== null) return;
+  idle = startBatchWorker();
+  idle.thread.post({ type: "prepare", readers });
+  idle.thread.unref();
+}
+
+/** Starts an epoch, in the idle thread of an earlier epoch if there is one. */
+function startEpoch(options: StreamOptions, onOpenShards: (shards: readonly OpenShard[]) => void): BatchThread {
+  const worker = idle ?? startBatchWorker();
+  idle = null;
+  worker.onOpenShards = onOpenShards;
+  worker.events = new AsyncQueue();
+  worker.finished = new AsyncQueue();
+  const { thread, events } = worker;
+  thread.ref();
+  thread.post({ type: "start", options });
+  let isOver = false;
+  return {
+    events,
+    giveCredit(memory) {
+      // The thread may already be at another epoch.
+      if (!isOver) thread.post({ type: "credit", memory }, memory ?? []);
+    },
+    requestOpenShards: () => thread.post({ type: "open-shards" }),
+    finish() {
+      isOver = true;
+      return finish(worker);
+    },
+  };
+}
+
+function startBatchWorker(): BatchWorker {
+  const thread = startWorker<BatchRequest, BatchReply>(BATCH_MODULE, undefined, {
+    onMessage(reply) {
+      if (reply.type === "finished") worker.finished.put();
+      else if (reply.type === "open-shards") worker.onOpenShards(reply.shards);
+      else worker.events.put(reply);
+    },
+    onExit(exit) {
+      const error = workerExitError("the batch thread", exit, [], "run again with a smaller shuffle_buffer or batch_size");
+      worker.hasExited = true;
+      if (idle === worker) idle = null;
+      worker.events.fail(error);
+      worker.finished.fail(error);
+    },
+  });
+  const worker: BatchWorker = {
+    thread,
+    events: new AsyncQueue(),
+    onOpenShards: () => undefined,
+    finished: new AsyncQueue(),
+    hasExited: false,
+  };
+  return worker;
+}
+
+async function finish(worker: BatchWorker): Promise<void> {
+  worker.thread.post({ type: "finish" });
+  const timer = setTimeout(() => worker.finished.fail(new Error("the files were not closed in time")), FINISH_TIMEOUT_MS);
+  const isFree = await worker.finished.take().then(
+    () => true,
+    () => false,
+  );
+  clearTimeout(timer);
+  if (isFree && !worker.hasExited && idle === null) {
+    idle = worker;
+    worker.thread.unref();
+  } else if (!worker.hasExited) await worker.thread.stop();
 }

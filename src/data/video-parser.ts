@@ -5,8 +5,7 @@ import type { TfRecord } from "../formats/containers/tfrecord.js";
 import { type Allocate, allocateUnpooled, type FrameList } from "../formats/protobuf/feature-list.js";
 import { decodeText } from "../formats/protobuf/reader.js";
 import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/protobuf/sequence-example.js";
-import { makeVideo, type Video } from "./video.js";
-import { checkVideo, type FoundVideo, type VideoPlace, type VideoShape } from "./video-check.js";
+import { checkVideo, type FoundVideo, makeVideo, type Video, type VideoPlace, type VideoShape } from "./video.js";
 
 /** Context feature that holds the classes of a video's segments: https://research.google.com/youtube8m/download.html */
 export const SEGMENT_LABELS = "segment_labels";

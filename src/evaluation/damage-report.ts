@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import { escapeBytes } from "../base/byte-text.js";
 import { type Damage, deserialiseError, type ErrorCode } from "../base/errors.js";
-import type { LeftOut } from "../data/damage-sieve.js";
+import type { SkippedRecord } from "../data/corrupt-records.js";
 import { IncidentList, shouldLog } from "../telemetry/incident-list.js";
 
 /** A skipped part of a shard, as listed in `*.corrupt_records.json`. */
@@ -44,7 +44,7 @@ export class DamageReport {
   }
 
   /** Records and logs what a stream skipped. */
-  note(parts: readonly LeftOut[]): void {
+  note(parts: readonly SkippedRecord[]): void {
     for (const { error, extent } of parts) {
       const { code, what, details } = error;
       const { file: shard = null, record = null, byteOffset: byte_offset = null } = details;

@@ -8,7 +8,7 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { fingerprintList, readContents, type Shard } from "../data/shard.js";
 import { type BatchStream, openStream, prepareReading, type StreamEvents, type StreamOptions } from "../data/stream.js";
-import { videoShape } from "../data/video-shape.js";
+import { videoShape } from "../data/video.js";
 import { chooseKernels } from "../kernels/choose.js";
 import { sigmoid } from "../kernels/tensorflow-ops.js";
 import { FrozenNetwork } from "../model/frozen.js";

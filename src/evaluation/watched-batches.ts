@@ -1,5 +1,5 @@
-import { adviseSkipping } from "../data/damage-sieve.js";
-import { describeStall } from "../data/stall.js";
+import { adviseSkipping } from "../data/corrupt-records.js";
+import { describeStall } from "../data/stall-watch.js";
 import { type BatchStream, closeOnAbort, type StreamEvents } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import { Pace } from "../telemetry/progress.js";
@@ -23,7 +23,7 @@ export interface Watch {
 /** Forwards a stream's skipped-record and stall events to the log. */
 export function tellEvents(damage: DamageReport, { log }: Telemetry): StreamEvents {
   return {
-    onLeftOut: (parts) => damage.note(parts),
+    onSkipped: (skipped) => damage.note(skipped),
     onStall: (stall) => log.warn({ waited_ms: stall.waitedMs, shards: stall.shards }, describeStall(stall)),
   };
 }

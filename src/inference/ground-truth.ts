@@ -2,7 +2,7 @@ import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { requireProcessLimits } from "../base/process-limits.js";
 import type { Config } from "../config/schema.js";
-import { adviseSkipping } from "../data/damage-sieve.js";
+import { adviseSkipping } from "../data/corrupt-records.js";
 import type { Shard } from "../data/shard.js";
 import type { BatchStream } from "../data/stream.js";
 import type { DamageReport } from "../evaluation/damage-report.js";

@@ -3,7 +3,7 @@ import { type ErrorCode, NextvladError } from "../base/errors.js";
 import { type FloatType, floatTypeOf } from "../data/float-bytes.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard-reader.js";
-import { checkVideo, type VideoShape } from "../data/video-check.js";
+import { checkVideo, type VideoShape } from "../data/video.js";
 import { findVideo } from "../data/video-parser.js";
 import { makeSource, type OpenedSource } from "../formats/containers/byte-source.js";
 import { readTfRecordFile } from "../formats/containers/tfrecord.js";

@@ -3,12 +3,10 @@ import { decodeBytes, encodeBytes, escapeBytes } from "../base/byte-text.js";
 import { fileError, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
 import { openInput, readFully } from "../base/input.js";
 import { groupErrors } from "../base/problem-list.js";
-import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/damage-sieve.js";
-import { readLoneExample } from "../data/lone-example.js";
+import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/corrupt-records.js";
 import { readPickleShard } from "../data/pickle-shard.js";
-import { isPickle } from "../data/shard-reader.js";
-import type { Video } from "../data/video.js";
-import type { VideoShape } from "../data/video-check.js";
+import { isPickle, readUnframedExample } from "../data/shard-reader.js";
+import type { Video, VideoShape } from "../data/video.js";
 import { SEGMENT_LABELS } from "../data/video-parser.js";
 import { compressionOf, readTfRecordFile, type TfRecord } from "../formats/containers/tfrecord.js";
 import type { FeatureListSummary, FrameList } from "../formats/protobuf/feature-list.js";
@@ -40,7 +38,7 @@ async function inspectContent(
     for await (const { video } of readPickleShard(path, { ...ANY_SHAPE, maxRecordBytes })) content.addVideo(video);
     return "pickle";
   }
-  const example = await readLoneExample(path, maxRecordBytes);
+  const example = await readUnframedExample(path, maxRecordBytes);
   if (example === null) await inspectRecords(path, content, maxRecordBytes);
   else content.add(example);
   return example === null ? "TFRecord" : "SequenceExample";

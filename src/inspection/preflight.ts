@@ -6,11 +6,12 @@ import { freeBytes } from "../base/files.js";
 import { openInput } from "../base/input.js";
 import { groupErrors, joinErrors } from "../base/problem-list.js";
 import { createRandom } from "../base/random.js";
-import { adviseSkipping, type CorruptPolicy, isPassedOver, type SkipOption } from "../data/damage-sieve.js";
+import type { CorruptPolicy } from "../config/value-types.js";
+import { adviseSkipping, canSkip, type SkipOption } from "../data/corrupt-records.js";
 import { describeFileList, describeRepeated, type FileList, type FoundShards, findShards } from "../data/file-list.js";
 import { FLOAT_TYPES, type FloatType, quantiseRemedy } from "../data/float-bytes.js";
 import { allEmpty, describeEmpty, describeSegments, type Shard, uniqueShards } from "../data/shard.js";
-import type { VideoShape } from "../data/video-check.js";
+import type { VideoShape } from "../data/video.js";
 import { walkRecordHeaders } from "../formats/containers/tfrecord.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { parameterTable } from "../model/network.js";
@@ -99,7 +100,7 @@ export async function preflight(needs: Needs, cwd: string, limits = LIMITS): Pro
     space === null ? null : problemOf(requireSpace(space)),
   ]);
   const errors = checks.map(({ error }) => error).filter((error) => error !== null);
-  const isSkipped = (error: NextvladError): boolean => isPassedOver(error, onCorrupt);
+  const isSkipped = (error: NextvladError): boolean => canSkip(error, onCorrupt);
   return {
     lists: repeats === "once" ? shards.map(uniqueShards) : shards,
     problems: [

@@ -1,13 +1,12 @@
 import { setImmediate } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { type ErrorCode, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
-import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/damage-sieve.js";
+import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/corrupt-records.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard-reader.js";
-import { STOP } from "../data/thread.js";
-import type { Video } from "../data/video.js";
-import { checkVideo, type VideoShape } from "../data/video-check.js";
+import { checkVideo, type Video, type VideoShape } from "../data/video.js";
 import { findVideo } from "../data/video-parser.js";
+import { STOP } from "../data/worker-thread.js";
 import { openBlockingSource } from "../formats/containers/byte-source.js";
 import { readTfRecordFile, type TfRecord } from "../formats/containers/tfrecord.js";
 import { IdPacker, type PackedIds } from "./id-table.js";

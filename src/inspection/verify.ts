@@ -3,8 +3,8 @@ import { type ErrorCode, type NextvladError, type SerialisedError, serialiseErro
 import { requireProcessLimits } from "../base/process-limits.js";
 import { SlowWatch } from "../base/slow-watch.js";
 import type { Shard } from "../data/shard.js";
-import { deathError, startThread, type ThreadDeath } from "../data/thread.js";
-import type { VideoShape } from "../data/video-check.js";
+import type { VideoShape } from "../data/video.js";
+import { startWorker, type WorkerExit, workerExitError } from "../data/worker-thread.js";
 import { IdTable } from "./id-table.js";
 import type { ShardPiece, VerifyRequest } from "./verify-worker.js";
 
@@ -183,8 +183,8 @@ class Verifier {
       if (!signal.aborted) onSlow?.(this.#path(assigned[0] as number), waitedMs);
     };
     const watch = new SlowWatch(warn, slowMs);
-    const thread = startThread<VerifyRequest, ShardPiece>(this.#module, shape, {
-      message: (piece) => {
+    const thread = startWorker<VerifyRequest, ShardPiece>(this.#module, shape, {
+      onMessage: (piece) => {
         watch.begin();
         this.#addPiece(assigned[0] as number, piece);
         if (piece.state === "more") return;
@@ -192,8 +192,8 @@ class Verifier {
         assign();
         if (assigned.length === 0) finish();
       },
-      died: (death) => {
-        this.#onThreadDeath(assigned.shift() as number, death);
+      onExit: (exit) => {
+        this.#onWorkerExit(assigned.shift() as number, exit);
         this.#unassigned.unshift(...assigned);
         finish();
       },
@@ -231,9 +231,9 @@ class Verifier {
     this.#reportProgress();
   }
 
-  #onThreadDeath(index: number, death: ThreadDeath): void {
+  #onWorkerExit(index: number, exit: WorkerExit): void {
     const shard = this.#shards[index] as ShardResult;
-    shard.fail(deathError("the checking thread", death, [shard.path], "check this shard alone, and the machine's memory"));
+    shard.fail(workerExitError("the checking thread", exit, [shard.path], "check this shard alone, and the machine's memory"));
     this.#done.problems++;
     this.#done.shards++;
     this.#reportProgress();

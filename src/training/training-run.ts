@@ -5,12 +5,11 @@ import { bestSnapshot, epochSnapshot, promoteToBest, type RunState, rewriteState
 import { checkSnapshot } from "../checkpoints/snapshot-check.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
-import { adviseSkipping } from "../data/damage-sieve.js";
+import { adviseSkipping } from "../data/corrupt-records.js";
 import { describeFileList } from "../data/file-list.js";
 import { fingerprintList, type Shard } from "../data/shard.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
-import type { RaggedBatch } from "../data/video.js";
-import { videoShape } from "../data/video-shape.js";
+import { type RaggedBatch, videoShape } from "../data/video.js";
 import { measure, noVideos, openReading } from "../evaluation/evaluate.js";
 import { checkLabelled, MetricsAccumulator } from "../evaluation/metrics.js";
 import { tellEvents } from "../evaluation/watched-batches.js";

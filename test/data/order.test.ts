@@ -3,8 +3,9 @@ import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import fc from "fast-check";
 import { createRandom } from "../../src/base/random.js";
-import type { Block, BlockSource } from "../../src/data/block.js";
 import { mergeShards, orderShards, ShuffleBuffer } from "../../src/data/order.js";
+import type { BlockSource } from "../../src/data/reader-pool.js";
+import type { Block } from "../../src/data/shard-reader.js";
 import { collect } from "../helpers/shards.js";
 
 const LIST = Array.from({ length: 30 }, (_, index) => ({ path: `shard${index}`, bytes: 1, modifiedMs: 1 }));
@@ -14,7 +15,7 @@ describe("the order of shards", () => {
     assert.deepEqual(orderShards(LIST, "sequential", 1, 2), LIST);
   });
 
-  test("is drawn anew each epoch and for each seed, and again the same for the same", () => {
+  test("is a pure function of seed and epoch, and differs between epochs and seeds", () => {
     const first = orderShards(LIST, "shuffled", 1, 0);
     assert.deepEqual(first, orderShards(LIST, "shuffled", 1, 0));
     assert.deepEqual(first.map(({ path }) => path).sort(), LIST.map(({ path }) => path).sort());
@@ -23,7 +24,7 @@ describe("the order of shards", () => {
 });
 
 /**
- * Returns a source of blocks that contain only their shard's position and their number, each after a delay. Each block must be given back before the next is
+ * Returns a source of blocks that contain only their shard's position and their number, each after a delay. Each block must be released before the next is
  * requested.
  */
 function blocksOf(position: number, count: number, delay: () => number): BlockSource {
@@ -32,12 +33,12 @@ function blocksOf(position: number, count: number, delay: () => number): BlockSo
   return {
     async next() {
       await setTimeout(delay());
-      assert.ok(number < count, "asked for a block past the last");
-      assert.equal(out, null, "asked for a block before the last one was given back");
-      out = { videos: [], fileBytes: position * 100 + number, last: ++number === count, slab: new ArrayBuffer(0), leftOut: [] };
+      assert.ok(number < count, "requested a block past the last");
+      assert.equal(out, null, "requested a block before the previous one was released");
+      out = { videos: [], fileBytes: position * 100 + number, last: ++number === count, buffer: new ArrayBuffer(0), skipped: [] };
       return out;
     },
-    giveBack(block) {
+    release(block) {
       assert.equal(block, out);
       out = null;
     },
@@ -47,7 +48,7 @@ function blocksOf(position: number, count: number, delay: () => number): BlockSo
 describe("merging shards", () => {
   const counts = [2, 1, 3, 1, 1, 2];
 
-  test("slots give blocks in turn, and the next shard goes to the slot whose own ended", async () => {
+  test("takes blocks from the slots in turn, and opens the next shard in the slot whose shard ended", async () => {
     const opened: [number, number][] = [];
     const open = (position: number, slot: number) => {
       opened.push([position, slot]);
@@ -65,7 +66,7 @@ describe("merging shards", () => {
     ]);
   });
 
-  test("one slot reads shard after shard; more slots than shards are no matter; no shard, no block", async () => {
+  test("works with one slot, with more slots than shards, and without shards", async () => {
     const merge = (slots: number, count = counts.length) =>
       collect(
         mergeShards(count, slots, (position) => blocksOf(position, counts[position] as number, () => 0)),
@@ -76,7 +77,7 @@ describe("merging shards", () => {
     assert.deepEqual(await merge(3, 0), []);
   });
 
-  test("gives each block once, whatever the timing, in an order that the timing does not change", async () => {
+  test("yields each block once, in an order that does not depend on timing", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.integer({ min: 1, max: 4 }), { maxLength: 8 }),
@@ -110,7 +111,7 @@ describe("the shuffle buffer", () => {
     return [...left, ...buffer.drain()];
   }
 
-  test("gives each item once, none earlier than its buffer allows", () => {
+  test("yields each item once, none earlier than its buffer allows", () => {
     fc.assert(
       fc.property(fc.nat(100), fc.integer({ min: 0, max: 40 }), fc.nat(), (count, capacity, seed) => {
         const items = Array.from({ length: count }, (_, item) => item);
@@ -124,7 +125,7 @@ describe("the shuffle buffer", () => {
     );
   });
 
-  test("of one place keeps the order; a large one moves items far, and each place is as likely", () => {
+  test("keeps the order with a capacity of 1; with a large capacity, all positions are equally likely", () => {
     const items = Array.from({ length: 60 }, (_, item) => item);
     assert.deepEqual(shuffle(items, 1, 3), items);
     // The mean place of item 0 over 400 seeds, with all items in the buffer, is 29.5; its standard error is 17.3 / 20 = 0.87, and 4 of them are allowed.

@@ -4,14 +4,12 @@ import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { DamageSieve } from "../../src/data/damage-sieve.js";
+import { CorruptRecordFilter } from "../../src/data/corrupt-records.js";
 import { resolveShards } from "../../src/data/file-list.js";
-import { writePickleShard } from "../../src/data/pickle-shard-writer.js";
 import { readShard } from "../../src/data/shard-reader.js";
-import { writeShard } from "../../src/data/shard-writer.js";
+import { writePickleShard, writeShard } from "../../src/data/shard-writer.js";
 import { openStream, type StreamOptions } from "../../src/data/stream.js";
-import type { Video } from "../../src/data/video.js";
-import type { VideoShape } from "../../src/data/video-check.js";
+import type { Video, VideoShape } from "../../src/data/video.js";
 import { type PickledDtype, pickleArray } from "../../src/formats/pickle/numpy.js";
 import { encodePickledList } from "../../src/formats/pickle/pickler.js";
 import type { Picklable, ReducedObject } from "../../src/formats/pickle/values.js";
@@ -359,13 +357,13 @@ describe("pickles that are refused", () => {
 test("a pickle of very many values that are not videos ends after 10,000 problems", async (t) => {
   const path = join(temporaryFolder(t), "nones.pkl");
   writeFileSync(path, Buffer.concat([Buffer.from("\x80\x02](", "latin1"), Buffer.alloc(200_000, "N"), Buffer.from("e.")]));
-  const sieve = new DamageSieve("skip-record");
-  assert.deepEqual(await collect(readShard(path, SMALL, { sieve }), ({ video }) => video), []);
-  const skipped = sieve.take();
+  const filter = new CorruptRecordFilter("skip-record");
+  assert.deepEqual(await collect(readShard(path, SMALL, { filter }), ({ video }) => video), []);
+  const skipped = filter.take();
   assert.equal(skipped.length, 10_001);
   const last = skipped.at(-1);
   assert.equal(last?.extent, "rest of shard");
-  assert.equal(last?.error.what, "more than 10000 records of this shard are corrupt, so its rest is not read");
+  assert.equal(last?.error.what, "more than 10000 records of this shard are corrupt: the rest of it is not read");
   await failsWith(readVideos(path, SMALL), "BAD_VIDEO", { file: path, record: 0 });
 });
 

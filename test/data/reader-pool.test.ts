@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import type { Block, BlockSource } from "../../src/data/block.js";
-import { startReaders } from "../../src/data/reader-pool.js";
+import { type BlockSource, startReaders } from "../../src/data/reader-pool.js";
+import type { Block } from "../../src/data/shard-reader.js";
 import { failsWith, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
 
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
 const DYING = new URL("../helpers/dying-reader.js", import.meta.url);
 
-/** Returns copies of a source's blocks, after giving all blocks back. */
+/** Returns copies of a source's blocks, after releasing all blocks. */
 async function drain(source: BlockSource): Promise<Block[]> {
   const blocks: Block[] = [];
   while (!blocks.at(-1)?.last) blocks.push(await takeOne(source));
@@ -18,12 +18,12 @@ async function drain(source: BlockSource): Promise<Block[]> {
 async function takeOne(source: BlockSource): Promise<Block> {
   const block = await source.next();
   const copy = structuredClone(block);
-  source.giveBack(block);
+  source.release(block);
   return copy;
 }
 
-describe("reading threads", () => {
-  test("give a shard's videos by blocks of 16, the last marked, the file's bytes shared out among them", async (t) => {
+describe("reader threads", () => {
+  test("send a shard's videos in blocks of 16, with the last one marked and the file's bytes divided among them", async (t) => {
     const counts = [1, 15, 16, 17, 32, 70];
     const { shards, content } = await writeShards(temporaryFolder(t), counts);
     const pool = startReaders(2);
@@ -41,7 +41,7 @@ describe("reading threads", () => {
     }
   });
 
-  test("an error arrives as itself, after the blocks before it, and the thread goes on with other shards", async (t) => {
+  test("an error arrives after the blocks before it, and the thread continues with other shards", async (t) => {
     const { shards, content } = await writeShards(temporaryFolder(t), [40, 3]);
     const [file, other] = shards as [string, string];
     truncateSync(file, readFileSync(file).length - 1);
@@ -59,7 +59,7 @@ describe("reading threads", () => {
     await pool.close();
   });
 
-  test("closing ends them while shards are half read", async (t) => {
+  test("close stops them while shards are being read", async (t) => {
     const { shards } = await writeShards(temporaryFolder(t), [200, 200, 200]);
     const pool = startReaders(2);
     const sources = shards.map((path, index) => pool.open(path, index, SHAPE));
@@ -68,12 +68,12 @@ describe("reading threads", () => {
     assert.ok(!process.getActiveResourcesInfo().includes("Worker"));
   });
 
-  test("resting fails whoever waits for a block, and the threads then serve others", async (t) => {
+  test("closeShards rejects pending requests for blocks, and the threads remain usable", async (t) => {
     const { shards, content } = await writeShards(temporaryFolder(t), [70, 3]);
     const pool = startReaders(1);
     const since = performance.now();
     const source = pool.open(shards[0] as string, 0, SHAPE);
-    // Three blocks arrive although none is given back.
+    // Three blocks arrive although none is released.
     for (let block = 0; block < 3; block++) await source.next();
     const waiting = failsWith(source.next(), "WORKER_DIED");
     const [open, ...others] = pool.openShards();
@@ -81,8 +81,8 @@ describe("reading threads", () => {
     const elapsedMs = performance.now() - since;
     for (const ms of [open?.openMs, open?.quietMs, open?.waitedMs] as number[])
       assert.ok(ms >= 0 && ms <= elapsedMs, `${ms} of ${elapsedMs} ms`);
-    await pool.rest();
-    assert.match((await waiting).message, /reading was ended before the shard was/);
+    await pool.closeShards();
+    assert.match((await waiting).message, /reading was cancelled/);
     assert.deepEqual(pool.openShards(), []);
     const other = await drain(pool.open(shards[1] as string, 0, SHAPE));
     assert.deepEqual(
@@ -96,21 +96,21 @@ describe("reading threads", () => {
     ["exit", /exit code 3/],
     ["throw", /something unforeseen/],
   ] as const) {
-    test(`one that dies (${how}) fails all its shards, also those opened later, and closing still ends`, async () => {
+    test(`a thread that exits (${how}) fails all its shards, also those opened later, and close still returns`, async () => {
       const pool = startReaders(1, DYING);
       const waiting = pool.open("wait", 0, SHAPE);
       const fatal = pool.open(how, 0, SHAPE);
       for (const source of [fatal, waiting, pool.open("wait", 0, SHAPE)]) {
         const { message } = await failsWith(source.next(), "WORKER_DIED");
         assert.match(message, words);
-        assert.ok(message.includes(`while it had these shards open: wait, ${how}, wait. Check them with nextvlad verify`), message);
+        assert.ok(message.includes(`; it had these shards open: wait, ${how}, wait. Check them with nextvlad verify`), message);
       }
       await pool.close();
     });
   }
 });
 
-test("a file that changes its nature is named", async (t) => {
+test("an error names a file that is no longer a shard", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), [1]);
   const file = shards[0] as string;
   writeFileSync(file, "no longer a shard\n");

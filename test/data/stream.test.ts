@@ -5,9 +5,9 @@ import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import fc from "fast-check";
 import { createRandom } from "../../src/base/random.js";
-import { readBlocks } from "../../src/data/block.js";
+import { BufferPool } from "../../src/data/buffer-pool.js";
+import { readBlocks } from "../../src/data/shard-reader.js";
 import { writeShard } from "../../src/data/shard-writer.js";
-import { SlabPool } from "../../src/data/slab.js";
 import { closeOnAbort, openStream, type StreamOptions } from "../../src/data/stream.js";
 import type { RaggedBatch, Video } from "../../src/data/video.js";
 import {
@@ -237,7 +237,7 @@ async function blockBytes(shards: readonly string[]): Promise<{ videos: number; 
     for await (const { videos, fileBytes } of readBlocks(
       shard,
       { maxFrames, featureNames, featureSizes, numClasses, labels },
-      new SlabPool(),
+      new BufferPool(),
     ))
       blocks.push({ videos: videos.length, bytes: fileBytes });
   }

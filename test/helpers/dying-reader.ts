@@ -1,5 +1,5 @@
 import { parentPort } from "node:worker_threads";
-import { STOP } from "../../src/data/thread.js";
+import { STOP } from "../../src/data/worker-thread.js";
 
 // A reading thread that exits or throws on the shard it is given, or never replies, depending on the path.
 parentPort?.on("message", (request: { path?: string } | typeof STOP) => {

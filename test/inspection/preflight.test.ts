@@ -7,7 +7,7 @@ import { describe, type TestContext, test } from "node:test";
 import { deflateSync, gzipSync } from "node:zlib";
 import { freeBytes } from "../../src/base/files.js";
 import { buildConfig } from "../../src/config/load.js";
-import type { CorruptPolicy } from "../../src/data/damage-sieve.js";
+import type { CorruptPolicy } from "../../src/config/value-types.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";

@@ -333,7 +333,7 @@ test("the death of a thread is a problem of its shard only", async () => {
     ["exit", "broken", [["WORKER_DIED", "exit"]]],
     ["throw", "broken", [["WORKER_DIED", "throw"]]],
   ]);
-  assert.equal(shards[1]?.listed[0]?.what, "the checking thread ended: something unforeseen");
+  assert.equal(shards[1]?.listed[0]?.what, "the checking thread exited unexpectedly: something unforeseen");
 });
 
 test("a shard without results is reported repeatedly until the check is stopped", async () => {

@@ -1,6 +1,6 @@
 import type { ShardSource } from "../../../src/conversion/record-video.js";
 import { RecordConverter } from "../../../src/conversion/record-video.js";
-import type { VideoShape } from "../../../src/data/video-check.js";
+import type { VideoShape } from "../../../src/data/video.js";
 import { findVideo, parseVideo } from "../../../src/data/video-parser.js";
 import { isSequenceExample } from "../../../src/formats/protobuf/sequence-example.js";
 import type { Target } from "../target.js";

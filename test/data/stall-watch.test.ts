@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import type { OpenShard } from "../../src/data/reader-pool.js";
-import { describeStall, type Stall, StallWatch } from "../../src/data/stall.js";
+import { describeStall, type Stall, StallWatch } from "../../src/data/stall-watch.js";
 import { openStream } from "../../src/data/stream.js";
 import { holdFiles } from "../helpers/held-files.js";
 import { collect, streamOptions, temporaryFolder, writeShards } from "../helpers/shards.js";
@@ -14,8 +14,8 @@ const shard = (path: string, openMs: number, quietMs: number | null, waitedMs: n
   waitedMs,
 });
 
-describe("a stream whose shard gives nothing", { concurrency: 2 }, () => {
-  test("says what it waits for, again and again at growing intervals, and nothing while batches come", async (t) => {
+describe("a stream whose shard cannot be read", { concurrency: 2 }, () => {
+  test("reports what it waits for at growing intervals, and nothing while batches arrive", async (t) => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [10, 5]);
     const path = shards[1] as string;
@@ -42,7 +42,7 @@ describe("a stream whose shard gives nothing", { concurrency: 2 }, () => {
     assert.equal(stalls.length, 3);
   });
 
-  test("can be left all the same, in a time that is bounded", async (t) => {
+  test("can be closed, within bounded time", async (t) => {
     const { shards } = await writeShards(temporaryFolder(t), [5]);
     await holdFiles(t, shards);
     const stream = openStream(streamOptions({ shards }));
@@ -56,38 +56,38 @@ describe("a stream whose shard gives nothing", { concurrency: 2 }, () => {
   });
 });
 
-test("a thread that does not answer is told too, and a wait that is over is not", async () => {
+test("a batch thread that does not reply is reported, and a wait that has ended is not", async () => {
   const stalls: Stall[] = [];
-  let inquiries = 0;
+  let requests = 0;
   const watch = new StallWatch(
     20,
-    () => inquiries++,
+    () => requests++,
     (stall) => stalls.push(stall),
   );
   watch.begin();
   while (stalls.length === 0) await setTimeout(10);
   assert.equal(stalls[0]?.shards, null);
   watch.end();
-  const asked = inquiries;
-  watch.answer([]);
+  const asked = requests;
+  watch.onReply([]);
   await setTimeout(100);
-  assert.deepEqual([stalls.length, inquiries], [1, asked]);
+  assert.deepEqual([stalls.length, requests], [1, asked]);
   assert.ok(asked > 1);
 });
 
-test("the words name the shard that is waited for first, and tell slow data from none", () => {
+test("the message starts with the longest-awaited shard, and distinguishes slow data from none", () => {
   const shards = [shard("/a", 62_000, null, 61_000), shard("/b", 80_000, 61_000, null)];
   assert.equal(
     describeStall({ waitedMs: 60_000, shards }),
-    "no batch has come for 60 s: /a (waited for since 61 s, nothing read in the 62 s since it was opened); " +
+    "no batch for 60 s: /a (awaited for 61 s, nothing read since it was opened 62 s ago); " +
       "/b (open, last read 61 s ago). Does the disk or the network file system answer?",
   );
   const many = Array.from({ length: 20 }, (_, i) => shard(`/${i}`, 1000, null, null));
-  assert.match(describeStall({ waitedMs: 1500, shards: many }), /^no batch has come for 1\.5 s: \/0 .*\/7 \(.*\); and 12 more\./);
+  assert.match(describeStall({ waitedMs: 1500, shards: many }), /^no batch for 1\.5 s: \/0 .*\/7 \(.*\); and 12 more\./);
   assert.match(
     describeStall({ waitedMs: 60_000, shards: [shard("/a", 62_000, 20, 20)] }),
-    /but data are coming in, the last from \/a: a run that goes on/,
+    /but data arrives, most recently from \/a: a run that resumes/,
   );
   assert.match(describeStall({ waitedMs: 60_000, shards: [] }), /no shard is open/);
-  assert.match(describeStall({ waitedMs: 60_000, shards: null }), /does not answer/);
+  assert.match(describeStall({ waitedMs: 60_000, shards: null }), /does not reply/);
 });

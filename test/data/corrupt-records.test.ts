@@ -3,9 +3,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import type { CorruptPolicy, LeftOut } from "../../src/data/damage-sieve.js";
-import { writePickleShard } from "../../src/data/pickle-shard-writer.js";
-import { writeShard } from "../../src/data/shard-writer.js";
+import type { CorruptPolicy } from "../../src/config/value-types.js";
+import type { SkippedRecord } from "../../src/data/corrupt-records.js";
+import { writePickleShard, writeShard } from "../../src/data/shard-writer.js";
 import { openStream } from "../../src/data/stream.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
@@ -23,17 +23,17 @@ import {
 
 interface Read {
   readonly batches: string[][];
-  readonly leftOut: LeftOut[];
+  readonly skipped: SkippedRecord[];
 }
 
 /** Returns the IDs in a stream's batches, and the records that it skipped. */
 async function read(options: StreamChanges): Promise<Read> {
-  const leftOut: LeftOut[] = [];
-  const stream = openStream(streamOptions(options), { onLeftOut: (parts) => leftOut.push(...parts) });
-  return { batches: await collect(stream, ({ ids }) => [...ids]), leftOut };
+  const skipped: SkippedRecord[] = [];
+  const stream = openStream(streamOptions(options), { onSkipped: (parts) => skipped.push(...parts) });
+  return { batches: await collect(stream, ({ ids }) => [...ids]), skipped };
 }
 
-const places = ({ leftOut }: Read) => leftOut.map(({ error, extent }) => [error.code, error.details.record, extent]);
+const places = ({ skipped }: Read) => skipped.map(({ error, extent }) => [error.code, error.details.record, extent]);
 
 /** Encodes an example with the given numbers of rgb and audio frames, and this context. */
 function example(rgbFrames: number, audioFrames: number, context: Record<string, Uint8Array | readonly number[]>): Uint8Array {
@@ -94,7 +94,7 @@ describe("a damaged record", () => {
     for (const shard of [file, join(folder, "packed")]) {
       const found = await read({ shards: [shard], onCorrupt: "skip-record" });
       assert.deepEqual(found.batches.flat(), idsBut(20, 4));
-      const [{ error }] = found.leftOut as [LeftOut];
+      const [{ error }] = found.skipped as [SkippedRecord];
       assert.deepEqual([error.details.file, error.details.byteOffset, error.code], [shard, byteOffset, "CORRUPT_RECORD"]);
     }
   });
@@ -123,10 +123,10 @@ describe("where no next record can be found", () => {
     writeFileSync(packed, bytes.subarray(0, bytes.length - 20));
     writeFileSync(empty, "");
     for (const onCorrupt of both) {
-      const { batches, leftOut } = await read({ shards: [packed, empty, shards[1] as string], onCorrupt });
+      const { batches, skipped } = await read({ shards: [packed, empty, shards[1] as string], onCorrupt });
       assert.deepEqual(batches.flat().slice(-3), ["video400", "video401", "video402"]);
       assert.deepEqual(
-        leftOut.map(({ error, extent }) => [error.code, error.details.file, extent]),
+        skipped.map(({ error, extent }) => [error.code, error.details.file, extent]),
         [["CORRUPT_RECORD", packed, "rest of shard"]],
       );
     }
@@ -170,7 +170,7 @@ test("the order of what remains does not depend on the readers, and goes on afte
   for (const onCorrupt of ["skip-record", "skip-shard"] as const) {
     const options = { shards, onCorrupt, order: "shuffled", dropLast: true, batchSize: 7 } as const;
     const all = await read({ ...options, readers: 1 });
-    assert.equal(all.leftOut.length, onCorrupt === "skip-record" ? 6 : 5);
+    assert.equal(all.skipped.length, onCorrupt === "skip-record" ? 6 : 5);
     for (const readers of [2, 3]) assert.deepEqual(await read({ ...options, readers }), all);
     for (const skipBatches of [1, 11, all.batches.length]) {
       const rest = await read({ ...options, skipBatches });
@@ -182,11 +182,11 @@ test("the order of what remains does not depend on the readers, and goes on afte
 test("where nothing is left, what was left out is told before the error", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), [3]);
   damageLength(shards[0] as string, 1);
-  const leftOut: LeftOut[] = [];
+  const skipped: SkippedRecord[] = [];
   const options = streamOptions({ shards, onCorrupt: "skip-record", dropLast: true });
-  const stream = openStream(options, { onLeftOut: (parts) => leftOut.push(...parts) });
+  const stream = openStream(options, { onSkipped: (parts) => skipped.push(...parts) });
   await failsWith(collect(stream), "TOO_FEW_VIDEOS");
-  assert.equal(leftOut.length, 1);
+  assert.equal(skipped.length, 1);
 });
 
 test("of a pickle, a video is left out alone; a pickle that cannot be read, from its first one on", async (t) => {

@@ -1,5 +1,5 @@
 /** A queue between an event handler (`put`) and an asynchronous reader (`take`). After a failure, `take` first returns the items left, then always rejects. */
-export class Inbox<T> {
+export class AsyncQueue<T> {
   readonly #items: T[] = [];
   readonly #waiting: { resolve: (item: T) => void; reject: (error: Error) => void }[] = [];
   #failure: Error | undefined;

@@ -1,26 +1,26 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { JoinedSlab, PieceSlab, SlabPool } from "../../src/data/slab.js";
+import { Arena, BufferPool, Concatenation } from "../../src/data/buffer-pool.js";
 
-describe("pieces", () => {
-  test("do not overlap, whatever their lengths, and stay apart from those of slabs that were not given back", () => {
+describe("an arena", () => {
+  test("allocates memory that does not overlap, also not with that of buffers that were not released", () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.array(fc.nat(500), { maxLength: 12 }), fc.boolean()), { maxLength: 12 }), (rounds) => {
-        const pool = new SlabPool();
-        const slab = new PieceSlab(pool);
+        const pool = new BufferPool();
+        const arena = new Arena(pool);
         const kept: { piece: Uint8Array; mark: number }[] = [];
         let mark = 0;
-        for (const [lengths, givesBack] of rounds) {
+        for (const [lengths, isReleased] of rounds) {
           const pieces = lengths.map((length) => {
-            const piece = slab.allocate(length);
+            const piece = arena.allocate(length);
             assert.equal(piece.length, length);
             piece.fill(++mark);
             return { piece, mark: mark % 256 };
           });
-          const whole = slab.take();
+          const whole = arena.take();
           for (const { piece, mark } of pieces) assert.ok(piece.every((byte) => byte === mark));
-          if (givesBack) pool.giveBack(whole);
+          if (isReleased) pool.release(whole);
           else kept.push(...pieces);
         }
         for (const { piece, mark } of kept) assert.ok(piece.every((byte) => byte === mark));
@@ -28,61 +28,61 @@ describe("pieces", () => {
     );
   });
 
-  test("lie in one slab once it is known how much is wanted, and the same slab comes again", () => {
-    const pool = new SlabPool();
-    const slab = new PieceSlab(pool);
-    const fill = () => [100, 200, 300].map((bytes) => slab.allocate(bytes).buffer);
+  test("allocates from one buffer once the needed size is known, and reuses it", () => {
+    const pool = new BufferPool();
+    const arena = new Arena(pool);
+    const fill = () => [100, 200, 300].map((bytes) => arena.allocate(bytes).buffer);
     fill();
-    pool.giveBack(slab.take());
+    pool.release(arena.take());
     const second = fill();
     assert.equal(new Set(second).size, 1);
-    const whole = slab.take();
+    const whole = arena.take();
     assert.equal(whole, second[0]);
-    pool.giveBack(whole);
+    pool.release(whole);
     assert.deepEqual(new Set(fill()), new Set(second));
   });
 
-  test("that are undone make no slab larger, however many; an empty slab does not go round", () => {
-    const pool = new SlabPool();
-    const slab = new PieceSlab(pool);
+  test("does not grow by allocations that are rolled back; the pool drops empty buffers", () => {
+    const pool = new BufferPool();
+    const arena = new Arena(pool);
     for (let round = 0; round < 3; round++) {
-      slab.allocate(1000);
-      slab.keep();
+      arena.allocate(1000);
+      arena.commit();
       for (let record = 0; record < 500; record++) {
-        slab.allocate(5000);
-        slab.undo();
+        arena.allocate(5000);
+        arena.rollback();
       }
-      const whole = slab.take();
+      const whole = arena.take();
       assert.ok(whole.byteLength < 2000, `${whole.byteLength} bytes`);
-      pool.giveBack(whole);
-      pool.giveBack(new PieceSlab(pool).take());
+      pool.release(whole);
+      pool.release(new Arena(pool).take());
     }
-    assert.ok(pool.draw().byteLength >= 1000);
+    assert.ok(pool.acquire().byteLength >= 1000);
   });
 });
 
-test("what is joined comes out back to back, in memory of before where that is large enough", () => {
+test("a concatenation contains its parts back to back", () => {
   fc.assert(
     fc.property(fc.array(fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 8 }), { maxLength: 10 }), (rounds) => {
-      const pool = new SlabPool();
-      const joined = new JoinedSlab(pool);
+      const pool = new BufferPool();
+      const joined = new Concatenation(pool);
       for (const parts of rounds) {
         for (const part of parts) joined.append(part);
         const whole = joined.take();
         assert.deepEqual(whole, new Uint8Array(Buffer.concat(parts)));
-        pool.giveBack(whole.buffer as ArrayBuffer);
+        pool.release(whole.buffer as ArrayBuffer);
       }
     }),
   );
 });
 
-test("what is joined next is in the memory that was given back, where it fits", () => {
-  const pool = new SlabPool();
-  const joined = new JoinedSlab(pool);
+test("a concatenation reuses released memory if it is large enough", () => {
+  const pool = new BufferPool();
+  const joined = new Concatenation(pool);
   joined.append(new Uint8Array(1000));
   joined.append(new Uint8Array(1000));
   const { buffer } = joined.take();
-  pool.giveBack(buffer as ArrayBuffer);
+  pool.release(buffer as ArrayBuffer);
   for (const bytes of [500, 1500]) joined.append(new Uint8Array(bytes));
   assert.equal(joined.take().buffer, buffer);
 });

@@ -1,10 +1,5 @@
 import { type Damage, type ErrorDetails, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
-
-/**
- * What to do about corrupt data in a shard. "error": the run ends. "skip-record": skips the record, or the rest of the shard if the next record cannot be found
- * (an invalid length, a truncated file, corrupt compression). "skip-shard": skips the rest of the shard at the first corrupt record.
- */
-export type CorruptPolicy = "error" | "skip-record" | "skip-shard";
+import type { CorruptPolicy } from "../config/value-types.js";
 
 /**
  * Maximum number of corrupt records per shard. Past it, the rest of the shard is skipped and no more problems are reported. A YouTube-8M shard has about 1,200
@@ -14,28 +9,32 @@ export const MAX_FILE_PROBLEMS = 10_000;
 
 /** Returns the error that ends a shard with too many corrupt records; the details are those of the last one. */
 export function tooManyProblems({ file, record }: ErrorDetails): NextvladError {
-  return new NextvladError("CORRUPT_RECORD", `more than ${MAX_FILE_PROBLEMS} records of this shard are corrupt, so its rest is not read`, {
-    ...(file === undefined ? {} : { file }),
-    ...(record === undefined ? {} : { record }),
-    remedy: "download the shard again, or remove it from the list",
-    damaged: "rest of shard",
-  });
+  return new NextvladError(
+    "CORRUPT_RECORD",
+    `more than ${MAX_FILE_PROBLEMS} records of this shard are corrupt: the rest of it is not read`,
+    {
+      ...(file === undefined ? {} : { file }),
+      ...(record === undefined ? {} : { record }),
+      remedy: "download the shard again, or remove it from the list",
+      damaged: "rest of shard",
+    },
+  );
 }
 
 /** A record, or the rest of a shard, that was skipped. */
-export interface LeftOut {
+export interface SkippedRecord {
   /** The error. Its details name the shard and, if known, the record, byte and video. */
   readonly error: SerialisedError;
   readonly extent: Damage;
 }
 
 /**
- * Filters the errors of a shard: notes the corrupt data that the policy skips, and throws all other errors. Only errors with `damaged` are about corrupt data.
- * A mistake that may affect the whole data set or the config (labels out of range, another feature size, a missing or unreadable file) is always thrown.
+ * Filters the errors of a shard: collects the corrupt data that the policy skips, and throws all other errors. Only errors with `damaged` are about corrupt
+ * data. A mistake that may affect the whole data set or the config (labels out of range, another feature size, a missing or unreadable file) is always thrown.
  */
-export class DamageSieve {
+export class CorruptRecordFilter {
   readonly #policy: CorruptPolicy;
-  #noted: LeftOut[] = [];
+  #skipped: SkippedRecord[] = [];
   #records = 0;
 
   constructor(policy: CorruptPolicy) {
@@ -43,36 +42,36 @@ export class DamageSieve {
   }
 
   /** Returns what was skipped since the last call. */
-  take(): readonly LeftOut[] {
-    const noted = this.#noted;
-    this.#noted = [];
-    return noted;
+  take(): readonly SkippedRecord[] {
+    const skipped = this.#skipped;
+    this.#skipped = [];
+    return skipped;
   }
 
-  /** Returns a record's video, as made by `make`; null if the record is corrupt and skipped. Throws all other errors of `make`. */
-  async pass<T>(make: () => T | Promise<T>): Promise<T | null> {
+  /** Returns a record's video, as made by `parse`; null if the record is corrupt and skipped. Throws all other errors of `parse`. */
+  async tryParse<T>(parse: () => T | Promise<T>): Promise<T | null> {
     try {
-      return await make();
+      return await parse();
     } catch (error) {
-      this.leaveRecord(error);
+      this.skipRecord(error);
       return null;
     }
   }
 
   /**
-   * Notes a corrupt record. Throws the error if it is about something else or the policy does not skip single records, and CORRUPT_RECORD if there are too
+   * Skips a corrupt record. Throws the error if it is about something else or the policy does not skip single records, and CORRUPT_RECORD if there are too
    * many.
    */
-  leaveRecord(error: unknown): void {
+  skipRecord(error: unknown): void {
     if (!(error instanceof NextvladError) || error.details.damaged !== "record" || this.#policy !== "skip-record") throw error;
     if (++this.#records > MAX_FILE_PROBLEMS) throw tooManyProblems(error.details);
-    this.#noted.push({ error: serialiseError(error), extent: "record" });
+    this.#skipped.push({ error: serialiseError(error), extent: "record" });
   }
 
-  /** Notes that the rest of the shard is skipped. Throws the error if it is not about corrupt data, or the policy is "error". */
-  endShard(error: unknown): void {
-    if (!(error instanceof NextvladError) || !isPassedOver(error, this.#policy)) throw error;
-    this.#noted.push({ error: serialiseError(error), extent: "rest of shard" });
+  /** Skips the rest of the shard. Throws the error if it is not about corrupt data, or the policy is "error". */
+  skipRest(error: unknown): void {
+    if (!(error instanceof NextvladError) || !canSkip(error, this.#policy)) throw error;
+    this.#skipped.push({ error: serialiseError(error), extent: "rest of shard" });
   }
 }
 
@@ -94,6 +93,6 @@ export function adviseSkipping<E>(error: E, option: SkipOption = "--on-corrupt s
 }
 
 /** Whether the policy skips the data that an error is about. */
-export function isPassedOver({ details }: NextvladError, policy: CorruptPolicy): boolean {
+export function canSkip({ details }: NextvladError, policy: CorruptPolicy): boolean {
   return details.damaged !== undefined && policy !== "error";
 }
