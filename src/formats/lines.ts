@@ -25,7 +25,8 @@ export async function* readLines(path: string): AsyncGenerator<Line, void> {
   let number = 0;
   for await (const bytes of splitLines(path)) {
     number++;
-    if (!isUtf8(bytes)) throw new NextvladError("BAD_FORMAT", "this is no UTF-8 text", { file: path, line: number });
+    if (!isUtf8(bytes))
+      throw new NextvladError("BAD_FORMAT", "not UTF-8 text", { file: path, line: number, remedy: "save the file as UTF-8" });
     const text = bytes.toString("utf8");
     yield { text: number === 1 ? text.replace(/^\uFEFF/, "") : text, number };
   }
@@ -34,17 +35,17 @@ export async function* readLines(path: string): AsyncGenerator<Line, void> {
 /** Yields the bytes of each line, valid until the next line is requested. */
 async function* splitLines(path: string): AsyncGenerator<Buffer, void> {
   let buffer = Buffer.allocUnsafe(PIECE_BYTES);
-  let held = 0;
+  let rest = 0;
   let number = 1;
   const handle = await openInput(path);
   try {
     for (;;) {
-      const bytes = await readPiece(handle, path, buffer.subarray(held));
+      const bytes = await readPiece(handle, path, buffer.subarray(rest));
       if (bytes === 0) break;
-      const end = held + bytes;
+      const end = rest + bytes;
       let start = 0;
       for (
-        let feed = buffer.subarray(0, end).indexOf(LINE_FEED, held);
+        let feed = buffer.subarray(0, end).indexOf(LINE_FEED, rest);
         feed >= 0;
         feed = buffer.subarray(0, end).indexOf(LINE_FEED, start)
       ) {
@@ -53,23 +54,18 @@ async function* splitLines(path: string): AsyncGenerator<Buffer, void> {
         start = feed + 1;
       }
       buffer.copy(buffer, 0, start, end);
-      held = end - start;
-      if (held > MAX_LINE_BYTES) {
-        const found = "more";
-        throw new NextvladError("BAD_FORMAT", "a line is too long", {
-          file: path,
-          line: number,
-          expected: `at most ${MAX_LINE_BYTES} bytes`,
-          found,
-        });
+      rest = end - start;
+      if (rest > MAX_LINE_BYTES) {
+        const details = { file: path, line: number, expected: `at most ${MAX_LINE_BYTES} bytes`, found: "more" };
+        throw new NextvladError("BAD_FORMAT", "line too long", details);
       }
-      if (held === buffer.length) buffer = Buffer.concat([buffer], 2 * buffer.length);
+      if (rest === buffer.length) buffer = Buffer.concat([buffer], 2 * buffer.length);
     }
   } finally {
     // Closing waits for a read that is still in progress.
     await untilStopped(path, handle.close());
   }
-  if (held > 0) yield buffer.subarray(0, held);
+  if (rest > 0) yield buffer.subarray(0, rest);
 }
 
 async function readPiece(handle: FileHandle, path: string, target: Uint8Array): Promise<number> {

@@ -183,7 +183,7 @@ test("what is no weights is refused by what it is", async (t) => {
     [join(paddle, "combined"), "BAD_WEIGHTS", /several in one file without their names/],
     [at("list.pkl", Buffer.from("\x80\x02].", "latin1")), "BAD_WEIGHTS", /holds no dict of arrays.*tf2pkl\.py/],
     [at("empty.zip", Buffer.concat([Buffer.from("PK\x05\x06"), Buffer.alloc(18)])), "BAD_WEIGHTS", /this zip file holds no numpy arrays/],
-    [at("short.zip", "PK\x03\x04"), "BAD_FORMAT", /short\.zip: this is no \.npz file, or it is damaged/],
+    [at("short.zip", "PK\x03\x04"), "BAD_FORMAT", /short\.zip: not a \.npz file, or corrupt/],
     [pipe, "FILE_UNREADABLE", /cannot read: it is a pipe, not a file/],
     [empty, "BAD_WEIGHTS", /it is empty/],
     [join(folder, "gone"), "FILE_MISSING", /nor one with \.pdparams or \.pdparams\.gz behind it/],

@@ -84,7 +84,7 @@ describe("shards", () => {
     writeFileSync(join(folder, "zip.tfrecord"), Buffer.concat([Buffer.from("504b0304", "hex"), Buffer.alloc(99)]));
     const refused = await convert("--to", "pkl", "--filelist", join(folder, "*.tfrecord"), "--out", join(folder, "other"));
     assert.equal(refused.exitCode, 1);
-    assert.match(refused.error, /zip\.tfrecord, byte 0: this is a zip archive, not a TFRecord file\. Unpack it first/);
+    assert.match(refused.error, /zip\.tfrecord, byte 0: this is a zip archive, not a TFRecord file\. Unpack it and/);
     for (const attempt of [1, 2]) {
       const nothing = await convert("--to", "pkl", "--filelist", join(folder, "none.tfrecord"), "--out", join(folder, "nothing"));
       assert.equal(nothing.exitCode, 1, `attempt ${attempt}`);

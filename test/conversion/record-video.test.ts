@@ -184,7 +184,7 @@ describe("records that cannot be converted", () => {
       record: 0,
       damaged: "record",
     });
-    assert.match(message, /the frames of RGB\/feature\/floats have no values/);
+    assert.match(message, /the frames of RGB\/feature\/floats are empty/);
   });
 
   test("with changed bytes: the result is a video or a NextvladError, in a TFRecord or not", async (t) => {

@@ -28,7 +28,7 @@ const tarOf = (...members: Buffer[]): Buffer => Buffer.concat([...members, Buffe
 const cases: Readonly<Record<string, { make: (folder: string) => string; says: RegExp }>> = {
   "a pickle that runs a program": {
     make: (folder) => file(folder, "x.pdparams", Buffer.from(`cposix\nsystem\n(S'touch ${join(folder, "proof")}'\ntR.`, "latin1")),
-    says: /x\.pdparams, byte 0: the pickle names the Python object "posix\.system"/,
+    says: /x\.pdparams, byte 0: unsafe pickle: it refers to the Python object "posix\.system"/,
   },
   "a pickle that runs a program after honest arrays": {
     make: (folder) => {
@@ -37,15 +37,15 @@ const cases: Readonly<Record<string, { make: (folder: string) => string; says: R
       const call = `X\x01\0\0\0kcos\nsystem\n(X\x01\0\0\0xtRu.`;
       return file(folder, "x.pdparams", Buffer.concat([honest.subarray(0, -2), Buffer.from(call, "latin1")]));
     },
-    says: /x\.pdparams, byte \d{7}: the pickle names the Python object "os\.system"/,
+    says: /x\.pdparams, byte \d{7}: unsafe pickle: it refers to the Python object "os\.system"/,
   },
   "a tar with a name above it": {
     make: (folder) => file(folder, "x.tar", tarOf(member("v/logits_clf_bias", variable()), member("../proof", Buffer.from("x")))),
-    says: /x\.tar, byte 1024: the tar holds the name "\.\.\/proof", which leads out of it/,
+    says: /x\.tar, byte 1024: unsafe path in the tar file: "\.\.\/proof"/,
   },
   "a gzipped tar with an absolute name": {
     make: (folder) => file(folder, "x.tar.gz", gzipSync(tarOf(member(join(folder, "proof"), variable())))),
-    says: /x\.tar\.gz, byte 0: the tar holds the name "\/.*\/proof"/,
+    says: /x\.tar\.gz, byte 0: unsafe path in the tar file: "\/.*\/proof"/,
   },
   "a variable that claims 2^60 bytes": {
     make: (folder) => {
@@ -55,13 +55,13 @@ const cases: Readonly<Record<string, { make: (folder: string) => string; says: R
     },
     says: /v\/logits_clf_bias, byte \d+: .*expected 1152921504606847000 bytes of data, found 12/,
   },
-  "a .pdparams cut short": {
+  "a truncated .pdparams": {
     make: (folder) => file(folder, "x.pdparams", params().subarray(0, 3_000_000)),
-    says: /x\.pdparams, byte \d+: the pickle is cut short or damaged: expected \d+ more bytes, found \d+/,
+    says: /x\.pdparams, byte \d+: the pickle is truncated or corrupt: expected \d+ more bytes, found \d+/,
   },
-  "a .pdparams.gz cut short": {
+  "a truncated .pdparams.gz": {
     make: (folder) => file(folder, "x.pdparams.gz", gzipSync(params()).subarray(0, 300_000)),
-    says: /x\.pdparams\.gz, byte \d+: the gzip data is damaged or cut short/,
+    says: /x\.pdparams\.gz, byte \d+: the gzip data is corrupt or truncated/,
   },
 };
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseWithChecksum, stringifyWithChecksum } from "../../src/formats/checksum.js";
 
-test("what was sealed is whole, and any change shows", () => {
+test("detects any change of JSON with a checksum", () => {
   const value = { name: "é", list: [1, 2.5], none: null };
   const text = stringifyWithChecksum(value);
   const { rest, expected, found } = parseWithChecksum(text) ?? {};
@@ -12,6 +12,6 @@ test("what was sealed is whole, and any change shows", () => {
   assert.notEqual(changed?.expected, changed?.found);
 });
 
-test("what is no JSON object is none", () => {
+test("returns null for text that is not a JSON object", () => {
   for (const text of ["", "null", "3", '{"a": ']) assert.equal(parseWithChecksum(text), null);
 });

@@ -14,7 +14,7 @@ function written(values: readonly number[]): string[] {
   return run.stdout.trimEnd().split("\n");
 }
 
-test("numbers are written as Python's %g writes them", () => {
+test("formats numbers like Python's %g", () => {
   const values = [0, -0, 1, -1, 10, 0.5, 0.1, 1e-4, 9.999995e-5, 0.000123456789, 123456, 999999.5, 1e6, 1234567, -1.5e-7, 5e-324, 1.7e308];
   // Ties: seven digits give the value exactly; rounding up gives the even digit for some and the odd digit for others.
   values.push(2 ** -9, 3 * 2 ** -9, 1000000.5, 100000.5, 100001.5, 1234565, 1234575, 2 ** -149);

@@ -17,14 +17,14 @@ async function read(content: string): Promise<string[]> {
   return collect(readLines(path), ({ text }) => text);
 }
 
-test("lines end at line feeds alone", async () => {
+test("only line feeds end lines", async () => {
   assert.deepEqual(await read("a\r\nb\u2028c\rd\n\ne"), ["a\r", "b\u2028c\rd", "", "e"]);
   assert.deepEqual(await read("\uFEFFa\n\uFEFFb\n"), ["a", "\uFEFFb"]);
   assert.deepEqual(await read(""), []);
   assert.deepEqual(await read("\n"), [""]);
 });
 
-test("lines longer and shorter than a read come whole", async () => {
+test("yields whole lines, shorter and longer than a read", async () => {
   const lengths = fc.array(fc.oneof(fc.nat(10), fc.nat(700_000)), { maxLength: 6 });
   await fc.assert(
     fc.asyncProperty(lengths, async (wanted) => {
@@ -35,7 +35,7 @@ test("lines longer and shorter than a read come whole", async () => {
   );
 });
 
-test("any bytes are the lines of their text, or refused at the line that is no UTF-8", async () => {
+test("any bytes give the lines of their text, or an error at the line that is not UTF-8", async () => {
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 40 }),
     fc.string({ unit: fc.constantFrom("\n", "\r", "a", "é") }).map((text) => Buffer.from(text)),
@@ -59,6 +59,6 @@ test("any bytes are the lines of their text, or refused at the line that is no U
   );
 });
 
-test("a missing file is told", async () => {
+test("reports a missing file", async () => {
   await failsWith(collect(readLines(join(folder, "none"))), "FILE_MISSING", { file: join(folder, "none") });
 });

@@ -23,7 +23,7 @@ function run(script: string, args: readonly string[]) {
   return spawnSync(process.execPath, [`dist/scripts/fuzz/${script}.js`, ...args], { encoding: "utf8" });
 }
 
-test("every parser has a corpus, of which it accepts something, and there is no other", async (t) => {
+test("every parser has a corpus with at least one accepted input, and there are no other corpora", async (t) => {
   assert.deepEqual(readdirSync("scripts/fuzz/corpus").sort(), [...PARSERS].sort());
   const file = join(temporaryFolder(t), "input");
   for (const parser of PARSERS) {
@@ -38,7 +38,7 @@ test("every parser has a corpus, of which it accepts something, and there is no 
   }
 });
 
-test("what is no error of ours is a finding, and so is what takes a second", async (t) => {
+test("an error other than NextvladError is a finding, and so is an input that takes a second", async (t) => {
   const file = join(temporaryFolder(t), "input");
   const told = await judge({ readers: [() => JSON.parse("{")] }, new Uint8Array(1), file);
   assert.match(told.finding ?? "", /^SyntaxError/);
@@ -50,7 +50,7 @@ test("what is no error of ours is a finding, and so is what takes a second", asy
   assert.match(slow.finding ?? "", /^it took \d{4} ms$/);
 });
 
-test("an input that ends the process is a finding, and the next one has another process", async (t) => {
+test("an input that ends the process is a finding, and the next input runs in a new process", async (t) => {
   const script = join(temporaryFolder(t), "child.mjs");
   writeFileSync(
     script,
@@ -74,7 +74,7 @@ test("an input that ends the process is a finding, and the next one has another 
   rmSync(finding?.path as string);
 });
 
-test("2,400 mutations do no parser harm, and are the same each time", { timeout: 120_000 }, () => {
+test("2,400 mutations give no findings and are deterministic", { timeout: 120_000 }, () => {
   const { status, stdout, stderr } = run("mutate", ["--inputs", "2400"]);
   assert.equal(status, 0, stdout + stderr);
   assert.match(stdout, /2400 inputs, 0 findings/);
@@ -86,7 +86,7 @@ test("2,400 mutations do no parser harm, and are the same each time", { timeout:
   );
 });
 
-test("the guided fuzzer meets more than the corpus does", { timeout: 120_000 }, () => {
+test("the guided fuzzer reaches code paths that the corpus does not", { timeout: 120_000 }, () => {
   const { status, stdout, stderr } = run("fuzz", ["paddle-variable", "--seconds", "2"]);
   assert.equal(status, 0, stdout + stderr);
   const [, inputs, , , , , findings, ways, kept] = (stdout.split("\n")[2] as string).split(" | ").map((cell) => cell.replace(/ \|$/, ""));

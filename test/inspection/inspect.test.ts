@@ -258,7 +258,8 @@ describe("inspectShard reports names, types, sizes, IDs and labels", () => {
     writeFileSync(path, pieces(...Array.from({ length: 30 }, () => encodeTfRecord(Buffer.of(12)))));
     const found = await inspectShard(path);
     assert.deepEqual([found.problems, found.listed.length, found.unlisted], [30, 1, 0]);
-    const message = /a\.tfrecord: this record is not .*, 30 times: record 0, byte \d+; record 1, byte \d+; record 2, byte \d+; and 27 more/;
+    const message =
+      /a\.tfrecord: not a tf\.train\.SequenceExample: .*, 30 times: record 0, byte \d+; record 1, byte \d+; record 2, byte \d+; and 27 more/;
     assert.match(found.listed[0] ?? "", message);
   });
 });

@@ -227,7 +227,7 @@ describe("preflight", { concurrency: 2 }, () => {
     assert.deepEqual(others, []);
     assert.match(
       problem?.message ?? "",
-      /shard001\.tfrecord, record 7, .*middle of a record.*cut short; or skip corrupt records with --on-corrupt skip-record\.$/,
+      /shard001\.tfrecord, record 7, .*middle of a record.*truncated; or skip corrupt records with --on-corrupt skip-record\.$/,
     );
     const { problems, notes } = await find("skip-record");
     assert.deepEqual(problems, []);

@@ -79,7 +79,7 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
   /** Allows trailing zeros, the padding of tapes and block devices; rejects other bytes instead of dropping them silently. */
   const refuseTrailing = (bytes: Uint8Array, at: RecordPlace): void => {
     ended = bytes.length === 0;
-    if (bytes.some((byte) => byte !== 0)) throw damaged(new Error("other bytes follow its end"), compression, at);
+    if (bytes.some((byte) => byte !== 0)) throw damaged(new Error("unexpected bytes after its end"), compression, at);
   };
 
   return {
@@ -125,7 +125,7 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
 function damaged(error: Error, compression: Compression, at: RecordPlace): NextvladError {
   return new NextvladError(
     "CORRUPT_RECORD",
-    `the ${compression} data is damaged or cut short: ${error.message}`,
+    `the ${compression} data is corrupt or truncated: ${error.message}`,
     { ...at, remedy: "download the shard again", damaged: "rest of shard" },
     error,
   );

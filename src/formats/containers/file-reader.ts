@@ -9,7 +9,7 @@ import { decompress, detectCompression } from "./compression.js";
 const HEAD_BYTES = 1024;
 const PIECE_BYTES = 1 << 20;
 /** Deflate's maximum compression ratio is 1,032 to 1. */
-const MOST_SWELLING = 1032;
+const MAX_DEFLATE_RATIO = 1032;
 /** Weights hardly compress: gzip data that expand to more than this size and to more than `MAX_EXPANSION` times their own are not a weights file. */
 const FREE_EXPANSION_BYTES = 2 ** 26;
 const MAX_EXPANSION = 100;
@@ -29,7 +29,7 @@ export class FileReader {
     this.file = file;
     this.#source = source;
     this.compressed = compressed;
-    this.maxBytes = compressed ? sizeBytes * MOST_SWELLING : sizeBytes;
+    this.maxBytes = compressed ? sizeBytes * MAX_DEFLATE_RATIO : sizeBytes;
   }
 
   /** Opens a file. Throws FILE_MISSING, FILE_UNREADABLE, and BAD_FORMAT if the first bytes of a gzip file are corrupt. */
@@ -121,20 +121,20 @@ export class FileReader {
   }
 
   #refuseExpansion(length: number): void {
-    const packedBytes = this.maxBytes / MOST_SWELLING;
+    const packedBytes = this.maxBytes / MAX_DEFLATE_RATIO;
     if (length <= Math.max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packedBytes)) return;
     throw new NextvladError("BAD_FORMAT", "the gzip data expands too much", {
       file: this.file,
       expected: `at most ${MAX_EXPANSION} times ${packedBytes} bytes`,
       found: "more",
-      remedy: "name a file of weights; if this is one, unpack it with gunzip first",
+      remedy: "pass a weights file; if this is one, unpack it with gunzip first",
     });
   }
 
   #refuseTooLong(length: number): void {
     if (length <= constants.MAX_LENGTH) return;
     const details = { file: this.file, expected: `at most ${constants.MAX_LENGTH} bytes`, found: length };
-    throw new NextvladError("BAD_FORMAT", "the file is too long to be held in memory", details);
+    throw new NextvladError("BAD_FORMAT", "the file is too large for memory", details);
   }
 
   /** Reads from the source until the target is full or the source ends. */

@@ -8,8 +8,8 @@ export interface FileType {
   readonly remedy: string;
 }
 
-const UNPACK = "unpack it first, and name the shards that are in it";
-const WEIGHTS = "name TFRecord shards here, and weights with --weights";
+const UNPACK = "unpack it and pass the shards in it";
+const WEIGHTS = "pass TFRecord shards here, and weights with --weights";
 
 /** Signatures by format: hex strings at byte `at` of the file (default 0). */
 const SIGNATURES: readonly (FileType & { readonly at?: number; readonly hex: readonly string[] })[] = [
@@ -42,12 +42,12 @@ export function detectFileType(head: Uint8Array): FileType | null {
   const hex = Buffer.from(head.subarray(0, 16)).toString("hex");
   const found = SIGNATURES.find(({ at = 0, hex: signatures }) => signatures.some((signature) => hex.startsWith(signature, 2 * at)));
   if (found !== undefined) return { name: found.name, remedy: found.remedy };
-  if (isSafetensors(head)) return { name: "a safetensors file, which holds weights", remedy: WEIGHTS };
+  if (isSafetensors(head)) return { name: "a safetensors file (weights)", remedy: WEIGHTS };
   if (startsSequenceExample(head)) {
     return {
       name: "a SequenceExample outside a TFRecord (as MediaPipe's features.pb)",
       remedy:
-        "make a shard of it: nextvlad convert --to tfrecord --filelist FILE --feature-names RGB/feature/floats,AUDIO/feature/floats --out DIR (docs/own-features.md)",
+        "convert it to a shard: nextvlad convert --to tfrecord --filelist FILE --feature-names RGB/feature/floats,AUDIO/feature/floats --out DIR (docs/own-features.md)",
     };
   }
   if (isOnnx(head)) return { name: "an ONNX model", remedy: WEIGHTS };

@@ -6,7 +6,7 @@ const BLOCK_BYTES = 512;
 /** Maximum size of a long name or a pax header, which contain paths. */
 const MAX_HEADER_TEXT_BYTES = 1 << 16;
 /** Maximum length of a name in messages. */
-const MOST_NAME_LENGTH = 255;
+const MAX_NAME_LENGTH = 255;
 /** Maximum number of headers, of any type; the published weights have a hundred or so. */
 const MAX_ENTRIES = 10_000;
 
@@ -38,8 +38,7 @@ export async function* readTar(bytes: FileReader): AsyncGenerator<TarEntry> {
     if (entries > MAX_ENTRIES) throw tooManyEntries(bytes, start);
     const type = String.fromCharCode(header[156] as number);
     const sizeBytes = longSizeBytes ?? ("123456".includes(type) ? 0 : parseNumber(header.subarray(124, 136), bytes, start));
-    if (sizeBytes > bytes.maxBytes - bytes.position)
-      throw damaged(bytes, start, `an entry claims ${sizeBytes} bytes, which the file cannot hold`);
+    if (sizeBytes > bytes.maxBytes - bytes.position) throw damaged(bytes, start, `an entry of ${sizeBytes} bytes exceeds the file`);
     if (type === "L" || type === "x") {
       const text = await readText(bytes, sizeBytes, start);
       if (type === "L") longName = text.replace(/\0.*$/s, "");
@@ -103,7 +102,7 @@ function parseNumber(field: Uint8Array, bytes: FileReader, start: number): numbe
     if (Number.isSafeInteger(value)) return value;
   }
   const digits = /^[ \0]*([0-7]*)[ \0]*$/.exec(text(field))?.[1];
-  if (digits === undefined) throw damaged(bytes, start, "an entry's size is no number");
+  if (digits === undefined) throw damaged(bytes, start, "invalid entry size");
   return digits === "" ? 0 : Number.parseInt(digits, 8);
 }
 
@@ -116,7 +115,7 @@ function headerName(header: Uint8Array): string {
 }
 
 async function readText(bytes: FileReader, sizeBytes: number, start: number): Promise<string> {
-  if (sizeBytes > MAX_HEADER_TEXT_BYTES) throw damaged(bytes, start, `a name or header of ${sizeBytes} bytes`);
+  if (sizeBytes > MAX_HEADER_TEXT_BYTES) throw damaged(bytes, start, `a name or pax header of ${sizeBytes} bytes is too long`);
   const padded = new Uint8Array(Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES);
   if ((await bytes.read(padded)) < padded.length) throw truncated(bytes);
   return Buffer.from(padded.buffer, 0, sizeBytes).toString("utf8");
@@ -132,7 +131,7 @@ function parsePax(records: string, bytes: FileReader, start: number): ReadonlyMa
     const record = raw.toString("utf8", at, at + length);
     const equals = record.indexOf("=");
     if (digits === undefined || at + length > raw.length || !record.endsWith("\n") || equals === -1) {
-      throw damaged(bytes, start, "a pax header's records cannot be told apart");
+      throw damaged(bytes, start, "invalid pax header");
     }
     fields.set(record.slice(digits.length + 1, equals), record.slice(equals + 1, -1));
     at += length;
@@ -141,16 +140,16 @@ function parsePax(records: string, bytes: FileReader, start: number): ReadonlyMa
 }
 
 function parsePaxSize(size: string, bytes: FileReader, start: number): number {
-  if (!/^\d{1,15}$/.test(size)) throw damaged(bytes, start, "an entry's size is no number");
+  if (!/^\d{1,15}$/.test(size)) throw damaged(bytes, start, "invalid entry size");
   return Number(size);
 }
 
 function refuseUnsafe(name: string, bytes: FileReader, start: number): void {
   if (!name.startsWith("/") && !name.split("/").includes("..")) return;
-  throw new NextvladError("BAD_FORMAT", `the tar holds the name ${showValue(name, MOST_NAME_LENGTH)}, which leads out of it`, {
+  throw new NextvladError("BAD_FORMAT", `unsafe path in the tar file: ${showValue(name, MAX_NAME_LENGTH)}`, {
     file: bytes.file,
     byteOffset: start,
-    remedy: "no honest tar of weights has such names, so nothing of it was taken: get the file from where it was published",
+    remedy: "nothing was extracted; get the file from a source that you trust",
   });
 }
 
@@ -165,19 +164,19 @@ function text(field: Uint8Array): string {
 
 function damaged(bytes: FileReader, byteOffset: number, what: string): NextvladError {
   const remedy = "download or copy the file again";
-  return new NextvladError("BAD_FORMAT", `the tar is damaged: ${what}`, { file: bytes.file, byteOffset, remedy });
+  return new NextvladError("BAD_FORMAT", `the tar file is corrupt: ${what}`, { file: bytes.file, byteOffset, remedy });
 }
 
 function tooManyEntries(bytes: FileReader, byteOffset: number): NextvladError {
-  return new NextvladError("BAD_FORMAT", "the tar has too many entries for weights", {
+  return new NextvladError("BAD_FORMAT", "too many entries in the tar file", {
     file: bytes.file,
     byteOffset,
     expected: `at most ${MAX_ENTRIES}`,
     found: "more",
-    remedy: "unpack it, and name the directory that holds the variables",
+    remedy: "unpack it and pass the directory with the variables",
   });
 }
 
 function truncated(bytes: FileReader): NextvladError {
-  return damaged(bytes, bytes.position, "it is cut short");
+  return damaged(bytes, bytes.position, "it is truncated");
 }

@@ -37,7 +37,7 @@ const HEAD_BYTES = 64;
 /** Enough to recognize other file types, including tar archives. */
 const TYPE_BYTES = 512;
 const DOWNLOAD_AGAIN = "download the shard again";
-const NOT_A_SHARD = "name TFRecord shards here (train0000.tfrecord)";
+const NOT_A_SHARD = "pass TFRecord shards (train0000.tfrecord)";
 
 /**
  * Reads a TFRecord file, uncompressed, gzip or zlib (detected by content), record by record; verifies every checksum.
@@ -162,14 +162,14 @@ function notTfRecord(head: Uint8Array, file: string): NextvladError {
       file,
       byteOffset: 0,
       found: JSON.stringify(firstLine.slice(0, 40)),
-      remedy: `${NOT_A_SHARD}; a list of shards goes in filelist, and a web page here means that the download failed`,
+      remedy: `${NOT_A_SHARD}; a list of shards goes in filelist; if this is a web page, the download failed`,
     });
   }
   const found = Array.from(head.subarray(0, HEADER_BYTES), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-  return new NextvladError("NOT_TFRECORD", "this is not a TFRecord file, or its first bytes are damaged", {
+  return new NextvladError("NOT_TFRECORD", "not a TFRecord file, or its first bytes are corrupt", {
     file,
     byteOffset: 0,
-    expected: "a record's length and the checksum of that length",
+    expected: "a record length and its checksum",
     found,
     remedy: `${NOT_A_SHARD}, ${DOWNLOAD_AGAIN}, or remove it from the list`,
   });
@@ -192,7 +192,7 @@ function truncated(at: RecordPlace, expected: number, found: number): NextvladEr
     ...at,
     expected: `${expected} bytes`,
     found: `${found} bytes`,
-    remedy: `${DOWNLOAD_AGAIN}: it is cut short`,
+    remedy: `${DOWNLOAD_AGAIN}: it is truncated`,
     damaged: "rest of shard",
   });
 }

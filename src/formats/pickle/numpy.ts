@@ -23,7 +23,7 @@ export function makeDtype(args: readonly PickledValue[], reader: PickleReader): 
   const name = asText(args[0]);
   const dtype = /^[<|=]?([a-zA-Z]\d+)$/.exec(name ?? "")?.[1];
   if (dtype === undefined || !isNumpyDtype(dtype)) {
-    const what = `an array's type is ${showValue(name)}, and those that are read are ${NUMPY_DTYPES.join(", ")}`;
+    const what = `unsupported array dtype ${showValue(name)} (supported: ${NUMPY_DTYPES.join(", ")})`;
     throw reader.error(what, dtypeRemedy(name ?? ""));
   }
   return new NumpyType(dtype);
@@ -35,7 +35,7 @@ export function checkDtypeState(state: PickledValue, reader: PickleReader): void
   const order = asText(items[1]);
   if (order === ">") throw reader.error("an array is big-endian", LITTLE_ENDIAN_REMEDY);
   if (order === null || !["<", "|", "="].includes(order) || items.slice(2, 5).some((part) => part !== null)) {
-    throw reader.error("an array's type is a structure, or damaged", "save plain arrays");
+    throw reader.error("an array's dtype is structured or invalid", "save plain arrays");
   }
 }
 
@@ -43,14 +43,14 @@ export function checkDtypeState(state: PickledValue, reader: PickleReader): void
 export function reconstructArray(args: readonly PickledValue[], reader: PickleReader): NumpyArray {
   const [type] = args;
   if (type instanceof Global && type.name === "ndarray") return new NumpyArray();
-  throw reader.error("an array is made of something other than numpy.ndarray");
+  throw reader.error("an array is not a numpy.ndarray");
 }
 
 /** BUILD of an array: sets its state (version, shape, dtype, is_fortran, bytes). */
 export function setArrayState(array: NumpyArray, state: PickledValue, reader: PickleReader): void {
   const items = state instanceof Tuple ? state.items : [];
   const [shape, dtype, isFortran, bytes] = items.length === 5 ? items.slice(1) : items;
-  if (!(bytes instanceof Uint8Array)) throw reader.error("an array's content is not given as bytes", "save it with a numeric dtype");
+  if (!(bytes instanceof Uint8Array)) throw reader.error("an array's data are not bytes", "save it with a numeric dtype");
   fillArray(array, { shape, dtype, fortranOrder: isFortran === true || isFortran === 1, bytes }, reader);
 }
 
@@ -58,9 +58,8 @@ export function setArrayState(array: NumpyArray, state: PickledValue, reader: Pi
 export function arrayFromBuffer(args: readonly PickledValue[], reader: PickleReader): NumpyArray {
   const [bytes, dtype, shape, orderValue] = args;
   const order = asText(orderValue);
-  if (!(bytes instanceof Uint8Array)) throw reader.error("an array's content is not in the file", "pickle it without a buffer_callback");
-  if (order !== "C" && order !== "F")
-    throw reader.error("an array's axes are in another order than C's or Fortran's", "use numpy.ascontiguousarray");
+  if (!(bytes instanceof Uint8Array)) throw reader.error("an array's data are not in the file", "pickle it without a buffer_callback");
+  if (order !== "C" && order !== "F") throw reader.error("an array is neither in C nor in Fortran order", "use numpy.ascontiguousarray");
   const array = new NumpyArray();
   fillArray(array, { shape, dtype, fortranOrder: order === "F", bytes }, reader);
   return array;
@@ -75,8 +74,8 @@ interface ArrayState {
 
 function fillArray(array: NumpyArray, { shape, dtype: type, fortranOrder, bytes }: ArrayState, reader: PickleReader): void {
   const sizes = shape instanceof Tuple ? shape.items : null;
-  if (sizes === null || sizes.length > MAX_DIMENSIONS || !sizes.every(isSize)) throw reader.error("an array's shape is none");
-  if (!(type instanceof NumpyType)) throw reader.error("an array's type is none");
+  if (sizes === null || sizes.length > MAX_DIMENSIONS || !sizes.every(isSize)) throw reader.error("invalid array shape");
+  if (!(type instanceof NumpyType)) throw reader.error("invalid array dtype");
   const { dtype } = type;
   const expected = sizeOfShape(sizes) * itemBytes(dtype);
   if (bytes.length !== expected) {
@@ -99,9 +98,9 @@ function isSize(value: PickledValue): value is number {
 export function makeScalar(args: readonly PickledValue[], reader: PickleReader): number | bigint | boolean {
   const [type, bytes] = args;
   if (!(type instanceof NumpyType) || !(bytes instanceof Uint8Array) || bytes.length !== itemBytes(type.dtype)) {
-    throw reader.error("a numpy scalar's bytes do not fit its type");
+    throw reader.error("a numpy scalar's bytes do not match its dtype");
   }
-  if (type.dtype === "f2") throw reader.error("a numpy scalar is a float16", "save it as a Python float");
+  if (type.dtype === "f2") throw reader.error("unsupported float16 scalar", "save it as a Python float");
   const [value] = decodeNumpy(bytes, type.dtype);
   if (type.dtype === "b1") return value !== 0;
   return typeof value === "bigint" ? exactInt(value) : (value as number);

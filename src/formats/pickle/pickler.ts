@@ -139,7 +139,7 @@ function encodeByteString({ bytes }: ByteString, out: ByteBuffer): void {
     out.view.setUint8(at + 1, bytes.length);
   } else {
     if (bytes.length >= 2 ** 31) {
-      throw new NextvladError("BAD_FORMAT", "bytes are too many to pickle", { expected: "less than 2 GiB", found: bytes.length });
+      throw new NextvladError("BAD_FORMAT", "the bytes are too long to pickle", { expected: "less than 2 GiB", found: bytes.length });
     }
     const at = out.reserve(5);
     out.view.setUint8(at, OP.BINSTRING);
@@ -156,7 +156,7 @@ function encodeByteString({ bytes }: ByteString, out: ByteBuffer): void {
 function encodeBytes({ bytes }: Bytes, out: ByteBuffer): void {
   const size = utf8LengthOfLatin1(bytes);
   if (size >= 2 ** 32) {
-    throw new NextvladError("BAD_FORMAT", "bytes are too many to pickle", { expected: "less than 4 GiB of UTF-8", found: size });
+    throw new NextvladError("BAD_FORMAT", "the bytes are too long to pickle", { expected: "less than 4 GiB of UTF-8", found: size });
   }
   encodeGlobal(CODECS_ENCODE, out);
   out.byte(OP.MARK);
@@ -209,7 +209,7 @@ function encodeInt(value: number | bigint, out: ByteBuffer): void {
 function encodeLong(value: bigint, out: ByteBuffer): void {
   let bytes = 5;
   while (BigInt.asIntN(8 * bytes, value) !== value) bytes++;
-  if (bytes > 255) throw new NextvladError("BAD_FORMAT", "an int is too long to pickle", { expected: "at most 255 bytes", found: bytes });
+  if (bytes > 255) throw new NextvladError("BAD_FORMAT", "the int is too long to pickle", { expected: "at most 255 bytes", found: bytes });
   out.byte(OP.LONG1);
   out.byte(bytes);
   for (let rest = value, i = 0; i < bytes; i++, rest >>= 8n) out.byte(Number(rest & 0xffn));
@@ -217,10 +217,7 @@ function encodeLong(value: bigint, out: ByteBuffer): void {
 
 function encodeString(text: string, out: ByteBuffer): void {
   if (/\p{Surrogate}/u.test(text)) {
-    throw new NextvladError(
-      "BAD_FORMAT",
-      `${JSON.stringify(text)} holds half a surrogate pair, which is no character and has no UTF-8 form`,
-    );
+    throw new NextvladError("BAD_FORMAT", `${JSON.stringify(text)} contains a lone surrogate, which UTF-8 cannot encode`);
   }
   const bytes = Buffer.from(text, "utf8");
   const at = out.reserve(5);

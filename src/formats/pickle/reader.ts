@@ -104,7 +104,7 @@ export class PickleReader {
     while (end === -1) {
       const buffered = this.#bytes.length - this.#pos;
       this.#limitLine(buffered);
-      if (buffered === this.left) throw this.truncated(`a line that ends, found ${this.left} bytes without a newline`);
+      if (buffered === this.left) throw this.truncated(`a newline, found none in ${this.left} bytes`);
       this.#refill(2 * buffered);
       end = this.#bytes.indexOf(NEWLINE, this.#pos + buffered);
     }
@@ -122,7 +122,7 @@ export class PickleReader {
   /** Counts bytes that are about to be decoded: their total cannot exceed the file size. */
   countDecoded(length: number): void {
     this.#decodedBytes += length;
-    if (this.#decodedBytes > this.#sizeBytes) throw this.error("it decodes more text than it holds");
+    if (this.#decodedBytes > this.#sizeBytes) throw this.error("the decoded text is longer than the file");
   }
 
   #step(length: number): number {
@@ -152,7 +152,7 @@ export class PickleReader {
   }
 
   truncated(expected: string): NextvladError {
-    return new NextvladError("BAD_FORMAT", `the pickle is cut short or damaged: expected ${expected}`, {
+    return new NextvladError("BAD_FORMAT", `the pickle is truncated or corrupt: expected ${expected}`, {
       file: this.#file,
       byteOffset: this.opcodeAt,
       remedy: "download or copy the file again",
@@ -160,20 +160,20 @@ export class PickleReader {
   }
 
   /** Returns an error at the current opcode: the pickle is invalid, or needs an unsupported feature. */
-  error(what: string, remedy = "name a file that PaddlePaddle or tf2pkl.py wrote, or copy it again if it is one"): NextvladError {
-    return new NextvladError("BAD_FORMAT", `the pickle cannot be read: ${what}`, { file: this.#file, byteOffset: this.opcodeAt, remedy });
+  error(what: string, remedy = "pass a file from PaddlePaddle or tf2pkl.py; if this is one, copy it again"): NextvladError {
+    return new NextvladError("BAD_FORMAT", `cannot read the pickle: ${what}`, { file: this.#file, byteOffset: this.opcodeAt, remedy });
   }
 
-  /** Returns an error for a global that is never resolved. */
+  /** Returns an error for a global that is not allowed. */
   forbidden(module: string, name: string): NextvladError {
+    const object = showValue(`${module}.${name}`, MAX_NAME_LENGTH);
     return new NextvladError(
       "UNSAFE_PICKLE",
-      `the pickle names the Python object ${showValue(`${module}.${name}`, MAX_NAME_LENGTH)}, which weights and features never need`,
+      `unsafe pickle: it refers to the Python object ${object}, which weights and features never need`,
       {
         file: this.#file,
         byteOffset: this.opcodeAt,
-        remedy:
-          "a pickle can name any program to be run, so this one was refused and nothing of it was run: do not load it in Python either, unless you trust where it came from",
+        remedy: "a pickle can run any program; nothing of this one was run: do not load it in Python either, unless you trust its source",
       },
     );
   }

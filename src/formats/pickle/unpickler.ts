@@ -55,7 +55,7 @@ export function* readPickledItems(path: string): Generator<PickledValue, void> {
     const unpickler = new Unpickler(reader);
     while (unpickler.step()) yield* unpickler.takeItems();
     const list = unpickler.result();
-    if (!Array.isArray(list)) throw reader.error("it is no list");
+    if (!Array.isArray(list)) throw reader.error("expected a list");
     yield* list;
   } finally {
     source.close();
@@ -108,7 +108,7 @@ class Unpickler {
     const reader = this.#reader;
     const opcode = reader.opcode();
     if (opcode === OP.STOP) {
-      if (reader.left > 0) throw reader.error(`${reader.left} bytes follow its end`, "save one object a file");
+      if (reader.left > 0) throw reader.error(`${reader.left} bytes after its end`, "save one object per file");
       return false;
     }
     const operation = OPERATIONS[opcode];
@@ -118,18 +118,18 @@ class Unpickler {
   }
 
   push(value: PickledValue): void {
-    if (this.#stack.length >= MAX_PENDING) throw this.#reader.error(`more than ${MAX_PENDING} values wait to be put somewhere`);
+    if (this.#stack.length >= MAX_PENDING) throw this.#reader.error(`more than ${MAX_PENDING} values on the stack`);
     this.#stack.push(value);
   }
 
   /** Pushes a list, tuple or array. */
   pushContainer(value: PickledValue): void {
-    if (++this.#containers > MAX_CONTAINERS) throw this.#reader.error(`it holds more than ${MAX_CONTAINERS} lists, tuples and arrays`);
+    if (++this.#containers > MAX_CONTAINERS) throw this.#reader.error(`more than ${MAX_CONTAINERS} lists, tuples and arrays`);
     this.push(value);
   }
 
   pushDict(dict: PickledDict): void {
-    if (++this.#dicts > MAX_DICTS) throw this.#reader.error(`it holds more than ${MAX_DICTS} dicts`);
+    if (++this.#dicts > MAX_DICTS) throw this.#reader.error(`more than ${MAX_DICTS} dicts`);
     this.push(dict);
   }
 
@@ -145,18 +145,18 @@ class Unpickler {
 
   /** Pops `count` values and returns them in order. */
   popSome(count: number): PickledValue[] {
-    if (this.#stack.length - count < (this.#marks.at(-1) ?? 0)) throw this.#reader.error("a value is missing");
+    if (this.#stack.length - count < (this.#marks.at(-1) ?? 0)) throw this.#reader.error("missing value on the stack");
     return this.#stack.splice(this.#stack.length - count);
   }
 
   mark(): void {
-    if (this.#marks.length >= MAX_PENDING) throw this.#reader.error(`more than ${MAX_PENDING} marks are open`);
+    if (this.#marks.length >= MAX_PENDING) throw this.#reader.error(`more than ${MAX_PENDING} marks on the stack`);
     this.#marks.push(this.#stack.length);
   }
 
   popToMark(): PickledValue[] {
     const mark = this.#marks.pop();
-    if (mark === undefined) throw this.#reader.error("a mark is missing");
+    if (mark === undefined) throw this.#reader.error("missing mark on the stack");
     return this.#stack.splice(mark);
   }
 
@@ -168,15 +168,15 @@ class Unpickler {
 
   memoize(index: number | bigint = this.#memo.length): void {
     if (typeof index !== "number" || index < 0 || index > this.#memo.length + MAX_MEMO_GAP || this.#memo.length >= MAX_MEMO) {
-      throw this.#reader.error(`it remembers a value as number ${index} after ${this.#memo.length}`);
+      throw this.#reader.error(`memo index ${index} after ${this.#memo.length} entries`);
     }
     this.#memo[index] = this.top();
   }
 
   recall(index: number | bigint): void {
     const value = this.#memo[Number(index)];
-    if (value === undefined && index < this.#takenEnd) throw this.#reader.error("an item of the list refers to a part of an earlier one");
-    if (value === undefined) throw this.#reader.error(`it recalls value ${index}, which it never remembered`);
+    if (value === undefined && index < this.#takenEnd) throw this.#reader.error("a list item refers to a part of an earlier item");
+    if (value === undefined) throw this.#reader.error(`memo entry ${index} not found`);
     this.push(value);
   }
 
@@ -198,31 +198,31 @@ class Unpickler {
   /** Returns the value at STOP. Throws BAD_FORMAT if other values or marks are left. */
   result(): PickledValue {
     const value = this.pop();
-    if (this.#stack.length > 0 || this.#marks.length > 0) throw this.#reader.error("it ends with values left over");
+    if (this.#stack.length > 0 || this.#marks.length > 0) throw this.#reader.error("values left on the stack at the end");
     return value;
   }
 
   /** Appends items to the list at the top. */
   append(items: readonly PickledValue[]): void {
     const list = this.top();
-    if (!Array.isArray(list)) throw this.#reader.error("it appends to what is no list");
+    if (!Array.isArray(list)) throw this.#reader.error("appends to a value that is not a list");
     for (const item of items) list.push(item);
   }
 
   /** Sets items of the dict at the top from alternating keys and values. */
   setItems(items: readonly PickledValue[]): void {
     const dict = this.top();
-    if (!(dict instanceof Map)) throw this.#reader.error("it sets items of what is no dict");
-    if (items.length % 2 !== 0) throw this.#reader.error("a key has no value");
+    if (!(dict instanceof Map)) throw this.#reader.error("sets items of a value that is not a dict");
+    if (items.length % 2 !== 0) throw this.#reader.error("a dict key has no value");
     for (let i = 0; i < items.length; i += 2) {
       const key = asText(items[i]);
-      if (key === null) throw this.#reader.error("a dict's key is neither str nor bytes");
+      if (key === null) throw this.#reader.error("a dict key is neither str nor bytes");
       dict.set(key, items[i + 1] as PickledValue);
     }
   }
 
   #requireValue(): void {
-    if (this.#stack.length <= (this.#marks.at(-1) ?? 0)) throw this.#reader.error("a value is missing");
+    if (this.#stack.length <= (this.#marks.at(-1) ?? 0)) throw this.#reader.error("missing value on the stack");
   }
 }
 
@@ -242,11 +242,11 @@ const OPERATIONS: readonly (Operation | undefined)[] = tableOf([
   [OP.DUP, (u) => u.push(u.top())],
   [OP.READONLY_BUFFER, (u) => void u.top()],
   // The memo.
-  [OP.PUT, (u, r) => u.memoize(parsed(parseIntLine(r.line()), "a number", r))],
+  [OP.PUT, (u, r) => u.memoize(parsed(parseIntLine(r.line()), "memo index", r))],
   [OP.BINPUT, (u, r) => u.memoize(r.uint8())],
   [OP.LONG_BINPUT, (u, r) => u.memoize(r.uint32())],
   [OP.MEMOIZE, (u) => u.memoize()],
-  [OP.GET, (u, r) => u.recall(parsed(parseIntLine(r.line()), "a number", r))],
+  [OP.GET, (u, r) => u.recall(parsed(parseIntLine(r.line()), "memo index", r))],
   [OP.BINGET, (u, r) => u.recall(r.uint8())],
   [OP.LONG_BINGET, (u, r) => u.recall(r.uint32())],
   // Constants and numbers.
@@ -254,13 +254,13 @@ const OPERATIONS: readonly (Operation | undefined)[] = tableOf([
   [OP.NEWTRUE, (u) => u.push(true)],
   [OP.NEWFALSE, (u) => u.push(false)],
   [OP.INT, (u, r) => u.push(intOrBoolean(r))],
-  [OP.LONG, (u, r) => u.push(parsed(parseIntLine(r.line()), "an int", r))],
+  [OP.LONG, (u, r) => u.push(parsed(parseIntLine(r.line()), "int", r))],
   [OP.BININT, (u, r) => u.push(r.int32())],
   [OP.BININT1, (u, r) => u.push(r.uint8())],
   [OP.BININT2, (u, r) => u.push(r.uint16())],
   [OP.LONG1, (u, r) => u.push(decodeLong(r.take(r.uint8())))],
   [OP.LONG4, (u, r) => u.push(decodeLong(r.take(longBytes(r))))],
-  [OP.FLOAT, (u, r) => u.push(parsed(parseFloatLine(r.line()), "a float", r))],
+  [OP.FLOAT, (u, r) => u.push(parsed(parseFloatLine(r.line()), "float", r))],
   [OP.BINFLOAT, (u, r) => u.push(r.float64())],
   // Text.
   [OP.UNICODE, (u, r) => u.push(parsed(parseRawUnicode(r.line()), "text", r))],
@@ -268,7 +268,7 @@ const OPERATIONS: readonly (Operation | undefined)[] = tableOf([
   [OP.SHORT_BINUNICODE, (u, r) => u.push(text(r.takeString(r.uint8()), r))],
   [OP.BINUNICODE8, (u, r) => u.push(text(r.takeString(r.uint64()), r))],
   // Bytes.
-  [OP.STRING, (u, r) => u.push(parsed(parseStringLiteral(r.line()), "a quoted string", r))],
+  [OP.STRING, (u, r) => u.push(parsed(parseStringLiteral(r.line()), "string literal", r))],
   [OP.BINSTRING, (u, r) => u.push(r.takeString(r.uint32()))],
   [OP.SHORT_BINSTRING, (u, r) => u.push(r.takeString(r.uint8()))],
   [OP.BINBYTES, (u, r) => u.push(r.takeString(r.uint32()))],
@@ -305,7 +305,7 @@ function tableOf(entries: readonly [number, Operation][]): readonly (Operation |
 
 function checkProtocol(reader: PickleReader): void {
   const protocol = reader.uint8();
-  if (protocol > MAX_PROTOCOL) throw reader.error(`its protocol is ${protocol}, and the last one known is ${MAX_PROTOCOL}`);
+  if (protocol > MAX_PROTOCOL) throw reader.error(`unsupported protocol ${protocol} (at most ${MAX_PROTOCOL})`);
 }
 
 /** A frame only suggests how much to read at once; only its length is checked. */
@@ -315,7 +315,7 @@ function checkFrame(reader: PickleReader): void {
 }
 
 function parsed<T>(value: T | null, what: string, reader: PickleReader): T {
-  if (value === null) throw reader.error(`${what} is not written as one`);
+  if (value === null) throw reader.error(`invalid ${what}`);
   return value;
 }
 
@@ -324,12 +324,12 @@ function intOrBoolean(reader: PickleReader): PickledValue {
   const line = reader.line();
   const two = line.length === 2 ? decodeLatin1(line) : "";
   if (two === "00" || two === "01") return two === "01";
-  return parsed(parseIntLine(line), "an int", reader);
+  return parsed(parseIntLine(line), "int", reader);
 }
 
 function longBytes(reader: PickleReader): number {
   const length = reader.int32();
-  if (length < 0 || length > MAX_INT_BYTES) throw reader.error(`an int has ${length} bytes, and at most ${MAX_INT_BYTES} are read`);
+  if (length < 0 || length > MAX_INT_BYTES) throw reader.error(`an int of ${length} bytes is too long (at most ${MAX_INT_BYTES})`);
   return length;
 }
 
@@ -345,7 +345,7 @@ function makeDict(unpickler: Unpickler): void {
 
 function stackGlobal(unpickler: Unpickler, reader: PickleReader): void {
   const [module, name] = unpickler.popSome(2).map(asText);
-  if (typeof module !== "string" || typeof name !== "string") throw reader.error("a global's name is no text");
+  if (typeof module !== "string" || typeof name !== "string") throw reader.error("a global's name is not text");
   unpickler.push(findGlobal(module, name, reader));
 }
 
@@ -365,30 +365,30 @@ function build(unpickler: Unpickler, reader: PickleReader): void {
   const object = unpickler.top();
   if (object instanceof NumpyArray) setArrayState(object, state, reader);
   else if (object instanceof NumpyType) checkDtypeState(state, reader);
-  else throw reader.error("it sets the state of what is neither array nor dtype");
+  else throw reader.error("sets the state of a value that is neither array nor dtype");
 }
 
 function unknownOpcode(opcode: number, reader: PickleReader) {
   const hex = `0x${opcode.toString(16).padStart(2, "0")}`;
   const name = REJECTED_OPCODES.get(opcode);
-  if (name !== undefined) return reader.error(`it needs ${name} (opcode ${hex}), which weights and features never need`);
-  return reader.error(`there is no opcode ${hex}`);
+  if (name !== undefined) return reader.error(`unsupported opcode ${hex} (${name})`);
+  return reader.error(`unknown opcode ${hex}`);
 }
 
 /** Opcodes that exist but are rejected. */
 const REJECTED_OPCODES: ReadonlyMap<number, string> = new Map([
-  [OP.PERSID, "a persistent object"],
-  [OP.BINPERSID, "a persistent object"],
-  [OP.NEWOBJ, "to make an object of a class"],
-  [OP.NEWOBJ_EX, "to make an object of a class"],
-  [OP.OBJ, "to make an object of a class"],
-  [OP.EXT1, "a registered extension"],
-  [OP.EXT2, "a registered extension"],
-  [OP.EXT4, "a registered extension"],
-  [OP.EMPTY_SET, "a set"],
-  [OP.ADDITEMS, "a set"],
-  [OP.FROZENSET, "a frozenset"],
-  [OP.NEXT_BUFFER, "a buffer outside the file"],
+  [OP.PERSID, "persistent object"],
+  [OP.BINPERSID, "persistent object"],
+  [OP.NEWOBJ, "class instance"],
+  [OP.NEWOBJ_EX, "class instance"],
+  [OP.OBJ, "class instance"],
+  [OP.EXT1, "extension registry"],
+  [OP.EXT2, "extension registry"],
+  [OP.EXT4, "extension registry"],
+  [OP.EMPTY_SET, "set"],
+  [OP.ADDITEMS, "set"],
+  [OP.FROZENSET, "frozenset"],
+  [OP.NEXT_BUFFER, "out-of-band buffer"],
 ]);
 
 type Call = (args: readonly PickledValue[], reader: PickleReader) => PickledValue;
@@ -418,37 +418,37 @@ function findGlobal(module: string, name: string, reader: PickleReader): Global 
 
 /** REDUCE: returns the result of `callable(*args)`. */
 function callGlobal(callable: PickledValue | undefined, args: PickledValue | undefined, reader: PickleReader): PickledValue {
-  if (!(callable instanceof Global) || !(args instanceof Tuple)) throw reader.error("it calls what is no function");
+  if (!(callable instanceof Global) || !(args instanceof Tuple)) throw reader.error("calls a value that is not a function");
   const call = GLOBALS.get(`${callable.module}.${callable.name}`);
   if (call === undefined) throw reader.forbidden(callable.module, callable.name);
   return call(args.items, reader);
 }
 
 function rejectNdarray(_: readonly PickledValue[], reader: PickleReader): never {
-  throw reader.error("it calls numpy.ndarray itself");
+  throw reader.error("calls numpy.ndarray directly");
 }
 
 /** `_codecs.encode(text, 'latin1')`: the form of bytes in protocols 0 to 2 of Python 3. */
 function encodeLatin1([text, encoding]: readonly PickledValue[], reader: PickleReader): Uint8Array {
   if (!/^(latin-?1|iso-?8859-?1)$/i.test((asText(encoding) ?? "").replaceAll("_", "-"))) {
-    throw reader.error("bytes are kept as text of an encoding other than Latin-1");
+    throw reader.error("bytes are stored as text in an encoding other than Latin-1");
   }
-  if (!(text instanceof LazyString) && typeof text !== "string") throw reader.error("bytes are kept as something other than text");
+  if (!(text instanceof LazyString) && typeof text !== "string") throw reader.error("bytes are not stored as text");
   // A pickler's output decodes each text once; a short malicious file that recalls and decodes one text repeatedly would exhaust the memory.
   // A character takes at least one byte of the file: protocol 0 writes Latin-1, later ones UTF-8.
   reader.countDecoded(text instanceof LazyString ? text.utf8.length : text.length);
   const latin1 = text instanceof LazyString ? utf8ToLatin1(text.utf8) : stringToLatin1(text);
-  if (latin1 === null) throw reader.error("bytes are kept as text that has characters past U+00FF, or is no UTF-8", "copy the file again");
+  if (latin1 === null) throw reader.error("bytes are stored as text with characters above U+00FF or invalid UTF-8", "copy the file again");
   return latin1;
 }
 
 function makeEmptyBytes(args: readonly PickledValue[], reader: PickleReader): Uint8Array {
-  if (args.length > 0) throw reader.error("it calls bytes with arguments");
+  if (args.length > 0) throw reader.error("calls bytes with arguments");
   return new Uint8Array();
 }
 
 /** `collections.OrderedDict()`: an empty dict, whose items follow. */
 function makeOrderedDict(args: readonly PickledValue[], reader: PickleReader): PickledValue {
-  if (args.length > 0) throw reader.error("it calls OrderedDict with arguments");
+  if (args.length > 0) throw reader.error("calls OrderedDict with arguments");
   return new Map<string, PickledValue>();
 }

@@ -113,7 +113,7 @@ export function parseFramesOneByOne(
     const size = valueEnd - reader.pos;
     if (frames === 0) frameBytes = size;
     else if (size !== frameBytes) {
-      throw new NextvladError("BAD_VIDEO", `frame ${frames} of ${showText(name)} is not as long as the first`, {
+      throw new NextvladError("BAD_VIDEO", `frame ${frames} of ${showText(name)} differs in size from the first`, {
         ...place,
         byteOffset: place.byteOffset + reader.pos,
         expected: `${frameBytes} bytes`,
@@ -155,14 +155,14 @@ function enterValue(reader: ProtobufReader, frameEnd: number, name: string, fram
     if (reader.varint32(frameEnd) === VALUE && reader.lengthEnd(frameEnd) === frameEnd) return frameEnd;
   }
   const types = new Map([
-    [BYTES_LIST, "several bytes values, or none"],
+    [BYTES_LIST, "no bytes value, or several"],
     [FLOAT_LIST, "a list of floats"],
     [INT64_LIST, "a list of integers"],
   ]);
   throw new NextvladError("BAD_VIDEO", `frame ${frame} of ${showText(name)} is not one bytes value`, {
     ...place,
     byteOffset: place.byteOffset + start,
-    expected: "one bytes value, a byte for each feature",
+    expected: "one bytes value with one byte per feature",
     found: tag === 0 ? "nothing" : (types.get(tag) ?? `field ${tag >>> 3}`),
     remedy:
       tag === FLOAT_LIST
@@ -226,7 +226,7 @@ export function parseFloatFrames(reader: ProtobufReader, end: number, name: stri
       reader.pos = start;
       return null;
     }
-    if (!isFloats) throw invalidFrames(`frame ${frames} of ${showText(name)} is not a list of floats, as the first`, place);
+    if (!isFloats) throw invalidFrames(`frame ${frames} of ${showText(name)} is not a list of floats like the first`, place);
     values ??= new Float32Array((end - start) >> 2);
     const before = count;
     while (reader.pos < frameEnd) {
@@ -236,15 +236,15 @@ export function parseFloatFrames(reader: ProtobufReader, end: number, name: stri
         continue;
       }
       const valueEnd = valueTag === VALUE ? reader.lengthEnd(frameEnd) : reader.pos + 4;
-      if (valueEnd > frameEnd || (valueEnd - reader.pos) % 4 !== 0) throw reader.error("a list of floats ends within one", reader.pos);
+      if (valueEnd > frameEnd || (valueEnd - reader.pos) % 4 !== 0) throw reader.error("truncated list of floats", reader.pos);
       for (; reader.pos < valueEnd; reader.pos += 4) values[count++] = view.getFloat32(reader.pos, true);
     }
     if (frames === 0) {
-      if (count === 0) throw invalidFrames(`the frames of ${showText(name)} have no values`, place);
+      if (count === 0) throw invalidFrames(`the frames of ${showText(name)} are empty`, place);
       size = count;
     }
     if (count - before !== size) {
-      throw invalidFrames(`frame ${frames} of ${showText(name)} has ${count - before} values and the first ${size}`, place);
+      throw invalidFrames(`frame ${frames} of ${showText(name)} has ${count - before} values, the first has ${size}`, place);
     }
     frames++;
   }
@@ -252,7 +252,7 @@ export function parseFloatFrames(reader: ProtobufReader, end: number, name: stri
 }
 
 function invalidFrames(what: string, place: RecordPlace): NextvladError {
-  const remedy = "write values into each frame of a feature, the same number in all";
+  const remedy = "write the same number of values, at least one, in each frame of a feature";
   return new NextvladError("BAD_VIDEO", what, { ...place, remedy, damaged: "record" });
 }
 

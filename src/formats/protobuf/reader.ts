@@ -61,7 +61,7 @@ export class ProtobufReader {
     let low = 0;
     let high = 0;
     for (let index = 0; index < 10; index++) {
-      if (start + index >= end) throw this.error("the message ends in the middle of a number", start);
+      if (start + index >= end) throw this.error("truncated varint", start);
       const byte = bytes[start + index] as number;
       const bits = byte & 0x7f;
       // `low` holds 28 bits; the other 36 go into `high`, whose top bit is the int64's sign.
@@ -74,14 +74,14 @@ export class ProtobufReader {
         return (high >= 2 ** 35 ? high - 2 ** 36 : high) * 2 ** 28 + low;
       }
     }
-    throw this.error("a number has more than ten bytes", start);
+    throw this.error("a varint of more than ten bytes", start);
   }
 
   /** Reads a length and returns the end of the content that it measures; the cursor is then at the content's start. */
   lengthEnd(end: number): number {
     const start = this.pos;
     const length = this.varint32(end);
-    if (length > end - this.pos) throw this.error(`a field of ${length} bytes reaches past the end of its message`, start);
+    if (length > end - this.pos) throw this.error(`a field of ${length} bytes exceeds its message`, start);
     return this.pos + length;
   }
 
@@ -93,16 +93,16 @@ export class ProtobufReader {
     else if (wireType === LENGTH_DELIMITED) this.pos = this.lengthEnd(end);
     else if (wireType === FIXED64) this.pos += 8;
     else if (wireType === FIXED32) this.pos += 4;
-    else throw this.error(`a field has the unknown type ${wireType}`, start);
-    if (this.pos > end) throw this.error("a field reaches past the end of its message", start);
+    else throw this.error(`unknown wire type ${wireType}`, start);
+    if (this.pos > end) throw this.error("a field exceeds its message", start);
   }
 
   /** Returns an error at a byte of the message. */
   error(what: string, position: number): NextvladError {
-    return new NextvladError("BAD_FORMAT", `this record is not a tf.train.SequenceExample: ${what}`, {
+    return new NextvladError("BAD_FORMAT", `not a tf.train.SequenceExample: ${what}`, {
       ...this.#place,
       byteOffset: this.#place.byteOffset + position,
-      remedy: "name YouTube-8M frame-level shards (2/frame/train, 2/frame/validate, 2/frame/test), or files written in their format",
+      remedy: "pass YouTube-8M frame-level shards (2/frame/train, 2/frame/validate, 2/frame/test), or files in their format",
       damaged: "record",
     });
   }

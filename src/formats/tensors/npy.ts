@@ -59,7 +59,7 @@ export function parseNpy(bytes: Buffer, file: string): NpyArray {
   const expected = sizeOfShape(shape) * itemBytes(dtype);
   const stored = bytes.subarray(dataStart);
   if (stored.length !== expected) {
-    throw new NextvladError("BAD_FORMAT", `its length does not fit an array ${dtype} [${shape.join(", ")}]`, {
+    throw new NextvladError("BAD_FORMAT", `wrong data length for ${dtype} [${shape.join(", ")}]`, {
       file,
       expected: `${expected} bytes of data`,
       found: stored.length,
@@ -78,19 +78,18 @@ export function parseNpyHeader(bytes: Buffer, file: string): NpyHeader {
 /** Splits a file into the magic string, two bytes of version, the header length (uint16 in version 1, uint32 later) and the header text. */
 function splitHeader(bytes: Buffer, file: string): { text: string; dataStart: number } {
   if (!bytes.subarray(0, MAGIC.length).equals(MAGIC)) {
-    throw new NextvladError("BAD_FORMAT", "this is no .npy file", { file, remedy: "write one with numpy.save" });
+    throw new NextvladError("BAD_FORMAT", "not a .npy file", { file, remedy: "write one with numpy.save" });
   }
   const version = bytes[6] ?? 0;
   if (version < 1 || version > 3) {
-    throw new NextvladError("BAD_FORMAT", "its .npy format version is unknown", { file, expected: "1, 2 or 3", found: version });
+    throw new NextvladError("BAD_FORMAT", "unsupported .npy version", { file, expected: "1, 2 or 3", found: version });
   }
   const start = version === 1 ? 10 : 12;
-  if (bytes.length < start)
-    throw new NextvladError("BAD_FORMAT", "the file ends within its header", { file, found: `${bytes.length} bytes` });
+  if (bytes.length < start) throw new NextvladError("BAD_FORMAT", "truncated header", { file, found: `${bytes.length} bytes` });
   const length = version === 1 ? bytes.readUInt16LE(8) : bytes.readUInt32LE(8);
   const max = Math.min(bytes.length - start, MAX_HEADER_BYTES);
   if (length > max) {
-    throw new NextvladError("BAD_FORMAT", "the header's length cannot be true", { file, expected: `at most ${max} bytes`, found: length });
+    throw new NextvladError("BAD_FORMAT", "invalid header length", { file, expected: `at most ${max} bytes`, found: length });
   }
   return { text: bytes.toString(version === 3 ? "utf8" : "latin1", start, start + length), dataStart: start + length };
 }
@@ -102,20 +101,20 @@ function parseHeader(text: string, file: string): NpyHeader {
   // Python 2 wrote a long as 3L.
   const shape = /['"]shape['"]\s*:\s*\(((?:\s*\d+L?\s*,)*\s*(?:\d+L?\s*)?)\)/.exec(text)?.[1];
   if (order === undefined || shape === undefined) {
-    throw new NextvladError("BAD_FORMAT", "its header cannot be understood", { file, found: JSON.stringify(text.slice(0, 120).trim()) });
+    throw new NextvladError("BAD_FORMAT", "invalid header", { file, found: JSON.stringify(text.slice(0, 120).trim()) });
   }
   const dtype = /^[<|](f2|f4|f8|i4|i8|u1)$/.exec(descr ?? "")?.[1] as NpyDtype | undefined;
   if (dtype === undefined) {
-    throw new NextvladError("BAD_FORMAT", "its values are of a type that is not supported", {
+    throw new NextvladError("BAD_FORMAT", "unsupported dtype", {
       file,
       expected: "little-endian f2, f4, f8, i4, i8 or u1",
-      found: descr === undefined ? "a structure" : showText(descr),
+      found: descr === undefined ? "a structured dtype" : showText(descr),
       remedy: dtypeRemedy(descr ?? ""),
     });
   }
   const dimensions = (shape.match(/\d+/g) ?? []).map(Number);
   if (dimensions.length > MAX_DIMENSIONS) {
-    throw new NextvladError("BAD_FORMAT", "the array has more sides than numpy's", {
+    throw new NextvladError("BAD_FORMAT", "too many dimensions", {
       file,
       expected: `at most ${MAX_DIMENSIONS}`,
       found: dimensions.length,
@@ -130,7 +129,7 @@ function parseHeader(text: string, file: string): NpyHeader {
  */
 export function encodeNpyHeader(shape: readonly number[], data: NpyData): Uint8Array {
   if (data.length !== sizeOfShape(shape)) {
-    throw new NextvladError("BAD_FORMAT", "the array's data do not fit its shape", {
+    throw new NextvladError("BAD_FORMAT", "the array's data do not match its shape", {
       expected: `${sizeOfShape(shape)} values for [${shape.join(", ")}]`,
       found: data.length,
     });

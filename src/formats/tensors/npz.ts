@@ -112,7 +112,7 @@ export class NpzFile {
 
   #find(name: string): Entry {
     const entry = this.#entries.get(name);
-    if (entry === undefined) throw new NextvladError("BAD_FORMAT", "there is no such array in the file", { file: this.path, key: name });
+    if (entry === undefined) throw new NextvladError("BAD_FORMAT", "array not found in the file", { file: this.path, key: name });
     return entry;
   }
 
@@ -129,7 +129,7 @@ async function translateErrors<T>(file: string, work: () => Promise<T>): Promise
     if ((error as NodeJS.ErrnoException).syscall !== undefined) throw fileError(error, file, "read");
     const reason = (error instanceof Error ? error.message : String(error)).replace(/\.$/, "");
     const remedy = "write it again with numpy.savez or numpy.savez_compressed";
-    throw new NextvladError("BAD_FORMAT", `this is no .npz file, or it is damaged: ${reason}`, { file, remedy }, error);
+    throw new NextvladError("BAD_FORMAT", `not a .npz file, or corrupt: ${reason}`, { file, remedy }, error);
   }
 }
 

@@ -51,24 +51,24 @@ export function parseVariableHeader(head: Uint8Array, sizeBytes: number, file: s
   const cursor = new HeaderCursor(head, sizeBytes, file);
   cursor.version("LoDTensor");
   const levels = cursor.uint64();
-  if (levels > 16) throw cursor.error(`it claims ${levels} levels of detail, and weights have none`);
+  if (levels > 16) throw cursor.error(`${levels} LoD levels (weights have none)`);
   for (let level = 0; level < levels; level++) cursor.skip(cursor.uint64());
   cursor.version("Tensor");
   const descriptorBytes = cursor.uint32();
-  if (descriptorBytes > MAX_DESCRIPTOR_BYTES) throw cursor.error(`it claims a descriptor of ${descriptorBytes} bytes`);
+  if (descriptorBytes > MAX_DESCRIPTOR_BYTES) throw cursor.error(`a descriptor of ${descriptorBytes} bytes is too long`);
   const descriptor = cursor.take(descriptorBytes);
   const { type, shape } = parseDescriptor(descriptor, cursor);
   const known = TYPES.get(type);
-  if (known === undefined) throw cursor.error(`its data type is ${type}, which is none of Paddle's numbers`);
-  if (shape.length > MAX_DIMENSIONS || shape.some((size) => size < 0)) throw cursor.error(`its shape is [${shape.join(", ")}]`);
+  if (known === undefined) throw cursor.error(`unsupported data type ${type}`);
+  if (shape.length > MAX_DIMENSIONS || shape.some((size) => size < 0)) throw cursor.error(`invalid shape [${shape.join(", ")}]`);
   const dataBytes = sizeOfShape(shape) * known.itemBytes;
   if (dataBytes !== sizeBytes - cursor.pos) {
-    throw new NextvladError("BAD_FORMAT", `the variable's length does not fit ${known.dtype} [${shape.join(", ")}]`, {
+    throw new NextvladError("BAD_FORMAT", `wrong data length for ${known.dtype} [${shape.join(", ")}]`, {
       file,
       byteOffset: cursor.pos,
       expected: `${dataBytes} bytes of data`,
       found: sizeBytes - cursor.pos,
-      remedy: "download or copy it again",
+      remedy: "download or copy the file again",
     });
   }
   return { dtype: known.dtype, shape, dataOffset: cursor.pos };
@@ -90,7 +90,7 @@ function parseDescriptor(bytes: Uint8Array, cursor: HeaderCursor): { readonly ty
     }
   } catch (error) {
     // The reader's messages are about shards.
-    throw cursor.error("its descriptor cannot be read", error);
+    throw cursor.error("invalid descriptor", error);
   }
   return { type, shape };
 }
@@ -123,13 +123,12 @@ class HeaderCursor {
 
   version(what: string): void {
     const version = this.uint32();
-    if (version !== 0)
-      throw this.error(`its ${what} version is ${version}, and 0 is the only one there is: this may be no variable at all`);
+    if (version !== 0) throw this.error(`unsupported ${what} version ${version} (expected 0), so this may not be a Paddle variable`);
   }
 
   skip(length: number): void {
-    if (length > this.#sizeBytes - this.pos) throw this.error(`it claims ${length} more bytes, found ${this.#sizeBytes - this.pos}`);
-    if (length > this.#bytes.length - this.pos) throw this.error("its levels of detail are longer than any weight's");
+    if (length > this.#sizeBytes - this.pos) throw this.error(`expected ${length} more bytes, found ${this.#sizeBytes - this.pos}`);
+    if (length > this.#bytes.length - this.pos) throw this.error("the LoD levels are too long");
     this.pos += length;
   }
 
@@ -140,8 +139,8 @@ class HeaderCursor {
   }
 
   error(what: string, cause?: unknown): NextvladError {
-    const details = { file: this.#file, byteOffset: this.pos, remedy: "download or copy it again" };
-    return new NextvladError("BAD_FORMAT", `the variable cannot be read: ${what}`, details, cause);
+    const details = { file: this.#file, byteOffset: this.pos, remedy: "download or copy the file again" };
+    return new NextvladError("BAD_FORMAT", `invalid Paddle variable: ${what}`, details, cause);
   }
 }
 
@@ -164,7 +163,7 @@ export function encodePaddleVariable({ shape, data }: PaddleVariable): readonly 
   const size = sizeOfShape(shape);
   if (data.length !== size) {
     const expected = `${size} values for [${shape.join(", ")}]`;
-    throw new NextvladError("BAD_FORMAT", "the variable's data do not fit its shape", { expected, found: data.length });
+    throw new NextvladError("BAD_FORMAT", "the variable's data do not match its shape", { expected, found: data.length });
   }
   const type = data instanceof Float32Array ? FP32 : INT64;
   const descriptor = concat([varintField(1, type), ...shape.map((side) => varintField(2, side))]);

@@ -109,7 +109,7 @@ export class SafetensorsFile implements SafetensorsHeader {
   /** Reads one tensor directly into the memory that is returned. Throws BAD_FORMAT if there is no tensor of this name, FILE_UNREADABLE. */
   async read(name: string): Promise<Tensor> {
     const entry = this.tensors.get(name);
-    if (entry === undefined) throw new NextvladError("BAD_FORMAT", "the file has no such tensor", { file: this.path, parameter: name });
+    if (entry === undefined) throw new NextvladError("BAD_FORMAT", "tensor not found", { file: this.path, parameter: name });
     const { dtype, shape, begin, end } = entry;
     const bytes = new Uint8Array(end - begin);
     await readExactly(this.#handle, bytes, this.#dataStart + begin, this.path);
@@ -137,7 +137,7 @@ export async function readSafetensors(
 
 async function readHeaderLength(handle: FileHandle, fileBytes: number, file: string): Promise<number> {
   if (fileBytes < 8) {
-    throw new NextvladError("BAD_FORMAT", "the file is too short for safetensors", {
+    throw new NextvladError("BAD_FORMAT", "not a safetensors file: too short", {
       file,
       expected: "at least 8 bytes",
       found: fileBytes,
@@ -148,7 +148,7 @@ async function readHeaderLength(handle: FileHandle, fileBytes: number, file: str
   const length = bytes.readBigUInt64LE();
   const max = Math.min(fileBytes - 8, MAX_HEADER_BYTES);
   if (length > max) {
-    throw new NextvladError("BAD_FORMAT", "the header's length cannot be true, so this is no safetensors file, or one cut short", {
+    throw new NextvladError("BAD_FORMAT", "invalid header length: not a safetensors file, or truncated", {
       file,
       expected: `at most ${max} bytes`,
       found: String(length),
@@ -179,11 +179,11 @@ function parseJson(json: Uint8Array, file: string): Record<string, unknown> {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(json);
     value = JSON.parse(text);
   } catch (error) {
-    throw new NextvladError("BAD_FORMAT", "the header is not JSON, so this is no safetensors file, or a damaged one", { file }, error);
+    throw new NextvladError("BAD_FORMAT", "the header is not JSON: not a safetensors file, or corrupt", { file }, error);
   }
   if (!isRecord(value)) throw new NextvladError("BAD_FORMAT", "the header is not a map of tensors", { file });
   const repeated = findRepeatedKey(text);
-  if (repeated !== undefined) throw new NextvladError("BAD_FORMAT", "the header has the same name twice", { file, parameter: repeated });
+  if (repeated !== undefined) throw new NextvladError("BAD_FORMAT", "duplicate name in the header", { file, parameter: repeated });
   return value;
 }
 
@@ -221,13 +221,14 @@ function checkEntry(name: string, entry: unknown, file: string): TensorEntry {
   const refuse = (what: string, values: Pick<ErrorDetails, "expected" | "found"> = {}): NextvladError =>
     new NextvladError("BAD_FORMAT", what, { file, parameter: name, ...values });
   const { dtype, shape, data_offsets: offsets } = isRecord(entry) ? entry : {};
-  if (!isDtype(dtype)) throw refuse("its dtype is not supported", { expected: Object.keys(ARRAYS).join(", "), found: showValue(dtype) });
-  if (!isSizes(shape)) throw refuse("its shape is not a list of whole numbers", { found: showValue(shape) });
-  if (!isSizes(offsets) || offsets.length !== 2) throw refuse("its data_offsets are not two whole numbers", { found: showValue(offsets) });
+  if (!isDtype(dtype)) throw refuse("unsupported dtype", { expected: Object.keys(ARRAYS).join(", "), found: showValue(dtype) });
+  if (!isSizes(shape)) throw refuse("the shape is not a list of nonnegative integers", { found: showValue(shape) });
+  if (!isSizes(offsets) || offsets.length !== 2)
+    throw refuse("data_offsets are not two nonnegative integers", { found: showValue(offsets) });
   const [begin, end] = offsets as [number, number];
   const bytes = sizeOfShape(shape) * sizeOfDtype(dtype);
   if (end - begin !== bytes) {
-    throw refuse(`its data_offsets [${begin}, ${end}] do not fit ${dtype} ${showValue(shape)}`, {
+    throw refuse(`data_offsets [${begin}, ${end}] do not match ${dtype} ${showValue(shape)}`, {
       expected: `${bytes} bytes`,
       found: `${end - begin} bytes`,
     });
@@ -240,7 +241,7 @@ function assertFilled(tensors: ReadonlyMap<string, TensorEntry>, dataBytes: numb
   let filled = 0;
   for (const [name, { begin, end }] of [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end)) {
     if (begin !== filled) {
-      throw new NextvladError("BAD_FORMAT", begin < filled ? "its bytes overlap another tensor's" : "there is a gap before its bytes", {
+      throw new NextvladError("BAD_FORMAT", begin < filled ? "the data overlap another tensor" : "there is a gap before the data", {
         file,
         parameter: name,
         expected: `begin ${filled}`,
@@ -248,18 +249,18 @@ function assertFilled(tensors: ReadonlyMap<string, TensorEntry>, dataBytes: numb
       });
     }
     if (end > dataBytes) {
-      throw new NextvladError("BAD_FORMAT", "its bytes reach past the end of the file", {
+      throw new NextvladError("BAD_FORMAT", "the data extend past the end of the file", {
         file,
         parameter: name,
         expected: `at most ${dataBytes} bytes of data`,
         found: `end ${end}`,
-        remedy: "the file is cut short: copy it again",
+        remedy: "the file is truncated: copy it again",
       });
     }
     filled = end;
   }
   if (filled !== dataBytes) {
-    throw new NextvladError("BAD_FORMAT", "the file holds bytes that belong to no tensor", {
+    throw new NextvladError("BAD_FORMAT", "the file has bytes that belong to no tensor", {
       file,
       expected: `${filled} bytes of data`,
       found: dataBytes,
@@ -290,7 +291,7 @@ export function* encodeSafetensors(tensors: Iterable<NamedTensor>, metadata: Rea
   for (const { name, dtype, shape, data: given } of ordered) {
     const data = typeof given === "function" ? given() : given;
     if (!(data instanceof ARRAYS[dtype]) || data.length !== sizeOfShape(shape)) {
-      throw new NextvladError("BAD_FORMAT", "its data do not fit its dtype and shape", {
+      throw new NextvladError("BAD_FORMAT", "the data do not match the dtype and shape", {
         parameter: name,
         expected: `${dtype} [${shape.join(", ")}]`,
         found: `${data.constructor.name} of ${data.length}`,
@@ -307,7 +308,7 @@ function encodeHeader(tensors: readonly NamedTensor[], metadata: Readonly<Record
   let end = 0;
   for (const { name, dtype, shape } of tensors) {
     if (entries.has(name) || name === METADATA_KEY) {
-      throw new NextvladError("BAD_FORMAT", "a safetensors file cannot hold another tensor of this name", { parameter: name });
+      throw new NextvladError("BAD_FORMAT", "duplicate tensor name", { parameter: name });
     }
     const begin = end;
     end += sizeOfShape(shape) * sizeOfDtype(dtype);

@@ -17,7 +17,7 @@ async function readAll(file: string): Promise<Uint8Array> {
   }
 }
 
-test("a file, plain or gzip, read and skipped in any pieces, has its bytes in their order", async (t) => {
+test("reads and skips a plain or gzip file in pieces of any size", async (t) => {
   const file = join(temporaryFolder(t), "x");
   const steps = fc.array(fc.tuple(fc.boolean(), fc.nat(1500)), { maxLength: 8 });
   await fc.assert(
@@ -44,7 +44,7 @@ test("a file, plain or gzip, read and skipped in any pieces, has its bytes in th
   );
 });
 
-test("gzip cut at any byte is refused from its tenth on, and any bytes are read or refused", async (t) => {
+test("rejects gzip truncated at any byte, and reads or rejects any bytes", async (t) => {
   const file = join(temporaryFolder(t), "x");
   const whole = gzipSync("frames and labels");
   for (let length = 10; length < whole.length; length++) {

@@ -18,7 +18,7 @@ async function isPending(promise: Promise<void>): Promise<boolean> {
   return Promise.race([promise.then(() => false), setTimeout(50, true)]);
 }
 
-test("a second large record waits until the first is released", async () => {
+test("a second long record waits until the first is released", async () => {
   await reserveRecord(LARGE);
   const second = reserveRecord(LARGE);
   assert.ok(await isPending(second));
@@ -36,7 +36,7 @@ test("a record longer than the whole budget is read alone", async () => {
   releaseRecord(LARGE / 2);
 });
 
-test("all threads share the budget, and a thread that ends returns what it holds", async () => {
+test("all threads share the budget, and the reservations of a thread that ended are released", async () => {
   shareRecordBudget();
   const module = new URL("../../../src/formats/containers/record-buffer.js", import.meta.url).href;
   const code = `import("${module}").then(async ({ reserveRecord }) => { await reserveRecord(${LARGE}); require("node:worker_threads").parentPort.once("message", () => process.exit()).postMessage("reserved"); });`;

@@ -60,7 +60,7 @@ const MEMBERS = [
 ] as const;
 const FILES = MEMBERS.filter(([name, content]) => content !== null && name !== "d/link");
 
-describe("what Python's tarfile writes", { skip: !hasPython && "python3 is missing" }, () => {
+describe("reads what Python's tarfile writes", { skip: !hasPython && "python3 is missing" }, () => {
   for (const form of ["USTAR_FORMAT", "GNU_FORMAT", "PAX_FORMAT"]) {
     for (const suffix of ["tar", "tar.gz"]) {
       test(`${form}, .${suffix}`, async (t) => {
@@ -72,7 +72,7 @@ describe("what Python's tarfile writes", { skip: !hasPython && "python3 is missi
     }
   }
 
-  test("a name that leads out is refused, whatever the form", async (t) => {
+  test("rejects unsafe paths in every tar format", async (t) => {
     const path = join(temporaryFolder(t), "x.tar");
     for (const name of ["../evil", "/etc/evil", "d/../../evil", `${"d/".repeat(80)}../x`]) {
       for (const form of ["GNU_FORMAT", "PAX_FORMAT"]) {
@@ -81,12 +81,12 @@ describe("what Python's tarfile writes", { skip: !hasPython && "python3 is missi
           [name, "b"],
         ]);
         const error = await failsWith(readAll(path), "BAD_FORMAT", { file: path });
-        assert.match(error.message, /leads out of it/);
+        assert.match(error.message, /unsafe path/);
       }
     }
   });
 
-  test("a tar cut short or damaged is refused, or read where only an end was lost", async (t) => {
+  test("rejects a truncated or corrupt tar, unless only the end marker is missing", async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, "x.tar");
     writeTar(path, "PAX_FORMAT", MEMBERS);
@@ -116,7 +116,7 @@ describe("what Python's tarfile writes", { skip: !hasPython && "python3 is missi
   });
 });
 
-test("an entry that claims 2^60 bytes is refused at its header", async (t) => {
+test("rejects an entry of 2^60 bytes at its header", async (t) => {
   const header = Buffer.alloc(512);
   header.write("hidden1_fc_weights");
   header[124] = 0x80;
@@ -131,11 +131,11 @@ test("an entry that claims 2^60 bytes is refused at its header", async (t) => {
     const path = join(temporaryFolder(t), name);
     writeFileSync(path, bytes);
     const error = await failsWith(readAll(path), "BAD_FORMAT", { file: path, byteOffset: 0 });
-    assert.match(error.message, /size is no number|claims 1152921504606847000 bytes/);
+    assert.match(error.message, /invalid entry size|entry of 1152921504606847000 bytes/);
   }
 });
 
-test("a tar with more than 10,000 entries is refused", async (t) => {
+test("rejects a tar with more than 10,000 entries", async (t) => {
   const header = Buffer.alloc(512);
   header.write("x");
   header.write("00000000000", 124);
@@ -154,5 +154,5 @@ test("a tar with more than 10,000 entries is refused", async (t) => {
   assert.equal((await readAll(path)).length, 10_000);
   writeFileSync(path, tar(10_001));
   const error = await failsWith(readAll(path), "BAD_FORMAT", { file: path, byteOffset: 10_000 * 512 });
-  assert.match(error.message, /too many entries for weights \(expected at most 10000, found more\)/);
+  assert.match(error.message, /too many entries in the tar file \(expected at most 10000, found more\)/);
 });

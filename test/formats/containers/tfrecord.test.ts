@@ -50,8 +50,8 @@ function written(t: TestContext, content: Uint8Array, name = "shard.tfrecord"): 
 
 const readAll = (path: string) => collect(readTfRecordFile(path), copy);
 
-describe("reading what is whole", () => {
-  test("the shards that TensorFlow wrote hold the same four records plain, gzip and zlib", async () => {
+describe("valid files", () => {
+  test("reads the same four records from TensorFlow's plain, gzip and zlib shards", async () => {
     const plain = await readAll(goldenData("train0000.tfrecord"));
     assert.equal(plain.length, 4);
     assert.deepEqual(framed(...plain), new Uint8Array(readFileSync(goldenData("train0000.tfrecord"))));
@@ -59,13 +59,13 @@ describe("reading what is whole", () => {
     assert.deepEqual(await readAll(goldenData("train0000.tfrecord.zlib")), plain);
   });
 
-  test("compression is told by content, not by name", async (t) => {
+  test("detects compression by content, not by name", async (t) => {
     for (const packed of [THREE_FRAMED, gzipSync(THREE_FRAMED), deflateSync(THREE_FRAMED), deflateSync(THREE_FRAMED, { level: 1 })]) {
       assert.deepEqual(await readAll(written(t, packed)), THREE.map(Buffer.from));
     }
   });
 
-  test("zeros behind a compressed shard are padding, other bytes are damage, and neither is waited for", { timeout: 20_000 }, async (t) => {
+  test("accepts zero padding after a compressed shard, rejects other bytes, and does not hang", { timeout: 20_000 }, async (t) => {
     for (const pack of [gzipSync, deflateSync]) {
       const plain = await readAll(written(t, THREE_FRAMED));
       for (const count of [1, 512, 300_000]) {
@@ -77,7 +77,7 @@ describe("reading what is whole", () => {
     }
   });
 
-  test("an empty file, and an empty gzip or zlib stream, hold no record; an empty gzip member is no end", async (t) => {
+  test("an empty file, gzip or zlib stream has no records; an empty gzip member is not the end", async (t) => {
     const levels = [0, 1, 6, 9].map((level) => ({ level }));
     for (const empty of [new Uint8Array(0), ...levels.flatMap((level) => [gzipSync("", level), deflateSync("", level)])]) {
       assert.deepEqual(await readAll(written(t, empty)), []);
@@ -89,12 +89,12 @@ describe("reading what is whole", () => {
     await failsWith(readAll(written(t, deflateSync("").subarray(0, 6))), "CORRUPT_RECORD");
   });
 
-  test("gzip members one after another are one file", async (t) => {
+  test("reads concatenated gzip members as one file", async (t) => {
     const members = Buffer.concat([gzipSync(THREE_FRAMED.subarray(0, 40)), gzipSync(THREE_FRAMED.subarray(40))]);
     assert.deepEqual(await readAll(written(t, members)), THREE.map(Buffer.from));
   });
 
-  test("record numbers and offsets are those of the uncompressed file", async (t) => {
+  test("reports record indices and offsets of the uncompressed file", async (t) => {
     const places = await collect(readTfRecordFile(written(t, gzipSync(THREE_FRAMED))), ({ record, byteOffset }) => [record, byteOffset]);
     assert.deepEqual(places, [
       [0, 12],
@@ -103,7 +103,7 @@ describe("reading what is whole", () => {
     ]);
   });
 
-  test("records longer than the buffer, and any cut of the input into pieces, read back as they were written", async () => {
+  test("reads records longer than the buffer, from input split into any pieces", async () => {
     const large = new Uint8Array(5_000_001).map((_, index) => index * 7);
     assert.deepEqual(
       await collect(
@@ -130,7 +130,7 @@ describe("reading what is whole", () => {
     );
   });
 
-  test("python reads what was written, with a checksum of its own", () => {
+  test("Python reads what was written, with its own checksum", () => {
     const script = `
 import struct, sys
 table = []
@@ -159,8 +159,8 @@ while data:
   });
 });
 
-describe("what is damaged is refused", () => {
-  test("a flipped byte in the data: both checksums, the record and its offset, and the records before it are given", async (t) => {
+describe("corrupt files", () => {
+  test("a flipped byte in the data: yields the records before it, then reports both checksums, the record and its offset", async (t) => {
     const file = written(t, flipped(THREE_FRAMED, SECOND_START + 15));
     const given: Buffer[] = [];
     const reading = (async () => {
@@ -183,19 +183,19 @@ describe("what is damaged is refused", () => {
     }
   });
 
-  test("a flipped byte in the first record's header: it cannot be told from another kind of file, and no policy skips it", async (t) => {
+  test("a flipped byte in the first record's header: looks like another file type, and no policy skips it", async (t) => {
     for (const byte of [0, 3, 7, 9]) {
       const file = written(t, flipped(THREE_FRAMED, byte));
       const error = await failsWith(readAll(file), "NOT_TFRECORD", { file, byteOffset: 0 });
       assert.match(
         error.message,
-        /not a TFRecord file, or its first bytes are damaged.*, download the shard again, or remove it from the list\.$/,
+        /not a TFRecord file, or its first bytes are corrupt.*, download the shard again, or remove it from the list\.$/,
       );
       assert.equal(error.details.damaged, undefined);
     }
   });
 
-  test("a file cut short anywhere: the record it is cut in, and how much of it is there", async () => {
+  test("a file truncated at any byte: reports the record and how many of its bytes are present", async () => {
     for (let length = 1; length < THREE_FRAMED.length; length++) {
       const record = [SECOND_START, THIRD_START, Infinity].findIndex((start) => length <= start);
       const whole = length === SECOND_START || length === THIRD_START;
@@ -209,7 +209,7 @@ describe("what is damaged is refused", () => {
     }
   });
 
-  test("a length of 2^60 with a good checksum is refused without taking memory for it", async (t) => {
+  test("rejects a length of 2^60 with a valid checksum without allocating memory", async (t) => {
     const before = process.memoryUsage().arrayBuffers;
     for (const length of [2n ** 60n, 2n ** 64n - 1n, 2n ** 28n + 1n]) {
       const file = written(t, new Uint8Array(Buffer.concat([THREE_FRAMED, headerOf(length), Buffer.alloc(50)])));
@@ -221,14 +221,14 @@ describe("what is damaged is refused", () => {
     assert.ok(process.memoryUsage().arrayBuffers - before < 100e6);
   });
 
-  test("a damaged or shortened gzip file: the record that could not be read", async (t) => {
+  test("a corrupt or truncated gzip file: reports the record that could not be read", async (t) => {
     // Stored without compression, so that the position of the cut in the data is known.
     const stored = new Uint8Array(gzipSync(THREE_FRAMED, { level: 0 }));
     const cut = await failsWith(readAll(written(t, stored.subarray(0, stored.length - 20))), "CORRUPT_RECORD", {
       record: 2,
       byteOffset: THIRD_START,
     });
-    assert.match(cut.message, /gzip data is damaged or cut short: unexpected end of file/);
+    assert.match(cut.message, /gzip data is corrupt or truncated: unexpected end of file/);
     // A corruption is located only to within zlib's last buffer, so two records of 600 KB precede it.
     const long = new Uint8Array(600_000).map((_, index) => (index * index) >> 5);
     const longer = new Uint8Array(gzipSync(framed(long, long, ...THREE), { level: 0 }));
@@ -239,7 +239,7 @@ describe("what is damaged is refused", () => {
     assert.match((await failsWith(readAll(written(t, zlib.subarray(0, 20))), "CORRUPT_RECORD", { record: 0 })).message, /zlib data/);
   });
 
-  test("any change of one byte is found; in gzip it is found or does no harm; nothing but NextvladError is thrown", async (t) => {
+  test("detects any changed byte (in gzip: unless it has no effect), and throws only NextvladError", async (t) => {
     const path = written(t, THREE_FRAMED);
     const packings = [THREE_FRAMED, new Uint8Array(gzipSync(THREE_FRAMED)), new Uint8Array(deflateSync(THREE_FRAMED))];
     await fc.assert(
@@ -258,7 +258,7 @@ describe("what is damaged is refused", () => {
     );
   });
 
-  test("random bytes are refused by NextvladError", async () => {
+  test("rejects random bytes with NextvladError", async () => {
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({ maxLength: 100 }), fc.boolean(), async (noise, behindRecord) => {
         const content = behindRecord ? new Uint8Array([...THREE_FRAMED, ...noise]) : noise;
@@ -270,8 +270,8 @@ describe("what is damaged is refused", () => {
   });
 });
 
-describe("what was never a shard is told apart", () => {
-  test("a text file, a web page, a packed text file", async (t) => {
+describe("other file types", () => {
+  test("a text file, a web page, a compressed text file", async (t) => {
     for (const text of ["train0000.tfrecord\ntrain0001.tfrecord\n", "<html>\r\n<body>Access denied</body>", "a"]) {
       for (const content of [bytes(text), new Uint8Array(gzipSync(text))]) {
         const error = await failsWith(readAll(written(t, content)), "NOT_TFRECORD");
@@ -280,7 +280,7 @@ describe("what was never a shard is told apart", () => {
     }
   });
 
-  test("another kind of file is named by its first bytes, and never skipped", async (t) => {
+  test("names the file type by the first bytes, and never skips the file", async (t) => {
     const folder = temporaryFolder(t);
     // Python writes the archives, with its modules zipfile, tarfile, lzma and bz2.
     const script = `
@@ -295,7 +295,7 @@ open(folder + "/an xz file", "wb").write(lzma.compress(b"x" * 100))
 open(folder + "/a bzip2 file", "wb").write(bz2.compress(b"x" * 100))
 open(folder + "/a bzip2 file.empty", "wb").write(bz2.compress(b""))
 header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-open(folder + "/a safetensors file, which holds weights", "wb").write(struct.pack("<Q", len(header)) + header + bytes(4))
+open(folder + "/a safetensors file (weights)", "wb").write(struct.pack("<Q", len(header)) + header + bytes(4))
 `;
     assert.equal(spawnSync("python3", ["-c", script, folder], { encoding: "utf8" }).stderr, "");
     writeFileSync(join(folder, "a zstd file"), Buffer.from("28b52ffd0458910000", "hex"));
@@ -311,21 +311,21 @@ open(folder + "/a safetensors file, which holds weights", "wb").write(struct.pac
       const error = await failsWith(readAll(join(folder, name)), "NOT_TFRECORD", { file: join(folder, name) });
       assert.ok(error.what === `this is ${name.replace(/\.(gz|empty)$/, "")}, not a TFRecord file`, error.message);
       assert.equal(error.details.damaged, undefined);
-      assert.equal(/Unpack it first/.test(error.message), /archive|an xz|bzip2|zstd|gzip/.test(name), error.message);
+      assert.equal(/Unpack it and/.test(error.message), /archive|an xz|bzip2|zstd|gzip/.test(name), error.message);
     }
     const pickle = bytes("\x80\x02]q\x00}q\x01(X\x05\x00\x00\x00video");
     const unknown = await failsWith(readAll(written(t, pickle)), "NOT_TFRECORD", { byteOffset: 0 });
-    assert.match(unknown.message, /expected a record's length and the checksum of that length, found 80 02 5d 71/);
+    assert.match(unknown.message, /expected a record length and its checksum, found 80 02 5d 71/);
   });
 
-  test("no file, and a directory", async (t) => {
+  test("a missing file and a directory", async (t) => {
     const folder = temporaryFolder(t);
     await failsWith(readAll(join(folder, "none")), "FILE_MISSING", { file: join(folder, "none") });
     await failsWith(readAll(folder), "FILE_UNREADABLE", { file: folder });
   });
 });
 
-test("leaving early, or by an error, closes the file", async (t) => {
+test("closes the file when the consumer stops early or fails", async (t) => {
   const openFiles = () => readdirSync("/proc/self/fd").length;
   const whole = written(t, gzipSync(THREE_FRAMED));
   const damaged = written(t, flipped(THREE_FRAMED, 14));
@@ -335,7 +335,7 @@ test("leaving early, or by an error, closes the file", async (t) => {
   assert.equal(openFiles(), before);
 });
 
-test("a record longer than the option allows is an error that names the option; a longer limit reads it", async (t) => {
+test("rejects a record longer than the limit and names the option; a higher limit reads it", async (t) => {
   const path = written(t, framed(bytes("short"), new Uint8Array(1000)));
   const error = await failsWith(collect(readTfRecordFile(path, { maxRecordBytes: 999 }), copy), "CORRUPT_RECORD", {
     file: path,
@@ -348,7 +348,7 @@ test("a record longer than the option allows is an error that names the option; 
   assert.equal((await collect(readTfRecordFile(path, { maxRecordBytes: 1000 }), copy)).length, 2);
 });
 
-test("the memory of a long record is freed when it is released, and its successor is read", async () => {
+test("releasing a long record frees its memory, and the next record is read", async () => {
   const long = new Uint8Array(40 << 20).fill(7);
   const content = framed(long, bytes("after"), long, bytes("end"));
   const lengths: number[] = [];
@@ -375,7 +375,7 @@ test("the memory of a long record is freed when it is released, and its successo
   assert.deepEqual(lengths, [long.length, 5, long.length, 3]);
 });
 
-test("a gzipped shard is unpacked as it is read, not ahead of it", async (t) => {
+test("decompresses a gzip shard on demand, not ahead of the reader", async (t) => {
   const packed = new Uint8Array(gzipSync(framed(bytes("first"), new Uint8Array(100 << 20)), { level: 9 }));
   const path = written(t, packed);
   const before = process.memoryUsage().arrayBuffers;
@@ -401,7 +401,7 @@ async function walk(path: string, isOver = () => false, areShort = false): Promi
   }
 }
 
-test("finds what the reader finds in lengths and at the end, wherever a record lies, and none of the data's damage", async (t) => {
+test("walks headers: detects corrupt lengths and truncation like the reader, and ignores corrupt data", async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, "whole.tfrecord");
   // Short records, with many headers in one read; records of a block or more, whose headers are read one by one; and an empty record.
@@ -435,7 +435,7 @@ test("finds what the reader finds in lengths and at the end, wherever a record l
   await failsWith(walk(bad), "CORRUPT_RECORD", { record: sizes.length, expected: "12 bytes", found: "1 bytes" });
 });
 
-test("skips what is not an uncompressed TFRecord file, and ends when it is asked to", async (t) => {
+test("walks headers: skips files that are not uncompressed TFRecord files, and stops when asked to", async (t) => {
   const path = join(temporaryFolder(t), "a.tfrecord");
   writeFileSync(path, Buffer.concat(Array.from({ length: 10 }, () => encodeTfRecord(new Uint8Array(30)))));
   let asked = 0;

@@ -59,7 +59,7 @@ async function sha1(bytes: Uint8Array): Promise<string> {
   return Buffer.from(await crypto.subtle.digest("SHA-1", bytes.slice())).toString("hex");
 }
 
-test("arrays for all load without an encoding and with any that Paddle's loaders name", needsPython, async () => {
+test("portable arrays load without an encoding and with any encoding that Paddle's loaders use", needsPython, async () => {
   // Every byte value, no bytes at all, and more than one piece of Latin-1 text.
   const arrays = [
     { name: "bytes", shape: [2, 128], data: Uint8Array.from({ length: 256 }, (_, i) => i) },
@@ -77,7 +77,7 @@ test("arrays for all load without an encoding and with any that Paddle's loaders
   }
 });
 
-test("entries of a dict may use the same memory one after another", needsPython, async () => {
+test("consecutive entries of a dict may use the same memory", needsPython, async () => {
   const shared = new Uint8Array(100_000);
   const sizes = [10, 100_000, 40_000, 5];
   async function* entries(): AsyncGenerator<readonly [string, Picklable]> {
@@ -95,7 +95,7 @@ test("entries of a dict may use the same memory one after another", needsPython,
   assert.deepEqual(askPython(LOAD_ARRAYS, ["{}"], Buffer.concat(chunks)), expected);
 });
 
-test("what is written is read back, in either form", async () => {
+test("reads back arrays in both forms", async () => {
   const dtype = fc.constantFrom<PickledDtype>("u1", "f4", "f8", "i4", "i8");
   await fc.assert(
     fc.asyncProperty(

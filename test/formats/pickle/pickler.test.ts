@@ -107,7 +107,7 @@ describe("Python loads", () => {
     assert.deepEqual(found, lists.map(expectedInPython));
   });
 
-  test("ints on either side of every length's edge", async () => {
+  test("ints at the limits of every encoding", async () => {
     const powers = [8n, 16n, 31n, 32n, 39n, 40n, 63n, 64n, 2000n].map((bits) => 2n ** bits);
     const edges = powers.flatMap((power) => [power - 1n, power, power + 1n, -power - 1n, -power, -power + 1n]);
     assert.deepEqual(loadInPython([await pickle(edges)]), [expectedInPython(edges)]);
@@ -124,7 +124,7 @@ describe("Python loads", () => {
   });
 });
 
-test("byte strings on either side of every length's edge; long ones are handed on as they are", async () => {
+test("byte strings at the limits of every encoding; long ones are not copied", async () => {
   const strings = [0, 1, 255, 256, 32_767, 32_768, 200_000].map((length) => new ByteString(new Uint8Array(length).map((_, i) => i * 7)));
   assert.deepEqual(loadInPython([await pickle(strings)]), [expectedInPython(strings)]);
   const chunks: Uint8Array[] = [];
@@ -157,7 +157,7 @@ class Loader(pickle.Unpickler):
 print(Loader(sys.stdin.buffer, encoding="bytes").load())
 `;
 
-test("a numpy array is numpy's own calls", async () => {
+test("a numpy array is pickled as calls of numpy's functions", async () => {
   const array = pickleArray("f4", [1, 2], new Uint8Array(Float32Array.of(1, -2).buffer));
   const python = spawnSync("python3", ["-c", PRINT_CALLS], { input: await pickle([array]), encoding: "utf8" });
   assert.equal(python.status, 0, python.stderr);
@@ -183,7 +183,7 @@ test("a list is pickled item by item, in chunks", async () => {
   assert.ok(total > 20_000 * 100 + longest);
 });
 
-test("half a surrogate pair and an int of 256 bytes are refused", async () => {
+test("rejects a lone surrogate and an int of 256 bytes", async () => {
   for (const value of ["\ud800", "a\udc00b", 2n ** 2047n]) {
     await assert.rejects(pickle([value]), (error) => error instanceof NextvladError && error.code === "BAD_FORMAT");
   }
@@ -208,7 +208,7 @@ function plain(value: PickledValue): unknown {
   return Array.isArray(value) ? value.map(plain) : value;
 }
 
-test("our own reader reads what is written", async () => {
+test("parsePickle reads what is written", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(arbitraryValue, { maxLength: 6 }), async (list) => {
       assert.deepEqual(plain(parsePickle(await pickle(list), "x.pkl")), expectedOfReader(list));
@@ -217,7 +217,7 @@ test("our own reader reads what is written", async () => {
   );
 });
 
-test("a pickle cut at any byte is refused", async () => {
+test("rejects a pickle truncated at any byte", async () => {
   const whole = await pickle([
     "text",
     1.5,

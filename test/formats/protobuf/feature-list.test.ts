@@ -24,7 +24,7 @@ function outcome(bytes: Uint8Array, maxFrames: number): unknown {
   }
 }
 
-test("counting says what parsing says, of whole records and of any with changed bytes", () => {
+test("counting agrees with parsing, for valid records and for any changed bytes", () => {
   const change = fc.record({ at: fc.nat(400), to: fc.nat(255) });
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 12 }), fc.nat(40), fc.array(change, { maxLength: 3 }), (frames, frameBytes, changes) => {
@@ -36,7 +36,7 @@ test("counting says what parsing says, of whole records and of any with changed 
   );
 });
 
-test("YouTube-8M's lists are counted, and no others: one odd frame, and parsing takes over", () => {
+test("counts lists like YouTube-8M's, and falls back to parsing if one frame differs", () => {
   const list = (sizes: readonly number[]): Uint8Array =>
     Buffer.concat(
       sizes.map((size) => {

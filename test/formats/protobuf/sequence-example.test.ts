@@ -37,8 +37,8 @@ const SAMPLE = encodeSequenceExample({
   ],
 });
 
-describe("what is written is read", () => {
-  test("TensorFlow's records, written again, are the same bytes", async () => {
+describe("round trip", () => {
+  test("re-encodes TensorFlow's records byte for byte", async () => {
     const records = await collect(readTfRecordFile(goldenData("train0000.tfrecord")), ({ data }) => data.slice());
     for (const [index, video] of goldenVideos().entries()) {
       const record = records[index] as Uint8Array;
@@ -93,14 +93,14 @@ describe("what is written is read", () => {
   });
 });
 
-describe("what other writers may do is read", () => {
+describe("variants of other writers", () => {
   test("int64 lists that are not packed, or packed in parts; negative values take ten bytes", () => {
     const minusTwo = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
     const list = field(3, [8, 5], field(1, [1, 0xac, 0x02]), [8, ...minusTwo]);
     assert.deepEqual(parse(context(entry("labels", list))).context.get("labels"), { kind: "int64", values: [5, 1, 300, -2] });
   });
 
-  test("fields in any order, unknown fields of every kind, a context in parts, the last of a key that comes twice", () => {
+  test("fields in any order, unknown fields of every wire type, a context in parts, the last value of a duplicate key", () => {
     const unknown = new Uint8Array([0x78, 0x96, 0x01, 0x79, 1, 2, 3, 4, 5, 6, 7, 8, 0x7a, 2, 0xff, 0xff, 0x7d, 1, 2, 3, 4]);
     const valueFirst = field(1, unknown, field(2, bytesFeature([1])), field(1, text("id")));
     const example = new Uint8Array([
@@ -123,22 +123,22 @@ describe("what other writers may do is read", () => {
     assert.deepEqual([...read.frameLists], [["rgb", { frames: 2, frameBytes: 2, data: Uint8Array.of(1, 2, 3, 4) }]]);
   });
 
-  test("feature lists that were not asked for are named and not looked into", () => {
+  test("lists the names of feature lists that were not requested, without parsing them", () => {
     const read = parse(lists(entry("boxes", Uint8Array.of(0x0a, 0x7f)), entry("audio", frames(bytesFeature([1])))));
     assert.deepEqual(read.listNames, ["boxes", "audio"]);
     assert.deepEqual([...read.frameLists.keys()], ["audio"]);
   });
 });
 
-describe("what is no SequenceExample is refused", () => {
-  test("each kind of damage is placed at its byte", async () => {
+describe("invalid SequenceExamples", () => {
+  test("reports the byte of each kind of corruption", async () => {
     const cases: readonly (readonly [Uint8Array, number, RegExp])[] = [
-      [Uint8Array.of(0x0a, 5, 1, 2), 1, /a field of 5 bytes reaches past the end/],
-      [Uint8Array.of(0x0a), 1, /ends in the middle of a number/],
-      [Uint8Array.of(0x78, 0x80, 0x80), 1, /ends in the middle of a number/],
+      [Uint8Array.of(0x0a, 5, 1, 2), 1, /a field of 5 bytes exceeds its message/],
+      [Uint8Array.of(0x0a), 1, /truncated varint/],
+      [Uint8Array.of(0x78, 0x80, 0x80), 1, /truncated varint/],
       [Uint8Array.of(0x78, ...Array(10).fill(0x80), 1), 1, /more than ten bytes/],
-      [Uint8Array.of(0x7d, 1, 2, 3), 1, /reaches past the end of its message/],
-      [Uint8Array.of(0x7b), 1, /unknown type 3/],
+      [Uint8Array.of(0x7d, 1, 2, 3), 1, /a field exceeds its message/],
+      [Uint8Array.of(0x7b), 1, /unknown wire type 3/],
       [Uint8Array.of(0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f), 6, /too large/],
     ];
     for (const [bytes, position, words] of cases) {
@@ -147,17 +147,17 @@ describe("what is no SequenceExample is refused", () => {
     }
   });
 
-  test("frames that are not one bytes value each, and frames of unequal size", async () => {
+  test("rejects frames that are not one bytes value each, and frames of different sizes", async () => {
     const cases: readonly (readonly [Uint8Array, RegExp])[] = [
       [
         field(2, field(1, [0, 0, 128, 63])),
-        /frame 1 of rgb is not one bytes value \(expected one bytes value, a byte for each feature, found a list of floats\)\. Quantise/,
+        /frame 1 of rgb is not one bytes value \(expected one bytes value with one byte per feature, found a list of floats\)\. Quantise/,
       ],
       [field(3, field(1, [1, 2])), /found a list of integers/],
-      [bytesFeature([1, 2], [3, 4]), /found several bytes values, or none/],
-      [field(1), /found several bytes values, or none/],
+      [bytesFeature([1, 2], [3, 4]), /found no bytes value, or several/],
+      [field(1), /found no bytes value, or several/],
       [new Uint8Array(0), /found nothing/],
-      [bytesFeature([1, 2, 3]), /frame 1 of rgb is not as long as the first \(expected 2 bytes, found 3 bytes\)/],
+      [bytesFeature([1, 2, 3]), /frame 1 of rgb differs in size from the first \(expected 2 bytes, found 3 bytes\)/],
     ];
     for (const [feature, words] of cases) {
       const error = await failsWith(parseLater(lists(entry("rgb", frames(bytesFeature([1, 2]), feature)))), "BAD_VIDEO", { record: 7 });
@@ -165,7 +165,7 @@ describe("what is no SequenceExample is refused", () => {
     }
   });
 
-  test("changed, cut and random bytes end in a value or in NextvladError", () => {
+  test("changed, truncated and random bytes give a value or NextvladError", () => {
     const parseSafely = (bytes: Uint8Array): void => {
       try {
         parse(bytes);

@@ -7,7 +7,7 @@ import { concat, field, floatField, type Message, rawBytes, stringField, varintF
 const place = { file: "test", record: 0, byteOffset: 0 };
 const bytesOf = (message: Message): Buffer => Buffer.concat(message.pieces);
 
-test("the examples of the encoding's own documentation", () => {
+test("matches the examples of the Protocol Buffers documentation", () => {
   // https://protobuf.dev/programming-guides/encoding: Test1 {a: 150}, Test2 {b: "testing"}, Test3 {c: {a: 150}}; and int32 -2.
   assert.equal(bytesOf(varintField(1, 150)).toString("hex"), "089601");
   assert.equal(bytesOf(stringField(2, "testing")).toString("hex"), "120774657374696e67");
@@ -17,7 +17,7 @@ test("the examples of the encoding's own documentation", () => {
   assert.equal(bytesOf(floatField(2, 1)).toString("hex"), "150000803f");
 });
 
-test("what is written is read back, however deep", () => {
+test("reads back messages of any depth", () => {
   fc.assert(
     fc.property(
       fc.array(fc.tuple(fc.integer({ min: 1, max: 2 ** 28 }), fc.maxSafeInteger(), fc.uint8Array({ maxLength: 300 })), { maxLength: 10 }),

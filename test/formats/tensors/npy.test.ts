@@ -63,7 +63,7 @@ function npyFile(header: string, data: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from("\x93NUMPY\x01\x00", "latin1"), length, Buffer.from(header, "latin1"), data]);
 }
 
-test("headers of other writers: any order of keys, double quotes, Python 2's longs, no padding", async () => {
+test("reads headers of other writers: any key order, double quotes, Python 2's longs, no padding", async () => {
   for (const header of [
     "{'shape': (2L, 1L), 'fortran_order': False, 'descr': '<f4'}",
     '{"fortran_order":False,"descr":"<f4","shape":(2,1)}',
@@ -74,7 +74,7 @@ test("headers of other writers: any order of keys, double quotes, Python 2's lon
   }
 });
 
-test("a type that is not read is refused with what to save instead", async () => {
+test("rejects unsupported types and says what to save instead", async () => {
   const advice: Readonly<Record<string, RegExp>> = {
     "|i1": /found \|i1\)\. Int8 is ambiguous: save the float features, or, .*\+ 128\)\.astype\('\|u1'\)\.$/,
     "|O": /Python objects.*numpy\.stack\(list\(array\)\)\.astype\('<f4'\)\.$/,
@@ -92,7 +92,7 @@ test("a type that is not read is refused with what to save instead", async () =>
   }
 });
 
-test("headers that lie or make no sense are refused", async () => {
+test("rejects invalid headers", async () => {
   const header = (descr: string, order: string, shape: string): string =>
     `{'descr': '${descr}', 'fortran_order': ${order}, 'shape': ${shape}, }`;
   const data = new Uint8Array(8);
@@ -125,7 +125,7 @@ test("headers that lie or make no sense are refused", async () => {
   for (const [i, bytes] of bad.entries()) await assert.rejects(read(bytes), isBadFormat, `bad file ${i} was read`);
 });
 
-test("a damaged file is read or refused, never anything else", async () => {
+test("a corrupt file gives an array or BAD_FORMAT, never another error", async () => {
   const files = goldenArrays.map(({ file: base64 }) => Buffer.from(base64, "base64"));
   await fc.assert(
     fc.asyncProperty(
@@ -150,7 +150,7 @@ test("a damaged file is read or refused, never anything else", async () => {
   );
 });
 
-test("a file cut at any byte is refused", async () => {
+test("rejects a file truncated at any byte", async () => {
   for (const { file: base64, name } of goldenArrays.slice(0, 3)) {
     const whole = Buffer.from(base64, "base64");
     for (let length = 0; length < whole.length; length++)
@@ -158,7 +158,7 @@ test("a file cut at any byte is refused", async () => {
   }
 });
 
-test("a missing file and a directory are named", async () => {
+test("reports a missing file and a directory", async () => {
   await assert.rejects(readNpy(`${file}-none`), (error) => error instanceof NextvladError && error.code === "FILE_MISSING");
   await assert.rejects(readNpy(join(file, "..")), (error) => error instanceof NextvladError && error.code === "FILE_UNREADABLE");
 });

@@ -36,7 +36,7 @@ describe("arrays that numpy wrote", () => {
   }
 });
 
-test("an array that is not there, no file, a directory, another file", async (t) => {
+test("reports a missing array, a missing file, a directory and another file type", async (t) => {
   const folder = temporaryFolder(t);
   const file = join(folder, "x.npz");
   writeFileSync(file, Buffer.from((goldenFiles[0] as GoldenFile).file, "base64"));
@@ -63,7 +63,7 @@ test("an array that is not there, no file, a directory, another file", async (t)
   }
 });
 
-test("a damaged file gives the same array or an error: nothing changed passes the checksum", async (t) => {
+test("a corrupt file gives the same array or an error: no changed data pass the checksum", async (t) => {
   const file = join(temporaryFolder(t), "x.npz");
   for (const { file: base64, arrays } of goldenFiles.slice(0, 2)) {
     const whole = Buffer.from(base64, "base64");
@@ -84,7 +84,7 @@ test("a damaged file gives the same array or an error: nothing changed passes th
   }
 });
 
-test("a .npz file with more than 10,000 entries is refused", async (t) => {
+test("rejects a .npz file with more than 10,000 entries", async (t) => {
   const path = join(temporaryFolder(t), "many.npz");
   const entries = Object.fromEntries(Array.from({ length: 10_001 }, (_, i) => [`a${i}.npy`, new Uint8Array(0)]));
   writeFileSync(path, zipSync(entries, { level: 0 }));
@@ -121,7 +121,7 @@ async function encode(arrays: readonly NpzArray[]): Promise<Uint8Array[]> {
 
 const hexOf = (data: NpzArray["data"]): string => Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("hex");
 
-test("Python's zipfile finds every array as it was", needsPython, async () => {
+test("Python's zipfile reads every array unchanged", needsPython, async () => {
   const arrays: NpzArray[] = [
     { name: "batch_norm_0.w_0", shape: [3], data: Float32Array.of(1, -0, Number.NaN) },
     { name: "matrix", shape: [2, 3], data: Float64Array.of(1, 2, 3, 4, 5, 6).subarray(0) },
@@ -133,7 +133,7 @@ test("Python's zipfile finds every array as it was", needsPython, async () => {
   assert.deepEqual(askPython(READ_NPZ, [], Buffer.concat(await encode(arrays))), expected);
 });
 
-test("arrays of any size and number", needsPython, async () => {
+test("Python reads arrays of any size and number", needsPython, async () => {
   const arbitrary = fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 20 });
   const samples = [...fc.sample(arbitrary, 3), [Uint8Array.from({ length: 40_000_000 }, (_, i) => i % 253)]];
   for (const sample of samples) {
@@ -147,12 +147,12 @@ test("arrays of any size and number", needsPython, async () => {
   }
 });
 
-test("the same arrays make the same file", async () => {
+test("the same arrays give the same file", async () => {
   const make = async (): Promise<Buffer> => Buffer.concat(await encode([{ name: "a", shape: [2], data: Float32Array.of(1, 2) }]));
   assert.deepEqual(await make(), await make());
 });
 
-test("more than ZIP's offsets reach is refused", async () => {
+test("rejects arrays that exceed ZIP's offsets", async () => {
   const huge = { length: 2 ** 30, byteLength: 2 ** 32 } as unknown as Float32Array;
   await assert.rejects(
     encode([{ name: "huge", shape: [2 ** 30], data: huge }]),
@@ -160,7 +160,7 @@ test("more than ZIP's offsets reach is refused", async () => {
   );
 });
 
-test("what is written is read back; cut at any byte, it is refused", async (t) => {
+test("reads back what is written; rejects it truncated at any byte", async (t) => {
   const file = join(temporaryFolder(t), "x.npz");
   const shape = fc.array(fc.nat(3), { maxLength: 3 });
   const data = fc.constantFrom(Float32Array, Float64Array, Int32Array, BigInt64Array, Uint8Array);
