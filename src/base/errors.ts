@@ -1,33 +1,36 @@
 import { escapeBytes } from "./byte-text.js";
 import { boundText, showMessage, showPath, showText } from "./shown-value.js";
 
-/** A stable error code that scripts and tests may rely on. See `NextvladError.exitCode` for the process's exit code. */
-export type ErrorCode =
-  | "STOPPED"
-  | "BAD_USAGE"
-  | "BAD_CONFIG"
-  | "NO_DEVICE"
-  | "NOT_SET_UP"
-  | "NOT_READY"
-  | "FILE_MISSING"
-  | "FILE_UNREADABLE"
-  | "FILE_UNWRITABLE"
-  | "BAD_FILE_LIST"
-  | "NOT_TFRECORD"
-  | "CORRUPT_RECORD"
-  | "BAD_VIDEO"
-  | "BAD_LABELS"
-  | "TOO_FEW_VIDEOS"
-  | "WORKER_DIED"
-  | "BAD_FORMAT"
-  | "BAD_RESULTS"
-  | "UNSAFE_PICKLE"
-  | "BAD_WEIGHTS"
-  | "BAD_SNAPSHOT"
-  | "SAVE_DIR_TAKEN"
-  | "NOT_FINITE"
-  | "OUT_OF_MEMORY"
-  | "KERNEL_FAILED";
+/** The error codes, which scripts and tests may rely on; docs/errors.md explains each. See `NextvladError.exitCode` for the process's exit code. */
+export const ERROR_CODES = [
+  "BAD_USAGE",
+  "BAD_CONFIG",
+  "NOT_READY",
+  "NOT_SET_UP",
+  "NO_DEVICE",
+  "FILE_MISSING",
+  "FILE_UNREADABLE",
+  "FILE_UNWRITABLE",
+  "SAVE_DIR_TAKEN",
+  "BAD_FILE_LIST",
+  "NOT_TFRECORD",
+  "CORRUPT_RECORD",
+  "BAD_VIDEO",
+  "BAD_LABELS",
+  "TOO_FEW_VIDEOS",
+  "BAD_FORMAT",
+  "UNSAFE_PICKLE",
+  "BAD_WEIGHTS",
+  "BAD_SNAPSHOT",
+  "BAD_RESULTS",
+  "NOT_FINITE",
+  "OUT_OF_MEMORY",
+  "WORKER_DIED",
+  "KERNEL_FAILED",
+  "STOPPED",
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** What is lost to corrupt bytes in a shard. */
 export type Damage = "record" | "rest of shard";

@@ -8,7 +8,7 @@ import { hasRunningThreads, terminateThreads } from "../base/waiting.js";
 import { normaliseArguments } from "./arguments.js";
 import { formatFailure } from "./failure.js";
 import { isReaderGone, printToStderr } from "./output.js";
-import { outlastSignals } from "./signals.js";
+import { ignoreSignals } from "./signals.js";
 
 /**
  * Runs the program on the process's arguments and returns its exit code. Uncaught errors are printed like others. A failed write to stdout
@@ -103,7 +103,7 @@ const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
  * itself with SIGHUP, which shells report as the same exit code.
  */
 export async function leave(exitCode: number): Promise<never> {
-  const signalled = outlastSignals();
+  const signalled = ignoreSignals();
   // If the reader does not read, like a pager, this waits until the next signal.
   await Promise.race([Promise.all([flush(process.stdout), flush(process.stderr)]), signalled]);
   await endStuckReads(exitCode);

@@ -22,6 +22,6 @@ export async function runSetup({ device }: SetupFlags): Promise<number> {
     const [exitCode, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
     return exitCode ?? 128 + constants.signals[signal ?? "SIGTERM"];
   } catch (error) {
-    throw new NextvladError("NOT_SET_UP", `bash does not start: ${(error as Error).message}`, { remedy: "install bash" }, error);
+    throw new NextvladError("NOT_SET_UP", `cannot run bash: ${(error as Error).message}`, { remedy: "install bash" }, error);
   }
 }

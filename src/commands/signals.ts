@@ -15,7 +15,7 @@ const ECHO_MS = 500;
  * From now on, SIGINT, SIGTERM and SIGHUP do not kill the process: the work is done, and the exit code must report how it ended. The promise resolves at the
  * first of them.
  */
-export function outlastSignals(): Promise<void> {
+export function ignoreSignals(): Promise<void> {
   return new Promise((resolve) => {
     for (const name of SIGNALS) process.on(name, () => resolve());
   });
@@ -34,10 +34,10 @@ export interface SignalWatch {
 }
 
 /**
- * Turns the first signal into an abort, and logs it with `tell`. A second signal, half a second later or more, ends the process immediately, even inside a
+ * Turns the first signal into an abort, and logs it. A second signal, half a second later or more, ends the process immediately, even inside a
  * kernel: the default action is restored by then, which shells report as 130, 143 or 129 too.
  */
-export function watchSignals(tell: (message: string) => void): SignalWatch {
+export function watchSignals(log: (message: string) => void): SignalWatch {
   const controller = new AbortController();
   // Each pending input adds a listener, so the default limit of listeners does not apply.
   setMaxListeners(0, controller.signal);
@@ -53,14 +53,14 @@ export function watchSignals(tell: (message: string) => void): SignalWatch {
     exitCode = 128 + constants.signals[name];
     echo = setTimeout(restoreDefaults, ECHO_MS);
     echo.unref();
-    tell(`${name}: finishing the step and saving; once more to leave at once`);
+    log(`${name}: finishing the step and saving; repeat the signal to exit immediately`);
     controller.abort();
   };
   for (const name of SIGNALS) process.on(name, onSignal);
   setStopRequest({ signal: controller.signal, exitCode: () => exitCode });
   const onSaveRequest = (save: () => void): void => {
     const listener = (): void => {
-      tell("SIGUSR1: saving, and going on");
+      log("SIGUSR1: saving, then continuing");
       save();
     };
     saveListeners.push(listener);

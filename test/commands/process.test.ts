@@ -34,7 +34,7 @@ test("a full disk behind stdout does not end training: the reason goes to stderr
   );
 });
 
-test("readers of stdout and stderr that exit do not end training, and are no error", async (context) => {
+test("readers of stdout and stderr that exit do not end training and are not an error", async (context) => {
   const { exitCode, snapshots, log } = await trainWith("2>&1 | true", context);
   assert.equal(exitCode, 0);
   assert.ok(snapshots.includes("NEXTVLAD_epoch0"));

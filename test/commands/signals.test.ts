@@ -51,7 +51,7 @@ describe("a signal", { concurrency: true }, () => {
       await said("ready");
       child.kill(name);
       assert.deepEqual(await once(child, "close"), [exitCode, null]);
-      assert.match(output(), new RegExp(`${name}: finishing the step and saving; once more to leave at once`));
+      assert.match(output(), new RegExp(`${name}: finishing the step and saving; repeat the signal to exit immediately`));
       assert.match(output(), /saved/);
     });
 
@@ -66,7 +66,7 @@ describe("a signal", { concurrency: true }, () => {
     });
   }
 
-  test("what npm passes on of the same Ctrl-C does not count as a second one", async () => {
+  test("a Ctrl-C that npm forwards does not count as a second signal", async () => {
     const { child, said, output } = start(1200);
     await said("ready");
     child.kill("SIGINT");
@@ -78,7 +78,7 @@ describe("a signal", { concurrency: true }, () => {
   });
 });
 
-test("a signal that comes once the work is over changes nothing", async (t) => {
+test("a signal after the work has ended has no effect", async (t) => {
   const pipe = join(scratch(t), "pipe");
   execFileSync("mkfifo", [pipe]);
   // A pending read delays the exit for a moment.
@@ -99,7 +99,7 @@ test("a signal that comes once the work is over changes nothing", async (t) => {
   assert.deepEqual(await ended, [7, null]);
 });
 
-test("all that was printed reaches a slow reader of a pipe before the process ends", async () => {
+test("a slow reader of a pipe gets all output before the process exits", async () => {
   const script = `
     import { leave } from ${JSON.stringify(compiled("commands/process.js"))};
     process.stdout.write("o".repeat(1_000_000));
@@ -117,7 +117,7 @@ test("all that was printed reaches a slow reader of a pipe before the process en
   assert.deepEqual(await Promise.all(lengths), [1_000_000, 1_000_000]);
 });
 
-test("a reader that takes nothing keeps the process only until a signal", async () => {
+test("a reader that does not read blocks the exit only until a signal", async () => {
   const script = `
     import { leave } from ${JSON.stringify(compiled("commands/process.js"))};
     process.stderr.write("e".repeat(1_000_000));

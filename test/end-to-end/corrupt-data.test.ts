@@ -148,7 +148,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     assert.equal(listIn(join(folder, "out"), "train").length, 2);
     const misspelt = await runNextvlad([...args, "--on-corrupt", "skip"]);
     assert.equal(misspelt.exitCode, 2);
-    assert.match(misspelt.stderr, /--on-corrupt.*error, skip-record or skip-shard/);
+    assert.match(misspelt.error, /--on-corrupt.*error, skip-record or skip-shard/);
   });
 });
 

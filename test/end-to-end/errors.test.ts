@@ -301,7 +301,7 @@ test("shards that never answer, more than Node has threads by default, keep nobo
   assert.deepEqual([exitCode, signal], [null, "SIGKILL"], output);
   assert.match(output, /checked the first records of 3 of 9 shards in 10 s/);
   assert.match(output, /SIGTERM: finishing the step and saving/);
-  assert.match(output, /a read never returned \(dead disk or mount\): killing the process, instead of exiting with 143/);
+  assert.match(output, /a read never returned \(dead disk or mount\): killing the process instead of exiting with 143/);
   assert.match(output, /last snapshot: \S+NEXTVLAD_step0\nresume with: nextvlad train .* --resume\n/);
   assert.ok(existsSync(join(saveDir, "NEXTVLAD_step0", "state.json")));
 });

@@ -171,7 +171,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
     const none = await spawnNextvlad(["eval", ...out], { env: { ...process.env, HOME: home } });
     assert.equal(none.exitCode, 1);
     assert.match(
-      none.stderr,
+      none.error,
       /\.paddle\/weights, --weights: .*nextvlad_youtube8m\.tar\.gz.*https:\/\/paddlemodels\.bj\.bcebos\.com\/video_classification\/nextvlad_youtube8m\.tar\.gz/,
     );
     mkdirSync(join(home, ".paddle/weights"), { recursive: true });

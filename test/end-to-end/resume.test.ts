@@ -91,7 +91,7 @@ test("SIGUSR1 saves at once, and the run goes on", async (t) => {
   const args = ["--config", config, "--save-dir", saveDir, "--epoch", "1", "--valid-interval", "0", "--log-interval", "1"];
   const { exitCode, output } = await interrupted(args, "iter 5 ", (child) => child.kill("SIGUSR1"));
   assert.equal(exitCode, 0, output);
-  assert.match(output, /SIGUSR1: saving, and going on/);
+  assert.match(output, /SIGUSR1: saving, then continuing/);
   const [epoch, step] = snapshotsIn(saveDir).sort();
   assert.deepEqual([epoch, /^NEXTVLAD_step\d+$/.test(step ?? "")], ["NEXTVLAD_epoch0", true]);
   assert.equal((await checkSnapshot(join(saveDir, step as string))).epoch, 0);
@@ -116,7 +116,7 @@ test("a storm of signals leaves the run unharmed", async (t) => {
     }, 10);
   });
   assert.equal(exitCode, 143, output.slice(-2000));
-  assert.match(output, /SIGUSR1: saving, and going on/);
+  assert.match(output, /SIGUSR1: saving, then continuing/);
   for (const name of snapshotsIn(saveDir)) await checkSnapshot(join(saveDir, name));
 });
 
@@ -158,7 +158,7 @@ describe("--resume without a path", () => {
     const explicit = await runNextvlad([...resume, join(saveDir, "NEXTVLAD_epoch1")]);
     assert.equal(explicit.exitCode, 1);
     assert.match(
-      explicit.stderr,
+      explicit.error,
       /optimizer\.safetensors: the file's checksum does not match \(expected \w{8}, found \w{8}\)\. Take another snapshot/,
     );
     const printed = await trained(resume.slice(1));
@@ -191,7 +191,7 @@ describe("--resume without a path", () => {
     assert.equal(refused.exitCode, 2);
     assert.match(
       refused.error,
-      /TRAIN\.filelist: a run that resumes inside an epoch needs the same list of shards.*expected 2 shards.*found 3 shards/,
+      /TRAIN\.filelist: resuming inside an epoch needs the same list of shards.*expected 2 shards.*found 3 shards/,
     );
     await trained(["--save-dir", join(folder, "other"), "--resume", join(saveDir, "NEXTVLAD_epoch0"), ...more]);
   });

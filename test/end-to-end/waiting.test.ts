@@ -115,7 +115,7 @@ test("a shard that never answers in the midst of training: SIGTERM saves, and th
   child.stderr.on("data", onOutput);
   assert.deepEqual(await once(child, "close"), [null, "SIGKILL"], output);
   assert.match(output, /\[TRAIN\] train stopped\. /);
-  assert.match(output, /killing the process, instead of exiting with 143/);
+  assert.match(output, /killing the process instead of exiting with 143/);
   const last = /last snapshot: \S+\/(NEXTVLAD_\w+)\n/.exec(output)?.[1] ?? "";
   assert.ok(readdirSync(saveDir).includes(last), output);
 });

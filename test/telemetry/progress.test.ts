@@ -5,7 +5,7 @@ import { Capture, screenOf } from "./terminal.js";
 
 const state = { fraction: 0.5, videosPerSecond: 812.4, secondsLeft: 3849, loss: 4.512, gap: 0.87094, waitShare: 0.123 };
 
-test("the words beside the bar: speed, time left, loss, GAP, and the share of waiting", () => {
+test("formats the facts beside the bar: speed, time left, loss, GAP, and the share of waiting", () => {
   assert.deepEqual(formatFacts(state), ["812 videos/s", "1:04:09 left", "loss 4.51", "GAP 0.871", "12% waiting for data"]);
   assert.deepEqual(formatFacts({ fraction: 0, videosPerSecond: 1.23, secondsLeft: 5, waitShare: 1, epoch: 2 }), [
     "epoch 2",
@@ -15,7 +15,7 @@ test("the words beside the bar: speed, time left, loss, GAP, and the share of wa
   ]);
 });
 
-test("the line fits any width, with room for ^C: the bar shrinks, then the last facts go, then the bar, then the title's end", () => {
+test("the line fits any width, with room for ^C: the bar shrinks, then the last facts are dropped, then the bar, then the end of the title", () => {
   const facts = formatFacts({ ...state, epoch: 3 });
   const line = (columns: number): string => fitLine("train", 0.5, facts, columns);
   assert.equal(
@@ -30,7 +30,7 @@ test("the line fits any width, with room for ^C: the bar shrinks, then the last 
   assert.deepEqual([fitLine("t", 0, [], 13), fitLine("t", 1, [], 15), fitLine("t", 1, [], 14)], ["t ░░░░░░ 0%", "t ██████ 100%", "t 100%"]);
 });
 
-test("durations", () => {
+test("formats durations", () => {
   assert.deepEqual([0, 59.6, 3599, 3600, 90_061].map(formatDuration), ["0:00", "1:00", "59:59", "1:00:00", "25:01:01"]);
   assert.deepEqual([Number.POSITIVE_INFINITY, Number.NaN, -1].map(formatDuration), ["-", "-", "-"]);
 });
@@ -61,7 +61,7 @@ describe("on a terminal", { concurrency: false }, () => {
     });
   });
 
-  test("lines printed meanwhile stay whole, the bar below them; at its end it is gone", () => {
+  test("lines are printed above the bar, which disappears at its end", () => {
     const { text } = asOnATerminal((screen, capture) => {
       screen.print("before\n");
       screen.start("epoch 0");
@@ -77,7 +77,7 @@ describe("on a terminal", { concurrency: false }, () => {
     assert.deepEqual(screenOf(text), ["before", "one", "two", "three", "after"]);
   });
 
-  test("the bar fits the terminal's width, and is gone after a Ctrl-C that the terminal shows", () => {
+  test("the bar fits the terminal's width, and disappears after a Ctrl-C that the terminal echoes", () => {
     const { text } = asOnATerminal((screen, capture) => {
       screen.start("train");
       screen.update({ ...state, epoch: 3 });
@@ -93,7 +93,7 @@ describe("on a terminal", { concurrency: false }, () => {
     assert.deepEqual(screenOf(text), ["SIGINT", ""]);
   });
 
-  test("a bar begun anew takes the old one's place; updates without a bar show nothing", () => {
+  test("a new bar replaces the old one; updates without a bar print nothing", () => {
     const { text } = asOnATerminal((screen) => {
       screen.start("epoch 0");
       screen.start("epoch 1");
@@ -105,7 +105,7 @@ describe("on a terminal", { concurrency: false }, () => {
   });
 });
 
-test("in a pipe there are lines, and no bar", () => {
+test("a pipe gets lines and no bar", () => {
   const capture = new Capture(false);
   const screen = createScreen(capture.stream);
   screen.start("epoch 0");

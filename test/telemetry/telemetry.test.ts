@@ -16,7 +16,7 @@ function entries(file: string): Record<string, unknown>[] {
     .map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
-test("the file gets JSON with the fields, stderr a readable line; each is there at once", async (context) => {
+test("the file gets JSON with the fields, stderr a readable line, both immediately", async (context) => {
   const logFile = join(scratch(context), "train.log.jsonl");
   const stderr = new Capture(false);
   const telemetry = await createTelemetry({ logFile, stderr: stderr.stream });
@@ -28,7 +28,7 @@ test("the file gets JSON with the fields, stderr a readable line; each is there 
   await telemetry.close();
 });
 
-test("a log that is there is continued", async (context) => {
+test("an existing log is appended to", async (context) => {
   const logFile = join(scratch(context), "train.log.jsonl");
   for (const message of ["first", "second"]) {
     const telemetry = await createTelemetry({ logFile, stderr: new Capture(false).stream });
@@ -41,7 +41,7 @@ test("a log that is there is continued", async (context) => {
   );
 });
 
-test("a failure goes to the file with its stack, and not to stderr", async (context) => {
+test("a failure is logged with its stack to the file, not to stderr", async (context) => {
   const logFile = join(scratch(context), "train.log.jsonl");
   const stderr = new Capture(false);
   for (const failure of [
@@ -58,7 +58,7 @@ test("a failure goes to the file with its stack, and not to stderr", async (cont
   assert.equal(stderr.text, "");
 });
 
-test("a log that cannot be opened is an error that names it", async (context) => {
+test("a log that cannot be opened is an error with its path", async (context) => {
   const logFile = join(scratch(context), "no-folder", "train.log.jsonl");
   await assert.rejects(createTelemetry({ logFile }), (error: unknown) => {
     assert.ok(error instanceof NextvladError && error.code === "FILE_UNWRITABLE");
@@ -66,7 +66,7 @@ test("a log that cannot be opened is an error that names it", async (context) =>
   });
 });
 
-test("a log that is a link or a pipe is an error, with and without a reader, and nothing is written through it", async (context) => {
+test("a log that is a link or a pipe, with or without a reader, is an error, and nothing is written through it", async (context) => {
   const folder = scratch(context);
   const [target, link, pipe] = [join(folder, "target"), join(folder, "link"), join(folder, "pipe")];
   writeFileSync(target, "kept");
@@ -100,7 +100,7 @@ test("a full disk ends the log with a warning, not the run", { skip: !existsSync
   assert.match(stderr.text, /INFO: two\n$/);
 });
 
-test("colours are for terminals that know them, and NO_COLOR is honoured", async () => {
+test("colors are used only on a terminal that supports them, without NO_COLOR", async () => {
   const { NO_COLOR, TERM } = process.env;
   const written = async (isTTY: boolean, noColor: string, term = "xterm"): Promise<string> => {
     process.env.NO_COLOR = noColor;
