@@ -26,9 +26,9 @@ async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
     const { featureNames, featureDtype: dtype, rgbRange, audioRange } = flags;
     return planShards(flags.filelist, { ...options, featureNames, dtype, ranges: [rgbRange, audioRange] });
   }
-  const own = (pattern: string | undefined, range: readonly [number, number]) =>
+  const ownFeature = (pattern: string | undefined, range: readonly [number, number]) =>
     pattern === undefined ? null : { pattern: resolve(pattern), range };
-  const features = [own(flags.rgb, flags.rgbRange), own(flags.audio, flags.audioRange)] as const;
+  const features = [ownFeature(flags.rgb, flags.rgbRange), ownFeature(flags.audio, flags.audioRange)] as const;
   return planOwnFeatures(flags.csv ?? "", { ...options, features, videosPerShard: flags.videosPerShard });
 }
 
@@ -40,26 +40,26 @@ function checkFlags({ filelist, csv, rgb, audio, featureDtype, maxRecordBytes }:
   if ((filelist === undefined) === (csv === undefined)) {
     refuse(
       "--filelist, --csv",
-      "one of the two is needed",
-      "name the shards to convert with --filelist, or with --csv the table of labels of your own features",
+      "exactly one of the two is required",
+      "name the shards to convert with --filelist, or the label table of your own features with --csv",
     );
   }
   const patterns = [["--rgb", rgb] as const, ["--audio", audio] as const].filter(([, pattern]) => pattern !== undefined);
   const [first] = patterns;
   if (csv === undefined && first !== undefined)
-    refuse(first[0], "a shard brings its features", "leave it out, or name a table of labels with --csv");
+    refuse(first[0], "shards contain their features", "remove it, or name a label table with --csv");
   if (csv !== undefined && maxRecordBytes !== undefined) {
-    refuse("--max-record-bytes", "feature files have no records", "remove it: it is for shards, named with --filelist");
+    refuse("--max-record-bytes", "feature files have no records", "remove it: it applies only to --filelist");
   }
   if (csv !== undefined && featureDtype !== undefined) {
-    refuse("--feature-dtype", "a .npy file says which type its values have", "leave it out: it is for TFRecords, named with --filelist");
+    refuse("--feature-dtype", "feature files store their dtype", "remove it: it applies only to --filelist");
   }
   if (csv !== undefined && first === undefined) {
-    refuse("--rgb, --audio", "one of the two is needed, or both", "say where the feature files are, like --rgb 'features/{id}.npy'");
+    refuse("--rgb, --audio", "at least one of the two is required", "name the feature files, like --rgb 'features/{id}.npy'");
   }
   for (const [key, pattern] of patterns) {
     if (!pattern?.includes("{id}"))
-      refuse(key, "the pattern has no {id} in it", `write where each video's id goes, like ${key} 'features/{id}.npy'`);
+      refuse(key, "the pattern does not contain {id}", `write {id} in place of the video's ID, like ${key} 'features/{id}.npy'`);
   }
 }
 
@@ -73,8 +73,8 @@ function formatOutcome({
   cutVideos,
   list,
 }: ConvertOutcome): readonly string[] {
-  const kept = shardsUpToDate > 0 ? `,\tup to date: ${shardsUpToDate}` : "";
-  const lines = [`[CONVERT] convert ${stopped ? "stopped" : "finished"}. \tvideos: ${videos},\tshards: ${shardsConverted}${kept}`];
+  const upToDate = shardsUpToDate > 0 ? `,\tup to date: ${shardsUpToDate}` : "";
+  const lines = [`[CONVERT] convert ${stopped ? "stopped" : "finished"}. \tvideos: ${videos},\tshards: ${shardsConverted}${upToDate}`];
   for (const [i, name] of ["rgb", "audio"].entries()) {
     const { min, max, values, clipped } = statistics[i] as (typeof statistics)[0];
     if (values > 0)

@@ -35,8 +35,8 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
     announce: printToStderr,
   });
   if (flags.format === "onnx")
-    printToStderr(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are part of the graph`);
-  if (optimizer === false) printToStderr("these weights bring no optimizer state, so none is written");
+    printToStderr(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are constants of the graph`);
+  if (optimizer === false) printToStderr("the weights have no optimizer state, so none is written");
   // The weights themselves may be written to standard output.
   if (isStreamed) printToStderr(...files.map((file) => `written to ${file}`));
   else await printLines(...files);

@@ -5,8 +5,8 @@ import { refuseForeignFile, writeFileAtomic } from "../base/files.js";
 import { formatFileList } from "../data/file-list.js";
 import { writeShard } from "../data/shard-writer.js";
 import type { Video } from "../data/video.js";
-import { type Handwriting, type MnistPart, readMnist } from "./mnist.js";
-import { makeDigitVideo, type Split } from "./video-maker.js";
+import { makeDigitVideo, type Split } from "./digit-video.js";
+import { type DigitImages, type MnistPart, readMnist } from "./mnist.js";
 
 const VIDEOS_PER_SHARD = 250;
 const PARTS: Record<Split, MnistPart> = { train: "train", validate: "t10k" };
@@ -30,7 +30,7 @@ export interface DigitsOptions {
  * Throws SAVE_DIR_TAKEN if shards exist already, FILE_UNWRITABLE (also if a list exists), and what `readMnist` throws.
  */
 export async function generateDigits(options: DigitsOptions): Promise<{ readonly files: readonly string[] }> {
-  await assertNothingLost(options);
+  await assertNoForeignShards(options);
   const shards = [
     ...(await writeSplit("train", options.trainVideos, options)),
     ...(await writeSplit("validate", options.validateVideos, options)),
@@ -48,7 +48,7 @@ export async function generateDigits(options: DigitsOptions): Promise<{ readonly
  * Throws SAVE_DIR_TAKEN if the folder contains shards that this run does not replace. Real YouTube-8M shards have the same names, and a pattern like
  * `train*.tfrecord` would mix two generations of different length. With `overwrite`, shards that are replaced may exist.
  */
-async function assertNothingLost({ out: folder, trainVideos, validateVideos, overwrite = false }: DigitsOptions): Promise<void> {
+async function assertNoForeignShards({ out: folder, trainVideos, validateVideos, overwrite = false }: DigitsOptions): Promise<void> {
   for (const split of ["train", "validate"]) await refuseForeignFile(join(folder, `${split}.list`), overwrite);
   const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];
@@ -57,9 +57,9 @@ async function assertNothingLost({ out: folder, trainVideos, validateVideos, ove
   const own = new Set(overwrite ? [...shardNames("train", trainVideos), ...shardNames("validate", validateVideos)] : []);
   const shards = names.filter((name) => name.endsWith(".tfrecord") && !own.has(name));
   if (shards.length === 0) return;
-  throw new NextvladError("SAVE_DIR_TAKEN", `the folder holds ${shards.length} shards already (${shards.sort()[0]} is one)`, {
+  throw new NextvladError("SAVE_DIR_TAKEN", `the folder already contains ${shards.length} shards, such as ${shards.sort()[0]}`, {
     file: folder,
-    remedy: "choose another folder, or remove them",
+    remedy: "choose another --out, or remove them",
   });
 }
 
@@ -69,17 +69,17 @@ function shardNames(split: Split, videos: number): string[] {
 
 /** Writes the shards of a split and returns their names. */
 async function writeSplit(split: Split, videos: number, { out, seed, log }: DigitsOptions): Promise<string[]> {
-  const handwriting = await readMnist(PARTS[split]);
+  const images = await readMnist(PARTS[split]);
   const names = shardNames(split, videos);
   for (const [number, name] of names.entries()) {
     const first = number * VIDEOS_PER_SHARD;
     const end = Math.min(first + VIDEOS_PER_SHARD, videos);
-    await writeShard(join(out, name), makeVideos(split, first, end, seed, handwriting));
+    await writeShard(join(out, name), makeVideos(split, first, end, seed, images));
     log(`${join(out, name)}: ${end - first} videos (${end} of ${videos} for ${split})`);
   }
   return names;
 }
 
-function* makeVideos(split: Split, first: number, end: number, seed: number, handwriting: Handwriting): Generator<Video> {
-  for (let number = first; number < end; number++) yield makeDigitVideo(seed, split, number, handwriting);
+function* makeVideos(split: Split, first: number, end: number, seed: number, images: DigitImages): Generator<Video> {
+  for (let number = first; number < end; number++) yield makeDigitVideo(seed, split, number, images);
 }

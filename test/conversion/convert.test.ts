@@ -482,11 +482,11 @@ list: ${join(folder, "out", "train.list")}
 test("flags that cannot be combined are rejected", async (t) => {
   const folder = scratch(t);
   const cases: [readonly string[], RegExp][] = [
-    [[], /--filelist, --csv: one of the two is needed/],
-    [["--filelist", "x", "--csv", "y"], /--filelist, --csv: one of the two is needed/],
-    [["--filelist", "x", "--rgb", "{id}.npy"], /--rgb: a shard brings its features/],
-    [["--csv", "x"], /--rgb, --audio: one of the two is needed, or both/],
-    [["--csv", "x", "--audio", "id.npy"], /--audio: the pattern has no \{id\} in it/],
+    [[], /--filelist, --csv: exactly one of the two is required/],
+    [["--filelist", "x", "--csv", "y"], /--filelist, --csv: exactly one of the two is required/],
+    [["--filelist", "x", "--rgb", "{id}.npy"], /--rgb: shards contain their features/],
+    [["--csv", "x"], /--rgb, --audio: at least one of the two is required/],
+    [["--csv", "x", "--audio", "id.npy"], /--audio: the pattern does not contain \{id\}/],
     [
       ["--csv", "x", "--rgb-range", "2..1"],
       /--rgb-range: invalid value \(expected two numbers, the smaller first, such as -2\.\.2, found "2\.\.1"\)/,

