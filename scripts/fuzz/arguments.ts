@@ -11,10 +11,10 @@ export function readArguments<N extends string>(
   const options = Object.fromEntries(names.map((name) => [name, { type: "string" as const }]));
   const { values, positionals } = parse(argv, options);
   const unknown = positionals.find((name) => !PARSERS.some((parser) => parser === name));
-  if (unknown !== undefined) refuse("parser", PARSERS.join(", "), unknown);
+  if (unknown !== undefined) invalid("parser", PARSERS.join(", "), unknown);
   const numbers = names.map((name) => {
     const text = values[name];
-    if (text !== undefined && !/^\d{1,9}$/.test(text)) refuse(`--${name}`, "a whole number", text);
+    if (text !== undefined && !/^\d{1,9}$/.test(text)) invalid(`--${name}`, "a whole number", text);
     return [name, text === undefined ? defaults[name] : Number(text)] as const;
   });
   const parsers = positionals.length > 0 ? (positionals as ParserName[]) : PARSERS;
@@ -30,8 +30,8 @@ function parse(argv: readonly string[], options: Readonly<Record<string, { type:
   }
 }
 
-function refuse(key: string, expected: string, found: string): never {
-  throw new NextvladError("BAD_USAGE", "it does not fit", { key, expected, found });
+function invalid(key: string, expected: string, found: string): never {
+  throw new NextvladError("BAD_USAGE", "invalid argument", { key, expected, found });
 }
 
 /** Runs `work` and sets the exit code that it returns. Prints a NextvladError as its message only and uses its exit code; handles SIGINT and SIGTERM. */

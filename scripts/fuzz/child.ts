@@ -3,7 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import { createRandom } from "../../src/base/random.js";
 import { readInputs, saveInput, seedFolder, workFolder } from "./corpus.js";
 import { watchCoverage } from "./coverage.js";
-import { describe, type Judgement, judge, LIMITS } from "./judgement.js";
+import { describeError, type Judgement, judge, LIMITS } from "./judgement.js";
 import { mutate } from "./mutation.js";
 import { loadTarget, PARSERS, type ParserName } from "./target.js";
 
@@ -28,11 +28,11 @@ export interface Progress {
   readonly openFiles: number;
   readonly findings: readonly { readonly number: number; readonly what: string; readonly bytes: string }[];
   /** Number of code paths reached, and of inputs in the pool; null without coverage. */
-  readonly coverage: { readonly ways: number; readonly inputs: number } | null;
+  readonly coverage: { readonly paths: number; readonly inputs: number } | null;
   readonly done: boolean;
 }
 
-const TELL_MS = 250;
+const REPORT_INTERVAL_MS = 250;
 
 async function run(task: Task): Promise<void> {
   process.once("disconnect", () => process.exit());
@@ -46,20 +46,20 @@ async function run(task: Task): Promise<void> {
     // Yield to the event loop: synchronous parsers would block other events, such as the disconnection of the parent.
     if (tally.add(number, bytes, judgement)) await setImmediate();
     // The peak RSS of a process never decreases, so continue in a new process.
-    if (process.resourceUsage().maxRSS * 1024 > LIMITS.memoryBytes) await new Promise(() => tally.tell(false, () => process.exit(1)));
+    if (process.resourceUsage().maxRSS * 1024 > LIMITS.memoryBytes) await new Promise(() => tally.report(false, () => process.exit(1)));
     return judgement;
   };
   process.on("uncaughtException", (error) => {
-    tally.fail(describe(error));
-    tally.tell(false, () => process.exit(1));
+    tally.fail(describeError(error));
+    tally.report(false, () => process.exit(1));
   });
   if (task.work.kind === "random") {
     for (let number = task.from; number < task.work.to; number++) {
       await step(number, mutation(task.parser, task.seed, number, seeds));
     }
-  } else await followCoverage(task, seeds, step, tally);
+  } else await fuzzByCoverage(task, seeds, step, tally);
   closeSync(numberFile);
-  tally.tell(true, () => process.disconnect());
+  tally.report(true, () => process.disconnect());
 }
 
 /** Returns the input with a given number; deterministic for the same seed and corpus. */
@@ -69,7 +69,7 @@ export function mutation(parser: ParserName, seed: number, number: number, seeds
 }
 
 /** Mutates inputs and adds those that reach a new code path to the pool, to be mutated further. */
-async function followCoverage(
+async function fuzzByCoverage(
   task: Task,
   seeds: readonly Uint8Array[],
   step: (number: number, bytes: Uint8Array) => Promise<Judgement>,
@@ -87,12 +87,12 @@ async function followCoverage(
     const pick = random.below(2) === 0 ? random.below(pool.length) : Math.max(0, pool.length - 1 - random.below(32));
     const bytes = given ?? mutate(pool[pick] as Uint8Array, random, pool);
     const { finding } = await step(number, bytes);
-    const isNew = coverage.takeNew();
+    const isNew = coverage.reachedNewPath();
     if (given !== undefined || (isNew && finding === null)) {
       pool.push(bytes);
       if (given === undefined) saveInput(workFolder(task.parser), "", bytes);
     }
-    tally.coverage = { ways: coverage.ways, inputs: pool.length };
+    tally.coverage = { paths: coverage.paths, inputs: pool.length };
   }
 }
 
@@ -103,7 +103,7 @@ class Tally {
   #outcomes: Record<string, number> = {};
   #slowestMs = 0;
   #findings: Progress["findings"][number][] = [];
-  #toldMs = performance.now();
+  #reportedMs = performance.now();
 
   constructor(from: number) {
     this.#next = from;
@@ -115,17 +115,17 @@ class Tally {
     this.#outcomes[outcome] = (this.#outcomes[outcome] ?? 0) + 1;
     this.#slowestMs = Math.max(this.#slowestMs, timeMs);
     if (finding !== null) this.#findings.push({ number, what: finding, bytes: Buffer.from(bytes).toString("base64") });
-    const isTime = finding !== null || performance.now() - this.#toldMs > TELL_MS;
-    if (isTime) this.tell(false);
+    const isTime = finding !== null || performance.now() - this.#reportedMs > REPORT_INTERVAL_MS;
+    if (isTime) this.report(false);
     return isTime;
   }
 
   /** Records an uncaught error. */
   fail(what: string): void {
-    this.#findings.push({ number: this.#next, what: `thrown outside of the parse: ${what}`, bytes: "" });
+    this.#findings.push({ number: this.#next, what: `uncaught error: ${what}`, bytes: "" });
   }
 
-  tell(done: boolean, then: () => void = () => undefined): void {
+  report(done: boolean, then: () => void = () => undefined): void {
     const progress: Progress = {
       next: this.#next,
       outcomes: this.#outcomes,
@@ -138,7 +138,7 @@ class Tally {
     };
     this.#outcomes = {};
     this.#findings = [];
-    this.#toldMs = performance.now();
+    this.#reportedMs = performance.now();
     process.send?.(progress, then);
   }
 }

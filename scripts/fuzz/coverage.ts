@@ -18,15 +18,15 @@ function magnitude(hits: number): number {
 }
 
 /** Tracks which code paths the inputs reach. */
-export function watchCoverage(): { takeNew(): boolean; readonly ways: number } {
+export function watchCoverage(): { reachedNewPath(): boolean; readonly paths: number } {
   const files = (globalThis as { __coverage__?: Readonly<Record<string, FileCounters>> }).__coverage__ ?? {};
   const all: Counters[] = Object.values(files).flatMap(({ s, f, b }) =>
     [s, f, ...Object.values(b)].map((hits) => ({ hits, seen: new Uint8Array(Object.keys(hits).length) })),
   );
-  let ways = 0;
+  let paths = 0;
   /** Returns whether any counter reached a new magnitude since the last call, and resets all counters. */
-  const takeNew = (): boolean => {
-    const before = ways;
+  const reachedNewPath = (): boolean => {
+    const before = paths;
     for (const { hits, seen } of all) {
       for (let i = 0; i < seen.length; i++) {
         const count = hits[i] as number;
@@ -34,20 +34,20 @@ export function watchCoverage(): { takeNew(): boolean; readonly ways: number } {
         const bit = magnitude(count);
         if (((seen[i] as number) & bit) === 0) {
           seen[i] = (seen[i] as number) | bit;
-          ways++;
+          paths++;
         }
         hits[i] = 0;
       }
     }
-    return ways > before;
+    return paths > before;
   };
-  takeNew();
-  ways = 0;
+  reachedNewPath();
+  paths = 0;
   for (const { seen } of all) seen.fill(0);
   return {
-    takeNew,
-    get ways() {
-      return ways;
+    reachedNewPath,
+    get paths() {
+      return paths;
     },
   };
 }

@@ -14,7 +14,7 @@ export interface Judgement {
 }
 
 /** Codes that count as findings: the input file exists and is readable, so these errors would hide another cause. */
-const UNTRUE_CODES: ReadonlySet<string> = new Set(["FILE_MISSING", "FILE_UNREADABLE", "WORKER_DIED"]);
+const UNEXPECTED_CODES: ReadonlySet<string> = new Set(["FILE_MISSING", "FILE_UNREADABLE", "WORKER_DIED"]);
 /** Attempts that must all exceed the time limit: a busy machine or a garbage collection may take a second. */
 const ATTEMPTS = 3;
 
@@ -46,7 +46,7 @@ async function parse({ readers, forms = (bytes) => [bytes] }: Target, bytes: Uin
         await read(file, form);
       } catch (error) {
         if (error instanceof NextvladError && read === readers[0]) outcome = error.code;
-        if (!(error instanceof NextvladError) || UNTRUE_CODES.has(error.code)) finding ??= describe(error);
+        if (!(error instanceof NextvladError) || UNEXPECTED_CODES.has(error.code)) finding ??= describeError(error);
       }
       const { user, system } = process.cpuUsage(before);
       timeMs = Math.max(timeMs, Math.min(performance.now() - start, (user + system) / 1000));
@@ -56,8 +56,8 @@ async function parse({ readers, forms = (bytes) => [bytes] }: Target, bytes: Uin
 }
 
 /** Describes an error by the first lines of its stack, or of the stack of its cause. */
-export function describe(error: unknown): string {
-  const told = error instanceof NextvladError && error.cause instanceof Error ? error.cause : error;
-  const lines = told instanceof Error ? (told.stack ?? told.message).split("\n").slice(0, 5) : [String(told)];
+export function describeError(error: unknown): string {
+  const cause = error instanceof NextvladError && error.cause instanceof Error ? error.cause : error;
+  const lines = cause instanceof Error ? (cause.stack ?? cause.message).split("\n").slice(0, 5) : [String(cause)];
   return lines.map((line) => line.trim().slice(0, 200)).join("\n");
 }

@@ -1,8 +1,8 @@
 import type { Random } from "../../src/base/random.js";
 
 /** Maximum length of a repeated block; inputs are cut at twice this length. */
-const MOST_BYTES = 1 << 16;
-const MOST_STEPS = 4;
+const MAX_BYTES = 1 << 16;
+const MAX_STEPS = 4;
 const EXTREMES = [0n, 1n, 0x7fn, 0x80n, 0xffn, 0x7fffn, 0xffffn, 0x7fffffffn, 0x80000000n, 0xffffffffn, 1n << 53n, (1n << 63n) - 1n, ~0n];
 const NUMBERS = [
   "0",
@@ -34,7 +34,7 @@ const STEPS: readonly Step[] = [
     return bytes.subarray(0, random.below(bytes.length));
   },
   /** Writes an integer of 1, 2, 4 or 8 bytes, in either byte order, that is extreme or close to the input's length. */
-  function lieAboutLength(bytes, random) {
+  function corruptLength(bytes, random) {
     const size = 1 << random.below(4);
     if (bytes.length < size) return bytes;
     const near = BigInt(bytes.length - 4 + random.below(9));
@@ -46,7 +46,7 @@ const STEPS: readonly Step[] = [
     return bytes;
   },
   /** Replaces a decimal number in the text by an extreme one. */
-  function lieInDigits(bytes, random) {
+  function corruptDigits(bytes, random) {
     const runs = [...bytes.toString("latin1").matchAll(/\d+/g)];
     const run = runs[random.below(Math.max(1, runs.length))];
     if (run === undefined) return bytes;
@@ -62,12 +62,12 @@ const STEPS: readonly Step[] = [
     const at = random.below(bytes.length);
     return Buffer.concat([bytes.subarray(0, at), bytes.subarray(from, to), bytes.subarray(at)]);
   },
-  /** Repeats a short block up to `MOST_BYTES` bytes, to reveal deep nesting and superlinear run time. */
+  /** Repeats a short block up to `MAX_BYTES` bytes, to reveal deep nesting and superlinear run time. */
   function repeatBlock(bytes, random) {
     if (random.below(16) !== 0) return bytes;
     const from = random.below(bytes.length);
     const to = Math.min(bytes.length, from + 1 + random.below(16));
-    const times = Math.ceil(random.below(MOST_BYTES) / (to - from));
+    const times = Math.ceil(random.below(MAX_BYTES) / (to - from));
     return Buffer.concat([bytes.subarray(0, to), Buffer.alloc(times * (to - from), bytes.subarray(from, to)), bytes.subarray(to)]);
   },
   function insertBytes(bytes, random) {
@@ -99,9 +99,9 @@ function block(bytes: Uint8Array, random: Random): readonly [from: number, to: n
 /** Returns a mutated input made from `parent` and parts of `others`. Deterministic for the given random generator. */
 export function mutate(parent: Uint8Array, random: Random, others: readonly Uint8Array[]): Uint8Array {
   let bytes = Buffer.from(parent);
-  for (let left = 1 + random.below(MOST_STEPS); left > 0 && bytes.length > 0; left--) {
+  for (let left = 1 + random.below(MAX_STEPS); left > 0 && bytes.length > 0; left--) {
     const step = STEPS[random.below(STEPS.length)] as Step;
-    bytes = Buffer.from(step(bytes, random, others)).subarray(0, 2 * MOST_BYTES);
+    bytes = Buffer.from(step(bytes, random, others)).subarray(0, 2 * MAX_BYTES);
   }
   return bytes;
 }

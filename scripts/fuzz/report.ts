@@ -16,13 +16,13 @@ export function report(outcomes: readonly Outcome[]): string {
       `${(peakBytes / 2 ** 20).toFixed(0)} MB`,
       String(findings.length),
     ];
-    return guided ? [...row, String(coverage?.ways ?? 0), String(coverage?.inputs ?? 0)] : row;
+    return guided ? [...row, String(coverage?.paths ?? 0), String(coverage?.inputs ?? 0)] : row;
   });
-  const headings = guided ? [...HEADINGS, "ways through the code", "inputs kept"] : HEADINGS;
+  const headings = guided ? [...HEADINGS, "code paths", "inputs saved"] : HEADINGS;
   const lines = [headings, headings.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`);
   const total = outcomes.reduce((sum, { inputs }) => sum + inputs, 0);
   const found = outcomes.flatMap(({ parser, findings }) =>
-    findings.map(({ number, what, path }) => `\n${parser}, input ${number}, kept in ${path}:\n${what}\n`),
+    findings.map(({ number, what, path }) => `\n${parser}, input ${number}, saved in ${path}:\n${what}\n`),
   );
   return `${[...lines, "", `${total} inputs, ${found.length} findings`, ...found].join("\n")}\n`;
 }

@@ -20,9 +20,9 @@ export interface Outcome {
 }
 
 /** A child detects slow inputs itself. It is considered hung after this many times the time limit on one input. */
-const PATIENCE = 15;
-const LOOK_MS = 500;
-const MOST_FINDINGS = 10;
+const HANG_FACTOR = 15;
+const CHECK_INTERVAL_MS = 500;
+const MAX_FINDINGS = 10;
 const MEMORY = ["--max-old-space-size=256"];
 
 /** Runs a task in child processes and sums up their reports. If an input ends a child, a new one starts after that input. `script`: path of child.js. */
@@ -44,7 +44,7 @@ export async function watch(script: string, task: Omit<Task, "inputFile" | "numb
   };
   const endMs = performance.now() + (task.work.kind === "guided" ? 1000 * task.work.seconds : Number.POSITIVE_INFINITY);
   try {
-    for (let from = task.from; outcome.findings.length < MOST_FINDINGS; ) {
+    for (let from = task.from; outcome.findings.length < MAX_FINDINGS; ) {
       const { work } = task;
       const left = work.kind === "guided" ? { ...work, seconds: (endMs - performance.now()) / 1000 } : work;
       if (left.kind === "guided" ? left.seconds <= 0 : from >= left.to) break;
@@ -64,7 +64,7 @@ async function runChild(script: string, task: Task, outcome: Outcome): Promise<n
   const child = fork(script, [JSON.stringify(task)], { execArgv: MEMORY, stdio: ["ignore", "inherit", "inherit", "ipc"] });
   let next = task.from;
   let done = false;
-  let said = 0;
+  let reported = 0;
   const find = (number: number, what: string, bytes: Uint8Array): void => {
     outcome.findings.push({ number, what, path: saveInput(findingsFolder(), `${task.parser}-`, bytes) });
   };
@@ -77,26 +77,26 @@ async function runChild(script: string, task: Task, outcome: Outcome): Promise<n
     outcome.peakBytes = Math.max(outcome.peakBytes, progress.peakBytes);
     outcome.coverage = progress.coverage;
     for (const { number, what, bytes } of progress.findings) {
-      said++;
+      reported++;
       find(number, what, bytes === "" ? readFileSync(task.inputFile) : Buffer.from(bytes, "base64"));
     }
     if (progress.openFiles > 64) find(next, `${progress.openFiles} files are open`, readFileSync(task.inputFile));
     done = progress.done;
-    if (outcome.findings.length >= MOST_FINDINGS) child.kill("SIGKILL");
+    if (outcome.findings.length >= MAX_FINDINGS) child.kill("SIGKILL");
   });
   let hung = false;
   const timer = setInterval(() => {
-    hung = Date.now() - statSync(task.inputFile).mtimeMs > PATIENCE * LIMITS.timeMs;
+    hung = Date.now() - statSync(task.inputFile).mtimeMs > HANG_FACTOR * LIMITS.timeMs;
     if (hung) child.kill("SIGKILL");
-  }, LOOK_MS);
+  }, CHECK_INTERVAL_MS);
   const how = await new Promise<string>((resolve) =>
     child.on("close", (code, signal) => resolve(signal === null ? `with code ${code}` : `by ${signal}`)),
   );
   clearInterval(timer);
   if (done) return null;
-  if (said > 0) return next;
+  if (reported > 0) return next;
   const number = Number(readFileSync(task.numberFile, "utf8") || next);
-  find(number, hung ? "it never ends" : `the process ended ${how}`, readFileSync(task.inputFile));
+  find(number, hung ? "hung and was killed" : `the process ended ${how}`, readFileSync(task.inputFile));
   outcome.inputs += number + 1 - next;
   return number + 1;
 }

@@ -177,7 +177,7 @@ async function checkShard(check: ShardCheck, shape: VideoShape, isOver: () => bo
       check.first = first;
       if (isHeaderTimeOver()) return;
       const end = await walkRecordHeaders(handle, path, isHeaderTimeOver, shape.maxRecordBytes);
-      check.areHeadersChecked = end !== "cut short";
+      check.areHeadersChecked = end !== "interrupted";
     } finally {
       await handle.close();
     }

@@ -15,7 +15,7 @@ before(() => {
   process.env.NEXTVLAD_FUZZ_FOLDER = folder;
 });
 after(() => {
-  // What a failed test found stays; its message says where.
+  // The findings of a failed test stay; its message says where.
   if (readInputs(findingsFolder()).length === 0) rmSync(folder, { recursive: true, force: true });
 });
 
@@ -40,8 +40,8 @@ test("every parser has a corpus with at least one accepted input, and there are 
 
 test("an error other than NextvladError is a finding, and so is an input that takes a second", async (t) => {
   const file = join(temporaryFolder(t), "input");
-  const told = await judge({ readers: [() => JSON.parse("{")] }, new Uint8Array(1), file);
-  assert.match(told.finding ?? "", /^SyntaxError/);
+  const failed = await judge({ readers: [() => JSON.parse("{")] }, new Uint8Array(1), file);
+  assert.match(failed.finding ?? "", /^SyntaxError/);
   const wait = (): void => {
     const before = process.cpuUsage();
     for (let spent = before; spent.user + spent.system < 1.1e6 || spent === before; ) spent = process.cpuUsage(before);
@@ -56,12 +56,12 @@ test("an input that ends the process is a finding, and the next input runs in a 
     script,
     `import { writeFileSync } from "node:fs";
     const { from, work, numberFile, inputFile } = JSON.parse(process.argv[2]);
-    const tell = (next, done) => process.send({ next, outcomes: {}, slowestMs: 0, peakBytes: 0, openFiles: 0, findings: [], coverage: null, done });
+    const report = (next, done) => process.send({ next, outcomes: {}, slowestMs: 0, peakBytes: 0, openFiles: 0, findings: [], coverage: null, done });
     if (from > 3) {
-      tell(work.to, true);
+      report(work.to, true);
       process.disconnect();
     } else {
-      tell(2, false);
+      report(2, false);
       writeFileSync(numberFile, "3");
       writeFileSync(inputFile, "fatal");
       setTimeout(() => process.kill(process.pid, "SIGABRT"), 100);
@@ -89,8 +89,8 @@ test("2,400 mutations give no findings and are deterministic", { timeout: 120_00
 test("the guided fuzzer reaches code paths that the corpus does not", { timeout: 120_000 }, () => {
   const { status, stdout, stderr } = run("fuzz", ["paddle-variable", "--seconds", "2"]);
   assert.equal(status, 0, stdout + stderr);
-  const [, inputs, , , , , findings, ways, kept] = (stdout.split("\n")[2] as string).split(" | ").map((cell) => cell.replace(/ \|$/, ""));
+  const [, inputs, , , , , findings, paths, saved] = (stdout.split("\n")[2] as string).split(" | ").map((cell) => cell.replace(/ \|$/, ""));
   assert.equal(findings, "0");
-  assert.ok(Number(inputs) > 100 && Number(ways) > 100, stdout);
-  assert.ok(Number(kept) > readInputs(seedFolder("paddle-variable")).length, stdout);
+  assert.ok(Number(inputs) > 100 && Number(paths) > 100, stdout);
+  assert.ok(Number(saved) > readInputs(seedFolder("paddle-variable")).length, stdout);
 });

@@ -59,7 +59,7 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
   /** Feeds one more piece to the engine; its output is appended to `pieces`. */
   const feed = async (at: RecordPlace): Promise<void> => {
     const bytes = await packed.read(input, at);
-    if (finished) return refuseTrailing(input.subarray(0, bytes), at);
+    if (finished) return rejectTrailing(input.subarray(0, bytes), at);
     await new Promise<void>((resolve) => {
       const done = () => {
         engine.off("error", done);
@@ -71,15 +71,15 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
       else engine.once("end", done).end();
     });
     // The engine ends by itself at the end of the compressed data: the rest of this piece is trailing bytes.
-    if (finished && bytes > 0) refuseTrailing(input.subarray(Math.max(0, engine.bytesWritten - fedBytes), bytes), at);
+    if (finished && bytes > 0) rejectTrailing(input.subarray(Math.max(0, engine.bytesWritten - fedBytes), bytes), at);
     fedBytes += bytes;
     ended = bytes === 0;
   };
 
   /** Allows trailing zeros, the padding of tapes and block devices; rejects other bytes instead of dropping them silently. */
-  const refuseTrailing = (bytes: Uint8Array, at: RecordPlace): void => {
+  const rejectTrailing = (bytes: Uint8Array, at: RecordPlace): void => {
     ended = bytes.length === 0;
-    if (bytes.some((byte) => byte !== 0)) throw damaged(new Error("unexpected bytes after its end"), compression, at);
+    if (bytes.some((byte) => byte !== 0)) throw corrupt(new Error("unexpected bytes after its end"), compression, at);
   };
 
   return {
@@ -89,7 +89,7 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
     async read(target, at) {
       while (pieces.length === 0) {
         if (problem !== undefined) throw problem;
-        if (failure !== undefined) throw damaged(failure, compression, at);
+        if (failure !== undefined) throw corrupt(failure, compression, at);
         if (ended) return 0;
         engine.resume();
         const paused = new Promise<void>((resolve) => {
@@ -122,7 +122,7 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
   };
 }
 
-function damaged(error: Error, compression: Compression, at: RecordPlace): NextvladError {
+function corrupt(error: Error, compression: Compression, at: RecordPlace): NextvladError {
   return new NextvladError(
     "CORRUPT_RECORD",
     `the ${compression} data is corrupt or truncated: ${error.message}`,

@@ -84,7 +84,7 @@ export class FileReader {
    */
   async readAll(check: (piece: Uint8Array) => void = () => undefined): Promise<Uint8Array> {
     if (!this.compressed) {
-      this.#refuseTooLong(this.maxBytes - this.position);
+      this.#requireLength(this.maxBytes - this.position);
       requireMemory("reading this file", { file: this.maxBytes - this.position });
       const all = new Uint8Array(this.maxBytes - this.position);
       let length = 0;
@@ -103,8 +103,8 @@ export class FileReader {
       check(piece.subarray(0, last));
       pieces.push(piece.subarray(0, last));
       total += last;
-      this.#refuseExpansion(total);
-      this.#refuseTooLong(total);
+      this.#requireExpansion(total);
+      this.#requireLength(total);
     }
     requireMemory("reading this file", { "unpacked file": total });
     const all = new Uint8Array(total);
@@ -120,7 +120,7 @@ export class FileReader {
     await this.#source.close();
   }
 
-  #refuseExpansion(length: number): void {
+  #requireExpansion(length: number): void {
     const packedBytes = this.maxBytes / MAX_DEFLATE_RATIO;
     if (length <= Math.max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packedBytes)) return;
     throw new NextvladError("BAD_FORMAT", "the gzip data expands too much", {
@@ -131,7 +131,7 @@ export class FileReader {
     });
   }
 
-  #refuseTooLong(length: number): void {
+  #requireLength(length: number): void {
     if (length <= constants.MAX_LENGTH) return;
     const details = { file: this.file, expected: `at most ${constants.MAX_LENGTH} bytes`, found: length };
     throw new NextvladError("BAD_FORMAT", "the file is too large for memory", details);
@@ -143,7 +143,7 @@ export class FileReader {
     let done = 0;
     while (done < target.length) {
       const bytes = await this.#source.read(target.subarray(done), at).catch((error: unknown) => {
-        throw this.#asDamaged(error);
+        throw this.#asBadFormat(error);
       });
       if (bytes === 0) break;
       done += bytes;
@@ -152,7 +152,7 @@ export class FileReader {
   }
 
   /** The decompressor's errors are about shards and records: converts CORRUPT_RECORD to BAD_FORMAT. */
-  #asDamaged(error: unknown): unknown {
+  #asBadFormat(error: unknown): unknown {
     if (!(error instanceof NextvladError) || error.code !== "CORRUPT_RECORD") return error;
     const details = { file: this.file, byteOffset: this.position, remedy: "download or copy the file again" };
     return new NextvladError("BAD_FORMAT", error.what, details, error);

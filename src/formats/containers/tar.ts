@@ -21,7 +21,7 @@ export interface TarEntry {
 
 /** Whether a file's first 512 bytes are a tar header, by its checksum. */
 export function looksLikeTar(head: Uint8Array): boolean {
-  return head.length >= BLOCK_BYTES && head.some((byte) => byte !== 0) && hasGoodChecksum(head.subarray(0, BLOCK_BYTES));
+  return head.length >= BLOCK_BYTES && head.some((byte) => byte !== 0) && hasValidChecksum(head.subarray(0, BLOCK_BYTES));
 }
 
 /**
@@ -38,7 +38,7 @@ export async function* readTar(bytes: FileReader): AsyncGenerator<TarEntry> {
     if (entries > MAX_ENTRIES) throw tooManyEntries(bytes, start);
     const type = String.fromCharCode(header[156] as number);
     const sizeBytes = longSizeBytes ?? ("123456".includes(type) ? 0 : parseNumber(header.subarray(124, 136), bytes, start));
-    if (sizeBytes > bytes.maxBytes - bytes.position) throw damaged(bytes, start, `an entry of ${sizeBytes} bytes exceeds the file`);
+    if (sizeBytes > bytes.maxBytes - bytes.position) throw corrupt(bytes, start, `an entry of ${sizeBytes} bytes exceeds the file`);
     if (type === "L" || type === "x") {
       const text = await readText(bytes, sizeBytes, start);
       if (type === "L") longName = text.replace(/\0.*$/s, "");
@@ -53,7 +53,7 @@ export async function* readTar(bytes: FileReader): AsyncGenerator<TarEntry> {
     const name = longName ?? headerName(header);
     longName = null;
     longSizeBytes = null;
-    refuseUnsafe(name, bytes, start);
+    rejectUnsafePath(name, bytes, start);
     const end = bytes.position + Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
     const dataEnd = bytes.position + sizeBytes;
     if (type === "0" || type === "\0" || type === "7") {
@@ -76,13 +76,13 @@ async function readHeader(bytes: FileReader): Promise<Uint8Array | null> {
   const start = bytes.position;
   if ((await bytes.read(header)) < BLOCK_BYTES) throw truncated(bytes);
   if (header.every((byte) => byte === 0)) return null;
-  if (!hasGoodChecksum(header)) throw damaged(bytes, start, "an entry's checksum does not match");
+  if (!hasValidChecksum(header)) throw corrupt(bytes, start, "an entry's checksum does not match");
   return header;
 }
 
 /** Compares the checksum with the sum of the header's bytes, its own field as spaces; some old writers summed signed bytes. */
-function hasGoodChecksum(header: Uint8Array): boolean {
-  const stored = /^\s*([0-7]+)/.exec(text(header.subarray(148, 156)))?.[1];
+function hasValidChecksum(header: Uint8Array): boolean {
+  const stored = /^\s*([0-7]+)/.exec(latin1(header.subarray(148, 156)))?.[1];
   if (stored === undefined) return false;
   let unsigned = 0;
   let signed = 0;
@@ -101,21 +101,21 @@ function parseNumber(field: Uint8Array, bytes: FileReader, start: number): numbe
     const value = field.subarray(1).reduce((sum, byte) => sum * 256 + byte, 0);
     if (Number.isSafeInteger(value)) return value;
   }
-  const digits = /^[ \0]*([0-7]*)[ \0]*$/.exec(text(field))?.[1];
-  if (digits === undefined) throw damaged(bytes, start, "invalid entry size");
+  const digits = /^[ \0]*([0-7]*)[ \0]*$/.exec(latin1(field))?.[1];
+  if (digits === undefined) throw corrupt(bytes, start, "invalid entry size");
   return digits === "" ? 0 : Number.parseInt(digits, 8);
 }
 
 function headerName(header: Uint8Array): string {
   const name = cString(header.subarray(0, 100));
   // POSIX's ustar, whose magic ends in \0, has a prefix of the name here; GNU's, whose magic ends in spaces, has other fields.
-  const isUstar = text(header.subarray(257, 263)) === "ustar\0";
+  const isUstar = latin1(header.subarray(257, 263)) === "ustar\0";
   const prefix = isUstar ? cString(header.subarray(345, 500)) : "";
   return prefix === "" ? name : `${prefix}/${name}`;
 }
 
 async function readText(bytes: FileReader, sizeBytes: number, start: number): Promise<string> {
-  if (sizeBytes > MAX_HEADER_TEXT_BYTES) throw damaged(bytes, start, `a name or pax header of ${sizeBytes} bytes is too long`);
+  if (sizeBytes > MAX_HEADER_TEXT_BYTES) throw corrupt(bytes, start, `a name or pax header of ${sizeBytes} bytes is too long`);
   const padded = new Uint8Array(Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES);
   if ((await bytes.read(padded)) < padded.length) throw truncated(bytes);
   return Buffer.from(padded.buffer, 0, sizeBytes).toString("utf8");
@@ -131,7 +131,7 @@ function parsePax(records: string, bytes: FileReader, start: number): ReadonlyMa
     const record = raw.toString("utf8", at, at + length);
     const equals = record.indexOf("=");
     if (digits === undefined || at + length > raw.length || !record.endsWith("\n") || equals === -1) {
-      throw damaged(bytes, start, "invalid pax header");
+      throw corrupt(bytes, start, "invalid pax header");
     }
     fields.set(record.slice(digits.length + 1, equals), record.slice(equals + 1, -1));
     at += length;
@@ -140,11 +140,11 @@ function parsePax(records: string, bytes: FileReader, start: number): ReadonlyMa
 }
 
 function parsePaxSize(size: string, bytes: FileReader, start: number): number {
-  if (!/^\d{1,15}$/.test(size)) throw damaged(bytes, start, "invalid entry size");
+  if (!/^\d{1,15}$/.test(size)) throw corrupt(bytes, start, "invalid entry size");
   return Number(size);
 }
 
-function refuseUnsafe(name: string, bytes: FileReader, start: number): void {
+function rejectUnsafePath(name: string, bytes: FileReader, start: number): void {
   if (!name.startsWith("/") && !name.split("/").includes("..")) return;
   throw new NextvladError("BAD_FORMAT", `unsafe path in the tar file: ${showValue(name, MAX_NAME_LENGTH)}`, {
     file: bytes.file,
@@ -158,11 +158,11 @@ function cString(field: Uint8Array): string {
   return Buffer.from(end === -1 ? field : field.subarray(0, end)).toString("utf8");
 }
 
-function text(field: Uint8Array): string {
+function latin1(field: Uint8Array): string {
   return Buffer.from(field).toString("latin1");
 }
 
-function damaged(bytes: FileReader, byteOffset: number, what: string): NextvladError {
+function corrupt(bytes: FileReader, byteOffset: number, what: string): NextvladError {
   const remedy = "download or copy the file again";
   return new NextvladError("BAD_FORMAT", `the tar file is corrupt: ${what}`, { file: bytes.file, byteOffset, remedy });
 }
@@ -178,5 +178,5 @@ function tooManyEntries(bytes: FileReader, byteOffset: number): NextvladError {
 }
 
 function truncated(bytes: FileReader): NextvladError {
-  return damaged(bytes, bytes.position, "it is truncated");
+  return corrupt(bytes, bytes.position, "it is truncated");
 }

@@ -227,10 +227,10 @@ export function encodeTfRecord(data: Uint8Array): Uint8Array {
 const BLOCK_BYTES = 64 * 1024;
 
 /**
- * How a walk ended: "whole" at the file's end, "cut short" before it because `isOver` returned true, "skipped" if the file is not an uncompressed TFRecord
+ * How a walk ended: "complete" at the file's end, "interrupted" before it because `isOver` returned true, "skipped" if the file is not an uncompressed TFRecord
  * file.
  */
-export type WalkEnd = "whole" | "cut short" | "skipped";
+export type WalkEnd = "complete" | "interrupted" | "skipped";
 
 /**
  * Walks an uncompressed TFRecord file from record header to record header: checks each length and its checksum, and that the file does not end inside a
@@ -252,7 +252,7 @@ export async function walkRecordHeaders(
   let position = 0;
   let recordBytes = 0;
   for (let record = 0; position < size; record++) {
-    if (isOver()) return "cut short";
+    if (isOver()) return "interrupted";
     const at: RecordPlace = { file, record, byteOffset: position };
     if (position + HEADER_BYTES > loadedAt + loaded.length) {
       loaded = await read(position, recordBytes < BLOCK_BYTES ? BLOCK_BYTES : HEADER_BYTES);
@@ -268,5 +268,5 @@ export async function walkRecordHeaders(
     if (position + recordBytes > size) throw truncated(at, recordBytes, size - position);
     position += recordBytes;
   }
-  return "whole";
+  return "complete";
 }

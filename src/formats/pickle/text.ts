@@ -98,13 +98,13 @@ function numericEscape(code: string): number | undefined {
  * Decodes protocol 0's UNICODE: Python's raw-unicode-escape, Latin-1 with `\uXXXX` and `\UXXXXXXXX`; returns null if an escape is truncated or above U+10FFFF.
  */
 export function parseRawUnicode(line: Uint8Array): string | null {
-  let whole = true;
+  let isValid = true;
   const text = decodeLatin1(line).replace(/\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)/gs, (match, code: string) => {
     const point = code.length > 1 ? Number.parseInt(code.slice(1), 16) : undefined;
-    if (point === undefined ? /u/i.test(code) : point > 0x10ffff) whole = false;
-    return point === undefined || !whole ? match : String.fromCodePoint(point);
+    if (point === undefined ? /u/i.test(code) : point > 0x10ffff) isValid = false;
+    return point === undefined || !isValid ? match : String.fromCodePoint(point);
   });
-  return whole ? text : null;
+  return isValid ? text : null;
 }
 
 /** Decodes bytes as Latin-1. */

@@ -47,7 +47,7 @@ export const ELEMENT_TYPES = { float32: 1, uint8: 2, int64: 7 } as const;
 /** AttributeProto.AttributeType. */
 const ATTRIBUTE_TYPES = { float: 1, int: 2, ints: 7 } as const;
 /** Maximum size of a Protocol Buffers message. */
-const MOST_BYTES = 2 ** 31 - 1;
+const MAX_BYTES = 2 ** 31 - 1;
 
 /**
  * Encodes a model as a ModelProto (onnx.proto, IR version 10 and later), in pieces; the pieces of the initializers are views of their data.
@@ -63,7 +63,7 @@ export function encodeOnnx(model: OnnxModel): readonly Uint8Array[] {
     field(8, varintField(2, model.opset)),
     ...Object.entries(model.metadata).map(([key, value]) => field(14, concat([stringField(1, key), stringField(2, value)]))),
   ]);
-  if (message.size > MOST_BYTES) {
+  if (message.size > MAX_BYTES) {
     const remedy = "use safetensors, which has no such limit";
     throw new NextvladError("BAD_FORMAT", "the model is too large for ONNX", { expected: "less than 2 GiB", found: message.size, remedy });
   }
@@ -98,7 +98,7 @@ function encodeAttribute(value: OnnxAttribute): Message {
 
 function encodeInitializer({ name, shape, data }: OnnxInitializer): Message {
   return concat([
-    ...shape.map((side) => varintField(1, side)),
+    ...shape.map((size) => varintField(1, size)),
     varintField(2, data instanceof Float32Array ? ELEMENT_TYPES.float32 : ELEMENT_TYPES.int64),
     stringField(8, name),
     field(9, rawBytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))),
@@ -106,7 +106,7 @@ function encodeInitializer({ name, shape, data }: OnnxInitializer): Message {
 }
 
 function encodeValue({ name, type, shape, description }: OnnxValue): Message {
-  const sides = shape.map((side) => field(1, typeof side === "number" ? varintField(1, side) : stringField(2, side)));
-  const tensor = concat([varintField(1, ELEMENT_TYPES[type]), field(2, concat(sides))]);
+  const dimensions = shape.map((size) => field(1, typeof size === "number" ? varintField(1, size) : stringField(2, size)));
+  const tensor = concat([varintField(1, ELEMENT_TYPES[type]), field(2, concat(dimensions))]);
   return concat([stringField(1, name), field(2, field(1, tensor)), stringField(3, description)]);
 }

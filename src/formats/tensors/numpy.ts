@@ -34,7 +34,7 @@ export function itemBytes(dtype: NumpyDtype): number {
 
 /** Number of values of an array of this shape; `[]` is a scalar. Infinity or inexact if it exceeds any possible memory. */
 export function sizeOfShape(shape: readonly number[]): number {
-  return shape.reduce((product, side) => product * side, 1);
+  return shape.reduce((product, size) => product * size, 1);
 }
 
 /**

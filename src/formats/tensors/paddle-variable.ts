@@ -166,7 +166,7 @@ export function encodePaddleVariable({ shape, data }: PaddleVariable): readonly 
     throw new NextvladError("BAD_FORMAT", "the variable's data do not match its shape", { expected, found: data.length });
   }
   const type = data instanceof Float32Array ? FP32 : INT64;
-  const descriptor = concat([varintField(1, type), ...shape.map((side) => varintField(2, side))]);
+  const descriptor = concat([varintField(1, type), ...shape.map((size) => varintField(2, size))]);
   // uint32 LoDTensor version, uint64 LoD levels, uint32 Tensor version: all zero; then the descriptor's length.
   const head = Buffer.alloc(20);
   head.writeInt32LE(descriptor.size, 16);

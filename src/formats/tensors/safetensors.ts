@@ -218,17 +218,17 @@ function endOfString(json: string, start: number): number {
 }
 
 function checkEntry(name: string, entry: unknown, file: string): TensorEntry {
-  const refuse = (what: string, values: Pick<ErrorDetails, "expected" | "found"> = {}): NextvladError =>
+  const invalid = (what: string, values: Pick<ErrorDetails, "expected" | "found"> = {}): NextvladError =>
     new NextvladError("BAD_FORMAT", what, { file, parameter: name, ...values });
   const { dtype, shape, data_offsets: offsets } = isRecord(entry) ? entry : {};
-  if (!isDtype(dtype)) throw refuse("unsupported dtype", { expected: Object.keys(ARRAYS).join(", "), found: showValue(dtype) });
-  if (!isSizes(shape)) throw refuse("the shape is not a list of nonnegative integers", { found: showValue(shape) });
-  if (!isSizes(offsets) || offsets.length !== 2)
-    throw refuse("data_offsets are not two nonnegative integers", { found: showValue(offsets) });
+  if (!isDtype(dtype)) throw invalid("unsupported dtype", { expected: Object.keys(ARRAYS).join(", "), found: showValue(dtype) });
+  if (!isSizeList(shape)) throw invalid("the shape is not a list of nonnegative integers", { found: showValue(shape) });
+  if (!isSizeList(offsets) || offsets.length !== 2)
+    throw invalid("data_offsets are not two nonnegative integers", { found: showValue(offsets) });
   const [begin, end] = offsets as [number, number];
   const bytes = sizeOfShape(shape) * sizeOfDtype(dtype);
   if (end - begin !== bytes) {
-    throw refuse(`data_offsets [${begin}, ${end}] do not match ${dtype} ${showValue(shape)}`, {
+    throw invalid(`data_offsets [${begin}, ${end}] do not match ${dtype} ${showValue(shape)}`, {
       expected: `${bytes} bytes`,
       found: `${end - begin} bytes`,
     });
@@ -276,8 +276,8 @@ function isDtype(value: unknown): value is Dtype {
   return typeof value === "string" && Object.hasOwn(ARRAYS, value);
 }
 
-function isSizes(value: unknown): value is readonly number[] {
-  return Array.isArray(value) && value.every((side) => Number.isSafeInteger(side) && side >= 0);
+function isSizeList(value: unknown): value is readonly number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
 }
 
 /**

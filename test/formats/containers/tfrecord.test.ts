@@ -407,8 +407,8 @@ test("walks headers: detects corrupt lengths and truncation like the reader, and
   // Short records, with many headers in one read; records of a block or more, whose headers are read one by one; and an empty record.
   const sizes = [...Array.from({ length: 3000 }, (_, i) => i % 90), 200_000, 65_520, 0, 65_536, 130_000, 7];
   writeFileSync(path, Buffer.concat(sizes.map((size) => encodeTfRecord(new Uint8Array(size).fill(size % 251)))));
-  assert.equal(await walk(path), "whole");
-  assert.equal(await walk(path, undefined, true), "whole");
+  assert.equal(await walk(path), "complete");
+  assert.equal(await walk(path, undefined, true), "complete");
   const bad = join(folder, "bad.tfrecord");
   const damages: ((record: number) => void)[] = [
     (record) => damageLength(bad, record),
@@ -430,7 +430,7 @@ test("walks headers: detects corrupt lengths and truncation like the reader, and
   }
   copyFileSync(path, bad);
   damageData(bad, 3000);
-  assert.equal(await walk(bad), "whole");
+  assert.equal(await walk(bad), "complete");
   appendFileSync(bad, "\0");
   await failsWith(walk(bad), "CORRUPT_RECORD", { record: sizes.length, expected: "12 bytes", found: "1 bytes" });
 });
@@ -439,7 +439,7 @@ test("walks headers: skips files that are not uncompressed TFRecord files, and s
   const path = join(temporaryFolder(t), "a.tfrecord");
   writeFileSync(path, Buffer.concat(Array.from({ length: 10 }, () => encodeTfRecord(new Uint8Array(30)))));
   let asked = 0;
-  assert.equal(await walk(path, () => ++asked > 5), "cut short");
+  assert.equal(await walk(path, () => ++asked > 5), "interrupted");
   assert.equal(asked, 6);
   cutInside(path, 3);
   for (const content of [gzipSync(readFileSync(path)), Buffer.alloc(0), Buffer.from("train0.tfrecord\n")]) {
