@@ -3,7 +3,8 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { compiled, repository, runNextvlad, runToEnd, scratch, spawnNextvlad } from "./commands/nextvlad.js";
+import { temporaryFolder } from "./helpers/files.js";
+import { compiled, repository, runNextvlad, runProgram, spawnNextvlad } from "./helpers/nextvlad.js";
 
 const DIGITS = join(repository, "configs/digits.yaml");
 
@@ -16,8 +17,8 @@ async function failure(args: readonly string[], exitCode: number): Promise<strin
 }
 
 /** The scripts that a run loaded: Node's coverage lists them all. */
-async function loadedScripts(context: Parameters<typeof scratch>[0], args: readonly string[]): Promise<string[]> {
-  const folder = scratch(context);
+async function loadedScripts(context: Parameters<typeof temporaryFolder>[0], args: readonly string[]): Promise<string[]> {
+  const folder = temporaryFolder(context);
   await spawnNextvlad(args, { env: { ...process.env, NODE_V8_COVERAGE: folder } });
   const urls = readdirSync(folder).flatMap((name) => {
     const { result } = JSON.parse(readFileSync(join(folder, name), "utf8")) as { result: { url: string }[] };
@@ -133,7 +134,7 @@ describe("invalid usage has exit code 2", { concurrency: 2 }, () => {
 
 describe("invalid configs have exit code 2", { concurrency: 2 }, () => {
   test("an unknown key in a file: the error names the file and the closest key", async (context) => {
-    const file = join(scratch(context), "own.yaml");
+    const file = join(temporaryFolder(context), "own.yaml");
     writeFileSync(file, "TRAIN:\n  batch_sise: 8\n");
     assert.equal(await failure(["train", "--config", file], 2), `${file}, TRAIN.batch_sise: unknown key. Did you mean TRAIN.batch_size?`);
   });
@@ -176,8 +177,8 @@ describe("invalid configs have exit code 2", { concurrency: 2 }, () => {
 
 describe("flags override the config", { concurrency: 2 }, () => {
   /** Returns the logged TRAIN section of a training run that cannot find its shards. */
-  async function trainSection(context: Parameters<typeof scratch>[0], flags: readonly string[]): Promise<Record<string, unknown>> {
-    const folder = scratch(context);
+  async function trainSection(context: Parameters<typeof temporaryFolder>[0], flags: readonly string[]): Promise<Record<string, unknown>> {
+    const folder = temporaryFolder(context);
     // A new log would be removed.
     writeFileSync(join(folder, "train.log.jsonl"), "{}\n");
     const args = ["train", "--config", DIGITS, "--save-dir", folder, "--set", "TRAIN.filelist=nowhere.list", ...flags];
@@ -215,10 +216,10 @@ describe("flags override the config", { concurrency: 2 }, () => {
 });
 
 test("a reader of stdout or stderr that exits does not end the command", async (context) => {
-  const folder = scratch(context);
+  const folder = temporaryFolder(context);
   const args = ["digits", "--out", folder, "--train-videos", "1", "--validate-videos", "1"];
   const deaf = 'set -o pipefail; "$@" 2>&1 | (exec <&-; sleep 0.5)';
-  const ended = await runToEnd("bash", ["-c", deaf, "bash", process.execPath, compiled("nextvlad.cjs"), ...args]);
+  const ended = await runProgram("bash", ["-c", deaf, "bash", process.execPath, compiled("nextvlad.cjs"), ...args]);
   assert.deepEqual([ended.exitCode, ended.stderr], [0, ""]);
   assert.ok(existsSync(join(folder, "validate.list")));
 });
@@ -238,34 +239,34 @@ describe("an unexpected error", () => {
       "--save-dir",
       folder,
     ];
-    return runToEnd(process.execPath, args, { env: { ...process.env, NEXTVLAD_DEBUG: "", ...env } });
+    return runProgram(process.execPath, args, { env: { ...process.env, NEXTVLAD_DEBUG: "", ...env } });
   };
 
   test("has the code INTERNAL, and exit code 1", async (context) => {
-    const ended = await run(scratch(context), broken);
+    const ended = await run(temporaryFolder(context), broken);
     assert.equal(ended.exitCode, 1);
     assert.equal(ended.stderr, `error[INTERNAL]: unforeseen second line\n${HELP}`);
   });
 
   test("has a stack trace with NEXTVLAD_DEBUG=1", async (context) => {
-    const ended = await run(scratch(context), broken, { NEXTVLAD_DEBUG: "1" });
+    const ended = await run(temporaryFolder(context), broken, { NEXTVLAD_DEBUG: "1" });
     assert.equal(ended.exitCode, 1);
     assert.match(ended.stderr, /^error\[INTERNAL\]: unforeseen second line\nTypeError: unforeseen second line\n {4}at /);
   });
 
   test("has the same form if it is uncaught", async (context) => {
-    const ended = await run(scratch(context), late);
+    const ended = await run(temporaryFolder(context), late);
     assert.equal(ended.exitCode, 1);
     assert.equal(ended.stderr, `error[INTERNAL]: late\n${HELP}`);
   });
 });
 
 test("a deleted working directory and an invalid HOME are errors without a stack trace", async (context) => {
-  const gone = await runToEnd("bash", [
+  const gone = await runProgram("bash", [
     "-c",
     'cd "$1" && rmdir "$1" && exec "$2" "$3" verify x',
     "bash",
-    scratch(context),
+    temporaryFolder(context),
     process.execPath,
     compiled("nextvlad.cjs"),
   ]);

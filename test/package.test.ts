@@ -3,7 +3,8 @@ import { chmodSync, cpSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFi
 import { join, relative } from "node:path";
 import { before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { repository, runToEnd, scratch } from "./commands/nextvlad.js";
+import { temporaryFolder } from "./helpers/files.js";
+import { repository, runProgram } from "./helpers/nextvlad.js";
 
 /** Files below a folder of the repository, by their paths in it. */
 function filesIn(folder: string): string[] {
@@ -16,7 +17,7 @@ function filesIn(folder: string): string[] {
 describe("the package", () => {
   let packed: string[];
   before(async () => {
-    const ended = await runToEnd("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"]);
+    const ended = await runProgram("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"]);
     assert.equal(ended.exitCode, 0, ended.stderr);
     const [{ files }] = JSON.parse(ended.stdout) as [{ files: { path: string }[] }];
     packed = files.map(({ path }) => path);
@@ -45,7 +46,7 @@ describe("the package", () => {
 });
 
 test("an installed package names `nextvlad setup`, which runs its set-up; a clone names its script", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   cpSync(join(repository, "dist/src"), join(folder, "dist/src"), { recursive: true });
   cpSync(join(repository, "package.json"), join(folder, "package.json"));
   symlinkSync(join(repository, "node_modules"), join(folder, "node_modules"));
@@ -62,6 +63,6 @@ test("an installed package names `nextvlad setup`, which runs its set-up; a clon
   const script = join(folder, "scripts/setup.sh");
   writeFileSync(script, '#!/usr/bin/env bash\necho "$NEXTVLAD_DEVICE $(node -p process.execPath)"\nexit 7\n');
   chmodSync(script, 0o755);
-  const ended = await runToEnd(process.execPath, [join(folder, "dist/src/nextvlad.cjs"), "setup", "--device", "gpu"], { cwd: "/" });
+  const ended = await runProgram(process.execPath, [join(folder, "dist/src/nextvlad.cjs"), "setup", "--device", "gpu"], { cwd: "/" });
   assert.deepEqual([ended.exitCode, ended.stdout], [7, `gpu ${process.execPath}\n`]);
 });

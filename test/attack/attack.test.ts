@@ -7,7 +7,7 @@ import { allAttempts, sample } from "../../scripts/attack/attempts.js";
 import { findRawCharacter, judge, LIMITS, type Observation } from "../../scripts/attack/judge.js";
 import { formatReport, writeReport } from "../../scripts/attack/report.js";
 import { runAttempt, type Verdict } from "../../scripts/attack/runner.js";
-import { temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
 
 /** Runs JavaScript in place of nextvlad, as an attempt. */
 function attack(

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { ERROR_CODES, fileError, formatError, NextvladError } from "../../src/base/errors.js";
-import { repository } from "../commands/nextvlad.js";
+import { repository } from "../helpers/nextvlad.js";
 
 describe("the layout of an error", () => {
   const what = "the checksum does not match";

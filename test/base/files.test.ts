@@ -32,7 +32,8 @@ import {
   writeStream,
 } from "../../src/base/files.js";
 import { sweepLeftovers } from "../../src/base/leftovers.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { failsWith } from "../helpers/shards.js";
 
 /** A process ID that no process has. */
 const NOBODY = 2 ** 22 + 1;

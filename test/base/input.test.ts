@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { openInput, openInputSync, readInput, readOnce } from "../../src/base/input.js";
 import { reportWaits, setStopRequest } from "../../src/base/waiting.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { failsWith } from "../helpers/shards.js";
 
 async function collect(pieces: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const all: Uint8Array[] = [];

@@ -18,8 +18,9 @@ import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { confirmLock, LOCK_NAME, lockFolder } from "../../src/base/lock.js";
 import { identifySelf, isRunning, startTimeMs } from "../../src/base/processes.js";
-import { compiled, runToEnd } from "../commands/nextvlad.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { compiled, runProgram } from "../helpers/nextvlad.js";
+import { failsWith } from "../helpers/shards.js";
 
 const program = (folder: string, then: string): string[] => [
   "--input-type=module",
@@ -73,7 +74,7 @@ describe("a folder's lock", () => {
 
   test("of a process that was killed is taken over", async (t) => {
     const folder = temporaryFolder(t);
-    const killed = await runToEnd(process.execPath, program(folder, 'process.kill(process.pid, "SIGKILL");'));
+    const killed = await runProgram(process.execPath, program(folder, 'process.kill(process.pid, "SIGKILL");'));
     assert.equal(killed.signal, "SIGKILL");
     assert.deepEqual(readdirSync(folder), [LOCK_NAME]);
     const lock = await lockFolder(folder);
@@ -129,7 +130,7 @@ describe("a folder's lock", () => {
     const release = join(temporaryFolder(t), "release");
     const isReleased = `(await import("node:fs")).existsSync(${JSON.stringify(release)})`;
     const hold = `console.log("got it"); while (!${isReleased}) await new Promise((resolve) => setTimeout(resolve, 20));`;
-    const runs = Array.from({ length: 6 }, () => runToEnd(process.execPath, program(folder, hold)));
+    const runs = Array.from({ length: 6 }, () => runProgram(process.execPath, program(folder, hold)));
     let count = 0;
     const others = new Promise<void>((resolve) => {
       for (const run of runs) void run.then(() => (++count === 5 ? resolve() : undefined));

@@ -5,7 +5,8 @@ import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { availableMemory, requireMemory } from "../../src/base/memory.js";
 import { readLimit, requireProcessLimits } from "../../src/base/process-limits.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { failsWith } from "../helpers/shards.js";
 
 /** Creates a system's files in a temporary folder; returns the folder. */
 function system(t: TestContext, files: Record<string, string>): string {

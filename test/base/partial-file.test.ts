@@ -4,11 +4,10 @@ import { appendFileSync, existsSync, readFileSync, rmSync, symlinkSync, truncate
 import { join } from "node:path";
 import { test } from "node:test";
 import { PartialFile } from "../../src/base/partial-file.js";
-import { scratch } from "../commands/nextvlad.js";
-import { fillDisk } from "../helpers/shards.js";
+import { fillDisk, temporaryFolder } from "../helpers/files.js";
 
 test("a file goes on at its last mark: what was written behind it is dropped, what it holds is passed on", async (t) => {
-  const path = join(scratch(t), "a");
+  const path = join(temporaryFolder(t), "a");
   const first = await PartialFile.create(path);
   await first.write("é one ");
   await first.write(Uint8Array.of(1, 2, 3));
@@ -27,7 +26,7 @@ test("a file goes on at its last mark: what was written behind it is dropped, wh
 });
 
 test("a file that is shorter than its mark, of other bytes, or missing is refused as it is", async (t) => {
-  const path = join(scratch(t), "a");
+  const path = join(temporaryFolder(t), "a");
   const file = await PartialFile.create(path);
   await file.write("0123456789");
   const mark = await file.sync();
@@ -54,7 +53,7 @@ test("a file that is shorter than its mark, of other bytes, or missing is refuse
 });
 
 test("a link or a pipe in the place of partial results is refused, and its target stays", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const [target, link, pipe] = [join(folder, "target"), join(folder, "link"), join(folder, "pipe")];
   writeFileSync(target, "12345");
   symlinkSync(target, link);
@@ -71,13 +70,13 @@ test("a link or a pipe in the place of partial results is refused, and its targe
 
 test("a full device is told, and leaves what was marked", async (t) => {
   if (!existsSync("/dev/full")) return t.skip("/dev/full is missing");
-  const path = join(scratch(t), "a");
+  const path = join(temporaryFolder(t), "a");
   const file = await PartialFile.create(path);
   fillDisk(path);
   await assert.rejects(file.write("x"), { code: "FILE_UNWRITABLE", message: /no space left on the device/ });
   await file.close();
   await assert.rejects(PartialFile.create(path), { code: "FILE_UNWRITABLE", message: /the file exists/ });
-  await assert.rejects(PartialFile.create(join(scratch(t), "none", "a")), {
+  await assert.rejects(PartialFile.create(join(temporaryFolder(t), "none", "a")), {
     code: "FILE_UNWRITABLE",
     message: /the folder does not exist/,
   });

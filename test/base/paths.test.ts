@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { expandHome, localPath, urlRemedy } from "../../src/base/paths.js";
 import { buildConfig } from "../../src/config/load.js";
-import { compiled, runToEnd, scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { compiled, runProgram } from "../helpers/nextvlad.js";
 
 test("a leading ~ is the home directory, and no other", () => {
   assert.equal(expandHome("~/a b/c"), join(homedir(), "a b/c"));
@@ -27,7 +28,7 @@ test("URLs are no paths", () => {
 });
 
 test("paths that are not UTF-8 are errors, and nothing is made under another name", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const strange = Buffer.concat([Buffer.from(join(folder, "b")), Buffer.of(0xff)]);
   mkdirSync(strange);
   const [nextvlad, node] = [compiled("nextvlad.cjs"), process.execPath];
@@ -38,7 +39,7 @@ test("paths that are not UTF-8 are errors, and nothing is made under another nam
     [`cd ${name} && ${digits} out`, /the path of the current folder is not UTF-8/],
     [`HOME=${name} ${digits} '~/out'`, /the path of the home directory \(HOME\) is not UTF-8/],
   ] as const) {
-    const ended = await runToEnd("bash", ["-c", command]);
+    const ended = await runProgram("bash", ["-c", command]);
     assert.equal(ended.exitCode, 2, ended.stderr);
     assert.match(ended.error, words);
     assert.equal(readdirSync(folder).length, 1);

@@ -9,7 +9,8 @@ import { copyArrays, writeInBackground } from "../../src/checkpoints/background-
 import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
 import type { SnapshotTask } from "../../src/checkpoints/snapshot-worker.js";
 import { SafetensorsFile } from "../../src/formats/tensors/safetensors.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { failsWith } from "../helpers/shards.js";
 
 const STATE = { step: 7, epoch: 1, step_in_epoch: 3, seed: 5, best: null, validated_epoch: 0, shards: null };
 

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { zipSync } from "fflate";
 import { openNpz } from "../../src/checkpoints/npz-source.js";
 import { floatsOf } from "../../src/checkpoints/weight-source.js";
-import { temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
 
 test("float16 arrays are float32 weights", async (t) => {
   const golden = readFileSync(new URL("../../../test/golden/formats/npy.json", import.meta.url), "utf8");

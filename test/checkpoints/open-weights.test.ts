@@ -8,9 +8,10 @@ import { gzipSync } from "node:zlib";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { floatsOf, type WeightSource } from "../../src/checkpoints/weight-source.js";
 import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";
+import { temporaryFolder } from "../helpers/files.js";
 import { goldenFolder } from "../helpers/golden.js";
-import { askPython, needsPython } from "../helpers/python.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { needsPython, runPython } from "../helpers/python.js";
+import { failsWith } from "../helpers/shards.js";
 
 interface Expected {
   readonly dtype: string;
@@ -153,7 +154,7 @@ print("null")`;
 test("a .npz file that Python compressed; other types than ours are passed over, damage is not", needsPython, async (t) => {
   const path = join(temporaryFolder(t), "weights.npz");
   const arrays = Object.entries(expected).map(([name, { dtype, shape, row_major }]) => [name, [dtype, shape, row_major]]);
-  askPython(WRITE_NPZ, [path], Buffer.from(JSON.stringify(Object.fromEntries(arrays))));
+  runPython(WRITE_NPZ, [path], Buffer.from(JSON.stringify(Object.fromEntries(arrays))));
   await holds(path, true, /a \.npz file/);
   const bytes = readFileSync(path);
   writeFileSync(path, bytes.subarray(0, -10));

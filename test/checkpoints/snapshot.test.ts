@@ -14,7 +14,8 @@ import {
 } from "../../src/checkpoints/snapshot.js";
 import { checkSnapshot, findNewestSnapshot, findOutdated } from "../../src/checkpoints/snapshot-check.js";
 import { stringifyWithChecksum } from "../../src/formats/checksum.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { failsWith } from "../helpers/shards.js";
 
 const STATE: RunState = {
   step: 7,

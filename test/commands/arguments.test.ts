@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { COMMAND_ALIASES, describeFlagAliases, FOREIGN_FLAGS, normaliseArguments } from "../../src/commands/arguments.js";
 import { FLAG_ALIASES } from "../../src/commands/flags.js";
 import { findKey } from "../../src/config/keys.js";
-import { repository } from "./nextvlad.js";
+import { repository } from "../helpers/nextvlad.js";
 
 const FLAGS = {
   train: ["--config", "--set", "--pretrain", "--learning-rate", "--fix-random-seed", "--batch-size", "--save-dir"],

@@ -6,7 +6,7 @@ import { givenBatchSize, logTrainingNotes } from "../../src/commands/configurati
 import type { InferFlags } from "../../src/commands/flags.js";
 import { buildConfig, loadConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
-import { repository } from "./nextvlad.js";
+import { repository } from "../helpers/nextvlad.js";
 
 test("infer's batch size is --batch-size, --set, or the config's unless it is PaddleVideo's", () => {
   const given = (flags: Partial<InferFlags>, batchSize?: number): number | null => {

@@ -14,7 +14,7 @@ import { runInspect } from "../../src/commands/inspect.js";
 import { runTrain } from "../../src/commands/train.js";
 import { runVerify } from "../../src/commands/verify.js";
 import { writeShard } from "../../src/data/shard-writer.js";
-import { damageData, damageLength } from "../helpers/damage.js";
+import { corruptData, corruptLength } from "../helpers/corrupt.js";
 import { CLASSES, learnableVideo, prepareRun } from "../helpers/runs.js";
 
 const root = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
@@ -29,11 +29,11 @@ before(async () => {
   cpSync(at("run"), at("other"), { recursive: true });
   const files = ["train0.tfrecord", "train1.tfrecord", "train0.tfrecord"].map((name) => readFileSync(at(name)));
   writeFileSync(at("first-batch.tfrecord"), Buffer.concat(files));
-  damageData(at("first-batch.tfrecord"), 3);
+  corruptData(at("first-batch.tfrecord"), 3);
   writeFileSync(at("later.tfrecord"), Buffer.concat([...files, ...files, ...files]));
-  damageData(at("later.tfrecord"), 170);
+  corruptData(at("later.tfrecord"), 170);
   writeFileSync(at("header.tfrecord"), Buffer.concat(files));
-  damageLength(at("header.tfrecord"), 30);
+  corruptLength(at("header.tfrecord"), 30);
   await writeShard(at("label.tfrecord"), [learnableVideo(1), { ...learnableVideo(2), labels: Int32Array.of(CLASSES) }]);
   writeFileSync(at("broken.safetensors"), readFileSync(at("run/NEXTVLAD_epoch0/weights.safetensors")).subarray(0, 9000));
   assert.equal(await runInfer(infer({ saveDir: at("results"), format: ["csv"] })), 0);

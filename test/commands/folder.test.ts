@@ -3,17 +3,17 @@ import { chmodSync, existsSync, mkdirSync, statSync, symlinkSync, writeFileSync 
 import { join } from "node:path";
 import { test } from "node:test";
 import { prepareFolder } from "../../src/commands/folder.js";
-import { scratch } from "./nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
 
 test("a folder is made with all above it; one that is there will do", async (context) => {
-  const folder = join(scratch(context), "a", "b", "c");
+  const folder = join(temporaryFolder(context), "a", "b", "c");
   await prepareFolder(folder);
   await prepareFolder(folder);
   assert.ok(statSync(folder).isDirectory());
 });
 
 test("a file in its place, or on the way to it, is told", async (context) => {
-  const file = join(scratch(context), "file");
+  const file = join(temporaryFolder(context), "file");
   writeFileSync(file, "");
   await assert.rejects(prepareFolder(file), {
     code: "FILE_UNWRITABLE",
@@ -35,7 +35,7 @@ test("a place that stores no files is an error that says so", { skip: !existsSyn
   await assert.rejects(prepareFolder("/dev/null"), {
     message: /^\/dev\/null: this should be a folder, and is a device, pipe or socket\. Choose/,
   });
-  const folder = scratch(context);
+  const folder = temporaryFolder(context);
   symlinkSync("nowhere", join(folder, "link"));
   await assert.rejects(prepareFolder(join(folder, "link")), {
     message: /link: cannot write: it is a link to nowhere, which does not exist\./,
@@ -48,7 +48,7 @@ test("a place that stores no files is an error that says so", { skip: !existsSyn
 });
 
 test("a folder without leave to write is an error", { skip: process.getuid?.() === 0 }, async (context) => {
-  const folder = join(scratch(context), "closed");
+  const folder = join(temporaryFolder(context), "closed");
   mkdirSync(folder);
   chmodSync(folder, 0o500);
   await assert.rejects(prepareFolder(folder), { code: "FILE_UNWRITABLE", message: /permission denied/ });

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { resumeCommand } from "../../src/commands/go-on.js";
-import { runToEnd } from "./nextvlad.js";
+import { runProgram } from "../helpers/nextvlad.js";
 
 test("the resume command is the one that was given, with --resume once, whole through a shell", async () => {
   const args = ["infer", "--filelist", "/data/it's here/test*.tfrecord", "--set", "MODEL.topk=5", "--weights", "a b"];
   const command = resumeCommand(args);
-  const { stdout } = await runToEnd("bash", ["-c", `nextvlad() { printf '%s\\n' "$@"; }; ${command}`]);
+  const { stdout } = await runProgram("bash", ["-c", `nextvlad() { printf '%s\\n' "$@"; }; ${command}`]);
   assert.deepEqual(stdout.trimEnd().split("\n"), [...args, "--resume"]);
   assert.equal(resumeCommand(["eval", "--resume", "--batch-size=4"]), "nextvlad eval --batch-size=4 --resume");
 });
@@ -78,6 +78,6 @@ test("a word with control characters is quoted as bash reads it, and can be show
   const word = "it's \\ a\n\u001b]0;x\u0007\u202e日";
   const command = resumeCommand(["train", "--save-dir", word], []);
   assert.equal(command, "nextvlad train --save-dir $'it\\'s \\\\ a\\x0A\\x1B]0;x\\x07\\xE2\\x80\\xAE日'");
-  const { stdout } = await runToEnd("bash", ["-c", `nextvlad() { printf %s "$3"; }; ${command}`]);
+  const { stdout } = await runProgram("bash", ["-c", `nextvlad() { printf %s "$3"; }; ${command}`]);
   assert.equal(stdout, word);
 });

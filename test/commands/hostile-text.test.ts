@@ -9,10 +9,10 @@ import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-examp
 import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";
 import type { VerifyReport } from "../../src/inspection/verify-report.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
-import { damageData } from "../helpers/damage.js";
+import { corruptData } from "../helpers/corrupt.js";
+import { type CommandResult, runNextvlad } from "../helpers/nextvlad.js";
 import { CLASSES, learnableVideo, prepareRun } from "../helpers/runs.js";
-import { Capture } from "../telemetry/terminal.js";
-import { type Ended, runNextvlad } from "./nextvlad.js";
+import { Capture } from "../helpers/terminal.js";
 
 /** Clears the screen, sets the title, forges a line and reorders text; also valid as a path. */
 const HOSTILE = "\u001b[2J\u001b]0;title\u0007\r\nerror[FORGED]: forged\u202e\u2028\u009b\u007f\u200b\ufeff";
@@ -43,7 +43,7 @@ function assertClean(text: string, what: string): void {
 }
 
 /** Runs a command, and checks everything that it prints and logs. */
-async function run(args: readonly string[], exitCode: number): Promise<Ended> {
+async function run(args: readonly string[], exitCode: number): Promise<CommandResult> {
   const ended = await runNextvlad(args);
   const what = JSON.stringify(args).slice(0, 300);
   for (const name of ["stdout", "stderr"] as const) assertClean(ended[name], `${name} of ${what}`);
@@ -62,7 +62,7 @@ before(async () => {
   const hostile = { ...learnableVideo(1), id: HOSTILE_ID };
   await writeShard(at("ids.tfrecord"), [hostile, hostile, { ...hostile, labels: Int32Array.of(CLASSES) }, learnableVideo(2)]);
   await writeShard(at("damaged.tfrecord"), [hostile, { ...hostile, id: `${HOSTILE_ID}2` }, learnableVideo(2)]);
-  damageData(at("damaged.tfrecord"), 2);
+  corruptData(at("damaged.tfrecord"), 2);
   const context = { [HOSTILE]: Buffer.from("x"), id: Buffer.from(HOSTILE) };
   const frameLists = [{ name: HOSTILE, frameBytes: 4, data: new Uint8Array(8) }];
   writeFileSync(at("names.tfrecord"), encodeTfRecord(encodeSequenceExample({ context, frameLists })));

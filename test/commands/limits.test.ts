@@ -2,12 +2,13 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { goldenData, temporaryFolder } from "../helpers/shards.js";
-import { compiled, runNextvlad, runToEnd } from "./nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { compiled, runNextvlad, runProgram } from "../helpers/nextvlad.js";
+import { goldenData } from "../helpers/shards.js";
 
 /** Runs nextvlad with a limit set by the shell (ulimit). */
 const limited = (limit: string, args: readonly string[]) =>
-  runToEnd("bash", ["-c", `ulimit ${limit} && exec "$0" "$@"`, process.execPath, compiled("nextvlad.cjs"), ...args]);
+  runProgram("bash", ["-c", `ulimit ${limit} && exec "$0" "$@"`, process.execPath, compiled("nextvlad.cjs"), ...args]);
 
 const SHARD = goldenData("train0000.tfrecord");
 const VERIFY = ["verify", SHARD, "--set", "MODEL.num_classes=50", "--readers", "1"];

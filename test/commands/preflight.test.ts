@@ -6,8 +6,9 @@ import { test } from "node:test";
 import { pino } from "pino";
 import { preflightEnsemble, preflightReading, preflightTraining } from "../../src/commands/preflight.js";
 import { buildConfig } from "../../src/config/load.js";
-import { damageData } from "../helpers/damage.js";
-import { SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
+import { corruptData } from "../helpers/corrupt.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { SMALL_SIZES, writeShards } from "../helpers/shards.js";
 
 const [rgb, audio] = SMALL_SIZES;
 const MODEL = { num_classes: 10, video_feature_size: rgb, audio_feature_size: audio, groups: 1 };
@@ -37,7 +38,7 @@ test("the remedy for corrupt records names the option of the command", async (t)
   const folder = temporaryFolder(t);
   const { shards } = await writeShards(folder, [2]);
   const [shard] = shards as [string];
-  damageData(shard, 0);
+  corruptData(shard, 0);
   const { log } = openLog();
   const ensemble = await preflightEnsemble(buildConfig({ MODEL }, "test"), shard, join(folder, "out"));
   const expected = { code: "CORRUPT_RECORD", message: /; or skip corrupt records with --set TEST\.on_corrupt=skip-record\.$/ };

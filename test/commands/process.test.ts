@@ -2,14 +2,15 @@ import assert from "node:assert/strict";
 import { cpSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type TestContext, test } from "node:test";
-import { compiled, runToEnd, scratch } from "./nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { compiled, runProgram } from "../helpers/nextvlad.js";
 
 /** Trains for an epoch on the small shards of test/golden/compat, with a shell's redirection of its output. */
 async function trainWith(redirection: string, context: TestContext) {
-  const folder = scratch(context);
+  const folder = temporaryFolder(context);
   cpSync(resolve("test/golden/compat/059705b"), folder, { recursive: true });
   const command = `"$0" "$1" train --config config.yaml --set TRAIN.epoch=1 --save-dir out ${redirection}`;
-  const ended = await runToEnd("bash", ["-o", "pipefail", "-c", command, process.execPath, compiled("nextvlad.cjs")], { cwd: folder });
+  const ended = await runProgram("bash", ["-o", "pipefail", "-c", command, process.execPath, compiled("nextvlad.cjs")], { cwd: folder });
   return { ...ended, snapshots: readdirSync(join(folder, "out")), log: readFileSync(join(folder, "out", "train.log.jsonl"), "utf8") };
 }
 

@@ -3,13 +3,13 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { runIn } from "../../src/commands/run.js";
-import { scratch } from "./nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
 
 const listeners = (): number => process.listenerCount("SIGINT") + process.listenerCount("SIGTERM") + process.listenerCount("SIGUSR1");
 
 test("the work's outcome comes back with exit code 0; the signals are let go", async (context) => {
   const before = listeners();
-  const folder = join(scratch(context), "new");
+  const folder = join(temporaryFolder(context), "new");
   const { outcome, exitCode } = await runIn(folder, "x.log.jsonl", async ({ signal, onSaveRequest }) => {
     onSaveRequest(() => undefined);
     assert.equal(listeners(), before + 3);
@@ -20,7 +20,7 @@ test("the work's outcome comes back with exit code 0; the signals are let go", a
 
 test("a failure goes through, once the log has its stack; the signals are let go", async (context) => {
   const before = listeners();
-  const folder = scratch(context);
+  const folder = temporaryFolder(context);
   const failing = runIn(folder, "x.log.jsonl", () => Promise.reject(new TypeError("unforeseen")));
   await assert.rejects(failing, { name: "TypeError", message: "unforeseen" });
   assert.match(readFileSync(join(folder, "x.log.jsonl"), "utf8"), /"stack":"TypeError: unforeseen\\n {4}at /);

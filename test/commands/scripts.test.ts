@@ -2,36 +2,37 @@ import assert from "node:assert/strict";
 import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { repository, runToEnd, scratch } from "./nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { repository, runProgram } from "../helpers/nextvlad.js";
 
 const script = (path: string): string => join(repository, "scripts", path);
 
 describe("PaddleVideo's scripts, from any folder", () => {
   test("training uses the published recipe, and passes arguments on", async (context) => {
-    const cwd = scratch(context);
-    const ended = await runToEnd(script("train/train_nextvlad.sh"), ["--use_gpu", "Maybe"], { cwd });
+    const cwd = temporaryFolder(context);
+    const ended = await runProgram(script("train/train_nextvlad.sh"), ["--use_gpu", "Maybe"], { cwd });
     assert.deepEqual([ended.exitCode, ended.stdout], [2, ""]);
     assert.match(ended.stderr, /^error\[BAD_CONFIG\]: invalid value .*found "Maybe"\)\n {2}--> --use-gpu\n$/);
   });
 
   test("an argument overrides the script's own; its path is relative to the caller's folder", async (context) => {
-    const cwd = scratch(context);
-    const ended = await runToEnd(script("train/train_nextvlad.sh"), ["--config", "mine.yaml"], { cwd });
+    const cwd = temporaryFolder(context);
+    const ended = await runProgram(script("train/train_nextvlad.sh"), ["--config", "mine.yaml"], { cwd });
     assert.deepEqual([ended.exitCode, ended.stderr], [1, "error[FILE_MISSING]: file not found\n  --> mine.yaml\n  help: check the path\n"]);
   });
 
   for (const path of ["test/test_nextvlad.sh", "infer/infer_nextvlad.sh"]) {
     test(`${path} uses the best snapshot`, async (context) => {
-      const ended = await runToEnd(script(path), [], { cwd: scratch(context) });
+      const ended = await runProgram(script(path), [], { cwd: temporaryFolder(context) });
       assert.equal(ended.exitCode, 1);
       assert.match(ended.error, /^data\/checkpoints\/best: /);
     });
   }
 
   test("a missing build is an error", async (context) => {
-    const folder = scratch(context);
+    const folder = temporaryFolder(context);
     cpSync(script("train"), join(folder, "scripts/train"), { recursive: true });
-    const ended = await runToEnd(join(folder, "scripts/train/train_nextvlad.sh"), []);
+    const ended = await runProgram(join(folder, "scripts/train/train_nextvlad.sh"), []);
     assert.equal(ended.exitCode, 1);
     assert.match(
       ended.stderr,

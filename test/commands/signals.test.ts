@@ -5,7 +5,8 @@ import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { compiled, scratch } from "./nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { compiled } from "../helpers/nextvlad.js";
 
 /** A script that runs until it is stopped, then takes `afterMs` to save. `busy`: it computes without a pause meanwhile, as a kernel does. */
 const worker = (afterMs: number, busy: boolean): string => `
@@ -79,7 +80,7 @@ describe("a signal", { concurrency: true }, () => {
 });
 
 test("a signal after the work has ended has no effect", async (t) => {
-  const pipe = join(scratch(t), "pipe");
+  const pipe = join(temporaryFolder(t), "pipe");
   execFileSync("mkfifo", [pipe]);
   // A pending read delays the exit for a moment.
   const script = `

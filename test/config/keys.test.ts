@@ -7,7 +7,7 @@ import { NextvladError } from "../../src/base/errors.js";
 import { describeKeys, formatConfig, sectionNames, suggestKey } from "../../src/config/keys.js";
 import { buildConfig, loadConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
-import { scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
 
 const keys = describeKeys();
 const known = new Set(keys.map((key) => key.name));
@@ -117,7 +117,7 @@ const configs: fc.Arbitrary<Config> = fc
   .map((value) => buildConfig(value, "own.yaml"));
 
 test("formatConfig round-trips", async (context) => {
-  const file = join(scratch(context), "config.yaml");
+  const file = join(temporaryFolder(context), "config.yaml");
   await fc.assert(
     fc.asyncProperty(configs, async (config) => {
       writeFileSync(file, formatConfig(config));

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { NextvladError } from "../../src/base/errors.js";
 import { buildConfig, loadConfig, type Overrides } from "../../src/config/load.js";
-import { repository, scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { repository } from "../helpers/nextvlad.js";
 
 function failure(value: unknown, overrides: Overrides = {}): NextvladError {
   try {
@@ -60,7 +61,7 @@ describe("the configs in the repository", () => {
 
 describe("values", () => {
   test("1e-5 is a number, and so are quoted numbers and booleans, as PaddleVideo's users write them", async (context) => {
-    const file = join(scratch(context), "quoted.yaml");
+    const file = join(temporaryFolder(context), "quoted.yaml");
     writeFileSync(
       file,
       'MODEL:\n  eigen_file: None\nTRAIN:\n  l2_penalty: 1e-5\n  learning_rate: "2e-4"\n  use_gpu: "False"\n  epoch: "3"\n',
@@ -197,7 +198,7 @@ describe("not a config", () => {
 });
 
 test("cyclic and unresolved aliases are errors", async (context) => {
-  const file = join(scratch(context), "own.yaml");
+  const file = join(temporaryFolder(context), "own.yaml");
   for (const [text, message] of [
     ["MODEL: &a [*a]", /MODEL: not a section .*found a list that is nested too deeply/],
     ["MODEL: &a {num_classes: *a}", /MODEL.num_classes: invalid value .*found a mapping that is nested too deeply/],
@@ -219,7 +220,7 @@ test("cyclic and unresolved aliases are errors", async (context) => {
 });
 
 test("the parser is fast for any text of the maximum size", async (context) => {
-  const file = join(scratch(context), "own.yaml");
+  const file = join(temporaryFolder(context), "own.yaml");
   for (const unit of ["\n", "&a ", "*a ", "? a\n", "- ", "[", "{a,", "a: 1\n"]) {
     writeFileSync(file, unit.repeat(16_384 / unit.length));
     const start = performance.now();

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
 import { readYaml } from "../../src/config/yaml.js";
-import { scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
 
 const files: readonly [string, string | Uint8Array, RegExp][] = [
   ["an unterminated list", "TRAIN:\n  epoch: [1\n", /invalid YAML: .* at line \d+, column \d+\.$/],
@@ -46,7 +46,7 @@ const files: readonly [string, string | Uint8Array, RegExp][] = [
 ];
 for (const [name, content, message] of files) {
   test(`${name}: the error is one line with the file`, async (context) => {
-    const file = join(scratch(context), "own.yaml");
+    const file = join(temporaryFolder(context), "own.yaml");
     writeFileSync(file, content);
     await assert.rejects(readYaml(file), (error: unknown) => {
       assert.ok(error instanceof NextvladError);
@@ -61,7 +61,7 @@ for (const [name, content, message] of files) {
 }
 
 test("64 levels are valid, 65 are not", async (context) => {
-  const file = join(scratch(context), "own.yaml");
+  const file = join(temporaryFolder(context), "own.yaml");
   const nested = (levels: number): string => `${"[".repeat(levels)}${"]".repeat(levels)}`;
   writeFileSync(file, nested(64));
   assert.equal(JSON.stringify(await readYaml(file)), nested(64));
@@ -70,13 +70,13 @@ test("64 levels are valid, 65 are not", async (context) => {
 });
 
 test("a missing file is FILE_MISSING, a folder is FILE_UNREADABLE", async (context) => {
-  const folder = scratch(context);
+  const folder = temporaryFolder(context);
   await assert.rejects(readYaml(join(folder, "none.yaml")), { code: "FILE_MISSING" });
   await assert.rejects(readYaml(folder), { code: "FILE_UNREADABLE" });
 });
 
 test("any bytes give a value or a NextvladError", async (context) => {
-  const file = join(scratch(context), "own.yaml");
+  const file = join(temporaryFolder(context), "own.yaml");
   const piece = fc.constantFrom(
     "MODEL",
     "TRAIN",

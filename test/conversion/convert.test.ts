@@ -27,13 +27,13 @@ import type { Video } from "../../src/data/video.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
-import { compiled, type Ended, runNextvlad, scratch } from "../commands/nextvlad.js";
-import { holdFiles } from "../helpers/held-files.js";
+import { blockFiles, temporaryFolder } from "../helpers/files.js";
+import { type CommandResult, compiled, runNextvlad } from "../helpers/nextvlad.js";
 import { encodeNpy } from "../helpers/npy.js";
 import { collect, failsWith, goldenData, goldenVideos, randomVideo, writeShards } from "../helpers/shards.js";
-import { Capture } from "../telemetry/terminal.js";
+import { Capture } from "../helpers/terminal.js";
 
-const convert = (...args: readonly string[]): Promise<Ended> => runNextvlad(["convert", ...args]);
+const convert = (...args: readonly string[]): Promise<CommandResult> => runNextvlad(["convert", ...args]);
 
 async function converted(...args: readonly string[]): Promise<string> {
   const { exitCode, stdout, stderr } = await convert(...args);
@@ -55,7 +55,7 @@ function contentOf(folder: string): Map<string, Buffer> {
 
 describe("shards", () => {
   test("TFRecord to pickle and back keeps IDs, labels and feature bytes, for every compression", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     for (const name of ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib"]) {
       const [pickles, back] = [join(folder, `${name}-pkl`), join(folder, `${name}-back`)];
       const printed = await converted("--to", "pkl", "--filelist", goldenData(name), "--out", pickles);
@@ -68,7 +68,7 @@ describe("shards", () => {
   });
 
   test("empty and repeated shards are converted as listed, with warnings; a zip file, and a list of only empty shards, fail", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [2]);
     const full = shards[0] as string;
     writeFileSync(join(folder, "none.tfrecord"), "");
@@ -94,7 +94,7 @@ describe("shards", () => {
   });
 
   test("pickles of every writer give the same shards", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const list = join(folder, "all.list");
     writeFileSync(list, ["feat_p2_bytes.pkl", "feat_p4_str.pkl", "feat_py2_style.pkl"].map((name) => `${goldenData(name)}\n`).join(""));
     await converted("--to", "tfrecord", "--filelist", list, "--out", join(folder, "out"));
@@ -108,7 +108,7 @@ describe("shards", () => {
   });
 
   test("AudioSet's shards, with one feature of another name, are converted to pickles", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const data = new Uint8Array(30).map((_, i) => i);
     const record = encodeSequenceExample({
       context: { video_id: Buffer.from("abc"), labels: [526] },
@@ -127,7 +127,7 @@ describe("an interrupted conversion", () => {
 
   for (const signal of ["SIGKILL", "SIGTERM"] as const) {
     test(`by ${signal} continues to the same bytes, without converting a shard twice`, async (t) => {
-      const folder = scratch(t);
+      const folder = temporaryFolder(t);
       mkdirSync(join(folder, "in"));
       await writeShards(join(folder, "in"), COUNTS);
       const args = ["--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--workers", "2"];
@@ -156,7 +156,7 @@ describe("an interrupted conversion", () => {
   }
 
   test("by an error keeps the complete shards, and continues after the error is fixed", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     mkdirSync(join(folder, "in"));
     const { shards } = await writeShards(join(folder, "in"), [5, 5, 5]);
     const damaged = shards[1] as string;
@@ -173,7 +173,7 @@ describe("an interrupted conversion", () => {
 });
 
 test("a folder is locked for one conversion; a conversion whose folder is moved fails", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   mkdirSync(join(folder, "in"));
   await writeShards(join(folder, "in"), Array(40).fill(60));
   const out = join(folder, "out");
@@ -199,7 +199,7 @@ test("a folder is locked for one conversion; a conversion whose folder is moved 
 
 describe("an existing output folder", () => {
   test("has its shards converted again if a source or a setting has changed", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     mkdirSync(join(folder, "in"));
     const { shards } = await writeShards(join(folder, "in"), [3, 4]);
     const args = ["--to", "pkl", "--filelist", `${folder}/in/*.tfrecord`, "--out", join(folder, "out")];
@@ -213,7 +213,7 @@ describe("an existing output folder", () => {
   });
 
   test("with files of other programs is not changed", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [3, 4]);
     const out = join(folder, "out");
     mkdirSync(out);
@@ -250,7 +250,7 @@ describe("an existing output folder", () => {
   });
 
   test("keeps a list that convert did not write, unless --overwrite is given, also when a conversion continues", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     await writeShards(folder, [1, 1]);
     const list = join(folder, "train.list");
     const args = ["--to", "pkl", "--filelist", list, "--out", folder];
@@ -282,7 +282,7 @@ describe("an existing output folder", () => {
   });
 
   test("has a list that can be read for all names of shards", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     mkdirSync(join(folder, "in"));
     const names = ["#a", " b", "c\nd", "e"];
     for (const [number, name] of names.entries()) await writeShard(join(folder, "in", `${name}.tfrecord`), [randomVideo(number)]);
@@ -300,7 +300,7 @@ describe("an existing output folder", () => {
   });
 
   test("accepts further shards, unless its ledger is corrupt", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     mkdirSync(join(folder, "in"));
     const { shards } = await writeShards(join(folder, "in"), [3, 4]);
     const out = join(folder, "out");
@@ -331,7 +331,7 @@ describe("the user's own features", () => {
   }
 
   test("are converted to shards in the table's order, and a list", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     prepare(folder, 11);
     const args = ["--to", "tfrecord", "--csv", join(folder, "train.csv"), "--videos-per-shard", "4", "--out", join(folder, "out")];
     const patterns = ["--rgb", join(folder, "rgb/{id}.npy"), "--audio", join(folder, "audio/{id}.npy")];
@@ -375,7 +375,7 @@ list: ${join(folder, "out", "train.list")}
   };
 
   test("may be of one modality, and are converted to pickles too", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     prepare(folder, 3);
     const args = ["--csv", join(folder, "train.csv"), "--rgb", join(folder, "rgb/{id}.npy"), "--out", join(folder, "out")];
     const printed = await converted("--to", "pkl", ...args);
@@ -392,7 +392,7 @@ list: ${join(folder, "out", "train.list")}
   });
 
   test("are found by the exact ID, even if it is special in a replacement string or a spreadsheet", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const ids = ["a$b", "a$$b", "a$&b", "a$`b", "a$'b", "$1", "{id}", "=1+1", "+1", "-1", "@a"];
     for (const [number, id] of ids.entries()) writeFileSync(join(folder, `${id}.npy`), encodeNpy(new Uint8Array(3).fill(number), [1, 3]));
     const table = join(folder, "train.csv");
@@ -409,10 +409,10 @@ list: ${join(folder, "out", "train.list")}
   });
 
   test("cause a warning that names the shard if a read never returns", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     prepare(folder, 1);
     const [file, out] = [join(folder, "rgb", "v0.npy"), join(folder, "out")];
-    const release = await holdFiles(t, [file]);
+    const release = await blockFiles(t, [file]);
     mkdirSync(out);
     const features = [{ pattern: join(folder, "rgb/{id}.npy"), range: [-2, 2] }, null] as const;
     const plan = await planOwnFeatures(join(folder, "train.csv"), { out, format: "tfrecord", maxFrames: 300, features, videosPerShard: 4 });
@@ -431,10 +431,10 @@ list: ${join(folder, "out", "train.list")}
   });
 
   test("whose read never returns do not prevent a stop, after the time limit for shards in progress", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     prepare(folder, 1);
     const out = join(folder, "out");
-    await holdFiles(t, [join(folder, "rgb", "v0.npy")]);
+    await blockFiles(t, [join(folder, "rgb", "v0.npy")]);
     mkdirSync(out);
     const features = [{ pattern: join(folder, "rgb/{id}.npy"), range: [-2, 2] }, null] as const;
     const plan = await planOwnFeatures(join(folder, "train.csv"), { out, format: "tfrecord", maxFrames: 300, features, videosPerShard: 4 });
@@ -449,7 +449,7 @@ list: ${join(folder, "out", "train.list")}
   });
 
   test("that are missing are listed in one error; the error for a mismatch names the file or the video", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     prepare(folder, 3);
     const table = join(folder, "train.csv");
     const args = ["--to", "tfrecord", "--csv", table, "--rgb", join(folder, "rgb/{id}.npy"), "--out", join(folder, "out")];
@@ -480,7 +480,7 @@ list: ${join(folder, "out", "train.list")}
 });
 
 test("flags that cannot be combined are rejected", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const cases: [readonly string[], RegExp][] = [
     [[], /--filelist, --csv: exactly one of the two is required/],
     [["--filelist", "x", "--csv", "y"], /--filelist, --csv: exactly one of the two is required/],

@@ -8,8 +8,9 @@ import { convert } from "../../src/conversion/convert.js";
 import { openLedger } from "../../src/conversion/ledger.js";
 import { type ConversionPlan, planShards, type ShardPlanOptions } from "../../src/conversion/plan.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
-import { failsWith, temporaryFolder, writeShards } from "../helpers/shards.js";
-import { Capture } from "../telemetry/terminal.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { failsWith, writeShards } from "../helpers/shards.js";
+import { Capture } from "../helpers/terminal.js";
 
 const OPTIONS = {
   format: "pkl",

@@ -7,8 +7,10 @@ import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
 import { quantise } from "../../src/conversion/features.js";
 import { type LabelledVideo, readFeatureFile, readLabelTable } from "../../src/conversion/own-features.js";
+import { temporaryFolder } from "../helpers/files.js";
 import { encodeNpy } from "../helpers/npy.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { needsPython } from "../helpers/python.js";
+import { failsWith } from "../helpers/shards.js";
 
 const RANGE = [-2, 2] as const;
 const golden = JSON.parse(readFileSync(new URL("../../../test/golden/features/npz.json", import.meta.url), "utf8")) as readonly {
@@ -127,9 +129,7 @@ const arbitraryVideo = fc.record({
 });
 const arbitraryTable = fc.uniqueArray(arbitraryVideo, { selector: ({ id }) => id, minLength: 1, maxLength: 8 });
 
-test("reads tables that Python's csv module writes", {
-  skip: spawnSync("python3", ["--version"]).status !== 0 && "python3 is missing",
-}, async (t) => {
+test("reads tables that Python's csv module writes", needsPython, async (t) => {
   const tables = fc.sample(arbitraryTable, 60);
   const program = `
 import csv, json, sys

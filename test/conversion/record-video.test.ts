@@ -10,7 +10,8 @@ import { readShard } from "../../src/data/shard-reader.js";
 import type { Video } from "../../src/data/video.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
-import { collect, failsWith, goldenData, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { collect, failsWith, goldenData } from "../helpers/shards.js";
 
 /** Written by Python's protobuf: scripts/golden/float_features.py. */
 const golden = JSON.parse(readFileSync(goldenData("float_features.json"), "utf8")) as {

@@ -9,17 +9,9 @@ import { writePickleShard, writeShard } from "../../src/data/shard-writer.js";
 import { openStream } from "../../src/data/stream.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
-import { cutInside, damageData, damageLength, recordStarts } from "../helpers/damage.js";
-import {
-  collect,
-  failsWith,
-  randomVideo,
-  SMALL_SIZES,
-  type StreamChanges,
-  streamOptions,
-  temporaryFolder,
-  writeShards,
-} from "../helpers/shards.js";
+import { corruptData, corruptLength, recordOffsets, truncateRecord } from "../helpers/corrupt.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { collect, failsWith, randomVideo, SMALL_SIZES, type StreamChanges, streamOptions, writeShards } from "../helpers/shards.js";
 
 interface Read {
   readonly batches: string[][];
@@ -55,7 +47,7 @@ async function withTenth(t: TestContext, data: Uint8Array): Promise<string> {
     path,
     Array.from({ length: 20 }, (_, i) => randomVideo(i)),
   );
-  const starts = recordStarts(path);
+  const starts = recordOffsets(path);
   const bytes = readFileSync(path);
   writeFileSync(path, Buffer.concat([bytes.subarray(0, starts[9]), encodeTfRecord(data), bytes.subarray(starts[10])]));
   return path;
@@ -88,8 +80,8 @@ describe("a damaged record", () => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [20]);
     const file = shards[0] as string;
-    const byteOffset = recordStarts(file)[4];
-    damageData(file, 4);
+    const byteOffset = recordOffsets(file)[4];
+    corruptData(file, 4);
     writeFileSync(join(folder, "packed"), gzipSync(readFileSync(file)));
     for (const shard of [file, join(folder, "packed")]) {
       const found = await read({ shards: [shard], onCorrupt: "skip-record" });
@@ -104,7 +96,7 @@ describe("where no next record can be found", () => {
   const both: readonly CorruptPolicy[] = ["skip-record", "skip-shard"];
 
   test("at a bad length or a missing end, the rest of the shard is left out, and the next shard is read", async (t) => {
-    for (const damage of [damageLength, cutInside]) {
+    for (const damage of [corruptLength, truncateRecord]) {
       const { shards } = await writeShards(temporaryFolder(t), [20, 5]);
       damage(shards[0] as string, 7);
       for (const onCorrupt of both) {
@@ -142,7 +134,7 @@ test("what the config or the whole data set may share stays an error under every
   writeFileSync(text, "a page that says that there is no such file\n");
   const { shards } = await writeShards(temporaryFolder(t), [3]);
   const headless = shards[0] as string;
-  damageLength(headless, 0);
+  corruptLength(headless, 0);
   const missing = join(folder, "missing");
   for (const onCorrupt of ["skip-record", "skip-shard"] as const) {
     await failsWith(read({ shards: [label], onCorrupt }), "BAD_LABELS", { record: 9, found: 10 });
@@ -165,8 +157,8 @@ test("the order of what remains does not depend on the readers, and goes on afte
     [3, 0],
     [9, 63],
   ] as const)
-    damageData(shards[shard] as string, record);
-  damageLength(shards[5] as string, 20);
+    corruptData(shards[shard] as string, record);
+  corruptLength(shards[5] as string, 20);
   for (const onCorrupt of ["skip-record", "skip-shard"] as const) {
     const options = { shards, onCorrupt, order: "shuffled", dropLast: true, batchSize: 7 } as const;
     const all = await read({ ...options, readers: 1 });
@@ -181,7 +173,7 @@ test("the order of what remains does not depend on the readers, and goes on afte
 
 test("where nothing is left, what was left out is told before the error", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), [3]);
-  damageLength(shards[0] as string, 1);
+  corruptLength(shards[0] as string, 1);
   const skipped: SkippedRecord[] = [];
   const options = streamOptions({ shards, onCorrupt: "skip-record", dropLast: true });
   const stream = openStream(options, { onSkipped: (parts) => skipped.push(...parts) });

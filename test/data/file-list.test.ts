@@ -6,7 +6,8 @@ import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { describeFileList, describeRepeated, findShards, formatFileList, resolveShards } from "../../src/data/file-list.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
-import { examined, failsWith, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { examined, failsWith } from "../helpers/shards.js";
 
 const SHARD = encodeTfRecord(Buffer.from("record"));
 

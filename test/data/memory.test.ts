@@ -5,7 +5,8 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
-import { streamOptions, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { streamOptions } from "../helpers/shards.js";
 
 const PROGRAM = fileURLToPath(new URL("../helpers/stream-memory.js", import.meta.url));
 const FRAMES = 200;

@@ -13,6 +13,7 @@ import type { Video, VideoShape } from "../../src/data/video.js";
 import { type PickledDtype, pickleArray } from "../../src/formats/pickle/numpy.js";
 import { encodePickledList } from "../../src/formats/pickle/pickler.js";
 import type { Picklable, ReducedObject } from "../../src/formats/pickle/values.js";
+import { temporaryFolder } from "../helpers/files.js";
 import {
   collect,
   examined,
@@ -22,7 +23,6 @@ import {
   randomVideo,
   SMALL_SIZES,
   streamOptions,
-  temporaryFolder,
   writeShards,
 } from "../helpers/shards.js";
 

@@ -3,7 +3,8 @@ import { readdirSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { openStream, prepareReading } from "../../src/data/stream.js";
-import { collect, streamOptions, temporaryFolder, writeShards } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { collect, streamOptions, writeShards } from "../helpers/shards.js";
 
 // In its own file, because a process keeps its threads: no earlier stream may have started any.
 test("threads that were started ahead read the next stream, and no more are started", async (t) => {

@@ -3,10 +3,11 @@ import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { type BlockSource, startReaders } from "../../src/data/reader-pool.js";
 import type { Block } from "../../src/data/shard-reader.js";
-import { failsWith, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { failsWith, SMALL_SIZES, writeShards } from "../helpers/shards.js";
 
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
-const DYING = new URL("../helpers/dying-reader.js", import.meta.url);
+const DYING = new URL("../helpers/crashing-worker.js", import.meta.url);
 
 /** Returns copies of a source's blocks, after releasing all blocks. */
 async function drain(source: BlockSource): Promise<Block[]> {

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { assertSameContents, fingerprintList, readContents } from "../../src/data/shard.js";
 import { writeShard } from "../../src/data/shard-writer.js";
-import { holdFiles } from "../helpers/held-files.js";
+import { blockFiles, temporaryFolder } from "../helpers/files.js";
 import { learnableVideo } from "../helpers/runs.js";
-import { examined, temporaryFolder } from "../helpers/shards.js";
+import { examined } from "../helpers/shards.js";
 
 test("a replaced shard of the same name and size is detected by its time and ends; a copy of the same content passes", async (t) => {
   const folder = temporaryFolder(t);
@@ -61,7 +61,7 @@ test("of a shard whose reads never return, only the modification time is known, 
   for (const path of paths) await writeShard(path, [learnableVideo(0)]);
   const shards = paths.map(examined);
   const answered = await readContents(shards);
-  const release = await holdFiles(t, paths.slice(0, 1));
+  const release = await blockFiles(t, paths.slice(0, 1));
   const contents = await readContents(shards, 500);
   await release();
   assert.deepEqual(contents.modified_ms, answered.modified_ms);

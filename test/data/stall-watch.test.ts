@@ -4,8 +4,8 @@ import { setTimeout } from "node:timers/promises";
 import type { OpenShard } from "../../src/data/reader-pool.js";
 import { describeStall, type Stall, StallWatch } from "../../src/data/stall-watch.js";
 import { openStream } from "../../src/data/stream.js";
-import { holdFiles } from "../helpers/held-files.js";
-import { collect, streamOptions, temporaryFolder, writeShards } from "../helpers/shards.js";
+import { blockFiles, temporaryFolder } from "../helpers/files.js";
+import { collect, streamOptions, writeShards } from "../helpers/shards.js";
 
 const shard = (path: string, openMs: number, quietMs: number | null, waitedMs: number | null): OpenShard => ({
   path,
@@ -19,7 +19,7 @@ describe("a stream whose shard cannot be read", { concurrency: 2 }, () => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [10, 5]);
     const path = shards[1] as string;
-    const release = await holdFiles(t, [path]);
+    const release = await blockFiles(t, [path]);
     const stalls: Stall[] = [];
     const batches: number[] = [];
     // Ignores stalls before the first two batches: the threads may take longer to start on a busy machine.
@@ -44,7 +44,7 @@ describe("a stream whose shard cannot be read", { concurrency: 2 }, () => {
 
   test("can be closed, within bounded time", async (t) => {
     const { shards } = await writeShards(temporaryFolder(t), [5]);
-    await holdFiles(t, shards);
+    await blockFiles(t, shards);
     const stream = openStream(streamOptions({ shards }));
     const reading = collect(stream);
     await setTimeout(200);

@@ -10,6 +10,7 @@ import { readBlocks } from "../../src/data/shard-reader.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { closeOnAbort, openStream, type StreamOptions } from "../../src/data/stream.js";
 import type { RaggedBatch, Video } from "../../src/data/video.js";
+import { temporaryFolder } from "../helpers/files.js";
 import {
   collect,
   failsWith,
@@ -18,7 +19,6 @@ import {
   randomVideo,
   type StreamChanges,
   streamOptions,
-  temporaryFolder,
   writeShards,
 } from "../helpers/shards.js";
 

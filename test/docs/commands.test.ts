@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { renderTerminal, selectLines } from "../../scripts/docs/run-svg.js";
-import { repository, runNextvlad } from "../commands/nextvlad.js";
+import { repository, runNextvlad } from "../helpers/nextvlad.js";
 import { encodeNpy } from "../helpers/npy.js";
 import { codeBlocks, PAGES, readPage } from "./pages.js";
 import { runBlock } from "./shell.js";

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { createRandom } from "../../src/base/random.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
-import { scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
 import { encodeNpy } from "../helpers/npy.js";
 import { goldenData } from "../helpers/shards.js";
 import { codeBlocks } from "./pages.js";
@@ -74,7 +74,7 @@ const hasNumpy = spawnSync(python, ["-c", "import numpy"]).status === 0;
 test("the page's numpy makes the files that its commands need", {
   skip: !hasNumpy && `${python} has no numpy: set NEXTVLAD_PYTHON to one that has`,
 }, async (t) => {
-  const [theirs, ours] = [scratch(t), scratch(t)];
+  const [theirs, ours] = [temporaryFolder(t), temporaryFolder(t)];
   const [program] = blocks("python");
   const ended = spawnSync(python, ["-c", program as string], { cwd: theirs, encoding: "utf8" });
   assert.equal(ended.status, 0, ended.stderr);
@@ -85,7 +85,7 @@ test("the page's numpy makes the files that its commands need", {
 });
 
 test("the page's commands do what it says: 12 own classes, one feature alone, AudioSet, pickles", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   makeFeatures(folder);
   makeAudioSet(folder);
   writeFileSync(join(folder, "own.yaml"), blocks("yaml")[0] as string);

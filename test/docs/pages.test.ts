@@ -7,7 +7,7 @@ import { program } from "../../src/cli.js";
 import { flagsOfCommand } from "../../src/commands/process.js";
 import { findKey } from "../../src/config/keys.js";
 import { loadConfig } from "../../src/config/load.js";
-import { repository } from "../commands/nextvlad.js";
+import { repository } from "../helpers/nextvlad.js";
 import { findAll, PAGES, readPage } from "./pages.js";
 
 /** Returns the anchor that GitHub gives a heading. */

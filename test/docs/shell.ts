@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { repository, runNextvlad } from "../commands/nextvlad.js";
+import { repository, runNextvlad } from "../helpers/nextvlad.js";
 
 /** Programs that are recorded instead of run. Everything else in a block is run by bash. */
 const RECORDED = [

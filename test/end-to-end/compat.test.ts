@@ -7,7 +7,7 @@ import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
 import { floatsOf } from "../../src/checkpoints/weight-source.js";
 import { describeUpdateError } from "../helpers/golden.js";
-import { trainHere } from "../helpers/training.js";
+import { trainInProcess } from "../helpers/training.js";
 
 async function readArrays(path: string, optimizer: boolean): Promise<Map<string, Float32Array>> {
   const source = await openWeights(path, { optimizer });
@@ -54,7 +54,7 @@ describe("files of commit 059705b (scripts/golden/make-compat.ts)", () => {
 
   for (const start of ["NEXTVLAD_epoch0", "NEXTVLAD_step3"]) {
     test(`a run resumed from ${start} ends in the weights in which it ended then`, async () => {
-      const { outcome } = await trainHere("config.yaml", `from-${start}`, { resume: join("run", start) });
+      const { outcome } = await trainInProcess("config.yaml", `from-${start}`, { resume: join("run", start) });
       assert.equal(outcome.steps, 4);
       const [then, ours, theirs] = await Promise.all(
         [join("run", start), join(`from-${start}`, "NEXTVLAD_epoch1"), join("run", "NEXTVLAD_epoch1")].map((path) =>

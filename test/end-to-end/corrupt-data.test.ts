@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { writeShard } from "../../src/data/shard-writer.js";
-import { runNextvlad, scratch } from "../commands/nextvlad.js";
-import { cutInside, damageData, damageLength, recordStarts } from "../helpers/damage.js";
+import { corruptData, corruptLength, recordOffsets, truncateRecord } from "../helpers/corrupt.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { runNextvlad } from "../helpers/nextvlad.js";
 import { CLASSES, learnableVideo, prepareRun, readLog } from "../helpers/runs.js";
 
 const parts = ["weights.safetensors", "optimizer.safetensors", "state.json"];
@@ -21,13 +22,13 @@ async function run(...args: string[]): Promise<string> {
 
 describe("--on-corrupt in training", { concurrency: 2 }, () => {
   test("leaves out what is damaged, tells and lists it, and a resumed run ends as an undisturbed one", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 200 });
     const [first, second] = [0, 1].map((shard) => join(folder, `train${shard}.tfrecord`)) as [string, string];
-    damageData(first, 0);
-    damageData(first, 40);
-    const cutAt = recordStarts(second)[90];
-    damageLength(second, 90);
+    corruptData(first, 0);
+    corruptData(first, 40);
+    const cutAt = recordOffsets(second)[90];
+    corruptLength(second, 90);
     const at = (name: string): string[] => ["train", "--config", config, "--save-dir", join(folder, name)];
     const refused = await runNextvlad(at("refused"));
     assert.equal(refused.exitCode, 1);
@@ -72,7 +73,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
   });
 
   test("resumes inside the epoch once a truncated shard was replaced, and ends as a run with the good shard", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 200 });
     const shard = join(folder, "train0.tfrecord");
     // Compressed, because the check of record headers before the first step does not detect truncation of compressed shards.
@@ -91,12 +92,12 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
   });
 
   test("without a policy saves the last step before the damage; the printed command resumes, and ends as a run that skipped it", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 200 });
     const shard = join(folder, "train0.tfrecord");
     const undamaged = readFileSync(shard);
-    damageData(shard, 80);
-    damageData(join(folder, "validate1.tfrecord"), 10);
+    corruptData(shard, 80);
+    corruptData(join(folder, "validate1.tfrecord"), 10);
     const at = (name: string): string[] => ["train", "--config", config, "--save-dir", join(folder, name), "--epoch", "1"];
     const whole = await run(...at("whole"), "--on-corrupt", "skip-record");
     assert.match(whole, /validation: left out 1 record/);
@@ -131,17 +132,17 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
   });
 
   test("with skip-shard leaves out what follows; where too little is left, that is an error", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
-    damageData(join(folder, "train0.tfrecord"), 10);
-    damageData(join(folder, "validate1.tfrecord"), 5);
+    corruptData(join(folder, "train0.tfrecord"), 10);
+    corruptData(join(folder, "validate1.tfrecord"), 5);
     const args = ["train", "--config", config, "--save-dir", join(folder, "out"), "--on-corrupt", "skip-shard", "--epoch", "1"];
     const printed = await run(...args);
     assert.match(printed, /epoch 0: left out the rest of 1 shard for damage/);
     assert.match(printed, /validation: left out the rest of 1 shard for damage/);
     // 10 and 50 videos are left: 3 steps of 16.
     assert.match(printed, /steps: 3\b/);
-    for (const shard of [0, 1]) damageLength(join(folder, `train${shard}.tfrecord`), 3);
+    for (const shard of [0, 1]) corruptLength(join(folder, `train${shard}.tfrecord`), 3);
     const refused = await runNextvlad([...args, "--overwrite"]);
     assert.equal(refused.exitCode, 1);
     assert.match(refused.stderr, /expected at least 16 videos, found 6 in 2 shards/);
@@ -153,11 +154,11 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
 });
 
 test("eval and infer do without damaged data, and say how much; a label out of range is an error all the same", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   await run("train", "--config", config, "--save-dir", join(folder, "train"), "--epoch", "1", "--valid-interval", "0");
-  damageData(join(folder, "validate0.tfrecord"), 3);
-  cutInside(join(folder, "validate1.tfrecord"), 15);
+  corruptData(join(folder, "validate0.tfrecord"), 3);
+  truncateRecord(join(folder, "validate1.tfrecord"), 15);
   const weights = ["--weights", join(folder, "train", "NEXTVLAD_epoch0"), "--on-corrupt", "skip-record", "--save-dir", join(folder, "out")];
   // 20 videos per shard: one is corrupt, and five are cut off.
   const evaluated = await run("eval", ...weights);
@@ -223,7 +224,7 @@ test("eval and infer do without damaged data, and say how much; a label out of r
 
   const ruined = join(folder, "ruined.tfrecord");
   await writeShard(ruined, [learnableVideo(1)]);
-  damageData(ruined, 0);
+  corruptData(ruined, 0);
   for (const command of ["eval", "infer"]) {
     const empty = await runNextvlad([command, ...weights, "--filelist", ruined, "--save-dir", join(folder, "empty")]);
     assert.equal(empty.exitCode, 1);

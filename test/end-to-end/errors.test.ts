@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
-import { compiled, type Ended, runNextvlad } from "../commands/nextvlad.js";
-import { holdFiles } from "../helpers/held-files.js";
+import { blockFiles } from "../helpers/files.js";
+import { type CommandResult, compiled, runNextvlad } from "../helpers/nextvlad.js";
 import { encodeNpy } from "../helpers/npy.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 
@@ -23,7 +23,7 @@ interface Case {
 
 let folder: string;
 let config: string;
-let trained: Ended;
+let trained: CommandResult;
 const at = (name: string): string => join(folder, name);
 
 /** Writes a shard with one record of the given frames and labels, and a list of it; returns the list's path. */
@@ -274,7 +274,7 @@ test("shards that never answer, more than Node has threads by default, keep nobo
   const ownConfig = await prepareRun(own);
   const held = Array.from({ length: 6 }, (_, number) => `held${number}.tfrecord`);
   for (const name of held) copyFileSync(join(own, "train0.tfrecord"), join(own, name));
-  await holdFiles(
+  await blockFiles(
     t,
     held.map((name) => join(own, name)),
   );

@@ -4,10 +4,11 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { parameterTable } from "../../src/model/network.js";
-import { compiled, runNextvlad, runToEnd, scratch, spawnNextvlad } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
 import { loadGolden } from "../helpers/golden.js";
 import { writeGoldenSnapshot } from "../helpers/golden-snapshot.js";
-import { askPython, needsPython } from "../helpers/python.js";
+import { compiled, runNextvlad, runProgram, spawnNextvlad } from "../helpers/nextvlad.js";
+import { needsPython, runPython } from "../helpers/python.js";
 
 /**
  * Prints the arrays of a file or directory: name, dtype, shape, SHA-1 of the values. usage: FORMAT PATH. Reads each format as its own library does, with only
@@ -88,7 +89,7 @@ json.dump(found, sys.stdout)
 `;
 
 type Arrays = Readonly<Record<string, readonly [dtype: string, shape: readonly number[], sha1: string]>>;
-const listArrays = (format: string, path: string): Arrays => askPython(LIST_ARRAYS, [format, path]) as Arrays;
+const listArrays = (format: string, path: string): Arrays => runPython(LIST_ARRAYS, [format, path]) as Arrays;
 
 const golden = loadGolden("small");
 const table = parameterTable(golden.sizes);
@@ -106,7 +107,7 @@ async function exportWell(snapshot: string, format: string, out: string, ...more
 
 describe("nextvlad export", { concurrency: 2 }, () => {
   test("writes the weights as they are: safetensors, npz, pdparams, paddle-vars", needsPython, async (context) => {
-    const folder = scratch(context);
+    const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden, { step: 3 });
     const weights = listArrays("safetensors", join(snapshot, "weights.safetensors"));
@@ -134,7 +135,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
   });
 
   test("takes what it wrote, and every other form of weights, with the optimizer's state and no config", needsPython, async (context) => {
-    const folder = scratch(context);
+    const folder = temporaryFolder(context);
     const at = (name: string): string => join(folder, name);
     await writeGoldenSnapshot(at("snapshot"), golden, { step: 3 });
     const weights = listArrays("safetensors", join(at("snapshot"), "weights.safetensors"));
@@ -159,7 +160,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
   });
 
   test("says where the weights bring no optimizer state, and leaves no other's beside them", async (context) => {
-    const folder = scratch(context);
+    const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden);
     rmSync(join(snapshot, "optimizer.safetensors"));
@@ -179,7 +180,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
   });
 
   test("replaces no file without --overwrite, and no pipe with it, which gets the bytes as standard output does", async (context) => {
-    const folder = scratch(context);
+    const folder = temporaryFolder(context);
     const at = (name: string): string => join(folder, name);
     await writeGoldenSnapshot(at("snapshot"), golden);
     const [npz = ""] = await exportWell(at("snapshot"), "npz", at("w.npz"));
@@ -198,7 +199,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
       rmSync(at(file));
     }
     execFileSync("mkfifo", [at("pipe")]);
-    const read = runToEnd("sh", ["-c", 'cat "$1" > "$2"', "sh", at("pipe"), at("read.npz")]);
+    const read = runProgram("sh", ["-c", 'cat "$1" > "$2"', "sh", at("pipe"), at("read.npz")]);
     const ended = await exportAs(at("snapshot"), "npz", at("pipe"));
     assert.deepEqual([ended.exitCode, ended.stdout], [0, ""], ended.stderr);
     assert.match(ended.stderr, /written to \S+pipe\n$/);
@@ -206,7 +207,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     assert.ok(readFileSync(at("read.npz")).equals(expected));
     const words = ["export", "--weights", at("snapshot"), "--format", "npz", "--out", "/dev/stdout"];
     const shell = 'node="$1"; shift; out="$1"; shift; "$node" "$@" | cat > "$out"';
-    await runToEnd("sh", ["-c", shell, "sh", process.execPath, at("stdout.npz"), compiled("nextvlad.cjs"), ...words]);
+    await runProgram("sh", ["-c", shell, "sh", process.execPath, at("stdout.npz"), compiled("nextvlad.cjs"), ...words]);
     assert.ok(readFileSync(at("stdout.npz")).equals(expected));
     const two = await exportAs(at("snapshot"), "pdparams", at("pipe"));
     assert.match(two.error, /pdparams is up to two files, which cannot go to a pipe or device/);
@@ -214,7 +215,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
   });
 
   test("writes no directory of variables over anything", async (context) => {
-    const folder = scratch(context);
+    const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden);
     writeFileSync(join(folder, "file"), "kept");
@@ -232,7 +233,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
   });
 
   test("names every array that does not fit the config, and writes nothing", async (context) => {
-    const folder = scratch(context);
+    const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden);
     const out = join(folder, "w.onnx");
@@ -243,7 +244,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
   });
 
   test("builds drop_rate into the ONNX graph, and says so; a safetensors file brings the config along", async (context) => {
-    const folder = scratch(context);
+    const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden, { dropRate: 0.3 });
     const exported = join(folder, "w.safetensors");
@@ -295,7 +296,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
   });
 
   test("loads no TensorFlow", async (context) => {
-    const folder = scratch(context);
+    const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden);
     const coverage = join(folder, "coverage");

@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gunzipSync, gzipSync } from "node:zlib";
-import { runNextvlad, scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
 import { goldenFolder } from "../helpers/golden.js";
+import { runNextvlad } from "../helpers/nextvlad.js";
 import { writeVariables } from "../helpers/paddle-files.js";
 
 const params = (): Buffer => gunzipSync(readFileSync(fileURLToPath(new URL("NEXTVLAD.pdparams.gz", goldenFolder("resume")))));
@@ -73,7 +74,7 @@ function file(folder: string, name: string, content: Buffer): string {
 describe("weights that lie or bite are refused in under a second, nothing written, nothing run", () => {
   for (const [name, { make, says }] of Object.entries(cases)) {
     test(name, async (t) => {
-      const folder = scratch(t);
+      const folder = temporaryFolder(t);
       const weights = make(folder);
       const before = readdirSync(folder);
       for (const command of [

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { runNextvlad } from "../commands/nextvlad.js";
+import { runNextvlad } from "../helpers/nextvlad.js";
 import { readLog } from "../helpers/runs.js";
 
 const SIZES = ["cluster_size=4", "hidden_size=32", "gating_reduction=4"].map((setting) => `MODEL.${setting}`);

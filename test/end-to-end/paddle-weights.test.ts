@@ -15,8 +15,9 @@ import type { Video } from "../../src/data/video.js";
 import { parsePickle } from "../../src/formats/pickle/unpickler.js";
 import type { PickledValue, Tuple } from "../../src/formats/pickle/values.js";
 import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";
-import { runNextvlad, scratch, spawnNextvlad } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
 import { describeUpdateError, type GoldenCase, goldenFolder, loadGolden, pickKept } from "../helpers/golden.js";
+import { runNextvlad, spawnNextvlad } from "../helpers/nextvlad.js";
 import { writeVariables } from "../helpers/paddle-files.js";
 import { readLog } from "../helpers/runs.js";
 
@@ -48,7 +49,7 @@ async function infer(
   count: number,
   more: readonly string[],
 ): Promise<{ probabilities: Float64Array; log: string }> {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const args = [
     "infer",
     "--weights",
@@ -166,7 +167,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
   });
 
   test("without --weights, the published names in ~/.paddle/weights are looked for", async (t) => {
-    const home = scratch(t);
+    const home = temporaryFolder(t);
     const out = ["--filelist", shard, "--save-dir", join(home, "out")];
     const none = await spawnNextvlad(["eval", ...out], { env: { ...process.env, HOME: home } });
     assert.equal(none.exitCode, 1);
@@ -188,7 +189,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
       return [array];
     });
     writeVariables(at("odd"), odd);
-    const args = ["--set", "MODEL.num_classes=12", "--save-dir", scratch(t)];
+    const args = ["--set", "MODEL.num_classes=12", "--save-dir", temporaryFolder(t)];
     writeFileSync(at("c.yaml"), configOf(0));
     const { exitCode, error } = await runNextvlad(["eval", "--weights", at("odd"), "--config", at("c.yaml"), "--filelist", shard, ...args]);
     assert.equal(exitCode, 1);
@@ -198,7 +199,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
   });
 
   test("--pretrain takes them, and the eigen_param that they bring", async (t) => {
-    const run = scratch(t);
+    const run = temporaryFolder(t);
     writeFileSync(join(run, "c.yaml"), configOf(0));
     const set = [
       "--set",
@@ -228,7 +229,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
 });
 
 test("a training goes on from Paddle's checkpoint at its step", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const shard = await writeGoldenShard(folder, golden);
   const args = (saveDir: string): string[] => [
     ...["train", "--resume", ours("checkpoint3.pdparams.gz"), "--save-dir", saveDir, "--valid-interval", "0", "--log-interval", "1"],
@@ -274,7 +275,7 @@ describe("the small case, from Paddle's own files", {
   const small = loadGolden("small");
   for (const file of ["NEXTVLAD.pdparams.gz", "nextvlad_youtube8m.tar.gz"]) {
     test(file, async (t) => {
-      const folder = scratch(t);
+      const folder = temporaryFolder(t);
       const shard = await writeGoldenShard(folder, small);
       for (const [rate, vector] of [
         [0, "eval_predictions"],

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { runNextvlad, scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { runNextvlad } from "../helpers/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 
 async function succeeds(args: readonly string[]): Promise<void> {
@@ -11,7 +12,7 @@ async function succeeds(args: readonly string[]): Promise<void> {
 }
 
 test("training and evaluation take pickles and TFRecords in one list, and end in the same bytes", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   for (const split of ["train", "validate"]) {
     await succeeds(["convert", "--to", "pkl", "--filelist", join(folder, `${split}.list`), "--out", join(folder, "pickles")]);

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
-import { compiled, runNextvlad, runToEnd } from "../commands/nextvlad.js";
-import { askPython } from "../helpers/python.js";
+import { compiled, runNextvlad, runProgram } from "../helpers/nextvlad.js";
+import { runPython } from "../helpers/python.js";
 import { CLASSES, learnableVideo, prepareRun } from "../helpers/runs.js";
 
 const NAMES = ["zero", "one", 'two "2"', "three, 3", "vier", "fünf"];
@@ -47,7 +47,7 @@ print(json.dumps({
   "jsonl": [[v["id"], [x["probability"] for x in v["predictions"]], [x["class"] for x in v["predictions"]]] for v in j],
   "names": [x["name"] for x in j[0]["predictions"]],
 }))`;
-  const { exitCode, stdout, stderr } = await runToEnd("python3", ["-c", script, stem]);
+  const { exitCode, stdout, stderr } = await runProgram("python3", ["-c", script, stem]);
   assert.equal(exitCode, 0, stderr);
   return JSON.parse(stdout);
 }
@@ -134,7 +134,7 @@ test("ensemble averages files of every format, whatever their order, and measure
   const flags = ["--weights", "0.5,0.3,0.2", "--infer-topk", "5", "--format", "pickle,csv,jsonl", "--labels", at("names.txt")];
   await run("ensemble", ...files, ...flags, "--save-dir", at("ensemble"));
   const { pickle, jsonl } = await readWithPython(at("ensemble/NEXTVLAD_ensemble_result"));
-  const expected = await runToEnd("python3", ["-c", AVERAGE, ...files, "5"]);
+  const expected = await runProgram("python3", ["-c", AVERAGE, ...files, "5"]);
   assert.deepEqual(pickle, JSON.parse(expected.stdout), expected.stderr);
   assert.deepEqual(jsonl, pickle);
 });
@@ -259,7 +259,7 @@ class Unpickler(pickle.Unpickler):
     def find_class(self, module, name): return Any
 print(json.dumps([v[b"video"].hex() for v in Unpickler(open(sys.argv[1], "rb"), encoding="bytes").load()]))`;
   assert.deepEqual(
-    askPython(load, [at("odd-pkl/odd.pkl")]),
+    runPython(load, [at("odd-pkl/odd.pkl")]),
     ids.map((id) => id.toString("hex")),
   );
   await run("convert", "--to", "tfrecord", "--filelist", at("odd-pkl/odd.pkl"), "--out", at("odd-back"));
@@ -267,7 +267,7 @@ print(json.dumps([v[b"video"].hex() for v in Unpickler(open(sys.argv[1], "rb"), 
 
   const command = ["infer", ...weights(), "--format", "pickle,csv,jsonl", "--save-dir", at("odd")].map((word) => `'${word}'`).join(" ");
   const piped = `'${process.execPath}' '${compiled("nextvlad.cjs")}' ${command} --filelist <(echo '${shard}')`;
-  const { exitCode, stderr } = await runToEnd("bash", ["-c", piped]);
+  const { exitCode, stderr } = await runProgram("bash", ["-c", piped]);
   assert.equal(exitCode, 0, stderr);
   const files = [".pkl", ".csv", ".jsonl"].map((ending) => at(`odd/NEXTVLAD_infer_result${ending}`));
   const averaged = await run(

@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { lockFolder } from "../../src/base/lock.js";
-import { interruptNextvlad, runNextvlad, signalNextvlad, spawnNextvlad } from "../commands/nextvlad.js";
+import { interruptNextvlad, runNextvlad, signalNextvlad, spawnNextvlad } from "../helpers/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 
 /** Batches of 2 videos: enough that a pass takes about a second, and a signal arrives during it. */

@@ -4,7 +4,8 @@ import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileS
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
-import { compiled, interruptNextvlad, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { compiled, interruptNextvlad, runNextvlad, runProgram } from "../helpers/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 
 /** Returns the files that are equal at the end of byte-identical runs. */
@@ -25,7 +26,7 @@ const interrupted = (args: readonly string[], words: string, act: (child: ChildP
 const snapshotsIn = (saveDir: string): string[] => readdirSync(saveDir).filter((name) => /^(NEXTVLAD_|best)/.test(name));
 
 test("snapshots come at every so many steps, epochs' ends apart; --keep leaves the newest, and best; all lead to the same end", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 200 });
   const run = (name: string): string[] => ["--config", config, "--save-dir", join(folder, name)];
   const printed = await trained([...run("two"), "--save-interval", "6", "--keep", "2"]);
@@ -43,7 +44,7 @@ test("snapshots come at every so many steps, epochs' ends apart; --keep leaves t
 
 describe("a run that is stopped", { concurrency: 2 }, () => {
   test("by kill -9 goes on by the same command, and ends as one that was not", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 200 });
     const run = (name: string): string[] => ["--config", config, "--save-dir", join(folder, name), "--save-interval", "4", "--resume"];
     const first = await trained(run("straight"));
@@ -62,8 +63,8 @@ describe("a run that is stopped", { concurrency: 2 }, () => {
   });
 
   test("by a closed terminal saves, and ends by its signal", async (t) => {
-    if ((await runToEnd("python3", ["-c", ""]).catch(() => null))?.exitCode !== 0) return t.skip("python3 is missing");
-    const folder = scratch(t);
+    if ((await runProgram("python3", ["-c", ""]).catch(() => null))?.exitCode !== 0) return t.skip("python3 is missing");
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 1600 });
     const saveDir = join(folder, "run");
     const script = `
@@ -77,7 +78,7 @@ os.close(terminal)
 _, status = os.waitpid(pid, 0)
 print(os.waitstatus_to_exitcode(status))`;
     const args = [compiled("nextvlad.cjs"), "train", "--config", config, "--save-dir", saveDir, "--epoch", "1000", "--save-interval", "3"];
-    const { stdout } = await runToEnd("python3", ["-c", script, process.execPath, ...args, "--log-interval", "1"]);
+    const { stdout } = await runProgram("python3", ["-c", script, process.execPath, ...args, "--log-interval", "1"]);
     // A shell reports SIGHUP, -1 here, as 129.
     assert.equal(stdout.trim(), "-1");
     assert.ok(snapshotsIn(saveDir).length > 1);
@@ -85,7 +86,7 @@ print(os.waitstatus_to_exitcode(status))`;
 });
 
 test("SIGUSR1 saves at once, and the run goes on", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 1200 });
   const saveDir = join(folder, "run");
   const args = ["--config", config, "--save-dir", saveDir, "--epoch", "1", "--valid-interval", "0", "--log-interval", "1"];
@@ -98,7 +99,7 @@ test("SIGUSR1 saves at once, and the run goes on", async (t) => {
 });
 
 test("a storm of signals leaves the run unharmed", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const { exitCode: made } = await runNextvlad(["digits", "--out", folder, "--train-videos", "100", "--validate-videos", "1"]);
   assert.equal(made, 0);
   const saveDir = join(folder, "run");
@@ -122,7 +123,7 @@ test("a storm of signals leaves the run unharmed", async (t) => {
 
 describe("--resume without a path", () => {
   test("with --keep, a damaged snapshot that it passes over takes no good one's place", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
     const args = ["--config", config, "--save-dir", saveDir, "--save-interval", "1", "--valid-interval", "0"];
@@ -137,7 +138,7 @@ describe("--resume without a path", () => {
   });
 
   test("passes a damaged snapshot over, and says why; with all damaged, or none there, it says so", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
     await trained(["--config", config, "--save-dir", saveDir]);
@@ -180,7 +181,7 @@ describe("--resume without a path", () => {
   });
 
   test("inside an epoch, another list of shards is refused", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
     await trained(["--config", config, "--save-dir", saveDir, "--set", "TRAIN.max_iter=8"]);
@@ -198,7 +199,7 @@ describe("--resume without a path", () => {
 });
 
 test("two runs on one save-dir: the second is refused, and the first goes on", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 1600 });
   const saveDir = join(folder, "run");
   const args = ["--config", config, "--save-dir", saveDir, "--epoch", "1000", "--valid-interval", "0", "--log-interval", "1"];

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
-import { runNextvlad, scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { runNextvlad } from "../helpers/nextvlad.js";
 import { learnableVideo, prepareRun, readLog } from "../helpers/runs.js";
 
 const NONE = new Uint8Array(0);
@@ -20,7 +21,7 @@ for (const [name, key, left] of [
   ["audio only", "MODEL.video_feature_size", (video: Video) => ({ ...video, rgb: NONE })],
 ] as const) {
   test(`${name}: trains, evaluates and infers, whether the shards have the other feature or not`, async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 160 });
     const lone = Array.from({ length: 200 }, (_, number) => left(learnableVideo(number)));
     const shards = ["train0", "train1", "validate0"].map((shard) => join(folder, `${shard}.lone.tfrecord`)) as [string, string, string];
@@ -54,7 +55,7 @@ for (const [name, key, left] of [
 }
 
 test("without either feature there is no model", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 2, validateVideos: 2 });
   const set = ["--set", "MODEL.video_feature_size=0", "--set", "MODEL.audio_feature_size=0"];
   const refused = await runNextvlad(["train", "--config", config, "--save-dir", join(folder, "run"), ...set]);

@@ -5,7 +5,8 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "no
 import { join } from "node:path";
 import { test } from "node:test";
 import { encodeState } from "../../src/checkpoints/state-encoder.js";
-import { compiled, runNextvlad, runToEnd, scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { compiled, runNextvlad, runProgram } from "../helpers/nextvlad.js";
 import { CLASSES, prepareRun, readLog } from "../helpers/runs.js";
 
 /** Returns the bytes of a snapshot's arrays. */
@@ -20,7 +21,7 @@ async function trained(args: readonly string[]): Promise<string> {
 }
 
 test("trains, evaluates and infers, and a snapshot needs no config", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 200 });
   const saveDir = join(folder, "run");
   await trained(["--config", config, "--save-dir", saveDir, "--epoch", "6", "--log-interval", "1"]);
@@ -69,7 +70,7 @@ test("trains, evaluates and infers, and a snapshot needs no config", async (t) =
   ]);
   assert.equal(inferred.exitCode, 0, inferred.stderr);
   const script = "import pickle,sys,json; print(json.dumps(pickle.load(open(sys.argv[1],'rb'))))";
-  const read = await runToEnd("python3", ["-c", script, join(folder, "infer", "NEXTVLAD_infer_result.pkl")]);
+  const read = await runProgram("python3", ["-c", script, join(folder, "infer", "NEXTVLAD_infer_result.pkl")]);
   const rows = JSON.parse(read.stdout) as [string, number[], number[]][];
   assert.deepEqual(
     rows.map(([id]) => id),
@@ -85,7 +86,7 @@ test("trains, evaluates and infers, and a snapshot needs no config", async (t) =
 });
 
 test("two epochs straight, and one, a resume and one more, end in the same bytes", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const [straight, parts] = [join(folder, "straight"), join(folder, "parts")];
   await trained(["--config", config, "--save-dir", straight]);
@@ -95,7 +96,7 @@ test("two epochs straight, and one, a resume and one more, end in the same bytes
 });
 
 test("SIGTERM finishes the step, saves and exits with 143; the resumed run ends as one that was never stopped", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 1200 });
   const [straight, stopped] = [join(folder, "straight"), join(folder, "stopped")];
   const epochs = ["--epoch", "1", "--valid-interval", "0"];
@@ -117,7 +118,7 @@ test("SIGTERM finishes the step, saves and exits with 143; the resumed run ends 
 });
 
 test("no snapshot is overwritten unasked", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const saveDir = join(folder, "run");
   await trained(["--config", config, "--save-dir", saveDir]);
@@ -134,7 +135,7 @@ test("no snapshot is overwritten unasked", async (t) => {
 });
 
 test("--pretrain takes what fits, and lists what starts afresh; --resume takes all or nothing", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const [first, second] = [join(folder, "first"), join(folder, "second")];
   await trained(["--config", config, "--save-dir", first, "--epoch", "1"]);
@@ -157,7 +158,7 @@ test("--pretrain takes what fits, and lists what starts afresh; --resume takes a
 });
 
 test("--overwrite takes nothing away from a run that cannot start", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const saveDir = join(folder, "run");
   await trained(["--config", config, "--save-dir", saveDir, "--epoch", "1"]);
@@ -180,7 +181,7 @@ test("--overwrite takes nothing away from a run that cannot start", async (t) =>
 });
 
 test("a run that goes on keeps its seed and, inside an epoch, its batches", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const saveDir = join(folder, "run");
   await trained(["--config", config, "--save-dir", saveDir, "--set", "TRAIN.max_iter=2"]);
@@ -197,7 +198,7 @@ test("a run that goes on keeps its seed and, inside an epoch, its batches", asyn
 });
 
 test("a run stopped before a validation makes up for it; a best elsewhere is no best here", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const [saveDir, other] = [join(folder, "run"), join(folder, "other")];
   await trained(["--config", config, "--save-dir", saveDir, "--epoch", "1"]);
@@ -215,7 +216,7 @@ test("a run stopped before a validation makes up for it; a best elsewhere is no 
 });
 
 test("weights that are no numbers are never saved", async (t) => {
-  const folder = scratch(t);
+  const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const saveDir = join(folder, "run");
   const diverged = await runNextvlad([

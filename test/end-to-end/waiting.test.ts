@@ -5,8 +5,8 @@ import { copyFileSync, existsSync, mkdtempSync, readdirSync, renameSync, rmSync,
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { compiled, interruptNextvlad, runNextvlad } from "../commands/nextvlad.js";
-import { holdFiles } from "../helpers/held-files.js";
+import { blockFiles } from "../helpers/files.js";
+import { compiled, interruptNextvlad, runNextvlad } from "../helpers/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 
 let folder: string;
@@ -97,7 +97,7 @@ test("a shard that never answers in the midst of training: SIGTERM saves, and th
   t.after(() => rmSync(own, { recursive: true, force: true }));
   const ownConfig = await prepareRun(own);
   copyFileSync(join(own, "train1.tfrecord"), join(own, "held"));
-  await holdFiles(t, [join(own, "held")]);
+  await blockFiles(t, [join(own, "held")]);
   const saveDir = join(own, "out");
   const args = ["train", "--config", ownConfig, "--save-dir", saveDir, "--epoch", "10000", "--valid-interval", "0", "--keep", "2"];
   const child = spawn(process.execPath, [compiled("nextvlad.cjs"), ...args], { timeout: 60_000 });

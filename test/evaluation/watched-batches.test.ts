@@ -5,13 +5,14 @@ import { DamageReport } from "../../src/evaluation/damage-report.js";
 import { openReading } from "../../src/evaluation/evaluate.js";
 import { watchBatches } from "../../src/evaluation/watched-batches.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
-import { damageData } from "../helpers/damage.js";
-import { collect, examined, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
+import { corruptData } from "../helpers/corrupt.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { collect, examined, SMALL_SIZES, writeShards } from "../helpers/shards.js";
 
 test("a corrupt record is an error that says how to skip it", async (t) => {
   const folder = temporaryFolder(t);
   const { shards } = await writeShards(folder, [4]);
-  damageData(shards[0] as string, 3);
+  corruptData(shards[0] as string, 3);
   const [rgb, audio] = SMALL_SIZES;
   const config = buildConfig({ MODEL: { video_feature_size: rgb, audio_feature_size: audio, groups: 1 } }, "test");
   const telemetry = await createTelemetry({ logFile: null });

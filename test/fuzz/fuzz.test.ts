@@ -8,7 +8,7 @@ import { findingsFolder, readInputs, seedFolder } from "../../scripts/fuzz/corpu
 import { judge } from "../../scripts/fuzz/judgement.js";
 import { loadTarget, PARSERS } from "../../scripts/fuzz/target.js";
 import { watch } from "../../scripts/fuzz/watch.js";
-import { temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
 
 const folder = mkdtempSync(join(tmpdir(), "fuzz-"));
 before(() => {

@@ -10,7 +10,7 @@ import { countTensors } from "../../src/runtime/constants.js";
 import { type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, scalar, toFloats } from "../../src/runtime/transfer.js";
 import { multiplyOut } from "../../src/training/step.js";
-import type { WholeTfjs } from "./device.js";
+import type { FullTfjs } from "./device.js";
 
 /** A network small enough for finite differences, with sizes that are not multiples of a vector register's. */
 export const SMALL: ModelSizes = {
@@ -83,7 +83,7 @@ function relativeError(ours: Float32Array, theirs: Float32Array): number {
  * Checks a block's outputs and all gradients against tfjs's tape (gradients to 1e-4 of the norm: two orders of float32 rounding), the gradients also against
  * finite differences of the block itself (2e-2: central differences in float32), and that no tensor leaks.
  */
-export function checkBlock(tf: WholeTfjs, store: WeightStore, block: BlockCase, kernels: Kernels = ownKernels()): void {
+export function checkBlock(tf: FullTfjs, store: WeightStore, block: BlockCase, kernels: Kernels = ownKernels()): void {
   const before = countTensors();
   tidy(() => {
     const dOutputs: Tensor[] = tidy(() => run(store, kernels, block, block.inputs).outputs.map((y) => normal(y.shape)));
@@ -143,7 +143,7 @@ function parametersOf(store: WeightStore, block: BlockCase): Map<string, Tensor>
   return new Map(block.parameters.map((name) => [name, fromFloats(store.variable(name).download(), store.variable(name).shape)]));
 }
 
-function gradientsOfTape(tf: WholeTfjs, store: WeightStore, block: BlockCase, dOutputs: readonly Tensor[]): Map<string, Float32Array> {
+function gradientsOfTape(tf: FullTfjs, store: WeightStore, block: BlockCase, dOutputs: readonly Tensor[]): Map<string, Float32Array> {
   const parameters = parametersOf(store, block);
   const count = block.inputs.length;
   const gradients = tf.grads((...values: Tensor[]) => {

@@ -7,13 +7,13 @@ export function loadForTests(): Promise<Device> {
 }
 
 /** The complete tfjs API. */
-export type WholeTfjs = typeof import("@tensorflow/tfjs-node-gpu");
+export type FullTfjs = typeof import("@tensorflow/tfjs-node-gpu");
 
 /** Loads tfjs with its operations and its tape, used only in tests as an independent implementation. Loads TensorFlow too. */
-export async function loadWholeTfjs(): Promise<WholeTfjs> {
+export async function loadFullTfjs(): Promise<FullTfjs> {
   await loadForTests();
   const require = createRequire(createRequire(import.meta.url).resolve("@tensorflow/tfjs-node-gpu"));
-  const tf = require("@tensorflow/tfjs") as WholeTfjs;
+  const tf = require("@tensorflow/tfjs") as FullTfjs;
   // `register_all_kernels` registers it again.
   tf.unregisterKernel("Identity", "tensorflow");
   require("./register_all_kernels");

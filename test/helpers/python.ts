@@ -7,7 +7,7 @@ export const needsPython = {
 } as const;
 
 /** Runs a Python program and returns what it printed, parsed as JSON. */
-export function askPython(program: string, args: readonly string[] = [], input: Uint8Array = new Uint8Array(0)): unknown {
+export function runPython(program: string, args: readonly string[] = [], input: Uint8Array = new Uint8Array(0)): unknown {
   const python = spawnSync("python3", ["-c", program, ...args], { input, encoding: "utf8", maxBuffer: 1 << 28 });
   assert.equal(python.status, 0, python.stderr);
   return JSON.parse(python.stdout);

@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import type { TestContext } from "node:test";
 import { type ErrorCode, type ErrorDetails, NextvladError } from "../../src/base/errors.js";
 import { createRandom } from "../../src/base/random.js";
 import { type Shard, shardAt } from "../../src/data/shard.js";
@@ -14,34 +12,9 @@ import type { ByteSource } from "../../src/formats/containers/byte-source.js";
 /** Feature sizes that keep test shards small. */
 export const SMALL_SIZES = [6, 3] as const;
 
-/** Creates an empty folder that is removed when the test ends. */
-export function temporaryFolder(t: TestContext): string {
-  const folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
-
 /** Returns the path of a file in `test/golden/data`. Tests run from the repository's root. */
 export function goldenData(name: string): string {
   return resolve("test/golden/data", name);
-}
-
-/** Makes all writes to a file that this process has open fail, as on a full disk: redirects its descriptor to /dev/full. */
-export function fillDisk(path: string): void {
-  const isOpen = (name: string): boolean => {
-    try {
-      return readlinkSync(`/proc/self/fd/${name}`) === path;
-    } catch {
-      return false;
-    }
-  };
-  const descriptor = Number(readdirSync("/proc/self/fd").find(isOpen));
-  closeSync(descriptor);
-  const opened: number[] = [];
-  // `open` returns the lowest free descriptor.
-  do opened.push(openSync("/dev/full", "w"));
-  while (opened.at(-1) !== descriptor);
-  for (const other of opened) if (other !== descriptor) closeSync(other);
 }
 
 /** Returns the golden shards' videos, as read by numpy; those of `feat_fortran_short.pkl` are in a separate file. */

@@ -7,7 +7,7 @@ import { DamageReport } from "../../src/evaluation/damage-report.js";
 import { createTelemetry, type Telemetry } from "../../src/telemetry/telemetry.js";
 import type { TrainOptions, TrainOutcome } from "../../src/training/options.js";
 import { train } from "../../src/training/train.js";
-import { Capture } from "../telemetry/terminal.js";
+import { Capture } from "./terminal.js";
 
 /** Creates telemetry that captures its lines, and a function that returns them. */
 export async function captureTelemetry(): Promise<{ readonly telemetry: Telemetry; readonly log: () => string }> {
@@ -23,7 +23,7 @@ export interface TrainingChanges extends Partial<Omit<TrainOptions, "resume" | "
 }
 
 /** Trains in this process, as `nextvlad train` does with these settings; returns the outcome and the log. By default, does not validate. */
-export async function trainHere(
+export async function trainInProcess(
   configPath: string,
   saveDir: string,
   changes: TrainingChanges = {},

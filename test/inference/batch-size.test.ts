@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { buildConfig, loadConfig } from "../../src/config/load.js";
 import { bytesPerVideo, chooseBatchSize } from "../../src/inference/batch-size.js";
-import { repository } from "../commands/nextvlad.js";
+import { repository } from "../helpers/nextvlad.js";
 
 const { MODEL } = await loadConfig(join(repository, "configs/nextvlad.yaml"));
 

@@ -9,7 +9,7 @@ import { DamageReport } from "../../src/evaluation/damage-report.js";
 import { ensemble } from "../../src/inference/ensemble.js";
 import { GroundTruth, type Truth } from "../../src/inference/ground-truth.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
-import { damageData } from "../helpers/damage.js";
+import { corruptData } from "../helpers/corrupt.js";
 import { examined } from "../helpers/shards.js";
 
 const folder = mkdtempSync(join(tmpdir(), "ensemble-"));
@@ -103,7 +103,7 @@ test("a corrupt record in the labelled shards is an error that says how to skip 
   const shard = join(folder, "corrupt.tfrecord");
   const video = (id: string) => ({ id, frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: Int32Array.of(1) });
   await writeShard(shard, ["v0", "v1"].map(video));
-  damageData(shard, 1);
+  corruptData(shard, 1);
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
   const truth = { filelist: shard, shards: [examined(shard)], config, numClasses: 2 };
   const message = /corrupt\.tfrecord, record 1, .*; or skip corrupt records with --set TEST\.on_corrupt=skip-record\.$/;

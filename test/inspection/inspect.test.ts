@@ -14,9 +14,10 @@ import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";
 import { formatShard, formatWeights } from "../../src/inspection/inspect-report.js";
 import { inspectShard, type ShardInspection } from "../../src/inspection/inspect-shard.js";
 import { inspectWeights, type WeightInspection } from "../../src/inspection/inspect-weights.js";
-import { compiled, runNextvlad } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { compiled, runNextvlad } from "../helpers/nextvlad.js";
 import { learnableVideo } from "../helpers/runs.js";
-import { goldenData, goldenVideos, temporaryFolder } from "../helpers/shards.js";
+import { goldenData, goldenVideos } from "../helpers/shards.js";
 
 async function inspect(shard: string): Promise<{ found: ShardInspection; exitCode: number | null }> {
   const { stdout, stderr, exitCode } = await runNextvlad(["inspect", shard, "--json"]);

@@ -12,11 +12,11 @@ import { writeShard } from "../../src/data/shard-writer.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { type Findings, joinProblems, type Needs, type PreflightLimits, preflight, requireSpace } from "../../src/inspection/preflight.js";
-import { spawnNextvlad } from "../commands/nextvlad.js";
-import { cutInside, damageData } from "../helpers/damage.js";
-import { holdFiles } from "../helpers/held-files.js";
+import { corruptData, truncateRecord } from "../helpers/corrupt.js";
+import { blockFiles, temporaryFolder } from "../helpers/files.js";
+import { spawnNextvlad } from "../helpers/nextvlad.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
-import { examined, failsWith, goldenData, randomVideo, SMALL_SIZES, temporaryFolder, writeShards } from "../helpers/shards.js";
+import { examined, failsWith, goldenData, randomVideo, SMALL_SIZES, writeShards } from "../helpers/shards.js";
 
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
 
@@ -198,7 +198,7 @@ describe("preflight", { concurrency: 2 }, () => {
   test("a read that never returns does not block the check", async (t) => {
     const folder = temporaryFolder(t);
     for (const name of ["a", "b"]) await writeShard(join(folder, `${name}.tfrecord`), [randomVideo(3)]);
-    await holdFiles(t, [join(folder, "b.tfrecord")]);
+    await blockFiles(t, [join(folder, "b.tfrecord")]);
     const found = await check(join(folder, "*.tfrecord"), {}, { shardsMs: 500, headersMs: 500 });
     assert.deepEqual([found.problems, found.notes], [[], [unread(1, 2, 0.5)]]);
   });
@@ -208,7 +208,7 @@ describe("preflight", { concurrency: 2 }, () => {
     const [damaged, other] = ["a.tfrecord", "b.tfrecord"].map((name) => join(folder, name)) as [string, string];
     await writeShard(damaged, [randomVideo(3)]);
     await writeShard(other, [{ ...randomVideo(3), labels: Int32Array.of(10) }]);
-    damageData(damaged, 0);
+    corruptData(damaged, 0);
     for (const onCorrupt of ["error", "skip-record", "skip-shard"] as const) {
       const { problems, notes } = await check(join(folder, "*.tfrecord"), { onCorrupt });
       const codes = problems.map(({ code }) => code);
@@ -221,7 +221,7 @@ describe("preflight", { concurrency: 2 }, () => {
   test("a truncated shard is a problem, or a note if the policy skips it, within the time limit for record headers", async (t) => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [9, 9, 9]);
-    cutInside(shards[1] as string, 7);
+    truncateRecord(shards[1] as string, 7);
     const find = (onCorrupt: CorruptPolicy) => check(join(folder, "*.tfrecord"), { shape: { ...SHAPE, labels: "optional" }, onCorrupt });
     const [problem, ...others] = (await find("error")).problems;
     assert.deepEqual(others, []);

@@ -12,8 +12,9 @@ import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { verifyShards } from "../../src/inspection/verify.js";
 import type { VerifyReport } from "../../src/inspection/verify-report.js";
-import { compiled, repository, runNextvlad, runToEnd, spawnNextvlad } from "../commands/nextvlad.js";
-import { examined, goldenData, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { compiled, repository, runNextvlad, runProgram, spawnNextvlad } from "../helpers/nextvlad.js";
+import { examined, goldenData } from "../helpers/shards.js";
 
 const SIZES = ["--set", "MODEL.video_feature_size=8", "--set", "MODEL.audio_feature_size=4", "--set", "MODEL.num_classes=10"];
 
@@ -174,7 +175,7 @@ describe("verify", { concurrency: 2 }, () => {
     for (const name of ["e1", "e2"]) writeFileSync(join(folder, `${name}.tfrecord`), "");
     const run = (command: string) => {
       const nextvlad = [process.execPath, compiled("nextvlad.cjs")].map((word) => `'${word}'`).join(" ");
-      return runToEnd("bash", ["-c", command.replaceAll("nextvlad", nextvlad)], { cwd: folder });
+      return runProgram("bash", ["-c", command.replaceAll("nextvlad", nextvlad)], { cwd: folder });
     };
     const sizes = SIZES.join(" ");
     const [text, json, empty] = await Promise.all([
@@ -318,7 +319,7 @@ describe("verify", { concurrency: 2 }, () => {
   });
 });
 
-const module = new URL("../helpers/dying-reader.js", import.meta.url);
+const module = new URL("../helpers/crashing-worker.js", import.meta.url);
 const shape = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: [8, 4], numClasses: 10, labels: "required" } as const;
 
 test("the death of a thread is a problem of its shard only", async () => {

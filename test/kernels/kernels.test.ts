@@ -12,7 +12,7 @@ import type { WeightStore } from "../../src/model/weights.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { type BlockCase, checkBlock, normal, RGB, randomStore, SMALL } from "../helpers/blocks.js";
-import { loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
+import { type FullTfjs, loadFullTfjs } from "../helpers/device.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
 const FRAMES = 14;
@@ -21,7 +21,7 @@ const P = RGB.groupSize;
 const D = RGB.expanded;
 const NAMES = nextvladNames("rgb");
 
-let tf: WholeTfjs;
+let tf: FullTfjs;
 let store: WeightStore;
 
 /** Whether the kernels keep assignments padded to a rectangle. */
@@ -132,7 +132,7 @@ function checkShortDescriptors(kernels: Kernels): void {
 
 describe("each kernel's outputs and gradients", () => {
   before(async () => {
-    tf = await loadWholeTfjs();
+    tf = await loadFullTfjs();
     store = randomStore();
   });
   after(() => store.dispose());

@@ -3,8 +3,9 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { readEigenFactor } from "../../src/model/eigen.js";
+import { temporaryFolder } from "../helpers/files.js";
 import { encodeNpy } from "../helpers/npy.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { failsWith } from "../helpers/shards.js";
 
 test("eigenvalues in falling order give sqrt(value) + 1e-4 without a doubt, of a column or of a vector", async (t) => {
   const file = join(temporaryFolder(t), "eigenvals.npy");

@@ -6,10 +6,10 @@ import { type BatchNormNames, GATING_NORM, HIDDEN_NORM } from "../../src/model/p
 import type { WeightStore } from "../../src/model/weights.js";
 import { type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { type BlockCase, checkBlock, normal, randomStore, SMALL } from "../helpers/blocks.js";
-import { loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
+import { type FullTfjs, loadFullTfjs } from "../helpers/device.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
-let tf: WholeTfjs;
+let tf: FullTfjs;
 let store: WeightStore;
 
 const value = (parameters: ReadonlyMap<string, Tensor>, name: string): Tensor => parameters.get(name) as Tensor;
@@ -63,7 +63,7 @@ const cases: Record<string, () => BlockCase> = {
 
 describe("each layer's outputs and gradients", () => {
   before(async () => {
-    tf = await loadWholeTfjs();
+    tf = await loadFullTfjs();
     store = randomStore();
   });
   after(() => store.dispose());

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { loadConfig } from "../../src/config/load.js";
 import { checkMemory, leastMemory } from "../../src/model/memory-need.js";
-import { repository } from "../commands/nextvlad.js";
+import { repository } from "../helpers/nextvlad.js";
 import { failsWith } from "../helpers/shards.js";
 
 const { MODEL } = await loadConfig(join(repository, "configs/nextvlad.yaml"));

@@ -22,7 +22,7 @@ import type { WeightStore } from "../../src/model/weights.js";
 import { type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { type BlockCase, checkBlock, randomStore, SMALL } from "../helpers/blocks.js";
-import { loadForTests, loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
+import { type FullTfjs, loadForTests, loadFullTfjs } from "../helpers/device.js";
 import { failsWith } from "../helpers/shards.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
@@ -106,7 +106,7 @@ function assertClose(found: Float32Array, expected: readonly number[], tolerance
 }
 
 /** NetVLAD in tfjs's operations, which its tape differentiates; each video is computed on its own. */
-function netvladOnTape(tf: WholeTfjs, modality: ModalitySizes, store: WeightStore, parameters: ReadonlyMap<string, Tensor>): Tensor {
+function netvladOnTape(tf: FullTfjs, modality: ModalitySizes, store: WeightStore, parameters: ReadonlyMap<string, Tensor>): Tensor {
   const { features: F, clusters: K } = modality;
   const names = netvladNames(modality.name);
   const value = (name: string): Tensor => parameters.get(name) as Tensor;
@@ -130,10 +130,10 @@ const IGNORE: Omit<TrainingContext, "weights" | "kernels"> = {
 };
 
 describe("NetVLAD", () => {
-  let tf: WholeTfjs;
+  let tf: FullTfjs;
   let store: WeightStore;
   before(async () => {
-    tf = await loadWholeTfjs();
+    tf = await loadFullTfjs();
     store = randomStore(SIZES);
   });
   after(() => store.dispose());

@@ -16,7 +16,7 @@ import type { WeightStore } from "../../src/model/weights.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
 import { type BlockCase, checkBlock, RGB, randomStore, SMALL } from "../helpers/blocks.js";
-import { loadForTests, loadWholeTfjs, type WholeTfjs } from "../helpers/device.js";
+import { type FullTfjs, loadForTests, loadFullTfjs } from "../helpers/device.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
 /** Sizes around the edges of warps (32) and chunks of rows (512). */
@@ -112,7 +112,7 @@ const COUNTS = fc.array(fc.integer({ min: 3, max: 60 }), { minLength: 4, maxLeng
 const bytesOf = (count: number): Uint8Array => Uint8Array.from({ length: count }, (_, i) => (i * 97 + Math.floor(i / 7) * 13) % 256);
 
 /** The definition, in tfjs's own operations and the paper's symbols: nothing is folded, and each video is computed on its own. */
-function defineNextVlad(tf: WholeTfjs, x: Tensor, frameCounts: readonly number[], parameters: ReadonlyMap<string, Tensor>): Tensor {
+function defineNextVlad(tf: FullTfjs, x: Tensor, frameCounts: readonly number[], parameters: ReadonlyMap<string, Tensor>): Tensor {
   const { groups: G, clusters: K } = SMALL;
   const { groupSize: P } = RGB;
   const names = nextvladNames("rgb");
@@ -137,10 +137,10 @@ function defineNextVlad(tf: WholeTfjs, x: Tensor, frameCounts: readonly number[]
 describe("NeXtVLAD against its definition", () => {
   const frameCounts = [5, 1, 8, 3, 6, 4];
   const bytes = bytesOf(27 * RGB.features);
-  let tf: WholeTfjs;
+  let tf: FullTfjs;
   let store: WeightStore;
   before(async () => {
-    tf = await loadWholeTfjs();
+    tf = await loadFullTfjs();
     store = randomStore();
   });
   after(() => store.dispose());

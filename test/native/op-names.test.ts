@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { repository } from "../commands/nextvlad.js";
+import { repository } from "../helpers/nextvlad.js";
 
 /** Returns the names that the first group of `pattern` matches in the files of a folder. */
 function namesIn(folder: string, extension: string, pattern: RegExp): readonly string[] {

@@ -4,12 +4,12 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { PartialFolder } from "../../src/results/partial-folder.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
-import { scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
 
 const { log } = await createTelemetry({ logFile: null });
 
 test("a folder whose state cannot be read stays as it is; one without a state goes", async (t) => {
-  const path = join(scratch(t), "out.partial");
+  const path = join(temporaryFolder(t), "out.partial");
   mkdirSync(join(path, "state.json"), { recursive: true });
   writeFileSync(join(path, "out.pkl"), "hours of results");
   const unreadable = await PartialFolder.open(path, log);
@@ -27,7 +27,7 @@ test("a folder whose state cannot be read stays as it is; one without a state go
 });
 
 test("a folder that holds other files is refused, and nothing of it goes", async (t) => {
-  const path = join(scratch(t), "out.partial");
+  const path = join(temporaryFolder(t), "out.partial");
   mkdirSync(path);
   for (const name of ["thesis.docx", "tally.bin", "a.csv"]) writeFileSync(join(path, name), "mine");
   await assert.rejects(PartialFolder.open(path, log), {
@@ -35,7 +35,7 @@ test("a folder that holds other files is refused, and nothing of it goes", async
     message: /out\.partial: the folder of partial results holds a file of another kind, thesis\.docx\. Move it away\.$/,
   });
   assert.deepEqual(readdirSync(path).sort(), ["a.csv", "tally.bin", "thesis.docx"]);
-  const link = join(scratch(t), "out.partial");
+  const link = join(temporaryFolder(t), "out.partial");
   symlinkSync(path, link);
   rmSync(join(path, "thesis.docx"));
   await assert.rejects(PartialFolder.open(link, log), { code: "FILE_UNWRITABLE", message: /is a symbolic link.*Remove the link\.$/ });

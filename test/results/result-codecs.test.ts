@@ -10,12 +10,12 @@ import { NextvladError } from "../../src/base/errors.js";
 import { formatGeneral } from "../../src/formats/general-format.js";
 import { type Prediction, readResults } from "../../src/results/result-codecs.js";
 import { writeResults } from "../../src/results/result-writer.js";
+import { needsPython } from "../helpers/python.js";
 import { collect, failsWith } from "../helpers/shards.js";
 
 const folder = mkdtempSync(join(tmpdir(), "reader-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
 const path = join(folder, "x");
-const hasPython = spawnSync("python3", ["--version"]).status === 0;
 
 function read(content: string | Uint8Array): Promise<Prediction[]> {
   writeFileSync(path, content);
@@ -64,9 +64,7 @@ test("results of every format are read as they were written; CSV keeps six digit
   );
 });
 
-test("reads results that Python writes: every pickle protocol, and the output of json and csv", {
-  skip: !hasPython && "python3 is missing",
-}, async () => {
+test("reads results that Python writes: every pickle protocol, and the output of json and csv", needsPython, async () => {
   const script = `
 import csv, json, pickle, sys
 folder, results = sys.argv[1], [("vidéo %d" % i, [0.5, 0.1 + i / 4000, 1e-7], [3861, i, 4000]) for i in range(3000)]
@@ -97,7 +95,7 @@ test("reads pickles of Python 2, whose IDs are bytes", async () => {
   assert.deepEqual(await read(pickle), [{ id: "train1", scores: Float32Array.of(0.5, 0.25), classes: Int32Array.of(7, 1) }]);
 });
 
-test("IDs that are bytes or have surrogates stay distinct", { skip: !hasPython && "python3 is missing" }, async () => {
+test("IDs that are bytes or have surrogates stay distinct", needsPython, async () => {
   const script = `import pickle, sys; pickle.dump([(b"\\xff", [], []), (b"\\xfe", [], []), ("\\udcfd", [], []), ("\\ud800", [], [])], open(sys.argv[1], "wb"), int(sys.argv[2]))`;
   for (const protocol of ["2", "4"]) {
     assert.equal(spawnSync("python3", ["-c", script, path, protocol], { encoding: "utf8" }).stderr, "");

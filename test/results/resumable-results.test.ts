@@ -6,7 +6,8 @@ import { test } from "node:test";
 import { pino } from "pino";
 import { type ErrorCode, NextvladError } from "../../src/base/errors.js";
 import { type BatchWriter, writeResumably } from "../../src/results/resumable-results.js";
-import { examined, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { examined } from "../helpers/shards.js";
 
 test("the resume command is offered, and partial results are kept, unless all labels are missing", async (t) => {
   const folder = temporaryFolder(t);

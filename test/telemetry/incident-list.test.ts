@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { IncidentList, shouldLog } from "../../src/telemetry/incident-list.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
-import { scratch } from "../commands/nextvlad.js";
-import { Capture } from "./terminal.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { Capture } from "../helpers/terminal.js";
 
 test("of many events, the first 20 are logged, then each that doubles their number", () => {
   const logged = Array.from({ length: 1000 }, (_, i) => i + 1).filter(shouldLog);
@@ -13,7 +13,7 @@ test("of many events, the first 20 are logged, then each that doubles their numb
 });
 
 test("a list has no duplicates; a resumed run extends it, and another run removes it", async (context) => {
-  const path = join(scratch(context), "list.json");
+  const path = join(temporaryFolder(context), "list.json");
   const { log } = await createTelemetry({ logFile: null, stderr: new Capture(false).stream });
   const written = (): unknown => JSON.parse(readFileSync(path, "utf8"));
   const first = new IncidentList<{ at: number }>(path, log);
@@ -37,7 +37,7 @@ test("a list has no duplicates; a resumed run extends it, and another run remove
 });
 
 test("a full list warns once; a failed write is a warning, and the next write retries", async (context) => {
-  const path = join(scratch(context), "list.json");
+  const path = join(temporaryFolder(context), "list.json");
   const stderr = new Capture(false);
   const { log } = await createTelemetry({ logFile: null, stderr: stderr.stream });
   mkdirSync(path);
@@ -56,7 +56,7 @@ test("a full list warns once; a failed write is a warning, and the next write re
 });
 
 test("writeAtIntervals writes every few seconds; write always writes, also during another write", async (context) => {
-  const path = join(scratch(context), "list.json");
+  const path = join(temporaryFolder(context), "list.json");
   const { log } = await createTelemetry({ logFile: null, stderr: new Capture(false).stream });
   const list = new IncidentList<{ at: number }>(path, log);
   const written = (): number => JSON.parse(readFileSync(path, "utf8")).length;

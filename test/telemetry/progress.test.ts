@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { createScreen, fitLine, formatDuration, formatFacts } from "../../src/telemetry/progress.js";
-import { Capture, screenOf } from "./terminal.js";
+import { Capture, screenOf } from "../helpers/terminal.js";
 
 const state = { fraction: 0.5, videosPerSecond: 812.4, secondsLeft: 3849, loss: 4.512, gap: 0.87094, waitShare: 0.123 };
 

@@ -5,9 +5,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { NextvladError } from "../../src/base/errors.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
-import { scratch } from "../commands/nextvlad.js";
-import { fillDisk } from "../helpers/shards.js";
-import { Capture } from "./terminal.js";
+import { fillDisk, temporaryFolder } from "../helpers/files.js";
+import { Capture } from "../helpers/terminal.js";
 
 function entries(file: string): Record<string, unknown>[] {
   return readFileSync(file, "utf8")
@@ -17,7 +16,7 @@ function entries(file: string): Record<string, unknown>[] {
 }
 
 test("the file gets JSON with the fields, stderr a readable line, both immediately", async (context) => {
-  const logFile = join(scratch(context), "train.log.jsonl");
+  const logFile = join(temporaryFolder(context), "train.log.jsonl");
   const stderr = new Capture(false);
   const telemetry = await createTelemetry({ logFile, stderr: stderr.stream });
   telemetry.log.info({ step: 10, loss: 4.5 }, "[TRAIN] Epoch 0");
@@ -29,7 +28,7 @@ test("the file gets JSON with the fields, stderr a readable line, both immediate
 });
 
 test("an existing log is appended to", async (context) => {
-  const logFile = join(scratch(context), "train.log.jsonl");
+  const logFile = join(temporaryFolder(context), "train.log.jsonl");
   for (const message of ["first", "second"]) {
     const telemetry = await createTelemetry({ logFile, stderr: new Capture(false).stream });
     telemetry.log.warn(message);
@@ -42,7 +41,7 @@ test("an existing log is appended to", async (context) => {
 });
 
 test("a failure is logged with its stack to the file, not to stderr", async (context) => {
-  const logFile = join(scratch(context), "train.log.jsonl");
+  const logFile = join(temporaryFolder(context), "train.log.jsonl");
   const stderr = new Capture(false);
   for (const failure of [
     new TypeError("unforeseen"),
@@ -59,7 +58,7 @@ test("a failure is logged with its stack to the file, not to stderr", async (con
 });
 
 test("a log that cannot be opened is an error with its path", async (context) => {
-  const logFile = join(scratch(context), "no-folder", "train.log.jsonl");
+  const logFile = join(temporaryFolder(context), "no-folder", "train.log.jsonl");
   await assert.rejects(createTelemetry({ logFile }), (error: unknown) => {
     assert.ok(error instanceof NextvladError && error.code === "FILE_UNWRITABLE");
     return error.message.startsWith(logFile);
@@ -67,7 +66,7 @@ test("a log that cannot be opened is an error with its path", async (context) =>
 });
 
 test("a log that is a link or a pipe, with or without a reader, is an error, and nothing is written through it", async (context) => {
-  const folder = scratch(context);
+  const folder = temporaryFolder(context);
   const [target, link, pipe] = [join(folder, "target"), join(folder, "link"), join(folder, "pipe")];
   writeFileSync(target, "kept");
   symlinkSync(target, link);
@@ -90,7 +89,7 @@ test("a log that is a link or a pipe, with or without a reader, is an error, and
 
 test("a full disk ends the log with a warning, not the run", { skip: !existsSync("/dev/full") }, async (context) => {
   const stderr = new Capture(false);
-  const logFile = join(scratch(context), "train.log.jsonl");
+  const logFile = join(temporaryFolder(context), "train.log.jsonl");
   const telemetry = await createTelemetry({ logFile, stderr: stderr.stream });
   fillDisk(logFile);
   telemetry.log.info("one");

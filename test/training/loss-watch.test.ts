@@ -4,10 +4,11 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
 import { LossWatch, NAN_BATCHES_NAME } from "../../src/training/loss-watch.js";
-import { runNextvlad, scratch } from "../commands/nextvlad.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { runNextvlad } from "../helpers/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 import { failsWith } from "../helpers/shards.js";
-import { Capture } from "../telemetry/terminal.js";
+import { Capture } from "../helpers/terminal.js";
 
 interface Listed {
   readonly step: number;
@@ -22,7 +23,7 @@ const place = (step: number) => ({ step, epoch: 0, step_in_epoch: step });
 
 describe("--on-nan", { concurrency: 2 }, () => {
   test("stop: the run ends at the line of the log, keeps its good snapshot and lists the batches since the last good look", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
     // 6 steps per epoch, and the loss is checked every third step.
@@ -56,7 +57,7 @@ describe("--on-nan", { concurrency: 2 }, () => {
   });
 
   test("stop without lines in the log: the snapshot is what looks", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
     const ended = await runNextvlad(["train", "--config", config, "--save-dir", saveDir, "--log-interval", "0", "--learning-rate", "1e30"]);
@@ -73,7 +74,7 @@ describe("--on-nan", { concurrency: 2 }, () => {
   });
 
   test("skip-batch: batches are left out, listed and counted as steps; ten in a row end the run", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 300 });
     const saveDir = join(folder, "run");
     const args = ["train", "--config", config, "--save-dir", saveDir, "--on-nan", "skip-batch"];
@@ -104,7 +105,7 @@ describe("a watch over losses", () => {
   const quiet = async () => (await createTelemetry({ logFile: null, stderr: new Capture(false).stream })).log;
 
   test("lists the batches since the last good look, the newest thousand", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const watch = new LossWatch("stop", folder, await quiet());
     await watch.begin(false);
     assert.equal(watch.acceptor(["a"], place(0)), undefined);
@@ -122,7 +123,7 @@ describe("a watch over losses", () => {
   });
 
   test("that skips begins to count anew at a good loss", async (t) => {
-    const folder = scratch(t);
+    const folder = temporaryFolder(t);
     const watch = new LossWatch("skip-batch", folder, await quiet());
     const losses = [...Array(9).fill(Number.NaN), 1, ...Array(9).fill(Number.POSITIVE_INFINITY), 2];
     const accepted = losses.map((loss, step) => watch.acceptor([`v${step}`], place(step))?.(loss));

@@ -5,8 +5,8 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { readResumeState } from "../../src/training/resume-state.js";
+import { temporaryFolder } from "../helpers/files.js";
 import { goldenFolder } from "../helpers/golden.js";
-import { temporaryFolder } from "../helpers/shards.js";
 
 test("Paddle's checkpoints resume at the step of their optimizer, and at the epoch of their name", async (t) => {
   const folder = temporaryFolder(t);

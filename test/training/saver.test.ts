@@ -13,7 +13,8 @@ import { Adam } from "../../src/optim/adam.js";
 import { Saver, type SaverOptions } from "../../src/training/saver.js";
 import { randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { temporaryFolder } from "../helpers/files.js";
+import { failsWith } from "../helpers/shards.js";
 import { captureTelemetry } from "../helpers/training.js";
 
 const stateAt = (step: number): RunState => ({

@@ -17,8 +17,9 @@ import { Adam } from "../../src/optim/adam.js";
 import { claimSaveDir, type StartOptions, startTrainee, type Trainee } from "../../src/training/start.js";
 import { randomStore } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
+import { temporaryFolder } from "../helpers/files.js";
 import { encodeNpy } from "../helpers/npy.js";
-import { failsWith, temporaryFolder } from "../helpers/shards.js";
+import { failsWith } from "../helpers/shards.js";
 import { captureTelemetry } from "../helpers/training.js";
 
 const MODEL = {

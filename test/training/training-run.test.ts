@@ -6,10 +6,10 @@ import { after, before, describe, test } from "node:test";
 import { readSnapshotState, rewriteState } from "../../src/checkpoints/snapshot.js";
 import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
 import { writeShard } from "../../src/data/shard-writer.js";
-import { damageData } from "../helpers/damage.js";
+import { corruptData } from "../helpers/corrupt.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 import { failsWith } from "../helpers/shards.js";
-import { captureTelemetry, trainHere } from "../helpers/training.js";
+import { captureTelemetry, trainInProcess } from "../helpers/training.js";
 
 /** 100 videos in batches of 16: 6 steps per epoch; the last, incomplete batch is dropped. */
 const STEPS = 6;
@@ -20,7 +20,7 @@ const validatedEpochs = (log: string): number[] => [...log.matchAll(/\[VALID\] E
 describe("a training run", () => {
   let folder: string;
   let config: string;
-  let straight: Awaited<ReturnType<typeof trainHere>>;
+  let straight: Awaited<ReturnType<typeof trainInProcess>>;
   const at = (...names: string[]): string => join(folder, ...names);
   const snapshotsIn = (saveDir: string): string[] => readdirSync(at(saveDir)).filter((name) => /^(NEXTVLAD_|best)/.test(name));
   const arraysOf = (saveDir: string, snapshot: string): Buffer[] =>
@@ -30,7 +30,7 @@ describe("a training run", () => {
     folder = mkdtempSync(join(tmpdir(), "training-run-"));
     config = await prepareRun(folder);
     // The baseline for other runs: two epochs without interruption.
-    straight = await trainHere(config, at("straight"), { validIntervalEpochs: 1, logIntervalSteps: 4 });
+    straight = await trainInProcess(config, at("straight"), { validIntervalEpochs: 1, logIntervalSteps: 4 });
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -63,13 +63,13 @@ describe("a training run", () => {
 
   test("stops after max_iter steps inside an epoch, saves every saveInterval steps, resumes there to the same bytes, and keeps the newest", async () => {
     // With a save every 4 steps, step 4 is within an epoch, and step 12 is the end of one.
-    const first = await trainHere(config, at("parts"), { settings: ["TRAIN.max_iter=9"], saveInterval: { steps: 4 } });
+    const first = await trainInProcess(config, at("parts"), { settings: ["TRAIN.max_iter=9"], saveInterval: { steps: 4 } });
     assert.deepEqual(snapshotsIn("parts").sort(), ["NEXTVLAD_epoch0", "NEXTVLAD_step4", "NEXTVLAD_step8", "NEXTVLAD_step9"]);
     assert.deepEqual([first.outcome.epochs, first.outcome.steps, first.outcome.stopped], [1, 9, false]);
     assert.equal(first.outcome.lastSnapshot, at("parts", "NEXTVLAD_step9"));
     const { step, epoch, step_in_epoch } = await checkSnapshot(at("parts", "NEXTVLAD_step9"));
     assert.deepEqual([step, epoch, step_in_epoch], [9, 1, 3]);
-    const { outcome, log } = await trainHere(config, at("parts"), {
+    const { outcome, log } = await trainInProcess(config, at("parts"), {
       resume: at("parts", "NEXTVLAD_step9"),
       saveInterval: { steps: 4 },
       keep: 2,
@@ -93,7 +93,7 @@ describe("a training run", () => {
       stopping.abort();
       save();
     };
-    const { outcome } = await trainHere(config, at("stopped"), {
+    const { outcome } = await trainInProcess(config, at("stopped"), {
       telemetry: {
         ...telemetry,
         progress: { ...telemetry.progress, start: (title) => titles.push(title), end: () => titles.push("end"), update },
@@ -112,18 +112,18 @@ describe("a training run", () => {
 
   test("validates only epochs that validIntervalEpochs divides, counted from 1; on resuming, what was stopped before it could", async () => {
     const settings = ["TRAIN.epoch=1"];
-    const first = await trainHere(config, at("later"), { validIntervalEpochs: 2, settings });
+    const first = await trainInProcess(config, at("later"), { validIntervalEpochs: 2, settings });
     assert.deepEqual([validatedEpochs(first.log), first.outcome.best], [[], null]);
     const resume = at("later", "NEXTVLAD_epoch0");
-    const { log, outcome } = await trainHere(config, at("later"), { resume, validIntervalEpochs: 1, settings });
+    const { log, outcome } = await trainInProcess(config, at("later"), { resume, validIntervalEpochs: 1, settings });
     assert.deepEqual([validatedEpochs(log), outcome.best?.epoch, outcome.best?.path], [[0], 0, at("later", "best")]);
     assert.equal(outcome.best?.gap, (await readSnapshotState(at("straight", "NEXTVLAD_epoch0"))).best?.gap);
     assert.equal((await checkSnapshot(resume)).validated_epoch, 0);
     // An epoch is validated only once, and the best counts only if its snapshot is in the save-dir.
-    const again = await trainHere(config, at("later"), { resume, validIntervalEpochs: 1, settings });
+    const again = await trainInProcess(config, at("later"), { resume, validIntervalEpochs: 1, settings });
     assert.deepEqual([validatedEpochs(again.log), again.outcome.best], [[], outcome.best]);
     rmSync(at("later", "best"), { recursive: true });
-    const without = await trainHere(config, at("later"), { resume, validIntervalEpochs: 1, settings });
+    const without = await trainInProcess(config, at("later"), { resume, validIntervalEpochs: 1, settings });
     assert.deepEqual([validatedEpochs(without.log), without.outcome.best], [[], null]);
   });
 
@@ -135,7 +135,7 @@ describe("a training run", () => {
     // A save is requested during validation, at the end of an epoch: the snapshot has the epoch's name.
     const { telemetry } = await captureTelemetry();
     let save = (): void => undefined;
-    const { outcome } = await trainHere(config, at("onward"), {
+    const { outcome } = await trainInProcess(config, at("onward"), {
       resume: source,
       validIntervalEpochs: 1,
       settings: ["TRAIN.epoch=1"],
@@ -152,9 +152,9 @@ describe("a training run", () => {
   test("saves the last step before an error of the data, names the commands that resume, and counts what it skips then", async () => {
     mkdirSync(at("damaged"));
     for (const name of ["train0.tfrecord", "train1.tfrecord", "train.list"]) cpSync(at(name), at("damaged", name));
-    damageData(at("damaged", "train1.tfrecord"), 49);
+    corruptData(at("damaged", "train1.tfrecord"), 49);
     const settings = [`TRAIN.filelist=${at("damaged", "train.list")}`, "TRAIN.epoch=1"];
-    const error = await failsWith(trainHere(config, at("failed"), { settings }), "CORRUPT_RECORD");
+    const error = await failsWith(trainInProcess(config, at("failed"), { settings }), "CORRUPT_RECORD");
     const [snapshot, ...others] = snapshotsIn("failed");
     assert.match(snapshot ?? "", /^NEXTVLAD_step\d$/);
     assert.deepEqual(others, []);
@@ -164,7 +164,7 @@ describe("a training run", () => {
       `or, to skip corrupt records: nextvlad train --resume ${path} --on-corrupt skip-record`,
     ]);
     const resumed = [...settings, "TRAIN.on_corrupt=skip-record"];
-    const { outcome, log } = await trainHere(config, at("failed"), { resume: path, settings: resumed });
+    const { outcome, log } = await trainInProcess(config, at("failed"), { resume: path, settings: resumed });
     // 99 videos also make 6 batches.
     assert.deepEqual([outcome.epochs, outcome.steps], [1, STEPS]);
     assert.match(log, /WARN: epoch 0: left out 1 record for damage/);
@@ -195,7 +195,7 @@ describe("a training run", () => {
         progress: { ...telemetry.progress, update },
       };
       const saveInterval = name === "inside-later" ? { saveInterval: { steps: 2 } } : {};
-      await assert.rejects(trainHere(config, at(name), { telemetry: watched, ...saveInterval }), unforeseen);
+      await assert.rejects(trainInProcess(config, at(name), { telemetry: watched, ...saveInterval }), unforeseen);
       assert.deepEqual(snapshotsIn(name), saved);
       assert.equal(log().includes(`WARN: resume with: nextvlad train --resume ${at(name, saved[0] ?? "")}\n`), saved.length > 0);
     }
@@ -210,12 +210,12 @@ describe("a training run", () => {
       [{ epoch: 3 }, { key: "epoch", found: 3 }],
     ] as const) {
       await rewriteState(source, { ...state, ...change });
-      await failsWith(trainHere(config, at("from-forged"), { resume: source }), "BAD_SNAPSHOT", { file: source, ...found });
+      await failsWith(trainInProcess(config, at("from-forged"), { resume: source }), "BAD_SNAPSHOT", { file: source, ...found });
       assert.deepEqual(snapshotsIn("from-forged"), []);
     }
     // A state may have all steps of the epoch before its end is recorded.
     await rewriteState(source, { ...state, step_in_epoch: STEPS });
-    assert.equal((await trainHere(config, at("from-forged"), { resume: source })).outcome.epochs, 2);
+    assert.equal((await trainInProcess(config, at("from-forged"), { resume: source })).outcome.epochs, 2);
   });
 
   test("a run inside an epoch does not resume with a shard whose content changed", async () => {
@@ -228,7 +228,7 @@ describe("a training run", () => {
     for (const modified of [0, shards?.contents?.modified_ms[0] as number]) {
       const contents = { modified_ms: [modified, 0], ends_crc32c: ends };
       await rewriteState(source, { ...state, shards: { ...(shards as NonNullable<typeof shards>), contents } });
-      const resuming = trainHere(config, at("from-changed"), { resume: source });
+      const resuming = trainInProcess(config, at("from-changed"), { resume: source });
       if (modified === 0) await failsWith(resuming, "BAD_CONFIG", { file: at("train0.tfrecord"), key: "TRAIN.filelist" });
       else assert.equal((await resuming).outcome.epochs, 2);
     }
@@ -240,7 +240,7 @@ describe("a training run", () => {
     for (const policy of ["skip-batch", "stop"]) {
       const settings = ["TRAIN.learning_rate=1e20", `TRAIN.on_nan=${policy}`];
       // The loss is not logged: with "stop", only the check before saving a snapshot detects the divergence.
-      const running = trainHere(config, at("diverging"), { resume, settings, logIntervalSteps: 0, saveInterval: { steps: 2 } });
+      const running = trainInProcess(config, at("diverging"), { resume, settings, logIntervalSteps: 0, saveInterval: { steps: 2 } });
       assert.match((await failsWith(running, "NOT_FINITE")).message, new RegExp(`Go on from the last good snapshot, --resume ${resume},`));
       assert.deepEqual(snapshotsIn("diverging"), ["NEXTVLAD_epoch0"]);
     }
@@ -257,7 +257,7 @@ describe("a training run", () => {
     ] as const) {
       const settings = [`VALID.filelist=${at(shard)}`, "TRAIN.epoch=1"];
       await rewriteState(resume, { ...(await readSnapshotState(resume)), validated_epoch: null });
-      await assert.rejects(trainHere(config, at(`without-${shard}`), { resume, validIntervalEpochs: 1, settings }), words);
+      await assert.rejects(trainInProcess(config, at(`without-${shard}`), { resume, validIntervalEpochs: 1, settings }), words);
     }
   });
 });

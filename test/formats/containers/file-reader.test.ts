@@ -6,7 +6,8 @@ import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { NextvladError } from "../../../src/base/errors.js";
 import { FileReader } from "../../../src/formats/containers/file-reader.js";
-import { failsWith, temporaryFolder } from "../../helpers/shards.js";
+import { temporaryFolder } from "../../helpers/files.js";
+import { failsWith } from "../../helpers/shards.js";
 
 async function readAll(file: string): Promise<Uint8Array> {
   const bytes = await FileReader.open(file);

@@ -8,7 +8,8 @@ import fc from "fast-check";
 import { NextvladError } from "../../../src/base/errors.js";
 import { FileReader } from "../../../src/formats/containers/file-reader.js";
 import { looksLikeTar, readTar } from "../../../src/formats/containers/tar.js";
-import { failsWith, temporaryFolder } from "../../helpers/shards.js";
+import { temporaryFolder } from "../../helpers/files.js";
+import { failsWith } from "../../helpers/shards.js";
 
 /** Reads all files of a tar, in pieces of 1,000 bytes. */
 async function readAll(path: string): Promise<[string, string][]> {

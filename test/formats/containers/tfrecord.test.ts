@@ -15,8 +15,9 @@ import {
   type TfRecord,
   walkRecordHeaders,
 } from "../../../src/formats/containers/tfrecord.js";
-import { cutInside, damageData, damageLength, recordStarts } from "../../helpers/damage.js";
-import { collect, failsWith, goldenData, memorySource, temporaryFolder } from "../../helpers/shards.js";
+import { corruptData, corruptLength, recordOffsets, truncateRecord } from "../../helpers/corrupt.js";
+import { temporaryFolder } from "../../helpers/files.js";
+import { collect, failsWith, goldenData, memorySource } from "../../helpers/shards.js";
 
 const copy = (record: TfRecord) => Buffer.from(record.data);
 const bytes = (text: string) => new Uint8Array(Buffer.from(text, "latin1"));
@@ -411,10 +412,10 @@ test("walks headers: detects corrupt lengths and truncation like the reader, and
   assert.equal(await walk(path, undefined, true), "complete");
   const bad = join(folder, "bad.tfrecord");
   const damages: ((record: number) => void)[] = [
-    (record) => damageLength(bad, record),
-    (record) => truncateSync(bad, (recordStarts(bad)[record] as number) + 5),
-    (record) => truncateSync(bad, (recordStarts(bad)[record] as number) + 13),
-    (record) => truncateSync(bad, (recordStarts(bad)[record + 1] ?? statSync(bad).size) - 1),
+    (record) => corruptLength(bad, record),
+    (record) => truncateSync(bad, (recordOffsets(bad)[record] as number) + 5),
+    (record) => truncateSync(bad, (recordOffsets(bad)[record] as number) + 13),
+    (record) => truncateSync(bad, (recordOffsets(bad)[record + 1] ?? statSync(bad).size) - 1),
   ];
   for (const damage of damages) {
     for (const record of [1, 2999, 3000, 3001, 3004, 3005]) {
@@ -429,7 +430,7 @@ test("walks headers: detects corrupt lengths and truncation like the reader, and
     }
   }
   copyFileSync(path, bad);
-  damageData(bad, 3000);
+  corruptData(bad, 3000);
   assert.equal(await walk(bad), "complete");
   appendFileSync(bad, "\0");
   await failsWith(walk(bad), "CORRUPT_RECORD", { record: sizes.length, expected: "12 bytes", found: "1 bytes" });
@@ -441,7 +442,7 @@ test("walks headers: skips files that are not uncompressed TFRecord files, and s
   let asked = 0;
   assert.equal(await walk(path, () => ++asked > 5), "interrupted");
   assert.equal(asked, 6);
-  cutInside(path, 3);
+  truncateRecord(path, 3);
   for (const content of [gzipSync(readFileSync(path)), Buffer.alloc(0), Buffer.from("train0.tfrecord\n")]) {
     writeFileSync(path, content);
     assert.equal(await walk(path), "skipped");

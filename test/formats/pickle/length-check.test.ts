@@ -6,8 +6,9 @@ import { createGzip, gzipSync } from "node:zlib";
 import { openPaddlePickles } from "../../../src/checkpoints/paddle-pickle.js";
 import { PickleLengthCheck } from "../../../src/formats/pickle/length-check.js";
 import { parsePickle } from "../../../src/formats/pickle/unpickler.js";
-import { askPython, needsPython } from "../../helpers/python.js";
-import { failsWith, temporaryFolder } from "../../helpers/shards.js";
+import { temporaryFolder } from "../../helpers/files.js";
+import { needsPython, runPython } from "../../helpers/python.js";
+import { failsWith } from "../../helpers/shards.js";
 
 /** Checks a pickle in pieces of one size. */
 function check(pickle: Uint8Array, maxBytes: number, pieceBytes: number): void {
@@ -22,7 +23,7 @@ print(json.dumps([base64.b64encode(pickle.dumps(values, protocol)).decode() for 
 `;
 
 test("accepts strings up to the limit and rejects longer ones, in every protocol", needsPython, async () => {
-  const pickles = (askPython(VALUES) as string[]).map((text) => new Uint8Array(Buffer.from(text, "base64")));
+  const pickles = (runPython(VALUES) as string[]).map((text) => new Uint8Array(Buffer.from(text, "base64")));
   for (const [protocol, pickle] of pickles.entries()) {
     for (const pieceBytes of [1, 7, 1 << 20]) {
       // Protocols 0 to 2 store bytes as text, protocol 0 on a line of its own; the line of V contains "N" * 999 unchanged.

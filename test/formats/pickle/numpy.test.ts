@@ -5,7 +5,7 @@ import { type PickledDtype, pickleArray, pickleArrayPortably } from "../../../sr
 import { encodePickledDict } from "../../../src/formats/pickle/pickler.js";
 import { parsePickle } from "../../../src/formats/pickle/unpickler.js";
 import { NumpyArray, type Picklable } from "../../../src/formats/pickle/values.js";
-import { askPython, needsPython } from "../../helpers/python.js";
+import { needsPython, runPython } from "../../helpers/python.js";
 
 /**
  * Loads the pickled dict on stdin like Python's `pickle.load` with the given keywords, and prints the state that numpy would get for each array.
@@ -73,7 +73,7 @@ test("portable arrays load without an encoding and with any encoding that Paddle
   const pickled = await join(encodePickledDict(entries()));
   const expected = await Promise.all(arrays.map(async ({ name, shape, data }) => [name, ["|u1", shape, await sha1(data)]]));
   for (const keywords of [{}, { encoding: "latin1" }, { encoding: "bytes" }]) {
-    assert.deepEqual(askPython(LOAD_ARRAYS, [JSON.stringify(keywords)], pickled), [...expected, ["last", 1]]);
+    assert.deepEqual(runPython(LOAD_ARRAYS, [JSON.stringify(keywords)], pickled), [...expected, ["last", 1]]);
   }
 });
 
@@ -92,7 +92,7 @@ test("consecutive entries of a dict may use the same memory", needsPython, async
   // Copy each chunk when it arrives, as a write to a file does.
   const chunks: Buffer[] = [];
   for await (const chunk of encodePickledDict(entries())) chunks.push(Buffer.from(chunk));
-  assert.deepEqual(askPython(LOAD_ARRAYS, ["{}"], Buffer.concat(chunks)), expected);
+  assert.deepEqual(runPython(LOAD_ARRAYS, ["{}"], Buffer.concat(chunks)), expected);
 });
 
 test("reads back arrays in both forms", async () => {

@@ -6,8 +6,9 @@ import fc from "fast-check";
 import { zipSync } from "fflate";
 import { NextvladError } from "../../../src/base/errors.js";
 import { encodeNpz, type NpzArray, NpzFile, readNpz } from "../../../src/formats/tensors/npz.js";
-import { askPython, needsPython } from "../../helpers/python.js";
-import { failsWith, temporaryFolder } from "../../helpers/shards.js";
+import { temporaryFolder } from "../../helpers/files.js";
+import { needsPython, runPython } from "../../helpers/python.js";
+import { failsWith } from "../../helpers/shards.js";
 
 interface GoldenFile {
   readonly name: string;
@@ -130,7 +131,7 @@ test("Python's zipfile reads every array unchanged", needsPython, async () => {
     { name: "bytes", shape: [0, 4], data: new Uint8Array(0) },
   ];
   const expected = arrays.map(({ name, shape, data }, i) => [`${name}.npy`, ["<f4", "<f8", "<i8", "<i4", "|u1"][i], shape, hexOf(data)]);
-  assert.deepEqual(askPython(READ_NPZ, [], Buffer.concat(await encode(arrays))), expected);
+  assert.deepEqual(runPython(READ_NPZ, [], Buffer.concat(await encode(arrays))), expected);
 });
 
 test("Python reads arrays of any size and number", needsPython, async () => {
@@ -141,7 +142,7 @@ test("Python reads arrays of any size and number", needsPython, async () => {
     const pieces = await encode(arrays);
     assert.ok(pieces.every((piece) => piece.length <= 1 << 24));
     assert.deepEqual(
-      askPython(READ_NPZ, [], Buffer.concat(pieces)),
+      runPython(READ_NPZ, [], Buffer.concat(pieces)),
       arrays.map(({ name, shape, data }) => [`${name}.npy`, "|u1", shape, hexOf(data)]),
     );
   }

@@ -1,10 +1,8 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { runCommand } from "../../src/commands/process.js";
 
@@ -21,7 +19,7 @@ export function compiled(path: string): string {
 }
 
 /** Result of a process. */
-export interface Ended {
+export interface CommandResult {
   readonly exitCode: number | null;
   readonly signal: NodeJS.Signals | null;
   readonly stdout: string;
@@ -46,8 +44,8 @@ function errorIn(stderr: string): string {
   return close(text) + (remedy === undefined ? "" : ` ${close(remedy.charAt(0).toUpperCase() + remedy.slice(1))}`);
 }
 
-/** Runs a program to its end; after 60 s it is killed, and has no exit code. */
-export function runToEnd(file: string, args: readonly string[], options: SpawnOptions = {}): Promise<Ended> {
+/** Runs a program; after 60 s it is killed, and its exit code is null. */
+export function runProgram(file: string, args: readonly string[], options: SpawnOptions = {}): Promise<CommandResult> {
   return new Promise((resolve, reject) => {
     const child = spawn(file, args, { cwd: repository, timeout: 60_000, ...options, stdio: ["ignore", "pipe", "pipe"] });
     const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
@@ -61,9 +59,9 @@ export function runToEnd(file: string, args: readonly string[], options: SpawnOp
   });
 }
 
-/** Runs `nextvlad` in its own process, to test what concerns the process: its environment, its signals, or two processes at a time. */
-export function spawnNextvlad(args: readonly string[], options: SpawnOptions = {}): Promise<Ended> {
-  return runToEnd(process.execPath, [compiled("nextvlad.cjs"), ...args], options);
+/** Runs `nextvlad` in its own process, for tests of its environment, its signals, or two concurrent processes. */
+export function spawnNextvlad(args: readonly string[], options: SpawnOptions = {}): Promise<CommandResult> {
+  return runProgram(process.execPath, [compiled("nextvlad.cjs"), ...args], options);
 }
 
 /** Output of a run in this process so far. */
@@ -81,8 +79,8 @@ let lastRun: Promise<unknown> = Promise.resolve();
  * Runs `nextvlad` in this process, one run at a time: Node and TensorFlow start once per test file, which takes most of the time of a small run.
  * Behaves like a separate process, from the arguments to the exit code and the output.
  */
-export function runNextvlad(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
-  const run = lastRun.then(() => runHere(args, options));
+export function runNextvlad(args: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
+  const run = lastRun.then(() => runInProcess(args, options));
   lastRun = run.catch(() => undefined);
   return run;
 }
@@ -94,8 +92,8 @@ interface RunOptions {
   readonly onPrint?: (text: string) => void;
 }
 
-async function runHere(args: readonly string[], { cwd = repository, onPrint = () => undefined }: RunOptions): Promise<Ended> {
-  catchOutput();
+async function runInProcess(args: readonly string[], { cwd = repository, onPrint = () => undefined }: RunOptions): Promise<CommandResult> {
+  captureOutput();
   const { program } = await import("../../src/cli.js");
   const printed: Printed = { stdout: [], stderr: [], onPrint };
   const folder = process.cwd();
@@ -114,12 +112,12 @@ async function runHere(args: readonly string[], { cwd = repository, onPrint = ()
   }
 }
 
-let isCaught = false;
+let isCaptured = false;
 
-/** From now on, adds the output of a run to that run's result. */
-function catchOutput(): void {
-  if (isCaught) return;
-  isCaught = true;
+/** Redirects the output of runs in this process to their results. */
+function captureOutput(): void {
+  if (isCaptured) return;
+  isCaptured = true;
   for (const name of ["stdout", "stderr"] as const) {
     const stream = process[name];
     const write = stream.write.bind(stream) as (...args: unknown[]) => boolean;
@@ -170,11 +168,4 @@ export async function interruptNextvlad(args: readonly string[], words: string, 
   }
   const [exitCode, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
   return { exitCode, signal, output };
-}
-
-/** Creates a temporary folder that is removed after the test. */
-export function scratch(context: TestContext): string {
-  const folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
-  context.after(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
 }
