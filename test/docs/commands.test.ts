@@ -115,22 +115,16 @@ function runPython(code: string, cwd: string): void {
   assert.equal(ended.status, 0, `${code}\n${ended.stderr}`);
 }
 
-test("the errors in docs/results.md are what the commands print", async () => {
+test("the error in docs/errors.md is what a command prints", async () => {
   const shard = readFileSync(join(base, "data/digits/validate0000.tfrecord"));
   shard[200_000] = 0x99;
   const folder = join(base, "errors");
   mkdirSync(folder);
   writeFileSync(join(folder, "validate0000.tfrecord"), shard);
-  writeFileSync(join(folder, "own.yaml"), "MODEL:\n  cluster_sise: 64\n");
-  const failures = [
-    await runNextvlad(["convert", "--to", "pkl", "--filelist", "validate0000.tfrecord", "--out", "out"], { cwd: folder }),
-    await runNextvlad(["train", "--config", "own.yaml"], { cwd: folder }),
-  ];
-  const outputs = codeBlocks("docs/results.md").filter(({ language }) => language === "");
-  assert.deepEqual(
-    failures.map(({ stderr }) => stderr.slice(stderr.indexOf("error[")).replaceAll(`${folder}/`, "")),
-    outputs.map(({ code }) => code),
-  );
+  const args = ["convert", "--to", "pkl", "--filelist", "validate0000.tfrecord", "--out", "out"];
+  const { stderr } = await runNextvlad(args, { cwd: folder });
+  const [example] = codeBlocks("docs/errors.md").filter(({ language }) => language === "");
+  assert.equal(stderr.slice(stderr.indexOf("error[")).replaceAll(`${folder}/`, ""), example?.code);
 });
 
 describe("the recorded run", () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, readdirSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { describe, test } from "node:test";
 import { referencePages } from "../../scripts/docs/reference.js";
 import { program } from "../../src/cli.js";
@@ -81,3 +81,37 @@ test("no command on a page requires a GPU without saying so", async () => {
     assert.ok(TRAIN.use_gpu === "auto" || command.includes("--use-gpu auto"), command);
   }
 });
+
+describe("the file tree in CONTRIBUTING.md", () => {
+  const listed = readTree(readPage("CONTRIBUTING.md"));
+
+  test("names files and folders that exist", () => {
+    assert.ok(listed.length > 40);
+    for (const path of listed) assert.ok(existsSync(join(repository, path)), path);
+  });
+
+  test("names every folder of src and native", () => {
+    for (const root of ["src", "native"]) {
+      const entries = readdirSync(join(repository, root), { recursive: true, withFileTypes: true });
+      const folders = entries
+        .filter((entry) => entry.isDirectory())
+        .map(({ parentPath, name }) => `${relative(repository, join(parentPath, name))}/`);
+      for (const folder of folders) assert.ok(listed.includes(folder), folder);
+    }
+  });
+});
+
+/** Returns the paths of an indented file tree, the first code block without a language that begins with a folder. Each line is a name and its description. */
+function readTree(page: string): readonly string[] {
+  const [, tree = ""] = /^```\n(\w+\/ .*?)^```$/ms.exec(page) ?? [];
+  const parents: string[] = [];
+  return tree.split("\n").flatMap((line) => {
+    const [, indent = "", names = ""] = /^( *)([^\s,]+(?:, [^\s,]+)*)/.exec(line) ?? [];
+    if (names === "") return [];
+    const depth = indent.length / 2;
+    parents.length = depth;
+    parents[depth] = names;
+    const folder = parents.slice(0, depth).join("");
+    return names.split(", ").map((name) => folder + name);
+  });
+}
