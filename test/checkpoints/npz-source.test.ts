@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { zipSync } from "fflate";
 import { openNpz } from "../../src/checkpoints/npz-source.js";
 import { floatsOf } from "../../src/checkpoints/weight-source.js";
+import { encodeZip } from "../../src/formats/containers/zip.js";
 import { temporaryFolder } from "../helpers/files.js";
 
 test("float16 arrays are float32 weights", async (t) => {
@@ -12,7 +13,7 @@ test("float16 arrays are float32 weights", async (t) => {
   const half = (JSON.parse(golden) as { name: string; file: string; values: string[] }[]).find(({ name }) => name === "float16");
   assert.ok(half !== undefined);
   const path = join(temporaryFolder(t), "weights.npz");
-  writeFileSync(path, zipSync({ "w.npy": Buffer.from(half.file, "base64") }));
+  await writeFile(path, encodeZip([{ name: "w.npy", parts: [Buffer.from(half.file, "base64")] }]));
   const source = await openNpz(path, () => true);
   try {
     assert.equal(source.entries.get("w")?.dtype, "f4");

@@ -1,10 +1,10 @@
 import type { Readable } from "node:stream";
 import { crc32 } from "@node-rs/crc32";
-import { Zip, ZipPassThrough } from "fflate";
 import { type Entry, openPromise, type ZipFile } from "yauzl";
 import { fileError, NextvladError } from "../../base/errors.js";
 import { requireRegularFile } from "../../base/input.js";
 import { showText } from "../../base/shown-value.js";
+import { encodeZip, type ZipMember } from "../containers/zip.js";
 import {
   encodeNpyHeader,
   MAX_NPY_BYTES,
@@ -157,46 +157,14 @@ export interface NpzArray {
   readonly data: NpyData;
 }
 
-/** Larger offsets need ZIP64. */
-const MAX_BYTES = 2 ** 32 - 1;
-/** Upper bound on a member's headers and directory entry, without its name, which is written twice. */
-const MEMBER_BYTES = 256;
-const PIECE_BYTES = 1 << 24;
-/** The earliest date that ZIP supports, so that the same arrays always give the same file. */
-const MODIFIED = new Date(1980, 0, 1);
-
 /**
- * Encodes arrays as numpy.savez does: a ZIP of uncompressed .npy files. The pieces are views of the arrays' memory, which the next array may reuse. Throws
- * BAD_FORMAT if data do not fit their shape, or if the arrays have 4 GiB or more.
+ * Encodes arrays as numpy.savez does: a ZIP archive of uncompressed .npy files. The pieces are views of the arrays' memory, which the next array may reuse.
+ * Throws BAD_FORMAT if data do not match their shape, or if the arrays have 4 GiB or more.
  */
-export async function* encodeNpz(arrays: Iterable<NpzArray> | AsyncIterable<NpzArray>): AsyncGenerator<Uint8Array> {
-  let total = 0;
-  const ready: Uint8Array[] = [];
-  const zip = new Zip((error, piece) => {
-    if (error !== null) throw error;
-    ready.push(piece);
-  });
-  for await (const { name, shape, data } of arrays) {
-    total += data.byteLength + 2 * name.length + MEMBER_BYTES;
-    if (total > MAX_BYTES) {
-      const remedy = "use safetensors, which has no such limit";
-      throw new NextvladError("BAD_FORMAT", "the arrays are too large for .npz", {
-        expected: "less than 4 GiB",
-        found: `${total} bytes`,
-        remedy,
-      });
-    }
-    const member = new ZipPassThrough(`${name}.npy`);
-    member.mtime = MODIFIED;
-    zip.add(member);
-    member.push(encodeNpyHeader(shape, data));
-    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
-      member.push(bytes.subarray(at, at + PIECE_BYTES));
-      yield* ready.splice(0);
-    }
-    member.push(new Uint8Array(0), true);
-  }
-  zip.end();
-  yield* ready.splice(0);
+export function encodeNpz(arrays: Iterable<NpzArray> | AsyncIterable<NpzArray>): AsyncGenerator<Uint8Array> {
+  return encodeZip(encodeMembers(arrays));
+}
+
+async function* encodeMembers(arrays: Iterable<NpzArray> | AsyncIterable<NpzArray>): AsyncGenerator<ZipMember> {
+  for await (const { name, shape, data } of arrays) yield { name: `${name}.npy`, parts: [encodeNpyHeader(shape, data), data] };
 }
