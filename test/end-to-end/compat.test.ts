@@ -34,7 +34,7 @@ describe("files of commit 059705b (scripts/golden/make-compat.ts)", () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  test("snapshots are whole and have their state", async () => {
+  test("snapshots are complete and have their state", async () => {
     const places: Record<string, readonly number[]> = {};
     for (const name of readdirSync("run").filter((name) => name.startsWith("NEXTVLAD_"))) {
       const { step, epoch, step_in_epoch } = await checkSnapshot(join("run", name));
@@ -53,7 +53,7 @@ describe("files of commit 059705b (scripts/golden/make-compat.ts)", () => {
   });
 
   for (const start of ["NEXTVLAD_epoch0", "NEXTVLAD_step3"]) {
-    test(`a run resumed from ${start} ends in the weights in which it ended then`, async () => {
+    test(`a run resumed from ${start} produces the same final weights as at that commit`, async () => {
       const { outcome } = await trainInProcess("config.yaml", `from-${start}`, { resume: join("run", start) });
       assert.equal(outcome.steps, 4);
       const [then, ours, theirs] = await Promise.all(

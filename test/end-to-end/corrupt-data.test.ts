@@ -21,7 +21,7 @@ async function run(...args: string[]): Promise<string> {
 }
 
 describe("--on-corrupt in training", { concurrency: 2 }, () => {
-  test("leaves out what is damaged, tells and lists it, and a resumed run ends as an undisturbed one", async (t) => {
+  test("skips corrupt records, logs and lists them; a resumed run produces the same result as an uninterrupted one", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 200 });
     const [first, second] = [0, 1].map((shard) => join(folder, `train${shard}.tfrecord`)) as [string, string];
@@ -72,7 +72,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     );
   });
 
-  test("resumes inside the epoch once a truncated shard was replaced, and ends as a run with the good shard", async (t) => {
+  test("resumes inside the epoch after a truncated shard is replaced, with the same result as with the intact shard", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 200 });
     const shard = join(folder, "train0.tfrecord");
@@ -91,11 +91,11 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     assert.deepEqual(endOf(join(folder, "ended"), "best").slice(0, 2), endOf(join(folder, "straight"), "best").slice(0, 2));
   });
 
-  test("without a policy saves the last step before the damage; the printed command resumes, and ends as a run that skipped it", async (t) => {
+  test("without a policy saves the last step before the corrupt record; the printed command resumes, with the same result as a run that skipped it", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 200 });
     const shard = join(folder, "train0.tfrecord");
-    const undamaged = readFileSync(shard);
+    const intact = readFileSync(shard);
     corruptData(shard, 80);
     corruptData(join(folder, "validate1.tfrecord"), 10);
     const at = (name: string): string[] => ["train", "--config", config, "--save-dir", join(folder, name), "--epoch", "1"];
@@ -114,7 +114,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     await run(...(skipping as string).split(" "));
     assert.deepEqual(endOf(join(folder, "ended"), "best").slice(0, 2), endOf(join(folder, "whole"), "best").slice(0, 2));
 
-    writeFileSync(shard, undamaged);
+    writeFileSync(shard, intact);
     // During validation, the last step is already saved in the epoch's snapshot, so it is not written twice.
     const validating = await runNextvlad([
       "train",
@@ -131,7 +131,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     assert.equal(validating.error.match(/or skip corrupt records with/g)?.length, 1);
   });
 
-  test("with skip-shard leaves out what follows; where too little is left, that is an error", async (t) => {
+  test("with skip-shard skips the rest of the shard; too few remaining videos are an error", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     corruptData(join(folder, "train0.tfrecord"), 10);
@@ -153,7 +153,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
   });
 });
 
-test("eval and infer do without damaged data, and say how much; a label out of range is an error all the same", async (t) => {
+test("eval and infer skip corrupt data and report how much; a label out of range is still an error", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   await run("train", "--config", config, "--save-dir", join(folder, "train"), "--epoch", "1", "--valid-interval", "0");

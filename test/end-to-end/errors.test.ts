@@ -90,7 +90,7 @@ const cases: Record<string, Case> = {
     names: [/nowhere\.tfrecord/, /missing\.list/],
   },
   "a text file in the list": {
-    args: () => trainOn(listOf("text", "This is no TFRecord shard, but a text of some length.\n".repeat(20))),
+    args: () => trainOn(listOf("text", "This is a text file and not a TFRecord shard.\n".repeat(20))),
     exitCode: 1,
     names: [/text\.tfrecord/, /not a TFRecord file/i],
   },
@@ -173,33 +173,33 @@ const cases: Record<string, Case> = {
   },
   "an empty list": {
     args: () => {
-      writeFileSync(at("nothing.list"), "\n# nothing here\n\n");
+      writeFileSync(at("nothing.list"), "\n# no shard\n\n");
       return trainOn(at("nothing.list"));
     },
     exitCode: 1,
     names: [/nothing\.list/],
   },
-  "a promise of a GPU where there is none": {
+  "--use-gpu True without a GPU": {
     args: () => train("--use-gpu", "True"),
     exitCode: 1,
     names: [/use_gpu/, /CUDA/],
   },
-  "a GPU's precision in training on the CPU": {
+  "a precision for GPUs in training on the CPU": {
     args: () => train("--precision", "tf32", "--use-gpu", "False"),
     exitCode: 2,
     names: [/--precision: tf32 is a precision for a GPU\./],
   },
-  "and in evaluation": {
+  "a precision for GPUs in evaluation on the CPU": {
     args: () => evaluate("--precision", "tf32", "--use-gpu", "False", "--filelist", at("validate.list")),
     exitCode: 2,
     names: [/--precision: tf32 is a precision for a GPU\./],
   },
-  "weights that are none": {
+  "a folder without weights": {
     args: () => ["eval", "--config", config, "--weights", folder, "--save-dir", at("out")],
     exitCode: 1,
     names: [/holds no weights: config\.yaml, /, /a directory of Paddle variables/],
   },
-  "an eigen file that is not there": {
+  "a missing eigen file": {
     args: () => train("--set", "MODEL.eigen_file=nowhere.npy"),
     exitCode: 1,
     names: [/nowhere\.npy/, /file not found/],
@@ -242,11 +242,11 @@ describe("invalid input gets one error and an exit code", () => {
     });
   }
 
-  test("a mean.npy as eigen_file is warned of", () => {
+  test("mean.npy as eigen_file causes a warning", () => {
     assert.match(trained.stderr, /warn.*mean\.npy does not look like eigenvalues.*use eigenvals\.npy/i);
   });
 
-  test("blank lines, comments, duplicates and relative paths in a list are fine", async () => {
+  test("a list may have blank lines, comments, duplicates and relative paths", async () => {
     writeFileSync(at("odd.list"), "\n# shards\ntrain0.tfrecord\n\ntrain1.tfrecord\ntrain0.tfrecord\n");
     const ended = await runNextvlad(["infer", "--weights", at("weights/best"), "--filelist", at("odd.list"), "--save-dir", at("infer")]);
     assert.equal(ended.exitCode, 0, ended.stderr);
@@ -254,7 +254,7 @@ describe("invalid input gets one error and an exit code", () => {
     assert.match(ended.stdout, /videos: 150\b/);
   });
 
-  test("a video of one frame is enough", async () => {
+  test("a video of one frame is supported", async () => {
     const { id, labels } = learnableVideo(1);
     const data = encodeSequenceExample({
       context: { video_id: Buffer.from(id), labels },
@@ -268,7 +268,7 @@ describe("invalid input gets one error and an exit code", () => {
   });
 });
 
-test("shards that never answer, more than Node has threads by default, keep nobody from leaving: what there is to save is saved, and the process ends", async (t) => {
+test("with more shards whose reads never return than Node has threads by default, the run still saves and the process exits", async (t) => {
   const own = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
   t.after(() => rmSync(own, { recursive: true, force: true }));
   const ownConfig = await prepareRun(own);

@@ -106,7 +106,7 @@ async function exportWell(snapshot: string, format: string, out: string, ...more
 }
 
 describe("nextvlad export", { concurrency: 2 }, () => {
-  test("writes the weights as they are: safetensors, npz, pdparams, paddle-vars", needsPython, async (context) => {
+  test("writes the weights unchanged as safetensors, npz, pdparams and paddle-vars", needsPython, async (context) => {
     const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden, { step: 3 });
@@ -134,32 +134,44 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     assert.deepEqual(listArrays("vars", at("vars")), { ...weights, ...state });
   });
 
-  test("takes what it wrote, and every other form of weights, with the optimizer's state and no config", needsPython, async (context) => {
-    const folder = temporaryFolder(context);
-    const at = (name: string): string => join(folder, name);
-    await writeGoldenSnapshot(at("snapshot"), golden, { step: 3 });
-    const weights = listArrays("safetensors", join(at("snapshot"), "weights.safetensors"));
-    await exportWell(at("snapshot"), "pdparams", at("A"));
-    await exportWell(at("A"), "paddle-vars", at("vars"), "--set", "TRAIN.learning_rate=0.0002", "--set", "TRAIN.lr_boundary_examples=320");
-    const state = listArrays("pickle", at("A.pdopt"));
-    const { learning_rate: rate, ...rest } = listArrays("vars", at("vars"));
-    assert.ok(rate !== undefined);
-    const { learning_rate: _, ...expected } = state;
-    assert.deepEqual(rest, { ...weights, ...expected });
+  test(
+    "reads its own output and every other format of weights, with optimizer state and without a config",
+    needsPython,
+    async (context) => {
+      const folder = temporaryFolder(context);
+      const at = (name: string): string => join(folder, name);
+      await writeGoldenSnapshot(at("snapshot"), golden, { step: 3 });
+      const weights = listArrays("safetensors", join(at("snapshot"), "weights.safetensors"));
+      await exportWell(at("snapshot"), "pdparams", at("A"));
+      await exportWell(
+        at("A"),
+        "paddle-vars",
+        at("vars"),
+        "--set",
+        "TRAIN.learning_rate=0.0002",
+        "--set",
+        "TRAIN.lr_boundary_examples=320",
+      );
+      const state = listArrays("pickle", at("A.pdopt"));
+      const { learning_rate: rate, ...rest } = listArrays("vars", at("vars"));
+      assert.ok(rate !== undefined);
+      const { learning_rate: _, ...expected } = state;
+      assert.deepEqual(rest, { ...weights, ...expected });
 
-    await exportWell(at("vars"), "npz", at("W.npz"));
-    assert.deepEqual(listArrays("npz", at("W.npz")), weights);
-    await exportWell(at("W.npz"), "safetensors", at("W.safetensors"));
-    assert.deepEqual(listArrays("safetensors", at("W.safetensors")), weights);
-    await exportWell(at("W.safetensors"), "pdparams", at("B"));
-    assert.deepEqual(listArrays("pickle", at("B.pdparams")), weights);
-    assert.ok(!existsSync(at("B.pdopt")));
-    const ended = await exportAs(at("W.safetensors"), "onnx", at("W.onnx"));
-    assert.equal(ended.exitCode, 0, ended.stderr);
-    assert.match(ended.stderr, /drop_rate is in no weights: 0.5 is taken/);
-  });
+      await exportWell(at("vars"), "npz", at("W.npz"));
+      assert.deepEqual(listArrays("npz", at("W.npz")), weights);
+      await exportWell(at("W.npz"), "safetensors", at("W.safetensors"));
+      assert.deepEqual(listArrays("safetensors", at("W.safetensors")), weights);
+      await exportWell(at("W.safetensors"), "pdparams", at("B"));
+      assert.deepEqual(listArrays("pickle", at("B.pdparams")), weights);
+      assert.ok(!existsSync(at("B.pdopt")));
+      const ended = await exportAs(at("W.safetensors"), "onnx", at("W.onnx"));
+      assert.equal(ended.exitCode, 0, ended.stderr);
+      assert.match(ended.stderr, /drop_rate is in no weights: 0.5 is taken/);
+    },
+  );
 
-  test("says where the weights bring no optimizer state, and leaves no other's beside them", async (context) => {
+  test("reports weights without optimizer state, and leaves no optimizer state of other weights beside them", async (context) => {
     const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden);
@@ -179,7 +191,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     assert.ok(!existsSync(join(folder, "Other.pdparams")));
   });
 
-  test("replaces no file without --overwrite, and no pipe with it, which gets the bytes as standard output does", async (context) => {
+  test("replaces files only with --overwrite; writes to a pipe as to standard output", async (context) => {
     const folder = temporaryFolder(context);
     const at = (name: string): string => join(folder, name);
     await writeGoldenSnapshot(at("snapshot"), golden);
@@ -214,7 +226,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     assert.ok(statSync(at("pipe")).isFIFO());
   });
 
-  test("writes no directory of variables over anything", async (context) => {
+  test("does not write a directory of variables over an existing file or folder", async (context) => {
     const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden);
@@ -232,7 +244,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     await exportWell(snapshot, "paddle-vars", join(folder, "empty"));
   });
 
-  test("names every array that does not fit the config, and writes nothing", async (context) => {
+  test("reports weights that do not match the config, and writes nothing", async (context) => {
     const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden);
@@ -243,7 +255,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     assert.deepEqual(readdirSync(folder), ["snapshot"]);
   });
 
-  test("builds drop_rate into the ONNX graph, and says so; a safetensors file brings the config along", async (context) => {
+  test("makes drop_rate a constant of the ONNX graph and reports it; a safetensors file includes the config", async (context) => {
     const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden, { dropRate: 0.3 });
@@ -289,13 +301,13 @@ describe("nextvlad export", { concurrency: 2 }, () => {
     }
   });
 
-  test("asks for a format that there is", async () => {
+  test("rejects an unknown format", async () => {
     const ended = await exportAs("snapshot", "hdf5", "out");
     assert.equal(ended.exitCode, 2);
     assert.match(ended.error, /--format: invalid value .expected pdparams, paddle-vars, safetensors, npz, onnx, found "hdf5"/);
   });
 
-  test("loads no TensorFlow", async (context) => {
+  test("does not load TensorFlow", async (context) => {
     const folder = temporaryFolder(context);
     const snapshot = join(folder, "snapshot");
     await writeGoldenSnapshot(snapshot, golden);

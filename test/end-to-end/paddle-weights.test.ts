@@ -96,7 +96,7 @@ const configOf = (dropRate: number): string => {
   return formatConfig(buildConfig({ MODEL }, "config.yaml"));
 };
 
-describe("Paddle's weights in each of their forms predict what Paddle predicts", { concurrency: 2 }, () => {
+describe("Paddle's weights of every format give Paddle's predictions", { concurrency: 2 }, () => {
   let folder: string;
   let shard: string;
   let arrays: RawArray[];
@@ -116,7 +116,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
     }
     const tensors = arrays.map((array) => ({ name: array.name, shape: array.shape, dtype: "F32" as const, data: floatsOf(array, "") }));
     const safetensors = Buffer.concat([...encodeSafetensors(tensors)]);
-    writeFileSync(at("lone.safetensors"), safetensors);
+    writeFileSync(at("single.safetensors"), safetensors);
     mkdirSync(at("snapshot"));
     writeFileSync(at("snapshot/weights.safetensors"), safetensors);
     writeFileSync(at("snapshot/config.yaml"), configOf(0.3));
@@ -133,14 +133,14 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
     [".pdparams", () => at("NEXTVLAD.pdparams")],
     [".pdparams.gz", () => ours("NEXTVLAD.pdparams.gz")],
     ["the prefix of .pdparams", () => at("NEXTVLAD")],
-    [".safetensors", () => at("lone.safetensors")],
+    [".safetensors", () => at("single.safetensors")],
   ];
   for (const [name, path] of forms) {
     for (const [rate, vector] of [
       [0, "eval_predictions"],
       [0.3, "eval_predictions_drop0.3"],
     ] as const) {
-      test(`${name}, drop_rate ${rate}, sizes read off the shapes`, {
+      test(`${name}, drop_rate ${rate}, sizes inferred from the shapes`, {
         skip: name.startsWith(".tar") && !hasTar && "tar is missing",
       }, async (t) => {
         const { probabilities, log } = await infer(t, path(), shard, classes, ["--set", `MODEL.drop_rate=${rate}`]);
@@ -151,7 +151,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
     }
   }
 
-  test("a snapshot made of them brings its drop_rate, named as a directory or by its file", async (t) => {
+  test("a snapshot of them includes its drop_rate, whether named by its directory or its file", async (t) => {
     for (const path of [at("snapshot"), at("snapshot/weights.safetensors")]) {
       assertNear((await infer(t, path, shard, classes, [])).probabilities, golden.vectors.get("eval_predictions_drop0.3")?.values);
       const without = await infer(t, path, shard, classes, ["--set", "MODEL.drop_rate=0"]);
@@ -159,14 +159,14 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
     }
   });
 
-  test("a drop_rate that nothing tells is 0.5, and said so", async (t) => {
-    const told = await infer(t, at("variables"), shard, classes, []);
-    assert.match(told.log, /drop_rate is in no weights: 0\.5 is taken, and --set MODEL\.drop_rate=RATE says otherwise/);
-    const said = await infer(t, at("variables"), shard, classes, ["--set", "MODEL.drop_rate=0.5"]);
-    assert.deepEqual(told.probabilities, said.probabilities);
+  test("an unknown drop_rate is 0.5, with a warning", async (t) => {
+    const byDefault = await infer(t, at("variables"), shard, classes, []);
+    assert.match(byDefault.log, /drop_rate is in no weights: 0\.5 is taken, and --set MODEL\.drop_rate=RATE says otherwise/);
+    const given = await infer(t, at("variables"), shard, classes, ["--set", "MODEL.drop_rate=0.5"]);
+    assert.deepEqual(byDefault.probabilities, given.probabilities);
   });
 
-  test("without --weights, the published names in ~/.paddle/weights are looked for", async (t) => {
+  test("without --weights, the published file names in ~/.paddle/weights are tried", async (t) => {
     const home = temporaryFolder(t);
     const out = ["--filelist", shard, "--save-dir", join(home, "out")];
     const none = await spawnNextvlad(["eval", ...out], { env: { ...process.env, HOME: home } });
@@ -182,7 +182,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
     assert.match(found.stderr, /weights: .*\.paddle\/weights\/NEXTVLAD\.pdparams, Paddle's \.pdparams/);
   });
 
-  test("all that does not fit is told at once, with what is there instead", async (t) => {
+  test("all mismatches are reported at once, with the values found", async (t) => {
     const odd = arrays.flatMap((array): RawArray[] => {
       if (array.name === "eigen_param") return [];
       if (array.name === "gating_fc2_weights") return [{ ...array, name: "gating_fc2_weights_renamed" }];
@@ -198,7 +198,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
     assert.match(error, expected);
   });
 
-  test("--pretrain takes them, and the eigen_param that they bring", async (t) => {
+  test("--pretrain loads them, including their eigen_param", async (t) => {
     const run = temporaryFolder(t);
     writeFileSync(join(run, "c.yaml"), configOf(0));
     const set = [
@@ -228,7 +228,7 @@ describe("Paddle's weights in each of their forms predict what Paddle predicts",
   });
 });
 
-test("a training goes on from Paddle's checkpoint at its step", async (t) => {
+test("training resumes from Paddle's checkpoint at its step", async (t) => {
   const folder = temporaryFolder(t);
   const shard = await writeGoldenShard(folder, golden);
   const args = (saveDir: string): string[] => [
@@ -270,7 +270,7 @@ async function readArrays(path: string): Promise<Map<string, Float32Array>> {
 /** Folder of Paddle's golden files, which may be missing. */
 const shared = process.env.NEXTVLAD_GOLDEN ?? resolve("../shared/golden");
 describe("the small case, from Paddle's own files", {
-  skip: !existsSync(join(shared, "small")) && "the golden files are not there",
+  skip: !existsSync(join(shared, "small")) && "the golden files are missing",
 }, () => {
   const small = loadGolden("small");
   for (const file of ["NEXTVLAD.pdparams.gz", "nextvlad_youtube8m.tar.gz"]) {

@@ -11,7 +11,7 @@ async function succeeds(args: readonly string[]): Promise<void> {
   assert.equal(exitCode, 0, stderr);
 }
 
-test("training and evaluation take pickles and TFRecords in one list, and end in the same bytes", async (t) => {
+test("training and evaluation accept pickles and TFRecords in one list, with the same results byte for byte", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   for (const split of ["train", "validate"]) {

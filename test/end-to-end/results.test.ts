@@ -52,7 +52,7 @@ print(json.dumps({
   return JSON.parse(stdout);
 }
 
-test("infer writes all formats at once, and they say the same", async () => {
+test("infer writes all formats at once, with the same content", async () => {
   const files = ["--format", "pickle,csv,jsonl", "--labels", at("names.txt"), "--save-dir", at("infer")];
   const stdout = await run("infer", ...weights(), ...files);
   const stem = at("infer/NEXTVLAD_infer_result");
@@ -82,7 +82,7 @@ test("infer writes all formats at once, and they say the same", async () => {
   }
 });
 
-test("eval writes the predictions that it measures, the same as infer's", async () => {
+test("eval writes the predictions that it evaluates, the same as infer's", async () => {
   await run("infer", ...weights(), "--save-dir", at("plain"));
   const stdout = await run("eval", ...weights(), "--save-dir", at("eval"), "--predictions");
   assert.match(stdout, /\npredictions: .*NEXTVLAD_eval_predictions\.pkl\n$/);
@@ -94,7 +94,7 @@ test("eval writes the predictions that it measures, the same as infer's", async 
   assert.equal(JSON.parse(lines[0] as string).predictions.length, 2);
 });
 
-test("names that do not fit the model end the run before any video is read", async () => {
+test("label names that do not match the model are an error before any video is read", async () => {
   writeFileSync(at("short.txt"), "one\ntwo\n");
   const args = ["infer", ...weights(), "--save-dir", at("bad"), "--format", "jsonl", "--labels", at("short.txt")];
   const { exitCode, error } = await runNextvlad(args);
@@ -123,7 +123,7 @@ for v in A:
     out.append([v, [average[k] for k in ranked], ranked])
 print(json.dumps(out))`;
 
-test("ensemble averages files of every format, whatever their order, and measures the averages", async () => {
+test("ensemble averages files of every format, in any order of videos, and evaluates the averages", async () => {
   const [first, second] = [at("run/NEXTVLAD_epoch0"), at("run/NEXTVLAD_epoch1")];
   // The shards in reverse order, and not all classes.
   writeFileSync(at("reversed.list"), "validate1.tfrecord\nvalidate0.tfrecord\n");
@@ -139,7 +139,7 @@ test("ensemble averages files of every format, whatever their order, and measure
   assert.deepEqual(jsonl, pickle);
 });
 
-test("a glob that the shell expanded names all its shards", async () => {
+test("a glob that the shell expanded selects all its shards", async () => {
   const shards = [at("validate0.tfrecord"), at("validate1.tfrecord")];
   const files = ["--format", "csv", "--save-dir", at("glob")];
   assert.match(await run("infer", ...weights(), "--filelist", ...shards, ...files), /videos: 40\n/);
@@ -156,7 +156,7 @@ test("a glob that the shell expanded names all its shards", async () => {
   assert.match(converted, /shards: 2\n[\s\S]*list: \S+\/validate\.list\n$/);
 });
 
-test("an ensemble of one has the metrics that eval finds", async () => {
+test("an ensemble of one file has the same metrics as eval", async () => {
   await run("eval", ...weights(), "--save-dir", at("eval"), "--predictions", "jsonl");
   // The number of classes is not specified, but the results list all of them.
   const sizes = ["--set", "MODEL.video_feature_size=16", "--set", "MODEL.audio_feature_size=8"];
@@ -173,7 +173,7 @@ test("an ensemble of one has the metrics that eval finds", async () => {
   );
 });
 
-test("results replace results, and no other file without --overwrite", async () => {
+test("results replace earlier results, and other files only with --overwrite", async () => {
   mkdirSync(at("foreign"));
   const inputs = [at("infer/NEXTVLAD_infer_result.csv"), at("infer/NEXTVLAD_infer_result.pkl")];
   for (const [name, ...args] of [
@@ -208,7 +208,7 @@ test("results replace results, and no other file without --overwrite", async () 
   assert.match(error, /NEXTVLAD_ensemble_result\.pkl: the file exists already/);
 });
 
-test("files that do not go together are told, and nothing is written", async () => {
+test("files that do not match are an error, and nothing is written", async () => {
   const lines = readFileSync(at("eval/NEXTVLAD_eval_predictions.jsonl"), "utf8").trimEnd().split("\n");
   const write = (name: string, kept: readonly string[]): string => {
     writeFileSync(at(name), kept.map((line) => `${line}\n`).join(""));
@@ -238,7 +238,7 @@ test("files that do not go together are told, and nothing is written", async () 
   }
 });
 
-test("IDs that are not UTF-8 stay the bytes they are, from a shard listed through a pipe to averaged results", async () => {
+test("IDs that are not UTF-8 keep their bytes, from a shard listed through a pipe to averaged results", async () => {
   const ids = ["61ff", "61fe", "61c3a9"].map((hex) => Buffer.from(hex, "hex"));
   const records = ids.map((id, i) => {
     const { rgb, audio, frames, labels } = learnableVideo(i);
@@ -290,7 +290,7 @@ print(json.dumps([v[b"video"].hex() for v in Unpickler(open(sys.argv[1], "rb"), 
   );
 });
 
-test("a shard is predicted as often as it is listed, empty ones are warned of, and nothing but empty ones is an error", async () => {
+test("a shard is predicted as often as it is listed; empty shards cause a warning, and only empty shards an error", async () => {
   writeFileSync(at("none.tfrecord"), "");
   writeFileSync(at("twice.list"), "validate0.tfrecord\nnone.tfrecord\nvalidate0.tfrecord\n");
   const ended = await runNextvlad(["infer", ...weights(), "--filelist", at("twice.list"), "--save-dir", at("twice")]);

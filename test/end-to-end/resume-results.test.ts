@@ -89,7 +89,7 @@ for (const each of cases) {
       await signalNextvlad(commandOf(each, `${command}-stopped`), step(100), "SIGINT");
     });
 
-    test("stopped by a signal keeps what is done, says how to go on, and ends in the same bytes", async () => {
+    test("stopped by a signal, keeps its results and prints the resume command, which completes to the same bytes", async () => {
       const args = commandOf(each, `${command}-signal`, "--resume");
       const first = await signalNextvlad(args, step(300), "SIGTERM");
       assert.equal(first.exitCode, 143, first.output);
@@ -107,7 +107,7 @@ for (const each of cases) {
       assertSameEnd(each, `${command}-signal`);
     });
 
-    test("killed again and again goes on from its last save, and ends in the same bytes", async () => {
+    test("killed repeatedly, resumes from its last save and completes to the same bytes", async () => {
       const saveDir = `${command}-killed`;
       for (const [kill, words] of [step(200), step(500)].entries()) {
         // Saves at varying positions modulo 1,000, the batch length of a list in a pickle.
@@ -122,7 +122,7 @@ for (const each of cases) {
       assertSameEnd(each, saveDir);
     });
 
-    test("SIGUSR1 saves at once, and the run goes on", async () => {
+    test("SIGUSR1 saves immediately, and the run continues", async () => {
       const saveDir = `${command}-asked`;
       let look: NodeJS.Timeout | undefined;
       const { exitCode, output } = await signalNextvlad(commandOf(each, saveDir), step(200), "SIGUSR1", () => {
@@ -139,7 +139,7 @@ for (const each of cases) {
       assertSameEnd(each, saveDir);
     });
 
-    test("without --resume starts from the beginning, and says what is gone", async () => {
+    test("without --resume, starts over and reports the discarded results", async () => {
       const saveDir = `${command}-afresh`;
       cpSync(at(`${command}-stopped`), at(saveDir), { recursive: true });
       const said = await finished(...commandOf(each, saveDir, ...FEW_LINES));
@@ -150,7 +150,7 @@ for (const each of cases) {
       assertSameEnd(each, saveDir);
     });
 
-    test("does not go on with other work, or from damaged files; what is kept stays", async () => {
+    test("does not resume with other settings or from corrupt files, and keeps the partial results", async () => {
       const saveDir = `${command}-other`;
       cpSync(at(`${command}-stopped`), at(saveDir), { recursive: true });
       const kept = readdirSync(at(saveDir, `${stem}.partial`)).sort();
@@ -194,7 +194,7 @@ for (const each of cases) {
       );
     });
 
-    test("killed while the files get their places has only that left to do", async () => {
+    test("killed while moving the files to their final paths, only moves the rest when resumed", async () => {
       const saveDir = `${command}-placing`;
       const args = commandOf(each, saveDir, "--save-interval", "100");
       // A folder at the path of the last file, created after the start of the run: everything but the rename of that file succeeds.
@@ -213,7 +213,7 @@ for (const each of cases) {
   });
 }
 
-test("infer computes 32 videos at a time where the config has PaddleVideo's 1, logs by time, and resumes with the batch size it began with", async () => {
+test("infer uses batches of 32 if the config has PaddleVideo's batch size of 1, logs by time, and resumes with the same batch size", async () => {
   const [infer] = cases as [Case];
   const config = at("recipe.json");
   const settings = JSON.parse(readFileSync(at("config.yaml"), "utf8")) as { INFER: Record<string, unknown> };
@@ -233,7 +233,7 @@ test("infer computes 32 videos at a time where the config has PaddleVideo's 1, l
   assertSameEnd(infer, "recipe-resumed");
 });
 
-test("one run at a time works on a result", async () => {
+test("only one run at a time writes a result", async () => {
   const [each] = cases as [Case];
   const partial = at("twice", "NEXTVLAD_infer_result.partial");
   mkdirSync(partial, { recursive: true });
@@ -252,7 +252,7 @@ test("one run at a time works on a result", async () => {
   assert.ok(statSync(at("twice", "NEXTVLAD_infer_result.pkl")).size > 0);
 });
 
-test("partial results of version 1 (commit 059705b) resume, and end in the metrics that it found", async () => {
+test("partial results of version 1 (commit 059705b) resume, with the same metrics as at that commit", async () => {
   const copy = at("059705b");
   cpSync("test/golden/compat/059705b", copy, { recursive: true });
   const flags = ["--weights", "run/NEXTVLAD_epoch1", "--batch-size", "4", "--predictions", "--save-dir", "stopped", "--resume"];

@@ -25,7 +25,7 @@ const interrupted = (args: readonly string[], words: string, act: (child: ChildP
 
 const snapshotsIn = (saveDir: string): string[] => readdirSync(saveDir).filter((name) => /^(NEXTVLAD_|best)/.test(name));
 
-test("snapshots come at every so many steps, epochs' ends apart; --keep leaves the newest, and best; all lead to the same end", async (t) => {
+test("--save-interval adds snapshots between the ends of epochs; --keep keeps the newest and best; all resume to the same result", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 200 });
   const run = (name: string): string[] => ["--config", config, "--save-dir", join(folder, name)];
@@ -42,8 +42,8 @@ test("snapshots come at every so many steps, epochs' ends apart; --keep leaves t
   }
 });
 
-describe("a run that is stopped", { concurrency: 2 }, () => {
-  test("by kill -9 goes on by the same command, and ends as one that was not", async (t) => {
+describe("a stopped run", { concurrency: 2 }, () => {
+  test("killed with kill -9, resumes with the same command to the same result as an uninterrupted run", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 200 });
     const run = (name: string): string[] => ["--config", config, "--save-dir", join(folder, name), "--save-interval", "4", "--resume"];
@@ -62,7 +62,7 @@ describe("a run that is stopped", { concurrency: 2 }, () => {
     );
   });
 
-  test("by a closed terminal saves, and ends by its signal", async (t) => {
+  test("whose terminal is closed saves, and exits by the signal", async (t) => {
     if ((await runProgram("python3", ["-c", ""]).catch(() => null))?.exitCode !== 0) return t.skip("python3 is missing");
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 1600 });
@@ -85,7 +85,7 @@ print(os.waitstatus_to_exitcode(status))`;
   });
 });
 
-test("SIGUSR1 saves at once, and the run goes on", async (t) => {
+test("SIGUSR1 saves immediately, and the run continues", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 1200 });
   const saveDir = join(folder, "run");
@@ -98,7 +98,7 @@ test("SIGUSR1 saves at once, and the run goes on", async (t) => {
   assert.equal((await checkSnapshot(join(saveDir, step as string))).epoch, 0);
 });
 
-test("a storm of signals leaves the run unharmed", async (t) => {
+test("many signals at once do not harm the run", async (t) => {
   const folder = temporaryFolder(t);
   const { exitCode: made } = await runNextvlad(["digits", "--out", folder, "--train-videos", "100", "--validate-videos", "1"]);
   assert.equal(made, 0);
@@ -122,7 +122,7 @@ test("a storm of signals leaves the run unharmed", async (t) => {
 });
 
 describe("--resume without a path", () => {
-  test("with --keep, a damaged snapshot that it passes over takes no good one's place", async (t) => {
+  test("with --keep, a corrupt snapshot that it skips does not count as one to keep", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
@@ -137,7 +137,7 @@ describe("--resume without a path", () => {
     assert.deepEqual(snapshotsIn(saveDir).sort(), ["NEXTVLAD_step4", "NEXTVLAD_step5"]);
   });
 
-  test("passes a damaged snapshot over, and says why; with all damaged, or none there, it says so", async (t) => {
+  test("skips a corrupt snapshot with a warning; only corrupt snapshots, or none, are an error", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
@@ -180,7 +180,7 @@ describe("--resume without a path", () => {
     assert.equal(existsSync(join(folder, "nowhere")), false);
   });
 
-  test("inside an epoch, another list of shards is refused", async (t) => {
+  test("inside an epoch, another list of shards is rejected", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
@@ -198,7 +198,7 @@ describe("--resume without a path", () => {
   });
 });
 
-test("two runs on one save-dir: the second is refused, and the first goes on", async (t) => {
+test("a second run in the same save-dir is rejected, and the first continues", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 1600 });
   const saveDir = join(folder, "run");

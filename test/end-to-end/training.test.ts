@@ -20,7 +20,7 @@ async function trained(args: readonly string[]): Promise<string> {
   return stdout + stderr;
 }
 
-test("trains, evaluates and infers, and a snapshot needs no config", async (t) => {
+test("trains, evaluates and infers; a snapshot needs no config", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 200 });
   const saveDir = join(folder, "run");
@@ -85,7 +85,7 @@ test("trains, evaluates and infers, and a snapshot needs no config", async (t) =
   }
 });
 
-test("two epochs straight, and one, a resume and one more, end in the same bytes", async (t) => {
+test("two epochs in one run, and one epoch plus a resumed one, give the same bytes", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const [straight, parts] = [join(folder, "straight"), join(folder, "parts")];
@@ -95,7 +95,7 @@ test("two epochs straight, and one, a resume and one more, end in the same bytes
   assert.deepEqual(arraysOf(parts, "NEXTVLAD_epoch1"), arraysOf(straight, "NEXTVLAD_epoch1"));
 });
 
-test("SIGTERM finishes the step, saves and exits with 143; the resumed run ends as one that was never stopped", async (t) => {
+test("SIGTERM finishes the step, saves and exits with 143; the resumed run gives the same result as an uninterrupted one", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 1200 });
   const [straight, stopped] = [join(folder, "straight"), join(folder, "stopped")];
@@ -117,7 +117,7 @@ test("SIGTERM finishes the step, saves and exits with 143; the resumed run ends 
   assert.deepEqual(arraysOf(stopped, "NEXTVLAD_epoch0"), arraysOf(straight, "NEXTVLAD_epoch0"));
 });
 
-test("no snapshot is overwritten unasked", async (t) => {
+test("snapshots are overwritten only with --overwrite", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const saveDir = join(folder, "run");
@@ -134,7 +134,7 @@ test("no snapshot is overwritten unasked", async (t) => {
   assert.equal(existsSync(join(saveDir, "NEXTVLAD_epoch1")), false);
 });
 
-test("--pretrain takes what fits, and lists what starts afresh; --resume takes all or nothing", async (t) => {
+test("--pretrain loads the arrays that match and lists the others; --resume requires all", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const [first, second] = [join(folder, "first"), join(folder, "second")];
@@ -157,7 +157,7 @@ test("--pretrain takes what fits, and lists what starts afresh; --resume takes a
   assert.match(resumed.error, /2 arrays do not fit the model: logits_clf_weights should be \[16, 12\] and is \[16, 6\]; logits_clf_bias/);
 });
 
-test("--overwrite takes nothing away from a run that cannot start", async (t) => {
+test("--overwrite removes nothing if the run cannot start", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const saveDir = join(folder, "run");
@@ -180,7 +180,7 @@ test("--overwrite takes nothing away from a run that cannot start", async (t) =>
   assert.notDeepEqual(arraysOf(saveDir, "best"), before);
 });
 
-test("a run that goes on keeps its seed and, inside an epoch, its batches", async (t) => {
+test("a resumed run keeps its seed and, inside an epoch, its batches", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const saveDir = join(folder, "run");
@@ -197,7 +197,7 @@ test("a run that goes on keeps its seed and, inside an epoch, its batches", asyn
   }
 });
 
-test("a run stopped before a validation makes up for it; a best elsewhere is no best here", async (t) => {
+test("a run stopped before a validation validates when resumed; best of another save-dir does not count", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const [saveDir, other] = [join(folder, "run"), join(folder, "other")];
@@ -215,7 +215,7 @@ test("a run stopped before a validation makes up for it; a best elsewhere is no 
   assert.match(printed, /best snapshot: .*other\/best \(epoch 1,/);
 });
 
-test("weights that are no numbers are never saved", async (t) => {
+test("NaN and Inf weights are never saved", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const saveDir = join(folder, "run");

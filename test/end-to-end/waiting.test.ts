@@ -37,7 +37,7 @@ const REFUSED: readonly (readonly [input: string, args: () => readonly string[],
   ["label names", () => ["infer", "--labels", at("fifo"), "--format", "jsonl"], "fifo"],
 ];
 
-describe("a FIFO without a writer is refused within a second, as", () => {
+describe("a FIFO without a writer is rejected within a second, as", () => {
   let runs = 0;
   for (const [input, args, file] of REFUSED) {
     test(input, async () => {
@@ -92,7 +92,7 @@ describe("a wait for a FIFO is reported within a second and ends with SIGTERM:",
   }
 });
 
-test("a shard that never answers in the midst of training: SIGTERM saves, and the process ends", async (t) => {
+test("if a read never returns during training, SIGTERM saves and the process exits", async (t) => {
   const own = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
   t.after(() => rmSync(own, { recursive: true, force: true }));
   const ownConfig = await prepareRun(own);

@@ -16,32 +16,32 @@ async function succeeds(args: readonly string[]): Promise<string> {
   return stdout;
 }
 
-for (const [name, key, left] of [
+for (const [name, key, removeOther] of [
   ["rgb only", "MODEL.audio_feature_size", (video: Video) => ({ ...video, audio: NONE })],
   ["audio only", "MODEL.video_feature_size", (video: Video) => ({ ...video, rgb: NONE })],
 ] as const) {
-  test(`${name}: trains, evaluates and infers, whether the shards have the other feature or not`, async (t) => {
+  test(`${name}: trains, evaluates and infers, with or without the other modality in the shards`, async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 160 });
-    const lone = Array.from({ length: 200 }, (_, number) => left(learnableVideo(number)));
-    const shards = ["train0", "train1", "validate0"].map((shard) => join(folder, `${shard}.lone.tfrecord`)) as [string, string, string];
-    await writeShard(shards[0], lone.slice(0, 80));
-    await writeShard(shards[1], lone.slice(80, 160));
-    await writeShard(shards[2], lone.slice(160));
-    const list = join(folder, "lone.list");
+    const single = Array.from({ length: 200 }, (_, number) => removeOther(learnableVideo(number)));
+    const shards = ["train0", "train1", "validate0"].map((shard) => join(folder, `${shard}.single.tfrecord`)) as [string, string, string];
+    await writeShard(shards[0], single.slice(0, 80));
+    await writeShard(shards[1], single.slice(80, 160));
+    await writeShard(shards[2], single.slice(160));
+    const list = join(folder, "single.list");
     writeFileSync(list, `${shards[0]}\n${shards[1]}\n`);
 
     const train = ["train", "--config", config, "--epoch", "6", "--set", `${key}=0`];
-    const [both, alone] = [join(folder, "both"), join(folder, "alone")];
+    const [both, one] = [join(folder, "both"), join(folder, "one")];
     // Names in the same order: shards are shuffled by their index in the list.
     await succeeds([...train, "--save-dir", both]);
-    await succeeds([...train, "--save-dir", alone, "--set", `TRAIN.filelist=${list}`, "--set", `VALID.filelist=${shards[2]}`]);
-    const weights = [both, alone].map((saveDir) => readFileSync(join(saveDir, "NEXTVLAD_epoch5", "weights.safetensors")));
+    await succeeds([...train, "--save-dir", one, "--set", `TRAIN.filelist=${list}`, "--set", `VALID.filelist=${shards[2]}`]);
+    const weights = [both, one].map((saveDir) => readFileSync(join(saveDir, "NEXTVLAD_epoch5", "weights.safetensors")));
     assert.deepEqual(weights[0], weights[1]);
-    const losses = readLog(alone).flatMap(({ loss }) => (typeof loss === "number" ? [loss] : []));
+    const losses = readLog(one).flatMap(({ loss }) => (typeof loss === "number" ? [loss] : []));
     assert.ok((losses.at(-1) as number) < 0.8 * (losses[0] as number), `the loss falls: ${losses.join(" ")}`);
 
-    const snapshot = join(alone, "best");
+    const snapshot = join(one, "best");
     const evaluation = join(folder, "eval");
     await succeeds(["eval", "--weights", snapshot, "--filelist", shards[2], "--save-dir", evaluation, "--use-gpu", "False"]);
     const { gap, videos } = JSON.parse(readFileSync(join(evaluation, "NEXTVLAD_eval_result.json"), "utf8")) as Record<string, number>;
@@ -54,7 +54,7 @@ for (const [name, key, left] of [
   });
 }
 
-test("without either feature there is no model", async (t) => {
+test("a model without both modalities is an error", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 2, validateVideos: 2 });
   const set = ["--set", "MODEL.video_feature_size=0", "--set", "MODEL.audio_feature_size=0"];
