@@ -3,8 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { listSnapshots } from "../../src/checkpoints/snapshot.js";
-import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import { checkSnapshot, listSnapshots } from "../../src/checkpoints/snapshot.js";
 import { areEqual, copyShard, type Ended, finish, prepareDigits, printTable, start } from "./workplace.js";
 
 // Makes the disk of running commands fail: full, read-only, unmounted, removed or used by another run. Checks the error message, the exit code, the remaining

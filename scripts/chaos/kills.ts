@@ -3,8 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createRandom } from "../../src/base/random.js";
-import { listSnapshots } from "../../src/checkpoints/snapshot.js";
-import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import { checkSnapshot, listSnapshots } from "../../src/checkpoints/snapshot.js";
 import { areEqual, countArgument, finish, prepareDigits, printTable, start } from "./workplace.js";
 
 // Kills training at random moments and resumes it until it completes, and repeats this until the number of kills (the argument) is reached. The final weights,

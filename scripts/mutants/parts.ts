@@ -78,10 +78,7 @@ export const PARTS: readonly Part[] = [
   },
   {
     name: "snapshots",
-    sources: [
-      ...["snapshot", "snapshot-check", "snapshot-layout", "snapshot-state", "snapshot-worker", "snapshot-writer"],
-      ...["state-encoder", "background-writer", "file-checksum"],
-    ]
+    sources: [...["snapshot", "snapshot-layout", "snapshot-state", "snapshot-worker", "snapshot-writer", "background-writer"]]
       .map((name) => `checkpoints/${name}`)
       .concat(["saver", "start", "resume-state", "training-run"].map((name) => `training/${name}`)),
     tests: [

@@ -2,12 +2,12 @@ import { Worker } from "node:worker_threads";
 import { deserialiseError, NextvladError } from "../base/errors.js";
 import { SLOW_MS, SlowWatch } from "../base/slow-watch.js";
 import type { StoredArray } from "../runtime/variables.js";
-import type { HeldArray, SnapshotReply, SnapshotTask } from "./snapshot-worker.js";
+import type { CopiedArray, SnapshotReply, SnapshotTask } from "./snapshot-worker.js";
 
 const WORKER_MODULE = new URL("./snapshot-worker.js", import.meta.url);
 
 /** Copies arrays from the device to host memory, so that training can change the originals meanwhile. The copies take as many bytes as the arrays. */
-export function copyArrays(arrays: Iterable<Pick<StoredArray, "name" | "shape" | "download">>): readonly HeldArray[] {
+export function copyArrays(arrays: Iterable<Pick<StoredArray, "name" | "shape" | "download">>): readonly CopiedArray[] {
   return Array.from(arrays, ({ name, shape, ...array }) => ({ name, shape, values: array.download() }));
 }
 
@@ -15,21 +15,21 @@ export function copyArrays(arrays: Iterable<Pick<StoredArray, "name" | "shape" |
  * Writes a snapshot in a worker thread. Takes ownership of the arrays' buffers: they are transferred to the worker and freed when it exits.
  * A failed write is passed to `warn` and retried once. Rejects with the second failure (FILE_UNWRITABLE, SAVE_DIR_TAKEN), with NOT_FINITE if an array holds NaN
  * or Inf, or with WORKER_DIED.
- * Slow writes (minutes) are reported to `tellSlow`: see `SlowWatch`.
+ * Slow writes (minutes) are reported to `onSlow`: see `SlowWatch`.
  */
 export function writeInBackground(
   task: SnapshotTask,
   warn: (error: NextvladError) => void,
-  tellSlow: (waitedMs: number) => void = () => undefined,
+  onSlow: (waitedMs: number) => void = () => undefined,
   slowMs = SLOW_MS,
 ): Promise<void> {
   const transferList = [...task.weights, ...task.moments].map(({ values }) => values.buffer);
   const worker = new Worker(WORKER_MODULE, { workerData: task, transferList });
-  const watch = new SlowWatch(tellSlow, slowMs);
+  const watch = new SlowWatch(onSlow, slowMs);
   watch.begin();
   const written = new Promise<void>((resolve, reject) => {
     const died = (why: string, cause?: unknown): void =>
-      reject(new NextvladError("WORKER_DIED", `the thread that wrote the snapshot ended: ${why}`, { file: task.path }, cause));
+      reject(new NextvladError("WORKER_DIED", `the thread that writes the snapshot exited: ${why}`, { file: task.path }, cause));
     worker.on("message", (message: SnapshotReply) => {
       if (message.type === "retry") warn(deserialiseError(message.error));
       else if (message.type === "failed") reject(deserialiseError(message.error));

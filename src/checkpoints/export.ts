@@ -13,12 +13,12 @@ import { parameterTable } from "../model/network.js";
 import { buildOnnxModel } from "../model/onnx.js";
 import { countParameters, type Parameter } from "../model/parameters.js";
 import { type ModelSection, modelSizes } from "../model/sizes.js";
-import { requireFit } from "./arrays.js";
-import { gatherHostArrays, type HostArray, readHostArrays } from "./host-arrays.js";
+import { assertArraysMatch } from "./arrays.js";
 import { findPaddleStep } from "./paddle-step.js";
 import { CONFIG_KEY } from "./safetensors-source.js";
 import { readSnapshotState } from "./snapshot.js";
 import type { WeightSource } from "./weight-source.js";
+import { gatherHostArrays, type HostArray, readHostArrays } from "./weight-source.js";
 
 export type ExportFormat = "pdparams" | "paddle-vars" | "safetensors" | "npz" | "onnx";
 
@@ -52,7 +52,7 @@ export interface ExportOutcome {
 const REMEDY = "use the config that these weights were trained with, or other weights";
 
 /** Returns whether a format can hold the optimizer state. */
-export function takesOptimizer(format: ExportFormat): boolean {
+export function supportsOptimizer(format: ExportFormat): boolean {
   return format === "pdparams" || format === "paddle-vars";
 }
 
@@ -64,7 +64,7 @@ export function takesOptimizer(format: ExportFormat): boolean {
 export async function exportWeights(options: ExportOptions): Promise<ExportOutcome> {
   const { weights, format, out, model } = options;
   const table = parameterTable(modelSizes(model));
-  requireFit(weights, table, REMEDY);
+  assertArraysMatch(weights, table, REMEDY);
   if (format === "pdparams") return exportPickles(options, table);
   if (format === "paddle-vars") return exportVariables(options, table);
   if (await isStream(out)) await writeStream(out, await encode(options, table), options.announce);
@@ -99,7 +99,7 @@ async function findOptimizer(
   const trained = table.filter((parameter) => parameter.trained);
   const moments = trained.flatMap(({ name, shape }) => [1, 2].map((moment) => ({ name: `${name}_moment${moment}_0`, shape })));
   if (!moments.some(({ name }) => weights.entries.has(name))) return null;
-  requireFit(weights, moments, REMEDY);
+  assertArraysMatch(weights, moments, REMEDY);
   const step = await findStep(weights);
   return (async function* () {
     yield* readHostArrays(weights, moments);
@@ -118,14 +118,14 @@ async function findStep(weights: WeightSource): Promise<number> {
 /** Writes PREFIX.pdparams, and PREFIX.pdopt if the weights have the optimizer state. */
 async function exportPickles(options: ExportOptions, table: readonly Parameter[]): Promise<ExportOutcome> {
   if (await isStream(options.out)) {
-    const what = "pdparams is up to two files, which cannot go to a pipe or device";
-    throw new NextvladError("FILE_UNWRITABLE", what, { file: options.out, remedy: "name the prefix of the two files" });
+    const what = "pdparams writes up to two files, not to a pipe or device";
+    throw new NextvladError("FILE_UNWRITABLE", what, { file: options.out, remedy: "use the prefix of the two files as --out" });
   }
   const prefix = options.out.replace(/\.pdparams$/, "");
   const [parameters, state] = [`${prefix}.pdparams`, `${prefix}.pdopt`];
   await refuseForeignFile(parameters, options.overwrite);
   const optimizer = await findOptimizer(options, table);
-  if (optimizer === null) await refuseLeftover(state);
+  if (optimizer === null) await assertNoOptimizerFile(state);
   else await refuseForeignFile(state, options.overwrite);
   await writePickle(parameters, readHostArrays(options.weights, table));
   if (optimizer !== null) await writePickle(state, optimizer);
@@ -143,17 +143,17 @@ async function writePickle(path: string, arrays: AsyncIterable<HostArray>): Prom
 }
 
 /** Throws FILE_UNWRITABLE if a .pdopt file exists: it would be loaded as the optimizer state of these weights. */
-async function refuseLeftover(file: string): Promise<void> {
-  const there = await stat(file).catch(() => null);
-  if (there === null) return;
-  const what = "the optimizer's state of other weights is there, and these bring none to put in its place";
-  throw new NextvladError("FILE_UNWRITABLE", what, { file, remedy: "choose another place, or remove it" });
+async function assertNoOptimizerFile(file: string): Promise<void> {
+  const found = await stat(file).catch(() => null);
+  if (found === null) return;
+  const what = "file exists: the optimizer state of other weights, and these weights have none to replace it";
+  throw new NextvladError("FILE_UNWRITABLE", what, { file, remedy: "remove it, or use another --out" });
 }
 
 /** Writes a directory of variables: the parameters, and the optimizer state if the weights have it. */
 async function exportVariables(options: ExportOptions, table: readonly Parameter[]): Promise<ExportOutcome> {
   const { weights, out } = options;
-  await refuseOccupied(out);
+  await assertEmptyDirectory(out);
   const optimizer = await findOptimizer(options, table);
   async function* files(): AsyncGenerator<readonly [string, Content]> {
     for await (const array of readHostArrays(weights, table)) yield [array.name, encodePaddleVariable(array)];
@@ -165,13 +165,13 @@ async function exportVariables(options: ExportOptions, table: readonly Parameter
 }
 
 /** Throws FILE_UNWRITABLE unless the path does not exist or is an empty directory. */
-async function refuseOccupied(path: string): Promise<void> {
+async function assertEmptyDirectory(path: string): Promise<void> {
   const names = await readdir(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];
     if (error.code !== "ENOTDIR") throw fileError(error, path, "write");
     return null;
   });
   if (names?.length === 0) return;
-  const what = names === null ? "this is not a directory" : "the directory is not empty";
-  throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "choose another place for the directory of variables" });
+  const what = names === null ? "not a directory" : "directory not empty";
+  throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "use another --out" });
 }

@@ -24,7 +24,7 @@ export async function openNpz(path: string, isNeeded: (name: string) => boolean)
     }
     if (entries.size === 0) {
       const remedy = "name weights that nextvlad export or numpy.savez wrote";
-      throw new NextvladError("BAD_WEIGHTS", "this zip file holds no numpy arrays", { file: path, remedy });
+      throw new NextvladError("BAD_WEIGHTS", "no numpy arrays in this zip file", { file: path, remedy });
     }
     async function* read(names: ReadonlySet<string>): AsyncGenerator<RawArray> {
       for (const name of entries.keys()) {

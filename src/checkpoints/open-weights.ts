@@ -1,4 +1,5 @@
 import { readdir, stat } from "node:fs/promises";
+import { homedir } from "node:os";
 import { basename, dirname, join, normalize } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
@@ -8,12 +9,10 @@ import { looksLikePickle } from "../formats/pickle/unpickler.js";
 import { looksLikePaddleVariable } from "../formats/tensors/paddle-variable.js";
 import { isArrayName } from "./model-arrays.js";
 import { openNpz } from "./npz-source.js";
-import { openPaddleArchive } from "./paddle-archive.js";
-import { openPaddleDirectory } from "./paddle-directory.js";
 import { openPaddlePickles } from "./paddle-pickle.js";
+import { openPaddleArchive, openPaddleDirectory } from "./paddle-variables.js";
 import { openSafetensors } from "./safetensors-source.js";
-import { optimizerFile, requireSnapshot, requireWeights, weightsFile } from "./snapshot.js";
-import { checkSnapshot } from "./snapshot-check.js";
+import { checkSnapshot, optimizerFile, requireSnapshot, requireWeights, weightsFile } from "./snapshot.js";
 import type { WeightSource } from "./weight-source.js";
 
 const FORMS =
@@ -32,7 +31,7 @@ export async function openWeights(path: string, { optimizer }: { readonly optimi
 }
 
 /** Opens weights with the optimizer state if it is present, and without it otherwise. */
-export async function openWithOptimizerIfThere(path: string): Promise<WeightSource> {
+export async function openWithOptimizerIfPresent(path: string): Promise<WeightSource> {
   return openWeights(path, { optimizer: true }).catch((error: unknown) => {
     if (error instanceof NextvladError && (error.code === "FILE_MISSING" || error.code === "BAD_SNAPSHOT"))
       return openWeights(path, { optimizer: false });
@@ -50,7 +49,7 @@ async function openDirectory(path: string, optimizer: boolean): Promise<WeightSo
   const [only, ...others] = names;
   if (only !== undefined && others.length === 0 && (await stat(join(path, only))).isDirectory())
     return openDirectory(join(path, only), optimizer);
-  const what = `the directory holds no weights: ${names.length === 0 ? "it is empty" : listFirst(names)}`;
+  const what = `no weights in this directory: ${names.length === 0 ? "it is empty" : listFirst(names)}`;
   throw new NextvladError("BAD_WEIGHTS", what, { file: path, expected: FORMS, remedy: "name one of these" });
 }
 
@@ -62,11 +61,11 @@ async function openSnapshot(path: string, optimizer: boolean): Promise<WeightSou
 }
 
 async function openFile(path: string, optimizer: boolean): Promise<WeightSource> {
-  const { head, compressed } = await look(path);
+  const { head, compressed } = await readHead(path);
   if (looksLikeTar(head)) return openPaddleArchive(path, isArrayName);
   if (looksLikePickle(head)) return openPaddlePickles(path, await withOptimizer(path, optimizer));
   if (looksLikeSafetensors(head)) {
-    if (compressed) throw unknown(path, "this is a safetensors file in gzip, of which single arrays cannot be read", "gunzip it first");
+    if (compressed) throw unsupported(path, "gzipped safetensors files are not supported", "gunzip it first");
     const folder = dirname(path);
     // A snapshot's own file: its config and state are in the same directory.
     if (normalize(path) === weightsFile(folder) && (await isSnapshot(folder))) return openSnapshot(folder, optimizer);
@@ -74,20 +73,16 @@ async function openFile(path: string, optimizer: boolean): Promise<WeightSource>
   }
   if (looksLikeZip(head) && !compressed) return openNpz(path, isArrayName);
   if (looksLikePaddleVariable(head)) {
-    throw unknown(
+    throw unsupported(
       path,
-      "this is a single Paddle variable, or several in one file without their names",
-      "name the directory that holds a file for each variable",
+      "a single Paddle variable, or several in one file without names",
+      "name a directory with one file per variable",
     );
   }
-  throw unknown(
-    path,
-    "this is not a file of weights",
-    "check that it is what you meant and came down whole; a web page here means that the download failed",
-  );
+  throw unsupported(path, "not a file of weights", "check the path and the download (a web page here means that it failed)");
 }
 
-async function look(path: string): Promise<{ readonly head: Uint8Array; readonly compressed: boolean }> {
+async function readHead(path: string): Promise<{ readonly head: Uint8Array; readonly compressed: boolean }> {
   const bytes = await FileReader.open(path);
   const { head, compressed } = bytes;
   await bytes.close();
@@ -111,7 +106,7 @@ async function isSnapshot(folder: string): Promise<boolean> {
   );
 }
 
-function unknown(path: string, what: string, remedy: string): NextvladError {
+function unsupported(path: string, what: string, remedy: string): NextvladError {
   return new NextvladError("BAD_WEIGHTS", what, { file: path, expected: FORMS, remedy });
 }
 
@@ -123,7 +118,7 @@ async function findByPrefix(prefix: string): Promise<string> {
     const path = `${prefix}${suffix}`;
     if ((await stat(path).catch(() => null))?.isFile()) return path;
   }
-  throw new NextvladError("FILE_MISSING", `no such file or directory, nor one with ${SUFFIXES.join(" or ")} behind it`, {
+  throw new NextvladError("FILE_MISSING", `no such file or directory, also not with ${SUFFIXES.join(" or ")}`, {
     file: prefix,
     remedy: "check the path",
   });
@@ -135,9 +130,32 @@ async function withOptimizer(pdparams: string, optimizer: boolean): Promise<read
   const prefix = pdparams.replace(/(\.pdparams)?(\.gz)?$/, "");
   const candidates = [`${prefix}.pdopt`, `${prefix}.pdopt.gz`];
   for (const file of candidates) if ((await stat(file).catch(() => null))?.isFile()) return [pdparams, file];
-  throw new NextvladError("FILE_MISSING", "the optimizer's state, without which a run cannot go on, is not beside the weights", {
+  throw new NextvladError("FILE_MISSING", "the optimizer state, which resuming needs, is not beside the weights", {
     file: pdparams,
     expected: candidates.map((file) => basename(file)).join(" or "),
-    remedy: "put it there, or start a new run from these weights with --pretrain",
+    remedy: "copy it there, or start a new run from these weights with --pretrain",
+  });
+}
+
+/** The address at which PaddleVideo's model zoo publishes the weights (weights_info in models/nextvlad/nextvlad.py of v1.5.1 and v1.8.0). */
+const PUBLISHER = "https://paddlemodels.bj.bcebos.com/video_classification";
+/** The folder in which PaddleVideo stores downloads (models/model.py). */
+const FOLDER = join(".paddle", "weights");
+const NAMES = ["nextvlad_youtube8m", "nextvlad_youtube8m.tar.gz", "NEXTVLAD.pdparams"];
+
+/**
+ * Returns the path of the published weights in `~/.paddle/weights/`, downloaded by PaddleVideo or the user. Throws FILE_MISSING with the download address if
+ * there are none.
+ */
+export async function findPublishedWeights(): Promise<string> {
+  const folder = join(homedir(), FOLDER);
+  for (const name of NAMES) {
+    const path = join(folder, name);
+    if ((await stat(path).catch(() => null)) !== null) return path;
+  }
+  throw new NextvladError("FILE_MISSING", `no --weights given, and ${NAMES.join(", ")} not found`, {
+    file: folder,
+    key: "--weights",
+    remedy: `use --weights, or download PaddleVideo's (${PUBLISHER}/${NAMES[1]} or ${PUBLISHER}/${NAMES[2]}) into that folder`,
   });
 }

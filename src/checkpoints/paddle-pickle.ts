@@ -37,7 +37,7 @@ async function readArrays(file: string): Promise<ReadonlyMap<string, NumpyArray>
     const dict = parsePickle(await bytes.readAll((piece) => guard.check(piece)), file);
     if (!(dict instanceof Map)) {
       const remedy = "name a .pdparams file; tf2pkl.py's pickles of videos go into a file list";
-      throw new NextvladError("BAD_WEIGHTS", "the pickle holds no dict of arrays", { file, remedy });
+      throw new NextvladError("BAD_WEIGHTS", "expected a pickled dict of arrays", { file, remedy });
     }
     const names = dict.get(PARAMETER_NAMES);
     const arrays = new Map<string, NumpyArray>();

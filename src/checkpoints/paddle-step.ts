@@ -6,13 +6,12 @@ import type { RawArray, WeightSource } from "./weight-source.js";
 const BETA2 = Math.fround(0.999);
 const BETA2_POWER = /_beta2_pow_acc_0$/;
 /** 0.999^85000 is close to the smallest normal float32: beyond that, the power loses precision and stops changing. */
-const MOST_STEPS_BY_POWER = 85_000;
+const MAX_STEPS_BY_POWER = 85_000;
 
-/** The number of steps that Paddle's optimizer has taken, and where it was found. */
+/** The number of steps that Paddle's optimizer has taken, and where it was found, for the log. */
 export interface PaddleStep {
   readonly step: number;
-  /** Where the number was found, for the log. */
-  readonly told: string;
+  readonly origin: string;
 }
 
 /**
@@ -21,7 +20,7 @@ export interface PaddleStep {
  * Throws BAD_WEIGHTS if none of these is available.
  */
 export async function findPaddleStep(source: WeightSource, given: number | null): Promise<PaddleStep> {
-  if (given !== null) return { step: given, told: "as --resume-step says" };
+  if (given !== null) return { step: given, origin: "from --resume-step" };
   const power = [...source.entries.keys()].find((name) => BETA2_POWER.test(name));
   const names = new Set([STEP_COUNTER, ...(power === undefined ? [] : [power])]);
   const values = new Map<string, number>();
@@ -31,15 +30,15 @@ export async function findPaddleStep(source: WeightSource, given: number | null)
   if (counter !== undefined) {
     if (!Number.isSafeInteger(counter) || counter < -1) throw unusable(source.path, STEP_COUNTER, counter);
     const step = counter + 1;
-    const other = byPower === null || byPower === step ? "" : `, though the powers of beta2 say ${byPower}`;
-    return { step, told: `as ${STEP_COUNTER} says${other}` };
+    const other = byPower === null || byPower === step ? "" : ` (the powers of beta2 give ${byPower})`;
+    return { step, origin: `from ${STEP_COUNTER}${other}` };
   }
-  if (byPower !== null) return { step: byPower, told: "as the powers of beta2 say" };
-  throw new NextvladError("BAD_WEIGHTS", "nothing in these weights tells how many steps were taken", {
+  if (byPower !== null) return { step: byPower, origin: "from the powers of beta2" };
+  throw new NextvladError("BAD_WEIGHTS", "unknown number of steps: the weights have no step counter", {
     file: source.path,
-    expected: `${STEP_COUNTER}, or powers of beta2 from the first ${MOST_STEPS_BY_POWER} steps`,
+    expected: `${STEP_COUNTER}, or powers of beta2 from the first ${MAX_STEPS_BY_POWER} steps`,
     found: power === undefined ? "neither" : `${showText(power)} of ${values.get(power)}`,
-    remedy: "say it with --resume-step",
+    remedy: "give it with --resume-step",
   });
 }
 
@@ -51,11 +50,11 @@ function firstValue({ name, dtype, bytes }: RawArray, path: string): number {
 }
 
 function unusable(file: string, parameter: string, found: string | number): NextvladError {
-  return new NextvladError("BAD_WEIGHTS", "this counts no steps", {
+  return new NextvladError("BAD_WEIGHTS", "invalid step counter", {
     file,
     parameter,
     found,
-    remedy: "say with --resume-step how many were taken",
+    remedy: "give the number of steps with --resume-step",
   });
 }
 
@@ -64,7 +63,7 @@ function stepsOfPower(power: number | undefined): number | null {
   if (power === undefined) return null;
   let expected = BETA2;
   let nearest = { step: 0, gap: Math.abs(expected - power) };
-  for (let step = 1; step <= MOST_STEPS_BY_POWER && expected > power; step++) {
+  for (let step = 1; step <= MAX_STEPS_BY_POWER && expected > power; step++) {
     expected = Math.fround(expected * BETA2);
     const gap = Math.abs(expected - power);
     if (gap < nearest.gap) nearest = { step, gap };

@@ -67,17 +67,22 @@ const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
 /** Parses the text of a `state.json` of this format version or an older one. Throws BAD_SNAPSHOT. */
 export function parseState(text: string, file: string): SnapshotState {
   const sealed = parseWithChecksum(text);
-  if (sealed === null) throw new NextvladError("BAD_SNAPSHOT", "the state is no JSON object", { file, remedy: "take another snapshot" });
+  if (sealed === null) throw new NextvladError("BAD_SNAPSHOT", "not a JSON object", { file, remedy: "use another snapshot" });
   const { rest, expected, found } = sealed;
   const version = Number(rest.format_version);
   if (!(version === FORMAT_VERSION || version in UPGRADES)) {
-    const remedy = version > FORMAT_VERSION ? "use the version of nextvlad that wrote it, or a newer one" : "take another snapshot";
+    const remedy = version > FORMAT_VERSION ? "use the version of nextvlad that wrote it, or a newer one" : "use another snapshot";
     const [expected, found] = [`1 to ${FORMAT_VERSION}`, String(rest.format_version)];
-    throw new NextvladError("BAD_SNAPSHOT", "the format version is unknown", { file, expected, found, remedy });
+    throw new NextvladError("BAD_SNAPSHOT", "unknown format version", { file, expected, found, remedy });
   }
   if (version >= 2 && expected !== found) {
-    const remedy = "take another snapshot: these bytes have changed";
-    throw new NextvladError("BAD_SNAPSHOT", "the state's checksum does not match", { file, expected: String(expected), found, remedy });
+    const remedy = "use another snapshot";
+    throw new NextvladError("BAD_SNAPSHOT", "checksum mismatch: the state has changed since it was written", {
+      file,
+      expected: String(expected),
+      found,
+      remedy,
+    });
   }
   let state: object = rest;
   for (let from = version; from < FORMAT_VERSION; from++) state = UPGRADES[from]?.(state) ?? state;
@@ -94,19 +99,19 @@ export function parseState(text: string, file: string): SnapshotState {
 
 const MAX_GAP = 1 + 1e-6;
 
-/** Throws BAD_SNAPSHOT if a file name points outside of the snapshot's folder, or if numbers contradict each other. */
+/** Throws BAD_SNAPSHOT if a file name is a path outside of the snapshot, or if numbers contradict each other. */
 function requireConsistent({ step, epoch, step_in_epoch, best, validated_epoch, shards, files }: SnapshotState, file: string): void {
   for (const name of Object.keys(files ?? {})) {
     if (name === "" || name === "." || name === ".." || /[/\0]/.test(name)) {
-      throw corrupt(file, "files", "expected the name of a file in the snapshot's folder", name);
+      throw corrupt(file, "files", "expected the name of a file in the snapshot", name);
     }
   }
-  const most = (key: string, value: number, maximum: number, why: string): void => {
+  const assertAtMost = (key: string, value: number, maximum: number, why: string): void => {
     if (value > maximum) throw corrupt(file, key, `expected at most ${maximum}, ${why}`, value);
   };
-  most("step_in_epoch", step_in_epoch, step, "the steps of all epochs");
-  most("validated_epoch", validated_epoch ?? -1, epoch - 1, "the last epoch that is finished");
-  most("best.epoch", best?.epoch ?? -1, epoch - 1, "the last epoch that is finished");
+  assertAtMost("step_in_epoch", step_in_epoch, step, "the number of steps of all epochs");
+  assertAtMost("validated_epoch", validated_epoch ?? -1, epoch - 1, "the last finished epoch");
+  assertAtMost("best.epoch", best?.epoch ?? -1, epoch - 1, "the last finished epoch");
   if (best !== null && !(best.gap >= 0 && best.gap <= MAX_GAP)) throw corrupt(file, "best.gap", "expected 0 to 1", best.gap);
   if (shards !== null && shards.count < 1) throw corrupt(file, "shards.count", "expected 1 or more", shards.count);
   for (const [key, list] of Object.entries(shards?.contents ?? {})) {
@@ -115,6 +120,6 @@ function requireConsistent({ step, epoch, step_in_epoch, best, validated_epoch, 
 }
 
 function corrupt(file: string, key: string, expected: string, found: string | number): NextvladError {
-  const remedy = "use another snapshot (--resume without a path finds the newest good one)";
+  const remedy = "use another snapshot (--resume without a path finds the newest intact one)";
   return new NextvladError("BAD_SNAPSHOT", `corrupt snapshot state: ${expected}`, { file, key, found, remedy });
 }

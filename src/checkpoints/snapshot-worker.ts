@@ -2,12 +2,12 @@ import { setTimeout } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { type SerialisedError, serialiseError } from "../base/errors.js";
 import { confirmLock } from "../base/lock.js";
-import { requireFinite } from "./finite.js";
 import type { RunState, WrittenBy } from "./snapshot-state.js";
 import { type ArraySource, writeSnapshot } from "./snapshot-writer.js";
+import { assertFinite } from "./weight-source.js";
 
-/** An array in host memory. */
-export interface HeldArray {
+/** A copy of an array in host memory. */
+export interface CopiedArray {
   readonly name: string;
   readonly shape: readonly number[];
   /** `[product of shape]`. */
@@ -20,8 +20,8 @@ export interface SnapshotTask {
   readonly saveDir: string;
   /** The text of the save-dir's lock: see `confirmLock`. */
   readonly lockText: string;
-  readonly weights: readonly HeldArray[];
-  readonly moments: readonly HeldArray[];
+  readonly weights: readonly CopiedArray[];
+  readonly moments: readonly CopiedArray[];
   readonly state: RunState;
   readonly configYaml: string;
   readonly writtenBy: WrittenBy;
@@ -36,14 +36,14 @@ export type SnapshotReply =
   | { readonly type: "failed"; readonly error: SerialisedError };
 
 const port = parentPort;
-if (port === null) throw new Error("this module is a worker thread's");
+if (port === null) throw new Error("must run in a worker thread");
 const task = workerData as SnapshotTask;
 const reply = (message: SnapshotReply): void => port.postMessage(message);
 
 try {
   // A snapshot with NaN or Inf must never replace a finite one.
   for (const { name, values } of [...task.weights, ...task.moments]) {
-    requireFinite(values, "the snapshot is not written, because this array holds NaN or Inf", { parameter: name });
+    assertFinite(values, "snapshot not written: an array contains NaN or Inf", { parameter: name });
   }
   await write();
   reply({ type: "written" });
@@ -68,6 +68,6 @@ async function attempt(): Promise<void> {
   await writeSnapshot(path, { weights: task.weights.map(source), moments: task.moments.map(source), state, configYaml, writtenBy });
 }
 
-function source({ name, shape, values }: HeldArray): ArraySource {
+function source({ name, shape, values }: CopiedArray): ArraySource {
   return { name, shape, download: () => values };
 }

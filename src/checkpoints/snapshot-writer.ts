@@ -1,12 +1,11 @@
 import { dirname } from "node:path";
 import { crc32c } from "@node-rs/crc32";
 import { type Content, requireFreeSpace, writeDirectoryAtomic } from "../base/files.js";
-import { formatChecksum } from "../formats/checksum.js";
+import { formatChecksum, stringifyWithChecksum } from "../formats/checksum.js";
 import { encodeSafetensors, type NamedTensor } from "../formats/tensors/safetensors.js";
 import type { StoredArray } from "../runtime/variables.js";
-import { CONFIG, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
-import type { FileChecksums, RunState, WrittenBy } from "./snapshot-state.js";
-import { encodeState } from "./state-encoder.js";
+import { CONFIG, FORMAT_VERSION, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
+import type { FileChecksums, RunState, SnapshotState, WrittenBy } from "./snapshot-state.js";
 
 /** An array to be written; downloaded from the device when it is needed. */
 export type ArraySource = Pick<StoredArray, "name" | "shape" | "download">;
@@ -66,4 +65,18 @@ function* noteChecksum(name: string, pieces: Iterable<Uint8Array>, into: Record<
 
 function* later(text: () => string): Generator<Uint8Array> {
   yield Buffer.from(text(), "utf8");
+}
+
+/**
+ * Returns the text of `state.json`: the state, followed by its checksum.
+ * It is not in snapshot-state.ts, whose validation library takes a tenth of a second and a hundred files to load in the worker that writes snapshots.
+ */
+export function encodeState(run: RunState, writtenBy: WrittenBy | null, files: FileChecksums | null): string {
+  const { step, epoch, step_in_epoch, seed, best, validated_epoch, shards } = run;
+  const state: SnapshotState = {
+    format_version: FORMAT_VERSION,
+    ...{ step, epoch, step_in_epoch, seed, best, validated_epoch, shards },
+    ...{ written_by: writtenBy, files },
+  };
+  return stringifyWithChecksum(state);
 }

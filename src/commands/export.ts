@@ -11,8 +11,8 @@ import { carriesConfig, describeWeights, openNamedWeights } from "./weights.js";
 
 /** `nextvlad export`: writes the weights in the requested format, describes them on stderr, and prints the files; returns the exit code. */
 export async function runExport(flags: ExportFlags): Promise<number> {
-  const { takesOptimizer } = await import("../checkpoints/export.js");
-  const weights = await openNamedWeights(flags.weights, takesOptimizer(flags.format) ? { optimizer: "if there" } : {});
+  const { supportsOptimizer } = await import("../checkpoints/export.js");
+  const weights = await openNamedWeights(flags.weights, supportsOptimizer(flags.format) ? { optimizer: "if there" } : {});
   return undoFolders(flags.out, () => exportFrom(weights, flags)).finally(() => weights.close());
 }
 

@@ -18,12 +18,12 @@ export interface Resume {
  */
 export async function resolveResume({ resume, saveDir, config }: TrainFlags): Promise<Resume> {
   if (resume !== true) return { path: resume ?? null, passedOver: [], notes: [] };
-  const { findNewestSnapshot } = await import("../checkpoints/snapshot-check.js");
-  const { path, passedOver } = await findNewestSnapshot(saveDir);
-  const notes = passedOver.map(({ name, error }) => `--resume passes over ${name}, which is damaged: ${error.message}`);
-  const names = passedOver.map(({ name }) => name);
+  const { findNewestSnapshot } = await import("../checkpoints/snapshot.js");
+  const { path, skipped } = await findNewestSnapshot(saveDir);
+  const notes = skipped.map(({ name, error }) => `--resume skips ${name}, which is corrupt: ${error.message}`);
+  const names = skipped.map(({ name }) => name);
   if (path !== null) return { path, passedOver: names, notes };
-  if (passedOver.length > 0) {
+  if (skipped.length > 0) {
     const remedy = "start anew in another --save-dir, or here with --overwrite and without --resume";
     throw new NextvladError("BAD_SNAPSHOT", `no snapshot here is whole: ${notes.join(" ")}`, { file: saveDir, key: "--resume", remedy });
   }

@@ -7,10 +7,10 @@ export async function openNamedWeights(
   path: string | undefined,
   { optimizer }: { readonly optimizer?: "if there" } = {},
 ): Promise<WeightSource> {
-  const { openWeights, openWithOptimizerIfThere } = await import("../checkpoints/open-weights.js");
-  const { findPublishedWeights } = await import("../checkpoints/published-weights.js");
+  const { openWeights, openWithOptimizerIfPresent } = await import("../checkpoints/open-weights.js");
+  const { findPublishedWeights } = await import("../checkpoints/open-weights.js");
   const found = path ?? (await findPublishedWeights());
-  return optimizer === "if there" ? openWithOptimizerIfThere(found) : openWeights(found, { optimizer: false });
+  return optimizer === "if there" ? openWithOptimizerIfPresent(found) : openWeights(found, { optimizer: false });
 }
 
 /** Whether weights contain a config. */

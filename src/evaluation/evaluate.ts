@@ -3,7 +3,7 @@ import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { requireProcessLimits } from "../base/process-limits.js";
 import { fillAllArrays } from "../checkpoints/arrays.js";
-import { withEarlierSnapshot } from "../checkpoints/snapshot-check.js";
+import { suggestEarlierSnapshot } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { fingerprintList, readContents, type Shard } from "../data/shard.js";
@@ -163,7 +163,7 @@ export async function loadNetwork(
 export async function requireFiniteLogits(network: FrozenNetwork, { path: file, snapshot }: WeightSource): Promise<void> {
   if (network.hasFiniteLogits()) return;
   const what = "the model computes NaN or Inf from these weights: the training that wrote them diverged";
-  throw await withEarlierSnapshot(new NextvladError("NOT_FINITE", what, { file }), snapshot);
+  throw await suggestEarlierSnapshot(new NextvladError("NOT_FINITE", what, { file }), snapshot);
 }
 
 /** How to read shards: the policy for corrupt data (default: error), how many batches to skip, and callbacks for the stream's events. */

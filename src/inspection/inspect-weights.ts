@@ -1,10 +1,9 @@
 import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { adamParameter, inferModel, isArrayName, STEP_COUNTER } from "../checkpoints/model-arrays.js";
-import { openWithOptimizerIfThere } from "../checkpoints/open-weights.js";
+import { openWithOptimizerIfPresent } from "../checkpoints/open-weights.js";
 import { findPaddleStep } from "../checkpoints/paddle-step.js";
-import { readSnapshotConfig, readSnapshotState } from "../checkpoints/snapshot.js";
-import { checkSnapshot } from "../checkpoints/snapshot-check.js";
+import { checkSnapshot, readSnapshotConfig, readSnapshotState } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { buildConfig } from "../config/load.js";
 import { readYamlText } from "../config/yaml.js";
@@ -12,7 +11,7 @@ import { countValues } from "../model/parameters.js";
 
 /** Inspects weights: a snapshot, Paddle's, or exported ones. Problems with their sizes or config are in the result. Throws what `openWeights` throws. */
 export async function inspectWeights(path: string) {
-  const source = await openWithOptimizerIfThere(path);
+  const source = await openWithOptimizerIfPresent(path);
   try {
     const problems: string[] = [];
     const tryRead = async <T>(work: () => T | Promise<T>): Promise<T | null> => {

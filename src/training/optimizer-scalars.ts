@@ -1,4 +1,4 @@
-import type { HostArray } from "../checkpoints/host-arrays.js";
+import type { HostArray } from "../checkpoints/weight-source.js";
 import { BETA1, BETA2 } from "../optim/adam.js";
 import { learningRateAt, type ScheduleOptions } from "../optim/schedule.js";
 

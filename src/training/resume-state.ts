@@ -27,11 +27,11 @@ export async function readResumeState(source: WeightSource, seed: number, resume
     const remedy = "leave the flag out; it is for Paddle's weights that have lost count";
     throw new NextvladError("BAD_USAGE", "a snapshot knows its own step", { file: source.path, key: "--resume-step", remedy });
   }
-  const { step, told } = await findPaddleStep(source, resumeStep);
+  const { step, origin } = await findPaddleStep(source, resumeStep);
   const number = /epoch_?(\d+)/.exec(basename(source.path))?.[1];
   const epoch = number === undefined ? 0 : Number(number) + 1;
   const epochs = number === undefined ? "its name tells no epoch, so epochs count from 0, as in PaddleVideo" : "the epoch is its name's";
   const validated = epoch > 0 ? epoch - 1 : null;
   const state = { step, epoch, step_in_epoch: 0, seed, best: null, validated_epoch: validated, shards: null };
-  return { state, writtenBy: null, told: `${told}; ${epochs}` };
+  return { state, writtenBy: null, told: `${origin}; ${epochs}` };
 }

@@ -3,7 +3,7 @@ import { NextvladError } from "../base/errors.js";
 import { refuseForeignFile } from "../base/files.js";
 import { readInput } from "../base/input.js";
 import { listFirst } from "../base/problem-list.js";
-import { describeMisfit, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
+import { describeMismatch, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
 import {
   bestSnapshot,
   isForeignDirectory,
@@ -212,7 +212,7 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
     if (misfits.length > 0)
       telemetry.log.warn(
         { misfits },
-        `${misfits.length === 1 ? "1 array starts" : `${misfits.length} arrays start`} afresh: ${listFirst(misfits.map(describeMisfit), { separator: "; " })}`,
+        `${misfits.length === 1 ? "1 array starts" : `${misfits.length} arrays start`} afresh: ${listFirst(misfits.map(describeMismatch), { separator: "; " })}`,
       );
     await initialize(store, new Set(misfits.map(({ name }) => name)), config, telemetry);
     telemetry.log.info(

@@ -1,8 +1,15 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { NextvladError } from "../base/errors.js";
-import { bestSnapshot, epochSnapshot, promoteToBest, type RunState, rewriteState, stepSnapshot } from "../checkpoints/snapshot.js";
-import { checkSnapshot } from "../checkpoints/snapshot-check.js";
+import {
+  bestSnapshot,
+  checkSnapshot,
+  copyToBest,
+  epochSnapshot,
+  type RunState,
+  rewriteState,
+  stepSnapshot,
+} from "../checkpoints/snapshot.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/corrupt-records.js";
@@ -326,7 +333,7 @@ export class TrainingRun {
     this.#state = { ...this.#state, validated_epoch: epoch };
     if (best === null || metrics.gap > best.gap) {
       this.#state = { ...this.#state, best: { epoch, gap: metrics.gap } };
-      telemetry.log.info(`best so far: ${await promoteToBest(snapshot, saveDir, this.#state)}`);
+      telemetry.log.info(`best so far: ${await copyToBest(snapshot, saveDir, this.#state)}`);
     }
     // Do not change a snapshot of another save-dir, which this run resumed from.
     if (liesIn(saveDir, snapshot)) await rewriteState(snapshot, this.#state);

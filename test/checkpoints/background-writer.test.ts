@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { NextvladError } from "../../src/base/errors.js";
 import { lockFolder } from "../../src/base/lock.js";
 import { copyArrays, writeInBackground } from "../../src/checkpoints/background-writer.js";
-import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import { checkSnapshot } from "../../src/checkpoints/snapshot.js";
 import type { SnapshotTask } from "../../src/checkpoints/snapshot-worker.js";
 import { SafetensorsFile } from "../../src/formats/tensors/safetensors.js";
 import { temporaryFolder } from "../helpers/files.js";

@@ -180,14 +180,14 @@ test("what is no weights is refused by what it is", async (t) => {
   for (const [path, code, pattern] of [
     [at("page", "<!DOCTYPE html><html>"), "BAD_WEIGHTS", /not a file of weights.*a web page here means/],
     [at("nothing", ""), "BAD_WEIGHTS", /not a file of weights/],
-    [join(paddle, "dir", "w"), "BAD_WEIGHTS", /single Paddle variable.*name the directory/i],
-    [join(paddle, "combined"), "BAD_WEIGHTS", /several in one file without their names/],
-    [at("list.pkl", Buffer.from("\x80\x02].", "latin1")), "BAD_WEIGHTS", /holds no dict of arrays.*tf2pkl\.py/],
-    [at("empty.zip", Buffer.concat([Buffer.from("PK\x05\x06"), Buffer.alloc(18)])), "BAD_WEIGHTS", /this zip file holds no numpy arrays/],
+    [join(paddle, "dir", "w"), "BAD_WEIGHTS", /single Paddle variable.*name a directory/i],
+    [join(paddle, "combined"), "BAD_WEIGHTS", /several in one file without names/],
+    [at("list.pkl", Buffer.from("\x80\x02].", "latin1")), "BAD_WEIGHTS", /expected a pickled dict of arrays.*tf2pkl\.py/],
+    [at("empty.zip", Buffer.concat([Buffer.from("PK\x05\x06"), Buffer.alloc(18)])), "BAD_WEIGHTS", /no numpy arrays in this zip file/],
     [at("short.zip", "PK\x03\x04"), "BAD_FORMAT", /short\.zip: not a \.npz file, or corrupt/],
     [pipe, "FILE_UNREADABLE", /cannot read: it is a pipe, not a file/],
     [empty, "BAD_WEIGHTS", /it is empty/],
-    [join(folder, "gone"), "FILE_MISSING", /nor one with \.pdparams or \.pdparams\.gz behind it/],
+    [join(folder, "gone"), "FILE_MISSING", /also not with \.pdparams or \.pdparams\.gz/],
   ] as const) {
     assert.match((await failsWith(openWeights(path, { optimizer: false }), code)).message, pattern);
   }
@@ -202,7 +202,7 @@ test("a damaged variable is no missing one: its file is named", async (t) => {
   if (!hasTar) return;
   const tar = join(folder, "..", "x.tar");
   spawnSync("tar", ["cf", tar, "-C", join(folder, ".."), "v"]);
-  await failsWith(openWeights(tar, { optimizer: false }), "BAD_FORMAT", { file: `${tar}, in it v/batch_norm_0.w_1` });
+  await failsWith(openWeights(tar, { optimizer: false }), "BAD_FORMAT", { file: `${tar}, entry v/batch_norm_0.w_1` });
 });
 
 test("a tar that holds a variable twice is refused", { skip: !hasTar && "tar is missing" }, async (t) => {
@@ -212,6 +212,6 @@ test("a tar that holds a variable twice is refused", { skip: !hasTar && "tar is 
   spawnSync("tar", ["cf", tar, "-C", folder, "all"]);
   assert.match(
     (await failsWith(openWeights(tar, { optimizer: false }), "BAD_WEIGHTS")).message,
-    /twice: all\/NEXTVLAD_epoch\d\/.* and all\/NEXTVLAD_epoch\d\//,
+    /in the tar: all\/NEXTVLAD_epoch\d\/.* and all\/NEXTVLAD_epoch\d\//,
   );
 });

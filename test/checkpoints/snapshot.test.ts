@@ -4,7 +4,10 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import {
-  promoteToBest,
+  checkSnapshot,
+  copyToBest,
+  findNewestSnapshot,
+  findOutdated,
   type RunState,
   readSnapshotConfig,
   readSnapshotState,
@@ -12,7 +15,6 @@ import {
   rewriteState,
   writeSnapshot,
 } from "../../src/checkpoints/snapshot.js";
-import { checkSnapshot, findNewestSnapshot, findOutdated } from "../../src/checkpoints/snapshot-check.js";
 import { stringifyWithChecksum } from "../../src/formats/checksum.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { failsWith } from "../helpers/shards.js";
@@ -113,7 +115,7 @@ describe("a snapshot", () => {
     for (const read of [readSnapshotState, readSnapshotConfig]) {
       assert.match(
         (await failsWith(read(folder), "BAD_SNAPSHOT", { file: folder })).message,
-        /holds no weights\.safetensors, state\.json, config\.yaml/,
+        /not a snapshot: weights\.safetensors, state\.json, config\.yaml missing/,
       );
       await failsWith(read(file), "BAD_SNAPSHOT", { file });
     }
@@ -143,7 +145,7 @@ describe("a snapshot", () => {
       await failsWith(checkSnapshot(copy), "BAD_SNAPSHOT", { file: join(copy, name) });
       rmSync(join(copy, name));
       const error = await failsWith(checkSnapshot(copy), "BAD_SNAPSHOT", { file: copy });
-      assert.match(error.message, new RegExp(`it holds no ${name}`));
+      assert.match(error.message, new RegExp(`${name} missing`));
       rmSync(copy, { recursive: true });
     }
   });
@@ -159,8 +161,8 @@ describe("a snapshot", () => {
     const file = join(path, "state.json");
     for (const [version, remedy] of [
       [4, /expected 1 to 3, found 4\)\. Use the version of nextvlad that wrote it, or a newer one/],
-      [0, /found 0\)\. Take another/],
-      ["x", /found x\)\. Take another/],
+      [0, /found 0\)\. Use another/],
+      ["x", /found x\)\. Use another/],
     ] as const) {
       writeFileSync(file, JSON.stringify({ format_version: version }));
       assert.match((await failsWith(checkSnapshot(path), "BAD_SNAPSHOT", { file })).message, remedy);
@@ -211,7 +213,7 @@ describe("a snapshot", () => {
     await checkSnapshot(path);
     writeFileSync(file, sealed.replace('"step": 7', '"step": 8'));
     const { message } = await failsWith(checkSnapshot(path), "BAD_SNAPSHOT", { file });
-    assert.match(message, /checksum does not match/);
+    assert.match(message, /checksum mismatch/);
   });
 
   test("damaged weights are refused where weights are all that is asked for", async (t) => {
@@ -233,7 +235,7 @@ describe("a snapshot", () => {
     await write(path);
     const state = { ...STATE, epoch: 2, best: { epoch: 1, gap: 0.5 }, validated_epoch: 1 };
     await rewriteState(path, state);
-    const best = await promoteToBest(path, folder, state);
+    const best = await copyToBest(path, folder, state);
     for (const snapshot of [path, best]) {
       const { files, ...found } = await checkSnapshot(snapshot);
       assert.deepEqual(found, { ...state, format_version: 3, written_by: WRITTEN_BY });
@@ -245,8 +247,8 @@ describe("a snapshot", () => {
 describe("the newest snapshot", () => {
   test("is the one that stands furthest, an epoch's before a step's before best; damaged ones are passed over, and named", async (t) => {
     const folder = temporaryFolder(t);
-    assert.deepEqual(await findNewestSnapshot(folder), { path: null, passedOver: [] });
-    assert.deepEqual(await findNewestSnapshot(join(folder, "nowhere")), { path: null, passedOver: [] });
+    assert.deepEqual(await findNewestSnapshot(folder), { path: null, skipped: [] });
+    assert.deepEqual(await findNewestSnapshot(join(folder, "nowhere")), { path: null, skipped: [] });
     const at = (name: string): string => join(folder, name);
     for (const [name, step] of [
       ["NEXTVLAD_step9", 9],
@@ -261,8 +263,8 @@ describe("the newest snapshot", () => {
     writeFileSync(at("NEXTVLAD_step5"), "no directory");
     writeFileSync(at("NEXTVLAD_stepx"), "");
     const newest = async (): Promise<[string | null, string[]]> => {
-      const { path, passedOver } = await findNewestSnapshot(folder);
-      return [path, passedOver.map(({ name }) => name)];
+      const { path, skipped } = await findNewestSnapshot(folder);
+      return [path, skipped.map(({ name }) => name)];
     };
     assert.deepEqual(await newest(), [at("NEXTVLAD_step110"), ["NEXTVLAD_step5"]]);
     truncateSync(join(at("NEXTVLAD_step110"), "optimizer.safetensors"), 20);
@@ -272,8 +274,8 @@ describe("the newest snapshot", () => {
       assert.equal((await newest())[0], at(expected));
       rmSync(at(expected), { recursive: true });
     }
-    const [path, passedOver] = await newest();
-    assert.deepEqual([path, passedOver.sort()], [null, ["NEXTVLAD_step100", "NEXTVLAD_step110", "NEXTVLAD_step5"]]);
+    const [path, skipped] = await newest();
+    assert.deepEqual([path, skipped.sort()], [null, ["NEXTVLAD_step100", "NEXTVLAD_step110", "NEXTVLAD_step5"]]);
   });
 
   test("is never rotated out, nor is best, nor what cannot be read", async (t) => {

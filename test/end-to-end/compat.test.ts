@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
-import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import { checkSnapshot } from "../../src/checkpoints/snapshot.js";
 import { floatsOf } from "../../src/checkpoints/weight-source.js";
 import { describeUpdateError } from "../helpers/golden.js";
 import { trainInProcess } from "../helpers/training.js";

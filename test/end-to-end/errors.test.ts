@@ -109,7 +109,7 @@ const cases: Record<string, Case> = {
   "weights of another shape": {
     args: () => evaluate("--set", "MODEL.num_classes=12", "--filelist", at("validate.list")),
     exitCode: 1,
-    names: [/weights\/best/, /logits_clf_weights should be \[16, 12\] and is \[16, 6\]/],
+    names: [/weights\/best/, /logits_clf_weights is \[16, 6\], expected \[16, 12\]/],
   },
   "an unwritable save dir": {
     args: () => {
@@ -197,7 +197,7 @@ const cases: Record<string, Case> = {
   "a folder without weights": {
     args: () => ["eval", "--config", config, "--weights", folder, "--save-dir", at("out")],
     exitCode: 1,
-    names: [/holds no weights: config\.yaml, /, /a directory of Paddle variables/],
+    names: [/no weights in this directory: config\.yaml, /, /a directory of Paddle variables/],
   },
   "a missing eigen file": {
     args: () => train("--set", "MODEL.eigen_file=nowhere.npy"),

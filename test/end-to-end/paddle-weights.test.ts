@@ -194,7 +194,7 @@ describe("Paddle's weights of every format give Paddle's predictions", { concurr
     const { exitCode, error } = await runNextvlad(["eval", "--weights", at("odd"), "--config", at("c.yaml"), "--filelist", shard, ...args]);
     assert.equal(exitCode, 1);
     const expected =
-      /odd: 4 arrays do not fit the model: eigen_param \[1024\] is missing; gating_fc2_weights \[4, 16\] is missing; logits_clf_weights should be \[16, 12\] and is \[16, 10\]; and 1 more; not in the model: gating_fc2_weights_renamed \[4, 16\]\./;
+      /odd: 4 arrays do not match the model: eigen_param \[1024\] is missing; gating_fc2_weights \[4, 16\] is missing; logits_clf_weights is \[16, 10\], expected \[16, 12\]; and 1 more; not in the model: gating_fc2_weights_renamed \[4, 16\]\./;
     assert.match(error, expected);
   });
 
@@ -240,7 +240,7 @@ test("training resumes from Paddle's checkpoint at its step", async (t) => {
   assert.equal(exitCode, 0, stderr);
   assert.match(
     stderr,
-    /going on from .*checkpoint3\.pdparams\.gz: epoch 0, 3 steps taken, as the powers of beta2 say; its name tells no epoch/,
+    /going on from .*checkpoint3\.pdparams\.gz: epoch 0, 3 steps taken, from the powers of beta2; its name tells no epoch/,
   );
   assert.match(stdout, /epochs: 2,\tsteps: 5/);
   const losses = readLog(run).flatMap(({ loss }) => (loss === undefined ? [] : [loss as number]));

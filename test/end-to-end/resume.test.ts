@@ -3,7 +3,7 @@ import type { ChildProcess } from "node:child_process";
 import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import { checkSnapshot } from "../../src/checkpoints/snapshot.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { compiled, interruptNextvlad, runNextvlad, runProgram } from "../helpers/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
@@ -160,12 +160,12 @@ describe("--resume without a path", () => {
     assert.equal(explicit.exitCode, 1);
     assert.match(
       explicit.error,
-      /optimizer\.safetensors: the file's checksum does not match \(expected \w{8}, found \w{8}\)\. Take another snapshot/,
+      /optimizer\.safetensors: checksum mismatch: the file has changed since it was written \(expected \w{8}, found \w{8}\)\. Use another snapshot/,
     );
     const printed = await trained(resume.slice(1));
     assert.match(
       printed,
-      /WARN: --resume passes over NEXTVLAD_epoch1, which is damaged: \S+optimizer\.safetensors: the file's checksum does not match/,
+      /WARN: --resume skips NEXTVLAD_epoch1, which is corrupt: \S+optimizer\.safetensors: checksum mismatch: the file has changed since it was written/,
     );
     assert.match(printed, /going on from \S+NEXTVLAD_epoch0: epoch 1, 6 steps taken/);
     assert.deepEqual(endOf(saveDir, "NEXTVLAD_epoch1").slice(0, 2), whole.slice(0, 2));
@@ -173,7 +173,7 @@ describe("--resume without a path", () => {
     rmSync(join(saveDir, "best"), { recursive: true });
     const refused = await runNextvlad(resume);
     assert.equal(refused.exitCode, 1);
-    assert.match(refused.error, /no snapshot here is whole: .*passes over NEXTVLAD_epoch1.*passes over NEXTVLAD_epoch0/);
+    assert.match(refused.error, /no snapshot here is whole: .*skips NEXTVLAD_epoch1.*skips NEXTVLAD_epoch0/);
     const nowhere = await runNextvlad(["train", "--save-dir", join(folder, "nowhere"), "--resume"]);
     assert.equal(nowhere.exitCode, 1);
     assert.match(nowhere.error, /nowhere, --resume: there is no snapshot here to go on from/);

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { encodeState } from "../../src/checkpoints/state-encoder.js";
+import { encodeState } from "../../src/checkpoints/snapshot-writer.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { compiled, runNextvlad, runProgram } from "../helpers/nextvlad.js";
 import { CLASSES, prepareRun, readLog } from "../helpers/runs.js";
@@ -141,7 +141,7 @@ test("--pretrain loads the arrays that match and lists the others; --resume requ
   await trained(["--config", config, "--save-dir", first, "--epoch", "1"]);
   const other = ["--config", config, "--save-dir", second, "--epoch", "1", "--set", "MODEL.num_classes=12"];
   const printed = await trained([...other, "--pretrain", join(first, "best")]);
-  const misfits = "logits_clf_weights should be [16, 12] and is [16, 6]; logits_clf_bias should be [12] and is [6]";
+  const misfits = "logits_clf_weights is [16, 6], expected [16, 12]; logits_clf_bias is [6], expected [12]";
   assert.ok(printed.includes(`2 arrays start afresh: ${misfits}\n`), printed);
   const resumed = await runNextvlad([
     "train",
@@ -154,7 +154,7 @@ test("--pretrain loads the arrays that match and lists the others; --resume requ
     join(first, "best"),
   ]);
   assert.equal(resumed.exitCode, 1);
-  assert.match(resumed.error, /2 arrays do not fit the model: logits_clf_weights should be \[16, 12\] and is \[16, 6\]; logits_clf_bias/);
+  assert.match(resumed.error, /2 arrays do not match the model: logits_clf_weights is \[16, 6\], expected \[16, 12\]; logits_clf_bias/);
 });
 
 test("--overwrite removes nothing if the run cannot start", async (t) => {

@@ -122,7 +122,7 @@ describe("preflight", { concurrency: 2 }, () => {
     const flags = ["--config", config, "--weights", join(folder, "other.safetensors"), "--save-dir", join(folder, "out")];
     const { message } = await refusal(t, ["eval", ...flags]);
     assert.match(message, /^\S*validate0\.tfrecord, record 0, .*: a label is not one of the model's classes \(expected 0 to 5, found 77\)/);
-    assert.match((await refusal(t, ["infer", ...flags])).message, /other\.safetensors: .* do not fit the model/);
+    assert.match((await refusal(t, ["infer", ...flags])).message, /other\.safetensors: .* do not match the model/);
   });
 
   test("the same problem in many shards is reported once", async (t) => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { lockFolder } from "../../src/base/lock.js";
 import type { RunState } from "../../src/checkpoints/snapshot.js";
-import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import { checkSnapshot } from "../../src/checkpoints/snapshot.js";
 import { SafetensorsFile } from "../../src/formats/tensors/safetensors.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { CLASSIFIER_BIAS } from "../../src/model/parameters.js";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
-import { promoteToBest, type RunState, writeSnapshot } from "../../src/checkpoints/snapshot.js";
+import { copyToBest, type RunState, writeSnapshot } from "../../src/checkpoints/snapshot.js";
 import type { WeightSource } from "../../src/checkpoints/weight-source.js";
 import { formatConfig } from "../../src/config/keys.js";
 import { buildConfig } from "../../src/config/load.js";
@@ -165,7 +165,7 @@ describe("the start of a training", () => {
         [7, ["NEXTVLAD_epoch1", "NEXTVLAD_step8", "best"]],
       ] as const) {
         rmSync(at("later", "best"), { recursive: true, force: true });
-        await promoteToBest(at("later", "NEXTVLAD_epoch0"), at("later"), { ...STATE, step });
+        await copyToBest(at("later", "NEXTVLAD_epoch0"), at("later"), { ...STATE, step });
         assert.deepEqual([...(await given({ overwrite: true })).inTheWay].sort(), expected);
       }
     });
@@ -299,9 +299,9 @@ describe("the start of a training", () => {
         arrays = good;
       }
       for (const [name, words, earlier] of [
-        ["NEXTVLAD_step8", /gating_fc2_weights: the weights hold NaN or Inf.*found NaN at index 3/, "NEXTVLAD_step7"],
+        ["NEXTVLAD_step8", /gating_fc2_weights: the weights contain NaN or Inf.*found NaN at index 3/, "NEXTVLAD_step7"],
         ["NEXTVLAD_step9", /the model computes NaN or Inf from these weights/, "NEXTVLAD_step7"],
-        ["NEXTVLAD_step10", /hidden1_fc_weights_moment2_0: the weights hold NaN or Inf.*found Infinity at index 0/, "NEXTVLAD_step9"],
+        ["NEXTVLAD_step10", /hidden1_fc_weights_moment2_0: the weights contain NaN or Inf.*found Infinity at index 0/, "NEXTVLAD_step9"],
       ] as const) {
         const source = await openWeights(at("diverged", name), { optimizer: true });
         const starting = startTrainee(

@@ -3,8 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { readSnapshotState, rewriteState } from "../../src/checkpoints/snapshot.js";
-import { checkSnapshot } from "../../src/checkpoints/snapshot-check.js";
+import { checkSnapshot, readSnapshotState, rewriteState } from "../../src/checkpoints/snapshot.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { corruptData } from "../helpers/corrupt.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";

@@ -1,6 +1,6 @@
 import { gzipSync } from "node:zlib";
 import { isArrayName } from "../../../src/checkpoints/model-arrays.js";
-import { openPaddleArchive } from "../../../src/checkpoints/paddle-archive.js";
+import { openPaddleArchive } from "../../../src/checkpoints/paddle-variables.js";
 import type { Target } from "../target.js";
 import { readAllArrays } from "./paddle-pickle.js";
 
