@@ -1,9 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { createReadStream, constants as FLAGS, write as fsWrite, type Stats } from "node:fs";
-import { type FileHandle, lstat, mkdir, open, readlink, realpath, rename, rm, stat, statfs } from "node:fs/promises";
+import { type FileHandle, lstat, mkdir, open, readdir, readlink, realpath, rename, rm, stat, statfs } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileError, NextvladError } from "./errors.js";
+import { startTimeMs } from "./processes.js";
+import { reportedWait } from "./waiting.js";
 
 /** `open` flags that create a new file; `open` fails if the name exists, even as a symbolic link. */
 export const CREATE_NEW = FLAGS.O_WRONLY | FLAGS.O_CREAT | FLAGS.O_EXCL | FLAGS.O_NOFOLLOW;
@@ -12,7 +14,7 @@ const MAX_LINKS = 40;
 
 /**
  * Returns a hidden temporary name next to `path`, for a file or directory that is being written or removed. Its random part makes it unpredictable, and
- * distinct in two containers with equal process IDs. `leftovers.ts` recognizes it.
+ * distinct in two containers with equal process IDs. `removeLeftovers` recognizes it.
  */
 export function temporaryName(path: string, kind: "unfinished" | "removed"): string {
   return join(dirname(path), `.${fitName(basename(path))}.${kind}-${process.pid}-${randomBytes(6).toString("hex")}`);
@@ -43,12 +45,12 @@ export async function requireFreeSpace(folder: string, bytes: number): Promise<v
   throw new NextvladError("FILE_UNWRITABLE", "cannot write: too little space is free", { file: folder, expected, found, remedy });
 }
 
-/** Returns the kind of a file in words, such as "a pipe (FIFO)". */
+/** Returns the kind of a file in words, such as "a pipe". */
 export function describeKind(found: Stats): string {
   if (found.isFile()) return "a regular file";
   if (found.isDirectory()) return "a directory";
   if (found.isSymbolicLink()) return "a symbolic link";
-  if (found.isFIFO()) return "a pipe (FIFO)";
+  if (found.isFIFO()) return "a pipe";
   if (found.isSocket()) return "a socket";
   return found.isBlockDevice() ? "a block device" : "a character device";
 }
@@ -267,14 +269,13 @@ export async function isStream(path: string): Promise<boolean> {
 }
 
 const POLL_MS = 5;
-const ANNOUNCE_MS = 1000;
 
-/** Writes to a path for which `isStream` is true. Waits for a pipe's reader, and calls `announce` once if that takes over a second. Throws FILE_UNWRITABLE. */
-export async function writeStream(path: string, content: Content, announce: (text: string) => void): Promise<void> {
+/** Writes to a path for which `isStream` is true. Waits for a pipe's reader; a wait is reported within a second. Throws FILE_UNWRITABLE. */
+export async function writeStream(path: string, content: Content): Promise<void> {
   const standard = STANDARD_DESCRIPTORS.get(path);
   let handle: FileHandle | null = null;
   try {
-    handle = standard === undefined ? await openStream(path, announce) : null;
+    handle = standard === undefined ? await openStream(path) : null;
     const descriptor = handle?.fd ?? (standard as number);
     if (typeof content === "string") await writeToDescriptor(descriptor, Buffer.from(content, "utf8"));
     else if (content instanceof Uint8Array) await writeToDescriptor(descriptor, content);
@@ -287,20 +288,22 @@ export async function writeStream(path: string, content: Content, announce: (tex
 }
 
 /** Polls with O_NONBLOCK: a blocking `open` would wait for a reader, and could not be interrupted. */
-async function openStream(path: string, announce: (text: string) => void): Promise<FileHandle> {
-  const startMs = performance.now();
-  let isAnnounced = false;
-  for (;;) {
-    const handle = await open(path, FLAGS.O_WRONLY | FLAGS.O_NONBLOCK | FLAGS.O_NOCTTY).catch(async (error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENXIO" || !(await stat(path)).isFIFO()) throw error;
-      return null;
-    });
-    if (handle !== null) return handle;
-    if (!isAnnounced && performance.now() - startMs > ANNOUNCE_MS) {
-      isAnnounced = true;
-      announce(`waiting for a reader of the pipe ${path}`);
+async function openStream(path: string): Promise<FileHandle> {
+  let isAbandoned = false;
+  const poll = async (): Promise<FileHandle> => {
+    for (;;) {
+      const handle = await open(path, FLAGS.O_WRONLY | FLAGS.O_NONBLOCK | FLAGS.O_NOCTTY).catch(async (error: NodeJS.ErrnoException) => {
+        if (isAbandoned || error.code !== "ENXIO" || !(await stat(path)).isFIFO()) throw error;
+        return null;
+      });
+      if (handle !== null) return handle;
+      await sleep(POLL_MS);
     }
-    await sleep(POLL_MS);
+  };
+  try {
+    return await reportedWait(`a reader of the pipe ${path}`, poll(), 0);
+  } finally {
+    isAbandoned = true;
   }
 }
 
@@ -370,4 +373,49 @@ export async function removeDirectory(path: string): Promise<void> {
   } catch (error) {
     throw fileError(error, path, "write");
   }
+}
+
+/** Matches temporary names. Those of earlier versions have no random part. */
+const LEFTOVER = /^\.(.+)\.(unfinished|removed)-(\d+)(?:-[0-9a-f]{12})?(-old)?$/;
+/** Process start times are accurate to about a second. */
+const MARGIN_MS = 2000;
+
+/**
+ * Removes temporary files and directories that killed processes left in a folder, and returns their names. `of` limits this to those of the named files and
+ * directories.
+ * If the process was killed between the two renames that replace a directory, the new directory, which is complete, is renamed to its final name.
+ * Keeps those of running processes. Never throws: what cannot be removed stays.
+ */
+export async function removeLeftovers(folder: string, of?: ReadonlySet<string>): Promise<readonly string[]> {
+  const names: readonly string[] = await readdir(folder).catch(() => []);
+  const removed: string[] = [];
+  const targets = of === undefined ? null : new Set(Array.from(of, fitName));
+  // Names that end in `-old` come last: if both exist, the new directory is renamed to the target.
+  for (const name of names.toSorted((a, b) => a.length - b.length)) {
+    const [, target, kind, pid, old] = LEFTOVER.exec(name) ?? [];
+    if (target === undefined || targets?.has(target) === false || (await isBeingWritten(join(folder, name), Number(pid)))) continue;
+    const isReplacement = kind === "unfinished" && (old !== undefined || names.includes(`${name}-old`));
+    const finished = isReplacement && (await finishRename(join(folder, name), join(folder, target)));
+    if (!finished) await rm(join(folder, name), { recursive: true, force: true }).catch(() => undefined);
+    removed.push(name);
+  }
+  return removed;
+}
+
+/** The process ID may have been reused: such a process is younger than the leftover. This process removes leftovers before it writes. */
+async function isBeingWritten(path: string, pid: number): Promise<boolean> {
+  if (pid === process.pid) return false;
+  const startMs = startTimeMs(pid);
+  if (startMs === null) return false;
+  const found = await stat(path).catch(() => null);
+  return found !== null && startMs < found.mtimeMs + MARGIN_MS;
+}
+
+async function finishRename(from: string, to: string): Promise<boolean> {
+  const found = await stat(to).catch(() => null);
+  if (found !== null) return false;
+  return rename(from, to).then(
+    () => true,
+    () => false,
+  );
 }

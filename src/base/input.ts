@@ -2,16 +2,10 @@ import { constants, openSync, type Stats, statSync } from "node:fs";
 import { type FileHandle, open, readFile, stat } from "node:fs/promises";
 import { Socket } from "node:net";
 import { fileError, NextvladError } from "./errors.js";
-import { untilStopped, waitForInput } from "./waiting.js";
+import { describeKind } from "./files.js";
+import { reportedWait, untilStopped } from "./waiting.js";
 
 const PIECE_BYTES = 1 << 18;
-
-/** Returns "a pipe", "a socket" or "a device"; null for a regular file or a directory. */
-export function specialKind(found: Stats): string | null {
-  if (found.isFIFO()) return "a pipe";
-  if (found.isSocket()) return "a socket";
-  return found.isCharacterDevice() || found.isBlockDevice() ? "a device" : null;
-}
 
 /**
  * Opens an input that is read at positions or more than once, or whose size is needed. Rejects pipes, sockets and devices: opening a pipe waits for a writer,
@@ -27,12 +21,17 @@ export async function openInput(path: string, name = path): Promise<FileHandle> 
 /** Synchronous `openInput`: returns the file descriptor. */
 export function openInputSync(path: string): number {
   try {
-    refuseSpecial(statSync(path), path);
+    rejectSpecialFile(statSync(path), path);
     return openSync(path, "r");
   } catch (error) {
     throw fileError(error, path, "read");
   }
 }
+
+/** Default maximum length of a shard's record. An hour of YouTube-8M frames takes 4 MB. */
+export const DEFAULT_MAX_RECORD_BYTES = 2 ** 28;
+/** Largest value that --max-record-bytes accepts. */
+export const LARGEST_MAX_RECORD_BYTES = 2 ** 30;
 
 /** Default maximum size of a file that is read as a whole: lists, states, tables. */
 const MAX_INPUT_BYTES = 2 ** 28;
@@ -45,7 +44,7 @@ export async function readInput(path: string, name = path, maxBytes = MAX_INPUT_
       file: name,
       expected: `at most ${maxBytes} bytes`,
       found: `${size} bytes`,
-      remedy: "check that it is the file that you mean",
+      remedy: "check the path",
     };
     throw new NextvladError("BAD_FORMAT", "the file is too large", details);
   }
@@ -60,15 +59,15 @@ export async function requireRegularFile(path: string, name = path): Promise<Sta
     name,
     stat(path).catch(() => null),
   );
-  if (found !== null) refuseSpecial(found, name);
+  if (found !== null) rejectSpecialFile(found, name);
   return found;
 }
 
-function refuseSpecial(found: Stats, path: string): void {
-  const kind = specialKind(found);
-  if (kind === null) return;
-  const remedy = kind === "a pipe" ? "write what comes from it into a file, and name that file" : "name a regular file";
-  throw new NextvladError("FILE_UNREADABLE", `cannot read: it is ${kind}, not a file`, { file: path, remedy });
+function rejectSpecialFile(found: Stats, path: string): void {
+  // Opening a directory reports it.
+  if (found.isFile() || found.isDirectory()) return;
+  const remedy = found.isFIFO() ? "write its data to a file, and name that file" : "name a regular file";
+  throw new NextvladError("FILE_UNREADABLE", `cannot read: it is ${describeKind(found)}, not a file`, { file: path, remedy });
 }
 
 /**
@@ -76,7 +75,7 @@ function refuseSpecial(found: Stats, path: string): void {
  * Throws FILE_MISSING, FILE_UNREADABLE.
  */
 export async function* readOnce(path: string): AsyncGenerator<Uint8Array, void> {
-  const found = await waitForInput(path, stat(path)).catch((error: unknown) => {
+  const found = await reportedWait(path, stat(path)).catch((error: unknown) => {
     throw fileError(error, path, "read");
   });
   if (found.isFIFO()) yield* readPipe(path);
@@ -141,7 +140,7 @@ export async function* readStream(
   try {
     for (;;) {
       // A pipe without data is not a stuck read: a stop signal ends the wait at once.
-      const { value, done } = await waitForInput(`data from ${source}`, pieces.next(), 0);
+      const { value, done } = await reportedWait(`data from ${source}`, pieces.next(), 0);
       if (done === true) return;
       yield Buffer.from(value);
     }

@@ -31,7 +31,7 @@ export interface FolderLock {
 export async function lockFolder(folder: string): Promise<FolderLock> {
   const path = join(folder, LOCK_NAME);
   const text = `${JSON.stringify({ ...identifySelf(), since: new Date().toISOString(), key: randomBytes(8).toString("hex") })}\n`;
-  // Written under a temporary name first, so that no process reads a partial lock. `sweepLeftovers` removes such names.
+  // Written under a temporary name first, so that no process reads a partial lock. `removeLeftovers` removes such names.
   const own = temporaryName(path, "unfinished");
   try {
     await createFile(own, text);

@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { deserialiseError, NextvladError } from "../base/errors.js";
-import { SLOW_MS, SlowWatch } from "../base/slow-watch.js";
+import { SLOW_MS, SlowWatch } from "../base/waiting.js";
 import type { StoredArray } from "../runtime/variables.js";
 import type { CopiedArray, SnapshotReply, SnapshotTask } from "./snapshot-worker.js";
 
@@ -26,7 +26,7 @@ export function writeInBackground(
   const transferList = [...task.weights, ...task.moments].map(({ values }) => values.buffer);
   const worker = new Worker(WORKER_MODULE, { workerData: task, transferList });
   const watch = new SlowWatch(onSlow, slowMs);
-  watch.begin();
+  watch.start();
   const written = new Promise<void>((resolve, reject) => {
     const died = (why: string, cause?: unknown): void =>
       reject(new NextvladError("WORKER_DIED", `the thread that writes the snapshot exited: ${why}`, { file: task.path }, cause));
@@ -38,5 +38,5 @@ export function writeInBackground(
     worker.on("error", (error) => died(error.message, error));
     worker.on("exit", (code) => died(`exit code ${code}`));
   });
-  return written.finally(() => watch.end());
+  return written.finally(() => watch.stop());
 }

@@ -1,7 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
 import { type Content, isStream, refuseForeignFile, writeDirectoryAtomic, writeFileAtomic, writeStream } from "../base/files.js";
-import { requireMemory } from "../base/memory.js";
+import { requireMemory } from "../base/resource-limits.js";
 import { pickleArrayPortably } from "../formats/pickle/numpy.js";
 import { encodePickledDict } from "../formats/pickle/pickler.js";
 import type { Picklable } from "../formats/pickle/values.js";
@@ -39,8 +39,6 @@ export interface ExportOptions {
   readonly version: string;
   /** Whether an existing file may be replaced. */
   readonly overwrite: boolean;
-  /** Reports a wait for the reader of a pipe. */
-  readonly announce: (text: string) => void;
 }
 
 export interface ExportOutcome {
@@ -67,7 +65,7 @@ export async function exportWeights(options: ExportOptions): Promise<ExportOutco
   assertArraysMatch(weights, table, REMEDY);
   if (format === "pdparams") return exportPickles(options, table);
   if (format === "paddle-vars") return exportVariables(options, table);
-  if (await isStream(out)) await writeStream(out, await encode(options, table), options.announce);
+  if (await isStream(out)) await writeStream(out, await encode(options, table));
   else {
     await refuseForeignFile(out, options.overwrite);
     await writeFileAtomic(out, await encode(options, table));

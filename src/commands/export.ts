@@ -32,7 +32,6 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
     optimizerScalars: (step, trained) => optimizerScalars(step, trained, config.TRAIN),
     version: version(),
     overwrite: flags.overwrite ?? false,
-    announce: printToStderr,
   });
   if (flags.format === "onnx")
     printToStderr(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are constants of the graph`);

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "commander";
-import { LARGEST_MAX_RECORD_BYTES, parseByteSize } from "../base/byte-size.js";
+import { LARGEST_MAX_RECORD_BYTES } from "../base/input.js";
+import { parseByteSize } from "../base/numbers.js";
 import { localPath } from "../base/paths.js";
 import type { SaveInterval } from "../base/save-interval.js";
 import type { FileList } from "../data/file-list.js";

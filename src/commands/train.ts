@@ -72,11 +72,11 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
 /** Creates the save-dir if it is missing, locks it against other runs, removes temporary files of a killed run, and runs `work`. */
 async function withSaveDir(saveDir: string, work: (lock: FolderLock, swept: readonly string[]) => Promise<number>): Promise<number> {
   const { lockFolder } = await import("../base/lock.js");
-  const { sweepLeftovers } = await import("../base/leftovers.js");
+  const { removeLeftovers } = await import("../base/files.js");
   await prepareFolder(saveDir);
   const lock = await lockFolder(saveDir);
   try {
-    return await work(lock, await sweepLeftovers(saveDir));
+    return await work(lock, await removeLeftovers(saveDir));
   } finally {
     await lock.release();
   }

@@ -1,5 +1,5 @@
 import { availableParallelism } from "node:os";
-import { describeWait } from "../base/slow-watch.js";
+import { describeWait } from "../base/waiting.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
 import { describeFileList, type FileList, findShards } from "../data/file-list.js";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../base/byte-size.js";
+import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../base/input.js";
 import {
   byteSize,
   corruptPolicy,

@@ -1,6 +1,5 @@
 import { z } from "zod";
-import { parseByteSize } from "../base/byte-size.js";
-import { parseDecimal } from "../base/decimal.js";
+import { parseByteSize, parseDecimal } from "../base/numbers.js";
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 
 // The types of config values.

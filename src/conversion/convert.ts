@@ -2,9 +2,8 @@ import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { deserialiseError } from "../base/errors.js";
 import { confirmLock, lockFolder } from "../base/lock.js";
-import { requireProcessLimits } from "../base/process-limits.js";
-import { describeWait, SlowWatch } from "../base/slow-watch.js";
-import { untilStopped } from "../base/waiting.js";
+import { requireProcessLimits } from "../base/resource-limits.js";
+import { describeWait, SlowWatch, untilStopped } from "../base/waiting.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard.js";
 import { startWorker, workerExitError } from "../data/worker-thread.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
@@ -184,8 +183,8 @@ class Conversion {
     const { telemetry, slowMs } = this.#options;
     const warn = (waitedMs: number): void => telemetry.log.warn(describeWait(`converting ${task.output} has not finished`, waitedMs));
     const watch = new SlowWatch(warn, slowMs);
-    watch.begin();
-    return await work.finally(() => watch.end());
+    watch.start();
+    return await work.finally(() => watch.stop());
   }
 
   #addResult(

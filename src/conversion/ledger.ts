@@ -3,8 +3,7 @@ import { access, readFile, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { fileError, NextvladError } from "../base/errors.js";
-import { refuseForeignFile, resolveOutputFile, writeFileAtomic } from "../base/files.js";
-import { sweepLeftovers } from "../base/leftovers.js";
+import { refuseForeignFile, removeLeftovers, resolveOutputFile, writeFileAtomic } from "../base/files.js";
 import { type ConversionPlan, identify, type Origin, type PlannedShard } from "./plan.js";
 
 /** File beside the shards that records what each was made from. */
@@ -69,7 +68,7 @@ export async function openLedger(out: string, plan: ConversionPlan, overwrite = 
       remedy,
     });
   }
-  await sweepLeftovers(out, new Set(pending.map(({ task }) => basename(task.output))));
+  await removeLeftovers(out, new Set(pending.map(({ task }) => basename(task.output))));
   const addEntry = ({ task, origin }: PlannedShard): void => {
     digests[basename(task.output)] = digest(origin);
   };

@@ -8,7 +8,7 @@ import { openInput, readFully, readInput, readOnce, readStream } from "../base/i
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 import { joinErrors, listFirst } from "../base/problem-list.js";
 import { showPath, showText } from "../base/shown-value.js";
-import { waitForInput } from "../base/waiting.js";
+import { reportedWait } from "../base/waiting.js";
 import { expandGlob, isGlob } from "./glob.js";
 import { type Shard, shardAt } from "./shard.js";
 
@@ -69,7 +69,7 @@ export async function findShards(list: FileList, { cwd }: { readonly cwd: string
 
 async function findListed(list: string, cwd: string): Promise<FoundShards> {
   const path = resolve(cwd, list);
-  const found = isStandardInput(list) ? null : await waitForInput(list, examine(path));
+  const found = isStandardInput(list) ? null : await reportedWait(list, examine(path));
   const kind = found === null ? "pipe" : found.kind;
   if (kind === "missing" && isGlob(list)) return matchPattern(list, cwd);
   if (kind === "directory") {

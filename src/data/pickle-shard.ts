@@ -1,8 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
-import { DEFAULT_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import { decodeBytes, normaliseBytes } from "../base/byte-text.js";
 import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
-import { openInput, readExactly } from "../base/input.js";
+import { DEFAULT_MAX_RECORD_BYTES, openInput, readExactly } from "../base/input.js";
 import { showValue } from "../base/shown-value.js";
 import { PickleLengthCheck } from "../formats/pickle/length-check.js";
 import { parsePickle } from "../formats/pickle/unpickler.js";

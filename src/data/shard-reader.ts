@@ -1,7 +1,6 @@
 import { stat } from "node:fs/promises";
-import { DEFAULT_MAX_RECORD_BYTES } from "../base/byte-size.js";
 import { fileError } from "../base/errors.js";
-import { readInput } from "../base/input.js";
+import { DEFAULT_MAX_RECORD_BYTES, readInput } from "../base/input.js";
 import type { CorruptPolicy } from "../config/value-types.js";
 import { type OpenedSource, openFileSource } from "../formats/containers/byte-source.js";
 import { mayStartTfRecord, readTfRecordFile, startsTfRecord, type TfRecord, tooLong } from "../formats/containers/tfrecord.js";

@@ -1,5 +1,5 @@
 import { listFirst } from "../base/problem-list.js";
-import { ASK_THE_DISK, SlowWatch, showSeconds } from "../base/slow-watch.js";
+import { DISK_QUESTION, formatSeconds, SlowWatch } from "../base/waiting.js";
 import type { OpenShard } from "./reader-pool.js";
 
 /** Time limit for the batch thread's reply; a live thread replies immediately. */
@@ -33,11 +33,11 @@ export class StallWatch {
   }
 
   begin(): void {
-    this.#watch.begin();
+    this.#watch.start();
   }
 
   end(): void {
-    this.#watch.end();
+    this.#watch.stop();
     clearTimeout(this.#replyTimer);
     this.#replyTimer = undefined;
   }
@@ -52,18 +52,19 @@ export class StallWatch {
 
 /** Formats a stall: which shards are awaited, and for how long. */
 export function describeStall({ waitedMs, shards }: Stall): string {
-  const what = `no batch for ${showSeconds(waitedMs)}`;
+  const what = `no batch for ${formatSeconds(waitedMs)}`;
   if (shards === null) return `${what}, and the batch thread does not reply`;
   if (shards.length === 0) return `${what}, and no shard is open`;
   const active = shards.find(({ quietMs }) => quietMs !== null && quietMs < Math.min(ACTIVE_MS, waitedMs / 2));
   if (active !== undefined) {
     return `${what}, but data arrives, most recently from ${active.path}: a run that resumes inside an epoch first skips what it has processed`;
   }
-  return `${what}: ${listFirst(shards.map(describeShard), { separator: "; ", shown: NAMED_SHARDS })}. ${ASK_THE_DISK}`;
+  return `${what}: ${listFirst(shards.map(describeShard), { separator: "; ", shown: NAMED_SHARDS })}. ${DISK_QUESTION}`;
 }
 
 function describeShard({ path, openMs, quietMs, waitedMs }: OpenShard): string {
-  const state = waitedMs === null ? "open" : `awaited for ${showSeconds(waitedMs)}`;
-  const read = quietMs === null ? `nothing read since it was opened ${showSeconds(openMs)} ago` : `last read ${showSeconds(quietMs)} ago`;
+  const state = waitedMs === null ? "open" : `awaited for ${formatSeconds(waitedMs)}`;
+  const read =
+    quietMs === null ? `nothing read since it was opened ${formatSeconds(openMs)} ago` : `last read ${formatSeconds(quietMs)} ago`;
   return `${path} (${state}, ${read})`;
 }

@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { deserialiseError } from "../base/errors.js";
-import { SLOW_MS } from "../base/slow-watch.js";
+import { SLOW_MS } from "../base/waiting.js";
 import { AsyncQueue } from "./async-queue.js";
 import type { BatchEvent, BatchReply, BatchRequest } from "./batch-worker.js";
 import { type BatchMemory, memoryOf, type StreamOptions } from "./batches.js";

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
-import { requireProcessLimits } from "../base/process-limits.js";
+import { requireProcessLimits } from "../base/resource-limits.js";
 import { fillAllArrays } from "../checkpoints/arrays.js";
 import { suggestEarlierSnapshot } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";

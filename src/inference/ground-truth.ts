@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
-import { requireProcessLimits } from "../base/process-limits.js";
+import { requireProcessLimits } from "../base/resource-limits.js";
 import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/corrupt-records.js";
 import type { Shard } from "../data/shard.js";

@@ -1,4 +1,4 @@
-import { availableMemory } from "../base/memory.js";
+import { availableMemory } from "../base/resource-limits.js";
 import type { Config } from "../config/schema.js";
 import { fingerprintList, readContents } from "../data/shard.js";
 import { type EvaluateOptions, loadNetwork, noVideos, openReading } from "../evaluation/evaluate.js";

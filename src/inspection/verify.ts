@@ -1,7 +1,7 @@
 import { decodeBytes } from "../base/byte-text.js";
 import { type ErrorCode, type NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
-import { requireProcessLimits } from "../base/process-limits.js";
-import { SlowWatch } from "../base/slow-watch.js";
+import { requireProcessLimits } from "../base/resource-limits.js";
+import { SlowWatch } from "../base/waiting.js";
 import type { Shard } from "../data/shard.js";
 import type { VideoShape } from "../data/video.js";
 import { startWorker, type WorkerExit, workerExitError } from "../data/worker-thread.js";
@@ -185,7 +185,7 @@ class Verifier {
     const watch = new SlowWatch(warn, slowMs);
     const thread = startWorker<VerifyRequest, ShardPiece>(this.#module, shape, {
       onMessage: (piece) => {
-        watch.begin();
+        watch.start();
         this.#addPiece(assigned[0] as number, piece);
         if (piece.state === "more") return;
         assigned.shift();
@@ -206,12 +206,12 @@ class Verifier {
       }
     };
     assign();
-    watch.begin();
+    watch.start();
     signal.addEventListener("abort", finish);
     await finished;
     signal.removeEventListener("abort", finish);
     await thread.stop();
-    watch.end();
+    watch.stop();
   }
 
   #path(shard: number): string {

@@ -1,5 +1,5 @@
-import { formatBytes } from "../base/byte-size.js";
-import { availableMemory, requireMemory } from "../base/memory.js";
+import { formatBytes } from "../base/numbers.js";
+import { availableMemory, requireMemory } from "../base/resource-limits.js";
 import { descriptorsLength, parameterTable } from "./network.js";
 import { countParameters } from "./parameters.js";
 import { type ModelSection, modalitiesOf, modelSizes } from "./sizes.js";

@@ -2,9 +2,8 @@ import { lstat, readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Logger } from "pino";
 import { fileError, NextvladError } from "../base/errors.js";
-import { makeFolder, removeDirectory, writeFileAtomic } from "../base/files.js";
+import { makeFolder, removeDirectory, removeLeftovers, writeFileAtomic } from "../base/files.js";
 import { readInput } from "../base/input.js";
-import { sweepLeftovers } from "../base/leftovers.js";
 import { confirmLock, type FolderLock, LOCK_NAME, lockFolder } from "../base/lock.js";
 import { showText } from "../base/shown-value.js";
 import { TALLY_NAME } from "./partial-outputs.js";
@@ -55,14 +54,14 @@ export class PartialFolder {
       throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "remove the link" });
     }
     try {
-      await sweepLeftovers(dirname(path), new Set([basename(path)]));
+      await removeLeftovers(dirname(path), new Set([basename(path)]));
       await makeFolder(path);
     } catch (error) {
       throw fileError(error, path, "write");
     }
     const lock = await lockFolder(path);
     if (lock.tookOver !== null) log.info(`the last run here ended without a word: ${lock.tookOver}`);
-    await sweepLeftovers(path);
+    await removeLeftovers(path);
     const foreign = (await readdir(path).catch(() => [])).find((name) => !isPartialResult(name));
     if (foreign !== undefined) {
       await lock.release();

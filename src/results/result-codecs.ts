@@ -1,6 +1,6 @@
 import { decodeBytes, encodeBytes, escapeBytes, isUnicode, normaliseBytes, unescapeBytes } from "../base/byte-text.js";
-import { parseDecimal } from "../base/decimal.js";
 import { NextvladError } from "../base/errors.js";
+import { parseDecimal } from "../base/numbers.js";
 import { showValue } from "../base/shown-value.js";
 import { openFileSource } from "../formats/containers/byte-source.js";
 import { csvField, readCsv } from "../formats/csv.js";

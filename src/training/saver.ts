@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { NextvladError } from "../base/errors.js";
-import { describeWait } from "../base/slow-watch.js";
+import { describeWait } from "../base/waiting.js";
 import { copyArrays, writeInBackground } from "../checkpoints/background-writer.js";
 import type { RunState, WrittenBy } from "../checkpoints/snapshot.js";
 import { findOutdated, removeSnapshots } from "../checkpoints/snapshot.js";

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../base/files.js";
-import { requireProcessLimits } from "../base/process-limits.js";
+import { requireProcessLimits } from "../base/resource-limits.js";
 import { removeSnapshots } from "../checkpoints/snapshot.js";
 import { formatConfig } from "../config/keys.js";
 import type { Config } from "../config/schema.js";

@@ -25,13 +25,14 @@ import {
   isStream,
   moveFile,
   removeDirectory,
+  removeLeftovers,
   requireFreeSpace,
   temporaryName,
   writeDirectoryAtomic,
   writeFileAtomic,
   writeStream,
 } from "../../src/base/files.js";
-import { sweepLeftovers } from "../../src/base/leftovers.js";
+import { reportWaits } from "../../src/base/waiting.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { failsWith } from "../helpers/shards.js";
 
@@ -51,7 +52,7 @@ describe("leftovers", () => {
     makeDirectory(join(folder, `.b.removed-${NOBODY}`), "half");
     writeFileSync(join(folder, `.c.json.unfinished-${NOBODY}`), "half");
     for (const name of [".hidden", "a.unfinished-1", ".a.unfinished-", "b"]) writeFileSync(join(folder, name), "");
-    const swept = await sweepLeftovers(folder);
+    const swept = await removeLeftovers(folder);
     assert.deepEqual([...swept].sort(), [`.a.unfinished-${NOBODY}`, `.b.removed-${NOBODY}`, `.c.json.unfinished-${NOBODY}`]);
     assert.deepEqual(readdirSync(folder).sort(), [".a.unfinished-", ".hidden", "a.unfinished-1", "b"]);
   });
@@ -62,7 +63,7 @@ describe("leftovers", () => {
     assert.equal(new Set(names).size, names.length);
     for (const name of names) writeFileSync(join(folder, name.replace(`-${process.pid}-`, `-${NOBODY}-`)), "half");
     writeFileSync(join(folder, `.a.unfinished-${NOBODY}-nothex`), "kept");
-    assert.equal((await sweepLeftovers(folder)).length, names.length);
+    assert.equal((await removeLeftovers(folder)).length, names.length);
     assert.deepEqual(readdirSync(folder), [`.a.unfinished-${NOBODY}-nothex`]);
   });
 
@@ -73,7 +74,7 @@ describe("leftovers", () => {
       assert.equal(readFileSync(join(folder, name), "utf8"), name);
       const left = basename(temporaryName(join(folder, name), "unfinished"));
       writeFileSync(join(folder, left), "");
-      assert.deepEqual(await sweepLeftovers(folder, new Set([name])), [left]);
+      assert.deepEqual(await removeLeftovers(folder, new Set([name])), [left]);
     }
   });
 
@@ -81,7 +82,7 @@ describe("leftovers", () => {
     const folder = temporaryFolder(t);
     const names = ["a", "b"].map((name) => `.${name}.unfinished-${NOBODY}`) as [string, string];
     for (const name of names) writeFileSync(join(folder, name), "half");
-    assert.deepEqual(await sweepLeftovers(folder, new Set(["a"])), [names[0]]);
+    assert.deepEqual(await removeLeftovers(folder, new Set(["a"])), [names[0]]);
     assert.deepEqual(readdirSync(folder), [names[1]]);
   });
 
@@ -89,9 +90,9 @@ describe("leftovers", () => {
     const folder = temporaryFolder(t);
     const path = join(folder, `.a.unfinished-${process.ppid}`);
     makeDirectory(path, "half");
-    assert.deepEqual(await sweepLeftovers(folder), []);
+    assert.deepEqual(await removeLeftovers(folder), []);
     utimesSync(path, 0, 0);
-    assert.deepEqual(await sweepLeftovers(folder), [`.a.unfinished-${process.ppid}`]);
+    assert.deepEqual(await removeLeftovers(folder), [`.a.unfinished-${process.ppid}`]);
   });
 
   test("of a replacement cut short between its renames: the new directory takes the place", async (t) => {
@@ -99,7 +100,7 @@ describe("leftovers", () => {
     for (const random of ["", "-0123456789ab"]) {
       makeDirectory(join(folder, `.best.unfinished-${NOBODY}${random}`), "new");
       makeDirectory(join(folder, `.best.unfinished-${NOBODY}${random}-old`), "old");
-      await sweepLeftovers(folder);
+      await removeLeftovers(folder);
       assert.deepEqual(readdirSync(folder), ["best"]);
       assert.equal(contentOf(join(folder, "best")), "new");
       rmSync(join(folder, "best"), { recursive: true });
@@ -110,7 +111,7 @@ describe("leftovers", () => {
     const folder = temporaryFolder(t);
     makeDirectory(join(folder, "best"), "new");
     makeDirectory(join(folder, `.best.unfinished-${NOBODY}-old`), "old");
-    await sweepLeftovers(folder);
+    await removeLeftovers(folder);
     assert.deepEqual(readdirSync(folder), ["best"]);
     assert.equal(contentOf(join(folder, "best")), "new");
   });
@@ -118,7 +119,7 @@ describe("leftovers", () => {
   test("where the new directory is lost, the old one comes back", async (t) => {
     const folder = temporaryFolder(t);
     makeDirectory(join(folder, `.best.unfinished-${NOBODY}-old`), "old");
-    await sweepLeftovers(folder);
+    await removeLeftovers(folder);
     assert.equal(contentOf(join(folder, "best")), "old");
   });
 });
@@ -162,7 +163,7 @@ test("a directory that cannot be finished leaves the old one as it was", async (
 
 /** Creates special files; returns their paths by kind. Includes a device only if the test may create one. */
 async function makeSpecial(t: TestContext, folder: string): Promise<Map<string, string>> {
-  const found = new Map([["a pipe (FIFO)", join(folder, "pipe")]]);
+  const found = new Map([["a pipe", join(folder, "pipe")]]);
   execFileSync("mkfifo", [join(folder, "pipe")]);
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(join(folder, "socket"), resolve));
@@ -235,11 +236,12 @@ describe("an output", () => {
     const pipe = join(folder, "pipe");
     execFileSync("mkfifo", [pipe]);
     assert.deepEqual(await Promise.all([pipe, "/dev/stdout", folder, join(folder, "none")].map(isStream)), [true, true, false, false]);
-    const announced: string[] = [];
+    const reports: string[] = [];
+    t.after(reportWaits((line) => reports.push(line)));
     const pieces = Array.from({ length: 40 }, (_, i) => new Uint8Array(10_000).fill(i));
-    const writing = writeStream(pipe, pieces, (text) => announced.push(text));
-    for (const end = Date.now() + 5000; announced.length === 0 && Date.now() < end; ) await delay(20);
-    assert.deepEqual(announced, [`waiting for a reader of the pipe ${pipe}`]);
+    const writing = writeStream(pipe, pieces);
+    for (const end = Date.now() + 5000; reports.length === 0 && Date.now() < end; ) await delay(20);
+    assert.deepEqual(reports, [`waiting for a reader of the pipe ${pipe}`]);
     const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
     const received: Buffer[] = [];
     let isDone = false;

@@ -30,7 +30,11 @@ describe("an input", () => {
     const server = createServer().listen(socket);
     t.after(() => server.close());
     await once(server, "listening");
-    for (const [path, kind] of [[makeFifo(folder), "a pipe"] as const, [socket, "a socket"] as const, ["/dev/zero", "a device"] as const]) {
+    for (const [path, kind] of [
+      [makeFifo(folder), "a pipe"] as const,
+      [socket, "a socket"] as const,
+      ["/dev/zero", "a character device"] as const,
+    ]) {
       for (const read of [openInput, readInput, async (file: string) => openInputSync(file)]) {
         const error = await failsWith(read(path), "FILE_UNREADABLE", { file: path });
         assert.match(error.message, new RegExp(`: cannot read: it is ${kind}, not a file\\. `));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, mock, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
-import { reportWaits, setStopRequest, untilStopped, waitForInput } from "../../src/base/waiting.js";
+import { describeWait, reportedWait, reportWaits, SlowWatch, setStopRequest, untilStopped } from "../../src/base/waiting.js";
 import { failsWith } from "../helpers/shards.js";
 
 const never = new Promise<never>(() => undefined);
@@ -16,7 +16,7 @@ describe("a wait for an input", () => {
     const work = new Promise<string>((resolve) => {
       arrive = resolve;
     });
-    const waiting = waitForInput("x.list", work);
+    const waiting = reportedWait("x.list", work);
     mock.timers.tick(999);
     await setImmediate();
     assert.deepEqual(reports, ["waiting for x.list"]);
@@ -44,4 +44,31 @@ describe("a wait for an input", () => {
     assert.equal(await answered, "b");
     await assert.rejects(untilStopped("d", Promise.reject(new Error("its own"))), /its own/);
   });
+});
+
+test("SlowWatch warns after 1, 2, 4, ... minutes and at least every hour, until it is stopped", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let passedMs = 0;
+  const warnings: number[] = [];
+  const watch = new SlowWatch(() => warnings.push(passedMs / 60_000));
+  const pass = (minutes: number): void => {
+    for (let minute = 0; minute < minutes; minute++) {
+      passedMs += 60_000;
+      t.mock.timers.tick(60_000);
+    }
+  };
+  watch.start();
+  pass(200);
+  assert.deepEqual(warnings, [1, 2, 4, 8, 16, 32, 64, 124, 184]);
+  watch.start();
+  pass(1);
+  assert.deepEqual(warnings.slice(9), [201]);
+  watch.stop();
+  pass(100);
+  assert.equal(warnings.length, 10);
+});
+
+test("the warning about a slow wait has its duration", () => {
+  assert.equal(describeWait("no data from x", 61_234), "no data from x for 61 s. Is the disk or network file system responding?");
+  assert.equal(describeWait("y", 1234), "y for 1.2 s. Is the disk or network file system responding?");
 });

@@ -80,7 +80,7 @@ test("the message starts with the longest-awaited shard, and distinguishes slow 
   assert.equal(
     describeStall({ waitedMs: 60_000, shards }),
     "no batch for 60 s: /a (awaited for 61 s, nothing read since it was opened 62 s ago); " +
-      "/b (open, last read 61 s ago). Does the disk or the network file system answer?",
+      "/b (open, last read 61 s ago). Is the disk or network file system responding?",
   );
   const many = Array.from({ length: 20 }, (_, i) => shard(`/${i}`, 1000, null, null));
   assert.match(describeStall({ waitedMs: 1500, shards: many }), /^no batch for 1\.5 s: \/0 .*\/7 \(.*\); and 12 more\./);

@@ -1,7 +1,7 @@
 import { constants } from "node:buffer";
 import { stat } from "node:fs/promises";
 import { fileError, NextvladError } from "../../base/errors.js";
-import { requireMemory } from "../../base/memory.js";
+import { requireMemory } from "../../base/resource-limits.js";
 import { type ByteSource, openFileSource } from "./byte-source.js";
 import { decompress, detectCompression } from "./compression.js";
 

@@ -1,7 +1,6 @@
 import type { FileHandle } from "node:fs/promises";
-import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../../base/byte-size.js";
 import { NextvladError } from "../../base/errors.js";
-import { readFully } from "../../base/input.js";
+import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES, readFully } from "../../base/input.js";
 import { maskedCrc32c } from "../checksum.js";
 import { type ByteSource, openFileSource, type RecordPlace } from "./byte-source.js";
 import { type Compression, decompress, detectCompression } from "./compression.js";

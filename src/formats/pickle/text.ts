@@ -1,5 +1,5 @@
 import { isUtf8, transcode } from "node:buffer";
-import { parseDecimal } from "../../base/decimal.js";
+import { parseDecimal } from "../../base/numbers.js";
 import type { PickledValue } from "./values.js";
 
 /** A str of more UTF-8 bytes than this is decoded on demand. */

@@ -3,8 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { availableMemory, requireMemory } from "../../src/base/memory.js";
-import { readLimit, requireProcessLimits } from "../../src/base/process-limits.js";
+import { availableMemory, readLimit, requireMemory, requireProcessLimits } from "../../src/base/resource-limits.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { failsWith } from "../helpers/shards.js";
 

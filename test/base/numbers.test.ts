@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { parseDecimal } from "../../src/base/decimal.js";
+import { parseDecimal } from "../../src/base/numbers.js";
 
 test("decimals are read as JavaScript reads them; blanks, other bases, infinity and half numbers are none", () => {
   for (const text of ["0", "-1", "+1", "1.", ".5", "-.5e3", "1e-5", "1E+05", "007", "12.50"])

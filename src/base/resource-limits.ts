@@ -1,8 +1,7 @@
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { formatBytes } from "./byte-size.js";
-import { NextvladError } from "./errors.js";
-import { readAddressSpace, readLimit } from "./process-limits.js";
+import { NextvladError, RAISE_OPEN_FILES } from "./errors.js";
+import { formatBytes } from "./numbers.js";
 
 /** Bytes of memory that this process can still allocate, and what limits them. */
 export interface AvailableMemory {
@@ -23,7 +22,7 @@ export function availableMemory(root = "/"): AvailableMemory {
   const machine = {
     bytes: availableOnMachine(root),
     limit: "the memory of this machine (MemAvailable and SwapFree)",
-    remedy: `end other programs, or ${SMALLER}`,
+    remedy: `close other programs, or ${SMALLER}`,
   };
   const cgroup = {
     bytes: availableInCgroup(root),
@@ -35,7 +34,7 @@ export function availableMemory(root = "/"): AvailableMemory {
     limit: "the limit of the address space (ulimit -v)",
     remedy: `raise it with ulimit -v, or ${SMALLER}`,
   };
-  return [machine, cgroup, addresses].reduce((least, other) => (other.bytes < least.bytes ? other : least));
+  return [machine, cgroup, addresses].reduce((lowest, other) => (other.bytes < lowest.bytes ? other : lowest));
 }
 
 /** Throws OUT_OF_MEMORY if the sum of `parts` exceeds the available memory. `parts` maps names to sizes in bytes. */
@@ -89,16 +88,16 @@ const VERSIONS = [
 
 function availableInCgroup(root: string): number {
   const groups = read(join(root, "proc/self/cgroup"));
-  let least = Number.POSITIVE_INFINITY;
+  let available = Number.POSITIVE_INFINITY;
   for (const version of VERSIONS) {
     const path = version.line.exec(groups)?.[1];
     // In a container, the path may be the host's, while the group itself is mounted as the root.
     for (let group = path ?? "/"; ; group = dirname(group)) {
-      least = Math.min(least, availableInGroup(join(root, version.folder, group), version, freeSwap(root)));
+      available = Math.min(available, availableInGroup(join(root, version.folder, group), version, freeSwap(root)));
       if (group === "/" || group === ".") break;
     }
   }
-  return least;
+  return available;
 }
 
 function availableInGroup(folder: string, version: (typeof VERSIONS)[number], freeSwap: number): number {
@@ -108,16 +107,75 @@ function availableInGroup(folder: string, version: (typeof VERSIONS)[number], fr
     // The text is "max" for no limit, or empty if the file does not exist.
     return /^\d+$/.test(text) ? Number(text) : null;
   };
-  const most = number(limit);
-  if (most === null) return Number.POSITIVE_INFINITY;
+  const max = number(limit);
+  if (max === null) return Number.POSITIVE_INFINITY;
   const used = number(usage) ?? 0;
   // Active pages count too: they include shards that were read twice.
   const cachedBytes = [...read(join(folder, "memory.stat")).matchAll(cached)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
-  const memory = Math.max(0, most - Math.max(0, used - cachedBytes));
+  const memory = Math.max(0, max - Math.max(0, used - cachedBytes));
   const includesMemory = version.folder === VERSIONS[1].folder;
-  const swapMost = number(swapLimit) ?? Number.POSITIVE_INFINITY;
-  const swap = swapMost - (number(swapUsage) ?? 0) - (includesMemory ? most - used : 0);
+  const swapMax = number(swapLimit) ?? Number.POSITIVE_INFINITY;
+  const swap = swapMax - (number(swapUsage) ?? 0) - (includesMemory ? max - used : 0);
   return memory + Math.max(0, Math.min(freeSwap, swap));
+}
+
+/** Names of resource limits in /proc/PID/limits. */
+type LimitName = "Max open files" | "Max address space";
+
+/** Returns a soft limit of this process (`ulimit`); Infinity if it is unlimited or unknown. `root` is the folder that contains /proc. */
+export function readLimit(name: LimitName, root = "/"): number {
+  const line = read(`${root}proc/self/limits`)
+    .split("\n")
+    .find((text) => text.startsWith(name));
+  const value = line?.slice(name.length).trim().split(/\s+/)[0];
+  return value === undefined || !/^\d+$/.test(value) ? Number.POSITIVE_INFINITY : Number(value);
+}
+
+/** Returns the address space that this process uses, in bytes; 0 if unknown. */
+export function readAddressSpace(root = "/"): number {
+  const line = read(`${root}proc/self/status`)
+    .split("\n")
+    .find((text) => text.startsWith("VmSize:"));
+  return 1024 * Number(/\d+/.exec(line ?? "")?.[0] ?? 0);
+}
+
+/** Address space in bytes of a thread's heap and allocator, and of TensorFlow with its threads on 2 cores (Node 20, TensorFlow 2.21); from `ulimit -v`. */
+const THREAD_ADDRESS_SPACE = 0.75e9;
+const TENSORFLOW_ADDRESS_SPACE = 2e9;
+/** File descriptors of the process, and of each thread, which loads its own modules; measured. */
+const PROCESS_FILES = 64;
+const THREAD_FILES = 10;
+
+/** What a command will start. */
+export interface Demand {
+  /** Worker threads. */
+  readonly threads: number;
+  readonly tensorflow?: boolean;
+}
+
+/**
+ * Throws OUT_OF_MEMORY if the address space (`ulimit -v`) is too small for the threads and TensorFlow, which abort the process if it runs out, and
+ * FILE_UNREADABLE if there are too few file descriptors (`ulimit -n`). `remedy` says how to use fewer threads. `root` is the folder that contains /proc.
+ */
+export function requireProcessLimits({ threads, tensorflow = false }: Demand, remedy: string, root = "/"): void {
+  const what = `${threads} threads${tensorflow ? " and TensorFlow" : ""}`;
+  const files = readLimit("Max open files", root);
+  const neededFiles = PROCESS_FILES + THREAD_FILES * threads;
+  if (files < neededFiles) {
+    throw new NextvladError("FILE_UNREADABLE", `the limit of open files (ulimit -n) is too low for ${what}`, {
+      expected: `at least ${neededFiles}`,
+      found: files,
+      remedy: `${RAISE_OPEN_FILES}; or ${remedy}`,
+    });
+  }
+  const limit = readLimit("Max address space", root);
+  const needed = readAddressSpace(root) + threads * THREAD_ADDRESS_SPACE + (tensorflow ? TENSORFLOW_ADDRESS_SPACE : 0);
+  if (limit >= needed) return;
+  throw new NextvladError("OUT_OF_MEMORY", `the limit of the address space (ulimit -v) is too low for ${what}`, {
+    expected: `at least ${Math.ceil(needed / 1024)} kB`,
+    found: `${Math.floor(limit / 1024)} kB`,
+    remedy: `raise it: ulimit -v unlimited; or ${remedy}`,
+  });
 }
 
 function read(path: string): string {
