@@ -12,7 +12,7 @@ import type { Measurement } from "./measure.js";
 import { makeShards } from "./shards.js";
 import { spreadOf } from "./statistics.js";
 
-const USAGE = "usage: node dist/scripts/bench/whole.js [--videos 2000] [--pairs 5] [--precision float32] [--json]";
+const USAGE = "usage: node dist/scripts/bench/end-to-end.js [--videos 2000] [--pairs 5] [--precision float32] [--json]";
 const MEASURE = fileURLToPath(new URL("./measure.js", import.meta.url));
 const CLI = fileURLToPath(new URL("../../src/nextvlad.cjs", import.meta.url));
 const CONFIG = fileURLToPath(new URL("../../../configs/nextvlad.yaml", import.meta.url));
@@ -47,7 +47,7 @@ interface Run {
   readonly waitShare: number;
 }
 
-async function timeWhole(
+async function timeProcess(
   folder: string,
   weights: string,
   list: string,
@@ -71,7 +71,7 @@ async function timeWhole(
 }
 
 async function compare(videos: number, pairs: number, precision: string, signal: AbortSignal): Promise<Run[]> {
-  const folder = await mkdtemp(join(tmpdir(), "nextvlad-whole-"));
+  const folder = await mkdtemp(join(tmpdir(), "nextvlad-end-to-end-"));
   try {
     const list = await makeShards({
       directory: join(folder, "shards"),
@@ -86,7 +86,7 @@ async function compare(videos: number, pairs: number, precision: string, signal:
     const runs: Run[] = [];
     for (let pair = 0; pair < pairs; pair++) {
       const { rate } = JSON.parse(await runChild(process.execPath, [MEASURE, task], signal)) as Measurement;
-      const whole = await timeWhole(folder, weights, list, precision, signal);
+      const whole = await timeProcess(folder, weights, list, precision, signal);
       runs.push({ steady: rate, ...whole, share: videos / whole.seconds / rate });
       process.stderr.write(`${pair + 1} of ${pairs}: ${JSON.stringify(runs.at(-1))}\n`);
     }
