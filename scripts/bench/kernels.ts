@@ -92,7 +92,7 @@ const sizesOf = (features: number, clusters: number): ModelSizes => ({
   groups: 8,
   expansion: 2,
   hidden: 8,
-  gate: 2,
+  bottleneck: 2,
   rgbFeatures: 0,
   audioFeatures: features,
 });

@@ -6,7 +6,7 @@ import { MODALITIES, type ModelName, type ModelSection, modalitiesOf } from "../
 import type { WeightSource } from "./weight-source.js";
 
 /** The names do not depend on the sizes, as long as both modalities are present. */
-const SIZES = { classes: 1, clusters: 1, groups: 1, expansion: 1, hidden: 1, gate: 1, rgbFeatures: 1, audioFeatures: 1 };
+const SIZES = { classes: 1, clusters: 1, groups: 1, expansion: 1, hidden: 1, bottleneck: 1, rgbFeatures: 1, audioFeatures: 1 };
 const PARAMETERS: ReadonlySet<string> = new Set(
   MODEL_NAMES.flatMap((model) => parameterTable({ model, ...SIZES }).map(({ name }) => name)),
 );
@@ -74,7 +74,7 @@ export function inferModel(source: WeightSource): ModelSection {
   if (!rgb && !audio) problems.push(`found no arrays of an aggregator (${MODEL_NAMES.join(", ")})`);
   const sizes = rgb ?? audio ?? { features: 0, expansion: 1, groups: 1, clusters: 1 };
   const [, hidden = 1] = shapeOf("hidden1_fc_weights", 2);
-  const [, gate = 1] = shapeOf("gating_fc1_weights", 2);
+  const [, bottleneck = 1] = shapeOf("gating_fc1_weights", 2);
   const [classes = 1] = shapeOf("logits_clf_bias", 1);
   if (rgb && audio) {
     for (const size of ["expansion", "groups", "clusters"] as const) {
@@ -83,7 +83,7 @@ export function inferModel(source: WeightSource): ModelSection {
   }
   for (const [what, value] of [
     ["expansion", sizes.expansion],
-    ["gating_reduction", hidden / gate],
+    ["gating_reduction", hidden / bottleneck],
   ] as const) {
     if (!Number.isInteger(value)) problems.push(`${what} is ${value}, expected an integer`);
   }
@@ -98,7 +98,7 @@ export function inferModel(source: WeightSource): ModelSection {
     groups: sizes.groups,
     expansion: sizes.expansion,
     hidden_size: hidden,
-    gating_reduction: hidden / gate,
+    gating_reduction: hidden / bottleneck,
     video_feature_size: rgb?.features ?? 0,
     audio_feature_size: audio?.features ?? 0,
   };

@@ -13,7 +13,7 @@ import { chooseKernels } from "../kernels/choose.js";
 import { sigmoid } from "../kernels/tensorflow-ops.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { crossEntropySum, labelMatrix } from "../model/layers.js";
-import { checkMemory } from "../model/memory-need.js";
+import { checkMemory } from "../model/memory.js";
 import { parameterTable } from "../model/network.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weights.js";

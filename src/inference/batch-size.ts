@@ -1,5 +1,5 @@
 import type { Config } from "../config/schema.js";
-import { bytesPerFrame } from "../model/memory-need.js";
+import { bytesPerFrame } from "../model/memory.js";
 
 /** Default batch size, with which the README's speeds were measured. */
 const PREFERRED = 32;

@@ -152,7 +152,7 @@ function freezeWithBytes(weights: NextvladWeights, terms: Terms): FrozenAggregat
   const kept = [panels.clusters, panels.attention, panels.expansion].map((split) => keep(split.panels));
   release(...Object.values(quantization), clusters, ...Object.values(clusterNorm), attention, attentionBias);
   return {
-    describe: (bytes, { frameCounts, videos }) =>
+    aggregate: (bytes, { frameCounts, videos }) =>
       tidy(() => {
         const { sums, aSum } = sumByteFrames(bytes, frameCounts, panels);
         const [unit] = normalizeClusters(centers.use((c) => subtractCenters(sums, aSum, c)));

@@ -1,6 +1,6 @@
 import { release, tidy } from "../runtime/runtime.js";
 import { dequantizeOnePass, softAssignFrozenOnePass, softAssignOnePass } from "./cpu.js";
-import { batchNorm, batchNormGradient, describe, describeGradient, padFrames, unpadFrames } from "./native-ops.js";
+import { batchNorm, batchNormGradient, descriptor, descriptorGradient, padFrames, unpadFrames } from "./native-ops.js";
 import { floatFeaturesOf, freezeWithFloats, L2_EPSILON, REFERENCE } from "./reference.js";
 import { batchMatMul } from "./tensorflow-ops.js";
 import type { Kernels } from "./types.js";
@@ -29,14 +29,14 @@ export const GPU_KERNELS: Kernels = {
     };
   },
   descriptor: (sums, aSum, bias, centers) => {
-    const { unit, inverse } = describe(sums, aSum, bias, centers, L2_EPSILON);
+    const { unit, inverse } = descriptor(sums, aSum, bias, centers, L2_EPSILON);
     sums.dispose();
     // The batch norm that follows takes ownership of y.
     const kept = unit.clone();
     return {
       y: unit,
       backward: (dy, b, c) => {
-        const gradients = describeGradient(dy, { unit: kept, inverse }, aSum, b, c);
+        const gradients = descriptorGradient(dy, { unit: kept, inverse }, aSum, b, c);
         release(dy, kept, inverse);
         return gradients;
       },

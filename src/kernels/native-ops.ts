@@ -94,7 +94,7 @@ export function unpadFrames(padded: Tensor, frameCounts: Int32Array): Tensor {
 }
 
 /** The descriptor `[videos, P K]` and 1 / length of each cluster's part `[videos, K]`, from sums `[videos, P, K]` and aSum `[videos, G K]`. GPU only. */
-export function describe(
+export function descriptor(
   sums: Tensor,
   aSum: Tensor,
   bias: Tensor,
@@ -105,10 +105,10 @@ export function describe(
   return { unit, inverse };
 }
 
-/** Returns the gradients of `describe`'s inputs, given that of `unit`. GPU only. */
-export function describeGradient(
+/** Returns the gradients of `descriptor`'s inputs, given that of `unit`. GPU only. */
+export function descriptorGradient(
   dUnit: Tensor,
-  { unit, inverse }: ReturnType<typeof describe>,
+  { unit, inverse }: ReturnType<typeof descriptor>,
   aSum: Tensor,
   bias: Tensor,
   centers: Tensor,

@@ -262,7 +262,7 @@ export function freezeWithFloats(
   const owned = [...Object.values(quantization), clusters, ...Object.values(clusterNorm), attention, attentionBias] as Tensor[];
   for (const tensor of owned) keep(tensor);
   return {
-    describe: (bytes, layout) =>
+    aggregate: (bytes, layout) =>
       tidy(() => {
         const x = kernels.dequantize(bytes, layout.frames, quantization);
         const alpha = addBias(matMul(x, attention), attentionBias);

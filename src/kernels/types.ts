@@ -134,7 +134,7 @@ export interface NextvladWeights {
 
 export interface FrozenAggregator {
   /** Returns each video's descriptor `[videos, P K]` for `[frames, F] uint8`, with each cluster's part L2-normalized. */
-  describe(bytes: Uint8Array, layout: RaggedLayout): Tensor;
+  aggregate(bytes: Uint8Array, layout: RaggedLayout): Tensor;
   /** Frees the prepared tensors, not the variables. */
   dispose(): void;
 }

@@ -7,7 +7,7 @@ export interface EigenFactor {
   /** `[features] float32`, which weights store as eigen_param. */
   readonly factor: Float32Array;
   /** A warning if the values do not look like a PCA's eigenvalues, else null. */
-  readonly doubt: string | null;
+  readonly warning: string | null;
 }
 
 /**
@@ -19,20 +19,20 @@ export async function readEigenFactor(path: string, features: number): Promise<E
   const rows = shape[0] ?? 0;
   if (rows < features) {
     const details = { file: path, expected: `at least ${features} eigenvalues`, found: rows };
-    throw new NextvladError("BAD_FORMAT", "the file has too few eigenvalues", { ...details, remedy: EIGENVALUES });
+    throw new NextvladError("BAD_FORMAT", "too few eigenvalues", { ...details, remedy: EIGENVALUES });
   }
   const columns = shape[1] ?? 1;
   const values = Float64Array.from({ length: features }, (_, i) => Number(data[i * columns]));
   const wrong = values.findIndex((value) => !(value >= 0 && Number.isFinite(Math.fround(Math.sqrt(value)))));
   if (wrong !== -1) {
     const details = { file: path, found: values[wrong] as number, remedy: EIGENVALUES };
-    throw new NextvladError("BAD_FORMAT", `eigenvalue ${wrong} is negative, not a number, or too large for float32`, details);
+    throw new NextvladError("BAD_FORMAT", `eigenvalue ${wrong} is negative, NaN, or too large for float32`, details);
   }
-  return { factor: Float32Array.from(values, (value) => Math.sqrt(value) + 1e-4), doubt: doubtOf(values, path) };
+  return { factor: Float32Array.from(values, (value) => Math.sqrt(value) + 1e-4), warning: describeAnomaly(values, path) };
 }
 
 /** A PCA's eigenvalues are positive and in descending order. */
-function doubtOf(values: Float64Array, path: string): string | null {
+function describeAnomaly(values: Float64Array, path: string): string | null {
   const rises = values.reduce((count, value, i) => count + (i > 0 && value > (values[i - 1] as number) ? 1 : 0), 0);
   const isZero = values.every((value) => value === 0);
   if (rises === 0 && !isZero) return null;

@@ -43,7 +43,7 @@ export class FrozenNetwork {
     const [weights, kernels] = [this.#weights, this.#kernels];
     return tidy(() => {
       const layout = new RaggedLayout(input.frameCounts);
-      const descriptors = this.#aggregators.map(([name, aggregator]) => aggregator.describe(input[name], layout));
+      const descriptors = this.#aggregators.map(([name, aggregator]) => aggregator.aggregate(input[name], layout));
       const projected = weights.use(HIDDEN, (w) => kernels.dense(concat(descriptors, 1), w));
       const h = applyAffine(projected, this.#hiddenNorm);
       const gated = frozenContextGating(h, this.#gatingNorm, weights, kernels);

@@ -127,7 +127,7 @@ function freeze(
   const owned = [...Object.values(quantization), ...Object.values(norm)] as Tensor[];
   for (const tensor of owned) keep(tensor);
   return {
-    describe: (bytes, layout) =>
+    aggregate: (bytes, layout) =>
       tidy(() => {
         const x = kernels.dequantize(bytes, layout.frames, quantization);
         const z = weights.use(names.clusters, (wc) => matMul(x, wc));

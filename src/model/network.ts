@@ -33,15 +33,15 @@ export function descriptorsLength(sizes: ModelSizes): number {
 
 /** Returns every array of the model, in PaddleVideo v1.5.1's order of creation. Names, shapes, initial values and checkpoints follow this table. */
 export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
-  const { hidden, gate, classes } = sizes;
+  const { hidden, bottleneck, classes } = sizes;
   return [
     ...(sizes.rgbFeatures > 0 ? [eigenParam(sizes.rgbFeatures)] : []),
     ...modalitiesOf(sizes).flatMap(AGGREGATORS[sizes.model].parameters),
     matrix(HIDDEN, [descriptorsLength(sizes), hidden]),
     ...batchNormParameters(HIDDEN_NORM, hidden),
-    matrix(GATING_REDUCE, [hidden, gate]),
-    ...batchNormParameters(GATING_NORM, gate),
-    matrix(GATING_EXPAND, [gate, hidden]),
+    matrix(GATING_REDUCE, [hidden, bottleneck]),
+    ...batchNormParameters(GATING_NORM, bottleneck),
+    matrix(GATING_EXPAND, [bottleneck, hidden]),
     matrix(CLASSIFIER, [hidden, classes], { decayed: true }),
     bias(CLASSIFIER_BIAS, classes, { decayed: true }),
   ];

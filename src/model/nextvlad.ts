@@ -212,7 +212,7 @@ function freeze(
     return { scale: keep(multiply(scale, constant(factor))), shift: keep(multiply(shift, constant(factor))) };
   });
   return {
-    describe: (bytes, layout) => tidy(() => applyAffine(aggregator.describe(bytes, layout), norm)),
+    aggregate: (bytes, layout) => tidy(() => applyAffine(aggregator.aggregate(bytes, layout), norm)),
     dispose: () => {
       aggregator.dispose();
       release(norm.scale, norm.shift);

@@ -31,7 +31,7 @@ export interface ModelSizes {
   readonly expansion: number;
   readonly hidden: number;
   /** Width of context gating's bottleneck: floor(hidden / gating_reduction). */
-  readonly gate: number;
+  readonly bottleneck: number;
   /** F of rgb; 0 if the model has no rgb. */
   readonly rgbFeatures: number;
   /** F of audio; 0 if the model has no audio. */
@@ -47,7 +47,7 @@ export function modelSizes(section: ModelSection): ModelSizes {
     groups: section.groups,
     expansion: section.expansion,
     hidden: section.hidden_size,
-    gate: Math.floor(section.hidden_size / section.gating_reduction),
+    bottleneck: Math.floor(section.hidden_size / section.gating_reduction),
     rgbFeatures: section.video_feature_size,
     audioFeatures: section.audio_feature_size,
   };

@@ -231,7 +231,7 @@ export async function startTrainee(config: Config, resumed: ResumeState | null, 
 async function initialize(store: WeightStore, names: ReadonlySet<string>, config: Config, telemetry: Telemetry): Promise<void> {
   const { eigen_file, video_feature_size } = config.MODEL;
   const eigen = names.has("eigen_param") && eigen_file !== null ? await readEigenFactor(eigen_file, video_feature_size) : null;
-  if (eigen !== null && eigen.doubt !== null) telemetry.log.warn(eigen.doubt);
+  if (eigen !== null && eigen.warning !== null) telemetry.log.warn(eigen.warning);
   const factor = eigen?.factor ?? null;
   for (const name of names) store.initialize(name, config.TRAIN.seed, factor);
 }

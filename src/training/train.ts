@@ -9,7 +9,7 @@ import type { Config } from "../config/schema.js";
 import { assertSameShards, fingerprintList, readContents } from "../data/shard.js";
 import { prepareReading } from "../data/stream.js";
 import { chooseKernels } from "../kernels/choose.js";
-import { checkMemory } from "../model/memory-need.js";
+import { checkMemory } from "../model/memory.js";
 import { modelSizes } from "../model/sizes.js";
 import { formatDevice, loadTensorflow, setMatmulPrecision } from "../runtime/runtime.js";
 import { LossWatch } from "./loss-watch.js";

@@ -31,8 +31,8 @@ function taskIn(saveDir: string, lockText: string, retryMs = 10): SnapshotTask {
   };
 }
 
-describe("a snapshot in the background", () => {
-  test("is on the disk when the promise says so; the arrays' memory went to the writer", async (t) => {
+describe("writing a snapshot in the background", () => {
+  test("resolves when the snapshot is on the disk; the arrays are transferred to the worker", async (t) => {
     const folder = temporaryFolder(t);
     const lock = await lockFolder(folder);
     const task = taskIn(folder, lock.text);
@@ -47,21 +47,21 @@ describe("a snapshot in the background", () => {
     await file.close();
   });
 
-  test("that takes long is told of, as long as it takes", async (t) => {
+  test("reports a slow write while it lasts", async (t) => {
     const folder = temporaryFolder(t);
     const lock = await lockFolder(folder);
-    const told: number[] = [];
-    const tellSlow = (waitedMs: number): unknown => told.push(waitedMs);
+    const waits: number[] = [];
+    const onSlow = (waitedMs: number): unknown => waits.push(waitedMs);
     // Starting the worker thread alone takes longer than these few milliseconds.
-    await writeInBackground(taskIn(folder, lock.text), () => assert.fail(), tellSlow, 2);
-    const count = told.length;
-    assert.ok(count >= 2 && (told[1] as number) > (told[0] as number), told.join());
-    await sleep(3 * (told.at(-1) as number));
-    assert.equal(told.length, count);
+    await writeInBackground(taskIn(folder, lock.text), () => assert.fail(), onSlow, 2);
+    const count = waits.length;
+    assert.ok(count >= 2 && (waits[1] as number) > (waits[0] as number), waits.join());
+    await sleep(3 * (waits.at(-1) as number));
+    assert.equal(waits.length, count);
     await lock.release();
   });
 
-  test("with a value that is no number is not written, at once", async (t) => {
+  test("rejects NaN and Inf immediately, and writes nothing", async (t) => {
     const folder = temporaryFolder(t);
     const lock = await lockFolder(folder);
     for (const value of [Number.NaN, Number.NEGATIVE_INFINITY]) {
@@ -72,13 +72,13 @@ describe("a snapshot in the background", () => {
         "NOT_FINITE",
         { parameter: "w" },
       );
-      assert.match(error.message, /the snapshot is not written/);
+      assert.match(error.message, /snapshot not written/);
     }
     await lock.release();
     assert.deepEqual(readdirSync(folder), []);
   });
 
-  test("that fails is tried once more: a mount may come back", async (t) => {
+  test("retries a failed write once: a mount may recover", async (t) => {
     const folder = temporaryFolder(t);
     const saveDir = join(folder, "save");
     mkdirSync(saveDir);
@@ -102,7 +102,7 @@ describe("a snapshot in the background", () => {
     await lock.release();
   });
 
-  test("is never written where the save-dir was removed, or made anew by someone", async (t) => {
+  test("writes nothing if the save-dir was removed or replaced", async (t) => {
     const saveDir = join(temporaryFolder(t), "save");
     mkdirSync(saveDir);
     const lock = await lockFolder(saveDir);
@@ -122,7 +122,7 @@ describe("a snapshot in the background", () => {
     await other.release();
   });
 
-  test("leaves what stood in its place when it fails", async (t) => {
+  test("leaves an existing snapshot unchanged if it fails", async (t) => {
     const folder = temporaryFolder(t);
     const lock = await lockFolder(folder);
     await writeInBackground(taskIn(folder, lock.text), () => assert.fail());

@@ -46,20 +46,20 @@ test("any sizes are inferred, also with a single modality", () => {
       clusters: small,
       groups: small,
       expansion: small,
-      gate: small,
+      bottleneck: small,
       reduction: small,
       video: small,
       audio: small,
       modalities: fc.constantFrom("both", "video", "audio"),
     })
     .map(
-      ({ classes, clusters, groups, expansion, gate, reduction, video, audio, modalities }): ModelSection => ({
+      ({ classes, clusters, groups, expansion, bottleneck, reduction, video, audio, modalities }): ModelSection => ({
         name: "NEXTVLAD",
         num_classes: classes,
         cluster_size: clusters,
         groups,
         expansion,
-        hidden_size: gate * reduction,
+        hidden_size: bottleneck * reduction,
         gating_reduction: reduction,
         video_feature_size: modalities === "audio" ? 0 : groups * video,
         audio_feature_size: modalities === "video" ? 0 : groups * audio,

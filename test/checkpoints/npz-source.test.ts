@@ -8,7 +8,7 @@ import { floatsOf } from "../../src/checkpoints/weight-source.js";
 import { encodeZip } from "../../src/formats/containers/zip.js";
 import { temporaryFolder } from "../helpers/files.js";
 
-test("float16 arrays are float32 weights", async (t) => {
+test("float16 arrays are read as float32", async (t) => {
   const golden = readFileSync(new URL("../../../test/golden/formats/npy.json", import.meta.url), "utf8");
   const half = (JSON.parse(golden) as { name: string; file: string; values: string[] }[]).find(({ name }) => name === "float16");
   assert.ok(half !== undefined);

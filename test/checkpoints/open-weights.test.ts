@@ -47,8 +47,8 @@ async function holds(path: string, optimizer: boolean, form: RegExp, names?: rea
   await source.close();
 }
 
-describe("what Paddle wrote is told by its content", () => {
-  test("a directory of variables, other files in it passed over, links followed", async (t) => {
+describe("the format of Paddle's files is detected from their content", () => {
+  test("a directory of variables: other files are skipped, links are followed", async (t) => {
     await holds(join(paddle, "dir"), false, /directory of Paddle variables/);
     const folder = join(temporaryFolder(t), "v");
     cpSync(join(paddle, "dir"), folder, { recursive: true });
@@ -59,7 +59,7 @@ describe("what Paddle wrote is told by its content", () => {
     await holds(folder, true, /directory of Paddle variables/);
   });
 
-  test("the directory one folder down, as the published tar unpacks", async (t) => {
+  test("a directory of variables one level down, as in the published tar", async (t) => {
     const folder = temporaryFolder(t);
     cpSync(join(paddle, "dir"), join(folder, "nextvlad_youtube8m"), { recursive: true });
     await holds(folder, false, /directory of Paddle variables/);
@@ -78,7 +78,7 @@ describe("what Paddle wrote is told by its content", () => {
   }
 
   for (const protocol of [2, 3, 4]) {
-    test(`a .pdparams of protocol ${protocol}, plain and gzipped, by its prefix too, its .pdopt beside`, async (t) => {
+    test(`a .pdparams of protocol ${protocol}, plain and gzipped, also by its prefix, with its .pdopt`, async (t) => {
       const folder = temporaryFolder(t);
       const [params, opt] = [
         readFileSync(join(paddle, `static_p${protocol}.pdparams`)),
@@ -102,7 +102,7 @@ describe("what Paddle wrote is told by its content", () => {
     });
   }
 
-  test("floats stand in no alignment in a pickle, and are read all the same", async (t) => {
+  test("unaligned floats of a pickle are read", async (t) => {
     const path = join(temporaryFolder(t), "x.gz");
     for (const name of ["static_p3.pdparams", "static_p4.pdparams"]) {
       for (const bytes of [readFileSync(join(paddle, name)), gzipSync(readFileSync(join(paddle, name)))]) {
@@ -121,7 +121,7 @@ describe("what Paddle wrote is told by its content", () => {
     }
   });
 
-  test("a dygraph's arrays go by their parameters' names", async () => {
+  test("arrays of a dygraph model have the names of their parameters", async () => {
     for (const protocol of [2, 4]) {
       const source = await openWeights(join(paddle, `dygraph_p${protocol}.pdparams`), { optimizer: false });
       assert.deepEqual([...source.entries.keys()], ["linear_0.w_0", "linear_0.b_0"]);
@@ -129,7 +129,7 @@ describe("what Paddle wrote is told by its content", () => {
   });
 });
 
-test("a lone safetensors file", async (t) => {
+test("a single safetensors file", async (t) => {
   const path = join(temporaryFolder(t), "whatever");
   const data = Float32Array.of(1, 2, 3, 4);
   writeFileSync(path, Buffer.concat([...encodeSafetensors([{ name: "logits_clf_bias", dtype: "F32", shape: [4], data }])]));
@@ -151,7 +151,7 @@ with zipfile.ZipFile(sys.argv[1], "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(name + ".npy", b"\\x93NUMPY\\x01\\x00" + struct.pack("<H", len(head)) + head + base64.b64decode(data))
 print("null")`;
 
-test("a .npz file that Python compressed; other types than ours are passed over, damage is not", needsPython, async (t) => {
+test("a .npz file that Python compressed: other types are skipped, corrupt arrays are an error", needsPython, async (t) => {
   const path = join(temporaryFolder(t), "weights.npz");
   const arrays = Object.entries(expected).map(([name, { dtype, shape, row_major }]) => [name, [dtype, shape, row_major]]);
   runPython(WRITE_NPZ, [path], Buffer.from(JSON.stringify(Object.fromEntries(arrays))));
@@ -168,7 +168,7 @@ test("a .npz file that Python compressed; other types than ours are passed over,
   await source.close();
 });
 
-test("what is no weights is refused by what it is", async (t) => {
+test("other files are an error that says what they are", async (t) => {
   const folder = temporaryFolder(t);
   const at = (name: string, content: Uint8Array | string): string => {
     writeFileSync(join(folder, name), content);
@@ -193,7 +193,7 @@ test("what is no weights is refused by what it is", async (t) => {
   }
 });
 
-test("a damaged variable is no missing one: its file is named", async (t) => {
+test("a corrupt variable is an error that names its file, not a missing one", async (t) => {
   const folder = join(temporaryFolder(t), "v");
   cpSync(join(paddle, "dir"), folder, { recursive: true });
   const file = join(folder, "batch_norm_0.w_1");
@@ -205,7 +205,7 @@ test("a damaged variable is no missing one: its file is named", async (t) => {
   await failsWith(openWeights(tar, { optimizer: false }), "BAD_FORMAT", { file: `${tar}, entry v/batch_norm_0.w_1` });
 });
 
-test("a tar that holds a variable twice is refused", { skip: !hasTar && "tar is missing" }, async (t) => {
+test("a duplicate variable in a tar is an error", { skip: !hasTar && "tar is missing" }, async (t) => {
   const folder = temporaryFolder(t);
   for (const epoch of ["NEXTVLAD_epoch0", "NEXTVLAD_epoch1"]) cpSync(join(paddle, "dir"), join(folder, "all", epoch), { recursive: true });
   const tar = join(folder, "x.tar");

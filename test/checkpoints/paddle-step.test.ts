@@ -38,7 +38,7 @@ function powerAfter(steps: number): number {
   return powers[0] as number;
 }
 
-test("the counter stands at -1 before the first step", async () => {
+test("the step is the counter plus 1", async () => {
   // Measured with Paddle 2.6.2: after three steps its counter is 2 and its beta2_pow_acc 0.9960061.
   for (const [value, step] of [
     [-1n, 0],
@@ -48,19 +48,19 @@ test("the counter stands at -1 before the first step", async () => {
     assert.equal((await findPaddleStep(source([counter(value)]), null)).step, step);
   }
   assert.deepEqual(await findPaddleStep(source([counter(2n), power(0.9960061)]), null), { step: 3, origin: "from @LR_DECAY_COUNTER@" });
-  const torn = await findPaddleStep(source([counter(41n), power(0.99800104)]), null);
-  assert.deepEqual(torn, { step: 42, origin: "from @LR_DECAY_COUNTER@ (the powers of beta2 give 1)" });
+  const inconsistent = await findPaddleStep(source([counter(41n), power(0.99800104)]), null);
+  assert.deepEqual(inconsistent, { step: 42, origin: "from @LR_DECAY_COUNTER@ (the powers of beta2 give 1)" });
   await failsWith(findPaddleStep(source([counter(-2n)]), null), "BAD_WEIGHTS", { parameter: "@LR_DECAY_COUNTER@" });
 });
 
-test("without it, the powers of beta2 tell the step, up to where float32 holds them", async () => {
+test("without a counter, the step follows from the powers of beta2, as far as float32 can represent them", async () => {
   for (const steps of [0, 1, 2, 3, 10, 999, 12_345, 60_000, 84_000]) {
     const found = await findPaddleStep(source([power(powerAfter(steps))]), null);
     assert.deepEqual(found, { step: steps, origin: "from the powers of beta2" });
   }
 });
 
-test("where neither tells, the flag must, and it overrides both", async () => {
+test("without both, --resume-step is required; it overrides both", async () => {
   for (const arrays of [[], [power(0)], [power(1)], [power(powerAfter(120_000))], [power(0.5 * powerAfter(84_900))]]) {
     const error = await failsWith(findPaddleStep(source(arrays), null), "BAD_WEIGHTS");
     assert.match(error.message, /Give it with --resume-step/);

@@ -51,7 +51,7 @@ function makeVersion1(path: string): void {
 }
 
 describe("a snapshot", () => {
-  test("gives its state back, with the length and checksum of each other file", async (t) => {
+  test("returns its state, with the length and checksum of each other file", async (t) => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
     const { files, written_by, format_version, ...state } = await checkSnapshot(path);
@@ -63,7 +63,7 @@ describe("a snapshot", () => {
     assert.equal(files?.["config.yaml"]?.crc32c, bitwiseCrc32c(Buffer.from("MODEL: {}\n")).toString(16).padStart(8, "0"));
   });
 
-  test("with any one byte changed is found out, whichever file it is in", async (t) => {
+  test("a change of any byte of any file is detected", async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, "NEXTVLAD_step7");
     await write(path);
@@ -93,7 +93,7 @@ describe("a snapshot", () => {
     await checkSnapshot(path);
   });
 
-  test("whose state's numbers were changed is found out", async (t) => {
+  test("a change of the numbers in its state is detected", async (t) => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
     const file = join(path, "state.json");
@@ -108,7 +108,7 @@ describe("a snapshot", () => {
     }
   });
 
-  test("is named as what it lacks, whatever is read of it", async (t) => {
+  test("an error names the missing files", async (t) => {
     const folder = temporaryFolder(t);
     const file = join(folder, "file");
     writeFileSync(file, "x");
@@ -121,7 +121,7 @@ describe("a snapshot", () => {
     }
   });
 
-  test("that does not fit on the disk is not begun", async (t) => {
+  test("nothing is written if it does not fit on the disk", async (t) => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     let fetched = false;
     const download = () => {
@@ -134,7 +134,7 @@ describe("a snapshot", () => {
     assert.equal(fetched, false);
   });
 
-  test("cut short, or with a file gone, is found out", async (t) => {
+  test("truncated and missing files are detected", async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, "NEXTVLAD_step7");
     await write(path);
@@ -150,7 +150,7 @@ describe("a snapshot", () => {
     }
   });
 
-  test("of format version 1 still loads; of a later one it says what to do", async (t) => {
+  test("format version 1 still loads; unknown versions are an error", async (t) => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
     makeVersion1(path);
@@ -173,7 +173,7 @@ describe("a snapshot", () => {
     }
   });
 
-  test("a state whose checksum matches and whose values cannot be is corrupt: the error names the value", async (t) => {
+  test("a state with invalid values is an error that names the value, even if its checksum matches", async (t) => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
     const file = join(path, "state.json");
@@ -202,7 +202,7 @@ describe("a snapshot", () => {
     }
   });
 
-  test("a state of an older version with another checksum is refused", async (t) => {
+  test("a checksum mismatch in a state of an older version is an error", async (t) => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
     const file = join(path, "state.json");
@@ -216,7 +216,7 @@ describe("a snapshot", () => {
     assert.match(message, /checksum mismatch/);
   });
 
-  test("damaged weights are refused where weights are all that is asked for", async (t) => {
+  test("corrupt weights are an error also if only weights are needed", async (t) => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
     const file = join(path, "weights.safetensors");
@@ -229,7 +229,7 @@ describe("a snapshot", () => {
     await requireWeights(path);
   });
 
-  test("keeps its checksums as best, and with its state set anew", async (t) => {
+  test("best and a rewritten state keep the checksums", async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, "NEXTVLAD_epoch0");
     await write(path);
@@ -245,7 +245,7 @@ describe("a snapshot", () => {
 });
 
 describe("the newest snapshot", () => {
-  test("is the one that stands furthest, an epoch's before a step's before best; damaged ones are passed over, and named", async (t) => {
+  test("has the most steps, an epoch's before a step's before best; corrupt ones are skipped and listed", async (t) => {
     const folder = temporaryFolder(t);
     assert.deepEqual(await findNewestSnapshot(folder), { path: null, skipped: [] });
     assert.deepEqual(await findNewestSnapshot(join(folder, "nowhere")), { path: null, skipped: [] });
@@ -278,7 +278,7 @@ describe("the newest snapshot", () => {
     assert.deepEqual([path, skipped.sort()], [null, ["NEXTVLAD_step100", "NEXTVLAD_step110", "NEXTVLAD_step5"]]);
   });
 
-  test("is never rotated out, nor is best, nor what cannot be read", async (t) => {
+  test("is never removed by rotation, nor are best and unreadable ones", async (t) => {
     const folder = temporaryFolder(t);
     for (const step of [2, 4, 10, 12]) await write(join(folder, `NEXTVLAD_step${step}`), { step, step_in_epoch: 0 });
     await write(join(folder, "NEXTVLAD_epoch0"), { step: 8 });

@@ -83,14 +83,14 @@ function assertNear(probabilities: Float64Array, expected: ArrayLike<number> | u
 }
 
 const configOf = (dropRate: number): string => {
-  const { clusters, groups, expansion, hidden, gate } = golden.sizes;
+  const { clusters, groups, expansion, hidden, bottleneck } = golden.sizes;
   const MODEL = {
     num_classes: classes,
     cluster_size: clusters,
     groups,
     expansion,
     hidden_size: hidden,
-    gating_reduction: hidden / gate,
+    gating_reduction: hidden / bottleneck,
     drop_rate: dropRate,
   };
   return formatConfig(buildConfig({ MODEL }, "config.yaml"));

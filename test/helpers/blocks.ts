@@ -20,7 +20,7 @@ export const SMALL: ModelSizes = {
   groups: 4,
   expansion: 2,
   hidden: 12,
-  gate: 3,
+  bottleneck: 3,
   rgbFeatures: 10,
   audioFeatures: 6,
 };

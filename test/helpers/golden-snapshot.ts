@@ -32,7 +32,7 @@ export async function writeGoldenSnapshot(path: string, golden: GoldenCase, { dr
     hidden_size: sizes.hidden,
     groups: sizes.groups,
     expansion: sizes.expansion,
-    gating_reduction: sizes.hidden / sizes.gate,
+    gating_reduction: sizes.hidden / sizes.bottleneck,
     drop_rate: dropRate,
   };
   await writeSnapshot(path, {

@@ -78,7 +78,7 @@ describe("products of bytes", () => {
     });
   });
 
-  test("fit every size", () => {
+  test("work for every size", () => {
     fc.assert(
       fc.property(size(900), size(40), size(70), (frames, features, columns) =>
         tidy(() => {
@@ -103,7 +103,7 @@ describe("products of bytes", () => {
     );
   });
 
-  test("sum a ragged batch's frames as a plain loop does, at each precision", () => {
+  test("sum the frames of a ragged batch as a plain loop does, at each precision", () => {
     const counts = fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 12 });
     const bounds: Readonly<Record<Terms, number>> = { 1: 5e-2, 2: 3e-4, 3: 4e-6 };
     fc.assert(

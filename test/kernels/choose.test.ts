@@ -12,7 +12,7 @@ const CLIPS = { frames: 1280, videos: 128, expanded: 256, clusters: 64 };
 const VIDEOS = { frames: 9600, videos: 32, expanded: 2048, clusters: 128 };
 
 describe("the choice of kernels", () => {
-  test("takes our product of a few rows: of up to 64 with AVX-512 and a matrix beyond the caches, of 2 otherwise", () => {
+  test("uses our product for few rows: up to 64 with AVX-512 and a matrix larger than the caches, else up to 2", () => {
     const rows = (processor: Processor, matrix: typeof HIDDEN | typeof CLASSIFIER) =>
       [1, 2, 32, 64, 65].filter((rows) => fastestOnCpu(processor).dense({ ...matrix, rows }));
     assert.deepEqual(
@@ -31,7 +31,7 @@ describe("the choice of kernels", () => {
     );
   });
 
-  test("takes gradients and Adam in one pass for few rows", () => {
+  test("computes gradients and Adam in one pass for few rows", () => {
     const rows = (processor: Processor) =>
       [8, 32, 48, 49, 160].filter((rows) => fastestOnCpu(processor).denseWithAdam({ ...HIDDEN, rows }));
     assert.deepEqual(
@@ -43,7 +43,7 @@ describe("the choice of kernels", () => {
     );
   });
 
-  test("sums the frames of short videos in one kernel, and of long ones by TensorFlow's products", () => {
+  test("sums the frames of short videos in one kernel, and of long ones with TensorFlow's products", () => {
     for (const processor of [AVX512, AVX2]) {
       const { frameSums } = fastestOnCpu(processor);
       const frames = [4096, 4097, 9600].map((frames) => frameSums({ ...VIDEOS, frames }));
@@ -51,7 +51,7 @@ describe("the choice of kernels", () => {
     }
   });
 
-  test("multiplies bytes only where the processor has the instruction, in training only large batches", () => {
+  test("multiplies bytes only if the processor has the instruction, and in training only for large batches", () => {
     const bytes = [AVX512, AVX2].map((processor) => {
       const { bytesInInference, bytesInTraining } = fastestOnCpu(processor);
       return [bytesInInference, ...[999, 1000].map(bytesInTraining)];
@@ -62,7 +62,7 @@ describe("the choice of kernels", () => {
     ]);
   });
 
-  test("takes ours at every size for tests and benchmarks, bytes where the processor has the instruction", () => {
+  test("uses ours at every size for tests and benchmarks, and bytes if the processor has the instruction", () => {
     for (const processor of [AVX512, AVX2]) {
       const { bytesInInference, bytesInTraining, dense, denseWithAdam, frameSums } = alwaysOurs(processor);
       const size = { ...HIDDEN, rows: 512 };

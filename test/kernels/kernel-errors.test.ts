@@ -217,11 +217,11 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
   },
 };
 
-describe("the kernels for the CPU with inputs that do not fit", () => {
+describe("CPU kernels with mismatched inputs", () => {
   before(() => loadTensorflow(false));
 
   for (const [name, { inputs, outputs, wrong }] of Object.entries(KERNELS)) {
-    test(`${name} computes with its inputs, and fails with a message for ${wrong.length} wrong ones`, () =>
+    test(`${name} accepts valid inputs, and fails with a message for ${wrong.length} invalid ones`, () =>
       tidy(() => {
         const computed = runMany(
           name,

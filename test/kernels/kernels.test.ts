@@ -137,7 +137,7 @@ describe("each kernel's outputs and gradients", () => {
   });
   after(() => store.dispose());
 
-  test("a descriptor of almost no length", () => {
+  test("a descriptor of almost zero length", () => {
     for (const kernels of [ownKernels(), REFERENCE]) tidy(() => checkShortDescriptors(kernels));
   });
 

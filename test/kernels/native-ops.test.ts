@@ -24,7 +24,7 @@ function assertClose(ours: Float32Array, theirs: Float32Array, terms: number): v
 describe("the kernels of native/ against TensorFlow's own", () => {
   before(() => loadTensorflow(false));
 
-  test("few rows times a matrix, of any size", () => {
+  test("a product of few rows and a matrix, of any size", () => {
     fc.assert(
       fc.property(size(70), size(300), size(200), (examples, rows, columns) =>
         tidy(() => {
@@ -36,7 +36,7 @@ describe("the kernels of native/ against TensorFlow's own", () => {
     );
   });
 
-  test("a dense layer's Adam step and the way back through it, of any size", () => {
+  test("a dense layer's backward pass and Adam step, of any size", () => {
     fc.assert(
       fc.property(size(40), size(140), size(200), fc.constantFrom(0, 0.1), (examples, rows, columns, decay) => {
         const c = { learningRate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, beta1Power: 0.9 ** 3, beta2Power: 0.999 ** 3 };
@@ -97,7 +97,7 @@ describe("the kernels of native/ against TensorFlow's own", () => {
     );
   });
 
-  test("bytes become features in one pass as in three", () => {
+  test("dequantization in one pass equals three operations", () => {
     fc.assert(
       fc.property(size(40), size(70), fc.nat(3), (frames, features, unaligned) =>
         tidy(() => {

@@ -28,7 +28,7 @@ function assertNear(found: readonly number[], expected: readonly number[], name:
   }
 }
 
-describe("TensorFlow's kernels by our names", () => {
+describe("wrappers of TensorFlow's kernels", () => {
   before(() => loadForTests());
 
   const unary: Readonly<Record<string, [(x: Tensor) => Tensor, (x: number) => number]>> = {
@@ -51,7 +51,7 @@ describe("TensorFlow's kernels by our names", () => {
     reluGradient: [kernels.reluGradient, (dy, y) => (y > 0 ? dy : 0)],
   };
 
-  test("value by value", () => {
+  test("elementwise operations", () => {
     for (const [name, [kernel, define]] of Object.entries(unary)) {
       const inputs = name === "rsqrt" ? VALUES.map(Math.abs).map((value) => value + 0.5) : VALUES;
       assertNear(result(() => kernel(tensor(inputs))).values, [...inputs].map(define), name);
@@ -62,7 +62,7 @@ describe("TensorFlow's kernels by our names", () => {
     }
   });
 
-  test("matrices and their transposes, one or by the pair", () => {
+  test("products of matrices and their transposes, single and batched", () => {
     // a: [2, 3], b: [3, 2].
     const product = (a: Float32Array, b: Float32Array): number[] =>
       [0, 1].flatMap((row) =>
@@ -92,7 +92,7 @@ describe("TensorFlow's kernels by our names", () => {
     assertNear(plain.values, product(VALUES, OTHERS), "batchMatMul without options");
   });
 
-  test("shapes, rows and sums", () => {
+  test("reshaping, slicing, gathering and sums", () => {
     const cases: readonly [string, () => Tensor, readonly number[], readonly number[]][] = [
       ["reshape", () => kernels.reshape(tensor(VALUES), [3, 2]), [...VALUES], [3, 2]],
       ["slice", () => kernels.slice(tensor(VALUES, [2, 3]), [0, 1], [2, 2]), [-0.5, 0, 1, 3], [2, 2]],

@@ -152,7 +152,7 @@ describe("NetVLAD", () => {
         );
         assertClose(inTraining, netvladInLoops(modality, store, false), 1e-5);
         const aggregator = NETVLAD.freeze(modality, { weights: store, kernels, precision: "float32", factor: 0.75 });
-        const frozen = tidy(() => toFloats(aggregator.describe(INPUT[modality.name], layout)));
+        const frozen = tidy(() => toFloats(aggregator.aggregate(INPUT[modality.name], layout)));
         aggregator.dispose();
         assertClose(
           frozen,

@@ -102,7 +102,7 @@ const SIZES: fc.Arbitrary<ModelSizes> = fc
     groups: fc.constantFrom(1, 2, 8),
     expansion: fc.constant(2),
     hidden: fc.constant(8),
-    gate: fc.constant(2),
+    bottleneck: fc.constant(2),
     rgbFeatures: fc.constantFrom(20, 64),
     audioFeatures: fc.constant(4),
   })
@@ -193,7 +193,7 @@ describe("our kernels against the reference kernels", () => {
     );
   });
 
-  test("batch norms of any size, far from zero too, as double precision has them", () => {
+  test("batch norms of any size and mean equal double precision", () => {
     // TensorFlow's own, which serves on a CPU, loses digits to a mean far from zero.
     const cases = fc.tuple(
       fc.integer({ min: 8, max: 1500 }),
@@ -252,7 +252,7 @@ describe("our kernels against the reference kernels", () => {
     );
   });
 
-  test("a frozen network with integers: int16 closer to float32 than int8", (t) => {
+  test("a frozen network with integers: int16 is closer to float32 than int8", (t) => {
     if (runtime().device.kind === "gpu") return t.skip("the precisions int16 and int8 are for the CPU");
     const store = randomStore();
     const frameCounts = Int32Array.of(9, 4, 30);
@@ -278,7 +278,7 @@ const SIZES_OF_NORM: ModelSizes = {
   groups: 1,
   expansion: 1,
   hidden: 8,
-  gate: 2,
+  bottleneck: 2,
   rgbFeatures: 4,
   audioFeatures: 4,
 };

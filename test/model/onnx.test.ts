@@ -136,7 +136,7 @@ describe("the ONNX graph in ONNX Runtime", () => {
     groups: 2,
     expansion: 3,
     hidden: 10,
-    gate: 5,
+    bottleneck: 5,
     rgbFeatures: 12,
     audioFeatures: 4,
   };

@@ -26,7 +26,7 @@ test("the published model has 42 arrays of 89,088,550 trained values, 89,172,006
 
 const golden = loadGolden("small");
 
-test("names, shapes and order are those of Paddle's own files", () => {
+test("names, shapes and order equal those of Paddle's own files", () => {
   assert.deepEqual(
     parameterTable(golden.sizes).map(({ name, shape }) => [name, shape]),
     [...golden.weights].map(([name, { shape }]) => [name, shape]),

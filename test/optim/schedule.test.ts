@@ -5,7 +5,7 @@ import { describeTinyRate, learningRateAt } from "../../src/optim/schedule.js";
 
 const published = { learning_rate: 0.0002, learning_rate_decay: 0.8, lr_boundary_examples: 2_000_000, batch_size: 160 };
 
-test("the published schedule falls every 12,500 steps", () => {
+test("the published schedule decays every 12,500 steps", () => {
   assert.equal(learningRateAt(0, published), 0.0002);
   assert.equal(learningRateAt(12_499, published), 0.0002);
   assert.equal(learningRateAt(12_500, published), 0.0002 * 0.8);
@@ -14,7 +14,7 @@ test("the published schedule falls every 12,500 steps", () => {
   assert.equal(learningRateAt(3, { ...published, lr_boundary_examples: 100 }), 0.0002 * 0.8 ** 3);
 });
 
-test("the rate never rises, and depends on the examples seen in whole batches", () => {
+test("the rate never increases, and depends on the examples in whole batches", () => {
   fc.assert(
     fc.property(fc.nat(1_000_000), fc.integer({ min: 1, max: 512 }), (step, batch_size) => {
       const options = { ...published, batch_size };
@@ -25,7 +25,7 @@ test("the rate never rises, and depends on the examples seen in whole batches", 
   );
 });
 
-test("a rate that float32 weights do not feel is warned of, with the key to change", () => {
+test("a rate too small for float32 weights is a warning that names the key to change", () => {
   assert.equal(describeTinyRate(400_000, published), null);
   assert.match(describeTinyRate(0, { ...published, learning_rate: 1e-30 }) ?? "", /step 0 is 1e-30: .*; raise TRAIN\.learning_rate \(/);
   assert.equal(describeTinyRate(0, { ...published, learning_rate: 1e-9 }), null);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { loadConfig } from "../../src/config/load.js";
-import { checkMemory, leastMemory } from "../../src/model/memory-need.js";
+import { checkMemory, minimumMemory } from "../../src/model/memory.js";
 import { repository } from "../helpers/nextvlad.js";
 import { failsWith } from "../helpers/shards.js";
 
@@ -10,19 +10,19 @@ const { MODEL } = await loadConfig(join(repository, "configs/nextvlad.yaml"));
 const LIMIT = { limit: "the memory limit of the container (cgroup)", remedy: "raise the container's memory limit" };
 const TRAINING = { model: MODEL, batchSize: 160, training: true, inHostMemory: true } as const;
 
-test("training takes the parameters three times, a snapshot's copy of them, and a batch's descriptors, on the CPU", () => {
-  const { parameters = 0, moments = 0, activations, ...copy } = leastMemory(TRAINING);
+test("training needs the parameters three times, a snapshot's copy of them, and the activations of a batch", () => {
+  const { parameters = 0, moments = 0, activations, ...copy } = minimumMemory(TRAINING);
   // PaddleVideo's weights have some 95 million values.
   assert.ok(parameters > 350e6 && parameters < 400e6, String(parameters));
   assert.ok(moments > 1.99 * parameters && moments < 2 * parameters);
   assert.deepEqual(copy, { "a snapshot's copy": parameters + moments });
   // Per video, twice: 128 x (256 + 32) of the descriptor, 2,048 hidden, 3,862 classes.
   assert.equal(activations, 4 * 160 * 2 * (128 * 288 + 2048 + 3862));
-  assert.deepEqual(leastMemory({ ...TRAINING, inHostMemory: false }), copy);
-  assert.deepEqual(leastMemory({ ...TRAINING, training: false, inHostMemory: false }), {});
+  assert.deepEqual(minimumMemory({ ...TRAINING, inHostMemory: false }), copy);
+  assert.deepEqual(minimumMemory({ ...TRAINING, training: false, inHostMemory: false }), {});
 });
 
-test("a model too large for the memory is refused, and a batch that may be too large is a warning", async () => {
+test("a model that exceeds the memory is an error, and a batch that may exceed it a warning", async () => {
   const warnings: string[] = [];
   const check = async (computation: Parameters<typeof checkMemory>[0], bytes: number): Promise<void> =>
     checkMemory(computation, (message) => warnings.push(message), { bytes, ...LIMIT });

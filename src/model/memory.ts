@@ -19,7 +19,7 @@ export interface Computation {
  * Returns the minimum bytes of host memory of a computation, whatever its videos: the parameters; in training, Adam's two moments and a snapshot's copy of all
  * these; and the video activations of a batch (of one video in inference, whose last batch may be smaller). On a GPU, only the copy is in host memory.
  */
-export function leastMemory({ model, batchSize, training, inHostMemory }: Computation): Record<string, number> {
+export function minimumMemory({ model, batchSize, training, inHostMemory }: Computation): Record<string, number> {
   const sizes = modelSizes(model);
   const { all, trained } = countParameters(parameterTable(sizes));
   const parameters = FLOAT_BYTES * all;
@@ -44,15 +44,15 @@ export function bytesPerFrame(model: ModelSection): number {
 }
 
 /**
- * Throws OUT_OF_MEMORY if a computation's minimum (`leastMemory`) exceeds the available memory. Calls `warn` if a full batch of videos of `max_frames` frames
+ * Throws OUT_OF_MEMORY if a computation's minimum (`minimumMemory`) exceeds the available memory. Calls `warn` if a full batch of videos of `max_frames` frames
  * exceeds it.
  */
 export function checkMemory(computation: Computation, warn: (message: string) => void, available = availableMemory()): void {
   const { model, batchSize, training, inHostMemory } = computation;
-  const least = leastMemory(computation);
-  requireMemory(training ? "training this model" : "this model", least, available);
+  const minimum = minimumMemory(computation);
+  requireMemory(training ? "training this model" : "this model", minimum, available);
   if (!inHostMemory) return;
-  const { activations: _, ...fixed } = least;
+  const { activations: _, ...fixed } = minimum;
   const full = batchSize * (model.max_frames * bytesPerFrame(model) + bytesPerVideo(model, training));
   const needed = Object.values(fixed).reduce((sum, bytes) => sum + bytes, full);
   if (needed <= available.bytes) return;
