@@ -1,10 +1,10 @@
 import { Command } from "commander";
+import { version } from "./base/package.js";
 import { refuseNonUtf8Folder } from "./base/paths.js";
 import { describeCommandAliases, describeFlagAliases } from "./commands/arguments.js";
 import { fileLists, path, paths } from "./commands/flag-values.js";
 import { addFlags, type CommandName, type FlagsOf } from "./commands/flags.js";
 import { flagsOfCommand, leave, runProcess } from "./commands/process.js";
-import { version } from "./commands/version.js";
 
 /** The commands. Their flags come from the table in commands/flags.ts. */
 export const program = new Command("nextvlad")

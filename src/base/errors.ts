@@ -58,6 +58,8 @@ export interface ErrorDetails {
   readonly found?: string | number;
   /** What the user can do about it: a clause without capital or period. */
   readonly remedy?: string;
+  /** For a problem that occurs in several places: the first of them and the number of others, formatted. */
+  readonly places?: string;
   /** The messages of several problems that this error lists. */
   readonly problems?: readonly string[];
   /** What is lost to corrupt bytes in a shard: this record or the rest of the shard. Unset for all other errors. Not in the message. */
@@ -96,8 +98,8 @@ export class NextvladError extends Error {
 
 function describe(what: string, d: ErrorDetails): string {
   const place = describePlace(d);
-  const problems = d.problems === undefined ? "" : `: ${d.problems.map((problem, i) => `(${i + 1}) ${problem}`).join(" ")}`;
-  const text = `${place === "" ? "" : `${place}: `}${describeProblem(what, d)}${problems}`;
+  const list = d.places ?? d.problems?.map((problem, i) => `(${i + 1}) ${problem}`).join(" ") ?? "";
+  const text = `${place === "" ? "" : `${place}: `}${describeProblem(what, d)}${list === "" ? "" : `: ${list}`}`;
   return d.remedy === undefined ? closeSentence(text) : `${closeSentence(text)} ${closeSentence(capitalise(d.remedy))}`;
 }
 
@@ -124,8 +126,8 @@ const MAX_PROBLEMS = 20;
  *       help: download the shard again
  */
 export function formatError({ code, what, details }: NextvladError): readonly string[] {
-  const { problems = [], remedy } = details;
-  const place = describePlace(details);
+  const { places = "", problems = [], remedy } = details;
+  const place = [describePlace(details), showMessage(places)].filter((part) => part !== "").join(": ");
   const lead = code === "STOPPED" ? "note" : `error[${code}]`;
   return [
     `${lead}: ${showMessage(describeProblem(what, details))}`,

@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -7,6 +7,11 @@ export const PACKAGE_FOLDER = nearestPackage(dirname(fileURLToPath(import.meta.u
 
 function nearestPackage(folder: string): string {
   return existsSync(join(folder, "package.json")) || folder === dirname(folder) ? folder : nearestPackage(dirname(folder));
+}
+
+/** Returns the version in this package's package.json. */
+export function version(): string {
+  return (JSON.parse(readFileSync(join(PACKAGE_FOLDER, "package.json"), "utf8")) as { version: string }).version;
 }
 
 /** Returns the command that sets up this copy: the script in a clone, which has files that are not packed, else `nextvlad setup`. */

@@ -53,11 +53,11 @@ function mergeGroup(group: readonly SerialisedError[]): NextvladError {
     if (items.size === SHOWN) break;
   }
   const files = byFile.size > 1 && byFile.size < group.length ? ` in ${byFile.size} files` : "";
-  const list = items.size === 0 ? "" : `: ${listFirst([...items], { separator: "; ", total: group.length })}`;
+  const places = items.size === 0 ? {} : { places: listFirst([...items], { separator: "; ", total: group.length }) };
   const { expected: _, found: __, ...details } = common as ErrorDetails;
   const values = describeValues(common);
   const what = values === "" ? first.what : `${first.what} (${values})`;
-  return new NextvladError(first.code, `${what}, ${group.length} times${files}${list}`, details);
+  return new NextvladError(first.code, `${what}, ${group.length} times${files}`, { ...details, ...places });
 }
 
 /** From the largest unit to the smallest. */

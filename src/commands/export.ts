@@ -1,12 +1,12 @@
 import { dirname } from "node:path";
 import { isStream } from "../base/files.js";
+import { version } from "../base/package.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/keys.js";
 import { findConfig } from "./configuration.js";
 import type { ExportFlags } from "./flags.js";
 import { prepareFolder, undoFolders } from "./folder.js";
 import { printLines, printToStderr } from "./output.js";
-import { version } from "./version.js";
 import { carriesConfig, describeWeights, openNamedWeights } from "./weights.js";
 
 /** `nextvlad export`: writes the weights in the requested format, describes them on stderr, and prints the files; returns the exit code. */

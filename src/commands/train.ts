@@ -1,4 +1,5 @@
 import type { FolderLock } from "../base/lock.js";
+import { version } from "../base/package.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
@@ -10,7 +11,6 @@ import { printLines } from "./output.js";
 import { preflightTraining, type StartWeights } from "./preflight.js";
 import { type Resume, resolveResume } from "./resume.js";
 import { runIn } from "./run.js";
-import { version } from "./version.js";
 import { describeWeights } from "./weights.js";
 
 /** Flags that apply only to the start of a run; resume commands omit them. */

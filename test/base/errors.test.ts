@@ -28,6 +28,18 @@ describe("the layout of an error", () => {
     assert.equal(two.message, "2 problems: (1) problem 0. (2) problem 1.");
   });
 
+  test("lists the places of a problem that occurs in several", () => {
+    const places = "record 1, byte 2; record 3, byte 4";
+    const error = new NextvladError("BAD_VIDEO", "no frames, 2 times", { file: "a.tfrecord", places, remedy: "remove them" });
+    assert.deepEqual(formatError(error), [
+      "error[BAD_VIDEO]: no frames, 2 times",
+      "  --> a.tfrecord: record 1, byte 2; record 3, byte 4",
+      "  help: remove them",
+    ]);
+    assert.equal(error.message, "a.tfrecord: no frames, 2 times: record 1, byte 2; record 3, byte 4. Remove them.");
+    assert.equal(formatError(new NextvladError("BAD_VIDEO", "no frames", { places }))[1], `  --> ${places}`);
+  });
+
   test("escapes and bounds each line, also those of texts with line breaks", () => {
     const hostile = `a\n\u001b[2J${"x".repeat(10_000)}`;
     const error = new NextvladError("BAD_FORMAT", hostile, { file: hostile, remedy: hostile, problems: [hostile] });

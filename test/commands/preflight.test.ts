@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { pino } from "pino";
-import { preflightEnsemble, preflightReading, preflightTraining } from "../../src/commands/preflight.js";
+import { type Preflight, preflightEnsemble, preflightReading, preflightTraining } from "../../src/commands/preflight.js";
 import { buildConfig } from "../../src/config/load.js";
 import { corruptData } from "../helpers/corrupt.js";
 import { temporaryFolder } from "../helpers/files.js";
@@ -26,11 +26,12 @@ test("ensemble reads repeated shards once; infer reads each as listed, and warns
   writeFileSync(list, `${a}\n${b}\n${a}\n`);
   const { log, text } = openLog();
   const ensemble = await preflightEnsemble(buildConfig({ MODEL }, "test"), list, join(folder, "out"));
-  assert.deepEqual(ensemble.requireReady(log), [[a, b]]);
+  const pathsOf = ({ requireReady }: Preflight) => requireReady(log).map((found) => found.map(({ path }) => path));
+  assert.deepEqual(pathsOf(ensemble), [[a, b]]);
   assert.match(text(), /all\.list lists a shard more than once: \S+ 2 times; each is read once"/);
   const config = buildConfig({ MODEL, INFER: { filelist: list } }, "test");
   const infer = await preflightReading(config, "INFER", { saveDir: join(folder, "out") });
-  assert.deepEqual(infer.requireReady(log), [[a, b, a]]);
+  assert.deepEqual(pathsOf(infer), [[a, b, a]]);
   assert.match(text(), /2 times; each is read as often as it is listed, so the results repeat its videos, and ensemble rejects/);
 });
 
