@@ -29,6 +29,8 @@ const runSchema = z.strictObject({
       corrupt: z.string().optional(),
       /** For each shard: see `ShardContents`. Older versions did not write it. */
       contents: z.strictObject({ modified_ms: z.array(z.number()), ends_crc32c: z.array(checksum.nullable()) }).optional(),
+      /** The first record of each shard that was skipped as corrupt in this epoch: see `ListFingerprint`. Older versions did not write it. */
+      first_corrupt: z.array(z.strictObject({ shard: z.int().min(0), record: z.int().min(0) })).optional(),
     })
     .nullable(),
 });
@@ -62,6 +64,8 @@ const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   1: (state) => ({ ...state, format_version: 2, shards: null, written_by: null, files: null }),
   // Version 3 adds `shards.contents`.
   2: (state) => ({ ...state, format_version: 3 }),
+  // Version 4 adds `shards.first_corrupt`.
+  3: (state) => ({ ...state, format_version: 4 }),
 };
 
 /** Parses the text of a `state.json` of this format version or an older one. Throws BAD_SNAPSHOT. */
@@ -116,6 +120,9 @@ function requireConsistent({ step, epoch, step_in_epoch, best, validated_epoch, 
   if (shards !== null && shards.count < 1) throw corrupt(file, "shards.count", "expected 1 or more", shards.count);
   for (const [key, list] of Object.entries(shards?.contents ?? {})) {
     if (list.length !== shards?.count) throw corrupt(file, `shards.contents.${key}`, `expected ${shards?.count} values`, list.length);
+  }
+  for (const { shard } of shards?.first_corrupt ?? []) {
+    assertAtMost("shards.first_corrupt", shard, (shards?.count ?? 0) - 1, "the last shard's index");
   }
 }
 

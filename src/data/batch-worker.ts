@@ -1,9 +1,10 @@
 import { parentPort } from "node:worker_threads";
 import { type SerialisedError, serialiseError } from "../base/errors.js";
 import { AsyncQueue } from "./async-queue.js";
-import { assembleBatches, BatchBuilder, type BatchMemory, type BatchStep, memoryOf, type StreamOptions } from "./batches.js";
+import { assembleBatches, BatchBuilder, type BatchMemory, type BatchStep, memoryOf } from "./batches.js";
 import { VideoPool } from "./buffer-pool.js";
 import type { SkippedRecord } from "./corrupt-records.js";
+import type { StreamOptions } from "./epoch-videos.js";
 import { type OpenShard, type ReaderPool, startReaders } from "./reader-pool.js";
 import { STOP } from "./worker-thread.js";
 

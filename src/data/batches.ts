@@ -1,30 +1,9 @@
 import { NextvladError } from "../base/errors.js";
-import { createRandom } from "../base/random.js";
 import { BufferPool, Concatenation, type VideoPool } from "./buffer-pool.js";
 import type { SkippedRecord } from "./corrupt-records.js";
-import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer } from "./order.js";
-import type { BlockSource, ReaderPool } from "./reader-pool.js";
-import type { Shard } from "./shard.js";
-import type { Block, BlockOptions } from "./shard-reader.js";
+import { EpochVideos, type StreamOptions } from "./epoch-videos.js";
+import type { ReaderPool } from "./reader-pool.js";
 import type { RaggedBatch, Video } from "./video.js";
-
-/** Options of one epoch over a list of shards. */
-export interface StreamOptions extends BlockOptions {
-  readonly shards: readonly Shard[];
-  readonly order: Order;
-  readonly seed: number;
-  readonly epoch: number;
-  /** Videos per batch. */
-  readonly batchSize: number;
-  /** Whether to drop the last batch if it is not full. */
-  readonly dropLast: boolean;
-  /** Capacity of the shuffle buffer, in videos; ignored in sequential order. */
-  readonly shuffleBuffer: number;
-  /** Number of reader threads, at least 1; the order does not depend on it. */
-  readonly readers: number;
-  /** Number of batches to skip at the start. Their videos are read and dropped, so that the rest of the order is unchanged. */
-  readonly skipBatches?: number;
-}
 
 /** A batch, and the fraction of the epoch that is done after it: 0..1, by bytes of the shards. */
 export interface BatchStep {
@@ -37,12 +16,6 @@ export interface BatchSpace {
   readonly builder: BatchBuilder;
   /** Memory of the videos in the shuffle buffer. */
   readonly videos: VideoPool;
-}
-
-/** A video that is not in a batch yet, and its share of the bytes on disk. */
-interface PendingVideo {
-  readonly video: Video;
-  readonly fileBytes: number;
 }
 
 /**
@@ -65,10 +38,10 @@ export async function* assembleBatches(
   );
   let videos = 0;
   let doneBytes = 0;
-  for await (const { video, fileBytes } of orderVideos(options, pool, space.videos, onSkipped)) {
+  for await (const { video, fileBytes } of new EpochVideos(options, { pool, videos: space.videos }, onSkipped)) {
     videos++;
     doneBytes += fileBytes;
-    if (videos <= skipBatches * batchSize) continue;
+    if (video === null) continue;
     builder.add(video);
     if (builder.size === batchSize) yield { batch: builder.take(), fraction: Math.min(1, doneBytes / totalBytes) };
   }
@@ -76,73 +49,6 @@ export async function* assembleBatches(
   if (skipBatches > batches) throw tooManySkipped(skipBatches, batches, dropLast);
   if (dropLast && videos < batchSize) throw tooFew(videos, batchSize, options.shards.length);
   if (builder.size > 0 && !dropLast) yield { batch: builder.take(), fraction: 1 };
-}
-
-/** Yields the videos in epoch order. The bytes of a video are valid until the next one is requested. */
-async function* orderVideos(
-  options: StreamOptions,
-  pool: ReaderPool,
-  videos: VideoPool,
-  onSkipped: (skipped: readonly SkippedRecord[]) => void,
-): AsyncGenerator<PendingVideo, void> {
-  const shards = orderShards(options.shards, options.order, options.seed, options.epoch);
-  const reading = blockOptions(options);
-  const open = ({ path }: Shard, reader: number): BlockSource => pool.open(path, reader, reading);
-  if (options.order === "sequential") {
-    for await (const block of mergeShards(shards.length, 1, openAhead(shards, options.readers, open))) {
-      onSkipped(block.skipped);
-      yield* videosOf(block);
-    }
-    return;
-  }
-  const buffer = new ShuffleBuffer<PendingVideo>(options.shuffleBuffer, createRandom(options.seed, "videos", options.epoch));
-  for await (const block of mergeShards(shards.length, OPEN_SHARDS, (position, slot) => open(shards[position] as Shard, slot))) {
-    onSkipped(block.skipped);
-    for (const { video, fileBytes } of videosOf(block)) {
-      const leaving = buffer.exchange({ video: videos.copy(video), fileBytes });
-      if (leaving === undefined) continue;
-      yield leaving;
-      videos.release(leaving.video);
-    }
-  }
-  for (const leaving of buffer.drain()) {
-    yield leaving;
-    videos.release(leaving.video);
-  }
-}
-
-function videosOf({ videos, fileBytes }: Block): PendingVideo[] {
-  return videos.map((video) => ({ video, fileBytes: fileBytes / videos.length }));
-}
-
-/** Returns the options that a reader thread needs. The list of shards is not among them: it may be long, and shards are opened by one message each. */
-function blockOptions({
-  maxFrames,
-  featureNames,
-  featureSizes,
-  numClasses,
-  labels,
-  maxRecordBytes,
-  onCorrupt = "error",
-}: StreamOptions): BlockOptions {
-  return { maxFrames, featureNames, featureSizes, numClasses, labels, maxRecordBytes, onCorrupt };
-}
-
-/**
- * Returns a function that opens the shard at a position. It also opens the next `readers` shards, one per thread, so that reading does not pause between
- * shards.
- */
-function openAhead(
-  shards: readonly Shard[],
-  readers: number,
-  open: (shard: Shard, reader: number) => BlockSource,
-): (position: number) => BlockSource {
-  const opened: BlockSource[] = [];
-  let next = 0;
-  return (position) => {
-    for (; next < shards.length && next <= position + readers; next++) opened.push(open(shards[next] as Shard, next));
-    return opened.shift() as BlockSource;
-  };
 }
 
 /**

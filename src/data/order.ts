@@ -1,7 +1,5 @@
 import { createRandom, type Random } from "../base/random.js";
-import type { BlockSource } from "./reader-pool.js";
 import type { Shard } from "./shard.js";
-import type { Block } from "./shard-reader.js";
 
 /** "shuffled": shards and videos in a new order each epoch. "sequential": the order of the list and of the files. */
 export type Order = "shuffled" | "sequential";
@@ -14,19 +12,26 @@ export function orderShards(shards: readonly Shard[], order: Order, seed: number
   return order === "sequential" ? [...shards] : createRandom(seed, "shards", epoch).shuffle([...shards]);
 }
 
+/** Yields the blocks of a shard, one at a time. `next` must not be called after the last block. */
+export interface Source<B extends { readonly last: boolean }> {
+  next(): Promise<B>;
+  /** Returns a block's memory to the reader, which then reads one more block ahead. The block's bytes must not be used afterwards. */
+  release(block: B): void;
+}
+
 /**
  * Merges shards by blocks of videos. `slots` shards are open at a time, the slots yield blocks in round-robin order, and a slot whose shard has ended opens the
  * next shard.
  * A block is released when the next one is requested. The order of blocks depends only on `slots` and the number of blocks in each shard. `open` is called
  * once per shard, with its position and its slot.
  */
-export async function* mergeShards(
+export async function* mergeShards<B extends { readonly last: boolean }>(
   count: number,
   slots: number,
-  open: (position: number, slot: number) => BlockSource,
-): AsyncGenerator<Block, void> {
+  open: (position: number, slot: number) => Source<B>,
+): AsyncGenerator<B, void> {
   let position = 0;
-  const take = (slot: number): BlockSource | undefined => (position < count ? open(position++, slot) : undefined);
+  const take = (slot: number): Source<B> | undefined => (position < count ? open(position++, slot) : undefined);
   const sources = Array.from({ length: slots }, (_, slot) => take(slot));
   for (let slot = 0; sources.some((source) => source !== undefined); slot = (slot + 1) % slots) {
     const source = sources[slot];
@@ -59,6 +64,11 @@ export class ShuffleBuffer<T> {
     const leaving = this.#items[place];
     this.#items[place] = item;
     return leaving;
+  }
+
+  /** The items that are in the buffer, in no particular order. */
+  get items(): readonly T[] {
+    return this.#items;
   }
 
   /** Removes and returns all items left, in random order. */

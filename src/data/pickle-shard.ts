@@ -55,7 +55,7 @@ const TF2PKL =
 export async function* readPickleShard(
   path: string,
   shape: VideoShape,
-  { filter = new CorruptRecordFilter("error"), allocate = allocateUnpooled, rollback }: ShardReadOptions = {},
+  { filter = new CorruptRecordFilter("error"), allocate = allocateUnpooled, rollback, skip }: ShardReadOptions = {},
 ): AsyncGenerator<ShardVideo, void> {
   const handle = await openInput(path);
   try {
@@ -65,13 +65,18 @@ export async function* readPickleShard(
     videos.reverse();
     for (let done = 1; done <= count; done++) {
       const taken = videos.pop() as PickledVideo | NextvladError;
+      const filePosition = Math.round((fileBytes * done) / count);
+      if (skip?.isSkipped(done - 1)) {
+        skip.onSkipped(filePosition);
+        continue;
+      }
       const video = await filter.tryParse(async () => {
         if (taken instanceof NextvladError) throw taken;
         const found = { id: taken.id, features: await readFeatures(taken, handle, path, shape, allocate), labels: taken.labels };
         return makeVideo(checkVideo(found, shape, taken.place));
       });
       if (video === null) rollback?.();
-      else yield { video, filePosition: Math.round((fileBytes * done) / count) };
+      else yield { video, filePosition };
     }
   } finally {
     await handle.close();

@@ -1,18 +1,12 @@
 import { deserialiseError, NextvladError } from "../base/errors.js";
 import { AsyncQueue } from "./async-queue.js";
+import type { Source } from "./order.js";
 import type { ReaderReply, ReaderRequest } from "./reader-worker.js";
-import type { Block, BlockOptions } from "./shard-reader.js";
+import type { Block, BlockOptions, ShardIndex } from "./shard-reader.js";
 import { startWorker, type WorkerThread, workerExitError } from "./worker-thread.js";
 
 /** Blocks of one shard that a reader thread may send before the first is released. The thread holds one more, ready to send. */
 const BLOCKS_AHEAD = 3;
-
-/** Reads a shard's blocks, one at a time. `next` must not be called after the last block. */
-export interface BlockSource {
-  next(): Promise<Block>;
-  /** Returns a block's memory to the reader, which then reads one more block ahead. The block's bytes must not be used afterwards. */
-  release(block: Block): void;
-}
 
 /** A shard that is being read, with its timings. */
 export interface OpenShard {
@@ -29,7 +23,9 @@ export interface ReaderPool {
   /** Number of threads. */
   readonly readers: number;
   /** Starts reading a shard in thread `reader` modulo the number of threads. */
-  open(path: string, reader: number, options: BlockOptions): BlockSource;
+  open(path: string, reader: number, options: BlockOptions): Source<Block>;
+  /** Finds a shard's records by their headers, in the same thread as `open`. Rejects with WORKER_DIED only. */
+  index(path: string, reader: number, options: BlockOptions): Promise<ShardIndex>;
   /** Returns the shards that are being read, the longest-awaited first. */
   openShards(): readonly OpenShard[];
   /** Closes all shards. Pending requests for their blocks reject with WORKER_DIED. The threads stay available for other shards. */
@@ -46,6 +42,7 @@ export function startReaders(readers: number, module = READER_MODULE): ReaderPoo
   return {
     readers,
     open: (path, reader, options) => (threads[reader % readers] as Reader).open(path, options),
+    index: (path, reader, options) => (threads[reader % readers] as Reader).index(path, options),
     openShards: () => threads.flatMap((reader) => reader.openShards()).sort((a, b) => (b.waitedMs ?? -1) - (a.waitedMs ?? -1)),
     async closeShards() {
       await Promise.all(threads.map((reader) => reader.closeShards()));
@@ -60,6 +57,7 @@ export function startReaders(readers: number, module = READER_MODULE): ReaderPoo
 interface Reading {
   readonly path: string;
   readonly blocks: AsyncQueue<Block>;
+  readonly index: AsyncQueue<ShardIndex>;
   readonly openedMs: number;
   receivedMs: number | null;
   requestedMs: number | null;
@@ -85,13 +83,10 @@ class Reader {
     });
   }
 
-  open(path: string, options: BlockOptions): BlockSource {
-    const source = this.#opened++;
+  open(path: string, options: BlockOptions): Source<Block> {
+    const { source, reading } = this.#start(path);
+    const { blocks } = reading;
     const thread = this.#thread;
-    const blocks = new AsyncQueue<Block>();
-    const reading: Reading = { path, blocks, openedMs: performance.now(), receivedMs: null, requestedMs: null };
-    if (this.#exitError !== null) blocks.fail(this.#exitError);
-    this.#readings.set(source, reading);
     thread.post({ type: "open", source, path, options });
     for (let credit = 0; credit < BLOCKS_AHEAD; credit++) thread.post({ type: "credit", source, buffer: null });
     return {
@@ -104,6 +99,22 @@ class Reader {
       },
       release: ({ buffer }) => thread.post({ type: "credit", source, buffer }, [buffer]),
     };
+  }
+
+  async index(path: string, options: BlockOptions): Promise<ShardIndex> {
+    const { source, reading } = this.#start(path);
+    this.#thread.post({ type: "index", source, path, options });
+    reading.requestedMs = reading.openedMs;
+    return reading.index.take().finally(() => this.#readings.delete(source));
+  }
+
+  #start(path: string): { readonly source: number; readonly reading: Reading } {
+    const source = this.#opened++;
+    const queues = { blocks: new AsyncQueue<Block>(), index: new AsyncQueue<ShardIndex>() };
+    const reading: Reading = { path, ...queues, openedMs: performance.now(), receivedMs: null, requestedMs: null };
+    if (this.#exitError !== null) fail(reading, this.#exitError);
+    this.#readings.set(source, reading);
+    return { source, reading };
   }
 
   openShards(): OpenShard[] {
@@ -136,11 +147,17 @@ class Reader {
     if (reading === undefined) return;
     reading.receivedMs = performance.now();
     if (reply.type === "block") reading.blocks.put(reply.block);
+    else if (reply.type === "index") reading.index.put(reply.index);
     else reading.blocks.fail(deserialiseError(reply.error));
   }
 
   #failAll(error: NextvladError): void {
-    for (const { blocks } of this.#readings.values()) blocks.fail(error);
+    for (const reading of this.#readings.values()) fail(reading, error);
     this.#readings.clear();
   }
+}
+
+function fail({ blocks, index }: Reading, error: NextvladError): void {
+  blocks.fail(error);
+  index.fail(error);
 }

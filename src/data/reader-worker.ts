@@ -2,19 +2,23 @@ import { parentPort } from "node:worker_threads";
 import { type SerialisedError, serialiseError } from "../base/errors.js";
 import { AsyncQueue } from "./async-queue.js";
 import { BufferPool } from "./buffer-pool.js";
-import { type Block, type BlockOptions, readBlocks } from "./shard-reader.js";
+import { type Block, type BlockOptions, indexShard, readBlocks, type ShardIndex } from "./shard-reader.js";
 import { STOP } from "./worker-thread.js";
 
-/** Messages to a reader thread: open a shard, send one more block of a shard (with the memory of a used block), or close all shards. */
+/**
+ * Messages to a reader thread: open a shard, send one more block of a shard (with the memory of a used block), send a shard's index, or close all shards.
+ */
 export type ReaderRequest =
   | { readonly type: "open"; readonly source: number; readonly path: string; readonly options: BlockOptions }
   | { readonly type: "credit"; readonly source: number; readonly buffer: ArrayBuffer | null }
+  | { readonly type: "index"; readonly source: number; readonly path: string; readonly options: BlockOptions }
   | { readonly type: "close-shards" };
 
-/** Messages from a reader thread: the next block of a shard, the error that takes its place, or confirmation that all shards are closed. */
+/** Messages from a reader thread: the next block of a shard, the error that takes its place, a shard's index, or confirmation that all shards are closed. */
 export type ReaderReply =
   | { readonly type: "block"; readonly source: number; readonly block: Block }
   | { readonly type: "error"; readonly source: number; readonly error: SerialisedError }
+  | { readonly type: "index"; readonly source: number; readonly index: ShardIndex }
   | { readonly type: "shards-closed" };
 
 /** State of a shard that is being read. */
@@ -31,7 +35,8 @@ const readings = new Map<number, Reading>();
 
 port.on("message", (request: ReaderRequest | typeof STOP) => {
   if (request === STOP) void stop();
-  else if (request.type === "open") open(request.source, request.path, request.options);
+  else if (request.type === "open") start(request, sendBlocks);
+  else if (request.type === "index") start(request, sendIndex);
   else if (request.type === "close-shards") void closeShards();
   else {
     if (request.buffer !== null) pool.release(request.buffer);
@@ -39,14 +44,21 @@ port.on("message", (request: ReaderRequest | typeof STOP) => {
   }
 });
 
+type ShardRequest = ReaderRequest & { readonly type: "open" | "index" };
+
 /** Starts reading a shard. Shards are read concurrently: while one waits for the disk or for a credit, the others continue. */
-function open(source: number, path: string, options: BlockOptions): void {
-  const credits = new AsyncQueue<void>();
-  const reading: Reading = { credits, isCancelled: false, done: Promise.resolve().then(() => sendBlocks(source, path, options, reading)) };
-  readings.set(source, reading);
+function start(request: ShardRequest, read: (request: ShardRequest, reading: Reading) => Promise<void>): void {
+  const done = Promise.resolve().then(() => read(request, reading).finally(() => readings.delete(request.source)));
+  const reading: Reading = { credits: new AsyncQueue(), isCancelled: false, done };
+  readings.set(request.source, reading);
 }
 
-async function sendBlocks(source: number, path: string, options: BlockOptions, reading: Reading): Promise<void> {
+async function sendIndex({ source, path, options }: ShardRequest, reading: Reading): Promise<void> {
+  const index = await indexShard(path, options, () => reading.isCancelled);
+  if (!reading.isCancelled) port?.postMessage({ type: "index", source, index } satisfies ReaderReply);
+}
+
+async function sendBlocks({ source, path, options }: ShardRequest, reading: Reading): Promise<void> {
   try {
     for await (const block of readBlocks(path, options, pool)) {
       if (!reading.isCancelled) await reading.credits.take();
@@ -58,8 +70,6 @@ async function sendBlocks(source: number, path: string, options: BlockOptions, r
     // Unexpected errors do not name the shard.
     const placed = { ...serialised, details: { file: path, ...details } };
     if (!reading.isCancelled) port?.postMessage({ type: "error", source, error: placed } satisfies ReaderReply);
-  } finally {
-    readings.delete(source);
   }
 }
 

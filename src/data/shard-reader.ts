@@ -3,7 +3,14 @@ import { fileError } from "../base/errors.js";
 import { DEFAULT_MAX_RECORD_BYTES, readInput } from "../base/input.js";
 import type { CorruptPolicy } from "../config/value-types.js";
 import { type OpenedSource, openFileSource } from "../formats/containers/byte-source.js";
-import { mayStartTfRecord, readTfRecordFile, startsTfRecord, type TfRecord, tooLong } from "../formats/containers/tfrecord.js";
+import {
+  mayStartTfRecord,
+  type RecordSkip,
+  readTfRecordFile,
+  startsTfRecord,
+  type TfRecord,
+  tooLong,
+} from "../formats/containers/tfrecord.js";
 import { looksLikePickle } from "../formats/pickle/unpickler.js";
 import { isSequenceExample } from "../formats/protobuf/sequence-example.js";
 import { Arena, type BufferPool } from "./buffer-pool.js";
@@ -36,18 +43,39 @@ async function* readRecords(
   path: string,
   opened: OpenedSource,
   shape: VideoShape,
-  { filter, allocate, rollback }: ShardReadOptions & { readonly filter: CorruptRecordFilter },
+  { filter, allocate, rollback, skip }: ShardReadOptions & { readonly filter: CorruptRecordFilter },
 ): AsyncGenerator<ShardVideo, void> {
   const options = {
     openSource: () => Promise.resolve(opened),
     onBadData: (error: unknown) => filter.skipRecord(error),
     maxRecordBytes: shape.maxRecordBytes,
+    skip,
   };
   for await (const record of readTfRecordFile(path, options)) {
     const video = await filter.tryParse(() => parseVideo(record, shape, allocate));
     record.release?.();
     if (video === null) rollback?.();
     else yield { video, filePosition: record.filePosition };
+  }
+}
+
+/** The records of a shard, found by their headers. */
+export interface ShardIndex {
+  /** Position in the file after each record, as `ShardVideo.filePosition`. */
+  readonly ends: Float64Array;
+  /** False if the records after these cannot be found, or indexing was cancelled. */
+  readonly isComplete: boolean;
+}
+
+/** Finds the records of a shard without reading their videos. Errors are not thrown: they make the index incomplete. */
+export async function indexShard(path: string, shape: VideoShape, isCancelled: () => boolean = () => false): Promise<ShardIndex> {
+  const ends: number[] = [];
+  const skip: RecordSkip = { isSkipped: () => !isCancelled(), onSkipped: (end) => void ends.push(end) };
+  try {
+    for await (const _ of readShard(path, shape, { skip })) return { ends: Float64Array.from(ends), isComplete: false };
+    return { ends: Float64Array.from(ends), isComplete: true };
+  } catch {
+    return { ends: Float64Array.from(ends), isComplete: false };
   }
 }
 
@@ -109,7 +137,12 @@ export const BLOCK_VIDEOS = 16;
 export interface BlockOptions extends VideoShape {
   /** Defaults to "error". */
   readonly onCorrupt?: CorruptPolicy;
+  /** By default, all. */
+  readonly records?: RecordSelection;
 }
+
+/** Records to read, by index: all from `from` on, or these. The others are skipped without reading their videos. */
+export type RecordSelection = { readonly from: number } | { readonly only: ReadonlySet<number> };
 
 /** Reads a shard's videos in blocks, with their bytes in buffers from `pool`. Throws what `readShard` throws. */
 export async function* readBlocks(path: string, options: BlockOptions, pool: BufferPool): AsyncGenerator<Block, void> {
@@ -126,12 +159,29 @@ export async function* readBlocks(path: string, options: BlockOptions, pool: Buf
   };
   // A full block is held back until the next video shows that it is not the last. Its buffer is already complete, so that video's bytes go into the next one.
   let full: Block | null = null;
-  for await (const { video, filePosition } of readShard(path, options, { filter, allocate: arena.allocate, rollback: arena.rollback })) {
+  const { records } = options;
+  let count = 0;
+  const skip =
+    records === undefined
+      ? undefined
+      : skipOthers(records, (end) => {
+          if (count > 0) return;
+          before = end;
+          position = end;
+        });
+  const { allocate, rollback } = arena;
+  for await (const { video, filePosition } of readShard(path, options, { filter, allocate, rollback, skip })) {
     if (full !== null) yield full;
     arena.commit();
     videos.push(video);
     position = filePosition;
     full = videos.length === BLOCK_VIDEOS ? takeBlock(false) : null;
+    count++;
+    if (records !== undefined && "only" in records && count === records.only.size) break;
   }
   yield full === null ? takeBlock(true) : { ...full, last: true, skipped: [...full.skipped, ...filter.take()] };
+}
+
+function skipOthers(records: RecordSelection, onSkipped: (end: number) => void): RecordSkip {
+  return { isSkipped: (record) => ("only" in records ? !records.only.has(record) : record < records.from), onSkipped };
 }

@@ -6,8 +6,9 @@ import { NextvladError } from "../base/errors.js";
 import { readFully } from "../base/input.js";
 import { listFirst } from "../base/problem-list.js";
 import { formatChecksum } from "../formats/checksum.js";
+import type { RecordSkip } from "../formats/containers/tfrecord.js";
 import type { Allocate } from "../formats/protobuf/feature-list.js";
-import type { CorruptRecordFilter } from "./corrupt-records.js";
+import type { CorruptRecordFilter, SkippedRecord } from "./corrupt-records.js";
 
 /** A file of videos, examined once, when the list that names it is resolved. */
 export interface Shard {
@@ -33,11 +34,19 @@ export interface ShardReadOptions {
   readonly allocate?: Allocate;
   /** Called if a record is skipped: the memory allocated since the previous video is unused. */
   readonly rollback?: () => void;
+  /** Records to skip without reading their videos; by default none. */
+  readonly skip?: RecordSkip | undefined;
 }
 
 /** Returns the shards without repetitions of a path. */
 export function uniqueShards(shards: readonly Shard[]): Shard[] {
   return [...new Map(shards.map((shard) => [shard.path, shard])).values()];
+}
+
+/** A record: the index of its shard in the list, and its index in the shard. */
+export interface RecordPosition {
+  readonly shard: number;
+  readonly record: number;
 }
 
 /** Identifies a list of shards: their number, and the CRC-32C of their names and sizes in the list's order. */
@@ -48,6 +57,8 @@ export interface ListFingerprint {
   readonly corrupt?: string | undefined;
   /** Undefined in states written by older versions. */
   readonly contents?: ShardContents | undefined;
+  /** The first record of each shard that was skipped as corrupt in the current epoch; undefined if unknown, after an older version wrote the state. */
+  readonly first_corrupt?: RecordPosition[] | undefined;
 }
 
 /** Detects a shard that was replaced by another one of the same name and size. Both arrays are in the list's order. */
@@ -72,6 +83,22 @@ export function fingerprintList(shards: readonly Shard[], corrupt?: string): Lis
   });
   const list = { count: shards.length, crc32c: formatChecksum(crc32c(lines.join(""))) };
   return corrupt === undefined ? list : { ...list, corrupt };
+}
+
+/** Adds skipped records of the given shards to the first ones of each shard. */
+export function addFirstCorrupt(
+  known: readonly RecordPosition[],
+  shards: readonly Shard[],
+  skipped: readonly SkippedRecord[],
+): RecordPosition[] {
+  const first = new Map(known.map(({ shard, record }) => [shard, record]));
+  const indices = new Map(shards.map(({ path }, shard) => [path, shard]));
+  for (const { error } of skipped) {
+    const { file = "", record = 0 } = error.details;
+    const shard = indices.get(file);
+    if (shard !== undefined) first.set(shard, Math.min(record, first.get(shard) ?? record));
+  }
+  return Array.from(first, ([shard, record]) => ({ shard, record }));
 }
 
 /** Default time limit for reading checksums: 3,844 shards take 1.0 to 1.3 s (local disk, cached, busy machine). */

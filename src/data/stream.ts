@@ -3,14 +3,15 @@ import { deserialiseError } from "../base/errors.js";
 import { SLOW_MS } from "../base/waiting.js";
 import { AsyncQueue } from "./async-queue.js";
 import type { BatchEvent, BatchReply, BatchRequest } from "./batch-worker.js";
-import { type BatchMemory, memoryOf, type StreamOptions } from "./batches.js";
+import { type BatchMemory, memoryOf } from "./batches.js";
 import type { SkippedRecord } from "./corrupt-records.js";
+import type { StreamOptions } from "./epoch-videos.js";
 import type { OpenShard } from "./reader-pool.js";
 import { type Stall, StallWatch } from "./stall-watch.js";
 import type { RaggedBatch } from "./video.js";
 import { startWorker, type WorkerThread, workerExitError } from "./worker-thread.js";
 
-export type { StreamOptions } from "./batches.js";
+export type { StreamOptions } from "./epoch-videos.js";
 
 /**
  * Batches that may be in the caller's thread: the current one and those that are ready. The batch thread holds one more, and the readers' queues hold the

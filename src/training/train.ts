@@ -32,11 +32,10 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   const { resumed, inTheWay } = await claimSaveDir(config, options);
   const { shards, validShards } = options;
   const contents = await readContents(shards);
-  const shardList = { ...fingerprintList(shards), contents };
-  const then = resumed?.state.shards ?? null;
-  if (then !== null && resumed?.state.step_in_epoch !== 0) {
-    assertSameShards(shards, { ...fingerprintList(shards, then.corrupt), contents }, then);
-  }
+  const isInsideEpoch = resumed !== null && resumed.state.step_in_epoch > 0;
+  const then = isInsideEpoch ? resumed.state.shards : null;
+  if (then !== null) assertSameShards(shards, { ...fingerprintList(shards, then.corrupt), contents }, then);
+  const shardList = { ...fingerprintList(shards), contents, first_corrupt: isInsideEpoch ? then?.first_corrupt : [] };
   const { telemetry } = options;
   // The reader threads, the thread that assembles batches, and the one that writes snapshots.
   requireProcessLimits({ threads: config.TRAIN.num_readers + 2, tensorflow: true }, "set TRAIN.num_readers to 1");

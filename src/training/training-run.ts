@@ -12,9 +12,9 @@ import {
 } from "../checkpoints/snapshot.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
-import { adviseSkipping } from "../data/corrupt-records.js";
+import { adviseSkipping, type SkippedRecord } from "../data/corrupt-records.js";
 import { describeFileList } from "../data/file-list.js";
-import { fingerprintList, type Shard } from "../data/shard.js";
+import { addFirstCorrupt, fingerprintList, type Shard } from "../data/shard.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import { type RaggedBatch, videoShape } from "../data/video.js";
 import { measure, noVideos, openReading } from "../evaluation/evaluate.js";
@@ -126,7 +126,8 @@ export class TrainingRun {
         await this.#saveStep();
         break;
       }
-      this.#state = { ...this.#state, epoch: epoch + 1, step_in_epoch: 0 };
+      const { shards } = this.#state;
+      this.#state = { ...this.#state, epoch: epoch + 1, step_in_epoch: 0, shards: shards && { ...shards, first_corrupt: [] } };
       await this.#save(() => epochSnapshot(this.#options.saveDir, this.#config.MODEL.name, epoch));
       await this.#validateIfDue(epoch);
     }
@@ -139,7 +140,7 @@ export class TrainingRun {
     const shard = error instanceof NextvladError && error.details.damaged !== undefined ? error.details.file : undefined;
     if (shard !== undefined) {
       // Keep the contents that the run started with.
-      const shards = { ...fingerprintList(this.#shards, basename(shard)), contents: this.#state.shards?.contents };
+      const shards = { ...this.#state.shards, ...fingerprintList(this.#shards, basename(shard)) };
       this.#state = { ...this.#state, shards };
     }
     return this.#trySave();
@@ -223,6 +224,7 @@ export class TrainingRun {
     const { MODEL, TRAIN } = this.#config;
     const { epoch, step_in_epoch, seed } = this.#state;
     const { damage, telemetry } = this.#options;
+    const events = tellEvents(damage, telemetry);
     const stream = openStream(
       {
         ...videoShape(MODEL, "required"),
@@ -236,8 +238,15 @@ export class TrainingRun {
         shuffleBuffer: TRAIN.shuffle_buffer,
         readers: TRAIN.num_readers,
         skipBatches: step_in_epoch,
+        firstCorrupt: this.#state.shards?.first_corrupt,
       },
-      tellEvents(damage, telemetry),
+      {
+        ...events,
+        onSkipped: (skipped) => {
+          events.onSkipped?.(skipped);
+          this.#noteCorrupt(skipped);
+        },
+      },
     );
     const { progress } = telemetry;
     const pace = new Pace(stream, { index: epoch, count: TRAIN.epoch });
@@ -252,6 +261,14 @@ export class TrainingRun {
       await damage.conclude(`epoch ${epoch}`);
       this.#losses.conclude(epoch);
     }
+  }
+
+  /** Adds skipped records to the state: up to the first one of a shard, a resumed run skips records by their headers. */
+  #noteCorrupt(skipped: readonly SkippedRecord[]): void {
+    const { shards } = this.#state;
+    if (shards?.first_corrupt === undefined) return;
+    const first_corrupt = addFirstCorrupt(shards.first_corrupt, this.#shards, skipped);
+    this.#state = { ...this.#state, shards: { ...shards, first_corrupt } };
   }
 
   async #trainOn(stream: BatchStream, pace: Pace): Promise<boolean> {

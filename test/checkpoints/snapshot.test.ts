@@ -26,7 +26,7 @@ const STATE: RunState = {
   seed: 5,
   best: { epoch: 0, gap: 0.1 + 0.2 },
   validated_epoch: 0,
-  shards: { count: 2, crc32c: "0123abcd" },
+  shards: { count: 2, crc32c: "0123abcd", first_corrupt: [{ shard: 1, record: 7 }] },
 };
 const WRITTEN_BY = { nextvlad: "0.1.0", node: "v20.0.0", tensorflow: "2.21.0", device: "cpu" };
 
@@ -56,7 +56,7 @@ describe("a snapshot", () => {
     await write(path);
     const { files, written_by, format_version, ...state } = await checkSnapshot(path);
     assert.deepEqual(state, STATE);
-    assert.deepEqual([format_version, written_by], [3, WRITTEN_BY]);
+    assert.deepEqual([format_version, written_by], [4, WRITTEN_BY]);
     assert.deepEqual(Object.keys(files ?? {}).sort(), ["config.yaml", "optimizer.safetensors", "weights.safetensors"]);
     assert.equal(files?.["weights.safetensors"]?.bytes, readFileSync(join(path, "weights.safetensors")).length);
     // The CRC-32C of this text, computed with a bitwise implementation of RFC 3720, B.4.
@@ -154,13 +154,13 @@ describe("a snapshot", () => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
     makeVersion1(path);
-    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 3, written_by: null, files: null });
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 4, written_by: null, files: null });
     await requireWeights(path);
     await rewriteState(path, STATE);
-    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 3, written_by: null, files: null });
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 4, written_by: null, files: null });
     const file = join(path, "state.json");
     for (const [version, remedy] of [
-      [4, /expected 1 to 3, found 4\)\. Use the version of nextvlad that wrote it, or a newer one/],
+      [5, /expected 1 to 4, found 5\)\. Use the version of nextvlad that wrote it, or a newer one/],
       [0, /found 0\)\. Use another/],
       ["x", /found x\)\. Use another/],
     ] as const) {
@@ -193,6 +193,8 @@ describe("a snapshot", () => {
       [{ best: { epoch: 0, gap: 1.5 } }, "best.gap", 1.5],
       [{ shards: { ...state.shards, count: 0 } }, "shards.count", 0],
       [{ shards: { ...state.shards, contents: { modified_ms: [1], ends_crc32c: [null, null] } } }, "shards.contents.modified_ms", 1],
+      [{ shards: { ...state.shards, first_corrupt: [{ shard: 2, record: 0 }] } }, "shards.first_corrupt", 2],
+      [{ shards: { ...state.shards, first_corrupt: [{ shard: 0, record: -1 }] } }, "shards.first_corrupt.0.record", "-1"],
     ] as const) {
       writeFileSync(file, stringifyWithChecksum({ ...state, ...change }));
       for (const read of [checkSnapshot, requireWeights]) {
@@ -207,7 +209,7 @@ describe("a snapshot", () => {
     await write(path);
     const file = join(path, "state.json");
     const { crc32c: _, ...state } = JSON.parse(readFileSync(file, "utf8"));
-    const { contents: __, ...shards } = state.shards;
+    const { first_corrupt: __, ...shards } = state.shards;
     const sealed = stringifyWithChecksum({ ...state, format_version: 2, shards });
     writeFileSync(file, sealed);
     await checkSnapshot(path);
@@ -238,7 +240,7 @@ describe("a snapshot", () => {
     const best = await copyToBest(path, folder, state);
     for (const snapshot of [path, best]) {
       const { files, ...found } = await checkSnapshot(snapshot);
-      assert.deepEqual(found, { ...state, format_version: 3, written_by: WRITTEN_BY });
+      assert.deepEqual(found, { ...state, format_version: 4, written_by: WRITTEN_BY });
       assert.equal(Object.keys(files ?? {}).length, 3);
     }
   });

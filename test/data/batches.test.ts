@@ -19,6 +19,7 @@ function countingPool(): { readonly pool: ReaderPool; readonly opened: string[];
       const block: Block = { videos, fileBytes: 1, last: true, buffer: new ArrayBuffer(0), skipped: [] };
       return { next: () => Promise.resolve(block), release: () => void open-- };
     },
+    index: () => Promise.reject(new Error("nothing is skipped")),
     openShards: () => [],
     closeShards: () => Promise.resolve(),
     close: () => Promise.resolve(),

@@ -5,13 +5,23 @@ import { describe, type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import type { CorruptPolicy } from "../../src/config/value-types.js";
 import type { SkippedRecord } from "../../src/data/corrupt-records.js";
+import { addFirstCorrupt } from "../../src/data/shard.js";
 import { writePickleShard, writeShard } from "../../src/data/shard-writer.js";
 import { openStream } from "../../src/data/stream.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { corruptData, corruptLength, recordOffsets, truncateRecord } from "../helpers/corrupt.js";
 import { temporaryFolder } from "../helpers/files.js";
-import { collect, failsWith, randomVideo, SMALL_SIZES, type StreamChanges, streamOptions, writeShards } from "../helpers/shards.js";
+import {
+  collect,
+  examined,
+  failsWith,
+  randomVideo,
+  SMALL_SIZES,
+  type StreamChanges,
+  streamOptions,
+  writeShards,
+} from "../helpers/shards.js";
 
 interface Read {
   readonly batches: string[][];
@@ -165,8 +175,10 @@ test("the order of what remains does not depend on the readers, and goes on afte
     assert.equal(all.skipped.length, onCorrupt === "skip-record" ? 6 : 5);
     for (const readers of [2, 3]) assert.deepEqual(await read({ ...options, readers }), all);
     for (const skipBatches of [1, 11, all.batches.length]) {
-      const rest = await read({ ...options, skipBatches });
-      assert.deepEqual(rest, { ...all, batches: all.batches.slice(skipBatches) });
+      for (const firstCorrupt of [undefined, addFirstCorrupt([], shards.map(examined), all.skipped)]) {
+        const rest = await read({ ...options, skipBatches, firstCorrupt });
+        assert.deepEqual(rest, { ...all, batches: all.batches.slice(skipBatches) });
+      }
     }
   }
 });

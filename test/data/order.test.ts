@@ -3,8 +3,7 @@ import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import fc from "fast-check";
 import { createRandom } from "../../src/base/random.js";
-import { mergeShards, orderShards, ShuffleBuffer } from "../../src/data/order.js";
-import type { BlockSource } from "../../src/data/reader-pool.js";
+import { mergeShards, orderShards, ShuffleBuffer, type Source } from "../../src/data/order.js";
 import type { Block } from "../../src/data/shard-reader.js";
 import { collect } from "../helpers/shards.js";
 
@@ -27,7 +26,7 @@ describe("the order of shards", () => {
  * Returns a source of blocks that contain only their shard's position and their number, each after a delay. Each block must be released before the next is
  * requested.
  */
-function blocksOf(position: number, count: number, delay: () => number): BlockSource {
+function blocksOf(position: number, count: number, delay: () => number): Source<Block> {
   let number = 0;
   let out: Block | null = null;
   return {

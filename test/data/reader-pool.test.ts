@@ -1,8 +1,13 @@
 import assert from "node:assert/strict";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
-import { type BlockSource, startReaders } from "../../src/data/reader-pool.js";
+import type { Source } from "../../src/data/order.js";
+import { startReaders } from "../../src/data/reader-pool.js";
 import type { Block } from "../../src/data/shard-reader.js";
+import { writePickleShard } from "../../src/data/shard-writer.js";
+import type { Video } from "../../src/data/video.js";
+import { recordOffsets, truncateRecord } from "../helpers/corrupt.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { failsWith, SMALL_SIZES, writeShards } from "../helpers/shards.js";
 
@@ -10,13 +15,13 @@ const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SM
 const DYING = new URL("../helpers/crashing-worker.js", import.meta.url);
 
 /** Returns copies of a source's blocks, after releasing all blocks. */
-async function drain(source: BlockSource): Promise<Block[]> {
+async function drain(source: Source<Block>): Promise<Block[]> {
   const blocks: Block[] = [];
   while (!blocks.at(-1)?.last) blocks.push(await takeOne(source));
   return blocks;
 }
 
-async function takeOne(source: BlockSource): Promise<Block> {
+async function takeOne(source: Source<Block>): Promise<Block> {
   const block = await source.next();
   const copy = structuredClone(block);
   source.release(block);
@@ -89,6 +94,44 @@ describe("reader threads", () => {
     assert.deepEqual(
       other.flatMap(({ videos }) => videos),
       content[1],
+    );
+    await pool.close();
+  });
+
+  test("index shards: the end of each record, and whether these are all; errors make an index incomplete", async (t) => {
+    const folder = temporaryFolder(t);
+    const { shards, content } = await writeShards(folder, [40, 0, 3]);
+    const [file, empty, other] = shards as [string, string, string];
+    const pickle = join(folder, "shard.pkl");
+    await writePickleShard(pickle, content[0] as Video[], 300);
+    const starts = recordOffsets(file);
+    const pool = startReaders(2);
+    const index = async (path: string) => {
+      const { ends, isComplete } = await pool.index(path, 0, SHAPE);
+      return { ends: [...ends], isComplete };
+    };
+    assert.deepEqual(await index(file), { ends: [...starts.slice(1), readFileSync(file).length], isComplete: true });
+    assert.deepEqual(await index(empty), { ends: [], isComplete: true });
+    assert.equal((await index(pickle)).ends.length, 40);
+    truncateRecord(file, 30);
+    assert.deepEqual(await index(file), { ends: starts.slice(1, 31), isComplete: false });
+    assert.deepEqual(await index(join(folder, "missing")), { ends: [], isComplete: false });
+    assert.deepEqual(pool.openShards(), []);
+    // The records from 1 on, and only 0 and 2.
+    const from = await drain(pool.open(other, 0, { ...SHAPE, records: { from: 1 } }));
+    const only = await drain(pool.open(other, 0, { ...SHAPE, records: { only: new Set([0, 2]) } }));
+    const [first, second, third] = content[2] as [Video, Video, Video];
+    assert.deepEqual(
+      [from, only].map((blocks) => blocks.flatMap(({ videos }) => videos)),
+      [
+        [second, third],
+        [first, third],
+      ],
+    );
+    const size = readFileSync(other).length;
+    assert.deepEqual(
+      from.map(({ fileBytes, last }) => [fileBytes, last]),
+      [[size - (recordOffsets(other)[1] as number), true]],
     );
     await pool.close();
   });

@@ -55,8 +55,15 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     assert.deepEqual([ofLength?.byte_offset, ofLength?.code], [cutAt, "CORRUPT_RECORD"]);
     // 188 videos are left, 11 steps per epoch: the run stops inside the first epoch and inside the second, and reads the policy from the snapshot.
     await run(...at("resumed"), "--on-corrupt", "skip-record", "--set", "TRAIN.max_iter=7");
+    const firstCorrupt = (snapshot: string): { shard: number; record: number }[] =>
+      JSON.parse(readFileSync(join(folder, "resumed", snapshot, "state.json"), "utf8")).shards.first_corrupt;
+    assert.deepEqual(
+      firstCorrupt("NEXTVLAD_step7").filter(({ shard }) => shard === 0),
+      [{ shard: 0, record: 0 }],
+    );
     const resume = ["train", "--save-dir", join(folder, "resumed"), "--resume"];
     await run(...resume, "--set", "TRAIN.max_iter=15");
+    assert.deepEqual(firstCorrupt("NEXTVLAD_epoch0"), []);
     const changed = await runNextvlad([...resume, "--on-corrupt", "skip-shard"]);
     assert.equal(changed.exitCode, 2);
     assert.match(changed.error, /TRAIN\.on_corrupt: a run that goes on cannot change it \(expected skip-record, found skip-shard\)/);

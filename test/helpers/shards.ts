@@ -98,6 +98,10 @@ export function memorySource(bytes: Uint8Array, pieceBytes = bytes.length): Byte
       position += piece.length;
       return Promise.resolve(piece.length);
     },
+    skip(bytes) {
+      position += bytes;
+      return Promise.resolve();
+    },
     close: () => Promise.resolve(),
   };
 }

@@ -15,6 +15,8 @@ export interface ByteSource {
   readonly filePosition: number;
   /** Fills the start of `target` and returns the number of bytes read; 0 only at the end. `at` is the position to report in errors. */
   read(target: Uint8Array, at: RecordPlace): Promise<number>;
+  /** Moves the position forward, up to the end or past it, without reading if the file is not compressed. */
+  skip(bytes: number, at: RecordPlace): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -52,6 +54,9 @@ export async function makeSource(
         const bytes = await readAt(target, position);
         position += bytes;
         return bytes;
+      },
+      async skip(bytes) {
+        position += bytes;
       },
       close: () => file.close(),
     };

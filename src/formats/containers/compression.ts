@@ -82,7 +82,7 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
     if (bytes.some((byte) => byte !== 0)) throw corrupt(new Error("unexpected bytes after its end"), compression, at);
   };
 
-  return {
+  const source: ByteSource = {
     get filePosition() {
       return packed.filePosition;
     },
@@ -115,11 +115,20 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
       }
       return bytes;
     },
+    async skip(bytes, at) {
+      const scratch = new Uint8Array(Math.min(bytes, OUTPUT_BYTES));
+      for (let rest = bytes; rest > 0; ) {
+        const read = await source.read(scratch.subarray(0, rest), at);
+        if (read === 0) return;
+        rest -= read;
+      }
+    },
     async close() {
       engine.destroy();
       await packed.close();
     },
   };
+  return source;
 }
 
 function corrupt(error: Error, compression: Compression, at: RecordPlace): NextvladError {

@@ -38,8 +38,11 @@ export class RecordBuffer {
     return this.#offset;
   }
 
-  /** Reads until the window has `bytes` bytes or the source ends. The buffer doubles only as bytes arrive, regardless of the requested length. */
-  async fill(bytes: number, at: RecordPlace): Promise<void> {
+  /**
+   * Reads until the window has `bytes` bytes or the source ends, and, as long as no more memory is needed, up to `maxBytes`. The buffer doubles only as bytes
+   * arrive, regardless of the requested length.
+   */
+  async fill(bytes: number, at: RecordPlace, maxBytes = Number.POSITIVE_INFINITY): Promise<void> {
     if (bytes > MAX_SHORT_RECORD_BYTES) await this.#reserve(bytes);
     if (this.#start + bytes > this.#buffer.length) {
       this.#buffer.copyWithin(0, this.#start, this.#end);
@@ -48,7 +51,7 @@ export class RecordBuffer {
     }
     while (this.available < bytes) {
       if (this.#end === this.#buffer.length) this.#grow(bytes);
-      const read = await this.#source.read(this.#buffer.subarray(this.#end), at);
+      const read = await this.#source.read(this.#buffer.subarray(this.#end, this.#start + maxBytes), at);
       if (read === 0) return;
       this.#end += read;
     }
@@ -116,7 +119,16 @@ export class RecordBuffer {
     this.#end = 0;
   }
 
-  /** Moves the window's start forward. After a long record, frees its memory. */
+  /** Moves the window's start forward, also past its end: the source then skips the rest. */
+  async seek(bytes: number, at: RecordPlace): Promise<void> {
+    const within = Math.min(bytes, this.available);
+    this.skip(within);
+    if (bytes === within) return;
+    await this.#source.skip(bytes - within, at);
+    this.#offset += bytes - within;
+  }
+
+  /** Moves the window's start forward within the window. After a long record, frees its memory. */
   skip(bytes: number): void {
     this.#start += bytes;
     this.#offset += bytes;

@@ -27,6 +27,16 @@ export interface ReadingOptions {
   readonly onBadData?: (error: NextvladError) => void;
   /** Maximum length of a record; a longer one is an error. */
   readonly maxRecordBytes?: number | undefined;
+  /** Records to skip by their headers; by default none. */
+  readonly skip?: RecordSkip | undefined;
+}
+
+/** Records that are skipped by their headers: their data are not verified and, in a file that is not compressed, not read. */
+export interface RecordSkip {
+  /** Whether to skip the record with this index. */
+  isSkipped(record: number): boolean;
+  /** Called after each skipped record, with its end on disk: see `TfRecord.filePosition`. */
+  onSkipped(filePosition: number): void;
 }
 
 /** Size of the header before the data: their length (8 bytes) and that length's checksum (4). */
@@ -45,14 +55,14 @@ const NOT_A_SHARD = "pass TFRecord shards (train0000.tfrecord)";
  */
 export function readTfRecordFile(
   path: string,
-  { openSource = openFileSource, onBadData, maxRecordBytes }: ReadingOptions = {},
+  { openSource = openFileSource, ...options }: ReadingOptions = {},
 ): AsyncGenerator<TfRecord, void> {
   const open = async (): Promise<ByteSource> => {
     const { source, head } = await openSource(path, HEAD_BYTES);
     const compression = compressionOf(head);
     return compression === undefined ? source : decompress(source, compression);
   };
-  return readTfRecords(open, path, onBadData, maxRecordBytes);
+  return readTfRecords(open, path, options);
 }
 
 /**
@@ -72,8 +82,7 @@ export function compressionOf(head: Uint8Array): Compression | undefined {
 export async function* readTfRecords(
   open: () => Promise<ByteSource>,
   file: string,
-  onBadData?: ReadingOptions["onBadData"],
-  maxRecordBytes = DEFAULT_MAX_RECORD_BYTES,
+  { onBadData, maxRecordBytes = DEFAULT_MAX_RECORD_BYTES, skip }: Omit<ReadingOptions, "openSource"> = {},
 ): AsyncGenerator<TfRecord, void> {
   const source = await open();
   const buffer = new RecordBuffer(source);
@@ -82,14 +91,27 @@ export async function* readTfRecords(
     buffer.skip(taken);
     taken = 0;
   };
+  /** Bytes to read while records are skipped: one read costs about as much for a block, which contains many headers of short records, as for one header. */
+  let headerBlock = BLOCK_BYTES;
   try {
     for (let record = 0; ; record++) {
       const at = { file, record, byteOffset: buffer.offset };
-      if (buffer.available < HEADER_BYTES) await buffer.fill(HEADER_BYTES, at);
+      const isSkipped = skip?.isSkipped(record) ?? false;
+      if (buffer.available < HEADER_BYTES) await buffer.fill(HEADER_BYTES, at, isSkipped ? headerBlock : undefined);
       // A file, or a compressed stream, of 0 bytes holds 0 records: Beam and TensorFlow write such shards.
       if (buffer.available === 0) return;
       const length = readLength(buffer, at, maxRecordBytes);
       const recordBytes = HEADER_BYTES + length + CHECKSUM_BYTES;
+      if (skip !== undefined && isSkipped) {
+        headerBlock = recordBytes < BLOCK_BYTES ? BLOCK_BYTES : CHECKSUM_BYTES + HEADER_BYTES;
+        // The last bytes are read, to notice a file that ends inside the record.
+        await buffer.seek(HEADER_BYTES + length, at);
+        if (buffer.available < CHECKSUM_BYTES) await buffer.fill(CHECKSUM_BYTES, at, headerBlock);
+        if (buffer.available < CHECKSUM_BYTES) throw truncated(at, recordBytes, "fewer");
+        buffer.skip(CHECKSUM_BYTES);
+        skip.onSkipped(Math.round(source.filePosition * (buffer.offset / (buffer.offset + buffer.available))));
+        continue;
+      }
       if (buffer.available < recordBytes) await buffer.fill(recordBytes, at);
       if (buffer.available < recordBytes) throw truncated(at, recordBytes, buffer.available);
       const data = buffer.slice(HEADER_BYTES, HEADER_BYTES + length);
@@ -186,7 +208,7 @@ export function tooLong(at: RecordPlace, length: number, maxRecordBytes: number)
   });
 }
 
-function truncated(at: RecordPlace, expected: number, found: number): NextvladError {
+function truncated(at: RecordPlace, expected: number, found: number | "fewer"): NextvladError {
   return new NextvladError("CORRUPT_RECORD", "the file ends in the middle of a record", {
     ...at,
     expected: `${expected} bytes`,

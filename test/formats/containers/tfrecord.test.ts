@@ -8,6 +8,7 @@ import { deflateSync, gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { NextvladError } from "../../../src/base/errors.js";
 import { maskedCrc32c } from "../../../src/formats/checksum.js";
+import { type ByteSource, type OpenedSource, openFileSource, type RecordPlace } from "../../../src/formats/containers/byte-source.js";
 import {
   encodeTfRecord,
   readTfRecordFile,
@@ -364,6 +365,7 @@ test("releasing a long record frees its memory, and the next record is read", as
       position += piece.length;
       return piece.length;
     },
+    skip: async () => undefined,
     close: async () => undefined,
   };
   for await (const record of readTfRecords(async () => source, "x.tfrecord")) {
@@ -447,4 +449,74 @@ test("walks headers: skips files that are not uncompressed TFRecord files, and s
     writeFileSync(path, content);
     assert.equal(await walk(path), "skipped");
   }
+});
+
+describe("records to skip", () => {
+  const RECORDS = Array.from({ length: 12 }, (_, i) => new Uint8Array(i % 4 === 3 ? 300_000 : 1000).fill(i));
+
+  /** Reads all records but those to skip; returns them, the positions of the skipped ones, and the number of bytes read. */
+  async function readOthers(path: string, isSkipped: (record: number) => boolean) {
+    const ends: number[] = [];
+    let bytesRead = 0;
+    const openSource = async (file: string, headBytes: number): Promise<OpenedSource> => {
+      const { source, head } = await openFileSource(file, headBytes);
+      const read = async (target: Uint8Array, at: RecordPlace): Promise<number> => {
+        const count = await source.read(target, at);
+        bytesRead += count;
+        return count;
+      };
+      return { head, source: Object.create(source, { read: { value: read } }) as ByteSource };
+    };
+    const skip = { isSkipped, onSkipped: (end: number) => void ends.push(end) };
+    const records = await collect(readTfRecordFile(path, { openSource, skip }), ({ record, data, filePosition }) => {
+      return { record, data: new Uint8Array(data), filePosition };
+    });
+    return { records, ends, bytesRead };
+  }
+
+  test("are neither verified nor, in a file that is not compressed, read", async (t) => {
+    const path = written(t, framed(...RECORDS));
+    const all = await readOthers(path, () => false);
+    const ends = all.records.map(({ filePosition }) => filePosition);
+    const wanted = new Set([0, 6]);
+    for (let record = 0; record < RECORDS.length; record++) if (!wanted.has(record)) corruptData(path, record);
+    const others = await readOthers(path, (record) => !wanted.has(record));
+    assert.deepEqual(
+      others.records,
+      all.records.filter(({ record }) => wanted.has(record)),
+    );
+    assert.deepEqual(
+      others.ends,
+      ends.filter((_, record) => !wanted.has(record)),
+    );
+    const none = await readOthers(path, () => true);
+    assert.deepEqual([none.records, none.ends], [[], ends]);
+    assert.ok(none.bytesRead < 4 * 64 * 1024, `${none.bytesRead} bytes`);
+    const packed = written(t, new Uint8Array(gzipSync(readFileSync(path))), "packed");
+    assert.deepEqual(
+      (await readOthers(packed, (record) => !wanted.has(record))).records.map(({ data }) => data),
+      [RECORDS[0], RECORDS[6]],
+    );
+  });
+
+  test("must be complete, with valid lengths", async (t) => {
+    for (const record of [10, 11]) {
+      for (const damage of [truncateRecord, corruptLength]) {
+        const path = written(t, framed(...RECORDS));
+        damage(path, record);
+        await failsWith(
+          readOthers(path, () => true),
+          "CORRUPT_RECORD",
+          { file: path, record },
+        );
+      }
+    }
+    // The file ends within the checksum after the data.
+    const content = framed(...RECORDS);
+    await failsWith(
+      readOthers(written(t, content.subarray(0, content.length - 1)), () => true),
+      "CORRUPT_RECORD",
+      { record: 11 },
+    );
+  });
 });

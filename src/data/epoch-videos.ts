@@ -1,0 +1,273 @@
+import { NextvladError } from "../base/errors.js";
+import { createRandom } from "../base/random.js";
+import type { VideoPool } from "./buffer-pool.js";
+import type { SkippedRecord } from "./corrupt-records.js";
+import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer, type Source } from "./order.js";
+import type { ReaderPool } from "./reader-pool.js";
+import type { RecordPosition, Shard } from "./shard.js";
+import { BLOCK_VIDEOS, type Block, type BlockOptions, type ShardIndex } from "./shard-reader.js";
+import type { Video } from "./video.js";
+
+/** Options of one epoch over a list of shards. */
+export interface StreamOptions extends Omit<BlockOptions, "records"> {
+  readonly shards: readonly Shard[];
+  readonly order: Order;
+  readonly seed: number;
+  readonly epoch: number;
+  /** Videos per batch. */
+  readonly batchSize: number;
+  /** Whether to drop the last batch if it is not full. */
+  readonly dropLast: boolean;
+  /** Capacity of the shuffle buffer, in videos; ignored in sequential order. */
+  readonly shuffleBuffer: number;
+  /** Number of reader threads, at least 1; the order does not depend on it. */
+  readonly readers: number;
+  /** Number of batches to skip at the start: those that an earlier run processed. The rest of the order is unchanged. */
+  readonly skipBatches?: number;
+  /**
+   * The first record of each shard that the earlier run skipped as corrupt, at least in the batches to skip. Up to there, videos of these batches are skipped by
+   * their record headers. If undefined, as it is unknown, all videos are read, unless `onCorrupt` is "error".
+   */
+  readonly firstCorrupt?: readonly RecordPosition[] | undefined;
+}
+
+/** A video of the epoch, and its share of the bytes on disk. */
+export interface EpochVideo {
+  /** Valid until the next video is requested; null for the videos of the batches to skip. */
+  readonly video: Video | null;
+  readonly fileBytes: number;
+}
+
+/** A video that has not left the shuffle buffer yet. */
+interface PendingVideo {
+  /** Null while only its record header was read. */
+  video: Video | null;
+  readonly fileBytes: number;
+  /** Position of its shard in the epoch's order, and its record, if only its header was read. */
+  readonly source: { readonly position: number; readonly record: number } | null;
+}
+
+/** Consecutive videos of a shard. */
+interface EpochBlock {
+  readonly videos: readonly PendingVideo[];
+  readonly last: boolean;
+  /** The block that was read; null if only record headers were. */
+  readonly block: Block | null;
+}
+
+/**
+ * Yields an epoch's videos in order. Calls `onSkipped` with the records that the readers skipped, before the video that follows them in the order.
+ *
+ * Skipping: the shards are merged and shuffled as in the run that processed the batches to skip, but block by block by record headers only, up to the last block
+ * whose videos all were in those batches or then in the shuffle buffer. The videos that then are in the buffer are read when the first of them is needed.
+ */
+export class EpochVideos {
+  readonly #options: StreamOptions;
+  readonly #pool: ReaderPool;
+  readonly #videos: VideoPool;
+  readonly #onSkipped: (skipped: readonly SkippedRecord[]) => void;
+  readonly #shards: readonly Shard[];
+  readonly #reading: BlockOptions;
+  /** Number of videos to skip. */
+  readonly #skipVideos: number;
+  /** First record of a shard that must be read, by path: headers do not show that a record is corrupt. Null: read everything. */
+  readonly #firstCorrupt: ReadonlyMap<string, number> | null;
+  /** Starts reading the videos of the shards that are open and were read by their headers so far. */
+  readonly #starts = new Set<() => void>();
+  /** Number of videos in the blocks so far. */
+  #merged = 0;
+  #delivered = 0;
+
+  constructor(
+    options: StreamOptions,
+    { pool, videos }: { readonly pool: ReaderPool; readonly videos: VideoPool },
+    onSkipped: (skipped: readonly SkippedRecord[]) => void,
+  ) {
+    this.#options = options;
+    this.#pool = pool;
+    this.#videos = videos;
+    this.#onSkipped = onSkipped;
+    this.#shards = orderShards(options.shards, options.order, options.seed, options.epoch);
+    this.#reading = blockOptions(options);
+    this.#skipVideos = (options.skipBatches ?? 0) * options.batchSize;
+    this.#firstCorrupt = firstCorrupt(options);
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<EpochVideo, void> {
+    return this.#options.order === "sequential" ? this.#sequential() : this.#shuffled();
+  }
+
+  async *#sequential(): AsyncGenerator<EpochVideo, void> {
+    const open = openAhead(this.#shards.length, this.#options.readers, (position) => this.#open(position, position));
+    for await (const { videos } of this.#merge(1, open)) {
+      for (const pending of videos) yield { video: await this.#deliver(pending, () => []), fileBytes: pending.fileBytes };
+    }
+  }
+
+  async *#shuffled(): AsyncGenerator<EpochVideo, void> {
+    const { shuffleBuffer, seed, epoch } = this.#options;
+    const buffer = new ShuffleBuffer<PendingVideo>(shuffleBuffer, createRandom(seed, "videos", epoch));
+    for await (const { videos } of this.#merge(OPEN_SHARDS, (position, slot) => this.#open(position, slot))) {
+      for (const pending of videos) {
+        if (pending.video !== null) pending.video = this.#videos.copy(pending.video);
+        const leaving = buffer.exchange(pending);
+        if (leaving === undefined) continue;
+        yield { video: await this.#deliver(leaving, () => buffer.items), fileBytes: leaving.fileBytes };
+        if (leaving.video !== null) this.#videos.release(leaving.video);
+      }
+    }
+    const rest = buffer.drain();
+    for (const [i, leaving] of rest.entries()) {
+      yield { video: await this.#deliver(leaving, () => rest.slice(i + 1)), fileBytes: leaving.fileBytes };
+      if (leaving.video !== null) this.#videos.release(leaving.video);
+    }
+  }
+
+  async *#merge(slots: number, open: (position: number, slot: number) => Source<EpochBlock>): AsyncGenerator<EpochBlock, void> {
+    for await (const epochBlock of mergeShards(this.#shards.length, slots, open)) {
+      this.#merged += epochBlock.videos.length;
+      if (epochBlock.block !== null) this.#onSkipped(epochBlock.block.skipped);
+      yield epochBlock;
+    }
+  }
+
+  /** Returns the next video in the order, null if it is to be skipped. If it is not read yet, reads it and the `others`. */
+  async #deliver(leaving: PendingVideo, others: () => readonly PendingVideo[]): Promise<Video | null> {
+    if (this.#delivered++ < this.#skipVideos) return null;
+    if (leaving.video === null) await this.#readUnread([leaving, ...others()]);
+    return leaving.video;
+  }
+
+  /** Whether all videos of the next block, whichever shard it is of, are in the batches to skip or in the shuffle buffer after them. */
+  #isNextBlockPast(): boolean {
+    const buffered = this.#options.order === "sequential" ? 0 : this.#options.shuffleBuffer;
+    return this.#firstCorrupt !== null && this.#skipVideos > 0 && this.#merged + BLOCK_VIDEOS <= this.#skipVideos + buffered;
+  }
+
+  /** Opens a shard: as long as its blocks are past, it is read by its record headers. */
+  #open(position: number, reader: number): Source<EpochBlock> {
+    const { path } = this.#shards[position] as Shard;
+    const index = this.#isNextBlockPast() ? this.#pool.index(path, reader, this.#reading) : null;
+    // Awaited later: a thread may exit before that.
+    index?.catch(() => undefined);
+    let source = index === null ? this.#pool.open(path, reader, this.#reading) : null;
+    let record = 0;
+    const start = (): Source<Block> => {
+      this.#starts.delete(start);
+      source ??= this.#pool.open(path, reader, { ...this.#reading, records: { from: record } });
+      return source;
+    };
+    if (index !== null) this.#starts.add(start);
+    return {
+      next: async () => {
+        if (source === null && index !== null && this.#isNextBlockPast()) {
+          const block = headerBlock(position, record, await index, this.#firstCorrupt?.get(path));
+          if (block?.last) this.#starts.delete(start);
+          record += block?.videos.length ?? 0;
+          if (block !== null) return block;
+        }
+        // All at once, so that they are read in parallel.
+        if (!this.#isNextBlockPast()) for (const startOther of this.#starts) startOther();
+        const block = await start().next();
+        const fileBytes = block.fileBytes / block.videos.length;
+        return { videos: block.videos.map((video) => ({ video, fileBytes, source: null })), last: block.last, block };
+      },
+      release: ({ block }) => {
+        if (block !== null) source?.release(block);
+      },
+    };
+  }
+
+  /** Reads the videos of which only the headers were read, each shard once. */
+  async #readUnread(videos: readonly PendingVideo[]): Promise<void> {
+    const unread = new Map<number, PendingVideo[]>();
+    for (const pending of videos) {
+      if (pending.video !== null || pending.source === null) continue;
+      const ofShard = unread.get(pending.source.position) ?? [];
+      ofShard.push(pending);
+      unread.set(pending.source.position, ofShard);
+    }
+    const waiting = unread.entries();
+    const readNext = async (_: unknown, reader: number): Promise<void> => {
+      for (const [position, pending] of waiting) await this.#readRecords(position, pending, reader);
+    };
+    await Promise.all(Array.from({ length: OPEN_SHARDS }, readNext));
+  }
+
+  /** Reads records of a shard. They are not corrupt, because the earlier run read them. */
+  async #readRecords(position: number, unread: readonly PendingVideo[], reader: number): Promise<void> {
+    const { path } = this.#shards[position] as Shard;
+    const recordOf = ({ source }: PendingVideo): number => source?.record ?? 0;
+    const inOrder = unread.toSorted((a, b) => recordOf(a) - recordOf(b));
+    const records = { only: new Set(inOrder.map(recordOf)) };
+    const source = this.#pool.open(path, reader, { ...this.#reading, onCorrupt: "error", records });
+    for (let isLast = false; !isLast; ) {
+      const block = await source.next();
+      for (const video of block.videos) {
+        const pending = inOrder.shift();
+        if (pending !== undefined) pending.video = this.#videos.copy(video);
+      }
+      isLast = block.last;
+      source.release(block);
+    }
+    if (inOrder.length > 0) {
+      throw new NextvladError("BAD_FORMAT", "the shard became shorter while it was read", { file: path, remedy: "run the command again" });
+    }
+  }
+}
+
+/** Returns the first corrupt record of each shard, by path; null if it is unknown. */
+function firstCorrupt({ shards, firstCorrupt: positions, onCorrupt = "error" }: StreamOptions): Map<string, number> | null {
+  if (positions === undefined) return onCorrupt === "error" ? new Map() : null;
+  const first = new Map<string, number>();
+  for (const { shard, record } of positions) {
+    const path = shards[shard]?.path ?? "";
+    first.set(path, Math.min(record, first.get(path) ?? record));
+  }
+  return first;
+}
+
+/**
+ * Returns the block that starts with `record`, known by its headers only, as `readBlocks` forms it. Returns null if it must be read: it contains the first
+ * corrupt record, or it is unknown whether it is the last.
+ */
+function headerBlock(position: number, record: number, { ends, isComplete }: ShardIndex, firstCorrupt = ends.length): EpochBlock | null {
+  const valid = Math.min(ends.length, firstCorrupt);
+  const end = Math.min(record + BLOCK_VIDEOS, valid);
+  const last = end === valid;
+  if (last && !(isComplete && valid === ends.length)) return null;
+  const bytes = (ends[end - 1] ?? 0) - (ends[record - 1] ?? 0);
+  const fileBytes = bytes / (end - record);
+  const videos = Array.from({ length: end - record }, (_, i) => ({ video: null, fileBytes, source: { position, record: record + i } }));
+  return { videos, last, block: null };
+}
+
+/** Returns the options that a reader thread needs. The list of shards is not among them: it may be long, and shards are opened by one message each. */
+function blockOptions({
+  maxFrames,
+  featureNames,
+  featureSizes,
+  numClasses,
+  labels,
+  maxRecordBytes,
+  onCorrupt = "error",
+}: StreamOptions): BlockOptions {
+  return { maxFrames, featureNames, featureSizes, numClasses, labels, maxRecordBytes, onCorrupt };
+}
+
+/**
+ * Returns a function that opens the shard at a position. It also opens the next `readers` shards, one per thread, so that reading does not pause between
+ * shards.
+ */
+function openAhead(
+  count: number,
+  readers: number,
+  open: (position: number) => Source<EpochBlock>,
+): (position: number) => Source<EpochBlock> {
+  const opened: Source<EpochBlock>[] = [];
+  let next = 0;
+  return (position) => {
+    for (; next < count && next <= position + readers; next++) opened.push(open(next));
+    return opened.shift() as Source<EpochBlock>;
+  };
+}
