@@ -5,7 +5,7 @@ import { FLOAT_BYTES, type FloatType, floatTypeOf } from "../data/float-bytes.js
 import { checkVideo, makeVideo, type Video, type VideoPlace, type VideoShape } from "../data/video.js";
 import { labelsOf, listOf, readId, refuseVideoLevel, SEGMENT_LABELS } from "../data/video-parser.js";
 import type { TfRecord } from "../formats/containers/tfrecord.js";
-import { allocateUnpooled, type FloatFrames, type FrameList } from "../formats/protobuf/feature-list.js";
+import type { FloatFrames, FrameList } from "../formats/protobuf/feature-list.js";
 import { decodeText } from "../formats/protobuf/reader.js";
 import { parseSequenceExample, type SequenceExample } from "../formats/protobuf/sequence-example.js";
 import { decodeNumpy } from "../formats/tensors/numpy.js";
@@ -71,7 +71,11 @@ export class RecordConverter {
       floatLists.set(name, frames);
       return NO_BYTES;
     };
-    const example = parseSequenceExample(record.data, recordPlace, featureNames, ANY_VIDEO.maxFrames, allocateUnpooled, onFloats);
+    const example = parseSequenceExample(record.data, recordPlace, {
+      listNames: featureNames,
+      maxFrames: ANY_VIDEO.maxFrames,
+      quantise: onFloats,
+    });
     refuseVideoLevel(example, recordPlace);
     if (example.context.has(SEGMENT_LABELS)) this.segmentedVideos++;
     const mediaId = mediaIdOf(example, isSingle ? this.#source.path : null);

@@ -40,7 +40,7 @@ interface VideoRecord {
 export function findVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = allocateUnpooled): VideoRecord {
   const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
   const wanted = shape.featureNames.filter((_, i) => shape.featureSizes[i] !== 0);
-  const example = parseSequenceExample(record.data, recordPlace, wanted, shape.maxFrames, allocate);
+  const example = parseSequenceExample(record.data, recordPlace, { listNames: wanted, maxFrames: shape.maxFrames, allocate });
   refuseVideoLevel(example, recordPlace);
   const id = readId(example, recordPlace);
   const place = { ...recordPlace, video: id };

@@ -192,7 +192,7 @@ class ShardContent {
     if (lists.size > 0) this.#frameCounts.push(Math.max(...Array.from(lists.values(), ({ frames }) => frames)));
     this.#compareLengths(lists, record.record);
     const uniform = [...lists].filter(([, { isUniform }]) => isUniform).map(([name]) => name);
-    const { frameLists } = parseSequenceExample(record.data, record, uniform, Number.POSITIVE_INFINITY);
+    const { frameLists } = parseSequenceExample(record.data, record, { listNames: uniform, maxFrames: Number.POSITIVE_INFINITY });
     for (const [name, list] of frameLists) this.#addFeature(name, list);
   }
 

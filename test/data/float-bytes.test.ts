@@ -49,7 +49,7 @@ describe("quantised features are not taken for floats", () => {
   test("YouTube-8M's shards, of any number of frames", async () => {
     for await (const { data, file, record, byteOffset } of readTfRecordFile(goldenData("train0000.tfrecord"))) {
       for (const maxFrames of [1, 300]) {
-        const { frameLists } = parseSequenceExample(data, { file, record, byteOffset }, ["rgb", "audio"], maxFrames);
+        const { frameLists } = parseSequenceExample(data, { file, record, byteOffset }, { listNames: ["rgb", "audio"], maxFrames });
         for (const list of frameLists.values()) assert.equal(floatTypeOf(list.data), null);
       }
     }

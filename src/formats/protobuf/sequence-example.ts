@@ -38,18 +38,24 @@ const FIELD_2 = tagOf(2, LENGTH_DELIMITED);
 const FIELD_3 = tagOf(3, LENGTH_DELIMITED);
 const UNPACKED_INT64 = tagOf(1, VARINT);
 
+export interface ParseOptions {
+  /** The feature lists to read; others are only listed. */
+  readonly listNames: readonly string[];
+  /** Maximum number of frames to copy per list; with 0, frames are only checked and counted. */
+  readonly maxFrames: number;
+  readonly allocate?: Allocate;
+  /** Converts all frames that are lists of floats; without it, such frames are an error. */
+  readonly quantise?: Quantise;
+}
+
 /**
- * Parses a SequenceExample: the context, and the feature lists in `listNames`, whose frames are one bytes value each. Copies at most `maxFrames` frames per
- * list into memory from `allocate` (with 0, frames are only checked and counted). Only the bytes values of the context are views of `bytes`. `quantise`
- * converts all frames that are lists of floats. Throws BAD_FORMAT if it is not a SequenceExample, BAD_VIDEO if frames are not bytes or differ in size.
+ * Parses a SequenceExample: the context, and feature lists whose frames are one bytes value each. Frames are copied; the bytes values of the context are views
+ * of `bytes`. Throws BAD_FORMAT if it is not a SequenceExample, BAD_VIDEO if frames are not bytes or differ in size.
  */
 export function parseSequenceExample(
   bytes: Uint8Array,
   place: RecordPlace,
-  listNames: readonly string[],
-  maxFrames: number,
-  allocate: Allocate = allocateUnpooled,
-  quantise?: Quantise,
+  { listNames, maxFrames, allocate = allocateUnpooled, quantise }: ParseOptions,
 ): SequenceExample {
   const { reader, context, listSpans } = scanExample(bytes, place);
   const frameLists = new Map<string, FrameList>();

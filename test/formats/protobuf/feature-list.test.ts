@@ -16,7 +16,7 @@ function record(frames: number, frameBytes: number): Uint8Array {
 /** Returns the result of parsing with at most `maxFrames` frames: the number of frames and their size, or the error's message. */
 function outcome(bytes: Uint8Array, maxFrames: number): unknown {
   try {
-    const list = parseSequenceExample(bytes, PLACE, ["rgb"], maxFrames).frameLists.get("rgb");
+    const list = parseSequenceExample(bytes, PLACE, { listNames: ["rgb"], maxFrames }).frameLists.get("rgb");
     return list === undefined ? "none" : [list.frames, list.frameBytes];
   } catch (error) {
     if (error instanceof NextvladError) return error.message;

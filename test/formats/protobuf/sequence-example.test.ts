@@ -10,7 +10,7 @@ const PLACE = { file: "x.tfrecord", record: 7, byteOffset: 1000 };
 const NAMES = ["rgb", "audio"];
 
 function parse(bytes: Uint8Array, maxFrames = 300): SequenceExample {
-  return parseSequenceExample(bytes, PLACE, NAMES, maxFrames);
+  return parseSequenceExample(bytes, PLACE, { listNames: NAMES, maxFrames });
 }
 
 const parseLater = async (bytes: Uint8Array) => parse(bytes);
