@@ -3,7 +3,7 @@ import type { WeightStore } from "../model/weights.js";
 import { fill } from "../runtime/constants.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { type AdamCoefficients, DeviceVariable, type StoredArray, storedArray } from "../runtime/variables.js";
-import type { Optimizer } from "./optimizer.js";
+import type { Optimizer, UpdateStep } from "./optimizer.js";
 
 export const BETA1 = 0.9;
 export const BETA2 = 0.999;
@@ -41,19 +41,19 @@ export class Adam implements Optimizer {
   }
 
   /**
-   * Updates a parameter by its gradient at step `step`, counted from 1. Borrows the gradient.
+   * Updates a parameter by its gradient. Borrows the gradient.
    * `epsilon` is for tests against Paddle 2, which scales it by sqrt(1 - beta2^step).
    */
-  apply(name: string, gradient: Tensor, step: number, learningRate: number, epsilon = EPSILON): void {
+  apply(name: string, gradient: Tensor, at: UpdateStep, epsilon = EPSILON): void {
     const { m, v } = this.moments.get(name) as Moments;
-    this.store.variable(name).applyAdam(m, v, gradient, coefficients(step, learningRate, epsilon));
+    this.store.variable(name).applyAdam(m, v, gradient, coefficients(at, epsilon));
   }
 
   /** Updates a matrix w by the gradient x^T dy + decay w, from its factors. Borrows them; returns dy w^T, of w before the update. */
-  applyProduct(name: string, x: Tensor, dy: Tensor, step: number, learningRate: number, decay: number): Tensor {
+  applyProduct(name: string, x: Tensor, dy: Tensor, decay: number, at: UpdateStep): Tensor {
     const { m, v } = this.moments.get(name) as Moments;
     const w = this.store.variable(name);
-    return this.kernels.denseWithAdam(x, dy, { w, m, v }, coefficients(step, learningRate, EPSILON), decay);
+    return this.kernels.denseWithAdam(x, dy, { w, m, v }, coefficients(at, EPSILON), decay);
   }
 
   dispose(): void {
@@ -64,6 +64,6 @@ export class Adam implements Optimizer {
   }
 }
 
-function coefficients(step: number, learningRate: number, epsilon: number): AdamCoefficients {
+function coefficients({ step, learningRate }: UpdateStep, epsilon: number): AdamCoefficients {
   return { learningRate, beta1: BETA1, beta2: BETA2, epsilon, beta1Power: BETA1 ** step, beta2Power: BETA2 ** step };
 }

@@ -118,17 +118,17 @@ export function trainStep(
   at: Step & { readonly learningRate: number },
 ): StepReport | null {
   const { l2Penalty, gradientClip } = options;
-  const { step, learningRate } = at;
+  const update = { step: at.step + 1, learningRate: at.learningRate };
   const gradient: GradientSink["gradient"] = (name, gradient) =>
     tidy(() => {
       const decayed = addDecay(gradient, name, store, l2Penalty);
-      optimizer.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip), step + 1, learningRate);
+      optimizer.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip), update);
     });
   const apart = multiplyOut(store, gradient);
   const product: GradientSink["product"] = (name, x, dy) => {
     // Clipping needs the norm of the whole gradient.
     if (gradientClip !== null) return apart(name, x, dy);
-    return optimizer.applyProduct(name, x, dy, step + 1, learningRate, store.parameter(name).decayed ? l2Penalty : 0);
+    return optimizer.applyProduct(name, x, dy, store.parameter(name).decayed ? l2Penalty : 0, update);
   };
   return differentiate(batch, store, options, at, { gradient, product });
 }

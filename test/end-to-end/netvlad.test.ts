@@ -59,7 +59,7 @@ describe("MODEL.name NETVLAD", () => {
     assert.equal(new Set(steps.map(({ tensors }) => tensors)).size, 1);
     const losses = steps.map(({ loss }) => loss as number);
     assert.ok((losses.at(-1) as number) < 0.7 * (losses[0] as number), `the loss falls: ${losses[0]} to ${losses.at(-1)}`);
-    const notes = readLog(at("run")).filter(({ msg }) => /NETVLAD has neither/.test(String(msg)));
+    const notes = readLog(at("run")).filter(({ msg }) => /groups and MODEL.expansion have no effect/.test(String(msg)));
     assert.equal(notes.length, 1);
   });
 

@@ -200,7 +200,7 @@ describe("the network against Paddle 2.6.2's own numbers", () => {
       { step: step - 1, report: true },
       {
         gradient: (name, gradient) =>
-          adam.apply(name, addDecay(gradient, name, store, golden.l2Penalty), step, golden.learningRate, epsilon),
+          adam.apply(name, addDecay(gradient, name, store, golden.l2Penalty), { step, learningRate: golden.learningRate }, epsilon),
       },
     );
     return report?.loss as number;
