@@ -42,7 +42,7 @@ export async function requireFreeSpace(folder: string, bytes: number): Promise<v
   if (free === null || free >= bytes) return;
   const [expected, found] = [bytes, free].map((size) => `${(size / 1e6).toFixed(1)} MB`) as [string, string];
   const remedy = "make room there, or choose another place";
-  throw new NextvladError("FILE_UNWRITABLE", "cannot write: too little space is free", { file: folder, expected, found, remedy });
+  throw new NextvladError("FILE_UNWRITABLE", "cannot write: not enough free space", { file: folder, expected, found, remedy });
 }
 
 /** Returns the kind of a file in words, such as "a pipe". */
@@ -107,7 +107,7 @@ export async function refuseForeignFile(
   const target = await resolveOutputFile(path);
   if (overwrite || (await statIfThere(target)) === null || (await isOwn(target))) return;
   const remedy = "choose another place, or replace it with --overwrite";
-  throw new NextvladError("FILE_UNWRITABLE", "the file exists already", { file: path, remedy });
+  throw new NextvladError("FILE_UNWRITABLE", "the file already exists", { file: path, remedy });
 }
 
 /** `resolveOutputFile` for a directory, which may replace a directory or nothing. Throws FILE_UNWRITABLE, or the file system's error. */

@@ -10,15 +10,15 @@ import { showText } from "./shown-value.js";
 export const LOCK_NAME = ".nextvlad.lock";
 
 /** Interval of the holder's heartbeat, and the silence after which a holder on another machine is considered dead. */
-const SIGN_OF_LIFE_MS = 20_000;
-const SILENCE_MS = 180_000;
+const HEARTBEAT_MS = 20_000;
+const DEAD_AFTER_MS = 180_000;
 
 /** A lock on a folder, held by this process until `release`. */
 export interface FolderLock {
   /** The lock file's content, which `confirmLock` compares. */
   readonly text: string;
   /** Describes a dead holder whose lock was replaced; null if there was none. */
-  readonly tookOver: string | null;
+  readonly staleHolder: string | null;
   /** Removes the lock file, unless another process has replaced it. */
   release(): Promise<void>;
 }
@@ -35,14 +35,14 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   const own = temporaryName(path, "unfinished");
   try {
     await createFile(own, text);
-    const tookOver = await takeOver(path, own);
-    const timer = setInterval(() => void showLife(path, text), SIGN_OF_LIFE_MS);
+    const staleHolder = await acquire(path, own);
+    const timer = setInterval(() => void sendHeartbeat(path, text), HEARTBEAT_MS);
     timer.unref();
     const release = async (): Promise<void> => {
       clearInterval(timer);
       if ((await readLock(path).catch(() => null)) === text) await unlink(path).catch(() => undefined);
     };
-    return { text, tookOver, release };
+    return { text, staleHolder, release };
   } catch (error) {
     throw fileError(error, folder, "write");
   } finally {
@@ -51,21 +51,21 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
 }
 
 /** Makes `own` the lock; removes locks of dead holders and tries again. Returns a description of the last such holder, or null. Throws SAVE_DIR_TAKEN. */
-async function takeOver(path: string, own: string): Promise<string | null> {
-  let gone: string | null = null;
+async function acquire(path: string, own: string): Promise<string | null> {
+  let staleHolder: string | null = null;
   for (let attempt = 0; attempt < 10; attempt++) {
-    if (await place(own, path)) return gone;
-    const there = await readLock(path);
-    if (there === null) continue;
-    await refuseLiving(path, own, there);
-    gone = describeHolder(there);
-    await removeStale(path, there);
+    if (await tryCreate(own, path)) return staleHolder;
+    const found = await readLock(path);
+    if (found === null) continue;
+    await rejectIfHeld(path, own, found);
+    staleHolder = describeHolder(found);
+    await removeStale(path, found);
   }
-  throw taken(path, "someone else, who is quicker");
+  throw lockedError(path, "another process");
 }
 
 /** Returns true if `own` is the lock now, false if there is a lock already. On file systems without hard links, `own` is copied. */
-async function place(own: string, path: string): Promise<boolean> {
+async function tryCreate(own: string, path: string): Promise<boolean> {
   const free = (): boolean => true;
   const occupied = (error: NodeJS.ErrnoException): boolean => {
     if (error.code === "EEXIST") return false;
@@ -91,23 +91,23 @@ async function removeStale(path: string, judged: string): Promise<void> {
 }
 
 /** Throws SAVE_DIR_TAKEN if the holder is running, or may be. */
-async function refuseLiving(path: string, own: string, text: string): Promise<void> {
+async function rejectIfHeld(path: string, own: string, text: string): Promise<void> {
   const holder = parseHolder(text);
   if (holder === null) return;
   const running = isRunning(holder);
   if (running === false) return;
-  if (running === true) throw taken(path, describeHolder(text));
+  if (running === true) throw lockedError(path, describeHolder(text));
   // The file system sets both times, so the clocks of two machines need not agree.
   const [there, here] = await Promise.all([stat(path).catch(() => null), stat(own)]);
-  const silentMs = there === null ? SILENCE_MS : here.mtimeMs - there.mtimeMs;
-  if (silentMs >= SILENCE_MS) return;
+  const silentMs = there === null ? DEAD_AFTER_MS : here.mtimeMs - there.mtimeMs;
+  if (silentMs >= DEAD_AFTER_MS) return;
   const seconds = Math.max(0, Math.round(silentMs / 1000));
-  throw taken(path, `${describeHolder(text)}; it showed life ${seconds} s ago, and is taken for gone after ${SILENCE_MS / 1000} s`);
+  throw lockedError(path, `${describeHolder(text)}; last heartbeat ${seconds} s ago (considered dead after ${DEAD_AFTER_MS / 1000} s)`);
 }
 
-function taken(path: string, holder: string): NextvladError {
+function lockedError(path: string, holder: string): NextvladError {
   const remedy = "wait for it, stop it, or use another --save-dir";
-  return new NextvladError("SAVE_DIR_TAKEN", `another run writes to this folder: ${holder}`, { file: path, remedy });
+  return new NextvladError("SAVE_DIR_TAKEN", `another run is writing to this folder: ${holder}`, { file: path, remedy });
 }
 
 /** Returns the holder's identity; null if the file is not a lock in this format, and so has no holder. */
@@ -126,7 +126,7 @@ function parseHolder(text: string): ProcessIdentity | null {
 function describeHolder(text: string): string {
   const holder = parseHolder(text);
   if (holder === null) return "an unreadable lock";
-  const { since = "some time" } = holder as { since?: string };
+  const { since = "an unknown time" } = holder as { since?: string };
   return `process ${holder.pid} on ${showText(holder.host)}, since ${showText(String(since))}`;
 }
 
@@ -162,7 +162,7 @@ async function readLock(path: string): Promise<string | null> {
 }
 
 /** Heartbeat: rewrites the lock in place, so that the file system sets its modification time; `utimes` would set this machine's time. */
-async function showLife(path: string, text: string): Promise<void> {
+async function sendHeartbeat(path: string, text: string): Promise<void> {
   const handle = await openLock(path, constants.O_RDWR).catch(() => null);
   // Read and written through one handle: the path may have been replaced by another process's lock.
   if (handle !== null && (await handle.readFile("utf8").catch(() => null)) === text) await handle.write(text, 0).catch(() => undefined);
@@ -177,7 +177,7 @@ export async function confirmLock(folder: string, text: string): Promise<void> {
   const path = join(folder, LOCK_NAME);
   const there = await readLock(path);
   if (there === text) return;
-  if (there !== null) throw taken(path, describeHolder(there));
-  const what = "cannot write: since the run began, this folder was removed, or its disk is no longer mounted";
-  throw new NextvladError("FILE_UNWRITABLE", what, { file: folder, remedy: "mount it again, or go on in another --save-dir" });
+  if (there !== null) throw lockedError(path, describeHolder(there));
+  const what = "cannot write: the folder was removed or its disk unmounted since the run started";
+  throw new NextvladError("FILE_UNWRITABLE", what, { file: folder, remedy: "mount the disk again, or use another --save-dir" });
 }

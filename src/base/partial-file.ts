@@ -108,7 +108,12 @@ async function readMarked(handle: FileHandle, path: string, mark: FileMark, pass
 const REMEDY = "start from the beginning, without --resume";
 
 function damaged(file: string, expected: string, found: number): NextvladError {
-  return new NextvladError("BAD_RESULTS", "the partial results are not as they were saved", { file, expected, found, remedy: REMEDY });
+  return new NextvladError("BAD_RESULTS", "the partial results have changed since they were saved", {
+    file,
+    expected,
+    found,
+    remedy: REMEDY,
+  });
 }
 
 function replaced(file: string): NextvladError {

@@ -52,7 +52,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
 export function urlRemedy(path: string): string | null {
   const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(path) ?? [];
   if (scheme === undefined) return null;
-  if (scheme.toLowerCase() === "file") return `write the path alone: ${pathOf(path)}`;
+  if (scheme.toLowerCase() === "file") return `write only the path: ${pathOf(path)}`;
   return REMEDIES[scheme.toLowerCase()] ?? "copy the files to a local disk, and name the local path";
 }
 
@@ -65,7 +65,7 @@ function pathOf(url: string): string {
 }
 
 /** The error text for a URL where a path is expected. */
-export const URL_PROBLEM = "URLs are not read or written, only local files";
+export const URL_PROBLEM = "URLs are not supported, only local files";
 
 /** Returns a path of the command line with `~` expanded. Throws BAD_USAGE for a URL and for a path that is not UTF-8. */
 export function localPath(path: string): string {

@@ -2,9 +2,9 @@ import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 
 /** Names of the independent random sequences that are derived from a run's seed. */
-export type Stream = "shards" | "videos" | "dropout" | "initialization" | "digits";
+export type RandomSequence = "shards" | "videos" | "dropout" | "initialization" | "digits";
 
-const STREAM_NUMBER: Record<Stream, number> = { shards: 1, videos: 2, dropout: 3, initialization: 4, digits: 5 };
+const SEQUENCE_NUMBER: Record<RandomSequence, number> = { shards: 1, videos: 2, dropout: 3, initialization: 4, digits: 5 };
 
 /** The finalizer of MurmurHash3 (public domain, A. Appleby): each input bit flips about half of the output bits. */
 function mix(hash: number): number {
@@ -15,12 +15,12 @@ function mix(hash: number): number {
 }
 
 /**
- * Returns the 32-bit seed of one random sequence: a pure function of the run's seed, the stream and its counters (epoch, step, parameter index), so a run can
+ * Returns the 32-bit seed of one random sequence: a pure function of the run's seed, the sequence and its counters (epoch, step, parameter index), so a run can
  * resume at any point without replaying what came before.
  */
-export function deriveSeed(seed: number, stream: Stream, ...counters: readonly number[]): number {
+export function deriveSeed(seed: number, sequence: RandomSequence, ...counters: readonly number[]): number {
   let hash = mix(seed | 0);
-  for (const value of [STREAM_NUMBER[stream], ...counters]) {
+  for (const value of [SEQUENCE_NUMBER[sequence], ...counters]) {
     hash = mix(hash ^ (value | 0)) + Math.imul(Math.floor(value / 2 ** 32), 0x9e3779b1) + 0x9e3779b9;
   }
   return mix(hash);
@@ -34,9 +34,9 @@ export interface Random {
   shuffle<T>(items: T[]): T[];
 }
 
-/** Returns a new generator, seeded by `deriveSeed(seed, stream, ...counters)`. */
-export function createRandom(seed: number, stream: Stream, ...counters: readonly number[]): Random {
-  const generator = xoroshiro128plus(deriveSeed(seed, stream, ...counters));
+/** Returns a new generator, seeded by `deriveSeed(seed, sequence, ...counters)`. */
+export function createRandom(seed: number, sequence: RandomSequence, ...counters: readonly number[]): Random {
+  const generator = xoroshiro128plus(deriveSeed(seed, sequence, ...counters));
   const below = (bound: number): number => uniformInt(generator, 0, bound - 1);
   return {
     below,

@@ -34,7 +34,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
   };
   return withSaveDir(flags.saveDir, async (lock, swept) => {
     const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, ...run }) => {
-      if (lock.tookOver !== null) telemetry.log.info(`the last run here ended without a word: ${lock.tookOver}`);
+      if (lock.staleHolder !== null) telemetry.log.info(`the previous run in this folder did not end normally: ${lock.staleHolder}`);
       if (swept.length > 0) telemetry.log.info(`cleared up after it: ${swept.join(", ")}`);
       for (const note of notes) telemetry.log.warn(note);
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);

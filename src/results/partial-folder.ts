@@ -60,7 +60,7 @@ export class PartialFolder {
       throw fileError(error, path, "write");
     }
     const lock = await lockFolder(path);
-    if (lock.tookOver !== null) log.info(`the last run here ended without a word: ${lock.tookOver}`);
+    if (lock.staleHolder !== null) log.info(`the previous run in this folder did not end normally: ${lock.staleHolder}`);
     await removeLeftovers(path);
     const foreign = (await readdir(path).catch(() => [])).find((name) => !isPartialResult(name));
     if (foreign !== undefined) {

@@ -21,12 +21,12 @@ export function kernelFailure(name: string, inputs: readonly Tensor[], error: un
   if (/OOM|RESOURCE_EXHAUSTED|out of memory/i.test(text)) {
     return new NextvladError(
       "OUT_OF_MEMORY",
-      `the device has too little memory for ${name} of ${shapes}`,
+      `out of device memory in the kernel ${name} with inputs ${shapes}`,
       { remedy: "use a smaller --batch-size" },
       error,
     );
   }
-  return new NextvladError("KERNEL_FAILED", `the kernel ${name} of ${shapes} failed: ${firstLine}`, {}, error);
+  return new NextvladError("KERNEL_FAILED", `the kernel ${name} with inputs ${shapes} failed: ${firstLine}`, {}, error);
 }
 
 /** Runs one TensorFlow kernel with one output. Throws OUT_OF_MEMORY or KERNEL_FAILED with the inputs' shapes. */

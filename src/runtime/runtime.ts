@@ -92,7 +92,7 @@ export function runtime(): Runtime {
 export async function loadTensorflow(useGpu: boolean | "auto"): Promise<Device> {
   if (loaded === null) loaded = await load(useGpu);
   if (useGpu === true && loaded.device.kind !== "gpu") {
-    throw new NextvladError("NO_DEVICE", `use_gpu is True, and ${loaded.device.reason}`, {
+    throw new NextvladError("NO_DEVICE", `use_gpu is True, but ${loaded.device.reason}`, {
       key: "use_gpu",
       remedy: `check nvidia-smi and CUDA_VISIBLE_DEVICES, run NEXTVLAD_DEVICE=gpu ${setUpCommand()}, or use --use-gpu False (or auto)`,
     });
@@ -108,7 +108,7 @@ export function setMatmulPrecision(precision: string): void {
   const { device, native } = runtime();
   if (precision === "tf32" && device.kind === "cpu") {
     const remedy = "use --use-gpu True with it, or --precision float32";
-    throw new NextvladError("BAD_USAGE", "tf32 is a precision for a GPU", { key: "--precision", remedy });
+    throw new NextvladError("BAD_USAGE", "tf32 requires a GPU", { key: "--precision", remedy });
   }
   native.allowTensorFloat32(precision === "tf32");
 }
@@ -135,7 +135,7 @@ export function checkThreadVariables(environment: NodeJS.ProcessEnv): void {
     const found = environment[key];
     if (found === undefined || (/^\d+$/.test(found) && Number(found) <= MAX_THREADS)) continue;
     const remedy = "change or unset this environment variable";
-    throw new NextvladError("BAD_USAGE", "invalid value", { key, expected: `a whole number, 0 to ${MAX_THREADS}`, found, remedy });
+    throw new NextvladError("BAD_USAGE", "invalid value", { key, expected: `an integer from 0 to ${MAX_THREADS}`, found, remedy });
   }
 }
 

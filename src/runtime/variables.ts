@@ -61,14 +61,14 @@ export class DeviceVariable {
     return tidy(() => toFloats(this.read()));
   }
 
-  private get lent(): Tensor {
-    if (this.value === null) throw new NextvladError("BAD_WEIGHTS", "the array has no value yet");
+  private get current(): Tensor {
+    if (this.value === null) throw new NextvladError("BAD_WEIGHTS", "the variable has no value");
     return this.value;
   }
 
   /** Passes the value to `compute`, which borrows it: it must not change it, return it or, for the reason given at `download`, copy it to the host. */
   use<T>(compute: (value: Tensor) => T): T {
-    return compute(this.lent);
+    return compute(this.current);
   }
 
   /**
@@ -76,7 +76,7 @@ export class DeviceVariable {
    * fluid 1.5. Borrows the gradient.
    */
   applyAdam(m: DeviceVariable, v: DeviceVariable, gradient: Tensor, c: AdamCoefficients): void {
-    tidy(() => runMany("NextvladAdam", () => [], [this.lent, m.lent, v.lent, gradient, encode(c, 0)], 0));
+    tidy(() => runMany("NextvladAdam", () => [], [this.current, m.current, v.current, gradient, encode(c, 0)], 0));
   }
 
   /**
@@ -84,12 +84,12 @@ export class DeviceVariable {
    * `[examples, rows]`, `dy` `[examples, columns]`. Returns `dy w^T`, of w before the update.
    */
   applyProductAdam(m: DeviceVariable, v: DeviceVariable, x: Tensor, dy: Tensor, c: AdamCoefficients, decay: number): Tensor {
-    return tidy(() => run("NextvladDenseAdam", () => [], [x, dy, this.lent, m.lent, v.lent, encode(c, decay)]));
+    return tidy(() => run("NextvladDenseAdam", () => [], [x, dy, this.current, m.current, v.current, encode(c, decay)]));
   }
 
   /** Updates a moving mean (this variable) and a moving variance in place: moving = momentum moving + (1 - momentum) batch. Borrows the batch's tensors. */
   blend(variance: DeviceVariable, batch: { readonly mean: Tensor; readonly variance: Tensor }, momentum: number): void {
-    runMany("NextvladBlend", () => [], [this.lent, variance.lent, batch.mean, batch.variance, constant(momentum)], 0);
+    runMany("NextvladBlend", () => [], [this.current, variance.current, batch.mean, batch.variance, constant(momentum)], 0);
   }
 
   /** Frees the value and the handle. */

@@ -12,7 +12,7 @@ const anyBytes = fc.oneof(
     .map((hex) => Uint8Array.from(Buffer.from(hex.join(""), "hex"))),
 );
 
-test("bytes become the text that Python's surrogateescape gives, and back", () => {
+test("bytes are decoded like Python's surrogateescape, and encoded back", () => {
   const inputs = fc.sample(anyBytes, { numRuns: 1000, seed: 1 }).map((bytes) => Buffer.from(bytes).toString("hex"));
   const script = `import json, sys
 print(json.dumps([bytes.fromhex(line).decode("utf-8", "surrogateescape") for line in json.load(sys.stdin)]))`;
@@ -27,7 +27,7 @@ print(json.dumps([bytes.fromhex(line).decode("utf-8", "surrogateescape") for lin
   }
 });
 
-test("escapes keep distinct IDs distinct, are well-formed text, and read back", () => {
+test("escapes keep distinct IDs distinct, are well-formed text, and are reversible", () => {
   fc.assert(
     fc.property(anyBytes, (bytes) => {
       const text = decodeBytes(bytes);
@@ -45,7 +45,7 @@ test("escapes keep distinct IDs distinct, are well-formed text, and read back", 
   assert.equal(unescapeBytes(String.raw`\xC3\xA9`), "é");
 });
 
-test("a text with other lone surrogates has bytes too, and one form", () => {
+test("text with other lone surrogates has bytes, and one normal form", () => {
   assert.equal(Buffer.from(encodeBytes("a\ud800")).toString("hex"), "61eda080");
   assert.equal(normaliseBytes("a\ud800"), decodeBytes(Buffer.from("61eda080", "hex")));
   assert.equal(normaliseBytes("\udcc3\udca9"), "é");

@@ -45,8 +45,8 @@ function makeDirectory(path: string, content: string): void {
 }
 const contentOf = (path: string): string => readFileSync(join(path, "content"), "utf8");
 
-describe("leftovers", () => {
-  test("of a process that is gone are swept; others' files stay", async (t) => {
+describe("temporary files of killed processes", () => {
+  test("are removed; other files stay", async (t) => {
     const folder = temporaryFolder(t);
     makeDirectory(join(folder, `.a.unfinished-${NOBODY}`), "half");
     makeDirectory(join(folder, `.b.removed-${NOBODY}`), "half");
@@ -57,7 +57,7 @@ describe("leftovers", () => {
     assert.deepEqual(readdirSync(folder).sort(), [".a.unfinished-", ".hidden", "a.unfinished-1", "b"]);
   });
 
-  test("have a random part in their names, and none in those of earlier versions", async (t) => {
+  test("have names with a random part, or without one in earlier versions", async (t) => {
     const folder = temporaryFolder(t);
     const names = Array.from({ length: 50 }, () => basename(temporaryName(join(folder, "a"), "unfinished")));
     assert.equal(new Set(names).size, names.length);
@@ -67,7 +67,7 @@ describe("leftovers", () => {
     assert.deepEqual(readdirSync(folder), [`.a.unfinished-${NOBODY}-nothex`]);
   });
 
-  test("are possible, and swept, for the longest names that a file system takes", async (t) => {
+  test("are created and removed also for the longest names that a file system allows", async (t) => {
     const folder = temporaryFolder(t);
     for (const name of ["n".repeat(255), "\u{1F600}".repeat(63), `é${"\u{1F600}".repeat(63)}`]) {
       await writeFileAtomic(join(folder, name), name);
@@ -78,7 +78,7 @@ describe("leftovers", () => {
     }
   });
 
-  test("of files that are not named stay, where names are given", async (t) => {
+  test("stay if names are given and do not include theirs", async (t) => {
     const folder = temporaryFolder(t);
     const names = ["a", "b"].map((name) => `.${name}.unfinished-${NOBODY}`) as [string, string];
     for (const name of names) writeFileSync(join(folder, name), "half");
@@ -86,7 +86,7 @@ describe("leftovers", () => {
     assert.deepEqual(readdirSync(folder), [names[1]]);
   });
 
-  test("of a living process stay, unless it is younger than they are", async (t) => {
+  test("stay while their process runs, unless it is younger than they are", async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, `.a.unfinished-${process.ppid}`);
     makeDirectory(path, "half");
@@ -95,7 +95,7 @@ describe("leftovers", () => {
     assert.deepEqual(await removeLeftovers(folder), [`.a.unfinished-${process.ppid}`]);
   });
 
-  test("of a replacement cut short between its renames: the new directory takes the place", async (t) => {
+  test("of a replacement that ended between its renames: the new directory is renamed to its final name", async (t) => {
     const folder = temporaryFolder(t);
     for (const random of ["", "-0123456789ab"]) {
       makeDirectory(join(folder, `.best.unfinished-${NOBODY}${random}`), "new");
@@ -107,7 +107,7 @@ describe("leftovers", () => {
     }
   });
 
-  test("of a replacement cut short at its end: the new one is in place, and the old one goes", async (t) => {
+  test("of a replacement that ended after its renames: the new directory stays, and the old one is removed", async (t) => {
     const folder = temporaryFolder(t);
     makeDirectory(join(folder, "best"), "new");
     makeDirectory(join(folder, `.best.unfinished-${NOBODY}-old`), "old");
@@ -116,7 +116,7 @@ describe("leftovers", () => {
     assert.equal(contentOf(join(folder, "best")), "new");
   });
 
-  test("where the new directory is lost, the old one comes back", async (t) => {
+  test("if the new directory is lost, the old one is restored", async (t) => {
     const folder = temporaryFolder(t);
     makeDirectory(join(folder, `.best.unfinished-${NOBODY}-old`), "old");
     await removeLeftovers(folder);
@@ -124,7 +124,7 @@ describe("leftovers", () => {
   });
 });
 
-test("a directory is removed whole", async (t) => {
+test("a directory is removed completely", async (t) => {
   const folder = temporaryFolder(t);
   makeDirectory(join(folder, "a"), "x");
   await removeDirectory(join(folder, "a"));
@@ -132,22 +132,22 @@ test("a directory is removed whole", async (t) => {
   await failsWith(removeDirectory(join(folder, "a")), "FILE_UNWRITABLE", { file: join(folder, "a") });
 });
 
-test("of a path that is too long, no folder is made", async (t) => {
+test("no folder is created if the path is too long", async (t) => {
   const folder = temporaryFolder(t);
   await failsWith(writeFileAtomic(join(folder, "x/".repeat(2500), "a"), "x"), "FILE_UNWRITABLE");
   assert.deepEqual(readdirSync(folder), []);
 });
 
-test("free space is asked for before a large write", async (t) => {
+test("too little free space is an error before a large write", async (t) => {
   const folder = temporaryFolder(t);
   const { bavail, bsize } = statfsSync(folder);
   await requireFreeSpace(folder, (bavail * bsize) / 2);
   const error = await failsWith(requireFreeSpace(folder, 2 * bavail * bsize), "FILE_UNWRITABLE", { file: folder });
-  assert.match(error.message, /too little space is free \(expected \d+\.\d MB, found \d+\.\d MB\)\. Make room there/);
+  assert.match(error.message, /not enough free space \(expected \d+\.\d MB, found \d+\.\d MB\)\. Make room there/);
   await requireFreeSpace(join(folder, "nowhere"), 1e18);
 });
 
-test("a directory that cannot be finished leaves the old one as it was", async (t) => {
+test("a directory that cannot be written leaves the old one unchanged", async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, "a");
   await writeDirectoryAtomic(path, new Map([["content", "old"]]));
@@ -179,7 +179,7 @@ async function makeSpecial(t: TestContext, folder: string): Promise<Map<string, 
 }
 
 describe("an output", () => {
-  test("replaces regular files only, and anything else is an error that leaves it as it is", async (t) => {
+  test("replaces only regular files; anything else is an error and stays unchanged", async (t) => {
     const folder = temporaryFolder(t);
     const special = await makeSpecial(t, folder);
     mkdirSync(join(folder, "directory"));
@@ -204,7 +204,7 @@ describe("an output", () => {
     assert.deepEqual(readdirSync(folder), names);
   });
 
-  test("goes where a link leads, through links in its folders too, and the link stays", async (t) => {
+  test("is written to the target of a link, also through links in its folders, and the link stays", async (t) => {
     const folder = realpathSync(temporaryFolder(t));
     mkdirSync(join(folder, "far/deep"), { recursive: true });
     mkdirSync(join(folder, "near"));
@@ -231,7 +231,7 @@ describe("an output", () => {
     assert.match(error.message, /its symbolic links form a cycle/);
   });
 
-  test("is written directly to a pipe, slower than it is made too; without a reader, it says that it waits", async (t) => {
+  test("is written to a pipe at the reader's speed, and a wait for a reader is reported", async (t) => {
     const folder = temporaryFolder(t);
     const pipe = join(folder, "pipe");
     execFileSync("mkfifo", [pipe]);
@@ -263,7 +263,7 @@ describe("an output", () => {
     assert.ok(lstatSync(pipe).isFIFO());
   });
 
-  test("never goes through a link that was planted as a temporary name: names cannot be predicted, and existing ones are not opened", async (t) => {
+  test("is never written through a planted link: temporary names are unpredictable, and existing files are not opened", async (t) => {
     const folder = temporaryFolder(t);
     const target = join(folder, "target");
     writeFileSync(target, "kept");

@@ -24,7 +24,7 @@ function makeFifo(folder: string): string {
 }
 
 describe("an input", () => {
-  test("that is a pipe, a socket or a device is refused without being opened; a missing one is reported as missing", async (t) => {
+  test("that is a pipe, a socket or a device is rejected without opening it; a missing one is reported as missing", async (t) => {
     const folder = temporaryFolder(t);
     const socket = join(folder, "socket");
     const server = createServer().listen(socket);
@@ -45,7 +45,7 @@ describe("an input", () => {
     await failsWith(readInput(folder), "FILE_UNREADABLE");
   });
 
-  test("that is a file is read whole, in pieces or at once", async (t) => {
+  test("that is a file is read completely, in pieces or at once", async (t) => {
     const path = join(temporaryFolder(t), "file");
     const bytes = Buffer.alloc(700_001, "abc");
     writeFileSync(path, bytes);
@@ -55,7 +55,7 @@ describe("an input", () => {
 });
 
 describe("an input that is read once", () => {
-  test("may be a pipe: the wait for a writer is reported within a second, and all that is written is read", async (t) => {
+  test("may be a pipe: the wait for a writer is reported within a second, and all data is read", async (t) => {
     const path = makeFifo(temporaryFolder(t));
     const since = performance.now();
     let writing = Promise.resolve();
@@ -78,7 +78,7 @@ describe("an input that is read once", () => {
     await failsWith(collect(readOnce(`${path}x`)), "FILE_MISSING");
   });
 
-  test("does not keep a thread in the kernel: a stop signal ends the wait, and other files can be read meanwhile", async (t) => {
+  test("does not block a thread in the kernel: a stop signal ends the wait, and other files can be read meanwhile", async (t) => {
     const folder = temporaryFolder(t);
     const path = makeFifo(folder);
     const controller = new AbortController();
@@ -93,7 +93,7 @@ describe("an input that is read once", () => {
   });
 });
 
-test("a file larger than its reader takes is refused before it is read", async (t) => {
+test("a file larger than the limit is rejected before it is read", async (t) => {
   const path = join(temporaryFolder(t), "large");
   writeFileSync(path, "12345");
   assert.equal((await readInput(path, path, 5)).length, 5);

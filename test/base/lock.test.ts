@@ -30,20 +30,20 @@ const program = (folder: string, then: string): string[] => [
 ];
 
 describe("a process", () => {
-  test("is known by its start time, and gone once it has ended", async () => {
+  test("is identified by its start time, and not running once it has ended", async () => {
     const self = identifySelf();
     assert.equal(isRunning(self), true);
-    assert.equal(isRunning({ ...self, startTicks: self.startTicks + 1 }), false, "another process with the same number");
+    assert.equal(isRunning({ ...self, startTicks: self.startTicks + 1 }), false, "another process with the same ID");
     assert.equal(isRunning({ ...self, boot: "another" }), null);
     assert.equal(isRunning({ ...self, host: "elsewhere" }), null);
     assert.equal(isRunning({ ...self, namespace: "pid:[1]" }), null);
     const ageMs = Date.now() - (startTimeMs(process.pid) as number);
     // Both clocks have a resolution of 0.01 s, and the boot time of 1 s.
-    assert.ok(Math.abs(ageMs - process.uptime() * 1000) < 2500, `started ${ageMs} ms ago, it says`);
+    assert.ok(Math.abs(ageMs - process.uptime() * 1000) < 2500, `started ${ageMs} ms ago`);
     assert.equal(startTimeMs(2 ** 30), null);
   });
 
-  test("that is dead and not yet fetched by its parent counts as gone", async () => {
+  test("that is a zombie is not running", async () => {
     // The shell's child exits after the shell has been replaced by a program that does not reap children.
     const child = spawn("bash", ["-c", "sleep 0.5 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "inherit"] });
     const [line] = await once(child.stdout, "data");
@@ -60,52 +60,52 @@ describe("a process", () => {
 });
 
 describe("a folder's lock", () => {
-  test("keeps others out until it is released, and leaves nothing behind", async (t) => {
+  test("excludes other processes until it is released, and leaves no files", async (t) => {
     const folder = temporaryFolder(t);
     const lock = await lockFolder(folder);
-    assert.equal(lock.tookOver, null);
+    assert.equal(lock.staleHolder, null);
     await confirmLock(folder, lock.text);
     const error = await failsWith(lockFolder(folder), "SAVE_DIR_TAKEN");
-    assert.match(error.message, new RegExp(`another run writes to this folder: process ${process.pid} on `));
+    assert.match(error.message, new RegExp(`another run is writing to this folder: process ${process.pid} on `));
     await lock.release();
     assert.deepEqual(readdirSync(folder), []);
     await (await lockFolder(folder)).release();
   });
 
-  test("of a process that was killed is taken over", async (t) => {
+  test("of a killed process is replaced", async (t) => {
     const folder = temporaryFolder(t);
     const killed = await runProgram(process.execPath, program(folder, 'process.kill(process.pid, "SIGKILL");'));
     assert.equal(killed.signal, "SIGKILL");
     assert.deepEqual(readdirSync(folder), [LOCK_NAME]);
     const lock = await lockFolder(folder);
-    assert.match(lock.tookOver ?? "", /^process \d+ on .*, since 20/);
+    assert.match(lock.staleHolder ?? "", /^process \d+ on .*, since 20/);
     await lock.release();
   });
 
-  test("of another machine holds while it shows life", async (t) => {
+  test("of another machine is valid while it has heartbeats", async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, LOCK_NAME);
     writeFileSync(path, JSON.stringify({ ...identifySelf(), host: "elsewhere", since: "2026-01-01T00:00:00Z" }));
     const error = await failsWith(lockFolder(folder), "SAVE_DIR_TAKEN");
-    assert.match(error.message, /on elsewhere, since 2026-01-01T00:00:00Z; it showed life \d+ s ago, and is taken for gone after 180 s/);
+    assert.match(error.message, /on elsewhere, since 2026-01-01T00:00:00Z; last heartbeat \d+ s ago \(considered dead after 180 s\)/);
     const long = new Date(statSync(path).mtimeMs - 200_000);
     utimesSync(path, long, long);
     const lock = await lockFolder(folder);
-    assert.match(lock.tookOver ?? "", /on elsewhere/);
+    assert.match(lock.staleHolder ?? "", /on elsewhere/);
     await lock.release();
   });
 
-  test("that is no lock of ours holds nobody", async (t) => {
+  test("in another format is replaced", async (t) => {
     const folder = temporaryFolder(t);
     for (const text of ["", "{", "null", '{"pid":1}', "\0"]) {
       writeFileSync(join(folder, LOCK_NAME), text);
       const lock = await lockFolder(folder);
-      assert.equal(lock.tookOver, "an unreadable lock");
+      assert.equal(lock.staleHolder, "an unreadable lock");
       await lock.release();
     }
   });
 
-  test("that is a link, a pipe or a directory is an error, and its target stays", async (t) => {
+  test("that is a link, a pipe or a directory is an error, and its target is unchanged", async (t) => {
     for (const make of [
       (path: string) => symlinkSync(`${path}.target`, path),
       (path: string) => execFileSync("mkfifo", [path]),
@@ -122,7 +122,7 @@ describe("a folder's lock", () => {
     }
   });
 
-  test("goes to one of many that want it at once, a stale one too", async (t) => {
+  test("is acquired by exactly one of several processes at once, even if it is stale", async (t) => {
     const folder = temporaryFolder(t);
     const stale = { ...identifySelf(), startTicks: 1 };
     writeFileSync(join(folder, LOCK_NAME), JSON.stringify(stale));
@@ -142,17 +142,17 @@ describe("a folder's lock", () => {
     assert.equal(ended.filter(({ stderr }) => stderr.includes("SAVE_DIR_TAKEN")).length, 5);
   });
 
-  test("that is no longer there, or another's, is missed", async (t) => {
+  test("is confirmed only while it exists and is ours", async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, LOCK_NAME);
     const lock = await lockFolder(folder);
     renameSync(path, `${path}2`);
     const gone = await failsWith(confirmLock(folder, lock.text), "FILE_UNWRITABLE", { file: folder });
-    assert.match(gone.message, /since the run began, this folder was removed, or its disk is no longer mounted/);
+    assert.match(gone.message, /the folder was removed or its disk unmounted since the run started/);
     writeFileSync(path, lock.text.replace(/"key":"../, '"key":"zz'));
     await failsWith(confirmLock(folder, lock.text), "SAVE_DIR_TAKEN");
     await lock.release();
-    assert.equal(existsSync(path), true, "another's lock stays");
+    assert.equal(existsSync(path), true, "the lock of another process stays");
     rmSync(folder, { recursive: true });
     await failsWith(confirmLock(folder, lock.text), "FILE_UNWRITABLE");
     await failsWith(lockFolder(folder), "FILE_UNWRITABLE");

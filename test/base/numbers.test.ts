@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { parseDecimal } from "../../src/base/numbers.js";
 
-test("decimals are read as JavaScript reads them; blanks, other bases, infinity and half numbers are none", () => {
+test("decimals are parsed as in JavaScript, but not blanks, other bases, infinity or incomplete numbers", () => {
   for (const text of ["0", "-1", "+1", "1.", ".5", "-.5e3", "1e-5", "1E+05", "007", "12.50"])
     assert.equal(parseDecimal(text), Number(text), text);
   for (const text of ["", " 1", "1 ", ".", "e5", "1e", "1e+", "0x10", "Infinity", "NaN", "1_000", "--1", "1.2.3", "1\n", "\u0661"]) {
@@ -13,7 +13,7 @@ test("decimals are read as JavaScript reads them; blanks, other bases, infinity 
   fc.assert(fc.property(double, (value) => assert.equal(parseDecimal(String(value)), Number(String(value)))));
 });
 
-test("what is almost a number takes no longer for being long", () => {
+test("parsing takes linear time for long text that is almost a number", () => {
   const startMs = performance.now();
   for (const end of ["x", "e", ".x"]) assert.ok(Number.isNaN(parseDecimal("9".repeat(1_000_000) + end)));
   // With a pattern that backtracks over the digits, 60,000 of them took 2.8 s.

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { PartialFile } from "../../src/base/partial-file.js";
 import { fillDisk, temporaryFolder } from "../helpers/files.js";
 
-test("a file goes on at its last mark: what was written behind it is dropped, what it holds is passed on", async (t) => {
+test("a reopened file is truncated to its mark, and its content is passed on", async (t) => {
   const path = join(temporaryFolder(t), "a");
   const first = await PartialFile.create(path);
   await first.write("é one ");
@@ -25,14 +25,17 @@ test("a file goes on at its last mark: what was written behind it is dropped, wh
   await (await PartialFile.reopen(path, whole, () => undefined)).close();
 });
 
-test("a file that is shorter than its mark, of other bytes, or missing is refused as it is", async (t) => {
+test("a file that is shorter than its mark, changed or missing is rejected and stays unchanged", async (t) => {
   const path = join(temporaryFolder(t), "a");
   const file = await PartialFile.create(path);
   await file.write("0123456789");
   const mark = await file.sync();
   await file.close();
   truncateSync(path, 7);
-  const short = { code: "BAD_RESULTS", message: /a: the partial results are not as they were saved \(expected 10 bytes, found 7\)/ };
+  const short = {
+    code: "BAD_RESULTS",
+    message: /a: the partial results have changed since they were saved \(expected 10 bytes, found 7\)/,
+  };
   await assert.rejects(
     PartialFile.reopen(path, mark, () => undefined),
     short,
@@ -52,7 +55,7 @@ test("a file that is shorter than its mark, of other bytes, or missing is refuse
   assert.equal(existsSync(path), false);
 });
 
-test("a link or a pipe in the place of partial results is refused, and its target stays", async (t) => {
+test("a link or a pipe in place of partial results is rejected, and its target is unchanged", async (t) => {
   const folder = temporaryFolder(t);
   const [target, link, pipe] = [join(folder, "target"), join(folder, "link"), join(folder, "pipe")];
   writeFileSync(target, "12345");
@@ -68,7 +71,7 @@ test("a link or a pipe in the place of partial results is refused, and its targe
   assert.equal(readFileSync(target, "utf8"), "12345");
 });
 
-test("a full device is told, and leaves what was marked", async (t) => {
+test("a full device is an error, and the content up to the mark is kept", async (t) => {
   if (!existsSync("/dev/full")) return t.skip("/dev/full is missing");
   const path = join(temporaryFolder(t), "a");
   const file = await PartialFile.create(path);

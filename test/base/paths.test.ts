@@ -8,26 +8,26 @@ import { buildConfig } from "../../src/config/load.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { compiled, runProgram } from "../helpers/nextvlad.js";
 
-test("a leading ~ is the home directory, and no other", () => {
+test("only a leading ~ is the home directory", () => {
   assert.equal(expandHome("~/a b/c"), join(homedir(), "a b/c"));
   assert.equal(expandHome("~"), homedir());
   for (const path of ["./~/x", "a/~/b", "~user/x", "x~", "/x"]) assert.equal(expandHome(path), path);
 });
 
-test("URLs are no paths", () => {
+test("URLs are not paths", () => {
   assert.match(urlRemedy("gs://bucket/train*.tfrecord") ?? "", /gcloud storage cp.*gcsfuse/);
   assert.match(urlRemedy("S3://bucket/x") ?? "", /aws s3 cp/);
   assert.match(urlRemedy("https://host/x") ?? "", /download it/);
   assert.match(urlRemedy("hdfs://host/x") ?? "", /copy the files to a local disk/);
-  assert.equal(urlRemedy("file:///data/a%20b"), "write the path alone: /data/a b");
+  assert.equal(urlRemedy("file:///data/a%20b"), "write only the path: /data/a b");
   for (const path of ["a:b", "C:/x", "/a//b", "./http://x", "{id}.npy", ""]) assert.equal(urlRemedy(path), null);
   assert.throws(() => localPath("gs://b"), {
     code: "BAD_USAGE",
-    message: /^gs:\/\/b: URLs are not read or written, only local files\. Copy/,
+    message: /^gs:\/\/b: URLs are not supported, only local files\. Copy/,
   });
 });
 
-test("paths that are not UTF-8 are errors, and nothing is made under another name", async (t) => {
+test("paths that are not UTF-8 are errors, and nothing is created under another name", async (t) => {
   const folder = temporaryFolder(t);
   const strange = Buffer.concat([Buffer.from(join(folder, "b")), Buffer.of(0xff)]);
   mkdirSync(strange);
@@ -48,7 +48,7 @@ test("paths that are not UTF-8 are errors, and nothing is made under another nam
   assert.equal(localPath("\uFFFD"), "\uFFFD");
 });
 
-test("paths in a config are treated the same", () => {
+test("paths in a config are treated like those on the command line", () => {
   const { MODEL, TRAIN } = buildConfig({ MODEL: { eigen_file: "~/eigenvals.npy" }, TRAIN: { filelist: "~/train.list" } }, "own.yaml");
   assert.deepEqual([MODEL.eigen_file, TRAIN.filelist], [join(homedir(), "eigenvals.npy"), join(homedir(), "train.list")]);
   assert.equal(buildConfig({ MODEL: { eigen_file: "~" } }, "own.yaml").MODEL.eigen_file, null);
@@ -59,6 +59,6 @@ test("paths in a config are treated the same", () => {
   });
   assert.throws(() => buildConfig({ VALID: { filelist: "s3://b/val.list" } }, "own.yaml"), {
     code: "BAD_CONFIG",
-    message: /^own\.yaml, VALID\.filelist: URLs are not read or written, only local files \(found "s3:\/\/b\/val\.list"\)\. Copy the files/,
+    message: /^own\.yaml, VALID\.filelist: URLs are not supported, only local files \(found "s3:\/\/b\/val\.list"\)\. Copy the files/,
   });
 });

@@ -14,8 +14,8 @@ test("a list shows the first three and counts the others", () => {
   assert.equal(listFirst(["a", "b", "c", "d"], { separator: "; ", shown: 2 }), "a; b; and 2 more");
 });
 
-describe("errors that say the same", () => {
-  test("become one with what they share, and where three of them are", () => {
+describe("errors that differ only in their location", () => {
+  test("are merged into one with their common details and three locations", () => {
     const records = Array.from({ length: 250 }, (_, record) =>
       error("wrong size", { file: "a", record, byteOffset: 12 + 3 * record, expected: 8, found: 4, remedy: "set it" }),
     );
@@ -24,7 +24,7 @@ describe("errors that say the same", () => {
     ]);
   });
 
-  test("show values that differ with their place, and one of each file first", () => {
+  test("list differing values with their locations, one of each file first", () => {
     const errors = [1, 2, 3].flatMap((record) =>
       ["a", "b"].map((file) => error("bad label", { file, record, expected: "0 to 5", found: record + 5 })),
     );
@@ -33,16 +33,16 @@ describe("errors that say the same", () => {
     ]);
   });
 
-  test("in different files keep their whole places, even where the numbers are equal", () => {
+  test("in different files keep their whole locations, even if record numbers are equal", () => {
     const errors = ["a", "b"].map((file) => error("no frames", { file, record: 0, video: "v" }));
     assert.deepEqual(messages(errors), ["no frames, 2 times: a, record 0, video v; b, record 0, video v."]);
   });
 
-  test("without a place are counted", () => {
+  test("without a location are counted", () => {
     assert.deepEqual(messages([error("x", {}), error("x", {})]), ["x, 2 times."]);
   });
 
-  test("stay apart where code, words or remedy differ; one alone stays as it is", () => {
+  test("are not merged if code, text or remedy differ; a single error is unchanged", () => {
     const [a, b, c] = [error("x", { file: "a" }), error("y", { file: "a" }), error("x", { file: "b", remedy: "z" })];
     assert.deepEqual(messages([a, b, c, new NextvladError("BAD_LABELS", "x", {})]), ["a: x.", "a: y.", "b: x. Z.", "x."]);
   });

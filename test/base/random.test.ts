@@ -3,8 +3,8 @@ import { describe, test } from "node:test";
 import { createRandom, deriveSeed } from "../../src/base/random.js";
 
 // Computed by commit 059705b. Other numbers would change the order of videos in a resumed run, and the digits generated from a seed.
-describe("random numbers stay what they were", () => {
-  test("seeds of each stream and counter", () => {
+describe("random numbers are the same in every version", () => {
+  test("seeds of each sequence and counter", () => {
     const seeds: readonly [Parameters<typeof deriveSeed>, number][] = [
       [[0, "shards"], 1348811757],
       [[0, "shards", 0], -389172072],
@@ -18,7 +18,7 @@ describe("random numbers stay what they were", () => {
     for (const [input, seed] of seeds) assert.equal(deriveSeed(...input), seed, String(input));
   });
 
-  test("orders and numbers of a seed", () => {
+  test("integers and shuffles of a seed", () => {
     assert.deepEqual(createRandom(5, "shards", 2).shuffle([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), [0, 5, 7, 1, 9, 4, 3, 2, 8, 6]);
     const random = createRandom(6, "videos", 1);
     const numbers = Array.from({ length: 12 }, () => random.below(1000));

@@ -21,12 +21,12 @@ const MEMINFO = "MemTotal:       16000000 kB\nMemFree:          100000 kB\nMemAv
 const LIMITS = (files: string, space: string): string =>
   `Limit                     Soft Limit           Hard Limit           Units     \nMax open files            ${files}                 4096                 files     \nMax address space         ${space}            unlimited            bytes     \n`;
 
-test("the available memory of this machine is some of all", () => {
+test("the available memory is a part of this machine's memory", () => {
   const { bytes } = availableMemory();
   assert.ok(bytes > 0 && bytes < totalmem(), String(bytes));
 });
 
-test("free swap counts as available, as far as the cgroup allows it", (t) => {
+test("free swap counts as available within the cgroup's limit", (t) => {
   const swap = `${MEMINFO}SwapFree:        2000000 kB\n`;
   assert.equal(availableMemory(system(t, { "proc/meminfo": swap, "proc/self/cgroup": "0::/\n" })).bytes, 10_240_000_000);
   const second = (max: string) =>
@@ -51,7 +51,7 @@ test("free swap counts as available, as far as the cgroup allows it", (t) => {
   assert.equal(availableMemory(first).bytes, 0.7e9 + 0.4e9);
 });
 
-test("the least of machine, cgroup and address space counts", (t) => {
+test("the available memory is the minimum of machine, cgroup and address space", (t) => {
   const machine = system(t, { "proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/\n" });
   assert.deepEqual(
     [availableMemory(machine).bytes, availableMemory(machine).limit],
@@ -87,7 +87,7 @@ test("the least of machine, cgroup and address space counts", (t) => {
   );
 });
 
-test("too little memory is an error that names the sizes, the limit and what to do", async () => {
+test("too little memory is an error with the sizes, the limit and a remedy", async () => {
   const available = { bytes: 3e9, limit: "the memory of this machine (MemAvailable and SwapFree)", remedy: "end other programs" };
   requireMemory("training this model", { parameters: 1e9, moments: 2e9 }, available);
   const error = await failsWith(
@@ -100,7 +100,7 @@ test("too little memory is an error that names the sizes, the limit and what to 
   );
 });
 
-test("an address space too small, or too few file descriptors, for threads and TensorFlow: an error that names both numbers", async (t) => {
+test("too little address space or too few file descriptors for the threads and TensorFlow is an error with both numbers", async (t) => {
   const root = (space: string): string =>
     system(t, { "proc/self/limits": LIMITS("1024", space), "proc/self/status": "VmSize:\t 1000000 kB\n" });
   assert.equal(readLimit("Max open files", root("unlimited")), 1024);

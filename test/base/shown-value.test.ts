@@ -49,7 +49,7 @@ test("JSON is escaped without a change of its value", () => {
 });
 
 describe("text in a message", () => {
-  test("is cut in the middle, with its length, if it is long", () => {
+  test("is shortened in the middle and followed by its length if it is long", () => {
     assert.equal(showText("x".repeat(80)), "x".repeat(80));
     assert.equal(showText(`a${"x".repeat(1_000_000)}z`), `a${"x".repeat(59)}...${"x".repeat(19)}z (1000002 characters)`);
     assert.equal(showText(showText("x".repeat(2000), 1000)), `${"x".repeat(60)}...${"x".repeat(20)} (2000 characters)`);

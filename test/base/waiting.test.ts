@@ -7,7 +7,7 @@ import { failsWith } from "../helpers/shards.js";
 const never = new Promise<never>(() => undefined);
 
 describe("a wait for an input", () => {
-  test("is reported within a second, and again after a minute and two", async (t) => {
+  test("is reported within a second, and again after one and two minutes", async (t) => {
     const reports: string[] = [];
     t.after(reportWaits((line) => reports.push(line)));
     mock.timers.enable({ apis: ["setTimeout"] });
@@ -29,7 +29,7 @@ describe("a wait for an input", () => {
     assert.equal(reports.length, 3);
   });
 
-  test("ends with the signal's exit code once a stop signal has come, unless the input answers in time", async (t) => {
+  test("ends with the signal's exit code after a stop signal, unless the input arrives in time", async (t) => {
     const controller = new AbortController();
     setStopRequest({ signal: controller.signal, exitCode: () => 143 });
     t.after(() => setStopRequest(null));

@@ -187,12 +187,12 @@ test("a folder is locked for one conversion; a conversion whose folder is moved 
   child.kill("SIGSTOP");
   const second = await convert(...args);
   assert.equal(second.exitCode, 1);
-  assert.match(second.error, /another run writes to this folder: process \d+ on /);
+  assert.match(second.error, /another run is writing to this folder: process \d+ on /);
   renameSync(out, join(folder, "elsewhere"));
   child.kill("SIGCONT");
   assert.deepEqual(await once(child, "close"), [1, null]);
   // The first error occurs if the process was between two shards, the second if it was writing one.
-  assert.match(stderr, /cannot write: (since the run began, this folder was removed|the folder does not exist)/);
+  assert.match(stderr, /cannot write: (the folder was removed|the folder does not exist)/);
   // A list would name shards that do not exist.
   assert.deepEqual(existsSync(out) ? readdirSync(out).filter((name) => name.endsWith(".list")) : [], []);
 });
@@ -258,7 +258,7 @@ describe("an existing output folder", () => {
       writeFileSync(list, own);
       const refused = await convert(...args);
       assert.equal(refused.exitCode, 1);
-      assert.match(refused.error, /train\.list: the file exists already\. Choose another place, or replace it with --overwrite/);
+      assert.match(refused.error, /train\.list: the file already exists\. Choose another place, or replace it with --overwrite/);
       assert.equal(readFileSync(list, "utf8"), own);
       assert.deepEqual([...contentOf(folder).keys()], ["shard000.tfrecord", "shard001.tfrecord", "train.list"]);
     }
@@ -269,13 +269,13 @@ describe("an existing output folder", () => {
     assert.match(await converted(...inOut, "--max-frames", "2"), /shards: 2\n/);
     writeFileSync(join(out, "train.list"), "shard000.pkl\n");
     const edited = await convert(...inOut);
-    assert.match(edited.error, /out\/train\.list: the file exists already/);
+    assert.match(edited.error, /out\/train\.list: the file already exists/);
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\n");
     await converted(...inOut, "--overwrite");
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
     // The source list is kept too, although convert wrote it.
     const back = await convert("--to", "tfrecord", "--filelist", join(out, "train.list"), "--out", out);
-    assert.match(back.error, /out\/train\.list: the file exists already/);
+    assert.match(back.error, /out\/train\.list: the file already exists/);
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "shard000.pkl\nshard001.pkl\n");
     await converted(...args, "--overwrite");
     assert.equal(readFileSync(list, "utf8"), "shard000.pkl\nshard001.pkl\n");

@@ -118,7 +118,7 @@ describe("a file list", () => {
     const cwd = folderWith(t, "a");
     writeList(cwd, "all.list", "a\ngs://bucket/train00.tfrecord\n");
     const { message } = await failsWith(resolveShards("all.list", { cwd }), "BAD_FILE_LIST", { file: "all.list" });
-    assert.match(message, /URLs are not read .*gs:\/\/bucket\/train00\.tfrecord.*gcsfuse/);
+    assert.match(message, /URLs are not supported, .*gs:\/\/bucket\/train00\.tfrecord.*gcsfuse/);
   });
 
   test("missing files are named all at once", async (t) => {

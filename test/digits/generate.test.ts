@@ -63,7 +63,7 @@ describe("generateDigits", () => {
     const make = (overwrite: boolean, trainVideos = 1) =>
       generateDigits({ out, trainVideos, validateVideos: 1, seed: 0, overwrite, log: () => undefined });
     writeFileSync(join(out, "train.list"), "mine");
-    await assert.rejects(make(false), { code: "FILE_UNWRITABLE", message: /train\.list: the file exists already.*--overwrite/ });
+    await assert.rejects(make(false), { code: "FILE_UNWRITABLE", message: /train\.list: the file already exists.*--overwrite/ });
     assert.deepEqual(readdirSync(out), ["train.list"]);
     assert.equal(readFileSync(join(out, "train.list"), "utf8"), "mine");
     await make(true, 251);

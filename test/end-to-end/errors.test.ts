@@ -187,12 +187,12 @@ const cases: Record<string, Case> = {
   "a precision for GPUs in training on the CPU": {
     args: () => train("--precision", "tf32", "--use-gpu", "False"),
     exitCode: 2,
-    names: [/--precision: tf32 is a precision for a GPU\./],
+    names: [/--precision: tf32 requires a GPU\./],
   },
   "a precision for GPUs in evaluation on the CPU": {
     args: () => evaluate("--precision", "tf32", "--use-gpu", "False", "--filelist", at("validate.list")),
     exitCode: 2,
-    names: [/--precision: tf32 is a precision for a GPU\./],
+    names: [/--precision: tf32 requires a GPU\./],
   },
   "a folder without weights": {
     args: () => ["eval", "--config", config, "--weights", folder, "--save-dir", at("out")],

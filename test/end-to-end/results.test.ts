@@ -191,7 +191,7 @@ test("results replace earlier results, and other files only with --overwrite", a
     writeFileSync(path, Buffer.from("80025d71002e", "hex"));
     const { exitCode, error } = await start();
     assert.equal(exitCode, 1, error);
-    assert.match(error, new RegExp(`${name}: the file exists already\\. Choose another place, or replace it with --overwrite`));
+    assert.match(error, new RegExp(`${name}: the file already exists\\. Choose another place, or replace it with --overwrite`));
     assert.equal(readFileSync(path, "hex"), "80025d71002e");
     rmSync(path);
     execFileSync("mkfifo", [path]);
@@ -205,7 +205,7 @@ test("results replace earlier results, and other files only with --overwrite", a
   // An input does not count as an earlier result.
   const { exitCode, error } = await runNextvlad(["ensemble", at("foreign/NEXTVLAD_ensemble_result.pkl"), "--save-dir", at("foreign")]);
   assert.equal(exitCode, 1);
-  assert.match(error, /NEXTVLAD_ensemble_result\.pkl: the file exists already/);
+  assert.match(error, /NEXTVLAD_ensemble_result\.pkl: the file already exists/);
 });
 
 test("files that do not match are an error, and nothing is written", async () => {

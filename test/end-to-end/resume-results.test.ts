@@ -114,7 +114,7 @@ for (const each of cases) {
         const args = commandOf(each, saveDir, "--resume", "--save-interval", String(37 + kill));
         const { signal, output } = await interruptNextvlad(args, words, (child) => child.kill("SIGKILL"));
         assert.equal(signal, "SIGKILL", output);
-        if (kill > 0) assert.match(output, /the last run here ended without a word: process \d+/);
+        if (kill > 0) assert.match(output, /the previous run in this folder did not end normally: process \d+/);
       }
       const batches = batchesIn(stateOf(each, saveDir));
       assert.ok(batches >= 460, `saved after ${batches} batches`);
@@ -182,7 +182,7 @@ for (const each of cases) {
       assert.equal(exitCode, 1);
       assert.match(
         error,
-        /\.pkl: the partial results are not as they were saved \(expected checksum \d+, found \d+\)\. Start from the beginning/,
+        /\.pkl: the partial results have changed since they were saved \(expected checksum \d+, found \d+\)\. Start from the beginning/,
       );
       rmSync(file);
       const without = await runNextvlad(commandOf(each, saveDir, "--resume"));
@@ -243,7 +243,7 @@ test("only one run at a time writes a result", async () => {
   assert.equal(refused.exitCode, 1);
   assert.match(
     refused.error,
-    /\.partial\S*: another run writes to this folder: process \d+ on .*Wait for it, stop it, or use another --save-dir/,
+    /\.partial\S*: another run is writing to this folder: process \d+ on .*Wait for it, stop it, or use another --save-dir/,
   );
   await lock.release();
   const { exitCode, stderr } = await spawnNextvlad(commandOf(each, "twice"));

@@ -238,7 +238,7 @@ describe("CPU kernels with mismatched inputs", () => {
             () => runMany(name, () => [], given, outputs),
             (error) => {
               assert.ok(error instanceof NextvladError && error.code === "KERNEL_FAILED");
-              assert.match(error.message, new RegExp(`the kernel ${name} of .* failed: `));
+              assert.match(error.message, new RegExp(`the kernel ${name} with inputs .* failed: `));
               assert.match(error.message, message);
               return true;
             },

@@ -6,31 +6,31 @@ import { countTensors } from "../../src/runtime/constants.js";
 import { checkThreadVariables, keep, loadTensorflow, runtime, slowPrecisionWarning, tidy } from "../../src/runtime/runtime.js";
 import { scalar, toFloats } from "../../src/runtime/transfer.js";
 
-describe("TensorFlow behind its floor", () => {
+describe("the TensorFlow runtime", () => {
   before(() => loadTensorflow(false));
 
-  test("a promise of a GPU is kept or refused", async () => {
+  test("requiring a GPU without one is an error", async () => {
     await assert.rejects(loadTensorflow(true), { code: "NO_DEVICE", message: /use_gpu is True/ });
     assert.equal((await loadTensorflow("auto")).kind, "cpu");
   });
 
-  test("byteInstructions is what /proc/cpuinfo says of AVX512-VNNI", () => {
+  test("byteInstructions is whether /proc/cpuinfo lists AVX512-VNNI", () => {
     const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.trim().split(" ") ?? [];
     assert.equal(runtime().native.byteInstructions, flags.includes("avx512_vnni"));
   });
 
-  test("tidy frees all but what is returned or kept, whatever holds it", () => {
+  test("tidy frees all tensors but those returned, in any container, or kept", () => {
     const before = countTensors();
     const kept = tidy(() => keep(scalar(1)));
     const result = tidy(() => ({ list: [scalar(2)], values: new Float32Array(10), nothing: null, text: "x" }));
     assert.equal(countTensors(), before + 2);
     kept.dispose();
     result.list[0]?.dispose();
-    assert.throws(() => tidy(() => matMul(scalar(1), scalar(2))), { code: "KERNEL_FAILED", message: /MatMul of \[\], \[\]/ });
+    assert.throws(() => tidy(() => matMul(scalar(1), scalar(2))), { code: "KERNEL_FAILED", message: /MatMul with inputs \[\], \[\]/ });
     assert.equal(countTensors(), before);
   });
 
-  test("bytes arrive as their values, whatever their number and alignment", () => {
+  test("bytes of any number and alignment are converted to their values", () => {
     for (const [rows, columns, from] of [
       [2, 4, 0],
       [3, 5, 0],
@@ -56,10 +56,10 @@ test("the integer precisions warn on a CPU without AVX512-VNNI, and name float32
   assert.equal(warning, "--precision int8 is slower than float32 on this processor, which lacks AVX512-VNNI: use --precision float32");
 });
 
-test("a number of threads that makes TensorFlow abort is bad usage", () => {
+test("a number of threads that would abort TensorFlow is a usage error", () => {
   for (const found of ["-1", "x", "1e3", "1025", ""]) {
     for (const key of ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]) {
-      const message = `${key}: invalid value (expected a whole number, 0 to 1024, found ${found}). Change or unset this environment variable.`;
+      const message = `${key}: invalid value (expected an integer from 0 to 1024, found ${found}). Change or unset this environment variable.`;
       assert.throws(() => checkThreadVariables({ [key]: found }), { code: "BAD_USAGE", message });
     }
   }

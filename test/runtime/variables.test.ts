@@ -20,7 +20,7 @@ function variable(values: Float32Array): DeviceVariable {
 describe("a variable", () => {
   before(() => loadForTests());
 
-  test("lends its value, and gives what it is now whenever it is asked", () => {
+  test("shares its memory with the borrowed tensor, and downloads the current value", () => {
     const before = countTensors();
     const [w, m, v] = [Float32Array.of(1, 2), new Float32Array(2), new Float32Array(2)].map(variable) as [
       DeviceVariable,
@@ -33,7 +33,7 @@ describe("a variable", () => {
       tidy(() => w.applyAdam(m, v, fromFloats(Float32Array.of(3, -3), [2]), c));
       return [...w.download()].map((value) => value.toFixed(5));
     });
-    // The first step of Adam moves by the learning rate against the gradient's sign, but for epsilon; the moments then say the same with more weight.
+    // Up to epsilon, the first step of Adam is the learning rate against the gradient's sign.
     assert.deepEqual(steps[0], ["0.90000", "2.10000"]);
     assert.notDeepEqual(steps[1], steps[0]);
     w.upload(Float32Array.of(5, 6));
@@ -52,8 +52,8 @@ describe("a variable", () => {
     made.dispose();
   });
 
-  test("steps as Adam's formula says in doubles, of any size", () => {
-    // Around the sizes at which four values make a thread's work, and threads share it.
+  test("applies Adam like the formula in double precision, for any size", () => {
+    // Around the sizes at which kernels change between serial and parallel code.
     const size = fc.oneof(fc.integer({ min: 1, max: 70 }), fc.constantFrom(1023, 16_384, 16_385, 40_001));
     fc.assert(
       fc.property(size, fc.integer({ min: 1, max: 50 }), (count, step) => {
@@ -80,7 +80,7 @@ describe("a variable", () => {
     );
   });
 
-  test("moves towards a batch by the momentum", () => {
+  test("blends moving statistics with those of a batch", () => {
     for (const count of [1, 33, 40_000]) {
       const [mean, spread] = [variable(drawn(count, 5)), variable(drawn(count, 6))];
       const batch = [drawn(count, 7), drawn(count, 8)] as const;
