@@ -37,7 +37,7 @@ YAML
 nextvlad digits --out digits --train-videos 320 --validate-videos 64
 # Before setup, a command that computes prints how to set up.
 if early=$(nextvlad train --config small.yaml --save-dir early 2>&1); then say "error: trained without setup"; exit 1; fi
-printf '%s\n' "$early" | grep -F 'Run: nextvlad setup'
+printf '%s\n' "$early" | grep -F 'run: nextvlad setup'
 
 SECONDS=0
 nextvlad setup

@@ -16,7 +16,7 @@ export interface StopRequest {
 }
 
 let stop: StopRequest | null = null;
-let report = (line: string): void => void process.stderr.write(`${escapeLine(`nextvlad: ${line}`)}\n`);
+let report = (line: string): void => void process.stderr.write(`${escapeLine(`note: ${line}`)}\n`);
 
 /** Sets the stop request that ends waits; null if signals have their default effect. A process runs one command at a time. */
 export function setStopRequest(request: StopRequest | null): void {
