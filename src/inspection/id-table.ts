@@ -5,16 +5,14 @@ import { NextvladError } from "../base/errors.js";
 const FIRST_IDS = 2 ** 12;
 const FIRST_BYTES = 2 ** 16;
 /** Maximum size of the IDs in bytes, so that offsets fit uint32. */
-const MOST_BYTES = 2 ** 32 - 1;
-/** Growth factor of the arrays; the table doubles. */
+const MAX_BYTES = 2 ** 32 - 1;
+/** Growth factor of the arrays. */
 const GROWTH = 1.5;
-/** Maximum load factor of the table. */
-const FULL = 0.75;
 
 /** IDs of consecutive records: for each, its length in one byte, then its bytes. An empty ID means that the record's ID is unknown. */
 export type PackedIds = Uint8Array;
 
-const LONGEST_ID = 255;
+const MAX_ID_BYTES = 255;
 
 /** Encodes IDs as `PackedIds`. */
 export class IdPacker {
@@ -29,16 +27,16 @@ export class IdPacker {
   /** Appends an ID. IDs of more than 255 bytes, which do not occur in practice, are stored as their SHA-256. */
   add(id: string): void {
     // A UTF-16 code unit takes at most three bytes in UTF-8.
-    if (this.#used + 1 + 3 * id.length > this.#bytes.length) this.#makeRoom(1 + 3 * id.length);
+    if (this.#used + 1 + 3 * id.length > this.#bytes.length) this.#grow(1 + 3 * id.length);
     const start = this.#used + 1;
     let length = isUnicode(id) ? this.#bytes.write(id, start, "utf8") : Buffer.from(encodeBytes(id)).copy(this.#bytes, start);
-    if (length > LONGEST_ID) length = createHash("sha256").update(encodeBytes(id)).digest().copy(this.#bytes, start);
+    if (length > MAX_ID_BYTES) length = createHash("sha256").update(encodeBytes(id)).digest().copy(this.#bytes, start);
     this.#bytes[this.#used] = length;
     this.#used += 1 + length;
     this.#count++;
   }
 
-  #makeRoom(idBytes: number): void {
+  #grow(idBytes: number): void {
     const larger = Buffer.alloc(Math.max(2 * this.#bytes.length, this.#used + idBytes));
     this.#bytes.copy(larger);
     this.#bytes = larger;
@@ -50,83 +48,101 @@ export class IdPacker {
   }
 }
 
+/** Records that share an ID. */
+export interface RepeatedIds {
+  /** Number of records whose ID an earlier record has. */
+  readonly records: number;
+  /** For each repeated ID, the offsets of its records, ascending. */
+  readonly groups: readonly (readonly number[])[];
+}
+
 /**
- * The IDs of all records so far, byte for byte, to find repeated ones. For YouTube-8M, 6.1 million IDs of 4 letters, the three arrays take about 110 MB; a Map
- * of strings takes ten times as much. Records are numbered in the order of `add`.
+ * The IDs of all records, to find repeated ones: a sorted array of hashes, in which the bytes of IDs with equal hashes are compared. For YouTube-8M, 6.1 million
+ * IDs of 4 letters, the arrays take about 80 MB; a Map of strings takes more than ten times as much. A record is known by the offset of its ID.
  */
 export class IdTable {
-  /** Open addressing with linear probing: record numbers plus 1; 0 in empty slots. */
-  #slots = new Uint32Array(FIRST_IDS * 2);
-  /** Offset of each record's ID in `#bytes`. */
-  #places = new Uint32Array(FIRST_IDS);
+  /** For each record with an ID, its offset and its hash. As little-endian uint64s, the pairs sort by hash, then by offset. */
+  #entries = new Uint32Array(2 * FIRST_IDS);
+  #count = 0;
+  /** The IDs of all records, as added. */
   #bytes = new Uint8Array(FIRST_BYTES);
-  /** Offset 0 holds the empty ID, for all records without an ID. */
-  #bytesUsed = 1;
-  #records = 0;
-  #ids = 0;
+  #bytesUsed = 0;
+  /** Random, so that no shard can be crafted to cause collisions. */
   readonly #seed = crypto.getRandomValues(new Uint32Array(1))[0] as number;
-
-  /** Number of records added. */
-  get records(): number {
-    return this.#records;
-  }
-
-  /** Number of different IDs. */
-  get ids(): number {
-    return this.#ids;
-  }
 
   /** Memory of the table in bytes. */
   get heldBytes(): number {
-    return this.#slots.byteLength + this.#places.byteLength + this.#bytes.byteLength;
+    return this.#entries.byteLength + this.#bytes.byteLength;
   }
 
-  /** Adds records by their IDs; calls `onRepeat` for each whose ID an earlier record has. Throws OUT_OF_MEMORY if the IDs exceed 4 GB. */
-  add(packed: PackedIds, onRepeat: (record: number, first: number) => void): void {
+  /** Adds records by their IDs. Returns the offset of the first one. Throws OUT_OF_MEMORY if the IDs exceed 4 GB. */
+  add(packed: PackedIds): number {
+    const start = this.#bytesUsed;
+    this.#grow(packed.length);
+    this.#bytes.set(packed, start);
+    this.#bytesUsed += packed.length;
     for (let at = 0; at < packed.length; at += 1 + (packed[at] as number)) {
-      const record = this.#records++;
-      this.#makeRoom(1 + (packed[at] as number));
       if (packed[at] === 0) continue;
-      const slot = this.#find(packed, at);
-      const holder = this.#slots[slot] as number;
-      if (holder !== 0) {
-        this.#places[record] = this.#places[holder - 1] as number;
-        onRepeat(record, holder - 1);
-        continue;
+      if (2 * this.#count === this.#entries.length) {
+        const larger = new Uint32Array(2 * Math.ceil(this.#count * GROWTH));
+        larger.set(this.#entries);
+        this.#entries = larger;
       }
-      const end = at + 1 + (packed[at] as number);
-      this.#bytes.set(packed.subarray(at, end), this.#bytesUsed);
-      this.#places[record] = this.#bytesUsed;
-      this.#bytesUsed += end - at;
-      this.#slots[slot] = record + 1;
-      this.#ids++;
+      this.#entries[2 * this.#count] = start + at;
+      this.#entries[2 * this.#count + 1] = this.#hash(packed, at);
+      this.#count++;
     }
+    return start;
   }
 
-  /** Returns the bytes of a record's ID. */
-  idOf(record: number): Uint8Array {
-    const place = this.#places[record] as number;
-    return this.#bytes.subarray(place + 1, place + 1 + (this.#bytes[place] as number));
-  }
-
-  /** Returns the slot of the ID at `at`, or the empty slot where it would be inserted. */
-  #find(source: Uint8Array, at: number): number {
-    const last = this.#slots.length - 1;
-    let slot = this.#hash(source, at) & last;
-    for (let holder = this.#slots[slot]; holder !== 0; holder = this.#slots[slot]) {
-      if (this.#isSame(source, at, this.#places[(holder as number) - 1] as number)) break;
-      slot = (slot + 1) & last;
+  /** Finds the repeated IDs, and lists at most `maxGroups` of them. */
+  findRepeats(maxGroups: number): RepeatedIds {
+    const entries = this.#entries;
+    new BigUint64Array(entries.buffer, 0, this.#count).sort();
+    let records = 0;
+    const groups: number[][] = [];
+    for (let start = 0, end = 0; start < this.#count; start = end) {
+      while (end < this.#count && entries[2 * end + 1] === entries[2 * start + 1]) end++;
+      if (end === start + 1) continue;
+      const sameHash = this.#groupById(entries.subarray(2 * start, 2 * end));
+      for (const group of sameHash) {
+        records += group.length - 1;
+        if (group.length > 1 && groups.length < maxGroups) groups.push(group);
+      }
     }
-    return slot;
+    return { records, groups };
   }
 
-  #isSame(source: Uint8Array, at: number, place: number): boolean {
+  /** Groups entries with equal hashes by their IDs. */
+  #groupById(entries: Uint32Array): number[][] {
+    const groups: number[][] = [];
+    for (let i = 0; i < entries.length; i += 2) {
+      const offset = entries[i] as number;
+      const group = groups.find(([first]) => this.#isSame(first as number, offset));
+      if (group === undefined) groups.push([offset]);
+      else group.push(offset);
+    }
+    return groups;
+  }
+
+  #isSame(a: number, b: number): boolean {
     const bytes = this.#bytes;
-    for (let i = source[at] as number; i >= 0; i--) if (source[at + i] !== bytes[place + i]) return false;
+    for (let i = bytes[a] as number; i >= 0; i--) if (bytes[a + i] !== bytes[b + i]) return false;
     return true;
   }
 
-  /** Randomly seeded, so that no shard can be crafted to cause collisions. */
+  /** Returns the bytes of the ID at an offset. */
+  idAt(offset: number): Uint8Array {
+    return this.#bytes.subarray(offset + 1, offset + 1 + (this.#bytes[offset] as number));
+  }
+
+  /** Returns the number of records from one offset to another. */
+  countRecords(start: number, end: number): number {
+    let records = 0;
+    for (let at = start; at < end; at += 1 + (this.#bytes[at] as number)) records++;
+    return records;
+  }
+
   #hash(source: Uint8Array, at: number): number {
     let hash = this.#seed;
     for (let i = at + (source[at] as number); i > at; i--) {
@@ -137,28 +153,14 @@ export class IdTable {
     return (hash ^ (hash >>> 13)) >>> 0;
   }
 
-  #makeRoom(idBytes: number): void {
-    const bytes = this.#bytesUsed + idBytes;
-    if (bytes > MOST_BYTES)
-      throw new NextvladError("OUT_OF_MEMORY", "there are more ids than can be told apart", { remedy: "check fewer shards at a time" });
-    if (bytes > this.#bytes.length) {
-      const larger = new Uint8Array(Math.min(Math.ceil(this.#bytes.length * GROWTH), MOST_BYTES));
-      larger.set(this.#bytes);
-      this.#bytes = larger;
+  #grow(addedBytes: number): void {
+    const bytes = this.#bytesUsed + addedBytes;
+    if (bytes > MAX_BYTES) {
+      throw new NextvladError("OUT_OF_MEMORY", "the IDs exceed the maximum of 4 GB", { remedy: "check fewer shards at a time" });
     }
-    if (this.#records > this.#places.length) {
-      const larger = new Uint32Array(Math.ceil(this.#places.length * GROWTH));
-      larger.set(this.#places);
-      this.#places = larger;
-    }
-    if (this.#ids + 1 > this.#slots.length * FULL) this.#rehash(this.#slots.length * 2);
-  }
-
-  #rehash(length: number): void {
-    const holders = this.#slots;
-    this.#slots = new Uint32Array(length);
-    for (const holder of holders) {
-      if (holder !== 0) this.#slots[this.#find(this.#bytes, this.#places[holder - 1] as number)] = holder;
-    }
+    if (bytes <= this.#bytes.length) return;
+    const larger = new Uint8Array(Math.min(Math.max(bytes, Math.ceil(this.#bytes.length * GROWTH)), MAX_BYTES));
+    larger.set(this.#bytes);
+    this.#bytes = larger;
   }
 }

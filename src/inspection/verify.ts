@@ -34,7 +34,7 @@ export interface VerifyProgress {
   /** Number of finished shards. */
   readonly shards: number;
   readonly videos: number;
-  /** Number of problems in shards, and of records that repeat an ID. */
+  /** Number of problems in shards. Repeated IDs are found at the end. */
   readonly problems: number;
 }
 
@@ -58,7 +58,7 @@ export interface Verification {
   readonly shards: readonly ShardResult[];
   /** Number of records whose ID an earlier record has. */
   readonly repeatedRecords: number;
-  /** The repeated IDs, by their first record, at most MAX_LISTED_REPEATS. */
+  /** Repeated IDs, ordered by their first record; at most MAX_LISTED_REPEATS. */
   readonly repeats: readonly RepeatedId[];
 }
 
@@ -129,11 +129,11 @@ export async function verifyShards(list: readonly Shard[], options: VerifyOption
   return verifier.result();
 }
 
-/** Consecutive records of a shard: the shard's index, and the first record's index in the shard and in the ID table. */
+/** Consecutive records of a shard: the shard's index, the first record's index in the shard, and the offset of its ID in the ID table. */
 interface RecordRange {
   readonly shard: number;
   readonly record: number;
-  readonly number: number;
+  readonly offset: number;
 }
 
 /** A record: the index of its shard, and its index in the shard. */
@@ -146,10 +146,7 @@ class Verifier {
   readonly #totalBytes: number;
   readonly #ids = new IdTable();
   readonly #ranges: RecordRange[] = [];
-  /** The records that share an ID, by the first of them that arrived. */
-  readonly #repeats = new Map<number, number[]>();
   readonly #done = { bytes: 0, shards: 0, videos: 0, problems: 0 };
-  #repeatedRecords = 0;
   /** Shards that are not assigned to a thread yet. */
   readonly #unassigned: number[];
 
@@ -220,8 +217,7 @@ class Verifier {
 
   #addPiece(index: number, piece: ShardPiece): void {
     const shard = this.#shards[index] as ShardResult;
-    this.#ranges.push({ shard: index, record: shard.records, number: this.#ids.records });
-    this.#ids.add(piece.ids, (number, first) => this.#addRepeat(number, first));
+    this.#ranges.push({ shard: index, record: shard.records, offset: this.#ids.add(piece.ids) });
     const before = { bytes: shard.checkedBytes, problems: shard.problemCount };
     shard.add(piece);
     this.#done.bytes += shard.checkedBytes - before.bytes;
@@ -239,28 +235,21 @@ class Verifier {
     this.#reportProgress();
   }
 
-  #addRepeat(number: number, first: number): void {
-    this.#repeatedRecords++;
-    this.#done.problems++;
-    const numbers = this.#repeats.get(first);
-    if (numbers !== undefined) numbers.push(number);
-    else if (this.#repeats.size < MAX_LISTED_REPEATS) this.#repeats.set(first, [first, number]);
-  }
-
   #reportProgress(): void {
     this.#options.onProgress?.({ ...this.#done, fraction: Math.min(1, this.#done.bytes / this.#totalBytes) });
   }
 
   result(): Verification {
-    const repeats = Array.from(this.#repeats, ([first, numbers]) => {
-      const records = numbers.map((number) => this.#locate(number)).sort(compareRecords);
-      return { id: decodeBytes(this.#ids.idOf(first)), records };
-    });
+    const { records: repeatedRecords, groups } = this.#ids.findRepeats(MAX_LISTED_REPEATS);
+    const repeats = groups.map((offsets) => ({
+      id: decodeBytes(this.#ids.idAt(offsets[0] as number)),
+      records: offsets.map((offset) => this.#locate(offset)).sort(compareRecords),
+    }));
     repeats.sort((a, b) => compareRecords(a.records[0], b.records[0]));
     return {
       stopped: this.#options.signal.aborted && this.#done.shards < this.#shards.length,
       shards: this.#shards,
-      repeatedRecords: this.#repeatedRecords,
+      repeatedRecords,
       repeats: repeats.map(({ id, records }) => ({
         id,
         records: records.map(({ shard, record }) => ({ path: this.#path(shard), record })),
@@ -268,16 +257,16 @@ class Verifier {
     };
   }
 
-  /** Locates a record of the ID table, by binary search for the last range that starts at or before it. */
-  #locate(number: number): RecordIndex {
+  /** Locates the record of an ID, by binary search for the last range that starts at or before it. */
+  #locate(offset: number): RecordIndex {
     let [low, high] = [0, this.#ranges.length];
     while (high - low > 1) {
       const middle = (low + high) >>> 1;
-      if ((this.#ranges[middle] as RecordRange).number <= number) low = middle;
+      if ((this.#ranges[middle] as RecordRange).offset <= offset) low = middle;
       else high = middle;
     }
     const range = this.#ranges[low] as RecordRange;
-    return { shard: range.shard, record: range.record + number - range.number };
+    return { shard: range.shard, record: range.record + this.#ids.countRecords(range.offset, offset) };
   }
 }
 
