@@ -144,7 +144,7 @@ async function tryCase(victim: Victim, name: string, work: (saveDir: string) => 
     ? "resumes"
     : "starts from the beginning";
   if (exitCode !== 1 || !isIntact || !isEqual) failed++;
-  const error = output.split("\n").find((line) => line.startsWith("error[")) ?? `NO ERROR: ${output.slice(-400)}`;
+  const [error = `NO ERROR: ${output.slice(-400)}`] = /^error\[.*(?:\n {2}.*)*/m.exec(output) ?? [];
   const message = error.replaceAll(saveDir, "DIR").replaceAll(folder, "").replaceAll("|", "\\|").replaceAll("\n", " ");
   const end = isEqual ? `${resumption}, same bytes` : `DIFFERENT: ${again.output.slice(-300).replaceAll("\n", " ")}`;
   rows.push([`${command}: ${name}`, message, String(exitCode), remaining, end]);
