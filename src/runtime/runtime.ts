@@ -185,24 +185,24 @@ function importQuietly(): Pick<Runtime, "tf" | "native"> {
  * converters, other backends and 200 kernels are not used, and take 230 ms of CPU time to load.
  */
 function importBackend(require: NodeJS.Require): Tfjs {
-  const ofNode = createRequire(require.resolve("@tensorflow/tfjs-node-gpu"));
-  const union = ofNode.resolve("@tensorflow/tfjs");
-  const tf = createRequire(union)("@tensorflow/tfjs-core") as Tfjs;
+  const requireFromTfjs = createRequire(require.resolve("@tensorflow/tfjs-node-gpu"));
+  const unionPackage = requireFromTfjs.resolve("@tensorflow/tfjs");
+  const tf = createRequire(unionPackage)("@tensorflow/tfjs-core") as Tfjs;
   // The backend requires the union package, but uses only exports of the core, so resolve the union package to the core.
-  const standIn = new Module(union);
+  const standIn = new Module(unionPackage);
   standIn.exports = tf;
   standIn.loaded = true;
-  const before = require.cache[union];
-  require.cache[union] = standIn;
+  const before = require.cache[unionPackage];
+  require.cache[unionPackage] = standIn;
   try {
-    const { NodeJSKernelBackend } = ofNode("./nodejs_kernel_backend");
+    const { NodeJSKernelBackend } = requireFromTfjs("./nodejs_kernel_backend");
     const binding: unknown = require("../../../.native/current/tfjs_binding.node");
     // `clone()` needs this kernel to be registered; all other kernels are run by name.
-    tf.registerKernel(ofNode("./kernels/Identity").identityConfig);
+    tf.registerKernel(requireFromTfjs("./kernels/Identity").identityConfig);
     tf.registerBackend("tensorflow", () => new NodeJSKernelBackend(binding, "@tensorflow/tfjs-node-gpu"));
   } finally {
-    if (before === undefined) delete require.cache[union];
-    else require.cache[union] = before;
+    if (before === undefined) delete require.cache[unionPackage];
+    else require.cache[unionPackage] = before;
   }
   tf.setBackend("tensorflow");
   return tf;

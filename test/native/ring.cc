@@ -1,5 +1,5 @@
-// Drives the staging ring (native/gpu/ring.h) with a device of its own: copies are done late, when they are waited for or now and then, and must find the
-// bytes that were staged for them. Prints "ok", or what is wrong.
+// Tests the staging ring (native/gpu/ring.h) with a fake device, which executes copies late, when they are waited for or at random times: each must still find
+// the bytes that were staged for it. Prints "ok", or the first failure.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -86,59 +86,59 @@ struct Small {
 
 void WrapsAround() {
   Small s;
-  Expect(s.Send(3) == 0 && s.Send(3) == 3 && s.Send(2) == 6, "copies that fit lie one behind the other, to the last byte");
-  Expect(s.device.waits == 0, "waited though there was room");
-  Expect(s.Send(3) == 0 && s.device.waits == 1, "the ring's start is used again after its own copy only");
-  Expect(s.Send(1) == 3 && s.device.waits == 2, "the next copy in the way is waited for");
-  Expect(s.Send(4) == 4 && s.device.waits == 3, "a copy across an old boundary waits for what lies in its way");
+  Expect(s.Send(3) == 0 && s.Send(3) == 3 && s.Send(2) == 6, "copies that fit are contiguous, up to the last byte");
+  Expect(s.device.waits == 0, "waited although there was space");
+  Expect(s.Send(3) == 0 && s.device.waits == 1, "the start of the ring is reused after waiting for its copy only");
+  Expect(s.Send(1) == 3 && s.device.waits == 2, "waits for the next copy from the same memory");
+  Expect(s.Send(4) == 4 && s.device.waits == 3, "a copy across an old boundary waits for all copies from its memory");
   Small units;
   for (size_t i = 0; i < 8; i++) Expect(units.Send(1) == i && units.device.waits == 0, "copies of one unit fill the ring");
-  Expect(units.Send(1) == 0 && units.device.waits == 1, "a copy waits for the one whose place it takes");
+  Expect(units.Send(1) == 0 && units.device.waits == 1, "a copy waits for the one whose memory it reuses");
 }
 
 void SkipsTheEnd() {
   Small s;
   Expect(s.Send(3) == 0 && s.Send(3) == 3, "two copies");
-  Expect(s.Send(3) == 0 && s.device.waits == 1, "what does not fit the rest starts at 0");
-  Expect(s.Send(3) == 3 && s.device.waits == 2, "and the next one behind it");
-  Expect(s.Send(8) == 0 && s.device.waits == 4, "a copy of the whole ring waits for all");
-  Expect(s.Send(1) == 0 && s.device.waits == 5, "and the next one for it");
+  Expect(s.Send(3) == 0 && s.device.waits == 1, "a copy that does not fit the rest starts at 0");
+  Expect(s.Send(3) == 3 && s.device.waits == 2, "the next copy follows it");
+  Expect(s.Send(8) == 0 && s.device.waits == 4, "a copy of the size of the ring waits for all");
+  Expect(s.Send(1) == 0 && s.device.waits == 5, "the next copy waits for it");
   Small full;
-  Expect(full.Send(3) == 0 && full.Send(3) == 3 && full.Send(2) == 6 && full.Send(3) == 0 && full.Send(3) == 3, "a second round");
-  Expect(full.Send(3) == 0 && full.device.waits == 4, "a copy in the skipped end is waited for too, and the one whose place is taken");
+  Expect(full.Send(3) == 0 && full.Send(3) == 3 && full.Send(2) == 6 && full.Send(3) == 0 && full.Send(3) == 3, "two rounds");
+  Expect(full.Send(3) == 0 && full.device.waits == 4, "waits for a copy from the skipped end too, and for the one whose memory is reused");
 }
 
-void DropsWhatWasNeverSent() {
+void DropsUnsentBytes() {
   Small s;
   const size_t lost = s.Fill(6);
-  Expect(s.Send(6) == 0 && s.device.waits == 0, "nothing waits for a copy that never started");
-  Expect(Throws([&] { s.Empty(lost, 6); }), "memory that was given away is not copied from");
+  Expect(s.Send(6) == 0 && s.device.waits == 0, "does not wait for a copy that never started");
+  Expect(Throws([&] { s.Empty(lost, 6); }), "reused memory is an error");
   const size_t at = s.Fill(2);
-  Expect(Throws([&] { s.Empty(at, 3); }), "more than was staged is not copied");
+  Expect(Throws([&] { s.Empty(at, 3); }), "more bytes than were staged are an error");
   s.Empty(at, 2);
-  Expect(Throws([&] { s.Empty(at, 2); }), "what was staged is copied once");
-  Expect(Throws([&] { s.Empty(5, 1); }), "a place that was not staged is not copied from");
+  Expect(Throws([&] { s.Empty(at, 2); }), "staged bytes can be copied once");
+  Expect(Throws([&] { s.Empty(5, 1); }), "a position that was not staged is an error");
 }
 
-void RefusesTooMuch() {
+void RejectsTooManyBytes() {
   Small s;
-  Expect(Throws([&] { s.Fill(9); }), "more than the ring holds is refused");
-  Expect(Throws([&] { s.ring.Fill(s.bytes.data(), 2, 1); }), "more than the maximum is refused");
-  Expect(s.Fill(0) == 0 && s.Fill(1) == 1, "no bytes take a unit");
+  Expect(Throws([&] { s.Fill(9); }), "more bytes than the ring has are an error");
+  Expect(Throws([&] { s.ring.Fill(s.bytes.data(), 2, 1); }), "more bytes than the maximum are an error");
+  Expect(s.Fill(0) == 0 && s.Fill(1) == 1, "zero bytes take one unit");
 }
 
-void LimitsWhatIsPending() {
+void LimitsPendingCopies() {
   FakeDevice device;
   Ring<FakeDevice> ring(device, 1000 * kUnit, 10);
   char byte = 'x', target;
   for (int i = 0; i < 300; i++) ring.Empty(ring.Fill(&byte, 1, 1), 1, &target, nullptr);
-  Expect(device.queue.size() == 10 && device.waits == 290, "at most so many copies are under way");
-  Expect(device.events == 10, "events are used again");
+  Expect(device.queue.size() == 10 && device.waits == 290, "the number of pending copies is limited");
+  Expect(device.events == 10, "events are reused");
 }
 
-// Copies of all sizes, sent late and in any order, some never: each must deliver its own bytes.
+// Copies of all sizes, sent late, in any order or never: each must deliver its own bytes.
 void DeliversEveryByte(unsigned seed) {
-  constexpr size_t kRing = size_t{4} << 20, kMost = size_t{3} << 19;
+  constexpr size_t kRing = size_t{4} << 20, kMaxBytes = size_t{3} << 19;
   FakeDevice device;
   Ring<FakeDevice> ring(device, kRing, 50);
   std::mt19937 random(seed);
@@ -154,18 +154,18 @@ void DeliversEveryByte(unsigned seed) {
   std::deque<Staged> staged;
   size_t total = 0;
   for (int step = 0; step < 1500; step++) {
-    const size_t limits[] = {2, 3 * kUnit, 40000, kMost + 1}, count = below(limits[below(20) == 0 ? 3 : below(3)]);
+    const size_t limits[] = {2, 3 * kUnit, 40000, kMaxBytes + 1}, count = below(limits[below(20) == 0 ? 3 : below(3)]);
     auto sent = std::make_unique<Sent>();
     sent->bytes.resize(count);
     sent->target.resize(count);
     for (size_t i = 0; i < count; i += 97) sent->bytes[i] = static_cast<char>(random());
     if (count > 0) sent->bytes[count - 1] = static_cast<char>(step);
-    const size_t at = ring.Fill(sent->bytes.data(), count, kMost);
-    Expect(at % kUnit == 0 && at + count <= kRing, "a copy lies in the ring, on a unit's boundary");
+    const size_t at = ring.Fill(sent->bytes.data(), count, kMaxBytes);
+    Expect(at % kUnit == 0 && at + count <= kRing, "a copy is inside the ring and starts at a unit");
     total += count;
     staged.push_back({at, sent.get()});
     all.push_back(std::move(sent));
-    // At most two wait to be sent, which the ring has room for.
+    // At most two are unsent, which the ring has space for.
     while (staged.size() > below(3)) {
       const size_t which = below(staged.size());
       const Staged one = staged[which];
@@ -185,7 +185,7 @@ void DeliversEveryByte(unsigned seed) {
   }
   while (!device.queue.empty()) device.Advance();
   for (const auto& sent : all) Expect(sent->bytes == sent->target, "a copy delivers the bytes that were staged");
-  Expect(total > 10 * kRing, "the ring comes round");
+  Expect(total > 10 * kRing, "the ring wraps around");
 }
 
 }  // namespace
@@ -193,9 +193,9 @@ void DeliversEveryByte(unsigned seed) {
 int main() {
   WrapsAround();
   SkipsTheEnd();
-  DropsWhatWasNeverSent();
-  RefusesTooMuch();
-  LimitsWhatIsPending();
+  DropsUnsentBytes();
+  RejectsTooManyBytes();
+  LimitsPendingCopies();
   for (unsigned seed = 0; seed < 5; seed++) DeliversEveryByte(seed);
   std::puts("ok");
 }

@@ -1,9 +1,9 @@
 import { constants as FLAGS } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { crc32c } from "@node-rs/crc32";
-import { fileError, NextvladError } from "./errors.js";
-import { CREATE_NEW } from "./files.js";
-import { readFully } from "./input.js";
+import { fileError, NextvladError } from "../base/errors.js";
+import { CREATE_NEW } from "../base/files.js";
+import { readFully } from "../base/input.js";
 
 /** Length and CRC-32C of a file's content at some point in time. */
 export interface FileMark {
