@@ -67,10 +67,13 @@ export const PARTS: readonly Part[] = [
   },
   {
     name: "order",
-    sources: ["base/random", ...["order", "batches", "shard-reader", "buffer-pool", "stream", "reader-pool"].map((name) => `data/${name}`)],
+    sources: [
+      "base/random",
+      ...["order", "batches", "epoch-videos", "shard-reader", "buffer-pool", "stream", "reader-pool"].map((name) => `data/${name}`),
+    ],
     tests: [
       "base/random",
-      ...["order", "batches", "buffer-pool", "reader-pool", "corrupt-records", "pickle-shard", "stall-watch", "stream"].map(
+      ...["order", "batches", "epoch-videos", "buffer-pool", "reader-pool", "corrupt-records", "pickle-shard", "stall-watch", "stream"].map(
         (name) => `data/${name}`,
       ),
     ],

@@ -3,7 +3,7 @@ import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
 import { FLOAT_BYTES, type FloatType, floatTypeOf } from "../data/float-bytes.js";
 import { checkVideo, makeVideo, type Video, type VideoPlace, type VideoShape } from "../data/video.js";
-import { labelsOf, listOf, readId, refuseVideoLevel, SEGMENT_LABELS } from "../data/video-parser.js";
+import { assertFrameLevel, labelsOf, listOf, readId, SEGMENT_LABELS } from "../data/video-parser.js";
 import type { TfRecord } from "../formats/containers/tfrecord.js";
 import type { FloatFrames, FrameList } from "../formats/protobuf/feature-list.js";
 import { decodeText } from "../formats/protobuf/reader.js";
@@ -76,7 +76,7 @@ export class RecordConverter {
       maxFrames: ANY_VIDEO.maxFrames,
       quantise: onFloats,
     });
-    refuseVideoLevel(example, recordPlace);
+    assertFrameLevel(example, recordPlace);
     if (example.context.has(SEGMENT_LABELS)) this.segmentedVideos++;
     const mediaId = mediaIdOf(example, isSingle ? this.#source.path : null);
     if (mediaId !== undefined) {

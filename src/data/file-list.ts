@@ -136,7 +136,7 @@ async function readPipe(list: string, path: string): Promise<Buffer> {
         file: list,
         expected: `text of at most ${MAX_LIST_BYTES} bytes`,
         found: length > MAX_LIST_BYTES ? "more" : "binary data",
-        remedy: "write one path a line to it; a shard itself can only be read from a file",
+        remedy: "write one path per line; shards themselves can only be read from files",
       });
     }
     chunks.push(bytes);
@@ -176,7 +176,7 @@ function parseLines(bytes: Buffer, list: string): string[] {
 async function resolveLines(bytes: Buffer, list: string, folders: readonly string[]): Promise<FoundShards> {
   const lines = parseLines(bytes, list);
   if (lines.length === 0) {
-    throw new NextvladError("BAD_FILE_LIST", "the list names no shard", { file: list, remedy: "write one path a line" });
+    throw new NextvladError("BAD_FILE_LIST", "the list contains no shards", { file: list, remedy: "write one path per line" });
   }
   const unique = [...new Set(lines)];
   for (const line of unique) {
@@ -189,7 +189,7 @@ async function resolveLines(bytes: Buffer, list: string, folders: readonly strin
   if (directory !== undefined) {
     throw new NextvladError("BAD_FILE_LIST", `the list names a directory: ${directory.path}`, {
       file: list,
-      remedy: "write the path of each shard in it on a line of its own",
+      remedy: "write the path of each shard on its own line",
     });
   }
   const missing = found.filter(({ kind }) => kind === "missing").map(({ line }) => line);

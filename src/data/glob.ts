@@ -97,14 +97,14 @@ class Walk {
 
   /** Matches the entries of folders. Returns the folders to visit next, without links. */
   async #visit(places: readonly Place[]): Promise<Place[]> {
-    const fresh = await this.#claim(places);
+    const fresh = await this.#unvisited(places);
     const found = await Promise.all(fresh.map((place) => this.#match(place)));
     await this.#addFiles(found.flatMap(({ files }) => files));
     return found.flatMap(({ folders }) => folders);
   }
 
   /** Returns the places that have not been visited, each folder once. */
-  async #claim(places: readonly Place[]): Promise<Place[]> {
+  async #unvisited(places: readonly Place[]): Promise<Place[]> {
     const sorted = places.toSorted((a, b) => byName(a.folder, b.folder));
     const identities = await Promise.all(sorted.map(({ folder }) => identify(folder)));
     return sorted.filter(({ folder, next }, i) => {
@@ -143,7 +143,7 @@ class Walk {
       if (!matches) continue;
       const isLink = entry.isSymbolicLink();
       const isFolder = isLink ? await isFolderAt(path) : entry.isDirectory();
-      if (isFolder ? part === "**" || !isLast : isLast) await refuseReplacedName(path, entry.name);
+      if (isFolder ? part === "**" || !isLast : isLast) await assertUtf8Name(path, entry.name);
       if (!isFolder && isLast) (isLink ? this.#fileLinks : files).push(path);
       if (isFolder && (part === "**" || !isLast))
         (isLink ? this.#links : folders).push({ folder: path, next: part === "**" ? next : next + 1 });
@@ -182,7 +182,7 @@ async function identify(path: string): Promise<Identity> {
 }
 
 /** Throws BAD_FILE_LIST if a name is not UTF-8: Node replaces its invalid bytes with U+FFFD, and no file exists at the resulting path. */
-async function refuseReplacedName(path: string, name: string): Promise<void> {
+async function assertUtf8Name(path: string, name: string): Promise<void> {
   if (!name.includes("\uFFFD")) return;
   const isThere = await lstat(path).then(
     () => true,

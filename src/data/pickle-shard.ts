@@ -180,11 +180,11 @@ function tooLarge(file: string, size: number): NextvladError {
 }
 
 function parsePickledVideo(item: PickledValue, file: Uint8Array, at: VideoPlace): PickledVideo {
-  if (!(item instanceof Map)) throw badVideo("this item of the list is no dict", { ...at, damaged: "record" }, TF2PKL);
+  if (!(item instanceof Map)) throw badVideo("the item is not a dict", { ...at, damaged: "record" }, TF2PKL);
   const id = idOf(item.get("video"));
   if (id === undefined)
     throw badVideo(
-      "the video has no id: its key video is neither bytes nor text",
+      "the video has no ID: the value of its key video is neither bytes nor text",
       item.size === 0 ? { ...at, damaged: "record" } : at,
       `${TF2PKL}; it has ${keysOf(item)}`,
     );
@@ -223,7 +223,7 @@ function parseLabels(value: PickledValue | undefined, place: VideoPlace): readon
 function parseFrameCount(value: PickledValue | undefined, place: VideoPlace): number {
   if (value === undefined) return Number.MAX_SAFE_INTEGER;
   if (typeof value === "number" && Number.isInteger(value) && value >= 0) return value;
-  throw badVideo("the video's nframes is no number of frames", { ...place, damaged: "record" }, TF2PKL);
+  throw badVideo("the video's nframes is not a number of frames", { ...place, damaged: "record" }, TF2PKL);
 }
 
 async function readFeatures(
@@ -251,7 +251,7 @@ async function readFeatures(
     throw badVideo(
       `the video has no ${FEATURE_KEYS[i]}`,
       video.place,
-      "use shards that have it, or set the feature's size to 0 to do without it",
+      "use shards that have it, or set the feature's size to 0 to ignore it",
     );
   };
   return [await read(0), await read(1)];

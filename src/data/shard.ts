@@ -227,7 +227,7 @@ export function describeEmpty(empty: readonly string[], shards: number): string 
 export function allEmpty(list: string, shards: number): NextvladError {
   return new NextvladError("TOO_FEW_VIDEOS", `${shards === 1 ? "the shard is" : `all ${shards} shards are`} empty: there are no records`, {
     file: list,
-    remedy: "check how the shards were written, or name others",
+    remedy: "check how the shards were written, or use others",
   });
 }
 

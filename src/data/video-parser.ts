@@ -41,7 +41,7 @@ export function findVideo(record: TfRecord, shape: VideoShape, allocate: Allocat
   const recordPlace = { file: record.file, record: record.record, byteOffset: record.byteOffset };
   const wanted = shape.featureNames.filter((_, i) => shape.featureSizes[i] !== 0);
   const example = parseSequenceExample(record.data, recordPlace, { listNames: wanted, maxFrames: shape.maxFrames, allocate });
-  refuseVideoLevel(example, recordPlace);
+  assertFrameLevel(example, recordPlace);
   const id = readId(example, recordPlace);
   const place = { ...recordPlace, video: id };
   const { featureNames: names, featureSizes: sizes } = shape;
@@ -50,7 +50,7 @@ export function findVideo(record: TfRecord, shape: VideoShape, allocate: Allocat
 }
 
 /** Throws BAD_VIDEO if the record is a video-level Example. */
-export function refuseVideoLevel({ context, listNames }: SequenceExample, place: VideoPlace): void {
+export function assertFrameLevel({ context, listNames }: SequenceExample, place: VideoPlace): void {
   if (listNames.length > 0 || !(context.has("mean_rgb") || context.has("mean_audio"))) return;
   throw new NextvladError("BAD_VIDEO", "this is a video-level Example; this tool needs frame-level SequenceExamples", {
     ...place,
@@ -65,7 +65,7 @@ export function readId({ context }: SequenceExample, place: VideoPlace): string 
   const feature = context.get("id") ?? context.get("video_id");
   const bytes = feature?.kind === "bytes" ? feature.values[0] : undefined;
   if (bytes !== undefined) return decodeText(bytes);
-  throw new NextvladError("BAD_VIDEO", "the video has no id", {
+  throw new NextvladError("BAD_VIDEO", "the video has no ID", {
     ...place,
     expected: "a context feature id or video_id of bytes",
     found: describeContext(context),
@@ -88,7 +88,7 @@ function featureOf(
     ...place,
     found: listOf(listNames),
     remedy:
-      "set MODEL.feature_names to the names that the shard has, as in --set 'MODEL.feature_names=[rgb, audio_embedding]', or the feature's size to 0 to do without it",
+      "set MODEL.feature_names to the names that the shard has, as in --set 'MODEL.feature_names=[rgb, audio_embedding]', or the feature's size to 0 to ignore it",
   });
 }
 

@@ -132,8 +132,8 @@ const SIZE_KEYS = ["MODEL.video_feature_size", "MODEL.audio_feature_size"] as co
  * BAD_LABELS if its labels are missing or invalid.
  */
 export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: VideoShape, place: VideoPlace): CheckedVideo<F> {
-  const rgb = takeFeature(found.features[0], shape.featureSizes[0]);
-  const audio = takeFeature(found.features[1], shape.featureSizes[1]);
+  const rgb = usedFeature(found.features[0], shape.featureSizes[0]);
+  const audio = usedFeature(found.features[1], shape.featureSizes[1]);
   const [rgbName, audioName] = shape.featureNames;
   if (rgb !== undefined && audio !== undefined && rgb.frames !== audio.frames) {
     throw new NextvladError("BAD_VIDEO", `${showText(rgbName)} and ${showText(audioName)} have different numbers of frames`, {
@@ -146,7 +146,7 @@ export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: V
   }
   const frames = (rgb ?? audio)?.frames ?? 0;
   if (frames === 0) {
-    const remedy = "leave such videos out of the shard";
+    const remedy = "remove such videos from the shard";
     throw new NextvladError("BAD_VIDEO", "the video has no frames", { ...place, remedy, damaged: "record" });
   }
   checkFrameBytes(rgb, 0, shape, place);
@@ -156,7 +156,7 @@ export function checkVideo<F extends FeatureSize>(found: FoundVideo<F>, shape: V
 }
 
 /** Returns the feature, or undefined if it is ignored, or is optional and has no frames. */
-function takeFeature<F extends FeatureSize>(feature: F | undefined, size: number | null): F | undefined {
+function usedFeature<F extends FeatureSize>(feature: F | undefined, size: number | null): F | undefined {
   return size === 0 || (size === null && feature?.frames === 0) ? undefined : feature;
 }
 
@@ -168,13 +168,13 @@ function checkFrameBytes(feature: FeatureSize | undefined, i: 0 | 1, shape: Vide
   const name = shape.featureNames[i];
   const type = FLOAT_TYPES.find((float) => found === expected * FLOAT_BYTES[float]);
   const seen = feature.data === undefined || feature.data.every((byte) => byte === 0) ? "unknown" : floatTypeOf(feature.data);
-  const details = { ...place, expected: `${expected} bytes a frame`, found };
+  const details = { ...place, expected: `${expected} bytes per frame`, found };
   if (type !== undefined && seen === type) {
     const what = `the frames of ${showText(name)} are ${type} values, ${FLOAT_BYTES[type]} bytes per feature; the model takes one byte per feature`;
     throw new NextvladError("BAD_VIDEO", what, { ...details, remedy: quantiseRemedy(type) });
   }
   const isMaybe = type !== undefined && seen === "unknown";
-  throw new NextvladError("BAD_VIDEO", `${showText(name)} has another feature size than the model`, {
+  throw new NextvladError("BAD_VIDEO", `the feature size of ${showText(name)} does not match the model`, {
     ...details,
     remedy: `${isMaybe ? `if these are ${type} values, ${quantiseRemedy(type)}; if each byte is a feature, ` : ""}set ${key} to ${found}, or use shards made for this model`,
   });
@@ -189,7 +189,7 @@ function checkLabels(labels: readonly number[] | undefined, shape: VideoShape, p
     if (shape.labels === "in range" || shape.labels === "optional") return new Int32Array(0);
     throw new NextvladError("BAD_LABELS", "the video has no labels, and training and evaluation need them", {
       ...place,
-      remedy: "use train or validate shards here; YouTube-8M's test shards have no labels and serve for infer only",
+      remedy: "use train or validate shards here; YouTube-8M's test shards have no labels: use them with infer only",
     });
   }
   const limit = shape.labels === "optional" ? 2 ** 31 : shape.numClasses;

@@ -68,14 +68,14 @@ const idsBut = (count: number, ...missing: number[]): string[] =>
     .filter((i) => !missing.includes(i))
     .map((i) => `video${i}`);
 
-describe("a damaged record", () => {
+describe("a corrupt record", () => {
   for (const [what, code, data] of [
     ["that is no example", "BAD_FORMAT", Buffer.from("no example at all")],
     ["without frames", "BAD_VIDEO", example(0, 0, NAMED)],
     ["with frames of one feature only for some", "BAD_VIDEO", example(3, 2, NAMED)],
     ["that is empty", "BAD_VIDEO", new Uint8Array()],
   ] as const) {
-    test(`${what} ends the reading, or is left out alone, or with what follows`, async (t) => {
+    test(`${what} is an error, or is skipped alone or with the rest of the shard`, async (t) => {
       const path = await withTenth(t, data);
       const shards = [path];
       await failsWith(read({ shards }), code, { file: path, record: 9 });
@@ -86,7 +86,7 @@ describe("a damaged record", () => {
     });
   }
 
-  test("by its checksum: its place is told, also in gzip", async (t) => {
+  test("with a wrong checksum is reported with its position, also in gzip", async (t) => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [20]);
     const file = shards[0] as string;
@@ -102,10 +102,10 @@ describe("a damaged record", () => {
   });
 });
 
-describe("where no next record can be found", () => {
+describe("if the next record cannot be found", () => {
   const both: readonly CorruptPolicy[] = ["skip-record", "skip-shard"];
 
-  test("at a bad length or a missing end, the rest of the shard is left out, and the next shard is read", async (t) => {
+  test("after an invalid length or a truncation, the rest of the shard is skipped, and the next shard is read", async (t) => {
     for (const damage of [corruptLength, truncateRecord]) {
       const { shards } = await writeShards(temporaryFolder(t), [20, 5]);
       damage(shards[0] as string, 7);
@@ -117,7 +117,7 @@ describe("where no next record can be found", () => {
     }
   });
 
-  test("in damaged gzip so it is; an empty shard between others is no damage", async (t) => {
+  test("as in corrupt gzip, the rest of the shard is skipped; an empty shard is not corrupt", async (t) => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [400, 3]);
     const [packed, empty] = [join(folder, "packed"), join(folder, "empty")];
@@ -135,7 +135,7 @@ describe("where no next record can be found", () => {
   });
 });
 
-test("what the config or the whole data set may share stays an error under every policy", async (t) => {
+test("mistakes that may affect the whole data set or the config are errors under every policy", async (t) => {
   const folder = temporaryFolder(t);
   const label = await withTenth(t, example(3, 3, { ...NAMED, labels: [10] }));
   const unlabelled = await withTenth(t, example(3, 3, { id: NAMED.id }));
@@ -158,7 +158,7 @@ test("what the config or the whole data set may share stays an error under every
   }
 });
 
-test("the order of what remains does not depend on the readers, and goes on after skipped batches as if they had been taken", async (t) => {
+test("the order of the other videos does not depend on the readers, nor on batches to skip", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), [40, 3, 17, 1, 16, 33, 8, 25, 5, 64]);
   for (const [shard, record] of [
     [0, 15],
@@ -183,7 +183,7 @@ test("the order of what remains does not depend on the readers, and goes on afte
   }
 });
 
-test("where nothing is left, what was left out is told before the error", async (t) => {
+test("if nothing is left, skipped records are reported before the error", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), [3]);
   corruptLength(shards[0] as string, 1);
   const skipped: SkippedRecord[] = [];
@@ -193,7 +193,7 @@ test("where nothing is left, what was left out is told before the error", async 
   assert.equal(skipped.length, 1);
 });
 
-test("of a pickle, a video is left out alone; a pickle that cannot be read, from its first one on", async (t) => {
+test("of a pickle, a single video is skipped, or all of them if it cannot be parsed", async (t) => {
   const folder = temporaryFolder(t);
   const videos = Array.from({ length: 6 }, (_, i) => randomVideo(i));
   const [odd, cut, other] = ["odd.pkl", "cut.pkl", "other.pkl"].map((name) => join(folder, name)) as [string, string, string];

@@ -38,7 +38,7 @@ function writeList(folder: string, name: string, content: string): void {
 }
 
 describe("a file list", () => {
-  test("keeps its order; blank lines, comments, spaces, Windows line ends and a byte-order mark are no matter", async (t) => {
+  test("keeps its order and ignores blank lines, comments, spaces, Windows line ends and a byte-order mark", async (t) => {
     const cwd = folderWith(t, "b", "a", "c");
     writeList(cwd, "all.list", "\uFEFFb\r\n\r\n# a comment\n  a  \n\t\n#c\nc");
     assert.deepEqual(
@@ -47,7 +47,7 @@ describe("a file list", () => {
     );
   });
 
-  test("gives a shard as often as it is listed, however it is written, and counts it", async (t) => {
+  test("returns a shard as often as it is listed, in any spelling, and counts it", async (t) => {
     const cwd = folderWith(t, "a", "b", "c");
     writeList(cwd, "all.list", `a\n./a\nb\n${join(cwd, "a")}\nc\na\nb\n`);
     const { shards, repeated, problem } = await findPaths("all.list", { cwd });
@@ -87,7 +87,7 @@ describe("a file list", () => {
     );
   });
 
-  test("that names a path which is not UTF-8 is an error, as bytes and with escapes", async (t) => {
+  test("with a path that is not UTF-8 is an error, as bytes and with escapes", async (t) => {
     const cwd = folderWith(t, "a");
     for (const content of [Buffer.from("a\nb\xE9.tfrecord\n", "latin1"), "# nextvlad: \\xHH is the byte HH\na\nb\\xE9.tfrecord\n"]) {
       writeFileSync(join(cwd, "all.list"), content);
@@ -105,7 +105,7 @@ describe("a file list", () => {
     assert.deepEqual(await resolvePaths("all.list", { cwd }), [join(cwd, "\uFFFD")]);
   });
 
-  test("~ at the start of a line is the home directory", async (t) => {
+  test("expands ~ at the start of a line to the home directory", async (t) => {
     const cwd = folderWith(t, "home/a");
     const home = process.env.HOME;
     t.after(() => (home === undefined ? delete process.env.HOME : Object.assign(process.env, { HOME: home })));
@@ -114,14 +114,14 @@ describe("a file list", () => {
     assert.deepEqual(await resolvePaths("all.list", { cwd }), [join(cwd, "home/a")]);
   });
 
-  test("a URL is refused with what to do instead", async (t) => {
+  test("with a URL is an error with a remedy", async (t) => {
     const cwd = folderWith(t, "a");
     writeList(cwd, "all.list", "a\ngs://bucket/train00.tfrecord\n");
     const { message } = await failsWith(resolveShards("all.list", { cwd }), "BAD_FILE_LIST", { file: "all.list" });
     assert.match(message, /URLs are not supported, .*gs:\/\/bucket\/train00\.tfrecord.*gcsfuse/);
   });
 
-  test("missing files are named all at once", async (t) => {
+  test("with missing files is one error that names them all", async (t) => {
     const cwd = folderWith(t, "there");
     writeList(cwd, "lists/all.list", "there\ngone1\ngone2\n");
     const error = await failsWith(resolveShards("lists/all.list", { cwd }), "FILE_MISSING", { file: "lists/all.list" });
@@ -131,18 +131,18 @@ describe("a file list", () => {
     assert.match((await failsWith(resolveShards("long.list", { cwd }), "FILE_MISSING")).message, /gone0, gone1, gone2 and 97 more/);
   });
 
-  test("an empty list, one with only comments, one that names a directory", async (t) => {
+  test("is an error if it is empty, has only comments, or names a directory", async (t) => {
     const cwd = folderWith(t, "folder/a");
     writeList(cwd, "empty.list", "");
     writeList(cwd, "comments.list", "# nothing\n\n");
     writeList(cwd, "directory.list", "folder\n");
     for (const list of ["empty.list", "comments.list"]) {
-      assert.match((await failsWith(resolveShards(list, { cwd }), "BAD_FILE_LIST", { file: list })).message, /names no shard/);
+      assert.match((await failsWith(resolveShards(list, { cwd }), "BAD_FILE_LIST", { file: list })).message, /contains no shards/);
     }
     assert.match((await failsWith(resolveShards("directory.list", { cwd }), "BAD_FILE_LIST")).message, /names a directory: .*folder/);
   });
 
-  test("several lists, globs and shards are one after another, and all that is missing is named", async (t) => {
+  test("may be combined with globs and shards, in order; the error names everything that is missing", async (t) => {
     const cwd = folderWith(t, "a.tfrecord", "b1", "b2", "c");
     writeList(cwd, "c.list", "c\ngone\n");
     writeList(cwd, "d.list", "lost\n");
@@ -161,7 +161,7 @@ describe("a file list", () => {
     assert.equal(describeFileList(["x"]), "x");
   });
 
-  test("no list, and a directory for a list", async (t) => {
+  test("is an error if it is missing or a directory", async (t) => {
     const cwd = folderWith(t, "folder/a.tfrecord");
     await failsWith(resolveShards("none.list", { cwd }), "FILE_MISSING", { file: "none.list" });
     assert.match(
@@ -182,7 +182,7 @@ describe("a list from a pipe", () => {
     return found.value;
   }
 
-  test("is read to its end, whatever its length, and relative paths are resolved from the working directory", async (t) => {
+  test("is read to its end, and relative paths are resolved from the working directory", async (t) => {
     const cwd = folderWith(t, "a", "b");
     const { shards } = await throughPipe(cwd, `${"# a long comment\n".repeat(10_000)}b\na\nb\n`);
     assert.deepEqual(
@@ -191,9 +191,9 @@ describe("a list from a pipe", () => {
     );
   });
 
-  test("that gives nothing, or a shard, is an error", async (t) => {
+  test("is an error if it is empty or a shard", async (t) => {
     const cwd = folderWith(t, "a");
-    assert.match((await failsWith(throughPipe(cwd, ""), "BAD_FILE_LIST")).message, /names no shard/);
+    assert.match((await failsWith(throughPipe(cwd, ""), "BAD_FILE_LIST")).message, /contains no shards/);
     assert.match(
       (await failsWith(throughPipe(cwd, SHARD), "BAD_FILE_LIST")).message,
       /the pipe's content is not a list of shards \(.*found binary data\)/,
@@ -201,7 +201,7 @@ describe("a list from a pipe", () => {
   });
 });
 
-test("one shard stands for itself, and so does whatever is called .tfrecord", async (t) => {
+test("a list may be a single shard, or any file named .tfrecord", async (t) => {
   const cwd = folderWith(t, "shard", "train[1].tfrecord");
   writeList(cwd, "page.tfrecord", "<html>\n");
   for (const name of ["shard", "train[1].tfrecord", "page.tfrecord"])
@@ -225,28 +225,28 @@ describe("a pattern", () => {
     return (await resolvePaths(pattern, { cwd })).map((path) => path.slice(cwd.length + 1));
   }
 
-  test("* and ? stand for characters of one name, in the order of names", async (t) => {
+  test("* and ? match characters of one name; matches are sorted by name", async (t) => {
     assert.deepEqual(await matches(t, "b/train*.tfrecord"), ["b/train10.tfrecord", "b/train2.tfrecord"]);
     assert.deepEqual(await matches(t, "?/train?.tfrecord"), ["a/train1.tfrecord", "b/train2.tfrecord"]);
     assert.deepEqual(await matches(t, "./*/t[+]1"), ["a/t+1"]);
     assert.deepEqual(await matches(t, "a/.train*"), ["a/.train3.tfrecord"]);
   });
 
-  test("[..] stands for one of a set or outside it, ** for folders", async (t) => {
+  test("[..] matches a character of a set or outside it, ** matches folders", async (t) => {
     assert.deepEqual(await matches(t, "a/[s-u]*1.tfrecord"), ["a/train1.tfrecord"]);
     assert.deepEqual(await matches(t, "a/[!v]*1.tfrecord"), ["a/train1.tfrecord"]);
     const all = ["a/deep/train4.tfrecord", "a/train1.tfrecord", "b/train10.tfrecord", "b/train2.tfrecord", "train5.tfrecord"];
     assert.deepEqual(await matches(t, "**/train*"), all);
   });
 
-  test("an absolute pattern, and one through a link", async (t) => {
+  test("may be absolute, or lead through a link", async (t) => {
     const cwd = folderWith(t, ...names);
     symlinkSync(join(cwd, "b"), join(cwd, "link"));
     assert.deepEqual(await resolvePaths(join(cwd, "b/*10*"), { cwd: "/" }), [join(cwd, "b/train10.tfrecord")]);
     assert.deepEqual(await resolvePaths("li*/*10*", { cwd }), [join(cwd, "link/train10.tfrecord")]);
   });
 
-  test("that matches a name which is not UTF-8 is an error, of a file or of a folder on the way", async (t) => {
+  test("that matches a file or folder whose name is not UTF-8 is an error", async (t) => {
     const cwd = folderWith(t, "a/1.tfrecord");
     const nameIn = (folder: string, name: string): Buffer => Buffer.concat([Buffer.from(join(cwd, folder, name)), Buffer.of(0xe9)]);
     mkdirSync(nameIn("", "folder"));
@@ -260,7 +260,7 @@ describe("a pattern", () => {
     assert.deepEqual(await resolvePaths("a*/1*", { cwd }), [join(cwd, "a/1.tfrecord")]);
   });
 
-  test("takes each file once, whatever links lead to it, and counts the duplicates", async (t) => {
+  test("matches each file once, although several links lead to it, and counts the duplicates", async (t) => {
     const cwd = folderWith(t, "a/1.tfrecord", "b/2.tfrecord", "b/deep/3.tfrecord");
     const link = (target: string, path: string): void => symlinkSync(target, join(cwd, path));
     // Each of these links makes a cycle; together they make 2^n paths of length n.
@@ -314,7 +314,7 @@ describe("a pattern", () => {
     assert.match((await refused).message, /no file matches the pattern, and a folder cannot be read: \S+\/b \(EACCES\)/);
   });
 
-  test("takes backslashes and braces as they are", async (t) => {
+  test("matches backslashes and braces literally", async (t) => {
     const cwd = folderWith(t, "a\\1", "a{1,2}", "#1", "!1", "+(a)1");
     for (const [pattern, name] of [
       ["a\\*", "a\\1"],
@@ -327,7 +327,7 @@ describe("a pattern", () => {
       assert.deepEqual(await resolvePaths(pattern, { cwd }), [join(cwd, name)], pattern);
   });
 
-  test("that matches nothing, or is no pattern that can be read", async (t) => {
+  test("is an error if it matches nothing or is invalid", async (t) => {
     const cwd = folderWith(t, "a");
     for (const pattern of ["*.tfrecord", "none/*", "[z-a]*", "[", "a/*"])
       await failsWith(resolveShards(pattern, { cwd }), "BAD_FILE_LIST", { file: pattern });

@@ -26,8 +26,8 @@ function toFloat16(values: Float32Array): Uint16Array {
 
 const bytesOf = (values: Float32Array | Uint16Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
-describe("frames of floats as bytes are recognised", () => {
-  test("float32 and float16 of any usual scale, also ReLU's with half of them 0", () => {
+describe("frames of floats as bytes are detected", () => {
+  test("float32 and float16 of any usual scale, also after ReLU with half of them 0", () => {
     fc.assert(
       fc.property(fc.nat(1e6), fc.constantFrom(0.05, 0.5, 1, 5), fc.boolean(), (seed, deviation, relu) => {
         const values = normals(seed, 512, deviation).map((value) => (relu ? Math.max(0, value) : value));
@@ -38,14 +38,14 @@ describe("frames of floats as bytes are recognised", () => {
     );
   });
 
-  test("float32 that were float16 before, whose low bytes are 0", () => {
+  test("float32 converted from float16, whose low bytes are 0", () => {
     const values = normals(1, 512, 1);
     const bits = new Uint32Array(values.buffer).map((bit) => bit & 0xffffe000);
     assert.equal(floatTypeOf(bytesOf(new Float32Array(bits.buffer))), "float32");
   });
 });
 
-describe("quantised features are not taken for floats", () => {
+describe("quantised features are not mistaken for floats", () => {
   test("YouTube-8M's shards, of any number of frames", async () => {
     for await (const { data, file, record, byteOffset } of readTfRecordFile(goldenData("train0000.tfrecord"))) {
       for (const maxFrames of [1, 300]) {
@@ -55,7 +55,7 @@ describe("quantised features are not taken for floats", () => {
     }
   });
 
-  test("bytes of any mean and spread, constant ones, all zeros, and too few to tell", () => {
+  test("bytes of any mean and spread, constant ones, all zeros, and too few for a decision", () => {
     fc.assert(
       fc.property(fc.nat(1e6), fc.nat(255), fc.constantFrom(1, 10, 40, 100), (seed, mean, deviation) => {
         const bytes = Uint8Array.from(normals(seed, 1024, deviation), (value) => Math.min(255, Math.max(0, Math.round(mean + value))));

@@ -14,7 +14,7 @@ const SHARDS = 10;
 const VIDEOS_PER_SHARD = 90;
 const ROUNDS = 6;
 
-test("memory does not grow with the data: 207 MB of full-size videos, read six times over as one list", async (t) => {
+test("memory does not grow with the data: 207 MB of full-size videos, listed six times", async (t) => {
   const folder = temporaryFolder(t);
   const noise = new Uint8Array(FRAMES * 1024 + VIDEOS_PER_SHARD).map((_, index) => (index * 2_654_435_761) >>> 13);
   const videos = Array.from({ length: VIDEOS_PER_SHARD }, (_, index): Video => {

@@ -44,12 +44,12 @@ const numpyPython = [process.env.NEXTVLAD_PYTHON ?? "python3"].find((path) => sp
 
 describe("PaddleVideo's pickles, by Python 2 and 3, with keys of bytes and of text", () => {
   for (const name of ["feat_p2_bytes.pkl", "feat_p4_str.pkl", "feat_py2_style.pkl"]) {
-    test(`${name} is what numpy read`, async () => {
+    test(`${name} equals what numpy read`, async () => {
       assert.deepEqual(await readVideos(goldenData(name), FULL), goldenVideos());
     });
   }
 
-  test("feat_fortran_short.pkl: columns first, and rows past nframes are none", async () => {
+  test("feat_fortran_short.pkl: in Fortran order, without the rows past nframes", async () => {
     const videos = goldenVideos("expected_fortran_short.json");
     assert.deepEqual(await readVideos(goldenData("feat_fortran_short.pkl"), FULL), videos);
     const [first, second] = await readVideos(goldenData("feat_fortran_short.pkl"), { ...FULL, maxFrames: 5 });
@@ -152,15 +152,15 @@ describe("forms that PaddleVideo's readers accept, written by Python 3 and numpy
     });
   }
 
-  test("without labels, where they are required, are refused", async (t) => {
+  test("are an error without labels if these are required", async (t) => {
     const file = written(t, "no labels");
     const { message } = await failsWith(readVideos(file, SMALL), "BAD_LABELS", { file, record: 0, video: "first" });
     assert.match(message, /the video has no labels, and training and evaluation need them/);
   });
 });
 
-describe("what is written", () => {
-  test("is read back: ids, frames, bytes and labels, also of one feature alone", async (t) => {
+describe("a written pickle", () => {
+  test("is read back: IDs, frames, bytes and labels, also with one feature only", async (t) => {
     const file = join(temporaryFolder(t), "x.pkl");
     await fc.assert(
       fc.asyncProperty(fc.array(fc.nat(1e6), { maxLength: 6 }), fc.constantFrom("both", "rgb", "audio"), async (numbers, kept) => {
@@ -178,7 +178,7 @@ describe("what is written", () => {
     );
   });
 
-  test("has all frames, of which nframes count", async (t) => {
+  test("has all frames; nframes is at most max_frames", async (t) => {
     const file = join(temporaryFolder(t), "x.pkl");
     const video = { ...randomVideo(3), frames: 9, rgb: new Uint8Array(54).fill(1), audio: new Uint8Array(27).fill(2) };
     await writePickleShard(file, [video], 4);
@@ -186,7 +186,7 @@ describe("what is written", () => {
     assert.equal((await readVideos(file, SMALL))[0]?.frames, 4);
   });
 
-  test("PaddleVideo's way of reading finds the same in it", {
+  test("is read by PaddleVideo's code with the same result", {
     skip: numpyPython === undefined && "there is no python3 with numpy: set NEXTVLAD_PYTHON to one",
   }, async (t) => {
     const [pickled, shard] = [join(temporaryFolder(t), "x.pkl"), goldenData("train0000.tfrecord")];
@@ -225,7 +225,7 @@ print(json.dumps(found))
   });
 });
 
-test("shards of both kinds in one list give the batches that either alone gives", async (t) => {
+test("pickles and TFRecord files in one list yield the same batches as either alone", async (t) => {
   const folder = temporaryFolder(t);
   const { shards, content } = await writeShards(folder, [40, 3, 17, 1, 16, 33, 8, 25, 5, 32, 2]);
   const pickles = shards.map((path) => path.replace(".tfrecord", ".pkl"));
@@ -241,7 +241,7 @@ test("shards of both kinds in one list give the batches that either alone gives"
   }
 });
 
-describe("pickles that are refused", () => {
+describe("invalid pickles", () => {
   const video = new Map<Picklable, Picklable>([
     ["video", "abcd"],
     ["label", [1n]],
@@ -273,10 +273,10 @@ describe("pickles that are refused", () => {
     return `${error.code}: ${error.message}`;
   }
 
-  test("for what is not there or of another kind, with record and id", async (t) => {
+  test("with missing values or values of another type: the error has record and ID", async (t) => {
     const cases: [readonly Picklable[], RegExp][] = [
-      [[1n], /BAD_VIDEO: .*record 0: this item of the list is no dict\. Use the form that PaddleVideo's tf2pkl\.py writes/],
-      [[new Map([["id", "a"]])], /BAD_VIDEO: .*record 0: the video has no id: .*it has "id"\.$/],
+      [[1n], /BAD_VIDEO: .*record 0: the item is not a dict\. Use the form that PaddleVideo's tf2pkl\.py writes/],
+      [[new Map([["id", "a"]])], /BAD_VIDEO: .*record 0: the video has no ID: .*it has "id"\.$/],
       [[video], /BAD_VIDEO: .*record 0, video abcd: the video has neither feature nor audio\. .*it has "video", "label", "nframes"\.$/],
       [[new Map([...video, ["audio", array("u1", [2, 3], new Uint8Array(6))]])], /BAD_VIDEO: .*video abcd: the video has no feature\./],
       [
@@ -289,13 +289,13 @@ describe("pickles that are refused", () => {
       [[new Map([...video, ["label", [1.5]]])], /BAD_LABELS: .*label is not a list of integers/],
       [[new Map([...video, ["label", array("f8", [2], Float64Array.of(1, 0.5))]])], /not a list of integers .*found an array f8 \[2\]/],
       [[new Map([...video, ["label", array("i4", [1, 2], Int32Array.of(1, 2))]])], /found an array i4 \[1, 2\]/],
-      [[new Map([...video, ["nframes", -1n]])], /BAD_VIDEO: .*nframes is no number of frames/],
-      [[new Map([...video, ["nframes", 2.5]])], /BAD_VIDEO: .*nframes is no number of frames/],
+      [[new Map([...video, ["nframes", -1n]])], /BAD_VIDEO: .*nframes is not a number of frames/],
+      [[new Map([...video, ["nframes", 2.5]])], /BAD_VIDEO: .*nframes is not a number of frames/],
     ];
     for (const [items, message] of cases) assert.match(await refused(t, items), message);
   });
 
-  test("for sizes, frames and labels that do not fit the model, as in any shard", async (t) => {
+  test("with sizes, frames or labels that do not match the model", async (t) => {
     const file = join(temporaryFolder(t), "x.pkl");
     await writePickleShard(file, [{ ...randomVideo(1), labels: Int32Array.of(10) }], 300);
     await failsWith(readVideos(file, SMALL), "BAD_LABELS", { file, record: 0, video: "video1", found: 10 });
@@ -307,7 +307,7 @@ describe("pickles that are refused", () => {
     await failsWith(readVideos(file, SMALL), "BAD_VIDEO", { file, record: 0, video: "video1" });
   });
 
-  test("where one list of labels is named by many videos, before all are gone through", async (t) => {
+  test("in which many videos refer to one long list of labels: the reader stops early", async (t) => {
     const path = join(temporaryFolder(t), "shared.pkl");
     const dictOf = (labels: string): string => `}(U\x05videoU\x01aU\x05label${labels}u`;
     const pickle = `\x80\x02](${dictOf(`](${"K\x01".repeat(1000)}eq\0`)}${dictOf("h\0").repeat(20)}e.`;
@@ -315,7 +315,7 @@ describe("pickles that are refused", () => {
     await failsWith(readVideos(path, SMALL), "BAD_VIDEO", { record: Math.floor(pickle.length / 1000) });
   });
 
-  test("where it names a program: nothing is run", async (t) => {
+  test("that name a program: it is not run", async (t) => {
     const folder = temporaryFolder(t);
     const file = join(folder, "x.pkl");
     const call = `cos\nsystem\n(S'touch ${join(folder, "run")}'\ntR`;
@@ -326,7 +326,7 @@ describe("pickles that are refused", () => {
     assert.ok(!existsSync(join(folder, "run")));
   });
 
-  test("changed bytes give videos or a NextvladError", async (t) => {
+  test("with mutated bytes yield videos or a NextvladError", async (t) => {
     const file = join(temporaryFolder(t), "x.pkl");
     const shard = join(temporaryFolder(t), "x.tfrecord");
     await writePickleShard(
@@ -354,7 +354,7 @@ describe("pickles that are refused", () => {
   });
 });
 
-test("a pickle of very many values that are not videos ends after 10,000 problems", async (t) => {
+test("a pickle of many values that are not videos ends after 10,000 problems", async (t) => {
   const path = join(temporaryFolder(t), "nones.pkl");
   writeFileSync(path, Buffer.concat([Buffer.from("\x80\x02](", "latin1"), Buffer.alloc(200_000, "N"), Buffer.from("e.")]));
   const filter = new CorruptRecordFilter("skip-record");
@@ -367,7 +367,7 @@ test("a pickle of very many values that are not videos ends after 10,000 problem
   await failsWith(readVideos(path, SMALL), "BAD_VIDEO", { file: path, record: 0 });
 });
 
-test("a pickle larger than 1 GiB, and an array longer than a record may be, are refused before they are read", async (t) => {
+test("a pickle larger than 1 GiB, and an array longer than the maximum record, are rejected before they are read", async (t) => {
   const path = join(temporaryFolder(t), "large.pkl");
   writeFileSync(path, Buffer.from("\x80\x02]q\x00T\xff\xff\xff\x1f", "latin1"));
   truncateSync(path, 2 ** 29 + 100);

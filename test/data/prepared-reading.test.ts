@@ -7,7 +7,7 @@ import { temporaryFolder } from "../helpers/files.js";
 import { collect, streamOptions, writeShards } from "../helpers/shards.js";
 
 // In its own file, because a process keeps its threads: no earlier stream may have started any.
-test("threads that were started ahead read the next stream, and no more are started", async (t) => {
+test("the next stream uses the threads that were started in advance", async (t) => {
   const threads = (): number => readdirSync("/proc/self/task").length;
   const { shards, content } = await writeShards(temporaryFolder(t), [9, 4, 7]);
   const before = threads();

@@ -81,7 +81,7 @@ describe("a batch", () => {
     }
   });
 
-  test("is in memory of its own, which begins with it", async (t) => {
+  test("is in memory of its own, at offset 0", async (t) => {
     const { shards } = await writeShards(temporaryFolder(t), [12]);
     const batches = await collect(stream({ shards }), structuredClone);
     const arrays = batches.flatMap(({ rgb, audio }) => [rgb, audio]);
@@ -91,7 +91,7 @@ describe("a batch", () => {
 });
 
 describe("sequential order", () => {
-  test("is the list's and the files', the last batch whatever is left, for any number of readers", async (t) => {
+  test("is that of the list and the files, with a partial last batch, for any number of readers", async (t) => {
     const { shards, content } = await writeShards(temporaryFolder(t), COUNTS);
     for (const readers of [1, 2, 3]) {
       const batches = await collect(stream({ shards, readers, batchSize: 7 }), structuredClone);
@@ -105,7 +105,7 @@ describe("sequential order", () => {
 });
 
 describe("shuffled order", () => {
-  test("equals the model's for any number of readers, and a slow consumer changes nothing", async (t) => {
+  test("equals the reference order for any number of readers and a slow consumer", async (t) => {
     const { shards, content } = await writeShards(temporaryFolder(t), COUNTS);
     for (const shuffleBuffer of [20, 1000]) {
       const options = { shards, order: "shuffled", shuffleBuffer, seed: 7, epoch: 3 } as const;
@@ -121,7 +121,7 @@ describe("shuffled order", () => {
     assert.deepEqual(slow, modelOrder(content, options));
   });
 
-  test("with shards that are empty or listed several times equals the model's too, also behind skipped batches", async (t) => {
+  test("equals the reference order with shards that are empty or listed several times, also after skipped batches", async (t) => {
     const written = await writeShards(temporaryFolder(t), [...COUNTS, 0, 0]);
     const listed = [0, 13, 3, 0, 5, 14, 5, 0, 13, 1, 2, 9, 6, 7, 8, 4, 0];
     const [shards, content] = [listed.map((i) => written.shards[i] as string), listed.map((i) => written.content[i] as Video[])];
@@ -135,7 +135,7 @@ describe("shuffled order", () => {
     assert.deepEqual((await idsOf({ ...options, order: "sequential" })).flat(), inOrder);
   });
 
-  test("each video comes once, with its own features and labels; dropLast drops less than a batch", async (t) => {
+  test("yields each video once, with its own features and labels; dropLast drops less than a batch", async (t) => {
     const folder = temporaryFolder(t);
     let run = 0;
     await fc.assert(
@@ -166,7 +166,7 @@ describe("shuffled order", () => {
   });
 });
 
-test("a batch's features are good until the next is asked for: their memory goes into later ones", async (t) => {
+test("a batch's features are valid until the next batch is requested, which reuses their memory", async (t) => {
   const { shards, content } = await writeShards(temporaryFolder(t), [40]);
   let before = null as RaggedBatch | null;
   const seen: Video[] = [];
@@ -180,7 +180,7 @@ test("a batch's features are good until the next is asked for: their memory goes
   assert.equal(before?.rgb.length, 0);
 });
 
-test("streams one after another share their threads, also after one that was left amid; two at once have their own", async (t) => {
+test("consecutive streams share their threads, also after an early exit; concurrent ones do not", async (t) => {
   const threads = () => readdirSync("/proc/self/task").length;
   const { shards, content } = await writeShards(temporaryFolder(t), Array(12).fill(60));
   const ids = content.flat().map(({ id }) => id);
@@ -198,7 +198,7 @@ test("streams one after another share their threads, also after one that was lef
   for (const given of both) assert.deepEqual(given.flat(), ids);
 });
 
-test("skipBatches goes on exactly where the batches before would have led, also to the very end", async (t) => {
+test("skipBatches continues exactly after the skipped batches, also at the end", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), COUNTS);
   for (const order of ["shuffled", "sequential"] as const) {
     const options = { shards, order, dropLast: order === "shuffled", batchSize: 7 };
@@ -213,7 +213,7 @@ test("skipBatches goes on exactly where the batches before would have led, also 
   }
 });
 
-test("fraction rises with each batch to 1, by the bytes; waiting is measured", async (t) => {
+test("fraction rises to 1 in proportion to the bytes; waiting is measured", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), [100, 100]);
   const batches = stream({ shards, batchSize: 50 });
   const fractions: number[] = [];
@@ -244,7 +244,7 @@ async function blockBytes(shards: readonly string[]): Promise<{ videos: number; 
   return blocks;
 }
 
-test("a signal closes the stream, also one that came before; none does once it is released", async (t) => {
+test("a signal closes the stream, also if it is already aborted, but not after the listener is removed", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), [20]);
   const countBatches = async (prepare: (signal: AbortController, open: ReturnType<typeof stream>) => void): Promise<number> => {
     const [controller, open] = [new AbortController(), stream({ shards })];
@@ -270,7 +270,7 @@ test("a signal closes the stream, also one that came before; none does once it i
 });
 
 describe("errors", () => {
-  test("come at their place in the order, after the batches before them, the same for any number of readers", async (t) => {
+  test("are thrown at their place in the order, for any number of readers", async (t) => {
     const { shards, content } = await writeShards(temporaryFolder(t), [20, 20, 20]);
     const file = shards[1] as string;
     truncateSync(file, statSync(file).size - 1);
@@ -290,7 +290,7 @@ describe("errors", () => {
     }
   });
 
-  test("name the shard: one that is missing, is text, lacks labels, or has another feature size", async (t) => {
+  test("name the shard: missing, text, labels out of range, or another feature size", async (t) => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [4]);
     const [text, unlabelled, missing] = ["text", "unlabelled", "missing"].map((name) => join(folder, name)) as [string, string, string];
@@ -304,7 +304,7 @@ describe("errors", () => {
     await failsWith(run(text, { order: "shuffled" }), "NOT_TFRECORD", { file: text });
   });
 
-  test("too few videos for one batch: how many there are, and the batch size", async (t) => {
+  test("with fewer videos than one batch, state their number and the batch size", async (t) => {
     const { shards } = await writeShards(temporaryFolder(t), [3, 2]);
     const error = await failsWith(idsOf({ shards, dropLast: true, batchSize: 6 }), "TOO_FEW_VIDEOS");
     assert.match(error.message, /expected at least 6 videos, found 5 in 2 shards\)\. Set batch_size to 5 or less/);
@@ -312,7 +312,7 @@ describe("errors", () => {
   });
 });
 
-describe("leaving early", () => {
+describe("an early exit", () => {
   const threads = () => readdirSync("/proc/self/task").length;
   const openShards = (folder: string) => readdirSync("/proc/self/fd").filter((fd) => targetOf(fd).startsWith(folder)).length;
   const targetOf = (fd: string): string => {
@@ -324,7 +324,7 @@ describe("leaving early", () => {
     }
   };
 
-  test("by break, by an error in the loop, by close before or amid the iteration: no thread and no file stays open", async (t) => {
+  test("by break, by an error in the loop, or by close before or during the iteration leaves no thread and no file open", async (t) => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, Array(12).fill(200));
     await collect(stream({ shards }), structuredClone);

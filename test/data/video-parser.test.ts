@@ -32,8 +32,8 @@ async function refuses(
   assert.match(error.message, words);
 }
 
-describe("videos that are taken", () => {
-  test("the golden shards' videos are what numpy read, plain, gzip and zlib", async () => {
+describe("valid videos", () => {
+  test("the golden shards' videos equal those that numpy read, plain, gzip and zlib", async () => {
     const shape = { ...SHAPE, featureSizes: [1024, 128], numClasses: 50 } as const;
     for (const name of ["train0000.tfrecord", "train0000.tfrecord.gz", "train0000.tfrecord.zlib"]) {
       const videos = await collect(readTfRecordFile(goldenData(name)), (record) => parseVideo(record, shape));
@@ -41,7 +41,7 @@ describe("videos that are taken", () => {
     }
   });
 
-  test("any video comes back as it was written, cut to max_frames", () => {
+  test("are read as they were written, cut to max_frames", () => {
     fc.assert(
       fc.property(fc.nat(1e6), fc.integer({ min: 1, max: 10 }), (number, maxFrames) => {
         const video = randomVideo(number);
@@ -52,7 +52,7 @@ describe("videos that are taken", () => {
     );
   });
 
-  test("video_id serves where there is no id; other names of the features; labels as a set, rising", () => {
+  test("may have video_id instead of id, and other feature names; labels are sorted and unique", () => {
     const content = {
       context: { video_id: ID, labels: [7, 2, 7, 0, 2] },
       frameLists: [
@@ -65,24 +65,24 @@ describe("videos that are taken", () => {
     assert.deepEqual(video.labels, Int32Array.of(0, 2, 7));
   });
 
-  test("labels may be an empty list, and where they are optional absent or of other classes", () => {
+  test("may have an empty list of labels; if labels are optional, none, or other classes", () => {
     assert.deepEqual(parse(encode({ context: { id: ID, labels: [] } })).labels, new Int32Array(0));
     assert.deepEqual(parse(encode({ context: { id: ID } }), { labels: "optional" }).labels, new Int32Array(0));
     assert.deepEqual(parse(encode({ context: { id: ID, labels: [4000] } }), { labels: "optional" }).labels, Int32Array.of(4000));
   });
 });
 
-describe("videos that are refused", () => {
-  test("without an id, or with one that is no bytes", async () => {
+describe("invalid videos", () => {
+  test("without an ID, or with one that is not bytes", async () => {
     await refuses(
       { context: { labels: [1] } },
       "BAD_VIDEO",
-      /has no id \(expected a context feature id or video_id of bytes, found "labels"\)\. Write the ID into the context .*"id"\]\.bytes_list/,
+      /has no ID \(expected a context feature id or video_id of bytes, found "labels"\)\. Write the ID into the context .*"id"\]\.bytes_list/,
     );
-    await refuses({ context: { id: [5] } }, "BAD_VIDEO", /has no id \(.*, found "id" of type int64\)/);
+    await refuses({ context: { id: [5] } }, "BAD_VIDEO", /has no ID \(.*, found "id" of type int64\)/);
   });
 
-  test("without a feature list: the ones that are there are named", async () => {
+  test("without a feature list: the error names the existing ones", async () => {
     await refuses(
       { frameLists: [RGB, { ...AUDIO, name: "sound" }] },
       "BAD_VIDEO",
@@ -91,7 +91,7 @@ describe("videos that are refused", () => {
     await refuses({ frameLists: [] }, "BAD_VIDEO", /no feature list named rgb \(found none\)/);
   });
 
-  test("without frames, or with more of one feature than of the other, also past max_frames", async () => {
+  test("without frames, or with different numbers of rgb and audio frames, also past max_frames", async () => {
     const none = new Uint8Array(0);
     await refuses(
       {
@@ -112,45 +112,45 @@ describe("videos that are refused", () => {
     await refuses({ frameLists: [longer, AUDIO] }, "BAD_VIDEO", /different numbers of frames/, { maxFrames: 1 });
   });
 
-  test("with another feature size than the model's: both sizes, and the key", async () => {
+  test("with a feature size that does not match the model: the error has both sizes and the key", async () => {
     await refuses(
       {},
       "BAD_VIDEO",
-      /rgb has another feature size than the model \(expected 7 bytes a frame, found 6\)\. Set MODEL\.video_feature_size to 6/,
+      /the feature size of rgb does not match the model \(expected 7 bytes per frame, found 6\)\. Set MODEL\.video_feature_size to 6/,
       {
         featureSizes: [7, 3],
       },
     );
-    await refuses({}, "BAD_VIDEO", /audio has another.*expected 2 bytes a frame, found 3.*MODEL\.audio_feature_size/, {
+    await refuses({}, "BAD_VIDEO", /feature size of audio does not match.*expected 2 bytes per frame, found 3.*MODEL\.audio_feature_size/, {
       featureSizes: [6, 2],
     });
   });
 
-  test("with floats as bytes: with the command that quantises them, as far as the bytes or else the size tell", async () => {
+  test("with floats as bytes: the error has the command that quantises them, if the bytes or the size show it", async () => {
     const frames = (values: Float32Array, frameBytes: number): SequenceExampleContent["frameLists"] => [
       { name: "rgb", frameBytes, data: new Uint8Array(values.buffer) },
     ];
     const featureSizes = [64, 0] as const;
     const floats = Float32Array.from({ length: 128 }, (_, i) => (((i * 37) % 101) - 50) / 25);
     const isFloat32 =
-      /the frames of rgb are float32 values, 4 bytes per feature.*expected 64 bytes a frame, found 256\)\. Quantise .*convert --to tfrecord --feature-dtype float32/;
+      /the frames of rgb are float32 values, 4 bytes per feature.*expected 64 bytes per frame, found 256\)\. Quantise .*convert --to tfrecord --feature-dtype float32/;
     await refuses({ frameLists: frames(floats, 256) }, "BAD_VIDEO", isFloat32, { featureSizes });
     // Zeros may be either floats or bytes; without the bytes, only the size indicates the type.
     const maybe = (type: string): RegExp =>
       new RegExp(
-        `rgb has another feature size .*If these are ${type} values, .*; if each byte is a feature, set MODEL\\.video_feature_size to`,
+        `feature size of rgb does not match the model .*If these are ${type} values, .*; if each byte is a feature, set MODEL\\.video_feature_size to`,
       );
     await refuses({ frameLists: frames(new Float32Array(128), 256) }, "BAD_VIDEO", maybe("float32"), { featureSizes });
     await refuses({ frameLists: frames(new Float32Array(128), 128) }, "BAD_VIDEO", maybe("float16"), { featureSizes });
     await refuses({ frameLists: frames(floats, 256) }, "BAD_VIDEO", maybe("float32"), { featureSizes, maxFrames: 0 });
     // Bytes that are not floats are one feature each.
     const bytes = new Float32Array(Uint8Array.from({ length: 512 }, (_, i) => 100 + ((i * 37) % 101)).buffer);
-    await refuses({ frameLists: frames(bytes, 256) }, "BAD_VIDEO", /\(expected 64 bytes a frame, found 256\)\. Set MODEL/, {
+    await refuses({ frameLists: frames(bytes, 256) }, "BAD_VIDEO", /\(expected 64 bytes per frame, found 256\)\. Set MODEL/, {
       featureSizes,
     });
   });
 
-  test("without labels where they are required, with labels of another kind, below 0 or past the classes", async () => {
+  test("without required labels, with labels that are not integers, negative, or not below the number of classes", async () => {
     await refuses({ context: { id: ID } }, "BAD_LABELS", /the video has no labels, and training and evaluation need them/);
     await refuses(
       { context: { id: ID, labels: ID } },
@@ -162,7 +162,7 @@ describe("videos that are refused", () => {
     await refuses({ context: { id: ID, labels: [2 ** 31] } }, "BAD_LABELS", /found 2147483648/, { labels: "optional" });
   });
 
-  test("a video-level Example, for what it is", async () => {
+  test("a video-level Example", async () => {
     await refuses(
       { context: { id: ID, labels: [1], mean_rgb: ID, mean_audio: ID }, frameLists: [] },
       "BAD_VIDEO",
@@ -170,7 +170,7 @@ describe("videos that are refused", () => {
     );
   });
 
-  test("changed bytes give a video or NextvladError", () => {
+  test("mutated bytes yield a video or a NextvladError", () => {
     const whole = encodeVideo(randomVideo(3));
     const change = fc.record({ at: fc.nat(whole.length - 1), to: fc.nat(255) });
     fc.assert(

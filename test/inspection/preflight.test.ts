@@ -74,7 +74,7 @@ describe("preflight", { concurrency: 2 }, () => {
       /\(\d\) \S*file\/out: cannot write/,
       /\(\d\) \S*validate\.list: 1 of the list's 2 files cannot be found: nowhere\.tfrecord/,
       /\(\d\) \S*train0\.tfrecord, byte 0: this is a text file/,
-      /\(\d\) \S*validate0\.tfrecord, record 0, .*: rgb has another feature size than the model \(expected 16 bytes a frame, found 6\)/,
+      /\(\d\) \S*validate0\.tfrecord, record 0, .*: the feature size of rgb does not match the model \(expected 16 bytes per frame, found 6\)/,
       /\(\d\) nowhere\.npy: file not found/,
     ]) {
       assert.match(message, part);
@@ -134,7 +134,7 @@ describe("preflight", { concurrency: 2 }, () => {
     const places = [0, 1, 2].map((i) => `${shards[i]}, record 0, byte 12, video video3`).join("; ");
     assert.equal(
       joinProblems(problems)?.message,
-      `audio has another feature size than the model (expected 4 bytes a frame, found 3), 30 times: ${places}; and 27 more. ` +
+      `the feature size of audio does not match the model (expected 4 bytes per frame, found 3), 30 times: ${places}; and 27 more. ` +
         "Set MODEL.audio_feature_size to 3, or use shards made for this model.",
     );
   });
