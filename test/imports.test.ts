@@ -23,13 +23,14 @@ const ORDER = [
   "checkpoints",
   "inspection",
   "evaluation",
+  "passes",
   "inference",
   "training",
   "commands",
   "cli.ts",
 ];
 
-/** Where the device may be asked for. `training/train.ts` and `evaluation/evaluate.ts` log it. */
+/** Where the device may be asked for. `training/start.ts` and `passes/frozen-weights.ts` log it. */
 const DEVICE_FOLDERS = ["kernels", "runtime"];
 
 interface SourceFile {

@@ -9,7 +9,6 @@ import { readSnapshotConfig } from "../../src/checkpoints/snapshot.js";
 import { buildConfig } from "../../src/config/load.js";
 import { resolveShards } from "../../src/data/file-list.js";
 import type { RaggedBatch } from "../../src/data/video.js";
-import { openReading } from "../../src/evaluation/evaluate.js";
 import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
 import { TopSelector } from "../../src/evaluation/top-k.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
@@ -18,6 +17,7 @@ import { FrozenNetwork } from "../../src/model/frozen.js";
 import { parameterTable } from "../../src/model/network.js";
 import { type ModelSizes, modelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
+import { openReading } from "../../src/passes/reading.js";
 import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { loadGolden } from "../../test/helpers/golden.js";
@@ -83,7 +83,8 @@ async function ownTrial(snapshot: string, list: string): Promise<Trial> {
   const source = await openWeights(snapshot, { optimizer: false });
   await fillAllArrays(source, store.arrays(), "use other weights");
   await source.close();
-  const stream = openReading(config, await resolveShards(list, { cwd: process.cwd() }), 32, 1, "required");
+  const shards = await resolveShards(list, { cwd: process.cwd() });
+  const stream = openReading({ model: config.MODEL, labels: "required", shards, batchSize: 32, readers: 1, onCorrupt: "error" });
   const batches: RaggedBatch[] = [];
   // Copy each batch: later batches reuse its memory.
   for await (const batch of stream) batches.push(structuredClone(batch));

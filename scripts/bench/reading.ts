@@ -1,6 +1,6 @@
 import type { Config } from "../../src/config/schema.js";
 import { resolveShards } from "../../src/data/file-list.js";
-import { openReading } from "../../src/evaluation/evaluate.js";
+import { openReading } from "../../src/passes/reading.js";
 
 /** As in bench_read.py, which reports the median of seven passes. */
 const PASSES = 7;
@@ -11,7 +11,14 @@ export async function timeReading(directory: string, batch: number, config: Conf
   const seconds: number[] = [];
   for (let pass = 0; pass < PASSES; pass++) {
     const start = performance.now();
-    const stream = openReading(config, shards, batch, config.TEST.num_readers, "required");
+    const stream = openReading({
+      model: config.MODEL,
+      labels: "required",
+      shards,
+      batchSize: batch,
+      readers: config.TEST.num_readers,
+      onCorrupt: "error",
+    });
     let videos = 0;
     for await (const { ids } of stream) videos += ids.length;
     if (videos === 0) throw new RangeError(`no video in ${directory}`);

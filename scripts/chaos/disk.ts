@@ -140,9 +140,7 @@ async function tryCase(victim: Victim, name: string, work: (saveDir: string) => 
   const { remaining, isIntact } = await describeRemaining(victim, saveDir);
   const again = await begin(victim, saveDir).ended;
   const isEqual = again.exitCode === 0 && areEqual(saveDir, inFolder(`${command}-undisturbed`), results);
-  const resumption = /(?:going on|resum\w+) (?:after|from)|shards are up to date/.test(again.output)
-    ? "resumes"
-    : "starts from the beginning";
+  const resumption = /resuming (?:after|from)|shards are up to date/.test(again.output) ? "resumes" : "starts from the beginning";
   if (exitCode !== 1 || !isIntact || !isEqual) failed++;
   const [error = `NO ERROR: ${output.slice(-400)}`] = /^error\[.*(?:\n {2}.*)*/m.exec(output) ?? [];
   const message = error.replaceAll(saveDir, "DIR").replaceAll(folder, "").replaceAll("|", "\\|").replaceAll("\n", " ");

@@ -71,7 +71,7 @@ async function trainThroughKills(saveDir: string): Promise<Outcome> {
     // After enough kills, let the last training complete.
     if (killed + outcome.moments.length < kills) void sleep(delayMs, undefined, { ref: false }).then(() => child.kill("SIGKILL"));
     const { exitCode, signal, output } = await ended;
-    const from = /(?:going on|resum\w+) from \S*?(?:NEXTVLAD_)?(\w+): epoch/.exec(output)?.[1];
+    const from = /resuming from \S*?(?:NEXTVLAD_)?(\w+): epoch/.exec(output)?.[1];
     const place = from ?? (output.includes("starting from the beginning") ? "start" : "not started");
     if (signal !== "SIGKILL") {
       if (exitCode !== 0) throw new Error(`a resumed run exited with ${exitCode}:\n${output}`);

@@ -30,7 +30,7 @@ const weights = ["--weights", join(folder, "trained", "best"), "--filelist", lis
 // Enough shards for convert to be stopped between two of them.
 const copies = copyShard(join(folder, "digits"), folder, 40);
 
-const savesPartialResults = { resumes: /(?:going on|resum\w+) after batch/ };
+const savesPartialResults = { resumes: /resuming after batch/ };
 const evaluate = (saveDir: string): string[] => [...weights, "--save-dir", saveDir, "--predictions", "--resume", "--save-interval", "8"];
 const infer = (saveDir: string): string[] => {
   return [...weights, "--save-dir", saveDir, "--format", "pickle,csv,jsonl", "--resume", "--save-interval", "8"];
@@ -53,7 +53,7 @@ const cases: readonly Case[] = [
     signal: "SIGTERM",
     rounds,
     args: (saveDir) => ["--config", config, "--save-dir", saveDir, "--resume", "--save-interval", "5"],
-    resumes: /(?:going on|resum\w+) from/,
+    resumes: /resuming from/,
   },
 ];
 

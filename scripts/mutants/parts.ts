@@ -27,7 +27,7 @@ export const PARTS: readonly Part[] = [
       "kernels/kernels",
       "training/step",
       "training/golden",
-      "training/start",
+      "training/state",
       "model/onnx",
     ],
     sample: 80,
@@ -49,14 +49,14 @@ export const PARTS: readonly Part[] = [
   },
   {
     name: "optimizer",
-    sources: ["optim/adam", "training/step", "training/held-statistics", "training/optimizer-scalars"],
+    sources: ["optim/adam", "training/step", "training/optimizer-scalars"],
     tests: ["training/optimizer-scalars", "training/step", "training/golden"],
     sample: 30,
   },
   {
     name: "schedule",
-    sources: ["optim/schedule", "training/save-interval"],
-    tests: ["optim/schedule", "training/save-interval"],
+    sources: ["optim/schedule", "base/interval"],
+    tests: ["optim/schedule", "base/interval"],
     sample: 10,
   },
   {
@@ -83,10 +83,10 @@ export const PARTS: readonly Part[] = [
     name: "snapshots",
     sources: [...["snapshot", "snapshot-layout", "snapshot-state", "snapshot-worker", "snapshot-writer", "background-writer"]]
       .map((name) => `checkpoints/${name}`)
-      .concat(["saver", "start", "resume-state", "training-run"].map((name) => `training/${name}`)),
+      .concat(["saver", "start", "state", "train", "validation", "failure"].map((name) => `training/${name}`)),
     tests: [
       ...["checkpoints/snapshot", "checkpoints/background-writer", "checkpoints/paddle-step"],
-      ...["training/resume-state", "training/start", "training/saver", "training/training-run"],
+      ...["training/state", "training/saver", "training/train"],
     ],
     sample: 60,
   },

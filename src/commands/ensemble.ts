@@ -48,12 +48,12 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
     telemetry.log.info({ files, weights }, `averaging ${inputs}${labels}; --infer-topk ${flags.inferTopk}`);
     const path = stem("ensemble_result");
     const target = await resultTarget(path, flags.format, flags.labels, truth?.numClasses ?? null, telemetry.log);
-    const { DamageReport } = await import("../evaluation/damage-report.js");
+    const { SkippedRecordReport } = await import("../passes/skipped-records.js");
     const { ensemble } = await import("../inference/ensemble.js");
-    const damage = new DamageReport(flags.saveDir, "ensemble", telemetry.log);
+    const skipped = new SkippedRecordReport(flags.saveDir, "ensemble", telemetry.log);
     const [shards = []] = preflight?.requireReady(telemetry.log) ?? [];
     const measuredOn = truth === null ? null : { ...truth, shards };
-    const outcome = await ensemble({ files, weights, topk: flags.inferTopk, target, truth: measuredOn, signal, telemetry, damage });
+    const outcome = await ensemble({ files, weights, topk: flags.inferTopk, target, truth: measuredOn, signal, telemetry, skipped });
     logOutcome(outcome, telemetry.log);
     return outcome;
   });

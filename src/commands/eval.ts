@@ -5,8 +5,8 @@ import { type ResultFormat, type ResultKind, resultStem } from "../results/resul
 import { findConfig, logConfig } from "./configuration.js";
 import { configOverrides, type EvalFlags } from "./flags.js";
 import { undoFolders } from "./folder.js";
-import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import { printLines } from "./output.js";
+import { formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
 import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
@@ -27,36 +27,30 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
   await refuseForeignResults({ predictions: path, formats, metrics: `${stem("eval_result")}.json` }, flags.overwrite);
   const preflight = await preflightReading(config, "TEST", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async (run) => {
-    const { telemetry, signal } = run;
+    const { telemetry } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "TEST"]);
-    const predictions =
-      formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
+    const target = formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
     const [shards = []] = preflight.requireReady(telemetry.log);
-    const { DamageReport } = await import("../evaluation/damage-report.js");
-    const { evaluate } = await import("../evaluation/evaluate.js");
+    const { evaluate } = await import("../inference/evaluate.js");
     return evaluate(config, {
       weights,
       filelist: describeFileList(config.TEST.filelist),
       shards,
       batchSize: config.TEST.batch_size,
       saveDir: flags.saveDir,
-      predictions,
-      logInterval: logInterval(flags),
-      signal,
-      resumable: resumeOptions(flags, run),
-      telemetry,
-      damage: new DamageReport(flags.saveDir, "eval", telemetry.log),
+      target,
+      ...(await passOptions("eval", flags, run)),
     });
   });
   if (outcome.metrics === null) {
-    await printLines(...tellStop("[EVAL] eval", outcome.videos, outcome.keptIn));
+    await printLines(...formatStop("[EVAL] eval", outcome.videos, outcome.partialFolder));
     return exitCode;
   }
   const { formatEvalLine } = await import("../telemetry/paddle-lines.js");
   const { hit_at_one: hitAtOne, perr, loss, gap } = outcome.metrics;
   await printLines(formatEvalLine({ hitAtOne, perr, loss, gap }));
-  await printLines(`results, with MAP and the average precision of each class: ${outcome.resultFile}`);
-  await printLines(...tellFiles("predictions", outcome.predictionFiles));
+  await printLines(`results, with MAP and the average precision of each class: ${outcome.metricsFile}`);
+  await printLines(...tellFiles("predictions", outcome.resultFiles));
   return exitCode;
 }

@@ -1,8 +1,8 @@
 import { InvalidArgumentError } from "commander";
 import { LARGEST_MAX_RECORD_BYTES } from "../base/input.js";
+import type { Interval } from "../base/interval.js";
 import { parseByteSize } from "../base/numbers.js";
 import { localPath } from "../base/paths.js";
-import type { SaveInterval } from "../base/save-interval.js";
 import type { FileList } from "../data/file-list.js";
 import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 
@@ -48,7 +48,7 @@ export function recordLimit(text: string): number {
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000 };
 
 /** Parses `500` (steps), or `30m`, `90s`, `2h` (time). */
-export function interval(text: string): SaveInterval {
+export function interval(text: string): Interval {
   const [, digits, unit = ""] = /^\s*(\d+)\s*([smh]?)\s*$/.exec(text) ?? [];
   const count = Number(digits);
   if (!(count >= 1 && count < 2 ** 31)) throw new InvalidArgumentError("a number of steps, such as 500, or a time, such as 90s, 30m or 2h");

@@ -5,8 +5,8 @@ import { resultStem } from "../results/result-formats.js";
 import { findConfig, givenBatchSize, logConfig } from "./configuration.js";
 import { configOverrides, type InferFlags } from "./flags.js";
 import { undoFolders } from "./folder.js";
-import { logInterval, resumeOptions, tellStop } from "./go-on.js";
 import { printLines } from "./output.js";
+import { formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
 import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
 import { runIn } from "./run.js";
@@ -25,11 +25,10 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
   await refuseForeignResults({ predictions: path, formats: flags.format, metrics: null }, flags.overwrite);
   const preflight = await preflightReading(config, "INFER", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async (run) => {
-    const { telemetry, signal } = run;
+    const { telemetry } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "INFER"]);
     const [shards = []] = preflight.requireReady(telemetry.log);
-    const { DamageReport } = await import("../evaluation/damage-report.js");
     const { infer } = await import("../inference/infer.js");
     return infer(config, {
       weights,
@@ -38,14 +37,10 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
       batchSize: givenBatchSize(config, flags),
       topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
       target: await resultTarget(path, flags.format, flags.labels, config.MODEL.num_classes, telemetry.log),
-      logInterval: logInterval(flags),
-      signal,
-      resumable: resumeOptions(flags, run),
-      telemetry,
-      damage: new DamageReport(flags.saveDir, "infer", telemetry.log),
+      ...(await passOptions("infer", flags, run)),
     });
   });
-  if (outcome.stopped) await printLines(...tellStop("[INFER] infer", outcome.videos, outcome.keptIn));
+  if (outcome.stopped) await printLines(...formatStop("[INFER] infer", outcome.videos, outcome.partialFolder));
   else await printLines(`[INFER] infer finished. \tvideos: ${outcome.videos}`, ...tellFiles("results", outcome.resultFiles));
   return exitCode;
 }

@@ -1,3 +1,4 @@
+import { NextvladError } from "../base/errors.js";
 import type { FolderLock } from "../base/lock.js";
 import { version } from "../base/package.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
@@ -6,10 +7,9 @@ import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
 import { wantsRandomSeed } from "./flag-values.js";
 import { configOverrides, type TrainFlags } from "./flags.js";
 import { prepareFolder, undoFolders } from "./folder.js";
-import { resumeCommand } from "./go-on.js";
 import { printLines } from "./output.js";
 import { preflightTraining, type StartWeights } from "./preflight.js";
-import { type Resume, resolveResume } from "./resume.js";
+import { resumeCommand } from "./resume-command.js";
 import { runIn } from "./run.js";
 import { describeWeights } from "./weights.js";
 
@@ -18,12 +18,12 @@ const START_FLAGS = ["--resume-step", "--pretrain", "--overwrite"];
 
 /** `nextvlad train`: prints the number of epochs and steps, and the paths of the snapshots; returns the exit code. */
 export async function runTrain(flags: TrainFlags): Promise<number> {
-  const found = await resolveResume(flags);
-  const start = await openStart(found.path, flags.pretrain ?? null);
-  return undoFolders(flags.saveDir, () => trainFrom(start, found, flags)).finally(() => closeStart(start));
+  const resumePoint = await resolveResume(flags);
+  const start = await openStart(resumePoint.path, flags.pretrain ?? null);
+  return undoFolders(flags.saveDir, () => trainFrom(start, resumePoint, flags)).finally(() => closeStart(start));
 }
 
-async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes }: Resume, flags: TrainFlags): Promise<number> {
+async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }: ResumePoint, flags: TrainFlags): Promise<number> {
   const config = await findConfig(flags, configOverrides("train", flags), resume);
   const preflight = await preflightTraining(config, flags, { resume, pretrain });
   // `False` draws a new seed from the clock each time, but a resumed run must have the same seed.
@@ -35,24 +35,24 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
   return withSaveDir(flags.saveDir, async (lock, swept) => {
     const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, ...run }) => {
       if (lock.staleHolder !== null) telemetry.log.info(`the previous run in this folder did not end normally: ${lock.staleHolder}`);
-      if (swept.length > 0) telemetry.log.info(`cleared up after it: ${swept.join(", ")}`);
+      if (swept.length > 0) telemetry.log.info(`removed its temporary files: ${swept.join(", ")}`);
       for (const note of notes) telemetry.log.warn(note);
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
       logTrainingNotes(telemetry.log, config);
       const [shards = [], validShards = []] = preflight.requireReady(telemetry.log);
-      const { DamageReport } = await import("../evaluation/damage-report.js");
+      const { SkippedRecordReport } = await import("../passes/skipped-records.js");
       const { train } = await import("../training/train.js");
       return train(config, {
         ...run,
         shards,
         validShards,
         telemetry,
-        damage: new DamageReport(flags.saveDir, "train", telemetry.log),
+        skipped: new SkippedRecordReport(flags.saveDir, "train", telemetry.log),
         saveDir: flags.saveDir,
         resume,
         resumeStep: flags.resumeStep ?? null,
-        passedOver,
+        skippedSnapshots: skipped,
         pretrain,
         overwrite: flags.overwrite ?? false,
         logIntervalSteps: flags.logInterval,
@@ -67,6 +67,38 @@ async function trainFrom({ resume, pretrain }: StartWeights, { passedOver, notes
     await printLines(...formatOutcome(outcome, resumeFrom));
     return exitCode;
   });
+}
+
+/** Where a run resumes, and notes on how that was determined. */
+interface ResumePoint {
+  /** A snapshot or other weights; null to start from the beginning. */
+  readonly path: string | null;
+  /** Names of newer snapshots that are corrupt. */
+  readonly skipped: readonly string[];
+  /** Warnings for the log. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Resolves `--resume`: the given snapshot, or the newest valid one in the save-dir. If the save-dir has no snapshots, a run with `--config` starts from the
+ * beginning, so that the same command can be repeated each time its machine is preempted. Throws BAD_SNAPSHOT if all snapshots are corrupt, or if there are
+ * none and `--config` is missing.
+ */
+async function resolveResume({ resume, saveDir, config }: TrainFlags): Promise<ResumePoint> {
+  if (resume !== true) return { path: resume ?? null, skipped: [], notes: [] };
+  const { findNewestSnapshot } = await import("../checkpoints/snapshot.js");
+  const { path, skipped } = await findNewestSnapshot(saveDir);
+  const notes = skipped.map(({ name, error }) => `--resume skips the corrupt snapshot ${name}: ${error.message}`);
+  if (path !== null) return { path, skipped: skipped.map(({ name }) => name), notes };
+  if (skipped.length > 0) {
+    const remedy = "start again in another --save-dir, or here with --overwrite and without --resume";
+    throw new NextvladError("BAD_SNAPSHOT", `all snapshots are corrupt: ${notes.join(" ")}`, { file: saveDir, key: "--resume", remedy });
+  }
+  if (config !== undefined) {
+    return { path: null, skipped: [], notes: [`--resume: no snapshot in ${saveDir}: starting from the beginning`] };
+  }
+  const remedy = "name a snapshot, or the --save-dir of the run; with --config, a run without snapshots starts from the beginning";
+  throw new NextvladError("BAD_SNAPSHOT", "no snapshot to resume from", { file: saveDir, key: "--resume", remedy });
 }
 
 /** Creates the save-dir if it is missing, locks it against other runs, removes temporary files of a killed run, and runs `work`. */

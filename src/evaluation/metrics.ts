@@ -53,8 +53,9 @@ const sum = (): Float64Array => new Float64Array(1);
  * scores rank by class, lower first.
  */
 export class MetricsAccumulator {
-  readonly #numClasses: number;
-  readonly #topk: number;
+  readonly numClasses: number;
+  /** Number of stored predictions per video. */
+  readonly topk: number;
   readonly #selector = new TopSelector();
   /** Top predictions of all videos so far. */
   readonly #predictions = new PredictionList();
@@ -64,8 +65,8 @@ export class MetricsAccumulator {
   readonly sums: Readonly<Record<"videos" | "videos_without_labels" | "hit_at_one" | "perr" | "loss" | "positives", Float64Array>>;
 
   constructor(numClasses: number, topk = 20) {
-    this.#numClasses = numClasses;
-    this.#topk = Math.min(topk, numClasses);
+    this.numClasses = numClasses;
+    this.topk = Math.min(topk, numClasses);
     this.#isLabel = new Uint8Array(numClasses);
     const positives = new Float64Array(numClasses);
     this.sums = { videos: sum(), videos_without_labels: sum(), hit_at_one: sum(), perr: sum(), loss: sum(), positives };
@@ -91,11 +92,11 @@ export class MetricsAccumulator {
    * Throws NOT_FINITE if a prediction is NaN, BAD_LABELS if a label is out of range.
    */
   add(predictions: Float32Array, labels: readonly Int32Array[], lossSum = Number.NaN): void {
-    if (predictions.length !== labels.length * this.#numClasses) {
-      throw new RangeError(`${labels.length} videos of ${this.#numClasses} classes do not make ${predictions.length} predictions`);
+    if (predictions.length !== labels.length * this.numClasses) {
+      throw new RangeError(`${labels.length} videos of ${this.numClasses} classes do not make ${predictions.length} predictions`);
     }
     for (let video = 0; video < labels.length; video++) {
-      this.#addVideo(predictions, video * this.#numClasses, labels[video] as Int32Array);
+      this.#addVideo(predictions, video * this.numClasses, labels[video] as Int32Array);
     }
     this.#addTo("loss", lossSum);
   }
@@ -118,7 +119,7 @@ export class MetricsAccumulator {
       hit_at_one: hitAtOne / videos,
       perr: perr / videos,
       gap: pooled,
-      map: perClass.reduce((sum, ap) => sum + ap, 0) / this.#numClasses,
+      map: perClass.reduce((sum, ap) => sum + ap, 0) / this.numClasses,
       loss: loss / videos,
       videos,
       videos_without_labels: unlabelled,
@@ -127,7 +128,7 @@ export class MetricsAccumulator {
   }
 
   #addVideo(predictions: Float32Array, start: number, labels: Int32Array): void {
-    const selected = this.#selector.select(predictions, start, this.#numClasses, Math.max(this.#topk, labels.length));
+    const selected = this.#selector.select(predictions, start, this.numClasses, Math.max(this.topk, labels.length));
     this.#addSelected(this.#selector.scores, this.#selector.classes, selected, labels);
   }
 
@@ -141,7 +142,7 @@ export class MetricsAccumulator {
       const hit = this.#isLabel[c] as number;
       // eval_util.py ignores predictions of exactly 0.
       if (rank < labels.length && score > 0) equalRecallHits += hit;
-      if (rank < this.#topk) this.#predictions.add(score, c, hit);
+      if (rank < this.topk) this.#predictions.add(score, c, hit);
     }
     if (selected > 0) this.#addTo("hit_at_one", this.#isLabel[classes[0] as number] as number);
     if (labels.length > 0) this.#addTo("perr", equalRecallHits / labels.length);
@@ -157,9 +158,9 @@ export class MetricsAccumulator {
 
   #markLabels(labels: Int32Array): void {
     for (const label of labels) {
-      if (label < 0 || label >= this.#numClasses) {
+      if (label < 0 || label >= this.numClasses) {
         throw new NextvladError("BAD_LABELS", "a label is no class of this model", {
-          expected: `0 to ${this.#numClasses - 1}`,
+          expected: `0 to ${this.numClasses - 1}`,
           found: label,
           remedy: "evaluate with weights trained on these classes",
         });

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import type { Prediction } from "../results/result-codecs.js";
 
 /** The highest scores of one row and their classes, in descending order; equal scores by class, lower first. */
 export interface Top {
@@ -35,7 +36,7 @@ class Floor {
 }
 
 /** Maximum k for sorted insertion; for a larger k, sorting the whole row is faster. */
-const MOST_INSERTED = 1024;
+const MAX_INSERTED = 1024;
 
 /**
  * Selects the highest scores of rows, in buffers that it reuses: `scores` and `classes` are valid until the next `select`. One pass with a sorted list of the
@@ -45,9 +46,9 @@ const MOST_INSERTED = 1024;
  */
 export class TopSelector {
   /** Scores of the last selection, descending; only the first k are valid. */
-  scores = new Float32Array(MOST_INSERTED);
+  scores = new Float32Array(MAX_INSERTED);
   /** Their classes. */
-  classes = new Int32Array(MOST_INSERTED);
+  classes = new Int32Array(MAX_INSERTED);
   #floor = new Floor(0);
 
   /**
@@ -58,7 +59,7 @@ export class TopSelector {
     const kept = Math.min(k, numClasses);
     const end = start + numClasses;
     if (kept === 0) return 0;
-    if (kept > MOST_INSERTED) {
+    if (kept > MAX_INSERTED) {
       this.#sort(values.subarray(start, end), start / numClasses);
       return kept;
     }
@@ -73,6 +74,14 @@ export class TopSelector {
   selectRow(values: Float32Array, row: number, numClasses: number, k: number): Top {
     const kept = this.select(values, row * numClasses, numClasses, k);
     return { scores: this.scores.slice(0, kept), classes: this.classes.slice(0, kept) };
+  }
+
+  /**
+   * Yields the `k` most probable classes of each video of a batch. `probabilities`: `[videos, classes] float32`. Throws NOT_FINITE if one is NaN.
+   */
+  *predictions(ids: readonly string[], probabilities: Float32Array, k: number): Generator<Prediction, void> {
+    const numClasses = probabilities.length / ids.length;
+    for (const [video, id] of ids.entries()) yield { id, ...this.selectRow(probabilities, video, numClasses, k) };
   }
 
   /** Inserts the highest scores above the floor; returns false if there are fewer than `kept`. */
@@ -133,7 +142,7 @@ function findAbove(values: Float32Array, from: number, end: number, threshold: n
 }
 
 function notANumber(c: number, row: number): NextvladError {
-  return new NextvladError("NOT_FINITE", `the prediction of class ${c} for video ${row} of the batch (from 0) is not a number`, {
+  return new NextvladError("NOT_FINITE", `the prediction of class ${c} for video ${row} of the batch (from 0) is NaN`, {
     remedy: "the weights have diverged: go back to an earlier snapshot, and lower TRAIN.learning_rate or set TRAIN.gradient_clip",
   });
 }

@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { NextvladError } from "../base/errors.js";
-import type { DamageReport } from "../evaluation/damage-report.js";
 import type { Metrics } from "../evaluation/metrics.js";
+import type { SkippedRecordReport } from "../passes/skipped-records.js";
 import { readResults } from "../results/result-codecs.js";
 import { type ResultTarget, type ResultWriter, writeResults } from "../results/result-writer.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
@@ -22,7 +22,7 @@ export interface EnsembleOptions {
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
   /** Reports corrupt data in the labeled shards. */
-  readonly damage: DamageReport;
+  readonly skipped: SkippedRecordReport;
 }
 
 export interface EnsembleOutcome {
@@ -43,9 +43,9 @@ const VIDEOS_A_LOG_LINE = 100_000;
  * reading and writing throw, BAD_RESULTS if the files, or the labeled shards, are not of the same videos or classes, and TOO_FEW_VIDEOS if there are no videos.
  */
 export async function ensemble(options: EnsembleOptions): Promise<EnsembleOutcome> {
-  const { target, truth, damage, telemetry } = options;
-  await damage.begin(false);
-  const groundTruth = truth === null ? null : GroundTruth.open(truth, damage, telemetry);
+  const { target, truth, skipped, telemetry } = options;
+  await skipped.start(false);
+  const groundTruth = truth === null ? null : GroundTruth.open(truth, skipped, telemetry);
   try {
     let metrics: EnsembleOutcome["metrics"] = null;
     const outcome = await writeResults(target, async (writer) => {
@@ -57,7 +57,7 @@ export async function ensemble(options: EnsembleOptions): Promise<EnsembleOutcom
     return { ...outcome, metrics };
   } finally {
     await groundTruth?.close();
-    await damage.conclude("ensemble");
+    await skipped.endPass("ensemble");
   }
 }
 

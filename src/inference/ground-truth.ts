@@ -5,11 +5,10 @@ import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/corrupt-records.js";
 import type { Shard } from "../data/shard.js";
 import type { BatchStream } from "../data/stream.js";
-import type { DamageReport } from "../evaluation/damage-report.js";
-import { openReading } from "../evaluation/evaluate.js";
 import { checkLabelled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import type { Top } from "../evaluation/top-k.js";
-import { tellEvents } from "../evaluation/watched-batches.js";
+import { forwardStreamEvents, openReading } from "../passes/reading.js";
+import type { SkippedRecordReport } from "../passes/skipped-records.js";
 import type { Prediction } from "../results/result-codecs.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { Source } from "./alignment.js";
@@ -53,13 +52,16 @@ export class GroundTruth {
   }
 
   /** Starts reading the shards according to the config's MODEL and TEST, and logs the same events as `eval`. Read errors are thrown by `source`. */
-  static open(truth: Truth, damage: DamageReport, telemetry: Telemetry): GroundTruth {
+  static open(truth: Truth, skipped: SkippedRecordReport, telemetry: Telemetry): GroundTruth {
     const { shards, numClasses } = truth;
     const { batch_size: batchSize, num_readers: readers, on_corrupt: onCorrupt } = truth.config.TEST;
     requireProcessLimits({ threads: readers + 1 }, "set TEST.num_readers to 1");
-    const config = { ...truth.config, MODEL: { ...truth.config.MODEL, num_classes: numClasses ?? ANY_CLASS } };
-    const manner = { onCorrupt, events: tellEvents(damage, telemetry) };
-    return new GroundTruth(truth, openReading(config, shards, batchSize, readers, "required", manner), telemetry.log);
+    const model = { ...truth.config.MODEL, num_classes: numClasses ?? ANY_CLASS };
+    const stream = openReading(
+      { model, labels: "required", shards, batchSize, readers, onCorrupt },
+      forwardStreamEvents(skipped, telemetry),
+    );
+    return new GroundTruth(truth, stream, telemetry.log);
   }
 
   /**

@@ -1,19 +1,24 @@
 import { availableMemory } from "../base/resource-limits.js";
 import type { Config } from "../config/schema.js";
-import { fingerprintList, readContents } from "../data/shard.js";
-import { type EvaluateOptions, loadNetwork, noVideos, openReading } from "../evaluation/evaluate.js";
+import { readContents } from "../data/shard.js";
 import { TopSelector } from "../evaluation/top-k.js";
-import { topPredictions } from "../evaluation/top-predictions.js";
-import { tellEvents, watchBatches } from "../evaluation/watched-batches.js";
-import { describeTarget, describeWork } from "../evaluation/work.js";
 import type { FrozenNetwork } from "../model/frozen.js";
+import { bytesPerFrame } from "../model/memory.js";
+import { loadNetwork } from "../passes/frozen-weights.js";
+import { forwardStreamEvents, noVideosError, openReading, watchBatches } from "../passes/reading.js";
+import {
+  type BatchWriter,
+  describeSettings,
+  type ResumableOutcome,
+  readPartialSettings,
+  writeResumably,
+} from "../passes/resumable-results.js";
 import type { ResultTarget } from "../results/result-writer.js";
-import { type BatchWriter, readPartialWork, writeResumably } from "../results/resumable-results.js";
 import { tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
-import { chooseBatchSize } from "./batch-size.js";
+import type { EvaluateOptions } from "./evaluate.js";
 
-export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "predictions"> {
+export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "target"> {
   /** Null: the batch size of the resumed run, else that of `chooseBatchSize`. */
   readonly batchSize: number | null;
   /** Classes per video, at most the number of classes. */
@@ -22,73 +27,78 @@ export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveD
   readonly target: ResultTarget;
 }
 
-export interface InferOutcome {
-  readonly stopped: boolean;
-  /** Videos done, including those of the runs that this one resumed. */
-  readonly videos: number;
-  /** Folder of the partial results if the pass stopped early; null if there are none. */
-  readonly keptIn: string | null;
-  /** Empty if the pass stopped early. */
-  readonly resultFiles: readonly string[];
-}
-
 /**
  * Runs `nextvlad infer`: writes the most probable classes of every video to the result files, in the order of the shards, batch by batch. Throws what reading,
  * loading and writing throw.
  */
-export async function infer(config: Config, options: InferOptions): Promise<InferOutcome> {
+export async function infer(config: Config, options: InferOptions): Promise<ResumableOutcome> {
   const { target, shards, telemetry } = options;
-  const batchSize = options.batchSize ?? (await decideBatchSize(config, options));
-  const network = await loadNetwork(config, options.weights, config.INFER, batchSize, telemetry);
-  const work = {
-    ...describeWork(config, "INFER", { batchSize, shards: fingerprintList(shards), weights: network.checksum }),
-    ...describeTarget("--format", target),
-    "--infer-topk": String(options.topk),
-  };
+  const batchSize = options.batchSize ?? (await defaultBatchSize(config, options));
+  const { network, checksum, computedBy, dispose } = await loadNetwork(config, options.weights, config.INFER, batchSize, telemetry);
+  const settings = describeSettings(config, "INFER", { batchSize, shards, weights: checksum, target });
   const resumable = {
     ...options.resumable,
     stem: target.path,
-    work,
+    settings: { ...settings, "--infer-topk": String(options.topk) },
     shards: { list: shards, contents: await readContents(shards) },
-    computedBy: network.computedBy,
+    computedBy,
     target,
     tally: null,
     log: telemetry.log,
   };
-  const outcome = await writeResumably(resumable, (writer) => predict(network.frozen, config, { ...options, batchSize }, writer));
-  network.dispose();
+  const outcome = await writeResumably(resumable, (writer) => predict(network, config, { ...options, batchSize }, writer));
+  dispose();
   return outcome;
-}
-
-/** Returns the batch size if the user chose none. A resumed run keeps its batch size, because the last digits of the results depend on it. */
-async function decideBatchSize({ MODEL, INFER }: Config, { target, resumable, telemetry }: InferOptions): Promise<number> {
-  const saved = resumable.resume ? await readPartialWork(target.path) : null;
-  const size = Number(saved?.["INFER.batch_size"] ?? chooseBatchSize(MODEL, availableMemory().bytes));
-  const unused = size === INFER.batch_size ? "" : `INFER.batch_size = ${INFER.batch_size} in the config is not used; `;
-  telemetry.log.info({ batch_size: size }, `${unused}computing ${size} videos at a time: --batch-size sets another number`);
-  return size;
 }
 
 /** Writes the most probable classes of each video; ends early at the signal. */
 async function predict(
   network: FrozenNetwork,
-  config: Config,
-  { topk, batchSize, filelist, shards, ...watch }: InferOptions & { readonly batchSize: number },
+  { MODEL, INFER }: Config,
+  { topk, batchSize, filelist, shards, ...pass }: InferOptions & { readonly batchSize: number },
   writer: BatchWriter,
 ): Promise<{ readonly stopped: boolean }> {
   const { done } = writer;
-  const { damage } = watch;
-  await damage.begin(done.batches > 0);
-  const { on_corrupt: onCorrupt, num_readers: readers } = config.INFER;
-  const manner = { onCorrupt, skipBatches: done.batches, events: tellEvents(damage, watch.telemetry) };
-  const stream = openReading(config, shards, batchSize, readers, "optional", manner);
+  const { skipped, telemetry } = pass;
+  await skipped.start(done.batches > 0);
+  const { on_corrupt: onCorrupt, num_readers: readers } = INFER;
+  const read = { model: MODEL, labels: "optional", shards, batchSize, readers, onCorrupt, skipBatches: done.batches } as const;
+  const stream = openReading(read, forwardStreamEvents(skipped, telemetry));
   const selector = new TopSelector();
   const describe = (step: number): string => `[INFER] Processed ${step + 1} batches`;
-  for await (const batch of watchBatches(stream, { ...watch, title: "infer", done }, describe)) {
+  for await (const batch of watchBatches(stream, { ...pass, title: "infer", done }, describe)) {
     const probabilities = tidy(() => toFloats(network.probabilities(batch)));
-    for (const prediction of topPredictions(batch.ids, probabilities, topk, selector)) await writer.write(prediction);
+    for (const prediction of selector.predictions(batch.ids, probabilities, topk)) await writer.write(prediction);
     await writer.endBatch(batch.ids.length, stream.fraction);
   }
-  if (writer.done.videos === 0 && stream.complete) throw noVideos(filelist);
+  if (writer.done.videos === 0 && stream.complete) throw noVideosError(filelist);
   return { stopped: !stream.complete };
+}
+
+/** Returns the batch size if the user chose none. A resumed run keeps its batch size, because the last digits of the results depend on it. */
+async function defaultBatchSize({ MODEL, INFER }: Config, { target, resumable, telemetry }: InferOptions): Promise<number> {
+  const saved = resumable.resume ? await readPartialSettings(target.path) : null;
+  const size = Number(saved?.["INFER.batch_size"] ?? chooseBatchSize(MODEL, availableMemory().bytes));
+  const ignored = size === INFER.batch_size ? "" : ` (INFER.batch_size = ${INFER.batch_size} in the config is ignored)`;
+  telemetry.log.info({ batch_size: size }, `batch size ${size}${ignored}; set another one with --batch-size`);
+  return size;
+}
+
+/** The largest default batch size, with which the README's speeds were measured. */
+const MAX_DEFAULT_BATCH_SIZE = 32;
+/** Batches of uint8 features in memory at once: the current one and those that the reader threads have read ahead. */
+const BATCHES_IN_MEMORY = 5;
+
+/**
+ * Returns the bytes that one video of `max_frames` frames takes in inference: its features in the queues, and, of the larger modality, the features as float32,
+ * two copies of the cluster logits [frames, G K], and the expansion [frames, D].
+ */
+export function bytesPerVideo(model: Config["MODEL"]): number {
+  const features = model.video_feature_size + model.audio_feature_size;
+  return model.max_frames * (BATCHES_IN_MEMORY * features + bytesPerFrame(model));
+}
+
+/** Returns the batch size that uses at most half of the available memory: at most 32, at least 1. */
+export function chooseBatchSize(model: Config["MODEL"], availableBytes: number): number {
+  return Math.max(1, Math.min(MAX_DEFAULT_BATCH_SIZE, Math.floor(availableBytes / 2 / bytesPerVideo(model))));
 }

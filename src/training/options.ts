@@ -1,7 +1,7 @@
-import type { SaveInterval } from "../base/save-interval.js";
+import type { Interval } from "../base/interval.js";
 import type { Shard } from "../data/shard.js";
-import type { DamageReport } from "../evaluation/damage-report.js";
-import type { StartOptions } from "./start.js";
+import type { SkippedRecordReport } from "../passes/skipped-records.js";
+import type { StartOptions } from "./state.js";
 
 /** Options of `train` besides the config. */
 export interface TrainOptions extends StartOptions {
@@ -9,13 +9,13 @@ export interface TrainOptions extends StartOptions {
   readonly shards: readonly Shard[];
   /** Shards to validate on. */
   readonly validShards: readonly Shard[];
-  readonly damage: DamageReport;
+  readonly skipped: SkippedRecordReport;
   /** Steps between log lines. */
   readonly logIntervalSteps: number;
   /** Epochs between validations; 0 for none. */
   readonly validIntervalEpochs: number;
   /** How often to save a snapshot within an epoch; null for only at its end. */
-  readonly saveInterval: SaveInterval | null;
+  readonly saveInterval: Interval | null;
   /** Number of newest snapshots to keep, besides `best`; null for all. */
   readonly keep: number | null;
   /** Text of the save-dir's lock, which this process holds. */

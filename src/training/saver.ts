@@ -1,14 +1,16 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { NextvladError } from "../base/errors.js";
+import { type Interval, isDue } from "../base/interval.js";
 import { describeWait } from "../base/waiting.js";
 import { copyArrays, writeInBackground } from "../checkpoints/background-writer.js";
-import type { RunState, WrittenBy } from "../checkpoints/snapshot.js";
-import { findOutdated, removeSnapshots } from "../checkpoints/snapshot.js";
+import { epochSnapshot, findOutdated, type RunState, removeSnapshots, stepSnapshot, type WrittenBy } from "../checkpoints/snapshot.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
+import { FrozenNetwork } from "../model/frozen.js";
+import { CLASSIFIER_BIAS } from "../model/parameters.js";
+import type { ModelSizes } from "../model/sizes.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
-import { type Model, refuseDiverged } from "./report.js";
-import type { Trainee } from "./start.js";
+import type { TrainingState } from "./state.js";
 
 export interface SaverOptions {
   readonly saveDir: string;
@@ -16,33 +18,40 @@ export interface SaverOptions {
   readonly lockText: string;
   /** Number of newest snapshots to keep; null for all. */
   readonly keep: number | null;
+  /** How often to save a snapshot within an epoch; null for only at its end. */
+  readonly saveInterval: Interval | null;
   readonly configYaml: string;
-  readonly model: Model;
+  readonly sizes: ModelSizes;
+  readonly dropRate: number;
   readonly writtenBy: WrittenBy;
   readonly telemetry: Telemetry;
   /** Path of the snapshot that the run resumed from, in the save-dir or elsewhere; null if there is none. */
   readonly resumedFrom: string | null;
   /** Time between a failed write and the second attempt, so that a mount can recover or space can be freed. */
   readonly retryMs: number;
+  /** Called at the start of each save. */
+  readonly beforeSave: () => Promise<void>;
 }
 
-/** Writes snapshots in the background of training: `begin` copies the arrays to the host and returns. At most one copy is in memory. */
+/** Writes snapshots in the background of training: `save` copies the arrays to the host and returns. At most one copy is in memory. */
 export class Saver {
   readonly #options: SaverOptions;
-  readonly #trainee: Pick<Trainee, "store" | "optimizer" | "kernels">;
+  readonly #state: TrainingState;
   #inFlight: Promise<void> | null = null;
   #failure: unknown = null;
   #closed = false;
   #lastWritten: string | null;
   /** Step and epoch of the last save, so that nothing is saved twice. */
-  #savedAt: string | null = null;
+  #savedPosition: string | null = null;
+  #savedMs = performance.now();
 
-  constructor(options: SaverOptions, { store, optimizer, kernels, state }: Trainee) {
+  /** Saves `state` as it is at the time of each save. */
+  constructor(options: SaverOptions, state: TrainingState) {
     this.#options = options;
-    this.#trainee = { store, optimizer, kernels };
+    this.#state = state;
     const { resumedFrom, saveDir } = options;
     this.#lastWritten = resumedFrom;
-    if (resumedFrom !== null && liesIn(saveDir, resumedFrom)) this.#savedAt = placeOf(state);
+    if (resumedFrom !== null && liesIn(saveDir, resumedFrom)) this.#savedPosition = formatPosition(state.run);
   }
 
   /** Path of the last snapshot that is complete on the disk. */
@@ -51,54 +60,66 @@ export class Saver {
   }
 
   /** Rethrows the error of a failed background write. The run must end then, because otherwise it would continue without saving anything. */
-  refuseFailed(): void {
+  #rethrowFailure(): void {
     if (this.#failure !== null) throw this.#failure;
   }
 
-  /** Records an error that prevented a snapshot, for `refuseFailed`. */
-  fail(error: unknown): void {
-    this.#failure ??= error;
+  /** Saves if the save interval has ended. Throws the error of an earlier snapshot. */
+  async saveIfDue(): Promise<void> {
+    this.#rethrowFailure();
+    if (isSaveDue(this.#options.saveInterval, this.#state.run, performance.now() - this.#savedMs)) await this.save();
+  }
+
+  /** Saves between steps, outside of the training loop. The next call of another method throws the error, if any. */
+  async saveOnRequest(): Promise<void> {
+    await this.save().catch((error: unknown) => {
+      this.#failure ??= error;
+    });
   }
 
   /**
-   * Waits for the snapshot in flight, then calls `place` for the path and the state, copies the arrays and starts writing. Does nothing if the state is already
-   * saved. Throws NOT_FINITE if the weights have diverged, or the error of an earlier snapshot.
+   * Waits for the snapshot in flight, then copies the arrays and starts writing the state as it is then; at the end of an epoch, under the epoch's name. Does
+   * nothing if the state is already saved. Throws NOT_FINITE if the weights have diverged, or the error of an earlier snapshot.
    */
-  async begin(place: () => { readonly path: string; readonly state: RunState }): Promise<void> {
+  async save(): Promise<void> {
+    this.#savedMs = performance.now();
+    const { saveDir, lockText, configYaml, sizes, writtenBy, telemetry, retryMs, beforeSave } = this.#options;
+    await beforeSave();
     while (this.#inFlight !== null) await this.#inFlight;
-    this.refuseFailed();
-    const { path, state } = place();
-    if (this.#closed || this.#savedAt === placeOf(state)) return;
-    const { store, optimizer, kernels } = this.#trainee;
-    refuseDiverged(store, kernels, this.#options.model, state.step);
-    const { saveDir, lockText, configYaml, writtenBy, telemetry, retryMs } = this.#options;
+    this.#rethrowFailure();
+    const { store, optimizer, run: state } = this.#state;
+    const { step, epoch, step_in_epoch } = state;
+    if (this.#closed || this.#savedPosition === formatPosition(state)) return;
+    assertFiniteModel(this.#state, this.#options);
+    const isEpochEnd = step_in_epoch === 0 && epoch > 0;
+    const path = isEpochEnd ? epochSnapshot(saveDir, sizes.model, epoch - 1) : stepSnapshot(saveDir, sizes.model, step);
     const since = performance.now();
     const [weights, moments] = [copyArrays(store.arrays()), copyArrays(optimizer.arrays())];
     const copiedMs = performance.now() - since;
-    this.#savedAt = placeOf(state);
+    this.#savedPosition = formatPosition(state);
     const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs };
     const warn = (error: NextvladError): void =>
-      telemetry.log.warn(`the snapshot ${path} could not be written, once more in ${retryMs / 1000} s: ${error.message}`);
-    const tellSlow = (waitedMs: number): void => telemetry.log.warn(describeWait(`the snapshot ${path} has been in writing`, waitedMs));
-    this.#inFlight = writeInBackground(task, warn, tellSlow)
+      telemetry.log.warn(`could not write the snapshot ${path}, retrying in ${retryMs / 1000} s: ${error.message}`);
+    const warnSlow = (waitedMs: number): void => telemetry.log.warn(describeWait(`the snapshot ${path} has been in writing`, waitedMs));
+    this.#inFlight = writeInBackground(task, warn, warnSlow)
       .then(async () => {
         this.#lastWritten = path;
         const writtenMs = performance.now() - since - copiedMs;
         telemetry.log.info({ copied_ms: copiedMs, written_ms: writtenMs }, `snapshot: ${path}`);
       })
       .catch((error: unknown) => {
-        this.#failure = this.#describe(error);
+        this.#failure = this.#explain(error);
       })
-      .then(() => this.#rotate())
+      .then(() => this.#removeOutdated())
       .finally(() => {
         this.#inFlight = null;
       });
   }
 
-  /** Waits until the snapshot in flight is on the disk. Throws the error of a failed write. */
-  async settle(): Promise<void> {
+  /** Waits until the snapshot in flight is on disk. Throws the error of a failed write. */
+  async flush(): Promise<void> {
     while (this.#inFlight !== null) await this.#inFlight;
-    this.refuseFailed();
+    this.#rethrowFailure();
   }
 
   /** Starts no more snapshots, and waits for the one in flight. Never throws. */
@@ -107,27 +128,48 @@ export class Saver {
     while (this.#inFlight !== null) await this.#inFlight;
   }
 
-  async #rotate(): Promise<void> {
+  /** Removes all but the `keep` newest snapshots. */
+  async #removeOutdated(): Promise<void> {
     const { keep, saveDir, telemetry } = this.#options;
     if (keep === null || this.#failure !== null) return;
     try {
       const outdated = await findOutdated(saveDir, keep, basename(this.#lastWritten as string));
       await removeSnapshots(saveDir, outdated);
-      if (outdated.length > 0) telemetry.log.info(`removed, as --keep is ${keep}: ${outdated.join(", ")}`);
+      if (outdated.length > 0) telemetry.log.info(`removed because of --keep ${keep}: ${outdated.join(", ")}`);
     } catch (error) {
-      telemetry.log.warn(`older snapshots stay, as they could not be removed: ${(error as Error).message}`);
+      telemetry.log.warn(`could not remove older snapshots: ${(error as Error).message}`);
     }
   }
 
-  #describe(error: unknown): unknown {
+  #explain(error: unknown): unknown {
     if (!(error instanceof NextvladError) || error.code === "NOT_FINITE") return error;
-    const whole = this.#lastWritten;
-    const isThere = whole !== null && existsSync(whole);
-    const onward = isThere ? `the last whole snapshot is ${whole}` : "there is no earlier snapshot";
+    const last = this.#lastWritten;
+    const earlier = last !== null && existsSync(last) ? `the last complete snapshot is ${last}` : "there is no earlier snapshot";
     const { remedy, ...details } = error.details;
-    const advice = remedy === undefined ? onward : `${remedy}; ${onward}`;
-    return new NextvladError(error.code, `a snapshot failed twice: ${error.what}`, { ...details, remedy: advice }, error);
+    const advice = remedy === undefined ? earlier : `${remedy}; ${earlier}`;
+    return new NextvladError(error.code, `writing a snapshot failed twice: ${error.what}`, { ...details, remedy: advice }, error);
   }
 }
 
-const placeOf = ({ step, epoch, step_in_epoch }: RunState): string => `${step} ${epoch} ${step_in_epoch}`;
+const formatPosition = ({ step, epoch, step_in_epoch }: RunState): string => `${step} ${epoch} ${step_in_epoch}`;
+
+/** Returns whether a snapshot is due. Never at the start of an epoch, where the end of the previous epoch has saved one, nor at the start of a run. */
+export function isSaveDue(interval: Interval | null, { step, step_in_epoch }: RunState, elapsedMs: number): boolean {
+  return interval !== null && step_in_epoch > 0 && isDue(interval, step, elapsedMs);
+}
+
+/**
+ * Checks weights before they are saved, so that diverged weights do not replace good ones. Throws NOT_FINITE if the classifier's bias is non-finite (a NaN loss
+ * reaches every weight within one step, and this bias first) or the logits are (huge weights may be finite). The thread that writes the snapshot checks
+ * the other arrays.
+ */
+function assertFiniteModel({ store, kernels, run }: TrainingState, { sizes, dropRate }: SaverOptions): void {
+  if (!store.variable(CLASSIFIER_BIAS).download().every(Number.isFinite)) {
+    throw new NextvladError("NOT_FINITE", `after ${run.step} steps the weights contain NaN or Inf`);
+  }
+  const network = new FrozenNetwork(sizes, dropRate, store, kernels);
+  const hasFiniteLogits = network.hasFiniteLogits();
+  network.dispose();
+  if (hasFiniteLogits) return;
+  throw new NextvladError("NOT_FINITE", `after ${run.step} steps the model computes NaN or Inf from its weights, which are too large`);
+}

@@ -4,13 +4,13 @@ import { add, matMul, minimum, multiply, rsqrt, sigmoid, square, sum } from "../
 import type { Kernels } from "../kernels/types.js";
 import { crossEntropyGradient, crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
 import { forwardForTraining } from "../model/network.js";
+import type { BatchNormNames } from "../model/parameters.js";
 import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { constant } from "../runtime/constants.js";
-import { type Tensor, tidy } from "../runtime/runtime.js";
+import { keep, type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
-import { HeldStatistics } from "./held-statistics.js";
 
 /** Options that are the same for all steps of a run. */
 export interface StepOptions {
@@ -63,7 +63,7 @@ export function differentiate(
   sink: GradientSink,
 ): StepReport | null {
   const { sizes, seed } = options;
-  const held = acceptLoss === undefined ? null : new HeldStatistics();
+  const pending = acceptLoss === undefined ? null : new PendingStatistics();
   const pass = (): StepReport | null => {
     const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
     const labels = labelMatrix(batch.labels, sizes.classes);
@@ -74,18 +74,18 @@ export function differentiate(
       {
         weights: store,
         kernels: options.kernels,
-        onBatchStatistics: (names, mean, variance) => (held ?? store).updateStatistics(names, mean, variance),
+        onBatchStatistics: (names, mean, variance) => (pending ?? store).updateStatistics(names, mean, variance),
         onGradient: (name, gradient) => {
           sink.gradient(name, gradient);
           gradient.dispose();
         },
-        onDenseGradient: sink.product ?? multiplyOut(store, sink.gradient),
+        onDenseGradient: sink.product ?? materializeGradient(store, sink.gradient),
       },
     );
     const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
     const readLoss = (sum: Tensor): number => (toFloats(sum)[0] as number) / batch.ids.length;
     if (lossSum !== null && acceptLoss?.(readLoss(lossSum)) === false) return null;
-    held?.applyTo(store);
+    pending?.applyTo(store);
     const probabilities = report ? sigmoid(logits) : null;
     const dLogits = crossEntropyGradient(logits, labels);
     logits.dispose();
@@ -97,12 +97,35 @@ export function differentiate(
   try {
     return tidy(pass);
   } finally {
-    held?.dispose();
+    pending?.dispose();
+  }
+}
+
+/** A batch's statistics, stored until the batch's loss is accepted. Dispose of it after use. */
+class PendingStatistics {
+  readonly #pending: { readonly names: BatchNormNames; readonly mean: Tensor; readonly variance: Tensor }[] = [];
+
+  /** Stores copies, `[channels]` each, instead of updating the moving statistics of a store. Borrows the tensors. */
+  updateStatistics(names: BatchNormNames, mean: Tensor, variance: Tensor): void {
+    const copy = (value: Tensor): Tensor => tidy(() => keep(multiply(value, constant(1))));
+    this.#pending.push({ names, mean: copy(mean), variance: copy(variance) });
+  }
+
+  /** Updates the store's moving statistics from the pending ones. */
+  applyTo(store: WeightStore): void {
+    for (const { names, mean, variance } of this.#pending) store.updateStatistics(names, mean, variance);
+  }
+
+  dispose(): void {
+    for (const { mean, variance } of this.#pending.splice(0)) {
+      mean.dispose();
+      variance.dispose();
+    }
   }
 }
 
 /** Returns an `onDenseGradient` that computes x^T dy and passes it to `onGradient`. */
-export function multiplyOut(weights: WeightStore, onGradient: GradientSink["gradient"]): TrainingContext["onDenseGradient"] {
+export function materializeGradient(weights: WeightStore, onGradient: GradientSink["gradient"]): TrainingContext["onDenseGradient"] {
   return (name, x, dy) => {
     const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
     tidy(() => onGradient(name, matMul(x, dy, { transposeA: true })));
@@ -124,10 +147,10 @@ export function trainStep(
       const decayed = addDecay(gradient, name, store, l2Penalty);
       optimizer.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip), update);
     });
-  const apart = multiplyOut(store, gradient);
+  const applyGradient = materializeGradient(store, gradient);
   const product: GradientSink["product"] = (name, x, dy) => {
     // Clipping needs the norm of the whole gradient.
-    if (gradientClip !== null) return apart(name, x, dy);
+    if (gradientClip !== null) return applyGradient(name, x, dy);
     return optimizer.applyProduct(name, x, dy, store.parameter(name).decayed ? l2Penalty : 0, update);
   };
   return differentiate(batch, store, options, at, { gradient, product });
@@ -139,10 +162,10 @@ export function addDecay(gradient: Tensor, name: string, store: WeightStore, pen
   return store.use(name, (w) => add(gradient, multiply(w, constant(penalty))));
 }
 
-/** Scales a gradient down to norm `largest` if its norm exceeds it. */
-function clipByNorm(gradient: Tensor, largest: number): Tensor {
+/** Scales a gradient down to norm `maxNorm` if its norm exceeds it. */
+function clipByNorm(gradient: Tensor, maxNorm: number): Tensor {
   const axes = gradient.shape.map((_, axis) => axis);
   const squared = sum(square(gradient), axes);
-  const factor = minimum(multiply(constant(largest), rsqrt(squared)), constant(1));
+  const factor = minimum(multiply(constant(maxNorm), rsqrt(squared)), constant(1));
   return multiply(gradient, factor);
 }

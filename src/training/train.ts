@@ -1,89 +1,135 @@
-import { existsSync } from "node:fs";
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
-import { writeFileAtomic } from "../base/files.js";
-import { requireProcessLimits } from "../base/resource-limits.js";
-import { removeSnapshots } from "../checkpoints/snapshot.js";
-import { formatConfig } from "../config/keys.js";
+import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
-import { assertSameShards, fingerprintList, readContents } from "../data/shard.js";
-import { prepareReading } from "../data/stream.js";
-import { chooseKernels } from "../kernels/choose.js";
-import { checkMemory } from "../model/memory.js";
-import { modelSizes } from "../model/sizes.js";
-import { formatDevice, loadTensorflow, setMatmulPrecision } from "../runtime/runtime.js";
-import { LossWatch } from "./loss-watch.js";
+import type { SkippedRecord } from "../data/corrupt-records.js";
+import { addFirstCorrupt, type Shard } from "../data/shard.js";
+import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
+import { videoShape } from "../data/video.js";
+import { learningRateAt } from "../optim/schedule.js";
+import { forwardStreamEvents } from "../passes/reading.js";
+import { explainFailure } from "./failure.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
-import { warnOfOtherMaker } from "./report.js";
-import { Saver } from "./saver.js";
-import { claimSaveDir, startTrainee } from "./start.js";
-import { TrainingRun } from "./training-run.js";
-
-const SAVE_RETRY_MS = 10_000;
+import { EpochReport } from "./report.js";
+import { startTraining, type Training } from "./start.js";
+import { trainStep } from "./step.js";
+import { bestOf, loadBest, validateIfDue, validateMissedEpoch } from "./validation.js";
 
 /**
  * Runs `nextvlad train`: trains, saves a snapshot after each epoch and at `saveInterval`, validates, and keeps the best snapshot. Ends after `epoch` epochs or
- * `max_iter` steps, or after the current step when `signal` is aborted. Throws NOT_FINITE if the loss is non-finite (see `on_nan`), and what claiming the
- * save-dir, reading, loading and writing throw.
+ * `max_iter` steps, or after the current step when `signal` is aborted. Throws NOT_FINITE if the loss is non-finite (see `on_nan`), and what `startTraining`,
+ * reading, computing and saving throw, with the command that resumes from the last snapshot.
  */
 export async function train(config: Config, options: TrainOptions): Promise<TrainOutcome> {
-  let run: TrainingRun | null = null;
-  options.onSaveRequest(() => void run?.saveNow());
-  const { resumed, inTheWay } = await claimSaveDir(config, options);
-  const { shards, validShards } = options;
-  const contents = await readContents(shards);
-  const isInsideEpoch = resumed !== null && resumed.state.step_in_epoch > 0;
-  const then = isInsideEpoch ? resumed.state.shards : null;
-  if (then !== null) assertSameShards(shards, { ...fingerprintList(shards, then.corrupt), contents }, then);
-  const shardList = { ...fingerprintList(shards), contents, first_corrupt: isInsideEpoch ? then?.first_corrupt : [] };
-  const { telemetry } = options;
-  // The reader threads, the thread that assembles batches, and the one that writes snapshots.
-  requireProcessLimits({ threads: config.TRAIN.num_readers + 2, tensorflow: true }, "set TRAIN.num_readers to 1");
-  prepareReading(config.TRAIN.num_readers);
-  const device = await loadTensorflow(config.TRAIN.use_gpu);
-  setMatmulPrecision(config.TRAIN.precision);
-  telemetry.log.info(formatDevice(device));
-  const { batch_size: batchSize } = config.TRAIN;
-  checkMemory({ model: config.MODEL, batchSize, training: true, inHostMemory: device.inHostMemory }, (message) =>
-    telemetry.log.warn(message),
-  );
-  const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
-  if (resumed !== null && resumed.writtenBy !== null) warnOfOtherMaker(telemetry.log, resumed.writtenBy, writtenBy);
-  const trainee = await startTrainee(config, resumed, chooseKernels(), options);
-  // Only now, after all checks at the start have passed.
-  await removeSnapshots(options.saveDir, inTheWay);
-  await options.damage.begin(resumed !== null);
-  const losses = new LossWatch(config.TRAIN.on_nan, options.saveDir, telemetry.log);
-  await losses.begin(resumed !== null);
-  const { saveDir, lockText, keep, resume } = options;
-  const configYaml = formatConfig(config);
-  const configFile = join(saveDir, "config.yaml");
-  const isNew = !existsSync(configFile);
-  await writeFileAtomic(configFile, configYaml);
-  const resumedFrom = resume?.snapshot ?? null;
-  const model = { sizes: modelSizes(config.MODEL), dropRate: config.MODEL.drop_rate };
-  const saver = new Saver(
-    { saveDir, lockText, keep, configYaml, model, writtenBy, telemetry, resumedFrom, retryMs: SAVE_RETRY_MS },
-    trainee,
-  );
-  run = new TrainingRun(
-    config,
-    options,
-    { ...trainee, state: { ...trainee.state, shards: shardList } },
-    saver,
-    shards,
-    validShards,
-    losses,
-  );
+  let started: Training | null = null;
+  options.onSaveRequest(() => void started?.saver.saveOnRequest());
+  const training = await startTraining(config, options);
+  started = training;
   try {
-    await run.finish();
-    return run.outcome();
+    await trainEpochs(training);
+    const { epoch, step } = training.state.run;
+    const lastSnapshot = training.saver.lastWritten;
+    return { stopped: options.signal.aborted, epochs: epoch, steps: step, lastSnapshot, best: bestOf(training) };
   } catch (error) {
-    // A run that failed before its first step leaves no config.
-    if (isNew && run.outcome().steps === trainee.state.step) await rm(configFile, { force: true }).catch(() => undefined);
-    throw error;
+    throw await explainFailure(training, error);
   } finally {
-    run = null;
-    await saver.close();
+    started = null;
+    await training.losses.flush();
+    await training.saver.close();
   }
+}
+
+async function trainEpochs(training: Training): Promise<void> {
+  const { config, state, saver } = training;
+  await loadBest(training);
+  await validateMissedEpoch(training);
+  while (state.run.epoch < config.TRAIN.epoch && !isDone(training)) {
+    const { epoch } = state.run;
+    const isComplete = await trainEpoch(training);
+    if (isComplete) state.run = startOfEpoch(state.run, epoch + 1);
+    await saver.save();
+    if (!isComplete) break;
+    await validateIfDue(training, epoch);
+  }
+  await saver.flush();
+}
+
+/** Trains the rest of the epoch; returns false if the run ended within it. */
+async function trainEpoch(training: Training): Promise<boolean> {
+  const { config, options, state, saver, losses } = training;
+  const { epoch } = state.run;
+  const stream = openEpoch(training);
+  const report = new EpochReport(config, options, stream, epoch);
+  const release = closeOnAbort(stream, options.signal);
+  try {
+    for await (const batch of stream) {
+      if (isDone(training)) return false;
+      // Before a step and not after it, because the end of an epoch saves its own snapshot.
+      await saver.saveIfDue();
+      state.isUpdating = true;
+      const result = trainStep(batch, state, training.stepOptions, {
+        step: state.run.step,
+        report: report.isDue(state.run),
+        learningRate: learningRateAt(state.run.step, config.TRAIN),
+        acceptLoss: losses.acceptor(batch.ids, state.run),
+      });
+      losses.record(batch.ids, state.run, result?.loss ?? null);
+      report.logStep(batch, result, state);
+      state.run = { ...state.run, step: state.run.step + 1, step_in_epoch: state.run.step_in_epoch + 1 };
+      state.isUpdating = false;
+      report.showProgress();
+      // Only after the state is updated: a snapshot may be requested during this wait.
+      await losses.flushAtIntervals();
+    }
+    report.warnUnlabelled();
+    return stream.complete;
+  } finally {
+    report.end();
+    release();
+    await stream.close();
+    await options.skipped.endPass(`epoch ${epoch}`);
+    losses.endEpoch(epoch);
+  }
+}
+
+function isDone({ config, options, state }: Training): boolean {
+  return options.signal.aborted || state.run.step >= config.TRAIN.max_iter;
+}
+
+function startOfEpoch(run: RunState, epoch: number): RunState {
+  return { ...run, epoch, step_in_epoch: 0, shards: run.shards && { ...run.shards, first_corrupt: [] } };
+}
+
+/** Opens the rest of the current epoch. */
+function openEpoch({ config: { MODEL, TRAIN }, options, state }: Training): BatchStream {
+  const { epoch, step_in_epoch, seed, shards } = state.run;
+  const events = forwardStreamEvents(options.skipped, options.telemetry);
+  return openStream(
+    {
+      ...videoShape(MODEL, "required"),
+      onCorrupt: TRAIN.on_corrupt,
+      shards: options.shards,
+      order: "shuffled",
+      seed,
+      epoch,
+      batchSize: TRAIN.batch_size,
+      dropLast: true,
+      shuffleBuffer: TRAIN.shuffle_buffer,
+      readers: TRAIN.num_readers,
+      skipBatches: step_in_epoch,
+      firstCorrupt: shards?.first_corrupt,
+    },
+    {
+      ...events,
+      onSkipped: (skipped) => {
+        events.onSkipped?.(skipped);
+        state.run = addSkipped(state.run, options.shards, skipped);
+      },
+    },
+  );
+}
+
+/** Adds skipped records to the state: up to the first one of a shard, a resumed run skips records by their headers. */
+function addSkipped(run: RunState, list: readonly Shard[], skipped: readonly SkippedRecord[]): RunState {
+  const { shards } = run;
+  if (shards?.first_corrupt === undefined) return run;
+  return { ...run, shards: { ...shards, first_corrupt: addFirstCorrupt(shards.first_corrupt, list, skipped) } };
 }

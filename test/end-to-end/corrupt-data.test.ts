@@ -36,13 +36,13 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
 
     const printed = await run(...at("straight"), "--on-corrupt", "skip-record");
     assert.match(printed, /INFO: corrupt, skipped because of on_corrupt: \S+train0\.tfrecord, record 0, /);
-    assert.match(printed, /WARN: left out this record: \S+train0\.tfrecord, record 40, byte \d+: the checksum of the record's data/);
+    assert.match(printed, /WARN: skipped a corrupt record: \S+train0\.tfrecord, record 40, byte \d+: the checksum of the record's data/);
     assert.match(
       printed,
-      /WARN: left out the rest of this shard: \S+train1\.tfrecord, record 90, byte \d+: the checksum of the record's length/,
+      /WARN: skipped the rest of a corrupt shard: \S+train1\.tfrecord, record 90, byte \d+: the checksum of the record's length/,
     );
     for (const epoch of [0, 1]) {
-      const line = `WARN: epoch ${epoch}: left out 2 records and the rest of 1 shard for damage, listed in `;
+      const line = `WARN: epoch ${epoch}: skipped 2 corrupt records and the rest of 1 corrupt shard, listed in `;
       assert.ok(printed.includes(line), printed);
     }
     const places = listIn(join(folder, "straight"), "train").map(({ shard, record, left_out }) => [shard, record, left_out]);
@@ -66,7 +66,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     assert.deepEqual(firstCorrupt("NEXTVLAD_epoch0"), []);
     const changed = await runNextvlad([...resume, "--on-corrupt", "skip-shard"]);
     assert.equal(changed.exitCode, 2);
-    assert.match(changed.error, /TRAIN\.on_corrupt: a run that goes on cannot change it \(expected skip-record, found skip-shard\)/);
+    assert.match(changed.error, /TRAIN\.on_corrupt: a resumed run cannot change this setting \(expected skip-record, found skip-shard\)/);
     await run(...resume, "--set", "TRAIN.max_iter=700000");
     for (const name of ["NEXTVLAD_epoch1", "best"]) {
       assert.deepEqual(endOf(join(folder, "resumed"), name).slice(0, 2), endOf(join(folder, "straight"), name).slice(0, 2));
@@ -107,7 +107,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     corruptData(join(folder, "validate1.tfrecord"), 10);
     const at = (name: string): string[] => ["train", "--config", config, "--save-dir", join(folder, name), "--epoch", "1"];
     const whole = await run(...at("whole"), "--on-corrupt", "skip-record");
-    assert.match(whole, /validation: left out 1 record/);
+    assert.match(whole, /validation: skipped 1 corrupt record/);
 
     const ended = await runNextvlad([...at("ended"), "--overwrite", "--fix-random-seed=0"]);
     assert.equal(ended.exitCode, 1);
@@ -145,8 +145,8 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
     corruptData(join(folder, "validate1.tfrecord"), 5);
     const args = ["train", "--config", config, "--save-dir", join(folder, "out"), "--on-corrupt", "skip-shard", "--epoch", "1"];
     const printed = await run(...args);
-    assert.match(printed, /epoch 0: left out the rest of 1 shard for damage/);
-    assert.match(printed, /validation: left out the rest of 1 shard for damage/);
+    assert.match(printed, /epoch 0: skipped the rest of 1 corrupt shard/);
+    assert.match(printed, /validation: skipped the rest of 1 corrupt shard/);
     // 10 and 50 videos are left: 3 steps of 16.
     assert.match(printed, /steps: 3\b/);
     for (const shard of [0, 1]) corruptLength(join(folder, `train${shard}.tfrecord`), 3);
@@ -169,9 +169,9 @@ test("eval and infer skip corrupt data and report how much; a label out of range
   const weights = ["--weights", join(folder, "train", "NEXTVLAD_epoch0"), "--on-corrupt", "skip-record", "--save-dir", join(folder, "out")];
   // 20 videos per shard: one is corrupt, and five are cut off.
   const evaluated = await run("eval", ...weights);
-  assert.match(evaluated, /WARN: eval: left out 1 record and the rest of 1 shard for damage/);
+  assert.match(evaluated, /WARN: eval: skipped 1 corrupt record and the rest of 1 corrupt shard/);
   assert.equal(JSON.parse(readFileSync(join(folder, "out", "NEXTVLAD_eval_result.json"), "utf8")).videos, 34);
-  assert.match(await run("infer", ...weights), /WARN: infer: left out 1 record and the rest of 1 shard for damage[\s\S]*videos: 34\b/);
+  assert.match(await run("infer", ...weights), /WARN: infer: skipped 1 corrupt record and the rest of 1 corrupt shard[\s\S]*videos: 34\b/);
   for (const command of ["eval", "infer"]) {
     assert.deepEqual(
       listIn(join(folder, "out"), command).map(({ record, left_out, code }) => [record, left_out, code]),
@@ -198,7 +198,7 @@ test("eval and infer skip corrupt data and report how much; a label out of range
   // Detected before the first record is read.
   assert.match(exact.error, /validate1\.tfrecord, record 15, .*: the file ends in the middle of a record/);
   const averaged = await run(...average, "--save-dir", join(folder, "out"), "--set", "TEST.on_corrupt=skip-record");
-  assert.match(averaged, /WARN: ensemble: left out 1 record and the rest of 1 shard for damage[\s\S]*videos: 34\b/);
+  assert.match(averaged, /WARN: ensemble: skipped 1 corrupt record and the rest of 1 corrupt shard[\s\S]*videos: 34\b/);
   assert.deepEqual(listIn(join(folder, "out"), "ensemble"), listIn(join(folder, "out"), "infer"));
 
   // A run without corrupt data removes the list of an earlier run.
@@ -216,7 +216,7 @@ test("eval and infer skip corrupt data and report how much; a label out of range
     assert.equal(ended.exitCode, 1);
     assert.match(ended.error, /validate0\.tfrecord, record 3, .*checksum/);
     const more = await run(...at("ended"), "--resume", "--on-corrupt", "skip-record");
-    assert.match(more, /going on after batch 1[0-2]: 4\d videos are done/);
+    assert.match(more, /resuming after batch 1[0-2]: 4\d videos are done/);
     await run(...at("whole"), "--on-corrupt", "skip-record");
     const [one, other] = ["ended", "whole"].map((name) => readFileSync(join(folder, name, results[command])));
     assert.deepEqual(one, other);

@@ -290,7 +290,7 @@ test("with more shards whose reads never return than Node has threads by default
     stream.on("data", (chunk: Buffer) => {
       output += chunk.toString();
       // A run that responds to save requests is past its start, and can only be waiting for its first batch.
-      if (output.includes("trained values")) asking ??= setInterval(() => child.kill("SIGUSR1"), 300);
+      if (output.includes("trainable parameters")) asking ??= setInterval(() => child.kill("SIGUSR1"), 300);
       if (isStopped || !output.includes("INFO: snapshot: ")) return;
       isStopped = true;
       clearInterval(asking);

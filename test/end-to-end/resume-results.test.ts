@@ -95,14 +95,14 @@ for (const each of cases) {
       assert.equal(first.exitCode, 143, first.output);
       assert.match(first.output, /--resume finds no partial results in \S+\.partial: starting from the beginning/);
       const [, videos, folder, words] =
-        /stopped after (\d+) videos, which are kept in (\S+)\nresume with: nextvlad (.*)\n$/.exec(first.output) ?? [];
+        /stopped after (\d+) videos; partial results are in (\S+)\nresume with: nextvlad (.*)\n$/.exec(first.output) ?? [];
       assert.equal(folder, at(`${command}-signal`, `${stem}.partial`));
       assert.equal(words, args.join(" "));
       const batches = batchesIn(stateOf(each, `${command}-signal`));
       assert.ok(batches >= 300 && batches < BATCHES && Number(videos) === 2 * batches, `${batches} batches, ${videos} videos`);
       assert.deepEqual(visible(`${command}-signal`), [`${stem}.partial`]);
       const second = await finished(...args);
-      assert.match(second, new RegExp(`going on after batch ${batches}: ${videos} videos are done`));
+      assert.match(second, new RegExp(`resuming after batch ${batches}: ${videos} videos are done`));
       assert.doesNotMatch(second, new RegExp(step(batches - 1)));
       assertSameEnd(each, `${command}-signal`);
     });
@@ -206,7 +206,7 @@ for (const each of cases) {
       renameSync(last, `${last}.aside`);
       rmSync(`${last}.aside`, { recursive: true });
       const said = await finished(...args, "--resume");
-      assert.match(said, new RegExp(`going on after batch ${BATCHES}: ${2 * BATCHES} videos are done`));
+      assert.match(said, new RegExp(`resuming after batch ${BATCHES}: ${2 * BATCHES} videos are done`));
       assert.doesNotMatch(said, new RegExp(step(1)));
       assertSameEnd(each, saveDir);
     });
@@ -222,14 +222,14 @@ test("infer uses batches of 32 if the config has PaddleVideo's batch size of 1, 
 
   const startMs = performance.now();
   const whole = await finished(...args("--save-dir", at("recipe-whole")));
-  assert.match(whole, /INFER\.batch_size = 1 in the config is not used; computing 32 videos at a time: --batch-size sets another number/);
+  assert.match(whole, /batch size 32 \(INFER\.batch_size = 1 in the config is ignored\); set another one with --batch-size/);
   const lines = whole.match(/Processed \d+ batches/g) ?? [];
   assert.ok(lines.length <= (performance.now() - startMs) / 10_000, `${lines.length} lines`);
 
   const begun = args("--save-dir", at("recipe-resumed"), "--batch-size", "2", "--log-interval", "1");
   await signalNextvlad(begun, infer.step(300), "SIGTERM");
   const resumed = await finished(...args("--save-dir", at("recipe-resumed"), "--resume"));
-  assert.match(resumed, /computing 2 videos at a time/);
+  assert.match(resumed, /INFO: batch size 2 \(/);
   assertSameEnd(infer, "recipe-resumed");
 });
 
@@ -258,7 +258,7 @@ test("partial results of version 1 (commit 059705b) resume, with the same metric
   const flags = ["--weights", "run/NEXTVLAD_epoch1", "--batch-size", "4", "--predictions", "--save-dir", "stopped", "--resume"];
   const { exitCode, stderr } = await runNextvlad(["eval", ...flags], { cwd: copy });
   assert.equal(exitCode, 0, stderr);
-  assert.match(stderr, /going on after batch 9: 36 videos are done/);
+  assert.match(stderr, /resuming after batch 9: 36 videos are done/);
   const [found, expected] = ["stopped", "whole"].map((name) =>
     JSON.parse(readFileSync(join(copy, name, "NEXTVLAD_eval_result.json"), "utf8")),
   );

@@ -53,7 +53,7 @@ describe("a stopped run", { concurrency: 2 }, () => {
     assert.equal(signal, "SIGKILL");
     const printed = await trained(run("killed"));
     assert.match(printed, /the previous run in this folder did not end normally: process \d+ on /);
-    assert.match(printed, /going on from \S+NEXTVLAD_step\d+: epoch 0/);
+    assert.match(printed, /resuming from \S+NEXTVLAD_step\d+: epoch 0/);
     for (const name of ["NEXTVLAD_epoch1", "best"])
       assert.deepEqual(endOf(join(folder, "killed"), name), endOf(join(folder, "straight"), name));
     assert.deepEqual(
@@ -165,18 +165,18 @@ describe("--resume without a path", () => {
     const printed = await trained(resume.slice(1));
     assert.match(
       printed,
-      /WARN: --resume skips NEXTVLAD_epoch1, which is corrupt: \S+optimizer\.safetensors: checksum mismatch: the file has changed since it was written/,
+      /WARN: --resume skips the corrupt snapshot NEXTVLAD_epoch1: \S+optimizer\.safetensors: checksum mismatch: the file has changed since it was written/,
     );
-    assert.match(printed, /going on from \S+NEXTVLAD_epoch0: epoch 1, 6 steps taken/);
+    assert.match(printed, /resuming from \S+NEXTVLAD_epoch0: epoch 1, step 6/);
     assert.deepEqual(endOf(saveDir, "NEXTVLAD_epoch1").slice(0, 2), whole.slice(0, 2));
     for (const name of ["NEXTVLAD_epoch0", "NEXTVLAD_epoch1"]) damage(name);
     rmSync(join(saveDir, "best"), { recursive: true });
     const refused = await runNextvlad(resume);
     assert.equal(refused.exitCode, 1);
-    assert.match(refused.error, /no snapshot here is whole: .*skips NEXTVLAD_epoch1.*skips NEXTVLAD_epoch0/);
+    assert.match(refused.error, /all snapshots are corrupt: .*NEXTVLAD_epoch1: .*NEXTVLAD_epoch0: /);
     const nowhere = await runNextvlad(["train", "--save-dir", join(folder, "nowhere"), "--resume"]);
     assert.equal(nowhere.exitCode, 1);
-    assert.match(nowhere.error, /nowhere, --resume: there is no snapshot here to go on from/);
+    assert.match(nowhere.error, /nowhere, --resume: no snapshot to resume from/);
     assert.equal(existsSync(join(folder, "nowhere")), false);
   });
 

@@ -142,7 +142,7 @@ test("--pretrain loads the arrays that match and lists the others; --resume requ
   const other = ["--config", config, "--save-dir", second, "--epoch", "1", "--set", "MODEL.num_classes=12"];
   const printed = await trained([...other, "--pretrain", join(first, "best")]);
   const misfits = "logits_clf_weights is [16, 6], expected [16, 12]; logits_clf_bias is [6], expected [12]";
-  assert.ok(printed.includes(`2 arrays start afresh: ${misfits}\n`), printed);
+  assert.ok(printed.includes(`initialized 2 arrays: ${misfits}\n`), printed);
   const resumed = await runNextvlad([
     "train",
     ...other.slice(0, 2),
@@ -187,8 +187,8 @@ test("a resumed run keeps its seed and, inside an epoch, its batches", async (t)
   await trained(["--config", config, "--save-dir", saveDir, "--set", "TRAIN.max_iter=2"]);
   const resume = ["train", "--resume", join(saveDir, "NEXTVLAD_step2"), "--save-dir", saveDir];
   const cases: [string[], RegExp][] = [
-    [["--batch-size", "8"], /TRAIN\.batch_size: a run that goes on cannot change it \(expected 16, found 8\)/],
-    [["--fix-random-seed", "7"], /TRAIN\.seed: a run that goes on cannot change it \(expected 0, found 7\)/],
+    [["--batch-size", "8"], /TRAIN\.batch_size: a resumed run cannot change this setting \(expected 16, found 8\)/],
+    [["--fix-random-seed", "7"], /TRAIN\.seed: a resumed run cannot change this setting \(expected 0, found 7\)/],
   ];
   for (const [flags, message] of cases) {
     const refused = await runNextvlad([...resume, ...flags]);
@@ -231,6 +231,6 @@ test("NaN and Inf weights are never saved", async (t) => {
     "0",
   ]);
   assert.equal(diverged.exitCode, 1);
-  assert.match(diverged.error, /after 6 steps the weights hold NaN or Inf\. Start anew with a lower --learning-rate/);
+  assert.match(diverged.error, /after 6 steps the weights contain NaN or Inf\. Start again with a lower --learning-rate/);
   assert.equal(existsSync(join(saveDir, "NEXTVLAD_epoch0")), false);
 });

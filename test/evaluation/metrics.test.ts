@@ -7,7 +7,7 @@ import { NextvladError } from "../../src/base/errors.js";
 import { createRandom } from "../../src/base/random.js";
 import { checkLabelled, encodeMetrics, type Metrics, MetricsAccumulator } from "../../src/evaluation/metrics.js";
 import { TopSelector } from "../../src/evaluation/top-k.js";
-import { encodeSums, restoreSums } from "../../src/results/partial-state.js";
+import { encodeSums, restoreSums } from "../../src/passes/partial-state.js";
 
 /** All sums are float64 and as short as the reference's; only their order differs. */
 const TOLERANCE = 1e-12;

@@ -9,7 +9,7 @@ import { WeightStore } from "../../src/model/weights.js";
 import { countTensors } from "../../src/runtime/constants.js";
 import { type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, scalar, toFloats } from "../../src/runtime/transfer.js";
-import { multiplyOut } from "../../src/training/step.js";
+import { materializeGradient } from "../../src/training/step.js";
 import type { FullTfjs } from "./device.js";
 
 /** A network small enough for finite differences, with sizes that are not multiples of a vector register's. */
@@ -114,7 +114,7 @@ function run(
       weights: store,
       kernels,
       onGradient,
-      onDenseGradient: multiplyOut(store, onGradient),
+      onDenseGradient: materializeGradient(store, onGradient),
       onBatchStatistics: IGNORE_STATISTICS,
     },
   );

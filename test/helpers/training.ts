@@ -3,7 +3,7 @@ import { lockFolder } from "../../src/base/lock.js";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { loadConfig, type Overrides } from "../../src/config/load.js";
 import { resolveShards } from "../../src/data/file-list.js";
-import { DamageReport } from "../../src/evaluation/damage-report.js";
+import { SkippedRecordReport } from "../../src/passes/skipped-records.js";
 import { createTelemetry, type Telemetry } from "../../src/telemetry/telemetry.js";
 import type { TrainOptions, TrainOutcome } from "../../src/training/options.js";
 import { train } from "../../src/training/train.js";
@@ -41,12 +41,12 @@ export async function trainInProcess(
       shards: await resolveShards(config.TRAIN.filelist, { cwd }),
       validShards: validates ? await resolveShards(config.VALID.filelist, { cwd }) : [],
       telemetry,
-      damage: new DamageReport(saveDir, "train", telemetry.log),
+      skipped: new SkippedRecordReport(saveDir, "train", telemetry.log),
       saveDir,
       resume: resume === null ? null : await openWeights(resume, { optimizer: true }),
       pretrain: pretrain === null ? null : await openWeights(pretrain, { optimizer: false }),
       resumeStep: null,
-      passedOver: [],
+      skippedSnapshots: [],
       overwrite: false,
       logIntervalSteps: 1,
       validIntervalEpochs: 0,

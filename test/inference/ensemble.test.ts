@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { buildConfig } from "../../src/config/load.js";
 import { writeShard } from "../../src/data/shard-writer.js";
-import { DamageReport } from "../../src/evaluation/damage-report.js";
 import { ensemble } from "../../src/inference/ensemble.js";
 import { GroundTruth, type Truth } from "../../src/inference/ground-truth.js";
+import { SkippedRecordReport } from "../../src/passes/skipped-records.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
 import { corruptData } from "../helpers/corrupt.js";
 import { examined } from "../helpers/shards.js";
@@ -23,8 +23,8 @@ async function run(contents: readonly [string, ...string[]], signal: AbortSignal
   }) as [string, ...string[]];
   const target = { path: join(folder, "out"), formats: ["pickle", "csv"], names: null } as const;
   const telemetry = await createTelemetry({ logFile: null });
-  const damage = new DamageReport(folder, "ensemble", telemetry.log);
-  return ensemble({ files, weights: files.map(() => 1), topk: 20, target, truth, signal, telemetry, damage });
+  const skipped = new SkippedRecordReport(folder, "ensemble", telemetry.log);
+  return ensemble({ files, weights: files.map(() => 1), topk: 20, target, truth, signal, telemetry, skipped });
 }
 
 test("a signal ends it within some hundred videos, and leaves nothing", async () => {
@@ -88,7 +88,7 @@ test("the number of classes is found in any number of results with all classes",
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
   const telemetry = await createTelemetry({ logFile: null });
   const truth = { filelist: shard, shards: [examined(shard)], config, numClasses: null };
-  const groundTruth = GroundTruth.open(truth, new DamageReport(folder, "ensemble", telemetry.log), telemetry);
+  const groundTruth = GroundTruth.open(truth, new SkippedRecordReport(folder, "ensemble", telemetry.log), telemetry);
   try {
     const classes = Int32Array.from({ length: 3862 }, (_, i) => i);
     const results = Array.from({ length: 200 }, () => ({ classes }));

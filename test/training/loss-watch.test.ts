@@ -19,10 +19,10 @@ interface Listed {
 }
 
 const listIn = (saveDir: string) => JSON.parse(readFileSync(join(saveDir, NAN_BATCHES_NAME), "utf8")) as Listed[];
-const place = (step: number) => ({ step, epoch: 0, step_in_epoch: step });
+const position = (step: number) => ({ step, epoch: 0, step_in_epoch: step });
 
 describe("--on-nan", { concurrency: 2 }, () => {
-  test("stop: the run ends at the line of the log, keeps its good snapshot and lists the batches since the last good look", async (t) => {
+  test("stop: the run ends at the next log line, keeps its good snapshot and lists the batches since the last finite loss", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
@@ -33,10 +33,10 @@ describe("--on-nan", { concurrency: 2 }, () => {
     const resume = ["train", ...args, "--resume", "--set", "TRAIN.max_iter=99"];
     const ended = await runNextvlad([...resume, "--learning-rate", "1e30", "--save-interval", "2"]);
     assert.equal(ended.exitCode, 1, ended.stderr);
-    assert.match(ended.error, /^(the loss of step 9 \(epoch 1\) is (NaN|Infinity)|after 8 steps the weights hold NaN or Inf)\. /);
+    assert.match(ended.error, /^(the loss of step 9 \(epoch 1\) is (NaN|Infinity)|after 8 steps the weights contain NaN or Inf)\. /);
     assert.match(
       ended.error,
-      /Go on from the last good snapshot, --resume \S+NEXTVLAD_epoch0, with a lower --learning-rate .*nan_batches\.json\.$/,
+      /Resume from the last good snapshot \(--resume \S+NEXTVLAD_epoch0\) with a lower --learning-rate .*nan_batches\.json\.$/,
     );
     assert.deepEqual(
       readdirSync(saveDir).filter((name) => name.startsWith("NEXTVLAD_")),
@@ -56,13 +56,13 @@ describe("--on-nan", { concurrency: 2 }, () => {
     assert.equal(existsSync(join(saveDir, NAN_BATCHES_NAME)), false);
   });
 
-  test("stop without lines in the log: the snapshot is what looks", async (t) => {
+  test("stop without log lines: saving the snapshot detects the non-finite loss", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
     const ended = await runNextvlad(["train", "--config", config, "--save-dir", saveDir, "--log-interval", "0", "--learning-rate", "1e30"]);
     assert.equal(ended.exitCode, 1);
-    assert.match(ended.error, /NaN or Inf.* Start anew with a lower --learning-rate .*nan_batches\.json\.$/);
+    assert.match(ended.error, /NaN or Inf.* Start again with a lower --learning-rate .*nan_batches\.json\.$/);
     assert.deepEqual(
       listIn(saveDir).map(({ step }) => step),
       [0, 1, 2, 3, 4, 5],
@@ -73,15 +73,15 @@ describe("--on-nan", { concurrency: 2 }, () => {
     );
   });
 
-  test("skip-batch: batches are left out, listed and counted as steps; ten in a row end the run", async (t) => {
+  test("skip-batch: batches are skipped, listed and counted as steps; ten in a row end the run", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder, { trainVideos: 300 });
     const saveDir = join(folder, "run");
     const args = ["train", "--config", config, "--save-dir", saveDir, "--on-nan", "skip-batch"];
     const ended = await runNextvlad([...args, "--learning-rate", "1e30"]);
     assert.equal(ended.exitCode, 1, ended.stderr);
-    assert.match(ended.stderr, /WARN: left out this batch: the loss of step \d \(epoch 0\) is (NaN|Infinity|-Infinity)/);
-    assert.match(ended.error, /^the loss of step \d+ \(epoch 0\) is .*, as were the 9 before: the weights are to blame/);
+    assert.match(ended.stderr, /WARN: skipped a batch: the loss of step \d \(epoch 0\) is (NaN|Infinity|-Infinity)/);
+    assert.match(ended.error, /^the loss of step \d+ \(epoch 0\) is .*, as in the 9 steps before: the weights have diverged/);
     const listed = listIn(saveDir);
     const first = listed[0]?.step as number;
     assert.deepEqual(
@@ -101,36 +101,36 @@ describe("--on-nan", { concurrency: 2 }, () => {
   });
 });
 
-describe("a watch over losses", () => {
+describe("LossWatch", () => {
   const quiet = async () => (await createTelemetry({ logFile: null, stderr: new Capture(false).stream })).log;
 
-  test("lists the batches since the last good look, the newest thousand", async (t) => {
+  test("lists the batches since the last finite loss, at most the newest 1,000", async (t) => {
     const folder = temporaryFolder(t);
     const watch = new LossWatch("stop", folder, await quiet());
-    await watch.begin(false);
-    assert.equal(watch.acceptor(["a"], place(0)), undefined);
-    watch.note(["a"], place(0), null);
-    watch.note(["b"], place(1), 4.5);
-    for (let step = 2; step < 1200; step++) watch.note([`v${step}`], place(step), null);
+    await watch.start(false);
+    assert.equal(watch.acceptor(["a"], position(0)), undefined);
+    watch.record(["a"], position(0), null);
+    watch.record(["b"], position(1), 4.5);
+    for (let step = 2; step < 1200; step++) watch.record([`v${step}`], position(step), null);
     const thrown = failsWith(
-      Promise.resolve().then(() => watch.note(["last"], place(1200), Number.NaN)),
+      Promise.resolve().then(() => watch.record(["last"], position(1200), Number.NaN)),
       "NOT_FINITE",
     );
     const explained = await watch.explain(await thrown, null);
-    assert.match(explained.message, /^the loss of step 1200 \(epoch 0\) is NaN\. Start anew with a lower --learning-rate/);
+    assert.match(explained.message, /^the loss of step 1200 \(epoch 0\) is NaN\. Start again with a lower --learning-rate/);
     const listed = listIn(folder);
     assert.deepEqual([listed.length, listed[0]?.step, listed.at(-1)?.loss], [1000, 201, "NaN"]);
   });
 
-  test("that skips begins to count anew at a good loss", async (t) => {
+  test("with skip-batch, a finite loss resets the count of consecutive skips", async (t) => {
     const folder = temporaryFolder(t);
     const watch = new LossWatch("skip-batch", folder, await quiet());
     const losses = [...Array(9).fill(Number.NaN), 1, ...Array(9).fill(Number.POSITIVE_INFINITY), 2];
-    const accepted = losses.map((loss, step) => watch.acceptor([`v${step}`], place(step))?.(loss));
+    const accepted = losses.map((loss, step) => watch.acceptor([`v${step}`], position(step))?.(loss));
     assert.deepEqual(accepted, losses.map(Number.isFinite));
-    await watch.settle();
+    await watch.flush();
     assert.equal(listIn(folder).length, 18);
     writeFileSync(join(folder, NAN_BATCHES_NAME), "");
-    watch.note(["a"], place(20), Number.NaN);
+    watch.record(["a"], position(20), Number.NaN);
   });
 });

@@ -10,7 +10,7 @@ import { chooseKernels } from "../../src/kernels/choose.js";
 import { CLASSIFIER_BIAS } from "../../src/model/parameters.js";
 import type { WeightStore } from "../../src/model/weights.js";
 import { Adam } from "../../src/optim/adam.js";
-import { Saver, type SaverOptions } from "../../src/training/saver.js";
+import { isSaveDue, Saver, type SaverOptions } from "../../src/training/saver.js";
 import { randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 import { temporaryFolder } from "../helpers/files.js";
@@ -27,7 +27,7 @@ const stateAt = (step: number): RunState => ({
   shards: null,
 });
 
-describe("the saver of a training", () => {
+describe("Saver", () => {
   let store: WeightStore;
   let adam: Adam;
   before(async () => {
@@ -41,7 +41,7 @@ describe("the saver of a training", () => {
   });
 
   /** Creates a saver, by default for an empty save-dir and at step 0. */
-  async function prepare(t: TestContext, overrides: Partial<SaverOptions> = {}, state = stateAt(0)) {
+  async function prepare(t: TestContext, overrides: Partial<SaverOptions> = {}, run = stateAt(0)) {
     const saveDir = overrides.saveDir ?? temporaryFolder(t);
     const lock = await lockFolder(saveDir);
     t.after(() => lock.release());
@@ -52,27 +52,34 @@ describe("the saver of a training", () => {
       lockText: lock.text,
       keep: null,
       configYaml: "a: 1\n",
-      model: { sizes: SMALL, dropRate: 0.5 },
+      saveInterval: null,
+      sizes: SMALL,
+      dropRate: 0.5,
       writtenBy,
       telemetry,
       resumedFrom: null,
       retryMs: 1,
+      beforeSave: async () => undefined,
     };
-    const saver = new Saver({ ...fixed, ...overrides }, { store, optimizer: adam, kernels: chooseKernels(), state });
+    const state = { store, optimizer: adam, kernels: chooseKernels(), firstStep: 0, run, isUpdating: false };
+    const saver = new Saver({ ...fixed, ...overrides }, state);
     const pathAt = (step: number): string => join(saveDir, `NEXTVLAD_step${step}`);
-    const begin = (step: number): Promise<void> => saver.begin(() => ({ path: pathAt(step), state: stateAt(step) }));
+    const save = (step: number): Promise<void> => {
+      state.run = stateAt(step);
+      return saver.save();
+    };
     const snapshots = (): string[] => readdirSync(saveDir).filter((name) => name.startsWith("NEXTVLAD_"));
-    return { saver, saveDir, begin, pathAt, snapshots, log };
+    return { saver, state, saveDir, save, pathAt, snapshots, log };
   }
 
-  test("copies the arrays when a save begins: training on does not change the snapshot", async (t) => {
-    const { saver, begin, pathAt, log } = await prepare(t);
+  test("copies the arrays at the start of a save: further training does not change the snapshot", async (t) => {
+    const { saver, save, pathAt, log } = await prepare(t);
     const bias = store.variable(CLASSIFIER_BIAS);
     const then = bias.download();
-    await begin(1);
+    await save(1);
     bias.upload(then.map((value) => value + 1));
     assert.equal(saver.lastWritten, null);
-    await saver.settle();
+    await saver.flush();
     assert.equal(saver.lastWritten, pathAt(1));
     assert.match(log(), /INFO: snapshot: \S+NEXTVLAD_step1/);
     assert.deepEqual((await checkSnapshot(pathAt(1))).step, 1);
@@ -82,118 +89,134 @@ describe("the saver of a training", () => {
     bias.upload(then);
   });
 
-  test("asks for the place only when the snapshot before is written, and saves no place twice", async (t) => {
-    const { saver, begin, pathAt, snapshots } = await prepare(t);
-    await begin(1);
-    let asked = false;
-    const second = saver.begin(() => {
-      asked = true;
-      assert.ok(existsSync(pathAt(1)));
-      return { path: pathAt(2), state: stateAt(2) };
-    });
-    assert.equal(asked, false);
+  test("saves the state as it is once the previous snapshot is written, and no state twice", async (t) => {
+    const { saver, state, save, pathAt, snapshots } = await prepare(t);
+    await save(1);
+    const second = save(5);
+    assert.ok(!existsSync(pathAt(1)));
+    state.run = stateAt(2);
     await second;
-    await saver.begin(() => ({ path: `${pathAt(2)}0`, state: stateAt(2) }));
-    await saver.settle();
+    assert.ok(existsSync(pathAt(1)));
+    await save(2);
+    await saver.flush();
     assert.deepEqual(snapshots().sort(), ["NEXTVLAD_step1", "NEXTVLAD_step2"]);
   });
 
-  test("a snapshot that the run resumes from is saved already only in its own save-dir", async (t) => {
+  test("the snapshot that the run resumed from counts as saved only if it is in the save-dir", async (t) => {
     const folder = temporaryFolder(t);
     for (const [parent, expected] of [
       [folder, []],
       [join(folder, "other"), ["NEXTVLAD_step5"]],
     ] as const) {
       const resumedFrom = join(parent, "NEXTVLAD_step5");
-      const { saver, begin, snapshots } = await prepare(t, { saveDir: folder, resumedFrom }, stateAt(5));
+      const { saver, save, snapshots } = await prepare(t, { saveDir: folder, resumedFrom }, stateAt(5));
       assert.equal(saver.lastWritten, resumedFrom);
-      await begin(5);
-      await saver.settle();
+      await save(5);
+      await saver.flush();
       assert.deepEqual(snapshots(), expected);
       rmSync(join(folder, ".nextvlad.lock"), { force: true });
     }
   });
 
-  test("keeps the newest snapshots, and says which it removes", async (t) => {
-    const { saver, begin, snapshots, log } = await prepare(t, { keep: 2 });
-    for (const step of [1, 2, 3]) await begin(step);
-    await saver.settle();
+  test("keeps the newest snapshots, and logs which it removes", async (t) => {
+    const { saver, save, snapshots, log } = await prepare(t, { keep: 2 });
+    for (const step of [1, 2, 3]) await save(step);
+    await saver.flush();
     assert.deepEqual(snapshots().sort(), ["NEXTVLAD_step2", "NEXTVLAD_step3"]);
-    assert.deepEqual(log().match(/removed, .*/g), ["removed, as --keep is 2: NEXTVLAD_step1"]);
+    assert.deepEqual(log().match(/removed because .*/g), ["removed because of --keep 2: NEXTVLAD_step1"]);
   });
 
-  test("a failure is tried again, then reported by what comes next, with the last whole snapshot; nothing is removed", async (t) => {
-    const { saver, begin, saveDir, pathAt, log } = await prepare(t, { keep: 1 });
-    await begin(1);
-    await saver.settle();
+  test("a failed write is retried, then reported by the next call, with the last complete snapshot; nothing is removed", async (t) => {
+    const { saver, save, saveDir, pathAt, log } = await prepare(t, { keep: 1 });
+    await save(1);
+    await saver.flush();
     // A folder without its lock is treated as removed.
     rmSync(join(saveDir, ".nextvlad.lock"));
-    await begin(2);
-    const error = await failsWith(saver.settle(), "FILE_UNWRITABLE");
-    assert.match(log(), /WARN: the snapshot \S+NEXTVLAD_step2 could not be written, once more in 0\.001 s/);
-    assert.match(error.message, /a snapshot failed twice: .*the last whole snapshot is \S+NEXTVLAD_step1/);
-    for (const next of [() => begin(3), () => saver.settle(), async () => saver.refuseFailed()]) await assert.rejects(next, error);
+    await save(2);
+    const error = await failsWith(saver.flush(), "FILE_UNWRITABLE");
+    assert.match(log(), /WARN: could not write the snapshot \S+NEXTVLAD_step2, retrying in 0\.001 s/);
+    assert.match(error.message, /writing a snapshot failed twice: .*the last complete snapshot is \S+NEXTVLAD_step1/);
+    for (const next of [() => save(3), () => saver.flush(), () => saver.saveIfDue()]) await assert.rejects(next, error);
     await saver.close();
     assert.equal(saver.lastWritten, pathAt(1));
     assert.ok(existsSync(pathAt(1)));
   });
 
-  test("without an earlier snapshot, the error says so", async (t) => {
-    const { saver, begin, saveDir } = await prepare(t);
+  test("the error says if there is no earlier snapshot", async (t) => {
+    const { saver, save, saveDir } = await prepare(t);
     rmSync(saveDir, { recursive: true });
-    await begin(1);
-    const error = await failsWith(saver.settle(), "FILE_UNWRITABLE");
+    await save(1);
+    const error = await failsWith(saver.flush(), "FILE_UNWRITABLE");
     assert.doesNotMatch(error.message, /NEXTVLAD_/);
     mkdirSync(saveDir);
   });
 
   test("keeps the first failure", async (t) => {
-    const { saver, snapshots, begin } = await prepare(t);
-    saver.refuseFailed();
     const first = new Error("first");
-    saver.fail(first);
-    saver.fail(new Error("second"));
-    await assert.rejects(begin(1), first);
+    const errors = [first, new Error("second")];
+    const beforeSave = async (): Promise<void> => {
+      const error = errors.shift();
+      if (error !== undefined) throw error;
+    };
+    const { saver, snapshots, save } = await prepare(t, { beforeSave });
+    await saver.saveIfDue();
+    await saver.saveOnRequest();
+    await saver.saveOnRequest();
+    await assert.rejects(save(1), first);
     assert.deepEqual(snapshots(), []);
   });
 
-  test("never writes weights that are not finite, whichever array they are in", async (t) => {
+  test("never writes non-finite weights, whichever array they are in", async (t) => {
     const variable = store.variable(CLASSIFIER_BIAS);
     const good = variable.download();
     variable.upload(good.map((value, i) => (i === 2 ? Number.NaN : value)));
-    const { saver, begin, snapshots } = await prepare(t);
-    assert.match((await failsWith(begin(7), "NOT_FINITE")).message, /^after 7 steps/);
+    const { saver, save, snapshots } = await prepare(t);
+    assert.match((await failsWith(save(7), "NOT_FINITE")).message, /^after 7 steps/);
     variable.upload(good);
     const other = store.variable("gating_fc1_weights");
     const whole = other.download();
     other.upload(whole.map((value, i) => (i === 2 ? Number.POSITIVE_INFINITY : value)));
-    await begin(7);
-    await failsWith(saver.settle(), "NOT_FINITE", { parameter: "gating_fc1_weights" });
+    await save(7);
+    await failsWith(saver.flush(), "NOT_FINITE", { parameter: "gating_fc1_weights" });
     other.upload(whole);
     assert.deepEqual(snapshots(), []);
   });
 
-  test("never writes weights that are finite and so large that the logits are not", async (t) => {
+  test("never writes finite weights with non-finite logits", async (t) => {
     const hidden = store.variable("hidden1_fc_weights");
     const good = hidden.download();
     hidden.upload(good.map((_, i) => (i % 2 === 0 ? 3e38 : -3e38)));
-    const { saver, begin, snapshots } = await prepare(t);
-    assert.match((await failsWith(begin(7), "NOT_FINITE")).message, /^after 7 steps the model computes NaN or Inf/);
+    const { saver, save, snapshots } = await prepare(t);
+    assert.match((await failsWith(save(7), "NOT_FINITE")).message, /^after 7 steps the model computes NaN or Inf/);
     hidden.upload(good);
-    await begin(8);
-    await saver.settle();
+    await save(8);
+    await saver.flush();
     assert.deepEqual(snapshots(), ["NEXTVLAD_step8"]);
   });
 
-  test("closing waits for the snapshot in flight, and begins no other", async (t) => {
-    const { saver, begin, pathAt, snapshots } = await prepare(t);
-    await begin(1);
-    const waiting = begin(2);
+  test("closing waits for the snapshot in flight, and starts no other", async (t) => {
+    const { saver, save, pathAt, snapshots } = await prepare(t);
+    await save(1);
+    const waiting = save(2);
     await saver.close();
     await waiting;
     assert.equal(saver.lastWritten, pathAt(1));
-    await begin(3);
-    await saver.settle();
+    await save(3);
+    await saver.flush();
     assert.deepEqual(snapshots(), ["NEXTVLAD_step1"]);
   });
+});
+
+test("a save is due at the run's steps, or by the clock; not at the start of an epoch, which has a snapshot", () => {
+  const isDue = (interval: SaverOptions["saveInterval"], step: number, step_in_epoch: number, elapsedMs: number): boolean =>
+    isSaveDue(interval, { ...stateAt(step), step_in_epoch }, elapsedMs);
+  assert.deepEqual(
+    [4, 5, 6, 10].map((step) => isDue({ steps: 5 }, step, step, 1e9)),
+    [false, true, false, true],
+  );
+  assert.equal(isDue({ steps: 5 }, 10, 0, 1e9), false);
+  assert.equal(isDue({ ms: 1000 }, 3, 3, 999), false);
+  assert.equal(isDue({ ms: 1000 }, 3, 3, 1000), true);
+  assert.equal(isDue({ ms: 1000 }, 3, 0, 1000), false);
+  assert.equal(isDue(null, 5, 5, 1e9), false);
 });

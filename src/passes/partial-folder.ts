@@ -6,11 +6,12 @@ import { makeFolder, removeDirectory, removeLeftovers, writeFileAtomic } from ".
 import { readInput } from "../base/input.js";
 import { confirmLock, type FolderLock, LOCK_NAME, lockFolder } from "../base/lock.js";
 import { showText } from "../base/shown-value.js";
-import { TALLY_NAME } from "./partial-outputs.js";
+import { RESULT_FORMATS } from "../results/result-formats.js";
 import { encodePartialState, type PartialState, parsePartialState } from "./partial-state.js";
-import { RESULT_FORMATS } from "./result-formats.js";
 
 const STATE_NAME = "state.json";
+/** The file of a tally in a folder of partial results. */
+export const TALLY_NAME = "tally.bin";
 
 /** Reads the state in a folder of partial results; null if none was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
 export async function readPartialState(folder: string): Promise<PartialState | null> {
@@ -22,7 +23,7 @@ export async function readPartialState(folder: string): Promise<PartialState | n
   return text === null ? null : parsePartialState(text.toString("utf8"), file);
 }
 
-/** Returns whether a folder of partial results may hold a file of this name. */
+/** Returns whether a folder of partial results may contain a file of this name. */
 function isPartialResult(name: string): boolean {
   if ([STATE_NAME, LOCK_NAME, TALLY_NAME].includes(name)) return true;
   return /^\..*\.(unfinished|removed)-/.test(name) || Object.values(RESULT_FORMATS).some((ending) => name.endsWith(ending));
@@ -41,15 +42,11 @@ export class PartialFolder {
   }
 
   /**
-   * Locks and opens the folder. Throws SAVE_DIR_TAKEN if another run uses it, FILE_UNWRITABLE (also if it is a link, or holds files of other kinds, which would
-   * be removed with it).
+   * Locks and opens the folder. Throws SAVE_DIR_TAKEN if another run uses it, FILE_UNWRITABLE (also if it is a link, or contains files of other kinds, which
+   * would be removed with it).
    */
   static async open(path: string, log: Logger): Promise<PartialFolder> {
-    const isLink = await lstat(path).then(
-      (found) => found.isSymbolicLink(),
-      () => false,
-    );
-    if (isLink) {
+    if ((await lstat(path).catch(() => null))?.isSymbolicLink()) {
       const what = "the folder of partial results is a symbolic link, and the folder behind it would be cleared";
       throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "remove the link" });
     }
@@ -65,7 +62,7 @@ export class PartialFolder {
     const foreign = (await readdir(path).catch(() => [])).find((name) => !isPartialResult(name));
     if (foreign !== undefined) {
       await lock.release();
-      const what = `the folder of partial results holds a file of another kind, ${showText(foreign)}`;
+      const what = `the folder of partial results contains another file, ${showText(foreign)}`;
       throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "move it away" });
     }
     return new PartialFolder(path, lock);

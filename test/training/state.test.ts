@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { copyToBest, type RunState, writeSnapshot } from "../../src/checkpoints/snapshot.js";
 import type { WeightSource } from "../../src/checkpoints/weight-source.js";
@@ -14,10 +15,11 @@ import { chooseKernels } from "../../src/kernels/choose.js";
 import { parameterTable } from "../../src/model/network.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { Adam } from "../../src/optim/adam.js";
-import { claimSaveDir, type StartOptions, startTrainee, type Trainee } from "../../src/training/start.js";
+import { checkSaveDir, createState, readResumedRun, type StartOptions, type TrainingState } from "../../src/training/state.js";
 import { randomStore } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 import { temporaryFolder } from "../helpers/files.js";
+import { goldenFolder } from "../helpers/golden.js";
 import { encodeNpy } from "../helpers/npy.js";
 import { failsWith } from "../helpers/shards.js";
 import { captureTelemetry } from "../helpers/training.js";
@@ -38,7 +40,7 @@ const configWith = (train: Record<string, unknown> = {}, model: Record<string, u
 
 const STATE: RunState = { step: 8, epoch: 1, step_in_epoch: 2, seed: 5, best: null, validated_epoch: 0, shards: null };
 
-describe("the start of a training", () => {
+describe("the start of training", () => {
   let folder: string;
   /** Weights and moments of a run at step 8, within epoch 1. */
   let arrays: Map<string, { readonly shape: readonly number[]; readonly values: Float32Array<ArrayBuffer> }>;
@@ -72,7 +74,7 @@ describe("the start of a training", () => {
 
   async function options(overrides: Partial<StartOptions> = {}): Promise<StartOptions & { readonly log: () => string }> {
     const { telemetry, log } = await captureTelemetry();
-    const none = { resume: null, resumeStep: null, passedOver: [], pretrain: null, overwrite: false };
+    const none = { resume: null, resumeStep: null, skippedSnapshots: [], pretrain: null, overwrite: false };
     return { saveDir: at("new"), ...none, telemetry, ...overrides, log };
   }
 
@@ -80,37 +82,38 @@ describe("the start of a training", () => {
     return options({ saveDir: at("run"), resume: await openWeights(path, { optimizer: true }), ...overrides });
   }
 
-  async function claim(config: Config, given: StartOptions) {
+  async function check(config: Config, given: StartOptions) {
     try {
-      return await claimSaveDir(config, given);
+      return await checkSaveDir(config, given);
     } finally {
       await given.resume?.close();
       await given.pretrain?.close();
     }
   }
 
-  describe("claims the save-dir:", () => {
-    test("flags that contradict each other are refused", async () => {
-      await failsWith(claim(configWith(), await options({ resumeStep: 3 })), "BAD_USAGE", { key: "--resume-step" });
+  describe("checkSaveDir", () => {
+    test("conflicting flags are an error", async () => {
+      await failsWith(check(configWith(), await options({ resumeStep: 3 })), "BAD_USAGE", { key: "--resume-step" });
       const pretrain = await openWeights(at("run", "NEXTVLAD_epoch0"), { optimizer: false });
-      await failsWith(claim(configWith(), await resuming(at("run", "NEXTVLAD_step8"), { pretrain })), "BAD_USAGE");
-      await failsWith(claim(configWith(), await resuming(at("run", "NEXTVLAD_step8"), { resumeStep: 3 })), "BAD_USAGE");
+      await failsWith(check(configWith(), await resuming(at("run", "NEXTVLAD_step8"), { pretrain })), "BAD_USAGE");
+      await failsWith(check(configWith(), await resuming(at("run", "NEXTVLAD_step8"), { resumeStep: 3 })), "BAD_USAGE");
     });
 
-    test("another run's snapshots are in the way, unless they may be overwritten or are damaged", async () => {
-      const error = await failsWith(claim(configWith(), await options({ saveDir: at("run") })), "SAVE_DIR_TAKEN", { file: at("run") });
+    test("another run's snapshots conflict, unless they may be overwritten or are corrupt", async () => {
+      const error = await failsWith(check(configWith(), await options({ saveDir: at("run") })), "SAVE_DIR_TAKEN", { file: at("run") });
       assert.match(error.message, /NEXTVLAD_epoch0, NEXTVLAD_step8/);
-      const allowed = await claim(configWith(), await options({ saveDir: at("run"), overwrite: true }));
-      assert.deepEqual(allowed, { resumed: null, inTheWay: ["NEXTVLAD_epoch0", "NEXTVLAD_step8"] });
-      const passedOver = await claim(configWith(), await options({ saveDir: at("run"), passedOver: allowed.inTheWay }));
-      assert.deepEqual(passedOver.inTheWay, []);
-      assert.deepEqual(await claim(configWith(), await options()), { resumed: null, inTheWay: [] });
+      const allowed = await check(configWith(), await options({ saveDir: at("run"), overwrite: true }));
+      assert.deepEqual(allowed, { resumed: null, conflictingSnapshots: ["NEXTVLAD_epoch0", "NEXTVLAD_step8"] });
+      const skipped = allowed.conflictingSnapshots;
+      const checked = await check(configWith(), await options({ saveDir: at("run"), skippedSnapshots: skipped }));
+      assert.deepEqual(checked.conflictingSnapshots, []);
+      assert.deepEqual(await check(configWith(), await options()), { resumed: null, conflictingSnapshots: [] });
     });
 
-    test("a config or a best that train did not write is in the way, unless it may be overwritten", async (t) => {
+    test("a config or a best that train did not write conflicts, unless it may be overwritten", async (t) => {
       const saveDir = temporaryFolder(t);
       const config = join(saveDir, "config.yaml");
-      const start = async (overwrite = false) => claim(configWith(), await options({ saveDir, overwrite }));
+      const start = async (overwrite = false) => check(configWith(), await options({ saveDir, overwrite }));
       const own = formatConfig(configWith());
       for (const text of ["# mine\nMODEL:\n  num_classes: 7\n", `${own}# kept\n`, own.replaceAll(/ *#.*\n/g, ""), "not: a config\n", ""]) {
         writeFileSync(config, text);
@@ -131,7 +134,7 @@ describe("the start of a training", () => {
       const old = "MODEL:\n  num_classes: 7\n";
       const snapshot = join(saveDir, "NEXTVLAD_step8");
       await write(snapshot, {}, {}, "# old\n");
-      const resume = async () => claim(configWith(), await resuming(snapshot, { saveDir }));
+      const resume = async () => check(configWith(), await resuming(snapshot, { saveDir }));
       await resume();
       writeFileSync(config, readFileSync(join(snapshot, "config.yaml")));
       await resume();
@@ -147,32 +150,32 @@ describe("the start of a training", () => {
       await resume();
     });
 
-    test("snapshots later than the one resumed from are in the way, best among them", async () => {
-      const last = await claim(configWith(), await resuming(at("run", "NEXTVLAD_step8")));
-      assert.deepEqual([last.resumed?.state, last.inTheWay], [STATE, []]);
+    test("snapshots later than the one resumed from conflict, also best", async () => {
+      const last = await check(configWith(), await resuming(at("run", "NEXTVLAD_step8")));
+      assert.deepEqual([last.resumed?.run, last.conflictingSnapshots], [STATE, []]);
       // One later snapshot is enough.
-      await failsWith(claim(configWith(), await resuming(at("run", "NEXTVLAD_epoch0"))), "SAVE_DIR_TAKEN");
+      await failsWith(check(configWith(), await resuming(at("run", "NEXTVLAD_epoch0"))), "SAVE_DIR_TAKEN");
       cpSync(at("run"), at("later"), { recursive: true });
       // Epoch 1 ends after step 8; the resumed snapshot is at step 6.
       await write(at("later", "NEXTVLAD_epoch1"), { step: 12, epoch: 2, step_in_epoch: 0 });
       await write(at("later", "NEXTVLAD_step6"), { step: 6, epoch: 1, step_in_epoch: 0 });
       const given = async (overrides: Partial<StartOptions> = {}) =>
-        claim(configWith(), await resuming(at("later", "NEXTVLAD_epoch0"), { saveDir: at("later"), ...overrides }));
+        check(configWith(), await resuming(at("later", "NEXTVLAD_epoch0"), { saveDir: at("later"), ...overrides }));
       const error = await failsWith(given(), "SAVE_DIR_TAKEN");
-      assert.match(error.message, /later than the one to resume from .*: NEXTVLAD_epoch1, NEXTVLAD_step8\. /);
+      assert.match(error.message, /later than the one to resume from: NEXTVLAD_epoch1, NEXTVLAD_step8\. /);
       for (const [step, expected] of [
         [6, ["NEXTVLAD_epoch1", "NEXTVLAD_step8"]],
         [7, ["NEXTVLAD_epoch1", "NEXTVLAD_step8", "best"]],
       ] as const) {
         rmSync(at("later", "best"), { recursive: true, force: true });
         await copyToBest(at("later", "NEXTVLAD_epoch0"), at("later"), { ...STATE, step });
-        assert.deepEqual([...(await given({ overwrite: true })).inTheWay].sort(), expected);
+        assert.deepEqual([...(await given({ overwrite: true })).conflictingSnapshots].sort(), expected);
       }
     });
 
     test("a run cannot change its seed, nor inside an epoch what the order of its videos depends on", async () => {
       const resume = (name: string, train: Record<string, unknown>) =>
-        resuming(at("run", name)).then((given) => claim(configWith(train), given));
+        resuming(at("run", name)).then((given) => check(configWith(train), given));
       const refused = async (name: string, train: Record<string, unknown>, key: string, expected: string, found: string): Promise<void> =>
         void (await failsWith(resume(name, train), "BAD_CONFIG", { key, expected, found }));
       await refused("NEXTVLAD_epoch0", { seed: 6 }, "TRAIN.seed", "5", "6");
@@ -186,12 +189,12 @@ describe("the start of a training", () => {
       await resume("NEXTVLAD_step9", { shuffle_buffer: 7, on_corrupt: "skip-record" });
       rmSync(at("run", "NEXTVLAD_step9"), { recursive: true });
       const free = await resuming(at("run", "NEXTVLAD_epoch0"), { overwrite: true });
-      await claim(configWith({ batch_size: 8, shuffle_buffer: 9, on_corrupt: "skip-shard" }), free);
+      await check(configWith({ batch_size: 8, shuffle_buffer: 9, on_corrupt: "skip-shard" }), free);
     });
   });
 
-  describe("makes the model:", () => {
-    const valuesOf = ({ store, optimizer }: Trainee): Map<string, Float32Array> => {
+  describe("createState", () => {
+    const valuesOf = ({ store, optimizer }: TrainingState): Map<string, Float32Array> => {
       const values = new Map([...store.arrays(), ...optimizer.arrays()].map(({ name, download }) => [name, download()]));
       optimizer.dispose();
       store.dispose();
@@ -208,9 +211,9 @@ describe("the start of a training", () => {
       return { source: { ...source, entries: source.entries, read: (names) => source.read(names), close }, closed: () => isClosed };
     }
 
-    test("fresh values are a function of the seed; eigen_param is the configured factor", async () => {
+    test("initial values are a function of the seed; eigen_param is the configured factor", async () => {
       const fresh = async (train: Record<string, unknown>, model: Record<string, unknown> = {}) =>
-        valuesOf(await startTrainee(configWith(train, { eigen_file: null, ...model }), null, chooseKernels(), await options()));
+        valuesOf(await createState(configWith(train, { eigen_file: null, ...model }), null, chooseKernels(), await options()));
       const [one, same, other] = [await fresh({}), await fresh({}), await fresh({ seed: 6 })];
       assert.deepEqual(one, same);
       for (const { name, initializer, shape } of parameterTable(modelSizes(configWith().MODEL))) {
@@ -254,25 +257,25 @@ describe("the start of a training", () => {
     test("resuming restores every array and moment and the state, and closes the source", async () => {
       const { source, closed } = await watched(at("run", "NEXTVLAD_step8"), true);
       const given = await options({ resume: source });
-      const trainee = await startTrainee(configWith(), { state: STATE, writtenBy: null, told: "as told" }, chooseKernels(), given);
-      assert.deepEqual(trainee.state, STATE);
-      assert.deepEqual(valuesOf(trainee), new Map(Array.from(arrays, ([name, { values }]) => [name, values])));
+      const state = await createState(configWith(), { run: STATE, writtenBy: null, source: "a test" }, chooseKernels(), given);
+      assert.deepEqual(state.run, STATE);
+      assert.deepEqual(valuesOf(state), new Map(Array.from(arrays, ([name, { values }]) => [name, values])));
       assert.ok(closed());
-      assert.match(given.log(), /NEXTVLAD_step8: epoch 1, 8 steps taken, as told/);
+      assert.match(given.log(), /resuming from \S+NEXTVLAD_step8: epoch 1, step 8 \(a test\)/);
       const other = await options({ resume: await openWeights(at("run", "NEXTVLAD_step8"), { optimizer: true }) });
-      const misfit = startTrainee(configWith({}, { num_classes: 8 }), { state: STATE, writtenBy: null, told: "" }, chooseKernels(), other);
+      const misfit = createState(configWith({}, { num_classes: 8 }), { run: STATE, writtenBy: null, source: "" }, chooseKernels(), other);
       await failsWith(misfit, "BAD_WEIGHTS");
       await other.resume?.close();
     });
 
-    test("pretrained weights fill what fits, the rest is as fresh, and all counts start at 0", async () => {
-      const fresh = valuesOf(await startTrainee(configWith({}, { eigen_file: null }), null, chooseKernels(), await options()));
+    test("pretrained weights fill the arrays that match, the others are initialized, and all counts start at 0", async () => {
+      const fresh = valuesOf(await createState(configWith({}, { eigen_file: null }), null, chooseKernels(), await options()));
       const { source, closed } = await watched(at("run", "NEXTVLAD_step8"), false);
       const given = await options({ pretrain: source });
-      const trainee = await startTrainee(configWith({}, { num_classes: 8, eigen_file: "nowhere.npy" }), null, chooseKernels(), given);
-      assert.deepEqual(trainee.state, { step: 0, epoch: 0, step_in_epoch: 0, seed: 5, best: null, validated_epoch: null, shards: null });
+      const state = await createState(configWith({}, { num_classes: 8, eigen_file: "nowhere.npy" }), null, chooseKernels(), given);
+      assert.deepEqual(state.run, { step: 0, epoch: 0, step_in_epoch: 0, seed: 5, best: null, validated_epoch: null, shards: null });
       assert.ok(closed());
-      const values = valuesOf(trainee);
+      const values = valuesOf(state);
       for (const [name, { values: pretrained }] of arrays) {
         const found = values.get(name) as Float32Array;
         if (name.startsWith("logits_clf_")) assert.equal(found.length, (pretrained.length / 7) * 8);
@@ -281,7 +284,7 @@ describe("the start of a training", () => {
       assert.match(given.log(), /40 of 42 arrays/);
     });
 
-    test("snapshots whose values or logits are NaN or Inf are refused, and the error names the newest good one before", async () => {
+    test("snapshots with non-finite values or logits are an error that names the newest good one before", async () => {
       const good = arrays;
       const spoil = (name: string, change: (value: number, i: number) => number): void => {
         const { shape, values } = good.get(name) as { shape: readonly number[]; values: Float32Array<ArrayBuffer> };
@@ -304,9 +307,9 @@ describe("the start of a training", () => {
         ["NEXTVLAD_step10", /hidden1_fc_weights_moment2_0: the weights contain NaN or Inf.*found Infinity at index 0/, "NEXTVLAD_step9"],
       ] as const) {
         const source = await openWeights(at("diverged", name), { optimizer: true });
-        const starting = startTrainee(
+        const starting = createState(
           configWith(),
-          { state: STATE, writtenBy: null, told: "" },
+          { run: STATE, writtenBy: null, source: "" },
           chooseKernels(),
           await options({ resume: source }),
         );
@@ -322,17 +325,36 @@ describe("the start of a training", () => {
       const tensors = kept.map(([name, { shape, values }]) => ({ name, dtype: "F32" as const, shape, data: values }));
       writeFileSync(at("part.safetensors"), Buffer.concat([...encodeSafetensors(tensors)]));
       const given = await options({ pretrain: (await watched(at("part.safetensors"), false)).source });
-      valuesOf(await startTrainee(configWith(), null, chooseKernels(), given));
+      valuesOf(await createState(configWith(), null, chooseKernels(), given));
       assert.match(given.log(), /WARN: .*gating_fc2_weights \[3, 12\] is missing/);
     });
 
-    test("pretrained weights of which nothing fits are an error", async () => {
+    test("pretrained weights of which no array matches are an error", async () => {
       const data = Float32Array.of(1);
       writeFileSync(at("alien.safetensors"), Buffer.concat([...encodeSafetensors([{ name: "x", dtype: "F32", shape: [1], data }])]));
       const { source } = await watched(at("alien.safetensors"), false);
-      const started = startTrainee(configWith(), null, chooseKernels(), await options({ pretrain: source }));
+      const started = createState(configWith(), null, chooseKernels(), await options({ pretrain: source }));
       await failsWith(started, "BAD_WEIGHTS", { file: at("alien.safetensors") });
       await source.close();
     });
   });
+});
+
+test("Paddle's checkpoints resume at the step of their optimizer, and at the epoch of their name", async (t) => {
+  const folder = temporaryFolder(t);
+  for (const [name, epoch, words] of [
+    ["checkpoint3", 0, /epochs count from 0/],
+    ["NEXTVLAD_epoch5", 6, /epoch from the file name/],
+    ["NEXTVLAD_epoch_0", 1, /epoch from the file name/],
+  ] as const) {
+    for (const ending of ["pdparams.gz", "pdopt.gz"])
+      copyFileSync(fileURLToPath(new URL(`checkpoint3.${ending}`, goldenFolder("resume"))), join(folder, `${name}.${ending}`));
+    const source = await openWeights(join(folder, `${name}.pdparams.gz`), { optimizer: true });
+    const { run, writtenBy, source: text } = await readResumedRun(source, 9, null);
+    await source.close();
+    const validated_epoch = epoch === 0 ? null : epoch - 1;
+    assert.deepEqual(run, { step: 3, epoch, step_in_epoch: 0, seed: 9, best: null, validated_epoch, shards: null });
+    assert.equal(writtenBy, null);
+    assert.match(text, words);
+  }
 });

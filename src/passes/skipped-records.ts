@@ -22,7 +22,7 @@ interface CorruptRecord {
  * Reports corrupt data that a command skips: a warning for each skipped record or rest of a shard (rate-limited), a summary at the end of each pass, and a list
  * next to the results.
  */
-export class DamageReport {
+export class SkippedRecordReport {
   readonly #log: Logger;
   readonly #list: IncidentList<CorruptRecord>;
   /** Counts of the current pass. */
@@ -33,19 +33,14 @@ export class DamageReport {
     this.#list = new IncidentList(join(saveDir, `${command}.corrupt_records.json`), log);
   }
 
-  /** Keeps the list of the resumed run (`goesOn`), or removes that of another run. */
-  begin(goesOn: boolean): Promise<void> {
-    return this.#list.start(goesOn);
+  /** Keeps the list of the run that is resumed, or removes that of another run. */
+  start(isResumed: boolean): Promise<void> {
+    return this.#list.start(isResumed);
   }
 
-  /** Whether anything was skipped so far, by the resumed run too. */
-  get hasAny(): boolean {
-    return this.#list.size > 0;
-  }
-
-  /** Records and logs what a stream skipped. */
-  note(parts: readonly SkippedRecord[]): void {
-    for (const { error, extent } of parts) {
+  /** Lists and logs what a stream skipped. */
+  add(skipped: readonly SkippedRecord[]): void {
+    for (const { error, extent } of skipped) {
       const { code, what, details } = error;
       const { file: shard = null, record = null, byteOffset: byte_offset = null } = details;
       const video = details.video === undefined ? null : escapeBytes(details.video);
@@ -54,27 +49,26 @@ export class DamageReport {
       else this.#counts.rests++;
       const count = this.#counts.records + this.#counts.rests;
       if (!shouldLog(count)) continue;
-      const words = extent === "record" ? "left out this record" : "left out the rest of this shard";
       this.#log.warn(
         { code, ...details, ...(video === null ? {} : { video }), left_out: extent },
-        `${words}: ${deserialiseError(error).message}`,
+        `skipped ${extent === "record" ? "a corrupt record" : "the rest of a corrupt shard"}: ${deserialiseError(error).message}`,
       );
     }
   }
 
-  /** Ends a pass over the data: if anything was skipped, writes the list and logs how much. */
-  async conclude(title: string): Promise<void> {
+  /** Ends a pass over the data: if anything was skipped, writes the list and logs how much. `title`: of the pass. */
+  async endPass(title: string): Promise<void> {
     const { records, rests } = this.#counts;
     if (records + rests === 0) return;
     await this.#list.write();
     this.#counts = { records: 0, rests: 0 };
     const parts = [
-      ...(records > 0 ? [`${records} ${records === 1 ? "record" : "records"}`] : []),
-      ...(rests > 0 ? [`the rest of ${rests} ${rests === 1 ? "shard" : "shards"}`] : []),
+      ...(records > 0 ? [`${records} corrupt ${records === 1 ? "record" : "records"}`] : []),
+      ...(rests > 0 ? [`the rest of ${rests} corrupt ${rests === 1 ? "shard" : "shards"}`] : []),
     ];
     this.#log.warn(
       { left_out_records: records, left_out_rests: rests },
-      `${title}: left out ${parts.join(" and ")} for damage, listed in ${this.#list.path}`,
+      `${title}: skipped ${parts.join(" and ")}, listed in ${this.#list.path}`,
     );
   }
 }

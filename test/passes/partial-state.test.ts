@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  assertSameSettings,
   encodePartialState,
   encodeSums,
   type PartialState,
   parsePartialState,
-  refuseOtherWork,
   restoreSums,
-} from "../../src/results/partial-state.js";
+} from "../../src/passes/partial-state.js";
 
 const state: PartialState = {
   work: { "MODEL.topk": "20", "--weights": "weights with checksum 01234567" },
@@ -27,7 +27,7 @@ test("a state comes back as it was; one that was changed, or is of another form,
     message: /f: the checksum of .* \(expected \w{8}, found \w{8}\)/,
   });
   for (const half of ["", text.slice(0, 50)])
-    assert.throws(() => parsePartialState(half, "f"), { code: "BAD_RESULTS", message: /no JSON object/ });
+    assert.throws(() => parsePartialState(half, "f"), { code: "BAD_RESULTS", message: /not a JSON object/ });
   const other = encodePartialState({ ...state, fraction: 2 });
   assert.throws(() => parsePartialState(other, "f"), { code: "BAD_RESULTS", message: /invalid state of .*: fraction/ });
 });
@@ -60,7 +60,7 @@ test("an unknown format version is named, with the versions that are read", () =
 });
 
 test("other work is refused with the key and both values, whichever of the two has it", () => {
-  refuseOtherWork(state.work, { ...state.work }, "f");
+  assertSameSettings(state.work, { ...state.work }, "f");
   const policy = (onCorrupt: string) => ({ ...state.work, "TEST.on_corrupt": onCorrupt });
   const labels = { ...state.work, "--labels": "names with checksum 1" };
   const cases: readonly [Record<string, string>, Record<string, string>, RegExp][] = [
@@ -70,6 +70,6 @@ test("other work is refused with the key and both values, whichever of the two h
     [policy("skip-record"), policy("skip-shard"), /TEST\.on_corrupt: .*\(expected skip-record, found skip-shard\)/],
     [policy("skip-record"), policy("error"), /TEST\.on_corrupt: .*\(expected skip-record, found error\)/],
   ];
-  refuseOtherWork(policy("error"), policy("skip-shard"), "f");
-  for (const [then, now, message] of cases) assert.throws(() => refuseOtherWork(then, now, "f"), { code: "BAD_CONFIG", message });
+  assertSameSettings(policy("error"), policy("skip-shard"), "f");
+  for (const [then, now, message] of cases) assert.throws(() => assertSameSettings(then, now, "f"), { code: "BAD_CONFIG", message });
 });

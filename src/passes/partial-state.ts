@@ -9,7 +9,7 @@ const count = z.int().min(0);
 
 const stateSchema = z.strictObject({
   format_version: z.literal(FORMAT_VERSION),
-  /** Everything that determines the results, by config key or flag. */
+  /** The settings that determine the results, by config key or flag. */
   work: z.record(z.string(), z.string()),
   /** The shards' modification times and checksums: see `ShardContents`. `corrupt` names the shard that ended the run. Older versions did not write it. */
   shards: z
@@ -47,7 +47,7 @@ export function encodePartialState(state: PartialState): string {
   return stringifyWithChecksum({ format_version: FORMAT_VERSION, ...state });
 }
 
-/** Converts the state of each older format version to the next version. */
+/** Converts a state of an older format version to the next version. */
 const UPGRADES: Readonly<Record<number, (state: Record<string, unknown>) => Record<string, unknown>>> = {
   1: nameSums,
   2: (state) => ({ ...state, format_version: 3, shards: null }),
@@ -65,7 +65,7 @@ function nameSums(state: Record<string, unknown>): Record<string, unknown> {
 export function parsePartialState(text: string, file: string): PartialState {
   const sealed = parseWithChecksum(text);
   if (sealed === null)
-    throw new NextvladError("BAD_RESULTS", "the state of the partial results is no JSON object", { file, remedy: FRESH });
+    throw new NextvladError("BAD_RESULTS", "the state of the partial results is not a JSON object", { file, remedy: FRESH });
   const { rest, expected, found } = sealed;
   const version = Number(rest.format_version);
   if (!(version === FORMAT_VERSION || version in UPGRADES)) {
@@ -99,9 +99,9 @@ export function encodeSums(sums: Sums): PartialState["sums"] {
 /** Restores sums from a state. Throws BAD_RESULTS, without changing any sum, unless the state has exactly these names and lengths. */
 export function restoreSums(sums: Sums, saved: PartialState["sums"], file: string): void {
   const decoded = Object.fromEntries(Object.entries(saved).map(([name, text]) => [name, decodeFloats(text)]));
-  const [expected, found] = [describeSums(sums), describeSums(decoded)];
+  const [expected, found] = [formatSums(sums), formatSums(decoded)];
   if (expected !== found) {
-    const what = "the partial results hold other sums than this version of nextvlad";
+    const what = "the sums in the partial results do not match this version of nextvlad";
     throw new NextvladError("BAD_RESULTS", what, { file, expected, found, remedy: FRESH });
   }
   for (const [name, values] of Object.entries(decoded)) sums[name]?.set(values);
@@ -112,20 +112,20 @@ function decodeFloats(text: string): Float64Array {
   return new Float64Array(bytes.buffer, 0, Math.floor(bytes.length / 8));
 }
 
-/** Describes sums by name and length: "positives (10 values), videos". */
-function describeSums(sums: Sums): string {
+/** Formats sums by name and length: "positives (10 values), videos". */
+function formatSums(sums: Sums): string {
   const names = Object.keys(sums).sort();
   return names.map((name) => (sums[name]?.length === 1 ? name : `${name} (${sums[name]?.length} values)`)).join(", ") || "none";
 }
 
-/** Throws BAD_CONFIG at the first setting that differs from that of the saved results. The policy for corrupt data may change if it was `error`. */
-export function refuseOtherWork(then: PartialState["work"], now: PartialState["work"], file: string): void {
-  for (const key of new Set([...Object.keys(now), ...Object.keys(then)])) {
-    if (now[key] === then[key]) continue;
+/** Throws BAD_CONFIG at the first setting that differs from the saved ones. The policy for corrupt data may change if it was `error`. */
+export function assertSameSettings(saved: PartialState["work"], settings: PartialState["work"], file: string): void {
+  for (const key of new Set([...Object.keys(settings), ...Object.keys(saved)])) {
+    if (settings[key] === saved[key]) continue;
     // With `error`, the results so far contain no corrupt data, so another policy affects only the rest.
-    if (key.endsWith(".on_corrupt") && then[key] === "error") continue;
-    const values = { expected: showText(String(then[key] ?? "nothing")), found: showText(String(now[key] ?? "nothing")) };
-    const remedy = "leave it as it was, or start from the beginning, without --resume";
-    throw new NextvladError("BAD_CONFIG", "what was stopped cannot go on with another value", { file, key, ...values, remedy });
+    if (key.endsWith(".on_corrupt") && saved[key] === "error") continue;
+    const values = { expected: showText(saved[key] ?? "nothing"), found: showText(settings[key] ?? "nothing") };
+    const remedy = `use the earlier value, or ${FRESH}`;
+    throw new NextvladError("BAD_CONFIG", "a resumed run cannot change this setting", { file, key, ...values, remedy });
   }
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { resumeCommand } from "../../src/commands/go-on.js";
+import { resumeCommand } from "../../src/commands/resume-command.js";
 import { runProgram } from "../helpers/nextvlad.js";
 
 test("the resume command is the one that was given, with --resume once, whole through a shell", async () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { buildConfig, loadConfig } from "../../src/config/load.js";
-import { bytesPerVideo, chooseBatchSize } from "../../src/inference/batch-size.js";
+import { bytesPerVideo, chooseBatchSize } from "../../src/inference/infer.js";
 import { repository } from "../helpers/nextvlad.js";
 
 const { MODEL } = await loadConfig(join(repository, "configs/nextvlad.yaml"));

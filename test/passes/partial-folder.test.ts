@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { PartialFolder } from "../../src/results/partial-folder.js";
+import { PartialFolder } from "../../src/passes/partial-folder.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
 import { temporaryFolder } from "../helpers/files.js";
 
@@ -32,7 +32,7 @@ test("a folder that holds other files is refused, and nothing of it goes", async
   for (const name of ["thesis.docx", "tally.bin", "a.csv"]) writeFileSync(join(path, name), "mine");
   await assert.rejects(PartialFolder.open(path, log), {
     code: "FILE_UNWRITABLE",
-    message: /out\.partial: the folder of partial results holds a file of another kind, thesis\.docx\. Move it away\.$/,
+    message: /out\.partial: the folder of partial results contains another file, thesis\.docx\. Move it away\.$/,
   });
   assert.deepEqual(readdirSync(path).sort(), ["a.csv", "tally.bin", "thesis.docx"]);
   const link = join(temporaryFolder(t), "out.partial");

@@ -16,7 +16,7 @@ const STEPS = 6;
 const loggedSteps = (log: string): number[] => [...log.matchAll(/iter (\d+) /g)].map(([, step]) => Number(step));
 const validatedEpochs = (log: string): number[] => [...log.matchAll(/\[VALID\] Epoch (\d+)/g)].map(([, epoch]) => Number(epoch));
 
-describe("a training run", () => {
+describe("train", () => {
   let folder: string;
   let config: string;
   let straight: Awaited<ReturnType<typeof trainInProcess>>;
@@ -166,7 +166,7 @@ describe("a training run", () => {
     const { outcome, log } = await trainInProcess(config, at("failed"), { resume: path, settings: resumed });
     // 99 videos also make 6 batches.
     assert.deepEqual([outcome.epochs, outcome.steps], [1, STEPS]);
-    assert.match(log, /WARN: epoch 0: left out 1 record for damage/);
+    assert.match(log, /WARN: epoch 0: skipped 1 corrupt record/);
   });
 
   test("saves after any error between steps, and after none inside one, whose weights may be half updated", async () => {
@@ -240,7 +240,10 @@ describe("a training run", () => {
       const settings = ["TRAIN.learning_rate=1e20", `TRAIN.on_nan=${policy}`];
       // The loss is not logged: with "stop", only the check before saving a snapshot detects the divergence.
       const running = trainInProcess(config, at("diverging"), { resume, settings, logIntervalSteps: 0, saveInterval: { steps: 2 } });
-      assert.match((await failsWith(running, "NOT_FINITE")).message, new RegExp(`Go on from the last good snapshot, --resume ${resume},`));
+      assert.match(
+        (await failsWith(running, "NOT_FINITE")).message,
+        new RegExp(`Resume from the last good snapshot \\(--resume ${resume}\\)`),
+      );
       assert.deepEqual(snapshotsIn("diverging"), ["NEXTVLAD_epoch0"]);
     }
   });

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { appendFileSync, existsSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { PartialFile } from "../../src/results/partial-file.js";
+import { PartialFile } from "../../src/passes/partial-file.js";
 import { fillDisk, temporaryFolder } from "../helpers/files.js";
 
 test("a reopened file is truncated to its mark, and its content is passed on", async (t) => {

@@ -1,35 +1,8 @@
 import { encodeBytes } from "../base/byte-text.js";
 import { escapeText } from "../base/shown-value.js";
 import { isShellPipe } from "../data/file-list.js";
-import type { LogInterval } from "../evaluation/watched-batches.js";
-import type { ResumeOptions } from "../results/resumable-results.js";
 import { splitFlag } from "./arguments.js";
-import { FLAG_ALIASES, type InferFlags, overriddenKeys } from "./flags.js";
-import type { Run } from "./run.js";
-
-/** Default interval between saves of partial results: the most work that a killed run loses. */
-const SAVE_INTERVAL_MS = 10_000;
-const LOG_INTERVAL_MS = 10_000;
-
-/** Returns how often `eval` and `infer` log: as set by `--log-interval`, by default every 10 s. */
-export function logInterval({ logInterval: steps }: Pick<InferFlags, "logInterval">): LogInterval {
-  return steps === undefined ? { ms: LOG_INTERVAL_MS } : { steps };
-}
-
-/** Returns how `eval` and `infer` save and resume partial results, according to their flags. */
-export function resumeOptions(flags: Pick<InferFlags, "resume" | "saveInterval">, { onSaveRequest }: Run): ResumeOptions {
-  // Registered before the work provides its save function: without a listener, Node opens the inspector's port at SIGUSR1.
-  let save = (): void => undefined;
-  onSaveRequest(() => save());
-  return {
-    resume: flags.resume ?? false,
-    saveInterval: flags.saveInterval ?? { ms: SAVE_INTERVAL_MS },
-    resumeCommand: resumeCommand(process.argv.slice(2)),
-    onSaveRequest: (now) => {
-      save = now;
-    },
-  };
-}
+import { FLAG_ALIASES, overriddenKeys } from "./flags.js";
 
 /**
  * Returns the shell command that resumes the run started with `args`: without the flags in `dropped`, and with `added` in place of earlier values of the same
@@ -38,25 +11,25 @@ export function resumeOptions(flags: Pick<InferFlags, "resume" | "saveInterval">
  * explains them. `train` needs no `--config` from a pipe: the snapshot contains the config.
  */
 export function resumeCommand(args: readonly string[], added: readonly string[] = ["--resume"], dropped: readonly string[] = []): string {
-  const gone = new Set([...dropped, ...added.filter(isFlag)]);
+  const replaced = new Set([...dropped, ...added.filter(isFlag)]);
   const isNamed = (flag: string, names: ReadonlySet<string>): boolean =>
     names.has(flag) || (FLAG_ALIASES[flag] ?? []).some((name) => names.has(name));
-  const goneKeys = new Set([...gone].flatMap((flag) => overriddenKeys("train", flag)));
+  const replacedKeys = new Set([...replaced].flatMap((flag) => overriddenKeys("train", flag)));
   const kept = splitArguments(args).filter(({ flag, key, value }) => {
-    if (isNamed(flag, gone) || (isNamed(flag, SET) && goneKeys.has(key.slice(0, -1)))) return false;
+    if (isNamed(flag, replaced) || (isNamed(flag, SET) && replacedKeys.has(key.slice(0, -1)))) return false;
     return !(args[0] === "train" && isNamed(flag, CONFIG) && isShellPipe(value));
   });
   const lists = kept.filter(({ value, ...argument }) => isList(argument) && isShellPipe(value));
   const placeholders: string[] = [];
   const words = kept.map((argument) => {
-    const { written, key, value, isApart } = argument;
+    const { written, key, value, isSeparate } = argument;
     let file = value;
     if (isShellPipe(value) && isList(argument) && value === lists[0]?.value) file = "-";
     else if (written !== "" && isShellPipe(value)) {
       file = placeholder(argument);
       placeholders.push(file);
     }
-    return isApart ? `${quote(written)} ${quote(key + file)}` : quote(written + key + file);
+    return isSeparate ? `${quote(written)} ${quote(key + file)}` : quote(written + key + file);
   });
   const notes = [
     ...(lists.length > 0 ? ["give the same list of shards on standard input"] : []),
@@ -78,7 +51,7 @@ interface Argument {
   readonly key: string;
   readonly value: string;
   /** Whether the value is a separate argument. */
-  readonly isApart: boolean;
+  readonly isSeparate: boolean;
 }
 
 function splitArguments(args: readonly string[]): readonly Argument[] {
@@ -87,13 +60,13 @@ function splitArguments(args: readonly string[]): readonly Argument[] {
     const arg = args[i] as string;
     const { flag, value } = isFlag(arg) ? splitFlag(arg) : { flag: "", value: arg };
     const next = args[i + 1];
-    const isApart = isFlag(arg) && value === "" && next !== undefined && !isFlag(next);
-    if (isApart) i++;
+    const isSeparate = isFlag(arg) && value === "" && next !== undefined && !isFlag(next);
+    if (isSeparate) i++;
     const attached = value.replace(flag === "" ? "" : /^=/, "");
-    const text = isApart ? next : attached;
+    const text = isSeparate ? next : attached;
     const [key = ""] = (flag === "" ? null : /^[A-Z]+\.\w+=/.exec(text)) ?? [];
-    const written = isApart ? arg : arg.slice(0, arg.length - attached.length);
-    found.push({ flag, written, key, value: text.slice(key.length), isApart });
+    const written = isSeparate ? arg : arg.slice(0, arg.length - attached.length);
+    found.push({ flag, written, key, value: text.slice(key.length), isSeparate });
   }
   return found;
 }
@@ -118,13 +91,4 @@ function quoteCharacter(character: string): string {
   if (character === "'" || character === "\\") return `\\${character}`;
   if (escapeText(character) === character) return character;
   return Array.from(encodeBytes(character), (byte) => `\\x${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
-}
-
-/**
- * Returns the last lines of a pass that a signal stopped: its progress, and the command to resume it. `keptIn`: the folder of the partial results; null if
- * there are none.
- */
-export function tellStop(title: string, videos: number, keptIn: string | null): readonly string[] {
-  if (keptIn === null) return [`${title} stopped after ${videos} videos: nothing to keep`];
-  return [`${title} stopped after ${videos} videos, which are kept in ${keptIn}`, `resume with: ${resumeCommand(process.argv.slice(2))}`];
 }

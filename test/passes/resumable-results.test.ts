@@ -5,7 +5,7 @@ import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { pino } from "pino";
 import { type ErrorCode, NextvladError } from "../../src/base/errors.js";
-import { type BatchWriter, writeResumably } from "../../src/results/resumable-results.js";
+import { type BatchWriter, writeResumably } from "../../src/passes/resumable-results.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { examined } from "../helpers/shards.js";
 
@@ -17,7 +17,7 @@ test("the resume command is offered, and partial results are kept, unless all la
     const options = {
       ...{
         stem,
-        work: {},
+        settings: {},
         computedBy: "test",
         target: null,
         tally: null,
@@ -48,7 +48,7 @@ test("partial results are not continued with a shard whose content changed, and 
   const run = (modified: number, ends: string, resume: boolean) =>
     writeResumably(
       {
-        ...{ stem, work: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
+        ...{ stem, settings: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
         shards: { list: ["a.tfrecord"].map(examined), contents: { modified_ms: [modified], ends_crc32c: [ends] } },
         ...{ resume, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
       },
@@ -67,7 +67,7 @@ test("after an error about a corrupt shard, the run resumes with a good copy of 
   const run = (ends: readonly [string, string], modified: number, resume: boolean, failure: NextvladError | null) =>
     writeResumably(
       {
-        ...{ stem, work: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
+        ...{ stem, settings: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
         shards: {
           list: ["a.tfrecord", "b.tfrecord"].map(examined),
           contents: { modified_ms: [modified, modified], ends_crc32c: [...ends] },

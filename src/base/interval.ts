@@ -1,0 +1,8 @@
+/** How often a pass over videos saves or logs: every `steps` steps (0: never), or every `ms` milliseconds. */
+export type Interval = { readonly steps: number } | { readonly ms: number };
+
+/** Returns whether an interval has ended at step `step`, `elapsedMs` after the last time. */
+export function isDue(interval: Interval, step: number, elapsedMs: number): boolean {
+  if ("ms" in interval) return elapsedMs >= interval.ms;
+  return interval.steps > 0 && step % interval.steps === 0;
+}

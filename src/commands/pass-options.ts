@@ -1,0 +1,46 @@
+import type { EvaluateOptions } from "../inference/evaluate.js";
+import type { InferFlags } from "./flags.js";
+import { resumeCommand } from "./resume-command.js";
+import type { Run } from "./run.js";
+
+/** Default interval between saves of partial results: the most work that a killed run loses. */
+const SAVE_INTERVAL_MS = 10_000;
+const LOG_INTERVAL_MS = 10_000;
+
+/** Returns the options that `eval` and `infer` share: how the pass over the videos is logged, saved, stopped and resumed. */
+export async function passOptions(
+  command: "eval" | "infer",
+  flags: Pick<InferFlags, "saveDir" | "logInterval" | "resume" | "saveInterval">,
+  { telemetry, signal, onSaveRequest }: Run,
+): Promise<Pick<EvaluateOptions, "logInterval" | "resumable" | "signal" | "telemetry" | "skipped">> {
+  const { SkippedRecordReport } = await import("../passes/skipped-records.js");
+  // Registered before the pass provides its save function: without a listener, Node opens the inspector's port at SIGUSR1.
+  let save = (): void => undefined;
+  onSaveRequest(() => save());
+  return {
+    logInterval: flags.logInterval === undefined ? { ms: LOG_INTERVAL_MS } : { steps: flags.logInterval },
+    resumable: {
+      resume: flags.resume ?? false,
+      saveInterval: flags.saveInterval ?? { ms: SAVE_INTERVAL_MS },
+      resumeCommand: resumeCommand(process.argv.slice(2)),
+      onSaveRequest: (saveNow) => {
+        save = saveNow;
+      },
+    },
+    signal,
+    telemetry,
+    skipped: new SkippedRecordReport(flags.saveDir, command, telemetry.log),
+  };
+}
+
+/**
+ * Returns the last lines of a pass that a signal stopped: its progress, and the command to resume it. `partialFolder`: the folder of the partial results; null
+ * if there are none.
+ */
+export function formatStop(title: string, videos: number, partialFolder: string | null): readonly string[] {
+  if (partialFolder === null) return [`${title} stopped after ${videos} videos: no partial results`];
+  return [
+    `${title} stopped after ${videos} videos; partial results are in ${partialFolder}`,
+    `resume with: ${resumeCommand(process.argv.slice(2))}`,
+  ];
+}

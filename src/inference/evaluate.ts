@@ -1,0 +1,88 @@
+import { join } from "node:path";
+import { writeFileAtomic } from "../base/files.js";
+import type { Interval } from "../base/interval.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
+import type { Config } from "../config/schema.js";
+import { readContents, type Shard } from "../data/shard.js";
+import { checkLabelled, encodeMetrics, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { loadNetwork } from "../passes/frozen-weights.js";
+import { measure } from "../passes/measure.js";
+import { forwardStreamEvents, noVideosError, openReading } from "../passes/reading.js";
+import {
+  type BatchWriter,
+  describeSettings,
+  type ResumableOutcome,
+  type ResumeOptions,
+  writeResumably,
+} from "../passes/resumable-results.js";
+import type { SkippedRecordReport } from "../passes/skipped-records.js";
+import { resultStem } from "../results/result-formats.js";
+import type { ResultTarget } from "../results/result-writer.js";
+import type { Telemetry } from "../telemetry/telemetry.js";
+
+export interface EvaluateOptions {
+  /** Closed once they are loaded. */
+  readonly weights: WeightSource;
+  /** Name of the shard list, for errors. */
+  readonly filelist: string;
+  readonly shards: readonly Shard[];
+  readonly batchSize: number;
+  readonly saveDir: string;
+  /** Where to write the predictions; null: nowhere. */
+  readonly target: ResultTarget | null;
+  readonly logInterval: Interval;
+  readonly signal: AbortSignal;
+  readonly resumable: ResumeOptions;
+  readonly telemetry: Telemetry;
+  readonly skipped: SkippedRecordReport;
+}
+
+export interface EvaluateOutcome extends ResumableOutcome {
+  /** Null if the run stopped early. */
+  readonly metrics: Metrics | null;
+  readonly metricsFile: string;
+}
+
+/**
+ * Runs `nextvlad eval`: computes the metrics of weights on labeled videos, and writes them to {MODEL.name}_eval_result.json and, if requested, the predictions
+ * that they are computed from. Throws what reading, loading and writing throw.
+ */
+export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluateOutcome> {
+  const { MODEL, TEST } = config;
+  const { telemetry, batchSize, filelist, shards, target, saveDir, skipped } = options;
+  const { network, checksum, computedBy, dispose } = await loadNetwork(config, options.weights, TEST, batchSize, telemetry);
+  const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
+  const stem = join(saveDir, resultStem(MODEL.name, "eval_result"));
+  const metricsFile = `${stem}.json`;
+  const resumable = {
+    ...options.resumable,
+    stem,
+    settings: describeSettings(config, "TEST", { batchSize, shards, weights: checksum, target }),
+    shards: { list: shards, contents: await readContents(shards) },
+    computedBy,
+    target,
+    tally: accumulator,
+    log: telemetry.log,
+  };
+  const measureRest = async (writer: BatchWriter) => {
+    const { done } = writer;
+    await skipped.start(done.batches > 0);
+    const { on_corrupt: onCorrupt, num_readers: readers } = TEST;
+    const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt, skipBatches: done.batches } as const;
+    const pass = { title: "eval", logInterval: options.logInterval, signal: options.signal, telemetry, skipped, done };
+    const { stopped } = await measure(network, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass, writer);
+    if (!stopped && writer.done.videos === 0) throw noVideosError(filelist);
+    return { stopped };
+  };
+  let metrics = null as Metrics | null;
+  const writeMetrics = async () => {
+    // Checked here, because a resumed run whose batches are all done skips `measureRest`.
+    checkLabelled(accumulator, filelist, telemetry.log);
+    // Called only once, because it sorts the predictions of all videos.
+    metrics = accumulator.result();
+    await writeFileAtomic(metricsFile, encodeMetrics(metrics));
+  };
+  const outcome = await writeResumably(resumable, measureRest, writeMetrics);
+  dispose();
+  return { ...outcome, metrics, metricsFile };
+}

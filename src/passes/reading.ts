@@ -1,0 +1,82 @@
+import { NextvladError } from "../base/errors.js";
+import { type Interval, isDue } from "../base/interval.js";
+import type { Config } from "../config/schema.js";
+import { adviseSkipping } from "../data/corrupt-records.js";
+import { describeStall } from "../data/stall-watch.js";
+import { type BatchStream, closeOnAbort, openStream, type StreamEvents, type StreamOptions } from "../data/stream.js";
+import { type RaggedBatch, videoShape } from "../data/video.js";
+import { Pace } from "../telemetry/progress.js";
+import type { Telemetry } from "../telemetry/telemetry.js";
+import type { SkippedRecordReport } from "./skipped-records.js";
+
+/** What to read in a sequential pass. */
+export interface ReadOptions extends Pick<StreamOptions, "shards" | "batchSize" | "readers" | "onCorrupt" | "skipBatches"> {
+  /** Determines the shape of the videos. */
+  readonly model: Config["MODEL"];
+  readonly labels: "required" | "optional";
+}
+
+/** Opens shards for one pass in list order, over all videos except those of the first `skipBatches` batches. The last batch may be smaller. */
+export function openReading({ model, labels, ...options }: ReadOptions, events: StreamEvents = {}): BatchStream {
+  const sequential = { order: "sequential", seed: 0, epoch: 0, shuffleBuffer: 1, dropLast: false } as const;
+  return openStream({ ...videoShape(model, labels), ...sequential, ...options }, events);
+}
+
+/** Forwards a stream's skipped-record and stall events to the log. */
+export function forwardStreamEvents(skipped: SkippedRecordReport, { log }: Telemetry): StreamEvents {
+  return {
+    onSkipped: (records) => skipped.add(records),
+    onStall: (stall) => log.warn({ waited_ms: stall.waitedMs, shards: stall.shards }, describeStall(stall)),
+  };
+}
+
+/** How a pass over videos is reported and stopped. */
+export interface PassOptions {
+  readonly title: string;
+  readonly logInterval: Interval;
+  readonly signal: AbortSignal;
+  readonly telemetry: Telemetry;
+  /** Batches that an earlier run did, which the stream skips, and their share of its bytes (0..1). */
+  readonly done?: { readonly batches: number; readonly fraction: number };
+  readonly skipped: SkippedRecordReport;
+}
+
+/**
+ * Yields a stream's batches and, after each, updates the progress bar and, when due, logs `describe(step)` (step from 0). Ends early at the signal, and closes
+ * the stream. Adds to errors about corrupt data how to skip it.
+ */
+export async function* watchBatches(
+  stream: BatchStream,
+  { title, logInterval, signal, telemetry, skipped, done = { batches: 0, fraction: 0 } }: PassOptions,
+  describe: (step: number) => string,
+): AsyncGenerator<RaggedBatch, void> {
+  const pace = new Pace(stream, undefined, done.fraction);
+  let step = done.batches;
+  let loggedMs = performance.now();
+  const release = closeOnAbort(stream, signal);
+  telemetry.progress.start(title);
+  try {
+    for await (const batch of stream) {
+      yield batch;
+      pace.count(batch.ids.length);
+      telemetry.progress.update(pace.state());
+      if (isDue(logInterval, step, performance.now() - loggedMs)) {
+        telemetry.log.info(pace.facts(), `${describe(step)}, ${pace.describe()}`);
+        loggedMs = performance.now();
+      }
+      step++;
+    }
+  } catch (error) {
+    throw adviseSkipping(error);
+  } finally {
+    telemetry.progress.end();
+    release();
+    await stream.close();
+    await skipped.endPass(title);
+  }
+}
+
+/** Returns the TOO_FEW_VIDEOS error for shards that contain no video, or no valid one. */
+export function noVideosError(filelist: string): NextvladError {
+  return new NextvladError("TOO_FEW_VIDEOS", "the shards contain no videos", { file: filelist, remedy: "name shards with videos" });
+}

@@ -1,0 +1,69 @@
+import { bestSnapshot, checkSnapshot, copyToBest, rewriteState } from "../checkpoints/snapshot.js";
+import { liesIn } from "../checkpoints/snapshot-layout.js";
+import { describeFileList } from "../data/file-list.js";
+import { checkLabelled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { FrozenNetwork } from "../model/frozen.js";
+import { modelSizes } from "../model/sizes.js";
+import { measure } from "../passes/measure.js";
+import { forwardStreamEvents, noVideosError, openReading } from "../passes/reading.js";
+import type { TrainOutcome } from "./options.js";
+import { logValidation } from "./report.js";
+import type { Training } from "./start.js";
+
+/** Forgets the best validation if its snapshot is not in the save-dir: a run that is resumed in another save-dir determines its best again. */
+export async function loadBest({ options, state }: Training): Promise<void> {
+  const { best } = state.run;
+  if (best === null) return;
+  const found = await checkSnapshot(bestSnapshot(options.saveDir)).catch(() => null);
+  if (found?.best?.epoch !== best.epoch || found.best.gap !== best.gap) state.run = { ...state.run, best: null };
+}
+
+/** Returns the best validation so far. */
+export function bestOf({ options, state }: Training): TrainOutcome["best"] {
+  const { best } = state.run;
+  return best === null ? null : { ...best, path: bestSnapshot(options.saveDir) };
+}
+
+/** Validates the last epoch if the run that is resumed was stopped before it could. */
+export async function validateMissedEpoch(training: Training): Promise<void> {
+  const { epoch, step_in_epoch, validated_epoch } = training.state.run;
+  if (step_in_epoch === 0 && epoch > 0 && validated_epoch !== epoch - 1) await validateIfDue(training, epoch - 1);
+}
+
+/** Validates after an epoch that `validIntervalEpochs` divides, counted from 1; copies its snapshot to `best` if it is the best so far. */
+export async function validateIfDue(training: Training, epoch: number): Promise<void> {
+  const { saver, state, options } = training;
+  const { validIntervalEpochs, signal, saveDir, telemetry } = options;
+  if (validIntervalEpochs === 0 || (epoch + 1) % validIntervalEpochs !== 0 || signal.aborted) return;
+  const metrics = await validate(training);
+  if (metrics === null) return;
+  logValidation(telemetry.log, epoch, metrics);
+  await saver.flush();
+  const snapshot = saver.lastWritten as string;
+  const { best } = state.run;
+  state.run = { ...state.run, validated_epoch: epoch };
+  if (best === null || metrics.gap > best.gap) {
+    state.run = { ...state.run, best: { epoch, gap: metrics.gap } };
+    telemetry.log.info(`best so far: ${await copyToBest(snapshot, saveDir, state.run)}`);
+  }
+  // Do not change a snapshot of another save-dir, which this run resumed from.
+  if (liesIn(saveDir, snapshot)) await rewriteState(snapshot, state.run);
+}
+
+/** Returns the metrics of the current weights on the validation shards; null if a signal stopped the pass. */
+async function validate({ config, options, state }: Training): Promise<Metrics | null> {
+  const { MODEL, TRAIN, VALID } = config;
+  const { validShards: shards, telemetry, skipped, signal } = options;
+  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, state.store, state.kernels);
+  const { batch_size: batchSize, num_readers: readers } = VALID;
+  const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt: TRAIN.on_corrupt } as const;
+  const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
+  const pass = { title: "validation", logInterval: { steps: 0 }, signal, telemetry, skipped };
+  const { stopped } = await measure(network, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass);
+  network.dispose();
+  if (stopped) return null;
+  const filelist = describeFileList(VALID.filelist);
+  if (accumulator.sums.videos[0] === 0) throw noVideosError(filelist);
+  checkLabelled(accumulator, filelist, telemetry.log);
+  return accumulator.result();
+}
