@@ -235,7 +235,7 @@ test("eval and infer skip corrupt data and report how much; a label out of range
   for (const command of ["eval", "infer"]) {
     const empty = await runNextvlad([command, ...weights, "--filelist", ruined, "--save-dir", join(folder, "empty")]);
     assert.equal(empty.exitCode, 1);
-    assert.match(empty.error, /ruined\.tfrecord: the shards hold no videos/);
+    assert.match(empty.error, /ruined\.tfrecord: the shards contain no videos/);
     assert.equal(existsSync(join(folder, "empty", "NEXTVLAD_infer_result.pkl")), false);
   }
 });
