@@ -28,11 +28,6 @@ export function openInputSync(path: string): number {
   }
 }
 
-/** Default maximum length of a shard's record. An hour of YouTube-8M frames takes 4 MB. */
-export const DEFAULT_MAX_RECORD_BYTES = 2 ** 28;
-/** Largest value that --max-record-bytes accepts. */
-export const LARGEST_MAX_RECORD_BYTES = 2 ** 30;
-
 /** Default maximum size of a file that is read as a whole: lists, states, tables. */
 const MAX_INPUT_BYTES = 2 ** 28;
 

@@ -19,3 +19,8 @@ export function formatBytes(bytes: number): string {
   const [size, unit] = bytes < 1e9 ? [bytes / 1e6, "MB"] : [bytes / 1e9, "GB"];
   return `${Number(size.toPrecision(3))} ${unit}`;
 }
+
+/** Default maximum length of a shard's record. An hour of YouTube-8M frames takes 4 MB. */
+export const DEFAULT_MAX_RECORD_BYTES = 2 ** 28;
+/** Largest value that --max-record-bytes accepts. */
+export const LARGEST_MAX_RECORD_BYTES = 2 ** 30;

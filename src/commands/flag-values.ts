@@ -1,7 +1,6 @@
 import { InvalidArgumentError } from "commander";
-import { LARGEST_MAX_RECORD_BYTES } from "../base/input.js";
 import type { Interval } from "../base/interval.js";
-import { parseByteSize } from "../base/numbers.js";
+import { LARGEST_MAX_RECORD_BYTES, parseByteSize } from "../base/numbers.js";
 import { localPath } from "../base/paths.js";
 import type { FileList } from "../data/file-list.js";
 import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../base/input.js";
+import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../base/numbers.js";
 import {
   byteSize,
   corruptPolicy,

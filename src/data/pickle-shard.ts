@@ -1,7 +1,8 @@
 import type { FileHandle } from "node:fs/promises";
 import { decodeBytes, normaliseBytes } from "../base/byte-text.js";
 import { type ErrorDetails, fileError, NextvladError } from "../base/errors.js";
-import { DEFAULT_MAX_RECORD_BYTES, openInput, readExactly } from "../base/input.js";
+import { openInput, readExactly } from "../base/input.js";
+import { DEFAULT_MAX_RECORD_BYTES } from "../base/numbers.js";
 import { showValue } from "../base/shown-value.js";
 import { PickleLengthCheck } from "../formats/pickle/length-check.js";
 import { parsePickle } from "../formats/pickle/unpickler.js";

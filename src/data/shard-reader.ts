@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { fileError } from "../base/errors.js";
-import { DEFAULT_MAX_RECORD_BYTES, readInput } from "../base/input.js";
+import { readInput } from "../base/input.js";
+import { DEFAULT_MAX_RECORD_BYTES } from "../base/numbers.js";
 import type { CorruptPolicy } from "../config/value-types.js";
 import { type OpenedSource, openFileSource } from "../formats/containers/byte-source.js";
 import {

@@ -1,6 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { NextvladError } from "../../base/errors.js";
-import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES, readFully } from "../../base/input.js";
+import { readFully } from "../../base/input.js";
+import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../../base/numbers.js";
 import { maskedCrc32c } from "../checksum.js";
 import { type ByteSource, openFileSource, type RecordPlace } from "./byte-source.js";
 import { type Compression, decompress, detectCompression } from "./compression.js";
