@@ -5,6 +5,7 @@ import { describeCommandAliases, describeFlagAliases } from "./commands/argument
 import { fileLists, path, paths } from "./commands/flag-values.js";
 import { addFlags, type CommandName, type FlagsOf } from "./commands/flags.js";
 import { flagsOfCommand, leave, runProcess } from "./commands/process.js";
+import { FORMAT_NAMES } from "./results/result-formats.js";
 
 /** The commands. Their flags come from the table in commands/flags.ts. */
 export const program = new Command("nextvlad")
@@ -54,7 +55,7 @@ define(
   "ensemble",
   "average result files of the same videos; with labelled shards, compute the metrics of the averages",
   async (flags, files) => (await import("./commands/ensemble.js")).runEnsemble(files, flags),
-  { name: "<files...>", help: "result files (pickle, csv or jsonl) of infer or of other tools", parse: paths },
+  { name: "<files...>", help: `result files (${FORMAT_NAMES}) of infer or of other tools`, parse: paths },
 );
 
 define("digits", "write small shards of handwritten digits in YouTube-8M's format", async (flags) =>

@@ -3,7 +3,7 @@ import type { Interval } from "../base/interval.js";
 import { LARGEST_MAX_RECORD_BYTES, parseByteSize } from "../base/numbers.js";
 import { localPath } from "../base/paths.js";
 import type { FileList } from "../data/file-list.js";
-import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
+import { FORMAT_NAMES, isResultFormat, type ResultFormat } from "../results/result-formats.js";
 
 // Parsers of flag values and arguments. The message of an InvalidArgumentError is the expected value: see `formatFailure`.
 
@@ -81,7 +81,7 @@ export function resultFormats(text: string): readonly ResultFormat[] {
   const words = text.split(",").map((word) => word.trim());
   const formats = words.filter(isResultFormat);
   if (formats.length === words.length && new Set(formats).size === formats.length) return formats;
-  throw new InvalidArgumentError(`${Object.keys(RESULT_FORMATS).join(", ")}, or several of them separated by commas, each once`);
+  throw new InvalidArgumentError(`${FORMAT_NAMES}, or several of them separated by commas, each once`);
 }
 
 /** Parses weights of at least 0, not all 0: `0.5,0.5`. */

@@ -3,6 +3,7 @@ import { type Command, Option } from "commander";
 import type { Override } from "../config/load.js";
 import type { Config, SectionName } from "../config/schema.js";
 import type { FileList } from "../data/file-list.js";
+import { FORMAT_HELP, FORMAT_NAMES } from "../results/result-formats.js";
 import {
   epochs,
   fileLists,
@@ -148,10 +149,10 @@ const TABLE = [
   flag(["train"], "--keep <N>", "keep the N newest snapshots (and best)", { parse: integer(1), defaultText: "all" }),
   flag(["eval", "infer"], "--resume", "continue the run that stopped in --save-dir; start from the beginning if there is none"),
   flag(["infer", "ensemble"], "--infer-topk <N>", "maximum number of classes per video", { parse: integer(1), default: 20 }),
-  flag(["eval"], "--predictions [formats]", "also write the predictions: pickle, csv, jsonl, separated by commas; pickle if omitted", {
+  flag(["eval"], "--predictions [formats]", `also write the predictions: ${FORMAT_NAMES}, separated by commas; pickle if omitted`, {
     parse: resultFormats,
   }),
-  flag(["infer", "ensemble"], "--format <formats>", "result formats, separated by commas: pickle (PaddleVideo's), csv (Kaggle's), jsonl", {
+  flag(["infer", "ensemble"], "--format <formats>", `result formats, separated by commas: ${FORMAT_HELP}`, {
     parse: resultFormats,
     default: ["pickle"],
     defaultText: "pickle",

@@ -6,8 +6,12 @@ export function resultStem(model: string, kind: ResultKind): string {
   return `${model}_${kind}`;
 }
 
-/** The result formats, by the value of `--format`, with their file name extensions. */
+/** The result formats, by the value of `--format`, with their file name extensions. A new one also needs a codec in `RESULT_CODECS`. */
 export const RESULT_FORMATS = { pickle: ".pkl", csv: ".csv", jsonl: ".jsonl" } as const;
+
+/** The formats in the help: of `--format`, and as a plain list. */
+export const FORMAT_HELP = "pickle (PaddleVideo's), csv (Kaggle's), jsonl";
+export const FORMAT_NAMES = Object.keys(RESULT_FORMATS).join(", ");
 
 /** A value of `--format`. */
 export type ResultFormat = keyof typeof RESULT_FORMATS;
