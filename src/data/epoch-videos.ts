@@ -148,7 +148,7 @@ export class EpochVideos {
   #open(position: number, reader: number): Source<EpochBlock> {
     const { path } = this.#shards[position] as Shard;
     const index = this.#isNextBlockPast() ? this.#pool.index(path, reader, this.#reading) : null;
-    // Awaited later: a thread may exit before that.
+    // A rejection is handled where the index is awaited; until then, it must not count as unhandled.
     index?.catch(() => undefined);
     let source = index === null ? this.#pool.open(path, reader, this.#reading) : null;
     let record = 0;

@@ -114,7 +114,7 @@ export function closeOnAbort(stream: BatchStream, signal: AbortSignal): () => vo
   return () => signal.removeEventListener("abort", close);
 }
 
-/** The thread that assembles batches, with its reading threads, during one epoch. The threads are reused for later epochs. */
+/** The thread that assembles batches, with its reader threads, during one epoch. The threads are reused for later epochs. */
 interface BatchThread {
   /** Receives the epoch's events; fails with WORKER_DIED. */
   readonly events: AsyncQueue<BatchEvent>;
@@ -168,7 +168,7 @@ function startEpoch(options: StreamOptions, onOpenShards: (shards: readonly Open
   return {
     events,
     giveCredit(memory) {
-      // The thread may already be at another epoch.
+      // The thread may already work on another epoch.
       if (!isOver) thread.post({ type: "credit", memory }, memory ?? []);
     },
     requestOpenShards: () => thread.post({ type: "open-shards" }),

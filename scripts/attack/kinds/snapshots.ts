@@ -42,6 +42,10 @@ const STATES: Readonly<Record<string, (state: Json) => object>> = {
   "a format version with escapes": (state) => ({ ...state, format_version: ESCAPES }),
   "written by escapes": (state) => ({ ...state, written_by: { nextvlad: ESCAPES, node: ESCAPES, tensorflow: ESCAPES, device: ESCAPES } }),
   "other shards": (state) => ({ ...state, shards: { count: 2, crc32c: "00000000" } }),
+  "a corrupt record of shard 2^40": (state) => ({
+    ...state,
+    shards: { ...Object(state.shards), first_corrupt: [{ shard: 2 ** 40, record: 0 }] },
+  }),
 };
 
 /** Changes to a snapshot's files. */
