@@ -13,6 +13,8 @@ import { parameterTable } from "../model/network.js";
 import { buildOnnxModel } from "../model/onnx.js";
 import { countParameters, type Parameter } from "../model/parameters.js";
 import { type ModelSection, modelSizes } from "../model/sizes.js";
+import { BETA1, BETA2 } from "../optim/adam.js";
+import { learningRateAt, type ScheduleOptions } from "../optim/schedule.js";
 import { assertArraysMatch } from "./arrays.js";
 import { findPaddleStep } from "./paddle-step.js";
 import { CONFIG_KEY } from "./safetensors-source.js";
@@ -22,9 +24,6 @@ import { gatherHostArrays, type HostArray, readHostArrays } from "./weight-sourc
 
 export type ExportFormat = "pdparams" | "paddle-vars" | "safetensors" | "npz" | "onnx";
 
-/** Returns the optimizer state other than the moments. */
-export type OptimizerScalars = (step: number, trained: readonly string[]) => readonly HostArray[];
-
 export interface ExportOptions {
   /** Opened with the optimizer state, if it exists and the format supports it. */
   readonly weights: WeightSource;
@@ -32,7 +31,8 @@ export interface ExportOptions {
   /** A file; for paddle-vars a directory; for pdparams the prefix, with or without .pdparams. */
   readonly out: string;
   readonly model: ModelSection & { readonly drop_rate: number; readonly max_frames: number };
-  readonly optimizerScalars: OptimizerScalars;
+  /** The learning rate schedule of the run. */
+  readonly schedule: ScheduleOptions;
   /** The whole config as YAML, for the formats that can store it; null if most of it is unknown. */
   readonly configYaml: string | null;
   /** The version of nextvlad, for the formats that name their producer. */
@@ -90,10 +90,7 @@ async function encode({ weights, format, model, configYaml, version }: ExportOpt
 }
 
 /** Returns everything that Paddle saves besides the parameters; null if the weights have no moments. */
-async function findOptimizer(
-  { weights, optimizerScalars }: ExportOptions,
-  table: readonly Parameter[],
-): Promise<AsyncIterable<HostArray> | null> {
+async function findOptimizer({ weights, schedule }: ExportOptions, table: readonly Parameter[]): Promise<AsyncIterable<HostArray> | null> {
   const trained = table.filter((parameter) => parameter.trained);
   const moments = trained.flatMap(({ name, shape }) => [1, 2].map((moment) => ({ name: `${name}_moment${moment}_0`, shape })));
   if (!moments.some(({ name }) => weights.entries.has(name))) return null;
@@ -101,11 +98,23 @@ async function findOptimizer(
   const step = await findStep(weights);
   return (async function* () {
     yield* readHostArrays(weights, moments);
-    yield* optimizerScalars(
-      step,
-      trained.map(({ name }) => name),
-    );
+    const names = trained.map(({ name }) => name);
+    yield* optimizerScalars(step, names, schedule);
   })();
+}
+
+/**
+ * Returns what Paddle's Adam saves after `step` steps besides the moments: beta^(step + 1) of each parameter, the learning rate of the last step, and its
+ * counter, step - 1, which is -1 before the first step (fluid/layers, autoincreased_step_counter, begin 0). Each is `[1]`.
+ */
+export function optimizerScalars(step: number, trained: readonly string[], schedule: ScheduleOptions): readonly HostArray[] {
+  const scalar = (name: string, value: number): HostArray => ({ name, shape: [1], data: Float32Array.of(value) });
+  const powers = trained.flatMap((name) => [
+    scalar(`${name}_beta1_pow_acc_0`, BETA1 ** (step + 1)),
+    scalar(`${name}_beta2_pow_acc_0`, BETA2 ** (step + 1)),
+  ]);
+  const rate = scalar("learning_rate", learningRateAt(Math.max(0, step - 1), schedule));
+  return [...powers, rate, { name: "@LR_DECAY_COUNTER@", shape: [1], data: BigInt64Array.of(BigInt(step - 1)) }];
 }
 
 async function findStep(weights: WeightSource): Promise<number> {

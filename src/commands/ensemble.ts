@@ -12,7 +12,7 @@ import type { EnsembleFlags } from "./flags.js";
 import { undoFolders } from "./folder.js";
 import { printLines } from "./output.js";
 import { preflightEnsemble } from "./preflight.js";
-import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
+import { checkLabels, formatFiles, refuseForeignResults, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
 
 /** `nextvlad ensemble`: prints the paths of the averages and, with labeled shards, their metrics; returns the exit code. */
@@ -20,7 +20,7 @@ export async function runEnsemble(given: readonly string[], flags: EnsembleFlags
   const { filelist } = flags;
   const results = filelist === undefined ? given : given.filter((path) => !SHARD.test(path));
   const [first, ...others] = results;
-  if (first === undefined) throw new NextvladError("BAD_USAGE", "result files are needed", { remedy: "name those to average" });
+  if (first === undefined) throw new NextvladError("BAD_USAGE", "no result files", { remedy: "name the files to average" });
   const files = [first, ...others] as const;
   const weights = flags.weights ?? files.map(() => 1);
   checkLabels(flags.labels, flags.format);
@@ -71,7 +71,7 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
     await printLines(`avg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}`);
     await printLines(`metrics, with the average precision of each class: ${path}`);
   }
-  await printLines(...tellFiles("results", resultFiles));
+  await printLines(...formatFiles("results", resultFiles));
   return exitCode;
 }
 
@@ -101,11 +101,11 @@ function logOutcome({ stopped, videos, metrics, resultFiles }: EnsembleOutcome, 
 
 function checkWeights(weights: readonly number[], files: readonly string[]): void {
   if (weights.length === files.length) return;
-  throw new NextvladError("BAD_USAGE", "there must be a weight for each file", {
+  throw new NextvladError("BAD_USAGE", "the number of weights differs from the number of files", {
     key: "--weights",
     expected: `${files.length} weights`,
     found: weights.length,
-    remedy: "give them in the files' order, or leave --weights out for equal ones",
+    remedy: "give one weight per file, in the files' order, or omit --weights for equal ones",
   });
 }
 
@@ -116,9 +116,9 @@ function checkWeights(weights: readonly number[], files: readonly string[]): voi
 async function findTruth({ filelist, config: file, set = [] }: EnsembleFlags): Promise<Omit<Truth, "shards"> | null> {
   if (filelist === undefined) {
     if (file === undefined && set.length === 0) return null;
-    throw new NextvladError("BAD_USAGE", "this says how to read labelled shards, and there are none", {
+    throw new NextvladError("BAD_USAGE", "the flag needs --filelist", {
       key: file !== undefined ? "--config" : "--set",
-      remedy: "name the shards with --filelist, or leave it out",
+      remedy: "name the labelled shards with --filelist, or omit the flag",
     });
   }
   const overrides = { settings: set };

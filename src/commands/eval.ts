@@ -8,7 +8,7 @@ import { undoFolders } from "./folder.js";
 import { printLines } from "./output.js";
 import { formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
-import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
+import { checkLabels, formatFiles, refuseForeignResults, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
@@ -51,6 +51,6 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
   const { hit_at_one: hitAtOne, perr, loss, gap } = outcome.metrics;
   await printLines(formatEvalLine({ hitAtOne, perr, loss, gap }));
   await printLines(`results, with MAP and the average precision of each class: ${outcome.metricsFile}`);
-  await printLines(...tellFiles("predictions", outcome.resultFiles));
+  await printLines(...formatFiles("predictions", outcome.resultFiles));
   return exitCode;
 }

@@ -12,13 +12,12 @@ import { carriesConfig, describeWeights, openNamedWeights } from "./weights.js";
 /** `nextvlad export`: writes the weights in the requested format, describes them on stderr, and prints the files; returns the exit code. */
 export async function runExport(flags: ExportFlags): Promise<number> {
   const { supportsOptimizer } = await import("../checkpoints/export.js");
-  const weights = await openNamedWeights(flags.weights, supportsOptimizer(flags.format) ? { optimizer: "if there" } : {});
+  const weights = await openNamedWeights(flags.weights, supportsOptimizer(flags.format) ? { optimizer: "if present" } : {});
   return undoFolders(flags.out, () => exportFrom(weights, flags)).finally(() => weights.close());
 }
 
 async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<number> {
   const { exportWeights } = await import("../checkpoints/export.js");
-  const { optimizerScalars } = await import("../training/optimizer-scalars.js");
   const config = await findConfig(flags, [], weights);
   printToStderr(...describeWeights(weights, flags, config));
   const isStreamed = await isStream(flags.out);
@@ -29,7 +28,7 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
     out: flags.out,
     model: config.MODEL,
     configYaml: carriesConfig(weights) || flags.config !== undefined || flags.set !== undefined ? formatConfig(config) : null,
-    optimizerScalars: (step, trained) => optimizerScalars(step, trained, config.TRAIN),
+    schedule: config.TRAIN,
     version: version(),
     overwrite: flags.overwrite ?? false,
   });

@@ -28,17 +28,17 @@ async function missingFolders(path: string): Promise<readonly string[]> {
 
 /** Creates a folder for results if it is missing, before any long computation. Throws FILE_UNWRITABLE if it cannot be created or written to. */
 export async function prepareFolder(path: string): Promise<void> {
-  const there = await stat(path).catch(() => null);
-  if (there !== null && !there.isDirectory()) {
-    const kind = there.isFile() ? "a file" : "a device, pipe or socket";
-    const remedy = there.isFile() ? "choose another place, or move the file away" : "choose another place";
-    throw new NextvladError("FILE_UNWRITABLE", `this should be a folder, and is ${kind}`, { file: path, remedy });
+  const found = await stat(path).catch(() => null);
+  if (found !== null && !found.isDirectory()) {
+    const kind = found.isFile() ? "a file" : "a device, pipe or socket";
+    const remedy = found.isFile() ? "use another path, or move the file away" : "use another path";
+    throw new NextvladError("FILE_UNWRITABLE", `not a folder, but ${kind}`, { file: path, remedy });
   }
   try {
     await makeFolder(path);
     await access(path, constants.W_OK | constants.X_OK);
   } catch (error) {
-    throw await specialPlace(path, error);
+    throw await folderError(path, error);
   }
   const kernel = await kernelFileSystem(path);
   if (kernel !== null) throw kernelError(path, kernel);
@@ -65,11 +65,11 @@ async function kernelFileSystem(path: string): Promise<string | null> {
 
 function kernelError(path: string, kernel: string, cause?: unknown): NextvladError {
   const what = `cannot write: this is the kernel's file system ${kernel}, which stores no files`;
-  return new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "choose a folder on a disk" }, cause);
+  return new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "use a folder on a disk" }, cause);
 }
 
 /** Returns the FILE_UNWRITABLE error for a folder that cannot be created or written to. */
-async function specialPlace(path: string, cause: unknown): Promise<NextvladError> {
+async function folderError(path: string, cause: unknown): Promise<NextvladError> {
   const kernel = await kernelFileSystem(path);
   if (kernel !== null) return kernelError(path, kernel, cause);
   const link = await lstat(path).then(
@@ -77,6 +77,6 @@ async function specialPlace(path: string, cause: unknown): Promise<NextvladError
     () => null,
   );
   if (link === null || (cause as NodeJS.ErrnoException).code !== "ENOENT") return fileError(cause, path, "write");
-  const remedy = "choose another place, or make the folder that it points to";
+  const remedy = "use another path, or create the folder that the link points to";
   return new NextvladError("FILE_UNWRITABLE", `cannot write: it is a link to ${link}, which does not exist`, { file: path, remedy }, cause);
 }

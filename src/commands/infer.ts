@@ -8,7 +8,7 @@ import { undoFolders } from "./folder.js";
 import { printLines } from "./output.js";
 import { formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
-import { checkLabels, refuseForeignResults, resultTarget, tellFiles } from "./result-files.js";
+import { checkLabels, formatFiles, refuseForeignResults, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
@@ -41,6 +41,6 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
     });
   });
   if (outcome.stopped) await printLines(...formatStop("[INFER] infer", outcome.videos, outcome.partialFolder));
-  else await printLines(`[INFER] infer finished. \tvideos: ${outcome.videos}`, ...tellFiles("results", outcome.resultFiles));
+  else await printLines(`[INFER] infer finished. \tvideos: ${outcome.videos}`, ...formatFiles("results", outcome.resultFiles));
   return exitCode;
 }

@@ -10,10 +10,10 @@ import type { ResultTarget } from "../results/result-writer.js";
 /** Throws BAD_USAGE if `labels` is given and no result format contains class names. */
 export function checkLabels(labels: string | undefined, formats: readonly ResultFormat[]): void {
   if (labels === undefined || formats.includes("jsonl")) return;
-  throw new NextvladError("BAD_USAGE", "only jsonl results hold the names of classes", {
+  throw new NextvladError("BAD_USAGE", "only jsonl results contain class names", {
     key: "--labels",
     found: formats.length === 0 ? "no results" : formats.join(","),
-    remedy: "add jsonl to the formats, or leave --labels out",
+    remedy: "add jsonl to the formats, or omit --labels",
   });
 }
 
@@ -77,6 +77,6 @@ export async function resultTarget(
 }
 
 /** Returns a line for each file: its content and its path. */
-export function tellFiles(content: string, files: readonly string[]): readonly string[] {
+export function formatFiles(content: string, files: readonly string[]): readonly string[] {
   return files.map((file) => `${content}: ${file}`);
 }

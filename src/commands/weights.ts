@@ -5,12 +5,12 @@ import type { ExportFlags } from "./flags.js";
 /** Opens the weights at `path`, or the published ones where PaddleVideo stores them. Throws what finding and opening them throws. */
 export async function openNamedWeights(
   path: string | undefined,
-  { optimizer }: { readonly optimizer?: "if there" } = {},
+  { optimizer }: { readonly optimizer?: "if present" } = {},
 ): Promise<WeightSource> {
   const { openWeights, openWithOptimizerIfPresent } = await import("../checkpoints/open-weights.js");
   const { findPublishedWeights } = await import("../checkpoints/open-weights.js");
   const found = path ?? (await findPublishedWeights());
-  return optimizer === "if there" ? openWithOptimizerIfPresent(found) : openWeights(found, { optimizer: false });
+  return optimizer === "if present" ? openWithOptimizerIfPresent(found) : openWeights(found, { optimizer: false });
 }
 
 /** Whether weights contain a config. */
@@ -22,9 +22,9 @@ export function carriesConfig({ snapshot, embeddedConfig }: WeightSource): boole
 export function describeWeights(source: WeightSource, flags: Pick<ExportFlags, "config" | "set">, { MODEL }: Config): readonly string[] {
   const lines = [`weights: ${source.path}, ${source.form}`];
   if (flags.config !== undefined || carriesConfig(source)) return lines;
-  lines.push("they bring no config: the model's sizes are read off their shapes, and all else is the published recipe's");
+  lines.push("the weights contain no config: sizes are inferred from their shapes, other settings are those of the published recipe");
   if (!flags.set?.some((setting) => setting.trim().startsWith("MODEL.drop_rate"))) {
-    lines.push(`drop_rate is in no weights: ${MODEL.drop_rate} is taken, and --set MODEL.drop_rate=RATE says otherwise`);
+    lines.push(`using drop_rate ${MODEL.drop_rate}, which weights do not contain; set another one with --set MODEL.drop_rate=RATE`);
   }
   return lines;
 }

@@ -1,6 +1,5 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
-import { averagePrecisions } from "./average-precision.js";
 import { PredictionList } from "./prediction-list.js";
 import { type Top, TopSelector } from "./top-k.js";
 
@@ -36,7 +35,7 @@ export function checkLabelled({ sums }: MetricsAccumulator, file: string, log: L
   const [videos, unlabelled] = [sums.videos[0], sums.videos_without_labels[0]];
   if (sums.positives.every((count) => count === 0)) {
     const remedy = "name shards with labels; for videos without labels, use infer";
-    throw new NextvladError("BAD_LABELS", `there are no metrics, because none of the ${videos} videos has a label`, { file, remedy });
+    throw new NextvladError("BAD_LABELS", `cannot compute metrics: none of the ${videos} videos has a label`, { file, remedy });
   }
   if (unlabelled === undefined || !(unlabelled > 0)) return;
   log.warn(
@@ -159,10 +158,10 @@ export class MetricsAccumulator {
   #markLabels(labels: Int32Array): void {
     for (const label of labels) {
       if (label < 0 || label >= this.numClasses) {
-        throw new NextvladError("BAD_LABELS", "a label is no class of this model", {
+        throw new NextvladError("BAD_LABELS", "the label is not a class of this model", {
           expected: `0 to ${this.numClasses - 1}`,
           found: label,
-          remedy: "evaluate with weights trained on these classes",
+          remedy: "use weights that were trained on these classes",
         });
       }
     }
@@ -171,4 +170,45 @@ export class MetricsAccumulator {
       this.sums.positives[label] = (this.sums.positives[label] as number) + 1;
     }
   }
+}
+
+/** Average precision over all predictions (`pooled`) and for each class. */
+interface AveragePrecisions {
+  readonly pooled: number;
+  /** `[classes] float64`; 0 for a class without positives. */
+  readonly perClass: Float64Array;
+}
+
+/**
+ * Computes the non-interpolated average precision: ranks predictions by descending score, sums the precision at each hit, and divides by the number of true
+ * labels, including those that were never predicted (google/youtube-8m, average_precision_calculator.py). `positives`: `[classes] float64`, the number of true
+ * labels of each class.
+ * The predictions of a class keep their order in the pooled ranking, so one pass over it serves all classes.
+ */
+function averagePrecisions(predictions: PredictionList, positives: Float64Array): AveragePrecisions {
+  const ranking = predictions.rank(positives.length);
+  const perClass = new Float64Array(positives.length);
+  const seen = new Float64Array(positives.length);
+  const found = new Float64Array(positives.length);
+  let pooled = 0;
+  let pooledFound = 0;
+  for (let rank = 0; rank < ranking.length; rank++) {
+    const tag = ranking[rank] as number;
+    const c = tag >>> 1;
+    const rankInClass = (seen[c] as number) + 1;
+    seen[c] = rankInClass;
+    if ((tag & 1) === 0) continue;
+    const foundInClass = (found[c] as number) + 1;
+    found[c] = foundInClass;
+    perClass[c] = (perClass[c] as number) + foundInClass / rankInClass;
+    pooledFound++;
+    pooled += pooledFound / (rank + 1);
+  }
+  let total = 0;
+  for (let c = 0; c < positives.length; c++) {
+    const count = positives[c] as number;
+    total += count;
+    if (count > 0) perClass[c] = (perClass[c] as number) / count;
+  }
+  return { pooled: total > 0 ? pooled / total : 0, perClass };
 }

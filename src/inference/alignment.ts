@@ -33,7 +33,7 @@ export async function* alignVideos([first, ...others]: readonly [Source, ...Sour
   try {
     for await (const prediction of first.predictions) {
       const { id } = prediction;
-      if (seen.has(id)) throw twice(first.name, id);
+      if (seen.has(id)) throw repeatedVideoError(first.name, id);
       seen.add(id);
       const predictions = [prediction];
       for (const cursor of cursors) {
@@ -50,7 +50,7 @@ export async function* alignVideos([first, ...others]: readonly [Source, ...Sour
       if (extra.count > 0) problems.push(describe(first.name, extra, name));
     }
     if (problems.length > 0) {
-      throw new NextvladError("BAD_RESULTS", problems.join("; "), { remedy: "make all of them for the same videos" });
+      throw new NextvladError("BAD_RESULTS", problems.join("; "), { remedy: "use results for the same videos" });
     }
   } finally {
     for (const cursor of cursors) await cursor.close();
@@ -87,11 +87,11 @@ class Cursor {
 
   /** Returns the video's prediction; null, after adding the video to `lacking`, if the source does not contain it. `seen` must contain `id`. */
   async find(id: string): Promise<Prediction | null> {
-    const held = this.#ahead.take(id);
-    if (held !== null) return held;
+    const buffered = this.#ahead.take(id);
+    if (buffered !== null) return buffered;
     for (let next = await this.#next(); next !== null; next = await this.#next()) {
       if (next.id === id) return next;
-      if (this.#seen.has(next.id) || !this.#ahead.put(next)) throw twice(this.name, next.id);
+      if (this.#seen.has(next.id) || !this.#ahead.put(next)) throw repeatedVideoError(this.name, next.id);
     }
     this.lacking.add(id);
     return null;
@@ -102,7 +102,7 @@ class Cursor {
     const extra = new Tally();
     for (const id of this.#ahead.ids()) extra.add(id);
     for (let next = await this.#next(); next !== null; next = await this.#next()) {
-      if (this.#seen.has(next.id)) throw twice(this.name, next.id);
+      if (this.#seen.has(next.id)) throw repeatedVideoError(this.name, next.id);
       extra.add(next.id);
     }
     return extra;
@@ -124,6 +124,6 @@ function describe(name: string, { count, ids }: Tally, than: string): string {
   return `${name} lacks ${count === 1 ? "a video" : `${count} videos`} that ${than} has: ${listFirst(ids, { total: count })}`;
 }
 
-function twice(name: string, id: string): NextvladError {
-  return new NextvladError("BAD_RESULTS", "the video occurs twice", { file: name, video: id, remedy: "leave one of them out" });
+function repeatedVideoError(name: string, id: string): NextvladError {
+  return new NextvladError("BAD_RESULTS", "the video occurs twice", { file: name, video: id, remedy: "remove one of them" });
 }

@@ -1,12 +1,12 @@
 import { setImmediate } from "node:timers/promises";
 import { NextvladError } from "../base/errors.js";
 import type { Metrics } from "../evaluation/metrics.js";
+import type { Top } from "../evaluation/top-k.js";
 import type { SkippedRecordReport } from "../passes/skipped-records.js";
-import { readResults } from "../results/result-codecs.js";
+import { type Prediction, readResults } from "../results/result-codecs.js";
 import { type ResultTarget, type ResultWriter, writeResults } from "../results/result-writer.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { alignVideos, type Source } from "./alignment.js";
-import { Averager } from "./averaging.js";
 import { GroundTruth, type Truth } from "./ground-truth.js";
 
 export interface EnsembleOptions {
@@ -35,8 +35,8 @@ export interface EnsembleOutcome {
 }
 
 /** Videos between yields to the event loop, which handles signals. */
-const VIDEOS_A_TURN = 256;
-const VIDEOS_A_LOG_LINE = 100_000;
+const VIDEOS_PER_TURN = 256;
+const VIDEOS_PER_LOG_LINE = 100_000;
 
 /**
  * Runs `nextvlad ensemble`: writes the weighted average of several result files, in the video order of the first one, and computes its metrics. Throws what
@@ -77,13 +77,54 @@ async function average(
     groundTruth?.add(id, top, results, predictions.at(-1)?.classes ?? new Int32Array());
     await writer.write({ id, scores: top.scores.subarray(0, topk), classes: top.classes.subarray(0, topk) });
     videos++;
-    if (videos % VIDEOS_A_TURN === 0) await setImmediate();
-    if (videos % VIDEOS_A_LOG_LINE === 0) telemetry.log.info({ videos }, `[ENSEMBLE] averaged ${videos} videos`);
+    if (videos % VIDEOS_PER_TURN === 0) await setImmediate();
+    if (videos % VIDEOS_PER_LOG_LINE === 0) telemetry.log.info({ videos }, `[ENSEMBLE] averaged ${videos} videos`);
   }
-  if (videos === 0) throw new NextvladError("TOO_FEW_VIDEOS", "the results hold no videos", { file: first });
+  if (videos === 0) throw new NextvladError("TOO_FEW_VIDEOS", "the results contain no videos", { file: first });
   return { stopped: false, videos };
 }
 
 function sourceOf(file: string): Source {
   return { name: file, predictions: readResults(file) };
+}
+
+/** Minimum sum of weights at which products of weights and float32 scores have full float64 precision. */
+const MIN_TOTAL = 2 ** -800;
+
+/** Averages predictions for a video over all classes that any of them contains; a class that is missing from a prediction counts as 0 in it. */
+export class Averager {
+  readonly #weights: readonly number[];
+  readonly #total: number;
+  readonly #sums = new Map<number, number>();
+
+  /**
+   * `weights`: one finite weight per prediction, at least 0, and not all 0. They need not add up to 1: each counts by its share of the sum, even if the sum
+   * overflows float64 or the weights are so small that products with them lose digits.
+   */
+  constructor(weights: readonly number[]) {
+    const total = sumOf(weights);
+    const scale = total >= MIN_TOTAL && Number.isFinite(total) ? 1 : Math.max(...weights);
+    this.#weights = weights.map((weight) => weight / scale);
+    this.#total = sumOf(this.#weights);
+  }
+
+  /** Returns the averages, computed in float64 and rounded to float32, in descending order; equal ones by class, lower first. */
+  average(predictions: readonly Pick<Prediction, "scores" | "classes">[]): Top {
+    const sums = this.#sums;
+    sums.clear();
+    for (const [i, { scores, classes }] of predictions.entries()) {
+      const weight = this.#weights[i] as number;
+      for (let rank = 0; rank < classes.length; rank++) {
+        const c = classes[rank] as number;
+        sums.set(c, (sums.get(c) ?? 0) + weight * (scores[rank] as number));
+      }
+    }
+    for (const [c, sum] of sums) sums.set(c, Math.fround(sum / this.#total));
+    const classes = Int32Array.from(sums.keys()).sort((a, b) => (sums.get(b) as number) - (sums.get(a) as number) || a - b);
+    return { classes, scores: Float32Array.from(classes, (c) => sums.get(c) as number) };
+  }
+}
+
+function sumOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0);
 }

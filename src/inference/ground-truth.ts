@@ -72,11 +72,11 @@ export class GroundTruth {
     const { numClasses, accumulator } = this.#measure(id, predictions, labels);
     const unknown = top.classes.find((c) => c >= numClasses);
     if (unknown !== undefined) {
-      throw new NextvladError("BAD_RESULTS", "a predicted class is not one of the labelled shards'", {
+      throw new NextvladError("BAD_RESULTS", "the predicted class is out of range for the labelled shards", {
         video: id,
         expected: `0 to ${numClasses - 1}`,
         found: unknown,
-        remedy: "give the config of the model that made the predictions, or --set MODEL.num_classes",
+        remedy: "use the config of the model that made the predictions, or --set MODEL.num_classes",
       });
     }
     accumulator.addRanked(top, labels);
@@ -98,11 +98,13 @@ export class GroundTruth {
         key: "MODEL.num_classes",
         expected: `predictions for classes 0 to ${Math.max(numClasses - 1, highest)}`,
         found: `${listed} predictions`,
-        remedy: "give the number, as in --set MODEL.num_classes=3862, or the model's --config",
+        remedy: "set the number (--set MODEL.num_classes=3862), or use the model's --config",
       });
     }
     if (this.#measured !== null) return this.#measured;
-    this.#log.info(`MAP is over ${listed} classes, as many as the results list for each video (--set MODEL.num_classes overrides this)`);
+    this.#log.info(
+      `MAP is over ${listed} classes, the number that the results list for each video (override it with --set MODEL.num_classes)`,
+    );
     return this.#begin(listed);
   }
 

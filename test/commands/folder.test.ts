@@ -5,35 +5,38 @@ import { test } from "node:test";
 import { prepareFolder } from "../../src/commands/folder.js";
 import { temporaryFolder } from "../helpers/files.js";
 
-test("a folder is made with all above it; one that is there will do", async (context) => {
+test("creates a folder and its parents; an existing folder is no error", async (context) => {
   const folder = join(temporaryFolder(context), "a", "b", "c");
   await prepareFolder(folder);
   await prepareFolder(folder);
   assert.ok(statSync(folder).isDirectory());
 });
 
-test("a file in its place, or on the way to it, is told", async (context) => {
+test("a file at the path, or at a part of it, is an error", async (context) => {
   const file = join(temporaryFolder(context), "file");
   writeFileSync(file, "");
   await assert.rejects(prepareFolder(file), {
     code: "FILE_UNWRITABLE",
-    message: `${file}: this should be a folder, and is a file. Choose another place, or move the file away.`,
+    message: `${file}: not a folder, but a file. Use another path, or move the file away.`,
   });
   await assert.rejects(prepareFolder(join(file, "below")), { code: "FILE_UNWRITABLE", message: /part of the path is not a directory/ });
 });
 
-test("a folder that takes no new ones is an error, and no endless loop", { skip: !existsSync("/proc/self"), timeout: 20_000 }, async () => {
+test("a folder in which none can be created is an error, not an endless loop", {
+  skip: !existsSync("/proc/self"),
+  timeout: 20_000,
+}, async () => {
   await assert.rejects(prepareFolder("/proc/a/b"), { code: "FILE_UNWRITABLE" });
 });
 
-test("a place that stores no files is an error that says so", { skip: !existsSync("/proc/self") }, async (context) => {
+test("paths that store no files are errors", { skip: !existsSync("/proc/self") }, async (context) => {
   const onKernel = {
     code: "FILE_UNWRITABLE",
-    message: /: cannot write: this is the kernel's file system (proc|sysfs), which stores no files\. Choose a folder on a disk\.$/,
+    message: /: cannot write: this is the kernel's file system (proc|sysfs), which stores no files\. Use a folder on a disk\.$/,
   };
   for (const place of ["/proc/x", "/proc", "/proc/self/x/y", "/sys/x"]) await assert.rejects(prepareFolder(place), onKernel, place);
   await assert.rejects(prepareFolder("/dev/null"), {
-    message: /^\/dev\/null: this should be a folder, and is a device, pipe or socket\. Choose/,
+    message: /^\/dev\/null: not a folder, but a device, pipe or socket\. Use/,
   });
   const folder = temporaryFolder(context);
   symlinkSync("nowhere", join(folder, "link"));
@@ -47,7 +50,7 @@ test("a place that stores no files is an error that says so", { skip: !existsSyn
   await assert.rejects(prepareFolder(join(folder, "x".repeat(300))), { message: /cannot write: the name is too long\./ });
 });
 
-test("a folder without leave to write is an error", { skip: process.getuid?.() === 0 }, async (context) => {
+test("a folder without write permission is an error", { skip: process.getuid?.() === 0 }, async (context) => {
   const folder = join(temporaryFolder(context), "closed");
   mkdirSync(folder);
   chmodSync(folder, 0o500);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { resumeCommand } from "../../src/commands/resume-command.js";
 import { runProgram } from "../helpers/nextvlad.js";
 
-test("the resume command is the one that was given, with --resume once, whole through a shell", async () => {
+test("the resume command is the original one with a single --resume, quoted for the shell", async () => {
   const args = ["infer", "--filelist", "/data/it's here/test*.tfrecord", "--set", "MODEL.topk=5", "--weights", "a b"];
   const command = resumeCommand(args);
   const { stdout } = await runProgram("bash", ["-c", `nextvlad() { printf '%s\\n' "$@"; }; ${command}`]);
@@ -11,7 +11,7 @@ test("the resume command is the one that was given, with --resume once, whole th
   assert.equal(resumeCommand(["eval", "--resume", "--batch-size=4"]), "nextvlad eval --batch-size=4 --resume");
 });
 
-test("an alias goes as its flag does, in either form", () => {
+test("an alias is removed like its flag, in either form", () => {
   const drop = (args: readonly string[]) =>
     resumeCommand(["train", ...args, "-c", "x.yaml", "-o", "TRAIN.epoch=2"], ["--resume"], ["--pretrain"]);
   for (const args of [["-w", "some"], ["-wsome"], ["--pretrain", "some"]]) {
@@ -24,7 +24,7 @@ test("an alias goes as its flag does, in either form", () => {
   );
 });
 
-test("flags that say how a run starts go, with their values, and so do those that are replaced", () => {
+test("removes flags that apply only to the start of a run, and those that are replaced, with their values", () => {
   const args = ["train", "--pretrain=w", "--overwrite", "--keep", "2", "--resume", "old", "--resume_step", "5", "--on_corrupt", "error"];
   const start = ["--pretrain", "--overwrite", "--resume-step"];
   assert.equal(resumeCommand(args, ["--resume"], start), "nextvlad train --keep 2 --on_corrupt error --resume");
@@ -35,7 +35,7 @@ test("flags that say how a run starts go, with their values, and so do those tha
   );
 });
 
-test("a list that came through a pipe is read from standard input, and the command says so", () => {
+test("reads a piped list from standard input, with a comment", () => {
   const note = "  # give the same list of shards on standard input";
   for (const pipe of ["-", "/dev/fd/63", "/proc/self/fd/12", "/dev/stdin"]) {
     assert.equal(resumeCommand(["eval", "--filelist", pipe]), `nextvlad eval --filelist - --resume${note}`);
@@ -45,7 +45,7 @@ test("a list that came through a pipe is read from standard input, and the comma
   assert.equal(resumeCommand(["eval", "--filelist", "/dev/fdx/63"]), "nextvlad eval --filelist /dev/fdx/63 --resume");
 });
 
-test("of two lists from pipes, one is read from standard input, and a placeholder stands for the other", () => {
+test("of two piped lists, one is read from standard input, and the other is a placeholder", () => {
   const lists = ["--set", "TRAIN.filelist=/dev/fd/63", "--set=VALID.filelist=/dev/fd/62"];
   assert.equal(
     resumeCommand(["train", ...lists]),
@@ -54,7 +54,7 @@ test("of two lists from pipes, one is read from standard input, and a placeholde
   );
 });
 
-test("train drops a config from a pipe; in other commands a placeholder stands for such a file", () => {
+test("train omits a piped config; in other commands it is a placeholder", () => {
   for (const config of [["--config", "/dev/fd/63"], ["--config=/dev/fd/63"], ["-c", "/dev/fd/63"]]) {
     assert.equal(resumeCommand(["train", ...config, "--keep", "2"]), "nextvlad train --keep 2 --resume");
   }
@@ -64,7 +64,7 @@ test("train drops a config from a pipe; in other commands a placeholder stands f
   );
 });
 
-test("an added flag replaces --set of its config key, which would win over it", () => {
+test("an added flag replaces --set of its config key, which would override it", () => {
   for (const set of [["--set", "TRAIN.on_corrupt=error"], ["--set=TRAIN.on_corrupt=error"], ["-o", "TRAIN.on_corrupt=error"]]) {
     assert.equal(
       resumeCommand(["train", ...set, "--set", "TRAIN.epoch=2"], ["--resume", "--on-corrupt", "skip-record"]),
@@ -74,7 +74,7 @@ test("an added flag replaces --set of its config key, which would win over it", 
   }
 });
 
-test("a word with control characters is quoted as bash reads it, and can be shown", async () => {
+test("a word with control characters is quoted for bash and safe to print", async () => {
   const word = "it's \\ a\n\u001b]0;x\u0007\u202e日";
   const command = resumeCommand(["train", "--save-dir", word], []);
   assert.equal(command, "nextvlad train --save-dir $'it\\'s \\\\ a\\x0A\\x1B]0;x\\x07\\xE2\\x80\\xAE日'");

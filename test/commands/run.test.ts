@@ -7,7 +7,7 @@ import { temporaryFolder } from "../helpers/files.js";
 
 const listeners = (): number => process.listenerCount("SIGINT") + process.listenerCount("SIGTERM") + process.listenerCount("SIGUSR1");
 
-test("the work's outcome comes back with exit code 0; the signals are let go", async (context) => {
+test("returns the outcome with exit code 0, and removes the signal handlers", async (context) => {
   const before = listeners();
   const folder = join(temporaryFolder(context), "new");
   const { outcome, exitCode } = await runIn(folder, "x.log.jsonl", async ({ signal, onSaveRequest }) => {
@@ -18,7 +18,7 @@ test("the work's outcome comes back with exit code 0; the signals are let go", a
   assert.deepEqual([outcome, exitCode, listeners()], [{ stopped: false, videos: 3 }, 0, before]);
 });
 
-test("a failure goes through, once the log has its stack; the signals are let go", async (context) => {
+test("rethrows an error after logging its stack, and removes the signal handlers", async (context) => {
   const before = listeners();
   const folder = temporaryFolder(context);
   const failing = runIn(folder, "x.log.jsonl", () => Promise.reject(new TypeError("unforeseen")));

@@ -133,7 +133,7 @@ const cases: Record<string, Case> = {
     args: () => evaluate("--filelist", oddShard("nolabels", { labels: [] }), "--save-interval", "1"),
     exitCode: 1,
     log: /^(?![\s\S]*resume with)/,
-    names: [/nolabels\.list: there are no metrics, because none of the 1 videos has a label\. Name shards with labels/],
+    names: [/nolabels\.list: cannot compute metrics: none of the 1 videos has a label\. Name shards with labels/],
   },
   "shards whose lists of labels are empty, in training and validation": {
     args: () => {
@@ -154,7 +154,7 @@ const cases: Record<string, Case> = {
     },
     exitCode: 1,
     log: /WARN: TRAIN\.batch_size = 1: [\s\S]*WARN: the learning rate of step 0 is 1e-12: [\s\S]*WARN: 1 of 1 videos in this epoch have no labels/,
-    names: [/nolabels\.list: there are no metrics, because none of the 1 videos has a label/],
+    names: [/nolabels\.list: cannot compute metrics: none of the 1 videos has a label/],
   },
   "a label >= num_classes": {
     args: () => trainOn(oddShard("label", { labels: [1, 6] })),

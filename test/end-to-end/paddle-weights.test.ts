@@ -145,8 +145,8 @@ describe("Paddle's weights of every format give Paddle's predictions", { concurr
       }, async (t) => {
         const { probabilities, log } = await infer(t, path(), shard, classes, ["--set", `MODEL.drop_rate=${rate}`]);
         assertNear(probabilities, golden.vectors.get(vector)?.values);
-        assert.match(log, /the model's sizes are read off their shapes/);
-        assert.doesNotMatch(log, /drop_rate is in no weights/);
+        assert.match(log, /sizes are inferred from their shapes/);
+        assert.doesNotMatch(log, /using drop_rate/);
       });
     }
   }
@@ -161,7 +161,7 @@ describe("Paddle's weights of every format give Paddle's predictions", { concurr
 
   test("an unknown drop_rate is 0.5, with a warning", async (t) => {
     const byDefault = await infer(t, at("variables"), shard, classes, []);
-    assert.match(byDefault.log, /drop_rate is in no weights: 0\.5 is taken, and --set MODEL\.drop_rate=RATE says otherwise/);
+    assert.match(byDefault.log, /using drop_rate 0\.5, which weights do not contain; set another one with --set MODEL\.drop_rate=RATE/);
     const given = await infer(t, at("variables"), shard, classes, ["--set", "MODEL.drop_rate=0.5"]);
     assert.deepEqual(byDefault.probabilities, given.probabilities);
   });

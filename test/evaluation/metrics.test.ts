@@ -160,7 +160,7 @@ const arbitraryRows = fc.integer({ min: 1, max: 45 }).chain((numClasses) =>
   }),
 );
 
-test("metrics equal the definitions, ties and all", () => {
+test("metrics equal their definitions, also with ties", () => {
   fc.assert(
     fc.property(arbitraryRows, ({ numClasses, rows }) => {
       const metrics = new MetricsAccumulator(numClasses);
@@ -193,13 +193,13 @@ test("a label outside the top 20 counts in the total", () => {
   assert.equal(metrics.result().aps[39], 0);
 });
 
-test("a loss that was not given is not made up", () => {
+test("the loss is NaN if a video was added without one", () => {
   const metrics = new MetricsAccumulator(2);
   metrics.add(Float32Array.of(0.5, 0.25), [Int32Array.of(0)]);
   assert.ok(Number.isNaN(metrics.result().loss));
 });
 
-test("NaN predictions and labels that are no class are refused", () => {
+test("NaN predictions and labels out of range are errors", () => {
   for (const nanAt of [0, 19, 20, 59]) {
     const predictions = new Float32Array(60).fill(0.5);
     predictions[nanAt] = Number.NaN;
@@ -220,7 +220,7 @@ test("NaN predictions and labels that are no class are refused", () => {
   assert.throws(() => new MetricsAccumulator(30).add(new Float32Array(31), [Int32Array.of(1)]), RangeError);
 });
 
-test("ranked predictions of every class give what the whole rows give; a class left out is never a hit", () => {
+test("ranked predictions of all classes give the same metrics as whole rows; an omitted class is never a hit", () => {
   const [ranked, whole] = [new MetricsAccumulator(4, 3), new MetricsAccumulator(4, 3)];
   const rows = [Float32Array.of(0.1, 0.4, 0.4, 0.2), Float32Array.of(0.9, 0.3, 0.5, 0.7)];
   const labels = [Int32Array.of(0, 2), Int32Array.of(1, 2, 3)];
@@ -238,7 +238,7 @@ test("ranked predictions of every class give what the whole rows give; a class l
   assert.throws(() => partial.addRanked(none, Int32Array.of(4)), { code: "BAD_LABELS" });
 });
 
-test("what was taken and given back leads to the same metrics, bit for bit, wherever the cut is", () => {
+test("metrics are the same bit for bit after saving and restoring at any point", () => {
   const classes = 50;
   const [whole, first, second] = [new MetricsAccumulator(classes), new MetricsAccumulator(classes), new MetricsAccumulator(classes)];
   const random = createRandom(3, "digits");
@@ -262,12 +262,12 @@ test("what was taken and given back leads to the same metrics, bit for bit, wher
   assert.equal(second.length, 4 * 1000 * 20 * 8);
 });
 
-test("videos without labels are counted and warned about; without any label there are no metrics", () => {
+test("videos without labels are counted with a warning; without any label it is an error", () => {
   const warnings: string[] = [];
   const log = { warn: (_: object, message: string) => warnings.push(message) } as unknown as Logger;
   const metrics = new MetricsAccumulator(2);
   metrics.add(Float32Array.of(0.5, 0.6, 0.7, 0.1), [new Int32Array(), new Int32Array()]);
-  const message = /^shards\.list: there are no metrics, because none of the 2 videos has a label\./;
+  const message = /^shards\.list: cannot compute metrics: none of the 2 videos has a label\./;
   assert.throws(() => checkLabelled(metrics, "shards.list", log), { code: "BAD_LABELS", message });
   metrics.add(Float32Array.of(0.2, 0.3), [Int32Array.of(1)]);
   checkLabelled(metrics, "shards.list", log);

@@ -18,7 +18,7 @@ function sortedClasses(scores: readonly number[]): number[] {
   return [...scores.keys()].sort((a, b) => (scores[a] === scores[b] ? a - b : (scores[b] as number) - (scores[a] as number)));
 }
 
-test("the top of a row equals a full sort, ties by the lower class", () => {
+test("the top k equals a full sort, ties by class, lower first", () => {
   fc.assert(
     fc.property(arbitraryScores, fc.integer({ min: 0, max: 220 }), (scores, k) => {
       const expected = sortedClasses(scores).slice(0, k);
@@ -33,14 +33,14 @@ test("the top of a row equals a full sort, ties by the lower class", () => {
   );
 });
 
-test("rising, falling and equal rows", () => {
+test("ascending, descending and constant rows", () => {
   const rising = Float32Array.from({ length: 3862 }, (_, c) => c);
   assert.deepEqual([...selectTop(rising, 3).classes], [3861, 3860, 3859]);
   assert.deepEqual([...selectTop(rising.toReversed(), 3).classes], [0, 1, 2]);
   assert.deepEqual([...selectTop(new Float32Array(3862), 3).classes], [0, 1, 2]);
 });
 
-test("a selector serves rows of a block one after another, whatever their k", () => {
+test("selects rows of a block one after another, with any k", () => {
   const selector = new TopSelector();
   const block = Float32Array.from({ length: 300 }, (_, i) => (i * 37) % 100);
   for (const [row, k] of [
@@ -71,7 +71,7 @@ const arbitraryBlocks = fc.integer({ min: 1, max: 12 }).chain((numClasses) =>
   }),
 );
 
-test("what rows came before changes nothing", () => {
+test("earlier rows do not affect the result", () => {
   fc.assert(
     fc.property(arbitraryBlocks, ({ numClasses, rows, sameK }) => {
       const block = Float32Array.from(rows.flatMap(({ scores }) => scores));
@@ -86,7 +86,7 @@ test("what rows came before changes nothing", () => {
   );
 });
 
-test("few or many of a long row, one after another", () => {
+test("small and large k on a long row, one after another", () => {
   const scores = Float32Array.from({ length: 3862 }, (_, c) => (c % 97 === 0 ? Number.POSITIVE_INFINITY : (c * 1031) % 1000));
   scores.fill(Number.NEGATIVE_INFINITY, 50, 90);
   const expected = sortedClasses([...scores]);
@@ -104,7 +104,7 @@ test("few or many of a long row, one after another", () => {
   }
 });
 
-test("a NaN is found behind rows whose scores were higher or lower", () => {
+test("finds a NaN after rows with higher or lower scores", () => {
   for (const level of [-1, 1]) {
     const block = new Float32Array(41 * 30).fill(level);
     block[40 * 30 + 29] = Number.NaN;
@@ -118,7 +118,7 @@ test("a NaN is found behind rows whose scores were higher or lower", () => {
   }
 });
 
-test("a NaN anywhere in the row is refused", () => {
+test("a NaN anywhere in the row is an error", () => {
   fc.assert(
     fc.property(
       fc.array(fc.float({ noNaN: true }), { minLength: 1, maxLength: 60 }),

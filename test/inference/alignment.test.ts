@@ -20,7 +20,7 @@ function source(name: string, ids: readonly string[], mark: number): Source {
 
 const align = (...[first, ...others]: [Source, ...Source[]]) => collect(alignVideos([first, ...others]));
 
-test("sources in any order come together in the first one's", async () => {
+test("joins sources in any order, in the order of the first", async () => {
   const ids = fc.uniqueArray(fc.string(), { maxLength: 30 });
   const orders = ids.chain((all) => {
     const order = fc.shuffledSubarray(all, { minLength: all.length });
@@ -37,7 +37,7 @@ test("sources in any order come together in the first one's", async () => {
   );
 });
 
-test("videos that come twice, or are missing somewhere, are told, whatever the order", async () => {
+test("repeated and missing videos are errors, whatever the order", async () => {
   const sets = fc.tuple(fc.array(fc.constantFrom(..."abcdef")), fc.array(fc.constantFrom(..."abcdef")));
   await fc.assert(
     fc.asyncProperty(sets, async ([a, b]) => {
@@ -51,7 +51,7 @@ test("videos that come twice, or are missing somewhere, are told, whatever the o
   );
 });
 
-test("the message says which, how many, and where", async () => {
+test("the error lists the first missing videos, their number, and the files", async () => {
   const many = Array.from({ length: 9 }, (_, i) => `v${i}`);
   const missing = await failsWith(align(source("A", many, 1), source("B", ["v8", "x"], 2)), "BAD_RESULTS");
   assert.match(missing.message, /^B lacks 8 videos that A has: v0, v1, v2 and 5 more; A lacks a video that B has: x\. Make all/);
@@ -60,7 +60,7 @@ test("the message says which, how many, and where", async () => {
   await failsWith(align(source("A", ["a"], 1), source("B", ["a", "a"], 2)), "BAD_RESULTS", { file: "B", video: "a" });
 });
 
-test("all sources are closed, whether read to the end or not", async () => {
+test("closes all sources, whether read to the end or not", async () => {
   const closed: string[] = [];
   async function* watched(name: string): AsyncGenerator<Prediction> {
     try {
@@ -78,7 +78,7 @@ test("all sources are closed, whether read to the end or not", async () => {
   assert.deepEqual(closed.sort(), ["A", "B"]);
 });
 
-test("a store gives back what was put in, and holds what was not taken out", () => {
+test("returns what was stored, and keeps what was not removed", () => {
   // Lengths that fill pages, and one that no page holds.
   const action = fc.tuple(fc.boolean(), fc.nat(40), fc.oneof(fc.nat(20), fc.constantFrom(30_000, 65_535, 65_536, 100_000)));
   fc.assert(

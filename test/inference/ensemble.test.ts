@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { buildConfig } from "../../src/config/load.js";
 import { writeShard } from "../../src/data/shard-writer.js";
-import { ensemble } from "../../src/inference/ensemble.js";
+import { Averager, ensemble } from "../../src/inference/ensemble.js";
 import { GroundTruth, type Truth } from "../../src/inference/ground-truth.js";
 import { SkippedRecordReport } from "../../src/passes/skipped-records.js";
 import { createTelemetry } from "../../src/telemetry/telemetry.js";
@@ -27,7 +27,7 @@ async function run(contents: readonly [string, ...string[]], signal: AbortSignal
   return ensemble({ files, weights: files.map(() => 1), topk: 20, target, truth, signal, telemetry, skipped });
 }
 
-test("a signal ends it within some hundred videos, and leaves nothing", async () => {
+test("a signal stops it within a few hundred videos, and it leaves no files", async () => {
   const controller = new AbortController();
   const lines = Array.from({ length: 5000 }, (_, i) => `v${i},1 0.5\n`).join("");
   setImmediate(() => controller.abort());
@@ -37,12 +37,15 @@ test("a signal ends it within some hundred videos, and leaves nothing", async ()
   assert.deepEqual(readdirSync(folder), ["a.csv", "b.csv"]);
 });
 
-test("results without a video are an error", async () => {
-  await assert.rejects(run([""], new AbortController().signal), { code: "TOO_FEW_VIDEOS", message: /a\.csv: the results hold no videos/ });
+test("results without videos are an error", async () => {
+  await assert.rejects(run([""], new AbortController().signal), {
+    code: "TOO_FEW_VIDEOS",
+    message: /a\.csv: the results contain no videos/,
+  });
   assert.deepEqual(readdirSync(folder), ["a.csv", "b.csv"]);
 });
 
-test("MAP is over the classes that are named, or that a file lists for each video; otherwise their number is an error", async () => {
+test("MAP is over MODEL.num_classes, or over the classes that a file lists for each video; otherwise the number of classes is an error", async () => {
   const shard = join(folder, "labels.tfrecord");
   const video = (id: string, label: number) => ({
     id,
@@ -72,17 +75,14 @@ test("MAP is over the classes that are named, or that a file lists for each vide
       top,
       /video v1, MODEL\.num_classes: the results do not list all classes, so .* is unknown \(expected predictions for classes 0 to 1, found 1 predictions\)/,
     ],
-    [
-      "v0,0 0.9 3 0.1\nv1,1 0.5\n",
-      /video v0, .*\(expected predictions for classes 0 to 3, found 2 predictions\)\. Give the number, as in --set/,
-    ],
+    ["v0,0 0.9 3 0.1\nv1,1 0.5\n", /video v0, .*\(expected predictions for classes 0 to 3, found 2 predictions\)\. Set the number \(--set/],
     ["v0,0 0.9\nv1,0 0.9\n", /video v1, .*\(expected predictions for classes 0 to 1, found 1 predictions\)/],
     ["v0,0 0.9 1 0.1\nv1,0 0.5\n", /video v1, .*\(expected predictions for classes 0 to 1, found 1 predictions\)/],
   ];
   for (const [content, message] of cases) await assert.rejects(mapOf([content]), { code: "BAD_RESULTS", message });
 });
 
-test("the number of classes is found in any number of results with all classes", async () => {
+test("infers the number of classes from any number of results with all classes", async () => {
   const shard = join(folder, "many.tfrecord");
   await writeShard(shard, [{ id: "v0", frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: Int32Array.of(3) }]);
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
@@ -115,6 +115,47 @@ test("labelled shards without any label are an error", async () => {
   await writeShard(shard, [{ id: "v0", frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: new Int32Array() }]);
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");
   const truth = { filelist: shard, shards: [examined(shard)], config, numClasses: 2 };
-  const message = /unlabelled\.tfrecord: there are no metrics, because none of the 1 videos has a label/;
+  const message = /unlabelled\.tfrecord: cannot compute metrics: none of the 1 videos has a label/;
   await assert.rejects(run(["v0,0 0.9\n"], new AbortController().signal, truth), { code: "BAD_LABELS", message });
+});
+
+const prediction = (pairs: Record<number, number>) => ({
+  scores: Float32Array.from(Object.values(pairs)),
+  classes: Int32Array.from(Object.keys(pairs), Number),
+});
+
+test("a class that a prediction lacks counts as 0; equal averages rank by class, lower first", () => {
+  const averager = new Averager([1, 1]);
+  const { scores, classes } = averager.average([prediction({ 7: 0.5, 3: 0.25 }), prediction({ 9: 0.5, 3: 0.5, 1: 0.125 })]);
+  assert.deepEqual([...classes], [3, 7, 9, 1]);
+  assert.deepEqual([...scores], [0.375, 0.25, 0.25, 0.0625]);
+  assert.deepEqual([...averager.average([prediction({}), prediction({})]).classes], []);
+});
+
+test("weights count by their share of the sum; the average of equal predictions is the same", () => {
+  const same = prediction({ 5: 0.1, 2: 1e-30 });
+  const { scores } = new Averager([3, 0, 7]).average([same, prediction({ 5: 1 }), same]);
+  assert.deepEqual(scores, Float32Array.of(0.1, 1e-30));
+  const quarter = new Averager([30, 10]).average([prediction({ 1: 1 }), prediction({ 2: 1 })]);
+  assert.deepEqual(
+    [[...quarter.classes], [...quarter.scores]],
+    [
+      [1, 2],
+      [0.75, 0.25],
+    ],
+  );
+});
+
+test("weights at the limits of float64 count by their share too", () => {
+  const [a, b] = [prediction({ 1: 0.75 }), prediction({ 1: 0.25 })];
+  for (const [weights, expected] of [
+    [[1e308, 1e308], 0.5],
+    [[Number.MAX_VALUE, Number.MAX_VALUE / 3], 0.625],
+    [[1e-320, 1e-320], 0.5],
+    [[1.5e-323, 5e-324], 0.625],
+    [[1e308, 1e-320], 0.75],
+  ] as const) {
+    const { scores } = new Averager(weights).average([a, b]);
+    assert.deepEqual([...scores], [expected], String(weights));
+  }
 });

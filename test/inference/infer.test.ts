@@ -7,7 +7,7 @@ import { repository } from "../helpers/nextvlad.js";
 
 const { MODEL } = await loadConfig(join(repository, "configs/nextvlad.yaml"));
 
-test("infer computes 32 videos at a time, and fewer if they would take more than half of the memory", () => {
+test("the default batch size is 32, or less if 32 videos would take more than half of the memory", () => {
   const video = bytesPerVideo(MODEL);
   // One rgb frame: 1,024 features, 2 x 1,024 cluster logits, 2,048 of the expansion, in float32; 1,152 bytes in each of 5 batches.
   assert.equal(video, 300 * (4 * (1024 + 2 * 1024 + 2048) + 5 * 1152));
@@ -18,7 +18,7 @@ test("infer computes 32 videos at a time, and fewer if they would take more than
   assert.equal(chooseBatchSize(MODEL, 0), 1);
 });
 
-test("longer videos and wider features count", () => {
+test("the memory of a video depends on max_frames and the feature sizes", () => {
   const { MODEL: long } = buildConfig({ MODEL: { max_frames: 3000 } }, "own.yaml");
   assert.equal(bytesPerVideo(long), 10 * bytesPerVideo(MODEL));
   const { MODEL: narrow } = buildConfig({ MODEL: { video_feature_size: 0 } }, "own.yaml");

@@ -8,7 +8,7 @@ function checksum(arrays: Readonly<Record<string, readonly number[]>>): string {
   return String(sum);
 }
 
-test("weights are told apart by names and values, whatever order they come in", () => {
+test("the checksum depends on names and values of weights, not on their order", () => {
   const expected = checksum({ a: [1, 2], b: [3] });
   assert.match(expected, /^[0-9a-f]{8}$/);
   assert.equal(checksum({ b: [3], a: [1, 2] }), expected);

@@ -8,7 +8,7 @@ import { temporaryFolder } from "../helpers/files.js";
 
 const { log } = await createTelemetry({ logFile: null });
 
-test("a folder whose state cannot be read stays as it is; one without a state goes", async (t) => {
+test("keeps a folder with an unreadable state, removes one without a state", async (t) => {
   const path = join(temporaryFolder(t), "out.partial");
   mkdirSync(join(path, "state.json"), { recursive: true });
   writeFileSync(join(path, "out.pkl"), "hours of results");
@@ -26,7 +26,7 @@ test("a folder whose state cannot be read stays as it is; one without a state go
   assert.equal(existsSync(path), false);
 });
 
-test("a folder that holds other files is refused, and nothing of it goes", async (t) => {
+test("a folder with other files is an error, and is unchanged", async (t) => {
   const path = join(temporaryFolder(t), "out.partial");
   mkdirSync(path);
   for (const name of ["thesis.docx", "tally.bin", "a.csv"]) writeFileSync(join(path, name), "mine");

@@ -18,7 +18,7 @@ const state: PartialState = {
   files: { "tally.bin": { bytes: 96, crc32c: 7 } },
 };
 
-test("a state comes back as it was; one that was changed, or is of another form, is refused", () => {
+test("a state round-trips; a modified or invalid one is an error", () => {
   const text = encodePartialState(state);
   assert.deepEqual(parsePartialState(text, "f"), state);
   const changed = text.replace('"videos": 12', '"videos": 13');
@@ -32,7 +32,7 @@ test("a state comes back as it was; one that was changed, or is of another form,
   assert.throws(() => parsePartialState(other, "f"), { code: "BAD_RESULTS", message: /invalid state of .*: fraction/ });
 });
 
-test("sums come back by their names; others, or of another number, are an error and change nothing", () => {
+test("restores sums by name; other names or lengths are an error and change nothing", () => {
   const sums = () => ({ positives: new Float64Array(3), videos: new Float64Array(1) });
   const restored = sums();
   restoreSums(restored, state.sums, "f");
@@ -49,7 +49,7 @@ test("sums come back by their names; others, or of another number, are an error 
   }
 });
 
-test("an unknown format version is named, with the versions that are read", () => {
+test("an unknown format version is an error that lists the supported ones", () => {
   for (const version of ["0", "4", "null"]) {
     const text = encodePartialState(state).replace('"format_version": 3', `"format_version": ${version}`);
     const message = new RegExp(
@@ -59,7 +59,7 @@ test("an unknown format version is named, with the versions that are read", () =
   }
 });
 
-test("other work is refused with the key and both values, whichever of the two has it", () => {
+test("different settings are an error with the key and both values", () => {
   assertSameSettings(state.work, { ...state.work }, "f");
   const policy = (onCorrupt: string) => ({ ...state.work, "TEST.on_corrupt": onCorrupt });
   const labels = { ...state.work, "--labels": "names with checksum 1" };

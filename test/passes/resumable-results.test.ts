@@ -9,7 +9,7 @@ import { type BatchWriter, writeResumably } from "../../src/passes/resumable-res
 import { temporaryFolder } from "../helpers/files.js";
 import { examined } from "../helpers/shards.js";
 
-test("the resume command is offered, and partial results are kept, unless all labels are missing", async (t) => {
+test("a failed run keeps its partial results and logs the resume command, unless all labels are missing", async (t) => {
   const folder = temporaryFolder(t);
   const run = async (code: ErrorCode, throwsAtEnd: boolean) => {
     const out = new PassThrough();
@@ -43,7 +43,7 @@ test("the resume command is offered, and partial results are kept, unless all la
   assert.deepEqual(await run("BAD_LABELS", false), [true, true]);
 });
 
-test("partial results are not continued with a shard whose content changed, and are with a copy of the same content", async (t) => {
+test("resuming with a changed shard is an error, with a copy of the same content it is not", async (t) => {
   const stem = join(temporaryFolder(t), "result");
   const run = (modified: number, ends: string, resume: boolean) =>
     writeResumably(
@@ -62,7 +62,7 @@ test("partial results are not continued with a shard whose content changed, and 
   assert.equal((await run(2, "00000001", true)).videos, 2);
 });
 
-test("after an error about a corrupt shard, the run resumes with a good copy of it, and with no other change", async (t) => {
+test("after an error about a corrupt shard, the run resumes with an intact copy of it, and with no other change", async (t) => {
   const stem = join(temporaryFolder(t), "result");
   const run = (ends: readonly [string, string], modified: number, resume: boolean, failure: NextvladError | null) =>
     writeResumably(

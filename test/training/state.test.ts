@@ -173,7 +173,7 @@ describe("the start of training", () => {
       }
     });
 
-    test("a run cannot change its seed, nor inside an epoch what the order of its videos depends on", async () => {
+    test("a resumed run cannot change its seed, nor inside an epoch the settings that the order of videos depends on", async () => {
       const resume = (name: string, train: Record<string, unknown>) =>
         resuming(at("run", name)).then((given) => check(configWith(train), given));
       const refused = async (name: string, train: Record<string, unknown>, key: string, expected: string, found: string): Promise<void> =>
@@ -320,7 +320,7 @@ describe("the start of training", () => {
       }
     });
 
-    test("a single array that is missing is named", async () => {
+    test("a warning names a single missing array", async () => {
       const kept = Array.from(arrays).filter(([name]) => !isMoment(name) && name !== "gating_fc2_weights");
       const tensors = kept.map(([name, { shape, values }]) => ({ name, dtype: "F32" as const, shape, data: values }));
       writeFileSync(at("part.safetensors"), Buffer.concat([...encodeSafetensors(tensors)]));

@@ -95,7 +95,7 @@ describe("a training step", () => {
     });
   }
 
-  test("leaves no tensor behind", () => {
+  test("leaks no tensor", () => {
     const adam = new Adam(store, options.kernels);
     const before = countTensors();
     for (let step = 0; step < 5; step++) {
@@ -307,7 +307,7 @@ describe("a training step", () => {
     for (const made of [one, other, adam, otherAdam]) made.dispose();
   });
 
-  test("that is not accepted leaves no trace; what follows is as if it had not been", () => {
+  test("has no effect if the loss is not accepted", () => {
     const arrays = (made: WeightStore, adam: Adam) =>
       new Map([...made.arrays(), ...adam.arrays()].map((array) => [array.name, array.download()]));
     const [one, other] = [copyOf(store), copyOf(store)];
@@ -339,7 +339,7 @@ describe("a training step", () => {
     for (const made of [one, other, adam, otherAdam]) made.dispose();
   });
 
-  test("leaves nothing but its result when it predicts, outside of any scope", () => {
+  test("keeps only the result of a prediction, outside of any scope", () => {
     const network = new FrozenNetwork(SMALL, 0.5, store, ownKernels());
     const before = countTensors();
     const probabilities = network.probabilities(batch([3, 9, 1, 4]));
@@ -350,7 +350,7 @@ describe("a training step", () => {
       assert.throws(() => tidy(() => new FrozenNetwork(SMALL, 0.5, store, REFERENCE, precision)), { code: "BAD_USAGE" });
   });
 
-  test("predicts a video alone as it does among others: no padding, no neighbour enters", () => {
+  test("predicts the same for a video alone and within a batch", () => {
     const network = new FrozenNetwork(SMALL, 0.5, store, ownKernels());
     const counts = [3, 9, 1, 4];
     const all = batch(counts);

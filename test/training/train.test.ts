@@ -33,7 +33,7 @@ describe("train", () => {
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
-  test("writes a snapshot an epoch with its place in the run, validates, and copies the best", async () => {
+  test("writes a snapshot after each epoch with its position in the run, validates, and copies the best", async () => {
     assert.deepEqual(snapshotsIn("straight").sort(), ["NEXTVLAD_epoch0", "NEXTVLAD_epoch1", "best"]);
     for (const epoch of [0, 1]) {
       const state = await checkSnapshot(at("straight", `NEXTVLAD_epoch${epoch}`));
@@ -82,7 +82,7 @@ describe("train", () => {
     assert.deepEqual(snapshotsIn("parts").sort(), ["NEXTVLAD_epoch1", "NEXTVLAD_step9"]);
   });
 
-  test("finishes its step when stopped, saves there once, though asked at the same time, and does not validate", async () => {
+  test("finishes its step when stopped, saves once even if a save is requested at the same time, and does not validate", async () => {
     const stopping = new AbortController();
     const { telemetry } = await captureTelemetry();
     let [save, steps] = [(): void => undefined, 0];
@@ -109,7 +109,7 @@ describe("train", () => {
     assert.equal((await checkSnapshot(outcome.lastSnapshot as string)).step_in_epoch, 3);
   });
 
-  test("validates only epochs that validIntervalEpochs divides, counted from 1; on resuming, what was stopped before it could", async () => {
+  test("validates only epochs that validIntervalEpochs divides, counted from 1; a resumed run validates a missed epoch", async () => {
     const settings = ["TRAIN.epoch=1"];
     const first = await trainInProcess(config, at("later"), { validIntervalEpochs: 2, settings });
     assert.deepEqual([validatedEpochs(first.log), first.outcome.best], [[], null]);
@@ -126,7 +126,7 @@ describe("train", () => {
     assert.deepEqual([validatedEpochs(without.log), without.outcome.best], [[], null]);
   });
 
-  test("a snapshot of another save-dir stays as it is when the run that resumes from it validates", async () => {
+  test("a run that resumes from a snapshot of another save-dir does not change it when it validates", async () => {
     const source = at("stopped", "NEXTVLAD_epoch0");
     cpSync(at("straight", "NEXTVLAD_epoch0"), source, { recursive: true });
     await rewriteState(source, { ...(await readSnapshotState(source)), best: null, validated_epoch: null });
@@ -148,7 +148,7 @@ describe("train", () => {
     assert.deepEqual(readFileSync(join(source, "state.json")), before);
   });
 
-  test("saves the last step before an error of the data, names the commands that resume, and counts what it skips then", async () => {
+  test("saves the last step before a data error, prints the commands that resume, and then counts what it skips", async () => {
     mkdirSync(at("damaged"));
     for (const name of ["train0.tfrecord", "train1.tfrecord", "train.list"]) cpSync(at(name), at("damaged", name));
     corruptData(at("damaged", "train1.tfrecord"), 49);
@@ -169,7 +169,7 @@ describe("train", () => {
     assert.match(log, /WARN: epoch 0: skipped 1 corrupt record/);
   });
 
-  test("saves after any error between steps, and after none inside one, whose weights may be half updated", async () => {
+  test("saves after an error between steps, but not within a step, where only some weights are updated", async () => {
     for (const [name, saved] of [
       ["between", ["NEXTVLAD_step3"]],
       ["inside", []],
@@ -200,7 +200,7 @@ describe("train", () => {
     }
   });
 
-  test("a state that counts more steps or epochs than there are is corrupt: no epoch counts as trained", async () => {
+  test("a state with more steps or epochs than there are is corrupt", async () => {
     const source = at("forged", "NEXTVLAD_step9");
     cpSync(at("parts", "NEXTVLAD_step9"), source, { recursive: true });
     const { format_version, written_by, files, ...state } = await readSnapshotState(source);
@@ -217,7 +217,7 @@ describe("train", () => {
     assert.equal((await trainInProcess(config, at("from-forged"), { resume: source })).outcome.epochs, 2);
   });
 
-  test("a run inside an epoch does not resume with a shard whose content changed", async () => {
+  test("resuming inside an epoch with a changed shard is an error", async () => {
     const source = at("changed", "NEXTVLAD_step9");
     cpSync(at("parts", "NEXTVLAD_step9"), source, { recursive: true });
     const { format_version, written_by, files, ...state } = await readSnapshotState(source);

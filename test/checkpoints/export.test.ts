@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { optimizerScalars } from "../../src/training/optimizer-scalars.js";
+import { optimizerScalars } from "../../src/checkpoints/export.js";
 
 const schedule = { learning_rate: 0.25, learning_rate_decay: 0.5, lr_boundary_examples: 320, batch_size: 160 };
 
