@@ -95,7 +95,7 @@ async function resolveResume({ resume, saveDir, config }: TrainFlags): Promise<R
     throw new NextvladError("BAD_SNAPSHOT", `all snapshots are corrupt: ${notes.join(" ")}`, { file: saveDir, key: "--resume", remedy });
   }
   if (config !== undefined) {
-    return { path: null, skipped: [], notes: [`--resume: no snapshot in ${saveDir}: starting from the beginning`] };
+    return { path: null, skipped: [], notes: [`--resume finds no snapshot in ${saveDir}: starting from the beginning`] };
   }
   const remedy = "name a snapshot, or the --save-dir of the run; with --config, a run without snapshots starts from the beginning";
   throw new NextvladError("BAD_SNAPSHOT", "no snapshot to resume from", { file: saveDir, key: "--resume", remedy });

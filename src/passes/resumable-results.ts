@@ -197,7 +197,7 @@ class PartialResults implements BatchWriter {
     const { path } = this.#folder;
     // A corrupt state does not prevent a start from the beginning.
     const old = resume ? null : await this.#folder.readState().catch(() => null);
-    if (resume) log.info(`--resume: no partial results in ${path}: starting from the beginning`);
+    if (resume) log.info(`--resume finds no partial results in ${path}: starting from the beginning`);
     if (old !== null) {
       log.warn(
         `starting from the beginning: removed the partial results of ${old.videos} videos in ${path}; use --resume to continue them`,

@@ -100,7 +100,8 @@ export class Saver {
     const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs };
     const warn = (error: NextvladError): void =>
       telemetry.log.warn(`could not write the snapshot ${path}, retrying in ${retryMs / 1000} s: ${error.message}`);
-    const warnSlow = (waitedMs: number): void => telemetry.log.warn(describeWait(`the snapshot ${path} has been in writing`, waitedMs));
+    const warnSlow = (waitedMs: number): void =>
+      telemetry.log.warn(describeWait(`the write of the snapshot ${path} has been running`, waitedMs));
     this.#inFlight = writeInBackground(task, warn, warnSlow)
       .then(async () => {
         this.#lastWritten = path;

@@ -145,7 +145,7 @@ for (const each of cases) {
       const said = await finished(...commandOf(each, saveDir, ...FEW_LINES));
       assert.match(
         said,
-        /WARN: starting from the beginning: removed the partial results of \d+ videos in \S+; to continue such a run, use --resume/,
+        /WARN: starting from the beginning: removed the partial results of \d+ videos in \S+; use --resume to continue them/,
       );
       assertSameEnd(each, saveDir);
     });
