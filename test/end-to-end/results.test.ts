@@ -220,7 +220,7 @@ test("files that do not match are an error, and nothing is written", async () =>
   const other = write("other.jsonl", [lines[0]?.replace('"class":', '"class":9') as string, ...lines.slice(1)]);
   const truth = ["--filelist", at("validate.list"), "--config", config];
   const cases: readonly [readonly string[], RegExp][] = [
-    [[whole, short], /short\.jsonl lacks 2 videos that .*whole\.jsonl has: video100, video101\. Make all of them for the same videos/],
+    [[whole, short], /short\.jsonl lacks 2 videos that .*whole\.jsonl has: video100, video101\. Use results for the same videos/],
     [[short, whole], /short\.jsonl lacks 2 videos that .*whole\.jsonl has: video100, video101\./],
     [[short, ...truth], /short\.jsonl lacks 2 videos that .*validate\.list has: video100, video101\./],
     [[double, whole], /double\.jsonl, video video107: the video occurs twice/],

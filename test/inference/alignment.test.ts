@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { alignVideos, type Source } from "../../src/inference/alignment.js";
-import { PredictionStore } from "../../src/inference/prediction-store.js";
+import { alignVideos, PredictionStore, type Source } from "../../src/inference/alignment.js";
 import type { Prediction } from "../../src/results/result-codecs.js";
 import { collect, failsWith } from "../helpers/shards.js";
 
