@@ -163,7 +163,7 @@ for (const each of cases) {
               [["--predictions", "csv"], /--predictions: .*\(expected pickle, found csv\)/],
             ]
           : [
-              [["--batch-size", "3"], /INFER\.batch_size: .*\(expected 2, found 3\)\. Leave it as it was, or start from the beginning/],
+              [["--batch-size", "3"], /INFER\.batch_size: .*\(expected 2, found 3\)\. Use the earlier value, or start from the beginning/],
               [["--weights", at("run", "NEXTVLAD_epoch0")], /--weights: .*\(expected weights with checksum \w{8}, found weights with/],
               [["--filelist", at("one.list")], /INFER\.filelist: .*\(expected 2 shards, .*, found 1 shards, /],
               [["--infer-topk", "3"], /--infer-topk: .*\(expected 6, found 3\)/],

@@ -125,7 +125,7 @@ test("snapshots are overwritten only with --overwrite", async (t) => {
   const before = arraysOf(saveDir, "NEXTVLAD_epoch1");
   const again = await runNextvlad(["train", "--config", config, "--save-dir", saveDir]);
   assert.equal(again.exitCode, 1);
-  assert.match(again.error, /another run's snapshots are there: NEXTVLAD_epoch0, NEXTVLAD_epoch1, best/);
+  assert.match(again.error, /the save-dir contains snapshots of another run: NEXTVLAD_epoch0, NEXTVLAD_epoch1, best/);
   const earlier = await runNextvlad(["train", "--resume", join(saveDir, "NEXTVLAD_epoch0"), "--save-dir", saveDir]);
   assert.equal(earlier.exitCode, 1);
   assert.match(earlier.error, /snapshots later than the one to resume from are there: NEXTVLAD_epoch1/);
