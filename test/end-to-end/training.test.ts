@@ -128,7 +128,7 @@ test("snapshots are overwritten only with --overwrite", async (t) => {
   assert.match(again.error, /the save-dir contains snapshots of another run: NEXTVLAD_epoch0, NEXTVLAD_epoch1, best/);
   const earlier = await runNextvlad(["train", "--resume", join(saveDir, "NEXTVLAD_epoch0"), "--save-dir", saveDir]);
   assert.equal(earlier.exitCode, 1);
-  assert.match(earlier.error, /snapshots later than the one to resume from are there: NEXTVLAD_epoch1/);
+  assert.match(earlier.error, /the save-dir contains snapshots later than the one to resume from: NEXTVLAD_epoch1/);
   assert.deepEqual(arraysOf(saveDir, "NEXTVLAD_epoch1"), before);
   await trained(["--config", config, "--save-dir", saveDir, "--epoch", "1", "--overwrite"]);
   assert.equal(existsSync(join(saveDir, "NEXTVLAD_epoch1")), false);
