@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 seed=${1:-0}
-case $seed in '' | *[!0-9]*) printf 'demo: error: invalid seed %s: expected a whole number\n' "$seed" >&2; exit 2 ;; esac
+case $seed in '' | *[!0-9]*) printf 'demo: error: invalid seed %s: expected an integer\n' "$seed" >&2; exit 2 ;; esac
 work=demo
 [ $# -eq 0 ] || work=demo/seed-$seed
 digits=$work/digits

@@ -41,7 +41,7 @@ define("train", "train and validate; write a snapshot after each epoch", async (
   (await import("./commands/train.js")).runTrain(flags),
 );
 
-define("eval", "evaluate weights on labelled videos: Hit@1, PERR, GAP, MAP", async (flags) =>
+define("eval", "evaluate weights on labeled videos: Hit@1, PERR, GAP, MAP", async (flags) =>
   (await import("./commands/eval.js")).runEval(flags),
 );
 
@@ -53,7 +53,7 @@ define("export", "write weights for Paddle, ONNX Runtime, NumPy or safetensors",
 
 define(
   "ensemble",
-  "average result files of the same videos; with labelled shards, compute the metrics of the averages",
+  "average result files of the same videos; with labeled shards, compute the metrics of the averages",
   async (flags, files) => (await import("./commands/ensemble.js")).runEnsemble(files, flags),
   { name: "<files...>", help: `result files (${FORMAT_NAMES}) of infer or of other tools`, parse: paths },
 );

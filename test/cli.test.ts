@@ -108,7 +108,7 @@ describe("invalid usage has exit code 2", { concurrency: 2 }, () => {
     [["train", "--config"], /^--config: missing value \(expected <file>\)/],
     [["train", "more"], /^too many arguments \(expected 0, found 1\)\. See nextvlad train --help\.$/],
     [["train", "--pretrain", "a", "--resume", "b"], /^--pretrain: cannot be used with --resume\. See nextvlad train --help\.$/],
-    [["train"], /^--config: a config is required\. Name one, such as --config configs\/nextvlad\.yaml\.$/],
+    [["train"], /^--config: a config is required\. Pass one, such as --config configs\/nextvlad\.yaml\.$/],
     [["export", "--format", "tf", "--out", "x"], /^--format: invalid value \(expected pdparams, .*onnx, found "tf"\)/],
     [
       ["eval", "--weights", "s3://bucket/best"],
@@ -120,7 +120,7 @@ describe("invalid usage has exit code 2", { concurrency: 2 }, () => {
     ],
     [
       ["verify", "https://host/train.list"],
-      /^https:\/\/host\/train\.list: URLs are not supported, .* Download it \(curl -O\), and name the local path\.$/,
+      /^https:\/\/host\/train\.list: URLs are not supported, .* Download it \(curl -O\), and pass the local path\.$/,
     ],
     [["ensemble", "a.pkl", "file:///data/b%20c.pkl"], /: URLs are not supported, .* Write only the path: \/data\/b c\.pkl\.$/],
     [["inspect", "hdfs://host/x"], /^hdfs:\/\/host\/x: URLs are not supported/],

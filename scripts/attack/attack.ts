@@ -40,7 +40,7 @@ await runMain(async () => {
   process.once("exit", () => rmSync(scratch, { recursive: true, force: true }));
   const exitCode = await runInNamespace(scratch);
   if (exitCode !== null) return exitCode;
-  process.stderr.write("attack: cannot create a mount namespace: changes are detected in the scratch folder only\n");
+  process.stderr.write("attack: cannot create a mount namespace: changes are detected in the scratch directory only\n");
   return attack(attempts, jobs, scratch);
 });
 

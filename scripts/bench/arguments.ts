@@ -44,7 +44,7 @@ function refuse(key: string, expected: string, found: string): never {
 }
 
 function wholeNumber(key: string, text: string): number {
-  return /^[1-9]\d{0,8}$/.test(text) ? Number(text) : refuse(key, "a whole number of at least 1", text);
+  return /^[1-9]\d{0,8}$/.test(text) ? Number(text) : refuse(key, "an integer of at least 1", text);
 }
 
 function parse(argv: readonly string[]) {

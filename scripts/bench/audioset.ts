@@ -15,7 +15,7 @@ import { findPeerScript, interpreterWith } from "./peers.js";
 import { spreadOf } from "./statistics.js";
 
 export const AUDIOSET_USAGE = `usage: npm run bench -- audioset DIR [options]
-  DIR                  folder with train*.tfrecord* and eval*.tfrecord* of AudioSet's audio features
+  DIR                  directory with train*.tfrecord* and eval*.tfrecord* of AudioSet's audio features
   --seeds A,B          seeds to train with (default 0,1,2)
   --epochs N           epochs of each training (default 12)
   --peers PYTHON       also train in PyTorch with this interpreter, and compute full-ranking mAP with its scikit-learn

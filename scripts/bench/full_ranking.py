@@ -1,6 +1,6 @@
 """Full-ranking mAP of predictions: scikit-learn's average precision of each class with positives, over all videos, and its mean.
 usage: full_ranking.py PREDICTIONS.pkl VIDEOS.pkl...
-PREDICTIONS.pkl: as `nextvlad infer --infer-topk CLASSES` writes it. VIDEOS.pkl: labelled videos, as `nextvlad convert --to pkl` writes them.
+PREDICTIONS.pkl: as `nextvlad infer --infer-topk CLASSES` writes it. VIDEOS.pkl: labeled videos, as `nextvlad convert --to pkl` writes them.
 Prints one JSON object: {"map": 0.26, "classes": 527, "videos": 10187}."""
 import json
 import pickle
@@ -22,7 +22,7 @@ def main():
     labels = {video[b"video"].decode(): video[b"label"] for video in videos}
     classes = 1 + max(max(classes) for _, _, classes in predictions)
     if len(predictions) != len(labels):
-        sys.exit(f"{len(predictions)} predictions, but {len(labels)} labelled videos")
+        sys.exit(f"{len(predictions)} predictions, but {len(labels)} labeled videos")
     scores = np.zeros((len(predictions), classes), np.float64)
     truth = np.zeros((len(predictions), classes), bool)
     for row, (video, probabilities, order) in enumerate(predictions):

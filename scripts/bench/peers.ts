@@ -64,7 +64,7 @@ export async function findPeerScript(name: string): Promise<string> {
   const folder = process.env.NEXTVLAD_PEERS ?? fileURLToPath(new URL("../../../../shared/peers", import.meta.url));
   const file = join(folder, name);
   await access(file).catch((error: unknown) => {
-    const remedy = "set NEXTVLAD_PEERS to the folder of the peers' scripts, or omit --peers";
+    const remedy = "set NEXTVLAD_PEERS to the directory of the peers' scripts, or omit --peers";
     throw new NextvladError("FILE_MISSING", "the peers' script is missing", { file, remedy }, error);
   });
   return file;
@@ -87,7 +87,7 @@ export async function interpreterWith(
   }
   throw new NextvladError("NOT_SET_UP", `${interpreters.join(" and ")} cannot import ${packageName}`, {
     key: "--peers",
-    remedy: "install it there, name another interpreter (several are separated by commas), or choose others with --frameworks",
+    remedy: "install it there, pass another interpreter (several are separated by commas), or choose others with --frameworks",
   });
 }
 

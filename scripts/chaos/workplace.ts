@@ -96,5 +96,5 @@ export function printTable(rows: readonly (readonly (string | number)[])[]): voi
 export function countArgument(fallback: number, place = 2): number {
   const count = Number(process.argv[place] ?? fallback);
   if (Number.isInteger(count) && count > 0) return count;
-  throw new Error(`expected a whole number of at least 1, found ${process.argv[place]}`);
+  throw new Error(`expected an integer of at least 1, found ${process.argv[place]}`);
 }

@@ -14,7 +14,7 @@ export function readArguments<N extends string>(
   if (unknown !== undefined) invalid("parser", PARSERS.join(", "), unknown);
   const numbers = names.map((name) => {
     const text = values[name];
-    if (text !== undefined && !/^\d{1,9}$/.test(text)) invalid(`--${name}`, "a whole number", text);
+    if (text !== undefined && !/^\d{1,9}$/.test(text)) invalid(`--${name}`, "an integer", text);
     return [name, text === undefined ? defaults[name] : Number(text)] as const;
   });
   const parsers = positionals.length > 0 ? (positionals as ParserName[]) : PARSERS;

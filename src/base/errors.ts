@@ -207,7 +207,7 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
     return new NextvladError("FILE_MISSING", "file not found", { file, remedy: "check the path" }, error);
   }
   const words: Record<string, string> = {
-    ENOENT: "the folder does not exist",
+    ENOENT: "the directory does not exist",
     EACCES: "permission denied",
     EPERM: "permission denied",
     EROFS: "the file system is read-only",
@@ -227,7 +227,7 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
   const cause = words[errno] ?? (error instanceof Error ? error.message : String(error));
   const code = doing === "read" ? "FILE_UNREADABLE" : "FILE_UNWRITABLE";
   const isFull = errno === "ENOSPC" || errno === "EDQUOT";
-  const writable = isFull ? "free some space, or choose another folder" : "choose another folder, or make this one writable";
+  const writable = isFull ? "free disk space, or choose another directory" : "choose another directory, or make this one writable";
   const isAtLimit = errno === "EMFILE" || errno === "ENFILE";
   const remedy = isAtLimit ? RAISE_OPEN_FILES : doing === "read" ? "check the file and its permissions" : writable;
   return new NextvladError(code, `cannot ${doing}: ${cause}`, { file, remedy }, error);

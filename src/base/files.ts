@@ -27,7 +27,7 @@ export function fitName(name: string): string {
   return name.slice(0, length).replace(/[\uD800-\uDBFF]$/, "");
 }
 
-/** Returns the free bytes of a folder's file system; null if it reports no size or the folder does not exist. */
+/** Returns the free bytes of a folder's file system; null if it reports no size or the directory does not exist. */
 export async function freeBytes(folder: string): Promise<number | null> {
   const disk = await statfs(folder).catch(() => null);
   return disk === null || disk.blocks === 0 ? null : disk.bavail * disk.bsize;
@@ -41,7 +41,7 @@ export async function requireFreeSpace(folder: string, bytes: number): Promise<v
   const free = await freeBytes(folder);
   if (free === null || free >= bytes) return;
   const [expected, found] = [bytes, free].map((size) => `${(size / 1e6).toFixed(1)} MB`) as [string, string];
-  const remedy = "make room there, or choose another place";
+  const remedy = "free disk space there, or choose another path";
   throw new NextvladError("FILE_UNWRITABLE", "cannot write: not enough free space", { file: folder, expected, found, remedy });
 }
 
@@ -78,7 +78,7 @@ async function followLinks(path: string, links = 0): Promise<string> {
 
 function notReplaceable(path: string, found: Stats, expected: "a regular file" | "a directory"): NextvladError {
   const what = `cannot replace it: it is not ${expected}`;
-  return new NextvladError("FILE_UNWRITABLE", what, { file: path, found: describeKind(found), remedy: "choose another place" });
+  return new NextvladError("FILE_UNWRITABLE", what, { file: path, found: describeKind(found), remedy: "choose another path" });
 }
 
 /**
@@ -106,7 +106,7 @@ export async function refuseForeignFile(
 ): Promise<void> {
   const target = await resolveOutputFile(path);
   if (overwrite || (await statIfThere(target)) === null || (await isOwn(target))) return;
-  const remedy = "choose another place, or replace it with --overwrite";
+  const remedy = "choose another path, or replace it with --overwrite";
   throw new NextvladError("FILE_UNWRITABLE", "the file already exists", { file: path, remedy });
 }
 

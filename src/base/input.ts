@@ -61,7 +61,7 @@ export async function requireRegularFile(path: string, name = path): Promise<Sta
 function rejectSpecialFile(found: Stats, path: string): void {
   // Opening a directory reports it.
   if (found.isFile() || found.isDirectory()) return;
-  const remedy = found.isFIFO() ? "write its data to a file, and name that file" : "name a regular file";
+  const remedy = found.isFIFO() ? "write its data to a file, and pass that file" : "pass a regular file";
   throw new NextvladError("FILE_UNREADABLE", `cannot read: it is ${describeKind(found)}, not a file`, { file: path, remedy });
 }
 
@@ -168,5 +168,5 @@ export async function readExactly(handle: FileHandle, target: Uint8Array, positi
   });
   if (done === target.length) return;
   const details = { file, byteOffset: position + done, remedy: "run the command again" };
-  throw new NextvladError("BAD_FORMAT", "the file became shorter while it was read", details);
+  throw new NextvladError("BAD_FORMAT", "the file was truncated while it was being read", details);
 }

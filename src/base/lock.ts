@@ -107,7 +107,7 @@ async function rejectIfHeld(path: string, own: string, text: string): Promise<vo
 
 function lockedError(path: string, holder: string): NextvladError {
   const remedy = "wait for it, stop it, or use another --save-dir";
-  return new NextvladError("SAVE_DIR_TAKEN", `another run is writing to this folder: ${holder}`, { file: path, remedy });
+  return new NextvladError("SAVE_DIR_TAKEN", `another run is writing to this directory: ${holder}`, { file: path, remedy });
 }
 
 /** Returns the holder's identity; null if the file is not a lock in this format, and so has no holder. */
@@ -145,8 +145,8 @@ async function readLock(path: string): Promise<string | null> {
   const found = await lstat(path).catch(() => null);
   if (found === null) return null;
   if (!found.isFile()) {
-    const remedy = "remove it, or choose another folder";
-    throw new NextvladError("FILE_UNWRITABLE", "the folder's lock is not a regular file", {
+    const remedy = "remove it, or choose another directory";
+    throw new NextvladError("FILE_UNWRITABLE", "the directory's lock is not a regular file", {
       file: path,
       found: describeKind(found),
       remedy,
@@ -178,6 +178,6 @@ export async function confirmLock(folder: string, text: string): Promise<void> {
   const there = await readLock(path);
   if (there === text) return;
   if (there !== null) throw lockedError(path, describeHolder(there));
-  const what = "cannot write: the folder was removed or its disk unmounted since the run started";
+  const what = "cannot write: the directory was removed or its disk unmounted since the run started";
   throw new NextvladError("FILE_UNWRITABLE", what, { file: folder, remedy: "mount the disk again, or use another --save-dir" });
 }

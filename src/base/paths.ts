@@ -17,14 +17,14 @@ function refuseReplacedBytes(path: string, what: string, readBytes: () => Uint8A
   } catch {
     return;
   }
-  const remedy = "rename the file or folder";
+  const remedy = "rename the file or directory";
   throw new NextvladError("BAD_USAGE", what, { file: path, remedy });
 }
 
-/** Throws BAD_USAGE if the path of the current folder is not UTF-8: relative paths would resolve to another folder. */
+/** Throws BAD_USAGE if the path of the working directory is not UTF-8: relative paths would resolve to another folder. */
 export function refuseNonUtf8Folder(): void {
   const readBytes = (): Uint8Array => readlinkSync("/proc/self/cwd", { encoding: "buffer" });
-  refuseReplacedBytes(process.cwd(), "the path of the current folder is not UTF-8", readBytes);
+  refuseReplacedBytes(process.cwd(), "the path of the working directory is not UTF-8", readBytes);
 }
 
 function homeFromEnvironment(): Uint8Array {
@@ -42,10 +42,10 @@ export function expandHome(path: string): string {
 
 /** How to get the files of a URL, by its scheme. */
 const REMEDIES: Readonly<Record<string, string>> = {
-  gs: "copy the files to a local disk (gcloud storage cp), or mount the bucket (gcsfuse), and name the local path",
-  s3: "copy the files to a local disk (aws s3 cp), or mount the bucket (mount-s3), and name the local path",
-  http: "download it (curl -O), and name the local path",
-  https: "download it (curl -O), and name the local path",
+  gs: "copy the files to a local disk (gcloud storage cp), or mount the bucket (gcsfuse), and pass the local path",
+  s3: "copy the files to a local disk (aws s3 cp), or mount the bucket (mount-s3), and pass the local path",
+  http: "download it (curl -O), and pass the local path",
+  https: "download it (curl -O), and pass the local path",
 };
 
 /** Returns the remedy for a URL where a path is expected; null for a path. */
@@ -53,7 +53,7 @@ export function urlRemedy(path: string): string | null {
   const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(path) ?? [];
   if (scheme === undefined) return null;
   if (scheme.toLowerCase() === "file") return `write only the path: ${pathOf(path)}`;
-  return REMEDIES[scheme.toLowerCase()] ?? "copy the files to a local disk, and name the local path";
+  return REMEDIES[scheme.toLowerCase()] ?? "copy the files to a local disk, and pass the local path";
 }
 
 function pathOf(url: string): string {

@@ -98,7 +98,7 @@ export function assertArraysMatch(source: WeightSource, arrays: readonly WantedA
   if (mismatches.length === 0) return;
   const moments = arrays.filter(({ name }) => adamParameter(name) !== null);
   if (mismatches.length === moments.length && mismatches.every(({ name, found }) => found === null && adamParameter(name) !== null)) {
-    throw new NextvladError("BAD_WEIGHTS", "the optimizer state is missing, which resuming needs", {
+    throw new NextvladError("BAD_WEIGHTS", "the optimizer state, which resuming requires, is missing", {
       file: source.path,
       remedy: "start a new run from these weights with --pretrain",
     });

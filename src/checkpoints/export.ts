@@ -153,7 +153,7 @@ async function writePickle(path: string, arrays: AsyncIterable<HostArray>): Prom
 async function assertNoOptimizerFile(file: string): Promise<void> {
   const found = await stat(file).catch(() => null);
   if (found === null) return;
-  const what = "file exists: the optimizer state of other weights, and these weights have none to replace it";
+  const what = "the file already exists: it is the optimizer state of other weights, and these weights have none to replace it";
   throw new NextvladError("FILE_UNWRITABLE", what, { file, remedy: "remove it, or use another --out" });
 }
 

@@ -51,7 +51,7 @@ export function modelOf(names: Iterable<string>): ModelName | null {
   return best?.model ?? null;
 }
 
-const REMEDY = "name weights of NeXtVLAD with Paddle's array names, or give the config that they were trained with, with --config";
+const REMEDY = "pass NeXtVLAD weights with Paddle's array names, or their config with --config";
 
 /**
  * Infers a model's name and sizes from the names and shapes of its arrays. A modality without arrays has 0 features.

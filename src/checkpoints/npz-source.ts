@@ -23,7 +23,7 @@ export async function openNpz(path: string, isNeeded: (name: string) => boolean)
       if (header !== null) entries.set(name, { ...header, dtype: header.dtype === "f2" ? "f4" : header.dtype });
     }
     if (entries.size === 0) {
-      const remedy = "name weights that nextvlad export or numpy.savez wrote";
+      const remedy = "pass weights that nextvlad export or numpy.savez wrote";
       throw new NextvladError("BAD_WEIGHTS", "no numpy arrays in this zip file", { file: path, remedy });
     }
     async function* read(names: ReadonlySet<string>): AsyncGenerator<RawArray> {

@@ -50,7 +50,7 @@ async function openDirectory(path: string, optimizer: boolean): Promise<WeightSo
   if (only !== undefined && others.length === 0 && (await stat(join(path, only))).isDirectory())
     return openDirectory(join(path, only), optimizer);
   const what = `no weights in this directory: ${names.length === 0 ? "it is empty" : listFirst(names)}`;
-  throw new NextvladError("BAD_WEIGHTS", what, { file: path, expected: FORMS, remedy: "name one of these" });
+  throw new NextvladError("BAD_WEIGHTS", what, { file: path, expected: FORMS, remedy: "pass one of these" });
 }
 
 async function openSnapshot(path: string, optimizer: boolean): Promise<WeightSource> {
@@ -76,7 +76,7 @@ async function openFile(path: string, optimizer: boolean): Promise<WeightSource>
     throw unsupported(
       path,
       "a single Paddle variable, or several in one file without names",
-      "name a directory with one file per variable",
+      "pass a directory with one file per variable",
     );
   }
   throw unsupported(path, "not a file of weights", "check the path and the download (a web page here means that it failed)");
@@ -118,7 +118,7 @@ async function findByPrefix(prefix: string): Promise<string> {
     const path = `${prefix}${suffix}`;
     if ((await stat(path).catch(() => null))?.isFile()) return path;
   }
-  throw new NextvladError("FILE_MISSING", `no such file or directory, also not with ${SUFFIXES.join(" or ")}`, {
+  throw new NextvladError("FILE_MISSING", `no such file or directory (also tried ${SUFFIXES.join(" and ")})`, {
     file: prefix,
     remedy: "check the path",
   });
@@ -130,7 +130,7 @@ async function withOptimizer(pdparams: string, optimizer: boolean): Promise<read
   const prefix = pdparams.replace(/(\.pdparams)?(\.gz)?$/, "");
   const candidates = [`${prefix}.pdopt`, `${prefix}.pdopt.gz`];
   for (const file of candidates) if ((await stat(file).catch(() => null))?.isFile()) return [pdparams, file];
-  throw new NextvladError("FILE_MISSING", "the optimizer state, which resuming needs, is not beside the weights", {
+  throw new NextvladError("FILE_MISSING", "the optimizer state, which resuming requires, is not next to the weights", {
     file: pdparams,
     expected: candidates.map((file) => basename(file)).join(" or "),
     remedy: "copy it there, or start a new run from these weights with --pretrain",
@@ -156,6 +156,6 @@ export async function findPublishedWeights(): Promise<string> {
   throw new NextvladError("FILE_MISSING", `no --weights given, and ${NAMES.join(", ")} not found`, {
     file: folder,
     key: "--weights",
-    remedy: `use --weights, or download PaddleVideo's (${PUBLISHER}/${NAMES[1]} or ${PUBLISHER}/${NAMES[2]}) into that folder`,
+    remedy: `use --weights, or download PaddleVideo's (${PUBLISHER}/${NAMES[1]} or ${PUBLISHER}/${NAMES[2]}) into that directory`,
   });
 }

@@ -36,7 +36,7 @@ async function readArrays(file: string): Promise<ReadonlyMap<string, NumpyArray>
     const guard = new PickleLengthCheck(file, MAX_STRING_BYTES);
     const dict = parsePickle(await bytes.readAll((piece) => guard.check(piece)), file);
     if (!(dict instanceof Map)) {
-      const remedy = "name a .pdparams file; tf2pkl.py's pickles of videos go into a file list";
+      const remedy = "pass a .pdparams file; tf2pkl.py's pickles of videos belong in a file list";
       throw new NextvladError("BAD_WEIGHTS", "expected a pickled dict of arrays", { file, remedy });
     }
     const names = dict.get(PARAMETER_NAMES);

@@ -38,7 +38,7 @@ export async function findPaddleStep(source: WeightSource, given: number | null)
     file: source.path,
     expected: `${STEP_COUNTER}, or powers of beta2 from the first ${MAX_STEPS_BY_POWER} steps`,
     found: power === undefined ? "neither" : `${showText(power)} of ${values.get(power)}`,
-    remedy: "give it with --resume-step",
+    remedy: "pass it with --resume-step",
   });
 }
 
@@ -54,7 +54,7 @@ function unusable(file: string, parameter: string, found: string | number): Next
     file,
     parameter,
     found,
-    remedy: "give the number of steps with --resume-step",
+    remedy: "pass the number of steps with --resume-step",
   });
 }
 

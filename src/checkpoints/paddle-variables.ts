@@ -96,7 +96,7 @@ export async function openPaddleArchive(path: string, isNeeded: (name: string) =
     const other = entries.get(name)?.place;
     if (other !== undefined) {
       const what = `duplicate variable ${showText(name)} in the tar: ${showText(other)} and ${showText(entry.name)}`;
-      throw new NextvladError("BAD_WEIGHTS", what, { file: path, remedy: "unpack it, and name one of the directories" });
+      throw new NextvladError("BAD_WEIGHTS", what, { file: path, remedy: "unpack it, and pass one of the directories" });
     }
     entries.set(name, { dtype: header.dtype, shape: header.shape, place: entry.name });
   }

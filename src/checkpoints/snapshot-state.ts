@@ -127,6 +127,6 @@ function requireConsistent({ step, epoch, step_in_epoch, best, validated_epoch, 
 }
 
 function corrupt(file: string, key: string, expected: string, found: string | number): NextvladError {
-  const remedy = "use another snapshot (--resume without a path finds the newest intact one)";
+  const remedy = "use another snapshot (--resume without a path finds the newest valid one)";
   return new NextvladError("BAD_SNAPSHOT", `corrupt snapshot state: ${expected}`, { file, key, found, remedy });
 }

@@ -42,7 +42,7 @@ export async function requireSnapshot(path: string, needed: readonly string[] = 
   const missing = needed.filter((name) => !names.includes(name));
   if (missing.length === 0) return;
   const what = found.isDirectory() ? `not a snapshot: ${missing.join(", ")} missing` : "not a snapshot, but a file";
-  const remedy = `name a directory that nextvlad train wrote, like ${epochSnapshot("", MODEL_NAMES[0], 5)} or ${BEST}`;
+  const remedy = `pass a directory that nextvlad train wrote, such as ${epochSnapshot("", MODEL_NAMES[0], 5)} or ${BEST}`;
   throw new NextvladError("BAD_SNAPSHOT", what, { file: path, remedy });
 }
 
@@ -95,7 +95,7 @@ export async function checkSnapshot(snapshot: string): Promise<SnapshotState> {
 /** Throws BAD_SNAPSHOT if a file's length or checksum differs from when it was written. */
 async function verifyChecksum(file: string, { bytes, crc32c: expected }: FileChecksums[string]): Promise<void> {
   const found = await measureFile(file);
-  const remedy = "use another snapshot (--resume without a path finds the newest intact one)";
+  const remedy = "use another snapshot (--resume without a path finds the newest valid one)";
   if (found.bytes !== bytes) {
     const sizes = { expected: `${bytes} bytes`, found: found.bytes };
     throw new NextvladError("BAD_SNAPSHOT", "file length mismatch: the file has changed since it was written", { file, ...sizes, remedy });
@@ -211,8 +211,8 @@ async function orderNewestFirst(saveDir: string): Promise<readonly string[]> {
 export async function suggestEarlierSnapshot(error: NextvladError, snapshot: string | null): Promise<NextvladError> {
   const { code, what, details, cause } = error;
   const earlier = snapshot === null ? null : await findEarlierFinite(snapshot);
-  const other = snapshot === null ? "use other weights" : "use other weights: this save-dir has no earlier intact snapshot";
-  const remedy = earlier === null ? other : `use the newest good snapshot before it: ${earlier}`;
+  const other = snapshot === null ? "use other weights" : "use other weights: this save-dir has no earlier valid snapshot";
+  const remedy = earlier === null ? other : `use the newest valid snapshot before it: ${earlier}`;
   return new NextvladError(code, what, { ...details, remedy }, cause);
 }
 

@@ -19,7 +19,7 @@ export async function findConfig(
 ): Promise<Config> {
   const over: Overrides = { flags: overrides, settings: flags.set ?? [] };
   if (flags.config !== undefined) return loadConfig(flags.config, over);
-  const remedy = "name one, such as --config configs/nextvlad.yaml";
+  const remedy = "pass one, such as --config configs/nextvlad.yaml";
   if (source === null) throw new NextvladError("BAD_USAGE", "a config is required", { key: "--config", remedy });
   const { snapshot, embeddedConfig, path } = source;
   if (embeddedConfig !== undefined) return buildConfig(readYamlText(embeddedConfig, path), path, over);

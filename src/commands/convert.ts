@@ -41,13 +41,13 @@ function checkFlags({ filelist, csv, rgb, audio, featureDtype, maxRecordBytes }:
     refuse(
       "--filelist, --csv",
       "exactly one of the two is required",
-      "name the shards to convert with --filelist, or the label table of your own features with --csv",
+      "pass shards with --filelist, or a label table of your own features with --csv",
     );
   }
   const patterns = [["--rgb", rgb] as const, ["--audio", audio] as const].filter(([, pattern]) => pattern !== undefined);
   const [first] = patterns;
   if (csv === undefined && first !== undefined)
-    refuse(first[0], "shards contain their features", "remove it, or name a label table with --csv");
+    refuse(first[0], "shards already contain features", "remove it, or pass a label table with --csv");
   if (csv !== undefined && maxRecordBytes !== undefined) {
     refuse("--max-record-bytes", "feature files have no records", "remove it: it applies only to --filelist");
   }
@@ -55,11 +55,11 @@ function checkFlags({ filelist, csv, rgb, audio, featureDtype, maxRecordBytes }:
     refuse("--feature-dtype", "feature files store their dtype", "remove it: it applies only to --filelist");
   }
   if (csv !== undefined && first === undefined) {
-    refuse("--rgb, --audio", "at least one of the two is required", "name the feature files, like --rgb 'features/{id}.npy'");
+    refuse("--rgb, --audio", "at least one of the two is required", "pass the feature files, such as --rgb 'features/{id}.npy'");
   }
   for (const [key, pattern] of patterns) {
     if (!pattern?.includes("{id}"))
-      refuse(key, "the pattern does not contain {id}", `write {id} in place of the video's ID, like ${key} 'features/{id}.npy'`);
+      refuse(key, "the pattern does not contain {id}", `write {id} in place of the video's ID, such as ${key} 'features/{id}.npy'`);
   }
 }
 

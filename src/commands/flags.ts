@@ -147,7 +147,7 @@ const TABLE = [
     defaultText: "10s",
   }),
   flag(["train"], "--keep <N>", "keep the N newest snapshots (and best)", { parse: integer(1), defaultText: "all" }),
-  flag(["eval", "infer"], "--resume", "continue the run that stopped in --save-dir; start from the beginning if there is none"),
+  flag(["eval", "infer"], "--resume", "resume the run that stopped in --save-dir; without one, start from the beginning"),
   flag(["infer", "ensemble"], "--infer-topk <N>", "maximum number of classes per video", { parse: integer(1), default: 20 }),
   flag(["eval"], "--predictions [formats]", `also write the predictions: ${FORMAT_NAMES}, separated by commas; pickle if omitted`, {
     parse: resultFormats,
@@ -161,12 +161,12 @@ const TABLE = [
     parse: path,
   }),
 
-  flag(["ensemble"], "--weights <weights>", "weight of each file, such as 0.7,0.3; divided by their sum", {
+  flag(["ensemble"], "--weights <weights>", "weight of each file, such as 0.7,0.3; normalized to a sum of 1", {
     parse: fileWeights,
     defaultText: "equal",
     aliases: ["-w"],
   }),
-  flag(["ensemble"], "--filelist <list>", "labelled shards of the same videos (a list, - or a glob) to compute metrics on", {
+  flag(["ensemble"], "--filelist <list>", "labeled shards of the same videos (a list, - or a glob) to compute metrics on", {
     parse: (text: string): FileList => path(text),
   }),
   flag(["ensemble"], "--config <file>", "YAML config whose MODEL section describes those shards (default: YouTube-8M's)", CONFIG),
@@ -196,7 +196,7 @@ const TABLE = [
     "shards to convert (TFRecords, pickles or MediaPipe's features.pb): a file that lists them, a glob, or paths",
     { parse: fileLists },
   ),
-  flag(["convert"], "--feature-names <names>", "names of the two features in TFRecords", {
+  flag(["convert"], "--feature-names <names>", "names of the two modalities in TFRecords", {
     parse: twoNames,
     default: ["rgb", "audio"],
     defaultText: "rgb,audio",
@@ -207,16 +207,16 @@ const TABLE = [
   flag(["convert"], "--csv <file>", "instead of shards: a table of your own videos with columns id and labels (class indices)", {
     parse: path,
   }),
-  flag(["convert"], "--rgb <pattern>", "with --csv: .npy or .npz files of the first feature; {id} stands for the video's ID", {
+  flag(["convert"], "--rgb <pattern>", "with --csv: .npy or .npz files of the first modality; {id} stands for the video's ID", {
     parse: path,
   }),
-  flag(["convert"], "--audio <pattern>", "with --csv: the same for the second feature; one of the two may be absent", { parse: path }),
+  flag(["convert"], "--audio <pattern>", "with --csv: the same for the second modality; one of the two may be omitted", { parse: path }),
   flag(["convert"], "--rgb-range <range>", "float values that become the bytes 0 and 255", {
     parse: range,
     default: [-2, 2],
     defaultText: "-2..2",
   }),
-  flag(["convert"], "--audio-range <range>", "the same for the second feature", { parse: range, default: [-2, 2], defaultText: "-2..2" }),
+  flag(["convert"], "--audio-range <range>", "the same for the second modality", { parse: range, default: [-2, 2], defaultText: "-2..2" }),
   flag(["convert"], "--videos-per-shard <N>", "with --csv: videos per shard", { parse: integer(1), default: 250 }),
   flag(["convert"], "--max-frames <N>", "maximum nframes of a pickle, as in tf2pkl.py", { parse: integer(1), default: 300 }),
   flag(["convert"], "--workers <threads>", "worker threads; each converts a shard", {

@@ -33,7 +33,7 @@ export async function preflightTraining(config: Config, flags: TrainFlags, { res
     throw new NextvladError("BAD_CONFIG", "TRAIN.filelist and VALID.filelist are the same pipe, so training videos would be validated on", {
       key: "VALID.filelist",
       found: describeFileList(VALID.filelist),
-      remedy: "write the validation shards to a file list and name it, or turn validation off with --valid-interval 0",
+      remedy: "write the validation shards to a file list and pass it, or disable validation with --valid-interval 0",
     });
   }
   return check(flags.saveDir, {

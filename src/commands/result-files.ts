@@ -72,7 +72,7 @@ export async function resultTarget(
   if (labels === undefined) return { path, formats, names: null };
   const names = await readLabelNames(labels, numClasses);
   const named = numClasses === null ? null : names.countNamed(numClasses);
-  if (named !== numClasses) log.warn(`${labels} names ${named} of ${numClasses} classes; the others have the name null`);
+  if (named !== numClasses) log.warn(`${labels} contains names for ${named} of ${numClasses} classes; the other names are null`);
   return { path, formats, names };
 }
 

@@ -32,7 +32,7 @@ export function resumeCommand(args: readonly string[], added: readonly string[] 
     return isSeparate ? `${quote(written)} ${quote(key + file)}` : quote(written + key + file);
   });
   const notes = [
-    ...(lists.length > 0 ? ["give the same list of shards on standard input"] : []),
+    ...(lists.length > 0 ? ["pass the same list of shards on standard input"] : []),
     ...(placeholders.length > 0 ? [`replace ${placeholders.join(" and ")} by files with the same content as before`] : []),
   ];
   return ["nextvlad", ...words, ...added.map(quote)].join(" ") + (notes.length > 0 ? `  # ${notes.join("; ")}` : "");

@@ -34,7 +34,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
   };
   return withSaveDir(flags.saveDir, async (lock, swept) => {
     const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, ...run }) => {
-      if (lock.staleHolder !== null) telemetry.log.info(`the previous run in this folder did not end normally: ${lock.staleHolder}`);
+      if (lock.staleHolder !== null) telemetry.log.info(`the previous run in this directory did not end normally: ${lock.staleHolder}`);
       if (swept.length > 0) telemetry.log.info(`removed its temporary files: ${swept.join(", ")}`);
       for (const note of notes) telemetry.log.warn(note);
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
@@ -97,7 +97,7 @@ async function resolveResume({ resume, saveDir, config }: TrainFlags): Promise<R
   if (config !== undefined) {
     return { path: null, skipped: [], notes: [`--resume finds no snapshot in ${saveDir}: starting from the beginning`] };
   }
-  const remedy = "name a snapshot, or the --save-dir of the run; with --config, a run without snapshots starts from the beginning";
+  const remedy = "pass a snapshot, or the --save-dir of the run; with --config, a run without snapshots starts from the beginning";
   throw new NextvladError("BAD_SNAPSHOT", "no snapshot to resume from", { file: saveDir, key: "--resume", remedy });
 }
 

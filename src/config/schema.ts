@@ -120,7 +120,7 @@ const TRAIN = z
     num_readers: readers(),
     on_corrupt: onCorrupt(", in validation too"),
     on_nan: key(nanPolicy, "stop", "NaN or Inf in the loss: stop, or skip the update of the batch"),
-    shuffle_buffer: key(integer(1), 1024, "number of videos from which the next one is drawn; 1 for the order of the shards"),
+    shuffle_buffer: key(integer(1), 1024, "size of the shuffle buffer in videos; 1 for the order of the shards"),
     seed: key(integer(0, 2 ** 32 - 1), 0, "seed of the initial weights, the order of the videos, and dropout"),
   })
   .superRefine((train, context) => {

@@ -29,7 +29,7 @@ export const NO_VALUES: ValueStatistics = { min: Number.POSITIVE_INFINITY, max: 
  * Quantizes values to bytes, `round((clip(x, low, high) - low) * 255 / (high - low))`: with -2 and 2, the same as YouTube-8M's feature extractor
  * (google/youtube-8m, feature_extractor/extract_tfrecords_main.py). The values must be finite.
  */
-export function quantise(
+export function quantize(
   values: Float32Array | Float64Array,
   [low, high]: ValueRange,
 ): { readonly bytes: Uint8Array; readonly statistics: ValueStatistics } {

@@ -6,7 +6,7 @@ import type { FeatureBytes } from "../data/video.js";
 import { readCsv } from "../formats/csv.js";
 import { type NpyArray, readNpy } from "../formats/tensors/npy.js";
 import { readNpz } from "../formats/tensors/npz.js";
-import { assertFinite, NO_VALUES, quantise, type ValueRange, type ValueStatistics } from "./features.js";
+import { assertFinite, NO_VALUES, quantize, type ValueRange, type ValueStatistics } from "./features.js";
 
 /** User-supplied features of one modality: the path of their files and the range of their values. */
 export interface OwnFeature {
@@ -59,7 +59,7 @@ export async function readFeatureFile(file: string, name: string, range: ValueRa
     throw new NextvladError("BAD_VIDEO", `unsupported dtype of the ${name} array: integers of more than a byte`, { file, remedy });
   }
   assertFinite(data, frameBytes, name, { file });
-  const { bytes, statistics } = quantise(data, range);
+  const { bytes, statistics } = quantize(data, range);
   return { feature: { frames, frameBytes, data: bytes }, statistics };
 }
 
@@ -182,7 +182,7 @@ function parseLabels(text: string, { file, line, id }: { file: string; line: num
   throw new NextvladError("BAD_LABELS", `a label in line ${line} is not a class index`, {
     file,
     video: id,
-    expected: `whole numbers, 0 to ${MAX_LABEL}`,
+    expected: `integers from 0 to ${MAX_LABEL}`,
     found: showValue(wrong, 40),
     remedy: "number the classes from 0 and write the numbers",
   });

@@ -9,7 +9,7 @@ import type { FloatFrames, FrameList } from "../formats/protobuf/feature-list.js
 import { decodeText } from "../formats/protobuf/reader.js";
 import { parseSequenceExample, type SequenceExample } from "../formats/protobuf/sequence-example.js";
 import { decodeNumpy } from "../formats/tensors/numpy.js";
-import { assertFinite, mergeStatistics, NO_VALUES, quantise, type ValueRange, type ValueStatistics } from "./features.js";
+import { assertFinite, mergeStatistics, NO_VALUES, quantize, type ValueRange, type ValueStatistics } from "./features.js";
 
 /** The content of byte frames in a TFRecord: one byte per feature, or little-endian floats. */
 export type FeatureDtype = "uint8" | FloatType;
@@ -74,7 +74,7 @@ export class RecordConverter {
     const example = parseSequenceExample(record.data, recordPlace, {
       listNames: featureNames,
       maxFrames: ANY_VIDEO.maxFrames,
-      quantise: onFloats,
+      quantize: onFloats,
     });
     assertFrameLevel(example, recordPlace);
     if (example.context.has(SEGMENT_LABELS)) this.segmentedVideos++;
@@ -91,7 +91,7 @@ export class RecordConverter {
       const floats = floatLists.get(name);
       if (floats !== undefined) {
         const { frames, size, values } = floats;
-        return { frames, frameBytes: size, data: this.#quantise(values, size, name, place) };
+        return { frames, frameBytes: size, data: this.#quantize(values, size, name, place) };
       }
       return list && this.#readBytes(list, name, place);
     });
@@ -104,10 +104,10 @@ export class RecordConverter {
     return makeVideo(checkVideo(found, { ...ANY_VIDEO, featureNames }, place));
   }
 
-  #quantise(values: Float32Array, size: number, name: string, place: VideoPlace): Uint8Array {
+  #quantize(values: Float32Array, size: number, name: string, place: VideoPlace): Uint8Array {
     assertFinite(values, size, name, place);
     const i = name === this.#source.featureNames[0] ? 0 : 1;
-    const { bytes, statistics } = quantise(values, this.#source.ranges[i] as ValueRange);
+    const { bytes, statistics } = quantize(values, this.#source.ranges[i] as ValueRange);
     this.statistics[i] = mergeStatistics(this.statistics[i], statistics);
     return bytes;
   }
@@ -119,7 +119,7 @@ export class RecordConverter {
     if (dtype === undefined) {
       const type = place.record === 0 ? floatTypeOf(list.data) : null;
       if (type === null) return list;
-      const remedy = `add --feature-dtype ${type} to quantise them, or --feature-dtype uint8 if each byte is a feature`;
+      const remedy = `add --feature-dtype ${type} to quantize them, or --feature-dtype uint8 if each byte is a feature`;
       throw new NextvladError("BAD_VIDEO", `the frames of ${showText(name)} look like ${type} values`, {
         ...place,
         expected: "one byte per feature",
@@ -138,7 +138,7 @@ export class RecordConverter {
     return {
       frames: list.frames,
       frameBytes: size,
-      data: this.#quantise(decodeNumpy(list.data, dtype === "float16" ? "f2" : "f4"), size, name, place),
+      data: this.#quantize(decodeNumpy(list.data, dtype === "float16" ? "f2" : "f4"), size, name, place),
     };
   }
 

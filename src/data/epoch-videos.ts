@@ -211,7 +211,10 @@ export class EpochVideos {
       source.release(block);
     }
     if (inOrder.length > 0) {
-      throw new NextvladError("BAD_FORMAT", "the shard became shorter while it was read", { file: path, remedy: "run the command again" });
+      throw new NextvladError("BAD_FORMAT", "the shard was truncated while it was being read", {
+        file: path,
+        remedy: "run the command again",
+      });
     }
   }
 }

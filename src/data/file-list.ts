@@ -63,7 +63,7 @@ export async function findShards(list: FileList, { cwd }: { readonly cwd: string
   const parts = await Promise.all(list.map((part) => findListed(part, cwd)));
   const shards = parts.flatMap((part) => part.shards);
   const problems = parts.flatMap(({ problem }) => (problem === null ? [] : [problem]));
-  const problem = problems.length === 0 ? null : joinErrors(problems, "FILE_MISSING", (count) => `${count} lists name missing files`);
+  const problem = problems.length === 0 ? null : joinErrors(problems, "FILE_MISSING", (count) => `${count} lists contain missing files`);
   return { shards, repeated: findRepeated(shards), problem, warnings: parts.flatMap(({ warnings }) => warnings) };
 }
 
@@ -73,7 +73,7 @@ async function findListed(list: string, cwd: string): Promise<FoundShards> {
   const kind = found === null ? "pipe" : found.kind;
   if (kind === "missing" && isGlob(list)) return matchPattern(list, cwd);
   if (kind === "directory") {
-    const remedy = `name a file list, or the shards themselves by a pattern such as ${list.replace(/\/+$/, "")}/*.tfrecord`;
+    const remedy = `pass a file list, or a pattern for the shards such as ${list.replace(/\/+$/, "")}/*.tfrecord`;
     throw new NextvladError("BAD_FILE_LIST", "this is a directory, not a file list", { file: list, remedy });
   }
   try {
@@ -89,7 +89,7 @@ async function findListed(list: string, cwd: string): Promise<FoundShards> {
 
 async function matchPattern(pattern: string, cwd: string): Promise<FoundShards> {
   const { files, duplicates, unreadable } = await expandGlob(pattern, cwd);
-  const skipped = `${unreadable.length === 1 ? "a folder" : `${unreadable.length} folders`} cannot be read: ${listFirst(unreadable)}`;
+  const skipped = `${unreadable.length === 1 ? "a directory" : `${unreadable.length} directories`} cannot be read: ${listFirst(unreadable)}`;
   if (files.length === 0) {
     const what = unreadable.length === 0 ? "no file matches the pattern" : `no file matches the pattern, and ${skipped}`;
     throw new NextvladError("BAD_FILE_LIST", what, { file: pattern, remedy: `check it; it was resolved from ${cwd}` });
@@ -97,7 +97,7 @@ async function matchPattern(pattern: string, cwd: string): Promise<FoundShards> 
   const warnings = unreadable.length === 0 ? [] : [`${pattern}: ${skipped}; shards there are not matched`];
   if (duplicates > 0) {
     const what = duplicates === 1 ? "1 duplicate" : `${duplicates} duplicates`;
-    warnings.push(`${pattern}: dropped ${what} reached through links (files and folders); each shard is read once`);
+    warnings.push(`${pattern}: dropped ${what} reached through links (files and directories); each shard is read once`);
   }
   return { shards: files.map(({ path, stats }) => shardAt(path, stats)), repeated: [], problem: null, warnings };
 }
@@ -170,7 +170,7 @@ function parseLines(bytes: Buffer, list: string): string[] {
   const lossy = isUtf8(bytes) ? paths.find((path) => !isUnicode(path)) : paths.find((path) => path.includes("\uFFFD"));
   if (lossy === undefined) return paths;
   const remedy = "rename the file, or save the list as UTF-8";
-  throw new NextvladError("BAD_FILE_LIST", "the list names a path that is not UTF-8", { file: list, found: escapeBytes(lossy), remedy });
+  throw new NextvladError("BAD_FILE_LIST", "the list contains a path that is not UTF-8", { file: list, found: escapeBytes(lossy), remedy });
 }
 
 async function resolveLines(bytes: Buffer, list: string, folders: readonly string[]): Promise<FoundShards> {
@@ -187,7 +187,7 @@ async function resolveLines(bytes: Buffer, list: string, folders: readonly strin
   const located = new Map(found.map((each) => [each.line, each]));
   const directory = found.find(({ kind }) => kind === "directory");
   if (directory !== undefined) {
-    throw new NextvladError("BAD_FILE_LIST", `the list names a directory: ${directory.path}`, {
+    throw new NextvladError("BAD_FILE_LIST", `the list contains a directory: ${directory.path}`, {
       file: list,
       remedy: "write the path of each shard on its own line",
     });
@@ -236,7 +236,7 @@ async function locate(line: string, folders: readonly string[]): Promise<Located
 function missingFiles(missing: readonly string[], total: number, list: string, folders: readonly string[]): NextvladError {
   return new NextvladError(
     "FILE_MISSING",
-    `${missing.length} of the list's ${total} files cannot be found: ${listFirst(missing.map(showPath))}`,
+    `${missing.length} of the list's ${total} files not found: ${listFirst(missing.map(showPath))}`,
     {
       file: list,
       remedy: `check the paths; relative ones are resolved from ${[...new Set(folders)].join(", then from ")}`,

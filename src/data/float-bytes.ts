@@ -6,8 +6,8 @@ export const FLOAT_BYTES = { float16: 2, float32: 4 } as const;
 export const FLOAT_TYPES: readonly FloatType[] = ["float32", "float16"];
 
 /** Returns the remedy for frames of such floats: a sentence without capital or period. */
-export function quantiseRemedy(type: FloatType): string {
-  return `quantise them to one byte per feature: nextvlad convert --to tfrecord --feature-dtype ${type} --filelist LIST --out DIR (docs/own-features.md)`;
+export function quantizeRemedy(type: FloatType): string {
+  return `quantize them to one byte per feature: nextvlad convert --to tfrecord --feature-dtype ${type} --filelist LIST --out DIR (docs/own-features.md)`;
 }
 
 /** Minimum number of nonzero values for a decision. */

@@ -290,7 +290,7 @@ function parseFeature(value: PickledValue | undefined, key: string, file: Uint8A
       ...place,
       expected: "uint8 [frames, size]",
       found,
-      remedy: "quantise the features to bytes as YouTube-8M does, one row per frame",
+      remedy: "quantize the features to bytes as YouTube-8M does, one row per frame",
     });
   }
   const { bytes, dtype, fortranOrder } = value;
@@ -341,9 +341,9 @@ function notByte(
 ): NextvladError {
   return new NextvladError("BAD_VIDEO", `value ${column} of frame ${row} of ${key} (${dtype}) is not an integer in 0..255`, {
     ...place,
-    expected: "quantised features",
+    expected: "quantized features",
     found: value,
     remedy:
-      "quantise float features to bytes, uint8(round((clip(x, -2, 2) + 2) * 255 / 4)), or save them as .npy and run nextvlad convert --csv (docs/own-features.md)",
+      "quantize float features to bytes, uint8(round((clip(x, -2, 2) + 2) * 255 / 4)), or save them as .npy and run nextvlad convert --csv (docs/own-features.md)",
   });
 }

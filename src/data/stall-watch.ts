@@ -63,7 +63,7 @@ export function describeStall({ waitedMs, shards }: Stall): string {
 }
 
 function describeShard({ path, openMs, quietMs, waitedMs }: OpenShard): string {
-  const state = waitedMs === null ? "open" : `awaited for ${formatSeconds(waitedMs)}`;
+  const state = waitedMs === null ? "open" : `waited for ${formatSeconds(waitedMs)}`;
   const read =
     quietMs === null ? `nothing read since it was opened ${formatSeconds(openMs)} ago` : `last read ${formatSeconds(quietMs)} ago`;
   return `${path} (${state}, ${read})`;

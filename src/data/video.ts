@@ -1,6 +1,6 @@
 import { type ErrorDetails, NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
-import { FLOAT_BYTES, FLOAT_TYPES, floatTypeOf, quantiseRemedy } from "./float-bytes.js";
+import { FLOAT_BYTES, FLOAT_TYPES, floatTypeOf, quantizeRemedy } from "./float-bytes.js";
 
 /** A video's frame-level features, as bytes (YouTube-8M's quantization: see model/dequantize.ts). */
 export interface Video {
@@ -171,12 +171,12 @@ function checkFrameBytes(feature: FeatureSize | undefined, i: 0 | 1, shape: Vide
   const details = { ...place, expected: `${expected} bytes per frame`, found };
   if (type !== undefined && seen === type) {
     const what = `the frames of ${showText(name)} are ${type} values, ${FLOAT_BYTES[type]} bytes per feature; the model takes one byte per feature`;
-    throw new NextvladError("BAD_VIDEO", what, { ...details, remedy: quantiseRemedy(type) });
+    throw new NextvladError("BAD_VIDEO", what, { ...details, remedy: quantizeRemedy(type) });
   }
   const isMaybe = type !== undefined && seen === "unknown";
   throw new NextvladError("BAD_VIDEO", `the feature size of ${showText(name)} does not match the model`, {
     ...details,
-    remedy: `${isMaybe ? `if these are ${type} values, ${quantiseRemedy(type)}; if each byte is a feature, ` : ""}set ${key} to ${found}, or use shards made for this model`,
+    remedy: `${isMaybe ? `if these are ${type} values, ${quantizeRemedy(type)}; if each byte is a feature, ` : ""}set ${key} to ${found}, or use shards made for this model`,
   });
 }
 

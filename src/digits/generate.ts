@@ -57,7 +57,7 @@ async function assertNoForeignShards({ out: folder, trainVideos, validateVideos,
   const own = new Set(overwrite ? [...shardNames("train", trainVideos), ...shardNames("validate", validateVideos)] : []);
   const shards = names.filter((name) => name.endsWith(".tfrecord") && !own.has(name));
   if (shards.length === 0) return;
-  throw new NextvladError("SAVE_DIR_TAKEN", `the folder already contains ${shards.length} shards, such as ${shards.sort()[0]}`, {
+  throw new NextvladError("SAVE_DIR_TAKEN", `the directory already contains ${shards.length} shards, such as ${shards.sort()[0]}`, {
     file: folder,
     remedy: "choose another --out, or remove them",
   });

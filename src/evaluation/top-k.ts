@@ -143,6 +143,6 @@ function findAbove(values: Float32Array, from: number, end: number, threshold: n
 
 function notANumber(c: number, row: number): NextvladError {
   return new NextvladError("NOT_FINITE", `the prediction of class ${c} for video ${row} of the batch (from 0) is NaN`, {
-    remedy: "the weights have diverged: go back to an earlier snapshot, and lower TRAIN.learning_rate or set TRAIN.gradient_clip",
+    remedy: "training diverged: resume from an earlier snapshot with a lower TRAIN.learning_rate or with TRAIN.gradient_clip",
   });
 }

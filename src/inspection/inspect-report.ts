@@ -69,12 +69,12 @@ function formatLabels({ labels, segment_labels: { videos, segments, classes }, r
     const each = (labels.labels / labels.videos_with_labels).toFixed(2);
     const frequent = labels.most_frequent.slice(0, MAX_SHOWN_LABELS).map(({ label, videos: count }) => `${label} (${count})`);
     lines.push(
-      ...row("", `${labels.labels} labels of ${labels.classes} classes (${labels.min} to ${labels.max}), ${each} per labelled video`),
+      ...row("", `${labels.labels} labels of ${labels.classes} classes (${labels.min} to ${labels.max}), ${each} per labeled video`),
       ...row("", `most frequent: ${frequent.join(", ")}`),
     );
   }
   if (videos > 0) {
-    const counts = `${segments} labelled segments of ${classes} classes in ${videos} of ${records} records`;
+    const counts = `${segments} labeled segments of ${classes} classes in ${videos} of ${records} records`;
     lines.push(...row("segments", `${counts} (YouTube-8M 2019); not used: commands read the video-level labels`));
   }
   return lines;
@@ -100,7 +100,7 @@ function formatList(name: string, { videos, types, frames, sizes }: ShardInspect
   const range = ({ min, max }: { readonly min: number; readonly max: number }): string => (min === max ? `${min}` : `${min} to ${max}`);
   const names = Object.keys(types);
   const unit = names.length === 1 && names[0] === "bytes" ? "bytes" : "values";
-  const note = names.includes("float") ? "; nextvlad convert quantises them" : "";
+  const note = names.includes("float") ? "; nextvlad convert quantizes them" : "";
   return row(showName(name), `${names.join(", ")}, ${range(sizes)} ${unit} per frame, ${range(frames)} frames, ${videos} videos${note}`);
 }
 

@@ -168,7 +168,7 @@ class ShardContent {
   readonly #idsSeen = new Set<string>();
   readonly #errors: SerialisedError[] = [];
   #labels = 0;
-  #labelled = 0;
+  #labeled = 0;
   readonly #segments = { videos: 0, segments: 0, classes: new Set<number>() };
   #repeatedIds = 0;
   #problems = 0;
@@ -261,7 +261,7 @@ class ShardContent {
 
   #countLabels(values: Iterable<number>): void {
     const labels = new Set(values);
-    if (labels.size > 0) this.#labelled++;
+    if (labels.size > 0) this.#labeled++;
     this.#labels += labels.size;
     for (const label of labels) this.#labelCounts.set(label, (this.#labelCounts.get(label) ?? 0) + 1);
   }
@@ -310,7 +310,7 @@ class ShardContent {
       /** Statistics of the lists whose frames are single bytes values of the same size. */
       features: Object.fromEntries(Array.from(this.#features, ([name, statistics]) => [name, statistics.summary()])),
       labels: {
-        videos_with_labels: this.#labelled,
+        videos_with_labels: this.#labeled,
         labels: this.#labels,
         classes: labels.length,
         min: labels.reduce((min: number | null, label) => Math.min(min ?? label, label), null),

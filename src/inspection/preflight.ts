@@ -9,7 +9,7 @@ import { createRandom } from "../base/random.js";
 import type { CorruptPolicy } from "../config/value-types.js";
 import { adviseSkipping, canSkip, type SkipOption } from "../data/corrupt-records.js";
 import { describeFileList, describeRepeated, type FileList, type FoundShards, findShards } from "../data/file-list.js";
-import { FLOAT_TYPES, type FloatType, quantiseRemedy } from "../data/float-bytes.js";
+import { FLOAT_TYPES, type FloatType, quantizeRemedy } from "../data/float-bytes.js";
 import { allEmpty, describeEmpty, describeSegments, type Shard, uniqueShards } from "../data/shard.js";
 import type { VideoShape } from "../data/video.js";
 import { walkRecordHeaders } from "../formats/containers/tfrecord.js";
@@ -230,7 +230,7 @@ function pathsWhere(checks: readonly ShardCheck[], test: (first: FirstRecord) =>
 
 function describeFloats(shards: readonly string[], type: FloatType): string {
   const which = `the first record of ${shards[0]}${shards.length > 1 ? ` (and of ${shards.length - 1} more)` : ""}`;
-  return `${which} looks like ${type} values, but each byte is read as one feature; ${quantiseRemedy(type)}`;
+  return `${which} looks like ${type} values, but each byte is read as one feature; ${quantizeRemedy(type)}`;
 }
 
 /** Returns notes about what the time limits left unchecked. */
@@ -298,5 +298,5 @@ export async function problemOf(check: Promise<unknown>): Promise<NextvladError 
 /** Returns one error for all problems: NOT_READY if there are several; null if there are none. */
 export function joinProblems(problems: readonly NextvladError[]): NextvladError | null {
   if (problems.length === 0) return null;
-  return joinErrors(problems, "NOT_READY", (count) => `the run cannot start, for ${count} reasons`);
+  return joinErrors(problems, "NOT_READY", (count) => `the run cannot start: ${count} problems`);
 }

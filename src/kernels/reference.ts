@@ -256,7 +256,7 @@ export function freezeWithFloats(
 ): FrozenAggregator {
   if (precision === "int16" || precision === "int8") {
     const remedy = "use --use-gpu False with it, or --precision float32";
-    throw new NextvladError("BAD_USAGE", `${precision} is a precision for the CPU`, { key: "--precision", remedy });
+    throw new NextvladError("BAD_USAGE", `${precision} requires the CPU`, { key: "--precision", remedy });
   }
   const { groups, quantization, clusters, clusterNorm, attention, attentionBias, expansion, expansionBias, centers } = weights;
   const owned = [...Object.values(quantization), clusters, ...Object.values(clusterNorm), attention, attentionBias] as Tensor[];

@@ -47,7 +47,7 @@ export class PartialFolder {
    */
   static async open(path: string, log: Logger): Promise<PartialFolder> {
     if ((await lstat(path).catch(() => null))?.isSymbolicLink()) {
-      const what = "the folder of partial results is a symbolic link, and the folder behind it would be cleared";
+      const what = "the directory of partial results is a symbolic link, whose target would be cleared";
       throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "remove the link" });
     }
     try {
@@ -57,13 +57,13 @@ export class PartialFolder {
       throw fileError(error, path, "write");
     }
     const lock = await lockFolder(path);
-    if (lock.staleHolder !== null) log.info(`the previous run in this folder did not end normally: ${lock.staleHolder}`);
+    if (lock.staleHolder !== null) log.info(`the previous run in this directory did not end normally: ${lock.staleHolder}`);
     await removeLeftovers(path);
     const foreign = (await readdir(path).catch(() => [])).find((name) => !isPartialResult(name));
     if (foreign !== undefined) {
       await lock.release();
-      const what = `the folder of partial results contains another file, ${showText(foreign)}`;
-      throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "move it away" });
+      const what = `the directory of partial results contains another file, ${showText(foreign)}`;
+      throw new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "move it" });
     }
     return new PartialFolder(path, lock);
   }

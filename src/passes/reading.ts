@@ -78,5 +78,5 @@ export async function* watchBatches(
 
 /** Returns the TOO_FEW_VIDEOS error for shards that contain no video, or no valid one. */
 export function noVideosError(filelist: string): NextvladError {
-  return new NextvladError("TOO_FEW_VIDEOS", "the shards contain no videos", { file: filelist, remedy: "name shards with videos" });
+  return new NextvladError("TOO_FEW_VIDEOS", "the shards contain no videos", { file: filelist, remedy: "pass shards with videos" });
 }

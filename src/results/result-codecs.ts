@@ -89,7 +89,7 @@ export async function* readResults(path: string): AsyncGenerator<Prediction, voi
       file: path,
       expected: `a pickle, JSON lines, or a CSV file that starts with ${KAGGLE_HEADER}`,
       found: head.length === 0 ? "an empty file" : JSON.stringify(text.slice(0, 30)),
-      remedy: "name a file that was written by nextvlad infer, or by youtube-8m's inference.py",
+      remedy: "pass a file written by nextvlad infer, or by youtube-8m's inference.py",
     });
   }
   yield* codec.read(path);

@@ -112,7 +112,7 @@ export class LossWatch {
   async explain({ what, details }: NextvladError, lastSnapshot: string | null): Promise<NextvladError> {
     for (const batch of this.#suspects) this.#list.add(batch);
     await this.flush();
-    const from = lastSnapshot === null ? "start again" : `resume from the last good snapshot (--resume ${lastSnapshot})`;
+    const from = lastSnapshot === null ? "start again" : `resume from the last valid snapshot (--resume ${lastSnapshot})`;
     const listed = this.#list.size > 0 ? `; the suspect batches are listed in ${this.#list.path}` : "";
     const skip = this.#policy === "stop" ? ", or --on-nan skip-batch if single batches are the cause" : "";
     const remedy = `${from} with a lower --learning-rate or with TRAIN.gradient_clip${skip}${listed}`;

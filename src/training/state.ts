@@ -87,12 +87,12 @@ export interface SaveDirCheck {
 export async function checkSaveDir(config: Config, options: StartOptions): Promise<SaveDirCheck> {
   const { saveDir, resume, resumeStep, skippedSnapshots, pretrain, overwrite } = options;
   if (resumeStep !== null && resume === null) {
-    const remedy = "name its checkpoint with --resume, or omit the flag";
-    throw new NextvladError("BAD_USAGE", "the flag needs --resume", { key: "--resume-step", remedy });
+    const remedy = "pass its checkpoint with --resume, or omit the flag";
+    throw new NextvladError("BAD_USAGE", "the flag requires --resume", { key: "--resume-step", remedy });
   }
   if (resume !== null && pretrain !== null) {
     const remedy = "use --resume to continue a run, or --pretrain to start a new one from its weights";
-    throw new NextvladError("BAD_USAGE", "these flags exclude each other", { key: "--resume, --pretrain", remedy });
+    throw new NextvladError("BAD_USAGE", "these flags are mutually exclusive", { key: "--resume, --pretrain", remedy });
   }
   const resumed = resume === null ? null : await readResumedRun(resume, config.TRAIN.seed, resumeStep);
   const run = resumed?.run ?? null;
@@ -116,7 +116,7 @@ export async function checkSaveDir(config: Config, options: StartOptions): Promi
   }
   const bestPath = bestSnapshot(saveDir);
   if (!overwrite && (await isForeignDirectory(bestPath))) {
-    const remedy = "move it away, use another --save-dir, or --overwrite to replace it";
+    const remedy = "move it, use another --save-dir, or --overwrite to replace it";
     throw new NextvladError("SAVE_DIR_TAKEN", "the directory of the best snapshot contains other files", { file: bestPath, remedy });
   }
   const resumedConfig = typeof resume?.snapshot === "string" ? join(resume.snapshot, CONFIG) : null;

@@ -143,7 +143,7 @@ test("too little free space is an error before a large write", async (t) => {
   const { bavail, bsize } = statfsSync(folder);
   await requireFreeSpace(folder, (bavail * bsize) / 2);
   const error = await failsWith(requireFreeSpace(folder, 2 * bavail * bsize), "FILE_UNWRITABLE", { file: folder });
-  assert.match(error.message, /not enough free space \(expected \d+\.\d MB, found \d+\.\d MB\)\. Make room there/);
+  assert.match(error.message, /not enough free space \(expected \d+\.\d MB, found \d+\.\d MB\)\. Free disk space there/);
   await requireFreeSpace(join(folder, "nowhere"), 1e18);
 });
 
@@ -156,7 +156,7 @@ test("a directory that cannot be written leaves the old one unchanged", async (t
     throw Object.assign(new Error("write failed"), { code: "ENOSPC" });
   };
   const error = await failsWith(writeDirectoryAtomic(path, new Map([["content", failing()]])), "FILE_UNWRITABLE", { file: path });
-  assert.match(error.message, /no space left on the device\. Free some space/);
+  assert.match(error.message, /no space left on the device\. Free disk space/);
   assert.equal(contentOf(path), "old");
   assert.deepEqual(readdirSync(folder), ["a"]);
 });
@@ -192,7 +192,7 @@ describe("an output", () => {
       for (const place of [path, `${path}-link`]) {
         for (const write of [() => writeFileAtomic(place, "new"), () => moveFile(join(folder, "from"), place)]) {
           const error = await failsWith(write(), "FILE_UNWRITABLE", { file: place, found: kind });
-          assert.match(error.message, /cannot replace it: it is not a regular file \(found a .*\)\. Choose another place/);
+          assert.match(error.message, /cannot replace it: it is not a regular file \(found a .*\)\. Choose another path/);
         }
         if (kind !== "a directory")
           await failsWith(writeDirectoryAtomic(place, new Map([["a", "new"]])), "FILE_UNWRITABLE", { file: place, found: kind });

@@ -66,7 +66,7 @@ describe("a folder's lock", () => {
     assert.equal(lock.staleHolder, null);
     await confirmLock(folder, lock.text);
     const error = await failsWith(lockFolder(folder), "SAVE_DIR_TAKEN");
-    assert.match(error.message, new RegExp(`another run is writing to this folder: process ${process.pid} on `));
+    assert.match(error.message, new RegExp(`another run is writing to this directory: process ${process.pid} on `));
     await lock.release();
     assert.deepEqual(readdirSync(folder), []);
     await (await lockFolder(folder)).release();
@@ -116,7 +116,7 @@ describe("a folder's lock", () => {
       writeFileSync(`${path}.target`, "kept");
       make(path);
       const error = await failsWith(lockFolder(folder), "FILE_UNWRITABLE", { file: path });
-      assert.match(error.message, /the folder's lock is not a regular file \(found a (symbolic link|pipe|directory)\)/);
+      assert.match(error.message, /the directory's lock is not a regular file \(found a (symbolic link|pipe|directory)\)/);
       assert.equal(readFileSync(`${path}.target`, "utf8"), "kept");
       assert.equal(readdirSync(folder).length, 2);
     }
@@ -148,7 +148,7 @@ describe("a folder's lock", () => {
     const lock = await lockFolder(folder);
     renameSync(path, `${path}2`);
     const gone = await failsWith(confirmLock(folder, lock.text), "FILE_UNWRITABLE", { file: folder });
-    assert.match(gone.message, /the folder was removed or its disk unmounted since the run started/);
+    assert.match(gone.message, /the directory was removed or its disk unmounted since the run started/);
     writeFileSync(path, lock.text.replace(/"key":"../, '"key":"zz'));
     await failsWith(confirmLock(folder, lock.text), "SAVE_DIR_TAKEN");
     await lock.release();

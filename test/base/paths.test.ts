@@ -35,8 +35,8 @@ test("paths that are not UTF-8 are errors, and nothing is created under another 
   const digits = `"${node}" "${nextvlad}" digits --train-videos 1 --validate-videos 1 --out`;
   const name = `"$(printf '${folder}/b\\377')"`;
   for (const [command, words] of [
-    [`${digits} ${name}/out`, /the path is not UTF-8\. Rename the file or folder/],
-    [`cd ${name} && ${digits} out`, /the path of the current folder is not UTF-8/],
+    [`${digits} ${name}/out`, /the path is not UTF-8\. Rename the file or directory/],
+    [`cd ${name} && ${digits} out`, /the path of the working directory is not UTF-8/],
     [`HOME=${name} ${digits} '~/out'`, /the path of the home directory \(HOME\) is not UTF-8/],
   ] as const) {
     const ended = await runProgram("bash", ["-c", command]);

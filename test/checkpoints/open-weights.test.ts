@@ -180,14 +180,14 @@ test("other files are an error that says what they are", async (t) => {
   for (const [path, code, pattern] of [
     [at("page", "<!DOCTYPE html><html>"), "BAD_WEIGHTS", /not a file of weights.*a web page here means/],
     [at("nothing", ""), "BAD_WEIGHTS", /not a file of weights/],
-    [join(paddle, "dir", "w"), "BAD_WEIGHTS", /single Paddle variable.*name a directory/i],
+    [join(paddle, "dir", "w"), "BAD_WEIGHTS", /single Paddle variable.*pass a directory/i],
     [join(paddle, "combined"), "BAD_WEIGHTS", /several in one file without names/],
     [at("list.pkl", Buffer.from("\x80\x02].", "latin1")), "BAD_WEIGHTS", /expected a pickled dict of arrays.*tf2pkl\.py/],
     [at("empty.zip", Buffer.concat([Buffer.from("PK\x05\x06"), Buffer.alloc(18)])), "BAD_WEIGHTS", /no numpy arrays in this zip file/],
     [at("short.zip", "PK\x03\x04"), "BAD_FORMAT", /short\.zip: not a \.npz file, or corrupt/],
     [pipe, "FILE_UNREADABLE", /cannot read: it is a pipe, not a file/],
     [empty, "BAD_WEIGHTS", /it is empty/],
-    [join(folder, "gone"), "FILE_MISSING", /also not with \.pdparams or \.pdparams\.gz/],
+    [join(folder, "gone"), "FILE_MISSING", /also tried \.pdparams and \.pdparams\.gz/],
   ] as const) {
     assert.match((await failsWith(openWeights(path, { optimizer: false }), code)).message, pattern);
   }

@@ -63,7 +63,7 @@ test("without a counter, the step follows from the powers of beta2, as far as fl
 test("without both, --resume-step is required; it overrides both", async () => {
   for (const arrays of [[], [power(0)], [power(1)], [power(powerAfter(120_000))], [power(0.5 * powerAfter(84_900))]]) {
     const error = await failsWith(findPaddleStep(source(arrays), null), "BAD_WEIGHTS");
-    assert.match(error.message, /Give it with --resume-step/);
+    assert.match(error.message, /Pass it with --resume-step/);
     assert.equal((await findPaddleStep(source(arrays), 700)).step, 700);
   }
   assert.equal((await findPaddleStep(source([counter(2n)]), 9)).step, 9);

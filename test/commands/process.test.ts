@@ -31,7 +31,7 @@ test("a full disk behind stdout does not end training: the reason goes to stderr
   assert.ok(snapshots.includes("NEXTVLAD_epoch0"));
   assert.match(
     stderr,
-    /\nerror\[FILE_UNWRITABLE\]: cannot write: no space left on the device\n {2}--> standard output\n {2}help: free some space[^\n]*\n$/,
+    /\nerror\[FILE_UNWRITABLE\]: cannot write: no space left on the device\n {2}--> standard output\n {2}help: free disk space[^\n]*\n$/,
   );
 });
 

@@ -50,7 +50,7 @@ test("of two piped lists, one is read from standard input, and the other is a pl
   assert.equal(
     resumeCommand(["train", ...lists]),
     "nextvlad train --set TRAIN.filelist=- --set=VALID.filelist=VALID_FILELIST --resume" +
-      "  # give the same list of shards on standard input; replace VALID_FILELIST by files with the same content as before",
+      "  # pass the same list of shards on standard input; replace VALID_FILELIST by files with the same content as before",
   );
 });
 

@@ -187,12 +187,12 @@ test("a folder is locked for one conversion; a conversion whose folder is moved 
   child.kill("SIGSTOP");
   const second = await convert(...args);
   assert.equal(second.exitCode, 1);
-  assert.match(second.error, /another run is writing to this folder: process \d+ on /);
+  assert.match(second.error, /another run is writing to this directory: process \d+ on /);
   renameSync(out, join(folder, "elsewhere"));
   child.kill("SIGCONT");
   assert.deepEqual(await once(child, "close"), [1, null]);
   // The first error occurs if the process was between two shards, the second if it was writing one.
-  assert.match(stderr, /cannot write: (the folder was removed|the folder does not exist)/);
+  assert.match(stderr, /cannot write: (the directory was removed|the directory does not exist)/);
   // A list would name shards that do not exist.
   assert.deepEqual(existsSync(out) ? readdirSync(out).filter((name) => name.endsWith(".list")) : [], []);
 });
@@ -258,7 +258,7 @@ describe("an existing output folder", () => {
       writeFileSync(list, own);
       const refused = await convert(...args);
       assert.equal(refused.exitCode, 1);
-      assert.match(refused.error, /train\.list: the file already exists\. Choose another place, or replace it with --overwrite/);
+      assert.match(refused.error, /train\.list: the file already exists\. Choose another path, or replace it with --overwrite/);
       assert.equal(readFileSync(list, "utf8"), own);
       assert.deepEqual([...contentOf(folder).keys()], ["shard000.tfrecord", "shard001.tfrecord", "train.list"]);
     }
@@ -482,7 +482,7 @@ test("flags that cannot be combined are rejected", async (t) => {
   const cases: [readonly string[], RegExp][] = [
     [[], /--filelist, --csv: exactly one of the two is required/],
     [["--filelist", "x", "--csv", "y"], /--filelist, --csv: exactly one of the two is required/],
-    [["--filelist", "x", "--rgb", "{id}.npy"], /--rgb: shards contain their features/],
+    [["--filelist", "x", "--rgb", "{id}.npy"], /--rgb: shards already contain features/],
     [["--csv", "x"], /--rgb, --audio: at least one of the two is required/],
     [["--csv", "x", "--audio", "id.npy"], /--audio: the pattern does not contain \{id\}/],
     [

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
-import { quantise } from "../../src/conversion/features.js";
+import { quantize } from "../../src/conversion/features.js";
 import { type LabelledVideo, readFeatureFile, readLabelTable } from "../../src/conversion/own-features.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { encodeNpy } from "../helpers/npy.js";
@@ -25,10 +25,10 @@ function writeTemporary(t: TestContext, content: Uint8Array): string {
   return file;
 }
 
-test("reads numpy's .npz files: the array by name, or the only one; keeps bytes, quantises floats", async (t) => {
+test("reads numpy's .npz files: the array by name, or the only one; keeps bytes, quantizes floats", async (t) => {
   const [stored, compressed, single] = golden.map(({ file }) => writeTemporary(t, Buffer.from(file, "base64"))) as [string, string, string];
   const values = golden[0]?.arrays as Record<"rgb" | "audio", { values: readonly number[] }>;
-  const rgb = quantise(Float32Array.from(values.rgb.values), RANGE);
+  const rgb = quantize(Float32Array.from(values.rgb.values), RANGE);
   for (const file of [stored, compressed]) {
     assert.deepEqual(await readFeatureFile(file, "rgb", RANGE), {
       feature: { frames: 4, frameBytes: 6, data: rgb.bytes },
@@ -56,7 +56,7 @@ test("reads any .npy file of frames", async (t) => {
         const data = dtype === "u1" ? Uint8Array.from(values) : dtype === "f4" ? Float32Array.from(values) : Float64Array.from(values);
         writeFileSync(file, encodeNpy(data, [frames, size]));
         const { feature } = await readFeatureFile(file, "rgb", RANGE);
-        assert.deepEqual(feature, { frames, frameBytes: size, data: data instanceof Uint8Array ? data : quantise(data, RANGE).bytes });
+        assert.deepEqual(feature, { frames, frameBytes: size, data: data instanceof Uint8Array ? data : quantize(data, RANGE).bytes });
       },
     ),
     { numRuns: 100 },
@@ -92,7 +92,7 @@ test("any bytes are features or a NextvladError", async (t) => {
   );
 });
 
-test("quantises float16 as the same numbers in float32", async (t) => {
+test("quantizes float16 as the same numbers in float32", async (t) => {
   const header = "{'descr': '<f2', 'fortran_order': False, 'shape': (1, 3), }\n";
   // 1, -2 and 0.5.
   const values = Buffer.from(Uint16Array.of(0x3c00, 0xc000, 0x3800).buffer);

@@ -56,7 +56,7 @@ const expected = (change: Partial<Video> = {}): Video => ({
 
 const BYTE_LISTS = { featureNames: ["rgb", "audio"] } as const;
 
-describe("features of floats are quantised to YouTube-8M's bytes", () => {
+describe("features of floats are quantized to YouTube-8M's bytes", () => {
   for (const name of ["floats", "unpacked floats"]) {
     test(`lists of ${name} in a TFRecord`, async (t) => {
       const { video, sizes, statistics, cutVideos } = await convert(t, "x.tfrecord", encodeTfRecord(exampleOf(name)));
@@ -77,7 +77,7 @@ describe("features of floats are quantised to YouTube-8M's bytes", () => {
       const { video } = await convert(t, "x.tfrecord", record, { ...BYTE_LISTS, dtype });
       assert.deepEqual(video, expected({ rgb: Uint8Array.from(rgb.flat()), audio: Uint8Array.from(audio.flat()) }));
       const { message } = await failsWith(convert(t, "x.tfrecord", record, BYTE_LISTS), "BAD_VIDEO", { video: "AbCd" });
-      assert.match(message, new RegExp(`frames of rgb look like ${dtype} values.*Add --feature-dtype ${dtype} to quantise them`));
+      assert.match(message, new RegExp(`frames of rgb look like ${dtype} values.*Add --feature-dtype ${dtype} to quantize them`));
       const asBytes = await convert(t, "x.tfrecord", record, { ...BYTE_LISTS, dtype: "uint8" });
       assert.equal(asBytes.sizes?.[0], dtype === "float32" ? 96 : 48);
     }
@@ -152,13 +152,13 @@ describe("records that cannot be converted", () => {
   });
 
   test("with labels as a 0/1 vector, of few classes or many", async (t) => {
-    const labelled = (labels: readonly number[]): Promise<Converted> => {
+    const labeled = (labels: readonly number[]): Promise<Converted> => {
       const context = { id: Buffer.from("a"), labels };
       const example = encodeSequenceExample({ context, frameLists: [{ name: "rgb", frameBytes: 3, data: Uint8Array.of(1, 2, 3) }] });
       return convert(t, "x.tfrecord", encodeTfRecord(example), BYTE_LISTS);
     };
     for (const labels of [[0, 1, 0], [0, 1, 0, 0, 1], Array.from({ length: 3862 }, (_, label) => Number(label === 7))]) {
-      const { message } = await failsWith(labelled(labels), "BAD_LABELS", { video: "a" });
+      const { message } = await failsWith(labeled(labels), "BAD_LABELS", { video: "a" });
       assert.match(message, new RegExp(`multi-hot.*found ${labels.length} values, each 0 or 1\\)`));
     }
     // Class indices.
@@ -167,7 +167,7 @@ describe("records that cannot be converted", () => {
       [1, 0],
       [0, 1, 2],
     ]) {
-      assert.deepEqual((await labelled(labels)).video.labels, Int32Array.from(labels).sort());
+      assert.deepEqual((await labeled(labels)).video.labels, Int32Array.from(labels).sort());
     }
   });
 

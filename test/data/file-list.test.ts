@@ -94,7 +94,7 @@ describe("a file list", () => {
       const error = await failsWith(resolveShards("all.list", { cwd }), "BAD_FILE_LIST", { file: "all.list" });
       assert.match(
         error.message,
-        /the list names a path that is not UTF-8 \(found .*b.*\.tfrecord.*\)\. Rename the file, or save the list as UTF-8/,
+        /the list contains a path that is not UTF-8 \(found .*b.*\.tfrecord.*\)\. Rename the file, or save the list as UTF-8/,
       );
     }
     // A comment may have any encoding, and U+FFFD is valid in a name.
@@ -125,13 +125,13 @@ describe("a file list", () => {
     const cwd = folderWith(t, "there");
     writeList(cwd, "lists/all.list", "there\ngone1\ngone2\n");
     const error = await failsWith(resolveShards("lists/all.list", { cwd }), "FILE_MISSING", { file: "lists/all.list" });
-    assert.match(error.message, /2 of the list's 3 files cannot be found: gone1, gone2 *\. Check the paths/);
+    assert.match(error.message, /2 of the list's 3 files not found: gone1, gone2 *\. Check the paths/);
     assert.ok(error.message.includes(`resolved from ${cwd}, then from ${join(cwd, "lists")}`));
     writeList(cwd, "long.list", Array.from({ length: 100 }, (_, index) => `gone${index}\n`).join(""));
     assert.match((await failsWith(resolveShards("long.list", { cwd }), "FILE_MISSING")).message, /gone0, gone1, gone2 and 97 more/);
   });
 
-  test("is an error if it is empty, has only comments, or names a directory", async (t) => {
+  test("is an error if it is empty, has only comments, or contains a directory", async (t) => {
     const cwd = folderWith(t, "folder/a");
     writeList(cwd, "empty.list", "");
     writeList(cwd, "comments.list", "# nothing\n\n");
@@ -139,7 +139,7 @@ describe("a file list", () => {
     for (const list of ["empty.list", "comments.list"]) {
       assert.match((await failsWith(resolveShards(list, { cwd }), "BAD_FILE_LIST", { file: list })).message, /contains no shards/);
     }
-    assert.match((await failsWith(resolveShards("directory.list", { cwd }), "BAD_FILE_LIST")).message, /names a directory: .*folder/);
+    assert.match((await failsWith(resolveShards("directory.list", { cwd }), "BAD_FILE_LIST")).message, /contains a directory: .*folder/);
   });
 
   test("may be combined with globs and shards, in order; the error names everything that is missing", async (t) => {
@@ -155,7 +155,7 @@ describe("a file list", () => {
     assert.deepEqual(repeated, [{ path: join(cwd, "b2"), times: 2 }]);
     assert.match(
       problem?.message ?? "",
-      /^2 lists name missing files: \(1\) c\.list: 1 of the list's 2 files .*: gone\. .*\(2\) d\.list: .*: lost\./,
+      /^2 lists contain missing files: \(1\) c\.list: 1 of the list's 2 files .*: gone\. .*\(2\) d\.list: .*: lost\./,
     );
     assert.equal(describeFileList(list), "b* and 4 more");
     assert.equal(describeFileList(["x"]), "x");
@@ -166,7 +166,7 @@ describe("a file list", () => {
     await failsWith(resolveShards("none.list", { cwd }), "FILE_MISSING", { file: "none.list" });
     assert.match(
       (await failsWith(resolveShards("folder/", { cwd }), "BAD_FILE_LIST")).message,
-      /by a pattern such as folder\/\*\.tfrecord/,
+      /a pattern for the shards such as folder\/\*\.tfrecord/,
     );
   });
 });
@@ -283,7 +283,9 @@ describe("a pattern", () => {
     );
     assert.deepEqual([repeated, problem], [[], null]);
     // Five links to folders, one link to a file, and one hard link.
-    assert.deepEqual(warnings, ["**/*.tfrecord: dropped 7 duplicates reached through links (files and folders); each shard is read once"]);
+    assert.deepEqual(warnings, [
+      "**/*.tfrecord: dropped 7 duplicates reached through links (files and directories); each shard is read once",
+    ]);
     // A path without links is preferred, otherwise the first path.
     assert.deepEqual((await findPaths("*/2.tfrecord", { cwd })).shards, [join(cwd, "b/2.tfrecord")]);
     assert.deepEqual((await findPaths("[pq]/b/2.tfrecord", { cwd })).shards, [join(cwd, "p/b/2.tfrecord")]);

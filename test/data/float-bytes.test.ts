@@ -45,7 +45,7 @@ describe("frames of floats as bytes are detected", () => {
   });
 });
 
-describe("quantised features are not mistaken for floats", () => {
+describe("quantized features are not mistaken for floats", () => {
   test("YouTube-8M's shards, of any number of frames", async () => {
     for await (const { data, file, record, byteOffset } of readTfRecordFile(goldenData("train0000.tfrecord"))) {
       for (const maxFrames of [1, 300]) {

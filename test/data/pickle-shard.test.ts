@@ -258,7 +258,7 @@ describe("invalid pickles", () => {
     return pickleArray(dtype, shape as readonly number[], data);
   };
   const NOT_BYTES =
-    /BAD_VIDEO: .*value 1 of frame 1 of feature \(f4\) is not an integer in 0\.\.255 .*found -0\.5\)\. Quantise .*clip\(x, -2, 2\).*convert/;
+    /BAD_VIDEO: .*value 1 of frame 1 of feature \(f4\) is not an integer in 0\.\.255 .*found -0\.5\)\. Quantize .*clip\(x, -2, 2\).*convert/;
 
   async function refused(t: Parameters<typeof temporaryFolder>[0], items: readonly Picklable[]): Promise<string> {
     const file = join(temporaryFolder(t), "x.pkl");

@@ -79,7 +79,7 @@ test("the message starts with the longest-awaited shard, and distinguishes slow 
   const shards = [shard("/a", 62_000, null, 61_000), shard("/b", 80_000, 61_000, null)];
   assert.equal(
     describeStall({ waitedMs: 60_000, shards }),
-    "no batch for 60 s: /a (awaited for 61 s, nothing read since it was opened 62 s ago); " +
+    "no batch for 60 s: /a (waited for 61 s, nothing read since it was opened 62 s ago); " +
       "/b (open, last read 61 s ago). Is the disk or network file system responding?",
   );
   const many = Array.from({ length: 20 }, (_, i) => shard(`/${i}`, 1000, null, null));

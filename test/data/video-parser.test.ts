@@ -126,14 +126,14 @@ describe("invalid videos", () => {
     });
   });
 
-  test("with floats as bytes: the error has the command that quantises them, if the bytes or the size show it", async () => {
+  test("with floats as bytes: the error has the command that quantizes them, if the bytes or the size show it", async () => {
     const frames = (values: Float32Array, frameBytes: number): SequenceExampleContent["frameLists"] => [
       { name: "rgb", frameBytes, data: new Uint8Array(values.buffer) },
     ];
     const featureSizes = [64, 0] as const;
     const floats = Float32Array.from({ length: 128 }, (_, i) => (((i * 37) % 101) - 50) / 25);
     const isFloat32 =
-      /the frames of rgb are float32 values, 4 bytes per feature.*expected 64 bytes per frame, found 256\)\. Quantise .*convert --to tfrecord --feature-dtype float32/;
+      /the frames of rgb are float32 values, 4 bytes per feature.*expected 64 bytes per frame, found 256\)\. Quantize .*convert --to tfrecord --feature-dtype float32/;
     await refuses({ frameLists: frames(floats, 256) }, "BAD_VIDEO", isFloat32, { featureSizes });
     // Zeros may be either floats or bytes; without the bytes, only the size indicates the type.
     const maybe = (type: string): RegExp =>

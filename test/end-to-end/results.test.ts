@@ -191,7 +191,7 @@ test("results replace earlier results, and other files only with --overwrite", a
     writeFileSync(path, Buffer.from("80025d71002e", "hex"));
     const { exitCode, error } = await start();
     assert.equal(exitCode, 1, error);
-    assert.match(error, new RegExp(`${name}: the file already exists\\. Choose another place, or replace it with --overwrite`));
+    assert.match(error, new RegExp(`${name}: the file already exists\\. Choose another path, or replace it with --overwrite`));
     assert.equal(readFileSync(path, "hex"), "80025d71002e");
     rmSync(path);
     execFileSync("mkfifo", [path]);

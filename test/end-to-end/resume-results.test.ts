@@ -114,7 +114,7 @@ for (const each of cases) {
         const args = commandOf(each, saveDir, "--resume", "--save-interval", String(37 + kill));
         const { signal, output } = await interruptNextvlad(args, words, (child) => child.kill("SIGKILL"));
         assert.equal(signal, "SIGKILL", output);
-        if (kill > 0) assert.match(output, /the previous run in this folder did not end normally: process \d+/);
+        if (kill > 0) assert.match(output, /the previous run in this directory did not end normally: process \d+/);
       }
       const batches = batchesIn(stateOf(each, saveDir));
       assert.ok(batches >= 460, `saved after ${batches} batches`);
@@ -243,7 +243,7 @@ test("only one run at a time writes a result", async () => {
   assert.equal(refused.exitCode, 1);
   assert.match(
     refused.error,
-    /\.partial\S*: another run is writing to this folder: process \d+ on .*Wait for it, stop it, or use another --save-dir/,
+    /\.partial\S*: another run is writing to this directory: process \d+ on .*Wait for it, stop it, or use another --save-dir/,
   );
   await lock.release();
   const { exitCode, stderr } = await spawnNextvlad(commandOf(each, "twice"));

@@ -52,7 +52,7 @@ describe("a stopped run", { concurrency: 2 }, () => {
     const { signal } = await interrupted(run("killed"), "NEXTVLAD_step8", (child) => child.kill("SIGKILL"));
     assert.equal(signal, "SIGKILL");
     const printed = await trained(run("killed"));
-    assert.match(printed, /the previous run in this folder did not end normally: process \d+ on /);
+    assert.match(printed, /the previous run in this directory did not end normally: process \d+ on /);
     assert.match(printed, /resuming from \S+NEXTVLAD_step\d+: epoch 0/);
     for (const name of ["NEXTVLAD_epoch1", "best"])
       assert.deepEqual(endOf(join(folder, "killed"), name), endOf(join(folder, "straight"), name));
@@ -210,7 +210,7 @@ test("a second run in the same save-dir is rejected, and the first continues", a
   });
   const refused = await second;
   assert.deepEqual([refused?.exitCode, refused?.stdout], [1, ""]);
-  assert.match(refused?.error ?? "", /\.nextvlad\.lock: another run is writing to this folder: process \d+ on /);
+  assert.match(refused?.error ?? "", /\.nextvlad\.lock: another run is writing to this directory: process \d+ on /);
   assert.equal(first.exitCode, 143, first.output);
   assert.ok(first.output.includes(`resume with: nextvlad train ${args.join(" ")} --resume\n`), first.output);
 });

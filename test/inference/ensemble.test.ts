@@ -99,7 +99,7 @@ test("infers the number of classes from any number of results with all classes",
   }
 });
 
-test("a corrupt record in the labelled shards is an error that says how to skip it", async () => {
+test("a corrupt record in the labeled shards is an error that says how to skip it", async () => {
   const shard = join(folder, "corrupt.tfrecord");
   const video = (id: string) => ({ id, frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: Int32Array.of(1) });
   await writeShard(shard, ["v0", "v1"].map(video));
@@ -110,7 +110,7 @@ test("a corrupt record in the labelled shards is an error that says how to skip 
   await assert.rejects(run(["v0,1 0.9\nv1,1 0.9\n"], new AbortController().signal, truth), { code: "CORRUPT_RECORD", message });
 });
 
-test("labelled shards without any label are an error", async () => {
+test("labeled shards without any label are an error", async () => {
   const shard = join(folder, "unlabelled.tfrecord");
   await writeShard(shard, [{ id: "v0", frames: 1, rgb: new Uint8Array(2), audio: new Uint8Array(1), labels: new Int32Array() }]);
   const config = buildConfig({ MODEL: { video_feature_size: 2, audio_feature_size: 1, groups: 1 } }, "sizes");

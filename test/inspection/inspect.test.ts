@@ -115,7 +115,7 @@ describe("inspect", { concurrency: 2 }, () => {
     assert.deepEqual(found.segment_labels, { videos: 1, segments: 3, classes: 2 });
     assert.match(
       formatShard(found).join("\n"),
-      /^segments +3 labelled segments of 2 classes in 1 of 1 records \(YouTube-8M 2019\); not used/m,
+      /^segments +3 labeled segments of 2 classes in 1 of 1 records \(YouTube-8M 2019\); not used/m,
     );
   });
 
@@ -175,7 +175,7 @@ describe("inspect", { concurrency: 2 }, () => {
     assert.equal(exitCode, 1);
     assert.match(
       stderr,
-      /^error\[FILE_UNWRITABLE\]: cannot write: no space left on the device\n {2}--> standard output\n {2}help: free some space/,
+      /^error\[FILE_UNWRITABLE\]: cannot write: no space left on the device\n {2}--> standard output\n {2}help: free disk space/,
     );
   });
 });
@@ -225,7 +225,7 @@ describe("inspectShard reports names, types, sizes, IDs and labels", () => {
     assert.deepEqual(found.unequal_lengths, { records: 1, first: { record: 0, rgb: 2, audio: 1 } });
     assert.match(
       formatShard(found).join("\n"),
-      /^RGB\/feature\/floats\n +float, 2 values per frame, 2 frames, 1 videos; nextvlad convert quantises/m,
+      /^RGB\/feature\/floats\n +float, 2 values per frame, 2 frames, 1 videos; nextvlad convert quantizes/m,
     );
     const path = join(temporaryFolder(t), "features.pb");
     writeFileSync(path, record);

@@ -53,7 +53,7 @@ test("frames that look like floats cause a warning, although their size matches 
   assert.equal(found.warnings.length, 1);
   assert.match(
     found.warnings[0] as string,
-    /^the first record of \S+ \(and of 1 more\) looks like float32 values, but each byte is read as one feature; quantise .*--feature-dtype float32/,
+    /^the first record of \S+ \(and of 1 more\) looks like float32 values, but each byte is read as one feature; quantize .*--feature-dtype float32/,
   );
   const golden = await check(goldenData("train0000.tfrecord"), { shape: { ...SHAPE, featureSizes: [1024, 128], numClasses: 50 } });
   assert.deepEqual(golden.warnings, []);
@@ -69,10 +69,10 @@ describe("preflight", { concurrency: 2 }, () => {
     writeFileSync(join(folder, "file"), "");
     const args = ["train", "--config", config, "--save-dir", join(folder, "file/out"), "--set", "MODEL.eigen_file=nowhere.npy"];
     const { message, loadedTensorflow } = await refusal(t, args);
-    assert.match(message, /^the run cannot start, for 5 reasons: \(1\) /);
+    assert.match(message, /^the run cannot start: 5 problems: \(1\) /);
     for (const part of [
       /\(\d\) \S*file\/out: cannot write/,
-      /\(\d\) \S*validate\.list: 1 of the list's 2 files cannot be found: nowhere\.tfrecord/,
+      /\(\d\) \S*validate\.list: 1 of the list's 2 files not found: nowhere\.tfrecord/,
       /\(\d\) \S*train0\.tfrecord, byte 0: this is a text file/,
       /\(\d\) \S*validate0\.tfrecord, record 0, .*: the feature size of rgb does not match the model \(expected 16 bytes per frame, found 6\)/,
       /\(\d\) nowhere\.npy: file not found/,

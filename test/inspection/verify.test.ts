@@ -266,7 +266,7 @@ describe("verify", { concurrency: 2 }, () => {
     const ended = await runNextvlad(["verify", join(folder, "shards.list"), "--json", ...SIZES]);
     const report = JSON.parse(ended.stdout) as VerifyReport;
     assert.deepEqual([ended.exitCode, report.records, report.problems], [1, 1, 2]);
-    assert.match(report.list_problems[0] ?? "", /shards\.list: 1 of the list's 3 files cannot be found: nowhere\.tfrecord/);
+    assert.match(report.list_problems[0] ?? "", /shards\.list: 1 of the list's 3 files not found: nowhere\.tfrecord/);
     const loop = report.files.find(({ file }) => file.endsWith("loop.tfrecord"));
     assert.deepEqual(
       loop?.listed.map(({ code }) => code),

@@ -81,6 +81,6 @@ test("a full device is an error, and the content up to the mark is kept", async 
   await assert.rejects(PartialFile.create(path), { code: "FILE_UNWRITABLE", message: /the file exists/ });
   await assert.rejects(PartialFile.create(join(temporaryFolder(t), "none", "a")), {
     code: "FILE_UNWRITABLE",
-    message: /the folder does not exist/,
+    message: /the directory does not exist/,
   });
 });

@@ -32,7 +32,7 @@ test("a folder with other files is an error, and is unchanged", async (t) => {
   for (const name of ["thesis.docx", "tally.bin", "a.csv"]) writeFileSync(join(path, name), "mine");
   await assert.rejects(PartialFolder.open(path, log), {
     code: "FILE_UNWRITABLE",
-    message: /out\.partial: the folder of partial results contains another file, thesis\.docx\. Move it away\.$/,
+    message: /out\.partial: the directory of partial results contains another file, thesis\.docx\. Move it\.$/,
   });
   assert.deepEqual(readdirSync(path).sort(), ["a.csv", "tally.bin", "thesis.docx"]);
   const link = join(temporaryFolder(t), "out.partial");

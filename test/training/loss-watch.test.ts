@@ -22,7 +22,7 @@ const listIn = (saveDir: string) => JSON.parse(readFileSync(join(saveDir, NAN_BA
 const position = (step: number) => ({ step, epoch: 0, step_in_epoch: step });
 
 describe("--on-nan", { concurrency: 2 }, () => {
-  test("stop: the run ends at the next log line, keeps its good snapshot and lists the batches since the last finite loss", async (t) => {
+  test("stop: the run ends at the next log line, keeps its valid snapshot and lists the batches since the last finite loss", async (t) => {
     const folder = temporaryFolder(t);
     const config = await prepareRun(folder);
     const saveDir = join(folder, "run");
@@ -36,7 +36,7 @@ describe("--on-nan", { concurrency: 2 }, () => {
     assert.match(ended.error, /^(the loss of step 9 \(epoch 1\) is (NaN|Infinity)|after 8 steps the weights contain NaN or Inf)\. /);
     assert.match(
       ended.error,
-      /Resume from the last good snapshot \(--resume \S+NEXTVLAD_epoch0\) with a lower --learning-rate .*nan_batches\.json\.$/,
+      /Resume from the last valid snapshot \(--resume \S+NEXTVLAD_epoch0\) with a lower --learning-rate .*nan_batches\.json\.$/,
     );
     assert.deepEqual(
       readdirSync(saveDir).filter((name) => name.startsWith("NEXTVLAD_")),

@@ -118,7 +118,7 @@ describe("the start of training", () => {
       for (const text of ["# mine\nMODEL:\n  num_classes: 7\n", `${own}# kept\n`, own.replaceAll(/ *#.*\n/g, ""), "not: a config\n", ""]) {
         writeFileSync(config, text);
         const error = await failsWith(start(), "FILE_UNWRITABLE", { file: config });
-        assert.match(error.message, /the file already exists\. Choose another place, or replace it with --overwrite/);
+        assert.match(error.message, /the file already exists\. Choose another path, or replace it with --overwrite/);
         await start(true);
       }
       writeFileSync(config, own);
@@ -284,7 +284,7 @@ describe("the start of training", () => {
       assert.match(given.log(), /40 of 42 arrays/);
     });
 
-    test("snapshots with non-finite values or logits are an error that names the newest good one before", async () => {
+    test("snapshots with non-finite values or logits are an error that names the newest valid one before", async () => {
       const good = arrays;
       const spoil = (name: string, change: (value: number, i: number) => number): void => {
         const { shape, values } = good.get(name) as { shape: readonly number[]; values: Float32Array<ArrayBuffer> };
@@ -315,7 +315,7 @@ describe("the start of training", () => {
         );
         const { message } = await failsWith(starting, "NOT_FINITE", { file: at("diverged", name) });
         assert.match(message, words);
-        assert.ok(message.includes(`Use the newest good snapshot before it: ${at("diverged", earlier)}.`), message);
+        assert.ok(message.includes(`Use the newest valid snapshot before it: ${at("diverged", earlier)}.`), message);
         await source.close();
       }
     });

@@ -233,7 +233,7 @@ describe("train", () => {
     }
   });
 
-  test("a run whose weights diverge saves none of them, and its error names the last good snapshot", async () => {
+  test("a run whose weights diverge saves none of them, and its error names the last valid snapshot", async () => {
     const resume = at("diverging", "NEXTVLAD_epoch0");
     cpSync(at("straight", "NEXTVLAD_epoch0"), resume, { recursive: true });
     for (const policy of ["skip-batch", "stop"]) {
@@ -242,7 +242,7 @@ describe("train", () => {
       const running = trainInProcess(config, at("diverging"), { resume, settings, logIntervalSteps: 0, saveInterval: { steps: 2 } });
       assert.match(
         (await failsWith(running, "NOT_FINITE")).message,
-        new RegExp(`Resume from the last good snapshot \\(--resume ${resume}\\)`),
+        new RegExp(`Resume from the last valid snapshot \\(--resume ${resume}\\)`),
       );
       assert.deepEqual(snapshotsIn("diverging"), ["NEXTVLAD_epoch0"]);
     }

@@ -30,11 +30,11 @@ export interface FrameListOptions {
   /** Allocates the memory for the copied frames and, temporarily, their headers (some 10 bytes per frame). */
   readonly allocate: Allocate;
   /** Converts frames that are lists of floats to bytes, `[frames, size] uint8`; without it, such frames are an error. */
-  readonly quantise?: Quantise | undefined;
+  readonly quantize?: Quantize | undefined;
 }
 
 /** Quantizes each value of the feature list `name` to a byte: `[frames, size]` float32 to uint8. */
-export type Quantise = (floats: FloatFrames, name: string) => Uint8Array;
+export type Quantize = (floats: FloatFrames, name: string) => Uint8Array;
 
 /** The frames of a feature list, each a list of floats. */
 export interface FloatFrames {
@@ -75,10 +75,10 @@ const [MIN_HEADER_BYTES, MAX_HEADER_BYTES] = [6, 12];
  */
 export function parseFrameList(reader: ProtobufReader, end: number, options: FrameListOptions): FrameList {
   const start = reader.pos;
-  const { quantise, name, place } = options;
-  const floats = quantise === undefined ? null : parseFloatFrames(reader, end, name, place);
-  if (quantise !== undefined && floats !== null) {
-    return { frames: floats.frames, frameBytes: floats.size, data: quantise(floats, name) };
+  const { quantize, name, place } = options;
+  const floats = quantize === undefined ? null : parseFloatFrames(reader, end, name, place);
+  if (quantize !== undefined && floats !== null) {
+    return { frames: floats.frames, frameBytes: floats.size, data: quantize(floats, name) };
   }
   const counted = countFrames(reader, end);
   reader.pos = start;
@@ -166,7 +166,7 @@ function enterValue(reader: ProtobufReader, frameEnd: number, name: string, fram
     found: tag === 0 ? "nothing" : (types.get(tag) ?? `field ${tag >>> 3}`),
     remedy:
       tag === FLOAT_LIST
-        ? "quantise the features to bytes as YouTube-8M does: nextvlad convert --to tfrecord --filelist LIST --out DIR (docs/own-features.md)"
+        ? "quantize the features to bytes as YouTube-8M does: nextvlad convert --to tfrecord --filelist LIST --out DIR (docs/own-features.md)"
         : "write each frame as one bytes value with a byte per feature, as YouTube-8M does",
     // Numbers of another type mean another kind of data set, not one corrupt record.
     ...(tag === FLOAT_LIST || tag === INT64_LIST ? {} : { damaged: "record" }),

@@ -6,7 +6,7 @@ import {
   type FeatureListSummary,
   type FrameList,
   parseFrameList,
-  type Quantise,
+  type Quantize,
   summariseFeatureList,
 } from "./feature-list.js";
 import { decodeText, LENGTH_DELIMITED, ProtobufReader, tagOf, VARINT } from "./reader.js";
@@ -45,7 +45,7 @@ export interface ParseOptions {
   readonly maxFrames: number;
   readonly allocate?: Allocate;
   /** Converts all frames that are lists of floats; without it, such frames are an error. */
-  readonly quantise?: Quantise;
+  readonly quantize?: Quantize;
 }
 
 /**
@@ -55,7 +55,7 @@ export interface ParseOptions {
 export function parseSequenceExample(
   bytes: Uint8Array,
   place: RecordPlace,
-  { listNames, maxFrames, allocate = allocateUnpooled, quantise }: ParseOptions,
+  { listNames, maxFrames, allocate = allocateUnpooled, quantize }: ParseOptions,
 ): SequenceExample {
   const { reader, context, listSpans } = scanExample(bytes, place);
   const frameLists = new Map<string, FrameList>();
@@ -63,7 +63,7 @@ export function parseSequenceExample(
     const span = listSpans.get(name);
     if (span === undefined) continue;
     reader.pos = span.start;
-    frameLists.set(name, parseFrameList(reader, span.end, { name, maxFrames, place, allocate, quantise }));
+    frameLists.set(name, parseFrameList(reader, span.end, { name, maxFrames, place, allocate, quantize }));
   }
   return { context, frameLists, listNames: [...listSpans.keys()] };
 }

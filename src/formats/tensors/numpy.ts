@@ -105,7 +105,7 @@ export function dtypeRemedy(descr: string): string {
   switch (kind) {
     case "i":
       if (digits === "1") {
-        return "int8 is ambiguous: save the float features, or, if they were quantised around 0, as uint8: (array.astype('<i2') + 128).astype('|u1')";
+        return "int8 is ambiguous: save the float features, or, if they were quantized around 0, as uint8: (array.astype('<i2') + 128).astype('|u1')";
       }
       return INTEGER_REMEDY;
     case "u":

@@ -151,7 +151,7 @@ describe("invalid SequenceExamples", () => {
     const cases: readonly (readonly [Uint8Array, RegExp])[] = [
       [
         field(2, field(1, [0, 0, 128, 63])),
-        /frame 1 of rgb is not one bytes value \(expected one bytes value with one byte per feature, found a list of floats\)\. Quantise/,
+        /frame 1 of rgb is not one bytes value \(expected one bytes value with one byte per feature, found a list of floats\)\. Quantize/,
       ],
       [field(3, field(1, [1, 2])), /found a list of integers/],
       [bytesFeature([1, 2], [3, 4]), /found no bytes value, or several/],
