@@ -102,7 +102,7 @@ describe("invalid usage has exit code 2", { concurrency: 2 }, () => {
       ["ensemble", "a", "--weights", "1,1"],
       /^--weights: the number of weights differs from the number of files \(expected 1 weights, found 2\)\./,
     ],
-    [["ensemble", "a", "--set", "MODEL.num_classes=3"], /^--set: the flag needs --filelist\. Name/],
+    [["ensemble", "a", "--set", "MODEL.num_classes=3"], /^--set: the flag requires --filelist\. Pass/],
     [["digits", "--out", "x", "--seed", "1.5"], /^--seed: invalid value \(expected an integer from 0 to 4294967295, found "1\.5"\)/],
     [["digits"], /^--out: required flag is missing\. See nextvlad digits --help\.$/],
     [["train", "--config"], /^--config: missing value \(expected <file>\)/],

@@ -227,7 +227,7 @@ export function fileError(error: unknown, file: string, doing: "read" | "write")
   const cause = words[errno] ?? (error instanceof Error ? error.message : String(error));
   const code = doing === "read" ? "FILE_UNREADABLE" : "FILE_UNWRITABLE";
   const isFull = errno === "ENOSPC" || errno === "EDQUOT";
-  const writable = isFull ? "free disk space, or choose another directory" : "choose another directory, or make this one writable";
+  const writable = isFull ? "free disk space, or use another directory" : "use another directory, or make this one writable";
   const isAtLimit = errno === "EMFILE" || errno === "ENFILE";
   const remedy = isAtLimit ? RAISE_OPEN_FILES : doing === "read" ? "check the file and its permissions" : writable;
   return new NextvladError(code, `cannot ${doing}: ${cause}`, { file, remedy }, error);

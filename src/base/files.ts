@@ -41,7 +41,7 @@ export async function requireFreeSpace(folder: string, bytes: number): Promise<v
   const free = await freeBytes(folder);
   if (free === null || free >= bytes) return;
   const [expected, found] = [bytes, free].map((size) => `${(size / 1e6).toFixed(1)} MB`) as [string, string];
-  const remedy = "free disk space there, or choose another path";
+  const remedy = "free disk space there, or use another path";
   throw new NextvladError("FILE_UNWRITABLE", "cannot write: not enough free space", { file: folder, expected, found, remedy });
 }
 
@@ -78,7 +78,7 @@ async function followLinks(path: string, links = 0): Promise<string> {
 
 function notReplaceable(path: string, found: Stats, expected: "a regular file" | "a directory"): NextvladError {
   const what = `cannot replace it: it is not ${expected}`;
-  return new NextvladError("FILE_UNWRITABLE", what, { file: path, found: describeKind(found), remedy: "choose another path" });
+  return new NextvladError("FILE_UNWRITABLE", what, { file: path, found: describeKind(found), remedy: "use another path" });
 }
 
 /**
@@ -106,7 +106,7 @@ export async function refuseForeignFile(
 ): Promise<void> {
   const target = await resolveOutputFile(path);
   if (overwrite || (await statIfThere(target)) === null || (await isOwn(target))) return;
-  const remedy = "choose another path, or replace it with --overwrite";
+  const remedy = "use another path, or replace it with --overwrite";
   throw new NextvladError("FILE_UNWRITABLE", "the file already exists", { file: path, remedy });
 }
 

@@ -145,7 +145,7 @@ async function readLock(path: string): Promise<string | null> {
   const found = await lstat(path).catch(() => null);
   if (found === null) return null;
   if (!found.isFile()) {
-    const remedy = "remove it, or choose another directory";
+    const remedy = "remove it, or use another directory";
     throw new NextvladError("FILE_UNWRITABLE", "the directory's lock is not a regular file", {
       file: path,
       found: describeKind(found),

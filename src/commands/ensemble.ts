@@ -20,7 +20,7 @@ export async function runEnsemble(given: readonly string[], flags: EnsembleFlags
   const { filelist } = flags;
   const results = filelist === undefined ? given : given.filter((path) => !SHARD.test(path));
   const [first, ...others] = results;
-  if (first === undefined) throw new NextvladError("BAD_USAGE", "no result files", { remedy: "name the files to average" });
+  if (first === undefined) throw new NextvladError("BAD_USAGE", "no result files", { remedy: "pass the files to average" });
   const files = [first, ...others] as const;
   const weights = flags.weights ?? files.map(() => 1);
   checkLabels(flags.labels, flags.format);
@@ -105,7 +105,7 @@ function checkWeights(weights: readonly number[], files: readonly string[]): voi
     key: "--weights",
     expected: `${files.length} weights`,
     found: weights.length,
-    remedy: "give one weight per file, in the files' order, or omit --weights for equal ones",
+    remedy: "pass one weight per file, in the same order, or omit --weights for equal weights",
   });
 }
 
@@ -116,9 +116,9 @@ function checkWeights(weights: readonly number[], files: readonly string[]): voi
 async function findTruth({ filelist, config: file, set = [] }: EnsembleFlags): Promise<Omit<Truth, "shards"> | null> {
   if (filelist === undefined) {
     if (file === undefined && set.length === 0) return null;
-    throw new NextvladError("BAD_USAGE", "the flag needs --filelist", {
+    throw new NextvladError("BAD_USAGE", "the flag requires --filelist", {
       key: file !== undefined ? "--config" : "--set",
-      remedy: "name the labelled shards with --filelist, or omit the flag",
+      remedy: "pass labeled shards with --filelist, or omit the flag",
     });
   }
   const overrides = { settings: set };

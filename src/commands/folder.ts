@@ -31,8 +31,8 @@ export async function prepareFolder(path: string): Promise<void> {
   const found = await stat(path).catch(() => null);
   if (found !== null && !found.isDirectory()) {
     const kind = found.isFile() ? "a file" : "a device, pipe or socket";
-    const remedy = found.isFile() ? "use another path, or move the file away" : "use another path";
-    throw new NextvladError("FILE_UNWRITABLE", `not a folder, but ${kind}`, { file: path, remedy });
+    const remedy = found.isFile() ? "use another path, or move the file" : "use another path";
+    throw new NextvladError("FILE_UNWRITABLE", `expected a directory, found ${kind}`, { file: path, remedy });
   }
   try {
     await makeFolder(path);
@@ -65,7 +65,7 @@ async function kernelFileSystem(path: string): Promise<string | null> {
 
 function kernelError(path: string, kernel: string, cause?: unknown): NextvladError {
   const what = `cannot write: this is the kernel's file system ${kernel}, which stores no files`;
-  return new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "use a folder on a disk" }, cause);
+  return new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "use a directory on a disk" }, cause);
 }
 
 /** Returns the FILE_UNWRITABLE error for a folder that cannot be created or written to. */
@@ -77,6 +77,6 @@ async function folderError(path: string, cause: unknown): Promise<NextvladError>
     () => null,
   );
   if (link === null || (cause as NodeJS.ErrnoException).code !== "ENOENT") return fileError(cause, path, "write");
-  const remedy = "use another path, or create the folder that the link points to";
+  const remedy = "use another path, or create the directory that the link points to";
   return new NextvladError("FILE_UNWRITABLE", `cannot write: it is a link to ${link}, which does not exist`, { file: path, remedy }, cause);
 }

@@ -22,7 +22,7 @@ export function carriesConfig({ snapshot, embeddedConfig }: WeightSource): boole
 export function describeWeights(source: WeightSource, flags: Pick<ExportFlags, "config" | "set">, { MODEL }: Config): readonly string[] {
   const lines = [`weights: ${source.path}, ${source.form}`];
   if (flags.config !== undefined || carriesConfig(source)) return lines;
-  lines.push("the weights contain no config: sizes are inferred from their shapes, other settings are those of the published recipe");
+  lines.push("the weights contain no config: sizes are inferred from array shapes, and all other keys have the published recipe's values");
   if (!flags.set?.some((setting) => setting.trim().startsWith("MODEL.drop_rate"))) {
     lines.push(`using drop_rate ${MODEL.drop_rate}, which weights do not contain; set another one with --set MODEL.drop_rate=RATE`);
   }

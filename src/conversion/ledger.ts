@@ -62,7 +62,7 @@ export async function openLedger(out: string, plan: ConversionPlan, overwrite = 
     }
   }
   if (foreign.length > 0) {
-    const remedy = "choose another --out, or replace them with --overwrite";
+    const remedy = "use another --out, or replace them with --overwrite";
     throw new NextvladError("SAVE_DIR_TAKEN", `${foreign.length} files have the names of new shards, but were not written by convert`, {
       file: foreign[0] as string,
       remedy,
@@ -137,7 +137,7 @@ async function readLedger(file: string): Promise<LedgerFile> {
   try {
     return ledgerSchema.parse(JSON.parse(text));
   } catch (error) {
-    const remedy = "choose another --out, or remove this file and the shards beside it";
+    const remedy = "use another --out, or remove this file and the shards beside it";
     throw new NextvladError("BAD_FORMAT", "not a conversion ledger, or corrupt", { file, remedy }, error);
   }
 }

@@ -98,7 +98,7 @@ async function assertReplaceableList(path: string, outputs: readonly string[]): 
   if (first === undefined) return;
   throw new NextvladError("BAD_USAGE", `the new list would replace a list of other shards, such as ${showPath(first)}`, {
     file: path,
-    remedy: "choose another --out, or write the list to a file: the new list gets its name",
+    remedy: "use another --out, or write the list to a file: the new list gets its name",
   });
 }
 
@@ -120,7 +120,7 @@ async function assertUniqueOutputs(shards: readonly PlannedShard[]): Promise<voi
         other === undefined
           ? "the output would replace a source shard"
           : `two shards would have the same output: ${showPath(other)} and ${showPath(origin.from)}`;
-      const remedy = "choose another --out, or rename a source";
+      const remedy = "use another --out, or rename a source";
       throw new NextvladError("BAD_USAGE", what, { file: task.output, key: "--out", remedy });
     }
     fromOf.set(task.output, origin.from);

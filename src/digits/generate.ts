@@ -59,7 +59,7 @@ async function assertNoForeignShards({ out: folder, trainVideos, validateVideos,
   if (shards.length === 0) return;
   throw new NextvladError("SAVE_DIR_TAKEN", `the directory already contains ${shards.length} shards, such as ${shards.sort()[0]}`, {
     file: folder,
-    remedy: "choose another --out, or remove them",
+    remedy: "use another --out, or remove them",
   });
 }
 

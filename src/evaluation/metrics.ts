@@ -34,7 +34,7 @@ export function encodeMetrics({ aps, ...summary }: Omit<Metrics, "loss"> & Parti
 export function checkLabelled({ sums }: MetricsAccumulator, file: string, log: Logger): void {
   const [videos, unlabelled] = [sums.videos[0], sums.videos_without_labels[0]];
   if (sums.positives.every((count) => count === 0)) {
-    const remedy = "name shards with labels; for videos without labels, use infer";
+    const remedy = "pass shards with labels; for videos without labels, use infer";
     throw new NextvladError("BAD_LABELS", `cannot compute metrics: none of the ${videos} videos has a label`, { file, remedy });
   }
   if (unlabelled === undefined || !(unlabelled > 0)) return;

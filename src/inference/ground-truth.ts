@@ -72,7 +72,7 @@ export class GroundTruth {
     const { numClasses, accumulator } = this.#measure(id, predictions, labels);
     const unknown = top.classes.find((c) => c >= numClasses);
     if (unknown !== undefined) {
-      throw new NextvladError("BAD_RESULTS", "the predicted class is out of range for the labelled shards", {
+      throw new NextvladError("BAD_RESULTS", "the predicted class is out of range for the labeled shards", {
         video: id,
         expected: `0 to ${numClasses - 1}`,
         found: unknown,

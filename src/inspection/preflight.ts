@@ -264,7 +264,7 @@ export async function requireSpace({ folder, snapshots, model, reusable }: Space
     file: folder,
     expected: `${gigabytes(snapshots * snapshotBytes)} for ${snapshots} of ${gigabytes(snapshotBytes)} each`,
     found: gigabytes(availableBytes),
-    remedy: "free disk space, choose another --save-dir, or train fewer epochs",
+    remedy: "free disk space, use another --save-dir, or train fewer epochs",
   });
 }
 

@@ -94,7 +94,8 @@ async function readNameList(path: string, numClasses: number | null): Promise<La
   const names = new Map<number, string>();
   for await (const { text, number } of readLines(path)) {
     const name = text.trim();
-    if (name === "") throw new NextvladError("BAD_LABELS", "the line is empty", { file: path, line: number, remedy: "write a name for every class" });
+    if (name === "")
+      throw new NextvladError("BAD_LABELS", "the line is empty", { file: path, line: number, remedy: "write a name for every class" });
     names.set(names.size, name);
   }
   if (numClasses !== null && names.size !== numClasses) {

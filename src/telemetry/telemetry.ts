@@ -120,7 +120,7 @@ class LogFile implements DestinationStream {
 }
 
 function notRegular(file: string, found: Stats): NextvladError {
-  const remedy = "remove it, or choose another directory";
+  const remedy = "remove it, or use another directory";
   const what = "cannot write the log: not a regular file";
   return new NextvladError("FILE_UNWRITABLE", what, { file, found: describeKind(found), remedy });
 }

@@ -60,9 +60,9 @@ test("the errors of system calls name the file and the cause", () => {
   const error = (code: string, doing: "read" | "write") => fileError(Object.assign(new Error(code), { code }), "x", doing);
   assert.deepEqual([error("ENOENT", "read").code, error("ENOENT", "read").message], ["FILE_MISSING", "x: file not found. Check the path."]);
   assert.equal(error("EACCES", "read").message, "x: cannot read: permission denied. Check the file and its permissions.");
-  assert.equal(error("EDQUOT", "write").message, "x: cannot write: disk quota exceeded. Free disk space, or choose another directory.");
+  assert.equal(error("EDQUOT", "write").message, "x: cannot write: disk quota exceeded. Free disk space, or use another directory.");
   assert.match(error("EMFILE", "read").message, /too many open files\. Raise the limit of open files: ulimit -n 4096\.$/);
-  assert.equal(error("EOTHER", "write").message, "x: cannot write: EOTHER. Choose another directory, or make this one writable.");
+  assert.equal(error("EOTHER", "write").message, "x: cannot write: EOTHER. Use another directory, or make this one writable.");
 });
 
 describe("docs/errors.md", () => {

@@ -192,7 +192,7 @@ describe("an output", () => {
       for (const place of [path, `${path}-link`]) {
         for (const write of [() => writeFileAtomic(place, "new"), () => moveFile(join(folder, "from"), place)]) {
           const error = await failsWith(write(), "FILE_UNWRITABLE", { file: place, found: kind });
-          assert.match(error.message, /cannot replace it: it is not a regular file \(found a .*\)\. Choose another path/);
+          assert.match(error.message, /cannot replace it: it is not a regular file \(found a .*\)\. Use another path/);
         }
         if (kind !== "a directory")
           await failsWith(writeDirectoryAtomic(place, new Map([["a", "new"]])), "FILE_UNWRITABLE", { file: place, found: kind });

@@ -17,7 +17,7 @@ test("a file at the path, or at a part of it, is an error", async (context) => {
   writeFileSync(file, "");
   await assert.rejects(prepareFolder(file), {
     code: "FILE_UNWRITABLE",
-    message: `${file}: not a folder, but a file. Use another path, or move the file away.`,
+    message: `${file}: expected a directory, found a file. Use another path, or move the file.`,
   });
   await assert.rejects(prepareFolder(join(file, "below")), { code: "FILE_UNWRITABLE", message: /part of the path is not a directory/ });
 });
@@ -32,11 +32,11 @@ test("a folder in which none can be created is an error, not an endless loop", {
 test("paths that store no files are errors", { skip: !existsSync("/proc/self") }, async (context) => {
   const onKernel = {
     code: "FILE_UNWRITABLE",
-    message: /: cannot write: this is the kernel's file system (proc|sysfs), which stores no files\. Use a folder on a disk\.$/,
+    message: /: cannot write: this is the kernel's file system (proc|sysfs), which stores no files\. Use a directory on a disk\.$/,
   };
   for (const place of ["/proc/x", "/proc", "/proc/self/x/y", "/sys/x"]) await assert.rejects(prepareFolder(place), onKernel, place);
   await assert.rejects(prepareFolder("/dev/null"), {
-    message: /^\/dev\/null: not a folder, but a device, pipe or socket\. Use/,
+    message: /^\/dev\/null: expected a directory, found a device, pipe or socket\. Use/,
   });
   const folder = temporaryFolder(context);
   symlinkSync("nowhere", join(folder, "link"));

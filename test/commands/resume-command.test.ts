@@ -36,7 +36,7 @@ test("removes flags that apply only to the start of a run, and those that are re
 });
 
 test("reads a piped list from standard input, with a comment", () => {
-  const note = "  # give the same list of shards on standard input";
+  const note = "  # pass the same list of shards on standard input";
   for (const pipe of ["-", "/dev/fd/63", "/proc/self/fd/12", "/dev/stdin"]) {
     assert.equal(resumeCommand(["eval", "--filelist", pipe]), `nextvlad eval --filelist - --resume${note}`);
     assert.equal(resumeCommand(["infer", `--filelist=${pipe}`]), `nextvlad infer --filelist=- --resume${note}`);

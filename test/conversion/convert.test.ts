@@ -220,10 +220,7 @@ describe("an existing output folder", () => {
     writeFileSync(join(out, "shard001.pkl"), "mine");
     const refused = await convert("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out);
     assert.equal(refused.exitCode, 1);
-    assert.match(
-      refused.error,
-      /shard001\.pkl: 1 files have the names of new shards, but were not written by convert\. Choose another --out/,
-    );
+    assert.match(refused.error, /shard001\.pkl: 1 files have the names of new shards, but were not written by convert\. Use another --out/);
     assert.deepEqual([...contentOf(out)], [["shard001.pkl", Buffer.from("mine")]]);
     // A pipe is not replaced either, even with --overwrite.
     rmSync(join(out, "shard001.pkl"));
@@ -258,7 +255,7 @@ describe("an existing output folder", () => {
       writeFileSync(list, own);
       const refused = await convert(...args);
       assert.equal(refused.exitCode, 1);
-      assert.match(refused.error, /train\.list: the file already exists\. Choose another path, or replace it with --overwrite/);
+      assert.match(refused.error, /train\.list: the file already exists\. Use another path, or replace it with --overwrite/);
       assert.equal(readFileSync(list, "utf8"), own);
       assert.deepEqual([...contentOf(folder).keys()], ["shard000.tfrecord", "shard001.tfrecord", "train.list"]);
     }

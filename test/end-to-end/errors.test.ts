@@ -133,7 +133,7 @@ const cases: Record<string, Case> = {
     args: () => evaluate("--filelist", oddShard("nolabels", { labels: [] }), "--save-interval", "1"),
     exitCode: 1,
     log: /^(?![\s\S]*resume with)/,
-    names: [/nolabels\.list: cannot compute metrics: none of the 1 videos has a label\. Name shards with labels/],
+    names: [/nolabels\.list: cannot compute metrics: none of the 1 videos has a label\. Pass shards with labels/],
   },
   "shards whose lists of labels are empty, in training and validation": {
     args: () => {

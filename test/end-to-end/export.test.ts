@@ -205,7 +205,7 @@ describe("nextvlad export", { concurrency: 2 }, () => {
       writeFileSync(at(file), "the user's");
       const refused = await exportAs(at("snapshot"), format, at(out));
       assert.equal(refused.exitCode, 1);
-      assert.match(refused.error, /the file already exists\. Choose another path, or replace it with --overwrite/);
+      assert.match(refused.error, /the file already exists\. Use another path, or replace it with --overwrite/);
       assert.equal(readFileSync(at(file), "utf8"), "the user's");
       await exportWell(at("snapshot"), format, at(out), "--overwrite");
       rmSync(at(file));

@@ -191,7 +191,7 @@ test("results replace earlier results, and other files only with --overwrite", a
     writeFileSync(path, Buffer.from("80025d71002e", "hex"));
     const { exitCode, error } = await start();
     assert.equal(exitCode, 1, error);
-    assert.match(error, new RegExp(`${name}: the file already exists\\. Choose another path, or replace it with --overwrite`));
+    assert.match(error, new RegExp(`${name}: the file already exists\\. Use another path, or replace it with --overwrite`));
     assert.equal(readFileSync(path, "hex"), "80025d71002e");
     rmSync(path);
     execFileSync("mkfifo", [path]);
@@ -225,7 +225,7 @@ test("files that do not match are an error, and nothing is written", async () =>
     [[short, ...truth], /short\.jsonl lacks 2 videos that .*validate\.list has: video100, video101\./],
     [[double, whole], /double\.jsonl, video video107: the video occurs twice/],
     [[whole, double], /double\.jsonl, video video107: the video occurs twice/],
-    [[other, ...truth], /video video100: the predicted class is out of range for the labelled shards \(expected 0 to 5, found 9\d\)/],
+    [[other, ...truth], /video video100: the predicted class is out of range for the labeled shards \(expected 0 to 5, found 9\d\)/],
     [[config], /config\.yaml, line 1: invalid predictions of a video/],
     [[at("names.txt")], /names\.txt: not a result file/],
     [[at("none.pkl")], /none\.pkl: file not found/],

@@ -74,7 +74,7 @@ test("a log that is a link or a pipe, with or without a reader, is an error, and
   const refused = (logFile: string, found: string) =>
     assert.rejects(createTelemetry({ logFile }), {
       code: "FILE_UNWRITABLE",
-      message: `${logFile}: cannot write the log: not a regular file (found ${found}). Remove it, or choose another directory.`,
+      message: `${logFile}: cannot write the log: not a regular file (found ${found}). Remove it, or use another directory.`,
     });
   await refused(link, "a symbolic link");
   await refused(pipe, "a pipe");

@@ -118,7 +118,7 @@ describe("the start of training", () => {
       for (const text of ["# mine\nMODEL:\n  num_classes: 7\n", `${own}# kept\n`, own.replaceAll(/ *#.*\n/g, ""), "not: a config\n", ""]) {
         writeFileSync(config, text);
         const error = await failsWith(start(), "FILE_UNWRITABLE", { file: config });
-        assert.match(error.message, /the file already exists\. Choose another path, or replace it with --overwrite/);
+        assert.match(error.message, /the file already exists\. Use another path, or replace it with --overwrite/);
         await start(true);
       }
       writeFileSync(config, own);
