@@ -33,7 +33,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
     const target = formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
     const [shards = []] = preflight.requireReady(telemetry.log);
     const { evaluate } = await import("../inference/evaluate.js");
-    return evaluate(config, {
+    const evaluated = await evaluate(config, {
       weights,
       filelist: describeFileList(config.TEST.filelist),
       shards,
@@ -42,6 +42,11 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
       target,
       ...(await passOptions("eval", flags, run)),
     });
+    if (evaluated.metrics !== null) {
+      const { aps, ...values } = evaluated.metrics;
+      telemetry.log.info(values, `[EVAL] ${values.videos} videos, GAP = ${values.gap.toFixed(4)}, MAP = ${values.map.toFixed(4)}`);
+    }
+    return evaluated;
   });
   if (outcome.metrics === null) {
     await printLines(...formatStop("[EVAL] eval", outcome.videos, outcome.partialFolder));

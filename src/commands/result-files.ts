@@ -17,7 +17,7 @@ export function checkLabels(labels: string | undefined, formats: readonly Result
   });
 }
 
-/** First characters of a metrics file. */
+/** First characters of a metrics file, by which our own files are recognized: `hit_at_one` stays the first metric. */
 const METRICS_HEAD = '{\n "hit_at_one":';
 
 /** The files that a command will write. */
@@ -40,7 +40,7 @@ export async function refuseForeignResults(
 ): Promise<void> {
   // A missing input is reported when it is read.
   const read = await Promise.all(inputs.map((input) => realpath(input).catch(() => input)));
-  const files = formats.map((format) => [predictions + RESULT_FORMATS[format], RESULT_CODECS[format].head] as const);
+  const files = formats.map((format) => [predictions + RESULT_FORMATS[format].extension, RESULT_CODECS[format].head] as const);
   if (metrics !== null) files.push([metrics, METRICS_HEAD]);
   for (const [file, head] of files) {
     await refuseForeignFile(file, overwrite, async (path) => !read.includes(await realpath(path)) && (await beginsWith(path, head)));

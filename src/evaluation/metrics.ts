@@ -60,7 +60,10 @@ export class MetricsAccumulator {
   readonly #predictions = new PredictionList();
   /** `[classes] uint8`: 1 at the true classes of the current video, else 0. */
   readonly #isLabel: Uint8Array;
-  /** Sums over the videos so far, under their names in partial results. `positives`: `[classes]`, the number of true labels of each class. */
+  /**
+   * Sums over the videos so far, under their names in partial results: a new name needs a new FORMAT_VERSION of passes/partial-state.ts. `positives`:
+   * `[classes]`, the number of true labels of each class.
+   */
   readonly sums: Readonly<Record<"videos" | "videos_without_labels" | "hit_at_one" | "perr" | "loss" | "positives", Float64Array>>;
 
   constructor(numClasses: number, topk = 20) {

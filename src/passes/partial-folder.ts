@@ -26,7 +26,7 @@ export async function readPartialState(folder: string): Promise<PartialState | n
 /** Returns whether a folder of partial results may contain a file of this name. */
 function isPartialResult(name: string): boolean {
   if ([STATE_NAME, LOCK_NAME, TALLY_NAME].includes(name)) return true;
-  return /^\..*\.(unfinished|removed)-/.test(name) || Object.values(RESULT_FORMATS).some((ending) => name.endsWith(ending));
+  return /^\..*\.(unfinished|removed)-/.test(name) || Object.values(RESULT_FORMATS).some(({ extension }) => name.endsWith(extension));
 }
 
 /** The folder of partial results, beside their final paths: the results so far and the state that records how far they go. Locked for one run at a time. */

@@ -168,7 +168,7 @@ class PartialResults implements BatchWriter {
   /** The final paths of the prediction files. */
   get destinations(): readonly string[] {
     const { target } = this.#options;
-    return target === null ? [] : target.formats.map((format) => target.path + RESULT_FORMATS[format]);
+    return target === null ? [] : target.formats.map((format) => target.path + RESULT_FORMATS[format].extension);
   }
 
   requestSave(): void {
@@ -182,7 +182,7 @@ class PartialResults implements BatchWriter {
     else this.#resumeFrom(state);
     const { target, tally } = this.#options;
     for (const format of target?.formats ?? []) {
-      const destination = target?.path + RESULT_FORMATS[format];
+      const destination = target?.path + RESULT_FORMATS[format].extension;
       const encoder = RESULT_CODECS[format].createEncoder(target?.names ?? null, this.done.videos);
       this.#encoders.push(encoder);
       await this.#openFile(basename(destination), encoder, destination);

@@ -10,7 +10,7 @@ import { PickledListEncoder } from "../formats/pickle/pickler.js";
 import { looksLikePickle, readPickledItems } from "../formats/pickle/unpickler.js";
 import { Bytes, type PickledValue, Tuple } from "../formats/pickle/values.js";
 import type { LabelNames } from "./label-names.js";
-import type { ResultFormat } from "./result-formats.js";
+import { FORMAT_HELP, type ResultFormat } from "./result-formats.js";
 
 /** The classes of one video with the highest probabilities. */
 export interface Prediction {
@@ -87,7 +87,7 @@ export async function* readResults(path: string): AsyncGenerator<Prediction, voi
   if (codec === undefined) {
     throw new NextvladError("BAD_FORMAT", "not a result file", {
       file: path,
-      expected: `a pickle, JSON lines, or a CSV file that starts with ${KAGGLE_HEADER}`,
+      expected: FORMAT_HELP,
       found: head.length === 0 ? "an empty file" : JSON.stringify(text.slice(0, 30)),
       remedy: "pass a file written by nextvlad infer, or by youtube-8m's inference.py",
     });

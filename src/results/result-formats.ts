@@ -6,11 +6,17 @@ export function resultStem(model: string, kind: ResultKind): string {
   return `${model}_${kind}`;
 }
 
-/** The result formats, by the value of `--format`, with their file name extensions. A new one also needs a codec in `RESULT_CODECS`. */
-export const RESULT_FORMATS = { pickle: ".pkl", csv: ".csv", jsonl: ".jsonl" } as const;
+/** The result formats, by the value of `--format`. A new one also needs a codec in `RESULT_CODECS`. */
+export const RESULT_FORMATS = {
+  pickle: { extension: ".pkl", help: "pickle (PaddleVideo's)" },
+  csv: { extension: ".csv", help: "csv (Kaggle's)" },
+  jsonl: { extension: ".jsonl", help: "jsonl" },
+} as const;
 
-/** The formats in the help: of `--format`, and as a plain list. */
-export const FORMAT_HELP = "pickle (PaddleVideo's), csv (Kaggle's), jsonl";
+/** The formats in help and errors: with their origin, and by name only. */
+export const FORMAT_HELP = Object.values(RESULT_FORMATS)
+  .map(({ help }) => help)
+  .join(", ");
 export const FORMAT_NAMES = Object.keys(RESULT_FORMATS).join(", ");
 
 /** A value of `--format`. */

@@ -34,7 +34,7 @@ export async function writeResults<T extends { readonly stopped: boolean }>(
   const outputs: Output[] = [];
   try {
     for (const format of formats)
-      outputs.push(await openOutput(path + RESULT_FORMATS[format], RESULT_CODECS[format].createEncoder(names, 0)));
+      outputs.push(await openOutput(path + RESULT_FORMATS[format].extension, RESULT_CODECS[format].createEncoder(names, 0)));
     const outcome = await work({ write: (prediction) => writeToAll(outputs, prediction) });
     if (outcome.stopped) return { ...outcome, resultFiles: [] };
     for (const output of outputs) {
