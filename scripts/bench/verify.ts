@@ -103,7 +103,7 @@ try {
   const result = await compare(positionals[0] as string, readers, pairs);
   const { megabytes, bare_mb_per_second: bare, verify_mb_per_second: verify, share, start } = result;
   const range = `${(100 * share.min).toFixed(0)}..${(100 * share.max).toFixed(0)} %`;
-  const rates = `bare ${bare.toFixed(0)} MB/s, verify ${verify.toFixed(0)} MB/s: ${(100 * share.median).toFixed(0)} % (${range})`;
+  const rates = `plain loop ${bare.toFixed(0)} MB/s, verify ${verify.toFixed(0)} MB/s: ${(100 * share.median).toFixed(0)} % (${range})`;
   const line = `${megabytes.toFixed(0)} MB, ${readers} threads: ${rates}; ${start.toFixed(2)} s more in the first pass, to start the threads`;
   process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : `${line}\n`);
 } catch (error) {

@@ -161,7 +161,7 @@ export class MetricsAccumulator {
   #markLabels(labels: Int32Array): void {
     for (const label of labels) {
       if (label < 0 || label >= this.numClasses) {
-        throw new NextvladError("BAD_LABELS", "the label is not a class of this model", {
+        throw new NextvladError("BAD_LABELS", "a label is not one of the model's classes", {
           expected: `0 to ${this.numClasses - 1}`,
           found: label,
           remedy: "use weights that were trained on these classes",
