@@ -4,5 +4,6 @@ export type Interval = { readonly steps: number } | { readonly ms: number };
 /** Returns whether an interval has ended at step `step`, `elapsedMs` after the last time. */
 export function isDue(interval: Interval, step: number, elapsedMs: number): boolean {
   if ("ms" in interval) return elapsedMs >= interval.ms;
-  return interval.steps > 0 && step % interval.steps === 0;
+  // Any step % 0 is NaN.
+  return step % interval.steps === 0;
 }

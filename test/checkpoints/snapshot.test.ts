@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { cpSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { NextvladError } from "../../src/base/errors.js";
 import {
   checkSnapshot,
   copyToBest,
@@ -13,6 +14,7 @@ import {
   readSnapshotState,
   requireWeights,
   rewriteState,
+  suggestEarlierSnapshot,
   writeSnapshot,
 } from "../../src/checkpoints/snapshot.js";
 import { stringifyWithChecksum } from "../../src/formats/checksum.js";
@@ -218,6 +220,25 @@ describe("a snapshot", () => {
     assert.match(message, /checksum mismatch/);
   });
 
+  test("checks close the files that they open", async (t) => {
+    const folder = temporaryFolder(t);
+    for (const step of [4, 7]) await write(join(folder, `NEXTVLAD_step${step}`), { step });
+    const diverged = new NextvladError("NOT_FINITE", "diverged");
+    const { details } = await suggestEarlierSnapshot(diverged, join(folder, "NEXTVLAD_step7"));
+    assert.equal(details.remedy, `use the newest valid snapshot before it: ${join(folder, "NEXTVLAD_step4")}`);
+    const descriptors = readdirSync("/proc/self/fd").map((name) => {
+      try {
+        return readlinkSync(join("/proc/self/fd", name));
+      } catch {
+        return "";
+      }
+    });
+    assert.deepEqual(
+      descriptors.filter((path) => path.startsWith(folder)),
+      [],
+    );
+  });
+
   test("corrupt weights are an error also if only weights are needed", async (t) => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
@@ -256,6 +277,7 @@ describe("the newest snapshot", () => {
       ["NEXTVLAD_step9", 9],
       ["NEXTVLAD_step10", 10],
       ["NEXTVLAD_epoch0", 10],
+      ["NETVLAD_step10", 10],
       ["best", 10],
       ["NEXTVLAD_step100", 100],
       ["NEXTVLAD_step110", 110],
@@ -272,7 +294,7 @@ describe("the newest snapshot", () => {
     truncateSync(join(at("NEXTVLAD_step110"), "optimizer.safetensors"), 20);
     assert.deepEqual(await newest(), [at("NEXTVLAD_step100"), ["NEXTVLAD_step5", "NEXTVLAD_step110"]]);
     renameSync(join(at("NEXTVLAD_step100"), "weights.safetensors"), at("x"));
-    for (const expected of ["NEXTVLAD_epoch0", "NEXTVLAD_step10", "best", "NEXTVLAD_step9"]) {
+    for (const expected of ["NEXTVLAD_epoch0", "NETVLAD_step10", "NEXTVLAD_step10", "best", "NEXTVLAD_step9"]) {
       assert.equal((await newest())[0], at(expected));
       rmSync(at(expected), { recursive: true });
     }

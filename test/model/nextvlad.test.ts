@@ -13,6 +13,7 @@ import { NEXTVLAD, nextvladNames } from "../../src/model/nextvlad.js";
 import { HIDDEN_NORM } from "../../src/model/parameters.js";
 import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
 import type { WeightStore } from "../../src/model/weights.js";
+import { countTensors } from "../../src/runtime/constants.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
 import { type BlockCase, checkBlock, RGB, randomStore, SMALL } from "../helpers/blocks.js";
@@ -166,6 +167,47 @@ describe("NeXtVLAD against its definition", () => {
   test("outputs and gradients", () => checkBlock(tf, store, definition, ownKernels()));
   test("outputs and gradients, with the reference kernels", () => checkBlock(tf, store, definition, REFERENCE));
 });
+
+test("NeXtVLAD's sizes are inferred from matrices; an array without a shape counts as 1 by 1", () => {
+  const names = nextvladNames("audio");
+  const shapes = new Map<string, readonly number[]>([
+    [names.expansion, [6, 12]],
+    [names.attention, [12, 4]],
+    [names.centers, [3, 3]],
+  ]);
+  const shapeOf = (name: string, rank: number): readonly number[] => {
+    assert.equal(rank, 2, name);
+    return shapes.get(name) ?? assert.fail(name);
+  };
+  assert.deepEqual(NEXTVLAD.inferSizes("audio", shapeOf), { features: 6, expansion: 2, groups: 4, clusters: 3 });
+  assert.deepEqual(
+    NEXTVLAD.inferSizes("audio", () => []),
+    { features: 1, expansion: 1, groups: 1, clusters: 1 },
+  );
+});
+
+for (const model of ["NEXTVLAD", "NETVLAD"] as const) {
+  test(`a frozen aggregator outlives the scope that creates it, and frees all of its tensors: ${model}`, async () => {
+    await loadForTests();
+    const sizes: ModelSizes = model === "NEXTVLAD" ? SMALL : { ...SMALL, model, groups: 1, expansion: 1 };
+    const [modality] = modalitiesOf(sizes) as [ModalitySizes];
+    const store = randomStore(sizes);
+    const layout = new RaggedLayout(Int32Array.of(4, 2));
+    const use = (): Float32Array => {
+      const options = { weights: store, precision: "float32", factor: 0.5 } as const;
+      const aggregator = tidy(() => AGGREGATORS[model].freeze(modality, { ...options, kernels: ownKernels() }));
+      const values = tidy(() => toFloats(aggregator.aggregate(bytesOf(6 * modality.features), layout)));
+      aggregator.dispose();
+      return values;
+    };
+    // The first use creates the shared constants.
+    const first = use();
+    const before = countTensors();
+    assert.deepEqual(use(), first);
+    assert.equal(countTensors(), before);
+    store.dispose();
+  });
+}
 
 describe("our kernels against the reference kernels", () => {
   before(() => loadForTests());

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { checkSnapshot, readSnapshotState, rewriteState } from "../../src/checkpoints/snapshot.js";
 import { writeShard } from "../../src/data/shard-writer.js";
+import { runtime } from "../../src/runtime/runtime.js";
 import { corruptData } from "../helpers/corrupt.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 import { failsWith } from "../helpers/shards.js";
@@ -68,6 +69,7 @@ describe("train", () => {
     assert.equal(first.outcome.lastSnapshot, at("parts", "NEXTVLAD_step9"));
     const { step, epoch, step_in_epoch } = await checkSnapshot(at("parts", "NEXTVLAD_step9"));
     assert.deepEqual([step, epoch, step_in_epoch], [9, 1, 3]);
+    assert.deepEqual((await readSnapshotState(at("parts", "NEXTVLAD_step4"))).shards?.first_corrupt, []);
     const { outcome, log } = await trainInProcess(config, at("parts"), {
       resume: at("parts", "NEXTVLAD_step9"),
       saveInterval: { steps: 4 },
@@ -158,6 +160,11 @@ describe("train", () => {
     assert.match(snapshot ?? "", /^NEXTVLAD_step\d$/);
     assert.deepEqual(others, []);
     const path = at("failed", snapshot as string);
+    const steps = snapshot?.slice("NEXTVLAD_step".length);
+    assert.ok(
+      error.details.remedy?.endsWith(`; training stopped after ${steps} steps; the last snapshot is ${path}`),
+      error.details.remedy,
+    );
     assert.deepEqual(error.details.commands, [
       `resume with: nextvlad train --resume ${path}`,
       `or, to skip corrupt records: nextvlad train --resume ${path} --on-corrupt skip-record`,
@@ -173,6 +180,8 @@ describe("train", () => {
     for (const [name, saved] of [
       ["between", ["NEXTVLAD_step3"]],
       ["inside", []],
+      // Before its first step ends, a run leaves no config.
+      ["inside-first", []],
       // The last earlier snapshot is still named.
       ["inside-later", ["NEXTVLAD_step2"]],
     ] as const) {
@@ -182,7 +191,7 @@ describe("train", () => {
       // A step's line is logged before the run's state is updated; the progress bar is updated afterwards.
       const info = (facts: object, line: string): void => {
         telemetry.log.info(facts, line);
-        if (name !== "between" && line?.startsWith("[TRAIN]") && ++lines === 3) throw unforeseen;
+        if (name !== "between" && line?.startsWith("[TRAIN]") && ++lines === (name === "inside-first" ? 1 : 3)) throw unforeseen;
       };
       let updates = 0;
       const update = (): void => {
@@ -196,6 +205,7 @@ describe("train", () => {
       const saveInterval = name === "inside-later" ? { saveInterval: { steps: 2 } } : {};
       await assert.rejects(trainInProcess(config, at(name), { telemetry: watched, ...saveInterval }), unforeseen);
       assert.deepEqual(snapshotsIn(name), saved);
+      assert.equal(readdirSync(at(name)).includes("config.yaml"), name !== "inside-first");
       assert.equal(log().includes(`WARN: resume with: nextvlad train --resume ${at(name, saved[0] ?? "")}\n`), saved.length > 0);
     }
   });
@@ -246,6 +256,17 @@ describe("train", () => {
       );
       assert.deepEqual(snapshotsIn("diverging"), ["NEXTVLAD_epoch0"]);
     }
+  });
+
+  test("the start checks the precision and the memory", async (t) => {
+    if (runtime().device.kind === "gpu") return t.skip("tf32 is an error on the CPU only");
+    await failsWith(trainInProcess(config, at("tf32"), { settings: ["TRAIN.precision=tf32"] }), "BAD_USAGE", { key: "--precision" });
+    assert.deepEqual(snapshotsIn("tf32"), []);
+    const { telemetry, log } = await captureTelemetry();
+    // Only the warning matters: the list has fewer videos than a batch.
+    const settings = ["TRAIN.batch_size=100000000"];
+    await trainInProcess(config, at("large-batch"), { settings, telemetry }).catch(() => undefined);
+    assert.match(log(), /WARN: a batch of 100000000 videos of 300 frames needs about /);
   });
 
   test("a validation without any video is an error, and so is one without labels", async () => {
