@@ -32,7 +32,7 @@ import type { FrozenAggregator, Kernels, NextvladWeights, Precision } from "./ty
 /** Keeps an empty cluster's descriptor finite: x / sqrt(sum of x^2 + L2_EPSILON). */
 export const L2_EPSILON = 1e-12;
 
-/** All computations in TensorFlow's own ops: the definition that the other implementations are tested against. */
+/** All computations in TensorFlow's own ops: the definition that the other implementations are tested against. Also used where no faster one is available. */
 export const REFERENCE: Kernels = {
   dequantize,
   features: floatFeaturesOf(dequantize),

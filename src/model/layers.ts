@@ -30,7 +30,7 @@ export interface TrainingContext {
   readonly kernels: Kernels;
   /** Takes ownership of a parameter's gradient. Called once per parameter, after the layer's last use of the parameter's value. */
   readonly onGradient: (parameter: string, gradient: Tensor) => void;
-  /** Borrows the factors of a matrix's gradient x^T dy; returns dy w^T, of w before any update. */
+  /** Borrows the factors of the gradient x^T dy of a matrix w; returns dy w^T, of w before any update. `trainStep` also updates w here. */
   readonly onDenseGradient: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
   /** Borrows a batch's mean and biased variance, `[channels]` each. */
   readonly onBatchStatistics: (names: BatchNormNames, mean: Tensor, variance: Tensor) => void;

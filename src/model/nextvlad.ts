@@ -8,6 +8,9 @@
  *   G        groups of a frame's expanded features, of P = D / G values each
  *   K        clusters
  *
+ * The paper writes M for the frames of a video and N for F. Its x-dot is x1, its alpha_g is sigmoid(alpha), its alpha_gk is the softmax (with a bias in place of
+ * the batch norm), and its y_jk is v_k.
+ *
  *   x1    = x W + b                          [N, D]
  *   alpha = x1 Wa + ba                       [N, G]       the attention before its sigmoid
  *   z     = x1 Wc                            [N, G K]     the cluster logits

@@ -53,7 +53,7 @@ export async function* watchBatches(
   const pace = new Pace(stream, undefined, done.fraction);
   let step = done.batches;
   let loggedMs = performance.now();
-  const release = closeOnAbort(stream, signal);
+  const stopListening = closeOnAbort(stream, signal);
   telemetry.progress.start(title);
   try {
     for await (const batch of stream) {
@@ -70,7 +70,7 @@ export async function* watchBatches(
     throw adviseSkipping(error);
   } finally {
     telemetry.progress.end();
-    release();
+    stopListening();
     await stream.close();
     await skipped.endPass(title);
   }

@@ -133,7 +133,10 @@ export function materializeGradient(weights: WeightStore, onGradient: GradientSi
   };
 }
 
-/** Runs one training step at `learningRate`: gradients, L2 decay of the classifier, optional clipping, optimizer. Returns as `differentiate` does. */
+/**
+ * Runs one training step at `learningRate`. The backward pass updates each parameter as soon as its gradient exists: `product` the dense layers' matrices,
+ * `gradient` all others, both with the classifier's L2 decay and optional clipping. Returns as `differentiate` does.
+ */
 export function trainStep(
   batch: RaggedBatch,
   { store, optimizer }: { readonly store: WeightStore; readonly optimizer: Optimizer },

@@ -58,7 +58,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
   const { epoch } = state.run;
   const stream = openEpoch(training);
   const report = new EpochReport(config, options, stream, epoch);
-  const release = closeOnAbort(stream, options.signal);
+  const stopListening = closeOnAbort(stream, options.signal);
   try {
     for await (const batch of stream) {
       if (isDone(training)) return false;
@@ -83,7 +83,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
     return stream.complete;
   } finally {
     report.end();
-    release();
+    stopListening();
     await stream.close();
     await options.skipped.endPass(`epoch ${epoch}`);
     losses.endEpoch(epoch);

@@ -248,7 +248,7 @@ describe("the reader rejects", () => {
     const opened = await SafetensorsFile.open(file);
     await assert.rejects(opened.read("v"), isError("BAD_FORMAT", file, "parameter v"));
     truncateSync(file, 60);
-    await assert.rejects(opened.read("w"), isError("BAD_FORMAT", file, "shorter"));
+    await assert.rejects(opened.read("w"), isError("BAD_FORMAT", file, "truncated"));
     await opened.close();
   });
 });
