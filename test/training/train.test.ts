@@ -263,10 +263,9 @@ describe("train", () => {
     await failsWith(trainInProcess(config, at("tf32"), { settings: ["TRAIN.precision=tf32"] }), "BAD_USAGE", { key: "--precision" });
     assert.deepEqual(snapshotsIn("tf32"), []);
     const { telemetry, log } = await captureTelemetry();
-    // Only the warning matters: the list has fewer videos than a batch.
-    const settings = ["TRAIN.batch_size=100000000"];
-    await trainInProcess(config, at("large-batch"), { settings, telemetry }).catch(() => undefined);
-    assert.match(log(), /WARN: a batch of 100000000 videos of 300 frames needs about /);
+    const settings = ["TRAIN.batch_size=10000000", "TRAIN.lr_boundary_examples=10000000"];
+    await assert.rejects(trainInProcess(config, at("large-batch"), { settings, telemetry }), /fewer videos than one batch/);
+    assert.match(log(), /WARN: a batch of 10000000 videos of 300 frames needs about /);
   });
 
   test("a validation without any video is an error, and so is one without labels", async () => {
