@@ -73,9 +73,18 @@ export const PARTS: readonly Part[] = [
     ],
     tests: [
       "base/random",
-      ...["order", "batches", "epoch-videos", "buffer-pool", "reader-pool", "corrupt-records", "pickle-shard", "stall-watch", "stream"].map(
-        (name) => `data/${name}`,
-      ),
+      ...[
+        "order",
+        "batches",
+        "epoch-videos",
+        "buffer-pool",
+        "reader-pool",
+        "corrupt-records",
+        "pickle-shard",
+        "shard-reader",
+        "stall-watch",
+        "stream",
+      ].map((name) => `data/${name}`),
     ],
     sample: 40,
   },

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { Arena, BufferPool, Concatenation } from "../../src/data/buffer-pool.js";
+import { Arena, BufferPool, Concatenation, VideoPool } from "../../src/data/buffer-pool.js";
 
 describe("an arena", () => {
   test("allocates memory that does not overlap, also not with that of buffers that were not released", () => {
@@ -85,4 +85,28 @@ test("a concatenation reuses released memory if it is large enough", () => {
   pool.release(buffer as ArrayBuffer);
   for (const bytes of [500, 1500]) joined.append(new Uint8Array(bytes));
   assert.equal(joined.take().buffer, buffer);
+});
+
+test("a video's copy has its bytes in one buffer of a multiple of 32 KiB, which is reused for videos of similar length", () => {
+  const pool = new VideoPool();
+  const video = (rgb: number, audio: number) => ({
+    id: "v",
+    frames: 1,
+    rgb: new Uint8Array(rgb).fill(1),
+    audio: new Uint8Array(audio).fill(2),
+    labels: Int32Array.of(3),
+  });
+  for (const [rgb, audio, bytes] of [
+    [30_000, 2768, 32_768],
+    [30_000, 2770, 65_536],
+    [10_000, 60_000, 98_304],
+  ] as const) {
+    const copy = pool.copy(video(rgb, audio));
+    assert.deepEqual(copy, video(rgb, audio));
+    assert.ok(copy.rgb.buffer === copy.audio.buffer);
+    assert.equal(copy.rgb.buffer.byteLength, bytes);
+    pool.release(copy);
+    assert.ok(pool.copy(video(rgb - 1, audio)).rgb.buffer === copy.rgb.buffer);
+    assert.ok(pool.copy(video(rgb, audio)).rgb.buffer !== copy.rgb.buffer);
+  }
 });

@@ -4,12 +4,17 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
+import { VideoPool } from "../../src/data/buffer-pool.js";
 import type { SkippedRecord } from "../../src/data/corrupt-records.js";
+import { EpochVideos } from "../../src/data/epoch-videos.js";
+import type { ReaderPool } from "../../src/data/reader-pool.js";
 import { addFirstCorrupt } from "../../src/data/shard.js";
+import { BLOCK_VIDEOS, type BlockOptions } from "../../src/data/shard-reader.js";
 import { openStream } from "../../src/data/stream.js";
+import type { Video } from "../../src/data/video.js";
 import { corruptData, recordOffsets } from "../helpers/corrupt.js";
 import { temporaryFolder } from "../helpers/files.js";
-import { collect, examined, failsWith, type StreamChanges, streamOptions, writeShards } from "../helpers/shards.js";
+import { collect, examined, failsWith, randomVideo, type StreamChanges, streamOptions, writeShards } from "../helpers/shards.js";
 
 interface Read {
   readonly batches: string[][];
@@ -124,4 +129,122 @@ test("the first corrupt records are kept per shard, whatever the order of the re
     { shard: 0, record: 0 },
   ]);
   assert.deepEqual(addFirstCorrupt(known, shards, [skip("/b", 3)]), [{ shard: 1, record: 3 }]);
+});
+
+/** Position in a file after a record: records differ in length. */
+const endOf = (record: number): number => 100 * (record + 1) + record ** 2;
+
+/** Returns a pool whose shards have `count` records, and a log of what was opened and read. Selected records end `truncated` records too early. */
+function memoryPool(count: number, truncated = 0): { readonly pool: ReaderPool; readonly log: string[] } {
+  const log: string[] = [];
+  const all = Array.from({ length: count }, (_, record) => record);
+  const select = (records: BlockOptions["records"]): readonly [string, readonly number[]] => {
+    if (records === undefined) return ["", all];
+    if ("from" in records) return [` from ${records.from}`, all.slice(records.from)];
+    return [` only ${records.only.size}`, all.filter((record) => records.only.has(record)).slice(0, records.only.size - truncated)];
+  };
+  const pool: ReaderPool = {
+    readers: 1,
+    open(path, _, { records }) {
+      const [selection, selected] = select(records);
+      log.push(`open ${path}${selection}`);
+      let at = 0;
+      const next = async () => {
+        const taken = selected.slice(at, at + BLOCK_VIDEOS);
+        at += BLOCK_VIDEOS;
+        const [first = 0, end = 0] = [taken[0], taken.at(-1)];
+        log.push(`read ${path} ${first}..${end}`);
+        const videos = taken.map((record) => ({ ...randomVideo(record), id: `${path}:${record}` }));
+        const fileBytes = endOf(end) - (first === 0 ? 0 : endOf(first - 1));
+        return { videos, fileBytes, last: at >= selected.length, buffer: new ArrayBuffer(0), skipped: [] };
+      };
+      return { next, release: () => undefined };
+    },
+    index: async (path) => {
+      log.push(`index ${path}`);
+      return { ends: Float64Array.from(all, endOf), isComplete: true };
+    },
+    openShards: () => [],
+    closeShards: () => Promise.resolve(),
+    close: () => Promise.resolve(),
+  };
+  return { pool, log };
+}
+
+async function videosOf(
+  options: StreamChanges,
+  pool: ReaderPool,
+  videos = new VideoPool(),
+): Promise<{ id: string | null; fileBytes: number }[]> {
+  const epoch = new EpochVideos(streamOptions(options), { pool, videos }, () => undefined);
+  return collect(epoch, ({ video, fileBytes }) => ({ id: video?.id ?? null, fileBytes }));
+}
+
+describe("an epoch over shards in memory", () => {
+  const shuffled = { shards: ["/a"], order: "shuffled", batchSize: 1, shuffleBuffer: 15 } as const;
+  const sequential = { order: "sequential", batchSize: 16, firstCorrupt: [] } as const;
+
+  test("releases the copy of each video, also of those left in the shuffle buffer at the end", async () => {
+    const released: string[] = [];
+    class CountingPool extends VideoPool {
+      override release(video: Video): void {
+        released.push(video.id);
+        super.release(video);
+      }
+    }
+    const yielded = await videosOf(shuffled, memoryPool(20).pool, new CountingPool());
+    assert.equal(yielded.length, 20);
+    assert.deepEqual(
+      released,
+      yielded.map(({ id }) => id),
+    );
+  });
+
+  test("reads only headers of the first block to skip one video, if the shuffle buffer holds the others; none to skip no video", async () => {
+    const { pool, log } = memoryPool(20);
+    const videos = await videosOf({ ...shuffled, skipBatches: 1 }, pool);
+    assert.deepEqual(log.slice(0, -1), ["index /a", "open /a from 16", "read /a 16..19", "open /a only 15"]);
+    const whole = memoryPool(20);
+    const all = await videosOf(shuffled, whole.pool);
+    assert.deepEqual(whole.log, ["open /a", "read /a 0..15", "read /a 16..19"]);
+    assert.deepEqual(
+      videos.map(({ id }) => id),
+      [null, ...all.slice(1).map(({ id }) => id)],
+    );
+  });
+
+  test("opens all shards at once when the first block must be read; a skipped block's bytes are divided among its videos", async () => {
+    const { pool, log } = memoryPool(40);
+    const videos = await videosOf({ ...sequential, shards: ["/a", "/b", "/c"], readers: 2, skipBatches: 2 }, pool);
+    const opened = ["open /a from 32", "open /b from 0", "open /c from 0"];
+    assert.deepEqual(log.slice(0, 7), ["index /a", "index /b", "index /c", ...opened, "read /a 32..39"]);
+    const bytes = [endOf(15), endOf(31) - endOf(15), endOf(39) - endOf(31)];
+    assert.deepEqual(
+      videos.slice(0, 40).map(({ fileBytes }) => fileBytes),
+      [
+        ...Array(16).fill((bytes[0] as number) / 16),
+        ...Array(16).fill((bytes[1] as number) / 16),
+        ...Array(8).fill((bytes[2] as number) / 8),
+      ],
+    );
+  });
+
+  test("reads a shard from the block of its first corrupt record on, also if it is listed twice, and the next shard once it must", async () => {
+    const { pool, log } = memoryPool(48);
+    const firstCorrupt = [
+      { shard: 0, record: 40 },
+      { shard: 1, record: 20 },
+    ];
+    const options = { ...sequential, shards: ["/a", "/a"], readers: 1, skipBatches: 3, onCorrupt: "skip-record", firstCorrupt } as const;
+    await videosOf(options, pool);
+    const first = ["open /a from 16", "read /a 16..31", "read /a 32..47"];
+    const second = ["open /a from 0", "read /a 0..15", "read /a 16..31", "read /a 32..47"];
+    assert.deepEqual(log, ["index /a", "index /a", ...first, ...second]);
+  });
+
+  test("fails if a shard has lost one of the videos that the shuffle buffer held", async () => {
+    const { pool } = memoryPool(20, 1);
+    const error = await failsWith(videosOf({ ...shuffled, skipBatches: 1 }, pool), "BAD_FORMAT", { file: "/a" });
+    assert.match(error.message, /truncated while it was being read/);
+  });
 });

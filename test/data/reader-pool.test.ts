@@ -85,8 +85,8 @@ describe("reader threads", () => {
     const [open, ...others] = pool.openShards();
     assert.deepEqual([open?.path, others], [shards[0], []]);
     const elapsedMs = performance.now() - since;
-    for (const ms of [open?.openMs, open?.quietMs, open?.waitedMs] as number[])
-      assert.ok(ms >= 0 && ms <= elapsedMs, `${ms} of ${elapsedMs} ms`);
+    for (const ms of [open?.openMs, open?.quietMs, open?.waitedMs])
+      assert.ok(typeof ms === "number" && ms >= 0 && ms <= elapsedMs, `${ms} of ${elapsedMs} ms`);
     await pool.closeShards();
     assert.match((await waiting).message, /reading was cancelled/);
     assert.deepEqual(pool.openShards(), []);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import type { OpenShard } from "../../src/data/reader-pool.js";
@@ -14,7 +15,7 @@ const shard = (path: string, openMs: number, quietMs: number | null, waitedMs: n
   waitedMs,
 });
 
-describe("a stream whose shard cannot be read", { concurrency: 2 }, () => {
+describe("a stream whose shard cannot be read", () => {
   test("reports what it waits for at growing intervals, and nothing while batches arrive", async (t) => {
     const folder = temporaryFolder(t);
     const { shards } = await writeShards(folder, [10, 5]);
@@ -42,17 +43,22 @@ describe("a stream whose shard cannot be read", { concurrency: 2 }, () => {
     assert.equal(stalls.length, 3);
   });
 
-  test("can be closed, within bounded time", async (t) => {
+  test("can be closed, within bounded time, which stops its threads", async (t) => {
+    const threads = () => readdirSync("/proc/self/task").length;
     const { shards } = await writeShards(temporaryFolder(t), [5]);
     await blockFiles(t, shards);
-    const stream = openStream(streamOptions({ shards }));
+    let isOpened = false;
+    const onStall = ({ shards: open }: Stall): unknown => (isOpened ||= (open ?? []).length > 0);
+    const stream = openStream(streamOptions({ shards }), { onStall }, 100);
     const reading = collect(stream);
-    await setTimeout(200);
+    while (!isOpened) await setTimeout(10);
+    const open = threads();
     const since = performance.now();
     await stream.close();
     assert.deepEqual(await reading, []);
     // 2 s to close its files, 5 s for its threads to exit by themselves, and 1 s to terminate them, which a blocked system call prevents.
     assert.ok(performance.now() - since < 12_000);
+    assert.ok(threads() < open, `${threads()} threads, ${open} while it was open`);
   });
 });
 
