@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { makeFolder, writeFileAtomic } from "../../src/base/files.js";
+import { makeDirectory, writeFileAtomic } from "../../src/base/files.js";
 import { encodeNpz } from "../../src/formats/tensors/npz.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
@@ -21,7 +21,7 @@ if (out === undefined) throw new Error("usage: make-case.js OUT");
 const DROP_RATE = 0.3;
 const golden = loadGolden("small");
 const { sizes, batch } = golden;
-await makeFolder(out);
+await makeDirectory(out);
 const snapshot = join(out, "snapshot");
 await writeGoldenSnapshot(snapshot, golden, { dropRate: DROP_RATE });
 

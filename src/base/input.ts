@@ -2,7 +2,7 @@ import { constants, openSync, type Stats, statSync } from "node:fs";
 import { type FileHandle, open, readFile, stat } from "node:fs/promises";
 import { Socket } from "node:net";
 import { fileError, NextvladError } from "./errors.js";
-import { describeKind } from "./files.js";
+import { describeKind } from "./output-checks.js";
 import { reportedWait, untilStopped } from "./waiting.js";
 
 const PIECE_BYTES = 1 << 18;

@@ -2,19 +2,21 @@ import { randomBytes } from "node:crypto";
 import { constants, copyFile, type FileHandle, link, lstat, open, rename, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, NextvladError } from "./errors.js";
-import { CREATE_NEW, describeKind, temporaryName } from "./files.js";
+import { CREATE_NEW } from "./files.js";
+import { temporaryName } from "./leftovers.js";
+import { describeKind } from "./output-checks.js";
 import { identifySelf, isRunning, type ProcessIdentity } from "./processes.js";
 import { showText } from "./shown-value.js";
 
-/** Name of the lock file in a folder; it identifies the process that holds the lock. */
+/** Name of the lock file in a directory; it identifies the process that holds the lock. */
 export const LOCK_NAME = ".nextvlad.lock";
 
 /** Interval of the holder's heartbeat, and the silence after which a holder on another machine is considered dead. */
 const HEARTBEAT_MS = 20_000;
 const DEAD_AFTER_MS = 180_000;
 
-/** A lock on a folder, held by this process until `release`. */
-export interface FolderLock {
+/** A lock on a directory, held by this process until `release`. */
+export interface DirectoryLock {
   /** The lock file's content, which `confirmLock` compares. */
   readonly text: string;
   /** Describes a dead holder whose lock was replaced; null if there was none. */
@@ -24,12 +26,12 @@ export interface FolderLock {
 }
 
 /**
- * Locks a folder for this process. A holder on this machine is checked by process ID and start time; one on another machine or in another container is
- * considered dead after three minutes without a heartbeat. Throws SAVE_DIR_TAKEN if the folder is locked, FILE_UNWRITABLE (also if the lock is not a
+ * Locks a directory for this process. A holder on this machine is checked by process ID and start time; one on another machine or in another container is
+ * considered dead after three minutes without a heartbeat. Throws SAVE_DIR_TAKEN if the directory is locked, FILE_UNWRITABLE (also if the lock is not a
  * regular file).
  */
-export async function lockFolder(folder: string): Promise<FolderLock> {
-  const path = join(folder, LOCK_NAME);
+export async function lockDirectory(directory: string): Promise<DirectoryLock> {
+  const path = join(directory, LOCK_NAME);
   const text = `${JSON.stringify({ ...identifySelf(), since: new Date().toISOString(), key: randomBytes(8).toString("hex") })}\n`;
   // Written under a temporary name first, so that no process reads a partial lock. `removeLeftovers` removes such names.
   const own = temporaryName(path, "unfinished");
@@ -44,7 +46,7 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
     };
     return { text, staleHolder, release };
   } catch (error) {
-    throw fileError(error, folder, "write");
+    throw fileError(error, directory, "write");
   } finally {
     await unlink(own).catch(() => undefined);
   }
@@ -170,14 +172,14 @@ async function sendHeartbeat(path: string, text: string): Promise<void> {
 }
 
 /**
- * Checks that the folder is still the one that was locked: not removed, not on another disk, not locked by another run.
+ * Checks that the directory is still the one that was locked: not removed, not on another disk, not locked by another run.
  * Throws FILE_UNWRITABLE, SAVE_DIR_TAKEN.
  */
-export async function confirmLock(folder: string, text: string): Promise<void> {
-  const path = join(folder, LOCK_NAME);
+export async function confirmLock(directory: string, text: string): Promise<void> {
+  const path = join(directory, LOCK_NAME);
   const there = await readLock(path);
   if (there === text) return;
   if (there !== null) throw lockedError(path, describeHolder(there));
   const what = "cannot write: the directory was removed or its disk unmounted since the run started";
-  throw new NextvladError("FILE_UNWRITABLE", what, { file: folder, remedy: "mount the disk again, or use another --save-dir" });
+  throw new NextvladError("FILE_UNWRITABLE", what, { file: directory, remedy: "mount the disk again, or use another --save-dir" });
 }

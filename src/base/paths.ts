@@ -21,8 +21,8 @@ function refuseReplacedBytes(path: string, what: string, readBytes: () => Uint8A
   throw new NextvladError("BAD_USAGE", what, { file: path, remedy });
 }
 
-/** Throws BAD_USAGE if the path of the working directory is not UTF-8: relative paths would resolve to another folder. */
-export function refuseNonUtf8Folder(): void {
+/** Throws BAD_USAGE if the path of the working directory is not UTF-8: relative paths would resolve to another directory. */
+export function refuseNonUtf8Directory(): void {
   const readBytes = (): Uint8Array => readlinkSync("/proc/self/cwd", { encoding: "buffer" });
   refuseReplacedBytes(process.cwd(), "the path of the working directory is not UTF-8", readBytes);
 }

@@ -16,7 +16,7 @@ const SMALLER = "use a smaller model or batch";
 
 /**
  * Returns the available memory: the minimum over the machine (MemAvailable), the process's cgroup (versions 1 and 2) and its address space (`ulimit -v`).
- * Cached file pages and free swap count as available. `root` is the folder that contains /proc and /sys.
+ * Cached file pages and free swap count as available. `root` is the directory that contains /proc and /sys.
  */
 export function availableMemory(root = "/"): AvailableMemory {
   const machine = {
@@ -67,7 +67,7 @@ function readMeminfo(name: "MemAvailable" | "SwapFree", root: string): number | 
 const VERSIONS = [
   {
     line: /^0::(.*)$/m,
-    folder: "sys/fs/cgroup",
+    directory: "sys/fs/cgroup",
     limit: "memory.max",
     usage: "memory.current",
     swapLimit: "memory.swap.max",
@@ -76,7 +76,7 @@ const VERSIONS = [
   },
   {
     line: /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$/m,
-    folder: "sys/fs/cgroup/memory",
+    directory: "sys/fs/cgroup/memory",
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
     // In version 1, these two are memory plus swap.
@@ -93,17 +93,17 @@ function availableInCgroup(root: string): number {
     const path = version.line.exec(groups)?.[1];
     // In a container, the path may be the host's, while the group itself is mounted as the root.
     for (let group = path ?? "/"; ; group = dirname(group)) {
-      available = Math.min(available, availableInGroup(join(root, version.folder, group), version, freeSwap(root)));
+      available = Math.min(available, availableInGroup(join(root, version.directory, group), version, freeSwap(root)));
       if (group === "/" || group === ".") break;
     }
   }
   return available;
 }
 
-function availableInGroup(folder: string, version: (typeof VERSIONS)[number], freeSwap: number): number {
+function availableInGroup(directory: string, version: (typeof VERSIONS)[number], freeSwap: number): number {
   const { limit, usage, swapLimit, swapUsage, cached } = version;
   const number = (name: string): number | null => {
-    const text = read(join(folder, name)).trim();
+    const text = read(join(directory, name)).trim();
     // The text is "max" for no limit, or empty if the file does not exist.
     return /^\d+$/.test(text) ? Number(text) : null;
   };
@@ -111,9 +111,9 @@ function availableInGroup(folder: string, version: (typeof VERSIONS)[number], fr
   if (max === null) return Number.POSITIVE_INFINITY;
   const used = number(usage) ?? 0;
   // Active pages count too: they include shards that were read twice.
-  const cachedBytes = [...read(join(folder, "memory.stat")).matchAll(cached)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
+  const cachedBytes = [...read(join(directory, "memory.stat")).matchAll(cached)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
   const memory = Math.max(0, max - Math.max(0, used - cachedBytes));
-  const includesMemory = version.folder === VERSIONS[1].folder;
+  const includesMemory = version.directory === VERSIONS[1].directory;
   const swapMax = number(swapLimit) ?? Number.POSITIVE_INFINITY;
   const swap = swapMax - (number(swapUsage) ?? 0) - (includesMemory ? max - used : 0);
   return memory + Math.max(0, Math.min(freeSwap, swap));
@@ -122,7 +122,7 @@ function availableInGroup(folder: string, version: (typeof VERSIONS)[number], fr
 /** Names of resource limits in /proc/PID/limits. */
 type LimitName = "Max open files" | "Max address space";
 
-/** Returns a soft limit of this process (`ulimit`); Infinity if it is unlimited or unknown. `root` is the folder that contains /proc. */
+/** Returns a soft limit of this process (`ulimit`); Infinity if it is unlimited or unknown. `root` is the directory that contains /proc. */
 export function readLimit(name: LimitName, root = "/"): number {
   const line = read(`${root}proc/self/limits`)
     .split("\n")
@@ -155,7 +155,7 @@ export interface Demand {
 
 /**
  * Throws OUT_OF_MEMORY if the address space (`ulimit -v`) is too small for the threads and TensorFlow, which abort the process if it runs out, and
- * FILE_UNREADABLE if there are too few file descriptors (`ulimit -n`). `remedy` says how to use fewer threads. `root` is the folder that contains /proc.
+ * FILE_UNREADABLE if there are too few file descriptors (`ulimit -n`). `remedy` says how to use fewer threads. `root` is the directory that contains /proc.
  */
 export function requireProcessLimits({ threads, tensorflow = false }: Demand, remedy: string, root = "/"): void {
   const what = `${threads} threads${tensorflow ? " and TensorFlow" : ""}`;

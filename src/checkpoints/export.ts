@@ -1,6 +1,8 @@
 import { readdir, stat } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
-import { type Content, isStream, refuseForeignFile, writeDirectoryAtomic, writeFileAtomic, writeStream } from "../base/files.js";
+import { type Content, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
+import { refuseForeignFile } from "../base/output-checks.js";
+import { isStream, writeStream } from "../base/output-stream.js";
 import { requireMemory } from "../base/resource-limits.js";
 import { pickleArrayPortably } from "../formats/pickle/numpy.js";
 import { encodePickledDict } from "../formats/pickle/pickler.js";

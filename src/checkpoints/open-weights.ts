@@ -66,9 +66,9 @@ async function openFile(path: string, optimizer: boolean): Promise<WeightSource>
   if (looksLikePickle(head)) return openPaddlePickles(path, await withOptimizer(path, optimizer));
   if (looksLikeSafetensors(head)) {
     if (compressed) throw unsupported(path, "gzipped safetensors files are not supported", "gunzip it first");
-    const folder = dirname(path);
+    const directory = dirname(path);
     // A snapshot's own file: its config and state are in the same directory.
-    if (normalize(path) === weightsFile(folder) && (await isSnapshot(folder))) return openSnapshot(folder, optimizer);
+    if (normalize(path) === weightsFile(directory) && (await isSnapshot(directory))) return openSnapshot(directory, optimizer);
     return openSafetensors(path, [path], { form: "a safetensors file", snapshot: null });
   }
   if (looksLikeZip(head) && !compressed) return openNpz(path, isArrayName);
@@ -99,8 +99,8 @@ function looksLikeZip(head: Uint8Array): boolean {
   return head[0] === 0x50 && head[1] === 0x4b && ((head[2] === 3 && head[3] === 4) || (head[2] === 5 && head[3] === 6));
 }
 
-async function isSnapshot(folder: string): Promise<boolean> {
-  return requireSnapshot(folder).then(
+async function isSnapshot(directory: string): Promise<boolean> {
+  return requireSnapshot(directory).then(
     () => true,
     () => false,
   );
@@ -139,8 +139,8 @@ async function withOptimizer(pdparams: string, optimizer: boolean): Promise<read
 
 /** The address at which PaddleVideo's model zoo publishes the weights (weights_info in models/nextvlad/nextvlad.py of v1.5.1 and v1.8.0). */
 const PUBLISHER = "https://paddlemodels.bj.bcebos.com/video_classification";
-/** The folder in which PaddleVideo stores downloads (models/model.py). */
-const FOLDER = join(".paddle", "weights");
+/** The directory in which PaddleVideo stores downloads (models/model.py). */
+const DIRECTORY = join(".paddle", "weights");
 const NAMES = ["nextvlad_youtube8m", "nextvlad_youtube8m.tar.gz", "NEXTVLAD.pdparams"];
 
 /**
@@ -148,13 +148,13 @@ const NAMES = ["nextvlad_youtube8m", "nextvlad_youtube8m.tar.gz", "NEXTVLAD.pdpa
  * there are none.
  */
 export async function findPublishedWeights(): Promise<string> {
-  const folder = join(homedir(), FOLDER);
+  const directory = join(homedir(), DIRECTORY);
   for (const name of NAMES) {
-    const path = join(folder, name);
+    const path = join(directory, name);
     if ((await stat(path).catch(() => null)) !== null) return path;
   }
   throw new NextvladError("FILE_MISSING", `no --weights given, and ${NAMES.join(", ")} not found`, {
-    file: folder,
+    file: directory,
     key: "--weights",
     remedy: `use --weights, or download PaddleVideo's (${PUBLISHER}/${NAMES[1]} or ${PUBLISHER}/${NAMES[2]}) into that directory`,
   });

@@ -1,6 +1,7 @@
 import { dirname } from "node:path";
 import { crc32c } from "@node-rs/crc32";
-import { type Content, requireFreeSpace, writeDirectoryAtomic } from "../base/files.js";
+import { type Content, writeDirectoryAtomic } from "../base/files.js";
+import { requireFreeSpace } from "../base/output-checks.js";
 import { formatChecksum, stringifyWithChecksum } from "../formats/checksum.js";
 import { encodeSafetensors, type NamedTensor } from "../formats/tensors/safetensors.js";
 import type { StoredArray } from "../runtime/variables.js";

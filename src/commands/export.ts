@@ -1,5 +1,5 @@
 import { dirname } from "node:path";
-import { isStream } from "../base/files.js";
+import { isStream } from "../base/output-stream.js";
 import { version } from "../base/package.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/keys.js";

@@ -7,7 +7,7 @@ import { FORMAT_NAMES, isResultFormat, type ResultFormat } from "../results/resu
 
 // Parsers of flag values and arguments. The message of an InvalidArgumentError is the expected value: see `formatFailure`.
 
-/** Parses the path of a file, folder or list, or a pattern. */
+/** Parses the path of a file, directory or list, or a pattern. */
 export function path(text: string): string {
   if (text === "") throw new InvalidArgumentError("a path");
   return localPath(text);

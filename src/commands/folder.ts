@@ -1,7 +1,7 @@
 import { access, constants, lstat, readlink, rmdir, stat, statfs } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
-import { makeFolder } from "../base/files.js";
+import { makeDirectory } from "../base/files.js";
 
 /**
  * Runs `work`, which may create the folder and its parents. If it throws, removes the folders that did not exist before and are empty, so that a command that
@@ -35,7 +35,7 @@ export async function prepareFolder(path: string): Promise<void> {
     throw new NextvladError("FILE_UNWRITABLE", `expected a directory, found ${kind}`, { file: path, remedy });
   }
   try {
-    await makeFolder(path);
+    await makeDirectory(path);
     await access(path, constants.W_OK | constants.X_OK);
   } catch (error) {
     throw await folderError(path, error);

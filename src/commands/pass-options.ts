@@ -34,8 +34,8 @@ export async function passOptions(
 }
 
 /**
- * Returns the last lines of a pass that a signal stopped: its progress, and the command to resume it. `partialFolder`: the folder of the partial results; null
- * if there are none.
+ * Returns the last lines of a pass that a signal stopped: its progress, and the command to resume it. `partialFolder`: the path of the partial
+ * results, or null without any.
  */
 export function formatStop(title: string, videos: number, partialFolder: string | null): readonly string[] {
   if (partialFolder === null) return [`${title} stopped after ${videos} videos: no partial results`];

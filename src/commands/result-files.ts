@@ -1,7 +1,7 @@
 import { open, realpath } from "node:fs/promises";
 import type { Logger } from "pino";
 import { fileError, NextvladError } from "../base/errors.js";
-import { refuseForeignFile } from "../base/files.js";
+import { refuseForeignFile } from "../base/output-checks.js";
 import { readLabelNames } from "../results/label-names.js";
 import { RESULT_CODECS } from "../results/result-codecs.js";
 import { RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";

@@ -20,25 +20,25 @@ export interface RunResult<T> {
 }
 
 /**
- * Creates the folder, opens the log in it (`logName`), handles signals, and runs `work`; always closes the log, the progress bar and the signal handlers.
- * Throws FILE_UNWRITABLE, and rethrows errors of `work` after logging them. A command that fails before its first progress leaves no new log and no new folder.
+ * Creates the directory, opens the log in it (`logName`), handles signals, and runs `work`; always closes the log, the progress bar and the signal handlers.
+ * Throws FILE_UNWRITABLE, and rethrows errors of `work` after logging them. A command that fails before its first progress leaves no new log or directory.
  */
 export async function runIn<T extends { readonly stopped: boolean }>(
-  folder: string,
+  directory: string,
   logName: string,
   work: (run: Run) => Promise<T>,
 ): Promise<RunResult<T>> {
-  return undoFolders(folder, () => runInFolder(folder, logName, work));
+  return undoFolders(directory, () => runInDirectory(directory, logName, work));
 }
 
-async function runInFolder<T extends { readonly stopped: boolean }>(
-  folder: string,
+async function runInDirectory<T extends { readonly stopped: boolean }>(
+  directory: string,
   logName: string,
   work: (run: Run) => Promise<T>,
 ): Promise<RunResult<T>> {
-  await prepareFolder(folder);
+  await prepareFolder(directory);
   const { createTelemetry } = await import("../telemetry/telemetry.js");
-  const telemetry = await createTelemetry({ logFile: join(folder, logName) });
+  const telemetry = await createTelemetry({ logFile: join(directory, logName) });
   const watch = watchSignals((message) => telemetry.log.warn(message));
   const restoreReport = reportWaits((line) => telemetry.log.warn(line));
   // Removes the progress bar at the first signal, because a second one ends the process immediately.

@@ -3,12 +3,12 @@ import { once } from "node:events";
 import { constants } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { NextvladError } from "../base/errors.js";
-import { PACKAGE_FOLDER } from "../base/package.js";
+import { PACKAGE_DIRECTORY } from "../base/package.js";
 import type { SetupFlags } from "./flags.js";
 
-/** `nextvlad setup`: downloads TensorFlow's library and compiles the binding in the package's own folder; returns the exit code. */
+/** `nextvlad setup`: downloads TensorFlow's library and compiles the binding in the package's own directory; returns the exit code. */
 export async function runSetup({ device }: SetupFlags): Promise<number> {
-  const script = join(PACKAGE_FOLDER, "scripts", "setup.sh");
+  const script = join(PACKAGE_DIRECTORY, "scripts", "setup.sh");
   const child = spawn("bash", [script], {
     stdio: "inherit",
     env: {

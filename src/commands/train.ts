@@ -1,5 +1,5 @@
 import { NextvladError } from "../base/errors.js";
-import type { FolderLock } from "../base/lock.js";
+import type { DirectoryLock } from "../base/lock.js";
 import { version } from "../base/package.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
 import type { TrainOutcome } from "../training/options.js";
@@ -102,11 +102,11 @@ async function resolveResume({ resume, saveDir, config }: TrainFlags): Promise<R
 }
 
 /** Creates the save-dir if it is missing, locks it against other runs, removes temporary files of a killed run, and runs `work`. */
-async function withSaveDir(saveDir: string, work: (lock: FolderLock, swept: readonly string[]) => Promise<number>): Promise<number> {
-  const { lockFolder } = await import("../base/lock.js");
-  const { removeLeftovers } = await import("../base/files.js");
+async function withSaveDir(saveDir: string, work: (lock: DirectoryLock, swept: readonly string[]) => Promise<number>): Promise<number> {
+  const { lockDirectory } = await import("../base/lock.js");
+  const { removeLeftovers } = await import("../base/leftovers.js");
   await prepareFolder(saveDir);
-  const lock = await lockFolder(saveDir);
+  const lock = await lockDirectory(saveDir);
   try {
     return await work(lock, await removeLeftovers(saveDir));
   } finally {

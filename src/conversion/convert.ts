@@ -1,7 +1,7 @@
 import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { deserialiseError } from "../base/errors.js";
-import { confirmLock, lockFolder } from "../base/lock.js";
+import { confirmLock, lockDirectory } from "../base/lock.js";
 import { requireProcessLimits } from "../base/resource-limits.js";
 import { describeWait, SlowWatch, untilStopped } from "../base/waiting.js";
 import { allEmpty, describeEmpty, describeSegments } from "../data/shard.js";
@@ -13,7 +13,7 @@ import { type Ledger, openLedger } from "./ledger.js";
 import type { ConversionPlan, PlannedShard } from "./plan.js";
 
 export interface ConvertOptions {
-  /** An existing folder. */
+  /** An existing directory. */
   readonly out: string;
   /** Number of worker threads; each converts one shard at a time. */
   readonly workers: number;
@@ -53,13 +53,13 @@ const MODULE = new URL("./convert-worker.js", import.meta.url);
 const MAX_EMPTY_BYTES = 15;
 
 /**
- * Converts the plan's shards, one per worker at a time, then writes the list that names them (relative to its own folder, so that all can be moved). Shards
+ * Converts the plan's shards, one per worker at a time, then writes the list that names them (relative to its own directory, so that all can be moved). Shards
  * that an earlier run made from the same sources are kept. After an error, shards in progress are finished first, so that the next run continues after them.
- * The folder is locked for one run at a time. Throws what `openLedger` and `convertShard` throw, SAVE_DIR_TAKEN and WORKER_DIED; FILE_UNWRITABLE also if the
- * folder is removed meanwhile.
+ * The directory is locked for one run at a time. Throws what `openLedger` and `convertShard` throw, SAVE_DIR_TAKEN and WORKER_DIED; FILE_UNWRITABLE also if the
+ * directory is removed meanwhile.
  */
 export async function convert(plan: ConversionPlan, options: ConvertOptions): Promise<ConvertOutcome> {
-  const lock = await lockFolder(options.out);
+  const lock = await lockDirectory(options.out);
   try {
     return await convertLocked(plan, options, lock.text);
   } finally {
@@ -82,7 +82,7 @@ async function convertLocked(plan: ConversionPlan, options: ConvertOptions, lock
     if (conversion.shards === 0 && isLockOurs) await ledger.removeMissing();
     throw error;
   });
-  // Otherwise the list could name shards that were removed with the folder.
+  // Otherwise the list could name shards that were removed with the directory.
   await confirmLock(options.out, lockText);
   const emptyShards = [...conversion.emptyShards, ...(await emptySources(upToDate))];
   conversion.warn(emptyShards, plan.shards.length);

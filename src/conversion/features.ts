@@ -2,7 +2,7 @@ import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
 import type { VideoPlace } from "../data/video.js";
 
-/** The features of a converted video, in the order of all pairs in this folder. */
+/** The features of a converted video, in the order of all pairs in this directory. */
 export const FEATURE_NAMES = ["rgb", "audio"] as const;
 
 /** Bytes per frame of rgb and audio, 0 for a missing modality. */

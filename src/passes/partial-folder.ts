@@ -2,9 +2,10 @@ import { lstat, readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Logger } from "pino";
 import { fileError, NextvladError } from "../base/errors.js";
-import { makeFolder, removeDirectory, removeLeftovers, writeFileAtomic } from "../base/files.js";
+import { makeDirectory, removeDirectory, writeFileAtomic } from "../base/files.js";
 import { readInput } from "../base/input.js";
-import { confirmLock, type FolderLock, LOCK_NAME, lockFolder } from "../base/lock.js";
+import { removeLeftovers } from "../base/leftovers.js";
+import { confirmLock, type DirectoryLock, LOCK_NAME, lockDirectory } from "../base/lock.js";
 import { showText } from "../base/shown-value.js";
 import { RESULT_FORMATS } from "../results/result-formats.js";
 import { encodePartialState, type PartialState, parsePartialState } from "./partial-state.js";
@@ -32,11 +33,11 @@ function isPartialResult(name: string): boolean {
 /** The folder of partial results, beside their final paths: the results so far and the state that records how far they go. Locked for one run at a time. */
 export class PartialFolder {
   readonly path: string;
-  readonly #lock: FolderLock;
+  readonly #lock: DirectoryLock;
   /** True until it is known that there is no state: closing must not remove hours of results. */
   #hasState = true;
 
-  private constructor(path: string, lock: FolderLock) {
+  private constructor(path: string, lock: DirectoryLock) {
     this.path = path;
     this.#lock = lock;
   }
@@ -52,11 +53,11 @@ export class PartialFolder {
     }
     try {
       await removeLeftovers(dirname(path), new Set([basename(path)]));
-      await makeFolder(path);
+      await makeDirectory(path);
     } catch (error) {
       throw fileError(error, path, "write");
     }
-    const lock = await lockFolder(path);
+    const lock = await lockDirectory(path);
     if (lock.staleHolder !== null) log.info(`the previous run in this directory did not end normally: ${lock.staleHolder}`);
     await removeLeftovers(path);
     const foreign = (await readdir(path).catch(() => [])).find((name) => !isPartialResult(name));

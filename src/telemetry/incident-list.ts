@@ -1,7 +1,8 @@
 import { rm } from "node:fs/promises";
 import type { Logger } from "pino";
-import { resolveOutputFile, writeFileAtomic } from "../base/files.js";
+import { writeFileAtomic } from "../base/files.js";
 import { readInput } from "../base/input.js";
+import { resolveOutputFile } from "../base/output-checks.js";
 import { escapeJson } from "../base/shown-value.js";
 
 /** Number of events that are all logged. */

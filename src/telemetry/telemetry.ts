@@ -3,7 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import { type DestinationStream, type Logger, multistream, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
 import { fileError, NextvladError } from "../base/errors.js";
-import { describeKind } from "../base/files.js";
+import { describeKind } from "../base/output-checks.js";
 import { escapeJson, escapeText, MAX_MESSAGE_LENGTH, showText } from "../base/shown-value.js";
 import { createScreen, isDumb, type Progress, type Screen } from "./progress.js";
 
@@ -20,7 +20,7 @@ export interface Telemetry {
 
 /** The log file, and the stream for readable lines. */
 export interface TelemetryOptions {
-  /** Appended to, or created in an existing folder; null for no file. */
+  /** Appended to, or created in an existing directory; null for no file. */
   readonly logFile: string | null;
   /** The process's stderr by default. */
   readonly stderr?: NodeJS.WriteStream;

@@ -1,8 +1,8 @@
 import { basename, join } from "node:path";
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
-import { refuseForeignFile } from "../base/files.js";
 import { readInput } from "../base/input.js";
+import { refuseForeignFile } from "../base/output-checks.js";
 import { listFirst } from "../base/problem-list.js";
 import { describeMismatch, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
 import { findPaddleStep } from "../checkpoints/paddle-step.js";

@@ -16,7 +16,7 @@ import {
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { confirmLock, LOCK_NAME, lockFolder } from "../../src/base/lock.js";
+import { confirmLock, LOCK_NAME, lockDirectory } from "../../src/base/lock.js";
 import { identifySelf, isRunning, startTimeMs } from "../../src/base/processes.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { compiled, runProgram } from "../helpers/nextvlad.js";
@@ -25,8 +25,8 @@ import { failsWith } from "../helpers/shards.js";
 const program = (folder: string, then: string): string[] => [
   "--input-type=module",
   "-e",
-  `import { lockFolder } from ${JSON.stringify(compiled("base/lock.js"))};
-   const lock = await lockFolder(${JSON.stringify(folder)}); ${then}`,
+  `import { lockDirectory } from ${JSON.stringify(compiled("base/lock.js"))};
+   const lock = await lockDirectory(${JSON.stringify(folder)}); ${then}`,
 ];
 
 describe("a process", () => {
@@ -62,14 +62,14 @@ describe("a process", () => {
 describe("a folder's lock", () => {
   test("excludes other processes until it is released, and leaves no files", async (t) => {
     const folder = temporaryFolder(t);
-    const lock = await lockFolder(folder);
+    const lock = await lockDirectory(folder);
     assert.equal(lock.staleHolder, null);
     await confirmLock(folder, lock.text);
-    const error = await failsWith(lockFolder(folder), "SAVE_DIR_TAKEN");
+    const error = await failsWith(lockDirectory(folder), "SAVE_DIR_TAKEN");
     assert.match(error.message, new RegExp(`another run is writing to this directory: process ${process.pid} on `));
     await lock.release();
     assert.deepEqual(readdirSync(folder), []);
-    await (await lockFolder(folder)).release();
+    await (await lockDirectory(folder)).release();
   });
 
   test("of a killed process is replaced", async (t) => {
@@ -77,7 +77,7 @@ describe("a folder's lock", () => {
     const killed = await runProgram(process.execPath, program(folder, 'process.kill(process.pid, "SIGKILL");'));
     assert.equal(killed.signal, "SIGKILL");
     assert.deepEqual(readdirSync(folder), [LOCK_NAME]);
-    const lock = await lockFolder(folder);
+    const lock = await lockDirectory(folder);
     assert.match(lock.staleHolder ?? "", /^process \d+ on .*, since 20/);
     await lock.release();
   });
@@ -86,11 +86,11 @@ describe("a folder's lock", () => {
     const folder = temporaryFolder(t);
     const path = join(folder, LOCK_NAME);
     writeFileSync(path, JSON.stringify({ ...identifySelf(), host: "elsewhere", since: "2026-01-01T00:00:00Z" }));
-    const error = await failsWith(lockFolder(folder), "SAVE_DIR_TAKEN");
+    const error = await failsWith(lockDirectory(folder), "SAVE_DIR_TAKEN");
     assert.match(error.message, /on elsewhere, since 2026-01-01T00:00:00Z; last heartbeat \d+ s ago \(considered dead after 180 s\)/);
     const long = new Date(statSync(path).mtimeMs - 200_000);
     utimesSync(path, long, long);
-    const lock = await lockFolder(folder);
+    const lock = await lockDirectory(folder);
     assert.match(lock.staleHolder ?? "", /on elsewhere/);
     await lock.release();
   });
@@ -99,7 +99,7 @@ describe("a folder's lock", () => {
     const folder = temporaryFolder(t);
     for (const text of ["", "{", "null", '{"pid":1}', "\0"]) {
       writeFileSync(join(folder, LOCK_NAME), text);
-      const lock = await lockFolder(folder);
+      const lock = await lockDirectory(folder);
       assert.equal(lock.staleHolder, "an unreadable lock");
       await lock.release();
     }
@@ -115,7 +115,7 @@ describe("a folder's lock", () => {
       const path = join(folder, LOCK_NAME);
       writeFileSync(`${path}.target`, "kept");
       make(path);
-      const error = await failsWith(lockFolder(folder), "FILE_UNWRITABLE", { file: path });
+      const error = await failsWith(lockDirectory(folder), "FILE_UNWRITABLE", { file: path });
       assert.match(error.message, /the directory's lock is not a regular file \(found a (symbolic link|pipe|directory)\)/);
       assert.equal(readFileSync(`${path}.target`, "utf8"), "kept");
       assert.equal(readdirSync(folder).length, 2);
@@ -145,7 +145,7 @@ describe("a folder's lock", () => {
   test("is confirmed only while it exists and is ours", async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, LOCK_NAME);
-    const lock = await lockFolder(folder);
+    const lock = await lockDirectory(folder);
     renameSync(path, `${path}2`);
     const gone = await failsWith(confirmLock(folder, lock.text), "FILE_UNWRITABLE", { file: folder });
     assert.match(gone.message, /the directory was removed or its disk unmounted since the run started/);
@@ -155,6 +155,6 @@ describe("a folder's lock", () => {
     assert.equal(existsSync(path), true, "the lock of another process stays");
     rmSync(folder, { recursive: true });
     await failsWith(confirmLock(folder, lock.text), "FILE_UNWRITABLE");
-    await failsWith(lockFolder(folder), "FILE_UNWRITABLE");
+    await failsWith(lockDirectory(folder), "FILE_UNWRITABLE");
   });
 });

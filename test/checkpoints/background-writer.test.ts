@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { NextvladError } from "../../src/base/errors.js";
-import { lockFolder } from "../../src/base/lock.js";
+import { lockDirectory } from "../../src/base/lock.js";
 import { copyArrays, writeInBackground } from "../../src/checkpoints/background-writer.js";
 import { checkSnapshot } from "../../src/checkpoints/snapshot.js";
 import type { SnapshotTask } from "../../src/checkpoints/snapshot-worker.js";
@@ -34,7 +34,7 @@ function taskIn(saveDir: string, lockText: string, retryMs = 10): SnapshotTask {
 describe("writing a snapshot in the background", () => {
   test("resolves when the snapshot is on the disk; the arrays are transferred to the worker", async (t) => {
     const folder = temporaryFolder(t);
-    const lock = await lockFolder(folder);
+    const lock = await lockDirectory(folder);
     const task = taskIn(folder, lock.text);
     const written = writeInBackground(task, () => assert.fail());
     assert.equal(task.weights[0]?.values.length, 0);
@@ -49,7 +49,7 @@ describe("writing a snapshot in the background", () => {
 
   test("reports a slow write while it lasts", async (t) => {
     const folder = temporaryFolder(t);
-    const lock = await lockFolder(folder);
+    const lock = await lockDirectory(folder);
     const waits: number[] = [];
     const onSlow = (waitedMs: number): unknown => waits.push(waitedMs);
     // Starting the worker thread alone takes longer than these few milliseconds.
@@ -63,7 +63,7 @@ describe("writing a snapshot in the background", () => {
 
   test("rejects NaN and Inf immediately, and writes nothing", async (t) => {
     const folder = temporaryFolder(t);
-    const lock = await lockFolder(folder);
+    const lock = await lockDirectory(folder);
     for (const value of [Number.NaN, Number.NEGATIVE_INFINITY]) {
       const task = taskIn(folder, lock.text);
       (task.moments[0]?.values ?? [])[2] = value;
@@ -82,7 +82,7 @@ describe("writing a snapshot in the background", () => {
     const folder = temporaryFolder(t);
     const saveDir = join(folder, "save");
     mkdirSync(saveDir);
-    const lock = await lockFolder(saveDir);
+    const lock = await lockDirectory(saveDir);
     renameSync(saveDir, join(folder, "unmounted"));
     const warnings: NextvladError[] = [];
     const task = taskIn(saveDir, lock.text, 300);
@@ -105,7 +105,7 @@ describe("writing a snapshot in the background", () => {
   test("writes nothing if the save-dir was removed or replaced", async (t) => {
     const saveDir = join(temporaryFolder(t), "save");
     mkdirSync(saveDir);
-    const lock = await lockFolder(saveDir);
+    const lock = await lockDirectory(saveDir);
     rmSync(saveDir, { recursive: true });
     await failsWith(
       writeInBackground(taskIn(saveDir, lock.text), () => mkdirSync(saveDir)),
@@ -114,7 +114,7 @@ describe("writing a snapshot in the background", () => {
     );
     assert.deepEqual(readdirSync(saveDir), []);
     await lock.release();
-    const other = await lockFolder(saveDir);
+    const other = await lockDirectory(saveDir);
     await failsWith(
       writeInBackground(taskIn(saveDir, lock.text), () => undefined),
       "SAVE_DIR_TAKEN",
@@ -124,7 +124,7 @@ describe("writing a snapshot in the background", () => {
 
   test("leaves an existing snapshot unchanged if it fails", async (t) => {
     const folder = temporaryFolder(t);
-    const lock = await lockFolder(folder);
+    const lock = await lockDirectory(folder);
     await writeInBackground(taskIn(folder, lock.text), () => assert.fail());
     const broken = { ...taskIn(folder, lock.text), weights: [{ name: "w", shape: [3], values: new Float32Array(2) }] };
     const error = await failsWith(

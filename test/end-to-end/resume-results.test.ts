@@ -14,7 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { lockFolder } from "../../src/base/lock.js";
+import { lockDirectory } from "../../src/base/lock.js";
 import { interruptNextvlad, runNextvlad, signalNextvlad, spawnNextvlad } from "../helpers/nextvlad.js";
 import { prepareRun } from "../helpers/runs.js";
 
@@ -238,7 +238,7 @@ test("only one run at a time writes a result", async () => {
   const partial = at("twice", "NEXTVLAD_infer_result.partial");
   mkdirSync(partial, { recursive: true });
   // This process stands for the other run.
-  const lock = await lockFolder(partial);
+  const lock = await lockDirectory(partial);
   const refused = await spawnNextvlad(commandOf(each, "twice"));
   assert.equal(refused.exitCode, 1);
   assert.match(

@@ -1,5 +1,5 @@
 import { mkdirSync } from "node:fs";
-import { lockFolder } from "../../src/base/lock.js";
+import { lockDirectory } from "../../src/base/lock.js";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { loadConfig, type Overrides } from "../../src/config/load.js";
 import { resolveShards } from "../../src/data/file-list.js";
@@ -31,7 +31,7 @@ export async function trainInProcess(
   const { settings = [], resume = null, pretrain = null, ...options } = changes;
   const config = await loadConfig(configPath, { settings });
   mkdirSync(saveDir, { recursive: true });
-  const lock = await lockFolder(saveDir);
+  const lock = await lockDirectory(saveDir);
   const captured = await captureTelemetry();
   const telemetry = options.telemetry ?? captured.telemetry;
   try {

@@ -5,7 +5,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { deflateSync, gzipSync } from "node:zlib";
-import { freeBytes } from "../../src/base/files.js";
+import { freeBytes } from "../../src/base/output-checks.js";
 import { buildConfig } from "../../src/config/load.js";
 import type { CorruptPolicy } from "../../src/config/value-types.js";
 import { writeShard } from "../../src/data/shard-writer.js";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
-import { lockFolder } from "../../src/base/lock.js";
+import { lockDirectory } from "../../src/base/lock.js";
 import type { RunState } from "../../src/checkpoints/snapshot.js";
 import { checkSnapshot } from "../../src/checkpoints/snapshot.js";
 import { SafetensorsFile } from "../../src/formats/tensors/safetensors.js";
@@ -43,7 +43,7 @@ describe("Saver", () => {
   /** Creates a saver, by default for an empty save-dir and at step 0. */
   async function prepare(t: TestContext, overrides: Partial<SaverOptions> = {}, run = stateAt(0)) {
     const saveDir = overrides.saveDir ?? temporaryFolder(t);
-    const lock = await lockFolder(saveDir);
+    const lock = await lockDirectory(saveDir);
     t.after(() => lock.release());
     const { telemetry, log } = await captureTelemetry();
     const writtenBy = { nextvlad: "0", node: "0", tensorflow: "0", device: "cpu" };
