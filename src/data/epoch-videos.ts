@@ -43,8 +43,8 @@ interface PendingVideo {
   /** Null while only its record header was read. */
   video: Video | null;
   readonly fileBytes: number;
-  /** Position of its shard in the epoch's order, and its record, if only its header was read. */
-  readonly source: { readonly position: number; readonly record: number } | null;
+  /** If only its header was read: the position of its shard in the order of the epoch, and its record in the shard. Null if it was read. */
+  readonly unreadAt: { readonly position: number; readonly record: number } | null;
 }
 
 /** Consecutive videos of a shard. */
@@ -170,7 +170,7 @@ export class EpochVideos {
         if (!this.#isNextBlockPast()) for (const startOther of this.#starts) startOther();
         const block = await start().next();
         const fileBytes = block.fileBytes / block.videos.length;
-        return { videos: block.videos.map((video) => ({ video, fileBytes, source: null })), last: block.last, block };
+        return { videos: block.videos.map((video) => ({ video, fileBytes, unreadAt: null })), last: block.last, block };
       },
       release: ({ block }) => {
         if (block !== null) source?.release(block);
@@ -182,10 +182,10 @@ export class EpochVideos {
   async #readUnread(videos: readonly PendingVideo[]): Promise<void> {
     const unread = new Map<number, PendingVideo[]>();
     for (const pending of videos) {
-      if (pending.video !== null || pending.source === null) continue;
-      const ofShard = unread.get(pending.source.position) ?? [];
+      if (pending.video !== null || pending.unreadAt === null) continue;
+      const ofShard = unread.get(pending.unreadAt.position) ?? [];
       ofShard.push(pending);
-      unread.set(pending.source.position, ofShard);
+      unread.set(pending.unreadAt.position, ofShard);
     }
     const waiting = unread.entries();
     const readNext = async (_: unknown, reader: number): Promise<void> => {
@@ -197,7 +197,7 @@ export class EpochVideos {
   /** Reads records of a shard. They are not corrupt, because the earlier run read them. */
   async #readRecords(position: number, unread: readonly PendingVideo[], reader: number): Promise<void> {
     const { path } = this.#shards[position] as Shard;
-    const recordOf = ({ source }: PendingVideo): number => source?.record ?? 0;
+    const recordOf = ({ unreadAt }: PendingVideo): number => unreadAt?.record ?? 0;
     const inOrder = unread.toSorted((a, b) => recordOf(a) - recordOf(b));
     const records = { only: new Set(inOrder.map(recordOf)) };
     const source = this.#pool.open(path, reader, { ...this.#reading, onCorrupt: "error", records });
@@ -241,7 +241,7 @@ function headerBlock(position: number, record: number, { ends, isComplete }: Sha
   if (last && !(isComplete && valid === ends.length)) return null;
   const bytes = (ends[end - 1] ?? 0) - (ends[record - 1] ?? 0);
   const fileBytes = bytes / (end - record);
-  const videos = Array.from({ length: end - record }, (_, i) => ({ video: null, fileBytes, source: { position, record: record + i } }));
+  const videos = Array.from({ length: end - record }, (_, i) => ({ video: null, fileBytes, unreadAt: { position, record: record + i } }));
   return { videos, last, block: null };
 }
 
