@@ -144,6 +144,11 @@ export async function* readStream(
   }
 }
 
+/** Reads bytes from a position in a file, as a FileHandle does. */
+export interface PositionedReader {
+  read(target: Uint8Array, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
+}
+
 /** Larger reads could exceed the system call's limit of 2 GiB. */
 const MAX_READ_BYTES = 1 << 26;
 
@@ -151,10 +156,10 @@ const MAX_READ_BYTES = 1 << 26;
  * Fills `target` from a position in the file, and returns the number of bytes read: fewer only at the end of the file. A single read may return fewer bytes
  * anywhere, as on network file systems. Throws the file system's error.
  */
-export async function readFully(handle: FileHandle, target: Uint8Array, position: number): Promise<number> {
+export async function readFully(file: PositionedReader, target: Uint8Array, position: number): Promise<number> {
   let done = 0;
   while (done < target.length) {
-    const { bytesRead } = await handle.read(target, done, Math.min(target.length - done, MAX_READ_BYTES), position + done);
+    const { bytesRead } = await file.read(target, done, Math.min(target.length - done, MAX_READ_BYTES), position + done);
     if (bytesRead === 0) break;
     done += bytesRead;
   }

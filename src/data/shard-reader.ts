@@ -21,7 +21,8 @@ import type { ShardReadOptions } from "./shard.js";
 import type { ShardVideo, Video, VideoShape } from "./video.js";
 import { parseVideo } from "./video-parser.js";
 
-const HEAD_BYTES = 64;
+/** Number of first bytes that `isPickleHead` needs. */
+export const SHARD_HEAD_BYTES = 64;
 
 /**
  * Reads a shard's videos in file order. The shard is a TFRecord file or a PaddleVideo pickle, detected by its content.
@@ -30,7 +31,7 @@ const HEAD_BYTES = 64;
 export async function* readShard(path: string, shape: VideoShape, options: ShardReadOptions = {}): AsyncGenerator<ShardVideo, void> {
   const { filter = new CorruptRecordFilter("error") } = options;
   try {
-    const opened = await openFileSource(path, HEAD_BYTES);
+    const opened = await openFileSource(path, SHARD_HEAD_BYTES);
     if (isPickleHead(opened.head)) {
       await opened.source.close();
       yield* readPickleShard(path, shape, { ...options, filter });
@@ -82,12 +83,13 @@ export async function indexShard(path: string, shape: VideoShape, isCancelled: (
 
 /** Whether a shard is a pickle. Throws FILE_MISSING, FILE_UNREADABLE. */
 export async function isPickle(path: string): Promise<boolean> {
-  const { source, head } = await openFileSource(path, HEAD_BYTES);
+  const { source, head } = await openFileSource(path, SHARD_HEAD_BYTES);
   await source.close();
   return isPickleHead(head);
 }
 
-function isPickleHead(head: Uint8Array): boolean {
+/** Whether a shard with these first bytes is a pickle. */
+export function isPickleHead(head: Uint8Array): boolean {
   // In a pickle of protocol 4 or 5, a frame's length has as many zero bytes as a record's length.
   const isFramed = head[0] === 0x80 && head[2] === 0x95;
   return looksLikePickle(head) && !(isFramed ? startsTfRecord(head) : mayStartTfRecord(head));
@@ -101,7 +103,7 @@ const EXAMPLE_STARTS: ReadonlySet<number | undefined> = new Set([0x0a, 0x12]);
  * Throws FILE_MISSING, FILE_UNREADABLE, and CORRUPT_RECORD if a file that starts like a SequenceExample is longer than `maxRecordBytes`.
  */
 export async function readUnframedExample(path: string, maxRecordBytes = DEFAULT_MAX_RECORD_BYTES): Promise<TfRecord | null> {
-  const { source, head } = await openFileSource(path, HEAD_BYTES);
+  const { source, head } = await openFileSource(path, SHARD_HEAD_BYTES);
   await source.close();
   if (!EXAMPLE_STARTS.has(head[0]) || startsTfRecord(head)) return null;
   const data = await readWhole(path, maxRecordBytes);

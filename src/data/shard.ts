@@ -1,16 +1,15 @@
 import type { BigIntStats, Stats } from "node:fs";
-import { open } from "node:fs/promises";
 import { basename } from "node:path";
 import { crc32c } from "@node-rs/crc32";
 import { NextvladError } from "../base/errors.js";
-import { readFully } from "../base/input.js";
+import { type PositionedReader, readFully } from "../base/input.js";
 import { listFirst } from "../base/problem-list.js";
 import { formatChecksum } from "../formats/checksum.js";
 import type { RecordSkip } from "../formats/containers/tfrecord.js";
 import type { Allocate } from "../formats/protobuf/feature-list.js";
 import type { CorruptRecordFilter, SkippedRecord } from "./corrupt-records.js";
 
-/** A file of videos, examined once, when the list that names it is resolved. */
+/** A file of videos, examined once: its size and time when the list that names it is resolved, and its ends by the checks before a run. */
 export interface Shard {
   /** Absolute. */
   readonly path: string;
@@ -18,12 +17,15 @@ export interface Shard {
   readonly bytes: number;
   /** Modification time in milliseconds; null if it is not a regular file or cannot be examined. */
   readonly modifiedMs: number | null;
+  /** See `checksumEnds`; null until the checks before a run read it, or if they could not read it in time. */
+  readonly endsCrc32c: string | null;
 }
 
 /** Returns the shard at a path. `stats` is null if the path cannot be examined. */
 export function shardAt(path: string, stats: Stats | BigIntStats | null): Shard {
-  if (stats === null) return { path, bytes: 0, modifiedMs: null };
-  return { path, bytes: Number(stats.size), modifiedMs: stats.isFile() ? Math.trunc(Number(stats.mtimeMs)) : null };
+  if (stats === null) return { path, bytes: 0, modifiedMs: null, endsCrc32c: null };
+  const modifiedMs = stats.isFile() ? Math.trunc(Number(stats.mtimeMs)) : null;
+  return { path, bytes: Number(stats.size), modifiedMs, endsCrc32c: null };
 }
 
 /** Options for reading a shard. */
@@ -65,10 +67,7 @@ export interface ListFingerprint {
 export interface ShardContents {
   /** Modification times in milliseconds; 0 if the shard is not a regular file. */
   readonly modified_ms: number[];
-  /**
-   * CRC-32C of each shard's first and last `ENDS_BYTES` bytes and of the first record's own checksum; null if it is not a regular file, or could not be read in
-   * time.
-   */
+  /** See `Shard.endsCrc32c`. */
   readonly ends_crc32c: (string | null)[];
 }
 
@@ -101,59 +100,28 @@ export function addFirstCorrupt(
   return Array.from(first, ([shard, record]) => ({ shard, record }));
 }
 
-/** Default time limit for reading checksums: 3,844 shards take 1.0 to 1.3 s (local disk, cached, busy machine). */
-const CONTENTS_MS = 5000;
-const OPEN_FILES = 16;
+/** Returns what detects shards that were replaced since. */
+export function shardContents(shards: readonly Shard[]): ShardContents {
+  return { modified_ms: shards.map(({ modifiedMs }) => modifiedMs ?? 0), ends_crc32c: shards.map(({ endsCrc32c }) => endsCrc32c) };
+}
+
 const ENDS_BYTES = 16_384;
 
 /**
- * Reads the checksums of the shards' ends, for at most `limitMs`, so that a read that never returns does not delay the start; after that, only modification
- * times are recorded.
+ * Returns the CRC-32C of a shard's first and last `ENDS_BYTES` bytes and of the first record's own checksum. The last record of a TFRecord file ends with the
+ * checksum of its data, and gzip ends with the checksum of all data; the first record's checksum is found by its length. So these few bytes cover both records.
  */
-export async function readContents(shards: readonly Shard[], limitMs = CONTENTS_MS): Promise<ShardContents> {
-  const ends: (string | null)[] = new Array(shards.length).fill(null);
-  const waiting = shards.entries();
-  let timer: NodeJS.Timeout | undefined;
-  let isLate = false;
-  const deadline = new Promise<null>((resolve) => {
-    timer = setTimeout(() => {
-      isLate = true;
-      resolve(null);
-    }, limitMs);
-  });
-  const readNext = async (): Promise<void> => {
-    for (const [i, shard] of waiting) {
-      if (isLate) return;
-      // Opening a pipe would block until it has a writer.
-      if (shard.modifiedMs === null) continue;
-      ends[i] = await Promise.race([checksumEnds(shard).catch(() => null), deadline]);
-    }
+export async function checksumEnds(file: PositionedReader, size: number): Promise<string> {
+  const read = async (length: number, position: number): Promise<Uint8Array> => {
+    const bytes = new Uint8Array(length);
+    return bytes.subarray(0, await readFully(file, bytes, position));
   };
-  await Promise.all(Array.from({ length: OPEN_FILES }, readNext));
-  clearTimeout(timer);
-  return { modified_ms: shards.map(({ modifiedMs }) => modifiedMs ?? 0), ends_crc32c: ends };
-}
-
-/**
- * Returns the CRC-32C of a shard's ends. The last record of a TFRecord file ends with the checksum of its data, and gzip ends with the checksum of all data;
- * the first record's checksum is found by its length. So these few bytes cover both records.
- */
-async function checksumEnds({ path, bytes: size }: Shard): Promise<string> {
-  const handle = await open(path, "r");
-  try {
-    const read = async (length: number, position: number): Promise<Uint8Array> => {
-      const bytes = new Uint8Array(length);
-      return bytes.subarray(0, await readFully(handle, bytes, position));
-    };
-    const head = await read(Math.min(ENDS_BYTES, size), 0);
-    let crc = crc32c(head);
-    const length = head.length < 8 ? size : Number(new DataView(head.buffer).getBigUint64(0, true));
-    if (length + RECORD_OVERHEAD <= size) crc = crc32c(await read(4, 12 + length), crc);
-    if (size > ENDS_BYTES) crc = crc32c(await read(ENDS_BYTES, size - ENDS_BYTES), crc);
-    return formatChecksum(crc);
-  } finally {
-    await handle.close();
-  }
+  const head = await read(Math.min(ENDS_BYTES, size), 0);
+  let crc = crc32c(head);
+  const length = head.length < 8 ? size : Number(new DataView(head.buffer).getBigUint64(0, true));
+  if (length + RECORD_OVERHEAD <= size) crc = crc32c(await read(4, 12 + length), crc);
+  if (size > ENDS_BYTES) crc = crc32c(await read(ENDS_BYTES, size - ENDS_BYTES), crc);
+  return formatChecksum(crc);
 }
 
 /** Bytes of a TFRecord besides its data: its length, and the checksums of length and data. */

@@ -3,7 +3,7 @@ import { writeFileAtomic } from "../base/files.js";
 import type { Interval } from "../base/interval.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
-import { readContents, type Shard } from "../data/shard.js";
+import { type Shard, shardContents } from "../data/shard.js";
 import { checkLabelled, encodeMetrics, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { loadNetwork } from "../passes/frozen-weights.js";
 import { measure } from "../passes/measure.js";
@@ -58,7 +58,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     ...options.resumable,
     stem,
     settings: describeSettings(config, "TEST", { batchSize, shards, weights: checksum, target }),
-    shards: { list: shards, contents: await readContents(shards) },
+    shards: { list: shards, contents: shardContents(shards) },
     computedBy,
     target,
     tally: accumulator,

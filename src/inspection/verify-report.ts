@@ -119,7 +119,7 @@ function formatWarnings({
     repeated.map(({ file, times }) => ({ path: file, times })),
   );
   return [
-    repeats === null ? null : `${repeats}; verify checks each once; other commands read it as often as it is listed`,
+    repeats === null ? null : `${repeats}; verify checks each once; other commands read each repetition again`,
     describeEmpty(empty, shards),
     segmented === 0 ? null : describeSegments(segmented, "videos"),
   ].flatMap((warning) => (warning === null ? [] : [`warning: ${warning}`]));

@@ -7,7 +7,7 @@ import { removeSnapshots, type WrittenBy } from "../checkpoints/snapshot.js";
 import { CONFIG } from "../checkpoints/snapshot-layout.js";
 import { formatConfig } from "../config/keys.js";
 import type { Config } from "../config/schema.js";
-import { assertSameShards, fingerprintList, readContents } from "../data/shard.js";
+import { assertSameShards, fingerprintList, shardContents } from "../data/shard.js";
 import { prepareReading } from "../data/stream.js";
 import { chooseKernels } from "../kernels/choose.js";
 import { checkMemory } from "../model/memory.js";
@@ -43,7 +43,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const { saveDir, shards, telemetry, skipped, lockText, keep, saveInterval, resume } = options;
   const { log } = telemetry;
   const { resumed, conflictingSnapshots } = await checkSaveDir(config, options);
-  const contents = await readContents(shards);
+  const contents = shardContents(shards);
   const isInsideEpoch = resumed !== null && resumed.run.step_in_epoch > 0;
   const saved = isInsideEpoch ? resumed.run.shards : null;
   if (saved !== null) assertSameShards(shards, { ...fingerprintList(shards, saved.corrupt), contents }, saved);

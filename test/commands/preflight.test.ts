@@ -32,7 +32,7 @@ test("ensemble reads repeated shards once; infer reads each as listed, and warns
   const config = buildConfig({ MODEL, INFER: { filelist: list } }, "test");
   const infer = await preflightReading(config, "INFER", { saveDir: join(folder, "out") });
   assert.deepEqual(pathsOf(infer), [[a, b, a]]);
-  assert.match(text(), /2 times; each is read as often as it is listed, so the results repeat its videos, and ensemble rejects/);
+  assert.match(text(), /2 times; each repetition is read again, so the results repeat its videos, and ensemble rejects/);
 });
 
 test("the remedy for corrupt records names the option of the command", async (t) => {

@@ -117,7 +117,7 @@ describe("skipping the batches of an earlier run by record headers", () => {
 });
 
 test("the first corrupt records are kept per shard, whatever the order of the reports", () => {
-  const shards = ["/a", "/b", "/c"].map((path) => ({ path, bytes: 1, modifiedMs: 1 }));
+  const shards = ["/a", "/b", "/c"].map((path) => ({ path, bytes: 1, modifiedMs: 1, endsCrc32c: null }));
   const skip = (file: string, record?: number): SkippedRecord => ({
     error: { code: "CORRUPT_RECORD", what: "", details: { file, ...(record === undefined ? {} : { record }) }, stack: "" } as never,
     extent: "record",

@@ -7,7 +7,7 @@ import { mergeShards, orderShards, ShuffleBuffer, type Source } from "../../src/
 import type { Block } from "../../src/data/shard-reader.js";
 import { collect } from "../helpers/shards.js";
 
-const LIST = Array.from({ length: 30 }, (_, index) => ({ path: `shard${index}`, bytes: 1, modifiedMs: 1 }));
+const LIST = Array.from({ length: 30 }, (_, index) => ({ path: `shard${index}`, bytes: 1, modifiedMs: 1, endsCrc32c: null }));
 
 describe("the order of shards", () => {
   test("is the list's in sequential order", () => {

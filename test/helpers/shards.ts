@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { readFileSync, statSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { type ErrorCode, type ErrorDetails, NextvladError } from "../../src/base/errors.js";
 import { createRandom } from "../../src/base/random.js";
-import { type Shard, shardAt } from "../../src/data/shard.js";
+import { checksumEnds, type Shard, shardAt } from "../../src/data/shard.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import type { StreamOptions } from "../../src/data/stream.js";
 import type { Video } from "../../src/data/video.js";
@@ -59,6 +60,17 @@ export function examined(path: string): Shard {
     return shardAt(path, statSync(path));
   } catch {
     return shardAt(path, null);
+  }
+}
+
+/** Returns a shard with the checksum of its ends, as the checks before a run do. */
+export async function examinedEnds(path: string): Promise<Shard> {
+  const shard = examined(path);
+  const handle = await open(path);
+  try {
+    return { ...shard, endsCrc32c: await checksumEnds(handle, shard.bytes) };
+  } finally {
+    await handle.close();
   }
 }
 

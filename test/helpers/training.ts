@@ -7,6 +7,7 @@ import { SkippedRecordReport } from "../../src/passes/skipped-records.js";
 import { createTelemetry, type Telemetry } from "../../src/telemetry/telemetry.js";
 import type { TrainOptions, TrainOutcome } from "../../src/training/options.js";
 import { train } from "../../src/training/train.js";
+import { examinedEnds } from "./shards.js";
 import { Capture } from "./terminal.js";
 
 /** Creates telemetry that captures its lines, and a function that returns them. */
@@ -38,7 +39,7 @@ export async function trainInProcess(
     const cwd = process.cwd();
     const validates = (options.validIntervalEpochs ?? 0) > 0;
     const outcome = await train(config, {
-      shards: await resolveShards(config.TRAIN.filelist, { cwd }),
+      shards: await Promise.all((await resolveShards(config.TRAIN.filelist, { cwd })).map(({ path }) => examinedEnds(path))),
       validShards: validates ? await resolveShards(config.VALID.filelist, { cwd }) : [],
       telemetry,
       skipped: new SkippedRecordReport(saveDir, "train", telemetry.log),

@@ -11,19 +11,21 @@ import type { CorruptPolicy } from "../../src/config/value-types.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
-import { type Findings, joinProblems, type Needs, type PreflightLimits, preflight, requireSpace } from "../../src/inspection/preflight.js";
+import { type Findings, joinProblems, type Needs, preflight } from "../../src/inspection/preflight.js";
+import { CHECK_LIMITS, type CheckLimits } from "../../src/inspection/shard-checks.js";
+import { requireSpace } from "../../src/inspection/snapshot-space.js";
 import { corruptData, truncateRecord } from "../helpers/corrupt.js";
 import { blockFiles, temporaryFolder } from "../helpers/files.js";
 import { spawnNextvlad } from "../helpers/nextvlad.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
-import { examined, failsWith, goldenData, randomVideo, SMALL_SIZES, writeShards } from "../helpers/shards.js";
+import { examined, examinedEnds, failsWith, goldenData, randomVideo, SMALL_SIZES, writeShards } from "../helpers/shards.js";
 
 const SHAPE = { maxFrames: 300, featureNames: ["rgb", "audio"], featureSizes: SMALL_SIZES, numClasses: 10, labels: "required" } as const;
 
 /** Checks the shards of one list or of several. */
-function check(list: string | readonly string[], needs: Partial<Needs> = {}, limits?: PreflightLimits): Promise<Findings> {
+function check(list: string | readonly string[], needs: Partial<Needs> = {}, limits: Partial<CheckLimits> = {}): Promise<Findings> {
   const lists = typeof list === "string" ? [list] : list;
-  return preflight({ lists, shape: SHAPE, eigen: null, space: null, ...needs }, "/", limits);
+  return preflight({ lists, shape: SHAPE, eigen: null, space: null, ...needs }, "/", { ...CHECK_LIMITS, ...limits });
 }
 
 /** The note about shards that were not opened within the time limit. */
@@ -144,7 +146,7 @@ describe("preflight", { concurrency: 2 }, () => {
     const shape = { ...SHAPE, featureSizes: [1024, 128], numClasses: 4 } as const;
     const { problems, notes } = await check(names.map(goldenData), { shape });
     assert.deepEqual([problems.map(({ message }) => message), notes], [[], []]);
-    const late = await check(names.map(goldenData), { shape }, { shardsMs: 0, headersMs: 0 });
+    const late = await check(names.map(goldenData), { shape }, { shardsMs: 0 });
     assert.deepEqual([late.problems, late.notes], [[], [unread(0, 5, 0)]]);
   });
 
@@ -166,11 +168,12 @@ describe("preflight", { concurrency: 2 }, () => {
     const found = await check(at("all.list"));
     assert.deepEqual(found.problems, []);
     assert.deepEqual(found.warnings, [
-      `${at("all.list")} lists 2 shards more than once: ${at("full.tfrecord")} 2 times, ${empty[0]} 2 times; each is read as often as it is listed`,
+      `${at("all.list")} lists 2 shards more than once: ${at("full.tfrecord")} 2 times, ${empty[0]} 2 times; each repetition is read again`,
       `5 of 6 shards are empty (0 records): ${empty.slice(0, 3).join(", ")} and 2 more`,
       "segment labels (segment_labels, YouTube-8M 2019) in 1 shard are not used: video-level labels are",
     ]);
-    assert.deepEqual(found.lists, [[at("full.tfrecord"), ...empty, at("full.tfrecord"), empty[0] as string].map(examined)]);
+    const listed = [at("full.tfrecord"), ...empty, at("full.tfrecord"), empty[0] as string];
+    assert.deepEqual(found.lists, [await Promise.all(listed.map(examinedEnds))]);
     for (const onCorrupt of ["error", "skip-record"] as const) {
       const { problems } = await check(at("empty.list"), { onCorrupt });
       assert.deepEqual(
@@ -192,15 +195,29 @@ describe("preflight", { concurrency: 2 }, () => {
     execFileSync("mkfifo", [pipe]);
     const good = join(folder, "good.tfrecord");
     const [{ lists, problems }] = await Promise.all([check([pipe, pipe]), writeFile(pipe, `${good}\n`)]);
-    assert.deepEqual([lists, problems], [[[examined(good)], [examined(good)]], []]);
+    assert.deepEqual([lists, problems], [Array(2).fill([await examinedEnds(good)]), []]);
   });
 
   test("a read that never returns does not block the check", async (t) => {
     const folder = temporaryFolder(t);
     for (const name of ["a", "b"]) await writeShard(join(folder, `${name}.tfrecord`), [randomVideo(3)]);
     await blockFiles(t, [join(folder, "b.tfrecord")]);
-    const found = await check(join(folder, "*.tfrecord"), {}, { shardsMs: 500, headersMs: 500 });
+    const found = await check(join(folder, "*.tfrecord"), {}, { shardsMs: 500 });
     assert.deepEqual([found.problems, found.notes], [[], [unread(1, 2, 0.5)]]);
+    const b = examined(join(folder, "b.tfrecord"));
+    assert.deepEqual(found.lists, [[await examinedEnds(join(folder, "a.tfrecord")), b]]);
+  });
+
+  test("the checksum of a shard's ends is read from every kind of shard, even a corrupt one, within its time limit; a pipe is not opened", async (t) => {
+    const folder = temporaryFolder(t);
+    const { shards } = await writeShards(folder, [9]);
+    corruptData(shards[0] as string, 0);
+    const files = [...shards, ...["train0000.tfrecord", "train0000.tfrecord.gz", "feat_p2_bytes.pkl"].map(goldenData)];
+    const pipe = join(folder, "pipe.tfrecord");
+    execFileSync("mkfifo", [pipe]);
+    const found = await check([...files, pipe]);
+    assert.deepEqual(found.lists.flat(), [...(await Promise.all(files.map(examinedEnds))), examined(pipe)]);
+    assert.deepEqual((await check(files, {}, { endsMs: 0 })).lists.flat(), files.map(examined));
   });
 
   test("corrupt data is a problem unless the policy skips it; labels out of range always are", async (t) => {
@@ -232,7 +249,7 @@ describe("preflight", { concurrency: 2 }, () => {
     const { problems, notes } = await find("skip-record");
     assert.deepEqual(problems, []);
     assert.match(notes.join(), /^corrupt, skipped because of on_corrupt: \S+shard001\.tfrecord, record 7, /);
-    const late = await check(shards, { shape: { ...SHAPE, labels: "optional" } }, { shardsMs: 10_000, headersMs: 0 });
+    const late = await check(shards, { shape: { ...SHAPE, labels: "optional" } }, { headersMs: 0 });
     const note = "checked the record headers of 0 of 3 shards in 0 s; the others are checked when they are read";
     assert.deepEqual([late.problems, late.notes], [[], [note]]);
   });

@@ -185,7 +185,7 @@ describe("verify", { concurrency: 2 }, () => {
     ]);
     assert.equal(text.exitCode, 0, text.stderr);
     for (const line of [
-      `warning: - lists a shard more than once: ${folder}/a.tfrecord 3 times; verify checks each once; other commands read it as often as it is listed`,
+      `warning: - lists a shard more than once: ${folder}/a.tfrecord 3 times; verify checks each once; other commands read each repetition again`,
       `warning: 2 of 3 shards are empty (0 records): ${folder}/e1.tfrecord, ${folder}/e2.tfrecord`,
       "warning: segment labels (segment_labels, YouTube-8M 2019) in 1 video are not used: video-level labels are",
       "no problems",

@@ -1,6 +1,5 @@
-import type { FileHandle } from "node:fs/promises";
 import { NextvladError } from "../../base/errors.js";
-import { readFully } from "../../base/input.js";
+import { type PositionedReader, readFully } from "../../base/input.js";
 import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../../base/numbers.js";
 import { maskedCrc32c } from "../checksum.js";
 import { type ByteSource, openFileSource, type RecordPlace } from "./byte-source.js";
@@ -259,15 +258,14 @@ export type WalkEnd = "complete" | "interrupted" | "skipped";
  * record. Does not read the data of records longer than a block. Throws CORRUPT_RECORD, and what reading throws.
  */
 export async function walkRecordHeaders(
-  handle: FileHandle,
-  file: string,
+  reader: PositionedReader,
+  { path: file, bytes: size }: { readonly path: string; readonly bytes: number },
   isOver: () => boolean,
   maxRecordBytes = DEFAULT_MAX_RECORD_BYTES,
 ): Promise<WalkEnd> {
-  const { size } = await handle.stat();
-  const block = Buffer.alloc(Math.min(BLOCK_BYTES, size));
+  const block = Buffer.allocUnsafe(Math.min(BLOCK_BYTES, size));
   const read = async (position: number, maxBytes: number): Promise<Buffer> =>
-    block.subarray(0, await readFully(handle, block.subarray(0, maxBytes), position));
+    block.subarray(0, await readFully(reader, block.subarray(0, maxBytes), position));
   let loaded = await read(0, BLOCK_BYTES);
   let loadedAt = 0;
   if (!startsTfRecord(loaded)) return "skipped";

@@ -398,7 +398,7 @@ async function walk(path: string, isOver = () => false, areShort = false): Promi
     readAll(buffer, offset, Math.ceil(length / 2), position);
   if (areShort) Object.assign(handle, { read: readHalf });
   try {
-    return await walkRecordHeaders(handle, path, isOver);
+    return await walkRecordHeaders(handle, { path, bytes: (await handle.stat()).size }, isOver);
   } finally {
     await handle.close();
   }
