@@ -33,7 +33,7 @@ export const ERROR_CODES = [
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** What is lost to corrupt bytes in a shard. */
-export type Damage = "record" | "rest of shard";
+export type CorruptExtent = "record" | "rest of shard";
 
 /**
  * Where an error occurred, what was found and what to do. Each field that is set becomes part of the message, unless noted. Fields hold untrusted text
@@ -62,8 +62,8 @@ export interface ErrorDetails {
   readonly places?: string;
   /** The messages of several problems that this error lists. */
   readonly problems?: readonly string[];
-  /** What is lost to corrupt bytes in a shard: this record or the rest of the shard. Unset for all other errors. Not in the message. */
-  readonly damaged?: Damage;
+  /** What is lost to corrupt bytes in a shard: this record or the rest of the shard. Unset for all other errors. Not in the message, but in the JSON log. */
+  readonly damaged?: CorruptExtent;
   /** The process's exit code, if it differs from that of the error's code. Not in the message. */
   readonly exitCode?: number;
   /** Lines like "resume with: nextvlad train ...". The CLI prints each on its own line without a period, for copying. Not in the message. */
@@ -100,7 +100,7 @@ function describe(what: string, d: ErrorDetails): string {
   const place = describePlace(d);
   const list = d.places ?? d.problems?.map((problem, i) => `(${i + 1}) ${problem}`).join(" ") ?? "";
   const text = `${place === "" ? "" : `${place}: `}${describeProblem(what, d)}${list === "" ? "" : `: ${list}`}`;
-  return d.remedy === undefined ? closeSentence(text) : `${closeSentence(text)} ${closeSentence(capitalise(d.remedy))}`;
+  return d.remedy === undefined ? closeSentence(text) : `${closeSentence(text)} ${closeSentence(capitalize(d.remedy))}`;
 }
 
 /** Formats what is wrong with the values: "invalid value (expected 3, found 4)". */
@@ -164,12 +164,12 @@ export function describeValues(d: ErrorDetails): string {
   return parts.filter((part) => part !== undefined).join(", ");
 }
 
-function capitalise(sentence: string): string {
+function capitalize(sentence: string): string {
   return sentence.charAt(0).toUpperCase() + sentence.slice(1);
 }
 
 /** A `NextvladError` as plain data, for messages between threads. */
-export interface SerialisedError {
+export interface SerializedError {
   readonly code: ErrorCode;
   readonly what: string;
   readonly details: ErrorDetails;
@@ -179,7 +179,7 @@ export interface SerialisedError {
  * Converts an error to plain data for `postMessage` and for lists of problems, and shortens long text, as a list may hold many. An error that is not a
  * `NextvladError` becomes `WORKER_DIED` with its stack or message.
  */
-export function serialiseError(error: unknown): SerialisedError {
+export function serializeError(error: unknown): SerializedError {
   if (error instanceof NextvladError) return { code: error.code, what: error.what, details: boundDetails(error.details) };
   const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return { code: "WORKER_DIED", what, details: {} };
@@ -191,8 +191,8 @@ function boundDetails(details: ErrorDetails): ErrorDetails {
   return { ...details, ...Object.fromEntries(texts.map(([name, text]) => [name, boundText(String(text))])) };
 }
 
-/** The inverse of `serialiseError`. */
-export function deserialiseError(error: SerialisedError): NextvladError {
+/** The inverse of `serializeError`. */
+export function deserializeError(error: SerializedError): NextvladError {
   return new NextvladError(error.code, error.what, error.details);
 }
 

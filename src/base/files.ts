@@ -114,27 +114,27 @@ async function writeAndSync(path: string, content: Content): Promise<void> {
 /**
  * Writes files, one after another, to a directory under a temporary name next to `path`, flushes them, then renames the directory to `path`, replacing an
  * existing directory. `addMore` may put further files, already flushed, into the directory that it receives. Throws FILE_UNWRITABLE; the old directory stays
- * intact until the new one is complete.
+ * unchanged until the new one is complete.
  */
 export async function writeDirectoryAtomic(
   path: string,
   files: Iterable<readonly [name: string, content: Content]> | AsyncIterable<readonly [name: string, content: Content]>,
   addMore: (unfinished: string) => Promise<void> = async () => {},
 ): Promise<void> {
-  let made: string | null = null;
+  let created: string | null = null;
   try {
     const target = await resolveOutputDirectory(path);
     await makeDirectory(dirname(target));
     const unfinished = temporaryName(target, "unfinished");
     await mkdir(unfinished);
-    made = unfinished;
+    created = unfinished;
     for await (const [name, content] of files) await writeAndSync(join(unfinished, name), content);
     await addMore(unfinished);
     await syncDirectory(unfinished);
     await replaceDirectory(unfinished, await resolveOutputDirectory(path));
     await syncDirectory(dirname(target));
   } catch (error) {
-    if (made !== null) await rm(made, { recursive: true, force: true }).catch(() => undefined);
+    if (created !== null) await rm(created, { recursive: true, force: true }).catch(() => undefined);
     throw fileError(error, path, "write");
   }
 }
@@ -172,7 +172,7 @@ export async function removeDirectory(path: string): Promise<void> {
 export async function makeDirectory(path: string): Promise<void> {
   const there = await stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return null;
-    // For example, the path is too long: none of its directorys is created.
+    // For example, the path is too long: none of its directories is created.
     throw error;
   });
   if (there?.isDirectory()) return;

@@ -15,6 +15,6 @@ export function version(): string {
 }
 
 /** Returns the command that sets up this copy: the script in a clone, which has files that are not packed, else `nextvlad setup`. */
-export function setUpCommand(): string {
+export function setupCommand(): string {
   return existsSync(join(PACKAGE_DIRECTORY, "tsconfig.json")) ? "scripts/setup.sh" : "nextvlad setup";
 }

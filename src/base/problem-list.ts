@@ -1,11 +1,11 @@
 import {
   describePlace,
   describeValues,
-  deserialiseError,
+  deserializeError,
   type ErrorCode,
   type ErrorDetails,
   NextvladError,
-  type SerialisedError,
+  type SerializedError,
 } from "./errors.js";
 
 /** Number of items of a list that a message shows; the others are only counted. */
@@ -22,8 +22,8 @@ export function listFirst(
 }
 
 /** Merges errors that differ only in location (or found values) into one that counts them and lists the first. Keeps the order of first occurrence. */
-export function groupErrors(errors: Iterable<SerialisedError>): readonly NextvladError[] {
-  const groups = new Map<string, SerialisedError[]>();
+export function groupErrors(errors: Iterable<SerializedError>): readonly NextvladError[] {
+  const groups = new Map<string, SerializedError[]>();
   for (const error of errors) {
     const { code, what, details } = error;
     // Config keys with different expected values are different problems; two records with mismatched checksums are the same problem.
@@ -36,9 +36,9 @@ export function groupErrors(errors: Iterable<SerialisedError>): readonly Nextvla
   return Array.from(groups.values(), mergeGroup);
 }
 
-function mergeGroup(group: readonly SerialisedError[]): NextvladError {
-  const first = group[0] as SerialisedError;
-  if (group.length === 1) return deserialiseError(first);
+function mergeGroup(group: readonly SerializedError[]): NextvladError {
+  const first = group[0] as SerializedError;
+  if (group.length === 1) return deserializeError(first);
   const isSame = (key: string): boolean => group.every(({ details }) => value(details, key) === value(first.details, key));
   // From the first location key that differs, all keys go into the list: equal record numbers in different files are coincidence.
   const differs = PLACE_KEYS.findIndex((key) => !isSame(key));

@@ -1,5 +1,5 @@
 import { Worker } from "node:worker_threads";
-import { deserialiseError, NextvladError } from "../base/errors.js";
+import { deserializeError, NextvladError } from "../base/errors.js";
 import { SLOW_MS, SlowWatch } from "../base/waiting.js";
 import type { StoredArray } from "../runtime/variables.js";
 import type { CopiedArray, SnapshotReply, SnapshotTask } from "./snapshot-worker.js";
@@ -31,8 +31,8 @@ export function writeInBackground(
     const died = (why: string, cause?: unknown): void =>
       reject(new NextvladError("WORKER_DIED", `the thread that writes the snapshot exited: ${why}`, { file: task.path }, cause));
     worker.on("message", (message: SnapshotReply) => {
-      if (message.type === "retry") warn(deserialiseError(message.error));
-      else if (message.type === "failed") reject(deserialiseError(message.error));
+      if (message.type === "retry") warn(deserializeError(message.error));
+      else if (message.type === "failed") reject(deserializeError(message.error));
       else resolve();
     });
     worker.on("error", (error) => died(error.message, error));

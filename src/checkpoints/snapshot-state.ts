@@ -20,7 +20,7 @@ const runSchema = z.strictObject({
   validated_epoch: z.int().min(0).nullable(),
   /**
    * The list of shards, which determines the order of videos: the number of shards, and the CRC-32C of their names and sizes in list order.
-   * `corrupt` names the shard that ended the run; its size is not part of the checksum, because an intact copy may have another size.
+   * `corrupt` names the shard that ended the run; its size is not part of the checksum, because a valid copy may have another size.
    */
   shards: z
     .strictObject({

@@ -1,6 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { type SerialisedError, serialiseError } from "../base/errors.js";
+import { type SerializedError, serializeError } from "../base/errors.js";
 import { confirmLock } from "../base/lock.js";
 import type { RunState, WrittenBy } from "./snapshot-state.js";
 import { type ArraySource, writeSnapshot } from "./snapshot-writer.js";
@@ -32,8 +32,8 @@ export interface SnapshotTask {
 /** Messages from the worker: success, a failure that is retried, or the final failure. */
 export type SnapshotReply =
   | { readonly type: "written" }
-  | { readonly type: "retry"; readonly error: SerialisedError }
-  | { readonly type: "failed"; readonly error: SerialisedError };
+  | { readonly type: "retry"; readonly error: SerializedError }
+  | { readonly type: "failed"; readonly error: SerializedError };
 
 const port = parentPort;
 if (port === null) throw new Error("must run in a worker thread");
@@ -48,7 +48,7 @@ try {
   await write();
   reply({ type: "written" });
 } catch (error) {
-  reply({ type: "failed", error: serialiseError(error) });
+  reply({ type: "failed", error: serializeError(error) });
 }
 
 /** Writes the snapshot, and retries once after a failure: a mount may recover, or disk space may be freed. */
@@ -56,7 +56,7 @@ async function write(): Promise<void> {
   try {
     await attempt();
   } catch (error) {
-    reply({ type: "retry", error: serialiseError(error) });
+    reply({ type: "retry", error: serializeError(error) });
     await setTimeout(task.retryMs);
     await attempt();
   }

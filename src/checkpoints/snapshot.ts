@@ -170,13 +170,13 @@ export async function removeSnapshots(saveDir: string, names: readonly string[])
   for (const name of names) await removeDirectory(join(saveDir, name));
 }
 
-/** The newest intact snapshot (null if there is none), and the corrupt ones that are newer, with their errors. */
+/** The newest valid snapshot (null if there is none), and the corrupt ones that are newer, with their errors. */
 export interface NewestSnapshot {
   readonly path: string | null;
   readonly skipped: readonly { readonly name: string; readonly error: NextvladError }[];
 }
 
-/** Finds the intact snapshot with the most steps in a save-dir. Throws only unexpected errors: snapshots that fail the check are skipped. */
+/** Finds the valid snapshot with the most steps in a save-dir. Throws only unexpected errors: snapshots that fail the check are skipped. */
 export async function findNewestSnapshot(saveDir: string): Promise<NewestSnapshot> {
   const skipped: NewestSnapshot["skipped"][number][] = [];
   for (const name of await orderNewestFirst(saveDir)) {
@@ -216,18 +216,18 @@ export async function suggestEarlierSnapshot(error: NextvladError, snapshot: str
   return new NextvladError(code, what, { ...details, remedy }, cause);
 }
 
-/** Returns the newest snapshot in the same save-dir with fewer steps, intact files and finite weights; null if there is none. */
+/** Returns the newest snapshot in the same save-dir with fewer steps, valid files and finite weights; null if there is none. */
 async function findEarlierFinite(snapshot: string): Promise<string | null> {
   const saveDir = dirname(snapshot);
   const limit = (await readSnapshotState(snapshot).catch(() => null))?.step ?? Number.POSITIVE_INFINITY;
   for (const name of await orderNewestFirst(saveDir)) {
     const path = join(saveDir, name);
     if (name === basename(snapshot)) continue;
-    const isGood = await checkSnapshot(path).then(
+    const isValid = await checkSnapshot(path).then(
       ({ step }) => step < limit && hasFiniteWeights(path),
       () => false,
     );
-    if (isGood) return path;
+    if (isValid) return path;
   }
   return null;
 }
@@ -248,7 +248,7 @@ async function hasFiniteWeights(snapshot: string): Promise<boolean> {
 }
 
 /**
- * Returns the names of the snapshots to remove: all but the `keep` newest, counted from `newest`, which is known to be intact.
+ * Returns the names of the snapshots to remove: all but the `keep` newest, counted from `newest`, which is known to be valid.
  * Never includes `best`, unreadable snapshots, or snapshots newer than `newest`: a resumed run skipped those as corrupt, and the user may want to inspect them.
  */
 export async function findOutdated(saveDir: string, keep: number, newest: string): Promise<readonly string[]> {

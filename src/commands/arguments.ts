@@ -69,7 +69,7 @@ const IGNORED_FLAGS: Readonly<Record<string, string>> = {
 };
 
 /** The command line with aliases resolved, as the parser expects it. */
-interface NormalisedArguments {
+interface NormalizedArguments {
   readonly args: readonly string[];
   /** The subcommand, by its canonical name; undefined if none is given. */
   readonly command: string | undefined;
@@ -81,26 +81,26 @@ interface NormalisedArguments {
  * Resolves aliases, and replaces underscores in flag names by dashes (`--batch_size=8`). `flagsOf`: the flags of each command.
  * Throws BAD_USAGE for `-o` in a command with `--out`, and for a flag of another tool if the command has an equivalent.
  */
-export function normaliseArguments(args: readonly string[], flagsOf: ReadonlyMap<string, ReadonlySet<string>>): NormalisedArguments {
+export function normalizeArguments(args: readonly string[], flagsOf: ReadonlyMap<string, ReadonlySet<string>>): NormalizedArguments {
   const place = args.findIndex((arg) => !arg.startsWith("-"));
   const word = args[place] ?? "";
   const name = Object.hasOwn(COMMAND_ALIASES, word) ? (COMMAND_ALIASES[word] as string) : word;
   const command = flagsOf.has(name) ? name : undefined;
   const flags = flagsOf.get(name) ?? new Set();
   const notes: string[] = [];
-  const normalised: string[] = [];
+  const normalized: string[] = [];
   const end = args.includes("--") ? args.indexOf("--") : args.length;
   for (const [i, arg] of args.entries()) {
-    if (i === place) normalised.push(name);
-    else if (i >= end || !arg.startsWith("-")) normalised.push(arg);
+    if (i === place) normalized.push(name);
+    else if (i >= end || !arg.startsWith("-")) normalized.push(arg);
     else {
       const { flag, value } = splitFlag(arg);
       const note = Object.hasOwn(IGNORED_FLAGS, flag) ? IGNORED_FLAGS[flag] : undefined;
       if (note !== undefined) notes.push(`${flag} ${note}`);
-      else normalised.push(...translate(flag, value, arg, flags, name));
+      else normalized.push(...translate(flag, value, arg, flags, name));
     }
   }
-  return { args: normalised, command, notes };
+  return { args: normalized, command, notes };
 }
 
 /** Splits an argument into the flag's name, with dashes, and the rest: `=8` of `--batch_size=8`, `x` of `-cx`. */

@@ -5,7 +5,7 @@ import { isatty } from "node:tty";
 import type { Command } from "commander";
 import { fileError, type NextvladError } from "../base/errors.js";
 import { hasRunningThreads, terminateThreads } from "../base/waiting.js";
-import { normaliseArguments } from "./arguments.js";
+import { normalizeArguments } from "./arguments.js";
 import { formatFailure } from "./failure.js";
 import { isReaderGone, printToStderr } from "./output.js";
 import { ignoreSignals } from "./signals.js";
@@ -47,12 +47,12 @@ export async function runCommand(program: Command, given: readonly string[]): Pr
   let command: string | undefined;
   try {
     const flagsOf = new Map(program.commands.map((each) => [each.name(), flagsOfCommand(each)]));
-    const normalised = normaliseArguments(given, flagsOf);
-    command = normalised.command;
+    const normalized = normalizeArguments(given, flagsOf);
+    command = normalized.command;
     // Resume commands are built from process.argv.
-    process.argv.splice(2, process.argv.length, ...normalised.args);
-    for (const note of normalised.notes) printToStderr(`note: ${note}`);
-    await program.parseAsync(normalised.args, { from: "user" });
+    process.argv.splice(2, process.argv.length, ...normalized.args);
+    for (const note of normalized.notes) printToStderr(`note: ${note}`);
+    await program.parseAsync(normalized.args, { from: "user" });
     return Number(process.exitCode ?? 0);
   } catch (error) {
     return reportFailure(error, command);

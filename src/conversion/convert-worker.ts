@@ -1,5 +1,5 @@
 import { parentPort } from "node:worker_threads";
-import { type SerialisedError, serialiseError } from "../base/errors.js";
+import { type SerializedError, serializeError } from "../base/errors.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle, readUnframedExample } from "../data/shard-reader.js";
 import { writePickleShard, writeShard } from "../data/shard-writer.js";
@@ -13,7 +13,7 @@ import { ANY_VIDEO, RecordConverter, type ShardSource } from "./record-video.js"
 /** Output format of a shard: YouTube-8M's TFRecord, or PaddleVideo's pickle. */
 export type ShardFormat = "tfrecord" | "pkl";
 
-/** One shard to be made. */
+/** One shard to write. */
 export interface ConversionTask {
   readonly source: ShardSource | OwnSource;
   readonly format: ShardFormat;
@@ -45,7 +45,7 @@ export interface ConversionResult {
 /** A message from the worker: the outcome of a task. */
 export type ConversionReply =
   | { readonly type: "done"; readonly result: ConversionResult }
-  | { readonly type: "error"; readonly error: SerialisedError };
+  | { readonly type: "error"; readonly error: SerializedError };
 
 // Null on the main thread, in tests.
 parentPort?.on("message", async (task: ConversionTask | typeof STOP) => {
@@ -55,7 +55,7 @@ parentPort?.on("message", async (task: ConversionTask | typeof STOP) => {
   }
   const reply = await convertShard(task).then(
     (result): ConversionReply => ({ type: "done", result }),
-    (error: unknown): ConversionReply => ({ type: "error", error: serialiseError(error) }),
+    (error: unknown): ConversionReply => ({ type: "error", error: serializeError(error) }),
   );
   parentPort?.postMessage(reply);
 });

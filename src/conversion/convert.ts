@@ -1,6 +1,6 @@
 import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { deserialiseError } from "../base/errors.js";
+import { deserializeError } from "../base/errors.js";
 import { confirmLock, lockDirectory } from "../base/lock.js";
 import { requireProcessLimits } from "../base/resource-limits.js";
 import { describeWait, SlowWatch, untilStopped } from "../base/waiting.js";
@@ -54,7 +54,7 @@ const MAX_EMPTY_BYTES = 15;
 
 /**
  * Converts the plan's shards, one per worker at a time, then writes the list that names them (relative to its own directory, so that all can be moved). Shards
- * that an earlier run made from the same sources are kept. After an error, shards in progress are finished first, so that the next run continues after them.
+ * that an earlier run converted from the same sources are reused. After an error, shards in progress are finished first, for the next run.
  * The directory is locked for one run at a time. Throws what `openLedger` and `convertShard` throw, SAVE_DIR_TAKEN and WORKER_DIED; FILE_UNWRITABLE also if the
  * directory is removed meanwhile.
  */
@@ -228,7 +228,7 @@ function startConversionThread(): ConversionThread {
   const thread = startWorker<ConversionTask, ConversionReply>(MODULE, undefined, {
     onMessage(reply) {
       if (reply.type === "done") pending?.resolve(reply.result);
-      else pending?.reject(deserialiseError(reply.error));
+      else pending?.reject(deserializeError(reply.error));
     },
     onExit(exit) {
       const remedy = "run the command again to continue; use fewer --workers if memory is short";

@@ -8,7 +8,7 @@ import { removeLeftovers } from "../base/leftovers.js";
 import { refuseForeignFile, resolveOutputFile } from "../base/output-checks.js";
 import { type ConversionPlan, identify, type Origin, type PlannedShard } from "./plan.js";
 
-/** File beside the shards that records what each was made from. */
+/** File next to the shards that records what each was converted from. */
 const LEDGER_NAME = "convert.json";
 
 const ledgerSchema = z.strictObject({
@@ -20,7 +20,7 @@ const ledgerSchema = z.strictObject({
 });
 type LedgerFile = z.output<typeof ledgerSchema>;
 
-/** The state of an output directory: which shards of a plan it already has, and the record of what each was made from. */
+/** The state of an output directory: which shards of a plan it already has, and the record of what each was converted from. */
 export interface Ledger {
   /** Shards to convert. */
   readonly pending: readonly PlannedShard[];

@@ -19,7 +19,7 @@ export interface OwnFeature {
 export interface OwnSource {
   readonly kind: "own";
   readonly table: string;
-  readonly videos: readonly LabelledVideo[];
+  readonly videos: readonly LabeledVideo[];
   readonly features: readonly [OwnFeature | null, OwnFeature | null];
 }
 
@@ -98,7 +98,7 @@ async function isZip(file: string): Promise<boolean> {
 }
 
 /** One row of a label table. */
-export interface LabelledVideo {
+export interface LabeledVideo {
   readonly id: string;
   /** Class indices, in the order of the file. */
   readonly labels: readonly number[];
@@ -116,10 +116,10 @@ const MAX_LABEL = 2 ** 31 - 1;
  * semicolons or `|` (empty for a video without labels). Other columns are ignored.
  * Throws FILE_MISSING, FILE_UNREADABLE, BAD_FORMAT (not a label table, or a duplicate ID), BAD_LABELS.
  */
-export async function readLabelTable(file: string): Promise<readonly LabelledVideo[]> {
+export async function readLabelTable(file: string): Promise<readonly LabeledVideo[]> {
   let columns: Columns | null = null;
   const lineOf = new Map<string, number>();
-  const videos: LabelledVideo[] = [];
+  const videos: LabeledVideo[] = [];
   for await (const { fields, line } of readCsv(file, { read: readTable, lineEnds: [], trim: true, remedy: TABLE_FORMAT })) {
     if (columns === null) {
       columns = findColumns(fields, file);

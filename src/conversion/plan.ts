@@ -11,13 +11,13 @@ import { DEFAULT_RANGE } from "./features.js";
 import { featurePath, type OwnFeature, type OwnSource, readLabelTable } from "./own-features.js";
 import type { ShardSource } from "./record-video.js";
 
-/** One shard to be made, and its origin, which determines whether an existing shard is up to date. */
+/** One shard to write, and its origin, which determines whether an existing shard is up to date. */
 export interface PlannedShard {
   readonly task: ConversionTask;
   readonly origin: Origin;
 }
 
-/** The files that a shard is made from, and the settings. */
+/** The files that a shard is converted from, and the settings. */
 export interface Origin {
   /** Path of the source shard or the label table. */
   readonly from: string;
@@ -28,7 +28,7 @@ export interface Origin {
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
-/** All shards to be made, in order and without duplicates, and the list of them. */
+/** All shards to write, in order and without duplicates, and the list of them. */
 export interface ConversionPlan {
   readonly shards: readonly PlannedShard[];
   /** The list or label table that names the sources. */

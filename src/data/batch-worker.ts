@@ -1,5 +1,5 @@
 import { parentPort } from "node:worker_threads";
-import { type SerialisedError, serialiseError } from "../base/errors.js";
+import { type SerializedError, serializeError } from "../base/errors.js";
 import { AsyncQueue } from "./async-queue.js";
 import { assembleBatches, BatchBuilder, type BatchMemory, type BatchStep, memoryOf } from "./batches.js";
 import { VideoPool } from "./buffer-pool.js";
@@ -31,7 +31,7 @@ export type BatchEvent = EventContent & { readonly skipped: readonly SkippedReco
 type EventContent =
   | { readonly type: "batch"; readonly step: BatchStep }
   | { readonly type: "end" }
-  | { readonly type: "error"; readonly error: SerialisedError };
+  | { readonly type: "error"; readonly error: SerializedError };
 
 /** State of an epoch. */
 interface Epoch {
@@ -80,7 +80,7 @@ async function sendBatches(options: StreamOptions, epoch: Epoch): Promise<void> 
     }
     send(epoch, { type: "end" });
   } catch (error) {
-    send(epoch, { type: "error", error: serialiseError(error) });
+    send(epoch, { type: "error", error: serializeError(error) });
   }
 }
 

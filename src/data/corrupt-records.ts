@@ -1,4 +1,4 @@
-import { type Damage, type ErrorDetails, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
+import { type CorruptExtent, type ErrorDetails, NextvladError, type SerializedError, serializeError } from "../base/errors.js";
 import type { CorruptPolicy } from "../config/value-types.js";
 
 /**
@@ -24,8 +24,8 @@ export function tooManyProblems({ file, record }: ErrorDetails): NextvladError {
 /** A record, or the rest of a shard, that was skipped. */
 export interface SkippedRecord {
   /** The error. Its details name the shard and, if known, the record, byte and video. */
-  readonly error: SerialisedError;
-  readonly extent: Damage;
+  readonly error: SerializedError;
+  readonly extent: CorruptExtent;
 }
 
 /**
@@ -65,13 +65,13 @@ export class CorruptRecordFilter {
   skipRecord(error: unknown): void {
     if (!(error instanceof NextvladError) || error.details.damaged !== "record" || this.#policy !== "skip-record") throw error;
     if (++this.#records > MAX_FILE_PROBLEMS) throw tooManyProblems(error.details);
-    this.#skipped.push({ error: serialiseError(error), extent: "record" });
+    this.#skipped.push({ error: serializeError(error), extent: "record" });
   }
 
   /** Skips the rest of the shard. Throws the error if it is not about corrupt data, or the policy is "error". */
   skipRest(error: unknown): void {
     if (!(error instanceof NextvladError) || !canSkip(error, this.#policy)) throw error;
-    this.#skipped.push({ error: serialiseError(error), extent: "rest of shard" });
+    this.#skipped.push({ error: serializeError(error), extent: "rest of shard" });
   }
 }
 

@@ -1,4 +1,4 @@
-import { deserialiseError, NextvladError } from "../base/errors.js";
+import { deserializeError, NextvladError } from "../base/errors.js";
 import { AsyncQueue } from "./async-queue.js";
 import type { Source } from "./order.js";
 import type { ReaderReply, ReaderRequest } from "./reader-worker.js";
@@ -148,7 +148,7 @@ class Reader {
     reading.receivedMs = performance.now();
     if (reply.type === "block") reading.blocks.put(reply.block);
     else if (reply.type === "index") reading.index.put(reply.index);
-    else reading.blocks.fail(deserialiseError(reply.error));
+    else reading.blocks.fail(deserializeError(reply.error));
   }
 
   #failAll(error: NextvladError): void {

@@ -1,5 +1,5 @@
 import { parentPort } from "node:worker_threads";
-import { type SerialisedError, serialiseError } from "../base/errors.js";
+import { type SerializedError, serializeError } from "../base/errors.js";
 import { AsyncQueue } from "./async-queue.js";
 import { BufferPool } from "./buffer-pool.js";
 import { type Block, type BlockOptions, indexShard, readBlocks, type ShardIndex } from "./shard-reader.js";
@@ -17,7 +17,7 @@ export type ReaderRequest =
 /** Messages from a reader thread: the next block of a shard, the error that takes its place, a shard's index, or confirmation that all shards are closed. */
 export type ReaderReply =
   | { readonly type: "block"; readonly source: number; readonly block: Block }
-  | { readonly type: "error"; readonly source: number; readonly error: SerialisedError }
+  | { readonly type: "error"; readonly source: number; readonly error: SerializedError }
   | { readonly type: "index"; readonly source: number; readonly index: ShardIndex }
   | { readonly type: "shards-closed" };
 
@@ -66,9 +66,9 @@ async function sendBlocks({ source, path, options }: ShardRequest, reading: Read
       port?.postMessage({ type: "block", source, block } satisfies ReaderReply, [...buffersOf(block)]);
     }
   } catch (error) {
-    const { details, ...serialised } = serialiseError(error);
+    const { details, ...serialized } = serializeError(error);
     // Unexpected errors do not name the shard.
-    const placed = { ...serialised, details: { file: path, ...details } };
+    const placed = { ...serialized, details: { file: path, ...details } };
     if (!reading.isCancelled) port?.postMessage({ type: "error", source, error: placed } satisfies ReaderReply);
   }
 }

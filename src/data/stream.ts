@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers/promises";
-import { deserialiseError } from "../base/errors.js";
+import { deserializeError } from "../base/errors.js";
 import { SLOW_MS } from "../base/waiting.js";
 import { AsyncQueue } from "./async-queue.js";
 import type { BatchEvent, BatchReply, BatchRequest } from "./batch-worker.js";
@@ -76,7 +76,7 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
         waitedMs += performance.now() - since;
         if (closing !== undefined) return;
         if (reply.skipped.length > 0) events.onSkipped?.(reply.skipped);
-        if (reply.type === "error") throw deserialiseError(reply.error);
+        if (reply.type === "error") throw deserializeError(reply.error);
         if (reply.type === "end") {
           fraction = 1;
           return;

@@ -31,17 +31,14 @@ export function encodeMetrics({ aps, ...summary }: Omit<Metrics, "loss"> & Parti
  * Checks the labels that metrics were computed from: warns about videos without any. Throws BAD_LABELS if no video has one, which would make all metrics 0.
  * `file`: the list of shards.
  */
-export function checkLabelled({ sums }: MetricsAccumulator, file: string, log: Logger): void {
-  const [videos, unlabelled] = [sums.videos[0], sums.videos_without_labels[0]];
+export function checkLabeled({ sums }: MetricsAccumulator, file: string, log: Logger): void {
+  const [videos, unlabeled] = [sums.videos[0], sums.videos_without_labels[0]];
   if (sums.positives.every((count) => count === 0)) {
     const remedy = "pass shards with labels; for videos without labels, use infer";
     throw new NextvladError("BAD_LABELS", `cannot compute metrics: none of the ${videos} videos has a label`, { file, remedy });
   }
-  if (unlabelled === undefined || !(unlabelled > 0)) return;
-  log.warn(
-    { videos, videos_without_labels: unlabelled },
-    `${file}: ${unlabelled} of ${videos} videos have no labels; they count as misses`,
-  );
+  if (unlabeled === undefined || !(unlabeled > 0)) return;
+  log.warn({ videos, videos_without_labels: unlabeled }, `${file}: ${unlabeled} of ${videos} videos have no labels; they count as misses`);
 }
 
 /** Returns a scalar sum, initially 0. */
@@ -91,7 +88,7 @@ export class MetricsAccumulator {
 
   /**
    * Adds videos: `predictions` is `[videos, classes] float32`, `labels` the true classes of each, `lossSum` the sum of their losses.
-   * Throws NOT_FINITE if a prediction is NaN, BAD_LABELS if a label is out of range.
+   * Throws NOT_FINITE if a prediction is NaN, BAD_LABELS if a label is not a class.
    */
   add(predictions: Float32Array, labels: readonly Int32Array[], lossSum = Number.NaN): void {
     if (predictions.length !== labels.length * this.numClasses) {
@@ -104,7 +101,7 @@ export class MetricsAccumulator {
   }
 
   /**
-   * Adds a video by its top predictions only: other classes count as never predicted, and the loss becomes NaN. Throws BAD_LABELS if a label is out of range.
+   * Adds a video by its top predictions only: other classes count as never predicted, and the loss becomes NaN. Throws BAD_LABELS if a label is not a class.
    */
   addRanked({ scores, classes }: Top, labels: Int32Array): void {
     this.#addSelected(scores, classes, scores.length, labels);
@@ -114,7 +111,7 @@ export class MetricsAccumulator {
   /** Returns the metrics of everything added so far; more may be added afterwards. */
   result(): Metrics {
     const { pooled, perClass } = averagePrecisions(this.#predictions, this.sums.positives);
-    const [videos, unlabelled, hitAtOne, perr, loss] = (["videos", "videos_without_labels", "hit_at_one", "perr", "loss"] as const).map(
+    const [videos, unlabeled, hitAtOne, perr, loss] = (["videos", "videos_without_labels", "hit_at_one", "perr", "loss"] as const).map(
       (name) => this.sums[name][0],
     ) as [number, number, number, number, number];
     return {
@@ -124,7 +121,7 @@ export class MetricsAccumulator {
       map: perClass.reduce((sum, ap) => sum + ap, 0) / this.numClasses,
       loss: loss / videos,
       videos,
-      videos_without_labels: unlabelled,
+      videos_without_labels: unlabeled,
       aps: perClass,
     };
   }

@@ -4,7 +4,7 @@ import type { Interval } from "../base/interval.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { type Shard, shardContents } from "../data/shard.js";
-import { checkLabelled, encodeMetrics, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { checkLabeled, encodeMetrics, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { loadNetwork } from "../passes/frozen-weights.js";
 import { measure } from "../passes/measure.js";
 import { forwardStreamEvents, noVideosError, openReading } from "../passes/reading.js";
@@ -77,7 +77,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   let metrics = null as Metrics | null;
   const writeMetrics = async () => {
     // Checked here, because a resumed run whose batches are all done skips `measureRest`.
-    checkLabelled(accumulator, filelist, telemetry.log);
+    checkLabeled(accumulator, filelist, telemetry.log);
     // Called only once, because it sorts the predictions of all videos.
     metrics = accumulator.result();
     await writeFileAtomic(metricsFile, encodeMetrics(metrics));

@@ -5,7 +5,7 @@ import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/corrupt-records.js";
 import type { Shard } from "../data/shard.js";
 import type { BatchStream } from "../data/stream.js";
-import { checkLabelled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { checkLabeled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import type { Top } from "../evaluation/top-k.js";
 import { forwardStreamEvents, openReading } from "../passes/reading.js";
 import type { SkippedRecordReport } from "../passes/skipped-records.js";
@@ -65,18 +65,18 @@ export class GroundTruth {
   }
 
   /**
-   * Adds a video to the metrics: `top` is the average of `predictions`. Throws BAD_RESULTS if a predicted class is out of range, and if neither the user nor
-   * the predictions determine the number of classes.
+   * Adds a video to the metrics: `top` is the average of `predictions`. Throws BAD_RESULTS if a predicted class is not one of the model's classes, or if
+   * neither the user nor the predictions determine the number of classes.
    */
   add(id: string, top: Top, predictions: readonly Pick<Prediction, "classes">[], labels: Int32Array): void {
     const { numClasses, accumulator } = this.#measure(id, predictions, labels);
     const unknown = top.classes.find((c) => c >= numClasses);
     if (unknown !== undefined) {
-      throw new NextvladError("BAD_RESULTS", "the predicted class is out of range for the labeled shards", {
+      throw new NextvladError("BAD_RESULTS", "a predicted class is not one of the model's classes", {
         video: id,
         expected: `0 to ${numClasses - 1}`,
         found: unknown,
-        remedy: "use the config of the model that made the predictions, or --set MODEL.num_classes",
+        remedy: "use the config of the model that computed the predictions, or --set MODEL.num_classes",
       });
     }
     accumulator.addRanked(top, labels);
@@ -120,7 +120,7 @@ export class GroundTruth {
   metrics(): Omit<Metrics, "loss"> | null {
     if (this.#measured === null) return null;
     const { accumulator } = this.#measured;
-    checkLabelled(accumulator, this.#truth.filelist, this.#log);
+    checkLabeled(accumulator, this.#truth.filelist, this.#log);
     const { loss: _, ...metrics } = accumulator.result();
     return metrics;
   }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { decodeBytes, encodeBytes, escapeBytes } from "../base/byte-text.js";
-import { fileError, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
+import { fileError, NextvladError, type SerializedError, serializeError } from "../base/errors.js";
 import { openInput, readFully } from "../base/input.js";
 import { groupErrors } from "../base/problem-list.js";
 import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/corrupt-records.js";
@@ -166,7 +166,7 @@ class ShardContent {
   readonly #labelCounts = new Map<number, number>();
   readonly #ids: string[] = [];
   readonly #idsSeen = new Set<string>();
-  readonly #errors: SerialisedError[] = [];
+  readonly #errors: SerializedError[] = [];
   #labels = 0;
   #labeled = 0;
   readonly #segments = { videos: 0, segments: 0, classes: new Set<number>() };
@@ -272,14 +272,14 @@ class ShardContent {
     // A record with an invalid checksum was not counted by `add`.
     if (error.code === "CORRUPT_RECORD") this.#records++;
     this.#problems++;
-    if (this.#errors.length < MAX_LISTED_PROBLEMS) this.#errors.push(serialiseError(error));
+    if (this.#errors.length < MAX_LISTED_PROBLEMS) this.#errors.push(serializeError(error));
   }
 
   /** Records the corruption after which no more records can be found. */
   addEnd(error: NextvladError): void {
     this.#isReadToEnd = false;
     this.#problems++;
-    this.#errors.push(serialiseError(error));
+    this.#errors.push(serializeError(error));
   }
 
   summary() {

@@ -1,5 +1,5 @@
 import { escapeBytes } from "../base/byte-text.js";
-import { deserialiseError, type NextvladError } from "../base/errors.js";
+import { deserializeError, type NextvladError } from "../base/errors.js";
 import { groupErrors, listFirst } from "../base/problem-list.js";
 import { showPath, showText } from "../base/shown-value.js";
 import { describeRepeated, type RepeatedShard } from "../data/file-list.js";
@@ -70,7 +70,7 @@ function reportShard(shard: ShardResult) {
     problems: shard.problemCount,
     problems_by_code: Object.fromEntries(shard.problems),
     listed: shard.listed.map((error) => {
-      const { details, message } = deserialiseError(error);
+      const { details, message } = deserializeError(error);
       const { record = null, byteOffset = null, video = null, expected = null, found = null } = details;
       return {
         code: error.code,

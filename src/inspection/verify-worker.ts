@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { type ErrorCode, NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
+import { type ErrorCode, NextvladError, type SerializedError, serializeError } from "../base/errors.js";
 import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/corrupt-records.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle } from "../data/shard-reader.js";
@@ -36,7 +36,7 @@ export interface ShardPiece {
   /** The ID of each record. */
   readonly ids: PackedIds;
   /** Problems, at most MAX_LISTED_PROBLEMS over all pieces of a shard. */
-  readonly listed: readonly SerialisedError[];
+  readonly listed: readonly SerializedError[];
   /** Number of problems by code, listed or not. */
   readonly problems: Readonly<Partial<Record<ErrorCode, number>>>;
   /** Bytes of the file read so far. */
@@ -123,7 +123,7 @@ class PieceBuilder {
   readonly #listed: { left: number };
   readonly #startMs = performance.now();
   readonly #ids = new IdPacker();
-  readonly #errors: SerialisedError[] = [];
+  readonly #errors: SerializedError[] = [];
   readonly #problems: Partial<Record<ErrorCode, number>> = {};
   #videos = 0;
   #frames = 0;
@@ -149,15 +149,15 @@ class PieceBuilder {
   /** Records an invalid record. Its ID counts too, if it could be read. */
   addProblem(error: NextvladError): void {
     this.#ids.add(error.details.video ?? "");
-    this.#count(serialiseError(error));
+    this.#count(serializeError(error));
   }
 
   /** Records the error that ends the shard early. */
   addBreak(error: unknown): void {
-    this.#count(serialiseError(error));
+    this.#count(serializeError(error));
   }
 
-  #count(error: SerialisedError): void {
+  #count(error: SerializedError): void {
     this.#problems[error.code] = (this.#problems[error.code] ?? 0) + 1;
     if (this.#listed.left === 0) return;
     this.#listed.left--;

@@ -1,5 +1,5 @@
 import { decodeBytes } from "../base/byte-text.js";
-import { type ErrorCode, type NextvladError, type SerialisedError, serialiseError } from "../base/errors.js";
+import { type ErrorCode, type NextvladError, type SerializedError, serializeError } from "../base/errors.js";
 import { requireProcessLimits } from "../base/resource-limits.js";
 import { SlowWatch } from "../base/waiting.js";
 import type { Shard } from "../data/shard.js";
@@ -77,7 +77,7 @@ export class ShardResult {
   /** "unread": its end was not reached; "whole": read to its end; "broken": the rest after the last record cannot be read. */
   state: "unread" | "whole" | "broken" = "unread";
   /** Problems, at most MAX_LISTED_PROBLEMS. */
-  readonly listed: SerialisedError[] = [];
+  readonly listed: SerializedError[] = [];
   /** Number of problems by code, listed or not. */
   readonly problems = new Map<ErrorCode, number>();
 
@@ -105,7 +105,7 @@ export class ShardResult {
 
   /** Records the error of the thread that was reading the shard. */
   fail(error: NextvladError): void {
-    this.listed.push(serialiseError(error));
+    this.listed.push(serializeError(error));
     this.#count(error.code, 1);
     this.state = "broken";
   }

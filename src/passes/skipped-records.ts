@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { escapeBytes } from "../base/byte-text.js";
-import { type Damage, deserialiseError, type ErrorCode } from "../base/errors.js";
+import { type CorruptExtent, deserializeError, type ErrorCode } from "../base/errors.js";
 import type { SkippedRecord } from "../data/corrupt-records.js";
 import { IncidentList, shouldLog } from "../telemetry/incident-list.js";
 
@@ -15,7 +15,7 @@ interface CorruptRecord {
   readonly video: string | null;
   readonly code: ErrorCode;
   readonly what: string;
-  readonly left_out: Damage;
+  readonly left_out: CorruptExtent;
 }
 
 /**
@@ -51,7 +51,7 @@ export class SkippedRecordReport {
       if (!shouldLog(count)) continue;
       this.#log.warn(
         { code, ...details, ...(video === null ? {} : { video }), left_out: extent },
-        `skipped ${extent === "record" ? "a corrupt record" : "the rest of a corrupt shard"}: ${deserialiseError(error).message}`,
+        `skipped ${extent === "record" ? "a corrupt record" : "the rest of a corrupt shard"}: ${deserializeError(error).message}`,
       );
     }
   }

@@ -2,7 +2,7 @@ import { createRequire, Module } from "node:module";
 import nodeUtil from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { NextvladError } from "../base/errors.js";
-import { setUpCommand } from "../base/package.js";
+import { setupCommand } from "../base/package.js";
 
 /** The part of tfjs that is used. */
 export type Tfjs = Pick<
@@ -94,7 +94,7 @@ export async function loadTensorflow(useGpu: boolean | "auto"): Promise<Device> 
   if (useGpu === true && loaded.device.kind !== "gpu") {
     throw new NextvladError("NO_DEVICE", `use_gpu is True, but ${loaded.device.reason}`, {
       key: "use_gpu",
-      remedy: `check nvidia-smi and CUDA_VISIBLE_DEVICES, run NEXTVLAD_DEVICE=gpu ${setUpCommand()}, or use --use-gpu False (or auto)`,
+      remedy: `check nvidia-smi and CUDA_VISIBLE_DEVICES, run NEXTVLAD_DEVICE=gpu ${setupCommand()}, or use --use-gpu False (or auto)`,
     });
   }
   return loaded.device;
@@ -213,7 +213,7 @@ function notSetUp(cause: unknown): NextvladError {
   return new NextvladError(
     "NOT_SET_UP",
     `TensorFlow's library cannot be loaded: ${firstLine}`,
-    { remedy: `run: ${setUpCommand()}` },
+    { remedy: `run: ${setupCommand()}` },
     cause,
   );
 }

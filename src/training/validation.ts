@@ -1,7 +1,7 @@
 import { bestSnapshot, checkSnapshot, copyToBest, rewriteState } from "../checkpoints/snapshot.js";
 import { liesIn } from "../checkpoints/snapshot-layout.js";
 import { describeFileList } from "../data/file-list.js";
-import { checkLabelled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { checkLabeled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { modelSizes } from "../model/sizes.js";
 import { measure } from "../passes/measure.js";
@@ -64,6 +64,6 @@ async function validate({ config, options, state }: Training): Promise<Metrics |
   if (stopped) return null;
   const filelist = describeFileList(VALID.filelist);
   if (accumulator.sums.videos[0] === 0) throw noVideosError(filelist);
-  checkLabelled(accumulator, filelist, telemetry.log);
+  checkLabeled(accumulator, filelist, telemetry.log);
   return accumulator.result();
 }

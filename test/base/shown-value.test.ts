@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { NextvladError, serialiseError } from "../../src/base/errors.js";
+import { NextvladError, serializeError } from "../../src/base/errors.js";
 import { escapeJson, escapeLine, escapeText, showMessage, showPath, showText, showValue } from "../../src/base/shown-value.js";
 
 /** Inclusive ranges of code points that must never be printed, from the Unicode charts. */
@@ -89,7 +89,7 @@ describe("text in a message", () => {
     const long = "x".repeat(1_000_000);
     const all = new NextvladError("BAD_VIDEO", long, { file: long, video: long, key: long, parameter: long, expected: long, found: long });
     assert.ok(all.message.length < 8100);
-    assert.ok(JSON.stringify({ ...serialiseError(all).details, file: "" }).length < 6000);
+    assert.ok(JSON.stringify({ ...serializeError(all).details, file: "" }).length < 6000);
     assert.equal(all.details.video, long);
   });
 });

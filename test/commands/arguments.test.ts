@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { COMMAND_ALIASES, describeFlagAliases, FOREIGN_FLAGS, normaliseArguments } from "../../src/commands/arguments.js";
+import { COMMAND_ALIASES, describeFlagAliases, FOREIGN_FLAGS, normalizeArguments } from "../../src/commands/arguments.js";
 import { FLAG_ALIASES } from "../../src/commands/flags.js";
 import { findKey } from "../../src/config/keys.js";
 import { repository } from "../helpers/nextvlad.js";
@@ -17,7 +17,7 @@ const FLAGS = {
   digits: ["--out", "--seed"],
 };
 const flagsOf = new Map(Object.entries(FLAGS).map(([command, flags]) => [command, new Set(flags)]));
-const normalise = (...args: string[]): readonly string[] => normaliseArguments(args, flagsOf).args;
+const normalise = (...args: string[]): readonly string[] => normalizeArguments(args, flagsOf).args;
 
 test("underscores in flag names become dashes, those in values stay", () => {
   assert.deepEqual(
@@ -43,10 +43,10 @@ describe("aliases", () => {
       ["evaluate", "eval"],
       ["eval", "eval"],
     ] as const) {
-      const { args, command } = normaliseArguments([alias, "--filelist", "test"], flagsOf);
+      const { args, command } = normalizeArguments([alias, "--filelist", "test"], flagsOf);
       assert.deepEqual([args, command], [[name, "--filelist", "test"], name]);
     }
-    assert.deepEqual(normaliseArguments(["version"], flagsOf), { args: ["--version"], command: undefined, notes: [] });
+    assert.deepEqual(normalizeArguments(["version"], flagsOf), { args: ["--version"], command: undefined, notes: [] });
     assert.deepEqual(normalise("constructor"), ["constructor"]);
   });
 
@@ -108,7 +108,7 @@ describe("flags of other tools", () => {
       let refusals = 0;
       for (const [command, flags] of realFlags) {
         if (flags.has(flag)) continue;
-        const run = () => normaliseArguments([command, written], realFlags).args;
+        const run = () => normalizeArguments([command, written], realFlags).args;
         const isModelCommand = ["train", "eval", "infer"].includes(command);
         if (isModelCommand && (named.length === 0 || named.some((name) => flags.has(name)))) {
           assert.throws(run, { code: "BAD_USAGE", exitCode: 2, message });
@@ -117,11 +117,11 @@ describe("flags of other tools", () => {
       }
       assert.ok(refusals > 0, flag);
     }
-    const refused = (...args: string[]) => assert.throws(() => normaliseArguments(args, realFlags), { code: "BAD_USAGE" });
+    const refused = (...args: string[]) => assert.throws(() => normalizeArguments(args, realFlags), { code: "BAD_USAGE" });
     refused("train", "--validate");
     refused("infer", "--video_path=a_b");
-    assert.deepEqual(normaliseArguments(["eval", "--validate"], realFlags).args, ["eval", "--validate"]);
-    assert.deepEqual(normaliseArguments(["digits", "--feature_names", "a,b"], realFlags).args, ["digits", "--feature-names", "a,b"]);
+    assert.deepEqual(normalizeArguments(["eval", "--validate"], realFlags).args, ["eval", "--validate"]);
+    assert.deepEqual(normalizeArguments(["digits", "--feature_names", "a,b"], realFlags).args, ["digits", "--feature-names", "a,b"]);
   });
 
   test("have replacements that exist", () => {
@@ -135,7 +135,7 @@ describe("flags of other tools", () => {
   });
 
   test("--no_use_pyreader is accepted with a note", () => {
-    const { args, notes } = normaliseArguments(["train", "--no_use_pyreader", "--config", "x"], flagsOf);
+    const { args, notes } = normalizeArguments(["train", "--no_use_pyreader", "--config", "x"], flagsOf);
     assert.deepEqual([args, notes], [["train", "--config", "x"], ["--no-use-pyreader has no effect: worker threads always read ahead"]]);
   });
 });

@@ -6,7 +6,7 @@ import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
 import { quantize } from "../../src/conversion/features.js";
-import { type LabelledVideo, readFeatureFile, readLabelTable } from "../../src/conversion/own-features.js";
+import { type LabeledVideo, readFeatureFile, readLabelTable } from "../../src/conversion/own-features.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { encodeNpy } from "../helpers/npy.js";
 import { needsPython } from "../helpers/python.js";
@@ -111,7 +111,7 @@ function table(t: TestContext, text: string | Uint8Array): string {
   return file;
 }
 
-const withoutLines = (videos: readonly LabelledVideo[]) => videos.map(({ id, labels }) => [id, labels]);
+const withoutLines = (videos: readonly LabeledVideo[]) => videos.map(({ id, labels }) => [id, labels]);
 
 test("reads columns in any order and case, other columns, a byte-order mark, Windows line ends, blank lines, every separator", async (t) => {
   const file = table(t, '\uFEFFNote,LABELS,Id\r\nx,3 7,a\r\n"two\r\nlines","1,2",b\r\n\r\n,0;5|6,"c, d"\r\n,,e\r\n');

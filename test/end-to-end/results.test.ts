@@ -225,7 +225,7 @@ test("files that do not match are an error, and nothing is written", async () =>
     [[short, ...truth], /short\.jsonl lacks 2 videos that .*validate\.list has: video100, video101\./],
     [[double, whole], /double\.jsonl, video video107: the video occurs twice/],
     [[whole, double], /double\.jsonl, video video107: the video occurs twice/],
-    [[other, ...truth], /video video100: the predicted class is out of range for the labeled shards \(expected 0 to 5, found 9\d\)/],
+    [[other, ...truth], /video video100: a predicted class is not one of the model's classes \(expected 0 to 5, found 9\d\)/],
     [[config], /config\.yaml, line 1: invalid predictions of a video/],
     [[at("names.txt")], /names\.txt: not a result file/],
     [[at("none.pkl")], /none\.pkl: file not found/],

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import type { Logger } from "pino";
 import { NextvladError } from "../../src/base/errors.js";
 import { createRandom } from "../../src/base/random.js";
-import { checkLabelled, encodeMetrics, type Metrics, MetricsAccumulator } from "../../src/evaluation/metrics.js";
+import { checkLabeled, encodeMetrics, type Metrics, MetricsAccumulator } from "../../src/evaluation/metrics.js";
 import { TopSelector } from "../../src/evaluation/top-k.js";
 import { encodeSums, restoreSums } from "../../src/passes/partial-state.js";
 
@@ -268,13 +268,13 @@ test("videos without labels are counted with a warning; without any label it is 
   const metrics = new MetricsAccumulator(2);
   metrics.add(Float32Array.of(0.5, 0.6, 0.7, 0.1), [new Int32Array(), new Int32Array()]);
   const message = /^shards\.list: cannot compute metrics: none of the 2 videos has a label\./;
-  assert.throws(() => checkLabelled(metrics, "shards.list", log), { code: "BAD_LABELS", message });
+  assert.throws(() => checkLabeled(metrics, "shards.list", log), { code: "BAD_LABELS", message });
   metrics.add(Float32Array.of(0.2, 0.3), [Int32Array.of(1)]);
-  checkLabelled(metrics, "shards.list", log);
+  checkLabeled(metrics, "shards.list", log);
   assert.deepEqual(warnings, ["shards.list: 2 of 3 videos have no labels; they count as misses"]);
   assert.match(encodeMetrics(metrics.result()), /"videos": 3,\n "videos_without_labels": 2,/);
   const whole = new MetricsAccumulator(2);
   whole.add(Float32Array.of(0.2, 0.3), [Int32Array.of(1)]);
-  checkLabelled(whole, "shards.list", log);
+  checkLabeled(whole, "shards.list", log);
   assert.equal(warnings.length, 1);
 });
