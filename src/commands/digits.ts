@@ -1,14 +1,14 @@
 import type { DigitsFlags } from "./flags.js";
-import { prepareFolder, undoFolders } from "./folder.js";
 import { printLines, printToStderr } from "./output.js";
+import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 
 /** `nextvlad digits`: writes the shards, reports progress on stderr, and prints the files; returns the exit code. */
 export function runDigits(flags: DigitsFlags): Promise<number> {
-  return undoFolders(flags.out, () => writeDigits(flags));
+  return removeDirectoriesOnError(flags.out, () => writeDigits(flags));
 }
 
 async function writeDigits(flags: DigitsFlags): Promise<number> {
-  await prepareFolder(flags.out);
+  await prepareDirectory(flags.out);
   const { generateDigits } = await import("../digits/generate.js");
   const { files } = await generateDigits({
     out: flags.out,

@@ -9,8 +9,8 @@ import type { EnsembleOutcome } from "../inference/ensemble.js";
 import type { Truth } from "../inference/ground-truth.js";
 import { type ResultKind, resultStem } from "../results/result-formats.js";
 import type { EnsembleFlags } from "./flags.js";
-import { undoFolders } from "./folder.js";
 import { printLines } from "./output.js";
+import { removeDirectoriesOnError } from "./output-directory.js";
 import { preflightEnsemble } from "./preflight.js";
 import { checkLabels, formatFiles, refuseForeignResults, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
@@ -32,7 +32,7 @@ export async function runEnsemble(given: readonly string[], flags: EnsembleFlags
     metrics: filelist === undefined ? null : `${stem("ensemble_metrics")}.json`,
   };
   await refuseForeignResults(planned, flags.overwrite, files);
-  return undoFolders(flags.saveDir, () =>
+  return removeDirectoriesOnError(flags.saveDir, () =>
     averageFiles(files, weights, filelist === undefined ? flags : { ...flags, filelist: withShards(filelist, given) }),
   );
 }

@@ -4,8 +4,8 @@ import { describeFileList } from "../data/file-list.js";
 import { type ResultFormat, type ResultKind, resultStem } from "../results/result-formats.js";
 import { findConfig, logConfig } from "./configuration.js";
 import { configOverrides, type EvalFlags } from "./flags.js";
-import { undoFolders } from "./folder.js";
 import { printLines } from "./output.js";
+import { removeDirectoriesOnError } from "./output-directory.js";
 import { formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
 import { checkLabels, formatFiles, refuseForeignResults, resultTarget } from "./result-files.js";
@@ -17,7 +17,7 @@ export async function runEval(flags: EvalFlags): Promise<number> {
   const formats = flags.predictions === true ? (["pickle"] as const) : (flags.predictions ?? []);
   checkLabels(flags.labels, formats);
   const weights = await openNamedWeights(flags.weights);
-  return undoFolders(flags.saveDir, () => evaluateWeights(weights, formats, flags)).finally(() => weights.close());
+  return removeDirectoriesOnError(flags.saveDir, () => evaluateWeights(weights, formats, flags)).finally(() => weights.close());
 }
 
 async function evaluateWeights(weights: WeightSource, formats: readonly ResultFormat[], flags: EvalFlags): Promise<number> {

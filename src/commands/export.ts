@@ -5,15 +5,15 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/keys.js";
 import { findConfig } from "./configuration.js";
 import type { ExportFlags } from "./flags.js";
-import { prepareFolder, undoFolders } from "./folder.js";
 import { printLines, printToStderr } from "./output.js";
+import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 import { carriesConfig, describeWeights, openNamedWeights } from "./weights.js";
 
 /** `nextvlad export`: writes the weights in the requested format, describes them on stderr, and prints the files; returns the exit code. */
 export async function runExport(flags: ExportFlags): Promise<number> {
   const { supportsOptimizer } = await import("../checkpoints/export.js");
   const weights = await openNamedWeights(flags.weights, supportsOptimizer(flags.format) ? { optimizer: "if present" } : {});
-  return undoFolders(flags.out, () => exportFrom(weights, flags)).finally(() => weights.close());
+  return removeDirectoriesOnError(flags.out, () => exportFrom(weights, flags)).finally(() => weights.close());
 }
 
 async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<number> {
@@ -21,7 +21,7 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
   const config = await findConfig(flags, [], weights);
   printToStderr(...describeWeights(weights, flags, config));
   const isStreamed = await isStream(flags.out);
-  if (!isStreamed) await prepareFolder(dirname(flags.out));
+  if (!isStreamed) await prepareDirectory(dirname(flags.out));
   const { files, optimizer } = await exportWeights({
     weights,
     format: flags.format,

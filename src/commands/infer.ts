@@ -4,8 +4,8 @@ import { describeFileList } from "../data/file-list.js";
 import { resultStem } from "../results/result-formats.js";
 import { findConfig, givenBatchSize, logConfig } from "./configuration.js";
 import { configOverrides, type InferFlags } from "./flags.js";
-import { undoFolders } from "./folder.js";
 import { printLines } from "./output.js";
+import { removeDirectoriesOnError } from "./output-directory.js";
 import { formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
 import { checkLabels, formatFiles, refuseForeignResults, resultTarget } from "./result-files.js";
@@ -16,7 +16,7 @@ import { describeWeights, openNamedWeights } from "./weights.js";
 export async function runInfer(flags: InferFlags): Promise<number> {
   checkLabels(flags.labels, flags.format);
   const weights = await openNamedWeights(flags.weights);
-  return undoFolders(flags.saveDir, () => inferWith(weights, flags)).finally(() => weights.close());
+  return removeDirectoriesOnError(flags.saveDir, () => inferWith(weights, flags)).finally(() => weights.close());
 }
 
 async function inferWith(weights: WeightSource, flags: InferFlags): Promise<number> {

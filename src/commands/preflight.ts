@@ -8,7 +8,7 @@ import type { Shard } from "../data/shard.js";
 import { videoShape } from "../data/video.js";
 import { joinProblems, type Needs, preflight, problemOf } from "../inspection/preflight.js";
 import type { EvalFlags, InferFlags, TrainFlags } from "./flags.js";
-import { prepareFolder } from "./folder.js";
+import { prepareDirectory } from "./output-directory.js";
 
 /** Result of the checks before a run. */
 export interface Preflight {
@@ -99,10 +99,13 @@ export async function preflightEnsemble({ MODEL, TEST }: Config, list: FileList,
 }
 
 async function check(saveDir: string, needs: Needs, otherProblems: readonly NextvladError[] = []): Promise<Preflight> {
-  const folderProblem = await problemOf(prepareFolder(saveDir));
-  const { lists, problems, warnings, notes } = await preflight(folderProblem === null ? needs : { ...needs, space: null }, process.cwd());
-  const error = joinProblems([...(folderProblem === null ? [] : [folderProblem]), ...problems, ...otherProblems]);
-  if (folderProblem !== null && error !== null) throw error;
+  const directoryProblem = await problemOf(prepareDirectory(saveDir));
+  const { lists, problems, warnings, notes } = await preflight(
+    directoryProblem === null ? needs : { ...needs, space: null },
+    process.cwd(),
+  );
+  const error = joinProblems([...(directoryProblem === null ? [] : [directoryProblem]), ...problems, ...otherProblems]);
+  if (directoryProblem !== null && error !== null) throw error;
   return {
     requireReady(log) {
       for (const note of notes) log.info(note);

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { reportWaits } from "../base/waiting.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
-import { prepareFolder, undoFolders } from "./folder.js";
+import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 import { watchSignals } from "./signals.js";
 
 /** What a command's work receives: telemetry, and requests to stop or save. */
@@ -28,7 +28,7 @@ export async function runIn<T extends { readonly stopped: boolean }>(
   logName: string,
   work: (run: Run) => Promise<T>,
 ): Promise<RunResult<T>> {
-  return undoFolders(directory, () => runInDirectory(directory, logName, work));
+  return removeDirectoriesOnError(directory, () => runInDirectory(directory, logName, work));
 }
 
 async function runInDirectory<T extends { readonly stopped: boolean }>(
@@ -36,7 +36,7 @@ async function runInDirectory<T extends { readonly stopped: boolean }>(
   logName: string,
   work: (run: Run) => Promise<T>,
 ): Promise<RunResult<T>> {
-  await prepareFolder(directory);
+  await prepareDirectory(directory);
   const { createTelemetry } = await import("../telemetry/telemetry.js");
   const telemetry = await createTelemetry({ logFile: join(directory, logName) });
   const watch = watchSignals((message) => telemetry.log.warn(message));

@@ -6,8 +6,8 @@ import type { TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
 import { wantsRandomSeed } from "./flag-values.js";
 import { configOverrides, type TrainFlags } from "./flags.js";
-import { prepareFolder, undoFolders } from "./folder.js";
 import { printLines } from "./output.js";
+import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 import { preflightTraining, type StartWeights } from "./preflight.js";
 import { resumeCommand } from "./resume-command.js";
 import { runIn } from "./run.js";
@@ -20,7 +20,7 @@ const START_FLAGS = ["--resume-step", "--pretrain", "--overwrite"];
 export async function runTrain(flags: TrainFlags): Promise<number> {
   const resumePoint = await resolveResume(flags);
   const start = await openStart(resumePoint.path, flags.pretrain ?? null);
-  return undoFolders(flags.saveDir, () => trainFrom(start, resumePoint, flags)).finally(() => closeStart(start));
+  return removeDirectoriesOnError(flags.saveDir, () => trainFrom(start, resumePoint, flags)).finally(() => closeStart(start));
 }
 
 async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }: ResumePoint, flags: TrainFlags): Promise<number> {
@@ -105,7 +105,7 @@ async function resolveResume({ resume, saveDir, config }: TrainFlags): Promise<R
 async function withSaveDir(saveDir: string, work: (lock: DirectoryLock, swept: readonly string[]) => Promise<number>): Promise<number> {
   const { lockDirectory } = await import("../base/lock.js");
   const { removeLeftovers } = await import("../base/leftovers.js");
-  await prepareFolder(saveDir);
+  await prepareDirectory(saveDir);
   const lock = await lockDirectory(saveDir);
   try {
     return await work(lock, await removeLeftovers(saveDir));

@@ -2,43 +2,43 @@ import { access, constants, lstat, readlink, rmdir, stat, statfs } from "node:fs
 import { dirname, resolve } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { makeDirectory } from "../base/files.js";
+import { describeKind } from "../base/output-checks.js";
 
 /**
- * Runs `work`, which may create the folder and its parents. If it throws, removes the folders that did not exist before and are empty, so that a command that
+ * Runs `work`, which may create the directory and its parents. If it throws, removes those that did not exist before and are empty, so that a command that
  * fails at its start leaves nothing behind.
  */
-export async function undoFolders<T>(path: string, work: () => Promise<T>): Promise<T> {
-  const missing = await missingFolders(resolve(path));
+export async function removeDirectoriesOnError<T>(path: string, work: () => Promise<T>): Promise<T> {
+  const missing = await missingDirectories(resolve(path));
   try {
     return await work();
   } catch (error) {
-    for (const folder of missing) await rmdir(folder).catch(() => undefined);
+    for (const directory of missing) await rmdir(directory).catch(() => undefined);
     throw error;
   }
 }
 
-/** Returns the missing folders among `path` and its parents, deepest first. */
-async function missingFolders(path: string): Promise<readonly string[]> {
-  const isThere = await stat(path).then(
+/** Returns the missing directories among `path` and its parents, deepest first. */
+async function missingDirectories(path: string): Promise<readonly string[]> {
+  const exists = await stat(path).then(
     () => true,
     () => false,
   );
-  return isThere || dirname(path) === path ? [] : [path, ...(await missingFolders(dirname(path)))];
+  return exists || dirname(path) === path ? [] : [path, ...(await missingDirectories(dirname(path)))];
 }
 
-/** Creates a folder for results if it is missing, before any long computation. Throws FILE_UNWRITABLE if it cannot be created or written to. */
-export async function prepareFolder(path: string): Promise<void> {
+/** Creates a directory for results if it is missing, before any long computation. Throws FILE_UNWRITABLE if it cannot be created or written to. */
+export async function prepareDirectory(path: string): Promise<void> {
   const found = await stat(path).catch(() => null);
   if (found !== null && !found.isDirectory()) {
-    const kind = found.isFile() ? "a file" : "a device, pipe or socket";
     const remedy = found.isFile() ? "use another path, or move the file" : "use another path";
-    throw new NextvladError("FILE_UNWRITABLE", `expected a directory, found ${kind}`, { file: path, remedy });
+    throw new NextvladError("FILE_UNWRITABLE", `expected a directory, found ${describeKind(found)}`, { file: path, remedy });
   }
   try {
     await makeDirectory(path);
     await access(path, constants.W_OK | constants.X_OK);
   } catch (error) {
-    throw await folderError(path, error);
+    throw await directoryError(path, error);
   }
   const kernel = await kernelFileSystem(path);
   if (kernel !== null) throw kernelError(path, kernel);
@@ -68,8 +68,8 @@ function kernelError(path: string, kernel: string, cause?: unknown): NextvladErr
   return new NextvladError("FILE_UNWRITABLE", what, { file: path, remedy: "use a directory on a disk" }, cause);
 }
 
-/** Returns the FILE_UNWRITABLE error for a folder that cannot be created or written to. */
-async function folderError(path: string, cause: unknown): Promise<NextvladError> {
+/** Returns the FILE_UNWRITABLE error for a directory that cannot be created or written to. */
+async function directoryError(path: string, cause: unknown): Promise<NextvladError> {
   const kernel = await kernelFileSystem(path);
   if (kernel !== null) return kernelError(path, kernel, cause);
   const link = await lstat(path).then(
