@@ -28,7 +28,7 @@ async function loadedScripts(context: Parameters<typeof temporaryFolder>[0], arg
   return urls;
 }
 
-describe("help", { concurrency: 2 }, () => {
+describe("help, as npm run docs writes it to test/commands/help,", { concurrency: 2 }, () => {
   for (const command of ["nextvlad", "train", "eval", "infer", "export", "ensemble", "digits", "convert", "verify", "inspect", "setup"]) {
     test(`of ${command}`, async () => {
       const ended = await runNextvlad(command === "nextvlad" ? ["--help"] : [command, "--help"]);

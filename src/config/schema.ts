@@ -2,20 +2,18 @@ import { z } from "zod";
 import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../base/numbers.js";
 import {
   byteSize,
-  corruptPolicy,
+  type CorruptPolicy,
+  choice,
   device,
   fileList,
   fraction,
   integer,
   modelName,
   namePair,
-  nanPolicy,
   nonNegative,
   nullable,
   path,
   positive,
-  precision,
-  trainingPrecision,
   type ValueType,
 } from "./value-types.js";
 
@@ -42,10 +40,14 @@ const filelist = (fallback: string) =>
 const readers = () => key(integer(1, 64), 2, "threads that read shards; the order of the videos does not depend on it");
 const TF32 = "tf32 is faster on a GPU and rounds the factors to 10 bits";
 const readingPrecision = () =>
-  key(precision, "float32", `precision of matrix products: ${TF32}; int16 and int8 are faster on the CPU and quantize the first weights`);
+  key(
+    choice("float32", "tf32", "int16", "int8"),
+    "float32",
+    `precision of matrix products: ${TF32}; int16 and int8 are faster on the CPU and quantize the first weights`,
+  );
 const onCorrupt = (scope = "") =>
   key(
-    corruptPolicy,
+    choice("error", "skip-record", "skip-shard") satisfies ValueType<CorruptPolicy>,
     "error",
     `corrupt data in shards${scope}: fail, skip the record (the rest of the shard if no next record is found), or skip the rest of the shard`,
   );
@@ -113,13 +115,13 @@ const TRAIN = z
     gradient_clip: key(nullable(positive), null, "maximum norm of each variable's gradient (as in the paper's code); null for no clipping"),
     gradient_clip_norm: key(nullable(nonNegative), null, "no effect, as in PaddleVideo; use gradient_clip to clip gradients"),
     use_gpu: useGpu(),
-    precision: key(trainingPrecision, "float32", `precision of matrix products: ${TF32}`),
+    precision: key(choice("float32", "tf32"), "float32", `precision of matrix products: ${TF32}`),
     num_gpus: key(integer(0), 1, "no effect: training uses one device, and batch_size is the total"),
     batch_size: key(integer(1), 160, "batch size"),
     filelist: filelist("train.list"),
     num_readers: readers(),
     on_corrupt: onCorrupt(", in validation too"),
-    on_nan: key(nanPolicy, "stop", "NaN or Inf in the loss: stop, or skip the update of the batch"),
+    on_nan: key(choice("stop", "skip-batch"), "stop", "NaN or Inf in the loss: stop, or skip the update of the batch"),
     shuffle_buffer: key(integer(1), 1024, "size of the shuffle buffer in videos; 1 for the order of the shards"),
     seed: key(integer(0, 2 ** 32 - 1), 0, "seed of the initial weights, the order of the videos, and dropout"),
   })

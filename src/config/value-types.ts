@@ -122,28 +122,16 @@ export const device: ValueType<boolean | "auto"> = {
   expected: "True, False or auto",
 };
 
-/** Precision of matrix products in training. */
-export const trainingPrecision: ValueType<"float32" | "tf32"> = { schema: z.enum(["float32", "tf32"]), expected: "float32 or tf32" };
-
-/** Precision of matrix products in evaluation and inference. */
-export const precision: ValueType<"float32" | "tf32" | "int16" | "int8"> = {
-  schema: z.enum(["float32", "tf32", "int16", "int8"]),
-  expected: "float32, tf32, int16 or int8",
-};
+/** One of several words: `choice("stop", "skip-batch")`. */
+export function choice<const T extends readonly [string, string, ...string[]]>(...words: T): ValueType<T[number]> {
+  return { schema: z.enum(words), expected: `${words.slice(0, -1).join(", ")} or ${words.at(-1) as string}` };
+}
 
 /**
  * What to do about corrupt data in a shard. "error": the run ends. "skip-record": skips the record, or the rest of the shard if the next record cannot be found
  * (an invalid length, a truncated file, corrupt compression). "skip-shard": skips the rest of the shard at the first corrupt record.
  */
 export type CorruptPolicy = "error" | "skip-record" | "skip-shard";
-
-export const corruptPolicy: ValueType<CorruptPolicy> = {
-  schema: z.enum(["error", "skip-record", "skip-shard"]),
-  expected: "error, skip-record or skip-shard",
-};
-
-/** What to do about a non-finite loss. */
-export const nanPolicy: ValueType<"stop" | "skip-batch"> = { schema: z.enum(["stop", "skip-batch"]), expected: "stop or skip-batch" };
 
 /** The models, by MODEL.name; the first is the default. */
 export const MODEL_NAMES = ["NEXTVLAD", "NETVLAD"] as const;

@@ -147,6 +147,7 @@ test("a glob that the shell expanded selects all its shards", async () => {
   assert.equal((JSON.parse(readFileSync(at("glob/NEXTVLAD_eval_result.json"), "utf8")) as { videos: number }).videos, 40);
   const log = readFileSync(at("glob/eval.log.jsonl"), "utf8");
   assert.ok(log.includes(JSON.stringify(shards)), log);
+  assert.match(log, /"hit_at_one":[\d.]+,"perr":[\d.]+,"gap":[\d.]+,"map":[\d.]+,"loss":[\d.]+,"videos":40,.*\[EVAL\] 40 videos, GAP = /);
   assert.match(
     await run("ensemble", "--filelist", ...shards, at("glob/NEXTVLAD_infer_result.csv"), "--config", config, ...files),
     /videos: 40\navg_hit_at_one/,
