@@ -46,7 +46,7 @@ export async function preflightTraining(config: Config, flags: TrainFlags, { res
         ? { file: MODEL.eigen_file, features: MODEL.video_feature_size }
         : null,
     space: {
-      folder: flags.saveDir,
+      directory: flags.saveDir,
       snapshots: await countSnapshots(config, flags, resume),
       model: MODEL,
       reusable: flags.overwrite || flags.keep !== undefined ? await listSnapshots(flags.saveDir) : [],

@@ -47,7 +47,7 @@ export interface FoundShards {
  * Returns the shards that `list` names, with absolute paths: the lines of a file list, the matches of a glob (`train*.tfrecord`, each file once), or a single
  * shard. The list may come from a pipe: `-` is standard input, and a path may be a FIFO, such as `<(ls *.tfrecord)`. A pipe can be read only once.
  * A shard is returned as often as the list names it. Blank lines and `#` comments are skipped. A `~` at the start of a line is the home directory. Relative
- * paths are resolved from `cwd`, then from the list's own folder.
+ * paths are resolved from `cwd`, then from the list's own directory.
  * Throws FILE_MISSING (one error for all missing files), FILE_UNREADABLE, and BAD_FILE_LIST if there is no shard in the list, it is or names a directory, it
  * names a URL or a path that is not UTF-8, or it is a pipe whose content is not text.
  */
@@ -102,7 +102,7 @@ async function matchPattern(pattern: string, cwd: string): Promise<FoundShards> 
   return { shards: files.map(({ path, stats }) => shardAt(path, stats)), repeated: [], problem: null, warnings };
 }
 
-/** Returns a warning about shards that a list names more than once; null if there are none. */
+/** Returns a warning about the `repeated` shards, which a list names more than once; null if `repeated` is empty. */
 export function describeRepeated(list: FileList, repeated: readonly RepeatedShard[]): string | null {
   if (repeated.length === 0) return null;
   const named = listFirst(repeated.map(({ path, times }) => `${path} ${times} times`));
@@ -173,7 +173,7 @@ function parseLines(bytes: Buffer, list: string): string[] {
   throw new NextvladError("BAD_FILE_LIST", "the list contains a path that is not UTF-8", { file: list, found: escapeBytes(lossy), remedy });
 }
 
-async function resolveLines(bytes: Buffer, list: string, folders: readonly string[]): Promise<FoundShards> {
+async function resolveLines(bytes: Buffer, list: string, directories: readonly string[]): Promise<FoundShards> {
   const lines = parseLines(bytes, list);
   if (lines.length === 0) {
     throw new NextvladError("BAD_FILE_LIST", "the list contains no shards", { file: list, remedy: "write one path per line" });
@@ -183,7 +183,7 @@ async function resolveLines(bytes: Buffer, list: string, folders: readonly strin
     const remedy = urlRemedy(line);
     if (remedy !== null) throw new NextvladError("BAD_FILE_LIST", URL_PROBLEM, { file: list, found: showText(line), remedy });
   }
-  const found = await locateAll(unique, folders);
+  const found = await locateAll(unique, directories);
   const located = new Map(found.map((each) => [each.line, each]));
   const directory = found.find(({ kind }) => kind === "directory");
   if (directory !== undefined) {
@@ -197,7 +197,7 @@ async function resolveLines(bytes: Buffer, list: string, folders: readonly strin
     const { kind, path, stats } = located.get(line) as Located;
     return kind === "missing" ? [] : [shardAt(path, stats)];
   });
-  const problem = missing.length === 0 ? null : missingFiles(missing, found.length, list, folders);
+  const problem = missing.length === 0 ? null : missingFiles(missing, found.length, list, directories);
   return { shards, repeated: findRepeated(shards), problem, warnings: [] };
 }
 
@@ -215,31 +215,31 @@ interface Located extends Examined {
 /** Maximum number of paths examined concurrently: each pending call takes some kilobytes. */
 const LOCATED_AT_A_TIME = 256;
 
-async function locateAll(lines: readonly string[], folders: readonly string[]): Promise<readonly Located[]> {
+async function locateAll(lines: readonly string[], directories: readonly string[]): Promise<readonly Located[]> {
   const found: Located[] = [];
   for (let start = 0; start < lines.length; start += LOCATED_AT_A_TIME) {
-    found.push(...(await Promise.all(lines.slice(start, start + LOCATED_AT_A_TIME).map((line) => locate(line, folders)))));
+    found.push(...(await Promise.all(lines.slice(start, start + LOCATED_AT_A_TIME).map((line) => locate(line, directories)))));
   }
   return found;
 }
 
-/** Locates a line's file in the first folder that contains it. */
-async function locate(line: string, folders: readonly string[]): Promise<Located> {
-  for (const folder of folders) {
-    const path = resolve(folder, expandHome(line));
+/** Locates a line's file in the first directory that contains it. */
+async function locate(line: string, directories: readonly string[]): Promise<Located> {
+  for (const directory of directories) {
+    const path = resolve(directory, expandHome(line));
     const found = await examine(path);
     if (found.kind !== "missing") return { line, path, ...found };
   }
   return { line, path: line, kind: "missing", stats: null };
 }
 
-function missingFiles(missing: readonly string[], total: number, list: string, folders: readonly string[]): NextvladError {
+function missingFiles(missing: readonly string[], total: number, list: string, directories: readonly string[]): NextvladError {
   return new NextvladError(
     "FILE_MISSING",
     `${missing.length} of the list's ${total} files not found: ${listFirst(missing.map(showPath))}`,
     {
       file: list,
-      remedy: `check the paths; relative ones are resolved from ${[...new Set(folders)].join(", then from ")}`,
+      remedy: `check the paths; relative ones are resolved from ${[...new Set(directories)].join(", then from ")}`,
     },
   );
 }

@@ -7,9 +7,9 @@ import { NextvladError } from "../base/errors.js";
 export interface GlobMatches {
   /** Each file once, under its absolute path, sorted by name. */
   readonly files: readonly MatchedFile[];
-  /** Number of further paths that lead to a file or folder that is already matched. */
+  /** Number of further paths that lead to a file or directory that is already matched. */
   readonly duplicates: number;
-  /** Folders that cannot be read, each with its error code. */
+  /** Directories that cannot be read, each with its error code. */
   readonly unreadable: readonly string[];
 }
 
@@ -26,8 +26,8 @@ export function isGlob(path: string): boolean {
 
 /**
  * Finds the files that match a pattern. `*` and `?` match any characters except `/`, `[a-f]` and `[!a-f]` match one character of a set, and a part `**` matches
- * any number of folders. Names that start with a dot match only a part that does. Links are followed. Files and folders are identified by device and inode, so
- * link cycles terminate, and a file reached by several paths is one match: under the path without links, or else under the first path.
+ * any number of directories. Names that start with a dot match only a part that does. Links are followed. Files and directories are identified by device and
+ * inode, so link cycles terminate, and a file reached by several paths is one match: under the path without links, or else under the first path.
  * Throws BAD_FILE_LIST if a matching name is not UTF-8.
  */
 export async function expandGlob(pattern: string, cwd: string): Promise<GlobMatches> {
@@ -37,7 +37,7 @@ export async function expandGlob(pattern: string, cwd: string): Promise<GlobMatc
   return walk.matches();
 }
 
-/** One part of a pattern: any number of folders, a literal name, or a predicate on names. */
+/** One part of a pattern: any number of directories, a literal name, or a predicate on names. */
 type Part = "**" | { readonly name: string } | { readonly test: (name: string) => boolean };
 
 async function toPart(part: string): Promise<Part> {
@@ -56,22 +56,22 @@ async function toPart(part: string): Promise<Part> {
   return { test: (name) => matcher.match(name) };
 }
 
-/** A folder whose entries are matched against the parts from `next` on. */
+/** A directory whose entries are matched against the parts from `next` on. */
 interface Place {
-  readonly folder: string;
+  readonly directory: string;
   readonly next: number;
 }
 
 /** A breadth-first walk that follows links only after everything reachable without them has been visited. */
 class Walk {
   readonly #parts: readonly Part[];
-  /** Each visited folder, by part and identity. */
+  /** Each visited directory, by part and identity. */
   readonly #visited = new Map<string, MatchedFile>();
   /** Each matched file, by identity. */
   readonly #files = new Map<string, MatchedFile>();
   readonly #duplicates = new Set<string>();
   readonly #unreadable = new Set<string>();
-  /** Links to folders and to files that have not been followed yet. */
+  /** Links to directories and to files that have not been followed yet. */
   #links: Place[] = [];
   #fileLinks: string[] = [];
 
@@ -80,7 +80,7 @@ class Walk {
   }
 
   async from(root: string): Promise<void> {
-    let places: Place[] = [{ folder: root, next: 0 }];
+    let places: Place[] = [{ directory: root, next: 0 }];
     while (places.length > 0) {
       places = await this.#visit(places);
       if (places.length > 0) continue;
@@ -95,21 +95,21 @@ class Walk {
     return { files, duplicates: this.#duplicates.size, unreadable: [...this.#unreadable].sort(byName) };
   }
 
-  /** Matches the entries of folders. Returns the folders to visit next, without links. */
+  /** Matches the entries of directories. Returns the directories to visit next, without links. */
   async #visit(places: readonly Place[]): Promise<Place[]> {
     const fresh = await this.#unvisited(places);
     const found = await Promise.all(fresh.map((place) => this.#match(place)));
     await this.#addFiles(found.flatMap(({ files }) => files));
-    return found.flatMap(({ folders }) => folders);
+    return found.flatMap(({ directories }) => directories);
   }
 
-  /** Returns the places that have not been visited, each folder once. */
+  /** Returns the places that have not been visited, each directory once. */
   async #unvisited(places: readonly Place[]): Promise<Place[]> {
-    const sorted = places.toSorted((a, b) => byName(a.folder, b.folder));
-    const identities = await Promise.all(sorted.map(({ folder }) => identify(folder)));
-    return sorted.filter(({ folder, next }, i) => {
+    const sorted = places.toSorted((a, b) => byName(a.directory, b.directory));
+    const identities = await Promise.all(sorted.map(({ directory }) => identify(directory)));
+    return sorted.filter(({ directory, next }, i) => {
       const { key, stats } = identities[i] as Identity;
-      return this.#isFirst(this.#visited, `${next} ${key}`, { path: folder, stats });
+      return this.#isFirst(this.#visited, `${next} ${key}`, { path: directory, stats });
     });
   }
 
@@ -130,34 +130,35 @@ class Walk {
     return first === undefined;
   }
 
-  async #match({ folder, next }: Place): Promise<{ readonly files: string[]; readonly folders: Place[] }> {
+  async #match({ directory, next }: Place): Promise<{ readonly files: string[]; readonly directories: Place[] }> {
     const part = this.#parts[next];
     const isLast = next === this.#parts.length - 1;
-    const [files, folders]: [string[], Place[]] = [[], []];
-    if (part === undefined) return { files, folders };
-    if (part !== "**" && "name" in part && !isLast) return { files, folders: [{ folder: resolve(folder, part.name), next: next + 1 }] };
-    if (part === "**" && !isLast) folders.push({ folder, next: next + 1 });
-    for (const entry of await this.#list(folder)) {
-      const path = join(folder, entry.name);
+    const [files, directories]: [string[], Place[]] = [[], []];
+    if (part === undefined) return { files, directories };
+    if (part !== "**" && "name" in part && !isLast)
+      return { files, directories: [{ directory: resolve(directory, part.name), next: next + 1 }] };
+    if (part === "**" && !isLast) directories.push({ directory, next: next + 1 });
+    for (const entry of await this.#list(directory)) {
+      const path = join(directory, entry.name);
       const matches = part === "**" ? !entry.name.startsWith(".") : "name" in part ? entry.name === part.name : part.test(entry.name);
       if (!matches) continue;
       const isLink = entry.isSymbolicLink();
-      const isFolder = isLink ? await isFolderAt(path) : entry.isDirectory();
-      if (isFolder ? part === "**" || !isLast : isLast) await assertUtf8Name(path, entry.name);
-      if (!isFolder && isLast) (isLink ? this.#fileLinks : files).push(path);
-      if (isFolder && (part === "**" || !isLast))
-        (isLink ? this.#links : folders).push({ folder: path, next: part === "**" ? next : next + 1 });
+      const isDirectory = isLink ? await isDirectoryAt(path) : entry.isDirectory();
+      if (isDirectory ? part === "**" || !isLast : isLast) await assertUtf8Name(path, entry.name);
+      if (!isDirectory && isLast) (isLink ? this.#fileLinks : files).push(path);
+      if (isDirectory && (part === "**" || !isLast))
+        (isLink ? this.#links : directories).push({ directory: path, next: part === "**" ? next : next + 1 });
     }
-    return { files, folders };
+    return { files, directories };
   }
 
-  /** Returns the entries of a folder; none if it does not exist or cannot be read. */
-  async #list(folder: string): Promise<Dirent[]> {
+  /** Returns the entries of a directory; none if it does not exist or cannot be read. */
+  async #list(directory: string): Promise<Dirent[]> {
     try {
-      return await readdir(folder, { withFileTypes: true });
+      return await readdir(directory, { withFileTypes: true });
     } catch (error) {
       const { code = "" } = error as NodeJS.ErrnoException;
-      if (code !== "ENOENT" && code !== "ENOTDIR" && code !== "ELOOP") this.#unreadable.add(`${folder} (${code})`);
+      if (code !== "ENOENT" && code !== "ENOTDIR" && code !== "ELOOP") this.#unreadable.add(`${directory} (${code})`);
       return [];
     }
   }
@@ -184,15 +185,15 @@ async function identify(path: string): Promise<Identity> {
 /** Throws BAD_FILE_LIST if a name is not UTF-8: Node replaces its invalid bytes with U+FFFD, and no file exists at the resulting path. */
 async function assertUtf8Name(path: string, name: string): Promise<void> {
   if (!name.includes("\uFFFD")) return;
-  const isThere = await lstat(path).then(
+  const exists = await lstat(path).then(
     () => true,
     () => false,
   );
-  if (isThere) return;
+  if (exists) return;
   throw new NextvladError("BAD_FILE_LIST", "the pattern matches a name that is not UTF-8", { file: path, remedy: "rename it" });
 }
 
-async function isFolderAt(path: string): Promise<boolean> {
+async function isDirectoryAt(path: string): Promise<boolean> {
   return stat(path).then(
     (found) => found.isDirectory(),
     () => false,

@@ -55,7 +55,7 @@ export interface RecordPosition {
 export interface ListFingerprint {
   readonly count: number;
   readonly crc32c: string;
-  /** Name of a shard that was corrupt. Its size is not in the checksum, because an intact copy may have another size. */
+  /** Name of a shard that was corrupt. Its size is not in the checksum, because a valid copy may have another size. */
   readonly corrupt?: string | undefined;
   /** Undefined in states written by older versions. */
   readonly contents?: ShardContents | undefined;
@@ -72,8 +72,8 @@ export interface ShardContents {
 }
 
 /**
- * Returns what the order of videos depends on besides the seed: the shards' names and sizes in their order, but not their folder. `corrupt` names a shard whose
- * size is ignored.
+ * Returns what the order of videos depends on besides the seed: the shards' names and sizes in their order, but not their directory. `corrupt` names a shard
+ * whose size is ignored.
  */
 export function fingerprintList(shards: readonly Shard[], corrupt?: string): ListFingerprint {
   const lines = shards.map(({ path, bytes }) => {
@@ -184,7 +184,7 @@ export function formatFingerprint({ count, crc32c }: ListFingerprint): string {
   return `${count} shards, names and sizes ${crc32c}`;
 }
 
-/** Returns a warning about shards without records, out of `shards` listed; null if there are none. */
+/** Returns a warning about the `empty` shards, which have no records, out of `shards` listed; null if `empty` is empty. */
 export function describeEmpty(empty: readonly string[], shards: number): string | null {
   if (empty.length === 0) return null;
   const count = `${empty.length} of ${shards} ${shards === 1 ? "shard" : "shards"} ${empty.length === 1 ? "is" : "are"} empty (0 records)`;

@@ -71,7 +71,7 @@ export class IdTable {
   readonly #seed = crypto.getRandomValues(new Uint32Array(1))[0] as number;
 
   /** Memory of the table in bytes. */
-  get heldBytes(): number {
+  get memoryBytes(): number {
     return this.#entries.byteLength + this.#bytes.byteLength;
   }
 

@@ -302,7 +302,7 @@ class ShardContent {
       repeated_ids: this.#repeatedIds,
       /** Number of records with each context feature, by its kind. */
       context: Object.fromEntries(Array.from(this.#context, ([key, kinds]) => [key, Object.fromEntries(kinds)])),
-      frames: sorted.length === 0 ? null : summariseFrames(sorted),
+      frames: sorted.length === 0 ? null : summarizeFrames(sorted),
       /** Each feature list: its types, frames per video, and frame sizes (in bytes, or numbers). */
       lists: Object.fromEntries(this.#lists),
       /** Number of records in which rgb and audio differ in length, and the first of them. */
@@ -328,7 +328,7 @@ class ShardContent {
 }
 
 /** Summarizes frame counts. `sorted`: the frames of each video, ascending, not empty. */
-function summariseFrames(sorted: Float64Array) {
+function summarizeFrames(sorted: Float64Array) {
   const [min, max] = [sorted[0] as number, sorted.at(-1) as number];
   const width = Math.max(1, Math.ceil((max - min + 1) / MAX_FRAME_BINS));
   const histogram = Array.from({ length: Math.ceil((max - min + 1) / width) }, (_, bin) => {

@@ -125,7 +125,7 @@ export async function problemOf(check: Promise<unknown>): Promise<NextvladError 
   }
 }
 
-/** Returns one error for all problems: NOT_READY if there are several; null if there are none. */
+/** Returns one error for all problems (NOT_READY if there are several); null if `problems` is empty. */
 export function joinProblems(problems: readonly NextvladError[]): NextvladError | null {
   if (problems.length === 0) return null;
   return joinErrors(problems, "NOT_READY", (count) => `the run cannot start: ${count} problems`);

@@ -8,8 +8,8 @@ import { type ModelSection, modelSizes } from "../model/sizes.js";
 
 /** Snapshots that a run will write. */
 export interface SpaceNeed {
-  /** An existing folder. */
-  readonly folder: string;
+  /** An existing directory. */
+  readonly directory: string;
   /** Number of snapshots at the end of the run. */
   readonly snapshots: number;
   readonly model: ModelSection;
@@ -22,29 +22,29 @@ const SMALL_FILES_BYTES = 64 * 1024;
 const FLOAT_BYTES = 4;
 
 /** Throws FILE_UNWRITABLE if the snapshots do not fit on the disk. */
-export async function requireSpace({ folder, snapshots, model, reusable }: SpaceNeed): Promise<void> {
+export async function requireSpace({ directory, snapshots, model, reusable }: SpaceNeed): Promise<void> {
   // Some file systems do not report their free space, so there is nothing to check.
-  const free = await freeBytes(folder);
+  const free = await freeBytes(directory);
   if (free === null) return;
   const { all, trained } = countParameters(parameterTable(modelSizes(model)));
   // Every value, and Adam's two moments of the trained ones.
   const snapshotBytes = FLOAT_BYTES * (all + 2 * trained) + SMALL_FILES_BYTES;
-  const availableBytes = free + (await sizeOf(reusable.map((name) => join(folder, name))));
+  const availableBytes = free + (await sizeOf(reusable.map((name) => join(directory, name))));
   if (snapshots * snapshotBytes <= availableBytes) return;
   throw new NextvladError("FILE_UNWRITABLE", "not enough disk space for the run's snapshots", {
-    file: folder,
+    file: directory,
     expected: `${gigabytes(snapshots * snapshotBytes)} for ${snapshots} of ${gigabytes(snapshotBytes)} each`,
     found: gigabytes(availableBytes),
     remedy: "free disk space, use another --save-dir, or train fewer epochs",
   });
 }
 
-/** Returns the total size in bytes of the files in some folders, counting hard links once: `best` shares its files with a snapshot. */
-async function sizeOf(folders: readonly string[]): Promise<number> {
+/** Returns the total size in bytes of the files in some directories, counting hard links once: `best` shares its files with a snapshot. */
+async function sizeOf(directories: readonly string[]): Promise<number> {
   const sizes = new Map<string, number>();
-  for (const folder of folders) {
-    for (const name of await readdir(folder).catch(() => [])) {
-      const found = await stat(join(folder, name)).catch(() => null);
+  for (const directory of directories) {
+    for (const name of await readdir(directory).catch(() => [])) {
+      const found = await stat(join(directory, name)).catch(() => null);
       if (found !== null) sizes.set(`${found.dev} ${found.ino}`, found.size);
     }
   }

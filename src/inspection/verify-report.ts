@@ -12,7 +12,7 @@ const MAX_SHOWN_REPEATS = 3;
 /** What the report says besides the results of the check. */
 export interface ReportContext {
   readonly list: string;
-  /** Problem of the list itself, such as missing files; null if there is none. */
+  /** Problem of the list itself, such as missing files; null if it has none. */
   readonly listProblem: NextvladError | null;
   readonly repeated: readonly RepeatedShard[];
   readonly seconds: number;
@@ -37,7 +37,7 @@ export function verifyReport({ stopped, shards, repeatedRecords, repeats }: Veri
     records: sum((shard) => shard.records),
     videos: sum((shard) => shard.videos),
     frames: sum((shard) => shard.frames),
-    videos_without_labels: sum((shard) => shard.unlabelled),
+    videos_without_labels: sum((shard) => shard.unlabeled),
     videos_with_segment_labels: sum((shard) => shard.segmented),
     empty_shards: empty,
     repeated_shards: repeated.map(({ path, times }) => ({ file: path, times })),
@@ -66,7 +66,7 @@ function reportShard(shard: ShardResult) {
     records: shard.records,
     videos: shard.videos,
     frames: shard.frames,
-    videos_without_labels: shard.unlabelled,
+    videos_without_labels: shard.unlabeled,
     problems: shard.problemCount,
     problems_by_code: Object.fromEntries(shard.problems),
     listed: shard.listed.map((error) => {

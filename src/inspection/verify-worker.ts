@@ -30,7 +30,7 @@ export interface ShardPiece {
   readonly videos: number;
   readonly frames: number;
   /** Videos without a label. */
-  readonly unlabelled: number;
+  readonly unlabeled: number;
   /** Videos with segment labels. */
   readonly segmented: number;
   /** The ID of each record. */
@@ -127,7 +127,7 @@ class PieceBuilder {
   readonly #problems: Partial<Record<ErrorCode, number>> = {};
   #videos = 0;
   #frames = 0;
-  #unlabelled = 0;
+  #unlabeled = 0;
   #segmented = 0;
 
   constructor(listed: { left: number }) {
@@ -142,7 +142,7 @@ class PieceBuilder {
     this.#ids.add(id);
     this.#videos++;
     this.#frames += frames;
-    if (labels.length === 0) this.#unlabelled++;
+    if (labels.length === 0) this.#unlabeled++;
     if (hasSegments) this.#segmented++;
   }
 
@@ -169,7 +169,7 @@ class PieceBuilder {
       records: this.#ids.count,
       videos: this.#videos,
       frames: this.#frames,
-      unlabelled: this.#unlabelled,
+      unlabeled: this.#unlabeled,
       segmented: this.#segmented,
       ids: this.#ids.packed(),
       listed: this.#errors,

@@ -71,7 +71,7 @@ export class ShardResult {
   records = 0;
   videos = 0;
   frames = 0;
-  unlabelled = 0;
+  unlabeled = 0;
   /** Videos with segment labels, which are not used. */
   segmented = 0;
   /** "unread": its end was not reached; "whole": read to its end; "broken": the rest after the last record cannot be read. */
@@ -94,7 +94,7 @@ export class ShardResult {
     this.records += piece.records;
     this.videos += piece.videos;
     this.frames += piece.frames;
-    this.unlabelled += piece.unlabelled;
+    this.unlabeled += piece.unlabeled;
     this.segmented += piece.segmented;
     this.listed.push(...piece.listed);
     for (const [code, count] of Object.entries(piece.problems)) this.#count(code as ErrorCode, count);

@@ -82,5 +82,5 @@ test("stores 300,000 IDs in less than 20 bytes each, while its arrays grow", () 
       [count - 1, count + 2],
     ],
   );
-  assert.ok(table.heldBytes < 20 * count, `${table.heldBytes} bytes`);
+  assert.ok(table.memoryBytes < 20 * count, `${table.memoryBytes} bytes`);
 });

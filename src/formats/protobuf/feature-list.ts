@@ -282,13 +282,13 @@ interface FrameSummary {
 }
 
 /** Summarizes the FeatureList from the reader's cursor to `end`. Throws BAD_FORMAT if it is not a FeatureList. */
-export function summariseFeatureList(reader: ProtobufReader, end: number): FeatureListSummary {
+export function summarizeFeatureList(reader: ProtobufReader, end: number): FeatureListSummary {
   let type: FeatureListSummary["type"] = "none";
   let frames = 0;
   let [min, max] = [Number.POSITIVE_INFINITY, 0];
   let isSingle = true;
   while (nextFrame(reader, end)) {
-    const frame = summariseFrame(reader, reader.lengthEnd(end));
+    const frame = summarizeFrame(reader, reader.lengthEnd(end));
     type = frames === 0 || frame.type === type ? frame.type : "mixed";
     min = Math.min(min, frame.size);
     max = Math.max(max, frame.size);
@@ -298,7 +298,7 @@ export function summariseFeatureList(reader: ProtobufReader, end: number): Featu
   return { type, frames, sizes: [frames === 0 ? 0 : min, max], isUniform: type === "bytes" && isSingle && min === max };
 }
 
-function summariseFrame(reader: ProtobufReader, end: number): FrameSummary {
+function summarizeFrame(reader: ProtobufReader, end: number): FrameSummary {
   const frame: FrameSummary = { type: "none", values: 0, size: 0 };
   while (reader.pos < end) {
     const tag = reader.varint32(end);

@@ -7,7 +7,7 @@ import {
   type FrameList,
   parseFrameList,
   type Quantize,
-  summariseFeatureList,
+  summarizeFeatureList,
 } from "./feature-list.js";
 import { decodeText, LENGTH_DELIMITED, ProtobufReader, tagOf, VARINT } from "./reader.js";
 import { concat, field, type Message, rawBytes, stringField, varint } from "./writer.js";
@@ -77,7 +77,7 @@ export function describeSequenceExample(
   const lists = new Map<string, FeatureListSummary>();
   for (const [name, { start, end }] of listSpans) {
     reader.pos = start;
-    lists.set(name, summariseFeatureList(reader, end));
+    lists.set(name, summarizeFeatureList(reader, end));
   }
   return { context, lists };
 }
