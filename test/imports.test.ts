@@ -30,7 +30,7 @@ const ORDER = [
   "cli.ts",
 ];
 
-/** Where the device may be asked for. `training/start.ts` and `passes/frozen-weights.ts` log it. */
+/** Folders that may branch on the device. `training/start.ts` and `passes/start-runtime.ts` only log or record it. */
 const DEVICE_FOLDERS = ["kernels", "runtime"];
 
 interface SourceFile {

@@ -5,7 +5,7 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { type Shard, shardContents } from "../data/shard.js";
 import { checkLabeled, encodeMetrics, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
-import { loadNetwork } from "../passes/frozen-weights.js";
+import { loadNetwork } from "../passes/loaded-network.js";
 import { measure } from "../passes/measure.js";
 import { forwardStreamEvents, noVideosError, openReading } from "../passes/reading.js";
 import {
@@ -50,7 +50,8 @@ export interface EvaluateOutcome extends ResumableOutcome {
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluateOutcome> {
   const { MODEL, TEST } = config;
   const { telemetry, batchSize, filelist, shards, target, saveDir, skipped } = options;
-  const { network, checksum, computedBy, dispose } = await loadNetwork(config, options.weights, TEST, batchSize, telemetry);
+  const load = { config, section: "TEST", batchSize, weights: options.weights } as const;
+  const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
   const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
   const stem = join(saveDir, resultStem(MODEL.name, "eval_result"));
   const metricsFile = `${stem}.json`;

@@ -4,7 +4,7 @@ import { shardContents } from "../data/shard.js";
 import { TopSelector } from "../evaluation/top-k.js";
 import type { FrozenNetwork } from "../model/frozen.js";
 import { bytesPerFrame } from "../model/memory.js";
-import { loadNetwork } from "../passes/frozen-weights.js";
+import { loadNetwork } from "../passes/loaded-network.js";
 import { forwardStreamEvents, noVideosError, openReading, watchBatches } from "../passes/reading.js";
 import {
   type BatchWriter,
@@ -34,7 +34,8 @@ export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveD
 export async function infer(config: Config, options: InferOptions): Promise<ResumableOutcome> {
   const { target, shards, telemetry } = options;
   const batchSize = options.batchSize ?? (await defaultBatchSize(config, options));
-  const { network, checksum, computedBy, dispose } = await loadNetwork(config, options.weights, config.INFER, batchSize, telemetry);
+  const load = { config, section: "INFER", batchSize, weights: options.weights } as const;
+  const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
   const settings = describeSettings(config, "INFER", { batchSize, shards, weights: checksum, target });
   const resumable = {
     ...options.resumable,

@@ -2,17 +2,13 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { writeFileAtomic } from "../base/files.js";
-import { requireProcessLimits } from "../base/resource-limits.js";
 import { removeSnapshots, type WrittenBy } from "../checkpoints/snapshot.js";
 import { CONFIG } from "../checkpoints/snapshot-layout.js";
 import { formatConfig } from "../config/keys.js";
 import type { Config } from "../config/schema.js";
 import { assertSameShards, fingerprintList, shardContents } from "../data/shard.js";
-import { prepareReading } from "../data/stream.js";
-import { chooseKernels } from "../kernels/choose.js";
-import { checkMemory } from "../model/memory.js";
 import { modelSizes } from "../model/sizes.js";
-import { formatDevice, loadTensorflow, setMatmulPrecision } from "../runtime/runtime.js";
+import { startRuntime } from "../passes/start-runtime.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions } from "./options.js";
 import { Saver } from "./saver.js";
@@ -47,17 +43,10 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const isInsideEpoch = resumed !== null && resumed.run.step_in_epoch > 0;
   const saved = isInsideEpoch ? resumed.run.shards : null;
   if (saved !== null) assertSameShards(shards, { ...fingerprintList(shards, saved.corrupt), contents }, saved);
-  // The reader threads, the thread that assembles batches, and the one that writes snapshots.
-  requireProcessLimits({ threads: TRAIN.num_readers + 2, tensorflow: true }, "set TRAIN.num_readers to 1");
-  prepareReading(TRAIN.num_readers);
-  const device = await loadTensorflow(TRAIN.use_gpu);
-  setMatmulPrecision(TRAIN.precision);
-  log.info(formatDevice(device));
-  const { inHostMemory } = device;
-  checkMemory({ model: MODEL, batchSize: TRAIN.batch_size, training: true, inHostMemory }, (message) => log.warn(message));
+  const { device, kernels } = await startRuntime({ config, section: "TRAIN", batchSize: TRAIN.batch_size }, log);
   const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
   if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, writtenBy);
-  const state = await createState(config, resumed, chooseKernels(), options);
+  const state = await createState(config, resumed, kernels, options);
   const first_corrupt = isInsideEpoch ? saved?.first_corrupt : [];
   state.run = { ...state.run, shards: { ...fingerprintList(shards), contents, first_corrupt } };
   // Only now, after all checks at the start have passed.
@@ -80,7 +69,6 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
     },
     state,
   );
-  const { kernels } = state;
   const { seed } = state.run;
   const stepOptions = { kernels, sizes, dropRate, l2Penalty: TRAIN.l2_penalty, gradientClip: TRAIN.gradient_clip, seed };
   return { config, options, state, stepOptions, saver, losses, newConfigFile: isNew ? configFile : null };

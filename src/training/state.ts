@@ -30,7 +30,7 @@ import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weights.js";
 import { Adam } from "../optim/adam.js";
 import type { Optimizer } from "../optim/optimizer.js";
-import { requireFiniteLogits } from "../passes/frozen-weights.js";
+import { requireFiniteLogits } from "../passes/loaded-network.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 
 /** How a run starts. */

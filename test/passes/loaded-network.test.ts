@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { WeightsChecksum } from "../../src/passes/frozen-weights.js";
+import { WeightsChecksum } from "../../src/passes/loaded-network.js";
 
 function checksum(arrays: Readonly<Record<string, readonly number[]>>): string {
   const sum = new WeightsChecksum();
