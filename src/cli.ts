@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { version } from "./base/package.js";
-import { refuseNonUtf8Directory } from "./base/paths.js";
+import { assertUtf8WorkingDirectory } from "./base/paths.js";
 import { describeCommandAliases, describeFlagAliases } from "./commands/arguments.js";
 import { fileLists, path, paths } from "./commands/flag-values.js";
 import { addFlags, type CommandName, type FlagsOf } from "./commands/flags.js";
@@ -13,7 +13,7 @@ export const program = new Command("nextvlad")
   .version(version(), "-v, --version")
   .exitOverride()
   .configureOutput({ outputError: () => undefined })
-  .hook("preAction", refuseNonUtf8Directory);
+  .hook("preAction", assertUtf8WorkingDirectory);
 
 /** A positional argument. */
 interface Argument<A> {

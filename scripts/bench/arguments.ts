@@ -39,12 +39,12 @@ export interface Settings {
   readonly json: boolean;
 }
 
-function refuse(key: string, expected: string, found: string): never {
+function reject(key: string, expected: string, found: string): never {
   throw new NextvladError("BAD_USAGE", "invalid value", { key, expected, found, remedy: "see --help" });
 }
 
 function wholeNumber(key: string, text: string): number {
-  return /^[1-9]\d{0,8}$/.test(text) ? Number(text) : refuse(key, "an integer of at least 1", text);
+  return /^[1-9]\d{0,8}$/.test(text) ? Number(text) : reject(key, "an integer of at least 1", text);
 }
 
 function parse(argv: readonly string[]) {
@@ -82,16 +82,16 @@ export function readArguments(argv: readonly string[]): Settings | null {
   const { values, positionals } = parse(argv);
   if (values.help) return null;
   const [mode = "nothing", ...rest] = positionals;
-  if (!MODES.includes(mode) || rest.length > 0) refuse("mode", MODES.join(", "), positionals.join(" ") || "nothing");
+  if (!MODES.includes(mode) || rest.length > 0) reject("mode", MODES.join(", "), positionals.join(" ") || "nothing");
   const useGpu = values["use-gpu"];
   const known = useGpu ? GPU_FRAMEWORKS : FRAMEWORKS;
   const frameworks = values.frameworks?.split(",") ?? (useGpu ? GPU_FRAMEWORKS : ["tf", "torch-compile"]);
   const unknown = frameworks.find((framework) => !known.includes(framework));
-  if (unknown !== undefined) refuse("--frameworks", known.join(", "), unknown);
+  if (unknown !== undefined) reject("--frameworks", known.join(", "), unknown);
   const precision = PRECISIONS.find((name) => name === values.precision);
-  if (precision === undefined) refuse("--precision", PRECISIONS.join(", "), values.precision);
+  if (precision === undefined) reject("--precision", PRECISIONS.join(", "), values.precision);
   const fitting = useGpu ? ["float32", "tf32"] : ["float32", ...(mode === "infer" ? ["int16", "int8"] : [])];
-  if (!fitting.includes(precision)) refuse("--precision", fitting.join(", "), precision);
+  if (!fitting.includes(precision)) reject("--precision", fitting.join(", "), precision);
   return {
     mode: mode as Task["mode"],
     batch: wholeNumber("--batch", values.batch),

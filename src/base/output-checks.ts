@@ -79,7 +79,7 @@ export async function resolveOutputFile(path: string): Promise<string> {
  * Checks an output file before the work starts. Throws FILE_UNWRITABLE if the file exists, unless `overwrite` is set or `isOwn` recognizes it as an earlier
  * output of the same command; and what `resolveOutputFile` throws.
  */
-export async function refuseForeignFile(
+export async function assertReplaceable(
   path: string,
   overwrite: boolean,
   isOwn: (file: string) => boolean | Promise<boolean> = () => false,

@@ -9,7 +9,7 @@ import { NextvladError } from "./errors.js";
  * Throws BAD_USAGE if a path has bytes that are not UTF-8: Node replaces them with U+FFFD, so it would name another file. `readBytes` returns the bytes that
  * the path was decoded from.
  */
-function refuseReplacedBytes(path: string, what: string, readBytes: () => Uint8Array): void {
+function assertUtf8(path: string, what: string, readBytes: () => Uint8Array): void {
   if (!path.includes("\uFFFD")) return;
   try {
     // The path may really contain U+FFFD.
@@ -22,9 +22,9 @@ function refuseReplacedBytes(path: string, what: string, readBytes: () => Uint8A
 }
 
 /** Throws BAD_USAGE if the path of the working directory is not UTF-8: relative paths would resolve to another directory. */
-export function refuseNonUtf8Directory(): void {
+export function assertUtf8WorkingDirectory(): void {
   const readBytes = (): Uint8Array => readlinkSync("/proc/self/cwd", { encoding: "buffer" });
-  refuseReplacedBytes(process.cwd(), "the path of the working directory is not UTF-8", readBytes);
+  assertUtf8(process.cwd(), "the path of the working directory is not UTF-8", readBytes);
 }
 
 function homeFromEnvironment(): Uint8Array {
@@ -36,7 +36,7 @@ function homeFromEnvironment(): Uint8Array {
 /** Expands a leading `~`, for shells that do not (`--weights=~/best`). Throws BAD_USAGE if the path of the home directory is not UTF-8. */
 export function expandHome(path: string): string {
   if (path !== "~" && !path.startsWith("~/")) return path;
-  refuseReplacedBytes(homedir(), "the path of the home directory (HOME) is not UTF-8", homeFromEnvironment);
+  assertUtf8(homedir(), "the path of the home directory (HOME) is not UTF-8", homeFromEnvironment);
   return join(homedir(), path.slice(1));
 }
 
@@ -69,7 +69,7 @@ export const URL_PROBLEM = "URLs are not supported, only local files";
 
 /** Returns a path of the command line with `~` expanded. Throws BAD_USAGE for a URL and for a path that is not UTF-8. */
 export function localPath(path: string): string {
-  refuseReplacedBytes(path, "the path is not UTF-8", () => readFileSync("/proc/self/cmdline"));
+  assertUtf8(path, "the path is not UTF-8", () => readFileSync("/proc/self/cmdline"));
   const remedy = urlRemedy(path);
   if (remedy !== null) throw new NextvladError("BAD_USAGE", URL_PROBLEM, { file: path, remedy });
   return expandHome(path);

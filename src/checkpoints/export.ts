@@ -1,7 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { fileError, NextvladError } from "../base/errors.js";
 import { type Content, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
-import { refuseForeignFile } from "../base/output-checks.js";
+import { assertReplaceable } from "../base/output-checks.js";
 import { isStream, writeStream } from "../base/output-stream.js";
 import { requireMemory } from "../base/resource-limits.js";
 import { pickleArrayPortably } from "../formats/pickle/numpy.js";
@@ -69,7 +69,7 @@ export async function exportWeights(options: ExportOptions): Promise<ExportOutco
   if (format === "paddle-vars") return exportVariables(options, table);
   if (await isStream(out)) await writeStream(out, await encode(options, table));
   else {
-    await refuseForeignFile(out, options.overwrite);
+    await assertReplaceable(out, options.overwrite);
     await writeFileAtomic(out, await encode(options, table));
   }
   return { files: [out], optimizer: null };
@@ -132,10 +132,10 @@ async function exportPickles(options: ExportOptions, table: readonly Parameter[]
   }
   const prefix = options.out.replace(/\.pdparams$/, "");
   const [parameters, state] = [`${prefix}.pdparams`, `${prefix}.pdopt`];
-  await refuseForeignFile(parameters, options.overwrite);
+  await assertReplaceable(parameters, options.overwrite);
   const optimizer = await findOptimizer(options, table);
   if (optimizer === null) await assertNoOptimizerFile(state);
-  else await refuseForeignFile(state, options.overwrite);
+  else await assertReplaceable(state, options.overwrite);
   await writePickle(parameters, readHostArrays(options.weights, table));
   if (optimizer !== null) await writePickle(state, optimizer);
   return { files: optimizer === null ? [parameters] : [parameters, state], optimizer: optimizer !== null };

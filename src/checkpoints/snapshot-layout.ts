@@ -24,6 +24,6 @@ export const stepSnapshot = (saveDir: string, model: string, step: number): stri
 export const bestSnapshot = (saveDir: string): string => join(saveDir, BEST);
 
 /** Returns whether a snapshot is directly in a save-dir; relative paths are resolved. */
-export function liesIn(saveDir: string, snapshot: string): boolean {
+export function isInside(saveDir: string, snapshot: string): boolean {
   return dirname(resolve(snapshot)) === resolve(saveDir);
 }

@@ -11,7 +11,7 @@ export async function runConvert(flags: ConvertFlags): Promise<number> {
   checkFlags(flags);
   const { outcome, exitCode } = await runIn(flags.out, "convert.log.jsonl", async ({ telemetry, signal, onSaveRequest }) => {
     onSaveRequest(() => telemetry.log.info("each shard is saved when it is complete: there is nothing else to save"));
-    const plan = await makePlan(flags);
+    const plan = await createPlan(flags);
     const { convert } = await import("../conversion/convert.js");
     return convert(plan, { out: flags.out, workers: flags.workers, overwrite: flags.overwrite ?? false, signal, telemetry });
   });
@@ -19,7 +19,7 @@ export async function runConvert(flags: ConvertFlags): Promise<number> {
   return exitCode;
 }
 
-async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
+async function createPlan(flags: ConvertFlags): Promise<ConversionPlan> {
   const { planOwnFeatures, planShards } = await import("../conversion/plan.js");
   const options = { out: flags.out, format: flags.to, maxFrames: flags.maxFrames, maxRecordBytes: flags.maxRecordBytes };
   if (flags.filelist !== undefined) {
@@ -34,11 +34,11 @@ async function makePlan(flags: ConvertFlags): Promise<ConversionPlan> {
 
 /** Throws BAD_USAGE for flags that are missing or cannot be combined. */
 function checkFlags({ filelist, csv, rgb, audio, featureDtype, maxRecordBytes }: ConvertFlags): void {
-  const refuse = (key: string, what: string, remedy: string): never => {
+  const reject = (key: string, what: string, remedy: string): never => {
     throw new NextvladError("BAD_USAGE", what, { key, remedy });
   };
   if ((filelist === undefined) === (csv === undefined)) {
-    refuse(
+    reject(
       "--filelist, --csv",
       "exactly one of the two is required",
       "pass shards with --filelist, or a label table of your own features with --csv",
@@ -47,19 +47,19 @@ function checkFlags({ filelist, csv, rgb, audio, featureDtype, maxRecordBytes }:
   const patterns = [["--rgb", rgb] as const, ["--audio", audio] as const].filter(([, pattern]) => pattern !== undefined);
   const [first] = patterns;
   if (csv === undefined && first !== undefined)
-    refuse(first[0], "shards already contain features", "remove it, or pass a label table with --csv");
+    reject(first[0], "shards already contain features", "remove it, or pass a label table with --csv");
   if (csv !== undefined && maxRecordBytes !== undefined) {
-    refuse("--max-record-bytes", "feature files have no records", "remove it: it applies only to --filelist");
+    reject("--max-record-bytes", "feature files have no records", "remove it: it applies only to --filelist");
   }
   if (csv !== undefined && featureDtype !== undefined) {
-    refuse("--feature-dtype", "feature files store their dtype", "remove it: it applies only to --filelist");
+    reject("--feature-dtype", "feature files store their dtype", "remove it: it applies only to --filelist");
   }
   if (csv !== undefined && first === undefined) {
-    refuse("--rgb, --audio", "at least one of the two is required", "pass the feature files, such as --rgb 'features/{id}.npy'");
+    reject("--rgb, --audio", "at least one of the two is required", "pass the feature files, such as --rgb 'features/{id}.npy'");
   }
   for (const [key, pattern] of patterns) {
     if (!pattern?.includes("{id}"))
-      refuse(key, "the pattern does not contain {id}", `write {id} in place of the video's ID, such as ${key} 'features/{id}.npy'`);
+      reject(key, "the pattern does not contain {id}", `write {id} in place of the video's ID, such as ${key} 'features/{id}.npy'`);
   }
 }
 

@@ -12,7 +12,7 @@ import type { EnsembleFlags } from "./flags.js";
 import { printLines } from "./output.js";
 import { removeDirectoriesOnError } from "./output-directory.js";
 import { preflightEnsemble } from "./preflight.js";
-import { checkLabels, formatFiles, refuseForeignResults, resultTarget } from "./result-files.js";
+import { assertResultsReplaceable, checkLabels, formatFiles, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
 
 /** `nextvlad ensemble`: prints the paths of the averages and, with labeled shards, their metrics; returns the exit code. */
@@ -31,7 +31,7 @@ export async function runEnsemble(given: readonly string[], flags: EnsembleFlags
     formats: flags.format,
     metrics: filelist === undefined ? null : `${stem("ensemble_metrics")}.json`,
   };
-  await refuseForeignResults(planned, flags.overwrite, files);
+  await assertResultsReplaceable(planned, flags.overwrite, files);
   return removeDirectoriesOnError(flags.saveDir, () =>
     averageFiles(files, weights, filelist === undefined ? flags : { ...flags, filelist: withShards(filelist, given) }),
   );

@@ -8,7 +8,7 @@ import { printLines } from "./output.js";
 import { removeDirectoriesOnError } from "./output-directory.js";
 import { formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
-import { checkLabels, formatFiles, refuseForeignResults, resultTarget } from "./result-files.js";
+import { assertResultsReplaceable, checkLabels, formatFiles, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
@@ -24,7 +24,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
   const config = await findConfig(flags, configOverrides("eval", flags), weights);
   const stem = (kind: ResultKind): string => join(flags.saveDir, resultStem(config.MODEL.name, kind));
   const path = stem("eval_predictions");
-  await refuseForeignResults({ predictions: path, formats, metrics: `${stem("eval_result")}.json` }, flags.overwrite);
+  await assertResultsReplaceable({ predictions: path, formats, metrics: `${stem("eval_result")}.json` }, flags.overwrite);
   const preflight = await preflightReading(config, "TEST", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async (run) => {
     const { telemetry } = run;

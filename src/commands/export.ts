@@ -7,7 +7,7 @@ import { findConfig } from "./configuration.js";
 import type { ExportFlags } from "./flags.js";
 import { printLines, printToStderr } from "./output.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
-import { carriesConfig, describeWeights, openNamedWeights } from "./weights.js";
+import { describeWeights, hasConfig, openNamedWeights } from "./weights.js";
 
 /** `nextvlad export`: writes the weights in the requested format, describes them on stderr, and prints the files; returns the exit code. */
 export async function runExport(flags: ExportFlags): Promise<number> {
@@ -27,7 +27,7 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
     format: flags.format,
     out: flags.out,
     model: config.MODEL,
-    configYaml: carriesConfig(weights) || flags.config !== undefined || flags.set !== undefined ? formatConfig(config) : null,
+    configYaml: hasConfig(weights) || flags.config !== undefined || flags.set !== undefined ? formatConfig(config) : null,
     schedule: config.TRAIN,
     version: version(),
     overwrite: flags.overwrite ?? false,

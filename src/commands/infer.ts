@@ -8,7 +8,7 @@ import { printLines } from "./output.js";
 import { removeDirectoriesOnError } from "./output-directory.js";
 import { formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
-import { checkLabels, formatFiles, refuseForeignResults, resultTarget } from "./result-files.js";
+import { assertResultsReplaceable, checkLabels, formatFiles, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
@@ -22,7 +22,7 @@ export async function runInfer(flags: InferFlags): Promise<number> {
 async function inferWith(weights: WeightSource, flags: InferFlags): Promise<number> {
   const config = await findConfig(flags, configOverrides("infer", flags), weights);
   const path = join(flags.saveDir, resultStem(config.MODEL.name, "infer_result"));
-  await refuseForeignResults({ predictions: path, formats: flags.format, metrics: null }, flags.overwrite);
+  await assertResultsReplaceable({ predictions: path, formats: flags.format, metrics: null }, flags.overwrite);
   const preflight = await preflightReading(config, "INFER", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async (run) => {
     const { telemetry } = run;

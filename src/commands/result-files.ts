@@ -1,7 +1,7 @@
 import { open, realpath } from "node:fs/promises";
 import type { Logger } from "pino";
 import { fileError, NextvladError } from "../base/errors.js";
-import { refuseForeignFile } from "../base/output-checks.js";
+import { assertReplaceable } from "../base/output-checks.js";
 import { readLabelNames } from "../results/label-names.js";
 import { RESULT_CODECS } from "../results/result-codecs.js";
 import { RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
@@ -33,7 +33,7 @@ export interface PlannedResults {
  * Checks, before the work, that every existing file to be replaced is a result of nextvlad and not one of the `inputs`, unless `overwrite` is set. Throws
  * FILE_UNWRITABLE if one is not.
  */
-export async function refuseForeignResults(
+export async function assertResultsReplaceable(
   { predictions, formats, metrics }: PlannedResults,
   overwrite = false,
   inputs: readonly string[] = [],
@@ -43,7 +43,7 @@ export async function refuseForeignResults(
   const files = formats.map((format) => [predictions + RESULT_FORMATS[format].extension, RESULT_CODECS[format].head] as const);
   if (metrics !== null) files.push([metrics, METRICS_HEAD]);
   for (const [file, head] of files) {
-    await refuseForeignFile(file, overwrite, async (path) => !read.includes(await realpath(path)) && (await beginsWith(path, head)));
+    await assertReplaceable(file, overwrite, async (path) => !read.includes(await realpath(path)) && (await beginsWith(path, head)));
   }
 }
 

@@ -1,7 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import type { DirectoryLock } from "../base/lock.js";
 import { version } from "../base/package.js";
-import { liesIn } from "../checkpoints/snapshot-layout.js";
+import { isInside } from "../checkpoints/snapshot-layout.js";
 import type { TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
 import { wantsRandomSeed } from "./flag-values.js";
@@ -29,13 +29,13 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
   // `False` draws a new seed from the clock each time, but a resumed run must have the same seed.
   const seed = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
   const resumeFrom = (snapshot: string, added: readonly string[] = []): string => {
-    const from = liesIn(flags.saveDir, snapshot) ? ["--resume"] : ["--resume", snapshot];
+    const from = isInside(flags.saveDir, snapshot) ? ["--resume"] : ["--resume", snapshot];
     return resumeCommand(process.argv.slice(2), [...from, ...seed, ...added], START_FLAGS);
   };
-  return withSaveDir(flags.saveDir, async (lock, swept) => {
+  return withSaveDir(flags.saveDir, async (lock, leftovers) => {
     const { outcome, exitCode } = await runIn(flags.saveDir, "train.log.jsonl", async ({ telemetry, ...run }) => {
       if (lock.staleHolder !== null) telemetry.log.info(`the previous run in this directory did not end normally: ${lock.staleHolder}`);
-      if (swept.length > 0) telemetry.log.info(`removed its temporary files: ${swept.join(", ")}`);
+      if (leftovers.length > 0) telemetry.log.info(`removed its temporary files: ${leftovers.join(", ")}`);
       for (const note of notes) telemetry.log.warn(note);
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
@@ -102,7 +102,7 @@ async function resolveResume({ resume, saveDir, config }: TrainFlags): Promise<R
 }
 
 /** Creates the save-dir if it is missing, locks it against other runs, removes temporary files of a killed run, and runs `work`. */
-async function withSaveDir(saveDir: string, work: (lock: DirectoryLock, swept: readonly string[]) => Promise<number>): Promise<number> {
+async function withSaveDir(saveDir: string, work: (lock: DirectoryLock, leftovers: readonly string[]) => Promise<number>): Promise<number> {
   const { lockDirectory } = await import("../base/lock.js");
   const { removeLeftovers } = await import("../base/leftovers.js");
   await prepareDirectory(saveDir);

@@ -14,14 +14,14 @@ export async function openNamedWeights(
 }
 
 /** Whether weights contain a config. */
-export function carriesConfig({ snapshot, embeddedConfig }: WeightSource): boolean {
+export function hasConfig({ snapshot, embeddedConfig }: WeightSource): boolean {
   return snapshot !== null || embeddedConfig !== undefined;
 }
 
 /** Returns log lines about weights: path and format, and which config values were inferred if they contain no config and none is given. */
 export function describeWeights(source: WeightSource, flags: Pick<ExportFlags, "config" | "set">, { MODEL }: Config): readonly string[] {
   const lines = [`weights: ${source.path}, ${source.form}`];
-  if (flags.config !== undefined || carriesConfig(source)) return lines;
+  if (flags.config !== undefined || hasConfig(source)) return lines;
   lines.push("the weights contain no config: sizes are inferred from array shapes, and all other keys have the published recipe's values");
   if (!flags.set?.some((setting) => setting.trim().startsWith("MODEL.drop_rate"))) {
     lines.push(`using drop_rate ${MODEL.drop_rate}, which weights do not contain; set another one with --set MODEL.drop_rate=RATE`);

@@ -5,7 +5,7 @@ import { z } from "zod";
 import { fileError, NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
 import { removeLeftovers } from "../base/leftovers.js";
-import { refuseForeignFile, resolveOutputFile } from "../base/output-checks.js";
+import { assertReplaceable, resolveOutputFile } from "../base/output-checks.js";
 import { type ConversionPlan, identify, type Origin, type PlannedShard } from "./plan.js";
 
 /** File next to the shards that records what each was converted from. */
@@ -46,7 +46,7 @@ export async function openLedger(out: string, plan: ConversionPlan, overwrite = 
   const { shards: digests, lists } = await readLedger(file);
   const list = join(out, plan.listName);
   const isOwnList = await isListOwn(list, plan, digests, lists);
-  await refuseForeignFile(list, overwrite, () => isOwnList);
+  await assertReplaceable(list, overwrite, () => isOwnList);
   const pending: PlannedShard[] = [];
   const upToDate: PlannedShard[] = [];
   const outdated = new Set<string>();
@@ -64,11 +64,10 @@ export async function openLedger(out: string, plan: ConversionPlan, overwrite = 
     }
   }
   if (foreign.length > 0) {
+    const files = foreign.length === 1 ? "a file" : `${foreign.length} files`;
     const remedy = "use another --out, or replace them with --overwrite";
-    throw new NextvladError("SAVE_DIR_TAKEN", `${foreign.length} files have the names of new shards, but were not written by convert`, {
-      file: foreign[0] as string,
-      remedy,
-    });
+    const details = { file: foreign[0] as string, remedy };
+    throw new NextvladError("SAVE_DIR_TAKEN", `the new shards would replace ${files} that convert did not write`, details);
   }
   await removeLeftovers(out, new Set(pending.map(({ task }) => basename(task.output))));
   const addEntry = ({ task, origin }: PlannedShard): void => {

@@ -189,7 +189,8 @@ async function measureFiles(paths: readonly string[], missing?: string[]): Promi
 }
 
 function missingFeatures(missing: readonly string[], table: string): NextvladError {
-  return new NextvladError("FILE_MISSING", `${missing.length} feature files not found: ${listFirst(missing.map(showPath))}`, {
+  const files = missing.length === 1 ? "feature file" : `${missing.length} feature files`;
+  return new NextvladError("FILE_MISSING", `${files} not found: ${listFirst(missing.map(showPath))}`, {
     file: table,
     remedy: "check the IDs and the path pattern with {id}",
   });

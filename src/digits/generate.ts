@@ -2,7 +2,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { writeFileAtomic } from "../base/files.js";
-import { refuseForeignFile } from "../base/output-checks.js";
+import { assertReplaceable } from "../base/output-checks.js";
 import { formatFileList } from "../data/file-list.js";
 import { writeShard } from "../data/shard-writer.js";
 import type { Video } from "../data/video.js";
@@ -50,7 +50,7 @@ export async function generateDigits(options: DigitsOptions): Promise<{ readonly
  * `train*.tfrecord` would mix two generations of different length. With `overwrite`, shards that are replaced may exist.
  */
 async function assertNoForeignShards({ out: directory, trainVideos, validateVideos, overwrite = false }: DigitsOptions): Promise<void> {
-  for (const split of ["train", "validate"]) await refuseForeignFile(join(directory, `${split}.list`), overwrite);
+  for (const split of ["train", "validate"]) await assertReplaceable(join(directory, `${split}.list`), overwrite);
   const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];
     throw fileError(error, directory, "write");
@@ -58,7 +58,7 @@ async function assertNoForeignShards({ out: directory, trainVideos, validateVide
   const own = new Set(overwrite ? [...shardNames("train", trainVideos), ...shardNames("validate", validateVideos)] : []);
   const shards = names.filter((name) => name.endsWith(".tfrecord") && !own.has(name));
   if (shards.length === 0) return;
-  throw new NextvladError("SAVE_DIR_TAKEN", `the directory already contains ${shards.length} shards, such as ${shards.sort()[0]}`, {
+  throw new NextvladError("SAVE_DIR_TAKEN", `the directory already contains other shards, such as ${shards.sort()[0]}`, {
     file: directory,
     remedy: "use another --out, or remove them",
   });

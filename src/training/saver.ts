@@ -5,7 +5,7 @@ import { type Interval, isDue } from "../base/interval.js";
 import { describeWait } from "../base/waiting.js";
 import { copyArrays, writeInBackground } from "../checkpoints/background-writer.js";
 import { epochSnapshot, findOutdated, type RunState, removeSnapshots, stepSnapshot, type WrittenBy } from "../checkpoints/snapshot.js";
-import { liesIn } from "../checkpoints/snapshot-layout.js";
+import { isInside } from "../checkpoints/snapshot-layout.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { CLASSIFIER_BIAS } from "../model/parameters.js";
 import type { ModelSizes } from "../model/sizes.js";
@@ -51,7 +51,7 @@ export class Saver {
     this.#state = state;
     const { resumedFrom, saveDir } = options;
     this.#lastWritten = resumedFrom;
-    if (resumedFrom !== null && liesIn(saveDir, resumedFrom)) this.#savedPosition = formatPosition(state.run);
+    if (resumedFrom !== null && isInside(saveDir, resumedFrom)) this.#savedPosition = formatPosition(state.run);
   }
 
   /** Path of the last snapshot that is complete on the disk. */

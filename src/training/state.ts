@@ -2,7 +2,7 @@ import { basename, join } from "node:path";
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { readInput } from "../base/input.js";
-import { refuseForeignFile } from "../base/output-checks.js";
+import { assertReplaceable } from "../base/output-checks.js";
 import { listFirst } from "../base/problem-list.js";
 import { describeMismatch, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
 import { findPaddleStep } from "../checkpoints/paddle-step.js";
@@ -120,7 +120,7 @@ export async function checkSaveDir(config: Config, options: StartOptions): Promi
     throw new NextvladError("SAVE_DIR_TAKEN", "the directory of the best snapshot contains other files", { file: bestPath, remedy });
   }
   const resumedConfig = typeof resume?.snapshot === "string" ? join(resume.snapshot, CONFIG) : null;
-  await refuseForeignFile(join(saveDir, CONFIG), overwrite, (file) => isOwnConfig(file, resumedConfig));
+  await assertReplaceable(join(saveDir, CONFIG), overwrite, (file) => isOwnConfig(file, resumedConfig));
   return { resumed, conflictingSnapshots };
 }
 

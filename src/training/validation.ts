@@ -1,5 +1,5 @@
 import { bestSnapshot, checkSnapshot, copyToBest, rewriteState } from "../checkpoints/snapshot.js";
-import { liesIn } from "../checkpoints/snapshot-layout.js";
+import { isInside } from "../checkpoints/snapshot-layout.js";
 import { describeFileList } from "../data/file-list.js";
 import { checkLabeled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { FrozenNetwork } from "../model/frozen.js";
@@ -47,7 +47,7 @@ export async function validateIfDue(training: Training, epoch: number): Promise<
     telemetry.log.info(`best so far: ${await copyToBest(snapshot, saveDir, state.run)}`);
   }
   // Do not change a snapshot of another save-dir, which this run resumed from.
-  if (liesIn(saveDir, snapshot)) await rewriteState(snapshot, state.run);
+  if (isInside(saveDir, snapshot)) await rewriteState(snapshot, state.run);
 }
 
 /** Returns the metrics of the current weights on the validation shards; null if a signal stopped the pass. */

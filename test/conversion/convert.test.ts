@@ -220,7 +220,7 @@ describe("an existing output folder", () => {
     writeFileSync(join(out, "shard001.pkl"), "mine");
     const refused = await convert("--to", "pkl", "--filelist", `${folder}/*.tfrecord`, "--out", out);
     assert.equal(refused.exitCode, 1);
-    assert.match(refused.error, /shard001\.pkl: 1 files have the names of new shards, but were not written by convert\. Use another --out/);
+    assert.match(refused.error, /shard001\.pkl: the new shards would replace a file that convert did not write\. Use another --out/);
     assert.deepEqual([...contentOf(out)], [["shard001.pkl", Buffer.from("mine")]]);
     // A pipe is not replaced either, even with --overwrite.
     rmSync(join(out, "shard001.pkl"));
