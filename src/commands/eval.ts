@@ -49,7 +49,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
     return evaluated;
   });
   if (outcome.metrics === null) {
-    await printLines(...formatStop("[EVAL] eval", outcome.videos, outcome.partialFolder));
+    await printLines(...formatStop("[EVAL] eval", outcome.videos, outcome.partialDirectory));
     return exitCode;
   }
   const { formatEvalLine } = await import("../telemetry/paddle-lines.js");

@@ -40,7 +40,7 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
       ...(await passOptions("infer", flags, run)),
     });
   });
-  if (outcome.stopped) await printLines(...formatStop("[INFER] infer", outcome.videos, outcome.partialFolder));
+  if (outcome.stopped) await printLines(...formatStop("[INFER] infer", outcome.videos, outcome.partialDirectory));
   else await printLines(`[INFER] infer finished. \tvideos: ${outcome.videos}`, ...formatFiles("results", outcome.resultFiles));
   return exitCode;
 }

@@ -34,13 +34,13 @@ export async function passOptions(
 }
 
 /**
- * Returns the last lines of a pass that a signal stopped: its progress, and the command to resume it. `partialFolder`: the path of the partial
+ * Returns the last lines of a pass that a signal stopped: its progress, and the command to resume it. `partialDirectory`: the path of the partial
  * results, or null without any.
  */
-export function formatStop(title: string, videos: number, partialFolder: string | null): readonly string[] {
-  if (partialFolder === null) return [`${title} stopped after ${videos} videos: no partial results`];
+export function formatStop(title: string, videos: number, partialDirectory: string | null): readonly string[] {
+  if (partialDirectory === null) return [`${title} stopped after ${videos} videos: no partial results`];
   return [
-    `${title} stopped after ${videos} videos; partial results are in ${partialFolder}`,
+    `${title} stopped after ${videos} videos; partial results are in ${partialDirectory}`,
     `resume with: ${resumeCommand(process.argv.slice(2))}`,
   ];
 }

@@ -1,9 +1,10 @@
 import { constants as FLAGS } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, lstat, open } from "node:fs/promises";
 import { crc32c } from "@node-rs/crc32";
-import { fileError, NextvladError } from "../base/errors.js";
+import { fileError } from "../base/errors.js";
 import { CREATE_NEW } from "../base/files.js";
 import { readFully } from "../base/input.js";
+import { badResults } from "./partial-state.js";
 
 /** Length and CRC-32C of a file's content at some point in time. */
 export interface FileMark {
@@ -11,79 +12,57 @@ export interface FileMark {
   readonly crc32c: number;
 }
 
+const APPEND = FLAGS.O_RDWR | FLAGS.O_APPEND | FLAGS.O_NOFOLLOW | FLAGS.O_NONBLOCK;
 const PIECE_BYTES = 1 << 20;
 
-/**
- * An append-only file that can be resumed after its process was killed; `reopen` drops what was written after the last mark.
- * An error leaves the file as it is. All methods but `close` throw FILE_UNWRITABLE.
- */
+/** An append-only file that can be resumed after its process was killed: reopening drops what was written after the last mark. An error leaves it as it is. */
 export class PartialFile {
   readonly path: string;
   readonly #handle: FileHandle;
-  #bytes: number;
-  #crc32c: number;
+  #written: FileMark;
 
-  private constructor(path: string, handle: FileHandle, mark: FileMark) {
+  private constructor(path: string, handle: FileHandle, written: FileMark) {
     this.path = path;
     this.#handle = handle;
-    this.#bytes = mark.bytes;
-    this.#crc32c = mark.crc32c;
+    this.#written = written;
   }
 
-  /** Creates a new file. Throws FILE_UNWRITABLE also if the name exists. */
+  /** Creates a file. Throws FILE_UNWRITABLE, also if the name exists. */
   static async create(path: string): Promise<PartialFile> {
-    try {
-      return new PartialFile(path, await open(path, CREATE_NEW), { bytes: 0, crc32c: 0 });
-    } catch (error) {
-      throw fileError(error, path, "write");
-    }
+    const handle = await open(path, CREATE_NEW).catch(cannotWrite(path));
+    return new PartialFile(path, handle, { bytes: 0, crc32c: 0 });
   }
 
   /**
-   * Opens a file and truncates it to a mark. Passes its content up to the mark to `pass`, in pieces that are valid only during the call. Throws BAD_RESULTS if
-   * the file is missing or its content does not match the mark, FILE_UNREADABLE, FILE_UNWRITABLE.
+   * Opens a file and truncates it to a mark. Passes its content up to the mark to `restore`, in pieces that are valid only during the call. Throws BAD_RESULTS
+   * if the file is missing or its content does not match the mark, FILE_UNREADABLE.
    */
-  static async reopen(path: string, mark: FileMark, pass: (piece: Uint8Array) => void): Promise<PartialFile> {
+  static async reopen(path: string, mark: FileMark, restore: (piece: Uint8Array) => void = () => undefined): Promise<PartialFile> {
+    const found = await lstat(path).catch(() => null);
+    if (!found?.isFile()) throw badResults(`a file of the partial results is ${found === null ? "missing" : "not a regular file"}`, path);
     let handle: FileHandle | undefined;
     try {
-      handle = await open(path, FLAGS.O_RDWR | FLAGS.O_NOFOLLOW | FLAGS.O_NONBLOCK);
-      if (!(await handle.stat()).isFile()) throw replaced(path);
-      await readMarked(handle, path, mark, pass).catch((error: unknown) => {
-        throw fileError(error, path, "read");
-      });
+      handle = await open(path, APPEND);
+      await readMarked(handle, path, mark, restore);
       await handle.truncate(mark.bytes);
       return new PartialFile(path, handle, mark);
     } catch (error) {
       await handle?.close().catch(() => undefined);
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === "ELOOP") throw replaced(path);
-      throw code === "ENOENT" ? missing(path, error) : fileError(error, path, "write");
+      throw fileError(error, path, "read");
     }
   }
 
-  /** Appends to the file. One write at a time. */
+  /** Appends to the file. One write at a time, and none after an error. Throws FILE_UNWRITABLE. */
   async write(content: string | Uint8Array): Promise<void> {
     const bytes = typeof content === "string" ? Buffer.from(content, "utf8") : content;
-    try {
-      // Written at a position, so that the remains of a failed write are overwritten.
-      for (let done = 0; done < bytes.length; ) {
-        done += (await this.#handle.write(bytes, done, bytes.length - done, this.#bytes + done)).bytesWritten;
-      }
-    } catch (error) {
-      throw fileError(error, this.path, "write");
-    }
-    this.#bytes += bytes.length;
-    this.#crc32c = crc32c(bytes, this.#crc32c);
+    await this.#handle.writeFile(bytes).catch(cannotWrite(this.path));
+    this.#written = { bytes: this.#written.bytes + bytes.length, crc32c: crc32c(bytes, this.#written.crc32c) };
   }
 
-  /** Flushes the file to the disk; returns the mark of everything written so far. */
+  /** Flushes the file to the disk; returns the mark of everything written so far. Throws FILE_UNWRITABLE. */
   async sync(): Promise<FileMark> {
-    try {
-      await this.#handle.sync();
-    } catch (error) {
-      throw fileError(error, this.path, "write");
-    }
-    return { bytes: this.#bytes, crc32c: this.#crc32c };
+    await this.#handle.sync().catch(cannotWrite(this.path));
+    return this.#written;
   }
 
   /** Closes the file. May be called again. Never throws. */
@@ -92,34 +71,23 @@ export class PartialFile {
   }
 }
 
-async function readMarked(handle: FileHandle, path: string, mark: FileMark, pass: (piece: Uint8Array) => void): Promise<void> {
-  const piece = new Uint8Array(PIECE_BYTES);
+function cannotWrite(path: string): (error: unknown) => never {
+  return (error) => {
+    throw fileError(error, path, "write");
+  };
+}
+
+/** Reads a file up to a mark. Throws BAD_RESULTS unless its content is that of the mark. */
+async function readMarked(handle: FileHandle, path: string, mark: FileMark, restore: (piece: Uint8Array) => void): Promise<void> {
+  const changed = "the partial results have changed since they were saved";
+  const buffer = new Uint8Array(PIECE_BYTES);
   let [bytes, crc] = [0, 0];
   while (bytes < mark.bytes) {
-    const filled = await readFully(handle, piece.subarray(0, mark.bytes - bytes), bytes);
-    if (filled === 0) throw damaged(path, `${mark.bytes} bytes`, bytes);
-    crc = crc32c(piece.subarray(0, filled), crc);
-    bytes += filled;
-    pass(piece.subarray(0, filled));
+    const piece = buffer.subarray(0, await readFully(handle, buffer.subarray(0, mark.bytes - bytes), bytes));
+    if (piece.length === 0) throw badResults(changed, path, { expected: `${mark.bytes} bytes`, found: bytes });
+    crc = crc32c(piece, crc);
+    bytes += piece.length;
+    restore(piece);
   }
-  if (crc !== mark.crc32c) throw damaged(path, `checksum ${mark.crc32c}`, crc);
-}
-
-const REMEDY = "start from the beginning, without --resume";
-
-function damaged(file: string, expected: string, found: number): NextvladError {
-  return new NextvladError("BAD_RESULTS", "the partial results have changed since they were saved", {
-    file,
-    expected,
-    found,
-    remedy: REMEDY,
-  });
-}
-
-function replaced(file: string): NextvladError {
-  return new NextvladError("BAD_RESULTS", "a file of the partial results is not a regular file", { file, remedy: REMEDY });
-}
-
-function missing(file: string, cause: unknown): NextvladError {
-  return new NextvladError("BAD_RESULTS", "a file of the partial results is missing", { file, remedy: REMEDY }, cause);
+  if (crc !== mark.crc32c) throw badResults(changed, path, { expected: `checksum ${mark.crc32c}`, found: crc });
 }

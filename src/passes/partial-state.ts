@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { NextvladError } from "../base/errors.js";
+import { type ErrorDetails, NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
 import { parseWithChecksum, stringifyWithChecksum } from "../formats/checksum.js";
 
@@ -7,11 +7,24 @@ const FORMAT_VERSION = 3;
 
 const count = z.int().min(0);
 
+const float64Array = z.custom<Float64Array>((value) => value instanceof Float64Array);
+/** An array in memory, base64 of its bytes in the file. */
+const floats = z.codec(z.base64(), float64Array, {
+  decode: (text) => {
+    const bytes = new Uint8Array(Buffer.from(text, "base64"));
+    return new Float64Array(bytes.buffer, 0, Math.floor(bytes.length / 8));
+  },
+  encode: ({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength).toString("base64"),
+});
+
+/** Sums over the videos done, by name. */
+const sumsSchema = z.record(z.string(), floats);
+export type Sums = Readonly<z.output<typeof sumsSchema>>;
+
 const stateSchema = z.strictObject({
-  format_version: z.literal(FORMAT_VERSION),
   /** The settings that determine the results, by config key or flag. */
   work: z.record(z.string(), z.string()),
-  /** The shards' modification times and checksums: see `ShardContents`. `corrupt` names the shard that ended the run. Older versions did not write it. */
+  /** The shards' modification times and checksums: see `ShardContents`. `corrupt` names the shard that ended the run. Null: written by version 1 or 2. */
   shards: z
     .strictObject({
       modified_ms: z.array(z.number()),
@@ -28,88 +41,67 @@ const stateSchema = z.strictObject({
   fraction: z.number().min(0).max(1),
   /** Whether all videos are done, so that the files only have to be moved to their final paths. */
   complete: z.boolean(),
-  /** Sums over the videos done, by name: float64 in base64. */
-  sums: z.record(z.string(), z.base64()),
-  /** The result files by name, with the length and checksum at this save. */
+  sums: sumsSchema,
+  /** The result files by name, with their length and CRC-32C at this save. */
   files: z.record(z.string(), z.strictObject({ bytes: count, crc32c: count })),
 });
 
 /** How far a resumable pass over videos has come, and everything that resuming needs. */
-export type PartialState = Omit<z.output<typeof stateSchema>, "format_version">;
+export type PartialState = z.output<typeof stateSchema>;
 
-/** Sums by name, float64. */
-export type Sums = Readonly<Record<string, Float64Array>>;
+const REMEDY = "start from the beginning, without --resume";
 
-const FRESH = "start from the beginning, without --resume";
+/** Returns a BAD_RESULTS error about a file of partial results. */
+export function badResults(what: string, file: string, details: ErrorDetails = {}, cause?: unknown): NextvladError {
+  return new NextvladError("BAD_RESULTS", what, { file, remedy: REMEDY, ...details }, cause);
+}
 
 /** Returns the text of a state, with its checksum. */
 export function encodePartialState(state: PartialState): string {
-  return stringifyWithChecksum({ format_version: FORMAT_VERSION, ...state });
-}
-
-/** Converts a state of an older format version to the next version. */
-const UPGRADES: Readonly<Record<number, (state: Record<string, unknown>) => Record<string, unknown>>> = {
-  1: nameSums,
-  2: (state) => ({ ...state, format_version: 3, shards: null }),
-};
-
-/** Upgrades version 1, which had all sums in one array: four numbers, then the number of labels of each class. It did not count videos without labels: NaN. */
-function nameSums(state: Record<string, unknown>): Record<string, unknown> {
-  const all = decodeFloats(String(state.sums));
-  const sums = { videos: all.subarray(0, 1), hit_at_one: all.subarray(1, 2), perr: all.subarray(2, 3), loss: all.subarray(3, 4) };
-  const named = { ...sums, videos_without_labels: Float64Array.of(Number.NaN), positives: all.subarray(4) };
-  return { ...state, format_version: 2, sums: all.length === 0 ? {} : encodeSums(named) };
+  return stringifyWithChecksum({ format_version: FORMAT_VERSION, ...state, sums: z.encode(sumsSchema, state.sums) });
 }
 
 /** Parses the text of a state of this format version or an older one. Throws BAD_RESULTS. */
 export function parsePartialState(text: string, file: string): PartialState {
-  const sealed = parseWithChecksum(text);
-  if (sealed === null)
-    throw new NextvladError("BAD_RESULTS", "the state of the partial results is not a JSON object", { file, remedy: FRESH });
-  const { rest, expected, found } = sealed;
-  const version = Number(rest.format_version);
-  if (!(version === FORMAT_VERSION || version in UPGRADES)) {
-    const values = { expected: `1 to ${FORMAT_VERSION}`, found: String(rest.format_version) };
-    const remedy = `resume with the version of nextvlad that wrote them, or ${FRESH}`;
-    throw new NextvladError("BAD_RESULTS", "unknown format version of the partial results", { file, ...values, remedy });
+  const parsed = parseWithChecksum(text);
+  if (parsed === null) throw badResults("the state of the partial results is not a JSON object", file);
+  const { rest, expected, found } = parsed;
+  const { format_version: version, ...state } = rest;
+  if (version !== 1 && version !== 2 && version !== FORMAT_VERSION) {
+    const remedy = `resume with the version of nextvlad that wrote them, or ${REMEDY}`;
+    const details = { expected: `1 to ${FORMAT_VERSION}`, found: String(version), remedy };
+    throw badResults("unknown format version of the partial results", file, details);
   }
   if (expected !== found) {
-    const what = "the checksum of the partial results' state does not match";
-    throw new NextvladError("BAD_RESULTS", what, { file, expected: String(expected), found, remedy: FRESH });
+    throw badResults("the checksum of the partial results' state does not match", file, { expected: String(expected), found });
   }
-  let state = rest;
-  for (let from = version; from < FORMAT_VERSION; from++) state = UPGRADES[from]?.(state) ?? state;
-  const result = stateSchema.safeParse(state);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    const what = `invalid state of the partial results: ${showText(`${issue?.path.join(".")}: ${issue?.message}`, 200)}`;
-    throw new NextvladError("BAD_RESULTS", what, { file, remedy: FRESH });
-  }
-  const { format_version: _, ...partial } = result.data;
-  return partial;
+  const result = stateSchema.safeParse(upgrade(version, state));
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  throw badResults(`invalid state of the partial results: ${showText(`${issue?.path.join(".")}: ${issue?.message}`, 200)}`, file);
 }
 
-/** Encodes sums for a state. */
-export function encodeSums(sums: Sums): PartialState["sums"] {
-  const encode = ({ buffer, byteOffset, byteLength }: Float64Array): string =>
-    Buffer.from(buffer, byteOffset, byteLength).toString("base64");
-  return Object.fromEntries(Object.entries(sums).map(([name, values]) => [name, encode(values)]));
+/** Converts a state of an older format version to the current one. */
+function upgrade(version: number, state: Record<string, unknown>): Record<string, unknown> {
+  if (version === 1) return upgrade(2, { ...state, sums: nameSums(String(state.sums)) });
+  return version === 2 ? { ...state, shards: null } : state;
 }
 
-/** Restores sums from a state. Throws BAD_RESULTS, without changing any sum, unless the state has exactly these names and lengths. */
-export function restoreSums(sums: Sums, saved: PartialState["sums"], file: string): void {
-  const decoded = Object.fromEntries(Object.entries(saved).map(([name, text]) => [name, decodeFloats(text)]));
-  const [expected, found] = [formatSums(sums), formatSums(decoded)];
-  if (expected !== found) {
-    const what = "the sums in the partial results do not match this version of nextvlad";
-    throw new NextvladError("BAD_RESULTS", what, { file, expected, found, remedy: FRESH });
-  }
-  for (const [name, values] of Object.entries(decoded)) sums[name]?.set(values);
+/** Names the sums of version 1: four numbers, then the labels of each class. It did not count videos without labels: NaN. */
+function nameSums(text: string): Record<string, string> {
+  const all = z.decode(floats, text);
+  if (all.length === 0) return {};
+  const totals = ["videos", "hit_at_one", "perr", "loss"].map((name, i) => [name, all.subarray(i, i + 1)] as const);
+  const sums = { ...Object.fromEntries(totals), videos_without_labels: Float64Array.of(Number.NaN), positives: all.subarray(4) };
+  return z.encode(sumsSchema, sums);
 }
 
-function decodeFloats(text: string): Float64Array {
-  const bytes = new Uint8Array(Buffer.from(text, "base64"));
-  return new Float64Array(bytes.buffer, 0, Math.floor(bytes.length / 8));
+/** Copies saved sums to `sums`. Throws BAD_RESULTS, without changing any sum, unless both have the same names and lengths. */
+export function restoreSums(sums: Sums, saved: Sums, file: string): void {
+  const [expected, found] = [formatSums(sums), formatSums(saved)];
+  const what = "the sums in the partial results do not match this version of nextvlad";
+  if (expected !== found) throw badResults(what, file, { expected, found });
+  for (const [name, values] of Object.entries(saved)) sums[name]?.set(values);
 }
 
 /** Formats sums by name and length: "positives (10 values), videos". */
@@ -125,7 +117,7 @@ export function assertSameSettings(saved: PartialState["work"], settings: Partia
     // With `error`, the results so far contain no corrupt data, so another policy affects only the rest.
     if (key.endsWith(".on_corrupt") && saved[key] === "error") continue;
     const values = { expected: showText(saved[key] ?? "nothing"), found: showText(settings[key] ?? "nothing") };
-    const remedy = `use the earlier value, or ${FRESH}`;
+    const remedy = `use the earlier value, or ${REMEDY}`;
     throw new NextvladError("BAD_CONFIG", "a resumed run cannot change this setting", { file, key, ...values, remedy });
   }
 }

@@ -1,16 +1,20 @@
-import { basename } from "node:path";
+import { lstat, readdir, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import type { Logger } from "pino";
-import { NextvladError } from "../base/errors.js";
-import { moveFile } from "../base/files.js";
+import { fileError, NextvladError } from "../base/errors.js";
+import { makeDirectory, moveFile, removeDirectory, writeFileAtomic } from "../base/files.js";
+import { readInput } from "../base/input.js";
 import { type Interval, isDue } from "../base/interval.js";
+import { removeLeftovers } from "../base/leftovers.js";
+import { confirmLock, type DirectoryLock, LOCK_NAME, lockDirectory } from "../base/lock.js";
+import { showText } from "../base/shown-value.js";
 import type { Config } from "../config/schema.js";
 import { assertSameContents, fingerprintList, formatFingerprint, type Shard, type ShardContents } from "../data/shard.js";
 import { type Prediction, RESULT_CODECS, type ResultEncoder } from "../results/result-codecs.js";
 import { RESULT_FORMATS } from "../results/result-formats.js";
-import { PENDING_LENGTH, type ResultTarget, type ResultWriter } from "../results/result-writer.js";
+import { PENDING_LENGTH, type ResultTarget } from "../results/result-writer.js";
 import { PartialFile } from "./partial-file.js";
-import { PartialFolder, readPartialState, TALLY_NAME } from "./partial-folder.js";
-import { assertSameSettings, encodeSums, type PartialState, restoreSums, type Sums } from "./partial-state.js";
+import { assertSameSettings, encodePartialState, type PartialState, parsePartialState, restoreSums, type Sums } from "./partial-state.js";
 
 /** How to resume a stopped run, and how often to save. */
 export interface ResumeOptions {
@@ -35,7 +39,7 @@ export interface Tally {
 }
 
 export interface ResumableOptions extends ResumeOptions {
-  /** The path of the main result without extension; partial results are in a folder with this name plus `.partial`. */
+  /** The path of the main result without extension; partial results are in a directory with this name plus `.partial`. */
   readonly stem: string;
   /** The settings that determine the results, by config key or flag. */
   readonly settings: Readonly<Record<string, string>>;
@@ -50,22 +54,15 @@ export interface ResumableOptions extends ResumeOptions {
   readonly log: Logger;
 }
 
-/** Writes the predictions of whole batches, in order. */
-export interface BatchWriter extends ResultWriter {
-  /** Number of batches and videos done, including those of earlier runs, and their fraction of the shards' bytes. */
-  readonly done: { readonly batches: number; readonly videos: number; readonly fraction: number };
-  /** Whether predictions are written. */
-  readonly takesPredictions: boolean;
-  /** Records that a batch is done, and saves if a save is due. */
-  endBatch(videos: number, fraction: number): Promise<void>;
-}
+/** What a pass over the videos uses of the results: it writes the predictions of whole batches, in order. */
+export type BatchWriter = Pick<ResumableResults, "done" | "takesPredictions" | "write" | "endBatch">;
 
 export interface ResumableOutcome {
   readonly stopped: boolean;
   /** Videos done, including those of the runs that this one resumed. */
   readonly videos: number;
-  /** Folder of the partial results if the run stopped early; null if there are none. */
-  readonly partialFolder: string | null;
+  /** Directory of the partial results if the run stopped early; null if there are none. */
+  readonly partialDirectory: string | null;
   /** Empty if the run stopped early. */
   readonly resultFiles: readonly string[];
 }
@@ -95,157 +92,175 @@ export function describeSettings(
   };
 }
 
+const STATE_NAME = "state.json";
+/** The file of the tally. */
+const TALLY_NAME = "tally.bin";
+
+/** Reads the state in a directory of partial results; null if none was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
+async function readPartialState(directory: string): Promise<PartialState | null> {
+  const file = join(directory, STATE_NAME);
+  const text = await readInput(file).catch((error: NextvladError) => {
+    if (error.code === "FILE_MISSING") return null;
+    throw error;
+  });
+  return text === null ? null : parsePartialState(text.toString("utf8"), file);
+}
+
 /** Returns the settings of the partial results beside `stem`; null if there are none or they cannot be read. */
 export async function readPartialSettings(stem: string): Promise<Readonly<Record<string, string>> | null> {
   return (await readPartialState(`${stem}.partial`).catch(() => null))?.work ?? null;
 }
 
 /**
- * Runs `work`, which writes results batch by batch to a partial folder, with regular saves, so that a run that was stopped, failed or was killed can be
+ * Runs `work`, which writes results batch by batch to a partial directory, with regular saves, so that a run that was stopped, failed or was killed can be
  * resumed. With `resume`, the files are truncated to the last save, and `work` starts after it (`done`).
- * If `work` was not stopped, calls `finish` and moves the files to their final paths. If `finish` throws BAD_LABELS, the saved state is removed, because
- * resuming would fail in the same way.
- * Throws SAVE_DIR_TAKEN, BAD_CONFIG (settings or shards differ), BAD_RESULTS (the partial results are corrupt), FILE_UNWRITABLE, and what `work` and `finish`
- * throw.
+ * If `work` was not stopped, calls `beforeMove` and moves the files to their final paths. If `beforeMove` throws BAD_LABELS, the saved state is removed,
+ * because resuming would fail in the same way.
+ * Throws SAVE_DIR_TAKEN, BAD_CONFIG (settings or shards differ), BAD_RESULTS (the partial results are corrupt), FILE_UNWRITABLE, and what `work` and
+ * `beforeMove` throw.
  */
 export async function writeResumably(
   options: ResumableOptions,
   work: (writer: BatchWriter) => Promise<{ readonly stopped: boolean }>,
-  finish: () => Promise<void> = async () => {},
+  beforeMove: () => Promise<void> = async () => {},
 ): Promise<ResumableOutcome> {
-  const folder = await PartialFolder.open(`${options.stem}.partial`, options.log);
-  const results = new PartialResults(options, folder);
+  const results = await ResumableResults.open(options);
   try {
-    await results.open();
-    options.onSaveRequest(() => results.requestSave());
     const { stopped } = results.isComplete ? { stopped: false } : await work(results);
-    if (!stopped) await results.finish(finish);
+    if (!stopped) await results.finish(beforeMove);
     else if (results.done.batches > 0) await results.save();
-    const isKept = await results.close();
-    const { videos } = results.done;
-    return { stopped, videos, partialFolder: isKept ? folder.path : null, resultFiles: stopped ? [] : results.destinations };
+    const partialDirectory = await results.close();
+    return { stopped, videos: results.done.videos, partialDirectory, resultFiles: stopped ? [] : results.destinations };
   } catch (error) {
     // No save here: the files may contain part of a batch.
-    if (error instanceof NextvladError) {
-      if (results.isComplete && error.code === "BAD_LABELS") await folder.clear();
-      if (results.isOpen && error.details.damaged !== undefined) await results.recordCorruptShard(error.details.file);
-    }
-    const isKept = await results.close();
-    if (isKept && results.isOpen) options.log.warn(`partial results are in ${folder.path}; resume with: ${options.resumeCommand}`);
+    if (error instanceof NextvladError && error.details.damaged !== undefined) await results.recordCorruptShard(error.details.file);
+    const directory = await results.close();
+    if (directory !== null) options.log.warn(`partial results are in ${directory}; resume with: ${options.resumeCommand}`);
     throw error;
   }
 }
 
-/** A partial file, what it is written from, and its final path; null for a file that only a resumed run needs. */
+/** A partial file, what it is written from, and its final path; null for the tally, which only a resumed run needs. */
 interface OpenFile {
   readonly file: PartialFile;
   readonly source: Pick<ResultEncoder, "length" | "take">;
   readonly destination: string | null;
 }
 
-class PartialResults implements BatchWriter {
+/** The directory of partial results, beside their final paths: the results so far, and the state that records how far they go. */
+class ResumableResults {
   readonly #options: ResumableOptions;
-  readonly #folder: PartialFolder;
+  readonly #directory: string;
+  readonly #lock: DirectoryLock;
   readonly #encoders: ResultEncoder[] = [];
   readonly #files: OpenFile[] = [];
-  /** The state on disk; null if there is none. */
-  #saved: PartialState | null = null;
   #savedMs = performance.now();
   #isSaveRequested = false;
-  isOpen = false;
-  isComplete = false;
-  done = { batches: 0, videos: 0, fraction: 0 };
-
-  constructor(options: ResumableOptions, folder: PartialFolder) {
-    this.#options = options;
-    this.#folder = folder;
-  }
-
-  get takesPredictions(): boolean {
-    return this.#options.target !== null;
-  }
-
   /** The final paths of the prediction files. */
-  get destinations(): readonly string[] {
-    const { target } = this.#options;
-    return target === null ? [] : target.formats.map((format) => target.path + RESULT_FORMATS[format].extension);
+  readonly destinations: string[] = [];
+  /** Number of batches and videos done, including those of earlier runs, and their fraction of the shards' bytes. */
+  done = { batches: 0, videos: 0, fraction: 0 };
+  /** Whether all videos are done, so that only `finish` is left to do. */
+  isComplete = false;
+
+  private constructor(options: ResumableOptions, directory: string, lock: DirectoryLock) {
+    this.#options = options;
+    this.#directory = directory;
+    this.#lock = lock;
   }
 
-  requestSave(): void {
-    this.#isSaveRequested = true;
+  /** Locks the directory, and opens the partial results of an earlier run, or removes them and starts from the beginning. */
+  static async open(options: ResumableOptions): Promise<ResumableResults> {
+    const directory = `${options.stem}.partial`;
+    const results = new ResumableResults(options, directory, await lockPartialDirectory(directory, options.log));
+    try {
+      await results.#start();
+      return results;
+    } catch (error) {
+      await results.close();
+      throw error;
+    }
   }
 
-  /** Opens the partial results of an earlier run, or clears them and starts from the beginning. */
-  async open(): Promise<void> {
-    const state = this.#options.resume ? await this.#folder.readState() : null;
-    if (state === null) await this.#clear();
-    else this.#resumeFrom(state);
-    const { target, tally } = this.#options;
+  async #start(): Promise<void> {
+    const { target, tally, onSaveRequest } = this.#options;
+    const saved = await this.#load();
+    if (saved === null) await this.#clear();
+    else this.#restore(saved);
+    const open = (name: string, restore?: (piece: Uint8Array) => void): Promise<PartialFile> => {
+      const file = join(this.#directory, name);
+      return saved === null ? PartialFile.create(file) : PartialFile.reopen(file, saved.files[name] ?? { bytes: 0, crc32c: 0 }, restore);
+    };
     for (const format of target?.formats ?? []) {
       const destination = target?.path + RESULT_FORMATS[format].extension;
       const encoder = RESULT_CODECS[format].createEncoder(target?.names ?? null, this.done.videos);
+      this.destinations.push(destination);
       this.#encoders.push(encoder);
-      await this.#openFile(basename(destination), encoder, destination);
+      // Of complete results, some files may already be at their final paths.
+      if (this.isComplete && !(await exists(join(this.#directory, basename(destination))))) continue;
+      this.#files.push({ file: await open(basename(destination)), source: encoder, destination });
     }
-    if (tally !== null) await this.#openFile(TALLY_NAME, tally, null, (piece) => tally.put(piece));
-    this.isOpen = true;
+    if (tally !== null) this.#files.push({ file: await open(TALLY_NAME, (piece) => tally.put(piece)), source: tally, destination: null });
+    onSaveRequest(() => {
+      this.#isSaveRequested = true;
+    });
     this.#savedMs = performance.now();
   }
 
-  async #clear(): Promise<void> {
+  /** Returns the state to resume from; null to start from the beginning, after logging why. Throws BAD_RESULTS. */
+  async #load(): Promise<PartialState | null> {
     const { resume, log } = this.#options;
-    const { path } = this.#folder;
-    // A corrupt state does not prevent a start from the beginning.
-    const old = resume ? null : await this.#folder.readState().catch(() => null);
-    if (resume) log.info(`--resume finds no partial results in ${path}: starting from the beginning`);
-    if (old !== null) {
-      log.warn(
-        `starting from the beginning: removed the partial results of ${old.videos} videos in ${path}; use --resume to continue them`,
-      );
+    if (resume) {
+      const state = await readPartialState(this.#directory);
+      if (state === null) log.info(`--resume finds no partial results in ${this.#directory}: starting from the beginning`);
+      return state;
     }
-    await this.#folder.clear();
+    // A corrupt state does not prevent a start from the beginning.
+    const old = await readPartialState(this.#directory).catch(() => null);
+    const removed = `removed the partial results of ${old?.videos} videos in ${this.#directory}; use --resume to continue them`;
+    if (old !== null) log.warn(`starting from the beginning: ${removed}`);
+    return null;
   }
 
-  #resumeFrom(state: PartialState): void {
+  /** Restores everything but the files. Throws BAD_CONFIG, BAD_RESULTS. */
+  #restore({ work, shards: saved, computed_by, batches, videos, fraction, complete, sums }: PartialState): void {
     const { settings, shards, computedBy, tally, log } = this.#options;
-    assertSameSettings(state.work, settings, this.#folder.path);
-    if (state.shards !== null) {
+    assertSameSettings(work, settings, this.#directory);
+    if (saved !== null) {
       const remedy = "restore the shard, or start from the beginning, without --resume";
-      assertSameContents(shards.list, state.shards, shards.contents, { key: "--resume", remedy, corrupt: state.shards.corrupt });
+      assertSameContents(shards.list, saved, shards.contents, { key: "--resume", remedy, corrupt: saved.corrupt });
     }
-    if (state.computed_by !== computedBy) {
-      log.warn(`the partial results were computed with ${state.computed_by}, now ${computedBy}: the last digits will differ`);
+    if (computed_by !== computedBy) {
+      log.warn(`the partial results were computed with ${computed_by}, now ${computedBy}: the last digits will differ`);
     }
-    const { batches, videos, fraction, complete } = state;
     log.info(`resuming after batch ${batches}: ${videos} videos are done`);
-    restoreSums(tally?.sums ?? {}, state.sums, this.#folder.path);
-    this.#saved = state;
+    restoreSums(tally?.sums ?? {}, sums, this.#directory);
     this.done = { batches, videos, fraction };
     this.isComplete = complete;
   }
 
-  async #openFile(
-    name: string,
-    source: OpenFile["source"],
-    destination: string | null,
-    restore = (_: Uint8Array): void => {},
-  ): Promise<void> {
-    const path = this.#folder.fileOf(name);
+  /** Removes everything that an earlier run left, the state first: without it, the other files are not used. Throws FILE_UNWRITABLE. */
+  async #clear(): Promise<void> {
     try {
-      const mark = this.#saved?.files[name] ?? { bytes: 0, crc32c: 0 };
-      const file = this.#saved === null ? await PartialFile.create(path) : await PartialFile.reopen(path, mark, restore);
-      this.#files.push({ file, source, destination });
+      await rm(join(this.#directory, STATE_NAME), { force: true });
+      for (const name of await readdir(this.#directory)) if (name !== LOCK_NAME) await rm(join(this.#directory, name), { recursive: true });
     } catch (error) {
-      // Of complete results, some files may already be at their final paths.
-      if (!this.isComplete || !isMissing(error)) throw error;
+      throw fileError(error, this.#directory, "write");
     }
   }
 
+  /** Whether predictions are written. */
+  get takesPredictions(): boolean {
+    return this.#options.target !== null;
+  }
+
+  /** Resolves when the next prediction can be written: see `ResultWriter`. */
   async write(prediction: Prediction): Promise<void> {
     for (const encoder of this.#encoders) encoder.add(prediction);
     await this.#flush(PENDING_LENGTH);
   }
 
+  /** Records that a batch is done, and saves if a save is due. */
   async endBatch(videos: number, fraction: number): Promise<void> {
     this.done = { batches: this.done.batches + 1, videos: this.done.videos + videos, fraction };
     await this.#flush(PENDING_LENGTH);
@@ -265,40 +280,93 @@ class PartialResults implements BatchWriter {
     await this.#flush(0);
     const files: PartialState["files"] = {};
     for (const { file } of this.#files) files[basename(file.path)] = await file.sync();
-    const sums = encodeSums(tally?.sums ?? {});
-    const facts = { work: settings, shards: shards.contents, computed_by: computedBy, complete: this.isComplete, sums, files };
-    const state = { ...facts, ...this.done };
-    await this.#folder.writeState(state);
-    this.#saved = state;
+    const facts = { work: settings, shards: shards.contents, computed_by: computedBy, complete: this.isComplete };
+    await this.#writeState({ ...facts, ...this.done, sums: { ...tally?.sums }, files });
     this.#savedMs = performance.now();
   }
 
-  /** Records in the saved state which shard is corrupt, so that a run with an intact copy of it can resume. */
-  async recordCorruptShard(shard: string | undefined): Promise<void> {
-    if (shard === undefined || !this.#saved?.shards) return;
-    const state = { ...this.#saved, shards: { ...this.#saved.shards, corrupt: basename(shard) } };
-    await this.#folder.writeState(state).catch((error: Error) => this.#options.log.warn(error.message));
+  /** Throws FILE_UNWRITABLE, and SAVE_DIR_TAKEN if another run has taken the directory over. */
+  async #writeState(state: PartialState): Promise<void> {
+    await confirmLock(this.#directory, this.#lock.text);
+    await writeFileAtomic(join(this.#directory, STATE_NAME), encodePartialState(state));
+  }
+
+  /** Records in the saved state which shard is corrupt, so that a run with an intact copy of it can resume. Logs an error instead of throwing it. */
+  async recordCorruptShard(shard = ""): Promise<void> {
+    try {
+      const state = await readPartialState(this.#directory);
+      if (state?.shards) await this.#writeState({ ...state, shards: { ...state.shards, corrupt: basename(shard) } });
+    } catch (error) {
+      this.#options.log.warn((error as Error).message);
+    }
   }
 
   /** Completes the files and moves them to their final paths. If the run is killed after the save, only the moves are left to do. */
-  async finish(finish: () => Promise<void>): Promise<void> {
+  async finish(beforeMove: () => Promise<void>): Promise<void> {
     if (!this.isComplete) {
       for (const encoder of this.#encoders) encoder.end();
       this.isComplete = true;
       await this.save();
     }
-    await finish();
+    await beforeMove().catch(async (error: NextvladError) => {
+      if (error.code === "BAD_LABELS") await this.#clear();
+      throw error;
+    });
     for (const { file, destination } of this.#files) if (destination !== null) await moveFile(file.path, destination);
-    await this.#folder.remove();
+    await removeDirectory(this.#directory);
   }
 
-  /** Closes the files and the folder. Returns whether there is something to resume from. */
-  async close(): Promise<boolean> {
+  /** Closes the files and releases the directory; removes it if it has no state to resume from. Returns its path if it is kept, else null. */
+  async close(): Promise<string | null> {
     for (const { file } of this.#files) await file.close();
-    return this.#folder.close();
+    // Another run may have taken the directory over.
+    const isOwn = await confirmLock(this.#directory, this.#lock.text).then(
+      () => true,
+      () => false,
+    );
+    const hasState = isOwn && (await exists(join(this.#directory, STATE_NAME)));
+    if (isOwn && !hasState) await removeDirectory(this.#directory).catch(() => undefined);
+    await this.#lock.release();
+    return hasState ? this.#directory : null;
   }
 }
 
-function isMissing(error: unknown): boolean {
-  return (error as { cause?: NodeJS.ErrnoException }).cause?.code === "ENOENT";
+/**
+ * Creates a directory for partial results, unless it exists, and locks it. Throws SAVE_DIR_TAKEN if another run uses it, FILE_UNWRITABLE (also if it is a link,
+ * or contains files of other kinds, which would be removed with it).
+ */
+async function lockPartialDirectory(directory: string, log: Logger): Promise<DirectoryLock> {
+  try {
+    if ((await lstat(directory).catch(() => null))?.isSymbolicLink()) {
+      const what = "the directory of partial results is a symbolic link, whose target would be cleared";
+      throw new NextvladError("FILE_UNWRITABLE", what, { file: directory, remedy: "remove the link" });
+    }
+    await removeLeftovers(dirname(directory), new Set([basename(directory)]));
+    await makeDirectory(directory);
+    const foreign = (await readdir(directory)).find((name) => !isPartialResult(name));
+    if (foreign !== undefined) {
+      const what = `the directory of partial results contains another file, ${showText(foreign)}`;
+      throw new NextvladError("FILE_UNWRITABLE", what, { file: directory, remedy: "move it" });
+    }
+    const lock = await lockDirectory(directory);
+    if (lock.staleHolder !== null) log.info(`the previous run in this directory did not end normally: ${lock.staleHolder}`);
+    await removeLeftovers(directory);
+    return lock;
+  } catch (error) {
+    throw fileError(error, directory, "write");
+  }
+}
+
+/** Returns whether a directory of partial results may contain a file of this name. */
+function isPartialResult(name: string): boolean {
+  if ([STATE_NAME, LOCK_NAME, TALLY_NAME].includes(name)) return true;
+  return /^\..*\.(unfinished|removed)-/.test(name) || Object.values(RESULT_FORMATS).some(({ extension }) => name.endsWith(extension));
+}
+
+/** Returns whether a file exists; true if that cannot be known. */
+function exists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => error.code !== "ENOENT",
+  );
 }

@@ -22,7 +22,7 @@ test("a reopened file is truncated to its mark, and its content is passed on", a
   const whole = await second.sync();
   await second.close();
   assert.deepEqual(readFileSync(path), Buffer.concat([...pieces, Buffer.from("two")]));
-  await (await PartialFile.reopen(path, whole, () => undefined)).close();
+  await (await PartialFile.reopen(path, whole)).close();
 });
 
 test("a file that is shorter than its mark, changed or missing is rejected and stays unchanged", async (t) => {
@@ -36,22 +36,16 @@ test("a file that is shorter than its mark, changed or missing is rejected and s
     code: "BAD_RESULTS",
     message: /a: the partial results have changed since they were saved \(expected 10 bytes, found 7\)/,
   };
-  await assert.rejects(
-    PartialFile.reopen(path, mark, () => undefined),
-    short,
-  );
+  await assert.rejects(PartialFile.reopen(path, mark), short);
   appendFileSync(path, "7X9 and more");
   const other = { code: "BAD_RESULTS", message: /\(expected checksum \d+, found \d+\)\. Start from the beginning, without --resume/ };
-  await assert.rejects(
-    PartialFile.reopen(path, mark, () => undefined),
-    other,
-  );
+  await assert.rejects(PartialFile.reopen(path, mark), other);
   assert.equal(readFileSync(path, "utf8"), "01234567X9 and more");
   rmSync(path);
-  await assert.rejects(
-    PartialFile.reopen(path, mark, () => undefined),
-    { code: "BAD_RESULTS", message: /a: a file of the partial results is missing\. Start from the beginning, without --resume/ },
-  );
+  await assert.rejects(PartialFile.reopen(path, mark), {
+    code: "BAD_RESULTS",
+    message: /a: a file of the partial results is missing\. Start from the beginning, without --resume/,
+  });
   assert.equal(existsSync(path), false);
 });
 
@@ -62,10 +56,10 @@ test("a link or a pipe in place of partial results is rejected, and its target i
   symlinkSync(target, link);
   execFileSync("mkfifo", [pipe]);
   for (const path of [link, pipe]) {
-    await assert.rejects(
-      PartialFile.reopen(path, { bytes: 0, crc32c: 0 }, () => undefined),
-      { code: "BAD_RESULTS", message: /a file of the partial results is not a regular file/ },
-    );
+    await assert.rejects(PartialFile.reopen(path, { bytes: 0, crc32c: 0 }), {
+      code: "BAD_RESULTS",
+      message: /a file of the partial results is not a regular file/,
+    });
     await assert.rejects(PartialFile.create(path), { code: "FILE_UNWRITABLE" });
   }
   assert.equal(readFileSync(target, "utf8"), "12345");

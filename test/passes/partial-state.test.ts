@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { stringifyWithChecksum } from "../../src/formats/checksum.js";
 import {
   assertSameSettings,
   encodePartialState,
-  encodeSums,
   type PartialState,
   parsePartialState,
   restoreSums,
@@ -14,7 +14,7 @@ const state: PartialState = {
   shards: { modified_ms: [1.5, 0], ends_crc32c: ["01234567", null] },
   computed_by: "TensorFlow 2.21.0 on the CPU",
   ...{ batches: 3, videos: 12, fraction: 0.3, complete: false },
-  sums: encodeSums({ videos: Float64Array.of(12), positives: Float64Array.of(1, Number.NaN, Number.POSITIVE_INFINITY) }),
+  sums: { videos: Float64Array.of(12), positives: Float64Array.of(1, Number.NaN, Number.POSITIVE_INFINITY) },
   files: { "tally.bin": { bytes: 96, crc32c: 7 } },
 };
 
@@ -47,6 +47,20 @@ test("restores sums by name; other names or lengths are an error and change noth
     assert.throws(() => restoreSums(other, state.sums, "f"), { code: "BAD_RESULTS", message });
     assert.ok(Object.values(other).every((values) => values.every((value) => value === 0)));
   }
+});
+
+test("a state of version 1, with its sums in one array, or of version 2, without the shards' contents, is upgraded", () => {
+  const { shards: _, sums, ...rest } = state;
+  const base64 = (values: readonly number[]): string => Buffer.from(Float64Array.from(values).buffer).toString("base64");
+  const upgraded = (version: number, old: unknown) =>
+    parsePartialState(stringifyWithChecksum({ format_version: version, ...rest, sums: old }), "f");
+  const { videos, positives } = sums;
+  const encoded = { videos: base64([...(videos ?? [])]), positives: base64([...(positives ?? [])]) };
+  assert.deepEqual(upgraded(2, encoded), { ...rest, shards: null, sums });
+  const named = { videos: [12], hit_at_one: [3], perr: [2.5], loss: [7], videos_without_labels: [Number.NaN], positives: [4, 5] };
+  const expected = Object.fromEntries(Object.entries(named).map(([name, values]) => [name, Float64Array.from(values)]));
+  assert.deepEqual(upgraded(1, base64([12, 3, 2.5, 7, 4, 5])), { ...rest, shards: null, sums: expected });
+  assert.deepEqual(upgraded(1, ""), { ...rest, shards: null, sums: {} });
 });
 
 test("an unknown format version is an error that lists the supported ones", () => {

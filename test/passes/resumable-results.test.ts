@@ -1,31 +1,34 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { pino } from "pino";
 import { type ErrorCode, NextvladError } from "../../src/base/errors.js";
-import { type BatchWriter, writeResumably } from "../../src/passes/resumable-results.js";
+import { type BatchWriter, type ResumableOptions, type Tally, writeResumably } from "../../src/passes/resumable-results.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { examined } from "../helpers/shards.js";
+
+function optionsOf(stem: string, more: Partial<ResumableOptions> = {}): ResumableOptions {
+  return {
+    ...{ stem, settings: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
+    shards: { list: [], contents: { modified_ms: [], ends_crc32c: [] } },
+    ...{ resume: false, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
+    ...more,
+  };
+}
+
+/** Does a batch of one video, then stops. */
+async function stopAfterBatch(writer: BatchWriter): Promise<{ readonly stopped: boolean }> {
+  await writer.endBatch(1, 0.5);
+  return { stopped: true };
+}
 
 test("a failed run keeps its partial results and logs the resume command, unless all labels are missing", async (t) => {
   const folder = temporaryFolder(t);
   const run = async (code: ErrorCode, throwsAtEnd: boolean) => {
     const out = new PassThrough();
     const stem = join(folder, `${code}${throwsAtEnd}`);
-    const options = {
-      ...{
-        stem,
-        settings: {},
-        computedBy: "test",
-        target: null,
-        tally: null,
-        shards: { list: [], contents: { modified_ms: [], ends_crc32c: [] } },
-        log: pino({}, out),
-      },
-      ...{ resume: false, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
-    };
     const fail = async (): Promise<void> => {
       throw new NextvladError(code, "it fails");
     };
@@ -34,7 +37,7 @@ test("a failed run keeps its partial results and logs the resume command, unless
       if (!throwsAtEnd) await fail();
       return { stopped: false };
     };
-    await assert.rejects(writeResumably(options, work, fail), { code });
+    await assert.rejects(writeResumably(optionsOf(stem, { log: pino({}, out) }), work, fail), { code });
     const log = String(out.read() ?? "");
     return [existsSync(`${stem}.partial`), log.includes("resume with: nextvlad eval --resume")];
   };
@@ -45,18 +48,10 @@ test("a failed run keeps its partial results and logs the resume command, unless
 
 test("resuming with a changed shard is an error, with a copy of the same content it is not", async (t) => {
   const stem = join(temporaryFolder(t), "result");
-  const run = (modified: number, ends: string, resume: boolean) =>
-    writeResumably(
-      {
-        ...{ stem, settings: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
-        shards: { list: ["a.tfrecord"].map(examined), contents: { modified_ms: [modified], ends_crc32c: [ends] } },
-        ...{ resume, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
-      },
-      async (writer) => {
-        await writer.endBatch(1, 0.5);
-        return { stopped: true };
-      },
-    );
+  const run = (modified: number, ends: string, resume: boolean) => {
+    const shards = { list: ["a.tfrecord"].map(examined), contents: { modified_ms: [modified], ends_crc32c: [ends] } };
+    return writeResumably(optionsOf(stem, { shards, resume }), stopAfterBatch);
+  };
   await run(1, "00000001", false);
   await assert.rejects(run(2, "00000002", true), { code: "BAD_CONFIG", message: /a\.tfrecord.*the content of this shard has changed/ });
   assert.equal((await run(2, "00000001", true)).videos, 2);
@@ -64,26 +59,116 @@ test("resuming with a changed shard is an error, with a copy of the same content
 
 test("after an error about a corrupt shard, the run resumes with an intact copy of it, and with no other change", async (t) => {
   const stem = join(temporaryFolder(t), "result");
-  const run = (ends: readonly [string, string], modified: number, resume: boolean, failure: NextvladError | null) =>
-    writeResumably(
-      {
-        ...{ stem, settings: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
-        shards: {
-          list: ["a.tfrecord", "b.tfrecord"].map(examined),
-          contents: { modified_ms: [modified, modified], ends_crc32c: [...ends] },
-        },
-        ...{ resume, saveInterval: { steps: 1 }, resumeCommand: "nextvlad infer --resume", onSaveRequest: () => {} },
-      },
-      async (writer) => {
-        await writer.endBatch(1, 0.5);
-        if (failure !== null) throw failure;
-        return { stopped: true };
-      },
-    );
+  const sums = { videos: new Float64Array(1) };
+  const tally: Tally = { length: 0, take: () => new Uint8Array(), put: () => undefined, sums };
+  const run = (ends: readonly [string, string], modified: number, resume: boolean, failure: NextvladError | null) => {
+    const contents = { modified_ms: [modified, modified], ends_crc32c: [...ends] };
+    const shards = { list: ["a.tfrecord", "b.tfrecord"].map(examined), contents };
+    return writeResumably(optionsOf(stem, { shards, resume, tally }), async (writer) => {
+      sums.videos[0] = writer.done.videos + 1;
+      await writer.endBatch(1, 0.5);
+      // Of the batch that fails, which is not saved.
+      sums.videos[0] += 100;
+      if (failure !== null) throw failure;
+      return { stopped: true };
+    });
+  };
   const failure = new NextvladError("CORRUPT_RECORD", "a wrong checksum", { file: "/data/b.tfrecord", damaged: "record" });
   await assert.rejects(run(["00000001", "00000002"], 1, false, failure), { code: "CORRUPT_RECORD" });
+  const saved = readFileSync(join(`${stem}.partial`, "state.json"), "utf8");
+  assert.deepEqual(JSON.parse(saved).sums, { videos: Buffer.from(Float64Array.of(1).buffer).toString("base64") });
   await assert.rejects(run(["00000003", "00000002"], 2, true, null), { code: "BAD_CONFIG", message: /a\.tfrecord.*has changed/ });
   assert.equal((await run(["00000001", "00000004"], 2, true, null)).videos, 2);
   // The state now describes the good copy.
   await assert.rejects(run(["00000001", "00000005"], 3, true, null), { code: "BAD_CONFIG", message: /b\.tfrecord.*has changed/ });
+});
+
+test("keeps a directory with an unreadable state, removes one without a state", async (t) => {
+  const stem = join(temporaryFolder(t), "out");
+  const path = `${stem}.partial`;
+  mkdirSync(join(path, "state.json"), { recursive: true });
+  writeFileSync(join(path, "out.pkl"), "hours of results");
+  const resumed = optionsOf(stem, { resume: true });
+  await assert.rejects(writeResumably(resumed, stopAfterBatch), {
+    code: "FILE_UNREADABLE",
+    message: /state\.json: cannot read: it is a directory/,
+  });
+  assert.deepEqual(readdirSync(path).sort(), ["out.pkl", "state.json"]);
+  rmSync(join(path, "state.json"), { recursive: true });
+  const stopped = await writeResumably(resumed, async () => ({ stopped: true }));
+  assert.equal(stopped.partialDirectory, null);
+  assert.equal(existsSync(path), false);
+});
+
+test("a corrupt state is an error when resuming, and removed when starting from the beginning", async (t) => {
+  const stem = join(temporaryFolder(t), "out");
+  const state = join(`${stem}.partial`, "state.json");
+  mkdirSync(`${stem}.partial`);
+  writeFileSync(state, "{");
+  await assert.rejects(writeResumably(optionsOf(stem, { resume: true }), stopAfterBatch), { code: "BAD_RESULTS" });
+  assert.equal(readFileSync(state, "utf8"), "{");
+  const { videos, partialDirectory } = await writeResumably(optionsOf(stem), stopAfterBatch);
+  assert.deepEqual([videos, partialDirectory], [1, `${stem}.partial`]);
+});
+
+test("a directory with other files is an error, and is unchanged", async (t) => {
+  const stem = join(temporaryFolder(t), "out");
+  const path = `${stem}.partial`;
+  mkdirSync(path);
+  for (const name of ["thesis.docx", "tally.bin", "a.csv"]) writeFileSync(join(path, name), "mine");
+  await assert.rejects(writeResumably(optionsOf(stem), stopAfterBatch), {
+    code: "FILE_UNWRITABLE",
+    message: /out\.partial: the directory of partial results contains another file, thesis\.docx\. Move it\.$/,
+  });
+  assert.deepEqual(readdirSync(path).sort(), ["a.csv", "tally.bin", "thesis.docx"]);
+  const other = join(temporaryFolder(t), "out");
+  symlinkSync(path, `${other}.partial`);
+  rmSync(join(path, "thesis.docx"));
+  await assert.rejects(writeResumably(optionsOf(other), stopAfterBatch), {
+    code: "FILE_UNWRITABLE",
+    message: /is a symbolic link.*Remove the link\.$/,
+  });
+  assert.deepEqual(readdirSync(path).sort(), ["a.csv", "tally.bin"]);
+});
+
+test("complete results, some of which were moved before the run was killed, are moved when resumed; their tally is required", async (t) => {
+  const stem = join(temporaryFolder(t), "out");
+  const path = `${stem}.partial`;
+  const restored: Uint8Array[] = [];
+  const tally: Tally = {
+    length: 0,
+    take: () => new Uint8Array(8).fill(7),
+    put: (bytes) => restored.push(bytes.slice()),
+    sums: {},
+  };
+  const target = { path: stem, formats: ["csv", "jsonl"], names: null } as const;
+  const options = optionsOf(stem, { target, tally });
+  const prediction = { id: "v", scores: Float32Array.of(0.5), classes: Int32Array.of(1) };
+  const work = async (writer: BatchWriter) => {
+    await writer.write(prediction);
+    await writer.endBatch(1, 1);
+    return { stopped: false };
+  };
+  const blocked = `${stem}.jsonl`;
+  await assert.rejects(
+    writeResumably(options, work, async () => mkdirSync(blocked)),
+    { code: "FILE_UNWRITABLE" },
+  );
+  assert.deepEqual(readdirSync(path).sort(), ["out.jsonl", "state.json", "tally.bin"]);
+  rmSync(blocked, { recursive: true });
+  const bytes = readFileSync(join(path, "tally.bin"));
+  rmSync(join(path, "tally.bin"));
+  const again = { ...options, resume: true };
+  const never = () => Promise.reject(new Error("all videos are done"));
+  await assert.rejects(writeResumably(again, never), {
+    code: "BAD_RESULTS",
+    message: /tally\.bin: a file of the partial results is missing/,
+  });
+  writeFileSync(join(path, "tally.bin"), bytes);
+  const { resultFiles, videos } = await writeResumably(again, never);
+  assert.deepEqual([resultFiles, videos], [[`${stem}.csv`, blocked], 1]);
+  assert.deepEqual(Buffer.concat(restored), bytes);
+  assert.equal(readFileSync(`${stem}.csv`, "utf8"), "VideoId,LabelConfidencePairs\nv,1 0.5\n");
+  assert.equal(readFileSync(blocked, "utf8"), '{"id":"v","predictions":[{"class":1,"probability":0.5}]}\n');
+  assert.equal(existsSync(path), false);
 });
