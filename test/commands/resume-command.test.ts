@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { program } from "../../src/cli.js";
-import { normaliseArguments } from "../../src/commands/arguments.js";
+import { normalizeArguments } from "../../src/commands/arguments.js";
 import { flagsOfCommand } from "../../src/commands/process.js";
 import { resumeCommand as resumeNormalised } from "../../src/commands/resume-command.js";
 import { runProgram } from "../helpers/nextvlad.js";
@@ -10,7 +10,7 @@ const flagsOf = new Map(program.commands.map((command) => [command.name(), flags
 
 /** The resume command of arguments as the user wrote them. */
 function resumeCommand(args: readonly string[], added?: readonly string[], dropped?: readonly string[]): string {
-  return resumeNormalised(normaliseArguments(args, flagsOf).args, added, dropped);
+  return resumeNormalised(normalizeArguments(args, flagsOf).args, added, dropped);
 }
 
 test("the resume command is the original one with a single --resume, quoted for the shell", async () => {
