@@ -92,10 +92,10 @@ export const PARTS: readonly Part[] = [
     name: "snapshots",
     sources: [...["snapshot", "snapshot-layout", "snapshot-state", "snapshot-worker", "snapshot-writer", "background-writer"]]
       .map((name) => `checkpoints/${name}`)
-      .concat(["saver", "start", "state", "train", "validation", "failure"].map((name) => `training/${name}`)),
+      .concat(["saver", "start", "resume", "save-dir", "state", "train", "validation", "failure"].map((name) => `training/${name}`)),
     tests: [
       ...["checkpoints/snapshot", "checkpoints/background-writer", "checkpoints/paddle-step"],
-      ...["training/state", "training/saver", "training/train"],
+      ...["training/resume", "training/save-dir", "training/state", "training/saver", "training/train"],
     ],
     sample: 60,
   },

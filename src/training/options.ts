@@ -1,7 +1,24 @@
 import type { Interval } from "../base/interval.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Shard } from "../data/shard.js";
 import type { SkippedRecordReport } from "../passes/skipped-records.js";
-import type { StartOptions } from "./state.js";
+import type { Telemetry } from "../telemetry/telemetry.js";
+
+/** How a run starts. */
+export interface StartOptions {
+  readonly saveDir: string;
+  /** Checkpoint to resume from, with the optimizer's state; all arrays must match. `createState` closes it. */
+  readonly resume: WeightSource | null;
+  /** Number of steps of that checkpoint, if it does not contain it (`--resume-step`). */
+  readonly resumeStep: number | null;
+  /** Names of corrupt snapshots in the save-dir that are newer than that one; they are ignored. */
+  readonly skippedSnapshots: readonly string[];
+  /** Initial weights; arrays that do not match the model are initialized. `createState` closes it. */
+  readonly pretrain: WeightSource | null;
+  /** Whether snapshots of another run in the save-dir may be removed. */
+  readonly overwrite: boolean;
+  readonly telemetry: Telemetry;
+}
 
 /** Options of `train` besides the config. */
 export interface TrainOptions extends StartOptions {

@@ -11,8 +11,10 @@ import { modelSizes } from "../model/sizes.js";
 import { startRuntime } from "../passes/start-runtime.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions } from "./options.js";
+import { readResumedRun } from "./resume.js";
+import { checkSaveDir } from "./save-dir.js";
 import { Saver } from "./saver.js";
-import { checkSaveDir, createState, type TrainingState } from "./state.js";
+import { createState, type TrainingState } from "./state.js";
 import type { StepOptions } from "./step.js";
 
 /** Time between a failed write of a snapshot and the second attempt. */
@@ -38,7 +40,8 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const { MODEL, TRAIN } = config;
   const { saveDir, shards, telemetry, skipped, lockText, keep, saveInterval, resume } = options;
   const { log } = telemetry;
-  const { resumed, conflictingSnapshots } = await checkSaveDir(config, options);
+  const resumed = await readResumedRun(config, options);
+  const conflictingSnapshots = await checkSaveDir(config, resumed?.run ?? null, options);
   const contents = shardContents(shards);
   const isInsideEpoch = resumed !== null && resumed.run.step_in_epoch > 0;
   const saved = isInsideEpoch ? resumed.run.shards : null;

@@ -1,0 +1,89 @@
+import { basename } from "node:path";
+import { NextvladError } from "../base/errors.js";
+import { findPaddleStep } from "../checkpoints/paddle-step.js";
+import { type RunState, readSnapshotConfig, readSnapshotState, type WrittenBy } from "../checkpoints/snapshot.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
+import type { Config } from "../config/schema.js";
+import type { StartOptions } from "./options.js";
+
+/** A run to resume. */
+export interface ResumedRun {
+  readonly run: RunState;
+  /** What wrote the snapshot; null if unknown. */
+  readonly writtenBy: WrittenBy | null;
+  /** Where the state was found, for the log. */
+  readonly source: string;
+}
+
+/**
+ * Returns the run to resume; null if `resume` is null. Throws BAD_USAGE for conflicting flags, BAD_CONFIG if the config does not fit the run, BAD_WEIGHTS if the
+ * step of Paddle's weights is unknown or invalid, and what reading the snapshot's state throws.
+ */
+export async function readResumedRun(config: Config, options: StartOptions): Promise<ResumedRun | null> {
+  checkFlags(options);
+  const { resume, resumeStep } = options;
+  if (resume === null) return null;
+  const { path, snapshot } = resume;
+  if (snapshot === null) return readPaddleRun(resume, config.TRAIN.seed, resumeStep);
+  if (resumeStep !== null) {
+    const remedy = "omit the flag; it is for Paddle's weights without a step counter";
+    throw new NextvladError("BAD_USAGE", "a snapshot contains its own step", { file: path, key: "--resume-step", remedy });
+  }
+  const { format_version, written_by: writtenBy, files, ...run } = await readSnapshotState(snapshot);
+  await assertResumeCompatible(config, snapshot, run);
+  return { run, writtenBy, source: "from the snapshot's state" };
+}
+
+/** Throws BAD_USAGE for flags that conflict with each other. */
+function checkFlags({ resume, resumeStep, pretrain }: StartOptions): void {
+  if (resumeStep !== null && resume === null) {
+    const remedy = "pass its checkpoint with --resume, or omit the flag";
+    throw new NextvladError("BAD_USAGE", "the flag requires --resume", { key: "--resume-step", remedy });
+  }
+  if (resume !== null && pretrain !== null) {
+    const remedy = "use --resume to continue a run, or --pretrain to start a new one from its weights";
+    throw new NextvladError("BAD_USAGE", "these flags are mutually exclusive", { key: "--resume, --pretrain", remedy });
+  }
+}
+
+/**
+ * Returns the run of Paddle's weights: the step from `findPaddleStep`, and the number of finished epochs from a file name like NEXTVLAD_epoch5. Without such a
+ * name, epochs count from 0, as in PaddleVideo.
+ */
+async function readPaddleRun(source: WeightSource, seed: number, resumeStep: number | null): Promise<ResumedRun> {
+  const { step, origin } = await findPaddleStep(source, resumeStep);
+  const number = /epoch_?(\d+)/.exec(basename(source.path))?.[1];
+  const epoch = number === undefined ? 0 : Number(number) + 1;
+  const epochSource =
+    number === undefined ? "epochs count from 0, as in PaddleVideo, because the file name has none" : "epoch from the file name";
+  const validated = epoch > 0 ? epoch - 1 : null;
+  const run = { step, epoch, step_in_epoch: 0, seed, best: null, validated_epoch: validated, shards: null };
+  return { run, writtenBy: null, source: `step ${origin}; ${epochSource}` };
+}
+
+/**
+ * Throws BAD_CONFIG if a setting has changed that a resumed run must keep, because the order of videos or the position in it depends on it; BAD_SNAPSHOT if the
+ * snapshot's epoch exceeds TRAIN.epoch of its own config.
+ */
+async function assertResumeCompatible(config: Config, snapshot: string, run: RunState): Promise<void> {
+  const { TRAIN: saved } = (await readSnapshotConfig(snapshot)) as { readonly TRAIN?: Record<string, unknown> };
+  const epochs = saved?.epoch;
+  if (typeof epochs === "number" && run.epoch > epochs) {
+    const values = { key: "epoch", expected: `at most TRAIN.epoch of its config, ${epochs}`, found: run.epoch };
+    throw new NextvladError("BAD_SNAPSHOT", "corrupt snapshot state", { file: snapshot, ...values, remedy: "use another snapshot" });
+  }
+  const settings: [string, unknown, unknown][] = [["TRAIN.seed", config.TRAIN.seed, run.seed]];
+  if (run.step_in_epoch > 0) {
+    settings.push(["TRAIN.batch_size", config.TRAIN.batch_size, saved?.batch_size]);
+    settings.push(["TRAIN.shuffle_buffer", config.TRAIN.shuffle_buffer, saved?.shuffle_buffer]);
+    // With "error", the run has met no corrupt record so far, so a new policy affects only later records.
+    const policy = saved?.on_corrupt ?? "error";
+    if (policy !== "error") settings.push(["TRAIN.on_corrupt", config.TRAIN.on_corrupt, policy]);
+  }
+  for (const [key, found, expected] of settings) {
+    if (found === expected) continue;
+    const remedy = "use the earlier value (a resumed run without --config uses the snapshot's config), or start a new run with --pretrain";
+    const values = { expected: String(expected), found: String(found) };
+    throw new NextvladError("BAD_CONFIG", "a resumed run cannot change this setting", { key, ...values, remedy });
+  }
+}
