@@ -61,14 +61,14 @@ function readOptions() {
   return { attempts: ci ? sample(matching) : mix(matching), jobs: Number(jobs), list, inputs };
 }
 
-/** Writes the inputs of each attempt to its own folder and prints the commands. */
-async function writeInputs(attempts: readonly Attempt[], folder: string): Promise<void> {
-  mkdirSync(folder, { recursive: true });
-  makeBase(folder, attempts.some(usesModel));
+/** Writes the inputs of each attempt to its own directory and prints the commands. */
+async function writeInputs(attempts: readonly Attempt[], directory: string): Promise<void> {
+  mkdirSync(directory, { recursive: true });
+  makeBase(directory, attempts.some(usesModel));
   for (const [number, attempt] of attempts.entries()) {
-    const place = new Workplace(join(folder, String(number).padStart(3, "0")));
+    const place = new Workplace(join(directory, String(number).padStart(3, "0")));
     await attempt.prepare?.(place);
-    process.stdout.write(`# ${titleOf(attempt)}\ncd ${place.folder}\n${describeCommand(attempt)}\n`);
+    process.stdout.write(`# ${titleOf(attempt)}\ncd ${place.directory}\n${describeCommand(attempt)}\n`);
   }
 }
 
@@ -110,6 +110,6 @@ function canPlant(needs: "mount" | "mknod", scratch: string): boolean {
     return false;
   } finally {
     place.close();
-    rmSync(place.folder, { recursive: true, force: true });
+    rmSync(place.directory, { recursive: true, force: true });
   }
 }

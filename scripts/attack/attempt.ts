@@ -40,7 +40,7 @@ export interface Attempt {
   readonly name: string;
   /** Writes the inputs. */
   readonly prepare?: (place: Workplace) => void | Promise<void>;
-  /** Arguments of nextvlad. Paths are relative to the attempt's folder; `base.ts` names the harmless inputs. */
+  /** Arguments of nextvlad. Paths are relative to the attempt's directory; `base.ts` names the harmless inputs. */
   readonly args: readonly string[];
   /** Changes to the environment; undefined removes a variable. */
   readonly environment?: Readonly<Record<string, string | undefined>>;
@@ -50,7 +50,7 @@ export interface Attempt {
   readonly signals?: readonly SentSignal[];
   /** Expected exit codes and signals; `ANY_EXIT` by default. */
   readonly exits?: readonly ExitStatus[];
-  /** Files and folders that the command may change; `out` by default. */
+  /** Files and directories that the command may change; `out` by default. */
   readonly targets?: readonly string[];
   /** Files inside a target that the command must not change. */
   readonly keeps?: readonly string[];

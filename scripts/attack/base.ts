@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { MODEL_SIZES, records, video } from "./bytes.js";
 
-// Valid inputs shared by all attempts. Paths are relative to an attempt's folder, which is a sibling of `base`.
+// Valid inputs shared by all attempts. Paths are relative to an attempt's directory, which is a sibling of `base`.
 
 export const BASE = "../base";
 export const CONFIG = `${BASE}/config.yaml`;
@@ -35,12 +35,12 @@ export const NEXTVLAD: readonly string[] = [process.execPath, CLI];
 
 const VIDEOS = 6;
 
-/** Writes the valid inputs to the scratch folder; the model only if `withModel` is set. */
+/** Writes the valid inputs to the scratch directory; the model only if `withModel` is set. */
 export function makeBase(scratch: string, withModel: boolean): void {
   const base = join(scratch, "base");
   const write = (name: string, content: string | Uint8Array): void => writeFileSync(join(base, name), content);
-  for (const name of ["base", "canary/folder", "work"]) mkdirSync(join(scratch, name), { recursive: true });
-  for (const name of ["file", "folder/file", ".hidden"]) writeFileSync(join(scratch, "canary", name), "do not touch\n");
+  for (const name of ["base", "canary/directory", "work"]) mkdirSync(join(scratch, name), { recursive: true });
+  for (const name of ["file", "directory/file", ".hidden"]) writeFileSync(join(scratch, "canary", name), "do not touch\n");
   const videos = (from: number): Uint8Array[] =>
     Array.from({ length: VIDEOS }, (_, i) =>
       video({ id: `clip${from + i}`, labels: [(from + i) % MODEL_SIZES.classes], frames: 2 + (i % 3) }),
@@ -77,11 +77,11 @@ export function makeBase(scratch: string, withModel: boolean): void {
   if (withModel) makeModel(join(scratch, "work"));
 }
 
-function makeModel(folder: string): void {
-  run(folder, ["train", "--config", CONFIG, "--save-dir", MODEL]);
+function makeModel(directory: string): void {
+  run(directory, ["train", "--config", CONFIG, "--save-dir", MODEL]);
   const exported = { safetensors: WEIGHTS.safetensors, npz: WEIGHTS.npz, pdparams: `${MODEL}/paddle`, "paddle-vars": WEIGHTS.variables };
-  for (const [format, out] of Object.entries(exported)) run(folder, ["export", "--weights", SNAPSHOT, "--format", format, "--out", out]);
-  run(folder, [
+  for (const [format, out] of Object.entries(exported)) run(directory, ["export", "--weights", SNAPSHOT, "--format", format, "--out", out]);
+  run(directory, [
     "infer",
     "--weights",
     SNAPSHOT,
@@ -95,7 +95,7 @@ function makeModel(folder: string): void {
     "3",
   ]);
   const half = ["infer", "--weights", SNAPSHOT, "--filelist", HALF_LIST, "--batch-size", "16", "--save-interval", "1"];
-  run(folder, [...half, "--save-dir", `${MODEL}/half`], 1);
+  run(directory, [...half, "--save-dir", `${MODEL}/half`], 1);
 }
 
 function run(cwd: string, args: readonly string[], exitCode = 0): void {

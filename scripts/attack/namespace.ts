@@ -2,10 +2,10 @@ import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 
-/** Environment variable that passes the scratch folder to the process in the namespace. */
+/** Environment variable that passes the scratch directory to the process in the namespace. */
 const SCRATCH = "NEXTVLAD_ATTACK_SCRATCH";
 
-/** Returns the scratch folder if this process runs in its own mount namespace, otherwise undefined. */
+/** Returns the scratch directory if this process runs in its own mount namespace, otherwise undefined. */
 export function scratchInNamespace(): string | undefined {
   return process.env[SCRATCH];
 }
@@ -33,7 +33,7 @@ export async function runInNamespace(scratch: string): Promise<number | null> {
   });
 }
 
-/** Mounts a tmpfs on the scratch folder and makes all other mounts except the report folder read-only. Call it inside the namespace only. */
+/** Mounts a tmpfs on the scratch directory and makes all other mounts except the report directory read-only. Call it inside the namespace only. */
 export function isolate(scratch: string, reportFolder: string): void {
   const mount = (...args: readonly string[]): void => void execFileSync("mount", args, { stdio: ["ignore", "ignore", "pipe"] });
   mount("--bind", reportFolder, reportFolder);

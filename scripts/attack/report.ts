@@ -55,8 +55,8 @@ function formatFailure({ attempt, problems }: Verdict): string {
 }
 
 /** Writes `report.tsv`, with one line per attempt, and `failures.txt`, with the output of failed attempts. */
-export function writeReport(folder: string, verdicts: readonly Verdict[]): void {
-  mkdirSync(folder, { recursive: true });
+export function writeReport(directory: string, verdicts: readonly Verdict[]): void {
+  mkdirSync(directory, { recursive: true });
   const headings = ["kind", "attempt", "verdict", "exit", "seconds", "MB", "command", ...FAULTS];
   const lines = verdicts.map(({ attempt, seen, problems }) => {
     const verdict = problems.length === 0 ? "passed" : "failed";
@@ -64,7 +64,7 @@ export function writeReport(folder: string, verdicts: readonly Verdict[]): void 
     const numbers = [seen.status, seen.seconds.toFixed(1), (seen.peakBytes / 1e6).toFixed(0)];
     return [attempt.kind, attempt.name, verdict, ...numbers, describeCommand(attempt), ...details].map((cell) => escapeText(String(cell)));
   });
-  writeFileSync(join(folder, "report.tsv"), [headings, ...lines].map((cells) => `${cells.join("\t")}\n`).join(""));
+  writeFileSync(join(directory, "report.tsv"), [headings, ...lines].map((cells) => `${cells.join("\t")}\n`).join(""));
   const failures = verdicts.filter(({ problems }) => problems.length > 0);
   const texts = failures.map((verdict) => {
     const { status, seconds, stdout, stderr } = verdict.seen;
@@ -74,7 +74,7 @@ export function writeReport(folder: string, verdicts: readonly Verdict[]): void 
     ].map(([name, bytes]) => `--- ${name}\n${escapeText(tail(bytes as Uint8Array))}\n`);
     return `${formatFailure(verdict)}\n  exit ${status} after ${seconds.toFixed(1)} s\n${output.join("")}`;
   });
-  writeFileSync(join(folder, "failures.txt"), texts.join(""));
+  writeFileSync(join(directory, "failures.txt"), texts.join(""));
 }
 
 const TAIL_LENGTH = 3000;

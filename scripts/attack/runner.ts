@@ -16,7 +16,7 @@ export interface Verdict {
 }
 
 export interface RunOptions {
-  /** Contains `base` and `canary`, which no attempt may change, and one folder per attempt. */
+  /** Contains `base` and `canary`, which no attempt may change, and one directory per attempt. */
   readonly scratch: string;
   /** The command that runs nextvlad. */
   readonly program: readonly string[];
@@ -32,30 +32,35 @@ const GRACE_MS = 500;
 
 /** Writes an attempt's inputs, runs its command and judges the result. */
 export async function runAttempt(attempt: Attempt, number: number, { scratch, program, limits = LIMITS }: RunOptions): Promise<Verdict> {
-  const folder = join(scratch, String(number).padStart(3, "0"));
-  mkdirSync(folder, { recursive: true });
-  const place = new Workplace(folder);
+  const directory = join(scratch, String(number).padStart(3, "0"));
+  mkdirSync(directory, { recursive: true });
+  const place = new Workplace(directory);
   try {
     await attempt.prepare?.(place);
-    const inFolder = (names: readonly string[]): string[] => names.map((name) => join(folder, name));
+    const inDirectory = (names: readonly string[]): string[] => names.map((name) => join(directory, name));
     const look = () =>
       lookAtFiles(
         scratch,
-        ["base", "canary"].map((name) => join(scratch, name)).concat(folder),
-        inFolder(attempt.targets ?? ["out"]),
-        inFolder(attempt.keeps ?? []),
+        ["base", "canary"].map((name) => join(scratch, name)).concat(directory),
+        inDirectory(attempt.targets ?? ["out"]),
+        inDirectory(attempt.keeps ?? []),
       );
     const before = look();
-    const ended = await runCommand(attempt, folder, program, limits);
+    const ended = await runCommand(attempt, directory, program, limits);
     const changes = compareFiles(before, look());
-    const seen = { ...ended, changes, logs: readLogs(folder), isBelowNode: attempt.mayKillNode === true && !nodeRuns(attempt, folder) };
+    const seen = {
+      ...ended,
+      changes,
+      logs: readLogs(directory),
+      isBelowNode: attempt.mayKillNode === true && !nodeRuns(attempt, directory),
+    };
     return { attempt, seen, problems: judge(attempt, seen, limits) };
   } catch (error) {
     throw new Error(`${titleOf(attempt)}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   } finally {
     place.close();
-    // Node's rmSync fails on folders nested this deep.
-    spawnSync("rm", ["-rf", folder]);
+    // Node's rmSync fails on directories nested this deep.
+    spawnSync("rm", ["-rf", directory]);
   }
 }
 
@@ -67,9 +72,9 @@ process.on("exit", () => {
 
 type Ended = Omit<Observation, "changes" | "logs" | "isBelowNode">;
 
-async function runCommand(attempt: Attempt, folder: string, program: readonly string[], limits: Limits): Promise<Ended> {
+async function runCommand(attempt: Attempt, directory: string, program: readonly string[], limits: Limits): Promise<Ended> {
   const startMs = performance.now();
-  const child = start(attempt, folder, program);
+  const child = start(attempt, directory, program);
   const tree = new ProcessTree(child.pid as number);
   running.add(tree);
   const elapsed = (): number => (performance.now() - startMs) / 1000;
@@ -110,12 +115,12 @@ async function runCommand(attempt: Attempt, folder: string, program: readonly st
   return { status, seconds, peakBytes, killedFor, firstOutputSeconds, leftRunning: killedFor === null ? leftRunning : 0, ...output };
 }
 
-function start({ args, shell, stdin, environment = {} }: Attempt, folder: string, program: readonly string[]): ChildProcess {
+function start({ args, shell, stdin, environment = {} }: Attempt, directory: string, program: readonly string[]): ChildProcess {
   const command = [...program, ...args];
   const [file = "", ...rest] = shell === undefined ? command : ["bash", "-c", shell, "bash", ...command];
-  const own = { HOME: join(folder, "home"), TMPDIR: join(folder, "tmp"), NODE_OPTIONS: undefined, NEXTVLAD_DEBUG: undefined };
+  const own = { HOME: join(directory, "home"), TMPDIR: join(directory, "tmp"), NODE_OPTIONS: undefined, NEXTVLAD_DEBUG: undefined };
   // Run the command in its own process group, so that its descendants can be found and killed.
-  const child = spawn(file, rest, { cwd: folder, env: { ...process.env, ...own, ...environment }, detached: true });
+  const child = spawn(file, rest, { cwd: directory, env: { ...process.env, ...own, ...environment }, detached: true });
   // A command that does not read its input closes the pipe.
   child.stdin?.on("error", () => undefined).end(stdin ?? "");
   return child;
@@ -143,8 +148,8 @@ function sendSignals({ signals = [] }: Attempt, child: ChildProcess, output: rea
 }
 
 /** Returns whether plain Node runs under the limits set by the attempt's shell command. */
-function nodeRuns({ shell = '"$@"', environment }: Attempt, folder: string): boolean {
-  const options = { cwd: folder, env: { ...process.env, ...environment }, timeout: 10_000, stdio: "ignore" as const };
+function nodeRuns({ shell = '"$@"', environment }: Attempt, directory: string): boolean {
+  const options = { cwd: directory, env: { ...process.env, ...environment }, timeout: 10_000, stdio: "ignore" as const };
   return spawnSync("bash", ["-c", shell, "bash", process.execPath, "-e", NODE_ALONE], options).status === 0;
 }
 
@@ -154,10 +159,10 @@ const NODE_ALONE = `new (require("node:worker_threads").Worker)("0", { eval: tru
 const LOG = /\.(log\.jsonl|corrupt_records\.json)$|nan_batches\.json$/;
 const MAX_LOG_DEPTH = 3;
 
-/** Reads the logs and reports in an attempt's folder, recursively. */
-function readLogs(folder: string, depth = 0): [string, Uint8Array][] {
-  return readdirSync(folder, { withFileTypes: true }).flatMap((entry): [string, Uint8Array][] => {
-    const path = join(folder, entry.name);
+/** Reads the logs and reports in an attempt's directory, recursively. */
+function readLogs(directory: string, depth = 0): [string, Uint8Array][] {
+  return readdirSync(directory, { withFileTypes: true }).flatMap((entry): [string, Uint8Array][] => {
+    const path = join(directory, entry.name);
     if (entry.isDirectory()) return depth < MAX_LOG_DEPTH ? readLogs(path, depth + 1) : [];
     return entry.isFile() && LOG.test(entry.name) ? [[entry.name, readFileSync(path)]] : [];
   });

@@ -4,10 +4,10 @@ import { join, relative } from "node:path";
 /** State of each path: type and inode; also the target of a link, and the size, mode and modification time of a file. */
 export type FileState = ReadonlyMap<string, string>;
 
-/** Records the state of all files in `folders`, excluding `targets` but including `keeps`. Links are not followed. */
+/** Records the state of all files in `directories`, excluding `targets` but including `keeps`. Links are not followed. */
 export function lookAtFiles(
   root: string,
-  folders: readonly string[],
+  directories: readonly string[],
   targets: readonly string[] = [],
   keeps: readonly string[] = [],
 ): FileState {
@@ -17,21 +17,21 @@ export function lookAtFiles(
     const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
     if (found === undefined) return;
     const type = TYPES.find(([, is]) => found[is]())?.[0] ?? "unknown";
-    // A folder's size and time change with its entries, which are recorded separately.
-    if (type === "folder") state.set(name, `folder ${found.ino}`);
+    // A directory's size and time change with its entries, which are recorded separately.
+    if (type === "directory") state.set(name, `directory ${found.ino}`);
     else if (type === "link") state.set(name, `link ${found.ino} to ${readlinkSync(path)}`);
     else if (type !== "file") state.set(name, `${type} ${found.ino}`);
     else state.set(name, `file ${found.ino}, ${found.size} bytes, mode ${found.mode.toString(8)}, modified ${found.mtimeNs}`);
-    if (type !== "folder") return;
+    if (type !== "directory") return;
     for (const entry of readdirSync(path)) if (!targets.includes(join(path, entry))) add(join(path, entry));
   };
-  for (const folder of [...folders, ...keeps]) if (!targets.includes(folder)) add(folder);
+  for (const directory of [...directories, ...keeps]) if (!targets.includes(directory)) add(directory);
   return state;
 }
 
 const TYPES = [
   ["file", "isFile"],
-  ["folder", "isDirectory"],
+  ["directory", "isDirectory"],
   ["link", "isSymbolicLink"],
   ["FIFO", "isFIFO"],
   ["socket", "isSocket"],

@@ -3,19 +3,19 @@ import { cpSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 
-/** The folder of an attempt, with methods that create inputs in it. All paths are relative to the folder. */
+/** The directory of an attempt, with methods that create inputs in it. All paths are relative to the directory. */
 export class Workplace {
-  readonly folder: string;
+  readonly directory: string;
   readonly #cleanups: (() => void)[] = [];
 
-  constructor(folder: string) {
-    this.folder = folder;
-    // `out` is the default target; the other folders must not change.
-    for (const name of ["out", "home", "tmp"]) mkdirSync(join(folder, name), { recursive: true });
+  constructor(directory: string) {
+    this.directory = directory;
+    // `out` is the default target; the other directories must not change.
+    for (const name of ["out", "home", "tmp"]) mkdirSync(join(directory, name), { recursive: true });
   }
 
   path(name: string): string {
-    return join(this.folder, name);
+    return join(this.directory, name);
   }
 
   file(name: string, content: string | Uint8Array): void {

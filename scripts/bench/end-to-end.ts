@@ -27,8 +27,8 @@ interface Line {
 }
 
 /** Trains for one step and returns the snapshot: the values of the weights do not affect the timing. */
-async function makeWeights(folder: string, list: string, signal: AbortSignal): Promise<string> {
-  const saveDir = join(folder, "checkpoints");
+async function makeWeights(directory: string, list: string, signal: AbortSignal): Promise<string> {
+  const saveDir = join(directory, "checkpoints");
   const sets = [`TRAIN.filelist=${list}`, "MODEL.eigen_file=null", "TRAIN.max_iter=1", "TRAIN.epoch=1"].flatMap((set) => ["--set", set]);
   const flags = ["--config", CONFIG, "--batch-size", "16", "--use-gpu", "False", "--valid-interval", "0", "--save-dir", saveDir];
   await runChild(process.execPath, [CLI, "train", ...flags, ...sets], signal);
@@ -48,13 +48,13 @@ interface Run {
 }
 
 async function timeProcess(
-  folder: string,
+  directory: string,
   weights: string,
   list: string,
   precision: string,
   signal: AbortSignal,
 ): Promise<Pick<Run, "seconds" | "firstBatch" | "waitShare">> {
-  const saveDir = await mkdtemp(join(folder, "results-"));
+  const saveDir = await mkdtemp(join(directory, "results-"));
   const flags = ["--weights", weights, "--filelist", list, "--batch-size", String(BATCH), "--precision", precision, "--use-gpu", "False"];
   const startMs = Date.now();
   await runChild(process.execPath, [CLI, "infer", ...flags, "--log-interval", "1", "--save-dir", saveDir], signal);
@@ -71,28 +71,28 @@ async function timeProcess(
 }
 
 async function compare(videos: number, pairs: number, precision: string, signal: AbortSignal): Promise<Run[]> {
-  const folder = await mkdtemp(join(tmpdir(), "nextvlad-end-to-end-"));
+  const directory = await mkdtemp(join(tmpdir(), "nextvlad-end-to-end-"));
   try {
     const list = await makeShards({
-      directory: join(folder, "shards"),
+      directory: join(directory, "shards"),
       videos,
       perShard: 100,
       frames: [FRAMES, FRAMES],
       classes: 3862,
       seed: 1,
     });
-    const weights = await makeWeights(folder, list, signal);
+    const weights = await makeWeights(directory, list, signal);
     const task = JSON.stringify({ mode: "infer", batch: BATCH, frames: FRAMES, steps: 10, precision, use_gpu: false });
     const runs: Run[] = [];
     for (let pair = 0; pair < pairs; pair++) {
       const { rate } = JSON.parse(await runChild(process.execPath, [MEASURE, task], signal)) as Measurement;
-      const whole = await timeProcess(folder, weights, list, precision, signal);
+      const whole = await timeProcess(directory, weights, list, precision, signal);
       runs.push({ steady: rate, ...whole, share: videos / whole.seconds / rate });
       process.stderr.write(`${pair + 1} of ${pairs}: ${JSON.stringify(runs.at(-1))}\n`);
     }
     return runs;
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await rm(directory, { recursive: true, force: true });
   }
 }
 

@@ -25,7 +25,7 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
 
 /** Frameworks supported by bench_peers.py, on the CPU. */
 export const FRAMEWORKS: readonly string[] = Object.keys(PACKAGE_OF);
-/** Frameworks supported by torch_gpu.py, in this folder. */
+/** Frameworks supported by torch_gpu.py, in this directory. */
 export const GPU_FRAMEWORKS: readonly string[] = ["torch", "torch-compile"];
 const GPU_SCRIPT = fileURLToPath(new URL("../../../scripts/bench/torch_gpu.py", import.meta.url));
 
@@ -54,15 +54,15 @@ export function parseResults(output: string, mode: Task["mode"]): PeerResult[] {
 
 /** The peers' scripts and the interpreters to run them with. */
 export interface Peers {
-  readonly folder: string;
+  readonly directory: string;
   readonly interpreters: readonly string[];
   readonly signal: AbortSignal;
 }
 
 /** Returns the path of a peer's script, in $NEXTVLAD_PEERS or next to the repository. Throws FILE_MISSING if it does not exist. */
 export async function findPeerScript(name: string): Promise<string> {
-  const folder = process.env.NEXTVLAD_PEERS ?? fileURLToPath(new URL("../../../../shared/peers", import.meta.url));
-  const file = join(folder, name);
+  const directory = process.env.NEXTVLAD_PEERS ?? fileURLToPath(new URL("../../../../shared/peers", import.meta.url));
+  const file = join(directory, name);
   await access(file).catch((error: unknown) => {
     const remedy = "set NEXTVLAD_PEERS to the directory of the peers' scripts, or omit --peers";
     throw new NextvladError("FILE_MISSING", "the peers' script is missing", { file, remedy }, error);
@@ -73,7 +73,7 @@ export async function findPeerScript(name: string): Promise<string> {
 /** Finds the peers' scripts. `pythons` is a comma-separated list of interpreters. Throws FILE_MISSING if a script does not exist. */
 export async function findPeers(pythons: string, signal: AbortSignal): Promise<Peers> {
   const [first] = await Promise.all(["bench_peers.py", "bench_read.py", "bench_metrics.py"].map(findPeerScript));
-  return { folder: dirname(first as string), interpreters: pythons.split(","), signal };
+  return { directory: dirname(first as string), interpreters: pythons.split(","), signal };
 }
 
 /** Returns the first interpreter that has the package. Throws NOT_SET_UP if none has it. */
@@ -94,9 +94,9 @@ export async function interpreterWith(
 /** Runs one peer once on the task's shapes. */
 export type PeerRun = (task: Task) => Promise<readonly PeerResult[]>;
 
-/** Returns a function per peer that runs it once; call it once per pair. The peers' files go to `folder`. Throws NOT_SET_UP if a package is missing. */
-export async function preparePeers(peers: Peers, mode: Task["mode"], frameworks: readonly string[], folder: string): Promise<PeerRun[]> {
-  const script = (name: string): string => join(peers.folder, name);
+/** Returns a function per peer that runs it once; call it once per pair. The peers' files go to `directory`. Throws NOT_SET_UP if a package is missing. */
+export async function preparePeers(peers: Peers, mode: Task["mode"], frameworks: readonly string[], directory: string): Promise<PeerRun[]> {
+  const script = (name: string): string => join(peers.directory, name);
   const run = async (interpreter: string, args: readonly string[]): Promise<readonly PeerResult[]> => {
     const results = parseResults(await runChild(interpreter, args, peers.signal, { PYTHONDONTWRITEBYTECODE: "1" }), mode);
     if (results.length === 0)
@@ -105,8 +105,8 @@ export async function preparePeers(peers: Peers, mode: Task["mode"], frameworks:
   };
   if (mode === "read") {
     const interpreter = await interpreterWith("tensorflow", peers);
-    await runChild(interpreter, [script("bench_read.py"), "make", folder], peers.signal);
-    return [() => run(interpreter, [script("bench_read.py"), "run", folder])];
+    await runChild(interpreter, [script("bench_read.py"), "make", directory], peers.signal);
+    return [() => run(interpreter, [script("bench_read.py"), "run", directory])];
   }
   if (mode === "metrics") {
     const interpreter = await interpreterWith("numpy", peers);
@@ -115,13 +115,13 @@ export async function preparePeers(peers: Peers, mode: Task["mode"], frameworks:
   return Promise.all(
     frameworks.map(async (framework) => {
       const interpreter = await interpreterWith(PACKAGE_OF[framework] as string, peers);
-      return (task: Task) => run(interpreter, [...networkScript(task, peers.folder), "--framework", framework, ...shapeArguments(task)]);
+      return (task: Task) => run(interpreter, [...networkScript(task, peers.directory), "--framework", framework, ...shapeArguments(task)]);
     }),
   );
 }
 
-function networkScript(task: Task, folder: string): string[] {
-  if (!("use_gpu" in task) || !task.use_gpu) return [join(folder, "bench_peers.py")];
+function networkScript(task: Task, directory: string): string[] {
+  if (!("use_gpu" in task) || !task.use_gpu) return [join(directory, "bench_peers.py")];
   return task.precision === "tf32" ? [GPU_SCRIPT, "--tf32"] : [GPU_SCRIPT];
 }
 

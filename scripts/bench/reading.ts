@@ -5,7 +5,7 @@ import { openReading } from "../../src/passes/reading.js";
 /** As in bench_read.py, which reports the median of seven passes. */
 const PASSES = 7;
 
-/** Reads a folder's shards repeatedly, as evaluation does. Returns the seconds of each pass and the size of the shards in megabytes (10^6 bytes). */
+/** Reads a directory's shards repeatedly, as evaluation does. Returns the seconds of each pass and the size of the shards in megabytes (10^6 bytes). */
 export async function timeReading(directory: string, batch: number, config: Config): Promise<{ seconds: number[]; megabytes: number }> {
   const shards = await resolveShards("*.tfrecord", { cwd: directory });
   const seconds: number[] = [];

@@ -21,12 +21,12 @@ interface Victim {
 
 /** Text that the names of the cases to run contain; all cases run if it is omitted. */
 const only = process.argv[2];
-const folder = mkdtempSync(join(tmpdir(), "nextvlad-disk-"));
-const config = await prepareDigits(folder);
-const digits = join(folder, "digits");
-const copies = copyShard(digits, folder, 40);
-const inFolder = (name: string): string => join(folder, name);
-const trained = inFolder("train-undisturbed");
+const directory = mkdtempSync(join(tmpdir(), "nextvlad-disk-"));
+const config = await prepareDigits(directory);
+const digits = join(directory, "digits");
+const copies = copyShard(digits, directory, 40);
+const inDirectory = (name: string): string => join(directory, name);
+const trained = inDirectory("train-undisturbed");
 const reading = ["--weights", join(trained, "best"), "--filelist", join(digits, "train.list"), "--batch-size", "1"];
 const keeping = ["--resume", "--save-interval", "8"];
 
@@ -55,12 +55,12 @@ const convert: Victim = {
   hasSaved: (saveDir) => existsSync(join(saveDir, "copy1.pkl")),
 };
 const victims = [train, evaluate, infer, convert];
-for (const { command, args } of victims) await finish([command, ...args(inFolder(`${command}-undisturbed`))]);
+for (const { command, args } of victims) await finish([command, ...args(inDirectory(`${command}-undisturbed`))]);
 
 const rows: string[][] = [["case", "message", "exit code", "remaining files", "second run"]];
 let failed = 0;
 const run = (...command: string[]): boolean => spawnSync(command[0] as string, command.slice(1), { stdio: "ignore" }).status === 0;
-const canMount = process.getuid?.() === 0 && mount(inFolder("probe"), "size=1m") && run("umount", inFolder("probe"));
+const canMount = process.getuid?.() === 0 && mount(inDirectory("probe"), "size=1m") && run("umount", inDirectory("probe"));
 
 if (canMount) {
   await tryCase(train, "space for one and a half snapshots", async (disk) => {
@@ -127,53 +127,53 @@ for (const victim of victims) {
 
 printTable(rows);
 if (failed > 0) {
-  process.stdout.write(`\n${failed} cases failed; files of the runs: ${folder}\n`);
+  process.stdout.write(`\n${failed} cases failed; files of the runs: ${directory}\n`);
   process.exitCode = 1;
-} else rmSync(folder, { recursive: true });
+} else rmSync(directory, { recursive: true });
 
 async function tryCase(victim: Victim, name: string, work: (saveDir: string) => Promise<Ended>): Promise<void> {
   const { command, results } = victim;
-  const saveDir = inFolder(`${command}-${name.replaceAll(/\W+/g, "-")}`);
+  const saveDir = inDirectory(`${command}-${name.replaceAll(/\W+/g, "-")}`);
   if (only !== undefined && !`${command}: ${name}`.includes(only)) return;
   process.stderr.write(`disk: ${command}: ${name}\n`);
   const { exitCode, output } = await work(saveDir);
-  const { remaining, isIntact } = await describeRemaining(victim, saveDir);
+  const { remaining, isValid } = await describeRemaining(victim, saveDir);
   const again = await begin(victim, saveDir).ended;
-  const isEqual = again.exitCode === 0 && areEqual(saveDir, inFolder(`${command}-undisturbed`), results);
+  const isEqual = again.exitCode === 0 && areEqual(saveDir, inDirectory(`${command}-undisturbed`), results);
   const resumption = /resuming (?:after|from)|shards are up to date/.test(again.output) ? "resumes" : "starts from the beginning";
-  if (exitCode !== 1 || !isIntact || !isEqual) failed++;
+  if (exitCode !== 1 || !isValid || !isEqual) failed++;
   const [error = `NO ERROR: ${output.slice(-400)}`] = /^error\[.*(?:\n {2}.*)*/m.exec(output) ?? [];
-  const message = error.replaceAll(saveDir, "DIR").replaceAll(folder, "").replaceAll("|", "\\|").replaceAll("\n", " ");
+  const message = error.replaceAll(saveDir, "DIR").replaceAll(directory, "").replaceAll("|", "\\|").replaceAll("\n", " ");
   const end = isEqual ? `${resumption}, same bytes` : `DIFFERENT: ${again.output.slice(-300).replaceAll("\n", " ")}`;
   rows.push([`${command}: ${name}`, message, String(exitCode), remaining, end]);
   process.stderr.write(`disk: | ${rows.at(-1)?.join(" | ")} |\n`);
   run("umount", "-q", "-l", saveDir);
 }
 
-/** Describes the files that a disturbed run left, and whether all of them are intact. */
+/** Describes the files that a disturbed run left, and whether all of them are valid. */
 async function describeRemaining(
   { command, results }: Victim,
   saveDir: string,
-): Promise<{ readonly remaining: string; readonly isIntact: boolean }> {
+): Promise<{ readonly remaining: string; readonly isValid: boolean }> {
   const names = existsSync(saveDir) ? readdirSync(saveDir).filter((name) => !name.endsWith(".log.jsonl")) : [];
-  if (names.length === 0) return { remaining: "none", isIntact: true };
+  if (names.length === 0) return { remaining: "none", isValid: true };
   if (command !== "train") {
-    const undisturbed = inFolder(`${command}-undisturbed`);
-    const isIntact = results.every((name) => !names.includes(name) || areEqual(saveDir, undisturbed, [name]));
+    const undisturbed = inDirectory(`${command}-undisturbed`);
+    const isValid = results.every((name) => !names.includes(name) || areEqual(saveDir, undisturbed, [name]));
     const shards = names.filter((name) => name.endsWith(".pkl") && command === "convert").length;
     const others = names.filter((name) => shards === 0 || !name.endsWith(".pkl"));
-    return { remaining: [...(shards > 0 ? [`${shards} shards`] : []), ...others].join(", "), isIntact };
+    return { remaining: [...(shards > 0 ? [`${shards} shards`] : []), ...others].join(", "), isValid };
   }
-  const [intact, corrupt] = [[] as string[], [] as string[]];
+  const [valid, corrupt] = [[] as string[], [] as string[]];
   for (const each of await listSnapshots(saveDir)) {
     await checkSnapshot(join(saveDir, each)).then(
-      () => intact.push(each.replace("NEXTVLAD_", "")),
+      () => valid.push(each.replace("NEXTVLAD_", "")),
       () => corrupt.push(each),
     );
   }
   return {
-    remaining: corrupt.length > 0 ? `CORRUPT: ${corrupt.join(" ")}` : intact.join(", ") || "no snapshot",
-    isIntact: corrupt.length === 0,
+    remaining: corrupt.length > 0 ? `CORRUPT: ${corrupt.join(" ")}` : valid.join(", ") || "no snapshot",
+    isValid: corrupt.length === 0,
   };
 }
 

@@ -25,8 +25,8 @@ const WINDOWS = 8;
 const BELOW_FLOOR = 0.1;
 
 const [steps, epochs] = [countArgument(2000), countArgument(20, 3)];
-const folder = mkdtempSync(join(tmpdir(), "nextvlad-endurance-"));
-const config = await prepareDigits(folder);
+const directory = mkdtempSync(join(tmpdir(), "nextvlad-endurance-"));
+const config = await prepareDigits(directory);
 const windowHeads = Array.from({ length: WINDOWS }, (_, window) => `${window + 1}/${WINDOWS}`);
 const heads = ["run", "samples", "measure", ...windowHeads, "spread", "floor"];
 const rows: (string | number)[][] = [heads];
@@ -40,10 +40,10 @@ process.stdout.write(
 );
 process.stdout.write("in the first half and in the second: a leaked file or thread raises it.\n");
 if (failed > 0) process.exitCode = 1;
-rmSync(folder, { recursive: true });
+rmSync(directory, { recursive: true });
 
 async function watch(name: string, flags: readonly string[]): Promise<void> {
-  const saveDir = join(folder, name.replaceAll(/\W+/g, "-"));
+  const saveDir = join(directory, name.replaceAll(/\W+/g, "-"));
   const { child, ended } = start(["train", "--config", config, "--save-dir", saveDir, "--log-interval", "0", ...flags]);
   const samples: Sample[] = [];
   let over = false;

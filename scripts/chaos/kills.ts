@@ -7,19 +7,19 @@ import { checkSnapshot, listSnapshots } from "../../src/checkpoints/snapshot.js"
 import { areEqual, countArgument, finish, prepareDigits, printTable, start } from "./workplace.js";
 
 // Kills training at random moments and resumes it until it completes, and repeats this until the number of kills (the argument) is reached. The final weights,
-// the optimizer moments and the best snapshot must equal those of an undisturbed run, and every snapshot must be intact after each kill.
+// the optimizer moments and the best snapshot must equal those of an undisturbed run, and every snapshot must be valid after each kill.
 
 const kills = countArgument(100);
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
 const random = createRandom(seed, "digits");
-const folder = mkdtempSync(join(tmpdir(), "nextvlad-chaos-"));
+const directory = mkdtempSync(join(tmpdir(), "nextvlad-chaos-"));
 const ARRAYS = ["NEXTVLAD_epoch1", "best"].flatMap((name) => ["weights", "optimizer"].map((array) => `${name}/${array}.safetensors`));
 const FINAL = [...ARRAYS, "NEXTVLAD_epoch1/state.json", "best/state.json"];
 
-const config = await prepareDigits(folder);
+const config = await prepareDigits(directory);
 const train = (saveDir: string): string[] => {
   const saving = ["--resume", "--save-interval", "1", "--keep", "3"];
-  return ["train", "--config", config, "--save-dir", join(folder, saveDir), "--log-interval", "0", ...saving];
+  return ["train", "--config", config, "--save-dir", join(directory, saveDir), "--log-interval", "0", ...saving];
 };
 const since = performance.now();
 await finish(train("undisturbed"));
@@ -44,15 +44,15 @@ for (let training = 1; killed < kills; training++) {
   corrupt += row.corrupt;
   different += row.isEqual ? 0 : 1;
   process.stderr.write(`chaos: ${killed} of ${kills} kills, ${different} runs with different results, ${corrupt} corrupt snapshots\n`);
-  if (row.isEqual && row.corrupt === 0) rmSync(join(folder, `killed${training}`), { recursive: true });
+  if (row.isEqual && row.corrupt === 0) rmSync(join(directory, `killed${training}`), { recursive: true });
 }
 printTable(rows);
 process.stdout.write(`\n${killed} kills in ${rows.length - 1} runs (SEED=${seed}; undisturbed ${(undisturbedMs / 1000).toFixed(1)} s): `);
 process.stdout.write(`${rows.length - 1 - different} produced the same bytes as the undisturbed run; ${corrupt} corrupt snapshots\n`);
 if (different + corrupt > 0) {
-  process.stdout.write(`files of the failed runs: ${folder}\n`);
+  process.stdout.write(`files of the failed runs: ${directory}\n`);
   process.exitCode = 1;
-} else rmSync(folder, { recursive: true });
+} else rmSync(directory, { recursive: true });
 
 interface Outcome {
   readonly moments: string[];
@@ -63,7 +63,7 @@ interface Outcome {
 }
 
 async function trainThroughKills(saveDir: string): Promise<Outcome> {
-  const path = join(folder, saveDir);
+  const path = join(directory, saveDir);
   const outcome: Outcome = { moments: [], inWrite: 0, checked: 0, corrupt: 0, isEqual: false };
   for (;;) {
     const { child, startedMs, ended } = start(train(saveDir));
@@ -84,7 +84,7 @@ async function trainThroughKills(saveDir: string): Promise<Outcome> {
     await checkAll(path, outcome);
   }
   const leftovers = readDirectory(path).filter((name) => name.startsWith("."));
-  outcome.isEqual = leftovers.length === 0 && areEqual(path, join(folder, "undisturbed"), FINAL);
+  outcome.isEqual = leftovers.length === 0 && areEqual(path, join(directory, "undisturbed"), FINAL);
   return outcome;
 }
 

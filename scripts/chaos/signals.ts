@@ -22,13 +22,13 @@ interface Case {
 const rounds = countArgument(20);
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
 const random = createRandom(seed, "digits");
-const folder = mkdtempSync(join(tmpdir(), "nextvlad-signals-"));
-const config = await prepareDigits(folder);
-const list = join(folder, "digits", "train.list");
-await finish(["train", "--config", config, "--save-dir", join(folder, "trained")]);
-const weights = ["--weights", join(folder, "trained", "best"), "--filelist", list, "--batch-size", "4"];
+const directory = mkdtempSync(join(tmpdir(), "nextvlad-signals-"));
+const config = await prepareDigits(directory);
+const list = join(directory, "digits", "train.list");
+await finish(["train", "--config", config, "--save-dir", join(directory, "trained")]);
+const weights = ["--weights", join(directory, "trained", "best"), "--filelist", list, "--batch-size", "4"];
 // Enough shards for convert to be stopped between two of them.
-const copies = copyShard(join(folder, "digits"), folder, 40);
+const copies = copyShard(join(directory, "digits"), directory, 40);
 
 const savesPartialResults = { resumes: /resuming after batch/ };
 const evaluate = (saveDir: string): string[] => [...weights, "--save-dir", saveDir, "--predictions", "--resume", "--save-interval", "8"];
@@ -75,12 +75,12 @@ try {
 printTable(rows);
 process.stdout.write(`\nSEED=${seed}; "stopped": exit code 143, or killed by SIGKILL; "resumed": did not start from the beginning\n`);
 if (failures > 0) {
-  process.stdout.write(`${failures} failures; files of the runs: ${folder}\n`);
+  process.stdout.write(`${failures} failures; files of the runs: ${directory}\n`);
   process.exitCode = 1;
-} else rmSync(folder, { recursive: true });
+} else rmSync(directory, { recursive: true });
 
 async function tryCase({ command, signal: sent, rounds: times, args, resumes }: Case): Promise<(string | number)[]> {
-  const undisturbed = join(folder, `${command}-${sent}`, "undisturbed");
+  const undisturbed = join(directory, `${command}-${sent}`, "undisturbed");
   const first = start([command, ...args(undisturbed)]);
   await started(first);
   const since = performance.now();
@@ -90,7 +90,7 @@ async function tryCase({ command, signal: sent, rounds: times, args, resumes }: 
   const results = resultsIn(undisturbed);
   const counts = { stopped: 0, ended: 0, other: 0, partial: 0, resumed: 0, equal: 0 };
   for (let round = 0; round < times; round++) {
-    const saveDir = join(folder, `${command}-${sent}`, String(round));
+    const saveDir = join(directory, `${command}-${sent}`, String(round));
     const running = start([command, ...args(saveDir)]);
     await started(running);
     void sleep(random.below(Math.round(undisturbedMs)), undefined, { ref: false }).then(() => running.child.kill(sent));

@@ -43,11 +43,11 @@ export async function finish(args: readonly string[]): Promise<string> {
   return output;
 }
 
-/** Makes digits and a config for a training run of a few seconds, and returns the config's path. Reuses digits that exist in the folder. */
-export async function prepareDigits(folder: string): Promise<string> {
-  const config = join(folder, "config.yaml");
-  mkdirSync(folder, { recursive: true });
-  const digits = join(folder, "digits");
+/** Makes digits and a config for a training run of a few seconds, and returns the config's path. Reuses digits that exist in the directory. */
+export async function prepareDigits(directory: string): Promise<string> {
+  const config = join(directory, "config.yaml");
+  mkdirSync(directory, { recursive: true });
+  const digits = join(directory, "digits");
   // The lists are written last: if they are missing, the digits are incomplete.
   if (!existsSync(join(digits, "validate.list"))) {
     await finish(["digits", "--out", digits, "--train-videos", "320", "--validate-videos", "64"]);
@@ -66,16 +66,16 @@ export async function prepareDigits(folder: string): Promise<string> {
 }
 
 /** Makes `count` copies of the first shard of the digits and returns the path of their list. */
-export function copyShard(digits: string, folder: string, count: number): string {
-  const shards = Array.from({ length: count }, (_, number) => join(folder, `copy${number}.tfrecord`));
+export function copyShard(digits: string, directory: string, count: number): string {
+  const shards = Array.from({ length: count }, (_, number) => join(directory, `copy${number}.tfrecord`));
   const [first = ""] = readFileSync(join(digits, "train.list"), "utf8").split("\n");
   for (const shard of shards) copyFileSync(join(digits, first), shard);
-  const list = join(folder, "copies.list");
+  const list = join(directory, "copies.list");
   writeFileSync(list, shards.map((shard) => `${shard}\n`).join(""));
   return list;
 }
 
-/** Returns whether the named files are equal in both folders, byte for byte. */
+/** Returns whether the named files are equal in both directories, byte for byte. */
 export function areEqual(a: string, b: string, names: readonly string[]): boolean {
   return names.every((name) => existsSync(join(a, name)) && readFileSync(join(a, name)).equals(readFileSync(join(b, name))));
 }

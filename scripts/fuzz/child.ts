@@ -1,7 +1,7 @@
 import { closeSync, openSync, readdirSync, writeSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { createRandom } from "../../src/base/random.js";
-import { readInputs, saveInput, seedFolder, workFolder } from "./corpus.js";
+import { readInputs, saveInput, seedDirectory, workDirectory } from "./corpus.js";
 import { watchCoverage } from "./coverage.js";
 import { describeError, type Judgement, judge, LIMITS } from "./judgement.js";
 import { mutate } from "./mutation.js";
@@ -37,7 +37,7 @@ const REPORT_INTERVAL_MS = 250;
 async function run(task: Task): Promise<void> {
   process.once("disconnect", () => process.exit());
   const target = await loadTarget(task.parser);
-  const seeds = readInputs(seedFolder(task.parser));
+  const seeds = readInputs(seedDirectory(task.parser));
   const numberFile = openSync(task.numberFile, "w");
   const tally = new Tally(task.from);
   const step = async (number: number, bytes: Uint8Array): Promise<Judgement> => {
@@ -79,7 +79,7 @@ async function fuzzByCoverage(
   const end = performance.now() + 1000 * seconds;
   const coverage = watchCoverage();
   const pool: Uint8Array[] = [];
-  const known = [...seeds, ...readInputs(workFolder(task.parser))];
+  const known = [...seeds, ...readInputs(workDirectory(task.parser))];
   for (let number = task.from; performance.now() < end; number++) {
     const random = createRandom(task.seed, "digits", PARSERS.indexOf(task.parser), number);
     const given = known[number - task.from];
@@ -90,7 +90,7 @@ async function fuzzByCoverage(
     const isNew = coverage.reachedNewPath();
     if (given !== undefined || (isNew && finding === null)) {
       pool.push(bytes);
-      if (given === undefined) saveInput(workFolder(task.parser), "", bytes);
+      if (given === undefined) saveInput(workDirectory(task.parser), "", bytes);
     }
     tally.coverage = { paths: coverage.paths, inputs: pool.length };
   }

@@ -8,7 +8,7 @@ import type { Video } from "../../src/data/video.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";
 import { writeResults } from "../../src/results/result-writer.js";
-import { seedFolder } from "./corpus.js";
+import { seedDirectory } from "./corpus.js";
 import type { ParserName } from "./target.js";
 
 // Generates the corpus from the golden files and with our own writers: node dist/scripts/fuzz/make-corpus.js, from the repository's root.
@@ -17,8 +17,8 @@ const GOLDEN = "test/golden";
 const scratch = mkdtempSync(join(tmpdir(), "nextvlad-corpus-"));
 
 function put(parser: ParserName, name: string, bytes: Uint8Array | string): void {
-  mkdirSync(seedFolder(parser), { recursive: true });
-  writeFileSync(join(seedFolder(parser), name.replaceAll(/[^\w.@-]+/g, "_")), bytes);
+  mkdirSync(seedDirectory(parser), { recursive: true });
+  writeFileSync(join(seedDirectory(parser), name.replaceAll(/[^\w.@-]+/g, "_")), bytes);
 }
 
 const golden = (path: string): Buffer => readFileSync(join(GOLDEN, path));
@@ -78,8 +78,8 @@ function putArrays(): void {
 }
 
 function putVariables(): void {
-  const folder = join(GOLDEN, "formats/paddle/dir");
-  for (const name of readdirSync(folder)) put("paddle-variable", name, readFileSync(join(folder, name)));
+  const directory = join(GOLDEN, "formats/paddle/dir");
+  for (const name of readdirSync(directory)) put("paddle-variable", name, readFileSync(join(directory, name)));
   put("paddle-variable", "lodvar", golden("formats/paddle/lodvar"));
   put("paddle-variable", "combined", golden("formats/paddle/combined"));
   // Folder names at the length limit of each format, or long enough to require the extensions of GNU and pax.
@@ -92,7 +92,7 @@ function putVariables(): void {
     const names = [`--transform=s,^w$,${"l".repeat(folderBytes)}/w,`];
     const fixed = ["--owner=0", "--group=0", "--mtime=@0", "--mode=644", "--sort=name", "--blocking-factor=1"];
     const pax = format === "pax" ? ["--pax-option=delete=atime,delete=ctime"] : [];
-    const tar = execFileSync("tar", [`--format=${format}`, ...fixed, ...pax, ...names, "-cf", "-", "-C", folder, "b", "w"]);
+    const tar = execFileSync("tar", [`--format=${format}`, ...fixed, ...pax, ...names, "-cf", "-", "-C", directory, "b", "w"]);
     put("tar", `${format}.tar`, tar);
     if (format === "ustar") put("tar", "ustar.tar.gz", gzipSync(tar));
   }

@@ -6,7 +6,7 @@ export interface Target {
   readonly forms?: (bytes: Uint8Array) => readonly Uint8Array[];
 }
 
-/** Fuzzed parsers: the names of their files in `targets/` and of their folders in `corpus/`. */
+/** Fuzzed parsers: the names of their files in `targets/` and of their directories in `corpus/`. */
 export const PARSERS = [
   "tfrecord",
   "sequence-example",

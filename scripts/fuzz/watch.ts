@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Progress, Task } from "./child.js";
-import { findingsFolder, saveInput } from "./corpus.js";
+import { findingsDirectory, saveInput } from "./corpus.js";
 import { LIMITS } from "./judgement.js";
 import type { ParserName } from "./target.js";
 
@@ -28,9 +28,9 @@ const MEMORY = ["--max-old-space-size=256"];
 /** Runs a task in child processes and sums up their reports. If an input ends a child, a new one starts after that input. `script`: path of child.js. */
 export async function watch(script: string, task: Omit<Task, "inputFile" | "numberFile">): Promise<Outcome> {
   // In memory, if possible.
-  const folder = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "nextvlad-fuzz-"));
-  const files = { inputFile: join(folder, "input"), numberFile: join(folder, "number") };
-  const clear = (): void => rmSync(folder, { recursive: true, force: true });
+  const directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "nextvlad-fuzz-"));
+  const files = { inputFile: join(directory, "input"), numberFile: join(directory, "number") };
+  const clear = (): void => rmSync(directory, { recursive: true, force: true });
   process.once("exit", clear);
   for (const file of Object.values(files)) writeFileSync(file, "");
   const outcome: Outcome = {
@@ -66,7 +66,7 @@ async function runChild(script: string, task: Task, outcome: Outcome): Promise<n
   let done = false;
   let reported = 0;
   const find = (number: number, what: string, bytes: Uint8Array): void => {
-    outcome.findings.push({ number, what, path: saveInput(findingsFolder(), `${task.parser}-`, bytes) });
+    outcome.findings.push({ number, what, path: saveInput(findingsDirectory(), `${task.parser}-`, bytes) });
   };
   child.on("message", (message) => {
     const progress = message as Progress;

@@ -6,11 +6,11 @@ import { prepareRun } from "../../test/helpers/runs.js";
 const USAGE = "usage: make-compat CLI DIR: CLI is the built nextvlad.cjs of the version to keep; its files are written to DIR";
 
 /** Writes the files of test/golden/compat/COMMIT with the `nextvlad` of that commit. Later versions must still read them. */
-async function makeCompat(cli: string, folder: string): Promise<void> {
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
+async function makeCompat(cli: string, directory: string): Promise<void> {
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
   // A snapshot's config contains the paths of the lists, so use relative paths.
-  process.chdir(folder);
+  process.chdir(directory);
   const config = await prepareRun(".", { trainVideos: 40, validateVideos: 40 });
   const run = (...args: string[]): string => execFileSync(process.execPath, [cli, ...args], { encoding: "utf8", stdio: "pipe" });
 
@@ -36,9 +36,9 @@ async function makeCompat(cli: string, folder: string): Promise<void> {
 /** Runs `work` while the last byte of a shard is corrupt, so that it fails there and saves partial results. Throws if `work` does not fail. */
 function failAt(shard: string, work: () => void): void {
   const bytes = readFileSync(shard);
-  const broken = Buffer.from(bytes);
-  broken[broken.length - 1] = (broken.at(-1) as number) ^ 1;
-  writeFileSync(shard, broken);
+  const corrupt = Buffer.from(bytes);
+  corrupt[corrupt.length - 1] = (corrupt.at(-1) as number) ^ 1;
+  writeFileSync(shard, corrupt);
   try {
     work();
   } catch {
@@ -49,14 +49,14 @@ function failAt(shard: string, work: () => void): void {
   throw new Error(`${shard}: the corrupt record was not found`);
 }
 
-function removeLogs(folder: string): void {
-  for (const name of readdirSync(folder)) if (name.endsWith(".log.jsonl")) rmSync(join(folder, name));
+function removeLogs(directory: string): void {
+  for (const name of readdirSync(directory)) if (name.endsWith(".log.jsonl")) rmSync(join(directory, name));
 }
 
-const [cli, folder, ...more] = process.argv.slice(2);
-if (cli === undefined || folder === undefined || more.length > 0) {
+const [cli, directory, ...more] = process.argv.slice(2);
+if (cli === undefined || directory === undefined || more.length > 0) {
   process.stderr.write(`${USAGE}\n`);
   process.exitCode = 2;
 } else {
-  await makeCompat(resolve(cli), resolve(folder));
+  await makeCompat(resolve(cli), resolve(directory));
 }

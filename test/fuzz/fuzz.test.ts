@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { findingsFolder, readInputs, seedFolder } from "../../scripts/fuzz/corpus.js";
+import { findingsDirectory, readInputs, seedDirectory } from "../../scripts/fuzz/corpus.js";
 import { judge } from "../../scripts/fuzz/judgement.js";
 import { loadTarget, PARSERS } from "../../scripts/fuzz/target.js";
 import { watch } from "../../scripts/fuzz/watch.js";
@@ -16,7 +16,7 @@ before(() => {
 });
 after(() => {
   // The findings of a failed test stay; its message says where.
-  if (readInputs(findingsFolder()).length === 0) rmSync(folder, { recursive: true, force: true });
+  if (readInputs(findingsDirectory()).length === 0) rmSync(folder, { recursive: true, force: true });
 });
 
 function run(script: string, args: readonly string[]) {
@@ -29,7 +29,7 @@ test("every parser has a corpus with at least one accepted input, and there are 
   for (const parser of PARSERS) {
     const target = await loadTarget(parser);
     const outcomes: string[] = [];
-    for (const bytes of readInputs(seedFolder(parser))) {
+    for (const bytes of readInputs(seedDirectory(parser))) {
       const { outcome, finding } = await judge(target, bytes, file);
       assert.equal(finding, null, parser);
       outcomes.push(outcome);
@@ -92,5 +92,5 @@ test("the guided fuzzer reaches code paths that the corpus does not", { timeout:
   const [, inputs, , , , , findings, paths, saved] = (stdout.split("\n")[2] as string).split(" | ").map((cell) => cell.replace(/ \|$/, ""));
   assert.equal(findings, "0");
   assert.ok(Number(inputs) > 100 && Number(paths) > 100, stdout);
-  assert.ok(Number(saved) > readInputs(seedFolder("paddle-variable")).length, stdout);
+  assert.ok(Number(saved) > readInputs(seedDirectory("paddle-variable")).length, stdout);
 });

@@ -77,7 +77,7 @@ const ARRAYS: Readonly<Record<string, () => Uint8Array>> = {
       { name: `${ESCAPES}.npy`, data: npyOfZeros(2, 16) },
       { name: `${BIDI}.npy`, data: npyOfZeros(2, 16) },
     ]),
-  "an .npz with a parent folder in a name": () => zip([{ name: "../../canary/file", data: npyOfZeros(2, 16) }]),
+  "an .npz with a parent directory in a name": () => zip([{ name: "../../canary/file", data: npyOfZeros(2, 16) }]),
   "an .npz whose comment is a second .npz": () => zip([{ name: "rgb.npy", data: npyOfZeros(2, 16) }], zip([]).toString("latin1")),
 };
 

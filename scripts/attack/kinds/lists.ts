@@ -22,7 +22,7 @@ const LISTS: Readonly<Record<string, () => string | Uint8Array>> = {
   "a URL with escapes": () => "https://x/\x1b[2J\n",
   "not UTF-8": () => Buffer.from("\xff\xfe\x9b.tfrecord\n", "latin1"),
   "UTF-16": () => Buffer.from("\ufeffa.tfrecord\n", "utf16le"),
-  "100 parent folders": () => `${"../".repeat(100)}a.tfrecord\n`,
+  "100 parent directories": () => `${"../".repeat(100)}a.tfrecord\n`,
   "a path of 5,000 characters": () => `${"a/".repeat(2500)}x\n`,
   "a name of 300 characters": () => `${"a".repeat(300)}\n`,
   "~user": () => "~root/x.tfrecord\n~/x.tfrecord\n~\n",
@@ -31,9 +31,9 @@ const LISTS: Readonly<Record<string, () => string | Uint8Array>> = {
   ...Object.fromEntries(Object.entries(HOSTILE_TEXT).map(([name, text]) => [`the line is ${name}`, () => `${oneLine(text)}\n`])),
 };
 
-/** Glob patterns, and the folders of shards that they match. */
+/** Glob patterns, and the directories of shards that they match. */
 const PATTERNS: Readonly<Record<string, readonly [pattern: string, prepare: (place: Workplace) => void]>> = {
-  "** and two links to the folder itself": [
+  "** and two links to the directory itself": [
     "in/**/*.tfrecord",
     (place) => {
       place.file("in/a.tfrecord", shard);
@@ -47,7 +47,7 @@ const PATTERNS: Readonly<Record<string, readonly [pattern: string, prepare: (pla
       place.link("in/deep/up", "../..");
     },
   ],
-  "** and 12 folders that link to each other": [
+  "** and 12 directories that link to each other": [
     "in/**/*.tfrecord",
     (place) => {
       for (let i = 0; i < 12; i++) {

@@ -1,5 +1,5 @@
 import { createRandom } from "../../../src/base/random.js";
-import { readInputs, seedFolder } from "../../fuzz/corpus.js";
+import { readInputs, seedDirectory } from "../../fuzz/corpus.js";
 import { mutate } from "../../fuzz/mutation.js";
 import type { ParserName } from "../../fuzz/target.js";
 import type { Attempt } from "../attempt.js";
@@ -30,7 +30,7 @@ export function mutationAttempts(seed: number): readonly Attempt[] {
         name: `${corpus}, seed ${seed}, number ${number}: ${args[0]}`,
         prepare: (place) => {
           const random = createRandom(seed, "digits", input, number);
-          const goods = readInputs(seedFolder(corpus));
+          const goods = readInputs(seedDirectory(corpus));
           place.file(file, mutate(goods[random.below(goods.length)] as Uint8Array, random, goods));
         },
         args,

@@ -41,7 +41,7 @@ const PLACES: Readonly<Record<string, (file: string) => Partial<Attempt>>> = {
   "a device node": (file) => ({ prepare: (place) => place.nullNode(file), keeps: [file], needs: "mknod" }),
   "a FIFO without a reader": (file) => ({ prepare: (place) => place.fifo(file), keeps: [file], ...wait, exits: [0, ...wait.exits] }),
   "a socket": (file) => ({ prepare: (place) => place.socket(file), keeps: [file], exits: [1, 2] }),
-  "a folder": (file) => ({ prepare: (place) => place.file(`${file}/mine`, "mine"), keeps: [`${file}/mine`], exits: [0, 1, 2] }),
+  "a directory": (file) => ({ prepare: (place) => place.file(`${file}/mine`, "mine"), keeps: [`${file}/mine`], exits: [0, 1, 2] }),
   "a link to a FIFO": (file) => ({
     prepare: (place) => {
       place.fifo("fifo");
@@ -51,7 +51,7 @@ const PLACES: Readonly<Record<string, (file: string) => Partial<Attempt>>> = {
     ...wait,
     exits: [0, ...wait.exits],
   }),
-  "a link to a folder": (file) => ({ prepare: (place) => place.link(file, "../../canary/folder") }),
+  "a link to a directory": (file) => ({ prepare: (place) => place.link(file, "../../canary/directory") }),
   "a dangling link": (file) => ({ prepare: (place) => place.link(file, "../missing/x"), targets: ["out", "missing"] }),
   "a link to itself": (file) => ({ prepare: (place) => place.link(file, file.replace(/.*\//, "")) }),
   "a planted link at the old temporary name": (file) => ({
@@ -68,7 +68,7 @@ const ODD_FILES: Readonly<Record<string, string>> = {
   "the kernel's /proc": "/proc/self/x.npz",
   "the kernel's /sys": "/sys/x.npz",
   "below a file": "../canary/file/x.npz",
-  "a folder": "out",
+  "a directory": "out",
   "an empty name": "",
   "a name that is a dot": "out/.",
   "a name that ends in a slash": "out/x.npz/",
@@ -78,7 +78,7 @@ const ODD_FILES: Readonly<Record<string, string>> = {
 const OWN_FILES: readonly Attempt[] = [
   {
     kind: "output",
-    name: "convert into the folder of its own list",
+    name: "convert into the directory of its own list",
     prepare: (place) => {
       place.copy("../base/a.tfrecord", "out/a.tfrecord");
       place.file("out/train.list", "a.tfrecord\n");
@@ -124,14 +124,14 @@ const OWN_FILES: readonly Attempt[] = [
   },
   {
     kind: "output",
-    name: "best is a link to a folder: train",
-    prepare: (place) => place.link("out/best", "../../canary/folder"),
+    name: "best is a link to a directory: train",
+    prepare: (place) => place.link("out/best", "../../canary/directory"),
     args: ["train", "--config", CONFIG, "--save-dir", "out"],
   },
   {
     kind: "output",
-    name: "partial results are a link to a folder: infer",
-    prepare: (place) => place.link("out/NEXTVLAD_infer_result.partial", "../../canary/folder"),
+    name: "partial results are a link to a directory: infer",
+    prepare: (place) => place.link("out/NEXTVLAD_infer_result.partial", "../../canary/directory"),
     args: ["infer", ...RUN],
   },
   {
@@ -144,15 +144,15 @@ const OWN_FILES: readonly Attempt[] = [
     kind: "output",
     name: "old temporary names that are links: train",
     prepare: (place) => {
-      place.link("out/.best.unfinished-1", "../../canary/folder");
-      place.link("out/.NEXTVLAD_epoch0.removed-1-old", "../../canary/folder");
+      place.link("out/.best.unfinished-1", "../../canary/directory");
+      place.link("out/.NEXTVLAD_epoch0.removed-1-old", "../../canary/directory");
       place.link("out/.x.unfinished-99999999", "../../canary");
     },
     args: ["train", "--config", CONFIG, "--save-dir", "out"],
   },
   {
     kind: "output",
-    name: "the save-dir is a link to another folder: infer",
+    name: "the save-dir is a link to another directory: infer",
     prepare: (place) => {
       place.file("elsewhere/mine", "mine");
       place.link("linked", "elsewhere");

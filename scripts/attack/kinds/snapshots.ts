@@ -49,16 +49,16 @@ const STATES: Readonly<Record<string, (state: Json) => object>> = {
 };
 
 /** Changes to a snapshot's files. */
-const TAMPERED: Readonly<Record<string, (place: Workplace, folder: string) => void>> = {
-  "a state of 5 MB of brackets": (place, folder) => place.file(`${folder}/state.json`, "[".repeat(5_000_000)),
-  "a state that is null": (place, folder) => place.file(`${folder}/state.json`, "null"),
-  "a changed byte in the weights": (place, folder) => {
-    const weights = readFileSync(place.path(`${folder}/weights.safetensors`));
+const TAMPERED: Readonly<Record<string, (place: Workplace, directory: string) => void>> = {
+  "a state of 5 MB of brackets": (place, directory) => place.file(`${directory}/state.json`, "[".repeat(5_000_000)),
+  "a state that is null": (place, directory) => place.file(`${directory}/state.json`, "null"),
+  "a changed byte in the weights": (place, directory) => {
+    const weights = readFileSync(place.path(`${directory}/weights.safetensors`));
     weights[weights.length - 1] = (weights.at(-1) as number) ^ 1;
-    place.file(`${folder}/weights.safetensors`, weights);
+    place.file(`${directory}/weights.safetensors`, weights);
   },
-  "truncated weights": (place, folder) => place.file(`${folder}/weights.safetensors`, Buffer.alloc(100)),
-  "a config of escapes": (place, folder) => place.file(`${folder}/config.yaml`, ESCAPES),
+  "truncated weights": (place, directory) => place.file(`${directory}/weights.safetensors`, Buffer.alloc(100)),
+  "a config of escapes": (place, directory) => place.file(`${directory}/config.yaml`, ESCAPES),
 };
 
 const RESUME = ["train", "--config", CONFIG, "--save-dir", "out", "--epoch", "3"];
@@ -140,7 +140,7 @@ export const snapshotAttempts: readonly Attempt[] = [
   },
   {
     kind: "snapshot",
-    name: "a snapshot that is a link to another folder: train",
+    name: "a snapshot that is a link to another directory: train",
     prepare: (place) => {
       place.copy(SNAPSHOT, "elsewhere");
       place.link("out/NEXTVLAD_epoch0", "../elsewhere");

@@ -26,7 +26,7 @@ const STREAMS: Readonly<Record<string, readonly [shell: string, exits: readonly 
   "stderr on a full disk": ['exec "$@" 2> /dev/full', [0, 1]],
   "stdout without a reader": ['set -o pipefail; "$@" | true', [0, 1]],
   "stderr without a reader": ['set -o pipefail; "$@" 2>&1 > /dev/null | true', [0, 1]],
-  "stdin is a folder": ['exec "$@" < /', [0]],
+  "stdin is a directory": ['exec "$@" < /', [0]],
 };
 
 /** Files that a command must write even if its output is lost. */

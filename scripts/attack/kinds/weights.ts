@@ -80,7 +80,7 @@ const FILES: Readonly<Record<string, Readonly<Record<string, () => Uint8Array>>>
       return zip([{ name: "logits_clf_bias.npy", data, method: 8, size: head.length + 2 ** 30 }]);
     },
     "names with escapes": () => zip([member(ESCAPES), member(BIDI)]),
-    "names with parent folders": () => zip([member("../../canary/file"), member("/etc/passwd")]),
+    "names with parent directories": () => zip([member("../../canary/file"), member("/etc/passwd")]),
     "a name __proto__": () => zip([member("__proto__"), member("constructor")]),
     "the same name twice": () => zip([member("logits_clf_bias"), member("logits_clf_bias")]),
     "a .npy of 2^60 values": () => zip([{ name: "logits_clf_bias.npy", data: npy(npyHeader("<f4", "(1152921504606846976,)")) }]),
@@ -120,7 +120,7 @@ const FILES: Readonly<Record<string, Readonly<Record<string, () => Uint8Array>>>
     "300,000 entries": () => gzipSync(Buffer.concat([repeat(tarHeader("w", 0), 300_000), TAR_END])),
     "300,000 entries with other names": () =>
       gzipSync(Buffer.concat([...Array.from({ length: 300_000 }, (_, i) => tarHeader(`w${i}`, 0)), TAR_END]), { level: 1 }),
-    "names with parent folders": () => gzipSync(Buffer.concat([tarEntry("../../canary/file", variable), TAR_END])),
+    "names with parent directories": () => gzipSync(Buffer.concat([tarEntry("../../canary/file", variable), TAR_END])),
     "an absolute name": () => gzipSync(Buffer.concat([tarEntry("/etc/passwd", variable), TAR_END])),
     "names with escapes": () => gzipSync(Buffer.concat([tarEntry(ESCAPES, variable), tarEntry(BIDI, variable), TAR_END])),
     "a link to the canary": () => gzipSync(Buffer.concat([tarHeader("logits_clf_bias", 0, "2", "../../canary/file"), TAR_END])),
@@ -140,9 +140,9 @@ const FILES: Readonly<Record<string, Readonly<Record<string, () => Uint8Array>>>
   },
 };
 
-/** Hostile folders of Paddle variables. */
+/** Hostile directories of Paddle variables. */
 const FOLDERS: Readonly<Record<string, (place: Workplace) => void>> = {
-  "an empty folder": (place) => place.file("in/.keep", ""),
+  "an empty directory": (place) => place.file("in/.keep", ""),
   "names with escapes": (place) => {
     place.file(`in/${ESCAPES.replaceAll("/", "")}`, variable);
     place.file(`in/${BIDI}`, variable);
@@ -151,8 +151,8 @@ const FOLDERS: Readonly<Record<string, (place: Workplace) => void>> = {
     place.file("in/gating_fc1_weights", variable);
     place.fifo("in/logits_clf_bias");
   },
-  "a folder as a variable": (place) => place.file("in/logits_clf_bias/x", variable),
-  "a link to the folder itself": (place) => {
+  "a directory as a variable": (place) => place.file("in/logits_clf_bias/x", variable),
+  "a link to the directory itself": (place) => {
     place.file("in/logits_clf_bias", variable);
     place.link("in/logits_clf_weights", ".");
   },
@@ -214,7 +214,7 @@ export const weightAttempts: readonly Attempt[] = [
   ),
   ...Object.entries(FOLDERS).flatMap(([name, prepare]) =>
     Object.entries(COMMANDS).map(
-      ([command, args]): Attempt => ({ kind: "weights", name: `folder: ${name}: ${command}`, prepare, args: args("in") }),
+      ([command, args]): Attempt => ({ kind: "weights", name: `directory: ${name}: ${command}`, prepare, args: args("in") }),
     ),
   ),
   ...Object.entries(CHANGED).flatMap(([name, prepare]) =>
@@ -243,7 +243,7 @@ export const weightAttempts: readonly Attempt[] = [
   },
   {
     kind: "weights",
-    name: "a shard as a folder of weights",
+    name: "a shard as a directory of weights",
     args: ["infer", "--weights", "../base", "--filelist", LIST, "--save-dir", "out"],
   },
   { kind: "weights", name: "weights that are the model's log", args: ["inspect", `${MODEL}/train.log.jsonl`] },
