@@ -3,7 +3,6 @@ import type { Logger } from "pino";
 import { fileError, NextvladError } from "../base/errors.js";
 import { assertReplaceable } from "../base/output-checks.js";
 import { readLabelNames } from "../results/label-names.js";
-import { RESULT_CODECS } from "../results/result-codecs.js";
 import { RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
 
@@ -40,7 +39,10 @@ export async function assertResultsReplaceable(
 ): Promise<void> {
   // A missing input is reported when it is read.
   const read = await Promise.all(inputs.map((input) => realpath(input).catch(() => input)));
-  const files = formats.map((format) => [predictions + RESULT_FORMATS[format].extension, RESULT_CODECS[format].head] as const);
+  const files: [path: string, head: string][] = formats.map((format) => {
+    const { extension, head } = RESULT_FORMATS[format];
+    return [predictions + extension, head];
+  });
   if (metrics !== null) files.push([metrics, METRICS_HEAD]);
   for (const [file, head] of files) {
     await assertReplaceable(file, overwrite, async (path) => !read.includes(await realpath(path)) && (await beginsWith(path, head)));

@@ -3,7 +3,7 @@ import { writeFileAtomic } from "../base/files.js";
 import type { Interval } from "../base/interval.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
-import { type Shard, shardContents } from "../data/shard.js";
+import type { Shard } from "../data/shard.js";
 import { checkLabeled, encodeMetrics, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { loadNetwork } from "../passes/loaded-network.js";
 import { measure } from "../passes/measure.js";
@@ -59,7 +59,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     ...options.resumable,
     stem,
     settings: describeSettings(config, "TEST", { batchSize, shards, weights: checksum, target }),
-    shards: { list: shards, contents: shardContents(shards) },
+    shards,
     computedBy,
     target,
     tally: accumulator,

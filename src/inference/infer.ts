@@ -1,6 +1,5 @@
 import { availableMemory } from "../base/resource-limits.js";
 import type { Config } from "../config/schema.js";
-import { shardContents } from "../data/shard.js";
 import { TopSelector } from "../evaluation/top-k.js";
 import type { FrozenNetwork } from "../model/frozen.js";
 import { bytesPerFrame } from "../model/memory.js";
@@ -41,7 +40,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Resu
     ...options.resumable,
     stem: target.path,
     settings: { ...settings, "--infer-topk": String(options.topk) },
-    shards: { list: shards, contents: shardContents(shards) },
+    shards,
     computedBy,
     target,
     tally: null,

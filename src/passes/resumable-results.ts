@@ -9,7 +9,7 @@ import { removeLeftovers } from "../base/leftovers.js";
 import { confirmLock, type DirectoryLock, LOCK_NAME, lockDirectory } from "../base/lock.js";
 import { showText } from "../base/shown-value.js";
 import type { Config } from "../config/schema.js";
-import { assertSameContents, fingerprintList, formatFingerprint, type Shard, type ShardContents } from "../data/shard.js";
+import { assertSameContents, fingerprintList, formatFingerprint, type Shard, shardContents } from "../data/shard.js";
 import { type Prediction, RESULT_CODECS, type ResultEncoder } from "../results/result-codecs.js";
 import { RESULT_FORMATS } from "../results/result-formats.js";
 import { PENDING_LENGTH, type ResultTarget } from "../results/result-writer.js";
@@ -43,8 +43,7 @@ export interface ResumableOptions extends ResumeOptions {
   readonly stem: string;
   /** The settings that determine the results, by config key or flag. */
   readonly settings: Readonly<Record<string, string>>;
-  /** The shards, and their modification times and checksums. */
-  readonly shards: { readonly list: readonly Shard[]; readonly contents: ShardContents };
+  readonly shards: readonly Shard[];
   /** The software and device that compute the results. */
   readonly computedBy: string;
   /** Null to write no predictions. */
@@ -228,7 +227,7 @@ class ResumableResults {
     assertSameSettings(work, settings, this.#directory);
     if (saved !== null) {
       const remedy = "restore the shard, or start from the beginning, without --resume";
-      assertSameContents(shards.list, saved, shards.contents, { key: "--resume", remedy, corrupt: saved.corrupt });
+      assertSameContents(shards, saved, shardContents(shards), { key: "--resume", remedy, corrupt: saved.corrupt });
     }
     if (computed_by !== computedBy) {
       log.warn(`the partial results were computed with ${computed_by}, now ${computedBy}: the last digits will differ`);
@@ -280,7 +279,7 @@ class ResumableResults {
     await this.#flush(0);
     const files: PartialState["files"] = {};
     for (const { file } of this.#files) files[basename(file.path)] = await file.sync();
-    const facts = { work: settings, shards: shards.contents, computed_by: computedBy, complete: this.isComplete };
+    const facts = { work: settings, shards: shardContents(shards), computed_by: computedBy, complete: this.isComplete };
     await this.#writeState({ ...facts, ...this.done, sums: { ...tally?.sums }, files });
     this.#savedMs = performance.now();
   }

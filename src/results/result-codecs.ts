@@ -10,7 +10,7 @@ import { PickledListEncoder } from "../formats/pickle/pickler.js";
 import { looksLikePickle, readPickledItems } from "../formats/pickle/unpickler.js";
 import { Bytes, type PickledValue, Tuple } from "../formats/pickle/values.js";
 import type { LabelNames } from "./label-names.js";
-import { FORMAT_HELP, type ResultFormat } from "./result-formats.js";
+import { FORMAT_CONTENTS, KAGGLE_HEADER, type ResultFormat } from "./result-formats.js";
 
 /** The classes of one video with the highest probabilities. */
 export interface Prediction {
@@ -35,8 +35,6 @@ export interface ResultEncoder {
 
 /** How files of a result format are recognized, written and read. */
 interface ResultCodec {
-  /** The first bytes of the files that we write (Latin-1), by which we know which files we may replace. */
-  readonly head: string;
   /** Whether a file is of this format, perhaps from another tool, by its first bytes and by these as text. */
   matches(head: Uint8Array, text: string): boolean;
   /** Creates an encoder for a new file, or for one that already has `written` predictions. `names` is used by jsonl only. */
@@ -44,26 +42,19 @@ interface ResultCodec {
   read(path: string): Iterable<Prediction> | AsyncIterable<Prediction>;
 }
 
-/** The header of Kaggle's format (google/youtube-8m, inference.py). */
-const KAGGLE_HEADER = "VideoId,LabelConfidencePairs";
-
 /** A new format needs an entry here and one in `RESULT_FORMATS`. Files are recognized in this order. */
 export const RESULT_CODECS: Readonly<Record<ResultFormat, ResultCodec>> = {
   csv: {
-    head: KAGGLE_HEADER,
     matches: (_, text) => /^"?VideoId"?,/.test(text),
     createEncoder: (_, written) => new LineEncoder(written === 0 ? `${KAGGLE_HEADER}\n` : "", kaggleLine),
     read: readKaggleCsv,
   },
   jsonl: {
-    head: '{"id":"',
     matches: (_, text) => text.startsWith("{"),
     createEncoder: (names) => new LineEncoder("", (prediction) => jsonLine(prediction, names)),
     read: readJsonLines,
   },
   pickle: {
-    // Python's pickles of the same content begin differently, because they use a memo.
-    head: "\x80\x02](",
     matches: (head) => looksLikePickle(head),
     createEncoder: (_, written) => new PickleEncoder(written),
     read: readPickle,
@@ -87,7 +78,7 @@ export async function* readResults(path: string): AsyncGenerator<Prediction, voi
   if (codec === undefined) {
     throw new NextvladError("BAD_FORMAT", "not a result file", {
       file: path,
-      expected: FORMAT_HELP,
+      expected: FORMAT_CONTENTS,
       found: head.length === 0 ? "an empty file" : JSON.stringify(text.slice(0, 30)),
       remedy: "pass a file written by nextvlad infer, or by youtube-8m's inference.py",
     });

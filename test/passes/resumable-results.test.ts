@@ -7,13 +7,11 @@ import { pino } from "pino";
 import { type ErrorCode, NextvladError } from "../../src/base/errors.js";
 import { type BatchWriter, type ResumableOptions, type Tally, writeResumably } from "../../src/passes/resumable-results.js";
 import { temporaryFolder } from "../helpers/files.js";
-import { examined } from "../helpers/shards.js";
 
 function optionsOf(stem: string, more: Partial<ResumableOptions> = {}): ResumableOptions {
   return {
     ...{ stem, settings: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
-    shards: { list: [], contents: { modified_ms: [], ends_crc32c: [] } },
-    ...{ resume: false, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
+    ...{ shards: [], resume: false, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
     ...more,
   };
 }
@@ -48,8 +46,8 @@ test("a failed run keeps its partial results and logs the resume command, unless
 
 test("resuming with a changed shard is an error, with a copy of the same content it is not", async (t) => {
   const stem = join(temporaryFolder(t), "result");
-  const run = (modified: number, ends: string, resume: boolean) => {
-    const shards = { list: ["a.tfrecord"].map(examined), contents: { modified_ms: [modified], ends_crc32c: [ends] } };
+  const run = (modifiedMs: number, endsCrc32c: string, resume: boolean) => {
+    const shards = [{ path: "a.tfrecord", bytes: 1, modifiedMs, endsCrc32c }];
     return writeResumably(optionsOf(stem, { shards, resume }), stopAfterBatch);
   };
   await run(1, "00000001", false);
@@ -61,9 +59,8 @@ test("after an error about a corrupt shard, the run resumes with an intact copy 
   const stem = join(temporaryFolder(t), "result");
   const sums = { videos: new Float64Array(1) };
   const tally: Tally = { length: 0, take: () => new Uint8Array(), put: () => undefined, sums };
-  const run = (ends: readonly [string, string], modified: number, resume: boolean, failure: NextvladError | null) => {
-    const contents = { modified_ms: [modified, modified], ends_crc32c: [...ends] };
-    const shards = { list: ["a.tfrecord", "b.tfrecord"].map(examined), contents };
+  const run = (ends: readonly [string, string], modifiedMs: number, resume: boolean, failure: NextvladError | null) => {
+    const shards = ends.map((endsCrc32c, i) => ({ path: ["a.tfrecord", "b.tfrecord"][i] as string, bytes: 1, modifiedMs, endsCrc32c }));
     return writeResumably(optionsOf(stem, { shards, resume, tally }), async (writer) => {
       sums.videos[0] = writer.done.videos + 1;
       await writer.endBatch(1, 0.5);

@@ -106,9 +106,11 @@ test("IDs that are bytes or have surrogates stay distinct", needsPython, async (
 
 test("invalid files are rejected with the place of the error", async () => {
   const header = "VideoId,LabelConfidencePairs\n";
+  const contents =
+    'a pickled list of predictions or CSV with the header VideoId,LabelConfidencePairs or JSON lines {"id": ..., "predictions": ...}';
   for (const [content, details] of [
     ["", { file: path, found: "an empty file" }],
-    ["Class,Segments\n1,a:0\n", { file: path, found: '"Class,Segments\\n1,a:0\\n"' }],
+    ["Class,Segments\n1,a:0\n", { file: path, expected: contents, found: '"Class,Segments\\n1,a:0\\n"' }],
     [`${header}a,1 0.5\nb,1 0.5 2\n`, { line: 3, expected: "pairs of class and probability", found: "3 numbers" }],
     [`${header}a,1 0.5,\n`, { line: 2, found: 3 }],
     [`${header}a,1  0.5\n`, { line: 2 }],
