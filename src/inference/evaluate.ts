@@ -21,14 +21,14 @@ import type { ResultTarget } from "../results/result-writer.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 
 export interface EvaluateOptions {
-  /** Closed once they are loaded. */
+  /** `loadNetwork` closes them. */
   readonly weights: WeightSource;
   /** Name of the shard list, for errors. */
   readonly filelist: string;
   readonly shards: readonly Shard[];
   readonly batchSize: number;
   readonly saveDir: string;
-  /** Where to write the predictions; null: nowhere. */
+  /** Where to write the predictions; null to write none. */
   readonly target: ResultTarget | null;
   readonly logInterval: Interval;
   readonly signal: AbortSignal;

@@ -18,7 +18,7 @@ import { toFloats } from "../runtime/transfer.js";
 import type { EvaluateOptions } from "./evaluate.js";
 
 export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "target"> {
-  /** Null: the batch size of the resumed run, else that of `chooseBatchSize`. */
+  /** Null for the batch size of the resumed run or, in a new run, that of `chooseBatchSize`. */
   readonly batchSize: number | null;
   /** Classes per video, at most the number of classes. */
   readonly topk: number;
@@ -51,7 +51,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Resu
   return outcome;
 }
 
-/** Writes the most probable classes of each video; ends early at the signal. */
+/** Writes the most probable classes of each video; ends early when the signal is aborted. */
 async function predict(
   network: FrozenNetwork,
   { MODEL, INFER }: Config,
@@ -75,7 +75,7 @@ async function predict(
   return { stopped: !stream.complete };
 }
 
-/** Returns the batch size if the user chose none. A resumed run keeps its batch size, because the last digits of the results depend on it. */
+/** Returns the batch size without --batch-size. A resumed run keeps its batch size, because the last digits of the results depend on it. */
 async function defaultBatchSize({ MODEL, INFER }: Config, { target, resumable, telemetry }: InferOptions): Promise<number> {
   const saved = resumable.resume ? await readPartialSettings(target.path) : null;
   const size = Number(saved?.["INFER.batch_size"] ?? chooseBatchSize(MODEL, availableMemory().bytes));
@@ -84,7 +84,7 @@ async function defaultBatchSize({ MODEL, INFER }: Config, { target, resumable, t
   return size;
 }
 
-/** The largest default batch size, with which the README's speeds were measured. */
+/** Maximum default batch size: that of the benchmarks in the README. */
 const MAX_DEFAULT_BATCH_SIZE = 32;
 /** Batches of uint8 features in memory at once: the current one and those that the reader threads have read ahead. */
 const BATCHES_IN_MEMORY = 5;

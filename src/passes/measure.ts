@@ -10,8 +10,8 @@ import { type PassOptions, watchBatches } from "./reading.js";
 import type { BatchWriter } from "./resumable-results.js";
 
 /**
- * Runs all batches of a stream through the network and adds them to the accumulator; stops early, with the metrics so far, at the signal. The writer, if any,
- * receives the top predictions of each video, and the end of each batch.
+ * Runs all batches of a stream through the network and adds them to the accumulator; ends early when the signal is aborted. The writer, if any, receives the top
+ * predictions of each video, and the end of each batch.
  */
 export async function measure(
   network: FrozenNetwork,

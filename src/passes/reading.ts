@@ -9,7 +9,7 @@ import { Pace } from "../telemetry/progress.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { SkippedRecordReport } from "./skipped-records.js";
 
-/** What to read in a sequential pass. */
+/** What a sequential pass reads. */
 export interface ReadOptions extends Pick<StreamOptions, "shards" | "batchSize" | "readers" | "onCorrupt" | "skipBatches"> {
   /** Determines the shape of the videos. */
   readonly model: Config["MODEL"];
@@ -30,20 +30,20 @@ export function forwardStreamEvents(skipped: SkippedRecordReport, { log }: Telem
   };
 }
 
-/** How a pass over videos is reported and stopped. */
+/** How to report and stop a pass over videos. */
 export interface PassOptions {
   readonly title: string;
   readonly logInterval: Interval;
   readonly signal: AbortSignal;
   readonly telemetry: Telemetry;
-  /** Batches that an earlier run did, which the stream skips, and their share of its bytes (0..1). */
+  /** Number of batches of an earlier run, which the stream skips, and their fraction of its bytes (0 to 1). */
   readonly done?: { readonly batches: number; readonly fraction: number };
   readonly skipped: SkippedRecordReport;
 }
 
 /**
- * Yields a stream's batches and, after each, updates the progress bar and, when due, logs `describe(step)` (step from 0). Ends early at the signal, and closes
- * the stream. Adds to errors about corrupt data how to skip it.
+ * Yields a stream's batches. After each, updates the progress bar and, every `logInterval`, logs `describe(step)` (step from 0). Ends early when the signal is
+ * aborted, and closes the stream. Errors about corrupt data say how to skip it.
  */
 export async function* watchBatches(
   stream: BatchStream,
@@ -76,7 +76,7 @@ export async function* watchBatches(
   }
 }
 
-/** Returns the TOO_FEW_VIDEOS error for shards that contain no video, or no valid one. */
+/** Returns the TOO_FEW_VIDEOS error for shards without valid videos. */
 export function noVideosError(filelist: string): NextvladError {
   return new NextvladError("TOO_FEW_VIDEOS", "the shards contain no videos", { file: filelist, remedy: "pass shards with videos" });
 }

@@ -10,7 +10,7 @@ interface CorruptRecord {
   readonly shard: string | null;
   /** Index in the shard, from 0; null if unknown. */
   readonly record: number | null;
-  /** In the uncompressed shard; null if unknown. */
+  /** Position in the uncompressed shard; null if unknown. */
   readonly byte_offset: number | null;
   readonly video: string | null;
   readonly code: ErrorCode;
@@ -33,7 +33,7 @@ export class SkippedRecordReport {
     this.#list = new IncidentList(join(saveDir, `${command}.corrupt_records.json`), log);
   }
 
-  /** Keeps the list of the run that is resumed, or removes that of another run. */
+  /** Loads the list of the resumed run, or removes that of another run. */
   start(isResumed: boolean): Promise<void> {
     return this.#list.start(isResumed);
   }
@@ -56,7 +56,7 @@ export class SkippedRecordReport {
     }
   }
 
-  /** Ends a pass over the data: if anything was skipped, writes the list and logs how much. `title`: of the pass. */
+  /** Ends a pass over the data: if anything was skipped, writes the list and logs the counts. */
   async endPass(title: string): Promise<void> {
     const { records, rests } = this.#counts;
     if (records + rests === 0) return;

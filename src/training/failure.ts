@@ -7,8 +7,8 @@ import { fingerprintList } from "../data/shard.js";
 import type { Training } from "./start.js";
 
 /**
- * Handles an error that ended a run, and returns the error to throw. After an error between steps, saves the last step; within a step, some weights may be
- * updated and others not. Adds the last snapshot and the command that resumes from it, to NOT_FINITE also the list of suspect batches.
+ * Handles an error that ended a run, and returns the error to throw: with the last snapshot and the command that resumes from it and, for NOT_FINITE, the list
+ * of suspect batches. Saves the last step, except after an error within a step, when only some of the weights are updated.
  */
 export async function explainFailure(training: Training, error: unknown): Promise<unknown> {
   const explained = await explain(training, error);
@@ -38,7 +38,7 @@ async function saveLastStep({ options, saver, state }: Training, error: unknown)
   if (state.run.step === state.firstStep) return null;
   const corruptShard = error instanceof NextvladError && error.details.damaged !== undefined ? error.details.file : undefined;
   if (corruptShard !== undefined) {
-    // Keep the contents that the run started with.
+    // The resumed run accepts a valid copy of this shard. The fingerprint of its contents remains that from the start of the run.
     state.run = { ...state.run, shards: { ...state.run.shards, ...fingerprintList(options.shards, basename(corruptShard)) } };
   }
   try {
@@ -50,13 +50,13 @@ async function saveLastStep({ options, saver, state }: Training, error: unknown)
   }
 }
 
-/** Returns the error with the last snapshot and the command that resumes from it. `saveError` is the error of saving the last step, or null. */
+/** Adds the last snapshot, the command that resumes from it, and `saveError` (of saving the last step, or null) to the error, or logs them if it is unexpected. */
 function adviseResuming(training: Training, error: unknown, saveError: unknown): unknown {
   const { resumeCommand, telemetry } = training.options;
   const snapshot = lastSnapshot(training);
   const notes: string[] = [];
   if (saveError !== null && saveError !== error) {
-    notes.push(`the last step could not be saved (${(saveError as Error).message.replace(/\.$/, "")})`);
+    notes.push(`cannot save the last step (${(saveError as Error).message.replace(/\.$/, "")})`);
   }
   const commands: string[] = [];
   if (snapshot !== null) {
@@ -74,7 +74,7 @@ function adviseResuming(training: Training, error: unknown, saveError: unknown):
   return error;
 }
 
-/** The last written snapshot if it still exists, else null. */
+/** Returns the last written snapshot if it still exists, else null. */
 function lastSnapshot({ saver }: Training): string | null {
   return saver.lastWritten !== null && existsSync(saver.lastWritten) ? saver.lastWritten : null;
 }

@@ -9,7 +9,7 @@ import { IncidentList, shouldLog } from "../telemetry/incident-list.js";
 /** Name of the file that lists batches with a non-finite or unchecked loss. */
 export const NAN_BATCHES_NAME = "nan_batches.json";
 
-/** Maximum number of suspect batches, the newest ones. There may be more since the last finite loss if --log-interval is larger than this, or 0. */
+/** Maximum number of suspect batches in the list: the newest since the last finite loss. A larger --log-interval, or 0, allows more of them. */
 const MAX_SUSPECTS = 1000;
 /** Number of consecutive skipped batches at which the weights are assumed to be the cause. */
 const MAX_CONSECUTIVE = 10;
@@ -45,12 +45,12 @@ export class LossWatch {
     this.#list = new IncidentList(join(saveDir, NAN_BATCHES_NAME), log);
   }
 
-  /** Loads the list of the run that is resumed, or removes that of another run. */
+  /** Loads the list of the resumed run, or removes that of another run. */
   start(isResumed: boolean): Promise<void> {
     return this.#list.start(isResumed);
   }
 
-  /** Returns the `acceptLoss` of a step; undefined with "stop". It throws NOT_FINITE if too many consecutive batches were skipped. */
+  /** Returns the `acceptLoss` of a step, which throws NOT_FINITE if too many consecutive batches were skipped; undefined with "stop". */
   acceptor(videos: readonly string[], position: Position): ((loss: number) => boolean) | undefined {
     if (this.#policy === "stop") return undefined;
     return (loss) => {
@@ -67,11 +67,11 @@ export class LossWatch {
     this.#list.add(batch);
     this.#consecutive++;
     this.#skipped++;
-    const words = `the loss of step ${batch.step} (epoch ${batch.epoch}) is ${batch.loss}`;
+    const finding = `the loss of step ${batch.step} (epoch ${batch.epoch}) is ${batch.loss}`;
     if (this.#consecutive >= MAX_CONSECUTIVE) {
-      throw new NextvladError("NOT_FINITE", `${words}, as in the ${MAX_CONSECUTIVE - 1} steps before: the weights have diverged`);
+      throw new NextvladError("NOT_FINITE", `${finding}, as in the ${MAX_CONSECUTIVE - 1} steps before: the weights have diverged`);
     }
-    if (shouldLog(this.#skipped)) this.#log.warn({ ...batch, videos: batch.videos.length }, `skipped a batch: ${words}`);
+    if (shouldLog(this.#skipped)) this.#log.warn({ ...batch, videos: batch.videos.length }, `skipped a batch: ${finding}`);
   }
 
   /** Records a finished step, and its loss if it was read (else null). Throws NOT_FINITE if the policy is "stop" and the loss is non-finite. */
@@ -97,7 +97,7 @@ export class LossWatch {
     return this.#list.writeAtIntervals();
   }
 
-  /** Ends an epoch: logs the number of skipped batches, if any. */
+  /** Logs the number of batches that were skipped in an epoch, if any. */
   endEpoch(epoch: number): void {
     if (this.#skipped === 0) return;
     const batches = `${this.#skipped} ${this.#skipped === 1 ? "batch" : "batches"}`;
@@ -108,7 +108,7 @@ export class LossWatch {
     this.#skipped = 0;
   }
 
-  /** Lists the suspect batches of a run that ended with NOT_FINITE, and returns the error with the list's path and how to resume from `lastSnapshot`. */
+  /** Lists the suspect batches of a run that ended with NOT_FINITE. Returns the error with the list's path and how to resume from `lastSnapshot`. */
   async explain({ what, details }: NextvladError, lastSnapshot: string | null): Promise<NextvladError> {
     for (const batch of this.#suspects) this.#list.add(batch);
     await this.flush();

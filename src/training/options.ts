@@ -9,9 +9,9 @@ export interface StartOptions {
   readonly saveDir: string;
   /** Checkpoint to resume from, with the optimizer's state; all arrays must match. `createState` closes it. */
   readonly resume: WeightSource | null;
-  /** Number of steps of that checkpoint, if it does not contain it (`--resume-step`). */
+  /** Step of Paddle's weights without a step counter (`--resume-step`). */
   readonly resumeStep: number | null;
-  /** Names of corrupt snapshots in the save-dir that are newer than that one; they are ignored. */
+  /** Names of newer, corrupt snapshots in the save-dir, which are ignored. */
   readonly skippedSnapshots: readonly string[];
   /** Initial weights; arrays that do not match the model are initialized. `createState` closes it. */
   readonly pretrain: WeightSource | null;
@@ -35,15 +35,15 @@ export interface TrainOptions extends StartOptions {
   readonly saveInterval: Interval | null;
   /** Number of newest snapshots to keep, besides `best`; null for all. */
   readonly keep: number | null;
-  /** Text of the save-dir's lock, which this process holds. */
+  /** Text of the save-dir's lock, which this process owns. */
   readonly lockText: string;
   /** The shell command that resumes the run from a snapshot; `added` flags replace those given before. */
   readonly resumeCommand: (snapshot: string, added?: readonly string[]) => string;
   /** This program's version. */
   readonly version: string;
-  /** Aborted if the run should finish its step, save and end. */
+  /** When aborted, the run finishes its step, saves and ends. */
   readonly signal: AbortSignal;
-  /** Receives a function that saves a snapshot immediately; call it between steps. */
+  /** Registers `save` to be called, between steps, whenever a snapshot is requested (SIGUSR1). */
   readonly onSaveRequest: (save: () => void) => void;
 }
 

@@ -37,12 +37,12 @@ export class EpochReport {
     telemetry.progress.start("train");
   }
 
-  /** Returns whether to log the next step: every `logIntervalSteps` steps of the epoch, from the first. */
+  /** Returns whether to log the next step: the first of the epoch, and every `logIntervalSteps` steps after it. */
   isDue({ step_in_epoch }: RunState): boolean {
     return isDue({ steps: this.#logIntervalSteps }, step_in_epoch, 0);
   }
 
-  /** Counts a step's videos and, if the step returned a report, logs it with the metrics of the batch. `state` is that before the step. */
+  /** Counts a step's videos and, if the step returned a report, logs it with the metrics of the batch. The state is from before the step. */
   logStep(batch: RaggedBatch, report: StepReport | null, { run: { epoch, step, step_in_epoch }, firstStep }: TrainingState): void {
     const { MODEL, TRAIN } = this.#config;
     const { log } = this.#telemetry;
@@ -50,7 +50,7 @@ export class EpochReport {
     this.#labels.unlabelled += batch.labels.filter((list) => list.length === 0).length;
     this.#pace.count(batch.ids.length);
     const tinyRate = describeTinyRate(step, TRAIN);
-    // Once: at the start of the run, or after the rate has decayed.
+    // Only once: at the first step, or when the rate decays below the threshold.
     if (tinyRate !== null && (step === firstStep || describeTinyRate(step - 1, TRAIN) === null)) log.warn({ step }, tinyRate);
     if (report === null) return;
     const { loss, probabilities } = report;

@@ -45,7 +45,7 @@ interface Conflicts {
   readonly snapshots: readonly string[];
   /** What the snapshots have in common, for the error. */
   readonly kind: string;
-  /** What to do besides using another save-dir or overwriting this one; empty if nothing. */
+  /** Start of the remedy other than another save-dir or --overwrite; may be empty. */
   readonly alternative: string;
 }
 

@@ -2,32 +2,24 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { type Interval, isDue } from "../base/interval.js";
-import { describeWait } from "../base/waiting.js";
+import { DISK_QUESTION, formatSeconds } from "../base/waiting.js";
 import { copyArrays, writeInBackground } from "../checkpoints/background-writer.js";
 import { epochSnapshot, findOutdated, type RunState, removeSnapshots, stepSnapshot, type WrittenBy } from "../checkpoints/snapshot.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { CLASSIFIER_BIAS } from "../model/parameters.js";
 import type { ModelSizes } from "../model/sizes.js";
-import type { Telemetry } from "../telemetry/telemetry.js";
+import type { TrainOptions } from "./options.js";
 import type { TrainingState } from "./state.js";
 
-export interface SaverOptions {
-  readonly saveDir: string;
-  /** Text of the save-dir's lock. */
-  readonly lockText: string;
-  /** Number of newest snapshots to keep; null for all. */
-  readonly keep: number | null;
-  /** How often to save a snapshot within an epoch; null for only at its end. */
-  readonly saveInterval: Interval | null;
+export interface SaverOptions extends Pick<TrainOptions, "saveDir" | "lockText" | "keep" | "saveInterval" | "telemetry"> {
   readonly configYaml: string;
   readonly sizes: ModelSizes;
   readonly dropRate: number;
   readonly writtenBy: WrittenBy;
-  readonly telemetry: Telemetry;
-  /** Path of the snapshot that the run resumed from, in the save-dir or elsewhere; null if there is none. */
+  /** Path of the snapshot that the run resumed from, in the save-dir or elsewhere; null for a new run or other weights. */
   readonly resumedFrom: string | null;
-  /** Time between a failed write and the second attempt, so that a mount can recover or space can be freed. */
+  /** Time between a failed write and the second attempt, in which a mount may recover or a user may free space. */
   readonly retryMs: number;
   /** Called at the start of each save. */
   readonly beforeSave: () => Promise<void>;
@@ -59,7 +51,7 @@ export class Saver {
     return this.#lastWritten;
   }
 
-  /** Rethrows the error of a failed background write. The run must end then, because otherwise it would continue without saving anything. */
+  /** Rethrows the error of a failed background write: the run ends, because it could not save anything from then on. */
   #rethrowFailure(): void {
     if (this.#failure !== null) throw this.#failure;
   }
@@ -99,9 +91,9 @@ export class Saver {
     this.#savedPosition = formatPosition(state);
     const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs };
     const warn = (error: NextvladError): void =>
-      telemetry.log.warn(`could not write the snapshot ${path}, retrying in ${retryMs / 1000} s: ${error.message}`);
+      telemetry.log.warn(`cannot write snapshot ${path}, retrying in ${retryMs / 1000} s: ${error.message}`);
     const warnSlow = (waitedMs: number): void =>
-      telemetry.log.warn(describeWait(`the write of the snapshot ${path} has been running`, waitedMs));
+      telemetry.log.warn(`snapshot ${path}: still writing after ${formatSeconds(waitedMs)}. ${DISK_QUESTION}`);
     this.#inFlight = writeInBackground(task, warn, warnSlow)
       .then(async () => {
         this.#lastWritten = path;
@@ -109,7 +101,7 @@ export class Saver {
         telemetry.log.info({ copied_ms: copiedMs, written_ms: writtenMs }, `snapshot: ${path}`);
       })
       .catch((error: unknown) => {
-        this.#failure = this.#explain(error);
+        this.#failure = this.#addLastSnapshot(error);
       })
       .then(() => this.#removeOutdated())
       .finally(() => {
@@ -138,14 +130,14 @@ export class Saver {
       await removeSnapshots(saveDir, outdated);
       if (outdated.length > 0) telemetry.log.info(`removed because of --keep ${keep}: ${outdated.join(", ")}`);
     } catch (error) {
-      telemetry.log.warn(`could not remove older snapshots: ${(error as Error).message}`);
+      telemetry.log.warn(`cannot remove older snapshots: ${(error as Error).message}`);
     }
   }
 
-  #explain(error: unknown): unknown {
+  #addLastSnapshot(error: unknown): unknown {
     if (!(error instanceof NextvladError) || error.code === "NOT_FINITE") return error;
     const last = this.#lastWritten;
-    const earlier = last !== null && existsSync(last) ? `the last complete snapshot is ${last}` : "there is no earlier snapshot";
+    const earlier = last !== null && existsSync(last) ? `the last complete snapshot is ${last}` : "no earlier snapshot exists";
     const { remedy, ...details } = error.details;
     const advice = remedy === undefined ? earlier : `${remedy}; ${earlier}`;
     return new NextvladError(error.code, `writing a snapshot failed twice: ${error.what}`, { ...details, remedy: advice }, error);
@@ -160,9 +152,9 @@ export function isSaveDue(interval: Interval | null, { step, step_in_epoch }: Ru
 }
 
 /**
- * Checks weights before they are saved, so that diverged weights do not replace good ones. Throws NOT_FINITE if the classifier's bias is non-finite (a NaN loss
- * reaches every weight within one step, and this bias first) or the logits are (huge weights may be finite). The thread that writes the snapshot checks
- * the other arrays.
+ * Checks weights before they are saved, so that diverged weights do not replace valid ones. Throws NOT_FINITE if the classifier's bias is non-finite (a NaN loss
+ * makes all weights NaN in one step, this bias first), or the logits are (finite weights may be huge). The thread that writes the snapshot checks the other
+ * arrays.
  */
 function assertFiniteModel({ store, kernels, run }: TrainingState, { sizes, dropRate }: SaverOptions): void {
   if (!store.variable(CLASSIFIER_BIAS).download().every(Number.isFinite)) {

@@ -62,7 +62,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
   try {
     for await (const batch of stream) {
       if (isDone(training)) return false;
-      // Before a step and not after it, because the end of an epoch saves its own snapshot.
+      // Before a step rather than after it: the end of an epoch saves its own snapshot.
       await saver.saveIfDue();
       state.isUpdating = true;
       const result = trainStep(batch, state, training.stepOptions, {
@@ -76,7 +76,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
       state.run = { ...state.run, step: state.run.step + 1, step_in_epoch: state.run.step_in_epoch + 1 };
       state.isUpdating = false;
       report.showProgress();
-      // Only after the state is updated: a snapshot may be requested during this wait.
+      // After the update of the state: a snapshot may be requested during this wait.
       await losses.flushAtIntervals();
     }
     report.warnUnlabelled();
@@ -127,7 +127,7 @@ function openEpoch({ config: { MODEL, TRAIN }, options, state }: Training): Batc
   );
 }
 
-/** Adds skipped records to the state: up to the first one of a shard, a resumed run skips records by their headers. */
+/** Adds skipped records to the state: up to the first one in each shard, a resumed run skips records by their headers. */
 function addSkipped(run: RunState, list: readonly Shard[], skipped: readonly SkippedRecord[]): RunState {
   const { shards } = run;
   if (shards?.first_corrupt === undefined) return run;

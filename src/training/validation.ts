@@ -10,7 +10,7 @@ import type { TrainOutcome } from "./options.js";
 import { logValidation } from "./report.js";
 import type { Training } from "./start.js";
 
-/** Forgets the best validation if its snapshot is not in the save-dir: a run that is resumed in another save-dir determines its best again. */
+/** Resets the best validation if its snapshot is not in the save-dir: a run that resumes in another save-dir determines its best again. */
 export async function loadBest({ options, state }: Training): Promise<void> {
   const { best } = state.run;
   if (best === null) return;
@@ -24,7 +24,7 @@ export function bestOf({ options, state }: Training): TrainOutcome["best"] {
   return best === null ? null : { ...best, path: bestSnapshot(options.saveDir) };
 }
 
-/** Validates the last epoch if the run that is resumed was stopped before it could. */
+/** Validates the last epoch if the resumed run was stopped before it did. */
 export async function validateMissedEpoch(training: Training): Promise<void> {
   const { epoch, step_in_epoch, validated_epoch } = training.state.run;
   if (step_in_epoch === 0 && epoch > 0 && validated_epoch !== epoch - 1) await validateIfDue(training, epoch - 1);
@@ -50,7 +50,7 @@ export async function validateIfDue(training: Training, epoch: number): Promise<
   if (isInside(saveDir, snapshot)) await rewriteState(snapshot, state.run);
 }
 
-/** Returns the metrics of the current weights on the validation shards; null if a signal stopped the pass. */
+/** Returns the metrics of the current weights on the validation shards; null if the signal was aborted. Throws TOO_FEW_VIDEOS. */
 async function validate({ config, options, state }: Training): Promise<Metrics | null> {
   const { MODEL, TRAIN, VALID } = config;
   const { validShards: shards, telemetry, skipped, signal } = options;

@@ -23,9 +23,9 @@ const position = (step: number) => ({ step, epoch: 0, step_in_epoch: step });
 
 describe("--on-nan", { concurrency: 2 }, () => {
   test("stop: the run ends at the next log line, keeps its valid snapshot and lists the batches since the last finite loss", async (t) => {
-    const folder = temporaryFolder(t);
-    const config = await prepareRun(folder);
-    const saveDir = join(folder, "run");
+    const directory = temporaryFolder(t);
+    const config = await prepareRun(directory);
+    const saveDir = join(directory, "run");
     // 6 steps per epoch, and the loss is checked every third step.
     const args = ["--save-dir", saveDir, "--log-interval", "3", "--valid-interval", "0", "--epoch", "3"];
     assert.equal((await runNextvlad(["train", "--config", config, ...args, "--set", "TRAIN.max_iter=6"])).exitCode, 0);
@@ -57,9 +57,9 @@ describe("--on-nan", { concurrency: 2 }, () => {
   });
 
   test("stop without log lines: saving the snapshot detects the non-finite loss", async (t) => {
-    const folder = temporaryFolder(t);
-    const config = await prepareRun(folder);
-    const saveDir = join(folder, "run");
+    const directory = temporaryFolder(t);
+    const config = await prepareRun(directory);
+    const saveDir = join(directory, "run");
     const ended = await runNextvlad(["train", "--config", config, "--save-dir", saveDir, "--log-interval", "0", "--learning-rate", "1e30"]);
     assert.equal(ended.exitCode, 1);
     assert.match(ended.error, /NaN or Inf.* Start again with a lower --learning-rate .*nan_batches\.json\.$/);
@@ -74,9 +74,9 @@ describe("--on-nan", { concurrency: 2 }, () => {
   });
 
   test("skip-batch: batches are skipped, listed and counted as steps; ten in a row end the run", async (t) => {
-    const folder = temporaryFolder(t);
-    const config = await prepareRun(folder, { trainVideos: 300 });
-    const saveDir = join(folder, "run");
+    const directory = temporaryFolder(t);
+    const config = await prepareRun(directory, { trainVideos: 300 });
+    const saveDir = join(directory, "run");
     const args = ["train", "--config", config, "--save-dir", saveDir, "--on-nan", "skip-batch"];
     const ended = await runNextvlad([...args, "--learning-rate", "1e30"]);
     assert.equal(ended.exitCode, 1, ended.stderr);
@@ -90,7 +90,7 @@ describe("--on-nan", { concurrency: 2 }, () => {
     );
     assert.ok(listed.every(({ loss }) => loss !== null));
     // If all losses are finite, runs with and without the policy are identical byte for byte.
-    const straight = join(folder, "straight");
+    const straight = join(directory, "straight");
     assert.equal((await runNextvlad([...args, "--overwrite"])).exitCode, 0);
     assert.equal((await runNextvlad(["train", "--config", config, "--save-dir", straight])).exitCode, 0);
     for (const name of ["weights", "optimizer"]) {
@@ -105,8 +105,8 @@ describe("LossWatch", () => {
   const quiet = async () => (await createTelemetry({ logFile: null, stderr: new Capture(false).stream })).log;
 
   test("lists the batches since the last finite loss, at most the newest 1,000", async (t) => {
-    const folder = temporaryFolder(t);
-    const watch = new LossWatch("stop", folder, await quiet());
+    const directory = temporaryFolder(t);
+    const watch = new LossWatch("stop", directory, await quiet());
     await watch.start(false);
     assert.equal(watch.acceptor(["a"], position(0)), undefined);
     watch.record(["a"], position(0), null);
@@ -118,19 +118,19 @@ describe("LossWatch", () => {
     );
     const explained = await watch.explain(await thrown, null);
     assert.match(explained.message, /^the loss of step 1200 \(epoch 0\) is NaN\. Start again with a lower --learning-rate/);
-    const listed = listIn(folder);
+    const listed = listIn(directory);
     assert.deepEqual([listed.length, listed[0]?.step, listed.at(-1)?.loss], [1000, 201, "NaN"]);
   });
 
   test("with skip-batch, a finite loss resets the count of consecutive skips", async (t) => {
-    const folder = temporaryFolder(t);
-    const watch = new LossWatch("skip-batch", folder, await quiet());
+    const directory = temporaryFolder(t);
+    const watch = new LossWatch("skip-batch", directory, await quiet());
     const losses = [...Array(9).fill(Number.NaN), 1, ...Array(9).fill(Number.POSITIVE_INFINITY), 2];
     const accepted = losses.map((loss, step) => watch.acceptor([`v${step}`], position(step))?.(loss));
     assert.deepEqual(accepted, losses.map(Number.isFinite));
     await watch.flush();
-    assert.equal(listIn(folder).length, 18);
-    writeFileSync(join(folder, NAN_BATCHES_NAME), "");
+    assert.equal(listIn(directory).length, 18);
+    writeFileSync(join(directory, NAN_BATCHES_NAME), "");
     watch.record(["a"], position(20), Number.NaN);
   });
 });

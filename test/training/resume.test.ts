@@ -52,15 +52,15 @@ describe("readResumedRun", () => {
   });
 
   test("Paddle's checkpoints resume at the step of their optimizer, and at the epoch of their name", async (t) => {
-    const folder = temporaryFolder(t);
+    const directory = temporaryFolder(t);
     for (const [name, epoch, words] of [
       ["checkpoint3", 0, /epochs count from 0/],
       ["NEXTVLAD_epoch5", 6, /epoch from the file name/],
       ["NEXTVLAD_epoch_0", 1, /epoch from the file name/],
     ] as const) {
       for (const ending of ["pdparams.gz", "pdopt.gz"])
-        copyFileSync(fileURLToPath(new URL(`checkpoint3.${ending}`, goldenFolder("resume"))), join(folder, `${name}.${ending}`));
-      const source = await openWeights(join(folder, `${name}.pdparams.gz`), { optimizer: true });
+        copyFileSync(fileURLToPath(new URL(`checkpoint3.${ending}`, goldenFolder("resume"))), join(directory, `${name}.${ending}`));
+      const source = await openWeights(join(directory, `${name}.pdparams.gz`), { optimizer: true });
       const resumed = await read(await options({ resume: source }), configWith({ seed: 9 }));
       const validated_epoch = epoch === 0 ? null : epoch - 1;
       assert.deepEqual(resumed?.run, { step: 3, epoch, step_in_epoch: 0, seed: 9, best: null, validated_epoch, shards: null });

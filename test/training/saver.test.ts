@@ -103,18 +103,18 @@ describe("Saver", () => {
   });
 
   test("the snapshot that the run resumed from counts as saved only if it is in the save-dir", async (t) => {
-    const folder = temporaryFolder(t);
+    const directory = temporaryFolder(t);
     for (const [parent, expected] of [
-      [folder, []],
-      [join(folder, "other"), ["NEXTVLAD_step5"]],
+      [directory, []],
+      [join(directory, "other"), ["NEXTVLAD_step5"]],
     ] as const) {
       const resumedFrom = join(parent, "NEXTVLAD_step5");
-      const { saver, save, snapshots } = await prepare(t, { saveDir: folder, resumedFrom }, stateAt(5));
+      const { saver, save, snapshots } = await prepare(t, { saveDir: directory, resumedFrom }, stateAt(5));
       assert.equal(saver.lastWritten, resumedFrom);
       await save(5);
       await saver.flush();
       assert.deepEqual(snapshots(), expected);
-      rmSync(join(folder, ".nextvlad.lock"), { force: true });
+      rmSync(join(directory, ".nextvlad.lock"), { force: true });
     }
   });
 
@@ -130,11 +130,11 @@ describe("Saver", () => {
     const { saver, save, saveDir, pathAt, log } = await prepare(t, { keep: 1 });
     await save(1);
     await saver.flush();
-    // A folder without its lock is treated as removed.
+    // A directory without its lock is treated as removed.
     rmSync(join(saveDir, ".nextvlad.lock"));
     await save(2);
     const error = await failsWith(saver.flush(), "FILE_UNWRITABLE");
-    assert.match(log(), /WARN: could not write the snapshot \S+NEXTVLAD_step2, retrying in 0\.001 s/);
+    assert.match(log(), /WARN: cannot write snapshot \S+NEXTVLAD_step2, retrying in 0\.001 s/);
     assert.match(error.message, /writing a snapshot failed twice: .*the last complete snapshot is \S+NEXTVLAD_step1/);
     for (const next of [() => save(3), () => saver.flush(), () => saver.saveIfDue()]) await assert.rejects(next, error);
     await saver.close();

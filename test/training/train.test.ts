@@ -18,21 +18,21 @@ const loggedSteps = (log: string): number[] => [...log.matchAll(/iter (\d+) /g)]
 const validatedEpochs = (log: string): number[] => [...log.matchAll(/\[VALID\] Epoch (\d+)/g)].map(([, epoch]) => Number(epoch));
 
 describe("train", () => {
-  let folder: string;
+  let directory: string;
   let config: string;
   let straight: Awaited<ReturnType<typeof trainInProcess>>;
-  const at = (...names: string[]): string => join(folder, ...names);
+  const at = (...names: string[]): string => join(directory, ...names);
   const snapshotsIn = (saveDir: string): string[] => readdirSync(at(saveDir)).filter((name) => /^(NEXTVLAD_|best)/.test(name));
   const arraysOf = (saveDir: string, snapshot: string): Buffer[] =>
     ["weights", "optimizer"].map((name) => readFileSync(at(saveDir, snapshot, `${name}.safetensors`)));
 
   before(async () => {
-    folder = mkdtempSync(join(tmpdir(), "training-run-"));
-    config = await prepareRun(folder);
+    directory = mkdtempSync(join(tmpdir(), "training-run-"));
+    config = await prepareRun(directory);
     // The baseline for other runs: two epochs without interruption.
     straight = await trainInProcess(config, at("straight"), { validIntervalEpochs: 1, logIntervalSteps: 4 });
   });
-  after(() => rmSync(folder, { recursive: true, force: true }));
+  after(() => rmSync(directory, { recursive: true, force: true }));
 
   test("writes a snapshot after each epoch with its position in the run, validates, and copies the best", async () => {
     assert.deepEqual(snapshotsIn("straight").sort(), ["NEXTVLAD_epoch0", "NEXTVLAD_epoch1", "best"]);
