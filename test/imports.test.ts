@@ -49,7 +49,7 @@ function importsOf({ text }: SourceFile): readonly string[] {
 }
 
 describe("imports", () => {
-  test("run downward between the folders of src", () => {
+  test("run downward between the directories of src", () => {
     assert.ok(files.length > 100);
     const wrong = files.flatMap((file) =>
       importsOf(file)

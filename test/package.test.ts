@@ -45,7 +45,7 @@ describe("the package", () => {
   });
 });
 
-test("an installed package names `nextvlad setup`, which runs its set-up; a clone names its script", async (t) => {
+test("an installed package names `nextvlad setup`, which runs its setup; a clone names its script", async (t) => {
   const folder = temporaryFolder(t);
   cpSync(join(repository, "dist/src"), join(folder, "dist/src"), { recursive: true });
   cpSync(join(repository, "package.json"), join(folder, "package.json"));

@@ -147,7 +147,7 @@ const TABLE = [
     defaultText: "10s",
   }),
   flag(["train"], "--keep <N>", "keep the N newest snapshots (and best)", { parse: integer(1), defaultText: "all" }),
-  flag(["eval", "infer"], "--resume", "resume the run that stopped in --save-dir; without one, start from the beginning"),
+  flag(["eval", "infer"], "--resume", "resume the run that stopped in --save-dir; without partial results, start from the beginning"),
   flag(["infer", "ensemble"], "--infer-topk <N>", "maximum number of classes per video", { parse: integer(1), default: 20 }),
   flag(["eval"], "--predictions [formats]", `also write the predictions: ${FORMAT_NAMES}, separated by commas; pickle if omitted`, {
     parse: resultFormats,
@@ -236,7 +236,7 @@ const TABLE = [
   flag(
     ["eval", "infer"],
     "--precision <precision>",
-    "precision of matrix products: float32; tf32 on a GPU; int16 or int8 with the features on the CPU",
+    "precision of matrix products: float32; tf32 on a GPU; int16 or int8 on a CPU, for products with the features",
     { keys: ["*.precision"] },
   ),
   flag(

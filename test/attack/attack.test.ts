@@ -92,7 +92,7 @@ describe("an attempt", () => {
     assert.match(verdict.problems[1]?.detail ?? "", /^U\+202E .* in x\.log\.jsonl$/);
   });
 
-  test("fails where the command is killed by a signal that nobody sent, or ends with another exit code", async (t) => {
+  test("fails where the command is killed by a signal that the attempt did not send, or ends with another exit code", async (t) => {
     assert.deepEqual(faultsOf(await attack(t, `process.kill(process.pid, "SIGSEGV"); setTimeout(() => 0, 9000)`)), ["signal"]);
     assert.deepEqual(faultsOf(await attack(t, `process.exit(134)`)), ["exit code"]);
     const sent: Partial<Attempt> = { signals: [{ name: "SIGTERM", afterMs: 0, when: /ready/ }], exits: [143] };
@@ -110,7 +110,7 @@ describe("an attempt", () => {
     ]);
   });
 
-  test("fails where a command that may wait for ever does so in silence, or leaves a process running", async (t) => {
+  test("fails where a command waits without reporting it, or leaves a process running", async (t) => {
     const silent = await attack(t, `setTimeout(() => 0, 1500)`, { mayWait: true }, { ...LIMITS, firstOutputSeconds: 1 });
     assert.deepEqual(faultsOf(silent), ["silence"]);
     const left = await attack(t, "", { shell: 'sleep 1000 > /dev/null 2>&1 & "$@"' });
@@ -163,7 +163,7 @@ test("a report counts what failed by kind, and shows how to repeat it, with noth
   assert.match(failures, /--- stderr\n\.{3}x+\\u001b\nerror\[INTERNAL\]: x\n/);
 });
 
-test("there are at least 400 attempts, over all kinds and commands, each with a name of its own, the same each time", () => {
+test("there are at least 400 attempts, over all kinds and commands, with unique and deterministic names", () => {
   const attempts = allAttempts(1);
   assert.ok(attempts.length >= 400, `${attempts.length}`);
   for (const kind of KINDS) assert.ok(attempts.filter((attempt) => attempt.kind === kind).length >= 10, kind);

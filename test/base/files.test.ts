@@ -22,7 +22,7 @@ test("a directory is removed completely", async (t) => {
   await failsWith(removeDirectory(join(folder, "a")), "FILE_UNWRITABLE", { file: join(folder, "a") });
 });
 
-test("no folder is created if the path is too long", async (t) => {
+test("no directory is created if the path is too long", async (t) => {
   const folder = temporaryFolder(t);
   await failsWith(writeFileAtomic(join(folder, "x/".repeat(2500), "a"), "x"), "FILE_UNWRITABLE");
   assert.deepEqual(readdirSync(folder), []);
@@ -85,7 +85,7 @@ describe("an output", () => {
     assert.deepEqual(readdirSync(folder), names);
   });
 
-  test("is written to the target of a link, also through links in its folders, and the link stays", async (t) => {
+  test("is written to the target of a link, also through links in its parent directories, and the link stays", async (t) => {
     const folder = realpathSync(temporaryFolder(t));
     mkdirSync(join(folder, "far/deep"), { recursive: true });
     mkdirSync(join(folder, "near"));

@@ -59,7 +59,7 @@ describe("a process", () => {
   });
 });
 
-describe("a folder's lock", () => {
+describe("a directory's lock", () => {
   test("excludes other processes until it is released, and leaves no files", async (t) => {
     const folder = temporaryFolder(t);
     const lock = await lockDirectory(folder);

@@ -168,7 +168,7 @@ test("a .npz file that Python compressed: other types are skipped, corrupt array
   await source.close();
 });
 
-test("other files are an error that says what they are", async (t) => {
+test("other files are an error that names their kind", async (t) => {
   const folder = temporaryFolder(t);
   const at = (name: string, content: Uint8Array | string): string => {
     writeFileSync(join(folder, name), content);

@@ -35,7 +35,7 @@ before(async () => {
   writeFileSync(at("header.tfrecord"), Buffer.concat(files));
   corruptLength(at("header.tfrecord"), 30);
   await writeShard(at("label.tfrecord"), [learnableVideo(1), { ...learnableVideo(2), labels: Int32Array.of(CLASSES) }]);
-  writeFileSync(at("broken.safetensors"), readFileSync(at("run/NEXTVLAD_epoch0/weights.safetensors")).subarray(0, 9000));
+  writeFileSync(at("truncated.safetensors"), readFileSync(at("run/NEXTVLAD_epoch0/weights.safetensors")).subarray(0, 9000));
   assert.equal(await runInfer(infer({ saveDir: at("results"), format: ["csv"] })), 0);
   const results = readFileSync(at("results/NEXTVLAD_infer_result.csv"), "utf8").split("\n");
   writeFileSync(at("one.csv"), results.slice(0, 3).join("\n"));
@@ -84,30 +84,33 @@ const failures: Readonly<Record<string, readonly [ErrorCode, () => Promise<numbe
   "train, other settings than the run's": ["BAD_CONFIG", () => runTrain(train({ resume: at(SNAPSHOT), set: ["TRAIN.seed=5"] }))],
   "train, no key of this name": ["BAD_CONFIG", () => runTrain(train({ resume: at(SNAPSHOT), set: ["TRAIN.sed=5"] }))],
   "train, both kinds of weights": ["BAD_USAGE", () => runTrain(train({ resume: at(SNAPSHOT), pretrain: at(SNAPSHOT) }))],
-  "train, the second weights damaged": ["BAD_FORMAT", () => runTrain(train({ resume: at(SNAPSHOT), pretrain: at("broken.safetensors") }))],
+  "train, the second weights corrupt": [
+    "BAD_FORMAT",
+    () => runTrain(train({ resume: at(SNAPSHOT), pretrain: at("truncated.safetensors") })),
+  ],
   "train, weights of which nothing fits": ["BAD_WEIGHTS", () => runTrain(train({ pretrain: at("nothing"), set: otherClasses }))],
   "train, no list": ["FILE_MISSING", () => runTrain(train({ pretrain: at(SNAPSHOT), set: ["TRAIN.filelist=nowhere"] }))],
-  "train, a damaged length": [
+  "train, a corrupt length": [
     "CORRUPT_RECORD",
     () => runTrain(train({ pretrain: at(SNAPSHOT), set: [`TRAIN.filelist=${at("header.tfrecord")}`] })),
   ],
-  "train, a damaged record in the first batch": [
+  "train, a corrupt record in the first batch": [
     "CORRUPT_RECORD",
     () => runTrain(train({ pretrain: at(SNAPSHOT), set: [`TRAIN.filelist=${at("first-batch.tfrecord")}`] })),
   ],
   "train, too few videos": ["TOO_FEW_VIDEOS", () => runTrain(train({ batchSize: "1000" }))],
   "eval, weights of another shape": ["BAD_WEIGHTS", () => runEval(evaluate({ set: otherClasses }))],
   "eval, no weights": ["FILE_MISSING", () => runEval(evaluate({ weights: at("nowhere") }))],
-  "eval, damaged weights": ["BAD_FORMAT", () => runEval(evaluate({ weights: at("broken.safetensors") }))],
-  "eval, a label out of range in the first batch": ["BAD_LABELS", () => runEval(evaluate({ filelist: at("label.tfrecord") }))],
-  "eval, a damaged record in the first batch": [
+  "eval, corrupt weights": ["BAD_FORMAT", () => runEval(evaluate({ weights: at("truncated.safetensors") }))],
+  "eval, an invalid label in the first batch": ["BAD_LABELS", () => runEval(evaluate({ filelist: at("label.tfrecord") }))],
+  "eval, a corrupt record in the first batch": [
     "CORRUPT_RECORD",
     () => runEval(evaluate({ filelist: at("first-batch.tfrecord"), predictions: ["jsonl"] })),
   ],
   "infer, weights of another shape": ["BAD_WEIGHTS", () => runInfer(infer({ set: otherClasses }))],
   "infer, no list": ["FILE_MISSING", () => runInfer(infer({ filelist: at("nowhere") }))],
-  "infer, an odd list of labels": ["BAD_FORMAT", () => runInfer(infer({ format: ["jsonl"], labels: at("broken.safetensors") }))],
-  "infer, a damaged record in the first batch": ["CORRUPT_RECORD", () => runInfer(infer({ filelist: at("first-batch.tfrecord") }))],
+  "infer, an odd list of labels": ["BAD_FORMAT", () => runInfer(infer({ format: ["jsonl"], labels: at("truncated.safetensors") }))],
+  "infer, a corrupt record in the first batch": ["CORRUPT_RECORD", () => runInfer(infer({ filelist: at("first-batch.tfrecord") }))],
   "export, weights of another shape": ["BAD_WEIGHTS", () => runExport(exportTo({ set: otherClasses, format: "onnx" }))],
   "export, weights changed on disk": [
     "BAD_SNAPSHOT",
@@ -115,9 +118,9 @@ const failures: Readonly<Record<string, readonly [ErrorCode, () => Promise<numbe
   ],
   "ensemble, no results": ["FILE_MISSING", () => ensemble(["one.csv", "nowhere.csv"])],
   "ensemble, results of other videos": ["BAD_RESULTS", () => ensemble(["results/NEXTVLAD_infer_result.csv", "one.csv"])],
-  "ensemble, damaged results": ["BAD_FORMAT", () => ensemble(["results/NEXTVLAD_infer_result.csv", "bad.csv"])],
+  "ensemble, corrupt results": ["BAD_FORMAT", () => ensemble(["results/NEXTVLAD_infer_result.csv", "bad.csv"])],
   "ensemble, labels of other videos": ["BAD_RESULTS", () => ensemble(["one.csv"], { filelist: at("validate.list"), config })],
-  "convert, a damaged record": ["CORRUPT_RECORD", () => runConvert(convert({ filelist: at("first-batch.tfrecord") }))],
+  "convert, a corrupt record": ["CORRUPT_RECORD", () => runConvert(convert({ filelist: at("first-batch.tfrecord") }))],
   "convert, no features": ["FILE_MISSING", () => runConvert(convert({ to: "tfrecord", csv: at("table.csv"), rgb: at("{id}.npy") }))],
   "inspect, no file": ["FILE_MISSING", () => runInspect(at("nowhere"), {})],
   "verify, no list": ["FILE_MISSING", () => runVerify(at("nowhere"), {})],
@@ -137,7 +140,7 @@ function openFiles(): string[] {
 
 const tree = (): readonly string[] => readdirSync(root, { recursive: true, encoding: "utf8" }).sort();
 
-describe("a command that fails before it has done anything leaves no file, no folder and no open file", () => {
+describe("a command that fails before its first progress leaves no file, directory or open descriptor", () => {
   before(() => {
     const file = at("other/NEXTVLAD_epoch0/weights.safetensors");
     const bytes = readFileSync(file);
@@ -161,7 +164,7 @@ describe("a command that fails before it has done anything leaves no file, no fo
     });
   }
 
-  test("inspect and verify of damaged shards hold none open either", async () => {
+  test("inspect and verify of corrupt shards close all files too", async () => {
     assert.equal(await runInspect(at("header.tfrecord"), {}), 1);
     assert.equal(await runVerify(at("*.tfrecord"), { config }), 1);
     assert.deepEqual(openFiles(), []);

@@ -61,8 +61,8 @@ before(async () => {
   config = await prepareRun(folder, { trainVideos: 40, validateVideos: 4 });
   const hostile = { ...learnableVideo(1), id: HOSTILE_ID };
   await writeShard(at("ids.tfrecord"), [hostile, hostile, { ...hostile, labels: Int32Array.of(CLASSES) }, learnableVideo(2)]);
-  await writeShard(at("damaged.tfrecord"), [hostile, { ...hostile, id: `${HOSTILE_ID}2` }, learnableVideo(2)]);
-  corruptData(at("damaged.tfrecord"), 2);
+  await writeShard(at("corrupt.tfrecord"), [hostile, { ...hostile, id: `${HOSTILE_ID}2` }, learnableVideo(2)]);
+  corruptData(at("corrupt.tfrecord"), 2);
   const context = { [HOSTILE]: Buffer.from("x"), id: Buffer.from(HOSTILE) };
   const frameLists = [{ name: HOSTILE, frameBytes: 4, data: new Uint8Array(8) }];
   writeFileSync(at("names.tfrecord"), encodeTfRecord(encodeSequenceExample({ context, frameLists })));
@@ -160,7 +160,7 @@ describe("text from files, paths and arguments does not reach the terminal raw",
     await run([...train, "--save-dir", at("run")], 0);
     await run([...train, "--save-dir", at("run")], 1);
     const weights = ["--weights", at("run", "NEXTVLAD_epoch0")];
-    const shard = ["--filelist", at("damaged.tfrecord"), "--on-corrupt", "skip-record"];
+    const shard = ["--filelist", at("corrupt.tfrecord"), "--on-corrupt", "skip-record"];
     await run(["eval", ...weights, ...shard, "--save-dir", at("eval")], 0);
     await run(["eval", ...weights, "--filelist", at("ids.tfrecord"), "--save-dir", at("eval")], 1);
     await run(["infer", ...weights, ...shard, "--save-dir", at("infer"), "--format", "jsonl"], 0);

@@ -7,7 +7,7 @@ import { repository, runProgram } from "../helpers/nextvlad.js";
 
 const script = (path: string): string => join(repository, "scripts", path);
 
-describe("PaddleVideo's scripts, from any folder", () => {
+describe("PaddleVideo's scripts, from any directory", () => {
   test("training uses the published recipe, and passes arguments on", async (context) => {
     const cwd = temporaryFolder(context);
     const ended = await runProgram(script("train/train_nextvlad.sh"), ["--use_gpu", "Maybe"], { cwd });
@@ -15,7 +15,7 @@ describe("PaddleVideo's scripts, from any folder", () => {
     assert.match(ended.stderr, /^error\[BAD_CONFIG\]: invalid value .*found "Maybe"\)\n {2}--> --use-gpu\n$/);
   });
 
-  test("an argument overrides the script's own; its path is relative to the caller's folder", async (context) => {
+  test("an argument overrides the script's own; its path is relative to the caller's directory", async (context) => {
     const cwd = temporaryFolder(context);
     const ended = await runProgram(script("train/train_nextvlad.sh"), ["--config", "mine.yaml"], { cwd });
     assert.deepEqual([ended.exitCode, ended.stderr], [1, "error[FILE_MISSING]: file not found\n  --> mine.yaml\n  help: check the path\n"]);

@@ -47,7 +47,7 @@ function start(afterMs: number, busy = false): Worker {
 
 describe("a signal", { concurrency: true }, () => {
   for (const [name, exitCode] of [["SIGINT", 130] as const, ["SIGTERM", 143] as const]) {
-    test(`${name} lets the work be saved, and the exit code tells of it`, async () => {
+    test(`${name} saves the work and sets the exit code`, async () => {
       const { child, said, output } = start(50);
       await said("ready");
       child.kill(name);

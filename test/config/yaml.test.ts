@@ -69,7 +69,7 @@ test("64 levels are valid, 65 are not", async (context) => {
   await assert.rejects(readYaml(file), { code: "BAD_CONFIG" });
 });
 
-test("a missing file is FILE_MISSING, a folder is FILE_UNREADABLE", async (context) => {
+test("a missing file is FILE_MISSING, a directory is FILE_UNREADABLE", async (context) => {
   const folder = temporaryFolder(context);
   await assert.rejects(readYaml(join(folder, "none.yaml")), { code: "FILE_MISSING" });
   await assert.rejects(readYaml(folder), { code: "FILE_UNREADABLE" });

@@ -172,7 +172,7 @@ describe("an interrupted conversion", () => {
   });
 });
 
-test("a folder is locked for one conversion; a conversion whose folder is moved fails", async (t) => {
+test("a directory is locked for one conversion; moving the directory during a conversion is an error", async (t) => {
   const folder = temporaryFolder(t);
   mkdirSync(join(folder, "in"));
   await writeShards(join(folder, "in"), Array(40).fill(60));
@@ -197,7 +197,7 @@ test("a folder is locked for one conversion; a conversion whose folder is moved 
   assert.deepEqual(existsSync(out) ? readdirSync(out).filter((name) => name.endsWith(".list")) : [], []);
 });
 
-describe("an existing output folder", () => {
+describe("an existing output directory", () => {
   test("has its shards converted again if a source or a setting has changed", async (t) => {
     const folder = temporaryFolder(t);
     mkdirSync(join(folder, "in"));

@@ -27,7 +27,7 @@ function contents(folder: string): Map<string, string> {
 }
 
 describe("generateDigits", () => {
-  test("writes shards of 250 videos and lists that can be read from any folder", async () => {
+  test("writes shards of 250 videos and lists that can be read from any directory", async () => {
     const { out, files, lines } = await generate("first", 1);
     const names = ["train0000.tfrecord", "train0001.tfrecord", "validate0000.tfrecord", "train.list", "validate.list"];
     assert.deepEqual(
@@ -48,7 +48,7 @@ describe("generateDigits", () => {
     assert.notEqual(other.get("validate0000.tfrecord"), first.get("validate0000.tfrecord"));
   });
 
-  test("does not change a folder that contains other shards", async () => {
+  test("does not change a directory that contains other shards", async () => {
     const out = mkdtempSync(join(folder, "taken-"));
     writeFileSync(join(out, "trainpj.tfrecord"), "not ours");
     await assert.rejects(

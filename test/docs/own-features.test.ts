@@ -71,7 +71,7 @@ function makeAudioSet(folder: string): void {
 const python = process.env.NEXTVLAD_PYTHON ?? "python3";
 const hasNumpy = spawnSync(python, ["-c", "import numpy"]).status === 0;
 
-test("the page's numpy makes the files that its commands need", {
+test("the page's numpy writes the files that its commands need", {
   skip: !hasNumpy && `${python} has no numpy: set NEXTVLAD_PYTHON to one that has`,
 }, async (t) => {
   const [theirs, ours] = [temporaryFolder(t), temporaryFolder(t)];

@@ -85,12 +85,12 @@ test("no command on a page requires a GPU without saying so", async () => {
 describe("the file tree in CONTRIBUTING.md", () => {
   const listed = readTree(readPage("CONTRIBUTING.md"));
 
-  test("names files and folders that exist", () => {
+  test("names files and directories that exist", () => {
     assert.ok(listed.length > 40);
     for (const path of listed) assert.ok(existsSync(join(repository, path)), path);
   });
 
-  test("names every folder of src and native", () => {
+  test("names every directory of src and native", () => {
     for (const root of ["src", "native"]) {
       const entries = readdirSync(join(repository, root), { recursive: true, withFileTypes: true });
       const folders = entries
