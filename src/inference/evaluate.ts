@@ -62,7 +62,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     shards,
     computedBy,
     target,
-    tally: accumulator,
+    metrics: accumulator,
     log: telemetry.log,
   };
   const measureRest = async (writer: BatchWriter) => {

@@ -43,7 +43,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Resu
     shards,
     computedBy,
     target,
-    tally: null,
+    metrics: null,
     log: telemetry.log,
   };
   const outcome = await writeResumably(resumable, (writer) => predict(network, config, { ...options, batchSize }, writer));

@@ -34,8 +34,8 @@ export class PartialFile {
   }
 
   /**
-   * Opens a file and truncates it to a mark. Passes its content up to the mark to `restore`, in pieces that are valid only during the call. Throws BAD_RESULTS
-   * if the file is missing or its content does not match the mark, FILE_UNREADABLE.
+   * Opens a file and truncates it to a mark. Passes its content up to the mark to `restore`, in pieces of 1 MiB (the last may be shorter) that are valid only
+   * during the call. Throws BAD_RESULTS if the file is missing or its content does not match the mark, FILE_UNREADABLE.
    */
   static async reopen(path: string, mark: FileMark, restore: (piece: Uint8Array) => void = () => undefined): Promise<PartialFile> {
     const found = await lstat(path).catch(() => null);

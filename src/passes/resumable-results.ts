@@ -10,11 +10,12 @@ import { confirmLock, type DirectoryLock, LOCK_NAME, lockDirectory } from "../ba
 import { showText } from "../base/shown-value.js";
 import type { Config } from "../config/schema.js";
 import { assertSameContents, fingerprintList, formatFingerprint, type Shard, shardContents } from "../data/shard.js";
+import type { MetricsAccumulator } from "../evaluation/metrics.js";
 import { type Prediction, RESULT_CODECS, type ResultEncoder } from "../results/result-codecs.js";
 import { RESULT_FORMATS } from "../results/result-formats.js";
 import { PENDING_LENGTH, type ResultTarget } from "../results/result-writer.js";
 import { PartialFile } from "./partial-file.js";
-import { assertSameSettings, encodePartialState, type PartialState, parsePartialState, restoreSums, type Sums } from "./partial-state.js";
+import { assertSameSettings, encodePartialState, type PartialState, parsePartialState, restoreSums } from "./partial-state.js";
 
 /** How to resume a stopped run, and how often to save. */
 export interface ResumeOptions {
@@ -27,17 +28,6 @@ export interface ResumeOptions {
   readonly onSaveRequest: (save: () => void) => void;
 }
 
-/** Data collected from the videos besides their predictions; restored when a run resumes. */
-export interface Tally {
-  /** Bytes collected since the last `take`. */
-  readonly length: number;
-  take(): Uint8Array;
-  /** Restores bytes that were taken, in order, in pieces whose length is a multiple of 8 bytes. */
-  put(bytes: Uint8Array): void;
-  /** Sums over the videos, by name; their lengths are fixed. */
-  readonly sums: Sums;
-}
-
 export interface ResumableOptions extends ResumeOptions {
   /** The path of the main result without extension; partial results are in a directory with this name plus `.partial`. */
   readonly stem: string;
@@ -48,8 +38,8 @@ export interface ResumableOptions extends ResumeOptions {
   readonly computedBy: string;
   /** Null to write no predictions. */
   readonly target: ResultTarget | null;
-  /** Null if there is no tally. */
-  readonly tally: Tally | null;
+  /** Restored when a run resumes; null to compute no metrics. */
+  readonly metrics: MetricsAccumulator | null;
   readonly log: Logger;
 }
 
@@ -92,8 +82,8 @@ export function describeSettings(
 }
 
 const STATE_NAME = "state.json";
-/** The file of the tally. */
-const TALLY_NAME = "tally.bin";
+/** The file of the metrics' predictions. */
+const METRICS_NAME = "tally.bin";
 
 /** Reads the state in a directory of partial results; null if none was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
 async function readPartialState(directory: string): Promise<PartialState | null> {
@@ -139,7 +129,7 @@ export async function writeResumably(
   }
 }
 
-/** A partial file, what it is written from, and its final path; null for the tally, which only a resumed run needs. */
+/** A partial file, what it is written from, and its final path; null for the metrics' predictions, which only a resumed run needs. */
 interface OpenFile {
   readonly file: PartialFile;
   readonly source: Pick<ResultEncoder, "length" | "take">;
@@ -182,7 +172,7 @@ class ResumableResults {
   }
 
   async #start(): Promise<void> {
-    const { target, tally, onSaveRequest } = this.#options;
+    const { target, metrics, onSaveRequest } = this.#options;
     const saved = await this.#load();
     if (saved === null) await this.#clear();
     else this.#restore(saved);
@@ -190,16 +180,20 @@ class ResumableResults {
       const file = join(this.#directory, name);
       return saved === null ? PartialFile.create(file) : PartialFile.reopen(file, saved.files[name] ?? { bytes: 0, crc32c: 0 }, restore);
     };
-    for (const format of target?.formats ?? []) {
-      const destination = target?.path + RESULT_FORMATS[format].extension;
-      const encoder = RESULT_CODECS[format].createEncoder(target?.names ?? null, this.done.videos);
+    const { path = "", formats = [], names = null } = target ?? {};
+    for (const format of formats) {
+      const destination = path + RESULT_FORMATS[format].extension;
+      const encoder = RESULT_CODECS[format].createEncoder(names, this.done.videos);
       this.destinations.push(destination);
       this.#encoders.push(encoder);
       // Of complete results, some files may already be at their final paths.
       if (this.isComplete && !(await exists(join(this.#directory, basename(destination))))) continue;
       this.#files.push({ file: await open(basename(destination)), source: encoder, destination });
     }
-    if (tally !== null) this.#files.push({ file: await open(TALLY_NAME, (piece) => tally.put(piece)), source: tally, destination: null });
+    if (metrics !== null) {
+      const file = await open(METRICS_NAME, (piece) => metrics.put(piece));
+      this.#files.push({ file, source: metrics, destination: null });
+    }
     onSaveRequest(() => {
       this.#isSaveRequested = true;
     });
@@ -223,7 +217,7 @@ class ResumableResults {
 
   /** Restores everything but the files. Throws BAD_CONFIG, BAD_RESULTS. */
   #restore({ work, shards: saved, computed_by, batches, videos, fraction, complete, sums }: PartialState): void {
-    const { settings, shards, computedBy, tally, log } = this.#options;
+    const { settings, shards, computedBy, metrics, log } = this.#options;
     assertSameSettings(work, settings, this.#directory);
     if (saved !== null) {
       const remedy = "restore the shard, or start from the beginning, without --resume";
@@ -233,7 +227,7 @@ class ResumableResults {
       log.warn(`the partial results were computed with ${computed_by}, now ${computedBy}: the last digits will differ`);
     }
     log.info(`resuming after batch ${batches}: ${videos} videos are done`);
-    restoreSums(tally?.sums ?? {}, sums, this.#directory);
+    restoreSums(metrics?.sums ?? {}, sums, this.#directory);
     this.done = { batches, videos, fraction };
     this.isComplete = complete;
   }
@@ -275,12 +269,12 @@ class ResumableResults {
   /** Flushes everything done to disk: files first, so that the state never describes more than the files contain. */
   async save(): Promise<void> {
     this.#isSaveRequested = false;
-    const { settings, shards, computedBy, tally } = this.#options;
+    const { settings, shards, computedBy, metrics } = this.#options;
     await this.#flush(0);
     const files: PartialState["files"] = {};
     for (const { file } of this.#files) files[basename(file.path)] = await file.sync();
     const facts = { work: settings, shards: shardContents(shards), computed_by: computedBy, complete: this.isComplete };
-    await this.#writeState({ ...facts, ...this.done, sums: { ...tally?.sums }, files });
+    await this.#writeState({ ...facts, ...this.done, sums: { ...metrics?.sums }, files });
     this.#savedMs = performance.now();
   }
 
@@ -358,7 +352,7 @@ async function lockPartialDirectory(directory: string, log: Logger): Promise<Dir
 
 /** Returns whether a directory of partial results may contain a file of this name. */
 function isPartialResult(name: string): boolean {
-  if ([STATE_NAME, LOCK_NAME, TALLY_NAME].includes(name)) return true;
+  if ([STATE_NAME, LOCK_NAME, METRICS_NAME].includes(name)) return true;
   return /^\..*\.(unfinished|removed)-/.test(name) || Object.values(RESULT_FORMATS).some(({ extension }) => name.endsWith(extension));
 }
 

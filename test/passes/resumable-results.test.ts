@@ -5,12 +5,13 @@ import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { pino } from "pino";
 import { type ErrorCode, NextvladError } from "../../src/base/errors.js";
-import { type BatchWriter, type ResumableOptions, type Tally, writeResumably } from "../../src/passes/resumable-results.js";
+import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
+import { type BatchWriter, type ResumableOptions, writeResumably } from "../../src/passes/resumable-results.js";
 import { temporaryFolder } from "../helpers/files.js";
 
 function optionsOf(stem: string, more: Partial<ResumableOptions> = {}): ResumableOptions {
   return {
-    ...{ stem, settings: {}, computedBy: "test", target: null, tally: null, log: pino({ enabled: false }) },
+    ...{ stem, settings: {}, computedBy: "test", target: null, metrics: null, log: pino({ enabled: false }) },
     ...{ shards: [], resume: false, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
     ...more,
   };
@@ -57,15 +58,14 @@ test("resuming with a changed shard is an error, with a copy of the same content
 
 test("after an error about a corrupt shard, the run resumes with an intact copy of it, and with no other change", async (t) => {
   const stem = join(temporaryFolder(t), "result");
-  const sums = { videos: new Float64Array(1) };
-  const tally: Tally = { length: 0, take: () => new Uint8Array(), put: () => undefined, sums };
   const run = (ends: readonly [string, string], modifiedMs: number, resume: boolean, failure: NextvladError | null) => {
     const shards = ends.map((endsCrc32c, i) => ({ path: ["a.tfrecord", "b.tfrecord"][i] as string, bytes: 1, modifiedMs, endsCrc32c }));
-    return writeResumably(optionsOf(stem, { shards, resume, tally }), async (writer) => {
-      sums.videos[0] = writer.done.videos + 1;
+    const metrics = new MetricsAccumulator(2);
+    return writeResumably(optionsOf(stem, { shards, resume, metrics }), async (writer) => {
+      metrics.sums.videos[0] = writer.done.videos + 1;
       await writer.endBatch(1, 0.5);
       // Of the batch that fails, which is not saved.
-      sums.videos[0] += 100;
+      metrics.sums.videos[0] = 100;
       if (failure !== null) throw failure;
       return { stopped: true };
     });
@@ -73,7 +73,7 @@ test("after an error about a corrupt shard, the run resumes with an intact copy 
   const failure = new NextvladError("CORRUPT_RECORD", "a wrong checksum", { file: "/data/b.tfrecord", damaged: "record" });
   await assert.rejects(run(["00000001", "00000002"], 1, false, failure), { code: "CORRUPT_RECORD" });
   const saved = readFileSync(join(`${stem}.partial`, "state.json"), "utf8");
-  assert.deepEqual(JSON.parse(saved).sums, { videos: Buffer.from(Float64Array.of(1).buffer).toString("base64") });
+  assert.equal(JSON.parse(saved).sums.videos, Buffer.from(Float64Array.of(1).buffer).toString("base64"));
   await assert.rejects(run(["00000003", "00000002"], 2, true, null), { code: "BAD_CONFIG", message: /a\.tfrecord.*has changed/ });
   assert.equal((await run(["00000001", "00000004"], 2, true, null)).videos, 2);
   // The state now describes the good copy.
@@ -128,43 +128,47 @@ test("a directory with other files is an error, and is unchanged", async (t) => 
   assert.deepEqual(readdirSync(path).sort(), ["a.csv", "tally.bin"]);
 });
 
-test("complete results, some of which were moved before the run was killed, are moved when resumed; their tally is required", async (t) => {
+test("complete results, some of which were moved before the run was killed, are moved when resumed; those of the metrics are required", async (t) => {
   const stem = join(temporaryFolder(t), "out");
   const path = `${stem}.partial`;
-  const restored: Uint8Array[] = [];
-  const tally: Tally = {
-    length: 0,
-    take: () => new Uint8Array(8).fill(7),
-    put: (bytes) => restored.push(bytes.slice()),
-    sums: {},
-  };
-  const target = { path: stem, formats: ["csv", "jsonl"], names: null } as const;
-  const options = optionsOf(stem, { target, tally });
-  const prediction = { id: "v", scores: Float32Array.of(0.5), classes: Int32Array.of(1) };
-  const work = async (writer: BatchWriter) => {
-    await writer.write(prediction);
-    await writer.endBatch(1, 1);
-    return { stopped: false };
-  };
   const blocked = `${stem}.jsonl`;
+  const run = async (resume: boolean, work: (writer: BatchWriter, metrics: MetricsAccumulator) => Promise<void>) => {
+    const metrics = new MetricsAccumulator(2);
+    const target = { path: stem, formats: ["csv", "jsonl"], names: null } as const;
+    const outcome = await writeResumably(
+      optionsOf(stem, { target, metrics, resume }),
+      async (writer) => {
+        await work(writer, metrics);
+        return { stopped: false };
+      },
+      async () => {
+        if (!resume) mkdirSync(blocked);
+      },
+    );
+    return { ...outcome, metrics: metrics.result() };
+  };
+  const predictions = Float32Array.of(0.25, 0.5);
+  const labels = [Int32Array.of(1)];
   await assert.rejects(
-    writeResumably(options, work, async () => mkdirSync(blocked)),
+    run(false, async (writer, metrics) => {
+      metrics.add(predictions, labels, 1);
+      await writer.write({ id: "v", scores: Float32Array.of(0.5), classes: Int32Array.of(1) });
+      await writer.endBatch(1, 1);
+    }),
     { code: "FILE_UNWRITABLE" },
   );
   assert.deepEqual(readdirSync(path).sort(), ["out.jsonl", "state.json", "tally.bin"]);
   rmSync(blocked, { recursive: true });
-  const bytes = readFileSync(join(path, "tally.bin"));
-  rmSync(join(path, "tally.bin"));
-  const again = { ...options, resume: true };
   const never = () => Promise.reject(new Error("all videos are done"));
-  await assert.rejects(writeResumably(again, never), {
-    code: "BAD_RESULTS",
-    message: /tally\.bin: a file of the partial results is missing/,
-  });
-  writeFileSync(join(path, "tally.bin"), bytes);
-  const { resultFiles, videos } = await writeResumably(again, never);
+  const tally = readFileSync(join(path, "tally.bin"));
+  rmSync(join(path, "tally.bin"));
+  await assert.rejects(run(true, never), { code: "BAD_RESULTS", message: /tally\.bin: a file of the partial results is missing/ });
+  writeFileSync(join(path, "tally.bin"), tally);
+  const { resultFiles, videos, metrics } = await run(true, never);
   assert.deepEqual([resultFiles, videos], [[`${stem}.csv`, blocked], 1]);
-  assert.deepEqual(Buffer.concat(restored), bytes);
+  const expected = new MetricsAccumulator(2);
+  expected.add(predictions, labels, 1);
+  assert.deepEqual(metrics, expected.result());
   assert.equal(readFileSync(`${stem}.csv`, "utf8"), "VideoId,LabelConfidencePairs\nv,1 0.5\n");
   assert.equal(readFileSync(blocked, "utf8"), '{"id":"v","predictions":[{"class":1,"probability":0.5}]}\n');
   assert.equal(existsSync(path), false);
