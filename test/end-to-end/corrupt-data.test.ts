@@ -116,7 +116,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
         ended.stderr,
       ) ?? [];
     assert.ok(Number(step) > 0, ended.stderr);
-    assert.equal(plain, `${at("ended").join(" ")} --fix-random-seed=0 --resume`);
+    assert.equal(plain, `${at("ended").join(" ")} --fix-random-seed 0 --resume`);
     assert.equal(skipping, `${plain} --on-corrupt skip-record`);
     await run(...(skipping as string).split(" "));
     assert.deepEqual(endOf(join(folder, "ended"), "best").slice(0, 2), endOf(join(folder, "whole"), "best").slice(0, 2));
