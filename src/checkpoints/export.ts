@@ -21,8 +21,7 @@ import { assertArraysMatch } from "./arrays.js";
 import { findPaddleStep } from "./paddle-step.js";
 import { CONFIG_KEY } from "./safetensors-source.js";
 import { readSnapshotState } from "./snapshot.js";
-import type { WeightSource } from "./weight-source.js";
-import { gatherHostArrays, type HostArray, readHostArrays } from "./weight-source.js";
+import { gatherHostArrays, type HostArray, readHostArrays, type WeightSource } from "./weight-source.js";
 
 export type ExportFormat = "pdparams" | "paddle-vars" | "safetensors" | "npz" | "onnx";
 

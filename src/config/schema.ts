@@ -108,9 +108,13 @@ const TRAIN = z
   .strictObject({
     epoch: key(integer(1), 6, "number of epochs"),
     learning_rate: key(positive, 0.0002, "initial learning rate"),
-    lr_boundary_examples: key(integer(1), 2_000_000, "number of videos after which the learning rate decays, each time"),
+    lr_boundary_examples: key(
+      integer(1),
+      2_000_000,
+      "number of videos after which the learning rate is multiplied by learning_rate_decay, each time",
+    ),
     max_iter: key(integer(1), 700_000, "maximum number of steps, over all epochs"),
-    learning_rate_decay: key(positive, 0.8, "factor by which the learning rate decays"),
+    learning_rate_decay: key(positive, 0.8, "factor of the learning rate after every lr_boundary_examples videos"),
     l2_penalty: key(nonNegative, 1e-5, "L2 weight decay of the classifier's weights and bias"),
     gradient_clip: key(nullable(positive), null, "maximum norm of each variable's gradient (as in the paper's code); null for no clipping"),
     gradient_clip_norm: key(nullable(nonNegative), null, "no effect, as in PaddleVideo; use gradient_clip to clip gradients"),

@@ -138,7 +138,7 @@ async function readLedger(file: string): Promise<LedgerFile> {
   try {
     return ledgerSchema.parse(JSON.parse(text));
   } catch (error) {
-    const remedy = "use another --out, or remove this file and the shards beside it";
+    const remedy = "use another --out, or remove this file and the shards next to it";
     throw new NextvladError("BAD_FORMAT", "not a conversion ledger, or corrupt", { file, remedy }, error);
   }
 }

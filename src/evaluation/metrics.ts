@@ -127,6 +127,7 @@ export class MetricsAccumulator {
   }
 
   #addVideo(predictions: Float32Array, start: number, labels: Int32Array): void {
+    // PERR needs as many ranks as there are labels, the other metrics `topk`.
     const selected = this.#selector.select(predictions, start, this.numClasses, Math.max(this.topk, labels.length));
     this.#addSelected(this.#selector.scores, this.#selector.classes, selected, labels);
   }

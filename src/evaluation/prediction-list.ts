@@ -93,13 +93,13 @@ export class PredictionList {
 function copyEntries({ scores, tags }: Chunk, count: number, entries: Uint32Array): void {
   const bits = new Uint32Array(scores.buffer);
   for (let i = 0; i < count; i++) {
-    entries[2 * i] = fallingKey(bits[i] as number);
+    entries[2 * i] = descendingKey(bits[i] as number);
     entries[2 * i + 1] = tags[i] as number;
   }
 }
 
 /** Maps the bits of a float32 to an integer that decreases as the value increases; 0 and -0, which are equal, have the same key. */
-function fallingKey(bits: number): number {
+function descendingKey(bits: number): number {
   if (bits === 0x80000000) return 0x7fffffff;
   return bits >>> 31 === 0 ? 0x7fffffff - bits : bits;
 }
