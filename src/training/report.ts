@@ -20,7 +20,7 @@ export class EpochReport {
   readonly #telemetry: Telemetry;
   readonly #epoch: number;
   readonly #pace: Pace;
-  readonly #labels = { videos: 0, unlabelled: 0 };
+  readonly #labels = { videos: 0, unlabeled: 0 };
   #logged: { readonly loss: number; readonly gap: number } | null = null;
 
   constructor(
@@ -47,7 +47,7 @@ export class EpochReport {
     const { MODEL, TRAIN } = this.#config;
     const { log } = this.#telemetry;
     this.#labels.videos += batch.labels.length;
-    this.#labels.unlabelled += batch.labels.filter((list) => list.length === 0).length;
+    this.#labels.unlabeled += batch.labels.filter((list) => list.length === 0).length;
     this.#pace.count(batch.ids.length);
     const tinyRate = describeTinyRate(step, TRAIN);
     // Only once: at the first step, or when the rate decays below the threshold.
@@ -69,11 +69,11 @@ export class EpochReport {
   }
 
   /** Warns if videos of the epoch had no labels. */
-  warnUnlabelled(): void {
-    const { videos, unlabelled } = this.#labels;
-    if (unlabelled === 0) return;
-    const facts = { videos, videos_without_labels: unlabelled };
-    this.#telemetry.log.warn(facts, `${unlabelled} of ${videos} videos in this epoch have no labels`);
+  warnUnlabeled(): void {
+    const { videos, unlabeled } = this.#labels;
+    if (unlabeled === 0) return;
+    const facts = { videos, videos_without_labels: unlabeled };
+    this.#telemetry.log.warn(facts, `${unlabeled} of ${videos} videos in this epoch have no labels`);
   }
 
   /** Removes the progress bar. */

@@ -16,8 +16,8 @@ export interface ResumedRun {
 }
 
 /**
- * Returns the run to resume; null if `resume` is null. Throws BAD_USAGE for conflicting flags, BAD_CONFIG if the config does not fit the run, BAD_WEIGHTS if the
- * step of Paddle's weights is unknown or invalid, and what reading the snapshot's state throws.
+ * Returns the run to resume; null if `resume` is null. Throws BAD_USAGE for conflicting flags, BAD_CONFIG if the config does not fit the run, BAD_SNAPSHOT
+ * if its state is corrupt, and BAD_WEIGHTS if the step of Paddle's weights is unknown or invalid.
  */
 export async function readResumedRun(config: Config, options: StartOptions): Promise<ResumedRun | null> {
   checkFlags(options);
@@ -55,7 +55,7 @@ async function readPaddleRun(source: WeightSource, seed: number, resumeStep: num
   const number = /epoch_?(\d+)/.exec(basename(source.path))?.[1];
   const epoch = number === undefined ? 0 : Number(number) + 1;
   const epochSource =
-    number === undefined ? "epochs count from 0, as in PaddleVideo, because the file name has none" : "epoch from the file name";
+    number === undefined ? "epochs count from 0, as in PaddleVideo, because the file name contains no epoch" : "epoch from the file name";
   const validated = epoch > 0 ? epoch - 1 : null;
   const run = { step, epoch, step_in_epoch: 0, seed, best: null, validated_epoch: validated, shards: null };
   return { run, writtenBy: null, source: `step ${origin}; ${epochSource}` };

@@ -6,6 +6,7 @@ import { DISK_QUESTION, formatSeconds } from "../base/waiting.js";
 import { copyArrays, writeInBackground } from "../checkpoints/background-writer.js";
 import { epochSnapshot, findOutdated, type RunState, removeSnapshots, stepSnapshot, type WrittenBy } from "../checkpoints/snapshot.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
+import type { SnapshotTask } from "../checkpoints/snapshot-worker.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { CLASSIFIER_BIAS } from "../model/parameters.js";
 import type { ModelSizes } from "../model/sizes.js";
@@ -75,7 +76,7 @@ export class Saver {
    */
   async save(): Promise<void> {
     this.#savedMs = performance.now();
-    const { saveDir, lockText, configYaml, sizes, writtenBy, telemetry, retryMs, beforeSave } = this.#options;
+    const { saveDir, lockText, configYaml, sizes, writtenBy, retryMs, beforeSave } = this.#options;
     await beforeSave();
     while (this.#inFlight !== null) await this.#inFlight;
     this.#rethrowFailure();
@@ -90,23 +91,28 @@ export class Saver {
     const copiedMs = performance.now() - since;
     this.#savedPosition = formatPosition(state);
     const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs };
-    const warn = (error: NextvladError): void =>
-      telemetry.log.warn(`cannot write snapshot ${path}, retrying in ${retryMs / 1000} s: ${error.message}`);
-    const warnSlow = (waitedMs: number): void =>
-      telemetry.log.warn(`snapshot ${path}: still writing after ${formatSeconds(waitedMs)}. ${DISK_QUESTION}`);
-    this.#inFlight = writeInBackground(task, warn, warnSlow)
-      .then(async () => {
-        this.#lastWritten = path;
-        const writtenMs = performance.now() - since - copiedMs;
-        telemetry.log.info({ copied_ms: copiedMs, written_ms: writtenMs }, `snapshot: ${path}`);
-      })
-      .catch((error: unknown) => {
-        this.#failure = this.#addLastSnapshot(error);
-      })
-      .then(() => this.#removeOutdated())
-      .finally(() => {
-        this.#inFlight = null;
-      });
+    this.#inFlight = this.#write(task, copiedMs).finally(() => {
+      this.#inFlight = null;
+    });
+  }
+
+  /** Writes a snapshot, and removes outdated ones. Stores the error instead of throwing it. */
+  async #write(task: SnapshotTask, copiedMs: number): Promise<void> {
+    const { path, retryMs } = task;
+    const { log } = this.#options.telemetry;
+    const since = performance.now();
+    const onRetry = (error: NextvladError): void =>
+      log.warn(`cannot write snapshot ${path}, retrying in ${retryMs / 1000} s: ${error.message}`);
+    const onSlow = (waitedMs: number): void =>
+      log.warn(`snapshot ${path}: still writing after ${formatSeconds(waitedMs)}. ${DISK_QUESTION}`);
+    try {
+      await writeInBackground(task, onRetry, onSlow);
+      this.#lastWritten = path;
+      log.info({ copied_ms: copiedMs, written_ms: performance.now() - since }, `snapshot: ${path}`);
+    } catch (error) {
+      this.#failure = this.#addLastSnapshot(error);
+    }
+    await this.#removeOutdated();
   }
 
   /** Waits until the snapshot in flight is on disk. Throws the error of a failed write. */
@@ -134,6 +140,7 @@ export class Saver {
     }
   }
 
+  /** Adds the last complete snapshot to the error of a failed write. */
   #addLastSnapshot(error: unknown): unknown {
     if (!(error instanceof NextvladError) || error.code === "NOT_FINITE") return error;
     const last = this.#lastWritten;

@@ -79,7 +79,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
       // After the update of the state: a snapshot may be requested during this wait.
       await losses.flushAtIntervals();
     }
-    report.warnUnlabelled();
+    report.warnUnlabeled();
     return stream.complete;
   } finally {
     report.end();

@@ -271,11 +271,11 @@ describe("train", () => {
   test("a validation without any video is an error, and so is one without labels", async () => {
     const resume = at("straight", "NEXTVLAD_epoch0");
     await writeShard(at("empty.tfrecord"), []);
-    const unlabelled = Array.from({ length: 3 }, (_, i) => ({ ...learnableVideo(i), labels: new Int32Array(0) }));
-    await writeShard(at("unlabelled.tfrecord"), unlabelled);
+    const unlabeled = Array.from({ length: 3 }, (_, i) => ({ ...learnableVideo(i), labels: new Int32Array(0) }));
+    await writeShard(at("unlabeled.tfrecord"), unlabeled);
     for (const [shard, words] of [
       ["empty.tfrecord", /no video|empty/],
-      ["unlabelled.tfrecord", /none of the 3 videos has a label/],
+      ["unlabeled.tfrecord", /none of the 3 videos has a label/],
     ] as const) {
       const settings = [`VALID.filelist=${at(shard)}`, "TRAIN.epoch=1"];
       await rewriteState(resume, { ...(await readSnapshotState(resume)), validated_epoch: null });
