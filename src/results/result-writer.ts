@@ -31,37 +31,26 @@ export async function writeResults<T extends { readonly stopped: boolean }>(
   { path, formats, names }: ResultTarget,
   work: (writer: ResultWriter) => Promise<T>,
 ): Promise<T & { readonly resultFiles: readonly string[] }> {
-  const outputs: Output[] = [];
+  const outputs: { readonly file: AtomicFile; readonly encoder: ResultEncoder }[] = [];
+  const flush = async (minLength: number): Promise<void> => {
+    for (const { file, encoder } of outputs) if (encoder.length >= minLength) await file.write(encoder.take());
+  };
+  const write = (prediction: Prediction): Promise<void> => {
+    for (const { encoder } of outputs) encoder.add(prediction);
+    return flush(PENDING_LENGTH);
+  };
   try {
-    for (const format of formats)
-      outputs.push(await openOutput(path + RESULT_FORMATS[format].extension, RESULT_CODECS[format].createEncoder(names, 0)));
-    const outcome = await work({ write: (prediction) => writeToAll(outputs, prediction) });
-    if (outcome.stopped) return { ...outcome, resultFiles: [] };
-    for (const output of outputs) {
-      output.encoder.end();
-      await flush(output);
+    for (const format of formats) {
+      const file = await AtomicFile.open(path + RESULT_FORMATS[format].extension);
+      outputs.push({ file, encoder: RESULT_CODECS[format].createEncoder(names, 0) });
     }
+    const outcome = await work({ write });
+    if (outcome.stopped) return { ...outcome, resultFiles: [] };
+    for (const { encoder } of outputs) encoder.end();
+    await flush(0);
     for (const { file } of outputs) await file.commit();
     return { ...outcome, resultFiles: outputs.map(({ file }) => file.path) };
   } finally {
     for (const { file } of outputs) await file.discard();
   }
-}
-
-interface Output {
-  readonly file: AtomicFile;
-  readonly encoder: ResultEncoder;
-}
-
-async function openOutput(path: string, encoder: ResultEncoder): Promise<Output> {
-  return { file: await AtomicFile.open(path), encoder };
-}
-
-async function flush({ file, encoder }: Output): Promise<void> {
-  await file.write(encoder.take());
-}
-
-async function writeToAll(outputs: readonly Output[], prediction: Prediction): Promise<void> {
-  for (const { encoder } of outputs) encoder.add(prediction);
-  for (const output of outputs) if (output.encoder.length >= PENDING_LENGTH) await flush(output);
 }
