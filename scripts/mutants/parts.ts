@@ -50,7 +50,7 @@ export const PARTS: readonly Part[] = [
   {
     name: "optimizer",
     sources: ["optim/adam", "training/step"],
-    tests: ["training/step", "training/golden"],
+    tests: ["optim/adam", "training/step", "training/golden"],
     sample: 30,
   },
   {
