@@ -143,14 +143,15 @@ function sumInOneKernel(assignment: Tensor, x1: Tensor, frameCounts: Int32Array)
 
 /** Multiplies bytes by weights as integers, and computes everything up to the sums in one kernel. `terms` sets the precision. */
 function freezeWithBytes(weights: NextvladWeights, terms: Terms): FrozenAggregator {
-  const { groups, quantization, clusters, clusterNorm, attention, attentionBias, expansion, expansionBias, centers } = weights;
+  const { groups, quantization, foldedClusters, clusterNorm, foldedAttention, foldedAttentionBias } = weights;
+  const { expansion, expansionBias, centers } = weights;
   const panels = tidy(() => ({
-    clusters: splitWeights(multiply(clusters, clusterNorm.scale), clusterNorm.shift, quantization, groups, terms),
-    attention: splitWeights(attention, attentionBias, quantization, 1, terms),
+    clusters: splitWeights(multiply(foldedClusters, clusterNorm.scale), clusterNorm.shift, quantization, groups, terms),
+    attention: splitWeights(foldedAttention, foldedAttentionBias, quantization, 1, terms),
     expansion: expansion.use((w) => expansionBias.use((b) => splitWeights(w, b, quantization, groups, terms))),
   }));
   const kept = [panels.clusters, panels.attention, panels.expansion].map((split) => keep(split.panels));
-  release(...Object.values(quantization), clusters, ...Object.values(clusterNorm), attention, attentionBias);
+  release(...Object.values(quantization), foldedClusters, ...Object.values(clusterNorm), foldedAttention, foldedAttentionBias);
   return {
     aggregate: (bytes, { frameCounts, videos }) =>
       tidy(() => {

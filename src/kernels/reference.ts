@@ -258,15 +258,17 @@ export function freezeWithFloats(
     const remedy = "use --use-gpu False with it, or --precision float32";
     throw new NextvladError("BAD_USAGE", `${precision} requires the CPU`, { key: "--precision", remedy });
   }
-  const { groups, quantization, clusters, clusterNorm, attention, attentionBias, expansion, expansionBias, centers } = weights;
-  const owned = [...Object.values(quantization), clusters, ...Object.values(clusterNorm), attention, attentionBias] as Tensor[];
+  const { groups, quantization, foldedClusters, clusterNorm, foldedAttention, foldedAttentionBias } = weights;
+  const { expansion, expansionBias, centers } = weights;
+  const folded = [foldedClusters, foldedAttention, foldedAttentionBias];
+  const owned = [...Object.values(quantization), ...Object.values(clusterNorm), ...folded] as Tensor[];
   for (const tensor of owned) keep(tensor);
   return {
     aggregate: (bytes, layout) =>
       tidy(() => {
         const x = kernels.dequantize(bytes, layout.frames, quantization);
-        const alpha = addBias(matMul(x, attention), attentionBias);
-        const { assignment, aSum } = kernels.softAssignFrozen(matMul(x, clusters), alpha, clusterNorm, layout);
+        const alpha = addBias(matMul(x, foldedAttention), foldedAttentionBias);
+        const { assignment, aSum } = kernels.softAssignFrozen(matMul(x, foldedClusters), alpha, clusterNorm, layout);
         const x1 = expansion.use((w) => matMul(x, w));
         x.dispose();
         const { sums, dispose } = kernels.vladSums(assignment, x1, layout, groups);

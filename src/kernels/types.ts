@@ -120,11 +120,11 @@ export interface NextvladWeights {
   readonly groups: number;
   readonly quantization: Quantization;
   /** W Wc `[F, G K]`, and the batch norm after it, `[G K]`, whose shift includes b Wc. */
-  readonly clusters: Tensor;
+  readonly foldedClusters: Tensor;
   readonly clusterNorm: Affine;
   /** W Wa `[F, G]` and b Wa + ba `[G]`. */
-  readonly attention: Tensor;
-  readonly attentionBias: Tensor;
+  readonly foldedAttention: Tensor;
+  readonly foldedAttentionBias: Tensor;
   /** W `[F, D]` and b `[D]`. */
   readonly expansion: DeviceVariable;
   readonly expansionBias: DeviceVariable;

@@ -31,7 +31,7 @@ export interface TrainingContext {
   /** Takes ownership of a parameter's gradient. Called once per parameter, after the layer's last use of the parameter's value. */
   readonly onGradient: (parameter: string, gradient: Tensor) => void;
   /** Borrows the factors of the gradient x^T dy of a matrix w; returns dy w^T, of w before any update. `trainStep` also updates w here. */
-  readonly onDenseGradient: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
+  readonly backwardDense: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
   /** Borrows a batch's mean and biased variance, `[channels]` each. */
   readonly onBatchStatistics: (names: BatchNormNames, mean: Tensor, variance: Tensor) => void;
 }
@@ -42,10 +42,10 @@ export interface Layer {
 }
 
 /** `x w` of `[rows, inputs]` and the named matrix `[inputs, outputs]`. */
-export function dense(x: Tensor, name: string, { weights, kernels, onDenseGradient }: TrainingContext): Layer {
+export function dense(x: Tensor, name: string, { weights, kernels, backwardDense }: TrainingContext): Layer {
   const y = weights.use(name, (w) => kernels.dense(x, w));
   const backward = (dy: Tensor): Tensor => {
-    const dx = onDenseGradient(name, x, dy);
+    const dx = backwardDense(name, x, dy);
     release(x, dy);
     return dx;
   };

@@ -21,6 +21,11 @@
  * The expansion has no activation, so W folds into the products after it: x1 Wc = x (W Wc) + b Wc, and x1 Wa = x (W Wa) + b Wa. This is exact up to rounding,
  * and needs 1.3x less arithmetic per frame. So x1 is computed without b, which is added with aSum; and z without b Wc, a shift that the batch norm cancels
  * (it is added to the mean for the moving statistics).
+ *
+ *   foldedClusters       = W Wc         [F, G K]
+ *   foldedClustersBias   = b Wc         [G K]
+ *   foldedAttention      = W Wa         [F, G]
+ *   foldedAttentionBias  = b Wa + ba    [G]
  */
 
 import { add, addAll, matMul, multiply, reshape, sum } from "../kernels/tensorflow-ops.js";
@@ -29,7 +34,8 @@ import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
 import type { Aggregator } from "./aggregator.js";
 import { quantizationOf } from "./dequantize.js";
 import { applyAffine, batchNorm, frozenBatchNorm, useAffine } from "./layers.js";
-import { BATCH_NORM_EPSILON, batchNormParameters, bias, CLUSTER_NORM, DESCRIPTOR_NORM, matrix, PADDLE_MODALITY } from "./parameters.js";
+import { netvladNames } from "./netvlad.js";
+import { BATCH_NORM_EPSILON, batchNormParameters, bias, DESCRIPTOR_NORM, matrix, PADDLE_MODALITY } from "./parameters.js";
 import type { ModalityName } from "./sizes.js";
 import type { WeightStore } from "./weights.js";
 
@@ -60,21 +66,17 @@ export const NEXTVLAD: Aggregator = {
   addToGraph,
 };
 
-/** Returns the names of one modality's parameters, with the paper's symbols. */
+/** Returns the names of one modality's parameters, with the paper's symbols: NetVLAD's Wc, c and cluster norm, and those of the expansion and attention. */
 export function nextvladNames(modality: ModalityName) {
   const prefix = PADDLE_MODALITY[modality];
   return {
+    ...netvladNames(modality),
     /** W and b. */
     expansion: `${prefix}_fc_expansion_w`,
     expansionBias: `${prefix}_fc_expansion_b`,
     /** Wa and ba. */
     attention: `${prefix}_fc_group_attention_w`,
     attentionBias: `${prefix}_fc_group_attention_b`,
-    /** Wc. */
-    clusters: `${prefix}_cluster_weights`,
-    /** c. */
-    centers: `${prefix}_cluster_weights2`,
-    clusterNorm: CLUSTER_NORM[modality],
     descriptorNorm: DESCRIPTOR_NORM[modality],
   } as const;
 }
@@ -87,11 +89,11 @@ function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["f
   const x = kernels.features(bytes, layout.frames, quantizationOf(modality, weights));
   const folded = foldExpansion(modality.name, weights);
   const x1 = use(names.expansion, (w) => x.times(w));
-  const z = x.times(folded.clusters);
-  const alpha = x.times(folded.attention, folded.attentionBias);
+  const z = x.times(folded.foldedClusters);
+  const alpha = x.times(folded.foldedAttention, folded.foldedAttentionBias);
 
   const soft = useAffine(names.clusterNorm, weights, (norm) => kernels.softAssign(z, alpha, norm, layout, BATCH_NORM_EPSILON));
-  tidy(() => context.onBatchStatistics(names.clusterNorm, add(soft.mean, folded.clustersBias), soft.variance));
+  tidy(() => context.onBatchStatistics(names.clusterNorm, add(soft.mean, folded.foldedClustersBias), soft.variance));
   release(...Object.values(folded));
 
   const vlad = kernels.vladSums(soft.assignment, x1, layout, modality.groups);
@@ -115,8 +117,8 @@ function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["f
     x.dispose();
     const gradients = unfoldGradients(modality.name, weights, {
       expansion: dW,
-      clusters: dFoldedClusters,
-      attention: dFoldedAttention,
+      foldedClusters: dFoldedClusters,
+      foldedAttention: dFoldedAttention,
       alpha: dSoft.alpha,
       expansionBias: d.bias,
     });
@@ -125,17 +127,17 @@ function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["f
   return { y: normalized.y, backward };
 }
 
-/** Returns W Wc `[F, G K]`, b Wc `[G K]`, W Wa `[F, G]` and b Wa + ba `[G]`. */
+/** Returns the folded products W Wc `[F, G K]`, b Wc `[G K]`, W Wa `[F, G]` and b Wa + ba `[G]`, float32. The caller owns them. */
 function foldExpansion(modality: ModalityName, weights: WeightStore) {
   const names = nextvladNames(modality);
   const use = weights.use.bind(weights);
   return tidy(() =>
     use(names.expansion, (w) =>
       use(names.expansionBias, (b) => ({
-        ...use(names.clusters, (wc) => ({ clusters: matMul(w, wc), clustersBias: rowTimes(b, wc) })),
+        ...use(names.clusters, (wc) => ({ foldedClusters: matMul(w, wc), foldedClustersBias: rowTimes(b, wc) })),
         ...use(names.attention, (wa) => ({
-          attention: matMul(w, wa),
-          attentionBias: use(names.attentionBias, (ba) => add(rowTimes(b, wa), ba)),
+          foldedAttention: matMul(w, wa),
+          foldedAttentionBias: use(names.attentionBias, (ba) => add(rowTimes(b, wa), ba)),
         })),
       })),
     ),
@@ -152,8 +154,8 @@ function rowTimes(b: Tensor, w: Tensor): Tensor {
 interface FoldedGradients {
   /** Of W in x W `[F, D]`, of W Wc `[F, G K]`, and of W Wa `[F, G]`. */
   readonly expansion: Tensor;
-  readonly clusters: Tensor;
-  readonly attention: Tensor;
+  readonly foldedClusters: Tensor;
+  readonly foldedAttention: Tensor;
   /** Of alpha `[N, G]`: its sum over frames is that of b Wa + ba. */
   readonly alpha: Tensor;
   /** Of b through the descriptor `[D]`. */
@@ -168,12 +170,12 @@ function unfoldGradients(modality: ModalityName, weights: WeightStore, d: Folded
     const dAttentionBias = sum(d.alpha, [0]);
     const row = reshape(dAttentionBias, [1, dAttentionBias.shape[0] as number]);
     const expanded = d.expansionBias.shape[0] as number;
-    const expansionThroughClusters = use(names.clusters, (wc) => matMul(d.clusters, wc, { transposeB: true }));
-    const expansionThroughAttention = use(names.attention, (wa) => matMul(d.attention, wa, { transposeB: true }));
+    const expansionThroughClusters = use(names.clusters, (wc) => matMul(d.foldedClusters, wc, { transposeB: true }));
+    const expansionThroughAttention = use(names.attention, (wa) => matMul(d.foldedAttention, wa, { transposeB: true }));
     const biasThroughAttention = use(names.attention, (wa) => reshape(matMul(row, wa, { transposeB: true }), [expanded]));
-    const dClusters = use(names.expansion, (w) => matMul(w, d.clusters, { transposeA: true }));
+    const dClusters = use(names.expansion, (w) => matMul(w, d.foldedClusters, { transposeA: true }));
     const dAttention = use(names.expansion, (w) =>
-      use(names.expansionBias, (b) => add(matMul(w, d.attention, { transposeA: true }), matMul(reshape(b, [expanded, 1]), row))),
+      use(names.expansionBias, (b) => add(matMul(w, d.foldedAttention, { transposeA: true }), matMul(reshape(b, [expanded, 1]), row))),
     );
     return [
       [names.expansion, addAll([d.expansion, expansionThroughClusters, expansionThroughAttention])],
@@ -193,16 +195,16 @@ function freeze(
 ): ReturnType<Aggregator["freeze"]> {
   const names = nextvladNames(modality.name);
   const aggregator = tidy(() => {
-    const { clusters, clustersBias, attention, attentionBias } = foldExpansion(modality.name, weights);
+    const { foldedClusters, foldedClustersBias, foldedAttention, foldedAttentionBias } = foldExpansion(modality.name, weights);
     const { scale, shift } = frozenBatchNorm(names.clusterNorm, weights);
     return kernels.freezeNextvlad(
       {
         groups: modality.groups,
         quantization: quantizationOf(modality, weights),
-        clusters,
-        clusterNorm: { scale, shift: add(multiply(clustersBias, scale), shift) },
-        attention,
-        attentionBias,
+        foldedClusters,
+        clusterNorm: { scale, shift: add(multiply(foldedClustersBias, scale), shift) },
+        foldedAttention,
+        foldedAttentionBias,
         expansion: weights.variable(names.expansion),
         expansionBias: weights.variable(names.expansionBias),
         centers: weights.variable(names.centers),

@@ -79,20 +79,18 @@ export function differentiate(
           sink.gradient(name, gradient);
           gradient.dispose();
         },
-        onDenseGradient: sink.product ?? materializeGradient(store, sink.gradient),
+        backwardDense: sink.product ?? materializeGradient(store, sink.gradient),
       },
     );
-    const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
     const readLoss = (sum: Tensor): number => (toFloats(sum)[0] as number) / batch.ids.length;
-    if (lossSum !== null && acceptLoss?.(readLoss(lossSum)) === false) return null;
+    if (acceptLoss?.(readLoss(crossEntropySum(logits, labels))) === false) return null;
     pending?.applyTo(store);
-    const probabilities = report ? sigmoid(logits) : null;
+    const reported = report ? { lossSum: crossEntropySum(logits, labels), probabilities: sigmoid(logits) } : null;
     const dLogits = crossEntropyGradient(logits, labels);
     logits.dispose();
     labels.dispose();
     backward(dLogits);
-    if (lossSum === null || probabilities === null) return null;
-    return { loss: readLoss(lossSum), probabilities: toFloats(probabilities) };
+    return reported && { loss: readLoss(reported.lossSum), probabilities: toFloats(reported.probabilities) };
   };
   try {
     return tidy(pass);
@@ -124,8 +122,8 @@ class PendingStatistics {
   }
 }
 
-/** Returns an `onDenseGradient` that computes x^T dy and passes it to `onGradient`. */
-export function materializeGradient(weights: WeightStore, onGradient: GradientSink["gradient"]): TrainingContext["onDenseGradient"] {
+/** Returns an `backwardDense` that computes x^T dy and passes it to `onGradient`. */
+export function materializeGradient(weights: WeightStore, onGradient: GradientSink["gradient"]): TrainingContext["backwardDense"] {
   return (name, x, dy) => {
     const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
     tidy(() => onGradient(name, matMul(x, dy, { transposeA: true })));

@@ -114,7 +114,7 @@ function run(
       weights: store,
       kernels,
       onGradient,
-      onDenseGradient: materializeGradient(store, onGradient),
+      backwardDense: materializeGradient(store, onGradient),
       onBatchStatistics: IGNORE_STATISTICS,
     },
   );

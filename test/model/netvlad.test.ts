@@ -125,7 +125,7 @@ function netvladOnTape(tf: FullTfjs, modality: ModalitySizes, store: WeightStore
 
 const IGNORE: Omit<TrainingContext, "weights" | "kernels"> = {
   onGradient: () => undefined,
-  onDenseGradient: () => assert.fail("no dense layer is here"),
+  backwardDense: () => assert.fail("no dense layer is here"),
   onBatchStatistics: () => undefined,
 };
 

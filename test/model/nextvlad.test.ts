@@ -47,7 +47,7 @@ function collect(
         weights,
         kernels,
         onGradient: (name, gradient) => void found.set(name, toFloats(gradient)),
-        onDenseGradient: () => assert.fail("no dense layer is here"),
+        backwardDense: () => assert.fail("no dense layer is here"),
         onBatchStatistics: ({ movingMean, movingVariance }, mean, variance) => {
           found.set(movingMean, toFloats(mean));
           found.set(movingVariance, toFloats(variance));
