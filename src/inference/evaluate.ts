@@ -44,8 +44,8 @@ export interface EvaluateOutcome extends ResumableOutcome {
 }
 
 /**
- * Runs `nextvlad eval`: computes the metrics of weights on labeled videos, and writes them to {MODEL.name}_eval_result.json and, if requested, the predictions
- * that they are computed from. Throws what reading, loading and writing throw.
+ * Runs `nextvlad eval`: evaluates weights on labeled videos. Writes the metrics to {MODEL.name}_eval_result.json and, if requested, the predictions. Throws what
+ * loading, reading and writing throw.
  */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluateOutcome> {
   const { MODEL, TEST } = config;

@@ -27,8 +27,8 @@ export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveD
 }
 
 /**
- * Runs `nextvlad infer`: writes the most probable classes of every video to the result files, in the order of the shards, batch by batch. Throws what reading,
- * loading and writing throw.
+ * Runs `nextvlad infer`: writes the most probable classes of every video to the result files, batch by batch, in the order of the shards. Throws what loading,
+ * reading and writing throw.
  */
 export async function infer(config: Config, options: InferOptions): Promise<ResumableOutcome> {
   const { target, shards, telemetry } = options;

@@ -31,7 +31,10 @@ export interface TrainingState {
   isUpdating: boolean;
 }
 
-/** Creates the state with initial values, the weights of `pretrain`, or all arrays of `resume`. Throws BAD_WEIGHTS that lists every mismatch. */
+/**
+ * Creates the state with initial values, the weights of `pretrain`, or all arrays of `resume`. Throws BAD_WEIGHTS with all mismatches, NOT_FINITE if resumed
+ * weights contain NaN or Inf or give such logits, and what reading the weights and the eigen file throws.
+ */
 export async function createState(
   config: Config,
   resumed: ResumedRun | null,

@@ -91,4 +91,18 @@ describe("checkSaveDir", () => {
       assert.deepEqual([...(await given({ overwrite: true }))].sort(), expected);
     }
   });
+
+  test("snapshots of another model conflict, and best with them, even earlier ones", async () => {
+    cpSync(at("run", "NEXTVLAD_step8"), at("mixed", "NEXTVLAD_step8"), { recursive: true });
+    await write(at("mixed", "NETVLAD_epoch0"), { state: { step: 6, epoch: 1, step_in_epoch: 0 } });
+    await copyToBest(at("mixed", "NETVLAD_epoch0"), at("mixed"), { ...STATE, step: 6 });
+    const given = async (overrides: Partial<StartOptions> = {}) =>
+      check(await resuming(at("mixed", "NEXTVLAD_step8"), { saveDir: at("mixed"), ...overrides }));
+    const error = await failsWith(given(), "SAVE_DIR_TAKEN");
+    assert.match(
+      error.message,
+      /snapshots of another model: NETVLAD_epoch0, best\. Use another --save-dir, or --overwrite to replace them/,
+    );
+    assert.deepEqual(await given({ overwrite: true }), ["NETVLAD_epoch0", "best"]);
+  });
 });

@@ -210,7 +210,7 @@ describe("train", () => {
     }
   });
 
-  test("a state with more steps or epochs than there are is corrupt", async () => {
+  test("a snapshot state with too many steps or epochs is corrupt", async () => {
     const source = at("forged", "NEXTVLAD_step9");
     cpSync(at("parts", "NEXTVLAD_step9"), source, { recursive: true });
     const { format_version, written_by, files, ...state } = await readSnapshotState(source);
