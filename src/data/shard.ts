@@ -80,7 +80,7 @@ export function fingerprintList(shards: readonly Shard[], corrupt?: string): Lis
     const name = basename(path);
     return `${name} ${name === corrupt ? "corrupt" : bytes}\n`;
   });
-  const list = { count: shards.length, crc32c: formatChecksum(crc32c(lines.join(""))) };
+  const list = { count: shards.length, crc32c: formatChecksum(crc32c(lines.join(""))), contents: shardContents(shards) };
   return corrupt === undefined ? list : { ...list, corrupt };
 }
 
@@ -131,7 +131,8 @@ const RECORD_OVERHEAD = 16;
  * Throws BAD_CONFIG if a run resumes within an epoch with another list of shards than `then`, or with changed shards: it would see some videos twice and others
  * never.
  */
-export function assertSameShards(shards: readonly Shard[], now: ListFingerprint, then: ListFingerprint): void {
+export function assertSameShards(shards: readonly Shard[], then: ListFingerprint): void {
+  const now = fingerprintList(shards, then.corrupt);
   if (then.count !== now.count || then.crc32c !== now.crc32c) {
     throw new NextvladError(
       "BAD_CONFIG",
@@ -144,9 +145,9 @@ export function assertSameShards(shards: readonly Shard[], now: ListFingerprint,
       },
     );
   }
-  if (then.contents === undefined || now.contents === undefined) return;
+  if (then.contents === undefined) return;
   const remedy = "restore the shard, or resume from the end of an epoch ({MODEL.name}_epoch{N}), where other shards are allowed";
-  assertSameContents(shards, then.contents, now.contents, { key: "TRAIN.filelist", remedy, corrupt: then.corrupt });
+  assertSameContents(shards, then.contents, { key: "TRAIN.filelist", remedy, corrupt: then.corrupt });
 }
 
 /**
@@ -157,9 +158,9 @@ export function assertSameShards(shards: readonly Shard[], now: ListFingerprint,
 export function assertSameContents(
   shards: readonly Shard[],
   then: ShardContents,
-  now: ShardContents,
   { corrupt, ...details }: { readonly key: string; readonly remedy: string; readonly corrupt?: string | undefined },
 ): void {
+  const now = shardContents(shards);
   const isChanged = (shard: number): boolean => {
     const [before, after] = [then.ends_crc32c[shard] ?? null, now.ends_crc32c[shard] ?? null];
     return then.modified_ms[shard] !== now.modified_ms[shard] && before !== null && after !== null && before !== after;

@@ -221,7 +221,7 @@ class ResumableResults {
     assertSameSettings(work, settings, this.#directory);
     if (saved !== null) {
       const remedy = "restore the shard, or start from the beginning, without --resume";
-      assertSameContents(shards, saved, shardContents(shards), { key: "--resume", remedy, corrupt: saved.corrupt });
+      assertSameContents(shards, saved, { key: "--resume", remedy, corrupt: saved.corrupt });
     }
     if (computed_by !== computedBy) {
       log.warn(`the partial results were computed with ${computed_by}, now ${computedBy}: the last digits will differ`);

@@ -38,7 +38,7 @@ async function saveLastStep({ options, saver, state }: Training, error: unknown)
   if (state.run.step === state.firstStep) return null;
   const corruptShard = error instanceof NextvladError && error.details.damaged !== undefined ? error.details.file : undefined;
   if (corruptShard !== undefined) {
-    // The resumed run accepts a valid copy of this shard. The fingerprint of its contents remains that from the start of the run.
+    // The resumed run accepts a valid copy of this shard.
     state.run = { ...state.run, shards: { ...state.run.shards, ...fingerprintList(options.shards, basename(corruptShard)) } };
   }
   try {

@@ -6,7 +6,7 @@ import { type RunState, removeSnapshots, type WrittenBy } from "../checkpoints/s
 import { CONFIG } from "../checkpoints/snapshot-layout.js";
 import { formatConfig } from "../config/keys.js";
 import type { Config } from "../config/schema.js";
-import { assertSameShards, fingerprintList, type ListFingerprint, type Shard, shardContents } from "../data/shard.js";
+import { assertSameShards, fingerprintList, type ListFingerprint, type Shard } from "../data/shard.js";
 import { modelSizes } from "../model/sizes.js";
 import { startRuntime } from "../passes/start-runtime.js";
 import { LossWatch } from "./loss-watch.js";
@@ -69,12 +69,10 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
 
 /** Returns what identifies the shards in snapshots. Throws BAD_CONFIG if a run resumes within an epoch with other shards than it started with. */
 function checkShards(shards: readonly Shard[], run: RunState | null): ListFingerprint {
-  const contents = shardContents(shards);
-  const fingerprint = { ...fingerprintList(shards), contents };
-  if (run === null || run.step_in_epoch === 0) return { ...fingerprint, first_corrupt: [] };
+  if (run === null || run.step_in_epoch === 0) return { ...fingerprintList(shards), first_corrupt: [] };
   const { shards: saved } = run;
-  if (saved !== null) assertSameShards(shards, { ...fingerprintList(shards, saved.corrupt), contents }, saved);
-  return { ...fingerprint, first_corrupt: saved?.first_corrupt };
+  if (saved !== null) assertSameShards(shards, saved);
+  return { ...fingerprintList(shards), first_corrupt: saved?.first_corrupt };
 }
 
 /** Warns if a run is resumed with another TensorFlow version or on another kind of device, where sums round differently. */
