@@ -99,7 +99,7 @@ export function formatReport(report: Report): string {
     const [min, max] = report.ratio_range;
     cells.push(["the fastest of each pair", "", "", "", "", spreadText({ median: report.ratio_to_fastest, min, max }, 2)]);
   }
-  const header = [describeTask(task), unit, "peak memory", "kernels a step", "of the matmul rate", "nextvlad / it"];
+  const header = [describeTask(task), unit, "peak memory", "kernels per step", "of matmul rate", "nextvlad / peer"];
   // Drop empty columns: reading and metrics have no kernel counts, and there are no ratios without peers.
   const used = header.map((_, column) => column).filter((column) => column < 2 || cells.some((row) => row[column] !== ""));
   const line = (row: readonly string[]): string => `| ${used.map((column) => row[column] as string).join(" | ")} |`;
