@@ -118,7 +118,7 @@ async function findByPrefix(prefix: string): Promise<string> {
     const path = `${prefix}${suffix}`;
     if ((await stat(path).catch(() => null))?.isFile()) return path;
   }
-  throw new NextvladError("FILE_MISSING", `no such file or directory (also tried ${SUFFIXES.join(" and ")})`, {
+  throw new NextvladError("FILE_MISSING", `file or directory not found (also tried ${SUFFIXES.join(" and ")})`, {
     file: prefix,
     remedy: "check the path",
   });

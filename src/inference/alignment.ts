@@ -120,11 +120,11 @@ class Cursor {
 }
 
 function describe(name: string, { count, ids }: Tally, than: string): string {
-  return `${name} lacks ${count === 1 ? "a video" : `${count} videos`} that ${than} has: ${listFirst(ids, { total: count })}`;
+  return `${name} does not contain ${count === 1 ? "a video" : `${count} videos`} of ${than}: ${listFirst(ids, { total: count })}`;
 }
 
 function repeatedVideoError(name: string, id: string): NextvladError {
-  return new NextvladError("BAD_RESULTS", "the video occurs twice", { file: name, video: id, remedy: "remove one of them" });
+  return new NextvladError("BAD_RESULTS", "duplicate video", { file: name, video: id, remedy: "remove one of them" });
 }
 
 /** Predictions per page, unless a single video has more. */

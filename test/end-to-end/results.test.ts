@@ -221,11 +221,11 @@ test("files that do not match are an error, and nothing is written", async () =>
   const other = write("other.jsonl", [lines[0]?.replace('"class":', '"class":9') as string, ...lines.slice(1)]);
   const truth = ["--filelist", at("validate.list"), "--config", config];
   const cases: readonly [readonly string[], RegExp][] = [
-    [[whole, short], /short\.jsonl lacks 2 videos that .*whole\.jsonl has: video100, video101\. Use results for the same videos/],
-    [[short, whole], /short\.jsonl lacks 2 videos that .*whole\.jsonl has: video100, video101\./],
-    [[short, ...truth], /short\.jsonl lacks 2 videos that .*validate\.list has: video100, video101\./],
-    [[double, whole], /double\.jsonl, video video107: the video occurs twice/],
-    [[whole, double], /double\.jsonl, video video107: the video occurs twice/],
+    [[whole, short], /short\.jsonl does not contain 2 videos of .*whole\.jsonl: video100, video101\. Use results for the same videos/],
+    [[short, whole], /short\.jsonl does not contain 2 videos of .*whole\.jsonl: video100, video101\./],
+    [[short, ...truth], /short\.jsonl does not contain 2 videos of .*validate\.list: video100, video101\./],
+    [[double, whole], /double\.jsonl, video video107: duplicate video/],
+    [[whole, double], /double\.jsonl, video video107: duplicate video/],
     [[other, ...truth], /video video100: a predicted class is not one of the model's classes \(expected 0 to 5, found 9\d\)/],
     [[config], /config\.yaml, line 1: invalid predictions of a video/],
     [[at("names.txt")], /names\.txt: not a result file/],
