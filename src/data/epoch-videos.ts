@@ -58,8 +58,8 @@ interface EpochBlock {
 /**
  * Yields an epoch's videos in order. Calls `onSkipped` with the records that the readers skipped, before the video that follows them in the order.
  *
- * Skipping: the shards are merged and shuffled as in the run that processed the batches to skip, but block by block by record headers only, up to the last block
- * whose videos all were in those batches or then in the shuffle buffer. The videos that then are in the buffer are read when the first of them is needed.
+ * To skip batches, it merges and shuffles the shards as in the run that processed them, but reads only record headers, up to the last block whose videos were
+ * all in those batches or in the shuffle buffer after them. It reads the videos in the buffer at that point when the first of them is needed.
  */
 export class EpochVideos {
   readonly #options: StreamOptions;
@@ -138,7 +138,7 @@ export class EpochVideos {
     return leaving.video;
   }
 
-  /** Whether all videos of the next block, whichever shard it is of, are in the batches to skip or in the shuffle buffer after them. */
+  /** Whether all videos of the next block, of any shard, are in the batches to skip or in the shuffle buffer after them. */
   #isNextBlockPast(): boolean {
     const buffered = this.#options.order === "sequential" ? 0 : this.#options.shuffleBuffer;
     return this.#firstCorrupt !== null && this.#skipVideos > 0 && this.#merged + BLOCK_VIDEOS <= this.#skipVideos + buffered;

@@ -26,7 +26,7 @@ export interface WorkerThread<In> {
 
 export interface WorkerEvents<Out> {
   onMessage(message: Out): void;
-  /** Called if the thread exits without having been asked to; at most once. */
+  /** Called if the thread exits without a call of `stop`; at most once. */
   onExit(exit: WorkerExit): void;
 }
 

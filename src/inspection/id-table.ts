@@ -50,7 +50,7 @@ export class IdPacker {
 
 /** Records that share an ID. */
 export interface RepeatedIds {
-  /** Number of records whose ID an earlier record has. */
+  /** Number of records with the ID of an earlier record. */
   readonly records: number;
   /** For each repeated ID, the offsets of its records, ascending. */
   readonly groups: readonly (readonly number[])[];

@@ -41,7 +41,7 @@ export interface ShardPiece {
   readonly problems: Readonly<Partial<Record<ErrorCode, number>>>;
   /** Bytes of the file read so far. */
   readonly filePosition: number;
-  /** "more": more pieces follow; "end": the shard was read to its end; "broken": the rest of the shard cannot be read. */
+  /** "more": more pieces follow; "end": the shard was read to its end; "broken": the rest of the shard is unreadable. */
   readonly state: "more" | "end" | "broken";
 }
 

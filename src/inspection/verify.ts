@@ -56,7 +56,7 @@ export interface Verification {
   readonly stopped: boolean;
   /** All shards, in the list's order. */
   readonly shards: readonly ShardResult[];
-  /** Number of records whose ID an earlier record has. */
+  /** Number of records with the ID of an earlier record. */
   readonly repeatedRecords: number;
   /** Repeated IDs, ordered by their first record; at most MAX_LISTED_REPEATS. */
   readonly repeats: readonly RepeatedId[];

@@ -242,7 +242,7 @@ describe("an epoch over shards in memory", () => {
     assert.deepEqual(log, ["index /a", "index /a", ...first, ...second]);
   });
 
-  test("fails if a shard has lost one of the videos that the shuffle buffer held", async () => {
+  test("fails if a shard no longer has one of the videos in the shuffle buffer", async () => {
     const { pool } = memoryPool(20, 1);
     const error = await failsWith(videosOf({ ...shuffled, skipBatches: 1 }, pool), "BAD_FORMAT", { file: "/a" });
     assert.match(error.message, /truncated while it was being read/);

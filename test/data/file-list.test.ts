@@ -63,7 +63,7 @@ describe("a file list", () => {
     assert.equal(describeRepeated("x", []), null);
   });
 
-  test("relative paths are resolved from the working directory, then from the list's folder", async (t) => {
+  test("relative paths are resolved from the working directory, then from the list's directory", async (t) => {
     const cwd = folderWith(t, "both", "lists/both", "lists/beside");
     writeList(cwd, "lists/all.list", "both\nbeside\n");
     assert.deepEqual(await resolvePaths("lists/all.list", { cwd }), [join(cwd, "both"), join(cwd, "lists/beside")]);
@@ -232,7 +232,7 @@ describe("a pattern", () => {
     assert.deepEqual(await matches(t, "a/.train*"), ["a/.train3.tfrecord"]);
   });
 
-  test("[..] matches a character of a set or outside it, ** matches folders", async (t) => {
+  test("[..] matches a character of a set or outside it, ** matches directories", async (t) => {
     assert.deepEqual(await matches(t, "a/[s-u]*1.tfrecord"), ["a/train1.tfrecord"]);
     assert.deepEqual(await matches(t, "a/[!v]*1.tfrecord"), ["a/train1.tfrecord"]);
     const all = ["a/deep/train4.tfrecord", "a/train1.tfrecord", "b/train10.tfrecord", "b/train2.tfrecord", "train5.tfrecord"];
@@ -246,7 +246,7 @@ describe("a pattern", () => {
     assert.deepEqual(await resolvePaths("li*/*10*", { cwd }), [join(cwd, "link/train10.tfrecord")]);
   });
 
-  test("that matches a file or folder whose name is not UTF-8 is an error", async (t) => {
+  test("that matches a file or directory whose name is not UTF-8 is an error", async (t) => {
     const cwd = folderWith(t, "a/1.tfrecord");
     const nameIn = (folder: string, name: string): Buffer => Buffer.concat([Buffer.from(join(cwd, folder, name)), Buffer.of(0xe9)]);
     mkdirSync(nameIn("", "folder"));
@@ -305,7 +305,7 @@ describe("a pattern", () => {
     }
   });
 
-  test("warns of folders that cannot be read", { skip: process.getuid?.() === 0 && "root reads every folder" }, async (t) => {
+  test("warns of directories that cannot be read", { skip: process.getuid?.() === 0 && "root reads every directory" }, async (t) => {
     const cwd = folderWith(t, "a/1.tfrecord", "b/2.tfrecord");
     chmodSync(join(cwd, "b"), 0o300);
     const { shards, warnings } = await findPaths("*/*.tfrecord", { cwd });

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { readUnframedExample } from "../../src/data/shard-reader.js";
 import { temporaryFolder } from "../helpers/files.js";
 
-test("a file of one SequenceExample is one record, whether it starts with its context or its feature lists; any other file is none", async (t) => {
+test("a file of one SequenceExample is one record, whether it starts with its context or its feature lists; any other file is not", async (t) => {
   const file = join(temporaryFolder(t), "features.pb");
   const read = async (bytes: Uint8Array) => {
     writeFileSync(file, bytes);
