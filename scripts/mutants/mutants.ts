@@ -7,7 +7,7 @@ import { PARTS } from "./parts.js";
 import { readAccepted, report } from "./report.js";
 import { runMutants, sample } from "./run.js";
 
-const FOLDER = "mutants";
+const DIRECTORY = "mutants";
 
 // Mutation testing: npm run mutants -- [PART ...] [--all] [--match TEXT] [--jobs 2]. Exits with 1 if too many mutants survive, or any without a reason.
 await runMain(async () => {
@@ -15,11 +15,11 @@ await runMain(async () => {
   const { values, positionals } = parseArgs({ args: process.argv.slice(2), allowPositionals: true, options });
   const { all, match, jobs } = values;
   const parts = positionals.length === 0 ? PARTS : positionals.map(findPart);
-  mkdirSync(FOLDER, { recursive: true });
+  mkdirSync(DIRECTORY, { recursive: true });
   let done = 0;
   const verdicts = await runMutants({
     parts,
-    folder: FOLDER,
+    directory: DIRECTORY,
     jobs: Number(jobs),
     choose: (mutants, part) => {
       if (match !== undefined) return mutants.filter(({ key }) => key.includes(match));
@@ -29,8 +29,8 @@ await runMain(async () => {
       process.stderr.write(`${++done} ${fate} ${mutant.line} ${mutant.key}${by === null ? "" : ` (${by})`}\n`),
   });
   const { text, passed } = report(verdicts, readAccepted());
-  writeFileSync(join(FOLDER, "report.md"), text);
-  writeFileSync(join(FOLDER, "report.json"), `${JSON.stringify(verdicts, null, 1)}\n`);
+  writeFileSync(join(DIRECTORY, "report.md"), text);
+  writeFileSync(join(DIRECTORY, "report.json"), `${JSON.stringify(verdicts, null, 1)}\n`);
   process.stdout.write(text);
   return passed ? 0 : 1;
 });

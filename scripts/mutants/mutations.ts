@@ -9,7 +9,7 @@ export interface Mutant {
   /** The range that is replaced: `source.slice(start, end)`. */
   readonly start: number;
   readonly end: number;
-  /** The new text; null if a statement is removed. */
+  /** The new text, or null to remove the statement. */
   readonly replacement: string | null;
   /** File and change in one line, as in `accepted.json`. It does not change when the code moves within its file. */
   readonly key: string;

@@ -14,14 +14,14 @@ export interface Verdict {
   readonly part: string;
   readonly mutant: Mutant;
   readonly fate: Fate;
-  /** The test file that failed or timed out; null if none did. */
+  /** The test file that failed or timed out, or null. */
   readonly by: string | null;
 }
 
 export interface RunOptions {
   readonly parts: readonly Part[];
-  /** Folder of the instrumented build. It must be in the repository's root: tests find their files relative to themselves. */
-  readonly folder: string;
+  /** Directory of the instrumented build. It must be in the repository's root: tests find their files relative to themselves. */
+  readonly directory: string;
   /** Number of concurrent test processes. */
   readonly jobs: number;
   /** Selects the mutants of a part to run. */
@@ -57,7 +57,7 @@ const PATIENCE = 4;
 const PATIENCE_MS = 10_000;
 
 /** Builds all chosen mutants into one copy of `dist`. Then activates each mutant and runs the tests of its part that reach it, up to the first failure. */
-export async function runMutants({ parts, folder, jobs, choose, onVerdict }: RunOptions): Promise<readonly Verdict[]> {
+export async function runMutants({ parts, directory, jobs, choose, onVerdict }: RunOptions): Promise<readonly Verdict[]> {
   const candidates: Candidate[] = [];
   const sources = new Map<string, string>();
   for (const part of parts) {
@@ -66,45 +66,45 @@ export async function runMutants({ parts, folder, jobs, choose, onVerdict }: Run
     const mutants = files.flatMap((file) => findMutants(sources.get(file) as string, file));
     for (const mutant of choose(mutants, part)) candidates.push({ part, mutant, number: candidates.length });
   }
-  build(candidates, sources, folder);
+  build(candidates, sources, directory);
   const tests = new Map<string, TestFile>();
   const names = [...new Set(candidates.flatMap(({ part }) => part.tests))];
-  await inParallel(names, jobs, async (name, slot) => void tests.set(name, await measure(name, folder, slot)));
+  await inParallel(names, jobs, async (name, slot) => void tests.set(name, await measure(name, directory, slot)));
   const verdicts: Verdict[] = [];
   await inParallel(candidates, jobs, async ({ part, mutant, number }, slot) => {
     const reaching = part.tests
       .map((name) => tests.get(name) as TestFile)
       .filter(({ reaches }) => reaches.has(number))
       .sort((a, b) => a.ms - b.ms);
-    const verdict = { part: part.name, mutant, ...(await judge(number, reaching, folder, slot)) };
+    const verdict = { part: part.name, mutant, ...(await judge(number, reaching, directory, slot)) };
     verdicts[number] = verdict;
     onVerdict(verdict);
   });
   return verdicts;
 }
 
-async function judge(number: number, tests: readonly TestFile[], folder: string, slot: number): Promise<Pick<Verdict, "fate" | "by">> {
+async function judge(number: number, tests: readonly TestFile[], directory: string, slot: number): Promise<Pick<Verdict, "fate" | "by">> {
   if (tests.length === 0) return { fate: "uncovered", by: null };
   for (const { path, ms } of tests) {
-    const { passed, timedOut } = await runTest(path, { NEXTVLAD_MUTANT: String(number) }, PATIENCE * ms + PATIENCE_MS, folder, slot);
+    const { passed, timedOut } = await runTest(path, { NEXTVLAD_MUTANT: String(number) }, PATIENCE * ms + PATIENCE_MS, directory, slot);
     if (!passed) return { fate: timedOut ? "timeout" : "killed", by: path };
   }
   return { fate: "survived", by: null };
 }
 
 /** Copies `dist` and recompiles the mutated files, each with all of its mutants. */
-function build(candidates: readonly Candidate[], sources: ReadonlyMap<string, string>, folder: string): void {
-  const sourceFolder = join(folder, "instrumented");
-  for (const name of ["src", "test", "instrumented"]) rmSync(join(folder, name), { recursive: true, force: true });
-  for (const name of ["src", "test"]) cpSync(join("dist", name), join(folder, name), { recursive: true });
+function build(candidates: readonly Candidate[], sources: ReadonlyMap<string, string>, directory: string): void {
+  const sourceDirectory = join(directory, "instrumented");
+  for (const name of ["src", "test", "instrumented"]) rmSync(join(directory, name), { recursive: true, force: true });
+  for (const name of ["src", "test"]) cpSync(join("dist", name), join(directory, name), { recursive: true });
   // Copy everything that a run needs, so that dist can be rebuilt during the run.
-  for (const name of ["switch.js", REPORTER]) cpSync(join("dist/scripts/mutants", name), join(folder, name));
+  for (const name of ["switch.js", REPORTER]) cpSync(join("dist/scripts/mutants", name), join(directory, name));
   const files: string[] = [];
   for (const [file, source] of sources) {
     const own = candidates.filter(({ mutant }) => mutant.file === file);
     const [first] = own;
     if (first === undefined) continue;
-    const path = join(sourceFolder, file);
+    const path = join(sourceDirectory, file);
     mkdirSync(dirname(path), { recursive: true });
     const prelude = `import { isActive as $m } from "${relative(dirname(file), "switch.js")}"; `;
     const mutants = own.map(({ mutant }) => mutant);
@@ -113,18 +113,18 @@ function build(candidates: readonly Candidate[], sources: ReadonlyMap<string, st
   }
   const flags = ["--noCheck", "--noResolve", "--target", "ES2022", "--module", "NodeNext", "--verbatimModuleSyntax", "--types", "node"];
   const compiler = resolve("node_modules/typescript/bin/tsc");
-  execFileSync(process.execPath, [compiler, "--ignoreConfig", ...flags, "--rootDir", sourceFolder, "--outDir", folder, ...files], {
+  execFileSync(process.execPath, [compiler, "--ignoreConfig", ...flags, "--rootDir", sourceDirectory, "--outDir", directory, ...files], {
     stdio: "inherit",
   });
 }
 
 /** Runs a test file without a mutant and records its duration and the mutants that it reaches. Throws BAD_USAGE if it fails. */
-async function measure(name: string, folder: string, slot: number): Promise<TestFile> {
-  const path = join(folder, "test", `${name}.test.js`);
-  const coverageFile = resolve(folder, `coverage-${slot}.txt`);
+async function measure(name: string, directory: string, slot: number): Promise<TestFile> {
+  const path = join(directory, "test", `${name}.test.js`);
+  const coverageFile = resolve(directory, `coverage-${slot}.txt`);
   writeFileSync(coverageFile, "");
   const since = performance.now();
-  const { passed, output } = await runTest(path, { NEXTVLAD_MUTANT_COVERAGE: coverageFile }, 300_000, folder, slot);
+  const { passed, output } = await runTest(path, { NEXTVLAD_MUTANT_COVERAGE: coverageFile }, 300_000, directory, slot);
   if (!passed) {
     const what = `the tests of ${name} fail without a mutant: ${output.trim()}`;
     throw new NextvladError("BAD_USAGE", what, { file: path, remedy: "fix them first" });
@@ -138,14 +138,14 @@ function runTest(
   path: string,
   variables: Readonly<Record<string, string>>,
   limitMs: number,
-  folder: string,
+  directory: string,
   slot: number,
 ): Promise<{ passed: boolean; timedOut: boolean; output: string }> {
-  // A test that is stopped early leaves temporary files; use a separate folder and empty it before each run.
-  const temporary = resolve(folder, `tmp-${slot}`);
+  // A test that is stopped early leaves temporary files; use a separate directory and empty it before each run.
+  const temporary = resolve(directory, `tmp-${slot}`);
   rmSync(temporary, { recursive: true, force: true });
   mkdirSync(temporary, { recursive: true });
-  const reporter = pathToFileURL(resolve(folder, REPORTER)).href;
+  const reporter = pathToFileURL(resolve(directory, REPORTER)).href;
   const args = ["--test-reporter", reporter, "--test-reporter-destination", "stdout", path];
   const env = { ...process.env, TMPDIR: temporary, ...variables };
   const child = spawn(process.execPath, args, { env, detached: true, stdio: ["ignore", "pipe", "pipe"] });

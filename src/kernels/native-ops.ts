@@ -1,6 +1,6 @@
 /**
  * Wrappers of the kernels in native/: their names, inputs and outputs. `cpu.ts` and `gpu.ts` decide which of them compute.
- * Symbols: F features, D = lambda F, G groups, K clusters, P = D / G. All tensors are borrowed.
+ * Symbols: F features, D = lambda F, G groups, K clusters, P = D / G. All tensors are float32 and borrowed.
  */
 import { constant } from "../runtime/constants.js";
 import { run, runMany } from "../runtime/execution.js";
@@ -105,7 +105,7 @@ export function descriptor(
   return { unit, inverse };
 }
 
-/** Returns the gradients of `descriptor`'s inputs, given that of `unit`. GPU only. */
+/** Returns the gradients of `descriptor`'s inputs, given the gradient of `unit`. GPU only. */
 export function descriptorGradient(
   dUnit: Tensor,
   { unit, inverse }: ReturnType<typeof descriptor>,
@@ -125,15 +125,15 @@ export function batchNorm(x: Tensor, { scale, shift }: Affine, epsilon: number) 
   return { y, mean, variance, inverse };
 }
 
-/** Returns the gradients of `batchNorm`'s x, scale and shift, given that of y. GPU only. */
+/** Returns the gradients of `batchNorm`'s x, scale and shift, given the gradient of y. GPU only. */
 export function batchNormGradient(dy: Tensor, x: Tensor, scale: Tensor, mean: Tensor, inverse: Tensor) {
   const [dx, dScale, dShift] = runMany("NextvladBatchNormGradient", () => [], [dy, x, scale, mean, inverse], 3) as [Tensor, Tensor, Tensor];
   return { x: dx, scale: dScale, shift: dShift };
 }
 
-/** Number of int8 terms per weight (native/byte_panels.h): 3 are as exact as a float, 2 are exact to 2^-16 of the column's largest weight, 1 to 2^-8. */
+/** Number of int8 terms per weight (native/byte_panels.h): 3 are as exact as float32; the error of 2 is 2^-16 of the column's largest weight, of 1 it is 2^-8. */
 export type Terms = 1 | 2 | 3;
-/** Terms that are as exact as a float. */
+/** Number of terms that is as exact as float32. */
 export const FLOAT_TERMS: Terms = 3;
 
 /** Weights prepared for products with bytes: int8 terms, and the factors that convert their sums to floats. */

@@ -1,3 +1,4 @@
+/** Wrappers of TensorFlow's ops: their names, attributes and inputs. Tensors are float32 unless a type is given, and are borrowed. */
 import { type Attributes, type ElementType, flag, number, run, runMany, text, typeAttribute } from "../runtime/execution.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { byteCarrier, fromFloats, fromInts, scalar } from "../runtime/transfer.js";
@@ -30,6 +31,7 @@ export function slice(x: Tensor, begin: readonly number[], size: readonly number
   return run("Slice", attributes, [x, fromInts(begin, [begin.length]), fromInts(size, [size.length])]);
 }
 
+/** Concatenates along an axis; returns a single part itself, not a copy. */
 export function concat(parts: readonly Tensor[], axis: number): Tensor {
   if (parts.length === 1) return parts[0] as Tensor;
   const attributes: Attributes = (b) => [
@@ -119,7 +121,7 @@ export function segmentSum(x: Tensor, segments: Tensor): Tensor {
   return run("SegmentSum", attributes, [x, segments]);
 }
 
-/** Rows of `x` by index: `[count(indices), columns]`. */
+/** Rows of `x` `[rows, columns]` by index (int32): `[indices, columns]`. */
 export function gatherRows(x: Tensor, indices: Tensor): Tensor {
   const attributes: Attributes = (b) => [
     typeAttribute("Tparams", "float32")(b),

@@ -6,14 +6,14 @@ import type { RaggedLayout } from "./ragged.js";
  * The computations that have a faster implementation on some device or processor. All implementations compute the same, up to rounding:
  * `reference.ts` is the definition, `cpu.ts` and `gpu.ts` are tested against it.
  *
- * Symbols are the paper's (see `model/nextvlad.ts`): F features, D = lambda F, G groups, K clusters, P = D / G.
+ * Symbols are the paper's (see `model/nextvlad.ts`): F features, D = lambda F, G groups, K clusters, P = D / G. All tensors are float32.
  * A function borrows its tensors unless it says that it takes ownership. A `backward` runs at most once; it takes ownership of the gradients that it
- * receives, and frees what its forward pass kept.
+ * receives, and frees what its forward pass saved.
  */
 export interface Kernels {
   /** Returns the features x `[frames, F]` that bytes `[frames, F] uint8` represent. */
   readonly dequantize: (bytes: Uint8Array, frames: number, quantization: Quantization) => Tensor;
-  /** Returns the same features, for products only. Takes ownership of the quantization. */
+  /** Returns the same features as a factor of products. Takes ownership of the quantization. */
   readonly features: (bytes: Uint8Array, frames: number, quantization: Quantization) => Features;
   /** Soft assignment with the batch's statistics. Takes ownership of `z` `[frames, G K]` and `alpha` `[frames, G]` (before its sigmoid). */
   readonly softAssign: (z: Tensor, alpha: Tensor, norm: Affine, layout: RaggedLayout, epsilon: number) => SoftAssignment;
@@ -22,7 +22,7 @@ export interface Kernels {
   /** The sums over each video's frames and groups of a[t, g, k] x1[t, g, p]. Takes ownership of x1 `[frames, D]`. */
   readonly vladSums: (assignment: Tensor, x1: Tensor, layout: RaggedLayout, groups: number) => VladSums;
   /**
-   * The descriptor: sums + bias and centers weighted by aSum, then each cluster's part scaled to length 1.
+   * The descriptor: sums plus the bias `[D]`, minus the centers `[K, P]`, both weighted by aSum; then each cluster's part is scaled to length 1.
    * Takes ownership of `sums` `[videos, P, K]`; `aSum` is `[videos, G K]`.
    */
   readonly descriptor: (sums: Tensor, aSum: Tensor, bias: Tensor, centers: Tensor) => Descriptor;
@@ -30,9 +30,9 @@ export interface Kernels {
   readonly batchNorm: (x: Tensor, norm: Affine, epsilon: number) => BatchNorm;
   /** `x w` of `[rows, inputs]` and `[inputs, outputs]`. */
   readonly dense: (x: Tensor, w: Tensor) => Tensor;
-  /** dx = dy w^T, of w before the update, then a step of Adam on w with the gradient x^T dy + decay w. */
+  /** Returns dx = dy w^T, of w before the update; then updates w by a step of Adam with the gradient x^T dy + decay w. */
   readonly denseWithAdam: (x: Tensor, dy: Tensor, parameter: AdamParameter, coefficients: AdamCoefficients, decay: number) => Tensor;
-  /** Prepares NeXtVLAD with frozen weights. Takes ownership of its tensors. Throws BAD_USAGE if the device has no such precision. */
+  /** Prepares NeXtVLAD with frozen weights. Takes ownership of its tensors. Throws BAD_USAGE if the device does not support the precision. */
   readonly freezeNextvlad: (weights: NextvladWeights, precision: Precision) => FrozenAggregator;
 }
 
@@ -82,7 +82,7 @@ export interface SoftAssignment extends Assignment {
 export interface VladSums {
   /** `[videos, P, K]`. */
   readonly sums: Tensor;
-  /** Returns the gradients of the assignment, in its layout, and of x1 `[frames, D]`, given that of the sums. */
+  /** Returns the gradients of the assignment, in its layout, and of x1 `[frames, D]`, given the gradient of the sums. */
   backward(dSums: Tensor): { readonly assignment: Tensor; readonly x1: Tensor };
   /** Frees what `backward` needs; for inference, which does not call `backward`. */
   dispose(): void;
@@ -91,7 +91,7 @@ export interface VladSums {
 export interface Descriptor {
   /** `[videos, P K]`, in (p, k) order. */
   readonly y: Tensor;
-  /** Returns the gradients of the inputs, given that of y. */
+  /** Returns the gradients of the inputs, given the gradient of y. */
   backward(
     dy: Tensor,
     bias: Tensor,
@@ -100,11 +100,12 @@ export interface Descriptor {
 }
 
 export interface BatchNorm {
+  /** `[rows, channels]`. */
   readonly y: Tensor;
   /** The batch's mean and biased variance, `[channels]` each. */
   readonly mean: Tensor;
   readonly variance: Tensor;
-  /** Returns the gradients of x and of the norm's parameters, given that of y, and the scale. */
+  /** Returns the gradients of x and of the norm's parameters, given the gradient of y and the scale. */
   backward(dy: Tensor, scale: Tensor): { readonly x: Tensor; readonly scale: Tensor; readonly shift: Tensor };
 }
 

@@ -12,7 +12,7 @@ export const RGB_OFFSET = Math.fround(-2);
 export const AUDIO_OFFSET = Math.fround(-2 + 4 / 512);
 
 /**
- * Returns how bytes u become features, u * scale + offset: `rgb = (u * 4/255 - 2) * eigen_param`, `audio = u * 4/255 - 2 + 4/512`
+ * Returns the scale and offset `[F] float32` that map bytes u to features u * scale + offset: `rgb = (u * 4/255 - 2) * eigen_param`, `audio = u * 4/255 - 2 + 4/512`
  * (PaddleVideo v1.5.1, models/nextvlad/nextvlad.py). The caller owns the tensors.
  */
 export function quantizationOf({ name, features }: ModalitySizes, weights: WeightStore): Quantization {

@@ -6,7 +6,7 @@ const EIGENVALUES = "use eigenvals.npy of YouTube-8M's PCA download, not its mea
 export interface EigenFactor {
   /** `[features] float32`, which weights store as eigen_param. */
   readonly factor: Float32Array;
-  /** A warning if the values do not look like a PCA's eigenvalues, else null. */
+  /** A warning if the values do not look like a PCA's eigenvalues, or null. */
   readonly warning: string | null;
 }
 
@@ -31,7 +31,7 @@ export async function readEigenFactor(path: string, features: number): Promise<E
   return { factor: Float32Array.from(values, (value) => Math.sqrt(value) + 1e-4), warning: describeAnomaly(values, path) };
 }
 
-/** A PCA's eigenvalues are positive and in descending order. */
+/** Returns a warning if the values are not positive and in descending order, as a PCA's eigenvalues are, or null. */
 function describeAnomaly(values: Float64Array, path: string): string | null {
   const rises = values.reduce((count, value, i) => count + (i > 0 && value > (values[i - 1] as number) ? 1 : 0), 0);
   const isZero = values.every((value) => value === 0);

@@ -21,7 +21,7 @@ export class FrozenNetwork {
   readonly #hiddenNorm: Affine;
   readonly #gatingNorm: Affine;
 
-  /** Throws BAD_USAGE if the device has no such precision. */
+  /** Throws BAD_USAGE if the device does not support the precision. */
   constructor(sizes: ModelSizes, dropRate: number, weights: WeightStore, kernels: Kernels, precision: Precision = "float32") {
     this.#sizes = sizes;
     this.#weights = weights;
@@ -38,7 +38,7 @@ export class FrozenNetwork {
     return [this.#hiddenNorm, this.#gatingNorm].flatMap(({ scale, shift }) => [scale, shift]);
   }
 
-  /** Returns the logits of a batch, `[videos, classes]`; the caller owns them. */
+  /** Returns the logits of a batch, `[videos, classes] float32`; the caller owns them. */
   logits(input: NetworkInput): Tensor {
     const [weights, kernels] = [this.#weights, this.#kernels];
     return tidy(() => {
@@ -60,7 +60,7 @@ export class FrozenNetwork {
     return tidy(() => toFloats(this.logits(input))).every(Number.isFinite);
   }
 
-  /** Returns the probabilities of a batch, `[videos, classes]`; the caller owns them. */
+  /** Returns the probabilities of a batch, `[videos, classes] float32`; the caller owns them. */
   probabilities(input: NetworkInput): Tensor {
     return tidy(() => sigmoid(this.logits(input)));
   }

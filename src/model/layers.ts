@@ -23,14 +23,17 @@ import type { WeightStore } from "./weights.js";
 /**
  * What a training step passes to each layer. A layer's forward takes ownership of its input, and returns its output and a `backward`. `backward` takes
  * ownership of the output's gradient and returns the input's; it runs once, reports each parameter's gradient as soon as it exists, and frees what the
- * forward pass kept.
+ * forward pass saved.
  */
 export interface TrainingContext {
   readonly weights: WeightStore;
   readonly kernels: Kernels;
   /** Takes ownership of a parameter's gradient. Called once per parameter, after the layer's last use of the parameter's value. */
   readonly onGradient: (parameter: string, gradient: Tensor) => void;
-  /** Borrows the factors of the gradient x^T dy of a matrix w; returns dy w^T, of w before any update. `trainStep` also updates w here. */
+  /**
+   * The backward pass of `dense`: borrows the factors of the gradient x^T dy of a matrix w, x `[rows, inputs]` and dy `[rows, outputs]`; returns dy w^T, of w
+   * before any update. `trainStep` also updates w here.
+   */
   readonly backwardDense: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
   /** Borrows a batch's mean and biased variance, `[channels]` each. */
   readonly onBatchStatistics: (names: BatchNormNames, mean: Tensor, variance: Tensor) => void;

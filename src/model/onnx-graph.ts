@@ -6,9 +6,9 @@ import type { ModalityName } from "./sizes.js";
 
 /** Positions of each video's frames, as names of values in the graph. */
 export interface PaddedLayout {
-  /** Index of the frame at each position of `[videos, most frames]`; 0 past a video's end. */
+  /** Index of the frame at each position of `[videos, longest]`; 0 past a video's end. */
   readonly frames: string;
-  /** 1 for a video's frames, 0 past its end, `[videos, most frames, 1]`. */
+  /** 1 for a video's frames, 0 past its end, `[videos, longest, 1]`. */
   readonly mask: string;
 }
 
@@ -62,7 +62,7 @@ export class OnnxGraph {
     return this.add(`${path}/features`, "Mul", [centered, "eigen_param"]);
   }
 
-  /** Pads `[frames, G width]` of all videos to `[videos, most frames * G, width]`; with `mask`, padding is 0. */
+  /** Pads `[frames, G width]` of all videos to `[videos, longest * G, width]`; with `mask`, padding is 0. */
   addPadding(output: string, x: string, layout: PaddedLayout, width: number, { mask }: { readonly mask: boolean }): string {
     const gathered = this.add(`${output}/gathered`, "Gather", [x, layout.frames]);
     const masked = mask ? this.add(`${output}/masked`, "Mul", [gathered, layout.mask]) : gathered;

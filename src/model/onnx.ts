@@ -25,8 +25,8 @@ export interface OnnxOptions {
 
 /**
  * Returns the frozen network as an ONNX graph. Inputs: `rgb` `[frames, 1024]` and `audio` `[frames, 128]` uint8, the concatenated frames of all videos, and
- * `frame_counts` `[videos] int64`. Output: `probabilities` `[videos, classes] float32`. The parameters are unchanged initializers under Paddle's names. There
- * is no loop and no branch: the first `maxFrames` frames of each video are gathered into `[videos, most frames]`, and padding has weight 0.
+ * `frame_counts` `[videos] int64`. Output: `probabilities` `[videos, classes] float32`. The parameters are unchanged initializers under Paddle's names. The
+ * graph has no loops or branches: it gathers the first `maxFrames` frames of each video into `[videos, longest]`, and gives padding a weight of 0.
  */
 export function buildOnnxModel({ sizes, dropRate, maxFrames, weights, version }: OnnxOptions): OnnxModel {
   const graph = new OnnxGraph();
@@ -83,12 +83,12 @@ function addNetwork(graph: OnnxGraph, sizes: ModelSizes, dropRate: number, maxFr
 function addLayout(graph: OnnxGraph, maxFrames: number): PaddedLayout {
   const [zero, one, lastAxis] = [graph.int(0), graph.int(1), graph.ints(-1)];
   const used = graph.add("layout/used_frames", "Min", [FRAME_COUNTS, graph.int(maxFrames)]);
-  const most = graph.add("layout/most_frames", "ReduceMax", [used], { keepdims: { int: 0 } });
-  const places = graph.add("layout/places", "Range", [zero, most, one]);
+  const longest = graph.add("layout/longest", "ReduceMax", [used], { keepdims: { int: 0 } });
+  const positions = graph.add("layout/positions", "Range", [zero, longest, one]);
   const ends = graph.add("layout/ends", "CumSum", [FRAME_COUNTS, zero]);
   const starts = graph.add("layout/starts", "Unsqueeze", [graph.add("layout/first_frames", "Sub", [ends, FRAME_COUNTS]), lastAxis]);
-  const inside = graph.add("layout/inside", "Less", [places, graph.add("layout/counts", "Unsqueeze", [used, lastAxis])]);
-  const frames = graph.add("layout/frames", "Where", [inside, graph.add("layout/unbounded", "Add", [starts, places]), zero]);
+  const inside = graph.add("layout/inside", "Less", [positions, graph.add("layout/counts", "Unsqueeze", [used, lastAxis])]);
+  const frames = graph.add("layout/frames", "Where", [inside, graph.add("layout/unbounded", "Add", [starts, positions]), zero]);
   const weight = graph.add("layout/weight", "Cast", [inside], { to: { int: ELEMENT_TYPES.float32 } });
   return { frames, mask: graph.add("layout/mask", "Unsqueeze", [weight, lastAxis]) };
 }

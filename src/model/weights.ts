@@ -10,7 +10,7 @@ import type { BatchNormNames, Parameter } from "./parameters.js";
 /** moving = BATCH_NORM_MOMENTUM moving + (1 - BATCH_NORM_MOMENTUM) batch. */
 const BATCH_NORM_MOMENTUM = 0.9;
 
-/** All arrays of a model, on the device. */
+/** All arrays of a model, float32, on the device. */
 export class WeightStore {
   readonly table: readonly Parameter[];
   private readonly variables = new Map<string, DeviceVariable>();
@@ -24,10 +24,12 @@ export class WeightStore {
     }
   }
 
+  /** Returns a parameter's variable. Throws BAD_WEIGHTS if the name is unknown. */
   variable(name: string): DeviceVariable {
     return this.find(this.variables, name);
   }
 
+  /** Returns a parameter's entry in the table. Throws BAD_WEIGHTS if the name is unknown. */
   parameter(name: string): Parameter {
     return this.find(this.parameters, name);
   }
@@ -71,7 +73,7 @@ export class WeightStore {
     });
   }
 
-  /** Updates the moving statistics from a batch's: moving = 0.9 moving + 0.1 batch. Borrows the tensors. */
+  /** Updates the moving statistics from a batch's: moving = 0.9 moving + 0.1 batch. Borrows the tensors, `[channels]` each. */
   updateStatistics(names: BatchNormNames, mean: Tensor, variance: Tensor): void {
     this.variable(names.movingMean).blend(this.variable(names.movingVariance), { mean, variance }, BATCH_NORM_MOMENTUM);
   }

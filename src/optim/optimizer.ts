@@ -10,11 +10,14 @@ export interface UpdateStep {
 
 /** Updates a model's parameters in place, one at a time, by their gradients. */
 export interface Optimizer {
-  /** Borrows the gradient. */
+  /** Updates a parameter by its gradient, of the parameter's shape. Borrows the gradient. */
   apply(name: string, gradient: Tensor, at: UpdateStep): void;
-  /** Updates a matrix w by the gradient x^T dy + decay w, from its factors. Borrows them; returns dy w^T, of w before the update. */
+  /**
+   * Updates a matrix w by the gradient x^T dy + decay w, from its factors x `[rows, inputs]` and dy `[rows, outputs]`. Borrows them; returns dy w^T, of w before
+   * the update.
+   */
   applyProduct(name: string, x: Tensor, dy: Tensor, decay: number, at: UpdateStep): Tensor;
-  /** Returns its state, under the names that Paddle saves it with. */
+  /** Returns the optimizer's state, under Paddle's names. */
   arrays(): readonly StoredArray[];
   dispose(): void;
 }

@@ -5,7 +5,7 @@ export interface ScheduleOptions {
   readonly batch_size: number;
 }
 
-/** Returns the learning rate of step `step` from 0: learning_rate * decay^floor(step / floor(lr_boundary_examples / batch_size)) (PaddleVideo v1.5.1). */
+/** Returns the learning rate of step `step` (from 0): learning_rate * decay^floor(step / floor(lr_boundary_examples / batch_size)) (PaddleVideo v1.5.1). */
 export function learningRateAt(step: number, options: ScheduleOptions): number {
   const stepsPerDecay = Math.max(1, Math.floor(options.lr_boundary_examples / options.batch_size));
   return options.learning_rate * options.learning_rate_decay ** Math.floor(step / stepsPerDecay);
@@ -14,7 +14,7 @@ export function learningRateAt(step: number, options: ScheduleOptions): number {
 /** Below this learning rate, float32 rounds most updates to zero: Adam's update is about the rate, and a weight of 0.01 changes by 9e-10 or not at all. */
 const MIN_LEARNING_RATE = 1e-9;
 
-/** Returns a warning if the learning rate is too small to change float32 weights, else null. */
+/** Returns a warning if the learning rate is too small to change float32 weights, or null. */
 export function describeTinyRate(step: number, options: ScheduleOptions): string | null {
   const rate = learningRateAt(step, options);
   if (rate >= MIN_LEARNING_RATE) return null;

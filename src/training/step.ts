@@ -36,11 +36,11 @@ export interface Step {
   readonly acceptLoss?: ((loss: number) => boolean) | undefined;
 }
 
-/** What a step returns if `report` is set. */
+/** What a step returns if `report` is set and the loss is accepted. */
 export interface StepReport {
   /** Cross entropy summed over classes, averaged over videos. */
   readonly loss: number;
-  /** `[videos, classes]`. */
+  /** `[videos, classes]`, row by row. */
   readonly probabilities: Float32Array;
 }
 
@@ -53,7 +53,7 @@ export interface GradientSink {
 
 /**
  * Runs one forward and backward pass over a batch: updates the moving statistics, and passes each gradient to `sink` as soon as it exists. Frees its tensors.
- * Returns null if `report` is false or the loss was not accepted.
+ * Returns null if `report` is false or the loss is not accepted.
  */
 export function differentiate(
   batch: RaggedBatch,

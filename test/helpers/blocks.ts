@@ -58,7 +58,7 @@ export function copyOf(store: WeightStore): WeightStore {
 export interface BlockCase {
   readonly inputs: readonly Tensor[];
   readonly parameters: readonly string[];
-  /** Runs the block: returns its outputs, and a backward from their gradients to those of the inputs (null if an input has none). */
+  /** Runs the block: returns its outputs, and a backward from their gradients to those of the inputs (or null without one). */
   forward(
     inputs: readonly Tensor[],
     context: TrainingContext,

@@ -28,7 +28,7 @@ const rowsOf = (values: Float32Array, columns: number): Rows => {
 
 const normal = (shape: readonly number[], stream: number): Tensor => statelessNormal(shape, [5, stream]);
 
-/** a b in double. */
+/** a b in float64. */
 function product(a: Rows, b: Rows, rows: number, inner: number, columns: number): Float64Array {
   const result = new Float64Array(rows * columns);
   for (let i = 0; i < rows; i++) {
@@ -44,8 +44,7 @@ const rootMeanSquare = (values: ArrayLike<number>): number =>
   Math.sqrt(Array.from(values).reduce((sum, value) => sum + value * value, 0) / values.length);
 const errorOf = (ours: Float32Array, exact: Float64Array): number => rootMeanSquare(exact.map((value, i) => value - (ours[i] as number)));
 
-const size = (most: number): fc.Arbitrary<number> =>
-  fc.oneof(fc.integer({ min: 1, max: most }), fc.constantFrom(1, 4, 8, 15, 16, 17, 32, 33));
+const size = (max: number): fc.Arbitrary<number> => fc.oneof(fc.integer({ min: 1, max }), fc.constantFrom(1, 4, 8, 15, 16, 17, 32, 33));
 
 describe("products of bytes", () => {
   before(() => loadTensorflow(false));
@@ -68,7 +67,7 @@ describe("products of bytes", () => {
         withBias,
         exact.map((value, i) => value + (biases[i % columns] as number)),
       );
-      // Both errors are of some 1e-7 of the result; a term less would make ours a hundred times larger.
+      // Both errors are about 1e-7 of the result; with one term less, ours would be 100 times larger.
       assert.ok(ours < 2 * float, `x w: ${ours}, and ${float} by floats`);
 
       const back = product((f, t) => features32(t, f), rowsOf(toFloats(d), columns), features, frames, columns);
@@ -116,7 +115,7 @@ describe("products of bytes", () => {
           const widths = { clusters: groups * clusters, attention: groups, expansion: groups * groupSize };
           const weights = Object.entries(widths).map(([name, columns], i) => {
             const [w, bias] = [normal([features, columns], i), normal([columns], 10 + i)].map((tensor) => toFloats(tensor));
-            // Small enough that the softmax does not magnify a term's error.
+            // Small enough that the softmax does not amplify a term's error.
             const small = (w as Float32Array).map((value) => value / (20 * features));
             return { name, columns, w: small, bias: bias as Float32Array };
           });

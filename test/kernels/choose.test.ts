@@ -8,7 +8,7 @@ const HIDDEN = { inputs: 36_864, outputs: 2048 };
 const CLASSIFIER = { inputs: 2048, outputs: 3862 };
 /** AudioSet's clips and YouTube-8M's videos. */
 const CLIPS = { frames: 1280, videos: 128, expanded: 256, clusters: 64 };
-/** 128 frames a video are short still, 300 are not. */
+/** Videos of 128 frames count as short, of 300 as long. */
 const VIDEOS = { frames: 9600, videos: 32, expanded: 2048, clusters: 128 };
 
 describe("the choice of kernels", () => {

@@ -16,9 +16,9 @@ type Make = () => Tensor;
 
 interface Kernel {
   readonly outputs: number;
-  /** Inputs that it computes with. */
+  /** Valid inputs. */
   readonly inputs: readonly Make[];
-  /** An input's index, what comes instead, and what the error says of it. */
+  /** An input's index, an invalid replacement, and the expected error. */
   readonly wrong: readonly (readonly [number, Make, RegExp])[];
 }
 
@@ -33,7 +33,7 @@ const WRONG_COUNTS = (index: number): Kernel["wrong"] => [
   [index, () => scalar(3), /has shape \[\], expected \[any\]/],
 ];
 const ADAM: Make = () => ints(0, 0, 0, 0, 0);
-const BYTES: Make = () => floats(4); // 16 bytes, of which 15 serve
+const BYTES: Make = () => floats(4); // 16 bytes, of which 15 are used
 
 const KERNELS: Readonly<Record<string, Kernel>> = {
   NextvladCopy: { outputs: 1, inputs: [() => floats(2, 3)], wrong: [] },

@@ -113,7 +113,7 @@ function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
   };
 }
 
-/** A cluster that hardly any frame is assigned to: x / sqrt(sum of x^2 + 1e-12), at lengths where the epsilon counts. */
+/** A nearly empty cluster: x / sqrt(sum of x^2 + 1e-12), at lengths where the epsilon matters. */
 function checkShortDescriptors(kernels: Kernels): void {
   const [first, second] = [3e-7, 4e-7];
   const zeros = tf.zeros([1, G * K]);
@@ -125,7 +125,7 @@ function checkShortDescriptors(kernels: Kernels): void {
   const length = Math.sqrt(first ** 2 + second ** 2 + 1e-12);
   for (const [i, value] of y.entries()) {
     const expected = (i < K ? first : i < 2 * K ? second : 0) / length;
-    // float32 rounding of a handful of operations.
+    // float32 rounding of a few operations.
     assert.ok(Math.abs(value - expected) < 1e-5, `at ${i}: ${value}, expected ${expected}`);
   }
 }

@@ -8,8 +8,8 @@ import { scalar, toFloats } from "../../src/runtime/transfer.js";
 import { DeviceVariable } from "../../src/runtime/variables.js";
 
 /** Sizes around the edges of tiles (16 or 64 columns, 4 or 6 rows or examples, blocks of 128 rows) and vectors (8 or 16). */
-const size = (most: number): fc.Arbitrary<number> =>
-  fc.oneof(fc.integer({ min: 1, max: most }), fc.constantFrom(1, 4, 6, 7, 8, 15, 16, 17, 63, 64, 65, 128, 129));
+const size = (max: number): fc.Arbitrary<number> =>
+  fc.oneof(fc.integer({ min: 1, max }), fc.constantFrom(1, 4, 6, 7, 8, 15, 16, 17, 63, 64, 65, 128, 129));
 
 const normal = (shape: readonly number[], stream: number): Tensor => statelessNormal(shape, [11, stream]);
 
@@ -21,7 +21,7 @@ function assertClose(ours: Float32Array, theirs: Float32Array, terms: number): v
     assert.ok(Math.abs(value - (theirs[i] as number)) < bound * Math.max(1, Math.abs(value)), `at ${i}: ${value} and ${theirs[i]}`);
 }
 
-describe("the kernels of native/ against TensorFlow's own", () => {
+describe("the kernels of native/ compared with TensorFlow's", () => {
   before(() => loadTensorflow(false));
 
   test("a product of few rows and a matrix, of any size", () => {
@@ -45,7 +45,7 @@ describe("the kernels of native/ against TensorFlow's own", () => {
         const [ours, theirs] = [made(), made()];
         tidy(() => {
           const [x, dy] = [normal([examples, rows], 3), normal([examples, columns], 4)];
-          // A second moment near zero would magnify the last digit a thousandfold.
+          // A second moment near zero would amplify rounding by a factor of 1000.
           const values = [
             normal([rows, columns], 5),
             normal([rows, columns], 6),

@@ -101,11 +101,11 @@ function netvladInLoops(modality: ModalitySizes, store: WeightStore, frozen: boo
 
 function assertClose(found: Float32Array, expected: readonly number[], tolerance: number): void {
   assert.equal(found.length, expected.length);
-  const largest = found.reduce((most, value, i) => Math.max(most, Math.abs(value - (expected[i] as number))), 0);
+  const largest = found.reduce((max, value, i) => Math.max(max, Math.abs(value - (expected[i] as number))), 0);
   assert.ok(largest < tolerance, `largest difference ${largest}`);
 }
 
-/** NetVLAD in tfjs's operations, which its tape differentiates; each video is computed on its own. */
+/** NetVLAD in tfjs's operations, which its tape differentiates; each video is computed separately. */
 function netvladOnTape(tf: FullTfjs, modality: ModalitySizes, store: WeightStore, parameters: ReadonlyMap<string, Tensor>): Tensor {
   const { features: F, clusters: K } = modality;
   const names = netvladNames(modality.name);
@@ -125,7 +125,7 @@ function netvladOnTape(tf: FullTfjs, modality: ModalitySizes, store: WeightStore
 
 const IGNORE: Omit<TrainingContext, "weights" | "kernels"> = {
   onGradient: () => undefined,
-  backwardDense: () => assert.fail("no dense layer is here"),
+  backwardDense: () => assert.fail("unexpected dense layer"),
   onBatchStatistics: () => undefined,
 };
 

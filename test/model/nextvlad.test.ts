@@ -21,7 +21,7 @@ import { type FullTfjs, loadForTests, loadFullTfjs } from "../helpers/device.js"
 import { referenceBatchNorm } from "../helpers/tape.js";
 
 /** Sizes around the edges of warps (32) and chunks of rows (512). */
-const size = (most: number): fc.Arbitrary<number> => fc.oneof(fc.integer({ min: 1, max: most }), fc.constantFrom(1, 31, 32, 33, 64, 128));
+const size = (max: number): fc.Arbitrary<number> => fc.oneof(fc.integer({ min: 1, max }), fc.constantFrom(1, 31, 32, 33, 64, 128));
 
 function assertClose(ours: ReadonlyMap<string, Float32Array>, theirs: ReadonlyMap<string, Float32Array>, tolerance: number): void {
   assert.deepEqual([...ours.keys()].sort(), [...theirs.keys()].sort());
@@ -34,7 +34,7 @@ function assertClose(ours: ReadonlyMap<string, Float32Array>, theirs: ReadonlyMa
   }
 }
 
-/** What `work` puts into the map, and all gradients and statistics that it reports. */
+/** Returns the tensors that `work` puts into the map, and all gradients and statistics that it reports. */
 function collect(
   weights: WeightStore,
   kernels: Kernels,
@@ -47,7 +47,7 @@ function collect(
         weights,
         kernels,
         onGradient: (name, gradient) => void found.set(name, toFloats(gradient)),
-        backwardDense: () => assert.fail("no dense layer is here"),
+        backwardDense: () => assert.fail("unexpected dense layer"),
         onBatchStatistics: ({ movingMean, movingVariance }, mean, variance) => {
           found.set(movingMean, toFloats(mean));
           found.set(movingVariance, toFloats(variance));
@@ -95,7 +95,7 @@ const SIZES: fc.Arbitrary<ModelSizes> = fc
   .record({
     model: fc.constantFrom("NEXTVLAD", "NEXTVLAD", "NETVLAD"),
     classes: fc.constant(5),
-    // With 640, a thread of a GPU has as many values as it may have registers.
+    // With 640, a GPU thread has as many values as registers.
     clusters: fc.oneof(
       { weight: 9, arbitrary: size(140).map((clusters) => Math.max(2, clusters)) },
       { weight: 1, arbitrary: fc.constant(640) },
@@ -108,11 +108,11 @@ const SIZES: fc.Arbitrary<ModelSizes> = fc
     audioFeatures: fc.constant(4),
   })
   .map((sizes) => (sizes.model === "NETVLAD" ? { ...sizes, groups: 1, expansion: 1 } : sizes));
-/** At least four videos, of three frames: with fewer, the batch norms leave hardly a gradient but rounding. */
+/** At least four videos, of three frames: with fewer, the gradient through the batch norms is mostly rounding error. */
 const COUNTS = fc.array(fc.integer({ min: 3, max: 60 }), { minLength: 4, maxLength: 8 });
 const bytesOf = (count: number): Uint8Array => Uint8Array.from({ length: count }, (_, i) => (i * 97 + Math.floor(i / 7) * 13) % 256);
 
-/** The definition, in tfjs's own operations and the paper's symbols: nothing is folded, and each video is computed on its own. */
+/** The definition, in tfjs's operations and the paper's symbols: nothing is folded, and each video is computed separately. */
 function defineNextVlad(tf: FullTfjs, x: Tensor, frameCounts: readonly number[], parameters: ReadonlyMap<string, Tensor>): Tensor {
   const { groups: G, clusters: K } = SMALL;
   const { groupSize: P } = RGB;
@@ -227,7 +227,7 @@ describe("our kernels against the reference kernels", () => {
           });
         const ours = compute(ownKernels());
         const theirs = compute(REFERENCE);
-        // The gradient through two batch norms magnifies rounding: to 5e-4 of a gradient's norm at most, in 180 draws on a CPU.
+        // The gradient through two batch norms amplifies rounding: to 5e-4 of a gradient's norm at most, in 180 draws on a CPU.
         assertClose(ours, theirs, 5e-3);
         store.dispose();
       }),
@@ -236,7 +236,7 @@ describe("our kernels against the reference kernels", () => {
   });
 
   test("batch norms of any size and mean equal double precision", () => {
-    // TensorFlow's own, which serves on a CPU, loses digits to a mean far from zero.
+    // TensorFlow's batch norm, which the CPU uses, loses digits if the mean is far from zero.
     const cases = fc.tuple(
       fc.integer({ min: 8, max: 1500 }),
       size(200),
@@ -306,7 +306,7 @@ describe("our kernels against the reference kernels", () => {
       return values;
     }) as [Float32Array, Float32Array, Float32Array];
     const errorOf = (values: Float32Array): number => Math.max(...values.map((value, i) => Math.abs(value - (exact[i] as number))));
-    // Weights hold 2^-16 and 2^-8 of their column's largest value; the batch norms of three videos magnify that a little.
+    // Weights are exact to 2^-16 and 2^-8 of their column's largest value; the batch norms of three videos amplify the error a little.
     assert.ok(errorOf(int16) > 0 && errorOf(int16) < 1e-3, `int16: ${errorOf(int16)}`);
     assert.ok(errorOf(int8) > 10 * errorOf(int16) && errorOf(int8) < 0.1, `int8: ${errorOf(int8)}`);
     store.dispose();

@@ -85,7 +85,7 @@ function assertClose(found: ArrayLike<number>, expected: ArrayLike<number>): voi
   }
 }
 
-/** Weights of a spread that leaves no part of the network idle. */
+/** Weights of a variance at which every part of the network affects the output. */
 function drawWeights(sizes: ModelSizes, seed: number): Weights {
   const random = createRandom(seed, "digits");
   const draw = (): number => random.below(2001) / 1000 - 1;

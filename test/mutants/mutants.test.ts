@@ -62,16 +62,16 @@ describe("mutants", () => {
     ]);
   });
 
-  test("of the schedule are killed by its tests, and live without them", async (t) => {
-    const folder = "dist/mutants-of-the-test";
-    t.after(() => rmSync(folder, { recursive: true, force: true }));
+  test("of the schedule are killed by its tests, and uncovered without them", async (t) => {
+    const directory = "dist/mutants-of-the-test";
+    t.after(() => rmSync(directory, { recursive: true, force: true }));
     const schedule = PARTS.find(({ name }) => name === "schedule") as Part;
     // The tests of the schedule do not run this file.
     const parts = [
       { ...schedule, name: "unwatched", sources: ["base/interval"], tests: ["optim/schedule"] },
       { ...schedule, sources: ["optim/schedule"], tests: ["optim/schedule"] },
     ];
-    const verdicts = await runMutants({ parts, folder, jobs: 2, choose: (mutants) => sample(mutants, 2), onVerdict: () => undefined });
+    const verdicts = await runMutants({ parts, directory, jobs: 2, choose: (mutants) => sample(mutants, 2), onVerdict: () => undefined });
     assert.deepEqual(
       verdicts.map(({ part, fate, by }) => [part, fate, by?.endsWith("optim/schedule.test.js") ?? null]),
       [

@@ -81,7 +81,7 @@ function compare(
   check(columnSums, vector(`${prefix}${name}/colsum`).values);
 }
 
-describe("the network against Paddle 2.6.2's own numbers", () => {
+describe("the network compared with Paddle 2.6.2's results", () => {
   before(() => loadForTests());
 
   for (const [rate, name] of [

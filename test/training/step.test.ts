@@ -48,12 +48,12 @@ describe("a training step", () => {
   });
   after(() => store.dispose());
 
-  for (const [streams, sizes] of [
-    ["both streams", SMALL],
+  for (const [modalities, sizes] of [
+    ["both modalities", SMALL],
     ["rgb only", { ...SMALL, audioFeatures: 0 }],
     ["audio only", { ...SMALL, rgbFeatures: 0 }],
   ] as const) {
-    test(`gradients predict how the loss changes along them, with ${streams}`, () => {
+    test(`gradients predict how the loss changes along them, with ${modalities}`, () => {
       const trained = randomStore(sizes);
       const videos = batch([3, 9, 1, 4]);
       const given = {
@@ -110,7 +110,7 @@ describe("a training step", () => {
     adam.dispose();
   });
 
-  test("frees each tensor as soon as it is dead", () => {
+  test("frees each tensor after its last use", () => {
     const countAlive = (kernels: Kernels): number[] => {
       const before = countTensors();
       const alive = new Map<string, number>();
@@ -171,13 +171,13 @@ describe("a training step", () => {
       ];
       assert.equal(plain.size, parameterTable(SMALL).filter(({ trained }) => trained).length);
       for (const [name, before] of plain) {
-        const penalised = decayed.get(name) as Float32Array;
+        const penalized = decayed.get(name) as Float32Array;
         if (name !== "logits_clf_weights" && name !== "logits_clf_bias") {
-          assert.deepEqual(penalised, before, name);
+          assert.deepEqual(penalized, before, name);
           continue;
         }
         for (const [i, weight] of store.variable(name).download().entries()) {
-          const added = ((penalised[i] as number) - (before[i] as number)) / 0.1;
+          const added = ((penalized[i] as number) - (before[i] as number)) / 0.1;
           // Weights and gradients are about 1, so this allows a few float32 roundings.
           assert.ok(Math.abs(added - l2Penalty * weight) < 1e-5, `${name}, value ${i}: ${added} for the weight ${weight}`);
         }
@@ -185,7 +185,7 @@ describe("a training step", () => {
     });
   }
 
-  test("scales each gradient whose norm exceeds gradient_clip down to it, and leaves the others and every gradient without a clip", () => {
+  test("scales a gradient down to gradient_clip if its norm exceeds it, and changes no other gradient", () => {
     const whole = gradients(store);
     const norms = new Map([...whole].map(([name, gradient]) => [name, Math.hypot(...gradient)]));
     const sorted = [...norms.values()].sort((a, b) => a - b);
@@ -207,7 +207,7 @@ describe("a training step", () => {
     }
   });
 
-  test("chooses the kernel of each layer by the sizes of its product, and the Adam step in one pass where the choice is that", (t) => {
+  test("selects each layer's kernel by the sizes of its product, and the one-pass Adam step where the choice says so", (t) => {
     if (runtime().device.kind === "gpu") return t.skip("the one-pass Adam step is for the CPU");
     const [products, steps, sums]: [number[][], number[][], number[][]] = [[], [], []];
     const trained = copyOf(store);
@@ -264,7 +264,7 @@ describe("a training step", () => {
         { step: 0, learningRate: 1e-3, report: false },
       );
       adam.dispose();
-      assert.equal(countTensors(), before, "tensors of the optimizer are left");
+      assert.equal(countTensors(), before, "the optimizer leaks tensors");
       const weights = trained.variable("hidden1_fc_weights").download();
       trained.dispose();
       return weights;
@@ -304,12 +304,12 @@ describe("a training step", () => {
     // Three steps of 1e-3 change a weight by at most 3e-3. If a gradient is only rounding error, its sign, and so Adam's step, is arbitrary.
     assert.ok((differences[Math.floor(differences.length * 0.99)] as number) < 1e-6);
     assert.notDeepEqual(fused.get("hidden1_fc_weights"), store.variable("hidden1_fc_weights").download());
-    for (const made of [one, other, adam, otherAdam]) made.dispose();
+    for (const disposable of [one, other, adam, otherAdam]) disposable.dispose();
   });
 
   test("has no effect if the loss is not accepted", () => {
-    const arrays = (made: WeightStore, adam: Adam) =>
-      new Map([...made.arrays(), ...adam.arrays()].map((array) => [array.name, array.download()]));
+    const arrays = (trained: WeightStore, adam: Adam) =>
+      new Map([...trained.arrays(), ...adam.arrays()].map((array) => [array.name, array.download()]));
     const [one, other] = [copyOf(store), copyOf(store)];
     const [adam, otherAdam] = [new Adam(one, options.kernels), new Adam(other, options.kernels)];
     const step = (trained: WeightStore, by: Adam, number: number, acceptLoss?: (loss: number) => boolean) =>
@@ -336,7 +336,7 @@ describe("a training step", () => {
     bias.upload(whole);
     assert.deepEqual(step(one, adam, 2, Number.isFinite), step(other, otherAdam, 2));
     assert.deepEqual(arrays(one, adam), arrays(other, otherAdam));
-    for (const made of [one, other, adam, otherAdam]) made.dispose();
+    for (const disposable of [one, other, adam, otherAdam]) disposable.dispose();
   });
 
   test("keeps only the result of a prediction, outside of any scope", () => {
