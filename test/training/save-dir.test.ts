@@ -35,7 +35,10 @@ describe("checkSaveDir", () => {
     const config = join(saveDir, "config.yaml");
     const start = async (overwrite = false) => check(await options({ saveDir, overwrite }));
     const own = formatConfig(configWith());
-    for (const text of ["# mine\nMODEL:\n  num_classes: 7\n", `${own}# kept\n`, own.replaceAll(/ *#.*\n/g, ""), "not: a config\n", ""]) {
+    const edited = own.replace("num_classes: 7", "num_classes:  7");
+    assert.notEqual(edited, own);
+    const foreign = ["# mine\nMODEL:\n  num_classes: 7\n", `${own}# kept\n`, own.replaceAll(/ *#.*\n/g, ""), edited, "not: a config\n", ""];
+    for (const text of foreign) {
       writeFileSync(config, text);
       const error = await failsWith(start(), "FILE_UNWRITABLE", { file: config });
       assert.match(error.message, /the file already exists\. Use another path, or replace it with --overwrite/);
