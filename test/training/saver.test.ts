@@ -10,6 +10,7 @@ import { chooseKernels } from "../../src/kernels/choose.js";
 import { CLASSIFIER_BIAS } from "../../src/model/parameters.js";
 import type { WeightStore } from "../../src/model/weights.js";
 import { Adam } from "../../src/optim/adam.js";
+import { countTensors } from "../../src/runtime/constants.js";
 import { isSaveDue, Saver, type SaverOptions } from "../../src/training/saver.js";
 import { randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
@@ -90,8 +91,9 @@ describe("Saver", () => {
   });
 
   test("saves the state as it is once the previous snapshot is written, and no state twice", async (t) => {
-    const { saver, state, save, pathAt, snapshots } = await prepare(t);
+    const { saver, state, save, pathAt, snapshots, log } = await prepare(t);
     await save(1);
+    const tensors = countTensors();
     const second = save(5);
     assert.ok(!existsSync(pathAt(1)));
     state.run = stateAt(2);
@@ -100,6 +102,8 @@ describe("Saver", () => {
     await save(2);
     await saver.flush();
     assert.deepEqual(snapshots().sort(), ["NEXTVLAD_step1", "NEXTVLAD_step2"]);
+    assert.equal(log().match(/snapshot: /g)?.length, 2);
+    assert.equal(countTensors(), tensors, "tensors are left behind");
   });
 
   test("the snapshot that the run resumed from counts as saved only if it is in the save-dir", async (t) => {
