@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -21,13 +22,16 @@ __attribute__((constructor)) static void apply_log_level() {
 
 // By default, glibc returns every large buffer to the system after each kernel, and the next kernel faults in zeroed pages of 4 KiB: 60,000 page faults per
 // training step. Allocating large buffers from the heap, which keeps its memory, with huge pages for its first part, leaves 4,000. The reserve is only address
-// space: memory is allocated on first use.
+// space: memory is allocated on first use. If the address space is limited (ulimit -v), there is no reserve: with 12 GB it left too little for V8's threads, which
+// abort the process.
 __attribute__((constructor)) static void keep_buffers() {
   constexpr size_t kReserveBytes = size_t{8} << 30;
   constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, -1);  // never
   mallopt(M_TOP_PAD, 64 << 20);
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY) return;
   void* reserve = std::malloc(kReserveBytes);
   if (reserve == nullptr) return;
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(reserve) + kHugePage - 1) & ~(kHugePage - 1);
