@@ -34,7 +34,7 @@ export function isRunning(identity: ProcessIdentity): boolean | null {
   return readStartTicks(identity.pid) === identity.startTicks;
 }
 
-/** Returns the start time of the process that has this ID now, in milliseconds since 1970, accurate to about a second; null if there is none. */
+/** Returns the start time of the process that has this ID now, in milliseconds since 1970, accurate to about a second, or null. */
 export function startTimeMs(pid: number): number | null {
   const ticks = readStartTicks(pid);
   if (ticks === null) return null;

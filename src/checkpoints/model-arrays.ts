@@ -35,7 +35,7 @@ function aggregatorArrays(model: ModelName) {
 }
 
 /**
- * Returns the model whose aggregator has arrays of these names; null if there is none. If several models share all names that are present, it is the model
+ * Returns the model whose aggregator has arrays of these names, or null. If several models share all names that are present, it is the model
  * that lacks the fewest.
  */
 export function modelOf(names: Iterable<string>): ModelName | null {

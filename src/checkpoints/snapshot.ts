@@ -170,7 +170,7 @@ export async function removeSnapshots(saveDir: string, names: readonly string[])
   for (const name of names) await removeDirectory(join(saveDir, name));
 }
 
-/** The newest valid snapshot (null if there is none), and the corrupt ones that are newer, with their errors. */
+/** The newest valid snapshot (or null), and the corrupt ones that are newer, with their errors. */
 export interface NewestSnapshot {
   readonly path: string | null;
   readonly skipped: readonly { readonly name: string; readonly error: NextvladError }[];
@@ -216,7 +216,7 @@ export async function suggestEarlierSnapshot(error: NextvladError, snapshot: str
   return new NextvladError(code, what, { ...details, remedy }, cause);
 }
 
-/** Returns the newest snapshot in the same save-dir with fewer steps, valid files and finite weights; null if there is none. */
+/** Returns the newest snapshot in the same save-dir with fewer steps, valid files and finite weights, or null. */
 async function findEarlierFinite(snapshot: string): Promise<string | null> {
   const saveDir = dirname(snapshot);
   const limit = (await readSnapshotState(snapshot).catch(() => null))?.step ?? Number.POSITIVE_INFINITY;

@@ -36,7 +36,7 @@ export interface ConversionResult {
   readonly cutVideos: number;
   /** Videos with segment labels, which are not converted. */
   readonly segmentedVideos: number;
-  /** Describes the first record that lacks one of the named feature lists, with the lists that it has; null if there is none. */
+  /** Describes the first record that lacks one of the named feature lists, with the lists that it has, or null. */
   readonly missingList: string | null;
   /** Number of videos whose ID, from MediaPipe's keys, an earlier video in the shard has too. */
   readonly repeatedIds: number;

@@ -102,7 +102,7 @@ async function assertReplaceableList(path: string, outputs: readonly string[]): 
   });
 }
 
-/** Returns the identity of an existing file, independent of path and links; null if there is none. */
+/** Returns the identity of an existing file, independent of path and links, or null. */
 export async function identify(path: string): Promise<string | null> {
   const found = await stat(path, { bigint: true }).catch(() => null);
   return found === null ? null : `${found.dev}:${found.ino}`;

@@ -42,7 +42,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const { log } = options.telemetry;
   const resumed = await readResumedRun(config, options);
   const conflictingSnapshots = await checkSaveDir(config, resumed?.run ?? null, options);
-  const shards = checkShards(options.shards, resumed?.run ?? null);
+  const shards = fingerprintShards(options.shards, resumed?.run ?? null);
   const { device, kernels } = await startRuntime({ config, section: "TRAIN", batchSize: TRAIN.batch_size }, log);
   const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
   if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, writtenBy);
@@ -68,7 +68,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
 }
 
 /** Returns what identifies the shards in snapshots. Throws BAD_CONFIG if a run resumes within an epoch with other shards than it started with. */
-function checkShards(shards: readonly Shard[], run: RunState | null): ListFingerprint {
+function fingerprintShards(shards: readonly Shard[], run: RunState | null): ListFingerprint {
   if (run === null || run.step_in_epoch === 0) return { ...fingerprintList(shards), first_corrupt: [] };
   const { shards: saved } = run;
   if (saved !== null) assertSameShards(shards, saved);

@@ -122,7 +122,7 @@ class PendingStatistics {
   }
 }
 
-/** Returns an `backwardDense` that computes x^T dy and passes it to `onGradient`. */
+/** Returns a `backwardDense` that computes x^T dy and passes it to `onGradient`. */
 export function materializeGradient(weights: WeightStore, onGradient: GradientSink["gradient"]): TrainingContext["backwardDense"] {
   return (name, x, dy) => {
     const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
