@@ -41,13 +41,23 @@ packages_want=$(digest npm-shrinkwrap.json)
 native=.native/$device
 native_stamp=$native/.complete
 native_want=$(digest "scripts/tensorflow/$device.txt" scripts/tensorflow/unpack.py)
-binding=$native/tfjs_binding.node
 binding_stamp=$native/.binding
-# native/ is compiled for the processor of this machine, so a different one recompiles it.
-processor=$(grep -m1 ^flags /proc/cpuinfo | sha256sum | cut -c1-16)
-binding_want="$native_want $packages_want $processor $(digest scripts/setup.sh scripts/tensorflow/*.cc native/*.* native/gpu/*)"
+# The CPU kernels are compiled once for each level of processors, and src/runtime/processor.ts chooses a build when they are loaded, so that this directory works
+# on any x86-64 machine. scripts/tensorflow/processor.cc tests for the features that these flags allow; -mtune selects no instructions.
+levels=(avx512vnni avx512 avxvnni avx2 v2)
+declare -A level_flags
+level_flags[v2]="-msse4.2 -mpopcnt"
+level_flags[avx2]="-mavx2 -mfma -mtune=haswell"
+level_flags[avxvnni]="${level_flags[avx2]} -mavxvnni"
+level_flags[avx512]="-mavx2 -mfma -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mtune=icelake-server"
+level_flags[avx512vnni]="${level_flags[avx512]} -mavx512vnni"
+binding_want="$native_want $packages_want $(digest scripts/setup.sh scripts/tensorflow/*.cc native/*.* native/gpu/*)"
 have() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
-bound() { have "$binding_stamp" "$binding_want" && [ -f "$binding" ] && [ -f "$native/mute.node" ] && [ -f "$native/kernels.node" ]; }
+bound() {
+  local name
+  have "$binding_stamp" "$binding_want" || return 1
+  for name in tfjs_binding mute processor "${levels[@]/#/kernels-}"; do [ -f "$native/$name.node" ] || return 1; done
+}
 
 if ! have "$native_stamp" "$native_want"; then
   command -v "$python" >/dev/null 2>&1 || problems+=("$python is missing: it downloads TensorFlow (apt-get install python3 python3-pip)")
@@ -91,46 +101,46 @@ if ! bound; then
   tfjs=$(node -p 'path.dirname(require.resolve("@tensorflow/tfjs-node-gpu/package.json"))') &&
     node_api=$(node -p 'require("node-api-headers").include_dir') ||
     fail "npm packages are missing: reinstall nextvlad (npm i -g --ignore-scripts nextvlad-*.tgz)"
+  # g++ 10 and older do not know AVX-VNNI: that level then computes as avx2 does.
+  g++ -mavxvnni -fsyntax-only -x c++ /dev/null 2>/dev/null || level_flags[avxvnni]=${level_flags[avx2]}
   objects=$(mktemp -d "$native/objects.XXXXXX")
   trap 'rm -rf "$objects"' EXIT
-  # compile SOURCE: compiles one object. The kernels are compiled for this processor. Files that include TensorFlow's C++ headers are not, because their Eigen
-  # does not compile with AVX512-FP16. Those headers take most of the time, and only the GPU build needs them.
-  compile() {
-    local source=$1 flags="-O2"
-    case $source in native/*.cc) [[ $source == native/gpu/* ]] || flags="-O3 -march=native -fopenmp-simd -fno-math-errno" ;; esac
+  jobs=()
+  add() { # add FOLDER FLAGS SOURCES: plans to compile each source to an object in FOLDER
+    local source
+    mkdir "$objects/$1"
+    for source in "${@:3}"; do jobs+=("$objects/$1/$(basename "$source" .cc).o" "$2" "$source"); done
+  }
+  compile() { # compile OBJECT FLAGS SOURCE
+    local flags=$2
     [ "$device" != gpu ] || flags+=" -DNEXTVLAD_GPU"
     # shellcheck disable=SC2086
-    g++ -std=c++17 -fPIC -w -Wno-psabi -DNAPI_VERSION=8 $flags -I "$node_api" -I "$tfjs" -I "$native/tensorflow/include" \
-      -c -o "$objects/$(printf %s "$source" | tr / _).o" "$source"
+    g++ -std=c++17 -march=x86-64 -fPIC -w -Wno-psabi -DNAPI_VERSION=8 $flags -I "$node_api" -I "$tfjs" -I "$native/tensorflow/include" -c -o "$1" "$3"
   }
-  link() { # link OUTPUT SOURCES -- LIBRARIES: links the objects of the sources to a shared library
-    local output=$1 files=()
-    shift
-    while [ "$1" != -- ]; do
-      files+=("$objects/$(printf %s "$1" | tr / _).o")
-      shift
-    done
-    shift
-    g++ -shared -o "$output" "${files[@]}" -L "$native/tensorflow" "$@"
+  link() { # link NAME OBJECTS LIBRARIES: links a shared library
+    g++ -shared -o "$native/$1" -L "$native/tensorflow" "${@:2}" || fail "cannot link $1: see the linker's message above"
   }
-  backend=("$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc)
-  # The slowest first, so that all processors finish at about the same time.
-  kernels=(native/gpu/stream.cc native/assignment.cc native/byte_products.cc)
-  for source in native/*.cc native/gpu/*.cc; do
-    case " ${kernels[*]} " in *" $source "*) ;; *) kernels+=("$source") ;; esac
-  done
-  sources=("${kernels[@]}" "${backend[@]}" scripts/tensorflow/mute.cc)
-  say "compiling ${#sources[@]} C++ files, $(nproc) at a time (25 s of CPU time, a minute or two on slow machines)"
+  # The slowest first, so that all processors finish at about the same time. Files that include TensorFlow's C++ headers are not compiled for a level, because
+  # their Eigen does not compile with AVX512-FP16. Those headers take most of the time, and only the GPU build needs them.
+  add gpu -O2 native/gpu/*.cc
+  add binding -O2 "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc
+  for level in "${levels[@]}"; do add "$level" "-O3 -fopenmp-simd -fno-math-errno ${level_flags[$level]}" native/*.cc; done
+  add loading -O2 scripts/tensorflow/mute.cc scripts/tensorflow/processor.cc
+  say "compiling $((${#jobs[@]} / 3)) C++ files, $(nproc) at a time (60 s of CPU time, a few minutes on slow machines)"
   SECONDS=0
   export -f compile
-  export native tfjs node_api objects device
-  printf '%s\0' "${sources[@]}" |
-    xargs -0 -P "$(nproc)" -n 1 bash -c 'compile "$1" || exit 255' compile || fail "cannot compile the binding: see the compiler's message above"
-  link "$native/mute.node" scripts/tensorflow/mute.cc -- || fail "cannot link mute.node: see the linker's message above"
-  link "$binding" "${backend[@]}" -- -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 \
-    -Wl,-rpath,"\$ORIGIN/tensorflow" || fail "cannot link the binding: see the linker's message above"
-  link "$native/kernels.node" "${kernels[@]}" -- -l:libtensorflow_framework.so.2 \
-    -Wl,-rpath,"\$ORIGIN/tensorflow:\$ORIGIN/nvidia/cuda_nvrtc/lib" || fail "cannot link the kernels: see the linker's message above"
+  export native tfjs node_api device
+  printf '%s\0' "${jobs[@]}" |
+    xargs -0 -P "$(nproc)" -n 3 bash -c 'compile "$@" || exit 255' compile || fail "cannot compile the binding: see the compiler's message above"
+  # Also those of older versions.
+  rm -f "$native"/*.node
+  link mute.node "$objects/loading/mute.o"
+  link processor.node "$objects/loading/processor.o"
+  link tfjs_binding.node "$objects"/binding/*.o -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow"
+  for level in "${levels[@]}"; do
+    link "kernels-$level.node" "$objects/$level"/*.o "$objects"/gpu/*.o -l:libtensorflow_framework.so.2 \
+      -Wl,-rpath,"\$ORIGIN/tensorflow:\$ORIGIN/nvidia/cuda_nvrtc/lib"
+  done
   say "compiled in $SECONDS s; testing a matrix product"
   node scripts/smoke.cjs >&2
   printf %s "$binding_want" >"$binding_stamp"

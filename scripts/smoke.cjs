@@ -1,5 +1,11 @@
 // Loads TensorFlow through the new binding and multiplies two matrices. Exits with 1 if the result is wrong.
 const standardError = require("../.native/current/mute.node");
+const level = require("../.native/current/processor.node").levels.at(-1);
+
+if (level === undefined) {
+  process.stderr.write("this processor lacks AVX, which TensorFlow requires\n");
+  process.exit(1);
+}
 
 process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
 
@@ -7,7 +13,7 @@ standardError.mute();
 let binding;
 try {
   binding = require("../.native/current/tfjs_binding.node");
-  require("../.native/current/kernels.node");
+  require(`../.native/current/kernels-${level}.node`);
 } finally {
   standardError.unmute();
 }
@@ -24,4 +30,4 @@ if (product !== 11) {
   process.stderr.write(`wrong product of [1 2] and [3 4]: expected 11, found ${product}\n`);
   process.exit(1);
 }
-process.stderr.write(`TensorFlow ${binding.TF_Version} on the ${binding.isUsingGpuDevice() ? "GPU" : "CPU"}\n`);
+process.stderr.write(`TensorFlow ${binding.TF_Version} on the ${binding.isUsingGpuDevice() ? "GPU" : "CPU"}, processor level ${level}\n`);

@@ -80,7 +80,7 @@ define(
   { name: "<path>", help: "a shard, a snapshot or other weights", parse: path },
 );
 
-define("setup", "download TensorFlow and compile the kernels; run it after installing, after an update, or on another CPU", async (flags) =>
+define("setup", "download TensorFlow and compile the kernels; run it after installing and after an update", async (flags) =>
   (await import("./commands/setup.js")).runSetup(flags),
 );
 

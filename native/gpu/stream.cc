@@ -1,5 +1,5 @@
 // Returns the CUDA stream of a kernel. TensorFlow's C API has it for plug-in devices only, so this one file uses its C++ classes. Their headers take 9 s to
-// compile, so they are used in the GPU build only (NEXTVLAD_GPU), and without -march=native: their Eigen does not compile with AVX512-FP16.
+// compile, so they are used in the GPU build only (NEXTVLAD_GPU), and not for a processor level: their Eigen does not compile with AVX512-FP16.
 #include "stream.h"
 
 #ifdef NEXTVLAD_GPU

@@ -1,7 +1,7 @@
 /**
  * Times our CPU kernels (native/) against TensorFlow's kernels at the relevant shapes, alternating between the two. src/kernels/choose.ts is based on the
  * results. Usage: node dist/scripts/bench/kernels.js [FILTER] [--rounds N]; FILTER is a part of a kernel's name. Prints a Markdown table.
- * ONEDNN_MAX_CPU_ISA=AVX2 limits TensorFlow to AVX2; native/ is compiled for the processor that set-up ran on.
+ * NEXTVLAD_ISA=avx2 limits both to AVX2.
  */
 import { parseArgs } from "node:util";
 import { fastestOnCpu, ownKernels } from "../../src/kernels/choose.js";
@@ -207,8 +207,7 @@ function measure({ kernel, shape, chosen, ours, tensorflow }: Case, rounds: numb
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { rounds: { type: "string", default: "15" } } });
 await loadTensorflow(false);
-const { vectorBits, byteInstructions } = runtime().native;
-process.stdout.write(`${vectorBits}-bit vectors, byte instructions: ${byteInstructions}\n\n`);
+process.stdout.write(`level ${runtime().device.level}\n\n`);
 process.stdout.write(
   "| kernel | shape | ours, ms | TensorFlow, ms | ratio | ours, CPU ms | TensorFlow, CPU ms | ratio | chosen |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
 );

@@ -3,9 +3,9 @@ import { type CpuChoice, cpuKernels } from "./cpu.js";
 import { GPU_KERNELS } from "./gpu.js";
 import type { Kernels } from "./types.js";
 
-/** The processor that native/ was compiled for. */
+/** The processor level that native/ computes at. */
 export interface Processor {
-  /** 512 with AVX-512, 256 with AVX2. */
+  /** 512 with AVX-512, 256 with AVX2, else 128. */
   readonly vectorBits: number;
   /** Whether one instruction multiplies 64 bytes (AVX512-VNNI). */
   readonly byteInstructions: boolean;

@@ -3,6 +3,7 @@ import nodeUtil from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { NextvladError } from "../base/errors.js";
 import { setupCommand } from "../base/package.js";
+import { chooseLevel, type Level } from "./processor.js";
 
 /** The part of tfjs that is used. */
 export type Tfjs = Pick<
@@ -47,19 +48,22 @@ export interface Device {
   /** Whether tensors are in host memory. */
   readonly inHostMemory: boolean;
   readonly reason: string;
+  /** The processor level that our CPU kernels are compiled for. */
+  readonly level: Level;
   readonly tensorflowVersion: string;
 }
 
 /** Formats the device for the log. */
-export function formatDevice({ kind, reason, tensorflowVersion }: Device): string {
-  return `computing on the ${kind.toUpperCase()} (${reason}), TensorFlow ${tensorflowVersion}`;
+export function formatDevice({ kind, reason, level, tensorflowVersion }: Device): string {
+  const device = kind === "cpu" ? `CPU at level ${level}` : "GPU";
+  return `computing on the ${device} (${reason}), TensorFlow ${tensorflowVersion}`;
 }
 
 /** The compiled library of native/. */
 interface NativeKernels {
-  /** Width in bits of the kernels' vector registers: 512 with AVX-512, 256 with AVX2. */
+  /** Width in bits of the kernels' vector registers: 512 with AVX-512, 256 with AVX2, else 128. */
   readonly vectorBits: number;
-  /** Whether the processor multiplies bytes faster than floats (AVX512-VNNI). */
+  /** Whether the kernels multiply bytes faster than floats (AVX512-VNNI). */
   readonly byteInstructions: boolean;
   /** Maximum size of what `stage` accepts. */
   readonly maxStagedBytes: number;
@@ -87,7 +91,7 @@ export function runtime(): Runtime {
 /**
  * Loads TensorFlow's library once per process, and returns the device.
  * `useGpu`: true requires a CUDA device, "auto" uses one if there is one, false hides it.
- * Throws NO_DEVICE if `useGpu` is true and there is no CUDA device, NOT_SET_UP if setup has not run.
+ * Throws NO_DEVICE if `useGpu` is true and there is no CUDA device, NOT_SET_UP if setup has not run, and what `chooseLevel` throws.
  */
 export async function loadTensorflow(useGpu: boolean | "auto"): Promise<Device> {
   if (loaded === null) loaded = await load(useGpu);
@@ -148,10 +152,10 @@ async function load(useGpu: boolean | "auto"): Promise<Runtime> {
   process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
   process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
   if (useGpu === false) process.env.CUDA_VISIBLE_DEVICES = "-1";
-  const { tf, native } = importQuietly();
+  const { tf, native, level } = importQuietly();
   native.allowTensorFloat32(false);
   const backend = tf.backend() as unknown as NodeBackend;
-  return { tf, backend, native, device: describeDevice(backend, useGpu) };
+  return { tf, backend, native, device: describeDevice(backend, useGpu, level) };
 }
 
 /** Node 23 removed the functions of `util` that tfjs-node 4.22 still calls (tfjs issue 8609). */
@@ -162,17 +166,20 @@ function restoreRemovedUtil(): void {
 }
 
 /** Loads tfjs and native/ with stderr's file descriptor muted, because loading them prints TensorFlow's banner to it. */
-function importQuietly(): Pick<Runtime, "tf" | "native"> {
+function importQuietly(): Pick<Runtime, "tf" | "native"> & Pick<Device, "level"> {
   const require = createRequire(import.meta.url);
   let standardError: { mute(): void; unmute(): void };
+  let supported: readonly Level[];
   try {
     standardError = require("../../../.native/current/mute.node");
+    supported = require("../../../.native/current/processor.node").levels;
   } catch (error) {
     throw notSetUp(error);
   }
+  const level = chooseLevel(supported, process.env);
   standardError.mute();
   try {
-    return { tf: importBackend(require), native: require("../../../.native/current/kernels.node") as NativeKernels };
+    return { tf: importBackend(require), native: require(`../../../.native/current/kernels-${level}.node`) as NativeKernels, level };
   } catch (error) {
     throw notSetUp(error);
   } finally {
@@ -218,14 +225,14 @@ function notSetUp(cause: unknown): NextvladError {
   );
 }
 
-function describeDevice(backend: NodeBackend, useGpu: boolean | "auto"): Device {
-  const tensorflowVersion = backend.binding.TF_Version;
-  if (backend.isUsingGpuDevice) return { kind: "gpu", inHostMemory: false, reason: "TensorFlow found a CUDA device", tensorflowVersion };
+function describeDevice(backend: NodeBackend, useGpu: boolean | "auto", level: Level): Device {
+  const common = { level, tensorflowVersion: backend.binding.TF_Version };
+  if (backend.isUsingGpuDevice) return { ...common, kind: "gpu", inHostMemory: false, reason: "TensorFlow found a CUDA device" };
   let reason = "TensorFlow found no CUDA device";
   if (useGpu === false) reason = "use_gpu is False";
   else if (process.env.CUDA_VISIBLE_DEVICES === "-1" || process.env.CUDA_VISIBLE_DEVICES === "")
     reason = "CUDA_VISIBLE_DEVICES hides every device";
-  return { kind: "cpu", inHostMemory: true, reason, tensorflowVersion };
+  return { ...common, kind: "cpu", inHostMemory: true, reason };
 }
 
 /** Runs `step`, then frees all tensors created in it except those in its result (a tensor, or tensors in arrays and plain objects). */

@@ -154,10 +154,11 @@ describe("the recorded run", () => {
   });
 });
 
-/** Replaces what differs between runs: numbers, the time, and the processor's reason for the device. */
+/** Replaces what differs between runs and machines: numbers, the time, and the processor level. */
 function formOf(line: string): string {
   return line
     .replaceAll("\t", " ")
+    .replace(/ at level \w+/, "")
     .replaceAll(/\d+(\.\d+)*/g, "0")
     .trimEnd();
 }

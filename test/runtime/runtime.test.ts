@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { before, describe, test } from "node:test";
 import { fromBytes, matMul } from "../../src/kernels/tensorflow-ops.js";
 import { countTensors } from "../../src/runtime/constants.js";
-import { checkThreadVariables, keep, loadTensorflow, runtime, slowPrecisionWarning, tidy } from "../../src/runtime/runtime.js";
+import { checkThreadVariables, keep, loadTensorflow, slowPrecisionWarning, tidy } from "../../src/runtime/runtime.js";
 import { scalar, toFloats } from "../../src/runtime/transfer.js";
 
 describe("the TensorFlow runtime", () => {
@@ -12,11 +11,6 @@ describe("the TensorFlow runtime", () => {
   test("requiring a GPU without one is an error", async () => {
     await assert.rejects(loadTensorflow(true), { code: "NO_DEVICE", message: /use_gpu is True/ });
     assert.equal((await loadTensorflow("auto")).kind, "cpu");
-  });
-
-  test("byteInstructions is whether /proc/cpuinfo lists AVX512-VNNI", () => {
-    const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.trim().split(" ") ?? [];
-    assert.equal(runtime().native.byteInstructions, flags.includes("avx512_vnni"));
   });
 
   test("tidy frees all tensors but those returned, in any container, or kept", () => {

@@ -41,6 +41,8 @@ const VARIABLES: Readonly<Record<string, Readonly<Record<string, string | undefi
   "CUDA_VISIBLE_DEVICES text": { CUDA_VISIBLE_DEVICES: ESCAPES },
   "TF_CPP_MIN_LOG_LEVEL 0": { TF_CPP_MIN_LOG_LEVEL: "0", TF_CPP_MAX_VLOG_LEVEL: "0" },
   "NEXTVLAD_DEBUG text": { NEXTVLAD_DEBUG: "0" },
+  "NEXTVLAD_ISA v2": { NEXTVLAD_ISA: "v2" },
+  "NEXTVLAD_ISA with escapes": { NEXTVLAD_ISA: ESCAPES },
   "a variable of 100 KB": { NEXTVLAD_X: "x".repeat(100_000) },
 };
 
@@ -57,8 +59,8 @@ export const environmentAttempts: readonly Attempt[] = [
         // By default, a variable must not make a command fail.
         exits: [0],
         ...(name.startsWith("HOME relative") ? { exits: [0, 1, 2] } : {}),
-        // TensorFlow would abort with these values; `infer` rejects them.
-        ...(name.startsWith("TF_NUM") && command === "infer" ? { exits: [2] } : {}),
+        // `infer` rejects these values; TensorFlow would abort with such numbers of threads.
+        ...(/^(TF_NUM|NEXTVLAD_ISA with)/.test(name) && command === "infer" ? { exits: [2] } : {}),
         // ICU crashes on such locale names.
         ...(name.startsWith("LC_ALL") ? { mayKillNode: true } : {}),
       }),
