@@ -4,6 +4,7 @@
 
 #include "byte_panels.h"
 #include "kernels.h"
+#include "parallel.h"
 #include "tsl/platform/tensor_float_32_utils.h"
 #include "gpu/device.h"
 #include "gpu/kernels.h"
@@ -17,6 +18,20 @@ napi_value AllowTensorFloat32(napi_env env, napi_callback_info info) {
   bool allowed = false;
   if (napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr) == napi_ok && count == 1) napi_get_value_bool(env, argument, &allowed);
   tsl::enable_tensor_float_32_execution(allowed);
+  return nullptr;
+}
+
+// setThreads(count).
+napi_value SetThreads(napi_env env, napi_callback_info info) {
+  size_t arguments = 1;
+  napi_value argument;
+  int32_t count = 0;
+  if (napi_get_cb_info(env, info, &arguments, &argument, nullptr, nullptr) != napi_ok || arguments != 1 ||
+      napi_get_value_int32(env, argument, &count) != napi_ok || count < 1) {
+    napi_throw_error(env, nullptr, "setThreads expects a positive integer");
+    return nullptr;
+  }
+  nextvlad::Pool::SetThreads(count);
   return nullptr;
 }
 
@@ -73,6 +88,7 @@ NAPI_MODULE_INIT() {
   ExportNumber(env, exports, "vectorBits", nextvlad::kSimdLanes * 32);
   ExportNumber(env, exports, "maxStagedBytes", nextvlad::gpu::kMaxStagedBytes);
   ExportFunction(env, exports, "allowTensorFloat32", AllowTensorFloat32);
+  ExportFunction(env, exports, "setThreads", SetThreads);
   ExportFunction(env, exports, "stage", Stage);
   return exports;
 }

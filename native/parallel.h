@@ -1,4 +1,4 @@
-// Splits a loop over the cores. The pieces depend only on the number of threads, so that sums over pieces are reproducible.
+// Splits a loop over threads. The pieces depend only on the number of threads, so that sums over pieces are reproducible.
 #pragma once
 
 #include <algorithm>
@@ -14,9 +14,11 @@
 
 namespace nextvlad {
 
-// A thread for each core that the process may use, as TensorFlow has by default.
 class Pool {
  public:
+  // Sets the number of threads, including the caller's, that the first call of Shared() starts; 1 by default.
+  static void SetThreads(int threads) { max_threads_ = threads; }
+
   static Pool& Shared() {
     static Pool* pool = new Pool();  // never freed: its threads wait until the process ends
     return *pool;
@@ -41,9 +43,8 @@ class Pool {
 
  private:
   Pool() {
-    const int max_threads = std::max(1u, std::thread::hardware_concurrency());
     try {
-      for (; threads_ < max_threads; threads_++) std::thread([this, piece = threads_] { Work(piece); }).detach();
+      for (; threads_ < max_threads_; threads_++) std::thread([this, piece = threads_] { Work(piece); }).detach();
     } catch (const std::system_error&) {
       // The process may not start more threads: use those that have started.
     }
@@ -77,6 +78,7 @@ class Pool {
     }
   }
 
+  inline static int max_threads_ = 1;
   int threads_ = 1;
   std::mutex mutex_;
   std::condition_variable wake_, done_;

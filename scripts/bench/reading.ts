@@ -1,3 +1,4 @@
+import { chooseThreads, countReaders } from "../../src/base/threads.js";
 import type { Config } from "../../src/config/schema.js";
 import { resolveShards } from "../../src/data/file-list.js";
 import { openReading } from "../../src/passes/reading.js";
@@ -8,6 +9,7 @@ const PASSES = 7;
 /** Reads a directory's shards repeatedly, as evaluation does. Returns the seconds of each pass and the size of the shards in megabytes (10^6 bytes). */
 export async function timeReading(directory: string, batch: number, config: Config): Promise<{ seconds: number[]; megabytes: number }> {
   const shards = await resolveShards("*.tfrecord", { cwd: directory });
+  const threads = chooseThreads(null, (message) => process.stderr.write(`${message}\n`));
   const seconds: number[] = [];
   for (let pass = 0; pass < PASSES; pass++) {
     const start = performance.now();
@@ -16,7 +18,7 @@ export async function timeReading(directory: string, batch: number, config: Conf
       labels: "required",
       shards,
       batchSize: batch,
-      readers: config.TEST.num_readers,
+      readers: countReaders(config.TEST.num_readers, threads),
       onCorrupt: "error",
     });
     let videos = 0;

@@ -1,7 +1,7 @@
-import { readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { NextvladError, RAISE_OPEN_FILES } from "./errors.js";
 import { formatBytes } from "./numbers.js";
+import { cgroupDirectories, readSystemFile } from "./system-files.js";
 
 /** Bytes of memory that this process can still allocate, and what limits them. */
 export interface AvailableMemory {
@@ -59,15 +59,14 @@ function freeSwap(root: string): number {
 }
 
 function readMeminfo(name: "MemAvailable" | "SwapFree", root: string): number | null {
-  const kilobytes = new RegExp(`^${name}:\\s*(\\d+) kB$`, "m").exec(read(join(root, "proc/meminfo")))?.[1];
+  const kilobytes = new RegExp(`^${name}:\\s*(\\d+) kB$`, "m").exec(readSystemFile(join(root, "proc/meminfo")))?.[1];
   return kilobytes === undefined ? null : 1024 * Number(kilobytes);
 }
 
-/** Where versions 2 and 1 of cgroups report a group's limit and usage. The limits of its ancestors apply too. */
+/** Where versions 2 and 1 of cgroups report a group's limit and usage. */
 const VERSIONS = [
   {
-    line: /^0::(.*)$/m,
-    directory: "sys/fs/cgroup",
+    version: 2,
     limit: "memory.max",
     usage: "memory.current",
     swapLimit: "memory.swap.max",
@@ -75,8 +74,7 @@ const VERSIONS = [
     cached: /^(?:in)?active_file (\d+)$/gm,
   },
   {
-    line: /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$/m,
-    directory: "sys/fs/cgroup/memory",
+    version: 1,
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
     // In version 1, these two are memory plus swap.
@@ -87,23 +85,17 @@ const VERSIONS = [
 ] as const;
 
 function availableInCgroup(root: string): number {
-  const groups = read(join(root, "proc/self/cgroup"));
-  let available = Number.POSITIVE_INFINITY;
-  for (const version of VERSIONS) {
-    const path = version.line.exec(groups)?.[1];
-    // In a container, the path may be the host's, while the group itself is mounted as the root.
-    for (let group = path ?? "/"; ; group = dirname(group)) {
-      available = Math.min(available, availableInGroup(join(root, version.directory, group), version, freeSwap(root)));
-      if (group === "/" || group === ".") break;
-    }
-  }
-  return available;
+  const swap = freeSwap(root);
+  const groups = VERSIONS.flatMap((files) =>
+    cgroupDirectories(files.version, "memory", root).map((directory) => availableInGroup(directory, files, swap)),
+  );
+  return Math.min(...groups);
 }
 
-function availableInGroup(directory: string, version: (typeof VERSIONS)[number], freeSwap: number): number {
-  const { limit, usage, swapLimit, swapUsage, cached } = version;
+function availableInGroup(directory: string, files: (typeof VERSIONS)[number], freeSwap: number): number {
+  const { version, limit, usage, swapLimit, swapUsage, cached } = files;
   const number = (name: string): number | null => {
-    const text = read(join(directory, name)).trim();
+    const text = readSystemFile(join(directory, name)).trim();
     // The text is "max" for no limit, or empty if the file does not exist.
     return /^\d+$/.test(text) ? Number(text) : null;
   };
@@ -111,11 +103,13 @@ function availableInGroup(directory: string, version: (typeof VERSIONS)[number],
   if (max === null) return Number.POSITIVE_INFINITY;
   const used = number(usage) ?? 0;
   // Active pages count too: they include shards that were read twice.
-  const cachedBytes = [...read(join(directory, "memory.stat")).matchAll(cached)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
+  const cachedBytes = [...readSystemFile(join(directory, "memory.stat")).matchAll(cached)].reduce(
+    (sum, [, bytes]) => sum + Number(bytes),
+    0,
+  );
   const memory = Math.max(0, max - Math.max(0, used - cachedBytes));
-  const includesMemory = version.directory === VERSIONS[1].directory;
   const swapMax = number(swapLimit) ?? Number.POSITIVE_INFINITY;
-  const swap = swapMax - (number(swapUsage) ?? 0) - (includesMemory ? max - used : 0);
+  const swap = swapMax - (number(swapUsage) ?? 0) - (version === 1 ? max - used : 0);
   return memory + Math.max(0, Math.min(freeSwap, swap));
 }
 
@@ -124,7 +118,7 @@ type LimitName = "Max open files" | "Max address space";
 
 /** Returns a soft limit of this process (`ulimit`); Infinity if it is unlimited or unknown. `root` is the directory that contains /proc. */
 export function readLimit(name: LimitName, root = "/"): number {
-  const line = read(`${root}proc/self/limits`)
+  const line = readSystemFile(`${root}proc/self/limits`)
     .split("\n")
     .find((text) => text.startsWith(name));
   const value = line?.slice(name.length).trim().split(/\s+/)[0];
@@ -133,7 +127,7 @@ export function readLimit(name: LimitName, root = "/"): number {
 
 /** Returns the address space that this process uses, in bytes; 0 if unknown. */
 export function readAddressSpace(root = "/"): number {
-  const line = read(`${root}proc/self/status`)
+  const line = readSystemFile(`${root}proc/self/status`)
     .split("\n")
     .find((text) => text.startsWith("VmSize:"));
   return 1024 * Number(/\d+/.exec(line ?? "")?.[0] ?? 0);
@@ -176,12 +170,4 @@ export function requireProcessLimits({ threads, tensorflow = false }: Demand, re
     found: `${Math.floor(limit / 1024)} kB`,
     remedy: `raise it: ulimit -v unlimited; or ${remedy}`,
   });
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
 }

@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { NextvladError } from "../base/errors.js";
+import { chooseThreads } from "../base/threads.js";
 import type { ConvertOutcome } from "../conversion/convert.js";
 import type { ConversionPlan } from "../conversion/plan.js";
 import type { ConvertFlags } from "./flags.js";
@@ -13,7 +14,8 @@ export async function runConvert(flags: ConvertFlags): Promise<number> {
     onSaveRequest(() => telemetry.log.info("each shard is saved when it is complete: there is nothing else to save"));
     const plan = await createPlan(flags);
     const { convert } = await import("../conversion/convert.js");
-    return convert(plan, { out: flags.out, workers: flags.workers, overwrite: flags.overwrite ?? false, signal, telemetry });
+    const workers = flags.workers ?? chooseThreads(null, (message) => telemetry.log.warn(message)).count;
+    return convert(plan, { out: flags.out, workers, overwrite: flags.overwrite ?? false, signal, telemetry });
   });
   await printLines(...formatOutcome(outcome));
   return exitCode;

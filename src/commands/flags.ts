@@ -1,5 +1,5 @@
-import { availableParallelism } from "node:os";
 import { type Command, Option } from "commander";
+import { MAX_THREADS } from "../base/threads.js";
 import type { Override } from "../config/load.js";
 import type { Config, SectionName } from "../config/schema.js";
 import type { FileList } from "../data/file-list.js";
@@ -221,14 +221,13 @@ const TABLE = [
   flag(["convert"], "--max-frames <N>", "maximum nframes of a pickle, as in tf2pkl.py", { parse: integer(1), default: 300 }),
   flag(["convert"], "--workers <threads>", "worker threads; each converts a shard", {
     parse: integer(1, 256),
-    default: availableParallelism(),
-    defaultText: "one per CPU",
+    defaultText: "one per available CPU",
   }),
 
   flag(["verify"], "--config <file>", "YAML config whose MODEL section describes the videos (default: YouTube-8M's)", CONFIG),
   flag(["verify"], "--set <MODEL.key=value>", "set a key of that section; may be repeated", SET),
   flag(["verify"], "--require-labels", "report videos without labels"),
-  flag(["verify"], "--readers <threads>", "reader threads", { parse: integer(1, 64), defaultText: "one per CPU" }),
+  flag(["verify"], "--readers <threads>", "reader threads", { parse: integer(1, 64), defaultText: "one per available CPU" }),
 
   flag(["train", "eval", "infer", "verify"], "--max-record-bytes <size>", MAX_RECORD_BYTES, { keys: ["MODEL.max_record_bytes"] }),
   flag(["convert", "inspect"], "--max-record-bytes <size>", MAX_RECORD_BYTES, { parse: recordLimit, defaultText: "256M" }),
@@ -245,6 +244,10 @@ const TABLE = [
     "True: the GPU, or an error without one; False: the CPU; auto: the GPU if one works; True if omitted",
     { keys: ["*.use_gpu"] },
   ),
+  flag(["train", "eval", "infer"], "--threads <N>", "threads that compute", {
+    parse: integer(1, MAX_THREADS),
+    defaultText: "OMP_NUM_THREADS, or one per available CPU",
+  }),
   flag(["setup"], "--device <device>", "build of TensorFlow (default: gpu with an NVIDIA driver, else cpu)", { choices: ["cpu", "gpu"] }),
   flag(["train"], "--log-interval <steps>", "log every N steps; 0 for never", { parse: integer(0), default: 10 }),
   flag(["eval", "infer"], "--log-interval <batches>", "log every N batches; 0 for never", {

@@ -1,3 +1,4 @@
+import { chooseThreads } from "../base/threads.js";
 import type { EvaluateOptions } from "../inference/evaluate.js";
 import type { InferFlags } from "./flags.js";
 import { resumeCommand } from "./resume-command.js";
@@ -10,14 +11,15 @@ const LOG_INTERVAL_MS = 10_000;
 /** Returns the options that `eval` and `infer` share: how the pass over the videos is logged, saved, stopped and resumed. */
 export async function passOptions(
   command: "eval" | "infer",
-  flags: Pick<InferFlags, "saveDir" | "logInterval" | "resume" | "saveInterval">,
+  flags: Pick<InferFlags, "saveDir" | "logInterval" | "resume" | "saveInterval" | "threads">,
   { telemetry, signal, onSaveRequest }: Run,
-): Promise<Pick<EvaluateOptions, "logInterval" | "resumable" | "signal" | "telemetry" | "skipped">> {
+): Promise<Pick<EvaluateOptions, "threads" | "logInterval" | "resumable" | "signal" | "telemetry" | "skipped">> {
   const { SkippedRecordReport } = await import("../passes/skipped-records.js");
   // Registered before the pass provides its save function: without a listener, Node opens the inspector's port at SIGUSR1.
   let save = (): void => undefined;
   onSaveRequest(() => save());
   return {
+    threads: chooseThreads(flags.threads ?? null, (message) => telemetry.log.warn(message)),
     logInterval: flags.logInterval === undefined ? { ms: LOG_INTERVAL_MS } : { steps: flags.logInterval },
     resumable: {
       resume: flags.resume ?? false,

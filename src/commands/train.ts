@@ -1,6 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import type { DirectoryLock } from "../base/lock.js";
 import { version } from "../base/package.js";
+import { chooseThreads } from "../base/threads.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
 import type { TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
@@ -49,6 +50,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
         validShards,
         telemetry,
         skipped: new SkippedRecordReport(flags.saveDir, "train", telemetry.log),
+        threads: chooseThreads(flags.threads ?? null, (message) => telemetry.log.warn(message)),
         saveDir: flags.saveDir,
         resume,
         resumeStep: flags.resumeStep ?? null,

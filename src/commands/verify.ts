@@ -1,4 +1,4 @@
-import { availableParallelism } from "node:os";
+import { chooseThreads } from "../base/threads.js";
 import { describeWait } from "../base/waiting.js";
 import { buildConfig, loadConfig } from "../config/load.js";
 import type { Config } from "../config/schema.js";
@@ -32,7 +32,7 @@ export async function runVerify(list: FileList, flags: VerifyFlags): Promise<num
   try {
     const verification = await verifyShards(shards, {
       shape: videoShape(MODEL, flags.requireLabels ? "at least one" : "in range"),
-      readers: flags.readers ?? availableParallelism(),
+      readers: flags.readers ?? chooseThreads(null, (message) => telemetry.log.warn(message)).count,
       signal: watch.signal,
       onProgress: progressCallback(telemetry, startMs, shards.length),
       onSlow: (path, waitedMs) => telemetry.log.warn(describeWait(`no data from ${path}`, waitedMs)),

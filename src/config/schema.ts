@@ -37,7 +37,12 @@ function key<T>(type: ValueType<T>, fallback: NonNullable<T> | (null extends T ?
 const YOUTUBE8M = "./data/dataset/youtube8m";
 const filelist = (fallback: string) =>
   key(fileList, `${YOUTUBE8M}/${fallback}`, "shards: a file that lists them, one per line; a glob; or a list of these");
-const readers = () => key(integer(1, 64), 2, "threads that read shards; the order of the videos does not depend on it");
+const readers = () =>
+  key(
+    nullable(integer(1, 64)),
+    null,
+    "threads that read shards; null for as many as compute, at most 2; the order of the videos does not depend on it",
+  );
 const TF32 = "tf32 is faster on a GPU and rounds the factors to 10 bits";
 const readingPrecision = () =>
   key(

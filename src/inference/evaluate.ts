@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { writeFileAtomic } from "../base/files.js";
 import type { Interval } from "../base/interval.js";
+import { countReaders, type Threads } from "../base/threads.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import type { Shard } from "../data/shard.js";
@@ -27,6 +28,7 @@ export interface EvaluateOptions {
   readonly filelist: string;
   readonly shards: readonly Shard[];
   readonly batchSize: number;
+  readonly threads: Threads;
   readonly saveDir: string;
   /** Where to write the predictions; null to write none. */
   readonly target: ResultTarget | null;
@@ -49,8 +51,8 @@ export interface EvaluateOutcome extends ResumableOutcome {
  */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluateOutcome> {
   const { MODEL, TEST } = config;
-  const { telemetry, batchSize, filelist, shards, target, saveDir, skipped } = options;
-  const load = { config, section: "TEST", batchSize, weights: options.weights } as const;
+  const { telemetry, batchSize, threads, filelist, shards, target, saveDir, skipped } = options;
+  const load = { config, section: "TEST", batchSize, threads, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
   const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
   const stem = join(saveDir, resultStem(MODEL.name, "eval_result"));
@@ -68,7 +70,8 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   const measureRest = async (writer: BatchWriter) => {
     const { done } = writer;
     await skipped.start(done.batches > 0);
-    const { on_corrupt: onCorrupt, num_readers: readers } = TEST;
+    const { on_corrupt: onCorrupt, num_readers } = TEST;
+    const readers = countReaders(num_readers, threads);
     const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt, skipBatches: done.batches } as const;
     const pass = { title: "eval", logInterval: options.logInterval, signal: options.signal, telemetry, skipped, done };
     const { stopped } = await measure(network, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass, writer);

@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { requireProcessLimits } from "../base/resource-limits.js";
+import { chooseThreads, countReaders } from "../base/threads.js";
 import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/corrupt-records.js";
 import type { Shard } from "../data/shard.js";
@@ -54,7 +55,9 @@ export class GroundTruth {
   /** Starts reading the shards according to the config's MODEL and TEST, and logs the same events as `eval`. Read errors are thrown by `source`. */
   static open(truth: Truth, skipped: SkippedRecordReport, telemetry: Telemetry): GroundTruth {
     const { shards, numClasses } = truth;
-    const { batch_size: batchSize, num_readers: readers, on_corrupt: onCorrupt } = truth.config.TEST;
+    const { batch_size: batchSize, num_readers, on_corrupt: onCorrupt } = truth.config.TEST;
+    const threads = chooseThreads(null, (message) => telemetry.log.warn(message));
+    const readers = countReaders(num_readers, threads);
     requireProcessLimits({ threads: readers + 1 }, "set TEST.num_readers to 1");
     const model = { ...truth.config.MODEL, num_classes: numClasses ?? ANY_CLASS };
     const stream = openReading(

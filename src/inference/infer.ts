@@ -1,4 +1,5 @@
 import { availableMemory } from "../base/resource-limits.js";
+import { countReaders } from "../base/threads.js";
 import type { Config } from "../config/schema.js";
 import { TopSelector } from "../evaluation/top-k.js";
 import type { FrozenNetwork } from "../model/frozen.js";
@@ -31,9 +32,9 @@ export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveD
  * reading and writing throw.
  */
 export async function infer(config: Config, options: InferOptions): Promise<ResumableOutcome> {
-  const { target, shards, telemetry } = options;
+  const { target, threads, shards, telemetry } = options;
   const batchSize = options.batchSize ?? (await defaultBatchSize(config, options));
-  const load = { config, section: "INFER", batchSize, weights: options.weights } as const;
+  const load = { config, section: "INFER", batchSize, threads, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
   const settings = describeSettings(config, "INFER", { batchSize, shards, weights: checksum, target });
   const resumable = {
@@ -55,13 +56,14 @@ export async function infer(config: Config, options: InferOptions): Promise<Resu
 async function predict(
   network: FrozenNetwork,
   { MODEL, INFER }: Config,
-  { topk, batchSize, filelist, shards, ...pass }: InferOptions & { readonly batchSize: number },
+  { topk, batchSize, threads, filelist, shards, ...pass }: InferOptions & { readonly batchSize: number },
   writer: BatchWriter,
 ): Promise<{ readonly stopped: boolean }> {
   const { done } = writer;
   const { skipped, telemetry } = pass;
   await skipped.start(done.batches > 0);
-  const { on_corrupt: onCorrupt, num_readers: readers } = INFER;
+  const { on_corrupt: onCorrupt, num_readers } = INFER;
+  const readers = countReaders(num_readers, threads);
   const read = { model: MODEL, labels: "optional", shards, batchSize, readers, onCorrupt, skipBatches: done.batches } as const;
   const stream = openReading(read, forwardStreamEvents(skipped, telemetry));
   const selector = new TopSelector();

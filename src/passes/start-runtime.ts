@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import { requireProcessLimits } from "../base/resource-limits.js";
+import { countReaders, type Threads } from "../base/threads.js";
 import type { Config } from "../config/schema.js";
 import { prepareReading } from "../data/stream.js";
 import { chooseKernels } from "../kernels/choose.js";
@@ -13,6 +14,8 @@ export interface RuntimeOptions {
   readonly section: "TRAIN" | "TEST" | "INFER";
   /** Maximum number of videos per batch. */
   readonly batchSize: number;
+  /** Has no effect if the process has already loaded TensorFlow. */
+  readonly threads: Threads;
 }
 
 /**
@@ -20,16 +23,17 @@ export interface RuntimeOptions {
  * limits of the process or the available memory are too low, and what `loadTensorflow` throws.
  */
 export async function startRuntime(
-  { config, section, batchSize }: RuntimeOptions,
+  { config, section, batchSize, threads }: RuntimeOptions,
   log: Logger,
 ): Promise<{ readonly device: Device; readonly kernels: Kernels }> {
-  const { num_readers: readers, use_gpu: useGpu, precision } = config[section];
+  const { num_readers, use_gpu: useGpu, precision } = config[section];
+  const readers = countReaders(num_readers, threads);
   const training = section === "TRAIN";
   // The reader threads, the thread that assembles batches and, in training, the one that writes snapshots.
-  const threads = readers + (training ? 2 : 1);
-  requireProcessLimits({ threads, tensorflow: true }, `set ${section}.num_readers to 1`);
+  const workers = readers + (training ? 2 : 1);
+  requireProcessLimits({ threads: workers, tensorflow: true }, `set ${section}.num_readers to 1`);
   prepareReading(readers);
-  const device = await loadTensorflow(useGpu);
+  const device = await loadTensorflow(useGpu, threads);
   setMatmulPrecision(precision);
   log.info(formatDevice(device));
   const { kind, inHostMemory } = device;

@@ -3,6 +3,7 @@ import nodeUtil from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { NextvladError } from "../base/errors.js";
 import { setupCommand } from "../base/package.js";
+import { chooseThreads, explainThreads, MAX_THREADS, type Threads } from "../base/threads.js";
 import { chooseLevel, type Level } from "./processor.js";
 
 /** The part of tfjs that is used. */
@@ -50,13 +51,16 @@ export interface Device {
   readonly reason: string;
   /** The processor level that our CPU kernels are compiled for. */
   readonly level: Level;
+  /** Threads of TensorFlow and of our CPU kernels. */
+  readonly threads: Threads;
   readonly tensorflowVersion: string;
 }
 
 /** Formats the device for the log. */
-export function formatDevice({ kind, reason, level, tensorflowVersion }: Device): string {
+export function formatDevice({ kind, reason, level, threads, tensorflowVersion }: Device): string {
   const device = kind === "cpu" ? `CPU at level ${level}` : "GPU";
-  return `computing on the ${device} (${reason}), TensorFlow ${tensorflowVersion}`;
+  const unusualThreads = threads.count === threads.cpus ? "" : `, ${explainThreads(threads)}`;
+  return `computing on the ${device} (${reason})${unusualThreads}, TensorFlow ${tensorflowVersion}`;
 }
 
 /** The compiled library of native/. */
@@ -69,6 +73,8 @@ interface NativeKernels {
   readonly maxStagedBytes: number;
   /** Copies floats to a staging buffer for the GPU, without waiting for the device; returns its handle, for NextvladUpload. */
   stage(floats: Float32Array): number;
+  /** Sets the number of threads of the CPU kernels. Has no effect after the first kernel has run. */
+  setThreads(count: number): void;
   /** Sets whether matrix products on a GPU may round their factors to TensorFloat-32 (range of float32, 10-bit mantissa). */
   allowTensorFloat32(allowed: boolean): void;
 }
@@ -89,12 +95,12 @@ export function runtime(): Runtime {
 }
 
 /**
- * Loads TensorFlow's library once per process, and returns the device.
+ * Loads TensorFlow's library once per process, and returns the device; later calls ignore `threads`.
  * `useGpu`: true requires a CUDA device, "auto" uses one if there is one, false hides it.
  * Throws NO_DEVICE if `useGpu` is true and there is no CUDA device, NOT_SET_UP if setup has not run, and what `chooseLevel` throws.
  */
-export async function loadTensorflow(useGpu: boolean | "auto"): Promise<Device> {
-  if (loaded === null) loaded = await load(useGpu);
+export async function loadTensorflow(useGpu: boolean | "auto", threads = chooseThreads(null, () => undefined)): Promise<Device> {
+  if (loaded === null) loaded = await load(useGpu, threads);
   if (useGpu === true && loaded.device.kind !== "gpu") {
     throw new NextvladError("NO_DEVICE", `use_gpu is True, but ${loaded.device.reason}`, {
       key: "use_gpu",
@@ -129,9 +135,11 @@ export function slowPrecisionWarning(
   return `--precision ${precision} is slower than float32 on this processor, which lacks AVX512-VNNI: use --precision float32`;
 }
 
-/** TensorFlow aborts the process if a thread count is negative or exceeds what the system allows. */
+/**
+ * The variables from which TensorFlow reads its numbers of threads (process_util.cc, tag v2.21.0). It aborts the process if a number is negative or exceeds what
+ * the system allows.
+ */
 const THREAD_VARIABLES = ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"] as const;
-const MAX_THREADS = 1024;
 
 /** Throws BAD_USAGE if an environment variable sets an invalid number of threads for TensorFlow. */
 export function checkThreadVariables(environment: NodeJS.ProcessEnv): void {
@@ -143,7 +151,7 @@ export function checkThreadVariables(environment: NodeJS.ProcessEnv): void {
   }
 }
 
-async function load(useGpu: boolean | "auto"): Promise<Runtime> {
+async function load(useGpu: boolean | "auto", threads: Threads): Promise<Runtime> {
   checkThreadVariables(process.env);
   restoreRemovedUtil();
   // Limit V8's heap growth to 30 %: half a megabyte of each step's small objects survives minor GCs, and by default 80 MB accumulate before a major GC, which
@@ -151,11 +159,13 @@ async function load(useGpu: boolean | "auto"): Promise<Runtime> {
   setFlagsFromString("--heap-growing-percent=30");
   process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
   process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
+  for (const key of THREAD_VARIABLES) process.env[key] ??= String(threads.count);
   if (useGpu === false) process.env.CUDA_VISIBLE_DEVICES = "-1";
   const { tf, native, level } = importQuietly();
+  native.setThreads(threads.count);
   native.allowTensorFloat32(false);
   const backend = tf.backend() as unknown as NodeBackend;
-  return { tf, backend, native, device: describeDevice(backend, useGpu, level) };
+  return { tf, backend, native, device: describeDevice(backend, { useGpu, level, threads }) };
 }
 
 /** Node 23 removed the functions of `util` that tfjs-node 4.22 still calls (tfjs issue 8609). */
@@ -225,8 +235,11 @@ function notSetUp(cause: unknown): NextvladError {
   );
 }
 
-function describeDevice(backend: NodeBackend, useGpu: boolean | "auto", level: Level): Device {
-  const common = { level, tensorflowVersion: backend.binding.TF_Version };
+function describeDevice(
+  backend: NodeBackend,
+  { useGpu, ...choices }: Pick<Device, "level" | "threads"> & { readonly useGpu: boolean | "auto" },
+): Device {
+  const common = { ...choices, tensorflowVersion: backend.binding.TF_Version };
   if (backend.isUsingGpuDevice) return { ...common, kind: "gpu", inHostMemory: false, reason: "TensorFlow found a CUDA device" };
   let reason = "TensorFlow found no CUDA device";
   if (useGpu === false) reason = "use_gpu is False";

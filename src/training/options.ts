@@ -1,4 +1,5 @@
 import type { Interval } from "../base/interval.js";
+import type { Threads } from "../base/threads.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Shard } from "../data/shard.js";
 import type { SkippedRecordReport } from "../passes/skipped-records.js";
@@ -27,6 +28,7 @@ export interface TrainOptions extends StartOptions {
   /** Shards to validate on. */
   readonly validShards: readonly Shard[];
   readonly skipped: SkippedRecordReport;
+  readonly threads: Threads;
   /** Steps between log lines. */
   readonly logIntervalSteps: number;
   /** Epochs between validations; 0 for none. */

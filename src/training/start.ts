@@ -43,7 +43,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const resumed = await readResumedRun(config, options);
   const conflictingSnapshots = await checkSaveDir(config, resumed?.run ?? null, options);
   const shards = fingerprintShards(options.shards, resumed?.run ?? null);
-  const { device, kernels } = await startRuntime({ config, section: "TRAIN", batchSize: TRAIN.batch_size }, log);
+  const { device, kernels } = await startRuntime({ config, section: "TRAIN", batchSize: TRAIN.batch_size, threads: options.threads }, log);
   const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
   if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, writtenBy);
   const state = await createState(config, resumed, kernels, options);

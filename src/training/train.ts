@@ -1,3 +1,4 @@
+import { countReaders } from "../base/threads.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import type { SkippedRecord } from "../data/corrupt-records.js";
@@ -113,7 +114,7 @@ function openEpoch({ config: { MODEL, TRAIN }, options, state }: Training): Batc
       batchSize: TRAIN.batch_size,
       dropLast: true,
       shuffleBuffer: TRAIN.shuffle_buffer,
-      readers: TRAIN.num_readers,
+      readers: countReaders(TRAIN.num_readers, options.threads),
       skipBatches: step_in_epoch,
       firstCorrupt: shards?.first_corrupt,
     },

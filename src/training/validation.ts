@@ -1,3 +1,4 @@
+import { countReaders } from "../base/threads.js";
 import { bestSnapshot, checkSnapshot, copyToBest, rewriteState } from "../checkpoints/snapshot.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
 import { describeFileList } from "../data/file-list.js";
@@ -53,9 +54,10 @@ export async function validateIfDue(training: Training, epoch: number): Promise<
 /** Returns the metrics of the current weights on the validation shards; null if the signal was aborted. Throws TOO_FEW_VIDEOS. */
 async function validate({ config, options, state }: Training): Promise<Metrics | null> {
   const { MODEL, TRAIN, VALID } = config;
-  const { validShards: shards, telemetry, skipped, signal } = options;
+  const { validShards: shards, threads, telemetry, skipped, signal } = options;
   const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, state.store, state.kernels);
-  const { batch_size: batchSize, num_readers: readers } = VALID;
+  const { batch_size: batchSize } = VALID;
+  const readers = countReaders(VALID.num_readers, threads);
   const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt: TRAIN.on_corrupt } as const;
   const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
   const pass = { title: "validation", logInterval: { steps: 0 }, signal, telemetry, skipped };

@@ -1,21 +1,9 @@
 import assert from "node:assert/strict";
-import { mkdirSync, writeFileSync } from "node:fs";
 import { totalmem } from "node:os";
-import { dirname, join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { availableMemory, readLimit, requireMemory, requireProcessLimits } from "../../src/base/resource-limits.js";
-import { temporaryFolder } from "../helpers/files.js";
+import { systemFiles } from "../helpers/files.js";
 import { failsWith } from "../helpers/shards.js";
-
-/** Creates a system's files in a temporary folder; returns the folder. */
-function system(t: TestContext, files: Record<string, string>): string {
-  const root = temporaryFolder(t);
-  for (const [name, content] of Object.entries(files)) {
-    mkdirSync(dirname(join(root, name)), { recursive: true });
-    writeFileSync(join(root, name), content);
-  }
-  return `${root}/`;
-}
 
 const MEMINFO = "MemTotal:       16000000 kB\nMemFree:          100000 kB\nMemAvailable:    8000000 kB\n";
 const LIMITS = (files: string, space: string): string =>
@@ -28,9 +16,9 @@ test("the available memory is a part of this machine's memory", () => {
 
 test("free swap counts as available within the cgroup's limit", (t) => {
   const swap = `${MEMINFO}SwapFree:        2000000 kB\n`;
-  assert.equal(availableMemory(system(t, { "proc/meminfo": swap, "proc/self/cgroup": "0::/\n" })).bytes, 10_240_000_000);
+  assert.equal(availableMemory(systemFiles(t, { "proc/meminfo": swap, "proc/self/cgroup": "0::/\n" })).bytes, 10_240_000_000);
   const second = (max: string) =>
-    system(t, {
+    systemFiles(t, {
       "proc/meminfo": swap,
       "proc/self/cgroup": "0::/job\n",
       "sys/fs/cgroup/job/memory.max": "1000000000\n",
@@ -40,7 +28,7 @@ test("free swap counts as available within the cgroup's limit", (t) => {
   const found = ["max", "0", "500000000"].map((max) => availableMemory(second(max)).bytes);
   assert.deepEqual(found, [3_048_000_000, 1e9, 1.4e9]);
   // Version 1 has a common limit and usage for memory plus swap.
-  const first = system(t, {
+  const first = systemFiles(t, {
     "proc/meminfo": swap,
     "proc/self/cgroup": "4:memory:/\n",
     "sys/fs/cgroup/memory/memory.limit_in_bytes": "1000000000\n",
@@ -52,13 +40,13 @@ test("free swap counts as available within the cgroup's limit", (t) => {
 });
 
 test("the available memory is the minimum of machine, cgroup and address space", (t) => {
-  const machine = system(t, { "proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/\n" });
+  const machine = systemFiles(t, { "proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/\n" });
   assert.deepEqual(
     [availableMemory(machine).bytes, availableMemory(machine).limit],
     [8_192_000_000, "the memory of this machine (MemAvailable and SwapFree)"],
   );
   // Version 2: the parent group has the limit; file pages can be reclaimed.
-  const second = system(t, {
+  const second = systemFiles(t, {
     "proc/meminfo": MEMINFO,
     "proc/self/cgroup": "0::/job/step\n",
     "sys/fs/cgroup/job/step/memory.max": "max\n",
@@ -68,7 +56,7 @@ test("the available memory is the minimum of machine, cgroup and address space",
   });
   assert.deepEqual([availableMemory(second).bytes, availableMemory(second).limit], [2e9, "the memory limit of the container (cgroup)"]);
   // Version 1, with the host's path: in the container, the group is mounted as the root.
-  const first = system(t, {
+  const first = systemFiles(t, {
     "proc/meminfo": MEMINFO,
     "proc/self/cgroup": "5:cpu:/\n4:memory:/docker/abc\n0::/\n",
     "sys/fs/cgroup/memory/memory.limit_in_bytes": "3000000000\n",
@@ -76,7 +64,7 @@ test("the available memory is the minimum of machine, cgroup and address space",
     "sys/fs/cgroup/memory/memory.stat": "active_file 7\ntotal_inactive_file 300000000\ntotal_active_file 200000000\n",
   });
   assert.equal(availableMemory(first).bytes, 2.5e9);
-  const addresses = system(t, {
+  const addresses = systemFiles(t, {
     "proc/meminfo": MEMINFO,
     "proc/self/limits": LIMITS("1024", "2000000000"),
     "proc/self/status": "VmSize:\t 1000000 kB\n",
@@ -102,7 +90,7 @@ test("too little memory is an error with the sizes, the limit and a remedy", asy
 
 test("too little address space or too few file descriptors for the threads and TensorFlow is an error with both numbers", async (t) => {
   const root = (space: string): string =>
-    system(t, { "proc/self/limits": LIMITS("1024", space), "proc/self/status": "VmSize:\t 1000000 kB\n" });
+    systemFiles(t, { "proc/self/limits": LIMITS("1024", space), "proc/self/status": "VmSize:\t 1000000 kB\n" });
   assert.equal(readLimit("Max open files", root("unlimited")), 1024);
   const check = async (space: string, tensorflow: boolean): Promise<void> =>
     requireProcessLimits({ threads: 3, tensorflow }, "use fewer --readers", root(space));

@@ -75,7 +75,7 @@ const path = fc.string({ minLength: 1, maxLength: 40, unit: "grapheme" });
 const above0 = fc.double({ min: 2 ** -126, max: 1e9, noNaN: true });
 const device = fc.constantFrom(true, false, "auto");
 const policy = fc.constantFrom("error", "skip-record", "skip-shard");
-const reading = { batch_size: size, filelist: path, num_readers: fc.integer({ min: 1, max: 64 }) };
+const reading = { batch_size: size, filelist: path, num_readers: fc.option(fc.integer({ min: 1, max: 64 })) };
 
 /** Valid configs: groups, reduction and boundary fit the other values. */
 const configs: fc.Arbitrary<Config> = fc

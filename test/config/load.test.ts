@@ -74,7 +74,7 @@ describe("values", () => {
     const config = buildConfig({ MODEL: { num_classes: 12 }, TRAIN: null }, "own.yaml");
     assert.deepEqual([config.MODEL.num_classes, config.MODEL.hidden_size, config.TRAIN.batch_size], [12, 2048, 160]);
     assert.deepEqual([config.MODEL.max_frames, config.MODEL.feature_names, config.TRAIN.seed], [300, ["rgb", "audio"], 0]);
-    assert.deepEqual([config.TRAIN.shuffle_buffer, config.TRAIN.gradient_clip, config.INFER.num_readers], [1024, null, 2]);
+    assert.deepEqual([config.TRAIN.shuffle_buffer, config.TRAIN.gradient_clip, config.INFER.num_readers], [1024, null, null]);
   });
 
   test("the model's name is case-insensitive", () => {

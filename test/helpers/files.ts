@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, mkdtempSync, openSync, readdirSync, readlinkSync, rmSync } from "node:fs";
+import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
 
 /** Creates an empty folder that is removed when the test ends. */
@@ -10,6 +10,16 @@ export function temporaryFolder(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
+}
+
+/** Creates files below /proc and /sys in a temporary folder, by their paths without the first slash; returns the folder, with a slash at its end. */
+export function systemFiles(t: TestContext, files: Readonly<Record<string, string>>): string {
+  const root = temporaryFolder(t);
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, name)), { recursive: true });
+    writeFileSync(join(root, name), content);
+  }
+  return `${root}/`;
 }
 
 /** Makes all writes to a file that this process has open fail, as on a full disk: redirects its descriptor to /dev/full. */

@@ -1,5 +1,7 @@
+import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { lockDirectory } from "../../src/base/lock.js";
+import { chooseThreads } from "../../src/base/threads.js";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
 import { loadConfig, type Overrides } from "../../src/config/load.js";
 import { resolveShards } from "../../src/data/file-list.js";
@@ -42,6 +44,7 @@ export async function trainInProcess(
       shards: await Promise.all((await resolveShards(config.TRAIN.filelist, { cwd })).map(({ path }) => examinedEnds(path))),
       validShards: validates ? await resolveShards(config.VALID.filelist, { cwd }) : [],
       telemetry,
+      threads: chooseThreads(null, assert.fail),
       skipped: new SkippedRecordReport(saveDir, "train", telemetry.log),
       saveDir,
       resume: resume === null ? null : await openWeights(resume, { optimizer: true }),

@@ -60,7 +60,8 @@ describe("the processor level", () => {
   });
 
   test("is in the log if the CPU computes", () => {
-    const device = { level: "avx2", reason: "because", tensorflowVersion: "2.21.0" } as const;
+    const threads = { count: 2, cpus: 2, setBy: null };
+    const device = { level: "avx2", reason: "because", threads, tensorflowVersion: "2.21.0" } as const;
     assert.equal(
       formatDevice({ ...device, kind: "cpu", inHostMemory: true }),
       "computing on the CPU at level avx2 (because), TensorFlow 2.21.0",
