@@ -41,8 +41,18 @@ const fileSchema = z.strictObject({ bytes: z.int().min(0), crc32c: checksum });
 const stateSchema = z.strictObject({
   format_version: z.literal(FORMAT_VERSION),
   ...runSchema.shape,
-  /** What wrote the snapshot: resuming is bit-for-bit reproducible only with the same TensorFlow on the same kind of device. */
-  written_by: z.strictObject({ nextvlad: z.string(), node: z.string(), tensorflow: z.string(), device: z.string() }).nullable(),
+  /** What wrote the snapshot: resuming is bit-for-bit reproducible only with the same TensorFlow, device, processor level and number of threads. */
+  written_by: z
+    .strictObject({
+      nextvlad: z.string(),
+      node: z.string(),
+      tensorflow: z.string(),
+      device: z.string(),
+      /** Of the CPU kernels: see `Rounding`. Older versions did not write them. */
+      level: z.string().regex(/^\w+$/).optional(),
+      threads: z.int().min(1).optional(),
+    })
+    .nullable(),
   /** The other files of the snapshot, by name; null if an older version wrote no checksums. */
   files: z.record(z.string(), fileSchema).nullable(),
 });
@@ -66,6 +76,8 @@ const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   2: (state) => ({ ...state, format_version: 3 }),
   // Version 4 adds `shards.first_corrupt`.
   3: (state) => ({ ...state, format_version: 4 }),
+  // Version 5 adds `written_by.level` and `written_by.threads`.
+  4: (state) => ({ ...state, format_version: 5 }),
 };
 
 /** Parses the text of a `state.json` of this format version or an older one. Throws BAD_SNAPSHOT. */

@@ -9,6 +9,7 @@ import { FrozenNetwork } from "../model/frozen.js";
 import { parameterTable } from "../model/network.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weights.js";
+import { type Rounding, roundingOf } from "../runtime/rounding.js";
 import { type RuntimeOptions, startRuntime } from "./start-runtime.js";
 
 /** A network with loaded weights. */
@@ -16,8 +17,8 @@ export interface LoadedNetwork {
   readonly network: FrozenNetwork;
   /** Checksum of the weights. */
   readonly checksum: string;
-  /** The software and device that compute the results: their last digits depend on it. */
-  readonly computedBy: string;
+  /** What the last digits of the results depend on. */
+  readonly computedBy: Rounding;
   dispose(): void;
 }
 
@@ -50,8 +51,7 @@ export async function loadNetwork({ weights, ...options }: LoadOptions, log: Log
     dispose();
     throw error;
   });
-  const computedBy = `TensorFlow ${device.tensorflowVersion} on the ${device.kind.toUpperCase()}`;
-  return { network, checksum: String(checksum), computedBy, dispose };
+  return { network, checksum: String(checksum), computedBy: roundingOf(device), dispose };
 }
 
 /** Throws NOT_FINITE, with the path of the weights, if a network with finite weights computes NaN or Inf. */

@@ -3,7 +3,7 @@ import { type ErrorDetails, NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
 import { parseWithChecksum, stringifyWithChecksum } from "../formats/checksum.js";
 
-const FORMAT_VERSION = 3;
+const FORMAT_VERSION = 4;
 
 const count = z.int().min(0);
 
@@ -32,8 +32,10 @@ const stateSchema = z.strictObject({
       corrupt: z.string().optional(),
     })
     .nullable(),
-  /** The software and device that computed them: the last digits depend on it. */
+  /** What computed them: see `Rounding`. Older versions did not record the level and the number of threads. */
   computed_by: z.string(),
+  level: z.string().regex(/^\w+$/).optional(),
+  threads: z.int().min(1).optional(),
   /** Number of batches and videos done. */
   batches: count,
   videos: count,
@@ -67,7 +69,7 @@ export function parsePartialState(text: string, file: string): PartialState {
   if (parsed === null) throw badResults("the state of the partial results is not a JSON object", file);
   const { rest, expected, found } = parsed;
   const { format_version: version, ...state } = rest;
-  if (version !== 1 && version !== 2 && version !== FORMAT_VERSION) {
+  if (version !== 1 && version !== 2 && version !== 3 && version !== FORMAT_VERSION) {
     const remedy = `resume with the version of nextvlad that wrote them, or ${REMEDY}`;
     const details = { expected: `1 to ${FORMAT_VERSION}`, found: String(version), remedy };
     throw badResults("unknown format version of the partial results", file, details);

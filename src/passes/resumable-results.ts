@@ -14,6 +14,7 @@ import type { MetricsAccumulator } from "../evaluation/metrics.js";
 import { type Prediction, RESULT_CODECS, type ResultEncoder } from "../results/result-codecs.js";
 import { RESULT_FORMATS } from "../results/result-formats.js";
 import { PENDING_LENGTH, type ResultTarget } from "../results/result-writer.js";
+import { type Rounding, roundingWarning } from "../runtime/rounding.js";
 import { PartialFile } from "./partial-file.js";
 import { assertSameSettings, encodePartialState, type PartialState, parsePartialState, restoreSums } from "./partial-state.js";
 
@@ -34,8 +35,8 @@ export interface ResumableOptions extends ResumeOptions {
   /** The settings that determine the results, by config key or flag. */
   readonly settings: Readonly<Record<string, string>>;
   readonly shards: readonly Shard[];
-  /** The software and device that compute the results. */
-  readonly computedBy: string;
+  /** What the last digits of the results depend on. */
+  readonly computedBy: Rounding;
   /** Null to write no predictions. */
   readonly target: ResultTarget | null;
   /** Restored when a run resumes; null to compute no metrics. */
@@ -216,16 +217,15 @@ class ResumableResults {
   }
 
   /** Restores everything but the files. Throws BAD_CONFIG, BAD_RESULTS. */
-  #restore({ work, shards: saved, computed_by, batches, videos, fraction, complete, sums }: PartialState): void {
+  #restore({ work, shards: saved, computed_by: software, level, threads, batches, videos, fraction, complete, sums }: PartialState): void {
     const { settings, shards, computedBy, metrics, log } = this.#options;
     assertSameSettings(work, settings, this.#directory);
     if (saved !== null) {
       const remedy = "restore the shard, or start from the beginning, without --resume";
       assertSameContents(shards, saved, { key: "--resume", remedy, corrupt: saved.corrupt });
     }
-    if (computed_by !== computedBy) {
-      log.warn(`the partial results were computed with ${computed_by}, now ${computedBy}: the last digits will differ`);
-    }
+    const warning = roundingWarning("the partial results were computed", { software, level, threads }, computedBy);
+    if (warning !== null) log.warn(warning);
     log.info(`resuming after batch ${batches}: ${videos} videos are done`);
     restoreSums(metrics?.sums ?? {}, sums, this.#directory);
     this.done = { batches, videos, fraction };
@@ -270,10 +270,11 @@ class ResumableResults {
   async save(): Promise<void> {
     this.#isSaveRequested = false;
     const { settings, shards, computedBy, metrics } = this.#options;
+    const { software, level, threads } = computedBy;
     await this.#flush(0);
     const files: PartialState["files"] = {};
     for (const { file } of this.#files) files[basename(file.path)] = await file.sync();
-    const facts = { work: settings, shards: shardContents(shards), computed_by: computedBy, complete: this.isComplete };
+    const facts = { work: settings, shards: shardContents(shards), computed_by: software, level, threads, complete: this.isComplete };
     await this.#writeState({ ...facts, ...this.done, sums: { ...metrics?.sums }, files });
     this.#savedMs = performance.now();
   }

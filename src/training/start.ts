@@ -9,6 +9,7 @@ import type { Config } from "../config/schema.js";
 import { assertSameShards, fingerprintList, type ListFingerprint, type Shard } from "../data/shard.js";
 import { modelSizes } from "../model/sizes.js";
 import { startRuntime } from "../passes/start-runtime.js";
+import { describeSoftware, type Rounding, roundingOf, roundingWarning } from "../runtime/rounding.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions } from "./options.js";
 import { readResumedRun } from "./resume.js";
@@ -44,8 +45,11 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const conflictingSnapshots = await checkSaveDir(config, resumed?.run ?? null, options);
   const shards = fingerprintShards(options.shards, resumed?.run ?? null);
   const { device, kernels } = await startRuntime({ config, section: "TRAIN", batchSize: TRAIN.batch_size, threads: options.threads }, log);
-  const writtenBy = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion, device: device.kind };
-  if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, writtenBy);
+  const rounding = roundingOf(device);
+  const { level, threads } = rounding;
+  const versions = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion };
+  const writtenBy = { ...versions, device: device.kind, level, threads };
+  if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, rounding);
   const state = await createState(config, resumed, kernels, options);
   state.run = { ...state.run, shards };
   // All checks have passed: from here on, the save-dir changes.
@@ -75,9 +79,8 @@ function fingerprintShards(shards: readonly Shard[], run: RunState | null): List
   return { ...fingerprintList(shards), first_corrupt: saved?.first_corrupt };
 }
 
-/** Warns if a run is resumed with another TensorFlow version or on another kind of device, where sums round differently. */
-function warnIfRoundingDiffers(log: Logger, saved: WrittenBy, current: WrittenBy): void {
-  if (saved.tensorflow === current.tensorflow && saved.device === current.device) return;
-  const format = ({ tensorflow, device }: WrittenBy): string => `TensorFlow ${tensorflow} on the ${device.toUpperCase()}`;
-  log.warn(`the snapshot was written with ${format(saved)}, and this run uses ${format(current)}: results will differ in the last digits`);
+/** Warns if a run is resumed with another TensorFlow version, or on another device, processor level or number of threads, where sums round differently. */
+function warnIfRoundingDiffers(log: Logger, { tensorflow, device, level, threads }: WrittenBy, current: Rounding): void {
+  const warning = roundingWarning("the snapshot was written", { software: describeSoftware(tensorflow, device), level, threads }, current);
+  if (warning !== null) log.warn(warning);
 }

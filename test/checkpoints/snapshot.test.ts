@@ -30,7 +30,7 @@ const STATE: RunState = {
   validated_epoch: 0,
   shards: { count: 2, crc32c: "0123abcd", first_corrupt: [{ shard: 1, record: 7 }] },
 };
-const WRITTEN_BY = { nextvlad: "0.1.0", node: "v20.0.0", tensorflow: "2.21.0", device: "cpu" };
+const WRITTEN_BY = { nextvlad: "0.1.0", node: "v20.0.0", tensorflow: "2.21.0", device: "cpu", level: "avx2", threads: 2 };
 
 const array = (name: string, values: readonly number[]) => ({ name, shape: [values.length], download: () => Float32Array.from(values) });
 
@@ -58,7 +58,7 @@ describe("a snapshot", () => {
     await write(path);
     const { files, written_by, format_version, ...state } = await checkSnapshot(path);
     assert.deepEqual(state, STATE);
-    assert.deepEqual([format_version, written_by], [4, WRITTEN_BY]);
+    assert.deepEqual([format_version, written_by], [5, WRITTEN_BY]);
     assert.deepEqual(Object.keys(files ?? {}).sort(), ["config.yaml", "optimizer.safetensors", "weights.safetensors"]);
     assert.equal(files?.["weights.safetensors"]?.bytes, readFileSync(join(path, "weights.safetensors")).length);
     // The CRC-32C of this text, computed with a bitwise implementation of RFC 3720, B.4.
@@ -156,13 +156,13 @@ describe("a snapshot", () => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
     makeVersion1(path);
-    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 4, written_by: null, files: null });
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 5, written_by: null, files: null });
     await requireWeights(path);
     await rewriteState(path, STATE);
-    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 4, written_by: null, files: null });
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 5, written_by: null, files: null });
     const file = join(path, "state.json");
     for (const [version, remedy] of [
-      [5, /expected 1 to 4, found 5\)\. Use the version of nextvlad that wrote it, or a newer one/],
+      [6, /expected 1 to 5, found 6\)\. Use the version of nextvlad that wrote it, or a newer one/],
       [0, /found 0\)\. Use another/],
       ["x", /found x\)\. Use another/],
     ] as const) {
@@ -261,7 +261,7 @@ describe("a snapshot", () => {
     const best = await copyToBest(path, folder, state);
     for (const snapshot of [path, best]) {
       const { files, ...found } = await checkSnapshot(snapshot);
-      assert.deepEqual(found, { ...state, format_version: 4, written_by: WRITTEN_BY });
+      assert.deepEqual(found, { ...state, format_version: 5, written_by: WRITTEN_BY });
       assert.equal(Object.keys(files ?? {}).length, 3);
     }
   });

@@ -12,7 +12,7 @@ import {
 const state: PartialState = {
   work: { "MODEL.topk": "20", "--weights": "weights with checksum 01234567" },
   shards: { modified_ms: [1.5, 0], ends_crc32c: ["01234567", null] },
-  computed_by: "TensorFlow 2.21.0 on the CPU",
+  ...{ computed_by: "TensorFlow 2.21.0 on the CPU", level: "avx2", threads: 2 },
   ...{ batches: 3, videos: 12, fraction: 0.3, complete: false },
   sums: { videos: Float64Array.of(12), positives: Float64Array.of(1, Number.NaN, Number.POSITIVE_INFINITY) },
   files: { "tally.bin": { bytes: 96, crc32c: 7 } },
@@ -49,14 +49,18 @@ test("restores sums by name; other names or lengths are an error and change noth
   }
 });
 
-test("a state of version 1, with its sums in one array, or of version 2, without the shards' contents, is upgraded", () => {
-  const { shards: _, sums, ...rest } = state;
+test("a state of version 1, with its sums in one array, 2, without the shards' contents, or 3, without level and threads, is upgraded", () => {
+  const { level: __, threads: ___, ...third } = state;
+  const { shards: _, sums, ...rest } = third;
   const base64 = (values: readonly number[]): string => Buffer.from(Float64Array.from(values).buffer).toString("base64");
   const upgraded = (version: number, old: unknown) =>
     parsePartialState(stringifyWithChecksum({ format_version: version, ...rest, sums: old }), "f");
   const { videos, positives } = sums;
   const encoded = { videos: base64([...(videos ?? [])]), positives: base64([...(positives ?? [])]) };
   assert.deepEqual(upgraded(2, encoded), { ...rest, shards: null, sums });
+  const before = encodePartialState(third).replace('"format_version": 4', '"format_version": 3');
+  const { format_version, crc32c, ...fields } = JSON.parse(before) as Record<string, unknown>;
+  assert.deepEqual(parsePartialState(stringifyWithChecksum({ format_version, ...fields }), "f"), third);
   const named = { videos: [12], hit_at_one: [3], perr: [2.5], loss: [7], videos_without_labels: [Number.NaN], positives: [4, 5] };
   const expected = Object.fromEntries(Object.entries(named).map(([name, values]) => [name, Float64Array.from(values)]));
   assert.deepEqual(upgraded(1, base64([12, 3, 2.5, 7, 4, 5])), { ...rest, shards: null, sums: expected });
@@ -64,10 +68,10 @@ test("a state of version 1, with its sums in one array, or of version 2, without
 });
 
 test("an unknown format version is an error that lists the supported ones", () => {
-  for (const version of ["0", "4", "null"]) {
-    const text = encodePartialState(state).replace('"format_version": 3', `"format_version": ${version}`);
+  for (const version of ["0", "5", "null"]) {
+    const text = encodePartialState(state).replace('"format_version": 4', `"format_version": ${version}`);
     const message = new RegExp(
-      `f: unknown format version .*\\(expected 1 to 3, found ${version}\\)\\. Resume with the version of nextvlad that`,
+      `f: unknown format version .*\\(expected 1 to 4, found ${version}\\)\\. Resume with the version of nextvlad that`,
     );
     assert.throws(() => parsePartialState(text, "f"), { code: "BAD_RESULTS", message });
   }

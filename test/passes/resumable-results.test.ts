@@ -7,11 +7,14 @@ import { pino } from "pino";
 import { type ErrorCode, NextvladError } from "../../src/base/errors.js";
 import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
 import { type BatchWriter, type ResumableOptions, writeResumably } from "../../src/passes/resumable-results.js";
+import type { Rounding } from "../../src/runtime/rounding.js";
 import { temporaryFolder } from "../helpers/files.js";
+
+const COMPUTED_BY = { software: "TensorFlow 2.21.0 on the CPU", level: "avx2", threads: 2 };
 
 function optionsOf(stem: string, more: Partial<ResumableOptions> = {}): ResumableOptions {
   return {
-    ...{ stem, settings: {}, computedBy: "test", target: null, metrics: null, log: pino({ enabled: false }) },
+    ...{ stem, settings: {}, computedBy: COMPUTED_BY, target: null, metrics: null, log: pino({ enabled: false }) },
     ...{ shards: [], resume: false, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
     ...more,
   };
@@ -172,4 +175,18 @@ test("complete results, some of which were moved before the run was killed, are 
   assert.equal(readFileSync(`${stem}.csv`, "utf8"), "VideoId,LabelConfidencePairs\nv,1 0.5\n");
   assert.equal(readFileSync(blocked, "utf8"), '{"id":"v","predictions":[{"class":1,"probability":0.5}]}\n');
   assert.equal(existsSync(path), false);
+});
+
+test("warns, with the settings that restore them, if the last digits will differ", async (t) => {
+  const stem = join(temporaryFolder(t), "result");
+  const out = new PassThrough();
+  const run = (computedBy: Rounding, resume: boolean) =>
+    writeResumably(optionsOf(stem, { computedBy, resume, log: pino({}, out) }), stopAfterBatch);
+  await run(COMPUTED_BY, false);
+  await run(COMPUTED_BY, true);
+  assert.doesNotMatch(String(out.read()), /digits/);
+  await run({ ...COMPUTED_BY, threads: 1 }, true);
+  const warning =
+    "the partial results were computed with TensorFlow 2.21.0 on the CPU (level avx2, 2 threads), and this run uses TensorFlow 2.21.0 on the CPU (level avx2, 1 thread): the last digits will differ; to restore them, use --threads 2";
+  assert.ok(String(out.read()).includes(warning));
 });
