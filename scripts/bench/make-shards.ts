@@ -20,6 +20,7 @@ function readSettings(): ShardSettings {
     videos: Number(values.videos),
     perShard: Number(values["per-shard"]),
     frames: [minFrames, maxFrames] as const,
+    features: { rgb: 1024, audio: 128 },
     classes: Number(values.classes),
     seed: Number(values.seed),
   };

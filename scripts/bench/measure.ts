@@ -1,33 +1,49 @@
 /**
  * Runs one measurement in its own process, so that peak memory is measured separately. Takes a task as JSON and prints a measurement as JSON.
  */
-import { fileURLToPath } from "node:url";
 import { loadConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
 import type { Precision } from "../../src/kernels/types.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { loadTensorflow, setMatmulPrecision } from "../../src/runtime/runtime.js";
 import { countArithmetic, countStep } from "./arithmetic.js";
+import { FULL_SIZE } from "./checkout.js";
+import type { Isa } from "./isa.js";
 import { timeMetrics } from "./metrics.js";
 import { measureProductRate, timeNetwork } from "./network.js";
-import { timeReading } from "./reading.js";
+import { type ReadSettings, timeReading } from "./reading.js";
 import { spreadOf } from "./statistics.js";
 import { type Frames, randomBatch } from "./workload.js";
 
-export type Task =
-  | {
-      readonly mode: "train" | "infer";
-      readonly batch: number;
-      readonly frames: Frames;
-      readonly steps: number;
-      /** tf32 requires a GPU; int16 and int8 require inference on the CPU. */
-      readonly precision: Precision;
-      readonly use_gpu: boolean;
-    }
-  | { readonly mode: "read"; readonly directory: string; readonly batch: number }
-  | { readonly mode: "metrics"; readonly videos: number };
+/** Steps of the network on a batch in memory. */
+export interface NetworkTask {
+  readonly mode: "train" | "infer";
+  /** Path of the config whose MODEL section has the sizes. */
+  readonly config: string;
+  readonly batch: number;
+  readonly frames: Frames;
+  readonly steps: number;
+  /** tf32 requires a GPU; int16 and int8 require inference on the CPU. */
+  readonly precision: Precision;
+  /** The processor level that the environment of the process sets; null for the processor's own. */
+  readonly isa: Isa | null;
+  readonly use_gpu: boolean;
+}
+
+export interface ReadTask extends ReadSettings {
+  readonly mode: "read";
+}
+
+export interface MetricsTask {
+  readonly mode: "metrics";
+  readonly videos: number;
+}
+
+export type Task = NetworkTask | ReadTask | MetricsTask;
 
 export interface Measurement {
+  /** The task that was measured. Checkouts before `--config` omit it: they measure the published sizes and two reader threads. */
+  readonly task: Task;
   /** Videos per second; for reading, 10^6 bytes per second. */
   readonly rate: number;
   readonly peak_gib: number | null;
@@ -51,12 +67,12 @@ const readPeak = (): number => process.resourceUsage().maxRSS / 2 ** 20;
 
 async function measure(task: Task, config: Config): Promise<Measurement> {
   if (task.mode === "read") {
-    const { seconds, megabytes } = await timeReading(task.directory, task.batch, config);
-    return { rate: megabytes / spreadOf(seconds).median, peak_gib: readPeak(), seconds, network: null };
+    const { seconds, megabytes } = await timeReading(task, config);
+    return { task, rate: megabytes / spreadOf(seconds).median, peak_gib: readPeak(), seconds, network: null };
   }
   if (task.mode === "metrics") {
     const seconds = timeMetrics(task.videos, config.MODEL.num_classes);
-    return { rate: task.videos / seconds, peak_gib: readPeak(), seconds: [seconds], network: null };
+    return { task, rate: task.videos / seconds, peak_gib: readPeak(), seconds: [seconds], network: null };
   }
   const { mode, batch: videos, frames, steps } = task;
   const { kind } = await loadTensorflow(task.use_gpu);
@@ -75,13 +91,13 @@ async function measure(task: Task, config: Config): Promise<Measurement> {
     product_gflops: productRate / 1e9,
     product_share: operations / seconds / productRate,
   };
-  return { rate: videos / seconds, peak_gib: peak, seconds: stepSeconds, network };
+  return { task, rate: videos / seconds, peak_gib: peak, seconds: stepSeconds, network };
 }
 
 try {
-  const config = await loadConfig(fileURLToPath(new URL("../../../configs/nextvlad.yaml", import.meta.url)));
-  const measurement = await measure(JSON.parse(process.argv[2] ?? "") as Task, config);
-  process.stdout.write(`${JSON.stringify(measurement)}\n`);
+  const task = JSON.parse(process.argv[2] ?? "") as Task;
+  const config = await loadConfig("config" in task ? task.config : FULL_SIZE);
+  process.stdout.write(`${JSON.stringify(await measure(task, config))}\n`);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;

@@ -12,27 +12,30 @@ export interface ShardSettings {
   readonly perShard: number;
   /** Minimum and maximum number of frames per video. */
   readonly frames: readonly [number, number];
+  /** Features (bytes) per frame of each modality; 0 for none. */
+  readonly features: { readonly rgb: number; readonly audio: number };
   readonly classes: number;
   readonly seed: number;
 }
 
 /** Makes a video whose frames are a slice of one block of random bytes: equivalent to fresh bytes for timing, and much faster to generate. */
-function makeVideo(name: string, random: Random, noise: Uint8Array, { frames, classes }: ShardSettings): Video {
+function makeVideo(name: string, random: Random, noise: Uint8Array, { frames, features, classes }: ShardSettings): Video {
   const count = frames[0] + random.below(frames[1] - frames[0] + 1);
   const stretch = (bytes: number): Uint8Array => {
     const start = random.below(noise.length - bytes + 1);
     return noise.subarray(start, start + bytes);
   };
   const labels = new Set(Array.from({ length: 1 + random.below(5) }, () => random.below(classes)));
-  return { id: name, frames: count, rgb: stretch(count * 1024), audio: stretch(count * 128), labels: Int32Array.from(labels).sort() };
+  const [rgb, audio] = [stretch(count * features.rgb), stretch(count * features.audio)];
+  return { id: name, frames: count, rgb, audio, labels: Int32Array.from(labels).sort() };
 }
 
 /** Writes shards of random videos and a list of them, `shards.list`. Returns the list's path. */
 export async function makeShards(settings: ShardSettings): Promise<string> {
-  const { directory, videos, perShard, seed } = settings;
+  const { directory, videos, perShard, features, seed } = settings;
   await mkdir(directory, { recursive: true });
   const random = createRandom(seed, "digits");
-  const noise = Uint8Array.from({ length: settings.frames[1] * 1024 * 4 }, () => random.below(256));
+  const noise = Uint8Array.from({ length: settings.frames[1] * Math.max(features.rgb, features.audio) * 4 }, () => random.below(256));
   const names: string[] = [];
   for (let first = 0; first < videos; first += perShard) {
     const name = `random${String(names.length).padStart(4, "0")}.tfrecord`;

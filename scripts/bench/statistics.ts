@@ -14,6 +14,16 @@ export function spreadOf(values: readonly number[]): Spread {
   return { median, min: at(0), max: at(sorted.length - 1) };
 }
 
+/** Formats a spread as `1.71 (1.65..1.80)`. */
+export function formatSpread({ median, min, max }: Spread, digits: number): string {
+  return `${median.toFixed(digits)} (${min.toFixed(digits)}..${max.toFixed(digits)})`;
+}
+
+/** Formats a spread of fractions in percent, as `97.1 (96.2..98.0)`. */
+export function formatPercent({ median, min, max }: Spread): string {
+  return formatSpread({ median: 100 * median, min: 100 * min, max: 100 * max }, 1);
+}
+
 /** Returns the ratio of our rate to the fastest peer's for each pair: on a shared machine only consecutive measurements are comparable. */
 export function ratiosToFastest(ours: readonly number[], peers: readonly (readonly number[])[]): number[] {
   return ours.map((rate, pair) => rate / Math.max(...peers.map((rates) => rates[pair] as number)));

@@ -15,9 +15,9 @@ export function frameCounts(videos: number, frames: Frames): Int32Array {
   return Int32Array.from({ length: videos }, (_, i) => Math.round(SHORTEST + (stretch * (i + 0.5)) / videos));
 }
 
-/** Returns the number of frames to which frameworks without ragged batches pad. */
-export function paddedFrames(frames: Frames): number {
-  return frames === "yt8m" ? LONGEST : frames;
+/** Returns the minimum and the maximum number of frames per video. */
+export function frameRange(frames: Frames): readonly [number, number] {
+  return frames === "yt8m" ? [SHORTEST, LONGEST] : [frames, frames];
 }
 
 /** Makes a batch of random features with three labels per video. */

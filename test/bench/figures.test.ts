@@ -1,18 +1,13 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { countArithmetic, countStep } from "../../scripts/bench/arithmetic.js";
-import { benchAudioset, readPeerPace } from "../../scripts/bench/audioset.js";
-import { parseResults } from "../../scripts/bench/peers.js";
-import { ratiosToFastest, spreadOf } from "../../scripts/bench/statistics.js";
+import { FULL_SIZE } from "../../scripts/bench/checkout.js";
+import { formatPercent, formatSpread, ratiosToFastest, spreadOf } from "../../scripts/bench/statistics.js";
 import { frameCounts } from "../../scripts/bench/workload.js";
 import { loadConfig } from "../../src/config/load.js";
 import { modelSizes } from "../../src/model/sizes.js";
 
-const config = await loadConfig(fileURLToPath(new URL("../../../configs/nextvlad.yaml", import.meta.url)));
+const config = await loadConfig(FULL_SIZE);
 const sizes = modelSizes(config.MODEL);
 
 /** Within a share of a figure that was worked out by hand to two or three digits. */
@@ -58,42 +53,15 @@ describe("lengths", () => {
   });
 });
 
-describe("the peers' RESULT lines", () => {
-  test("training and inference", () => {
-    const lines = [
-      "some warning",
-      "RESULT tensorflow 2.21.0            tf            train B=32 T=300 threads=2  25.312 videos/s  step median 1.264s min 1.201s (n=5)  warmup 6.1s  peakRSS 3.31 GB  other-cpu 1%  vals ['2747', '2688', '2630']",
-      "RESULT torch 2.15.0+cpu             torch-compile train B=32 T=300 threads=2  22.500 videos/s  step median 1.422s min 1.401s (n=5)  warmup 61.0s  peakRSS 2.27 GB  other-cpu 0%  vals ['2747']",
-    ];
-    assert.deepEqual(parseResults(lines.join("\n"), "train"), [
-      { name: "tf", rate: 25.312, peak_gib: 3.31 },
-      { name: "torch-compile", rate: 22.5, peak_gib: 2.27 },
-    ]);
-    assert.deepEqual(parseResults(lines.join("\n"), "infer"), []);
-  });
-
-  test("reading: pipelines count, bare records do not", () => {
-    const lines = [
-      "RESULT read parse+decode_raw           823 records 200 MB  median of 7: 0.283 s  2908 records/s  706 MB/s  other-cpu 0%",
-      "RESULT read padded batch 32            823 records 200 MB  median of 7: 0.326 s  2525 records/s  614 MB/s  other-cpu 0%",
-      "RESULT read raw TFRecordDataset only 0.126 s 1585 MB/s",
-    ];
-    assert.deepEqual(parseResults(lines.join("\n"), "read"), [
-      { name: "parse+decode_raw", rate: 706, peak_gib: null },
-      { name: "padded batch 32", rate: 614, peak_gib: null },
-    ]);
-  });
-
-  test("metrics: seconds become videos a second", () => {
-    const line = "RESULT numpy metrics 20000 videos x 3862 classes: 1.60 s  (GAP 0.000812 Hit@1 0.00075 PERR 0.000790 MAP 0.000100)";
-    assert.deepEqual(parseResults(line, "metrics"), [{ name: "numpy", rate: 12_500, peak_gib: null }]);
-  });
-});
-
 describe("statistics", () => {
   test("median of an odd and of an even number of values, whatever their order", () => {
     assert.deepEqual(spreadOf([10, 9, 2]), { median: 9, min: 2, max: 10 });
     assert.deepEqual(spreadOf([4, 1, 3, 2]), { median: 2.5, min: 1, max: 4 });
+  });
+
+  test("a spread is printed with its range, fractions in percent", () => {
+    assert.equal(formatSpread({ median: 1.716, min: 1.6, max: 1.82 }, 2), "1.72 (1.60..1.82)");
+    assert.equal(formatPercent({ median: 0.871, min: 0.85, max: 0.9 }), "87.1 (85.0..90.0)");
   });
 
   test("the fastest peer is sought pair by pair", () => {
@@ -103,25 +71,4 @@ describe("statistics", () => {
     ];
     assert.deepEqual(ratiosToFastest([30, 60], peers), [1.5, 1.5]);
   });
-});
-
-test("the speed of AudioSet's peer is that of whole batches over the seconds of its epochs", () => {
-  assert.equal(readPeerPace("300 10\nepoch 0 loss 3.2000 1.5 s\nepoch 1 loss 2.9000 0.5 s\nmAP 0.2 mAUC 0.9 over 5 classes\n"), 256);
-});
-
-test("audioset names a missing script or package of the peer before it reads any data", async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "nextvlad-test-"));
-  const peers = process.env.NEXTVLAD_PEERS;
-  t.after(() => {
-    rmSync(folder, { recursive: true });
-    if (peers === undefined) delete process.env.NEXTVLAD_PEERS;
-    else process.env.NEXTVLAD_PEERS = peers;
-  });
-  process.env.NEXTVLAD_PEERS = folder;
-  const python = join(folder, "python");
-  writeFileSync(python, '#!/bin/sh\ncase "$2" in *torch*) echo True;; *) echo False;; esac\n', { mode: 0o755 });
-  const bench = () => benchAudioset([join(folder, "no-data"), "--peers", python], join(folder, "out"), new AbortController().signal);
-  await assert.rejects(bench(), { code: "FILE_MISSING", message: /audioset_torch\.py/ });
-  writeFileSync(join(folder, "audioset_torch.py"), "");
-  await assert.rejects(bench(), { code: "NOT_SET_UP", message: /cannot import sklearn/ });
 });
