@@ -63,20 +63,21 @@ class Network(nn.Module):
         return torch.addmm(self.classify_bias, h, self.classify)
 
 
-def check_level():
+def check_level(framework):
     """Stops if PyTorch does not keep to the processor level that the environment sets."""
     level, compiler = os.environ.get("ATEN_CPU_CAPABILITY"), os.environ.get("TORCHINDUCTOR_CPP_MARCH")
     if level is not None and torch.backends.cpu.get_cpu_capability().lower() != level:
         raise SystemExit(f"PyTorch computes with {torch.backends.cpu.get_cpu_capability()} although ATEN_CPU_CAPABILITY is {level}")
-    import torch._inductor.config as inductor
+    if framework == "torch-compile" and compiler is not None:
+        import torch._inductor.config as inductor
 
-    if compiler is not None and getattr(inductor.cpp, "march", None) != compiler:
-        raise SystemExit(f"{VERSION} ignores TORCHINDUCTOR_CPP_MARCH: use a newer one")
+        if getattr(inductor.cpp, "march", None) != compiler:
+            raise SystemExit(f"{VERSION} ignores TORCHINDUCTOR_CPP_MARCH: use a newer one")
 
 
 def make_step(options, batch):
     """Returns a function that takes a step, and one that reads its result."""
-    check_level()
+    check_level(options.framework)
     torch.set_num_threads(options.threads)
     torch.backends.cuda.matmul.allow_tf32 = options.tf32
     device = "cuda" if options.device == "gpu" else "cpu"
