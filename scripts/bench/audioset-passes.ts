@@ -103,7 +103,7 @@ export function formatPasses({ forward, passes }: PassSpeeds): string {
   const header = [
     "whole process",
     "first batch done after, s",
-    "ratio",
+    "ratio to other",
     "then, clips/s",
     "% of steady rate",
     "% with start-up",
