@@ -60,8 +60,22 @@ const FLAGS: ReadonlySet<string> = new Set([
   ...program.commands.flatMap((command) => [...flagsOfCommand(command)]),
   ...["--help", "--lr", "--seed", "--ignore-scripts", "--create-dirs"],
   // Scripts of this repository: their tests are in shell.ts.
-  ...["--against", "--all", "--batch", "--ci", "--frames", "--from", "--inputs", "--jobs", "--list", "--match", "--peers", "--seconds"],
-  ...["--test-name-pattern", "--videos"],
+  ...[
+    "--against",
+    "--all",
+    "--batch",
+    "--ci",
+    "--frames",
+    "--from",
+    "--from-shards",
+    "--inputs",
+    "--isa",
+    "--jobs",
+    "--list",
+    "--match",
+    "--pairs",
+  ],
+  ...["--peers", "--readers", "--seconds", "--seeds", "--test-name-pattern", "--videos", "--xla-cpu-max-isa"],
 ]);
 
 test("the README links to every page, and is short", () => {
