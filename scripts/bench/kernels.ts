@@ -79,7 +79,7 @@ function denseAdamCase(rows: number, inputs: number, outputs: number): Case {
     tensorflow: () =>
       tidy(() => {
         w.use((value) => matMul(dy, value, { transposeB: true }));
-        w.applyAdam(m, v, matMul(x, dy, { transposeA: true }), COEFFICIENTS);
+        w.applyAdam(m, v, matMul(x, dy, { transposeA: true }), COEFFICIENTS, 0);
       }),
     dispose: () => disposeAll(x, dy, w, m, v),
   };

@@ -240,11 +240,7 @@ function batchNorm(...[x, { scale, shift }, epsilon]: Parameters<Kernels["batchN
 
 function denseWithAdam(...[x, dy, { w, m, v }, coefficients, decay]: Parameters<Kernels["denseWithAdam"]>): Tensor {
   const dx = w.use((value) => matMul(dy, value, { transposeB: true }));
-  tidy(() => {
-    const gradient = matMul(x, dy, { transposeA: true });
-    const decayed = decay === 0 ? gradient : w.use((value) => add(gradient, multiply(value, constant(decay))));
-    w.applyAdam(m, v, decayed, coefficients);
-  });
+  tidy(() => w.applyAdam(m, v, matMul(x, dy, { transposeA: true }), coefficients, decay));
   return dx;
 }
 

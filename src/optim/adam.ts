@@ -46,7 +46,7 @@ export class Adam implements Optimizer {
    */
   apply(name: string, gradient: Tensor, at: UpdateStep, epsilon = EPSILON): void {
     const { m, v } = this.moments.get(name) as Moments;
-    this.store.variable(name).applyAdam(m, v, gradient, coefficients(at, epsilon));
+    this.store.variable(name).applyAdam(m, v, gradient, coefficients(at, epsilon), 0);
   }
 
   /** Updates a matrix w by the gradient x^T dy + decay w, from its factors. Borrows them; returns dy w^T, of w before the update. */

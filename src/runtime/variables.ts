@@ -73,10 +73,10 @@ export class DeviceVariable {
 
   /**
    * Applies one Adam step in place, w -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon), as in TensorFlow (core/kernels/training_ops.cc) and
-   * fluid 1.5. Borrows the gradient.
+   * fluid 1.5, with the gradient `gradient + decay w`. Borrows the gradient.
    */
-  applyAdam(m: DeviceVariable, v: DeviceVariable, gradient: Tensor, c: AdamCoefficients): void {
-    tidy(() => runMany("NextvladAdam", () => [], [this.current, m.current, v.current, gradient, encode(c, 0)], 0));
+  applyAdam(m: DeviceVariable, v: DeviceVariable, gradient: Tensor, c: AdamCoefficients, decay: number): void {
+    tidy(() => runMany("NextvladAdam", () => [], [this.current, m.current, v.current, gradient, encode(c, decay)], 0));
   }
 
   /**

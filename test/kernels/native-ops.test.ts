@@ -55,7 +55,7 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
           const back = toFloats(ours[0].applyProductAdam(ours[1], ours[2], x, dy, c, decay));
           assertClose(back, toFloats(matMul(dy, values[0] as Tensor, { transposeB: true })), columns);
           const gradient = add(matMul(x, dy, { transposeA: true }), multiply(values[0] as Tensor, scalar(decay)));
-          theirs[0].applyAdam(theirs[1], theirs[2], gradient, c);
+          theirs[0].applyAdam(theirs[1], theirs[2], gradient, c, 0);
         });
         for (const [i, variable] of ours.entries()) {
           assertClose(variable.download(), (theirs[i] as DeviceVariable).download(), examples);

@@ -30,7 +30,7 @@ describe("a variable", () => {
     assert.deepEqual([...tidy(() => w.use((value) => toFloats(add(value, value))))], [2, 4]);
     const c = { learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, beta1Power: 0.9, beta2Power: 0.999 };
     const steps = [1, 2].map(() => {
-      tidy(() => w.applyAdam(m, v, fromFloats(Float32Array.of(3, -3), [2]), c));
+      tidy(() => w.applyAdam(m, v, fromFloats(Float32Array.of(3, -3), [2]), c, 0));
       return [...w.download()].map((value) => value.toFixed(5));
     });
     // Up to epsilon, the first step of Adam is the learning rate against the gradient's sign.
@@ -61,7 +61,7 @@ describe("a variable", () => {
         const start = [drawn(count, 1), drawn(count, 2), drawn(count, 3).map((value) => Math.abs(value) + 0.1), drawn(count, 4)] as const;
         const [w, m, v] = start.slice(0, 3).map(variable) as [DeviceVariable, DeviceVariable, DeviceVariable];
         const c = { learningRate: rate, beta1: b1, beta2: b2, epsilon, beta1Power: b1 ** step, beta2Power: b2 ** step };
-        tidy(() => w.applyAdam(m, v, fromFloats(start[3], [count]), c));
+        tidy(() => w.applyAdam(m, v, fromFloats(start[3], [count]), c, 0));
         const ours = [w, m, v].map((made) => made.download());
         for (let i = 0; i < count; i++) {
           const [w0, m0, v0, g] = start.map((values) => values[i] as number) as [number, number, number, number];
