@@ -2,6 +2,7 @@ import { parentPort } from "node:worker_threads";
 import { type SerializedError, serializeError } from "../base/errors.js";
 import { AsyncQueue } from "./async-queue.js";
 import { assembleBatches, BatchBuilder, type BatchMemory, type BatchStep, memoryOf } from "./batches.js";
+import { BlockCache } from "./block-cache.js";
 import { VideoPool } from "./buffer-pool.js";
 import type { SkippedRecord } from "./corrupt-records.js";
 import type { StreamOptions } from "./epoch-videos.js";
@@ -42,6 +43,7 @@ interface Epoch {
 
 const port = parentPort;
 if (port === null) throw new Error("this module runs in a worker thread");
+const cache = new BlockCache();
 const space = { builder: new BatchBuilder(), videos: new VideoPool() };
 let pool: ReaderPool | null = null;
 let epoch: Epoch = { credits: new AsyncQueue(), skipped: [], isFinished: true };
@@ -73,7 +75,8 @@ async function sendBatches(options: StreamOptions, epoch: Epoch): Promise<void> 
       if (epoch.isFinished) return;
     }
     pool ??= startReaders(options.readers);
-    for await (const step of assembleBatches(options, pool, space, (skipped) => noteSkipped(epoch, skipped))) {
+    const readers = options.order === "shuffled" ? cache.readersOf(options.shards, pool) : pool;
+    for await (const step of assembleBatches(options, readers, space, (skipped) => noteSkipped(epoch, skipped))) {
       await epoch.credits.take();
       if (epoch.isFinished) return;
       send(epoch, { type: "batch", step }, memoryOf(step.batch));

@@ -8,6 +8,9 @@ import { startWorker, type WorkerThread, workerExitError } from "./worker-thread
 /** Blocks of one shard that a reader thread may send before the first is released. The thread holds one more, ready to send. */
 const BLOCKS_AHEAD = 3;
 
+/** Size up to which returning the memory of a shard's last block costs more than new memory: shards of single clips would need a message each. */
+const MAX_DROPPED_BYTES = 2 ** 16;
+
 /** A shard that is being read, with its timings. */
 export interface OpenShard {
   readonly path: string;
@@ -87,8 +90,7 @@ class Reader {
     const { source, reading } = this.#start(path);
     const { blocks } = reading;
     const thread = this.#thread;
-    thread.post({ type: "open", source, path, options });
-    for (let credit = 0; credit < BLOCKS_AHEAD; credit++) thread.post({ type: "credit", source, buffer: null });
+    thread.post({ type: "open", source, path, options, credits: BLOCKS_AHEAD });
     return {
       next: async () => {
         reading.requestedMs = performance.now();
@@ -97,7 +99,9 @@ class Reader {
         if (block.last) this.#readings.delete(source);
         return block;
       },
-      release: ({ buffer }) => thread.post({ type: "credit", source, buffer }, [buffer]),
+      release: ({ buffer, last }) => {
+        if (!last || buffer.byteLength > MAX_DROPPED_BYTES) thread.post({ type: "credit", source, buffer }, [buffer]);
+      },
     };
   }
 

@@ -6,11 +6,12 @@ import { type Block, type BlockOptions, indexShard, readBlocks, type ShardIndex 
 import { STOP } from "./worker-thread.js";
 
 /**
- * Messages to a reader thread: open a shard, send one more block of a shard (with the memory of a used block), send a shard's index, or close all shards.
+ * Messages to a reader thread: open a shard and send its first `credits` blocks, send one more block of a shard (with the memory of a used block), send a
+ * shard's index, or close all shards.
  */
 export type ReaderRequest =
-  | { readonly type: "open"; readonly source: number; readonly path: string; readonly options: BlockOptions }
-  | { readonly type: "credit"; readonly source: number; readonly buffer: ArrayBuffer | null }
+  | { readonly type: "open"; readonly source: number; readonly path: string; readonly options: BlockOptions; readonly credits: number }
+  | { readonly type: "credit"; readonly source: number; readonly buffer: ArrayBuffer }
   | { readonly type: "index"; readonly source: number; readonly path: string; readonly options: BlockOptions }
   | { readonly type: "close-shards" };
 
@@ -39,7 +40,7 @@ port.on("message", (request: ReaderRequest | typeof STOP) => {
   else if (request.type === "index") start(request, sendIndex);
   else if (request.type === "close-shards") void closeShards();
   else {
-    if (request.buffer !== null) pool.release(request.buffer);
+    pool.release(request.buffer);
     readings.get(request.source)?.credits.put();
   }
 });
@@ -50,6 +51,7 @@ type ShardRequest = ReaderRequest & { readonly type: "open" | "index" };
 function start(request: ShardRequest, read: (request: ShardRequest, reading: Reading) => Promise<void>): void {
   const done = Promise.resolve().then(() => read(request, reading).finally(() => readings.delete(request.source)));
   const reading: Reading = { credits: new AsyncQueue(), isCancelled: false, done };
+  if (request.type === "open") for (let credit = 0; credit < request.credits; credit++) reading.credits.put();
   readings.set(request.source, reading);
 }
 

@@ -26,14 +26,19 @@ export interface OpenedSource {
   readonly head: Uint8Array;
 }
 
+/** Size of the first read of a file, which suffices for a shard of one clip. */
+const FIRST_BYTES = 2 ** 14;
+
 /**
  * Makes a source of an open file. `readAt` fills the start of `target` from a position in the file and returns the number of bytes read. Takes ownership of
- * the file, and closes it if the first bytes cannot be read. Throws FILE_UNREADABLE if `readAt` throws.
+ * the file, and closes it if the first bytes cannot be read. Its first read is of `firstBytes`, or of `headBytes` if that is more. Throws FILE_UNREADABLE if
+ * `readAt` throws.
  */
 export async function makeSource(
   path: string,
   file: { readAt(target: Uint8Array, position: number): number | Promise<number>; close(): Promise<void> },
   headBytes: number,
+  firstBytes = headBytes,
 ): Promise<OpenedSource> {
   const readAt = async (target: Uint8Array, position: number): Promise<number> => {
     try {
@@ -43,15 +48,17 @@ export async function makeSource(
     }
   };
   try {
-    const head = new Uint8Array(headBytes);
-    const headLength = await readAt(head, 0);
+    const block = new Uint8Array(Math.max(headBytes, firstBytes));
+    const first = block.subarray(0, await readAt(block, 0));
     let position = 0;
     const source: ByteSource = {
       get filePosition() {
         return position;
       },
       async read(target) {
-        const bytes = await readAt(target, position);
+        const known = first.subarray(position, position + target.length);
+        target.set(known);
+        const bytes = known.length > 0 ? known.length : await readAt(target, position);
         position += bytes;
         return bytes;
       },
@@ -60,7 +67,7 @@ export async function makeSource(
       },
       close: () => file.close(),
     };
-    return { source, head: head.subarray(0, headLength) };
+    return { source, head: first.slice(0, headBytes) };
   } catch (error) {
     await file.close();
     throw error;
@@ -72,7 +79,7 @@ export async function openFileSource(path: string, headBytes: number): Promise<O
   const handle = await openInput(path);
   const readAt = async (target: Uint8Array, position: number): Promise<number> =>
     (await handle.read(target, 0, target.length, position)).bytesRead;
-  return makeSource(path, { readAt, close: () => handle.close() }, headBytes);
+  return makeSource(path, { readAt, close: () => handle.close() }, headBytes, FIRST_BYTES);
 }
 
 /**
@@ -82,5 +89,5 @@ export async function openFileSource(path: string, headBytes: number): Promise<O
 export async function openBlockingSource(path: string, headBytes: number): Promise<OpenedSource> {
   const file = openInputSync(path);
   const readAt = (target: Uint8Array, position: number): number => readSync(file, target, 0, target.length, position);
-  return makeSource(path, { readAt, close: async () => closeSync(file) }, headBytes);
+  return makeSource(path, { readAt, close: async () => closeSync(file) }, headBytes, FIRST_BYTES);
 }
