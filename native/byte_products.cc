@@ -2,19 +2,16 @@
 #include <cmath>
 #include <vector>
 
-#include "byte_panels.h"
 #include "kernel.h"
 #include "kernels.h"
+#include "panels.h"
 #include "parallel.h"
 
 namespace nextvlad {
 namespace {
 
-constexpr int64_t kForwardRows = 320;  // rows of bytes that stay in the L2 cache for all panels
+constexpr int64_t kForwardRows = kByteInstructions ? 320 : 96;  // rows of features that stay in the L2 cache for all panels
 constexpr int64_t kForwardPanels = 8;
-constexpr int kTerms = kMaxTerms;         // of a gradient: as exact as a float
-constexpr int64_t kBackwardFrames = 768;  // frames whose panel fits the L1 cache, and whose bytes fit the L2 cache
-constexpr int64_t kBackwardPanels = 4;
 
 // Inputs: bytes (uint8, packed four to a float), panels of w and a bias (split.cc), and [frames, features, columns, terms]. Output: x w + bias [frames, columns].
 void ByteProduct(Call& call) {
@@ -24,44 +21,57 @@ void ByteProduct(Call& call) {
   const int64_t panel_count = RoundUp(columns, kLanes) / kLanes;
   call.ExpectCount(1, panel_count * shape.floats());
   const float* panels = call.Input<float>(1);
-  const ByteRows bytes(call.Bytes(0, frames * features), frames, features);
+  const uint8_t* bytes = call.Bytes(0, frames * features);
   float* y = call.Output(0, {frames, columns});
   const int64_t row_blocks = (frames + kForwardRows - 1) / kForwardRows, panel_groups = (panel_count + kForwardPanels - 1) / kForwardPanels;
   ForEachItem(row_blocks * panel_groups, [&](const auto& next) {
     // Buffered: the rows of y are a multiple of 4 KiB apart, so that writing one panel after another would evict the same cache lines.
     constexpr int64_t kWidth = kForwardPanels * kLanes;
     Floats block(kForwardRows * kWidth);
+    FeatureRows feature_rows(shape);
     for (int64_t item; next(&item);) {
       const int64_t row = item / panel_groups * kForwardRows, rows = std::min(kForwardRows, frames - row);
       const int64_t first = item % panel_groups * kForwardPanels, last = std::min(panel_count, first + kForwardPanels);
-      for (int64_t p = first; p < last; p++) {
-        MultiplyPanel(bytes.row(row), rows, bytes.stride(), panels + p * shape.floats(), shape, block.data() + (p - first) * kLanes, kWidth);
-      }
+      feature_rows.Set(bytes + row * features, rows);
+      for (int64_t p = first; p < last; p++) feature_rows.Multiply(panels + p * shape.floats(), block.data() + (p - first) * kLanes, kWidth);
       const int64_t width = std::min(columns - first * kLanes, kWidth);
       for (int64_t t = 0; t < rows; t++) std::memcpy(y + (row + t) * columns + first * kLanes, block.data() + t * kWidth, width * sizeof(float));
     }
   });
 }
 
-// [frames, features] to [features, stride], padded with zeros.
-std::vector<uint8_t> Transpose(const uint8_t* bytes, int64_t frames, int64_t features, int64_t stride) {
-  constexpr int64_t kBlock = 64;
-  std::vector<uint8_t> transposed(features * stride, 0);
-  ParallelFor((features + kBlock - 1) / kBlock, [&](int64_t begin, int64_t end, int) {
-    for (int64_t f0 = begin * kBlock; f0 < std::min(features, end * kBlock); f0 += kBlock) {
-      for (int64_t t0 = 0; t0 < frames; t0 += kBlock) {
-        for (int64_t f = f0; f < std::min(features, f0 + kBlock); f++) {
-          for (int64_t t = t0; t < std::min(frames, t0 + kBlock); t++) transposed[f * stride + t] = bytes[t * features + f];
+// Bytes [features, stride] from [frames, features], padded with zeros.
+struct TransposedBytes {
+  int64_t features, stride;
+  std::vector<uint8_t> bytes;
+
+  TransposedBytes(const uint8_t* from, int64_t frames, int64_t features)
+      : features(features), stride(RoundUp(frames, 64)), bytes(features * stride, 0) {
+    constexpr int64_t kBlock = 64;
+    ParallelFor((features + kBlock - 1) / kBlock, [&](int64_t begin, int64_t end, int) {
+      for (int64_t f0 = begin * kBlock; f0 < std::min(features, end * kBlock); f0 += kBlock) {
+        for (int64_t t0 = 0; t0 < frames; t0 += kBlock) {
+          for (int64_t f = f0; f < std::min(features, f0 + kBlock); f++) {
+            for (int64_t t = t0; t < std::min(frames, t0 + kBlock); t++) bytes[f * stride + t] = from[t * features + f];
+          }
         }
       }
-    }
-  });
-  return transposed;
-}
+    });
+  }
+  const uint8_t* at(int64_t feature, int64_t frame) const { return bytes.data() + feature * stride + frame; }
+};
 
-// Splits up to kBackwardFrames rows and 16 columns of d into a panel, whose quads are four frames each. Adds d to the columns' sums.
-void SplitFrames(const float* d, int64_t frames, int64_t stride, int64_t columns, float* panel, double* sums) {
-  alignas(64) float rows[kBackwardFrames][kLanes];
+// Blocks of frames that are multiplied at a time: each adds the products of transposed bytes and d to sums [features, kWidth].
+#ifndef NEXTVLAD_NO_BYTE_INSTRUCTIONS
+
+constexpr int kTerms = kMaxTerms;  // of a gradient: as exact as a float
+constexpr int64_t kFrames = 768;   // whose panel fits the L1 cache, and whose bytes fit the L2 cache
+constexpr int64_t kPanels = 4;
+constexpr int64_t kWidth = kPanels * kLanes;
+
+// Splits up to kFrames rows and 16 columns of d into a panel of 8-bit terms, whose words are four frames each. Adds d to the columns' sums.
+void WritePanel(const float* d, int64_t frames, int64_t stride, int64_t columns, float* panel, double* sums) {
+  alignas(64) float rows[kFrames][kLanes];
   const int64_t quads = RoundUp(frames, 4) / 4;
   alignas(64) float largest[kLanes] = {}, run[kLanes] = {}, inverse[kLanes];
   for (int64_t t = 0; t < frames; t++) {
@@ -117,6 +127,82 @@ void SplitFrames(const float* d, int64_t frames, int64_t stride, int64_t columns
   std::memcpy(panel + 2 * kLanes, start, sizeof(start));
 }
 
+class FrameBlock {
+ public:
+  // Adds the products with `frames` rows of up to 16 columns of d to sums [features, 16], and d to the columns' totals.
+  void Add(const TransposedBytes& x, int64_t first_frame, int64_t frames, const float* d, int64_t stride, int64_t columns, float* sums, double* totals) {
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      WritePanel(d + c, frames, stride, std::min<int64_t>(kLanes, columns - c), panel_.data(), totals + c);
+      constexpr int kRows = kIntegerTileRows<kTerms>;
+      const int64_t quads = RoundUp(frames, kPerWord) / kPerWord;
+      int64_t f = 0;
+      for (; f + kRows <= x.features; f += kRows) {
+        MultiplyIntegers<kTerms, kRows, true>(x.at(f, first_frame), x.stride, panel_.data(), quads, sums + f * kWidth + c, kWidth);
+      }
+      for (; f < x.features; f++) MultiplyIntegers<kTerms, 1, true>(x.at(f, first_frame), x.stride, panel_.data(), quads, sums + f * kWidth + c, kWidth);
+    }
+  }
+
+ private:
+  Floats panel_ = Floats(PanelShape{kFrames, kTerms}.floats());
+};
+
+#else
+
+constexpr int64_t kFrames = kTermBlock;
+constexpr int64_t kPanels = 8;
+constexpr int64_t kWidth = kPanels * kLanes;
+
+// Copies up to 16 columns of d to a panel [frames][16], and adds them to the columns' totals.
+void WritePanel(const float* d, int64_t frames, int64_t stride, int64_t columns, float* panel, double* totals) {
+  float run[kLanes] = {};
+  for (int64_t t = 0; t < frames; t++) {
+    float* row = panel + t * kLanes;
+    for (int64_t c = 0; c < kLanes; c++) row[c] = c < columns ? d[t * stride + c] : 0;
+    for (int c = 0; c < kLanes; c++) run[c] += row[c];
+    if (t % 32 == 31 || t == frames - 1) {
+      for (int c = 0; c < kLanes; c++) totals[c] += run[c], run[c] = 0;
+    }
+  }
+}
+
+// sums [kRows, 16] += rows of floats times a panel.
+template <int kRows>
+void AddTile(const float* rows, int64_t stride, const float* panel, int64_t frames, float* sums) {
+  RegisterTile<kRows, kPanelRegisters> tile;
+  tile.MultiplyAdd(rows, 1, stride, panel, kLanes, frames);
+  tile.StoreSum(sums, kWidth, sums, kWidth);
+}
+
+class FrameBlock {
+ public:
+  // Adds the products with `frames` rows of d [frames, columns] to sums, and d to the columns' totals.
+  void Add(const TransposedBytes& x, int64_t first_frame, int64_t frames, const float* d, int64_t stride, int64_t columns, float* sums, double* totals) {
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      WritePanel(d + c, frames, stride, std::min<int64_t>(kLanes, columns - c), panels_.data() + c * kFrames, totals + c);
+    }
+    for (int64_t first = 0; first < x.features; first += kRowsAtATime) {
+      const int64_t count = std::min(kRowsAtATime, x.features - first);
+      for (int64_t f = 0; f < count; f++) ConvertBytes(x.at(first + f, first_frame), frames, kCenter, rows_.data() + f * kStride);
+      for (int64_t c = 0; c < columns; c += kLanes) {
+        float* to = sums + first * kWidth + c;
+        int64_t f = 0;
+        for (; f + kFloatTileRows <= count; f += kFloatTileRows) {
+          AddTile<kFloatTileRows>(rows_.data() + f * kStride, kStride, panels_.data() + c * kFrames, frames, to + f * kWidth);
+        }
+        for (; f < count; f++) AddTile<1>(rows_.data() + f * kStride, kStride, panels_.data() + c * kFrames, frames, to + f * kWidth);
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kRowsAtATime = 16 * kFloatTileRows;  // fit the L2 cache
+  static constexpr int64_t kStride = kFrames + kLanes;          // not a multiple of 4 KiB
+  Floats panels_ = Floats(kFrames * kWidth), rows_ = Floats(kRowsAtATime * kStride);
+};
+
+#endif
+
 // Inputs: bytes (uint8, packed four to a float), d [frames, columns], the features' scale and offset [features]. Output: x^T d [features, columns].
 void ByteProductTransposed(Call& call) {
   const auto shape = call.Expect(1, {Call::kAny, Call::kAny});
@@ -125,36 +211,21 @@ void ByteProductTransposed(Call& call) {
   const float* d = call.Input<float>(1);
   const float* scale = call.Input<float>(2);
   const float* offset = call.Input<float>(3);
-  const int64_t stride = RoundUp(frames, 64);
-  const std::vector<uint8_t> bytes = Transpose(call.Bytes(0, frames * features), frames, features, stride);
+  const TransposedBytes bytes(call.Bytes(0, frames * features), frames, features);
   float* y = call.Output(0, {features, columns});
-  const int64_t width = kBackwardPanels * kLanes;
-  const PanelShape largest{kBackwardFrames / 4, kTerms};
-  ForEachItem((columns + width - 1) / width, [&](const auto& next) {
-    Floats panels(kBackwardPanels * largest.floats()), sums(features * width);
+  ForEachItem((columns + kWidth - 1) / kWidth, [&](const auto& next) {
+    FrameBlock block;
+    Floats sums(features * kWidth);
     for (int64_t item; next(&item);) {
-      const int64_t first = item * width, count = std::min(width, columns - first), panel_count = RoundUp(count, kLanes) / kLanes;
-      double totals[kBackwardPanels * kLanes] = {};
+      const int64_t first = item * kWidth, count = std::min(kWidth, columns - first);
+      double totals[kWidth] = {};
       std::fill(sums.begin(), sums.end(), 0.0f);
-      for (int64_t t = 0; t < frames; t += kBackwardFrames) {
-        const int64_t rows = std::min(kBackwardFrames, frames - t), quads = RoundUp(rows, 4) / 4;
-        for (int64_t p = 0; p < panel_count; p++) {
-          float* panel = panels.data() + p * largest.floats();
-          const int64_t column = first + p * kLanes;
-          SplitFrames(d + t * columns + column, rows, columns, std::min<int64_t>(kLanes, columns - column), panel, totals + p * kLanes);
-          constexpr int kRows = kByteTileRows<kTerms>;
-          int64_t f = 0;
-          for (; f + kRows <= features; f += kRows) {
-            MultiplyByteTile<kTerms, kRows, true>(bytes.data() + f * stride + t, stride, panel, quads, sums.data() + f * width + p * kLanes, width);
-          }
-          for (; f < features; f++) {
-            MultiplyByteTile<kTerms, 1, true>(bytes.data() + f * stride + t, stride, panel, quads, sums.data() + f * width + p * kLanes, width);
-          }
-        }
+      for (int64_t t = 0; t < frames; t += kFrames) {
+        block.Add(bytes, t, std::min(kFrames, frames - t), d + t * columns + first, columns, count, sums.data(), totals);
       }
       for (int64_t f = 0; f < features; f++) {
         const double factor = scale[f], constant = kCenter * factor + offset[f];
-        for (int64_t c = 0; c < count; c++) y[f * columns + first + c] = factor * sums[f * width + c] + constant * totals[c];
+        for (int64_t c = 0; c < count; c++) y[f * columns + first + c] = factor * sums[f * kWidth + c] + constant * totals[c];
       }
     }
   });

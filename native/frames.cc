@@ -2,9 +2,9 @@
 // stay in the L2 cache; nothing of the size of a batch's frames is ever written.
 #include <vector>
 
-#include "byte_panels.h"
 #include "kernel.h"
 #include "kernels.h"
+#include "panels.h"
 #include "parallel.h"
 #include "register_tile.h"
 #include "softmax.h"
@@ -12,7 +12,8 @@
 namespace nextvlad {
 namespace {
 
-constexpr int64_t kChunk = 320;    // frames whose values of one group fit the L2 cache
+constexpr int64_t kChunk = kByteInstructions ? 320 : 12 * kFloatTileRows;  // frames whose features, and values of one group, fit the L2 cache
+constexpr int64_t kMaxChunk = kChunk + kFloatTileRows;
 constexpr int64_t kSumChunk = 64;  // frames whose assignments fit the L1 cache
 constexpr int kSumRows = 4;        // of a tile of sums; divides kLanes, to which P is padded
 
@@ -30,9 +31,10 @@ struct Panels {
 // One thread's memory.
 struct Scratch {
   explicit Scratch(const Sizes& s)
-      : alpha(kChunk * RoundUp(s.groups, kLanes)), assignment(kChunk * s.padded_clusters()), x1(kChunk * s.padded_group()),
-        sums(s.padded_group() * s.padded_clusters()) {}
+      : alpha(kMaxChunk * RoundUp(s.groups, kLanes)), assignment(kMaxChunk * s.padded_clusters()), x1(kMaxChunk * s.padded_group()),
+        sums(s.padded_group() * s.padded_clusters()), features(s.shape) {}
   Floats alpha, assignment, x1, sums;
+  FeatureRows features;
 };
 
 // sums[p, k] += sum over frames of x1[t, p] a[t, k] for kSumRows p's and kVectors vectors of k's. x1 is [frames, kLanes]; the rows of a and sums are `stride`
@@ -46,12 +48,11 @@ void AddTile(const float* x1, const float* a, int64_t frames, int64_t stride, fl
 }
 
 // Adds one group of a chunk of a video's frames to scratch.sums and to the group's a_sum.
-void AddGroup(const uint8_t* bytes, int64_t frames, int64_t stride, const Panels& panels, const Sizes& s, int64_t group, Scratch& scratch, float* a_sum) {
-  const PanelShape shape = s.shape;
-  const int64_t clusters = s.padded_clusters(), panel_floats = shape.floats();
+void AddGroup(int64_t frames, const Panels& panels, const Sizes& s, int64_t group, Scratch& scratch, float* a_sum) {
+  const int64_t clusters = s.padded_clusters(), panel_floats = s.shape.floats();
   float* a = scratch.assignment.data();
   for (int64_t k = 0; k < clusters; k += kLanes) {
-    MultiplyPanel(bytes, frames, stride, panels.clusters + (group * clusters + k) / kLanes * panel_floats, shape, a + k, clusters);
+    scratch.features.Multiply(panels.clusters + (group * clusters + k) / kLanes * panel_floats, a + k, clusters);
   }
   const float* alpha = scratch.alpha.data() + group / kLanes * frames * kLanes + group % kLanes;
   for (int64_t t = 0; t < frames; t++) {
@@ -60,7 +61,7 @@ void AddGroup(const uint8_t* bytes, int64_t frames, int64_t stride, const Panels
   }
   for (int64_t p = 0; p < s.padded_group(); p += kLanes) {
     float* x1 = scratch.x1.data() + p * frames;
-    MultiplyPanel(bytes, frames, stride, panels.expansion + (group * s.padded_group() + p) / kLanes * panel_floats, shape, x1, kLanes);
+    scratch.features.Multiply(panels.expansion + (group * s.padded_group() + p) / kLanes * panel_floats, x1, kLanes);
   }
   for (int64_t begin = 0; begin < frames; begin += kSumChunk) {
     const int64_t count = std::min(kSumChunk, frames - begin);
@@ -81,17 +82,19 @@ void AddGroup(const uint8_t* bytes, int64_t frames, int64_t stride, const Panels
 }
 
 // Groups [first, last) of one video: its sums [P, K], and these groups' a_sum [K] each.
-void SumVideo(const ByteRows& bytes, int64_t first_frame, int64_t frames, const Panels& panels, const Sizes& s, int64_t first, int64_t last,
-              Scratch& scratch, float* a_sum, float* sums) {
+void SumVideo(const uint8_t* bytes, int64_t frames, const Panels& panels, const Sizes& s, int64_t first, int64_t last, Scratch& scratch, float* a_sum,
+              float* sums) {
   std::fill(scratch.sums.begin(), scratch.sums.end(), 0.0f);
   std::fill(a_sum + first * s.clusters, a_sum + last * s.clusters, 0.0f);
-  for (int64_t begin = 0; begin < frames; begin += kChunk) {
-    const int64_t count = std::min(kChunk, frames - begin);
-    const uint8_t* rows = bytes.row(first_frame + begin);
+  // Chunks of about the same size, and of whole tiles: each reads all panels.
+  const int64_t chunks = (frames + kChunk - 1) / kChunk, chunk = RoundUp((frames + chunks - 1) / chunks, kFloatTileRows);
+  for (int64_t begin = 0; begin < frames; begin += chunk) {
+    const int64_t count = std::min(chunk, frames - begin);
+    scratch.features.Set(bytes + begin * s.features, count);
     for (int64_t g = 0; g < s.groups; g += kLanes) {
-      MultiplyPanel(rows, count, bytes.stride(), panels.alpha + g / kLanes * s.shape.floats(), s.shape, scratch.alpha.data() + g * count, kLanes);
+      scratch.features.Multiply(panels.alpha + g / kLanes * s.shape.floats(), scratch.alpha.data() + g * count, kLanes);
     }
-    for (int64_t g = first; g < last; g++) AddGroup(rows, count, bytes.stride(), panels, s, g, scratch, a_sum + g * s.clusters);
+    for (int64_t g = first; g < last; g++) AddGroup(count, panels, s, g, scratch, a_sum + g * s.clusters);
   }
   for (int64_t p = 0; p < s.group_size; p++) {
     std::memcpy(sums + p * s.clusters, scratch.sums.data() + p * s.padded_clusters(), s.clusters * sizeof(float));
@@ -110,7 +113,7 @@ void Frames(Call& call) {
   call.ExpectCount(4, s.groups * s.padded_group() * floats);
   const std::vector<int32_t> offsets = call.Offsets(1);
   const int64_t videos = offsets.size() - 1;
-  const ByteRows bytes(call.Bytes(0, offsets[videos] * s.features), offsets[videos], s.features);
+  const uint8_t* bytes = call.Bytes(0, offsets[videos] * s.features);
   const Panels panels{call.Input<float>(2), call.Input<float>(3), call.Input<float>(4)};
   float* sums = call.Output(0, {videos, s.group_size, s.clusters});
   float* a_sum = call.Output(1, {videos, s.groups * s.clusters});
@@ -125,8 +128,8 @@ void Frames(Call& call) {
     for (int64_t item; next(&item);) {
       const int64_t video = item / parts, part = item % parts;
       float* to = part == 0 ? sums + video * size : further_parts.data() + ((part - 1) * videos + video) * size;
-      SumVideo(bytes, offsets[video], offsets[video + 1] - offsets[video], panels, s, s.groups * part / parts, s.groups * (part + 1) / parts, scratch,
-               a_sum + video * s.groups * s.clusters, to);
+      SumVideo(bytes + offsets[video] * s.features, offsets[video + 1] - offsets[video], panels, s, s.groups * part / parts, s.groups * (part + 1) / parts,
+               scratch, a_sum + video * s.groups * s.clusters, to);
     }
   });
   for (int64_t part = 1; part < parts; part++) {

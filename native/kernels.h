@@ -15,5 +15,7 @@ std::string RegisterSplit();
 std::string RegisterFrameSums();
 std::string RegisterFrames();
 std::string RegisterByteProducts();
+std::string RegisterDescriptor();
+std::string RegisterBatchNorm();
 
 }  // namespace nextvlad

@@ -2,7 +2,7 @@
 // of them first runs. Its exports are typed as NativeKernels in src/runtime/runtime.ts.
 #include <node_api.h>
 
-#include "byte_panels.h"
+#include "integers.h"
 #include "kernels.h"
 #include "parallel.h"
 #include "tsl/platform/tensor_float_32_utils.h"
@@ -73,6 +73,7 @@ NAPI_MODULE_INIT() {
   for (auto registration : {
            nextvlad::RegisterDequantize, nextvlad::RegisterAssignment, nextvlad::RegisterDense, nextvlad::RegisterDenseAdam, nextvlad::RegisterUpdates,
            nextvlad::RegisterCopy, nextvlad::RegisterSplit, nextvlad::RegisterFrames, nextvlad::RegisterFrameSums, nextvlad::RegisterByteProducts,
+           nextvlad::RegisterDescriptor, nextvlad::RegisterBatchNorm,
            nextvlad::gpu::RegisterFrames, nextvlad::gpu::RegisterBatchNorm, nextvlad::gpu::RegisterAssignment, nextvlad::gpu::RegisterDescriptors,
            nextvlad::gpu::RegisterUpdates,
        }) {

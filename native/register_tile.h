@@ -1,4 +1,4 @@
-// A tile of a matrix product whose sums stay in registers. The products of dense.cc, dense_adam.cc, frame_sums.cc and frames.cc are made of such tiles.
+// A tile of a matrix product whose sums stay in registers. The products of panels.h, dense.cc, dense_adam.cc, frame_sums.cc and frames.cc are made of such tiles.
 #pragma once
 
 #include "vector.h"
@@ -16,7 +16,7 @@ class RegisterTile {
  public:
   // Starts from the values of `from`, whose rows are `stride` apart, instead of zeros.
   [[gnu::always_inline]] void Load(const float* from, int64_t stride) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < kRows; i++) {
 #pragma GCC unroll 8
       for (int j = 0; j < kVectors; j++) sums_[i][j] = LoadSimd(from + i * stride + j * kSimdLanes);
@@ -29,7 +29,7 @@ class RegisterTile {
       Simd row[kVectors];
 #pragma GCC unroll 8
       for (int j = 0; j < kVectors; j++) row[j] = LoadSimd(right + t * right_step + j * kSimdLanes);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < kRows; i++) {
         const float value = left[t * left_step + i * left_stride];
 #pragma GCC unroll 8
@@ -39,16 +39,27 @@ class RegisterTile {
   }
 
   [[gnu::always_inline]] void Store(float* to, int64_t stride) const {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < kRows; i++) {
 #pragma GCC unroll 8
       for (int j = 0; j < kVectors; j++) nextvlad::Store(to + i * stride + j * kSimdLanes, sums_[i][j]);
     }
   }
 
+  // to = the sums + `addend`, whose rows are `addend_stride` apart.
+  [[gnu::always_inline]] void StoreSum(const float* addend, int64_t addend_stride, float* to, int64_t stride) const {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; i++) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; j++) {
+        nextvlad::Store(to + i * stride + j * kSimdLanes, LoadSimd(addend + i * addend_stride + j * kSimdLanes) + sums_[i][j]);
+      }
+    }
+  }
+
   // Adds the first `rows` rows to those of `to`.
   [[gnu::always_inline]] void AddTo(float* to, int64_t stride, int64_t rows) const {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < kRows; i++) {
       if (i >= rows) return;
       float* row = to + i * stride;

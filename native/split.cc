@@ -1,50 +1,71 @@
-// Splits weights into the panels of byte_panels.h.
+// Converts weights to the panels of panels.h.
 #include <cmath>
 #include <vector>
 
-#include "byte_panels.h"
 #include "kernel.h"
 #include "kernels.h"
+#include "panels.h"
 #include "parallel.h"
 
 namespace nextvlad {
 namespace {
 
-// Splits up to 16 columns of w, whose rows are `stride` apart, into one panel. Missing columns, and rows of the last quad, are zero.
-void SplitPanel(const float* w, int64_t features, int64_t stride, int64_t columns, const float* bias, const float* scale, const float* offset,
-                const PanelShape& shape, float* panel) {
-  double largest[kLanes] = {}, base[kLanes] = {};
-  for (int64_t f = 0; f < features; f++) {
-    const double factor = scale[f], constant = kCenter * factor + offset[f];
-    for (int64_t c = 0; c < columns; c++) {
-      const double value = w[f * stride + c];
-      largest[c] = std::max(largest[c], std::abs(value * factor));
-      base[c] += value * constant;
+// 16 columns of weights, or fewer, with what converts features to floats. The rows of w are `stride` apart.
+struct Columns {
+  const float* w;
+  int64_t features, stride, count;
+  const float *bias, *scale, *offset;
+
+  // The weight of a centered byte.
+  double weight(int64_t feature, int64_t column) const { return static_cast<double>(w[feature * stride + column]) * scale[feature]; }
+
+  // Each column's product with features of 128, plus the bias; zero for missing columns.
+  void WriteBase(float* to) const {
+    double base[kLanes] = {};
+    for (int64_t f = 0; f < features; f++) {
+      const double constant = static_cast<double>(kCenter) * scale[f] + offset[f];
+      for (int64_t c = 0; c < count; c++) base[c] += w[f * stride + c] * constant;
     }
+    for (int c = 0; c < kLanes; c++) to[c] = c < count ? base[c] + bias[c] : 0;
   }
-  double inverse[kLanes];
+};
+
+void WriteFloatPanel(const Columns& columns, float* panel) {
+  columns.WriteBase(panel);
+  float* weights = panel + kLanes;
+  for (int64_t f = 0; f < columns.features; f++) {
+    for (int64_t c = 0; c < kLanes; c++) weights[f * kLanes + c] = c < columns.count ? columns.weight(f, c) : 0;
+  }
+}
+
+// Splits weights into integers. Missing columns, and features of the last word, are zero.
+void WriteIntegerPanel(const Columns& columns, const PanelShape& shape, float* panel) {
+  double largest[kLanes] = {}, inverse[kLanes];
+  for (int64_t f = 0; f < columns.features; f++) {
+    for (int64_t c = 0; c < columns.count; c++) largest[c] = std::max(largest[c], std::abs(columns.weight(f, c)));
+  }
   for (int c = 0; c < kLanes; c++) {
     // The step is rounded to float first, so that the terms compensate for its rounding.
-    panel[c] = std::nextafter(static_cast<float>(largest[c] / 127), INFINITY);
+    panel[c] = std::nextafter(static_cast<float>(largest[c] / Integers::MaxWeight(shape.terms)), INFINITY);
     inverse[c] = largest[c] > 0 ? 1 / static_cast<double>(panel[c]) : 0;
-    panel[kLanes + c] = c < columns ? base[c] + bias[c] : 0;
   }
+  columns.WriteBase(panel + kLanes);
+  const int count = Integers::Terms(shape.terms);
   int32_t start[kMaxTerms][kLanes] = {};
-  int8_t* terms = reinterpret_cast<int8_t*>(panel + (2 + shape.terms) * kLanes);
-  std::memset(terms, 0, shape.quads * shape.terms * kLanes * 4);
-  for (int64_t f = 0; f < features; f++) {
-    const double factor = scale[f];
-    for (int64_t c = 0; c < columns; c++) {
-      double rest = w[f * stride + c] * factor * inverse[c];
-      for (int i = 0; i < shape.terms; i++) {
+  Integers::Weight* terms = reinterpret_cast<Integers::Weight*>(panel + (2 + count) * kLanes);
+  std::memset(terms, 0, shape.words() * count * kLanes * sizeof(int32_t));
+  for (int64_t f = 0; f < columns.features; f++) {
+    for (int64_t c = 0; c < columns.count; c++) {
+      double rest = columns.weight(f, c) * inverse[c];
+      for (int i = 0; i < count; i++) {
         const double term = std::nearbyint(rest);
         rest = (rest - term) * kTermRatio;
-        terms[((f / 4 * shape.terms + i) * kLanes + c) * 4 + f % 4] = static_cast<int8_t>(term);
-        start[i][c] -= kCenter * static_cast<int32_t>(term);
+        terms[((f / kPerWord * count + i) * kLanes + c) * kPerWord + f % kPerWord] = static_cast<Integers::Weight>(term);
+        start[i][c] -= Integers::kOffset * static_cast<int32_t>(term);
       }
     }
   }
-  std::memcpy(panel + 2 * kLanes, start, shape.terms * kLanes * sizeof(int32_t));
+  std::memcpy(panel + 2 * kLanes, start, count * kLanes * sizeof(int32_t));
 }
 
 // Inputs: w [F, C], bias [C], the features' scale and offset [F], and [groups, terms]. The C / groups columns of each group start at a new panel.
@@ -67,7 +88,13 @@ void Split(Call& call) {
   ParallelFor(groups * panels_per_group, [&](int64_t begin, int64_t end, int) {
     for (int64_t p = begin; p < end; p++) {
       const int64_t within = p % panels_per_group * kLanes, column = p / panels_per_group * width + within;
-      SplitPanel(w + column, features, columns, std::min<int64_t>(kLanes, width - within), bias + column, scale, offset, shape, panels + p * shape.floats());
+      const Columns of_panel{w + column, features, columns, std::min<int64_t>(kLanes, width - within), bias + column, scale, offset};
+      float* panel = panels + p * shape.floats();
+      if (shape.is_float()) {
+        WriteFloatPanel(of_panel, panel);
+      } else {
+        WriteIntegerPanel(of_panel, shape, panel);
+      }
     }
   });
 }

@@ -8,7 +8,7 @@
 
 namespace nextvlad {
 
-// Sixteen floats on every processor, the width of the panels in byte_panels.h: one register with AVX-512, two with AVX2, four with SSE.
+// Sixteen floats on every processor, the width of the panels in panels.h: one register with AVX-512, two with AVX2, four with SSE.
 constexpr int kLanes = 16;
 typedef float Vector __attribute__((vector_size(64), aligned(4)));
 

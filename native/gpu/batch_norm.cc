@@ -67,16 +67,10 @@ void ComputeGradients(GpuCall& call, const float* parts, int64_t chunks, const f
          static_cast<const float*>(dshift), static_cast<int>(rows), static_cast<int>(columns), dx);
 }
 
+// The ops are defined in ../batch_norm.cc.
 std::string RegisterBatchNorm() {
-  std::string problem = Define("NextvladBatchNorm", {"x: float", "scale: float", "shift: float", "epsilon: float"},
-                               {"y: float", "mean: float", "variance: float", "inverse: float"});
-  if (problem.empty()) problem = AddKernel("NextvladBatchNorm", "GPU", Guarded<GpuCall, Forward>);
-  if (problem.empty()) {
-    problem = Define("NextvladBatchNormGradient", {"dy: float", "x: float", "scale: float", "mean: float", "inverse: float"},
-                     {"dx: float", "dscale: float", "dshift: float"});
-  }
-  if (problem.empty()) problem = AddKernel("NextvladBatchNormGradient", "GPU", Guarded<GpuCall, Backward>);
-  return problem;
+  const std::string problem = AddKernel("NextvladBatchNorm", "GPU", Guarded<GpuCall, Forward>);
+  return problem.empty() ? AddKernel("NextvladBatchNormGradient", "GPU", Guarded<GpuCall, Backward>) : problem;
 }
 
 }  // namespace nextvlad::gpu

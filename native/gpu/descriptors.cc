@@ -60,17 +60,10 @@ void DescribeGradient(GpuCall& call) {
 
 }  // namespace
 
+// The ops are defined in ../descriptor.cc.
 std::string RegisterDescriptors() {
-  std::string problem =
-      Define("NextvladDescribe", {"sums: float", "a_sum: float", "bias: float", "centers: float", "epsilon: float"}, {"unit: float", "inverse: float"});
-  if (problem.empty()) problem = AddKernel("NextvladDescribe", "GPU", Guarded<GpuCall, Describe>);
-  if (problem.empty()) {
-    problem = Define("NextvladDescribeGradient",
-                     {"dunit: float", "unit: float", "inverse: float", "a_sum: float", "bias: float", "centers: float"},
-                     {"dsums: float", "da_sum: float", "dcenters: float", "dbias: float"});
-  }
-  if (problem.empty()) problem = AddKernel("NextvladDescribeGradient", "GPU", Guarded<GpuCall, DescribeGradient>);
-  return problem;
+  const std::string problem = AddKernel("NextvladDescribe", "GPU", Guarded<GpuCall, Describe>);
+  return problem.empty() ? AddKernel("NextvladDescribeGradient", "GPU", Guarded<GpuCall, DescribeGradient>) : problem;
 }
 
 }  // namespace nextvlad::gpu

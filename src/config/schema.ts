@@ -48,7 +48,7 @@ const readingPrecision = () =>
   key(
     choice("float32", "tf32", "int16", "int8"),
     "float32",
-    `precision of matrix products: ${TF32}; int16 and int8 are faster on a CPU with AVX512-VNNI and quantize the first weights`,
+    `precision of matrix products: ${TF32}; int16 and int8 are faster on a CPU and quantize the first weights`,
   );
 const onCorrupt = (scope = "") =>
   key(

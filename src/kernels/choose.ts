@@ -7,7 +7,7 @@ import type { Kernels } from "./types.js";
 export interface Processor {
   /** 512 with AVX-512, 256 with AVX2, else 128. */
   readonly vectorBits: number;
-  /** Whether one instruction multiplies 64 bytes (AVX512-VNNI). */
+  /** Whether one instruction multiplies bytes and sums the products (AVX512-VNNI, AVX-VNNI). */
   readonly byteInstructions: boolean;
 }
 
@@ -19,20 +19,15 @@ export function chooseKernels(): Kernels {
 
 /** Returns our own kernels for the device, at all sizes: for tests and benchmarks. */
 export function ownKernels(): Kernels {
-  const { device, native } = runtime();
-  return device.kind === "gpu" ? GPU_KERNELS : cpuKernels(alwaysOurs(native));
+  return runtime().device.kind === "gpu" ? GPU_KERNELS : cpuKernels(ALWAYS_OURS);
 }
 
-/** Chooses all of our kernels that the processor supports, at all sizes. */
-export function alwaysOurs({ byteInstructions }: Processor): CpuChoice {
-  return {
-    bytesInInference: byteInstructions,
-    bytesInTraining: () => byteInstructions,
-    dense: () => true,
-    denseWithAdam: () => true,
-    frameSums: () => true,
-  };
-}
+const ALWAYS_OURS: CpuChoice = {
+  bytesInTraining: () => true,
+  dense: () => true,
+  denseWithAdam: () => true,
+  frameSums: () => true,
+};
 
 // Sizes at which our kernels are faster than TensorFlow's on a CPU, measured by scripts/bench/kernels.ts (docs/performance.md, "Which kernel computes"). With
 // many rows, TensorFlow's matrix products are faster; ours save passes over memory and launches of many small kernels.
@@ -52,7 +47,6 @@ const FRAME_SUMS_SIZE = 2 ** 25;
 /** Chooses the faster kernel for each size on this processor. */
 export function fastestOnCpu({ vectorBits, byteInstructions }: Processor): CpuChoice {
   return {
-    bytesInInference: byteInstructions,
     bytesInTraining: (frames) => byteInstructions && frames >= BYTE_FRAMES,
     dense: ({ rows, inputs, outputs }) =>
       rows <= STREAMED_ROWS || (vectorBits === 512 && rows <= LARGE_MATRIX_ROWS && inputs * outputs * 4 >= LARGE_MATRIX_BYTES),

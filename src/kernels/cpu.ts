@@ -2,7 +2,11 @@ import { fill } from "../runtime/constants.js";
 import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
 import { byteCarrier } from "../runtime/transfer.js";
 import {
+  batchNorm,
+  batchNormGradient,
   dequantize,
+  descriptor,
+  descriptorGradient,
   FLOAT_TERMS,
   multiplyBytes,
   multiplyBytesTransposed,
@@ -16,9 +20,9 @@ import {
   sumFramesGradient,
   type Terms,
 } from "./native-ops.js";
-import { floatFeaturesOf, freezeWithFloats, normalizeClusters, REFERENCE, subtractCenters } from "./reference.js";
+import { floatFeaturesOf, L2_EPSILON, normalizeClusters, REFERENCE, subtractCenters } from "./reference.js";
 import { multiply, reshape } from "./tensorflow-ops.js";
-import type { Features, FrozenAggregator, Kernels, NextvladWeights, Quantization } from "./types.js";
+import type { Features, FrozenAggregator, Kernels, NextvladWeights, Precision, Quantization } from "./types.js";
 
 /** A dense layer: `[rows, inputs]` times `[inputs, outputs]`. */
 export interface DenseSize {
@@ -39,9 +43,7 @@ export interface FrameSumsSize {
 
 /** Selects our kernels instead of TensorFlow's, by size. */
 export interface CpuChoice {
-  /** Products of bytes and integers at float32's precision in inference, where weights are split into integers once. */
-  readonly bytesInInference: boolean;
-  /** The same in training, where weights are split in each step, for a batch of `frames` frames. */
+  /** Products of the features' bytes in training, where the weights' panels are computed in each step, for a batch of `frames` frames. */
   readonly bytesInTraining: (frames: number) => boolean;
   /** The product of a few rows and a large matrix. */
   readonly dense: (size: DenseSize) => boolean;
@@ -51,9 +53,12 @@ export interface CpuChoice {
   readonly frameSums: (size: FrameSumsSize) => boolean;
 }
 
+/** Number of terms of each precision; the CPU has no tf32. */
+const TERMS: Readonly<Record<Precision, Terms>> = { float32: FLOAT_TERMS, tf32: FLOAT_TERMS, int16: 2, int8: 1 };
+
 /** Returns the CPU's kernels: ours in native/ if `choice` selects them, else TensorFlow's. */
 export function cpuKernels(choice: CpuChoice): Kernels {
-  const kernels: Kernels = {
+  return {
     ...REFERENCE,
     dequantize: dequantizeOnePass,
     features: (bytes, frames, quantization) =>
@@ -70,19 +75,16 @@ export function cpuKernels(choice: CpuChoice): Kernels {
       if (!choice.frameSums(size)) return REFERENCE.vladSums(assignment, x1, layout, groups);
       return sumInOneKernel(assignment, x1, layout.frameCounts);
     },
+    descriptor: descriptorOnePass,
+    batchNorm: batchNormOnePass,
     dense: (x, w) => (choice.dense(denseSize(x, w)) ? multiplyFewRows(x, w) : REFERENCE.dense(x, w)),
     denseWithAdam: (x, dy, parameter, coefficients, decay) => {
       const { w, m, v } = parameter;
       if (!choice.denseWithAdam(denseSize(x, dy))) return REFERENCE.denseWithAdam(x, dy, parameter, coefficients, decay);
       return w.applyProductAdam(m, v, x, dy, coefficients, decay);
     },
-    freezeNextvlad: (weights, precision) => {
-      if (precision === "int16") return freezeWithBytes(weights, 2);
-      if (precision === "int8") return freezeWithBytes(weights, 1);
-      return choice.bytesInInference ? freezeWithBytes(weights, FLOAT_TERMS) : freezeWithFloats(kernels, weights, precision);
-    },
+    freezeNextvlad: (weights, precision) => freezeWithBytes(weights, TERMS[precision]),
   };
-  return kernels;
 }
 
 /** The size of a layer from its input and its weights or output, which have the same columns. */
@@ -97,7 +99,7 @@ export const dequantizeOnePass: Kernels["dequantize"] = (bytes, frames, quantiza
   tidy(() => dequantize(bytes, frames, quantization));
 const floatFeatures = floatFeaturesOf(dequantizeOnePass);
 
-/** Features that stay bytes: a quarter of the memory of floats, and products with float precision at 3/4 of the cost. */
+/** Features that stay bytes: a quarter of the memory of floats, and with byte instructions products of float precision at 3/4 of the cost. */
 function byteFeatures(bytes: Uint8Array, frames: number, quantization: Quantization): Features {
   const carrier = byteCarrier(bytes, frames * (quantization.scale.shape[0] as number));
   return {
@@ -129,6 +131,37 @@ export const softAssignFrozenOnePass: Kernels["softAssignFrozen"] = (z, alpha, n
   return result;
 };
 
+/** Shared with the GPU. */
+export const descriptorOnePass: Kernels["descriptor"] = (sums, aSum, bias, centers) => {
+  const { unit, inverse } = descriptor(sums, aSum, bias, centers, L2_EPSILON);
+  sums.dispose();
+  // The batch norm that follows takes ownership of y.
+  const kept = unit.clone();
+  return {
+    y: unit,
+    backward: (dy, b, c) => {
+      const gradients = descriptorGradient(dy, { unit: kept, inverse }, aSum, b, c);
+      release(dy, kept, inverse);
+      return gradients;
+    },
+  };
+};
+
+/** Shared with the GPU. */
+export const batchNormOnePass: Kernels["batchNorm"] = (x, norm, epsilon) => {
+  const { y, mean, variance, inverse } = batchNorm(x, norm, epsilon);
+  return {
+    y,
+    mean,
+    variance,
+    backward: (dy, scale) => {
+      const gradients = batchNormGradient(dy, x, scale, mean, inverse);
+      release(dy, x, mean, variance, inverse);
+      return gradients;
+    },
+  };
+};
+
 function sumInOneKernel(assignment: Tensor, x1: Tensor, frameCounts: Int32Array): ReturnType<Kernels["vladSums"]> {
   return {
     sums: tidy(() => sumFrames(x1, assignment, frameCounts)),
@@ -141,7 +174,7 @@ function sumInOneKernel(assignment: Tensor, x1: Tensor, frameCounts: Int32Array)
   };
 }
 
-/** Multiplies bytes by weights as integers, and computes everything up to the sums in one kernel. `terms` sets the precision. */
+/** Computes everything from bytes to the sums in one kernel. `terms` sets the precision of the weights. */
 function freezeWithBytes(weights: NextvladWeights, terms: Terms): FrozenAggregator {
   const { groups, quantization, foldedClusters, clusterNorm, foldedAttention, foldedAttentionBias } = weights;
   const { expansion, expansionBias, centers } = weights;

@@ -1,7 +1,7 @@
 import { release, tidy } from "../runtime/runtime.js";
-import { dequantizeOnePass, softAssignFrozenOnePass, softAssignOnePass } from "./cpu.js";
-import { batchNorm, batchNormGradient, descriptor, descriptorGradient, padFrames, unpadFrames } from "./native-ops.js";
-import { floatFeaturesOf, freezeWithFloats, L2_EPSILON, REFERENCE } from "./reference.js";
+import { batchNormOnePass, dequantizeOnePass, descriptorOnePass, softAssignFrozenOnePass, softAssignOnePass } from "./cpu.js";
+import { padFrames, unpadFrames } from "./native-ops.js";
+import { floatFeaturesOf, freezeWithFloats, REFERENCE } from "./reference.js";
 import { batchMatMul } from "./tensorflow-ops.js";
 import type { Kernels } from "./types.js";
 
@@ -28,32 +28,7 @@ export const GPU_KERNELS: Kernels = {
       dispose: () => x.dispose(),
     };
   },
-  descriptor: (sums, aSum, bias, centers) => {
-    const { unit, inverse } = descriptor(sums, aSum, bias, centers, L2_EPSILON);
-    sums.dispose();
-    // The batch norm that follows takes ownership of y.
-    const kept = unit.clone();
-    return {
-      y: unit,
-      backward: (dy, b, c) => {
-        const gradients = descriptorGradient(dy, { unit: kept, inverse }, aSum, b, c);
-        release(dy, kept, inverse);
-        return gradients;
-      },
-    };
-  },
-  batchNorm: (x, norm, epsilon) => {
-    const { y, mean, variance, inverse } = batchNorm(x, norm, epsilon);
-    return {
-      y,
-      mean,
-      variance,
-      backward: (dy, scale) => {
-        const gradients = batchNormGradient(dy, x, scale, mean, inverse);
-        release(dy, x, mean, variance, inverse);
-        return gradients;
-      },
-    };
-  },
+  descriptor: descriptorOnePass,
+  batchNorm: batchNormOnePass,
   freezeNextvlad: (weights, precision) => freezeWithFloats(GPU_KERNELS, weights, precision),
 };

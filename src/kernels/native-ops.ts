@@ -93,7 +93,7 @@ export function unpadFrames(padded: Tensor, frameCounts: Int32Array): Tensor {
   return run("NextvladUnpad", () => [], [padded, countsOf(frameCounts)]);
 }
 
-/** The descriptor `[videos, P K]` and 1 / length of each cluster's part `[videos, K]`, from sums `[videos, P, K]` and aSum `[videos, G K]`. GPU only. */
+/** The descriptor `[videos, P K]` and 1 / length of each cluster's part `[videos, K]`, from sums `[videos, P, K]` and aSum `[videos, G K]`. */
 export function descriptor(
   sums: Tensor,
   aSum: Tensor,
@@ -105,7 +105,7 @@ export function descriptor(
   return { unit, inverse };
 }
 
-/** Returns the gradients of `descriptor`'s inputs, given the gradient of `unit`. GPU only. */
+/** Returns the gradients of `descriptor`'s inputs, given the gradient of `unit`. */
 export function descriptorGradient(
   dUnit: Tensor,
   { unit, inverse }: ReturnType<typeof descriptor>,
@@ -118,25 +118,28 @@ export function descriptorGradient(
   return { sums: dSums, aSum: dASum, centers: dCenters, bias: dBias };
 }
 
-/** Batch norm of `[rows, channels]`, and 1 / sqrt(variance + epsilon). GPU only: cuDNN's is slow on rows that are not images. */
+/** Batch norm of `[rows, channels]`, and 1 / sqrt(variance + epsilon). On a GPU, cuDNN's is slow on rows that are not images. */
 export function batchNorm(x: Tensor, { scale, shift }: Affine, epsilon: number) {
   const outputs = runMany("NextvladBatchNorm", () => [], [x, scale, shift, constant(epsilon)], 4);
   const [y, mean, variance, inverse] = outputs as [Tensor, Tensor, Tensor, Tensor];
   return { y, mean, variance, inverse };
 }
 
-/** Returns the gradients of `batchNorm`'s x, scale and shift, given the gradient of y. GPU only. */
+/** Returns the gradients of `batchNorm`'s x, scale and shift, given the gradient of y. */
 export function batchNormGradient(dy: Tensor, x: Tensor, scale: Tensor, mean: Tensor, inverse: Tensor) {
   const [dx, dScale, dShift] = runMany("NextvladBatchNormGradient", () => [], [dy, x, scale, mean, inverse], 3) as [Tensor, Tensor, Tensor];
   return { x: dx, scale: dScale, shift: dShift };
 }
 
-/** Number of int8 terms per weight (native/byte_panels.h): 3 are as exact as float32; the error of 2 is 2^-16 of the column's largest weight, of 1 it is 2^-8. */
+/**
+ * Precision of weights in products with bytes, in terms of 8 bits (native/panels.h): 3 are as exact as float32; the error of 2 is 2^-16 of the column's
+ * largest weight, of 1 it is 2^-8.
+ */
 export type Terms = 1 | 2 | 3;
 /** Number of terms that is as exact as float32. */
 export const FLOAT_TERMS: Terms = 3;
 
-/** Weights prepared for products with bytes: int8 terms, and the factors that convert their sums to floats. */
+/** Weights prepared for products with bytes, in the form that the processor multiplies fastest. */
 export interface BytePanels {
   readonly panels: Tensor;
   readonly features: number;
@@ -144,14 +147,14 @@ export interface BytePanels {
   readonly terms: Terms;
 }
 
-/** Splits `w` `[features, columns]` and `bias` `[columns]` into terms; pads each of `groups` groups of columns separately. CPU only, as all functions below. */
+/** Prepares `w` `[features, columns]` and `bias` `[columns]`; pads each of `groups` groups of columns separately. CPU only, as all functions below. */
 export function splitWeights(w: Tensor, bias: Tensor, { scale, offset }: Quantization, groups: number, terms: Terms): BytePanels {
   const [features, columns] = w.shape as [number, number];
   const panels = run("NextvladSplit", () => [], [w, bias, scale, offset, fromInts([groups, terms], [2])]);
   return { panels, features, columns, terms };
 }
 
-/** `x w + bias`, `[frames, columns]`, of bytes packed by `byteCarrier` and split weights. */
+/** `x w + bias`, `[frames, columns]`, of bytes packed by `byteCarrier` and prepared weights. */
 export function multiplyBytes(carrier: Tensor, frames: number, { panels, features, columns, terms }: BytePanels): Tensor {
   return run("NextvladByteProduct", () => [], [carrier, panels, fromInts([frames, features, columns, terms], [4])]);
 }
@@ -161,7 +164,7 @@ export function multiplyBytesTransposed(carrier: Tensor, d: Tensor, { scale, off
   return run("NextvladByteProductTransposed", () => [], [carrier, d, scale, offset]);
 }
 
-/** The split weights of one modality of a frozen network. */
+/** The prepared weights of one modality of a frozen network. */
 export interface FramePanels {
   /** Columns `[G K]`: the products are the normalized cluster logits. */
   readonly clusters: BytePanels;

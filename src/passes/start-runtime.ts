@@ -6,7 +6,7 @@ import { prepareReading } from "../data/stream.js";
 import { chooseKernels } from "../kernels/choose.js";
 import type { Kernels } from "../kernels/types.js";
 import { checkMemory } from "../model/memory.js";
-import { type Device, formatDevice, loadTensorflow, runtime, setMatmulPrecision, slowPrecisionWarning } from "../runtime/runtime.js";
+import { type Device, formatDevice, loadTensorflow, setMatmulPrecision } from "../runtime/runtime.js";
 
 export interface RuntimeOptions {
   readonly config: Config;
@@ -36,9 +36,6 @@ export async function startRuntime(
   const device = await loadTensorflow(useGpu, threads);
   setMatmulPrecision(precision);
   log.info(formatDevice(device));
-  const { kind, inHostMemory } = device;
-  checkMemory({ model: config.MODEL, batchSize, training, inHostMemory }, (message) => log.warn(message));
-  const warning = slowPrecisionWarning(precision, { kind, byteInstructions: runtime().native.byteInstructions });
-  if (warning !== null) log.warn(warning);
+  checkMemory({ model: config.MODEL, batchSize, training, inHostMemory: device.inHostMemory }, (message) => log.warn(message));
   return { device, kernels: chooseKernels() };
 }

@@ -67,7 +67,7 @@ export function formatDevice({ kind, reason, level, threads, tensorflowVersion }
 interface NativeKernels {
   /** Width in bits of the kernels' vector registers: 512 with AVX-512, 256 with AVX2, else 128. */
   readonly vectorBits: number;
-  /** Whether the kernels multiply bytes faster than floats (AVX512-VNNI). */
+  /** Whether the kernels multiply bytes faster than floats (AVX512-VNNI, AVX-VNNI). */
   readonly byteInstructions: boolean;
   /** Maximum size of what `stage` accepts. */
   readonly maxStagedBytes: number;
@@ -121,18 +121,6 @@ export function setMatmulPrecision(precision: string): void {
     throw new NextvladError("BAD_USAGE", "tf32 requires a GPU", { key: "--precision", remedy });
   }
   native.allowTensorFloat32(precision === "tf32");
-}
-
-/**
- * Returns a warning if a precision is slower than float32 on this device, else null. The integer precisions need AVX512-VNNI: without it they take
- * 1.9x (int8) to 2.7x (int16) the time of float32 (full-size model, two AVX2 cores).
- */
-export function slowPrecisionWarning(
-  precision: string,
-  { kind, byteInstructions }: Pick<Device, "kind"> & Pick<NativeKernels, "byteInstructions">,
-): string | null {
-  if (kind !== "cpu" || byteInstructions || !/^int\d/.test(precision)) return null;
-  return `--precision ${precision} is slower than float32 on this processor, which lacks AVX512-VNNI: use --precision float32`;
 }
 
 /**

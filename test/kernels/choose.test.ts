@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { alwaysOurs, fastestOnCpu, type Processor } from "../../src/kernels/choose.js";
+import { fastestOnCpu, type Processor } from "../../src/kernels/choose.js";
 
 const AVX512 = { vectorBits: 512, byteInstructions: true };
 const AVX2 = { vectorBits: 256, byteInstructions: false };
@@ -51,23 +51,11 @@ describe("the choice of kernels", () => {
     }
   });
 
-  test("multiplies bytes only if the processor has the instruction, and in training only for large batches", () => {
-    const bytes = [AVX512, AVX2].map((processor) => {
-      const { bytesInInference, bytesInTraining } = fastestOnCpu(processor);
-      return [bytesInInference, ...[999, 1000].map(bytesInTraining)];
-    });
+  test("multiplies bytes in training only if the processor has the instruction, and only for large batches", () => {
+    const bytes = [AVX512, AVX2].map((processor) => [999, 1000].map(fastestOnCpu(processor).bytesInTraining));
     assert.deepEqual(bytes, [
-      [true, false, true],
-      [false, false, false],
+      [false, true],
+      [false, false],
     ]);
-  });
-
-  test("uses ours at every size for tests and benchmarks, and bytes if the processor has the instruction", () => {
-    for (const processor of [AVX512, AVX2]) {
-      const { bytesInInference, bytesInTraining, dense, denseWithAdam, frameSums } = alwaysOurs(processor);
-      const size = { ...HIDDEN, rows: 512 };
-      assert.deepEqual([dense(size), denseWithAdam(size), frameSums(VIDEOS)], [true, true, true]);
-      assert.deepEqual([bytesInInference, bytesInTraining(1)], [processor.byteInstructions, processor.byteInstructions]);
-    }
   });
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { NextvladError } from "../../src/base/errors.js";
 import { runMany } from "../../src/runtime/execution.js";
-import { loadTensorflow, type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { loadTensorflow, runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, fromInts, toFloats } from "../../src/runtime/transfer.js";
 
 const floats = (...shape: number[]): Tensor => {
@@ -22,8 +22,9 @@ interface Kernel {
   readonly wrong: readonly (readonly [number, Make, RegExp])[];
 }
 
-// Two videos of two and one frame; G 2, K 3, P 4, F 5. A panel of one group of at most 16 columns and 3 terms has (2 + 3 + 2 * 3) * 16 floats.
-const FLOATS_A_PANEL = 176;
+// Two videos of two and one frame; G 2, K 3, P 4, F 5. A panel of one group of at most 16 columns with the precision of floats has (2 + 3 + 2 * 3) * 16 floats
+// if the processor multiplies bytes, else (1 + 5) * 16.
+const panels = (count: number, more = 0): Tensor => floats(count * (runtime().native.byteInstructions ? 176 : 96) + more);
 const COUNTS: Make = () => ints(2, 1);
 const WRONG_COUNTS = (index: number): Kernel["wrong"] => [
   [index, () => ints(2, 2), /the frame counts add up to 4, expected 3/],
@@ -174,10 +175,10 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
   },
   NextvladByteProduct: {
     outputs: 1,
-    inputs: [BYTES, () => floats(FLOATS_A_PANEL), () => ints(3, 5, 6, 3)],
+    inputs: [BYTES, () => panels(1), () => ints(3, 5, 6, 3)],
     wrong: [
       [0, () => floats(3), /input 0 has 12 bytes, expected 15/],
-      [1, () => floats(FLOATS_A_PANEL + 1), /input 1 has 177 values, expected 176/],
+      [1, () => panels(1, 1), /input 1 has (177 values, expected 176|97 values, expected 96)/],
       [2, () => ints(3, 5, 6), /input 2 has 3 values, expected 4/],
       [2, () => ints(3, -5, 6, 3), /size 1 is -5/],
       [2, () => ints(0, 5, 6, 3), /size 0 is 0/],
@@ -195,24 +196,64 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
   },
   NextvladFrames: {
     outputs: 2,
-    inputs: [
-      BYTES,
-      COUNTS,
-      () => floats(2 * FLOATS_A_PANEL),
-      () => floats(FLOATS_A_PANEL),
-      () => floats(2 * FLOATS_A_PANEL),
-      () => ints(5, 2, 3, 4, 3),
-    ],
+    inputs: [BYTES, COUNTS, () => panels(2), () => panels(1), () => panels(2), () => ints(5, 2, 3, 4, 3)],
     wrong: [
       [0, () => floats(3), /input 0 has 12 bytes, expected 15/],
       [1, () => ints(2, 2), /input 0 has 16 bytes, expected 20/],
       [1, () => ints(4, -1), /video 1 has -1 frames/],
-      [2, () => floats(FLOATS_A_PANEL), /input 2/],
+      [2, () => panels(1), /input 2/],
       [3, () => floats(1), /input 3/],
-      [4, () => floats(FLOATS_A_PANEL), /input 4/],
+      [4, () => panels(1), /input 4/],
       [5, () => ints(5, 2, 3, 4), /input 5 has 4 values, expected 5/],
       [5, () => ints(5, 2, 3, 4, 4), /a weight has 4 terms, expected 1 to 3/],
       [5, () => ints(5, 0, 3, 4, 3), /size 1 is 0/],
+    ],
+  },
+  NextvladDescribe: {
+    outputs: 2,
+    inputs: [() => floats(2, 4, 3), () => floats(2, 6), () => floats(8), () => floats(3, 4), () => floats(1)],
+    wrong: [
+      [0, () => floats(2, 3, 4), /input 0 has shape \[2, 3, 4\], expected \[2, 4, 3\]/],
+      [0, () => floats(24), /input 0/],
+      [1, () => floats(2, 5), /5 columns do not split into groups of 3 clusters/],
+      [1, () => floats(2, 0), /0 columns do not split into groups of 3 clusters/],
+      [2, () => floats(4), /input 2 has shape \[4\], expected \[8\]/],
+      [3, () => floats(0, 4), /6 columns do not split into groups of 0 clusters/],
+      [4, () => floats(2), /input 4 has 2 values, expected 1/],
+    ],
+  },
+  NextvladDescribeGradient: {
+    outputs: 4,
+    inputs: [() => floats(2, 12), () => floats(2, 12), () => floats(2, 3), () => floats(2, 6), () => floats(8), () => floats(3, 4)],
+    wrong: [
+      [0, () => floats(2, 11), /input 0 has shape \[2, 11\], expected \[2, 12\]/],
+      [1, () => floats(24), /input 1/],
+      [2, () => floats(2, 4), /input 2 has shape \[2, 4\], expected \[2, 3\]/],
+      [3, () => floats(2, 5), /5 columns do not split into groups of 3 clusters/],
+      [4, () => floats(7), /input 4/],
+      [5, () => floats(12), /input 5/],
+    ],
+  },
+  NextvladBatchNorm: {
+    outputs: 4,
+    inputs: [() => floats(3, 5), () => floats(5), () => floats(5), () => floats(1)],
+    wrong: [
+      [0, () => floats(0, 5), /the batch has no rows/],
+      [0, () => floats(15), /input 0 has shape \[15\], expected \[any, any\]/],
+      [1, () => floats(4), /input 1 has shape \[4\], expected \[5\]/],
+      [2, () => floats(6), /input 2/],
+      [3, () => floats(0), /input 3/],
+    ],
+  },
+  NextvladBatchNormGradient: {
+    outputs: 3,
+    inputs: [() => floats(3, 5), () => floats(3, 5), () => floats(5), () => floats(5), () => floats(5)],
+    wrong: [
+      [0, () => floats(3, 4), /input 0 has shape \[3, 4\], expected \[3, 5\]/],
+      [1, () => floats(0, 5), /the batch has no rows/],
+      [2, () => floats(4), /input 2/],
+      [3, () => floats(4), /input 3/],
+      [4, () => floats(6), /input 4/],
     ],
   },
 };

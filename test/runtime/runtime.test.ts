@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { fromBytes, matMul } from "../../src/kernels/tensorflow-ops.js";
 import { countTensors } from "../../src/runtime/constants.js";
-import { checkThreadVariables, keep, loadTensorflow, slowPrecisionWarning, tidy } from "../../src/runtime/runtime.js";
+import { checkThreadVariables, keep, loadTensorflow, tidy } from "../../src/runtime/runtime.js";
 import { scalar, toFloats } from "../../src/runtime/transfer.js";
 
 describe("the TensorFlow runtime", () => {
@@ -35,19 +35,6 @@ describe("the TensorFlow runtime", () => {
       assert.deepEqual([...tidy(() => toFloats(fromBytes(bytes, rows, columns)))], [...bytes]);
     }
   });
-});
-
-test("the integer precisions warn on a CPU without AVX512-VNNI, and name float32", () => {
-  const cases = ["float32", "tf32", "int16", "int8"].flatMap((precision) =>
-    (["cpu", "gpu"] as const).flatMap((kind) => [true, false].map((byteInstructions) => ({ precision, kind, byteInstructions }))),
-  );
-  const warned = cases.filter(({ precision, ...device }) => slowPrecisionWarning(precision, device) !== null);
-  assert.deepEqual(warned, [
-    { precision: "int16", kind: "cpu", byteInstructions: false },
-    { precision: "int8", kind: "cpu", byteInstructions: false },
-  ]);
-  const warning = slowPrecisionWarning("int8", { kind: "cpu", byteInstructions: false });
-  assert.equal(warning, "--precision int8 is slower than float32 on this processor, which lacks AVX512-VNNI: use --precision float32");
 });
 
 test("a number of threads that would abort TensorFlow is a usage error", () => {

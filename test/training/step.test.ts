@@ -212,7 +212,6 @@ describe("a training step", () => {
     const [products, steps, sums]: [number[][], number[][], number[][]] = [[], [], []];
     const trained = copyOf(store);
     const kernels = cpuKernels({
-      bytesInInference: false,
       bytesInTraining: () => false,
       dense: ({ rows, inputs, outputs }) => products.push([rows, inputs, outputs]) < 0,
       denseWithAdam: ({ rows, inputs, outputs }) => steps.push([rows, inputs, outputs]) > 0 && outputs === SMALL.classes,
@@ -282,7 +281,9 @@ describe("a training step", () => {
   test("ends in the same weights with our kernels as with the reference kernels", () => {
     const after = (steps: () => void, trained: WeightStore): Map<string, Float32Array> => {
       steps();
-      return new Map(trained.arrays().map((array) => [array.name, array.download()]));
+      // Not the moving statistics: they also differ by what the first steps' arbitrary signs, see below, change in later batches.
+      const names = new Set(trained.table.filter((parameter) => parameter.trained).map(({ name }) => name));
+      return new Map(trained.arrays().flatMap((array) => (names.has(array.name) ? [[array.name, array.download()]] : [])));
     };
     const trainOn = (trained: WeightStore, adam: Adam, kernels: Kernels) => () => {
       for (let step = 0; step < 3; step++)
@@ -293,7 +294,9 @@ describe("a training step", () => {
           { step, learningRate: 1e-3, report: false },
         );
     };
-    const [one, other] = [copyOf(store), copyOf(store)];
+    // Not `store`, which an earlier test has trained.
+    const start = randomStore();
+    const [one, other] = [copyOf(start), copyOf(start)];
     const [adam, otherAdam] = [new Adam(one, ownKernels()), new Adam(other, REFERENCE)];
     const fused = after(trainOn(one, adam, ownKernels()), one);
     const composed = after(trainOn(other, otherAdam, REFERENCE), other);
@@ -303,8 +306,8 @@ describe("a training step", () => {
     differences.sort((a, b) => a - b);
     // Three steps of 1e-3 change a weight by at most 3e-3. If a gradient is only rounding error, its sign, and so Adam's step, is arbitrary.
     assert.ok((differences[Math.floor(differences.length * 0.99)] as number) < 1e-6);
-    assert.notDeepEqual(fused.get("hidden1_fc_weights"), store.variable("hidden1_fc_weights").download());
-    for (const disposable of [one, other, adam, otherAdam]) disposable.dispose();
+    assert.notDeepEqual(fused.get("hidden1_fc_weights"), start.variable("hidden1_fc_weights").download());
+    for (const disposable of [start, one, other, adam, otherAdam]) disposable.dispose();
   });
 
   test("has no effect if the loss is not accepted", () => {

@@ -1,0 +1,257 @@
+// Products of features, which are bytes, and weights in panels of 16 columns. What a panel holds depends on the processor:
+// - with VNNI one instruction multiplies 64 bytes (32 with AVX-VNNI), so weights are split into one to three 8-bit terms, and the features stay bytes;
+// - without it, weights of three terms are floats, because three byte products would cost more than a float's; weights of one or two terms are 16-bit integers,
+//   of which one instruction multiplies twice as many as floats.
+//
+// In 8-bit terms, a weight is w = step (q1 + q2 / 254 + q3 / 254^2), with one step per column and int8 values q. Three terms are exact to 2^-24 of the column's
+// largest weight, the precision of a float; two terms and 16-bit integers to 2^-16; one term to 2^-8. A feature is u scale + offset. With centered bytes,
+// u = 128 + v, a column's product is
+//   step (sum v q1 + sum v q2 / 254 + ...) + base,   base = sum (128 scale + offset) w + bias,
+// so that the bytes' large common part costs no precision.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "integers.h"
+#include "kernel.h"
+#include "register_tile.h"
+#include "vector.h"
+
+namespace nextvlad {
+
+constexpr int kCenter = 128;
+constexpr float kTermRatio = 254.0f;
+constexpr int kMaxTerms = 3;
+constexpr int kPanelRegisters = kLanes / kSimdLanes;
+
+// Features and weights as integers, and the product of 32 bits of them.
+#ifndef NEXTVLAD_NO_BYTE_INSTRUCTIONS
+struct Integers {
+  using Feature = uint8_t;
+  using Weight = int8_t;
+  static constexpr int kOffset = kCenter;  // features are not centered: a panel's initial sums are
+  static constexpr int64_t kMaxWords = INT64_MAX;
+  static int Terms(int terms) { return terms; }
+  static int MaxWeight(int) { return 127; }
+  static Ints Add(Ints sums, Ints features, Ints weights) { return AddByteProducts(sums, features, weights); }
+};
+#else
+struct Integers {
+  using Feature = int16_t;
+  using Weight = int16_t;
+  static constexpr int kOffset = 0;
+  static constexpr int64_t kMaxWords = 256;  // more than 512 products of a feature (up to 128) and a weight (up to 32,767) can overflow 32 bits
+  static int Terms(int) { return 1; }
+  static int MaxWeight(int terms) { return terms == 1 ? 127 : 32767; }  // one term is as exact as with byte instructions
+  static Ints Add(Ints sums, Ints features, Ints weights) { return AddInts(sums, MultiplyPairs(features, weights)); }
+};
+#endif
+// Features or weights in 32 bits.
+constexpr int kPerWord = sizeof(int32_t) / sizeof(Integers::Feature);
+
+// The size of a panel.
+// Integers: step [16], base [16], the initial sums [terms][16] int32, and the weights [words][terms][16][kPerWord].
+// Floats: base [16] and the weights [features][16].
+struct PanelShape {
+  int64_t features;
+  int terms;
+  bool is_float() const { return !kByteInstructions && terms == kMaxTerms; }
+  int64_t words() const { return RoundUp(features, kPerWord) / kPerWord; }
+  int64_t floats() const {
+    const int integers = Integers::Terms(terms);
+    return is_float() ? (1 + features) * kLanes : (2 + integers + words() * integers) * kLanes;
+  }
+};
+
+inline PanelShape ShapeOfPanels(int64_t features, int terms) {
+  Call::Require(terms >= 1 && terms <= kMaxTerms, "a weight has " + std::to_string(terms) + " terms, expected 1 to " + std::to_string(kMaxTerms));
+  return {features, terms};
+}
+
+// The shape of a tile of integer sums, `kTerms` for each row and column, that fits the registers: 24 of AVX-512's 32, 12 of 16.
+constexpr int kIntegerSums = kSimdLanes == 16 ? 24 : 12;
+template <int kTerms>
+constexpr int kIntegerTileRegisters = kTerms == 1 ? std::min(2, kPanelRegisters) : 1;
+template <int kTerms>
+constexpr int kIntegerTileRows = kIntegerSums / kTerms / kIntegerTileRegisters<kTerms>;
+
+// y [kRows, kRegisters of columns] = the product of rows, whose words are `stride` apart, and `words` words of a panel from `first_word`. Adds to y if kAdd.
+// All sums stay in registers, from the first word to the last.
+template <int kTerms, int kRows, int kRegisters, bool kAdd>
+[[gnu::noinline]] void MultiplyIntegerTile(const Integers::Feature* rows, int64_t stride, const float* panel, int column, int64_t first_word, int64_t words,
+                                           float* y, int64_t y_stride) {
+  const float* start = panel + 2 * kLanes + column;
+  const float* weights = start + (kTerms + first_word * kTerms) * kLanes;
+  Ints sums[kRows][kTerms][kRegisters];
+#pragma GCC unroll 24
+  for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kTerms; i++) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kRegisters; j++) sums[r][i][j] = LoadInts(start + i * kLanes + j * kSimdLanes);
+    }
+  }
+  for (int64_t word = 0; word < words; word++) {
+    Ints w[kTerms][kRegisters];
+#pragma GCC unroll 8
+    for (int i = 0; i < kTerms; i++) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kRegisters; j++) w[i][j] = LoadInts(weights + (word * kTerms + i) * kLanes + j * kSimdLanes);
+    }
+#pragma GCC unroll 24
+    for (int r = 0; r < kRows; r++) {
+      int32_t features;
+      std::memcpy(&features, rows + r * stride + word * kPerWord, sizeof(features));
+      const Ints row = Broadcast(features);
+#pragma GCC unroll 8
+      for (int i = 0; i < kTerms; i++) {
+#pragma GCC unroll 8
+        for (int j = 0; j < kRegisters; j++) sums[r][i][j] = Integers::Add(sums[r][i][j], row, w[i][j]);
+      }
+    }
+  }
+  // The sums pass through memory that is opaque to the compiler: g++ 12 would otherwise keep them in memory in the loop above, which takes twice as long.
+  Ints totals[kRows * kTerms * kRegisters];
+#pragma GCC unroll 24
+  for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kTerms; i++) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kRegisters; j++) StoreInts(totals + (r * kTerms + i) * kRegisters + j, sums[r][i][j]);
+    }
+  }
+  asm volatile("" : : "r"(totals) : "memory");
+  for (int j = 0; j < kRegisters; j++) {
+    const Simd step = LoadSimd(panel + column + j * kSimdLanes), base = LoadSimd(panel + kLanes + column + j * kSimdLanes);
+    for (int r = 0; r < kRows; r++) {
+      Simd sum = ToFloats(totals[(r * kTerms + kTerms - 1) * kRegisters + j]);
+      for (int i = kTerms - 2; i >= 0; i--) sum = sum * (1 / kTermRatio) + ToFloats(totals[(r * kTerms + i) * kRegisters + j]);
+      float* to = y + r * y_stride + j * kSimdLanes;
+      Store(to, sum * step + (kAdd ? LoadSimd(to) : base));
+    }
+  }
+}
+
+// The same for all columns and words of a panel.
+template <int kTerms, int kRows, bool kAdd>
+inline void MultiplyIntegers(const Integers::Feature* rows, int64_t stride, const float* panel, int64_t words, float* y, int64_t y_stride) {
+  constexpr int kRegisters = kIntegerTileRegisters<kTerms>;
+  constexpr int64_t kMaxWords = Integers::kMaxWords;
+  for (int column = 0; column < kLanes; column += kRegisters * kSimdLanes) {
+    MultiplyIntegerTile<kTerms, kRows, kRegisters, kAdd>(rows, stride, panel, column, 0, std::min(words, kMaxWords), y + column, y_stride);
+    for (int64_t word = kMaxWords; word < words; word += kMaxWords) {
+      MultiplyIntegerTile<kTerms, kRows, kRegisters, true>(rows + word * kPerWord, stride, panel, column, word, std::min(words - word, kMaxWords), y + column,
+                                                           y_stride);
+    }
+  }
+}
+
+// y [rows, 16] = the product of rows and a panel of integers.
+template <int kTerms>
+void MultiplyIntegerRows(const Integers::Feature* features, int64_t rows, int64_t stride, const float* panel, int64_t words, float* y, int64_t y_stride) {
+  constexpr int kRows = kIntegerTileRows<kTerms>;
+  if (rows < kRows) {
+    for (int64_t r = 0; r < rows; r++) MultiplyIntegers<kTerms, 1, false>(features + r * stride, stride, panel, words, y + r * y_stride, y_stride);
+    return;
+  }
+  for (int64_t r = 0; r < rows; r += kRows) {
+    const int64_t at = std::min<int64_t>(r, rows - kRows);  // the last tile overlaps the previous one, with equal results
+    MultiplyIntegers<kTerms, kRows, false>(features + at * stride, stride, panel, words, y + at * y_stride, y_stride);
+  }
+}
+
+// Rows and registers of a tile of a product of floats and a panel: 14 sums of AVX-512's 32 registers, 12 of AVX2's 16.
+constexpr int kFloatTileRows = kSimdLanes == 16 ? 14 : kSimdLanes == 8 ? 6 : 3;
+// Rows of a panel that fit the L1 cache, with the features of a tile.
+constexpr int64_t kTermBlock = 256;
+
+// y [kRows, 16] = rows of floats times a panel's rows from `first` on, plus the base if `first` is 0, else plus y. Each block is summed apart: a sum of 1,024
+// products in one run would have twice the error.
+template <int kRows>
+inline void MultiplyFloatTile(const float* rows, int64_t stride, const float* panel, int64_t first, int64_t terms, float* y, int64_t y_stride) {
+  RegisterTile<kRows, kPanelRegisters> tile;
+  tile.MultiplyAdd(rows + first, 1, stride, panel + (1 + first) * kLanes, kLanes, terms);
+  if (first == 0) {
+    tile.StoreSum(panel, 0, y, y_stride);
+  } else {
+    tile.StoreSum(y, y_stride, y, y_stride);
+  }
+}
+
+// y [rows, 16] = the product of rows of floats and a panel of floats.
+inline void MultiplyFloatRows(const float* values, int64_t rows, int64_t stride, const float* panel, int64_t features, float* y, int64_t y_stride) {
+  const int64_t tiled = rows / kFloatTileRows * kFloatTileRows;
+  for (int64_t first = 0; first < features; first += kTermBlock) {
+    const int64_t terms = std::min(kTermBlock, features - first);
+    const float* next_block = panel + (1 + first + terms) * kLanes;  // of this panel or the next one
+    for (int64_t r = 0; r < tiled; r += kFloatTileRows) {
+      for (int64_t t = kTermBlock * r / tiled; t < kTermBlock * (r + kFloatTileRows) / tiled; t++) __builtin_prefetch(next_block + t * kLanes, 0, 2);
+      MultiplyFloatTile<kFloatTileRows>(values + r * stride, stride, panel, first, terms, y + r * y_stride, y_stride);
+    }
+  }
+  if (tiled == rows) return;
+  // The last tile overlaps the previous one, with equal results.
+  const int64_t at = std::max<int64_t>(0, rows - kFloatTileRows);
+  for (int64_t first = 0; first < features; first += kTermBlock) {
+    const int64_t terms = std::min(kTermBlock, features - first);
+    if (tiled > 0) {
+      MultiplyFloatTile<kFloatTileRows>(values + at * stride, stride, panel, first, terms, y + at * y_stride, y_stride);
+    } else {
+      for (int64_t r = 0; r < rows; r++) MultiplyFloatTile<1>(values + r * stride, stride, panel, first, terms, y + r * y_stride, y_stride);
+    }
+  }
+}
+
+// to = the values of bytes minus `center`.
+template <class T>
+void ConvertBytes(const uint8_t* bytes, int64_t count, int center, T* to) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; i++) to[i] = static_cast<T>(static_cast<int32_t>(bytes[i]) - center);
+}
+
+// Rows of features in the form that the products with panels read.
+class FeatureRows {
+ public:
+  explicit FeatureRows(const PanelShape& shape) : shape_(shape) {}
+
+  // Converts rows of bytes, [rows, features]. Bytes that need no conversion must outlive the products.
+  void Set(const uint8_t* bytes, int64_t rows) {
+    rows_ = rows;
+    const int64_t features = shape_.features;
+    if (shape_.is_float()) {
+      stride_ = features + kLanes;  // rows that are a multiple of 4 KiB apart would map to the same lines of the L1 cache
+      floats_.resize(rows * stride_);
+      for (int64_t t = 0; t < rows; t++) ConvertBytes(bytes + t * features, features, kCenter, floats_.data() + t * stride_);
+      return;
+    }
+    stride_ = RoundUp(features, kPerWord);
+    integers_ = reinterpret_cast<const Integers::Feature*>(bytes);
+    if (kByteInstructions && stride_ == features) return;
+    converted_.resize(rows * stride_);
+    for (int64_t t = 0; t < rows; t++) ConvertBytes(bytes + t * features, features, kCenter - Integers::kOffset, converted_.data() + t * stride_);
+    integers_ = converted_.data();
+  }
+
+  // y [rows, 16] = the rows times one panel.
+  void Multiply(const float* panel, float* y, int64_t y_stride) const {
+    if (shape_.is_float()) return MultiplyFloatRows(floats_.data(), rows_, stride_, panel, shape_.features, y, y_stride);
+    const int terms = Integers::Terms(shape_.terms);
+    const int64_t words = shape_.words();
+    if (terms == 1) return MultiplyIntegerRows<1>(integers_, rows_, stride_, panel, words, y, y_stride);
+    if (terms == 2) return MultiplyIntegerRows<2>(integers_, rows_, stride_, panel, words, y, y_stride);
+    MultiplyIntegerRows<3>(integers_, rows_, stride_, panel, words, y, y_stride);
+  }
+
+ private:
+  PanelShape shape_;
+  int64_t rows_ = 0, stride_ = 0;
+  const Integers::Feature* integers_ = nullptr;
+  std::vector<Integers::Feature, LineAllocator<Integers::Feature>> converted_;
+  Floats floats_;
+};
+
+}  // namespace nextvlad
