@@ -1,6 +1,7 @@
-import { randomBytes } from "node:crypto";
-import { constants, copyFile, type FileHandle, link, lstat, open, rename, stat, unlink } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { constants, copyFile, type FileHandle, link, lstat, open, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { fileError, NextvladError } from "./errors.js";
 import { CREATE_NEW } from "./files.js";
 import { temporaryName } from "./leftovers.js";
@@ -52,16 +53,20 @@ export async function lockDirectory(directory: string): Promise<DirectoryLock> {
   }
 }
 
+/** Time between two attempts while another process replaces a stale lock. */
+const RETRY_MS = 20;
+const MAX_ATTEMPTS = 500;
+
 /** Makes `own` the lock; removes locks of dead holders and tries again. Returns a description of the last such holder, or null. Throws SAVE_DIR_TAKEN. */
 async function acquire(path: string, own: string): Promise<string | null> {
   let staleHolder: string | null = null;
-  for (let attempt = 0; attempt < 10; attempt++) {
+  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     if (await tryCreate(own, path)) return staleHolder;
     const found = await readLock(path);
     if (found === null) continue;
     await rejectIfHeld(path, own, found);
     staleHolder = describeHolder(found);
-    await removeStale(path, found);
+    if (!(await removeStale(path, own, found))) await setTimeout(RETRY_MS);
   }
   throw lockedError(path, "another process");
 }
@@ -80,16 +85,21 @@ async function tryCreate(own: string, path: string): Promise<boolean> {
     .then(free, occupied);
 }
 
-/** Only one process can rename the old lock. If the renamed file is not the one that was judged stale, it is restored. */
-async function removeStale(path: string, judged: string): Promise<void> {
-  const aside = temporaryName(path, "removed");
-  const moved = await rename(path, aside).then(
-    () => true,
-    () => false,
-  );
-  if (!moved) return;
-  if ((await readLock(aside)) !== judged) await link(aside, path).catch(() => undefined);
-  await unlink(aside).catch(() => undefined);
+/**
+ * Removes the lock that was judged stale, unless another process has replaced it. The removal has a lock of its own, because a process may be suspended between
+ * judging and removing, for as long as another one takes to acquire the lock. Returns false if another process is removing it.
+ */
+async function removeStale(path: string, own: string, judged: string): Promise<boolean> {
+  const removal = `${path}.${createHash("sha256").update(judged).digest("hex").slice(0, 12)}`;
+  try {
+    await acquire(removal, own);
+  } catch (error) {
+    if (error instanceof NextvladError && error.code === "SAVE_DIR_TAKEN") return false;
+    throw error;
+  }
+  if ((await readLock(path)) === judged) await unlink(path).catch(() => undefined);
+  await unlink(removal).catch(() => undefined);
+  return true;
 }
 
 /** Throws SAVE_DIR_TAKEN if the holder is running, or may be. */

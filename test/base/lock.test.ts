@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import {
   existsSync,
@@ -140,6 +141,25 @@ describe("a directory's lock", () => {
     const ended = await Promise.all(runs);
     assert.equal(ended.filter(({ stdout }) => stdout.includes("got it")).length, 1);
     assert.equal(ended.filter(({ stderr }) => stderr.includes("SAVE_DIR_TAKEN")).length, 5);
+  });
+
+  test("that is stale is removed by one process at a time, and a process that died while removing it does not block others", async (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, LOCK_NAME);
+    const stale = JSON.stringify({ ...identifySelf(), startTicks: 1 });
+    const removal = `${path}.${createHash("sha256").update(stale).digest("hex").slice(0, 12)}`;
+    writeFileSync(path, stale);
+    writeFileSync(removal, JSON.stringify(identifySelf()));
+    let isLocked = false;
+    const locking = lockDirectory(folder).finally(() => {
+      isLocked = true;
+    });
+    await delay(300);
+    assert.equal(isLocked, false);
+    assert.equal(readFileSync(path, "utf8"), stale);
+    writeFileSync(removal, stale);
+    await (await locking).release();
+    assert.deepEqual(readdirSync(folder), []);
   });
 
   test("is confirmed only while it exists and is ours", async (t) => {
