@@ -27,13 +27,13 @@ void ByteProduct(Call& call) {
   ForEachItem(row_blocks * panel_groups, [&](const auto& next) {
     // Buffered: the rows of y are a multiple of 4 KiB apart, so that writing one panel after another would evict the same cache lines.
     constexpr int64_t kWidth = kForwardPanels * kLanes;
-    Floats block(kForwardRows * kWidth);
+    Floats block(RoundUp(kForwardRows, kFloatTileRows) * kWidth);
     FeatureRows feature_rows(shape);
     for (int64_t item; next(&item);) {
       const int64_t row = item / panel_groups * kForwardRows, rows = std::min(kForwardRows, frames - row);
       const int64_t first = item % panel_groups * kForwardPanels, last = std::min(panel_count, first + kForwardPanels);
       feature_rows.Set(bytes + row * features, rows);
-      for (int64_t p = first; p < last; p++) feature_rows.Multiply(panels + p * shape.floats(), block.data() + (p - first) * kLanes, kWidth);
+      feature_rows.Multiply(0, rows, panels + first * shape.floats(), last - first, {block.data(), kLanes, kWidth});
       const int64_t width = std::min(columns - first * kLanes, kWidth);
       for (int64_t t = 0; t < rows; t++) std::memcpy(y + (row + t) * columns + first * kLanes, block.data() + t * kWidth, width * sizeof(float));
     }

@@ -164,44 +164,52 @@ void MultiplyIntegerRows(const Integers::Feature* features, int64_t rows, int64_
   }
 }
 
+// Rows of floats in blocks of 16 columns, [columns / 16][rows][16], so that the rows of a tile are consecutive in memory. `rows` is a multiple of kFloatTileRows,
+// and what pads rows and columns is zero.
+struct FloatBlocks {
+  const float* values;
+  int64_t rows, columns;
+  const float* at(int64_t column, int64_t row) const { return values + (column / kLanes * rows + row) * kLanes; }
+};
+
 // Rows and registers of a tile of a product of floats and a panel: 14 sums of AVX-512's 32 registers, 12 of AVX2's 16.
 constexpr int kFloatTileRows = kSimdLanes == 16 ? 14 : kSimdLanes == 8 ? 6 : 3;
-// Rows of a panel that fit the L1 cache, with the features of a tile.
+using FloatTile = RegisterTile<kFloatTileRows, kPanelRegisters>;
+// Columns of a tile's rows and rows of a panel that are multiplied at a time: they fit the L1 cache.
 constexpr int64_t kTermBlock = 256;
 
-// y [kRows, 16] = rows of floats times a panel's rows from `first` on, plus the base if `first` is 0, else plus y. Each block is summed apart: a sum of 1,024
-// products in one run would have twice the error.
-template <int kRows>
-inline void MultiplyFloatTile(const float* rows, int64_t stride, const float* panel, int64_t first, int64_t terms, float* y, int64_t y_stride) {
-  RegisterTile<kRows, kPanelRegisters> tile;
-  tile.MultiplyAdd(rows + first, 1, stride, panel + (1 + first) * kLanes, kLanes, terms);
-  if (first == 0) {
-    tile.StoreSum(panel, 0, y, y_stride);
-  } else {
-    tile.StoreSum(y, y_stride, y, y_stride);
-  }
+// Where products with panels go: panel p's 16 columns of row r to values + p panel_step + r row_step.
+struct PanelOutput {
+  float* values;
+  int64_t panel_step, row_step;
+};
+
+// y [kFloatTileRows, 16] = addend [kFloatTileRows, 16] + blocked rows times a panel's rows. The products are summed before the addend is added: in one run, a sum
+// of 1,024 products would have twice the error. A function of its own: inlined, g++ 12 keeps a part of the sums in memory.
+[[gnu::noinline]] inline void MultiplyFloatTile(const float* x, int64_t block_step, const float* weights, int64_t terms, const float* addend, int64_t addend_step,
+                                                float* y, int64_t y_step) {
+  FloatTile tile;
+  for (; terms > kLanes; terms -= kLanes, x += block_step, weights += kLanes * kLanes) tile.MultiplyAdd(x, 1, kLanes, weights, kLanes, kLanes);
+  tile.MultiplyAdd(x, 1, kLanes, weights, kLanes, terms);
+  tile.StoreSum(addend, addend_step, y, y_step);
 }
 
-// y [rows, 16] = the product of rows of floats and a panel of floats.
-inline void MultiplyFloatRows(const float* values, int64_t rows, int64_t stride, const float* panel, int64_t features, float* y, int64_t y_stride) {
-  const int64_t tiled = rows / kFloatTileRows * kFloatTileRows;
-  for (int64_t first = 0; first < features; first += kTermBlock) {
-    const int64_t terms = std::min(kTermBlock, features - first);
-    const float* next_block = panel + (1 + first + terms) * kLanes;  // of this panel or the next one
-    for (int64_t r = 0; r < tiled; r += kFloatTileRows) {
-      for (int64_t t = kTermBlock * r / tiled; t < kTermBlock * (r + kFloatTileRows) / tiled; t++) __builtin_prefetch(next_block + t * kLanes, 0, 2);
-      MultiplyFloatTile<kFloatTileRows>(values + r * stride, stride, panel, first, terms, y + r * y_stride, y_stride);
-    }
-  }
-  if (tiled == rows) return;
-  // The last tile overlaps the previous one, with equal results.
-  const int64_t at = std::max<int64_t>(0, rows - kFloatTileRows);
-  for (int64_t first = 0; first < features; first += kTermBlock) {
-    const int64_t terms = std::min(kTermBlock, features - first);
-    if (tiled > 0) {
-      MultiplyFloatTile<kFloatTileRows>(values + at * stride, stride, panel, first, terms, y + at * y_stride, y_stride);
-    } else {
-      for (int64_t r = 0; r < rows; r++) MultiplyFloatTile<1>(values + r * stride, stride, panel, first, terms, y + r * y_stride, y_stride);
+// y = rows times panels, plus the panels' base, or plus y if kAdd. Writes whole tiles of rows.
+template <bool kAdd>
+inline void MultiplyFloats(const FloatBlocks& x, int64_t first_row, int64_t rows, const float* panels, int64_t panel_count, const PanelOutput& y) {
+  const int64_t panel_floats = (1 + x.columns) * kLanes;
+  for (int64_t first = 0; first < x.columns; first += kTermBlock) {
+    const int64_t terms = std::min(kTermBlock, x.columns - first);
+    for (int64_t p = 0; p < panel_count; p++) {
+      const float *panel = panels + p * panel_floats, *weights = panel + (1 + first) * kLanes;
+      // The next panel's block, or the next block of the first panel.
+      const float* next = p + 1 < panel_count ? weights + panel_floats : panels + (1 + first + terms) * kLanes;
+      for (int64_t r = 0; r < rows; r += kFloatTileRows) {
+        for (int64_t t = kTermBlock * r / rows; t < kTermBlock * (r + kFloatTileRows) / rows; t++) __builtin_prefetch(next + t * kLanes, 0, 2);
+        float* to = y.values + p * y.panel_step + r * y.row_step;
+        const bool add = kAdd || first > 0;
+        MultiplyFloatTile(x.at(first, first_row + r), x.rows * kLanes, weights, terms, add ? to : panel, add ? y.row_step : 0, to, y.row_step);
+      }
     }
   }
 }
@@ -220,12 +228,23 @@ class FeatureRows {
 
   // Converts rows of bytes, [rows, features]. Bytes that need no conversion must outlive the products.
   void Set(const uint8_t* bytes, int64_t rows) {
-    rows_ = rows;
     const int64_t features = shape_.features;
     if (shape_.is_float()) {
-      stride_ = features + kLanes;  // rows that are a multiple of 4 KiB apart would map to the same lines of the L1 cache
-      floats_.resize(rows * stride_);
-      for (int64_t t = 0; t < rows; t++) ConvertBytes(bytes + t * features, features, kCenter, floats_.data() + t * stride_);
+      rows_ = RoundUp(rows, kFloatTileRows);
+      floats_.resize(RoundUp(features, kLanes) * rows_);
+      for (int64_t f = 0; f < features; f += kLanes) {
+        float* block = floats_.data() + f * rows_;
+        const int64_t count = std::min<int64_t>(kLanes, features - f);
+        for (int64_t t = 0; t < rows; t++) {
+          if (count == kLanes) {
+            ConvertBytes(bytes + t * features + f, kLanes, kCenter, block + t * kLanes);
+          } else {
+            std::fill(block + t * kLanes, block + (t + 1) * kLanes, 0.0f);
+            ConvertBytes(bytes + t * features + f, count, kCenter, block + t * kLanes);
+          }
+        }
+        std::fill(block + rows * kLanes, block + rows_ * kLanes, 0.0f);
+      }
       return;
     }
     stride_ = RoundUp(features, kPerWord);
@@ -236,14 +255,25 @@ class FeatureRows {
     integers_ = converted_.data();
   }
 
-  // y [rows, 16] = the rows times one panel.
-  void Multiply(const float* panel, float* y, int64_t y_stride) const {
-    if (shape_.is_float()) return MultiplyFloatRows(floats_.data(), rows_, stride_, panel, shape_.features, y, y_stride);
+  // Floats only.
+  FloatBlocks blocks() const { return {floats_.data(), rows_, shape_.features}; }
+
+  // y = rows [first, first + rows) times panels. Floats are written in whole tiles of kFloatTileRows rows; `first` is a multiple of it.
+  void Multiply(int64_t first, int64_t rows, const float* panels, int64_t count, const PanelOutput& y) const {
+    if (shape_.is_float()) return MultiplyFloats<false>(blocks(), first, rows, panels, count, y);
     const int terms = Integers::Terms(shape_.terms);
-    const int64_t words = shape_.words();
-    if (terms == 1) return MultiplyIntegerRows<1>(integers_, rows_, stride_, panel, words, y, y_stride);
-    if (terms == 2) return MultiplyIntegerRows<2>(integers_, rows_, stride_, panel, words, y, y_stride);
-    MultiplyIntegerRows<3>(integers_, rows_, stride_, panel, words, y, y_stride);
+    for (int64_t p = 0; p < count; p++) {
+      const Integers::Feature* from = integers_ + first * stride_;
+      const float* panel = panels + p * shape_.floats();
+      float* to = y.values + p * y.panel_step;
+      if (terms == 1) {
+        MultiplyIntegerRows<1>(from, rows, stride_, panel, shape_.words(), to, y.row_step);
+      } else if (terms == 2) {
+        MultiplyIntegerRows<2>(from, rows, stride_, panel, shape_.words(), to, y.row_step);
+      } else {
+        MultiplyIntegerRows<3>(from, rows, stride_, panel, shape_.words(), to, y.row_step);
+      }
+    }
   }
 
  private:

@@ -52,6 +52,6 @@ struct LineAllocator {
 };
 using Floats = std::vector<float, LineAllocator<float>>;
 
-inline int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+constexpr int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace nextvlad
