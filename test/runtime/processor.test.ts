@@ -96,7 +96,7 @@ describe("on this machine", () => {
   test("each build of the kernels uses the registers and instructions of its level, and no others", () => {
     const tools = spawnSync("objdump", ["--version"]);
     assert.equal(tools.status, 0, "objdump, which g++ requires too");
-    const patterns = { ymm: /%ymm/, zmm: /%zmm/, fma: /\tvfmadd/, vnni: /\tvpdpbusd/ };
+    const patterns = { ymm: /%ymm/, zmm: /%zmm/, fma: /\tvfmadd/, vnni: /\t(\{vex\} )?vpdpbusd/ };
     const usedBy = (name: string): string[] => {
       const { stdout } = spawnSync("objdump", ["-d", "--no-show-raw-insn", join(repository, ".native/current", `${name}.node`)], {
         encoding: "utf8",
