@@ -2,8 +2,8 @@ import { resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { NextvladError } from "../../src/base/errors.js";
 import type { Precision } from "../../src/kernels/types.js";
+import { LEVELS, type Level } from "../../src/runtime/processor.js";
 import { FULL_SIZE } from "./checkout.js";
-import { ISAS, type Isa } from "./isa.js";
 import type { Task } from "./measure.js";
 import { FRAMEWORKS, GPU_FRAMEWORKS } from "./peers.js";
 import type { Frames } from "./workload.js";
@@ -16,7 +16,7 @@ export const USAGE = `usage: npm run bench -- train|infer|read|metrics [options]
   --from-shards        also run nextvlad as a whole process on shards on disk (train, infer)
   --videos N           number of videos (default 20000 in metrics, 2000 with --from-shards)
   --precision P        float32; int16 or int8 on the CPU (infer); tf32 on the GPU (default float32; train, infer)
-  --isa LEVEL          hold nextvlad and the peers to a processor level: ${ISAS.join(", ")} (train, infer)
+  --isa LEVEL          hold nextvlad and the peers to a processor level: ${LEVELS.join(", ")} (train, infer)
   --use-gpu            measure on the GPU; the peers are torch and torch-compile (train, infer)
   --readers A,B        numbers of reader threads, measured one after the other (default 2; read)
   --pairs N            number of interleaved measurements of nextvlad and the peers (default 5)
@@ -60,7 +60,7 @@ export interface Settings {
   readonly fromShards: boolean;
   readonly videos: number;
   readonly precision: Precision;
-  readonly isa: Isa | null;
+  readonly isa: Level | null;
   readonly useGpu: boolean;
   /** One or more. */
   readonly readers: readonly number[];
@@ -83,8 +83,8 @@ export function wholeNumber(key: string, text: string): number {
 }
 
 /** Parses a processor level; undefined means null. Throws BAD_USAGE. */
-export function parseIsa(text: string | undefined): Isa | null {
-  return text === undefined ? null : (ISAS.find((isa) => isa === text) ?? reject("--isa", ISAS.join(", "), text));
+export function parseIsa(text: string | undefined): Level | null {
+  return text === undefined ? null : (LEVELS.find((level) => level === text) ?? reject("--isa", LEVELS.join(", "), text));
 }
 
 function parseReaders(text: string): number[] {

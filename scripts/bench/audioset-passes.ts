@@ -3,9 +3,9 @@ import { loadConfig } from "../../src/config/load.js";
 import { resolveShards } from "../../src/data/file-list.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { openReading } from "../../src/passes/reading.js";
+import type { Level } from "../../src/runtime/processor.js";
 import { audiosetConfigOf, cliOf, ROOT } from "./checkout.js";
 import { makeWeights } from "./from-shards.js";
-import type { Isa } from "./isa.js";
 import { type Python, prepareNetworkPeers } from "./peers.js";
 import { formatReport, makeReport, type Pair, type Report } from "./report.js";
 import { runTask } from "./run-task.js";
@@ -36,7 +36,7 @@ export interface PassSpeeds {
 export interface PassSettings {
   /** List of the shards to evaluate on. */
   readonly evalList: string;
-  readonly isa: Isa | null;
+  readonly isa: Level | null;
   readonly pairs: number;
   /** Path of another checkout, which must be built, or null. */
   readonly against: string | null;

@@ -2,9 +2,10 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NextvladError } from "../../src/base/errors.js";
 import { resolveShards } from "../../src/data/file-list.js";
+import type { Level } from "../../src/runtime/processor.js";
 import { audiosetConfigOf, cliOf, ROOT } from "./checkout.js";
 import { runChild } from "./child.js";
-import { type Isa, isaEnvironment } from "./isa.js";
+import { isaEnvironment } from "./isa.js";
 import { findPeerScript, interpreterWith, type Python } from "./peers.js";
 import { formatSpread, spreadOf } from "./statistics.js";
 
@@ -31,7 +32,7 @@ export interface Workplace {
   readonly trainList: string;
   readonly evalList: string;
   readonly epochs: number;
-  readonly isa: Isa | null;
+  readonly isa: Level | null;
   /** PyTorch, with scikit-learn; null without `--peers`. */
   readonly peer: Peer | null;
   readonly signal: AbortSignal;

@@ -7,10 +7,10 @@ import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { writeFileAtomic } from "../../src/base/files.js";
 import { resolveShards } from "../../src/data/file-list.js";
+import type { Level } from "../../src/runtime/processor.js";
 import { parseIsa, parseOptions, reject, wholeNumber } from "./arguments.js";
 import { formatPasses, measurePasses } from "./audioset-passes.js";
 import { type AudiosetRun, convertClips, findPeer, formatRuns, trainOurs, trainPeer, type Workplace } from "./audioset-training.js";
-import type { Isa } from "./isa.js";
 
 export const AUDIOSET_USAGE = `usage: npm run bench -- audioset DIR [options]
   DIR                  directory with train*.tfrecord* and eval*.tfrecord* of AudioSet's audio features
@@ -29,7 +29,7 @@ interface AudiosetSettings {
   readonly seeds: readonly number[];
   readonly epochs: number;
   readonly pairs: number;
-  readonly isa: Isa | null;
+  readonly isa: Level | null;
   readonly peers: string | undefined;
   /** Absolute path, or null. */
   readonly against: string | null;

@@ -1,10 +1,7 @@
-/** The processor levels that a benchmark can be held to, in ascending order: the values of NEXTVLAD_ISA. */
-export const ISAS = ["v2", "avx2", "avxvnni", "avx512", "avx512vnni"] as const;
-export type Isa = (typeof ISAS)[number];
+import { type Level, ONEDNN_ISA } from "../../src/runtime/processor.js";
 
-/** The highest instruction set that each library may use: oneDNN, PyTorch's own kernels, MKL, the code that torch.compile compiles, and TensorFlow's XLA. */
+/** The highest instruction set that each library may use: PyTorch's own kernels, MKL, the code that torch.compile compiles, and TensorFlow's XLA. */
 interface Limits {
-  readonly oneDnn: string;
   readonly aten: string;
   readonly mkl: string;
   readonly inductor: string;
@@ -12,12 +9,12 @@ interface Limits {
 }
 
 /** PyTorch and XLA have no level of their own for AVX-VNNI, and float32 products do not use it. */
-const LIMITS: Readonly<Record<Isa, Limits>> = {
-  v2: { oneDnn: "SSE41", aten: "default", mkl: "SSE4_2", inductor: "x86-64-v2", xla: "SSE4_2" },
-  avx2: { oneDnn: "AVX2", aten: "avx2", mkl: "AVX2", inductor: "x86-64-v3", xla: "AVX2" },
-  avxvnni: { oneDnn: "AVX2_VNNI", aten: "avx2", mkl: "AVX2", inductor: "x86-64-v3", xla: "AVX2" },
-  avx512: { oneDnn: "AVX512_CORE", aten: "avx512", mkl: "AVX512", inductor: "x86-64-v4", xla: "AVX512" },
-  avx512vnni: { oneDnn: "AVX512_CORE_VNNI", aten: "avx512", mkl: "AVX512", inductor: "x86-64-v4", xla: "AVX512_VNNI" },
+const LIMITS: Readonly<Record<Level, Limits>> = {
+  v2: { aten: "default", mkl: "SSE4_2", inductor: "x86-64-v2", xla: "SSE4_2" },
+  avx2: { aten: "avx2", mkl: "AVX2", inductor: "x86-64-v3", xla: "AVX2" },
+  avxvnni: { aten: "avx2", mkl: "AVX2", inductor: "x86-64-v3", xla: "AVX2" },
+  avx512: { aten: "avx512", mkl: "AVX512", inductor: "x86-64-v4", xla: "AVX512" },
+  avx512vnni: { aten: "avx512", mkl: "AVX512", inductor: "x86-64-v4", xla: "AVX512_VNNI" },
 };
 
 /**
@@ -25,12 +22,12 @@ const LIMITS: Readonly<Record<Isa, Limits>> = {
  * torch.compile's code; without TORCHINDUCTOR_CPP_MARCH, its compiler would still use every instruction of the processor. TensorFlow's own small kernels
  * require AVX at every level.
  */
-export function isaEnvironment(isa: Isa | null): NodeJS.ProcessEnv {
+export function isaEnvironment(isa: Level | null): NodeJS.ProcessEnv {
   if (isa === null) return {};
-  const { oneDnn, aten, mkl, inductor, xla } = LIMITS[isa];
+  const { aten, mkl, inductor, xla } = LIMITS[isa];
   return {
     NEXTVLAD_ISA: isa,
-    ONEDNN_MAX_CPU_ISA: oneDnn,
+    ONEDNN_MAX_CPU_ISA: ONEDNN_ISA[isa],
     ATEN_CPU_CAPABILITY: aten,
     MKL_ENABLE_INSTRUCTIONS: mkl,
     TORCHINDUCTOR_CPP_MARCH: inductor,

@@ -5,10 +5,10 @@ import { loadConfig } from "../../src/config/load.js";
 import type { Config } from "../../src/config/schema.js";
 import type { Precision } from "../../src/kernels/types.js";
 import { modelSizes } from "../../src/model/sizes.js";
+import type { Level } from "../../src/runtime/processor.js";
 import { loadTensorflow, setMatmulPrecision } from "../../src/runtime/runtime.js";
 import { countArithmetic, countStep } from "./arithmetic.js";
 import { FULL_SIZE } from "./checkout.js";
-import type { Isa } from "./isa.js";
 import { timeMetrics } from "./metrics.js";
 import { measureProductRate, timeNetwork } from "./network.js";
 import { type ReadSettings, timeReading } from "./reading.js";
@@ -26,7 +26,7 @@ export interface NetworkTask {
   /** tf32 requires a GPU; int16 and int8 require inference on the CPU. */
   readonly precision: Precision;
   /** The processor level that the environment of the process sets; null for the processor's own. */
-  readonly isa: Isa | null;
+  readonly isa: Level | null;
   readonly use_gpu: boolean;
 }
 

@@ -1,7 +1,7 @@
 import { access } from "node:fs/promises";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { NextvladError } from "../../src/base/errors.js";
+import { chooseThreads } from "../../src/base/threads.js";
 import type { ModelSizes } from "../../src/model/sizes.js";
 import { ROOT } from "./checkout.js";
 import { runChild } from "./child.js";
@@ -81,10 +81,10 @@ export async function prepareNetworkPeers(
   );
 }
 
-/** Returns the arguments of peers.py. Peers pad every video to the longest and use all cores, as our TensorFlow does. */
+/** Returns the arguments of peers.py. Peers pad every video to the longest, and use as many threads as nextvlad by default (OMP_NUM_THREADS sets both). */
 export function networkArguments({ mode, use_gpu, batch, frames, steps, precision }: NetworkTask, sizes: ModelSizes): readonly string[] {
   const numbers = {
-    ...{ batch, frames: frameRange(frames)[1], steps, threads: availableParallelism() },
+    ...{ batch, frames: frameRange(frames)[1], steps, threads: chooseThreads(null, () => undefined).count },
     ...{ rgb: sizes.rgbFeatures, audio: sizes.audioFeatures, expansion: sizes.expansion, groups: sizes.groups, clusters: sizes.clusters },
     ...{ hidden: sizes.hidden, bottleneck: sizes.bottleneck, classes: sizes.classes },
   };

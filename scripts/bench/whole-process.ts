@@ -1,8 +1,9 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { NextvladError } from "../../src/base/errors.js";
+import type { Level } from "../../src/runtime/processor.js";
 import { runChild } from "./child.js";
-import { type Isa, isaEnvironment } from "./isa.js";
+import { isaEnvironment } from "./isa.js";
 import { type Spread, spreadOf } from "./statistics.js";
 
 /** A run of nextvlad as a whole process, from its start to its exit. */
@@ -28,7 +29,7 @@ export interface ShardCommand {
   readonly batch: number;
   /** Number of videos that it computes. */
   readonly videos: number;
-  readonly isa: Isa | null;
+  readonly isa: Level | null;
 }
 
 interface LogLine {

@@ -11,7 +11,7 @@ export type Level = (typeof LEVELS)[number];
 const VARIABLE = "NEXTVLAD_ISA";
 
 /** Values of oneDNN's variable ONEDNN_MAX_CPU_ISA, which limits TensorFlow's matrix products to a level (oneDNN's "CPU Dispatcher Control"). */
-const ONEDNN_ISA: Readonly<Record<Level, string>> = {
+export const ONEDNN_ISA: Readonly<Record<Level, string>> = {
   v2: "SSE41",
   avx2: "AVX2",
   avxvnni: "AVX2_VNNI",

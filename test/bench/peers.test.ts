@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { audiosetConfigOf, FULL_SIZE, ROOT } from "../../scripts/bench/checkout.js";
@@ -11,6 +10,7 @@ import {
   parseReadResults,
   prepareNetworkPeers,
 } from "../../scripts/bench/peers.js";
+import { chooseThreads } from "../../src/base/threads.js";
 import { loadConfig } from "../../src/config/load.js";
 import { modelSizes } from "../../src/model/sizes.js";
 import { temporaryFolder } from "../helpers/files.js";
@@ -25,10 +25,22 @@ describe("the network's peers", () => {
   test("peers.py takes the task's sizes", needsPython, () => {
     const program = "import json, sys; sys.path.insert(0, sys.argv.pop(1)); import peers; print(json.dumps(vars(peers.read_options())))";
     const args = [join(ROOT, "scripts/bench"), "--framework", "tf", ...networkArguments(task, sizes)];
+    const threads = chooseThreads(null, assert.fail).count;
     assert.deepEqual(runPython(program, args), {
-      ...{ framework: "tf", mode: "train", device: "cpu", batch: 128, frames: 10, steps: 5, threads: availableParallelism(), tf32: false },
+      ...{ framework: "tf", mode: "train", device: "cpu", batch: 128, frames: 10, steps: 5, threads, tf32: false },
       ...{ rgb: 0, audio: 128, expansion: 2, groups: 8, clusters: 64, hidden: 1024, bottleneck: 128, classes: 527 },
     });
+  });
+
+  test("use as many threads as nextvlad", (t) => {
+    const before = process.env.OMP_NUM_THREADS;
+    t.after(() => {
+      if (before === undefined) delete process.env.OMP_NUM_THREADS;
+      else process.env.OMP_NUM_THREADS = before;
+    });
+    process.env.OMP_NUM_THREADS = "3";
+    const args = networkArguments(task, sizes);
+    assert.equal(args[args.indexOf("--threads") + 1], "3");
   });
 
   test("pad the mix of lengths to the longest, and use tf32 on the GPU", () => {
