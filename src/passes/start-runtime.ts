@@ -33,7 +33,7 @@ export async function startRuntime(
   const workers = readers + (training ? 2 : 1);
   requireProcessLimits({ threads: workers, tensorflow: true }, `set ${section}.num_readers to 1`);
   prepareReading(readers);
-  const device = await loadTensorflow(useGpu, threads);
+  const device = await loadTensorflow(useGpu, threads, (message) => log.warn(message));
   setMatmulPrecision(precision);
   log.info(formatDevice(device));
   checkMemory({ model: config.MODEL, batchSize, training, inHostMemory: device.inHostMemory }, (message) => log.warn(message));

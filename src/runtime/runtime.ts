@@ -3,7 +3,8 @@ import nodeUtil from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { NextvladError } from "../base/errors.js";
 import { setupCommand } from "../base/package.js";
-import { chooseThreads, explainThreads, MAX_THREADS, type Threads } from "../base/threads.js";
+import { showText } from "../base/shown-value.js";
+import { chooseThreads, explainThreads, formatThreads, type Threads } from "../base/threads.js";
 import { chooseLevel, type Level } from "./processor.js";
 
 /** The part of tfjs that is used. */
@@ -96,11 +97,15 @@ export function runtime(): Runtime {
 
 /**
  * Loads TensorFlow's library once per process, and returns the device; later calls ignore `threads`.
- * `useGpu`: true requires a CUDA device, "auto" uses one if there is one, false hides it.
+ * `useGpu`: true requires a CUDA device, "auto" uses one if there is one, false hides it. Calls `warn` for each variable that `setThreadVariables` ignores.
  * Throws NO_DEVICE if `useGpu` is true and there is no CUDA device, NOT_SET_UP if setup has not run, and what `chooseLevel` throws.
  */
-export async function loadTensorflow(useGpu: boolean | "auto", threads = chooseThreads(null, () => undefined)): Promise<Device> {
-  if (loaded === null) loaded = await load(useGpu, threads);
+export async function loadTensorflow(
+  useGpu: boolean | "auto",
+  threads = chooseThreads(null, () => undefined),
+  warn: (message: string) => void = () => undefined,
+): Promise<Device> {
+  if (loaded === null) loaded = await load(useGpu, threads, warn);
   if (useGpu === true && loaded.device.kind !== "gpu") {
     throw new NextvladError("NO_DEVICE", `use_gpu is True, but ${loaded.device.reason}`, {
       key: "use_gpu",
@@ -129,25 +134,29 @@ export function setMatmulPrecision(precision: string): void {
  */
 const THREAD_VARIABLES = ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"] as const;
 
-/** Throws BAD_USAGE if an environment variable sets an invalid number of threads for TensorFlow. */
-export function checkThreadVariables(environment: NodeJS.ProcessEnv): void {
+/**
+ * Sets TensorFlow's numbers of threads in `environment`. Calls `warn` if a variable had another value: with it, the number of threads that is logged and
+ * recorded in snapshots would not be TensorFlow's.
+ */
+export function setThreadVariables(environment: NodeJS.ProcessEnv, count: number, warn: (message: string) => void): void {
   for (const key of THREAD_VARIABLES) {
     const found = environment[key];
-    if (found === undefined || (/^\d+$/.test(found) && Number(found) <= MAX_THREADS)) continue;
-    const remedy = "change or unset this environment variable";
-    throw new NextvladError("BAD_USAGE", "invalid value", { key, expected: `an integer from 0 to ${MAX_THREADS}`, found, remedy });
+    if (found !== undefined && found !== String(count)) {
+      const value = `TensorFlow uses ${formatThreads(count)}, found ${showText(found)}`;
+      warn(`ignored the environment variable ${key}: ${value}; use --threads or OMP_NUM_THREADS instead`);
+    }
+    environment[key] = String(count);
   }
 }
 
-async function load(useGpu: boolean | "auto", threads: Threads): Promise<Runtime> {
-  checkThreadVariables(process.env);
+async function load(useGpu: boolean | "auto", threads: Threads, warn: (message: string) => void): Promise<Runtime> {
   restoreRemovedUtil();
   // Limit V8's heap growth to 30 %: half a megabyte of each step's small objects survives minor GCs, and by default 80 MB accumulate before a major GC, which
   // varied the memory of a small training run by 11 %. With the limit, a major GC of 20 ms runs about every 150 steps.
   setFlagsFromString("--heap-growing-percent=30");
   process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
   process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
-  for (const key of THREAD_VARIABLES) process.env[key] ??= String(threads.count);
+  setThreadVariables(process.env, threads.count, warn);
   if (useGpu === false) process.env.CUDA_VISIBLE_DEVICES = "-1";
   const { tf, native, level } = importQuietly();
   native.setThreads(threads.count);

@@ -28,8 +28,12 @@ test("--threads sets the threads of TensorFlow and of our kernels", async (t) =>
       child.kill("SIGTERM");
     };
     const args = ["train", "--config", config, "--save-dir", join(folder, `${count}`), "--set", "TRAIN.num_readers=2"];
-    const { output } = await interruptNextvlad([...args, "--log-interval", "1", "--threads", String(count)], "iter 2 ", act);
+    // TensorFlow's own variables, which are ignored.
+    const env = { ...process.env, TF_NUM_INTRAOP_THREADS: "2", TF_NUM_INTEROP_THREADS: "2" };
+    const flags = ["--log-interval", "1", "--threads", String(count)];
+    const { output } = await interruptNextvlad([...args, ...flags], "iter 2 ", act, env);
     assert.ok(found > 0, output);
+    assert.match(output, /WARN: ignored the environment variable TF_NUM_INTEROP_THREADS: TensorFlow uses \d threads?, found 2;/);
     return found;
   };
   const [one, four] = [await countThreads(1), await countThreads(4)];

@@ -154,8 +154,13 @@ export async function signalNextvlad(args: readonly string[], words: string, sig
 }
 
 /** Starts `nextvlad` in its own process and calls `act` with it once it has printed `words`; resolves when it has exited. */
-export async function interruptNextvlad(args: readonly string[], words: string, act: (child: ChildProcess) => void) {
-  const child = spawn(process.execPath, [compiled("nextvlad.cjs"), ...args], { timeout: 60_000 });
+export async function interruptNextvlad(
+  args: readonly string[],
+  words: string,
+  act: (child: ChildProcess) => void,
+  env: NodeJS.ProcessEnv = process.env,
+) {
+  const child = spawn(process.execPath, [compiled("nextvlad.cjs"), ...args], { timeout: 60_000, env });
   let output = "";
   let acted = false;
   for (const stream of [child.stdout, child.stderr]) {

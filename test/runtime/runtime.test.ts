@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { fromBytes, matMul } from "../../src/kernels/tensorflow-ops.js";
 import { countTensors } from "../../src/runtime/constants.js";
-import { checkThreadVariables, keep, loadTensorflow, tidy } from "../../src/runtime/runtime.js";
+import { keep, loadTensorflow, setThreadVariables, tidy } from "../../src/runtime/runtime.js";
 import { scalar, toFloats } from "../../src/runtime/transfer.js";
 
 describe("the TensorFlow runtime", () => {
@@ -37,13 +37,15 @@ describe("the TensorFlow runtime", () => {
   });
 });
 
-test("a number of threads that would abort TensorFlow is a usage error", () => {
-  for (const found of ["-1", "x", "1e3", "1025", ""]) {
-    for (const key of ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]) {
-      const message = `${key}: invalid value (expected an integer from 0 to 1024, found ${found}). Change or unset this environment variable.`;
-      assert.throws(() => checkThreadVariables({ [key]: found }), { code: "BAD_USAGE", message });
-    }
-  }
-  checkThreadVariables({});
-  checkThreadVariables({ TF_NUM_INTRAOP_THREADS: "0", TF_NUM_INTEROP_THREADS: "1024" });
+test("the number of threads replaces that of TensorFlow's variables, with a warning if it differs", () => {
+  const warnings: string[] = [];
+  const environment: NodeJS.ProcessEnv = { TF_NUM_INTRAOP_THREADS: "-1", TF_NUM_INTEROP_THREADS: "3" };
+  setThreadVariables(environment, 3, (message) => warnings.push(message));
+  assert.deepEqual(environment, { TF_NUM_INTRAOP_THREADS: "3", TF_NUM_INTEROP_THREADS: "3" });
+  assert.deepEqual(warnings, [
+    "ignored the environment variable TF_NUM_INTRAOP_THREADS: TensorFlow uses 3 threads, found -1; use --threads or OMP_NUM_THREADS instead",
+  ]);
+  const unset: NodeJS.ProcessEnv = {};
+  setThreadVariables(unset, 1, assert.fail);
+  assert.deepEqual(unset, { TF_NUM_INTRAOP_THREADS: "1", TF_NUM_INTEROP_THREADS: "1" });
 });
