@@ -48,6 +48,12 @@ export const PARTS: readonly Part[] = [
     sample: 30,
   },
   {
+    name: "processor",
+    sources: ["runtime/processor", "runtime/rounding", "base/threads"],
+    tests: ["runtime/processor", "runtime/rounding", "base/threads"],
+    sample: 30,
+  },
+  {
     name: "optimizer",
     sources: ["optim/adam", "training/step"],
     tests: ["optim/adam", "training/step", "training/golden"],
@@ -69,13 +75,16 @@ export const PARTS: readonly Part[] = [
     name: "order",
     sources: [
       "base/random",
-      ...["order", "batches", "epoch-videos", "shard-reader", "buffer-pool", "stream", "reader-pool"].map((name) => `data/${name}`),
+      ...["order", "batches", "block-cache", "epoch-videos", "shard-reader", "buffer-pool", "stream", "reader-pool"].map(
+        (name) => `data/${name}`,
+      ),
     ],
     tests: [
       "base/random",
       ...[
         "order",
         "batches",
+        "block-cache",
         "epoch-videos",
         "buffer-pool",
         "reader-pool",

@@ -99,5 +99,5 @@ function cpuQuota(root: string): { readonly cpus: number; readonly file: string 
 /** Returns the quotient of two positive integers; Infinity for other texts, such as "max" or -1, which mean no quota. */
 function divide(quota = "", period = ""): number {
   const [time, interval] = [quota, period].map((text) => (/^\d+$/.test(text.trim()) ? Number(text) : 0)) as [number, number];
-  return time > 0 && interval > 0 ? time / interval : Number.POSITIVE_INFINITY;
+  return time > 0 ? time / interval : Number.POSITIVE_INFINITY;
 }

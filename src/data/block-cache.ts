@@ -47,7 +47,7 @@ export class BlockCache {
     return {
       next: async () => {
         const block = await next();
-        if (key !== this.#key || this.#bytes > MAX_BYTES) return block;
+        if (key !== this.#key || this.#bytes >= MAX_BYTES) return block;
         for (const { rgb, audio } of block.videos) this.#bytes += rgb.length + audio.length;
         blocks.push(copyOf(block));
         if (block.last) this.#blocks.set(path, blocks);

@@ -36,6 +36,7 @@ test("--threads, then OMP_NUM_THREADS, then the quota set the number of threads"
   assert.deepEqual(shown({ flag: 32 }), [32, "--threads"]);
   assert.deepEqual(shown({ omp: "4" }, QUOTA), [4, "OMP_NUM_THREADS"]);
   assert.deepEqual(shown({ omp: " 4 , 2" }), [4, "OMP_NUM_THREADS"]);
+  assert.deepEqual([shown({ omp: "1" })[0], shown({ omp: "1024" })[0]], [1, 1024]);
   assert.deepEqual(shown({}, QUOTA), [2, "cpu.max"]);
 });
 
@@ -67,7 +68,10 @@ test("the lowest quota of the cgroup and its ancestors counts, in version 2 and 
     "cpu.max",
   ]);
   assert.deepEqual(counts({ ...group, "sys/fs/cgroup/job/step/cpu.max": "20000 100000\n" }), [1, "cpu.max"]);
-  assert.deepEqual(counts({ ...group, "sys/fs/cgroup/job/step/cpu.max": "9900000 100000\n" }), [16, null]);
+  assert.deepEqual(counts({ ...group, "sys/fs/cgroup/job/step/cpu.max": "1 1\n" }), [1, "cpu.max"]);
+  for (const quota of ["9900000 100000", "1600000 100000", "100000 0", "100000"]) {
+    assert.deepEqual(counts({ ...group, "sys/fs/cgroup/job/step/cpu.max": `${quota}\n` }), [16, null], quota);
+  }
   const first = { "proc/self/cgroup": "3:cpuset:/\n2:cpu,cpuacct:/docker/abc\n0::/\n" };
   const limited = (folder: string, quota: string) => ({
     ...first,
@@ -78,6 +82,7 @@ test("the lowest quota of the cgroup and its ancestors counts, in version 2 and 
   // In the container, the group is mounted as the root.
   assert.deepEqual(counts(limited("", "100000")), [2, "cpu.cfs_quota_us"]);
   assert.deepEqual(counts(limited("", "-1")), [16, null]);
+  assert.deepEqual(counts({ ...limited("", "100000"), "sys/fs/cgroup/cpu.max": "200000 100000\n" }), [2, "cpu.max"]);
 });
 
 test("on this machine, the number of threads is at most that of its CPUs", () => {
