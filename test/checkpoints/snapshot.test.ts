@@ -152,9 +152,20 @@ describe("a snapshot", () => {
     }
   });
 
-  test("format version 1 still loads; unknown versions are an error", async (t) => {
+  test("older format versions still load; unknown versions are an error", async (t) => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
+    const { crc32c: _, ...state } = JSON.parse(readFileSync(join(path, "state.json"), "utf8"));
+    const { level: __, threads: ___, ...written_by } = WRITTEN_BY;
+    const { first_corrupt: ____, ...shards } = state.shards;
+    for (const older of [
+      { written_by, format_version: 4 },
+      { written_by, shards, format_version: 3 },
+      { written_by, shards, format_version: 2 },
+    ]) {
+      writeFileSync(join(path, "state.json"), stringifyWithChecksum({ ...state, ...older }));
+      assert.deepEqual(await checkSnapshot(path), { ...state, ...older, format_version: 5 });
+    }
     makeVersion1(path);
     assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 5, written_by: null, files: null });
     await requireWeights(path);
