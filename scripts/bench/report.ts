@@ -1,5 +1,6 @@
-import { availableParallelism, cpus, totalmem } from "node:os";
+import { cpus, totalmem } from "node:os";
 import { basename } from "node:path";
+import { chooseThreads, formatThreads } from "../../src/base/threads.js";
 import { FULL_SIZE } from "./checkout.js";
 import type { Measurement, Task } from "./measure.js";
 import type { Result } from "./peers.js";
@@ -30,7 +31,9 @@ interface Row {
 export interface Report {
   readonly mode: Task["mode"];
   readonly task: Task;
-  readonly machine: { readonly cpu: string; readonly cores: number; readonly memory_gib: number };
+  readonly machine: { readonly cpu: string; readonly cpus: number; readonly memory_gib: number };
+  /** Number of threads of the network, in nextvlad and in the peers. */
+  readonly threads: number;
   readonly unit: "videos/s" | "MB/s";
   readonly rows: readonly Row[];
   readonly kernels_per_step: number | null;
@@ -59,11 +62,13 @@ export function makeReport(task: Task, pairs: readonly Pair[]): Report {
   const toFastest = peers.length === 0 ? null : spreadOf(ratiosToFastest(rates, peers.map(ratesOf)));
   const processes = pairs.flatMap(({ from_shards }) => from_shards ?? []);
   const networks = ours.flatMap(({ network }) => network ?? []);
+  const { cpus: cpuCount, count: threads } = chooseThreads(null, () => undefined);
   const median = (values: readonly number[]): number | null => (values.length === 0 ? null : spreadOf(values).median);
   return {
     mode: task.mode,
     task,
-    machine: { cpu: cpus()[0]?.model ?? "unknown processor", cores: availableParallelism(), memory_gib: Math.round(totalmem() / 2 ** 30) },
+    machine: { cpu: cpus()[0]?.model ?? "unknown processor", cpus: cpuCount, memory_gib: Math.round(totalmem() / 2 ** 30) },
+    threads,
     unit: task.mode === "read" ? "MB/s" : "videos/s",
     rows: [
       rowOf(nameOurs(task), ours, null),
@@ -121,7 +126,8 @@ export function formatProcesses({ videos, share, first_batch_seconds, rest_share
 
 /** Formats the report as a Markdown table, preceded by a line that describes the machine. */
 export function formatReport(report: Report): string {
-  const { machine, rows, unit, task, kernels_per_step, gflop_per_step, product_gflops, product_share, from_shards, pairs } = report;
+  const { machine, threads, rows, unit, task, kernels_per_step, gflop_per_step, product_gflops, product_share, from_shards, pairs } =
+    report;
   const digits = unit === "MB/s" || task.mode === "metrics" ? 0 : 1;
   const kernels = kernels_per_step === null ? "" : String(kernels_per_step);
   const share = product_share === null ? "" : `${Math.round(100 * product_share)} %`;
@@ -141,12 +147,13 @@ export function formatReport(report: Report): string {
   // Drop empty columns: reading and metrics have no kernel counts, and there are no ratios without variants and peers.
   const used = header.map((_, column) => column).filter((column) => column < 2 || cells.some((row) => row[column] !== ""));
   const line = (row: readonly string[]): string => `| ${used.map((column) => row[column] as string).join(" | ")} |`;
+  const computing = "config" in task ? `${formatThreads(threads)} on ` : "";
   const arithmetic =
     gflop_per_step === null || product_gflops === null
       ? ""
       : ` A step is ${gflop_per_step.toFixed(1)} GFLOP; a large matrix product runs at ${product_gflops.toFixed(0)} GFLOP/s.`;
   return [
-    `${machine.cpu}, ${machine.cores} cores, ${machine.memory_gib} GiB; median (minimum..maximum) of ${pairs.length}.${arithmetic}`,
+    `${machine.cpu}, ${computing}${machine.cpus} CPUs, ${machine.memory_gib} GiB; median (minimum..maximum) of ${pairs.length}.${arithmetic}`,
     "",
     line(header),
     line(header.map(() => "---")),

@@ -31,6 +31,7 @@ describe("the report", () => {
     const read = { mode: "read", directory: "shards", batch: 32, readers: 2 } as const;
     const variants = [result("nextvlad, 16 threads", 120)];
     const lines = formatReport(makeReport(read, [pair({ ours: { ...ours, task: read }, variants })])).split("\n");
+    assert.match(lines[0] ?? "", /^[^,]*, \d+ CPUs, \d+ GiB; median/);
     assert.match(lines[4] ?? "", /^\| nextvlad, 2 threads \| 60 \(60\.\.60\) \|/);
     assert.match(lines[5] ?? "", /^\| nextvlad, 16 threads \| 120 \(120\.\.120\) \|.* 0\.50 \(0\.50\.\.0\.50\) \|$/);
   });
@@ -44,6 +45,7 @@ describe("the report", () => {
       /from 2000 videos in shards on disk: 83\.3 .* % of the steady rate; first batch done after 1\.50 .* s; then 95\.0 .* %.*; waiting for data 1\.0 .* % of the time\./,
     );
     assert.doesNotMatch(formatReport({ ...report, from_shards: null }), /shards/);
+    assert.match(formatReport({ ...report, threads: 1, from_shards: null }), /^.*, 1 thread on \d+ CPUs, \d+ GiB; median/);
   });
 
   test("names the config and the level in its heading", () => {
