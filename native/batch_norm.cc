@@ -1,11 +1,9 @@
 // Batch norm over rows, and its gradient. Each thread takes a range of channels: their statistics are sums over few rows, which stay in the cache.
 #include <cmath>
-#include <vector>
 
 #include "kernel.h"
 #include "kernels.h"
 #include "parallel.h"
-#include "vector.h"
 
 namespace nextvlad {
 namespace {
