@@ -5,12 +5,9 @@ import { fileError, NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { FileReader } from "../formats/containers/file-reader.js";
 import { looksLikeTar } from "../formats/containers/tar.js";
-import { looksLikePickle } from "../formats/pickle/unpickler.js";
+import { looksLikePickle } from "../formats/pickle/detect.js";
 import { looksLikePaddleVariable } from "../formats/tensors/paddle-variable.js";
 import { isArrayName } from "./model-arrays.js";
-import { openNpz } from "./npz-source.js";
-import { openPaddlePickles } from "./paddle-pickle.js";
-import { openPaddleArchive, openPaddleDirectory } from "./paddle-variables.js";
 import { openSafetensors } from "./safetensors-source.js";
 import { checkSnapshot, optimizerFile, requireSnapshot, requireWeights, weightsFile } from "./snapshot.js";
 import type { WeightSource } from "./weight-source.js";
@@ -26,7 +23,7 @@ const FORMS =
  */
 export async function openWeights(path: string, { optimizer }: { readonly optimizer: boolean }): Promise<WeightSource> {
   const found = await stat(path).catch(() => null);
-  if (found === null) return openPaddlePickles(path, await withOptimizer(await findByPrefix(path), optimizer));
+  if (found === null) return openPickles(path, await withOptimizer(await findByPrefix(path), optimizer));
   return found.isDirectory() ? openDirectory(path, optimizer) : openFile(path, optimizer);
 }
 
@@ -44,7 +41,7 @@ async function openDirectory(path: string, optimizer: boolean): Promise<WeightSo
     throw fileError(error, path, "read");
   });
   if (names.includes(basename(weightsFile(path)))) return openSnapshot(path, optimizer);
-  if (names.some(isArrayName)) return openPaddleDirectory(path, isArrayName);
+  if (names.some(isArrayName)) return (await import("./paddle-variables.js")).openPaddleDirectory(path, isArrayName);
   // The published tar unpacks to a directory that has the variables one level down.
   const [only, ...others] = names;
   if (only !== undefined && others.length === 0 && (await stat(join(path, only))).isDirectory())
@@ -62,8 +59,8 @@ async function openSnapshot(path: string, optimizer: boolean): Promise<WeightSou
 
 async function openFile(path: string, optimizer: boolean): Promise<WeightSource> {
   const { head, compressed } = await readHead(path);
-  if (looksLikeTar(head)) return openPaddleArchive(path, isArrayName);
-  if (looksLikePickle(head)) return openPaddlePickles(path, await withOptimizer(path, optimizer));
+  if (looksLikeTar(head)) return (await import("./paddle-variables.js")).openPaddleArchive(path, isArrayName);
+  if (looksLikePickle(head)) return openPickles(path, await withOptimizer(path, optimizer));
   if (looksLikeSafetensors(head)) {
     if (compressed) throw unsupported(path, "gzipped safetensors files are not supported", "gunzip it first");
     const directory = dirname(path);
@@ -71,7 +68,7 @@ async function openFile(path: string, optimizer: boolean): Promise<WeightSource>
     if (normalize(path) === weightsFile(directory) && (await isSnapshot(directory))) return openSnapshot(directory, optimizer);
     return openSafetensors(path, [path], { form: "a safetensors file", snapshot: null });
   }
-  if (looksLikeZip(head) && !compressed) return openNpz(path, isArrayName);
+  if (looksLikeZip(head) && !compressed) return (await import("./npz-source.js")).openNpz(path, isArrayName);
   if (looksLikePaddleVariable(head)) {
     throw unsupported(
       path,
@@ -80,6 +77,11 @@ async function openFile(path: string, optimizer: boolean): Promise<WeightSource>
     );
   }
   throw unsupported(path, "not a file of weights", "check the path and the download (a web page here means that it failed)");
+}
+
+/** The readers of other formats are loaded when they are needed: most runs start from a snapshot. */
+async function openPickles(path: string, files: readonly string[]): Promise<WeightSource> {
+  return (await import("./paddle-pickle.js")).openPaddlePickles(path, files);
 }
 
 async function readHead(path: string): Promise<{ readonly head: Uint8Array; readonly compressed: boolean }> {

@@ -1,8 +1,8 @@
 import { dirname } from "node:path";
-import { crc32c } from "@node-rs/crc32";
 import { type Content, writeDirectoryAtomic } from "../base/files.js";
 import { requireFreeSpace } from "../base/output-checks.js";
 import { formatChecksum, stringifyWithChecksum } from "../formats/checksum.js";
+import { crc32c } from "../formats/crc32.js";
 import { encodeSafetensors, type NamedTensor } from "../formats/tensors/safetensors.js";
 import type { StoredArray } from "../runtime/variables.js";
 import { CONFIG, FORMAT_VERSION, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";

@@ -1,12 +1,12 @@
 import { constants, copyFile, link, open, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { crc32c } from "@node-rs/crc32";
 import { parse } from "yaml";
 import { fileError, NextvladError } from "../base/errors.js";
 import { type Content, removeDirectory, writeDirectoryAtomic, writeFileAtomic } from "../base/files.js";
 import { openInput, readInput } from "../base/input.js";
 import { MODEL_NAMES } from "../config/value-types.js";
 import { formatChecksum } from "../formats/checksum.js";
+import { crc32c } from "../formats/crc32.js";
 import { SafetensorsFile } from "../formats/tensors/safetensors.js";
 import { BEST, bestSnapshot, CONFIG, epochSnapshot, OPTIMIZER, STATE, WEIGHTS, weightsFile } from "./snapshot-layout.js";
 import { type FileChecksums, parseState, type RunState, type SnapshotState } from "./snapshot-state.js";

@@ -7,6 +7,7 @@ import { describeFileList, type FileList, isSamePipe } from "../data/file-list.j
 import type { Shard } from "../data/shard.js";
 import { videoShape } from "../data/video.js";
 import { joinProblems, type Needs, preflight, problemOf } from "../inspection/preflight.js";
+import { readLabelNames } from "../results/label-names.js";
 import type { EvalFlags, InferFlags, TrainFlags } from "./flags.js";
 import { prepareDirectory } from "./output-directory.js";
 

@@ -12,11 +12,10 @@ import {
   type TfRecord,
   tooLong,
 } from "../formats/containers/tfrecord.js";
-import { looksLikePickle } from "../formats/pickle/unpickler.js";
+import { looksLikePickle } from "../formats/pickle/detect.js";
 import { isSequenceExample } from "../formats/protobuf/sequence-example.js";
 import { Arena, type BufferPool } from "./buffer-pool.js";
 import { CorruptRecordFilter, type SkippedRecord } from "./corrupt-records.js";
-import { readPickleShard } from "./pickle-shard.js";
 import type { ShardReadOptions } from "./shard.js";
 import type { ShardVideo, Video, VideoShape } from "./video.js";
 import { parseVideo } from "./video-parser.js";
@@ -34,6 +33,7 @@ export async function* readShard(path: string, shape: VideoShape, options: Shard
     const opened = await openFileSource(path, SHARD_HEAD_BYTES);
     if (isPickleHead(opened.head)) {
       await opened.source.close();
+      const { readPickleShard } = await import("./pickle-shard.js");
       yield* readPickleShard(path, shape, { ...options, filter });
     } else yield* readRecords(path, opened, shape, { ...options, filter });
   } catch (error) {

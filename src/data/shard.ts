@@ -1,11 +1,11 @@
 import type { BigIntStats, Stats } from "node:fs";
 import { basename } from "node:path";
-import { crc32c } from "@node-rs/crc32";
 import { NextvladError } from "../base/errors.js";
 import { type PositionedReader, readFully } from "../base/input.js";
 import { listFirst } from "../base/problem-list.js";
 import { formatChecksum } from "../formats/checksum.js";
 import type { RecordSkip } from "../formats/containers/tfrecord.js";
+import { crc32c } from "../formats/crc32.js";
 import type { Allocate } from "../formats/protobuf/feature-list.js";
 import type { CorruptRecordFilter, SkippedRecord } from "./corrupt-records.js";
 

@@ -1,4 +1,4 @@
-import { crc32c } from "@node-rs/crc32";
+import { crc32c } from "./crc32.js";
 
 /** Formats a CRC-32C as eight hexadecimal digits, as in this tool's JSON files. */
 export const formatChecksum = (crc: number): string => crc.toString(16).padStart(8, "0");

@@ -1,6 +1,5 @@
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { CsvError, parse } from "csv-parse";
 import { fileError, NextvladError } from "../base/errors.js";
 import { readPieces } from "../base/input.js";
 
@@ -38,6 +37,7 @@ export async function* readCsv(
   path: string,
   { read = readPieces, lineEnds = ["\r\n", "\n"], trim = false, remedy = "check the file" }: CsvOptions = {},
 ): AsyncGenerator<CsvRecord, void> {
+  const { CsvError, parse } = await import("csv-parse");
   const parser = parse({
     bom: true,
     info: true,

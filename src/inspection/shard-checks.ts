@@ -4,7 +4,6 @@ import { NextvladError } from "../base/errors.js";
 import { openInput, type PositionedReader } from "../base/input.js";
 import { createRandom } from "../base/random.js";
 import { FLOAT_TYPES, type FloatType, floatTypeOf, quantizeRemedy } from "../data/float-bytes.js";
-import { readPickleShard } from "../data/pickle-shard.js";
 import { checksumEnds, describeEmpty, describeSegments, type Shard } from "../data/shard.js";
 import { isPickleHead, SHARD_HEAD_BYTES } from "../data/shard-reader.js";
 import { checkVideo, type VideoShape } from "../data/video.js";
@@ -126,6 +125,7 @@ async function checkFirstRecord(reader: PositionedReader, path: string, shape: V
     isPast("shardsMs") ? 0 : (await reader.read(target, 0, target.length, position)).bytesRead;
   const opened = await makeSource(path, { readAt, close: () => Promise.resolve() }, SHARD_HEAD_BYTES);
   if (isPickleHead(opened.head)) {
+    const { readPickleShard } = await import("../data/pickle-shard.js");
     for await (const _ of readPickleShard(path, shape)) return { isEmpty: false, hasSegments: false, floats: null };
   } else {
     const openSource = () => Promise.resolve(opened);

@@ -1,10 +1,10 @@
-import { crc32c } from "@node-rs/crc32";
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { fillAllArrays } from "../checkpoints/arrays.js";
 import { suggestEarlierSnapshot } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatChecksum } from "../formats/checksum.js";
+import { crc32c } from "../formats/crc32.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { parameterTable } from "../model/network.js";
 import { modelSizes } from "../model/sizes.js";

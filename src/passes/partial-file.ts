@@ -1,9 +1,9 @@
 import { constants as FLAGS } from "node:fs";
 import { type FileHandle, lstat, open } from "node:fs/promises";
-import { crc32c } from "@node-rs/crc32";
 import { fileError } from "../base/errors.js";
 import { CREATE_NEW } from "../base/files.js";
 import { readFully } from "../base/input.js";
+import { crc32c } from "../formats/crc32.js";
 import { badResults } from "./partial-state.js";
 
 /** Length and CRC-32C of a file's content at some point in time. */

@@ -1,7 +1,7 @@
-import { crc32c } from "@node-rs/crc32";
 import { NextvladError } from "../base/errors.js";
 import { showValue } from "../base/shown-value.js";
 import { formatChecksum } from "../formats/checksum.js";
+import { crc32c } from "../formats/crc32.js";
 import { readCsv } from "../formats/csv.js";
 import { readLines } from "../formats/lines.js";
 

@@ -6,8 +6,8 @@ import { openFileSource } from "../formats/containers/byte-source.js";
 import { csvField, readCsv } from "../formats/csv.js";
 import { formatGeneral } from "../formats/general-format.js";
 import { readLines } from "../formats/lines.js";
+import { looksLikePickle } from "../formats/pickle/detect.js";
 import { PickledListEncoder } from "../formats/pickle/pickler.js";
-import { looksLikePickle, readPickledItems } from "../formats/pickle/unpickler.js";
 import { Bytes, type PickledValue, Tuple } from "../formats/pickle/values.js";
 import type { LabelNames } from "./label-names.js";
 import { FORMAT_CONTENTS, KAGGLE_HEADER, type ResultFormat } from "./result-formats.js";
@@ -113,7 +113,8 @@ class PickleEncoder implements ResultEncoder {
   }
 }
 
-function* readPickle(path: string): Generator<Prediction, void> {
+async function* readPickle(path: string): AsyncGenerator<Prediction, void> {
+  const { readPickledItems } = await import("../formats/pickle/unpickler.js");
   let record = 0;
   for (const item of readPickledItems(path)) {
     const place = { file: path, record: record++ };

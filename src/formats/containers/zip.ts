@@ -1,5 +1,5 @@
-import { crc32 } from "@node-rs/crc32";
 import { NextvladError } from "../../base/errors.js";
+import { crc32 } from "../crc32.js";
 
 /** A file to store in an archive, with its content in parts. */
 export interface ZipMember {

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, readSync } from "node:fs";
 import { fileError } from "../../base/errors.js";
 import { openInputSync } from "../../base/input.js";
+import { MAX_PROTOCOL } from "./detect.js";
 import { arrayFromBuffer, checkDtypeState, makeDtype, makeScalar, reconstructArray, setArrayState } from "./numpy.js";
 import { OP } from "./opcodes.js";
 import { MAX_STRING_BYTES, PickleReader, type PickleSource } from "./reader.js";
@@ -22,7 +23,6 @@ import { Global, LazyString, NumpyArray, NumpyType, type PickledDict, type Pickl
 
 /** Maximum length of text or bytes in a list that is read item by item: result files contain IDs and numbers, and no arrays. */
 const MAX_ITEM_STRING_BYTES = 1 << 24;
-const MAX_PROTOCOL = 5;
 
 // Limits on what a malicious file can allocate with one byte each; a result file of a million videos or a shard of ten thousand stays far below them.
 const MAX_PENDING = 1 << 22;
@@ -76,16 +76,6 @@ function openSource(path: string): PickleSource & { close(): void } {
     read: (target) => reading(() => readSync(file, target)),
     close: () => closeSync(file),
   };
-}
-
-/**
- * Whether a file may be a pickle, by its first bytes: protocol 2 and later start with PROTO; before that, a list or dict begins with a text opcode, and a
- * malicious pickle with a global or a call, which `parsePickle` must reject by its name.
- */
-export function looksLikePickle(head: Uint8Array): boolean {
-  const [first, second = 0] = head;
-  if (first === OP.PROTO) return second <= MAX_PROTOCOL;
-  return /^(\((?:[ld]p\d|[ld]|i|c|S')|[\]}](?:q|\()|c[\w.]+\n[\w.]+\n)/.test(decodeLatin1(head.subarray(0, 128)));
 }
 
 /** The state of a pickle's execution: its stack, its marks and its memo. */

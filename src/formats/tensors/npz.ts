@@ -1,10 +1,10 @@
 import type { Readable } from "node:stream";
-import { crc32 } from "@node-rs/crc32";
-import { type Entry, openPromise, type ZipFile } from "yauzl";
+import type { Entry, ZipFile } from "yauzl";
 import { fileError, NextvladError } from "../../base/errors.js";
 import { requireRegularFile } from "../../base/input.js";
 import { showText } from "../../base/shown-value.js";
 import { encodeZip, type ZipMember } from "../containers/zip.js";
+import { crc32 } from "../crc32.js";
 import {
   encodeNpyHeader,
   MAX_NPY_BYTES,
@@ -48,6 +48,7 @@ export class NpzFile {
   static async open(path: string): Promise<NpzFile> {
     await requireRegularFile(path);
     return translateErrors(path, async () => {
+      const { openPromise } = await import("yauzl");
       const zip = await openPromise(path, { lazyEntries: true, autoClose: false });
       try {
         const entries = new Map<string, Entry>();

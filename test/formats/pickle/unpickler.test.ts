@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import fc from "fast-check";
 import { type ErrorCode, NextvladError } from "../../../src/base/errors.js";
-import { looksLikePickle, parsePickle, readPickledItems } from "../../../src/formats/pickle/unpickler.js";
+import { looksLikePickle } from "../../../src/formats/pickle/detect.js";
+import { parsePickle, readPickledItems } from "../../../src/formats/pickle/unpickler.js";
 import { LazyString, NumpyArray, type PickledValue, Tuple } from "../../../src/formats/pickle/values.js";
 
 interface Golden {
