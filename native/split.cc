@@ -10,21 +10,29 @@
 namespace nextvlad {
 namespace {
 
-// 16 columns of weights, or fewer, with what converts features to floats. The rows of w are `stride` apart.
+// 16 columns of weights with what converts features to floats; missing columns are zero.
 struct Columns {
-  const float* w;
-  int64_t features, stride, count;
+  const Floats& w;  // [features, 16], in a row: in the matrix, each row of a panel is in another page
+  int64_t features;
   const float *bias, *scale, *offset;
+  int64_t count;
 
-  // The weight of a centered byte.
-  double weight(int64_t feature, int64_t column) const { return static_cast<double>(w[feature * stride + column]) * scale[feature]; }
+  // A row's weights of centered bytes.
+  void WriteRow(int64_t feature, double* row) const {
+    const float* weights = w.data() + feature * kLanes;
+    const double factor = scale[feature];
+#pragma omp simd
+    for (int c = 0; c < kLanes; c++) row[c] = weights[c] * factor;
+  }
 
-  // Each column's product with features of 128, plus the bias; zero for missing columns.
+  // Each column's product with features of 128, plus the bias.
   void WriteBase(float* to) const {
     double base[kLanes] = {};
     for (int64_t f = 0; f < features; f++) {
+      const float* weights = w.data() + f * kLanes;
       const double constant = static_cast<double>(kCenter) * scale[f] + offset[f];
-      for (int64_t c = 0; c < count; c++) base[c] += w[f * stride + c] * constant;
+#pragma omp simd
+      for (int c = 0; c < kLanes; c++) base[c] += weights[c] * constant;
     }
     for (int c = 0; c < kLanes; c++) to[c] = c < count ? base[c] + bias[c] : 0;
   }
@@ -34,15 +42,22 @@ void WriteFloatPanel(const Columns& columns, float* panel) {
   columns.WriteBase(panel);
   float* weights = panel + kLanes;
   for (int64_t f = 0; f < columns.features; f++) {
-    for (int64_t c = 0; c < kLanes; c++) weights[f * kLanes + c] = c < columns.count ? columns.weight(f, c) : 0;
+    double row[kLanes];
+    columns.WriteRow(f, row);
+    for (int c = 0; c < kLanes; c++) weights[f * kLanes + c] = row[c];
   }
 }
 
 // Splits weights into integers. Missing columns, and features of the last word, are zero.
 void WriteIntegerPanel(const Columns& columns, const PanelShape& shape, float* panel) {
-  double largest[kLanes] = {}, inverse[kLanes];
+  alignas(64) double row[kLanes], largest[kLanes] = {}, inverse[kLanes];
   for (int64_t f = 0; f < columns.features; f++) {
-    for (int64_t c = 0; c < columns.count; c++) largest[c] = std::max(largest[c], std::abs(columns.weight(f, c)));
+    columns.WriteRow(f, row);
+#pragma omp simd
+    for (int c = 0; c < kLanes; c++) {
+      const double size = std::abs(row[c]);
+      largest[c] = size > largest[c] ? size : largest[c];
+    }
   }
   for (int c = 0; c < kLanes; c++) {
     // The step is rounded to float first, so that the terms compensate for its rounding.
@@ -50,20 +65,29 @@ void WriteIntegerPanel(const Columns& columns, const PanelShape& shape, float* p
     inverse[c] = largest[c] > 0 ? 1 / static_cast<double>(panel[c]) : 0;
   }
   columns.WriteBase(panel + kLanes);
+  constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding and subtracting it rounds as nearbyint does, in vectors
+  constexpr int kBits = 32 / kPerWord;
+  constexpr int32_t kMask = (int64_t{1} << kBits) - 1;
   const int count = Integers::Terms(shape.terms);
-  int32_t start[kMaxTerms][kLanes] = {};
-  Integers::Weight* terms = reinterpret_cast<Integers::Weight*>(panel + (2 + count) * kLanes);
-  std::memset(terms, 0, shape.words() * count * kLanes * sizeof(int32_t));
-  for (int64_t f = 0; f < columns.features; f++) {
-    for (int64_t c = 0; c < columns.count; c++) {
-      double rest = columns.weight(f, c) * inverse[c];
-      for (int i = 0; i < count; i++) {
-        const double term = std::nearbyint(rest);
-        rest = (rest - term) * kTermRatio;
-        terms[((f / kPerWord * count + i) * kLanes + c) * kPerWord + f % kPerWord] = static_cast<Integers::Weight>(term);
-        start[i][c] -= Integers::kOffset * static_cast<int32_t>(term);
+  alignas(64) int32_t start[kMaxTerms][kLanes] = {};
+  int32_t* to = reinterpret_cast<int32_t*>(panel + (2 + count) * kLanes);
+  for (int64_t word = 0; word < shape.words(); word++) {
+    alignas(64) int32_t words[kMaxTerms][kLanes] = {};
+    for (int i = 0; i < kPerWord && word * kPerWord + i < columns.features; i++) {
+      columns.WriteRow(word * kPerWord + i, row);
+      for (int c = 0; c < kLanes; c++) row[c] *= inverse[c];
+      for (int k = 0; k < count; k++) {
+#pragma omp simd
+        for (int c = 0; c < kLanes; c++) {
+          const double term = row[c] + kRound - kRound;
+          const int32_t value = static_cast<int32_t>(term);
+          row[c] = (row[c] - term) * kTermRatio;
+          start[k][c] -= Integers::kOffset * value;
+          words[k][c] |= (value & kMask) << (kBits * i);
+        }
       }
     }
+    std::memcpy(to + word * count * kLanes, words, count * kLanes * sizeof(int32_t));
   }
   std::memcpy(panel + 2 * kLanes, start, count * kLanes * sizeof(int32_t));
 }
@@ -86,9 +110,13 @@ void Split(Call& call) {
   const int64_t width = columns / groups, panels_per_group = RoundUp(width, kLanes) / kLanes;
   float* panels = call.Output(0, {groups * panels_per_group * shape.floats()});
   ParallelFor(groups * panels_per_group, [&](int64_t begin, int64_t end, int) {
+    Floats rows(features * kLanes);
     for (int64_t p = begin; p < end; p++) {
       const int64_t within = p % panels_per_group * kLanes, column = p / panels_per_group * width + within;
-      const Columns of_panel{w + column, features, columns, std::min<int64_t>(kLanes, width - within), bias + column, scale, offset};
+      const int64_t count = std::min<int64_t>(kLanes, width - within);
+      if (count < kLanes) std::fill(rows.begin(), rows.end(), 0.0f);
+      for (int64_t f = 0; f < features; f++) std::memcpy(rows.data() + f * kLanes, w + f * columns + column, count * sizeof(float));
+      const Columns of_panel{rows, features, bias + column, scale, offset, count};
       float* panel = panels + p * shape.floats();
       if (shape.is_float()) {
         WriteFloatPanel(of_panel, panel);
