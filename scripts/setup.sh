@@ -60,7 +60,7 @@ have() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 bound() {
   local name
   have "$binding_stamp" "$binding_want" || return 1
-  for name in tfjs_binding mute processor "${levels[@]/#/kernels-}"; do [ -f "$native/$name.node" ] || return 1; done
+  for name in tfjs_binding loader processor "${levels[@]/#/kernels-}"; do [ -f "$native/$name.node" ] || return 1; done
 }
 
 if ! have "$native_stamp" "$native_want"; then
@@ -133,7 +133,7 @@ if ! bound; then
     [ -z "${level_without_bytes[$level]:-}" ] || mapfile -t sources < <(grep -lE '"(panels|integers).h"' native/*.cc)
     add "$level" "-O3 -fopenmp-simd -fno-math-errno -fno-trapping-math ${level_flags[$level]}" "${sources[@]}"
   done
-  add loading -O2 scripts/tensorflow/mute.cc scripts/tensorflow/processor.cc
+  add loading -O2 scripts/tensorflow/loader.cc scripts/tensorflow/processor.cc
   say "compiling $((${#jobs[@]} / 3)) C++ files, $(nproc) at a time (80 s of CPU time, a few minutes on slow machines)"
   SECONDS=0
   export -f compile
@@ -143,7 +143,7 @@ if ! bound; then
   for level in "${!level_without_bytes[@]}"; do cp --no-clobber "$objects/${level_without_bytes[$level]}"/*.o "$objects/$level/"; done
   # Also those of older versions.
   rm -f "$native"/*.node
-  link mute.node "$objects/loading/mute.o"
+  link loader.node "$objects/loading/loader.o" -pthread
   link processor.node "$objects/loading/processor.o"
   link tfjs_binding.node "$objects"/binding/*.o -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow"
   for level in "${levels[@]}"; do

@@ -1,5 +1,5 @@
 // Loads TensorFlow through the new binding and multiplies two matrices. Exits with 1 if the result is wrong.
-const standardError = require("../.native/current/mute.node");
+const loader = require("../.native/current/loader.node");
 const level = require("../.native/current/processor.node").levels.at(-1);
 
 if (level === undefined) {
@@ -9,13 +9,13 @@ if (level === undefined) {
 
 process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
 
-standardError.mute();
+loader.mute();
 let binding;
 try {
   binding = require("../.native/current/tfjs_binding.node");
   require(`../.native/current/kernels-${level}.node`);
 } finally {
-  standardError.unmute();
+  loader.unmute();
 }
 const { TF_FLOAT, TF_ATTR_TYPE, TF_ATTR_BOOL } = binding;
 const attributes = [

@@ -37,15 +37,24 @@ function define<C extends CommandName, A = undefined>(
   });
 }
 
+/** Loads a command's code while TensorFlow's library loads in a thread. */
+async function withTensorflow<T>(load: () => Promise<T>): Promise<T> {
+  const { startEarly } = await import("./commands/early-start.js");
+  startEarly();
+  return load();
+}
+
 define("train", "train and validate; write a snapshot after each epoch", async (flags) =>
-  (await import("./commands/train.js")).runTrain(flags),
+  (await withTensorflow(() => import("./commands/train.js"))).runTrain(flags),
 );
 
 define("eval", "evaluate weights on labeled videos: Hit@1, PERR, GAP, MAP", async (flags) =>
-  (await import("./commands/eval.js")).runEval(flags),
+  (await withTensorflow(() => import("./commands/eval.js"))).runEval(flags),
 );
 
-define("infer", "predict the classes of each video", async (flags) => (await import("./commands/infer.js")).runInfer(flags));
+define("infer", "predict the classes of each video", async (flags) =>
+  (await withTensorflow(() => import("./commands/infer.js"))).runInfer(flags),
+);
 
 define("export", "write weights for Paddle, ONNX Runtime, NumPy or safetensors", async (flags) =>
   (await import("./commands/export.js")).runExport(flags),

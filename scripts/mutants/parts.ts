@@ -102,7 +102,7 @@ export const PARTS: readonly Part[] = [
     sources: [...["snapshot", "snapshot-layout", "snapshot-state", "snapshot-worker", "snapshot-writer", "background-writer"]]
       .map((name) => `checkpoints/${name}`)
       .concat(["saver", "start", "resume", "save-dir", "state", "train", "validation", "failure"].map((name) => `training/${name}`))
-      .concat("passes/start-runtime"),
+      .concat("passes/start-runtime", "passes/reader-threads"),
     tests: [
       ...["checkpoints/snapshot", "checkpoints/background-writer", "checkpoints/paddle-step"],
       ...["training/resume", "training/save-dir", "training/state", "training/saver", "training/train"],

@@ -13,7 +13,7 @@
 #include "absl/base/log_severity.h"
 #include "absl/log/globals.h"
 
-// TensorFlow 2.21 logs through absl, to which only its Python package applies TF_CPP_MIN_LOG_LEVEL. mute.cc covers the time before this.
+// TensorFlow 2.21 logs through absl, to which only its Python package applies TF_CPP_MIN_LOG_LEVEL. loader.cc covers the time before this.
 __attribute__((constructor)) static void apply_log_level() {
   const char* level = std::getenv("TF_CPP_MIN_LOG_LEVEL");
   if (level == nullptr || *level < '0' || *level > '3') return;

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { describeFileList } from "../data/file-list.js";
+import { startReaderThreads } from "../passes/reader-threads.js";
 import { type ResultFormat, type ResultKind, resultStem } from "../results/result-formats.js";
 import { findConfig, logConfig } from "./configuration.js";
 import { configOverrides, type EvalFlags } from "./flags.js";
@@ -25,6 +26,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
   const stem = (kind: ResultKind): string => join(flags.saveDir, resultStem(config.MODEL.name, kind));
   const path = stem("eval_predictions");
   await assertResultsReplaceable({ predictions: path, formats, metrics: `${stem("eval_result")}.json` }, flags.overwrite);
+  startReaderThreads(config, "TEST", flags.threads);
   const preflight = await preflightReading(config, "TEST", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async (run) => {
     const { telemetry } = run;

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { describeFileList } from "../data/file-list.js";
+import { startReaderThreads } from "../passes/reader-threads.js";
 import { resultStem } from "../results/result-formats.js";
 import { findConfig, givenBatchSize, logConfig } from "./configuration.js";
 import { configOverrides, type InferFlags } from "./flags.js";
@@ -23,6 +24,7 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
   const config = await findConfig(flags, configOverrides("infer", flags), weights);
   const path = join(flags.saveDir, resultStem(config.MODEL.name, "infer_result"));
   await assertResultsReplaceable({ predictions: path, formats: flags.format, metrics: null }, flags.overwrite);
+  startReaderThreads(config, "INFER", flags.threads);
   const preflight = await preflightReading(config, "INFER", flags);
   const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async (run) => {
     const { telemetry } = run;

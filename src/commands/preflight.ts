@@ -72,7 +72,6 @@ export async function preflightReading(
   section: "TEST" | "INFER",
   flags: Pick<EvalFlags | InferFlags, "saveDir" | "labels">,
 ): Promise<Preflight> {
-  const { readLabelNames } = await import("../results/label-names.js");
   const names = flags.labels === undefined ? null : await problemOf(readLabelNames(flags.labels, MODEL.num_classes));
   const shards =
     section === "TEST"

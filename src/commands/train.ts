@@ -3,6 +3,7 @@ import type { DirectoryLock } from "../base/lock.js";
 import { version } from "../base/package.js";
 import { chooseThreads } from "../base/threads.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
+import { startReaderThreads } from "../passes/reader-threads.js";
 import type { TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
 import { wantsRandomSeed } from "./flag-values.js";
@@ -26,6 +27,7 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
 
 async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }: ResumePoint, flags: TrainFlags): Promise<number> {
   const config = await findConfig(flags, configOverrides("train", flags), resume);
+  startReaderThreads(config, "TRAIN", flags.threads);
   const preflight = await preflightTraining(config, flags, { resume, pretrain });
   // `False` draws a new seed from the clock each time, but a resumed run must have the same seed.
   const seed = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];

@@ -143,15 +143,17 @@ interface BatchWorker {
   hasExited: boolean;
 }
 
-/**
- * Starts the threads of the next stream in the background: the batch thread, and `readers` threads for the shards. Saves time if the caller has other work to
- * do until then.
- */
-export function prepareReading(readers: number): void {
+/** Starts the batch thread of the next stream in the background. Saves time if the caller has other work to do until then. */
+export function prepareBatches(): void {
   if (idle !== null) return;
   idle = startBatchWorker();
-  idle.thread.post({ type: "prepare", readers });
   idle.thread.unref();
+}
+
+/** Like `prepareBatches`, and also starts `readers` threads for the shards, unless there are threads of an earlier stream. */
+export function prepareReading(readers: number): void {
+  prepareBatches();
+  idle?.thread.post({ type: "prepare", readers });
 }
 
 /** Starts an epoch, in the idle thread of an earlier epoch if there is one. */
