@@ -134,12 +134,12 @@ class FrameBlock {
     for (int64_t c = 0; c < columns; c += kLanes) {
       WritePanel(d + c, frames, stride, std::min<int64_t>(kLanes, columns - c), panel_.data(), totals + c);
       constexpr int kRows = kIntegerTileRows<kTerms>;
-      const int64_t quads = RoundUp(frames, kPerWord) / kPerWord;
+      const int64_t quads = RoundUp(frames, 4) / 4;
       int64_t f = 0;
       for (; f + kRows <= x.features; f += kRows) {
-        MultiplyIntegers<kTerms, kRows, true>(x.at(f, first_frame), x.stride, panel_.data(), quads, sums + f * kWidth + c, kWidth);
+        MultiplyIntegers<ByteProducts, kTerms, kRows, true>(x.at(f, first_frame), x.stride, panel_.data(), quads, sums + f * kWidth + c, kWidth);
       }
-      for (; f < x.features; f++) MultiplyIntegers<kTerms, 1, true>(x.at(f, first_frame), x.stride, panel_.data(), quads, sums + f * kWidth + c, kWidth);
+      for (; f < x.features; f++) MultiplyIntegers<ByteProducts, kTerms, 1, true>(x.at(f, first_frame), x.stride, panel_.data(), quads, sums + f * kWidth + c, kWidth);
     }
   }
 

@@ -1,10 +1,11 @@
 // Products of features, which are bytes, and weights in panels of 16 columns. What a panel holds depends on the processor:
 // - with VNNI one instruction multiplies 64 bytes (32 with AVX-VNNI), so weights are split into one to three 8-bit terms, and the features stay bytes;
-// - without it, weights of three terms are floats, because three byte products would cost more than a float's; weights of one or two terms are 16-bit integers,
-//   of which one instruction multiplies twice as many as floats.
+// - without it, weights of three terms are floats, because three byte products would cost more than a float's; weights of two terms are 16-bit integers, of which
+//   one instruction multiplies twice as many as floats; weights of one term are 7-bit integers, of which it multiplies four times as many.
 //
 // In 8-bit terms, a weight is w = step (q1 + q2 / 254 + q3 / 254^2), with one step per column and int8 values q. Three terms are exact to 2^-24 of the column's
-// largest weight, the precision of a float; two terms and 16-bit integers to 2^-16; one term to 2^-8. A feature is u scale + offset. With centered bytes,
+// largest weight, the precision of a float; two terms and 16-bit integers to 2^-16; one term to 2^-8, or 2^-7
+// without VNNI. A feature is u scale + offset. With centered bytes,
 // u = 128 + v, a column's product is
 //   step (sum v q1 + sum v q2 / 254 + ...) + base,   base = sum (128 scale + offset) w + bias,
 // so that the bytes' large common part costs no precision.
@@ -28,43 +29,41 @@ constexpr float kTermRatio = 254.0f;
 constexpr int kMaxTerms = 3;
 constexpr int kPanelRegisters = kLanes / kSimdLanes;
 
-// Features and weights as integers, and the product of 32 bits of them.
-#ifndef NEXTVLAD_NO_BYTE_INSTRUCTIONS
-struct Integers {
+// How integers are multiplied: the types of features and weights, what is added to a centered feature, the largest weight, the 32-bit words of products that a
+// sum of 32 bits holds, and the product of one word.
+struct ByteProducts {
   using Feature = uint8_t;
   using Weight = int8_t;
   static constexpr int kOffset = kCenter;  // features are not centered: a panel's initial sums are
+  // Without byte instructions, products are summed in pairs of 16 bits, which 2 * 255 * 64 would come close to overflowing.
+  static constexpr int kMaxWeight = kByteInstructions ? 127 : 63;
   static constexpr int64_t kMaxWords = INT64_MAX;
-  static int Terms(int terms) { return terms; }
-  static int MaxWeight(int) { return 127; }
   static Ints Add(Ints sums, Ints features, Ints weights) { return AddByteProducts(sums, features, weights); }
 };
-#else
-struct Integers {
+struct PairProducts {
   using Feature = int16_t;
   using Weight = int16_t;
   static constexpr int kOffset = 0;
-  static constexpr int64_t kMaxWords = 256;  // more than 512 products of a feature (up to 128) and a weight (up to 32,767) can overflow 32 bits
-  static int Terms(int) { return 1; }
-  static int MaxWeight(int terms) { return terms == 1 ? 127 : 32767; }  // one term is as exact as with byte instructions
+  static constexpr int kMaxWeight = 32767;
+  static constexpr int64_t kMaxWords = 256;  // more than 512 products of a feature (up to 128) and a weight can overflow 32 bits
   static Ints Add(Ints sums, Ints features, Ints weights) { return AddInts(sums, MultiplyPairs(features, weights)); }
 };
-#endif
 // Features or weights in 32 bits.
-constexpr int kPerWord = sizeof(int32_t) / sizeof(Integers::Feature);
+template <class Products>
+constexpr int kPerWord = sizeof(int32_t) / sizeof(typename Products::Feature);
 
 // The size of a panel.
-// Integers: step [16], base [16], the initial sums [terms][16] int32, and the weights [words][terms][16][kPerWord].
+// Integers: step [16], base [16], the initial sums [terms][16] int32, and the weights [words][terms][16][features per word].
 // Floats: base [16] and the weights [features][16].
 struct PanelShape {
   int64_t features;
   int terms;
   bool is_float() const { return !kByteInstructions && terms == kMaxTerms; }
-  int64_t words() const { return RoundUp(features, kPerWord) / kPerWord; }
-  int64_t floats() const {
-    const int integers = Integers::Terms(terms);
-    return is_float() ? (1 + features) * kLanes : (2 + integers + words() * integers) * kLanes;
-  }
+  bool is_pairs() const { return !kByteInstructions && terms == 2; }
+  int integer_terms() const { return is_pairs() ? 1 : terms; }
+  int per_word() const { return is_pairs() ? kPerWord<PairProducts> : kPerWord<ByteProducts>; }
+  int64_t words() const { return RoundUp(features, per_word()) / per_word(); }
+  int64_t floats() const { return is_float() ? (1 + features) * kLanes : (2 + integer_terms() + words() * integer_terms()) * kLanes; }
 };
 
 inline PanelShape ShapeOfPanels(int64_t features, int terms) {
@@ -81,8 +80,8 @@ constexpr int kIntegerTileRows = kIntegerSums / kTerms / kIntegerTileRegisters<k
 
 // y [kRows, kRegisters of columns] = the product of rows, whose words are `stride` apart, and `words` words of a panel from `first_word`. Adds to y if kAdd.
 // All sums stay in registers, from the first word to the last.
-template <int kTerms, int kRows, int kRegisters, bool kAdd>
-[[gnu::noinline]] void MultiplyIntegerTile(const Integers::Feature* rows, int64_t stride, const float* panel, int column, int64_t first_word, int64_t words,
+template <class Products, int kTerms, int kRows, int kRegisters, bool kAdd>
+[[gnu::noinline]] void MultiplyIntegerTile(const typename Products::Feature* rows, int64_t stride, const float* panel, int column, int64_t first_word, int64_t words,
                                            float* y, int64_t y_stride) {
   const float* start = panel + 2 * kLanes + column;
   const float* weights = start + (kTerms + first_word * kTerms) * kLanes;
@@ -105,12 +104,12 @@ template <int kTerms, int kRows, int kRegisters, bool kAdd>
 #pragma GCC unroll 24
     for (int r = 0; r < kRows; r++) {
       int32_t features;
-      std::memcpy(&features, rows + r * stride + word * kPerWord, sizeof(features));
+      std::memcpy(&features, rows + r * stride + word * kPerWord<Products>, sizeof(features));
       const Ints row = Broadcast(features);
 #pragma GCC unroll 8
       for (int i = 0; i < kTerms; i++) {
 #pragma GCC unroll 8
-        for (int j = 0; j < kRegisters; j++) sums[r][i][j] = Integers::Add(sums[r][i][j], row, w[i][j]);
+        for (int j = 0; j < kRegisters; j++) sums[r][i][j] = Products::Add(sums[r][i][j], row, w[i][j]);
       }
     }
   }
@@ -137,30 +136,38 @@ template <int kTerms, int kRows, int kRegisters, bool kAdd>
 }
 
 // The same for all columns and words of a panel.
-template <int kTerms, int kRows, bool kAdd>
-inline void MultiplyIntegers(const Integers::Feature* rows, int64_t stride, const float* panel, int64_t words, float* y, int64_t y_stride) {
+template <class Products, int kTerms, int kRows, bool kAdd>
+inline void MultiplyIntegers(const typename Products::Feature* rows, int64_t stride, const float* panel, int64_t words, float* y, int64_t y_stride) {
   constexpr int kRegisters = kIntegerTileRegisters<kTerms>;
-  constexpr int64_t kMaxWords = Integers::kMaxWords;
+  constexpr int64_t kMaxWords = Products::kMaxWords;
   for (int column = 0; column < kLanes; column += kRegisters * kSimdLanes) {
-    MultiplyIntegerTile<kTerms, kRows, kRegisters, kAdd>(rows, stride, panel, column, 0, std::min(words, kMaxWords), y + column, y_stride);
+    MultiplyIntegerTile<Products, kTerms, kRows, kRegisters, kAdd>(rows, stride, panel, column, 0, std::min(words, kMaxWords), y + column, y_stride);
     for (int64_t word = kMaxWords; word < words; word += kMaxWords) {
-      MultiplyIntegerTile<kTerms, kRows, kRegisters, true>(rows + word * kPerWord, stride, panel, column, word, std::min(words - word, kMaxWords), y + column,
+      MultiplyIntegerTile<Products, kTerms, kRows, kRegisters, true>(rows + word * kPerWord<Products>, stride, panel, column, word, std::min(words - word, kMaxWords), y + column,
                                                            y_stride);
     }
   }
 }
 
-// y [rows, 16] = the product of rows and a panel of integers.
-template <int kTerms>
-void MultiplyIntegerRows(const Integers::Feature* features, int64_t rows, int64_t stride, const float* panel, int64_t words, float* y, int64_t y_stride) {
+// Prefetches the share of tile `tile` of `tiles` of a panel's cache lines to the L2 cache. Without it, each panel's first tile waits for memory: with AVX2, a
+// product of 150 rows and 128 panels took 2.5 times as long.
+inline void PrefetchShare(const float* panel, int64_t lines, int64_t tile, int64_t tiles) {
+  for (int64_t line = lines * tile / tiles; line < lines * (tile + 1) / tiles; line++) __builtin_prefetch(panel + line * kLanes, 0, 2);
+}
+
+// y [rows, 16] = the product of rows and a panel of integers. Prefetches the next panel.
+template <class Products, int kTerms>
+void MultiplyIntegerRows(const typename Products::Feature* features, int64_t rows, int64_t stride, const float* panel, int64_t words, const float* next_panel, float* y,
+                         int64_t y_stride) {
   constexpr int kRows = kIntegerTileRows<kTerms>;
   if (rows < kRows) {
-    for (int64_t r = 0; r < rows; r++) MultiplyIntegers<kTerms, 1, false>(features + r * stride, stride, panel, words, y + r * y_stride, y_stride);
+    for (int64_t r = 0; r < rows; r++) MultiplyIntegers<Products, kTerms, 1, false>(features + r * stride, stride, panel, words, y + r * y_stride, y_stride);
     return;
   }
   for (int64_t r = 0; r < rows; r += kRows) {
     const int64_t at = std::min<int64_t>(r, rows - kRows);  // the last tile overlaps the previous one, with equal results
-    MultiplyIntegers<kTerms, kRows, false>(features + at * stride, stride, panel, words, y + at * y_stride, y_stride);
+    PrefetchShare(next_panel, words * kTerms, r / kRows, (rows + kRows - 1) / kRows);
+    MultiplyIntegers<Products, kTerms, kRows, false>(features + at * stride, stride, panel, words, y + at * y_stride, y_stride);
   }
 }
 
@@ -247,12 +254,17 @@ class FeatureRows {
       }
       return;
     }
-    stride_ = RoundUp(features, kPerWord);
-    integers_ = reinterpret_cast<const Integers::Feature*>(bytes);
-    if (kByteInstructions && stride_ == features) return;
-    converted_.resize(rows * stride_);
-    for (int64_t t = 0; t < rows; t++) ConvertBytes(bytes + t * features, features, kCenter - Integers::kOffset, converted_.data() + t * stride_);
-    integers_ = converted_.data();
+    stride_ = RoundUp(features, shape_.per_word());
+    if (shape_.is_pairs()) {
+      pairs_.resize(rows * stride_);
+      for (int64_t t = 0; t < rows; t++) ConvertBytes(bytes + t * features, features, kCenter, pairs_.data() + t * stride_);
+      return;
+    }
+    bytes_ = bytes;
+    if (stride_ == features) return;
+    padded_.resize(rows * stride_);
+    for (int64_t t = 0; t < rows; t++) std::memcpy(padded_.data() + t * stride_, bytes + t * features, features);
+    bytes_ = padded_.data();
   }
 
   // Floats only.
@@ -261,26 +273,28 @@ class FeatureRows {
   // y = rows [first, first + rows) times panels. Floats are written in whole tiles of kFloatTileRows rows; `first` is a multiple of it.
   void Multiply(int64_t first, int64_t rows, const float* panels, int64_t count, const PanelOutput& y) const {
     if (shape_.is_float()) return MultiplyFloats<false>(blocks(), first, rows, panels, count, y);
-    const int terms = Integers::Terms(shape_.terms);
-    for (int64_t p = 0; p < count; p++) {
-      const Integers::Feature* from = integers_ + first * stride_;
-      const float* panel = panels + p * shape_.floats();
-      float* to = y.values + p * y.panel_step;
-      if (terms == 1) {
-        MultiplyIntegerRows<1>(from, rows, stride_, panel, shape_.words(), to, y.row_step);
-      } else if (terms == 2) {
-        MultiplyIntegerRows<2>(from, rows, stride_, panel, shape_.words(), to, y.row_step);
-      } else {
-        MultiplyIntegerRows<3>(from, rows, stride_, panel, shape_.words(), to, y.row_step);
-      }
-    }
+    if (shape_.is_pairs()) return MultiplyIntegers<PairProducts, 1>(pairs_.data() + first * stride_, rows, panels, count, y);
+    const uint8_t* from = bytes_ + first * stride_;
+    if (shape_.terms == 1) return MultiplyIntegers<ByteProducts, 1>(from, rows, panels, count, y);
+    if (shape_.terms == 2) return MultiplyIntegers<ByteProducts, 2>(from, rows, panels, count, y);
+    MultiplyIntegers<ByteProducts, 3>(from, rows, panels, count, y);
   }
 
  private:
+  template <class Products, int kTerms>
+  void MultiplyIntegers(const typename Products::Feature* from, int64_t rows, const float* panels, int64_t count, const PanelOutput& y) const {
+    const int64_t panel_floats = shape_.floats();
+    for (int64_t p = 0; p < count; p++) {
+      const float* panel = panels + p * panel_floats;
+      MultiplyIntegerRows<Products, kTerms>(from, rows, stride_, panel, shape_.words(), panel + panel_floats, y.values + p * y.panel_step, y.row_step);
+    }
+  }
+
   PanelShape shape_;
   int64_t rows_ = 0, stride_ = 0;
-  const Integers::Feature* integers_ = nullptr;
-  std::vector<Integers::Feature, LineAllocator<Integers::Feature>> converted_;
+  const uint8_t* bytes_ = nullptr;
+  std::vector<uint8_t, LineAllocator<uint8_t>> padded_;
+  std::vector<int16_t, LineAllocator<int16_t>> pairs_;
   Floats floats_;
 };
 

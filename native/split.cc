@@ -49,6 +49,7 @@ void WriteFloatPanel(const Columns& columns, float* panel) {
 }
 
 // Splits weights into integers. Missing columns, and features of the last word, are zero.
+template <class Products>
 void WriteIntegerPanel(const Columns& columns, const PanelShape& shape, float* panel) {
   alignas(64) double row[kLanes], largest[kLanes] = {}, inverse[kLanes];
   for (int64_t f = 0; f < columns.features; f++) {
@@ -61,20 +62,20 @@ void WriteIntegerPanel(const Columns& columns, const PanelShape& shape, float* p
   }
   for (int c = 0; c < kLanes; c++) {
     // The step is rounded to float first, so that the terms compensate for its rounding.
-    panel[c] = std::nextafter(static_cast<float>(largest[c] / Integers::MaxWeight(shape.terms)), INFINITY);
+    panel[c] = std::nextafter(static_cast<float>(largest[c] / Products::kMaxWeight), INFINITY);
     inverse[c] = largest[c] > 0 ? 1 / static_cast<double>(panel[c]) : 0;
   }
   columns.WriteBase(panel + kLanes);
   constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding and subtracting it rounds as nearbyint does, in vectors
-  constexpr int kBits = 32 / kPerWord;
+  constexpr int kBits = 32 / kPerWord<Products>;
   constexpr int32_t kMask = (int64_t{1} << kBits) - 1;
-  const int count = Integers::Terms(shape.terms);
+  const int count = shape.integer_terms();
   alignas(64) int32_t start[kMaxTerms][kLanes] = {};
   int32_t* to = reinterpret_cast<int32_t*>(panel + (2 + count) * kLanes);
   for (int64_t word = 0; word < shape.words(); word++) {
     alignas(64) int32_t words[kMaxTerms][kLanes] = {};
-    for (int i = 0; i < kPerWord && word * kPerWord + i < columns.features; i++) {
-      columns.WriteRow(word * kPerWord + i, row);
+    for (int i = 0; i < kPerWord<Products> && word * kPerWord<Products> + i < columns.features; i++) {
+      columns.WriteRow(word * kPerWord<Products> + i, row);
       for (int c = 0; c < kLanes; c++) row[c] *= inverse[c];
       for (int k = 0; k < count; k++) {
 #pragma omp simd
@@ -82,7 +83,7 @@ void WriteIntegerPanel(const Columns& columns, const PanelShape& shape, float* p
           const double term = row[c] + kRound - kRound;
           const int32_t value = static_cast<int32_t>(term);
           row[c] = (row[c] - term) * kTermRatio;
-          start[k][c] -= Integers::kOffset * value;
+          start[k][c] -= Products::kOffset * value;
           words[k][c] |= (value & kMask) << (kBits * i);
         }
       }
@@ -120,8 +121,10 @@ void Split(Call& call) {
       float* panel = panels + p * shape.floats();
       if (shape.is_float()) {
         WriteFloatPanel(of_panel, panel);
+      } else if (shape.is_pairs()) {
+        WriteIntegerPanel<PairProducts>(of_panel, shape, panel);
       } else {
-        WriteIntegerPanel(of_panel, shape, panel);
+        WriteIntegerPanel<ByteProducts>(of_panel, shape, panel);
       }
     }
   });
