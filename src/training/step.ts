@@ -83,9 +83,10 @@ export function differentiate(
       },
     );
     const readLoss = (sum: Tensor): number => (toFloats(sum)[0] as number) / batch.ids.length;
-    if (acceptLoss?.(readLoss(crossEntropySum(logits, labels))) === false) return null;
+    const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
+    if (lossSum !== null && acceptLoss?.(readLoss(lossSum)) === false) return null;
     pending?.applyTo(store);
-    const reported = report ? { lossSum: crossEntropySum(logits, labels), probabilities: sigmoid(logits) } : null;
+    const reported = report && lossSum !== null ? { lossSum, probabilities: sigmoid(logits) } : null;
     const dLogits = crossEntropyGradient(logits, labels);
     logits.dispose();
     labels.dispose();
