@@ -17,5 +17,6 @@ std::string RegisterFrames();
 std::string RegisterByteProducts();
 std::string RegisterDescriptor();
 std::string RegisterBatchNorm();
+std::string RegisterDropout();
 
 }  // namespace nextvlad

@@ -8,6 +8,7 @@ import {
   descriptor,
   descriptorGradient,
   FLOAT_TERMS,
+  maskValues,
   multiplyBytes,
   multiplyBytesTransposed,
   multiplyFewRows,
@@ -77,6 +78,7 @@ export function cpuKernels(choice: CpuChoice): Kernels {
     },
     descriptor: descriptorOnePass,
     batchNorm: batchNormOnePass,
+    dropout: dropoutWithoutMask,
     dense: (x, w) => (choice.dense(denseSize(x, w)) ? multiplyFewRows(x, w) : REFERENCE.dense(x, w)),
     denseWithAdam: (x, dy, parameter, coefficients, decay) => {
       const { w, m, v } = parameter;
@@ -160,6 +162,16 @@ export const batchNormOnePass: Kernels["batchNorm"] = (x, norm, epsilon) => {
       return gradients;
     },
   };
+};
+
+/** The mask is generated again in the backward pass. */
+const dropoutWithoutMask: Kernels["dropout"] = (x, rate, seed) => {
+  const masked = (values: Tensor): Tensor => {
+    const y = tidy(() => maskValues(values, rate, seed));
+    values.dispose();
+    return y;
+  };
+  return { y: masked(x), backward: masked };
 };
 
 function sumInOneKernel(assignment: Tensor, x1: Tensor, frameCounts: Int32Array): ReturnType<Kernels["vladSums"]> {

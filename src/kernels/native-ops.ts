@@ -21,6 +21,11 @@ export function multiplyFewRows(x: Tensor, w: Tensor): Tensor {
   return run("NextvladDense", () => [], [x, w]);
 }
 
+/** Multiplies x by a mask of zeros and ones, 0 with probability `rate`: a pure function of `seed`, the same as `stepAt(statelessUniform(...), rate)`. CPU only. */
+export function maskValues(x: Tensor, rate: number, seed: readonly [number, number]): Tensor {
+  return run("NextvladDropout", () => [], [x, fromInts(seed, [2]), constant(rate)]);
+}
+
 /** Sums of x1 `[frames, D]` times assignment `[frames G, K]` over each video's frames and groups: `[videos, P, K]` (native/frame_sums.cc). CPU only. */
 export function sumFrames(x1: Tensor, assignment: Tensor, frameCounts: Int32Array): Tensor {
   return run("NextvladFrameSums", () => [], [x1, assignment, countsOf(frameCounts)]);

@@ -23,6 +23,8 @@ import {
   softmax,
   square,
   stack,
+  statelessUniform,
+  stepAt,
   subtract,
   sum,
   transpose,
@@ -41,6 +43,7 @@ export const REFERENCE: Kernels = {
   vladSums: sumEachVideo,
   descriptor,
   batchNorm,
+  dropout,
   dense: (x, w) => matMul(x, w),
   denseWithAdam,
   freezeNextvlad: (weights, precision) => freezeWithFloats(REFERENCE, weights, precision),
@@ -234,6 +237,20 @@ function batchNorm(...[x, { scale, shift }, epsilon]: Parameters<Kernels["batchN
       const gradient = tidy(() => batchNormGradient(dy, x, scaleNow, kept, epsilon));
       release(dy, x, mean, variance, ...kept);
       return gradient;
+    },
+  };
+}
+
+function dropout(...[x, rate, seed]: Parameters<Kernels["dropout"]>): ReturnType<Kernels["dropout"]> {
+  const mask = tidy(() => stepAt(statelessUniform(x.shape, seed), constant(rate)));
+  const y = multiply(x, mask);
+  x.dispose();
+  return {
+    y,
+    backward: (dy) => {
+      const dx = multiply(dy, mask);
+      release(dy, mask);
+      return dx;
     },
   };
 }

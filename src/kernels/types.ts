@@ -28,6 +28,11 @@ export interface Kernels {
   readonly descriptor: (sums: Tensor, aSum: Tensor, bias: Tensor, centers: Tensor) => Descriptor;
   /** Batch norm of `x` `[rows, channels]` with its own mean and biased variance over rows. Takes ownership of `x`. */
   readonly batchNorm: (x: Tensor, norm: Affine, epsilon: number) => BatchNorm;
+  /**
+   * Multiplies x by a mask that is 0 with probability `rate`, else 1, and a pure function of `seed`. Takes ownership of `x`; `backward` returns the gradient
+   * of x, given that of y.
+   */
+  readonly dropout: (x: Tensor, rate: number, seed: readonly [number, number]) => { readonly y: Tensor; backward(dy: Tensor): Tensor };
   /** `x w` of `[rows, inputs]` and `[inputs, outputs]`. */
   readonly dense: (x: Tensor, w: Tensor) => Tensor;
   /** Returns dx = dy w^T, of w before the update; then updates w by a step of Adam with the gradient x^T dy + decay w. */

@@ -8,8 +8,6 @@ import {
   sigmoid,
   sigmoidGradient,
   softplus,
-  statelessUniform,
-  stepAt,
   subtract,
   sum,
 } from "../kernels/tensorflow-ops.js";
@@ -88,17 +86,8 @@ export function frozenBatchNorm(names: BatchNormNames, weights: WeightStore): Af
  * Dropout as in fluid 1.5 (`downgrade_in_infer`): training multiplies by a 0/1 mask that keeps each value with probability 1 - rate, and does not
  * scale up; evaluation multiplies by 1 - rate. The mask is a pure function of `seed`.
  */
-export function dropout(x: Tensor, rate: number, seed: readonly [number, number]): Layer {
-  if (rate === 0) return { y: x, backward: (dy) => dy };
-  const mask = tidy(() => stepAt(statelessUniform(x.shape, seed), constant(rate)));
-  const y = multiply(x, mask);
-  x.dispose();
-  const backward = (dy: Tensor): Tensor => {
-    const dx = multiply(dy, mask);
-    release(dy, mask);
-    return dx;
-  };
-  return { y, backward };
+export function dropout(x: Tensor, rate: number, seed: readonly [number, number], kernels: Kernels): Layer {
+  return rate === 0 ? { y: x, backward: (dy) => dy } : kernels.dropout(x, rate, seed);
 }
 
 /** Context gating, a squeeze-and-excitation block: h * sigmoid(relu(BN(h W1)) W2); input and output are `[videos, hidden]`. */

@@ -74,7 +74,7 @@ export function forwardForTraining(
     1,
   );
   if (aggregated.length > 1) release(...aggregated.map(({ y }) => y));
-  const dropped = dropout(descriptors, rate, seed);
+  const dropped = dropout(descriptors, rate, seed, context.kernels);
   const hidden = dense(dropped.y, HIDDEN, context);
   const normalized = batchNorm(hidden.y, HIDDEN_NORM, context);
   const gated = contextGating(normalized.y, context);

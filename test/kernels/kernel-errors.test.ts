@@ -49,6 +49,14 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
       [3, () => ints(), /input 3 has 0 values, expected 1/],
     ],
   },
+  NextvladDropout: {
+    outputs: 1,
+    inputs: [() => floats(2, 3), () => ints(1, 2), () => floats()],
+    wrong: [
+      [1, () => ints(1), /input 1 has shape \[1\], expected \[2\]/],
+      [2, () => floats(2), /input 2 has 2 values, expected 1/],
+    ],
+  },
   NextvladDense: {
     outputs: 1,
     inputs: [() => floats(3, 4), () => floats(4, 5)],

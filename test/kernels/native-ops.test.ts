@@ -1,8 +1,18 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
-import { dequantize, multiplyFewRows, sumFrames, sumFramesGradient } from "../../src/kernels/native-ops.js";
-import { add, fromBytes, matMul, multiply, reshape, slice, statelessNormal } from "../../src/kernels/tensorflow-ops.js";
+import { dequantize, maskValues, multiplyFewRows, sumFrames, sumFramesGradient } from "../../src/kernels/native-ops.js";
+import {
+  add,
+  fromBytes,
+  matMul,
+  multiply,
+  reshape,
+  slice,
+  statelessNormal,
+  statelessUniform,
+  stepAt,
+} from "../../src/kernels/tensorflow-ops.js";
 import { loadTensorflow, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { scalar, toFloats } from "../../src/runtime/transfer.js";
 import { DeviceVariable } from "../../src/runtime/variables.js";
@@ -64,6 +74,20 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
         }
       }),
       { numRuns: 40 },
+    );
+  });
+
+  test("dropout, bit for bit, of any size and seed", () => {
+    const word = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 });
+    fc.assert(
+      fc.property(size(3000), fc.tuple(word, word), fc.constantFrom(0.1, 0.5, 0.9), (count, seed, rate) =>
+        tidy(() => {
+          const x = normal([count], 8);
+          const expected = multiply(x, stepAt(statelessUniform([count], seed), scalar(rate)));
+          assert.deepEqual(toFloats(maskValues(x, rate, seed)), toFloats(expected));
+        }),
+      ),
+      { numRuns: 60 },
     );
   });
 

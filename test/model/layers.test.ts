@@ -50,12 +50,12 @@ const cases: Record<string, () => BlockCase> = {
   dropout: () => ({
     inputs: [normal([6, 40])],
     parameters: [],
-    forward: ([x]) => {
-      const { y, backward } = dropout(x as Tensor, 0.4, [1, 2]);
+    forward: ([x], { kernels }) => {
+      const { y, backward } = dropout(x as Tensor, 0.4, [1, 2], kernels);
       return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
     },
     reference: ([x]) => {
-      const mask = tidy(() => dropout(tf.ones([6, 40]), 0.4, [1, 2]).y);
+      const mask = tidy(() => dropout(tf.ones([6, 40]), 0.4, [1, 2], REFERENCE).y);
       return [tf.mul(x as Tensor, mask)];
     },
   }),
