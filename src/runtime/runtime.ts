@@ -175,12 +175,15 @@ function prepareLoading(): { readonly loader: Loader; readonly level: Level } {
   return { loader, level };
 }
 
+let isPreloading = false;
+
 /**
  * Starts loading TensorFlow's library in a thread, for a later `loadTensorflow`: it takes 0.3 s, as long as loading the modules of a command. Until then, the
  * caller must not change the environment. Loading other native modules waits for it. Never throws: `loadTensorflow` does.
  */
 export function preloadTensorflow(): void {
-  if (loaded !== null) return;
+  if (loaded !== null || isPreloading) return;
+  isPreloading = true;
   try {
     const { loader } = prepareLoading();
     loader.preload(createRequire(import.meta.url).resolve("../../../.native/current/tensorflow/libtensorflow_cc.so.2"));
