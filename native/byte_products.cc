@@ -69,10 +69,13 @@ constexpr int64_t kFrames = 768;   // whose panel fits the L1 cache, and whose b
 constexpr int64_t kPanels = 4;
 constexpr int64_t kWidth = kPanels * kLanes;
 
+// Words of four frames, the last ones padded with zeros, so that AMX's tiles are full.
+int64_t QuadsOf(int64_t frames) { return RoundUp(frames, 64) / 4; }
+
 // Splits up to kFrames rows and 16 columns of d into a panel of 8-bit terms, whose words are four frames each. Adds d to the columns' sums.
 void WritePanel(const float* d, int64_t frames, int64_t stride, int64_t columns, float* panel, double* sums) {
   alignas(64) float rows[kFrames][kLanes];
-  const int64_t quads = RoundUp(frames, 4) / 4;
+  const int64_t quads = QuadsOf(frames);
   alignas(64) float largest[kLanes] = {}, run[kLanes] = {}, inverse[kLanes];
   for (int64_t t = 0; t < frames; t++) {
     if (columns == kLanes) {
@@ -133,13 +136,10 @@ class FrameBlock {
   void Add(const TransposedBytes& x, int64_t first_frame, int64_t frames, const float* d, int64_t stride, int64_t columns, float* sums, double* totals) {
     for (int64_t c = 0; c < columns; c += kLanes) {
       WritePanel(d + c, frames, stride, std::min<int64_t>(kLanes, columns - c), panel_.data(), totals + c);
-      constexpr int kRows = kIntegerTileRows<kTerms>;
-      const int64_t quads = RoundUp(frames, 4) / 4;
-      int64_t f = 0;
-      for (; f + kRows <= x.features; f += kRows) {
-        MultiplyIntegers<ByteProducts, kTerms, kRows, true>(x.at(f, first_frame), x.stride, panel_.data(), quads, sums + f * kWidth + c, kWidth);
-      }
-      for (; f < x.features; f++) MultiplyIntegers<ByteProducts, kTerms, 1, true>(x.at(f, first_frame), x.stride, panel_.data(), quads, sums + f * kWidth + c, kWidth);
+#if defined(__AMX_INT8__)
+      const ByteTileRegisters registers;
+#endif
+      MultiplyIntegerRows<ByteProducts, kTerms, true>(x.at(0, first_frame), x.features, x.stride, panel_.data(), QuadsOf(frames), nullptr, sums + c, kWidth);
     }
   }
 

@@ -1,5 +1,6 @@
 // Products of features, which are bytes, and weights in panels of 16 columns. What a panel holds depends on the processor:
-// - with VNNI one instruction multiplies 64 bytes (32 with AVX-VNNI), so weights are split into one to three 8-bit terms, and the features stay bytes;
+// - with VNNI one instruction multiplies 64 bytes (32 with AVX-VNNI, 16,384 with AMX), so weights are split into one to three 8-bit terms, and the features stay
+//   bytes;
 // - without it, weights of three terms are floats, because three byte products would cost more than a float's; weights of two terms are 16-bit integers, of which
 //   one instruction multiplies twice as many as floats; weights of one term are 7-bit integers, of which it multiplies four times as many.
 //
@@ -15,8 +16,10 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <type_traits>
 #include <vector>
 
+#include "byte_tiles.h"
 #include "integers.h"
 #include "kernel.h"
 #include "register_tile.h"
@@ -25,7 +28,6 @@
 namespace nextvlad {
 
 constexpr int kCenter = 128;
-constexpr float kTermRatio = 254.0f;
 constexpr int kMaxTerms = 3;
 constexpr int kPanelRegisters = kLanes / kSimdLanes;
 
@@ -149,26 +151,25 @@ inline void MultiplyIntegers(const typename Products::Feature* rows, int64_t str
   }
 }
 
-// Prefetches the share of tile `tile` of `tiles` of a panel's cache lines to the L2 cache. Without it, each panel's first tile waits for memory: with AVX2, a
-// product of 150 rows and 128 panels took 2.5 times as long.
-inline void PrefetchShare(const float* panel, int64_t lines, int64_t tile, int64_t tiles) {
-  for (int64_t line = lines * tile / tiles; line < lines * (tile + 1) / tiles; line++) __builtin_prefetch(panel + line * kLanes, 0, 2);
-}
-
-// y [rows, 16] = the product of rows and a panel of integers. Prefetches the next panel.
-template <class Products, int kTerms>
-void MultiplyIntegerRows(const typename Products::Feature* features, int64_t rows, int64_t stride, const float* panel, int64_t words, const float* next_panel, float* y,
-                         int64_t y_stride) {
+// y [rows, 16] = the product of rows and a panel of integers, plus its base, or plus y if kAdd. Prefetches the next panel unless it is null.
+template <class Products, int kTerms, bool kAdd>
+void MultiplyIntegerRows(const typename Products::Feature* features, int64_t rows, int64_t stride, const float* panel, int64_t words, const float* next_panel,
+                         float* y, int64_t y_stride) {
   constexpr int kRows = kIntegerTileRows<kTerms>;
-  if (rows < kRows) {
-    for (int64_t r = 0; r < rows; r++) MultiplyIntegers<Products, kTerms, 1, false>(features + r * stride, stride, panel, words, y + r * y_stride, y_stride);
+  int64_t r = 0;
+#if defined(__AMX_INT8__)
+  if constexpr (std::is_same_v<Products, ByteProducts>) r = MultiplyByteTileRows<kTerms, kAdd>(features, rows, stride, panel, words, next_panel, y, y_stride);
+#endif
+  for (; r + kRows <= rows; r += kRows) {
+    if (next_panel != nullptr) PrefetchShare(next_panel, words * kTerms, r, rows, kRows);
+    MultiplyIntegers<Products, kTerms, kRows, kAdd>(features + r * stride, stride, panel, words, y + r * y_stride, y_stride);
+  }
+  if (!kAdd && r < rows && rows >= kRows) {
+    r = rows - kRows;  // the last tile overlaps the previous one, with equal results
+    MultiplyIntegers<Products, kTerms, kRows, false>(features + r * stride, stride, panel, words, y + r * y_stride, y_stride);
     return;
   }
-  for (int64_t r = 0; r < rows; r += kRows) {
-    const int64_t at = std::min<int64_t>(r, rows - kRows);  // the last tile overlaps the previous one, with equal results
-    PrefetchShare(next_panel, words * kTerms, r / kRows, (rows + kRows - 1) / kRows);
-    MultiplyIntegers<Products, kTerms, kRows, false>(features + at * stride, stride, panel, words, y + at * y_stride, y_stride);
-  }
+  for (; r < rows; r++) MultiplyIntegers<Products, kTerms, 1, kAdd>(features + r * stride, stride, panel, words, y + r * y_stride, y_stride);
 }
 
 // Rows of floats in blocks of 16 columns, [columns / 16][rows][16], so that the rows of a tile are consecutive in memory. `rows` is a multiple of kFloatTileRows,
@@ -273,6 +274,9 @@ class FeatureRows {
   // y = rows [first, first + rows) times panels. Floats are written in whole tiles of kFloatTileRows rows; `first` is a multiple of it.
   void Multiply(int64_t first, int64_t rows, const float* panels, int64_t count, const PanelOutput& y) const {
     if (shape_.is_float()) return MultiplyFloats<false>(blocks(), first, rows, panels, count, y);
+#if defined(__AMX_INT8__)
+    const ByteTileRegisters registers;
+#endif
     if (shape_.is_pairs()) return MultiplyIntegers<PairProducts, 1>(pairs_.data() + first * stride_, rows, panels, count, y);
     const uint8_t* from = bytes_ + first * stride_;
     if (shape_.terms == 1) return MultiplyIntegers<ByteProducts, 1>(from, rows, panels, count, y);
@@ -286,7 +290,7 @@ class FeatureRows {
     const int64_t panel_floats = shape_.floats();
     for (int64_t p = 0; p < count; p++) {
       const float* panel = panels + p * panel_floats;
-      MultiplyIntegerRows<Products, kTerms>(from, rows, stride_, panel, shape_.words(), panel + panel_floats, y.values + p * y.panel_step, y.row_step);
+      MultiplyIntegerRows<Products, kTerms, false>(from, rows, stride_, panel, shape_.words(), panel + panel_floats, y.values + p * y.panel_step, y.row_step);
     }
   }
 

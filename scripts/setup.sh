@@ -45,16 +45,17 @@ binding_stamp=$native/.binding
 # The CPU kernels are compiled once for each level of processors, and src/runtime/processor.ts chooses a build when they are loaded, so that this directory works
 # on any x86-64 machine. scripts/tensorflow/processor.cc tests for the features that these flags allow; -mtune selects no instructions.
 # Without -fno-trapping-math, g++ 12 does not vectorize the softmax with AVX2, which takes 2.7 times as long.
-levels=(avx512vnni avx512 avxvnni avx2 v2)
+levels=(amx avx512vnni avx512 avxvnni avx2 v2)
 declare -A level_flags
-# Two levels differ from the one before in their instructions for bytes only, which are in native/integers.h: the files that do not include it are compiled
-# once for both, which saves a quarter of the time.
-declare -A level_without_bytes=([avxvnni]=avx2 [avx512vnni]=avx512)
+# Three levels differ from others in their instructions for bytes only, which are in native/integers.h: the files that do not include it are compiled
+# once for these, which saves a quarter of the time.
+declare -A level_without_bytes=([avxvnni]=avx2 [avx512vnni]=avx512 [amx]=avx512)
 level_flags[v2]="-msse4.2 -mpopcnt"
 level_flags[avx2]="-mavx2 -mfma -mtune=haswell"
 level_flags[avxvnni]="${level_flags[avx2]} -mavxvnni"
 level_flags[avx512]="-mavx2 -mfma -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mtune=icelake-server"
 level_flags[avx512vnni]="${level_flags[avx512]} -mavx512vnni"
+level_flags[amx]="${level_flags[avx512vnni]} -mamx-tile -mamx-int8"
 binding_want="$native_want $packages_want $(digest scripts/setup.sh scripts/tensorflow/*.cc native/*.* native/gpu/*)"
 have() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 bound() {
@@ -105,8 +106,9 @@ if ! bound; then
   tfjs=$(node -p 'path.dirname(require.resolve("@tensorflow/tfjs-node-gpu/package.json"))') &&
     node_api=$(node -p 'require("node-api-headers").include_dir') ||
     fail "npm packages are missing: reinstall nextvlad (npm i -g --ignore-scripts nextvlad-*.tgz)"
-  # g++ 10 and older do not know AVX-VNNI: that level then computes as avx2 does.
+  # g++ 10 and older do not know AVX-VNNI and AMX: these levels then compute as avx2 and avx512vnni do.
   g++ -mavxvnni -fsyntax-only -x c++ /dev/null 2>/dev/null || level_flags[avxvnni]=${level_flags[avx2]}
+  g++ -mamx-int8 -fsyntax-only -x c++ /dev/null 2>/dev/null || level_flags[amx]=${level_flags[avx512vnni]}
   objects=$(mktemp -d "$native/objects.XXXXXX")
   trap 'rm -rf "$objects"' EXIT
   jobs=()

@@ -15,6 +15,7 @@ const LIMITS: Readonly<Record<Level, Limits>> = {
   avxvnni: { aten: "avx2", mkl: "AVX2", inductor: "x86-64-v3", xla: "AVX2" },
   avx512: { aten: "avx512", mkl: "AVX512", inductor: "x86-64-v4", xla: "AVX512" },
   avx512vnni: { aten: "avx512", mkl: "AVX512", inductor: "x86-64-v4", xla: "AVX512_VNNI" },
+  amx: { aten: "avx512", mkl: "AVX512", inductor: "x86-64-v4", xla: "AMX" },
 };
 
 /**

@@ -2,9 +2,10 @@ import { NextvladError } from "../base/errors.js";
 
 /**
  * Levels of x86-64 processors for which native/ is compiled, the best last (scripts/setup.sh has the compiler's flags). v2 has SSE4.2; avx2 has AVX2 and FMA;
- * avxvnni also multiplies bytes; avx512 has AVX512-F, BW, CD, DQ and VL, but not all such processors have AVX-VNNI; avx512vnni also multiplies bytes.
+ * avxvnni also multiplies bytes; avx512 has AVX512-F, BW, CD, DQ and VL, but not all such processors have AVX-VNNI; avx512vnni also multiplies bytes; amx
+ * also has AMX-TILE and AMX-INT8.
  */
-export const LEVELS = ["v2", "avx2", "avxvnni", "avx512", "avx512vnni"] as const;
+export const LEVELS = ["v2", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"] as const;
 export type Level = (typeof LEVELS)[number];
 
 /** The environment variable that selects another level than the best. */
@@ -17,6 +18,7 @@ export const ONEDNN_ISA: Readonly<Record<Level, string>> = {
   avxvnni: "AVX2_VNNI",
   avx512: "AVX512_CORE",
   avx512vnni: "AVX512_CORE_VNNI",
+  amx: "AVX512_CORE_AMX",
 };
 
 /**

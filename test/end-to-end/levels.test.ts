@@ -23,6 +23,7 @@ const REQUIRED_FLAGS: Readonly<Record<Level, readonly string[]>> = {
   avxvnni: [...AVX2, "avx_vnni"],
   avx512: AVX512,
   avx512vnni: [...AVX512, "avx512_vnni"],
+  amx: [...AVX512, "avx512_vnni", "amx_tile", "amx_int8"],
 };
 const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.trim().split(" ") ?? [];
 const supported = LEVELS.filter((level) => REQUIRED_FLAGS[level].every((flag) => flags.includes(flag)));
@@ -33,14 +34,14 @@ describe("on this machine", () => {
   test("the level is the best whose flags are in /proc/cpuinfo, and the kernels are compiled for it", () => {
     const { native, device } = runtime();
     assert.equal(device.level, process.env.NEXTVLAD_ISA ?? supported.at(-1));
-    assert.equal(native.vectorBits, { v2: 128, avx2: 256, avxvnni: 256, avx512: 512, avx512vnni: 512 }[device.level]);
-    assert.equal(native.byteInstructions, device.level.endsWith("vnni"));
+    assert.equal(native.vectorBits, { v2: 128, avx2: 256, avxvnni: 256, avx512: 512, avx512vnni: 512, amx: 512 }[device.level]);
+    assert.equal(native.byteInstructions, device.level.endsWith("vnni") || device.level === "amx");
   });
 
   test("each build of the kernels uses the registers and instructions of its level, and no others", () => {
     const tools = spawnSync("objdump", ["--version"]);
     assert.equal(tools.status, 0, "objdump, which g++ requires too");
-    const patterns = { ymm: /%ymm/, zmm: /%zmm/, fma: /\tvfmadd/, vnni: /\t(\{vex\} )?vpdpbusd/ };
+    const patterns = { ymm: /%ymm/, zmm: /%zmm/, fma: /\tvfmadd/, vnni: /\t(\{vex\} )?vpdpbusd/, amx: /\ttdpbusd/ };
     const usedBy = (name: string): string[] => {
       const { stdout } = spawnSync("objdump", ["-d", "--no-show-raw-insn", join(repository, ".native/current", `${name}.node`)], {
         encoding: "utf8",
@@ -55,6 +56,7 @@ describe("on this machine", () => {
       avxvnni: ["ymm", "fma", "vnni"],
       avx512: ["ymm", "zmm", "fma"],
       avx512vnni: ["ymm", "zmm", "fma", "vnni"],
+      amx: ["ymm", "zmm", "fma", "vnni", "amx"],
     });
     for (const name of ["loader", "processor", "tfjs_binding"]) assert.deepEqual(usedBy(name), [], name);
   });

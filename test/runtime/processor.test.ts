@@ -20,6 +20,7 @@ describe("the processor level", () => {
       ["avxvnni", "AVX2_VNNI"],
       ["avx512", "AVX512_CORE"],
       ["avx512vnni", "AVX512_CORE_VNNI"],
+      ["amx", "AVX512_CORE_AMX"],
     ] as const) {
       const environment: NodeJS.ProcessEnv = { NEXTVLAD_ISA: level };
       assert.equal(chooseLevel(LEVELS, environment), level);
