@@ -5,8 +5,6 @@ import type { Kernels } from "./types.js";
 
 /** The processor level that native/ computes at. */
 export interface Processor {
-  /** 512 with AVX-512, 256 with AVX2, else 128. */
-  readonly vectorBits: number;
   /** Whether one instruction multiplies bytes and sums the products (AVX512-VNNI, AVX-VNNI). */
   readonly byteInstructions: boolean;
 }
@@ -34,8 +32,8 @@ const ALWAYS_OURS: CpuChoice = {
 
 /** Maximum rows at which a product takes as long as one read of the matrix, whatever the matrix's size. */
 const STREAMED_ROWS = 2;
-/** With AVX-512, and a matrix that does not fit into any cache, the same is true for more rows. */
-const LARGE_MATRIX_BYTES = 2 ** 27;
+/** With a matrix that does not fit into the cache of a core, the same is true for more rows. */
+const LARGE_MATRIX_BYTES = 2 ** 24;
 const LARGE_MATRIX_ROWS = 64;
 /** Maximum rows at which not storing the gradient saves more than the slower product costs. */
 const DENSE_ADAM_ROWS = 48;
@@ -45,11 +43,11 @@ const BYTE_FRAMES = 1000;
 const FRAME_SUMS_SIZE = 2 ** 25;
 
 /** Chooses the faster kernel for each size on this processor. */
-export function fastestOnCpu({ vectorBits, byteInstructions }: Processor): CpuChoice {
+export function fastestOnCpu({ byteInstructions }: Processor): CpuChoice {
   return {
     bytesInTraining: (frames) => byteInstructions && frames >= BYTE_FRAMES,
     dense: ({ rows, inputs, outputs }) =>
-      rows <= STREAMED_ROWS || (vectorBits === 512 && rows <= LARGE_MATRIX_ROWS && inputs * outputs * 4 >= LARGE_MATRIX_BYTES),
+      rows <= STREAMED_ROWS || (rows <= LARGE_MATRIX_ROWS && inputs * outputs * 4 >= LARGE_MATRIX_BYTES),
     denseWithAdam: ({ rows }) => rows <= DENSE_ADAM_ROWS,
     frameSums: ({ frames, videos, expanded, clusters }) => (frames / videos) * expanded * clusters <= FRAME_SUMS_SIZE,
   };
