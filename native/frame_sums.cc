@@ -1,5 +1,7 @@
-// Each video's sum over frames and groups of x1 times assignment, x1^T a, and its gradient, for videos of few frames: starting one of TensorFlow's products
-// takes 40 microseconds, and a batch has three per video.
+// Each video's sum over frames and groups of x1 times assignment, x1^T a, and its gradient. TensorFlow has no product of ragged matrices: a batch would have
+// three products per video, and starting one takes 40 microseconds.
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "kernel.h"
@@ -16,36 +18,102 @@ struct Left {
   int64_t term_step, row_step;
 };
 
-// y = left^T right for kRows rows and kVectors vectors of columns.
-template <int kRows, int kVectors>
-void MultiplyTile(const Left& left, int64_t row, const float* right, int64_t columns, int64_t terms, float* y) {
-  RegisterTile<kRows, kVectors> tile;
-  tile.MultiplyAdd(left.values + row * left.row_step, left.term_step, left.row_step, right, columns, terms);
-  tile.Store(y + row * columns, columns);
-}
+constexpr int64_t kTerms = 4096 / kTileColumns;  // of which kTileColumns columns, 16 KiB, stay in the L1 cache
+constexpr int64_t kRows = 40 * kTileRows;        // whose terms stay in the L2 cache
 
-// The same for all rows of a stripe of columns.
-template <int kVectors>
-void MultiplyStripe(const Left& left, int64_t rows, const float* right, int64_t columns, int64_t terms, float* y) {
-  int64_t i = 0;
-  for (; i + kTileRows <= rows; i += kTileRows) MultiplyTile<kTileRows, kVectors>(left, i, right, columns, terms, y);
-  for (; i < rows; i++) MultiplyTile<1, kVectors>(left, i, right, columns, terms, y);
-}
-
-// y [rows, columns] = left^T right, for right [terms, columns].
-void Multiply(const Left& left, int64_t rows, const float* right, int64_t columns, int64_t terms, float* y) {
-  int64_t j = 0;
-  for (; j + kTileColumns <= columns; j += kTileColumns) MultiplyStripe<kTileVectors>(left, rows, right + j, columns, terms, y + j);
-  for (; j + 2 * kSimdLanes <= columns; j += 2 * kSimdLanes) MultiplyStripe<2>(left, rows, right + j, columns, terms, y + j);
-  for (; j + kSimdLanes <= columns; j += kSimdLanes) MultiplyStripe<1>(left, rows, right + j, columns, terms, y + j);
-  for (int64_t i = 0; j < columns && i < rows; i++) {
-    for (int64_t column = j; column < columns; column++) {
-      float sum = 0;
-      for (int64_t t = 0; t < terms; t++) sum += left.values[t * left.term_step + i * left.row_step] * right[t * columns + column];
-      y[i * columns + column] = sum;
+// Products of blocks of matrices. Columns of the right factor are copied to a panel, and so are rows of the left factor unless their terms are consecutive:
+// values that are a power of two apart would map to the same few lines of the L1 cache.
+class BlockedProduct {
+ public:
+  // y [rows, columns] = left^T right, for right [terms, columns].
+  void Multiply(const Left& left, int64_t rows, const float* right, int64_t columns, int64_t terms, float* y) {
+    for (int64_t row = 0; row < rows; row += kRows) {
+      const int64_t row_count = std::min(kRows, rows - row);
+      for (int64_t term = 0; term < terms; term += kTerms) {
+        const int64_t term_count = std::min(kTerms, terms - term);
+        const Left block{left.values + row * left.row_step + term * left.term_step, left.term_step, left.row_step};
+        AddBlock(block, row_count, right + term * columns, columns, term_count, term > 0, y + row * columns);
+      }
     }
   }
-}
+
+ private:
+  void AddBlock(const Left& left, int64_t rows, const float* right, int64_t columns, int64_t terms, bool add, float* y) {
+    const int64_t copied = left.term_step == 1 ? rows / kTileRows * kTileRows : 0;  // the first row that is copied
+    for (int64_t r = copied; r < rows; r += kTileRows) CopyRows({left.values + r * left.row_step, left.term_step, left.row_step}, terms, rows - r, r);
+    for (int64_t first = 0; first < columns;) {
+      const int64_t rest = columns - first;
+      const Panel panel{right + first, columns, terms, copied, rows, add, y + first};
+      if (rest >= kTileColumns) {
+        first += AddPanel<kTileVectors>(left, panel, kTileColumns);
+      } else if (rest > kSimdLanes) {
+        first += AddPanel<2>(left, panel, std::min<int64_t>(2 * kSimdLanes, rest));
+      } else {
+        first += AddPanel<1>(left, panel, rest);
+      }
+    }
+  }
+
+  // A block's columns of the right factor and of y, and the block's size.
+  struct Panel {
+    const float* right;
+    int64_t columns, terms, copied, rows;
+    bool add;
+    float* y;
+  };
+
+  // Multiplies `width` columns, at most kVectors vectors. Returns their number.
+  template <int kVectors>
+  int64_t AddPanel(const Left& left, const Panel& p, int64_t width) {
+    constexpr int64_t kColumns = kVectors * kSimdLanes;
+    for (int64_t t = 0; t < p.terms; t++) std::copy_n(p.right + t * p.columns, width, panel_.data() + t * kColumns);
+    for (int64_t r = 0; r < p.rows; r += kTileRows) {
+      const Left tile = r < p.copied ? Left{left.values + r * left.row_step, 1, left.row_step} : Left{rows_.data() + r * kTerms, kTileRows, 1};
+      const int64_t count = std::min<int64_t>(kTileRows, p.rows - r);
+      float* to = p.y + r * p.columns;
+      if (width == kColumns && count == kTileRows) {
+        MultiplyTile<kVectors>(tile, panel_.data(), p.terms, p.add, to, p.columns);
+        continue;
+      }
+      float whole[kTileRows * kColumns];
+      MultiplyTile<kVectors>(tile, panel_.data(), p.terms, false, whole, kColumns);
+      for (int64_t i = 0; i < count; i++) {
+        for (int64_t c = 0; c < width; c++) to[i * p.columns + c] = whole[i * kColumns + c] + (p.add ? to[i * p.columns + c] : 0);
+      }
+    }
+    return width;
+  }
+
+  // Copies a tile's rows to rows_, [terms][kTileRows].
+  void CopyRows(const Left& left, int64_t terms, int64_t rows, int64_t first_row) {
+    float* to = rows_.data() + first_row * kTerms;
+    if (left.row_step == 1 && rows >= kTileRows) {
+      for (int64_t t = 0; t < terms; t++) std::memcpy(to + t * kTileRows, left.values + t * left.term_step, kTileRows * sizeof(float));
+      return;
+    }
+    for (int64_t r = 0; r < std::min<int64_t>(kTileRows, rows); r++) {
+      for (int64_t t = 0; t < terms; t++) to[t * kTileRows + r] = left.values[t * left.term_step + r * left.row_step];
+    }
+  }
+
+  // y [kTileRows, kVectors vectors] = the product of a tile's rows and a panel, plus y if `add`. Not inlined: g++ 12 would keep a part of the sums in memory.
+  template <int kVectors>
+  [[gnu::noinline]] static void MultiplyTile(const Left& left, const float* panel, int64_t terms, bool add, float* y, int64_t stride) {
+    RegisterTile<kTileRows, kVectors> tile;
+    if (left.term_step == 1) {
+      tile.MultiplyAdd(left.values, 1, left.row_step, panel, kVectors * kSimdLanes, terms);
+    } else {
+      tile.MultiplyAdd(left.values, kTileRows, 1, panel, kVectors * kSimdLanes, terms);
+    }
+    if (add) {
+      tile.AddTo(y, stride, kTileRows);
+    } else {
+      tile.Store(y, stride);
+    }
+  }
+
+  Floats rows_ = Floats(kRows * kTerms), panel_ = Floats(kTerms * kTileColumns);
+};
 
 // The sizes of a batch, from x1 [N, G P], the assignment [N G, K] and the frame counts [B].
 struct Batch {
@@ -74,10 +142,11 @@ void FrameSums(Call& call) {
   const float* assignment = call.Input<float>(1);
   float* sums = call.Output(0, {batch.videos, batch.group_size, batch.clusters});
   ForEachItem(batch.videos, [&](const auto& next) {
+    BlockedProduct product;
     for (int64_t video; next(&video);) {
       const int64_t row = batch.first_row(video);
-      Multiply({x1 + row * batch.group_size, batch.group_size, 1}, batch.group_size, assignment + row * batch.clusters, batch.clusters, batch.rows(video),
-               sums + video * batch.group_size * batch.clusters);
+      product.Multiply({x1 + row * batch.group_size, batch.group_size, 1}, batch.group_size, assignment + row * batch.clusters, batch.clusters, batch.rows(video),
+                       sums + video * batch.group_size * batch.clusters);
     }
   });
 }
@@ -93,6 +162,7 @@ void FrameSumsGradient(Call& call) {
   float* dassignment = call.Output(0, {batch.frames * batch.groups, clusters});
   float* dx1 = call.Output(1, {batch.frames, batch.width});
   ForEachItem(batch.videos, [&](const auto& next) {
+    BlockedProduct product;
     Floats transposed(size * clusters);
     for (int64_t video; next(&video);) {
       const float* d = dsums + video * size * clusters;
@@ -100,8 +170,8 @@ void FrameSumsGradient(Call& call) {
         for (int64_t k = 0; k < clusters; k++) transposed[k * size + p] = d[p * clusters + k];
       }
       const int64_t row = batch.first_row(video), rows = batch.rows(video);
-      Multiply({x1 + row * size, 1, size}, rows, d, clusters, size, dassignment + row * clusters);
-      Multiply({assignment + row * clusters, 1, clusters}, rows, transposed.data(), size, clusters, dx1 + row * size);
+      product.Multiply({x1 + row * size, 1, size}, rows, d, clusters, size, dassignment + row * clusters);
+      product.Multiply({assignment + row * clusters, 1, clusters}, rows, transposed.data(), size, clusters, dx1 + row * size);
     }
   });
 }

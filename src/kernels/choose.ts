@@ -24,7 +24,6 @@ const ALWAYS_OURS: CpuChoice = {
   bytesInTraining: () => true,
   dense: () => true,
   denseWithAdam: () => true,
-  frameSums: () => true,
 };
 
 // Sizes at which our kernels are faster than TensorFlow's on a CPU, measured by scripts/bench/kernels.ts (docs/performance.md, "Which kernel computes"). With
@@ -39,8 +38,6 @@ const LARGE_MATRIX_ROWS = 64;
 const DENSE_ADAM_ROWS = 48;
 /** Minimum frames of a batch at which splitting the weights into integers costs less than it saves. */
 const BYTE_FRAMES = 1000;
-/** Maximum of (frames of a video) D K at which launching TensorFlow's products takes longer than our whole kernel. */
-const FRAME_SUMS_SIZE = 2 ** 25;
 
 /** Chooses the faster kernel for each size on this processor. */
 export function fastestOnCpu({ byteInstructions }: Processor): CpuChoice {
@@ -49,6 +46,5 @@ export function fastestOnCpu({ byteInstructions }: Processor): CpuChoice {
     dense: ({ rows, inputs, outputs }) =>
       rows <= STREAMED_ROWS || (rows <= LARGE_MATRIX_ROWS && inputs * outputs * 4 >= LARGE_MATRIX_BYTES),
     denseWithAdam: ({ rows }) => rows <= DENSE_ADAM_ROWS,
-    frameSums: ({ frames, videos, expanded, clusters }) => (frames / videos) * expanded * clusters <= FRAME_SUMS_SIZE,
   };
 }

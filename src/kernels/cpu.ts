@@ -32,16 +32,6 @@ export interface DenseSize {
   readonly outputs: number;
 }
 
-/** Size of the sums over a batch's frames. */
-export interface FrameSumsSize {
-  readonly frames: number;
-  readonly videos: number;
-  /** D. */
-  readonly expanded: number;
-  /** K. */
-  readonly clusters: number;
-}
-
 /** Selects our kernels instead of TensorFlow's, by size. */
 export interface CpuChoice {
   /** Products of the features' bytes in training, where the weights' panels are computed in each step, for a batch of `frames` frames. */
@@ -50,8 +40,6 @@ export interface CpuChoice {
   readonly dense: (size: DenseSize) => boolean;
   /** A dense layer's gradients and its Adam step in one pass. */
   readonly denseWithAdam: (size: DenseSize) => boolean;
-  /** The sums over frames of all videos in one kernel. */
-  readonly frameSums: (size: FrameSumsSize) => boolean;
 }
 
 /** Number of terms of each precision; the CPU has no tf32. */
@@ -66,16 +54,7 @@ export function cpuKernels(choice: CpuChoice): Kernels {
       choice.bytesInTraining(frames) ? byteFeatures(bytes, frames, quantization) : floatFeatures(bytes, frames, quantization),
     softAssign: softAssignOnePass,
     softAssignFrozen: softAssignFrozenOnePass,
-    vladSums: (assignment, x1, layout, groups) => {
-      const size = {
-        frames: layout.frames,
-        videos: layout.videos,
-        expanded: x1.shape[1] as number,
-        clusters: assignment.shape[1] as number,
-      };
-      if (!choice.frameSums(size)) return REFERENCE.vladSums(assignment, x1, layout, groups);
-      return sumInOneKernel(assignment, x1, layout.frameCounts);
-    },
+    vladSums: sumInOneKernel,
     descriptor: descriptorOnePass,
     batchNorm: batchNormOnePass,
     dropout: dropoutWithoutMask,
@@ -174,7 +153,8 @@ const dropoutWithoutMask: Kernels["dropout"] = (x, rate, seed) => {
   return { y: masked(x), backward: masked };
 };
 
-function sumInOneKernel(assignment: Tensor, x1: Tensor, frameCounts: Int32Array): ReturnType<Kernels["vladSums"]> {
+/** All videos in one kernel. */
+const sumInOneKernel: Kernels["vladSums"] = (assignment, x1, { frameCounts }) => {
   return {
     sums: tidy(() => sumFrames(x1, assignment, frameCounts)),
     backward: (dSums) => {
@@ -184,7 +164,7 @@ function sumInOneKernel(assignment: Tensor, x1: Tensor, frameCounts: Int32Array)
     },
     dispose: () => x1.dispose(),
   };
-}
+};
 
 /** Computes everything from bytes to the sums in one kernel. `terms` sets the precision of the weights. */
 function freezeWithBytes(weights: NextvladWeights, terms: Terms): FrozenAggregator {
