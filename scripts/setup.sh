@@ -136,7 +136,7 @@ if ! bound; then
     add "$level" "-O3 -fopenmp-simd -fno-math-errno -fno-trapping-math ${level_flags[$level]}" "${sources[@]}"
   done
   add loading -O2 scripts/tensorflow/loader.cc scripts/tensorflow/processor.cc
-  say "compiling $((${#jobs[@]} / 3)) C++ files, $(nproc) at a time (80 s of CPU time, a few minutes on slow machines)"
+  say "compiling $((${#jobs[@]} / 3)) C++ files, $(nproc) at a time (140 s of CPU time, a few minutes on slow machines)"
   SECONDS=0
   export -f compile
   export native tfjs node_api device
