@@ -27,6 +27,7 @@ class BlockedProduct {
  public:
   // y [rows, columns] = left^T right, for right [terms, columns].
   void Multiply(const Left& left, int64_t rows, const float* right, int64_t columns, int64_t terms, float* y) {
+    if (terms == 0) std::fill_n(y, rows * columns, 0.0f);  // a video without frames
     for (int64_t row = 0; row < rows; row += kRows) {
       const int64_t row_count = std::min(kRows, rows - row);
       for (int64_t term = 0; term < terms; term += kTerms) {
@@ -106,7 +107,7 @@ class BlockedProduct {
       tile.MultiplyAdd(left.values, kTileRows, 1, panel, kVectors * kSimdLanes, terms);
     }
     if (add) {
-      tile.AddTo(y, stride, kTileRows);
+      tile.StoreSum(y, stride, y, stride);
     } else {
       tile.Store(y, stride);
     }

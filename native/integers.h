@@ -57,10 +57,4 @@ inline Ints AddByteProducts(Ints sums, Ints bytes, Ints weights) { return AddInt
 // The ratio of the steps of a weight's 8-bit terms (panels.h).
 constexpr float kTermRatio = 254.0f;
 
-// Prefetches a part of a panel's cache lines to the L2 cache: the share of `count` of `rows` rows from `row` on. Without it, each panel's first tile waits for
-// memory.
-inline void PrefetchShare(const float* panel, int64_t lines, int64_t row, int64_t rows, int64_t count) {
-  for (int64_t line = lines * row / rows; line < lines * (row + count) / rows; line++) __builtin_prefetch(panel + line * kLanes, 0, 2);
-}
-
 }  // namespace nextvlad

@@ -213,7 +213,7 @@ inline void MultiplyFloats(const FloatBlocks& x, int64_t first_row, int64_t rows
       // The next panel's block, or the next block of the first panel.
       const float* next = p + 1 < panel_count ? weights + panel_floats : panels + (1 + first + terms) * kLanes;
       for (int64_t r = 0; r < rows; r += kFloatTileRows) {
-        for (int64_t t = kTermBlock * r / rows; t < kTermBlock * (r + kFloatTileRows) / rows; t++) __builtin_prefetch(next + t * kLanes, 0, 2);
+        PrefetchShare(next, kTermBlock, r, rows, kFloatTileRows);
         float* to = y.values + p * y.panel_step + r * y.row_step;
         const bool add = kAdd || first > 0;
         MultiplyFloatTile(x.at(first, first_row + r), x.rows * kLanes, weights, terms, add ? to : panel, add ? y.row_step : 0, to, y.row_step);

@@ -1,4 +1,4 @@
-// A tile of a matrix product whose sums stay in registers. The products of panels.h, dense.cc, dense_adam.cc, frame_sums.cc and frames.cc are made of such tiles.
+// A tile of a matrix product whose sums stay in registers. The products of panels.h, dense_adam.cc, frame_sums.cc and frames.cc are made of such tiles.
 #pragma once
 
 #include "vector.h"
@@ -54,17 +54,6 @@ class RegisterTile {
       for (int j = 0; j < kVectors; j++) {
         nextvlad::Store(to + i * stride + j * kSimdLanes, LoadSimd(addend + i * addend_stride + j * kSimdLanes) + sums_[i][j]);
       }
-    }
-  }
-
-  // Adds the first `rows` rows to those of `to`.
-  [[gnu::always_inline]] void AddTo(float* to, int64_t stride, int64_t rows) const {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; i++) {
-      if (i >= rows) return;
-      float* row = to + i * stride;
-#pragma GCC unroll 8
-      for (int j = 0; j < kVectors; j++) nextvlad::Store(row + j * kSimdLanes, LoadSimd(row + j * kSimdLanes) + sums_[i][j]);
     }
   }
 

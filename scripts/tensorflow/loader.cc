@@ -14,7 +14,7 @@
 #include <thread>
 
 static int saved = -1;
-static std::thread* loading = nullptr;  // never destroyed: if the process exits meanwhile, the loader's lock lets it wait for the thread
+static std::thread* loading = nullptr;  // never destroyed; finish() waits for it, also when the process exits
 
 static void RedirectErrors() {
   int null_device = open("/dev/null", O_WRONLY | O_CLOEXEC);

@@ -91,6 +91,15 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
     );
   });
 
+  test("the sums of a video without frames are zero", () => {
+    tidy(() => {
+      const [x, a] = [normal([3, 8], 1), normal([6, 5], 2)];
+      const sums = toFloats(sumFrames(x, a, Int32Array.of(2, 0, 1)));
+      assert.deepEqual(sums.subarray(20, 40), new Float32Array(20));
+      assert.ok(sums.subarray(0, 20).every((sum) => sum !== 0));
+    });
+  });
+
   test("the sums over a ragged batch's frames and their gradient, of any size", () => {
     const counts = fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 6 });
     fc.assert(
