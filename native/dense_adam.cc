@@ -1,37 +1,30 @@
 // A dense layer's gradients and its Adam step in one pass. The gradient x^T dy of hidden1's 75.5 million weights is never stored as a whole, which saves
 // writing and reading 302 MB a step; the gradient dx = dy w^T is computed in the same pass, which saves reading the weights once more.
-#include <cstring>
-#include <vector>
-
 #include "adam.h"
+#include "float_products.h"
 #include "kernel.h"
 #include "kernels.h"
 #include "parallel.h"
-#include "register_tile.h"
 
 namespace nextvlad {
 namespace {
 
+// Rows of w that are updated at a time: with 1,024 columns, they and their gradient fit the L2 cache.
+constexpr int64_t kBlockRows = 48;
+static_assert(kBlockRows % kProductRows == 0);
+// Examples up to which dx is computed by dot products, which do not need a copy of w.
+constexpr int64_t kDotExamples = kSimdLanes == 16 ? 48 : 16;
 constexpr int kDotColumns = kSimdLanes == 16 ? 4 : 2;  // examples in a tile of dx: kTileRows dot products each
 
-// Computes the gradient of kTileRows rows and kTileColumns columns of w, then updates the first `rows` rows. x and dy are packed, [examples][kTileRows] and
-// [examples][kTileColumns]: rows of the matrices are a multiple of 4 KiB apart, and would map to the same few lines of the L1 cache.
-void UpdateTile(const float* x, const float* dy, int64_t examples, int64_t columns, int64_t rows, const AdamCoefficients& c, float* w, float* m, float* v) {
-  RegisterTile<kTileRows, kTileVectors> tile;
-  tile.MultiplyAdd(x, kTileRows, 1, dy, kTileColumns, examples);
-  // Stored as a whole, whatever `rows` is: with a variable index, g++ would keep the sums in memory during the product.
-  float gradients[kTileRows * kTileColumns];
-  tile.Store(gradients, kTileColumns);
-  for (int64_t r = 0; r < rows; r++) {
-    const int64_t at = r * columns;
-#pragma omp simd
-    for (int j = 0; j < kTileColumns; j++) UpdateByAdam(gradients[r * kTileColumns + j], c, w[at + j], m[at + j], v[at + j]);
-  }
+// Calls body(first, count) for each block of kProductTerms of `terms` terms.
+template <class Body>
+void ForEachTerms(int64_t terms, const Body& body) {
+  for (int64_t first = 0; first < terms; first += kProductTerms) body(first, std::min(kProductTerms, terms - first));
 }
 
 // dx = dy w^T for a block of up to kTileRows rows of w, before they are updated and while they are in the cache. The dot products are over columns, so their
 // tile holds partial sums of each lane.
-void BackwardRows(const float* w, const float* dy, int64_t examples, int64_t columns, int64_t rows, int64_t in, float* dx) {
+void MultiplyByDots(const float* w, const float* dy, int64_t examples, int64_t columns, int64_t rows, int64_t in, float* dx) {
   for (int64_t first = 0; first < examples; first += kDotColumns) {
     const int64_t count = std::min<int64_t>(kDotColumns, examples - first);
     Simd sums[kTileRows][kDotColumns] = {};
@@ -54,11 +47,7 @@ void BackwardRows(const float* w, const float* dy, int64_t examples, int64_t col
 #pragma GCC unroll 8
     for (int r = 0; r < kTileRows; r++) {
 #pragma GCC unroll 8
-      for (int e = 0; e < kDotColumns; e++) {
-        float total = 0;
-        for (int lane = 0; lane < kSimdLanes; lane++) total += sums[r][e][lane];
-        totals[r * kDotColumns + e] = total;
-      }
+      for (int e = 0; e < kDotColumns; e++) totals[r * kDotColumns + e] = SumOfLanes(sums[r][e]);
     }
     for (int64_t r = 0; r < rows; r++) {
       for (int64_t e = 0; e < count; e++) {
@@ -84,35 +73,36 @@ void DenseAdam(Call& call) {
   float* v = call.Input<float>(4);
   const AdamCoefficients c = ReadCoefficients(call.Input<int32_t>(5));
   float* dx = call.Output(0, {examples, in});
-  const int64_t tiles = out / kTileColumns;
-  std::vector<float> packed_dy(tiles * examples * kTileColumns);
-  for (int64_t tile = 0; tile < tiles; tile++) {
-    for (int64_t b = 0; b < examples; b++) {
-      std::memcpy(packed_dy.data() + (tile * examples + b) * kTileColumns, dy + b * out + tile * kTileColumns, kTileColumns * sizeof(float));
-    }
-  }
-  const int64_t blocks = (in + kTileRows - 1) / kTileRows;
-  ParallelFor(blocks, [&](int64_t begin, int64_t end, int) {
-    std::vector<float> packed_x(examples * kTileRows);
-    for (int64_t block = begin; block < end; block++) {
-      const int64_t row = block * kTileRows, rows = std::min<int64_t>(kTileRows, in - row);
-      for (int64_t b = 0; b < examples; b++) {
-        for (int64_t r = 0; r < kTileRows; r++) packed_x[b * kTileRows + r] = r < rows ? x[b * in + row + r] : 0.0f;
-      }
-      BackwardRows(w + row * out, dy, examples, out, rows, in, dx + row);
-      int64_t column = 0;
-      for (; column + kTileColumns <= out; column += kTileColumns) {
-        const int64_t at = row * out + column;
-        UpdateTile(packed_x.data(), packed_dy.data() + column * examples, examples, out, rows, c, w + at, m + at, v + at);
-      }
-      for (; column < out; column++) {
-        for (int64_t r = 0; r < rows; r++) {
-          float gradient = 0;
-          for (int64_t b = 0; b < examples; b++) gradient += packed_x[b * kTileRows + r] * dy[b * out + column];
-          const int64_t at = (row + r) * out + column;
-          UpdateByAdam(gradient, c, w[at], m[at], v[at]);
+  // dy as the right factor of the gradient, in blocks of terms.
+  const int64_t padded_out = RoundUp(out, kProductColumns);
+  Floats dy_columns(PanelFloats<kProductColumns>(examples, out));
+  ForEachTerms(examples, [&](int64_t first, int64_t terms) {
+    CopyToPanels<kProductColumns>({dy + first * out, out, 1}, terms, out, dy_columns.data() + first * padded_out);
+  });
+  // Blocks small enough for each thread to compute some, so that a slower one computes fewer.
+  int64_t block_rows = kBlockRows;
+  while (block_rows > kProductRows && in < 8 * Pool::Shared().threads() * block_rows) block_rows -= kProductRows;
+  ForEachItem((in + block_rows - 1) / block_rows, [&](const auto& next) {
+    Floats w_columns(PanelFloats<kProductColumns>(kProductTerms, kBlockRows)), left(PanelFloats<kProductRows>(kProductTerms, kBlockRows));
+    Floats gradient(kBlockRows * out);
+    for (int64_t block; next(&block);) {
+      const int64_t row = block * block_rows, rows = std::min(block_rows, in - row);
+      if (examples <= kDotExamples) {
+        for (int64_t r = row; r < row + rows; r += kTileRows) {
+          MultiplyByDots(w + r * out, dy, examples, out, std::min<int64_t>(kTileRows, row + rows - r), in, dx + r);
         }
+      } else {
+        ForEachTerms(out, [&](int64_t first, int64_t terms) {
+          CopyToPanels<kProductColumns>({w + row * out + first, 1, out}, terms, rows, w_columns.data());
+          MultiplyPanels({dy + first, out, 1}, w_columns.data(), examples, rows, terms, first > 0, left.data(), dx + row, in);
+        });
       }
+      ForEachTerms(examples, [&](int64_t first, int64_t terms) {
+        MultiplyPanels({x + first * in + row, 1, in}, dy_columns.data() + first * padded_out, rows, out, terms, first > 0, left.data(), gradient.data(), out);
+      });
+      const int64_t at = row * out;
+#pragma omp simd
+      for (int64_t i = 0; i < rows * out; i++) UpdateByAdam(gradient[i], c, w[at + i], m[at + i], v[at + i]);
     }
   });
 }

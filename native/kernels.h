@@ -15,6 +15,7 @@ std::string RegisterSplit();
 std::string RegisterFrameSums();
 std::string RegisterFrames();
 std::string RegisterByteProducts();
+std::string RegisterFloatProducts();
 std::string RegisterDescriptor();
 std::string RegisterBatchNorm();
 std::string RegisterDropout();

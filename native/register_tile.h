@@ -1,4 +1,5 @@
-// A tile of a matrix product whose sums stay in registers. The products of panels.h, dense_adam.cc, frame_sums.cc and frames.cc are made of such tiles.
+// A tile of a matrix product whose sums stay in registers. The products of panels.h, float_products.h, dense.cc, dense_adam.cc,
+// frame_sums.cc and frames.cc are made of such tiles.
 #pragma once
 
 #include "vector.h"

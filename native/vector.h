@@ -36,6 +36,18 @@ inline void Store(float* to, V v) {
 inline Vector Load(const float* from) { return LoadAs<Vector>(from); }
 inline Simd LoadSimd(const float* from) { return LoadAs<Simd>(from); }
 
+// The sum of a register's lanes, in pairs.
+inline float SumOfLanes(Simd v) {
+  typedef int32_t Lanes __attribute__((vector_size(kSimdLanes * sizeof(int32_t))));
+#pragma GCC unroll 4
+  for (int step = kSimdLanes / 2; step > 0; step /= 2) {
+    Lanes other;
+    for (int lane = 0; lane < kSimdLanes; lane++) other[lane] = lane ^ step;
+    v += __builtin_shuffle(v, other);
+  }
+  return v[0];
+}
+
 // Aligns memory to cache lines: loading a register that straddles two lines takes twice as long.
 template <class T>
 struct LineAllocator {

@@ -1,15 +1,14 @@
 /**
  * Times our CPU kernels (native/) against TensorFlow's kernels at the relevant shapes, alternating between the two. src/kernels/choose.ts is based on the
- * results. Usage: node dist/scripts/bench/kernels.js [FILTER] [--rounds N]; FILTER is a part of a kernel's name. Prints a Markdown table.
+ * results. Usage: node dist/scripts/bench/kernels.js [FILTER] [--rounds N]; FILTER is a part of a kernel's name and shape. Prints a Markdown table.
  * NEXTVLAD_ISA=avx2 limits both to AVX2.
  */
 import { parseArgs } from "node:util";
 import { fastestOnCpu, ownKernels } from "../../src/kernels/choose.js";
-import type { CpuChoice } from "../../src/kernels/cpu.js";
-import { multiplyFewRows } from "../../src/kernels/native-ops.js";
+import { type CpuChoice, PRODUCTS } from "../../src/kernels/cpu.js";
 import { RaggedLayout } from "../../src/kernels/ragged.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
-import { matMul, statelessNormal } from "../../src/kernels/tensorflow-ops.js";
+import { type MatMulOptions, statelessNormal } from "../../src/kernels/tensorflow-ops.js";
 import type { Kernels } from "../../src/kernels/types.js";
 import { quantizationOf } from "../../src/model/dequantize.js";
 import { parameterTable } from "../../src/model/network.js";
@@ -50,15 +49,46 @@ const MATRICES = [
   [4608, 256],
 ] as const;
 
-function denseCase(rows: number, inputs: number, outputs: number): Case {
-  const [x, w] = [normal([rows, inputs], 1), normal([inputs, outputs], 2)];
+/** Products with the features, of the folded expansion and of small matrices, at the sizes of the published recipe (32 x 300 frames) and of AudioSet. */
+const PRODUCTS_IN_TRAINING = [
+  [9600, 1024, 2048, "a b"],
+  [9600, 1024, 1024, "a b"],
+  [9600, 1024, 8, "a b"],
+  [1024, 9600, 2048, "a^T b"],
+  [1024, 9600, 1024, "a^T b"],
+  [1024, 9600, 8, "a^T b"],
+  [1024, 2048, 1024, "a b"],
+  [1024, 2048, 8, "a b"],
+  [1024, 1024, 2048, "a b^T"],
+  [2048, 1024, 1024, "a^T b"],
+  [1280, 128, 512, "a b"],
+  [1280, 128, 256, "a b"],
+  [1280, 128, 8, "a b"],
+  [128, 1280, 512, "a^T b"],
+  [128, 1280, 256, "a^T b"],
+  [128, 1280, 8, "a^T b"],
+  [128, 256, 512, "a b"],
+  [128, 256, 8, "a b"],
+  [128, 512, 256, "a b^T"],
+  [128, 8, 256, "a b^T"],
+  [256, 128, 512, "a^T b"],
+  [256, 128, 8, "a^T b"],
+  [1, 256, 512, "a b"],
+] as const;
+
+const FORMS = { "a b": {}, "a^T b": { transposeA: true }, "a b^T": { transposeB: true } } as const;
+
+function productCase(implementation: "rows" | "panels", rows: number, terms: number, columns: number, form: keyof typeof FORMS): Case {
+  const options: MatMulOptions = FORMS[form];
+  const a = normal(options.transposeA ? [terms, rows] : [rows, terms], 1);
+  const b = normal(options.transposeB ? [columns, terms] : [terms, columns], 2);
   return {
-    kernel: "dense product",
-    shape: `[${rows}, ${inputs}] x [${inputs}, ${outputs}]`,
-    chosen: chosen().dense({ rows, inputs, outputs }),
-    ours: () => tidy(() => void multiplyFewRows(x, w)),
-    tensorflow: () => tidy(() => void matMul(x, w)),
-    dispose: () => disposeAll(x, w),
+    kernel: `product (${implementation})`,
+    shape: `${form}, [${rows}, ${terms}] x [${terms}, ${columns}]`,
+    chosen: chosen().matMul({ rows, terms, columns, ...options }) === implementation,
+    ours: () => tidy(() => void PRODUCTS[implementation](a, b, options)),
+    tensorflow: () => tidy(() => void PRODUCTS.tensorflow(a, b, options)),
+    dispose: () => disposeAll(a, b),
   };
 }
 
@@ -74,12 +104,12 @@ function denseAdamCase(rows: number, inputs: number, outputs: number): Case {
   return {
     kernel: "dense gradients and Adam",
     shape: `[${rows}, ${inputs}] x [${inputs}, ${outputs}]`,
-    chosen: chosen().denseWithAdam({ rows, inputs, outputs }),
+    chosen: true,
     ours: () => tidy(() => void w.applyProductAdam(m, v, x, dy, COEFFICIENTS, 0)),
     tensorflow: () =>
       tidy(() => {
-        w.use((value) => matMul(dy, value, { transposeB: true }));
-        w.applyAdam(m, v, matMul(x, dy, { transposeA: true }), COEFFICIENTS, 0);
+        w.use((value) => PRODUCTS.tensorflow(dy, value, { transposeB: true }));
+        w.applyAdam(m, v, PRODUCTS.tensorflow(x, dy, { transposeA: true }), COEFFICIENTS, 0);
       }),
     dispose: () => disposeAll(x, dy, w, m, v),
   };
@@ -139,8 +169,11 @@ const BATCHES = [
 
 function* cases(): Generator<() => Case> {
   for (const [inputs, outputs] of MATRICES) {
-    for (const rows of [1, 2, 4, 8, 32, 64, 128, 160]) yield () => denseCase(rows, inputs, outputs);
+    for (const rows of [1, 2, 4, 8, 32, 64, 128, 160]) {
+      for (const implementation of ["rows", "panels"] as const) yield () => productCase(implementation, rows, inputs, outputs, "a b");
+    }
   }
+  for (const [rows, terms, columns, form] of PRODUCTS_IN_TRAINING) yield () => productCase("panels", rows, terms, columns, form);
   for (const [inputs, outputs] of MATRICES) for (const rows of [8, 32, 128, 160]) yield () => denseAdamCase(rows, inputs, outputs);
   for (const batch of BATCHES) {
     yield () =>
@@ -213,6 +246,6 @@ process.stdout.write(
 );
 for (const make of cases()) {
   const one = make();
-  if (one.kernel.includes(positionals[0] ?? "")) process.stdout.write(`${measure(one, Number(values.rounds))}\n`);
+  if (`${one.kernel} ${one.shape}`.includes(positionals[0] ?? "")) process.stdout.write(`${measure(one, Number(values.rounds))}\n`);
   one.dispose();
 }

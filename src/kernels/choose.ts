@@ -22,8 +22,7 @@ export function ownKernels(): Kernels {
 
 const ALWAYS_OURS: CpuChoice = {
   bytesInTraining: () => true,
-  dense: () => true,
-  denseWithAdam: () => true,
+  matMul: () => "panels",
 };
 
 // Sizes at which our kernels are faster than TensorFlow's on a CPU, measured by scripts/bench/kernels.ts (docs/performance.md, "Which kernel computes"). With
@@ -34,8 +33,10 @@ const STREAMED_ROWS = 2;
 /** With a matrix that does not fit into the cache of a core, the same is true for more rows. */
 const LARGE_MATRIX_BYTES = 2 ** 24;
 const LARGE_MATRIX_ROWS = 64;
-/** Maximum rows at which not storing the gradient saves more than the slower product costs. */
-const DENSE_ADAM_ROWS = 48;
+/** Products that TensorFlow computes on one thread, but ours on all. */
+const MIN_PANEL_ROWS = 128;
+const MIN_PANEL_OPERATIONS = 1e7;
+const MAX_PANEL_OPERATIONS = 1e8;
 /** Minimum frames of a batch at which splitting the weights into integers costs less than it saves. */
 const BYTE_FRAMES = 1000;
 
@@ -43,8 +44,11 @@ const BYTE_FRAMES = 1000;
 export function fastestOnCpu({ byteInstructions }: Processor): CpuChoice {
   return {
     bytesInTraining: (frames) => byteInstructions && frames >= BYTE_FRAMES,
-    dense: ({ rows, inputs, outputs }) =>
-      rows <= STREAMED_ROWS || (rows <= LARGE_MATRIX_ROWS && inputs * outputs * 4 >= LARGE_MATRIX_BYTES),
-    denseWithAdam: ({ rows }) => rows <= DENSE_ADAM_ROWS,
+    matMul: ({ rows, terms, columns, transposeA, transposeB }) => {
+      const isStreamed = rows <= STREAMED_ROWS || (rows <= LARGE_MATRIX_ROWS && terms * columns * 4 >= LARGE_MATRIX_BYTES);
+      if (isStreamed && !transposeA && !transposeB) return "rows";
+      const operations = 2 * rows * terms * columns;
+      return rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= MAX_PANEL_OPERATIONS ? "panels" : "tensorflow";
+    },
   };
 }

@@ -12,6 +12,7 @@ import {
   multiplyBytes,
   multiplyBytesTransposed,
   multiplyFewRows,
+  multiplyMatrices,
   softAssign,
   softAssignFrozen,
   softAssignGradient,
@@ -22,24 +23,30 @@ import {
   type Terms,
 } from "./native-ops.js";
 import { floatFeaturesOf, L2_EPSILON, normalizeClusters, REFERENCE, subtractCenters } from "./reference.js";
-import { multiply, reshape } from "./tensorflow-ops.js";
+import { type MatMulOptions, multiply, reshape } from "./tensorflow-ops.js";
 import type { Features, FrozenAggregator, Kernels, NextvladWeights, Precision, Quantization } from "./types.js";
 
-/** A dense layer: `[rows, inputs]` times `[inputs, outputs]`. */
-export interface DenseSize {
+/** A product of matrices `[rows, terms]` and `[terms, columns]`, in memory or transposed. */
+export interface ProductSize extends MatMulOptions {
   readonly rows: number;
-  readonly inputs: number;
-  readonly outputs: number;
+  readonly terms: number;
+  readonly columns: number;
 }
+
+/** Implementations of a product of matrices. */
+export const PRODUCTS = {
+  /** Reads the right factor row by row; it must not be transposed. */
+  rows: (a: Tensor, b: Tensor) => multiplyFewRows(a, b),
+  /** Copies both factors to panels first. */
+  panels: (a: Tensor, b: Tensor, options: MatMulOptions) => tidy(() => multiplyMatrices(a, b, options)),
+  tensorflow: REFERENCE.matMul,
+} as const;
 
 /** Selects our kernels instead of TensorFlow's, by size. */
 export interface CpuChoice {
   /** Products of the features' bytes in training, where the weights' panels are computed in each step, for a batch of `frames` frames. */
   readonly bytesInTraining: (frames: number) => boolean;
-  /** The product of a few rows and a large matrix. */
-  readonly dense: (size: DenseSize) => boolean;
-  /** A dense layer's gradients and its Adam step in one pass. */
-  readonly denseWithAdam: (size: DenseSize) => boolean;
+  readonly matMul: (size: ProductSize) => keyof typeof PRODUCTS;
 }
 
 /** Number of terms of each precision; the CPU has no tf32. */
@@ -47,6 +54,8 @@ const TERMS: Readonly<Record<Precision, Terms>> = { float32: FLOAT_TERMS, tf32: 
 
 /** Returns the CPU's kernels: ours in native/ if `choice` selects them, else TensorFlow's. */
 export function cpuKernels(choice: CpuChoice): Kernels {
+  const matMul: Kernels["matMul"] = (a, b, options = {}) => PRODUCTS[choice.matMul(productSize(a, b, options))](a, b, options);
+  const floatFeatures = floatFeaturesOf({ dequantize: dequantizeOnePass, matMul });
   return {
     ...REFERENCE,
     dequantize: dequantizeOnePass,
@@ -58,27 +67,21 @@ export function cpuKernels(choice: CpuChoice): Kernels {
     descriptor: descriptorOnePass,
     batchNorm: batchNormOnePass,
     dropout: dropoutWithoutMask,
-    dense: (x, w) => (choice.dense(denseSize(x, w)) ? multiplyFewRows(x, w) : REFERENCE.dense(x, w)),
-    denseWithAdam: (x, dy, parameter, coefficients, decay) => {
-      const { w, m, v } = parameter;
-      if (!choice.denseWithAdam(denseSize(x, dy))) return REFERENCE.denseWithAdam(x, dy, parameter, coefficients, decay);
-      return w.applyProductAdam(m, v, x, dy, coefficients, decay);
-    },
+    matMul,
+    denseWithAdam: (x, dy, { w, m, v }, coefficients, decay) => w.applyProductAdam(m, v, x, dy, coefficients, decay),
     freezeNextvlad: (weights, precision) => freezeWithBytes(weights, TERMS[precision]),
   };
 }
 
-/** The size of a layer from its input and its weights or output, which have the same columns. */
-const denseSize = (x: Tensor, wOrY: Tensor): DenseSize => ({
-  rows: x.shape[0] as number,
-  inputs: x.shape[1] as number,
-  outputs: wOrY.shape[1] as number,
-});
+function productSize(a: Tensor, b: Tensor, options: MatMulOptions): ProductSize {
+  const [rows, terms] = (options.transposeA ? [...a.shape].reverse() : a.shape) as [number, number];
+  const [, columns] = (options.transposeB ? [...b.shape].reverse() : b.shape) as [number, number];
+  return { rows, terms, columns, ...options };
+}
 
 /** Shared with the GPU. */
 export const dequantizeOnePass: Kernels["dequantize"] = (bytes, frames, quantization) =>
   tidy(() => dequantize(bytes, frames, quantization));
-const floatFeatures = floatFeaturesOf(dequantizeOnePass);
 
 /** Features that stay bytes: a quarter of the memory of floats, and with byte instructions products of float precision at 3/4 of the cost. */
 function byteFeatures(bytes: Uint8Array, frames: number, quantization: Quantization): Features {

@@ -9,7 +9,7 @@ import type { Kernels } from "./types.js";
 export const GPU_KERNELS: Kernels = {
   ...REFERENCE,
   dequantize: dequantizeOnePass,
-  features: floatFeaturesOf(dequantizeOnePass),
+  features: floatFeaturesOf({ ...REFERENCE, dequantize: dequantizeOnePass }),
   softAssign: softAssignOnePass,
   softAssignFrozen: softAssignFrozenOnePass,
   vladSums: (assignment, x1, { frameCounts }, groups) => {

@@ -6,6 +6,7 @@ import { constant } from "../runtime/constants.js";
 import { run, runMany } from "../runtime/execution.js";
 import type { Tensor } from "../runtime/runtime.js";
 import { byteCarrier, fromInts } from "../runtime/transfer.js";
+import type { MatMulOptions } from "./tensorflow-ops.js";
 import type { Affine, Assignment, Quantization } from "./types.js";
 
 const countsOf = (frameCounts: Int32Array): Tensor => fromInts(frameCounts, [frameCounts.length]);
@@ -19,6 +20,11 @@ export function dequantize(bytes: Uint8Array, frames: number, { scale, offset }:
 /** `x w` of a few rows and a large matrix, bound by reading `w` once (native/dense.cc). CPU only. */
 export function multiplyFewRows(x: Tensor, w: Tensor): Tensor {
   return run("NextvladDense", () => [], [x, w]);
+}
+
+/** `a b` of two matrices, each optionally transposed (native/float_products.cc). CPU only. */
+export function multiplyMatrices(a: Tensor, b: Tensor, { transposeA = false, transposeB = false }: MatMulOptions = {}): Tensor {
+  return run("NextvladProduct", () => [], [a, b, fromInts([Number(transposeA), Number(transposeB)], [2])]);
 }
 
 /** Multiplies x by a mask of zeros and ones, 0 with probability `rate`: a pure function of `seed`, the same as `stepAt(statelessUniform(...), rate)`. CPU only. */

@@ -37,14 +37,14 @@ export const L2_EPSILON = 1e-12;
 /** All computations in TensorFlow's own ops: the definition that the other implementations are tested against. Also used where no faster one is available. */
 export const REFERENCE: Kernels = {
   dequantize,
-  features: floatFeaturesOf(dequantize),
+  features: floatFeaturesOf({ dequantize, matMul }),
   softAssign,
   softAssignFrozen,
   vladSums: sumEachVideo,
   descriptor,
   batchNorm,
   dropout,
-  dense: (x, w) => matMul(x, w),
+  matMul,
   denseWithAdam,
   freezeNextvlad: (weights, precision) => freezeWithFloats(REFERENCE, weights, precision),
 };
@@ -54,7 +54,7 @@ function dequantize(...[bytes, frames, { scale, offset }]: Parameters<Kernels["d
 }
 
 /** Returns the `features` kernel that dequantizes to floats first. */
-export function floatFeaturesOf(dequantize: Kernels["dequantize"]): Kernels["features"] {
+export function floatFeaturesOf({ dequantize, matMul }: Pick<Kernels, "dequantize" | "matMul">): Kernels["features"] {
   return (bytes, frames, quantization) => {
     const x = dequantize(bytes, frames, quantization);
     release(...Object.values(quantization));

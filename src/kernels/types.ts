@@ -1,6 +1,7 @@
 import type { Tensor } from "../runtime/runtime.js";
 import type { AdamCoefficients, DeviceVariable } from "../runtime/variables.js";
 import type { RaggedLayout } from "./ragged.js";
+import type { MatMulOptions } from "./tensorflow-ops.js";
 
 /**
  * The computations that have a faster implementation on some device or processor. All implementations compute the same, up to rounding:
@@ -33,8 +34,8 @@ export interface Kernels {
    * of x, given that of y.
    */
   readonly dropout: (x: Tensor, rate: number, seed: readonly [number, number]) => { readonly y: Tensor; backward(dy: Tensor): Tensor };
-  /** `x w` of `[rows, inputs]` and `[inputs, outputs]`. */
-  readonly dense: (x: Tensor, w: Tensor) => Tensor;
+  /** `a b` of two matrices, each optionally transposed. */
+  readonly matMul: (a: Tensor, b: Tensor, options?: MatMulOptions) => Tensor;
   /** Returns dx = dy w^T, of w before the update; then updates w by a step of Adam with the gradient x^T dy + decay w. */
   readonly denseWithAdam: (x: Tensor, dy: Tensor, parameter: AdamParameter, coefficients: AdamCoefficients, decay: number) => Tensor;
   /** Prepares NeXtVLAD with frozen weights. Takes ownership of its tensors. Throws BAD_USAGE if the device does not support the precision. */

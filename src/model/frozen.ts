@@ -44,10 +44,10 @@ export class FrozenNetwork {
     return tidy(() => {
       const layout = new RaggedLayout(input.frameCounts);
       const descriptors = this.#aggregators.map(([name, aggregator]) => aggregator.aggregate(input[name], layout));
-      const projected = weights.use(HIDDEN, (w) => kernels.dense(concat(descriptors, 1), w));
+      const projected = weights.use(HIDDEN, (w) => kernels.matMul(concat(descriptors, 1), w));
       const h = applyAffine(projected, this.#hiddenNorm);
       const gated = frozenContextGating(h, this.#gatingNorm, weights, kernels);
-      const classified = weights.use(CLASSIFIER, (w) => kernels.dense(gated, w));
+      const classified = weights.use(CLASSIFIER, (w) => kernels.matMul(gated, w));
       return weights.use(CLASSIFIER_BIAS, (bias) => addBias(classified, bias));
     });
   }

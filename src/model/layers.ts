@@ -44,7 +44,7 @@ export interface Layer {
 
 /** `x w` of `[rows, inputs]` and the named matrix `[inputs, outputs]`. */
 export function dense(x: Tensor, name: string, { weights, kernels, backwardDense }: TrainingContext): Layer {
-  const y = weights.use(name, (w) => kernels.dense(x, w));
+  const y = weights.use(name, (w) => kernels.matMul(x, w));
   const backward = (dy: Tensor): Tensor => {
     const dx = backwardDense(name, x, dy);
     release(x, dy);
@@ -126,9 +126,9 @@ export function applyAffine(x: Tensor, { scale, shift }: Affine): Tensor {
 /** Context gating with frozen statistics `norm`. Borrows `h`. */
 export function frozenContextGating(h: Tensor, norm: Affine, weights: WeightStore, kernels: Kernels): Tensor {
   return tidy(() => {
-    const reduced = weights.use(GATING_REDUCE, (w) => kernels.dense(h, w));
+    const reduced = weights.use(GATING_REDUCE, (w) => kernels.matMul(h, w));
     const active = relu(applyAffine(reduced, norm));
-    return multiply(h, sigmoid(weights.use(GATING_EXPAND, (w) => kernels.dense(active, w))));
+    return multiply(h, sigmoid(weights.use(GATING_EXPAND, (w) => kernels.matMul(active, w))));
   });
 }
 

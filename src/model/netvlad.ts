@@ -18,7 +18,7 @@
 
 import { NextvladError } from "../base/errors.js";
 import { L2_EPSILON } from "../kernels/reference.js";
-import { add, matMul, multiply, rsqrt, square, subtract, sum } from "../kernels/tensorflow-ops.js";
+import { add, multiply, rsqrt, square, subtract, sum } from "../kernels/tensorflow-ops.js";
 import { constant, fill } from "../runtime/constants.js";
 import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
 import type { Aggregator } from "./aggregator.js";
@@ -69,7 +69,7 @@ function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["f
   const quantization = quantizationOf(modality, weights);
   const x = kernels.dequantize(bytes, layout.frames, quantization);
   release(...Object.values(quantization));
-  const z = weights.use(clusters, (wc) => matMul(x, wc));
+  const z = weights.use(clusters, (wc) => kernels.matMul(x, wc));
   const alpha = fill([layout.frames, GROUPS], FULL_ATTENTION);
   const soft = useAffine(clusterNorm, weights, (norm) => kernels.softAssign(z, alpha, norm, layout, BATCH_NORM_EPSILON));
   context.onBatchStatistics(clusterNorm, soft.mean, soft.variance);
@@ -88,7 +88,7 @@ function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["f
     const dSoft = weights.use(clusterNorm.scale, (scale) => soft.backward(dSums.assignment, d.aSum, scale));
     onGradient(clusterNorm.scale, dSoft.scale);
     onGradient(clusterNorm.shift, dSoft.shift);
-    const dClusters = matMul(x, dSoft.z, { transposeA: true });
+    const dClusters = kernels.matMul(x, dSoft.z, { transposeA: true });
     release(x, dSoft.z, dSoft.alpha);
     onGradient(clusters, dClusters);
   };
@@ -130,7 +130,7 @@ function freeze(
     aggregate: (bytes, layout) =>
       tidy(() => {
         const x = kernels.dequantize(bytes, layout.frames, quantization);
-        const z = weights.use(names.clusters, (wc) => matMul(x, wc));
+        const z = weights.use(names.clusters, (wc) => kernels.matMul(x, wc));
         const { assignment, aSum } = kernels.softAssignFrozen(z, fill([layout.frames, GROUPS], FULL_ATTENTION), norm, layout);
         const { sums, dispose } = kernels.vladSums(assignment, x, layout, GROUPS);
         dispose();

@@ -28,12 +28,13 @@
  *   foldedAttentionBias  = b Wa + ba    [G]
  */
 
-import { add, addAll, matMul, multiply, reshape, sum } from "../kernels/tensorflow-ops.js";
+import { add, addAll, multiply, reshape, sum } from "../kernels/tensorflow-ops.js";
+import type { Kernels } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
 import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
 import type { Aggregator } from "./aggregator.js";
 import { quantizationOf } from "./dequantize.js";
-import { applyAffine, batchNorm, frozenBatchNorm, useAffine } from "./layers.js";
+import { applyAffine, batchNorm, frozenBatchNorm, type TrainingContext, useAffine } from "./layers.js";
 import { netvladNames } from "./netvlad.js";
 import { BATCH_NORM_EPSILON, batchNormParameters, bias, DESCRIPTOR_NORM, matrix, PADDLE_MODALITY } from "./parameters.js";
 import type { ModalityName } from "./sizes.js";
@@ -87,7 +88,7 @@ function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["f
   const use = weights.use.bind(weights);
 
   const x = kernels.features(bytes, layout.frames, quantizationOf(modality, weights));
-  const folded = foldExpansion(modality.name, weights);
+  const folded = foldExpansion(modality.name, weights, kernels);
   const x1 = use(names.expansion, (w) => x.times(w));
   const z = x.times(folded.foldedClusters);
   const alpha = x.times(folded.foldedAttention, folded.foldedAttentionBias);
@@ -115,7 +116,7 @@ function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["f
     dSoft.z.dispose();
     const dFoldedAttention = x.transposedTimes(dSoft.alpha);
     x.dispose();
-    const gradients = unfoldGradients(modality.name, weights, {
+    const gradients = unfoldGradients(modality.name, context, {
       expansion: dW,
       foldedClusters: dFoldedClusters,
       foldedAttention: dFoldedAttention,
@@ -128,16 +129,16 @@ function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["f
 }
 
 /** Returns the folded products W Wc `[F, G K]`, b Wc `[G K]`, W Wa `[F, G]` and b Wa + ba `[G]`, float32. The caller owns them. */
-function foldExpansion(modality: ModalityName, weights: WeightStore) {
+function foldExpansion(modality: ModalityName, weights: WeightStore, { matMul }: Kernels) {
   const names = nextvladNames(modality);
   const use = weights.use.bind(weights);
   return tidy(() =>
     use(names.expansion, (w) =>
       use(names.expansionBias, (b) => ({
-        ...use(names.clusters, (wc) => ({ foldedClusters: matMul(w, wc), foldedClustersBias: rowTimes(b, wc) })),
+        ...use(names.clusters, (wc) => ({ foldedClusters: matMul(w, wc), foldedClustersBias: rowTimes(b, wc, matMul) })),
         ...use(names.attention, (wa) => ({
           foldedAttention: matMul(w, wa),
-          foldedAttentionBias: use(names.attentionBias, (ba) => add(rowTimes(b, wa), ba)),
+          foldedAttentionBias: use(names.attentionBias, (ba) => add(rowTimes(b, wa, matMul), ba)),
         })),
       })),
     ),
@@ -145,7 +146,7 @@ function foldExpansion(modality: ModalityName, weights: WeightStore) {
 }
 
 /** Returns `b w`, `[columns]`, for b `[n]` and w `[n, columns]`. */
-function rowTimes(b: Tensor, w: Tensor): Tensor {
+function rowTimes(b: Tensor, w: Tensor, matMul: Kernels["matMul"]): Tensor {
   const [rows, columns] = w.shape as [number, number];
   return reshape(matMul(reshape(b, [1, rows]), w), [columns]);
 }
@@ -163,7 +164,12 @@ interface FoldedGradients {
 }
 
 /** Returns the parameters' gradients, given those of the folded products. b Wc has none: the batch norm cancels a shift. Takes ownership of `d`. */
-function unfoldGradients(modality: ModalityName, weights: WeightStore, d: FoldedGradients): readonly (readonly [string, Tensor])[] {
+function unfoldGradients(
+  modality: ModalityName,
+  { weights, kernels }: TrainingContext,
+  d: FoldedGradients,
+): readonly (readonly [string, Tensor])[] {
+  const { matMul } = kernels;
   const names = nextvladNames(modality);
   const use = weights.use.bind(weights);
   const gradients = tidy(() => {
@@ -195,7 +201,7 @@ function freeze(
 ): ReturnType<Aggregator["freeze"]> {
   const names = nextvladNames(modality.name);
   const aggregator = tidy(() => {
-    const { foldedClusters, foldedClustersBias, foldedAttention, foldedAttentionBias } = foldExpansion(modality.name, weights);
+    const { foldedClusters, foldedClustersBias, foldedAttention, foldedAttentionBias } = foldExpansion(modality.name, weights, kernels);
     const { scale, shift } = frozenBatchNorm(names.clusterNorm, weights);
     return kernels.freezeNextvlad(
       {

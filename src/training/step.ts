@@ -1,6 +1,6 @@
 import { deriveSeed } from "../base/random.js";
 import type { RaggedBatch } from "../data/video.js";
-import { add, matMul, minimum, multiply, rsqrt, sigmoid, square, sum } from "../kernels/tensorflow-ops.js";
+import { add, minimum, multiply, rsqrt, sigmoid, square, sum } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
 import { crossEntropyGradient, crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
 import { forwardForTraining } from "../model/network.js";
@@ -79,7 +79,7 @@ export function differentiate(
           sink.gradient(name, gradient);
           gradient.dispose();
         },
-        backwardDense: sink.product ?? materializeGradient(store, sink.gradient),
+        backwardDense: sink.product ?? materializeGradient(store, options.kernels, sink.gradient),
       },
     );
     const readLoss = (sum: Tensor): number => (toFloats(sum)[0] as number) / batch.ids.length;
@@ -124,7 +124,11 @@ class PendingStatistics {
 }
 
 /** Returns a `backwardDense` that computes x^T dy and passes it to `onGradient`. */
-export function materializeGradient(weights: WeightStore, onGradient: GradientSink["gradient"]): TrainingContext["backwardDense"] {
+export function materializeGradient(
+  weights: WeightStore,
+  { matMul }: Kernels,
+  onGradient: GradientSink["gradient"],
+): TrainingContext["backwardDense"] {
   return (name, x, dy) => {
     const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
     tidy(() => onGradient(name, matMul(x, dy, { transposeA: true })));
@@ -149,7 +153,7 @@ export function trainStep(
       const decayed = addDecay(gradient, name, store, l2Penalty);
       optimizer.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip), update);
     });
-  const applyGradient = materializeGradient(store, gradient);
+  const applyGradient = materializeGradient(store, options.kernels, gradient);
   const product: GradientSink["product"] = (name, x, dy) => {
     // Clipping needs the norm of the whole gradient.
     if (gradientClip !== null) return applyGradient(name, x, dy);

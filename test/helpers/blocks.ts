@@ -114,7 +114,7 @@ function run(
       weights: store,
       kernels,
       onGradient,
-      backwardDense: materializeGradient(store, onGradient),
+      backwardDense: materializeGradient(store, kernels, onGradient),
       onBatchStatistics: IGNORE_STATISTICS,
     },
   );

@@ -1,32 +1,37 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { fastestOnCpu, type Processor } from "../../src/kernels/choose.js";
+import { fastestOnCpu } from "../../src/kernels/choose.js";
+import type { ProductSize } from "../../src/kernels/cpu.js";
 
 const AVX512 = { byteInstructions: true };
 const AVX2 = { byteInstructions: false };
-const HIDDEN = { inputs: 36_864, outputs: 2048 };
-const CLASSIFIER = { inputs: 2048, outputs: 3862 };
-const GATING = { inputs: 2048, outputs: 256 };
+const HIDDEN = { terms: 36_864, columns: 2048 };
+const CLASSIFIER = { terms: 2048, columns: 3862 };
+const GATING = { terms: 2048, columns: 256 };
 
 describe("the choice of kernels", () => {
-  test("uses our product for few rows: up to 64 with a matrix larger than the caches, else up to 2", () => {
-    const rows = (matrix: typeof HIDDEN) => [1, 2, 32, 64, 65].filter((rows) => fastestOnCpu(AVX2).dense({ ...matrix, rows }));
+  test("reads the right factor row by row for few rows: up to 64 with a matrix larger than the caches, else up to 2, and never transposed", () => {
+    const rows = (matrix: typeof HIDDEN) => [1, 2, 32, 64, 65].filter((rows) => fastestOnCpu(AVX2).matMul({ ...matrix, rows }) === "rows");
     assert.deepEqual([HIDDEN, CLASSIFIER, GATING].map(rows), [
       [1, 2, 32, 64],
       [1, 2, 32, 64],
       [1, 2],
     ]);
+    for (const form of [{ transposeA: true }, { transposeB: true }])
+      assert.notEqual(fastestOnCpu(AVX2).matMul({ ...HIDDEN, rows: 2, ...form }), "rows");
   });
 
-  test("computes gradients and Adam in one pass for few rows", () => {
-    const rows = (processor: Processor) =>
-      [8, 32, 48, 49, 160].filter((rows) => fastestOnCpu(processor).denseWithAdam({ ...HIDDEN, rows }));
+  test("copies the factors of products of medium size to panels, in any form", () => {
+    const isChosen = (size: ProductSize): boolean => fastestOnCpu(AVX2).matMul(size) === "panels";
+    const medium = { rows: 128, terms: 512, columns: 256 };
+    assert.deepEqual([medium, { ...medium, transposeA: true }, { ...medium, transposeB: true }].map(isChosen), [true, true, true]);
     assert.deepEqual(
-      [rows(AVX512), rows(AVX2)],
       [
-        [8, 32, 48],
-        [8, 32, 48],
-      ],
+        { ...medium, rows: 127 },
+        { ...medium, columns: 64 },
+        { ...medium, terms: 2048 },
+      ].map(isChosen),
+      [false, false, false],
     );
   });
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
-import { dequantize, maskValues, multiplyFewRows, sumFrames, sumFramesGradient } from "../../src/kernels/native-ops.js";
+import { dequantize, maskValues, multiplyFewRows, multiplyMatrices, sumFrames, sumFramesGradient } from "../../src/kernels/native-ops.js";
 import {
   add,
   fromBytes,
@@ -44,6 +44,25 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
       ),
       { numRuns: 60 },
     );
+  });
+
+  test("a product of two matrices, each as it is or transposed, of any size", () => {
+    fc.assert(
+      fc.property(size(250), size(450), size(600), fc.boolean(), fc.boolean(), (rows, terms, columns, transposeA, transposeB) =>
+        tidy(() => {
+          const a = normal(transposeA ? [terms, rows] : [rows, terms], 1);
+          const b = normal(transposeB ? [columns, terms] : [terms, columns], 2);
+          const options = { transposeA, transposeB };
+          assertClose(toFloats(multiplyMatrices(a, b, options)), toFloats(matMul(a, b, options)), terms);
+        }),
+      ),
+      { numRuns: 60 },
+    );
+    assert.deepEqual([...tidy(() => toFloats(multiplyMatrices(normal([2, 0], 1), normal([0, 3], 2))))], [0, 0, 0, 0, 0, 0]);
+    assert.throws(() => tidy(() => multiplyMatrices(normal([2, 3], 1), normal([4, 5], 2))), {
+      code: "KERNEL_FAILED",
+      message: /the factors have 3 columns and 4 rows/,
+    });
   });
 
   test("a dense layer's backward pass and Adam step, of any size", () => {

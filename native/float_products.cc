@@ -1,0 +1,73 @@
+// Products of two matrices of floats, each optionally transposed.
+#include "float_products.h"
+
+#include "kernel.h"
+#include "kernels.h"
+#include "parallel.h"
+
+namespace nextvlad {
+namespace {
+
+struct Sizes {
+  int64_t rows, columns, terms;
+};
+
+// Rows and columns of y that one thread computes at a time: with kProductTerms terms, the panels of both factors fit the L2 cache.
+constexpr int64_t kBlockRows = 192, kBlockColumns = 512;
+constexpr int64_t kMinBlockRows = 48, kMinBlockColumns = 64;
+static_assert(kMinBlockRows % kProductRows == 0 && kMinBlockColumns % kProductColumns == 0);
+
+struct Block {
+  int64_t rows, columns;
+  int64_t CountIn(const Sizes& s) const { return ((s.rows + rows - 1) / rows) * ((s.columns + columns - 1) / columns); }
+};
+
+// Blocks small enough for each thread to compute some, so that a slower one computes fewer.
+Block BlockOf(const Sizes& s, int64_t threads) {
+  Block block{kBlockRows, kBlockColumns};
+  while (block.CountIn(s) < 8 * threads && block.columns > kMinBlockColumns) block.columns /= 2;
+  while (block.CountIn(s) < 8 * threads && block.rows > kMinBlockRows) block.rows /= 2;
+  return block;
+}
+
+// y = a b, for a block of y.
+void Multiply(const Matrix& a, const Matrix& b, const Sizes& s, float* y, int64_t y_step) {
+  thread_local Floats left(PanelFloats<kProductRows>(kProductTerms, kBlockRows)), right(PanelFloats<kProductColumns>(kProductTerms, kBlockColumns));
+  for (int64_t term = 0; term < s.terms; term += kProductTerms) {
+    const int64_t terms = std::min(kProductTerms, s.terms - term);
+    CopyToPanels<kProductColumns>(b.From(term, 0), terms, s.columns, right.data());
+    MultiplyPanels(a.From(0, term), right.data(), s.rows, s.columns, terms, term > 0, left.data(), y, y_step);
+  }
+}
+
+// Inputs: a, b, and whether each is transposed, [2]. Output: y = a b [rows, columns]. A value of y does not depend on the number of threads.
+void Product(Call& call) {
+  call.ExpectCount(2, 2);
+  const int32_t* transposed = call.Input<int32_t>(2);
+  const auto shape_of_a = call.Expect(0, {Call::kAny, Call::kAny}), shape_of_b = call.Expect(1, {Call::kAny, Call::kAny});
+  Matrix a{call.Input<float>(0), shape_of_a[1], 1}, b{call.Input<float>(1), shape_of_b[1], 1};
+  if (transposed[0]) a = a.Transposed();
+  if (transposed[1]) b = b.Transposed();
+  const Sizes s{shape_of_a[transposed[0] ? 1 : 0], shape_of_b[transposed[1] ? 0 : 1], shape_of_a[transposed[0] ? 0 : 1]};
+  const int64_t terms_of_b = shape_of_b[transposed[1] ? 1 : 0];
+  Call::Require(terms_of_b == s.terms, "the factors have " + std::to_string(s.terms) + " columns and " + std::to_string(terms_of_b) + " rows");
+  float* y = call.Output(0, {s.rows, s.columns});
+  if (s.terms == 0) std::fill(y, y + s.rows * s.columns, 0.0f);
+  const Block block = BlockOf(s, Pool::Shared().threads());
+  const int64_t across = (s.columns + block.columns - 1) / block.columns;
+  ForEachItem(block.CountIn(s), [&](const auto& next) {
+    for (int64_t item; next(&item);) {
+      const int64_t row = item / across * block.rows, column = item % across * block.columns;
+      const Sizes part{std::min(block.rows, s.rows - row), std::min(block.columns, s.columns - column), s.terms};
+      Multiply(a.From(row, 0), b.From(0, column), part, y + row * s.columns + column, s.columns);
+    }
+  });
+}
+
+}  // namespace
+
+std::string RegisterFloatProducts() {
+  return Register<Product>("NextvladProduct", {"a: float", "b: float", "transposed: int32"}, {"y: float"});
+}
+
+}  // namespace nextvlad

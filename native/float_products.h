@@ -1,0 +1,134 @@
+// Products of matrices of floats. The right factor is copied to panels, in which a tile of sums reads consecutive memory; the left factor only if the terms of a
+// row do not follow each other in memory.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include "register_tile.h"
+
+namespace nextvlad {
+
+// A matrix in memory or, with the steps exchanged, its transpose. One of the steps is 1.
+struct Matrix {
+  const float* values;
+  int64_t row_step, column_step;
+  const float* at(int64_t row, int64_t column) const { return values + row * row_step + column * column_step; }
+  Matrix From(int64_t row, int64_t column) const { return {at(row, column), row_step, column_step}; }
+  Matrix Transposed() const { return {values, column_step, row_step}; }
+};
+
+// The shape of a tile: 24 sums of AVX-512's 32 registers, 12 of 16.
+constexpr int kProductRows = kSimdLanes == 16 ? 12 : 6;
+constexpr int kProductVectors = 2;
+constexpr int kProductColumns = kProductVectors * kSimdLanes;
+// Terms that are summed at a time: a panel of them and a tile's rows fit the L1 cache. It also halves the error of a sum of 1,024 terms.
+constexpr int64_t kProductTerms = 192;
+
+// Transposes a square of kSimdLanes rows of values, by exchanging ever larger blocks.
+inline void TransposeSquare(const float* from, int64_t from_step, float* to, int64_t to_step) {
+  typedef int32_t Lanes __attribute__((vector_size(kSimdLanes * sizeof(int32_t))));
+  Simd rows[kSimdLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kSimdLanes; i++) rows[i] = LoadSimd(from + i * from_step);
+#pragma GCC unroll 4
+  for (int size = 1; size < kSimdLanes; size *= 2) {
+    Lanes low, high;
+    for (int lane = 0; lane < kSimdLanes; lane++) {
+      low[lane] = lane & size ? kSimdLanes + lane - size : lane;
+      high[lane] = lane & size ? kSimdLanes + lane : lane + size;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kSimdLanes; i++) {
+      if (i & size) continue;
+      const Simd a = rows[i], b = rows[i + size];
+      rows[i] = __builtin_shuffle(a, b, low);
+      rows[i + size] = __builtin_shuffle(a, b, high);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kSimdLanes; i++) Store(to + i * to_step, rows[i]);
+}
+
+// The floats that panels of `lines` lines take.
+template <int kWidth>
+constexpr int64_t PanelFloats(int64_t terms, int64_t lines) {
+  return RoundUp(lines, kWidth) * terms;
+}
+
+// Rows that are read side by side: one row at a time would write one line of each panel, one panel at a time would read one line of each page.
+constexpr int64_t kCopiedTerms = 16;
+
+// Copies m [terms, lines] to panels [lines / kWidth][terms][kWidth]. What pads the last panel is zero.
+template <int kWidth>
+void CopyToPanels(const Matrix& m, int64_t terms, int64_t lines, float* to) {
+  const int64_t whole = lines / kWidth * kWidth;
+  if (m.column_step == 1) {
+    for (int64_t begin = 0; begin < terms; begin += kCopiedTerms) {
+      const int64_t end = std::min(terms, begin + kCopiedTerms);
+      for (int64_t line = 0; line < whole; line += kWidth) {
+        for (int64_t t = begin; t < end; t++) std::memcpy(to + line * terms + t * kWidth, m.at(t, line), kWidth * sizeof(float));
+      }
+    }
+  } else {
+    const int64_t squares = kWidth % kSimdLanes == 0 ? terms / kSimdLanes * kSimdLanes : 0;
+    for (int64_t line = 0; line < whole; line += kWidth) {
+      float* panel = to + line * terms;
+      for (int64_t t = 0; t < squares; t += kSimdLanes) {
+        for (int i = 0; i < kWidth; i += kSimdLanes) TransposeSquare(m.at(t, line + i), m.column_step, panel + t * kWidth + i, kWidth);
+      }
+      for (int64_t t = squares; t < terms; t++) {
+        for (int i = 0; i < kWidth; i++) panel[t * kWidth + i] = *m.at(t, line + i);
+      }
+    }
+  }
+  if (whole == lines) return;
+  float* panel = to + whole * terms;
+  std::fill(panel, panel + terms * kWidth, 0.0f);
+  for (int64_t t = 0; t < terms; t++) {
+    for (int64_t i = 0; i < lines - whole; i++) panel[t * kWidth + i] = *m.at(t, whole + i);
+  }
+}
+
+// y [kProductRows, kProductColumns] = addend + left times right. left is a panel, or rows `left_step` apart. Not inlined: g++ 12 would keep a part of the sums
+// in memory.
+template <bool kPanel>
+[[gnu::noinline]] void MultiplyTile(const float* left, int64_t left_step, const float* right, int64_t terms, const float* addend, int64_t addend_step, float* y,
+                                    int64_t y_step) {
+  RegisterTile<kProductRows, kProductVectors> tile;
+  tile.MultiplyAdd(left, kPanel ? kProductRows : 1, kPanel ? 1 : left_step, right, kProductColumns, terms);
+  tile.StoreSum(addend, addend_step, y, y_step);
+}
+
+// y [rows, columns] = a times right, plus y if `add`. right is panels of kProductColumns columns. a's rows are read where they are if their terms follow each
+// other in memory, else they are copied to `panels`.
+inline void MultiplyPanels(const Matrix& a, const float* right, int64_t rows, int64_t columns, int64_t terms, bool add, float* panels, float* y,
+                           int64_t y_step) {
+  const float zeros[kProductColumns] = {};
+  float whole[kProductRows * kProductColumns];
+  // The rows of a that are not copied: a tile of fewer than kProductRows rows always is.
+  const int64_t direct = a.column_step == 1 ? rows / kProductRows * kProductRows : 0;
+  CopyToPanels<kProductRows>(a.From(direct, 0).Transposed(), terms, rows - direct, panels);
+  for (int64_t c = 0; c < columns; c += kProductColumns, right += kProductColumns * terms) {
+    const int64_t width = std::min<int64_t>(kProductColumns, columns - c);
+    for (int64_t r = 0; r < rows; r += kProductRows) {
+      const int64_t height = std::min<int64_t>(kProductRows, rows - r);
+      float* to = y + r * y_step + c;
+      const bool is_whole = height == kProductRows && width == kProductColumns;
+      float* tile = is_whole ? to : whole;
+      const int64_t tile_step = is_whole ? y_step : kProductColumns;
+      const bool adds = add && is_whole;
+      if (r < direct) {
+        MultiplyTile<false>(a.at(r, 0), a.row_step, right, terms, adds ? to : zeros, adds ? y_step : 0, tile, tile_step);
+      } else {
+        MultiplyTile<true>(panels + (r - direct) * terms, 0, right, terms, adds ? to : zeros, adds ? y_step : 0, tile, tile_step);
+      }
+      if (is_whole) continue;
+      for (int64_t i = 0; i < height; i++) {
+        for (int64_t j = 0; j < width; j++) to[i * y_step + j] = whole[i * kProductColumns + j] + (add ? to[i * y_step + j] : 0.0f);
+      }
+    }
+  }
+}
+
+}  // namespace nextvlad
