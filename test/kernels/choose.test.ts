@@ -11,27 +11,39 @@ const GATING = { terms: 2048, columns: 256 };
 
 describe("the choice of kernels", () => {
   test("reads the right factor row by row for few rows: up to 64 with a matrix larger than the caches, else up to 2, and never transposed", () => {
-    const rows = (matrix: typeof HIDDEN) => [1, 2, 32, 64, 65].filter((rows) => fastestOnCpu(AVX2).matMul({ ...matrix, rows }) === "rows");
+    const isRows = (size: ProductSize): boolean => fastestOnCpu(AVX2).matMul(size) === "rows";
+    const rows = (matrix: typeof HIDDEN) => [1, 2, 3, 32, 64, 65].filter((rows) => isRows({ ...matrix, rows }));
     assert.deepEqual([HIDDEN, CLASSIFIER, GATING].map(rows), [
-      [1, 2, 32, 64],
-      [1, 2, 32, 64],
+      [1, 2, 3, 32, 64],
+      [1, 2, 3, 32, 64],
       [1, 2],
     ]);
-    for (const form of [{ transposeA: true }, { transposeB: true }])
-      assert.notEqual(fastestOnCpu(AVX2).matMul({ ...HIDDEN, rows: 2, ...form }), "rows");
+    // 16 MiB, and one column less.
+    assert.deepEqual(
+      [2048, 2047].map((columns) => isRows({ rows: 64, terms: 2048, columns })),
+      [true, false],
+    );
+    assert.deepEqual(
+      [{ transposeA: true }, { transposeB: true }].map((form) => isRows({ ...HIDDEN, rows: 2, ...form })),
+      [false, false],
+    );
   });
 
-  test("copies the factors of products of medium size to panels, in any form", () => {
-    const isChosen = (size: ProductSize): boolean => fastestOnCpu(AVX2).matMul(size) === "panels";
-    const medium = { rows: 128, terms: 512, columns: 256 };
-    assert.deepEqual([medium, { ...medium, transposeA: true }, { ...medium, transposeB: true }].map(isChosen), [true, true, true]);
+  test("copies the factors of products from 128 rows to panels, for 10 to 100 million operations, in any form", () => {
+    const isPanels = (size: ProductSize): boolean => fastestOnCpu(AVX2).matMul(size) === "panels";
+    const size = { rows: 200, terms: 500, columns: 500 };
+    assert.deepEqual([size, { ...size, transposeA: true }, { ...size, transposeB: true }].map(isPanels), [true, true, true]);
     assert.deepEqual(
-      [
-        { ...medium, rows: 127 },
-        { ...medium, columns: 64 },
-        { ...medium, terms: 2048 },
-      ].map(isChosen),
-      [false, false, false],
+      [500, 501].map((columns) => isPanels({ ...size, columns })),
+      [true, false],
+    );
+    assert.deepEqual(
+      [100, 99].map((columns) => isPanels({ rows: 200, terms: 250, columns })),
+      [true, false],
+    );
+    assert.deepEqual(
+      [128, 127].map((rows) => isPanels({ ...size, rows })),
+      [true, false],
     );
   });
 

@@ -120,7 +120,7 @@ describe("a training step", () => {
     };
     // Live tensors at the first gradient, at rgb's last and at the very last one. A tensor that is not freed lives to the end of the step.
     for (const [counts, largest] of [
-      [countAlive(ownKernels()), [70, 29, 9]],
+      [countAlive(ownKernels()), [57, 23, 5]],
       [countAlive(REFERENCE), [68, 27, 7]],
     ] as const)
       for (const [i, count] of counts.entries()) assert.ok(count <= (largest[i] as number), `${counts} tensors, at most ${largest}`);
