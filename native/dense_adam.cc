@@ -16,12 +16,6 @@ static_assert(kBlockRows % kProductRows == 0);
 constexpr int64_t kDotExamples = kSimdLanes == 16 ? 48 : 16;
 constexpr int kDotColumns = kSimdLanes == 16 ? 4 : 2;  // examples in a tile of dx: kTileRows dot products each
 
-// Calls body(first, count) for each block of kProductTerms of `terms` terms.
-template <class Body>
-void ForEachTerms(int64_t terms, const Body& body) {
-  for (int64_t first = 0; first < terms; first += kProductTerms) body(first, std::min(kProductTerms, terms - first));
-}
-
 // dx = dy w^T for a block of up to kTileRows rows of w, before they are updated and while they are in the cache. The dot products are over columns, so their
 // tile holds partial sums of each lane.
 void MultiplyByDots(const float* w, const float* dy, int64_t examples, int64_t columns, int64_t rows, int64_t in, float* dx) {

@@ -33,11 +33,10 @@ Block BlockOf(const Sizes& s, int64_t threads) {
 // y = a b, for a block of y.
 void Multiply(const Matrix& a, const Matrix& b, const Sizes& s, float* y, int64_t y_step) {
   thread_local Floats left(PanelFloats<kProductRows>(kProductTerms, kBlockRows)), right(PanelFloats<kProductColumns>(kProductTerms, kBlockColumns));
-  for (int64_t term = 0; term < s.terms; term += kProductTerms) {
-    const int64_t terms = std::min(kProductTerms, s.terms - term);
-    CopyToPanels<kProductColumns>(b.From(term, 0), terms, s.columns, right.data());
-    MultiplyPanels(a.From(0, term), right.data(), s.rows, s.columns, terms, term > 0, left.data(), y, y_step);
-  }
+  ForEachTerms(s.terms, [&](int64_t first, int64_t terms) {
+    CopyToPanels<kProductColumns>(b.From(first, 0), terms, s.columns, right.data());
+    MultiplyPanels(a.From(0, first), right.data(), s.rows, s.columns, terms, first > 0, left.data(), y, y_step);
+  });
 }
 
 // Inputs: a, b, and whether each is transposed, [2]. Output: y = a b [rows, columns]. A value of y does not depend on the number of threads.

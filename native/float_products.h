@@ -27,13 +27,12 @@ constexpr int64_t kProductTerms = 192;
 
 // Transposes a square of kSimdLanes rows of values, by exchanging ever larger blocks.
 inline void TransposeSquare(const float* from, int64_t from_step, float* to, int64_t to_step) {
-  typedef int32_t Lanes __attribute__((vector_size(kSimdLanes * sizeof(int32_t))));
   Simd rows[kSimdLanes];
 #pragma GCC unroll 16
   for (int i = 0; i < kSimdLanes; i++) rows[i] = LoadSimd(from + i * from_step);
 #pragma GCC unroll 4
   for (int size = 1; size < kSimdLanes; size *= 2) {
-    Lanes low, high;
+    SimdLaneNumbers low, high;
     for (int lane = 0; lane < kSimdLanes; lane++) {
       low[lane] = lane & size ? kSimdLanes + lane - size : lane;
       high[lane] = lane & size ? kSimdLanes + lane : lane + size;
@@ -129,6 +128,12 @@ inline void MultiplyPanels(const Matrix& a, const float* right, int64_t rows, in
       }
     }
   }
+}
+
+// Calls body(first, count) for each block of up to kProductTerms of `terms` terms.
+template <class Body>
+void ForEachTerms(int64_t terms, const Body& body) {
+  for (int64_t first = 0; first < terms; first += kProductTerms) body(first, std::min(kProductTerms, terms - first));
 }
 
 }  // namespace nextvlad

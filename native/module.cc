@@ -72,8 +72,8 @@ void ExportFunction(napi_env env, napi_value exports, const char* name, napi_cal
 NAPI_MODULE_INIT() {
   for (auto registration : {
            nextvlad::RegisterDequantize, nextvlad::RegisterAssignment, nextvlad::RegisterDense, nextvlad::RegisterDenseAdam, nextvlad::RegisterUpdates,
-           nextvlad::RegisterCopy, nextvlad::RegisterSplit, nextvlad::RegisterFrames, nextvlad::RegisterFrameSums, nextvlad::RegisterByteProducts, nextvlad::RegisterFloatProducts,
-           nextvlad::RegisterDescriptor, nextvlad::RegisterBatchNorm, nextvlad::RegisterDropout,
+           nextvlad::RegisterCopy, nextvlad::RegisterSplit, nextvlad::RegisterFrames, nextvlad::RegisterFrameSums, nextvlad::RegisterByteProducts,
+           nextvlad::RegisterFloatProducts, nextvlad::RegisterDescriptor, nextvlad::RegisterBatchNorm, nextvlad::RegisterDropout,
            nextvlad::gpu::RegisterFrames, nextvlad::gpu::RegisterBatchNorm, nextvlad::gpu::RegisterAssignment, nextvlad::gpu::RegisterDescriptors,
            nextvlad::gpu::RegisterUpdates,
        }) {

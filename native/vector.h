@@ -22,6 +22,8 @@ constexpr int kSimdLanes = 8;
 constexpr int kSimdLanes = 4;
 #endif
 typedef float Simd __attribute__((vector_size(kSimdLanes * sizeof(float)), aligned(4)));
+// A lane number for each lane, as __builtin_shuffle takes them.
+typedef int32_t SimdLaneNumbers __attribute__((vector_size(kSimdLanes * sizeof(int32_t))));
 
 template <class V>
 inline V LoadAs(const float* from) {
@@ -38,10 +40,9 @@ inline Simd LoadSimd(const float* from) { return LoadAs<Simd>(from); }
 
 // The sum of a register's lanes, in pairs.
 inline float SumOfLanes(Simd v) {
-  typedef int32_t Lanes __attribute__((vector_size(kSimdLanes * sizeof(int32_t))));
 #pragma GCC unroll 4
   for (int step = kSimdLanes / 2; step > 0; step /= 2) {
-    Lanes other;
+    SimdLaneNumbers other;
     for (int lane = 0; lane < kSimdLanes; lane++) other[lane] = lane ^ step;
     v += __builtin_shuffle(v, other);
   }

@@ -37,7 +37,7 @@ export interface ProductSize extends MatMulOptions {
 export const PRODUCTS = {
   /** Reads the right factor row by row; it must not be transposed. */
   rows: (a: Tensor, b: Tensor) => multiplyFewRows(a, b),
-  /** Copies both factors to panels first. */
+  /** Copies the right factor to panels first, and the left one if it is transposed. */
   panels: (a: Tensor, b: Tensor, options: MatMulOptions) => tidy(() => multiplyMatrices(a, b, options)),
   tensorflow: REFERENCE.matMul,
 } as const;
