@@ -55,8 +55,16 @@ struct Batch {
   }
 };
 
-// Mean and biased variance over rows. The sums are of differences to the first row, so that a mean far from zero costs no precision.
-void Moments(const float* z, int64_t rows, int64_t columns, std::vector<double>* mean, std::vector<double>* variance) {
+// Values per column of moments: a number of rows, their mean, and the sum of their squared differences from it.
+constexpr int64_t kMoments = 3;
+
+// Input: z [rows, columns]. Output: its moments [1, columns, 3]. The sums are of differences to the first row, so that a mean far from zero costs no precision.
+void ComputeMoments(Call& call) {
+  const auto shape = call.Expect(0, {Call::kAny, Call::kAny});
+  const int64_t rows = shape[0], columns = shape[1];
+  Call::Require(rows > 0, "the batch has no rows");
+  const float* z = call.Input<float>(0);
+  float* moments = call.Output(0, {1, columns, kMoments});
   const int threads = Pool::Shared().threads();
   std::vector<std::vector<double>> sums(threads), squares(threads);
   ParallelFor(rows, [&](int64_t begin, int64_t end, int piece) {
@@ -77,18 +85,31 @@ void Moments(const float* z, int64_t rows, int64_t columns, std::vector<double>*
     sums[piece] = sum.Total();
     squares[piece] = square.Total();
   });
-  mean->assign(columns, 0.0);
-  variance->assign(columns, 0.0);
   for (int64_t c = 0; c < columns; c++) {
     double s = 0, q = 0;
     for (int piece = 0; piece < threads; piece++) {
       s += sums[piece][c];
       q += squares[piece][c];
     }
-    const double d = s / rows;
-    (*mean)[c] = z[c] + d;
-    (*variance)[c] = std::max(0.0, q / rows - d * d);
+    float* of_column = moments + c * kMoments;
+    of_column[0] = rows;
+    of_column[1] = z[c] + s / rows;
+    of_column[2] = std::max(0.0, q - s * s / rows);
   }
+}
+
+// The mean and biased variance of a column, from the moments of parts of its rows, `stride` values apart (Chan, Golub and LeVeque 1979).
+void MergeMoments(const float* moments, int64_t parts, int64_t stride, double* mean, double* variance) {
+  double rows = 0, squares = 0;
+  *mean = 0;
+  for (int64_t part = 0; part < parts; part++, moments += stride) {
+    const double added = moments[0], delta = moments[1] - *mean;
+    if (added == 0) continue;
+    squares += moments[2] + delta * delta * rows * added / (rows + added);
+    rows += added;
+    *mean += delta * added / rows;
+  }
+  *variance = squares / rows;
 }
 
 // assignment = softmax(z scale + shift) * attention, and a_sum, its sum over each video's frames.
@@ -125,35 +146,38 @@ void SigmoidAll(const float* x, int64_t count, float* y) {
   for (int64_t i = 0; i < count; i++) y[i] = Sigmoid(x[i]);
 }
 
-// Inputs: z, alpha, scale [G K], shift [G K], frame counts [B], epsilon [].
-// Outputs: assignment [N G, K]; attention [N, G]; mean, variance (biased) and inverse = 1 / sqrt(variance + epsilon) [G K]; a_sum [B, G K].
+// Inputs: z, alpha, moments of z and of the rest of a batch [parts, G K, 3], scale [G K], shift [G K], frame counts [B], epsilon [].
+// Outputs: assignment [N G, K]; attention [N, G]; of the moments the mean, variance (biased) and inverse = 1 / sqrt(variance + epsilon) [G K]; a_sum [B, G K].
 void Assign(Call& call) {
-  const Batch batch(call, 0, 1, 4);
+  const Batch batch(call, 0, 1, 5);
   const int64_t frames = batch.frames, columns = batch.columns, groups = batch.groups, clusters = batch.clusters, videos = batch.videos;
   const std::vector<int32_t>& video = batch.video;
-  for (int i = 2; i <= 3; i++) call.Expect(i, {columns});
-  call.ExpectCount(5, 1);
+  const int64_t parts = call.Expect(2, {Call::kAny, columns, kMoments})[0];
+  Call::Require(parts > 0, "the batch has no moments");
+  for (int i = 3; i <= 4; i++) call.Expect(i, {columns});
+  call.ExpectCount(6, 1);
   const float* z = call.Input<float>(0);
   const float* alpha = call.Input<float>(1);
-  const float* scale = call.Input<float>(2);
-  const float* shift = call.Input<float>(3);
-  const float epsilon = *call.Input<float>(5);
+  const float* moments = call.Input<float>(2);
+  const float* scale = call.Input<float>(3);
+  const float* shift = call.Input<float>(4);
+  const float epsilon = *call.Input<float>(6);
   float* assignment = call.Output(0, {frames * groups, clusters});
   float* attention = call.Output(1, {frames, groups});
   float* mean = call.Output(2, {columns});
   float* variance = call.Output(3, {columns});
   float* inverse = call.Output(4, {columns});
   float* a_sum = call.Output(5, {videos, columns});
-  std::vector<double> means, variances;
-  Moments(z, frames, columns, &means, &variances);
   std::vector<float> factor(columns), addend(columns);  // the batch norm as z factor + addend
   for (int64_t c = 0; c < columns; c++) {
-    mean[c] = means[c];
-    variance[c] = variances[c];
-    const double inverted = 1 / std::sqrt(variances[c] + epsilon);
+    double merged_mean, merged_variance;
+    MergeMoments(moments + c * kMoments, parts, columns * kMoments, &merged_mean, &merged_variance);
+    mean[c] = merged_mean;
+    variance[c] = merged_variance;
+    const double inverted = 1 / std::sqrt(merged_variance + epsilon);
     inverse[c] = inverted;
     factor[c] = scale[c] * inverted;
-    addend[c] = shift[c] - means[c] * scale[c] * inverted;
+    addend[c] = shift[c] - merged_mean * scale[c] * inverted;
   }
   SigmoidAll(alpha, frames * groups, attention);
   AssignRows(z, attention, factor.data(), addend.data(), video, groups, clusters, videos, assignment, a_sum);
@@ -172,15 +196,15 @@ void AssignFrozen(Call& call) {
   AssignRows(call.Input<float>(0), attention.data(), call.Input<float>(2), call.Input<float>(3), video, groups, clusters, videos, assignment, a_sum);
 }
 
-// Inputs: the gradients of the assignment [N G, K] and of a_sum [B, G K]; assignment, attention, z, mean, inverse and scale of the forward pass; frame
-// counts [B]. Outputs: the gradients of z [N, G K], alpha [N, G], scale and shift [G K].
+// Inputs: the gradients of the assignment [N G, K] and of a_sum [B, G K]; assignment, attention, z, mean and inverse of the forward pass; frame counts [B].
+// Outputs: the gradients of the normalized logits [N, G K], alpha [N, G], scale and shift [G K].
 void AssignGradient(Call& call) {
-  const Batch batch(call, 4, 3, 8);
+  const Batch batch(call, 4, 3, 7);
   const int64_t frames = batch.frames, columns = batch.columns, groups = batch.groups, clusters = batch.clusters, videos = batch.videos;
   const std::vector<int32_t>& video = batch.video;
   for (int i : {0, 2}) call.Expect(i, {frames * groups, clusters});
   call.Expect(1, {videos, columns});
-  for (int i = 5; i <= 7; i++) call.Expect(i, {columns});
+  for (int i = 5; i <= 6; i++) call.Expect(i, {columns});
   const float* dassignment = call.Input<float>(0);
   const float* da_sum = call.Input<float>(1);
   const float* assignment = call.Input<float>(2);
@@ -188,8 +212,7 @@ void AssignGradient(Call& call) {
   const float* z = call.Input<float>(4);
   const float* mean = call.Input<float>(5);
   const float* inverse = call.Input<float>(6);
-  const float* scale = call.Input<float>(7);
-  float* dz = call.Output(0, {frames, columns});
+  float* dnormalized = call.Output(0, {frames, columns});
   float* dalpha = call.Output(1, {frames, groups});
   float* dscale = call.Output(2, {columns});
   float* dshift = call.Output(3, {columns});
@@ -206,7 +229,7 @@ void AssignGradient(Call& call) {
         const float* da = dassignment + at;
         const float* ds = da_sum + video[t] * columns + column;
         const float* a = assignment + at;
-        float* dy = dz + at;  // first the whole gradient of a, then that of the normalized logits
+        float* dy = dnormalized + at;  // first the whole gradient of a, then that of the normalized logits
         float dot = 0;        // of the gradient of a and a
 #pragma omp simd reduction(+ : dot)
         for (int64_t k = 0; k < clusters; k++) {
@@ -229,7 +252,6 @@ void AssignGradient(Call& call) {
     scales[piece] = scale_sums.Total();
     shifts[piece] = shift_sums.Total();
   });
-  std::vector<float> factor(columns), mean_dy(columns), slope(columns);  // dz = factor (dy - mean_dy - (z - mean) slope)
   for (int64_t c = 0; c < columns; c++) {
     double s = 0, h = 0;
     for (int piece = 0; piece < threads; piece++) {
@@ -238,16 +260,39 @@ void AssignGradient(Call& call) {
     }
     dscale[c] = s;
     dshift[c] = h;
+  }
+}
+
+// Inputs: the gradient of the normalized logits, and z [N, G K]; mean, inverse and scale [G K]; the gradients of scale and shift over the whole batch [G K], and
+// the number of its frames []. Output: the gradient of z [N, G K].
+void LogitsGradient(Call& call) {
+  const auto shape = call.Expect(0, {Call::kAny, Call::kAny});
+  const int64_t frames = shape[0], columns = shape[1];
+  call.Expect(1, {frames, columns});
+  for (int i = 2; i <= 6; i++) call.Expect(i, {columns});
+  call.ExpectCount(7, 1);
+  const float* dnormalized = call.Input<float>(0);
+  const float* z = call.Input<float>(1);
+  const float* mean = call.Input<float>(2);
+  const float* inverse = call.Input<float>(3);
+  const float* scale = call.Input<float>(4);
+  const float* dscale = call.Input<float>(5);
+  const float* dshift = call.Input<float>(6);
+  const double all_frames = *call.Input<int32_t>(7);
+  float* dz = call.Output(0, {frames, columns});
+  std::vector<float> factor(columns), mean_dy(columns), slope(columns);  // dz = factor (dy - mean_dy - (z - mean) slope)
+  for (int64_t c = 0; c < columns; c++) {
     factor[c] = scale[c] * inverse[c];
-    mean_dy[c] = h / frames;
-    slope[c] = s / frames * inverse[c];
+    mean_dy[c] = dshift[c] / all_frames;
+    slope[c] = dscale[c] / all_frames * inverse[c];
   }
   ParallelFor(frames, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; t++) {
-      float* d = dz + t * columns;
+      const float* dy = dnormalized + t * columns;
       const float* row = z + t * columns;
+      float* d = dz + t * columns;
 #pragma omp simd
-      for (int64_t c = 0; c < columns; c++) d[c] = factor[c] * (d[c] - mean_dy[c] - (row[c] - mean[c]) * slope[c]);
+      for (int64_t c = 0; c < columns; c++) d[c] = factor[c] * (dy[c] - mean_dy[c] - (row[c] - mean[c]) * slope[c]);
     }
   });
 }
@@ -255,8 +300,12 @@ void AssignGradient(Call& call) {
 }  // namespace
 
 std::string RegisterAssignment() {
-  std::string problem = Register<Assign>("NextvladAssign", {"z: float", "alpha: float", "scale: float", "shift: float", "frame_counts: int32", "epsilon: float"},
-                                         {"assignment: float", "attention: float", "mean: float", "variance: float", "inverse: float", "a_sum: float"});
+  std::string problem = Register<ComputeMoments>("NextvladMoments", {"z: float"}, {"moments: float"});
+  if (problem.empty()) {
+    problem = Register<Assign>("NextvladAssign",
+                               {"z: float", "alpha: float", "moments: float", "scale: float", "shift: float", "frame_counts: int32", "epsilon: float"},
+                               {"assignment: float", "attention: float", "mean: float", "variance: float", "inverse: float", "a_sum: float"});
+  }
   if (problem.empty()) {
     problem = Register<AssignFrozen>("NextvladAssignFrozen", {"z: float", "alpha: float", "scale: float", "shift: float", "frame_counts: int32"},
                                      {"assignment: float", "a_sum: float"});
@@ -264,8 +313,14 @@ std::string RegisterAssignment() {
   if (problem.empty()) {
     problem = Register<AssignGradient>("NextvladAssignGradient",
                                        {"dassignment: float", "da_sum: float", "assignment: float", "attention: float", "z: float", "mean: float",
-                                        "inverse: float", "scale: float", "frame_counts: int32"},
-                                       {"dz: float", "dalpha: float", "dscale: float", "dshift: float"});
+                                        "inverse: float", "frame_counts: int32"},
+                                       {"dnormalized: float", "dalpha: float", "dscale: float", "dshift: float"});
+  }
+  if (problem.empty()) {
+    problem = Register<LogitsGradient>("NextvladLogitsGradient",
+                                       {"dnormalized: float", "z: float", "mean: float", "inverse: float", "scale: float", "dscale: float", "dshift: float",
+                                        "frames: int32"},
+                                       {"dz: float"});
   }
   return problem;
 }

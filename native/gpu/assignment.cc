@@ -39,16 +39,24 @@ Batch BatchOf(GpuCall& call, int z, int per_group, int frame_counts) {
   return {frames, columns, groups, columns / groups, offsets.videos(), offsets};
 }
 
+void ComputeMoments(GpuCall& call) {
+  const auto shape = call.Expect(0, {GpuCall::kAny, GpuCall::kAny});
+  GpuCall::Require(shape[0] > 0, "the batch has no rows");
+  PartialMoments(call, call.Input<float>(0), shape[0], shape[1], call.Output(0, {MomentChunks(shape[0]), shape[1], kMoments}));
+}
+
 void Assign(GpuCall& call) {
-  const auto [frames, columns, groups, clusters, videos, offsets] = BatchOf(call, 0, 1, 4);
-  for (int i = 2; i <= 3; i++) call.Expect(i, {columns});
-  call.ExpectCount(5, 1);
+  const auto [frames, columns, groups, clusters, videos, offsets] = BatchOf(call, 0, 1, 5);
+  const int64_t parts = call.Expect(2, {GpuCall::kAny, columns, kMoments})[0];
+  GpuCall::Require(parts > 0, "the batch has no moments");
+  for (int i = 3; i <= 4; i++) call.Expect(i, {columns});
+  call.ExpectCount(6, 1);
   float* assignment = call.Output(0, {videos, offsets.longest * groups, clusters});
   float* attention = call.Output(1, {frames, groups});
   const Statistics statistics{call.Output(2, {columns}), call.Output(3, {columns}), call.Output(4, {columns}), call.Temporary(columns)};
   float* a_sum = call.Output(5, {videos, columns});
-  ComputeStatistics(call, call.Input<float>(0), frames, columns, call.Input<float>(2), call.Input<float>(5), statistics);
-  AssignRows(call, statistics.mean, statistics.factor, call.Input<float>(3), offsets, groups, clusters, assignment, attention, a_sum);
+  MergeMoments(call, call.Input<float>(2), parts, columns, call.Input<float>(3), call.Input<float>(6), statistics);
+  AssignRows(call, statistics.mean, statistics.factor, call.Input<float>(4), offsets, groups, clusters, assignment, attention, a_sum);
 }
 
 void AssignFrozen(GpuCall& call) {
@@ -60,12 +68,11 @@ void AssignFrozen(GpuCall& call) {
 }
 
 void AssignGradient(GpuCall& call) {
-  const auto [frames, columns, groups, clusters, videos, offsets] = BatchOf(call, 4, 3, 8);
+  const auto [frames, columns, groups, clusters, videos, offsets] = BatchOf(call, 4, 3, 7);
   for (int i : {0, 2}) call.Expect(i, {videos, offsets.longest * groups, clusters});
   call.Expect(1, {videos, columns});
-  for (int i = 5; i <= 7; i++) call.Expect(i, {columns});
-  const float *z = call.Input<float>(4), *mean = call.Input<float>(5), *inverse = call.Input<float>(6);
-  float* dz = call.Output(0, {frames, columns});
+  for (int i = 5; i <= 6; i++) call.Expect(i, {columns});
+  float* dnormalized = call.Output(0, {frames, columns});
   float* dalpha = call.Output(1, {frames, groups});
   float* dscale = call.Output(2, {columns});
   float* dshift = call.Output(3, {columns});
@@ -73,17 +80,31 @@ void AssignGradient(GpuCall& call) {
   const unsigned warps = WarpsFor(clusters, 2);
   Launch(Clusters(clusters, groups), "AssignBackward", {static_cast<unsigned>(groups), static_cast<unsigned>(videos)}, {kWarp, warps},
          static_cast<unsigned>(2 * warps * clusters * sizeof(float)), call.stream, static_cast<const float*>(call.Input<float>(0)),
-         static_cast<const float*>(call.Input<float>(1)), static_cast<const float*>(call.Input<float>(2)), static_cast<const float*>(call.Input<float>(3)), z,
-         mean, inverse, offsets.device, static_cast<int>(offsets.longest), dz, dalpha, parts);
-  ComputeGradients(call, parts, videos, dz, z, mean, inverse, call.Input<float>(7), frames, columns, dz, dscale, dshift);
+         static_cast<const float*>(call.Input<float>(1)), static_cast<const float*>(call.Input<float>(2)), static_cast<const float*>(call.Input<float>(3)),
+         static_cast<const float*>(call.Input<float>(4)), static_cast<const float*>(call.Input<float>(5)), static_cast<const float*>(call.Input<float>(6)),
+         offsets.device, static_cast<int>(offsets.longest), dnormalized, dalpha, parts);
+  SumGradients(call, parts, videos, columns, dscale, dshift);
+}
+
+void LogitsGradient(GpuCall& call) {
+  const auto shape = call.Expect(0, {GpuCall::kAny, GpuCall::kAny});
+  const int64_t frames = shape[0], columns = shape[1];
+  call.Expect(1, {frames, columns});
+  for (int i = 2; i <= 6; i++) call.Expect(i, {columns});
+  call.ExpectCount(7, 1);
+  NormalizeBackward(call, call.Input<float>(0), call.Input<float>(1), call.Input<float>(2), call.Input<float>(3), call.Input<float>(4), call.Input<float>(5),
+                    call.Input<float>(6), frames, columns, *call.Input<int32_t>(7), call.Output(0, {frames, columns}));
 }
 
 }  // namespace
 
+// The ops are defined in ../assignment.cc.
 std::string RegisterAssignment() {
-  std::string problem = AddKernel("NextvladAssign", "GPU", Guarded<GpuCall, Assign>, {"frame_counts"});
+  std::string problem = AddKernel("NextvladMoments", "GPU", Guarded<GpuCall, ComputeMoments>);
+  if (problem.empty()) problem = AddKernel("NextvladAssign", "GPU", Guarded<GpuCall, Assign>, {"frame_counts"});
   if (problem.empty()) problem = AddKernel("NextvladAssignFrozen", "GPU", Guarded<GpuCall, AssignFrozen>, {"frame_counts"});
   if (problem.empty()) problem = AddKernel("NextvladAssignGradient", "GPU", Guarded<GpuCall, AssignGradient>, {"frame_counts"});
+  if (problem.empty()) problem = AddKernel("NextvladLogitsGradient", "GPU", Guarded<GpuCall, LogitsGradient>, {"frames"});
   return problem;
 }
 

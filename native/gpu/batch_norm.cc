@@ -10,7 +10,7 @@ namespace {
 constexpr int64_t kChunk = 512;  // rows that one block sums
 constexpr unsigned kBlockRows = 8;
 constexpr Block kColumnBlock = {kWarp, kBlockRows};
-constexpr unsigned kMomentBytes = 3 * sizeof(float) * kWarp * kBlockRows;
+constexpr unsigned kMomentBytes = kMoments * sizeof(float) * kWarp * kBlockRows;
 constexpr unsigned kSumBytes = 2 * sizeof(float) * kWarp * kBlockRows;
 
 unsigned ColumnBlocks(int64_t columns) { return static_cast<unsigned>((columns + kWarp - 1) / kWarp); }
@@ -26,7 +26,9 @@ void Forward(GpuCall& call) {
   float* y = call.Output(0, {rows, columns});
   const Statistics statistics{call.Output(1, {columns}), call.Output(2, {columns}), call.Output(3, {columns}), call.Temporary(columns)};
   const float* x = call.Input<float>(0);
-  ComputeStatistics(call, x, rows, columns, call.Input<float>(1), call.Input<float>(3), statistics);
+  float* moments = call.Temporary(kMoments * MomentChunks(rows) * columns);
+  PartialMoments(call, x, rows, columns, moments);
+  MergeMoments(call, moments, MomentChunks(rows), columns, call.Input<float>(1), call.Input<float>(3), statistics);
   Launch(BatchNorm(), "Normalize", GridFor(rows * columns), {kThreads, 1}, 0, call.stream, x, static_cast<const float*>(statistics.mean),
          static_cast<const float*>(statistics.factor), static_cast<const float*>(call.Input<float>(2)), static_cast<long long>(rows * columns),
          static_cast<int>(columns), y);
@@ -46,25 +48,33 @@ void Backward(GpuCall& call) {
   const float *dy = call.Input<float>(0), *x = call.Input<float>(1), *mean = call.Input<float>(3), *inverse = call.Input<float>(4);
   Launch(BatchNorm(), "PartialGradients", {ColumnBlocks(columns), Chunks(rows)}, kColumnBlock, kSumBytes, call.stream, dy, x, mean, inverse, static_cast<int>(rows),
          static_cast<int>(columns), static_cast<int>(kChunk), parts);
-  ComputeGradients(call, parts, Chunks(rows), dy, x, mean, inverse, call.Input<float>(2), rows, columns, dx, dscale, dshift);
+  SumGradients(call, parts, Chunks(rows), columns, dscale, dshift);
+  NormalizeBackward(call, dy, x, mean, inverse, call.Input<float>(2), dscale, dshift, rows, columns, rows, dx);
 }
 
 }  // namespace
 
-void ComputeStatistics(GpuCall& call, const float* x, int64_t rows, int64_t columns, const float* scale, const float* epsilon, const Statistics& statistics) {
-  float* parts = call.Temporary(3 * Chunks(rows) * columns);
+int64_t MomentChunks(int64_t rows) { return Chunks(rows); }
+
+void PartialMoments(GpuCall& call, const float* x, int64_t rows, int64_t columns, float* moments) {
   Launch(BatchNorm(), "PartialMoments", {ColumnBlocks(columns), Chunks(rows)}, kColumnBlock, kMomentBytes, call.stream, x, static_cast<int>(rows),
-         static_cast<int>(columns), static_cast<int>(kChunk), parts);
-  Launch(BatchNorm(), "MergeMoments", {ColumnBlocks(columns), 1}, kColumnBlock, kMomentBytes, call.stream, static_cast<const float*>(parts),
-         static_cast<int>(Chunks(rows)), static_cast<int>(columns), scale, epsilon, statistics.mean, statistics.variance, statistics.inverse, statistics.factor);
+         static_cast<int>(columns), static_cast<int>(kChunk), moments);
 }
 
-void ComputeGradients(GpuCall& call, const float* parts, int64_t chunks, const float* dy, const float* x, const float* mean, const float* inverse,
-                      const float* scale, int64_t rows, int64_t columns, float* dx, float* dscale, float* dshift) {
+void MergeMoments(GpuCall& call, const float* moments, int64_t parts, int64_t columns, const float* scale, const float* epsilon, const Statistics& statistics) {
+  Launch(BatchNorm(), "MergeMoments", {ColumnBlocks(columns), 1}, kColumnBlock, kMomentBytes, call.stream, moments, static_cast<int>(parts),
+         static_cast<int>(columns), scale, epsilon, statistics.mean, statistics.variance, statistics.inverse, statistics.factor);
+}
+
+void SumGradients(GpuCall& call, const float* parts, int64_t chunks, int64_t columns, float* dscale, float* dshift) {
   Launch(BatchNorm(), "SumGradients", {ColumnBlocks(columns), 1}, kColumnBlock, kSumBytes, call.stream, parts, static_cast<int>(chunks), static_cast<int>(columns),
          dscale, dshift);
-  Launch(BatchNorm(), "NormalizeBackward", GridFor(rows * columns), {kThreads, 1}, 0, call.stream, dy, x, mean, inverse, scale, static_cast<const float*>(dscale),
-         static_cast<const float*>(dshift), static_cast<int>(rows), static_cast<int>(columns), dx);
+}
+
+void NormalizeBackward(GpuCall& call, const float* dy, const float* x, const float* mean, const float* inverse, const float* scale, const float* dscale,
+                       const float* dshift, int64_t rows, int64_t columns, int64_t all_rows, float* dx) {
+  Launch(BatchNorm(), "NormalizeBackward", GridFor(rows * columns), {kThreads, 1}, 0, call.stream, dy, x, mean, inverse, scale, dscale, dshift,
+         static_cast<long long>(rows * columns), static_cast<int>(columns), 1.0f / static_cast<float>(all_rows), dx);
 }
 
 // The ops are defined in ../batch_norm.cc.

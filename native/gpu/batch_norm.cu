@@ -125,11 +125,10 @@ __global__ void SumGradients(const float* parts, int chunks, int columns, float*
   dscale[column] = scale_sum;
 }
 
-// The gradient of x, from that of the normalized y; dx may be dy.
+// The gradient of x, from that of the normalized x. `fraction` is 1 / the number of rows over which dscale and dshift are sums.
 __global__ void NormalizeBackward(const float* dy, const float* x, const float* mean, const float* inverse, const float* scale, const float* dscale,
-                                  const float* dshift, int rows, int columns, float* dx) {
-  const long long count = static_cast<long long>(rows) * columns, stride = static_cast<long long>(gridDim.x) * blockDim.x;
-  const float fraction = 1.0f / rows;
+                                  const float* dshift, long long count, int columns, float fraction, float* dx) {
+  const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
   for (long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
     const int c = i % columns;
     const float inverse_std = inverse[c], x_hat = (x[i] - mean[c]) * inverse_std;

@@ -181,8 +181,9 @@ function* cases(): Generator<() => Case> {
         const [groups, clusters] = [8, batch[3]];
         const [z, alpha] = [normal([layout.frames, groups * clusters], 1), normal([layout.frames, groups], 2)];
         const norm = { scale: fill([groups * clusters], 1), shift: fill([groups * clusters], 0) };
-        const soft = kernels.softAssign(z, alpha, norm, layout, BATCH_NORM_EPSILON);
-        soft.backward(soft.assignment.clone(), soft.aSum.clone(), norm.scale);
+        const soft = kernels.softAssign(z, alpha, kernels.moments(z), norm, layout, BATCH_NORM_EPSILON);
+        const gradient = soft.backward(soft.assignment.clone(), soft.aSum.clone());
+        gradient.z(norm.scale, gradient, layout.frames);
       });
     const sums = { frames: batch[0] * batch[1], videos: batch[0], expanded: 2 * batch[2], clusters: batch[3] };
     yield () => {

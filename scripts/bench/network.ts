@@ -68,6 +68,7 @@ function trainingStep(config: Config, batch: RaggedBatch): (number: number, repo
     l2Penalty: TRAIN.l2_penalty,
     gradientClip: TRAIN.gradient_clip,
     seed: 0,
+    parts: TRAIN.accumulate,
   };
   return (number, report) => {
     trainStep(batch, { store, optimizer }, options, { step: number, learningRate: TRAIN.learning_rate, report });

@@ -24,3 +24,10 @@ export function formatBytes(bytes: number): string {
 export const DEFAULT_MAX_RECORD_BYTES = 2 ** 28;
 /** Largest value that --max-record-bytes accepts. */
 export const LARGEST_MAX_RECORD_BYTES = 2 ** 30;
+
+/** Divides `count` items into `parts` consecutive ranges: the first item and the size of each. The first ranges have one more item if there is a remainder. */
+export function divideEvenly(count: number, parts: number): readonly (readonly [number, number])[] {
+  const size = Math.floor(count / parts);
+  const remainder = count % parts;
+  return Array.from({ length: parts }, (_, i) => [i * size + Math.min(i, remainder), size + (i < remainder ? 1 : 0)] as const);
+}

@@ -114,6 +114,9 @@ const TABLE = [
   flag(["train"], "--batch-size <videos>", "batch size for training and validation", { keys: ["TRAIN.batch_size", "VALID.batch_size"] }),
   flag(["eval"], "--batch-size <videos>", "batch size", { keys: ["*.batch_size"] }),
   flag(["infer"], "--batch-size <videos>", "batch size", { keys: ["*.batch_size"], defaultText: "32, or less if memory is short" }),
+  flag(["train"], "--accumulate <N>", "compute each batch in N parts: the same results with less memory and more time", {
+    keys: ["TRAIN.accumulate"],
+  }),
   flag(["train"], "--epoch <epochs>", "number of epochs; 0 for the config's", { keys: ["TRAIN.epoch"], toConfig: epochs }),
   flag(["train"], "--learning-rate <rate>", "initial learning rate", { keys: ["TRAIN.learning_rate"], aliases: ["--lr"] }),
   flag(["train"], "--fix-random-seed [choice]", "random seed: a number, True for the config's, or False for one from the clock", {

@@ -127,6 +127,11 @@ const TRAIN = z
     precision: key(choice("float32", "tf32"), "float32", `precision of matrix products: ${TF32}`),
     num_gpus: key(integer(0), 1, "no effect: training uses one device, and batch_size is the total"),
     batch_size: key(integer(1), 160, "batch size"),
+    accumulate: key(
+      integer(1),
+      1,
+      "number of parts of a batch whose frames are computed one after another: the same results with less memory and more time",
+    ),
     filelist: filelist("train.list"),
     num_readers: readers(),
     on_corrupt: onCorrupt(", in validation too"),
@@ -135,15 +140,11 @@ const TRAIN = z
     seed: key(integer(0, 2 ** 32 - 1), 0, "seed of the initial weights, the order of the videos, and dropout"),
   })
   .superRefine((train, context) => {
-    if (train.lr_boundary_examples >= train.batch_size) return;
-    const expected = `at least batch_size = ${train.batch_size}`;
-    context.addIssue({
-      code: "custom",
-      path: ["lr_boundary_examples"],
-      params: { expected },
-      message: expected,
-      input: train.lr_boundary_examples,
-    });
+    const { batch_size, lr_boundary_examples, accumulate } = train;
+    const report = (key: string, input: number, expected: string): void =>
+      context.addIssue({ code: "custom", path: [key], params: { expected }, message: expected, input });
+    if (lr_boundary_examples < batch_size) report("lr_boundary_examples", lr_boundary_examples, `at least batch_size = ${batch_size}`);
+    if (accumulate > batch_size) report("accumulate", accumulate, `at most batch_size = ${batch_size}`);
   });
 
 const VALID = z.strictObject({

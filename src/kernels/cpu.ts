@@ -8,7 +8,9 @@ import {
   descriptor,
   descriptorGradient,
   FLOAT_TERMS,
+  logitsGradient,
   maskValues,
+  moments,
   multiplyBytes,
   multiplyBytesTransposed,
   multiplyFewRows,
@@ -61,6 +63,7 @@ export function cpuKernels(choice: CpuChoice): Kernels {
     dequantize: dequantizeOnePass,
     features: (bytes, frames, quantization) =>
       choice.bytesInTraining(frames) ? byteFeatures(bytes, frames, quantization) : floatFeatures(bytes, frames, quantization),
+    moments,
     softAssign: softAssignOnePass,
     softAssignFrozen: softAssignFrozenOnePass,
     vladSums: sumInOneKernel,
@@ -95,15 +98,23 @@ function byteFeatures(bytes: Uint8Array, frames: number, quantization: Quantizat
 }
 
 /** Shared with the GPU, where the assignment is padded. */
-export const softAssignOnePass: Kernels["softAssign"] = (z, alpha, norm, { frameCounts }, epsilon) => {
-  const forward = tidy(() => softAssign(z, alpha, norm, frameCounts, epsilon));
+export const softAssignOnePass: Kernels["softAssign"] = (z, alpha, moments, norm, { frameCounts }, epsilon) => {
+  const forward = tidy(() => softAssign(z, alpha, moments, norm, frameCounts, epsilon));
   alpha.dispose();
   return {
     ...forward,
-    backward: (dAssignment, dASum, scale) => {
-      const gradients = tidy(() => softAssignGradient(dAssignment, dASum, z, scale, forward, frameCounts));
-      release(dAssignment, dASum, z, ...Object.values(forward));
-      return gradients;
+    backward: (dAssignment, dASum) => {
+      const { normalized, ...gradients } = tidy(() => softAssignGradient(dAssignment, dASum, z, forward, frameCounts));
+      const { assignment, aSum, attention, mean, variance, inverse } = forward;
+      release(dAssignment, dASum, assignment, aSum, attention);
+      return {
+        ...gradients,
+        z: (scale, total, frames) => {
+          const dz = tidy(() => logitsGradient(normalized, z, forward, scale, total, frames));
+          release(normalized, z, mean, variance, inverse);
+          return dz;
+        },
+      };
     },
   };
 };

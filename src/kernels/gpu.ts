@@ -1,6 +1,6 @@
 import { release, tidy } from "../runtime/runtime.js";
 import { batchNormOnePass, dequantizeOnePass, descriptorOnePass, softAssignFrozenOnePass, softAssignOnePass } from "./cpu.js";
-import { padFrames, unpadFrames } from "./native-ops.js";
+import { moments, padFrames, unpadFrames } from "./native-ops.js";
 import { floatFeaturesOf, freezeWithFloats, REFERENCE } from "./reference.js";
 import { batchMatMul } from "./tensorflow-ops.js";
 import type { Kernels } from "./types.js";
@@ -10,6 +10,7 @@ export const GPU_KERNELS: Kernels = {
   ...REFERENCE,
   dequantize: dequantizeOnePass,
   features: floatFeaturesOf({ ...REFERENCE, dequantize: dequantizeOnePass }),
+  moments,
   softAssign: softAssignOnePass,
   softAssignFrozen: softAssignFrozenOnePass,
   vladSums: (assignment, x1, { frameCounts }, groups) => {

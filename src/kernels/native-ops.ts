@@ -49,40 +49,58 @@ export function sumFramesGradient(
   return { assignment: dAssignment, x1: dX1 };
 }
 
+/** The moments of each column of z `[frames, columns]`, `[parts, columns, 3]`: of parts of the frames the number, the mean, and the sum of squared differences. */
+export function moments(z: Tensor): Tensor {
+  return run("NextvladMoments", () => [], [z]);
+}
+
 export interface AssignmentWithStatistics extends Assignment {
   /** sigmoid(alpha) `[frames, G]`. */
   readonly attention: Tensor;
-  /** The batch's mean, biased variance and 1 / sqrt(variance + epsilon), `[G K]` each. */
+  /** Of the moments the mean, the biased variance and 1 / sqrt(variance + epsilon), `[G K]` each. */
   readonly mean: Tensor;
   readonly variance: Tensor;
   readonly inverse: Tensor;
 }
 
-/** Batch norm, softmax over clusters and attention of z `[frames, G K]`, in three passes over memory (native/assignment.cc). */
+/** Batch norm, softmax over clusters and attention of z `[frames, G K]`, in one pass over memory (native/assignment.cc). */
 export function softAssign(
   z: Tensor,
   alpha: Tensor,
+  moments: Tensor,
   { scale, shift }: Affine,
   frameCounts: Int32Array,
   epsilon: number,
 ): AssignmentWithStatistics {
-  const outputs = runMany("NextvladAssign", () => [], [z, alpha, scale, shift, countsOf(frameCounts), constant(epsilon)], 6);
+  const inputs = [z, alpha, moments, scale, shift, countsOf(frameCounts), constant(epsilon)];
+  const outputs = runMany("NextvladAssign", () => [], inputs, 6);
   const [assignment, attention, mean, variance, inverse, aSum] = outputs as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
   return { assignment, attention, mean, variance, inverse, aSum };
 }
 
-/** Returns the gradients of z, alpha, scale and shift, given those of assignment (in its layout) and aSum. */
+/** Returns the gradients of the normalized logits, alpha, scale and shift, given those of assignment (in its layout) and aSum. */
 export function softAssignGradient(
   dAssignment: Tensor,
   dASum: Tensor,
   z: Tensor,
-  scale: Tensor,
   { assignment, attention, mean, inverse }: AssignmentWithStatistics,
   frameCounts: Int32Array,
-): { readonly z: Tensor; readonly alpha: Tensor; readonly scale: Tensor; readonly shift: Tensor } {
-  const inputs = [dAssignment, dASum, assignment, attention, z, mean, inverse, scale, countsOf(frameCounts)];
-  const [dz, dAlpha, dScale, dShift] = runMany("NextvladAssignGradient", () => [], inputs, 4) as [Tensor, Tensor, Tensor, Tensor];
-  return { z: dz, alpha: dAlpha, scale: dScale, shift: dShift };
+): { readonly normalized: Tensor; readonly alpha: Tensor; readonly scale: Tensor; readonly shift: Tensor } {
+  const inputs = [dAssignment, dASum, assignment, attention, z, mean, inverse, countsOf(frameCounts)];
+  const [normalized, alpha, scale, shift] = runMany("NextvladAssignGradient", () => [], inputs, 4) as [Tensor, Tensor, Tensor, Tensor];
+  return { normalized, alpha, scale, shift };
+}
+
+/** Returns the gradient of z, given that of the normalized logits, and those of the batch norm's parameters over all `frames` frames of the moments. */
+export function logitsGradient(
+  dNormalized: Tensor,
+  z: Tensor,
+  { mean, inverse }: AssignmentWithStatistics,
+  scale: Tensor,
+  total: Affine,
+  frames: number,
+): Tensor {
+  return run("NextvladLogitsGradient", () => [], [dNormalized, z, mean, inverse, scale, total.scale, total.shift, fromInts([frames], [])]);
 }
 
 /** Softmax over clusters of z scale + shift, times the attention. */

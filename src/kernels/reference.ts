@@ -1,6 +1,7 @@
 import { NextvladError } from "../base/errors.js";
-import { constant } from "../runtime/constants.js";
+import { constant, fill } from "../runtime/constants.js";
 import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import { scalar } from "../runtime/transfer.js";
 import type { RaggedLayout } from "./ragged.js";
 import {
   add,
@@ -38,6 +39,7 @@ export const L2_EPSILON = 1e-12;
 export const REFERENCE: Kernels = {
   dequantize,
   features: floatFeaturesOf({ dequantize, matMul }),
+  moments,
   softAssign,
   softAssignFrozen,
   vladSums: sumEachVideo,
@@ -66,22 +68,53 @@ export function floatFeaturesOf({ dequantize, matMul }: Pick<Kernels, "dequantiz
   };
 }
 
-function softAssign(...[z, alpha, norm, layout, epsilon]: Parameters<Kernels["softAssign"]>): ReturnType<Kernels["softAssign"]> {
+function moments(z: Tensor): Tensor {
+  const [frames, columns] = z.shape as [number, number];
+  return tidy(() => {
+    const mean = multiply(sum(z, [0]), scalar(1 / frames));
+    const squares = sum(square(subtract(z, mean)), [0]);
+    return reshape(transpose(stack([fill([columns], frames), mean, squares]), [1, 0]), [1, columns, 3]);
+  });
+}
+
+/** Returns the mean and the biased variance `[columns]` of moments `[parts, columns, 3]` (Chan, Golub and LeVeque 1979). */
+function mergeMoments(parts: Tensor): { readonly mean: Tensor; readonly variance: Tensor } {
+  const [count, columns] = parts.shape as [number, number, number];
+  return tidy(() => {
+    const [frames, means, squares] = [0, 1, 2].map((i) => reshape(slice(parts, [0, 0, i], [count, columns, 1]), [count, columns])) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    const total = sum(frames, [0]);
+    const mean = divideNoNan(sum(multiply(frames, means), [0]), total);
+    const between = multiply(frames, square(subtract(means, mean)));
+    return { mean, variance: divideNoNan(sum(add(squares, between), [0]), total) };
+  });
+}
+
+function softAssign(...[z, alpha, moments, norm, layout, epsilon]: Parameters<Kernels["softAssign"]>): ReturnType<Kernels["softAssign"]> {
   const [frames, groups] = alpha.shape as [number, number];
   const clusters = (z.shape[1] as number) / groups;
   const rows = frames * groups;
-  const normalized = batchNorm(z, norm, epsilon);
+  const { mean, variance } = mergeMoments(moments);
+  const inverse = tidy(() => rsqrt(add(variance, constant(epsilon))));
+  /** z with mean 0 and variance 1. */
+  const standardize = (): Tensor => multiply(subtract(z, mean), inverse);
   const attention = sigmoid(alpha);
-  const assignment = tidy(() => multiply(softmax(reshape(normalized.y, [rows, clusters])), reshape(attention, [rows, 1])));
-  release(normalized.y, alpha);
+  const assignment = tidy(() => {
+    const normalized = addBias(multiply(standardize(), norm.scale), norm.shift);
+    return multiply(softmax(reshape(normalized, [rows, clusters])), reshape(attention, [rows, 1]));
+  });
+  alpha.dispose();
   const aSum = sumOverFrames(assignment, layout);
   return {
     assignment,
     aSum,
-    mean: normalized.mean,
-    variance: normalized.variance,
+    mean,
+    variance,
     // With a = softmax(y) s, s = sigmoid(alpha), and r = sum_k(da softmax(y)) = sum_k(da a) / s: dy = a (da - r) and ds = r.
-    backward: (dAssignment, dASum, scale) => {
+    backward: (dAssignment, dASum) => {
       const [dNormalized, dAlpha] = tidy(() => {
         const throughASum = reshape(gatherRows(dASum, layout.segments()), [rows, clusters]);
         const weighted = multiply(add(dAssignment, throughASum), assignment);
@@ -90,8 +123,20 @@ function softAssign(...[z, alpha, norm, layout, epsilon]: Parameters<Kernels["so
         return [reshape(dLogits, [frames, groups * clusters]), sigmoidGradient(attention, reshape(dAttention, [frames, groups]))];
       }) as [Tensor, Tensor];
       release(dAssignment, dASum, assignment, aSum, attention);
-      const { x, ...ofNorm } = normalized.backward(dNormalized, scale);
-      return { z: x, alpha: dAlpha, ...ofNorm };
+      return {
+        alpha: dAlpha,
+        scale: tidy(() => sum(multiply(dNormalized, standardize()), [0])),
+        shift: tidy(() => sum(dNormalized, [0])),
+        z: (scale, total, frames) => {
+          const dz = tidy(() => {
+            const perFrame = scalar(1 / frames);
+            const along = multiply(standardize(), multiply(total.scale, perFrame));
+            return multiply(subtract(subtract(dNormalized, multiply(total.shift, perFrame)), along), multiply(scale, inverse));
+          });
+          release(dNormalized, z, mean, variance, inverse);
+          return dz;
+        },
+      };
     },
   };
 }

@@ -16,8 +16,16 @@ export interface Kernels {
   readonly dequantize: (bytes: Uint8Array, frames: number, quantization: Quantization) => Tensor;
   /** Returns the same features as a factor of products. Takes ownership of the quantization. */
   readonly features: (bytes: Uint8Array, frames: number, quantization: Quantization) => Features;
-  /** Soft assignment with the batch's statistics. Takes ownership of `z` `[frames, G K]` and `alpha` `[frames, G]` (before its sigmoid). */
-  readonly softAssign: (z: Tensor, alpha: Tensor, norm: Affine, layout: RaggedLayout, epsilon: number) => SoftAssignment;
+  /**
+   * The moments of each column of z `[frames, columns]`, `[parts, columns, 3]`: of one or more parts of the frames, the number of frames, their mean, and the
+   * sum of their squared differences from it.
+   */
+  readonly moments: (z: Tensor) => Tensor;
+  /**
+   * Soft assignment. The batch norm's statistics are those of `moments`: of z, and of other frames of the batch if z has a part of them.
+   * Takes ownership of `z` `[frames, G K]` and `alpha` `[frames, G]` (before its sigmoid).
+   */
+  readonly softAssign: (z: Tensor, alpha: Tensor, moments: Tensor, norm: Affine, layout: RaggedLayout, epsilon: number) => SoftAssignment;
   /** Soft assignment with frozen statistics, where the normalized logits are z scale + shift. Takes ownership of `z` and `alpha`. */
   readonly softAssignFrozen: (z: Tensor, alpha: Tensor, norm: Affine, layout: RaggedLayout) => Assignment;
   /** The sums over each video's frames and groups of a[t, g, k] x1[t, g, p]. Takes ownership of x1 `[frames, D]`. */
@@ -74,15 +82,23 @@ export interface Assignment {
 }
 
 export interface SoftAssignment extends Assignment {
-  /** The batch's mean and biased variance of z, `[G K]` each. */
+  /** The mean and the biased variance of the moments, `[G K]` each. */
   readonly mean: Tensor;
   readonly variance: Tensor;
-  /** Returns the gradients of z, alpha and the norm's parameters, given those of assignment (in its layout) and aSum, and the norm's scale. */
-  backward(
-    dAssignment: Tensor,
-    dASum: Tensor,
-    scale: Tensor,
-  ): { readonly z: Tensor; readonly alpha: Tensor; readonly scale: Tensor; readonly shift: Tensor };
+  /** Returns the gradients of the inputs, given those of assignment (in its layout) and aSum. */
+  backward(dAssignment: Tensor, dASum: Tensor): SoftAssignmentGradient;
+}
+
+export interface SoftAssignmentGradient {
+  readonly alpha: Tensor;
+  /** Of the norm's parameters through the frames of z. */
+  readonly scale: Tensor;
+  readonly shift: Tensor;
+  /**
+   * Returns the gradient of z, which depends on the norm's scale, and on the gradients of the norm's parameters through all `frames` frames of the moments.
+   * Runs at most once.
+   */
+  z(scale: Tensor, total: Affine, frames: number): Tensor;
 }
 
 export interface VladSums {

@@ -10,6 +10,8 @@ const FLOAT_BYTES = 4;
 export interface Computation {
   readonly model: ModelSection & { readonly max_frames: number };
   readonly batchSize: number;
+  /** Number of parts in which the frames of a batch are computed. */
+  readonly parts: number;
   readonly training: boolean;
   /** Whether the device computes in host memory. */
   readonly inHostMemory: boolean;
@@ -48,15 +50,18 @@ export function bytesPerFrame(model: ModelSection): number {
  * exceeds it.
  */
 export function checkMemory(computation: Computation, warn: (message: string) => void, available = availableMemory()): void {
-  const { model, batchSize, training, inHostMemory } = computation;
+  const { model, batchSize, parts, training, inHostMemory } = computation;
   const minimum = minimumMemory(computation);
   requireMemory(training ? "training this model" : "this model", minimum, available);
   if (!inHostMemory) return;
   const { activations: _, ...fixed } = minimum;
-  const full = batchSize * (model.max_frames * bytesPerFrame(model) + bytesPerVideo(model, training));
+  const frames = Math.ceil(batchSize / parts) * model.max_frames;
+  const full = frames * bytesPerFrame(model) + batchSize * bytesPerVideo(model, training);
   const needed = Object.values(fixed).reduce((sum, bytes) => sum + bytes, full);
   if (needed <= available.bytes) return;
   const batch = `${batchSize} videos of ${model.max_frames} frames`;
   const memory = `${formatBytes(available.bytes)} is available within ${available.limit}`;
-  warn(`a batch of ${batch} needs about ${formatBytes(needed)}, and ${memory}: if the run is killed, use a smaller --batch-size`);
+  warn(
+    `a batch of ${batch} needs about ${formatBytes(needed)}, and ${memory}: if the run is killed, ${training ? "use --accumulate or a smaller --batch-size" : "use a smaller --batch-size"}`,
+  );
 }

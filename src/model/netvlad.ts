@@ -21,7 +21,7 @@ import { L2_EPSILON } from "../kernels/reference.js";
 import { add, multiply, rsqrt, square, subtract, sum } from "../kernels/tensorflow-ops.js";
 import { constant, fill } from "../runtime/constants.js";
 import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
-import type { Aggregator } from "./aggregator.js";
+import type { Aggregation, Aggregator } from "./aggregator.js";
 import { quantizationOf } from "./dequantize.js";
 import { frozenBatchNorm, type Layer, useAffine } from "./layers.js";
 import { BATCH_NORM_EPSILON, batchNormParameters, CLUSTER_NORM, matrix, PADDLE_MODALITY } from "./parameters.js";
@@ -45,7 +45,8 @@ export const NETVLAD: Aggregator = {
     const [features = 1, clusters = 1] = shapeOf(netvladNames(modality).clusters, 2);
     return { features, expansion: 1, groups: GROUPS, clusters };
   },
-  forward,
+  aggregate,
+  normalize: l2Norm,
   freeze,
   addToGraph,
 };
@@ -62,7 +63,7 @@ export function netvladNames(modality: ModalityName) {
   } as const;
 }
 
-function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["forward"]>): ReturnType<Aggregator["forward"]> {
+function* aggregate(...[bytes, layout, modality, context, batchFrames]: Parameters<Aggregator["aggregate"]>): Aggregation {
   const { kernels, weights, onGradient } = context;
   const { clusters, centers, clusterNorm } = netvladNames(modality.name);
 
@@ -70,29 +71,30 @@ function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["f
   const x = kernels.dequantize(bytes, layout.frames, quantization);
   release(...Object.values(quantization));
   const z = weights.use(clusters, (wc) => kernels.matMul(x, wc));
+  const [moments] = (yield [kernels.moments(z)]) as [Tensor];
+
   const alpha = fill([layout.frames, GROUPS], FULL_ATTENTION);
-  const soft = useAffine(clusterNorm, weights, (norm) => kernels.softAssign(z, alpha, norm, layout, BATCH_NORM_EPSILON));
+  const soft = useAffine(clusterNorm, weights, (norm) => kernels.softAssign(z, alpha, moments, norm, layout, BATCH_NORM_EPSILON));
   context.onBatchStatistics(clusterNorm, soft.mean, soft.variance);
 
   const vlad = kernels.vladSums(soft.assignment, x.clone(), layout, GROUPS);
   const noBias = fill([modality.features], 0);
   const descriptor = weights.use(centers, (c) => kernels.descriptor(vlad.sums, soft.aSum, noBias, c));
-  const normalized = l2Norm(descriptor.y);
+  const [dDescriptor] = (yield [descriptor.y]) as [Tensor];
 
-  const backward = (dy: Tensor): void => {
-    const dDescriptor = normalized.backward(dy);
-    const d = weights.use(centers, (c) => descriptor.backward(dDescriptor, noBias, c));
-    const dSums = vlad.backward(d.sums);
-    release(noBias, d.bias, dSums.x1);
-    onGradient(centers, d.centers);
-    const dSoft = weights.use(clusterNorm.scale, (scale) => soft.backward(dSums.assignment, d.aSum, scale));
-    onGradient(clusterNorm.scale, dSoft.scale);
-    onGradient(clusterNorm.shift, dSoft.shift);
-    const dClusters = kernels.matMul(x, dSoft.z, { transposeA: true });
-    release(x, dSoft.z, dSoft.alpha);
-    onGradient(clusters, dClusters);
-  };
-  return { y: normalized.y, backward };
+  const d = weights.use(centers, (c) => descriptor.backward(dDescriptor, noBias, c));
+  const dSums = vlad.backward(d.sums);
+  release(noBias, d.bias, dSums.x1);
+  onGradient(centers, d.centers);
+  const dSoft = soft.backward(dSums.assignment, d.aSum);
+  const [scale, shift] = (yield [dSoft.scale, dSoft.shift]) as [Tensor, Tensor];
+
+  const dz = weights.use(clusterNorm.scale, (gamma) => dSoft.z(gamma, { scale, shift }, batchFrames));
+  onGradient(clusterNorm.scale, dSoft.scale);
+  onGradient(clusterNorm.shift, dSoft.shift);
+  const dClusters = kernels.matMul(x, dz, { transposeA: true });
+  release(x, dz, dSoft.alpha);
+  onGradient(clusters, dClusters);
 }
 
 /** Scales each row of `[rows, columns]` to length 1: y = x / sqrt(sum of x^2 + L2_EPSILON). */

@@ -2,6 +2,7 @@ import type { RaggedBatch } from "../data/video.js";
 import { RaggedLayout } from "../kernels/ragged.js";
 import { addBias, concat, slice, sum } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { aggregateBatch } from "./aggregation.js";
 import type { Aggregator } from "./aggregator.js";
 import { batchNorm, contextGating, dense, dropout, type TrainingContext } from "./layers.js";
 import { NETVLAD } from "./netvlad.js";
@@ -57,17 +58,21 @@ export interface DropoutOptions {
 
 /**
  * The network in training, from a batch's bytes to logits `[videos, classes]`: the modalities' descriptors, dropout, hidden layer, context gating,
- * classifier. The caller owns the logits; `backward` takes ownership of their gradient.
+ * classifier. `parts` is the number of parts in which the frames are aggregated, one after another. The caller owns the logits; `backward` takes ownership of
+ * their gradient.
  */
 export function forwardForTraining(
   input: NetworkInput,
   sizes: ModelSizes,
   { rate, seed }: DropoutOptions,
+  parts: number,
   context: TrainingContext,
 ): { readonly logits: Tensor; readonly backward: (dLogits: Tensor) => void } {
   const layout = new RaggedLayout(input.frameCounts);
-  const { forward } = AGGREGATORS[sizes.model];
-  const aggregated = modalitiesOf(sizes).map((modality) => forward(input[modality.name], layout, modality, context));
+  const aggregator = AGGREGATORS[sizes.model];
+  const aggregated = modalitiesOf(sizes).map((modality) =>
+    aggregateBatch(aggregator, parts, input[modality.name], layout, modality, context),
+  );
   const widths = aggregated.map(({ y }) => y.shape[1] as number);
   const descriptors = concat(
     aggregated.map(({ y }) => y),
@@ -88,8 +93,8 @@ export function forwardForTraining(
     context.onGradient(CLASSIFIER_BIAS, dBias);
     const dHidden = normalized.backward(gated.backward(dGated));
     const dDescriptors = dropped.backward(hidden.backward(dHidden));
-    const parts = splitColumns(dDescriptors, widths);
-    for (const [i, { backward }] of aggregated.entries()) backward(parts[i] as Tensor);
+    const dAggregated = splitColumns(dDescriptors, widths);
+    for (const [i, { backward }] of aggregated.entries()) backward(dAggregated[i] as Tensor);
   };
   return { logits, backward };
 }

@@ -32,7 +32,7 @@ import { add, addAll, multiply, reshape, sum } from "../kernels/tensorflow-ops.j
 import type { Kernels } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
 import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
-import type { Aggregator } from "./aggregator.js";
+import type { Aggregation, Aggregator } from "./aggregator.js";
 import { quantizationOf } from "./dequantize.js";
 import { applyAffine, batchNorm, frozenBatchNorm, type TrainingContext, useAffine } from "./layers.js";
 import { netvladNames } from "./netvlad.js";
@@ -62,7 +62,8 @@ export const NEXTVLAD: Aggregator = {
     const [clusters = 1] = shapeOf(names.centers, 2);
     return { features, expansion: expanded / features, groups, clusters };
   },
-  forward,
+  aggregate,
+  normalize: (descriptors, { name }, context) => batchNorm(descriptors, DESCRIPTOR_NORM[name], context),
   freeze,
   addToGraph,
 };
@@ -82,50 +83,49 @@ export function nextvladNames(modality: ModalityName) {
   } as const;
 }
 
-function forward(...[bytes, layout, modality, context]: Parameters<Aggregator["forward"]>): ReturnType<Aggregator["forward"]> {
+function* aggregate(...[bytes, layout, modality, context, batchFrames]: Parameters<Aggregator["aggregate"]>): Aggregation {
   const { kernels, weights, onGradient } = context;
   const names = nextvladNames(modality.name);
   const use = weights.use.bind(weights);
 
   const x = kernels.features(bytes, layout.frames, quantizationOf(modality, weights));
   const folded = foldExpansion(modality.name, weights, kernels);
-  const x1 = use(names.expansion, (w) => x.times(w));
   const z = x.times(folded.foldedClusters);
-  const alpha = x.times(folded.foldedAttention, folded.foldedAttentionBias);
+  const [moments] = (yield [kernels.moments(z)]) as [Tensor];
 
-  const soft = useAffine(names.clusterNorm, weights, (norm) => kernels.softAssign(z, alpha, norm, layout, BATCH_NORM_EPSILON));
+  const x1 = use(names.expansion, (w) => x.times(w));
+  const alpha = x.times(folded.foldedAttention, folded.foldedAttentionBias);
+  const soft = useAffine(names.clusterNorm, weights, (norm) => kernels.softAssign(z, alpha, moments, norm, layout, BATCH_NORM_EPSILON));
   tidy(() => context.onBatchStatistics(names.clusterNorm, add(soft.mean, folded.foldedClustersBias), soft.variance));
   release(...Object.values(folded));
 
   const vlad = kernels.vladSums(soft.assignment, x1, layout, modality.groups);
   const descriptor = use(names.expansionBias, (b) => use(names.centers, (c) => kernels.descriptor(vlad.sums, soft.aSum, b, c)));
-  const normalized = batchNorm(descriptor.y, names.descriptorNorm, context);
+  const [dDescriptor] = (yield [descriptor.y]) as [Tensor];
 
-  const backward = (dy: Tensor): void => {
-    const dDescriptor = normalized.backward(dy);
-    const d = use(names.expansionBias, (b) => use(names.centers, (c) => descriptor.backward(dDescriptor, b, c)));
-    const dSums = vlad.backward(d.sums);
-    onGradient(names.centers, d.centers);
-    const dSoft = use(names.clusterNorm.scale, (scale) => soft.backward(dSums.assignment, d.aSum, scale));
-    onGradient(names.clusterNorm.scale, dSoft.scale);
-    onGradient(names.clusterNorm.shift, dSoft.shift);
+  const d = use(names.expansionBias, (b) => use(names.centers, (c) => descriptor.backward(dDescriptor, b, c)));
+  const dSums = vlad.backward(d.sums);
+  onGradient(names.centers, d.centers);
+  const dSoft = soft.backward(dSums.assignment, d.aSum);
+  const [scale, shift] = (yield [dSoft.scale, dSoft.shift]) as [Tensor, Tensor];
 
-    const dW = x.transposedTimes(dSums.x1);
-    dSums.x1.dispose();
-    const dFoldedClusters = x.transposedTimes(dSoft.z);
-    dSoft.z.dispose();
-    const dFoldedAttention = x.transposedTimes(dSoft.alpha);
-    x.dispose();
-    const gradients = unfoldGradients(modality.name, context, {
-      expansion: dW,
-      foldedClusters: dFoldedClusters,
-      foldedAttention: dFoldedAttention,
-      alpha: dSoft.alpha,
-      expansionBias: d.bias,
-    });
-    for (const [name, gradient] of gradients) onGradient(name, gradient);
-  };
-  return { y: normalized.y, backward };
+  const dz = use(names.clusterNorm.scale, (gamma) => dSoft.z(gamma, { scale, shift }, batchFrames));
+  onGradient(names.clusterNorm.scale, dSoft.scale);
+  onGradient(names.clusterNorm.shift, dSoft.shift);
+  const dW = x.transposedTimes(dSums.x1);
+  dSums.x1.dispose();
+  const dFoldedClusters = x.transposedTimes(dz);
+  dz.dispose();
+  const dFoldedAttention = x.transposedTimes(dSoft.alpha);
+  x.dispose();
+  const gradients = unfoldGradients(modality.name, context, {
+    expansion: dW,
+    foldedClusters: dFoldedClusters,
+    foldedAttention: dFoldedAttention,
+    alpha: dSoft.alpha,
+    expansionBias: d.bias,
+  });
+  for (const [name, gradient] of gradients) onGradient(name, gradient);
 }
 
 /** Returns the folded products W Wc `[F, G K]`, b Wc `[G K]`, W Wa `[F, G]` and b Wa + ba `[G]`, float32. The caller owns them. */

@@ -29,6 +29,7 @@ export async function startRuntime(
   const device = await loadTensorflow(useGpu, threads, (message) => log.warn(message));
   setMatmulPrecision(precision);
   log.info(formatDevice(device));
-  checkMemory({ model: config.MODEL, batchSize, training, inHostMemory: device.inHostMemory }, (message) => log.warn(message));
+  const parts = section === "TRAIN" ? config.TRAIN.accumulate : 1;
+  checkMemory({ model: config.MODEL, batchSize, parts, training, inHostMemory: device.inHostMemory }, (message) => log.warn(message));
   return { device, kernels: chooseKernels() };
 }

@@ -67,7 +67,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const resumedFrom = resume?.snapshot ?? null;
   const saver = new Saver({ ...options, ...model, configYaml, writtenBy, resumedFrom, retryMs: SAVE_RETRY_MS, beforeSave }, state);
   const { l2_penalty: l2Penalty, gradient_clip: gradientClip } = TRAIN;
-  const stepOptions = { kernels, ...model, l2Penalty, gradientClip, seed: state.run.seed };
+  const stepOptions = { kernels, ...model, l2Penalty, gradientClip, seed: state.run.seed, parts: TRAIN.accumulate };
   return { config, options, state, stepOptions, saver, losses, newConfigFile };
 }
 

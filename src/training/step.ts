@@ -21,6 +21,8 @@ export interface StepOptions {
   /** Maximum norm of each parameter's gradient; null does not clip. */
   readonly gradientClip: number | null;
   readonly seed: number;
+  /** Number of parts in which the frames of a batch are aggregated, one after another. */
+  readonly parts: number;
 }
 
 /** Options of one step. */
@@ -67,21 +69,16 @@ export function differentiate(
   const pass = (): StepReport | null => {
     const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
     const labels = labelMatrix(batch.labels, sizes.classes);
-    const { logits, backward } = forwardForTraining(
-      batch,
-      sizes,
-      { rate: options.dropRate, seed: dropoutSeed },
-      {
-        weights: store,
-        kernels: options.kernels,
-        onBatchStatistics: (names, mean, variance) => (pending ?? store).updateStatistics(names, mean, variance),
-        onGradient: (name, gradient) => {
-          sink.gradient(name, gradient);
-          gradient.dispose();
-        },
-        backwardDense: sink.product ?? materializeGradient(store, options.kernels, sink.gradient),
+    const { logits, backward } = forwardForTraining(batch, sizes, { rate: options.dropRate, seed: dropoutSeed }, options.parts, {
+      weights: store,
+      kernels: options.kernels,
+      onBatchStatistics: (names, mean, variance) => (pending ?? store).updateStatistics(names, mean, variance),
+      onGradient: (name, gradient) => {
+        sink.gradient(name, gradient);
+        gradient.dispose();
       },
-    );
+      backwardDense: sink.product ?? materializeGradient(store, options.kernels, sink.gradient),
+    });
     const readLoss = (sum: Tensor): number => (toFloats(sum)[0] as number) / batch.ids.length;
     const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
     if (lossSum !== null && acceptLoss?.(readLoss(lossSum)) === false) return null;

@@ -95,6 +95,29 @@ test("two epochs in one run, and one epoch plus a resumed one, give the same byt
   assert.deepEqual(arraysOf(parts, "NEXTVLAD_epoch1"), arraysOf(straight, "NEXTVLAD_epoch1"));
 });
 
+test("--accumulate changes the losses of a run by rounding only, and a run with it resumes exactly", async (t) => {
+  const folder = temporaryFolder(t);
+  const config = await prepareRun(folder);
+  const lossesOf = async (name: string, ...flags: string[]): Promise<readonly number[]> => {
+    const saveDir = join(folder, name);
+    await trained(["--config", config, "--save-dir", saveDir, "--log-interval", "1", ...flags]);
+    return readLog(saveDir).flatMap(({ tensors, loss }) => (tensors === undefined ? [] : [loss as number]));
+  };
+  const atOnce = await lossesOf("once");
+  const inParts = await lossesOf("parts", "--accumulate", "3");
+  assert.equal(inParts.length, 2 * 6);
+  // The bound for the first five steps; float32 rounding grows from step to step.
+  for (const [step, loss] of inParts.slice(0, 5).entries())
+    assert.ok(Math.abs(loss / (atOnce[step] as number) - 1) < 1e-5, `step ${step}: ${loss}, at once ${atOnce[step]}`);
+  await lossesOf("resumed", "--accumulate", "3", "--epoch", "1");
+  await lossesOf("resumed", "--accumulate", "3", "--resume");
+  assert.deepEqual(arraysOf(join(folder, "resumed"), "NEXTVLAD_epoch1"), arraysOf(join(folder, "parts"), "NEXTVLAD_epoch1"));
+
+  const tooMany = await runNextvlad(["train", "--config", config, "--save-dir", join(folder, "none"), "--accumulate", "17"]);
+  assert.equal(tooMany.exitCode, 2);
+  assert.match(tooMany.error, /--accumulate: invalid value \(expected at most batch_size = 16, found "17"\)/);
+});
+
 test("SIGTERM finishes the step, saves and exits with 143; the resumed run gives the same result as an uninterrupted one", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder, { trainVideos: 1200 });

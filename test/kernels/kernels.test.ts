@@ -40,14 +40,17 @@ function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
       parameters: [NAMES.clusterNorm.scale, NAMES.clusterNorm.shift],
       forward: ([z, alpha], { kernels, weights, onGradient }) => {
         const names = NAMES.clusterNorm;
+        const moments = kernels.moments(z as Tensor);
         const soft = useAffine(names, weights, (norm) =>
-          kernels.softAssign(z as Tensor, alpha as Tensor, norm, layout, BATCH_NORM_EPSILON),
+          kernels.softAssign(z as Tensor, alpha as Tensor, moments, norm, layout, BATCH_NORM_EPSILON),
         );
+        moments.dispose();
         const backward = ([da, dASum]: readonly Tensor[]) => {
-          const d = weights.use(names.scale, (scale) => soft.backward(laidOut(da as Tensor, kernels, layout), dASum as Tensor, scale));
+          const d = soft.backward(laidOut(da as Tensor, kernels, layout), dASum as Tensor);
+          const dz = weights.use(names.scale, (scale) => d.z(scale, d, FRAMES));
           onGradient(names.scale, d.scale);
           onGradient(names.shift, d.shift);
-          return [d.z, d.alpha];
+          return [dz, d.alpha];
         };
         return { outputs: [backToBack(soft.assignment, kernels, layout), soft.aSum], backward };
       },

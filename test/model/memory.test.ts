@@ -8,7 +8,7 @@ import { failsWith } from "../helpers/shards.js";
 
 const { MODEL } = await loadConfig(join(repository, "configs/nextvlad.yaml"));
 const LIMIT = { limit: "the memory limit of the container (cgroup)", remedy: "raise the container's memory limit" };
-const TRAINING = { model: MODEL, batchSize: 160, training: true, inHostMemory: true } as const;
+const TRAINING = { model: MODEL, batchSize: 160, parts: 1, training: true, inHostMemory: true } as const;
 
 test("training needs the parameters three times, a snapshot's copy of them, and the activations of a batch", () => {
   const { parameters = 0, moments = 0, activations, ...copy } = minimumMemory(TRAINING);
@@ -28,10 +28,12 @@ test("a model that exceeds the memory is an error, and a batch that may exceed i
     checkMemory(computation, (message) => warnings.push(message), { bytes, ...LIMIT });
   await check(TRAINING, 16e9);
   assert.deepEqual(warnings, []);
+  await check({ ...TRAINING, parts: 160 }, 3e9);
+  assert.deepEqual(warnings, []);
   await check(TRAINING, 3e9);
   assert.match(
     warnings.join("; "),
-    /^a batch of 160 videos of 300 frames needs about \d[.\d]* GB, and 3 GB is available within the memory limit of the container/,
+    /^a batch of 160 videos of 300 frames needs about \d[.\d]* GB, and 3 GB is available within the memory limit of the container .*: if the run is killed, use --accumulate or a smaller --batch-size$/,
   );
   const large = { ...TRAINING, model: { ...MODEL, num_classes: 20_000_000 } };
   const error = await failsWith(check(large, 64e9), "OUT_OF_MEMORY");

@@ -6,6 +6,7 @@ import { RaggedLayout } from "../../src/kernels/ragged.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
 import { statelessNormal } from "../../src/kernels/tensorflow-ops.js";
 import type { Kernels } from "../../src/kernels/types.js";
+import { aggregateBatch } from "../../src/model/aggregation.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { batchNorm, type TrainingContext } from "../../src/model/layers.js";
 import { AGGREGATORS } from "../../src/model/network.js";
@@ -146,11 +147,11 @@ describe("NeXtVLAD against its definition", () => {
   });
   after(() => store.dispose());
 
-  const definition: BlockCase = {
+  const definition = (parts: number): BlockCase => ({
     inputs: [],
     parameters: NEXTVLAD.parameters(RGB).flatMap(({ name, trained }) => (trained ? [name] : [])),
     forward: (_, context) => {
-      const { y, backward } = NEXTVLAD.forward(bytes, new RaggedLayout(Int32Array.from(frameCounts)), RGB, context);
+      const { y, backward } = aggregateBatch(NEXTVLAD, parts, bytes, new RaggedLayout(Int32Array.from(frameCounts)), RGB, context);
       const toInputs = ([dy]: readonly Tensor[]) => {
         backward(dy as Tensor);
         return [];
@@ -162,10 +163,15 @@ describe("NeXtVLAD against its definition", () => {
       const x = Float32Array.from(bytes, (byte, i) => ((byte * 4) / 255 - 2) * (eigen[i % RGB.features] as number));
       return [defineNextVlad(tf, tf.tensor(x, [27, RGB.features]), frameCounts, parameters)];
     },
-  };
+  });
 
-  test("outputs and gradients", () => checkBlock(tf, store, definition, ownKernels()));
-  test("outputs and gradients, with the reference kernels", () => checkBlock(tf, store, definition, REFERENCE));
+  test("outputs and gradients", () => checkBlock(tf, store, definition(1), ownKernels()));
+  test("outputs and gradients, with the reference kernels", () => checkBlock(tf, store, definition(1), REFERENCE));
+  // Of 6 videos: parts of 3, of 2 or 1, and of 1.
+  for (const parts of [2, 4, 6]) {
+    test(`outputs and gradients in ${parts} parts`, () => checkBlock(tf, store, definition(parts), ownKernels()));
+    test(`outputs and gradients in ${parts} parts, with the reference kernels`, () => checkBlock(tf, store, definition(parts), REFERENCE));
+  }
 });
 
 test("NeXtVLAD's sizes are inferred from matrices; an array without a shape counts as 1 by 1", () => {
@@ -212,21 +218,21 @@ for (const model of ["NEXTVLAD", "NETVLAD"] as const) {
 describe("our kernels against the reference kernels", () => {
   before(() => loadForTests());
 
-  test("a modality's descriptors and gradients, of any sizes and lengths", () => {
+  test("a modality's descriptors and gradients, of any sizes and lengths, at once and in parts", () => {
     fc.assert(
-      fc.property(SIZES, COUNTS, (sizes, counts) => {
+      fc.property(SIZES, COUNTS, fc.integer({ min: 1, max: 4 }), (sizes, counts, partsOfOurs) => {
         const store = randomStore(sizes);
         const layout = new RaggedLayout(Int32Array.from(counts));
         const [modality] = modalitiesOf(sizes) as [ModalitySizes];
         const bytes = bytesOf(layout.frames * modality.features);
-        const compute = (kernels: Kernels) =>
+        const compute = (kernels: Kernels, parts: number) =>
           collect(store, kernels, (context, found) => {
-            const { y, backward } = AGGREGATORS[sizes.model].forward(bytes, layout, modality, context);
+            const { y, backward } = aggregateBatch(AGGREGATORS[sizes.model], parts, bytes, layout, modality, context);
             found.set("y", toFloats(y));
             backward(statelessNormal(y.shape, [1, 2]));
           });
-        const ours = compute(ownKernels());
-        const theirs = compute(REFERENCE);
+        const ours = compute(ownKernels(), partsOfOurs);
+        const theirs = compute(REFERENCE, 1);
         // The gradient through two batch norms amplifies rounding: to 5e-4 of a gradient's norm at most, in 180 draws on a CPU.
         assertClose(ours, theirs, 5e-3);
         store.dispose();

@@ -23,6 +23,7 @@ const options: Omit<StepOptions, "kernels"> = {
   l2Penalty: golden.l2Penalty,
   gradientClip: null,
   seed: 0,
+  parts: 1,
 };
 
 function vector(name: string): GoldenArray {
