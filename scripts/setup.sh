@@ -61,6 +61,7 @@ have() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 bound() {
   local name
   have "$binding_stamp" "$binding_want" || return 1
+  [ -f "$native/loopback.so" ] || return 1
   for name in tfjs_binding loader processor "${levels[@]/#/kernels-}"; do [ -f "$native/$name.node" ] || return 1; done
 }
 
@@ -129,13 +130,13 @@ if ! bound; then
   # The slowest first, so that all processors finish at about the same time. Files that include TensorFlow's C++ headers are not compiled for a level, because
   # their Eigen does not compile with AVX512-FP16. Those headers take most of the time, and only the GPU build needs them.
   add gpu -O2 native/gpu/*.cc
-  add binding -O2 "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc
+  add binding -O2 "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc scripts/tensorflow/cluster.cc
   for level in "${levels[@]}"; do
     sources=(native/*.cc)
     [ -z "${level_without_bytes[$level]:-}" ] || mapfile -t sources < <(grep -lE '"(panels|integers).h"' native/*.cc)
     add "$level" "-O3 -fopenmp-simd -fno-math-errno -fno-trapping-math ${level_flags[$level]}" "${sources[@]}"
   done
-  add loading -O2 scripts/tensorflow/loader.cc scripts/tensorflow/processor.cc
+  add loading -O2 scripts/tensorflow/loader.cc scripts/tensorflow/processor.cc scripts/tensorflow/loopback.cc
   say "compiling $((${#jobs[@]} / 3)) C++ files, $(nproc) at a time (140 s of CPU time, a few minutes on slow machines)"
   SECONDS=0
   export -f compile
@@ -147,7 +148,8 @@ if ! bound; then
   rm -f "$native"/*.node
   link loader.node "$objects/loading/loader.o" -pthread
   link processor.node "$objects/loading/processor.o"
-  link tfjs_binding.node "$objects"/binding/*.o -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow"
+  link loopback.so "$objects/loading/loopback.o" -ldl
+  link tfjs_binding.node "$objects"/binding/*.o -Wl,--wrap=TFE_NewContext -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow"
   for level in "${levels[@]}"; do
     link "kernels-$level.node" "$objects/$level"/*.o "$objects"/gpu/*.o -l:libtensorflow_framework.so.2 \
       -Wl,-rpath,"\$ORIGIN/tensorflow:\$ORIGIN/nvidia/cuda_nvrtc/lib"

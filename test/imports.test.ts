@@ -14,6 +14,7 @@ const ORDER = [
   "config",
   "telemetry",
   "kernels",
+  "distributed",
   "data",
   "results",
   "digits",

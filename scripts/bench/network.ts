@@ -1,5 +1,6 @@
 import type { Config } from "../../src/config/schema.js";
 import type { RaggedBatch } from "../../src/data/video.js";
+import { ALONE } from "../../src/distributed/world.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { matMul, slice } from "../../src/kernels/tensorflow-ops.js";
 import type { Precision } from "../../src/kernels/types.js";
@@ -68,7 +69,7 @@ function trainingStep(config: Config, batch: RaggedBatch): (number: number, repo
     l2Penalty: TRAIN.l2_penalty,
     gradientClip: TRAIN.gradient_clip,
     seed: 0,
-    parts: TRAIN.accumulate,
+    division: { world: ALONE, parts: TRAIN.accumulate },
   };
   return (number, report) => {
     trainStep(batch, { store, optimizer }, options, { step: number, learningRate: TRAIN.learning_rate, report });

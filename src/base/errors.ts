@@ -27,6 +27,8 @@ export const ERROR_CODES = [
   "NOT_FINITE",
   "OUT_OF_MEMORY",
   "WORKER_DIED",
+  "RANK_FAILED",
+  "RANKS_DIFFER",
   "KERNEL_FAILED",
   "STOPPED",
 ] as const;

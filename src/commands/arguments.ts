@@ -11,7 +11,7 @@ export const COMMAND_ALIASES: Readonly<Record<string, string>> = {
 
 const PROFILING = "remove it: the log reports how much of the time is spent waiting for data";
 const SEGMENTS = "remove it: segment labels are not supported, whole videos are classified";
-const MULTIPLE_DEVICES = "remove it: nextvlad runs on one device";
+const MULTIPLE_DEVICES = "use --devices N to train with N processes";
 
 /** Flags of PaddleVideo (1.5, 1.8 and 2.x) and of google/youtube-8m that have another name or no equivalent here, and what to do instead. */
 export const FOREIGN_FLAGS: Readonly<Record<string, string>> = {

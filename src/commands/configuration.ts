@@ -72,7 +72,9 @@ export function logTrainingNotes(log: Logger, { MODEL, TRAIN }: Config): void {
     );
   }
   if (TRAIN.num_gpus > 1) {
-    log.info(`TRAIN.num_gpus = ${TRAIN.num_gpus} has no effect: one device computes the whole batch of ${TRAIN.batch_size}`);
+    log.info(
+      `TRAIN.num_gpus = ${TRAIN.num_gpus} has no effect: --devices sets the number of devices that divide a batch of ${TRAIN.batch_size}`,
+    );
   }
   if (TRAIN.batch_size === 1) {
     log.warn(

@@ -247,6 +247,10 @@ const TABLE = [
     "True: the GPU, or an error without one; False: the CPU; auto: the GPU if one works; True if omitted",
     { keys: ["*.use_gpu"] },
   ),
+  flag(["train"], "--devices <N>", "train with N processes, one per GPU; on the CPU, they divide the threads", {
+    parse: integer(1, 1024),
+    defaultText: "1",
+  }),
   flag(["train", "eval", "infer"], "--threads <N>", "threads that compute", {
     parse: integer(1, MAX_THREADS),
     defaultText: "OMP_NUM_THREADS, or one per available CPU",

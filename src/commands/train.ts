@@ -3,16 +3,20 @@ import type { DirectoryLock } from "../base/lock.js";
 import { version } from "../base/package.js";
 import { chooseThreads } from "../base/threads.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
+import type { Config } from "../config/schema.js";
+import { type Cluster, readCluster } from "../distributed/cluster.js";
+import { assignGpus } from "../distributed/devices.js";
 import { startReaderThreads } from "../passes/reader-threads.js";
-import type { TrainOutcome } from "../training/options.js";
+import type { StartOptions, TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
 import { wantsRandomSeed } from "./flag-values.js";
 import { configOverrides, type TrainFlags } from "./flags.js";
-import { printLines } from "./output.js";
+import { printLines, printToStderr } from "./output.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
-import { preflightTraining, type StartWeights } from "./preflight.js";
+import { type Preflight, preflightTraining, type StartWeights } from "./preflight.js";
 import { resumeCommand } from "./resume-command.js";
 import { runIn } from "./run.js";
+import { ignoreSignals } from "./signals.js";
 import { describeWeights } from "./weights.js";
 
 /** Flags that apply only to the start of a run; resume commands omit them. */
@@ -27,8 +31,14 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
 
 async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }: ResumePoint, flags: TrainFlags): Promise<number> {
   const config = await findConfig(flags, configOverrides("train", flags), resume);
+  const cluster = findCluster(flags);
+  const devices = flags.devices ?? 1;
+  assertDivisible(config, cluster?.addresses.length ?? devices);
+  if (cluster === null && devices > 1) return launch(devices, config, flags);
   startReaderThreads(config, "TRAIN", flags.threads);
   const preflight = await preflightTraining(config, flags, { resume, pretrain });
+  const start = { resume, resumeStep: flags.resumeStep ?? null, skippedSnapshots: skipped, pretrain, overwrite: flags.overwrite ?? false };
+  if (cluster !== null && cluster.rank > 0) return followRank(config, cluster, preflight, start, flags);
   // `False` draws a new seed from the clock each time, but a resumed run must have the same seed.
   const seed = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
   const resumeFrom = (snapshot: string, added: readonly string[] = []): string => {
@@ -43,22 +53,20 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
       logTrainingNotes(telemetry.log, config);
+      if (cluster !== null) telemetry.log.info(`rank 0 of ${cluster.addresses.length}: ${cluster.addresses.join(", ")}`);
       const [shards = [], validShards = []] = preflight.requireReady(telemetry.log);
       const { SkippedRecordReport } = await import("../passes/skipped-records.js");
       const { train } = await import("../training/train.js");
       return train(config, {
         ...run,
+        ...start,
+        cluster,
         shards,
         validShards,
         telemetry,
         skipped: new SkippedRecordReport(flags.saveDir, "train", telemetry.log),
         threads: chooseThreads(flags.threads ?? null, (message) => telemetry.log.warn(message)),
         saveDir: flags.saveDir,
-        resume,
-        resumeStep: flags.resumeStep ?? null,
-        skippedSnapshots: skipped,
-        pretrain,
-        overwrite: flags.overwrite ?? false,
         logIntervalSteps: flags.logInterval,
         validIntervalEpochs: flags.validInterval,
         saveInterval: flags.saveInterval ?? null,
@@ -71,6 +79,61 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
     await printLines(...formatOutcome(outcome, resumeFrom));
     return exitCode;
   });
+}
+
+/** Returns the cluster in the environment; null for a process on its own. Throws BAD_CONFIG, or BAD_USAGE if --devices contradicts it. */
+function findCluster({ devices }: TrainFlags): Cluster | null {
+  const cluster = readCluster(process.env);
+  if (cluster === null || devices === undefined || devices === cluster.addresses.length) return cluster;
+  const what = "the environment (TF_CONFIG or SLURM_*) describes a cluster with another number of processes";
+  const values = { key: "--devices", expected: cluster.addresses.length, found: devices, remedy: "omit the flag" };
+  throw new NextvladError("BAD_USAGE", what, values);
+}
+
+/** Throws BAD_CONFIG if a rank would have no videos, or a part of its share none. */
+function assertDivisible({ TRAIN: { batch_size: batchSize, accumulate } }: Config, ranks: number): void {
+  if (batchSize >= ranks * accumulate) return;
+  const what = `the batch is too small for ${ranks} ${ranks === 1 ? "process" : "processes"}, each with TRAIN.accumulate = ${accumulate} parts`;
+  const values = { key: "TRAIN.batch_size", expected: `at least ${ranks * accumulate}`, found: batchSize };
+  throw new NextvladError("BAD_CONFIG", what, { ...values, remedy: "use fewer devices or parts, or a larger --batch-size" });
+}
+
+/** Runs this command once for each of several devices of this host; returns the exit code. */
+async function launch(count: number, { TRAIN }: Config, { threads, fixRandomSeed }: TrainFlags): Promise<number> {
+  const { launchRanks } = await import("../distributed/launch.js");
+  const gpus = assignGpus(count, TRAIN.use_gpu);
+  const all = chooseThreads(null, (message) => printToStderr(`warning: ${message}`));
+  // A seed from the clock must be the same on all ranks.
+  const added = wantsRandomSeed(fixRandomSeed) ? ["--fix-random-seed", String(TRAIN.seed)] : [];
+  const each = threads === undefined ? Math.max(1, Math.floor(all.count / count)) : null;
+  return launchRanks({ count, gpus, threads: each, added, print: printToStderr });
+}
+
+/** Trains as another rank than 0: without output, unless it fails, and without files. */
+async function followRank(
+  config: Config,
+  cluster: Cluster,
+  preflight: Preflight,
+  start: Omit<StartOptions, "saveDir" | "telemetry">,
+  { saveDir, threads }: TrainFlags,
+): Promise<number> {
+  const { createTelemetry } = await import("../telemetry/telemetry.js");
+  const { follow } = await import("../training/follow.js");
+  // Rank 0 decides when to stop.
+  void ignoreSignals();
+  const telemetry = await createTelemetry({ logFile: null });
+  telemetry.log.level = "silent";
+  const [shards = []] = preflight.requireReady(telemetry.log);
+  await follow(config, {
+    ...start,
+    saveDir,
+    telemetry,
+    cluster,
+    shards,
+    threads: chooseThreads(threads ?? null, () => undefined),
+    version: version(),
+  });
+  return 0;
 }
 
 /** Where a run resumes, and notes on how that was determined. */

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { divideEvenly } from "../base/numbers.js";
 import { BufferPool, Concatenation, type VideoPool } from "./buffer-pool.js";
 import type { SkippedRecord } from "./corrupt-records.js";
 import { EpochVideos, type StreamOptions } from "./epoch-videos.js";
@@ -31,7 +32,8 @@ export async function* assembleBatches(
   onSkipped: (skipped: readonly SkippedRecord[]) => void,
 ): AsyncGenerator<BatchStep, void> {
   const { builder } = space;
-  const { batchSize, dropLast, skipBatches = 0 } = options;
+  const { batchSize, dropLast, skipBatches = 0, share = { rank: 0, size: 1 } } = options;
+  const [firstOwn, own] = divideEvenly(batchSize, share.size)[share.rank] as readonly [number, number];
   const totalBytes = Math.max(
     1,
     options.shards.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -42,7 +44,7 @@ export async function* assembleBatches(
     videos++;
     doneBytes += fileBytes;
     if (video === null) continue;
-    builder.add(video);
+    builder.add(video, builder.size >= firstOwn && builder.size < firstOwn + own);
     if (builder.size === batchSize) yield { batch: builder.take(), fraction: Math.min(1, doneBytes / totalBytes) };
   }
   const batches = dropLast ? Math.floor(videos / batchSize) : Math.ceil(videos / batchSize);
@@ -91,11 +93,12 @@ export class BatchBuilder {
     return this.#ids.length;
   }
 
-  /** Appends a copy of the video; its own memory can be reused immediately. */
-  add({ id, frames, rgb, audio, labels }: Video): void {
+  /** Appends a copy of the video, with or without its features; its own memory can be reused immediately. */
+  add({ id, frames, rgb, audio, labels }: Video, withFeatures = true): void {
     this.#ids.push(id);
     this.#frameCounts.push(frames);
     this.#labels.push(labels);
+    if (!withFeatures) return;
     this.#rgb.append(rgb);
     this.#audio.append(audio);
   }

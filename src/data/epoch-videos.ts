@@ -8,6 +8,12 @@ import type { RecordPosition, Shard } from "./shard.js";
 import { BLOCK_VIDEOS, type Block, type BlockOptions, type ShardIndex } from "./shard-reader.js";
 import type { Video } from "./video.js";
 
+/** One of several processes that divide each batch. */
+export interface Share {
+  readonly rank: number;
+  readonly size: number;
+}
+
 /** Options of one epoch over a list of shards. */
 export interface StreamOptions extends Omit<BlockOptions, "records"> {
   readonly shards: readonly Shard[];
@@ -20,6 +26,8 @@ export interface StreamOptions extends Omit<BlockOptions, "records"> {
   readonly dropLast: boolean;
   /** Capacity of the shuffle buffer, in videos; ignored in sequential order. */
   readonly shuffleBuffer: number;
+  /** Which of several ranks this is, and their number: its batches have the features of its share of the videos only. By default, it is the only one. */
+  readonly share?: Share | undefined;
   /** Number of reader threads, at least 1; the order does not depend on it. */
   readonly readers: number;
   /** Number of batches to skip at the start: those that an earlier run processed. The rest of the order is unchanged. */

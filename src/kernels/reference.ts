@@ -77,8 +77,20 @@ function moments(z: Tensor): Tensor {
   });
 }
 
-/** Returns the mean and the biased variance `[columns]` of moments `[parts, columns, 3]` (Chan, Golub and LeVeque 1979). */
-function mergeMoments(parts: Tensor): { readonly mean: Tensor; readonly variance: Tensor } {
+/** Merges moments `[parts, columns, 3]` to those of all parts `[1, columns, 3]`. */
+export function joinMoments(moments: Tensor): Tensor {
+  const [parts, columns] = moments.shape as [number, number, number];
+  if (parts === 1) return moments;
+  const joined = tidy(() => {
+    const { mean, variance, total } = mergeMoments(moments);
+    return reshape(transpose(stack([total, mean, multiply(variance, total)]), [1, 0]), [1, columns, 3]);
+  });
+  moments.dispose();
+  return joined;
+}
+
+/** Returns the number of rows, the mean and the biased variance `[columns]` of moments `[parts, columns, 3]` (Chan, Golub and LeVeque 1979). */
+function mergeMoments(parts: Tensor): { readonly total: Tensor; readonly mean: Tensor; readonly variance: Tensor } {
   const [count, columns] = parts.shape as [number, number, number];
   return tidy(() => {
     const [frames, means, squares] = [0, 1, 2].map((i) => reshape(slice(parts, [0, 0, i], [count, columns, 1]), [count, columns])) as [
@@ -89,7 +101,7 @@ function mergeMoments(parts: Tensor): { readonly mean: Tensor; readonly variance
     const total = sum(frames, [0]);
     const mean = divideNoNan(sum(multiply(frames, means), [0]), total);
     const between = multiply(frames, square(subtract(means, mean)));
-    return { mean, variance: divideNoNan(sum(add(squares, between), [0]), total) };
+    return { total, mean, variance: divideNoNan(sum(add(squares, between), [0]), total) };
   });
 }
 
@@ -97,7 +109,8 @@ function softAssign(...[z, alpha, moments, norm, layout, epsilon]: Parameters<Ke
   const [frames, groups] = alpha.shape as [number, number];
   const clusters = (z.shape[1] as number) / groups;
   const rows = frames * groups;
-  const { mean, variance } = mergeMoments(moments);
+  const { total: rowCounts, mean, variance } = mergeMoments(moments);
+  rowCounts.dispose();
   const inverse = tidy(() => rsqrt(add(variance, constant(epsilon))));
   /** z with mean 0 and variance 1. */
   const standardize = (): Tensor => multiply(subtract(z, mean), inverse);

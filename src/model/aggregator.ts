@@ -46,6 +46,16 @@ export interface Aggregator {
  */
 export type Aggregation = Generator<readonly Tensor[], void, readonly Tensor[]>;
 
+/** Runs a pass up to its first pause; returns what it yields. */
+export function startPass(pass: Aggregation): readonly Tensor[] {
+  return pass.next().value ?? [];
+}
+
+/** Runs a pass up to its next pause, or its end; returns what it yields. */
+export function continuePass(pass: Aggregation, reply: readonly Tensor[]): readonly Tensor[] {
+  return pass.next(reply).value ?? [];
+}
+
 export interface FreezeOptions {
   readonly weights: WeightStore;
   readonly kernels: Kernels;

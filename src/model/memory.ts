@@ -10,7 +10,7 @@ const FLOAT_BYTES = 4;
 export interface Computation {
   readonly model: ModelSection & { readonly max_frames: number };
   readonly batchSize: number;
-  /** Number of parts in which the frames of a batch are computed. */
+  /** Number of parts into which a batch is divided: this process computes the frames of one at a time. */
   readonly parts: number;
   readonly training: boolean;
   /** Whether the device computes in host memory. */

@@ -2,7 +2,7 @@ import type { RaggedBatch } from "../data/video.js";
 import { RaggedLayout } from "../kernels/ragged.js";
 import { addBias, concat, slice, sum } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
-import { aggregateBatch } from "./aggregation.js";
+import { aggregateBatch, type Division } from "./aggregate-batch.js";
 import type { Aggregator } from "./aggregator.js";
 import { batchNorm, contextGating, dense, dropout, type TrainingContext } from "./layers.js";
 import { NETVLAD } from "./netvlad.js";
@@ -58,20 +58,19 @@ export interface DropoutOptions {
 
 /**
  * The network in training, from a batch's bytes to logits `[videos, classes]`: the modalities' descriptors, dropout, hidden layer, context gating,
- * classifier. `parts` is the number of parts in which the frames are aggregated, one after another. The caller owns the logits; `backward` takes ownership of
- * their gradient.
+ * classifier. With several ranks, rgb and audio are the frames of this rank's videos. The caller owns the logits; `backward` takes ownership of their gradient.
  */
 export function forwardForTraining(
   input: NetworkInput,
   sizes: ModelSizes,
   { rate, seed }: DropoutOptions,
-  parts: number,
+  division: Division,
   context: TrainingContext,
 ): { readonly logits: Tensor; readonly backward: (dLogits: Tensor) => void } {
   const layout = new RaggedLayout(input.frameCounts);
   const aggregator = AGGREGATORS[sizes.model];
   const aggregated = modalitiesOf(sizes).map((modality) =>
-    aggregateBatch(aggregator, parts, input[modality.name], layout, modality, context),
+    aggregateBatch(aggregator, division, input[modality.name], layout, modality, context),
   );
   const widths = aggregated.map(({ y }) => y.shape[1] as number);
   const descriptors = concat(

@@ -1,6 +1,8 @@
 import type { Logger } from "pino";
 import type { Threads } from "../base/threads.js";
 import type { Config } from "../config/schema.js";
+import type { Cluster } from "../distributed/cluster.js";
+import { serverOf } from "../distributed/server-def.js";
 import { chooseKernels } from "../kernels/choose.js";
 import type { Kernels } from "../kernels/types.js";
 import { checkMemory } from "../model/memory.js";
@@ -14,6 +16,8 @@ export interface RuntimeOptions {
   readonly batchSize: number;
   /** Has no effect if the process has already loaded TensorFlow. */
   readonly threads: Threads;
+  /** The cluster that this process belongs to; by default, it is on its own. */
+  readonly cluster?: Cluster | null;
 }
 
 /**
@@ -21,15 +25,17 @@ export interface RuntimeOptions {
  * `loadTensorflow` throws.
  */
 export async function startRuntime(
-  { config, section, batchSize, threads }: RuntimeOptions,
+  { config, section, batchSize, threads, cluster = null }: RuntimeOptions,
   log: Logger,
 ): Promise<{ readonly device: Device; readonly kernels: Kernels }> {
   const { use_gpu: useGpu, precision } = config[section];
   const training = section === "TRAIN";
-  const device = await loadTensorflow(useGpu, threads, (message) => log.warn(message));
+  const server = cluster === null ? null : serverOf(cluster);
+  const device = await loadTensorflow(useGpu, threads, (message) => log.warn(message), server);
   setMatmulPrecision(precision);
   log.info(formatDevice(device));
-  const parts = section === "TRAIN" ? config.TRAIN.accumulate : 1;
+  const ranks = cluster?.addresses.length ?? 1;
+  const parts = training ? ranks * config.TRAIN.accumulate : 1;
   checkMemory({ model: config.MODEL, batchSize, parts, training, inHostMemory: device.inHostMemory }, (message) => log.warn(message));
   return { device, kernels: chooseKernels() };
 }

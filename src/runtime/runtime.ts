@@ -6,6 +6,7 @@ import { setupCommand } from "../base/package.js";
 import { showText } from "../base/shown-value.js";
 import { chooseThreads, explainThreads, formatThreads, type Threads } from "../base/threads.js";
 import { chooseLevel, type Level } from "./processor.js";
+import { assertServing, type ServerOfRank, setServerVariables } from "./server.js";
 
 /** The part of tfjs that is used. */
 export type Tfjs = Pick<
@@ -98,14 +99,16 @@ export function runtime(): Runtime {
 /**
  * Loads TensorFlow's library once per process, and returns the device; later calls ignore `threads`.
  * `useGpu`: true requires a CUDA device, "auto" uses one if there is one, false hides it. Calls `warn` for each variable that `setThreadVariables` ignores.
- * Throws NO_DEVICE if `useGpu` is true and there is no CUDA device, NOT_SET_UP if setup has not run, and what `chooseLevel` throws.
+ * `server` enables collective ops with the other ranks of a cluster. Throws RANK_FAILED if the process cannot listen at its address, NO_DEVICE if `useGpu` is
+ * true and there is no CUDA device, NOT_SET_UP if setup has not run, and what `chooseLevel` throws.
  */
 export async function loadTensorflow(
   useGpu: boolean | "auto",
   threads = chooseThreads(null, () => undefined),
   warn: (message: string) => void = () => undefined,
+  server: ServerOfRank | null = null,
 ): Promise<Device> {
-  if (loaded === null) loaded = await load(useGpu, threads, warn);
+  if (loaded === null) loaded = await load(useGpu, threads, warn, server);
   if (useGpu === true && loaded.device.kind !== "gpu") {
     throw new NextvladError("NO_DEVICE", `use_gpu is True, but ${loaded.device.reason}`, {
       key: "use_gpu",
@@ -194,7 +197,12 @@ export function preloadTensorflow(): void {
   } catch {}
 }
 
-async function load(useGpu: boolean | "auto", threads: Threads, warn: (message: string) => void): Promise<Runtime> {
+async function load(
+  useGpu: boolean | "auto",
+  threads: Threads,
+  warn: (message: string) => void,
+  server: ServerOfRank | null,
+): Promise<Runtime> {
   const { loader, level } = prepareLoading();
   restoreRemovedUtil();
   // Limit V8's heap growth to 30 %: half a megabyte of each step's small objects survives minor GCs, and by default 80 MB accumulate before a major GC, which
@@ -204,7 +212,9 @@ async function load(useGpu: boolean | "auto", threads: Threads, warn: (message: 
   process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
   setThreadVariables(process.env, threads.count, warn);
   if (useGpu === false) process.env.CUDA_VISIBLE_DEVICES = "-1";
+  if (server !== null) setServerVariables(server);
   const { tf, native } = importQuietly(loader, level);
+  if (server !== null) assertServing();
   setFlagsFromString("--opt");
   native.setThreads(threads.count);
   native.allowTensorFloat32(false);

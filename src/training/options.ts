@@ -2,6 +2,7 @@ import type { Interval } from "../base/interval.js";
 import type { Threads } from "../base/threads.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Shard } from "../data/shard.js";
+import type { Cluster } from "../distributed/cluster.js";
 import type { SkippedRecordReport } from "../passes/skipped-records.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 
@@ -41,6 +42,8 @@ export interface TrainOptions extends StartOptions {
   readonly lockText: string;
   /** The shell command that resumes the run from a snapshot; `added` flags replace those given before. */
   readonly resumeCommand: (snapshot: string, added?: readonly string[]) => string;
+  /** The cluster of which this process is rank 0; null if it trains on its own. */
+  readonly cluster: Cluster | null;
   /** This program's version. */
   readonly version: string;
   /** When aborted, the run finishes its step, saves and ends. */

@@ -12,6 +12,7 @@ import { startRuntime } from "../passes/start-runtime.js";
 import { describeSoftware, type Rounding, roundingOf, roundingWarning } from "../runtime/rounding.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions } from "./options.js";
+import { assertSameStart, connectRanks } from "./ranks.js";
 import { readResumedRun } from "./resume.js";
 import { checkSaveDir } from "./save-dir.js";
 import { Saver } from "./saver.js";
@@ -44,13 +45,17 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const resumed = await readResumedRun(config, options);
   const conflictingSnapshots = await checkSaveDir(config, resumed?.run ?? null, options);
   const shards = fingerprintShards(options.shards, resumed?.run ?? null);
-  const { device, kernels } = await startRuntime({ config, section: "TRAIN", batchSize: TRAIN.batch_size, threads: options.threads }, log);
+  const { threads: given, cluster, version } = options;
+  const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads: given, cluster } as const;
+  const { device, kernels } = await startRuntime(runtime, log);
   const rounding = roundingOf(device);
+  const world = connectRanks(cluster, { config, shards: options.shards, run: resumed?.run ?? null, rounding, version });
   const { level, threads } = rounding;
-  const versions = { nextvlad: options.version, node: process.version, tensorflow: device.tensorflowVersion };
+  const versions = { nextvlad: version, node: process.version, tensorflow: device.tensorflowVersion };
   const writtenBy = { ...versions, device: device.kind, level, threads };
   if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, rounding);
   const state = await createState(config, resumed, kernels, options);
+  assertSameStart(world, state);
   state.run = { ...state.run, shards };
   // All checks have passed: from here on, the save-dir changes.
   await removeSnapshots(saveDir, conflictingSnapshots);
@@ -67,7 +72,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const resumedFrom = resume?.snapshot ?? null;
   const saver = new Saver({ ...options, ...model, configYaml, writtenBy, resumedFrom, retryMs: SAVE_RETRY_MS, beforeSave }, state);
   const { l2_penalty: l2Penalty, gradient_clip: gradientClip } = TRAIN;
-  const stepOptions = { kernels, ...model, l2Penalty, gradientClip, seed: state.run.seed, parts: TRAIN.accumulate };
+  const stepOptions = { kernels, ...model, l2Penalty, gradientClip, seed: state.run.seed, division: { world, parts: TRAIN.accumulate } };
   return { config, options, state, stepOptions, saver, losses, newConfigFile };
 }
 

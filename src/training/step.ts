@@ -2,6 +2,7 @@ import { deriveSeed } from "../base/random.js";
 import type { RaggedBatch } from "../data/video.js";
 import { add, minimum, multiply, rsqrt, sigmoid, square, sum } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
+import type { Division } from "../model/aggregate-batch.js";
 import { crossEntropyGradient, crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
 import { forwardForTraining } from "../model/network.js";
 import type { BatchNormNames } from "../model/parameters.js";
@@ -21,8 +22,7 @@ export interface StepOptions {
   /** Maximum norm of each parameter's gradient; null does not clip. */
   readonly gradientClip: number | null;
   readonly seed: number;
-  /** Number of parts in which the frames of a batch are aggregated, one after another. */
-  readonly parts: number;
+  readonly division: Division;
 }
 
 /** Options of one step. */
@@ -69,7 +69,7 @@ export function differentiate(
   const pass = (): StepReport | null => {
     const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
     const labels = labelMatrix(batch.labels, sizes.classes);
-    const { logits, backward } = forwardForTraining(batch, sizes, { rate: options.dropRate, seed: dropoutSeed }, options.parts, {
+    const { logits, backward } = forwardForTraining(batch, sizes, { rate: options.dropRate, seed: dropoutSeed }, options.division, {
       weights: store,
       kernels: options.kernels,
       onBatchStatistics: (names, mean, variance) => (pending ?? store).updateStatistics(names, mean, variance),

@@ -1,14 +1,14 @@
-import { countReaders } from "../base/threads.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import type { SkippedRecord } from "../data/corrupt-records.js";
 import { addFirstCorrupt, type Shard } from "../data/shard.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
-import { videoShape } from "../data/video.js";
 import { learningRateAt } from "../optim/schedule.js";
 import { forwardStreamEvents } from "../passes/reading.js";
+import { epochOptions } from "./epoch.js";
 import { explainFailure } from "./failure.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
+import { announceEnd, announceEpochEnd, announceStep } from "./ranks.js";
 import { EpochReport } from "./report.js";
 import { startTraining, type Training } from "./start.js";
 import { trainStep } from "./step.js";
@@ -26,6 +26,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   started = training;
   try {
     await trainEpochs(training);
+    announceEnd(training.stepOptions.division.world);
     const { epoch, step } = training.state.run;
     const lastSnapshot = training.saver.lastWritten;
     return { stopped: options.signal.aborted, epochs: epoch, steps: step, lastSnapshot, best: bestOf(training) };
@@ -56,6 +57,7 @@ async function trainEpochs(training: Training): Promise<void> {
 /** Trains the rest of the epoch; returns false if the run ended within it. */
 async function trainEpoch(training: Training): Promise<boolean> {
   const { config, options, state, saver, losses } = training;
+  const { world } = training.stepOptions.division;
   const { epoch } = state.run;
   const stream = openEpoch(training);
   const report = new EpochReport(config, options, stream, epoch);
@@ -65,6 +67,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
       if (isDone(training)) return false;
       // Before a step rather than after it: the end of an epoch saves its own snapshot.
       await saver.saveIfDue();
+      announceStep(world);
       state.isUpdating = true;
       const result = trainStep(batch, state, training.stepOptions, {
         step: state.run.step,
@@ -81,6 +84,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
       await losses.flushAtIntervals();
     }
     report.warnUnlabeled();
+    if (stream.complete) announceEpochEnd(world, state.store);
     return stream.complete;
   } finally {
     report.end();
@@ -100,32 +104,16 @@ function startOfEpoch(run: RunState, epoch: number): RunState {
 }
 
 /** Opens the rest of the current epoch. */
-function openEpoch({ config: { MODEL, TRAIN }, options, state }: Training): BatchStream {
-  const { epoch, step_in_epoch, seed, shards } = state.run;
-  const events = forwardStreamEvents(options.skipped, options.telemetry);
-  return openStream(
-    {
-      ...videoShape(MODEL, "required"),
-      onCorrupt: TRAIN.on_corrupt,
-      shards: options.shards,
-      order: "shuffled",
-      seed,
-      epoch,
-      batchSize: TRAIN.batch_size,
-      dropLast: true,
-      shuffleBuffer: TRAIN.shuffle_buffer,
-      readers: countReaders(TRAIN.num_readers, options.threads),
-      skipBatches: step_in_epoch,
-      firstCorrupt: shards?.first_corrupt,
+function openEpoch({ config, options, state, stepOptions }: Training): BatchStream {
+  const { shards, threads, skipped, telemetry } = options;
+  const events = forwardStreamEvents(skipped, telemetry);
+  return openStream(epochOptions(config, { shards, threads, share: stepOptions.division.world }, state.run), {
+    ...events,
+    onSkipped: (found) => {
+      events.onSkipped?.(found);
+      state.run = addSkipped(state.run, shards, found);
     },
-    {
-      ...events,
-      onSkipped: (skipped) => {
-        events.onSkipped?.(skipped);
-        state.run = addSkipped(state.run, options.shards, skipped);
-      },
-    },
-  );
+  });
 }
 
 /** Adds skipped records to the state: up to the first one in each shard, a resumed run skips records by their headers. */

@@ -74,8 +74,12 @@ const FLAGS: ReadonlySet<string> = new Set([
     "--list",
     "--match",
     "--pairs",
+    "--runs",
+    "--steps",
   ],
   ...["--peers", "--readers", "--seconds", "--seeds", "--test-name-pattern", "--videos", "--xla-cpu-max-isa"],
+  // Slurm's srun.
+  ...["--distribution", "--gpus-per-task", "--nodes", "--ntasks-per-node"],
 ]);
 
 test("the README links to every page, and is short", () => {

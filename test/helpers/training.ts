@@ -57,6 +57,7 @@ export async function trainInProcess(
       saveInterval: null,
       keep: null,
       lockText: lock.text,
+      cluster: null,
       version: "0.0.0",
       signal: new AbortController().signal,
       onSaveRequest: () => undefined,

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { ALONE } from "../../src/distributed/world.js";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { RaggedLayout } from "../../src/kernels/ragged.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
-import { aggregateBatch } from "../../src/model/aggregation.js";
+import { aggregateBatch } from "../../src/model/aggregate-batch.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import type { TrainingContext } from "../../src/model/layers.js";
 import { NETVLAD, netvladNames } from "../../src/model/netvlad.js";
@@ -149,7 +150,13 @@ describe("NetVLAD", () => {
       const layout = new RaggedLayout(FRAME_COUNTS);
       for (const modality of [RGB, AUDIO]) {
         const inTraining = tidy(() =>
-          toFloats(aggregateBatch(NETVLAD, 1, INPUT[modality.name], layout, modality, { weights: store, kernels, ...IGNORE }).y),
+          toFloats(
+            aggregateBatch(NETVLAD, { world: ALONE, parts: 1 }, INPUT[modality.name], layout, modality, {
+              weights: store,
+              kernels,
+              ...IGNORE,
+            }).y,
+          ),
         );
         assertClose(inTraining, netvladInLoops(modality, store, false), 1e-5);
         const aggregator = NETVLAD.freeze(modality, { weights: store, kernels, precision: "float32", factor: 0.75 });
@@ -170,7 +177,14 @@ describe("NetVLAD", () => {
           inputs: [],
           parameters: trained(NETVLAD.parameters(modality)),
           forward: (_, context) => {
-            const { y, backward } = aggregateBatch(NETVLAD, 1, INPUT[modality.name], new RaggedLayout(FRAME_COUNTS), modality, context);
+            const { y, backward } = aggregateBatch(
+              NETVLAD,
+              { world: ALONE, parts: 1 },
+              INPUT[modality.name],
+              new RaggedLayout(FRAME_COUNTS),
+              modality,
+              context,
+            );
             return {
               outputs: [y],
               backward: ([dy]) => {
@@ -190,7 +204,7 @@ describe("NetVLAD", () => {
         inputs: [],
         parameters: trained(store.table),
         forward: (_, context) => {
-          const { logits, backward } = forwardForTraining(INPUT, SIZES, { rate: 0, seed: [0, 0] }, 1, context);
+          const { logits, backward } = forwardForTraining(INPUT, SIZES, { rate: 0, seed: [0, 0] }, { world: ALONE, parts: 1 }, context);
           return {
             outputs: [logits],
             backward: ([dy]) => {

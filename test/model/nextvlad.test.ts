@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
+import { ALONE } from "../../src/distributed/world.js";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { RaggedLayout } from "../../src/kernels/ragged.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
 import { statelessNormal } from "../../src/kernels/tensorflow-ops.js";
 import type { Kernels } from "../../src/kernels/types.js";
-import { aggregateBatch } from "../../src/model/aggregation.js";
+import { aggregateBatch } from "../../src/model/aggregate-batch.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { batchNorm, type TrainingContext } from "../../src/model/layers.js";
 import { AGGREGATORS } from "../../src/model/network.js";
@@ -151,7 +152,14 @@ describe("NeXtVLAD against its definition", () => {
     inputs: [],
     parameters: NEXTVLAD.parameters(RGB).flatMap(({ name, trained }) => (trained ? [name] : [])),
     forward: (_, context) => {
-      const { y, backward } = aggregateBatch(NEXTVLAD, parts, bytes, new RaggedLayout(Int32Array.from(frameCounts)), RGB, context);
+      const { y, backward } = aggregateBatch(
+        NEXTVLAD,
+        { world: ALONE, parts },
+        bytes,
+        new RaggedLayout(Int32Array.from(frameCounts)),
+        RGB,
+        context,
+      );
       const toInputs = ([dy]: readonly Tensor[]) => {
         backward(dy as Tensor);
         return [];
@@ -227,7 +235,7 @@ describe("our kernels against the reference kernels", () => {
         const bytes = bytesOf(layout.frames * modality.features);
         const compute = (kernels: Kernels, parts: number) =>
           collect(store, kernels, (context, found) => {
-            const { y, backward } = aggregateBatch(AGGREGATORS[sizes.model], parts, bytes, layout, modality, context);
+            const { y, backward } = aggregateBatch(AGGREGATORS[sizes.model], { world: ALONE, parts }, bytes, layout, modality, context);
             found.set("y", toFloats(y));
             backward(statelessNormal(y.shape, [1, 2]));
           });

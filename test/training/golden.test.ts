@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
+import { ALONE } from "../../src/distributed/world.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { crossEntropySum, labelMatrix } from "../../src/model/layers.js";
@@ -23,7 +24,7 @@ const options: Omit<StepOptions, "kernels"> = {
   l2Penalty: golden.l2Penalty,
   gradientClip: null,
   seed: 0,
-  parts: 1,
+  division: { world: ALONE, parts: 1 },
 };
 
 function vector(name: string): GoldenArray {

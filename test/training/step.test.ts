@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { RaggedBatch } from "../../src/data/video.js";
+import { ALONE } from "../../src/distributed/world.js";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { cpuKernels } from "../../src/kernels/cpu.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
@@ -16,7 +17,7 @@ import { differentiate, type GradientSink, type StepOptions, type StepReport, tr
 import { copyOf, randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 
-const OPTIONS = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1, parts: 1 } as const;
+const OPTIONS = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1, division: { world: ALONE, parts: 1 } } as const;
 let options: StepOptions;
 
 function batch(frameCounts: readonly number[], from = 0): RaggedBatch {
@@ -144,7 +145,13 @@ describe("a training step", () => {
             found.set(name, toFloats(value));
           };
           const before = countTensors();
-          const report = differentiate(batch([3, 9, 1, 4]), trained, { ...options, sizes, parts }, { step: 0, report: true }, { gradient });
+          const report = differentiate(
+            batch([3, 9, 1, 4]),
+            trained,
+            { ...options, sizes, division: { world: ALONE, parts } },
+            { step: 0, report: true },
+            { gradient },
+          );
           assert.equal(countTensors(), before);
           found.set("loss", Float32Array.of((report as StepReport).loss));
           for (const { name, trained: isTrained } of weights.table) if (!isTrained) found.set(name, trained.variable(name).download());
@@ -172,7 +179,7 @@ describe("a training step", () => {
       const gradient = (): void => {
         most = Math.max(most, countTensors() - before);
       };
-      differentiate(batch([3, 9, 1, 4]), store, { ...options, parts }, { step: 0, report: true }, { gradient });
+      differentiate(batch([3, 9, 1, 4]), store, { ...options, division: { world: ALONE, parts } }, { step: 0, report: true }, { gradient });
       return most;
     };
     assert.ok(largest(4) <= largest(2), `${largest(4)} tensors with 4 parts, ${largest(2)} with 2`);

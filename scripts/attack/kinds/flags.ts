@@ -40,6 +40,8 @@ const NUMBERS: readonly (readonly [command: readonly string[], flag: string])[] 
     "--keep",
     "--log-interval",
     "--fix-random-seed",
+    "--accumulate",
+    "--devices",
   ].map((flag) => [TRAIN, flag] as const),
   ...["--batch-size", "--save-interval", "--log-interval"].map((flag) => [["eval", ...RUN], flag] as const),
   ...["--batch-size", "--infer-topk"].map((flag) => [["infer", ...RUN], flag] as const),

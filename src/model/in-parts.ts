@@ -2,39 +2,14 @@ import { divideEvenly } from "../base/numbers.js";
 import { RaggedLayout } from "../kernels/ragged.js";
 import { add, addAll, concat, slice } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
-import type { Aggregation, Aggregator } from "./aggregator.js";
+import { type Aggregation, type Aggregator, continuePass, startPass } from "./aggregator.js";
 import type { TrainingContext } from "./layers.js";
-import type { ModalitySizes } from "./sizes.js";
-
-/**
- * Maps one modality's bytes `[N, F] uint8` of a batch to normalized descriptors `[videos, descriptorLength]`. `parts` is the number of parts in which the
- * frames are aggregated, one after another. The caller owns y; `backward` takes ownership of its gradient.
- */
-export function aggregateBatch(
-  aggregator: Aggregator,
-  parts: number,
-  bytes: Uint8Array,
-  layout: RaggedLayout,
-  modality: ModalitySizes,
-  context: TrainingContext,
-): { readonly y: Tensor; readonly backward: (dy: Tensor) => void } {
-  const aggregate = parts === 1 ? aggregator.aggregate : inParts(aggregator.aggregate, parts);
-  const pass = aggregate(bytes, layout, modality, context, layout.frames);
-  const moments = start(pass);
-  const [descriptors] = resume(pass, moments) as [Tensor];
-  release(...moments);
-  const { y, backward } = aggregator.normalize(descriptors, modality, context);
-  return {
-    y,
-    backward: (dy) => void resume(pass, resume(pass, [backward(dy)])),
-  };
-}
 
 /**
  * Aggregates `count` parts of the videos one after another, and keeps only their descriptors: with the same results up to rounding, it needs memory for the
  * activations of one part, and computes them four times, up to each pause and up to the end.
  */
-function inParts(aggregate: Aggregator["aggregate"], count: number): Aggregator["aggregate"] {
+export function inParts(aggregate: Aggregator["aggregate"], count: number): Aggregator["aggregate"] {
   return function* (bytes, layout, modality, context, batchFrames): Aggregation {
     const parts = divide(layout, count);
     /** Runs a part up to its pause after `replies`; returns what it yields there. `tidy` frees the rest. */
@@ -42,7 +17,7 @@ function inParts(aggregate: Aggregator["aggregate"], count: number): Aggregator[
       const rows = bytes.subarray(part.firstFrame * modality.features, (part.firstFrame + part.layout.frames) * modality.features);
       const silent = { ...context, onBatchStatistics: () => undefined, onGradient: () => undefined };
       const pass = aggregate(rows, part.layout, modality, { ...silent, ...reports }, batchFrames);
-      return replies.reduce((_, reply) => resume(pass, reply), start(pass));
+      return replies.reduce((_, reply) => continuePass(pass, reply), startPass(pass));
     };
     const { onBatchStatistics, onGradient } = context;
 
@@ -70,16 +45,6 @@ function inParts(aggregate: Aggregator["aggregate"], count: number): Aggregator[
     release(dy, ...moments, ...ofNorm);
     for (const [name, gradient] of sums) onGradient(name, gradient);
   };
-}
-
-/** Runs a pass up to its first pause; returns what it yields. */
-function start(pass: Aggregation): readonly Tensor[] {
-  return pass.next().value ?? [];
-}
-
-/** Runs a pass up to its next pause, or its end; returns what it yields. */
-function resume(pass: Aggregation, reply: readonly Tensor[]): readonly Tensor[] {
-  return pass.next(reply).value ?? [];
 }
 
 /** Concatenates along the first axis. Takes ownership of the tensors. */

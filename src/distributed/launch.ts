@@ -1,0 +1,162 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { createServer } from "node:net";
+import { constants } from "node:os";
+import { fileURLToPath } from "node:url";
+import { NextvladError } from "../base/errors.js";
+import { setupCommand } from "../base/package.js";
+import { TF_CONFIG } from "./cluster.js";
+
+const PROGRAM = fileURLToPath(new URL("../nextvlad.cjs", import.meta.url));
+
+/** The address at which the ranks of one host listen: TensorFlow's server has no authentication, so it must not be reachable from other hosts. */
+const LOOPBACK = "127.0.0.1";
+/** Makes TensorFlow's server listen at that address only (scripts/tensorflow/loopback.cc). */
+const LOOPBACK_LIBRARY = fileURLToPath(new URL("../../../.native/current/loopback.so", import.meta.url));
+
+/** After another rank has failed, rank 0 fails too if it exchanges something; if not, it is asked to stop, and then killed. */
+const STOP_MS = 2000;
+const KILL_MS = 15_000;
+/** Time that the others have to exit after rank 0 has exited. */
+const OTHERS_MS = 5000;
+/** A second signal within this time is the same request: a terminal sends Ctrl-C to rank 0 too. */
+const ECHO_MS = 500;
+/** Maximum length of the end of a rank's output that is printed if it fails, in characters. */
+const MAX_OUTPUT = 16_384;
+
+const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"] as const;
+
+/** How the ranks of one host run. */
+export interface LaunchOptions {
+  readonly count: number;
+  /** The GPU of each rank; empty on the CPU. */
+  readonly gpus: readonly string[];
+  /** Number of threads of each rank; null if an argument sets it. */
+  readonly threads: number | null;
+  /** Arguments to add to those of this process. */
+  readonly added: readonly string[];
+  /** Prints lines on standard error. */
+  readonly print: (...lines: readonly string[]) => void;
+}
+
+/**
+ * Runs this process's command once per rank, each with its own device. Rank 0 has this process's standard input and output; of the others, only the output of the
+ * first one that fails is printed. Signals are forwarded to rank 0; a second one kills all. If a rank fails, stops the others. Returns the exit code of the first
+ * rank that fails, else 0. Throws NOT_SET_UP.
+ */
+export async function launchRanks({ count, gpus, threads, added, print }: LaunchOptions): Promise<number> {
+  assertPreloadable(LOOPBACK_LIBRARY);
+  const ports = await findFreePorts(count);
+  const worker = ports.map((port) => `${LOOPBACK}:${port}`);
+  const ranks = worker.map((_, rank) =>
+    startRank(rank, added, {
+      ...process.env,
+      [TF_CONFIG]: JSON.stringify({ cluster: { worker }, task: { type: "worker", index: rank } }),
+      // A rank that fails is an error of ours.
+      TF_CPP_MIN_LOG_LEVEL: process.env.TF_CPP_MIN_LOG_LEVEL ?? "3",
+      LD_PRELOAD: [LOOPBACK_LIBRARY, process.env.LD_PRELOAD].filter(Boolean).join(":"),
+      ...(gpus.length === 0 ? {} : { CUDA_VISIBLE_DEVICES: gpus[rank] }),
+      ...(threads === null ? {} : { OMP_NUM_THREADS: String(threads) }),
+    }),
+  );
+  const [first] = ranks as [Rank];
+  let requestedMs: number | null = null;
+  const forward = (name: NodeJS.Signals): void => {
+    const isRepeated = requestedMs !== null && performance.now() - requestedMs > ECHO_MS;
+    if (name !== "SIGUSR1") requestedMs ??= performance.now();
+    // While a rank waits for another one, it handles no signal.
+    if (isRepeated) for (const rank of ranks) rank.process.kill("SIGKILL");
+    else first.process.kill(name);
+  };
+  for (const name of FORWARDED) process.on(name, forward);
+  const timers: NodeJS.Timeout[] = [];
+  const kill = (victims: readonly Rank[], name: NodeJS.Signals, ms: number): void => {
+    const killAll = (): void => {
+      for (const victim of victims) victim.process.kill(name);
+    };
+    timers.push(setTimeout(killAll, ms));
+  };
+  const exits: Exit[] = [];
+  const onExit = (exit: Exit): void => {
+    exits.push(exit);
+    if (exit.rank === 0) kill(ranks.slice(1), "SIGKILL", OTHERS_MS);
+    else if (exit.code !== 0) {
+      kill([first], "SIGTERM", STOP_MS);
+      kill([first], "SIGKILL", KILL_MS);
+    }
+  };
+  await Promise.all(ranks.map(async (rank) => onExit(await rank.exited)));
+  for (const timer of timers) clearTimeout(timer);
+  for (const name of FORWARDED) process.off(name, forward);
+  // How the others end after rank 0 has finished does not matter: it has written everything.
+  const failure = exits.find(({ code, rank }) => code !== 0 || rank === 0);
+  if (failure === undefined) return 0;
+  const { rank, code, signal } = failure;
+  if (rank > 0) print(...(ranks[rank] as Rank).output().split("\n").filter(Boolean));
+  if (rank > 0 || signal !== null) print(`rank ${rank} ${describeExit(code, signal)} first`);
+  return code;
+}
+
+/** How a rank has ended: its exit code, 128 + the signal's number if a signal killed it. */
+interface Exit {
+  readonly rank: number;
+  readonly code: number;
+  readonly signal: NodeJS.Signals | null;
+}
+
+interface Rank {
+  readonly process: ChildProcess;
+  readonly exited: Promise<Exit>;
+  /** Returns the end of its standard error; empty for rank 0, whose output is not captured. */
+  output(): string;
+}
+
+function startRank(rank: number, added: readonly string[], env: NodeJS.ProcessEnv): Rank {
+  const stdio = rank === 0 ? "inherit" : (["ignore", "ignore", "pipe"] as const);
+  const child = spawn(process.execPath, [...process.execArgv, PROGRAM, ...process.argv.slice(2), ...added], {
+    env,
+    stdio: stdio as "inherit",
+  });
+  let output = "";
+  (child as ChildProcess).stderr?.setEncoding("utf8").on("data", (text: string) => {
+    output = (output + text).slice(-MAX_OUTPUT);
+  });
+  const exited = once(child, "close").then((event) => {
+    const [code, signal] = event as [number | null, NodeJS.Signals | null];
+    return { rank, code: code ?? 128 + (signal === null ? 0 : constants.signals[signal]), signal };
+  });
+  return { process: child, exited, output: () => output };
+}
+
+function describeExit(code: number, signal: NodeJS.Signals | null): string {
+  return signal === null ? `failed with exit code ${code}` : `was killed by ${signal}`;
+}
+
+/** Throws NOT_SET_UP if a library cannot be preloaded: the dynamic linker would only warn, and the server would listen on all interfaces. */
+function assertPreloadable(file: string): void {
+  const place = { file, remedy: `run: ${setupCommand()}` };
+  if (!existsSync(file)) throw new NextvladError("NOT_SET_UP", "the library that limits connections to this host is missing", place);
+  if (!/[\s:]/.test(file)) return;
+  const remedy = "install nextvlad in a directory without them";
+  throw new NextvladError("NOT_SET_UP", "several processes cannot start from a path with spaces or colons (LD_PRELOAD)", { file, remedy });
+}
+
+/** Returns ports of the loopback interface that nothing listens at. */
+async function findFreePorts(count: number): Promise<readonly number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer().listen(0, LOOPBACK);
+      await once(server, "listening");
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as { readonly port: number }).port);
+  await Promise.all(
+    servers.map(async (server) => {
+      server.close();
+      await once(server, "close");
+    }),
+  );
+  return ports;
+}

@@ -1,0 +1,123 @@
+import { NextvladError } from "../base/errors.js";
+import { allGather, allReduce, type Collective } from "../kernels/collective-ops.js";
+import { concat, reshape, slice } from "../kernels/tensorflow-ops.js";
+import { type Tensor, tidy } from "../runtime/runtime.js";
+import { checkRanks } from "../runtime/server.js";
+import { fromFloats, toFloats } from "../runtime/transfer.js";
+import type { Cluster } from "./cluster.js";
+
+/** Seconds that the ranks have to start and to connect. */
+const CONNECT_SECONDS = 120;
+
+/** The status codes of an op that fails because of another rank: cancelled, too late, another process at its address, aborted, or not reachable. */
+const FAILED_RANK = /^Invalid TF_Status: (?:1|4|9|10|14)$/m;
+
+/** The ranks that compute a run together, and what they exchange. All of them call the same methods in the same order. */
+export class World {
+  readonly rank: number;
+  readonly size: number;
+  readonly #addresses: readonly string[];
+  /** The next key of each collective op and shape. */
+  readonly #keys = new Map<string, number>();
+  #timeoutSeconds = CONNECT_SECONDS;
+
+  constructor({ addresses, rank }: Cluster) {
+    this.#addresses = addresses;
+    this.rank = rank;
+    this.size = addresses.length;
+  }
+
+  /** Returns the ranks' tensors (float32, of the same shape), concatenated along the first dimension. Borrows x. */
+  gather(x: Tensor): Tensor {
+    return this.#run(allGather, x);
+  }
+
+  /** Returns the sums of the ranks' tensors, computed in one exchange. Borrows the tensors. */
+  sumAll(tensors: readonly Tensor[]): readonly Tensor[] {
+    return tidy(() => {
+      const flat = concatFlat(tensors);
+      const sums = this.#run(allReduce, flat);
+      let begin = 0;
+      return tensors.map(({ size, shape }) => {
+        const part = reshape(slice(sums, [begin], [size]), shape);
+        begin += size;
+        return part;
+      });
+    });
+  }
+
+  /** Returns the ranks' numbers, which float32 represents exactly, by rank. All ranks pass the same number of them. */
+  exchange(values: readonly number[]): readonly (readonly number[])[] {
+    const all = tidy(() => toFloats(this.gather(fromFloats(Float32Array.from(values), [values.length]))));
+    return Array.from({ length: this.size }, (_, rank) => Array.from(all.subarray(rank * values.length, (rank + 1) * values.length)));
+  }
+
+  /**
+   * Waits until all ranks have started, and checks that each has the same facts, given by name as integers below 2^24. Throws RANK_FAILED if a rank does not
+   * start in time, and RANKS_DIFFER.
+   */
+  connect(facts: Readonly<Record<string, number>>): void {
+    const all = this.exchange(Object.values(facts));
+    this.#timeoutSeconds = 0;
+    checkRanks();
+    this.assertSame(Object.keys(facts), all);
+  }
+
+  /** Throws RANKS_DIFFER if a rank's values differ from those of rank 0. */
+  assertSame(names: readonly string[], all: readonly (readonly number[])[]): void {
+    for (const [rank, values] of all.entries()) {
+      const differing = names.filter((_, i) => values[i] !== all[0]?.[i]);
+      if (differing.length === 0) continue;
+      const remedy = "start all ranks with the same command and files; NEXTVLAD_ISA and --threads set the processor level and the threads";
+      throw new NextvladError("RANKS_DIFFER", `${this.#describe(rank)} differs from rank 0 in ${differing.join(", ")}`, { remedy });
+    }
+  }
+
+  #run(compute: (x: Tensor, collective: Collective) => Tensor, x: Tensor): Tensor {
+    try {
+      return compute(x, { ranks: this.size, key: this.#takeKey(`${compute.name} ${x.shape}`), timeoutSeconds: this.#timeoutSeconds });
+    } catch (error) {
+      throw this.#explain(error);
+    }
+  }
+
+  /**
+   * Returns the key of the next collective op of that name and shape. TensorFlow keeps a key's shape and some memory, so each has two keys, used in turn: a rank
+   * begins an op only after all ranks have begun the one before it, so they have ended all earlier ones.
+   */
+  #takeKey(op: string): number {
+    const key = this.#keys.get(op) ?? 2 * this.#keys.size + 1;
+    this.#keys.set(op, key % 2 === 1 ? key + 1 : key - 1);
+    return key;
+  }
+
+  /** Returns the error to throw for a failed collective op: a rank has died, does not respond, or has not started. */
+  #explain(error: unknown): unknown {
+    if (!(error instanceof NextvladError) || error.code !== "KERNEL_FAILED") return error;
+    const text = error.cause instanceof Error ? error.cause.message : "";
+    if (!FAILED_RANK.test(text)) return error;
+    const named = [
+      ...(/\/task:(\d+) does not respond/.exec(text)?.slice(1) ?? []),
+      ...Array.from(text.matchAll(/\/task:(\d+)/g), ([, rank]) => rank),
+    ];
+    const other = named.map(Number).find((rank) => rank !== this.rank);
+    const failed = other === undefined ? "a rank" : this.#describe(other);
+    const what = /timed out/i.test(text) ? `not all ranks have connected within ${CONNECT_SECONDS} s` : `${failed} does not respond`;
+    const remedy = "see the output of that rank; the run can be resumed on any number of ranks";
+    return new NextvladError("RANK_FAILED", what, { remedy }, error);
+  }
+
+  #describe(rank: number): string {
+    return `rank ${rank} (${this.#addresses[rank]})`;
+  }
+}
+
+function concatFlat(tensors: readonly Tensor[]): Tensor {
+  return concat(
+    tensors.map((tensor) => reshape(tensor, [tensor.size])),
+    0,
+  );
+}
+
+/** A process on its own. */
+export const ALONE = new World({ addresses: [""], rank: 0 });

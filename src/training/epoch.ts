@@ -1,0 +1,32 @@
+import { countReaders, type Threads } from "../base/threads.js";
+import type { RunState } from "../checkpoints/snapshot.js";
+import type { Config } from "../config/schema.js";
+import type { Share, StreamOptions } from "../data/epoch-videos.js";
+import type { Shard } from "../data/shard.js";
+import { videoShape } from "../data/video.js";
+
+/** What an epoch is read with, besides the config. */
+export interface EpochSource {
+  readonly shards: readonly Shard[];
+  readonly threads: Threads;
+  readonly share: Share;
+}
+
+/** Returns the options of the stream of the rest of a run's current epoch. */
+export function epochOptions({ MODEL, TRAIN }: Config, { shards, threads, share }: EpochSource, run: RunState): StreamOptions {
+  return {
+    ...videoShape(MODEL, "required"),
+    onCorrupt: TRAIN.on_corrupt,
+    shards,
+    order: "shuffled",
+    seed: run.seed,
+    epoch: run.epoch,
+    batchSize: TRAIN.batch_size,
+    dropLast: true,
+    shuffleBuffer: TRAIN.shuffle_buffer,
+    share: { rank: share.rank, size: share.size },
+    readers: countReaders(TRAIN.num_readers, threads),
+    skipBatches: run.step_in_epoch,
+    firstCorrupt: run.shards?.first_corrupt,
+  };
+}

@@ -1,0 +1,60 @@
+import type { Config } from "../config/schema.js";
+import { openStream } from "../data/stream.js";
+import type { Cluster } from "../distributed/cluster.js";
+import { modelSizes } from "../model/sizes.js";
+import { learningRateAt } from "../optim/schedule.js";
+import { startRuntime } from "../passes/start-runtime.js";
+import { roundingOf } from "../runtime/rounding.js";
+import { epochOptions } from "./epoch.js";
+import type { StartOptions, TrainOptions } from "./options.js";
+import { assertSameStart, awaitEpochEnd, awaitRunEnd, awaitStep, connectRanks } from "./ranks.js";
+import { readResumedRun } from "./resume.js";
+import { createState } from "./state.js";
+import { type StepOptions, trainStep } from "./step.js";
+
+/** Options of `follow` besides the config. */
+export interface FollowOptions extends StartOptions, Pick<TrainOptions, "shards" | "threads" | "version"> {
+  readonly cluster: Cluster;
+}
+
+/**
+ * Trains as a rank other than 0: computes its share of each of rank 0's steps, and writes no files. Returns when rank 0 ends the run. Throws what loading, reading
+ * and computing throw, RANK_FAILED if a rank fails, and RANKS_DIFFER.
+ */
+export async function follow(config: Config, options: FollowOptions): Promise<void> {
+  const { TRAIN, MODEL } = config;
+  const { cluster, shards, threads, version, telemetry } = options;
+  const resumed = await readResumedRun(config, options);
+  const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads, cluster } as const;
+  const { device, kernels } = await startRuntime(runtime, telemetry.log);
+  const world = connectRanks(cluster, { config, shards, run: resumed?.run ?? null, rounding: roundingOf(device), version });
+  const state = await createState(config, resumed, kernels, options);
+  assertSameStart(world, state);
+  const stepOptions: StepOptions = {
+    kernels,
+    sizes: modelSizes(MODEL),
+    dropRate: MODEL.drop_rate,
+    l2Penalty: TRAIN.l2_penalty,
+    gradientClip: TRAIN.gradient_clip,
+    seed: state.run.seed,
+    division: { world, parts: TRAIN.accumulate },
+  };
+  for (let { step, epoch, step_in_epoch } = state.run; epoch < TRAIN.epoch; epoch++, step_in_epoch = 0) {
+    let isCut = false;
+    const stream = openStream(epochOptions(config, { shards, threads, share: world }, { ...state.run, epoch, step_in_epoch }));
+    for await (const batch of stream) {
+      const announced = awaitStep(world);
+      if (announced === "run end") return;
+      if (announced === "epoch end") {
+        isCut = true;
+        break;
+      }
+      // Rank 0 stops if too many losses are non-finite.
+      const acceptLoss = TRAIN.on_nan === "skip-batch" ? Number.isFinite : undefined;
+      trainStep(batch, state, stepOptions, { step, report: false, learningRate: learningRateAt(step, TRAIN), acceptLoss });
+      step++;
+    }
+    if (!isCut && !awaitEpochEnd(world, state.store)) return;
+  }
+  awaitRunEnd(world);
+}
