@@ -53,8 +53,6 @@ export async function launchRanks({ count, gpus, threads, added, print }: Launch
     startRank(rank, added, {
       ...process.env,
       [TF_CONFIG]: JSON.stringify({ cluster: { worker }, task: { type: "worker", index: rank } }),
-      // A rank that fails is an error of ours.
-      TF_CPP_MIN_LOG_LEVEL: process.env.TF_CPP_MIN_LOG_LEVEL ?? "3",
       LD_PRELOAD: [LOOPBACK_LIBRARY, process.env.LD_PRELOAD].filter(Boolean).join(":"),
       ...(gpus.length === 0 ? {} : { CUDA_VISIBLE_DEVICES: gpus[rank] }),
       ...(threads === null ? {} : { OMP_NUM_THREADS: String(threads) }),

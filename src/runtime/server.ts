@@ -14,6 +14,8 @@ export function setServerVariables({ definition, ranks, rank }: ServerOfRank): v
   delete process.env.NEXTVLAD_SERVER_ERROR;
   process.env.NEXTVLAD_SERVER = Buffer.from(definition).toString("hex");
   process.env.NEXTVLAD_RANKS = `${ranks} ${rank}`;
+  // TensorFlow logs a failed rank as an error, in several lines, before the op fails.
+  if (process.env.TF_CPP_MIN_LOG_LEVEL === "2") process.env.TF_CPP_MIN_LOG_LEVEL = "3";
 }
 
 /** Starts the checks whether the other ranks respond; call it once all have connected. A rank that does not respond makes collective ops fail. */
