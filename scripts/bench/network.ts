@@ -13,7 +13,7 @@ import { fill } from "../../src/runtime/constants.js";
 import { countKernels } from "../../src/runtime/execution.js";
 import { runtime, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
-import { trainStep } from "../../src/training/step.js";
+import { stepOptions, trainStep } from "../../src/training/step.js";
 
 const WARM_UP_STEPS = 2;
 /** Rows and columns of the matrix product that measures the machine's peak rate: 137 GFLOP. */
@@ -58,19 +58,11 @@ function freshWeights({ MODEL }: Config): WeightStore {
 }
 
 function trainingStep(config: Config, batch: RaggedBatch): (number: number, report: boolean) => void {
-  const { MODEL, TRAIN } = config;
+  const { TRAIN } = config;
   const store = freshWeights(config);
   const kernels = chooseKernels();
   const optimizer = new Adam(store, kernels);
-  const options = {
-    kernels,
-    sizes: modelSizes(MODEL),
-    dropRate: MODEL.drop_rate,
-    l2Penalty: TRAIN.l2_penalty,
-    gradientClip: TRAIN.gradient_clip,
-    seed: 0,
-    division: { world: ALONE, parts: TRAIN.accumulate },
-  };
+  const options = stepOptions(config, 0, kernels, ALONE);
   return (number, report) => {
     trainStep(batch, { store, optimizer }, options, { step: number, learningRate: TRAIN.learning_rate, report });
   };

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NextvladError } from "../../src/base/errors.js";
 import { loadConfig } from "../../src/config/load.js";
+import { ProcessTree } from "../attack/process-tree.js";
 import { parseOptions, reject, wholeNumber } from "./arguments.js";
 import { cliOf, FULL_SIZE, ROOT } from "./checkout.js";
 import { makeShards } from "./shards.js";
@@ -40,25 +41,6 @@ function parseRuns(text: string): readonly Run[] {
   });
 }
 
-/** Returns the IDs of a process and all its descendants. */
-function processTree(pid: number): readonly number[] {
-  try {
-    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number);
-    return [pid, ...children.flatMap(processTree)];
-  } catch {
-    return [];
-  }
-}
-
-/** Returns a process's peak resident memory in bytes; 0 if it has exited. */
-function peakMemory(pid: number): number {
-  try {
-    return 1024 * Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
-  } catch {
-    return 0;
-  }
-}
-
 /** Trains, and returns the median time between the log lines of consecutive steps without the first, and the sum of the processes' peak memory. */
 async function measure({ devices, parts }: Run, args: readonly string[], folder: string): Promise<Sample> {
   const saveDir = join(folder, "run");
@@ -69,10 +51,8 @@ async function measure({ devices, parts }: Run, args: readonly string[], folder:
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     stderr += text;
   });
-  const peaks = new Map<number, number>();
-  const poll = setInterval(() => {
-    for (const pid of processTree(child.pid ?? 0)) peaks.set(pid, Math.max(peaks.get(pid) ?? 0, peakMemory(pid)));
-  }, 100);
+  const tree = new ProcessTree(child.pid ?? 0);
+  const poll = setInterval(() => tree.sample(), 100);
   const [exitCode] = await once(child, "close");
   clearInterval(poll);
   if (exitCode !== 0) throw new NextvladError("WORKER_DIED", `train failed with exit code ${exitCode}: ${stderr.trim()}`);
@@ -82,7 +62,7 @@ async function measure({ devices, parts }: Run, args: readonly string[], folder:
     .map((line) => JSON.parse(line) as { readonly time: string; readonly tensors?: number })
     .filter(({ tensors }) => tensors !== undefined);
   const seconds = times.slice(1).map(({ time }, i) => (Date.parse(time) - Date.parse(times[i]?.time ?? "")) / 1000);
-  return { stepSeconds: spreadOf(seconds).median, peakBytes: [...peaks.values()].reduce((sum, bytes) => sum + bytes, 0) };
+  return { stepSeconds: spreadOf(seconds).median, peakBytes: tree.peakBytes };
 }
 
 async function main(argv: readonly string[]): Promise<void> {

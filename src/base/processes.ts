@@ -1,6 +1,12 @@
 import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 
+/**
+ * npm, npx and the launcher of several processes forward a Ctrl-C that the terminal has already sent: a second signal within this time counts as the same
+ * request. Too short for a person to have read the message.
+ */
+export const SIGNAL_ECHO_MS = 500;
+
 /** Identifies a process uniquely, across machines, containers, reboots and reused process IDs. */
 export interface ProcessIdentity {
   readonly pid: number;

@@ -1,15 +1,10 @@
 import { setMaxListeners } from "node:events";
 import { constants } from "node:os";
+import { SIGNAL_ECHO_MS } from "../base/processes.js";
 import { setStopRequest } from "../base/waiting.js";
 
 /** Signals that request a stop: Ctrl-C, what batch systems and init send before SIGKILL, and a closed terminal. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-
-/**
- * npm and npx forward a Ctrl-C that the terminal has already sent: a second signal within this time counts as the same request. Too short for a person to have
- * read the message.
- */
-const ECHO_MS = 500;
 
 /**
  * From now on, SIGINT, SIGTERM and SIGHUP do not kill the process: the work is done, and the exit code must report how it ended. The promise resolves at the
@@ -51,7 +46,7 @@ export function watchSignals(log: (message: string) => void): SignalWatch {
   const onSignal = (name: NodeJS.Signals): void => {
     if (exitCode !== 0) return;
     exitCode = 128 + constants.signals[name];
-    echo = setTimeout(restoreDefaults, ECHO_MS);
+    echo = setTimeout(restoreDefaults, SIGNAL_ECHO_MS);
     echo.unref();
     log(`${name}: finishing the step and saving; repeat the signal to exit immediately`);
     controller.abort();

@@ -90,10 +90,10 @@ function findCluster({ devices }: TrainFlags): Cluster | null {
   throw new NextvladError("BAD_USAGE", what, values);
 }
 
-/** Throws BAD_CONFIG if a rank would have no videos, or a part of its share none. */
+/** Throws BAD_CONFIG if one of several ranks would have no videos, or a part of its share none. The config itself checks this for one process. */
 function assertDivisible({ TRAIN: { batch_size: batchSize, accumulate } }: Config, ranks: number): void {
   if (batchSize >= ranks * accumulate) return;
-  const what = `the batch is too small for ${ranks} ${ranks === 1 ? "process" : "processes"}, each with TRAIN.accumulate = ${accumulate} parts`;
+  const what = `the batch is too small for ${ranks} processes, each with TRAIN.accumulate = ${accumulate} parts`;
   const values = { key: "TRAIN.batch_size", expected: `at least ${ranks * accumulate}`, found: batchSize };
   throw new NextvladError("BAD_CONFIG", what, { ...values, remedy: "use fewer devices or parts, or a larger --batch-size" });
 }

@@ -81,15 +81,17 @@ function readSlurm(environment: NodeJS.ProcessEnv): Cluster | null {
     throw invalid("SLURM_STEP_TASKS_PER_NODE", `${tasks} tasks on ${nodes.length} nodes`, SLURM_STEP_TASKS_PER_NODE ?? "");
   }
   const first = FIRST_PORT + (Number(SLURM_JOB_ID) % JOB_RANGES) * PORTS_PER_JOB;
-  const addresses = nodes.flatMap((node, i) => Array.from({ length: perNode[i] as number }, (_, local) => `${node}:${first + local}`));
+  const places = nodes.flatMap((name, node) =>
+    Array.from({ length: perNode[node] as number }, (_, i) => ({ node, address: `${name}:${first + i}` })),
+  );
   const tooMany = perNode.find((count) => count > PORTS_PER_JOB);
   if (tooMany !== undefined) throw invalid("SLURM_STEP_TASKS_PER_NODE", `at most ${PORTS_PER_JOB} tasks per node`, String(tooMany));
   const rank = Number(SLURM_PROCID);
-  const nodeOfRank = perNode.flatMap((count, node) => Array.from({ length: count }, () => node))[rank];
-  if (SLURM_NODEID !== undefined && Number(SLURM_NODEID) !== nodeOfRank)
-    throw invalid("SLURM_NODEID", `${nodeOfRank}, as with srun --distribution=block`, SLURM_NODEID);
-  if (addresses[rank] === undefined) throw invalid("SLURM_PROCID", `0 to ${tasks - 1}`, SLURM_PROCID);
-  return { addresses, rank };
+  const own = places[rank];
+  if (own === undefined) throw invalid("SLURM_PROCID", `0 to ${tasks - 1}`, SLURM_PROCID);
+  if (SLURM_NODEID !== undefined && Number(SLURM_NODEID) !== own.node)
+    throw invalid("SLURM_NODEID", `${own.node}, as with srun --distribution=block`, SLURM_NODEID);
+  return { addresses: places.map(({ address }) => address), rank };
 }
 
 /** Expands Slurm's list of nodes: `a[1-3,07],b` to `a1`, `a2`, `a3`, `a07`, `b`. */

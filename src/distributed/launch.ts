@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";
@@ -6,6 +6,7 @@ import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
 import { NextvladError } from "../base/errors.js";
 import { setupCommand } from "../base/package.js";
+import { SIGNAL_ECHO_MS } from "../base/processes.js";
 import { TF_CONFIG } from "./cluster.js";
 
 const PROGRAM = fileURLToPath(new URL("../nextvlad.cjs", import.meta.url));
@@ -20,8 +21,6 @@ const STOP_MS = 2000;
 const KILL_MS = 15_000;
 /** Time that the others have to exit after rank 0 has exited. */
 const OTHERS_MS = 5000;
-/** A second signal within this time is the same request: a terminal sends Ctrl-C to rank 0 too. */
-const ECHO_MS = 500;
 /** Maximum length of the end of a rank's output that is printed if it fails, in characters. */
 const MAX_OUTPUT = 16_384;
 
@@ -61,7 +60,7 @@ export async function launchRanks({ count, gpus, threads, added, print }: Launch
   const [first] = ranks as [Rank];
   let requestedMs: number | null = null;
   const forward = (name: NodeJS.Signals): void => {
-    const isRepeated = requestedMs !== null && performance.now() - requestedMs > ECHO_MS;
+    const isRepeated = requestedMs !== null && performance.now() - requestedMs > SIGNAL_ECHO_MS;
     if (name !== "SIGUSR1") requestedMs ??= performance.now();
     // While a rank waits for another one, it handles no signal.
     if (isRepeated) for (const rank of ranks) rank.process.kill("SIGKILL");
@@ -88,9 +87,7 @@ export async function launchRanks({ count, gpus, threads, added, print }: Launch
   for (const timer of timers) clearTimeout(timer);
   for (const name of FORWARDED) process.off(name, forward);
   // How the others end after rank 0 has finished does not matter: it has written everything.
-  const failure = exits.find(({ code, rank }) => code !== 0 || rank === 0);
-  if (failure === undefined) return 0;
-  const { rank, code, signal } = failure;
+  const { rank, code, signal } = exits.find((exit) => exit.code !== 0 || exit.rank === 0) as Exit;
   if (rank > 0) print(...(ranks[rank] as Rank).output().split("\n").filter(Boolean));
   if (rank > 0 || signal !== null) print(`rank ${rank} ${describeExit(code, signal)} first`);
   return code;
@@ -111,13 +108,10 @@ interface Rank {
 }
 
 function startRank(rank: number, added: readonly string[], env: NodeJS.ProcessEnv): Rank {
-  const stdio = rank === 0 ? "inherit" : (["ignore", "ignore", "pipe"] as const);
-  const child = spawn(process.execPath, [...process.execArgv, PROGRAM, ...process.argv.slice(2), ...added], {
-    env,
-    stdio: stdio as "inherit",
-  });
+  const stdio: StdioOptions = rank === 0 ? "inherit" : ["ignore", "ignore", "pipe"];
+  const child = spawn(process.execPath, [...process.execArgv, PROGRAM, ...process.argv.slice(2), ...added], { env, stdio });
   let output = "";
-  (child as ChildProcess).stderr?.setEncoding("utf8").on("data", (text: string) => {
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     output = (output + text).slice(-MAX_OUTPUT);
   });
   const exited = once(child, "close").then((event) => {

@@ -73,17 +73,21 @@ function moments(z: Tensor): Tensor {
   return tidy(() => {
     const mean = multiply(sum(z, [0]), scalar(1 / frames));
     const squares = sum(square(subtract(z, mean)), [0]);
-    return reshape(transpose(stack([fill([columns], frames), mean, squares]), [1, 0]), [1, columns, 3]);
+    return packMoments(fill([columns], frames), mean, squares);
   });
+}
+
+/** Returns moments `[1, columns, 3]` of a number of rows, their mean and the sum of squared differences from it, `[columns]` each. */
+function packMoments(rows: Tensor, mean: Tensor, squares: Tensor): Tensor {
+  return reshape(transpose(stack([rows, mean, squares]), [1, 0]), [1, -1, 3]);
 }
 
 /** Merges moments `[parts, columns, 3]` to those of all parts `[1, columns, 3]`. */
 export function joinMoments(moments: Tensor): Tensor {
-  const [parts, columns] = moments.shape as [number, number, number];
-  if (parts === 1) return moments;
+  if (moments.shape[0] === 1) return moments;
   const joined = tidy(() => {
     const { mean, variance, total } = mergeMoments(moments);
-    return reshape(transpose(stack([total, mean, multiply(variance, total)]), [1, 0]), [1, columns, 3]);
+    return packMoments(total, mean, multiply(variance, total));
   });
   moments.dispose();
   return joined;

@@ -61,7 +61,6 @@ export function checkMemory(computation: Computation, warn: (message: string) =>
   if (needed <= available.bytes) return;
   const batch = `${batchSize} videos of ${model.max_frames} frames`;
   const memory = `${formatBytes(available.bytes)} is available within ${available.limit}`;
-  warn(
-    `a batch of ${batch} needs about ${formatBytes(needed)}, and ${memory}: if the run is killed, ${training ? "use --accumulate or a smaller --batch-size" : "use a smaller --batch-size"}`,
-  );
+  const remedy = `use ${training ? "--accumulate or " : ""}a smaller --batch-size`;
+  warn(`a batch of ${batch} needs about ${formatBytes(needed)}, and ${memory}: if the run is killed, ${remedy}`);
 }

@@ -1,7 +1,6 @@
 import type { Config } from "../config/schema.js";
 import { openStream } from "../data/stream.js";
 import type { Cluster } from "../distributed/cluster.js";
-import { modelSizes } from "../model/sizes.js";
 import { learningRateAt } from "../optim/schedule.js";
 import { startRuntime } from "../passes/start-runtime.js";
 import { roundingOf } from "../runtime/rounding.js";
@@ -10,7 +9,7 @@ import type { StartOptions, TrainOptions } from "./options.js";
 import { assertSameStart, awaitEpochEnd, awaitRunEnd, awaitStep, connectRanks } from "./ranks.js";
 import { readResumedRun } from "./resume.js";
 import { createState } from "./state.js";
-import { type StepOptions, trainStep } from "./step.js";
+import { stepOptions, trainStep } from "./step.js";
 
 /** Options of `follow` besides the config. */
 export interface FollowOptions extends StartOptions, Pick<TrainOptions, "shards" | "threads" | "version"> {
@@ -22,7 +21,7 @@ export interface FollowOptions extends StartOptions, Pick<TrainOptions, "shards"
  * and computing throw, RANK_FAILED if a rank fails, and RANKS_DIFFER.
  */
 export async function follow(config: Config, options: FollowOptions): Promise<void> {
-  const { TRAIN, MODEL } = config;
+  const { TRAIN } = config;
   const { cluster, shards, threads, version, telemetry } = options;
   const resumed = await readResumedRun(config, options);
   const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads, cluster } as const;
@@ -30,15 +29,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   const world = connectRanks(cluster, { config, shards, run: resumed?.run ?? null, rounding: roundingOf(device), version });
   const state = await createState(config, resumed, kernels, options);
   assertSameStart(world, state);
-  const stepOptions: StepOptions = {
-    kernels,
-    sizes: modelSizes(MODEL),
-    dropRate: MODEL.drop_rate,
-    l2Penalty: TRAIN.l2_penalty,
-    gradientClip: TRAIN.gradient_clip,
-    seed: state.run.seed,
-    division: { world, parts: TRAIN.accumulate },
-  };
+  const ofSteps = stepOptions(config, state.run.seed, kernels, world);
   for (let { step, epoch, step_in_epoch } = state.run; epoch < TRAIN.epoch; epoch++, step_in_epoch = 0) {
     let isCut = false;
     const stream = openStream(epochOptions(config, { shards, threads, share: world }, { ...state.run, epoch, step_in_epoch }));
@@ -51,7 +42,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
       }
       // Rank 0 stops if too many losses are non-finite.
       const acceptLoss = TRAIN.on_nan === "skip-batch" ? Number.isFinite : undefined;
-      trainStep(batch, state, stepOptions, { step, report: false, learningRate: learningRateAt(step, TRAIN), acceptLoss });
+      trainStep(batch, state, ofSteps, { step, report: false, learningRate: learningRateAt(step, TRAIN), acceptLoss });
       step++;
     }
     if (!isCut && !awaitEpochEnd(world, state.store)) return;

@@ -17,7 +17,7 @@ import { readResumedRun } from "./resume.js";
 import { checkSaveDir } from "./save-dir.js";
 import { Saver } from "./saver.js";
 import { createState, type TrainingState } from "./state.js";
-import type { StepOptions } from "./step.js";
+import { type StepOptions, stepOptions } from "./step.js";
 
 /** Time between a failed write of a snapshot and the second attempt. */
 const SAVE_RETRY_MS = 10_000;
@@ -71,9 +71,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const beforeSave = (): Promise<void> => losses.flush();
   const resumedFrom = resume?.snapshot ?? null;
   const saver = new Saver({ ...options, ...model, configYaml, writtenBy, resumedFrom, retryMs: SAVE_RETRY_MS, beforeSave }, state);
-  const { l2_penalty: l2Penalty, gradient_clip: gradientClip } = TRAIN;
-  const stepOptions = { kernels, ...model, l2Penalty, gradientClip, seed: state.run.seed, division: { world, parts: TRAIN.accumulate } };
-  return { config, options, state, stepOptions, saver, losses, newConfigFile };
+  return { config, options, state, stepOptions: stepOptions(config, state.run.seed, kernels, world), saver, losses, newConfigFile };
 }
 
 /** Returns what identifies the shards in snapshots. Throws BAD_CONFIG if a run resumes within an epoch with other shards than it started with. */

@@ -1,12 +1,14 @@
 import { deriveSeed } from "../base/random.js";
+import type { Config } from "../config/schema.js";
 import type { RaggedBatch } from "../data/video.js";
+import type { World } from "../distributed/world.js";
 import { add, minimum, multiply, rsqrt, sigmoid, square, sum } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
 import type { Division } from "../model/aggregate-batch.js";
 import { crossEntropyGradient, crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
 import { forwardForTraining } from "../model/network.js";
 import type { BatchNormNames } from "../model/parameters.js";
-import type { ModelSizes } from "../model/sizes.js";
+import { type ModelSizes, modelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { constant } from "../runtime/constants.js";
@@ -23,6 +25,19 @@ export interface StepOptions {
   readonly gradientClip: number | null;
   readonly seed: number;
   readonly division: Division;
+}
+
+/** Returns the options of a run's steps. */
+export function stepOptions({ MODEL, TRAIN }: Config, seed: number, kernels: Kernels, world: World): StepOptions {
+  return {
+    kernels,
+    sizes: modelSizes(MODEL),
+    dropRate: MODEL.drop_rate,
+    l2Penalty: TRAIN.l2_penalty,
+    gradientClip: TRAIN.gradient_clip,
+    seed,
+    division: { world, parts: TRAIN.accumulate },
+  };
 }
 
 /** Options of one step. */
