@@ -7,8 +7,9 @@ import { findConfig, logConfig } from "./configuration.js";
 import { configOverrides, type EvalFlags } from "./flags.js";
 import { printLines } from "./output.js";
 import { removeDirectoriesOnError } from "./output-directory.js";
-import { formatStop, passOptions } from "./pass-options.js";
+import { followPass, formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
+import { findCluster, launch } from "./ranks.js";
 import { assertResultsReplaceable, checkLabels, formatFiles, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
@@ -23,11 +24,15 @@ export async function runEval(flags: EvalFlags): Promise<number> {
 
 async function evaluateWeights(weights: WeightSource, formats: readonly ResultFormat[], flags: EvalFlags): Promise<number> {
   const config = await findConfig(flags, configOverrides("eval", flags), weights);
+  const cluster = findCluster(flags);
+  const devices = flags.devices ?? 1;
+  if (cluster === null && devices > 1) return launch({ devices, useGpu: config.TEST.use_gpu, threads: flags.threads });
   const stem = (kind: ResultKind): string => join(flags.saveDir, resultStem(config.MODEL.name, kind));
   const path = stem("eval_predictions");
   await assertResultsReplaceable({ predictions: path, formats, metrics: `${stem("eval_result")}.json` }, flags.overwrite);
   startReaderThreads(config, "TEST", flags.threads);
   const preflight = await preflightReading(config, "TEST", flags);
+  if (cluster !== null && cluster.rank > 0) return followPass("TEST", config, { weights, preflight, cluster, threads: flags.threads });
   const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async (run) => {
     const { telemetry } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
@@ -42,7 +47,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
       batchSize: config.TEST.batch_size,
       saveDir: flags.saveDir,
       target,
-      ...(await passOptions("eval", flags, run)),
+      ...(await passOptions("eval", flags, cluster, run)),
     });
     if (evaluated.metrics !== null) {
       const { aps, ...values } = evaluated.metrics;

@@ -247,7 +247,7 @@ const TABLE = [
     "True: the GPU, or an error without one; False: the CPU; auto: the GPU if one works; True if omitted",
     { keys: ["*.use_gpu"] },
   ),
-  flag(["train"], "--devices <N>", "train with N processes, one per GPU; on the CPU, they divide the threads", {
+  flag(["train", "eval", "infer"], "--devices <N>", "compute with N processes, one per GPU; on the CPU, they divide the threads", {
     parse: integer(1, 1024),
     defaultText: "1",
   }),

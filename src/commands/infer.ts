@@ -7,8 +7,9 @@ import { findConfig, givenBatchSize, logConfig } from "./configuration.js";
 import { configOverrides, type InferFlags } from "./flags.js";
 import { printLines } from "./output.js";
 import { removeDirectoriesOnError } from "./output-directory.js";
-import { formatStop, passOptions } from "./pass-options.js";
+import { followPass, formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
+import { findCluster, launch } from "./ranks.js";
 import { assertResultsReplaceable, checkLabels, formatFiles, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
@@ -22,10 +23,14 @@ export async function runInfer(flags: InferFlags): Promise<number> {
 
 async function inferWith(weights: WeightSource, flags: InferFlags): Promise<number> {
   const config = await findConfig(flags, configOverrides("infer", flags), weights);
+  const cluster = findCluster(flags);
+  const devices = flags.devices ?? 1;
+  if (cluster === null && devices > 1) return launch({ devices, useGpu: config.INFER.use_gpu, threads: flags.threads });
   const path = join(flags.saveDir, resultStem(config.MODEL.name, "infer_result"));
   await assertResultsReplaceable({ predictions: path, formats: flags.format, metrics: null }, flags.overwrite);
   startReaderThreads(config, "INFER", flags.threads);
   const preflight = await preflightReading(config, "INFER", flags);
+  if (cluster !== null && cluster.rank > 0) return followPass("INFER", config, { weights, preflight, cluster, threads: flags.threads });
   const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async (run) => {
     const { telemetry } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
@@ -39,7 +44,7 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
       batchSize: givenBatchSize(config, flags),
       topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
       target: await resultTarget(path, flags.format, flags.labels, config.MODEL.num_classes, telemetry.log),
-      ...(await passOptions("infer", flags, run)),
+      ...(await passOptions("infer", flags, cluster, run)),
     });
   });
   if (outcome.stopped) await printLines(...formatStop("[INFER] infer", outcome.videos, outcome.partialDirectory));

@@ -1,6 +1,12 @@
+import { version } from "../base/package.js";
 import { chooseThreads } from "../base/threads.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
+import type { Config } from "../config/schema.js";
+import type { Cluster } from "../distributed/cluster.js";
 import type { EvaluateOptions } from "../inference/evaluate.js";
 import type { InferFlags } from "./flags.js";
+import type { Preflight } from "./preflight.js";
+import { silentTelemetry } from "./ranks.js";
 import { resumeCommand } from "./resume-command.js";
 import type { Run } from "./run.js";
 
@@ -12,14 +18,17 @@ const LOG_INTERVAL_MS = 10_000;
 export async function passOptions(
   command: "eval" | "infer",
   flags: Pick<InferFlags, "saveDir" | "logInterval" | "resume" | "saveInterval" | "threads">,
+  cluster: Cluster | null,
   { telemetry, signal, onSaveRequest }: Run,
-): Promise<Pick<EvaluateOptions, "threads" | "logInterval" | "resumable" | "signal" | "telemetry" | "skipped">> {
+): Promise<Pick<EvaluateOptions, "threads" | "cluster" | "version" | "logInterval" | "resumable" | "signal" | "telemetry" | "skipped">> {
   const { SkippedRecordReport } = await import("../passes/skipped-records.js");
   // Registered before the pass provides its save function: without a listener, Node opens the inspector's port at SIGUSR1.
   let save = (): void => undefined;
   onSaveRequest(() => save());
   return {
     threads: chooseThreads(flags.threads ?? null, (message) => telemetry.log.warn(message)),
+    cluster,
+    version: version(),
     logInterval: flags.logInterval === undefined ? { ms: LOG_INTERVAL_MS } : { steps: flags.logInterval },
     resumable: {
       resume: flags.resume ?? false,
@@ -33,6 +42,21 @@ export async function passOptions(
     telemetry,
     skipped: new SkippedRecordReport(flags.saveDir, command, telemetry.log),
   };
+}
+
+/** Computes as a rank other than 0: without output, unless it fails, and without files. Returns the exit code. */
+export async function followPass(
+  section: "TEST" | "INFER",
+  config: Config,
+  work: { readonly weights: WeightSource; readonly preflight: Preflight; readonly cluster: Cluster; readonly threads: number | undefined },
+): Promise<number> {
+  const { weights, preflight, cluster } = work;
+  const { follow } = await import("../inference/follow.js");
+  const telemetry = await silentTelemetry();
+  const [shards = []] = preflight.requireReady(telemetry.log);
+  const threads = chooseThreads(work.threads ?? null, () => undefined);
+  await follow(config, { section, weights, shards, threads, cluster, version: version(), telemetry });
+  return 0;
 }
 
 /**

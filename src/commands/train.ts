@@ -4,19 +4,18 @@ import { version } from "../base/package.js";
 import { chooseThreads } from "../base/threads.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
-import { type Cluster, readCluster } from "../distributed/cluster.js";
-import { assignGpus } from "../distributed/devices.js";
+import type { Cluster } from "../distributed/cluster.js";
 import { startReaderThreads } from "../passes/reader-threads.js";
 import type { StartOptions, TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
 import { wantsRandomSeed } from "./flag-values.js";
 import { configOverrides, type TrainFlags } from "./flags.js";
-import { printLines, printToStderr } from "./output.js";
+import { printLines } from "./output.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 import { type Preflight, preflightTraining, type StartWeights } from "./preflight.js";
+import { findCluster, launch, silentTelemetry } from "./ranks.js";
 import { resumeCommand } from "./resume-command.js";
 import { runIn } from "./run.js";
-import { ignoreSignals } from "./signals.js";
 import { describeWeights } from "./weights.js";
 
 /** Flags that apply only to the start of a run; resume commands omit them. */
@@ -34,7 +33,11 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
   const cluster = findCluster(flags);
   const devices = flags.devices ?? 1;
   assertDivisible(config, cluster?.addresses.length ?? devices);
-  if (cluster === null && devices > 1) return launch(devices, config, flags);
+  if (cluster === null && devices > 1) {
+    // A seed from the clock must be the same on all ranks.
+    const added = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
+    return launch({ devices, useGpu: config.TRAIN.use_gpu, threads: flags.threads, added });
+  }
   startReaderThreads(config, "TRAIN", flags.threads);
   const preflight = await preflightTraining(config, flags, { resume, pretrain });
   const start = { resume, resumeStep: flags.resumeStep ?? null, skippedSnapshots: skipped, pretrain, overwrite: flags.overwrite ?? false };
@@ -81,32 +84,12 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
   });
 }
 
-/** Returns the cluster in the environment; null for a process on its own. Throws BAD_CONFIG, or BAD_USAGE if --devices contradicts it. */
-function findCluster({ devices }: TrainFlags): Cluster | null {
-  const cluster = readCluster(process.env);
-  if (cluster === null || devices === undefined || devices === cluster.addresses.length) return cluster;
-  const what = "the environment (TF_CONFIG or SLURM_*) describes a cluster with another number of processes";
-  const values = { key: "--devices", expected: cluster.addresses.length, found: devices, remedy: "omit the flag" };
-  throw new NextvladError("BAD_USAGE", what, values);
-}
-
 /** Throws BAD_CONFIG if one of several ranks would have no videos, or a part of its share none. The config itself checks this for one process. */
 function assertDivisible({ TRAIN: { batch_size: batchSize, accumulate } }: Config, ranks: number): void {
   if (batchSize >= ranks * accumulate) return;
   const what = `the batch is too small for ${ranks} processes, each with TRAIN.accumulate = ${accumulate} parts`;
   const values = { key: "TRAIN.batch_size", expected: `at least ${ranks * accumulate}`, found: batchSize };
   throw new NextvladError("BAD_CONFIG", what, { ...values, remedy: "use fewer devices or parts, or a larger --batch-size" });
-}
-
-/** Runs this command once for each of several devices of this host; returns the exit code. */
-async function launch(count: number, { TRAIN }: Config, { threads, fixRandomSeed }: TrainFlags): Promise<number> {
-  const { launchRanks } = await import("../distributed/launch.js");
-  const gpus = assignGpus(count, TRAIN.use_gpu);
-  const all = chooseThreads(null, (message) => printToStderr(`warning: ${message}`));
-  // A seed from the clock must be the same on all ranks.
-  const added = wantsRandomSeed(fixRandomSeed) ? ["--fix-random-seed", String(TRAIN.seed)] : [];
-  const each = threads === undefined ? Math.max(1, Math.floor(all.count / count)) : null;
-  return launchRanks({ count, gpus, threads: each, added, print: printToStderr });
 }
 
 /** Trains as another rank than 0: without output, unless it fails, and without files. */
@@ -117,19 +100,16 @@ async function followRank(
   start: Omit<StartOptions, "saveDir" | "telemetry">,
   { saveDir, threads }: TrainFlags,
 ): Promise<number> {
-  const { createTelemetry } = await import("../telemetry/telemetry.js");
   const { follow } = await import("../training/follow.js");
-  // Rank 0 decides when to stop.
-  void ignoreSignals();
-  const telemetry = await createTelemetry({ logFile: null });
-  telemetry.log.level = "silent";
-  const [shards = []] = preflight.requireReady(telemetry.log);
+  const telemetry = await silentTelemetry();
+  const [shards = [], validShards = []] = preflight.requireReady(telemetry.log);
   await follow(config, {
     ...start,
     saveDir,
     telemetry,
     cluster,
     shards,
+    validShards,
     threads: chooseThreads(threads ?? null, () => undefined),
     version: version(),
   });

@@ -32,25 +32,37 @@ export async function* assembleBatches(
   onSkipped: (skipped: readonly SkippedRecord[]) => void,
 ): AsyncGenerator<BatchStep, void> {
   const { builder } = space;
-  const { batchSize, dropLast, skipBatches = 0, share = { rank: 0, size: 1 } } = options;
-  const [firstOwn, own] = divideEvenly(batchSize, share.size)[share.rank] as readonly [number, number];
+  const { batchSize, dropLast, skipBatches = 0 } = options;
+  const isOwn = ownVideos(options);
   const totalBytes = Math.max(
     1,
     options.shards.reduce((sum, { bytes }) => sum + bytes, 0),
   );
   let videos = 0;
   let doneBytes = 0;
+  let batch = 0;
   for await (const { video, fileBytes } of new EpochVideos(options, { pool, videos: space.videos }, onSkipped)) {
     videos++;
     doneBytes += fileBytes;
     if (video === null) continue;
-    builder.add(video, builder.size >= firstOwn && builder.size < firstOwn + own);
-    if (builder.size === batchSize) yield { batch: builder.take(), fraction: Math.min(1, doneBytes / totalBytes) };
+    builder.add(video, isOwn(batch, builder.size));
+    if (builder.size < batchSize) continue;
+    yield { batch: builder.take(), fraction: Math.min(1, doneBytes / totalBytes) };
+    batch++;
   }
   const batches = dropLast ? Math.floor(videos / batchSize) : Math.ceil(videos / batchSize);
   if (skipBatches > batches) throw tooManySkipped(skipBatches, batches, dropLast);
   if (dropLast && videos < batchSize) throw tooFew(videos, batchSize, options.shards.length);
   if (builder.size > 0 && !dropLast) yield { batch: builder.take(), fraction: 1 };
+}
+
+/** Returns whether a rank needs the features of the video at an index of a batch; batches count from 0 after those to skip. */
+function ownVideos({ share, batchSize }: StreamOptions): (batch: number, video: number) => boolean {
+  if (share === undefined) return () => true;
+  const { rank, size } = share;
+  if (share.divides === "the batches") return (batch) => batch % size === rank;
+  const [first, count] = divideEvenly(batchSize, size)[rank] as readonly [number, number];
+  return (_, video) => video >= first && video < first + count;
 }
 
 /**

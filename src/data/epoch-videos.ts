@@ -8,10 +8,11 @@ import type { RecordPosition, Shard } from "./shard.js";
 import { BLOCK_VIDEOS, type Block, type BlockOptions, type ShardIndex } from "./shard-reader.js";
 import type { Video } from "./video.js";
 
-/** One of several processes that divide each batch. */
+/** One of several processes that divide the videos of each batch, or that take whole batches in turn. */
 export interface Share {
   readonly rank: number;
   readonly size: number;
+  readonly divides: "each batch" | "the batches";
 }
 
 /** Options of one epoch over a list of shards. */
@@ -26,7 +27,7 @@ export interface StreamOptions extends Omit<BlockOptions, "records"> {
   readonly dropLast: boolean;
   /** Capacity of the shuffle buffer, in videos; ignored in sequential order. */
   readonly shuffleBuffer: number;
-  /** Which of several ranks this is, and their number: its batches have the features of its share of the videos only. By default, it is the only one. */
+  /** Which of several ranks this is, and their number: its batches have the features of its own videos only. By default, it is the only one. */
   readonly share?: Share | undefined;
   /** Number of reader threads, at least 1; the order does not depend on it. */
   readonly readers: number;

@@ -1,10 +1,14 @@
 import { NextvladError } from "../base/errors.js";
+import { crc32c } from "../formats/crc32.js";
 import { allGather, allReduce, type Collective } from "../kernels/collective-ops.js";
 import { concat, reshape, slice } from "../kernels/tensorflow-ops.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { checkRanks } from "../runtime/server.js";
 import { fromFloats, toFloats } from "../runtime/transfer.js";
 import type { Cluster } from "./cluster.js";
+
+/** Exchanged numbers are integers below this, which float32 represents exactly. */
+export const MAX_EXACT = 2 ** 24;
 
 /** Seconds that the ranks have to start and to connect. */
 const CONNECT_SECONDS = 120;
@@ -53,11 +57,11 @@ export class World {
   }
 
   /**
-   * Waits until all ranks have started, and checks that each has the same facts, given by name as integers below 2^24. Throws RANK_FAILED if a rank does not
-   * start in time, and RANKS_DIFFER.
+   * Waits until all ranks have started, and checks that each has the same facts, given by name as values of JSON. Throws RANK_FAILED if a rank does not start in
+   * time, and RANKS_DIFFER.
    */
-  connect(facts: Readonly<Record<string, number>>): void {
-    const all = this.exchange(Object.values(facts));
+  connect(facts: Readonly<Record<string, unknown>>): void {
+    const all = this.exchange(Object.values(facts).map(hash));
     this.#timeoutSeconds = 0;
     checkRanks();
     this.assertSame(Object.keys(facts), all);
@@ -110,6 +114,10 @@ export class World {
   #describe(rank: number): string {
     return `rank ${rank} (${this.#addresses[rank]})`;
   }
+}
+
+function hash(value: unknown): number {
+  return crc32c(JSON.stringify(value) ?? "") % MAX_EXACT;
 }
 
 function concatFlat(tensors: readonly Tensor[]): Tensor {

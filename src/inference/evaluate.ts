@@ -5,9 +5,12 @@ import { countReaders, type Threads } from "../base/threads.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import type { Shard } from "../data/shard.js";
+import type { Cluster } from "../distributed/cluster.js";
 import { checkLabeled, encodeMetrics, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { predictWith } from "../passes/compute-batches.js";
 import { loadNetwork } from "../passes/loaded-network.js";
 import { measure } from "../passes/measure.js";
+import { connectPass } from "../passes/ranks.js";
 import { forwardStreamEvents, noVideosError, openReading } from "../passes/reading.js";
 import {
   type BatchWriter,
@@ -29,6 +32,10 @@ export interface EvaluateOptions {
   readonly shards: readonly Shard[];
   readonly batchSize: number;
   readonly threads: Threads;
+  /** The cluster of which this process is rank 0; null for a process on its own. */
+  readonly cluster: Cluster | null;
+  /** This program's version. */
+  readonly version: string;
   readonly saveDir: string;
   /** Where to write the predictions; null to write none. */
   readonly target: ResultTarget | null;
@@ -51,9 +58,10 @@ export interface EvaluateOutcome extends ResumableOutcome {
  */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluateOutcome> {
   const { MODEL, TEST } = config;
-  const { telemetry, batchSize, threads, filelist, shards, target, saveDir, skipped } = options;
-  const load = { config, section: "TEST", batchSize, threads, weights: options.weights } as const;
+  const { telemetry, batchSize, threads, cluster, version, filelist, shards, target, saveDir, skipped } = options;
+  const load = { config, section: "TEST", batchSize, threads, cluster, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
+  const world = connectPass(cluster, { config, section: "TEST", shards, weights: checksum, rounding: computedBy, version });
   const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
   const stem = join(saveDir, resultStem(MODEL.name, "eval_result"));
   const metricsFile = `${stem}.json`;
@@ -62,6 +70,8 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     stem,
     settings: describeSettings(config, "TEST", { batchSize, shards, weights: checksum, target }),
     shards,
+    world,
+    batchSize,
     computedBy,
     target,
     metrics: accumulator,
@@ -72,9 +82,11 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     await skipped.start(done.batches > 0);
     const { on_corrupt: onCorrupt, num_readers } = TEST;
     const readers = countReaders(num_readers, threads);
-    const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt, skipBatches: done.batches } as const;
+    const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt, skipBatches: done.batches, world } as const;
+    const compute = predictWith(network, MODEL.num_classes, { withLoss: true });
+    const computation = { world, batchSize, numClasses: MODEL.num_classes, compute };
     const pass = { title: "eval", logInterval: options.logInterval, signal: options.signal, telemetry, skipped, done };
-    const { stopped } = await measure(network, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass, writer);
+    const { stopped } = await measure(computation, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass, writer);
     if (!stopped && writer.done.videos === 0) throw noVideosError(filelist);
     return { stopped };
   };

@@ -2,9 +2,10 @@ import { availableMemory } from "../base/resource-limits.js";
 import { countReaders } from "../base/threads.js";
 import type { Config } from "../config/schema.js";
 import { TopSelector } from "../evaluation/top-k.js";
-import type { FrozenNetwork } from "../model/frozen.js";
 import { bytesPerFrame } from "../model/memory.js";
+import { type Computation, computeBatches, predictWith } from "../passes/compute-batches.js";
 import { loadNetwork } from "../passes/loaded-network.js";
+import { connectPass } from "../passes/ranks.js";
 import { forwardStreamEvents, noVideosError, openReading, watchBatches } from "../passes/reading.js";
 import {
   type BatchWriter,
@@ -14,8 +15,6 @@ import {
   writeResumably,
 } from "../passes/resumable-results.js";
 import type { ResultTarget } from "../results/result-writer.js";
-import { tidy } from "../runtime/runtime.js";
-import { toFloats } from "../runtime/transfer.js";
 import type { EvaluateOptions } from "./evaluate.js";
 
 export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "target"> {
@@ -32,31 +31,36 @@ export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveD
  * reading and writing throw.
  */
 export async function infer(config: Config, options: InferOptions): Promise<ResumableOutcome> {
-  const { target, threads, shards, telemetry } = options;
+  const { target, threads, shards, cluster, version, telemetry } = options;
   const batchSize = options.batchSize ?? (await defaultBatchSize(config, options));
-  const load = { config, section: "INFER", batchSize, threads, weights: options.weights } as const;
+  const load = { config, section: "INFER", batchSize, threads, cluster, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
+  const world = connectPass(cluster, { config, section: "INFER", shards, weights: checksum, rounding: computedBy, version });
   const settings = describeSettings(config, "INFER", { batchSize, shards, weights: checksum, target });
   const resumable = {
     ...options.resumable,
     stem: target.path,
     settings: { ...settings, "--infer-topk": String(options.topk) },
     shards,
+    world,
+    batchSize,
     computedBy,
     target,
     metrics: null,
     log: telemetry.log,
   };
-  const outcome = await writeResumably(resumable, (writer) => predict(network, config, { ...options, batchSize }, writer));
+  const compute = predictWith(network, config.MODEL.num_classes, { withLoss: false });
+  const computation = { world, batchSize, numClasses: config.MODEL.num_classes, compute };
+  const outcome = await writeResumably(resumable, (writer) => predict(computation, config, options, writer));
   dispose();
   return outcome;
 }
 
 /** Writes the most probable classes of each video; ends early when the signal is aborted. */
 async function predict(
-  network: FrozenNetwork,
+  computation: Computation,
   { MODEL, INFER }: Config,
-  { topk, batchSize, threads, filelist, shards, ...pass }: InferOptions & { readonly batchSize: number },
+  { topk, threads, filelist, shards, ...pass }: InferOptions,
   writer: BatchWriter,
 ): Promise<{ readonly stopped: boolean }> {
   const { done } = writer;
@@ -64,14 +68,15 @@ async function predict(
   await skipped.start(done.batches > 0);
   const { on_corrupt: onCorrupt, num_readers } = INFER;
   const readers = countReaders(num_readers, threads);
-  const read = { model: MODEL, labels: "optional", shards, batchSize, readers, onCorrupt, skipBatches: done.batches } as const;
+  const { world, batchSize } = computation;
+  const read = { model: MODEL, labels: "optional", shards, batchSize, readers, onCorrupt, skipBatches: done.batches, world } as const;
   const stream = openReading(read, forwardStreamEvents(skipped, telemetry));
   const selector = new TopSelector();
   const describe = (step: number): string => `[INFER] Processed ${step + 1} batches`;
-  for await (const batch of watchBatches(stream, { ...pass, title: "infer", done }, describe)) {
-    const probabilities = tidy(() => toFloats(network.probabilities(batch)));
-    for (const prediction of selector.predictions(batch.ids, probabilities, topk)) await writer.write(prediction);
-    await writer.endBatch(batch.ids.length, stream.fraction);
+  const batches = watchBatches(stream, { ...pass, title: "infer", done }, describe);
+  for await (const { ids, probabilities, fraction } of computeBatches(batches, () => stream.fraction, computation)) {
+    for (const prediction of selector.predictions(ids, probabilities, topk)) await writer.write(prediction);
+    await writer.endBatch(ids.length, fraction);
   }
   if (writer.done.videos === 0 && stream.complete) throw noVideosError(filelist);
   return { stopped: !stream.complete };

@@ -5,6 +5,7 @@ import { adviseSkipping } from "../data/corrupt-records.js";
 import { describeStall } from "../data/stall-watch.js";
 import { type BatchStream, closeOnAbort, openStream, type StreamEvents, type StreamOptions } from "../data/stream.js";
 import { type RaggedBatch, videoShape } from "../data/video.js";
+import { ALONE, type World } from "../distributed/world.js";
 import { Pace } from "../telemetry/progress.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { SkippedRecordReport } from "./skipped-records.js";
@@ -14,12 +15,18 @@ export interface ReadOptions extends Pick<StreamOptions, "shards" | "batchSize" 
   /** Determines the shape of the videos. */
   readonly model: Config["MODEL"];
   readonly labels: "required" | "optional";
+  /** The ranks that read the batches in turn; by default, this process reads all. */
+  readonly world?: World;
 }
 
-/** Opens shards for one pass in list order, over all videos except those of the first `skipBatches` batches. The last batch may be smaller. */
-export function openReading({ model, labels, ...options }: ReadOptions, events: StreamEvents = {}): BatchStream {
+/**
+ * Opens shards for one pass in list order, over all videos except those of the first `skipBatches` batches. The last batch may be smaller. Only the batches of this
+ * rank have features.
+ */
+export function openReading({ model, labels, world = ALONE, ...options }: ReadOptions, events: StreamEvents = {}): BatchStream {
+  const share = { rank: world.rank, size: world.size, divides: "the batches" } as const;
   const sequential = { order: "sequential", seed: 0, epoch: 0, shuffleBuffer: 1, dropLast: false } as const;
-  return openStream({ ...videoShape(model, labels), ...sequential, ...options }, events);
+  return openStream({ ...videoShape(model, labels), ...sequential, ...options, share }, events);
 }
 
 /** Forwards a stream's skipped-record and stall events to the log. */

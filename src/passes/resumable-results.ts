@@ -10,6 +10,7 @@ import { confirmLock, type DirectoryLock, LOCK_NAME, lockDirectory } from "../ba
 import { showText } from "../base/shown-value.js";
 import type { Config } from "../config/schema.js";
 import { assertSameContents, fingerprintList, formatFingerprint, type Shard, shardContents } from "../data/shard.js";
+import type { World } from "../distributed/world.js";
 import type { MetricsAccumulator } from "../evaluation/metrics.js";
 import { type Prediction, RESULT_CODECS, type ResultEncoder } from "../results/result-codecs.js";
 import { RESULT_FORMATS } from "../results/result-formats.js";
@@ -17,6 +18,7 @@ import { PENDING_LENGTH, type ResultTarget } from "../results/result-writer.js";
 import { type Rounding, roundingWarning } from "../runtime/rounding.js";
 import { PartialFile } from "./partial-file.js";
 import { assertSameSettings, encodePartialState, type PartialState, parsePartialState, restoreSums } from "./partial-state.js";
+import { announcePass } from "./ranks.js";
 
 /** How to resume a stopped run, and how often to save. */
 export interface ResumeOptions {
@@ -35,6 +37,9 @@ export interface ResumableOptions extends ResumeOptions {
   /** The settings that determine the results, by config key or flag. */
   readonly settings: Readonly<Record<string, string>>;
   readonly shards: readonly Shard[];
+  /** The ranks that compute the results; the other ones wait until they know where the pass starts. */
+  readonly world: World;
+  readonly batchSize: number;
   /** What the last digits of the results depend on. */
   readonly computedBy: Rounding;
   /** Null to write no predictions. */
@@ -116,6 +121,8 @@ export async function writeResumably(
 ): Promise<ResumableOutcome> {
   const results = await ResumableResults.open(options);
   try {
+    const { world, batchSize } = options;
+    announcePass(world, results.isComplete ? null : { batchSize, doneBatches: results.done.batches });
     const { stopped } = results.isComplete ? { stopped: false } : await work(results);
     if (!stopped) await results.finish(beforeMove);
     else if (results.done.batches > 0) await results.save();

@@ -1,19 +1,20 @@
 import { countReaders, type Threads } from "../base/threads.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
-import type { Share, StreamOptions } from "../data/epoch-videos.js";
+import type { StreamOptions } from "../data/epoch-videos.js";
 import type { Shard } from "../data/shard.js";
 import { videoShape } from "../data/video.js";
+import type { World } from "../distributed/world.js";
 
 /** What an epoch is read with, besides the config. */
 export interface EpochSource {
   readonly shards: readonly Shard[];
   readonly threads: Threads;
-  readonly share: Share;
+  readonly world: Pick<World, "rank" | "size">;
 }
 
 /** Returns the options of the stream of the rest of a run's current epoch. */
-export function epochOptions({ MODEL, TRAIN }: Config, { shards, threads, share }: EpochSource, run: RunState): StreamOptions {
+export function epochOptions({ MODEL, TRAIN }: Config, { shards, threads, world }: EpochSource, run: RunState): StreamOptions {
   return {
     ...videoShape(MODEL, "required"),
     onCorrupt: TRAIN.on_corrupt,
@@ -24,7 +25,7 @@ export function epochOptions({ MODEL, TRAIN }: Config, { shards, threads, share 
     batchSize: TRAIN.batch_size,
     dropLast: true,
     shuffleBuffer: TRAIN.shuffle_buffer,
-    share: { rank: share.rank, size: share.size },
+    share: { rank: world.rank, size: world.size, divides: "each batch" },
     readers: countReaders(TRAIN.num_readers, threads),
     skipBatches: run.step_in_epoch,
     firstCorrupt: run.shards?.first_corrupt,

@@ -1,18 +1,20 @@
 import type { Config } from "../config/schema.js";
 import { openStream } from "../data/stream.js";
 import type { Cluster } from "../distributed/cluster.js";
+import type { WeightStore } from "../model/weights.js";
 import { learningRateAt } from "../optim/schedule.js";
 import { startRuntime } from "../passes/start-runtime.js";
 import { roundingOf } from "../runtime/rounding.js";
 import { epochOptions } from "./epoch.js";
 import type { StartOptions, TrainOptions } from "./options.js";
-import { assertSameStart, awaitEpochEnd, awaitRunEnd, awaitStep, connectRanks } from "./ranks.js";
+import { type Announcement, assertSameStart, awaitAnnouncement, connectRanks } from "./ranks.js";
 import { readResumedRun } from "./resume.js";
 import { createState } from "./state.js";
 import { stepOptions, trainStep } from "./step.js";
+import { followValidation } from "./validation.js";
 
 /** Options of `follow` besides the config. */
-export interface FollowOptions extends StartOptions, Pick<TrainOptions, "shards" | "threads" | "version"> {
+export interface FollowOptions extends StartOptions, Pick<TrainOptions, "shards" | "validShards" | "threads" | "version"> {
   readonly cluster: Cluster;
 }
 
@@ -22,19 +24,26 @@ export interface FollowOptions extends StartOptions, Pick<TrainOptions, "shards"
  */
 export async function follow(config: Config, options: FollowOptions): Promise<void> {
   const { TRAIN } = config;
-  const { cluster, shards, threads, version, telemetry } = options;
+  const { cluster, shards, threads, telemetry } = options;
   const resumed = await readResumedRun(config, options);
   const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads, cluster } as const;
   const { device, kernels } = await startRuntime(runtime, telemetry.log);
-  const world = connectRanks(cluster, { config, shards, run: resumed?.run ?? null, rounding: roundingOf(device), version });
+  const world = connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding: roundingOf(device) });
   const state = await createState(config, resumed, kernels, options);
   assertSameStart(world, state);
+  const next = async (finished: WeightStore | null): Promise<Announcement> => {
+    for (;;) {
+      const announced = awaitAnnouncement(world, finished);
+      if (announced !== "validation") return announced;
+      await followValidation(config, options, state, world);
+    }
+  };
   const ofSteps = stepOptions(config, state.run.seed, kernels, world);
   for (let { step, epoch, step_in_epoch } = state.run; epoch < TRAIN.epoch; epoch++, step_in_epoch = 0) {
     let isCut = false;
-    const stream = openStream(epochOptions(config, { shards, threads, share: world }, { ...state.run, epoch, step_in_epoch }));
+    const stream = openStream(epochOptions(config, { shards, threads, world }, { ...state.run, epoch, step_in_epoch }));
     for await (const batch of stream) {
-      const announced = awaitStep(world);
+      const announced = await next(null);
       if (announced === "run end") return;
       if (announced === "epoch end") {
         isCut = true;
@@ -45,7 +54,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
       trainStep(batch, state, ofSteps, { step, report: false, learningRate: learningRateAt(step, TRAIN), acceptLoss });
       step++;
     }
-    if (!isCut && !awaitEpochEnd(world, state.store)) return;
+    if (!isCut && (await next(state.store)) === "run end") return;
   }
-  awaitRunEnd(world);
+  await next(null);
 }

@@ -49,7 +49,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads: given, cluster } as const;
   const { device, kernels } = await startRuntime(runtime, log);
   const rounding = roundingOf(device);
-  const world = connectRanks(cluster, { config, shards: options.shards, run: resumed?.run ?? null, rounding, version });
+  const world = connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding });
   const { level, threads } = rounding;
   const versions = { nextvlad: version, node: process.version, tensorflow: device.tensorflowVersion };
   const writtenBy = { ...versions, device: device.kind, level, threads };

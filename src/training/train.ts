@@ -107,7 +107,7 @@ function startOfEpoch(run: RunState, epoch: number): RunState {
 function openEpoch({ config, options, state, stepOptions }: Training): BatchStream {
   const { shards, threads, skipped, telemetry } = options;
   const events = forwardStreamEvents(skipped, telemetry);
-  return openStream(epochOptions(config, { shards, threads, share: stepOptions.division.world }, state.run), {
+  return openStream(epochOptions(config, { shards, threads, world: stepOptions.division.world }, state.run), {
     ...events,
     onSkipped: (found) => {
       events.onSkipped?.(found);

@@ -1,15 +1,20 @@
 import { countReaders } from "../base/threads.js";
 import { bestSnapshot, checkSnapshot, copyToBest, rewriteState } from "../checkpoints/snapshot.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
+import type { Config } from "../config/schema.js";
 import { describeFileList } from "../data/file-list.js";
+import type { World } from "../distributed/world.js";
 import { checkLabeled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { modelSizes } from "../model/sizes.js";
+import { type Computation, computeBatches, predictWith } from "../passes/compute-batches.js";
 import { measure } from "../passes/measure.js";
-import { forwardStreamEvents, noVideosError, openReading } from "../passes/reading.js";
-import type { TrainOutcome } from "./options.js";
+import { forwardStreamEvents, noVideosError, openReading, type ReadOptions } from "../passes/reading.js";
+import type { TrainOptions, TrainOutcome } from "./options.js";
+import { announceValidation } from "./ranks.js";
 import { logValidation } from "./report.js";
 import type { Training } from "./start.js";
+import type { TrainingState } from "./state.js";
 
 /** Resets the best validation if its snapshot is not in the save-dir: a run that resumes in another save-dir determines its best again. */
 export async function loadBest({ options, state }: Training): Promise<void> {
@@ -52,20 +57,48 @@ export async function validateIfDue(training: Training, epoch: number): Promise<
 }
 
 /** Returns the metrics of the current weights on the validation shards; null if the signal was aborted. Throws TOO_FEW_VIDEOS. */
-async function validate({ config, options, state }: Training): Promise<Metrics | null> {
-  const { MODEL, TRAIN, VALID } = config;
-  const { validShards: shards, threads, telemetry, skipped, signal } = options;
-  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, state.store, state.kernels);
-  const { batch_size: batchSize } = VALID;
-  const readers = countReaders(VALID.num_readers, threads);
-  const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt: TRAIN.on_corrupt } as const;
+async function validate({ config, options, state, stepOptions }: Training): Promise<Metrics | null> {
+  const { MODEL, VALID } = config;
+  const { telemetry, skipped, signal } = options;
+  const { world } = stepOptions.division;
+  announceValidation(world);
+  const { network, reading, computation } = openValidation(config, options, state, world);
   const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
   const pass = { title: "validation", logInterval: { steps: 0 }, signal, telemetry, skipped };
-  const { stopped } = await measure(network, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass);
+  const { stopped } = await measure(computation, openReading(reading, forwardStreamEvents(skipped, telemetry)), accumulator, pass);
   network.dispose();
   if (stopped) return null;
   const filelist = describeFileList(VALID.filelist);
   if (accumulator.sums.videos[0] === 0) throw noVideosError(filelist);
   checkLabeled(accumulator, filelist, telemetry.log);
   return accumulator.result();
+}
+
+/** Other ranks than 0: computes this rank's batches of a validation. */
+export async function followValidation(config: Config, source: ValidationSource, state: TrainingState, world: World): Promise<void> {
+  const { network, reading, computation } = openValidation(config, source, state, world);
+  const stream = openReading(reading);
+  for await (const _ of computeBatches(stream, () => stream.fraction, computation));
+  await stream.close();
+  network.dispose();
+}
+
+type ValidationSource = Pick<TrainOptions, "validShards" | "threads">;
+
+/** Returns what each rank of a validation reads and computes. The caller disposes of the network. */
+function openValidation(
+  { MODEL, TRAIN, VALID }: Config,
+  { validShards: shards, threads }: ValidationSource,
+  { store, kernels }: TrainingState,
+  world: World,
+): { readonly network: FrozenNetwork; readonly reading: ReadOptions; readonly computation: Computation } {
+  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, store, kernels);
+  const { batch_size: batchSize } = VALID;
+  const readers = countReaders(VALID.num_readers, threads);
+  const { num_classes: numClasses } = MODEL;
+  return {
+    network,
+    reading: { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt: TRAIN.on_corrupt, world },
+    computation: { world, batchSize, numClasses, compute: predictWith(network, numClasses, { withLoss: true }) },
+  };
 }

@@ -8,6 +8,7 @@ import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { temporaryFolder } from "../helpers/files.js";
 import { compiled, spawnNextvlad } from "../helpers/nextvlad.js";
+import { freePort } from "../helpers/ports.js";
 import { prepareRun, readLog } from "../helpers/runs.js";
 
 interface Trained {
@@ -202,15 +203,6 @@ describe("a cluster in TF_CONFIG", () => {
         }),
       ),
     );
-  }
-
-  async function freePort(): Promise<number> {
-    const server = createServer().listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const { port } = server.address() as { readonly port: number };
-    server.close();
-    await once(server, "close");
-    return port;
   }
 
   test("trains; only rank 0 prints and writes", async (t) => {

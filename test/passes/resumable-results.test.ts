@@ -5,6 +5,7 @@ import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { pino } from "pino";
 import { type ErrorCode, NextvladError } from "../../src/base/errors.js";
+import { ALONE } from "../../src/distributed/world.js";
 import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
 import { type BatchWriter, type ResumableOptions, writeResumably } from "../../src/passes/resumable-results.js";
 import type { Rounding } from "../../src/runtime/rounding.js";
@@ -15,7 +16,15 @@ const COMPUTED_BY = { software: "TensorFlow 2.21.0 on the CPU", level: "avx2", t
 function optionsOf(stem: string, more: Partial<ResumableOptions> = {}): ResumableOptions {
   return {
     ...{ stem, settings: {}, computedBy: COMPUTED_BY, target: null, metrics: null, log: pino({ enabled: false }) },
-    ...{ shards: [], resume: false, saveInterval: { steps: 1 }, resumeCommand: "nextvlad eval --resume", onSaveRequest: () => {} },
+    ...{
+      world: ALONE,
+      batchSize: 1,
+      shards: [],
+      resume: false,
+      saveInterval: { steps: 1 },
+      resumeCommand: "nextvlad eval --resume",
+      onSaveRequest: () => {},
+    },
     ...more,
   };
 }

@@ -1,0 +1,98 @@
+import type { RaggedBatch } from "../data/video.js";
+import type { World } from "../distributed/world.js";
+import { sigmoid } from "../kernels/tensorflow-ops.js";
+import type { FrozenNetwork } from "../model/frozen.js";
+import { crossEntropySum, labelMatrix } from "../model/layers.js";
+import { tidy } from "../runtime/runtime.js";
+import { fromFloats, toFloats } from "../runtime/transfer.js";
+
+/** What the network computes from a batch. */
+export interface Predictions {
+  /** `[videos, classes] float32`. */
+  readonly probabilities: Float32Array;
+  /** Cross entropy summed over classes and videos; NaN if it is not computed. */
+  readonly loss: number;
+}
+
+/** A batch without its features, and what was computed from it. */
+export interface ComputedBatch extends Pick<RaggedBatch, "ids" | "labels">, Predictions {
+  /** Fraction of the pass that is done after it: 0..1. */
+  readonly fraction: number;
+}
+
+/** How batches are computed: by which ranks, and what. */
+export interface Computation {
+  readonly world: World;
+  /** Maximum number of videos in a batch. */
+  readonly batchSize: number;
+  readonly numClasses: number;
+  readonly compute: (batch: RaggedBatch) => Predictions;
+}
+
+/** Returns a computation of the probabilities and, in an evaluation, of the loss. */
+export function predictWith(
+  network: FrozenNetwork,
+  numClasses: number,
+  { withLoss }: { readonly withLoss: boolean },
+): Computation["compute"] {
+  return (batch) =>
+    tidy(() => {
+      const logits = network.logits(batch);
+      const loss = withLoss ? (toFloats(crossEntropySum(logits, labelMatrix(batch.labels, numClasses)))[0] as number) : Number.NaN;
+      return { probabilities: toFloats(sigmoid(logits)), loss };
+    });
+}
+
+/**
+ * Computes each batch on one rank: rank r those of index r, r + N, ... Yields all of them in order, on every rank. Ends on all ranks after the last batch that
+ * rank 0 has read, which may stop early. `fraction` returns the fraction of the pass that is done after the current batch.
+ */
+export async function* computeBatches(
+  batches: AsyncIterable<RaggedBatch>,
+  fraction: () => number,
+  computation: Computation,
+): AsyncGenerator<ComputedBatch, void> {
+  const { world, compute } = computation;
+  if (world.size === 1) {
+    for await (const batch of batches) yield { ids: batch.ids, labels: batch.labels, fraction: fraction(), ...compute(batch) };
+    return;
+  }
+  let round: ReadBatch[] = [];
+  let own: Predictions | null = null;
+  for await (const batch of batches) {
+    if (round.length === world.rank) own = compute(batch);
+    round.push({ ids: batch.ids, labels: batch.labels, fraction: fraction() });
+    if (round.length < world.size) continue;
+    const computed = exchange(round, own, computation);
+    yield* computed;
+    if (computed.length < world.size) return;
+    round = [];
+    own = null;
+  }
+  yield* exchange(round, own, computation);
+}
+
+type ReadBatch = Omit<ComputedBatch, keyof Predictions>;
+
+/** Returns the batches of a round, at most one per rank, with what the ranks have computed from them: as many as rank 0 has read. */
+function exchange(
+  round: readonly ReadBatch[],
+  own: Predictions | null,
+  { world, batchSize, numClasses }: Computation,
+): readonly ComputedBatch[] {
+  const [[count = 0] = []] = world.exchange([round.length]);
+  if (count === 0) return [];
+  // All ranks' tensors must have the same shape: the loss, then the probabilities of a full batch.
+  const length = 1 + batchSize * numClasses;
+  const sent = new Float32Array(length);
+  if (own !== null) {
+    sent[0] = own.loss;
+    sent.set(own.probabilities, 1);
+  }
+  const all = tidy(() => toFloats(world.gather(fromFloats(sent, [length]))));
+  return round.slice(0, count).map((batch, rank) => {
+    const begin = rank * length;
+    const probabilities = all.subarray(begin + 1, begin + 1 + batch.ids.length * numClasses);
+    return { ...batch, probabilities, loss: all[begin] as number };
+  });
+}
