@@ -1,16 +1,16 @@
 import { divideEvenly } from "../base/numbers.js";
+import { gatherRows } from "../distributed/gather.js";
 import type { World } from "../distributed/world.js";
 import { RaggedLayout } from "../kernels/ragged.js";
 import { joinMoments } from "../kernels/reference.js";
-import { concat, slice } from "../kernels/tensorflow-ops.js";
-import { fill } from "../runtime/constants.js";
+import { slice } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
 import { type Aggregation, type Aggregator, continuePass, startPass } from "./aggregator.js";
 
 /**
  * Aggregates the videos of this rank, a consecutive part of the batch, and exchanges with the other ranks what depends on the whole batch: the moments of the
  * cluster logits, the descriptors, and the gradients of the parameters. So each rank has the descriptors of all videos, computes the layers after them for
- * the whole batch, and has the same parameters as the others without exchanging those layers' gradients.
+ * the whole batch (of the hidden layer, its rows: see `DividedRows`), and has the same parameters as the others without exchanging those layers' gradients.
  */
 export function acrossRanks(aggregate: Aggregator["aggregate"], world: World): Aggregator["aggregate"] {
   return function* (bytes, layout, modality, context, batchFrames): Aggregation {
@@ -26,7 +26,9 @@ export function acrossRanks(aggregate: Aggregator["aggregate"], world: World): A
     moments.dispose();
     const [descriptors] = continuePass(pass, reply) as [Tensor];
     const rows = ranges.map(([, size]) => size);
-    const [dy] = (yield [gatherRows(descriptors, rows, world)]) as [Tensor];
+    const ofAll = gatherRows(descriptors, rows, world);
+    descriptors.dispose();
+    const [dy] = (yield [ofAll]) as [Tensor];
 
     const columns = dy.shape[1] as number;
     const ofNorm = continuePass(pass, [tidy(() => slice(dy, [first, 0], [count, columns]))]);
@@ -41,21 +43,4 @@ export function acrossRanks(aggregate: Aggregator["aggregate"], world: World): A
       context.onGradient(name, sums[i] as Tensor);
     }
   };
-}
-
-/** Returns the ranks' tensors, of `rows[rank]` rows each, concatenated. Takes ownership of x. */
-function gatherRows(x: Tensor, rows: readonly number[], world: World): Tensor {
-  const [own, columns] = x.shape as [number, number];
-  const most = Math.max(...rows);
-  const gathered = tidy(() => {
-    // All ranks' tensors must have the same shape.
-    const all = world.gather(own === most ? x : concat([x, fill([most - own, columns], 0)], 0));
-    if (rows.every((count) => count === most)) return all;
-    return concat(
-      rows.map((count, rank) => slice(all, [rank * most, 0], [count, columns])),
-      0,
-    );
-  });
-  x.dispose();
-  return gathered;
 }

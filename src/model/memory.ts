@@ -12,6 +12,8 @@ export interface Computation {
   readonly batchSize: number;
   /** Number of parts into which a batch is divided: this process computes the frames of one at a time. */
   readonly parts: number;
+  /** Number of ranks that divide the rows of some parameters. */
+  readonly ranks: number;
   readonly training: boolean;
   /** Whether the device computes in host memory. */
   readonly inHostMemory: boolean;
@@ -21,12 +23,14 @@ export interface Computation {
  * Returns the minimum bytes of host memory of a computation, whatever its videos: the parameters; in training, Adam's two moments and a snapshot's copy of all
  * these; and the video activations of a batch (of one video in inference, whose last batch may be smaller). On a GPU, only the copy is in host memory.
  */
-export function minimumMemory({ model, batchSize, training, inHostMemory }: Computation): Record<string, number> {
+export function minimumMemory({ model, batchSize, ranks, training, inHostMemory }: Computation): Record<string, number> {
   const sizes = modelSizes(model);
-  const { all, trained } = countParameters(parameterTable(sizes));
-  const parameters = FLOAT_BYTES * all;
-  const moments = training ? FLOAT_BYTES * 2 * trained : 0;
-  const copy = training ? { "a snapshot's copy": parameters + moments } : {};
+  const table = parameterTable(sizes);
+  const { all, trained } = countParameters(table);
+  const ofOthers = countParameters(table.filter(({ divided }) => divided)).all * (1 - 1 / ranks);
+  const parameters = FLOAT_BYTES * (all - ofOthers);
+  const moments = training ? FLOAT_BYTES * 2 * (trained - ofOthers) : 0;
+  const copy = training ? { "a snapshot's copy": FLOAT_BYTES * (all + 2 * trained) } : {};
   if (!inHostMemory) return copy;
   const activations = (training ? batchSize : 1) * bytesPerVideo(model, training);
   return { parameters, ...(training ? { moments } : {}), ...copy, activations };

@@ -38,7 +38,7 @@ export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
   return [
     ...(sizes.rgbFeatures > 0 ? [eigenParam(sizes.rgbFeatures)] : []),
     ...modalitiesOf(sizes).flatMap(AGGREGATORS[sizes.model].parameters),
-    matrix(HIDDEN, [descriptorsLength(sizes), hidden]),
+    matrix(HIDDEN, [descriptorsLength(sizes), hidden], { divided: true }),
     ...batchNormParameters(HIDDEN_NORM, hidden),
     matrix(GATING_REDUCE, [hidden, bottleneck]),
     ...batchNormParameters(GATING_NORM, bottleneck),
@@ -79,7 +79,8 @@ export function forwardForTraining(
   );
   if (aggregated.length > 1) release(...aggregated.map(({ y }) => y));
   const dropped = dropout(descriptors, rate, seed, context.kernels);
-  const hidden = dense(dropped.y, HIDDEN, context);
+  const rows = context.weights.dividedRows(HIDDEN);
+  const hidden = rows === null ? dense(dropped.y, HIDDEN, context) : rows.dense(dropped.y, HIDDEN, context);
   const normalized = batchNorm(hidden.y, HIDDEN_NORM, context);
   const gated = contextGating(normalized.y, context);
   const classified = dense(gated.y, CLASSIFIER, context);

@@ -12,15 +12,18 @@ export interface Parameter {
   readonly trained: boolean;
   /** Whether `TRAIN.l2_penalty` is added to its gradient. */
   readonly decayed: boolean;
+  /** Whether several ranks divide its rows. */
+  readonly divided: boolean;
 }
 
 /** A matrix; `shape[0]` is the fan-in of its initial values. */
-export const matrix = (name: string, shape: Shape, { decayed = false } = {}): Parameter => ({
+export const matrix = (name: string, shape: Shape, { decayed = false, divided = false } = {}): Parameter => ({
   name,
   shape,
   initializer: "msra",
   trained: true,
   decayed,
+  divided,
 });
 
 export const bias = (name: string, length: number, { decayed = false } = {}): Parameter => ({
@@ -29,6 +32,7 @@ export const bias = (name: string, length: number, { decayed = false } = {}): Pa
   initializer: "zeros",
   trained: true,
   decayed,
+  divided: false,
 });
 
 /** The factor of rgb features that inverts the whitening of YouTube-8M's PCA. */
@@ -38,6 +42,7 @@ export const eigenParam = (features: number): Parameter => ({
   initializer: "eigen",
   trained: false,
   decayed: false,
+  divided: false,
 });
 
 /** Added to a batch norm's variance. */
@@ -65,6 +70,7 @@ export function batchNormParameters(names: BatchNormNames, channels: number): re
     initializer,
     trained,
     decayed: false,
+    divided: false,
   });
   return [
     of(names.scale, "ones", true),

@@ -1,10 +1,12 @@
 import { NextvladError } from "../base/errors.js";
 import { deriveSeed } from "../base/random.js";
-import { multiply, statelessNormal } from "../kernels/tensorflow-ops.js";
+import { ALONE } from "../distributed/world.js";
+import { multiply, slice, statelessNormal } from "../kernels/tensorflow-ops.js";
 import { fill } from "../runtime/constants.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { scalar } from "../runtime/transfer.js";
 import { DeviceVariable, type StoredArray, storedArray } from "../runtime/variables.js";
+import { DividedRows } from "./divided-rows.js";
 import type { BatchNormNames, Parameter } from "./parameters.js";
 
 /** moving = BATCH_NORM_MOMENTUM moving + (1 - BATCH_NORM_MOMENTUM) batch. */
@@ -15,12 +17,17 @@ export class WeightStore {
   readonly table: readonly Parameter[];
   private readonly variables = new Map<string, DeviceVariable>();
   private readonly parameters = new Map<string, Parameter>();
+  private readonly divided = new Map<string, DividedRows>();
 
-  constructor(table: readonly Parameter[]) {
+  /** Several ranks of a training divide the rows of some parameters. */
+  constructor(table: readonly Parameter[], world = ALONE) {
     this.table = table;
-    for (const parameter of table) {
-      this.parameters.set(parameter.name, parameter);
-      this.variables.set(parameter.name, new DeviceVariable(parameter.name, parameter.shape));
+    for (const { name, shape, ...parameter } of table) {
+      const [length, ...others] = shape as [number, ...number[]];
+      const rows = parameter.divided && world.size > 1 ? new DividedRows(length, world) : null;
+      if (rows !== null) this.divided.set(name, rows);
+      this.parameters.set(name, { name, shape, ...parameter });
+      this.variables.set(name, new DeviceVariable(name, rows === null ? shape : [rows.count, ...others]));
     }
   }
 
@@ -40,9 +47,43 @@ export class WeightStore {
     return found;
   }
 
+  /** Returns the rows of a parameter that this rank stores; null if it stores all. */
+  dividedRows(name: string): DividedRows | null {
+    return this.divided.get(name) ?? null;
+  }
+
   /** Returns every array with its name, in the table's order. */
   arrays(): readonly StoredArray[] {
-    return this.table.map(({ name }) => storedArray(name, this.variable(name)));
+    return this.table.map(({ name }) => this.storedArray(name, name, this.variable(name)));
+  }
+
+  /** Returns the array `name` in files of a variable that has the same rows as a parameter. */
+  storedArray(name: string, parameter: string, variable: DeviceVariable): StoredArray {
+    const rows = this.dividedRows(parameter);
+    return rows === null ? storedArray(name, variable) : rows.storedArray(name, this.parameter(parameter).shape, variable);
+  }
+
+  /**
+   * Returns these weights with all rows of each parameter, and a function that frees what was copied for that: the rows of the other ranks, if several divide them.
+   * All ranks call it together.
+   */
+  gatherRows(): { readonly whole: WeightStore; readonly release: () => void } {
+    if (this.divided.size === 0) return { whole: this, release: () => undefined };
+    const whole = new WeightStore(this.table);
+    for (const [name, own] of this.variables) {
+      const rows = this.dividedRows(name);
+      if (rows === null) whole.adopt(name, own);
+      else tidy(() => whole.variable(name).assign(this.use(name, (value) => rows.gather(value))));
+    }
+    const release = (): void => {
+      for (const name of this.divided.keys()) whole.variable(name).dispose();
+    };
+    return { whole, release };
+  }
+
+  private adopt(name: string, variable: DeviceVariable): void {
+    this.variable(name).dispose();
+    this.variables.set(name, variable);
   }
 
   /** Passes the parameter's value to `compute`, which borrows it, and must not change or return it. */
@@ -66,9 +107,12 @@ export class WeightStore {
       if (initializer === "msra") {
         const deviation = Math.sqrt(2 / (shape[0] as number));
         const words: [number, number] = [deriveSeed(seed, "initialization", index), deriveSeed(seed, "initialization", index, 1)];
-        variable.assign(multiply(statelessNormal(shape, words), scalar(deviation)));
+        const normal = statelessNormal(shape, words);
+        const rows = this.dividedRows(name);
+        const own = rows === null ? normal : slice(normal, [rows.first, 0], [...variable.shape]);
+        variable.assign(multiply(own, scalar(deviation)));
       } else {
-        variable.assign(fill(shape, initializer === "zeros" ? 0 : 1));
+        variable.assign(fill(variable.shape, initializer === "zeros" ? 0 : 1));
       }
     });
   }

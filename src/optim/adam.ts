@@ -2,7 +2,7 @@ import type { Kernels } from "../kernels/types.js";
 import type { WeightStore } from "../model/weights.js";
 import { fill } from "../runtime/constants.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
-import { type AdamCoefficients, DeviceVariable, type StoredArray, storedArray } from "../runtime/variables.js";
+import { type AdamCoefficients, DeviceVariable, type StoredArray } from "../runtime/variables.js";
 import type { Optimizer, UpdateStep } from "./optimizer.js";
 
 export const BETA1 = 0.9;
@@ -24,8 +24,9 @@ export class Adam implements Optimizer {
   constructor(store: WeightStore, kernels: Kernels) {
     this.store = store;
     this.kernels = kernels;
-    for (const { name, shape, trained } of store.table) {
+    for (const { name, trained } of store.table) {
       if (!trained) continue;
+      const { shape } = store.variable(name);
       const zero = (moment: string): DeviceVariable => {
         const variable = new DeviceVariable(`${name}/${moment}`, shape);
         tidy(() => variable.assign(fill(shape, 0)));
@@ -37,7 +38,10 @@ export class Adam implements Optimizer {
 
   /** Returns the moments of each parameter P under Paddle's names, `P_moment1_0` and `P_moment2_0`. */
   arrays(): readonly StoredArray[] {
-    return [...this.moments].flatMap(([name, { m, v }]) => [storedArray(`${name}_moment1_0`, m), storedArray(`${name}_moment2_0`, v)]);
+    return [...this.moments].flatMap(([name, { m, v }]) => [
+      this.store.storedArray(`${name}_moment1_0`, name, m),
+      this.store.storedArray(`${name}_moment2_0`, name, v),
+    ]);
   }
 
   /**

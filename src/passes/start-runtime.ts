@@ -35,7 +35,7 @@ export async function startRuntime(
   setMatmulPrecision(precision);
   log.info(formatDevice(device));
   const ranks = cluster?.addresses.length ?? 1;
-  const parts = training ? ranks * config.TRAIN.accumulate : 1;
-  checkMemory({ model: config.MODEL, batchSize, parts, training, inHostMemory: device.inHostMemory }, (message) => log.warn(message));
+  const division = training ? { parts: ranks * config.TRAIN.accumulate, ranks } : { parts: 1, ranks: 1 };
+  checkMemory({ model: config.MODEL, batchSize, ...division, training, inHostMemory: device.inHostMemory }, (message) => log.warn(message));
   return { device, kernels: chooseKernels() };
 }

@@ -105,6 +105,8 @@ export class DeviceVariable {
 export interface StoredArray {
   readonly name: string;
   readonly shape: readonly number[];
+  /** Whether each rank stores a part of it. */
+  readonly isDivided: boolean;
   download(): Float32Array<ArrayBuffer>;
   upload(values: Float32Array): void;
 }
@@ -113,6 +115,7 @@ export function storedArray(name: string, variable: DeviceVariable): StoredArray
   return {
     name,
     shape: variable.shape,
+    isDivided: false,
     download: () => variable.download(),
     upload: (values) => variable.upload(values),
   };

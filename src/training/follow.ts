@@ -9,6 +9,7 @@ import { epochOptions } from "./epoch.js";
 import type { StartOptions, TrainOptions } from "./options.js";
 import { type Announcement, assertSameStart, awaitAnnouncement, connectRanks } from "./ranks.js";
 import { readResumedRun } from "./resume.js";
+import { sendState } from "./saver.js";
 import { createState } from "./state.js";
 import { stepOptions, trainStep } from "./step.js";
 import { followValidation } from "./validation.js";
@@ -29,13 +30,14 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads, cluster } as const;
   const { device, kernels } = await startRuntime(runtime, telemetry.log);
   const world = connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding: roundingOf(device) });
-  const state = await createState(config, resumed, kernels, options);
+  const state = await createState(config, resumed, kernels, options, world);
   assertSameStart(world, state);
   const next = async (finished: WeightStore | null): Promise<Announcement> => {
     for (;;) {
       const announced = awaitAnnouncement(world, finished);
-      if (announced !== "validation") return announced;
-      await followValidation(config, options, state, world);
+      if (announced === "validation") await followValidation(config, options, state, world);
+      else if (announced === "save") sendState(state);
+      else return announced;
     }
   };
   const ofSteps = stepOptions(config, state.run.seed, kernels, world);

@@ -10,10 +10,10 @@ import type { StoredArray } from "../runtime/variables.js";
 import type { TrainingState } from "./state.js";
 
 /** What rank 0, which logs, validates and saves, lets the other ranks do next. They wait for it before each step and after each epoch. */
-export type Announcement = "step" | "epoch end" | "validation" | "run end";
+export type Announcement = "step" | "epoch end" | "validation" | "save" | "run end";
 
 /** The number of an announcement is its index. */
-const ANNOUNCEMENTS: readonly Announcement[] = ["step", "epoch end", "validation", "run end"];
+const ANNOUNCEMENTS: readonly Announcement[] = ["step", "epoch end", "validation", "save", "run end"];
 const EPOCH_END = ANNOUNCEMENTS.indexOf("epoch end");
 
 /** What all ranks of a run must have in common. */
@@ -59,6 +59,11 @@ export function announceValidation(world: World): void {
   announce(world, "validation");
 }
 
+/** Rank 0: lets the others take part in `gatherState`. */
+export function announceSave(world: World): void {
+  announce(world, "save");
+}
+
 /** Rank 0: lets the others end. */
 export function announceEnd(world: World): void {
   announce(world, "run end");
@@ -94,9 +99,10 @@ function assertSameWeights(world: World, all: readonly (readonly number[])[]): v
   );
 }
 
+/** Returns the checksum of the arrays that all ranks store whole. */
 function checksumOf(arrays: readonly StoredArray[]): number {
   let crc = 0;
-  for (const { download } of arrays) {
+  for (const { download } of arrays.filter(({ isDivided }) => !isDivided)) {
     const { buffer, byteOffset, byteLength } = download();
     crc = crc32c(new Uint8Array(buffer, byteOffset, byteLength), crc);
   }

@@ -7,10 +7,13 @@ import { copyArrays, writeInBackground } from "../checkpoints/background-writer.
 import { epochSnapshot, findOutdated, type RunState, removeSnapshots, stepSnapshot, type WrittenBy } from "../checkpoints/snapshot.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
 import type { SnapshotTask } from "../checkpoints/snapshot-worker.js";
+import type { World } from "../distributed/world.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { CLASSIFIER_BIAS } from "../model/parameters.js";
 import type { ModelSizes } from "../model/sizes.js";
+import type { WeightStore } from "../model/weights.js";
 import type { TrainOptions } from "./options.js";
+import { announceSave } from "./ranks.js";
 import type { TrainingState } from "./state.js";
 
 export interface SaverOptions extends Pick<TrainOptions, "saveDir" | "lockText" | "keep" | "saveInterval" | "telemetry"> {
@@ -24,6 +27,7 @@ export interface SaverOptions extends Pick<TrainOptions, "saveDir" | "lockText" 
   readonly retryMs: number;
   /** Called at the start of each save. */
   readonly beforeSave: () => Promise<void>;
+  readonly world: World;
 }
 
 /** Writes snapshots in the background of training: `save` copies the arrays to the host and returns. At most one copy is in memory. */
@@ -37,6 +41,9 @@ export class Saver {
   /** Step and epoch of the last save, so that nothing is saved twice. */
   #savedPosition: string | null = null;
   #savedMs = performance.now();
+  /** Whether requests wait, and whether there was one. */
+  #isDeferring = false;
+  #isRequested = false;
 
   /** Saves `state` as it is at the time of each save. */
   constructor(options: SaverOptions, state: TrainingState) {
@@ -63,8 +70,21 @@ export class Saver {
     if (isSaveDue(this.#options.saveInterval, this.#state.run, performance.now() - this.#savedMs)) await this.save();
   }
 
+  /** Runs `work`, in which the ranks exchange something else than a save: what is requested during it is saved at its end. */
+  async deferRequests<T>(work: () => Promise<T>): Promise<T> {
+    this.#isDeferring = true;
+    try {
+      return await work();
+    } finally {
+      this.#isDeferring = false;
+      if (this.#isRequested) await this.saveOnRequest();
+    }
+  }
+
   /** Saves between steps, outside of the training loop. The next call of another method throws the error, if any. */
   async saveOnRequest(): Promise<void> {
+    this.#isRequested = this.#isDeferring;
+    if (this.#isDeferring) return;
     await this.save().catch((error: unknown) => {
       this.#failure ??= error;
     });
@@ -76,24 +96,36 @@ export class Saver {
    */
   async save(): Promise<void> {
     this.#savedMs = performance.now();
-    const { saveDir, lockText, configYaml, sizes, writtenBy, retryMs, beforeSave } = this.#options;
+    const { saveDir, lockText, configYaml, sizes, writtenBy, retryMs, beforeSave, world } = this.#options;
     await beforeSave();
     while (this.#inFlight !== null) await this.#inFlight;
     this.#rethrowFailure();
-    const { store, optimizer, run: state } = this.#state;
+    const { run: state } = this.#state;
     const { step, epoch, step_in_epoch } = state;
     if (this.#closed || this.#savedPosition === formatPosition(state)) return;
-    assertFiniteModel(this.#state, this.#options);
     const isEpochEnd = step_in_epoch === 0 && epoch > 0;
     const path = isEpochEnd ? epochSnapshot(saveDir, sizes.model, epoch - 1) : stepSnapshot(saveDir, sizes.model, step);
     const since = performance.now();
-    const [weights, moments] = [copyArrays(store.arrays()), copyArrays(optimizer.arrays())];
+    announceSave(world);
+    const { weights, moments } = this.#copyState();
     const copiedMs = performance.now() - since;
     this.#savedPosition = formatPosition(state);
     const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs };
     this.#inFlight = this.#write(task, copiedMs).finally(() => {
       this.#inFlight = null;
     });
+  }
+
+  /** Copies all arrays to the host, as `sendState` expects: without waiting, so that the ranks do nothing else meanwhile. Throws NOT_FINITE. */
+  #copyState(): Pick<SnapshotTask, "weights" | "moments"> {
+    const { store, optimizer } = this.#state;
+    const { whole, release } = store.gatherRows();
+    try {
+      assertFiniteModel(whole, this.#state, this.#options);
+      return { weights: copyArrays(whole.arrays()), moments: copyArrays(optimizer.arrays()) };
+    } finally {
+      release();
+    }
   }
 
   /** Writes a snapshot, and removes outdated ones. Stores the error instead of throwing it. */
@@ -151,6 +183,12 @@ export class Saver {
   }
 }
 
+/** Other ranks: sends this rank's rows to rank 0, which saves the state. */
+export function sendState({ store, optimizer }: TrainingState): void {
+  store.gatherRows().release();
+  for (const array of optimizer.arrays()) if (array.isDivided) array.download();
+}
+
 const formatPosition = ({ step, epoch, step_in_epoch }: RunState): string => `${step} ${epoch} ${step_in_epoch}`;
 
 /** Returns whether a snapshot is due. Never at the start of an epoch, where the end of the previous epoch has saved one, nor at the start of a run. */
@@ -163,11 +201,11 @@ export function isSaveDue(interval: Interval | null, { step, step_in_epoch }: Ru
  * makes all weights NaN in one step, this bias first), or the logits are (finite weights may be huge). The thread that writes the snapshot checks the other
  * arrays.
  */
-function assertFiniteModel({ store, kernels, run }: TrainingState, { sizes, dropRate }: SaverOptions): void {
-  if (!store.variable(CLASSIFIER_BIAS).download().every(Number.isFinite)) {
+function assertFiniteModel(weights: WeightStore, { kernels, run }: TrainingState, { sizes, dropRate }: SaverOptions): void {
+  if (!weights.variable(CLASSIFIER_BIAS).download().every(Number.isFinite)) {
     throw new NextvladError("NOT_FINITE", `after ${run.step} steps the weights contain NaN or Inf`);
   }
-  const network = new FrozenNetwork(sizes, dropRate, store, kernels);
+  const network = new FrozenNetwork(sizes, dropRate, weights, kernels);
   const hasFiniteLogits = network.hasFiniteLogits();
   network.dispose();
   if (hasFiniteLogits) return;

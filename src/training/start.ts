@@ -54,7 +54,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const versions = { nextvlad: version, node: process.version, tensorflow: device.tensorflowVersion };
   const writtenBy = { ...versions, device: device.kind, level, threads };
   if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, rounding);
-  const state = await createState(config, resumed, kernels, options);
+  const state = await createState(config, resumed, kernels, options, world);
   assertSameStart(world, state);
   state.run = { ...state.run, shards };
   // All checks have passed: from here on, the save-dir changes.
@@ -70,7 +70,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   // A resumed run does not see the suspect batches again.
   const beforeSave = (): Promise<void> => losses.flush();
   const resumedFrom = resume?.snapshot ?? null;
-  const saver = new Saver({ ...options, ...model, configYaml, writtenBy, resumedFrom, retryMs: SAVE_RETRY_MS, beforeSave }, state);
+  const saver = new Saver({ ...options, ...model, configYaml, writtenBy, resumedFrom, retryMs: SAVE_RETRY_MS, beforeSave, world }, state);
   return { config, options, state, stepOptions: stepOptions(config, state.run.seed, kernels, world), saver, losses, newConfigFile };
 }
 

@@ -5,6 +5,7 @@ import { describeMismatch, fillAllArrays, fillArrays } from "../checkpoints/arra
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
+import { ALONE, type World } from "../distributed/world.js";
 import type { Kernels } from "../kernels/types.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { FrozenNetwork } from "../model/frozen.js";
@@ -40,19 +41,24 @@ export async function createState(
   resumed: ResumedRun | null,
   kernels: Kernels,
   { resume, pretrain, telemetry: { log } }: StartOptions,
+  world: World = ALONE,
 ): Promise<TrainingState> {
   const sizes = modelSizes(config.MODEL);
   const table = parameterTable(sizes);
   const counts = countParameters(table);
   log.info(counts, `the model has ${counts.trained} trainable parameters, ${counts.all} with moving statistics and eigen_param`);
-  const store = new WeightStore(table);
+  const store = new WeightStore(table, world);
   const optimizer = new Adam(store, kernels);
   if (resume !== null && resumed !== null) {
     const arrays = [...store.arrays(), ...optimizer.arrays()];
     await fillAllArrays(resume, arrays, "resume with the config of that run, or start a new one with --pretrain");
     await resume.close();
-    const network = new FrozenNetwork(sizes, config.MODEL.drop_rate, store, kernels);
-    await requireFiniteLogits(network, resume).finally(() => network.dispose());
+    const { whole, release } = store.gatherRows();
+    const network = new FrozenNetwork(sizes, config.MODEL.drop_rate, whole, kernels);
+    await requireFiniteLogits(network, resume).finally(() => {
+      network.dispose();
+      release();
+    });
     const { run, source } = resumed;
     log.info(`resuming from ${resume.path}: epoch ${run.epoch}, step ${run.step} (${source})`);
     return { store, optimizer, kernels, firstStep: run.step, run, isUpdating: false };

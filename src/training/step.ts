@@ -5,6 +5,7 @@ import type { World } from "../distributed/world.js";
 import { add, minimum, multiply, rsqrt, sigmoid, square, sum } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
 import type { Division } from "../model/aggregate-batch.js";
+import type { DividedRows } from "../model/divided-rows.js";
 import { crossEntropyGradient, crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
 import { forwardForTraining } from "../model/network.js";
 import type { BatchNormNames } from "../model/parameters.js";
@@ -163,7 +164,7 @@ export function trainStep(
   const gradient: GradientSink["gradient"] = (name, gradient) =>
     tidy(() => {
       const decayed = addDecay(gradient, name, store, l2Penalty);
-      optimizer.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip), update);
+      optimizer.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip, store.dividedRows(name)), update);
     });
   const applyGradient = materializeGradient(store, options.kernels, gradient);
   const product: GradientSink["product"] = (name, x, dy) => {
@@ -180,10 +181,11 @@ export function addDecay(gradient: Tensor, name: string, store: WeightStore, pen
   return store.use(name, (w) => add(gradient, multiply(w, constant(penalty))));
 }
 
-/** Scales a gradient down to norm `maxNorm` if its norm exceeds it. */
-function clipByNorm(gradient: Tensor, maxNorm: number): Tensor {
+/** Scales a gradient down to norm `maxNorm` if its norm exceeds it. `rows`: the rows of which it is the gradient, null for all. */
+function clipByNorm(gradient: Tensor, maxNorm: number, rows: DividedRows | null): Tensor {
   const axes = gradient.shape.map((_, axis) => axis);
-  const squared = sum(square(gradient), axes);
+  const own = sum(square(gradient), axes);
+  const squared = rows === null ? own : rows.sum(own);
   const factor = minimum(multiply(constant(maxNorm), rsqrt(squared)), constant(1));
   return multiply(gradient, factor);
 }

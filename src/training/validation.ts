@@ -41,7 +41,7 @@ export async function validateIfDue(training: Training, epoch: number): Promise<
   const { saver, state, options } = training;
   const { validIntervalEpochs, signal, saveDir, telemetry } = options;
   if (validIntervalEpochs === 0 || (epoch + 1) % validIntervalEpochs !== 0 || signal.aborted) return;
-  const metrics = await validate(training);
+  const metrics = await saver.deferRequests(() => validate(training));
   if (metrics === null) return;
   logValidation(telemetry.log, epoch, metrics);
   await saver.flush();
@@ -62,11 +62,12 @@ async function validate({ config, options, state, stepOptions }: Training): Prom
   const { telemetry, skipped, signal } = options;
   const { world } = stepOptions.division;
   announceValidation(world);
-  const { network, reading, computation } = openValidation(config, options, state, world);
   const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
   const pass = { title: "validation", logInterval: { steps: 0 }, signal, telemetry, skipped };
-  const { stopped } = await measure(computation, openReading(reading, forwardStreamEvents(skipped, telemetry)), accumulator, pass);
-  network.dispose();
+  const { stopped } = await withNetwork(config, state, (network) => {
+    const { reading, computation } = describeValidation(config, options, network, world);
+    return measure(computation, openReading(reading, forwardStreamEvents(skipped, telemetry)), accumulator, pass);
+  });
   if (stopped) return null;
   const filelist = describeFileList(VALID.filelist);
   if (accumulator.sums.videos[0] === 0) throw noVideosError(filelist);
@@ -76,28 +77,37 @@ async function validate({ config, options, state, stepOptions }: Training): Prom
 
 /** Other ranks than 0: computes this rank's batches of a validation. */
 export async function followValidation(config: Config, source: ValidationSource, state: TrainingState, world: World): Promise<void> {
-  const { network, reading, computation } = openValidation(config, source, state, world);
-  const stream = openReading(reading);
-  for await (const _ of computeBatches(stream, () => stream.fraction, computation));
-  await stream.close();
-  network.dispose();
+  await withNetwork(config, state, async (network) => {
+    const { reading, computation } = describeValidation(config, source, network, world);
+    const stream = openReading(reading);
+    for await (const _ of computeBatches(stream, () => stream.fraction, computation));
+    await stream.close();
+  });
+}
+
+/** Passes a network with the current weights to `work`, and disposes of it. */
+function withNetwork<T>({ MODEL }: Config, { store, kernels }: TrainingState, work: (network: FrozenNetwork) => Promise<T>): Promise<T> {
+  const { whole, release } = store.gatherRows();
+  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, whole, kernels);
+  return work(network).finally(() => {
+    network.dispose();
+    release();
+  });
 }
 
 type ValidationSource = Pick<TrainOptions, "validShards" | "threads">;
 
-/** Returns what each rank of a validation reads and computes. The caller disposes of the network. */
-function openValidation(
+/** Returns what each rank of a validation reads and computes. */
+function describeValidation(
   { MODEL, TRAIN, VALID }: Config,
   { validShards: shards, threads }: ValidationSource,
-  { store, kernels }: TrainingState,
+  network: FrozenNetwork,
   world: World,
-): { readonly network: FrozenNetwork; readonly reading: ReadOptions; readonly computation: Computation } {
-  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, store, kernels);
+): { readonly reading: ReadOptions; readonly computation: Computation } {
   const { batch_size: batchSize } = VALID;
   const readers = countReaders(VALID.num_readers, threads);
   const { num_classes: numClasses } = MODEL;
   return {
-    network,
     reading: { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt: TRAIN.on_corrupt, world },
     computation: { world, batchSize, numClasses, compute: predictWith(network, numClasses, { withLoss: true }) },
   };

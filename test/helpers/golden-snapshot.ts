@@ -6,7 +6,7 @@ import type { GoldenCase } from "./golden.js";
 
 /** A named array in memory, in the form that a snapshot stores. */
 function stored(name: string, shape: readonly number[], values: Float32Array<ArrayBuffer>): StoredArray {
-  return { name, shape, download: () => values, upload: (given) => values.set(given) };
+  return { name, shape, isDivided: false, download: () => values, upload: (given) => values.set(given) };
 }
 
 /** Returns plausible Adam moments for a parameter: the first of any sign, the second nonnegative. */

@@ -8,7 +8,7 @@ import { failsWith } from "../helpers/shards.js";
 
 const { MODEL } = await loadConfig(join(repository, "configs/nextvlad.yaml"));
 const LIMIT = { limit: "the memory limit of the container (cgroup)", remedy: "raise the container's memory limit" };
-const TRAINING = { model: MODEL, batchSize: 160, parts: 1, training: true, inHostMemory: true } as const;
+const TRAINING = { model: MODEL, batchSize: 160, parts: 1, ranks: 1, training: true, inHostMemory: true } as const;
 
 test("training needs the parameters three times, a snapshot's copy of them, and the activations of a batch", () => {
   const { parameters = 0, moments = 0, activations, ...copy } = minimumMemory(TRAINING);
@@ -19,6 +19,10 @@ test("training needs the parameters three times, a snapshot's copy of them, and 
   // Per video, twice: 128 x (256 + 32) of the descriptor, 2,048 hidden, 3,862 classes.
   assert.equal(activations, 4 * 160 * 2 * (128 * 288 + 2048 + 3862));
   assert.deepEqual(minimumMemory({ ...TRAINING, inHostMemory: false }), copy);
+  // Each of two ranks stores half of the hidden layer's rows; rank 0 saves all of them.
+  const half = (4 * 128 * 288 * 2048) / 2;
+  const ofRank = { parameters: parameters - half, moments: moments - 2 * half, ...copy, activations };
+  assert.deepEqual(minimumMemory({ ...TRAINING, ranks: 2 }), ofRank);
   assert.deepEqual(minimumMemory({ ...TRAINING, training: false, inHostMemory: false }), {});
 });
 

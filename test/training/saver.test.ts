@@ -5,6 +5,7 @@ import { after, before, describe, type TestContext, test } from "node:test";
 import { lockDirectory } from "../../src/base/lock.js";
 import type { RunState } from "../../src/checkpoints/snapshot.js";
 import { checkSnapshot } from "../../src/checkpoints/snapshot.js";
+import { ALONE } from "../../src/distributed/world.js";
 import { SafetensorsFile } from "../../src/formats/tensors/safetensors.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { CLASSIFIER_BIAS } from "../../src/model/parameters.js";
@@ -61,6 +62,7 @@ describe("Saver", () => {
       resumedFrom: null,
       retryMs: 1,
       beforeSave: async () => undefined,
+      world: ALONE,
     };
     const state = { store, optimizer: adam, kernels: chooseKernels(), firstStep: 0, run, isUpdating: false };
     const saver = new Saver({ ...fixed, ...overrides }, state);
