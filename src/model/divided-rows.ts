@@ -8,6 +8,9 @@ import type { DeviceVariable, StoredArray } from "../runtime/variables.js";
 import type { Layer, TrainingContext } from "./layers.js";
 import type { Shape } from "./sizes.js";
 
+/** Rows that are exchanged at once: 16 MB of the hidden layer's. All 302 MB at once took 2.8 s instead of 0.8 between two processes on one host. */
+const BLOCK_ROWS = 2048;
+
 /**
  * The rows of a matrix that is divided among the ranks: each stores, multiplies and updates some consecutive ones. The hidden layer's has 75.5 of the 89 million
  * parameters, so its products and its Adam step would otherwise be computed by every rank for the whole batch.
@@ -29,11 +32,6 @@ export class DividedRows {
     return this.#ranges.map(([, count]) => count);
   }
 
-  /** Returns the whole matrix. Borrows this rank's rows. */
-  gather(own: Tensor): Tensor {
-    return gatherRows(own, this.#counts, this.#world);
-  }
-
   /** Returns the sum of the ranks' tensors. Borrows x, that of this rank. */
   sum(x: Tensor): Tensor {
     return this.#world.sumAll([x])[0] as Tensor;
@@ -46,9 +44,27 @@ export class DividedRows {
       name,
       shape,
       isDivided: true,
-      download: () => tidy(() => toFloats(variable.use((own) => this.gather(own)))),
+      download: () => this.#download(variable, columns),
       upload: (values) => variable.upload(values.subarray(this.first * columns, (this.first + this.count) * columns)),
     };
+  }
+
+  /** Returns the whole matrix; `variable` has this rank's rows. */
+  #download(variable: DeviceVariable, columns: number): Float32Array<ArrayBuffer> {
+    const whole = new Float32Array(this.#ranges.reduce((rows, [, count]) => rows + count, 0) * columns);
+    const most = Math.max(...this.#counts);
+    for (let begin = 0; begin < most; begin += BLOCK_ROWS) {
+      const sizes = this.#counts.map((count) => Math.min(BLOCK_ROWS, count - begin));
+      const own = sizes[this.#world.rank] as number;
+      const block = tidy(() => toFloats(variable.use((rows) => gatherRows(slice(rows, [begin, 0], [own, columns]), sizes, this.#world))));
+      let read = 0;
+      for (const [rank, size] of sizes.entries()) {
+        const [first] = this.#ranges[rank] as readonly [number, number];
+        whole.set(block.subarray(read, read + size * columns), (first + begin) * columns);
+        read += size * columns;
+      }
+    }
+    return whole;
   }
 
   /** `dense` with a divided matrix w: x w is the sum of the ranks' products of some columns of x and their rows of w. All ranks have the same x. */

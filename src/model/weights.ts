@@ -73,7 +73,7 @@ export class WeightStore {
     for (const [name, own] of this.variables) {
       const rows = this.dividedRows(name);
       if (rows === null) whole.adopt(name, own);
-      else tidy(() => whole.variable(name).assign(this.use(name, (value) => rows.gather(value))));
+      else whole.variable(name).upload(this.storedArray(name, name, own).download());
     }
     const release = (): void => {
       for (const name of this.divided.keys()) whole.variable(name).dispose();

@@ -107,6 +107,11 @@ describe("training with several processes", () => {
       // Of 40 videos, after 12 steps.
       assert.ok(Math.abs(divided.gap - alone.gap) < 0.02, `GAP ${divided.gap}, one process ${alone.gap}`);
     }
+    // The norm of the hidden layer's gradient is that of all ranks' rows.
+    const clipping = ["--set", "TRAIN.gradient_clip=0.1"];
+    const clipped = await train(join(folder, "clipped-alone"), "--config", config, ...clipping);
+    assertSameStart((await onRanks("clipped", 3, ...clipping)).losses, clipped.losses);
+    assert.notDeepEqual(clipped.losses, alone.losses);
     await onRanks("resumed", 2, "--epoch", "1");
     cpSync(join(folder, "resumed"), join(folder, "elsewhere"), { recursive: true });
     const resumed = await onRanks("resumed", 2, "--resume");
@@ -139,6 +144,24 @@ describe("training with several processes", () => {
       error,
       /TRAIN\.batch_size: the batch is too small for 3 processes, each with TRAIN\.accumulate = 6 parts \(expected at least 18, found 16\)/,
     );
+  });
+
+  test("SIGUSR1 and --save-interval save the rows of all ranks", async (t) => {
+    const folder = temporaryFolder(t);
+    const config = await prepareRun(folder, { trainVideos: 2000 });
+    const saveDir = join(folder, "run");
+    const { launcher, ranks, ended } = start(["--config", config, "--save-dir", saveDir, "--devices", "2", "--save-interval", "40"]);
+    await ranks(2);
+    launcher.kill("SIGUSR1");
+    const { exitCode, stderr } = await ended;
+    assert.equal(exitCode, 0, stderr);
+    const saved = readdirSync(saveDir).filter((name) => name.startsWith("NEXTVLAD_step"));
+    assert.match(stderr, /SIGUSR1: saving, then continuing/);
+    // At the interval, and at the signal.
+    assert.ok(saved.length >= 2, String(saved));
+    const args = ["eval", "--weights", join(saveDir, saved[0] as string), "--save-dir", join(folder, "eval")];
+    const evaluated = await spawnNextvlad(args);
+    assert.equal(evaluated.exitCode, 0, evaluated.stderr);
   });
 
   test("SIGTERM finishes the step on all ranks, saves and exits with 143", async (t) => {
