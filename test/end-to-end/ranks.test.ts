@@ -6,8 +6,9 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
+import { openLink } from "../../scripts/bench/link.js";
 import { temporaryFolder } from "../helpers/files.js";
-import { compiled, spawnNextvlad } from "../helpers/nextvlad.js";
+import { compiled, interruptNextvlad, spawnNextvlad } from "../helpers/nextvlad.js";
 import { freePort } from "../helpers/ports.js";
 import { prepareRun, readLog } from "../helpers/runs.js";
 
@@ -271,6 +272,35 @@ describe("a cluster in TF_CONFIG", () => {
         assert.match(error, what);
       }
     }
+  });
+
+  test("whose link is slow trains; if it is cut, both ranks end within 30 s and name each other", async (t) => {
+    const folder = temporaryFolder(t);
+    const config = await prepareRun(folder);
+    const ports = [await freePort(), await freePort()] as const;
+    // Each rank reaches the other one through a link.
+    const links = await Promise.all(ports.map((port) => openLink(0, { host: "127.0.0.1", port }, 1)));
+    t.after(() => {
+      for (const link of links) link.close();
+    });
+    const ranks = ports.map((own, index) => {
+      const worker = ports.map((_, rank) => `127.0.0.1:${rank === index ? own : links[rank]?.port}`);
+      const env = { ...process.env, TF_CONFIG: JSON.stringify({ cluster: { worker }, task: { type: "worker", index } }) };
+      const flags = ["--threads", "1", "--set", "TRAIN.epoch=100000", "--valid-interval", "0", "--keep", "1"];
+      const args = ["train", "--log-interval", "1", "--config", config, "--save-dir", join(folder, "run"), ...flags];
+      return { worker, ended: interruptNextvlad(args, "Epoch 1, iter 3 ", () => cut(), env) };
+    });
+    let cutMs = Number.NaN;
+    const cut = (): void => {
+      cutMs = performance.now();
+      for (const link of links) link.cut();
+    };
+    for (const [rank, { worker, ended }] of ranks.entries()) {
+      const { exitCode, output } = await ended;
+      assert.equal(exitCode, 1, output);
+      assert.match(output, new RegExp(`error\\[RANK_FAILED\\]: rank ${1 - rank} \\(${worker[1 - rank]}\\) does not respond`));
+    }
+    assert.ok(performance.now() - cutMs < 30_000);
   });
 
   test("whose port is in use is an error", async (t) => {
