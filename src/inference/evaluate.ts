@@ -83,8 +83,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     const { on_corrupt: onCorrupt, num_readers } = TEST;
     const readers = countReaders(num_readers, threads);
     const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt, skipBatches: done.batches, world } as const;
-    const compute = predictWith(network, MODEL.num_classes, { withLoss: true });
-    const computation = { world, batchSize, numClasses: MODEL.num_classes, compute };
+    const computation = predictWith(network, { world, batchSize, numClasses: MODEL.num_classes, withLoss: true });
     const pass = { title: "eval", logInterval: options.logInterval, signal: options.signal, telemetry, skipped, done };
     const { stopped } = await measure(computation, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass, writer);
     if (!stopped && writer.done.videos === 0) throw noVideosError(filelist);

@@ -3,7 +3,7 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import type { Shard } from "../data/shard.js";
 import type { Cluster } from "../distributed/cluster.js";
-import { computeBatches, predictWith } from "../passes/compute-batches.js";
+import { computeOwnBatches, predictWith } from "../passes/compute-batches.js";
 import { loadNetwork } from "../passes/loaded-network.js";
 import { awaitPass, connectPass } from "../passes/ranks.js";
 import { openReading } from "../passes/reading.js";
@@ -41,12 +41,9 @@ export async function follow(config: Config, { section, shards, threads, cluster
       readers: countReaders(num_readers, threads),
       onCorrupt,
     } as const;
+    const batches = { world, batchSize: start.batchSize, numClasses: MODEL.num_classes };
     const stream = openReading({ ...reading, skipBatches: start.doneBatches, world });
-    const compute = predictWith(network, MODEL.num_classes, { withLoss: section === "TEST" });
-    const computation = { world, batchSize: start.batchSize, numClasses: MODEL.num_classes, compute };
-    // Rank 0 uses what they yield.
-    for await (const _ of computeBatches(stream, () => stream.fraction, computation));
-    await stream.close();
+    await computeOwnBatches(stream, predictWith(network, { ...batches, withLoss: section === "TEST" }));
   }
   dispose();
 }

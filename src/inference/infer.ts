@@ -49,8 +49,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Resu
     metrics: null,
     log: telemetry.log,
   };
-  const compute = predictWith(network, config.MODEL.num_classes, { withLoss: false });
-  const computation = { world, batchSize, numClasses: config.MODEL.num_classes, compute };
+  const computation = predictWith(network, { world, batchSize, numClasses: config.MODEL.num_classes, withLoss: false });
   const outcome = await writeResumably(resumable, (writer) => predict(computation, config, options, writer));
   dispose();
   return outcome;

@@ -22,11 +22,12 @@ export class WeightStore {
   /** Several ranks of a training divide the rows of some parameters. */
   constructor(table: readonly Parameter[], world = ALONE) {
     this.table = table;
-    for (const { name, shape, ...parameter } of table) {
+    for (const parameter of table) {
+      const { name, shape } = parameter;
       const [length, ...others] = shape as [number, ...number[]];
       const rows = parameter.divided && world.size > 1 ? new DividedRows(length, world) : null;
       if (rows !== null) this.divided.set(name, rows);
-      this.parameters.set(name, { name, shape, ...parameter });
+      this.parameters.set(name, parameter);
       this.variables.set(name, new DeviceVariable(name, rows === null ? shape : [rows.count, ...others]));
     }
   }

@@ -1,3 +1,4 @@
+import type { BatchStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import type { World } from "../distributed/world.js";
 import { sigmoid } from "../kernels/tensorflow-ops.js";
@@ -29,18 +30,18 @@ export interface Computation {
   readonly compute: (batch: RaggedBatch) => Predictions;
 }
 
-/** Returns a computation of the probabilities and, in an evaluation, of the loss. */
+/** Returns a computation of the probabilities and, if `withLoss` is set, of the loss. */
 export function predictWith(
   network: FrozenNetwork,
-  numClasses: number,
-  { withLoss }: { readonly withLoss: boolean },
-): Computation["compute"] {
-  return (batch) =>
+  { withLoss, ...batches }: Omit<Computation, "compute"> & { readonly withLoss: boolean },
+): Computation {
+  const compute: Computation["compute"] = (batch) =>
     tidy(() => {
       const logits = network.logits(batch);
-      const loss = withLoss ? (toFloats(crossEntropySum(logits, labelMatrix(batch.labels, numClasses)))[0] as number) : Number.NaN;
-      return { probabilities: toFloats(sigmoid(logits)), loss };
+      const lossSum = withLoss ? crossEntropySum(logits, labelMatrix(batch.labels, batches.numClasses)) : null;
+      return { probabilities: toFloats(sigmoid(logits)), loss: lossSum === null ? Number.NaN : (toFloats(lossSum)[0] as number) };
     });
+  return { ...batches, compute };
 }
 
 /**
@@ -70,6 +71,12 @@ export async function* computeBatches(
     own = null;
   }
   yield* exchange(round, own, computation);
+}
+
+/** Other ranks than 0: computes this rank's batches of a stream, whose results rank 0 uses, and closes it. */
+export async function computeOwnBatches(stream: BatchStream, computation: Computation): Promise<void> {
+  for await (const _ of computeBatches(stream, () => stream.fraction, computation));
+  await stream.close();
 }
 
 type ReadBatch = Omit<ComputedBatch, keyof Predictions>;

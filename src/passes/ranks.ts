@@ -37,7 +37,7 @@ export interface PassStart {
   readonly doneBatches: number;
 }
 
-/** Rank 0: tells the others where the pass starts; null if nothing is left to compute. */
+/** Rank 0: announces where the pass starts; null if nothing is left to compute. */
 export function announcePass(world: World, start: PassStart | null): void {
   if (world.size > 1) world.exchange(start === null ? [0, 0] : [start.batchSize, start.doneBatches]);
 }

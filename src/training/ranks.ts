@@ -49,27 +49,8 @@ export function assertSameStart(world: World, { store, optimizer }: TrainingStat
   world.assertSame(["the initial weights"], world.exchange([checksumOf([...store.arrays(), ...optimizer.arrays()])]));
 }
 
-/** Rank 0: lets the others run the next step. */
-export function announceStep(world: World): void {
-  announce(world, "step");
-}
-
-/** Rank 0: lets the others compute their batches of a validation. */
-export function announceValidation(world: World): void {
-  announce(world, "validation");
-}
-
-/** Rank 0: lets the others take part in `gatherState`. */
-export function announceSave(world: World): void {
-  announce(world, "save");
-}
-
-/** Rank 0: lets the others end. */
-export function announceEnd(world: World): void {
-  announce(world, "run end");
-}
-
-function announce(world: World, what: Announcement): void {
+/** Rank 0: lets the others take part in a step, a validation or a save (`sendState`), or end. */
+export function announce(world: World, what: Exclude<Announcement, "epoch end">): void {
   if (world.size > 1) world.exchange([ANNOUNCEMENTS.indexOf(what), 0]);
 }
 

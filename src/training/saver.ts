@@ -13,7 +13,7 @@ import { CLASSIFIER_BIAS } from "../model/parameters.js";
 import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
 import type { TrainOptions } from "./options.js";
-import { announceSave } from "./ranks.js";
+import { announce } from "./ranks.js";
 import type { TrainingState } from "./state.js";
 
 export interface SaverOptions extends Pick<TrainOptions, "saveDir" | "lockText" | "keep" | "saveInterval" | "telemetry"> {
@@ -106,7 +106,7 @@ export class Saver {
     const isEpochEnd = step_in_epoch === 0 && epoch > 0;
     const path = isEpochEnd ? epochSnapshot(saveDir, sizes.model, epoch - 1) : stepSnapshot(saveDir, sizes.model, step);
     const since = performance.now();
-    announceSave(world);
+    announce(world, "save");
     const { weights, moments } = this.#copyState();
     const copiedMs = performance.now() - since;
     this.#savedPosition = formatPosition(state);

@@ -8,7 +8,7 @@ import { forwardStreamEvents } from "../passes/reading.js";
 import { epochOptions } from "./epoch.js";
 import { explainFailure } from "./failure.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
-import { announceEnd, announceEpochEnd, announceStep } from "./ranks.js";
+import { announce, announceEpochEnd } from "./ranks.js";
 import { EpochReport } from "./report.js";
 import { startTraining, type Training } from "./start.js";
 import { trainStep } from "./step.js";
@@ -26,7 +26,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   started = training;
   try {
     await trainEpochs(training);
-    announceEnd(training.stepOptions.division.world);
+    announce(training.stepOptions.division.world, "run end");
     const { epoch, step } = training.state.run;
     const lastSnapshot = training.saver.lastWritten;
     return { stopped: options.signal.aborted, epochs: epoch, steps: step, lastSnapshot, best: bestOf(training) };
@@ -67,7 +67,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
       if (isDone(training)) return false;
       // Before a step rather than after it: the end of an epoch saves its own snapshot.
       await saver.saveIfDue();
-      announceStep(world);
+      announce(world, "step");
       state.isUpdating = true;
       const result = trainStep(batch, state, training.stepOptions, {
         step: state.run.step,

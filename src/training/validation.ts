@@ -7,11 +7,11 @@ import type { World } from "../distributed/world.js";
 import { checkLabeled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { modelSizes } from "../model/sizes.js";
-import { type Computation, computeBatches, predictWith } from "../passes/compute-batches.js";
+import { type Computation, computeOwnBatches, predictWith } from "../passes/compute-batches.js";
 import { measure } from "../passes/measure.js";
 import { forwardStreamEvents, noVideosError, openReading, type ReadOptions } from "../passes/reading.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
-import { announceValidation } from "./ranks.js";
+import { announce } from "./ranks.js";
 import { logValidation } from "./report.js";
 import type { Training } from "./start.js";
 import type { TrainingState } from "./state.js";
@@ -61,7 +61,7 @@ async function validate({ config, options, state, stepOptions }: Training): Prom
   const { MODEL, VALID } = config;
   const { telemetry, skipped, signal } = options;
   const { world } = stepOptions.division;
-  announceValidation(world);
+  announce(world, "validation");
   const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
   const pass = { title: "validation", logInterval: { steps: 0 }, signal, telemetry, skipped };
   const { stopped } = await withNetwork(config, state, (network) => {
@@ -79,9 +79,7 @@ async function validate({ config, options, state, stepOptions }: Training): Prom
 export async function followValidation(config: Config, source: ValidationSource, state: TrainingState, world: World): Promise<void> {
   await withNetwork(config, state, async (network) => {
     const { reading, computation } = describeValidation(config, source, network, world);
-    const stream = openReading(reading);
-    for await (const _ of computeBatches(stream, () => stream.fraction, computation));
-    await stream.close();
+    await computeOwnBatches(openReading(reading), computation);
   });
 }
 
@@ -109,6 +107,6 @@ function describeValidation(
   const { num_classes: numClasses } = MODEL;
   return {
     reading: { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt: TRAIN.on_corrupt, world },
-    computation: { world, batchSize, numClasses, compute: predictWith(network, numClasses, { withLoss: true }) },
+    computation: predictWith(network, { world, batchSize, numClasses, withLoss: true }),
   };
 }
