@@ -26,8 +26,8 @@ export type BatchReply =
   | { readonly type: "open-shards"; readonly shards: readonly OpenShard[] }
   | { readonly type: "finished" };
 
-/** A batch, the end of the epoch or its error, with the records skipped since the previous event. */
-export type BatchEvent = EventContent & { readonly skipped: readonly SkippedRecord[] };
+/** A batch, the end of the epoch or its error, with the records skipped since the previous event, and the bytes read of the epoch so far. */
+export type BatchEvent = EventContent & { readonly skipped: readonly SkippedRecord[]; readonly bytesRead: number };
 
 type EventContent =
   | { readonly type: "batch"; readonly step: BatchStep }
@@ -37,6 +37,8 @@ type EventContent =
 /** State of an epoch. */
 interface Epoch {
   readonly credits: AsyncQueue<void>;
+  /** Bytes that the readers had read before. */
+  bytesBefore: number;
   skipped: SkippedRecord[];
   isFinished: boolean;
 }
@@ -46,7 +48,7 @@ if (port === null) throw new Error("this module runs in a worker thread");
 const cache = new BlockCache();
 const space = { builder: new BatchBuilder(), videos: new VideoPool() };
 let pool: ReaderPool | null = null;
-let epoch: Epoch = { credits: new AsyncQueue(), skipped: [], isFinished: true };
+let epoch: Epoch = { credits: new AsyncQueue(), bytesBefore: 0, skipped: [], isFinished: true };
 let sending: Promise<void> = Promise.resolve();
 
 port.on("message", (request: BatchRequest | typeof STOP) => {
@@ -62,7 +64,7 @@ port.on("message", (request: BatchRequest | typeof STOP) => {
 });
 
 function start(options: StreamOptions): void {
-  epoch = { credits: new AsyncQueue(), skipped: [], isFinished: false };
+  epoch = { credits: new AsyncQueue(), bytesBefore: 0, skipped: [], isFinished: false };
   sending = sendBatches(options, epoch);
 }
 
@@ -75,6 +77,7 @@ async function sendBatches(options: StreamOptions, epoch: Epoch): Promise<void> 
       if (epoch.isFinished) return;
     }
     pool ??= startReaders(options.readers);
+    epoch.bytesBefore = pool.bytesRead();
     const readers = options.order === "shuffled" ? cache.readersOf(options.shards, pool) : pool;
     for await (const step of assembleBatches(options, readers, space, (skipped) => noteSkipped(epoch, skipped))) {
       await epoch.credits.take();
@@ -93,7 +96,8 @@ function noteSkipped(epoch: Epoch, skipped: readonly SkippedRecord[]): void {
 }
 
 function send(epoch: Epoch, content: EventContent, transferred: readonly ArrayBuffer[] = []): void {
-  if (!epoch.isFinished) port?.postMessage({ ...content, skipped: epoch.skipped } satisfies BatchEvent, transferred);
+  const bytesRead = (pool?.bytesRead() ?? 0) - epoch.bytesBefore;
+  if (!epoch.isFinished) port?.postMessage({ ...content, skipped: epoch.skipped, bytesRead } satisfies BatchEvent, transferred);
   epoch.skipped = [];
 }
 

@@ -1,9 +1,9 @@
 import { NextvladError } from "../base/errors.js";
-import { divideEvenly } from "../base/numbers.js";
 import { BufferPool, Concatenation, type VideoPool } from "./buffer-pool.js";
 import type { SkippedRecord } from "./corrupt-records.js";
 import { EpochVideos, type StreamOptions } from "./epoch-videos.js";
 import type { ReaderPool } from "./reader-pool.js";
+import { ownVideos } from "./share.js";
 import type { RaggedBatch, Video } from "./video.js";
 
 /** A batch, and the fraction of the epoch that is done after it: 0..1, by bytes of the shards. */
@@ -21,7 +21,8 @@ export interface BatchSpace {
 
 /**
  * Assembles an epoch's batches in memory from `space`; they are a pure function of the options except `readers`. Calls `onSkipped` with the records that the
- * readers skipped, before the batch that follows them in the order.
+ * readers skipped, before the batch that follows them in the order. If ranks divide each batch, a batch has this rank's videos only; if they take batches in turn,
+ * other ranks' batches have no features, and no videos if this rank does not read them.
  * Throws a reader's error at its place in the order, TOO_FEW_VIDEOS if `dropLast` drops every batch, and BAD_SNAPSHOT or BAD_RESULTS if `skipBatches` exceeds
  * the number of batches.
  */
@@ -32,37 +33,26 @@ export async function* assembleBatches(
   onSkipped: (skipped: readonly SkippedRecord[]) => void,
 ): AsyncGenerator<BatchStep, void> {
   const { builder } = space;
-  const { batchSize, dropLast, skipBatches = 0 } = options;
-  const isOwn = ownVideos(options);
+  const { batchSize, dropLast, skipBatches = 0, share } = options;
+  const skipVideos = skipBatches * batchSize;
+  const isOwn = share === undefined ? () => true : ownVideos(share, batchSize, skipBatches);
   const totalBytes = Math.max(
     1,
     options.shards.reduce((sum, { bytes }) => sum + bytes, 0),
   );
   let videos = 0;
   let doneBytes = 0;
-  let batch = 0;
   for await (const { video, fileBytes } of new EpochVideos(options, { pool, videos: space.videos }, onSkipped)) {
-    videos++;
+    const index = videos++;
     doneBytes += fileBytes;
-    if (video === null) continue;
-    builder.add(video, isOwn(batch, builder.size));
-    if (builder.size < batchSize) continue;
-    yield { batch: builder.take(), fraction: Math.min(1, doneBytes / totalBytes) };
-    batch++;
+    if (index < skipVideos) continue;
+    if (video !== null && (share?.divides !== "each batch" || isOwn(index))) builder.add(video, isOwn(index));
+    if (videos % batchSize === 0) yield { batch: builder.take(), fraction: Math.min(1, doneBytes / totalBytes) };
   }
   const batches = dropLast ? Math.floor(videos / batchSize) : Math.ceil(videos / batchSize);
   if (skipBatches > batches) throw tooManySkipped(skipBatches, batches, dropLast);
   if (dropLast && videos < batchSize) throw tooFew(videos, batchSize, options.shards.length);
-  if (builder.size > 0 && !dropLast) yield { batch: builder.take(), fraction: 1 };
-}
-
-/** Returns whether a rank needs the features of the video at an index of a batch; batches count from 0 after those to skip. */
-function ownVideos({ share, batchSize }: StreamOptions): (batch: number, video: number) => boolean {
-  if (share === undefined) return () => true;
-  const { rank, size } = share;
-  if (share.divides === "the batches") return (batch) => batch % size === rank;
-  const [first, count] = divideEvenly(batchSize, size)[rank] as readonly [number, number];
-  return (_, video) => video >= first && video < first + count;
+  if (videos > skipVideos && videos % batchSize > 0 && !dropLast) yield { batch: builder.take(), fraction: 1 };
 }
 
 /**
@@ -99,11 +89,6 @@ export class BatchBuilder {
   #ids: string[] = [];
   #frameCounts: number[] = [];
   #labels: Int32Array[] = [];
-
-  /** Number of videos in the current batch. */
-  get size(): number {
-    return this.#ids.length;
-  }
 
   /** Appends a copy of the video, with or without its features; its own memory can be reused immediately. */
   add({ id, frames, rgb, audio, labels }: Video, withFeatures = true): void {

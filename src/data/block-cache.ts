@@ -6,6 +6,11 @@ import type { Block, BlockOptions } from "./shard-reader.js";
 /** Maximum size of the shards on disk, and of their videos in memory, which is larger if they are compressed. */
 const MAX_BYTES = 2 ** 28;
 
+/** Whether shards are small enough to be kept. */
+export function isKept(shards: readonly Shard[]): boolean {
+  return shards.reduce((sum, { bytes }) => sum + bytes, 0) <= MAX_BYTES;
+}
+
 /**
  * The blocks of a small data set, kept in memory for later epochs: with shards of one clip each, as AudioSet's, opening files takes more processor time than
  * a training step.
@@ -18,7 +23,7 @@ export class BlockCache {
 
   /** Returns readers that read each of these shards once. Returns `pool` itself if the shards are too large to be kept. */
   readersOf(shards: readonly Shard[], pool: ReaderPool): ReaderPool {
-    if (shards.reduce((sum, { bytes }) => sum + bytes, 0) > MAX_BYTES) return pool;
+    if (!isKept(shards)) return pool;
     return { ...pool, open: (path, reader, options) => this.#open(path, shards, options, () => pool.open(path, reader, options)) };
   }
 

@@ -5,15 +5,9 @@ import type { SkippedRecord } from "./corrupt-records.js";
 import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer, type Source } from "./order.js";
 import type { ReaderPool } from "./reader-pool.js";
 import type { RecordPosition, Shard } from "./shard.js";
-import { BLOCK_VIDEOS, type Block, type BlockOptions, type ShardIndex } from "./shard-reader.js";
+import { BLOCK_VIDEOS, type Block, type BlockOptions, type RecordExtent, type ShardIndex } from "./shard-reader.js";
+import { ownVideos, type Share } from "./share.js";
 import type { Video } from "./video.js";
-
-/** One of several processes that divide the videos of each batch, or that take whole batches in turn. */
-export interface Share {
-  readonly rank: number;
-  readonly size: number;
-  readonly divides: "each batch" | "the batches";
-}
 
 /** Options of one epoch over a list of shards. */
 export interface StreamOptions extends Omit<BlockOptions, "records"> {
@@ -27,7 +21,7 @@ export interface StreamOptions extends Omit<BlockOptions, "records"> {
   readonly dropLast: boolean;
   /** Capacity of the shuffle buffer, in videos; ignored in sequential order. */
   readonly shuffleBuffer: number;
-  /** Which of several ranks this is, and their number: its batches have the features of its own videos only. By default, it is the only one. */
+  /** The part of this rank if several read the epoch; by default, it is the only one. */
   readonly share?: Share | undefined;
   /** Number of reader threads, at least 1; the order does not depend on it. */
   readonly readers: number;
@@ -42,7 +36,7 @@ export interface StreamOptions extends Omit<BlockOptions, "records"> {
 
 /** A video of the epoch, and its share of the bytes on disk. */
 export interface EpochVideo {
-  /** Valid until the next video is requested; null for the videos of the batches to skip. */
+  /** Valid until the next video is requested; null for the videos of the batches to skip, and of other ranks if this one reads only its own. */
   readonly video: Video | null;
   readonly fileBytes: number;
 }
@@ -51,9 +45,17 @@ export interface EpochVideo {
 interface PendingVideo {
   /** Null while only its record header was read. */
   video: Video | null;
+  /** Whether the video is in memory of its own; else it is in its block's. */
+  isCopy: boolean;
   readonly fileBytes: number;
   /** If only its header was read: the position of its shard in the order of the epoch, and its record in the shard. Null if it was read. */
-  readonly unreadAt: { readonly position: number; readonly record: number } | null;
+  readonly unreadAt: { readonly position: number; readonly record: number; readonly extent: RecordExtent | null } | null;
+}
+
+/** The next video in the order of the epoch, and those that were merged before and come after it. */
+interface OrderedVideo {
+  readonly pending: PendingVideo;
+  readonly others: () => readonly PendingVideo[];
 }
 
 /** Consecutive videos of a shard. */
@@ -69,6 +71,9 @@ interface EpochBlock {
  *
  * To skip batches, it merges and shuffles the shards as in the run that processed them, but reads only record headers, up to the last block whose videos were
  * all in those batches or in the shuffle buffer after them. It reads the videos in the buffer at that point when the first of them is needed.
+ *
+ * A rank that reads only its own videos reads the record headers of all, and its videos of each batch when the batch is due. It reads all videos of shards where it
+ * would have to read a record's predecessors too (compressed ones and pickles), and if corrupt records are skipped, which headers do not show.
  */
 export class EpochVideos {
   readonly #options: StreamOptions;
@@ -81,11 +86,12 @@ export class EpochVideos {
   readonly #skipVideos: number;
   /** First record of a shard that must be read, by path: headers do not show that a record is corrupt. Null: read everything. */
   readonly #firstCorrupt: ReadonlyMap<string, number> | null;
+  /** Whether a video is to be read, by its index, if this rank reads only its own; null if it reads all. */
+  readonly #isOwn: ((video: number) => boolean) | null;
   /** Starts reading the videos of the shards that are open and were read by their headers so far. */
   readonly #starts = new Set<() => void>();
   /** Number of videos in the blocks so far. */
   #merged = 0;
-  #delivered = 0;
 
   constructor(
     options: StreamOptions,
@@ -100,36 +106,44 @@ export class EpochVideos {
     this.#reading = blockOptions(options);
     this.#skipVideos = (options.skipBatches ?? 0) * options.batchSize;
     this.#firstCorrupt = firstCorrupt(options);
+    const { share, batchSize, skipBatches = 0, onCorrupt = "error" } = options;
+    this.#isOwn = share?.readsOwn && onCorrupt === "error" ? ownVideos(share, batchSize, skipBatches) : null;
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<EpochVideo, void> {
-    return this.#options.order === "sequential" ? this.#sequential() : this.#shuffled();
+    const ordered = this.#options.order === "sequential" ? this.#sequential() : this.#shuffled();
+    return this.#isOwn === null ? this.#deliverAll(ordered) : this.#deliverOwn(ordered, this.#isOwn);
   }
 
-  async *#sequential(): AsyncGenerator<EpochVideo, void> {
+  async *#sequential(): AsyncGenerator<OrderedVideo, void> {
     const open = openAhead(this.#shards.length, this.#options.readers, (position) => this.#open(position, position));
     for await (const { videos } of this.#merge(1, open)) {
-      for (const pending of videos) yield { video: await this.#deliver(pending, () => []), fileBytes: pending.fileBytes };
+      for (const pending of videos) yield { pending, others: () => [] };
     }
   }
 
-  async *#shuffled(): AsyncGenerator<EpochVideo, void> {
+  async *#shuffled(): AsyncGenerator<OrderedVideo, void> {
     const { shuffleBuffer, seed, epoch } = this.#options;
     const buffer = new ShuffleBuffer<PendingVideo>(shuffleBuffer, createRandom(seed, "videos", epoch));
     for await (const { videos } of this.#merge(OPEN_SHARDS, (position, slot) => this.#open(position, slot))) {
       for (const pending of videos) {
-        if (pending.video !== null) pending.video = this.#videos.copy(pending.video);
+        this.#copy(pending);
         const leaving = buffer.exchange(pending);
-        if (leaving === undefined) continue;
-        yield { video: await this.#deliver(leaving, () => buffer.items), fileBytes: leaving.fileBytes };
-        if (leaving.video !== null) this.#videos.release(leaving.video);
+        if (leaving !== undefined) yield { pending: leaving, others: () => buffer.items };
       }
     }
     const rest = buffer.drain();
-    for (const [i, leaving] of rest.entries()) {
-      yield { video: await this.#deliver(leaving, () => rest.slice(i + 1)), fileBytes: leaving.fileBytes };
-      if (leaving.video !== null) this.#videos.release(leaving.video);
-    }
+    for (const [i, pending] of rest.entries()) yield { pending, others: () => rest.slice(i + 1) };
+  }
+
+  /** Moves a video to memory of its own, so that it outlives its block. */
+  #copy(pending: PendingVideo): void {
+    if (pending.video !== null && !pending.isCopy) this.#setCopy(pending, pending.video);
+  }
+
+  #setCopy(pending: PendingVideo, video: Video): void {
+    pending.video = this.#videos.copy(video);
+    pending.isCopy = true;
   }
 
   async *#merge(slots: number, open: (position: number, slot: number) => Source<EpochBlock>): AsyncGenerator<EpochBlock, void> {
@@ -140,15 +154,50 @@ export class EpochVideos {
     }
   }
 
-  /** Returns the next video in the order, null if it is to be skipped. If it is not read yet, reads it and the `others`. */
-  async #deliver(leaving: PendingVideo, others: () => readonly PendingVideo[]): Promise<Video | null> {
-    if (this.#delivered++ < this.#skipVideos) return null;
-    if (leaving.video === null) await this.#readUnread([leaving, ...others()]);
-    return leaving.video;
+  /** Yields the videos, null for those to skip. If one is not read yet, reads it and the others that were merged before. */
+  async *#deliverAll(ordered: AsyncIterable<OrderedVideo>): AsyncGenerator<EpochVideo, void> {
+    let delivered = 0;
+    for await (const { pending, others } of ordered) {
+      const isSkipped = delivered++ < this.#skipVideos;
+      if (!isSkipped && pending.video === null) await this.#readUnread([pending, ...others()]);
+      yield { video: isSkipped ? null : pending.video, fileBytes: pending.fileBytes };
+      this.#release(pending);
+    }
   }
 
-  /** Whether all videos of the next block, of any shard, are in the batches to skip or in the shuffle buffer after them. */
+  /** Yields the videos, null for those to skip and for other ranks'. Reads those of a batch together. */
+  async *#deliverOwn(ordered: AsyncIterable<OrderedVideo>, isOwn: (video: number) => boolean): AsyncGenerator<EpochVideo, void> {
+    let first = 0;
+    for await (const batch of this.#batches(ordered)) {
+      const isWanted = batch.map((_, i) => first + i >= this.#skipVideos && isOwn(first + i));
+      await this.#readUnread(batch.filter((_, i) => isWanted[i]));
+      for (const [i, pending] of batch.entries()) {
+        yield { video: isWanted[i] ? pending.video : null, fileBytes: pending.fileBytes };
+        this.#release(pending);
+      }
+      first += batch.length;
+    }
+  }
+
+  async *#batches(ordered: AsyncIterable<OrderedVideo>): AsyncGenerator<readonly PendingVideo[], void> {
+    let batch: PendingVideo[] = [];
+    for await (const { pending } of ordered) {
+      this.#copy(pending);
+      batch.push(pending);
+      if (batch.length < this.#options.batchSize) continue;
+      yield batch;
+      batch = [];
+    }
+    yield batch;
+  }
+
+  #release({ video, isCopy }: PendingVideo): void {
+    if (video !== null && isCopy) this.#videos.release(video);
+  }
+
+  /** Whether only the record headers of the next block, of any shard, are needed: if its videos are in the batches to skip or in the shuffle buffer after them. */
   #isNextBlockPast(): boolean {
+    if (this.#isOwn !== null) return true;
     const buffered = this.#options.order === "sequential" ? 0 : this.#options.shuffleBuffer;
     return this.#firstCorrupt !== null && this.#skipVideos > 0 && this.#merged + BLOCK_VIDEOS <= this.#skipVideos + buffered;
   }
@@ -170,7 +219,9 @@ export class EpochVideos {
     return {
       next: async () => {
         if (source === null && index !== null && this.#isNextBlockPast()) {
-          const block = headerBlock(position, record, await index, this.#firstCorrupt?.get(path));
+          const found = await index;
+          const isReadWhole = this.#isOwn !== null && !found.isSeekable;
+          const block = isReadWhole ? null : headerBlock(position, record, found, this.#firstCorrupt?.get(path));
           if (block?.last) this.#starts.delete(start);
           record += block?.videos.length ?? 0;
           if (block !== null) return block;
@@ -179,7 +230,7 @@ export class EpochVideos {
         if (!this.#isNextBlockPast()) for (const startOther of this.#starts) startOther();
         const block = await start().next();
         const fileBytes = block.fileBytes / block.videos.length;
-        return { videos: block.videos.map((video) => ({ video, fileBytes, unreadAt: null })), last: block.last, block };
+        return { videos: block.videos.map((video) => ({ video, isCopy: false, fileBytes, unreadAt: null })), last: block.last, block };
       },
       release: ({ block }) => {
         if (block !== null) source?.release(block);
@@ -208,13 +259,13 @@ export class EpochVideos {
     const { path } = this.#shards[position] as Shard;
     const recordOf = ({ unreadAt }: PendingVideo): number => unreadAt?.record ?? 0;
     const inOrder = unread.toSorted((a, b) => recordOf(a) - recordOf(b));
-    const records = { only: new Set(inOrder.map(recordOf)) };
+    const records = { only: new Map(inOrder.map((pending) => [recordOf(pending), pending.unreadAt?.extent ?? null])) };
     const source = this.#pool.open(path, reader, { ...this.#reading, onCorrupt: "error", records });
     for (let isLast = false; !isLast; ) {
       const block = await source.next();
       for (const video of block.videos) {
         const pending = inOrder.shift();
-        if (pending !== undefined) pending.video = this.#videos.copy(video);
+        if (pending !== undefined) this.#setCopy(pending, video);
       }
       isLast = block.last;
       source.release(block);
@@ -243,14 +294,23 @@ function firstCorrupt({ shards, firstCorrupt: positions, onCorrupt = "error" }: 
  * Returns the block that starts with `record`, known by its headers only, as `readBlocks` forms it. Returns null if it must be read: it contains the first
  * corrupt record, or it is unknown whether it is the last.
  */
-function headerBlock(position: number, record: number, { ends, isComplete }: ShardIndex, firstCorrupt = ends.length): EpochBlock | null {
+function headerBlock(
+  position: number,
+  record: number,
+  { ends, isComplete, isSeekable }: ShardIndex,
+  firstCorrupt = ends.length,
+): EpochBlock | null {
   const valid = Math.min(ends.length, firstCorrupt);
   const end = Math.min(record + BLOCK_VIDEOS, valid);
   const last = end === valid;
   if (last && !(isComplete && valid === ends.length)) return null;
   const bytes = (ends[end - 1] ?? 0) - (ends[record - 1] ?? 0);
   const fileBytes = bytes / (end - record);
-  const videos = Array.from({ length: end - record }, (_, i) => ({ video: null, fileBytes, unreadAt: { position, record: record + i } }));
+  const videos = Array.from({ length: end - record }, (_, i) => {
+    const [begin, end] = [ends[record + i - 1] ?? 0, ends[record + i] ?? 0];
+    const extent = isSeekable ? { offset: begin, bytes: end - begin } : null;
+    return { video: null, isCopy: false, fileBytes, unreadAt: { position, record: record + i, extent } };
+  });
   return { videos, last, block: null };
 }
 

@@ -68,7 +68,7 @@ export async function* readPickleShard(
       const taken = videos.pop() as PickledVideo | NextvladError;
       const filePosition = Math.round((fileBytes * done) / count);
       if (skip?.isSkipped(done - 1)) {
-        skip.onSkipped(filePosition);
+        skip.onSkipped(filePosition, false);
         continue;
       }
       const video = await filter.tryParse(async () => {

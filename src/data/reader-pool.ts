@@ -29,6 +29,8 @@ export interface ReaderPool {
   open(path: string, reader: number, options: BlockOptions): Source<Block>;
   /** Finds a shard's records by their headers, in the same thread as `open`. Rejects with WORKER_DIED only. */
   index(path: string, reader: number, options: BlockOptions): Promise<ShardIndex>;
+  /** Returns the number of bytes of TFRecord files that the threads have read so far. */
+  bytesRead(): number;
   /** Returns the shards that are being read, the longest-awaited first. */
   openShards(): readonly OpenShard[];
   /** Closes all shards. Pending requests for their blocks reject with WORKER_DIED. The threads stay available for other shards. */
@@ -46,6 +48,7 @@ export function startReaders(readers: number, module = READER_MODULE): ReaderPoo
     readers,
     open: (path, reader, options) => (threads[reader % readers] as Reader).open(path, options),
     index: (path, reader, options) => (threads[reader % readers] as Reader).index(path, options),
+    bytesRead: () => threads.reduce((sum, { bytesRead }) => sum + bytesRead, 0),
     openShards: () => threads.flatMap((reader) => reader.openShards()).sort((a, b) => (b.waitedMs ?? -1) - (a.waitedMs ?? -1)),
     async closeShards() {
       await Promise.all(threads.map((reader) => reader.closeShards()));
@@ -70,6 +73,8 @@ class Reader {
   readonly #thread: WorkerThread<ReaderRequest>;
   readonly #readings = new Map<number, Reading>();
   readonly #shardsClosed = new AsyncQueue<void>();
+  /** Bytes that the thread has read, as of its last message. */
+  bytesRead = 0;
   #opened = 0;
   #exitError: NextvladError | null = null;
   #isClosed = false;
@@ -143,6 +148,7 @@ class Reader {
   }
 
   #receive(reply: ReaderReply): void {
+    this.bytesRead = reply.bytesRead;
     if (reply.type === "shards-closed") {
       this.#shardsClosed.put();
       return;

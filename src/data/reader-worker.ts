@@ -1,5 +1,6 @@
 import { parentPort } from "node:worker_threads";
 import { type SerializedError, serializeError } from "../base/errors.js";
+import { countBytesRead } from "../formats/containers/byte-source.js";
 import { AsyncQueue } from "./async-queue.js";
 import { BufferPool } from "./buffer-pool.js";
 import { type Block, type BlockOptions, indexShard, readBlocks, type ShardIndex } from "./shard-reader.js";
@@ -15,8 +16,13 @@ export type ReaderRequest =
   | { readonly type: "index"; readonly source: number; readonly path: string; readonly options: BlockOptions }
   | { readonly type: "close-shards" };
 
-/** Messages from a reader thread: the next block of a shard, the error that takes its place, a shard's index, or confirmation that all shards are closed. */
-export type ReaderReply =
+/**
+ * Messages from a reader thread: the next block of a shard, the error that takes its place, a shard's index, or confirmation that all shards are closed; and the
+ * bytes that the thread has read so far.
+ */
+export type ReaderReply = ReplyContent & { readonly bytesRead: number };
+
+type ReplyContent =
   | { readonly type: "block"; readonly source: number; readonly block: Block }
   | { readonly type: "error"; readonly source: number; readonly error: SerializedError }
   | { readonly type: "index"; readonly source: number; readonly index: ShardIndex }
@@ -55,9 +61,13 @@ function start(request: ShardRequest, read: (request: ShardRequest, reading: Rea
   readings.set(request.source, reading);
 }
 
+function send(content: ReplyContent, transferred: readonly ArrayBuffer[] = []): void {
+  port?.postMessage({ ...content, bytesRead: countBytesRead() } satisfies ReaderReply, transferred);
+}
+
 async function sendIndex({ source, path, options }: ShardRequest, reading: Reading): Promise<void> {
   const index = await indexShard(path, options, () => reading.isCancelled);
-  if (!reading.isCancelled) port?.postMessage({ type: "index", source, index } satisfies ReaderReply);
+  if (!reading.isCancelled) send({ type: "index", source, index });
 }
 
 async function sendBlocks({ source, path, options }: ShardRequest, reading: Reading): Promise<void> {
@@ -65,13 +75,13 @@ async function sendBlocks({ source, path, options }: ShardRequest, reading: Read
     for await (const block of readBlocks(path, options, pool)) {
       if (!reading.isCancelled) await reading.credits.take();
       if (reading.isCancelled) return;
-      port?.postMessage({ type: "block", source, block } satisfies ReaderReply, [...buffersOf(block)]);
+      send({ type: "block", source, block }, [...buffersOf(block)]);
     }
   } catch (error) {
     const { details, ...serialized } = serializeError(error);
     // Unexpected errors do not name the shard.
     const placed = { ...serialized, details: { file: path, ...details } };
-    if (!reading.isCancelled) port?.postMessage({ type: "error", source, error: placed } satisfies ReaderReply);
+    if (!reading.isCancelled) send({ type: "error", source, error: placed });
   }
 }
 
@@ -94,7 +104,7 @@ async function cancelAll(): Promise<void> {
 
 async function closeShards(): Promise<void> {
   await cancelAll();
-  port?.postMessage({ type: "shards-closed" } satisfies ReaderReply);
+  send({ type: "shards-closed" });
 }
 
 /** Closes the port, so that the thread exits once all files are closed. */

@@ -6,6 +6,7 @@ import type { CorruptPolicy } from "../config/value-types.js";
 import { type OpenedSource, openFileSource } from "../formats/containers/byte-source.js";
 import {
   mayStartTfRecord,
+  type PlacedRecord,
   type RecordSkip,
   readTfRecordFile,
   startsTfRecord,
@@ -67,17 +68,24 @@ export interface ShardIndex {
   readonly ends: Float64Array;
   /** False if the records after these cannot be found, or indexing was cancelled. */
   readonly isComplete: boolean;
+  /** Whether `ends` are where the records end, so that one can be read without those before it: in TFRecord files that are not compressed. */
+  readonly isSeekable: boolean;
 }
 
 /** Finds the records of a shard without reading their videos. Errors are not thrown: they make the index incomplete. */
 export async function indexShard(path: string, shape: VideoShape, isCancelled: () => boolean = () => false): Promise<ShardIndex> {
   const ends: number[] = [];
-  const skip: RecordSkip = { isSkipped: () => !isCancelled(), onSkipped: (end) => void ends.push(end) };
+  let isSeekable = true;
+  const onSkipped: RecordSkip["onSkipped"] = (end, isExact) => {
+    ends.push(end);
+    isSeekable &&= isExact;
+  };
+  const indexUpTo = (isComplete: boolean): ShardIndex => ({ ends: Float64Array.from(ends), isComplete, isSeekable });
   try {
-    for await (const _ of readShard(path, shape, { skip })) return { ends: Float64Array.from(ends), isComplete: false };
-    return { ends: Float64Array.from(ends), isComplete: true };
+    for await (const _ of readShard(path, shape, { skip: { isSkipped: () => !isCancelled(), onSkipped } })) return indexUpTo(false);
+    return indexUpTo(true);
   } catch {
-    return { ends: Float64Array.from(ends), isComplete: false };
+    return indexUpTo(false);
   }
 }
 
@@ -144,8 +152,17 @@ export interface BlockOptions extends VideoShape {
   readonly records?: RecordSelection;
 }
 
-/** Records to read, by index: all from `from` on, or these. The others are skipped without reading their videos. */
-export type RecordSelection = { readonly from: number } | { readonly only: ReadonlySet<number> };
+/** Where a record is in a file that is not compressed, with its framing. */
+export interface RecordExtent {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/**
+ * Records to read, by index: all from `from` on, or these, in ascending order, with their place if it is known. The others are skipped without reading their
+ * videos, and without reading their headers if the place of the next is known.
+ */
+export type RecordSelection = { readonly from: number } | { readonly only: ReadonlyMap<number, RecordExtent | null> };
 
 /** Reads a shard's videos in blocks, with their bytes in buffers from `pool`. Throws what `readShard` throws. */
 export async function* readBlocks(path: string, options: BlockOptions, pool: BufferPool): AsyncGenerator<Block, void> {
@@ -186,5 +203,13 @@ export async function* readBlocks(path: string, options: BlockOptions, pool: Buf
 }
 
 function skipOthers(records: RecordSelection, onSkipped: (end: number) => void): RecordSkip {
-  return { isSkipped: (record) => ("only" in records ? !records.only.has(record) : record < records.from), onSkipped };
+  if ("from" in records) return { isSkipped: (record) => record < records.from, onSkipped };
+  const { only } = records;
+  const wanted = [...only];
+  const next = (record: number): PlacedRecord | null => {
+    while (wanted[0] !== undefined && wanted[0][0] < record) wanted.shift();
+    const [index = 0, extent = null] = wanted[0] ?? [];
+    return extent && { record: index, ...extent };
+  };
+  return { isSkipped: (record) => !only.has(record), next, onSkipped };
 }

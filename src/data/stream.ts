@@ -26,6 +26,8 @@ const BATCHES_AHEAD = 3;
 export interface BatchStream extends AsyncIterable<RaggedBatch> {
   /** Fraction of the epoch's bytes that the batches returned so far account for, 0..1. */
   readonly fraction: number;
+  /** Bytes of TFRecord files that were read so far, headers included; 0 for shards that are in memory since an earlier epoch. */
+  readonly bytesRead: number;
   /** Whether all batches were returned; false if the stream was closed before. */
   readonly complete: boolean;
   /** Time for which the caller waited for batches, in milliseconds. */
@@ -55,13 +57,14 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
   const { events: queue } = thread;
   for (let credit = 0; credit < BATCHES_AHEAD; credit++) thread.giveCredit(null);
   let fraction = 0;
+  let bytesRead = 0;
   let waitedMs = 0;
   let closing: Promise<void> | undefined;
 
   const close = (): Promise<void> => {
     closing ??= thread.finish();
     // Unblocks pending reads.
-    queue.put({ type: "end", skipped: [] });
+    queue.put({ type: "end", skipped: [], bytesRead });
     return closing;
   };
 
@@ -75,6 +78,7 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
         await setImmediate();
         waitedMs += performance.now() - since;
         if (closing !== undefined) return;
+        bytesRead = reply.bytesRead;
         if (reply.skipped.length > 0) events.onSkipped?.(reply.skipped);
         if (reply.type === "error") throw deserializeError(reply.error);
         if (reply.type === "end") {
@@ -94,6 +98,9 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
   return {
     get fraction() {
       return fraction;
+    },
+    get bytesRead() {
+      return bytesRead;
     },
     get complete() {
       return fraction === 1;

@@ -23,7 +23,7 @@ export interface ShardVideo {
   readonly filePosition: number;
 }
 
-/** Features of several videos, concatenated without padding frames. If several ranks share the work, rgb and audio are of this rank's videos only. */
+/** Features of several videos, concatenated without padding frames. If several ranks share the work, rgb and audio are of this rank's videos only: see `gatherBatch`. */
 export interface RaggedBatch {
   readonly ids: readonly string[];
   /** `[videos] int32`. */

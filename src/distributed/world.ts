@@ -24,6 +24,8 @@ export class World {
   /** The next key of each collective op and shape. */
   readonly #keys = new Map<string, number>();
   #timeoutSeconds = CONNECT_SECONDS;
+  /** Bytes of the longest text that an exchange has room for; the same on all ranks. */
+  #textBytes = 4096;
 
   constructor({ addresses, rank }: Cluster) {
     this.#addresses = addresses;
@@ -54,6 +56,17 @@ export class World {
   exchange(values: readonly number[]): readonly (readonly number[])[] {
     const all = tidy(() => toFloats(this.gather(fromFloats(Float32Array.from(values), [values.length]))));
     return Array.from({ length: this.size }, (_, rank) => Array.from(all.subarray(rank * values.length, (rank + 1) * values.length)));
+  }
+
+  /** Returns the ranks' texts, by rank. */
+  exchangeTexts(text: string): readonly string[] {
+    const bytes = new TextEncoder().encode(text);
+    const all = this.exchange([bytes.length, ...padded(bytes, this.#textBytes)]);
+    const longest = Math.max(...all.map(([length = 0]) => length));
+    if (longest <= this.#textBytes) return all.map(([length = 0, ...found]) => decodeText(found, length));
+    // All ranks' tensors in an exchange have the same size: make room for the longest, and for later ones that are somewhat longer.
+    this.#textBytes = 2 ** Math.ceil(Math.log2(longest));
+    return this.exchangeTexts(text);
   }
 
   /**
@@ -118,6 +131,17 @@ export class World {
 
 function hash(value: unknown): number {
   return crc32c(JSON.stringify(value) ?? "") % MAX_EXACT;
+}
+
+/** Returns the first `size` bytes, with zeros after the last. */
+function padded(bytes: Uint8Array, size: number): Uint8Array {
+  const all = new Uint8Array(size);
+  all.set(bytes.subarray(0, size));
+  return all;
+}
+
+function decodeText(bytes: readonly number[], length: number): string {
+  return new TextDecoder().decode(Uint8Array.from(bytes.slice(0, length)));
 }
 
 function concatFlat(tensors: readonly Tensor[]): Tensor {

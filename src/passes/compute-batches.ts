@@ -15,7 +15,7 @@ export interface Predictions {
   readonly loss: number;
 }
 
-/** A batch without its features, and what was computed from it. */
+/** A batch without its features, and what was computed from it. Ranks other than 0 do not have the IDs and labels of batches that they do not read. */
 export interface ComputedBatch extends Pick<RaggedBatch, "ids" | "labels">, Predictions {
   /** Fraction of the pass that is done after it: 0..1. */
   readonly fraction: number;

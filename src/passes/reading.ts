@@ -24,7 +24,8 @@ export interface ReadOptions extends Pick<StreamOptions, "shards" | "batchSize" 
  * rank have features.
  */
 export function openReading({ model, labels, world = ALONE, ...options }: ReadOptions, events: StreamEvents = {}): BatchStream {
-  const share = { rank: world.rank, size: world.size, divides: "the batches" } as const;
+  // Rank 0 needs the IDs and labels of all videos.
+  const share = { rank: world.rank, size: world.size, divides: "the batches", readsOwn: world.rank > 0 } as const;
   const sequential = { order: "sequential", seed: 0, epoch: 0, shuffleBuffer: 1, dropLast: false } as const;
   return openStream({ ...videoShape(model, labels), ...sequential, ...options, share }, events);
 }

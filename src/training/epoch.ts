@@ -1,6 +1,7 @@
 import { countReaders, type Threads } from "../base/threads.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
+import { isKept } from "../data/block-cache.js";
 import type { StreamOptions } from "../data/epoch-videos.js";
 import type { Shard } from "../data/shard.js";
 import { videoShape } from "../data/video.js";
@@ -25,7 +26,7 @@ export function epochOptions({ MODEL, TRAIN }: Config, { shards, threads, world 
     batchSize: TRAIN.batch_size,
     dropLast: true,
     shuffleBuffer: TRAIN.shuffle_buffer,
-    share: { rank: world.rank, size: world.size, divides: "each batch" },
+    share: { rank: world.rank, size: world.size, divides: "each batch", readsOwn: world.size > 1 && !isKept(shards) },
     readers: countReaders(TRAIN.num_readers, threads),
     skipBatches: run.step_in_epoch,
     firstCorrupt: run.shards?.first_corrupt,

@@ -6,6 +6,7 @@ import { learningRateAt } from "../optim/schedule.js";
 import { startRuntime } from "../passes/start-runtime.js";
 import { roundingOf } from "../runtime/rounding.js";
 import { epochOptions } from "./epoch.js";
+import { gatherBatch } from "./gather-batch.js";
 import type { StartOptions, TrainOptions } from "./options.js";
 import { type Announcement, assertSameStart, awaitAnnouncement, connectRanks } from "./ranks.js";
 import { readResumedRun } from "./resume.js";
@@ -44,7 +45,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   for (let { step, epoch, step_in_epoch } = state.run; epoch < TRAIN.epoch; epoch++, step_in_epoch = 0) {
     let isCut = false;
     const stream = openStream(epochOptions(config, { shards, threads, world }, { ...state.run, epoch, step_in_epoch }));
-    for await (const batch of stream) {
+    for await (const own of stream) {
       const announced = await next(null);
       if (announced === "run end") return;
       if (announced === "epoch end") {
@@ -53,6 +54,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
       }
       // Rank 0 stops if too many losses are non-finite.
       const acceptLoss = TRAIN.on_nan === "skip-batch" ? Number.isFinite : undefined;
+      const { batch } = gatherBatch(world, own, stream.bytesRead);
       trainStep(batch, state, ofSteps, { step, report: false, learningRate: learningRateAt(step, TRAIN), acceptLoss });
       step++;
     }

@@ -1,15 +1,16 @@
 import type { Logger } from "pino";
 import { isDue } from "../base/interval.js";
+import { formatBytes } from "../base/numbers.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import type { BatchStream } from "../data/stream.js";
-import type { RaggedBatch } from "../data/video.js";
 import { type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { describeTinyRate, learningRateAt } from "../optim/schedule.js";
 import { countTensors } from "../runtime/constants.js";
 import { formatTrainLine } from "../telemetry/paddle-lines.js";
 import { Pace } from "../telemetry/progress.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
+import type { GatheredBatch } from "./gather-batch.js";
 import type { TrainingState } from "./state.js";
 import type { StepReport } from "./step.js";
 
@@ -21,6 +22,8 @@ export class EpochReport {
   readonly #epoch: number;
   readonly #pace: Pace;
   readonly #labels = { videos: 0, unlabeled: 0 };
+  /** Of each rank. */
+  #bytesRead: readonly number[] = [];
   #logged: { readonly loss: number; readonly gap: number } | null = null;
 
   constructor(
@@ -43,9 +46,14 @@ export class EpochReport {
   }
 
   /** Counts a step's videos and, if the step returned a report, logs it with the metrics of the batch. The state is from before the step. */
-  logStep(batch: RaggedBatch, report: StepReport | null, { run: { epoch, step, step_in_epoch }, firstStep }: TrainingState): void {
+  logStep(
+    { batch, bytesRead }: GatheredBatch,
+    report: StepReport | null,
+    { run: { epoch, step, step_in_epoch }, firstStep }: TrainingState,
+  ): void {
     const { MODEL, TRAIN } = this.#config;
     const { log } = this.#telemetry;
+    this.#bytesRead = bytesRead;
     this.#labels.videos += batch.labels.length;
     this.#labels.unlabeled += batch.labels.filter((list) => list.length === 0).length;
     this.#pace.count(batch.ids.length);
@@ -74,6 +82,17 @@ export class EpochReport {
     if (unlabeled === 0) return;
     const facts = { videos, videos_without_labels: unlabeled };
     this.#telemetry.log.warn(facts, `${unlabeled} of ${videos} videos in this epoch have no labels`);
+  }
+
+  /** Logs the bytes that each of several ranks has read of the epoch. */
+  logBytesRead(): void {
+    const bytes = this.#bytesRead;
+    if (bytes.length < 2) return;
+    const [total, ...ofRanks] = [bytes.reduce((sum, count) => sum + count), ...bytes].map(formatBytes);
+    this.#telemetry.log.info(
+      { epoch: this.#epoch, bytes_read: bytes },
+      `the ranks have read ${total} of shards in this epoch: ${ofRanks.join(", ")}`,
+    );
   }
 
   /** Removes the progress bar. */

@@ -7,6 +7,7 @@ import { learningRateAt } from "../optim/schedule.js";
 import { forwardStreamEvents } from "../passes/reading.js";
 import { epochOptions } from "./epoch.js";
 import { explainFailure } from "./failure.js";
+import { gatherBatch } from "./gather-batch.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { announce, announceEpochEnd } from "./ranks.js";
 import { EpochReport } from "./report.js";
@@ -63,12 +64,14 @@ async function trainEpoch(training: Training): Promise<boolean> {
   const report = new EpochReport(config, options, stream, epoch);
   const stopListening = closeOnAbort(stream, options.signal);
   try {
-    for await (const batch of stream) {
+    for await (const own of stream) {
       if (isDone(training)) return false;
       // Before a step rather than after it: the end of an epoch saves its own snapshot.
       await saver.saveIfDue();
       announce(world, "step");
       state.isUpdating = true;
+      const gathered = gatherBatch(world, own, stream.bytesRead);
+      const { batch } = gathered;
       const result = trainStep(batch, state, training.stepOptions, {
         step: state.run.step,
         report: report.isDue(state.run),
@@ -76,7 +79,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
         acceptLoss: losses.acceptor(batch.ids, state.run),
       });
       losses.record(batch.ids, state.run, result?.loss ?? null);
-      report.logStep(batch, result, state);
+      report.logStep(gathered, result, state);
       state.run = { ...state.run, step: state.run.step + 1, step_in_epoch: state.run.step_in_epoch + 1 };
       state.isUpdating = false;
       report.showProgress();
@@ -84,6 +87,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
       await losses.flushAtIntervals();
     }
     report.warnUnlabeled();
+    report.logBytesRead();
     if (stream.complete) announceEpochEnd(world, state.store);
     return stream.complete;
   } finally {

@@ -20,6 +20,7 @@ function countingPool(): { readonly pool: ReaderPool; readonly opened: string[];
       return { next: () => Promise.resolve(block), release: () => void open-- };
     },
     index: () => Promise.reject(new Error("nothing is skipped")),
+    bytesRead: () => 0,
     openShards: () => [],
     closeShards: () => Promise.resolve(),
     close: () => Promise.resolve(),

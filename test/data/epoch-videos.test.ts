@@ -10,6 +10,8 @@ import { EpochVideos } from "../../src/data/epoch-videos.js";
 import type { ReaderPool } from "../../src/data/reader-pool.js";
 import { addFirstCorrupt } from "../../src/data/shard.js";
 import { BLOCK_VIDEOS, type BlockOptions } from "../../src/data/shard-reader.js";
+import { writeShard } from "../../src/data/shard-writer.js";
+import type { Share } from "../../src/data/share.js";
 import { openStream } from "../../src/data/stream.js";
 import type { Video } from "../../src/data/video.js";
 import { corruptData, recordOffsets } from "../helpers/corrupt.js";
@@ -116,6 +118,94 @@ describe("skipping the batches of an earlier run by record headers", () => {
   });
 });
 
+describe("a rank that reads only its own videos", () => {
+  /** Returns the IDs and the bytes of rgb of each batch that rank r of `size` reads, and the bytes that it has read of the files. */
+  async function readShare(options: StreamChanges, rank: number, size: number, divides: Share["divides"], readsOwn = true) {
+    const stream = openStream(streamOptions({ ...options, share: { rank, size, divides, readsOwn } }));
+    const batches = await collect(stream, ({ ids, rgb, frameCounts }) => ({ ids, rgb: Buffer.from(rgb), frameCounts: [...frameCounts] }));
+    return { batches, bytesRead: stream.bytesRead };
+  }
+
+  test("has the batches of one that reads all, whatever the shards, also if it skips batches or a shard is compressed", async (t) => {
+    const folder = temporaryFolder(t);
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: 0, max: 60 }), { minLength: 1, maxLength: 10 }),
+        fc.record({
+          order: fc.constantFrom("shuffled" as const, "sequential" as const),
+          batchSize: fc.integer({ min: 4, max: 9 }),
+          shuffleBuffer: fc.integer({ min: 1, max: 100 }),
+          readers: fc.integer({ min: 1, max: 3 }),
+          seed: fc.nat(),
+          skipBatches: fc.constantFrom(0, 1, 2),
+          dropLast: fc.boolean(),
+        }),
+        fc.integer({ min: 2, max: 4 }),
+        fc.nat(),
+        async (counts, options, size, packed) => {
+          const { shards } = await writeShards(join(folder, `${run++}`), counts);
+          const videos = counts.reduce((sum, count) => sum + count, 0);
+          fc.pre(videos >= 3 * options.batchSize);
+          const path = shards[packed % shards.length] as string;
+          if (packed % 2 === 0) writeFileSync(path, gzipSync(readFileSync(path)));
+          for (let rank = 0; rank < size; rank++) {
+            const read = (divides: Share["divides"], readsOwn: boolean) => readShare({ ...options, shards }, rank, size, divides, readsOwn);
+            // One after another: the next stream uses the threads of the one before.
+            const divided = await read("each batch", false);
+            assert.deepEqual((await read("each batch", true)).batches, divided.batches);
+            const taken = await read("the batches", false);
+            const own = await read("the batches", true);
+            assert.equal(own.batches.length, taken.batches.length);
+            for (const [i, batch] of own.batches.entries())
+              if (i % size === rank) assert.deepEqual(batch, taken.batches[i]);
+              else assert.equal(batch.rgb.length, 0);
+          }
+        },
+      ),
+      { numRuns: 5 },
+    );
+  });
+
+  test("reads about its share of the bytes; the ranks' videos are those of one process", async (t) => {
+    // Records of more than 64 KiB: to find shorter ones, a reader reads a block of that size, not the header alone.
+    const sizes = [70_000, 20] as const;
+    const videos = Array.from({ length: 60 }, (_, number) => randomVideo(number, sizes));
+    const folder = temporaryFolder(t);
+    const shards = [0, 1, 2].map((i) => join(folder, `${i}.tfrecord`));
+    await Promise.all(shards.map((path, i) => writeShard(path, videos.slice(20 * i, 20 * (i + 1)))));
+    const options = { shards, order: "shuffled", batchSize: 12, shuffleBuffer: 30, featureSizes: sizes } as const;
+    const alone = await readShare(options, 0, 1, "each batch", false);
+    const ranks = await Promise.all([0, 1, 2].map((rank) => readShare(options, rank, 3, "each batch")));
+    for (const [i, batch] of alone.batches.entries()) {
+      const parts = ranks.map(({ batches }) => batches[i] as typeof batch);
+      assert.deepEqual(batch, {
+        ids: parts.flatMap(({ ids }) => ids),
+        rgb: Buffer.concat(parts.map(({ rgb }) => rgb)),
+        frameCounts: parts.flatMap(({ frameCounts }) => frameCounts),
+      });
+    }
+    const size = shards.reduce((sum, path) => sum + readFileSync(path).length, 0);
+    assert.ok(alone.bytesRead >= size, `${alone.bytesRead} of ${size} bytes`);
+    for (const { batches, bytesRead } of ranks) {
+      const own = batches.reduce((sum, { rgb }) => sum + rgb.length, 0);
+      // A reader opens each shard once per batch, and reads its first 16 KiB each time.
+      const heads = (1 + batches.length) * shards.length * 2 ** 14;
+      assert.ok(bytesRead > own && bytesRead < 1.01 * own + heads, `${bytesRead} bytes for ${own} bytes of rgb`);
+    }
+  });
+
+  test("meets a corrupt record if it is its own", async (t) => {
+    const { shards } = await writeShards(temporaryFolder(t), [40]);
+    const file = shards[0] as string;
+    const options = { shards, batchSize: 8 };
+    corruptData(file, 20);
+    const all = await readShare(options, 0, 2, "each batch").then(({ batches }) => batches.length);
+    assert.equal(all, 5);
+    await failsWith(readShare(options, 1, 2, "each batch"), "CORRUPT_RECORD", { file, record: 20 });
+  });
+});
+
 test("the first corrupt records are kept per shard, whatever the order of the reports", () => {
   const shards = ["/a", "/b", "/c"].map((path) => ({ path, bytes: 1, modifiedMs: 1, endsCrc32c: null }));
   const skip = (file: string, record?: number): SkippedRecord => ({
@@ -162,8 +252,9 @@ function memoryPool(count: number, truncated = 0): { readonly pool: ReaderPool; 
     },
     index: async (path) => {
       log.push(`index ${path}`);
-      return { ends: Float64Array.from(all, endOf), isComplete: true };
+      return { ends: Float64Array.from(all, endOf), isComplete: true, isSeekable: true };
     },
+    bytesRead: () => 0,
     openShards: () => [],
     closeShards: () => Promise.resolve(),
     close: () => Promise.resolve(),

@@ -119,7 +119,7 @@ describe("reader threads", () => {
     assert.deepEqual(pool.openShards(), []);
     // The records from 1 on, and only 0 and 2.
     const from = await drain(pool.open(other, 0, { ...SHAPE, records: { from: 1 } }));
-    const only = await drain(pool.open(other, 0, { ...SHAPE, records: { only: new Set([0, 2]) } }));
+    const only = await drain(pool.open(other, 0, { ...SHAPE, records: { only: new Map([0, 2].map((record) => [record, null])) } }));
     const [first, second, third] = content[2] as [Video, Video, Video];
     assert.deepEqual(
       [from, only].map((blocks) => blocks.flatMap(({ videos }) => videos)),

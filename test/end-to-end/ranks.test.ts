@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -108,6 +108,13 @@ describe("training with several processes", () => {
       // Of 40 videos, after 12 steps.
       assert.ok(Math.abs(divided.gap - alone.gap) < 0.02, `GAP ${divided.gap}, one process ${alone.gap}`);
     }
+    // Such small shards are read whole by each rank, once.
+    const bytesRead = readLog(join(folder, "two")).flatMap(({ bytes_read }) => (bytes_read === undefined ? [] : [bytes_read]));
+    const shardBytes = ["train0.tfrecord", "train1.tfrecord"].reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+    assert.deepEqual(bytesRead, [
+      [shardBytes, shardBytes],
+      [0, 0],
+    ]);
     // The norm of the hidden layer's gradient is that of all ranks' rows.
     const clipping = ["--set", "TRAIN.gradient_clip=0.1"];
     const clipped = await train(join(folder, "clipped-alone"), "--config", config, ...clipping);

@@ -104,6 +104,7 @@ export function memorySource(bytes: Uint8Array, pieceBytes = bytes.length): Byte
     get filePosition() {
       return position;
     },
+    isExact: true,
     read(target) {
       const piece = bytes.subarray(position, position + Math.min(pieceBytes, target.length));
       target.set(piece);

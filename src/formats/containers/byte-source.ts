@@ -13,11 +13,20 @@ export interface RecordPlace {
 export interface ByteSource {
   /** Bytes of the file on disk consumed so far (of the compressed file, if it is compressed). */
   readonly filePosition: number;
+  /** Whether `filePosition` is the position of the next byte: false if the file is compressed. */
+  readonly isExact: boolean;
   /** Fills the start of `target` and returns the number of bytes read; 0 only at the end. `at` is the position to report in errors. */
   read(target: Uint8Array, at: RecordPlace): Promise<number>;
   /** Moves the position forward, up to the end or past it, without reading if the file is not compressed. */
   skip(bytes: number, at: RecordPlace): Promise<void>;
   close(): Promise<void>;
+}
+
+let bytesRead = 0;
+
+/** Returns the number of bytes that this thread has read from files through sources. */
+export function countBytesRead(): number {
+  return bytesRead;
 }
 
 /** A source and a copy of its first bytes, which the source still returns. */
@@ -42,7 +51,9 @@ export async function makeSource(
 ): Promise<OpenedSource> {
   const readAt = async (target: Uint8Array, position: number): Promise<number> => {
     try {
-      return await file.readAt(target, position);
+      const bytes = await file.readAt(target, position);
+      bytesRead += bytes;
+      return bytes;
     } catch (error) {
       throw fileError(error, path, "read");
     }
@@ -55,6 +66,7 @@ export async function makeSource(
       get filePosition() {
         return position;
       },
+      isExact: true,
       async read(target) {
         const known = first.subarray(position, position + target.length);
         target.set(known);

@@ -86,6 +86,7 @@ export function decompress(packed: ByteSource, compression: Compression): ByteSo
     get filePosition() {
       return packed.filePosition;
     },
+    isExact: false,
     async read(target, at) {
       while (pieces.length === 0) {
         if (problem !== undefined) throw problem;

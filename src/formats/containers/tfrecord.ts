@@ -35,8 +35,17 @@ export interface ReadingOptions {
 export interface RecordSkip {
   /** Whether to skip the record with this index. */
   isSkipped(record: number): boolean;
-  /** Called after each skipped record, with its end on disk: see `TfRecord.filePosition`. */
-  onSkipped(filePosition: number): void;
+  /** Returns the next record to read, this one or a later one, if its place in the file is known: the headers before it are not read either. */
+  next?(record: number): PlacedRecord | null;
+  /** Called after each skipped record of which the header was read, with its end on disk: see `TfRecord.filePosition`. It is exact in a file that is not compressed. */
+  onSkipped(filePosition: number, isExact: boolean): void;
+}
+
+/** A record's index, and its offset and length with its framing, in bytes of the uncompressed file. */
+export interface PlacedRecord {
+  readonly record: number;
+  readonly offset: number;
+  readonly bytes: number;
 }
 
 /** Size of the header before the data: their length (8 bytes) and that length's checksum (4). */
@@ -95,9 +104,14 @@ export async function* readTfRecords(
   let headerBlock = BLOCK_BYTES;
   try {
     for (let record = 0; ; record++) {
+      const next = skip?.next?.(record) ?? null;
+      if (next !== null) {
+        await buffer.seek(next.offset - buffer.offset, { file, record, byteOffset: buffer.offset });
+        record = next.record;
+      }
       const at = { file, record, byteOffset: buffer.offset };
       const isSkipped = skip?.isSkipped(record) ?? false;
-      if (buffer.available < HEADER_BYTES) await buffer.fill(HEADER_BYTES, at, isSkipped ? headerBlock : undefined);
+      if (buffer.available < HEADER_BYTES) await buffer.fill(HEADER_BYTES, at, isSkipped ? headerBlock : next?.bytes);
       // A file, or a compressed stream, of 0 bytes holds 0 records: Beam and TensorFlow write such shards.
       if (buffer.available === 0) return;
       const length = readLength(buffer, at, maxRecordBytes);
@@ -109,10 +123,10 @@ export async function* readTfRecords(
         if (buffer.available < CHECKSUM_BYTES) await buffer.fill(CHECKSUM_BYTES, at, headerBlock);
         if (buffer.available < CHECKSUM_BYTES) throw truncated(at, recordBytes, "fewer");
         buffer.skip(CHECKSUM_BYTES);
-        skip.onSkipped(Math.round(source.filePosition * (buffer.offset / (buffer.offset + buffer.available))));
+        skip.onSkipped(Math.round(source.filePosition * (buffer.offset / (buffer.offset + buffer.available))), source.isExact);
         continue;
       }
-      if (buffer.available < recordBytes) await buffer.fill(recordBytes, at);
+      if (buffer.available < recordBytes) await buffer.fill(recordBytes, at, next?.bytes);
       if (buffer.available < recordBytes) throw truncated(at, recordBytes, buffer.available);
       const data = buffer.slice(HEADER_BYTES, HEADER_BYTES + length);
       taken = recordBytes;

@@ -11,6 +11,7 @@ import { maskedCrc32c } from "../../../src/formats/checksum.js";
 import { type ByteSource, type OpenedSource, openFileSource, type RecordPlace } from "../../../src/formats/containers/byte-source.js";
 import {
   encodeTfRecord,
+  type PlacedRecord,
   readTfRecordFile,
   readTfRecords,
   type TfRecord,
@@ -359,6 +360,7 @@ test("releasing a long record frees its memory, and the next record is read", as
     get filePosition() {
       return position;
     },
+    isExact: true,
     async read(target: Uint8Array) {
       const piece = content.subarray(position, position + target.length);
       target.set(piece);
@@ -455,7 +457,7 @@ describe("records to skip", () => {
   const RECORDS = Array.from({ length: 12 }, (_, i) => new Uint8Array(i % 4 === 3 ? 300_000 : 1000).fill(i));
 
   /** Reads all records but those to skip; returns them, the positions of the skipped ones, and the number of bytes read. */
-  async function readOthers(path: string, isSkipped: (record: number) => boolean) {
+  async function readOthers(path: string, isSkipped: (record: number) => boolean, next?: (record: number) => PlacedRecord | null) {
     const ends: number[] = [];
     let bytesRead = 0;
     const openSource = async (file: string, headBytes: number): Promise<OpenedSource> => {
@@ -467,7 +469,7 @@ describe("records to skip", () => {
       };
       return { head, source: Object.create(source, { read: { value: read } }) as ByteSource };
     };
-    const skip = { isSkipped, onSkipped: (end: number) => void ends.push(end) };
+    const skip = { isSkipped, onSkipped: (end: number) => void ends.push(end), ...(next && { next }) };
     const records = await collect(readTfRecordFile(path, { openSource, skip }), ({ record, data, filePosition }) => {
       return { record, data: new Uint8Array(data), filePosition };
     });
@@ -497,6 +499,30 @@ describe("records to skip", () => {
       (await readOthers(packed, (record) => !wanted.has(record))).records.map(({ data }) => data),
       [RECORDS[0], RECORDS[6]],
     );
+  });
+
+  test("are not even found by their headers if the place of the next record is known, which alone is then read", async (t) => {
+    const path = written(t, framed(...RECORDS));
+    const all = await readOthers(path, () => false);
+    const begins = [0, ...all.records.map(({ filePosition }) => filePosition)];
+    const extentOf = (record: number) => {
+      const [offset = 0, end = 0] = begins.slice(record, record + 2);
+      return { record, offset, bytes: end - offset };
+    };
+    // Their headers are corrupt too.
+    for (const record of [5, 9]) corruptLength(path, record);
+    const wanted = [3, 8, 11];
+    const next = (record: number) => {
+      const found = wanted.find((index) => index >= record);
+      return found === undefined ? null : extentOf(found);
+    };
+    const others = await readOthers(path, (record) => !wanted.includes(record), next);
+    assert.deepEqual(
+      others.records,
+      all.records.filter(({ record }) => wanted.includes(record)),
+    );
+    const bytes = wanted.reduce((sum, record) => sum + extentOf(record).bytes, 0);
+    assert.ok(others.bytesRead < bytes + 64 * 1024, `${others.bytesRead} bytes instead of ${bytes}`);
   });
 
   test("must be complete, with valid lengths", async (t) => {
