@@ -13,7 +13,7 @@ export const PARTS: readonly Part[] = [
   {
     name: "network",
     sources: [
-      ...["nextvlad", "netvlad", "layers", "network", "frozen", "dequantize", "parameters", "sizes", "weights"].map(
+      ...["nextvlad", "netvlad", "layers", "share-norm", "network", "frozen", "dequantize", "parameters", "sizes", "weights"].map(
         (name) => `model/${name}`,
       ),
       "kernels/reference",
@@ -22,6 +22,7 @@ export const PARTS: readonly Part[] = [
     tests: [
       "model/parameters",
       "model/layers",
+      "model/share-norm",
       "model/nextvlad",
       "model/netvlad",
       "kernels/kernels",

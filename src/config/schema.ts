@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { DEFAULT_MAX_RECORD_BYTES, LARGEST_MAX_RECORD_BYTES } from "../base/numbers.js";
 import {
+  boolean,
   byteSize,
   type CorruptPolicy,
   choice,
@@ -131,6 +132,11 @@ const TRAIN = z
       integer(1),
       1,
       "number of parts of a batch whose frames are computed one after another: the same results with less memory and more time",
+    ),
+    sync_bn: key(
+      boolean,
+      true,
+      "with several processes: True normalizes by the statistics of the whole batch, False by those of each process's share, as in PaddleVideo",
     ),
     filelist: filelist("train.list"),
     num_readers: readers(),

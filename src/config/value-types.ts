@@ -113,6 +113,9 @@ export function nullable<T>(type: ValueType<T>): ValueType<T | null> {
   return { schema, expected: `${type.expected}, or null` };
 }
 
+/** True or False. */
+export const boolean: ValueType<boolean> = { schema: z.preprocess(parseLiteral, z.boolean()), expected: "True or False" };
+
 /** Where to compute. `true` is strict: without a CUDA device it is an error. */
 export const device: ValueType<boolean | "auto"> = {
   schema: z.preprocess(

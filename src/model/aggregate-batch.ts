@@ -1,17 +1,11 @@
-import type { World } from "../distributed/world.js";
 import type { RaggedLayout } from "../kernels/ragged.js";
 import { release, type Tensor } from "../runtime/runtime.js";
 import { acrossRanks } from "./across-ranks.js";
 import { type Aggregator, continuePass, startPass } from "./aggregator.js";
+import type { Division } from "./division.js";
 import { inParts } from "./in-parts.js";
 import type { TrainingContext } from "./layers.js";
 import type { ModalitySizes } from "./sizes.js";
-
-/** How the frames of a batch are divided: among the ranks, and in how many parts each rank aggregates its own, one after another. */
-export interface Division {
-  readonly world: World;
-  readonly parts: number;
-}
 
 /**
  * Maps one modality's bytes `[N, F] uint8`, the frames of this rank's videos, to the normalized descriptors of all videos of a batch
@@ -19,14 +13,15 @@ export interface Division {
  */
 export function aggregateBatch(
   aggregator: Aggregator,
-  { world, parts }: Division,
+  division: Division,
   bytes: Uint8Array,
   layout: RaggedLayout,
   modality: ModalitySizes,
   context: TrainingContext,
 ): { readonly y: Tensor; readonly backward: (dy: Tensor) => void } {
+  const { world, parts } = division;
   const ofRank = parts === 1 ? aggregator.aggregate : inParts(aggregator.aggregate, parts);
-  const aggregate = world.size === 1 ? ofRank : acrossRanks(ofRank, world);
+  const aggregate = world.size === 1 ? ofRank : acrossRanks(ofRank, division);
   const pass = aggregate(bytes, layout, modality, context, layout.frames);
   const moments = startPass(pass);
   const [descriptors] = continuePass(pass, moments) as [Tensor];

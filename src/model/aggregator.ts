@@ -19,8 +19,8 @@ export interface Aggregator {
   /** Infers a modality's sizes from the shapes of its arrays. `shapeOf` returns the dimensions of an array that should have `rank` of them. */
   readonly inferSizes: (modality: ModalityName, shapeOf: (name: string, rank: number) => Shape) => InferredSizes;
   /**
-   * Maps a modality's bytes `[N, F] uint8` to descriptors, and propagates their gradient to the parameters: of a batch, or of some videos of a batch of
-   * `batchFrames` frames.
+   * Maps a modality's bytes `[N, F] uint8` to descriptors, and propagates their gradient to the parameters: of a batch, or of some videos of a batch whose
+   * cluster norm has the statistics of `batchFrames` frames.
    */
   readonly aggregate: (
     bytes: Uint8Array,

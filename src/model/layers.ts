@@ -33,7 +33,7 @@ export interface TrainingContext {
    * before any update. `trainStep` also updates w here.
    */
   readonly backwardDense: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
-  /** Borrows a batch's mean and biased variance, `[channels]` each. */
+  /** Borrows the mean and the biased variance that the moving statistics follow, `[channels]` each. */
   readonly onBatchStatistics: (names: BatchNormNames, mean: Tensor, variance: Tensor) => void;
 }
 

@@ -2,8 +2,9 @@ import type { RaggedBatch } from "../data/video.js";
 import { RaggedLayout } from "../kernels/ragged.js";
 import { addBias, concat, slice, sum } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
-import { aggregateBatch, type Division } from "./aggregate-batch.js";
+import { aggregateBatch } from "./aggregate-batch.js";
 import type { Aggregator } from "./aggregator.js";
+import type { Division } from "./division.js";
 import { batchNorm, contextGating, dense, dropout, type TrainingContext } from "./layers.js";
 import { NETVLAD } from "./netvlad.js";
 import { NEXTVLAD } from "./nextvlad.js";
@@ -21,6 +22,7 @@ import {
   matrix,
   type Parameter,
 } from "./parameters.js";
+import { withShareNorm } from "./share-norm.js";
 import { type ModelName, type ModelSizes, modalitiesOf } from "./sizes.js";
 
 /** The aggregator of each model, by MODEL.name. */
@@ -65,8 +67,10 @@ export function forwardForTraining(
   sizes: ModelSizes,
   { rate, seed }: DropoutOptions,
   division: Division,
-  context: TrainingContext,
+  given: TrainingContext,
 ): { readonly logits: Tensor; readonly backward: (dLogits: Tensor) => void } {
+  const { world, syncBatchNorm } = division;
+  const context = syncBatchNorm || world.size === 1 ? given : { ...given, kernels: withShareNorm(given.kernels, world.size) };
   const layout = new RaggedLayout(input.frameCounts);
   const aggregator = AGGREGATORS[sizes.model];
   const aggregated = modalitiesOf(sizes).map((modality) =>

@@ -4,8 +4,8 @@ import type { RaggedBatch } from "../data/video.js";
 import type { World } from "../distributed/world.js";
 import { add, minimum, multiply, rsqrt, sigmoid, square, sum } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
-import type { Division } from "../model/aggregate-batch.js";
 import type { DividedRows } from "../model/divided-rows.js";
+import type { Division } from "../model/division.js";
 import { crossEntropyGradient, crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
 import { forwardForTraining } from "../model/network.js";
 import type { BatchNormNames } from "../model/parameters.js";
@@ -37,7 +37,7 @@ export function stepOptions({ MODEL, TRAIN }: Config, seed: number, kernels: Ker
     l2Penalty: TRAIN.l2_penalty,
     gradientClip: TRAIN.gradient_clip,
     seed,
-    division: { world, parts: TRAIN.accumulate },
+    division: { world, parts: TRAIN.accumulate, syncBatchNorm: TRAIN.sync_bn },
   };
 }
 

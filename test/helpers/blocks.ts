@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { ALONE } from "../../src/distributed/world.js";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { add, multiply, statelessNormal, sum } from "../../src/kernels/tensorflow-ops.js";
 import type { Kernels } from "../../src/kernels/types.js";
+import type { Division } from "../../src/model/division.js";
 import type { TrainingContext } from "../../src/model/layers.js";
 import { parameterTable } from "../../src/model/network.js";
 import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
@@ -25,6 +27,9 @@ export const SMALL: ModelSizes = {
   audioFeatures: 6,
 };
 export const [RGB, AUDIO] = modalitiesOf(SMALL) as [ModalitySizes, ModalitySizes];
+
+/** One process computes a batch at once. */
+export const AT_ONCE: Division = { world: ALONE, parts: 1, syncBatchNorm: true };
 
 let draws = 0;
 

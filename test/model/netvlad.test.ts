@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ALONE } from "../../src/distributed/world.js";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { RaggedLayout } from "../../src/kernels/ragged.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
@@ -23,7 +22,7 @@ import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/mod
 import type { WeightStore } from "../../src/model/weights.js";
 import { type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
-import { type BlockCase, checkBlock, randomStore, SMALL } from "../helpers/blocks.js";
+import { AT_ONCE, type BlockCase, checkBlock, randomStore, SMALL } from "../helpers/blocks.js";
 import { type FullTfjs, loadForTests, loadFullTfjs } from "../helpers/device.js";
 import { failsWith } from "../helpers/shards.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
@@ -151,7 +150,7 @@ describe("NetVLAD", () => {
       for (const modality of [RGB, AUDIO]) {
         const inTraining = tidy(() =>
           toFloats(
-            aggregateBatch(NETVLAD, { world: ALONE, parts: 1 }, INPUT[modality.name], layout, modality, {
+            aggregateBatch(NETVLAD, AT_ONCE, INPUT[modality.name], layout, modality, {
               weights: store,
               kernels,
               ...IGNORE,
@@ -179,7 +178,7 @@ describe("NetVLAD", () => {
           forward: (_, context) => {
             const { y, backward } = aggregateBatch(
               NETVLAD,
-              { world: ALONE, parts: 1 },
+              AT_ONCE,
               INPUT[modality.name],
               new RaggedLayout(FRAME_COUNTS),
               modality,
@@ -204,7 +203,7 @@ describe("NetVLAD", () => {
         inputs: [],
         parameters: trained(store.table),
         forward: (_, context) => {
-          const { logits, backward } = forwardForTraining(INPUT, SIZES, { rate: 0, seed: [0, 0] }, { world: ALONE, parts: 1 }, context);
+          const { logits, backward } = forwardForTraining(INPUT, SIZES, { rate: 0, seed: [0, 0] }, AT_ONCE, context);
           return {
             outputs: [logits],
             backward: ([dy]) => {

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
-import { ALONE } from "../../src/distributed/world.js";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { RaggedLayout } from "../../src/kernels/ragged.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
@@ -18,7 +17,7 @@ import type { WeightStore } from "../../src/model/weights.js";
 import { countTensors } from "../../src/runtime/constants.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
-import { type BlockCase, checkBlock, RGB, randomStore, SMALL } from "../helpers/blocks.js";
+import { AT_ONCE, type BlockCase, checkBlock, RGB, randomStore, SMALL } from "../helpers/blocks.js";
 import { type FullTfjs, loadForTests, loadFullTfjs } from "../helpers/device.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
@@ -154,7 +153,7 @@ describe("NeXtVLAD against its definition", () => {
     forward: (_, context) => {
       const { y, backward } = aggregateBatch(
         NEXTVLAD,
-        { world: ALONE, parts },
+        { ...AT_ONCE, parts },
         bytes,
         new RaggedLayout(Int32Array.from(frameCounts)),
         RGB,
@@ -235,7 +234,7 @@ describe("our kernels against the reference kernels", () => {
         const bytes = bytesOf(layout.frames * modality.features);
         const compute = (kernels: Kernels, parts: number) =>
           collect(store, kernels, (context, found) => {
-            const { y, backward } = aggregateBatch(AGGREGATORS[sizes.model], { world: ALONE, parts }, bytes, layout, modality, context);
+            const { y, backward } = aggregateBatch(AGGREGATORS[sizes.model], { ...AT_ONCE, parts }, bytes, layout, modality, context);
             found.set("y", toFloats(y));
             backward(statelessNormal(y.shape, [1, 2]));
           });

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
-import { ALONE } from "../../src/distributed/world.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { crossEntropySum, labelMatrix } from "../../src/model/layers.js";
@@ -10,6 +9,7 @@ import { Adam } from "../../src/optim/adam.js";
 import { tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { addDecay, differentiate, type StepOptions } from "../../src/training/step.js";
+import { AT_ONCE } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 import { describeUpdateError, type GoldenArray, type GoldenCase, loadGolden, pickKept } from "../helpers/golden.js";
 
@@ -24,7 +24,7 @@ const options: Omit<StepOptions, "kernels"> = {
   l2Penalty: golden.l2Penalty,
   gradientClip: null,
   seed: 0,
-  division: { world: ALONE, parts: 1 },
+  division: AT_ONCE,
 };
 
 function vector(name: string): GoldenArray {

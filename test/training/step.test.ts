@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { RaggedBatch } from "../../src/data/video.js";
-import { ALONE } from "../../src/distributed/world.js";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { cpuKernels } from "../../src/kernels/cpu.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
@@ -14,10 +13,10 @@ import { countTensors } from "../../src/runtime/constants.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { differentiate, type GradientSink, type StepOptions, type StepReport, trainStep } from "../../src/training/step.js";
-import { copyOf, randomStore, SMALL } from "../helpers/blocks.js";
+import { AT_ONCE, copyOf, randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 
-const OPTIONS = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1, division: { world: ALONE, parts: 1 } } as const;
+const OPTIONS = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1, division: AT_ONCE } as const;
 let options: StepOptions;
 
 function batch(frameCounts: readonly number[], from = 0): RaggedBatch {
@@ -148,7 +147,7 @@ describe("a training step", () => {
           const report = differentiate(
             batch([3, 9, 1, 4]),
             trained,
-            { ...options, sizes, division: { world: ALONE, parts } },
+            { ...options, sizes, division: { ...AT_ONCE, parts } },
             { step: 0, report: true },
             { gradient },
           );
@@ -179,7 +178,7 @@ describe("a training step", () => {
       const gradient = (): void => {
         most = Math.max(most, countTensors() - before);
       };
-      differentiate(batch([3, 9, 1, 4]), store, { ...options, division: { world: ALONE, parts } }, { step: 0, report: true }, { gradient });
+      differentiate(batch([3, 9, 1, 4]), store, { ...options, division: { ...AT_ONCE, parts } }, { step: 0, report: true }, { gradient });
       return most;
     };
     assert.ok(largest(4) <= largest(2), `${largest(4)} tensors with 4 parts, ${largest(2)} with 2`);
