@@ -63,8 +63,14 @@ export function logConfig(log: Logger, config: Config, names: readonly SectionNa
   }
 }
 
-/** Logs, for users of PaddleVideo, which keys of this config have no effect, and warns about settings with which training is likely to fail. */
-export function logTrainingNotes(log: Logger, { MODEL, TRAIN }: Config): void {
+/** The number of videos per batch norm that a warning recommends. */
+const MIN_NORMED_VIDEOS = 16;
+
+/**
+ * Logs, for users of PaddleVideo, which keys of this config have no effect, and warns about settings with which training with this number of processes is likely
+ * to fail.
+ */
+export function logTrainingNotes(log: Logger, { MODEL, TRAIN }: Config, processes: number): void {
   if (MODEL.name === "NETVLAD") log.info("MODEL.groups and MODEL.expansion have no effect: they are always 1 for NETVLAD");
   if (TRAIN.gradient_clip_norm !== null) {
     log.info(
@@ -76,9 +82,11 @@ export function logTrainingNotes(log: Logger, { MODEL, TRAIN }: Config): void {
       `TRAIN.num_gpus = ${TRAIN.num_gpus} has no effect: --devices sets the number of devices that divide a batch of ${TRAIN.batch_size}`,
     );
   }
-  if (TRAIN.batch_size === 1) {
+  const shares = TRAIN.sync_bn ? 1 : processes;
+  if (Math.floor(TRAIN.batch_size / shares) === 1) {
+    const divided = shares === 1 ? "" : ` for ${shares} processes with TRAIN.sync_bn = false`;
     log.warn(
-      "TRAIN.batch_size = 1: batch normalization needs more than one video for its statistics, so validation will not match training; use at least 16 (the published recipe uses 160)",
+      `TRAIN.batch_size = ${TRAIN.batch_size}${divided}: batch normalization needs more than one video for its statistics, so validation will not match training; use at least ${MIN_NORMED_VIDEOS * shares} (the published recipe uses 160)`,
     );
   }
 }

@@ -96,6 +96,11 @@ export function epochs(text: string | true): string | undefined {
   return text === "0" || text === true ? undefined : text;
 }
 
+/** Returns what a flag `--no-x` sets: false. Without the flag, the parser's value is true; then undefined, which keeps the config's own value. */
+export function negated(value: boolean): false | undefined {
+  return value ? undefined : false;
+}
+
 /** Whether `--fix-random-seed` requests a seed from the clock. */
 export function wantsRandomSeed(choice: string | true | undefined): boolean {
   return typeof choice === "string" && /^false$/i.test(choice);

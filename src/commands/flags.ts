@@ -10,6 +10,7 @@ import {
   fileWeights,
   integer,
   interval,
+  negated,
   path,
   range,
   recordLimit,
@@ -56,7 +57,7 @@ interface Flag<C extends CommandName, N extends string, V, A extends boolean> ex
 
 /**
  * Declares a flag of some commands. `name` includes the placeholder of the value, as the help shows it: `--batch-size <videos>`. A value in brackets may be
- * omitted, and is then `true`.
+ * omitted, and is then `true`. Of a flag `--no-x`, the property `x` is false, or true if it is not given.
  */
 function flag<
   const C extends CommandName,
@@ -117,6 +118,12 @@ const TABLE = [
   flag(["train"], "--accumulate <N>", "compute each batch in N parts: the same results with less memory and more time", {
     keys: ["TRAIN.accumulate"],
   }),
+  flag(
+    ["train"],
+    "--no-sync-bn",
+    "with several processes, normalize each one's share of a batch by its own statistics, as in PaddleVideo",
+    { keys: ["TRAIN.sync_bn"], toConfig: negated },
+  ),
   flag(["train"], "--epoch <epochs>", "number of epochs; 0 for the config's", { keys: ["TRAIN.epoch"], toConfig: epochs }),
   flag(["train"], "--learning-rate <rate>", "initial learning rate", { keys: ["TRAIN.learning_rate"], aliases: ["--lr"] }),
   flag(["train"], "--fix-random-seed [choice]", "random seed: a number, True for the config's, or False for one from the clock", {
@@ -277,7 +284,13 @@ type RowOf<C extends CommandName> = Row extends infer R
       : never
     : never
   : never;
-type LongName<N> = N extends `--${infer Name} ${string}` ? Name : N extends `--${infer Name}` ? Name : never;
+type LongName<N> = N extends `--no-${infer Name}`
+  ? Name
+  : N extends `--${infer Name} ${string}`
+    ? Name
+    : N extends `--${infer Name}`
+      ? Name
+      : never;
 type CamelCase<S extends string> = S extends `${infer Head}-${infer Tail}` ? `${Head}${Capitalize<CamelCase<Tail>>}` : S;
 type PropertyOf<R extends Row> = CamelCase<LongName<R["name"]>>;
 type ValueOf<R extends Row> =
@@ -286,7 +299,9 @@ type ValueOf<R extends Row> =
       ? V | true
       : N extends `${string}<${string}`
         ? V
-        : true
+        : N extends `--no-${string}`
+          ? boolean
+          : true
     : never;
 
 /** The parsed flags of a command, by their names in camel case. */

@@ -55,7 +55,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
       for (const note of notes) telemetry.log.warn(note);
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
-      logTrainingNotes(telemetry.log, config);
+      logTrainingNotes(telemetry.log, config, cluster?.addresses.length ?? 1);
       if (cluster !== null) telemetry.log.info(`rank 0 of ${cluster.addresses.length}: ${cluster.addresses.join(", ")}`);
       const [shards = [], validShards = []] = preflight.requireReady(telemetry.log);
       const { SkippedRecordReport } = await import("../passes/skipped-records.js");

@@ -21,9 +21,13 @@ test("infer's batch size is --batch-size, --set, or the config's unless it is Pa
 });
 
 /** Returns the notes and warnings about a config. */
-function notesOf(config: Config): { readonly info: readonly string[]; readonly warn: readonly string[] } {
+function notesOf(config: Config, processes = 1): { readonly info: readonly string[]; readonly warn: readonly string[] } {
   const [info, warn]: [string[], string[]] = [[], []];
-  logTrainingNotes({ info: (line: string) => info.push(line), warn: (line: string) => warn.push(line) } as unknown as Logger, config);
+  logTrainingNotes(
+    { info: (line: string) => info.push(line), warn: (line: string) => warn.push(line) } as unknown as Logger,
+    config,
+    processes,
+  );
   return { info, warn };
 }
 
@@ -35,8 +39,10 @@ test("the log notes the keys of nextvlad.yaml that have no effect", async () => 
   assert.deepEqual(notesOf(buildConfig({ MODEL: null }, "own.yaml")), { info: [], warn: [] });
 });
 
-test("only a batch size of 1 is a warning", () => {
-  const warnings = (batch_size: number) => notesOf(buildConfig({ TRAIN: { batch_size } }, "own.yaml")).warn;
-  assert.deepEqual([warnings(2), warnings(160)], [[], []]);
+test("only a batch norm of 1 video is a warning", () => {
+  const warnings = (batch_size: number, processes = 1, sync_bn = true) =>
+    notesOf(buildConfig({ TRAIN: { batch_size, sync_bn } }, "own.yaml"), processes).warn;
+  assert.deepEqual([warnings(2), warnings(160), warnings(4, 4), warnings(8, 4, false), warnings(2, 1, false)], [[], [], [], [], []]);
   assert.match(warnings(1).join(), /^TRAIN\.batch_size = 1: .*; use at least 16/);
+  assert.match(warnings(7, 4, false).join(), /^TRAIN\.batch_size = 7 for 4 processes with TRAIN\.sync_bn = false: .*; use at least 64/);
 });

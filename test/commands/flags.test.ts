@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { Command } from "commander";
 import { program } from "../../src/cli.js";
-import { type CommandName, configOverrides, overriddenKeys } from "../../src/commands/flags.js";
+import { addFlags, type CommandName, configOverrides, overriddenKeys } from "../../src/commands/flags.js";
 import { findKey } from "../../src/config/keys.js";
 import { buildConfig } from "../../src/config/load.js";
 
@@ -60,5 +61,15 @@ describe("config overrides", () => {
     ]);
     const [drawn] = configOverrides("train", { ...train, fixRandomSeed: "false" });
     assert.match(String(drawn?.value), /^\d+$/);
+  });
+
+  test("--no-sync-bn sets false; without it, the config's own value stays", () => {
+    const overridesOf = (...args: readonly string[]) => {
+      const parser = new Command();
+      addFlags(parser, "train");
+      return configOverrides("train", parser.parse(args, { from: "user" }).opts());
+    };
+    assert.deepEqual(overridesOf(), []);
+    assert.deepEqual(overridesOf("--no-sync-bn"), [{ key: "TRAIN.sync_bn", flag: "--no-sync-bn", value: false }]);
   });
 });
