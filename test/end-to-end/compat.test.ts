@@ -22,6 +22,7 @@ async function readArrays(path: string, optimizer: boolean): Promise<Map<string,
 for (const [commit, formatVersion] of [
   ["059705b", 2],
   ["08d4834", 4],
+  ["a263992", 5],
 ] as const)
   describe(`files of commit ${commit} (scripts/golden/make-compat.ts), with snapshots of format version ${formatVersion}`, () => {
     const repository = process.cwd();

@@ -255,6 +255,7 @@ test("only one run at a time writes a result", async () => {
 for (const [commit, version] of [
   ["059705b", 1],
   ["08d4834", 3],
+  ["a263992", 4],
 ] as const) {
   test(`partial results of version ${version} (commit ${commit}) resume, with the same metrics as at that commit`, async () => {
     const copy = at(commit);
