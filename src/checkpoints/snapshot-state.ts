@@ -41,7 +41,9 @@ const fileSchema = z.strictObject({ bytes: z.int().min(0), crc32c: checksum });
 const stateSchema = z.strictObject({
   format_version: z.literal(FORMAT_VERSION),
   ...runSchema.shape,
-  /** What wrote the snapshot: resuming is bit-for-bit reproducible only with the same TensorFlow, device, processor level and number of threads. */
+  /**
+   * What wrote the snapshot: resuming is bit-for-bit reproducible only with the same TensorFlow, device, processor level, and numbers of threads, ranks and parts.
+   */
   written_by: z
     .strictObject({
       nextvlad: z.string(),
@@ -51,6 +53,9 @@ const stateSchema = z.strictObject({
       /** Of the CPU kernels: see `Rounding`. Older versions did not write them. */
       level: z.string().regex(/^\w+$/).optional(),
       threads: z.int().min(1).optional(),
+      /** See `TrainingRounding`. Older versions did not write them. */
+      ranks: z.int().min(1).optional(),
+      parts: z.int().min(1).optional(),
     })
     .nullable(),
   /** The other files of the snapshot, by name; null if an older version wrote no checksums. */
@@ -78,6 +83,8 @@ const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   3: (state) => ({ ...state, format_version: 4 }),
   // Version 5 adds `written_by.level` and `written_by.threads`.
   4: (state) => ({ ...state, format_version: 5 }),
+  // Version 6 adds `written_by.ranks` and `written_by.parts`.
+  5: (state) => ({ ...state, format_version: 6 }),
 };
 
 /** Parses the text of a `state.json` of this format version or an older one. Throws BAD_SNAPSHOT. */

@@ -1,6 +1,6 @@
 import { listFirst } from "../base/problem-list.js";
 import { showText, showValue } from "../base/shown-value.js";
-import { describeProcessor } from "../runtime/rounding.js";
+import { describeComputation } from "../runtime/rounding.js";
 import type { ShardInspection } from "./inspect-shard.js";
 import type { WeightInspection } from "./inspect-weights.js";
 
@@ -156,7 +156,7 @@ export function formatWeights({
       lines.push(
         ...row(
           "written by",
-          `nextvlad ${showText(writer.nextvlad)}, TensorFlow ${showText(writer.tensorflow)}, ${writer.device.toUpperCase()}${describeProcessor(writer)}`,
+          `nextvlad ${showText(writer.nextvlad)}, TensorFlow ${showText(writer.tensorflow)}, ${writer.device.toUpperCase()}${describeComputation(writer)}`,
         ),
       );
   }

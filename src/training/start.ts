@@ -9,7 +9,7 @@ import type { Config } from "../config/schema.js";
 import { assertSameShards, fingerprintList, type ListFingerprint, type Shard } from "../data/shard.js";
 import { modelSizes } from "../model/sizes.js";
 import { startRuntime } from "../passes/start-runtime.js";
-import { describeSoftware, type Rounding, roundingOf, roundingWarning } from "../runtime/rounding.js";
+import { describeSoftware, roundingOf, roundingWarning, type TrainingRounding } from "../runtime/rounding.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions } from "./options.js";
 import { assertSameStart, connectRanks } from "./ranks.js";
@@ -48,11 +48,12 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const { threads: given, cluster, version } = options;
   const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads: given, cluster } as const;
   const { device, kernels } = await startRuntime(runtime, log);
-  const rounding = roundingOf(device);
-  const world = connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding });
-  const { level, threads } = rounding;
+  const ofRank = roundingOf(device);
+  const world = connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding: ofRank });
+  const rounding = { ...ofRank, ranks: world.size, parts: TRAIN.accumulate };
+  const { software: _, ...computation } = rounding;
   const versions = { nextvlad: version, node: process.version, tensorflow: device.tensorflowVersion };
-  const writtenBy = { ...versions, device: device.kind, level, threads };
+  const writtenBy = { ...versions, device: device.kind, ...computation };
   if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, rounding);
   const state = await createState(config, resumed, kernels, options, world);
   assertSameStart(world, state);
@@ -82,8 +83,9 @@ function fingerprintShards(shards: readonly Shard[], run: RunState | null): List
   return { ...fingerprintList(shards), first_corrupt: saved?.first_corrupt };
 }
 
-/** Warns if a run is resumed with another TensorFlow version, or on another device, processor level or number of threads, where sums round differently. */
-function warnIfRoundingDiffers(log: Logger, { tensorflow, device, level, threads }: WrittenBy, current: Rounding): void {
-  const warning = roundingWarning("the snapshot was written", { software: describeSoftware(tensorflow, device), level, threads }, current);
+/** Warns if a run is resumed with something else that its last digits depend on (`TrainingRounding`). */
+function warnIfRoundingDiffers(log: Logger, { tensorflow, device, ...computation }: WrittenBy, current: TrainingRounding): void {
+  const saved = { ...computation, software: describeSoftware(tensorflow, device) };
+  const warning = roundingWarning("the snapshot was written", saved, current);
   if (warning !== null) log.warn(warning);
 }

@@ -30,7 +30,16 @@ const STATE: RunState = {
   validated_epoch: 0,
   shards: { count: 2, crc32c: "0123abcd", first_corrupt: [{ shard: 1, record: 7 }] },
 };
-const WRITTEN_BY = { nextvlad: "0.1.0", node: "v20.0.0", tensorflow: "2.21.0", device: "cpu", level: "avx2", threads: 2 };
+const WRITTEN_BY = {
+  nextvlad: "0.1.0",
+  node: "v20.0.0",
+  tensorflow: "2.21.0",
+  device: "cpu",
+  level: "avx2",
+  threads: 2,
+  ranks: 2,
+  parts: 3,
+};
 
 const array = (name: string, values: readonly number[]) => ({ name, shape: [values.length], download: () => Float32Array.from(values) });
 
@@ -58,7 +67,7 @@ describe("a snapshot", () => {
     await write(path);
     const { files, written_by, format_version, ...state } = await checkSnapshot(path);
     assert.deepEqual(state, STATE);
-    assert.deepEqual([format_version, written_by], [5, WRITTEN_BY]);
+    assert.deepEqual([format_version, written_by], [6, WRITTEN_BY]);
     assert.deepEqual(Object.keys(files ?? {}).sort(), ["config.yaml", "optimizer.safetensors", "weights.safetensors"]);
     assert.equal(files?.["weights.safetensors"]?.bytes, readFileSync(join(path, "weights.safetensors")).length);
     // The CRC-32C of this text, computed with a bitwise implementation of RFC 3720, B.4.
@@ -156,24 +165,26 @@ describe("a snapshot", () => {
     const path = join(temporaryFolder(t), "NEXTVLAD_step7");
     await write(path);
     const { crc32c: _, ...state } = JSON.parse(readFileSync(join(path, "state.json"), "utf8"));
-    const { level: __, threads: ___, ...written_by } = WRITTEN_BY;
-    const { first_corrupt: ____, ...shards } = state.shards;
+    const { ranks: __, parts: ___, ...withThreads } = WRITTEN_BY;
+    const { level: ____, threads: _____, ...written_by } = withThreads;
+    const { first_corrupt: ______, ...shards } = state.shards;
     for (const older of [
+      { written_by: withThreads, format_version: 5 },
       { written_by, format_version: 4 },
       { written_by, shards, format_version: 3 },
       { written_by, shards, format_version: 2 },
     ]) {
       writeFileSync(join(path, "state.json"), stringifyWithChecksum({ ...state, ...older }));
-      assert.deepEqual(await checkSnapshot(path), { ...state, ...older, format_version: 5 });
+      assert.deepEqual(await checkSnapshot(path), { ...state, ...older, format_version: 6 });
     }
     makeVersion1(path);
-    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 5, written_by: null, files: null });
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 6, written_by: null, files: null });
     await requireWeights(path);
     await rewriteState(path, STATE);
-    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 5, written_by: null, files: null });
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 6, written_by: null, files: null });
     const file = join(path, "state.json");
     for (const [version, remedy] of [
-      [6, /expected 1 to 5, found 6\)\. Use the version of nextvlad that wrote it, or a newer one/],
+      [7, /expected 1 to 6, found 7\)\. Use the version of nextvlad that wrote it, or a newer one/],
       [0, /found 0\)\. Use another/],
       ["x", /found x\)\. Use another/],
     ] as const) {
@@ -208,6 +219,8 @@ describe("a snapshot", () => {
       [{ shards: { ...state.shards, contents: { modified_ms: [1], ends_crc32c: [null, null] } } }, "shards.contents.modified_ms", 1],
       [{ shards: { ...state.shards, first_corrupt: [{ shard: 2, record: 0 }] } }, "shards.first_corrupt", 2],
       [{ shards: { ...state.shards, first_corrupt: [{ shard: 0, record: -1 }] } }, "shards.first_corrupt.0.record", "-1"],
+      [{ written_by: { ...WRITTEN_BY, ranks: 0 } }, "written_by.ranks", "0"],
+      [{ written_by: { ...WRITTEN_BY, parts: 1.5 } }, "written_by.parts", "1.5"],
     ] as const) {
       writeFileSync(file, stringifyWithChecksum({ ...state, ...change }));
       for (const read of [checkSnapshot, requireWeights]) {
@@ -272,7 +285,7 @@ describe("a snapshot", () => {
     const best = await copyToBest(path, folder, state);
     for (const snapshot of [path, best]) {
       const { files, ...found } = await checkSnapshot(snapshot);
-      assert.deepEqual(found, { ...state, format_version: 5, written_by: WRITTEN_BY });
+      assert.deepEqual(found, { ...state, format_version: 6, written_by: WRITTEN_BY });
       assert.equal(Object.keys(files ?? {}).length, 3);
     }
   });

@@ -18,6 +18,10 @@ interface Trained {
   readonly arrays: readonly Buffer[];
 }
 
+/** Returns the warnings of a run that the last digits will differ. */
+const roundingWarningsIn = (saveDir: string): readonly string[] =>
+  readLog(saveDir).flatMap(({ msg }) => (String(msg).includes("the last digits will differ") ? [String(msg)] : []));
+
 const lossesIn = (saveDir: string): readonly number[] =>
   readLog(saveDir).flatMap(({ tensors, loss }) => (tensors === undefined ? [] : [loss as number]));
 
@@ -121,10 +125,24 @@ describe("training with several processes", () => {
     assertSameStart((await onRanks("clipped", 3, ...clipping)).losses, clipped.losses);
     assert.notDeepEqual(clipped.losses, alone.losses);
     await onRanks("resumed", 2, "--epoch", "1");
-    cpSync(join(folder, "resumed"), join(folder, "elsewhere"), { recursive: true });
+    for (const name of ["elsewhere", "in one"]) cpSync(join(folder, "resumed"), join(folder, name), { recursive: true });
     const resumed = await onRanks("resumed", 2, "--resume");
     assert.deepEqual(resumed.arrays, onTwo.arrays, "the same number of ranks repeats a run exactly");
+    assert.deepEqual(roundingWarningsIn(join(folder, "resumed")), []);
     assertSameStart((await onRanks("elsewhere", 3, "--resume")).losses, onTwo.losses);
+    await onRanks("in one", 1, "--resume", "--accumulate", "2");
+    for (const [name, found, remedy] of [
+      ["elsewhere", "1 thread, 3 ranks", "--devices 2"],
+      ["in one", "1 thread, 2 parts", "--devices 2 and --accumulate 1"],
+    ] as const) {
+      const [warning = "", ...more] = roundingWarningsIn(join(folder, name));
+      assert.match(
+        warning,
+        /^the snapshot was written with TensorFlow \S+ on the CPU \(level \w+, 1 thread, 2 ranks\), and this run uses /,
+      );
+      assert.ok(warning.endsWith(`, ${found}): the last digits will differ; to restore them, use ${remedy}`), warning);
+      assert.deepEqual(more, []);
+    }
   });
 
   test("a seed from the clock is that of all ranks; max_iter ends all of them; NaN losses are skipped by all", async (t) => {

@@ -95,7 +95,7 @@ test("two epochs in one run, and one epoch plus a resumed one, give the same byt
   assert.deepEqual(arraysOf(parts, "NEXTVLAD_epoch1"), arraysOf(straight, "NEXTVLAD_epoch1"));
 });
 
-test("--accumulate changes the losses of a run by rounding only, and a run with it resumes exactly", async (t) => {
+test("--accumulate changes the losses of a run by rounding only; a run with it resumes exactly, and with another number after a warning", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
   const lossesOf = async (name: string, ...flags: string[]): Promise<readonly number[]> => {
@@ -112,6 +112,12 @@ test("--accumulate changes the losses of a run by rounding only, and a run with 
   await lossesOf("resumed", "--accumulate", "3", "--epoch", "1");
   await lossesOf("resumed", "--accumulate", "3", "--resume");
   assert.deepEqual(arraysOf(join(folder, "resumed"), "NEXTVLAD_epoch1"), arraysOf(join(folder, "parts"), "NEXTVLAD_epoch1"));
+  const warnings = (): readonly string[] =>
+    readLog(join(folder, "resumed")).flatMap(({ msg }) => /.*last digits.*/.exec(String(msg)) ?? []);
+  assert.deepEqual(warnings(), []);
+  await lossesOf("resumed", "--epoch", "3", "--resume");
+  assert.equal(warnings().length, 1);
+  assert.match(warnings()[0] ?? "", /, 3 parts\), and this run .*: the last digits will differ; to restore them, use --accumulate 3$/);
 
   const tooMany = await runNextvlad(["train", "--config", config, "--save-dir", join(folder, "none"), "--accumulate", "17"]);
   assert.equal(tooMany.exitCode, 2);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { describeProcessor, type Rounding, roundingOf, roundingWarning } from "../../src/runtime/rounding.js";
+import { describeComputation, roundingOf, roundingWarning, type TrainingRounding } from "../../src/runtime/rounding.js";
 
 const SAVED = { software: "TensorFlow 2.21.0 on the CPU", level: "avx512", threads: 2 };
 
@@ -23,10 +23,31 @@ test("a run with another level or number of threads is warned about, with the se
   );
 });
 
-test("an unknown level or number of threads is not warned about", () => {
-  const old: Rounding = { software: SAVED.software };
-  assert.equal(roundingWarning("the snapshot was written", old, SAVED), null);
-  assert.equal(describeProcessor(old), "");
+test("a training run with another number of ranks or parts is warned about; one rank or part is not described", () => {
+  const alone = { ...SAVED, ranks: 1, parts: 1 };
+  const warn = (saved: TrainingRounding, current: TrainingRounding) => roundingWarning("it was written", saved, current) ?? "";
+  assert.equal(roundingWarning("it was written", { ...alone, ranks: 2, parts: 4 }, { ...alone, ranks: 2, parts: 4 }), null);
+  assert.equal(
+    warn({ ...alone, ranks: 2 }, { ...alone, parts: 4 }),
+    "it was written with TensorFlow 2.21.0 on the CPU (level avx512, 2 threads, 2 ranks), and this run uses " +
+      "TensorFlow 2.21.0 on the CPU (level avx512, 2 threads, 4 parts): the last digits will differ; to restore them, use --devices 2 and --accumulate 1",
+  );
+  assert.match(
+    warn(alone, { ...alone, level: "v2", threads: 1, ranks: 3, parts: 2 }),
+    /use NEXTVLAD_ISA=avx512, --threads 2, --devices 1 and --accumulate 1$/,
+  );
+  // On a GPU, only the ranks and parts are known.
+  const gpu = { software: "TensorFlow 2.21.0 on the GPU", ranks: 1, parts: 1 };
+  assert.match(
+    warn({ ...gpu, ranks: 2 }, gpu),
+    /on the GPU \(2 ranks\), and this run uses TensorFlow 2\.21\.0 on the GPU: .* use --devices 2$/,
+  );
+});
+
+test("an unknown level or number of threads, ranks or parts is not warned about", () => {
+  const old: TrainingRounding = { software: SAVED.software };
+  assert.equal(roundingWarning("the snapshot was written", old, { ...SAVED, ranks: 2, parts: 2 }), null);
+  assert.equal(describeComputation(old), "");
   assert.match(
     roundingWarning("the snapshot was written", old, { ...SAVED, software: "TensorFlow 2.21.0 on the GPU" }) ?? "",
     /written with TensorFlow 2\.21\.0 on the CPU, and this run uses TensorFlow 2\.21\.0 on the GPU \(level avx512/,
