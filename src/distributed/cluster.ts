@@ -21,7 +21,7 @@ export function readCluster(environment: NodeJS.ProcessEnv): Cluster | null {
 }
 
 function invalid(key: string, expected: string, found: string): NextvladError {
-  const remedy = `see docs/scale.md, or unset ${key} to train in one process`;
+  const remedy = `see docs/scale.md, or unset ${key === TF_CONFIG ? key : "SLURM_PROCID"} to train in one process`;
   return new NextvladError("BAD_CONFIG", "invalid cluster", { key, expected, found: showText(found), remedy });
 }
 
@@ -71,6 +71,7 @@ function readSlurm(environment: NodeJS.ProcessEnv): Cluster | null {
     SLURM_STEP_NODELIST,
     SLURM_STEP_TASKS_PER_NODE,
     SLURM_NODEID,
+    SLURM_DISTRIBUTION = "block",
     SLURM_JOB_ID = "0",
   } = environment;
   const tasks = Number(SLURM_STEP_NUM_TASKS ?? 1);
@@ -86,6 +87,12 @@ function readSlurm(environment: NodeJS.ProcessEnv): Cluster | null {
   );
   const tooMany = perNode.find((count) => count > PORTS_PER_JOB);
   if (tooMany !== undefined) throw invalid("SLURM_STEP_TASKS_PER_NODE", `at most ${PORTS_PER_JOB} tasks per node`, String(tooMany));
+  // Set by `srun --distribution`: the order of nodes, then that of sockets and cores, as in `cyclic:block,pack`. All tasks must fail, or the others wait for those
+  // that do. In any order, one task per node gives the same ranks.
+  const [order] = SLURM_DISTRIBUTION.split(/[:,]/);
+  if (order !== "block" && nodes.length > 1 && perNode.some((count) => count > 1)) {
+    throw invalid("SLURM_DISTRIBUTION", "block, the default of srun --distribution", SLURM_DISTRIBUTION);
+  }
   const rank = Number(SLURM_PROCID);
   const own = places[rank];
   if (own === undefined) throw invalid("SLURM_PROCID", `0 to ${tasks - 1}`, SLURM_PROCID);

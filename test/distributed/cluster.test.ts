@@ -102,6 +102,16 @@ describe("Slurm's variables", () => {
     assert.match(failure({ ...step, SLURM_STEP_NODELIST: "gpu[9-8],login" }).message, /a list such as node\[1-3,7\]/);
     assert.match(failure({ ...step, SLURM_NODEID: "0" }).message, /expected 1, as with srun --distribution=block, found 0/);
     assert.equal(readCluster({ ...step, SLURM_NODEID: "1" })?.rank, 3);
+    const distribution = (SLURM_DISTRIBUTION: string, PER_NODE = "2(x2),1") => ({
+      ...step,
+      SLURM_DISTRIBUTION,
+      SLURM_STEP_TASKS_PER_NODE: PER_NODE,
+    });
+    assert.match(failure(distribution("cyclic:cyclic,pack")).message, /SLURM_DISTRIBUTION: .*expected block, .*, found cyclic:cyclic,pack/);
+    assert.match(failure(distribution("plane")).message, /found plane/);
+    assert.equal(readCluster(distribution("block:cyclic"))?.rank, 3);
+    const spread = { SLURM_STEP_NUM_TASKS: "3", SLURM_PROCID: "2" };
+    assert.equal(readCluster({ ...distribution("cyclic", "1(x3)"), ...spread })?.addresses[2], "login:20576");
     const crowded = { SLURM_STEP_NUM_TASKS: "66", SLURM_STEP_NODELIST: "a", SLURM_STEP_TASKS_PER_NODE: "66" };
     assert.match(failure({ ...step, ...crowded }).message, /expected at most 64 tasks per node, found 66/);
     assert.match(failure({ ...step, SLURM_PROCID: "5" }).message, /SLURM_PROCID: .*expected 0 to 4, found 5/);

@@ -79,7 +79,7 @@ const FLAGS: ReadonlySet<string> = new Set([
   ],
   ...["--peers", "--readers", "--seconds", "--seeds", "--test-name-pattern", "--videos", "--xla-cpu-max-isa"],
   // Slurm's srun.
-  ...["--distribution", "--gpus-per-task", "--nodes", "--ntasks-per-node"],
+  ...["--distribution", "--gpus-per-task", "--kill-on-bad-exit", "--nodes", "--ntasks-per-node"],
 ]);
 
 test("the README links to every page, and is short", () => {
