@@ -77,11 +77,6 @@ export function logTrainingNotes(log: Logger, { MODEL, TRAIN }: Config, processe
       `TRAIN.gradient_clip_norm = ${TRAIN.gradient_clip_norm} has no effect, as in PaddleVideo; use TRAIN.gradient_clip to clip gradients`,
     );
   }
-  if (TRAIN.num_gpus > 1) {
-    log.info(
-      `TRAIN.num_gpus = ${TRAIN.num_gpus} has no effect: --devices sets the number of devices that divide a batch of ${TRAIN.batch_size}`,
-    );
-  }
   const shares = TRAIN.sync_bn ? 1 : processes;
   if (Math.floor(TRAIN.batch_size / shares) === 1) {
     const divided = shares === 1 ? "" : ` for ${shares} processes with TRAIN.sync_bn = false`;

@@ -75,6 +75,7 @@ const CONFIG = { parse: path, aliases: ["-c"] };
 const SET = { parse: repeated, aliases: ["-o", "--override"] };
 const WEIGHTS =
   "a snapshot, Paddle variables (a directory or its .tar.gz), or a .pdparams, .safetensors or .npz file (default: the published weights in ~/.paddle/weights)";
+const DEVICES = "compute with N processes, one per GPU; on the CPU, they divide the threads";
 const MAX_RECORD_BYTES = "maximum size of a record in a shard, such as 512M; larger ones are errors";
 
 /**
@@ -254,10 +255,8 @@ const TABLE = [
     "True: the GPU, or an error without one; False: the CPU; auto: the GPU if one works; True if omitted",
     { keys: ["*.use_gpu"] },
   ),
-  flag(["train", "eval", "infer"], "--devices <N>", "compute with N processes, one per GPU; on the CPU, they divide the threads", {
-    parse: integer(1, 1024),
-    defaultText: "1",
-  }),
+  flag(["train"], "--devices <N>", DEVICES, { parse: integer(1, 1024), defaultText: "one per GPU, at most TRAIN.num_gpus" }),
+  flag(["eval", "infer"], "--devices <N>", DEVICES, { parse: integer(1, 1024), defaultText: "1" }),
   flag(["train", "eval", "infer"], "--threads <N>", "threads that compute", {
     parse: integer(1, MAX_THREADS),
     defaultText: "OMP_NUM_THREADS, or one per available CPU",

@@ -5,12 +5,13 @@ import { chooseThreads } from "../base/threads.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
 import type { Cluster } from "../distributed/cluster.js";
+import { limitDevices } from "../distributed/devices.js";
 import { startReaderThreads } from "../passes/reader-threads.js";
 import type { StartOptions, TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
 import { wantsRandomSeed } from "./flag-values.js";
 import { configOverrides, type TrainFlags } from "./flags.js";
-import { printLines } from "./output.js";
+import { printLines, printToStderr } from "./output.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 import { type Preflight, preflightTraining, type StartWeights } from "./preflight.js";
 import { findCluster, launch, silentTelemetry } from "./ranks.js";
@@ -31,9 +32,10 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
 async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }: ResumePoint, flags: TrainFlags): Promise<number> {
   const config = await findConfig(flags, configOverrides("train", flags), resume);
   const cluster = findCluster(flags);
-  const devices = flags.devices ?? 1;
-  assertDivisible(config, cluster?.addresses.length ?? devices);
+  const { devices, note } = chooseDevices(config, cluster, flags);
+  assertDivisible(config, devices);
   if (cluster === null && devices > 1) {
+    if (note !== null) printToStderr(note);
     // A seed from the clock must be the same on all ranks.
     const added = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
     return launch({ devices, useGpu: config.TRAIN.use_gpu, threads: flags.threads, added });
@@ -56,6 +58,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
       if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
       logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
       logTrainingNotes(telemetry.log, config, cluster?.addresses.length ?? 1);
+      if (note !== null) telemetry.log.info(note);
       if (cluster !== null) telemetry.log.info(`rank 0 of ${cluster.addresses.length}: ${cluster.addresses.join(", ")}`);
       const [shards = [], validShards = []] = preflight.requireReady(telemetry.log);
       const { SkippedRecordReport } = await import("../passes/skipped-records.js");
@@ -82,6 +85,14 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
     await printLines(...formatOutcome(outcome, resumeFrom));
     return exitCode;
   });
+}
+
+/** Returns the number of processes that train: those of the cluster, `--devices`, or at most TRAIN.num_gpus, with a note for the log. */
+function chooseDevices({ TRAIN }: Config, cluster: Cluster | null, flags: TrainFlags): ReturnType<typeof limitDevices> {
+  const given = cluster?.addresses.length ?? flags.devices;
+  if (given !== undefined) return { devices: given, note: null };
+  const maxProcesses = Math.floor(TRAIN.batch_size / TRAIN.accumulate);
+  return limitDevices({ numGpus: TRAIN.num_gpus, useGpu: TRAIN.use_gpu, maxProcesses });
 }
 
 /** Throws BAD_CONFIG if one of several ranks would have no videos, or a part of its share none. The config itself checks this for one process. */

@@ -126,7 +126,7 @@ const TRAIN = z
     gradient_clip_norm: key(nullable(nonNegative), null, "no effect, as in PaddleVideo; use gradient_clip to clip gradients"),
     use_gpu: useGpu(),
     precision: key(choice("float32", "tf32"), "float32", `precision of matrix products: ${TF32}`),
-    num_gpus: key(integer(0), 1, "no effect: --devices sets the number of devices, and batch_size is the total"),
+    num_gpus: key(integer(0), 1, "maximum number of GPUs, one process each, without --devices; batch_size is the total"),
     batch_size: key(integer(1), 160, "batch size"),
     accumulate: key(
       integer(1),

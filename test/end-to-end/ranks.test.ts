@@ -269,8 +269,10 @@ describe("a cluster in TF_CONFIG", () => {
     for (const { exitCode, stderr } of ranks) assert.equal(exitCode, 0, stderr);
     assert.match(ranks[0]?.stdout ?? "", /train finished/);
     assert.equal(`${ranks[1]?.stdout}${ranks[1]?.stderr}`, "");
-    const alone = await train(join(folder, "alone"), "--config", config);
+    const alone = await train(join(folder, "alone"), "--config", config, "--set", "TRAIN.num_gpus=4");
     assertSameStart(lossesIn(saveDir), alone.losses);
+    const limit = readLog(join(folder, "alone")).find(({ msg }) => String(msg).startsWith("TRAIN.num_gpus = 4: "));
+    assert.match(String(limit?.msg), /use_gpu is False, so one process trains on the CPU/);
   });
 
   test("whose ranks differ in the config, the seed or the shards, fails on all of them with what differs", async (t) => {
