@@ -106,6 +106,24 @@ function putConfigs(): void {
   put("config", "list.yaml", '["a.tfrecord", "b.tfrecord"]\n');
 }
 
+/** Environments that describe a cluster: of TF_CONFIG, its value and all variables, one per line; of Slurm, all variables. */
+function putClusters(): void {
+  const hosts = { chief: ["a:1"], worker: ["host-1.example.com:2222", "[fe80::1]:65535", "10.0.0.2:20000"] };
+  for (const [name, value] of Object.entries({
+    workers: { cluster: { worker: hosts.worker }, task: { type: "worker", index: 2 } },
+    chief: { cluster: { ...hosts, evaluator: ["e:1"] }, task: { type: "chief", index: "0" }, environment: "cloud" },
+  })) {
+    put("cluster", `${name}.json`, JSON.stringify(value));
+    put("cluster", `${name}.env`, `TF_CONFIG=${JSON.stringify(value)}\n`);
+  }
+  const step = ["SLURM_JOB_ID=1203", "SLURM_PROCID=3", "SLURM_STEP_NUM_TASKS=5", "SLURM_STEP_NODELIST=gpu[08-09],login"];
+  put(
+    "cluster",
+    "slurm.env",
+    [...step, "SLURM_STEP_TASKS_PER_NODE=2(x2),1", "SLURM_NODEID=1", "SLURM_DISTRIBUTION=block:cyclic"].join("\n"),
+  );
+}
+
 async function putResults(): Promise<void> {
   const prediction = (number: number) => ({ id: `v,"${number}é`, scores: Float32Array.of(0.5, 1e-7), classes: Int32Array.of(number, 7) });
   const path = join(scratch, "results");
@@ -122,6 +140,7 @@ try {
   putArrays();
   putVariables();
   putConfigs();
+  putClusters();
   await putResults();
 } finally {
   rmSync(scratch, { recursive: true });

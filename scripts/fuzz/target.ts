@@ -19,6 +19,7 @@ export const PARSERS = [
   "paddle-variable",
   "tar",
   "config",
+  "cluster",
   "results",
 ] as const;
 

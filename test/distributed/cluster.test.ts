@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { readValidCluster } from "../../scripts/fuzz/targets/cluster.js";
 import { NextvladError } from "../../src/base/errors.js";
 import { readCluster } from "../../src/distributed/cluster.js";
 
@@ -18,6 +19,15 @@ function failure(environment: NodeJS.ProcessEnv): NextvladError {
   return assert.fail("no error");
 }
 
+/** Reads a cluster, which must be valid, or BAD_CONFIG. */
+function readOrReject(environment: NodeJS.ProcessEnv): void {
+  try {
+    readValidCluster(environment);
+  } catch (error) {
+    assert.ok(error instanceof NextvladError, String(error));
+  }
+}
+
 describe("TF_CONFIG", () => {
   test("gives the addresses by rank; the chief is rank 0", () => {
     assert.deepEqual(readCluster(tfConfig({ cluster: { worker }, task: { type: "worker", index: 2 } })), { addresses: worker, rank: 2 });
@@ -27,6 +37,11 @@ describe("TF_CONFIG", () => {
     // Vertex AI and Kubeflow send the index as text, and other keys; Vertex may list an evaluator, which takes no part.
     const task = { type: "worker", index: "0", trial: "" };
     assert.equal(readCluster(tfConfig({ cluster: { ...cluster, evaluator: ["e:1"] }, task, environment: "cloud" }))?.rank, 1);
+  });
+
+  test("may have IPv6 addresses", () => {
+    const addresses = ["[::1]:1", "[fe80::1]:65535"];
+    assert.deepEqual(readCluster(tfConfig({ cluster: { worker: addresses }, task: { type: "worker", index: 0 } }))?.addresses, addresses);
   });
 
   test("of a single process, or empty, means no cluster", () => {
@@ -55,22 +70,41 @@ describe("TF_CONFIG", () => {
     assert.match(failure({ TF_CONFIG: "{" }).message, /expected JSON, found \{/);
   });
 
-  test("with any text either gives a cluster or BAD_CONFIG", () => {
+  test("with any text either gives a valid cluster or BAD_CONFIG", () => {
+    const anyAddress = fc.oneof(
+      fc.string(),
+      fc.tuple(fc.domain(), fc.nat(70_000)).map(([host, port]) => `${host}:${port}`),
+    );
+    const anyHosts = fc.record({ chief: fc.array(anyAddress, { maxLength: 1 }), worker: fc.array(anyAddress) }, { requiredKeys: [] });
+    const anyTask = fc.record({ type: fc.constantFrom("worker", "chief", "__proto__"), index: fc.oneof(fc.nat(3), fc.anything()) });
     const anyConfig = fc.oneof(
       fc.string(),
       fc.json(),
       fc.record({ cluster: fc.object(), task: fc.anything() }).map((value) => JSON.stringify(value)),
+      fc.record({ cluster: anyHosts, task: anyTask }).map((value) => JSON.stringify(value)),
     );
-    fc.assert(
-      fc.property(anyConfig, (TF_CONFIG) => {
-        try {
-          const cluster = readCluster({ TF_CONFIG });
-          assert.ok(cluster === null || cluster.addresses[cluster.rank] !== undefined);
-        } catch (error) {
-          assert.ok(error instanceof NextvladError && error.code === "BAD_CONFIG", String(error));
-        }
-      }),
-    );
+    fc.assert(fc.property(anyConfig, (TF_CONFIG) => readOrReject({ TF_CONFIG })));
+  });
+
+  test("that is hostile is an error", () => {
+    const deep = `${"[".repeat(50_000)}${"]".repeat(50_000)}`;
+    const task = { type: "worker", index: 0 };
+    for (const [text, message] of [
+      [`{"cluster": {"worker": ${deep}}, "task": {}}`, /found a list that is nested too deeply/],
+      [`{"cluster": {"worker": ["a:1"]}, "task": ${deep}}`, /found a list that is nested too deeply/],
+      [JSON.stringify({ cluster: { worker }, task: { type: { toString: 1 }, index: 0 } }), /a task of the cluster/],
+      [JSON.stringify({ cluster: { worker }, task: { type: "worker", index: { valueOf: 1, toString: 1 } } }), /a task of the cluster/],
+      [JSON.stringify({ cluster: { worker }, task: { type: "worker", index: null } }), /a task of the cluster/],
+      ...["a:0", "a:00001", "a:65536", "a:1,b", "::1:1", "[:::]:1", "[a.b]:1", "a b:1", "a\u001b:1", "//a:1"].map(
+        (address) => [JSON.stringify({ cluster: { worker: [address] }, task }), /a list of host:port/] as const,
+      ),
+    ] as const)
+      assert.match(failure({ TF_CONFIG: text }).message, message, text.slice(0, 200));
+    const many = Array.from({ length: 20_000 }, (_, i) => `h${i}:1`);
+    const sinceMs = performance.now();
+    assert.equal(readCluster(tfConfig({ cluster: { worker: many }, task }))?.addresses.length, 20_000);
+    // A comparison of all pairs takes a second.
+    assert.ok(performance.now() - sinceMs < 500);
   });
 });
 
@@ -115,5 +149,34 @@ describe("Slurm's variables", () => {
     const crowded = { SLURM_STEP_NUM_TASKS: "66", SLURM_STEP_NODELIST: "a", SLURM_STEP_TASKS_PER_NODE: "66" };
     assert.match(failure({ ...step, ...crowded }).message, /expected at most 64 tasks per node, found 66/);
     assert.match(failure({ ...step, SLURM_PROCID: "5" }).message, /SLURM_PROCID: .*expected 0 to 4, found 5/);
+  });
+
+  test("that are hostile are an error, without using much memory", () => {
+    for (const [variables, message] of [
+      [{ SLURM_STEP_NODELIST: "a[0-999999999]" }, /at most one node for each of 5 tasks, found a\[0-999999999\]/],
+      [{ SLURM_STEP_NODELIST: "a[1-2]b[1-2],c" }, /names of hosts/],
+      [{ SLURM_STEP_NODELIST: "a[1-2" }, /names of hosts/],
+      [{ SLURM_STEP_NODELIST: "a[],b,c" }, /a list such as node\[1-3,7\]/],
+      [{ SLURM_STEP_NODELIST: "a,b,a" }, /names of hosts, each once/],
+      [{ SLURM_STEP_NODELIST: "a,,b" }, /names of hosts/],
+      [{ SLURM_STEP_NODELIST: "a b,c,d" }, /names of hosts/],
+      [{ SLURM_STEP_NODELIST: undefined }, /SLURM_STEP_NODELIST: .*names of hosts, each once, found/],
+      [{ SLURM_STEP_TASKS_PER_NODE: "1(x9999999999)" }, /a count for each of 3 nodes/],
+      [{ SLURM_STEP_TASKS_PER_NODE: "5,0,0" }, /a list such as 2\(x3\),1/],
+      [{ SLURM_STEP_NUM_TASKS: "9999999999" }, /at most 10000/],
+      [{ SLURM_STEP_NUM_TASKS: "1e9" }, /SLURM_STEP_NUM_TASKS: .*an integer, found 1e9/],
+      [{ SLURM_PROCID: "1.5" }, /SLURM_PROCID: .*an integer/],
+      [{ SLURM_PROCID: "" }, /SLURM_PROCID: .*an integer/],
+      [{ SLURM_JOB_ID: "9".repeat(400) }, /SLURM_JOB_ID: .*an integer/],
+    ] as const)
+      assert.match(failure({ ...step, ...variables }).message, message, JSON.stringify(variables));
+  });
+
+  test("with any values either give a valid cluster or BAD_CONFIG", () => {
+    const text = fc.oneof(fc.string(), fc.nat().map(String), fc.stringMatching(/^[a-c0-2[\],\-(x)]{0,16}$/));
+    const values = fc.record(Object.fromEntries([...Object.keys(step), "SLURM_NODEID", "SLURM_DISTRIBUTION"].map((key) => [key, text])), {
+      requiredKeys: [],
+    });
+    fc.assert(fc.property(values, (changed) => readOrReject({ ...step, ...changed })));
   });
 });
