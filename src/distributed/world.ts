@@ -6,12 +6,15 @@ import { type Tensor, tidy } from "../runtime/runtime.js";
 import { checkRanks } from "../runtime/server.js";
 import { fromFloats, toFloats } from "../runtime/transfer.js";
 import type { Cluster } from "./cluster.js";
+import { awaitListeners } from "./listeners.js";
 
 /** Exchanged numbers are integers below this, which float32 represents exactly. */
 export const MAX_EXACT = 2 ** 24;
 
 /** Seconds that the ranks have to start and to connect. */
 const CONNECT_SECONDS = 120;
+/** Maximum number of ranks in a message. */
+const NAMED_RANKS = 8;
 
 /** The status codes of an op that fails because of another rank: cancelled, too late, another process at its address, aborted, or not reachable. */
 const FAILED_RANK = /^Invalid TF_Status: (?:1|4|9|10|14)$/m;
@@ -23,12 +26,14 @@ export class World {
   readonly #addresses: readonly string[];
   /** The next key of each collective op and shape. */
   readonly #keys = new Map<string, number>();
-  #timeoutSeconds = CONNECT_SECONDS;
+  readonly #connectSeconds: number;
+  #timeoutSeconds = 0;
   /** Bytes of the longest text that an exchange has room for; the same on all ranks. */
   #textBytes = 4096;
 
-  constructor({ addresses, rank }: Cluster) {
+  constructor({ addresses, rank }: Cluster, connectSeconds = CONNECT_SECONDS) {
     this.#addresses = addresses;
+    this.#connectSeconds = connectSeconds;
     this.rank = rank;
     this.size = addresses.length;
   }
@@ -73,7 +78,8 @@ export class World {
    * Waits until all ranks have started, and checks that each has the same facts, given by name as values of JSON. Throws RANK_FAILED if a rank does not start in
    * time, and RANKS_DIFFER.
    */
-  connect(facts: Readonly<Record<string, unknown>>): void {
+  async connect(facts: Readonly<Record<string, unknown>>): Promise<void> {
+    this.#timeoutSeconds = await this.#awaitRanks();
     const all = this.exchange(Object.values(facts).map(hash));
     this.#timeoutSeconds = 0;
     checkRanks();
@@ -88,6 +94,21 @@ export class World {
       const remedy = "start all ranks with the same command and files; NEXTVLAD_ISA and --threads set the processor level and the threads";
       throw new NextvladError("RANKS_DIFFER", `${this.#describe(rank)} differs from rank 0 in ${differing.join(", ")}`, { remedy });
     }
+  }
+
+  /**
+   * Waits until all other ranks listen, because a failed collective op does not say which ranks are missing. Returns the seconds that are left for that op, at
+   * least 1. Throws RANK_FAILED.
+   */
+  async #awaitRanks(): Promise<number> {
+    const sinceMs = performance.now();
+    const others = this.#addresses.filter((_, rank) => rank !== this.rank);
+    const missing = await awaitListeners(others, 1000 * this.#connectSeconds);
+    if (missing.length === 0) return Math.max(1, this.#connectSeconds - (performance.now() - sinceMs) / 1000);
+    const named = missing.slice(0, NAMED_RANKS).map((address) => this.#describe(this.#addresses.indexOf(address)));
+    const more = missing.length > NAMED_RANKS ? ` and ${missing.length - NAMED_RANKS} more` : "";
+    const remedy = "see the output of these ranks, and check that their hosts and ports can be reached from this one";
+    throw new NextvladError("RANK_FAILED", `no connection within ${this.#connectSeconds} s to ${named.join(", ")}${more}`, { remedy });
   }
 
   #run(compute: (x: Tensor, collective: Collective) => Tensor, x: Tensor): Tensor {
@@ -119,7 +140,9 @@ export class World {
     ];
     const other = named.map(Number).find((rank) => rank !== this.rank);
     const failed = other === undefined ? "a rank" : this.#describe(other);
-    const what = /timed out/i.test(text) ? `not all ranks have connected within ${CONNECT_SECONDS} s` : `${failed} does not respond`;
+    const what = /timed out/i.test(text)
+      ? `all ranks listen, but not all have connected within ${this.#connectSeconds} s`
+      : `${failed} does not respond`;
     const remedy = "see the output of that rank; the run can be resumed on any number of ranks";
     return new NextvladError("RANK_FAILED", what, { remedy }, error);
   }

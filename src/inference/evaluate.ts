@@ -61,7 +61,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   const { telemetry, batchSize, threads, cluster, version, filelist, shards, target, saveDir, skipped } = options;
   const load = { config, section: "TEST", batchSize, threads, cluster, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
-  const world = connectPass(cluster, { config, section: "TEST", shards, weights: checksum, rounding: computedBy, version });
+  const world = await connectPass(cluster, { config, section: "TEST", shards, weights: checksum, rounding: computedBy, version });
   const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
   const stem = join(saveDir, resultStem(MODEL.name, "eval_result"));
   const metricsFile = `${stem}.json`;

@@ -29,7 +29,7 @@ export async function follow(config: Config, { section, shards, threads, cluster
   const { batch_size: batchSize, num_readers, on_corrupt: onCorrupt } = config[section];
   const load = { config, section, batchSize, threads, cluster, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, options.telemetry.log);
-  const world = connectPass(cluster, { config, section, shards, weights: checksum, rounding: computedBy, version });
+  const world = await connectPass(cluster, { config, section, shards, weights: checksum, rounding: computedBy, version });
   const start = awaitPass(world);
   if (start !== null) {
     const labels = section === "TEST" ? "required" : "optional";

@@ -35,7 +35,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Resu
   const batchSize = options.batchSize ?? (await defaultBatchSize(config, options));
   const load = { config, section: "INFER", batchSize, threads, cluster, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
-  const world = connectPass(cluster, { config, section: "INFER", shards, weights: checksum, rounding: computedBy, version });
+  const world = await connectPass(cluster, { config, section: "INFER", shards, weights: checksum, rounding: computedBy, version });
   const settings = describeSettings(config, "INFER", { batchSize, shards, weights: checksum, target });
   const resumable = {
     ...options.resumable,

@@ -16,11 +16,14 @@ export interface PassFacts {
 }
 
 /** Connects the ranks of a cluster, and checks that they do the same pass. Throws RANK_FAILED and RANKS_DIFFER. Without a cluster, returns `ALONE`. */
-export function connectPass(cluster: Cluster | null, { config, section, shards, weights, rounding, version }: PassFacts): World {
+export async function connectPass(
+  cluster: Cluster | null,
+  { config, section, shards, weights, rounding, version }: PassFacts,
+): Promise<World> {
   if (cluster === null) return ALONE;
   const { precision, on_corrupt } = config[section];
   const world = new World(cluster);
-  world.connect({
+  await world.connect({
     "the version of nextvlad": version,
     "the config": [section, config.MODEL, precision, on_corrupt],
     "the shards": fingerprintList(shards).crc32c,

@@ -30,7 +30,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   const resumed = await readResumedRun(config, options);
   const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads, cluster } as const;
   const { device, kernels } = await startRuntime(runtime, telemetry.log);
-  const world = connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding: roundingOf(device) });
+  const world = await connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding: roundingOf(device) });
   const state = await createState(config, resumed, kernels, options, world);
   assertSameStart(world, state);
   const next = async (finished: WeightStore | null): Promise<Announcement> => {

@@ -27,11 +27,14 @@ export interface RunFacts {
 }
 
 /** Connects the ranks of a cluster, and checks that they start the same run. Throws RANK_FAILED and RANKS_DIFFER. Without a cluster, returns `ALONE`. */
-export function connectRanks(cluster: Cluster | null, { config, shards, validShards, run, rounding, version }: RunFacts): World {
+export async function connectRanks(
+  cluster: Cluster | null,
+  { config, shards, validShards, run, rounding, version }: RunFacts,
+): Promise<World> {
   if (cluster === null) return ALONE;
   const { filelist: _, num_readers: __, use_gpu: ___, seed, ...settings } = config.TRAIN;
   const world = new World(cluster);
-  world.connect({
+  await world.connect({
     "the version of nextvlad": version,
     "the config": [config.MODEL, settings, config.VALID.batch_size],
     "the seed": run?.seed ?? seed,

@@ -49,7 +49,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads: given, cluster } as const;
   const { device, kernels } = await startRuntime(runtime, log);
   const ofRank = roundingOf(device);
-  const world = connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding: ofRank });
+  const world = await connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding: ofRank });
   const rounding = { ...ofRank, ranks: world.size, parts: TRAIN.accumulate };
   const { software: _, ...computation } = rounding;
   const versions = { nextvlad: version, node: process.version, tensorflow: device.tensorflowVersion };
