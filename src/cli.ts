@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { version } from "./base/package.js";
+import { describeVersions } from "./base/package.js";
 import { assertUtf8WorkingDirectory } from "./base/paths.js";
 import { describeCommandAliases, describeFlagAliases } from "./commands/arguments.js";
 import { fileLists, path, paths } from "./commands/flag-values.js";
@@ -10,7 +10,7 @@ import { FORMAT_NAMES } from "./results/result-formats.js";
 /** The commands. Their flags come from the table in commands/flags.ts. */
 export const program = new Command("nextvlad")
   .description("NeXtVLAD video classification on YouTube-8M: train, evaluate and infer straight from TFRecord shards")
-  .version(version(), "-v, --version")
+  .version(describeVersions(), "-v, --version", "print the versions of nextvlad and of what it runs on")
   .exitOverride()
   .configureOutput({ outputError: () => undefined })
   .hook("preAction", assertUtf8WorkingDirectory);
@@ -87,6 +87,13 @@ define(
   "show the contents of a shard (records, IDs, labels, frames) or of weights (step, epoch, sizes)",
   async (flags, file) => (await import("./commands/inspect.js")).runInspect(file, flags),
   { name: "<path>", help: "a shard, a snapshot or other weights", parse: path },
+);
+
+define(
+  "doctor",
+  "check whether this machine can train, on which device and how fast; exit code 1 if it cannot",
+  async (flags, shard) => (await import("./commands/doctor.js")).runDoctor(shard, flags),
+  { name: "[shard]", help: "a shard to read, to measure how fast", parse: path },
 );
 
 define("setup", "download TensorFlow and compile the kernels; run it after installing and after an update", async (flags) =>

@@ -14,6 +14,25 @@ export function version(): string {
   return (JSON.parse(readFileSync(join(PACKAGE_DIRECTORY, "package.json"), "utf8")) as { version: string }).version;
 }
 
+/** Returns the versions of this package, of its binding to TensorFlow, of TensorFlow as setup installs it, and of Node.js, by name. */
+export function versions(): Readonly<Record<"nextvlad" | "tfjs-node-gpu" | "TensorFlow" | "Node.js", string>> {
+  const read = (path: string): string => readFileSync(join(PACKAGE_DIRECTORY, path), "utf8");
+  const { dependencies } = JSON.parse(read("package.json")) as { dependencies: Readonly<Record<string, string>> };
+  const tensorflow = /^tensorflow-cpu==(\S+)/m.exec(read("scripts/tensorflow/cpu.txt"))?.[1];
+  return {
+    nextvlad: version(),
+    "tfjs-node-gpu": dependencies["@tensorflow/tfjs-node-gpu"] ?? "unknown",
+    TensorFlow: tensorflow ?? "unknown",
+    "Node.js": process.versions.node,
+  };
+}
+
+/** Returns the versions as one line: `nextvlad 0.1.0 (tfjs-node-gpu 4.22.0, ...)`. */
+export function describeVersions(): string {
+  const [own, ...others] = Object.entries(versions()).map(([name, version]) => `${name} ${version}`);
+  return `${own} (${others.join(", ")})`;
+}
+
 /** Returns the command that sets up this copy: the script in a clone, which has files that are not packed, else `nextvlad setup`. */
 export function setupCommand(): string {
   return existsSync(join(PACKAGE_DIRECTORY, "tsconfig.json")) ? "scripts/setup.sh" : "nextvlad setup";

@@ -118,7 +118,7 @@ type LimitName = "Max open files" | "Max address space";
 
 /** Returns a soft limit of this process (`ulimit`); Infinity if it is unlimited or unknown. `root` is the directory that contains /proc. */
 export function readLimit(name: LimitName, root = "/"): number {
-  const line = readSystemFile(`${root}proc/self/limits`)
+  const line = readSystemFile(join(root, "proc/self/limits"))
     .split("\n")
     .find((text) => text.startsWith(name));
   const value = line?.slice(name.length).trim().split(/\s+/)[0];
@@ -127,7 +127,7 @@ export function readLimit(name: LimitName, root = "/"): number {
 
 /** Returns the address space that this process uses, in bytes; 0 if unknown. */
 export function readAddressSpace(root = "/"): number {
-  const line = readSystemFile(`${root}proc/self/status`)
+  const line = readSystemFile(join(root, "proc/self/status"))
     .split("\n")
     .find((text) => text.startsWith("VmSize:"));
   return 1024 * Number(/\d+/.exec(line ?? "")?.[0] ?? 0);

@@ -21,7 +21,18 @@ import {
 } from "./flag-values.js";
 
 /** The subcommands. */
-export type CommandName = "train" | "eval" | "infer" | "export" | "ensemble" | "digits" | "convert" | "verify" | "inspect" | "setup";
+export type CommandName =
+  | "train"
+  | "eval"
+  | "infer"
+  | "export"
+  | "ensemble"
+  | "digits"
+  | "convert"
+  | "verify"
+  | "inspect"
+  | "doctor"
+  | "setup";
 
 /** The config sections of the commands that have one. In a flag's keys, `*` stands for the section of the command. */
 const SECTIONS: Partial<Record<CommandName, SectionName>> = { train: "TRAIN", eval: "TEST", infer: "INFER" };
@@ -267,7 +278,7 @@ const TABLE = [
     parse: integer(0),
     defaultText: "every 10 s",
   }),
-  flag(["verify", "inspect"], "--json", "print JSON"),
+  flag(["verify", "inspect", "doctor"], "--json", "print JSON"),
   flag(["train"], "--overwrite", "replace another run's snapshots in --save-dir, and a config.yaml or best that train did not write"),
   flag(["eval", "infer", "ensemble"], "--overwrite", "replace files at the results' paths that nextvlad did not write"),
   flag(["export"], "--overwrite", "replace existing files"),
@@ -319,6 +330,7 @@ export type DigitsFlags = FlagsOf<"digits">;
 export type ConvertFlags = FlagsOf<"convert">;
 export type VerifyFlags = FlagsOf<"verify">;
 export type InspectFlags = FlagsOf<"inspect">;
+export type DoctorFlags = FlagsOf<"doctor">;
 export type SetupFlags = FlagsOf<"setup">;
 
 type AnyFlag = Flag<CommandName, string, unknown, boolean>;

@@ -44,3 +44,12 @@ export function chooseLevel(supported: readonly Level[], environment: NodeJS.Pro
   environment.ONEDNN_MAX_CPU_ISA ??= ONEDNN_ISA[level];
   return level;
 }
+
+/** Maximum float32 operations per cycle of a core: two multiply-adds of vectors of 4, 8 or 16. Cores with one AVX-512 unit reach half. */
+const OPERATIONS_PER_CYCLE: Readonly<Record<Level, number>> = { v2: 16, avx2: 32, avxvnni: 32, avx512: 64, avx512vnni: 64, amx: 64 };
+
+/** Returns the maximum 10^9 float32 operations per second of `threads` cores; null if their frequency is unknown. `cpuinfo`: the text of /proc/cpuinfo. */
+export function peakGigaflops(level: Level, threads: number, cpuinfo: string): number | null {
+  const megahertz = /^cpu MHz\s*:\s*([\d.]+)/m.exec(cpuinfo)?.[1];
+  return megahertz === undefined ? null : (threads * Number(megahertz) * OPERATIONS_PER_CYCLE[level]) / 1000;
+}

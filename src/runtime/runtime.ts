@@ -162,18 +162,25 @@ interface Loader {
   finish(): void;
 }
 
+/** Returns the levels that this processor supports, the best last. Throws NOT_SET_UP. */
+export function supportedLevels(): readonly Level[] {
+  try {
+    return createRequire(import.meta.url)("../../../.native/current/processor.node").levels;
+  } catch (error) {
+    throw notSetUp(error);
+  }
+}
+
 /** Returns the module that loads TensorFlow, after setting what TensorFlow reads when it is loaded, and the processor level. Throws as `loadTensorflow` does. */
 function prepareLoading(): { readonly loader: Loader; readonly level: Level } {
   const require = createRequire(import.meta.url);
   let loader: Loader;
-  let supported: readonly Level[];
   try {
     loader = require("../../../.native/current/loader.node");
-    supported = require("../../../.native/current/processor.node").levels;
   } catch (error) {
     throw notSetUp(error);
   }
-  const level = chooseLevel(supported, process.env);
+  const level = chooseLevel(supportedLevels(), process.env);
   process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
   return { loader, level };
 }

@@ -168,7 +168,20 @@ test("there are at least 400 attempts, over all kinds and commands, with unique 
   assert.ok(attempts.length >= 400, `${attempts.length}`);
   for (const kind of KINDS) assert.ok(attempts.filter((attempt) => attempt.kind === kind).length >= 10, kind);
   const commands = new Set(attempts.map(({ args }) => args[0]));
-  for (const name of ["train", "eval", "infer", "export", "convert", "verify", "inspect", "ensemble", "digits", "setup", "version"]) {
+  for (const name of [
+    "train",
+    "eval",
+    "infer",
+    "export",
+    "convert",
+    "verify",
+    "inspect",
+    "ensemble",
+    "digits",
+    "doctor",
+    "setup",
+    "version",
+  ]) {
     assert.ok(commands.has(name), name);
   }
   const titles = attempts.map(titleOf);

@@ -102,7 +102,10 @@ const HARMLESS: readonly (readonly string[])[] = [
   ["version"],
   ["--version"],
   ["--help"],
-  ...["train", "eval", "infer", "export", "ensemble", "digits", "convert", "verify", "inspect", "setup"].map((name) => [name, "--help"]),
+  ...["train", "eval", "infer", "export", "ensemble", "digits", "convert", "verify", "inspect", "doctor", "setup"].map((name) => [
+    name,
+    "--help",
+  ]),
   ["inspect", SHARD, "--json"],
   ["verify", LIST, "--config", CONFIG, "--json"],
 ];

@@ -1,0 +1,28 @@
+import { describeVersions, versions } from "../base/package.js";
+import { type Check, diagnose } from "../inspection/doctor.js";
+import type { DoctorFlags } from "./flags.js";
+import { printJson, printLines } from "./output.js";
+
+/** `nextvlad doctor`: prints whether training works on this machine, and how fast; returns the exit code, 1 if it does not. */
+export async function runDoctor(shard: string | undefined, { json }: DoctorFlags): Promise<number> {
+  const { checks, probe } = await diagnose(shard ?? null);
+  const works = checks.every(({ status }) => status !== "problem");
+  if (json) await printJson({ works, versions: versions(), tensorflow: probe, checks });
+  else
+    await printLines(
+      describeVersions(),
+      ...formatChecks(checks),
+      works ? "training works on this machine" : "training does not work on this machine",
+    );
+  return works ? 0 : 1;
+}
+
+const MARKS = { ok: "ok", warning: "WARNING", problem: "PROBLEM" } as const;
+
+function formatChecks(checks: readonly Check[]): readonly string[] {
+  const width = Math.max(...checks.map(({ name }) => name.length));
+  return checks.flatMap(({ name, status, found, remedy }) => {
+    const line = `${MARKS[status].padEnd(7)}  ${name.padEnd(width)}  ${found}`;
+    return remedy === undefined ? [line] : [line, `${" ".repeat(width + 11)}help: ${remedy}`];
+  });
+}
