@@ -2,8 +2,9 @@ import { Command } from "commander";
 import { describeVersions } from "./base/package.js";
 import { assertUtf8WorkingDirectory } from "./base/paths.js";
 import { describeCommandAliases, describeFlagAliases } from "./commands/arguments.js";
-import { fileLists, path, paths } from "./commands/flag-values.js";
+import { fileLists, path, paths, SHELLS, shell } from "./commands/flag-values.js";
 import { addFlags, type CommandName, type FlagsOf } from "./commands/flags.js";
+import { describeExamples } from "./commands/help.js";
 import { flagsOfCommand, leave, runProcess } from "./commands/process.js";
 import { FORMAT_NAMES } from "./results/result-formats.js";
 
@@ -96,6 +97,13 @@ define(
   { name: "[shard]", help: "a shard to read, to measure how fast", parse: path },
 );
 
+define(
+  "completion",
+  "print a script that completes commands, flags and values in a shell",
+  async (_, shell) => (await import("./commands/completion.js")).runCompletion(shell, program),
+  { name: "<shell>", help: `the shell: ${SHELLS.join(", ")}`, parse: shell },
+);
+
 define("setup", "download TensorFlow and compile the kernels; run it after installing and after an update", async (flags) =>
   (await import("./commands/setup.js")).runSetup(flags),
 );
@@ -106,6 +114,7 @@ for (const command of program.commands) {
     command.addHelpText("after", "\nPaddleVideo's spellings work too: --batch_size for --batch-size, True and False in any case.");
   }
   command.addHelpText("after", describeFlagAliases(flagsOfCommand(command)));
+  command.addHelpText("after", describeExamples(command.name() as CommandName));
 }
 
 /** Runs the command in process.argv, then exits the process. */

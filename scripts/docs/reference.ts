@@ -1,5 +1,7 @@
 import type { Argument, Option } from "commander";
 import { program } from "../../src/cli.js";
+import type { CommandName } from "../../src/commands/flags.js";
+import { COMMAND_HELP } from "../../src/commands/help.js";
 import { describeKeys, sectionNames } from "../../src/config/keys.js";
 
 /** The pages that are generated from the code, by path. */
@@ -43,7 +45,7 @@ ${sections.join("\n")}`;
 function commandsPage(): string {
   const commands = program.commands.map((command) => {
     const values = [...command.registeredArguments.map(describeArgument), ...command.options.map(describeOption)];
-    return `## nextvlad ${command.name()}\n\n${sentence(command.description())}\n\n${table(["flag", "default", "meaning"], values)}`;
+    return `## nextvlad ${command.name()}\n\n${sentence(command.description())}\n\n${table(["flag", "default", "meaning"], values)}${describeExamples(command.name() as CommandName)}`;
   });
   return `# Commands
 
@@ -54,6 +56,11 @@ function commandsPage(): string {
 [coming-from-paddlevideo.md](coming-from-paddlevideo.md). \`<value>\` is required, \`[value]\` optional; \`...\` accepts several.
 
 ${commands.join("\n")}`;
+}
+
+/** Returns the examples of a command as a code block; none for setup, which would download. */
+function describeExamples(command: CommandName): string {
+  return command === "setup" ? "" : `\n\`\`\`sh\n${COMMAND_HELP[command].examples.join("\n")}\n\`\`\`\n`;
 }
 
 function describeArgument(argument: Argument): readonly string[] {

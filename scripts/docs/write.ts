@@ -1,11 +1,13 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { program } from "../../src/cli.js";
+import { manPage } from "./man.js";
 import { referencePages } from "./reference.js";
 import { renderTerminal, selectLines } from "./run-svg.js";
 
 // Writes the generated pages, the help that the tests expect, the image of the demo, and the demo's output in the README; run from the repository. scripts/docs/record.sh records docs/run.txt.
 for (const [path, text] of Object.entries(referencePages())) writeFileSync(path, text);
+writeFileSync("docs/nextvlad.1", manPage());
 for (const command of [program, ...program.commands]) {
   // In a process of its own without a terminal, as in test/cli.test.ts, so that lines are as long as there.
   const { stdout } = spawnSync(process.execPath, ["dist/src/nextvlad.cjs", ...(command === program ? [] : [command.name()]), "--help"], {

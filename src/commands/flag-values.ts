@@ -113,3 +113,14 @@ export function seed(choice: string | true): string | undefined {
   if (choice === true || /^true$/i.test(choice)) return undefined;
   return wantsRandomSeed(choice) ? String(Date.now() % 2 ** 32) : choice;
 }
+
+/** The shells that have a completion script. */
+export const SHELLS = ["bash", "zsh", "fish"] as const;
+export type Shell = (typeof SHELLS)[number];
+
+/** Parses the name of a shell. */
+export function shell(text: string): Shell {
+  const found = SHELLS.find((name) => name === text);
+  if (found === undefined) throw new InvalidArgumentError(SHELLS.join(", "));
+  return found;
+}

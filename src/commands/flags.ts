@@ -19,6 +19,7 @@ import {
   seed,
   twoNames,
 } from "./flag-values.js";
+import { groupOf } from "./help.js";
 
 /** The subcommands. */
 export type CommandName =
@@ -32,6 +33,8 @@ export type CommandName =
   | "verify"
   | "inspect"
   | "doctor"
+  | "completion"
+  | "completion"
   | "setup";
 
 /** The config sections of the commands that have one. In a flag's keys, `*` stands for the section of the command. */
@@ -355,7 +358,7 @@ export function addFlags(parser: Command, command: CommandName): void {
     if (row.default !== undefined) option.default(row.default, row.defaultText);
     if (row.isRequired) option.makeOptionMandatory();
     if (row.conflicts !== undefined) option.conflicts(row.conflicts);
-    parser.addOption(option);
+    parser.addOption(option.helpGroup(groupOf(row.name)));
   }
 }
 

@@ -12,7 +12,7 @@ import { runBlock } from "./shell.js";
 
 /** Pages whose commands train in the default folder, so they start without snapshots. */
 const TRAIN_FROM_SCRATCH: ReadonlySet<string> = new Set([
-  ...["README.md", "docs/install.md", "docs/gpu.md", "docs/coming-from-paddlevideo.md"],
+  ...["README.md", "docs/install.md", "docs/gpu.md", "docs/coming-from-paddlevideo.md", "docs/commands.md"],
 ]);
 /** Pages with a test of their own. */
 const TESTED_ELSEWHERE: ReadonlySet<string> = new Set(["docs/own-features.md"]);

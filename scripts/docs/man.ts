@@ -1,0 +1,76 @@
+import type { Command } from "commander";
+import { version } from "../../src/base/package.js";
+import { program } from "../../src/cli.js";
+import type { CommandName } from "../../src/commands/flags.js";
+import { COMMAND_HELP } from "../../src/commands/help.js";
+
+/** Exit codes, as in the README and docs/errors.md. */
+const EXIT_CODES = [
+  ["0", "done"],
+  ["1", "failed"],
+  ["2", "invalid usage or config"],
+  ["129, 130, 143", "stopped by SIGHUP, SIGINT or SIGTERM, after saving"],
+] as const;
+
+const ENVIRONMENT = [
+  ["NEXTVLAD_ISA", "processor level to compute at: v2, avx2, avxvnni, avx512, avx512vnni or amx"],
+  ["OMP_NUM_THREADS", "number of threads that compute, unless --threads is given"],
+  ["CUDA_VISIBLE_DEVICES", "GPUs that may be used"],
+  ["TF_CONFIG", "addresses of several processes that compute together"],
+  ["NO_COLOR", "if set, no colours"],
+] as const;
+
+/** Returns the manual page nextvlad(1), in the macros of man(7). */
+export function manPage(): string {
+  return [
+    `.TH NEXTVLAD 1 "" "nextvlad ${version()}" "User Commands"`,
+    ".SH NAME",
+    `nextvlad \\- ${escapeRoff(program.description())}`,
+    ".SH SYNOPSIS",
+    ".B nextvlad",
+    ".I command",
+    "[options]",
+    ".SH COMMANDS",
+    ...program.commands.flatMap(describeCommand),
+    ".SH EXIT STATUS",
+    ...EXIT_CODES.flatMap(([code, meaning]) => entry(code, meaning)),
+    ".SH ENVIRONMENT",
+    ...ENVIRONMENT.flatMap(([name, meaning]) => entry(name, meaning)),
+    "",
+  ].join("\n");
+}
+
+function describeCommand(command: Command): readonly string[] {
+  const { examples } = COMMAND_HELP[command.name() as CommandName];
+  return [
+    `.SS ${escapeRoff(`nextvlad ${command.name()} ${command.usage()}`)}`,
+    text(command.description()),
+    ...command.registeredArguments.flatMap((argument) =>
+      entry(argument.required ? `<${argument.name()}>` : `[${argument.name()}]`, argument.description),
+    ),
+    ...command.options.flatMap(({ flags, description, defaultValue, defaultValueDescription, argChoices }) => {
+      const shown = defaultValueDescription ?? (defaultValue === undefined || Array.isArray(defaultValue) ? "" : String(defaultValue));
+      const choices = argChoices === undefined ? "" : `: ${argChoices.join(", ")}`;
+      return entry(flags, `${description}${choices}${shown === "" ? "" : ` (default: ${shown})`}`);
+    }),
+    ".PP",
+    "Examples:",
+    ".nf",
+    ...examples.map((line) => text(`    ${line}`)),
+    ".fi",
+  ];
+}
+
+function entry(term: string, meaning: string): readonly string[] {
+  return [".TP", `.B ${escapeRoff(term)}`, text(meaning)];
+}
+
+/** Escapes text for a line of its own: a dot or an apostrophe at its start would be a request. */
+function text(line: string): string {
+  return /^[.']/.test(line) ? `\\&${escapeRoff(line)}` : escapeRoff(line);
+}
+
+/** Escapes backslashes, and dashes, which would else be typeset as hyphens. */
+function escapeRoff(line: string): string {
+  return line.replaceAll("\\", "\\e").replaceAll("-", "\\-");
+}
