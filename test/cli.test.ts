@@ -105,8 +105,11 @@ describe("invalid usage has exit code 2", { concurrency: 2 }, () => {
       /^--format: invalid value \(expected pickle, csv, jsonl, or several of them separated by commas, each once, found "csv,xml"\)/,
     ],
     [["infer", "--weights", "x", "--format", "csv,csv"], /^--format: invalid value .*found "csv,csv"\)/],
-    [["infer", "--weights", "x", "--labels", "y"], /^--labels: only jsonl results contain class names \(found pickle\)\. Add jsonl/],
-    [["eval", "--weights", "x", "--labels", "y"], /^--labels: only jsonl results contain class names \(found no results\)\./],
+    [
+      ["infer", "--weights", "x", "--labels", "y"],
+      /^--labels: only csv and jsonl results contain class names \(found pickle\)\. Add csv or jsonl/,
+    ],
+    [["eval", "--weights", "x", "--labels", "y"], /^--labels: only csv and jsonl results contain class names \(found no results\)\./],
     [["ensemble"], /^missing argument \(expected <files>\)\. See nextvlad ensemble --help\.$/],
     [
       ["ensemble", "a", "--weights", "0,0"],

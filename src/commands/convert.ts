@@ -10,13 +10,17 @@ import { runIn } from "./run.js";
 /** `nextvlad convert`: prints a summary and the path of the shard list; returns the exit code. */
 export async function runConvert(flags: ConvertFlags): Promise<number> {
   checkFlags(flags);
-  const { outcome, exitCode } = await runIn(flags.out, "convert.log.jsonl", async ({ telemetry, signal, onSaveRequest }) => {
-    onSaveRequest(() => telemetry.log.info("each shard is saved when it is complete: there is nothing else to save"));
-    const plan = await createPlan(flags);
-    const { convert } = await import("../conversion/convert.js");
-    const workers = flags.workers ?? chooseThreads(null, (message) => telemetry.log.warn(message)).count;
-    return convert(plan, { out: flags.out, workers, overwrite: flags.overwrite ?? false, signal, telemetry });
-  });
+  const { outcome, exitCode } = await runIn(
+    flags.out,
+    { name: "convert.log.jsonl", quiet: flags.quiet },
+    async ({ telemetry, signal, onSaveRequest }) => {
+      onSaveRequest(() => telemetry.log.info("each shard is saved when it is complete: there is nothing else to save"));
+      const plan = await createPlan(flags);
+      const { convert } = await import("../conversion/convert.js");
+      const workers = flags.workers ?? chooseThreads(null, (message) => telemetry.log.warn(message)).count;
+      return convert(plan, { out: flags.out, workers, overwrite: flags.overwrite ?? false, signal, telemetry });
+    },
+  );
   await printLines(...formatOutcome(outcome));
   return exitCode;
 }

@@ -42,21 +42,25 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
   const stem = stemOf(flags.saveDir, files);
   const truth = await findTruth(flags);
   const preflight = truth === null || filelist === undefined ? null : await preflightEnsemble(truth.config, filelist, flags.saveDir);
-  const { outcome, exitCode } = await runIn(flags.saveDir, "ensemble.log.jsonl", async ({ telemetry, signal }) => {
-    const inputs = files.map((file, i) => `${file} (weight ${weights[i]})`).join(", ");
-    const labels = truth === null ? "" : `, measured on ${truth.filelist}`;
-    telemetry.log.info({ files, weights }, `averaging ${inputs}${labels}; --infer-topk ${flags.inferTopk}`);
-    const path = stem("ensemble_result");
-    const target = await resultTarget(path, flags.format, flags.labels, truth?.numClasses ?? null, telemetry.log);
-    const { SkippedRecordReport } = await import("../passes/skipped-records.js");
-    const { ensemble } = await import("../inference/ensemble.js");
-    const skipped = new SkippedRecordReport(flags.saveDir, "ensemble", telemetry.log);
-    const [shards = []] = preflight?.requireReady(telemetry.log) ?? [];
-    const measuredOn = truth === null ? null : { ...truth, shards };
-    const outcome = await ensemble({ files, weights, topk: flags.inferTopk, target, truth: measuredOn, signal, telemetry, skipped });
-    logOutcome(outcome, telemetry.log);
-    return outcome;
-  });
+  const { outcome, exitCode } = await runIn(
+    flags.saveDir,
+    { name: "ensemble.log.jsonl", quiet: flags.quiet },
+    async ({ telemetry, signal }) => {
+      const inputs = files.map((file, i) => `${file} (weight ${weights[i]})`).join(", ");
+      const labels = truth === null ? "" : `, measured on ${truth.filelist}`;
+      telemetry.log.info({ files, weights }, `averaging ${inputs}${labels}; --infer-topk ${flags.inferTopk}`);
+      const path = stem("ensemble_result");
+      const target = await resultTarget(path, flags.format, flags.labels, truth?.numClasses ?? null, telemetry.log);
+      const { SkippedRecordReport } = await import("../passes/skipped-records.js");
+      const { ensemble } = await import("../inference/ensemble.js");
+      const skipped = new SkippedRecordReport(flags.saveDir, "ensemble", telemetry.log);
+      const [shards = []] = preflight?.requireReady(telemetry.log) ?? [];
+      const measuredOn = truth === null ? null : { ...truth, shards };
+      const outcome = await ensemble({ files, weights, topk: flags.inferTopk, target, truth: measuredOn, signal, telemetry, skipped });
+      logOutcome(outcome, telemetry.log);
+      return outcome;
+    },
+  );
   const { videos, metrics, resultFiles } = outcome;
   if (outcome.stopped) {
     await printLines(`[ENSEMBLE] ensemble stopped after ${videos} videos: no result`);

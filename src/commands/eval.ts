@@ -33,7 +33,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
   startReaderThreads(config, "TEST", flags.threads);
   const preflight = await preflightReading(config, "TEST", flags);
   if (cluster !== null && cluster.rank > 0) return followPass("TEST", config, { weights, preflight, cluster, threads: flags.threads });
-  const { outcome, exitCode } = await runIn(flags.saveDir, "eval.log.jsonl", async (run) => {
+  const { outcome, exitCode } = await runIn(flags.saveDir, { name: "eval.log.jsonl", quiet: flags.quiet }, async (run) => {
     const { telemetry } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "TEST"]);

@@ -182,9 +182,14 @@ const TABLE = [
     default: ["pickle"],
     defaultText: "pickle",
   }),
-  flag(["eval", "infer", "ensemble"], "--labels <file>", "class names for jsonl: YouTube-8M's vocabulary.csv, or one name per line", {
-    parse: path,
-  }),
+  flag(
+    ["eval", "infer", "ensemble"],
+    "--labels <file>",
+    "class names for csv, jsonl and the terminal: YouTube-8M's vocabulary.csv, or one name per line",
+    {
+      parse: path,
+    },
+  ),
 
   flag(["ensemble"], "--weights <weights>", "weight of each file, such as 0.7,0.3; normalized to a sum of 1", {
     parse: fileWeights,
@@ -282,6 +287,11 @@ const TABLE = [
     defaultText: "every 10 s",
   }),
   flag(["verify", "inspect", "doctor"], "--json", "print JSON"),
+  flag(
+    ["train", "eval", "infer", "ensemble", "convert"],
+    "--quiet",
+    "print no progress and no log on the terminal, except for warnings and errors",
+  ),
   flag(["train"], "--overwrite", "replace another run's snapshots in --save-dir, and a config.yaml or best that train did not write"),
   flag(["eval", "infer", "ensemble"], "--overwrite", "replace files at the results' paths that nextvlad did not write"),
   flag(["export"], "--overwrite", "replace existing files"),

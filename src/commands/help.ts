@@ -94,7 +94,7 @@ export const FLAG_GROUPS: Readonly<Record<string, readonly string[]>> = {
     ...["batch-size", "accumulate", "no-sync-bn", "epoch", "learning-rate", "fix-random-seed", "seed", "valid-interval", "on-nan"],
   ],
   Output: [
-    ...["save-dir", "save-interval", "keep", "log-interval", "infer-topk", "predictions", "format", "labels", "out", "to", "json"],
+    ...["save-dir", "save-interval", "keep", "log-interval", "infer-topk", "predictions", "format", "labels", "out", "to", "json", "quiet"],
     ...["overwrite"],
   ],
   "Device and speed": ["precision", "use-gpu", "devices", "device", "threads", "workers", "readers"],

@@ -5,7 +5,7 @@ import { startReaderThreads } from "../passes/reader-threads.js";
 import { resultStem } from "../results/result-formats.js";
 import { findConfig, givenBatchSize, logConfig } from "./configuration.js";
 import { configOverrides, type InferFlags } from "./flags.js";
-import { printLines } from "./output.js";
+import { isShown, printLines, terminalColumns } from "./output.js";
 import { removeDirectoriesOnError } from "./output-directory.js";
 import { followPass, formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
@@ -31,7 +31,7 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
   startReaderThreads(config, "INFER", flags.threads);
   const preflight = await preflightReading(config, "INFER", flags);
   if (cluster !== null && cluster.rank > 0) return followPass("INFER", config, { weights, preflight, cluster, threads: flags.threads });
-  const { outcome, exitCode } = await runIn(flags.saveDir, "infer.log.jsonl", async (run) => {
+  const { outcome, exitCode } = await runIn(flags.saveDir, { name: "infer.log.jsonl", quiet: flags.quiet }, async (run) => {
     const { telemetry } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "INFER"]);
@@ -48,6 +48,25 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
     });
   });
   if (outcome.stopped) await printLines(...formatStop("[INFER] infer", outcome.videos, outcome.partialDirectory));
-  else await printLines(`[INFER] infer finished. \tvideos: ${outcome.videos}`, ...formatFiles("results", outcome.resultFiles));
+  else {
+    if (isShown(flags)) await showFirst(outcome.resultFiles[0] as string, flags.labels);
+    await printLines(`[INFER] infer finished. \tvideos: ${outcome.videos}`, ...formatFiles("results", outcome.resultFiles));
+  }
   return exitCode;
+}
+
+/** Number of videos whose predictions are shown on a terminal. */
+const SHOWN_VIDEOS = 5;
+
+/** Prints the most probable classes of the first videos in a result file. */
+async function showFirst(file: string, labels: string | undefined): Promise<void> {
+  const { readResults } = await import("../results/result-codecs.js");
+  const { readLabelNames } = await import("../results/label-names.js");
+  const { formatPrediction } = await import("../results/preview.js");
+  const names = labels === undefined ? null : await readLabelNames(labels, null);
+  let shown = 0;
+  for await (const prediction of readResults(file)) {
+    await printLines(...formatPrediction(prediction, names, terminalColumns()));
+    if (++shown === SHOWN_VIDEOS) break;
+  }
 }

@@ -5,6 +5,16 @@ export function isReaderGone(error: NodeJS.ErrnoException, stream: NodeJS.WriteS
   return error.code === "EPIPE" || (error.code === "EIO" && stream.isTTY === true);
 }
 
+/** Whether stdout shows results to a person: a terminal, and not --quiet. */
+export function isShown({ quiet = false }: { readonly quiet?: boolean | undefined }): boolean {
+  return process.stdout.isTTY === true && !quiet;
+}
+
+/** Returns the width of the terminal in columns; 80 if it is unknown. */
+export function terminalColumns(): number {
+  return process.stdout.columns || 80;
+}
+
 // Commands print only through these functions, which escape control characters in text from input files.
 
 /** Prints human-readable results on stdout; each string is one line, in which control characters are escaped. */

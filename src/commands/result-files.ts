@@ -5,14 +5,15 @@ import { assertReplaceable } from "../base/output-checks.js";
 import { readLabelNames } from "../results/label-names.js";
 import { RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
+import { isShown } from "./output.js";
 
-/** Throws BAD_USAGE if `labels` is given and no result format contains class names. */
+/** Throws BAD_USAGE if `labels` is given and nothing shows class names: no terminal, and no result format that contains them. */
 export function checkLabels(labels: string | undefined, formats: readonly ResultFormat[]): void {
-  if (labels === undefined || formats.includes("jsonl")) return;
-  throw new NextvladError("BAD_USAGE", "only jsonl results contain class names", {
+  if (labels === undefined || isShown({}) || formats.includes("jsonl") || formats.includes("csv")) return;
+  throw new NextvladError("BAD_USAGE", "only csv and jsonl results contain class names", {
     key: "--labels",
     found: formats.length === 0 ? "no results" : formats.join(","),
-    remedy: "add jsonl to the formats, or omit --labels",
+    remedy: "add csv or jsonl to the formats, or omit --labels",
   });
 }
 

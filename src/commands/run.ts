@@ -13,6 +13,12 @@ export interface Run {
   readonly onSaveRequest: (save: () => void) => void;
 }
 
+/** The log of a command: its file's name in the directory, and whether the terminal shows only warnings. */
+export interface LogOptions {
+  readonly name: string;
+  readonly quiet?: boolean | undefined;
+}
+
 /** Result of the work, and the process's exit code: 0, or 130, 143 and 129 if a signal stopped it. */
 export interface RunResult<T> {
   readonly outcome: T;
@@ -20,25 +26,25 @@ export interface RunResult<T> {
 }
 
 /**
- * Creates the directory, opens the log in it (`logName`), handles signals, and runs `work`; always closes the log, the progress bar and the signal handlers.
+ * Creates the directory, opens the log in it (`log`), handles signals, and runs `work`; always closes the log, the progress bar and the signal handlers.
  * Throws FILE_UNWRITABLE, and rethrows errors of `work` after logging them. A command that fails before its first progress leaves no new log or directory.
  */
 export async function runIn<T extends { readonly stopped: boolean }>(
   directory: string,
-  logName: string,
+  log: LogOptions,
   work: (run: Run) => Promise<T>,
 ): Promise<RunResult<T>> {
-  return removeDirectoriesOnError(directory, () => runInDirectory(directory, logName, work));
+  return removeDirectoriesOnError(directory, () => runInDirectory(directory, log, work));
 }
 
 async function runInDirectory<T extends { readonly stopped: boolean }>(
   directory: string,
-  logName: string,
+  { name, quiet = false }: LogOptions,
   work: (run: Run) => Promise<T>,
 ): Promise<RunResult<T>> {
   await prepareDirectory(directory);
   const { createTelemetry } = await import("../telemetry/telemetry.js");
-  const telemetry = await createTelemetry({ logFile: join(directory, logName) });
+  const telemetry = await createTelemetry({ logFile: join(directory, name), quiet });
   const watch = watchSignals((message) => telemetry.log.warn(message));
   const restoreReport = reportWaits((line) => telemetry.log.warn(line));
   // Removes the progress bar at the first signal, because a second one ends the process immediately.

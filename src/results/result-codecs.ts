@@ -10,7 +10,7 @@ import { looksLikePickle } from "../formats/pickle/detect.js";
 import { PickledListEncoder } from "../formats/pickle/pickler.js";
 import { Bytes, type PickledValue, Tuple } from "../formats/pickle/values.js";
 import type { LabelNames } from "./label-names.js";
-import { FORMAT_CONTENTS, KAGGLE_HEADER, type ResultFormat } from "./result-formats.js";
+import { FORMAT_CONTENTS, KAGGLE_HEADER, NAMED_HEADER, type ResultFormat } from "./result-formats.js";
 
 /** The classes of one video with the highest probabilities. */
 export interface Prediction {
@@ -37,7 +37,7 @@ export interface ResultEncoder {
 interface ResultCodec {
   /** Whether a file is of this format, perhaps from another tool, by its first bytes and by these as text. */
   matches(head: Uint8Array, text: string): boolean;
-  /** Creates an encoder for a new file, or for one that already has `written` predictions. `names` is used by jsonl only. */
+  /** Creates an encoder for a new file, or for one that already has `written` predictions. `names` is used by csv and jsonl. */
   createEncoder(names: LabelNames | null, written: number): ResultEncoder;
   read(path: string): Iterable<Prediction> | AsyncIterable<Prediction>;
 }
@@ -46,7 +46,10 @@ interface ResultCodec {
 export const RESULT_CODECS: Readonly<Record<ResultFormat, ResultCodec>> = {
   csv: {
     matches: (_, text) => /^"?VideoId"?,/.test(text),
-    createEncoder: (_, written) => new LineEncoder(written === 0 ? `${KAGGLE_HEADER}\n` : "", kaggleLine),
+    createEncoder: (names, written) => {
+      const header = names === null ? KAGGLE_HEADER : NAMED_HEADER;
+      return new LineEncoder(written === 0 ? `${header}\n` : "", (prediction) => kaggleLine(prediction, names));
+    },
     read: readKaggleCsv,
   },
   jsonl: {
@@ -162,23 +165,26 @@ class LineEncoder implements ResultEncoder {
 
 // Kaggle's CSV: `id,class probability class probability ...`, with numbers formatted as `%i %g` (google/youtube-8m, inference.py: format_lines).
 
-function kaggleLine({ id, scores, classes }: Prediction): string {
+// With class names, a third column has them, separated by semicolons.
+
+function kaggleLine({ id, scores, classes }: Prediction, names: LabelNames | null): string {
   let pairs = "";
   for (const [rank, c] of classes.entries()) pairs += `${rank === 0 ? "" : " "}${c} ${formatGeneral(scores[rank] as number)}`;
-  return `${csvField(escapeBytes(id))},${pairs}\n`;
+  const line = `${csvField(escapeBytes(id))},${pairs}`;
+  return names === null ? `${line}\n` : `${line},${csvField(Array.from(classes, (c) => names.nameOf(c) ?? "").join("; "))}\n`;
 }
 
 async function* readKaggleCsv(path: string): AsyncGenerator<Prediction, void> {
-  let isHeader = true;
+  let columns = 0;
   for await (const { fields, line } of readCsv(path)) {
     const place = { file: path, line };
-    if (isHeader) {
-      if (fields.join(",") !== KAGGLE_HEADER) throw invalid(place, KAGGLE_HEADER, fields.join(","));
-      isHeader = false;
+    if (columns === 0) {
+      if (![KAGGLE_HEADER, NAMED_HEADER].includes(fields.join(","))) throw invalid(place, KAGGLE_HEADER, fields.join(","));
+      columns = fields.length;
       continue;
     }
-    const [id, pairs, ...more] = fields;
-    if (id === undefined || pairs === undefined || more.length > 0) throw invalid(place, "two fields", fields.length);
+    const [id, pairs] = fields;
+    if (id === undefined || pairs === undefined || fields.length !== columns) throw invalid(place, `${columns} fields`, fields.length);
     const words = pairs === "" ? [] : pairs.split(" ");
     if (words.length % 2 !== 0) throw invalid(place, "pairs of class and probability", `${words.length} numbers`);
     const scores = words.filter((_, at) => at % 2 === 1).map(parseDecimal);

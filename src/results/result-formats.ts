@@ -8,6 +8,8 @@ export function resultStem(model: string, kind: ResultKind): string {
 
 /** The header of Kaggle's format (google/youtube-8m, inference.py). */
 export const KAGGLE_HEADER = "VideoId,LabelConfidencePairs";
+/** The same with our additional column, the names of the classes, if they are given. Kaggle does not accept it. */
+export const NAMED_HEADER = `${KAGGLE_HEADER},LabelNames`;
 
 /**
  * The result formats, by the value of `--format`. `content` says what a file contains. `head` is the beginning (Latin-1) of the files that we write, by which

@@ -31,9 +31,9 @@ export interface Screen extends Progress {
   print(lines: string): void;
 }
 
-/** Returns a screen with a progress bar if the stream is a terminal, and not in CI or with TERM=dumb; otherwise one that only prints text. */
-export function createScreen(stream: NodeJS.WriteStream): Screen {
-  const watched = stream.isTTY === true && (process.env.CI ?? "") === "" && !isDumb();
+/** Returns a screen with a progress bar if the stream is a terminal, and not in CI, with TERM=dumb or `quiet`; otherwise one that only prints text. */
+export function createScreen(stream: NodeJS.WriteStream, quiet = false): Screen {
+  const watched = stream.isTTY === true && (process.env.CI ?? "") === "" && !isDumb() && !quiet;
   return watched ? new Bar(stream) : new Plain(stream);
 }
 

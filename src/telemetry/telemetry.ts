@@ -24,17 +24,20 @@ export interface TelemetryOptions {
   readonly logFile: string | null;
   /** The process's stderr by default. */
   readonly stderr?: NodeJS.WriteStream;
+  /** Whether the screen shows only warnings and errors, and no progress; the file has everything. */
+  readonly quiet?: boolean;
 }
 
 /**
  * Opens the log. Throws FILE_UNWRITABLE, also if the log is not a regular file (a link, for example). Colors are used only on a terminal, and not with NO_COLOR
  * or TERM=dumb.
  */
-export async function createTelemetry({ logFile, stderr = process.stderr }: TelemetryOptions): Promise<Telemetry> {
-  const screen = createScreen(stderr);
+export async function createTelemetry({ logFile, stderr = process.stderr, quiet = false }: TelemetryOptions): Promise<Telemetry> {
+  const screen = createScreen(stderr, quiet);
   const file = logFile === null ? null : new LogFile(logFile, screen);
   const readable = readableLines(screen, stderr);
-  const streams = file === null ? [{ stream: readable }] : [{ stream: readable }, { stream: file }];
+  const shown = { stream: readable, level: quiet ? "warn" : "info" } as const;
+  const streams = file === null ? [shown] : [shown, { stream: file }];
   let hasProgress = false;
   const options = { base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
   // With a listener, a failed write does not end the process.

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -8,6 +8,7 @@ import fc from "fast-check";
 import { decodeBytes, encodeBytes, normaliseBytes } from "../../src/base/byte-text.js";
 import { NextvladError } from "../../src/base/errors.js";
 import { formatGeneral } from "../../src/formats/general-format.js";
+import { readLabelNames } from "../../src/results/label-names.js";
 import { type Prediction, readResults } from "../../src/results/result-codecs.js";
 import { writeResults } from "../../src/results/result-writer.js";
 import { needsPython } from "../helpers/python.js";
@@ -42,6 +43,22 @@ const prediction = fc
       classes: Int32Array.from(pairs, ([c]) => c),
     }),
   );
+
+test("with class names, CSV has a third column, which is not read", async () => {
+  const list = join(folder, "names.txt");
+  writeFileSync(list, 'Vehicle\nGame, "old"\n');
+  const names = await readLabelNames(list, 2);
+  const one = { id: "a", scores: Float32Array.from([0.5, 0.25]), classes: Int32Array.from([1, 0]) };
+  const { resultFiles } = await writeResults({ path: join(folder, "named"), formats: ["csv"], names }, async (writer) => {
+    await writer.write(one);
+    return { stopped: false };
+  });
+  const [file = ""] = resultFiles;
+  assert.equal(readFileSync(file, "utf8"), 'VideoId,LabelConfidencePairs,LabelNames\na,1 0.5 0 0.25,"Game, ""old""; Vehicle"\n');
+  assert.deepEqual(await collect(readResults(file)), [one]);
+  writeFileSync(file, "VideoId,LabelConfidencePairs,LabelNames\na,1 0.5\n");
+  await failsWith(collect(readResults(file)), "BAD_FORMAT", { line: 2, expected: "3 fields" });
+});
 
 test("results of every format are read as they were written; CSV keeps six digits", async () => {
   await fc.assert(

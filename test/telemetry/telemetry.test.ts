@@ -27,6 +27,22 @@ test("the file gets JSON with the fields, stderr a readable line, both immediate
   await telemetry.close();
 });
 
+test("quiet shows only warnings and errors, and no progress; the file has everything", async (context) => {
+  const logFile = join(temporaryFolder(context), "train.log.jsonl");
+  const stderr = new Capture(true);
+  const telemetry = await createTelemetry({ logFile, stderr: stderr.stream, quiet: true });
+  telemetry.progress.start("train");
+  telemetry.log.info("step");
+  telemetry.progress.update({ fraction: 0.5, videosPerSecond: 1, secondsLeft: 1 });
+  telemetry.log.warn("careful");
+  await telemetry.close();
+  assert.match(stderr.text, /^[^\n]*careful[^\n]*\n$/);
+  assert.deepEqual(
+    entries(logFile).map(({ msg }) => msg),
+    ["step", "careful"],
+  );
+});
+
 test("an existing log is appended to", async (context) => {
   const logFile = join(temporaryFolder(context), "train.log.jsonl");
   for (const message of ["first", "second"]) {
