@@ -9,6 +9,7 @@ std::string RegisterDequantize();
 std::string RegisterAssignment();
 std::string RegisterDense();
 std::string RegisterDenseAdam();
+std::string RegisterFrozenDense();
 std::string RegisterUpdates();
 std::string RegisterCopy();
 std::string RegisterSplit();

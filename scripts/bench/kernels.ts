@@ -9,7 +9,7 @@ import { type CpuChoice, PRODUCTS } from "../../src/kernels/cpu.js";
 import { RaggedLayout } from "../../src/kernels/ragged.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
 import { type MatMulOptions, statelessNormal } from "../../src/kernels/tensorflow-ops.js";
-import type { Kernels } from "../../src/kernels/types.js";
+import type { FrozenDense, Kernels } from "../../src/kernels/types.js";
 import { quantizationOf } from "../../src/model/dequantize.js";
 import { parameterTable } from "../../src/model/network.js";
 import { BATCH_NORM_EPSILON } from "../../src/model/parameters.js";
@@ -47,6 +47,16 @@ const MATRICES = [
   [2048, 1024],
   [1024, 527],
   [4608, 256],
+] as const;
+
+/** Matrices that are copied to panels in inference: AudioSet's, and context gating of the published recipe. */
+const FROZEN = [
+  [2048, 1024],
+  [1024, 128],
+  [128, 1024],
+  [1024, 527],
+  [2048, 256],
+  [256, 2048],
 ] as const;
 
 /** Products with the features, of the folded expansion and of small matrices, at the sizes of the published recipe (32 x 300 frames) and of AudioSet. */
@@ -89,6 +99,23 @@ function productCase(implementation: "rows" | "panels", rows: number, terms: num
     ours: () => tidy(() => void PRODUCTS[implementation](a, b, options)),
     tensorflow: () => tidy(() => void PRODUCTS.tensorflow(a, b, options)),
     dispose: () => disposeAll(a, b),
+  };
+}
+
+function frozenDenseCase(rows: number, inputs: number, outputs: number): Case {
+  const x = normal([rows, inputs], 1);
+  const w = new DeviceVariable("w", [inputs, outputs]);
+  tidy(() => w.assign(normal([inputs, outputs], 2)));
+  const [ours, tensorflow] = [ownKernels(), REFERENCE].map((kernels) =>
+    tidy(() => kernels.freezeDense(w, { scale: fill([outputs], 2), shift: fill([outputs], 1) })),
+  ) as [FrozenDense, FrozenDense];
+  return {
+    kernel: "product with frozen weights",
+    shape: `[${rows}, ${inputs}] x [${inputs}, ${outputs}]`,
+    chosen: rows >= chosen().minPackedRows(inputs, outputs),
+    ours: () => tidy(() => void ours.apply(x)),
+    tensorflow: () => tidy(() => void tensorflow.apply(x)),
+    dispose: () => disposeAll(x, w, ours, tensorflow),
   };
 }
 
@@ -175,6 +202,7 @@ function* cases(): Generator<() => Case> {
   }
   for (const [rows, terms, columns, form] of PRODUCTS_IN_TRAINING) yield () => productCase("panels", rows, terms, columns, form);
   for (const [inputs, outputs] of MATRICES) for (const rows of [8, 32, 128, 160]) yield () => denseAdamCase(rows, inputs, outputs);
+  for (const [inputs, outputs] of FROZEN) for (const rows of [3, 8, 16, 32, 128, 512]) yield () => frozenDenseCase(rows, inputs, outputs);
   for (const batch of BATCHES) {
     yield () =>
       blockCase("soft assignment and gradient", batch, true, (kernels, layout) => {

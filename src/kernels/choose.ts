@@ -7,6 +7,8 @@ import type { Kernels } from "./types.js";
 export interface Processor {
   /** Whether one instruction multiplies bytes and sums the products (AVX512-VNNI, AVX-VNNI). */
   readonly byteInstructions: boolean;
+  /** Width in bits of vector registers. */
+  readonly vectorBits: number;
 }
 
 /** Returns the fastest kernels for the device. Call it once, after `loadTensorflow`, and pass the result on. */
@@ -23,6 +25,7 @@ export function ownKernels(): Kernels {
 const ALWAYS_OURS: CpuChoice = {
   bytesInTraining: () => true,
   matMul: () => "panels",
+  minPackedRows: () => 1,
 };
 
 // Sizes at which our kernels are faster than TensorFlow's on a CPU, measured by scripts/bench/kernels.ts (docs/performance.md, "Which kernel computes"). With
@@ -37,11 +40,13 @@ const LARGE_MATRIX_ROWS = 64;
 const MIN_PANEL_ROWS = 128;
 const MIN_PANEL_OPERATIONS = 1e7;
 const MAX_PANEL_OPERATIONS = 1e8;
+/** Vectors with which products with frozen weights in panels were measured: they are faster from the first number of rows that is not streamed. */
+const MAX_PACKED_VECTOR_BITS = 256;
 /** Minimum frames of a batch at which splitting the weights into integers costs less than it saves. */
 const BYTE_FRAMES = 1000;
 
 /** Chooses the faster kernel for each size on this processor. */
-export function fastestOnCpu({ byteInstructions }: Processor): CpuChoice {
+export function fastestOnCpu({ byteInstructions, vectorBits }: Processor): CpuChoice {
   return {
     bytesInTraining: (frames) => byteInstructions && frames >= BYTE_FRAMES,
     matMul: ({ rows, terms, columns, transposeA, transposeB }) => {
@@ -50,5 +55,7 @@ export function fastestOnCpu({ byteInstructions }: Processor): CpuChoice {
       const operations = 2 * rows * terms * columns;
       return rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= MAX_PANEL_OPERATIONS ? "panels" : "tensorflow";
     },
+    minPackedRows: (terms, columns) =>
+      vectorBits <= MAX_PACKED_VECTOR_BITS && terms * columns * 4 < LARGE_MATRIX_BYTES ? STREAMED_ROWS + 1 : Number.POSITIVE_INFINITY,
   };
 }

@@ -5,6 +5,7 @@ import {
   batchNorm,
   batchNormGradient,
   dequantize,
+  describeByteFrames,
   descriptor,
   descriptorGradient,
   FLOAT_TERMS,
@@ -14,18 +15,19 @@ import {
   multiplyBytes,
   multiplyBytesTransposed,
   multiplyFewRows,
+  multiplyFrozen,
   multiplyMatrices,
+  packDense,
   softAssign,
   softAssignFrozen,
   softAssignGradient,
   splitWeights,
-  sumByteFrames,
   sumFrames,
   sumFramesGradient,
   type Terms,
 } from "./native-ops.js";
-import { floatFeaturesOf, L2_EPSILON, normalizeClusters, REFERENCE, subtractCenters } from "./reference.js";
-import { type MatMulOptions, multiply, reshape } from "./tensorflow-ops.js";
+import { floatFeaturesOf, freezeDenseWith, L2_EPSILON, REFERENCE } from "./reference.js";
+import { type MatMulOptions, multiply, transpose } from "./tensorflow-ops.js";
 import type { Features, FrozenAggregator, Kernels, NextvladWeights, Precision, Quantization } from "./types.js";
 
 /** A product of matrices `[rows, terms]` and `[terms, columns]`, in memory or transposed. */
@@ -49,6 +51,8 @@ export interface CpuChoice {
   /** Products of the features' bytes in training, where the weights' panels are computed in each step, for a batch of `frames` frames. */
   readonly bytesInTraining: (frames: number) => boolean;
   readonly matMul: (size: ProductSize) => keyof typeof PRODUCTS;
+  /** Minimum rows of a product with frozen weights `[terms, columns]` that are copied to panels once; infinite if they are not copied. */
+  readonly minPackedRows: (terms: number, columns: number) => number;
 }
 
 /** Number of terms of each precision; the CPU has no tf32. */
@@ -73,6 +77,7 @@ export function cpuKernels(choice: CpuChoice): Kernels {
     matMul,
     denseWithAdam: (x, dy, { w, m, v }, coefficients, decay) => w.applyProductAdam(m, v, x, dy, coefficients, decay),
     freezeNextvlad: (weights, precision) => freezeWithBytes(weights, TERMS[precision]),
+    freezeDense: freezeInPanels(choice, freezeDenseWith(matMul)),
   };
 }
 
@@ -180,24 +185,43 @@ const sumInOneKernel: Kernels["vladSums"] = (assignment, x1, { frameCounts }) =>
   };
 };
 
-/** Computes everything from bytes to the sums in one kernel. `terms` sets the precision of the weights. */
+/** Copies the weights to panels, for the numbers of rows at which `choice` prefers them to `inPlace`. */
+function freezeInPanels({ minPackedRows }: CpuChoice, inPlace: Kernels["freezeDense"]): Kernels["freezeDense"] {
+  return (w, affine) => {
+    const [terms, columns] = w.shape as [number, number];
+    const minRows = minPackedRows(terms, columns);
+    const unpacked = inPlace(w, affine);
+    if (minRows === Number.POSITIVE_INFINITY) return unpacked;
+    const { scale, shift } = affine;
+    const packed = tidy(() =>
+      w.use((value) => packDense(scale === undefined ? value : multiply(value, scale), shift ?? fill([columns], 0))),
+    );
+    keep(packed.panels);
+    return {
+      apply: (x) => ((x.shape[0] as number) < minRows ? unpacked.apply(x) : tidy(() => multiplyFrozen(x, packed))),
+      dispose: () => {
+        unpacked.dispose();
+        release(packed.panels);
+      },
+    };
+  };
+}
+
+/** Computes everything from bytes to the descriptors in one kernel. `terms` sets the precision of the weights. */
 function freezeWithBytes(weights: NextvladWeights, terms: Terms): FrozenAggregator {
   const { groups, quantization, foldedClusters, clusterNorm, foldedAttention, foldedAttentionBias } = weights;
-  const { expansion, expansionBias, centers } = weights;
+  const { expansion, expansionBias, centers, descriptorNorm: norm } = weights;
   const panels = tidy(() => ({
     clusters: splitWeights(multiply(foldedClusters, clusterNorm.scale), clusterNorm.shift, quantization, groups, terms),
     attention: splitWeights(foldedAttention, foldedAttentionBias, quantization, 1, terms),
     expansion: expansion.use((w) => expansionBias.use((b) => splitWeights(w, b, quantization, groups, terms))),
   }));
-  const kept = [panels.clusters, panels.attention, panels.expansion].map((split) => keep(split.panels));
+  const descriptor = { centers: centers.use((c) => transpose(c, [1, 0])), norm, epsilon: L2_EPSILON };
+  const splits = [panels.clusters, panels.attention, panels.expansion].map((split) => split.panels);
+  const kept = [...splits, descriptor.centers, norm.scale, norm.shift].map(keep);
   release(...Object.values(quantization), foldedClusters, ...Object.values(clusterNorm), foldedAttention, foldedAttentionBias);
   return {
-    aggregate: (bytes, { frameCounts, videos }) =>
-      tidy(() => {
-        const { sums, aSum } = sumByteFrames(bytes, frameCounts, panels);
-        const [unit] = normalizeClusters(centers.use((c) => subtractCenters(sums, aSum, c)));
-        return reshape(unit, [videos, -1]);
-      }),
+    aggregate: (bytes, { frameCounts }) => tidy(() => describeByteFrames(bytes, frameCounts, panels, descriptor)),
     dispose: () => release(...kept),
   };
 }

@@ -27,6 +27,22 @@ export function multiplyMatrices(a: Tensor, b: Tensor, { transposeA = false, tra
   return run("NextvladProduct", () => [], [a, b, fromInts([Number(transposeA), Number(transposeB)], [2])]);
 }
 
+/** Weights w `[inputs, outputs]` and a shift `[outputs]`, copied for `multiplyFrozen`. */
+export interface DensePanels {
+  readonly panels: Tensor;
+  readonly outputs: number;
+}
+
+/** Copies weights and shift for `multiplyFrozen`. CPU only. */
+export function packDense(w: Tensor, shift: Tensor): DensePanels {
+  return { panels: run("NextvladPackDense", () => [], [w, shift]), outputs: shift.shape[0] as number };
+}
+
+/** `x w + shift` (native/frozen_dense.cc). CPU only. */
+export function multiplyFrozen(x: Tensor, { panels, outputs }: DensePanels): Tensor {
+  return run("NextvladFrozenDense", () => [], [x, panels, fromInts([outputs], [1])]);
+}
+
 /** Multiplies x by a mask of zeros and ones, 0 with probability `rate`: a pure function of `seed`, the same as `stepAt(statelessUniform(...), rate)`. CPU only. */
 export function maskValues(x: Tensor, rate: number, seed: readonly [number, number]): Tensor {
   return run("NextvladDropout", () => [], [x, fromInts(seed, [2]), constant(rate)]);
@@ -203,18 +219,34 @@ export interface FramePanels {
   readonly expansion: BytePanels;
 }
 
-/** Sums over each video's frames and groups of assignment times x1, `[videos, P, K]`, and aSum `[videos, G K]`, from `[frames, F] uint8` (native/frames.cc). */
-export function sumByteFrames(
+/** What computes descriptors from sums over frames. */
+export interface DescriptorWeights {
+  /** `[P, K]`. */
+  readonly centers: Tensor;
+  /** The batch norm, `[P K]` each. */
+  readonly norm: Affine;
+  readonly epsilon: number;
+}
+
+/** The normalized descriptor of each video, `[videos, P K]`, from `[frames, F] uint8` (native/frames.cc). */
+export function describeByteFrames(
   bytes: Uint8Array,
   frameCounts: Int32Array,
   { clusters, attention, expansion }: FramePanels,
-): { readonly sums: Tensor; readonly aSum: Tensor } {
+  { centers, norm, epsilon }: DescriptorWeights,
+): Tensor {
   const { features, terms } = clusters;
   const groups = attention.columns;
   const frames = frameCounts.reduce((sum, count) => sum + count, 0);
   const sizes = [features, groups, clusters.columns / groups, expansion.columns / groups, terms];
   const panels = [clusters.panels, attention.panels, expansion.panels];
-  const inputs = [byteCarrier(bytes, frames * features), countsOf(frameCounts), ...panels, fromInts(sizes, [sizes.length])];
-  const [sums, aSum] = runMany("NextvladFrames", () => [], inputs, 2) as [Tensor, Tensor];
-  return { sums, aSum };
+  const ofDescriptor = [centers, norm.scale, norm.shift, constant(epsilon)];
+  const inputs = [
+    byteCarrier(bytes, frames * features),
+    countsOf(frameCounts),
+    ...panels,
+    ...ofDescriptor,
+    fromInts(sizes, [sizes.length]),
+  ];
+  return run("NextvladFrames", () => [], inputs);
 }

@@ -49,6 +49,7 @@ export const REFERENCE: Kernels = {
   matMul,
   denseWithAdam,
   freezeNextvlad: (weights, precision) => freezeWithFloats(REFERENCE, weights, precision),
+  freezeDense: freezeDenseWith(matMul),
 };
 
 function dequantize(...[bytes, frames, { scale, offset }]: Parameters<Kernels["dequantize"]>): Tensor {
@@ -271,7 +272,7 @@ function descriptor(...[sums, aSum, bias, centers]: Parameters<Kernels["descript
 }
 
 /** Subtracts sum_g(aSum[g, k]) c[k, p] from `[videos, P, K]`. */
-export function subtractCenters(sums: Tensor, aSum: Tensor, centers: Tensor): Tensor {
+function subtractCenters(sums: Tensor, aSum: Tensor, centers: Tensor): Tensor {
   const [videos, groupSize, clusters] = sums.shape as [number, number, number];
   return tidy(() => {
     const perCluster = sum(reshape(aSum, [videos, -1, clusters]), [1], true);
@@ -280,7 +281,7 @@ export function subtractCenters(sums: Tensor, aSum: Tensor, centers: Tensor): Te
 }
 
 /** L2-normalizes each cluster's part of `[videos, P, K]`; also returns 1 / length `[videos, 1, K]`. Takes ownership of `vlad`. */
-export function normalizeClusters(vlad: Tensor): readonly [unit: Tensor, inverse: Tensor] {
+function normalizeClusters(vlad: Tensor): readonly [unit: Tensor, inverse: Tensor] {
   const result = tidy(() => {
     const inverse = rsqrt(add(sum(square(vlad), [1], true), constant(L2_EPSILON)));
     return [multiply(vlad, inverse), inverse] as const;
@@ -334,9 +335,9 @@ export function freezeWithFloats(
     throw new NextvladError("BAD_USAGE", `${precision} requires the CPU`, { key: "--precision", remedy });
   }
   const { groups, quantization, foldedClusters, clusterNorm, foldedAttention, foldedAttentionBias } = weights;
-  const { expansion, expansionBias, centers } = weights;
+  const { expansion, expansionBias, centers, descriptorNorm } = weights;
   const folded = [foldedClusters, foldedAttention, foldedAttentionBias];
-  const owned = [...Object.values(quantization), ...Object.values(clusterNorm), ...folded] as Tensor[];
+  const owned = [...[quantization, clusterNorm, descriptorNorm].flatMap((pair) => Object.values(pair)), ...folded] as Tensor[];
   for (const tensor of owned) keep(tensor);
   return {
     aggregate: (bytes, layout) =>
@@ -348,8 +349,26 @@ export function freezeWithFloats(
         x.dispose();
         const { sums, dispose } = kernels.vladSums(assignment, x1, layout, groups);
         dispose();
-        return expansionBias.use((b) => centers.use((c) => kernels.descriptor(sums, aSum, b, c).y));
+        const { y } = expansionBias.use((b) => centers.use((c) => kernels.descriptor(sums, aSum, b, c)));
+        return addBias(multiply(y, descriptorNorm.scale), descriptorNorm.shift);
       }),
     dispose: () => release(...owned),
+  };
+}
+
+/** Returns the `freezeDense` kernel that reads the weights where they are. */
+export function freezeDenseWith(matMul: Kernels["matMul"]): Kernels["freezeDense"] {
+  return (w, { scale, shift }) => {
+    const owned = [scale, shift].filter((tensor) => tensor !== undefined);
+    for (const tensor of owned) keep(tensor);
+    return {
+      apply: (x) =>
+        tidy(() => {
+          const product = w.use((value) => matMul(x, value));
+          const scaled = scale === undefined ? product : multiply(product, scale);
+          return shift === undefined ? scaled : addBias(scaled, shift);
+        }),
+      dispose: () => release(...owned),
+    };
   };
 }

@@ -48,6 +48,10 @@ export interface Kernels {
   readonly denseWithAdam: (x: Tensor, dy: Tensor, parameter: AdamParameter, coefficients: AdamCoefficients, decay: number) => Tensor;
   /** Prepares NeXtVLAD with frozen weights. Takes ownership of its tensors. Throws BAD_USAGE if the device does not support the precision. */
   readonly freezeNextvlad: (weights: NextvladWeights, precision: Precision) => FrozenAggregator;
+  /**
+   * Prepares x w scale + shift with frozen weights w `[inputs, outputs]`; scale and shift are `[outputs]`, by default 1 and 0. Takes ownership of scale and shift.
+   */
+  readonly freezeDense: (w: DeviceVariable, affine: Partial<Affine>) => FrozenDense;
 }
 
 /** Precision of the products with the features in inference: float32, tf32 (GPU only), or integers (CPU only). */
@@ -153,10 +157,19 @@ export interface NextvladWeights {
   readonly expansionBias: DeviceVariable;
   /** c `[K, P]`. */
   readonly centers: DeviceVariable;
+  /** The batch norm of the descriptor, `[P K]`. */
+  readonly descriptorNorm: Affine;
+}
+
+export interface FrozenDense {
+  /** Returns `[rows, outputs]` for x `[rows, inputs]`. */
+  apply(x: Tensor): Tensor;
+  /** Frees the prepared tensors, not the variable. */
+  dispose(): void;
 }
 
 export interface FrozenAggregator {
-  /** Returns each video's descriptor `[videos, P K]` for `[frames, F] uint8`, with each cluster's part L2-normalized. */
+  /** Returns each video's normalized descriptor for `[frames, F] uint8`: `[videos, P K]`. */
   aggregate(bytes: Uint8Array, layout: RaggedLayout): Tensor;
   /** Frees the prepared tensors, not the variables. */
   dispose(): void;

@@ -1,11 +1,11 @@
 import { RaggedLayout } from "../kernels/ragged.js";
-import { addBias, concat, sigmoid } from "../kernels/tensorflow-ops.js";
-import type { Affine, FrozenAggregator, Kernels, Precision } from "../kernels/types.js";
-import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import { concat, multiply, relu, sigmoid } from "../kernels/tensorflow-ops.js";
+import type { Affine, FrozenAggregator, FrozenDense, Kernels, Precision } from "../kernels/types.js";
+import { type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
-import { applyAffine, frozenBatchNorm, frozenContextGating } from "./layers.js";
+import { frozenBatchNorm } from "./layers.js";
 import { AGGREGATORS, type NetworkInput } from "./network.js";
-import { CLASSIFIER, CLASSIFIER_BIAS, GATING_NORM, HIDDEN, HIDDEN_NORM } from "./parameters.js";
+import { CLASSIFIER, CLASSIFIER_BIAS, GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM } from "./parameters.js";
 import { type ModalityName, type ModelSizes, modalitiesOf } from "./sizes.js";
 import type { WeightStore } from "./weights.js";
 
@@ -15,40 +15,33 @@ import type { WeightStore } from "./weights.js";
  */
 export class FrozenNetwork {
   readonly #sizes: ModelSizes;
-  readonly #weights: WeightStore;
-  readonly #kernels: Kernels;
   readonly #aggregators: readonly (readonly [ModalityName, FrozenAggregator])[];
-  readonly #hiddenNorm: Affine;
-  readonly #gatingNorm: Affine;
+  readonly #hidden: FrozenDense;
+  readonly #gatingReduce: FrozenDense;
+  readonly #gatingExpand: FrozenDense;
+  readonly #classifier: FrozenDense;
 
   /** Throws BAD_USAGE if the device does not support the precision. */
   constructor(sizes: ModelSizes, dropRate: number, weights: WeightStore, kernels: Kernels, precision: Precision = "float32") {
     this.#sizes = sizes;
-    this.#weights = weights;
-    this.#kernels = kernels;
     const { freeze } = AGGREGATORS[sizes.model];
     const options = { weights, kernels, precision, factor: 1 - dropRate };
     this.#aggregators = modalitiesOf(sizes).map((modality) => [modality.name, freeze(modality, options)]);
-    this.#hiddenNorm = frozenBatchNorm(HIDDEN_NORM, weights);
-    this.#gatingNorm = frozenBatchNorm(GATING_NORM, weights);
-    for (const tensor of this.#tensors()) keep(tensor);
-  }
-
-  #tensors(): Tensor[] {
-    return [this.#hiddenNorm, this.#gatingNorm].flatMap(({ scale, shift }) => [scale, shift]);
+    const dense = (name: string, affine: Partial<Affine>): FrozenDense => kernels.freezeDense(weights.variable(name), affine);
+    this.#hidden = dense(HIDDEN, frozenBatchNorm(HIDDEN_NORM, weights));
+    this.#gatingReduce = dense(GATING_REDUCE, frozenBatchNorm(GATING_NORM, weights));
+    this.#gatingExpand = dense(GATING_EXPAND, {});
+    this.#classifier = dense(CLASSIFIER, { shift: weights.use(CLASSIFIER_BIAS, (bias) => bias.clone()) });
   }
 
   /** Returns the logits of a batch, `[videos, classes] float32`; the caller owns them. */
   logits(input: NetworkInput): Tensor {
-    const [weights, kernels] = [this.#weights, this.#kernels];
     return tidy(() => {
       const layout = new RaggedLayout(input.frameCounts);
       const descriptors = this.#aggregators.map(([name, aggregator]) => aggregator.aggregate(input[name], layout));
-      const projected = weights.use(HIDDEN, (w) => kernels.matMul(concat(descriptors, 1), w));
-      const h = applyAffine(projected, this.#hiddenNorm);
-      const gated = frozenContextGating(h, this.#gatingNorm, weights, kernels);
-      const classified = weights.use(CLASSIFIER, (w) => kernels.matMul(gated, w));
-      return weights.use(CLASSIFIER_BIAS, (bias) => addBias(classified, bias));
+      const h = this.#hidden.apply(concat(descriptors, 1));
+      const gates = sigmoid(this.#gatingExpand.apply(relu(this.#gatingReduce.apply(h))));
+      return this.#classifier.apply(multiply(h, gates));
     });
   }
 
@@ -68,6 +61,6 @@ export class FrozenNetwork {
   /** Frees the prepared tensors, not the weights. */
   dispose(): void {
     for (const [, aggregator] of this.#aggregators) aggregator.dispose();
-    release(...this.#tensors());
+    for (const layer of [this.#hidden, this.#gatingReduce, this.#gatingExpand, this.#classifier]) layer.dispose();
   }
 }

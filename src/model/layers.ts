@@ -118,20 +118,6 @@ export function contextGating(h: Tensor, context: TrainingContext): Layer {
   return { y, backward };
 }
 
-/** Returns x scale + shift. */
-export function applyAffine(x: Tensor, { scale, shift }: Affine): Tensor {
-  return add(multiply(x, scale), shift);
-}
-
-/** Context gating with frozen statistics `norm`. Borrows `h`. */
-export function frozenContextGating(h: Tensor, norm: Affine, weights: WeightStore, kernels: Kernels): Tensor {
-  return tidy(() => {
-    const reduced = weights.use(GATING_REDUCE, (w) => kernels.matMul(h, w));
-    const active = relu(applyAffine(reduced, norm));
-    return multiply(h, sigmoid(weights.use(GATING_EXPAND, (w) => kernels.matMul(active, w))));
-  });
-}
-
 /** Returns the labels as a float32 matrix of zeros and ones, `[videos, classes]`. */
 export function labelMatrix(labels: readonly Int32Array[], classes: number): Tensor {
   const matrix = new Float32Array(labels.length * classes);

@@ -31,10 +31,10 @@
 import { add, addAll, multiply, reshape, sum } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
-import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import { release, type Tensor, tidy } from "../runtime/runtime.js";
 import type { Aggregation, Aggregator } from "./aggregator.js";
 import { quantizationOf } from "./dequantize.js";
-import { applyAffine, batchNorm, frozenBatchNorm, type TrainingContext, useAffine } from "./layers.js";
+import { batchNorm, frozenBatchNorm, type TrainingContext, useAffine } from "./layers.js";
 import { netvladNames } from "./netvlad.js";
 import { BATCH_NORM_EPSILON, batchNormParameters, bias, DESCRIPTOR_NORM, matrix, PADDLE_MODALITY } from "./parameters.js";
 import type { ModalityName } from "./sizes.js";
@@ -200,9 +200,10 @@ function freeze(
   ...[modality, { weights, kernels, precision, factor }]: Parameters<Aggregator["freeze"]>
 ): ReturnType<Aggregator["freeze"]> {
   const names = nextvladNames(modality.name);
-  const aggregator = tidy(() => {
+  return tidy(() => {
     const { foldedClusters, foldedClustersBias, foldedAttention, foldedAttentionBias } = foldExpansion(modality.name, weights, kernels);
     const { scale, shift } = frozenBatchNorm(names.clusterNorm, weights);
+    const norm = frozenBatchNorm(names.descriptorNorm, weights);
     return kernels.freezeNextvlad(
       {
         groups: modality.groups,
@@ -214,21 +215,11 @@ function freeze(
         expansion: weights.variable(names.expansion),
         expansionBias: weights.variable(names.expansionBias),
         centers: weights.variable(names.centers),
+        descriptorNorm: { scale: multiply(norm.scale, constant(factor)), shift: multiply(norm.shift, constant(factor)) },
       },
       precision,
     );
   });
-  const norm = tidy(() => {
-    const { scale, shift } = frozenBatchNorm(names.descriptorNorm, weights);
-    return { scale: keep(multiply(scale, constant(factor))), shift: keep(multiply(shift, constant(factor))) };
-  });
-  return {
-    aggregate: (bytes, layout) => tidy(() => applyAffine(aggregator.aggregate(bytes, layout), norm)),
-    dispose: () => {
-      aggregator.dispose();
-      release(norm.scale, norm.shift);
-    },
-  };
 }
 
 function addToGraph(...[graph, modality, layout]: Parameters<Aggregator["addToGraph"]>): string {

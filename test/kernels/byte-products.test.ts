@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
-import { multiplyBytes, multiplyBytesTransposed, splitWeights, sumByteFrames, type Terms } from "../../src/kernels/native-ops.js";
+import { describeByteFrames, multiplyBytes, multiplyBytesTransposed, splitWeights, type Terms } from "../../src/kernels/native-ops.js";
 import { matMul, statelessNormal } from "../../src/kernels/tensorflow-ops.js";
 import type { Quantization } from "../../src/kernels/types.js";
 import { loadTensorflow, type Tensor, tidy } from "../../src/runtime/runtime.js";
@@ -102,8 +102,9 @@ describe("products of bytes", () => {
     );
   });
 
-  test("sum the frames of a ragged batch as a plain loop does, at each precision", () => {
-    const counts = fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 12 });
+  test("describe the videos of a ragged batch as a plain loop does, at each precision", () => {
+    // Few videos, whose groups are divided, and many short ones, some without frames, which are multiplied together.
+    const counts = fc.array(fc.integer({ min: 0, max: 12 }), { minLength: 1, maxLength: 40 });
     const bounds: Readonly<Record<Terms, number>> = { 1: 5e-2, 2: 3e-4, 3: 4e-6 };
     fc.assert(
       fc.property(counts, size(20), fc.integer({ min: 1, max: 20 }), size(40), size(20), fc.constantFrom<Terms>(1, 2, 3), (...sizes) =>
@@ -125,17 +126,24 @@ describe("products of bytes", () => {
               return [name, splitWeights(matrix, fromFloats(bias, [columns]), tensors, name === "attention" ? 1 : groups, terms)];
             }),
           );
-          const { sums, aSum } = sumByteFrames(bytes, Int32Array.from(frameCounts), {
+          const values = clusters * groupSize;
+          const [centers, scale, shift] = [normal([groupSize, clusters], 20), normal([values], 21), normal([values], 22)];
+          const framePanels = {
             clusters: panels.clusters as never,
             attention: panels.attention as never,
             expansion: panels.expansion as never,
-          });
+          };
+          // Descriptors as short as a video's without frames are not scaled to length 1.
+          const epsilon = 0.01;
+          const found = describeByteFrames(bytes, Int32Array.from(frameCounts), framePanels, { centers, norm: { scale, shift }, epsilon });
           const [logits, attention, expanded] = weights.map(({ columns, w, bias }) =>
             product(x(bytes), rowsOf(w, columns), frames, features, columns).map((value, i) => value + (bias[i % columns] as number)),
           ) as [Float64Array, Float64Array, Float64Array];
           const expected = sumPlainly(frameCounts, { logits, attention, expanded, groups, clusters, groupSize });
-          assertNear(toFloats(sums), expected.sums, bounds[terms], "sums");
-          assertNear(toFloats(aSum), expected.aSum, bounds[terms], "aSum");
+          const [c, s, b] = [centers, scale, shift].map((tensor) => toFloats(tensor)) as [Float32Array, Float32Array, Float32Array];
+          const described = describePlainly(expected, { videos: frameCounts.length, groups, clusters, groupSize, centers: c, epsilon });
+          const normalized = described.map((value, i) => value * (s[i % values] as number) + (b[i % values] as number));
+          assertNear(toFloats(found), normalized, bounds[terms], "the descriptors");
         }),
       ),
       { numRuns: 40 },
@@ -174,6 +182,32 @@ function sumPlainly(frameCounts: readonly number[], { logits, attention, expande
     }
   }
   return { sums, aSum };
+}
+
+/** The sums minus the centers, with each cluster's part scaled by 1 / sqrt(length^2 + epsilon). */
+function describePlainly(
+  { sums, aSum }: ReturnType<typeof sumPlainly>,
+  size: Pick<Plain, "groups" | "clusters" | "groupSize"> & {
+    readonly videos: number;
+    readonly centers: Float32Array;
+    readonly epsilon: number;
+  },
+): Float64Array {
+  const { videos, groups, clusters, groupSize, centers, epsilon } = size;
+  const described = new Float64Array(sums.length);
+  for (let video = 0; video < videos; video++) {
+    for (let k = 0; k < clusters; k++) {
+      let total = 0;
+      for (let g = 0; g < groups; g++) total += aSum[(video * groups + g) * clusters + k] as number;
+      const parts = Array.from({ length: groupSize }, (_, p) => {
+        const at = p * clusters + k;
+        return (sums[video * groupSize * clusters + at] as number) - total * (centers[at] as number);
+      });
+      const length = Math.sqrt(parts.reduce((sum, value) => sum + value * value, epsilon));
+      for (const [p, value] of parts.entries()) described[(video * groupSize + p) * clusters + k] = value / length;
+    }
+  }
+  return described;
 }
 
 function assertNear(ours: Float32Array, expected: Float64Array, bound: number, what: string): void {

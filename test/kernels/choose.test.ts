@@ -3,8 +3,8 @@ import { describe, test } from "node:test";
 import { fastestOnCpu } from "../../src/kernels/choose.js";
 import type { ProductSize } from "../../src/kernels/cpu.js";
 
-const AVX512 = { byteInstructions: true };
-const AVX2 = { byteInstructions: false };
+const AVX512 = { byteInstructions: true, vectorBits: 512 };
+const AVX2 = { byteInstructions: false, vectorBits: 256 };
 const HIDDEN = { terms: 36_864, columns: 2048 };
 const CLASSIFIER = { terms: 2048, columns: 3862 };
 const GATING = { terms: 2048, columns: 256 };
@@ -45,6 +45,17 @@ describe("the choice of kernels", () => {
       [128, 127].map((rows) => isPanels({ ...size, rows })),
       [true, false],
     );
+  });
+
+  test("copies frozen weights that are not larger than the caches to panels, without AVX-512, and uses them from 3 rows", () => {
+    const rows = [HIDDEN, CLASSIFIER, GATING].map(({ terms, columns }) => fastestOnCpu(AVX2).minPackedRows(terms, columns));
+    assert.deepEqual(rows, [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, 3]);
+    // 16 MiB, and one column less.
+    assert.deepEqual(
+      [2048, 2047].map((columns) => fastestOnCpu(AVX2).minPackedRows(2048, columns)),
+      [Number.POSITIVE_INFINITY, 3],
+    );
+    assert.equal(fastestOnCpu(AVX512).minPackedRows(GATING.terms, GATING.columns), Number.POSITIVE_INFINITY);
   });
 
   test("multiplies bytes in training only if the processor has the instruction, and only for large batches", () => {

@@ -49,6 +49,26 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
       [3, () => ints(), /input 3 has 0 values, expected 1/],
     ],
   },
+  NextvladPackDense: {
+    outputs: 1,
+    inputs: [() => floats(4, 5), () => floats(5)],
+    wrong: [
+      [0, () => floats(20), /input 0 has shape \[20\], expected \[any, any\]/],
+      [1, () => floats(4), /input 1 has shape \[4\], expected \[5\]/],
+    ],
+  },
+  // A panel of at most 16 columns has (1 + 4) * 16 floats.
+  NextvladFrozenDense: {
+    outputs: 1,
+    inputs: [() => floats(3, 4), () => floats(80), () => ints(5)],
+    wrong: [
+      [0, () => floats(12), /input 0 has shape \[12\], expected \[any, any\]/],
+      [0, () => floats(3, 5), /input 1 has 80 values, expected 96/],
+      [1, () => floats(160), /input 1 has 160 values, expected 80/],
+      [2, () => ints(0), /size 0 is 0/],
+      [2, () => ints(5, 5), /input 2 has 2 values, expected 1/],
+    ],
+  },
   NextvladDropout: {
     outputs: 1,
     inputs: [() => floats(2, 3), () => ints(1, 2), () => floats()],
@@ -234,8 +254,19 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
     ],
   },
   NextvladFrames: {
-    outputs: 2,
-    inputs: [BYTES, COUNTS, () => panels(2), () => panels(1), () => panels(2), () => ints(5, 2, 3, 4, 3)],
+    outputs: 1,
+    inputs: [
+      BYTES,
+      COUNTS,
+      () => panels(2),
+      () => panels(1),
+      () => panels(2),
+      () => floats(4, 3),
+      () => floats(12),
+      () => floats(12),
+      () => floats(),
+      () => ints(5, 2, 3, 4, 3),
+    ],
     wrong: [
       [0, () => floats(3), /input 0 has 12 bytes, expected 15/],
       [1, () => ints(2, 2), /input 0 has 16 bytes, expected 20/],
@@ -243,9 +274,13 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
       [2, () => panels(1), /input 2/],
       [3, () => floats(1), /input 3/],
       [4, () => panels(1), /input 4/],
-      [5, () => ints(5, 2, 3, 4), /input 5 has 4 values, expected 5/],
-      [5, () => ints(5, 2, 3, 4, 4), /a weight has 4 terms, expected 1 to 3/],
-      [5, () => ints(5, 0, 3, 4, 3), /size 1 is 0/],
+      [5, () => floats(3, 4), /input 5 has shape \[3, 4\], expected \[4, 3\]/],
+      [6, () => floats(4, 3), /input 6 has shape \[4, 3\], expected \[12\]/],
+      [7, () => floats(11), /input 7 has shape \[11\], expected \[12\]/],
+      [8, () => floats(2), /input 8 has 2 values, expected 1/],
+      [9, () => ints(5, 2, 3, 4), /input 9 has 4 values, expected 5/],
+      [9, () => ints(5, 2, 3, 4, 4), /a weight has 4 terms, expected 1 to 3/],
+      [9, () => ints(5, 0, 3, 4, 3), /size 1 is 0/],
     ],
   },
   NextvladDescribe: {

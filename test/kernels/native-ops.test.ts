@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
+import { cpuKernels } from "../../src/kernels/cpu.js";
 import { dequantize, maskValues, multiplyFewRows, multiplyMatrices, sumFrames, sumFramesGradient } from "../../src/kernels/native-ops.js";
+import { REFERENCE } from "../../src/kernels/reference.js";
 import {
   add,
   fromBytes,
@@ -13,6 +15,8 @@ import {
   statelessUniform,
   stepAt,
 } from "../../src/kernels/tensorflow-ops.js";
+import type { Affine } from "../../src/kernels/types.js";
+import { countTensors } from "../../src/runtime/constants.js";
 import { loadTensorflow, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { scalar, toFloats } from "../../src/runtime/transfer.js";
 import { DeviceVariable } from "../../src/runtime/variables.js";
@@ -63,6 +67,36 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
       code: "KERNEL_FAILED",
       message: /the factors have 3 columns and 4 rows/,
     });
+  });
+
+  test("a product with frozen weights, with and without a scale and a shift, of any size", () => {
+    const sizes = [size(400), size(450), size(300)] as const;
+    fc.assert(
+      fc.property(
+        ...sizes,
+        fc.boolean(),
+        fc.boolean(),
+        fc.constantFrom(1, 3),
+        (rows, terms, columns, withScale, withShift, minPackedRows) => {
+          const w = new DeviceVariable("w", [terms, columns]);
+          w.upload(tidy(() => toFloats(normal([terms, columns], 2))));
+          const affine = (): Partial<Affine> => ({
+            // Below 1: a larger scale would amplify the rounding of a sum.
+            ...(withScale ? { scale: statelessUniform([columns], [1, 3]) } : {}),
+            ...(withShift ? { shift: normal([columns], 4) } : {}),
+          });
+          const ours = cpuKernels({ bytesInTraining: () => false, matMul: () => "tensorflow", minPackedRows: () => minPackedRows });
+          const before = countTensors();
+          const layers = [ours, REFERENCE].map((kernels) => tidy(() => kernels.freezeDense(w, affine())));
+          const [found, expected] = layers.map((layer) => tidy(() => toFloats(layer.apply(normal([rows, terms], 1)))));
+          assertClose(found as Float32Array, expected as Float32Array, terms);
+          for (const layer of layers) layer.dispose();
+          assert.equal(countTensors(), before);
+          w.dispose();
+        },
+      ),
+      { numRuns: 60 },
+    );
   });
 
   test("a dense layer's backward pass and Adam step, of any size", () => {

@@ -269,6 +269,7 @@ describe("a training step", () => {
         products.push([rows, terms, columns]);
         return "tensorflow";
       },
+      minPackedRows: () => 1,
     });
     const inOnePass: string[] = [];
     for (const { name } of trained.table) {
