@@ -28,7 +28,9 @@ const ORDER = [
   "inference",
   "training",
   "commands",
+  "library",
   "cli.ts",
+  "index.ts",
 ];
 
 /** Folders that may branch on the device. `training/start.ts` and `passes/start-runtime.ts` only log or record it. */

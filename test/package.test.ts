@@ -25,9 +25,10 @@ describe("the package", () => {
 
   test("holds what set-up and the commands need", () => {
     const needed = [
-      ...["package.json", "npm-shrinkwrap.json", "README.md", "LICENSE", "scripts/setup.sh", "scripts/smoke.cjs"],
+      ...["package.json", "npm-shrinkwrap.json", "README.md", "CHANGELOG.md", "LICENSE", "scripts/setup.sh", "scripts/smoke.cjs"],
       ...["native", "scripts/tensorflow", "configs", "docs"].flatMap(filesIn),
-      ...filesIn("dist/src").filter((path) => !path.endsWith(".map")),
+      ...filesIn("dist/src").filter((path) => !/\.(map|d\.c?ts)$/.test(path)),
+      "dist/src/index.d.ts",
     ];
     assert.deepEqual(
       needed.filter((path) => !packed.includes(path)),
@@ -36,7 +37,8 @@ describe("the package", () => {
   });
 
   test("holds nothing else", () => {
-    const wanted = /^(dist\/src|native|configs|docs|scripts\/(tensorflow|train|test|infer))\/|^scripts\/(setup\.sh|smoke\.cjs)$|^[^/]+$/;
+    const wanted =
+      /^(dist\/src|native|configs|docs|scripts\/(tensorflow|train|test|infer))\/|^scripts\/(setup\.sh|smoke\.cjs)$|^[^/]+$/;
     assert.deepEqual(
       packed.filter((path) => !wanted.test(path) || path.endsWith(".map")),
       [],

@@ -94,7 +94,10 @@ function parseReaders(text: string): number[] {
 }
 
 /** Parses options; `options` is that of node:util's `parseArgs`. Throws BAD_USAGE. */
-export function parseOptions<const T extends NonNullable<ParseArgsConfig["options"]>>(argv: readonly string[], options: T) {
+export function parseOptions<const T extends NonNullable<ParseArgsConfig["options"]>>(
+  argv: readonly string[],
+  options: T,
+): ReturnType<typeof parseArgs<{ args: string[]; allowPositionals: true; options: T }>> {
   try {
     return parseArgs({ args: [...argv], allowPositionals: true, options });
   } catch (error) {

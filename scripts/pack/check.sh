@@ -52,4 +52,13 @@ nextvlad infer --weights checkpoints/best --filelist digits/validate.list --save
 say "trained and inferred in $SECONDS s"
 [ "$(wc -l <results/NEXTVLAD_infer_result.csv)" -ge 64 ]
 [ -f "$package/configs/nextvlad.yaml" ]
+
+# The example of docs/library.md, in an empty folder except for the package and the two files that it reads.
+mkdir -p "$folder/app/data"
+cd "$folder/app"
+ln -s "$prefix/lib/node_modules" node_modules
+ln -s ../../elsewhere/checkpoints ../../elsewhere/digits data/
+sed -n '/^```js$/,/^```$/p' "$package/docs/library.md" | sed '/^```/d' >example.mjs
+node example.mjs >example.txt
+say "the library's example printed $(wc -l <example.txt) lines, the first: $(sed -n 2p example.txt)"
 say "ok"

@@ -55,6 +55,15 @@ export interface VideoShape {
   readonly maxRecordBytes?: number | undefined;
 }
 
+/** Accepts any video. The names do not matter for a pickle. */
+export const ANY_SHAPE: VideoShape = {
+  maxFrames: Number.MAX_SAFE_INTEGER,
+  featureNames: ["rgb", "audio"],
+  featureSizes: [null, null],
+  numClasses: Number.MAX_SAFE_INTEGER,
+  labels: "optional",
+};
+
 /** The keys of config section MODEL that define the shape of a video. */
 export interface VideoSection {
   readonly max_frames: number;

@@ -6,7 +6,7 @@ import { groupErrors } from "../base/problem-list.js";
 import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/corrupt-records.js";
 import { readPickleShard } from "../data/pickle-shard.js";
 import { isPickle, readUnframedExample } from "../data/shard-reader.js";
-import type { Video, VideoShape } from "../data/video.js";
+import { ANY_SHAPE, type Video } from "../data/video.js";
 import { SEGMENT_LABELS } from "../data/video-parser.js";
 import { compressionOf, readTfRecordFile, type TfRecord } from "../formats/containers/tfrecord.js";
 import type { FeatureListSummary, FrameList } from "../formats/protobuf/feature-list.js";
@@ -43,15 +43,6 @@ async function inspectContent(
   else content.add(example);
   return example === null ? "TFRecord" : "SequenceExample";
 }
-
-/** Accepts any video. The names do not matter for a pickle. */
-const ANY_SHAPE: VideoShape = {
-  maxFrames: Number.MAX_SAFE_INTEGER,
-  featureNames: ["rgb", "audio"],
-  featureSizes: [null, null],
-  numClasses: Number.MAX_SAFE_INTEGER,
-  labels: "optional",
-};
 
 async function inspectRecords(path: string, content: ShardContent, maxRecordBytes: number | undefined): Promise<void> {
   try {

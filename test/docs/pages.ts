@@ -6,6 +6,7 @@ import { repository } from "../helpers/nextvlad.js";
 export const PAGES: readonly string[] = [
   "README.md",
   "CONTRIBUTING.md",
+  "CHANGELOG.md",
   ...readdirSync(join(repository, "docs"))
     .filter((name) => name.endsWith(".md"))
     .map((name) => `docs/${name}`),

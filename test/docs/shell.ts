@@ -64,7 +64,7 @@ const manifest = JSON.parse(readFileSync(join(repository, "package.json"), "utf8
 const EXTERNAL: readonly RegExp[] = [
   /^nextvlad setup( --device (cpu|gpu))?$/,
   /^npm (test|uninstall -g nextvlad)$/,
-  new RegExp(`^npm i -g --ignore-scripts \\./nextvlad-(\\*|${manifest.version})\\.tgz$`),
+  new RegExp(`^npm i (-g )?--ignore-scripts \\./nextvlad-(\\*|${manifest.version})\\.tgz$`),
   /^curl -O http:\/\/data\.yt8m\.org\/download\.py$/,
   /^curl http:\/\/data\.yt8m\.org\/yt8m_pca\.tgz$/,
   /^curl --create-dirs -o \S+ https:\/\/paddlemodels\./,
