@@ -38,7 +38,7 @@ describe("the package", () => {
 
   test("holds nothing else", () => {
     const wanted =
-      /^(dist\/src|native|configs|docs|scripts\/(tensorflow|train|test|infer))\/|^scripts\/(setup\.sh|smoke\.cjs)$|^[^/]+$/;
+      /^(dist\/src|native|configs|docs|scripts\/(tensorflow|train|test|infer))\/|^scripts\/(setup\.sh|reproduce-youtube8m\.sh|smoke\.cjs)$|^[^/]+$/;
     assert.deepEqual(
       packed.filter((path) => !wanted.test(path) || path.endsWith(".map")),
       [],

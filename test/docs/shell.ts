@@ -8,6 +8,7 @@ import { repository, runNextvlad } from "../helpers/nextvlad.js";
 const RECORDED = [
   ...["nextvlad", "npm", "node", "python", "python3", "pip", "curl", "tar", "sudo", "git"],
   ...["scripts/setup.sh", "scripts/demo.sh", "scripts/chaos.sh", "scripts/pack/check.sh", "scripts/docs/record.sh"],
+  "scripts/reproduce-youtube8m.sh",
 ];
 
 const PRELUDE = `set -euo pipefail
