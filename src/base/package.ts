@@ -18,7 +18,8 @@ export function version(): string {
 export function versions(): Readonly<Record<"nextvlad" | "tfjs-node-gpu" | "TensorFlow" | "Node.js", string>> {
   const read = (path: string): string => readFileSync(join(PACKAGE_DIRECTORY, path), "utf8");
   const { dependencies } = JSON.parse(read("package.json")) as { dependencies: Readonly<Record<string, string>> };
-  const tensorflow = /^tensorflow-cpu==(\S+)/m.exec(read("scripts/tensorflow/cpu.txt"))?.[1];
+  const wheels = "scripts/tensorflow/cpu.txt";
+  const tensorflow = existsSync(join(PACKAGE_DIRECTORY, wheels)) ? /^tensorflow-cpu==(\S+)/m.exec(read(wheels))?.[1] : undefined;
   return {
     nextvlad: version(),
     "tfjs-node-gpu": dependencies["@tensorflow/tfjs-node-gpu"] ?? "unknown",

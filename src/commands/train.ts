@@ -51,41 +51,38 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
     return resumeCommand(process.argv.slice(2), [...from, ...seed, ...added], START_FLAGS);
   };
   return withSaveDir(flags.saveDir, async (lock, leftovers) => {
-    const { outcome, exitCode } = await runIn(
-      flags.saveDir,
-      { name: "train.log.jsonl", quiet: flags.quiet },
-      async ({ telemetry, ...run }) => {
-        if (lock.staleHolder !== null) telemetry.log.info(`the previous run in this directory did not end normally: ${lock.staleHolder}`);
-        if (leftovers.length > 0) telemetry.log.info(`removed its temporary files: ${leftovers.join(", ")}`);
-        for (const note of notes) telemetry.log.warn(note);
-        if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
-        logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
-        logTrainingNotes(telemetry.log, config, cluster?.addresses.length ?? 1);
-        if (note !== null) telemetry.log.info(note);
-        if (cluster !== null) telemetry.log.info(`rank 0 of ${cluster.addresses.length}: ${cluster.addresses.join(", ")}`);
-        const [shards = [], validShards = []] = preflight.requireReady(telemetry.log);
-        const { SkippedRecordReport } = await import("../passes/skipped-records.js");
-        const { train } = await import("../training/train.js");
-        return train(config, {
-          ...run,
-          ...start,
-          cluster,
-          shards,
-          validShards,
-          telemetry,
-          skipped: new SkippedRecordReport(flags.saveDir, "train", telemetry.log),
-          threads: chooseThreads(flags.threads ?? null, (message) => telemetry.log.warn(message)),
-          saveDir: flags.saveDir,
-          logIntervalSteps: flags.logInterval,
-          validIntervalEpochs: flags.validInterval,
-          saveInterval: flags.saveInterval ?? null,
-          keep: flags.keep ?? null,
-          lockText: lock.text,
-          resumeCommand: resumeFrom,
-          version: version(),
-        });
-      },
-    );
+    const logOptions = { name: "train.log.jsonl", quiet: flags.quiet };
+    const { outcome, exitCode } = await runIn(flags.saveDir, logOptions, async ({ telemetry, ...run }) => {
+      if (lock.staleHolder !== null) telemetry.log.info(`the previous run in this directory did not end normally: ${lock.staleHolder}`);
+      if (leftovers.length > 0) telemetry.log.info(`removed its temporary files: ${leftovers.join(", ")}`);
+      for (const note of notes) telemetry.log.warn(note);
+      if (resume !== null) for (const line of describeWeights(resume, flags, config)) telemetry.log.info(line);
+      logConfig(telemetry.log, config, ["MODEL", "TRAIN", "VALID"]);
+      logTrainingNotes(telemetry.log, config, cluster?.addresses.length ?? 1);
+      if (note !== null) telemetry.log.info(note);
+      if (cluster !== null) telemetry.log.info(`rank 0 of ${cluster.addresses.length}: ${cluster.addresses.join(", ")}`);
+      const [shards = [], validShards = []] = preflight.requireReady(telemetry.log);
+      const { SkippedRecordReport } = await import("../passes/skipped-records.js");
+      const { train } = await import("../training/train.js");
+      return train(config, {
+        ...run,
+        ...start,
+        cluster,
+        shards,
+        validShards,
+        telemetry,
+        skipped: new SkippedRecordReport(flags.saveDir, "train", telemetry.log),
+        threads: chooseThreads(flags.threads ?? null, (message) => telemetry.log.warn(message)),
+        saveDir: flags.saveDir,
+        logIntervalSteps: flags.logInterval,
+        validIntervalEpochs: flags.validInterval,
+        saveInterval: flags.saveInterval ?? null,
+        keep: flags.keep ?? null,
+        lockText: lock.text,
+        resumeCommand: resumeFrom,
+        version: version(),
+      });
+    });
     await printLines(...formatOutcome(outcome, resumeFrom));
     return exitCode;
   });

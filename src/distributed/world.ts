@@ -140,10 +140,9 @@ export class World {
     ];
     const other = named.map(Number).find((rank) => rank !== this.rank);
     const failed = other === undefined ? "a rank" : this.#describe(other);
-    const what = /timed out/i.test(text)
-      ? `all ranks listen, but not all have connected within ${this.#connectSeconds} s`
-      : `${failed} does not respond`;
-    const remedy = "see the output of that rank; the run can be resumed on any number of ranks";
+    const isLate = /timed out/i.test(text);
+    const what = isLate ? `all ranks listen, but not all have connected within ${this.#connectSeconds} s` : `${failed} does not respond`;
+    const remedy = `see the output of ${isLate ? "each" : "that"} rank; the run can be resumed on any number of ranks`;
     return new NextvladError("RANK_FAILED", what, { remedy }, error);
   }
 

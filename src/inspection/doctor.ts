@@ -9,7 +9,7 @@ import { availableMemory, readLimit, requireProcessLimits } from "../base/resour
 import { readSystemFile } from "../base/system-files.js";
 import { chooseThreads, countReaders, formatThreads, type Threads } from "../base/threads.js";
 import { readShard } from "../data/shard-reader.js";
-import type { VideoShape } from "../data/video.js";
+import { ANY_SHAPE } from "../data/video.js";
 import { visibleGpus } from "../distributed/devices.js";
 import { type CudaFacts, explainCuda } from "../runtime/cuda.js";
 import type { Probe, ProbeReply } from "./doctor-probe.js";
@@ -186,15 +186,6 @@ function checkLimits(threads: Threads, root: string): Check {
     return { name, status: "problem", found: error.what, remedy: error.details.remedy ?? "" };
   }
 }
-
-/** Accepts any sizes and classes. */
-const ANY_SHAPE: VideoShape = {
-  maxFrames: Number.MAX_SAFE_INTEGER,
-  featureNames: ["rgb", "audio"],
-  featureSizes: [null, null],
-  numClasses: 1,
-  labels: "optional",
-};
 
 /** Reads a whole shard, and measures how fast. */
 async function checkShard(path: string): Promise<Check> {
