@@ -12,15 +12,18 @@ export async function freeBytes(directory: string): Promise<number | null> {
 }
 
 /**
- * Throws FILE_UNWRITABLE if the disk has too little space for a large write. Passes if the file system reports no size.
+ * Throws FILE_UNWRITABLE if the disk has too little space for a large write, with `what` and `remedy`. Passes if the file system reports no size.
  * Other processes write too, so the write itself may still fail.
  */
-export async function requireFreeSpace(directory: string, bytes: number): Promise<void> {
+export async function requireFreeSpace(
+  directory: string,
+  bytes: number,
+  { what = "cannot write: not enough free space", remedy = "free disk space there, or use another path" } = {},
+): Promise<void> {
   const free = await freeBytes(directory);
   if (free === null || free >= bytes) return;
   const [expected, found] = [bytes, free].map((size) => `${(size / 1e6).toFixed(1)} MB`) as [string, string];
-  const remedy = "free disk space there, or use another path";
-  throw new NextvladError("FILE_UNWRITABLE", "cannot write: not enough free space", { file: directory, expected, found, remedy });
+  throw new NextvladError("FILE_UNWRITABLE", what, { file: directory, expected, found, remedy });
 }
 
 const MAX_LINKS = 40;

@@ -47,10 +47,12 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
       batchSize: config.TEST.batch_size,
       saveDir: flags.saveDir,
       target,
+      fullRanking: flags.fullRanking ?? false,
       ...(await passOptions("eval", flags, cluster, run)),
     });
     if (evaluated.metrics !== null) {
-      const { aps, ...values } = evaluated.metrics;
+      const { summarize } = await import("../evaluation/metrics.js");
+      const values = summarize(evaluated.metrics);
       telemetry.log.info(values, `[EVAL] ${values.videos} videos, GAP = ${values.gap.toFixed(4)}, MAP = ${values.map.toFixed(4)}`);
     }
     return evaluated;
@@ -60,8 +62,10 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
     return exitCode;
   }
   const { formatEvalLine } = await import("../telemetry/paddle-lines.js");
-  const { hit_at_one: hitAtOne, perr, loss, gap } = outcome.metrics;
+  const { formatFullRanking } = await import("../evaluation/metrics.js");
+  const { hit_at_one: hitAtOne, perr, loss, gap, full_ranking: full } = outcome.metrics;
   await printLines(formatEvalLine({ hitAtOne, perr, loss, gap }));
+  if (full !== undefined) await printLines(`full ranking: ${formatFullRanking(full)}, over ${full.classes} classes with positives`);
   await printLines(`results, with MAP and the average precision of each class: ${outcome.metricsFile}`);
   await printLines(...formatFiles("predictions", outcome.resultFiles));
   return exitCode;

@@ -147,6 +147,7 @@ const TABLE = [
     aliases: ["--seed"],
   }),
   flag(["train"], "--valid-interval <epochs>", "epochs between validations; 0 for none", { parse: integer(0), default: 1 }),
+  flag(["train"], "--full-ranking", "also validate by mAP, mAUC and d-prime over the full ranking of all videos in each class"),
 
   flag(
     ["train", "eval", "infer"],
@@ -177,6 +178,7 @@ const TABLE = [
   flag(["eval"], "--predictions [formats]", `also write the predictions: ${FORMAT_NAMES}, separated by commas; pickle if omitted`, {
     parse: resultFormats,
   }),
+  flag(["eval"], "--full-ranking", "also compute mAP, mAUC and d-prime over the full ranking of all videos in each class"),
   flag(["infer", "ensemble"], "--format <formats>", `result formats, separated by commas: ${FORMAT_HELP}`, {
     parse: resultFormats,
     default: ["pickle"],

@@ -76,6 +76,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
         saveDir: flags.saveDir,
         logIntervalSteps: flags.logInterval,
         validIntervalEpochs: flags.validInterval,
+        fullRanking: flags.fullRanking ?? false,
         saveInterval: flags.saveInterval ?? null,
         keep: flags.keep ?? null,
         lockText: lock.text,

@@ -1,6 +1,8 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
+import type { FullRanking } from "./full-ranking.js";
 import { PredictionList } from "./prediction-list.js";
+import type { ScoreRows } from "./score-rows.js";
 import { type Top, TopSelector } from "./top-k.js";
 
 /** YouTube-8M's metrics (google/youtube-8m, eval_util.py) over all added videos. */
@@ -20,11 +22,26 @@ export interface Metrics {
   readonly videos_without_labels: number;
   /** Average precision of each class, from the same top predictions; `[classes] float64`. */
   readonly aps: Float64Array;
+  /** Only with `--full-ranking`. */
+  readonly full_ranking?: FullRanking;
 }
 
-/** Encodes metrics as the JSON of a result file. */
-export function encodeMetrics({ aps, ...summary }: Omit<Metrics, "loss"> & Partial<Pick<Metrics, "loss">>): string {
-  return `${JSON.stringify({ ...summary, aps: Array.from(aps) }, null, 1)}\n`;
+/** Encodes metrics as the JSON of a result file; NaN and infinite values become null. */
+export function encodeMetrics({ aps, full_ranking, ...summary }: Omit<Metrics, "loss"> & Partial<Pick<Metrics, "loss">>): string {
+  const full = full_ranking && { ...full_ranking, aps: Array.from(full_ranking.aps), aucs: Array.from(full_ranking.aucs) };
+  return `${JSON.stringify({ ...summary, aps: Array.from(aps), full_ranking: full }, null, 1)}\n`;
+}
+
+/** Returns the metrics without those of single classes, for the log. */
+export function summarize({ aps: _, full_ranking, ...summary }: Metrics) {
+  if (full_ranking === undefined) return summary;
+  const { aps: __, aucs: ___, ...full } = full_ranking;
+  return { ...summary, full_ranking: full };
+}
+
+/** Formats metrics over the full ranking: "mAP = 0.2505, mAUC = 0.9412, d-prime = 2.2130". */
+export function formatFullRanking({ map, mauc, d_prime }: FullRanking): string {
+  return `mAP = ${map.toFixed(4)}, mAUC = ${mauc.toFixed(4)}, d-prime = ${d_prime.toFixed(4)}`;
 }
 
 /**
@@ -45,13 +62,15 @@ export function checkLabeled({ sums }: MetricsAccumulator, file: string, log: Lo
 const sum = (): Float64Array => new Float64Array(1);
 
 /**
- * Accumulates predictions batch by batch and computes the metrics at the end. Stores `topk` predictions per video, never whole rows. Predictions with equal
- * scores rank by class, lower first.
+ * Accumulates predictions batch by batch and computes the metrics at the end. Stores `topk` predictions per video; whole rows only pass through `scores`.
+ * Predictions with equal scores rank by class, lower first.
  */
 export class MetricsAccumulator {
   readonly numClasses: number;
   /** Number of stored predictions per video. */
   readonly topk: number;
+  /** The added rows, to be taken for a file, if the metrics over the full ranking are requested; else null. */
+  readonly scores: ScoreRows | null;
   readonly #selector = new TopSelector();
   /** Top predictions of all videos so far. */
   readonly #predictions = new PredictionList();
@@ -63,8 +82,9 @@ export class MetricsAccumulator {
    */
   readonly sums: Readonly<Record<"videos" | "videos_without_labels" | "hit_at_one" | "perr" | "loss" | "positives", Float64Array>>;
 
-  constructor(numClasses: number, topk = 20) {
+  constructor(numClasses: number, topk = 20, scores: ScoreRows | null = null) {
     this.numClasses = numClasses;
+    this.scores = scores;
     this.topk = Math.min(topk, numClasses);
     this.#isLabel = new Uint8Array(numClasses);
     const positives = new Float64Array(numClasses);
@@ -97,6 +117,7 @@ export class MetricsAccumulator {
     for (let video = 0; video < labels.length; video++) {
       this.#addVideo(predictions, video * this.numClasses, labels[video] as Int32Array);
     }
+    this.scores?.add(predictions, labels);
     this.#addTo("loss", lossSum);
   }
 

@@ -7,6 +7,7 @@ import type { Config } from "../config/schema.js";
 import type { Shard } from "../data/shard.js";
 import type { Cluster } from "../distributed/cluster.js";
 import { checkLabeled, encodeMetrics, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { ScoreRows } from "../evaluation/score-rows.js";
 import { predictWith } from "../passes/compute-batches.js";
 import { loadNetwork } from "../passes/loaded-network.js";
 import { measure } from "../passes/measure.js";
@@ -20,6 +21,7 @@ import {
   writeResumably,
 } from "../passes/resumable-results.js";
 import type { SkippedRecordReport } from "../passes/skipped-records.js";
+import { rankStoredScores } from "../passes/stored-scores.js";
 import { resultStem } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
@@ -39,6 +41,8 @@ export interface EvaluateOptions {
   readonly saveDir: string;
   /** Where to write the predictions; null to write none. */
   readonly target: ResultTarget | null;
+  /** Whether to compute the metrics over the full ranking too. */
+  readonly fullRanking: boolean;
   readonly logInterval: Interval;
   readonly signal: AbortSignal;
   readonly resumable: ResumeOptions;
@@ -58,17 +62,19 @@ export interface EvaluateOutcome extends ResumableOutcome {
  */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluateOutcome> {
   const { MODEL, TEST } = config;
-  const { telemetry, batchSize, threads, cluster, version, filelist, shards, target, saveDir, skipped } = options;
+  const { telemetry, batchSize, threads, cluster, version, filelist, shards, target, fullRanking, saveDir, skipped } = options;
   const load = { config, section: "TEST", batchSize, threads, cluster, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
   const world = await connectPass(cluster, { config, section: "TEST", shards, weights: checksum, rounding: computedBy, version });
-  const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
+  const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk, fullRanking ? new ScoreRows(MODEL.num_classes) : null);
   const stem = join(saveDir, resultStem(MODEL.name, "eval_result"));
   const metricsFile = `${stem}.json`;
+  const settings = describeSettings(config, "TEST", { batchSize, shards, weights: checksum, target });
   const resumable = {
     ...options.resumable,
     stem,
-    settings: describeSettings(config, "TEST", { batchSize, shards, weights: checksum, target }),
+    // Without the flag, as in partial results of versions that did not have it.
+    settings: fullRanking ? { ...settings, "--full-ranking": "set" } : settings,
     shards,
     world,
     batchSize,
@@ -85,16 +91,18 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt, skipBatches: done.batches, world } as const;
     const computation = predictWith(network, { world, batchSize, numClasses: MODEL.num_classes, withLoss: true });
     const pass = { title: "eval", logInterval: options.logInterval, signal: options.signal, telemetry, skipped, done };
-    const { stopped } = await measure(computation, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass, writer);
+    const outputs = { predictions: target === null ? null : writer, batches: writer };
+    const { stopped } = await measure(computation, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass, outputs);
     if (!stopped && writer.done.videos === 0) throw noVideosError(filelist);
     return { stopped };
   };
   let metrics = null as Metrics | null;
-  const writeMetrics = async () => {
+  const writeMetrics = async (scoresFile: string) => {
     // Checked here, because a resumed run whose batches are all done skips `measureRest`.
     checkLabeled(accumulator, filelist, telemetry.log);
     // Called only once, because it sorts the predictions of all videos.
-    metrics = accumulator.result();
+    const top = accumulator.result();
+    metrics = fullRanking ? { ...top, full_ranking: await rankStoredScores(scoresFile, accumulator.sums.positives) } : top;
     await writeFileAtomic(metricsFile, encodeMetrics(metrics));
   };
   const outcome = await writeResumably(resumable, measureRest, writeMetrics);

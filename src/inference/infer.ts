@@ -17,7 +17,7 @@ import {
 import type { ResultTarget } from "../results/result-writer.js";
 import type { EvaluateOptions } from "./evaluate.js";
 
-export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "target"> {
+export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "target" | "fullRanking"> {
   /** Null for the batch size of the resumed run or, in a new run, that of `chooseBatchSize`. */
   readonly batchSize: number | null;
   /** Classes per video, at most the number of classes. */

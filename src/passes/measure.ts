@@ -5,16 +5,21 @@ import { type Computation, computeBatches } from "./compute-batches.js";
 import { type PassOptions, watchBatches } from "./reading.js";
 import type { BatchWriter } from "./resumable-results.js";
 
-/**
- * Computes the probabilities and losses of all batches of a stream and adds them to the accumulator; ends early when the signal is aborted. The writer, if any,
- * receives the top predictions of each video, and the end of each batch.
- */
+/** What receives the results of a pass. */
+export interface MeasureOutputs {
+  /** Receives the top predictions of each video. */
+  readonly predictions?: Pick<BatchWriter, "write"> | null;
+  /** Receives the end of each batch. */
+  readonly batches?: Pick<BatchWriter, "endBatch"> | null;
+}
+
+/** Computes the probabilities and losses of all batches of a stream and adds them to the accumulator; ends early when the signal is aborted. */
 export async function measure(
   computation: Computation,
   stream: BatchStream,
   accumulator: MetricsAccumulator,
   pass: PassOptions,
-  writer: BatchWriter | null = null,
+  outputs: MeasureOutputs = {},
 ): Promise<{ readonly stopped: boolean }> {
   const selector = new TopSelector();
   const { topk } = accumulator;
@@ -24,9 +29,9 @@ export async function measure(
   for await (const { ids, labels, probabilities, loss, fraction } of computeBatches(batches, () => stream.fraction, computation)) {
     meanLoss = loss / ids.length;
     accumulator.add(probabilities, labels, loss);
-    if (writer === null) continue;
-    if (writer.takesPredictions) for (const prediction of selector.predictions(ids, probabilities, topk)) await writer.write(prediction);
-    await writer.endBatch(ids.length, fraction);
+    const { predictions, batches: ends } = outputs;
+    if (predictions) for (const prediction of selector.predictions(ids, probabilities, topk)) await predictions.write(prediction);
+    await ends?.endBatch(ids.length, fraction);
   }
   return { stopped: !stream.complete };
 }

@@ -19,6 +19,7 @@ import { type Rounding, roundingWarning } from "../runtime/rounding.js";
 import { PartialFile } from "./partial-file.js";
 import { assertSameSettings, encodePartialState, type PartialState, parsePartialState, restoreSums } from "./partial-state.js";
 import { announcePass } from "./ranks.js";
+import { ScoreSpaceCheck } from "./stored-scores.js";
 
 /** How to resume a stopped run, and how often to save. */
 export interface ResumeOptions {
@@ -50,7 +51,7 @@ export interface ResumableOptions extends ResumeOptions {
 }
 
 /** What a pass over the videos uses of the results: it writes the predictions of whole batches, in order. */
-export type BatchWriter = Pick<ResumableResults, "done" | "takesPredictions" | "write" | "endBatch">;
+export type BatchWriter = Pick<ResumableResults, "done" | "write" | "endBatch">;
 
 export interface ResumableOutcome {
   readonly stopped: boolean;
@@ -90,6 +91,8 @@ export function describeSettings(
 const STATE_NAME = "state.json";
 /** The file of the metrics' predictions. */
 const METRICS_NAME = "tally.bin";
+/** The file of all scores, for the metrics over the full ranking. */
+const SCORES_NAME = "scores.bin";
 
 /** Reads the state in a directory of partial results; null if none was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
 async function readPartialState(directory: string): Promise<PartialState | null> {
@@ -109,7 +112,7 @@ export async function readPartialSettings(stem: string): Promise<Readonly<Record
 /**
  * Runs `work`, which writes results batch by batch to a partial directory, with regular saves, so that a run that was stopped, failed or was killed can be
  * resumed. With `resume`, the files are truncated to the last save, and `work` starts after it (`done`).
- * If `work` was not stopped, calls `beforeMove` and moves the files to their final paths. If `beforeMove` throws BAD_LABELS, the saved state is removed,
+ * If `work` was not stopped, calls `beforeMove` with the path of the file of `metrics.scores`, and moves the files to their final paths. If `beforeMove` throws BAD_LABELS, the saved state is removed,
  * because resuming would fail in the same way.
  * Throws SAVE_DIR_TAKEN, BAD_CONFIG (settings or shards differ), BAD_RESULTS (the partial results are corrupt), FILE_UNWRITABLE, and what `work` and
  * `beforeMove` throw.
@@ -117,7 +120,7 @@ export async function readPartialSettings(stem: string): Promise<Readonly<Record
 export async function writeResumably(
   options: ResumableOptions,
   work: (writer: BatchWriter) => Promise<{ readonly stopped: boolean }>,
-  beforeMove: () => Promise<void> = async () => {},
+  beforeMove: (scoresFile: string) => Promise<void> = async () => {},
 ): Promise<ResumableOutcome> {
   const results = await ResumableResults.open(options);
   try {
@@ -137,7 +140,7 @@ export async function writeResumably(
   }
 }
 
-/** A partial file, what it is written from, and its final path; null for the metrics' predictions, which only a resumed run needs. */
+/** A partial file, what it is written from, and its final path; null for the metrics' predictions and scores, which are not results. */
 interface OpenFile {
   readonly file: PartialFile;
   readonly source: Pick<ResultEncoder, "length" | "take">;
@@ -153,6 +156,7 @@ class ResumableResults {
   readonly #files: OpenFile[] = [];
   #savedMs = performance.now();
   #isSaveRequested = false;
+  readonly #scoreSpace = new ScoreSpaceCheck();
   /** The final paths of the prediction files. */
   readonly destinations: string[] = [];
   /** Number of batches and videos done, including those of earlier runs, and their fraction of the shards' bytes. */
@@ -202,6 +206,8 @@ class ResumableResults {
       const file = await open(METRICS_NAME, (piece) => metrics.put(piece));
       this.#files.push({ file, source: metrics, destination: null });
     }
+    if (metrics !== null && metrics.scores !== null)
+      this.#files.push({ file: await open(SCORES_NAME), source: metrics.scores, destination: null });
     onSaveRequest(() => {
       this.#isSaveRequested = true;
     });
@@ -249,11 +255,6 @@ class ResumableResults {
     }
   }
 
-  /** Whether predictions are written. */
-  get takesPredictions(): boolean {
-    return this.#options.target !== null;
-  }
-
   /** Resolves when the next prediction can be written: see `ResultWriter`. */
   async write(prediction: Prediction): Promise<void> {
     for (const encoder of this.#encoders) encoder.add(prediction);
@@ -264,6 +265,8 @@ class ResumableResults {
   async endBatch(videos: number, fraction: number): Promise<void> {
     this.done = { batches: this.done.batches + 1, videos: this.done.videos + videos, fraction };
     await this.#flush(PENDING_LENGTH);
+    const { scores = null } = this.#options.metrics ?? {};
+    if (scores !== null) await this.#scoreSpace.endBatch(this.#directory, scores, this.done);
     const isSaveDue = isDue(this.#options.saveInterval, this.done.batches, performance.now() - this.#savedMs);
     if (this.#isSaveRequested || isSaveDue) await this.save();
   }
@@ -303,13 +306,13 @@ class ResumableResults {
   }
 
   /** Completes the files and moves them to their final paths. If the run is killed after the save, only the moves are left to do. */
-  async finish(beforeMove: () => Promise<void>): Promise<void> {
+  async finish(beforeMove: (scoresFile: string) => Promise<void>): Promise<void> {
     if (!this.isComplete) {
       for (const encoder of this.#encoders) encoder.end();
       this.isComplete = true;
       await this.save();
     }
-    await beforeMove().catch(async (error: NextvladError) => {
+    await beforeMove(join(this.#directory, SCORES_NAME)).catch(async (error: NextvladError) => {
       if (error.code === "BAD_LABELS") await this.#clear();
       throw error;
     });
@@ -360,7 +363,7 @@ async function lockPartialDirectory(directory: string, log: Logger): Promise<Dir
 
 /** Returns whether a directory of partial results may contain a file of this name. */
 function isPartialResult(name: string): boolean {
-  if ([STATE_NAME, LOCK_NAME, METRICS_NAME].includes(name)) return true;
+  if ([STATE_NAME, LOCK_NAME, METRICS_NAME, SCORES_NAME].includes(name)) return true;
   return /^\..*\.(unfinished|removed)-/.test(name) || Object.values(RESULT_FORMATS).some(({ extension }) => name.endsWith(extension));
 }
 

@@ -34,6 +34,8 @@ export interface TrainOptions extends StartOptions {
   readonly logIntervalSteps: number;
   /** Epochs between validations; 0 for none. */
   readonly validIntervalEpochs: number;
+  /** Whether validation computes the metrics over the full ranking too. */
+  readonly fullRanking: boolean;
   /** How often to save a snapshot within an epoch; null for only at its end. */
   readonly saveInterval: Interval | null;
   /** Number of newest snapshots to keep, besides `best`; null for all. */

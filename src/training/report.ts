@@ -4,7 +4,7 @@ import { formatBytes } from "../base/numbers.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import type { BatchStream } from "../data/stream.js";
-import { type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { formatFullRanking, type Metrics, MetricsAccumulator, summarize } from "../evaluation/metrics.js";
 import { describeTinyRate, learningRateAt } from "../optim/schedule.js";
 import { countTensors } from "../runtime/constants.js";
 import { formatTrainLine } from "../telemetry/paddle-lines.js";
@@ -102,8 +102,10 @@ export class EpochReport {
 }
 
 /** Logs the metrics of a validation. */
-export function logValidation(log: Logger, epoch: number, { aps, ...metrics }: Metrics): void {
+export function logValidation(log: Logger, epoch: number, metrics: Metrics): void {
   const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
-  const values = `Hit@1 = ${hit}, PERR = ${perr}, GAP = ${gap}, MAP = ${map}`;
-  log.info({ epoch, ...metrics }, `[VALID] Epoch ${epoch}, loss = ${metrics.loss.toFixed(6)}, ${values}`);
+  const { full_ranking: full } = metrics;
+  const ranked = full === undefined ? "" : `, full ranking: ${formatFullRanking(full)}`;
+  const values = `Hit@1 = ${hit}, PERR = ${perr}, GAP = ${gap}, MAP = ${map}${ranked}`;
+  log.info({ epoch, ...summarize(metrics) }, `[VALID] Epoch ${epoch}, loss = ${metrics.loss.toFixed(6)}, ${values}`);
 }

@@ -5,11 +5,13 @@ import type { Config } from "../config/schema.js";
 import { describeFileList } from "../data/file-list.js";
 import type { World } from "../distributed/world.js";
 import { checkLabeled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { ScoreRows } from "../evaluation/score-rows.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { modelSizes } from "../model/sizes.js";
 import { type Computation, computeOwnBatches, predictWith } from "../passes/compute-batches.js";
 import { measure } from "../passes/measure.js";
 import { forwardStreamEvents, noVideosError, openReading, type ReadOptions } from "../passes/reading.js";
+import { TemporaryScores } from "../passes/stored-scores.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { announce } from "./ranks.js";
 import { logValidation } from "./report.js";
@@ -57,19 +59,38 @@ export async function validateIfDue(training: Training, epoch: number): Promise<
 }
 
 /** Returns the metrics of the current weights on the validation shards; null if the signal was aborted. Throws TOO_FEW_VIDEOS. */
-async function validate({ config, options, state, stepOptions }: Training): Promise<Metrics | null> {
-  const { MODEL, VALID } = config;
+async function validate(training: Training): Promise<Metrics | null> {
+  const { config, options } = training;
+  const { num_classes: numClasses, topk } = config.MODEL;
+  if (!options.fullRanking) return measureWeights(training, new MetricsAccumulator(numClasses, topk), null);
+  const rows = new ScoreRows(numClasses);
+  const accumulator = new MetricsAccumulator(numClasses, topk, rows);
+  const scores = await TemporaryScores.create(options.saveDir, rows);
+  try {
+    const metrics = await measureWeights(training, accumulator, scores);
+    return metrics && { ...metrics, full_ranking: await scores.rank(accumulator.sums.positives) };
+  } finally {
+    await scores.close();
+  }
+}
+
+/** Adds the predictions of all validation videos to the accumulator, whose scores, if any, are written to `scores`. Returns and throws as `validate`. */
+async function measureWeights(
+  { config, options, state, stepOptions }: Training,
+  accumulator: MetricsAccumulator,
+  scores: TemporaryScores | null,
+): Promise<Metrics | null> {
   const { telemetry, skipped, signal } = options;
   const { world } = stepOptions.division;
   announce(world, "validation");
-  const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
   const pass = { title: "validation", logInterval: { steps: 0 }, signal, telemetry, skipped };
   const { stopped } = await withNetwork(config, state, (network) => {
     const { reading, computation } = describeValidation(config, options, network, world);
-    return measure(computation, openReading(reading, forwardStreamEvents(skipped, telemetry)), accumulator, pass);
+    const stream = openReading(reading, forwardStreamEvents(skipped, telemetry));
+    return measure(computation, stream, accumulator, pass, { batches: scores });
   });
   if (stopped) return null;
-  const filelist = describeFileList(VALID.filelist);
+  const filelist = describeFileList(config.VALID.filelist);
   if (accumulator.sums.videos[0] === 0) throw noVideosError(filelist);
   checkLabeled(accumulator, filelist, telemetry.log);
   return accumulator.result();

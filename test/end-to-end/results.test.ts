@@ -8,7 +8,7 @@ import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { compiled, runNextvlad, runProgram } from "../helpers/nextvlad.js";
 import { runPython } from "../helpers/python.js";
-import { CLASSES, learnableVideo, prepareRun } from "../helpers/runs.js";
+import { CLASSES, learnableVideo, prepareRun, readLog } from "../helpers/runs.js";
 
 const NAMES = ["zero", "one", 'two "2"', "three, 3", "vier", "fünf"];
 
@@ -92,6 +92,65 @@ test("eval writes the predictions that it evaluates, the same as infer's", async
   const lines = readFileSync(at("eval/NEXTVLAD_eval_predictions.jsonl"), "utf8").trimEnd().split("\n");
   assert.equal(lines.length, 40);
   assert.equal(JSON.parse(lines[0] as string).predictions.length, 2);
+});
+
+/** Metrics over the full ranking, by their definitions. Input: for each video its labels and the scores of all classes. */
+const FULL_RANKING = `
+import json, statistics, sys
+videos = json.load(sys.stdin)
+def measure(c):
+    positives = [scores[c] for labels, scores in videos if c in labels]
+    negatives = [scores[c] for labels, scores in videos if c not in labels]
+    ap = before = 0
+    for threshold in sorted({*positives, *negatives}, reverse=True):
+        found = sum(p >= threshold for p in positives)
+        ap += (found - before) / len(positives) * found / (found + sum(n >= threshold for n in negatives))
+        before = found
+    return ap, statistics.fmean((p > n) + (p == n) / 2 for p in positives for n in negatives)
+aps, aucs = zip(*map(measure, range(len(videos[0][1]))))
+mauc = statistics.fmean(aucs)
+d_prime = 2 ** 0.5 * statistics.NormalDist().inv_cdf(mauc)
+print(json.dumps({"map": statistics.fmean(aps), "mauc": mauc, "d_prime": d_prime, "classes": len(aps), "aps": aps, "aucs": aucs}))`;
+
+interface RankedResult {
+  readonly full_ranking: Readonly<Record<string, number | number[]>>;
+}
+
+test("eval --full-ranking computes what plain Python does from infer's results, and validation the same", async () => {
+  await run("infer", ...weights(), "--save-dir", at("all"), "--format", "jsonl");
+  const lines = readFileSync(at("all/NEXTVLAD_infer_result.jsonl"), "utf8").trimEnd().split("\n");
+  const videos = lines.map((line) => {
+    const { id, predictions } = JSON.parse(line) as { id: string; predictions: { class: number; probability: number }[] };
+    const scores = predictions.sort((a, b) => a.class - b.class).map(({ probability }) => probability);
+    return [[...learnableVideo(Number(id.slice("video".length))).labels], scores];
+  });
+  const expected = runPython(FULL_RANKING, [], Buffer.from(JSON.stringify(videos))) as RankedResult["full_ranking"];
+
+  const plain = await run("eval", ...weights(), "--save-dir", at("top"));
+  const stdout = await run("eval", ...weights(), "--save-dir", at("full"), "--full-ranking");
+  const [top, full] = ["top", "full"].map((name) => JSON.parse(readFileSync(at(`${name}/NEXTVLAD_eval_result.json`), "utf8")));
+  const { full_ranking: found, ...rest } = full as RankedResult;
+  assert.deepEqual(rest, top);
+  assert.deepEqual(Object.keys(found), Object.keys(expected));
+  const [foundValues, expectedValues] = [found, expected].map((each) => Object.values(each).flat()) as [number[], number[]];
+  // Sums of 40 float64 values in another order.
+  for (const [i, value] of foundValues.entries()) assert.ok(Math.abs(value - (expectedValues[i] as number)) < 1e-12, `${i}: ${value}`);
+  const [map, mauc, dPrime] = [expected.map, expected.mauc, expected.d_prime].map((value) => (value as number).toFixed(4));
+  const added = `full ranking: mAP = ${map}, mAUC = ${mauc}, d-prime = ${dPrime}, over 6 classes with positives\n`;
+  const [first = "", ...others] = plain.replaceAll("/top/", "/full/").split(/(?<=\n)/);
+  assert.equal(stdout, [first, added, ...others].join(""));
+  assert.match(
+    readFileSync(at("full/eval.log.jsonl"), "utf8"),
+    /"full_ranking":\{"map":[\d.]+,"mauc":[\d.]+,"d_prime":[\d.]+,"classes":6\}/,
+  );
+
+  await run("train", "--config", config, "--save-dir", at("validated"), "--epoch", "1", "--full-ranking");
+  assert.deepEqual(readdirSync(at("validated")).sort(), ["NEXTVLAD_epoch0", "best", "config.yaml", "train.log.jsonl"]);
+  const [validation] = readLog(at("validated")).filter(({ msg }) => String(msg).startsWith("[VALID]"));
+  assert.match(String(validation?.msg), new RegExp(`, full ranking: mAP = ${map}, mAUC = ${mauc}, d-prime = ${dPrime}$`));
+  const { aps: _, aucs: __, ...summary } = found;
+  // The network and its inputs are the same.
+  assert.deepEqual(validation?.full_ranking, summary);
 });
 
 test("label names that do not match the model are an error before any video is read", async () => {

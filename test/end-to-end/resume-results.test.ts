@@ -50,7 +50,7 @@ const cases: readonly Case[] = [
   },
   {
     command: "eval",
-    flags: ["--predictions"],
+    flags: ["--predictions", "--full-ranking"],
     step: (number) => `iter ${number} `,
     stem: "NEXTVLAD_eval_result",
     results: ["NEXTVLAD_eval_result.json", "NEXTVLAD_eval_predictions.pkl"],
@@ -172,6 +172,11 @@ for (const each of cases) {
         const { exitCode, error } = await runNextvlad(commandOf(each, saveDir, "--resume", ...flags));
         assert.equal(exitCode, 2, error);
         assert.match(error, message);
+      }
+      if (command === "eval") {
+        const { exitCode, error } = await runNextvlad(commandOf({ ...each, flags: ["--predictions"] }, saveDir, "--resume"));
+        assert.equal(exitCode, 2, error);
+        assert.match(error, /--full-ranking: .*\(expected set, found nothing\)/);
       }
       assert.deepEqual(readdirSync(at(saveDir, `${stem}.partial`)).sort(), kept);
       const file = at(saveDir, `${stem}.partial`, kept.find((name) => name.endsWith(".pkl")) as string);

@@ -54,6 +54,7 @@ export async function trainInProcess(
       overwrite: false,
       logIntervalSteps: 1,
       validIntervalEpochs: 0,
+      fullRanking: false,
       saveInterval: null,
       keep: null,
       lockText: lock.text,

@@ -23,6 +23,7 @@ const WRITERS: Readonly<Record<string, Writer>> = {
   infer: { args: ["infer", ...RUN], file: "out/NEXTVLAD_infer_result.pkl" },
   "infer jsonl": { args: ["infer", ...RUN, "--format", "jsonl"], file: "out/NEXTVLAD_infer_result.jsonl" },
   eval: { args: ["eval", ...RUN], file: "out/NEXTVLAD_eval_result.json" },
+  "eval full ranking": { args: ["eval", ...RUN, "--full-ranking"], file: "out/NEXTVLAD_eval_result.json" },
   train: { args: ["train", "--config", CONFIG, "--save-dir", "out"], file: "out/NEXTVLAD_epoch0" },
   ensemble: { args: ["ensemble", `${RESULTS}.pkl`, "--save-dir", "out"], file: "out/NEXTVLAD_ensemble_result.pkl" },
   convert: { args: ["convert", "--to", "pkl", "--filelist", LIST, "--out", "out"], file: "out/a.pkl" },
