@@ -62,6 +62,13 @@ define("export", "write weights for Paddle, ONNX Runtime, NumPy or safetensors",
 );
 
 define(
+  "average",
+  "average the weights of several snapshots of one model, as safetensors",
+  async (flags, weights) => (await import("./commands/average.js")).runAverage(weights, flags),
+  { name: "<weights...>", help: "snapshots, or weights in another format; one listed twice counts twice", parse: paths },
+);
+
+define(
   "ensemble",
   "average result files of the same videos; with labeled shards, compute the metrics of the averages",
   async (flags, files) => (await import("./commands/ensemble.js")).runEnsemble(files, flags),

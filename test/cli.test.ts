@@ -35,12 +35,14 @@ describe("help, as npm run docs writes it to test/commands/help,", { concurrency
     "eval",
     "infer",
     "export",
+    "average",
     "ensemble",
     "digits",
     "convert",
     "verify",
     "inspect",
     "doctor",
+    "completion",
     "setup",
   ]) {
     test(`of ${command}`, async () => {

@@ -28,6 +28,9 @@ export function describeMismatch({ name, expected, found, dtype }: Mismatch): st
 /** An array that a model needs. */
 type WantedArray = Pick<StoredArray, "name" | "shape">;
 
+/** An array that receives values, which are valid only during the call. */
+type FilledArray = Pick<StoredArray, "name" | "shape" | "upload">;
+
 /** Compares names, shapes and types with the entries of a file, without reading data. */
 export function findMismatches(source: WeightSource, arrays: readonly WantedArray[]): readonly Mismatch[] {
   return arrays.flatMap(({ name, shape: expected }): Mismatch[] => {
@@ -46,7 +49,7 @@ export type OnArray = (name: string, values: Float32Array) => void;
  * ignored.
  * Throws BAD_WEIGHTS if the weights are of another model, FILE_UNREADABLE, BAD_FORMAT, and NOT_FINITE if an array holds NaN or Inf.
  */
-export async function fillArrays(source: WeightSource, arrays: readonly StoredArray[], onArray?: OnArray): Promise<readonly Mismatch[]> {
+export async function fillArrays(source: WeightSource, arrays: readonly FilledArray[], onArray?: OnArray): Promise<readonly Mismatch[]> {
   assertSameModel(source, arrays);
   const mismatches = findMismatches(source, arrays);
   const mismatched = new Set(mismatches.map(({ name }) => name));
@@ -68,7 +71,7 @@ export async function fillArrays(source: WeightSource, arrays: readonly StoredAr
 /** Fills all arrays from weights. Throws BAD_WEIGHTS with every mismatch, before any data is read, and what `fillArrays` throws. */
 export async function fillAllArrays(
   source: WeightSource,
-  arrays: readonly StoredArray[],
+  arrays: readonly FilledArray[],
   remedy: string,
   onArray?: OnArray,
 ): Promise<void> {

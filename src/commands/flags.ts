@@ -27,13 +27,13 @@ export type CommandName =
   | "eval"
   | "infer"
   | "export"
+  | "average"
   | "ensemble"
   | "digits"
   | "convert"
   | "verify"
   | "inspect"
   | "doctor"
-  | "completion"
   | "completion"
   | "setup";
 
@@ -215,6 +215,8 @@ const TABLE = [
   }),
   flag(["export"], "--set <SECTION.key=value>", "set a config key, such as MODEL.drop_rate for onnx; may be repeated", SET),
 
+  flag(["average"], "--out <file>", "output file, in the safetensors format", { parse: path, isRequired: true }),
+
   flag(["digits"], "--out <dir>", "directory for shards and their lists", { parse: path, isRequired: true }),
   flag(["digits"], "--train-videos <N>", "number of training videos", { parse: integer(1), default: 3000 }),
   flag(["digits"], "--validate-videos <N>", "number of validation videos", { parse: integer(1), default: 500 }),
@@ -297,6 +299,7 @@ const TABLE = [
   flag(["train"], "--overwrite", "replace another run's snapshots in --save-dir, and a config.yaml or best that train did not write"),
   flag(["eval", "infer", "ensemble"], "--overwrite", "replace files at the results' paths that nextvlad did not write"),
   flag(["export"], "--overwrite", "replace existing files"),
+  flag(["average"], "--overwrite", "replace an existing file"),
   flag(["digits"], "--overwrite", "replace existing shards and lists"),
   flag(["convert"], "--overwrite", "replace shards and a list that convert did not write"),
 ] as const;
@@ -340,6 +343,7 @@ export type TrainFlags = FlagsOf<"train">;
 export type EvalFlags = FlagsOf<"eval">;
 export type InferFlags = FlagsOf<"infer">;
 export type ExportFlags = FlagsOf<"export">;
+export type AverageFlags = FlagsOf<"average">;
 export type EnsembleFlags = FlagsOf<"ensemble">;
 export type DigitsFlags = FlagsOf<"digits">;
 export type ConvertFlags = FlagsOf<"convert">;

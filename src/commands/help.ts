@@ -37,6 +37,13 @@ export const COMMAND_HELP: Readonly<Record<CommandName, CommandHelp>> = {
     ],
     pages: ["export.md"],
   },
+  average: {
+    examples: [
+      "nextvlad average data/checkpoints/NEXTVLAD_epoch0 data/checkpoints/best --out data/average.safetensors",
+      "nextvlad average data/checkpoints/NEXTVLAD_epoch* --out data/average.safetensors --overwrite",
+    ],
+    pages: ["weights.md"],
+  },
   ensemble: {
     examples: [
       "nextvlad ensemble data/predict_results/NEXTVLAD_infer_result.csv data/predict_results/NEXTVLAD_infer_result.jsonl --format csv",
@@ -94,7 +101,21 @@ export const FLAG_GROUPS: Readonly<Record<string, readonly string[]>> = {
     ...["batch-size", "accumulate", "no-sync-bn", "epoch", "learning-rate", "fix-random-seed", "seed", "valid-interval", "on-nan"],
   ],
   Output: [
-    ...["save-dir", "save-interval", "keep", "log-interval", "infer-topk", "predictions", "format", "labels", "out", "to", "json", "quiet"],
+    ...[
+      "save-dir",
+      "save-interval",
+      "keep",
+      "log-interval",
+      "infer-topk",
+      "full-ranking",
+      "predictions",
+      "format",
+      "labels",
+      "out",
+      "to",
+      "json",
+      "quiet",
+    ],
     ...["overwrite"],
   ],
   "Device and speed": ["precision", "use-gpu", "devices", "device", "threads", "workers", "readers"],

@@ -173,6 +173,7 @@ test("there are at least 400 attempts, over all kinds and commands, with unique 
     "eval",
     "infer",
     "export",
+    "average",
     "convert",
     "verify",
     "inspect",

@@ -20,6 +20,7 @@ const WRITERS: Readonly<Record<string, Writer>> = {
   "export safetensors": exportTo("safetensors", "out/x.safetensors"),
   "export onnx": exportTo("onnx", "out/x.onnx"),
   "export pdparams": exportTo("pdparams", "out/x", "out/x.pdparams"),
+  average: { args: ["average", SNAPSHOT, SNAPSHOT, "--out", "out/x.safetensors"], file: "out/x.safetensors" },
   infer: { args: ["infer", ...RUN], file: "out/NEXTVLAD_infer_result.pkl" },
   "infer jsonl": { args: ["infer", ...RUN, "--format", "jsonl"], file: "out/NEXTVLAD_infer_result.jsonl" },
   eval: { args: ["eval", ...RUN], file: "out/NEXTVLAD_eval_result.json" },

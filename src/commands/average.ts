@@ -1,0 +1,66 @@
+import { dirname } from "node:path";
+import { NextvladError } from "../base/errors.js";
+import { isStream } from "../base/output-stream.js";
+import { version } from "../base/package.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
+import { formatConfig } from "../config/keys.js";
+import type { Config } from "../config/schema.js";
+import { findConfig } from "./configuration.js";
+import type { AverageFlags } from "./flags.js";
+import { printLines, printToStderr } from "./output.js";
+import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
+import { describeWeights, hasConfig, openNamedWeights } from "./weights.js";
+
+/** `nextvlad average`: writes the average of several weights as safetensors, describes them on stderr, and prints the file; returns the exit code. */
+export async function runAverage(paths: readonly string[], flags: AverageFlags): Promise<number> {
+  const sources: WeightSource[] = [];
+  try {
+    for (const path of paths) sources.push(await openNamedWeights(path));
+    return await removeDirectoriesOnError(flags.out, () => averageTo(sources, flags));
+  } finally {
+    for (const source of sources) await source.close();
+  }
+}
+
+async function averageTo(sources: readonly WeightSource[], { out, overwrite }: AverageFlags): Promise<number> {
+  const first = sources.find(hasConfig) ?? (sources[0] as WeightSource);
+  const config = await findConfig({}, [], first);
+  for (const source of sources) {
+    printToStderr(...describeWeights(source, {}, config));
+    if (hasConfig(source)) assertSameDropRate(config, await findConfig({}, [], source), source);
+  }
+  const { averageWeights } = await import("../checkpoints/average.js");
+  const { exportWeights } = await import("../checkpoints/export.js");
+  const { parameterTable } = await import("../model/network.js");
+  const { modelSizes } = await import("../model/sizes.js");
+  const isStreamed = await isStream(out);
+  if (!isStreamed) await prepareDirectory(dirname(out));
+  const { files } = await exportWeights({
+    weights: await averageWeights(sources, parameterTable(modelSizes(config.MODEL))),
+    format: "safetensors",
+    out,
+    model: config.MODEL,
+    configYaml: hasConfig(first) ? formatConfig(config) : null,
+    schedule: config.TRAIN,
+    version: version(),
+    overwrite: overwrite ?? false,
+  });
+  // The weights themselves may be written to standard output.
+  if (isStreamed) printToStderr(...files.map((file) => `written to ${file}`));
+  else await printLines(...files);
+  return 0;
+}
+
+/** Throws BAD_WEIGHTS if weights were trained with another drop_rate: it scales the descriptor, so the same arrays compute something else. */
+function assertSameDropRate({ MODEL }: Config, other: Config, { path: file }: WeightSource): void {
+  const [expected, found] = [MODEL.drop_rate, other.MODEL.drop_rate];
+  if (expected === found) return;
+  const remedy = "average only weights of the same model";
+  throw new NextvladError("BAD_WEIGHTS", "these weights were trained with another drop_rate", {
+    file,
+    key: "MODEL.drop_rate",
+    expected,
+    found,
+    remedy,
+  });
+}
