@@ -111,7 +111,6 @@ describe("invalid usage has exit code 2", { concurrency: 2 }, () => {
       ["infer", "--weights", "x", "--labels", "y"],
       /^--labels: only csv and jsonl results contain class names \(found pickle\)\. Add csv or jsonl/,
     ],
-    [["eval", "--weights", "x", "--labels", "y"], /^--labels: only csv and jsonl results contain class names \(found no results\)\./],
     [["ensemble"], /^missing argument \(expected <files>\)\. See nextvlad ensemble --help\.$/],
     [
       ["ensemble", "a", "--weights", "0,0"],

@@ -30,6 +30,7 @@ export async function runEnsemble(given: readonly string[], flags: EnsembleFlags
     predictions: stem("ensemble_result"),
     formats: flags.format,
     metrics: filelist === undefined ? null : `${stem("ensemble_metrics")}.json`,
+    diagnostics: null,
   };
   await assertResultsReplaceable(planned, flags.overwrite, files);
   return removeDirectoriesOnError(flags.saveDir, () =>

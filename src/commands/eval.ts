@@ -10,14 +10,13 @@ import { removeDirectoriesOnError } from "./output-directory.js";
 import { followPass, formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
 import { findCluster, launch } from "./ranks.js";
-import { assertResultsReplaceable, checkLabels, formatFiles, resultTarget } from "./result-files.js";
+import { assertResultsReplaceable, formatFiles, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
 /** `nextvlad eval`: prints PaddleVideo's metrics line and the paths of the results; returns the exit code. */
 export async function runEval(flags: EvalFlags): Promise<number> {
   const formats = flags.predictions === true ? (["pickle"] as const) : (flags.predictions ?? []);
-  checkLabels(flags.labels, formats);
   const weights = await openNamedWeights(flags.weights);
   return removeDirectoriesOnError(flags.saveDir, () => evaluateWeights(weights, formats, flags)).finally(() => weights.close());
 }
@@ -29,7 +28,8 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
   if (cluster === null && devices > 1) return launch({ devices, useGpu: config.TEST.use_gpu, threads: flags.threads });
   const stem = (kind: ResultKind): string => join(flags.saveDir, resultStem(config.MODEL.name, kind));
   const path = stem("eval_predictions");
-  await assertResultsReplaceable({ predictions: path, formats, metrics: `${stem("eval_result")}.json` }, flags.overwrite);
+  const planned = { predictions: path, formats, metrics: `${stem("eval_result")}.json`, diagnostics: `${stem("eval_diagnostics")}.json` };
+  await assertResultsReplaceable(planned, flags.overwrite);
   startReaderThreads(config, "TEST", flags.threads);
   const preflight = await preflightReading(config, "TEST", flags);
   if (cluster !== null && cluster.rank > 0) return followPass("TEST", config, { weights, preflight, cluster, threads: flags.threads });
@@ -37,7 +37,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
     const { telemetry } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
     logConfig(telemetry.log, config, ["MODEL", "TEST"]);
-    const target = formats.length === 0 ? null : await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
+    const target = await resultTarget(path, formats, flags.labels, config.MODEL.num_classes, telemetry.log);
     const [shards = []] = preflight.requireReady(telemetry.log);
     const { evaluate } = await import("../inference/evaluate.js");
     const evaluated = await evaluate(config, {
@@ -46,7 +46,8 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
       shards,
       batchSize: config.TEST.batch_size,
       saveDir: flags.saveDir,
-      target,
+      target: formats.length === 0 ? null : target,
+      names: target.names,
       fullRanking: flags.fullRanking ?? false,
       ...(await passOptions("eval", flags, cluster, run)),
     });

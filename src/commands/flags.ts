@@ -184,14 +184,12 @@ const TABLE = [
     default: ["pickle"],
     defaultText: "pickle",
   }),
-  flag(
-    ["eval", "infer", "ensemble"],
-    "--labels <file>",
-    "class names for csv, jsonl and the terminal: YouTube-8M's vocabulary.csv, or one name per line",
-    {
-      parse: path,
-    },
-  ),
+  flag(["infer", "ensemble"], "--labels <file>", "class names for csv, jsonl and the terminal: YouTube-8M's vocabulary.csv, or one name per line", {
+    parse: path,
+  }),
+  flag(["eval"], "--labels <file>", "class names for the diagnostics, csv and jsonl: YouTube-8M's vocabulary.csv, or one name per line", {
+    parse: path,
+  }),
 
   flag(["ensemble"], "--weights <weights>", "weight of each file, such as 0.7,0.3; normalized to a sum of 1", {
     parse: fileWeights,

@@ -27,7 +27,7 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
   const devices = flags.devices ?? 1;
   if (cluster === null && devices > 1) return launch({ devices, useGpu: config.INFER.use_gpu, threads: flags.threads });
   const path = join(flags.saveDir, resultStem(config.MODEL.name, "infer_result"));
-  await assertResultsReplaceable({ predictions: path, formats: flags.format, metrics: null }, flags.overwrite);
+  await assertResultsReplaceable({ predictions: path, formats: flags.format, metrics: null, diagnostics: null }, flags.overwrite);
   startReaderThreads(config, "INFER", flags.threads);
   const preflight = await preflightReading(config, "INFER", flags);
   if (cluster !== null && cluster.rank > 0) return followPass("INFER", config, { weights, preflight, cluster, threads: flags.threads });

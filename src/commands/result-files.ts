@@ -2,6 +2,7 @@ import { open, realpath } from "node:fs/promises";
 import type { Logger } from "pino";
 import { fileError, NextvladError } from "../base/errors.js";
 import { assertReplaceable } from "../base/output-checks.js";
+import { DIAGNOSTICS_HEAD } from "../evaluation/diagnostics.js";
 import { readLabelNames } from "../results/label-names.js";
 import { RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
@@ -27,6 +28,8 @@ export interface PlannedResults {
   readonly formats: readonly ResultFormat[];
   /** Path of the metrics file; null for none. */
   readonly metrics: string | null;
+  /** Path of the diagnostics; null for none. */
+  readonly diagnostics: string | null;
 }
 
 /**
@@ -34,7 +37,7 @@ export interface PlannedResults {
  * FILE_UNWRITABLE if one is not.
  */
 export async function assertResultsReplaceable(
-  { predictions, formats, metrics }: PlannedResults,
+  { predictions, formats, metrics, diagnostics }: PlannedResults,
   overwrite = false,
   inputs: readonly string[] = [],
 ): Promise<void> {
@@ -45,13 +48,14 @@ export async function assertResultsReplaceable(
     return [predictions + extension, head];
   });
   if (metrics !== null) files.push([metrics, METRICS_HEAD]);
+  if (diagnostics !== null) files.push([diagnostics, DIAGNOSTICS_HEAD]);
   for (const [file, head] of files) {
     await assertReplaceable(file, overwrite, async (path) => !read.includes(await realpath(path)) && (await beginsWith(path, head)));
   }
 }
 
 /** Whether a file begins with `text` (Latin-1), or is empty. Throws FILE_UNREADABLE. */
-async function beginsWith(path: string, text: string): Promise<boolean> {
+export async function beginsWith(path: string, text: string): Promise<boolean> {
   try {
     const handle = await open(path, "r");
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(text.length), 0, text.length, 0).finally(() => handle.close());

@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
+import { type Curves, computeCurves } from "./curves.js";
 import type { FullRanking } from "./full-ranking.js";
 import { PredictionList } from "./prediction-list.js";
 import type { ScoreRows } from "./score-rows.js";
@@ -131,7 +132,18 @@ export class MetricsAccumulator {
 
   /** Returns the metrics of everything added so far; more may be added afterwards. */
   result(): Metrics {
-    const { pooled, perClass } = averagePrecisions(this.#predictions, this.sums.positives);
+    return this.#metrics(this.#predictions.rank(this.numClasses));
+  }
+
+  /** Returns the metrics and the curves of everything added so far. */
+  analyze(): { readonly metrics: Metrics; readonly curves: Curves } {
+    const ranking = this.#predictions.rank(this.numClasses);
+    const positives = this.sums.positives.reduce((sum, count) => sum + count, 0);
+    return { metrics: this.#metrics(ranking), curves: computeCurves(ranking, this.#predictions.sortedScores(), positives) };
+  }
+
+  #metrics(ranking: Uint32Array): Metrics {
+    const { pooled, perClass } = averagePrecisions(ranking, this.sums.positives);
     const [videos, unlabeled, hitAtOne, perr, loss] = (["videos", "videos_without_labels", "hit_at_one", "perr", "loss"] as const).map(
       (name) => this.sums[name][0],
     ) as [number, number, number, number, number];
@@ -203,12 +215,11 @@ interface AveragePrecisions {
 
 /**
  * Computes the non-interpolated average precision: ranks predictions by descending score, sums the precision at each hit, and divides by the number of true
- * labels, including those that were never predicted (google/youtube-8m, average_precision_calculator.py). `positives`: `[classes] float64`, the number of true
- * labels of each class.
+ * labels, including those that were never predicted (google/youtube-8m, average_precision_calculator.py). `ranking`: see `PredictionList.rank`; `positives`:
+ * `[classes] float64`, the number of true labels of each class.
  * The predictions of a class keep their order in the pooled ranking, so one pass over it serves all classes.
  */
-function averagePrecisions(predictions: PredictionList, positives: Float64Array): AveragePrecisions {
-  const ranking = predictions.rank(positives.length);
+function averagePrecisions(ranking: Uint32Array, positives: Float64Array): AveragePrecisions {
   const perClass = new Float64Array(positives.length);
   const seen = new Float64Array(positives.length);
   const found = new Float64Array(positives.length);

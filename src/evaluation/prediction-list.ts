@@ -77,6 +77,13 @@ export class PredictionList {
     return entries.subarray(0, this.#size);
   }
 
+  /** Returns the scores of all predictions in ascending order, `[size] float32`: that of `rank`'s prediction r is at `size - 1 - r`. */
+  sortedScores(): Float32Array {
+    const scores = new Float32Array(this.#size);
+    for (const [i, chunk] of this.#chunks.entries()) scores.set(chunk.scores.subarray(0, this.#size - i * CHUNK), i * CHUNK);
+    return scores.sort();
+  }
+
   /** `[size, 2] uint32`: key and tag of each prediction, adjacent so that moving both touches one cache line. */
   #entries(): Uint32Array {
     const entries = new Uint32Array(2 * this.#size);

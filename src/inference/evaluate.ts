@@ -6,7 +6,9 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import type { Shard } from "../data/shard.js";
 import type { Cluster } from "../distributed/cluster.js";
+import { encodeDiagnostics } from "../evaluation/diagnostics.js";
 import { checkLabeled, encodeMetrics, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { MistakeList } from "../evaluation/mistakes.js";
 import { ScoreRows } from "../evaluation/score-rows.js";
 import { predictWith } from "../passes/compute-batches.js";
 import { loadNetwork } from "../passes/loaded-network.js";
@@ -21,6 +23,7 @@ import {
   writeResumably,
 } from "../passes/resumable-results.js";
 import type { SkippedRecordReport } from "../passes/skipped-records.js";
+import type { LabelNames } from "../results/label-names.js";
 import { rankStoredScores } from "../passes/stored-scores.js";
 import { resultStem } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
@@ -43,6 +46,8 @@ export interface EvaluateOptions {
   readonly target: ResultTarget | null;
   /** Whether to compute the metrics over the full ranking too. */
   readonly fullRanking: boolean;
+  /** For the diagnostics; null without names. */
+  readonly names: LabelNames | null;
   readonly logInterval: Interval;
   readonly signal: AbortSignal;
   readonly resumable: ResumeOptions;
@@ -57,8 +62,8 @@ export interface EvaluateOutcome extends ResumableOutcome {
 }
 
 /**
- * Runs `nextvlad eval`: evaluates weights on labeled videos. Writes the metrics to {MODEL.name}_eval_result.json and, if requested, the predictions. Throws what
- * loading, reading and writing throw.
+ * Runs `nextvlad eval`: evaluates weights on labeled videos. Writes the metrics to {MODEL.name}_eval_result.json, what a report shows of them to
+ * {MODEL.name}_eval_diagnostics.json and, if requested, the predictions. Throws what loading, reading and writing throw.
  */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluateOutcome> {
   const { MODEL, TEST } = config;
@@ -67,8 +72,10 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
   const world = await connectPass(cluster, { config, section: "TEST", shards, weights: checksum, rounding: computedBy, version });
   const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk, fullRanking ? new ScoreRows(MODEL.num_classes) : null);
+  const mistakes = new MistakeList(MODEL.num_classes);
   const stem = join(saveDir, resultStem(MODEL.name, "eval_result"));
   const metricsFile = `${stem}.json`;
+  const diagnosticsFile = `${join(saveDir, resultStem(MODEL.name, "eval_diagnostics"))}.json`;
   const settings = describeSettings(config, "TEST", { batchSize, shards, weights: checksum, target });
   const resumable = {
     ...options.resumable,
@@ -81,6 +88,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     computedBy,
     target,
     metrics: accumulator,
+    mistakes,
     log: telemetry.log,
   };
   const measureRest = async (writer: BatchWriter) => {
@@ -91,7 +99,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt, skipBatches: done.batches, world } as const;
     const computation = predictWith(network, { world, batchSize, numClasses: MODEL.num_classes, withLoss: true });
     const pass = { title: "eval", logInterval: options.logInterval, signal: options.signal, telemetry, skipped, done };
-    const outputs = { predictions: target === null ? null : writer, batches: writer };
+    const outputs = { predictions: target === null ? null : writer, batches: writer, mistakes };
     const { stopped } = await measure(computation, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass, outputs);
     if (!stopped && writer.done.videos === 0) throw noVideosError(filelist);
     return { stopped };
@@ -101,8 +109,17 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     // Checked here, because a resumed run whose batches are all done skips `measureRest`.
     checkLabeled(accumulator, filelist, telemetry.log);
     // Called only once, because it sorts the predictions of all videos.
-    const top = accumulator.result();
+    const analysis = accumulator.analyze();
+    const { names } = options;
+    const sources = {
+      ...analysis,
+      positives: accumulator.sums.positives,
+      nameOf: names === null ? null : (c: number) => names.nameOf(c),
+      mistakes,
+    };
+    const top = analysis.metrics;
     metrics = fullRanking ? { ...top, full_ranking: await rankStoredScores(scoresFile, accumulator.sums.positives) } : top;
+    await writeFileAtomic(diagnosticsFile, encodeDiagnostics(sources));
     await writeFileAtomic(metricsFile, encodeMetrics(metrics));
   };
   const outcome = await writeResumably(resumable, measureRest, writeMetrics);

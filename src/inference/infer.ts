@@ -17,7 +17,7 @@ import {
 import type { ResultTarget } from "../results/result-writer.js";
 import type { EvaluateOptions } from "./evaluate.js";
 
-export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "target" | "fullRanking"> {
+export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "target" | "fullRanking" | "names"> {
   /** Null for the batch size of the resumed run or, in a new run, that of `chooseBatchSize`. */
   readonly batchSize: number | null;
   /** Classes per video, at most the number of classes. */
@@ -47,6 +47,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Resu
     computedBy,
     target,
     metrics: null,
+    mistakes: null,
     log: telemetry.log,
   };
   const computation = predictWith(network, { world, batchSize, numClasses: config.MODEL.num_classes, withLoss: false });

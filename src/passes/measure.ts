@@ -1,5 +1,6 @@
 import type { BatchStream } from "../data/stream.js";
 import type { MetricsAccumulator } from "../evaluation/metrics.js";
+import type { MistakeList } from "../evaluation/mistakes.js";
 import { TopSelector } from "../evaluation/top-k.js";
 import { type Computation, computeBatches } from "./compute-batches.js";
 import { type PassOptions, watchBatches } from "./reading.js";
@@ -11,6 +12,8 @@ export interface MeasureOutputs {
   readonly predictions?: Pick<BatchWriter, "write"> | null;
   /** Receives the end of each batch. */
   readonly batches?: Pick<BatchWriter, "endBatch"> | null;
+  /** Receives all probabilities, to find the mistakes. */
+  readonly mistakes?: MistakeList;
 }
 
 /** Computes the probabilities and losses of all batches of a stream and adds them to the accumulator; ends early when the signal is aborted. */
@@ -29,7 +32,8 @@ export async function measure(
   for await (const { ids, labels, probabilities, loss, fraction } of computeBatches(batches, () => stream.fraction, computation)) {
     meanLoss = loss / ids.length;
     accumulator.add(probabilities, labels, loss);
-    const { predictions, batches: ends } = outputs;
+    const { predictions, batches: ends, mistakes } = outputs;
+    mistakes?.add(ids, probabilities, labels);
     if (predictions) for (const prediction of selector.predictions(ids, probabilities, topk)) await predictions.write(prediction);
     await ends?.endBatch(ids.length, fraction);
   }

@@ -12,6 +12,7 @@ import type { Config } from "../config/schema.js";
 import { assertSameContents, fingerprintList, formatFingerprint, type Shard, shardContents } from "../data/shard.js";
 import type { World } from "../distributed/world.js";
 import type { MetricsAccumulator } from "../evaluation/metrics.js";
+import type { MistakeList } from "../evaluation/mistakes.js";
 import { type Prediction, RESULT_CODECS, type ResultEncoder } from "../results/result-codecs.js";
 import { RESULT_FORMATS } from "../results/result-formats.js";
 import { PENDING_LENGTH, type ResultTarget } from "../results/result-writer.js";
@@ -47,6 +48,8 @@ export interface ResumableOptions extends ResumeOptions {
   readonly target: ResultTarget | null;
   /** Restored when a run resumes; null to compute no metrics. */
   readonly metrics: MetricsAccumulator | null;
+  /** As `metrics`. Incomplete after the resume of partial results without mistakes, those of an older version. */
+  readonly mistakes: MistakeList | null;
   readonly log: Logger;
 }
 
@@ -93,6 +96,7 @@ const STATE_NAME = "state.json";
 const METRICS_NAME = "tally.bin";
 /** The file of all scores, for the metrics over the full ranking. */
 const SCORES_NAME = "scores.bin";
+const MISTAKES_NAME = "mistakes.jsonl";
 
 /** Reads the state in a directory of partial results; null if none was saved. Throws BAD_RESULTS, FILE_UNREADABLE. */
 async function readPartialState(directory: string): Promise<PartialState | null> {
@@ -140,7 +144,7 @@ export async function writeResumably(
   }
 }
 
-/** A partial file, what it is written from, and its final path; null for the metrics' predictions and scores, which are not results. */
+/** A partial file, what it is written from, and its final path; null for what only a resumed run needs: the metrics' predictions and scores, and the mistakes. */
 interface OpenFile {
   readonly file: PartialFile;
   readonly source: Pick<ResultEncoder, "length" | "take">;
@@ -184,7 +188,7 @@ class ResumableResults {
   }
 
   async #start(): Promise<void> {
-    const { target, metrics, onSaveRequest } = this.#options;
+    const { target, metrics, mistakes, onSaveRequest } = this.#options;
     const saved = await this.#load();
     if (saved === null) await this.#clear();
     else this.#restore(saved);
@@ -208,6 +212,11 @@ class ResumableResults {
     }
     if (metrics !== null && metrics.scores !== null)
       this.#files.push({ file: await open(SCORES_NAME), source: metrics.scores, destination: null });
+    if (mistakes !== null && saved !== null && saved.files[MISTAKES_NAME] === undefined) mistakes.isComplete = false;
+    else if (mistakes !== null) {
+      const file = await open(MISTAKES_NAME, (piece) => mistakes.put(piece));
+      this.#files.push({ file, source: mistakes, destination: null });
+    }
     onSaveRequest(() => {
       this.#isSaveRequested = true;
     });
@@ -363,7 +372,7 @@ async function lockPartialDirectory(directory: string, log: Logger): Promise<Dir
 
 /** Returns whether a directory of partial results may contain a file of this name. */
 function isPartialResult(name: string): boolean {
-  if ([STATE_NAME, LOCK_NAME, METRICS_NAME, SCORES_NAME].includes(name)) return true;
+  if ([STATE_NAME, LOCK_NAME, METRICS_NAME, SCORES_NAME, MISTAKES_NAME].includes(name)) return true;
   return /^\..*\.(unfinished|removed)-/.test(name) || Object.values(RESULT_FORMATS).some(({ extension }) => name.endsWith(extension));
 }
 

@@ -22,7 +22,10 @@ before(async () => {
 after(() => rmSync(folder, { recursive: true, force: true }));
 
 const PASSES = {
-  eval: { flags: ["--predictions", "--full-ranking"], results: ["NEXTVLAD_eval_result.json", "NEXTVLAD_eval_predictions.pkl"] },
+  eval: {
+    flags: ["--predictions", "--full-ranking"],
+    results: ["NEXTVLAD_eval_result.json", "NEXTVLAD_eval_diagnostics.json", "NEXTVLAD_eval_predictions.pkl"],
+  },
   infer: { flags: ["--format", "pickle,csv,jsonl"], results: ["pkl", "csv", "jsonl"].map((end) => `NEXTVLAD_infer_result.${end}`) },
 } as const;
 

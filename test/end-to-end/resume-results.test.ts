@@ -53,7 +53,7 @@ const cases: readonly Case[] = [
     flags: ["--predictions", "--full-ranking"],
     step: (number) => `iter ${number} `,
     stem: "NEXTVLAD_eval_result",
-    results: ["NEXTVLAD_eval_result.json", "NEXTVLAD_eval_predictions.pkl"],
+    results: ["NEXTVLAD_eval_result.json", "NEXTVLAD_eval_diagnostics.json", "NEXTVLAD_eval_predictions.pkl"],
   },
 ];
 
@@ -274,6 +274,11 @@ for (const [commit, version] of [
     const [found, expected] = ["stopped", "whole"].map((name) =>
       JSON.parse(readFileSync(join(copy, name, "NEXTVLAD_eval_result.json"), "utf8")),
     );
+    // These versions did not record the mistakes, so those of the first 36 videos are unknown.
+    const { diagnostics_version, mistakes, confused_pairs } = JSON.parse(
+      readFileSync(join(copy, "stopped/NEXTVLAD_eval_diagnostics.json"), "utf8"),
+    );
+    assert.deepEqual([diagnostics_version, mistakes, confused_pairs], [1, null, null]);
     // Version 1 did not count videos without labels.
     if (version === 1) assert.equal(found.videos_without_labels, null);
     // Kernels may have changed their rounding since.

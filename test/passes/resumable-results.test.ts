@@ -15,7 +15,7 @@ const COMPUTED_BY = { software: "TensorFlow 2.21.0 on the CPU", level: "avx2", t
 
 function optionsOf(stem: string, more: Partial<ResumableOptions> = {}): ResumableOptions {
   return {
-    ...{ stem, settings: {}, computedBy: COMPUTED_BY, target: null, metrics: null, log: pino({ enabled: false }) },
+    ...{ stem, settings: {}, computedBy: COMPUTED_BY, target: null, metrics: null, mistakes: null, log: pino({ enabled: false }) },
     ...{
       world: ALONE,
       batchSize: 1,
