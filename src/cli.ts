@@ -98,6 +98,13 @@ define(
 );
 
 define(
+  "report",
+  "write an HTML page about training runs and evaluations: curves, metrics, classes, mistakes",
+  async (flags, directories) => (await import("./commands/report.js")).runReport(directories, flags),
+  { name: "<dirs...>", help: "the --save-dir of train or eval; several are compared", parse: paths },
+);
+
+define(
   "doctor",
   "check whether this machine can train, on which device and how fast; exit code 1 if it cannot",
   async (flags, shard) => (await import("./commands/doctor.js")).runDoctor(shard, flags),

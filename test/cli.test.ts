@@ -41,6 +41,7 @@ describe("help, as npm run docs writes it to test/commands/help,", { concurrency
     "convert",
     "verify",
     "inspect",
+    "report",
     "doctor",
     "completion",
     "setup",

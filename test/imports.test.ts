@@ -27,6 +27,7 @@ const ORDER = [
   "passes",
   "inference",
   "training",
+  "report",
   "commands",
   "library",
   "cli.ts",

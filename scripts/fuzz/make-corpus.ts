@@ -5,6 +5,9 @@ import { join } from "node:path";
 import { deflateSync, gzipSync } from "node:zlib";
 import { encodeVideo, writePickleShard } from "../../src/data/shard-writer.js";
 import type { Video } from "../../src/data/video.js";
+import { encodeDiagnostics } from "../../src/evaluation/diagnostics.js";
+import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
+import { MistakeList } from "../../src/evaluation/mistakes.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
 import { encodeSafetensors } from "../../src/formats/tensors/safetensors.js";
 import { writeResults } from "../../src/results/result-writer.js";
@@ -134,6 +137,29 @@ async function putResults(): Promise<void> {
   for (const name of readdirSync(scratch)) if (name.startsWith("results")) put("results", name, readFileSync(join(scratch, name)));
 }
 
+function putDiagnostics(): void {
+  const [metrics, mistakes] = [new MetricsAccumulator(3), new MistakeList(3)];
+  const predictions = Float32Array.of(0.75, 0.5, 0.25, 0.125, 0.5, 0.25);
+  const labels = [Int32Array.of(1, 2), Int32Array.of(1)];
+  metrics.add(predictions, labels);
+  mistakes.add(["a", "b"], predictions, labels);
+  const nameOf = (c: number): string | null => ["zero", null, "two"][c] ?? null;
+  put("diagnostics", "small.json", encodeDiagnostics({ ...metrics.analyze(), positives: metrics.sums.positives, nameOf, mistakes }));
+}
+
+function putRunLogs(): void {
+  const step = (number: number) => ({
+    level: 30,
+    time: "2026-01-01T00:00:00.000Z",
+    epoch: 0,
+    step: number,
+    loss: 3.5,
+    learning_rate: 1e-3,
+  });
+  const lines = [step(0), step(10), { level: 40, msg: "slow" }, { level: 30, epoch: 0, loss: 2, gap: 0.5, map: 0.25 }, step(5), step(15)];
+  put("run-log", "small.jsonl", lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+}
+
 try {
   putShards();
   await putPickles();
@@ -142,6 +168,8 @@ try {
   putConfigs();
   putClusters();
   await putResults();
+  putDiagnostics();
+  putRunLogs();
 } finally {
   rmSync(scratch, { recursive: true });
 }

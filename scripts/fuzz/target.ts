@@ -21,6 +21,8 @@ export const PARSERS = [
   "config",
   "cluster",
   "results",
+  "diagnostics",
+  "run-log",
 ] as const;
 
 export type ParserName = (typeof PARSERS)[number];

@@ -10,6 +10,7 @@ import { removeDirectoriesOnError } from "./output-directory.js";
 import { followPass, formatStop, passOptions } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
 import { findCluster, launch } from "./ranks.js";
+import { assertReportReplaceable, reportIn, reportSaveDir } from "./report.js";
 import { assertResultsReplaceable, formatFiles, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
@@ -30,6 +31,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
   const path = stem("eval_predictions");
   const planned = { predictions: path, formats, metrics: `${stem("eval_result")}.json`, diagnostics: `${stem("eval_diagnostics")}.json` };
   await assertResultsReplaceable(planned, flags.overwrite);
+  if (flags.report) await assertReportReplaceable(reportIn(flags.saveDir), flags.overwrite);
   startReaderThreads(config, "TEST", flags.threads);
   const preflight = await preflightReading(config, "TEST", flags);
   if (cluster !== null && cluster.rank > 0) return followPass("TEST", config, { weights, preflight, cluster, threads: flags.threads });
@@ -69,5 +71,6 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
   if (full !== undefined) await printLines(`full ranking: ${formatFullRanking(full)}, over ${full.classes} classes with positives`);
   await printLines(`results, with MAP and the average precision of each class: ${outcome.metricsFile}`);
   await printLines(...formatFiles("predictions", outcome.resultFiles));
+  if (flags.report) await reportSaveDir(flags.saveDir);
   return exitCode;
 }

@@ -33,6 +33,7 @@ export type CommandName =
   | "convert"
   | "verify"
   | "inspect"
+  | "report"
   | "doctor"
   | "completion"
   | "setup";
@@ -184,12 +185,20 @@ const TABLE = [
     default: ["pickle"],
     defaultText: "pickle",
   }),
-  flag(["infer", "ensemble"], "--labels <file>", "class names for csv, jsonl and the terminal: YouTube-8M's vocabulary.csv, or one name per line", {
-    parse: path,
-  }),
-  flag(["eval"], "--labels <file>", "class names for the diagnostics, csv and jsonl: YouTube-8M's vocabulary.csv, or one name per line", {
-    parse: path,
-  }),
+  flag(
+    ["infer", "ensemble"],
+    "--labels <file>",
+    "class names for csv, jsonl and the terminal: YouTube-8M's vocabulary.csv, or one name per line",
+    {
+      parse: path,
+    },
+  ),
+  flag(
+    ["eval"],
+    "--labels <file>",
+    "class names for the diagnostics, the report, csv and jsonl: YouTube-8M's vocabulary.csv, or one name per line",
+    { parse: path },
+  ),
 
   flag(["ensemble"], "--weights <weights>", "weight of each file, such as 0.7,0.3; normalized to a sum of 1", {
     parse: fileWeights,
@@ -256,6 +265,11 @@ const TABLE = [
     defaultText: "one per available CPU",
   }),
 
+  flag(["report"], "--out <file>", "the HTML page to write", { parse: path, isRequired: true }),
+  flag(["report"], "--labels <file>", "class names, instead of those that eval knew: YouTube-8M's vocabulary.csv, or one name per line", {
+    parse: path,
+  }),
+
   flag(["verify"], "--config <file>", "YAML config whose MODEL section describes the videos (default: YouTube-8M's)", CONFIG),
   flag(["verify"], "--set <MODEL.key=value>", "set a key of that section; may be repeated", SET),
   flag(["verify"], "--require-labels", "report videos without labels"),
@@ -288,6 +302,7 @@ const TABLE = [
     parse: integer(0),
     defaultText: "every 10 s",
   }),
+  flag(["train", "eval"], "--report", "also write report.html, a page about the results, to --save-dir"),
   flag(["verify", "inspect", "doctor"], "--json", "print JSON"),
   flag(
     ["train", "eval", "infer", "ensemble", "convert"],
@@ -298,6 +313,7 @@ const TABLE = [
   flag(["eval", "infer", "ensemble"], "--overwrite", "replace files at the results' paths that nextvlad did not write"),
   flag(["export"], "--overwrite", "replace existing files"),
   flag(["average"], "--overwrite", "replace an existing file"),
+  flag(["report"], "--overwrite", "replace an existing file that is not a report"),
   flag(["digits"], "--overwrite", "replace existing shards and lists"),
   flag(["convert"], "--overwrite", "replace shards and a list that convert did not write"),
 ] as const;
@@ -347,6 +363,7 @@ export type DigitsFlags = FlagsOf<"digits">;
 export type ConvertFlags = FlagsOf<"convert">;
 export type VerifyFlags = FlagsOf<"verify">;
 export type InspectFlags = FlagsOf<"inspect">;
+export type ReportFlags = FlagsOf<"report">;
 export type DoctorFlags = FlagsOf<"doctor">;
 export type SetupFlags = FlagsOf<"setup">;
 

@@ -70,6 +70,13 @@ export const COMMAND_HELP: Readonly<Record<CommandName, CommandHelp>> = {
     examples: ["nextvlad inspect data/digits/train0000.tfrecord", "nextvlad inspect data/checkpoints/best --json"],
     pages: ["data.md", "weights.md"],
   },
+  report: {
+    examples: [
+      "nextvlad report data/checkpoints --out data/report.html",
+      "nextvlad report data/checkpoints data/evaluate_results --out data/report.html",
+    ],
+    pages: ["report.md"],
+  },
   doctor: {
     examples: ["nextvlad doctor", "nextvlad doctor data/digits/train0000.tfrecord --json"],
     pages: ["install.md", "performance.md"],
@@ -108,6 +115,7 @@ export const FLAG_GROUPS: Readonly<Record<string, readonly string[]>> = {
       "log-interval",
       "infer-topk",
       "full-ranking",
+      "report",
       "predictions",
       "format",
       "labels",

@@ -15,6 +15,7 @@ import { printLines, printToStderr } from "./output.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 import { type Preflight, preflightTraining, type StartWeights } from "./preflight.js";
 import { findCluster, launch, silentTelemetry } from "./ranks.js";
+import { assertReportReplaceable, reportIn, reportSaveDir } from "./report.js";
 import { resumeCommand } from "./resume-command.js";
 import { runIn } from "./run.js";
 import { describeWeights } from "./weights.js";
@@ -50,6 +51,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
     const from = isInside(flags.saveDir, snapshot) ? ["--resume"] : ["--resume", snapshot];
     return resumeCommand(process.argv.slice(2), [...from, ...seed, ...added], START_FLAGS);
   };
+  if (flags.report) await assertReportReplaceable(reportIn(flags.saveDir), flags.overwrite);
   return withSaveDir(flags.saveDir, async (lock, leftovers) => {
     const logOptions = { name: "train.log.jsonl", quiet: flags.quiet };
     const { outcome, exitCode } = await runIn(flags.saveDir, logOptions, async ({ telemetry, ...run }) => {
@@ -85,6 +87,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
       });
     });
     await printLines(...formatOutcome(outcome, resumeFrom));
+    if (flags.report) await reportSaveDir(flags.saveDir);
     return exitCode;
   });
 }

@@ -23,8 +23,8 @@ import {
   writeResumably,
 } from "../passes/resumable-results.js";
 import type { SkippedRecordReport } from "../passes/skipped-records.js";
-import type { LabelNames } from "../results/label-names.js";
 import { rankStoredScores } from "../passes/stored-scores.js";
+import type { LabelNames } from "../results/label-names.js";
 import { resultStem } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
 import type { Telemetry } from "../telemetry/telemetry.js";

@@ -1,5 +1,5 @@
 import type { Attempt } from "../attempt.js";
-import { CONFIG, LIST, RESULTS, SNAPSHOT } from "../base.js";
+import { CONFIG, LIST, MODEL, RESULTS, SNAPSHOT } from "../base.js";
 import { ESCAPES } from "../bytes.js";
 import type { Workplace } from "../workplace.js";
 
@@ -28,6 +28,7 @@ const WRITERS: Readonly<Record<string, Writer>> = {
   train: { args: ["train", "--config", CONFIG, "--save-dir", "out"], file: "out/NEXTVLAD_epoch0" },
   ensemble: { args: ["ensemble", `${RESULTS}.pkl`, "--save-dir", "out"], file: "out/NEXTVLAD_ensemble_result.pkl" },
   convert: { args: ["convert", "--to", "pkl", "--filelist", LIST, "--out", "out"], file: "out/a.pkl" },
+  report: { args: ["report", MODEL, "--out", "out/report.html"], file: "out/report.html" },
   digits: { args: ["digits", "--out", "out", "--train-videos", "2", "--validate-videos", "2"], file: "out/train.list" },
 };
 

@@ -1,3 +1,4 @@
+import { escapeJson } from "../../../src/base/shown-value.js";
 import type { Attempt } from "../attempt.js";
 import { CONFIG, LIST, RESULTS, SNAPSHOT } from "../base.js";
 import { ESCAPES, gzipBomb, HOSTILE_TEXT, op, pickle, repeat } from "../bytes.js";
@@ -59,6 +60,30 @@ const ENSEMBLE = (...files: readonly string[]): readonly string[] => [
   "pickle,csv,jsonl",
 ];
 
+/** A line of a log, in which control characters are escaped, as in those of nextvlad. */
+const logLine = (facts: object): string => `${escapeJson(JSON.stringify(facts))}\n`;
+
+/** Hostile files in a directory that `report` reads, by file name and description. */
+const REPORTED: Readonly<Record<string, Readonly<Record<string, () => string | Uint8Array>>>> = {
+  "in/train.log.jsonl": {
+    "empty file": () => "",
+    "escapes in a warning": () => logLine({ level: 40, msg: `${ESCAPES}</script><script>` }),
+    "nested 500,000 deep": () => `${"[".repeat(500_000)}\n`,
+    "numbers that are text": () => logLine({ step: ESCAPES, epoch: "x", loss: {}, learning_rate: [] }),
+    "a key __proto__": () => '{"__proto__":{"step":1},"step":1e308,"learning_rate":1e308,"loss":1e308}\n',
+    "400,000 steps": () => Array.from({ length: 400_000 }, (_, i) => `{"step":${i},"learning_rate":1,"loss":${i}}\n`).join(""),
+    "400,000 runs of a step": () => '{"step":0,"learning_rate":1,"epoch":0}\n'.repeat(400_000),
+    "a line of 30 MB": () => "x".repeat(30 * MILLION),
+  },
+  "in/NEXTVLAD_eval_diagnostics.json": {
+    "empty file": () => "",
+    "nested 500,000 deep": () => "[".repeat(500_000),
+    "a file of 30 MB": () => `{"diagnostics_version":1,"aps":[${"0,".repeat(15 * MILLION)}0]}`,
+    "a version with escapes": () => JSON.stringify({ diagnostics_version: ESCAPES }),
+    "a key with escapes": () => JSON.stringify({ diagnostics_version: 1, metrics: { [ESCAPES]: ESCAPES } }),
+  },
+};
+
 /** Values of `--weights`. */
 const SHARES: Readonly<Record<string, string>> = {
   "two of 1e308": "1e308,1e308",
@@ -81,6 +106,17 @@ const NAMES: Readonly<Record<string, string | Uint8Array>> = {
 };
 
 export const resultAttempts: readonly Attempt[] = [
+  ...Object.entries(REPORTED).flatMap(([file, contents]) =>
+    Object.entries(contents).map(
+      ([name, make]): Attempt => ({
+        kind: "results",
+        name: `${file}: ${name}`,
+        prepare: (place) => place.file(file, make()),
+        args: ["report", "in", "--out", "out/report.html"],
+        exits: [0, 1],
+      }),
+    ),
+  ),
   ...Object.entries(FILES).flatMap(([file, contents]) =>
     Object.entries(contents).map(
       ([name, make]): Attempt => ({
