@@ -78,6 +78,8 @@ const FLAGS: ReadonlySet<string> = new Set([
     "--steps",
   ],
   ...["--peers", "--readers", "--seconds", "--seeds", "--test-name-pattern", "--videos", "--xla-cpu-max-isa"],
+  // Docker's.
+  ...["--build-arg", "--gpus", "--init", "--rm", "--user", "--volume"],
   // Slurm's srun.
   ...["--distribution", "--gpus-per-task", "--kill-on-bad-exit", "--nodes", "--ntasks-per-node"],
 ]);

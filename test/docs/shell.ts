@@ -6,7 +6,7 @@ import { repository, runNextvlad } from "../helpers/nextvlad.js";
 
 /** Programs that are recorded instead of run. Everything else in a block is run by bash. */
 const RECORDED = [
-  ...["nextvlad", "npm", "node", "python", "python3", "pip", "curl", "tar", "sudo", "git"],
+  ...["nextvlad", "npm", "node", "python", "python3", "pip", "curl", "tar", "sudo", "git", "docker"],
   ...["scripts/setup.sh", "scripts/demo.sh", "scripts/chaos.sh", "scripts/pack/check.sh", "scripts/docs/record.sh"],
   "scripts/reproduce-youtube8m.sh",
 ];
@@ -71,6 +71,8 @@ const EXTERNAL: readonly RegExp[] = [
   /^curl --create-dirs -o \S+ https:\/\/paddlemodels\./,
   /^tar xz$/,
   /^python download\.py$/,
+  /^docker build -t nextvlad( --build-arg NEXTVLAD_DEVICE=gpu)? \.$/,
+  /^docker run --rm --init --user \d+:\d+ --volume \S+:\/work( --gpus all)? nextvlad (digits|train) /,
 ];
 
 /** Checks a command that is not run: that its script exists, and that the script has the flags. Fails for an unknown command. */
