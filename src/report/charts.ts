@@ -6,7 +6,7 @@ import { number, plainTable, text } from "./tables.js";
 /** Maximum number of rows that the table of a chart has for a series. */
 const TABLE_ROWS = 12;
 /** From this ratio of the largest to the smallest value, the axis is logarithmic. */
-const LOGARITHMIC_RATIO = 100;
+const LOGARITHMIC_RATIO = 20;
 
 /**
  * Returns a chart with its title, its legend, and a table of its values, which is for screen readers and the keyboard. Series without a point are omitted; empty
