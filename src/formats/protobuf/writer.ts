@@ -1,4 +1,4 @@
-import { FIXED32, LENGTH_DELIMITED, tagOf, VARINT } from "./reader.js";
+import { FIXED32, FIXED64, LENGTH_DELIMITED, tagOf, VARINT } from "./reader.js";
 
 /** A Protocol Buffers message as pieces that are joined once, at the end, at any nesting depth. Pieces may be views of large arrays: nothing is copied. */
 export interface Message {
@@ -36,6 +36,11 @@ export function varintField(number: number, value: number | bigint): Message {
 /** Encodes a float32 field. */
 export function floatField(number: number, value: number): Message {
   return rawBytes(new Uint8Array([...varint(tagOf(number, FIXED32)), ...new Uint8Array(Float32Array.of(value).buffer)]));
+}
+
+/** Encodes a float64 field. */
+export function doubleField(number: number, value: number): Message {
+  return rawBytes(new Uint8Array([...varint(tagOf(number, FIXED64)), ...new Uint8Array(Float64Array.of(value).buffer)]));
 }
 
 /** Encodes an integer as a varint; a negative one takes ten bytes, as an int64. */

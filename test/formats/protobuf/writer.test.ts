@@ -2,7 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { LENGTH_DELIMITED, ProtobufReader, tagOf, VARINT } from "../../../src/formats/protobuf/reader.js";
-import { concat, field, floatField, type Message, rawBytes, stringField, varintField } from "../../../src/formats/protobuf/writer.js";
+import {
+  concat,
+  doubleField,
+  field,
+  floatField,
+  type Message,
+  rawBytes,
+  stringField,
+  varintField,
+} from "../../../src/formats/protobuf/writer.js";
 
 const place = { file: "test", record: 0, byteOffset: 0 };
 const bytesOf = (message: Message): Buffer => Buffer.concat(message.pieces);
@@ -15,6 +24,8 @@ test("matches the examples of the Protocol Buffers documentation", () => {
   assert.equal(bytesOf(varintField(1, -2)).toString("hex"), "08feffffffffffffffff01");
   // Tag 2 with wire type 5, then IEEE 754's 1.0, little-endian.
   assert.equal(bytesOf(floatField(2, 1)).toString("hex"), "150000803f");
+  // Tag 2 with wire type 1, then the same as a double.
+  assert.equal(bytesOf(doubleField(2, 1)).toString("hex"), "11000000000000f03f");
 });
 
 test("reads back messages of any depth", () => {
