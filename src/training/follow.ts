@@ -55,7 +55,8 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
       // Rank 0 stops if too many losses are non-finite.
       const acceptLoss = TRAIN.on_nan === "skip-batch" ? Number.isFinite : undefined;
       const { batch } = gatherBatch(world, own, stream.bytesRead);
-      trainStep(batch, state, ofSteps, { step, report: false, learningRate: learningRateAt(step, TRAIN), acceptLoss });
+      const report = announced === "reported step";
+      trainStep(batch, state, ofSteps, { step, report, learningRate: learningRateAt(step, TRAIN), acceptLoss });
       step++;
     }
     if (!isCut && (await next(state.store)) === "run end") return;

@@ -2,9 +2,8 @@ import { deriveSeed } from "../base/random.js";
 import type { Config } from "../config/schema.js";
 import type { RaggedBatch } from "../data/video.js";
 import type { World } from "../distributed/world.js";
-import { add, minimum, multiply, rsqrt, sigmoid, square, sum } from "../kernels/tensorflow-ops.js";
+import { add, minimum, multiply, rsqrt, sigmoid } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
-import type { DividedRows } from "../model/divided-rows.js";
 import type { Division } from "../model/division.js";
 import { crossEntropyGradient, crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
 import { forwardForTraining } from "../model/network.js";
@@ -15,6 +14,7 @@ import type { Optimizer } from "../optim/optimizer.js";
 import { constant } from "../runtime/constants.js";
 import { keep, type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
+import { GradientNorms, squaredNorm } from "./gradient-norms.js";
 
 /** Options that are the same for all steps of a run. */
 export interface StepOptions {
@@ -45,7 +45,7 @@ export function stepOptions({ MODEL, TRAIN }: Config, seed: number, kernels: Ker
 export interface Step {
   /** Index of the step from 0; it seeds the dropout. */
   readonly step: number;
-  /** Whether to read back the loss and the probabilities, which synchronizes with the device. */
+  /** Whether to return a report, which synchronizes with the device. The same on all ranks. */
   readonly report: boolean;
   /**
    * Called with the loss before the model changes; if it returns false, the step ends without any effect. If it is set, each step synchronizes with the
@@ -60,6 +60,8 @@ export interface StepReport {
   readonly loss: number;
   /** `[videos, classes]`, row by row. */
   readonly probabilities: Float32Array;
+  /** The Euclidean norm of each trained parameter's gradient, before weight decay and clipping. */
+  readonly gradientNorms: ReadonlyMap<string, number>;
 }
 
 /** Receives the parameters' gradients; borrows the tensors. */
@@ -82,6 +84,8 @@ export function differentiate(
 ): StepReport | null {
   const { sizes, seed } = options;
   const pending = acceptLoss === undefined ? null : new PendingStatistics();
+  const norms = report ? new GradientNorms(store, options.kernels) : null;
+  const backwardDense = sink.product ?? materializeGradient(store, options.kernels, sink.gradient);
   const pass = (): StepReport | null => {
     const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
     const labels = labelMatrix(batch.labels, sizes.classes);
@@ -90,26 +94,32 @@ export function differentiate(
       kernels: options.kernels,
       onBatchStatistics: (names, mean, variance) => (pending ?? store).updateStatistics(names, mean, variance),
       onGradient: (name, gradient) => {
+        norms?.add(name, gradient);
         sink.gradient(name, gradient);
         gradient.dispose();
       },
-      backwardDense: sink.product ?? materializeGradient(store, options.kernels, sink.gradient),
+      backwardDense: (name, x, dy) => {
+        norms?.addProduct(name, x, dy);
+        return backwardDense(name, x, dy);
+      },
     });
     const readLoss = (sum: Tensor): number => (toFloats(sum)[0] as number) / batch.ids.length;
     const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
     if (lossSum !== null && acceptLoss?.(readLoss(lossSum)) === false) return null;
     pending?.applyTo(store);
-    const reported = report && lossSum !== null ? { lossSum, probabilities: sigmoid(logits) } : null;
+    const reported = norms !== null && lossSum !== null ? { norms, lossSum, probabilities: sigmoid(logits) } : null;
     const dLogits = crossEntropyGradient(logits, labels);
     logits.dispose();
     labels.dispose();
     backward(dLogits);
-    return reported && { loss: readLoss(reported.lossSum), probabilities: toFloats(reported.probabilities) };
+    if (reported === null) return null;
+    return { loss: readLoss(reported.lossSum), probabilities: toFloats(reported.probabilities), gradientNorms: reported.norms.read() };
   };
   try {
     return tidy(pass);
   } finally {
     pending?.dispose();
+    norms?.dispose();
   }
 }
 
@@ -164,7 +174,11 @@ export function trainStep(
   const gradient: GradientSink["gradient"] = (name, gradient) =>
     tidy(() => {
       const decayed = addDecay(gradient, name, store, l2Penalty);
-      optimizer.apply(name, gradientClip === null ? decayed : clipByNorm(decayed, gradientClip, store.dividedRows(name)), update);
+      optimizer.apply(
+        name,
+        gradientClip === null ? decayed : clipByNorm(decayed, gradientClip, squaredNorm(decayed, store.dividedRows(name))),
+        update,
+      );
     });
   const applyGradient = materializeGradient(store, options.kernels, gradient);
   const product: GradientSink["product"] = (name, x, dy) => {
@@ -181,11 +195,8 @@ export function addDecay(gradient: Tensor, name: string, store: WeightStore, pen
   return store.use(name, (w) => add(gradient, multiply(w, constant(penalty))));
 }
 
-/** Scales a gradient down to norm `maxNorm` if its norm exceeds it. `rows`: the rows of which it is the gradient, null for all. */
-function clipByNorm(gradient: Tensor, maxNorm: number, rows: DividedRows | null): Tensor {
-  const axes = gradient.shape.map((_, axis) => axis);
-  const own = sum(square(gradient), axes);
-  const squared = rows === null ? own : rows.sum(own);
+/** Scales a gradient, whose squared norm is `squared`, down to norm `maxNorm` if its norm exceeds it. */
+function clipByNorm(gradient: Tensor, maxNorm: number, squared: Tensor): Tensor {
   const factor = minimum(multiply(constant(maxNorm), rsqrt(squared)), constant(1));
   return multiply(gradient, factor);
 }

@@ -68,13 +68,14 @@ async function trainEpoch(training: Training): Promise<boolean> {
       if (isDone(training)) return false;
       // Before a step rather than after it: the end of an epoch saves its own snapshot.
       await saver.saveIfDue();
-      announce(world, "step");
+      const isReported = report.isDue(state.run);
+      announce(world, isReported ? "reported step" : "step");
       state.isUpdating = true;
       const gathered = gatherBatch(world, own, stream.bytesRead);
       const { batch } = gathered;
       const result = trainStep(batch, state, training.stepOptions, {
         step: state.run.step,
-        report: report.isDue(state.run),
+        report: isReported,
         learningRate: learningRateAt(state.run.step, config.TRAIN),
         acceptLoss: losses.acceptor(batch.ids, state.run),
       });
