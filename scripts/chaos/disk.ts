@@ -70,8 +70,8 @@ if (canMount) {
     return ended;
   });
   await tryCase(train, "the disk fills up during a snapshot", async (disk) => {
-    // Runs out of inodes before bytes, which the check of the free space cannot predict: room for the lock, the log, the config and one and a half snapshots.
-    mount(disk, "size=600m,nr_inodes=12");
+    // Runs out of inodes before bytes, which the check of the free space cannot predict: room for the lock, the log, the config, the events and one and a half snapshots.
+    mount(disk, "size=600m,nr_inodes=13");
     const ended = await begin(train, disk).ended;
     run("mount", "-o", "remount,nr_inodes=200", disk);
     return ended;

@@ -116,9 +116,9 @@ async function tryCase({ command, signal: sent, rounds: times, args, resumes }: 
   return [command, sent, times, stopped, ended, other, partial, resumed, equal];
 }
 
-/** Lists the files of a run except its log and step snapshots, which depend on where training was stopped. */
+/** Lists the files of a run except its log, its events for TensorBoard and step snapshots, which depend on where training was stopped. */
 function resultsIn(saveDir: string): readonly string[] {
-  const names = readdirSync(saveDir).filter((name) => !name.endsWith(".log.jsonl") && !name.startsWith("NEXTVLAD_step"));
+  const names = readdirSync(saveDir).filter((name) => !/\.log\.jsonl$|\.tfevents\.|^NEXTVLAD_step/.test(name));
   const files = ["weights.safetensors", "optimizer.safetensors", "state.json"];
   return names.sort().flatMap((name) => (/^(NEXTVLAD_epoch\d+|best)$/.test(name) ? files.map((file) => `${name}/${file}`) : [name]));
 }

@@ -50,7 +50,7 @@ function failAt(shard: string, work: () => void): void {
 }
 
 function removeLogs(directory: string): void {
-  for (const name of readdirSync(directory)) if (name.endsWith(".log.jsonl")) rmSync(join(directory, name));
+  for (const name of readdirSync(directory)) if (/\.log\.jsonl$|\.tfevents\./.test(name)) rmSync(join(directory, name));
 }
 
 const [cli, directory, ...more] = process.argv.slice(2);

@@ -297,7 +297,11 @@ const TABLE = [
     defaultText: "OMP_NUM_THREADS, or one per available CPU",
   }),
   flag(["setup"], "--device <device>", "build of TensorFlow (default: gpu with an NVIDIA driver, else cpu)", { choices: ["cpu", "gpu"] }),
-  flag(["train"], "--log-interval <steps>", "log every N steps; 0 for never", { parse: integer(0), default: 10 }),
+  flag(["train"], "--log-interval <steps>", "log every N steps, also for TensorBoard; 0 for never", { parse: integer(0), default: 10 }),
+  flag(["train"], "--histogram-interval <steps>", "write histograms of the parameters for TensorBoard every N steps; 0 for never", {
+    parse: integer(0),
+    defaultText: "never",
+  }),
   flag(["eval", "infer"], "--log-interval <batches>", "log every N batches; 0 for never", {
     parse: integer(0),
     defaultText: "every 10 s",

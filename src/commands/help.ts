@@ -113,6 +113,7 @@ export const FLAG_GROUPS: Readonly<Record<string, readonly string[]>> = {
       "save-interval",
       "keep",
       "log-interval",
+      "histogram-interval",
       "infer-topk",
       "full-ranking",
       "report",

@@ -77,6 +77,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
         threads: chooseThreads(flags.threads ?? null, (message) => telemetry.log.warn(message)),
         saveDir: flags.saveDir,
         logIntervalSteps: flags.logInterval,
+        histogramIntervalSteps: flags.histogramInterval ?? 0,
         validIntervalEpochs: flags.validInterval,
         fullRanking: flags.fullRanking ?? false,
         saveInterval: flags.saveInterval ?? null,

@@ -8,8 +8,8 @@ export interface ProgressState {
   readonly secondsLeft: number;
   /** Training only; `fraction` is then that of all epochs. */
   readonly epoch?: number;
-  readonly loss?: number;
-  readonly gap?: number;
+  readonly loss?: number | undefined;
+  readonly gap?: number | undefined;
   /** Share of the time spent waiting for data, 0 to 1; the rest is computation. */
   readonly waitShare?: number;
   /** Read speed of shards on disk, in 10^6 bytes per second. */

@@ -7,6 +7,7 @@ import { startRuntime } from "../passes/start-runtime.js";
 import { roundingOf } from "../runtime/rounding.js";
 import { epochOptions } from "./epoch.js";
 import { gatherBatch } from "./gather-batch.js";
+import { sendRows } from "./histograms.js";
 import type { StartOptions, TrainOptions } from "./options.js";
 import { type Announcement, assertSameStart, awaitAnnouncement, connectRanks } from "./ranks.js";
 import { readResumedRun } from "./resume.js";
@@ -38,6 +39,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
       const announced = awaitAnnouncement(world, finished);
       if (announced === "validation") await followValidation(config, options, state, world);
       else if (announced === "save") sendState(state);
+      else if (announced === "histograms") sendRows(state.store);
       else return announced;
     }
   };

@@ -32,6 +32,8 @@ export interface TrainOptions extends StartOptions {
   readonly threads: Threads;
   /** Steps between log lines. */
   readonly logIntervalSteps: number;
+  /** Steps between histograms of the parameters; 0 for none. */
+  readonly histogramIntervalSteps: number;
   /** Epochs between validations; 0 for none. */
   readonly validIntervalEpochs: number;
   /** Whether validation computes the metrics over the full ranking too. */

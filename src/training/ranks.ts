@@ -10,10 +10,10 @@ import type { StoredArray } from "../runtime/variables.js";
 import type { TrainingState } from "./state.js";
 
 /** What rank 0, which logs, validates and saves, lets the other ranks do next. They wait for it before each step and after each epoch. */
-export type Announcement = "step" | "epoch end" | "validation" | "save" | "run end" | "reported step";
+export type Announcement = "step" | "epoch end" | "validation" | "save" | "run end" | "reported step" | "histograms";
 
 /** The number of an announcement is its index. */
-const ANNOUNCEMENTS: readonly Announcement[] = ["step", "epoch end", "validation", "save", "run end", "reported step"];
+const ANNOUNCEMENTS: readonly Announcement[] = ["step", "epoch end", "validation", "save", "run end", "reported step", "histograms"];
 const EPOCH_END = ANNOUNCEMENTS.indexOf("epoch end");
 
 /** What all ranks of a run must have in common. */
@@ -52,7 +52,7 @@ export function assertSameStart(world: World, { store, optimizer }: TrainingStat
   world.assertSame(["the initial weights"], world.exchange([checksumOf([...store.arrays(), ...optimizer.arrays()])]));
 }
 
-/** Rank 0: lets the others take part in a step (with or without a report), a validation or a save (`sendState`), or end. */
+/** Rank 0: lets the others take part in a step (with or without a report), a validation, a save (`sendState`) or histograms (`sendRows`), or end. */
 export function announce(world: World, what: Exclude<Announcement, "epoch end">): void {
   if (world.size > 1) world.exchange([ANNOUNCEMENTS.indexOf(what), 0]);
 }

@@ -1,40 +1,41 @@
-import type { Logger } from "pino";
 import { isDue } from "../base/interval.js";
 import { formatBytes } from "../base/numbers.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import type { BatchStream } from "../data/stream.js";
-import { formatFullRanking, type Metrics, MetricsAccumulator, summarize } from "../evaluation/metrics.js";
+import { formatFullRanking, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { describeTinyRate, learningRateAt } from "../optim/schedule.js";
 import { countTensors } from "../runtime/constants.js";
 import { formatTrainLine } from "../telemetry/paddle-lines.js";
 import { Pace } from "../telemetry/progress.js";
+import type { Scalars } from "../telemetry/scalars.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { GatheredBatch } from "./gather-batch.js";
+import type { Training } from "./start.js";
 import type { TrainingState } from "./state.js";
 import type { StepReport } from "./step.js";
 
-/** Reports an epoch of training: log lines in PaddleVideo's format, and the progress bar. */
+/** The share of the newest loss in the smoothed one: an average over about the last ten logged steps. */
+const SMOOTHING = 0.1;
+
+/** Reports an epoch of training: log lines in PaddleVideo's format, the progress bar, and curves. */
 export class EpochReport {
   readonly #config: Config;
   readonly #logIntervalSteps: number;
   readonly #telemetry: Telemetry;
+  readonly #scalars: Scalars;
   readonly #epoch: number;
   readonly #pace: Pace;
   readonly #labels = { videos: 0, unlabeled: 0 };
   /** Of each rank. */
   #bytesRead: readonly number[] = [];
-  #logged: { readonly loss: number; readonly gap: number } | null = null;
 
-  constructor(
-    config: Config,
-    { logIntervalSteps, telemetry }: { readonly logIntervalSteps: number; readonly telemetry: Telemetry },
-    stream: BatchStream,
-    epoch: number,
-  ) {
+  constructor({ config, options, scalars }: Pick<Training, "config" | "options" | "scalars">, stream: BatchStream, epoch: number) {
+    const { telemetry } = options;
     this.#config = config;
-    this.#logIntervalSteps = logIntervalSteps;
+    this.#logIntervalSteps = options.logIntervalSteps;
     this.#telemetry = telemetry;
+    this.#scalars = scalars;
     this.#epoch = epoch;
     this.#pace = new Pace(stream, { index: epoch, count: config.TRAIN.epoch });
     telemetry.progress.start("train");
@@ -61,19 +62,32 @@ export class EpochReport {
     // Only once: at the first step, or when the rate decays below the threshold.
     if (tinyRate !== null && (step === firstStep || describeTinyRate(step - 1, TRAIN) === null)) log.warn({ step }, tinyRate);
     if (report === null) return;
-    const { loss, probabilities } = report;
+    const { loss, probabilities, gradientNorms } = report;
     const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
     accumulator.add(probabilities, batch.labels);
-    const { hit_at_one, perr, gap } = accumulator.result();
-    const line = formatTrainLine({ epoch, step: step_in_epoch, loss, hitAtOne: hit_at_one, perr, gap });
-    const facts = { epoch, step, loss, hit_at_one, perr, gap, learning_rate: learningRateAt(step, TRAIN), tensors: countTensors() };
-    log.info({ ...facts, ...this.#pace.facts() }, `${line}, ${this.#pace.describe()}`);
-    this.#logged = { loss, gap };
+    const metrics = averagesOf(accumulator.result());
+    const { hit_at_one: hitAtOne, perr, gap } = metrics;
+    const { seconds_left, ...pace } = this.#pace.facts();
+    const smoothed = this.#scalars.latest("train/loss_smoothed") ?? loss;
+    const values = {
+      ...metrics,
+      loss,
+      loss_smoothed: smoothed + SMOOTHING * (loss - smoothed),
+      learning_rate: learningRateAt(step, TRAIN),
+      gradient_norm: Math.hypot(...gradientNorms.values()),
+      ...pace,
+      peak_memory_bytes: process.resourceUsage().maxRSS * 1024,
+    };
+    for (const [name, value] of Object.entries(values)) this.#scalars.scalar(step, `train/${name}`, value);
+    for (const [parameter, norm] of gradientNorms) this.#scalars.scalar(step, `gradient_norm/${parameter}`, norm);
+    const line = formatTrainLine({ epoch, step: step_in_epoch, loss, hitAtOne, perr, gap });
+    this.#scalars.flush("train", { epoch, step, tensors: countTensors(), seconds_left }, `${line}, ${this.#pace.describe()}`);
   }
 
   /** Updates the progress bar, with the loss and GAP that were logged last. */
   showProgress(): void {
-    this.#telemetry.progress.update({ ...this.#pace.state(), epoch: this.#epoch, ...this.#logged });
+    const [loss, gap] = ["train/loss", "train/gap"].map((name) => this.#scalars.latest(name));
+    this.#telemetry.progress.update({ ...this.#pace.state(), epoch: this.#epoch, loss, gap });
   }
 
   /** Warns if videos of the epoch had no labels. */
@@ -101,11 +115,24 @@ export class EpochReport {
   }
 }
 
-/** Logs the metrics of a validation. */
-export function logValidation(log: Logger, epoch: number, metrics: Metrics): void {
+/** Logs the metrics of a validation after an epoch; their curves have the step before it, the last one of the epoch. */
+export function logValidation(scalars: Scalars, { step }: RunState, epoch: number, metrics: Metrics): void {
+  const { videos, videos_without_labels, full_ranking: full } = metrics;
   const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
-  const { full_ranking: full } = metrics;
   const ranked = full === undefined ? "" : `, full ranking: ${formatFullRanking(full)}`;
   const values = `Hit@1 = ${hit}, PERR = ${perr}, GAP = ${gap}, MAP = ${map}${ranked}`;
-  log.info({ epoch, ...summarize(metrics) }, `[VALID] Epoch ${epoch}, loss = ${metrics.loss.toFixed(6)}, ${values}`);
+  const curves: Readonly<Record<string, number>> = { ...averagesOf(metrics), ...rankingCurves(metrics) };
+  for (const [name, value] of Object.entries(curves)) scalars.scalar(step - 1, `validation/${name}`, value);
+  const facts = { epoch, step: step - 1, videos, videos_without_labels };
+  scalars.flush("validation", facts, `[VALID] Epoch ${epoch}, loss = ${metrics.loss.toFixed(6)}, ${values}`);
+}
+
+/** Returns the metrics that are averages over videos or classes. */
+function averagesOf({ hit_at_one, perr, gap, map, loss }: Metrics) {
+  return { hit_at_one, perr, gap, map, loss };
+}
+
+/** Returns the curves of the metrics over the full ranking, by name. */
+function rankingCurves({ full_ranking: full }: Metrics): Readonly<Record<string, number>> {
+  return full === undefined ? {} : { full_ranking_map: full.map, full_ranking_mauc: full.mauc, full_ranking_d_prime: full.d_prime };
 }

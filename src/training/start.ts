@@ -10,6 +10,8 @@ import { assertSameShards, fingerprintList, type ListFingerprint, type Shard } f
 import { modelSizes } from "../model/sizes.js";
 import { startRuntime } from "../passes/start-runtime.js";
 import { describeSoftware, roundingOf, roundingWarning, type TrainingRounding } from "../runtime/rounding.js";
+import { EventFile } from "../telemetry/event-file.js";
+import { Scalars } from "../telemetry/scalars.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions } from "./options.js";
 import { assertSameStart, connectRanks } from "./ranks.js";
@@ -30,6 +32,7 @@ export interface Training {
   readonly stepOptions: StepOptions;
   readonly saver: Saver;
   readonly losses: LossWatch;
+  readonly scalars: Scalars;
   /** Path of the config in the save-dir if this run has created it, else null. */
   readonly newConfigFile: string | null;
 }
@@ -72,7 +75,9 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const beforeSave = (): Promise<void> => losses.flush();
   const resumedFrom = resume?.snapshot ?? null;
   const saver = new Saver({ ...options, ...model, configYaml, writtenBy, resumedFrom, retryMs: SAVE_RETRY_MS, beforeSave, world }, state);
-  return { config, options, state, stepOptions: stepOptions(config, state.run.seed, kernels, world), saver, losses, newConfigFile };
+  const scalars = new Scalars(log, new EventFile({ directory: saveDir, firstStep: state.firstStep, configYaml, log }));
+  const ofSteps = stepOptions(config, state.run.seed, kernels, world);
+  return { config, options, state, stepOptions: ofSteps, saver, losses, scalars, newConfigFile };
 }
 
 /** Returns what identifies the shards in snapshots. Throws BAD_CONFIG if a run resumes within an epoch with other shards than it started with. */

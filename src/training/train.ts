@@ -8,6 +8,7 @@ import { forwardStreamEvents } from "../passes/reading.js";
 import { epochOptions } from "./epoch.js";
 import { explainFailure } from "./failure.js";
 import { gatherBatch } from "./gather-batch.js";
+import { recordHistogramsIfDue } from "./histograms.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { announce, announceEpochEnd } from "./ranks.js";
 import { EpochReport } from "./report.js";
@@ -35,6 +36,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
     throw await explainFailure(training, error);
   } finally {
     started = null;
+    training.scalars.close();
     await training.losses.flush();
     await training.saver.close();
   }
@@ -61,13 +63,14 @@ async function trainEpoch(training: Training): Promise<boolean> {
   const { world } = training.stepOptions.division;
   const { epoch } = state.run;
   const stream = openEpoch(training);
-  const report = new EpochReport(config, options, stream, epoch);
+  const report = new EpochReport(training, stream, epoch);
   const stopListening = closeOnAbort(stream, options.signal);
   try {
     for await (const own of stream) {
       if (isDone(training)) return false;
       // Before a step rather than after it: the end of an epoch saves its own snapshot.
       await saver.saveIfDue();
+      recordHistogramsIfDue(training);
       const isReported = report.isDue(state.run);
       announce(world, isReported ? "reported step" : "step");
       state.isUpdating = true;

@@ -40,12 +40,12 @@ export async function validateMissedEpoch(training: Training): Promise<void> {
 
 /** Validates after an epoch that `validIntervalEpochs` divides, counted from 1; copies its snapshot to `best` if it is the best so far. */
 export async function validateIfDue(training: Training, epoch: number): Promise<void> {
-  const { saver, state, options } = training;
+  const { saver, state, options, scalars } = training;
   const { validIntervalEpochs, signal, saveDir, telemetry } = options;
   if (validIntervalEpochs === 0 || (epoch + 1) % validIntervalEpochs !== 0 || signal.aborted) return;
   const metrics = await saver.deferRequests(() => validate(training));
   if (metrics === null) return;
-  logValidation(telemetry.log, epoch, metrics);
+  logValidation(scalars, state.run, epoch, metrics);
   await saver.flush();
   const snapshot = saver.lastWritten as string;
   const { best } = state.run;

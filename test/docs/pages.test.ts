@@ -80,6 +80,7 @@ const FLAGS: ReadonlySet<string> = new Set([
   ...["--peers", "--readers", "--seconds", "--seeds", "--test-name-pattern", "--videos", "--xla-cpu-max-isa"],
   // Docker's.
   ...["--build-arg", "--gpus", "--init", "--rm", "--user", "--volume"],
+  "--logdir",
   // Slurm's srun.
   ...["--distribution", "--gpus-per-task", "--kill-on-bad-exit", "--nodes", "--ntasks-per-node"],
 ]);

@@ -69,6 +69,8 @@ const EXTERNAL: readonly RegExp[] = [
   /^curl -O http:\/\/data\.yt8m\.org\/download\.py$/,
   /^curl http:\/\/data\.yt8m\.org\/yt8m_pca\.tgz$/,
   /^curl --create-dirs -o \S+ https:\/\/paddlemodels\./,
+  /^pip install tensorboard$/,
+  /^tensorboard --logdir \S+$/,
   /^tar xz$/,
   /^python download\.py$/,
   /^docker build -t nextvlad( --build-arg NEXTVLAD_DEVICE=gpu)? \.$/,

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { openLink } from "../../scripts/bench/link.js";
+import { readEvents } from "../helpers/events.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { compiled, interruptNextvlad, spawnNextvlad } from "../helpers/nextvlad.js";
 import { freePort } from "../helpers/ports.js";
@@ -104,14 +105,26 @@ describe("training with several processes", () => {
     const config = await prepareRun(folder);
     const onRanks = (name: string, devices: number, ...flags: string[]): Promise<Trained> =>
       train(join(folder, name), "--config", config, "--devices", String(devices), "--threads", "1", ...flags);
-    const alone = await train(join(folder, "alone"), "--config", config);
-    const onTwo = await onRanks("two", 2);
+    const alone = await train(join(folder, "alone"), "--config", config, "--histogram-interval", "6");
+    const onTwo = await onRanks("two", 2, "--histogram-interval", "6");
     // The program itself checks after each epoch that the ranks have the same weights.
     for (const divided of [onTwo, await onRanks("three", 3), await onRanks("parts", 2, "--accumulate", "2")]) {
       assertSameStart(divided.losses, alone.losses);
       // Of 40 videos, after 12 steps.
       assert.ok(Math.abs(divided.gap - alone.gap) < 0.02, `GAP ${divided.gap}, one process ${alone.gap}`);
     }
+    // The norm and the histogram of the hidden layer are those of all ranks' rows.
+    const [ofOne = [], ofTwo = []] = ["alone", "two"].map((name) =>
+      readLog(join(folder, name)).flatMap((entry) => (entry["gradient_norm/hidden1_fc_weights"] as number | undefined) ?? []),
+    );
+    assert.deepEqual([ofOne.length, ofTwo.length], [12, 12]);
+    // A gradient amplifies the different rounding of the weights more than the loss does.
+    for (const [step, norm] of ofTwo.slice(0, 5).entries()) assert.ok(Math.abs(norm / (ofOne[step] as number) - 1) < 1e-4, `step ${step}`);
+    const histograms = ["alone", "two"].map((name) =>
+      readEvents(join(folder, name)).flatMap(({ histograms }) => histograms["parameters/hidden1_fc_weights"] ?? []),
+    );
+    assert.deepEqual(histograms[0]?.length, 2);
+    assert.deepEqual(histograms[1]?.[0], histograms[0]?.[0]);
     // Such small shards are read whole by each rank, once.
     const bytesRead = readLog(join(folder, "two")).flatMap(({ bytes_read }) => (bytes_read === undefined ? [] : [bytes_read]));
     const shardBytes = ["train0.tfrecord", "train1.tfrecord"].reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);

@@ -4,8 +4,10 @@ import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileS
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { checkSnapshot } from "../../src/checkpoints/snapshot.js";
+import { eventFiles, readEvents, shownSteps } from "../helpers/events.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { compiled, interruptNextvlad, runNextvlad, runProgram } from "../helpers/nextvlad.js";
+import { needsPython } from "../helpers/python.js";
 import { prepareRun } from "../helpers/runs.js";
 
 /** Returns the files that are equal at the end of byte-identical runs. */
@@ -43,24 +45,34 @@ test("--save-interval adds snapshots between the ends of epochs; --keep keeps th
 });
 
 describe("a stopped run", { concurrency: 2 }, () => {
-  test("killed with kill -9, resumes with the same command to the same result as an uninterrupted run", async (t) => {
-    const folder = temporaryFolder(t);
-    const config = await prepareRun(folder, { trainVideos: 200 });
-    const run = (name: string): string[] => ["--config", config, "--save-dir", join(folder, name), "--save-interval", "4", "--resume"];
-    const first = await trained(run("straight"));
-    assert.match(first, /--resume finds no snapshot in .*straight: starting from the beginning/);
-    const { signal } = await interrupted(run("killed"), "NEXTVLAD_step8", (child) => child.kill("SIGKILL"));
-    assert.equal(signal, "SIGKILL");
-    const printed = await trained(run("killed"));
-    assert.match(printed, /the previous run in this directory did not end normally: process \d+ on /);
-    assert.match(printed, /resuming from \S+NEXTVLAD_step\d+: epoch 0/);
-    for (const name of ["NEXTVLAD_epoch1", "best"])
-      assert.deepEqual(endOf(join(folder, "killed"), name), endOf(join(folder, "straight"), name));
-    assert.deepEqual(
-      readdirSync(join(folder, "killed")).filter((name) => name.startsWith(".")),
-      [],
-    );
-  });
+  test(
+    "killed with kill -9, resumes with the same command to the same result and curves as an uninterrupted run",
+    needsPython,
+    async (t) => {
+      const folder = temporaryFolder(t);
+      const config = await prepareRun(folder, { trainVideos: 200 });
+      const intervals = ["--save-interval", "4", "--log-interval", "1", "--histogram-interval", "6"];
+      const run = (name: string): string[] => ["--config", config, "--save-dir", join(folder, name), ...intervals, "--resume"];
+      const first = await trained(run("straight"));
+      assert.match(first, /--resume finds no snapshot in .*straight: starting from the beginning/);
+      const { signal } = await interrupted(run("killed"), "NEXTVLAD_step8", (child) => child.kill("SIGKILL"));
+      assert.equal(signal, "SIGKILL");
+      const printed = await trained(run("killed"));
+      assert.match(printed, /the previous run in this directory did not end normally: process \d+ on /);
+      assert.match(printed, /resuming from \S+NEXTVLAD_step\d+: epoch 0/);
+      for (const name of ["NEXTVLAD_epoch1", "best"])
+        assert.deepEqual(endOf(join(folder, "killed"), name), endOf(join(folder, "straight"), name));
+      assert.equal(eventFiles(join(folder, "killed")).length, 2);
+      const [shown, expected] = ["killed", "straight"].map((name) => shownSteps(readEvents(join(folder, name))));
+      assert.deepEqual(shown, expected);
+      assert.deepEqual(shown?.get("train/loss"), [...Array(24).keys()]);
+      assert.deepEqual(shown?.get("parameters/hidden1_fc_weights"), [0, 6, 12, 18]);
+      assert.deepEqual(
+        readdirSync(join(folder, "killed")).filter((name) => name.startsWith(".")),
+        [],
+      );
+    },
+  );
 
   test("whose terminal is closed saves, and exits by the signal", async (t) => {
     if ((await runProgram("python3", ["-c", ""]).catch(() => null))?.exitCode !== 0) return t.skip("python3 is missing");

@@ -53,6 +53,7 @@ export async function trainInProcess(
       skippedSnapshots: [],
       overwrite: false,
       logIntervalSteps: 1,
+      histogramIntervalSteps: 0,
       validIntervalEpochs: 0,
       fullRanking: false,
       saveInterval: null,

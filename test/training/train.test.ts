@@ -7,6 +7,8 @@ import { checkSnapshot, readSnapshotState, rewriteState } from "../../src/checkp
 import { writeShard } from "../../src/data/shard-writer.js";
 import { runtime } from "../../src/runtime/runtime.js";
 import { corruptData } from "../helpers/corrupt.js";
+import { readEvents, shownSteps } from "../helpers/events.js";
+import { needsPython } from "../helpers/python.js";
 import { learnableVideo, prepareRun } from "../helpers/runs.js";
 import { failsWith } from "../helpers/shards.js";
 import { captureTelemetry, trainInProcess } from "../helpers/training.js";
@@ -30,7 +32,7 @@ describe("train", () => {
     directory = mkdtempSync(join(tmpdir(), "training-run-"));
     config = await prepareRun(directory);
     // The baseline for other runs: two epochs without interruption.
-    straight = await trainInProcess(config, at("straight"), { validIntervalEpochs: 1, logIntervalSteps: 4 });
+    straight = await trainInProcess(config, at("straight"), { validIntervalEpochs: 1, logIntervalSteps: 4, histogramIntervalSteps: 5 });
   });
   after(() => rmSync(directory, { recursive: true, force: true }));
 
@@ -59,6 +61,39 @@ describe("train", () => {
     assert.deepEqual(loggedSteps(log), [0, 4, 0, 4]);
     assert.deepEqual(validatedEpochs(log), [0, 1]);
     assert.doesNotMatch(log, /WARN/);
+  });
+
+  test("writes curves, histograms and the config for TensorBoard, with the step of each value", needsPython, () => {
+    const events = readEvents(at("straight"));
+    const shown = shownSteps(events);
+    const trained = [...shown.keys()].flatMap((tag) => /^parameters\/(.*)/.exec(tag)?.slice(1) ?? []);
+    assert.ok(trained.includes("hidden1_fc_weights") && trained.length === 29, String(trained));
+    const averages = ["hit_at_one", "perr", "gap", "map", "loss"];
+    const others = ["loss_smoothed", "learning_rate", "gradient_norm", "videos_per_second", "wait_share", "peak_memory_bytes"];
+    const groups: [string, readonly string[], readonly number[]][] = [
+      ["train", [...averages, ...others], [0, 4, 6, 10]],
+      ["gradient_norm", trained, [0, 4, 6, 10]],
+      ["validation", averages, [5, 11]],
+      ["parameters", trained, [0, 5, 10]],
+    ];
+    const expected = groups.flatMap(([group, names, steps]) => names.map((name) => [`${group}/${name}`, steps] as const));
+    assert.deepEqual(Object.fromEntries(shown), Object.fromEntries(expected));
+    assert.deepEqual(
+      events.flatMap(({ texts }) => Object.values(texts)),
+      [readFileSync(at("straight", "config.yaml"), "utf8").replaceAll(/^(?=.)/gm, "    ")],
+    );
+    const [first, second] = events.flatMap(({ scalars }) => (scalars["train/loss"] === undefined ? [] : [scalars]));
+    const numberIn = (scalars: typeof first, name: string): number => scalars?.[name] as number;
+    // float32 of the values that are in the log.
+    const logged = / loss = ([\d.]+), Hit/.exec(straight.log)?.[1];
+    assert.equal(numberIn(first, "train/loss").toFixed(6), logged);
+    assert.equal(numberIn(first, "train/loss_smoothed"), numberIn(first, "train/loss"));
+    const smoothed = 0.9 * numberIn(first, "train/loss") + 0.1 * numberIn(second, "train/loss");
+    assert.ok(Math.abs(numberIn(second, "train/loss_smoothed") / smoothed - 1) < 1e-6);
+    const norms = trained.map((name) => numberIn(first, `gradient_norm/${name}`));
+    // The sum of 29 rounded squares.
+    assert.ok(Math.abs(Math.hypot(...norms) / numberIn(first, "train/gradient_norm") - 1) < 1e-5);
+    assert.ok(numberIn(first, "train/peak_memory_bytes") > 2 ** 26);
   });
 
   test("stops after max_iter steps inside an epoch, saves every saveInterval steps, resumes there to the same bytes, and keeps the newest", async () => {

@@ -39,6 +39,7 @@ const NUMBERS: readonly (readonly [command: readonly string[], flag: string])[] 
     "--save-interval",
     "--keep",
     "--log-interval",
+    "--histogram-interval",
     "--fix-random-seed",
     "--accumulate",
     "--devices",

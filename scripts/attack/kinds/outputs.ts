@@ -155,6 +155,14 @@ const OWN_FILES: readonly Attempt[] = [
   },
   {
     kind: "output",
+    name: "planted links at the names of the events: train",
+    shell:
+      'for i in $(seq 0 20); do ln -s "$PWD/../canary/file" "out/events.out.tfevents.$(($(date +%s) + i)).$(hostname).$$.0"; done; exec "$@"',
+    args: ["train", "--config", CONFIG, "--save-dir", "out"],
+    exits: [0],
+  },
+  {
+    kind: "output",
     name: "the save-dir is a link to another directory: infer",
     prepare: (place) => {
       place.file("elsewhere/mine", "mine");
