@@ -9,6 +9,7 @@ import { countTensors } from "../runtime/constants.js";
 import { formatTrainLine } from "../telemetry/paddle-lines.js";
 import { Pace } from "../telemetry/progress.js";
 import type { Scalars } from "../telemetry/scalars.js";
+import { sparkline } from "../telemetry/sparkline.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { GatheredBatch } from "./gather-batch.js";
 import type { Training } from "./start.js";
@@ -17,6 +18,9 @@ import type { StepReport } from "./step.js";
 
 /** The share of the newest loss in the smoothed one: an average over about the last ten logged steps. */
 const SMOOTHING = 0.1;
+
+/** Maximum number of blocks that show an epoch's losses. */
+const MAX_SPARKLINE = 40;
 
 /** Reports an epoch of training: log lines in PaddleVideo's format, the progress bar, and curves. */
 export class EpochReport {
@@ -27,6 +31,8 @@ export class EpochReport {
   readonly #epoch: number;
   readonly #pace: Pace;
   readonly #labels = { videos: 0, unlabeled: 0 };
+  /** Those that were logged. */
+  readonly #losses: number[] = [];
   /** Of each rank. */
   #bytesRead: readonly number[] = [];
 
@@ -78,6 +84,7 @@ export class EpochReport {
       ...pace,
       peak_memory_bytes: process.resourceUsage().maxRSS * 1024,
     };
+    this.#losses.push(loss);
     for (const [name, value] of Object.entries(values)) this.#scalars.scalar(step, `train/${name}`, value);
     for (const [parameter, norm] of gradientNorms) this.#scalars.scalar(step, `gradient_norm/${parameter}`, norm);
     const line = formatTrainLine({ epoch, step: step_in_epoch, loss, hitAtOne, perr, gap });
@@ -96,6 +103,17 @@ export class EpochReport {
     if (unlabeled === 0) return;
     const facts = { videos, videos_without_labels: unlabeled };
     this.#telemetry.log.warn(facts, `${unlabeled} of ${videos} videos in this epoch have no labels`);
+  }
+
+  /** Logs how the logged losses of the epoch went, as a line of blocks. */
+  logLosses(): void {
+    const [first, last] = [this.#losses[0], this.#losses.at(-1)];
+    const line = sparkline(this.#losses, MAX_SPARKLINE);
+    if (line === "" || first === undefined || last === undefined) return;
+    this.#telemetry.log.info(
+      { epoch: this.#epoch },
+      `epoch ${this.#epoch}: loss ${first.toPrecision(4)} to ${last.toPrecision(4)}  ${line}`,
+    );
   }
 
   /** Logs the bytes that each of several ranks has read of the epoch. */

@@ -91,6 +91,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
       await losses.flushAtIntervals();
     }
     report.warnUnlabeled();
+    report.logLosses();
     report.logBytesRead();
     if (stream.complete) announceEpochEnd(world, state.store);
     return stream.complete;
