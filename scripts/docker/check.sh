@@ -28,7 +28,7 @@ base_of() {
   suite=$(sed -n 's/^debian:\([a-z]*\)-slim$/\1/p' <<<"$1")
   [ -n "$suite" ] || fail "unknown base image $1"
   if [ ! -f "$folder/$suite.complete" ]; then
-    debootstrap --variant=minbase "$suite" "$folder/$suite" http://deb.debian.org/debian </dev/null >"$folder/debootstrap.log" || fail "see $folder/debootstrap.log"
+    debootstrap --variant=minbase "$suite" "$folder/$suite" </dev/null >"$folder/debootstrap.log" || fail "see $folder/debootstrap.log"
     touch "$folder/$suite.complete"
   fi
   printf '%s\n' "$folder/$suite"
