@@ -9,19 +9,26 @@ function nearestPackage(directory: string): string {
   return existsSync(join(directory, "package.json")) || directory === dirname(directory) ? directory : nearestPackage(dirname(directory));
 }
 
+function read(path: string): string {
+  return readFileSync(join(PACKAGE_DIRECTORY, path), "utf8");
+}
+
+function readManifest(): { readonly version: string; readonly dependencies: Readonly<Record<string, string>> } {
+  return JSON.parse(read("package.json"));
+}
+
 /** Returns the version in this package's package.json. */
 export function version(): string {
-  return (JSON.parse(readFileSync(join(PACKAGE_DIRECTORY, "package.json"), "utf8")) as { version: string }).version;
+  return readManifest().version;
 }
 
 /** Returns the versions of this package, of its binding to TensorFlow, of TensorFlow as setup installs it, and of Node.js, by name. */
 export function versions(): Readonly<Record<"nextvlad" | "tfjs-node-gpu" | "TensorFlow" | "Node.js", string>> {
-  const read = (path: string): string => readFileSync(join(PACKAGE_DIRECTORY, path), "utf8");
-  const { dependencies } = JSON.parse(read("package.json")) as { dependencies: Readonly<Record<string, string>> };
+  const { version, dependencies } = readManifest();
   const wheels = "scripts/tensorflow/cpu.txt";
   const tensorflow = existsSync(join(PACKAGE_DIRECTORY, wheels)) ? /^tensorflow-cpu==(\S+)/m.exec(read(wheels))?.[1] : undefined;
   return {
-    nextvlad: version(),
+    nextvlad: version,
     "tfjs-node-gpu": dependencies["@tensorflow/tfjs-node-gpu"] ?? "unknown",
     TensorFlow: tensorflow ?? "unknown",
     "Node.js": process.versions.node,

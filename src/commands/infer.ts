@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { describeFileList } from "../data/file-list.js";
 import { startReaderThreads } from "../passes/reader-threads.js";
+import type { LabelNames } from "../results/label-names.js";
 import { resultStem } from "../results/result-formats.js";
 import { findConfig, givenBatchSize, logConfig } from "./configuration.js";
 import { configOverrides, type InferFlags } from "./flags.js";
@@ -37,19 +38,21 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
     logConfig(telemetry.log, config, ["MODEL", "INFER"]);
     const [shards = []] = preflight.requireReady(telemetry.log);
     const { infer } = await import("../inference/infer.js");
-    return infer(config, {
+    const target = await resultTarget(path, flags.format, flags.labels, config.MODEL.num_classes, telemetry.log);
+    const inferred = await infer(config, {
       weights,
       filelist: describeFileList(config.INFER.filelist),
       shards,
       batchSize: givenBatchSize(config, flags),
       topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
-      target: await resultTarget(path, flags.format, flags.labels, config.MODEL.num_classes, telemetry.log),
+      target,
       ...(await passOptions("infer", flags, cluster, run)),
     });
+    return { ...inferred, names: target.names };
   });
   if (outcome.stopped) await printLines(...formatStop("[INFER] infer", outcome.videos, outcome.partialDirectory));
   else {
-    if (isShown(flags)) await showFirst(outcome.resultFiles[0] as string, flags.labels);
+    if (isShown(flags)) await showFirst(outcome.resultFiles[0] as string, outcome.names);
     await printLines(`[INFER] infer finished. \tvideos: ${outcome.videos}`, ...formatFiles("results", outcome.resultFiles));
   }
   return exitCode;
@@ -59,11 +62,9 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
 const SHOWN_VIDEOS = 5;
 
 /** Prints the most probable classes of the first videos in a result file. */
-async function showFirst(file: string, labels: string | undefined): Promise<void> {
+async function showFirst(file: string, names: LabelNames | null): Promise<void> {
   const { readResults } = await import("../results/result-codecs.js");
-  const { readLabelNames } = await import("../results/label-names.js");
   const { formatPrediction } = await import("../results/preview.js");
-  const names = labels === undefined ? null : await readLabelNames(labels, null);
   let shown = 0;
   for await (const prediction of readResults(file)) {
     await printLines(...formatPrediction(prediction, names, terminalColumns()));

@@ -2,6 +2,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, NextvladError } from "../base/errors.js";
 import { readInput } from "../base/input.js";
+import { CONFIG } from "../checkpoints/snapshot-layout.js";
 import { readYaml } from "../config/yaml.js";
 import { type Diagnostics, parseDiagnostics } from "../evaluation/diagnostics.js";
 import { type RunLog, readRunLog } from "./run-log.js";
@@ -29,7 +30,6 @@ export interface Sources {
 }
 
 const LOG = "train.log.jsonl";
-const CONFIG = "config.yaml";
 const DIAGNOSTICS = /_eval_diagnostics\.json$/;
 const RESULT = /_eval_result\.json$/;
 /** 50 times what an evaluation of 3,862 classes has. */
