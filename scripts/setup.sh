@@ -130,7 +130,7 @@ if ! bound; then
   # The slowest first, so that all processors finish at about the same time. Files that include TensorFlow's C++ headers are not compiled for a level, because
   # their Eigen does not compile with AVX512-FP16. Those headers take most of the time, and only the GPU build needs them.
   add gpu -O2 native/gpu/*.cc
-  add binding -O2 "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/process.cc scripts/tensorflow/cluster.cc
+  add binding -O2 "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/{process,cluster,allocator}.cc
   for level in "${levels[@]}"; do
     sources=(native/*.cc)
     [ -z "${level_without_bytes[$level]:-}" ] || mapfile -t sources < <(grep -lE '"(panels|integers).h"' native/*.cc)

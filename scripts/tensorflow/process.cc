@@ -1,12 +1,8 @@
 // Part of the binding: settings of the process that TensorFlow's libraries need, applied when they are loaded.
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <cstdint>
 #include <cstdlib>
 #include <thread>
 
@@ -18,25 +14,6 @@ __attribute__((constructor)) static void apply_log_level() {
   const char* level = std::getenv("TF_CPP_MIN_LOG_LEVEL");
   if (level == nullptr || *level < '0' || *level > '3') return;
   absl::SetMinLogLevel(static_cast<absl::LogSeverityAtLeast>(*level - '0'));
-}
-
-// By default, glibc returns every large buffer to the system after each kernel, and the next kernel faults in zeroed pages of 4 KiB: 60,000 page faults per
-// training step. Allocating large buffers from the heap, which keeps its memory, with huge pages for its first part, leaves 4,000. The reserve is only address
-// space: memory is allocated on first use. If the address space is limited (ulimit -v), there is no reserve: with 12 GB it left too little for V8's threads, which
-// abort the process.
-__attribute__((constructor)) static void keep_buffers() {
-  constexpr size_t kReserveBytes = size_t{8} << 30;
-  constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, -1);  // never
-  mallopt(M_TOP_PAD, 64 << 20);
-  rlimit limit = {};
-  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY) return;
-  void* reserve = std::malloc(kReserveBytes);
-  if (reserve == nullptr) return;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(reserve) + kHugePage - 1) & ~(kHugePage - 1);
-  madvise(reinterpret_cast<void*>(begin), kReserveBytes - kHugePage, MADV_HUGEPAGE);
-  std::free(reserve);
 }
 
 // TensorFlow multiplies matrices with oneDNN's JIT-compiled code, which for long sums sets the stack pointer to a buffer on the heap. A signal handled by such a
