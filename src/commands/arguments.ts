@@ -13,7 +13,7 @@ const PROFILING = "remove it: the log reports how much of the time is spent wait
 const SEGMENTS = "remove it: segment labels are not supported, whole videos are classified";
 const MULTIPLE_DEVICES = "use --devices N to train with N processes";
 
-/** Flags of PaddleVideo (1.5, 1.8 and 2.x) and of google/youtube-8m that have another name or no equivalent here, and what to do instead. */
+/** Flags of PaddleVideo (1.5, 1.8 and 2.x), google/youtube-8m and linrongc/youtube-8m that have another name or no equivalent here, and what to do instead. */
 export const FOREIGN_FLAGS: Readonly<Record<string, string>> = {
   // PaddleVideo
   "--no-memory-optimize": "remove it: memory is always reused",
@@ -55,6 +55,15 @@ export const FOREIGN_FLAGS: Readonly<Record<string, string>> = {
   "--start-new-model": "use --overwrite",
   "--run-once": "remove it: eval runs once",
   "--log-device-placement": "remove it: the log reports the device",
+  // linrongc/youtube-8m: nextvlad.py, video_level_models.py
+  "--nextvlad-cluster-size": "use --set MODEL.cluster_size=K",
+  "--nextvlad-hidden-size": "use --set MODEL.hidden_size=WIDTH",
+  "--groups": "use --set MODEL.groups=G",
+  "--expansion": "use --set MODEL.expansion=FACTOR",
+  "--drop-rate": "use --set MODEL.drop_rate=RATE",
+  "--gating-reduction": "use --set MODEL.gating_reduction=FACTOR",
+  "--l2-penalty": "use --set TRAIN.l2_penalty=FACTOR",
+  "--video-level-classifier-model": "remove it: the classifier is logistic regression",
   "--segment-labels": SEGMENTS,
   "--segment-max-pred": SEGMENTS,
   "--segment-label-ids-file": SEGMENTS,
@@ -64,7 +73,7 @@ export const FOREIGN_FLAGS: Readonly<Record<string, string>> = {
 };
 
 /** Flags that are accepted and ignored, and why. */
-const IGNORED_FLAGS: Readonly<Record<string, string>> = {
+export const IGNORED_FLAGS: Readonly<Record<string, string>> = {
   "--no-use-pyreader": "has no effect: worker threads always read ahead",
 };
 

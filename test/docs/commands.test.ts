@@ -1,19 +1,34 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { renderTerminal, selectLines } from "../../scripts/docs/run-svg.js";
 import { repository, runNextvlad } from "../helpers/nextvlad.js";
 import { encodeNpy } from "../helpers/npy.js";
-import { codeBlocks, PAGES, readPage } from "./pages.js";
+import { codeBlocks, PAGES, readPage, tableRows } from "./pages.js";
 import { runBlock } from "./shell.js";
 
 /** Pages whose commands train in the default folder, so they start without snapshots. */
 const TRAIN_FROM_SCRATCH: ReadonlySet<string> = new Set([
   ...["README.md", "docs/install.md", "docs/gpu.md", "docs/coming-from-paddlevideo.md", "docs/commands.md"],
 ]);
+/** What the downloads of a page would write, for pages whose data are not those of the others. */
+const DOWNLOADS: Readonly<Record<string, (folder: string) => void>> = {
+  "docs/coming-from-paddlevideo.md": (folder) => {
+    const youtube8m = join(folder, "data/dataset/youtube8m");
+    const eigenvalues = readFileSync(join(youtube8m, "yt8m_pca/eigenvals.npy"));
+    // The page makes its own lists; those of the base are shared by hard links.
+    rmSync(youtube8m, { recursive: true });
+    for (const [split, name] of Object.entries({ train: "train", val: "validate" })) {
+      mkdirSync(join(youtube8m, "tf", split), { recursive: true });
+      cpSync(join(folder, `yt8m/${name}00.tfrecord`), join(youtube8m, "tf", split, `${name}00.tfrecord`));
+    }
+    mkdirSync(join(youtube8m, "yt8m_pca"));
+    writeFileSync(join(youtube8m, "yt8m_pca/eigenvals.npy"), eigenvalues);
+  },
+};
 /** Pages with a test of their own. */
 const TESTED_ELSEWHERE: ReadonlySet<string> = new Set(["docs/library.md", "docs/own-features.md"]);
 
@@ -93,6 +108,7 @@ describe("every code block runs:", () => {
       try {
         assert.equal(spawnSync("cp", ["-al", `${base}/.`, folder]).status, 0);
         if (TRAIN_FROM_SCRATCH.has(page)) rmSync(join(folder, "data/checkpoints"), { recursive: true });
+        DOWNLOADS[page]?.(folder);
         process.env.HOME = join(folder, "home");
         for (const { language, code } of blocks) {
           if (language === "sh") await runBlock(code, folder, smaller);
@@ -100,6 +116,7 @@ describe("every code block runs:", () => {
           // See scale.test.ts.
           else if (language !== "yaml") assert.fail(`unknown language ${language}`);
         }
+        for (const path of filesWritten(page)) assert.ok(existsSync(join(folder, path)), `${page} says that its commands write ${path}`);
       } finally {
         process.env.HOME = HOME;
         rmSync(folder, { recursive: true, force: true });
@@ -107,6 +124,16 @@ describe("every code block runs:", () => {
     });
   }
 });
+
+test("the pages for users of other tools list the files that their commands write", () => {
+  assert.ok(filesWritten("docs/coming-from-paddlevideo.md").includes("data/predict_results/NEXTVLAD_infer_result.pkl"));
+  assert.ok(filesWritten("docs/coming-from-youtube8m.md").includes("nextvlad_8g/NEXTVLAD_infer_result.csv"));
+});
+
+/** Returns the paths in the first column of a page's table of files. */
+function filesWritten(page: string): readonly string[] {
+  return tableRows(page, "file written").map(([path = ""]) => path.replaceAll("`", ""));
+}
 
 /** Runs Python code that uses the standard library only; checks the syntax of other code. */
 function runPython(code: string, cwd: string): void {

@@ -4,6 +4,7 @@ import { dirname, join, relative } from "node:path";
 import { describe, test } from "node:test";
 import { referencePages } from "../../scripts/docs/reference.js";
 import { program } from "../../src/cli.js";
+import { FOREIGN_FLAGS, IGNORED_FLAGS } from "../../src/commands/arguments.js";
 import { flagsOfCommand } from "../../src/commands/process.js";
 import { findKey } from "../../src/config/keys.js";
 import { loadConfig } from "../../src/config/load.js";
@@ -59,6 +60,8 @@ for (const page of PAGES) {
 const FLAGS: ReadonlySet<string> = new Set([
   ...program.commands.flatMap((command) => [...flagsOfCommand(command)]),
   ...["--help", "--lr", "--seed", "--ignore-scripts", "--create-dirs"],
+  ...Object.keys(FOREIGN_FLAGS),
+  ...Object.keys(IGNORED_FLAGS),
   // Scripts of this repository: their tests are in shell.ts.
   ...[
     "--against",

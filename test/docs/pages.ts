@@ -32,3 +32,18 @@ export function codeBlocks(path: string): readonly CodeBlock[] {
 export function findAll(text: string, pattern: RegExp): readonly string[] {
   return [...new Set(Array.from(text.matchAll(pattern), ([, first]) => first as string))];
 }
+
+/** Returns the rows of the tables of a page whose first column has this title. */
+export function tableRows(path: string, title: string): readonly (readonly string[])[] {
+  return Array.from(readPage(path).matchAll(/(?:^\|.*\|\n)+/gm), ([table]) =>
+    table
+      .trimEnd()
+      .split("\n")
+      .map((line) =>
+        line
+          .slice(1, -1)
+          .split("|")
+          .map((cell) => cell.trim()),
+      ),
+  ).flatMap(([titles, , ...rows]) => (titles?.[0] === title ? rows : []));
+}

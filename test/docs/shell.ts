@@ -71,8 +71,8 @@ const EXTERNAL: readonly RegExp[] = [
   /^curl --create-dirs -o \S+ https:\/\/paddlemodels\./,
   /^pip install tensorboard$/,
   /^tensorboard --logdir \S+$/,
-  /^tar xz$/,
-  /^python download\.py$/,
+  /^tar xz( -C \S+)?$/,
+  /^python (\.\.\/\.\.\/)?download\.py$/,
   /^docker build -t nextvlad( --build-arg NEXTVLAD_DEVICE=gpu)? \.$/,
   /^docker run --rm --init --user \d+:\d+ --volume \S+:\/work( --gpus all)? nextvlad (digits|train) /,
 ];
