@@ -96,6 +96,11 @@ cases = {
         "float16 as bytes": example(Packed, id_and_labels, bits[0].view("u1"), bits[1].view("u1"), ("rgb", "audio")),
     },
 }
+# What MediaPipe's extract_yt8m_features writes for a video of two seconds, and the same after the program in docs/mediapipe.md has added its ID and labels.
+clip = {"clip/data_path": b"/videos/cat.mp4", "clip/start/timestamp": [0], "clip/end/timestamp": [2000000]}
+frames = random.randn(2, 1024).astype("<f4"), random.randn(2, 128).astype("<f4")
+cases["examples"]["extracted by MediaPipe"] = example(Packed, clip, *frames, MEDIAPIPE)
+cases["examples"]["extracted by MediaPipe, labeled"] = example(Packed, {**clip, "id": b"cat", "labels": [3]}, *frames, MEDIAPIPE)
 folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../test/golden/data")
 with open(os.path.join(folder, "float_features.json"), "w") as file:
     json.dump(cases, file)

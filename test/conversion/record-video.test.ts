@@ -102,6 +102,14 @@ describe("features of floats are quantized to YouTube-8M's bytes", () => {
     assert.deepEqual(unnamed.video, expected({ id: "dog0001", labels: Int32Array.of(1) }));
   });
 
+  test("a features.pb of MediaPipe's sizes, and the same in a TFRecord with an ID and labels, give the same bytes", async (t) => {
+    const extracted = await convert(t, "features.pb", exampleOf("extracted by MediaPipe"));
+    const labeled = await convert(t, "x.tfrecord", encodeTfRecord(exampleOf("extracted by MediaPipe, labeled")));
+    assert.deepEqual(extracted.sizes, [1024, 128]);
+    assert.deepEqual([extracted.video.id, extracted.video.frames, extracted.video.labels], ["cat", 2, new Int32Array()]);
+    assert.deepEqual(labeled.video, { ...extracted.video, labels: Int32Array.of(3) });
+  });
+
   test("records that repeat a MediaPipe ID are counted; the name of a TFRecord is not used as an ID", async (t) => {
     const record = encodeTfRecord(exampleOf("MediaPipe's keys"));
     assert.equal((await convert(t, "x.tfrecord", Buffer.concat([record, record, record]))).repeatedIds, 2);

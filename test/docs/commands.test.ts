@@ -5,8 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { renderTerminal, selectLines } from "../../scripts/docs/run-svg.js";
+import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
+import { writeAudioSet } from "../helpers/audioset.js";
 import { repository, runNextvlad } from "../helpers/nextvlad.js";
 import { encodeNpy } from "../helpers/npy.js";
+import { goldenData } from "../helpers/shards.js";
 import { codeBlocks, PAGES, readPage, tableRows } from "./pages.js";
 import { runBlock } from "./shell.js";
 
@@ -28,6 +31,21 @@ const DOWNLOADS: Readonly<Record<string, (folder: string) => void>> = {
     mkdirSync(join(youtube8m, "yt8m_pca"));
     writeFileSync(join(youtube8m, "yt8m_pca/eigenvals.npy"), eigenvalues);
   },
+  "docs/audioset.md": (folder) => {
+    writeAudioSet(join(folder, "data/audioset/audioset_v1_embeddings"));
+    const names = Array.from({ length: 527 }, (_, c) => `${c},/m/${c},"Sound ${c}, such as ${c}"\n`).join("");
+    writeFileSync(join(folder, "data/audioset/class_labels_indices.csv"), `index,mid,display_name\n${names}`);
+  },
+  "docs/mediapipe.md": (folder) => {
+    const { examples } = JSON.parse(readFileSync(goldenData("float_features.json"), "utf8")) as { examples: Record<string, string> };
+    const exampleOf = (name: string): Uint8Array => Buffer.from(examples[name] as string, "base64");
+    mkdirSync(join(folder, "features"));
+    writeFileSync(join(folder, "features/cat.pb"), exampleOf("extracted by MediaPipe"));
+    // What the page's program writes.
+    writeFileSync(join(folder, "labeled.tfrecord"), encodeTfRecord(exampleOf("extracted by MediaPipe, labeled")));
+    const classes = Array.from({ length: 10 }, (_, c) => `${c},Class ${c}\n`).join("");
+    writeFileSync(join(folder, "vocabulary.csv"), `Index,Name\n${classes}`);
+  },
 };
 /** Pages with a test of their own. */
 const TESTED_ELSEWHERE: ReadonlySet<string> = new Set(["docs/library.md", "docs/own-features.md"]);
@@ -46,7 +64,8 @@ function smaller(args: readonly string[]): readonly string[] {
   const settings = /^(train|eval|predict|infer) .*--config/.test(shown) ? [...SMALL_MODEL] : [];
   if (command === "train") {
     // 50 steps take 4 epochs of 16 batches of 4 videos.
-    if (shown.includes("max_iter=50")) settings.push("TRAIN.epoch=4", "TRAIN.batch_size=4");
+    if (shown.includes("audioset.yaml")) settings.push("TRAIN.batch_size=32");
+    else if (shown.includes("max_iter=50")) settings.push("TRAIN.epoch=4", "TRAIN.batch_size=4");
     else settings.push(`TRAIN.epoch=${shown.includes("--resume") ? 2 : 1}`, "TRAIN.batch_size=32", "VALID.batch_size=32");
   }
   return [...onCpu, ...settings.flatMap((setting) => ["--set", setting])];
@@ -137,7 +156,7 @@ function filesWritten(page: string): readonly string[] {
 
 /** Runs Python code that uses the standard library only; checks the syntax of other code. */
 function runPython(code: string, cwd: string): void {
-  const needsPackages = /^import .*(numpy|onnxruntime)/m.test(code);
+  const needsPackages = /^import .*(numpy|onnxruntime|tensorflow)/m.test(code);
   const program = needsPackages ? `compile(${JSON.stringify(code)}, "page", "exec")` : code;
   const ended = spawnSync(python, ["-c", program], { cwd, encoding: "utf8" });
   assert.equal(ended.status, 0, `${code}\n${ended.stderr}`);

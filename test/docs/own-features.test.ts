@@ -4,8 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { createRandom } from "../../src/base/random.js";
-import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
-import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
+import { writeAudioSet } from "../helpers/audioset.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { encodeNpy } from "../helpers/npy.js";
 import { goldenData } from "../helpers/shards.js";
@@ -51,23 +50,6 @@ function makeFeatures(folder: string): void {
   }
 }
 
-/** Writes shards like AudioSet's: ten frames of one modality, labels below 527. */
-function makeAudioSet(folder: string): void {
-  const random = createRandom(2, "digits");
-  for (const [part, videos] of [
-    ["bal_train", 64],
-    ["eval", 8],
-  ] as const) {
-    mkdirSync(join(folder, "audioset", part), { recursive: true });
-    const records = Array.from({ length: videos }, (_, number) => {
-      const data = Uint8Array.from({ length: 1280 }, () => random.below(256));
-      const context = { video_id: Buffer.from(`${part}${number}`), labels: [random.below(527), 526] };
-      return encodeTfRecord(encodeSequenceExample({ context, frameLists: [{ name: "audio_embedding", frameBytes: 128, data }] }));
-    });
-    writeFileSync(join(folder, "audioset", part, "00.tfrecord"), Buffer.concat(records));
-  }
-}
-
 const python = process.env.NEXTVLAD_PYTHON ?? "python3";
 const hasNumpy = spawnSync(python, ["-c", "import numpy"]).status === 0;
 
@@ -87,7 +69,7 @@ test("the page's numpy writes the files that its commands need", {
 test("the page's commands do what it says: 12 own classes, one feature alone, AudioSet, pickles", async (t) => {
   const folder = temporaryFolder(t);
   makeFeatures(folder);
-  makeAudioSet(folder);
+  writeAudioSet(join(folder, "audioset"));
   writeFileSync(join(folder, "own.yaml"), blocks("yaml")[0] as string);
   const { examples } = JSON.parse(readFileSync(goldenData("float_features.json"), "utf8")) as { examples: Record<string, string> };
   writeFileSync(join(folder, "features.pb"), Buffer.from(examples["of docs/own-features.md's sizes"] as string, "base64"));

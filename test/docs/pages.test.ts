@@ -84,6 +84,8 @@ const FLAGS: ReadonlySet<string> = new Set([
   // Docker's.
   ...["--build-arg", "--gpus", "--init", "--rm", "--user", "--volume"],
   "--logdir",
+  // MediaPipe's.
+  ...["--calculator-graph-config-file", "--clip-end-time-sec", "--input-side-packets", "--output-side-packets", "--path-to-input-video"],
   // Slurm's srun.
   ...["--distribution", "--gpus-per-task", "--kill-on-bad-exit", "--nodes", "--ntasks-per-node"],
 ]);

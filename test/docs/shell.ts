@@ -71,6 +71,8 @@ const EXTERNAL: readonly RegExp[] = [
   /^curl --create-dirs -o \S+ https:\/\/paddlemodels\./,
   /^pip install tensorboard$/,
   /^tensorboard --logdir \S+$/,
+  /^curl -O http:\/\/storage\.googleapis\.com\/us_audioset\/youtube_corpus\/v1\/(features\/features\.tar\.gz|csv\/class_labels_indices\.csv)$/,
+  /^tar xzf features\.tar\.gz$/,
   /^tar xz( -C \S+)?$/,
   /^python (\.\.\/\.\.\/)?download\.py$/,
   /^docker build -t nextvlad( --build-arg NEXTVLAD_DEVICE=gpu)? \.$/,
