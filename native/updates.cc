@@ -33,30 +33,25 @@ void Adam(Call& call) {
   });
 }
 
-// Inputs: moving mean and variance, updated in place; a batch's mean and variance; and the momentum []. No output.
-// moving = momentum moving + (1 - momentum) batch.
+// Inputs: a moving average, updated in place; the new value; and the momentum []. No output. average = momentum average + (1 - momentum) value.
 void Blend(Call& call) {
   const int64_t count = call.Count(0);
-  for (int i = 1; i <= 3; i++) call.ExpectCount(i, count);
-  call.ExpectCount(4, 1);
-  const float momentum = *call.Input<float>(4);
-  for (int i = 0; i < 2; i++) {
-    float* moving = call.Input<float>(i);
-    const float* batch = call.Input<float>(i + 2);
-    ForValues(count, [=](int64_t begin, int64_t end) {
+  call.ExpectCount(1, count);
+  call.ExpectCount(2, 1);
+  float* average = call.Input<float>(0);
+  const float* value = call.Input<float>(1);
+  const float momentum = *call.Input<float>(2);
+  ForValues(count, [=](int64_t begin, int64_t end) {
 #pragma omp simd
-      for (int64_t c = begin; c < end; c++) moving[c] = momentum * moving[c] + (1 - momentum) * batch[c];
-    });
-  }
+    for (int64_t i = begin; i < end; i++) average[i] = momentum * average[i] + (1 - momentum) * value[i];
+  });
 }
 
 }  // namespace
 
 std::string RegisterUpdates() {
   std::string problem = Register<Adam>("NextvladAdam", {"w: float", "m: float", "v: float", "gradient: float", "coefficients: int32"}, {});
-  if (problem.empty()) {
-    problem = Register<Blend>("NextvladBlend", {"moving_mean: float", "moving_variance: float", "mean: float", "variance: float", "momentum: float"}, {});
-  }
+  if (problem.empty()) problem = Register<Blend>("NextvladBlend", {"average: float", "value: float", "momentum: float"}, {});
   return problem;
 }
 

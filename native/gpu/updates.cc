@@ -16,12 +16,11 @@ void Adam(GpuCall& call) {
 }
 
 void Blend(GpuCall& call) {
-  const int64_t columns = call.Count(0);
-  for (int i = 1; i <= 3; i++) call.ExpectCount(i, columns);
-  call.ExpectCount(4, 1);
-  Launch(Updates(), "Blend", {static_cast<unsigned>((columns + kThreads - 1) / kThreads), 1}, {kThreads, 1}, 0, call.stream, call.Input<float>(0),
-         call.Input<float>(1), static_cast<const float*>(call.Input<float>(2)), static_cast<const float*>(call.Input<float>(3)),
-         static_cast<const float*>(call.Input<float>(4)), static_cast<int>(columns));
+  const int64_t count = call.Count(0);
+  call.ExpectCount(1, count);
+  call.ExpectCount(2, 1);
+  Launch(Updates(), "Blend", GridFor(count), {kThreads, 1}, 0, call.stream, call.Input<float>(0), static_cast<const float*>(call.Input<float>(1)),
+         static_cast<const float*>(call.Input<float>(2)), static_cast<long long>(count));
 }
 
 }  // namespace

@@ -25,12 +25,12 @@ __global__ void Adam(float* w, float* m, float* v, const float* gradient, AdamCo
   }
 }
 
-// moving = momentum moving + (1 - momentum) batch, in place, for mean and variance.
-__global__ void Blend(float* moving_mean, float* moving_variance, const float* mean, const float* variance, const float* momentum, int columns) {
-  const int c = blockIdx.x * blockDim.x + threadIdx.x;
-  if (c >= columns) return;
-  moving_mean[c] = *momentum * moving_mean[c] + (1 - *momentum) * mean[c];
-  moving_variance[c] = *momentum * moving_variance[c] + (1 - *momentum) * variance[c];
+// average = momentum average + (1 - momentum) value, in place.
+__global__ void Blend(float* average, const float* value, const float* momentum, long long count) {
+  const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
+  for (long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
+    average[i] = *momentum * average[i] + (1 - *momentum) * value[i];
+  }
 }
 
 }  // extern "C"

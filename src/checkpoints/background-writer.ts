@@ -23,7 +23,7 @@ export function writeInBackground(
   onSlow: (waitedMs: number) => void = () => undefined,
   slowMs = SLOW_MS,
 ): Promise<void> {
-  const transferList = [...task.weights, ...task.moments].map(({ values }) => values.buffer);
+  const transferList = [...task.weights, ...task.moments, ...task.ema].map(({ values }) => values.buffer);
   const worker = new Worker(WORKER_MODULE, { workerData: task, transferList });
   const watch = new SlowWatch(onSlow, slowMs);
   watch.start();

@@ -3,6 +3,8 @@ import { dirname, join, resolve } from "node:path";
 /** The files of a snapshot. */
 export const WEIGHTS = "weights.safetensors";
 export const OPTIMIZER = "optimizer.safetensors";
+/** With TRAIN.ema_decay: the moving averages of the weights, in the form of exported weights. */
+export const EMA = "ema.safetensors";
 export const STATE = "state.json";
 export const CONFIG = "config.yaml";
 
@@ -16,6 +18,7 @@ export const BEST = "best";
 
 export const weightsFile = (snapshot: string): string => join(snapshot, WEIGHTS);
 export const optimizerFile = (snapshot: string): string => join(snapshot, OPTIMIZER);
+export const emaFile = (snapshot: string): string => join(snapshot, EMA);
 
 /** Returns the path of `{model}_epoch{N}`, with N counted from 0; `model` is MODEL.name. */
 export const epochSnapshot = (saveDir: string, model: string, epoch: number): string => join(saveDir, `${model}_epoch${epoch}`);

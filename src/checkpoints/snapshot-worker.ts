@@ -22,6 +22,7 @@ export interface SnapshotTask {
   readonly lockText: string;
   readonly weights: readonly CopiedArray[];
   readonly moments: readonly CopiedArray[];
+  readonly ema: readonly CopiedArray[];
   readonly state: RunState;
   readonly configYaml: string;
   readonly writtenBy: WrittenBy;
@@ -42,7 +43,7 @@ const reply = (message: SnapshotReply): void => port.postMessage(message);
 
 try {
   // A snapshot with NaN or Inf must never replace a finite one.
-  for (const { name, values } of [...task.weights, ...task.moments]) {
+  for (const { name, values } of [...task.weights, ...task.moments, ...task.ema]) {
     assertFinite(values, "snapshot not written: an array contains NaN or Inf", { parameter: name });
   }
   await write();
@@ -65,7 +66,8 @@ async function write(): Promise<void> {
 async function attempt(): Promise<void> {
   await confirmLock(task.saveDir, task.lockText);
   const { path, state, configYaml, writtenBy } = task;
-  await writeSnapshot(path, { weights: task.weights.map(source), moments: task.moments.map(source), state, configYaml, writtenBy });
+  const [weights, moments, ema] = [task.weights.map(source), task.moments.map(source), task.ema.map(source)];
+  await writeSnapshot(path, { weights, moments, ema, state, configYaml, writtenBy });
 }
 
 function source({ name, shape, values }: CopiedArray): ArraySource {

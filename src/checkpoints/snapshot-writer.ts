@@ -5,7 +5,8 @@ import { formatChecksum, stringifyWithChecksum } from "../formats/checksum.js";
 import { crc32c } from "../formats/crc32.js";
 import { encodeSafetensors, type NamedTensor } from "../formats/tensors/safetensors.js";
 import type { StoredArray } from "../runtime/variables.js";
-import { CONFIG, FORMAT_VERSION, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
+import { CONFIG_KEY } from "./safetensors-source.js";
+import { CONFIG, EMA, FORMAT_VERSION, OPTIMIZER, STATE, WEIGHTS } from "./snapshot-layout.js";
 import type { FileChecksums, RunState, SnapshotState, WrittenBy } from "./snapshot-state.js";
 
 /** An array to be written; downloaded from the device when it is needed. */
@@ -16,6 +17,8 @@ export interface SnapshotContent {
   readonly weights: Iterable<ArraySource>;
   /** Adam's moments, named as Paddle names them: `P_moment1_0`, `P_moment2_0`. */
   readonly moments: Iterable<ArraySource>;
+  /** The moving averages of the weights; empty or omitted for none. */
+  readonly ema?: Iterable<ArraySource>;
   readonly state: RunState;
   readonly configYaml: string;
   /** What writes the snapshot, for `state.json`; omitted if this program did not train the weights. */
@@ -30,13 +33,15 @@ const MARGIN_BYTES = 1 << 20;
  * Throws FILE_UNWRITABLE; an existing snapshot at the path is then left unchanged. If there is too little free space, it throws before anything is written.
  */
 export async function writeSnapshot(path: string, content: SnapshotContent): Promise<void> {
-  const [weights, moments] = [[...content.weights], [...content.moments]];
-  await requireFreeSpace(dirname(path), countBytes([...weights, ...moments]) + MARGIN_BYTES);
+  const [weights, moments, ema] = [[...content.weights], [...content.moments], [...(content.ema ?? [])]];
+  await requireFreeSpace(dirname(path), countBytes([...weights, ...moments, ...ema]) + MARGIN_BYTES);
   const checksums: Record<string, FileChecksums[string]> = {};
   const checked = (name: string, pieces: Iterable<Uint8Array>): [string, Content] => [name, noteChecksum(name, pieces, checksums)];
   const files = new Map<string, Content>([
     checked(WEIGHTS, encodeArrays(weights)),
     checked(OPTIMIZER, encodeArrays(moments)),
+    // It has the config, so that the file can be used on its own.
+    ...(ema.length === 0 ? [] : [checked(EMA, encodeArrays(ema, { [CONFIG_KEY]: content.configYaml }))]),
     checked(CONFIG, [Buffer.from(content.configYaml, "utf8")]),
     // Encoded last, when the checksums of the other files are known.
     [STATE, later(() => encodeState(content.state, content.writtenBy ?? null, checksums))],
@@ -49,9 +54,9 @@ function countBytes(arrays: readonly ArraySource[]): number {
   return arrays.reduce((sum, { shape }) => sum + 4 * shape.reduce((product, size) => product * size, 1), 0);
 }
 
-function encodeArrays(arrays: readonly ArraySource[]): Iterable<Uint8Array> {
+function encodeArrays(arrays: readonly ArraySource[], metadata: Readonly<Record<string, string>> = {}): Iterable<Uint8Array> {
   const tensors = arrays.map(({ name, shape, ...array }): NamedTensor => ({ name, shape, dtype: "F32", data: () => array.download() }));
-  return encodeSafetensors(tensors);
+  return encodeSafetensors(tensors, metadata);
 }
 
 function* noteChecksum(name: string, pieces: Iterable<Uint8Array>, into: Record<string, FileChecksums[string]>): Generator<Uint8Array> {

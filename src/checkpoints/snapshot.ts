@@ -8,12 +8,12 @@ import { MODEL_NAMES } from "../config/value-types.js";
 import { formatChecksum } from "../formats/checksum.js";
 import { crc32c } from "../formats/crc32.js";
 import { SafetensorsFile } from "../formats/tensors/safetensors.js";
-import { BEST, bestSnapshot, CONFIG, epochSnapshot, OPTIMIZER, STATE, WEIGHTS, weightsFile } from "./snapshot-layout.js";
+import { BEST, bestSnapshot, CONFIG, EMA, epochSnapshot, OPTIMIZER, STATE, WEIGHTS, weightsFile } from "./snapshot-layout.js";
 import { type FileChecksums, parseState, type RunState, type SnapshotState } from "./snapshot-state.js";
 import { encodeState } from "./snapshot-writer.js";
 import { assertFinite } from "./weight-source.js";
 
-export { bestSnapshot, epochSnapshot, optimizerFile, stepSnapshot, weightsFile } from "./snapshot-layout.js";
+export { bestSnapshot, emaFile, epochSnapshot, optimizerFile, stepSnapshot, weightsFile } from "./snapshot-layout.js";
 export type { RunState, SnapshotState, WrittenBy } from "./snapshot-state.js";
 export { type SnapshotContent, writeSnapshot } from "./snapshot-writer.js";
 
@@ -144,7 +144,7 @@ export async function copyToBest(snapshot: string, saveDir: string, state: RunSt
     [STATE, encodeState(state, written_by, files)],
   ]);
   await writeDirectoryAtomic(best, contents, async (unfinished) => {
-    for (const name of [WEIGHTS, OPTIMIZER]) {
+    for (const name of [WEIGHTS, OPTIMIZER, ...(files?.[EMA] === undefined ? [] : [EMA])]) {
       const [from, to] = [join(snapshot, name), join(unfinished, name)];
       await link(from, to).catch(() => copyAndSync(from, to));
     }

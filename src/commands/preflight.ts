@@ -50,6 +50,7 @@ export async function preflightTraining(config: Config, flags: TrainFlags, { res
       directory: flags.saveDir,
       snapshots: await countSnapshots(config, flags, resume),
       model: MODEL,
+      ema: TRAIN.ema_decay !== null,
       reusable: flags.overwrite || flags.keep !== undefined ? await listSnapshots(flags.saveDir) : [],
     },
   });

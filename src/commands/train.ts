@@ -2,7 +2,7 @@ import { NextvladError } from "../base/errors.js";
 import type { DirectoryLock } from "../base/lock.js";
 import { version } from "../base/package.js";
 import { chooseThreads } from "../base/threads.js";
-import { isInside } from "../checkpoints/snapshot-layout.js";
+import { emaFile, isInside } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
 import type { Cluster } from "../distributed/cluster.js";
 import { limitDevices } from "../distributed/devices.js";
@@ -87,7 +87,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
         version: version(),
       });
     });
-    await printLines(...formatOutcome(outcome, resumeFrom));
+    await printLines(...formatOutcome(outcome, config.TRAIN.ema_decay !== null, resumeFrom));
     if (flags.report) await reportSaveDir(flags.saveDir);
     return exitCode;
   });
@@ -198,11 +198,15 @@ async function closeStart({ resume, pretrain }: StartWeights): Promise<void> {
 
 function formatOutcome(
   { stopped, epochs, steps, lastSnapshot, best }: TrainOutcome,
+  hasAverages: boolean,
   resumeFrom: (snapshot: string) => string,
 ): readonly string[] {
   const lines = [`[TRAIN] train ${stopped ? "stopped" : "finished"}. \tepochs: ${epochs},\tsteps: ${steps}`];
   if (lastSnapshot !== null) lines.push(`last snapshot: ${lastSnapshot}`);
-  if (best !== null) lines.push(`best snapshot: ${best.path} (epoch ${best.epoch}, validation GAP ${best.gap.toFixed(4)})`);
+  if (best !== null) {
+    const [weights, measured] = hasAverages ? [` and its EMA weights, ${emaFile(best.path)}`, " of the EMA weights"] : ["", ""];
+    lines.push(`best snapshot: ${best.path}${weights} (epoch ${best.epoch}, validation GAP${measured} ${best.gap.toFixed(4)})`);
+  }
   if (stopped && lastSnapshot !== null) lines.push(`resume with: ${resumeFrom(lastSnapshot)}`);
   return lines;
 }

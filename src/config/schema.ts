@@ -124,6 +124,11 @@ const TRAIN = z
     l2_penalty: key(nonNegative, 1e-5, "L2 weight decay of the classifier's weights and bias"),
     gradient_clip: key(nullable(positive), null, "maximum norm of each variable's gradient (as in the paper's code); null for no clipping"),
     gradient_clip_norm: key(nullable(nonNegative), null, "no effect, as in PaddleVideo; use gradient_clip to clip gradients"),
+    ema_decay: key(
+      nullable(fraction),
+      null,
+      "decay of an exponential moving average of the weights, such as 0.999, which is validated and saved too; null for none",
+    ),
     use_gpu: useGpu(),
     precision: key(choice("float32", "tf32"), "float32", `precision of matrix products: ${TF32}`),
     num_gpus: key(integer(0), 1, "maximum number of GPUs, one process each, without --devices; batch_size is the total"),

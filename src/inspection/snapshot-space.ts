@@ -13,6 +13,8 @@ export interface SpaceNeed {
   /** Number of snapshots at the end of the run. */
   readonly snapshots: number;
   readonly model: ModelSection;
+  /** Whether they have the moving averages of the weights. */
+  readonly ema: boolean;
   /** Names of existing snapshots whose space can be reused: they are removed, or count among those at the end of the run. */
   readonly reusable: readonly string[];
 }
@@ -22,13 +24,13 @@ const SMALL_FILES_BYTES = 64 * 1024;
 const FLOAT_BYTES = 4;
 
 /** Throws FILE_UNWRITABLE if the snapshots do not fit on the disk. */
-export async function requireSpace({ directory, snapshots, model, reusable }: SpaceNeed): Promise<void> {
+export async function requireSpace({ directory, snapshots, model, ema, reusable }: SpaceNeed): Promise<void> {
   // Some file systems do not report their free space, so there is nothing to check.
   const free = await freeBytes(directory);
   if (free === null) return;
   const { all, trained } = countParameters(parameterTable(modelSizes(model)));
-  // Every value, and Adam's two moments of the trained ones.
-  const snapshotBytes = FLOAT_BYTES * (all + 2 * trained) + SMALL_FILES_BYTES;
+  // Every value, once or twice, and Adam's two moments of the trained ones.
+  const snapshotBytes = FLOAT_BYTES * ((ema ? 2 : 1) * all + 2 * trained) + SMALL_FILES_BYTES;
   const availableBytes = free + (await sizeOf(reusable.map((name) => join(directory, name))));
   if (snapshots * snapshotBytes <= availableBytes) return;
   throw new NextvladError("FILE_UNWRITABLE", "not enough disk space for the run's snapshots", {

@@ -15,25 +15,28 @@ export interface Computation {
   /** Number of ranks that divide the rows of some parameters. */
   readonly ranks: number;
   readonly training: boolean;
+  /** Whether training averages the weights too. */
+  readonly averaging?: boolean;
   /** Whether the device computes in host memory. */
   readonly inHostMemory: boolean;
 }
 
 /**
- * Returns the minimum bytes of host memory of a computation, whatever its videos: the parameters; in training, Adam's two moments and a snapshot's copy of all
- * these; and the video activations of a batch (of one video in inference, whose last batch may be smaller). On a GPU, only the copy is in host memory.
+ * Returns the minimum bytes of host memory of a computation, whatever its videos: the parameters; in training, Adam's two moments, the averages of the
+ * parameters if any, and a snapshot's copy of all these; and the video activations of a batch (of one video in inference, whose last batch may be smaller). On a GPU, only the copy is in host memory.
  */
-export function minimumMemory({ model, batchSize, ranks, training, inHostMemory }: Computation): Record<string, number> {
+export function minimumMemory({ model, batchSize, ranks, training, averaging = false, inHostMemory }: Computation): Record<string, number> {
   const sizes = modelSizes(model);
   const table = parameterTable(sizes);
   const { all, trained } = countParameters(table);
   const ofOthers = countParameters(table.filter(({ divided }) => divided)).all * (1 - 1 / ranks);
   const parameters = FLOAT_BYTES * (all - ofOthers);
   const moments = training ? FLOAT_BYTES * 2 * (trained - ofOthers) : 0;
-  const copy = training ? { "a snapshot's copy": FLOAT_BYTES * (all + 2 * trained) } : {};
+  const averages = averaging ? { averages: parameters } : {};
+  const copy = training ? { "a snapshot's copy": FLOAT_BYTES * (all + 2 * trained + (averaging ? all : 0)) } : {};
   if (!inHostMemory) return copy;
   const activations = (training ? batchSize : 1) * bytesPerVideo(model, training);
-  return { parameters, ...(training ? { moments } : {}), ...copy, activations };
+  return { parameters, ...(training ? { moments } : {}), ...averages, ...copy, activations };
 }
 
 /** Returns the bytes of one video's activations after the aggregators: descriptor, hidden layer and classes; in training, forward and backward. */

@@ -120,7 +120,8 @@ export class WeightStore {
 
   /** Updates the moving statistics from a batch's: moving = 0.9 moving + 0.1 batch. Borrows the tensors, `[channels]` each. */
   updateStatistics(names: BatchNormNames, mean: Tensor, variance: Tensor): void {
-    this.variable(names.movingMean).blend(this.variable(names.movingVariance), { mean, variance }, BATCH_NORM_MOMENTUM);
+    this.variable(names.movingMean).blend(mean, BATCH_NORM_MOMENTUM);
+    this.variable(names.movingVariance).blend(variance, BATCH_NORM_MOMENTUM);
   }
 
   dispose(): void {

@@ -36,6 +36,8 @@ export async function startRuntime(
   log.info(formatDevice(device));
   const ranks = cluster?.addresses.length ?? 1;
   const division = training ? { parts: ranks * config.TRAIN.accumulate, ranks } : { parts: 1, ranks: 1 };
-  checkMemory({ model: config.MODEL, batchSize, ...division, training, inHostMemory: device.inHostMemory }, (message) => log.warn(message));
+  const averaging = training && config.TRAIN.ema_decay !== null;
+  const computation = { model: config.MODEL, batchSize, ...division, training, averaging, inHostMemory: device.inHostMemory };
+  checkMemory(computation, (message) => log.warn(message));
   return { device, kernels: chooseKernels() };
 }

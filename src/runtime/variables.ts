@@ -87,9 +87,9 @@ export class DeviceVariable {
     return tidy(() => run("NextvladDenseAdam", () => [], [x, dy, this.current, m.current, v.current, encode(c, decay)]));
   }
 
-  /** Updates a moving mean (this variable) and a moving variance in place: moving = momentum moving + (1 - momentum) batch. Borrows the batch's tensors. */
-  blend(variance: DeviceVariable, batch: { readonly mean: Tensor; readonly variance: Tensor }, momentum: number): void {
-    runMany("NextvladBlend", () => [], [this.current, variance.current, batch.mean, batch.variance, constant(momentum)], 0);
+  /** Updates a moving average in place: average = momentum average + (1 - momentum) value. Borrows the value, of the same shape. */
+  blend(value: Tensor, momentum: number): void {
+    runMany("NextvladBlend", () => [], [this.current, value, constant(momentum)], 0);
   }
 
   /** Frees the value and the handle. */

@@ -15,6 +15,7 @@ import { sendState } from "./saver.js";
 import { createState } from "./state.js";
 import { stepOptions, trainStep } from "./step.js";
 import { followValidation } from "./validation.js";
+import type { WeightAverage } from "./weight-average.js";
 
 /** Options of `follow` besides the config. */
 export interface FollowOptions extends StartOptions, Pick<TrainOptions, "shards" | "validShards" | "threads" | "version"> {
@@ -37,7 +38,8 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   const next = async (finished: WeightStore | null): Promise<Announcement> => {
     for (;;) {
       const announced = awaitAnnouncement(world, finished);
-      if (announced === "validation") await followValidation(config, options, state, world);
+      if (announced === "validation") await followValidation(config, options, state, state.store, world);
+      else if (announced === "ema validation") await followValidation(config, options, state, (state.ema as WeightAverage).store, world);
       else if (announced === "save") sendState(state);
       else if (announced === "histograms") sendRows(state.store);
       else return announced;
@@ -59,6 +61,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
       const { batch } = gatherBatch(world, own, stream.bytesRead);
       const report = announced === "reported step";
       trainStep(batch, state, ofSteps, { step, report, learningRate: learningRateAt(step, TRAIN), acceptLoss });
+      state.ema?.update();
       step++;
     }
     if (!isCut && (await next(state.store)) === "run end") return;

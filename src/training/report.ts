@@ -15,9 +15,13 @@ import type { GatheredBatch } from "./gather-batch.js";
 import type { Training } from "./start.js";
 import type { TrainingState } from "./state.js";
 import type { StepReport } from "./step.js";
+import type { Validation } from "./validation.js";
 
 /** The share of the newest loss in the smoothed one: an average over about the last ten logged steps. */
 const SMOOTHING = 0.1;
+
+/** The share of the initial weights in the EMA weights from which the log says so. */
+const MIN_INITIAL_SHARE = 0.01;
 
 /** Maximum number of blocks that show an epoch's losses. */
 const MAX_SPARKLINE = 40;
@@ -134,15 +138,31 @@ export class EpochReport {
 }
 
 /** Logs the metrics of a validation after an epoch; their curves have the step before it, the last one of the epoch. */
-export function logValidation(scalars: Scalars, { step }: RunState, epoch: number, metrics: Metrics): void {
-  const { videos, videos_without_labels, full_ranking: full } = metrics;
-  const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
-  const ranked = full === undefined ? "" : `, full ranking: ${formatFullRanking(full)}`;
-  const values = `Hit@1 = ${hit}, PERR = ${perr}, GAP = ${gap}, MAP = ${map}${ranked}`;
+export function logValidation(scalars: Scalars, { run, ema }: TrainingState, epoch: number, validation: Validation): void {
+  const step = run.step - 1;
+  const { videos, videos_without_labels } = validation.weights;
+  const facts = { epoch, step, videos, videos_without_labels };
+  const values = [`loss = ${validation.weights.loss.toFixed(6)}, ${formatMetrics(validation.weights)}`];
+  addCurves(scalars, step, "", validation.weights);
+  if (ema !== null && validation.ema !== null) {
+    addCurves(scalars, step, "ema_", validation.ema);
+    const share = ema.initialShare(run.step);
+    const initial = share < MIN_INITIAL_SHARE ? "" : ` (${(100 * share).toFixed(0)} % the initial weights)`;
+    values.push(`EMA weights${initial}: loss = ${validation.ema.loss.toFixed(6)}, ${formatMetrics(validation.ema)}`);
+  }
+  scalars.flush("validation", facts, `[VALID] Epoch ${epoch}, ${values.join("; ")}`);
+}
+
+function addCurves(scalars: Scalars, step: number, prefix: string, metrics: Metrics): void {
   const curves: Readonly<Record<string, number>> = { ...averagesOf(metrics), ...rankingCurves(metrics) };
-  for (const [name, value] of Object.entries(curves)) scalars.scalar(step - 1, `validation/${name}`, value);
-  const facts = { epoch, step: step - 1, videos, videos_without_labels };
-  scalars.flush("validation", facts, `[VALID] Epoch ${epoch}, loss = ${metrics.loss.toFixed(6)}, ${values}`);
+  for (const [name, value] of Object.entries(curves)) scalars.scalar(step, `validation/${prefix}${name}`, value);
+}
+
+function formatMetrics(metrics: Metrics): string {
+  const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
+  const { full_ranking: full } = metrics;
+  const ranked = full === undefined ? "" : `, full ranking: ${formatFullRanking(full)}`;
+  return `Hit@1 = ${hit}, PERR = ${perr}, GAP = ${gap}, MAP = ${map}${ranked}`;
 }
 
 /** Returns the metrics that are averages over videos or classes. */

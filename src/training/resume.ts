@@ -73,6 +73,9 @@ async function assertResumeCompatible(config: Config, snapshot: string, run: Run
     throw new NextvladError("BAD_SNAPSHOT", "corrupt snapshot state", { file: snapshot, ...values, remedy: "use another snapshot" });
   }
   const settings: [string, unknown, unknown][] = [["TRAIN.seed", config.TRAIN.seed, run.seed]];
+  // Another decay is possible, but the averages cannot begin or end within a run.
+  const [ema, savedEma] = [config.TRAIN.ema_decay, saved?.ema_decay ?? null];
+  if ((ema === null) !== (savedEma === null)) settings.push(["TRAIN.ema_decay", ema, savedEma]);
   if (run.step_in_epoch > 0) {
     settings.push(["TRAIN.batch_size", config.TRAIN.batch_size, saved?.batch_size]);
     settings.push(["TRAIN.shuffle_buffer", config.TRAIN.shuffle_buffer, saved?.shuffle_buffer]);

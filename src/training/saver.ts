@@ -107,22 +107,23 @@ export class Saver {
     const path = isEpochEnd ? epochSnapshot(saveDir, sizes.model, epoch - 1) : stepSnapshot(saveDir, sizes.model, step);
     const since = performance.now();
     announce(world, "save");
-    const { weights, moments } = this.#copyState();
+    const { weights, moments, ema } = this.#copyState();
     const copiedMs = performance.now() - since;
     this.#savedPosition = formatPosition(state);
-    const task = { path, saveDir, lockText, weights, moments, state, configYaml, writtenBy, retryMs };
+    const task = { path, saveDir, lockText, weights, moments, ema, state, configYaml, writtenBy, retryMs };
     this.#inFlight = this.#write(task, copiedMs).finally(() => {
       this.#inFlight = null;
     });
   }
 
   /** Copies all arrays to the host, as `sendState` expects: without waiting, so that the ranks do nothing else meanwhile. Throws NOT_FINITE. */
-  #copyState(): Pick<SnapshotTask, "weights" | "moments"> {
-    const { store, optimizer } = this.#state;
+  #copyState(): Pick<SnapshotTask, "weights" | "moments" | "ema"> {
+    const { store, optimizer, ema } = this.#state;
     const { whole, release } = store.gatherRows();
     try {
       assertFiniteModel(whole, this.#state, this.#options);
-      return { weights: copyArrays(whole.arrays()), moments: copyArrays(optimizer.arrays()) };
+      const [weights, moments] = [copyArrays(whole.arrays()), copyArrays(optimizer.arrays())];
+      return { weights, moments, ema: copyArrays(ema?.store.arrays() ?? []) };
     } finally {
       release();
     }
@@ -184,9 +185,9 @@ export class Saver {
 }
 
 /** Other ranks: sends this rank's rows to rank 0, which saves the state. */
-export function sendState({ store, optimizer }: TrainingState): void {
+export function sendState({ store, optimizer, ema }: TrainingState): void {
   store.gatherRows().release();
-  for (const array of optimizer.arrays()) if (array.isDivided) array.download();
+  for (const array of [...optimizer.arrays(), ...(ema?.store.arrays() ?? [])]) if (array.isDivided) array.download();
 }
 
 const formatPosition = ({ step, epoch, step_in_epoch }: RunState): string => `${step} ${epoch} ${step_in_epoch}`;

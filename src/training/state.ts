@@ -2,7 +2,8 @@ import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { describeMismatch, fillAllArrays, fillArrays } from "../checkpoints/arrays.js";
-import type { RunState } from "../checkpoints/snapshot.js";
+import { openWeights } from "../checkpoints/open-weights.js";
+import { emaFile, type RunState } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { ALONE, type World } from "../distributed/world.js";
@@ -18,12 +19,15 @@ import type { Optimizer } from "../optim/optimizer.js";
 import { requireFiniteLogits } from "../passes/loaded-network.js";
 import type { StartOptions } from "./options.js";
 import type { ResumedRun } from "./resume.js";
+import { createAverage, type WeightAverage } from "./weight-average.js";
 
 /** What training changes: the weights, the optimizer's state, and the position in the run. */
 export interface TrainingState {
   readonly store: WeightStore;
   readonly optimizer: Optimizer;
   readonly kernels: Kernels;
+  /** The moving averages of the weights; null without TRAIN.ema_decay. */
+  readonly ema: WeightAverage | null;
   /** The step at which this process starts. */
   readonly firstStep: number;
   /** The position in the run, and what else a snapshot's state holds. Replaced after each step, never changed in place. */
@@ -49,6 +53,7 @@ export async function createState(
   log.info(counts, `the model has ${counts.trained} trainable parameters, ${counts.all} with moving statistics and eigen_param`);
   const store = new WeightStore(table, world);
   const optimizer = new Adam(store, kernels);
+  const ema = createAverage(config, store, world);
   if (resume !== null && resumed !== null) {
     const arrays = [...store.arrays(), ...optimizer.arrays()];
     await fillAllArrays(resume, arrays, "resume with the config of that run, or start a new one with --pretrain");
@@ -59,15 +64,24 @@ export async function createState(
       network.dispose();
       release();
     });
+    if (ema !== null) await resumeAverage(ema, resume.snapshot);
     const { run, source } = resumed;
     log.info(`resuming from ${resume.path}: epoch ${run.epoch}, step ${run.step} (${source})`);
-    return { store, optimizer, kernels, firstStep: run.step, run, isUpdating: false };
+    return { store, optimizer, kernels, ema, firstStep: run.step, run, isUpdating: false };
   }
   const { seed } = config.TRAIN;
   if (pretrain === null) await initialize(store, new Set(table.map(({ name }) => name)), config, log);
   else await loadPretrained(pretrain, store, config, log);
+  ema?.start();
   const run = { step: 0, epoch: 0, step_in_epoch: 0, seed, best: null, validated_epoch: null, shards: null };
-  return { store, optimizer, kernels, firstStep: 0, run, isUpdating: false };
+  return { store, optimizer, kernels, ema, firstStep: 0, run, isUpdating: false };
+}
+
+/** Loads the averages of a snapshot, or starts them with other weights. Throws BAD_WEIGHTS if they do not match, and what reading them throws. */
+async function resumeAverage(ema: WeightAverage, snapshot: string | null): Promise<void> {
+  if (snapshot === null) return ema.start();
+  const source = await openWeights(emaFile(snapshot), { optimizer: false });
+  await fillAllArrays(source, ema.store.arrays(), "use another snapshot").finally(() => source.close());
 }
 
 /** Loads the arrays of `pretrain` that match the model, and initializes the others. Throws BAD_WEIGHTS if none matches. */

@@ -82,6 +82,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
         learningRate: learningRateAt(state.run.step, config.TRAIN),
         acceptLoss: losses.acceptor(batch.ids, state.run),
       });
+      state.ema?.update();
       losses.record(batch.ids, state.run, result?.loss ?? null);
       report.logStep(gathered, result, state);
       state.run = { ...state.run, step: state.run.step + 1, step_in_epoch: state.run.step_in_epoch + 1 };

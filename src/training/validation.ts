@@ -6,8 +6,10 @@ import { describeFileList } from "../data/file-list.js";
 import type { World } from "../distributed/world.js";
 import { checkLabeled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { ScoreRows } from "../evaluation/score-rows.js";
+import type { Kernels } from "../kernels/types.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { modelSizes } from "../model/sizes.js";
+import type { WeightStore } from "../model/weights.js";
 import { type Computation, computeOwnBatches, predictWith } from "../passes/compute-batches.js";
 import { measure } from "../passes/measure.js";
 import { forwardStreamEvents, noVideosError, openReading, type ReadOptions } from "../passes/reading.js";
@@ -43,48 +45,67 @@ export async function validateIfDue(training: Training, epoch: number): Promise<
   const { saver, state, options, scalars } = training;
   const { validIntervalEpochs, signal, saveDir, telemetry } = options;
   if (validIntervalEpochs === 0 || (epoch + 1) % validIntervalEpochs !== 0 || signal.aborted) return;
-  const metrics = await saver.deferRequests(() => validate(training));
-  if (metrics === null) return;
-  logValidation(scalars, state.run, epoch, metrics);
+  const validation = await saver.deferRequests(() => validate(training));
+  if (validation === null) return;
+  logValidation(scalars, state, epoch, validation);
   await saver.flush();
   const snapshot = saver.lastWritten as string;
   const { best } = state.run;
   state.run = { ...state.run, validated_epoch: epoch };
-  if (best === null || metrics.gap > best.gap) {
-    state.run = { ...state.run, best: { epoch, gap: metrics.gap } };
+  const { gap } = validation.ema ?? validation.weights;
+  if (best === null || gap > best.gap) {
+    state.run = { ...state.run, best: { epoch, gap } };
     telemetry.log.info(`best so far: ${await copyToBest(snapshot, saveDir, state.run)}`);
   }
   // Do not change a snapshot of another save-dir, which this run resumed from.
   if (isInside(saveDir, snapshot)) await rewriteState(snapshot, state.run);
 }
 
-/** Returns the metrics of the current weights on the validation shards; null if the signal was aborted. Throws TOO_FEW_VIDEOS. */
-async function validate(training: Training): Promise<Metrics | null> {
+/** The metrics of a validation. */
+export interface Validation {
+  /** Of the current weights. */
+  readonly weights: Metrics;
+  /** Of their averages; null without TRAIN.ema_decay. */
+  readonly ema: Metrics | null;
+}
+
+/** Returns the metrics on the validation shards; null if the signal was aborted. Throws TOO_FEW_VIDEOS. */
+async function validate(training: Training): Promise<Validation | null> {
+  const weights = await computeMetrics(training, "validation");
+  const hasAverages = training.state.ema !== null;
+  const ema = weights !== null && hasAverages ? await computeMetrics(training, "ema validation") : null;
+  return weights === null || (hasAverages && ema === null) ? null : { weights, ema };
+}
+
+/** Returns the metrics of the weights, or of their averages; null if the signal was aborted. Throws as `validate` does. */
+async function computeMetrics(training: Training, pass: ValidationPass): Promise<Metrics | null> {
   const { config, options } = training;
   const { num_classes: numClasses, topk } = config.MODEL;
-  if (!options.fullRanking) return measureWeights(training, new MetricsAccumulator(numClasses, topk), null);
+  if (!options.fullRanking) return measureWeights(training, pass, new MetricsAccumulator(numClasses, topk), null);
   const rows = new ScoreRows(numClasses);
   const accumulator = new MetricsAccumulator(numClasses, topk, rows);
   const scores = await TemporaryScores.create(options.saveDir, rows);
   try {
-    const metrics = await measureWeights(training, accumulator, scores);
+    const metrics = await measureWeights(training, pass, accumulator, scores);
     return metrics && { ...metrics, full_ranking: await scores.rank(accumulator.sums.positives) };
   } finally {
     await scores.close();
   }
 }
 
-/** Adds the predictions of all validation videos to the accumulator, whose scores, if any, are written to `scores`. Returns and throws as `validate`. */
+/** Adds the predictions of all validation videos to the accumulator, whose scores, if any, are written to `scores`. Returns and throws as `computeMetrics` does. */
 async function measureWeights(
   { config, options, state, stepOptions }: Training,
+  what: ValidationPass,
   accumulator: MetricsAccumulator,
   scores: TemporaryScores | null,
 ): Promise<Metrics | null> {
   const { telemetry, skipped, signal } = options;
   const { world } = stepOptions.division;
-  announce(world, "validation");
-  const pass = { title: "validation", logInterval: { steps: 0 }, signal, telemetry, skipped };
-  const { stopped } = await withNetwork(config, state, (network) => {
+  announce(world, what);
+  const store = what === "ema validation" && state.ema !== null ? state.ema.store : state.store;
+  const pass = { title: what, logInterval: { steps: 0 }, signal, telemetry, skipped };
+  const { stopped } = await withNetwork(config, store, state.kernels, (network) => {
     const { reading, computation } = describeValidation(config, options, network, world);
     const stream = openReading(reading, forwardStreamEvents(skipped, telemetry));
     return measure(computation, stream, accumulator, pass, { batches: scores });
@@ -92,20 +113,28 @@ async function measureWeights(
   if (stopped) return null;
   const filelist = describeFileList(config.VALID.filelist);
   if (accumulator.sums.videos[0] === 0) throw noVideosError(filelist);
-  checkLabeled(accumulator, filelist, telemetry.log);
+  if (what === "validation") checkLabeled(accumulator, filelist, telemetry.log);
   return accumulator.result();
 }
 
-/** Other ranks than 0: computes this rank's batches of a validation. */
-export async function followValidation(config: Config, source: ValidationSource, state: TrainingState, world: World): Promise<void> {
-  await withNetwork(config, state, async (network) => {
+type ValidationPass = "validation" | "ema validation";
+
+/** Other ranks than 0: computes this rank's batches of a validation of the weights in `store`. */
+export async function followValidation(
+  config: Config,
+  source: ValidationSource,
+  { kernels }: TrainingState,
+  store: WeightStore,
+  world: World,
+): Promise<void> {
+  await withNetwork(config, store, kernels, async (network) => {
     const { reading, computation } = describeValidation(config, source, network, world);
     await computeOwnBatches(openReading(reading), computation);
   });
 }
 
-/** Passes a network with the current weights to `work`, and disposes of it. */
-function withNetwork<T>({ MODEL }: Config, { store, kernels }: TrainingState, work: (network: FrozenNetwork) => Promise<T>): Promise<T> {
+/** Passes a network with the weights in `store` to `work`, and disposes of it. */
+function withNetwork<T>({ MODEL }: Config, store: WeightStore, kernels: Kernels, work: (network: FrozenNetwork) => Promise<T>): Promise<T> {
   const { whole, release } = store.gatherRows();
   const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, whole, kernels);
   return work(network).finally(() => {

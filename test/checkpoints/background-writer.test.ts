@@ -24,6 +24,7 @@ function taskIn(saveDir: string, lockText: string, retryMs = 10): SnapshotTask {
     lockText,
     weights: copyArrays(arrays),
     moments: copyArrays(arrays),
+    ema: [],
     state: STATE,
     configYaml: "a: 1\n",
     writtenBy,

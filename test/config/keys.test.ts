@@ -105,6 +105,7 @@ const configs: fc.Arbitrary<Config> = fc
       l2_penalty: above0,
       gradient_clip: fc.option(above0),
       gradient_clip_norm: fc.option(above0),
+      ema_decay: fc.option(fc.double({ min: 0, max: 0.999, noNaN: true })),
       use_gpu: device,
       on_corrupt: policy,
       seed: fc.integer({ min: 0, max: 2 ** 32 - 1 }),

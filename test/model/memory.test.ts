@@ -23,6 +23,8 @@ test("training needs the parameters three times, a snapshot's copy of them, and 
   const half = (4 * 128 * 288 * 2048) / 2;
   const ofRank = { parameters: parameters - half, moments: moments - 2 * half, ...copy, activations };
   assert.deepEqual(minimumMemory({ ...TRAINING, ranks: 2 }), ofRank);
+  const averaged = { parameters, moments, averages: parameters, "a snapshot's copy": 2 * parameters + moments, activations };
+  assert.deepEqual(minimumMemory({ ...TRAINING, averaging: true }), averaged);
   assert.deepEqual(minimumMemory({ ...TRAINING, training: false, inHostMemory: false }), {});
 });
 

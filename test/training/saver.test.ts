@@ -64,7 +64,7 @@ describe("Saver", () => {
       beforeSave: async () => undefined,
       world: ALONE,
     };
-    const state = { store, optimizer: adam, kernels: chooseKernels(), firstStep: 0, run, isUpdating: false };
+    const state = { store, optimizer: adam, kernels: chooseKernels(), ema: null, firstStep: 0, run, isUpdating: false };
     const saver = new Saver({ ...fixed, ...overrides }, state);
     const pathAt = (step: number): string => join(saveDir, `NEXTVLAD_step${step}`);
     const save = (step: number): Promise<void> => {
