@@ -12,7 +12,7 @@ export const CONFIG = "config.yaml";
  * Increment this, and add to `UPGRADES` in snapshot-state.ts, if the snapshot format changes or the same state would give a different run (another order of
  * videos, for example).
  */
-export const FORMAT_VERSION = 6;
+export const FORMAT_VERSION = 7;
 
 export const BEST = "best";
 

@@ -15,9 +15,22 @@ const runSchema = z.strictObject({
   step_in_epoch: z.int().min(0),
   seed: z.int().min(0),
   /** The best validation so far. */
-  best: z.strictObject({ epoch: z.int().min(0), gap: z.number() }).nullable(),
+  best: z
+    .strictObject({
+      epoch: z.int().min(0),
+      gap: z.number(),
+      /** With --full-ranking: the mAP over the full ranking, which then decides. */
+      map: z.number().optional(),
+      /** With an interval in steps: the number of steps at that time. */
+      step: z.int().min(0).optional(),
+    })
+    .nullable(),
   /** The last epoch that was validated. If a run was stopped before validation, it validates after it is resumed. */
   validated_epoch: z.int().min(0).nullable(),
+  /** With an interval in steps: the number of steps at the last validation. */
+  validated_step: z.int().min(0).optional(),
+  /** With --early-stop: the metric that is watched, its highest value so far, and the number of validations since. */
+  early_stopping: z.strictObject({ metric: z.enum(["gap", "map"]), best: z.number(), since: z.int().min(0) }).optional(),
   /**
    * The list of shards, which determines the order of videos: the number of shards, and the CRC-32C of their names and sizes in list order.
    * `corrupt` names the shard that ended the run; its size is not part of the checksum, because a valid copy may have another size.
@@ -85,6 +98,8 @@ const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   4: (state) => ({ ...state, format_version: 5 }),
   // Version 6 adds `written_by.ranks` and `written_by.parts`.
   5: (state) => ({ ...state, format_version: 6 }),
+  // Version 7 adds `best.map`, `best.step`, `validated_step` and `early_stopping`.
+  6: (state) => ({ ...state, format_version: 7 }),
 };
 
 /** Parses the text of a `state.json` of this format version or an older one. Throws BAD_SNAPSHOT. */
@@ -123,7 +138,8 @@ export function parseState(text: string, file: string): SnapshotState {
 const MAX_GAP = 1 + 1e-6;
 
 /** Throws BAD_SNAPSHOT if a file name is a path outside of the snapshot, or if numbers contradict each other. */
-function requireConsistent({ step, epoch, step_in_epoch, best, validated_epoch, shards, files }: SnapshotState, file: string): void {
+function requireConsistent(state: SnapshotState, file: string): void {
+  const { step, epoch, step_in_epoch, best, validated_epoch, validated_step, shards, files } = state;
   for (const name of Object.keys(files ?? {})) {
     if (name === "" || name === "." || name === ".." || /[/\0]/.test(name)) {
       throw corrupt(file, "files", "expected the name of a file in the snapshot", name);
@@ -134,7 +150,10 @@ function requireConsistent({ step, epoch, step_in_epoch, best, validated_epoch, 
   };
   assertAtMost("step_in_epoch", step_in_epoch, step, "the number of steps of all epochs");
   assertAtMost("validated_epoch", validated_epoch ?? -1, epoch - 1, "the last finished epoch");
-  assertAtMost("best.epoch", best?.epoch ?? -1, epoch - 1, "the last finished epoch");
+  if (best?.step === undefined) assertAtMost("best.epoch", best?.epoch ?? -1, epoch - 1, "the last finished epoch");
+  else assertAtMost("best.epoch", best.epoch, epoch, "the current epoch");
+  assertAtMost("best.step", best?.step ?? 0, step, "the number of steps of all epochs");
+  assertAtMost("validated_step", validated_step ?? 0, step, "the number of steps of all epochs");
   if (best !== null && !(best.gap >= 0 && best.gap <= MAX_GAP)) throw corrupt(file, "best.gap", "expected 0 to 1", best.gap);
   if (shards !== null && shards.count < 1) throw corrupt(file, "shards.count", "expected 1 or more", shards.count);
   for (const [key, list] of Object.entries(shards?.contents ?? {})) {

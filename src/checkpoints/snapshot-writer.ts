@@ -78,10 +78,11 @@ function* later(text: () => string): Generator<Uint8Array> {
  * It is not in snapshot-state.ts, whose validation library takes a tenth of a second and a hundred files to load in the worker that writes snapshots.
  */
 export function encodeState(run: RunState, writtenBy: WrittenBy | null, files: FileChecksums | null): string {
-  const { step, epoch, step_in_epoch, seed, best, validated_epoch, shards } = run;
+  const { step, epoch, step_in_epoch, seed, best, validated_epoch, validated_step, early_stopping, shards } = run;
   const state: SnapshotState = {
     format_version: FORMAT_VERSION,
-    ...{ step, epoch, step_in_epoch, seed, best, validated_epoch, shards },
+    // Undefined values are left out of the text.
+    ...{ step, epoch, step_in_epoch, seed, best, validated_epoch, validated_step, early_stopping, shards },
     ...{ written_by: writtenBy, files },
   };
   return stringifyWithChecksum(state);

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "commander";
-import type { Interval } from "../base/interval.js";
+import type { Interval, ValidationInterval } from "../base/interval.js";
 import { LARGEST_MAX_RECORD_BYTES, parseByteSize } from "../base/numbers.js";
 import { localPath } from "../base/paths.js";
 import type { FileList } from "../data/file-list.js";
@@ -52,6 +52,15 @@ export function interval(text: string): Interval {
   const count = Number(digits);
   if (!(count >= 1 && count < 2 ** 31)) throw new InvalidArgumentError("a number of steps, such as 500, or a time, such as 90s, 30m or 2h");
   return unit === "" ? { steps: count } : { ms: count * (UNIT_MS[unit] as number) };
+}
+
+/** Parses `2` (epochs), or `500steps`. */
+export function validationInterval(text: string): ValidationInterval {
+  const [, digits, unit] = /^\s*(\d+)\s*(steps)?\s*$/.exec(text) ?? [];
+  const count = Number(digits);
+  const isValid = digits !== undefined && count < 2 ** 31 && (unit === undefined || count > 0);
+  if (!isValid) throw new InvalidArgumentError("a number of epochs, such as 1, or of steps, such as 500steps");
+  return unit === undefined ? { epochs: count } : { steps: count };
 }
 
 /** Parses a range, `-2..2`, whose width must be valid for scaling values to bytes. */

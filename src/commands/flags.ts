@@ -18,6 +18,7 @@ import {
   resultFormats,
   seed,
   twoNames,
+  validationInterval,
 } from "./flag-values.js";
 import { groupOf } from "./help.js";
 
@@ -147,7 +148,20 @@ const TABLE = [
     toConfig: seed,
     aliases: ["--seed"],
   }),
-  flag(["train"], "--valid-interval <epochs>", "epochs between validations; 0 for none", { parse: integer(0), default: 1 }),
+  flag(
+    ["train"],
+    "--valid-interval <interval>",
+    "validate every N epochs, or every N steps (500steps), each with a snapshot; 0 for never",
+    {
+      parse: validationInterval,
+      default: { epochs: 1 },
+      defaultText: "1",
+    },
+  ),
+  flag(["train"], "--early-stop <N>", "end the run when N validations in a row have not raised the GAP (with --full-ranking, the mAP)", {
+    parse: integer(1),
+    defaultText: "never",
+  }),
   flag(["train"], "--full-ranking", "also validate by mAP, mAUC and d-prime over the full ranking of all videos in each class"),
 
   flag(

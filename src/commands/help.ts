@@ -105,7 +105,18 @@ export const FLAG_GROUPS: Readonly<Record<string, readonly string[]>> = {
     ...["csv", "rgb", "audio", "rgb-range", "audio-range", "videos-per-shard", "max-frames"],
   ],
   Training: [
-    ...["batch-size", "accumulate", "no-sync-bn", "epoch", "learning-rate", "fix-random-seed", "seed", "valid-interval", "on-nan"],
+    ...[
+      "batch-size",
+      "accumulate",
+      "no-sync-bn",
+      "epoch",
+      "learning-rate",
+      "fix-random-seed",
+      "seed",
+      "valid-interval",
+      "early-stop",
+      "on-nan",
+    ],
   ],
   Output: [
     ...[

@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
+import { isSet } from "../base/interval.js";
 import { listSnapshots, readSnapshotState } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
@@ -30,7 +31,8 @@ export interface StartWeights {
  */
 export async function preflightTraining(config: Config, flags: TrainFlags, { resume, pretrain }: StartWeights): Promise<Preflight> {
   const { MODEL, TRAIN, VALID } = config;
-  if (flags.validInterval > 0 && isSamePipe(TRAIN.filelist, VALID.filelist)) {
+  const validates = isSet(flags.validInterval);
+  if (validates && isSamePipe(TRAIN.filelist, VALID.filelist)) {
     throw new NextvladError("BAD_CONFIG", "TRAIN.filelist and VALID.filelist are the same pipe, so training videos would be validated on", {
       key: "VALID.filelist",
       found: describeFileList(VALID.filelist),
@@ -38,7 +40,7 @@ export async function preflightTraining(config: Config, flags: TrainFlags, { res
     });
   }
   return check(flags.saveDir, {
-    lists: [TRAIN.filelist, ...(flags.validInterval > 0 ? [VALID.filelist] : [])],
+    lists: [TRAIN.filelist, ...(validates ? [VALID.filelist] : [])],
     shape: videoShape(MODEL, "required"),
     onCorrupt: TRAIN.on_corrupt,
     // Weights contain the eigenvalues, except some --pretrain weights, for which the eigen file is checked when it is read.
@@ -60,11 +62,15 @@ export async function preflightTraining(config: Config, flags: TrainFlags, { res
  * Returns how many snapshots the run will leave: one per remaining epoch, each of at least one step; with --keep, those kept, best, and one that is being
  * written.
  */
-async function countSnapshots({ TRAIN }: Config, { keep, saveInterval }: TrainFlags, resume: WeightSource | null): Promise<number> {
+async function countSnapshots(
+  { TRAIN }: Config,
+  { keep, saveInterval, validInterval }: TrainFlags,
+  resume: WeightSource | null,
+): Promise<number> {
   const state = resume === null || resume.snapshot === null ? null : await readSnapshotState(resume.snapshot).catch(() => null);
   const remaining = Math.max(0, Math.min(TRAIN.epoch - (state?.epoch ?? 0), TRAIN.max_iter - (state?.step ?? 0)));
   if (keep === undefined) return remaining;
-  return saveInterval === undefined ? Math.min(remaining, keep + 2) : keep + 2;
+  return saveInterval === undefined && !("steps" in validInterval) ? Math.min(remaining, keep + 2) : keep + 2;
 }
 
 /** Checks the shards that `eval` or `infer` will read, the file of class names, and the save-dir. Throws as `preflightTraining` does. */

@@ -1,4 +1,5 @@
 import { NextvladError } from "../base/errors.js";
+import { isSet } from "../base/interval.js";
 import type { DirectoryLock } from "../base/lock.js";
 import { version } from "../base/package.js";
 import { chooseThreads } from "../base/threads.js";
@@ -41,6 +42,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
     const added = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
     return launch({ devices, useGpu: config.TRAIN.use_gpu, threads: flags.threads, added });
   }
+  assertStoppable(flags);
   startReaderThreads(config, "TRAIN", flags.threads);
   const preflight = await preflightTraining(config, flags, { resume, pretrain });
   const start = { resume, resumeStep: flags.resumeStep ?? null, skippedSnapshots: skipped, pretrain, overwrite: flags.overwrite ?? false };
@@ -78,7 +80,8 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
         saveDir: flags.saveDir,
         logIntervalSteps: flags.logInterval,
         histogramIntervalSteps: flags.histogramInterval ?? 0,
-        validIntervalEpochs: flags.validInterval,
+        validInterval: flags.validInterval,
+        earlyStop: flags.earlyStop ?? null,
         fullRanking: flags.fullRanking ?? false,
         saveInterval: flags.saveInterval ?? null,
         keep: flags.keep ?? null,
@@ -107,6 +110,13 @@ function assertDivisible({ TRAIN: { batch_size: batchSize, accumulate } }: Confi
   const what = `the batch is too small for ${ranks} processes, each with TRAIN.accumulate = ${accumulate} parts`;
   const values = { key: "TRAIN.batch_size", expected: `at least ${ranks * accumulate}`, found: batchSize };
   throw new NextvladError("BAD_CONFIG", what, { ...values, remedy: "use fewer devices or parts, or a larger --batch-size" });
+}
+
+/** Throws BAD_USAGE if a run could never stop early, because it does not validate. */
+function assertStoppable({ earlyStop, validInterval }: TrainFlags): void {
+  if (earlyStop === undefined || isSet(validInterval)) return;
+  const remedy = "omit --early-stop, or --valid-interval 0";
+  throw new NextvladError("BAD_USAGE", "early stopping needs validations", { key: "--early-stop", remedy });
 }
 
 /** Trains as another rank than 0: without output, unless it fails, and without files. */
@@ -197,15 +207,19 @@ async function closeStart({ resume, pretrain }: StartWeights): Promise<void> {
 }
 
 function formatOutcome(
-  { stopped, epochs, steps, lastSnapshot, best }: TrainOutcome,
+  { stopped, stoppedEarly, epochs, steps, lastSnapshot, best }: TrainOutcome,
   hasAverages: boolean,
   resumeFrom: (snapshot: string) => string,
 ): readonly string[] {
   const lines = [`[TRAIN] train ${stopped ? "stopped" : "finished"}. \tepochs: ${epochs},\tsteps: ${steps}`];
+  if (stoppedEarly !== null) lines.push(`stopped early: ${stoppedEarly}`);
   if (lastSnapshot !== null) lines.push(`last snapshot: ${lastSnapshot}`);
   if (best !== null) {
+    const { epoch, step, gap, map } = best;
     const [weights, measured] = hasAverages ? [` and its EMA weights, ${emaFile(best.path)}`, " of the EMA weights"] : ["", ""];
-    lines.push(`best snapshot: ${best.path}${weights} (epoch ${best.epoch}, validation GAP${measured} ${best.gap.toFixed(4)})`);
+    const place = step === undefined ? `epoch ${epoch}` : `epoch ${epoch}, step ${step}`;
+    const value = map === undefined ? `GAP${measured} ${gap.toFixed(4)}` : `mAP${measured} ${map.toFixed(4)}`;
+    lines.push(`best snapshot: ${best.path}${weights} (${place}, validation ${value})`);
   }
   if (stopped && lastSnapshot !== null) lines.push(`resume with: ${resumeFrom(lastSnapshot)}`);
   return lines;

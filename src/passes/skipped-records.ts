@@ -33,6 +33,17 @@ export class SkippedRecordReport {
     this.#list = new IncidentList(join(saveDir, `${command}.corrupt_records.json`), log);
   }
 
+  /** Runs a pass in the middle of another one: what it skips does not count for that one. */
+  async inner<T>(pass: () => Promise<T>): Promise<T> {
+    const outer = this.#counts;
+    this.#counts = { records: 0, rests: 0 };
+    try {
+      return await pass();
+    } finally {
+      this.#counts = outer;
+    }
+  }
+
   /** Loads the list of the resumed run, or removes that of another run. */
   start(isResumed: boolean): Promise<void> {
     return this.#list.start(isResumed);

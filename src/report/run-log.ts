@@ -17,7 +17,7 @@ export interface LoggedSteps {
 /** A validation in the log. */
 export interface LoggedValidation {
   readonly epoch: number;
-  /** The last step that was logged before it. */
+  /** The step before it; in logs of older versions, the last one that was logged before it. */
   readonly step: number;
   readonly values: Readonly<Record<"loss" | "gap" | "perr" | "hit_at_one" | "map", number | null>>;
 }
@@ -137,11 +137,11 @@ class LogCollector {
     if (this.#buckets.length > MAX_POINTS) this.#halve();
   }
 
-  #addValidation(epoch: number, { loss, gap, perr, hit_at_one, map }: LogLine): void {
-    const step = this.#buckets.at(-1)?.last ?? 0;
+  #addValidation(epoch: number, { step: logged, loss, gap, perr, hit_at_one, map }: LogLine): void {
+    const step = logged ?? this.#buckets.at(-1)?.last ?? 0;
     const values = { loss: loss ?? null, gap: gap ?? null, perr: perr ?? null, hit_at_one: hit_at_one ?? null, map: map ?? null };
     // A resumed run repeats a validation that was not saved.
-    removeFromEnd(this.#validations, (other) => other.epoch >= epoch);
+    removeFromEnd(this.#validations, (other) => (typeof logged === "number" ? other.step >= step : other.epoch >= epoch));
     this.#validations.push({ epoch, step, values });
     if (this.#validations.length > MAX_VALIDATIONS) this.#validations.shift();
   }

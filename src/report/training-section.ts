@@ -108,15 +108,15 @@ function formatTime(time: string | undefined): string {
 
 function validationTable(runs: readonly Run[]): Html {
   const rows = runs.flatMap(({ name, log }) =>
-    log.validations.map(({ epoch, values }) => {
+    log.validations.map(({ epoch, step, values }) => {
       const cells = [values.gap, values.perr, values.hit_at_one, values.map, values.loss].map(
         (value) => html`<td class="number">${formatMetric(value)}`,
       );
-      return html`<tr><th scope="row"><bdi>${name}</bdi><td class="number">${epoch}${cells}`;
+      return html`<tr><th scope="row"><bdi>${name}</bdi><td class="number">${epoch}<td class="number">${step}${cells}`;
     }),
   );
   if (rows.length === 0) return html``;
-  const columns = [text("Run"), ...["Epoch", "GAP", "PERR", "Hit@1", "MAP", "Loss"].map(number)];
+  const columns = [text("Run"), ...["Epoch", "Step", "GAP", "PERR", "Hit@1", "MAP", "Loss"].map(number)];
   return html`<h3>Validations</h3>${sortableTable("Validations", columns, rows)}`;
 }
 

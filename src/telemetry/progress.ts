@@ -166,6 +166,8 @@ export class Pace {
   readonly #share: number;
   readonly #startFraction: number;
   #videos = 0;
+  /** Time that was spent on something else. */
+  #excludedMs = 0;
 
   /** `part` is the position of the stream in a longer run: epoch 2 of 6 is `{ index: 2, count: 6 }`. `startFraction` of the stream was processed before. */
   constructor(stream: PacedStream, part = { index: 0, count: 1 }, startFraction = 0) {
@@ -180,8 +182,13 @@ export class Pace {
     this.#videos += videos;
   }
 
+  /** Excludes time in which the loop did something else. */
+  exclude(ms: number): void {
+    this.#excludedMs += ms;
+  }
+
   state(): ProgressState & { readonly waitShare: number } {
-    const seconds = (performance.now() - this.#startMs) / 1000;
+    const seconds = (performance.now() - this.#startMs - this.#excludedMs) / 1000;
     const { fraction, waitedMs } = this.#stream;
     const done = (fraction - this.#startFraction) * this.#share;
     const total = this.#before + fraction * this.#share;

@@ -1,5 +1,6 @@
-import type { Interval } from "../base/interval.js";
+import type { Interval, ValidationInterval } from "../base/interval.js";
 import type { Threads } from "../base/threads.js";
+import type { RunState } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Shard } from "../data/shard.js";
 import type { Cluster } from "../distributed/cluster.js";
@@ -34,8 +35,9 @@ export interface TrainOptions extends StartOptions {
   readonly logIntervalSteps: number;
   /** Steps between histograms of the parameters; 0 for none. */
   readonly histogramIntervalSteps: number;
-  /** Epochs between validations; 0 for none. */
-  readonly validIntervalEpochs: number;
+  readonly validInterval: ValidationInterval;
+  /** Number of validations in a row without a better one after which the run ends; null for none. */
+  readonly earlyStop: number | null;
   /** Whether validation computes the metrics over the full ranking too. */
   readonly fullRanking: boolean;
   /** How often to save a snapshot within an epoch; null for only at its end. */
@@ -59,10 +61,12 @@ export interface TrainOptions extends StartOptions {
 /** The result of a training run. */
 export interface TrainOutcome {
   readonly stopped: boolean;
+  /** Why it stopped early, in words; null if it did not. */
+  readonly stoppedEarly: string | null;
   /** Number of finished epochs. */
   readonly epochs: number;
   /** Number of steps, including those before a resume. */
   readonly steps: number;
   readonly lastSnapshot: string | null;
-  readonly best: { readonly epoch: number; readonly gap: number; readonly path: string } | null;
+  readonly best: (NonNullable<RunState["best"]> & { readonly path: string }) | null;
 }

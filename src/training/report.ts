@@ -15,7 +15,7 @@ import type { GatheredBatch } from "./gather-batch.js";
 import type { Training } from "./start.js";
 import type { TrainingState } from "./state.js";
 import type { StepReport } from "./step.js";
-import type { Validation } from "./validation.js";
+import type { Validation, ValidationPoint } from "./validation.js";
 
 /** The share of the newest loss in the smoothed one: an average over about the last ten logged steps. */
 const SMOOTHING = 0.1;
@@ -101,6 +101,14 @@ export class EpochReport {
     this.#telemetry.progress.update({ ...this.#pace.state(), epoch: this.#epoch, loss, gap });
   }
 
+  /** Runs something else than training inside the epoch: its time does not count for the speed. */
+  async pause(work: () => Promise<void>): Promise<void> {
+    const since = performance.now();
+    await work();
+    this.#pace.exclude(performance.now() - since);
+    this.#telemetry.progress.start("train");
+  }
+
   /** Warns if videos of the epoch had no labels. */
   warnUnlabeled(): void {
     const { videos, unlabeled } = this.#labels;
@@ -137,8 +145,9 @@ export class EpochReport {
   }
 }
 
-/** Logs the metrics of a validation after an epoch; their curves have the step before it, the last one of the epoch. */
-export function logValidation(scalars: Scalars, { run, ema }: TrainingState, epoch: number, validation: Validation): void {
+/** Logs the metrics of a validation after an epoch, or inside it; their curves have the step before it. */
+export function logValidation(scalars: Scalars, { run, ema }: TrainingState, at: ValidationPoint, validation: Validation): void {
+  const { epoch } = at;
   const step = run.step - 1;
   const { videos, videos_without_labels } = validation.weights;
   const facts = { epoch, step, videos, videos_without_labels };
@@ -150,7 +159,7 @@ export function logValidation(scalars: Scalars, { run, ema }: TrainingState, epo
     const initial = share < MIN_INITIAL_SHARE ? "" : ` (${(100 * share).toFixed(0)} % the initial weights)`;
     values.push(`EMA weights${initial}: loss = ${validation.ema.loss.toFixed(6)}, ${formatMetrics(validation.ema)}`);
   }
-  scalars.flush("validation", facts, `[VALID] Epoch ${epoch}, ${values.join("; ")}`);
+  scalars.flush("validation", facts, `[VALID] Epoch ${epoch}${at.step === undefined ? "" : `, step ${at.step}`}, ${values.join("; ")}`);
 }
 
 function addCurves(scalars: Scalars, step: number, prefix: string, metrics: Metrics): void {

@@ -57,7 +57,7 @@ async function readPaddleRun(source: WeightSource, seed: number, resumeStep: num
   const epochSource =
     number === undefined ? "epochs count from 0, as in PaddleVideo, because the file name contains no epoch" : "epoch from the file name";
   const validated = epoch > 0 ? epoch - 1 : null;
-  const run = { step, epoch, step_in_epoch: 0, seed, best: null, validated_epoch: validated, shards: null };
+  const run = { step, epoch, step_in_epoch: 0, seed, best: null, validated_epoch: validated, validated_step: step, shards: null };
   return { run, writtenBy: null, source: `step ${origin}; ${epochSource}` };
 }
 

@@ -5,6 +5,7 @@ import { addFirstCorrupt, type Shard } from "../data/shard.js";
 import { type BatchStream, closeOnAbort, openStream } from "../data/stream.js";
 import { learningRateAt } from "../optim/schedule.js";
 import { forwardStreamEvents } from "../passes/reading.js";
+import { describeEarlyStop, stopsEarly } from "./early-stopping.js";
 import { epochOptions } from "./epoch.js";
 import { explainFailure } from "./failure.js";
 import { gatherBatch } from "./gather-batch.js";
@@ -14,7 +15,7 @@ import { announce, announceEpochEnd } from "./ranks.js";
 import { EpochReport } from "./report.js";
 import { startTraining, type Training } from "./start.js";
 import { trainStep } from "./step.js";
-import { bestOf, loadBest, validateIfDue, validateMissedEpoch } from "./validation.js";
+import { bestOf, findDueValidation, loadBest, validateIfDue } from "./validation.js";
 
 /**
  * Runs `nextvlad train`: trains, saves a snapshot after each epoch and at `saveInterval`, validates, and keeps the best snapshot. Ends after `epoch` epochs or
@@ -31,7 +32,9 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
     announce(training.stepOptions.division.world, "run end");
     const { epoch, step } = training.state.run;
     const lastSnapshot = training.saver.lastWritten;
-    return { stopped: options.signal.aborted, epochs: epoch, steps: step, lastSnapshot, best: bestOf(training) };
+    const stoppedEarly = describeEarlyStop(options.earlyStop, training.state.run);
+    if (stoppedEarly !== null) options.telemetry.log.info(`stopped early: ${stoppedEarly}`);
+    return { stopped: options.signal.aborted, stoppedEarly, epochs: epoch, steps: step, lastSnapshot, best: bestOf(training) };
   } catch (error) {
     throw await explainFailure(training, error);
   } finally {
@@ -45,14 +48,15 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
 async function trainEpochs(training: Training): Promise<void> {
   const { config, state, saver } = training;
   await loadBest(training);
-  await validateMissedEpoch(training);
+  // The last one, if the resumed run was stopped before it.
+  await validateIfDue(training);
   while (state.run.epoch < config.TRAIN.epoch && !isDone(training)) {
     const { epoch } = state.run;
     const isComplete = await trainEpoch(training);
     if (isComplete) state.run = startOfEpoch(state.run, epoch + 1);
     await saver.save();
+    await validateIfDue(training);
     if (!isComplete) break;
-    await validateIfDue(training, epoch);
   }
   await saver.flush();
 }
@@ -69,6 +73,8 @@ async function trainEpoch(training: Training): Promise<boolean> {
     for await (const own of stream) {
       if (isDone(training)) return false;
       // Before a step rather than after it: the end of an epoch saves its own snapshot.
+      if (findDueValidation(training) !== null) await report.pause(() => saveAndValidate(training));
+      if (isDone(training)) return false;
       await saver.saveIfDue();
       recordHistogramsIfDue(training);
       const isReported = report.isDue(state.run);
@@ -105,8 +111,14 @@ async function trainEpoch(training: Training): Promise<boolean> {
   }
 }
 
+/** Inside an epoch: validates, with a snapshot that may become the best. */
+async function saveAndValidate(training: Training): Promise<void> {
+  await training.saver.save();
+  await validateIfDue(training);
+}
+
 function isDone({ config, options, state }: Training): boolean {
-  return options.signal.aborted || state.run.step >= config.TRAIN.max_iter;
+  return options.signal.aborted || state.run.step >= config.TRAIN.max_iter || stopsEarly(options.earlyStop, state.run);
 }
 
 function startOfEpoch(run: RunState, epoch: number): RunState {

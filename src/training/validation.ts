@@ -1,5 +1,5 @@
 import { countReaders } from "../base/threads.js";
-import { bestSnapshot, checkSnapshot, copyToBest, rewriteState } from "../checkpoints/snapshot.js";
+import { bestSnapshot, checkSnapshot, copyToBest, type RunState, rewriteState } from "../checkpoints/snapshot.js";
 import { isInside } from "../checkpoints/snapshot-layout.js";
 import type { Config } from "../config/schema.js";
 import { describeFileList } from "../data/file-list.js";
@@ -14,6 +14,7 @@ import { type Computation, computeOwnBatches, predictWith } from "../passes/comp
 import { measure } from "../passes/measure.js";
 import { forwardStreamEvents, noVideosError, openReading, type ReadOptions } from "../passes/reading.js";
 import { TemporaryScores } from "../passes/stored-scores.js";
+import { afterValidation, type Watched } from "./early-stopping.js";
 import type { TrainOptions, TrainOutcome } from "./options.js";
 import { announce } from "./ranks.js";
 import { logValidation } from "./report.js";
@@ -24,8 +25,9 @@ import type { TrainingState } from "./state.js";
 export async function loadBest({ options, state }: Training): Promise<void> {
   const { best } = state.run;
   if (best === null) return;
-  const found = await checkSnapshot(bestSnapshot(options.saveDir)).catch(() => null);
-  if (found?.best?.epoch !== best.epoch || found.best.gap !== best.gap) state.run = { ...state.run, best: null };
+  const found = (await checkSnapshot(bestSnapshot(options.saveDir)).catch(() => null))?.best;
+  const isSame = found?.epoch === best.epoch && found.step === best.step && found.gap === best.gap;
+  if (!isSame) state.run = { ...state.run, best: null };
 }
 
 /** Returns the best validation so far. */
@@ -34,31 +36,58 @@ export function bestOf({ options, state }: Training): TrainOutcome["best"] {
   return best === null ? null : { ...best, path: bestSnapshot(options.saveDir) };
 }
 
-/** Validates the last epoch if the resumed run was stopped before it did. */
-export async function validateMissedEpoch(training: Training): Promise<void> {
-  const { epoch, step_in_epoch, validated_epoch } = training.state.run;
-  if (step_in_epoch === 0 && epoch > 0 && validated_epoch !== epoch - 1) await validateIfDue(training, epoch - 1);
+/** The epoch that a validation belongs to and, if the interval is in steps, the number of steps so far. */
+export interface ValidationPoint {
+  readonly epoch: number;
+  readonly step?: number;
 }
 
-/** Validates after an epoch that `validIntervalEpochs` divides, counted from 1; copies its snapshot to `best` if it is the best so far. */
-export async function validateIfDue(training: Training, epoch: number): Promise<void> {
+/** Returns the validation that is due at the current position, and was not done yet; null for none. Epochs count from 1 for the interval. */
+export function findDueValidation({ options, state }: Training): ValidationPoint | null {
+  const { validInterval: interval } = options;
+  const { step, epoch, step_in_epoch: inEpoch, validated_epoch, validated_step } = state.run;
+  const current = inEpoch > 0 ? epoch : epoch - 1;
+  // Any number % 0 is NaN.
+  if ("steps" in interval) return step > 0 && step % interval.steps === 0 && validated_step !== step ? { epoch: current, step } : null;
+  return inEpoch === 0 && epoch > 0 && epoch % interval.epochs === 0 && validated_epoch !== current ? { epoch: current } : null;
+}
+
+/** Validates if a validation is due; copies the last snapshot, which has the current weights, to `best` if it is the best so far. */
+export async function validateIfDue(training: Training): Promise<void> {
   const { saver, state, options, scalars } = training;
-  const { validIntervalEpochs, signal, saveDir, telemetry } = options;
-  if (validIntervalEpochs === 0 || (epoch + 1) % validIntervalEpochs !== 0 || signal.aborted) return;
-  const validation = await saver.deferRequests(() => validate(training));
+  const { signal, saveDir, telemetry, skipped, earlyStop } = options;
+  const due = findDueValidation(training);
+  if (due === null || signal.aborted) return;
+  const validation = await skipped.inner(() => saver.deferRequests(() => validate(training)));
   if (validation === null) return;
-  logValidation(scalars, state, epoch, validation);
+  logValidation(scalars, state, due, validation);
   await saver.flush();
   const snapshot = saver.lastWritten as string;
-  const { best } = state.run;
-  state.run = { ...state.run, validated_epoch: epoch };
-  const { gap } = validation.ema ?? validation.weights;
-  if (best === null || gap > best.gap) {
-    state.run = { ...state.run, best: { epoch, gap } };
+  const done = due.step === undefined ? { validated_epoch: due.epoch } : { validated_step: due.step };
+  const metrics = validation.ema ?? validation.weights;
+  const stopping = earlyStop === null ? {} : { early_stopping: afterValidation(state.run.early_stopping, watchedOf(metrics)) };
+  state.run = { ...state.run, ...done, ...stopping };
+  const { gap, full_ranking: full } = metrics;
+  const reached = { ...due, gap, ...(full === undefined ? {} : { map: full.map }) };
+  if (isBetter(reached, state.run.best)) {
+    state.run = { ...state.run, best: reached };
     telemetry.log.info(`best so far: ${await copyToBest(snapshot, saveDir, state.run)}`);
   }
   // Do not change a snapshot of another save-dir, which this run resumed from.
   if (isInside(saveDir, snapshot)) await rewriteState(snapshot, state.run);
+}
+
+/** Returns the metric that tells which validation is better: mAP over the full ranking if it is computed, else GAP. */
+function watchedOf({ gap, full_ranking: full }: Metrics): Watched {
+  return full === undefined ? { metric: "gap", value: gap } : { metric: "map", value: full.map };
+}
+
+type Best = NonNullable<RunState["best"]>;
+
+/** Compares by mAP over the full ranking if both validations have it, else by GAP. */
+function isBetter(reached: Best, best: Best | null): boolean {
+  if (best === null) return true;
+  return reached.map !== undefined && best.map !== undefined ? reached.map > best.map : reached.gap > best.gap;
 }
 
 /** The metrics of a validation. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { cpSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { NextvladError } from "../../src/base/errors.js";
@@ -43,10 +43,11 @@ const WRITTEN_BY = {
 
 const array = (name: string, values: readonly number[]) => ({ name, shape: [values.length], download: () => Float32Array.from(values) });
 
-async function write(path: string, state: Partial<RunState> = {}): Promise<void> {
+async function write(path: string, state: Partial<RunState> = {}, ema: readonly ReturnType<typeof array>[] = []): Promise<void> {
   await writeSnapshot(path, {
     weights: [array("w", [1, 2, 3])],
     moments: [array("w_moment1_0", [4, 5, 6])],
+    ema,
     state: { ...STATE, ...state },
     configYaml: "MODEL: {}\n",
     writtenBy: WRITTEN_BY,
@@ -67,11 +68,28 @@ describe("a snapshot", () => {
     await write(path);
     const { files, written_by, format_version, ...state } = await checkSnapshot(path);
     assert.deepEqual(state, STATE);
-    assert.deepEqual([format_version, written_by], [6, WRITTEN_BY]);
+    assert.deepEqual([format_version, written_by], [7, WRITTEN_BY]);
     assert.deepEqual(Object.keys(files ?? {}).sort(), ["config.yaml", "optimizer.safetensors", "weights.safetensors"]);
     assert.equal(files?.["weights.safetensors"]?.bytes, readFileSync(join(path, "weights.safetensors")).length);
     // The CRC-32C of this text, computed with a bitwise implementation of RFC 3720, B.4.
     assert.equal(files?.["config.yaml"]?.crc32c, bitwiseCrc32c(Buffer.from("MODEL: {}\n")).toString(16).padStart(8, "0"));
+  });
+
+  test("has what a run with an interval in steps, early stopping and averages adds", async (t) => {
+    const path = join(temporaryFolder(t), "NEXTVLAD_step7");
+    const more = {
+      best: { epoch: 1, gap: 0.5, map: 0.25, step: 4 },
+      validated_step: 6,
+      early_stopping: { metric: "map", best: 0.25, since: 1 },
+    } as const;
+    await write(path, more, [array("w", [7, 8, 9])]);
+    const { files, written_by, format_version, ...state } = await checkSnapshot(path);
+    assert.deepEqual(state, { ...STATE, ...more });
+    assert.ok(files !== null && "ema.safetensors" in files);
+    const best = await copyToBest(path, dirname(path), state);
+    assert.deepEqual(readFileSync(join(best, "ema.safetensors")), readFileSync(join(path, "ema.safetensors")));
+    truncateSync(join(best, "ema.safetensors"), 10);
+    await failsWith(checkSnapshot(best), "BAD_SNAPSHOT", { file: join(best, "ema.safetensors") });
   });
 
   test("a change of any byte of any file is detected", async (t) => {
@@ -169,22 +187,23 @@ describe("a snapshot", () => {
     const { level: ____, threads: _____, ...written_by } = withThreads;
     const { first_corrupt: ______, ...shards } = state.shards;
     for (const older of [
+      { format_version: 6 },
       { written_by: withThreads, format_version: 5 },
       { written_by, format_version: 4 },
       { written_by, shards, format_version: 3 },
       { written_by, shards, format_version: 2 },
     ]) {
       writeFileSync(join(path, "state.json"), stringifyWithChecksum({ ...state, ...older }));
-      assert.deepEqual(await checkSnapshot(path), { ...state, ...older, format_version: 6 });
+      assert.deepEqual(await checkSnapshot(path), { ...state, ...older, format_version: 7 });
     }
     makeVersion1(path);
-    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 6, written_by: null, files: null });
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, shards: null, format_version: 7, written_by: null, files: null });
     await requireWeights(path);
     await rewriteState(path, STATE);
-    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 6, written_by: null, files: null });
+    assert.deepEqual(await checkSnapshot(path), { ...STATE, format_version: 7, written_by: null, files: null });
     const file = join(path, "state.json");
     for (const [version, remedy] of [
-      [7, /expected 1 to 6, found 7\)\. Use the version of nextvlad that wrote it, or a newer one/],
+      [8, /expected 1 to 7, found 8\)\. Use the version of nextvlad that wrote it, or a newer one/],
       [0, /found 0\)\. Use another/],
       ["x", /found x\)\. Use another/],
     ] as const) {
@@ -215,6 +234,10 @@ describe("a snapshot", () => {
       [{ validated_epoch: 1 }, "validated_epoch", 1],
       [{ best: { epoch: 1, gap: 0.5 } }, "best.epoch", 1],
       [{ best: { epoch: 0, gap: 1.5 } }, "best.gap", 1.5],
+      [{ best: { epoch: 2, gap: 0.5, step: 7 } }, "best.epoch", 2],
+      [{ best: { epoch: 1, gap: 0.5, step: 8 } }, "best.step", 8],
+      [{ validated_step: 8 }, "validated_step", 8],
+      [{ early_stopping: { metric: "loss", best: 0.5, since: 0 } }, "early_stopping.metric", '"loss"'],
       [{ shards: { ...state.shards, count: 0 } }, "shards.count", 0],
       [{ shards: { ...state.shards, contents: { modified_ms: [1], ends_crc32c: [null, null] } } }, "shards.contents.modified_ms", 1],
       [{ shards: { ...state.shards, first_corrupt: [{ shard: 2, record: 0 }] } }, "shards.first_corrupt", 2],
@@ -285,7 +308,7 @@ describe("a snapshot", () => {
     const best = await copyToBest(path, folder, state);
     for (const snapshot of [path, best]) {
       const { files, ...found } = await checkSnapshot(snapshot);
-      assert.deepEqual(found, { ...state, format_version: 6, written_by: WRITTEN_BY });
+      assert.deepEqual(found, { ...state, format_version: 7, written_by: WRITTEN_BY });
       assert.equal(Object.keys(files ?? {}).length, 3);
     }
   });

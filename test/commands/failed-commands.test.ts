@@ -25,7 +25,7 @@ let config = "";
 
 before(async () => {
   config = await prepareRun(root, { trainVideos: 40, validateVideos: 20 });
-  assert.equal(await runTrain(train({ saveDir: at("run"), epoch: "1", validInterval: 0 })), 0);
+  assert.equal(await runTrain(train({ saveDir: at("run"), epoch: "1", validInterval: { epochs: 0 } })), 0);
   cpSync(at("run"), at("other"), { recursive: true });
   const files = ["train0.tfrecord", "train1.tfrecord", "train0.tfrecord"].map((name) => readFileSync(at(name)));
   writeFileSync(at("first-batch.tfrecord"), Buffer.concat(files));
@@ -45,7 +45,13 @@ before(async () => {
 after(() => rmSync(root, { recursive: true, force: true }));
 
 const SNAPSHOT = "run/NEXTVLAD_epoch0";
-const train = (flags: Partial<TrainFlags>): TrainFlags => ({ config, saveDir: out, logInterval: 10, validInterval: 1, ...flags });
+const train = (flags: Partial<TrainFlags>): TrainFlags => ({
+  config,
+  saveDir: out,
+  logInterval: 10,
+  validInterval: { epochs: 1 },
+  ...flags,
+});
 const evaluate = (flags: Partial<EvalFlags>): EvalFlags => ({ weights: at(SNAPSHOT), saveDir: out, ...flags });
 const infer = (flags: Partial<InferFlags>): InferFlags => ({
   weights: at(SNAPSHOT),

@@ -40,7 +40,7 @@ describe("the table of flags", () => {
 });
 
 describe("config overrides", () => {
-  const train = { saveDir: "x", logInterval: 10, validInterval: 1 };
+  const train = { saveDir: "x", logInterval: 10, validInterval: { epochs: 1 } };
 
   test("set the keys of the given flags only", () => {
     assert.deepEqual(configOverrides("train", train), []);

@@ -50,7 +50,7 @@ test("the remedy for corrupt records names the option of the command", async (t)
 });
 
 test("train rejects one pipe as the list of both splits, before it reads the pipe", async (t) => {
-  const flags = { saveDir: join(temporaryFolder(t), "out"), logInterval: 10, validInterval: 1 };
+  const flags = { saveDir: join(temporaryFolder(t), "out"), logInterval: 10, validInterval: { epochs: 1 } };
   for (const [list, other] of [
     ["-", "/dev/stdin"],
     ["/dev/fd/63", "/dev/fd/63"],

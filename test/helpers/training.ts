@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
+import { isSet } from "../../src/base/interval.js";
 import { lockDirectory } from "../../src/base/lock.js";
 import { chooseThreads } from "../../src/base/threads.js";
 import { openWeights } from "../../src/checkpoints/open-weights.js";
@@ -39,7 +40,7 @@ export async function trainInProcess(
   const telemetry = options.telemetry ?? captured.telemetry;
   try {
     const cwd = process.cwd();
-    const validates = (options.validIntervalEpochs ?? 0) > 0;
+    const validates = isSet(options.validInterval ?? { epochs: 0 });
     const outcome = await train(config, {
       shards: await Promise.all((await resolveShards(config.TRAIN.filelist, { cwd })).map(({ path }) => examinedEnds(path))),
       validShards: validates ? await resolveShards(config.VALID.filelist, { cwd }) : [],
@@ -54,7 +55,8 @@ export async function trainInProcess(
       overwrite: false,
       logIntervalSteps: 1,
       histogramIntervalSteps: 0,
-      validIntervalEpochs: 0,
+      validInterval: { epochs: 0 },
+      earlyStop: null,
       fullRanking: false,
       saveInterval: null,
       keep: null,

@@ -61,6 +61,16 @@ test("the steps of a resumed run replace those after the snapshot, and a new run
     resumed.validations.map(({ epoch, step, values }) => [epoch, step, values.gap]),
     [[0, 20, 0.3]],
   );
+  // Several validations of an epoch.
+  const inside = [step(0), { ...validation(0, 0.1), step: 0 }, step(1), { ...validation(0, 0.2), step: 1 }, step(2)];
+  const repeated = await read(t, [...inside, step(1), { ...validation(0, 0.25), step: 1 }]);
+  assert.deepEqual(
+    repeated.validations.map(({ step, values }) => [step, values.gap]),
+    [
+      [0, 0.1],
+      [1, 0.25],
+    ],
+  );
   const fresh = await read(t, [...old, step(0, { loss: 9 })]);
   assert.deepEqual([fresh.steps.map(({ values }) => values.loss), fresh.validations], [[9], []]);
 });

@@ -32,7 +32,11 @@ describe("train", () => {
     directory = mkdtempSync(join(tmpdir(), "training-run-"));
     config = await prepareRun(directory);
     // The baseline for other runs: two epochs without interruption.
-    straight = await trainInProcess(config, at("straight"), { validIntervalEpochs: 1, logIntervalSteps: 4, histogramIntervalSteps: 5 });
+    straight = await trainInProcess(config, at("straight"), {
+      validInterval: { epochs: 1 },
+      logIntervalSteps: 4,
+      histogramIntervalSteps: 5,
+    });
   });
   after(() => rmSync(directory, { recursive: true, force: true }));
 
@@ -110,7 +114,7 @@ describe("train", () => {
       saveInterval: { steps: 4 },
       keep: 2,
       // With only two epochs, no validation is due.
-      validIntervalEpochs: 3,
+      validInterval: { epochs: 3 },
     });
     assert.deepEqual(validatedEpochs(log), []);
     assert.deepEqual([outcome.epochs, outcome.steps], [2, 2 * STEPS]);
@@ -138,7 +142,7 @@ describe("train", () => {
       onSaveRequest: (given) => {
         save = given;
       },
-      validIntervalEpochs: 1,
+      validInterval: { epochs: 1 },
     });
     assert.deepEqual([outcome.stopped, outcome.epochs, outcome.steps, outcome.best], [true, 0, 3, null]);
     assert.deepEqual(titles, ["train", "end"]);
@@ -148,18 +152,18 @@ describe("train", () => {
 
   test("validates only epochs that validIntervalEpochs divides, counted from 1; a resumed run validates a missed epoch", async () => {
     const settings = ["TRAIN.epoch=1"];
-    const first = await trainInProcess(config, at("later"), { validIntervalEpochs: 2, settings });
+    const first = await trainInProcess(config, at("later"), { validInterval: { epochs: 2 }, settings });
     assert.deepEqual([validatedEpochs(first.log), first.outcome.best], [[], null]);
     const resume = at("later", "NEXTVLAD_epoch0");
-    const { log, outcome } = await trainInProcess(config, at("later"), { resume, validIntervalEpochs: 1, settings });
+    const { log, outcome } = await trainInProcess(config, at("later"), { resume, validInterval: { epochs: 1 }, settings });
     assert.deepEqual([validatedEpochs(log), outcome.best?.epoch, outcome.best?.path], [[0], 0, at("later", "best")]);
     assert.equal(outcome.best?.gap, (await readSnapshotState(at("straight", "NEXTVLAD_epoch0"))).best?.gap);
     assert.equal((await checkSnapshot(resume)).validated_epoch, 0);
     // An epoch is validated only once, and the best counts only if its snapshot is in the save-dir.
-    const again = await trainInProcess(config, at("later"), { resume, validIntervalEpochs: 1, settings });
+    const again = await trainInProcess(config, at("later"), { resume, validInterval: { epochs: 1 }, settings });
     assert.deepEqual([validatedEpochs(again.log), again.outcome.best], [[], outcome.best]);
     rmSync(at("later", "best"), { recursive: true });
-    const without = await trainInProcess(config, at("later"), { resume, validIntervalEpochs: 1, settings });
+    const without = await trainInProcess(config, at("later"), { resume, validInterval: { epochs: 1 }, settings });
     assert.deepEqual([validatedEpochs(without.log), without.outcome.best], [[], null]);
   });
 
@@ -173,7 +177,7 @@ describe("train", () => {
     let save = (): void => undefined;
     const { outcome } = await trainInProcess(config, at("onward"), {
       resume: source,
-      validIntervalEpochs: 1,
+      validInterval: { epochs: 1 },
       settings: ["TRAIN.epoch=1"],
       telemetry: { ...telemetry, progress: { start: () => save(), end: () => undefined, update: () => undefined } },
       onSaveRequest: (given) => {
@@ -314,7 +318,7 @@ describe("train", () => {
     ] as const) {
       const settings = [`VALID.filelist=${at(shard)}`, "TRAIN.epoch=1"];
       await rewriteState(resume, { ...(await readSnapshotState(resume)), validated_epoch: null });
-      await assert.rejects(trainInProcess(config, at(`without-${shard}`), { resume, validIntervalEpochs: 1, settings }), words);
+      await assert.rejects(trainInProcess(config, at(`without-${shard}`), { resume, validInterval: { epochs: 1 }, settings }), words);
     }
   });
 });

@@ -72,7 +72,7 @@ describe("training with TRAIN.ema_decay", () => {
     directory = mkdtempSync(join(tmpdir(), "weight-average-"));
     config = await prepareRun(directory);
     // A snapshot after each step, 6 per epoch.
-    const every = { saveInterval: { steps: 1 }, validIntervalEpochs: 1 };
+    const every = { saveInterval: { steps: 1 }, validInterval: { epochs: 1 } };
     straight = (await trainInProcess(config, at("straight"), { ...every, settings })).log;
     plain = (await trainInProcess(config, at("plain"), { ...every })).log;
   });
@@ -102,7 +102,7 @@ describe("training with TRAIN.ema_decay", () => {
   test("an interrupted run writes the same averages, and a resumed run cannot begin or end them", async () => {
     cpSync(at("straight", "NEXTVLAD_step8"), at("parts", "NEXTVLAD_step8"), { recursive: true });
     const resume = at("parts", "NEXTVLAD_step8");
-    await trainInProcess(config, at("parts"), { settings, resume, validIntervalEpochs: 1 });
+    await trainInProcess(config, at("parts"), { settings, resume, validInterval: { epochs: 1 } });
     assert.deepEqual(readdirSync(at("parts")).filter((name) => /^NEXTVLAD/.test(name)).length, 2);
     const [ours, theirs] = ["parts", "straight"].map((name) => bytesOf(name, "NEXTVLAD_epoch1", "weights", "optimizer", "ema"));
     for (const [i, bytes] of (theirs as Buffer[]).entries()) assert.ok(bytes.equals(ours?.[i] as Buffer), `file ${i}`);
