@@ -34,7 +34,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
   if (flags.report) await assertReportReplaceable(reportIn(flags.saveDir), flags.overwrite);
   startReaderThreads(config, "TEST", flags.threads);
   const preflight = await preflightReading(config, "TEST", flags);
-  if (cluster !== null && cluster.rank > 0) return followPass("TEST", config, { weights, preflight, cluster, threads: flags.threads });
+  if (cluster !== null && cluster.rank > 0) return followPass("TEST", config, { weights, preflight, cluster, flags });
   const { outcome, exitCode } = await runIn(flags.saveDir, { name: "eval.log.jsonl", quiet: flags.quiet }, async (run) => {
     const { telemetry } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
@@ -46,6 +46,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
       weights,
       filelist: describeFileList(config.TEST.filelist),
       shards,
+      limitVideos: flags.limitVideos ?? null,
       batchSize: config.TEST.batch_size,
       saveDir: flags.saveDir,
       target: formats.length === 0 ? null : target,

@@ -165,6 +165,16 @@ const TABLE = [
   flag(["train"], "--full-ranking", "also validate by mAP, mAUC and d-prime over the full ranking of all videos in each class"),
 
   flag(
+    ["train"],
+    "--limit-videos <N>",
+    "for trials: read only N videos in each epoch, always the same ones, and the first N in each validation",
+    {
+      parse: integer(1),
+      defaultText: "all",
+    },
+  ),
+  flag(["eval", "infer"], "--limit-videos <N>", "for trials: read only the first N videos", { parse: integer(1), defaultText: "all" }),
+  flag(
     ["train", "eval", "infer"],
     "--on-corrupt <policy>",
     "corrupt data in shards: error; skip-record (the rest of the shard if no next record is found); skip-shard (the rest of the shard)",
@@ -175,6 +185,13 @@ const TABLE = [
     "--on-nan <policy>",
     "NaN or Inf in the loss: stop, at the next log line; or skip-batch, which checks each step, skips the update, and stops after 10 in a row; both list the batches in nan_batches.json",
     { keys: ["TRAIN.on_nan"] },
+  ),
+
+  flag(
+    ["train"],
+    "--smoke",
+    "only a trial of the config and the data: train for two steps, evaluate and infer in a temporary directory, and print how long each takes",
+    { conflicts: "resume" },
   ),
 
   flag(["train"], "--save-dir <dir>", "directory for snapshots and the log", { parse: path, default: "./data/checkpoints" }),

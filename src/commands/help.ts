@@ -94,6 +94,7 @@ export const FLAG_GROUPS: Readonly<Record<string, readonly string[]>> = {
   Data: [
     ...[
       "filelist",
+      "limit-videos",
       "on-corrupt",
       "max-record-bytes",
       "require-labels",
@@ -106,6 +107,7 @@ export const FLAG_GROUPS: Readonly<Record<string, readonly string[]>> = {
   ],
   Training: [
     ...[
+      "smoke",
       "batch-size",
       "accumulate",
       "no-sync-bn",

@@ -31,7 +31,7 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
   await assertResultsReplaceable({ predictions: path, formats: flags.format, metrics: null, diagnostics: null }, flags.overwrite);
   startReaderThreads(config, "INFER", flags.threads);
   const preflight = await preflightReading(config, "INFER", flags);
-  if (cluster !== null && cluster.rank > 0) return followPass("INFER", config, { weights, preflight, cluster, threads: flags.threads });
+  if (cluster !== null && cluster.rank > 0) return followPass("INFER", config, { weights, preflight, cluster, flags });
   const { outcome, exitCode } = await runIn(flags.saveDir, { name: "infer.log.jsonl", quiet: flags.quiet }, async (run) => {
     const { telemetry } = run;
     for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
@@ -43,6 +43,7 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
       weights,
       filelist: describeFileList(config.INFER.filelist),
       shards,
+      limitVideos: flags.limitVideos ?? null,
       batchSize: givenBatchSize(config, flags),
       topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
       target,

@@ -48,14 +48,28 @@ export async function passOptions(
 export async function followPass(
   section: "TEST" | "INFER",
   config: Config,
-  work: { readonly weights: WeightSource; readonly preflight: Preflight; readonly cluster: Cluster; readonly threads: number | undefined },
+  work: {
+    readonly weights: WeightSource;
+    readonly preflight: Preflight;
+    readonly cluster: Cluster;
+    readonly flags: Pick<InferFlags, "threads" | "limitVideos">;
+  },
 ): Promise<number> {
-  const { weights, preflight, cluster } = work;
+  const { weights, preflight, cluster, flags } = work;
   const { follow } = await import("../inference/follow.js");
   const telemetry = await silentTelemetry();
   const [shards = []] = preflight.requireReady(telemetry.log);
-  const threads = chooseThreads(work.threads ?? null, () => undefined);
-  await follow(config, { section, weights, shards, threads, cluster, version: version(), telemetry });
+  const threads = chooseThreads(flags.threads ?? null, () => undefined);
+  await follow(config, {
+    section,
+    weights,
+    shards,
+    limitVideos: flags.limitVideos ?? null,
+    threads,
+    cluster,
+    version: version(),
+    telemetry,
+  });
   return 0;
 }
 

@@ -40,6 +40,11 @@ export function resumeCommand(args: readonly string[], added: readonly string[] 
   return ["nextvlad", ...[...words, ...added].map(quote)].join(" ") + (notes.length > 0 ? `  # ${notes.join("; ")}` : "");
 }
 
+/** Returns arguments, whose aliases are resolved, without some flags and their values. */
+export function withoutFlags(args: readonly string[], dropped: readonly string[]): readonly string[] {
+  return splitFlags(args).flatMap(({ name, values }) => (dropped.includes(name) ? [] : [name, ...values]));
+}
+
 interface GivenFlag {
   readonly name: string;
   readonly values: string[];

@@ -26,6 +26,7 @@ const START_FLAGS = ["--resume-step", "--pretrain", "--overwrite"];
 
 /** `nextvlad train`: prints the number of epochs and steps, and the paths of the snapshots; returns the exit code. */
 export async function runTrain(flags: TrainFlags): Promise<number> {
+  if (flags.smoke) return (await import("./smoke.js")).runSmoke(flags);
   const resumePoint = await resolveResume(flags);
   const start = await openStart(resumePoint.path, flags.pretrain ?? null);
   return removeDirectoriesOnError(flags.saveDir, () => trainFrom(start, resumePoint, flags)).finally(() => closeStart(start));
@@ -43,9 +44,18 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
     return launch({ devices, useGpu: config.TRAIN.use_gpu, threads: flags.threads, added });
   }
   assertStoppable(flags);
+  const limitVideos = flags.limitVideos ?? null;
+  assertLimit(limitVideos, config);
   startReaderThreads(config, "TRAIN", flags.threads);
   const preflight = await preflightTraining(config, flags, { resume, pretrain });
-  const start = { resume, resumeStep: flags.resumeStep ?? null, skippedSnapshots: skipped, pretrain, overwrite: flags.overwrite ?? false };
+  const start = {
+    resume,
+    resumeStep: flags.resumeStep ?? null,
+    skippedSnapshots: skipped,
+    pretrain,
+    overwrite: flags.overwrite ?? false,
+    limitVideos,
+  };
   if (cluster !== null && cluster.rank > 0) return followRank(config, cluster, preflight, start, flags);
   // `False` draws a new seed from the clock each time, but a resumed run must have the same seed.
   const seed = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
@@ -110,6 +120,16 @@ function assertDivisible({ TRAIN: { batch_size: batchSize, accumulate } }: Confi
   const what = `the batch is too small for ${ranks} processes, each with TRAIN.accumulate = ${accumulate} parts`;
   const values = { key: "TRAIN.batch_size", expected: `at least ${ranks * accumulate}`, found: batchSize };
   throw new NextvladError("BAD_CONFIG", what, { ...values, remedy: "use fewer devices or parts, or a larger --batch-size" });
+}
+
+/** Throws BAD_USAGE if the videos of an epoch would not fill a batch. */
+function assertLimit(limitVideos: number | null, { TRAIN: { batch_size: batchSize } }: Config): void {
+  if (limitVideos === null || limitVideos >= batchSize) return;
+  const values = { key: "--limit-videos", expected: `at least one batch, ${batchSize} videos`, found: limitVideos };
+  throw new NextvladError("BAD_USAGE", "training drops incomplete batches", {
+    ...values,
+    remedy: "use a larger limit, or a smaller --batch-size",
+  });
 }
 
 /** Throws BAD_USAGE if a run could never stop early, because it does not validate. */

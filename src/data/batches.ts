@@ -40,6 +40,7 @@ export async function* assembleBatches(
     1,
     options.shards.reduce((sum, { bytes }) => sum + bytes, 0),
   );
+  const { limitVideos = Number.POSITIVE_INFINITY } = options;
   let videos = 0;
   let doneBytes = 0;
   for await (const { video, fileBytes } of new EpochVideos(options, { pool, videos: space.videos }, onSkipped)) {
@@ -47,7 +48,10 @@ export async function* assembleBatches(
     doneBytes += fileBytes;
     if (index < skipVideos) continue;
     if (video !== null && (share?.divides !== "each batch" || isOwn(index))) builder.add(video, isOwn(index));
-    if (videos % batchSize === 0) yield { batch: builder.take(), fraction: Math.min(1, doneBytes / totalBytes) };
+    if (videos % batchSize === 0) {
+      yield { batch: builder.take(), fraction: Math.min(1, Math.max(doneBytes / totalBytes, videos / limitVideos)) };
+    }
+    if (videos === limitVideos) break;
   }
   const batches = dropLast ? Math.floor(videos / batchSize) : Math.ceil(videos / batchSize);
   if (skipBatches > batches) throw tooManySkipped(skipBatches, batches, dropLast);

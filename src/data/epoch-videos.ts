@@ -23,6 +23,8 @@ export interface StreamOptions extends Omit<BlockOptions, "records"> {
   readonly shuffleBuffer: number;
   /** The part of this rank if several read the epoch; by default, it is the only one. */
   readonly share?: Share | undefined;
+  /** Maximum number of videos, the first ones in the order; by default, all. */
+  readonly limitVideos?: number | undefined;
   /** Number of reader threads, at least 1; the order does not depend on it. */
   readonly readers: number;
   /** Number of batches to skip at the start: those that an earlier run processed. The rest of the order is unchanged. */

@@ -35,6 +35,8 @@ export interface EvaluateOptions {
   /** Name of the shard list, for errors. */
   readonly filelist: string;
   readonly shards: readonly Shard[];
+  /** Maximum number of videos to read, the first ones; null for all. */
+  readonly limitVideos: number | null;
   readonly batchSize: number;
   readonly threads: Threads;
   /** The cluster of which this process is rank 0; null for a process on its own. */
@@ -67,16 +69,24 @@ export interface EvaluateOutcome extends ResumableOutcome {
  */
 export async function evaluate(config: Config, options: EvaluateOptions): Promise<EvaluateOutcome> {
   const { MODEL, TEST } = config;
-  const { telemetry, batchSize, threads, cluster, version, filelist, shards, target, fullRanking, saveDir, skipped } = options;
+  const { telemetry, batchSize, threads, cluster, version, filelist, shards, limitVideos, target, fullRanking, saveDir, skipped } = options;
   const load = { config, section: "TEST", batchSize, threads, cluster, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
-  const world = await connectPass(cluster, { config, section: "TEST", shards, weights: checksum, rounding: computedBy, version });
+  const world = await connectPass(cluster, {
+    config,
+    section: "TEST",
+    shards,
+    limitVideos,
+    weights: checksum,
+    rounding: computedBy,
+    version,
+  });
   const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk, fullRanking ? new ScoreRows(MODEL.num_classes) : null);
   const mistakes = new MistakeList(MODEL.num_classes);
   const stem = join(saveDir, resultStem(MODEL.name, "eval_result"));
   const metricsFile = `${stem}.json`;
   const diagnosticsFile = `${join(saveDir, resultStem(MODEL.name, "eval_diagnostics"))}.json`;
-  const settings = describeSettings(config, "TEST", { batchSize, shards, weights: checksum, target });
+  const settings = describeSettings(config, "TEST", { batchSize, shards, limitVideos, weights: checksum, target });
   const resumable = {
     ...options.resumable,
     stem,
@@ -96,7 +106,8 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     await skipped.start(done.batches > 0);
     const { on_corrupt: onCorrupt, num_readers } = TEST;
     const readers = countReaders(num_readers, threads);
-    const read = { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt, skipBatches: done.batches, world } as const;
+    const from = { shards, limitVideos: limitVideos ?? undefined, skipBatches: done.batches };
+    const read = { model: MODEL, labels: "required", ...from, batchSize, readers, onCorrupt, world } as const;
     const computation = predictWith(network, { world, batchSize, numClasses: MODEL.num_classes, withLoss: true });
     const pass = { title: "eval", logInterval: options.logInterval, signal: options.signal, telemetry, skipped, done };
     const outputs = { predictions: target === null ? null : writer, batches: writer, mistakes };

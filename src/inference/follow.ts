@@ -14,6 +14,7 @@ export interface FollowOptions {
   /** `loadNetwork` closes them. */
   readonly weights: WeightSource;
   readonly shards: readonly Shard[];
+  readonly limitVideos: number | null;
   readonly threads: Threads;
   readonly cluster: Cluster;
   readonly version: string;
@@ -24,12 +25,15 @@ export interface FollowOptions {
  * Runs `nextvlad eval` or `infer` as a rank other than 0: computes its batches of rank 0's pass, and writes no files. Throws what loading, reading and computing
  * throw, RANK_FAILED if a rank fails, and RANKS_DIFFER.
  */
-export async function follow(config: Config, { section, shards, threads, cluster, version, ...options }: FollowOptions): Promise<void> {
+export async function follow(
+  config: Config,
+  { section, shards, limitVideos, threads, cluster, version, ...options }: FollowOptions,
+): Promise<void> {
   const { MODEL } = config;
   const { batch_size: batchSize, num_readers, on_corrupt: onCorrupt } = config[section];
   const load = { config, section, batchSize, threads, cluster, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, options.telemetry.log);
-  const world = await connectPass(cluster, { config, section, shards, weights: checksum, rounding: computedBy, version });
+  const world = await connectPass(cluster, { config, section, shards, limitVideos, weights: checksum, rounding: computedBy, version });
   const start = awaitPass(world);
   if (start !== null) {
     const labels = section === "TEST" ? "required" : "optional";
@@ -37,6 +41,7 @@ export async function follow(config: Config, { section, shards, threads, cluster
       model: MODEL,
       labels,
       shards,
+      limitVideos: limitVideos ?? undefined,
       batchSize: start.batchSize,
       readers: countReaders(num_readers, threads),
       onCorrupt,

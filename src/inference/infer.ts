@@ -31,12 +31,20 @@ export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveD
  * reading and writing throw.
  */
 export async function infer(config: Config, options: InferOptions): Promise<ResumableOutcome> {
-  const { target, threads, shards, cluster, version, telemetry } = options;
+  const { target, threads, shards, limitVideos, cluster, version, telemetry } = options;
   const batchSize = options.batchSize ?? (await defaultBatchSize(config, options));
   const load = { config, section: "INFER", batchSize, threads, cluster, weights: options.weights } as const;
   const { network, checksum, computedBy, dispose } = await loadNetwork(load, telemetry.log);
-  const world = await connectPass(cluster, { config, section: "INFER", shards, weights: checksum, rounding: computedBy, version });
-  const settings = describeSettings(config, "INFER", { batchSize, shards, weights: checksum, target });
+  const world = await connectPass(cluster, {
+    config,
+    section: "INFER",
+    shards,
+    limitVideos,
+    weights: checksum,
+    rounding: computedBy,
+    version,
+  });
+  const settings = describeSettings(config, "INFER", { batchSize, shards, limitVideos, weights: checksum, target });
   const resumable = {
     ...options.resumable,
     stem: target.path,
@@ -60,7 +68,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Resu
 async function predict(
   computation: Computation,
   { MODEL, INFER }: Config,
-  { topk, threads, filelist, shards, ...pass }: InferOptions,
+  { topk, threads, filelist, shards, limitVideos, ...pass }: InferOptions,
   writer: BatchWriter,
 ): Promise<{ readonly stopped: boolean }> {
   const { done } = writer;
@@ -69,7 +77,8 @@ async function predict(
   const { on_corrupt: onCorrupt, num_readers } = INFER;
   const readers = countReaders(num_readers, threads);
   const { world, batchSize } = computation;
-  const read = { model: MODEL, labels: "optional", shards, batchSize, readers, onCorrupt, skipBatches: done.batches, world } as const;
+  const from = { shards, limitVideos: limitVideos ?? undefined, skipBatches: done.batches };
+  const read = { model: MODEL, labels: "optional", ...from, batchSize, readers, onCorrupt, world } as const;
   const stream = openReading(read, forwardStreamEvents(skipped, telemetry));
   const selector = new TopSelector();
   const describe = (step: number): string => `[INFER] Processed ${step + 1} batches`;

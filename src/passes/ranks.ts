@@ -9,6 +9,7 @@ export interface PassFacts {
   readonly config: Config;
   readonly section: "TEST" | "INFER";
   readonly shards: readonly Shard[];
+  readonly limitVideos: number | null;
   /** Checksum of the weights. */
   readonly weights: string;
   readonly rounding: Rounding;
@@ -18,7 +19,7 @@ export interface PassFacts {
 /** Connects the ranks of a cluster, and checks that they do the same pass. Throws RANK_FAILED and RANKS_DIFFER. Without a cluster, returns `ALONE`. */
 export async function connectPass(
   cluster: Cluster | null,
-  { config, section, shards, weights, rounding, version }: PassFacts,
+  { config, section, shards, limitVideos, weights, rounding, version }: PassFacts,
 ): Promise<World> {
   if (cluster === null) return ALONE;
   const { precision, on_corrupt } = config[section];
@@ -27,6 +28,7 @@ export async function connectPass(
     "the version of nextvlad": version,
     "the config": [section, config.MODEL, precision, on_corrupt],
     "the shards": fingerprintList(shards).crc32c,
+    "--limit-videos": limitVideos,
     "the weights": weights,
     "the device, processor level or number of threads": rounding,
   });

@@ -11,7 +11,7 @@ import type { Telemetry } from "../telemetry/telemetry.js";
 import type { SkippedRecordReport } from "./skipped-records.js";
 
 /** What a sequential pass reads. */
-export interface ReadOptions extends Pick<StreamOptions, "shards" | "batchSize" | "readers" | "onCorrupt" | "skipBatches"> {
+export interface ReadOptions extends Pick<StreamOptions, "shards" | "batchSize" | "readers" | "onCorrupt" | "skipBatches" | "limitVideos"> {
   /** Determines the shape of the videos. */
   readonly model: Config["MODEL"];
   readonly labels: "required" | "optional";

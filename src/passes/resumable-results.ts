@@ -73,7 +73,13 @@ const IGNORED_KEYS: ReadonlySet<string> = new Set(["eigen_file", "filelist", "ma
 export function describeSettings(
   config: Config,
   section: "TEST" | "INFER",
-  used: { readonly batchSize: number; readonly shards: readonly Shard[]; readonly weights: string; readonly target: ResultTarget | null },
+  used: {
+    readonly batchSize: number;
+    readonly shards: readonly Shard[];
+    readonly limitVideos: number | null;
+    readonly weights: string;
+    readonly target: ResultTarget | null;
+  },
 ): Record<string, string> {
   const keys = (["MODEL", section] as const).flatMap((name) =>
     Object.entries(config[name])
@@ -85,6 +91,8 @@ export function describeSettings(
     ...Object.fromEntries(keys),
     [`${section}.batch_size`]: String(used.batchSize),
     [`${section}.filelist`]: formatFingerprint(fingerprintList(used.shards)),
+    // Without a limit, as in partial results of versions that did not have it.
+    ...(used.limitVideos === null ? {} : { "--limit-videos": String(used.limitVideos) }),
     "--weights": `weights with checksum ${used.weights}`,
     ...(formats === undefined ? {} : { [section === "TEST" ? "--predictions" : "--format"]: formats.join(",") }),
     ...(names === null ? {} : { "--labels": `names with checksum ${names.checksum()}` }),

@@ -11,18 +11,21 @@ import type { World } from "../distributed/world.js";
 export interface EpochSource {
   readonly shards: readonly Shard[];
   readonly threads: Threads;
+  readonly limitVideos: number | null;
   readonly world: Pick<World, "rank" | "size">;
 }
 
 /** Returns the options of the stream of the rest of a run's current epoch. */
-export function epochOptions({ MODEL, TRAIN }: Config, { shards, threads, world }: EpochSource, run: RunState): StreamOptions {
+export function epochOptions({ MODEL, TRAIN }: Config, { shards, threads, limitVideos, world }: EpochSource, run: RunState): StreamOptions {
   return {
     ...videoShape(MODEL, "required"),
     onCorrupt: TRAIN.on_corrupt,
     shards,
     order: "shuffled",
     seed: run.seed,
-    epoch: run.epoch,
+    // With a limit, each epoch has the videos that are first in the order of the first epoch.
+    epoch: limitVideos === null ? run.epoch : 0,
+    limitVideos: limitVideos ?? undefined,
     batchSize: TRAIN.batch_size,
     dropLast: true,
     shuffleBuffer: TRAIN.shuffle_buffer,

@@ -28,7 +28,7 @@ export interface FollowOptions extends StartOptions, Pick<TrainOptions, "shards"
  */
 export async function follow(config: Config, options: FollowOptions): Promise<void> {
   const { TRAIN } = config;
-  const { cluster, shards, threads, telemetry } = options;
+  const { cluster, shards, threads, limitVideos, telemetry } = options;
   const resumed = await readResumedRun(config, options);
   const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads, cluster } as const;
   const { device, kernels } = await startRuntime(runtime, telemetry.log);
@@ -48,7 +48,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   const ofSteps = stepOptions(config, state.run.seed, kernels, world);
   for (let { step, epoch, step_in_epoch } = state.run; epoch < TRAIN.epoch; epoch++, step_in_epoch = 0) {
     let isCut = false;
-    const stream = openStream(epochOptions(config, { shards, threads, world }, { ...state.run, epoch, step_in_epoch }));
+    const stream = openStream(epochOptions(config, { shards, threads, limitVideos, world }, { ...state.run, epoch, step_in_epoch }));
     for await (const own of stream) {
       const announced = await next(null);
       if (announced === "run end") return;

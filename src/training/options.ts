@@ -20,6 +20,8 @@ export interface StartOptions {
   readonly pretrain: WeightSource | null;
   /** Whether snapshots of another run in the save-dir may be removed. */
   readonly overwrite: boolean;
+  /** Maximum number of videos of each epoch, always the same ones, and of each validation; null for all. */
+  readonly limitVideos: number | null;
   readonly telemetry: Telemetry;
 }
 

@@ -23,6 +23,7 @@ export interface RunFacts {
   readonly config: Config;
   readonly shards: readonly Shard[];
   readonly validShards: readonly Shard[];
+  readonly limitVideos: number | null;
   readonly run: RunState | null;
   readonly rounding: Rounding;
   readonly version: string;
@@ -31,7 +32,7 @@ export interface RunFacts {
 /** Connects the ranks of a cluster, and checks that they start the same run. Throws RANK_FAILED and RANKS_DIFFER. Without a cluster, returns `ALONE`. */
 export async function connectRanks(
   cluster: Cluster | null,
-  { config, shards, validShards, run, rounding, version }: RunFacts,
+  { config, shards, validShards, limitVideos, run, rounding, version }: RunFacts,
 ): Promise<World> {
   if (cluster === null) return ALONE;
   const { filelist: _, num_readers: __, use_gpu: ___, seed, ...settings } = config.TRAIN;
@@ -42,6 +43,7 @@ export async function connectRanks(
     "the seed": run?.seed ?? seed,
     "the training shards": fingerprintList(shards).crc32c,
     "the validation shards": fingerprintList(validShards).crc32c,
+    "--limit-videos": limitVideos,
     "the snapshot to resume from": [run?.step, run?.epoch],
     "the device, processor level or number of threads": rounding,
   });

@@ -127,9 +127,9 @@ function startOfEpoch(run: RunState, epoch: number): RunState {
 
 /** Opens the rest of the current epoch. */
 function openEpoch({ config, options, state, stepOptions }: Training): BatchStream {
-  const { shards, threads, skipped, telemetry } = options;
+  const { shards, threads, limitVideos, skipped, telemetry } = options;
   const events = forwardStreamEvents(skipped, telemetry);
-  return openStream(epochOptions(config, { shards, threads, world: stepOptions.division.world }, state.run), {
+  return openStream(epochOptions(config, { shards, threads, limitVideos, world: stepOptions.division.world }, state.run), {
     ...events,
     onSkipped: (found) => {
       events.onSkipped?.(found);

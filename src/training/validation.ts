@@ -172,12 +172,12 @@ function withNetwork<T>({ MODEL }: Config, store: WeightStore, kernels: Kernels,
   });
 }
 
-type ValidationSource = Pick<TrainOptions, "validShards" | "threads">;
+type ValidationSource = Pick<TrainOptions, "validShards" | "limitVideos" | "threads">;
 
 /** Returns what each rank of a validation reads and computes. */
 function describeValidation(
   { MODEL, TRAIN, VALID }: Config,
-  { validShards: shards, threads }: ValidationSource,
+  { validShards: shards, limitVideos, threads }: ValidationSource,
   network: FrozenNetwork,
   world: World,
 ): { readonly reading: ReadOptions; readonly computation: Computation } {
@@ -185,7 +185,16 @@ function describeValidation(
   const readers = countReaders(VALID.num_readers, threads);
   const { num_classes: numClasses } = MODEL;
   return {
-    reading: { model: MODEL, labels: "required", shards, batchSize, readers, onCorrupt: TRAIN.on_corrupt, world },
+    reading: {
+      model: MODEL,
+      labels: "required",
+      shards,
+      limitVideos: limitVideos ?? undefined,
+      batchSize,
+      readers,
+      onCorrupt: TRAIN.on_corrupt,
+      world,
+    },
     computation: predictWith(network, { world, batchSize, numClasses, withLoss: true }),
   };
 }

@@ -198,6 +198,30 @@ test("consecutive streams share their threads, also after an early exit; concurr
   for (const given of both) assert.deepEqual(given.flat(), ids);
 });
 
+test("limitVideos ends the order after so many videos, also after skipped batches; the last batch may be smaller or dropped", async (t) => {
+  const { shards } = await writeShards(temporaryFolder(t), COUNTS);
+  for (const order of ["sequential", "shuffled"] as const) {
+    const options = { shards, order, batchSize: 5 } as const;
+    const all = (await idsOf(options)).flat();
+    for (const [limitVideos, dropLast, count] of [
+      [12, false, 12],
+      [12, true, 10],
+      [15, true, 15],
+      [1000, false, all.length],
+    ] as const) {
+      const limited = { ...options, limitVideos, dropLast };
+      const opened = stream(limited);
+      assert.deepEqual((await collect(opened, ({ ids }) => ids)).flat(), all.slice(0, count), `${order} ${limitVideos}`);
+      assert.ok(opened.complete);
+      assert.deepEqual((await idsOf({ ...limited, skipBatches: 1 })).flat(), all.slice(5, count));
+    }
+    const halves = stream({ ...options, limitVideos: 10 });
+    const fractions = await collect(halves, () => halves.fraction);
+    assert.deepEqual(fractions, [0.5, 1]);
+    await failsWith(collect(stream({ ...options, limitVideos: 4, dropLast: true })), "TOO_FEW_VIDEOS");
+  }
+});
+
 test("skipBatches continues exactly after the skipped batches, also at the end", async (t) => {
   const { shards } = await writeShards(temporaryFolder(t), COUNTS);
   for (const order of ["shuffled", "sequential"] as const) {

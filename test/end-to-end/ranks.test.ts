@@ -34,7 +34,8 @@ async function train(saveDir: string, ...flags: string[]): Promise<Trained> {
     .filter((name) => name.startsWith("NEXTVLAD_epoch"))
     .sort()
     .at(-1) as string;
-  const arrays = ["weights.safetensors", "optimizer.safetensors"].map((name) => readFileSync(join(saveDir, newest, name)));
+  const files = readdirSync(join(saveDir, newest)).filter((name) => name.endsWith(".safetensors"));
+  const arrays = files.sort().map((name) => readFileSync(join(saveDir, newest, name)));
   return { losses: lossesIn(saveDir), gap: validations.at(-1) as number, arrays };
 }
 
@@ -156,6 +157,47 @@ describe("training with several processes", () => {
       assert.ok(warning.endsWith(`, ${found}): the last digits will differ; to restore them, use ${remedy}`), warning);
       assert.deepEqual(more, []);
     }
+  });
+
+  test("EMA weights, validations inside epochs, early stopping and a limit of videos are those of one process, and resume exactly", async (t) => {
+    const folder = temporaryFolder(t);
+    const config = await prepareRun(folder);
+    // 4 steps per epoch, of 64 of 100 videos.
+    const flags = [
+      "--config",
+      config,
+      "--set",
+      "TRAIN.ema_decay=0.5",
+      "--valid-interval",
+      "3steps",
+      "--early-stop",
+      "9",
+      "--limit-videos",
+      "64",
+    ];
+    const run = (name: string, ...more: string[]): Promise<Trained> => train(join(folder, name), ...flags, "--threads", "1", ...more);
+    const validationsIn = (name: string): readonly number[][] =>
+      readLog(join(folder, name)).flatMap(({ msg, step, videos, gap, ema_gap }) =>
+        String(msg).startsWith("[VALID]") ? [[step, videos, gap, ema_gap] as number[]] : [],
+      );
+    const alone = await run("alone");
+    const onTwo = await run("two", "--devices", "2");
+    assert.equal(onTwo.losses.length, 8);
+    assertSameStart(onTwo.losses, alone.losses);
+    const [ofOne, ofTwo] = ["alone", "two"].map(validationsIn) as [number[][], number[][]];
+    assert.deepEqual(
+      ofTwo.map(([step, videos]) => [step, videos]),
+      [
+        [2, 40],
+        [5, 40],
+      ],
+    );
+    for (const [i, values] of ofTwo.entries())
+      for (const [k, value] of values.entries()) assert.ok(Math.abs(value - (ofOne[i]?.[k] as number)) < 0.02, `${i} ${k}`);
+    await run("parts", "--devices", "2", "--set", "TRAIN.max_iter=7");
+    const resumed = await run("parts", "--devices", "2", "--set", "TRAIN.max_iter=700000", "--resume");
+    assert.equal(resumed.arrays.length, 3);
+    assert.deepEqual(resumed.arrays, onTwo.arrays);
   });
 
   test("a seed from the clock is that of all ranks; max_iter ends all of them; NaN losses are skipped by all", async (t) => {

@@ -66,7 +66,7 @@ export function useSnapshots() {
   /** The options of a new run in another save-dir, and its log. */
   async function options(overrides: Partial<StartOptions> = {}): Promise<StartOptions & { readonly log: () => string }> {
     const { telemetry, log } = await captureTelemetry();
-    const none = { resume: null, resumeStep: null, skippedSnapshots: [], pretrain: null, overwrite: false };
+    const none = { resume: null, resumeStep: null, skippedSnapshots: [], pretrain: null, overwrite: false, limitVideos: null };
     return { saveDir: at("new"), ...none, telemetry, ...overrides, log };
   }
 

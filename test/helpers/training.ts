@@ -53,6 +53,7 @@ export async function trainInProcess(
       resumeStep: null,
       skippedSnapshots: [],
       overwrite: false,
+      limitVideos: null,
       logIntervalSteps: 1,
       histogramIntervalSteps: 0,
       validInterval: { epochs: 0 },

@@ -36,6 +36,8 @@ const NUMBERS: readonly (readonly [command: readonly string[], flag: string])[] 
     "--learning-rate",
     "--epoch",
     "--valid-interval",
+    "--early-stop",
+    "--limit-videos",
     "--save-interval",
     "--keep",
     "--log-interval",

@@ -1,0 +1,87 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { constants, tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { NextvladError } from "../base/errors.js";
+import { isSet } from "../base/interval.js";
+import { formatSeconds } from "../base/waiting.js";
+import { epochSnapshot } from "../checkpoints/snapshot-layout.js";
+import { findConfig } from "./configuration.js";
+import { configOverrides, type TrainFlags } from "./flags.js";
+import { printLines, printToStderr } from "./output.js";
+import { findCluster } from "./ranks.js";
+import { withoutFlags } from "./resume-command.js";
+
+const PROGRAM = fileURLToPath(new URL("../nextvlad.cjs", import.meta.url));
+/** Number of steps: the second one computes with updated weights. */
+const STEPS = 2;
+/** Flags of the run that a trial does without, or sets itself. */
+const DROPPED = [
+  ...["--smoke", "--save-dir", "--overwrite", "--epoch", "--limit-videos", "--valid-interval", "--early-stop", "--report", "--quiet"],
+  ...["--keep", "--save-interval", "--log-interval", "--histogram-interval"],
+];
+const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/**
+ * `nextvlad train --smoke`: runs train, eval and infer with the given flags on a few videos in a temporary directory, prints how long each took, and removes the
+ * directory; returns the exit code of the first that fails, else 0. Throws BAD_USAGE on a cluster, and what reading the config throws.
+ */
+export async function runSmoke(flags: TrainFlags): Promise<number> {
+  if (findCluster(flags) !== null) {
+    throw new NextvladError("BAD_USAGE", "a trial runs on one host only", {
+      key: "--smoke",
+      remedy: "start it without TF_CONFIG and SLURM_*",
+    });
+  }
+  const config = await findConfig(flags, configOverrides("train", flags), null);
+  const { MODEL, TRAIN, VALID } = config;
+  const validates = isSet(flags.validInterval);
+  const directory = await mkdtemp(join(tmpdir(), "nextvlad-smoke-"));
+  const at = (name: string): string => join(directory, name);
+  const limit = ["--limit-videos", String(STEPS * TRAIN.batch_size)];
+  const list = [validates ? VALID.filelist : TRAIN.filelist].flat();
+  const device = [
+    ...(flags.useGpu === undefined ? [] : ["--use-gpu", String(flags.useGpu)]),
+    ...(flags.threads === undefined ? [] : ["--threads", String(flags.threads)]),
+  ];
+  const reading = ["--weights", epochSnapshot(at("train"), MODEL.name, 0), "--filelist", ...list, ...device];
+  const valid = ["--valid-interval", validates ? "1" : "0"];
+  const parts: readonly (readonly string[])[] = [
+    ["train", ...withoutFlags(process.argv.slice(3), DROPPED), ...valid, "--set", "TRAIN.epoch=1"],
+    ["eval", ...reading],
+    ["infer", ...reading],
+  ];
+  try {
+    for (const part of parts) {
+      const [command = ""] = part;
+      const since = performance.now();
+      const exitCode = await runPart([...part, ...limit, "--save-dir", at(command), "--quiet"]);
+      const time = formatSeconds(performance.now() - since);
+      if (exitCode !== 0) {
+        printToStderr(`[SMOKE] ${command} ended after ${time} with exit code ${exitCode}`);
+        return exitCode;
+      }
+      await printLines(`[SMOKE] ${command} works: ${time}`);
+    }
+    const videos = `at most ${STEPS * TRAIN.batch_size} videos each`;
+    await printLines(`[SMOKE] the config, the data and the device work: ${videos}, in batches of ${TRAIN.batch_size} for training`);
+    return 0;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** Runs a command in a process of its own, whose warnings and errors are on standard error; returns its exit code. Signals are forwarded to it. */
+async function runPart(args: readonly string[]): Promise<number> {
+  const child: ChildProcess = spawn(process.execPath, [...process.execArgv, PROGRAM, ...args], { stdio: ["inherit", "ignore", "inherit"] });
+  const forward = (name: NodeJS.Signals): void => void child.kill(name);
+  for (const name of FORWARDED) process.on(name, forward);
+  try {
+    const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
+    return code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+  } finally {
+    for (const name of FORWARDED) process.off(name, forward);
+  }
+}
