@@ -67,8 +67,7 @@ export async function validateIfDue(training: Training): Promise<void> {
   const metrics = validation.ema ?? validation.weights;
   const stopping = earlyStop === null ? {} : { early_stopping: afterValidation(state.run.early_stopping, watchedOf(metrics)) };
   state.run = { ...state.run, ...done, ...stopping };
-  const { gap, full_ranking: full } = metrics;
-  const reached = { ...due, gap, ...(full === undefined ? {} : { map: full.map }) };
+  const reached = describeReached(due, metrics);
   if (isBetter(reached, state.run.best)) {
     state.run = { ...state.run, best: reached };
     telemetry.log.info(`best so far: ${await copyToBest(snapshot, saveDir, state.run)}`);
@@ -83,6 +82,11 @@ function watchedOf({ gap, full_ranking: full }: Metrics): Watched {
 }
 
 type Best = NonNullable<RunState["best"]>;
+
+/** Returns the state of a validation, with its keys in the order in which a resumed run reads them: the file has the same bytes then. */
+function describeReached({ epoch, step }: ValidationPoint, { gap, full_ranking: full }: Metrics): Best {
+  return { epoch, gap, ...(full === undefined ? {} : { map: full.map }), ...(step === undefined ? {} : { step }) };
+}
 
 /** Compares by mAP over the full ranking if both validations have it, else by GAP. */
 function isBetter(reached: Best, best: Best | null): boolean {
