@@ -3,9 +3,10 @@ import { concat, multiply, relu, sigmoid } from "../kernels/tensorflow-ops.js";
 import type { Affine, FrozenAggregator, FrozenDense, Kernels, Precision } from "../kernels/types.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
+import { freezeClassifier } from "./classifier.js";
 import { frozenBatchNorm } from "./layers.js";
 import { AGGREGATORS, type NetworkInput } from "./network.js";
-import { CLASSIFIER, CLASSIFIER_BIAS, GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM } from "./parameters.js";
+import { GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM } from "./parameters.js";
 import { type ModalityName, type ModelSizes, modalitiesOf } from "./sizes.js";
 import type { WeightStore } from "./weights.js";
 
@@ -31,7 +32,7 @@ export class FrozenNetwork {
     this.#hidden = dense(HIDDEN, frozenBatchNorm(HIDDEN_NORM, weights));
     this.#gatingReduce = dense(GATING_REDUCE, frozenBatchNorm(GATING_NORM, weights));
     this.#gatingExpand = dense(GATING_EXPAND, {});
-    this.#classifier = dense(CLASSIFIER, { shift: weights.use(CLASSIFIER_BIAS, (bias) => bias.clone()) });
+    this.#classifier = freezeClassifier(weights, kernels);
   }
 
   /** Returns the logits of a batch, `[videos, classes] float32`; the caller owns them. */

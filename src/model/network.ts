@@ -1,18 +1,16 @@
 import type { RaggedBatch } from "../data/video.js";
 import { RaggedLayout } from "../kernels/ragged.js";
-import { addBias, concat, slice, sum } from "../kernels/tensorflow-ops.js";
+import { concat, slice } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
 import { aggregateBatch } from "./aggregate-batch.js";
 import type { Aggregator } from "./aggregator.js";
+import { classifierParameters, classify } from "./classifier.js";
 import type { Division } from "./division.js";
 import { batchNorm, contextGating, dense, dropout, type TrainingContext } from "./layers.js";
 import { NETVLAD } from "./netvlad.js";
 import { NEXTVLAD } from "./nextvlad.js";
 import {
   batchNormParameters,
-  bias,
-  CLASSIFIER,
-  CLASSIFIER_BIAS,
   eigenParam,
   GATING_EXPAND,
   GATING_NORM,
@@ -36,7 +34,7 @@ export function descriptorsLength(sizes: ModelSizes): number {
 
 /** Returns every array of the model, in PaddleVideo v1.5.1's order of creation. Names, shapes, initial values and checkpoints follow this table. */
 export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
-  const { hidden, bottleneck, classes } = sizes;
+  const { hidden, bottleneck } = sizes;
   return [
     ...(sizes.rgbFeatures > 0 ? [eigenParam(sizes.rgbFeatures)] : []),
     ...modalitiesOf(sizes).flatMap(AGGREGATORS[sizes.model].parameters),
@@ -45,8 +43,7 @@ export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
     matrix(GATING_REDUCE, [hidden, bottleneck]),
     ...batchNormParameters(GATING_NORM, bottleneck),
     matrix(GATING_EXPAND, [bottleneck, hidden]),
-    matrix(CLASSIFIER, [hidden, classes], { decayed: true }),
-    bias(CLASSIFIER_BIAS, classes, { decayed: true }),
+    ...classifierParameters(sizes),
   ];
 }
 
@@ -87,20 +84,15 @@ export function forwardForTraining(
   const hidden = rows === null ? dense(dropped.y, HIDDEN, context) : rows.dense(dropped.y, HIDDEN, context);
   const normalized = batchNorm(hidden.y, HIDDEN_NORM, context);
   const gated = contextGating(normalized.y, context);
-  const classified = dense(gated.y, CLASSIFIER, context);
-  const logits = context.weights.use(CLASSIFIER_BIAS, (b) => addBias(classified.y, b));
-  classified.y.dispose();
+  const classified = classify(gated.y, context);
 
   const backward = (dLogits: Tensor): void => {
-    const dBias = sum(dLogits, [0]);
-    const dGated = classified.backward(dLogits);
-    context.onGradient(CLASSIFIER_BIAS, dBias);
-    const dHidden = normalized.backward(gated.backward(dGated));
+    const dHidden = normalized.backward(gated.backward(classified.backward(dLogits)));
     const dDescriptors = dropped.backward(hidden.backward(dHidden));
     const dAggregated = splitColumns(dDescriptors, widths);
     for (const [i, { backward }] of aggregated.entries()) backward(dAggregated[i] as Tensor);
   };
-  return { logits, backward };
+  return { logits: classified.y, backward };
 }
 
 /** Cuts `[rows, sum of widths]` into one tensor per width. Takes ownership of `x`. */

@@ -1,7 +1,8 @@
 import { ELEMENT_TYPES, type OnnxInitializer, type OnnxModel, type OnnxValue } from "../formats/protobuf/onnx.js";
+import { addClassifierToGraph } from "./classifier.js";
 import { AGGREGATORS } from "./network.js";
 import { OnnxGraph, type PaddedLayout } from "./onnx-graph.js";
-import { CLASSIFIER, CLASSIFIER_BIAS, GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM } from "./parameters.js";
+import { GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM } from "./parameters.js";
 import { type ModalitySizes, type ModelSizes, modalitiesOf } from "./sizes.js";
 
 /** The newest opset that ONNX Runtime 1.30 supports as final, and its IR version. */
@@ -76,8 +77,7 @@ function addNetwork(graph: OnnxGraph, sizes: ModelSizes, dropRate: number, maxFr
   const reduced = graph.addBatchNorm("gate/reduced", graph.add("gate/reduced/product", "MatMul", [h, GATING_REDUCE]), GATING_NORM);
   const expanded = graph.add("gate/expanded", "MatMul", [graph.add("gate/active", "Relu", [reduced]), GATING_EXPAND]);
   const gated = graph.add("gated", "Mul", [h, graph.add("gate", "Sigmoid", [expanded])]);
-  const logits = graph.add("logits", "Gemm", [gated, CLASSIFIER, CLASSIFIER_BIAS]);
-  graph.add(PROBABILITIES, "Sigmoid", [logits]);
+  graph.add(PROBABILITIES, "Sigmoid", [addClassifierToGraph(graph, gated)]);
 }
 
 function addLayout(graph: OnnxGraph, maxFrames: number): PaddedLayout {
