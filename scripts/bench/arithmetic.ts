@@ -1,3 +1,4 @@
+import { classifierColumns } from "../../src/model/classifier.js";
 import { descriptorsLength } from "../../src/model/network.js";
 import { type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
 
@@ -19,7 +20,7 @@ export interface Arithmetic {
  * The folded weights W Wc and W Wa are computed in every training step, but only once in inference, before the first batch.
  */
 export function countArithmetic(sizes: ModelSizes, mode: "train" | "infer"): Arithmetic {
-  const { groups, clusters, hidden, bottleneck, classes } = sizes;
+  const { groups, clusters, hidden, bottleneck } = sizes;
   const [ofFeatures, ofOthers] = mode === "train" ? [2, 3] : [1, 1];
   const count = { frame: 0, video: 0, step: 0 };
   for (const { features, expanded } of modalitiesOf(sizes)) {
@@ -27,7 +28,7 @@ export function countArithmetic(sizes: ModelSizes, mode: "train" | "infer"): Ari
     count.frame += 2 * (ofFeatures * features * (expanded + folded) + ofOthers * expanded * clusters);
     if (mode === "train") count.step += 2 * ofOthers * features * expanded * folded;
   }
-  count.video = 2 * ofOthers * (descriptorsLength(sizes) * hidden + 2 * hidden * bottleneck + hidden * classes);
+  count.video = 2 * ofOthers * (descriptorsLength(sizes) * hidden + 2 * hidden * bottleneck + hidden * classifierColumns(sizes));
   return count;
 }
 

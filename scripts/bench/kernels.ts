@@ -150,6 +150,7 @@ const sizesOf = (features: number, clusters: number): ModelSizes => ({
   expansion: 2,
   hidden: 8,
   bottleneck: 2,
+  mixtures: 1,
   rgbFeatures: 0,
   audioFeatures: features,
 });

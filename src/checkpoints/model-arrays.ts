@@ -1,14 +1,15 @@
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { MODEL_NAMES } from "../config/value-types.js";
+import { inferClassifier } from "../model/classifier.js";
 import { AGGREGATORS, parameterTable } from "../model/network.js";
 import { MODALITIES, type ModelName, type ModelSection, modalitiesOf } from "../model/sizes.js";
 import type { WeightSource } from "./weight-source.js";
 
 /** The names do not depend on the sizes, as long as both modalities are present. */
-const SIZES = { classes: 1, clusters: 1, groups: 1, expansion: 1, hidden: 1, bottleneck: 1, rgbFeatures: 1, audioFeatures: 1 };
+const SIZES = { classes: 1, clusters: 1, groups: 1, expansion: 1, hidden: 1, bottleneck: 1, mixtures: 1, rgbFeatures: 1, audioFeatures: 1 };
 const PARAMETERS: ReadonlySet<string> = new Set(
-  MODEL_NAMES.flatMap((model) => parameterTable({ model, ...SIZES }).map(({ name }) => name)),
+  MODEL_NAMES.flatMap((model) => [1, 2].flatMap((mixtures) => parameterTable({ ...SIZES, model, mixtures }).map(({ name }) => name))),
 );
 const OF_ADAM = /_(moment[12]|beta[12]_pow_acc)_0$/;
 
@@ -75,7 +76,7 @@ export function inferModel(source: WeightSource): ModelSection {
   const sizes = rgb ?? audio ?? { features: 0, expansion: 1, groups: 1, clusters: 1 };
   const [, hidden = 1] = shapeOf("hidden1_fc_weights", 2);
   const [, bottleneck = 1] = shapeOf("gating_fc1_weights", 2);
-  const [classes = 1] = shapeOf("logits_clf_bias", 1);
+  const { classes, mixtures } = inferClassifier((name) => source.entries.has(name), shapeOf);
   if (rgb && audio) {
     for (const size of ["expansion", "groups", "clusters"] as const) {
       if (rgb[size] !== audio[size]) problems.push(`${size} is ${rgb[size]} for rgb and ${audio[size]} for audio`);
@@ -84,6 +85,7 @@ export function inferModel(source: WeightSource): ModelSection {
   for (const [what, value] of [
     ["expansion", sizes.expansion],
     ["gating_reduction", hidden / bottleneck],
+    ["num_mixtures", mixtures],
   ] as const) {
     if (!Number.isInteger(value)) problems.push(`${what} is ${value}, expected an integer`);
   }
@@ -99,6 +101,7 @@ export function inferModel(source: WeightSource): ModelSection {
     expansion: sizes.expansion,
     hidden_size: hidden,
     gating_reduction: hidden / bottleneck,
+    num_mixtures: mixtures,
     video_feature_size: rgb?.features ?? 0,
     audio_feature_size: audio?.features ?? 0,
   };

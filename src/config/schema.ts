@@ -79,6 +79,11 @@ const MODEL = z
     expansion: key(integer(1), 2, "factor by which the features of a frame are expanded (lambda in the paper); always 1 for NETVLAD"),
     drop_rate: key(fraction, 0.5, "dropout rate of the descriptor in training"),
     gating_reduction: key(integer(1), 8, "width of the hidden layer divided by the width of context gating's bottleneck"),
+    num_mixtures: key(
+      integer(1, 64),
+      1,
+      "classifier: 1 for one sigmoid per class; M > 1 for a mixture of M experts per class, with a gate for each and one for none",
+    ),
     eigen_file: key(
       nullable(path),
       null,

@@ -103,6 +103,8 @@ export const reluGradient = (dy: Tensor, y: Tensor): Tensor => run("ReluGrad", f
 export const softplus = (x: Tensor): Tensor => run("Softplus", float, [x]);
 /** Softmax over the last axis. */
 export const softmax = (x: Tensor): Tensor => run("Softmax", float, [x]);
+/** Logarithm of the softmax over the last axis. */
+export const logSoftmax = (x: Tensor): Tensor => run("LogSoftmax", float, [x]);
 export const minimum = (a: Tensor, b: Tensor): Tensor => run("Minimum", float, [a, b]);
 
 /** Sum over the given axes. */

@@ -32,7 +32,7 @@ export class FrozenNetwork {
     this.#hidden = dense(HIDDEN, frozenBatchNorm(HIDDEN_NORM, weights));
     this.#gatingReduce = dense(GATING_REDUCE, frozenBatchNorm(GATING_NORM, weights));
     this.#gatingExpand = dense(GATING_EXPAND, {});
-    this.#classifier = freezeClassifier(weights, kernels);
+    this.#classifier = freezeClassifier(sizes, weights, kernels);
   }
 
   /** Returns the logits of a batch, `[videos, classes] float32`; the caller owns them. */

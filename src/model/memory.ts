@@ -1,5 +1,6 @@
 import { formatBytes } from "../base/numbers.js";
 import { availableMemory, requireMemory } from "../base/resource-limits.js";
+import { classifierColumns } from "./classifier.js";
 import { descriptorsLength, parameterTable } from "./network.js";
 import { countParameters } from "./parameters.js";
 import { type ModelSection, modalitiesOf, modelSizes } from "./sizes.js";
@@ -39,10 +40,10 @@ export function minimumMemory({ model, batchSize, ranks, training, averaging = f
   return { parameters, ...(training ? { moments } : {}), ...averages, ...copy, activations };
 }
 
-/** Returns the bytes of one video's activations after the aggregators: descriptor, hidden layer and classes; in training, forward and backward. */
+/** Returns the bytes of one video's activations after the aggregators: descriptor, hidden layer and classifier; in training, forward and backward. */
 function bytesPerVideo(model: ModelSection, training: boolean): number {
   const sizes = modelSizes(model);
-  return FLOAT_BYTES * (training ? 2 : 1) * (descriptorsLength(sizes) + sizes.hidden + sizes.classes);
+  return FLOAT_BYTES * (training ? 2 : 1) * (descriptorsLength(sizes) + sizes.hidden + classifierColumns(sizes));
 }
 
 /** Returns the bytes of one frame's activations in the larger modality: the features, two copies of the cluster logits [G K], and the expansion [D]. */

@@ -84,7 +84,7 @@ export function forwardForTraining(
   const hidden = rows === null ? dense(dropped.y, HIDDEN, context) : rows.dense(dropped.y, HIDDEN, context);
   const normalized = batchNorm(hidden.y, HIDDEN_NORM, context);
   const gated = contextGating(normalized.y, context);
-  const classified = classify(gated.y, context);
+  const classified = classify(gated.y, sizes, context);
 
   const backward = (dLogits: Tensor): void => {
     const dHidden = normalized.backward(gated.backward(classified.backward(dLogits)));

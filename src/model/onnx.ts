@@ -77,7 +77,7 @@ function addNetwork(graph: OnnxGraph, sizes: ModelSizes, dropRate: number, maxFr
   const reduced = graph.addBatchNorm("gate/reduced", graph.add("gate/reduced/product", "MatMul", [h, GATING_REDUCE]), GATING_NORM);
   const expanded = graph.add("gate/expanded", "MatMul", [graph.add("gate/active", "Relu", [reduced]), GATING_EXPAND]);
   const gated = graph.add("gated", "Mul", [h, graph.add("gate", "Sigmoid", [expanded])]);
-  graph.add(PROBABILITIES, "Sigmoid", [addClassifierToGraph(graph, gated)]);
+  graph.add(PROBABILITIES, "Sigmoid", [addClassifierToGraph(graph, sizes, gated)]);
 }
 
 function addLayout(graph: OnnxGraph, maxFrames: number): PaddedLayout {

@@ -92,8 +92,6 @@ export const HIDDEN_NORM = batchNormNames(4);
 export const GATING_REDUCE = "gating_fc1_weights";
 export const GATING_NORM = batchNormNames(5);
 export const GATING_EXPAND = "gating_fc2_weights";
-export const CLASSIFIER = "logits_clf_weights";
-export const CLASSIFIER_BIAS = "logits_clf_bias";
 
 /** Returns the number of values in a shape: the product of its dimensions. */
 export function countValues(shape: Shape): number {

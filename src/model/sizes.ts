@@ -15,6 +15,7 @@ export type ModelSection = Pick<
   | "expansion"
   | "hidden_size"
   | "gating_reduction"
+  | "num_mixtures"
   | "video_feature_size"
   | "audio_feature_size"
 >;
@@ -32,6 +33,8 @@ export interface ModelSizes {
   readonly hidden: number;
   /** Width of context gating's bottleneck: floor(hidden / gating_reduction). */
   readonly bottleneck: number;
+  /** M: experts per class of the classifier; 1 for a logistic one. */
+  readonly mixtures: number;
   /** F of rgb; 0 if the model has no rgb. */
   readonly rgbFeatures: number;
   /** F of audio; 0 if the model has no audio. */
@@ -48,6 +51,7 @@ export function modelSizes(section: ModelSection): ModelSizes {
     expansion: section.expansion,
     hidden: section.hidden_size,
     bottleneck: Math.floor(section.hidden_size / section.gating_reduction),
+    mixtures: section.num_mixtures,
     rgbFeatures: section.video_feature_size,
     audioFeatures: section.audio_feature_size,
   };

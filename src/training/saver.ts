@@ -8,8 +8,8 @@ import { epochSnapshot, findOutdated, type RunState, removeSnapshots, stepSnapsh
 import { isInside } from "../checkpoints/snapshot-layout.js";
 import type { SnapshotTask } from "../checkpoints/snapshot-worker.js";
 import type { World } from "../distributed/world.js";
+import { classifierBias } from "../model/classifier.js";
 import { FrozenNetwork } from "../model/frozen.js";
-import { CLASSIFIER_BIAS } from "../model/parameters.js";
 import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
 import type { TrainOptions } from "./options.js";
@@ -203,7 +203,7 @@ export function isSaveDue(interval: Interval | null, { step, step_in_epoch }: Ru
  * arrays.
  */
 function assertFiniteModel(weights: WeightStore, { kernels, run }: TrainingState, { sizes, dropRate }: SaverOptions): void {
-  if (!weights.variable(CLASSIFIER_BIAS).download().every(Number.isFinite)) {
+  if (!weights.variable(classifierBias(sizes)).download().every(Number.isFinite)) {
     throw new NextvladError("NOT_FINITE", `after ${run.step} steps the weights contain NaN or Inf`);
   }
   const network = new FrozenNetwork(sizes, dropRate, weights, kernels);

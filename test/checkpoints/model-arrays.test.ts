@@ -31,6 +31,7 @@ const PUBLISHED: ModelSection = {
   expansion: 2,
   hidden_size: 2048,
   gating_reduction: 8,
+  num_mixtures: 1,
   video_feature_size: 1024,
   audio_feature_size: 128,
 };
@@ -48,12 +49,13 @@ test("any sizes are inferred, also with a single modality", () => {
       expansion: small,
       bottleneck: small,
       reduction: small,
+      mixtures: small,
       video: small,
       audio: small,
       modalities: fc.constantFrom("both", "video", "audio"),
     })
     .map(
-      ({ classes, clusters, groups, expansion, bottleneck, reduction, video, audio, modalities }): ModelSection => ({
+      ({ classes, clusters, groups, expansion, bottleneck, reduction, mixtures, video, audio, modalities }): ModelSection => ({
         name: "NEXTVLAD",
         num_classes: classes,
         cluster_size: clusters,
@@ -61,6 +63,7 @@ test("any sizes are inferred, also with a single modality", () => {
         expansion,
         hidden_size: bottleneck * reduction,
         gating_reduction: reduction,
+        num_mixtures: mixtures,
         video_feature_size: modalities === "audio" ? 0 : groups * video,
         audio_feature_size: modalities === "video" ? 0 : groups * audio,
       }),

@@ -23,6 +23,7 @@ export const SMALL: ModelSizes = {
   expansion: 2,
   hidden: 12,
   bottleneck: 3,
+  mixtures: 1,
   rgbFeatures: 10,
   audioFeatures: 6,
 };

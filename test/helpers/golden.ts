@@ -81,7 +81,7 @@ export function loadGolden(name: "small" | "resume"): GoldenCase {
     Int32Array.from(Array.from({ length: classes }, (_, c) => c).filter((c) => matrix.values[video * classes + c] === 1)),
   );
   return {
-    sizes: modelSizes({ ...meta.cfg, name: "NEXTVLAD", video_feature_size: 1024, audio_feature_size: 128 }),
+    sizes: modelSizes({ ...meta.cfg, name: "NEXTVLAD", num_mixtures: 1, video_feature_size: 1024, audio_feature_size: 128 }),
     learningRate: meta.lr,
     l2Penalty: meta.cfg.l2_penalty,
     decayed: meta.l2_on,

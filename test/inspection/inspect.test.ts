@@ -268,7 +268,8 @@ describe("inspectShard reports names, types, sizes, IDs and labels", () => {
 describe("inspect of weights", () => {
   const compat = resolve("test/golden/compat/059705b");
   const rows = (text: string) => new Map(text.split("\n").map((line) => [line.slice(0, 12).trim(), line.slice(12)]));
-  const sizes = "cluster_size 4, groups 4, expansion 2, hidden_size 16, gating_reduction 4, video_feature_size 16, audio_feature_size 8";
+  const sizes =
+    "cluster_size 4, groups 4, expansion 2, hidden_size 16, gating_reduction 4, num_mixtures 1, video_feature_size 16, audio_feature_size 8";
 
   test("reports a snapshot's step, epoch, classes, sizes and config", async () => {
     const path = join(compat, "run/NEXTVLAD_step3");

@@ -8,16 +8,7 @@ import { FrozenNetwork } from "../../src/model/frozen.js";
 import type { TrainingContext } from "../../src/model/layers.js";
 import { NETVLAD, netvladNames } from "../../src/model/netvlad.js";
 import { forwardForTraining, type NetworkInput } from "../../src/model/network.js";
-import {
-  CLASSIFIER,
-  CLASSIFIER_BIAS,
-  GATING_EXPAND,
-  GATING_NORM,
-  GATING_REDUCE,
-  HIDDEN,
-  HIDDEN_NORM,
-  type Parameter,
-} from "../../src/model/parameters.js";
+import { GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM, type Parameter } from "../../src/model/parameters.js";
 import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
 import type { WeightStore } from "../../src/model/weights.js";
 import { type Tensor, tidy } from "../../src/runtime/runtime.js";
@@ -221,7 +212,7 @@ describe("NetVLAD", () => {
           const h = referenceBatchNorm(tf, tf.matMul(descriptors, value(HIDDEN)), HIDDEN_NORM, parameters);
           const reduced = referenceBatchNorm(tf, tf.matMul(h, value(GATING_REDUCE)), GATING_NORM, parameters);
           const gates = tf.sigmoid(tf.matMul(tf.relu(reduced), value(GATING_EXPAND)));
-          return [tf.add(tf.matMul(tf.mul(h, gates), value(CLASSIFIER)), value(CLASSIFIER_BIAS))];
+          return [tf.add(tf.matMul(tf.mul(h, gates), value("logits_clf_weights")), value("logits_clf_bias"))];
         },
       };
       checkBlock(tf, store, block, kernelsOf());

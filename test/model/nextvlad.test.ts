@@ -105,6 +105,7 @@ const SIZES: fc.Arbitrary<ModelSizes> = fc
     expansion: fc.constant(2),
     hidden: fc.constant(8),
     bottleneck: fc.constant(2),
+    mixtures: fc.constant(1),
     rgbFeatures: fc.constantFrom(20, 64),
     audioFeatures: fc.constant(4),
   })
@@ -334,6 +335,7 @@ const SIZES_OF_NORM: ModelSizes = {
   expansion: 1,
   hidden: 8,
   bottleneck: 2,
+  mixtures: 1,
   rgbFeatures: 4,
   audioFeatures: 4,
 };

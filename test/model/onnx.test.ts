@@ -137,6 +137,7 @@ describe("the ONNX graph in ONNX Runtime", () => {
     expansion: 3,
     hidden: 10,
     bottleneck: 5,
+    mixtures: 1,
     rgbFeatures: 12,
     audioFeatures: 4,
   };
@@ -144,6 +145,7 @@ describe("the ONNX graph in ONNX Runtime", () => {
     ["other sizes", other],
     ["rgb alone", { ...other, audioFeatures: 0 }],
     ["audio alone", { ...other, rgbFeatures: 0 }],
+    ["a mixture of three experts", { ...other, mixtures: 3 }],
     ["NetVLAD", { ...other, model: "NETVLAD", groups: 1, expansion: 1 }],
     ["NetVLAD of audio alone", { ...other, model: "NETVLAD", groups: 1, expansion: 1, rgbFeatures: 0 }],
   ] as const) {

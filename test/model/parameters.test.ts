@@ -13,6 +13,7 @@ const published = modelSizes({
   groups: 8,
   expansion: 2,
   gating_reduction: 8,
+  num_mixtures: 1,
   video_feature_size: 1024,
   audio_feature_size: 128,
 });
