@@ -62,7 +62,7 @@ function trainingStep(config: Config, batch: RaggedBatch): (number: number, repo
   const store = freshWeights(config);
   const kernels = chooseKernels();
   const optimizer = new Adam(store, kernels);
-  const options = stepOptions(config, 0, kernels, ALONE);
+  const options = stepOptions(config, 0, kernels, ALONE, null);
   return (number, report) => {
     trainStep(batch, { store, optimizer }, options, { step: number, learningRate: TRAIN.learning_rate, report });
   };

@@ -149,6 +149,12 @@ const TRAIN = z
       "with several processes: True normalizes by the statistics of the whole batch, False by those of each process's share, as in PaddleVideo",
     ),
     filelist: filelist("train.list"),
+    teacher: key(
+      nullable(fileList),
+      null,
+      "distillation: result files of nextvlad infer with another model's probabilities for all training videos; null for none",
+    ),
+    teacher_weight: key(fraction, 0.5, "share of the teacher's probabilities in the targets of the loss; the rest is the labels' share"),
     num_readers: readers(),
     on_corrupt: onCorrupt(", in validation too"),
     on_nan: key(choice("stop", "skip-batch"), "stop", "NaN or Inf in the loss: stop, or skip the update of the batch"),

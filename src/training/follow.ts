@@ -14,6 +14,7 @@ import { readResumedRun } from "./resume.js";
 import { sendState } from "./saver.js";
 import { createState } from "./state.js";
 import { stepOptions, trainStep } from "./step.js";
+import { Teacher } from "./teacher.js";
 import { followValidation } from "./validation.js";
 import type { WeightAverage } from "./weight-average.js";
 
@@ -30,6 +31,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   const { TRAIN } = config;
   const { cluster, shards, threads, limitVideos, telemetry } = options;
   const resumed = await readResumedRun(config, options);
+  const teacher = await Teacher.read(config);
   const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads, cluster } as const;
   const { device, kernels } = await startRuntime(runtime, telemetry.log);
   const world = await connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding: roundingOf(device) });
@@ -45,7 +47,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
       else return announced;
     }
   };
-  const ofSteps = stepOptions(config, state.run.seed, kernels, world);
+  const ofSteps = stepOptions(config, state.run.seed, kernels, world, teacher);
   for (let { step, epoch, step_in_epoch } = state.run; epoch < TRAIN.epoch; epoch++, step_in_epoch = 0) {
     let isCut = false;
     const stream = openStream(epochOptions(config, { shards, threads, limitVideos, world }, { ...state.run, epoch, step_in_epoch }));

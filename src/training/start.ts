@@ -20,6 +20,7 @@ import { checkSaveDir } from "./save-dir.js";
 import { Saver } from "./saver.js";
 import { createState, type TrainingState } from "./state.js";
 import { type StepOptions, stepOptions } from "./step.js";
+import { Teacher } from "./teacher.js";
 
 /** Time between a failed write of a snapshot and the second attempt. */
 const SAVE_RETRY_MS = 10_000;
@@ -47,6 +48,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const { log } = options.telemetry;
   const resumed = await readResumedRun(config, options);
   const conflictingSnapshots = await checkSaveDir(config, resumed?.run ?? null, options);
+  const teacher = await Teacher.read(config);
   const shards = fingerprintShards(options.shards, resumed?.run ?? null);
   const { threads: given, cluster, version } = options;
   const runtime = { config, section: "TRAIN", batchSize: TRAIN.batch_size, threads: given, cluster } as const;
@@ -76,7 +78,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const resumedFrom = resume?.snapshot ?? null;
   const saver = new Saver({ ...options, ...model, configYaml, writtenBy, resumedFrom, retryMs: SAVE_RETRY_MS, beforeSave, world }, state);
   const scalars = new Scalars(log, new EventFile({ directory: saveDir, firstStep: state.firstStep, configYaml, log }));
-  const ofSteps = stepOptions(config, state.run.seed, kernels, world);
+  const ofSteps = stepOptions(config, state.run.seed, kernels, world, teacher);
   return { config, options, state, stepOptions: ofSteps, saver, losses, scalars, newConfigFile };
 }
 

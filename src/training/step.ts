@@ -15,6 +15,7 @@ import { constant } from "../runtime/constants.js";
 import { keep, type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
 import { GradientNorms, squaredNorm } from "./gradient-norms.js";
+import type { Teacher } from "./teacher.js";
 
 /** Options that are the same for all steps of a run. */
 export interface StepOptions {
@@ -26,10 +27,12 @@ export interface StepOptions {
   readonly gradientClip: number | null;
   readonly seed: number;
   readonly division: Division;
+  /** Softens the labels; null for none. */
+  readonly teacher: Teacher | null;
 }
 
 /** Returns the options of a run's steps. */
-export function stepOptions({ MODEL, TRAIN }: Config, seed: number, kernels: Kernels, world: World): StepOptions {
+export function stepOptions({ MODEL, TRAIN }: Config, seed: number, kernels: Kernels, world: World, teacher: Teacher | null): StepOptions {
   return {
     kernels,
     sizes: modelSizes(MODEL),
@@ -38,6 +41,7 @@ export function stepOptions({ MODEL, TRAIN }: Config, seed: number, kernels: Ker
     gradientClip: TRAIN.gradient_clip,
     seed,
     division: { world, parts: TRAIN.accumulate, syncBatchNorm: TRAIN.sync_bn },
+    teacher,
   };
 }
 
@@ -56,7 +60,7 @@ export interface Step {
 
 /** What a step returns if `report` is set and the loss is accepted. */
 export interface StepReport {
-  /** Cross entropy summed over classes, averaged over videos. */
+  /** Cross entropy with the targets, summed over classes, averaged over videos. */
   readonly loss: number;
   /** `[videos, classes]`, row by row. */
   readonly probabilities: Float32Array;
@@ -82,13 +86,14 @@ export function differentiate(
   { step, report, acceptLoss }: Step,
   sink: GradientSink,
 ): StepReport | null {
-  const { sizes, seed } = options;
+  const { sizes, seed, teacher } = options;
   const pending = acceptLoss === undefined ? null : new PendingStatistics();
   const norms = report ? new GradientNorms(store, options.kernels) : null;
   const backwardDense = sink.product ?? materializeGradient(store, options.kernels, sink.gradient);
   const pass = (): StepReport | null => {
     const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
-    const labels = labelMatrix(batch.labels, sizes.classes);
+    const hardLabels = labelMatrix(batch.labels, sizes.classes);
+    const labels = teacher === null ? hardLabels : teacher.soften(hardLabels, batch.ids);
     const { logits, backward } = forwardForTraining(batch, sizes, { rate: options.dropRate, seed: dropoutSeed }, options.division, {
       weights: store,
       kernels: options.kernels,

@@ -25,6 +25,7 @@ const options: Omit<StepOptions, "kernels"> = {
   gradientClip: null,
   seed: 0,
   division: AT_ONCE,
+  teacher: null,
 };
 
 function vector(name: string): GoldenArray {

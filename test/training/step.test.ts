@@ -16,7 +16,7 @@ import { differentiate, type GradientSink, type StepOptions, type StepReport, tr
 import { AT_ONCE, copyOf, randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 
-const OPTIONS = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1, division: AT_ONCE } as const;
+const OPTIONS = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1, division: AT_ONCE, teacher: null } as const;
 let options: StepOptions;
 
 function batch(frameCounts: readonly number[], from = 0): RaggedBatch {
