@@ -1,3 +1,4 @@
+import { branchPrefixes } from "../../src/model/branch.js";
 import { classifierColumns } from "../../src/model/classifier.js";
 import { descriptorsLength } from "../../src/model/network.js";
 import { type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
@@ -29,7 +30,8 @@ export function countArithmetic(sizes: ModelSizes, mode: "train" | "infer"): Ari
     if (mode === "train") count.step += 2 * ofOthers * features * expanded * folded;
   }
   count.video = 2 * ofOthers * (descriptorsLength(sizes) * hidden + 2 * hidden * bottleneck + hidden * classifierColumns(sizes));
-  return count;
+  const branches = branchPrefixes(sizes.model).length;
+  return { frame: branches * count.frame, video: branches * count.video, step: branches * count.step };
 }
 
 /** Returns the floating-point operations of one step on videos with the given numbers of frames. */

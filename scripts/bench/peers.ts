@@ -64,6 +64,13 @@ export async function prepareNetworkPeers(
   frameworks: readonly string[],
   python: Python,
 ): Promise<Run[]> {
+  if (sizes.mixtures > 1)
+    throw new NextvladError("BAD_USAGE", "the peers compute another classifier", {
+      key: "MODEL.num_mixtures",
+      expected: 1,
+      found: sizes.mixtures,
+      remedy: "omit --peers",
+    });
   if (sizes.model !== "NEXTVLAD")
     throw new NextvladError("BAD_USAGE", "the peers compute another model", {
       key: "MODEL.name",

@@ -1,6 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import { listFirst } from "../base/problem-list.js";
 import { MODEL_NAMES } from "../config/value-types.js";
+import { branchPrefixes } from "../model/branch.js";
 import { inferClassifier } from "../model/classifier.js";
 import { AGGREGATORS, parameterTable } from "../model/network.js";
 import { MODALITIES, type ModelName, type ModelSection, modalitiesOf } from "../model/sizes.js";
@@ -27,11 +28,11 @@ export function isArrayName(name: string): boolean {
   return PARAMETERS.has(name) || adamParameter(name) !== null || name === STEP_COUNTER;
 }
 
-/** Returns the names of the arrays of a model's aggregator, by modality. */
+/** Returns the names of the arrays of a model's aggregator, by modality, in all its branches. */
 function aggregatorArrays(model: ModelName) {
   return modalitiesOf({ model, ...SIZES }).map((modality) => ({
     modality: modality.name,
-    names: AGGREGATORS[model].parameters(modality).map(({ name }) => name),
+    names: branchPrefixes(model).flatMap((prefix) => AGGREGATORS[model].parameters(modality).map(({ name }) => prefix + name)),
   }));
 }
 
@@ -60,13 +61,16 @@ const REMEDY = "pass NeXtVLAD weights with Paddle's array names, or their config
  */
 export function inferModel(source: WeightSource): ModelSection {
   const problems: string[] = [];
-  const shapeOf = (name: string, rank: number): readonly number[] => {
+  const model = modelOf(source.entries.keys());
+  // All branches have the same sizes.
+  const [prefix] = branchPrefixes(model ?? MODEL_NAMES[0]);
+  const shapeOf = (ofBranch: string, rank: number): readonly number[] => {
+    const name = prefix + ofBranch;
     const shape = source.entries.get(name)?.shape;
     if (shape?.length === rank && shape.every((size) => size > 0)) return shape;
     problems.push(shape === undefined ? `${name} is missing` : `${name} is [${shape.join(", ")}], expected ${rank} dimensions`);
     return [];
   };
-  const model = modelOf(source.entries.keys());
   const [rgb, audio] = MODALITIES.map((modality) => {
     const arrays = model === null ? [] : aggregatorArrays(model).filter((each) => each.modality === modality);
     const isPresent = arrays.some(({ names }) => source.entries.has(names[0] as string));
@@ -76,7 +80,7 @@ export function inferModel(source: WeightSource): ModelSection {
   const sizes = rgb ?? audio ?? { features: 0, expansion: 1, groups: 1, clusters: 1 };
   const [, hidden = 1] = shapeOf("hidden1_fc_weights", 2);
   const [, bottleneck = 1] = shapeOf("gating_fc1_weights", 2);
-  const { classes, mixtures } = inferClassifier((name) => source.entries.has(name), shapeOf);
+  const { classes, mixtures } = inferClassifier((name) => source.entries.has(prefix + name), shapeOf);
   if (rgb && audio) {
     for (const size of ["expansion", "groups", "clusters"] as const) {
       if (rgb[size] !== audio[size]) problems.push(`${size} is ${rgb[size]} for rgb and ${audio[size]} for audio`);

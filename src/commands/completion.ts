@@ -40,7 +40,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   "--on-nan": ["stop", "skip-batch"],
   "--use-gpu": ["True", "False", "auto"],
   "--precision": ["float32", "tf32", "int16", "int8"],
-  "--model-name": ["NEXTVLAD", "NETVLAD"],
+  "--model-name": ["NEXTVLAD", "NETVLAD", "MIX_NEXTVLAD"],
 };
 
 function describeFlag({ long, description, required, optional, argChoices }: Option): DescribedFlag {

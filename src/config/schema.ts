@@ -61,7 +61,11 @@ const useGpu = () => key(device, "auto", "True: the GPU, or an error without one
 
 const MODEL = z
   .strictObject({
-    name: key(modelName, "NEXTVLAD", "model, named after its aggregator: NEXTVLAD, or NETVLAD, which has no groups and no expansion"),
+    name: key(
+      modelName,
+      "NEXTVLAD",
+      "model: NEXTVLAD; NETVLAD, which has no groups and no expansion; or MIX_NEXTVLAD, a mixture of three NEXTVLAD (docs/models.md)",
+    ),
     num_classes: key(integer(1), 3862, "number of classes; labels are 0 to num_classes - 1 (YouTube-8M of 2018 has 3862)"),
     topk: key(integer(1), 20, "top predictions per video that count for GAP, MAP and the average precision of a class"),
     video_feature_size: key(integer(0), 1024, "features (bytes) per frame of the first modality, rgb; 0 for none"),
@@ -149,6 +153,11 @@ const TRAIN = z
       "with several processes: True normalizes by the statistics of the whole batch, False by those of each process's share, as in PaddleVideo",
     ),
     filelist: filelist("train.list"),
+    mix_temperature: key(
+      positive,
+      3,
+      "temperature of the distillation from the mixture to its branches; no effect on models other than MIX_NEXTVLAD",
+    ),
     teacher: key(
       nullable(fileList),
       null,

@@ -137,12 +137,12 @@ export function choice<const T extends readonly [string, string, ...string[]]>(.
 export type CorruptPolicy = "error" | "skip-record" | "skip-shard";
 
 /** The models, by MODEL.name; the first is the default. */
-export const MODEL_NAMES = ["NEXTVLAD", "NETVLAD"] as const;
+export const MODEL_NAMES = ["NEXTVLAD", "NETVLAD", "MIX_NEXTVLAD"] as const;
 
 /** The name of a model, case-insensitive. */
 export const modelName: ValueType<(typeof MODEL_NAMES)[number]> = {
   schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.enum(MODEL_NAMES)),
-  expected: MODEL_NAMES.join(" or "),
+  expected: choice(...MODEL_NAMES).expected,
 };
 
 /** Two different names. */

@@ -5,7 +5,7 @@ import type { Layer, TrainingContext } from "./layers.js";
 import type { OnnxGraph, PaddedLayout } from "./onnx-graph.js";
 import type { Parameter } from "./parameters.js";
 import type { ModalityName, ModalitySizes, Shape } from "./sizes.js";
-import type { WeightStore } from "./weights.js";
+import type { Weights } from "./weights.js";
 
 /**
  * Aggregates the frames of one modality of each video into a descriptor of fixed length: the part of the network that MODEL.name selects. All other layers
@@ -57,7 +57,7 @@ export function continuePass(pass: Aggregation, reply: readonly Tensor[]): reado
 }
 
 export interface FreezeOptions {
-  readonly weights: WeightStore;
+  readonly weights: Weights;
   readonly kernels: Kernels;
   readonly precision: Precision;
   /** Factor of the descriptor: dropout's 1 - rate. */

@@ -21,7 +21,6 @@
  */
 import {
   addAll,
-  addBias,
   concat,
   logSoftmax,
   multiply,
@@ -36,11 +35,11 @@ import {
 } from "../kernels/tensorflow-ops.js";
 import type { FrozenDense, Kernels } from "../kernels/types.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
-import { dense, type Layer, type TrainingContext } from "./layers.js";
+import { affine, dense, type Layer, type TrainingContext } from "./layers.js";
 import type { OnnxGraph } from "./onnx-graph.js";
 import { bias, matrix, type Parameter } from "./parameters.js";
 import type { ModelSizes, Shape } from "./sizes.js";
-import type { WeightStore } from "./weights.js";
+import type { Weights } from "./weights.js";
 
 const LOGITS = "logits_clf_weights";
 const LOGITS_BIAS = "logits_clf_bias";
@@ -91,20 +90,6 @@ export function inferClassifier(
 /** The classifier in training. */
 export function classify(h: Tensor, sizes: ModelSizes, context: TrainingContext): Layer {
   return isLogistic(sizes) ? affine(h, LOGITS, LOGITS_BIAS, context) : mixtureOfExperts(h, sizes, context);
-}
-
-/** `h w + b` of the named matrix and bias. */
-function affine(h: Tensor, w: string, b: string, context: TrainingContext): Layer {
-  const product = dense(h, w, context);
-  const y = context.weights.use(b, (value) => addBias(product.y, value));
-  product.y.dispose();
-  const backward = (dy: Tensor): Tensor => {
-    const dBias = sum(dy, [0]);
-    const dh = product.backward(dy);
-    context.onGradient(b, dBias);
-    return dh;
-  };
-  return { y, backward };
 }
 
 function mixtureOfExperts(h: Tensor, { classes, mixtures }: ModelSizes, context: TrainingContext): Layer {
@@ -160,7 +145,7 @@ function logSumExp(x: Tensor, shares: Tensor): Tensor {
 }
 
 /** Prepares the classifier with frozen weights. */
-export function freezeClassifier(sizes: ModelSizes, weights: WeightStore, kernels: Kernels): FrozenDense {
+export function freezeClassifier(sizes: ModelSizes, weights: Weights, kernels: Kernels): FrozenDense {
   const affine = (w: string, b: string): FrozenDense =>
     kernels.freezeDense(weights.variable(w), { shift: weights.use(b, (value) => value.clone()) });
   if (isLogistic(sizes)) return affine(LOGITS, LOGITS_BIAS);

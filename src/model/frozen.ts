@@ -3,8 +3,11 @@ import { concat, multiply, relu, sigmoid } from "../kernels/tensorflow-ops.js";
 import type { Affine, FrozenAggregator, FrozenDense, Kernels, Precision } from "../kernels/types.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
+import type { FreezeOptions } from "./aggregator.js";
+import { branchPrefixes, branchWeights } from "./branch.js";
 import { freezeClassifier } from "./classifier.js";
 import { frozenBatchNorm } from "./layers.js";
+import { type FrozenGate, freezeGate, mixLogits } from "./mixture.js";
 import { AGGREGATORS, type NetworkInput } from "./network.js";
 import { GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM } from "./parameters.js";
 import { type ModalityName, type ModelSizes, modalitiesOf } from "./sizes.js";
@@ -16,33 +19,25 @@ import type { WeightStore } from "./weights.js";
  */
 export class FrozenNetwork {
   readonly #sizes: ModelSizes;
-  readonly #aggregators: readonly (readonly [ModalityName, FrozenAggregator])[];
-  readonly #hidden: FrozenDense;
-  readonly #gatingReduce: FrozenDense;
-  readonly #gatingExpand: FrozenDense;
-  readonly #classifier: FrozenDense;
+  readonly #branches: readonly FrozenBranch[];
+  /** Null if there is one branch. */
+  readonly #gate: FrozenGate | null;
 
   /** Throws BAD_USAGE if the device does not support the precision. */
   constructor(sizes: ModelSizes, dropRate: number, weights: WeightStore, kernels: Kernels, precision: Precision = "float32") {
     this.#sizes = sizes;
-    const { freeze } = AGGREGATORS[sizes.model];
-    const options = { weights, kernels, precision, factor: 1 - dropRate };
-    this.#aggregators = modalitiesOf(sizes).map((modality) => [modality.name, freeze(modality, options)]);
-    const dense = (name: string, affine: Partial<Affine>): FrozenDense => kernels.freezeDense(weights.variable(name), affine);
-    this.#hidden = dense(HIDDEN, frozenBatchNorm(HIDDEN_NORM, weights));
-    this.#gatingReduce = dense(GATING_REDUCE, frozenBatchNorm(GATING_NORM, weights));
-    this.#gatingExpand = dense(GATING_EXPAND, {});
-    this.#classifier = freezeClassifier(sizes, weights, kernels);
+    this.#branches = branchPrefixes(sizes.model).map(
+      (prefix) => new FrozenBranch(sizes, { weights: branchWeights(weights, prefix), kernels, precision, factor: 1 - dropRate }),
+    );
+    this.#gate = freezeGate(sizes, weights, kernels);
   }
 
   /** Returns the logits of a batch, `[videos, classes] float32`; the caller owns them. */
   logits(input: NetworkInput): Tensor {
     return tidy(() => {
       const layout = new RaggedLayout(input.frameCounts);
-      const descriptors = this.#aggregators.map(([name, aggregator]) => aggregator.aggregate(input[name], layout));
-      const h = this.#hidden.apply(concat(descriptors, 1));
-      const gates = sigmoid(this.#gatingExpand.apply(relu(this.#gatingReduce.apply(h))));
-      return this.#classifier.apply(multiply(h, gates));
+      const logits = this.#branches.map((branch) => branch.logits(input, layout));
+      return this.#gate === null ? (logits[0] as Tensor) : mixLogits(this.#gate.shares(input, layout), logits);
     });
   }
 
@@ -60,6 +55,40 @@ export class FrozenNetwork {
   }
 
   /** Frees the prepared tensors, not the weights. */
+  dispose(): void {
+    for (const branch of this.#branches) branch.dispose();
+    this.#gate?.dispose();
+  }
+}
+
+/** A branch of the network, from frames to logits. */
+class FrozenBranch {
+  readonly #aggregators: readonly (readonly [ModalityName, FrozenAggregator])[];
+  readonly #hidden: FrozenDense;
+  readonly #gatingReduce: FrozenDense;
+  readonly #gatingExpand: FrozenDense;
+  readonly #classifier: FrozenDense;
+
+  constructor(sizes: ModelSizes, options: FreezeOptions) {
+    const { weights, kernels } = options;
+    const { freeze } = AGGREGATORS[sizes.model];
+    this.#aggregators = modalitiesOf(sizes).map((modality) => [modality.name, freeze(modality, options)]);
+    const dense = (name: string, affine: Partial<Affine>): FrozenDense => kernels.freezeDense(weights.variable(name), affine);
+    this.#hidden = dense(HIDDEN, frozenBatchNorm(HIDDEN_NORM, weights));
+    this.#gatingReduce = dense(GATING_REDUCE, frozenBatchNorm(GATING_NORM, weights));
+    this.#gatingExpand = dense(GATING_EXPAND, {});
+    this.#classifier = freezeClassifier(sizes, weights, kernels);
+  }
+
+  logits(input: NetworkInput, layout: RaggedLayout): Tensor {
+    return tidy(() => {
+      const descriptors = this.#aggregators.map(([name, aggregator]) => aggregator.aggregate(input[name], layout));
+      const h = this.#hidden.apply(concat(descriptors, 1));
+      const gates = sigmoid(this.#gatingExpand.apply(relu(this.#gatingReduce.apply(h))));
+      return this.#classifier.apply(multiply(h, gates));
+    });
+  }
+
   dispose(): void {
     for (const [, aggregator] of this.#aggregators) aggregator.dispose();
     for (const layer of [this.#hidden, this.#gatingReduce, this.#gatingExpand, this.#classifier]) layer.dispose();

@@ -1,6 +1,7 @@
 import {
   add,
   addAll,
+  addBias,
   multiply,
   relu,
   reluGradient,
@@ -16,7 +17,7 @@ import { constant } from "../runtime/constants.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
 import { fromFloats } from "../runtime/transfer.js";
 import { BATCH_NORM_EPSILON, type BatchNormNames, GATING_EXPAND, GATING_NORM, GATING_REDUCE } from "./parameters.js";
-import type { WeightStore } from "./weights.js";
+import type { Weights } from "./weights.js";
 
 /**
  * What a training step passes to each layer. A layer's forward takes ownership of its input, and returns its output and a `backward`. `backward` takes
@@ -24,7 +25,7 @@ import type { WeightStore } from "./weights.js";
  * forward pass saved.
  */
 export interface TrainingContext {
-  readonly weights: WeightStore;
+  readonly weights: Weights;
   readonly kernels: Kernels;
   /** Takes ownership of a parameter's gradient. Called once per parameter, after the layer's last use of the parameter's value. */
   readonly onGradient: (parameter: string, gradient: Tensor) => void;
@@ -53,6 +54,20 @@ export function dense(x: Tensor, name: string, { weights, kernels, backwardDense
   return { y, backward };
 }
 
+/** `x w + b` of the named matrix and bias. */
+export function affine(x: Tensor, w: string, b: string, context: TrainingContext): Layer {
+  const product = dense(x, w, context);
+  const y = context.weights.use(b, (value) => addBias(product.y, value));
+  product.y.dispose();
+  const backward = (dy: Tensor): Tensor => {
+    const db = sum(dy, [0]);
+    const dx = product.backward(dy);
+    context.onGradient(b, db);
+    return dx;
+  };
+  return { y, backward };
+}
+
 /** Normalizes `[rows, channels]` by the batch's mean and biased variance over rows. */
 export function batchNorm(x: Tensor, names: BatchNormNames, context: TrainingContext): Layer {
   const { weights, kernels, onGradient } = context;
@@ -68,12 +83,12 @@ export function batchNorm(x: Tensor, names: BatchNormNames, context: TrainingCon
 }
 
 /** Passes the scale and the shift of a batch norm to `compute`. */
-export function useAffine<T>(names: BatchNormNames, weights: WeightStore, compute: (norm: Affine) => T): T {
+export function useAffine<T>(names: BatchNormNames, weights: Weights, compute: (norm: Affine) => T): T {
   return weights.use(names.scale, (scale) => weights.use(names.shift, (shift) => compute({ scale, shift })));
 }
 
 /** Returns a batch norm with its moving statistics as y = x scale + shift. */
-export function frozenBatchNorm(names: BatchNormNames, weights: WeightStore): Affine {
+export function frozenBatchNorm(names: BatchNormNames, weights: Weights): Affine {
   return tidy(() => {
     const inverse = weights.use(names.movingVariance, (variance) => rsqrt(add(variance, constant(BATCH_NORM_EPSILON))));
     const scale = weights.use(names.scale, (value) => multiply(value, inverse));

@@ -1,5 +1,6 @@
 import { formatBytes } from "../base/numbers.js";
 import { availableMemory, requireMemory } from "../base/resource-limits.js";
+import { branchPrefixes } from "./branch.js";
 import { classifierColumns } from "./classifier.js";
 import { descriptorsLength, parameterTable } from "./network.js";
 import { countParameters } from "./parameters.js";
@@ -43,7 +44,9 @@ export function minimumMemory({ model, batchSize, ranks, training, averaging = f
 /** Returns the bytes of one video's activations after the aggregators: descriptor, hidden layer and classifier; in training, forward and backward. */
 function bytesPerVideo(model: ModelSection, training: boolean): number {
   const sizes = modelSizes(model);
-  return FLOAT_BYTES * (training ? 2 : 1) * (descriptorsLength(sizes) + sizes.hidden + classifierColumns(sizes));
+  // Inference computes a mixture's branches one after another.
+  const branches = training ? branchPrefixes(sizes.model).length : 1;
+  return FLOAT_BYTES * (training ? 2 : 1) * branches * (descriptorsLength(sizes) + sizes.hidden + classifierColumns(sizes));
 }
 
 /** Returns the bytes of one frame's activations in the larger modality: the features, two copies of the cluster logits [G K], and the expansion [D]. */
@@ -64,7 +67,9 @@ export function checkMemory(computation: Computation, warn: (message: string) =>
   if (!inHostMemory) return;
   const { activations: _, ...fixed } = minimum;
   const frames = Math.ceil(batchSize / parts) * model.max_frames;
-  const full = frames * bytesPerFrame(model) + batchSize * bytesPerVideo(model, training);
+  // In parts, only the descriptors of a branch are stored for its backward pass.
+  const branches = training && parts === 1 ? branchPrefixes(model.name).length : 1;
+  const full = branches * frames * bytesPerFrame(model) + batchSize * bytesPerVideo(model, training);
   const needed = Object.values(fixed).reduce((sum, bytes) => sum + bytes, full);
   if (needed <= available.bytes) return;
   const batch = `${batchSize} videos of ${model.max_frames} frames`;

@@ -1,12 +1,15 @@
+import { deriveSeed } from "../base/random.js";
 import type { RaggedBatch } from "../data/video.js";
 import { RaggedLayout } from "../kernels/ragged.js";
-import { concat, slice } from "../kernels/tensorflow-ops.js";
+import { addAll, concat, slice } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
 import { aggregateBatch } from "./aggregate-batch.js";
 import type { Aggregator } from "./aggregator.js";
+import { branchContext, branchPrefixes } from "./branch.js";
 import { classifierParameters, classify } from "./classifier.js";
 import type { Division } from "./division.js";
 import { batchNorm, contextGating, dense, dropout, type TrainingContext } from "./layers.js";
+import { computeShares, gateParameters, mixLogits, mixLogitsGradient } from "./mixture.js";
 import { NETVLAD } from "./netvlad.js";
 import { NEXTVLAD } from "./nextvlad.js";
 import {
@@ -24,7 +27,7 @@ import { withShareNorm } from "./share-norm.js";
 import { type ModelName, type ModelSizes, modalitiesOf } from "./sizes.js";
 
 /** The aggregator of each model, by MODEL.name. */
-export const AGGREGATORS: Readonly<Record<ModelName, Aggregator>> = { NEXTVLAD, NETVLAD };
+export const AGGREGATORS: Readonly<Record<ModelName, Aggregator>> = { NEXTVLAD, NETVLAD, MIX_NEXTVLAD: NEXTVLAD };
 
 /** Returns the total length of all modalities' descriptors, the number of rows of hidden1_fc_weights. */
 export function descriptorsLength(sizes: ModelSizes): number {
@@ -34,9 +37,18 @@ export function descriptorsLength(sizes: ModelSizes): number {
 
 /** Returns every array of the model, in PaddleVideo v1.5.1's order of creation. Names, shapes, initial values and checkpoints follow this table. */
 export function parameterTable(sizes: ModelSizes): readonly Parameter[] {
-  const { hidden, bottleneck } = sizes;
+  const ofBranch = branchParameters(sizes);
   return [
     ...(sizes.rgbFeatures > 0 ? [eigenParam(sizes.rgbFeatures)] : []),
+    ...gateParameters(sizes),
+    ...branchPrefixes(sizes.model).flatMap((prefix) => ofBranch.map((parameter) => ({ ...parameter, name: prefix + parameter.name }))),
+  ];
+}
+
+/** Returns a branch's arrays. */
+function branchParameters(sizes: ModelSizes): readonly Parameter[] {
+  const { hidden, bottleneck } = sizes;
+  return [
     ...modalitiesOf(sizes).flatMap(AGGREGATORS[sizes.model].parameters),
     matrix(HIDDEN, [descriptorsLength(sizes), hidden], { divided: true }),
     ...batchNormParameters(HIDDEN_NORM, hidden),
@@ -56,8 +68,8 @@ export interface DropoutOptions {
 }
 
 /**
- * The network in training, from a batch's bytes to logits `[videos, classes]`: the modalities' descriptors, dropout, hidden layer, context gating,
- * classifier. With several ranks, rgb and audio are the frames of this rank's videos. The caller owns the logits; `backward` takes ownership of their gradient.
+ * The network in training, from a batch's bytes to logits `[videos, classes]`: those of the model and, if it is a mixture, those of its branches after them. With
+ * several ranks, rgb and audio are the frames of this rank's videos. The caller owns the logits; `backward` takes ownership of their gradients.
  */
 export function forwardForTraining(
   input: NetworkInput,
@@ -65,10 +77,45 @@ export function forwardForTraining(
   { rate, seed }: DropoutOptions,
   division: Division,
   given: TrainingContext,
-): { readonly logits: Tensor; readonly backward: (dLogits: Tensor) => void } {
+): { readonly logits: readonly [Tensor, ...Tensor[]]; readonly backward: (dLogits: readonly Tensor[]) => void } {
   const { world, syncBatchNorm } = division;
   const context = syncBatchNorm || world.size === 1 ? given : { ...given, kernels: withShareNorm(given.kernels, world.size) };
   const layout = new RaggedLayout(input.frameCounts);
+  const [first, ...others] = branchPrefixes(sizes.model);
+  if (others.length === 0) {
+    const { logits, backward } = forwardBranch(input, layout, sizes, { rate, seed }, division, context);
+    return { logits: [logits], backward: ([dLogits]) => backward(dLogits as Tensor) };
+  }
+  const shares = computeShares(input, layout, sizes, division, context);
+  const branches = [first, ...others].map((prefix, branch) => {
+    const ofBranch: DropoutOptions = { rate, seed: [deriveSeed(seed[0], "dropout", branch), deriveSeed(seed[1], "dropout", branch)] };
+    return forwardBranch(input, layout, sizes, ofBranch, division, branchContext(context, prefix));
+  });
+  const ofBranches = branches.map(({ logits }) => logits);
+  const kept = ofBranches.map((logits) => logits.clone());
+  const backward = ([dMixed, ...dBranches]: readonly Tensor[]): void => {
+    const through = mixLogitsGradient(dMixed as Tensor, shares.y, kept);
+    release(dMixed as Tensor, shares.y, ...kept);
+    shares.backward(through.shares);
+    for (const [m, branch] of branches.entries()) {
+      const terms = [dBranches[m], through.logits[m]] as [Tensor, Tensor];
+      const dLogits = addAll(terms);
+      release(...terms);
+      branch.backward(dLogits);
+    }
+  };
+  return { logits: [mixLogits(shares.y, ofBranches), ...ofBranches], backward };
+}
+
+/** A branch of the network in training: the modalities' descriptors, dropout, hidden layer, context gating, classifier. Ownership is as in `forwardForTraining`. */
+function forwardBranch(
+  input: NetworkInput,
+  layout: RaggedLayout,
+  sizes: ModelSizes,
+  { rate, seed }: DropoutOptions,
+  division: Division,
+  context: TrainingContext,
+): { readonly logits: Tensor; readonly backward: (dLogits: Tensor) => void } {
   const aggregator = AGGREGATORS[sizes.model];
   const aggregated = modalitiesOf(sizes).map((modality) =>
     aggregateBatch(aggregator, division, input[modality.name], layout, modality, context),

@@ -38,7 +38,7 @@ import { batchNorm, frozenBatchNorm, type TrainingContext, useAffine } from "./l
 import { netvladNames } from "./netvlad.js";
 import { BATCH_NORM_EPSILON, batchNormParameters, bias, DESCRIPTOR_NORM, matrix, PADDLE_MODALITY } from "./parameters.js";
 import type { ModalityName } from "./sizes.js";
-import type { WeightStore } from "./weights.js";
+import type { Weights } from "./weights.js";
 
 export const NEXTVLAD: Aggregator = {
   parameters: ({ name, features, clusters, groups, expanded, groupSize }) => {
@@ -129,7 +129,7 @@ function* aggregate(...[bytes, layout, modality, context, batchFrames]: Paramete
 }
 
 /** Returns the folded products W Wc `[F, G K]`, b Wc `[G K]`, W Wa `[F, G]` and b Wa + ba `[G]`, float32. The caller owns them. */
-function foldExpansion(modality: ModalityName, weights: WeightStore, { matMul }: Kernels) {
+function foldExpansion(modality: ModalityName, weights: Weights, { matMul }: Kernels) {
   const names = nextvladNames(modality);
   const use = weights.use.bind(weights);
   return tidy(() =>

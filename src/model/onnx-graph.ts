@@ -20,8 +20,30 @@ export class OnnxGraph {
   readonly nodes: OnnxNode[] = [];
   readonly initializers: OnnxInitializer[] = [];
   readonly #known = new Set<string>();
+  readonly #parameters: ReadonlySet<string>;
+  readonly #branch: { readonly graph: OnnxGraph; readonly prefix: string } | null;
+
+  /** `parameters`: the names of the model's arrays. */
+  constructor(parameters: ReadonlySet<string>, branch: { readonly graph: OnnxGraph; readonly prefix: string } | null = null) {
+    this.#parameters = parameters;
+    this.#branch = branch;
+  }
+
+  /**
+   * Returns a graph that adds to this one the nodes of a branch, whose parameters' names start with `prefix` (see branch.ts): it puts the prefix before the names of
+   * these parameters and of its values.
+   */
+  inBranch(prefix: string): OnnxGraph {
+    return prefix === "" ? this : new OnnxGraph(this.#parameters, { graph: this, prefix });
+  }
 
   add(output: string, operation: string, inputs: readonly string[], attributes: Readonly<Record<string, OnnxAttribute>> = {}): string {
+    if (this.#branch !== null) {
+      const { graph, prefix } = this.#branch;
+      const ofBranch = (name: string): string => (this.#parameters.has(prefix + name) ? prefix + name : name);
+      // A name that starts with that of another value has the prefix already.
+      return graph.add(output.startsWith(prefix) ? output : prefix + output, operation, inputs.map(ofBranch), attributes);
+    }
     this.nodes.push({ operation, inputs, output, attributes });
     return output;
   }
@@ -42,6 +64,7 @@ export class OnnxGraph {
 
   /** A constant is written once, however many operations read it. */
   #constant(initializer: OnnxInitializer): string {
+    if (this.#branch !== null) return this.#branch.graph.#constant(initializer);
     if (!this.#known.has(initializer.name)) this.initializers.push(initializer);
     this.#known.add(initializer.name);
     return initializer.name;

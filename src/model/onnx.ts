@@ -1,5 +1,7 @@
 import { ELEMENT_TYPES, type OnnxInitializer, type OnnxModel, type OnnxValue } from "../formats/protobuf/onnx.js";
+import { branchPrefixes } from "./branch.js";
 import { addClassifierToGraph } from "./classifier.js";
+import { addMixtureToGraph } from "./mixture.js";
 import { AGGREGATORS } from "./network.js";
 import { OnnxGraph, type PaddedLayout } from "./onnx-graph.js";
 import { GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM } from "./parameters.js";
@@ -30,7 +32,7 @@ export interface OnnxOptions {
  * graph has no loops or branches: it gathers the first `maxFrames` frames of each video into `[videos, longest]`, and gives padding a weight of 0.
  */
 export function buildOnnxModel({ sizes, dropRate, maxFrames, weights, version }: OnnxOptions): OnnxModel {
-  const graph = new OnnxGraph();
+  const graph = new OnnxGraph(new Set(weights.map(({ name }) => name)));
   addNetwork(graph, sizes, dropRate, maxFrames);
   return {
     irVersion: IR_VERSION,
@@ -68,6 +70,12 @@ function describeFeatures({ name, features }: ModalitySizes): OnnxValue {
 
 function addNetwork(graph: OnnxGraph, sizes: ModelSizes, dropRate: number, maxFrames: number): void {
   const layout = addLayout(graph, maxFrames);
+  const logits = branchPrefixes(sizes.model).map((prefix) => addBranch(graph.inBranch(prefix), sizes, dropRate, layout));
+  graph.add(PROBABILITIES, "Sigmoid", [logits.length === 1 ? (logits[0] as string) : addMixtureToGraph(graph, sizes, layout, logits)]);
+}
+
+/** Adds a branch of the network; returns the name of its logits. */
+function addBranch(graph: OnnxGraph, sizes: ModelSizes, dropRate: number, layout: PaddedLayout): string {
   const aggregator = AGGREGATORS[sizes.model];
   const modalities = modalitiesOf(sizes).map((modality) => aggregator.addToGraph(graph, modality, layout));
   const descriptors = graph.add("descriptors", "Concat", modalities, { axis: { int: 1 } });
@@ -77,7 +85,7 @@ function addNetwork(graph: OnnxGraph, sizes: ModelSizes, dropRate: number, maxFr
   const reduced = graph.addBatchNorm("gate/reduced", graph.add("gate/reduced/product", "MatMul", [h, GATING_REDUCE]), GATING_NORM);
   const expanded = graph.add("gate/expanded", "MatMul", [graph.add("gate/active", "Relu", [reduced]), GATING_EXPAND]);
   const gated = graph.add("gated", "Mul", [h, graph.add("gate", "Sigmoid", [expanded])]);
-  graph.add(PROBABILITIES, "Sigmoid", [addClassifierToGraph(graph, sizes, gated)]);
+  return addClassifierToGraph(graph, sizes, gated);
 }
 
 function addLayout(graph: OnnxGraph, maxFrames: number): PaddedLayout {

@@ -35,9 +35,11 @@ export const bias = (name: string, length: number, { decayed = false } = {}): Pa
   divided: false,
 });
 
+export const EIGEN_PARAM = "eigen_param";
+
 /** The factor of rgb features that inverts the whitening of YouTube-8M's PCA. */
 export const eigenParam = (features: number): Parameter => ({
-  name: "eigen_param",
+  name: EIGEN_PARAM,
   shape: [features],
   initializer: "eigen",
   trained: false,

@@ -12,6 +12,9 @@ import type { BatchNormNames, Parameter } from "./parameters.js";
 /** moving = BATCH_NORM_MOMENTUM moving + (1 - BATCH_NORM_MOMENTUM) batch. */
 const BATCH_NORM_MOMENTUM = 0.9;
 
+/** The arrays of a model, by the names that its layers use. */
+export type Weights = Pick<WeightStore, "use" | "variable" | "dividedRows">;
+
 /** All arrays of a model, float32, on the device. */
 export class WeightStore {
   readonly table: readonly Parameter[];

@@ -8,6 +8,7 @@ import { epochSnapshot, findOutdated, type RunState, removeSnapshots, stepSnapsh
 import { isInside } from "../checkpoints/snapshot-layout.js";
 import type { SnapshotTask } from "../checkpoints/snapshot-worker.js";
 import type { World } from "../distributed/world.js";
+import { branchPrefixes } from "../model/branch.js";
 import { classifierBias } from "../model/classifier.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import type { ModelSizes } from "../model/sizes.js";
@@ -203,7 +204,12 @@ export function isSaveDue(interval: Interval | null, { step, step_in_epoch }: Ru
  * arrays.
  */
 function assertFiniteModel(weights: WeightStore, { kernels, run }: TrainingState, { sizes, dropRate }: SaverOptions): void {
-  if (!weights.variable(classifierBias(sizes)).download().every(Number.isFinite)) {
+  if (
+    !weights
+      .variable(`${branchPrefixes(sizes.model)[0]}${classifierBias(sizes)}`)
+      .download()
+      .every(Number.isFinite)
+  ) {
     throw new NextvladError("NOT_FINITE", `after ${run.step} steps the weights contain NaN or Inf`);
   }
   const network = new FrozenNetwork(sizes, dropRate, weights, kernels);

@@ -4,15 +4,16 @@ import type { RaggedBatch } from "../data/video.js";
 import type { World } from "../distributed/world.js";
 import { add, minimum, multiply, rsqrt, sigmoid } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
+import { lossGradients } from "../model/distillation.js";
 import type { Division } from "../model/division.js";
-import { crossEntropyGradient, crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
+import { crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
 import { forwardForTraining } from "../model/network.js";
 import type { BatchNormNames } from "../model/parameters.js";
 import { type ModelSizes, modelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { constant } from "../runtime/constants.js";
-import { keep, type Tensor, tidy } from "../runtime/runtime.js";
+import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
 import { GradientNorms, squaredNorm } from "./gradient-norms.js";
 import type { Teacher } from "./teacher.js";
@@ -27,6 +28,8 @@ export interface StepOptions {
   readonly gradientClip: number | null;
   readonly seed: number;
   readonly division: Division;
+  /** Temperature of the distillation from a mixture to its branches. */
+  readonly mixTemperature: number;
   /** Softens the labels; null for none. */
   readonly teacher: Teacher | null;
 }
@@ -41,6 +44,7 @@ export function stepOptions({ MODEL, TRAIN }: Config, seed: number, kernels: Ker
     gradientClip: TRAIN.gradient_clip,
     seed,
     division: { world, parts: TRAIN.accumulate, syncBatchNorm: TRAIN.sync_bn },
+    mixTemperature: TRAIN.mix_temperature,
     teacher,
   };
 }
@@ -60,7 +64,7 @@ export interface Step {
 
 /** What a step returns if `report` is set and the loss is accepted. */
 export interface StepReport {
-  /** Cross entropy with the targets, summed over classes, averaged over videos. */
+  /** Cross entropy of the model's logits with the targets, without that of branches and their distillation: summed over classes, averaged over videos. */
   readonly loss: number;
   /** `[videos, classes]`, row by row. */
   readonly probabilities: Float32Array;
@@ -94,7 +98,7 @@ export function differentiate(
     const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
     const hardLabels = labelMatrix(batch.labels, sizes.classes);
     const labels = teacher === null ? hardLabels : teacher.soften(hardLabels, batch.ids);
-    const { logits, backward } = forwardForTraining(batch, sizes, { rate: options.dropRate, seed: dropoutSeed }, options.division, {
+    const { logits: all, backward } = forwardForTraining(batch, sizes, { rate: options.dropRate, seed: dropoutSeed }, options.division, {
       weights: store,
       kernels: options.kernels,
       onBatchStatistics: (names, mean, variance) => (pending ?? store).updateStatistics(names, mean, variance),
@@ -108,14 +112,14 @@ export function differentiate(
         return backwardDense(name, x, dy);
       },
     });
+    const [logits] = all;
     const readLoss = (sum: Tensor): number => (toFloats(sum)[0] as number) / batch.ids.length;
     const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
     if (lossSum !== null && acceptLoss?.(readLoss(lossSum)) === false) return null;
     pending?.applyTo(store);
     const reported = norms !== null && lossSum !== null ? { norms, lossSum, probabilities: sigmoid(logits) } : null;
-    const dLogits = crossEntropyGradient(logits, labels);
-    logits.dispose();
-    labels.dispose();
+    const dLogits = lossGradients(all, labels, options.mixTemperature);
+    release(...all, labels);
     backward(dLogits);
     if (reported === null) return null;
     return { loss: readLoss(reported.lossSum), probabilities: toFloats(reported.probabilities), gradientNorms: reported.norms.read() };

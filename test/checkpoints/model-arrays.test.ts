@@ -50,13 +50,14 @@ test("any sizes are inferred, also with a single modality", () => {
       bottleneck: small,
       reduction: small,
       mixtures: small,
+      name: fc.constantFrom("NEXTVLAD", "MIX_NEXTVLAD"),
       video: small,
       audio: small,
       modalities: fc.constantFrom("both", "video", "audio"),
     })
     .map(
-      ({ classes, clusters, groups, expansion, bottleneck, reduction, mixtures, video, audio, modalities }): ModelSection => ({
-        name: "NEXTVLAD",
+      ({ classes, clusters, groups, expansion, bottleneck, reduction, mixtures, name, video, audio, modalities }): ModelSection => ({
+        name,
         num_classes: classes,
         cluster_size: clusters,
         groups,
@@ -118,7 +119,11 @@ test("NetVLAD's name and sizes are inferred, and no other model's", () => {
 
 test("weights of another model are an error that names both models, in both directions", () => {
   const netvlad: ModelSection = { ...PUBLISHED, name: "NETVLAD", groups: 1, expansion: 1 };
+  const mixture: ModelSection = { ...PUBLISHED, name: "MIX_NEXTVLAD" };
   for (const [section, other] of [
+    [PUBLISHED, mixture],
+    [mixture, PUBLISHED],
+    [mixture, netvlad],
     [PUBLISHED, netvlad],
     [netvlad, PUBLISHED],
   ] as const) {

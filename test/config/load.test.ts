@@ -79,7 +79,10 @@ describe("values", () => {
 
   test("the model's name is case-insensitive", () => {
     assert.equal(buildConfig({ MODEL: { name: "nextvlad" } }, "own.yaml").MODEL.name, "NEXTVLAD");
-    assert.match(failure({ MODEL: { name: "AttentionCluster" } }).message, /expected NEXTVLAD or NETVLAD, found "AttentionCluster"/);
+    assert.match(
+      failure({ MODEL: { name: "AttentionCluster" } }).message,
+      /expected NEXTVLAD, NETVLAD or MIX_NEXTVLAD, found "AttentionCluster"/,
+    );
     const { MODEL } = buildConfig({ MODEL: { name: "netvlad", groups: 7, expansion: 3 } }, "own.yaml");
     assert.deepEqual([MODEL.name, MODEL.groups, MODEL.expansion], ["NETVLAD", 1, 1]);
   });
@@ -253,7 +256,7 @@ test("another model's config is two problems: its name, and the number of unknow
   };
   assert.equal(
     failure(value).message,
-    'the config has 13 problems: (1) own.yaml, MODEL.name: invalid value (expected NEXTVLAD or NETVLAD, found "TSN"). ' +
+    'the config has 13 problems: (1) own.yaml, MODEL.name: invalid value (expected NEXTVLAD, NETVLAD or MIX_NEXTVLAD, found "TSN"). ' +
       "(2) own.yaml: unknown key, 12 times: MODEL.format; MODEL.seg_num; MODEL.seglen; and 9 more. " +
       "See configs/nextvlad.yaml, or the config.yaml of a snapshot for all keys.",
   );

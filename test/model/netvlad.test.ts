@@ -196,9 +196,9 @@ describe("NetVLAD", () => {
         forward: (_, context) => {
           const { logits, backward } = forwardForTraining(INPUT, SIZES, { rate: 0, seed: [0, 0] }, AT_ONCE, context);
           return {
-            outputs: [logits],
+            outputs: logits,
             backward: ([dy]) => {
-              backward(dy as Tensor);
+              backward([dy as Tensor]);
               return [];
             },
           };

@@ -19,7 +19,7 @@ import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
 import { AT_ONCE, type BlockCase, checkBlock, RGB, randomStore, SMALL } from "../helpers/blocks.js";
 import { type FullTfjs, loadForTests, loadFullTfjs } from "../helpers/device.js";
-import { referenceBatchNorm } from "../helpers/tape.js";
+import { nextvladOnTape } from "../helpers/tape.js";
 
 /** Sizes around the edges of warps (32) and chunks of rows (512). */
 const size = (max: number): fc.Arbitrary<number> => fc.oneof(fc.integer({ min: 1, max }), fc.constantFrom(1, 31, 32, 33, 64, 128));
@@ -114,29 +114,6 @@ const SIZES: fc.Arbitrary<ModelSizes> = fc
 const COUNTS = fc.array(fc.integer({ min: 3, max: 60 }), { minLength: 4, maxLength: 8 });
 const bytesOf = (count: number): Uint8Array => Uint8Array.from({ length: count }, (_, i) => (i * 97 + Math.floor(i / 7) * 13) % 256);
 
-/** The definition, in tfjs's operations and the paper's symbols: nothing is folded, and each video is computed separately. */
-function defineNextVlad(tf: FullTfjs, x: Tensor, frameCounts: readonly number[], parameters: ReadonlyMap<string, Tensor>): Tensor {
-  const { groups: G, clusters: K } = SMALL;
-  const { groupSize: P } = RGB;
-  const names = nextvladNames("rgb");
-  const value = (name: string): Tensor => parameters.get(name) as Tensor;
-  const frames = x.shape[0] as number;
-  const x1 = tf.add(tf.matMul(x, value(names.expansion)), value(names.expansionBias));
-  const alpha = tf.add(tf.matMul(x1, value(names.attention)), value(names.attentionBias));
-  const z = referenceBatchNorm(tf, tf.matMul(x1, value(names.clusters)), names.clusterNorm, parameters);
-  const a = tf.mul(tf.softmax(tf.reshape(z, [frames, G, K])), tf.reshape(tf.sigmoid(alpha), [frames, G, 1]));
-  let begin = 0;
-  const descriptors = frameCounts.map((count) => {
-    const groupsOf = (tensor: Tensor, columns: number): Tensor =>
-      tf.reshape(tf.slice(tf.reshape(tensor, [frames, G, columns]), [begin, 0, 0], [count, G, columns]), [count * G, columns]);
-    const [at, xt] = [groupsOf(a, K), groupsOf(x1, P)];
-    begin += count;
-    const v = tf.sub(tf.matMul(xt, at, true, false), tf.mul(tf.transpose(value(names.centers)), tf.sum(at, 0, true)));
-    return tf.reshape(tf.div(v, tf.sqrt(tf.add(tf.sum(tf.square(v), 0, true), 1e-12))), [P * K]);
-  });
-  return referenceBatchNorm(tf, tf.stack(descriptors), names.descriptorNorm, parameters);
-}
-
 describe("NeXtVLAD against its definition", () => {
   const frameCounts = [5, 1, 8, 3, 6, 4];
   const bytes = bytesOf(27 * RGB.features);
@@ -169,7 +146,7 @@ describe("NeXtVLAD against its definition", () => {
     reference: (_, parameters) => {
       const eigen = store.variable("eigen_param").download();
       const x = Float32Array.from(bytes, (byte, i) => ((byte * 4) / 255 - 2) * (eigen[i % RGB.features] as number));
-      return [defineNextVlad(tf, tf.tensor(x, [27, RGB.features]), frameCounts, parameters)];
+      return [nextvladOnTape(tf, RGB, tf.tensor(x, [27, RGB.features]), frameCounts, parameters)];
     },
   });
 

@@ -25,6 +25,7 @@ const options: Omit<StepOptions, "kernels"> = {
   gradientClip: null,
   seed: 0,
   division: AT_ONCE,
+  mixTemperature: 3,
   teacher: null,
 };
 

@@ -16,7 +16,16 @@ import { differentiate, type GradientSink, type StepOptions, type StepReport, tr
 import { AT_ONCE, copyOf, randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 
-const OPTIONS = { sizes: SMALL, dropRate: 0.5, l2Penalty: 0, gradientClip: null, seed: 1, division: AT_ONCE, teacher: null } as const;
+const OPTIONS = {
+  sizes: SMALL,
+  dropRate: 0.5,
+  l2Penalty: 0,
+  gradientClip: null,
+  seed: 1,
+  division: AT_ONCE,
+  mixTemperature: 3,
+  teacher: null,
+} as const;
 let options: StepOptions;
 
 function batch(frameCounts: readonly number[], from = 0): RaggedBatch {
@@ -134,7 +143,11 @@ describe("a training step", () => {
     assert.notDeepEqual(gradients(store, { seed: 2 }).get("hidden1_fc_weights"), gradients(store).get("hidden1_fc_weights"));
   });
 
-  for (const sizes of [SMALL, { ...SMALL, model: "NETVLAD", groups: 1, expansion: 1 } as const]) {
+  const others = [
+    { ...SMALL, model: "NETVLAD", groups: 1, expansion: 1 } as const,
+    { ...SMALL, model: "MIX_NEXTVLAD", mixtures: 2 } as const,
+  ];
+  for (const sizes of [SMALL, ...others]) {
     for (const parts of [2, 3, 4]) {
       test(`in ${parts} parts, the loss, gradients and statistics of ${sizes.model} are those at once`, () => {
         const weights = randomStore(sizes);
