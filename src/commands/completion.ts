@@ -1,5 +1,7 @@
 import type { Command, Option } from "commander";
+import { findKey } from "../config/keys.js";
 import { SHELLS, type Shell } from "./flag-values.js";
+import { type CommandName, overriddenKeys } from "./flags.js";
 import { printLines } from "./output.js";
 
 /** `nextvlad completion`: prints a script that completes commands, flags, their choices and paths in a shell; returns the exit code. */
@@ -29,28 +31,29 @@ function describe(program: Command): readonly DescribedCommand[] {
   return program.commands.map((command) => ({
     name: command.name(),
     help: command.description(),
-    flags: [...command.options.map(describeFlag), { long: "--help", help: "display help", takesValue: false, choices: [] }],
+    flags: [
+      ...command.options.map((option) => describeFlag(command.name() as CommandName, option)),
+      { long: "--help", help: "display help", takesValue: false, choices: [] },
+    ],
     choices: command.name() === "completion" ? SHELLS : [],
   }));
 }
 
-/** Values that flags without fixed choices accept, by the placeholder in their help. */
-const VALUES: Readonly<Record<string, readonly string[]>> = {
-  "--on-corrupt": ["error", "skip-record", "skip-shard"],
-  "--on-nan": ["stop", "skip-batch"],
-  "--use-gpu": ["True", "False", "auto"],
-  "--precision": ["float32", "tf32", "int16", "int8"],
-  "--model-name": ["NEXTVLAD", "NETVLAD", "MIX_NEXTVLAD"],
-};
-
-function describeFlag({ long, description, required, optional, argChoices }: Option): DescribedFlag {
+function describeFlag(command: CommandName, { long, description, required, optional, argChoices }: Option): DescribedFlag {
   const name = long ?? "";
+  const takesValue = required || optional;
   return {
     long: name,
     help: description.split(/[:;(]/, 1)[0]?.trim() ?? "",
-    takesValue: required || optional,
-    choices: argChoices ?? VALUES[name] ?? [],
+    takesValue,
+    choices: argChoices ?? (takesValue ? configChoices(command, name) : []),
   };
+}
+
+/** Returns the values of the config key that a flag sets; empty if they are not few, or it sets none. */
+function configChoices(command: CommandName, long: string): readonly string[] {
+  const [section = "", name = ""] = overriddenKeys(command, long)[0]?.split(".") ?? [];
+  return findKey(section, name)?.choices ?? [];
 }
 
 function formatBash(commands: readonly DescribedCommand[]): readonly string[] {

@@ -18,10 +18,11 @@ import {
   type ValueType,
 } from "./value-types.js";
 
-/** Documentation of a key: its range in words, and its help. */
+/** Documentation of a key: its range in words, its help, and its values if they are few. */
 export interface KeyDocs {
   readonly expected: string;
   readonly help: string;
+  readonly choices: readonly string[];
 }
 
 /** Documentation of every key, by its schema. `describeKeys` lists it with the names and defaults. */
@@ -29,7 +30,7 @@ export const keyDocs = z.registry<KeyDocs>();
 
 function key<T>(type: ValueType<T>, fallback: NonNullable<T> | (null extends T ? null : never), help: string) {
   const schema = type.schema.default(fallback as never);
-  keyDocs.add(schema, { expected: type.expected, help });
+  keyDocs.add(schema, { expected: type.expected, help, choices: type.choices ?? [] });
   return schema;
 }
 

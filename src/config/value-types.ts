@@ -4,10 +4,11 @@ import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
 
 // The types of config values.
 
-/** A type of value: its schema, and its range in words for error messages and documentation. */
+/** A type of value: its schema, its range in words for error messages and documentation, and all its values if they are few. */
 export interface ValueType<T> {
   readonly schema: z.ZodType<T>;
   readonly expected: string;
+  readonly choices?: readonly string[];
 }
 
 const WORDS: ReadonlyMap<string, boolean | null> = new Map([
@@ -114,7 +115,11 @@ export function nullable<T>(type: ValueType<T>): ValueType<T | null> {
 }
 
 /** True or False. */
-export const boolean: ValueType<boolean> = { schema: z.preprocess(parseLiteral, z.boolean()), expected: "True or False" };
+export const boolean: ValueType<boolean> = {
+  schema: z.preprocess(parseLiteral, z.boolean()),
+  expected: "True or False",
+  choices: ["True", "False"],
+};
 
 /** Where to compute. `true` is strict: without a CUDA device it is an error. */
 export const device: ValueType<boolean | "auto"> = {
@@ -123,11 +128,12 @@ export const device: ValueType<boolean | "auto"> = {
     z.union([z.boolean(), z.literal("auto")]),
   ),
   expected: "True, False or auto",
+  choices: ["True", "False", "auto"],
 };
 
 /** One of several words: `choice("stop", "skip-batch")`. */
 export function choice<const T extends readonly [string, string, ...string[]]>(...words: T): ValueType<T[number]> {
-  return { schema: z.enum(words), expected: `${words.slice(0, -1).join(", ")} or ${words.at(-1) as string}` };
+  return { schema: z.enum(words), expected: `${words.slice(0, -1).join(", ")} or ${words.at(-1) as string}`, choices: words };
 }
 
 /**
@@ -143,6 +149,7 @@ export const MODEL_NAMES = ["NEXTVLAD", "NETVLAD", "MIX_NEXTVLAD"] as const;
 export const modelName: ValueType<(typeof MODEL_NAMES)[number]> = {
   schema: z.preprocess((value) => (typeof value === "string" ? value.toUpperCase() : value), z.enum(MODEL_NAMES)),
   expected: choice(...MODEL_NAMES).expected,
+  choices: MODEL_NAMES,
 };
 
 /** Two different names. */

@@ -42,6 +42,10 @@ describe("completion", () => {
     const options = program.commands.find((command) => command.name() === "train")?.options ?? [];
     assert.deepEqual(train.toSorted(), [...options.map(({ long }) => long as string), "--help"].toSorted());
     assert.deepEqual(complete("nextvlad", "train", "--use-gpu", "a"), ["auto"]);
+    assert.deepEqual(complete("nextvlad", "train", "--precision", ""), ["float32", "tf32"]);
+    assert.deepEqual(complete("nextvlad", "infer", "--precision", "int"), ["int16", "int8"]);
+    assert.deepEqual(complete("nextvlad", "train", "--on-nan", ""), ["stop", "skip-batch"]);
+    assert.deepEqual(complete("nextvlad", "eval", "--model-name", "NET"), ["NETVLAD"]);
     assert.deepEqual(complete("nextvlad", "export", "--format", "pa"), ["paddle-vars"]);
     assert.deepEqual(complete("nextvlad", "eval", "--weights", "wei"), ["weights.npz"]);
     assert.deepEqual(complete("nextvlad", "completion", "f"), ["fish"]);
