@@ -2,7 +2,7 @@
 # Trains the published recipe on YouTube-8M, and compares its accuracy with the published one. Run it again after a stop: it continues where it stopped.
 #   scripts/reproduce-youtube8m.sh DATA OUT [FLAG...]
 # DATA   has train*.tfrecord and validate*.tfrecord (frame-level, 2018), and eigenvals.npy
-# OUT    receives the snapshots, the logs, the metrics, and summary.txt; after an error or a stop, pass the same one
+# OUT    receives the snapshots, the logs, the metrics, report.html, and summary.txt; after an error or a stop, pass the same one
 # FLAG   is passed on to train, and overrides the recipe: --use-gpu True, --set TRAIN.batch_size=80
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -61,6 +61,9 @@ else
   log "evaluating $best, the epoch with the highest validation GAP"
   nextvlad eval --weights "$best" --set TEST.use_gpu=auto --filelist "$validate_list" --save-dir "$out/evaluate_results" --resume >&2
 fi
+
+log "writing the report, $out/report.html"
+nextvlad report "$checkpoints" "$out/evaluate_results" --out "$out/report.html" >&2
 
 log "done; written to $out/summary.txt:"
 node - "$result" "$best/state.json" "$@" <<'JS' | tee "$out/summary.txt"

@@ -71,6 +71,9 @@ describe("scripts/reproduce-youtube8m.sh", () => {
     }
     assert.match(second.stdout, /\nweights {5}epochs: [12], steps: [48]\nflags {7}--use-gpu False /);
     assert.equal(readFileSync(join(out, "summary.txt"), "utf8"), second.stdout);
+    const report = readFileSync(join(out, "report.html"), "utf8");
+    // The run, and its evaluation.
+    assert.ok(report.includes(result.gap.toFixed(4)) && /<h2[^>]*>Training/.test(report) && /<h2[^>]*>Evaluation/.test(report));
 
     const evaluated = statSync(join(out, "evaluate_results/NEXTVLAD_eval_result.json")).mtimeMs;
     const third = await reproduce();
