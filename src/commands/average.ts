@@ -7,8 +7,9 @@ import { formatConfig } from "../config/keys.js";
 import type { Config } from "../config/schema.js";
 import { findConfig } from "./configuration.js";
 import type { AverageFlags } from "./flags.js";
-import { printLines, printToStderr } from "./output.js";
+import { printToStderr } from "./output.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
+import { assertJsonPrintable, printFiles } from "./result-files.js";
 import { describeWeights, hasConfig, openNamedWeights } from "./weights.js";
 
 /** `nextvlad average`: writes the average of several weights as safetensors, describes them on stderr, and prints the file; returns the exit code. */
@@ -22,7 +23,7 @@ export async function runAverage(paths: readonly string[], flags: AverageFlags):
   }
 }
 
-async function averageTo(sources: readonly WeightSource[], { out, overwrite }: AverageFlags): Promise<number> {
+async function averageTo(sources: readonly WeightSource[], { out, overwrite, json }: AverageFlags): Promise<number> {
   const first = sources.find(hasConfig) ?? (sources[0] as WeightSource);
   const config = await findConfig({}, [], first);
   for (const source of sources) {
@@ -34,6 +35,7 @@ async function averageTo(sources: readonly WeightSource[], { out, overwrite }: A
   const { parameterTable } = await import("../model/network.js");
   const { modelSizes } = await import("../model/sizes.js");
   const isStreamed = await isStream(out);
+  assertJsonPrintable({ json }, isStreamed);
   if (!isStreamed) await prepareDirectory(dirname(out));
   const { files } = await exportWeights({
     weights: await averageWeights(sources, parameterTable(modelSizes(config.MODEL))),
@@ -45,9 +47,7 @@ async function averageTo(sources: readonly WeightSource[], { out, overwrite }: A
     version: version(),
     overwrite: overwrite ?? false,
   });
-  // The weights themselves may be written to standard output.
-  if (isStreamed) printToStderr(...files.map((file) => `written to ${file}`));
-  else await printLines(...files);
+  await printFiles({ json }, { weights: sources.map(({ path }) => path) }, files, isStreamed);
   return 0;
 }
 

@@ -1,9 +1,11 @@
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { showPath } from "../base/shown-value.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
-import { buildConfig, loadConfig, type Override, type Overrides } from "../config/load.js";
+import { describeKeys } from "../config/keys.js";
+import { buildConfig, loadConfig, type Override, type Overrides, originsOf } from "../config/load.js";
 import type { Config, SectionName } from "../config/schema.js";
 import { readYamlText } from "../config/yaml.js";
 import type { ExportFlags, InferFlags } from "./flags.js";
@@ -53,13 +55,22 @@ function formatList(items: readonly string[]): string {
   return items.length > NAMED_ITEMS ? `${named} and ${items.length - NAMED_ITEMS} more` : named;
 }
 
-/** Logs the sections that a command reads, one per line. */
+function formatValue(value: unknown): string {
+  return Array.isArray(value) ? formatList(value) : String(value);
+}
+
+/** Logs the sections that a command reads, one per line; with --verbose, also where the values that are not defaults come from. */
 export function logConfig(log: Logger, config: Config, names: readonly SectionName[]): void {
   for (const name of names) {
-    const values = Object.entries(config[name]).map(
-      ([key, value]) => `${key} ${showPath(Array.isArray(value) ? formatList(value) : String(value))}`,
-    );
+    const values = Object.entries(config[name]).map(([key, value]) => `${key} ${showPath(formatValue(value))}`);
     log.info({ [name]: config[name] }, `${name}: ${values.join(", ")}`);
+  }
+  const origins = originsOf(config);
+  for (const { section, name, default: fallback } of describeKeys().filter(({ section }) => names.includes(section))) {
+    const value = (config[section] as Readonly<Record<string, unknown>>)[name];
+    const origin = origins.get(`${section}.${name}`);
+    if (origin === undefined || isDeepStrictEqual(value, fallback)) continue;
+    log.debug(`${section}.${name} = ${showPath(formatValue(value))} (default ${showPath(formatValue(fallback))}): from ${origin}`);
   }
 }
 

@@ -4,7 +4,7 @@ import { chooseThreads } from "../base/threads.js";
 import type { ConvertOutcome } from "../conversion/convert.js";
 import type { ConversionPlan } from "../conversion/plan.js";
 import type { ConvertFlags } from "./flags.js";
-import { printLines } from "./output.js";
+import { printResult } from "./output.js";
 import { runIn } from "./run.js";
 
 /** `nextvlad convert`: prints a summary and the path of the shard list; returns the exit code. */
@@ -21,7 +21,7 @@ export async function runConvert(flags: ConvertFlags): Promise<number> {
       return convert(plan, { out: flags.out, workers, overwrite: flags.overwrite ?? false, signal, telemetry });
     },
   );
-  await printLines(...formatOutcome(outcome));
+  await printResult(flags, toJson(outcome), formatOutcome(outcome));
   return exitCode;
 }
 
@@ -67,6 +67,21 @@ function checkFlags({ filelist, csv, rgb, audio, featureDtype, maxRecordBytes }:
     if (!pattern?.includes("{id}"))
       reject(key, "the pattern does not contain {id}", `write {id} in place of the video's ID, such as ${key} 'features/{id}.npy'`);
   }
+}
+
+function toJson({ stopped, videos, shardsConverted, shardsUpToDate, sizes, statistics, cutVideos, list }: ConvertOutcome) {
+  const [rgb, audio] = statistics.map(({ min, max, values, clipped }) => (values === 0 ? null : { min, max, values, clipped }));
+  return {
+    stopped,
+    videos,
+    shards_converted: shardsConverted,
+    shards_up_to_date: shardsUpToDate,
+    video_feature_size: sizes?.[0] ?? null,
+    audio_feature_size: sizes?.[1] ?? null,
+    quantized: { rgb, audio },
+    truncated_videos: cutVideos,
+    list,
+  };
 }
 
 function formatOutcome({

@@ -1,5 +1,5 @@
 import type { DigitsFlags } from "./flags.js";
-import { printLines, printToStderr } from "./output.js";
+import { printResult, printToStderr } from "./output.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 
 /** `nextvlad digits`: writes the shards, reports progress on stderr, and prints the files; returns the exit code. */
@@ -18,6 +18,6 @@ async function writeDigits(flags: DigitsFlags): Promise<number> {
     overwrite: flags.overwrite ?? false,
     log: (line) => printToStderr(line),
   });
-  await printLines(...files);
+  await printResult(flags, { files }, files);
   return 0;
 }

@@ -1,19 +1,15 @@
 import { describeVersions, versions } from "../base/package.js";
 import { type Check, diagnose } from "../inspection/doctor.js";
 import type { DoctorFlags } from "./flags.js";
-import { printJson, printLines } from "./output.js";
+import { printResult } from "./output.js";
 
 /** `nextvlad doctor`: prints whether training works on this machine, and how fast; returns the exit code, 1 if it does not. */
 export async function runDoctor(shard: string | undefined, { json }: DoctorFlags): Promise<number> {
   const { checks, probe } = await diagnose(shard ?? null);
   const works = checks.every(({ status }) => status !== "problem");
-  if (json) await printJson({ works, versions: versions(), tensorflow: probe, checks });
-  else
-    await printLines(
-      describeVersions(),
-      ...formatChecks(checks),
-      works ? "training works on this machine" : "training does not work on this machine",
-    );
+  const conclusion = works ? "training works on this machine" : "training does not work on this machine";
+  const lines = [describeVersions(), ...formatChecks(checks), conclusion];
+  await printResult({ json }, { works, versions: versions(), tensorflow: probe, checks }, lines);
   return works ? 0 : 1;
 }
 

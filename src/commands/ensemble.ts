@@ -9,7 +9,7 @@ import type { EnsembleOutcome } from "../inference/ensemble.js";
 import type { Truth } from "../inference/ground-truth.js";
 import { type ResultKind, resultStem } from "../results/result-formats.js";
 import type { EnsembleFlags } from "./flags.js";
-import { printLines } from "./output.js";
+import { printResult } from "./output.js";
 import { removeDirectoriesOnError } from "./output-directory.js";
 import { preflightEnsemble } from "./preflight.js";
 import { assertResultsReplaceable, checkLabels, formatFiles, resultTarget } from "./result-files.js";
@@ -45,7 +45,7 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
   const preflight = truth === null || filelist === undefined ? null : await preflightEnsemble(truth.config, filelist, flags.saveDir);
   const { outcome, exitCode } = await runIn(
     flags.saveDir,
-    { name: "ensemble.log.jsonl", quiet: flags.quiet },
+    { name: "ensemble.log.jsonl", quiet: flags.quiet, verbose: flags.verbose },
     async ({ telemetry, signal }) => {
       const inputs = files.map((file, i) => `${file} (weight ${weights[i]})`).join(", ");
       const labels = truth === null ? "" : `, measured on ${truth.filelist}`;
@@ -62,22 +62,30 @@ async function averageFiles(files: readonly [string, ...string[]], weights: read
       return outcome;
     },
   );
-  const { videos, metrics, resultFiles } = outcome;
-  if (outcome.stopped) {
-    await printLines(`[ENSEMBLE] ensemble stopped after ${videos} videos: no result`);
-    return exitCode;
-  }
-  await printLines(`[ENSEMBLE] ensemble finished. \tvideos: ${videos}`);
-  if (metrics !== null) {
+  const { metrics } = outcome;
+  const metricsFile = metrics === null ? null : `${stem("ensemble_metrics")}.json`;
+  if (metrics !== null && metricsFile !== null) {
     const { encodeMetrics } = await import("../evaluation/metrics.js");
-    const path = `${stem("ensemble_metrics")}.json`;
-    await writeFileAtomic(path, encodeMetrics(metrics));
-    const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
-    await printLines(`avg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}`);
-    await printLines(`metrics, with the average precision of each class: ${path}`);
+    await writeFileAtomic(metricsFile, encodeMetrics(metrics));
   }
-  await printLines(...formatFiles("results", resultFiles));
+  await printResult(flags, toJson(outcome, metricsFile), formatOutcome(outcome, metricsFile));
   return exitCode;
+}
+
+function toJson({ stopped, videos, metrics, resultFiles }: EnsembleOutcome, metricsFile: string | null) {
+  const { aps: _, ...values } = metrics ?? { aps: [] };
+  return { stopped, videos, metrics: metrics === null ? null : values, metrics_file: metricsFile, files: resultFiles };
+}
+
+function formatOutcome({ stopped, videos, metrics, resultFiles }: EnsembleOutcome, metricsFile: string | null): readonly string[] {
+  if (stopped) return [`[ENSEMBLE] ensemble stopped after ${videos} videos: no result`];
+  const lines = [`[ENSEMBLE] ensemble finished. \tvideos: ${videos}`];
+  if (metrics !== null) {
+    const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
+    lines.push(`avg_hit_at_one: ${hit},\tavg_perr: ${perr},\tgap: ${gap},\tmap: ${map}`);
+    lines.push(`metrics, with the average precision of each class: ${metricsFile}`);
+  }
+  return [...lines, ...formatFiles("results", resultFiles)];
 }
 
 /** Returns the paths of results without extension, named after the model of the files' names, or after the default model if they have several or others. */

@@ -5,8 +5,9 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/keys.js";
 import { findConfig } from "./configuration.js";
 import type { ExportFlags } from "./flags.js";
-import { printLines, printToStderr } from "./output.js";
+import { printToStderr } from "./output.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
+import { assertJsonPrintable, printFiles } from "./result-files.js";
 import { describeWeights, hasConfig, openNamedWeights } from "./weights.js";
 
 /** `nextvlad export`: writes the weights in the requested format, describes them on stderr, and prints the files; returns the exit code. */
@@ -21,6 +22,7 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
   const config = await findConfig(flags, [], weights);
   printToStderr(...describeWeights(weights, flags, config));
   const isStreamed = await isStream(flags.out);
+  assertJsonPrintable(flags, isStreamed);
   if (!isStreamed) await prepareDirectory(dirname(flags.out));
   const { files, optimizer } = await exportWeights({
     weights,
@@ -35,8 +37,6 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
   if (flags.format === "onnx")
     printToStderr(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are constants of the graph`);
   if (optimizer === false) printToStderr("the weights have no optimizer state, so none is written");
-  // The weights themselves may be written to standard output.
-  if (isStreamed) printToStderr(...files.map((file) => `written to ${file}`));
-  else await printLines(...files);
+  await printFiles(flags, { format: flags.format, optimizer: optimizer === true }, files, isStreamed);
   return 0;
 }

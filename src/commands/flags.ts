@@ -338,11 +338,21 @@ const TABLE = [
     defaultText: "every 10 s",
   }),
   flag(["train", "eval"], "--report", "also write report.html, a page about the results, to --save-dir"),
-  flag(["verify", "inspect", "doctor"], "--json", "print JSON"),
+  flag(
+    ["train", "eval", "infer", "export", "average", "ensemble", "digits", "convert", "verify", "inspect", "report", "doctor"],
+    "--json",
+    "print the result as one JSON document",
+  ),
   flag(
     ["train", "eval", "infer", "ensemble", "convert"],
     "--quiet",
     "print no progress and no log on the terminal, except for warnings and errors",
+  ),
+  flag(
+    ["train", "eval", "infer", "ensemble"],
+    "--verbose",
+    "also log config values that are not defaults and where they are from, shards as they are read, and timings",
+    { conflicts: "quiet" },
   ),
   flag(["train"], "--overwrite", "replace another run's snapshots in --save-dir, and a config.yaml or best that train did not write"),
   flag(["eval", "infer", "ensemble"], "--overwrite", "replace files at the results' paths that nextvlad did not write"),

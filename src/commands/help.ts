@@ -137,6 +137,7 @@ export const FLAG_GROUPS: Readonly<Record<string, readonly string[]>> = {
       "to",
       "json",
       "quiet",
+      "verbose",
     ],
     ...["overwrite"],
   ],

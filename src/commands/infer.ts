@@ -6,9 +6,9 @@ import type { LabelNames } from "../results/label-names.js";
 import { resultStem } from "../results/result-formats.js";
 import { findConfig, givenBatchSize, logConfig } from "./configuration.js";
 import { configOverrides, type InferFlags } from "./flags.js";
-import { isShown, printLines, terminalColumns } from "./output.js";
+import { isShown, printLines, printResult, terminalColumns } from "./output.js";
 import { removeDirectoriesOnError } from "./output-directory.js";
-import { followPass, formatStop, passOptions } from "./pass-options.js";
+import { followPass, formatStop, passOptions, stateOf } from "./pass-options.js";
 import { preflightReading } from "./preflight.js";
 import { findCluster, launch } from "./ranks.js";
 import { assertResultsReplaceable, checkLabels, formatFiles, resultTarget } from "./result-files.js";
@@ -32,30 +32,35 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
   startReaderThreads(config, "INFER", flags.threads);
   const preflight = await preflightReading(config, "INFER", flags);
   if (cluster !== null && cluster.rank > 0) return followPass("INFER", config, { weights, preflight, cluster, flags });
-  const { outcome, exitCode } = await runIn(flags.saveDir, { name: "infer.log.jsonl", quiet: flags.quiet }, async (run) => {
-    const { telemetry } = run;
-    for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
-    logConfig(telemetry.log, config, ["MODEL", "INFER"]);
-    const [shards = []] = preflight.requireReady(telemetry.log);
-    const { infer } = await import("../inference/infer.js");
-    const target = await resultTarget(path, flags.format, flags.labels, config.MODEL.num_classes, telemetry.log);
-    const inferred = await infer(config, {
-      weights,
-      filelist: describeFileList(config.INFER.filelist),
-      shards,
-      limitVideos: flags.limitVideos ?? null,
-      batchSize: givenBatchSize(config, flags),
-      topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
-      target,
-      ...(await passOptions("infer", flags, cluster, run)),
-    });
-    return { ...inferred, names: target.names };
-  });
-  if (outcome.stopped) await printLines(...formatStop("[INFER] infer", outcome.videos, outcome.partialDirectory));
-  else {
-    if (isShown(flags)) await showFirst(outcome.resultFiles[0] as string, outcome.names);
-    await printLines(`[INFER] infer finished. \tvideos: ${outcome.videos}`, ...formatFiles("results", outcome.resultFiles));
-  }
+  const { outcome, exitCode } = await runIn(
+    flags.saveDir,
+    { name: "infer.log.jsonl", quiet: flags.quiet, verbose: flags.verbose },
+    async (run) => {
+      const { telemetry } = run;
+      for (const line of describeWeights(weights, flags, config)) telemetry.log.info(line);
+      logConfig(telemetry.log, config, ["MODEL", "INFER"]);
+      const [shards = []] = preflight.requireReady(telemetry.log);
+      const { infer } = await import("../inference/infer.js");
+      const target = await resultTarget(path, flags.format, flags.labels, config.MODEL.num_classes, telemetry.log);
+      const inferred = await infer(config, {
+        weights,
+        filelist: describeFileList(config.INFER.filelist),
+        shards,
+        limitVideos: flags.limitVideos ?? null,
+        batchSize: givenBatchSize(config, flags),
+        topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
+        target,
+        ...(await passOptions("infer", flags, cluster, run)),
+      });
+      return { ...inferred, names: target.names };
+    },
+  );
+  const { stopped, videos, partialDirectory, resultFiles } = outcome;
+  if (!stopped && isShown(flags)) await showFirst(resultFiles[0] as string, outcome.names);
+  const lines = stopped
+    ? formatStop("[INFER] infer", videos, partialDirectory)
+    : [`[INFER] infer finished. \tvideos: ${videos}`, ...formatFiles("results", resultFiles)];
+  await printResult(flags, { ...stateOf(outcome), files: resultFiles }, lines);
   return exitCode;
 }
 

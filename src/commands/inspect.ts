@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { NextvladError } from "../base/errors.js";
 import type { WeightInspection } from "../inspection/inspect-weights.js";
 import type { InspectFlags } from "./flags.js";
-import { printJson, printLines } from "./output.js";
+import { printResult } from "./output.js";
 
 /** File names that only weights have. */
 const WEIGHTS = /\.(pdparams(\.gz)?|safetensors|npz)$/;
@@ -19,7 +19,7 @@ export async function runInspect(path: string, flags: InspectFlags): Promise<num
   const { formatShard } = await import("../inspection/inspect-report.js");
   try {
     const inspection = await inspectShard(path, flags.maxRecordBytes);
-    await (flags.json ? printJson(inspection) : printLines(...formatShard(inspection)));
+    await printResult(flags, { ...inspection }, formatShard(inspection));
     return inspection.problems > 0 ? 1 : 0;
   } catch (error) {
     if (!(error instanceof NextvladError)) throw error;
@@ -32,6 +32,6 @@ export async function runInspect(path: string, flags: InspectFlags): Promise<num
 
 async function printWeights(weights: WeightInspection, flags: InspectFlags): Promise<number> {
   const { formatWeights } = await import("../inspection/inspect-report.js");
-  await (flags.json ? printJson(weights) : printLines(...formatWeights(weights)));
+  await printResult(flags, { ...weights }, formatWeights(weights));
   return weights.problems.length > 0 ? 1 : 0;
 }

@@ -5,9 +5,15 @@ export function isReaderGone(error: NodeJS.ErrnoException, stream: NodeJS.WriteS
   return error.code === "EPIPE" || (error.code === "EIO" && stream.isTTY === true);
 }
 
-/** Whether stdout shows results to a person: a terminal, and not --quiet. */
-export function isShown({ quiet = false }: { readonly quiet?: boolean | undefined }): boolean {
-  return process.stdout.isTTY === true && !quiet;
+/** Whether stdout shows results to a person: a terminal, and neither --quiet nor --json. */
+export function isShown({
+  quiet = false,
+  json = false,
+}: {
+  readonly quiet?: boolean | undefined;
+  readonly json?: boolean | undefined;
+}): boolean {
+  return process.stdout.isTTY === true && !quiet && !json;
 }
 
 /** Returns the width of the terminal in columns; 80 if it is unknown. */
@@ -25,6 +31,15 @@ export function printLines(...lines: readonly string[]): Promise<void> {
 /** Prints a machine-readable result on stdout: JSON that preserves all text exactly, with control characters escaped. */
 export function printJson(value: unknown): Promise<void> {
   return print(`${escapeJson(JSON.stringify(value, null, 1))}\n`);
+}
+
+/** Prints the result of a command on stdout: with --json `value`, as one JSON document, else `lines`. */
+export function printResult(
+  { json = false }: { readonly json?: boolean | undefined },
+  value: Readonly<Record<string, unknown>>,
+  lines: readonly string[],
+): Promise<void> {
+  return json ? printJson(value) : printLines(...lines);
 }
 
 /** Prints progress, notes and errors on stderr; each string is one line. */

@@ -4,6 +4,7 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import type { Cluster } from "../distributed/cluster.js";
 import type { EvaluateOptions } from "../inference/evaluate.js";
+import type { ResumableOutcome } from "../passes/resumable-results.js";
 import type { InferFlags } from "./flags.js";
 import type { Preflight } from "./preflight.js";
 import { silentTelemetry } from "./ranks.js";
@@ -71,6 +72,17 @@ export async function followPass(
     telemetry,
   });
   return 0;
+}
+
+/** Returns for --json whether a pass was stopped, its number of videos, and how to resume it. */
+export function stateOf({ stopped, videos, partialDirectory }: ResumableOutcome) {
+  const isResumable = stopped && partialDirectory !== null;
+  return {
+    stopped,
+    videos,
+    partial_directory: partialDirectory,
+    resume_command: isResumable ? resumeCommand(process.argv.slice(2)) : null,
+  };
 }
 
 /**

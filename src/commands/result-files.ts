@@ -6,7 +6,7 @@ import { DIAGNOSTICS_HEAD } from "../evaluation/diagnostics.js";
 import { readLabelNames } from "../results/label-names.js";
 import { RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
-import { isShown } from "./output.js";
+import { isShown, printResult, printToStderr } from "./output.js";
 
 /** Throws BAD_USAGE if `labels` is given and nothing shows class names: no terminal, and no result format that contains them. */
 export function checkLabels(labels: string | undefined, formats: readonly ResultFormat[]): void {
@@ -86,4 +86,22 @@ export async function resultTarget(
 /** Returns a line for each file: its content and its path. */
 export function formatFiles(content: string, files: readonly string[]): readonly string[] {
   return files.map((file) => `${content}: ${file}`);
+}
+
+/** Throws BAD_USAGE for --json if the weights themselves are written to a stream, which may be standard output. */
+export function assertJsonPrintable({ json = false }: { readonly json?: boolean | undefined }, isStreamed: boolean): void {
+  if (!json || !isStreamed) return;
+  const remedy = "write the weights to a file, or omit --json";
+  throw new NextvladError("BAD_USAGE", "the output is a stream, which may be standard output", { key: "--json", remedy });
+}
+
+/** Prints the paths of written weights: on stdout, or on stderr if the weights themselves may be there. `facts` are for --json. */
+export async function printFiles(
+  flags: { readonly json?: boolean | undefined },
+  facts: Readonly<Record<string, unknown>>,
+  files: readonly string[],
+  isStreamed: boolean,
+): Promise<void> {
+  if (isStreamed) printToStderr(...files.map((file) => `written to ${file}`));
+  else await printResult(flags, { ...facts, files }, files);
 }

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { reportWaits } from "../base/waiting.js";
+import { logPhase } from "../telemetry/phases.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 import { watchSignals } from "./signals.js";
@@ -13,10 +14,11 @@ export interface Run {
   readonly onSaveRequest: (save: () => void) => void;
 }
 
-/** The log of a command: its file's name in the directory, and whether the terminal shows only warnings. */
+/** The log of a command: its file's name in the directory, whether the terminal shows only warnings, and whether details are logged. */
 export interface LogOptions {
   readonly name: string;
   readonly quiet?: boolean | undefined;
+  readonly verbose?: boolean | undefined;
 }
 
 /** Result of the work, and the process's exit code: 0, or 130, 143 and 129 if a signal stopped it. */
@@ -39,12 +41,13 @@ export async function runIn<T extends { readonly stopped: boolean }>(
 
 async function runInDirectory<T extends { readonly stopped: boolean }>(
   directory: string,
-  { name, quiet = false }: LogOptions,
+  { name, quiet = false, verbose = false }: LogOptions,
   work: (run: Run) => Promise<T>,
 ): Promise<RunResult<T>> {
   await prepareDirectory(directory);
   const { createTelemetry } = await import("../telemetry/telemetry.js");
-  const telemetry = await createTelemetry({ logFile: join(directory, name), quiet });
+  const telemetry = await createTelemetry({ logFile: join(directory, name), quiet, verbose });
+  logPhase(telemetry.log, "flags, config and shards checked");
   const watch = watchSignals((message) => telemetry.log.warn(message));
   const restoreReport = reportWaits((line) => telemetry.log.warn(line));
   // Removes the progress bar at the first signal, because a second one ends the process immediately.

@@ -12,11 +12,11 @@ import type { StartOptions, TrainOutcome } from "../training/options.js";
 import { findConfig, logConfig, logTrainingNotes } from "./configuration.js";
 import { wantsRandomSeed } from "./flag-values.js";
 import { configOverrides, type TrainFlags } from "./flags.js";
-import { printLines, printToStderr } from "./output.js";
+import { printToStderr } from "./output.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 import { type Preflight, preflightTraining, type StartWeights } from "./preflight.js";
 import { findCluster, launch, silentTelemetry } from "./ranks.js";
-import { assertReportReplaceable, reportIn, reportSaveDir } from "./report.js";
+import { assertReportReplaceable, printWithReport, reportIn } from "./report.js";
 import { resumeCommand } from "./resume-command.js";
 import { runIn } from "./run.js";
 import { describeWeights } from "./weights.js";
@@ -65,7 +65,7 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
   };
   if (flags.report) await assertReportReplaceable(reportIn(flags.saveDir), flags.overwrite);
   return withSaveDir(flags.saveDir, async (lock, leftovers) => {
-    const logOptions = { name: "train.log.jsonl", quiet: flags.quiet };
+    const logOptions = { name: "train.log.jsonl", quiet: flags.quiet, verbose: flags.verbose };
     const { outcome, exitCode } = await runIn(flags.saveDir, logOptions, async ({ telemetry, ...run }) => {
       if (lock.staleHolder !== null) telemetry.log.info(`the previous run in this directory did not end normally: ${lock.staleHolder}`);
       if (leftovers.length > 0) telemetry.log.info(`removed its temporary files: ${leftovers.join(", ")}`);
@@ -100,8 +100,8 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
         version: version(),
       });
     });
-    await printLines(...formatOutcome(outcome, config.TRAIN.ema_decay !== null, resumeFrom));
-    if (flags.report) await reportSaveDir(flags.saveDir);
+    const command = outcome.stopped && outcome.lastSnapshot !== null ? resumeFrom(outcome.lastSnapshot) : null;
+    await printWithReport(flags, toJson(outcome, command), formatOutcome(outcome, config.TRAIN.ema_decay !== null, command));
     return exitCode;
   });
 }
@@ -226,10 +226,14 @@ async function closeStart({ resume, pretrain }: StartWeights): Promise<void> {
   await pretrain?.close();
 }
 
+function toJson({ stopped, stoppedEarly, epochs, steps, lastSnapshot, best, validation }: TrainOutcome, command: string | null) {
+  return { stopped, stopped_early: stoppedEarly, epochs, steps, last_snapshot: lastSnapshot, best, validation, resume_command: command };
+}
+
 function formatOutcome(
   { stopped, stoppedEarly, epochs, steps, lastSnapshot, best }: TrainOutcome,
   hasAverages: boolean,
-  resumeFrom: (snapshot: string) => string,
+  command: string | null,
 ): readonly string[] {
   const lines = [`[TRAIN] train ${stopped ? "stopped" : "finished"}. \tepochs: ${epochs},\tsteps: ${steps}`];
   if (stoppedEarly !== null) lines.push(`stopped early: ${stoppedEarly}`);
@@ -241,6 +245,6 @@ function formatOutcome(
     const value = map === undefined ? `GAP${measured} ${gap.toFixed(4)}` : `mAP${measured} ${map.toFixed(4)}`;
     lines.push(`best snapshot: ${best.path}${weights} (${place}, validation ${value})`);
   }
-  if (stopped && lastSnapshot !== null) lines.push(`resume with: ${resumeFrom(lastSnapshot)}`);
+  if (command !== null) lines.push(`resume with: ${command}`);
   return lines;
 }

@@ -9,7 +9,7 @@ import { type VerifyProgress, verifyShards } from "../inspection/verify.js";
 import { formatVerification, verifyReport } from "../inspection/verify-report.js";
 import { createTelemetry, type Telemetry } from "../telemetry/telemetry.js";
 import { configOverrides, type VerifyFlags } from "./flags.js";
-import { printJson, printLines } from "./output.js";
+import { printResult } from "./output.js";
 import { watchSignals } from "./signals.js";
 
 /** How often the progress is logged. */
@@ -40,7 +40,7 @@ export async function runVerify(list: FileList, flags: VerifyFlags): Promise<num
     telemetry.progress.end();
     const seconds = (performance.now() - startMs) / 1000;
     const report = verifyReport(verification, { list: describeFileList(list), listProblem: problem, repeated, seconds });
-    await (flags.json ? printJson(report) : printLines(...formatVerification(verification, report)));
+    await printResult(flags, report, formatVerification(verification, report));
     if (report.stopped) return watch.exitCode();
     return report.problems > 0 ? 1 : 0;
   } finally {

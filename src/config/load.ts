@@ -42,6 +42,13 @@ export async function loadConfig(file: string, overrides: Overrides = {}): Promi
   return buildConfig(await readYaml(file), file, overrides);
 }
 
+const origins = new WeakMap<Config, ReadonlyMap<string, string>>();
+
+/** Returns where the values of a config that were given come from, by key: the flag or the file. The other keys have their defaults. */
+export function originsOf(config: Config): ReadonlyMap<string, string> {
+  return origins.get(config) ?? new Map();
+}
+
 /**
  * Validates a config file's value and completes it. Precedence, lowest first: defaults, file, flags, `--set`. `file` is named in messages.
  * Throws one BAD_CONFIG that lists all problems; an unknown key is listed with the closest known key.
@@ -66,6 +73,8 @@ export function buildConfig(value: unknown, file: string, overrides: Overrides =
   const result = configSchema.safeParse(Object.fromEntries(merged));
   if (!result.success) problems.push(...result.error.issues.flatMap((issue) => describeIssue(issue, merged, file, flagOf)));
   if (problems.length > 0 || !result.success) throw problemsError(removeDuplicates(mergeSuggestions(problems)));
+  const given = [...merged].flatMap(([name, section]) => (isMapping(section) ? Object.keys(section).map((key) => `${name}.${key}`) : []));
+  origins.set(result.data, new Map(given.map((key) => [key, flagOf.get(key) ?? file])));
   return deepFreeze(result.data);
 }
 

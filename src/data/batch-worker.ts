@@ -26,8 +26,12 @@ export type BatchReply =
   | { readonly type: "open-shards"; readonly shards: readonly OpenShard[] }
   | { readonly type: "finished" };
 
-/** A batch, the end of the epoch or its error, with the records skipped since the previous event, and the bytes read of the epoch so far. */
-export type BatchEvent = EventContent & { readonly skipped: readonly SkippedRecord[]; readonly bytesRead: number };
+/** A batch, the end of the epoch or its error, with the records skipped and the shards opened since the previous event, and the bytes read of the epoch so far. */
+export type BatchEvent = EventContent & {
+  readonly skipped: readonly SkippedRecord[];
+  readonly opened: readonly string[];
+  readonly bytesRead: number;
+};
 
 type EventContent =
   | { readonly type: "batch"; readonly step: BatchStep }
@@ -97,7 +101,8 @@ function noteSkipped(epoch: Epoch, skipped: readonly SkippedRecord[]): void {
 
 function send(epoch: Epoch, content: EventContent, transferred: readonly ArrayBuffer[] = []): void {
   const bytesRead = (pool?.bytesRead() ?? 0) - epoch.bytesBefore;
-  if (!epoch.isFinished) port?.postMessage({ ...content, skipped: epoch.skipped, bytesRead } satisfies BatchEvent, transferred);
+  const opened = pool?.takeOpened() ?? [];
+  if (!epoch.isFinished) port?.postMessage({ ...content, skipped: epoch.skipped, opened, bytesRead } satisfies BatchEvent, transferred);
   epoch.skipped = [];
 }
 

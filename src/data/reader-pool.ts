@@ -31,6 +31,8 @@ export interface ReaderPool {
   index(path: string, reader: number, options: BlockOptions): Promise<ShardIndex>;
   /** Returns the number of bytes of TFRecord files that the threads have read so far. */
   bytesRead(): number;
+  /** Returns the paths of the shards that were opened since the last call. */
+  takeOpened(): readonly string[];
   /** Returns the shards that are being read, the longest-awaited first. */
   openShards(): readonly OpenShard[];
   /** Closes all shards. Pending requests for their blocks reject with WORKER_DIED. The threads stay available for other shards. */
@@ -44,11 +46,20 @@ const READER_MODULE = new URL("./reader-worker.js", import.meta.url);
 /** Starts `readers` reader threads. A source's `next` rejects with the shard's error, at its place in the shard, or with WORKER_DIED. */
 export function startReaders(readers: number, module = READER_MODULE): ReaderPool {
   const threads = Array.from({ length: readers }, () => new Reader(module));
+  let opened: string[] = [];
   return {
     readers,
-    open: (path, reader, options) => (threads[reader % readers] as Reader).open(path, options),
+    open(path, reader, options) {
+      opened.push(path);
+      return (threads[reader % readers] as Reader).open(path, options);
+    },
     index: (path, reader, options) => (threads[reader % readers] as Reader).index(path, options),
     bytesRead: () => threads.reduce((sum, { bytesRead }) => sum + bytesRead, 0),
+    takeOpened() {
+      const paths = opened;
+      opened = [];
+      return paths;
+    },
     openShards: () => threads.flatMap((reader) => reader.openShards()).sort((a, b) => (b.waitedMs ?? -1) - (a.waitedMs ?? -1)),
     async closeShards() {
       await Promise.all(threads.map((reader) => reader.closeShards()));

@@ -40,6 +40,8 @@ export interface BatchStream extends AsyncIterable<RaggedBatch> {
 export interface StreamEvents {
   /** Called with skipped records, before the batch that follows them in the order or before the end. */
   readonly onSkipped?: (skipped: readonly SkippedRecord[]) => void;
+  /** Called with the paths of shards that were opened, with the next batch or the end. */
+  readonly onOpened?: (paths: readonly string[]) => void;
   /** Called if no batch has arrived for 1 minute, and again after 2, 4 and so on, at least hourly. */
   readonly onStall?: (stall: Stall) => void;
 }
@@ -64,7 +66,7 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
   const close = (): Promise<void> => {
     closing ??= thread.finish();
     // Unblocks pending reads.
-    queue.put({ type: "end", skipped: [], bytesRead });
+    queue.put({ type: "end", skipped: [], opened: [], bytesRead });
     return closing;
   };
 
@@ -80,6 +82,7 @@ export function openStream(options: StreamOptions, events: StreamEvents = {}, st
         if (closing !== undefined) return;
         bytesRead = reply.bytesRead;
         if (reply.skipped.length > 0) events.onSkipped?.(reply.skipped);
+        if (reply.opened.length > 0) events.onOpened?.(reply.opened);
         if (reply.type === "error") throw deserializeError(reply.error);
         if (reply.type === "end") {
           fraction = 1;

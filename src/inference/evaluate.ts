@@ -60,7 +60,10 @@ export interface EvaluateOptions {
 export interface EvaluateOutcome extends ResumableOutcome {
   /** Null if the run stopped early. */
   readonly metrics: Metrics | null;
+  /** `[classes]`: the number of videos with each class as label. */
+  readonly positives: Float64Array;
   readonly metricsFile: string;
+  readonly diagnosticsFile: string;
 }
 
 /**
@@ -135,5 +138,5 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
   };
   const outcome = await writeResumably(resumable, measureRest, writeMetrics);
   dispose();
-  return { ...outcome, metrics, metricsFile };
+  return { ...outcome, metrics, positives: accumulator.sums.positives, metricsFile, diagnosticsFile };
 }

@@ -10,6 +10,7 @@ import { parameterTable } from "../model/network.js";
 import { modelSizes } from "../model/sizes.js";
 import { WeightStore } from "../model/weights.js";
 import { type Rounding, roundingOf } from "../runtime/rounding.js";
+import { logPhase } from "../telemetry/phases.js";
 import { type RuntimeOptions, startRuntime } from "./start-runtime.js";
 
 /** A network with loaded weights. */
@@ -51,6 +52,7 @@ export async function loadNetwork({ weights, ...options }: LoadOptions, log: Log
     dispose();
     throw error;
   });
+  logPhase(log, "weights loaded");
   return { network, checksum: String(checksum), computedBy: roundingOf(device), dispose };
 }
 

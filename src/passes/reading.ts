@@ -1,11 +1,13 @@
 import { NextvladError } from "../base/errors.js";
 import { type Interval, isDue } from "../base/interval.js";
+import { showPath } from "../base/shown-value.js";
 import type { Config } from "../config/schema.js";
 import { adviseSkipping } from "../data/corrupt-records.js";
 import { describeStall } from "../data/stall-watch.js";
 import { type BatchStream, closeOnAbort, openStream, type StreamEvents, type StreamOptions } from "../data/stream.js";
 import { type RaggedBatch, videoShape } from "../data/video.js";
 import { ALONE, type World } from "../distributed/world.js";
+import { logPhase } from "../telemetry/phases.js";
 import { Pace } from "../telemetry/progress.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { SkippedRecordReport } from "./skipped-records.js";
@@ -30,10 +32,16 @@ export function openReading({ model, labels, world = ALONE, ...options }: ReadOp
   return openStream({ ...videoShape(model, labels), ...sequential, ...options, share }, events);
 }
 
-/** Forwards a stream's skipped-record and stall events to the log. */
+/** Forwards a stream's events to the log: skipped records, stalls and, with --verbose, the shards that are read, each once. */
 export function forwardStreamEvents(skipped: SkippedRecordReport, { log }: Telemetry): StreamEvents {
+  const seen = new Set<string>();
+  const onOpened = (paths: readonly string[]): void => {
+    for (const path of paths) if (!seen.has(path)) log.debug(`reading ${showPath(path)}`);
+    for (const path of paths) seen.add(path);
+  };
   return {
     onSkipped: (records) => skipped.add(records),
+    ...(log.isLevelEnabled("debug") ? { onOpened } : {}),
     onStall: (stall) => log.warn({ waited_ms: stall.waitedMs, shards: stall.shards }, describeStall(stall)),
   };
 }
@@ -65,6 +73,7 @@ export async function* watchBatches(
   telemetry.progress.start(title);
   try {
     for await (const batch of stream) {
+      if (step === done.batches) logPhase(telemetry.log, "first batch read");
       yield batch;
       pace.count(batch.ids.length);
       telemetry.progress.update(pace.state());

@@ -6,7 +6,8 @@ import { serverOf } from "../distributed/server-def.js";
 import { chooseKernels } from "../kernels/choose.js";
 import type { Kernels } from "../kernels/types.js";
 import { checkMemory } from "../model/memory.js";
-import { type Device, formatDevice, loadTensorflow, setMatmulPrecision } from "../runtime/runtime.js";
+import { type Device, explainLevel, formatDevice, loadTensorflow, setMatmulPrecision } from "../runtime/runtime.js";
+import { logPhase } from "../telemetry/phases.js";
 
 export interface RuntimeOptions {
   readonly config: Config;
@@ -34,6 +35,8 @@ export async function startRuntime(
   const device = await loadTensorflow(useGpu, threads, (message) => log.warn(message), server);
   setMatmulPrecision(precision);
   log.info(formatDevice(device));
+  log.debug(`processor level ${device.level}: ${explainLevel()}`);
+  logPhase(log, "TensorFlow loaded");
   const ranks = cluster?.addresses.length ?? 1;
   const division = training ? { parts: ranks * config.TRAIN.accumulate, ranks } : { parts: 1, ranks: 1 };
   const averaging = training && config.TRAIN.ema_decay !== null;

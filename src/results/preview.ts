@@ -22,7 +22,7 @@ export function formatPrediction({ id, scores, classes }: Prediction, names: Lab
 }
 
 /** Returns untrusted text on one line, cut to a width. */
-function fit(text: string, width: number): string {
+export function fit(text: string, width: number): string {
   const escaped = escapeText(text);
   return escaped.length <= width ? escaped : `${escaped.slice(0, Math.max(0, width - 1))}…`;
 }

@@ -9,7 +9,7 @@ export const LEVELS = ["v2", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"] a
 export type Level = (typeof LEVELS)[number];
 
 /** The environment variable that selects another level than the best. */
-const VARIABLE = "NEXTVLAD_ISA";
+export const LEVEL_VARIABLE = "NEXTVLAD_ISA";
 
 /** Values of oneDNN's variable ONEDNN_MAX_CPU_ISA, which limits TensorFlow's matrix products to a level (oneDNN's "CPU Dispatcher Control"). */
 export const ONEDNN_ISA: Readonly<Record<Level, string>> = {
@@ -33,13 +33,13 @@ export function chooseLevel(supported: readonly Level[], environment: NodeJS.Pro
     const remedy = "use another machine; in a virtual machine, enable AVX in its settings (QEMU and libvirt: CPU type host)";
     throw new NextvladError("UNSUPPORTED_CPU", "this processor lacks AVX, which TensorFlow requires", { remedy });
   }
-  const found = environment[VARIABLE];
+  const found = environment[LEVEL_VARIABLE];
   if (found === undefined) return best;
   const level = supported.find((name) => name === found);
   if (level === undefined) {
     const what = LEVELS.some((name) => name === found) ? "this processor does not support the level" : "unknown processor level";
     const remedy = "change or unset this environment variable";
-    throw new NextvladError("BAD_USAGE", what, { key: VARIABLE, expected: supported.join(", "), found, remedy });
+    throw new NextvladError("BAD_USAGE", what, { key: LEVEL_VARIABLE, expected: supported.join(", "), found, remedy });
   }
   environment.ONEDNN_MAX_CPU_ISA ??= ONEDNN_ISA[level];
   return level;

@@ -5,7 +5,7 @@ import { NextvladError } from "../base/errors.js";
 import { setupCommand } from "../base/package.js";
 import { showText } from "../base/shown-value.js";
 import { chooseThreads, explainThreads, formatThreads, type Threads } from "../base/threads.js";
-import { chooseLevel, type Level } from "./processor.js";
+import { chooseLevel, LEVEL_VARIABLE, type Level } from "./processor.js";
 import { assertServing, type ServerOfRank, setServerVariables } from "./server.js";
 
 /** The part of tfjs that is used. */
@@ -169,6 +169,13 @@ export function supportedLevels(): readonly Level[] {
   } catch (error) {
     throw notSetUp(error);
   }
+}
+
+/** Returns why a level was chosen: which ones the processor supports, and whether NEXTVLAD_ISA was set. Throws NOT_SET_UP. */
+export function explainLevel(): string {
+  const supported = supportedLevels();
+  const reason = process.env[LEVEL_VARIABLE] === undefined ? "the best that this processor supports" : `set by ${LEVEL_VARIABLE}`;
+  return `${reason}, of ${supported.join(", ")}`;
 }
 
 /** Returns the module that loads TensorFlow, after setting what TensorFlow reads when it is loaded, and the processor level. Throws as `loadTensorflow` does. */

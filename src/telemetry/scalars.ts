@@ -30,6 +30,13 @@ export class Scalars {
     return this.#latest.get(name);
   }
 
+  /** Returns the values that were added last to the curves of a group, by their names in it. */
+  latestOf(group: string): Readonly<Record<string, number>> {
+    const prefix = `${group}/`;
+    const own = [...this.#latest].filter(([name]) => name.startsWith(prefix));
+    return Object.fromEntries(own.map(([name, value]) => [name.slice(prefix.length), value]));
+  }
+
   /**
    * Writes what was added since the last call: to the events, and to the log as fields of one entry with these facts and message. The names of `group` are
    * fields without `group/`.

@@ -26,20 +26,28 @@ export interface TelemetryOptions {
   readonly stderr?: NodeJS.WriteStream;
   /** Whether the screen shows only warnings and errors, and no progress; the file has everything. */
   readonly quiet?: boolean;
+  /** Whether the screen and the file also show details, of the level "debug". */
+  readonly verbose?: boolean;
 }
 
 /**
  * Opens the log. Throws FILE_UNWRITABLE, also if the log is not a regular file (a link, for example). Colors are used only on a terminal, and not with NO_COLOR
  * or TERM=dumb.
  */
-export async function createTelemetry({ logFile, stderr = process.stderr, quiet = false }: TelemetryOptions): Promise<Telemetry> {
+export async function createTelemetry({
+  logFile,
+  stderr = process.stderr,
+  quiet = false,
+  verbose = false,
+}: TelemetryOptions): Promise<Telemetry> {
   const screen = createScreen(stderr, quiet);
   const file = logFile === null ? null : new LogFile(logFile, screen);
   const readable = readableLines(screen, stderr);
-  const shown = { stream: readable, level: quiet ? "warn" : "info" } as const;
-  const streams = file === null ? [shown] : [shown, { stream: file }];
+  const level = verbose ? "debug" : "info";
+  const shown = { stream: readable, level: quiet ? "warn" : level } as const;
+  const streams = file === null ? [shown] : [shown, { stream: file, level } as const];
   let hasProgress = false;
-  const options = { base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
+  const options = { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
   // With a listener, a failed write does not end the process.
   let hasFailed = false;
   const onWriteError = (error: unknown): void => {

@@ -71,4 +71,6 @@ export interface TrainOutcome {
   readonly steps: number;
   readonly lastSnapshot: string | null;
   readonly best: (NonNullable<RunState["best"]> & { readonly path: string }) | null;
+  /** Metrics of the last validation, by their names in the log; null if this process did not validate. */
+  readonly validation: Readonly<Record<string, number>> | null;
 }

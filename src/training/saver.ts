@@ -142,7 +142,9 @@ export class Saver {
     try {
       await writeInBackground(task, onRetry, onSlow);
       this.#lastWritten = path;
-      log.info({ copied_ms: copiedMs, written_ms: performance.now() - since }, `snapshot: ${path}`);
+      const writtenMs = performance.now() - since;
+      log.info({ copied_ms: copiedMs, written_ms: writtenMs }, `snapshot: ${path}`);
+      log.debug(`it was copied in ${copiedMs.toFixed(0)} ms, while training waited, and written in ${writtenMs.toFixed(0)} ms`);
     } catch (error) {
       this.#failure = this.#addLastSnapshot(error);
     }

@@ -11,6 +11,7 @@ import { modelSizes } from "../model/sizes.js";
 import { startRuntime } from "../passes/start-runtime.js";
 import { describeSoftware, roundingOf, roundingWarning, type TrainingRounding } from "../runtime/rounding.js";
 import { EventFile } from "../telemetry/event-file.js";
+import { logPhase } from "../telemetry/phases.js";
 import { Scalars } from "../telemetry/scalars.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions } from "./options.js";
@@ -79,6 +80,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const saver = new Saver({ ...options, ...model, configYaml, writtenBy, resumedFrom, retryMs: SAVE_RETRY_MS, beforeSave, world }, state);
   const scalars = new Scalars(log, new EventFile({ directory: saveDir, firstStep: state.firstStep, configYaml, log }));
   const ofSteps = stepOptions(config, state.run.seed, kernels, world, teacher);
+  logPhase(log, "parameters and optimizer ready");
   return { config, options, state, stepOptions: ofSteps, saver, losses, scalars, newConfigFile };
 }
 

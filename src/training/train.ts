@@ -15,7 +15,7 @@ import { announce, announceEpochEnd } from "./ranks.js";
 import { EpochReport } from "./report.js";
 import { startTraining, type Training } from "./start.js";
 import { trainStep } from "./step.js";
-import { bestOf, findDueValidation, loadBest, validateIfDue } from "./validation.js";
+import { bestOf, findDueValidation, lastValidation, loadBest, validateIfDue } from "./validation.js";
 
 /**
  * Runs `nextvlad train`: trains, saves a snapshot after each epoch and at `saveInterval`, validates, and keeps the best snapshot. Ends after `epoch` epochs or
@@ -34,7 +34,8 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
     const lastSnapshot = training.saver.lastWritten;
     const stoppedEarly = describeEarlyStop(options.earlyStop, training.state.run);
     if (stoppedEarly !== null) options.telemetry.log.info(`stopped early: ${stoppedEarly}`);
-    return { stopped: options.signal.aborted, stoppedEarly, epochs: epoch, steps: step, lastSnapshot, best: bestOf(training) };
+    const [best, validation] = [bestOf(training), lastValidation(training)];
+    return { stopped: options.signal.aborted, stoppedEarly, epochs: epoch, steps: step, lastSnapshot, best, validation };
   } catch (error) {
     throw await explainFailure(training, error);
   } finally {

@@ -36,6 +36,14 @@ export function bestOf({ options, state }: Training): TrainOutcome["best"] {
   return best === null ? null : { ...best, path: bestSnapshot(options.saveDir) };
 }
 
+/** Returns the epoch or step and the metrics of the last validation of this process; null without any. */
+export function lastValidation({ scalars, state }: Training): TrainOutcome["validation"] {
+  const metrics = scalars.latestOf("validation");
+  const { validated_epoch: epoch, validated_step: step } = state.run;
+  if (Object.keys(metrics).length === 0) return null;
+  return { ...(epoch === null ? {} : { epoch }), ...(step === undefined ? {} : { step }), ...metrics };
+}
+
 /** The epoch that a validation belongs to and, if the interval is in steps, the number of steps so far. */
 export interface ValidationPoint {
   readonly epoch: number;

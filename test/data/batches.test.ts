@@ -21,6 +21,7 @@ function countingPool(): { readonly pool: ReaderPool; readonly opened: string[];
     },
     index: () => Promise.reject(new Error("nothing is skipped")),
     bytesRead: () => 0,
+    takeOpened: () => [],
     openShards: () => [],
     closeShards: () => Promise.resolve(),
     close: () => Promise.resolve(),

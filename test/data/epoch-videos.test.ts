@@ -255,6 +255,7 @@ function memoryPool(count: number, truncated = 0): { readonly pool: ReaderPool; 
       return { ends: Float64Array.from(all, endOf), isComplete: true, isSeekable: true };
     },
     bytesRead: () => 0,
+    takeOpened: () => [],
     openShards: () => [],
     closeShards: () => Promise.resolve(),
     close: () => Promise.resolve(),
