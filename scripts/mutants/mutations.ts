@@ -97,8 +97,9 @@ function mutate(
     case "LogicalExpression":
     case "AssignmentExpression": {
       const swapped = SWAPPED_OPERATORS[node.operator];
-      if (swapped !== undefined && !isText(node.left) && !isText(node.right))
-        add(node, `${textOf(node.left)} ${swapped} ${textOf(node.right)}`);
+      // After a type, without parentheses, these would be operators of types.
+      const left = /^[|&]$/.test(swapped ?? "") && node.left.type === "TSAsExpression" ? `(${textOf(node.left)})` : textOf(node.left);
+      if (swapped !== undefined && !isText(node.left) && !isText(node.right)) add(node, `${left} ${swapped} ${textOf(node.right)}`);
       if (node.operator === "??") add(node, textOf(node.right));
       break;
     }

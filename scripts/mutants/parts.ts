@@ -73,6 +73,12 @@ export const PARTS: readonly Part[] = [
     sample: 40,
   },
   {
+    name: "ranking",
+    sources: ["full-ranking", "score-rows"].map((name) => `evaluation/${name}`),
+    tests: ["evaluation/full-ranking", "evaluation/score-rows"],
+    sample: 40,
+  },
+  {
     name: "order",
     sources: [
       "base/random",

@@ -32,6 +32,7 @@ describe("mutants", () => {
       "Math.min(x, most as number) -> Math.max(x, most as number)",
       "0.5 -> 1",
     ]);
+    assert.deepEqual(changes(findMutants("x = (y as number) & z;", "f.ts")), ["(y as number) & z -> (y as number) | z"]);
     const kernels = findMutants("const d = subtract(multiply(a, b), c) as Tensor; matMul(a, b, { transposeA: true }); x = y;", "f.ts");
     assert.deepEqual(changes(kernels), [
       "subtract(multiply(a, b), c) -> multiply(a, b)",
