@@ -96,31 +96,38 @@ async function findOptimizer({ weights, schedule }: ExportOptions, table: readon
   const moments = trained.flatMap(({ name, shape }) => [1, 2].map((moment) => ({ name: `${name}_moment${moment}_0`, shape })));
   if (!moments.some(({ name }) => weights.entries.has(name))) return null;
   assertArraysMatch(weights, moments, REMEDY);
-  const step = await findStep(weights);
+  const position = await findPosition(weights);
   return (async function* () {
     yield* readHostArrays(weights, moments);
     const names = trained.map(({ name }) => name);
-    yield* optimizerScalars(step, names, schedule);
+    yield* optimizerScalars(position, names, schedule);
   })();
+}
+
+/** The steps that were taken, and the videos of an epoch: null if unknown. */
+interface Position {
+  readonly step: number;
+  readonly videos: number | null;
 }
 
 /**
  * Returns what Paddle's Adam saves after `step` steps besides the moments: beta^(step + 1) of each parameter, the learning rate of the last step, and its
  * counter, step - 1, which is -1 before the first step (fluid/layers, autoincreased_step_counter, begin 0). Each is `[1]`.
  */
-export function optimizerScalars(step: number, trained: readonly string[], schedule: ScheduleOptions): readonly HostArray[] {
+export function optimizerScalars({ step, videos }: Position, trained: readonly string[], schedule: ScheduleOptions): readonly HostArray[] {
   const scalar = (name: string, value: number): HostArray => ({ name, shape: [1], data: Float32Array.of(value) });
   const powers = trained.flatMap((name) => [
     scalar(`${name}_beta1_pow_acc_0`, BETA1 ** (step + 1)),
     scalar(`${name}_beta2_pow_acc_0`, BETA2 ** (step + 1)),
   ]);
-  const rate = scalar("learning_rate", learningRateAt(Math.max(0, step - 1), schedule));
+  const rate = scalar("learning_rate", learningRateAt(Math.max(0, step - 1), schedule, videos));
   return [...powers, rate, { name: "@LR_DECAY_COUNTER@", shape: [1], data: BigInt64Array.of(BigInt(step - 1)) }];
 }
 
-async function findStep(weights: WeightSource): Promise<number> {
-  if (weights.snapshot !== null) return (await readSnapshotState(weights.snapshot)).step;
-  return (await findPaddleStep(weights, null)).step;
+async function findPosition(weights: WeightSource): Promise<Position> {
+  if (weights.snapshot === null) return { step: (await findPaddleStep(weights, null)).step, videos: null };
+  const { step, shards } = await readSnapshotState(weights.snapshot);
+  return { step, videos: shards?.videos ?? null };
 }
 
 /** Writes PREFIX.pdparams, and PREFIX.pdopt if the weights have the optimizer state. */

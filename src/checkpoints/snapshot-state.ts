@@ -42,6 +42,8 @@ const runSchema = z.strictObject({
       corrupt: z.string().optional(),
       /** For each shard: see `ShardContents`. Older versions did not write it. */
       contents: z.strictObject({ modified_ms: z.array(z.number()), ends_crc32c: z.array(checksum.nullable()) }).optional(),
+      /** The videos of an epoch: see `ListFingerprint`. Only in runs whose learning rate depends on it. */
+      videos: z.int().min(0).optional(),
       /** The first record of each shard that was skipped as corrupt in this epoch: see `ListFingerprint`. Older versions did not write it. */
       first_corrupt: z.array(z.strictObject({ shard: z.int().min(0), record: z.int().min(0) })).optional(),
     })
@@ -98,7 +100,7 @@ const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   4: (state) => ({ ...state, format_version: 5 }),
   // Version 6 adds `written_by.ranks` and `written_by.parts`.
   5: (state) => ({ ...state, format_version: 6 }),
-  // Version 7 adds `best.map`, `best.step`, `validated_step` and `early_stopping`.
+  // Version 7 adds `best.map`, `best.step`, `validated_step`, `early_stopping` and `shards.videos`.
   6: (state) => ({ ...state, format_version: 7 }),
 };
 

@@ -123,7 +123,17 @@ const MODEL = z
 const TRAIN = z
   .strictObject({
     epoch: key(integer(1), 6, "number of epochs"),
-    learning_rate: key(positive, 0.0002, "initial learning rate"),
+    learning_rate: key(positive, 0.0002, "initial learning rate; with warm-up or cosine, the highest one"),
+    lr_schedule: key(
+      choice("step", "cosine"),
+      "step",
+      "step: multiply the learning rate by learning_rate_decay every lr_boundary_examples videos; cosine: lower it to 0 along a cosine over all epochs, or max_iter steps",
+    ),
+    warmup_examples: key(
+      integer(0),
+      0,
+      "number of videos over which the learning rate rises linearly from 0 at the start of the run; 0 for no warm-up",
+    ),
     lr_boundary_examples: key(
       integer(1),
       2_000_000,

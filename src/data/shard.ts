@@ -59,6 +59,8 @@ export interface ListFingerprint {
   readonly corrupt?: string | undefined;
   /** Undefined in states written by older versions. */
   readonly contents?: ShardContents | undefined;
+  /** The videos of an epoch, counted by `countRecords`; undefined if nothing depends on it. */
+  readonly videos?: number | undefined;
   /** The first record of each shard that was skipped as corrupt in the current epoch; undefined if unknown, after an older version wrote the state. */
   readonly first_corrupt?: RecordPosition[] | undefined;
 }

@@ -16,6 +16,7 @@ import { createState } from "./state.js";
 import { stepOptions, trainStep } from "./step.js";
 import { Teacher } from "./teacher.js";
 import { followValidation } from "./validation.js";
+import { receiveVideoCount } from "./video-count.js";
 import type { WeightAverage } from "./weight-average.js";
 
 /** Options of `follow` besides the config. */
@@ -37,6 +38,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   const world = await connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding: roundingOf(device) });
   const state = await createState(config, resumed, kernels, options, world);
   assertSameStart(world, state);
+  const videos = receiveVideoCount(config, world);
   const next = async (finished: WeightStore | null): Promise<Announcement> => {
     for (;;) {
       const announced = awaitAnnouncement(world, finished);
@@ -62,7 +64,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
       const acceptLoss = TRAIN.on_nan === "skip-batch" ? Number.isFinite : undefined;
       const { batch } = gatherBatch(world, own, stream.bytesRead);
       const report = announced === "reported step";
-      trainStep(batch, state, ofSteps, { step, report, learningRate: learningRateAt(step, TRAIN), acceptLoss });
+      trainStep(batch, state, ofSteps, { step, report, learningRate: learningRateAt(step, TRAIN, videos), acceptLoss });
       state.ema?.update();
       step++;
     }

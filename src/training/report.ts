@@ -60,7 +60,7 @@ export class EpochReport {
   logStep(
     { batch, bytesRead }: GatheredBatch,
     report: StepReport | null,
-    { run: { epoch, step, step_in_epoch }, firstStep }: TrainingState,
+    { run: { epoch, step, step_in_epoch, shards }, firstStep }: TrainingState,
   ): void {
     const { MODEL, TRAIN } = this.#config;
     const { log } = this.#telemetry;
@@ -83,7 +83,7 @@ export class EpochReport {
       ...metrics,
       loss,
       loss_smoothed: smoothed + SMOOTHING * (loss - smoothed),
-      learning_rate: learningRateAt(step, TRAIN),
+      learning_rate: learningRateAt(step, TRAIN, shards?.videos ?? null),
       gradient_norm: Math.hypot(...gradientNorms.values()),
       ...pace,
       peak_memory_bytes: process.resourceUsage().maxRSS * 1024,

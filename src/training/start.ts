@@ -22,6 +22,7 @@ import { Saver } from "./saver.js";
 import { createState, type TrainingState } from "./state.js";
 import { type StepOptions, stepOptions } from "./step.js";
 import { Teacher } from "./teacher.js";
+import { countEpochVideos } from "./video-count.js";
 
 /** Time between a failed write of a snapshot and the second attempt. */
 const SAVE_RETRY_MS = 10_000;
@@ -63,7 +64,8 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, rounding);
   const state = await createState(config, resumed, kernels, options, world);
   assertSameStart(world, state);
-  state.run = { ...state.run, shards };
+  const videos = await countEpochVideos(config, options, resumed?.run.shards ?? null, world);
+  state.run = { ...state.run, shards: { ...shards, videos: videos ?? undefined } };
   // All checks have passed: from here on, the save-dir changes.
   await removeSnapshots(saveDir, conflictingSnapshots);
   await options.skipped.start(resumed !== null);

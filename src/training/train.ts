@@ -86,7 +86,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
       const result = trainStep(batch, state, training.stepOptions, {
         step: state.run.step,
         report: isReported,
-        learningRate: learningRateAt(state.run.step, config.TRAIN),
+        learningRate: learningRateAt(state.run.step, config.TRAIN, state.run.shards?.videos ?? null),
         acceptLoss: losses.acceptor(batch.ids, state.run),
       });
       state.ema?.update();

@@ -23,6 +23,7 @@ for (const [commit, formatVersion] of [
   ["059705b", 2],
   ["08d4834", 4],
   ["a263992", 5],
+  ["9885b78", 6],
 ] as const)
   describe(`files of commit ${commit} (scripts/golden/make-compat.ts), with snapshots of format version ${formatVersion}`, () => {
     const repository = process.cwd();

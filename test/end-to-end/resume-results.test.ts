@@ -261,6 +261,7 @@ for (const [commit, version] of [
   ["059705b", 1],
   ["08d4834", 3],
   ["a263992", 4],
+  ["9885b78", 4],
 ] as const) {
   test(`partial results of version ${version} (commit ${commit}) resume, with the same metrics as at that commit`, async () => {
     const copy = at(commit);
