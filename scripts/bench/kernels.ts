@@ -119,7 +119,7 @@ function frozenDenseCase(rows: number, inputs: number, outputs: number): Case {
   };
 }
 
-const COEFFICIENTS = { learningRate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, beta1Power: 0.9, beta2Power: 0.999 };
+const COEFFICIENTS = { learningRate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, beta1Power: 0.9, beta2Power: 0.999, weightDecay: 0 };
 
 function denseAdamCase(rows: number, inputs: number, outputs: number): Case {
   const [x, dy] = [normal([rows, inputs], 1), normal([rows, outputs], 2)];

@@ -142,6 +142,11 @@ const TRAIN = z
     max_iter: key(integer(1), 700_000, "maximum number of steps, over all epochs"),
     learning_rate_decay: key(positive, 0.8, "factor of the learning rate after every lr_boundary_examples videos"),
     l2_penalty: key(nonNegative, 1e-5, "L2 weight decay of the classifier's weights and bias"),
+    weight_decay: key(
+      nonNegative,
+      0,
+      "decoupled weight decay (AdamW): each step also subtracts learning rate * weight_decay * w from every weight w of a matrix, but no bias or batch norm",
+    ),
     gradient_clip: key(nullable(positive), null, "maximum norm of each variable's gradient (as in the paper's code); null for no clipping"),
     gradient_clip_norm: key(nullable(nonNegative), null, "no effect, as in PaddleVideo; use gradient_clip to clip gradients"),
     ema_decay: key(

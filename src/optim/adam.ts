@@ -15,15 +15,21 @@ export interface Moments {
   readonly v: DeviceVariable;
 }
 
-/** Adam(0.9, 0.999, 1e-8) as in fluid 1.5 and TensorFlow's kernel (epsilon is added to sqrt(v) without bias correction), in place, one parameter at a time. */
+/**
+ * Adam(0.9, 0.999, 1e-8) as in fluid 1.5 and TensorFlow's kernel (epsilon is added to sqrt(v) without bias correction), in place, one parameter at a time.
+ * With weight decay, AdamW (arXiv:1711.05101): each step also subtracts learning rate * weight decay * w from the arrays w of two dimensions: the matrices of all
+ * layers and the cluster centers, but no bias, and no scale or shift of a batch norm.
+ */
 export class Adam implements Optimizer {
   private readonly store: WeightStore;
   private readonly kernels: Kernels;
+  private readonly weightDecay: number;
   private readonly moments = new Map<string, Moments>();
 
-  constructor(store: WeightStore, kernels: Kernels) {
+  constructor(store: WeightStore, kernels: Kernels, weightDecay = 0) {
     this.store = store;
     this.kernels = kernels;
+    this.weightDecay = weightDecay;
     for (const { name, trained } of store.table) {
       if (!trained) continue;
       const { shape } = store.variable(name);
@@ -50,14 +56,19 @@ export class Adam implements Optimizer {
    */
   apply(name: string, gradient: Tensor, at: UpdateStep, epsilon = EPSILON): void {
     const { m, v } = this.moments.get(name) as Moments;
-    this.store.variable(name).applyAdam(m, v, gradient, coefficients(at, epsilon), 0);
+    this.store.variable(name).applyAdam(m, v, gradient, this.#coefficients(name, at, epsilon), 0);
   }
 
   /** Updates a matrix w by the gradient x^T dy + decay w, from its factors. Borrows them; returns dy w^T, of w before the update. */
   applyProduct(name: string, x: Tensor, dy: Tensor, decay: number, at: UpdateStep): Tensor {
     const { m, v } = this.moments.get(name) as Moments;
     const w = this.store.variable(name);
-    return this.kernels.denseWithAdam(x, dy, { w, m, v }, coefficients(at, EPSILON), decay);
+    return this.kernels.denseWithAdam(x, dy, { w, m, v }, this.#coefficients(name, at, EPSILON), decay);
+  }
+
+  #coefficients(name: string, { step, learningRate }: UpdateStep, epsilon: number): AdamCoefficients {
+    const weightDecay = this.store.parameter(name).shape.length === 2 ? this.weightDecay : 0;
+    return { learningRate, beta1: BETA1, beta2: BETA2, epsilon, beta1Power: BETA1 ** step, beta2Power: BETA2 ** step, weightDecay };
   }
 
   dispose(): void {
@@ -66,8 +77,4 @@ export class Adam implements Optimizer {
       v.dispose();
     }
   }
-}
-
-function coefficients({ step, learningRate }: UpdateStep, epsilon: number): AdamCoefficients {
-  return { learningRate, beta1: BETA1, beta2: BETA2, epsilon, beta1Power: BETA1 ** step, beta2Power: BETA2 ** step };
 }

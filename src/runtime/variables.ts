@@ -73,14 +73,14 @@ export class DeviceVariable {
 
   /**
    * Applies one Adam step in place, w -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon), as in TensorFlow (core/kernels/training_ops.cc) and
-   * fluid 1.5, with the gradient `gradient + decay w`. Borrows the gradient.
+   * fluid 1.5, with the gradient `gradient + decay w`; and AdamW's w -= lr weightDecay w, of w before the step. Borrows the gradient.
    */
   applyAdam(m: DeviceVariable, v: DeviceVariable, gradient: Tensor, c: AdamCoefficients, decay: number): void {
     tidy(() => runMany("NextvladAdam", () => [], [this.current, m.current, v.current, gradient, encode(c, decay)], 0));
   }
 
   /**
-   * Applies one Adam step with the gradient `x^T dy + decay w` from its factors, without storing the whole gradient (native/dense_adam.cc; CPU only). `x` is
+   * `applyAdam` with the gradient `x^T dy + decay w` from its factors, without storing the whole gradient (native/dense_adam.cc; CPU only). `x` is
    * `[examples, rows]`, `dy` `[examples, columns]`. Returns `dy w^T`, of w before the update.
    */
   applyProductAdam(m: DeviceVariable, v: DeviceVariable, x: Tensor, dy: Tensor, c: AdamCoefficients, decay: number): Tensor {
@@ -129,11 +129,13 @@ export interface AdamCoefficients {
   /** beta1^t and beta2^t, t counting from 1. */
   readonly beta1Power: number;
   readonly beta2Power: number;
+  /** AdamW's decay (arXiv:1711.05101), decoupled from the gradient: w -= learningRate weightDecay w. */
+  readonly weightDecay: number;
 }
 
 /** Encodes the step's coefficients for native/adam.h as float32 bits in an int32 tensor, which stays on the host; a float32 tensor would go to the GPU. */
 function encode(c: AdamCoefficients, decay: number): Tensor {
   const step = (c.learningRate * Math.sqrt(1 - c.beta2Power)) / (1 - c.beta1Power);
-  const floats = Float32Array.of(step, 1 - c.beta1, 1 - c.beta2, c.epsilon, decay);
+  const floats = Float32Array.of(step, 1 - c.beta1, 1 - c.beta2, c.epsilon, decay, c.learningRate * c.weightDecay);
   return fromInts(new Int32Array(floats.buffer), [floats.length]);
 }

@@ -52,7 +52,7 @@ export async function createState(
   const counts = countParameters(table);
   log.info(counts, `the model has ${counts.trained} trainable parameters, ${counts.all} with moving statistics and eigen_param`);
   const store = new WeightStore(table, world);
-  const optimizer = new Adam(store, kernels);
+  const optimizer = new Adam(store, kernels, config.TRAIN.weight_decay);
   const ema = createAverage(config, store, world);
   if (resume !== null && resumed !== null) {
     const arrays = [...store.arrays(), ...optimizer.arrays()];

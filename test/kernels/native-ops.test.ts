@@ -102,7 +102,8 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
   test("a dense layer's backward pass and Adam step, of any size", () => {
     fc.assert(
       fc.property(size(250), size(140), size(450), fc.constantFrom(0, 0.1), (examples, rows, columns, decay) => {
-        const c = { learningRate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, beta1Power: 0.9 ** 3, beta2Power: 0.999 ** 3 };
+        const powers = { beta1Power: 0.9 ** 3, beta2Power: 0.999 ** 3 };
+        const c = { learningRate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, ...powers, weightDecay: 2 };
         const made = () =>
           ["w", "m", "v"].map((name) => new DeviceVariable(name, [rows, columns])) as [DeviceVariable, DeviceVariable, DeviceVariable];
         const [ours, theirs] = [made(), made()];

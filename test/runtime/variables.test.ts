@@ -28,7 +28,7 @@ describe("a variable", () => {
       DeviceVariable,
     ];
     assert.deepEqual([...tidy(() => w.use((value) => toFloats(add(value, value))))], [2, 4]);
-    const c = { learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, beta1Power: 0.9, beta2Power: 0.999 };
+    const c = { learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, beta1Power: 0.9, beta2Power: 0.999, weightDecay: 0 };
     const steps = [1, 2].map(() => {
       tidy(() => w.applyAdam(m, v, fromFloats(Float32Array.of(3, -3), [2]), c, 0));
       return [...w.download()].map((value) => value.toFixed(5));
@@ -52,21 +52,22 @@ describe("a variable", () => {
     made.dispose();
   });
 
-  test("applies Adam like the formula in double precision, for any size", () => {
+  test("applies Adam, with and without AdamW's decay, like the formula in double precision, for any size", () => {
     // Around the sizes at which kernels change between serial and parallel code.
     const size = fc.oneof(fc.integer({ min: 1, max: 70 }), fc.constantFrom(1023, 16_384, 16_385, 40_001));
     fc.assert(
-      fc.property(size, fc.integer({ min: 1, max: 50 }), (count, step) => {
+      fc.property(size, fc.integer({ min: 1, max: 50 }), fc.constantFrom(0, 3), (count, step, weightDecay) => {
         const [b1, b2, rate, epsilon] = [0.9, 0.999, 0.01, 1e-8];
         const start = [drawn(count, 1), drawn(count, 2), drawn(count, 3).map((value) => Math.abs(value) + 0.1), drawn(count, 4)] as const;
         const [w, m, v] = start.slice(0, 3).map(variable) as [DeviceVariable, DeviceVariable, DeviceVariable];
-        const c = { learningRate: rate, beta1: b1, beta2: b2, epsilon, beta1Power: b1 ** step, beta2Power: b2 ** step };
+        const c = { learningRate: rate, beta1: b1, beta2: b2, epsilon, beta1Power: b1 ** step, beta2Power: b2 ** step, weightDecay };
         tidy(() => w.applyAdam(m, v, fromFloats(start[3], [count]), c, 0));
         const ours = [w, m, v].map((made) => made.download());
         for (let i = 0; i < count; i++) {
           const [w0, m0, v0, g] = start.map((values) => values[i] as number) as [number, number, number, number];
           const [m1, v1] = [b1 * m0 + (1 - b1) * g, b2 * v0 + (1 - b2) * g * g];
-          const w1 = w0 - (((rate * Math.sqrt(1 - b2 ** step)) / (1 - b1 ** step)) * m1) / (Math.sqrt(v1) + epsilon);
+          const decayed = w0 * (1 - rate * weightDecay);
+          const w1 = decayed - (((rate * Math.sqrt(1 - b2 ** step)) / (1 - b1 ** step)) * m1) / (Math.sqrt(v1) + epsilon);
           // A few roundings of float32, each 6e-8 of values up to 4. A second moment near zero would magnify them.
           const bounds = [1e-6, 1e-6, 1e-6];
           for (const [k, expected] of [w1, m1, v1].entries()) {
