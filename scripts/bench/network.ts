@@ -4,6 +4,7 @@ import { ALONE } from "../../src/distributed/world.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import { matMul, slice } from "../../src/kernels/tensorflow-ops.js";
 import type { Precision } from "../../src/kernels/types.js";
+import { dropRates } from "../../src/model/drop-rates.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { parameterTable } from "../../src/model/network.js";
 import { modelSizes } from "../../src/model/sizes.js";
@@ -70,7 +71,7 @@ function trainingStep(config: Config, batch: RaggedBatch): (number: number, repo
 
 function inferenceStep(config: Config, batch: RaggedBatch, precision: Precision): () => void {
   const { MODEL } = config;
-  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, freshWeights(config), chooseKernels(), precision);
+  const network = new FrozenNetwork(modelSizes(MODEL), dropRates(MODEL), freshWeights(config), chooseKernels(), precision);
   return () => tidy(() => toFloats(network.probabilities(batch)));
 }
 

@@ -13,6 +13,7 @@ import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
 import { TopSelector } from "../../src/evaluation/top-k.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
 import type { Precision } from "../../src/kernels/types.js";
+import { type DropRates, dropRates } from "../../src/model/drop-rates.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { parameterTable } from "../../src/model/network.js";
 import { type ModelSizes, modelSizes } from "../../src/model/sizes.js";
@@ -28,7 +29,7 @@ const USAGE = "usage: node dist/scripts/bench/precision.js [SNAPSHOT LIST]";
 interface Trial {
   readonly name: string;
   readonly sizes: ModelSizes;
-  readonly dropRate: number;
+  readonly dropRates: DropRates;
   readonly store: WeightStore;
   readonly batches: readonly RaggedBatch[];
 }
@@ -41,12 +42,12 @@ interface Row {
   readonly gap: number;
 }
 
-function compare({ sizes, dropRate, store, batches }: Trial): Row[] {
+function compare({ sizes, dropRates, store, batches }: Trial): Row[] {
   const { classes } = sizes;
   const selector = new TopSelector();
   let exact: readonly Float32Array[] = [];
   return (["float32", "int16", "int8"] as const).map((precision) => {
-    const network = new FrozenNetwork(sizes, dropRate, store, chooseKernels(), precision);
+    const network = new FrozenNetwork(sizes, dropRates, store, chooseKernels(), precision);
     const predicted = batches.map((batch) => tidy(() => toFloats(network.probabilities(batch))));
     network.dispose();
     if (precision === "float32") exact = predicted;
@@ -73,7 +74,7 @@ function goldenTrial(): Trial {
   const golden = loadGolden("small");
   const store = new WeightStore(parameterTable(golden.sizes));
   for (const { name } of store.table) store.variable(name).upload(golden.weights.get(name)?.values as Float32Array);
-  return { name: "golden", sizes: golden.sizes, dropRate: 0, store, batches: [golden.batch] };
+  return { name: "golden", sizes: golden.sizes, dropRates: { descriptor: 0, hidden: 0 }, store, batches: [golden.batch] };
 }
 
 async function ownTrial(snapshot: string, list: string): Promise<Trial> {
@@ -89,7 +90,7 @@ async function ownTrial(snapshot: string, list: string): Promise<Trial> {
   // Copy each batch: later batches reuse its memory.
   for await (const batch of stream) batches.push(structuredClone(batch));
   await stream.close();
-  return { name: list, sizes, dropRate: config.MODEL.drop_rate, store, batches };
+  return { name: list, sizes, dropRates: dropRates(config.MODEL), store, batches };
 }
 
 try {

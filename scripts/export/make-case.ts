@@ -42,7 +42,7 @@ await loadTensorflow(false);
 const table = parameterTable(sizes);
 const store = new WeightStore(table);
 for (const { name } of table) store.variable(name).upload(golden.weights.get(name)?.values as Float32Array);
-const network = new FrozenNetwork(sizes, DROP_RATE, store, chooseKernels());
+const network = new FrozenNetwork(sizes, { descriptor: DROP_RATE, hidden: 0 }, store, chooseKernels());
 const probabilities = tidy(() => toFloats(network.probabilities(batch)));
 const videos = batch.frameCounts.length;
 const arrays = [

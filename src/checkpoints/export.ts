@@ -11,6 +11,7 @@ import { encodeOnnx } from "../formats/protobuf/onnx.js";
 import { encodeNpz } from "../formats/tensors/npz.js";
 import { encodePaddleVariable } from "../formats/tensors/paddle-variable.js";
 import { encodeSafetensors } from "../formats/tensors/safetensors.js";
+import { dropRates } from "../model/drop-rates.js";
 import { parameterTable } from "../model/network.js";
 import { buildOnnxModel } from "../model/onnx.js";
 import { countParameters, type Parameter } from "../model/parameters.js";
@@ -31,7 +32,7 @@ export interface ExportOptions {
   readonly format: ExportFormat;
   /** A file; for paddle-vars a directory; for pdparams the prefix, with or without .pdparams. */
   readonly out: string;
-  readonly model: ModelSection & { readonly drop_rate: number; readonly max_frames: number };
+  readonly model: ModelSection & { readonly drop_rate: number; readonly hidden_drop_rate: number; readonly max_frames: number };
   /** The learning rate schedule of the run. */
   readonly schedule: ScheduleOptions;
   /** The whole config as YAML, for the formats that can store it; null if most of it is unknown. */
@@ -86,8 +87,8 @@ async function encode({ weights, format, model, configYaml, version }: ExportOpt
       metadata,
     );
   }
-  const { drop_rate: dropRate, max_frames: maxFrames } = model;
-  return encodeOnnx(buildOnnxModel({ sizes: modelSizes(model), dropRate, maxFrames, weights: arrays, version }));
+  const options = { sizes: modelSizes(model), dropRates: dropRates(model), maxFrames: model.max_frames };
+  return encodeOnnx(buildOnnxModel({ ...options, weights: arrays, version }));
 }
 
 /** Returns everything that Paddle saves besides the parameters; null if the weights have no moments. */

@@ -28,7 +28,7 @@ async function averageTo(sources: readonly WeightSource[], { out, overwrite, jso
   const config = await findConfig({}, [], first);
   for (const source of sources) {
     printToStderr(...describeWeights(source, {}, config));
-    if (hasConfig(source)) assertSameDropRate(config, await findConfig({}, [], source), source);
+    if (hasConfig(source)) assertSameDropRates(config, await findConfig({}, [], source), source);
   }
   const { averageWeights } = await import("../checkpoints/average.js");
   const { exportWeights } = await import("../checkpoints/export.js");
@@ -51,16 +51,18 @@ async function averageTo(sources: readonly WeightSource[], { out, overwrite, jso
   return 0;
 }
 
-/** Throws BAD_WEIGHTS if weights were trained with another drop_rate: it scales the descriptor, so the same arrays compute something else. */
-function assertSameDropRate({ MODEL }: Config, other: Config, { path: file }: WeightSource): void {
-  const [expected, found] = [MODEL.drop_rate, other.MODEL.drop_rate];
-  if (expected === found) return;
-  const remedy = "average only weights of the same model";
-  throw new NextvladError("BAD_WEIGHTS", "these weights were trained with another drop_rate", {
-    file,
-    key: "MODEL.drop_rate",
-    expected,
-    found,
-    remedy,
-  });
+/** Throws BAD_WEIGHTS if weights were trained with another drop_rate: it scales values in inference, so the same arrays compute something else. */
+function assertSameDropRates({ MODEL }: Config, other: Config, { path: file }: WeightSource): void {
+  for (const key of ["drop_rate", "hidden_drop_rate"] as const) {
+    const [expected, found] = [MODEL[key], other.MODEL[key]];
+    if (expected === found) continue;
+    const remedy = "average only weights of the same model";
+    throw new NextvladError("BAD_WEIGHTS", `these weights were trained with another ${key}`, {
+      file,
+      key: `MODEL.${key}`,
+      expected,
+      found,
+      remedy,
+    });
+  }
 }

@@ -3,6 +3,7 @@ import { isStream } from "../base/output-stream.js";
 import { version } from "../base/package.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatConfig } from "../config/keys.js";
+import type { Config } from "../config/schema.js";
 import { findConfig } from "./configuration.js";
 import type { ExportFlags } from "./flags.js";
 import { printToStderr } from "./output.js";
@@ -34,9 +35,14 @@ async function exportFrom(weights: WeightSource, flags: ExportFlags): Promise<nu
     version: version(),
     overwrite: flags.overwrite ?? false,
   });
-  if (flags.format === "onnx")
-    printToStderr(`drop_rate ${config.MODEL.drop_rate} and max_frames ${config.MODEL.max_frames} are constants of the graph`);
+  if (flags.format === "onnx") printToStderr(`${describeConstants(config.MODEL)} are constants of the graph`);
   if (optimizer === false) printToStderr("the weights have no optimizer state, so none is written");
   await printFiles(flags, { format: flags.format, optimizer: optimizer === true }, files, isStreamed);
   return 0;
+}
+
+/** Returns the settings that an ONNX graph contains as constants. */
+function describeConstants({ drop_rate, hidden_drop_rate, max_frames }: Config["MODEL"]): string {
+  const hidden = hidden_drop_rate === 0 ? "" : `, hidden_drop_rate ${hidden_drop_rate}`;
+  return `drop_rate ${drop_rate}${hidden} and max_frames ${max_frames}`;
 }

@@ -83,6 +83,7 @@ const MODEL = z
     groups: key(integer(1), 8, "groups that an expanded frame is split into (G in the paper); always 1 for NETVLAD"),
     expansion: key(integer(1), 2, "factor by which the features of a frame are expanded (lambda in the paper); always 1 for NETVLAD"),
     drop_rate: key(fraction, 0.5, "dropout rate of the descriptor in training"),
+    hidden_drop_rate: key(fraction, 0, "dropout rate of the classifier's input, after context gating, in training"),
     gating_reduction: key(integer(1), 8, "width of the hidden layer divided by the width of context gating's bottleneck"),
     num_mixtures: key(
       integer(1, 64),

@@ -1,11 +1,13 @@
 import { RaggedLayout } from "../kernels/ragged.js";
 import { concat, multiply, relu, sigmoid } from "../kernels/tensorflow-ops.js";
 import type { Affine, FrozenAggregator, FrozenDense, Kernels, Precision } from "../kernels/types.js";
+import { constant } from "../runtime/constants.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
 import type { FreezeOptions } from "./aggregator.js";
 import { branchPrefixes, branchWeights } from "./branch.js";
 import { freezeClassifier } from "./classifier.js";
+import type { DropRates } from "./drop-rates.js";
 import { frozenBatchNorm } from "./layers.js";
 import { type FrozenGate, freezeGate, mixLogits } from "./mixture.js";
 import { AGGREGATORS, type NetworkInput } from "./network.js";
@@ -24,10 +26,11 @@ export class FrozenNetwork {
   readonly #gate: FrozenGate | null;
 
   /** Throws BAD_USAGE if the device does not support the precision. */
-  constructor(sizes: ModelSizes, dropRate: number, weights: WeightStore, kernels: Kernels, precision: Precision = "float32") {
+  constructor(sizes: ModelSizes, dropRates: DropRates, weights: WeightStore, kernels: Kernels, precision: Precision = "float32") {
     this.#sizes = sizes;
+    const freeze = { kernels, precision, factor: 1 - dropRates.descriptor };
     this.#branches = branchPrefixes(sizes.model).map(
-      (prefix) => new FrozenBranch(sizes, { weights: branchWeights(weights, prefix), kernels, precision, factor: 1 - dropRate }),
+      (prefix) => new FrozenBranch(sizes, 1 - dropRates.hidden, { weights: branchWeights(weights, prefix), ...freeze }),
     );
     this.#gate = freezeGate(sizes, weights, kernels);
   }
@@ -68,8 +71,10 @@ class FrozenBranch {
   readonly #gatingReduce: FrozenDense;
   readonly #gatingExpand: FrozenDense;
   readonly #classifier: FrozenDense;
+  /** Factor of the classifier's input: dropout's 1 - rate. */
+  readonly #hiddenFactor: number;
 
-  constructor(sizes: ModelSizes, options: FreezeOptions) {
+  constructor(sizes: ModelSizes, hiddenFactor: number, options: FreezeOptions) {
     const { weights, kernels } = options;
     const { freeze } = AGGREGATORS[sizes.model];
     this.#aggregators = modalitiesOf(sizes).map((modality) => [modality.name, freeze(modality, options)]);
@@ -78,6 +83,7 @@ class FrozenBranch {
     this.#gatingReduce = dense(GATING_REDUCE, frozenBatchNorm(GATING_NORM, weights));
     this.#gatingExpand = dense(GATING_EXPAND, {});
     this.#classifier = freezeClassifier(sizes, weights, kernels);
+    this.#hiddenFactor = hiddenFactor;
   }
 
   logits(input: NetworkInput, layout: RaggedLayout): Tensor {
@@ -85,7 +91,8 @@ class FrozenBranch {
       const descriptors = this.#aggregators.map(([name, aggregator]) => aggregator.aggregate(input[name], layout));
       const h = this.#hidden.apply(concat(descriptors, 1));
       const gates = sigmoid(this.#gatingExpand.apply(relu(this.#gatingReduce.apply(h))));
-      return this.#classifier.apply(multiply(h, gates));
+      const gated = multiply(h, gates);
+      return this.#classifier.apply(this.#hiddenFactor === 1 ? gated : multiply(gated, constant(this.#hiddenFactor)));
     });
   }
 

@@ -8,6 +8,7 @@ import type { Aggregator } from "./aggregator.js";
 import { branchContext, branchPrefixes } from "./branch.js";
 import { classifierParameters, classify } from "./classifier.js";
 import type { Division } from "./division.js";
+import type { DropRates } from "./drop-rates.js";
 import { batchNorm, contextGating, dense, dropout, type TrainingContext } from "./layers.js";
 import { computeShares, gateParameters, mixLogits, mixLogitsGradient } from "./mixture.js";
 import { NETVLAD } from "./netvlad.js";
@@ -62,9 +63,19 @@ function branchParameters(sizes: ModelSizes): readonly Parameter[] {
 /** The part of a batch that the network reads. */
 export type NetworkInput = Pick<RaggedBatch, "frameCounts" | "rgb" | "audio">;
 
+/** The rate of each dropout, and the seed of its mask. */
 export interface DropoutOptions {
-  readonly rate: number;
-  readonly seed: readonly [number, number];
+  readonly rates: DropRates;
+  readonly seeds: Readonly<Record<keyof DropRates, readonly [number, number]>>;
+}
+
+/** Returns the same rates with other masks for a branch. */
+function branchDropouts({ rates, seeds }: DropoutOptions, branch: number): DropoutOptions {
+  const ofBranch = ([first, second]: readonly [number, number]): [number, number] => [
+    deriveSeed(first, "dropout", branch),
+    deriveSeed(second, "dropout", branch),
+  ];
+  return { rates, seeds: { descriptor: ofBranch(seeds.descriptor), hidden: ofBranch(seeds.hidden) } };
 }
 
 /**
@@ -74,7 +85,7 @@ export interface DropoutOptions {
 export function forwardForTraining(
   input: NetworkInput,
   sizes: ModelSizes,
-  { rate, seed }: DropoutOptions,
+  dropouts: DropoutOptions,
   division: Division,
   given: TrainingContext,
 ): { readonly logits: readonly [Tensor, ...Tensor[]]; readonly backward: (dLogits: readonly Tensor[]) => void } {
@@ -83,13 +94,12 @@ export function forwardForTraining(
   const layout = new RaggedLayout(input.frameCounts);
   const [first, ...others] = branchPrefixes(sizes.model);
   if (others.length === 0) {
-    const { logits, backward } = forwardBranch(input, layout, sizes, { rate, seed }, division, context);
+    const { logits, backward } = forwardBranch(input, layout, sizes, dropouts, division, context);
     return { logits: [logits], backward: ([dLogits]) => backward(dLogits as Tensor) };
   }
   const shares = computeShares(input, layout, sizes, division, context);
   const branches = [first, ...others].map((prefix, branch) => {
-    const ofBranch: DropoutOptions = { rate, seed: [deriveSeed(seed[0], "dropout", branch), deriveSeed(seed[1], "dropout", branch)] };
-    return forwardBranch(input, layout, sizes, ofBranch, division, branchContext(context, prefix));
+    return forwardBranch(input, layout, sizes, branchDropouts(dropouts, branch), division, branchContext(context, prefix));
   });
   const ofBranches = branches.map(({ logits }) => logits);
   const kept = ofBranches.map((logits) => logits.clone());
@@ -107,12 +117,12 @@ export function forwardForTraining(
   return { logits: [mixLogits(shares.y, ofBranches), ...ofBranches], backward };
 }
 
-/** A branch of the network in training: the modalities' descriptors, dropout, hidden layer, context gating, classifier. Ownership is as in `forwardForTraining`. */
+/** A branch of the network in training: the modalities' descriptors, dropout, hidden layer, context gating, dropout, classifier. Ownership is as in `forwardForTraining`. */
 function forwardBranch(
   input: NetworkInput,
   layout: RaggedLayout,
   sizes: ModelSizes,
-  { rate, seed }: DropoutOptions,
+  { rates, seeds }: DropoutOptions,
   division: Division,
   context: TrainingContext,
 ): { readonly logits: Tensor; readonly backward: (dLogits: Tensor) => void } {
@@ -126,15 +136,16 @@ function forwardBranch(
     1,
   );
   if (aggregated.length > 1) release(...aggregated.map(({ y }) => y));
-  const dropped = dropout(descriptors, rate, seed, context.kernels);
+  const dropped = dropout(descriptors, rates.descriptor, seeds.descriptor, context.kernels);
   const rows = context.weights.dividedRows(HIDDEN);
   const hidden = rows === null ? dense(dropped.y, HIDDEN, context) : rows.dense(dropped.y, HIDDEN, context);
   const normalized = batchNorm(hidden.y, HIDDEN_NORM, context);
   const gated = contextGating(normalized.y, context);
-  const classified = classify(gated.y, sizes, context);
+  const kept = dropout(gated.y, rates.hidden, seeds.hidden, context.kernels);
+  const classified = classify(kept.y, sizes, context);
 
   const backward = (dLogits: Tensor): void => {
-    const dHidden = normalized.backward(gated.backward(classified.backward(dLogits)));
+    const dHidden = normalized.backward(gated.backward(kept.backward(classified.backward(dLogits))));
     const dDescriptors = dropped.backward(hidden.backward(dHidden));
     const dAggregated = splitColumns(dDescriptors, widths);
     for (const [i, { backward }] of aggregated.entries()) backward(dAggregated[i] as Tensor);

@@ -1,6 +1,7 @@
 import { ELEMENT_TYPES, type OnnxInitializer, type OnnxModel, type OnnxValue } from "../formats/protobuf/onnx.js";
 import { branchPrefixes } from "./branch.js";
 import { addClassifierToGraph } from "./classifier.js";
+import type { DropRates } from "./drop-rates.js";
 import { addMixtureToGraph } from "./mixture.js";
 import { AGGREGATORS } from "./network.js";
 import { OnnxGraph, type PaddedLayout } from "./onnx-graph.js";
@@ -17,7 +18,7 @@ const PROBABILITIES = "probabilities";
 
 export interface OnnxOptions {
   readonly sizes: ModelSizes;
-  readonly dropRate: number;
+  readonly dropRates: DropRates;
   /** Maximum number of frames used per video. */
   readonly maxFrames: number;
   /** Every array of the parameter table. */
@@ -31,15 +32,19 @@ export interface OnnxOptions {
  * `frame_counts` `[videos] int64`. Output: `probabilities` `[videos, classes] float32`. The parameters are unchanged initializers under Paddle's names. The
  * graph has no loops or branches: it gathers the first `maxFrames` frames of each video into `[videos, longest]`, and gives padding a weight of 0.
  */
-export function buildOnnxModel({ sizes, dropRate, maxFrames, weights, version }: OnnxOptions): OnnxModel {
+export function buildOnnxModel({ sizes, dropRates, maxFrames, weights, version }: OnnxOptions): OnnxModel {
   const graph = new OnnxGraph(new Set(weights.map(({ name }) => name)));
-  addNetwork(graph, sizes, dropRate, maxFrames);
+  addNetwork(graph, sizes, dropRates, maxFrames);
   return {
     irVersion: IR_VERSION,
     opset: ONNX_OPSET,
     producer: { name: "nextvlad", version },
     description: `${sizes.model}, video classification from quantized frame features (YouTube-8M), as nextvlad computes it`,
-    metadata: { drop_rate: String(dropRate), max_frames: String(maxFrames) },
+    metadata: {
+      drop_rate: String(dropRates.descriptor),
+      ...(dropRates.hidden === 0 ? {} : { hidden_drop_rate: String(dropRates.hidden) }),
+      max_frames: String(maxFrames),
+    },
     graphName: sizes.model.toLowerCase(),
     inputs: [
       ...modalitiesOf(sizes).map(describeFeatures),
@@ -68,24 +73,26 @@ function describeFeatures({ name, features }: ModalitySizes): OnnxValue {
   return { name, type: "uint8", shape: ["frames", features], description };
 }
 
-function addNetwork(graph: OnnxGraph, sizes: ModelSizes, dropRate: number, maxFrames: number): void {
+function addNetwork(graph: OnnxGraph, sizes: ModelSizes, dropRates: DropRates, maxFrames: number): void {
   const layout = addLayout(graph, maxFrames);
-  const logits = branchPrefixes(sizes.model).map((prefix) => addBranch(graph.inBranch(prefix), sizes, dropRate, layout));
+  const logits = branchPrefixes(sizes.model).map((prefix) => addBranch(graph.inBranch(prefix), sizes, dropRates, layout));
   graph.add(PROBABILITIES, "Sigmoid", [logits.length === 1 ? (logits[0] as string) : addMixtureToGraph(graph, sizes, layout, logits)]);
 }
 
 /** Adds a branch of the network; returns the name of its logits. */
-function addBranch(graph: OnnxGraph, sizes: ModelSizes, dropRate: number, layout: PaddedLayout): string {
+function addBranch(graph: OnnxGraph, sizes: ModelSizes, dropRates: DropRates, layout: PaddedLayout): string {
   const aggregator = AGGREGATORS[sizes.model];
   const modalities = modalitiesOf(sizes).map((modality) => aggregator.addToGraph(graph, modality, layout));
   const descriptors = graph.add("descriptors", "Concat", modalities, { axis: { int: 1 } });
   // Paddle's dropout (downgrade_in_infer) does not scale in training, and multiplies by 1 - rate in inference.
-  const kept = dropRate === 0 ? descriptors : graph.add("kept", "Mul", [descriptors, graph.float("keep_rate", 1 - dropRate)]);
+  const drop = (x: string, rate: number, kept: string, keepRate: string): string =>
+    rate === 0 ? x : graph.add(kept, "Mul", [x, graph.float(keepRate, 1 - rate)]);
+  const kept = drop(descriptors, dropRates.descriptor, "kept", "keep_rate");
   const h = graph.addBatchNorm("hidden", graph.add("hidden/product", "MatMul", [kept, HIDDEN]), HIDDEN_NORM);
   const reduced = graph.addBatchNorm("gate/reduced", graph.add("gate/reduced/product", "MatMul", [h, GATING_REDUCE]), GATING_NORM);
   const expanded = graph.add("gate/expanded", "MatMul", [graph.add("gate/active", "Relu", [reduced]), GATING_EXPAND]);
   const gated = graph.add("gated", "Mul", [h, graph.add("gate", "Sigmoid", [expanded])]);
-  return addClassifierToGraph(graph, sizes, gated);
+  return addClassifierToGraph(graph, sizes, drop(gated, dropRates.hidden, "gated/kept", "hidden_keep_rate"));
 }
 
 function addLayout(graph: OnnxGraph, maxFrames: number): PaddedLayout {

@@ -5,6 +5,7 @@ import { suggestEarlierSnapshot } from "../checkpoints/snapshot.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { formatChecksum } from "../formats/checksum.js";
 import { crc32c } from "../formats/crc32.js";
+import { dropRates } from "../model/drop-rates.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { parameterTable } from "../model/network.js";
 import { modelSizes } from "../model/sizes.js";
@@ -43,7 +44,7 @@ export async function loadNetwork({ weights, ...options }: LoadOptions, log: Log
   const remedy = "use the config that these weights were trained with, or other weights";
   await fillAllArrays(weights, store.arrays(), remedy, (name, values) => checksum.add(name, values));
   await weights.close();
-  const network = new FrozenNetwork(sizes, config.MODEL.drop_rate, store, kernels, config[section].precision);
+  const network = new FrozenNetwork(sizes, dropRates(config.MODEL), store, kernels, config[section].precision);
   const dispose = (): void => {
     network.dispose();
     store.dispose();

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { type ErrorDetails, NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
+import { findKey } from "../config/keys.js";
 import { parseWithChecksum, stringifyWithChecksum } from "../formats/checksum.js";
 
 const FORMAT_VERSION = 4;
@@ -112,14 +113,25 @@ function formatSums(sums: Sums): string {
   return names.map((name) => (sums[name]?.length === 1 ? name : `${name} (${sums[name]?.length} values)`)).join(", ") || "none";
 }
 
-/** Throws BAD_CONFIG at the first setting that differs from the saved ones. The policy for corrupt data may change if it was `error`. */
+/**
+ * Throws BAD_CONFIG at the first setting that differs from the saved ones. The policy for corrupt data may change if it was `error`. A config key that the version
+ * that saved them did not have had its default.
+ */
 export function assertSameSettings(saved: PartialState["work"], settings: PartialState["work"], file: string): void {
   for (const key of new Set([...Object.keys(settings), ...Object.keys(saved)])) {
-    if (settings[key] === saved[key]) continue;
+    const before = saved[key] ?? defaultOf(key);
+    if (settings[key] === before) continue;
     // With `error`, the results so far contain no corrupt data, so another policy affects only the rest.
     if (key.endsWith(".on_corrupt") && saved[key] === "error") continue;
-    const values = { expected: showText(saved[key] ?? "nothing"), found: showText(settings[key] ?? "nothing") };
+    const values = { expected: showText(before ?? "nothing"), found: showText(settings[key] ?? "nothing") };
     const remedy = `use the earlier value, or ${REMEDY}`;
     throw new NextvladError("BAD_CONFIG", "a resumed run cannot change this setting", { file, key, ...values, remedy });
   }
+}
+
+/** Returns the default of a config key as text; undefined for anything else. */
+function defaultOf(key: string): string | undefined {
+  const [section = "", name = ""] = key.split(".");
+  const found = findKey(section, name);
+  return found && String(found.default);
 }

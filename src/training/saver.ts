@@ -10,6 +10,7 @@ import type { SnapshotTask } from "../checkpoints/snapshot-worker.js";
 import type { World } from "../distributed/world.js";
 import { branchPrefixes } from "../model/branch.js";
 import { classifierBias } from "../model/classifier.js";
+import type { DropRates } from "../model/drop-rates.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import type { ModelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
@@ -20,7 +21,7 @@ import type { TrainingState } from "./state.js";
 export interface SaverOptions extends Pick<TrainOptions, "saveDir" | "lockText" | "keep" | "saveInterval" | "telemetry"> {
   readonly configYaml: string;
   readonly sizes: ModelSizes;
-  readonly dropRate: number;
+  readonly dropRates: DropRates;
   readonly writtenBy: WrittenBy;
   /** Path of the snapshot that the run resumed from, in the save-dir or elsewhere; null for a new run or other weights. */
   readonly resumedFrom: string | null;
@@ -205,7 +206,7 @@ export function isSaveDue(interval: Interval | null, { step, step_in_epoch }: Ru
  * makes all weights NaN in one step, this bias first), or the logits are (finite weights may be huge). The thread that writes the snapshot checks the other
  * arrays.
  */
-function assertFiniteModel(weights: WeightStore, { kernels, run }: TrainingState, { sizes, dropRate }: SaverOptions): void {
+function assertFiniteModel(weights: WeightStore, { kernels, run }: TrainingState, { sizes, dropRates }: SaverOptions): void {
   if (
     !weights
       .variable(`${branchPrefixes(sizes.model)[0]}${classifierBias(sizes)}`)
@@ -214,7 +215,7 @@ function assertFiniteModel(weights: WeightStore, { kernels, run }: TrainingState
   ) {
     throw new NextvladError("NOT_FINITE", `after ${run.step} steps the weights contain NaN or Inf`);
   }
-  const network = new FrozenNetwork(sizes, dropRate, weights, kernels);
+  const network = new FrozenNetwork(sizes, dropRates, weights, kernels);
   const hasFiniteLogits = network.hasFiniteLogits();
   network.dispose();
   if (hasFiniteLogits) return;

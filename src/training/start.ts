@@ -7,6 +7,7 @@ import { CONFIG } from "../checkpoints/snapshot-layout.js";
 import { formatConfig } from "../config/keys.js";
 import type { Config } from "../config/schema.js";
 import { assertSameShards, fingerprintList, type ListFingerprint, type Shard } from "../data/shard.js";
+import { dropRates } from "../model/drop-rates.js";
 import { modelSizes } from "../model/sizes.js";
 import { startRuntime } from "../passes/start-runtime.js";
 import { describeSoftware, roundingOf, roundingWarning, type TrainingRounding } from "../runtime/rounding.js";
@@ -75,7 +76,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const configFile = join(saveDir, CONFIG);
   const newConfigFile = existsSync(configFile) ? null : configFile;
   await writeFileAtomic(configFile, configYaml);
-  const model = { sizes: modelSizes(MODEL), dropRate: MODEL.drop_rate };
+  const model = { sizes: modelSizes(MODEL), dropRates: dropRates(MODEL) };
   // A resumed run does not see the suspect batches again.
   const beforeSave = (): Promise<void> => losses.flush();
   const resumedFrom = resume?.snapshot ?? null;

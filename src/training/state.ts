@@ -8,6 +8,7 @@ import type { WeightSource } from "../checkpoints/weight-source.js";
 import type { Config } from "../config/schema.js";
 import { ALONE, type World } from "../distributed/world.js";
 import type { Kernels } from "../kernels/types.js";
+import { dropRates } from "../model/drop-rates.js";
 import { readEigenFactor } from "../model/eigen.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { parameterTable } from "../model/network.js";
@@ -59,7 +60,7 @@ export async function createState(
     await fillAllArrays(resume, arrays, "resume with the config of that run, or start a new one with --pretrain");
     await resume.close();
     const { whole, release } = store.gatherRows();
-    const network = new FrozenNetwork(sizes, config.MODEL.drop_rate, whole, kernels);
+    const network = new FrozenNetwork(sizes, dropRates(config.MODEL), whole, kernels);
     await requireFiniteLogits(network, resume).finally(() => {
       network.dispose();
       release();

@@ -6,8 +6,9 @@ import { add, minimum, multiply, rsqrt, sigmoid } from "../kernels/tensorflow-op
 import type { Kernels } from "../kernels/types.js";
 import { lossGradients } from "../model/distillation.js";
 import type { Division } from "../model/division.js";
+import { type DropRates, dropRates } from "../model/drop-rates.js";
 import { crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
-import { forwardForTraining } from "../model/network.js";
+import { type DropoutOptions, forwardForTraining } from "../model/network.js";
 import type { BatchNormNames } from "../model/parameters.js";
 import { type ModelSizes, modelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
@@ -22,7 +23,7 @@ import type { Teacher } from "./teacher.js";
 export interface StepOptions {
   readonly kernels: Kernels;
   readonly sizes: ModelSizes;
-  readonly dropRate: number;
+  readonly dropRates: DropRates;
   readonly l2Penalty: number;
   /** Maximum norm of each parameter's gradient; null does not clip. */
   readonly gradientClip: number | null;
@@ -39,7 +40,7 @@ export function stepOptions({ MODEL, TRAIN }: Config, seed: number, kernels: Ker
   return {
     kernels,
     sizes: modelSizes(MODEL),
-    dropRate: MODEL.drop_rate,
+    dropRates: dropRates(MODEL),
     l2Penalty: TRAIN.l2_penalty,
     gradientClip: TRAIN.gradient_clip,
     seed,
@@ -95,10 +96,10 @@ export function differentiate(
   const norms = report ? new GradientNorms(store, options.kernels) : null;
   const backwardDense = sink.product ?? materializeGradient(store, options.kernels, sink.gradient);
   const pass = (): StepReport | null => {
-    const dropoutSeed: [number, number] = [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)];
     const hardLabels = labelMatrix(batch.labels, sizes.classes);
     const labels = teacher === null ? hardLabels : teacher.soften(hardLabels, batch.ids);
-    const { logits: all, backward } = forwardForTraining(batch, sizes, { rate: options.dropRate, seed: dropoutSeed }, options.division, {
+    const dropouts = { rates: options.dropRates, seeds: dropoutSeeds(seed, step) };
+    const { logits: all, backward } = forwardForTraining(batch, sizes, dropouts, options.division, {
       weights: store,
       kernels: options.kernels,
       onBatchStatistics: (names, mean, variance) => (pending ?? store).updateStatistics(names, mean, variance),
@@ -130,6 +131,14 @@ export function differentiate(
     pending?.dispose();
     norms?.dispose();
   }
+}
+
+/** Returns the seeds of a step's dropout masks. */
+function dropoutSeeds(seed: number, step: number): DropoutOptions["seeds"] {
+  return {
+    descriptor: [deriveSeed(seed, "dropout", step), deriveSeed(seed, "dropout", step, 1)],
+    hidden: [deriveSeed(seed, "dropout", step, 2), deriveSeed(seed, "dropout", step, 3)],
+  };
 }
 
 /** A batch's statistics, stored until the batch's loss is accepted. Dispose of it after use. */

@@ -7,6 +7,7 @@ import type { World } from "../distributed/world.js";
 import { checkLabeled, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { ScoreRows } from "../evaluation/score-rows.js";
 import type { Kernels } from "../kernels/types.js";
+import { dropRates } from "../model/drop-rates.js";
 import { FrozenNetwork } from "../model/frozen.js";
 import { modelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
@@ -177,7 +178,7 @@ export async function followValidation(
 /** Passes a network with the weights in `store` to `work`, and disposes of it. */
 function withNetwork<T>({ MODEL }: Config, store: WeightStore, kernels: Kernels, work: (network: FrozenNetwork) => Promise<T>): Promise<T> {
   const { whole, release } = store.gatherRows();
-  const network = new FrozenNetwork(modelSizes(MODEL), MODEL.drop_rate, whole, kernels);
+  const network = new FrozenNetwork(modelSizes(MODEL), dropRates(MODEL), whole, kernels);
   return work(network).finally(() => {
     network.dispose();
     release();

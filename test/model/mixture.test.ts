@@ -58,6 +58,8 @@ const softmax = (logits: readonly number[]): number[] => {
   return exponentials.map((each) => each / total);
 };
 
+const NO_DROPOUT = { rates: { descriptor: 0, hidden: 0 }, seeds: { descriptor: [0, 0], hidden: [0, 0] } } as const;
+
 describe("MixNeXtVLAD", () => {
   let tf: FullTfjs;
   let store: WeightStore;
@@ -88,7 +90,7 @@ describe("MixNeXtVLAD", () => {
       inputs: [],
       parameters: store.table.flatMap(({ name, trained }) => (trained && !CANCELLED.test(name) ? [name] : [])),
       forward: (_, context) => {
-        const { logits, backward } = forwardForTraining(input, SIZES, { rate: 0, seed: [0, 0] }, AT_ONCE, {
+        const { logits, backward } = forwardForTraining(input, SIZES, NO_DROPOUT, AT_ONCE, {
           ...context,
           onGradient: (name, gradient) => (CANCELLED.test(name) ? gradient.dispose() : context.onGradient(name, gradient)),
         });
@@ -131,7 +133,7 @@ describe("MixNeXtVLAD", () => {
   test("frozen, it averages the logits of its branches by the gate's shares, within 1e-5", () => {
     const input = inputOf(Array.from({ length: 37 }, (_, i) => 1 + (i % 5)));
     const logitsOf = (sizes: ModelSizes, weights: WeightStore): Float32Array => {
-      const network = new FrozenNetwork(sizes, 0.5, weights, ownKernels());
+      const network = new FrozenNetwork(sizes, { descriptor: 0.5, hidden: 0.25 }, weights, ownKernels());
       const logits = tidy(() => toFloats(network.logits(input)));
       network.dispose();
       return logits;

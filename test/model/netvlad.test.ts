@@ -194,7 +194,13 @@ describe("NetVLAD", () => {
         inputs: [],
         parameters: trained(store.table),
         forward: (_, context) => {
-          const { logits, backward } = forwardForTraining(INPUT, SIZES, { rate: 0, seed: [0, 0] }, AT_ONCE, context);
+          const { logits, backward } = forwardForTraining(
+            INPUT,
+            SIZES,
+            { rates: { descriptor: 0, hidden: 0 }, seeds: { descriptor: [0, 0], hidden: [0, 0] } },
+            AT_ONCE,
+            context,
+          );
           return {
             outputs: logits,
             backward: ([dy]) => {
@@ -237,7 +243,7 @@ test("NetVLAD rejects the integer precisions", async () => {
   await loadForTests();
   const store = randomStore(SIZES);
   for (const precision of ["int16", "int8"] as const) {
-    const freeze = async () => new FrozenNetwork(SIZES, 0.5, store, ownKernels(), precision);
+    const freeze = async () => new FrozenNetwork(SIZES, { descriptor: 0.5, hidden: 0 }, store, ownKernels(), precision);
     await failsWith(freeze(), "BAD_USAGE", { key: "--precision" });
   }
   store.dispose();

@@ -272,7 +272,7 @@ describe("our kernels against the reference kernels", () => {
         const frames = frameCounts.reduce((sum, count) => sum + count, 0);
         const input = { frameCounts, rgb: bytesOf(frames * sizes.rgbFeatures), audio: bytesOf(frames * sizes.audioFeatures) };
         const compute = (kernels: Kernels) => {
-          const network = new FrozenNetwork(sizes, 0.5, store, kernels);
+          const network = new FrozenNetwork(sizes, { descriptor: 0.5, hidden: 0 }, store, kernels);
           const values = tidy(() => toFloats(network.probabilities(input)));
           network.dispose();
           return values;
@@ -291,7 +291,7 @@ describe("our kernels against the reference kernels", () => {
     const frameCounts = Int32Array.of(9, 4, 30);
     const input = { frameCounts, rgb: bytesOf(43 * SMALL.rgbFeatures), audio: bytesOf(43 * SMALL.audioFeatures) };
     const [exact, int16, int8] = (["float32", "int16", "int8"] as const).map((precision) => {
-      const network = new FrozenNetwork(SMALL, 0.5, store, ownKernels(), precision);
+      const network = new FrozenNetwork(SMALL, { descriptor: 0.5, hidden: 0 }, store, ownKernels(), precision);
       const values = tidy(() => toFloats(network.probabilities(input)));
       network.dispose();
       return values;

@@ -4,6 +4,7 @@ import { InferenceSession, Tensor } from "onnxruntime-node";
 import { createRandom } from "../../src/base/random.js";
 import { encodeOnnx } from "../../src/formats/protobuf/onnx.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
+import type { DropRates } from "../../src/model/drop-rates.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { type NetworkInput, parameterTable } from "../../src/model/network.js";
 import { buildOnnxModel } from "../../src/model/onnx.js";
@@ -17,14 +18,16 @@ import { loadGolden } from "../helpers/golden.js";
 /** Both compute in float32, in different orders: a few 1e-6 apart. */
 const TOLERANCE = 1e-5;
 
+const DROP_RATES: DropRates = { descriptor: 0.5, hidden: 0.25 };
+
 type Weights = ReadonlyMap<string, Float32Array>;
 
 function listWeights(sizes: ModelSizes, weights: Weights) {
   return parameterTable(sizes).map(({ name, shape }) => ({ name, shape, data: weights.get(name) as Float32Array }));
 }
 
-function openSession(sizes: ModelSizes, dropRate: number, weights: Weights, maxFrames = 300): Promise<InferenceSession> {
-  const model = buildOnnxModel({ sizes, dropRate, maxFrames, weights: listWeights(sizes, weights), version: "test" });
+function openSession(sizes: ModelSizes, dropRates: DropRates, weights: Weights, maxFrames = 300): Promise<InferenceSession> {
+  const model = buildOnnxModel({ sizes, dropRates, maxFrames, weights: listWeights(sizes, weights), version: "test" });
   return InferenceSession.create(Buffer.concat(encodeOnnx(model)));
 }
 
@@ -41,10 +44,10 @@ async function runOnnx(session: InferenceSession, sizes: ModelSizes, { frameCoun
   return probabilities?.data as Float32Array;
 }
 
-function runOurs(sizes: ModelSizes, dropRate: number, weights: Weights, input: NetworkInput): Float32Array {
+function runOurs(sizes: ModelSizes, dropRates: DropRates, weights: Weights, input: NetworkInput): Float32Array {
   const store = new WeightStore(parameterTable(sizes));
   for (const { name, data } of listWeights(sizes, weights)) store.variable(name).upload(data);
-  const network = new FrozenNetwork(sizes, dropRate, store, chooseKernels());
+  const network = new FrozenNetwork(sizes, dropRates, store, chooseKernels());
   const probabilities = tidy(() => toFloats(network.probabilities(input)));
   network.dispose();
   store.dispose();
@@ -117,8 +120,8 @@ describe("the ONNX graph in ONNX Runtime", () => {
   ] as const) {
     test(`predicts as we do and as Paddle did within 1e-5, five videos at once and one by one, drop_rate ${dropRate}`, async () => {
       const { sizes, batch } = golden;
-      const session = await openSession(sizes, dropRate, weights);
-      const ours = runOurs(sizes, dropRate, weights, batch);
+      const session = await openSession(sizes, { descriptor: dropRate, hidden: 0 }, weights);
+      const ours = runOurs(sizes, { descriptor: dropRate, hidden: 0 }, weights, batch);
       const together = await runOnnx(session, sizes, batch);
       assertClose(together, ours);
       assertClose(together, golden.vectors.get(vector)?.values as Float32Array);
@@ -153,10 +156,10 @@ describe("the ONNX graph in ONNX Runtime", () => {
   ] as const) {
     test(`predicts as we do within 1e-5: ${name}`, async () => {
       const drawn = drawWeights(sizes, 5);
-      const session = await openSession(sizes, 0.5, drawn);
+      const session = await openSession(sizes, DROP_RATES, drawn);
       for (const frameCounts of [[1], [300], [2, 1, 9, 1, 40, 3]]) {
         const input = drawInput(sizes, frameCounts);
-        const ours = runOurs(sizes, 0.5, drawn, input);
+        const ours = runOurs(sizes, DROP_RATES, drawn, input);
         assertClose(await runOnnx(session, sizes, input), ours);
         assert.ok(Math.max(...ours) - Math.min(...ours) > 0.03, "the classes should differ");
       }
@@ -165,12 +168,12 @@ describe("the ONNX graph in ONNX Runtime", () => {
 
   test("uses the first max_frames frames of each video, as the readers do", async () => {
     const drawn = drawWeights(other, 6);
-    const session = await openSession(other, 0.5, drawn, 4);
+    const session = await openSession(other, DROP_RATES, drawn, 4);
     for (const frameCounts of [[5000], [3, 9, 4, 5, 1]]) {
       const input = drawInput(other, frameCounts);
       const found = await runOnnx(session, other, input);
-      assertClose(found, runOurs(other, 0.5, drawn, truncate(input, 4, other)));
-      const whole = runOurs(other, 0.5, drawn, input);
+      assertClose(found, runOurs(other, DROP_RATES, drawn, truncate(input, 4, other)));
+      const whole = runOurs(other, DROP_RATES, drawn, input);
       assert.ok(
         found.some((value, i) => Math.abs(value - (whole[i] as number)) > 0.01),
         "the frames past max_frames should matter",

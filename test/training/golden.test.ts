@@ -20,7 +20,7 @@ const golden: GoldenCase = loadGolden("small");
 const table = parameterTable(golden.sizes);
 const options: Omit<StepOptions, "kernels"> = {
   sizes: golden.sizes,
-  dropRate: 0,
+  dropRates: { descriptor: 0, hidden: 0 },
   l2Penalty: golden.l2Penalty,
   gradientClip: null,
   seed: 0,
@@ -95,7 +95,7 @@ describe("the network compared with Paddle 2.6.2's results", () => {
     // Paddle's float32 is within 1e-6 of float64 here, so 1e-5 allows for another order of summation.
     test(`predicts within 1e-5, drop_rate ${rate}`, () => {
       const store = loadStore();
-      const network = new FrozenNetwork(golden.sizes, rate, store, chooseKernels());
+      const network = new FrozenNetwork(golden.sizes, { descriptor: rate, hidden: 0 }, store, chooseKernels());
       const ours = tidy(() => toFloats(network.probabilities(golden.batch)));
       assert.ok(largestDifference(ours, vector(name).values) < 1e-5);
       network.dispose();
@@ -105,7 +105,7 @@ describe("the network compared with Paddle 2.6.2's results", () => {
 
   test("has Paddle's loss, within 1e-5 of it, in evaluation", () => {
     const store = loadStore();
-    const network = new FrozenNetwork(golden.sizes, 0, store, chooseKernels());
+    const network = new FrozenNetwork(golden.sizes, { descriptor: 0, hidden: 0 }, store, chooseKernels());
     const loss = tidy(
       () => toFloats(crossEntropySum(network.logits(golden.batch), labelMatrix(golden.batch.labels, golden.sizes.classes)))[0] as number,
     );

@@ -55,7 +55,7 @@ describe("Saver", () => {
       configYaml: "a: 1\n",
       saveInterval: null,
       sizes: SMALL,
-      dropRate: 0.5,
+      dropRates: { descriptor: 0.5, hidden: 0 },
       writtenBy,
       telemetry,
       resumedFrom: null,

@@ -18,7 +18,7 @@ import { loadForTests } from "../helpers/device.js";
 
 const OPTIONS = {
   sizes: SMALL,
-  dropRate: 0.5,
+  dropRates: { descriptor: 0.5, hidden: 0 },
   l2Penalty: 0,
   gradientClip: null,
   seed: 1,
@@ -75,7 +75,7 @@ describe("a training step", () => {
         return differentiate(
           given as RaggedBatch,
           trained,
-          { ...options, sizes, dropRate: 0 },
+          { ...options, sizes, dropRates: { descriptor: 0, hidden: 0 } },
           { step: 0, report: true },
           { gradient },
         ) as StepReport;
@@ -200,7 +200,7 @@ describe("a training step", () => {
   });
 
   test("drops each value of the descriptor with probability drop_rate, and does not scale up", () => {
-    const kept = gradients(store, { dropRate: 0.5 }).get("hidden1_fc_weights") as Float32Array;
+    const kept = gradients(store).get("hidden1_fc_weights") as Float32Array;
     const rows = kept.length / SMALL.hidden;
     let zeroRows = 0;
     for (let r = 0; r < rows; r++) if (kept.subarray(r * SMALL.hidden, (r + 1) * SMALL.hidden).every((value) => value === 0)) zeroRows++;
@@ -411,18 +411,20 @@ describe("a training step", () => {
   });
 
   test("keeps only the result of a prediction, outside of any scope", () => {
-    const network = new FrozenNetwork(SMALL, 0.5, store, ownKernels());
+    const network = new FrozenNetwork(SMALL, { descriptor: 0.5, hidden: 0 }, store, ownKernels());
     const before = countTensors();
     const probabilities = network.probabilities(batch([3, 9, 1, 4]));
     assert.equal(countTensors(), before + 1);
     probabilities.dispose();
     network.dispose();
     for (const precision of ["int16", "int8"] as const)
-      assert.throws(() => tidy(() => new FrozenNetwork(SMALL, 0.5, store, REFERENCE, precision)), { code: "BAD_USAGE" });
+      assert.throws(() => tidy(() => new FrozenNetwork(SMALL, { descriptor: 0.5, hidden: 0 }, store, REFERENCE, precision)), {
+        code: "BAD_USAGE",
+      });
   });
 
   test("predicts the same for a video alone and within a batch", () => {
-    const network = new FrozenNetwork(SMALL, 0.5, store, ownKernels());
+    const network = new FrozenNetwork(SMALL, { descriptor: 0.5, hidden: 0 }, store, ownKernels());
     const counts = [3, 9, 1, 4];
     const all = batch(counts);
     const together = tidy(() => toFloats(network.probabilities(all)));
