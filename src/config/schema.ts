@@ -148,6 +148,12 @@ const TRAIN = z
       0,
       "decoupled weight decay (AdamW): each step also subtracts learning rate * weight_decay * w from every weight w of a matrix, but no bias or batch norm",
     ),
+    label_smoothing: key(fraction, 0, "s in the labels y (1 - s) + s / 2 that training predicts; its loss is that of these labels"),
+    mixup: key(
+      nonNegative,
+      0,
+      "mixes each video with another of its batch, frames and labels, with weights from Beta(mixup, mixup); 0 for none",
+    ),
     gradient_clip: key(nullable(positive), null, "maximum norm of each variable's gradient (as in the paper's code); null for no clipping"),
     gradient_clip_norm: key(nullable(nonNegative), null, "no effect, as in PaddleVideo; use gradient_clip to clip gradients"),
     ema_decay: key(
@@ -185,13 +191,15 @@ const TRAIN = z
     on_corrupt: onCorrupt(", in validation too"),
     on_nan: key(choice("stop", "skip-batch"), "stop", "NaN or Inf in the loss: stop, or skip the update of the batch"),
     shuffle_buffer: key(integer(1), 1024, "size of the shuffle buffer in videos; 1 for the order of the shards"),
-    seed: key(integer(0, 2 ** 32 - 1), 0, "seed of the initial weights, the order of the videos, and dropout"),
+    seed: key(integer(0, 2 ** 32 - 1), 0, "seed of the initial weights, the order of the videos, dropout and mixup"),
   })
   .superRefine((train, context) => {
-    const { batch_size, lr_boundary_examples, accumulate } = train;
+    const { batch_size, lr_boundary_examples, accumulate, mixup, teacher } = train;
     const report = (key: string, input: number, expected: string): void =>
       context.addIssue({ code: "custom", path: [key], params: { expected }, message: expected, input });
     if (lr_boundary_examples < batch_size) report("lr_boundary_examples", lr_boundary_examples, `at least batch_size = ${batch_size}`);
+    if (mixup > 0 && batch_size < 2) report("mixup", mixup, "0 if batch_size is 1: there is no other video to mix with");
+    if (mixup > 0 && teacher !== null) report("mixup", mixup, "0 with a teacher, whose probabilities are those of single videos");
     if (accumulate > batch_size) report("accumulate", accumulate, `at most batch_size = ${batch_size}`);
   });
 

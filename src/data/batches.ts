@@ -2,8 +2,9 @@ import { NextvladError } from "../base/errors.js";
 import { BufferPool, Concatenation, type VideoPool } from "./buffer-pool.js";
 import type { SkippedRecord } from "./corrupt-records.js";
 import { EpochVideos, type StreamOptions } from "./epoch-videos.js";
+import { drawMixes, type Mix, mixVideos } from "./mixup.js";
 import type { ReaderPool } from "./reader-pool.js";
-import { ownVideos } from "./share.js";
+import { ownRange, ownVideos } from "./share.js";
 import type { RaggedBatch, Video } from "./video.js";
 
 /** A batch, and the fraction of the epoch that is done after it: 0..1, by bytes of the shards. */
@@ -33,7 +34,7 @@ export async function* assembleBatches(
   onSkipped: (skipped: readonly SkippedRecord[]) => void,
 ): AsyncGenerator<BatchStep, void> {
   const { builder } = space;
-  const { batchSize, dropLast, skipBatches = 0, share } = options;
+  const { batchSize, dropLast, skipBatches = 0, share, mixup = 0, seed, epoch } = options;
   const skipVideos = skipBatches * batchSize;
   const isOwn = share === undefined ? () => true : ownVideos(share, batchSize, skipBatches);
   const totalBytes = Math.max(
@@ -47,9 +48,14 @@ export async function* assembleBatches(
     const index = videos++;
     doneBytes += fileBytes;
     if (index < skipVideos) continue;
-    if (video !== null && (share?.divides !== "each batch" || isOwn(index))) builder.add(video, isOwn(index));
+    // A partner may be a video of another rank.
+    if (video !== null && (mixup > 0 || share?.divides !== "each batch" || isOwn(index))) builder.add(video, mixup > 0 || isOwn(index));
     if (videos % batchSize === 0) {
-      yield { batch: builder.take(), fraction: Math.min(1, Math.max(doneBytes / totalBytes, videos / limitVideos)) };
+      const batch =
+        mixup === 0
+          ? builder.take()
+          : builder.takeMixed(drawMixes(batchSize, mixup, seed, epoch, videos / batchSize - 1), ownRange(share, batchSize));
+      yield { batch, fraction: Math.min(1, Math.max(doneBytes / totalBytes, videos / limitVideos)) };
     }
     if (videos === limitVideos) break;
   }
@@ -117,6 +123,15 @@ export class BatchBuilder {
     this.#frameCounts = [];
     this.#labels = [];
     return batch;
+  }
+
+  /** Like `take`, but returns some of the videos, each mixed with another one. */
+  takeMixed(mixes: readonly Mix[], range: { readonly first: number; readonly count: number }): RaggedBatch {
+    const whole = this.take();
+    // A buffer of a pool has room for its longest batch so far.
+    const mixed = mixVideos(whole, mixes, range, (modality) => new Uint8Array(this.#pools[modality === "rgb" ? 0 : 1].acquire()));
+    this.release(memoryOf(whole));
+    return mixed;
   }
 
   /** Discards the videos added so far. */

@@ -25,6 +25,8 @@ export interface StreamOptions extends Omit<BlockOptions, "records"> {
   readonly share?: Share | undefined;
   /** Maximum number of videos, the first ones in the order; by default, all. */
   readonly limitVideos?: number | undefined;
+  /** alpha of Beta(alpha, alpha) if each video is mixed with another of its full batch, by default 0: none is. See `mixVideos`. */
+  readonly mixup?: number;
   /** Number of reader threads, at least 1; the order does not depend on it. */
   readonly readers: number;
   /** Number of batches to skip at the start: those that an earlier run processed. The rest of the order is unchanged. */

@@ -10,12 +10,20 @@ export interface Share {
   readonly readsOwn: boolean;
 }
 
+/** Returns the videos of a batch that are a rank's own if the ranks divide each batch; all without a share. */
+export function ownRange(share: Share | undefined, batchSize: number): { readonly first: number; readonly count: number } {
+  if (share === undefined) return { first: 0, count: batchSize };
+  const [first, count] = divideEvenly(batchSize, share.size)[share.rank] as readonly [number, number];
+  return { first, count };
+}
+
 /**
  * Returns whether a video of an epoch is a rank's own, by its index among the videos of all batches. Batches that are taken in turn count from 0 after the first
  * `skipBatches`.
  */
-export function ownVideos({ rank, size, divides }: Share, batchSize: number, skipBatches: number): (video: number) => boolean {
+export function ownVideos(share: Share, batchSize: number, skipBatches: number): (video: number) => boolean {
+  const { rank, size, divides } = share;
   if (divides === "the batches") return (video) => (Math.floor(video / batchSize) - skipBatches) % size === rank;
-  const [first, count] = divideEvenly(batchSize, size)[rank] as readonly [number, number];
+  const { first, count } = ownRange(share, batchSize);
   return (video) => video % batchSize >= first && video % batchSize < first + count;
 }

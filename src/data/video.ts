@@ -34,6 +34,8 @@ export interface RaggedBatch {
   readonly audio: Uint8Array;
   /** Class indices of each video, ascending and unique. */
   readonly labels: readonly Int32Array[];
+  /** Weights of these labels in mixed videos: see `mixVideos`. Undefined if all are 1. */
+  readonly labelWeights?: readonly Float32Array[] | undefined;
 }
 
 /** Requirements for the videos of a shard. */

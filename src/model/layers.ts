@@ -133,10 +133,21 @@ export function contextGating(h: Tensor, context: TrainingContext): Layer {
   return { y, backward };
 }
 
-/** Returns the labels as a float32 matrix of zeros and ones, `[videos, classes]`. */
-export function labelMatrix(labels: readonly Int32Array[], classes: number): Tensor {
-  const matrix = new Float32Array(labels.length * classes);
-  for (const [video, indices] of labels.entries()) for (const label of indices) matrix[video * classes + label] = 1;
+/** How labels are not zeros and ones. */
+export interface SoftLabels {
+  /** The weight of each label of each video; 1 if undefined. */
+  readonly weights?: readonly Float32Array[] | undefined;
+  /** s in y (1 - s) + s / 2: label smoothing (arXiv:1512.00567) towards the uniform distribution of the two outcomes of each class. */
+  readonly smoothing?: number;
+}
+
+/** Returns the labels y as a float32 matrix `[videos, classes]`, by default of zeros and ones. */
+export function labelMatrix(labels: readonly Int32Array[], classes: number, { weights, smoothing = 0 }: SoftLabels = {}): Tensor {
+  const matrix = new Float32Array(labels.length * classes).fill(smoothing / 2);
+  for (const [video, indices] of labels.entries())
+    for (const [i, label] of indices.entries()) {
+      matrix[video * classes + label] = (weights?.[video]?.[i] ?? 1) * (1 - smoothing) + smoothing / 2;
+    }
   return fromFloats(matrix, [labels.length, classes]);
 }
 

@@ -24,6 +24,8 @@ export interface StepOptions {
   readonly kernels: Kernels;
   readonly sizes: ModelSizes;
   readonly dropRates: DropRates;
+  /** See `labelMatrix`. */
+  readonly labelSmoothing: number;
   readonly l2Penalty: number;
   /** Maximum norm of each parameter's gradient; null does not clip. */
   readonly gradientClip: number | null;
@@ -41,6 +43,7 @@ export function stepOptions({ MODEL, TRAIN }: Config, seed: number, kernels: Ker
     kernels,
     sizes: modelSizes(MODEL),
     dropRates: dropRates(MODEL),
+    labelSmoothing: TRAIN.label_smoothing,
     l2Penalty: TRAIN.l2_penalty,
     gradientClip: TRAIN.gradient_clip,
     seed,
@@ -65,7 +68,7 @@ export interface Step {
 
 /** What a step returns if `report` is set and the loss is accepted. */
 export interface StepReport {
-  /** Cross entropy of the model's logits with the targets, without that of branches and their distillation: summed over classes, averaged over videos. */
+  /** Cross entropy of the model's logits with the smoothed targets, without that of branches and their distillation: summed over classes, averaged over videos. */
   readonly loss: number;
   /** `[videos, classes]`, row by row. */
   readonly probabilities: Float32Array;
@@ -96,7 +99,7 @@ export function differentiate(
   const norms = report ? new GradientNorms(store, options.kernels) : null;
   const backwardDense = sink.product ?? materializeGradient(store, options.kernels, sink.gradient);
   const pass = (): StepReport | null => {
-    const hardLabels = labelMatrix(batch.labels, sizes.classes);
+    const hardLabels = labelMatrix(batch.labels, sizes.classes, { weights: batch.labelWeights, smoothing: options.labelSmoothing });
     const labels = teacher === null ? hardLabels : teacher.soften(hardLabels, batch.ids);
     const dropouts = { rates: options.dropRates, seeds: dropoutSeeds(seed, step) };
     const { logits: all, backward } = forwardForTraining(batch, sizes, dropouts, options.division, {

@@ -21,6 +21,7 @@ const table = parameterTable(golden.sizes);
 const options: Omit<StepOptions, "kernels"> = {
   sizes: golden.sizes,
   dropRates: { descriptor: 0, hidden: 0 },
+  labelSmoothing: 0,
   l2Penalty: golden.l2Penalty,
   gradientClip: null,
   seed: 0,

@@ -19,6 +19,7 @@ import { loadForTests } from "../helpers/device.js";
 const OPTIONS = {
   sizes: SMALL,
   dropRates: { descriptor: 0.5, hidden: 0 },
+  labelSmoothing: 0,
   l2Penalty: 0,
   gradientClip: null,
   seed: 1,
