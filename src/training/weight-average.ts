@@ -1,6 +1,9 @@
 import type { Config } from "../config/schema.js";
 import type { World } from "../distributed/world.js";
+import { multiply } from "../kernels/tensorflow-ops.js";
 import { WeightStore } from "../model/weights.js";
+import { constant } from "../runtime/constants.js";
+import { tidy } from "../runtime/runtime.js";
 
 /**
  * The exponential moving average of a model's weights over the steps of a run: ema = decay ema + (1 - decay) w after each step, in place. It begins with the
@@ -22,7 +25,11 @@ export class WeightAverage {
 
   /** Sets the averages to the current weights. */
   start(): void {
-    for (const { name } of this.store.table) this.store.variable(name).upload(this.#weights.variable(name).download());
+    for (const { name } of this.store.table) {
+      const variable = this.store.variable(name);
+      // A copy on the device.
+      tidy(() => this.#weights.use(name, (w) => variable.assign(multiply(w, constant(1)))));
+    }
   }
 
   /** Adds the weights after a step to the averages. */

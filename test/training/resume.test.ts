@@ -63,7 +63,16 @@ describe("readResumedRun", () => {
       const source = await openWeights(join(directory, `${name}.pdparams.gz`), { optimizer: true });
       const resumed = await read(await options({ resume: source }), configWith({ seed: 9 }));
       const validated_epoch = epoch === 0 ? null : epoch - 1;
-      assert.deepEqual(resumed?.run, { step: 3, epoch, step_in_epoch: 0, seed: 9, best: null, validated_epoch, shards: null });
+      assert.deepEqual(resumed?.run, {
+        step: 3,
+        epoch,
+        step_in_epoch: 0,
+        seed: 9,
+        best: null,
+        validated_epoch,
+        validated_step: 3,
+        shards: null,
+      });
       assert.equal(resumed?.writtenBy, null);
       assert.match(resumed?.source ?? "", words);
     }
