@@ -151,7 +151,8 @@ export function formatWeights({
   if (state !== null) {
     const { epoch, step_in_epoch: inEpoch, seed, best, written_by: writer } = state;
     lines.push(...row("epoch", `${epoch} finished${inEpoch > 0 ? `, ${inEpoch} steps of the next one` : ""}; seed ${seed}`));
-    if (best !== null) lines.push(...row("best", `epoch ${best.epoch}, GAP ${best.gap.toFixed(4)}`));
+    const bestStep = best?.step === undefined ? "" : `, step ${best.step}`;
+    if (best !== null) lines.push(...row("best", `epoch ${best.epoch}${bestStep}, GAP ${best.gap.toFixed(4)}`));
     if (writer !== null)
       lines.push(
         ...row(
