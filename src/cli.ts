@@ -5,6 +5,7 @@ import { describeCommandAliases, describeFlagAliases } from "./commands/argument
 import { fileLists, path, paths, SHELLS, shell } from "./commands/flag-values.js";
 import { addFlags, type CommandName, type FlagsOf } from "./commands/flags.js";
 import { describeExamples } from "./commands/help.js";
+import { terminalColumns } from "./commands/output.js";
 import { flagsOfCommand, leave, runProcess } from "./commands/process.js";
 import { FORMAT_NAMES } from "./results/result-formats.js";
 
@@ -14,6 +15,8 @@ export const program = new Command("nextvlad")
   .version(describeVersions(), "-v, --version", "print the versions of nextvlad and of what it runs on")
   .exitOverride()
   .configureOutput({ outputError: () => undefined })
+  // In narrower columns, the terminal would break words.
+  .configureHelp({ minWidthToWrap: 20 })
   .hook("preAction", assertUtf8WorkingDirectory);
 
 /** A positional argument. */
@@ -122,12 +125,18 @@ define("setup", "download TensorFlow and compile the kernels; run it after insta
   (await import("./commands/setup.js")).runSetup(flags),
 );
 
-program.addHelpText("after", describeCommandAliases());
+/** Returns text for the end of the help, wrapped as the help is. */
+function wrapped(text: string): () => string {
+  return () => program.createHelp().boxWrap(text, terminalColumns());
+}
+
+program.addHelpText("after", wrapped(describeCommandAliases()));
 for (const command of program.commands) {
   if (["train", "eval", "infer"].includes(command.name())) {
-    command.addHelpText("after", "\nPaddleVideo's spellings work too: --batch_size for --batch-size, True and False in any case.");
+    const spellings = "\nPaddleVideo's spellings work too: --batch_size for --batch-size, True and False in any case.";
+    command.addHelpText("after", wrapped(spellings));
   }
-  command.addHelpText("after", describeFlagAliases(flagsOfCommand(command)));
+  command.addHelpText("after", wrapped(describeFlagAliases(flagsOfCommand(command))));
   command.addHelpText("after", describeExamples(command.name() as CommandName));
 }
 

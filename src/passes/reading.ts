@@ -7,7 +7,6 @@ import { describeStall } from "../data/stall-watch.js";
 import { type BatchStream, closeOnAbort, openStream, type StreamEvents, type StreamOptions } from "../data/stream.js";
 import { type RaggedBatch, videoShape } from "../data/video.js";
 import { ALONE, type World } from "../distributed/world.js";
-import { logPhase } from "../telemetry/phases.js";
 import { Pace } from "../telemetry/progress.js";
 import type { Telemetry } from "../telemetry/telemetry.js";
 import type { SkippedRecordReport } from "./skipped-records.js";
@@ -73,7 +72,6 @@ export async function* watchBatches(
   telemetry.progress.start(title);
   try {
     for await (const batch of stream) {
-      if (step === done.batches) logPhase(telemetry.log, "first batch read");
       yield batch;
       pace.count(batch.ids.length);
       telemetry.progress.update(pace.state());

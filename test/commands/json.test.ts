@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { program } from "../../src/cli.js";
-import { compiled, runNextvlad, runProgram } from "../helpers/nextvlad.js";
+import { compiled, runInTerminal, runNextvlad, runProgram } from "../helpers/nextvlad.js";
 import { prepareRun, readLog } from "../helpers/runs.js";
 
 let folder: string;
@@ -132,13 +132,10 @@ describe("--verbose", () => {
 });
 
 describe("eval on a terminal", () => {
-  /** Runs eval in a terminal with 60 columns; returns what it printed on stdout. */
   async function evaluate(...args: readonly string[]): Promise<string> {
-    const command = [process.execPath, compiled("nextvlad.cjs"), "eval", ...weights(), "--overwrite", ...args];
-    const line = `stty cols 60; ${command.map((word) => `'${word}'`).join(" ")} 2>/dev/null`;
-    const { exitCode, stdout, stderr } = await runProgram("script", ["--quiet", "--return", "--command", line, "/dev/null"]);
-    assert.equal(exitCode, 0, stdout + stderr);
-    return stdout.replaceAll("\r\n", "\n");
+    const { exitCode, stdout } = await runInTerminal(["eval", ...weights(), "--overwrite", ...args], 60);
+    assert.equal(exitCode, 0, stdout);
+    return stdout;
   }
 
   test("prints a table with class names; with --quiet or --json, the same as in a file", async () => {

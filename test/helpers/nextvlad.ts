@@ -64,6 +64,14 @@ export function spawnNextvlad(args: readonly string[], options: SpawnOptions = {
   return runProgram(process.execPath, [compiled("nextvlad.cjs"), ...args], options);
 }
 
+/** Runs `nextvlad` in its own process, with a terminal of that many columns as stdout; stderr is dropped. */
+export async function runInTerminal(args: readonly string[], columns: number): Promise<CommandResult> {
+  const words = [process.execPath, compiled("nextvlad.cjs"), ...args].map((word) => `'${word}'`).join(" ");
+  const command = `stty cols ${columns}; ${words} 2>/dev/null`;
+  const ended = await runProgram("script", ["--quiet", "--return", "--command", command, "/dev/null"]);
+  return { ...ended, stdout: ended.stdout.replaceAll("\r\n", "\n") };
+}
+
 /** Output of a run in this process so far. */
 interface Printed {
   readonly stdout: string[];

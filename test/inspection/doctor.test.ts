@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { type Check, type Diagnosis, diagnose } from "../../src/inspection/doctor.js";
 import { corruptData } from "../helpers/corrupt.js";
 import { temporaryFolder } from "../helpers/files.js";
-import { repository, runProgram, spawnNextvlad } from "../helpers/nextvlad.js";
+import { repository, runInTerminal, runProgram, spawnNextvlad } from "../helpers/nextvlad.js";
 import { writeShards } from "../helpers/shards.js";
 
 const checkOf = ({ checks }: Pick<Diagnosis, "checks">, name: string): Check => {
@@ -45,6 +45,15 @@ describe("nextvlad doctor", () => {
       report.checks.some(({ name }) => name === "shard"),
       false,
     );
+  });
+
+  test("fits a narrow terminal", async () => {
+    const { exitCode, stdout } = await runInTerminal(["doctor"], 60);
+    assert.equal(exitCode, 0, stdout);
+    const checks = stdout.trimEnd().split("\n").slice(1);
+    assert.ok(checks.length > 10, stdout);
+    // The path of this directory may be longer than a line.
+    for (const line of checks) assert.ok(line.length <= 60 || line.includes(repository), line);
   });
 
   test("finds the problem of a set-up that is missing or broken, and what setup needs", async (t) => {
