@@ -227,7 +227,7 @@ const TABLE = [
   flag(
     ["eval"],
     "--labels <file>",
-    "class names for the diagnostics, the report, csv and jsonl: YouTube-8M's vocabulary.csv, or one name per line",
+    "class names for the terminal, the diagnostics, the report, csv and jsonl: YouTube-8M's vocabulary.csv, or one name per line",
     { parse: path },
   ),
 
