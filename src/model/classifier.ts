@@ -4,13 +4,13 @@
  *
  * With MODEL.num_mixtures 1, it is logistic: logits = h W + b.
  *
- * With M > 1, it is the mixture of M experts of google/youtube-8m (video_level_models.py, MoeModel; Jordan and Jacobs 1994): each class c has M logistic experts
+ * With M > 1, it is the mixture of M experts of google/youtube-8m (video_level_models.py, MoeModel; Jordan and Jacobs 1994): each class has M logistic experts
  * e = h We + be and M + 1 gates u = h Wu; the last gate belongs to an expert that always predicts 0.
  *
  *   p   = sum_m g_m sigmoid(e_m)           with g = softmax(u_1, ..., u_M, u_0)
  *
- * That code takes the cross entropy of p with 1e-7 added to its logarithms. Here the logit of p is computed from e and u, without p, so that the cross entropy is
- * exact and its gradient bounded for all values:
+ * That code adds 1e-7 to p and 1 - p in the logarithms of the cross entropy. Here the logit of p is computed from e and u, without p, so that the cross entropy
+ * is exact and its gradient bounded for all values:
  *
  *   l   = log p - log(1 - p) = lse_m(yes_m) - lse(no_1, ..., no_M, u_0)
  *   yes = u - softplus(-e)                 the logarithms of g_m sigmoid(e_m), but for a term that cancels
@@ -73,7 +73,10 @@ export function classifierBias(sizes: Pick<ModelSizes, "mixtures">): string {
   return isLogistic(sizes) ? LOGITS_BIAS : EXPERTS_BIAS;
 }
 
-/** Infers the number of classes and of experts from the arrays that `has` knows. `shapeOf` returns the dimensions of an array that should have `rank` of them. */
+/**
+ * Infers the number of classes and of experts per class. `has` returns whether an array exists; `shapeOf` returns the dimensions of an array that should have
+ * `rank` of them.
+ */
 export function inferClassifier(
   has: (name: string) => boolean,
   shapeOf: (name: string, rank: number) => Shape,
@@ -126,7 +129,7 @@ function mixtureOfExperts(h: Tensor, { classes, mixtures }: ModelSizes, context:
   return { y: logits, backward };
 }
 
-/** Returns `yes` `[rows, M]` and `no` with u_0 `[rows, M + 1]`, of the gates `[videos, classes (M + 1)]` and the experts `[rows, M]`; rows are videos x classes. */
+/** Returns yes `[rows, M]` and no with u_0 `[rows, M + 1]`, of the gates `[videos, classes (M + 1)]` and the experts `[rows, M]`; rows: videos x classes */
 function logProbabilities(gates: Tensor, e: Tensor): { readonly yes: Tensor; readonly no: Tensor } {
   const [rows, mixtures] = e.shape as [number, number];
   const [u, dummy] = splitGates(reshape(gates, [rows, mixtures + 1]));
@@ -139,7 +142,7 @@ function splitGates(x: Tensor): readonly [Tensor, Tensor] {
   return [slice(x, [0, 0], [rows, columns - 1]), slice(x, [0, columns - 1], [rows, 1])];
 }
 
-/** Returns the logarithm of the sum of exponentials of each row `[rows, 1]`, given its softmax: the average of x - logSoftmax(x), which is the same for all columns. */
+/** Returns lse of each row, `[rows, 1]`, given its softmax: the average of x - logSoftmax(x), which is the same for all columns. */
 function logSumExp(x: Tensor, shares: Tensor): Tensor {
   return sum(multiply(shares, subtract(x, logSoftmax(x))), [1], true);
 }

@@ -1,6 +1,6 @@
 /**
- * The loss of logits, and the on-the-fly distillation of MixNeXtVLAD (Lin, Xiao, Fan: arXiv:1811.05014; Lan, Zhu, Gong: "Knowledge Distillation by On-the-Fly Native
- * Ensemble", arXiv:1806.04606). For the logits z of the mixture and z_m of its branches, averaged over videos:
+ * The gradient of the loss, with the on-the-fly distillation of MixNeXtVLAD (Lin, Xiao, Fan: arXiv:1811.05014; Lan, Zhu, Gong: "Knowledge Distillation by
+ * On-the-Fly Native Ensemble", arXiv:1806.04606). For the logits z of the mixture and z_m of its branches, averaged over videos:
  *
  *   loss = CE(z) + sum_m CE(z_m) + T^2 sum_m KL(p, p_m)     with p = softmax(z / T), p_m = softmax(z_m / T) over the classes
  *
@@ -12,8 +12,8 @@ import { type Tensor, tidy } from "../runtime/runtime.js";
 import { crossEntropyGradient } from "./layers.js";
 
 /**
- * Returns the gradients of the loss with respect to a network's logits: those of the mixture, then those of its branches; or those of a network without branches
- * alone, whose loss is CE. Borrows the tensors.
+ * Returns the gradients of the loss with respect to a network's logits `[videos, classes]`: those of the mixture and then of its branches, or those of a
+ * network without branches, whose loss is CE. Borrows the tensors.
  */
 export function lossGradients(logits: readonly Tensor[], labels: Tensor, temperature: number): readonly Tensor[] {
   return tidy(() => {

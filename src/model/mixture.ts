@@ -1,5 +1,5 @@
 /**
- * MixNeXtVLAD: the mixture of three NeXtVLAD networks (Lin, Xiao, Fan: arXiv:1811.05014, section on the mixture of NeXtVLAD models; the authors' code, linrongc/youtube-8m,
+ * MixNeXtVLAD: the mixture of three NeXtVLAD networks (Lin, Xiao, Fan: arXiv:1811.05014, the section on the mixture; the authors' code, linrongc/youtube-8m,
  * nextvlad.py, MixNeXtVladModel). The branches' logits z_m `[videos, classes]` are averaged with shares of a gate:
  *
  *   g   = softmax(BN(x mean) Wg + bg)     [videos, 3]   x mean: the mean of each feature over the video's frames `[videos, F]`

@@ -30,8 +30,8 @@ export class OnnxGraph {
   }
 
   /**
-   * Returns a graph that adds to this one the nodes of a branch, whose parameters' names start with `prefix` (see branch.ts): it puts the prefix before the names of
-   * these parameters and of its values.
+   * Returns a graph that adds to this one the nodes of a branch, whose parameters' names start with `prefix` (see branch.ts): it puts the prefix before the
+   * names of these parameters and of its values.
    */
   inBranch(prefix: string): OnnxGraph {
     return prefix === "" ? this : new OnnxGraph(this.#parameters, { graph: this, prefix });

@@ -8,9 +8,9 @@ import { type Tensor, tidy } from "../runtime/runtime.js";
 import { fromFloats } from "../runtime/transfer.js";
 
 /**
- * Another model's probabilities of the training videos, which soften the labels y: the targets are (1 - weight) y + weight q (Hinton, Vinyals, Dean: "Distilling
- * the Knowledge in a Neural Network", arXiv:1503.02531, at temperature 1). The cross entropy is linear in its targets, so this is the weighted sum of the cross
- * entropies with y and with q. A class that the teacher's file does not list has q = 0.
+ * Another model's probabilities q of the training videos, which soften the labels y: the targets are (1 - weight) y + weight q (Hinton, Vinyals, Dean:
+ * "Distilling the Knowledge in a Neural Network", arXiv:1503.02531, at temperature 1). The cross entropy is linear in its targets, so this is the weighted sum
+ * of the cross entropies with y and with q. A class that the teacher's file does not list has q = 0.
  */
 export class Teacher {
   readonly #weight: number;
@@ -26,8 +26,8 @@ export class Teacher {
   }
 
   /**
-   * Reads the result files of TRAIN.teacher; returns null if there are none. Throws what reading throws, and BAD_RESULTS if a video occurs twice, or a class is not
-   * one of MODEL.num_classes.
+   * Reads the result files of TRAIN.teacher; returns null if there are none. Throws what reading throws, and BAD_RESULTS if a video occurs twice, or a class is
+   * not one of MODEL.num_classes.
    */
   static async read({ MODEL, TRAIN }: Pick<Config, "MODEL" | "TRAIN">): Promise<Teacher | null> {
     if (TRAIN.teacher === null) return null;
@@ -52,7 +52,7 @@ export class Teacher {
     this.#predictions.set(id, { scores, classes });
   }
 
-  /** Returns the targets of a batch `[videos, classes]`, given its labels `[videos, classes]`, of which it takes ownership. Throws BAD_RESULTS for missing videos. */
+  /** Returns the targets of a batch `[videos, classes]`. Takes ownership of its labels, of the same shape. Throws BAD_RESULTS if videos are missing. */
   soften(labels: Tensor, ids: readonly string[]): Tensor {
     const missing = ids.filter((id) => !this.#predictions.has(id));
     const [example] = missing;
