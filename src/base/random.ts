@@ -2,9 +2,17 @@ import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 
 /** Names of the independent random sequences that are derived from a run's seed. */
-export type RandomSequence = "shards" | "videos" | "dropout" | "initialization" | "digits" | "mixup";
+export type RandomSequence = "shards" | "videos" | "dropout" | "initialization" | "digits" | "mixup" | "repeats";
 
-const SEQUENCE_NUMBER: Record<RandomSequence, number> = { shards: 1, videos: 2, dropout: 3, initialization: 4, digits: 5, mixup: 6 };
+const SEQUENCE_NUMBER: Record<RandomSequence, number> = {
+  shards: 1,
+  videos: 2,
+  dropout: 3,
+  initialization: 4,
+  digits: 5,
+  mixup: 6,
+  repeats: 7,
+};
 
 /** The finalizer of MurmurHash3 (public domain, A. Appleby): each input bit flips about half of the output bits. */
 function mix(hash: number): number {

@@ -154,6 +154,11 @@ const TRAIN = z
       0,
       "mixes each video with another of its batch, frames and labels, with weights from Beta(mixup, mixup); 0 for none",
     ),
+    class_balance: key(
+      boolean,
+      false,
+      "True repeats videos of rare classes within an epoch; a run then reads the labels of all videos before its first step",
+    ),
     gradient_clip: key(nullable(positive), null, "maximum norm of each variable's gradient (as in the paper's code); null for no clipping"),
     gradient_clip_norm: key(nullable(nonNegative), null, "no effect, as in PaddleVideo; use gradient_clip to clip gradients"),
     ema_decay: key(
@@ -191,7 +196,7 @@ const TRAIN = z
     on_corrupt: onCorrupt(", in validation too"),
     on_nan: key(choice("stop", "skip-batch"), "stop", "NaN or Inf in the loss: stop, or skip the update of the batch"),
     shuffle_buffer: key(integer(1), 1024, "size of the shuffle buffer in videos; 1 for the order of the shards"),
-    seed: key(integer(0, 2 ** 32 - 1), 0, "seed of the initial weights, the order of the videos, dropout and mixup"),
+    seed: key(integer(0, 2 ** 32 - 1), 0, "seed of the initial weights, the order and the repetition of the videos, dropout and mixup"),
   })
   .superRefine((train, context) => {
     const { batch_size, lr_boundary_examples, accumulate, mixup, teacher } = train;

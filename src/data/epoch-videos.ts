@@ -1,6 +1,7 @@
 import { NextvladError } from "../base/errors.js";
 import { createRandom } from "../base/random.js";
 import type { VideoPool } from "./buffer-pool.js";
+import { drawRepeats, type RepeatFactors } from "./class-balance.js";
 import type { SkippedRecord } from "./corrupt-records.js";
 import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer, type Source } from "./order.js";
 import type { ReaderPool } from "./reader-pool.js";
@@ -25,6 +26,8 @@ export interface StreamOptions extends Omit<BlockOptions, "records"> {
   readonly share?: Share | undefined;
   /** Maximum number of videos, the first ones in the order; by default, all. */
   readonly limitVideos?: number | undefined;
+  /** Repeats videos: see `drawRepeats`. By default, an epoch has each video once. */
+  readonly repeatFactors?: RepeatFactors | undefined;
   /** alpha of Beta(alpha, alpha) if each video is mixed with another of its full batch, by default 0: none is. See `mixVideos`. */
   readonly mixup?: number;
   /** Number of reader threads, at least 1; the order does not depend on it. */
@@ -94,6 +97,8 @@ export class EpochVideos {
   readonly #isOwn: ((video: number) => boolean) | null;
   /** Starts reading the videos of the shards that are open and were read by their headers so far. */
   readonly #starts = new Set<() => void>();
+  /** The index of each shard in the list, by path, if videos are repeated. */
+  readonly #indices: ReadonlyMap<string, number>;
   /** Number of videos in the blocks so far. */
   #merged = 0;
 
@@ -108,6 +113,7 @@ export class EpochVideos {
     this.#onSkipped = onSkipped;
     this.#shards = orderShards(options.shards, options.order, options.seed, options.epoch);
     this.#reading = blockOptions(options);
+    this.#indices = new Map(options.repeatFactors === undefined ? [] : options.shards.map(({ path }, index) => [path, index]));
     this.#skipVideos = (options.skipBatches ?? 0) * options.batchSize;
     this.#firstCorrupt = firstCorrupt(options);
     const { share, batchSize, skipBatches = 0, onCorrupt = "error" } = options;
@@ -227,19 +233,37 @@ export class EpochVideos {
           const isReadWhole = this.#isOwn !== null && !found.isSeekable;
           const block = isReadWhole ? null : headerBlock(position, record, found, this.#firstCorrupt?.get(path));
           if (block?.last) this.#starts.delete(start);
-          record += block?.videos.length ?? 0;
-          if (block !== null) return block;
+          if (block !== null) {
+            const from = record;
+            record += block.videos.length;
+            return { ...block, videos: this.#repeat(block.videos, path, from) };
+          }
         }
         // All at once, so that they are read in parallel.
         if (!this.#isNextBlockPast()) for (const startOther of this.#starts) startOther();
         const block = await start().next();
         const fileBytes = block.fileBytes / block.videos.length;
-        return { videos: block.videos.map((video) => ({ video, isCopy: false, fileBytes, unreadAt: null })), last: block.last, block };
+        const videos = block.videos.map((video) => ({ video, isCopy: false, fileBytes, unreadAt: null }));
+        const from = record;
+        // Up to the first corrupt record, where reading starts at the latest, the index of a record is that of its video.
+        record += videos.length;
+        return { videos: this.#repeat(videos, path, from), last: block.last, block };
       },
       release: ({ block }) => {
         if (block !== null) source?.release(block);
       },
     };
+  }
+
+  /** Returns consecutive videos of a shard, from `first` on, each as often as the epoch has it. */
+  #repeat(videos: readonly PendingVideo[], path: string, first: number): readonly PendingVideo[] {
+    const { repeatFactors, seed, epoch } = this.#options;
+    const factors = repeatFactors?.get(path);
+    if (factors === undefined) return videos;
+    return videos.flatMap((pending, i) => {
+      const repeats = drawRepeats(factors[first + i] ?? 1, seed, epoch, this.#indices.get(path) ?? 0, first + i);
+      return Array.from({ length: repeats }, () => ({ ...pending, fileBytes: pending.fileBytes / repeats }));
+    });
   }
 
   /** Reads the videos of which only the headers were read, each shard once. */
@@ -268,8 +292,11 @@ export class EpochVideos {
     for (let isLast = false; !isLast; ) {
       const block = await source.next();
       for (const video of block.videos) {
-        const pending = inOrder.shift();
-        if (pending !== undefined) this.#setCopy(pending, video);
+        const [next] = inOrder;
+        // A repeated video is read once.
+        while (next !== undefined && inOrder[0] !== undefined && recordOf(inOrder[0]) === recordOf(next)) {
+          this.#setCopy(inOrder.shift() as PendingVideo, video);
+        }
       }
       isLast = block.last;
       source.release(block);

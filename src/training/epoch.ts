@@ -2,6 +2,7 @@ import { countReaders, type Threads } from "../base/threads.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import { isKept } from "../data/block-cache.js";
+import type { RepeatFactors } from "../data/class-balance.js";
 import type { StreamOptions } from "../data/epoch-videos.js";
 import type { Shard } from "../data/shard.js";
 import { videoShape } from "../data/video.js";
@@ -13,10 +14,16 @@ export interface EpochSource {
   readonly threads: Threads;
   readonly limitVideos: number | null;
   readonly world: Pick<World, "rank" | "size">;
+  /** Undefined if no video is repeated. */
+  readonly repeatFactors: RepeatFactors | undefined;
 }
 
 /** Returns the options of the stream of the rest of a run's current epoch. */
-export function epochOptions({ MODEL, TRAIN }: Config, { shards, threads, limitVideos, world }: EpochSource, run: RunState): StreamOptions {
+export function epochOptions(
+  { MODEL, TRAIN }: Config,
+  { shards, threads, limitVideos, world, repeatFactors }: EpochSource,
+  run: RunState,
+): StreamOptions {
   return {
     ...videoShape(MODEL, "required"),
     onCorrupt: TRAIN.on_corrupt,
@@ -30,6 +37,7 @@ export function epochOptions({ MODEL, TRAIN }: Config, { shards, threads, limitV
     dropLast: true,
     shuffleBuffer: TRAIN.shuffle_buffer,
     share: { rank: world.rank, size: world.size, divides: "each batch", readsOwn: world.size > 1 && !isKept(shards) && TRAIN.mixup === 0 },
+    repeatFactors,
     mixup: TRAIN.mixup,
     readers: countReaders(TRAIN.num_readers, threads),
     skipBatches: run.step_in_epoch,

@@ -16,7 +16,7 @@ import { createState } from "./state.js";
 import { stepOptions, trainStep } from "./step.js";
 import { Teacher } from "./teacher.js";
 import { followValidation } from "./validation.js";
-import { receiveVideoCount } from "./video-count.js";
+import { findRepeatFactors, receiveVideoCount } from "./video-count.js";
 import type { WeightAverage } from "./weight-average.js";
 
 /** Options of `follow` besides the config. */
@@ -38,6 +38,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   const world = await connectRanks(cluster, { ...options, config, run: resumed?.run ?? null, rounding: roundingOf(device) });
   const state = await createState(config, resumed, kernels, options, world);
   assertSameStart(world, state);
+  const repeatFactors = await findRepeatFactors(config, shards, null);
   const videos = receiveVideoCount(config, world);
   const next = async (finished: WeightStore | null): Promise<Announcement> => {
     for (;;) {
@@ -52,7 +53,8 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   const ofSteps = stepOptions(config, state.run.seed, kernels, world, teacher);
   for (let { step, epoch, step_in_epoch } = state.run; epoch < TRAIN.epoch; epoch++, step_in_epoch = 0) {
     let isCut = false;
-    const stream = openStream(epochOptions(config, { shards, threads, limitVideos, world }, { ...state.run, epoch, step_in_epoch }));
+    const source = { shards, threads, limitVideos, world, repeatFactors };
+    const stream = openStream(epochOptions(config, source, { ...state.run, epoch, step_in_epoch }));
     for await (const own of stream) {
       const announced = await next(null);
       if (announced === "run end") return;

@@ -79,6 +79,8 @@ async function assertResumeCompatible(config: Config, snapshot: string, run: Run
   if (run.step_in_epoch > 0) {
     settings.push(["TRAIN.batch_size", config.TRAIN.batch_size, saved?.batch_size]);
     settings.push(["TRAIN.shuffle_buffer", config.TRAIN.shuffle_buffer, saved?.shuffle_buffer]);
+    // Older versions did not have this key.
+    settings.push(["TRAIN.class_balance", config.TRAIN.class_balance, saved?.class_balance ?? false]);
     // With "error", the run has met no corrupt record so far, so a new policy affects only later records.
     const policy = saved?.on_corrupt ?? "error";
     if (policy !== "error") settings.push(["TRAIN.on_corrupt", config.TRAIN.on_corrupt, policy]);

@@ -6,6 +6,7 @@ import { type RunState, removeSnapshots, type WrittenBy } from "../checkpoints/s
 import { CONFIG } from "../checkpoints/snapshot-layout.js";
 import { formatConfig } from "../config/keys.js";
 import type { Config } from "../config/schema.js";
+import type { RepeatFactors } from "../data/class-balance.js";
 import { assertSameShards, fingerprintList, type ListFingerprint, type Shard } from "../data/shard.js";
 import { dropRates } from "../model/drop-rates.js";
 import { modelSizes } from "../model/sizes.js";
@@ -23,7 +24,7 @@ import { Saver } from "./saver.js";
 import { createState, type TrainingState } from "./state.js";
 import { type StepOptions, stepOptions } from "./step.js";
 import { Teacher } from "./teacher.js";
-import { countEpochVideos } from "./video-count.js";
+import { countEpochVideos, findRepeatFactors } from "./video-count.js";
 
 /** Time between a failed write of a snapshot and the second attempt. */
 const SAVE_RETRY_MS = 10_000;
@@ -37,6 +38,8 @@ export interface Training {
   readonly saver: Saver;
   readonly losses: LossWatch;
   readonly scalars: Scalars;
+  /** Undefined if no video is repeated. */
+  readonly repeatFactors: RepeatFactors | undefined;
   /** Path of the config in the save-dir if this run has created it, else null. */
   readonly newConfigFile: string | null;
 }
@@ -65,7 +68,8 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, rounding);
   const state = await createState(config, resumed, kernels, options, world);
   assertSameStart(world, state);
-  const videos = await countEpochVideos(config, options, resumed?.run.shards ?? null, world);
+  const repeatFactors = await findRepeatFactors(config, options.shards, options.signal);
+  const videos = await countEpochVideos(config, options, resumed?.run.shards ?? null, world, repeatFactors);
   state.run = { ...state.run, shards: { ...shards, videos: videos ?? undefined } };
   // All checks have passed: from here on, the save-dir changes.
   await removeSnapshots(saveDir, conflictingSnapshots);
@@ -84,7 +88,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   const scalars = new Scalars(log, new EventFile({ directory: saveDir, firstStep: state.firstStep, configYaml, log }));
   const ofSteps = stepOptions(config, state.run.seed, kernels, world, teacher);
   logPhase(log, "parameters and optimizer ready");
-  return { config, options, state, stepOptions: ofSteps, saver, losses, scalars, newConfigFile };
+  return { config, options, state, stepOptions: ofSteps, saver, losses, scalars, repeatFactors, newConfigFile };
 }
 
 /** Returns what identifies the shards in snapshots. Throws BAD_CONFIG if a run resumes within an epoch with other shards than it started with. */

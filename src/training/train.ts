@@ -127,10 +127,11 @@ function startOfEpoch(run: RunState, epoch: number): RunState {
 }
 
 /** Opens the rest of the current epoch. */
-function openEpoch({ config, options, state, stepOptions }: Training): BatchStream {
+function openEpoch({ config, options, state, stepOptions, repeatFactors }: Training): BatchStream {
   const { shards, threads, limitVideos, skipped, telemetry } = options;
   const events = forwardStreamEvents(skipped, telemetry);
-  return openStream(epochOptions(config, { shards, threads, limitVideos, world: stepOptions.division.world }, state.run), {
+  const source = { shards, threads, limitVideos, world: stepOptions.division.world, repeatFactors };
+  return openStream(epochOptions(config, source, state.run), {
     ...events,
     onSkipped: (found) => {
       events.onSkipped?.(found);

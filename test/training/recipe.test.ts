@@ -6,6 +6,7 @@ import { readSnapshotState } from "../../src/checkpoints/snapshot.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { spawnNextvlad } from "../helpers/nextvlad.js";
 import { prepareRun, readLog } from "../helpers/runs.js";
+import { failsWith } from "../helpers/shards.js";
 import { trainInProcess } from "../helpers/training.js";
 
 /** All options of the recipe that are off by default. */
@@ -41,6 +42,25 @@ test("a run with every option resumes within an epoch to the bytes of an uninter
     seen.add(endOf(`${left}`)[0]?.toString("base64"));
   }
   assert.equal(seen.size, SETTINGS.length + 1);
+});
+
+test("class balance repeats videos; a run resumes within an epoch to the same bytes, and cannot change it there", async (t) => {
+  const folder = temporaryFolder(t);
+  const config = await prepareRun(folder);
+  const at = (...names: string[]): string => join(folder, ...names);
+  const settings = ["TRAIN.class_balance=True", "TRAIN.lr_schedule=cosine"];
+  const { log, outcome } = await trainInProcess(config, at("straight"), { settings, saveInterval: { steps: 4 } });
+  const expected = Number(/class balance: about (\d+) videos per epoch, of 100/.exec(log)?.[1]);
+  assert.ok(expected > 100, log);
+  assert.match(log, new RegExp(`${expected} videos per epoch: the cosine schedule has ${2 * Math.floor(expected / 16)} steps`));
+  const resume = at("straight", "NEXTVLAD_step4");
+  const resumed = await trainInProcess(config, at("resumed"), { settings, resume });
+  assert.equal(resumed.outcome.steps, outcome.steps);
+  for (const name of ["weights.safetensors", "optimizer.safetensors"]) {
+    const [one, other] = ["straight", "resumed"].map((saveDir) => readFileSync(at(saveDir, "NEXTVLAD_epoch1", name)));
+    assert.deepEqual(one, other);
+  }
+  await failsWith(trainInProcess(config, at("other"), { settings: ["TRAIN.lr_schedule=cosine"], resume }), "BAD_CONFIG");
 });
 
 test("several processes, and parts of a batch, have the losses and learning rates of one process", async (t) => {
