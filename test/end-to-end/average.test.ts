@@ -86,6 +86,7 @@ test("weights of other models are an error that names the arrays and shapes, and
   await train("classes", "--set", "MODEL.num_classes=7");
   await train("netvlad", "--model-name", "NETVLAD");
   await train("dropout", "--set", "MODEL.drop_rate=0.25");
+  await train("hidden", "--set", "MODEL.hidden_drop_rate=0.25");
   const out = at("other.safetensors");
   for (const [other, message] of [
     [
@@ -96,6 +97,10 @@ test("weights of other models are an error that names the arrays and shapes, and
     [
       at("dropout/NEXTVLAD_epoch0"),
       /dropout\S+, MODEL\.drop_rate: these weights were trained with another drop_rate \(expected 0\.5, found 0\.25\)/,
+    ],
+    [
+      at("hidden/NEXTVLAD_epoch0"),
+      /hidden\S+, MODEL\.hidden_drop_rate: these weights were trained with another hidden_drop_rate \(expected 0, found 0\.25\)/,
     ],
   ] as const) {
     const { exitCode, error } = await runNextvlad(["average", epoch(0), other, "--out", out]);
