@@ -10,7 +10,7 @@ import { formatSeconds } from "../base/waiting.js";
 import { epochSnapshot } from "../checkpoints/snapshot-layout.js";
 import { findConfig } from "./configuration.js";
 import { configOverrides, type TrainFlags } from "./flags.js";
-import { printLines, printToStderr } from "./output.js";
+import { printLines, printResult, printToStderr } from "./output.js";
 import { findCluster } from "./ranks.js";
 import { withoutFlags } from "./resume-command.js";
 
@@ -19,7 +19,8 @@ const PROGRAM = fileURLToPath(new URL("../nextvlad.cjs", import.meta.url));
 const STEPS = 2;
 /** Flags of the run that a trial does without, or sets itself. */
 const DROPPED = [
-  ...["--smoke", "--save-dir", "--overwrite", "--epoch", "--limit-videos", "--valid-interval", "--early-stop", "--report", "--quiet"],
+  ...["--smoke", "--save-dir", "--overwrite", "--epoch", "--limit-videos", "--valid-interval", "--early-stop", "--report"],
+  ...["--quiet", "--verbose", "--json"],
   ...["--keep", "--save-interval", "--log-interval", "--histogram-interval"],
 ];
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -53,20 +54,24 @@ export async function runSmoke(flags: TrainFlags): Promise<number> {
     ["eval", ...reading],
     ["infer", ...reading],
   ];
+  const seconds: Record<string, number> = {};
   try {
     for (const part of parts) {
       const [command = ""] = part;
       const since = performance.now();
       const exitCode = await runPart([...part, ...limit, "--save-dir", at(command), "--quiet"]);
-      const time = formatSeconds(performance.now() - since);
+      const ms = performance.now() - since;
+      const time = formatSeconds(ms);
       if (exitCode !== 0) {
         printToStderr(`[SMOKE] ${command} ended after ${time} with exit code ${exitCode}`);
         return exitCode;
       }
-      await printLines(`[SMOKE] ${command} works: ${time}`);
+      seconds[command] = ms / 1000;
+      if (!flags.json) await printLines(`[SMOKE] ${command} works: ${time}`);
     }
     const videos = `at most ${STEPS * TRAIN.batch_size} videos each`;
-    await printLines(`[SMOKE] the config, the data and the device work: ${videos}, in batches of ${TRAIN.batch_size} for training`);
+    const summary = `[SMOKE] the config, the data and the device work: ${videos}, in batches of ${TRAIN.batch_size} for training`;
+    await printResult(flags, { seconds, max_videos: STEPS * TRAIN.batch_size, batch_size: TRAIN.batch_size }, [summary]);
     return 0;
   } finally {
     await rm(directory, { recursive: true, force: true });

@@ -53,6 +53,8 @@ test("train --smoke tries the config and the data, prints the time of each part,
     stdout,
     /^\[SMOKE\] train works: [\d.]+ s\n\[SMOKE\] eval works: [\d.]+ s\n\[SMOKE\] infer works: [\d.]+ s\n\[SMOKE\] the config, .* work: at most 32 videos each/,
   );
+  const asJson = await spawnNextvlad([...smoke, "--json", "--verbose"], options);
+  assert.deepEqual(Object.keys(JSON.parse(asJson.stdout).seconds), ["train", "eval", "infer"], asJson.stderr);
   writeFileSync(at("validate1.tfrecord"), "no shard");
   const failed = await spawnNextvlad(smoke, options);
   assert.equal(failed.exitCode, 1);
