@@ -33,7 +33,7 @@ const WRONG_COUNTS = (index: number): Kernel["wrong"] => [
   [index, () => ints(), /add up to 0, expected 3/],
   [index, () => scalar(3), /has shape \[\], expected \[any\]/],
 ];
-const ADAM: Make = () => ints(0, 0, 0, 0, 0);
+const ADAM: Make = () => ints(0, 0, 0, 0, 0, 0);
 const BYTES: Make = () => floats(4); // 16 bytes, of which 15 are used
 
 const KERNELS: Readonly<Record<string, Kernel>> = {
@@ -94,7 +94,7 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
       [2, () => floats(5, 4), /input 2 has shape \[5, 4\], expected \[4, 5\]/],
       [3, () => floats(4, 4), /input 3/],
       [4, () => floats(20), /input 4/],
-      [5, () => ints(0, 0, 0, 0), /input 5 has shape \[4\], expected \[5\]/],
+      [5, () => ints(0, 0, 0, 0, 0), /input 5 has shape \[5\], expected \[6\]/],
     ],
   },
   NextvladAdam: {
