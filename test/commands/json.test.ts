@@ -43,7 +43,8 @@ describe("--json", () => {
   test("of train: the snapshots, and the last validation as in the log", () => {
     const { best, validation, ...others } = trained;
     assert.deepEqual(others, {
-      ...{ stopped: false, epochs: 2, steps: 10, last_snapshot: at("run/NEXTVLAD_epoch1"), resume_command: null, report: null },
+      ...{ stopped: false, stopped_early: null, epochs: 2, steps: 10 },
+      ...{ last_snapshot: at("run/NEXTVLAD_epoch1"), resume_command: null, report: null },
     });
     assert.equal(best.path, at("run/best"));
     const logged = readLog(at("run")).findLast(({ msg }) => String(msg).startsWith("[VALID]"));
