@@ -20,7 +20,8 @@ export interface ScheduleOptions {
 export function learningRateAt(step: number, options: ScheduleOptions, videos: number | null): number {
   const rate = options.lr_schedule === "cosine" ? cosineRate(step, options, videos) : steppedRate(step, options);
   const { warmup_examples: warmup, batch_size: batchSize } = options;
-  return warmup === 0 ? rate : rate * Math.min(1, ((step + 1) * batchSize) / warmup);
+  // Without warm-up, the quotient is Infinity.
+  return rate * Math.min(1, ((step + 1) * batchSize) / warmup);
 }
 
 function steppedRate(step: number, { learning_rate, learning_rate_decay, lr_boundary_examples, batch_size }: ScheduleOptions): number {
