@@ -43,8 +43,8 @@ describe("--json", () => {
   test("of train: the snapshots, and the last validation as in the log", () => {
     const { best, validation, ...others } = trained;
     assert.deepEqual(others, {
-      ...{ stopped: false, stopped_early: null, epochs: 2, steps: 10 },
-      ...{ last_snapshot: at("run/NEXTVLAD_epoch1"), resume_command: null, report: null },
+      ...{ stopped: false, stopped_early: null, epochs: 2, steps: 10, last_snapshot: at("run/NEXTVLAD_epoch1") },
+      ...{ resume_command: null, report: null },
     });
     assert.equal(best.path, at("run/best"));
     const logged = readLog(at("run")).findLast(({ msg }) => String(msg).startsWith("[VALID]"));
@@ -119,7 +119,7 @@ describe("--verbose", () => {
       assert.match(trainedStderr, line);
     }
     assert.doesNotMatch(trainedStderr, /(?:TRAIN\.seed|MODEL\.name) = /);
-    // Each shard is read in both epochs.
+    // The second epoch has the shards in memory.
     assert.equal(trainedStderr.match(/reading \S+train0/g)?.length, 1);
     const { stderr } = await runNextvlad(["infer", ...weights(), "--save-dir", at("plain")]);
     assert.doesNotMatch(stderr, /DEBUG|after the start|reading /);
