@@ -37,12 +37,12 @@ export function bestOf({ options, state }: Training): TrainOutcome["best"] {
   return best === null ? null : { ...best, path: bestSnapshot(options.saveDir) };
 }
 
-/** Returns the epoch or step and the metrics of the last validation of this process; null without any. */
+/** Returns the epoch, or the step with an interval in steps, and the metrics of the last validation of this process; null without any. */
 export function lastValidation({ scalars, state }: Training): TrainOutcome["validation"] {
   const metrics = scalars.latestOf("validation");
   const { validated_epoch: epoch, validated_step: step } = state.run;
   if (Object.keys(metrics).length === 0) return null;
-  return { ...(epoch === null ? {} : { epoch }), ...(step === undefined ? {} : { step }), ...metrics };
+  return { ...(step === undefined ? { epoch: epoch as number } : { step }), ...metrics };
 }
 
 /** The epoch that a validation belongs to and, if the interval is in steps, the number of steps so far. */
@@ -72,7 +72,7 @@ export async function validateIfDue(training: Training): Promise<void> {
   logValidation(scalars, state, due, validation);
   await saver.flush();
   const snapshot = saver.lastWritten as string;
-  const done = due.step === undefined ? { validated_epoch: due.epoch } : { validated_step: due.step };
+  const done = due.step === undefined ? { validated_epoch: due.epoch, validated_step: undefined } : { validated_step: due.step };
   const metrics = validation.ema ?? validation.weights;
   const stopping = earlyStop === null ? {} : { early_stopping: afterValidation(state.run.early_stopping, watchedOf(metrics)) };
   state.run = { ...state.run, ...done, ...stopping };
