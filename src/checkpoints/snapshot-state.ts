@@ -44,6 +44,8 @@ const runSchema = z.strictObject({
       contents: z.strictObject({ modified_ms: z.array(z.number()), ends_crc32c: z.array(checksum.nullable()) }).optional(),
       /** The videos of an epoch: see `ListFingerprint`. Only in runs whose learning rate depends on it. */
       videos: z.int().min(0).optional(),
+      /** With --limit-videos: its value. */
+      limit_videos: z.int().min(1).optional(),
       /** The first record of each shard that was skipped as corrupt in this epoch: see `ListFingerprint`. Older versions did not write it. */
       first_corrupt: z.array(z.strictObject({ shard: z.int().min(0), record: z.int().min(0) })).optional(),
     })
@@ -100,7 +102,7 @@ const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   4: (state) => ({ ...state, format_version: 5 }),
   // Version 6 adds `written_by.ranks` and `written_by.parts`.
   5: (state) => ({ ...state, format_version: 6 }),
-  // Version 7 adds `best.map`, `best.step`, `validated_step`, `early_stopping` and `shards.videos`.
+  // Version 7 adds `best.map`, `best.step`, `validated_step`, `early_stopping`, `shards.videos` and `shards.limit_videos`.
   6: (state) => ({ ...state, format_version: 7 }),
 };
 

@@ -61,6 +61,8 @@ export interface ListFingerprint {
   readonly contents?: ShardContents | undefined;
   /** The videos of an epoch, counted by `countRecords`; undefined if nothing depends on it. */
   readonly videos?: number | undefined;
+  /** The maximum number of videos of an epoch; undefined for all. */
+  readonly limit_videos?: number | undefined;
   /** The first record of each shard that was skipped as corrupt in the current epoch; undefined if unknown, after an older version wrote the state. */
   readonly first_corrupt?: RecordPosition[] | undefined;
 }

@@ -30,7 +30,7 @@ export async function readResumedRun(config: Config, options: StartOptions): Pro
     throw new NextvladError("BAD_USAGE", "a snapshot contains its own step", { file: path, key: "--resume-step", remedy });
   }
   const { format_version, written_by: writtenBy, files, ...run } = await readSnapshotState(snapshot);
-  await assertResumeCompatible(config, snapshot, run);
+  await assertResumeCompatible(config, options, snapshot, run);
   return { run, writtenBy, source: "from the snapshot's state" };
 }
 
@@ -65,7 +65,7 @@ async function readPaddleRun(source: WeightSource, seed: number, resumeStep: num
  * Throws BAD_CONFIG if a setting has changed that a resumed run must keep, because the order of videos or the position in it depends on it; BAD_SNAPSHOT if the
  * snapshot's epoch exceeds TRAIN.epoch of its own config.
  */
-async function assertResumeCompatible(config: Config, snapshot: string, run: RunState): Promise<void> {
+async function assertResumeCompatible(config: Config, { limitVideos }: StartOptions, snapshot: string, run: RunState): Promise<void> {
   const { TRAIN: saved } = (await readSnapshotConfig(snapshot)) as { readonly TRAIN?: Record<string, unknown> };
   const epochs = saved?.epoch;
   if (typeof epochs === "number" && run.epoch > epochs) {
@@ -81,6 +81,7 @@ async function assertResumeCompatible(config: Config, snapshot: string, run: Run
     settings.push(["TRAIN.shuffle_buffer", config.TRAIN.shuffle_buffer, saved?.shuffle_buffer]);
     // Older versions did not have this key.
     settings.push(["TRAIN.class_balance", config.TRAIN.class_balance, saved?.class_balance ?? false]);
+    settings.push(["--limit-videos", limitVideos ?? "none", run.shards?.limit_videos ?? "none"]);
     // With "error", the run has met no corrupt record so far, so a new policy affects only later records.
     const policy = saved?.on_corrupt ?? "error";
     if (policy !== "error") settings.push(["TRAIN.on_corrupt", config.TRAIN.on_corrupt, policy]);

@@ -70,7 +70,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   assertSameStart(world, state);
   const repeatFactors = await findRepeatFactors(config, options.shards, options.signal);
   const videos = await countEpochVideos(config, options, resumed?.run.shards ?? null, world, repeatFactors);
-  state.run = { ...state.run, shards: { ...shards, videos: videos ?? undefined } };
+  state.run = { ...state.run, shards: { ...shards, videos: videos ?? undefined, limit_videos: options.limitVideos ?? undefined } };
   // All checks have passed: from here on, the save-dir changes.
   await removeSnapshots(saveDir, conflictingSnapshots);
   await options.skipped.start(resumed !== null);

@@ -17,8 +17,9 @@ export async function findRepeatFactors(
 }
 
 /**
- * Rank 0: returns the number of videos of an epoch if the learning rate depends on it, else null; with repeated videos the expected number. If `saved`, the list of
- * the resumed run, has it and names the same shards, returns that: a resumed run has the same rates. Otherwise counts the records; null if the run is stopped before.
+ * Rank 0: returns the number of videos of an epoch if the learning rate depends on it, else null; with repeated videos the expected number. If `saved`, the list
+ * of the resumed run, has it, and the shards and the limit are the same, returns that: a resumed run has the same rates. Otherwise counts the records; null if
+ * the run is stopped before.
  */
 export async function countEpochVideos(
   config: Config,
@@ -30,7 +31,8 @@ export async function countEpochVideos(
   const repeated = factors && countRepeated(shards, factors);
   if (repeated !== undefined) log.info(repeated, `class balance: about ${repeated.expected} videos per epoch, of ${repeated.videos}`);
   if (config.TRAIN.lr_schedule !== "cosine") return null;
-  const known = saved !== null && fingerprintList(shards, saved.corrupt).crc32c === saved.crc32c ? saved.videos : undefined;
+  const isSame = saved?.limit_videos === (limitVideos ?? undefined) && saved?.crc32c === fingerprintList(shards, saved?.corrupt).crc32c;
+  const known = isSame ? saved?.videos : undefined;
   const counted = repeated?.expected ?? known ?? (await countRecords(shards, videoShape(config.MODEL, "required"), signal));
   const videos = counted && Math.min(counted, limitVideos ?? counted);
   if (videos !== null)

@@ -28,6 +28,9 @@ test("--limit-videos: train, eval and infer read only so many videos; an interru
   const validated = readLog(at("run")).flatMap(({ msg, videos }) => (String(msg).startsWith("[VALID]") ? [videos] : []));
   assert.deepEqual(validated, [36, 36]);
   await run(...train, "--save-dir", at("parts"), "--set", "TRAIN.max_iter=3");
+  const unlimited = await runNextvlad(["train", "--config", config, "--save-dir", at("parts"), "--resume"]);
+  assert.equal(unlimited.exitCode, 2);
+  assert.match(unlimited.error, /--limit-videos: a resumed run cannot change this setting \(expected 36, found none\)/);
   await run(...train, "--save-dir", at("parts"), "--resume");
   for (const name of ["weights", "optimizer"]) {
     const [ours, theirs] = ["parts", "run"].map((saveDir) => readFileSync(at(saveDir, "NEXTVLAD_epoch1", `${name}.safetensors`)));
