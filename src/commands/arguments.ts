@@ -63,7 +63,7 @@ export const FOREIGN_FLAGS: Readonly<Record<string, string>> = {
   "--drop-rate": "use --set MODEL.drop_rate=RATE",
   "--gating-reduction": "use --set MODEL.gating_reduction=FACTOR",
   "--l2-penalty": "use --set TRAIN.l2_penalty=FACTOR",
-  "--video-level-classifier-model": "remove it: the classifier is logistic regression",
+  "--video-level-classifier-model": "use --set MODEL.num_mixtures=M for MoeModel; the default is logistic regression",
   "--segment-labels": SEGMENTS,
   "--segment-max-pred": SEGMENTS,
   "--segment-label-ids-file": SEGMENTS,
