@@ -43,11 +43,12 @@ export async function runSmoke(flags: TrainFlags): Promise<number> {
   const at = (name: string): string => join(directory, name);
   const limit = ["--limit-videos", String(STEPS * TRAIN.batch_size)];
   const list = [validates ? VALID.filelist : TRAIN.filelist].flat();
-  const device = [
+  const given = [
     ...(flags.useGpu === undefined ? [] : ["--use-gpu", String(flags.useGpu)]),
+    ...(flags.onCorrupt === undefined ? [] : ["--on-corrupt", String(flags.onCorrupt)]),
     ...(flags.threads === undefined ? [] : ["--threads", String(flags.threads)]),
   ];
-  const reading = ["--weights", epochSnapshot(at("train"), MODEL.name, 0), "--filelist", ...list, ...device];
+  const reading = ["--weights", epochSnapshot(at("train"), MODEL.name, 0), "--filelist", ...list, ...given];
   const valid = ["--valid-interval", validates ? "1" : "0"];
   const parts: readonly (readonly string[])[] = [
     ["train", ...withoutFlags(process.argv.slice(3), DROPPED), ...valid, "--set", "TRAIN.epoch=1"],
