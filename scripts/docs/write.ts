@@ -8,7 +8,8 @@ import { renderNetwork } from "./network-svg.js";
 import { referencePages } from "./reference.js";
 import { renderTerminal, selectLines } from "./run-svg.js";
 
-// Writes the generated pages, the help that the tests expect, the images of the network and of the demo, and the demo's output in the README; run from the repository. scripts/docs/record.sh records docs/run.txt.
+// Writes the generated pages, the help that the tests expect, the images of the network and of the demo, and the demo's output in the README; run from the
+// repository. scripts/docs/record.sh records docs/run.txt.
 for (const [path, text] of Object.entries(referencePages())) writeFileSync(path, text);
 writeFileSync("docs/nextvlad.1", manPage());
 for (const command of [program, ...program.commands]) {

@@ -25,7 +25,8 @@ export interface Computation {
 
 /**
  * Returns the minimum bytes of host memory of a computation, whatever its videos: the parameters; in training, Adam's two moments, the averages of the
- * parameters if any, and a snapshot's copy of all these; and the video activations of a batch (of one video in inference, whose last batch may be smaller). On a GPU, only the copy is in host memory.
+ * parameters if any, and a snapshot's copy of all these; and the video activations of a batch (of one video in inference, whose last batch may be smaller).
+ * On a GPU, only the copy is in host memory.
  */
 export function minimumMemory({ model, batchSize, ranks, training, averaging = false, inHostMemory }: Computation): Record<string, number> {
   const sizes = modelSizes(model);

@@ -117,7 +117,10 @@ export function forwardForTraining(
   return { logits: [mixLogits(shares.y, ofBranches), ...ofBranches], backward };
 }
 
-/** A branch of the network in training: the modalities' descriptors, dropout, hidden layer, context gating, dropout, classifier. Ownership is as in `forwardForTraining`. */
+/**
+ * A branch of the network in training: the modalities' descriptors, dropout, hidden layer, context gating, dropout, classifier. Ownership is as in
+ * `forwardForTraining`.
+ */
 function forwardBranch(
   input: NetworkInput,
   layout: RaggedLayout,

@@ -9,13 +9,12 @@ import type { Rounding } from "../runtime/rounding.js";
 import type { StoredArray } from "../runtime/variables.js";
 import type { TrainingState } from "./state.js";
 
-/** What rank 0, which logs, validates and saves, lets the other ranks do next. They wait for it before each step and after each epoch. */
-export type Announcement = "step" | "epoch end" | "validation" | "save" | "run end" | "reported step" | "histograms" | "ema validation";
-
 /** The number of an announcement is its index. */
-const ANNOUNCEMENTS: readonly Announcement[] = [
-  ...(["step", "epoch end", "validation", "save", "run end", "reported step", "histograms", "ema validation"] as const),
-];
+const ANNOUNCEMENTS = ["step", "epoch end", "validation", "save", "run end", "reported step", "histograms", "ema validation"] as const;
+
+/** What rank 0, which logs, validates and saves, lets the other ranks do next. They wait for it before each step and after each epoch. */
+export type Announcement = (typeof ANNOUNCEMENTS)[number];
+
 const EPOCH_END = ANNOUNCEMENTS.indexOf("epoch end");
 
 /** What all ranks of a run must have in common. */
@@ -57,7 +56,10 @@ export function assertSameStart(world: World, { store, optimizer, ema }: Trainin
   world.assertSame(["the initial weights"], world.exchange([checksumOf(arrays)]));
 }
 
-/** Rank 0: lets the others take part in a step (with or without a report), a validation (of the weights, or of their averages), a save (`sendState`) or histograms (`sendRows`), or end. */
+/**
+ * Rank 0: lets the others take part in a step (with or without a report), a validation (of the weights, or of their averages), a save (`sendState`) or
+ * histograms (`sendRows`), or end.
+ */
 export function announce(world: World, what: Exclude<Announcement, "epoch end">): void {
   if (world.size > 1) world.exchange([ANNOUNCEMENTS.indexOf(what), 0]);
 }
