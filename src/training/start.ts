@@ -68,6 +68,7 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   if (resumed !== null && resumed.writtenBy !== null) warnIfRoundingDiffers(log, resumed.writtenBy, rounding);
   const state = await createState(config, resumed, kernels, options, world);
   assertSameStart(world, state);
+  if (TRAIN.class_balance) log.info("class balance: reading the labels of all videos");
   const repeatFactors = await findRepeatFactors(config, options.shards, options.signal);
   const videos = await countEpochVideos(config, options, resumed?.run.shards ?? null, world, repeatFactors);
   state.run = { ...state.run, shards: { ...shards, videos: videos ?? undefined, limit_videos: options.limitVideos ?? undefined } };
