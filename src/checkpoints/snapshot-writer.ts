@@ -81,7 +81,7 @@ export function encodeState(run: RunState, writtenBy: WrittenBy | null, files: F
   const { step, epoch, step_in_epoch, seed, best, validated_epoch, validated_step, early_stopping, shards } = run;
   const state: SnapshotState = {
     format_version: FORMAT_VERSION,
-    // Undefined values are left out of the text.
+    // The text omits undefined values.
     ...{ step, epoch, step_in_epoch, seed, best, validated_epoch, validated_step, early_stopping, shards },
     ...{ written_by: writtenBy, files },
   };
