@@ -99,12 +99,14 @@ export class BatchBuilder {
   #ids: string[] = [];
   #frameCounts: number[] = [];
   #labels: Int32Array[] = [];
+  #rated: Int32Array[] = [];
 
   /** Appends a copy of the video, with or without its features; its own memory can be reused immediately. */
-  add({ id, frames, rgb, audio, labels }: Video, withFeatures = true): void {
+  add({ id, frames, rgb, audio, labels, rated }: Video, withFeatures = true): void {
     this.#ids.push(id);
     this.#frameCounts.push(frames);
     this.#labels.push(labels);
+    if (rated !== undefined) this.#rated.push(rated);
     if (!withFeatures) return;
     this.#rgb.append(rgb);
     this.#audio.append(audio);
@@ -118,10 +120,12 @@ export class BatchBuilder {
       rgb: this.#rgb.take(),
       audio: this.#audio.take(),
       labels: this.#labels,
+      rated: this.#rated.length === 0 ? undefined : this.#rated,
     };
     this.#ids = [];
     this.#frameCounts = [];
     this.#labels = [];
+    this.#rated = [];
     return batch;
   }
 

@@ -5,6 +5,7 @@ import { drawRepeats, type RepeatFactors } from "./class-balance.js";
 import type { SkippedRecord } from "./corrupt-records.js";
 import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer, type Source } from "./order.js";
 import type { ReaderPool } from "./reader-pool.js";
+import { clipsOf } from "./segments.js";
 import type { RecordPosition, Shard } from "./shard.js";
 import { BLOCK_VIDEOS, type Block, type BlockOptions, type RecordExtent, type ShardIndex } from "./shard-reader.js";
 import { ownVideos, type Share } from "./share.js";
@@ -81,6 +82,8 @@ interface EpochBlock {
  *
  * A rank that reads only its own videos reads the record headers of all, and its videos of each batch when the batch is due. It reads all videos of shards where it
  * would have to read a record's predecessors too (compressed ones and pickles), and if corrupt records are skipped, which headers do not show.
+ *
+ * With `segments`, the videos of the epoch are the segments of those in the shards. Record headers do not show how many there are, so all records are read.
  */
 export class EpochVideos {
   readonly #options: StreamOptions;
@@ -116,8 +119,8 @@ export class EpochVideos {
     this.#indices = new Map(options.repeatFactors === undefined ? [] : options.shards.map(({ path }, index) => [path, index]));
     this.#skipVideos = (options.skipBatches ?? 0) * options.batchSize;
     this.#firstCorrupt = firstCorrupt(options);
-    const { share, batchSize, skipBatches = 0, onCorrupt = "error" } = options;
-    this.#isOwn = share?.readsOwn && onCorrupt === "error" ? ownVideos(share, batchSize, skipBatches) : null;
+    const { share, batchSize, skipBatches = 0, onCorrupt = "error", segments } = options;
+    this.#isOwn = share?.readsOwn && onCorrupt === "error" && segments === undefined ? ownVideos(share, batchSize, skipBatches) : null;
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<EpochVideo, void> {
@@ -207,6 +210,7 @@ export class EpochVideos {
 
   /** Whether only the record headers of the next block, of any shard, are needed: if its videos are in the batches to skip or in the shuffle buffer after them. */
   #isNextBlockPast(): boolean {
+    if (this.#options.segments !== undefined) return false;
     if (this.#isOwn !== null) return true;
     const buffered = this.#options.order === "sequential" ? 0 : this.#options.shuffleBuffer;
     return this.#firstCorrupt !== null && this.#skipVideos > 0 && this.#merged + BLOCK_VIDEOS <= this.#skipVideos + buffered;
@@ -243,7 +247,7 @@ export class EpochVideos {
         if (!this.#isNextBlockPast()) for (const startOther of this.#starts) startOther();
         const block = await start().next();
         const fileBytes = block.fileBytes / block.videos.length;
-        const videos = block.videos.map((video) => ({ video, isCopy: false, fileBytes, unreadAt: null }));
+        const videos = block.videos.flatMap((video) => this.#pendingClips(video, fileBytes));
         const from = record;
         // Up to the first corrupt record, where reading starts at the latest, the index of a record is that of its video.
         record += videos.length;
@@ -253,6 +257,13 @@ export class EpochVideos {
         if (block !== null) source?.release(block);
       },
     };
+  }
+
+  /** Returns a video, or with `segments` its clips. */
+  #pendingClips(video: Video, fileBytes: number): readonly PendingVideo[] {
+    const { segments } = this.#options;
+    const clips = segments === undefined ? [video] : clipsOf(video, segments);
+    return clips.map((clip) => ({ video: clip, isCopy: false, fileBytes: fileBytes / clips.length, unreadAt: null }));
   }
 
   /** Returns consecutive videos of a shard, from `first` on, each as often as the epoch has it. */
@@ -353,9 +364,10 @@ function blockOptions({
   numClasses,
   labels,
   maxRecordBytes,
+  segments,
   onCorrupt = "error",
 }: StreamOptions): BlockOptions {
-  return { maxFrames, featureNames, featureSizes, numClasses, labels, maxRecordBytes, onCorrupt };
+  return { maxFrames, featureNames, featureSizes, numClasses, labels, maxRecordBytes, segments, onCorrupt };
 }
 
 /**

@@ -58,6 +58,10 @@ export async function* readPickleShard(
   shape: VideoShape,
   { filter = new CorruptRecordFilter("error"), allocate = allocateUnpooled, rollback, skip }: ShardReadOptions = {},
 ): AsyncGenerator<ShardVideo, void> {
+  if (shape.segments === "rated") {
+    const remedy = "use TFRecord shards of YouTube-8M 2019 (3/frame/validate), or set MODEL.segments to False";
+    throw new NextvladError("BAD_LABELS", "a pickle has no rated segments", { file: path, remedy });
+  }
   const handle = await openInput(path);
   try {
     const { videos, fileBytes } = await inTurn(() => parseShard(handle, path, shape.maxRecordBytes));

@@ -5,10 +5,9 @@ import type { TfRecord } from "../formats/containers/tfrecord.js";
 import { type Allocate, allocateUnpooled, type FrameList } from "../formats/protobuf/feature-list.js";
 import { decodeText } from "../formats/protobuf/reader.js";
 import { type ContextFeature, parseSequenceExample, type SequenceExample } from "../formats/protobuf/sequence-example.js";
+import { ratedSegments, SEGMENT_LABELS } from "./segments.js";
 import { checkVideo, type FoundVideo, makeVideo, type Video, type VideoPlace, type VideoShape } from "./video.js";
 
-/** Context feature that holds the classes of a video's segments: https://research.google.com/youtube8m/download.html */
-export const SEGMENT_LABELS = "segment_labels";
 const WRITE_ID =
   'write the ID into the context of each SequenceExample as bytes: context.feature["id"].bytes_list.value.append(b"my-video-0001")';
 const FRAME_LEVEL = "download YouTube-8M's frame-level shards: 2/frame/train, 2/frame/validate and 2/frame/test";
@@ -19,12 +18,14 @@ const NAMED_LISTS = 8;
 /**
  * Parses a record of YouTube-8M's frame-level format: context features `id` (or `video_id`) and `labels`, and one feature list each for rgb and audio. Copies
  * the frames into memory from `allocate`.
- * Throws BAD_FORMAT if the record is not a SequenceExample, BAD_VIDEO if the ID or the frames are missing or the frames have the wrong size or number, and
- * BAD_LABELS if the labels are invalid.
+ * With `segments` "rated", also its rated segments. Throws BAD_FORMAT if the record is not a SequenceExample, BAD_VIDEO if the ID or the frames are missing or the
+ * frames have the wrong size or number, and BAD_LABELS if the labels are invalid.
  */
 export function parseVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = allocateUnpooled): Video {
-  const { found, place } = findVideo(record, shape, allocate);
-  return makeVideo(checkVideo(found, shape, place));
+  const { found, place, example } = findVideo(record, shape, allocate);
+  const video = makeVideo(checkVideo(found, shape, place));
+  if (shape.segments !== "rated") return video;
+  return { ...video, segments: ratedSegments(example, { frames: video.frames, numClasses: shape.numClasses }, place) };
 }
 
 /** The parts of a record that make up a video, not yet checked by `checkVideo`. */
@@ -32,7 +33,9 @@ interface VideoRecord {
   readonly found: FoundVideo<FrameList>;
   /** Location of the video, for errors. */
   readonly place: VideoPlace;
-  /** Whether the record has segment labels (YouTube-8M 2019), which are not read. */
+  /** The record, for `ratedSegments`. */
+  readonly example: SequenceExample;
+  /** Whether the record has segment labels (YouTube-8M 2019). */
   readonly hasSegments: boolean;
 }
 
@@ -46,7 +49,7 @@ export function findVideo(record: TfRecord, shape: VideoShape, allocate: Allocat
   const place = { ...recordPlace, video: id };
   const { featureNames: names, featureSizes: sizes } = shape;
   const features = [featureOf(example, names[0], sizes[0], place), featureOf(example, names[1], sizes[1], place)] as const;
-  return { found: { id, features, labels: labelsOf(example, place) }, place, hasSegments: example.context.has(SEGMENT_LABELS) };
+  return { found: { id, features, labels: labelsOf(example, place) }, place, example, hasSegments: example.context.has(SEGMENT_LABELS) };
 }
 
 /** Throws BAD_VIDEO if the record is a video-level Example. */

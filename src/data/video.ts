@@ -1,6 +1,7 @@
 import { type ErrorDetails, NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
 import { FLOAT_BYTES, FLOAT_TYPES, floatTypeOf, quantizeRemedy } from "./float-bytes.js";
+import type { Segment, SegmentMode } from "./segments.js";
 
 /** A video's frame-level features, as bytes (YouTube-8M's quantization: see model/dequantize.ts). */
 export interface Video {
@@ -14,6 +15,10 @@ export interface Video {
   readonly audio: Uint8Array;
   /** Class indices, ascending and unique; empty if the shard has none. */
   readonly labels: Int32Array;
+  /** Of a video that is read for its rated segments: see `clipsOf`. */
+  readonly segments?: readonly Segment[];
+  /** Of a rated segment: the classes that were rated, ascending. Whether it shows the other ones is unknown. */
+  readonly rated?: Int32Array;
 }
 
 /** A video read from a shard. */
@@ -36,6 +41,8 @@ export interface RaggedBatch {
   readonly labels: readonly Int32Array[];
   /** Weights of these labels in mixed videos: see `mixVideos`. Undefined if all are 1. */
   readonly labelWeights?: readonly Float32Array[] | undefined;
+  /** Of rated segments: the classes of each that were rated, ascending. Undefined if all classes of all videos count. */
+  readonly rated?: readonly Int32Array[] | undefined;
 }
 
 /** Requirements for the videos of a shard. */
@@ -55,6 +62,8 @@ export interface VideoShape {
   readonly labels: "at least one" | "required" | "in range" | "optional";
   /** Maximum record size in bytes; defaults to 256 MiB. Longer records are errors. */
   readonly maxRecordBytes?: number | undefined;
+  /** The segments that are clips: see `clipsOf`. By default, the whole videos are. */
+  readonly segments?: SegmentMode | undefined;
 }
 
 /** Accepts any video. The names do not matter for a pickle. */

@@ -5,9 +5,9 @@ import { openInput, readFully } from "../base/input.js";
 import { groupErrors } from "../base/problem-list.js";
 import { MAX_FILE_PROBLEMS, tooManyProblems } from "../data/corrupt-records.js";
 import { readPickleShard } from "../data/pickle-shard.js";
+import { SEGMENT_LABELS } from "../data/segments.js";
 import { isPickle, readUnframedExample } from "../data/shard-reader.js";
 import { ANY_SHAPE, type Video } from "../data/video.js";
-import { SEGMENT_LABELS } from "../data/video-parser.js";
 import { compressionOf, readTfRecordFile, type TfRecord } from "../formats/containers/tfrecord.js";
 import type { FeatureListSummary, FrameList } from "../formats/protobuf/feature-list.js";
 import { describeSequenceExample, parseSequenceExample, type SequenceExample } from "../formats/protobuf/sequence-example.js";
@@ -308,7 +308,7 @@ class ShardContent {
         max: labels.reduce((max: number | null, label) => Math.max(max ?? label, label), null),
         most_frequent: mostFrequent.map(([label, videos]) => ({ label, videos })),
       },
-      /** Segment labels of YouTube-8M 2019, which no command uses. */
+      /** Segment labels of YouTube-8M 2019. */
       segment_labels: {
         videos: this.#segments.videos,
         segments: this.#segments.segments,

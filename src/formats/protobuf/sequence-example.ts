@@ -9,14 +9,14 @@ import {
   type Quantize,
   summarizeFeatureList,
 } from "./feature-list.js";
-import { decodeText, LENGTH_DELIMITED, ProtobufReader, tagOf, VARINT } from "./reader.js";
+import { decodeText, FIXED32, LENGTH_DELIMITED, ProtobufReader, tagOf, VARINT } from "./reader.js";
 import { concat, field, type Message, rawBytes, stringField, varint } from "./writer.js";
 
-/** The values of one context feature; float values are not decoded. */
+/** The values of one context feature. */
 export type ContextFeature =
   | { readonly kind: "bytes"; readonly values: readonly Uint8Array[] }
   | { readonly kind: "int64"; readonly values: readonly number[] }
-  | { readonly kind: "float" }
+  | { readonly kind: "float"; readonly values: readonly number[] }
   | { readonly kind: "none" };
 
 /** The parts of a tf.train.SequenceExample that this tool needs. */
@@ -37,6 +37,7 @@ const FIELD_1 = tagOf(1, LENGTH_DELIMITED);
 const FIELD_2 = tagOf(2, LENGTH_DELIMITED);
 const FIELD_3 = tagOf(3, LENGTH_DELIMITED);
 const UNPACKED_INT64 = tagOf(1, VARINT);
+const UNPACKED_FLOAT = tagOf(1, FIXED32);
 
 export interface ParseOptions {
   /** The feature lists to read; others are only listed. */
@@ -157,11 +158,9 @@ function readFeature(reader: ProtobufReader, { start, end }: Span): ContextFeatu
   while (reader.pos < end) {
     const tag = reader.varint32(end);
     if (tag === FIELD_1) feature = { kind: "bytes", values: readBytesList(reader, end) };
+    else if (tag === FIELD_2) feature = { kind: "float", values: readFloatList(reader, end) };
     else if (tag === FIELD_3) feature = { kind: "int64", values: readInt64List(reader, end) };
-    else {
-      if (tag === FIELD_2) feature = { kind: "float" };
-      reader.skip(tag, end);
-    }
+    else reader.skip(tag, end);
   }
   return feature;
 }
@@ -191,6 +190,25 @@ function readInt64List(reader: ProtobufReader, outerEnd: number): number[] {
       const packedEnd = reader.lengthEnd(end);
       while (reader.pos < packedEnd) values.push(reader.int64(packedEnd));
     } else reader.skip(tag, end);
+  }
+  return values;
+}
+
+/** As `readInt64List`: packed, or a field for each number. */
+function readFloatList(reader: ProtobufReader, outerEnd: number): number[] {
+  const end = reader.lengthEnd(outerEnd);
+  const { bytes } = reader;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const values: number[] = [];
+  while (reader.pos < end) {
+    const tag = reader.varint32(end);
+    if (tag !== FIELD_1 && tag !== UNPACKED_FLOAT) {
+      reader.skip(tag, end);
+      continue;
+    }
+    const valueEnd = tag === FIELD_1 ? reader.lengthEnd(end) : reader.pos + 4;
+    if (valueEnd > end || (valueEnd - reader.pos) % 4 !== 0) throw reader.error("truncated list of floats", reader.pos);
+    for (; reader.pos < valueEnd; reader.pos += 4) values.push(view.getFloat32(reader.pos, true));
   }
   return values;
 }
