@@ -1,9 +1,9 @@
-"""Writes test/golden/data/segments.tfrecord, a shard with segment labels as those of YouTube-8M 2019, test/golden/data/segments.json, the segments that it contains, and
-test/golden/metrics/segments.json, random predictions of rated segments and their metrics.
+"""Writes three files of test/golden: data/segments.tfrecord, a shard with segment labels as those of YouTube-8M 2019; data/segments.json, the segments
+that it contains; and metrics/segments.json, random predictions of rated segments and their metrics.
 
 usage: segments.py     (needs numpy and protobuf)
-The shard's messages are tensorflow/core/example/{example,feature}.proto's, serialized by Python's protobuf. The format of the segments and the metrics are google/youtube-8m's
-(readers.py, eval.py, eval_util.py, segment_eval_inference.py).
+The shard's messages are tensorflow/core/example/{example,feature}.proto's, serialized by Python's protobuf. The format of the segments and the metrics
+are google/youtube-8m's (readers.py, eval.py, eval_util.py, segment_eval_inference.py).
 """
 import base64
 import json

@@ -10,7 +10,6 @@ export const COMMAND_ALIASES: Readonly<Record<string, string>> = {
 };
 
 const PROFILING = "remove it: the log reports how much of the time is spent waiting for data";
-const SEGMENTS = "remove it: segment labels are not supported, whole videos are classified";
 const MULTIPLE_DEVICES = "use --devices N to train with N processes";
 
 /** Flags of PaddleVideo (1.5, 1.8 and 2.x), google/youtube-8m and linrongc/youtube-8m that have another name or no equivalent here, and what to do instead. */
@@ -64,9 +63,9 @@ export const FOREIGN_FLAGS: Readonly<Record<string, string>> = {
   "--gating-reduction": "use --set MODEL.gating_reduction=FACTOR",
   "--l2-penalty": "use --set TRAIN.l2_penalty=FACTOR",
   "--video-level-classifier-model": "use --set MODEL.num_mixtures=M for MoeModel; the default is logistic regression",
-  "--segment-labels": SEGMENTS,
-  "--segment-max-pred": SEGMENTS,
-  "--segment-label-ids-file": SEGMENTS,
+  "--segment-labels": "use --segments",
+  "--segment-max-pred": "remove it: Kaggle's csv has at most 100000 segments of each class",
+  "--segment-label-ids-file": "use --segment-classes segment_label_ids.csv",
   "--input-model-tgz": "use --weights with a snapshot",
   "--untar-model-dir": "use --weights with a snapshot",
   "--output-model-tgz": "use the command nextvlad export",

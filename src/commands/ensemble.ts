@@ -136,6 +136,10 @@ async function findTruth({ filelist, config: file, set = [] }: EnsembleFlags): P
   }
   const overrides = { settings: set };
   const config = file === undefined ? buildConfig({ MODEL: {} }, "the defaults", overrides) : await loadConfig(file, overrides);
+  if (config.MODEL.segments) {
+    const remedy = "evaluate the models of segments one by one with nextvlad eval";
+    throw new NextvladError("BAD_CONFIG", "ensemble computes no metrics of segments", { key: "MODEL.segments", expected: "False", remedy });
+  }
   const isNamed = file !== undefined || set.some((setting) => setting.trim().startsWith("MODEL.num_classes"));
   return { filelist: describeFileList(filelist), config, numClasses: isNamed ? config.MODEL.num_classes : null };
 }

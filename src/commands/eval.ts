@@ -13,6 +13,7 @@ import { findCluster, launch } from "./ranks.js";
 import { assertReportReplaceable, printWithReport, reportIn } from "./report.js";
 import { assertResultsReplaceable, formatFiles, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
+import { assertNoFullRanking } from "./segments.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
 /** `nextvlad eval`: prints PaddleVideo's metrics line, or a table on a terminal, and the paths of the results; returns the exit code. */
@@ -24,6 +25,7 @@ export async function runEval(flags: EvalFlags): Promise<number> {
 
 async function evaluateWeights(weights: WeightSource, formats: readonly ResultFormat[], flags: EvalFlags): Promise<number> {
   const config = await findConfig(flags, configOverrides("eval", flags), weights);
+  assertNoFullRanking(config, flags);
   const cluster = findCluster(flags);
   const devices = flags.devices ?? 1;
   if (cluster === null && devices > 1) return launch({ devices, useGpu: config.TEST.use_gpu, threads: flags.threads });
@@ -67,7 +69,7 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
   );
   const { metrics, metricsFile, diagnosticsFile, resultFiles } = outcome;
   const state = stateOf(outcome);
-  const { formatFullRanking, summarize } = await import("../evaluation/metrics.js");
+  const { formatFullRanking, formatSegmentRanking, summarize } = await import("../evaluation/metrics.js");
   if (metrics === null) {
     const value = { ...state, metrics, metrics_file: null, diagnostics_file: null, files: resultFiles };
     await printResult(flags, { ...value, report: null }, formatStop("[EVAL] eval", outcome.videos, outcome.partialDirectory));
@@ -80,8 +82,9 @@ async function evaluateWeights(weights: WeightSource, formats: readonly ResultFo
     lines.push(...formatSummary({ metrics, positives, nameOf: names === null ? null : (c) => names.nameOf(c) }, terminalColumns()));
   } else {
     const { formatEvalLine } = await import("../telemetry/paddle-lines.js");
-    const { hit_at_one: hitAtOne, perr, loss, gap, full_ranking: full } = metrics;
+    const { hit_at_one: hitAtOne, perr, loss, gap, full_ranking: full, segments } = metrics;
     lines.push(formatEvalLine({ hitAtOne, perr, loss, gap }));
+    if (segments !== undefined) lines.push(`segments: ${formatSegmentRanking(segments)}`);
     if (full !== undefined) lines.push(`full ranking: ${formatFullRanking(full)}, over ${full.classes} classes with positives`);
   }
   lines.push(`results, with MAP and the average precision of each class: ${metricsFile}`, ...formatFiles("predictions", resultFiles));

@@ -174,6 +174,16 @@ const TABLE = [
     },
   ),
   flag(["eval", "infer"], "--limit-videos <N>", "for trials: read only the first N videos", { parse: integer(1), defaultText: "all" }),
+  flag(["train", "eval"], "--segments", "use the rated 5-second segments of the videos (YouTube-8M 2019) instead of whole videos", {
+    keys: ["MODEL.segments"],
+  }),
+  flag(["infer"], "--segments", "classify each 5-second segment of the videos, and write Kaggle's csv of YouTube-8M 2019 too", {
+    keys: ["MODEL.segments"],
+  }),
+  flag(["infer"], "--segment-classes <file>", "the classes of segments: YouTube-8M's segment_label_ids.csv, or one class index per line", {
+    parse: path,
+    defaultText: "all",
+  }),
   flag(
     ["train", "eval", "infer"],
     "--on-corrupt <policy>",

@@ -95,6 +95,8 @@ export const FLAG_GROUPS: Readonly<Record<string, readonly string[]>> = {
     ...[
       "filelist",
       "limit-videos",
+      "segments",
+      "segment-classes",
       "on-corrupt",
       "max-record-bytes",
       "require-labels",

@@ -13,6 +13,7 @@ import { preflightReading } from "./preflight.js";
 import { findCluster, launch } from "./ranks.js";
 import { assertResultsReplaceable, checkLabels, formatFiles, resultTarget } from "./result-files.js";
 import { runIn } from "./run.js";
+import { findSegmentClasses } from "./segments.js";
 import { describeWeights, openNamedWeights } from "./weights.js";
 
 /** `nextvlad infer`: prints the number of videos and the paths of the results; returns the exit code. */
@@ -28,7 +29,10 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
   const devices = flags.devices ?? 1;
   if (cluster === null && devices > 1) return launch({ devices, useGpu: config.INFER.use_gpu, threads: flags.threads });
   const path = join(flags.saveDir, resultStem(config.MODEL.name, "infer_result"));
-  await assertResultsReplaceable({ predictions: path, formats: flags.format, metrics: null, diagnostics: null }, flags.overwrite);
+  const segmentFile = config.MODEL.segments ? `${join(flags.saveDir, resultStem(config.MODEL.name, "infer_segments"))}.csv` : null;
+  const classes = await findSegmentClasses(config, flags);
+  const planned = { predictions: path, formats: flags.format, metrics: null, diagnostics: null, segments: segmentFile };
+  await assertResultsReplaceable(planned, flags.overwrite);
   startReaderThreads(config, "INFER", flags.threads);
   const preflight = await preflightReading(config, "INFER", flags);
   if (cluster !== null && cluster.rank > 0) return followPass("INFER", config, { weights, preflight, cluster, flags });
@@ -48,7 +52,9 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
         shards,
         limitVideos: flags.limitVideos ?? null,
         batchSize: givenBatchSize(config, flags),
-        topk: Math.min(flags.inferTopk, config.MODEL.num_classes),
+        topk: Math.min(flags.inferTopk, classes?.length ?? config.MODEL.num_classes),
+        classes,
+        segmentFile,
         target,
         ...(await passOptions("infer", flags, cluster, run)),
       });
@@ -59,8 +65,16 @@ async function inferWith(weights: WeightSource, flags: InferFlags): Promise<numb
   if (!stopped && isShown(flags)) await showFirst(resultFiles[0] as string, outcome.names);
   const lines = stopped
     ? formatStop("[INFER] infer", videos, partialDirectory)
-    : [`[INFER] infer finished. \tvideos: ${videos}`, ...formatFiles("results", resultFiles)];
-  await printResult(flags, { ...stateOf(outcome), files: resultFiles }, lines);
+    : [
+        `[INFER] infer finished. \t${segmentFile === null ? "videos" : "segments"}: ${videos}`,
+        ...formatFiles("results", resultFiles),
+        ...formatFiles("segments of each class, for Kaggle", segmentFile === null ? [] : [segmentFile]),
+      ];
+  await printResult(
+    flags,
+    { ...stateOf(outcome), files: resultFiles, ...(segmentFile === null ? {} : { segment_file: stopped ? null : segmentFile }) },
+    lines,
+  );
   return exitCode;
 }
 

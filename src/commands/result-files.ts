@@ -6,6 +6,7 @@ import { DIAGNOSTICS_HEAD } from "../evaluation/diagnostics.js";
 import { readLabelNames } from "../results/label-names.js";
 import { RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 import type { ResultTarget } from "../results/result-writer.js";
+import { SEGMENTS_HEADER } from "../results/segment-lists.js";
 import { isShown, printResult, printToStderr } from "./output.js";
 
 /** Throws BAD_USAGE if `labels` is given and nothing shows class names: no terminal, and no result format that contains them. */
@@ -30,6 +31,8 @@ export interface PlannedResults {
   readonly metrics: string | null;
   /** Path of the diagnostics; null for none. */
   readonly diagnostics: string | null;
+  /** Path of Kaggle's csv of segments; by default none. */
+  readonly segments?: string | null;
 }
 
 /**
@@ -37,7 +40,7 @@ export interface PlannedResults {
  * FILE_UNWRITABLE if one is not.
  */
 export async function assertResultsReplaceable(
-  { predictions, formats, metrics, diagnostics }: PlannedResults,
+  { predictions, formats, metrics, diagnostics, segments = null }: PlannedResults,
   overwrite = false,
   inputs: readonly string[] = [],
 ): Promise<void> {
@@ -49,6 +52,7 @@ export async function assertResultsReplaceable(
   });
   if (metrics !== null) files.push([metrics, METRICS_HEAD]);
   if (diagnostics !== null) files.push([diagnostics, DIAGNOSTICS_HEAD]);
+  if (segments !== null) files.push([segments, SEGMENTS_HEADER]);
   for (const [file, head] of files) {
     await assertReplaceable(file, overwrite, async (path) => !read.includes(await realpath(path)) && (await beginsWith(path, head)));
   }

@@ -19,6 +19,7 @@ import { findCluster, launch, silentTelemetry } from "./ranks.js";
 import { assertReportReplaceable, printWithReport, reportIn } from "./report.js";
 import { resumeCommand } from "./resume-command.js";
 import { runIn } from "./run.js";
+import { assertTrainsSegments } from "./segments.js";
 import { describeWeights } from "./weights.js";
 
 /** Flags that apply only to the start of a run; resume commands omit them. */
@@ -34,6 +35,7 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
 
 async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }: ResumePoint, flags: TrainFlags): Promise<number> {
   const config = await findConfig(flags, configOverrides("train", flags), resume);
+  assertTrainsSegments(config, flags);
   const cluster = findCluster(flags);
   const { devices, note } = chooseDevices(config, cluster, flags);
   assertDivisible(config, devices);

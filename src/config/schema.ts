@@ -73,6 +73,11 @@ const MODEL = z
     audio_feature_size: key(integer(0), 128, "features (bytes) per frame of the second modality, audio; 0 for none"),
     feature_names: key(namePair, ["rgb", "audio"] as const, "names of the two modalities in the shards"),
     max_frames: key(integer(1), 300, "maximum number of frames per video; later frames are dropped"),
+    segments: key(
+      boolean,
+      false,
+      "True: the clips are 5-second segments (YouTube-8M 2019), rated ones in training, validation and evaluation, and all in inference (docs/segments.md)",
+    ),
     max_record_bytes: key(
       byteSize(1, LARGEST_MAX_RECORD_BYTES),
       DEFAULT_MAX_RECORD_BYTES,

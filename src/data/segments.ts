@@ -89,8 +89,8 @@ function invalid(what: string, place: VideoPlace, expected: string, found: strin
 }
 
 /**
- * Returns the segments of a video as clips: videos of at most 5 frames, with the ID `{video}:{start}` as in google/youtube-8m (inference.py), whose features are
- * views of the video's. The last segment of a video may be shorter.
+ * Returns the segments of a video as clips: videos of at most 5 frames, with the ID `{video}:{start}` as in google/youtube-8m (inference.py), whose features
+ * are views of the video's. The last segment of a video may be shorter.
  */
 export function clipsOf(video: Video, mode: SegmentMode): readonly Video[] {
   if (mode === "rated") return (video.segments ?? []).map(({ start, rated, labels }) => ({ ...clipAt(video, start), rated, labels }));

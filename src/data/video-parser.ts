@@ -17,9 +17,8 @@ const NAMED_LISTS = 8;
 
 /**
  * Parses a record of YouTube-8M's frame-level format: context features `id` (or `video_id`) and `labels`, and one feature list each for rgb and audio. Copies
- * the frames into memory from `allocate`.
- * With `segments` "rated", also its rated segments. Throws BAD_FORMAT if the record is not a SequenceExample, BAD_VIDEO if the ID or the frames are missing or the
- * frames have the wrong size or number, and BAD_LABELS if the labels are invalid.
+ * the frames into memory from `allocate`. With `segments` "rated", also its rated segments. Throws BAD_FORMAT if the record is not a SequenceExample,
+ * BAD_VIDEO if the ID or the frames are missing or the frames have the wrong size or number, and BAD_LABELS if the labels are invalid.
  */
 export function parseVideo(record: TfRecord, shape: VideoShape, allocate: Allocate = allocateUnpooled): Video {
   const { found, place, example } = findVideo(record, shape, allocate);

@@ -83,17 +83,24 @@ export interface VideoSection {
   readonly audio_feature_size: number;
   readonly num_classes: number;
   readonly max_record_bytes: number;
+  readonly segments: boolean;
 }
 
-/** Returns the shape of videos that a config's MODEL section defines. */
+/**
+ * Returns the shape of videos that a config's MODEL section defines. With `segments`, a reader that requires labels reads rated segments, and one to which
+ * they are optional reads all segments; the labels of the videos are not used.
+ */
 export function videoShape(model: VideoSection, labels: VideoShape["labels"]): VideoShape {
+  const mode = labels === "required" ? "rated" : labels === "optional" ? "all" : undefined;
+  const segments = model.segments ? mode : undefined;
   return {
     maxFrames: model.max_frames,
     featureNames: model.feature_names,
     featureSizes: [model.video_feature_size, model.audio_feature_size],
     numClasses: model.num_classes,
-    labels,
+    labels: segments === undefined ? labels : "optional",
     maxRecordBytes: model.max_record_bytes,
+    segments,
   };
 }
 

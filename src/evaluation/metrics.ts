@@ -25,6 +25,24 @@ export interface Metrics {
   readonly aps: Float64Array;
   /** Only with `--full-ranking`. */
   readonly full_ranking?: FullRanking;
+  /** Only of rated segments. */
+  readonly segments?: SegmentRanking;
+}
+
+/** Maximum number of segments of a class that count: K in Kaggle's MAP@K (The 3rd YouTube-8M Video Understanding Challenge). */
+export const MAX_RANKED_SEGMENTS = 100_000;
+
+/** The metric of YouTube-8M 2019, from the rated pairs of segment and class. */
+export interface SegmentRanking {
+  /**
+   * Mean over the classes with positives of the average precision of their rated segments, each ranked by its score: the sum of the precision at each positive,
+   * divided by the number of positives (google/youtube-8m, segment_eval_inference.py). NaN if no class has positives.
+   */
+  readonly map_at_k: number;
+  /** K. */
+  readonly k: number;
+  /** Number of classes with positives. */
+  readonly classes: number;
 }
 
 /** Encodes metrics as the JSON of a result file; NaN and infinite values become null. */
@@ -45,17 +63,23 @@ export function formatFullRanking({ map, mauc, d_prime }: FullRanking): string {
   return `mAP = ${map.toFixed(4)}, mAUC = ${mauc.toFixed(4)}, d-prime = ${d_prime.toFixed(4)}`;
 }
 
+/** Formats the metric of rated segments: "MAP@100000 = 0.7512 over 1000 classes with positives". */
+export function formatSegmentRanking({ map_at_k, k, classes }: SegmentRanking): string {
+  return `MAP@${k} = ${map_at_k.toFixed(4)} over ${classes} classes with positives`;
+}
+
 /**
  * Checks the labels that metrics were computed from: warns about videos without any. Throws BAD_LABELS if no video has one, which would make all metrics 0.
  * `file`: the list of shards.
  */
-export function checkLabeled({ sums }: MetricsAccumulator, file: string, log: Logger): void {
+export function checkLabeled({ sums, isOfSegments }: MetricsAccumulator, file: string, log: Logger): void {
   const [videos, unlabeled] = [sums.videos[0], sums.videos_without_labels[0]];
   if (sums.positives.every((count) => count === 0)) {
     const remedy = "pass shards with labels; for videos without labels, use infer";
     throw new NextvladError("BAD_LABELS", `cannot compute metrics: none of the ${videos} videos has a label`, { file, remedy });
   }
-  if (unlabeled === undefined || !(unlabeled > 0)) return;
+  // That raters found none of the classes in a segment is a result.
+  if (unlabeled === undefined || !(unlabeled > 0) || isOfSegments) return;
   log.warn({ videos, videos_without_labels: unlabeled }, `${file}: ${unlabeled} of ${videos} videos have no labels; they count as misses`);
 }
 
@@ -72,6 +96,8 @@ export class MetricsAccumulator {
   readonly topk: number;
   /** The added rows, to be taken for a file, if the metrics over the full ranking are requested; else null. */
   readonly scores: ScoreRows | null;
+  /** Whether the videos are rated segments, of which only the rated classes count. */
+  readonly isOfSegments: boolean;
   readonly #selector = new TopSelector();
   /** Top predictions of all videos so far. */
   readonly #predictions = new PredictionList();
@@ -83,8 +109,9 @@ export class MetricsAccumulator {
    */
   readonly sums: Readonly<Record<"videos" | "videos_without_labels" | "hit_at_one" | "perr" | "loss" | "positives", Float64Array>>;
 
-  constructor(numClasses: number, topk = 20, scores: ScoreRows | null = null) {
+  constructor(numClasses: number, topk = 20, scores: ScoreRows | null = null, isOfSegments = false) {
     this.numClasses = numClasses;
+    this.isOfSegments = isOfSegments;
     this.scores = scores;
     this.topk = Math.min(topk, numClasses);
     this.#isLabel = new Uint8Array(numClasses);
@@ -108,15 +135,18 @@ export class MetricsAccumulator {
   }
 
   /**
-   * Adds videos: `predictions` is `[videos, classes] float32`, `labels` the true classes of each, `lossSum` the sum of their losses.
-   * Throws NOT_FINITE if a prediction is NaN, BAD_LABELS if a label is not a class.
+   * Adds videos: `predictions` is `[videos, classes] float32`, `labels` the true classes of each, `lossSum` the sum of their losses. `rated`: the rated
+   * classes of each segment; all of them count, and no others, as if their predictions were 0 (google/youtube-8m, eval.py). Throws NOT_FINITE if a prediction
+   * is NaN, BAD_LABELS if a label is not a class.
    */
-  add(predictions: Float32Array, labels: readonly Int32Array[], lossSum = Number.NaN): void {
+  add(predictions: Float32Array, labels: readonly Int32Array[], lossSum = Number.NaN, rated?: readonly Int32Array[]): void {
     if (predictions.length !== labels.length * this.numClasses) {
       throw new RangeError(`${labels.length} videos of ${this.numClasses} classes do not make ${predictions.length} predictions`);
     }
     for (let video = 0; video < labels.length; video++) {
-      this.#addVideo(predictions, video * this.numClasses, labels[video] as Int32Array);
+      const start = video * this.numClasses;
+      if (rated === undefined) this.#addVideo(predictions, start, labels[video] as Int32Array);
+      else this.#addSegment(predictions.subarray(start, start + this.numClasses), labels[video] as Int32Array, rated[video] as Int32Array);
     }
     this.scores?.add(predictions, labels);
     this.#addTo("loss", lossSum);
@@ -143,7 +173,8 @@ export class MetricsAccumulator {
   }
 
   #metrics(ranking: Uint32Array): Metrics {
-    const { pooled, perClass } = averagePrecisions(ranking, this.sums.positives);
+    const { positives } = this.sums;
+    const { pooled, perClass } = averagePrecisions(ranking, positives);
     const [videos, unlabeled, hitAtOne, perr, loss] = (["videos", "videos_without_labels", "hit_at_one", "perr", "loss"] as const).map(
       (name) => this.sums[name][0],
     ) as [number, number, number, number, number];
@@ -156,6 +187,7 @@ export class MetricsAccumulator {
       videos,
       videos_without_labels: unlabeled,
       aps: perClass,
+      ...(this.isOfSegments ? { segments: rankSegments(ranking, positives) } : {}),
     };
   }
 
@@ -165,8 +197,15 @@ export class MetricsAccumulator {
     this.#addSelected(this.#selector.scores, this.#selector.classes, selected, labels);
   }
 
-  /** Adds a video by the first `selected` of its ranked predictions. */
-  #addSelected(scores: Float32Array, classes: Int32Array, selected: number, labels: Int32Array): void {
+  #addSegment(predictions: Float32Array, labels: Int32Array, rated: Int32Array): void {
+    const scores = Float32Array.from(rated, (c) => predictions[c] as number);
+    const top = this.#selector.selectRow(scores, 0, rated.length, rated.length);
+    const classes = top.classes.map((i) => rated[i] as number);
+    this.#addSelected(top.scores, classes, rated.length, labels, rated.length);
+  }
+
+  /** Adds a video by the first `selected` of its ranked predictions, and stores `stored` of them. */
+  #addSelected(scores: Float32Array, classes: Int32Array, selected: number, labels: Int32Array, stored = this.topk): void {
     this.#markLabels(labels);
     let equalRecallHits = 0;
     for (let rank = 0; rank < selected; rank++) {
@@ -175,7 +214,7 @@ export class MetricsAccumulator {
       const hit = this.#isLabel[c] as number;
       // eval_util.py ignores predictions of exactly 0.
       if (rank < labels.length && score > 0) equalRecallHits += hit;
-      if (rank < this.topk) this.#predictions.add(score, c, hit);
+      if (rank < stored) this.#predictions.add(score, c, hit);
     }
     if (selected > 0) this.#addTo("hit_at_one", this.#isLabel[classes[0] as number] as number);
     if (labels.length > 0) this.#addTo("perr", equalRecallHits / labels.length);
@@ -206,6 +245,13 @@ export class MetricsAccumulator {
   }
 }
 
+/** `ranking`, `positives`: as of `averagePrecisions`. */
+function rankSegments(ranking: Uint32Array, positives: Float64Array): SegmentRanking {
+  const { perClass } = averagePrecisions(ranking, positives, MAX_RANKED_SEGMENTS);
+  const ranked = perClass.filter((_, c) => (positives[c] as number) > 0);
+  return { map_at_k: ranked.reduce((sum, ap) => sum + ap, 0) / ranked.length, k: MAX_RANKED_SEGMENTS, classes: ranked.length };
+}
+
 /** Average precision over all predictions (`pooled`) and for each class. */
 interface AveragePrecisions {
   readonly pooled: number;
@@ -217,9 +263,10 @@ interface AveragePrecisions {
  * Computes the non-interpolated average precision: ranks predictions by descending score, sums the precision at each hit, and divides by the number of true
  * labels, including those that were never predicted (google/youtube-8m, average_precision_calculator.py). `ranking`: see `PredictionList.rank`; `positives`:
  * `[classes] float64`, the number of true labels of each class.
- * The predictions of a class keep their order in the pooled ranking, so one pass over it serves all classes.
+ * The predictions of a class keep their order in the pooled ranking, so one pass over it serves all classes. `maxRank`: the number of first predictions of each
+ * class that count.
  */
-function averagePrecisions(ranking: Uint32Array, positives: Float64Array): AveragePrecisions {
+function averagePrecisions(ranking: Uint32Array, positives: Float64Array, maxRank = Number.POSITIVE_INFINITY): AveragePrecisions {
   const perClass = new Float64Array(positives.length);
   const seen = new Float64Array(positives.length);
   const found = new Float64Array(positives.length);
@@ -230,7 +277,7 @@ function averagePrecisions(ranking: Uint32Array, positives: Float64Array): Avera
     const c = tag >>> 1;
     const rankInClass = (seen[c] as number) + 1;
     seen[c] = rankInClass;
-    if ((tag & 1) === 0) continue;
+    if ((tag & 1) === 0 || rankInClass > maxRank) continue;
     const foundInClass = (found[c] as number) + 1;
     found[c] = foundInClass;
     perClass[c] = (perClass[c] as number) + foundInClass / rankInClass;

@@ -16,15 +16,18 @@ export interface Evaluated {
 
 /** Formats the metrics, and the classes with the best and the worst average precision, as lines of at most `columns` characters. */
 export function formatSummary({ metrics, positives, nameOf }: Evaluated, columns: number): readonly string[] {
-  const { aps, full_ranking: full } = metrics;
+  const { aps, full_ranking: full, segments } = metrics;
   const size = Math.max(MIN_BAR, Math.min(MAX_BAR, Math.floor(columns / 4)));
   const share = (name: string, value: number): string => `  ${name.padEnd(7)} ${value.toFixed(4)} ${formatBar(value, size)}`;
   const number = (name: string, value: number): string => `  ${name.padEnd(7)} ${value.toFixed(4)}`;
   const lines = [
-    `${metrics.videos} videos, ${aps.length} classes`,
+    `${metrics.videos} ${segments === undefined ? "videos" : "rated segments"}, ${aps.length} classes`,
     ...[share("Hit@1", metrics.hit_at_one), share("PERR", metrics.perr), share("GAP", metrics.gap), share("MAP", metrics.map)],
     number("loss", metrics.loss),
   ];
+  if (segments !== undefined) {
+    lines.push(`ranking of the rated segments of ${segments.classes} classes with positives`, share("MAP@K", segments.map_at_k));
+  }
   if (full !== undefined) {
     lines.push(`full ranking of ${full.classes} classes with videos`);
     lines.push(share("mAP", full.map), share("mAUC", full.mauc), number("d-prime", full.d_prime));

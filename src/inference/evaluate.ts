@@ -84,7 +84,12 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     rounding: computedBy,
     version,
   });
-  const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk, fullRanking ? new ScoreRows(MODEL.num_classes) : null);
+  const accumulator = new MetricsAccumulator(
+    MODEL.num_classes,
+    MODEL.topk,
+    fullRanking ? new ScoreRows(MODEL.num_classes) : null,
+    MODEL.segments,
+  );
   const mistakes = new MistakeList(MODEL.num_classes);
   const stem = join(saveDir, resultStem(MODEL.name, "eval_result"));
   const metricsFile = `${stem}.json`;
@@ -115,7 +120,7 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     const pass = { title: "eval", logInterval: options.logInterval, signal: options.signal, telemetry, skipped, done };
     const outputs = { predictions: target === null ? null : writer, batches: writer, mistakes };
     const { stopped } = await measure(computation, openReading(read, forwardStreamEvents(skipped, telemetry)), accumulator, pass, outputs);
-    if (!stopped && writer.done.videos === 0) throw noVideosError(filelist);
+    if (!stopped && writer.done.videos === 0) throw noVideosError(filelist, MODEL.segments ? "rated segments" : "videos");
     return { stopped };
   };
   let metrics = null as Metrics | null;

@@ -76,7 +76,7 @@ function formatLabels({ labels, segment_labels: { videos, segments, classes }, r
   }
   if (videos > 0) {
     const counts = `${segments} labeled segments of ${classes} classes in ${videos} of ${records} records`;
-    lines.push(...row("segments", `${counts} (YouTube-8M 2019); not used: commands read the video-level labels`));
+    lines.push(...row("segments", `${counts} (YouTube-8M 2019); read instead of the video-level labels with --segments`));
   }
   return lines;
 }

@@ -6,7 +6,7 @@ import { describeFileList, describeRepeated, type FileList, type FoundShards, fi
 import { allEmpty, type Shard, uniqueShards } from "../data/shard.js";
 import type { VideoShape } from "../data/video.js";
 import { readEigenFactor } from "../model/eigen.js";
-import { CHECK_LIMITS, checkShards, emptyShards, limitNotes, type ShardCheck, shardWarnings } from "./shard-checks.js";
+import { CHECK_LIMITS, checkShards, emptyShards, limitNotes, type ShardCheck, shardWarnings, unratedShards } from "./shard-checks.js";
 import { requireSpace, type SpaceNeed } from "./snapshot-space.js";
 
 /** What a run needs before its first step. */
@@ -104,7 +104,21 @@ function listProblems(found: FoundLists, checks: readonly ShardCheck[]): readonl
     const isEmpty = shards.length > 0 && shards.every(({ path }) => empty.has(path));
     return isEmpty ? allEmpty(describeFileList(list), uniqueShards(shards).length) : null;
   });
-  return [...unreadable, ...allEmptyLists].filter((problem) => problem !== null);
+  const unrated = new Set(unratedShards(checks));
+  const unratedLists = Array.from(found, ([list, { shards }]) => {
+    const isUnrated = shards.length > 0 && shards.every(({ path }) => unrated.has(path));
+    return isUnrated ? noRatings(describeFileList(list)) : null;
+  });
+  return [...unreadable, ...allEmptyLists, ...unratedLists].filter((problem) => problem !== null);
+}
+
+/** Returns the error for a list in which no shard seems to have rated segments. */
+function noRatings(list: string): NextvladError {
+  return new NextvladError("BAD_LABELS", "the first videos of all shards have no rated segments (segment_labels)", {
+    file: list,
+    key: "MODEL.segments",
+    remedy: "use shards of YouTube-8M 2019 (3/frame/validate), or omit --segments to use whole videos",
+  });
 }
 
 function listWarnings(found: FoundLists, repeats: RepeatUse): readonly string[] {

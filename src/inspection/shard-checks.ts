@@ -4,6 +4,7 @@ import { NextvladError } from "../base/errors.js";
 import { openInput, type PositionedReader } from "../base/input.js";
 import { createRandom } from "../base/random.js";
 import { FLOAT_TYPES, type FloatType, floatTypeOf, quantizeRemedy } from "../data/float-bytes.js";
+import { ratedSegments } from "../data/segments.js";
 import { checksumEnds, describeEmpty, describeSegments, type Shard } from "../data/shard.js";
 import { isPickleHead, SHARD_HEAD_BYTES } from "../data/shard-reader.js";
 import { checkVideo, type VideoShape } from "../data/video.js";
@@ -34,7 +35,10 @@ const READ_BYTES = 256 * 1024;
 interface FirstRecord {
   /** Whether the shard has no records. */
   readonly isEmpty: boolean;
+  /** Whether it has segment labels that are not used. */
   readonly hasSegments: boolean;
+  /** Whether it lacks segment labels that are needed. */
+  readonly lacksSegments: boolean;
   /** The float type that a frame's bytes appear to have; null if they look like one uint8 per feature. */
   readonly floats: FloatType | null;
 }
@@ -126,22 +130,36 @@ async function checkFirstRecord(reader: PositionedReader, path: string, shape: V
   const opened = await makeSource(path, { readAt, close: () => Promise.resolve() }, SHARD_HEAD_BYTES);
   if (isPickleHead(opened.head)) {
     const { readPickleShard } = await import("../data/pickle-shard.js");
-    for await (const _ of readPickleShard(path, shape)) return { isEmpty: false, hasSegments: false, floats: null };
+    for await (const _ of readPickleShard(path, shape)) return { isEmpty: false, hasSegments: false, lacksSegments: false, floats: null };
   } else {
     const openSource = () => Promise.resolve(opened);
     for await (const record of readTfRecordFile(path, { openSource, maxRecordBytes: shape.maxRecordBytes })) {
-      const { found, place, hasSegments } = findVideo(record, { ...shape, maxFrames: 1 });
+      const { found, place, example, hasSegments } = findVideo(record, { ...shape, maxFrames: 1 });
       const { features } = checkVideo(found, shape, place);
       const types = features.map((feature) => (feature === undefined ? null : floatTypeOf(feature.data)));
-      return { isEmpty: false, hasSegments, floats: types[0] ?? types[1] ?? null };
+      if (shape.segments === "rated") {
+        const frames = Math.min(shape.maxFrames, Math.max(...features.map((feature) => feature?.frames ?? 0)));
+        ratedSegments(example, { frames, numClasses: shape.numClasses }, place);
+      }
+      return {
+        isEmpty: false,
+        hasSegments: hasSegments && shape.segments === undefined,
+        lacksSegments: !hasSegments && shape.segments === "rated",
+        floats: types[0] ?? types[1] ?? null,
+      };
     }
   }
-  return { isEmpty: true, hasSegments: false, floats: null };
+  return { isEmpty: true, hasSegments: false, lacksSegments: false, floats: null };
 }
 
 /** Returns the paths of shards without records. */
 export function emptyShards(checks: readonly ShardCheck[]): readonly string[] {
   return pathsWhere(checks, ({ isEmpty }) => isEmpty);
+}
+
+/** Returns the paths of shards whose first record has no segment labels although they are needed. */
+export function unratedShards(checks: readonly ShardCheck[]): readonly string[] {
+  return pathsWhere(checks, ({ lacksSegments }) => lacksSegments);
 }
 
 /** Returns warnings about empty shards, labels that are not used, and features that look like floats. */

@@ -98,7 +98,8 @@ export async function loadClassifier(weights: string, options: ClassifierOptions
   const source = await openWeights(weights, { optimizer: false });
   try {
     const config = await findConfig(options.config === undefined ? {} : { config: options.config }, overrides, source);
-    const { MODEL } = config;
+    // The caller's clips are classified as they are.
+    const MODEL = { ...config.MODEL, segments: false };
     const names = options.labels === undefined ? null : await readLabelNames(options.labels, MODEL.num_classes);
     const batchSize = chooseBatchSize(MODEL, availableMemory().bytes);
     const loaded = await loadNetwork({ config, section: "INFER", batchSize, threads, weights: source }, warningLog);

@@ -13,11 +13,16 @@ import { crossEntropyGradient } from "./layers.js";
 
 /**
  * Returns the gradients of the loss with respect to a network's logits `[videos, classes]`: those of the mixture and then of its branches, or those of a
- * network without branches, whose loss is CE. Borrows the tensors.
+ * network without branches, whose loss is CE. `mask`: of CE, as in `crossEntropySum`. Borrows the tensors.
  */
-export function lossGradients(logits: readonly Tensor[], labels: Tensor, temperature: number): readonly Tensor[] {
+export function lossGradients(
+  logits: readonly Tensor[],
+  labels: Tensor,
+  temperature: number,
+  mask: Tensor | null = null,
+): readonly Tensor[] {
   return tidy(() => {
-    const ofLabels = logits.map((z) => crossEntropyGradient(z, labels));
+    const ofLabels = logits.map((z) => crossEntropyGradient(z, labels, mask));
     if (logits.length === 1) return ofLabels;
     const ofDistillation = distillationGradients(logits, temperature);
     return ofLabels.map((gradient, i) => add(gradient, ofDistillation[i] as Tensor));

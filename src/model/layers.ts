@@ -151,13 +151,25 @@ export function labelMatrix(labels: readonly Int32Array[], classes: number, { we
   return fromFloats(matrix, [labels.length, classes]);
 }
 
-/** Returns the sigmoid cross entropy summed over classes and videos, a scalar: sum of log(1 + e^l) - l y. */
-export function crossEntropySum(logits: Tensor, labels: Tensor): Tensor {
-  return tidy(() => sum(subtract(softplus(logits), multiply(logits, labels)), [0, 1]));
+/**
+ * Returns the sigmoid cross entropy summed over classes and videos, a scalar: sum of m (log(1 + e^l) - l y). The mask m, of the labels' shape, is 1 where a class
+ * counts and else 0 (label_weights in google/youtube-8m, losses.py); null if all count.
+ */
+export function crossEntropySum(logits: Tensor, labels: Tensor, mask: Tensor | null = null): Tensor {
+  return tidy(() => sum(masked(subtract(softplus(logits), multiply(logits, labels)), mask), [0, 1]));
 }
 
-/** Returns the gradient of the loss (`crossEntropySum` / videos) with respect to the logits: (sigmoid(l) - y) / videos. */
-export function crossEntropyGradient(logits: Tensor, labels: Tensor): Tensor {
+/** Returns the gradient of the loss (`crossEntropySum` / videos) with respect to the logits: m (sigmoid(l) - y) / videos. */
+export function crossEntropyGradient(logits: Tensor, labels: Tensor, mask: Tensor | null = null): Tensor {
   const videos = logits.shape[0] as number;
-  return tidy(() => multiply(subtract(sigmoid(logits), labels), constant(1 / videos)));
+  return tidy(() => multiply(masked(subtract(sigmoid(logits), labels), mask), constant(1 / videos)));
+}
+
+function masked(x: Tensor, mask: Tensor | null): Tensor {
+  return mask === null ? x : multiply(x, mask);
+}
+
+/** Returns the mask of `crossEntropySum`: null if all classes count. */
+export function ratedMask(rated: readonly Int32Array[] | undefined, classes: number): Tensor | null {
+  return rated === undefined ? null : labelMatrix(rated, classes);
 }

@@ -1,5 +1,6 @@
 import { formatBytes } from "../base/numbers.js";
 import { availableMemory, requireMemory } from "../base/resource-limits.js";
+import { clipFrames } from "../config/segments.js";
 import { branchPrefixes } from "./branch.js";
 import { classifierColumns } from "./classifier.js";
 import { descriptorsLength, parameterTable } from "./network.js";
@@ -10,7 +11,7 @@ const FLOAT_BYTES = 4;
 
 /** What will be computed. */
 export interface Computation {
-  readonly model: ModelSection & { readonly max_frames: number };
+  readonly model: ModelSection & { readonly max_frames: number; readonly segments: boolean };
   readonly batchSize: number;
   /** Number of parts into which a batch is divided: this process computes the frames of one at a time. */
   readonly parts: number;
@@ -67,13 +68,13 @@ export function checkMemory(computation: Computation, warn: (message: string) =>
   requireMemory(training ? "training this model" : "this model", minimum, available);
   if (!inHostMemory) return;
   const { activations: _, ...fixed } = minimum;
-  const frames = Math.ceil(batchSize / parts) * model.max_frames;
+  const frames = Math.ceil(batchSize / parts) * clipFrames(model);
   // In parts, only the descriptors of a branch are stored for its backward pass.
   const branches = training && parts === 1 ? branchPrefixes(model.name).length : 1;
   const full = branches * frames * bytesPerFrame(model) + batchSize * bytesPerVideo(model, training);
   const needed = Object.values(fixed).reduce((sum, bytes) => sum + bytes, full);
   if (needed <= available.bytes) return;
-  const batch = `${batchSize} videos of ${model.max_frames} frames`;
+  const batch = `${batchSize} videos of ${clipFrames(model)} frames`;
   const memory = `${formatBytes(available.bytes)} is available within ${available.limit}`;
   const remedy = `use ${training ? "--accumulate or " : ""}a smaller --batch-size`;
   warn(`a batch of ${batch} needs about ${formatBytes(needed)}, and ${memory}: if the run is killed, ${remedy}`);

@@ -3,7 +3,7 @@ import type { RaggedBatch } from "../data/video.js";
 import type { World } from "../distributed/world.js";
 import { sigmoid } from "../kernels/tensorflow-ops.js";
 import type { FrozenNetwork } from "../model/frozen.js";
-import { crossEntropySum, labelMatrix } from "../model/layers.js";
+import { crossEntropySum, labelMatrix, ratedMask } from "../model/layers.js";
 import { tidy } from "../runtime/runtime.js";
 import { fromFloats, toFloats } from "../runtime/transfer.js";
 
@@ -16,7 +16,7 @@ export interface Predictions {
 }
 
 /** A batch without its features, and what was computed from it. Ranks other than 0 do not have the IDs and labels of batches that they do not read. */
-export interface ComputedBatch extends Pick<RaggedBatch, "ids" | "labels">, Predictions {
+export interface ComputedBatch extends Pick<RaggedBatch, "ids" | "labels" | "rated">, Predictions {
   /** Fraction of the pass that is done after it: 0..1. */
   readonly fraction: number;
 }
@@ -37,8 +37,9 @@ export function predictWith(
 ): Computation {
   const compute: Computation["compute"] = (batch) =>
     tidy(() => {
+      const { numClasses } = batches;
       const logits = network.logits(batch);
-      const lossSum = withLoss ? crossEntropySum(logits, labelMatrix(batch.labels, batches.numClasses)) : null;
+      const lossSum = withLoss ? crossEntropySum(logits, labelMatrix(batch.labels, numClasses), ratedMask(batch.rated, numClasses)) : null;
       return { probabilities: toFloats(sigmoid(logits)), loss: lossSum === null ? Number.NaN : (toFloats(lossSum)[0] as number) };
     });
   return { ...batches, compute };
@@ -55,14 +56,14 @@ export async function* computeBatches(
 ): AsyncGenerator<ComputedBatch, void> {
   const { world, compute } = computation;
   if (world.size === 1) {
-    for await (const batch of batches) yield { ids: batch.ids, labels: batch.labels, fraction: fraction(), ...compute(batch) };
+    for await (const batch of batches) yield { ...describeBatch(batch, fraction()), ...compute(batch) };
     return;
   }
   let round: ReadBatch[] = [];
   let own: Predictions | null = null;
   for await (const batch of batches) {
     if (round.length === world.rank) own = compute(batch);
-    round.push({ ids: batch.ids, labels: batch.labels, fraction: fraction() });
+    round.push(describeBatch(batch, fraction()));
     if (round.length < world.size) continue;
     const computed = exchange(round, own, computation);
     yield* computed;
@@ -80,6 +81,10 @@ export async function computeOwnBatches(stream: BatchStream, computation: Comput
 }
 
 type ReadBatch = Omit<ComputedBatch, keyof Predictions>;
+
+function describeBatch({ ids, labels, rated }: RaggedBatch, fraction: number): ReadBatch {
+  return { ids, labels, rated, fraction };
+}
 
 /** Returns the batches of a round, at most one per rank, with what the ranks have computed from them: as many as rank 0 has read. */
 function exchange(

@@ -16,6 +16,16 @@ export interface MeasureOutputs {
   readonly mistakes?: MistakeList;
 }
 
+/** Returns the probabilities of rated classes, and 0 of others. */
+function keepRated(probabilities: Float32Array, rated: readonly Int32Array[]): Float32Array {
+  const numClasses = probabilities.length / rated.length;
+  const kept = new Float32Array(probabilities.length);
+  for (const [segment, classes] of rated.entries()) {
+    for (const c of classes) kept[segment * numClasses + c] = probabilities[segment * numClasses + c] as number;
+  }
+  return kept;
+}
+
 /** Computes the probabilities and losses of all batches of a stream and adds them to the accumulator; ends early when the signal is aborted. */
 export async function measure(
   computation: Computation,
@@ -29,11 +39,11 @@ export async function measure(
   let meanLoss = Number.NaN;
   const describe = (step: number): string => `[EVAL] ${pass.title}: iter ${step} , loss = ${meanLoss.toFixed(6)}`;
   const batches = watchBatches(stream, pass, describe);
-  for await (const { ids, labels, probabilities, loss, fraction } of computeBatches(batches, () => stream.fraction, computation)) {
+  for await (const { ids, labels, rated, probabilities, loss, fraction } of computeBatches(batches, () => stream.fraction, computation)) {
     meanLoss = loss / ids.length;
-    accumulator.add(probabilities, labels, loss);
+    accumulator.add(probabilities, labels, loss, rated);
     const { predictions, batches: ends, mistakes } = outputs;
-    mistakes?.add(ids, probabilities, labels);
+    mistakes?.add(ids, rated === undefined ? probabilities : keepRated(probabilities, rated), labels);
     if (predictions) for (const prediction of selector.predictions(ids, probabilities, topk)) await predictions.write(prediction);
     await ends?.endBatch(ids.length, fraction);
   }

@@ -91,7 +91,7 @@ export async function* watchBatches(
   }
 }
 
-/** Returns the TOO_FEW_VIDEOS error for shards without valid videos. */
-export function noVideosError(filelist: string): NextvladError {
-  return new NextvladError("TOO_FEW_VIDEOS", "the shards contain no videos", { file: filelist, remedy: "pass shards with videos" });
+/** Returns the TOO_FEW_VIDEOS error for shards without valid videos, or without rated segments. */
+export function noVideosError(filelist: string, what: "videos" | "rated segments" = "videos"): NextvladError {
+  return new NextvladError("TOO_FEW_VIDEOS", `the shards contain no ${what}`, { file: filelist, remedy: `pass shards with ${what}` });
 }

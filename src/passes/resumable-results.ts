@@ -124,15 +124,15 @@ export async function readPartialSettings(stem: string): Promise<Readonly<Record
 /**
  * Runs `work`, which writes results batch by batch to a partial directory, with regular saves, so that a run that was stopped, failed or was killed can be
  * resumed. With `resume`, the files are truncated to the last save, and `work` starts after it (`done`).
- * If `work` was not stopped, calls `beforeMove` with the path of the file of `metrics.scores`, and moves the files to their final paths. If `beforeMove` throws BAD_LABELS, the saved state is removed,
- * because resuming would fail in the same way.
+ * If `work` was not stopped, calls `beforeMove` with the path of the file of `metrics.scores` and those of the results, and moves the files to their final paths.
+ * If `beforeMove` throws BAD_LABELS, the saved state is removed, because resuming would fail in the same way.
  * Throws SAVE_DIR_TAKEN, BAD_CONFIG (settings or shards differ), BAD_RESULTS (the partial results are corrupt), FILE_UNWRITABLE, and what `work` and
  * `beforeMove` throw.
  */
 export async function writeResumably(
   options: ResumableOptions,
   work: (writer: BatchWriter) => Promise<{ readonly stopped: boolean }>,
-  beforeMove: (scoresFile: string) => Promise<void> = async () => {},
+  beforeMove: (scoresFile: string, resultFiles: readonly string[]) => Promise<void> = async () => {},
 ): Promise<ResumableOutcome> {
   const results = await ResumableResults.open(options);
   try {
@@ -323,13 +323,15 @@ class ResumableResults {
   }
 
   /** Completes the files and moves them to their final paths. If the run is killed after the save, only the moves are left to do. */
-  async finish(beforeMove: (scoresFile: string) => Promise<void>): Promise<void> {
+  async finish(beforeMove: (scoresFile: string, resultFiles: readonly string[]) => Promise<void>): Promise<void> {
     if (!this.isComplete) {
       for (const encoder of this.#encoders) encoder.end();
       this.isComplete = true;
       await this.save();
     }
-    await beforeMove(join(this.#directory, SCORES_NAME)).catch(async (error: NextvladError) => {
+    // Of complete results, some may already be at their final paths.
+    const current = this.destinations.map((path) => this.#files.find(({ destination }) => destination === path)?.file.path ?? path);
+    await beforeMove(join(this.#directory, SCORES_NAME), current).catch(async (error: NextvladError) => {
       if (error.code === "BAD_LABELS") await this.#clear();
       throw error;
     });

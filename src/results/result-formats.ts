@@ -1,5 +1,12 @@
 /** The results that commands write; part of their file names. */
-export type ResultKind = "eval_result" | "eval_diagnostics" | "eval_predictions" | "infer_result" | "ensemble_result" | "ensemble_metrics";
+export type ResultKind =
+  | "eval_result"
+  | "eval_diagnostics"
+  | "eval_predictions"
+  | "infer_result"
+  | "infer_segments"
+  | "ensemble_result"
+  | "ensemble_metrics";
 
 /** Returns the file name of a result without its extension: `{MODEL.name}_infer_result`, as in PaddleVideo's infer.py. */
 export function resultStem(model: string, kind: ResultKind): string {

@@ -7,6 +7,7 @@ interface SharedPart {
   readonly frameCounts: readonly number[];
   readonly labels: readonly (readonly number[])[];
   readonly labelWeights: readonly (readonly number[])[] | undefined;
+  readonly rated: readonly (readonly number[])[] | undefined;
   readonly bytesRead: number;
 }
 
@@ -19,9 +20,9 @@ export interface GatheredBatch {
 /** Combines the ranks' parts of a batch, in the order of the ranks. `bytesRead`: the bytes that this rank has read of the epoch so far. */
 export function gatherBatch(world: World, own: RaggedBatch, bytesRead: number): GatheredBatch {
   if (world.size === 1) return { batch: own, bytesRead: [bytesRead] };
-  const { ids, frameCounts, labels, labelWeights } = own;
+  const { ids, frameCounts, labels, labelWeights, rated } = own;
   const listAll = (arrays: readonly (Int32Array | Float32Array)[]): number[][] => arrays.map((array) => [...array]);
-  const ofLabels = { labels: listAll(labels), labelWeights: labelWeights && listAll(labelWeights) };
+  const ofLabels = { labels: listAll(labels), labelWeights: labelWeights && listAll(labelWeights), rated: rated && listAll(rated) };
   const part: SharedPart = { ids, frameCounts: [...frameCounts], ...ofLabels, bytesRead };
   const parts = world.exchangeTexts(JSON.stringify(part)).map((text) => JSON.parse(text) as SharedPart);
   const batch = {
@@ -29,6 +30,7 @@ export function gatherBatch(world: World, own: RaggedBatch, bytesRead: number): 
     ids: parts.flatMap(({ ids }) => ids),
     frameCounts: Int32Array.from(parts.flatMap(({ frameCounts }) => frameCounts)),
     labels: parts.flatMap(({ labels }) => labels.map((list) => Int32Array.from(list))),
+    rated: rated && parts.flatMap(({ rated = [] }) => rated.map((list) => Int32Array.from(list))),
     labelWeights: labelWeights && parts.flatMap(({ labelWeights = [] }) => labelWeights.map((list) => Float32Array.from(list))),
   };
   return { batch, bytesRead: parts.map(({ bytesRead }) => bytesRead) };

@@ -3,7 +3,7 @@ import { formatBytes } from "../base/numbers.js";
 import type { RunState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import type { BatchStream } from "../data/stream.js";
-import { formatFullRanking, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
+import { formatFullRanking, formatSegmentRanking, type Metrics, MetricsAccumulator } from "../evaluation/metrics.js";
 import { describeTinyRate, learningRateAt } from "../optim/schedule.js";
 import { countTensors } from "../runtime/constants.js";
 import { formatTrainLine } from "../telemetry/paddle-lines.js";
@@ -66,7 +66,8 @@ export class EpochReport {
     const { log } = this.#telemetry;
     this.#bytesRead = bytesRead;
     this.#labels.videos += batch.labels.length;
-    this.#labels.unlabeled += batch.labels.filter((list) => list.length === 0).length;
+    // Segments without a positive rating are no mistake.
+    if (batch.rated === undefined) this.#labels.unlabeled += batch.labels.filter((list) => list.length === 0).length;
     this.#pace.count(batch.ids.length);
     const tinyRate = describeTinyRate(step, TRAIN);
     // Only once: at the first step, or when the rate decays below the threshold.
@@ -74,7 +75,7 @@ export class EpochReport {
     if (report === null) return;
     const { loss, probabilities, gradientNorms } = report;
     const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
-    accumulator.add(probabilities, batch.labels);
+    accumulator.add(probabilities, batch.labels, Number.NaN, batch.rated);
     const metrics = averagesOf(accumulator.result());
     const { hit_at_one: hitAtOne, perr, gap } = metrics;
     const { seconds_left, ...pace } = this.#pace.facts();
@@ -169,9 +170,10 @@ function addCurves(scalars: Scalars, step: number, prefix: string, metrics: Metr
 
 function formatMetrics(metrics: Metrics): string {
   const [hit, perr, gap, map] = [metrics.hit_at_one, metrics.perr, metrics.gap, metrics.map].map((value) => value.toFixed(4));
-  const { full_ranking: full } = metrics;
+  const { full_ranking: full, segments } = metrics;
   const ranked = full === undefined ? "" : `, full ranking: ${formatFullRanking(full)}`;
-  return `Hit@1 = ${hit}, PERR = ${perr}, GAP = ${gap}, MAP = ${map}${ranked}`;
+  const ofSegments = segments === undefined ? "" : `, ${formatSegmentRanking(segments)}`;
+  return `Hit@1 = ${hit}, PERR = ${perr}, GAP = ${gap}, MAP = ${map}${ranked}${ofSegments}`;
 }
 
 /** Returns the metrics that are averages over videos or classes. */
@@ -179,7 +181,8 @@ function averagesOf({ hit_at_one, perr, gap, map, loss }: Metrics) {
   return { hit_at_one, perr, gap, map, loss };
 }
 
-/** Returns the curves of the metrics over the full ranking, by name. */
-function rankingCurves({ full_ranking: full }: Metrics): Readonly<Record<string, number>> {
+/** Returns the curves of the metrics over the full ranking and of segments, by name. */
+function rankingCurves({ full_ranking: full, segments }: Metrics): Readonly<Record<string, number>> {
+  if (segments !== undefined) return { segment_map_at_k: segments.map_at_k };
   return full === undefined ? {} : { full_ranking_map: full.map, full_ranking_mauc: full.mauc, full_ranking_d_prime: full.d_prime };
 }

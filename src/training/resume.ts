@@ -66,7 +66,10 @@ async function readPaddleRun(source: WeightSource, seed: number, resumeStep: num
  * snapshot's epoch exceeds TRAIN.epoch of its own config.
  */
 async function assertResumeCompatible(config: Config, { limitVideos }: StartOptions, snapshot: string, run: RunState): Promise<void> {
-  const { TRAIN: saved } = (await readSnapshotConfig(snapshot)) as { readonly TRAIN?: Record<string, unknown> };
+  const { TRAIN: saved, MODEL: savedModel } = (await readSnapshotConfig(snapshot)) as {
+    readonly TRAIN?: Record<string, unknown>;
+    readonly MODEL?: Record<string, unknown>;
+  };
   const epochs = saved?.epoch;
   if (typeof epochs === "number" && run.epoch > epochs) {
     const values = { key: "epoch", expected: `at most TRAIN.epoch of its config, ${epochs}`, found: run.epoch };
@@ -82,6 +85,7 @@ async function assertResumeCompatible(config: Config, { limitVideos }: StartOpti
     // Older versions did not have this key.
     settings.push(["TRAIN.class_balance", config.TRAIN.class_balance, saved?.class_balance ?? false]);
     settings.push(["--limit-videos", limitVideos ?? "none", run.shards?.limit_videos ?? "none"]);
+    settings.push(["MODEL.segments", config.MODEL.segments, savedModel?.segments ?? false]);
     // With "error", the run has met no corrupt record so far, so a new policy affects only later records.
     const policy = saved?.on_corrupt ?? "error";
     if (policy !== "error") settings.push(["TRAIN.on_corrupt", config.TRAIN.on_corrupt, policy]);

@@ -7,7 +7,7 @@ import type { Kernels } from "../kernels/types.js";
 import { lossGradients } from "../model/distillation.js";
 import type { Division } from "../model/division.js";
 import { type DropRates, dropRates } from "../model/drop-rates.js";
-import { crossEntropySum, labelMatrix, type TrainingContext } from "../model/layers.js";
+import { crossEntropySum, labelMatrix, ratedMask, type TrainingContext } from "../model/layers.js";
 import { type DropoutOptions, forwardForTraining } from "../model/network.js";
 import type { BatchNormNames } from "../model/parameters.js";
 import { type ModelSizes, modelSizes } from "../model/sizes.js";
@@ -101,6 +101,7 @@ export function differentiate(
   const pass = (): StepReport | null => {
     const hardLabels = labelMatrix(batch.labels, sizes.classes, { weights: batch.labelWeights, smoothing: options.labelSmoothing });
     const labels = teacher === null ? hardLabels : teacher.soften(hardLabels, batch.ids);
+    const mask = ratedMask(batch.rated, sizes.classes);
     const dropouts = { rates: options.dropRates, seeds: dropoutSeeds(seed, step) };
     const { logits: all, backward } = forwardForTraining(batch, sizes, dropouts, options.division, {
       weights: store,
@@ -118,12 +119,12 @@ export function differentiate(
     });
     const [logits] = all;
     const readLoss = (sum: Tensor): number => (toFloats(sum)[0] as number) / batch.ids.length;
-    const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels) : null;
+    const lossSum = report || acceptLoss !== undefined ? crossEntropySum(logits, labels, mask) : null;
     if (lossSum !== null && acceptLoss?.(readLoss(lossSum)) === false) return null;
     pending?.applyTo(store);
     const reported = norms !== null && lossSum !== null ? { norms, lossSum, probabilities: sigmoid(logits) } : null;
-    const dLogits = lossGradients(all, labels, options.mixTemperature);
-    release(...all, labels);
+    const dLogits = lossGradients(all, labels, options.mixTemperature, mask);
+    release(...all, labels, ...(mask === null ? [] : [mask]));
     backward(dLogits);
     if (reported === null) return null;
     return { loss: readLoss(reported.lossSum), probabilities: toFloats(reported.probabilities), gradientNorms: reported.norms.read() };

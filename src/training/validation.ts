@@ -122,8 +122,8 @@ async function validate(training: Training): Promise<Validation | null> {
 /** Returns the metrics of the weights, or of their averages; null if the signal was aborted. Throws as `validate` does. */
 async function computeMetrics(training: Training, pass: ValidationPass): Promise<Metrics | null> {
   const { config, options } = training;
-  const { num_classes: numClasses, topk } = config.MODEL;
-  if (!options.fullRanking) return measureWeights(training, pass, new MetricsAccumulator(numClasses, topk), null);
+  const { num_classes: numClasses, topk, segments } = config.MODEL;
+  if (!options.fullRanking) return measureWeights(training, pass, new MetricsAccumulator(numClasses, topk, null, segments), null);
   const rows = new ScoreRows(numClasses);
   const accumulator = new MetricsAccumulator(numClasses, topk, rows);
   const scores = await TemporaryScores.create(options.saveDir, rows);
@@ -154,7 +154,7 @@ async function measureWeights(
   });
   if (stopped) return null;
   const filelist = describeFileList(config.VALID.filelist);
-  if (accumulator.sums.videos[0] === 0) throw noVideosError(filelist);
+  if (accumulator.sums.videos[0] === 0) throw noVideosError(filelist, config.MODEL.segments ? "rated segments" : "videos");
   if (what === "validation") checkLabeled(accumulator, filelist, telemetry.log);
   return accumulator.result();
 }

@@ -6,10 +6,11 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { renderTerminal, selectLines } from "../../scripts/docs/run-svg.js";
 import { encodeTfRecord } from "../../src/formats/containers/tfrecord.js";
+import { encodeSequenceExample } from "../../src/formats/protobuf/sequence-example.js";
 import { writeAudioSet } from "../helpers/audioset.js";
 import { repository, runNextvlad } from "../helpers/nextvlad.js";
 import { encodeNpy } from "../helpers/npy.js";
-import { goldenData } from "../helpers/shards.js";
+import { goldenData, randomVideo } from "../helpers/shards.js";
 import { codeBlocks, PAGES, readPage, tableRows } from "./pages.js";
 import { runBlock } from "./shell.js";
 
@@ -35,6 +36,27 @@ const DOWNLOADS: Readonly<Record<string, (folder: string) => void>> = {
     writeAudioSet(join(folder, "data/audioset/audioset_v1_embeddings"));
     const names = Array.from({ length: 527 }, (_, c) => `${c},/m/${c},"Sound ${c}, such as ${c}"\n`).join("");
     writeFileSync(join(folder, "data/audioset/class_labels_indices.csv"), `index,mid,display_name\n${names}`);
+  },
+  "docs/segments.md": (folder) => {
+    mkdirSync(join(folder, "yt8m3"));
+    const ratings = {
+      segment_labels: [3, 5, 7],
+      segment_start_times: [0, 5, 5],
+      segment_end_times: [5, 10, 10],
+      segment_scores: [1, 1, 0],
+    };
+    const record = (number: number): Uint8Array => {
+      const { id, rgb, audio, frames, labels } = randomVideo(number, [1024, 128]);
+      const longer = (bytes: Uint8Array): Uint8Array => Buffer.concat(Array.from({ length: 9 }, () => bytes));
+      const lists = [
+        { name: "rgb", frameBytes: 1024, data: longer(rgb) },
+        { name: "audio", frameBytes: 128, data: longer(audio) },
+      ].map((list) => ({ ...list, data: list.data.subarray(0, Math.max(9, frames) * list.frameBytes) }));
+      return encodeTfRecord(encodeSequenceExample({ context: { id: Buffer.from(id), labels, ...ratings }, frameLists: lists }));
+    };
+    const shard = Buffer.concat(Array.from({ length: 20 }, (_, number) => record(number)));
+    for (const name of ["validate00", "validate10", "test00"]) writeFileSync(join(folder, `yt8m3/${name}.tfrecord`), shard);
+    writeFileSync(join(folder, "yt8m3/segment_label_ids.csv"), "Index\n3\n5\n7\n");
   },
   "docs/mediapipe.md": (folder) => {
     const { examples } = JSON.parse(readFileSync(goldenData("float_features.json"), "utf8")) as { examples: Record<string, string> };

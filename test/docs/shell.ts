@@ -68,6 +68,7 @@ const EXTERNAL: readonly RegExp[] = [
   new RegExp(`^npm i (-g )?--ignore-scripts \\./nextvlad-(\\*|${manifest.version})\\.tgz$`),
   /^curl -O http:\/\/data\.yt8m\.org\/download\.py$/,
   /^curl http:\/\/data\.yt8m\.org\/yt8m_pca\.tgz$/,
+  /^curl -O https:\/\/raw\.githubusercontent\.com\/google\/youtube-8m\/master\/segment_label_ids\.csv$/,
   /^curl --create-dirs -o \S+ https:\/\/paddlemodels\./,
   /^pip install tensorboard$/,
   /^tensorboard --logdir \S+$/,

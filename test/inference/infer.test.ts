@@ -24,3 +24,10 @@ test("the memory of a video depends on max_frames and the feature sizes", () => 
   const { MODEL: narrow } = buildConfig({ MODEL: { video_feature_size: 0 } }, "own.yaml");
   assert.ok(bytesPerVideo(narrow) < bytesPerVideo(MODEL));
 });
+
+test("segments have 5 frames, and their default batch size as many frames as 32 videos", () => {
+  const segments = { ...MODEL, segments: true };
+  assert.equal(bytesPerVideo(segments), bytesPerVideo(MODEL) / 60);
+  assert.equal(chooseBatchSize(segments, 1e12), 1920);
+  assert.equal(chooseBatchSize(segments, 10 * bytesPerVideo(segments)), 5);
+});

@@ -115,7 +115,7 @@ describe("inspect", { concurrency: 2 }, () => {
     assert.deepEqual(found.segment_labels, { videos: 1, segments: 3, classes: 2 });
     assert.match(
       formatShard(found).join("\n"),
-      /^segments +3 labeled segments of 2 classes in 1 of 1 records \(YouTube-8M 2019\); not used/m,
+      /^segments +3 labeled segments of 2 classes in 1 of 1 records \(YouTube-8M 2019\); read instead of the video-level labels with --segments$/m,
     );
   });
 

@@ -4,6 +4,7 @@ import { ownKernels } from "../../src/kernels/choose.js";
 import { branchPrefixes, nameInModel } from "../../src/model/branch.js";
 import { lossGradients } from "../../src/model/distillation.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
+import { ratedMask } from "../../src/model/layers.js";
 import { forwardForTraining, type NetworkInput, parameterTable } from "../../src/model/network.js";
 import { GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM } from "../../src/model/parameters.js";
 import { type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
@@ -161,14 +162,16 @@ describe("MixNeXtVLAD", () => {
     for (const [i, logit] of found.entries()) assert.ok(Math.abs(logit - (expected[i] as number)) < 1e-5, `value ${i}`);
   });
 
-  test("the gradients of the loss with distillation equal differences of its formula in double precision, within 1e-4", () => {
+  const assertLossGradients = (rated: readonly Int32Array[] | undefined): void => {
     const [videos, classes, temperature] = [4, 5, 3];
+    const isCounted = (i: number): boolean => rated === undefined || (rated[Math.floor(i / classes)] as Int32Array).includes(i % classes);
     const logits = Array.from({ length: 4 }, () => tidy(() => toFloats(normal([videos, classes]))).map((z) => 3 * z));
     const labels = Float32Array.from({ length: videos * classes }, (_, i) => (i % 3 === 0 ? 1 : (i % 4) / 8));
     const lossOf = (all: readonly Float64Array[]): number => {
       let total = 0;
       for (const z of all) {
-        for (const [i, l] of z.entries()) total += Math.log1p(Math.exp(-Math.abs(l))) + Math.max(l, 0) - l * (labels[i] as number);
+        for (const [i, l] of z.entries())
+          if (isCounted(i)) total += Math.log1p(Math.exp(-Math.abs(l))) + Math.max(l, 0) - l * (labels[i] as number);
       }
       for (let video = 0; video < videos; video++) {
         const [p = [], ...ofBranches] = all.map((z) =>
@@ -181,7 +184,7 @@ describe("MixNeXtVLAD", () => {
     };
     const gradients = tidy(() => {
       const tensors = logits.map((z) => fromFloats(z, [videos, classes]));
-      return lossGradients(tensors, fromFloats(labels, [videos, classes]), temperature).map(toFloats);
+      return lossGradients(tensors, fromFloats(labels, [videos, classes]), temperature, ratedMask(rated, classes)).map(toFloats);
     });
     assert.equal(gradients.length, 4);
     const STEP = 1e-5;
@@ -193,5 +196,11 @@ describe("MixNeXtVLAD", () => {
         assert.ok(Math.abs(found - expected) < 1e-4, `logits ${which}, value ${i}: ${found}, expected ${expected}`);
       }
     }
-  });
+  };
+
+  test("the gradients of the loss with distillation equal differences of its formula in double precision, within 1e-4", () =>
+    assertLossGradients(undefined));
+
+  test("so do those of rated segments, whose unrated classes count in the distillation only", () =>
+    assertLossGradients([[0, 3], [4], [], [1, 2, 3]].map((classes) => Int32Array.from(classes))));
 });
