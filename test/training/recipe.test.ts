@@ -44,6 +44,17 @@ test("a run with every option resumes within an epoch to the bytes of an uninter
   assert.equal(seen.size, SETTINGS.length + 1);
 });
 
+test("a run that resumes with another limit counts the videos of the cosine again", async (t) => {
+  const folder = temporaryFolder(t);
+  const config = await prepareRun(folder);
+  const settings = ["TRAIN.lr_schedule=cosine"];
+  const limited = await trainInProcess(config, join(folder, "limited"), { settings, limitVideos: 32 });
+  assert.match(limited.log, /32 videos per epoch: the cosine schedule has 4 steps/);
+  const resume = join(folder, "limited", "NEXTVLAD_epoch0");
+  const { log } = await trainInProcess(config, join(folder, "whole"), { settings, resume });
+  assert.match(log, /100 videos per epoch: the cosine schedule has 12 steps/);
+});
+
 test("class balance repeats videos; a run resumes within an epoch to the same bytes, and cannot change it there", async (t) => {
   const folder = temporaryFolder(t);
   const config = await prepareRun(folder);
