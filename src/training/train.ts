@@ -32,7 +32,9 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
     announce(training.stepOptions.division.world, "run end");
     const { epoch, step } = training.state.run;
     const lastSnapshot = training.saver.lastWritten;
-    const stoppedEarly = describeEarlyStop(options.earlyStop, training.state.run);
+    // The last validation of a complete run stops nothing.
+    const isComplete = epoch >= config.TRAIN.epoch || step >= config.TRAIN.max_iter;
+    const stoppedEarly = isComplete ? null : describeEarlyStop(options.earlyStop, training.state.run);
     if (stoppedEarly !== null) options.telemetry.log.info(`stopped early: ${stoppedEarly}`);
     const [best, validation] = [bestOf(training), lastValidation(training)];
     return { stopped: options.signal.aborted, stoppedEarly, epochs: epoch, steps: step, lastSnapshot, best, validation };
