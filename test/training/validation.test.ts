@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { checkSnapshot, readSnapshotState } from "../../src/checkpoints/snapshot.js";
+import { checkSnapshot, readSnapshotState, rewriteState } from "../../src/checkpoints/snapshot.js";
 import { afterValidation, describeEarlyStop, stopsEarly } from "../../src/training/early-stopping.js";
 import { runNextvlad } from "../helpers/nextvlad.js";
 import { prepareRun, readLog } from "../helpers/runs.js";
@@ -88,6 +88,17 @@ describe("validation every N steps", () => {
     const { log } = await trainInProcess(config, at("parts"), { ...options, resume: at("parts", "NEXTVLAD_step8") });
     assert.deepEqual(linesOf(log), ["Epoch 1, step 8", "Epoch 1, step 12"]);
     for (const name of snapshotsIn("straight")) assert.ok(bytesOf("parts", name).equals(bytesOf("straight", name)), name);
+  });
+
+  test("a run that the last of its validations would stop is complete, not stopped early", async () => {
+    await trainInProcess(config, at("complete"), { settings: ["TRAIN.max_iter=6"] });
+    const resume = at("complete", "NEXTVLAD_epoch0");
+    // No validation exceeds a GAP of 1.
+    const early_stopping = { metric: "gap", best: 1, since: 0 } as const;
+    await rewriteState(resume, { ...(await readSnapshotState(resume)), validated_epoch: 0, early_stopping });
+    const { outcome } = await trainInProcess(config, at("complete"), { resume, validInterval: { epochs: 1 }, earlyStop: 1 });
+    assert.deepEqual([outcome.epochs, outcome.stoppedEarly], [2, null]);
+    assert.equal((await readSnapshotState(at("complete", "NEXTVLAD_epoch1"))).early_stopping?.since, 1);
   });
 
   test("with the full ranking, the mAP decides which snapshot is the best", async () => {
