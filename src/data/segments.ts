@@ -1,26 +1,13 @@
 import { NextvladError } from "../base/errors.js";
 import { SEGMENT_FRAMES } from "../config/segments.js";
 import type { ContextFeature, SequenceExample } from "../formats/protobuf/sequence-example.js";
-import type { Video, VideoPlace } from "./video.js";
+import type { Segment, SegmentMode, Video, VideoPlace } from "./video.js";
 
 /** Context features of a video's segments, one value of each per rating: https://research.google.com/youtube8m/download.html */
 export const SEGMENT_LABELS = "segment_labels";
 const SEGMENT_STARTS = "segment_start_times";
 const SEGMENT_ENDS = "segment_end_times";
 const SEGMENT_SCORES = "segment_scores";
-
-/** Which segments of a video are clips: "rated", those that raters saw, with their labels; "all", consecutive ones without labels. */
-export type SegmentMode = "rated" | "all";
-
-/** A rated segment. */
-export interface Segment {
-  /** First frame, which is the start time in seconds. */
-  readonly start: number;
-  /** Classes that were rated, ascending and unique. The labels of all other classes are unknown. */
-  readonly rated: Int32Array;
-  /** The rated classes that the segment shows. */
-  readonly labels: Int32Array;
-}
 
 /**
  * Returns the rated segments of a record by their start; none if it has no ratings. If a class of a segment is rated twice, the last rating counts, as in

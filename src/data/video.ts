@@ -1,7 +1,19 @@
 import { type ErrorDetails, NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
 import { FLOAT_BYTES, FLOAT_TYPES, floatTypeOf, quantizeRemedy } from "./float-bytes.js";
-import type { Segment, SegmentMode } from "./segments.js";
+
+/** Which segments of a video are clips: "rated", those that raters saw, with their labels; "all", consecutive ones without labels. */
+export type SegmentMode = "rated" | "all";
+
+/** A rated segment. */
+export interface Segment {
+  /** First frame, which is the start time in seconds. */
+  readonly start: number;
+  /** Classes that were rated, ascending and unique. The labels of all other classes are unknown. */
+  readonly rated: Int32Array;
+  /** The rated classes that the segment shows. */
+  readonly labels: Int32Array;
+}
 
 /** A video's frame-level features, as bytes (YouTube-8M's quantization: see model/dequantize.ts). */
 export interface Video {
