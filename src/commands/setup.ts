@@ -1,7 +1,6 @@
 import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { constants } from "node:os";
 import { delimiter, dirname, join } from "node:path";
+import { waitForExit } from "../base/child-process.js";
 import { NextvladError } from "../base/errors.js";
 import { PACKAGE_DIRECTORY } from "../base/package.js";
 import type { SetupFlags } from "./flags.js";
@@ -19,8 +18,7 @@ export async function runSetup({ device }: SetupFlags): Promise<number> {
     },
   });
   try {
-    const [exitCode, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
-    return exitCode ?? 128 + constants.signals[signal ?? "SIGTERM"];
+    return (await waitForExit(child)).code;
   } catch (error) {
     throw new NextvladError("NOT_SET_UP", `cannot run bash: ${(error as Error).message}`, { remedy: "install bash" }, error);
   }

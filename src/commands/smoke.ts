@@ -1,9 +1,7 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { constants, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { startProgram, waitForExit } from "../base/child-process.js";
 import { NextvladError } from "../base/errors.js";
 import { isSet } from "../base/interval.js";
 import { formatSeconds } from "../base/waiting.js";
@@ -14,7 +12,6 @@ import { printLines, printResult, printToStderr } from "./output.js";
 import { findCluster } from "./ranks.js";
 import { withoutFlags } from "./resume-command.js";
 
-const PROGRAM = fileURLToPath(new URL("../nextvlad.cjs", import.meta.url));
 /** Number of steps: the second one computes with updated weights. */
 const STEPS = 2;
 /** Flags of the run that a trial does without, or sets itself. */
@@ -81,12 +78,11 @@ export async function runSmoke(flags: TrainFlags): Promise<number> {
 
 /** Runs a command in a process of its own, whose warnings and errors are on standard error; returns its exit code. Signals are forwarded to it. */
 async function runPart(args: readonly string[]): Promise<number> {
-  const child: ChildProcess = spawn(process.execPath, [...process.execArgv, PROGRAM, ...args], { stdio: ["inherit", "ignore", "inherit"] });
+  const child = startProgram(args, { stdio: ["inherit", "ignore", "inherit"] });
   const forward = (name: NodeJS.Signals): void => void child.kill(name);
   for (const name of FORWARDED) process.on(name, forward);
   try {
-    const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
-    return code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+    return (await waitForExit(child)).code;
   } finally {
     for (const name of FORWARDED) process.off(name, forward);
   }

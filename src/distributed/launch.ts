@@ -1,15 +1,13 @@
-import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
+import type { ChildProcess, StdioOptions } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";
-import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
+import { type ProcessExit, startProgram, waitForExit } from "../base/child-process.js";
 import { NextvladError } from "../base/errors.js";
 import { setupCommand } from "../base/package.js";
 import { SIGNAL_ECHO_MS } from "../base/processes.js";
 import { TF_CONFIG } from "./cluster.js";
-
-const PROGRAM = fileURLToPath(new URL("../nextvlad.cjs", import.meta.url));
 
 /** The address at which the ranks of one host listen: TensorFlow's server has no authentication, so it must not be reachable from other hosts. */
 const LOOPBACK = "127.0.0.1";
@@ -93,11 +91,9 @@ export async function launchRanks({ count, gpus, threads, added, print }: Launch
   return code;
 }
 
-/** How a rank has ended: its exit code, 128 + the signal's number if a signal killed it. */
-interface Exit {
+/** How a rank has ended. */
+interface Exit extends ProcessExit {
   readonly rank: number;
-  readonly code: number;
-  readonly signal: NodeJS.Signals | null;
 }
 
 interface Rank {
@@ -109,15 +105,12 @@ interface Rank {
 
 function startRank(rank: number, added: readonly string[], env: NodeJS.ProcessEnv): Rank {
   const stdio: StdioOptions = rank === 0 ? "inherit" : ["ignore", "ignore", "pipe"];
-  const child = spawn(process.execPath, [...process.execArgv, PROGRAM, ...process.argv.slice(2), ...added], { env, stdio });
+  const child = startProgram([...process.argv.slice(2), ...added], { env, stdio });
   let output = "";
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     output = (output + text).slice(-MAX_OUTPUT);
   });
-  const exited = once(child, "close").then((event) => {
-    const [code, signal] = event as [number | null, NodeJS.Signals | null];
-    return { rank, code: code ?? 128 + (signal === null ? 0 : constants.signals[signal]), signal };
-  });
+  const exited = waitForExit(child).then((exit) => ({ rank, ...exit }));
   return { process: child, exited, output: () => output };
 }
 

@@ -85,7 +85,7 @@ export async function validateIfDue(training: Training): Promise<void> {
   if (isInside(saveDir, snapshot)) await rewriteState(snapshot, state.run);
 }
 
-/** Returns the metric that tells which validation is better: mAP over the full ranking if it is computed, else GAP. */
+/** Returns the metric that decides which validation is better: mAP over the full ranking if it is computed, else GAP. */
 function watchedOf({ gap, full_ranking: full }: Metrics): Watched {
   return full === undefined ? { metric: "gap", value: gap } : { metric: "map", value: full.map };
 }
