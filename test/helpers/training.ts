@@ -38,6 +38,10 @@ export async function trainInProcess(
   const lock = await lockDirectory(saveDir);
   const captured = await captureTelemetry();
   const telemetry = options.telemetry ?? captured.telemetry;
+  const start = {
+    resume: resume === null ? null : await openWeights(resume, { optimizer: true }),
+    pretrain: pretrain === null ? null : await openWeights(pretrain, { optimizer: false }),
+  };
   try {
     const cwd = process.cwd();
     const validates = isSet(options.validInterval ?? { epochs: 0 });
@@ -48,8 +52,7 @@ export async function trainInProcess(
       threads: chooseThreads(null, assert.fail),
       skipped: new SkippedRecordReport(saveDir, "train", telemetry.log),
       saveDir,
-      resume: resume === null ? null : await openWeights(resume, { optimizer: true }),
-      pretrain: pretrain === null ? null : await openWeights(pretrain, { optimizer: false }),
+      ...start,
       resumeStep: null,
       skippedSnapshots: [],
       overwrite: false,
@@ -71,6 +74,8 @@ export async function trainInProcess(
     });
     return { outcome, log: captured.log() };
   } finally {
+    await start.resume?.close();
+    await start.pretrain?.close();
     await lock.release();
   }
 }
