@@ -1,4 +1,5 @@
-// Splits a loop over threads. The pieces depend only on the number of threads, so that sums over pieces are reproducible.
+// Splits a loop over threads. The pieces depend only on the number of threads, so that sums over pieces are reproducible. A thread may take
+// long to wake up (50 us and more in a virtual machine), so the caller takes whatever pieces are left, and does not wait for a thread that got none.
 #pragma once
 
 #include <algorithm>
@@ -26,17 +27,18 @@ class Pool {
 
   int threads() const { return threads_; }
 
-  // Runs body(piece) for each piece in [0, threads), piece 0 on the caller's thread; returns when all are done. Rethrows the first exception.
-  void Run(const std::function<void(int)>& body) {
+  // Runs body() on the caller's thread and on each thread that wakes up before the caller's has returned; returns when all have. So one call must be able to do
+  // all the work. Rethrows the first exception.
+  void Run(const std::function<void()>& body) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       body_ = &body;
-      running_ = threads_ - 1;
       generation_++;
     }
-    wake_.notify_all();
-    RunPiece(body, 0);
+    if (threads_ > 1) wake_.notify_all();
+    RunBody(body);
     std::unique_lock<std::mutex> lock(mutex_);
+    body_ = nullptr;
     done_.wait(lock, [this] { return running_ == 0; });
     if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
@@ -44,32 +46,33 @@ class Pool {
  private:
   Pool() {
     try {
-      for (; threads_ < max_threads_; threads_++) std::thread([this, piece = threads_] { Work(piece); }).detach();
+      for (; threads_ < max_threads_; threads_++) std::thread([this] { Work(); }).detach();
     } catch (const std::system_error&) {
       // The process may not start more threads: use those that have started.
     }
   }
 
-  void RunPiece(const std::function<void(int)>& body, int piece) {
+  void RunBody(const std::function<void()>& body) {
     try {
-      body(piece);
+      body();
     } catch (...) {
       std::lock_guard<std::mutex> lock(mutex_);
       if (failure_ == nullptr) failure_ = std::current_exception();
     }
   }
 
-  void Work(int piece) {
+  void Work() {
     uint64_t seen = 0;
     for (;;) {
-      const std::function<void(int)>* body;
+      const std::function<void()>* body;
       {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return generation_ != seen; });
+        wake_.wait(lock, [&] { return body_ != nullptr && generation_ != seen; });
         seen = generation_;
         body = body_;
+        running_++;
       }
-      RunPiece(*body, piece);
+      RunBody(*body);
       {
         std::lock_guard<std::mutex> lock(mutex_);
         running_--;
@@ -82,8 +85,10 @@ class Pool {
   int threads_ = 1;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
-  const std::function<void(int)>* body_ = nullptr;
+  // Null between runs.
+  const std::function<void()>* body_ = nullptr;
   uint64_t generation_ = 0;
+  // Threads in body_, without the caller's.
   int running_ = 0;
   std::exception_ptr failure_;
 };
@@ -93,15 +98,17 @@ class Pool {
 template <class Body>
 void ForEachItem(int64_t count, const Body& body) {
   std::atomic<int64_t> started{0};
-  Pool::Shared().Run([&](int) { body([&](int64_t* item) { return (*item = started++) < count; }); });
+  Pool::Shared().Run([&] { body([&](int64_t* item) { return (*item = started++) < count; }); });
 }
 
-// Runs body(begin, end, piece) for contiguous pieces of [0, count), one per thread.
+// Runs body(begin, end, piece) for contiguous pieces of [0, count), as many as there are threads.
 template <class Body>
 void ParallelFor(int64_t count, const Body& body) {
-  Pool& pool = Pool::Shared();
-  const int64_t threads = pool.threads();
-  pool.Run([&](int piece) { body(count * piece / threads, count * (piece + 1) / threads, piece); });
+  const int64_t pieces = Pool::Shared().threads();
+  ForEachItem(pieces, [&](const auto& next) {
+    int64_t piece;
+    while (next(&piece)) body(count * piece / pieces, count * (piece + 1) / pieces, static_cast<int>(piece));
+  });
 }
 
 }  // namespace nextvlad
