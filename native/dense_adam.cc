@@ -9,9 +9,12 @@
 namespace nextvlad {
 namespace {
 
-// Rows of w that are updated at a time: with 1,024 columns, they and their gradient fit the L2 cache.
-constexpr int64_t kBlockRows = 48;
+// Rows of w that are updated at a time: whole tiles of both products, in which they are rows and columns. With 1,024 columns, they and their gradient fit the L2
+// cache.
+constexpr int64_t kBlockRows = 3 * kProductColumns;
 static_assert(kBlockRows % kProductRows == 0);
+// The same of a small matrix, of which each thread would compute too few blocks.
+constexpr int64_t kSmallBlockRows = kProductColumns;
 // Examples up to which dx is computed by dot products, which do not need a copy of w.
 constexpr int64_t kDotExamples = kSimdLanes == 16 ? 48 : 16;
 constexpr int kDotColumns = kSimdLanes == 16 ? 4 : 2;  // examples in a tile of dx: kTileRows dot products each
@@ -74,8 +77,7 @@ void DenseAdam(Call& call) {
     CopyToPanels<kProductColumns>({dy + first * out, out, 1}, terms, out, dy_columns.data() + first * padded_out);
   });
   // Blocks small enough for each thread to compute some, so that a slower one computes fewer.
-  int64_t block_rows = kBlockRows;
-  while (block_rows > kProductRows && in < 8 * Pool::Shared().threads() * block_rows) block_rows -= kProductRows;
+  const int64_t block_rows = in < 8 * Pool::Shared().threads() * kBlockRows ? kSmallBlockRows : kBlockRows;
   ForEachItem((in + block_rows - 1) / block_rows, [&](const auto& next) {
     Floats w_columns(PanelFloats<kProductColumns>(kProductTerms, kBlockRows)), left(PanelFloats<kProductRows>(kProductTerms, kBlockRows));
     Floats gradient(kBlockRows * out);
