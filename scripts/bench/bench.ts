@@ -10,6 +10,7 @@ import { FULL_SIZE } from "./checkout.js";
 import { type FromShards, prepareFromShards } from "./from-shards.js";
 import type { NetworkTask, Task } from "./measure.js";
 import { type Python, prepareMetricsPeers, prepareNetworkPeers, prepareReadPeers, type Run } from "./peers.js";
+import { benchRecipes, RECIPES_USAGE } from "./recipes.js";
 import { describeTask, formatReport, makeReport, nameOurs, type Pair } from "./report.js";
 import { runTask } from "./run-task.js";
 import { makeShards } from "./shards.js";
@@ -122,15 +123,15 @@ const abort = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => abort.abort());
 let folder: string | null = null;
 try {
-  const [mode, ...rest] = process.argv.slice(2);
-  const isAudioset = mode === "audioset";
-  const settings = isAudioset ? null : readArguments(process.argv.slice(2));
-  if (!isAudioset && settings === null) {
-    process.stdout.write(`${USAGE}\n${AUDIOSET_USAGE}`);
+  const [mode = "", ...rest] = process.argv.slice(2);
+  const onRealData = { audioset: benchAudioset, recipes: benchRecipes }[mode];
+  const settings = onRealData === undefined ? readArguments(process.argv.slice(2)) : null;
+  if (onRealData === undefined && settings === null) {
+    process.stdout.write([USAGE, AUDIOSET_USAGE, RECIPES_USAGE].join("\n"));
   } else {
     folder = await mkdtemp(join(tmpdir(), "nextvlad-bench-"));
-    if (settings === null) process.stdout.write(await benchAudioset(rest, folder, abort.signal));
-    else await runBench(settings, folder, abort.signal);
+    if (onRealData !== undefined) process.stdout.write(await onRealData(rest, folder, abort.signal));
+    else if (settings !== null) await runBench(settings, folder, abort.signal);
   }
 } catch (error) {
   process.stderr.write(`${error instanceof NextvladError ? error.message : String(error)}\n`);

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -12,7 +13,12 @@ export function cliOf(root: string): string {
   return join(root, "dist/src/nextvlad.cjs");
 }
 
-/** Returns the path of the config for AudioSet in a checkout. */
+/** Path of the config with the best recipe for AudioSet. */
+export const AUDIOSET_BEST = join(ROOT, "configs/audioset.yaml");
+
+/** Returns the path of the config with the plain recipe for AudioSet in a checkout; PyTorch trains with the same one. */
 export function audiosetConfigOf(root: string): string {
-  return join(root, "configs/audioset.yaml");
+  const plain = join(root, "configs/audioset-plain.yaml");
+  // Before audioset-plain.yaml, a checkout's audioset.yaml was plain.
+  return existsSync(plain) ? plain : join(root, "configs/audioset.yaml");
 }

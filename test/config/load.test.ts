@@ -50,12 +50,19 @@ describe("the configs in the repository", () => {
     assert.deepEqual([TRAIN.batch_size, TRAIN.learning_rate, TRAIN.learning_rate_decay, TRAIN.lr_boundary_examples], [32, 1e-3, 0.4, 3000]);
   });
 
-  test("audioset.yaml is valid: audio only, AudioSet's feature name and classes", async () => {
-    const { MODEL, TRAIN } = await loadConfig(join(repository, "configs/audioset.yaml"));
-    assert.deepEqual([MODEL.video_feature_size, MODEL.audio_feature_size, MODEL.feature_names[1]], [0, 128, "audio_embedding"]);
-    assert.deepEqual([MODEL.num_classes, MODEL.cluster_size, MODEL.hidden_size, MODEL.eigen_file], [527, 64, 1024, null]);
-    const { epoch, batch_size, learning_rate, learning_rate_decay, lr_boundary_examples } = TRAIN;
-    assert.deepEqual([epoch, batch_size, learning_rate, learning_rate_decay, lr_boundary_examples], [12, 128, 1e-3, 0.4, 88_000]);
+  for (const name of ["audioset.yaml", "audioset-plain.yaml"]) {
+    test(`${name} is valid: audio only, AudioSet's feature name and classes`, async () => {
+      const { MODEL, TRAIN } = await loadConfig(join(repository, "configs", name));
+      assert.deepEqual([MODEL.video_feature_size, MODEL.audio_feature_size, MODEL.feature_names[1]], [0, 128, "audio_embedding"]);
+      assert.deepEqual([MODEL.num_classes, MODEL.eigen_file, TRAIN.batch_size], [527, null, 128]);
+    });
+  }
+
+  test("audioset-plain.yaml has the settings that the peers train with", async () => {
+    const { MODEL, TRAIN } = await loadConfig(join(repository, "configs/audioset-plain.yaml"));
+    const { epoch, learning_rate, learning_rate_decay, lr_boundary_examples } = TRAIN;
+    assert.deepEqual([MODEL.cluster_size, MODEL.hidden_size], [64, 1024]);
+    assert.deepEqual([epoch, learning_rate, learning_rate_decay, lr_boundary_examples], [12, 1e-3, 0.4, 88_000]);
   });
 });
 
