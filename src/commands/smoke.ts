@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startProgram, waitForExit } from "../base/child-process.js";
@@ -6,6 +6,7 @@ import { NextvladError } from "../base/errors.js";
 import { isSet } from "../base/interval.js";
 import { formatSeconds } from "../base/waiting.js";
 import { epochSnapshot } from "../checkpoints/snapshot-layout.js";
+import { formatConfig } from "../config/keys.js";
 import { findConfig } from "./configuration.js";
 import { configOverrides, type TrainFlags } from "./flags.js";
 import { printLines, printResult, printToStderr } from "./output.js";
@@ -16,7 +17,7 @@ import { withoutFlags } from "./resume-command.js";
 const STEPS = 2;
 /** Flags of the run that a trial does without, or sets itself. */
 const DROPPED = [
-  ...["--smoke", "--save-dir", "--overwrite", "--epoch", "--limit-videos", "--valid-interval", "--early-stop", "--report"],
+  ...["--smoke", "--config", "--save-dir", "--overwrite", "--epoch", "--limit-videos", "--valid-interval", "--early-stop", "--report"],
   ...["--quiet", "--verbose", "--json"],
   ...["--keep", "--save-interval", "--log-interval", "--histogram-interval"],
 ];
@@ -47,13 +48,17 @@ export async function runSmoke(flags: TrainFlags): Promise<number> {
   ];
   const reading = ["--weights", epochSnapshot(at("train"), MODEL.name, 0), "--filelist", ...list, ...given];
   const valid = ["--valid-interval", validates ? "1" : "0"];
+  // The config may come from a pipe, which only one process can read.
+  const configFile = at("config.yaml");
+  const sets = ["TRAIN.epoch=1", `TRAIN.max_iter=${STEPS}`].flatMap((set) => ["--set", set]);
   const parts: readonly (readonly string[])[] = [
-    ["train", ...withoutFlags(process.argv.slice(3), DROPPED), ...valid, "--set", "TRAIN.epoch=1"],
+    ["train", "--config", configFile, ...withoutFlags(process.argv.slice(3), DROPPED), ...valid, ...sets],
     ["eval", ...reading],
     ["infer", ...reading],
   ];
   const seconds: Record<string, number> = {};
   try {
+    await writeFile(configFile, formatConfig(config));
     for (const part of parts) {
       const [command = ""] = part;
       const since = performance.now();

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { runNextvlad, spawnNextvlad } from "../helpers/nextvlad.js";
+import { compiled, runNextvlad, runProgram, spawnNextvlad } from "../helpers/nextvlad.js";
 import { prepareRun, readLog } from "../helpers/runs.js";
 
 let folder: string;
@@ -58,6 +58,10 @@ test("train --smoke tries the config and the data, prints the time of each part,
   );
   const asJson = await spawnNextvlad([...smoke, "--json", "--verbose"], options);
   assert.deepEqual(Object.keys(JSON.parse(asJson.stdout).seconds), ["train", "eval", "infer"], asJson.stderr);
+  // As in: nextvlad train --smoke --config <(cat config.yaml)
+  const fromPipe = ["-c", 'exec "$@" --config <(cat "$0")', config, process.execPath, compiled("nextvlad.cjs"), "train", "--smoke"];
+  const piped = await runProgram("bash", [...fromPipe, "--save-dir", at("never"), "--set", "TRAIN.max_iter=1"], options);
+  assert.equal(piped.exitCode, 0, piped.stderr);
   writeFileSync(at("validate1.tfrecord"), "no shard");
   const failed = await spawnNextvlad(smoke, options);
   assert.equal(failed.exitCode, 1);
