@@ -4,6 +4,8 @@ import type { DirectoryLock } from "../base/lock.js";
 import { version } from "../base/package.js";
 import { chooseThreads } from "../base/threads.js";
 import { emaFile, isInside } from "../checkpoints/snapshot-layout.js";
+import type { WeightSource } from "../checkpoints/weight-source.js";
+import type { Override } from "../config/load.js";
 import type { Config } from "../config/schema.js";
 import type { Cluster } from "../distributed/cluster.js";
 import { limitDevices } from "../distributed/devices.js";
@@ -34,7 +36,7 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
 }
 
 async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }: ResumePoint, flags: TrainFlags): Promise<number> {
-  const config = await findConfig(flags, configOverrides("train", flags), resume);
+  const config = await findConfig(flags, await overridesOf(flags, resume), resume);
   assertTrainsSegments(config, flags);
   const cluster = findCluster(flags);
   const { devices, note } = chooseDevices(config, cluster, flags);
@@ -106,6 +108,15 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
     await printWithReport(flags, toJson(outcome, command), formatOutcome(outcome, config.TRAIN.ema_decay !== null, command));
     return exitCode;
   });
+}
+
+/** Returns what the flags set in the config. `--fix-random-seed False` draws a seed for a new run; a resumed run keeps its own. */
+async function overridesOf(flags: TrainFlags, resume: WeightSource | null): Promise<readonly Override[]> {
+  const overrides = configOverrides("train", flags);
+  if (resume === null || resume.snapshot === null || !wantsRandomSeed(flags.fixRandomSeed)) return overrides;
+  const { readSnapshotState } = await import("../checkpoints/snapshot.js");
+  const { seed } = await readSnapshotState(resume.snapshot);
+  return overrides.map((override) => (override.key === "TRAIN.seed" ? { ...override, value: String(seed) } : override));
 }
 
 /** Returns the number of processes that train: those of the cluster, `--devices`, or at most TRAIN.num_gpus, with a note for the log. */

@@ -224,6 +224,8 @@ test("a resumed run keeps its seed and, inside an epoch, its batches", async (t)
     assert.equal(refused.exitCode, 2);
     assert.match(refused.error, message);
   }
+  // PaddleVideo's users pass the flags of the first run again; False draws a seed only for a new run.
+  await trained(["--config", config, "--resume", "--save-dir", saveDir, "--fix-random-seed", "False", "--set", "TRAIN.max_iter=3"]);
 });
 
 test("a run stopped before a validation validates when resumed; best of another save-dir does not count", async (t) => {

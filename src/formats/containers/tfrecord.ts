@@ -55,7 +55,7 @@ const HEAD_BYTES = 64;
 /** Enough to recognize other file types, including tar archives. */
 const TYPE_BYTES = 512;
 const DOWNLOAD_AGAIN = "download the shard again";
-const NOT_A_SHARD = "pass TFRecord shards (train0000.tfrecord)";
+const NOT_A_SHARD = "pass TFRecord shards or pickles (train0000.tfrecord, train0000.pkl)";
 
 /**
  * Reads a TFRecord file, uncompressed, gzip or zlib (detected by content), record by record; verifies every checksum.
