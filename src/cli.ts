@@ -137,7 +137,7 @@ for (const command of program.commands) {
     command.addHelpText("after", wrapped(spellings));
   }
   command.addHelpText("after", wrapped(describeFlagAliases(flagsOfCommand(command))));
-  command.addHelpText("after", describeExamples(command.name() as CommandName));
+  command.addHelpText("after", () => describeExamples(command.name() as CommandName, terminalColumns()));
 }
 
 /** Runs the command in process.argv, then exits the process. */

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { version } from "../../src/base/package.js";
+import { wrapCommand } from "../../src/base/wrap.js";
 import { program } from "../../src/cli.js";
 import type { CommandName } from "../../src/commands/flags.js";
 import { COMMAND_HELP } from "../../src/commands/help.js";
@@ -19,6 +20,9 @@ const ENVIRONMENT = [
   ["TF_CONFIG", "addresses of several processes that compute together"],
   ["NO_COLOR", "if set, no colours"],
 ] as const;
+
+/** Width of the examples, which man indents by 11 columns: they fit 80 columns. */
+const EXAMPLE_COLUMNS = 67;
 
 /** Returns the manual page nextvlad(1), in the macros of man(7). */
 export function manPage(): string {
@@ -56,7 +60,7 @@ function describeCommand(command: Command): readonly string[] {
     ".PP",
     "Examples:",
     ".nf",
-    ...examples.map((line) => text(`    ${line}`)),
+    ...examples.flatMap((example) => wrapCommand(example, EXAMPLE_COLUMNS)).map((line) => text(`    ${line}`)),
     ".fi",
   ];
 }

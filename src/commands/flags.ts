@@ -444,7 +444,7 @@ export function addFlags(parser: Command, command: CommandName): void {
     if (row.default !== undefined) option.default(row.default, row.defaultText);
     if (row.isRequired) option.makeOptionMandatory();
     if (row.conflicts !== undefined) option.conflicts(row.conflicts);
-    parser.addOption(option.helpGroup(groupOf(row.name)));
+    parser.addOption(option.helpGroup(groupOf(row.name, command)));
   }
 }
 

@@ -1,3 +1,4 @@
+import { wrapCommand, wrapLine } from "../base/wrap.js";
 import type { CommandName } from "./flags.js";
 
 /** What the help of a command shows besides its flags. */
@@ -146,16 +147,22 @@ export const FLAG_GROUPS: Readonly<Record<string, readonly string[]>> = {
   "Device and speed": ["precision", "use-gpu", "devices", "device", "threads", "workers", "readers"],
 };
 
-/** Returns the heading of a flag's group; `flag` begins with its long name. */
-export function groupOf(flag: string): string {
+/** The groups of training's flags in commands that do not train. */
+const OTHER_GROUPS: Readonly<Record<string, string>> = { "batch-size": "Device and speed", seed: "Data" };
+
+/** Returns the heading of a flag's group in a command; `flag` begins with its long name. */
+export function groupOf(flag: string, command: CommandName): string {
   const name = /^--([\w-]+)/.exec(flag)?.[1] ?? "";
-  const group = Object.keys(FLAG_GROUPS).find((heading) => FLAG_GROUPS[heading]?.includes(name));
+  const other = command === "train" ? undefined : OTHER_GROUPS[name];
+  const group = other ?? Object.keys(FLAG_GROUPS).find((heading) => FLAG_GROUPS[heading]?.includes(name));
   if (group === undefined) throw new Error(`${flag} is in no group of the help`);
   return `${group}:`;
 }
 
-/** Returns the examples and the pages of a command, for the end of its help. */
-export function describeExamples(command: CommandName): string {
+/** Returns the examples and the pages of a command, for the end of its help, in lines of at most `columns` columns. */
+export function describeExamples(command: CommandName, columns: number): string {
   const { examples, pages } = COMMAND_HELP[command];
-  return `\nExamples:\n${examples.map((line) => `  ${line}\n`).join("")}\nMore: ${pages.map((page) => `docs/${page}`).join(", ")}`;
+  const lines = examples.flatMap((example) => wrapCommand(example, columns - 2)).map((line) => `  ${line}`);
+  const more = wrapLine(`More: ${pages.map((page) => `docs/${page}`).join(", ")}`, columns);
+  return ["", "Examples:", ...lines, "", ...more].join("\n");
 }

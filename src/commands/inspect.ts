@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { NextvladError } from "../base/errors.js";
 import type { WeightInspection } from "../inspection/inspect-weights.js";
 import type { InspectFlags } from "./flags.js";
-import { printResult } from "./output.js";
+import { printResult, terminalColumns } from "./output.js";
 
 /** File names that only weights have. */
 const WEIGHTS = /\.(pdparams(\.gz)?|safetensors|npz)$/;
@@ -19,7 +19,7 @@ export async function runInspect(path: string, flags: InspectFlags): Promise<num
   const { formatShard } = await import("../inspection/inspect-report.js");
   try {
     const inspection = await inspectShard(path, flags.maxRecordBytes);
-    await printResult(flags, { ...inspection }, formatShard(inspection));
+    await printResult(flags, { ...inspection }, formatShard(inspection, terminalColumns()));
     return inspection.problems > 0 ? 1 : 0;
   } catch (error) {
     if (!(error instanceof NextvladError)) throw error;

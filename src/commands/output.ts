@@ -1,4 +1,5 @@
 import { escapeJson, escapeLine } from "../base/shown-value.js";
+import { DEFAULT_COLUMNS, wrapLine } from "../base/wrap.js";
 
 /** Whether a write failed because the reader exited (`| head`) or the terminal closed, which is not an error. EIO from a file means a failing disk. */
 export function isReaderGone(error: NodeJS.ErrnoException, stream: NodeJS.WriteStream): boolean {
@@ -16,16 +17,26 @@ export function isShown({
   return process.stdout.isTTY === true && !quiet && !json;
 }
 
-/** Returns the width of the terminal in columns; 80 if it is unknown. */
+/** Returns the width of the terminal in columns. */
 export function terminalColumns(): number {
-  return process.stdout.columns || 80;
+  return process.stdout.columns || DEFAULT_COLUMNS;
+}
+
+/** Returns the width in which lines are wrapped: that of the terminal; infinite for files and pipes. */
+function columnsOf(stream: NodeJS.WriteStream): number {
+  return stream.isTTY === true ? stream.columns || DEFAULT_COLUMNS : Number.POSITIVE_INFINITY;
 }
 
 // Commands print only through these functions, which escape control characters in text from input files.
 
-/** Prints human-readable results on stdout; each string is one line, in which control characters are escaped. */
+/** Prints human-readable results on stdout; each string is one line, in which control characters are escaped, wrapped on a terminal. */
 export function printLines(...lines: readonly string[]): Promise<void> {
-  return print(joinLines(lines));
+  return print(joinLines(lines, columnsOf(process.stdout)));
+}
+
+/** Prints lines for a program on stdout, which are never wrapped. */
+export function printScript(lines: readonly string[]): Promise<void> {
+  return print(joinLines(lines, Number.POSITIVE_INFINITY));
 }
 
 /** Prints a machine-readable result on stdout: JSON that preserves all text exactly, with control characters escaped. */
@@ -42,13 +53,13 @@ export function printResult(
   return json ? printJson(value) : printLines(...lines);
 }
 
-/** Prints progress, notes and errors on stderr; each string is one line. */
+/** Prints progress, notes and errors on stderr; each string is one line, wrapped on a terminal. */
 export function printToStderr(...lines: readonly string[]): void {
-  process.stderr.write(joinLines(lines));
+  process.stderr.write(joinLines(lines, columnsOf(process.stderr)));
 }
 
-function joinLines(lines: readonly string[]): string {
-  return lines.map((line) => `${escapeLine(line)}\n`).join("");
+function joinLines(lines: readonly string[], columns: number): string {
+  return lines.flatMap((line) => wrapLine(escapeLine(line), columns).map((part) => `${part}\n`)).join("");
 }
 
 /**

@@ -5,7 +5,9 @@ import type { ShardInspection } from "./inspect-shard.js";
 import type { WeightInspection } from "./inspect-weights.js";
 
 const NAME_WIDTH = 12;
-const BAR_WIDTH = 40;
+/** Maximum and minimum width of the bars of the frame histogram. */
+const [MAX_BAR, MIN_BAR] = [40, 4];
+const RANGE_WIDTH = 11;
 const BAR_HEIGHTS = " ▁▂▃▄▅▆▇█";
 const MAX_SHOWN_LABELS = 10;
 /** Maximum number of context features and feature lists that are printed; --json has all. */
@@ -15,8 +17,8 @@ const MAX_VALUE_LENGTH = 200;
 /** Byte values per column of the value histogram. */
 const COLUMN_VALUES = 8;
 
-/** Formats an inspection of a shard as human-readable lines. */
-export function formatShard(found: ShardInspection): readonly string[] {
+/** Formats an inspection of a shard as human-readable lines. The bars leave room for their numbers in `columns` columns. */
+export function formatShard(found: ShardInspection, columns = 80): readonly string[] {
   const container = found.container === "SequenceExample" ? "single SequenceExample" : found.container;
   const compression = found.compression === "none" ? "not compressed" : found.compression;
   const context = Object.entries(found.context).map(([key, kinds]) => `${showName(key)} (${Object.keys(kinds).join(", ")})`);
@@ -27,7 +29,7 @@ export function formatShard(found: ShardInspection): readonly string[] {
     ...row("ids", `${found.first_ids.map(showName).join(", ") || "none"}${found.has_more_ids ? ", ..." : ""}`),
     ...(found.repeated_ids > 0 ? row("", `${found.repeated_ids} records have the ID of an earlier record`) : []),
     ...(found.container === "pickle" ? [] : row("context", listFirst(context, { shown: MAX_SHOWN_FEATURES }) || "none")),
-    ...formatFrames(found),
+    ...formatFrames(found, columns),
     ...formatFeatures(found),
     ...formatLabels(found),
     ...row("problems", found.problems === 0 ? "none" : String(found.problems)),
@@ -37,13 +39,14 @@ export function formatShard(found: ShardInspection): readonly string[] {
   return lines.map((line) => line.trimEnd());
 }
 
-function formatFrames({ frames }: ShardInspection): readonly string[] {
+function formatFrames({ frames }: ShardInspection, columns: number): readonly string[] {
   if (frames === null) return [];
   const { min, max, median, mean, total, histogram } = frames;
   const maxVideos = Math.max(...histogram.map(({ videos }) => videos));
+  const size = Math.max(MIN_BAR, Math.min(MAX_BAR, columns - NAME_WIDTH - RANGE_WIDTH - 2 - String(maxVideos).length));
   const bars = histogram.flatMap(({ from, to, videos }) => {
     const range = from === to ? `${from}` : `${from}-${to}`;
-    return row("", `${range.padStart(11)} ${"█".repeat(Math.ceil((BAR_WIDTH * videos) / maxVideos)).padEnd(BAR_WIDTH)} ${videos}`);
+    return row("", `${range.padStart(RANGE_WIDTH)} ${"█".repeat(Math.ceil((size * videos) / maxVideos)).padEnd(size)} ${videos}`);
   });
   return [...row("frames", `${min} to ${max} per video, median ${median}, mean ${mean.toFixed(1)}, total ${total}`), ...bars];
 }

@@ -1,4 +1,5 @@
 import { type Options, type Params, Presets, SingleBar } from "cli-progress";
+import { DEFAULT_COLUMNS } from "../base/wrap.js";
 
 /** Progress and speed of a loop. */
 export interface ProgressState {
@@ -64,7 +65,6 @@ const SAVE_CURSOR = "\u001b7";
 const SCALE = 1000;
 /** Minimum and maximum width of the bar itself, in columns. */
 const [MIN_BAR, MAX_BAR] = [6, 24];
-const DEFAULT_COLUMNS = 80;
 
 class Bar implements Screen {
   readonly #stream: NodeJS.WriteStream;

@@ -1,10 +1,11 @@
 import { closeSync, constants as FLAGS, fstatSync, lstatSync, openSync, rmSync, type Stats, writeSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
-import { type DestinationStream, type Logger, multistream, pino } from "pino";
+import { type DestinationStream, type Logger, levels, multistream, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
 import { fileError, NextvladError } from "../base/errors.js";
 import { describeKind } from "../base/output-checks.js";
 import { escapeJson, escapeText, MAX_MESSAGE_LENGTH, showText } from "../base/shown-value.js";
+import { DEFAULT_COLUMNS, wrapLine } from "../base/wrap.js";
 import { createScreen, isDumb, type Progress, type Screen } from "./progress.js";
 
 /** The output of a command: the log (a JSON file and readable lines on stderr) and the progress bar. */
@@ -136,7 +137,7 @@ function notRegular(file: string, found: Stats): NextvladError {
   return new NextvladError("FILE_UNWRITABLE", what, { file, found: describeKind(found), remedy });
 }
 
-/** Formats the message of each entry as a line on the screen; control characters are escaped. */
+/** Formats the message of each entry as a line on the screen, wrapped on a terminal; control characters are escaped. */
 function readableLines(screen: Screen, stderr: NodeJS.WriteStream): DestinationStream {
   const colorize = stderr.isTTY === true && (process.env.NO_COLOR ?? "") === "" && !isDumb();
   const pretty = prettyFactory({
@@ -145,7 +146,14 @@ function readableLines(screen: Screen, stderr: NodeJS.WriteStream): DestinationS
     translateTime: "SYS:HH:MM:ss",
     singleLine: true,
     hideObject: true,
-    messageFormat: (entry, key) => showText(String(entry[key] ?? ""), MAX_MESSAGE_LENGTH),
+    messageFormat: (entry, key) => {
+      const message = showText(String(entry[key] ?? ""), MAX_MESSAGE_LENGTH);
+      if (stderr.isTTY !== true) return message;
+      const head = `[00:00:00] ${levels.labels[Number(entry.level)]?.toUpperCase()}: `;
+      return wrapLine(head + message, stderr.columns || DEFAULT_COLUMNS)
+        .join("\n")
+        .slice(head.length);
+    },
   });
   return { write: (line: string) => screen.print(`${pretty(line).trimEnd()}\n`) };
 }
