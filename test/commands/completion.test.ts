@@ -49,6 +49,13 @@ describe("completion", () => {
     assert.deepEqual(complete("nextvlad", "export", "--format", "pa"), ["paddle-vars"]);
     assert.deepEqual(complete("nextvlad", "eval", "--weights", "wei"), ["weights.npz"]);
     assert.deepEqual(complete("nextvlad", "completion", "f"), ["fish"]);
+    assert.deepEqual(complete("nextvlad", "train", "--set", "MODEL.cl"), ["MODEL.cluster_size="]);
+    assert.deepEqual(complete("nextvlad", "infer", "--format", ""), ["pickle", "csv", "jsonl"]);
+    // Bash divides words at equals signs.
+    assert.deepEqual(complete("nextvlad", "eval", "--use-gpu", "=", "a"), ["auto"]);
+    assert.deepEqual(complete("nextvlad", "eval", "--use-gpu", "="), ["True", "False", "auto"]);
+    assert.deepEqual(complete("nextvlad", "train", "--set", "TRAIN.filelist", "=", "wei"), ["weights.npz"]);
+    assert.deepEqual(complete("nextvlad", "predict", "--infer"), ["--infer-topk"]);
   });
 
   test("in fish", { skip: has("fish") ? false : "fish is missing" }, async (t) => {
@@ -59,6 +66,8 @@ describe("completion", () => {
     assert.ok(complete("nextvlad train --acc").includes("--accumulate"));
     assert.deepEqual(complete("nextvlad export --format on"), ["onnx"]);
     assert.deepEqual(complete("nextvlad completion z"), ["zsh"]);
+    assert.ok(complete("nextvlad train --set MODEL.cl").includes("MODEL.cluster_size="));
+    assert.ok(complete("nextvlad predict --infer").includes("--infer-topk"));
   });
 
   test("in zsh, is a function that zsh can load", { skip: has("zsh") ? false : "zsh is missing" }, async (t) => {
