@@ -11,6 +11,11 @@ const MIN_OPEN_FILES = 128;
  */
 const MIN_ADDRESS_SPACE = 1.25e9;
 
+/** The oldest Node.js that works. */
+const MIN_NODE = 20;
+/** What also works with an older one. */
+const DIAGNOSTICS = ["doctor", "version", "--version", "-v"];
+
 /** Returns the first number after `name` in /proc/self/`file`; Infinity if there is none. */
 function readNumber(file: string, name: string): number {
   try {
@@ -21,14 +26,21 @@ function readNumber(file: string, name: string): number {
   }
 }
 
-/** A process limit (ulimit) that is too low for any command, and how to raise it. */
-interface LowLimit {
+/** Why no command can run, and what to do. */
+interface Problem {
   readonly what: string;
   readonly remedy: string;
 }
 
-/** Returns the process limit that is too low for any command; null if none is. */
-function findLowLimit(): LowLimit | null {
+/** Returns whether Node.js is too old; null if it is not, or the command is one that says so itself. */
+function findOldNode(): Problem | null {
+  const { node } = process.versions;
+  if (Number.parseInt(node, 10) >= MIN_NODE || DIAGNOSTICS.includes(process.argv[2] ?? "")) return null;
+  return { what: `this Node.js is too old (expected 20, 22 or 24, found ${node})`, remedy: "install Node.js 22: nvm install 22" };
+}
+
+/** Returns the process limit (ulimit) that is too low for any command; null if none is. */
+function findLowLimit(): Problem | null {
   const files = readNumber("limits", "Max open files");
   if (files < MIN_OPEN_FILES) {
     const what = `the limit of open files is too low (expected at least ${MIN_OPEN_FILES}, found ${files})`;
@@ -42,7 +54,7 @@ function findLowLimit(): LowLimit | null {
   return { what, remedy: "raise it: ulimit -v unlimited" };
 }
 
-const problem = findLowLimit();
+const problem = findOldNode() ?? findLowLimit();
 if (problem === null) void import("./cli.js").then(({ main }) => main());
 else {
   process.stderr.write(`error[NOT_READY]: ${problem.what}\n  help: ${problem.remedy}\n`);

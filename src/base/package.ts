@@ -45,3 +45,12 @@ export function describeVersions(): string {
 export function setupCommand(): string {
   return existsSync(join(PACKAGE_DIRECTORY, "tsconfig.json")) ? "scripts/setup.sh" : "nextvlad setup";
 }
+
+/**
+ * Returns the commands that set up this copy again, after they remove a build (all builds by default): setup keeps a build that is complete, even if its files
+ * are damaged.
+ */
+export function setupAgain(build = "", setup: string = setupCommand()): string {
+  const builds = setupCommand().startsWith("scripts/") ? ".native" : join(PACKAGE_DIRECTORY, ".native");
+  return `rm -rf ${/^[\w@%+:./-]+$/.test(builds) ? builds : `'${builds.replaceAll("'", "'\\''")}'`}${build && `/${build}`}, then ${setup}`;
+}

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { deserializeError, NextvladError } from "../base/errors.js";
 import { formatBytes } from "../base/numbers.js";
 import { freeBytes } from "../base/output-checks.js";
-import { PACKAGE_DIRECTORY, setupCommand } from "../base/package.js";
+import { PACKAGE_DIRECTORY, setupAgain } from "../base/package.js";
 import { availableMemory, readLimit, requireProcessLimits } from "../base/resource-limits.js";
 import { readSystemFile } from "../base/system-files.js";
 import { chooseThreads, countReaders, formatThreads, type Threads } from "../base/threads.js";
@@ -85,7 +85,7 @@ async function checkTensorflow(
   if (reply !== null && "probe" in reply) return { probe: reply.probe, check: { name, status: "ok", found: reply.probe.tensorflow } };
   const error = reply === null ? null : (deserializeError(reply.error) as NextvladError);
   const found = error?.what ?? `the process that loads it ended: ${end}`;
-  const remedy = error?.details.remedy ?? `set it up again: rm -rf .native, then ${setupCommand()}`;
+  const remedy = error?.details.remedy ?? `set it up again: ${setupAgain()}`;
   return { probe: null, check: { name, status: "problem", found, remedy } };
 }
 

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
-import { setupCommand } from "../base/package.js";
+import { setupAgain, setupCommand } from "../base/package.js";
 import { readSystemFile } from "../base/system-files.js";
 
 /** Libraries that TensorFlow's CUDA build loads, from its nvidia-* wheels (scripts/tensorflow/gpu.txt). */
@@ -42,7 +42,7 @@ export function explainCuda({ kind, visible, environment, root, native }: CudaFa
   if (buildIn(native) !== "gpu") return { found: `${found}, but setup has installed the CPU build of TensorFlow`, remedy: setup };
   const missing = missingLibraries(join(native, "gpu"), environment);
   if (missing.length > 0) {
-    return { found: `${found}; CUDA libraries are missing: ${missing.join(", ")}`, remedy: `rm -rf .native/gpu, then ${setup}` };
+    return { found: `${found}; CUDA libraries are missing: ${missing.join(", ")}`, remedy: setupAgain("gpu", setup) };
   }
   return { found: `${found}, but TensorFlow finds no device`, remedy: "update the driver: CUDA 12 needs version 525 or newer" };
 }

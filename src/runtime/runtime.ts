@@ -2,7 +2,7 @@ import { createRequire, Module } from "node:module";
 import nodeUtil from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { NextvladError } from "../base/errors.js";
-import { setupCommand } from "../base/package.js";
+import { setupAgain, setupCommand } from "../base/package.js";
 import { showText } from "../base/shown-value.js";
 import { chooseThreads, explainThreads, formatThreads, type Threads } from "../base/threads.js";
 import { chooseLevel, LEVEL_VARIABLE, type Level } from "./processor.js";
@@ -286,12 +286,9 @@ function importBackend(require: NodeJS.Require): Tfjs {
 
 function notSetUp(cause: unknown): NextvladError {
   const firstLine = (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0] ?? "";
-  return new NextvladError(
-    "NOT_SET_UP",
-    `TensorFlow's library cannot be loaded: ${firstLine}`,
-    { remedy: `run: ${setupCommand()}` },
-    cause,
-  );
+  const isMissing = (cause as NodeJS.ErrnoException | null)?.code === "MODULE_NOT_FOUND";
+  const remedy = isMissing ? `run: ${setupCommand()}` : `set it up again: ${setupAgain()}`;
+  return new NextvladError("NOT_SET_UP", `TensorFlow's library cannot be loaded: ${firstLine}`, { remedy }, cause);
 }
 
 function describeDevice(

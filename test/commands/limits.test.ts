@@ -22,6 +22,22 @@ test("with few file descriptors the error names ulimit -n", async () => {
   assert.equal((await limited("-n 128", VERIFY)).exitCode, 0);
 });
 
+test("an old Node.js is an error of every command, except for those that help to find out", async (t) => {
+  const old = join(temporaryFolder(t), "old.cjs");
+  writeFileSync(old, 'Object.defineProperty(process, "versions", { value: { ...process.versions, node: "18.20.8" } });');
+  const run = (...args: readonly string[]) => runProgram(process.execPath, ["--require", old, compiled("nextvlad.cjs"), ...args]);
+  const message =
+    "error[NOT_READY]: this Node.js is too old (expected 20, 22 or 24, found 18.20.8)\n  help: install Node.js 22: nvm install 22\n";
+  for (const args of [VERIFY, ["train", "--help"], []]) {
+    const { exitCode, stderr, stdout } = await run(...args);
+    assert.deepEqual([exitCode, stdout, stderr], [1, "", message]);
+  }
+  assert.match((await run("--version")).stdout, /Node\.js 18\.20\.8\)$/m);
+  const { exitCode, stdout } = await run("doctor");
+  assert.equal(exitCode, 1);
+  assert.match(stdout, /^PROBLEM +Node\.js +18\.20\.8 \(expected 20, 22 or 24\)$/m);
+});
+
 test("with a small address space the error names ulimit -v", async () => {
   const small = await limited("-v 1200000", VERIFY);
   assert.match(

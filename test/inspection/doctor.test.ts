@@ -78,9 +78,15 @@ describe("nextvlad doctor", () => {
       symlinkSync(join(repository, ".native/current", name), join(current, name));
     const binding = readFileSync(join(repository, ".native/current/tfjs_binding.node"));
     for (const [content, found] of [
-      ["not a library".repeat(100), /^PROBLEM +TensorFlow +.*tfjs_binding\.node: invalid ELF header\n +help: .*nextvlad setup$/m],
+      [
+        "not a library".repeat(100),
+        /^PROBLEM +TensorFlow +.*tfjs_binding\.node: invalid ELF header\n +help: .*rm -rf \S+\/\.native, then nextvlad setup$/m,
+      ],
       // The signal ends the process that loads it, not the doctor.
-      [binding.subarray(0, 5000), /^PROBLEM +TensorFlow +.*(?:file too short|ended: SIG(?:BUS|SEGV)).*\n +help: .*nextvlad setup$/m],
+      [
+        binding.subarray(0, 5000),
+        /^PROBLEM +TensorFlow +.*(?:file too short|ended: SIG(?:BUS|SEGV)).*\n +help: .*rm -rf \S+\/\.native, then nextvlad setup$/m,
+      ],
     ] as const) {
       writeFileSync(join(current, "tfjs_binding.node"), content);
       const broken = await doctor(process.env.PATH ?? "");
