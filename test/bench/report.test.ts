@@ -51,6 +51,6 @@ describe("the report", () => {
   test("names the config and the level in its heading", () => {
     assert.equal(describeTask(task), "infer, batch 32, 300 frames");
     const small = { ...task, config: audiosetConfigOf(ROOT), frames: 10, batch: 128, isa: "avx2" } as const;
-    assert.equal(describeTask(small), "infer, audioset.yaml, batch 128, 10 frames, avx2");
+    assert.equal(describeTask(small), "infer, audioset-plain.yaml, batch 128, 10 frames, avx2");
   });
 });

@@ -71,6 +71,7 @@ const FLAGS: ReadonlySet<string> = new Set([
     "--frames",
     "--from",
     "--from-shards",
+    "--hold-out",
     "--inputs",
     "--isa",
     "--jobs",

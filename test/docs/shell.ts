@@ -107,7 +107,9 @@ function checkFlags(script: string | undefined, args: readonly string[]): void {
   }
   const source = join(repository, `${script}.ts`);
   assert.ok(existsSync(source), source);
-  const files = [source, join(source, "../arguments.ts"), join(source, "../audioset.ts")].filter((file) => existsSync(file));
+  const files = [source, join(source, "../arguments.ts"), join(source, "../audioset.ts"), join(source, "../recipes.ts")].filter((file) =>
+    existsSync(file),
+  );
   const text = files.map((file) => readFileSync(file, "utf8")).join("\n");
   for (const flag of flags) assert.match(text, new RegExp(`["\\s{,]${flag.slice(2)}"?: ?[{\\d]`), `${script} ${flag}`);
 }
