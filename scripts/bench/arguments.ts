@@ -87,6 +87,14 @@ export function parseIsa(text: string | undefined): Level | null {
   return text === undefined ? null : (LEVELS.find((level) => level === text) ?? reject("--isa", LEVELS.join(", "), text));
 }
 
+/** Returns the only positional argument, a directory, as an absolute path. Throws BAD_USAGE if there is another number of them. */
+export function oneDirectory(positionals: readonly string[]): string {
+  const [directory] = positionals;
+  return directory === undefined || positionals.length > 1
+    ? reject("DIR", "one directory", positionals.join(" ") || "nothing")
+    : resolve(directory);
+}
+
 function parseReaders(text: string): number[] {
   const found = text.split(",").map((count) => wholeNumber("--readers", count));
   if (found.some((count) => count > MAX_READERS)) reject("--readers", `at most ${MAX_READERS}`, text);

@@ -44,6 +44,11 @@ export interface Peer {
   readonly python: string;
 }
 
+/** Returns the paths of AudioSet's shards of a split, "train" or "eval", in a directory. Throws FILE_MISSING if there are none. */
+export async function findAudiosetShards(directory: string, split: string): Promise<string[]> {
+  return (await resolveShards(join(directory, `${split}*.tfrecord*`), { cwd: directory })).map(({ path }) => path);
+}
+
 interface LogLine {
   /** ISO 8601. */
   readonly time: string;

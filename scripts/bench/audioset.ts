@@ -6,11 +6,19 @@
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { writeFileAtomic } from "../../src/base/files.js";
-import { resolveShards } from "../../src/data/file-list.js";
 import type { Level } from "../../src/runtime/processor.js";
-import { parseIsa, parseOptions, reject, wholeNumber } from "./arguments.js";
+import { oneDirectory, parseIsa, parseOptions, reject, wholeNumber } from "./arguments.js";
 import { formatPasses, measurePasses } from "./audioset-passes.js";
-import { type AudiosetRun, convertClips, findPeer, formatRuns, trainOurs, trainPeer, type Workplace } from "./audioset-training.js";
+import {
+  type AudiosetRun,
+  convertClips,
+  findAudiosetShards,
+  findPeer,
+  formatRuns,
+  trainOurs,
+  trainPeer,
+  type Workplace,
+} from "./audioset-training.js";
 
 export const AUDIOSET_USAGE = `usage: npm run bench -- audioset DIR [options]
   DIR                  directory with train*.tfrecord* and eval*.tfrecord* of AudioSet's audio features
@@ -47,11 +55,10 @@ export function readAudiosetArguments(argv: readonly string[]): AudiosetSettings
     against: { type: "string" },
     json: { type: "boolean", default: false },
   });
-  const [directory] = positionals;
-  if (directory === undefined || positionals.length > 1) reject("DIR", "one directory", positionals.join(" ") || "nothing");
+  const directory = oneDirectory(positionals);
   if (!/^(none|\d{1,9}(,\d{1,9})*)$/.test(values.seeds)) reject("--seeds", "integers separated by commas, or none", values.seeds);
   return {
-    directory: resolve(directory),
+    directory,
     seeds: values.seeds === "none" ? [] : values.seeds.split(",").map(Number),
     epochs: wholeNumber("--epochs", values.epochs),
     pairs: wholeNumber("--pairs", values.pairs),
@@ -70,8 +77,7 @@ export async function benchAudioset(argv: readonly string[], folder: string, sig
   await mkdir(folder, { recursive: true });
   const makeList = async (split: string): Promise<string> => {
     const list = join(folder, `${split}.list`);
-    const shards = await resolveShards(join(directory, `${split}*.tfrecord*`), { cwd: directory });
-    await writeFileAtomic(list, shards.map(({ path }) => `${path}\n`).join(""));
+    await writeFileAtomic(list, (await findAudiosetShards(directory, split)).map((path) => `${path}\n`).join(""));
     return list;
   };
   const [trainList, evalList] = [await makeList("train"), await makeList("eval")];

@@ -125,13 +125,13 @@ let folder: string | null = null;
 try {
   const [mode = "", ...rest] = process.argv.slice(2);
   const onRealData = { audioset: benchAudioset, recipes: benchRecipes }[mode];
-  const settings = onRealData === undefined ? readArguments(process.argv.slice(2)) : null;
-  if (onRealData === undefined && settings === null) {
-    process.stdout.write([USAGE, AUDIOSET_USAGE, RECIPES_USAGE].join("\n"));
+  folder = await mkdtemp(join(tmpdir(), "nextvlad-bench-"));
+  if (onRealData !== undefined) {
+    process.stdout.write(await onRealData(rest, folder, abort.signal));
   } else {
-    folder = await mkdtemp(join(tmpdir(), "nextvlad-bench-"));
-    if (onRealData !== undefined) process.stdout.write(await onRealData(rest, folder, abort.signal));
-    else if (settings !== null) await runBench(settings, folder, abort.signal);
+    const settings = readArguments(process.argv.slice(2));
+    if (settings === null) process.stdout.write([USAGE, AUDIOSET_USAGE, RECIPES_USAGE].join("\n"));
+    else await runBench(settings, folder, abort.signal);
   }
 } catch (error) {
   process.stderr.write(`${error instanceof NextvladError ? error.message : String(error)}\n`);

@@ -3,10 +3,10 @@
  * evaluation clips. With `--hold-out`, trains without the last training shard and evaluates on it: settings are chosen on these clips.
  */
 import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { EMA } from "../../src/checkpoints/snapshot-layout.js";
-import { resolveShards } from "../../src/data/file-list.js";
-import { parseOptions, reject, wholeNumber } from "./arguments.js";
+import { oneDirectory, parseOptions, reject, wholeNumber } from "./arguments.js";
+import { findAudiosetShards } from "./audioset-training.js";
 import { AUDIOSET_BEST, audiosetConfigOf, cliOf, ROOT } from "./checkout.js";
 import { runChild } from "./child.js";
 
@@ -57,14 +57,13 @@ export function readRecipeArguments(argv: readonly string[]): RecipeSettings {
     jobs: { type: "string", default: "2" },
     "hold-out": { type: "boolean", default: false },
   });
-  const [directory] = positionals;
-  if (directory === undefined || positionals.length > 1) reject("DIR", "one directory", positionals.join(" ") || "nothing");
+  const directory = oneDirectory(positionals);
   if (!/^\d{1,9}(,\d{1,9})*$/.test(values.seeds)) reject("--seeds", "integers separated by commas", values.seeds);
   const recipes = values.only?.split(",").map((name) => {
     return RECIPES.find((recipe) => recipe.name === name) ?? reject("--only", RECIPES.map((recipe) => recipe.name).join(", "), name);
   });
   return {
-    directory: resolve(directory),
+    directory,
     recipes: recipes ?? RECIPES,
     seeds: values.seeds.split(",").map(Number),
     jobs: wholeNumber("--jobs", values.jobs),
@@ -90,11 +89,10 @@ interface Split {
 }
 
 async function splitShards({ directory, holdsOut }: RecipeSettings): Promise<Split> {
-  const find = async (part: string): Promise<string[]> => {
-    return (await resolveShards(join(directory, `${part}*.tfrecord*`), { cwd: directory })).map(({ path }) => path);
-  };
-  const trained = await find("train");
-  return holdsOut ? { trained: trained.slice(0, -1), evaluated: trained.slice(-1) } : { trained, evaluated: await find("eval") };
+  const trained = await findAudiosetShards(directory, "train");
+  return holdsOut
+    ? { trained: trained.slice(0, -1), evaluated: trained.slice(-1) }
+    : { trained, evaluated: await findAudiosetShards(directory, "eval") };
 }
 
 /** Trains a recipe and evaluates its last snapshot, and its averaged weights if it has them. */

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { quoteForShell } from "./shell.js";
 
 /** This package's directory: the nearest ancestor of the compiled code that has a package.json. */
 export const PACKAGE_DIRECTORY = nearestPackage(dirname(fileURLToPath(import.meta.url)));
@@ -52,5 +53,5 @@ export function setupCommand(): string {
  */
 export function setupAgain(build = "", setup: string = setupCommand()): string {
   const builds = setupCommand().startsWith("scripts/") ? ".native" : join(PACKAGE_DIRECTORY, ".native");
-  return `rm -rf ${/^[\w@%+:./-]+$/.test(builds) ? builds : `'${builds.replaceAll("'", "'\\''")}'`}${build && `/${build}`}, then ${setup}`;
+  return `rm -rf ${quoteForShell(join(builds, build))}, then ${setup}`;
 }

@@ -1,5 +1,4 @@
-import { encodeBytes } from "../base/byte-text.js";
-import { escapeText } from "../base/shown-value.js";
+import { quoteForShell } from "../base/shell.js";
 import { isShellPipe } from "../data/file-list.js";
 import { splitFlag } from "./arguments.js";
 import { overriddenKeys } from "./flags.js";
@@ -37,7 +36,7 @@ export function resumeCommand(args: readonly string[], added: readonly string[] 
     ...(list === undefined ? [] : ["pass the same list of shards on standard input"]),
     ...(placeholders.length > 0 ? [`replace ${placeholders.join(" and ")} by files with the same content as before`] : []),
   ];
-  return ["nextvlad", ...[...words, ...added].map(quote)].join(" ") + (notes.length > 0 ? `  # ${notes.join("; ")}` : "");
+  return ["nextvlad", ...[...words, ...added].map(quoteForShell)].join(" ") + (notes.length > 0 ? `  # ${notes.join("; ")}` : "");
 }
 
 /** Returns arguments, whose aliases are resolved, without some flags and their values. */
@@ -64,16 +63,4 @@ function splitFlags(args: readonly string[]): readonly GivenFlag[] {
 function splitValue(name: string, value: string): { readonly key: string; readonly file: string } {
   const end = name === "--set" ? value.indexOf("=") : -1;
   return end < 0 ? { key: name.slice(2), file: value } : { key: value.slice(0, end), file: value.slice(end + 1) };
-}
-
-/** Quotes a word for a shell. Control and formatting characters become bytes in the form $'\x1B' of Bash and zsh, so that printing the command is safe. */
-function quote(word: string): string {
-  if (escapeText(word) !== word) return `$'${Array.from(word, quoteCharacter).join("")}'`;
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-}
-
-function quoteCharacter(character: string): string {
-  if (character === "'" || character === "\\") return `\\${character}`;
-  if (escapeText(character) === character) return character;
-  return Array.from(encodeBytes(character), (byte) => `\\x${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
 }

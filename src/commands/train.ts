@@ -41,11 +41,11 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
   const cluster = findCluster(flags);
   const { devices, note } = chooseDevices(config, cluster, flags);
   assertDivisible(config, devices);
+  // A seed from the clock must be the same on all ranks and in a resumed run.
+  const seed = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
   if (cluster === null && devices > 1) {
     if (note !== null) printToStderr(note);
-    // A seed from the clock must be the same on all ranks.
-    const added = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
-    return launch({ devices, useGpu: config.TRAIN.use_gpu, threads: flags.threads, added });
+    return launch({ devices, useGpu: config.TRAIN.use_gpu, threads: flags.threads, added: seed });
   }
   assertStoppable(flags);
   const limitVideos = flags.limitVideos ?? null;
@@ -61,8 +61,6 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
     limitVideos,
   };
   if (cluster !== null && cluster.rank > 0) return followRank(config, cluster, preflight, start, flags);
-  // `False` draws a new seed from the clock each time, but a resumed run must have the same seed.
-  const seed = wantsRandomSeed(flags.fixRandomSeed) ? ["--fix-random-seed", String(config.TRAIN.seed)] : [];
   const resumeFrom = (snapshot: string, added: readonly string[] = []): string => {
     const from = isInside(flags.saveDir, snapshot) ? ["--resume"] : ["--resume", snapshot];
     return resumeCommand(process.argv.slice(2), [...from, ...seed, ...added], START_FLAGS);
