@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Logger } from "pino";
@@ -17,33 +17,29 @@ export interface EventFileOptions {
   readonly log: Logger;
 }
 
-/** Distinguishes the files of one process. */
-let created = 0;
-
 /**
  * The events of this process for TensorBoard, in a file of their own, which is created with the first of them. They are written before `write` returns. If a
  * write fails (a full disk, for example), the file ends with a warning in the log, but the command continues.
  */
 export class EventFile {
   readonly #options: EventFileOptions;
-  readonly #path: string;
+  /** The file; before it is created, its directory. */
+  #path: string;
   /** Undefined before the first event; null after the last one. */
   #handle: number | null | undefined;
 
   constructor(options: EventFileOptions) {
     this.#options = options;
-    const seconds = Math.floor(Date.now() / 1000);
-    // TensorBoard reads the files of a directory in the order of their names.
-    const name = `events.out.tfevents.${seconds}.${hostname().replaceAll(/[^\w.-]/g, "_")}.${process.pid}.${created++}`;
-    this.#path = join(options.directory, name);
+    this.#path = options.directory;
   }
 
   /** Writes an event with the values of a step. */
   write(step: number, values: readonly Message[]): void {
-    const { firstStep, configYaml, log } = this.#options;
+    const { directory, firstStep, configYaml, log } = this.#options;
     const contents: [number, Message][] = [[step, summary(values)]];
     try {
       if (this.#handle === undefined) {
+        this.#path = join(directory, nameAfterOthers(directory));
         // Creates the file, and does not follow links.
         this.#handle = openSync(this.#path, "ax");
         contents.unshift([0, fileVersion()], [firstStep, sessionStart()], [firstStep, summary([textValue("config", asCode(configYaml))])]);
@@ -62,6 +58,16 @@ export class EventFile {
     if (typeof this.#handle === "number") closeSync(this.#handle);
     this.#handle = null;
   }
+}
+
+/**
+ * Returns the name of a new event file, which sorts after those in the directory: TensorBoard reads them in the order of their names. Its time is later than the
+ * clock if a run is resumed in the second in which it stopped, or after the clock was set back.
+ */
+function nameAfterOthers(directory: string): string {
+  const times = readdirSync(directory).map((name) => Number(/^events\.out\.tfevents\.(\d+)\./.exec(name)?.[1] ?? 0));
+  const seconds = Math.max(Math.floor(Date.now() / 1000), ...times.map((time) => time + 1));
+  return `events.out.tfevents.${seconds}.${hostname().replaceAll(/[^\w.-]/g, "_")}.${process.pid}`;
 }
 
 /** Returns a text as a block of code in Markdown. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, rmSync, truncateSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { scalarValue } from "../../src/formats/protobuf/event.js";
@@ -22,7 +22,7 @@ test(
     assert.deepEqual(eventFiles(directory), []);
     for (const file of files) file.write(12, [scalarValue("train/loss", 0.5), scalarValue("train/gap", 1)]);
     const [first = "", second = ""] = eventFiles(directory);
-    const [, seconds] = /^events\.out\.tfevents\.(\d{10})\.[\w.-]+\.\d+\.\d+$/.exec(basename(first)) ?? [];
+    const [, seconds] = /^events\.out\.tfevents\.(\d{10})\.[\w.-]+\.\d+$/.exec(basename(first)) ?? [];
     assert.ok(Math.abs(Number(seconds) - before) <= 1, first);
     assert.notEqual(second, "");
     // Each event is on the disk before the file is closed.
@@ -45,6 +45,24 @@ test(
   },
 );
 
+test("a file sorts after those of earlier runs, also with a clock that was set back and another number of a process", async (t) => {
+  const directory = temporaryFolder(t);
+  const { log } = (await captureTelemetry()).telemetry;
+  const future = Math.floor(Date.now() / 1000) + 3600;
+  const earlier = `events.out.tfevents.${future}.host.9.0`;
+  writeFileSync(join(directory, earlier), "");
+  for (const step of [1, 2]) {
+    const file = new EventFile({ directory, firstStep: step, configYaml, log });
+    file.write(step, [scalarValue("train/loss", 0.5)]);
+    file.close();
+  }
+  const names = readdirSync(directory).sort();
+  assert.deepEqual(
+    names.map((name) => /^events\.out\.tfevents\.(\d+)/.exec(name)?.[1]),
+    [future, future + 1, future + 2].map(String),
+  );
+});
+
 test("a full disk or a missing directory ends the events with one warning, not the run", { skip: !existsSync("/dev/full") }, async (t) => {
   const directory = temporaryFolder(t);
   const { telemetry, log } = await captureTelemetry();
@@ -62,7 +80,7 @@ test("a full disk or a missing directory ends the events with one warning, not t
   rmSync(missing, { recursive: true });
   write(without);
   write(without);
-  const warnings = [...log().matchAll(/WARN: (.*): \S+tfevents\S+: (.*)$/gm)].map(([, what, why]) => [what, why]);
+  const warnings = [...log().matchAll(/WARN: (.*): \S+(?:tfevents\S+|\/missing): (.*)$/gm)].map(([, what, why]) => [what, why]);
   assert.deepEqual(warnings, [
     ["the events for TensorBoard end here", "cannot write: no space left on the device. Free disk space, or use another directory."],
     [
