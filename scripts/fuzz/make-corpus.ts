@@ -160,6 +160,14 @@ function putRunLogs(): void {
   put("run-log", "small.jsonl", lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
 }
 
+function putClassLists(): void {
+  const names = Array.from({ length: 12 }, (_, c) => `class ${c}`);
+  put("class-list", "names.txt", names.map((name) => `${name}\n`).join(""));
+  put("class-list", "youtube8m.csv", `Index,TrainVideoCount,Name\r\n${names.map((name, c) => `${c},5,"${name}, ""x"""\r\n`).join("")}`);
+  put("class-list", "audioset.csv", "index,mid,display_name\n0,/m/09x0r,Speech\n11,/m/05zppz,\n");
+  put("class-list", "segments.csv", "Index\n3\n 7 \n\n3\n");
+}
+
 try {
   putShards();
   await putPickles();
@@ -170,6 +178,7 @@ try {
   await putResults();
   putDiagnostics();
   putRunLogs();
+  putClassLists();
 } finally {
   rmSync(scratch, { recursive: true });
 }

@@ -23,6 +23,7 @@ export const PARSERS = [
   "results",
   "diagnostics",
   "run-log",
+  "class-list",
 ] as const;
 
 export type ParserName = (typeof PARSERS)[number];
