@@ -63,6 +63,11 @@ export class LossWatch {
     };
   }
 
+  /** Whether the last step was skipped: it changed nothing. */
+  get skippedLast(): boolean {
+    return this.#consecutive > 0;
+  }
+
   #skip(batch: SuspectBatch): void {
     this.#list.add(batch);
     this.#consecutive++;

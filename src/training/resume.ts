@@ -15,6 +15,12 @@ export interface ResumedRun {
   readonly source: string;
 }
 
+/** The config of a snapshot, which an older version may have written. */
+interface SavedConfig {
+  readonly TRAIN?: Record<string, unknown>;
+  readonly MODEL?: Record<string, unknown>;
+}
+
 /**
  * Returns the run to resume; null if `resume` is null. Throws BAD_USAGE for conflicting flags, BAD_CONFIG if the config does not fit the run, BAD_SNAPSHOT
  * if its state is corrupt, and BAD_WEIGHTS if the step of Paddle's weights is unknown or invalid.
@@ -30,8 +36,20 @@ export async function readResumedRun(config: Config, options: StartOptions): Pro
     throw new NextvladError("BAD_USAGE", "a snapshot contains its own step", { file: path, key: "--resume-step", remedy });
   }
   const { format_version, written_by: writtenBy, files, ...run } = await readSnapshotState(snapshot);
-  await assertResumeCompatible(config, options, snapshot, run);
-  return { run, writtenBy, source: "from the snapshot's state" };
+  const saved = (await readSnapshotConfig(snapshot)) as SavedConfig;
+  assertResumeCompatible(config, options, snapshot, run, saved);
+  return { run: forgetOtherCount(run, config, saved), writtenBy, source: "from the snapshot's state" };
+}
+
+/** Returns the run without the number of an epoch's videos if the run counted them with another class balance. */
+function forgetOtherCount(run: RunState, { TRAIN }: Config, saved: SavedConfig): RunState {
+  if (run.shards === null || TRAIN.class_balance === classBalanceOf(saved)) return run;
+  return { ...run, shards: { ...run.shards, videos: undefined } };
+}
+
+/** Returns `class_balance` of a snapshot's config. Older versions did not have this key. */
+function classBalanceOf({ TRAIN }: SavedConfig): unknown {
+  return TRAIN?.class_balance ?? false;
 }
 
 /** Throws BAD_USAGE for flags that conflict with each other. */
@@ -65,11 +83,14 @@ async function readPaddleRun(source: WeightSource, seed: number, resumeStep: num
  * Throws BAD_CONFIG if a setting has changed that a resumed run must keep, because the order of videos or the position in it depends on it; BAD_SNAPSHOT if the
  * snapshot's epoch exceeds TRAIN.epoch of its own config.
  */
-async function assertResumeCompatible(config: Config, { limitVideos }: StartOptions, snapshot: string, run: RunState): Promise<void> {
-  const { TRAIN: saved, MODEL: savedModel } = (await readSnapshotConfig(snapshot)) as {
-    readonly TRAIN?: Record<string, unknown>;
-    readonly MODEL?: Record<string, unknown>;
-  };
+function assertResumeCompatible(
+  config: Config,
+  { limitVideos }: StartOptions,
+  snapshot: string,
+  run: RunState,
+  savedConfig: SavedConfig,
+): void {
+  const { TRAIN: saved, MODEL: savedModel } = savedConfig;
   const epochs = saved?.epoch;
   if (typeof epochs === "number" && run.epoch > epochs) {
     const values = { key: "epoch", expected: `at most TRAIN.epoch of its config, ${epochs}`, found: run.epoch };
@@ -82,8 +103,7 @@ async function assertResumeCompatible(config: Config, { limitVideos }: StartOpti
   if (run.step_in_epoch > 0) {
     settings.push(["TRAIN.batch_size", config.TRAIN.batch_size, saved?.batch_size]);
     settings.push(["TRAIN.shuffle_buffer", config.TRAIN.shuffle_buffer, saved?.shuffle_buffer]);
-    // Older versions did not have this key.
-    settings.push(["TRAIN.class_balance", config.TRAIN.class_balance, saved?.class_balance ?? false]);
+    settings.push(["TRAIN.class_balance", config.TRAIN.class_balance, classBalanceOf(savedConfig)]);
     settings.push(["--limit-videos", limitVideos ?? "none", run.shards?.limit_videos ?? "none"]);
     settings.push(["MODEL.segments", config.MODEL.segments, savedModel?.segments ?? false]);
     // With "error", the run has met no corrupt record so far, so a new policy affects only later records.

@@ -71,7 +71,11 @@ test("class balance repeats videos; a run resumes within an epoch to the same by
     const [one, other] = ["straight", "resumed"].map((saveDir) => readFileSync(at(saveDir, "NEXTVLAD_epoch1", name)));
     assert.deepEqual(one, other);
   }
-  await failsWith(trainInProcess(config, at("other"), { settings: ["TRAIN.lr_schedule=cosine"], resume }), "BAD_CONFIG");
+  const unbalanced = ["TRAIN.lr_schedule=cosine"];
+  await failsWith(trainInProcess(config, at("other"), { settings: unbalanced, resume }), "BAD_CONFIG");
+  // Between epochs it can: the cosine then has the steps of the other epochs.
+  const between = await trainInProcess(config, at("between"), { settings: unbalanced, resume: at("straight", "NEXTVLAD_epoch0") });
+  assert.match(between.log, /100 videos per epoch: the cosine schedule has 12 steps/);
 });
 
 test("several processes, and parts of a batch, have the losses and learning rates of one process", async (t) => {
