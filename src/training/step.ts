@@ -149,10 +149,9 @@ function dropoutSeeds(seed: number, step: number): DropoutOptions["seeds"] {
 class PendingStatistics {
   readonly #pending: { readonly names: BatchNormNames; readonly mean: Tensor; readonly variance: Tensor }[] = [];
 
-  /** Stores copies, `[channels]` each, instead of updating the moving statistics of a store. Borrows the tensors. */
+  /** Stores them, `[channels]` each, instead of updating the moving statistics of a store. Borrows the tensors. */
   updateStatistics(names: BatchNormNames, mean: Tensor, variance: Tensor): void {
-    const copy = (value: Tensor): Tensor => tidy(() => keep(multiply(value, constant(1))));
-    this.#pending.push({ names, mean: copy(mean), variance: copy(variance) });
+    this.#pending.push({ names, mean: keep(mean.clone()), variance: keep(variance.clone()) });
   }
 
   /** Updates the store's moving statistics from the pending ones. */
