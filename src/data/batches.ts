@@ -34,7 +34,7 @@ export async function* assembleBatches(
   onSkipped: (skipped: readonly SkippedRecord[]) => void,
 ): AsyncGenerator<BatchStep, void> {
   const { builder } = space;
-  const { batchSize, dropLast, skipBatches = 0, share, mixup = 0, seed, epoch } = options;
+  const { batchSize, dropLast, skipBatches = 0, share, mixup, seed } = options;
   const skipVideos = skipBatches * batchSize;
   const isOwn = share === undefined ? () => true : ownVideos(share, batchSize, skipBatches);
   const totalBytes = Math.max(
@@ -49,12 +49,13 @@ export async function* assembleBatches(
     doneBytes += fileBytes;
     if (index < skipVideos) continue;
     // A partner may be a video of another rank.
-    if (video !== null && (mixup > 0 || share?.divides !== "each batch" || isOwn(index))) builder.add(video, mixup > 0 || isOwn(index));
+    if (video !== null && (mixup !== undefined || share?.divides !== "each batch" || isOwn(index)))
+      builder.add(video, mixup !== undefined || isOwn(index));
     if (videos % batchSize === 0) {
       const batch =
-        mixup === 0
+        mixup === undefined
           ? builder.take()
-          : builder.takeMixed(drawMixes(batchSize, mixup, seed, epoch, videos / batchSize - 1), ownRange(share, batchSize));
+          : builder.takeMixed(drawMixes(batchSize, mixup, seed, videos / batchSize - 1), ownRange(share, batchSize));
       yield { batch, fraction: Math.min(1, Math.max(doneBytes / totalBytes, videos / limitVideos)) };
     }
     if (videos === limitVideos) break;

@@ -3,6 +3,7 @@ import { createRandom } from "../base/random.js";
 import type { VideoPool } from "./buffer-pool.js";
 import { drawRepeats, type RepeatFactors } from "./class-balance.js";
 import type { SkippedRecord } from "./corrupt-records.js";
+import type { Mixup } from "./mixup.js";
 import { mergeShards, OPEN_SHARDS, type Order, orderShards, ShuffleBuffer, type Source } from "./order.js";
 import type { ReaderPool } from "./reader-pool.js";
 import { clipsOf } from "./segments.js";
@@ -16,6 +17,7 @@ export interface StreamOptions extends Omit<BlockOptions, "records"> {
   readonly shards: readonly Shard[];
   readonly order: Order;
   readonly seed: number;
+  /** Of the order and the repetitions. */
   readonly epoch: number;
   /** Videos per batch. */
   readonly batchSize: number;
@@ -29,8 +31,8 @@ export interface StreamOptions extends Omit<BlockOptions, "records"> {
   readonly limitVideos?: number | undefined;
   /** Repeats videos: see `drawRepeats`. By default, an epoch has each video once. */
   readonly repeatFactors?: RepeatFactors | undefined;
-  /** alpha of Beta(alpha, alpha) if each video is mixed with another of its full batch, by default 0: none is. See `mixVideos`. */
-  readonly mixup?: number;
+  /** How each video is mixed with another of its full batch: see `mixVideos`. By default, none is. */
+  readonly mixup?: Mixup | undefined;
   /** Number of reader threads, at least 1; the order does not depend on it. */
   readonly readers: number;
   /** Number of batches to skip at the start: those that an earlier run processed. The rest of the order is unchanged. */

@@ -4,6 +4,12 @@ import type { RaggedBatch } from "./video.js";
 /** A weight of 1, in the integers that frames are mixed with. */
 const ONE = 2 ** 16;
 
+/** Which mixes are drawn: with weights from Beta(alpha, alpha), for an epoch of the run. */
+export interface Mixup {
+  readonly alpha: number;
+  readonly epoch: number;
+}
+
 /** How a video is mixed: with the video at index `partner` of its batch; its own weight is `weight` / 2^16, its partner's the rest. */
 export interface Mix {
   readonly partner: number;
@@ -14,7 +20,7 @@ export interface Mix {
  * Draws how each of `videos` videos of a batch is mixed (mixup, arXiv:1710.09412): the partners are the next videos in a random circle, so each is another video and
  * each is a partner once; the weights are from Beta(alpha, alpha), drawn for each video. A pure function of its arguments; `batch` is an index in the epoch.
  */
-export function drawMixes(videos: number, alpha: number, seed: number, epoch: number, batch: number): readonly Mix[] {
+export function drawMixes(videos: number, { alpha, epoch }: Mixup, seed: number, batch: number): readonly Mix[] {
   const random = createRandom(seed, "mixup", epoch, batch);
   const circle = random.shuffle(Array.from({ length: videos }, (_, video) => video));
   const partners = new Int32Array(videos);

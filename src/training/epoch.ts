@@ -38,7 +38,7 @@ export function epochOptions(
     shuffleBuffer: TRAIN.shuffle_buffer,
     share: { rank: world.rank, size: world.size, divides: "each batch", readsOwn: world.size > 1 && !isKept(shards) && TRAIN.mixup === 0 },
     repeatFactors,
-    mixup: TRAIN.mixup,
+    mixup: TRAIN.mixup === 0 ? undefined : { alpha: TRAIN.mixup, epoch: run.epoch },
     readers: countReaders(TRAIN.num_readers, threads),
     skipBatches: run.step_in_epoch,
     firstCorrupt: run.shards?.first_corrupt,

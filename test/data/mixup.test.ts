@@ -9,7 +9,7 @@ import type { RaggedBatch, Video } from "../../src/data/video.js";
 import { temporaryFolder } from "../helpers/files.js";
 
 test("each video has another one of its batch as partner, each once; weights and partners depend on seed, epoch and batch", () => {
-  const draw = (...at: [seed: number, epoch: number, batch: number]) => drawMixes(50, 1, ...at);
+  const draw = (seed: number, epoch: number, batch: number) => drawMixes(50, { alpha: 1, epoch }, seed, batch);
   const mixes = draw(1, 2, 3);
   assert.deepEqual(
     mixes.map(({ partner }) => partner).sort((a, b) => a - b),
@@ -40,7 +40,7 @@ const DISTRIBUTIONS: readonly [alpha: number, cdf: (x: number) => number][] = [
 for (const [alpha, cdf] of DISTRIBUTIONS) {
   test(`the weights are distributed as Beta(${alpha}, ${alpha})`, () => {
     const count = 20_000;
-    const weights = drawMixes(count, alpha, 7, 0, 0)
+    const weights = drawMixes(count, { alpha, epoch: 0 }, 7, 0)
       .map(({ weight }) => weight / 2 ** 16)
       .sort((a, b) => a - b);
     const distance = Math.max(...weights.map((x, i) => Math.max(Math.abs((i + 1) / count - cdf(x)), Math.abs(i / count - cdf(x)))));
@@ -51,7 +51,7 @@ for (const [alpha, cdf] of DISTRIBUTIONS) {
 
 test("weights of any alpha are in 0 to 1, and of a large one close to 1/2", () => {
   for (const alpha of [1e-30, 1e-3, 1e3]) {
-    for (const { weight } of drawMixes(100, alpha, 0, 0, 0)) {
+    for (const { weight } of drawMixes(100, { alpha, epoch: 0 }, 0, 0)) {
       assert.ok(Number.isInteger(weight) && weight >= 0 && weight <= 2 ** 16, `${weight}`);
       if (alpha === 1e3) assert.ok(Math.abs(weight / 2 ** 16 - 0.5) < 0.1);
     }
@@ -94,14 +94,15 @@ test("a stream mixes frames and labels by the weights; ranks get their videos of
     shuffleBuffer: 16,
     readers: 1,
   };
+  const mixup = { alpha: 1, epoch: 1 };
   const plain = await batchesOf(options);
-  const mixed = await batchesOf({ ...options, mixup: 1 });
+  const mixed = await batchesOf({ ...options, mixup });
   assert.deepEqual([plain.length, mixed.length], [3, 3]);
   for (const [index, { ids, frameCounts, rgb, audio, labels, labelWeights = [] }] of mixed.entries()) {
     const sources = plain[index] as RaggedBatch;
     assert.deepEqual(ids, sources.ids);
     assert.deepEqual(frameCounts, sources.frameCounts);
-    const mixes = drawMixes(12, 1, 5, 1, index);
+    const mixes = drawMixes(12, mixup, 5, index);
     let frame = 0;
     for (const [i, { partner, weight }] of mixes.entries()) {
       const [own, other] = [i, partner].map((at) => video(Number(sources.ids[at]?.slice(1)))) as [Video, Video];
@@ -129,9 +130,9 @@ test("a stream mixes frames and labels by the weights; ranks get their videos of
     }
     assert.deepEqual([rgb.length, audio.length], [frame * SIZES[0], frame * SIZES[1]]);
   }
-  assert.deepEqual(await batchesOf({ ...options, mixup: 1, skipBatches: 2 }), mixed.slice(2));
+  assert.deepEqual(await batchesOf({ ...options, mixup, skipBatches: 2 }), mixed.slice(2));
   const ofRanks = await Promise.all(
-    [0, 1].map((rank) => batchesOf({ ...options, mixup: 1, share: { rank, size: 2, divides: "each batch", readsOwn: false } })),
+    [0, 1].map((rank) => batchesOf({ ...options, mixup, share: { rank, size: 2, divides: "each batch", readsOwn: false } })),
   );
   for (const [index, { ids, labelWeights = [], ...whole }] of mixed.entries()) {
     const parts = ofRanks.map((batches) => batches[index] as RaggedBatch);
