@@ -1,7 +1,6 @@
 import type { Config } from "../config/schema.js";
 import { openStream } from "../data/stream.js";
 import type { Cluster } from "../distributed/cluster.js";
-import type { WeightStore } from "../model/weights.js";
 import { learningRateAt } from "../optim/schedule.js";
 import { startRuntime } from "../passes/start-runtime.js";
 import { roundingOf } from "../runtime/rounding.js";
@@ -12,7 +11,7 @@ import type { StartOptions, TrainOptions } from "./options.js";
 import { type Announcement, assertSameStart, awaitAnnouncement, connectRanks } from "./ranks.js";
 import { readResumedRun } from "./resume.js";
 import { sendState } from "./saver.js";
-import { createState } from "./state.js";
+import { createState, type TrainingState } from "./state.js";
 import { stepOptions, trainStep } from "./step.js";
 import { Teacher } from "./teacher.js";
 import { followValidation } from "./validation.js";
@@ -40,7 +39,7 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
   assertSameStart(world, state);
   const repeatFactors = await findRepeatFactors(config, shards, null);
   const videos = receiveVideoCount(config, world);
-  const next = async (finished: WeightStore | null): Promise<Announcement> => {
+  const next = async (finished: TrainingState | null): Promise<Announcement> => {
     for (;;) {
       const announced = awaitAnnouncement(world, finished);
       if (announced === "validation") await followValidation(config, options, state, state.store, world);
@@ -67,10 +66,9 @@ export async function follow(config: Config, options: FollowOptions): Promise<vo
       const { batch } = gatherBatch(world, own, stream.bytesRead);
       const report = announced === "reported step";
       trainStep(batch, state, ofSteps, { step, report, learningRate: learningRateAt(step, TRAIN, videos), acceptLoss });
-      state.ema?.update();
       step++;
     }
-    if (!isCut && (await next(state.store)) === "run end") return;
+    if (!isCut && (await next(state)) === "run end") return;
   }
   await next(null);
 }

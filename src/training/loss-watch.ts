@@ -63,11 +63,6 @@ export class LossWatch {
     };
   }
 
-  /** Whether the last step was skipped: it changed nothing. */
-  get skippedLast(): boolean {
-    return this.#consecutive > 0;
-  }
-
   #skip(batch: SuspectBatch): void {
     this.#list.add(batch);
     this.#consecutive++;

@@ -4,7 +4,6 @@ import { fingerprintList, type Shard } from "../data/shard.js";
 import type { Cluster } from "../distributed/cluster.js";
 import { ALONE, MAX_EXACT, World } from "../distributed/world.js";
 import { crc32c } from "../formats/crc32.js";
-import type { WeightStore } from "../model/weights.js";
 import type { Rounding } from "../runtime/rounding.js";
 import type { StoredArray } from "../runtime/variables.js";
 import type { TrainingState } from "./state.js";
@@ -50,10 +49,9 @@ export async function connectRanks(
 }
 
 /** All ranks, before the first step: checks that they start with the same weights and optimizer state. Throws RANKS_DIFFER. */
-export function assertSameStart(world: World, { store, optimizer, ema }: TrainingState): void {
+export function assertSameStart(world: World, state: TrainingState): void {
   if (world.size === 1) return;
-  const arrays = [...store.arrays(), ...optimizer.arrays(), ...(ema?.store.arrays() ?? [])];
-  world.assertSame(["the initial weights"], world.exchange([checksumOf(arrays)]));
+  world.assertSame(["the initial weights"], world.exchange([checksumOf([...weightsOf(state), ...state.optimizer.arrays()])]));
 }
 
 /**
@@ -64,20 +62,20 @@ export function announce(world: World, what: Exclude<Announcement, "epoch end">)
   if (world.size > 1) world.exchange([ANNOUNCEMENTS.indexOf(what), 0]);
 }
 
-/** Rank 0, after an epoch: checks that all ranks have the same weights. Throws RANKS_DIFFER. */
-export function announceEpochEnd(world: World, store: WeightStore): void {
+/** Rank 0, after an epoch: checks that all ranks have the same weights and averages. Throws RANKS_DIFFER. */
+export function announceEpochEnd(world: World, state: TrainingState): void {
   if (world.size === 1) return;
-  assertSameWeights(world, world.exchange([EPOCH_END, checksumOf(store.arrays())]));
+  assertSameWeights(world, world.exchange([EPOCH_END, checksumOf(weightsOf(state))]));
 }
 
 /**
- * Other ranks: waits for what rank 0 announces. `store`: the weights of a rank that has finished its epoch, else null; at the end of the epoch they are compared.
- * Throws RANKS_DIFFER.
+ * Other ranks: waits for what rank 0 announces. `finished`: the state of a rank that has finished its epoch, else null; at the end of the epoch, the weights and
+ * averages are compared. Throws RANKS_DIFFER.
  */
-export function awaitAnnouncement(world: World, store: WeightStore | null): Announcement {
-  const all = world.exchange(store === null ? [0, 0] : [EPOCH_END, checksumOf(store.arrays())]);
+export function awaitAnnouncement(world: World, finished: TrainingState | null): Announcement {
+  const all = world.exchange(finished === null ? [0, 0] : [EPOCH_END, checksumOf(weightsOf(finished))]);
   const announced = all[0]?.[0] as number;
-  if (announced === EPOCH_END && store !== null) assertSameWeights(world, all);
+  if (announced === EPOCH_END && finished !== null) assertSameWeights(world, all);
   return ANNOUNCEMENTS[announced] as Announcement;
 }
 
@@ -88,6 +86,11 @@ function assertSameWeights(world: World, all: readonly (readonly number[])[]): v
     ["the weights"],
     all.map(([announced, checksum = 0]) => [announced === EPOCH_END ? checksum : own]),
   );
+}
+
+/** Returns the weights and their averages. */
+function weightsOf({ store, ema }: TrainingState): readonly StoredArray[] {
+  return [...store.arrays(), ...(ema?.store.arrays() ?? [])];
 }
 
 /** Returns the checksum of the arrays that all ranks store whole. */

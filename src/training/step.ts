@@ -18,6 +18,7 @@ import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
 import { toFloats } from "../runtime/transfer.js";
 import { GradientNorms, squaredNorm } from "./gradient-norms.js";
 import type { Teacher } from "./teacher.js";
+import type { WeightAverage } from "./weight-average.js";
 
 /** Options that are the same for all steps of a run. */
 export interface StepOptions {
@@ -182,11 +183,11 @@ export function materializeGradient(
 
 /**
  * Runs one training step at `learningRate`. The backward pass updates each parameter as soon as its gradient exists: `product` the dense layers' matrices,
- * `gradient` all others, both with the classifier's L2 decay and optional clipping. Returns as `differentiate` does.
+ * `gradient` all others, both with the classifier's L2 decay and optional clipping. Then adds the weights to their averages `ema`. Returns as `differentiate` does.
  */
 export function trainStep(
   batch: RaggedBatch,
-  { store, optimizer }: { readonly store: WeightStore; readonly optimizer: Optimizer },
+  { store, optimizer, ema }: { readonly store: WeightStore; readonly optimizer: Optimizer; readonly ema?: WeightAverage | null },
   options: StepOptions,
   at: Step & { readonly learningRate: number },
 ): StepReport | null {
@@ -207,7 +208,11 @@ export function trainStep(
     if (gradientClip !== null) return applyGradient(name, x, dy);
     return optimizer.applyProduct(name, x, dy, store.parameter(name).decayed ? l2Penalty : 0, update);
   };
-  return differentiate(batch, store, options, at, { gradient, product });
+  let isAccepted = true;
+  const acceptLoss = at.acceptLoss && ((loss: number): boolean => (isAccepted = at.acceptLoss?.(loss) ?? true));
+  const report = differentiate(batch, store, options, { ...at, acceptLoss }, { gradient, product });
+  if (isAccepted) ema?.update();
+  return report;
 }
 
 /** Adds `penalty * w` to the gradient of a parameter with weight decay (the classifier's); returns other gradients unchanged. */

@@ -91,7 +91,6 @@ async function trainEpoch(training: Training): Promise<boolean> {
         learningRate: learningRateAt(state.run.step, config.TRAIN, state.run.shards?.videos ?? null),
         acceptLoss: losses.acceptor(batch.ids, state.run),
       });
-      if (!losses.skippedLast) state.ema?.update();
       losses.record(batch.ids, state.run, result?.loss ?? null);
       report.logStep(gathered, result, state);
       state.run = { ...state.run, step: state.run.step + 1, step_in_epoch: state.run.step_in_epoch + 1 };
@@ -103,7 +102,7 @@ async function trainEpoch(training: Training): Promise<boolean> {
     report.warnUnlabeled();
     report.logLosses();
     report.logBytesRead();
-    if (stream.complete) announceEpochEnd(world, state.store);
+    if (stream.complete) announceEpochEnd(world, state);
     return stream.complete;
   } finally {
     report.end();

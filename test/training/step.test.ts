@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { RaggedBatch } from "../../src/data/video.js";
+import { ALONE } from "../../src/distributed/world.js";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { cpuKernels } from "../../src/kernels/cpu.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
@@ -13,6 +14,7 @@ import { countTensors } from "../../src/runtime/constants.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { differentiate, type GradientSink, type StepOptions, type StepReport, trainStep } from "../../src/training/step.js";
+import { WeightAverage } from "../../src/training/weight-average.js";
 import { AT_ONCE, copyOf, randomStore, SMALL } from "../helpers/blocks.js";
 import { loadForTests } from "../helpers/device.js";
 
@@ -380,14 +382,18 @@ describe("a training step", () => {
   });
 
   test("has no effect if the loss is not accepted", () => {
-    const arrays = (trained: WeightStore, adam: Adam) =>
-      new Map([...trained.arrays(), ...adam.arrays()].map((array) => [array.name, array.download()]));
     const [one, other] = [copyOf(store), copyOf(store)];
     const [adam, otherAdam] = [new Adam(one, options.kernels), new Adam(other, options.kernels)];
+    const averages = new Map([one, other].map((trained) => [trained, new WeightAverage(trained, 0.9, ALONE)]));
+    for (const average of averages.values()) average.start();
+    const arrays = (trained: WeightStore, adam: Adam) =>
+      [trained, adam, averages.get(trained)?.store].map(
+        (source) => new Map(source?.arrays().map((array) => [array.name, array.download()])),
+      );
     const step = (trained: WeightStore, by: Adam, number: number, acceptLoss?: (loss: number) => boolean) =>
       trainStep(
         batch([3, 9, 1, 4], number),
-        { store: trained, optimizer: by },
+        { store: trained, optimizer: by, ema: averages.get(trained) ?? null },
         { ...options, l2Penalty: 1e-2 },
         { step: number, learningRate: 1e-3, report: true, acceptLoss },
       );
@@ -408,7 +414,7 @@ describe("a training step", () => {
     bias.upload(whole);
     assert.deepEqual(step(one, adam, 2, Number.isFinite), step(other, otherAdam, 2));
     assert.deepEqual(arrays(one, adam), arrays(other, otherAdam));
-    for (const disposable of [one, other, adam, otherAdam]) disposable.dispose();
+    for (const disposable of [one, other, adam, otherAdam, ...[...averages.values()].map((average) => average.store)]) disposable.dispose();
   });
 
   test("keeps only the result of a prediction, outside of any scope", () => {
