@@ -18,14 +18,14 @@ interface ShardLabels {
 /**
  * Reads the labels of all videos, and returns their repeat factors as in LVIS (arXiv:1908.03195, repeat factor sampling): that of a class is max(1, sqrt(t / f)), f
  * the share of the videos with this class, and t the mean share of the classes that have videos; that of a video is the largest one of its classes, or 1 if it has
- * none. A shard that is listed twice counts twice. Stops if `signal` is aborted. Throws what `readShard` throws, but for corrupt data that the policy skips.
+ * none. A shard that is listed twice counts twice. Returns undefined if `signal` is aborted before the end. Throws what `readShard` throws, but for corrupt data that the policy skips.
  */
 export async function measureRepeatFactors(
   shards: readonly Shard[],
   shape: VideoShape,
   onCorrupt: CorruptPolicy,
   signal: AbortSignal | null,
-): Promise<RepeatFactors> {
+): Promise<RepeatFactors | undefined> {
   const found = new Map<string, ShardLabels>();
   const waiting = uniqueShards(shards).values();
   const readWaiting = async (): Promise<void> => {
@@ -40,6 +40,7 @@ export async function measureRepeatFactors(
     }
   };
   await Promise.all(Array.from({ length: OPEN_SHARDS }, readWaiting));
+  if (signal?.aborted) return undefined;
   const counts = new Float64Array(shape.numClasses);
   for (const { path } of shards) for (const label of found.get(path)?.labels ?? []) counts[label] = (counts[label] as number) + 1;
   const present = counts.filter((count) => count > 0);

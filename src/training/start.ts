@@ -17,7 +17,7 @@ import { logPhase } from "../telemetry/phases.js";
 import { Scalars } from "../telemetry/scalars.js";
 import { LossWatch } from "./loss-watch.js";
 import type { TrainOptions } from "./options.js";
-import { assertSameStart, connectRanks } from "./ranks.js";
+import { announce, assertSameStart, connectRanks } from "./ranks.js";
 import { readResumedRun } from "./resume.js";
 import { checkSaveDir } from "./save-dir.js";
 import { Saver } from "./saver.js";
@@ -46,9 +46,9 @@ export interface Training {
 
 /**
  * Does everything before the first step: checks the save-dir and the shards, loads the runtime, creates or resumes the state, and writes the config to the
- * save-dir. Throws what these throw; a failed check leaves the save-dir unchanged.
+ * save-dir. Returns null if the run is stopped before. Throws what these throw; a failed check or a stop leaves the save-dir unchanged.
  */
-export async function startTraining(config: Config, options: TrainOptions): Promise<Training> {
+export async function startTraining(config: Config, options: TrainOptions): Promise<Training | null> {
   const { TRAIN, MODEL } = config;
   const { saveDir, resume } = options;
   const { log } = options.telemetry;
@@ -71,6 +71,10 @@ export async function startTraining(config: Config, options: TrainOptions): Prom
   if (TRAIN.class_balance) log.info("class balance: reading the labels of all videos");
   const repeatFactors = await findRepeatFactors(config, options.shards, options.signal);
   const videos = await countEpochVideos(config, options, resumed?.run.shards ?? null, world, repeatFactors);
+  if (options.signal.aborted) {
+    announce(world, "run end");
+    return null;
+  }
   state.run = { ...state.run, shards: { ...shards, videos: videos ?? undefined, limit_videos: options.limitVideos ?? undefined } };
   // All checks have passed: from here on, the save-dir changes.
   await removeSnapshots(saveDir, conflictingSnapshots);

@@ -1,4 +1,4 @@
-import type { RunState } from "../checkpoints/snapshot.js";
+import { type RunState, readSnapshotState } from "../checkpoints/snapshot.js";
 import type { Config } from "../config/schema.js";
 import type { SkippedRecord } from "../data/corrupt-records.js";
 import { addFirstCorrupt, type Shard } from "../data/shard.js";
@@ -26,6 +26,7 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
   let started: Training | null = null;
   options.onSaveRequest(() => void started?.saver.saveOnRequest());
   const training = await startTraining(config, options);
+  if (training === null) return stoppedAtStart(options);
   started = training;
   try {
     await trainEpochs(training);
@@ -46,6 +47,13 @@ export async function train(config: Config, options: TrainOptions): Promise<Trai
     await training.losses.flush();
     await training.saver.close();
   }
+}
+
+/** Returns the outcome of a run that was stopped before its first step: what it resumes from is its last snapshot. */
+async function stoppedAtStart({ resume }: TrainOptions): Promise<TrainOutcome> {
+  const lastSnapshot = resume?.snapshot ?? null;
+  const { epoch: epochs, step: steps } = lastSnapshot === null ? { epoch: 0, step: 0 } : await readSnapshotState(lastSnapshot);
+  return { stopped: true, stoppedEarly: null, epochs, steps, lastSnapshot, best: null, validation: null };
 }
 
 async function trainEpochs(training: Training): Promise<void> {

@@ -7,7 +7,7 @@ import type { World } from "../distributed/world.js";
 import { countSteps } from "../optim/schedule.js";
 import type { TrainOptions } from "./options.js";
 
-/** Returns how often an epoch has each video with `class_balance`, else undefined. The same on all ranks. Throws what reading the shards throws. */
+/** Returns how often an epoch has each video with `class_balance`; undefined without it, or if the run is stopped before. The same on all ranks. Throws what reading the shards throws. */
 export async function findRepeatFactors(
   { MODEL, TRAIN }: Config,
   shards: readonly Shard[],

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { countRepeated, drawRepeats, measureRepeatFactors } from "../../src/data/class-balance.js";
+import { countRepeated, drawRepeats, measureRepeatFactors, type RepeatFactors } from "../../src/data/class-balance.js";
 import { writeShard } from "../../src/data/shard-writer.js";
 import { openStream, type StreamOptions } from "../../src/data/stream.js";
 import type { Video } from "../../src/data/video.js";
@@ -33,7 +33,7 @@ test("videos of rare classes are repeated by the factors of LVIS, in all epochs;
     );
   const shards = paths.map(examined);
   const shape = { maxFrames: 9, featureNames: ["rgb", "audio"], featureSizes: [1, 0], numClasses: CLASSES, labels: "required" } as const;
-  const factors = await measureRepeatFactors(shards, shape, "error", null);
+  const factors = (await measureRepeatFactors(shards, shape, "error", null)) as RepeatFactors;
 
   const all = Array.from({ length: count }, (_, i) => labelsOf(i));
   const share = (label: number): number => all.filter((labels) => labels.includes(label)).length / count;

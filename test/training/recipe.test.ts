@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { readSnapshotState } from "../../src/checkpoints/snapshot.js";
@@ -76,6 +76,23 @@ test("class balance repeats videos; a run resumes within an epoch to the same by
   // Between epochs it can: the cosine then has the steps of the other epochs.
   const between = await trainInProcess(config, at("between"), { settings: unbalanced, resume: at("straight", "NEXTVLAD_epoch0") });
   assert.match(between.log, /100 videos per epoch: the cosine schedule has 12 steps/);
+});
+
+test("a run that is stopped while it counts changes nothing in the save-dir", async (t) => {
+  const folder = temporaryFolder(t);
+  const config = await prepareRun(folder);
+  const saveDir = join(folder, "run");
+  await trainInProcess(config, saveDir);
+  const before = readdirSync(saveDir);
+  const options = { settings: ["TRAIN.class_balance=True", "TRAIN.lr_schedule=cosine"], signal: AbortSignal.abort() };
+  const { outcome, log } = await trainInProcess(config, saveDir, { ...options, overwrite: true });
+  const nothing = { stoppedEarly: null, best: null, validation: null };
+  assert.deepEqual(outcome, { ...nothing, stopped: true, epochs: 0, steps: 0, lastSnapshot: null });
+  assert.doesNotMatch(log, /videos per epoch/);
+  assert.deepEqual(readdirSync(saveDir), before);
+  const resume = join(saveDir, "NEXTVLAD_epoch0");
+  const resumed = await trainInProcess(config, join(folder, "resumed"), { ...options, resume });
+  assert.deepEqual(resumed.outcome, { ...nothing, stopped: true, epochs: 1, steps: STEPS / 2, lastSnapshot: resume });
 });
 
 test("several processes, and parts of a batch, have the losses and learning rates of one process", async (t) => {
