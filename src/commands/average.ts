@@ -10,7 +10,7 @@ import type { AverageFlags } from "./flags.js";
 import { printToStderr } from "./output.js";
 import { prepareDirectory, removeDirectoriesOnError } from "./output-directory.js";
 import { assertJsonPrintable, printFiles } from "./result-files.js";
-import { describeWeights, hasConfig, openNamedWeights } from "./weights.js";
+import { hasConfig, openNamedWeights } from "./weights.js";
 
 /** `nextvlad average`: writes the average of several weights as safetensors, describes them on stderr, and prints the file; returns the exit code. */
 export async function runAverage(paths: readonly string[], flags: AverageFlags): Promise<number> {
@@ -26,8 +26,10 @@ export async function runAverage(paths: readonly string[], flags: AverageFlags):
 async function averageTo(sources: readonly WeightSource[], { out, overwrite, json }: AverageFlags): Promise<number> {
   const first = sources.find(hasConfig) ?? (sources[0] as WeightSource);
   const config = await findConfig({}, [], first);
+  const inferred = "sizes are inferred from array shapes, and all other keys have the published recipe's values";
+  const origin = hasConfig(first) ? `that of ${first.path} is used` : inferred;
   for (const source of sources) {
-    printToStderr(...describeWeights(source, {}, config));
+    printToStderr(`weights: ${source.path}, ${source.form}${hasConfig(source) ? "" : `, without a config: ${origin}`}`);
     if (hasConfig(source)) assertSameDropRates(config, await findConfig({}, [], source), source);
   }
   const { averageWeights } = await import("../checkpoints/average.js");

@@ -74,11 +74,14 @@ test("average writes the mean of all arrays, which eval and export read with the
 test("formats may be mixed, and the config is that of the first weights that have one", needsPython, async () => {
   await run("export", "--weights", epoch(0), "--format", "npz", "--out", at("w.npz"));
   await run("export", "--weights", epoch(0), "--format", "pdparams", "--out", at("w"));
-  await run("average", at("w.npz"), epoch(2), at("w.pdparams"), "--out", at("mixed.safetensors"));
+  const mixed = await runNextvlad(["average", at("w.npz"), epoch(2), at("w.pdparams"), "--out", at("mixed.safetensors")]);
+  assert.equal(mixed.exitCode, 0, mixed.stderr);
+  assert.match(mixed.stderr, new RegExp(`w\\.npz, .*, without a config: that of ${epoch(2)} is used\n`));
   const { same, config } = check("mixed.safetensors", epoch(0), epoch(2), epoch(0));
   assert.ok(same);
   assert.match(config, /cluster_size: 4/);
-  await run("average", at("w.npz"), at("w.pdparams"), "--out", at("plain.safetensors"));
+  const plain = await runNextvlad(["average", at("w.npz"), at("w.pdparams"), "--out", at("plain.safetensors")]);
+  assert.match(plain.stderr, /w\.npz, .*, without a config: sizes are inferred/);
   assert.deepEqual(check("plain.safetensors", epoch(0)).config, "");
 });
 
