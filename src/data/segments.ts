@@ -11,11 +11,11 @@ const SEGMENT_SCORES = "segment_scores";
 
 /**
  * Returns the rated segments of a record by their start; none if it has no ratings. If a class of a segment is rated twice, the last rating counts, as in
- * google/youtube-8m (segment_eval_inference.py). `frames`: the number of frames of the video. Throws BAD_LABELS if the ratings are invalid.
+ * google/youtube-8m (segment_eval_inference.py). `frames`: the number of frames of the video that are kept, at most `maxFrames`. Throws BAD_LABELS if the ratings are invalid.
  */
 export function ratedSegments(
   { context }: Pick<SequenceExample, "context">,
-  { frames, numClasses }: { readonly frames: number; readonly numClasses: number },
+  { frames, maxFrames, numClasses }: { readonly frames: number; readonly maxFrames: number; readonly numClasses: number },
   place: VideoPlace,
 ): readonly Segment[] {
   const labels = valuesOf(context.get(SEGMENT_LABELS), SEGMENT_LABELS, ["int64"], place);
@@ -36,6 +36,7 @@ export function ratedSegments(
     const end = ends?.[i] ?? start + SEGMENT_FRAMES;
     if (label < 0 || label >= numClasses)
       throw invalid("the label of a segment is not one of the model's classes", place, `0 to ${numClasses - 1}`, label);
+    if (start >= frames && frames === maxFrames) throw startsAfterCut(place, maxFrames, start);
     if (start < 0 || start >= frames) throw invalid("a segment starts outside of the video", place, `0 to ${frames - 1}`, start);
     if (end !== start + SEGMENT_FRAMES)
       throw invalid("a segment does not have 5 seconds", place, `an end at ${start + SEGMENT_FRAMES}`, end);
@@ -68,6 +69,16 @@ function valuesOf(
   if (feature === undefined || feature.kind === "none") return [];
   if ((feature.kind === "int64" || feature.kind === "float") && kinds.includes(feature.kind)) return feature.values;
   throw invalid(`${name} has values of another type`, place, kinds.join(" or "), feature.kind);
+}
+
+function startsAfterCut(place: VideoPlace, maxFrames: number, start: number): NextvladError {
+  return new NextvladError("BAD_LABELS", "a segment starts after the frames of the video that are read", {
+    ...place,
+    key: "MODEL.max_frames",
+    expected: `0 to ${maxFrames - 1}`,
+    found: start,
+    remedy: "raise MODEL.max_frames (YouTube-8M's videos have up to 300 frames)",
+  });
 }
 
 function invalid(what: string, place: VideoPlace, expected: string, found: string | number): NextvladError {

@@ -24,7 +24,7 @@ export function parseVideo(record: TfRecord, shape: VideoShape, allocate: Alloca
   const { found, place, example } = findVideo(record, shape, allocate);
   const video = makeVideo(checkVideo(found, shape, place));
   if (shape.segments !== "rated") return video;
-  return { ...video, segments: ratedSegments(example, { frames: video.frames, numClasses: shape.numClasses }, place) };
+  return { ...video, segments: ratedSegments(example, { ...shape, frames: video.frames }, place) };
 }
 
 /** The parts of a record that make up a video, not yet checked by `checkVideo`. */

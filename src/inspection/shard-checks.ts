@@ -139,7 +139,7 @@ async function checkFirstRecord(reader: PositionedReader, path: string, shape: V
       const types = features.map((feature) => (feature === undefined ? null : floatTypeOf(feature.data)));
       if (shape.segments === "rated") {
         const frames = Math.min(shape.maxFrames, Math.max(...features.map((feature) => feature?.frames ?? 0)));
-        ratedSegments(example, { frames, numClasses: shape.numClasses }, place);
+        ratedSegments(example, { ...shape, frames }, place);
       }
       return {
         isEmpty: false,

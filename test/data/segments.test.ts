@@ -122,8 +122,9 @@ describe("invalid ratings are errors", () => {
     segment_end_times: int64(15, 15, 5),
     segment_scores: float(0, 1, 1),
   };
+  const SHAPE = { frames: 12, maxFrames: 300, numClasses: 8 };
   const read = (changes: Readonly<Record<string, ContextFeature>>) =>
-    ratedSegments({ context: new Map(Object.entries({ ...valid, ...changes })) }, { frames: 12, numClasses: 8 }, { file: "a", record: 3 });
+    ratedSegments({ context: new Map(Object.entries({ ...valid, ...changes })) }, SHAPE, { file: "a", record: 3 });
 
   test("valid ones are not, also with integer scores and without ends", () => {
     const expected = [
@@ -133,7 +134,18 @@ describe("invalid ratings are errors", () => {
     assert.deepEqual(read({}), expected);
     const { segment_end_times: _, ...withoutEnds } = valid;
     const context = new Map(Object.entries({ ...withoutEnds, segment_scores: int64(0, 1, 1) }));
-    assert.deepEqual(ratedSegments({ context }, { frames: 12, numClasses: 8 }, {}), expected);
+    assert.deepEqual(ratedSegments({ context }, SHAPE, {}), expected);
+  });
+
+  test("a start after the frames that max_frames keeps", async () => {
+    const context = new Map(Object.entries(valid));
+    const cut = { ...SHAPE, frames: 6, maxFrames: 6 };
+    const error = await failsWith(
+      Promise.resolve().then(() => ratedSegments({ context }, cut, { file: "a" })),
+      "BAD_LABELS",
+      { file: "a", key: "MODEL.max_frames", expected: "0 to 5", found: 10 },
+    );
+    assert.match(error.message, /raise MODEL.max_frames/i);
   });
 
   for (const [what, changes, message] of [
