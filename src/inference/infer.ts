@@ -19,7 +19,7 @@ import {
 } from "../passes/resumable-results.js";
 import type { Prediction } from "../results/result-codecs.js";
 import type { ResultTarget } from "../results/result-writer.js";
-import { writeSegmentLists } from "../results/segment-lists.js";
+import { assertListable, writeSegmentLists } from "../results/segment-lists.js";
 import type { EvaluateOptions } from "./evaluate.js";
 
 export interface InferOptions extends Omit<EvaluateOptions, "batchSize" | "saveDir" | "target" | "fullRanking" | "names"> {
@@ -88,7 +88,7 @@ export async function infer(config: Config, options: InferOptions): Promise<Resu
 async function predict(
   computation: Computation,
   { MODEL, INFER }: Config,
-  { topk, classes, threads, filelist, shards, limitVideos, ...pass }: InferOptions,
+  { topk, classes, threads, filelist, shards, limitVideos, segmentFile, ...pass }: InferOptions,
   writer: BatchWriter,
 ): Promise<{ readonly stopped: boolean }> {
   const { done } = writer;
@@ -104,6 +104,7 @@ async function predict(
   const describe = (step: number): string => `[INFER] Processed ${step + 1} batches`;
   const batches = watchBatches(stream, { ...pass, title: "infer", done }, describe);
   for await (const { ids, probabilities, fraction } of computeBatches(batches, () => stream.fraction, computation)) {
+    if (segmentFile !== null) assertListable(ids);
     const counted = classes === null ? probabilities : columnsOf(probabilities, classes, ids.length);
     for (const prediction of selector.predictions(ids, counted, topk)) await writer.write(withClasses(prediction, classes));
     await writer.endBatch(ids.length, fraction);

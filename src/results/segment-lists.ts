@@ -52,6 +52,14 @@ export async function writeSegmentLists(results: string, path: string, limits: L
   }
 }
 
+/** Throws BAD_VIDEO if an ID of a segment contains a space, which separates the segments of a class in Kaggle's csv. */
+export function assertListable(ids: readonly string[]): void {
+  const id = ids.find((each) => each.includes(" "));
+  if (id === undefined) return;
+  const remedy = "write IDs without spaces, or classify whole videos (omit --segments)";
+  throw new NextvladError("BAD_VIDEO", "the ID contains a space, which separates the segments in Kaggle's csv", { video: id, remedy });
+}
+
 /** The most probable segments of consecutive classes, as many as fit into memory, at least one class. */
 class ClassLists {
   /** The first class after these. */

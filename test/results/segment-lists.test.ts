@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { createRandom } from "../../src/base/random.js";
 import type { Prediction } from "../../src/results/result-codecs.js";
 import { writeResults } from "../../src/results/result-writer.js";
-import { type ListLimits, readSegmentClasses, writeSegmentLists } from "../../src/results/segment-lists.js";
+import { assertListable, type ListLimits, readSegmentClasses, writeSegmentLists } from "../../src/results/segment-lists.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { failsWith } from "../helpers/shards.js";
 
@@ -68,4 +68,13 @@ test("the classes of segments are read from YouTube-8M's file; other lines are e
   await failsWith(read("-1\n"), "BAD_LABELS", { file: path, line: 1 });
   await failsWith(read("Index\n1.5\n"), "BAD_LABELS", { line: 2 });
   await failsWith(read("Index\n"), "BAD_LABELS", { file: path });
+});
+
+test("an ID with a space is an error, because spaces separate the segments", async () => {
+  assertListable(["a:0", "b:5"]);
+  await failsWith(
+    Promise.resolve().then(() => assertListable(["a:0", "my cat:5"])),
+    "BAD_VIDEO",
+    { video: "my cat:5" },
+  );
 });
