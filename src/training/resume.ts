@@ -1,4 +1,6 @@
 import { basename } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import type { Logger } from "pino";
 import { NextvladError } from "../base/errors.js";
 import { findPaddleStep } from "../checkpoints/paddle-step.js";
 import { type RunState, readSnapshotConfig, readSnapshotState, type WrittenBy } from "../checkpoints/snapshot.js";
@@ -38,7 +40,23 @@ export async function readResumedRun(config: Config, options: StartOptions): Pro
   const { format_version, written_by: writtenBy, files, ...run } = await readSnapshotState(snapshot);
   const saved = (await readSnapshotConfig(snapshot)) as SavedConfig;
   assertResumeCompatible(config, options, snapshot, run, saved);
+  logChanges(options.telemetry.log, config, saved);
   return { run: forgetOtherCount(run, config, saved), writtenBy, source: "from the snapshot's state" };
+}
+
+/** Settings that change only where and how fast a run reads and computes. */
+const NEUTRAL: ReadonlySet<string> = new Set(["TRAIN.filelist", "TRAIN.num_readers", "TRAIN.use_gpu"]);
+
+/** Logs the settings that are not those of the snapshot. */
+function logChanges(log: Logger, config: Config, saved: SavedConfig): void {
+  const changes = (["MODEL", "TRAIN"] as const).flatMap((section) =>
+    Object.entries(config[section]).flatMap(([name, value]) => {
+      const [key, before] = [`${section}.${name}`, saved[section]?.[name]];
+      const isSame = before === undefined || NEUTRAL.has(key) || isDeepStrictEqual(value, before);
+      return isSame ? [] : [`${key} = ${value} (was ${before})`];
+    }),
+  );
+  if (changes.length > 0) log.info(`the run continues with other settings than the snapshot's: ${changes.join(", ")}`);
 }
 
 /** Returns the run without the number of an epoch's videos if the run counted them with another class balance. */

@@ -76,6 +76,8 @@ test("class balance repeats videos; a run resumes within an epoch to the same by
   // Between epochs it can: the cosine then has the steps of the other epochs.
   const between = await trainInProcess(config, at("between"), { settings: unbalanced, resume: at("straight", "NEXTVLAD_epoch0") });
   assert.match(between.log, /100 videos per epoch: the cosine schedule has 12 steps/);
+  assert.match(between.log, /the run continues with other settings than the snapshot's: TRAIN.class_balance = false \(was true\)\n/);
+  assert.doesNotMatch(resumed.log, /other settings/);
 });
 
 test("a run that is stopped while it counts changes nothing in the save-dir", async (t) => {
