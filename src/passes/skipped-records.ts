@@ -15,7 +15,7 @@ interface CorruptRecord {
   readonly video: string | null;
   readonly code: ErrorCode;
   readonly what: string;
-  readonly left_out: CorruptExtent;
+  readonly skipped: CorruptExtent;
 }
 
 /**
@@ -55,13 +55,13 @@ export class SkippedRecordReport {
       const { code, what, details } = error;
       const { file: shard = null, record = null, byteOffset: byte_offset = null } = details;
       const video = details.video === undefined ? null : escapeBytes(details.video);
-      this.#list.add({ shard, record, byte_offset, video, code, what, left_out: extent });
+      this.#list.add({ shard, record, byte_offset, video, code, what, skipped: extent });
       if (extent === "record") this.#counts.records++;
       else this.#counts.rests++;
       const count = this.#counts.records + this.#counts.rests;
       if (!shouldLog(count)) continue;
       this.#log.warn(
-        { code, ...details, ...(video === null ? {} : { video }), left_out: extent },
+        { code, ...details, ...(video === null ? {} : { video }), skipped: extent },
         `skipped ${extent === "record" ? "a corrupt record" : "the rest of a corrupt shard"}: ${deserializeError(error).message}`,
       );
     }
@@ -78,7 +78,7 @@ export class SkippedRecordReport {
       ...(rests > 0 ? [`the rest of ${rests} corrupt ${rests === 1 ? "shard" : "shards"}`] : []),
     ];
     this.#log.warn(
-      { left_out_records: records, left_out_rests: rests },
+      { skipped_records: records, skipped_rests: rests },
       `${title}: skipped ${parts.join(" and ")}, listed in ${this.#list.path}`,
     );
   }

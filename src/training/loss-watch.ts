@@ -102,7 +102,7 @@ export class LossWatch {
     if (this.#skipped === 0) return;
     const batches = `${this.#skipped} ${this.#skipped === 1 ? "batch" : "batches"}`;
     this.#log.warn(
-      { left_out_batches: this.#skipped },
+      { skipped_batches: this.#skipped },
       `epoch ${epoch}: skipped ${batches} with a non-finite loss, listed in ${this.#list.path}`,
     );
     this.#skipped = 0;

@@ -96,7 +96,7 @@ async function loadPretrained(pretrain: WeightSource, store: WeightStore, config
   }
   if (mismatches.length > 0) {
     const arrays = mismatches.length === 1 ? "1 array" : `${mismatches.length} arrays`;
-    log.warn({ misfits: mismatches }, `initialized ${arrays}: ${listFirst(mismatches.map(describeMismatch), { separator: "; " })}`);
+    log.warn({ mismatches }, `initialized ${arrays}: ${listFirst(mismatches.map(describeMismatch), { separator: "; " })}`);
   }
   await initialize(store, new Set(mismatches.map(({ name }) => name)), config, log);
   const loaded = `${table.length - mismatches.length} of ${table.length} arrays`;

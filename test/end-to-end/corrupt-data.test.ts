@@ -45,7 +45,7 @@ describe("--on-corrupt in training", { concurrency: 2 }, () => {
       const line = `WARN: epoch ${epoch}: skipped 2 corrupt records and the rest of 1 corrupt shard, listed in `;
       assert.ok(printed.includes(line), printed);
     }
-    const places = listIn(join(folder, "straight"), "train").map(({ shard, record, left_out }) => [shard, record, left_out]);
+    const places = listIn(join(folder, "straight"), "train").map(({ shard, record, skipped }) => [shard, record, skipped]);
     assert.deepEqual(places.sort(), [
       [first, 0, "record"],
       [first, 40, "record"],
@@ -174,14 +174,14 @@ test("eval and infer skip corrupt data and report how much; a label out of range
   assert.match(await run("infer", ...weights), /WARN: infer: skipped 1 corrupt record and the rest of 1 corrupt shard[\s\S]*videos: 34\b/);
   for (const command of ["eval", "infer"]) {
     assert.deepEqual(
-      listIn(join(folder, "out"), command).map(({ record, left_out, code }) => [record, left_out, code]),
+      listIn(join(folder, "out"), command).map(({ record, skipped, code }) => [record, skipped, code]),
       [
         [3, "record", "CORRUPT_RECORD"],
         [15, "rest of shard", "CORRUPT_RECORD"],
       ],
     );
   }
-  const warnings = readLog(join(folder, "out"), "eval.log.jsonl").filter(({ left_out }) => left_out !== undefined);
+  const warnings = readLog(join(folder, "out"), "eval.log.jsonl").filter(({ skipped }) => skipped !== undefined);
   assert.equal(warnings.length, 2);
 
   // ensemble skips the labels of the records that infer skipped.

@@ -170,8 +170,8 @@ test("--pretrain loads the arrays that match and lists the others; --resume requ
   await trained(["--config", config, "--save-dir", first, "--epoch", "1"]);
   const other = ["--config", config, "--save-dir", second, "--epoch", "1", "--set", "MODEL.num_classes=12"];
   const printed = await trained([...other, "--pretrain", join(first, "best")]);
-  const misfits = "logits_clf_weights is [16, 6], expected [16, 12]; logits_clf_bias is [6], expected [12]";
-  assert.ok(printed.includes(`initialized 2 arrays: ${misfits}\n`), printed);
+  const mismatches = "logits_clf_weights is [16, 6], expected [16, 12]; logits_clf_bias is [6], expected [12]";
+  assert.ok(printed.includes(`initialized 2 arrays: ${mismatches}\n`), printed);
   const resumed = await runNextvlad([
     "train",
     ...other.slice(0, 2),
