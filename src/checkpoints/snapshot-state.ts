@@ -14,6 +14,8 @@ const runSchema = z.strictObject({
   /** Steps taken in the current epoch, 0 at its start. */
   step_in_epoch: z.int().min(0),
   seed: z.int().min(0),
+  /** The step at which TRAIN.ema_decay began, if it is not the first one: that of Paddle's weights, which have no averages. */
+  ema_from: z.int().min(0).optional(),
   /** The best validation so far. */
   best: z
     .strictObject({
@@ -102,7 +104,7 @@ const UPGRADES: Readonly<Record<number, (state: object) => object>> = {
   4: (state) => ({ ...state, format_version: 5 }),
   // Version 6 adds `written_by.ranks` and `written_by.parts`.
   5: (state) => ({ ...state, format_version: 6 }),
-  // Version 7 adds `best.map`, `best.step`, `validated_step`, `early_stopping`, `shards.videos` and `shards.limit_videos`.
+  // Version 7 adds `best.map`, `best.step`, `validated_step`, `early_stopping`, `ema_from`, `shards.videos` and `shards.limit_videos`.
   6: (state) => ({ ...state, format_version: 7 }),
 };
 

@@ -156,7 +156,7 @@ export function logValidation(scalars: Scalars, { run, ema }: TrainingState, at:
   addCurves(scalars, step, "", validation.weights);
   if (ema !== null && validation.ema !== null) {
     addCurves(scalars, step, "ema_", validation.ema);
-    const share = ema.initialShare(run.step);
+    const share = ema.initialShare(run.step - (run.ema_from ?? 0));
     const initial = share < MIN_INITIAL_SHARE ? "" : ` (${(100 * share).toFixed(0)} % the initial weights)`;
     values.push(`EMA weights${initial}: loss = ${validation.ema.loss.toFixed(6)}, ${formatMetrics(validation.ema)}`);
   }

@@ -65,8 +65,9 @@ export async function createState(
       network.dispose();
       release();
     });
+    const { source } = resumed;
+    const run = ema === null || resume.snapshot !== null ? resumed.run : { ...resumed.run, ema_from: resumed.run.step };
     if (ema !== null) await resumeAverage(ema, resume.snapshot);
-    const { run, source } = resumed;
     log.info(`resuming from ${resume.path}: epoch ${run.epoch}, step ${run.step} (${source})`);
     return { store, optimizer, kernels, ema, firstStep: run.step, run, isUpdating: false };
   }

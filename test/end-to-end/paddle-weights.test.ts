@@ -254,6 +254,11 @@ test("training resumes from Paddle's checkpoint at its step", async (t) => {
     compared++;
   }
   assert.equal(compared, 27);
+  const validation = ["--valid-interval", "2", "--set", `VALID.filelist=${shard}`, "--set", "VALID.batch_size=6"];
+  const averaged = await runNextvlad([...args(join(folder, "averaged")), ...validation, "--set", "TRAIN.ema_decay=0.5"]);
+  assert.equal(averaged.exitCode, 0, averaged.stderr);
+  // The averages begin with Paddle's weights: after 2 steps, 0.5^2 of them is left.
+  assert.match(averaged.stderr, /EMA weights \(25 % the initial weights\)/);
 });
 
 async function readArrays(path: string): Promise<Map<string, Float32Array>> {
