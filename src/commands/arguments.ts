@@ -9,6 +9,15 @@ export const COMMAND_ALIASES: Readonly<Record<string, string>> = {
   version: "--version",
 };
 
+/** Scripts of PaddleVideo (1.5, 1.8 and 2.x) and google/youtube-8m that are no command here, and what to do instead. */
+export const FOREIGN_COMMANDS: Readonly<Record<string, string>> = {
+  tf2pkl: "skip this step: shards are read directly; nextvlad convert --to pkl writes pickles",
+  inference_model: "use nextvlad export --format onnx",
+  export_model: "use nextvlad export",
+  main: "use nextvlad train, or nextvlad eval for main.py --test",
+  inference: "use nextvlad infer",
+};
+
 const PROFILING = "remove it: the log reports how much of the time is spent waiting for data";
 const MULTIPLE_DEVICES = "use --devices N to train with N processes";
 
@@ -87,13 +96,14 @@ interface NormalizedArguments {
 
 /**
  * Resolves aliases, and replaces underscores in flag names by dashes (`--batch_size=8`). `flagsOf`: the flags of each command.
- * Throws BAD_USAGE for `-o` in a command with `--out`, and for a flag of another tool if the command has an equivalent.
+ * Throws BAD_USAGE for `-o` in a command with `--out`, for a flag of another tool if the command has an equivalent, and for a script of another tool.
  */
 export function normalizeArguments(args: readonly string[], flagsOf: ReadonlyMap<string, ReadonlySet<string>>): NormalizedArguments {
   const place = args.findIndex((arg) => !arg.startsWith("-"));
   const word = args[place] ?? "";
   const name = Object.hasOwn(COMMAND_ALIASES, word) ? (COMMAND_ALIASES[word] as string) : word;
   const command = flagsOf.has(name) ? name : undefined;
+  if (command === undefined) assertNotForeign(word, flagsOf);
   const flags = flagsOf.get(name) ?? new Set();
   const notes: string[] = [];
   const normalized: string[] = [];
@@ -109,6 +119,15 @@ export function normalizeArguments(args: readonly string[], flagsOf: ReadonlyMap
     }
   }
   return { args: normalized, command, notes };
+}
+
+/** Throws BAD_USAGE if an unknown command is a script of another tool, with or without its extension, and names the command to use instead. */
+function assertNotForeign(word: string, flagsOf: ReadonlyMap<string, unknown>): void {
+  const script = word.replace(/\.py$/, "").replaceAll("-", "_");
+  const command = Object.hasOwn(COMMAND_ALIASES, script) ? (COMMAND_ALIASES[script] as string) : script;
+  const own = word.endsWith(".py") && flagsOf.has(command) ? `use nextvlad ${command}` : undefined;
+  const remedy = Object.hasOwn(FOREIGN_COMMANDS, script) ? FOREIGN_COMMANDS[script] : own;
+  if (remedy !== undefined) throw new NextvladError("BAD_USAGE", UNKNOWN_COMMAND, { key: word, remedy });
 }
 
 /** Splits an argument into the flag's name, with dashes, and the rest: `=8` of `--batch_size=8`, `x` of `-cx`. */
@@ -150,6 +169,9 @@ function targetOf(alias: string, flags: ReadonlySet<string>): string | undefined
   if (alias === "-o" && flags.has("--out")) return undefined;
   return FLAG_ALIASES[alias]?.find((name) => flags.has(name));
 }
+
+/** Error text for a command that does not exist. */
+export const UNKNOWN_COMMAND = "unknown command";
 
 /** Error text for a flag that the command does not have. */
 export const UNKNOWN_FLAG = "unknown flag";

@@ -1,7 +1,7 @@
 import { CommanderError } from "commander";
 import { formatError, NextvladError, RAISE_OPEN_FILES } from "../base/errors.js";
 import { showMessage, showValue } from "../base/shown-value.js";
-import { UNKNOWN_FLAG } from "./arguments.js";
+import { UNKNOWN_COMMAND, UNKNOWN_FLAG } from "./arguments.js";
 
 /** How the CLI reports an error: the exit code, and the lines for stderr (the error, then commands that can be copied; empty if there is nothing to print). */
 interface Failure {
@@ -65,7 +65,7 @@ const FLAG = /'(--[\w-]+)([^']*)'/;
 /** How to rephrase commander's messages (version 14) in the form of config errors. */
 const USAGE: Readonly<Record<string, readonly [RegExp, (groups: Groups) => Usage]>> = {
   "commander.unknownOption": [/'(.+?)'/s, ([flag]) => ({ what: UNKNOWN_FLAG, key: flag })],
-  "commander.unknownCommand": [/'(.+?)'/s, ([name]) => ({ what: "unknown command", key: name })],
+  "commander.unknownCommand": [/'(.+?)'/s, ([name]) => ({ what: UNKNOWN_COMMAND, key: name })],
   "commander.missingArgument": [/'(.+?)'/s, ([name]) => ({ what: "missing argument", expected: `<${name}>` })],
   "commander.missingMandatoryOptionValue": [FLAG, ([flag]) => ({ what: "required flag is missing", key: flag })],
   "commander.optionMissingArgument": [FLAG, ([flag, value]) => ({ what: "missing value", key: flag, expected: value?.trim() })],

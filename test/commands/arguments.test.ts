@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { COMMAND_ALIASES, describeFlagAliases, FOREIGN_FLAGS, normalizeArguments } from "../../src/commands/arguments.js";
+import { COMMAND_ALIASES, describeFlagAliases, FOREIGN_COMMANDS, FOREIGN_FLAGS, normalizeArguments } from "../../src/commands/arguments.js";
 import { FLAG_ALIASES } from "../../src/commands/flags.js";
 import { findKey } from "../../src/config/keys.js";
 import { repository } from "../helpers/nextvlad.js";
@@ -81,6 +81,33 @@ describe("aliases", () => {
       "\nAliases: -c (--config), -o (--set), --override (--set), -w (--weights)",
     );
     assert.equal(describeFlagAliases(flagsOf.get("digits") ?? new Set()), "");
+  });
+});
+
+describe("scripts of other tools", () => {
+  test("are errors that name the command to use instead, with or without their extension", () => {
+    const refused = (word: string, remedy: string) => {
+      const message = `${word}: unknown command. ${remedy}`;
+      assert.throws(() => normalise(word, "--config", "x"), { code: "BAD_USAGE", exitCode: 2, message });
+    };
+    for (const name of ["tf2pkl", "tf2pkl.py"]) {
+      refused(name, "Skip this step: shards are read directly; nextvlad convert --to pkl writes pickles.");
+    }
+    for (const name of ["inference_model", "inference-model", "inference_model.py"]) refused(name, "Use nextvlad export --format onnx.");
+    refused("export_model", "Use nextvlad export.");
+    refused("main.py", "Use nextvlad train, or nextvlad eval for main.py --test.");
+    for (const [script, command] of ["train train", "eval eval", "test eval", "predict infer"].map((pair) => pair.split(" "))) {
+      refused(`${script}.py`, `Use nextvlad ${command}.`);
+    }
+    assert.deepEqual(normalise("toString.py", "version.py"), ["toString.py", "version.py"]);
+  });
+
+  test("have replacements that exist", () => {
+    for (const [script, remedy] of Object.entries(FOREIGN_COMMANDS)) {
+      assert.ok(!flagsOf.has(script) && !Object.hasOwn(COMMAND_ALIASES, script), script);
+      const named = Array.from(remedy.matchAll(/nextvlad (\w+)/g), ([, name = ""]) => name);
+      assert.ok(named.length > 0 && named.every((name) => flagsOf.has(name)), remedy);
+    }
   });
 });
 
