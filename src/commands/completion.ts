@@ -34,7 +34,7 @@ interface DescribedCommand {
 }
 
 function describe(program: Command): readonly DescribedCommand[] {
-  return program.commands.map((command) => ({
+  const commands = program.commands.map((command) => ({
     name: command.name(),
     names: [command.name(), ...Object.keys(COMMAND_ALIASES).filter((alias) => COMMAND_ALIASES[alias] === command.name())],
     help: command.description(),
@@ -44,6 +44,8 @@ function describe(program: Command): readonly DescribedCommand[] {
     ],
     choices: command.name() === "completion" ? SHELLS : [],
   }));
+  const help = { name: "help", names: ["help"], help: "display help for command", flags: [], choices: commands.map(({ name }) => name) };
+  return [...commands, help];
 }
 
 function describeFlag(command: CommandName, { long, description, required, optional, argChoices, parseArg }: Option): DescribedFlag {

@@ -8,6 +8,8 @@ import { FLAG_GROUPS } from "../../src/commands/help.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { runNextvlad } from "../helpers/nextvlad.js";
 
+const COMMANDS: readonly string[] = program.commands.map((command) => command.name());
+
 const has = (shell: string): boolean => spawnSync(shell, ["-c", "true"]).status === 0;
 
 async function writeScript(folder: string, shell: string): Promise<string> {
@@ -56,6 +58,8 @@ describe("completion", () => {
     assert.deepEqual(complete("nextvlad", "eval", "--use-gpu", "="), ["True", "False", "auto"]);
     assert.deepEqual(complete("nextvlad", "train", "--set", "TRAIN.filelist", "=", "wei"), ["weights.npz"]);
     assert.deepEqual(complete("nextvlad", "predict", "--infer"), ["--infer-topk"]);
+    assert.deepEqual(complete("nextvlad", "he"), ["help"]);
+    assert.deepEqual(complete("nextvlad", "help", ""), COMMANDS);
   });
 
   test("in fish", { skip: has("fish") ? false : "fish is missing" }, async (t) => {
@@ -68,12 +72,24 @@ describe("completion", () => {
     assert.deepEqual(complete("nextvlad completion z"), ["zsh"]);
     assert.ok(complete("nextvlad train --set MODEL.cl").includes("MODEL.cluster_size="));
     assert.ok(complete("nextvlad predict --infer").includes("--infer-topk"));
+    assert.deepEqual(complete("nextvlad he"), ["help"]);
+    assert.deepEqual(complete("nextvlad help ").toSorted(), COMMANDS.toSorted());
   });
 
   test("in zsh, is a function that zsh can load", { skip: has("zsh") ? false : "zsh is missing" }, async (t) => {
     const script = await writeScript(temporaryFolder(t), "zsh");
     run("zsh", ["-f", "-n", script]);
     run("zsh", ["-f", "-c", `autoload -Uz compinit; compinit -u -D; source ${script}; [[ $_comps[nextvlad] == _nextvlad ]]`]);
+  });
+
+  test("in zsh, of the commands that help describes", { skip: has("zsh") ? false : "zsh is missing" }, async (t) => {
+    const script = await writeScript(temporaryFolder(t), "zsh");
+    // Prints what the function passes to zsh's own completion.
+    const builtins = `compdef() { :; }; _arguments() { print -rl -- "$@"; }; _describe() { print -rl -- $commands; }`;
+    const complete = (words: string, current: number) =>
+      run("zsh", ["-f", "-c", `${builtins}; source ${script}; words=(${words}); CURRENT=${current}; _nextvlad`]);
+    assert.ok(complete("nextvlad ''", 2).includes("help:display help for command"));
+    assert.deepEqual(complete("nextvlad help ''", 3), [`1:argument:(${COMMANDS.join(" ")})`]);
   });
 
   test("of an unknown shell is an error", async () => {
