@@ -105,7 +105,7 @@ describe("invalid usage has exit code 2", { concurrency: 2 }, () => {
     [["infer", "--weights", "x", "--infer-topk=0"], /^--infer-topk: invalid value \(expected an integer from 1 to 2147483647, found "0"\)/],
     [
       ["infer", "--weights", "x", "--format", "csv,xml"],
-      /^--format: invalid value \(expected pickle, csv, jsonl, or several of them separated by commas, each once, found "csv,xml"\)/,
+      /^--format: invalid value \(expected pickle, csv or jsonl, or several of them separated by commas, each once, found "csv,xml"\)/,
     ],
     [["infer", "--weights", "x", "--format", "csv,csv"], /^--format: invalid value .*found "csv,csv"\)/],
     [
@@ -129,7 +129,11 @@ describe("invalid usage has exit code 2", { concurrency: 2 }, () => {
     [["train", "more"], /^too many arguments \(expected 0, found 1\)\. See nextvlad train --help\.$/],
     [["train", "--pretrain", "a", "--resume", "b"], /^--pretrain: cannot be used with --resume\. See nextvlad train --help\.$/],
     [["train"], /^--config: a config is required\. Pass one, such as --config configs\/nextvlad\.yaml\.$/],
-    [["export", "--format", "tf", "--out", "x"], /^--format: invalid value \(expected pdparams, .*onnx, found "tf"\)/],
+    [
+      ["export", "--format", "tf", "--out", "x"],
+      /^--format: invalid value \(expected pdparams, paddle-vars, safetensors, npz or onnx, found "tf"\)/,
+    ],
+    [["convert", "--to", "npy"], /^--to: invalid value \(expected tfrecord or pkl, found "npy"\)/],
     [
       ["eval", "--weights", "s3://bucket/best"],
       /^s3:\/\/bucket\/best: URLs are not supported, only local files\. Copy the files to a local disk \(aws s3 cp\)/,

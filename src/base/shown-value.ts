@@ -87,6 +87,11 @@ function jsonOf(value: unknown): string {
   }
 }
 
+/** Formats the values from which a user chooses: "a, b or c". */
+export function showChoices(choices: readonly string[]): string {
+  return [choices.slice(0, -1).join(", "), ...choices.slice(-1)].filter((part) => part !== "").join(" or ");
+}
+
 /** Shortens untrusted text that is stored with an error to what a message can show, without escaping it. */
 export function boundText(text: string): string {
   return shorten(text, MAX_PATH_LENGTH);

@@ -1,6 +1,6 @@
 import { CommanderError } from "commander";
 import { formatError, NextvladError, RAISE_OPEN_FILES } from "../base/errors.js";
-import { showMessage, showValue } from "../base/shown-value.js";
+import { showChoices, showMessage, showValue } from "../base/shown-value.js";
 import { UNKNOWN_COMMAND, UNKNOWN_FLAG } from "./arguments.js";
 
 /** How the CLI reports an error: the exit code, and the lines for stderr (the error, then commands that can be copied; empty if there is nothing to print). */
@@ -74,11 +74,11 @@ const USAGE: Readonly<Record<string, readonly [RegExp, (groups: Groups) => Usage
     ([flag, other]) => ({ what: `cannot be used with ${other}`, key: flag }),
   ],
   "commander.invalidArgument": [
-    /(?:'(--[\w-]+)[^']*' argument|command-argument value) '(.*)' is invalid(?: for argument '(.+?)')?\. (?:Allowed choices are )?(.*)$/s,
-    ([flag, found = "", argument, expected = ""]) => ({
+    /(?:'(--[\w-]+)[^']*' argument|command-argument value) '(.*)' is invalid(?: for argument '(.+?)')?\. (Allowed choices are )?(.*?)\.?$/s,
+    ([flag, found = "", argument, choices, expected = ""]) => ({
       what: "invalid value",
       key: flag ?? `<${argument}>`,
-      expected: expected.replace(/\.$/, ""),
+      expected: choices === undefined ? expected : showChoices(expected.split(", ")),
       found: showValue(found),
     }),
   ],

@@ -2,8 +2,9 @@ import { InvalidArgumentError } from "commander";
 import type { Interval, ValidationInterval } from "../base/interval.js";
 import { LARGEST_MAX_RECORD_BYTES, parseByteSize } from "../base/numbers.js";
 import { localPath } from "../base/paths.js";
+import { showChoices } from "../base/shown-value.js";
 import type { FileList } from "../data/file-list.js";
-import { FORMAT_NAMES, isResultFormat, type ResultFormat } from "../results/result-formats.js";
+import { isResultFormat, RESULT_FORMATS, type ResultFormat } from "../results/result-formats.js";
 
 // Parsers of flag values and arguments. The message of an InvalidArgumentError is the expected value: see `formatFailure`.
 
@@ -90,7 +91,7 @@ export function resultFormats(text: string): readonly ResultFormat[] {
   const words = text.split(",").map((word) => word.trim());
   const formats = words.filter(isResultFormat);
   if (formats.length === words.length && new Set(formats).size === formats.length) return formats;
-  throw new InvalidArgumentError(`${FORMAT_NAMES}, or several of them separated by commas, each once`);
+  throw new InvalidArgumentError(`${showChoices(Object.keys(RESULT_FORMATS))}, or several of them separated by commas, each once`);
 }
 
 /** Parses weights of at least 0, not all 0: `0.5,0.5`. */
@@ -130,6 +131,6 @@ export type Shell = (typeof SHELLS)[number];
 /** Parses the name of a shell. */
 export function shell(text: string): Shell {
   const found = SHELLS.find((name) => name === text);
-  if (found === undefined) throw new InvalidArgumentError(SHELLS.join(", "));
+  if (found === undefined) throw new InvalidArgumentError(showChoices(SHELLS));
   return found;
 }

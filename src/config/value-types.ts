@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { parseByteSize, parseDecimal } from "../base/numbers.js";
 import { expandHome, URL_PROBLEM, urlRemedy } from "../base/paths.js";
+import { showChoices } from "../base/shown-value.js";
 
 // The types of config values.
 
@@ -133,7 +134,7 @@ export const device: ValueType<boolean | "auto"> = {
 
 /** One of several words: `choice("stop", "skip-batch")`. */
 export function choice<const T extends readonly [string, string, ...string[]]>(...words: T): ValueType<T[number]> {
-  return { schema: z.enum(words), expected: `${words.slice(0, -1).join(", ")} or ${words.at(-1) as string}`, choices: words };
+  return { schema: z.enum(words), expected: showChoices(words), choices: words };
 }
 
 /**

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { NextvladError, serializeError } from "../../src/base/errors.js";
-import { escapeJson, escapeLine, escapeText, showMessage, showPath, showText, showValue } from "../../src/base/shown-value.js";
+import { escapeJson, escapeLine, escapeText, showChoices, showMessage, showPath, showText, showValue } from "../../src/base/shown-value.js";
 
 /** Inclusive ranges of code points that must never be printed, from the Unicode charts. */
 const UNSAFE_RANGES = [
@@ -92,6 +92,10 @@ describe("text in a message", () => {
     assert.ok(JSON.stringify({ ...serializeError(all).details, file: "" }).length < 6000);
     assert.equal(all.details.video, long);
   });
+});
+
+test("showChoices separates the last choice with or", () => {
+  assert.deepEqual([["a", "b", "c"], ["a", "b"], ["a"], []].map(showChoices), ["a, b or c", "a or b", "a", ""]);
 });
 
 describe("showValue", () => {

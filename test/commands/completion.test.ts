@@ -95,7 +95,7 @@ describe("completion", () => {
   test("of an unknown shell is an error", async () => {
     const { exitCode, error } = await runNextvlad(["completion", "csh"]);
     assert.equal(exitCode, 2);
-    assert.match(error, /expected bash, zsh, fish, found "csh"/);
+    assert.match(error, /expected bash, zsh or fish, found "csh"/);
   });
 });
 
