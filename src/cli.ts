@@ -1,18 +1,23 @@
 import { Command } from "commander";
 import { describeVersions } from "./base/package.js";
 import { assertUtf8WorkingDirectory } from "./base/paths.js";
+import { wrapLine } from "./base/wrap.js";
 import { describeCommandAliases, describeFlagAliases } from "./commands/arguments.js";
 import { fileLists, path, paths, SHELLS, shell } from "./commands/flag-values.js";
 import { addFlags, type CommandName, type FlagsOf } from "./commands/flags.js";
 import { describeExamples } from "./commands/help.js";
-import { terminalColumns } from "./commands/output.js";
+import { columnsOf, terminalColumns } from "./commands/output.js";
 import { flagsOfCommand, leave, runProcess } from "./commands/process.js";
 import { FORMAT_NAMES } from "./results/result-formats.js";
 
 /** The commands. Their flags come from the table in commands/flags.ts. */
 export const program = new Command("nextvlad")
   .description("NeXtVLAD video classification on YouTube-8M: train, evaluate and infer straight from TFRecord shards")
-  .version(describeVersions(), "-v, --version", "print the versions of nextvlad and of what it runs on")
+  .version(
+    wrapLine(describeVersions(), columnsOf(process.stdout)).join("\n"),
+    "-v, --version",
+    "print the versions of nextvlad and of what it runs on",
+  )
   .exitOverride()
   .configureOutput({ outputError: () => undefined })
   // In narrower columns, the terminal would break words.

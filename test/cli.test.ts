@@ -4,7 +4,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { temporaryFolder } from "./helpers/files.js";
-import { compiled, repository, runNextvlad, runProgram, spawnNextvlad } from "./helpers/nextvlad.js";
+import { compiled, repository, runInTerminal, runNextvlad, runProgram, spawnNextvlad } from "./helpers/nextvlad.js";
 
 const DIGITS = join(repository, "configs/digits.yaml");
 
@@ -61,6 +61,14 @@ describe("help, as npm run docs writes it to test/commands/help,", { concurrency
       const line = `nextvlad ${version} (tfjs-node-gpu 4.22.0, TensorFlow 2.21.0, Node.js ${process.versions.node})\n`;
       assert.equal(ended.stdout, line);
     }
+  });
+
+  test("the version is wrapped at the width of a terminal", async () => {
+    const { exitCode, stdout } = await runInTerminal(["--version"], 60);
+    assert.equal(exitCode, 0);
+    const lines = stdout.trimEnd().split("\n");
+    assert.ok(lines.length === 2 && lines.every((line) => line.length <= 60), stdout);
+    assert.match(lines.join(" "), /^nextvlad .*, TensorFlow .*, +Node\.js [\d.]+\)$/);
   });
 
   test("is printed on stderr if no command is given, with exit code 2", async () => {

@@ -23,7 +23,7 @@ export function terminalColumns(): number {
 }
 
 /** Returns the width in which lines are wrapped: that of the terminal; infinite for files and pipes. */
-function columnsOf(stream: NodeJS.WriteStream): number {
+export function columnsOf(stream: NodeJS.WriteStream): number {
   return stream.isTTY === true ? stream.columns || DEFAULT_COLUMNS : Number.POSITIVE_INFINITY;
 }
 
