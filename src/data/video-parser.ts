@@ -48,6 +48,11 @@ export function findVideo(record: TfRecord, shape: VideoShape, allocate: Allocat
   const place = { ...recordPlace, video: id };
   const { featureNames: names, featureSizes: sizes } = shape;
   const features = [featureOf(example, names[0], sizes[0], place), featureOf(example, names[1], sizes[1], place)] as const;
+  if (example.frameLists.size === 0 && example.listNames.length > 0 && sizes.every((size) => size === null)) {
+    const what = `the video has no feature list named ${names.map((name) => showText(name)).join(" or ")}`;
+    const remedy = "name those to read, as in readShard(path, { featureNames: ['rgb', 'audio_embedding'] })";
+    throw new NextvladError("BAD_VIDEO", what, { ...place, found: listOf(example.listNames), remedy });
+  }
   return { found: { id, features, labels: labelsOf(example, place) }, place, example, hasSegments: example.context.has(SEGMENT_LABELS) };
 }
 

@@ -8,9 +8,11 @@ import { PACKAGE_DIRECTORY, setupAgain } from "../base/package.js";
 import { availableMemory, readLimit, requireProcessLimits } from "../base/resource-limits.js";
 import { readSystemFile } from "../base/system-files.js";
 import { chooseThreads, countReaders, formatThreads, type Threads } from "../base/threads.js";
-import { readShard } from "../data/shard-reader.js";
+import { isPickle, readShard } from "../data/shard-reader.js";
 import { ANY_SHAPE } from "../data/video.js";
 import { visibleGpus } from "../distributed/devices.js";
+import { readTfRecordFile } from "../formats/containers/tfrecord.js";
+import { parseSequenceExample } from "../formats/protobuf/sequence-example.js";
 import { type CudaFacts, explainCuda } from "../runtime/cuda.js";
 import type { Probe, ProbeReply } from "./doctor-probe.js";
 
@@ -187,14 +189,28 @@ function checkLimits(threads: Threads, root: string): Check {
   }
 }
 
+/** Returns the names of the feature lists of a shard's first video: YouTube-8M's if it has one of them, else the first two of its own, such as AudioSet's. */
+async function findFeatureNames(path: string): Promise<readonly [string, string]> {
+  const [rgb, audio] = ANY_SHAPE.featureNames;
+  if (await isPickle(path)) return [rgb, audio];
+  for await (const { data, record, byteOffset } of readTfRecordFile(path)) {
+    const { listNames } = parseSequenceExample(data, { file: path, record, byteOffset }, { listNames: [], maxFrames: 0 });
+    const [first = rgb, second = audio] = listNames.some((name) => name === rgb || name === audio) ? [] : listNames;
+    return [first, second];
+  }
+  return [rgb, audio];
+}
+
 /** Reads a whole shard, and measures how fast. */
 async function checkShard(path: string): Promise<Check> {
   const name = "shard";
-  const start = performance.now();
+  let start = 0;
   let videos = 0;
   let bytes = 0;
   try {
-    for await (const { filePosition } of readShard(path, ANY_SHAPE)) {
+    const featureNames = await findFeatureNames(path);
+    start = performance.now();
+    for await (const { filePosition } of readShard(path, { ...ANY_SHAPE, featureNames })) {
       videos++;
       bytes = filePosition;
     }

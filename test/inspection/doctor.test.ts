@@ -3,6 +3,7 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSyn
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { type Check, type Diagnosis, diagnose } from "../../src/inspection/doctor.js";
+import { writeAudioSet } from "../helpers/audioset.js";
 import { corruptData } from "../helpers/corrupt.js";
 import { temporaryFolder } from "../helpers/files.js";
 import { repository, runInTerminal, runProgram, spawnNextvlad } from "../helpers/nextvlad.js";
@@ -120,6 +121,14 @@ describe("nextvlad doctor", () => {
     const incomplete = await ofGpu();
     assert.match(incomplete.found, /CUDA libraries are missing: libcublasLt\.so\.12, libcufft\.so\.11, .*libcudnn\.so\.9, libnccl\.so\.2$/);
     assert.match((await ofGpu({ CUDA_VISIBLE_DEVICES: "-1" })).remedy ?? "", /CUDA_VISIBLE_DEVICES/);
+  });
+
+  test("reads a shard whose feature lists have other names", async (t) => {
+    const folder = temporaryFolder(t);
+    writeAudioSet(folder);
+    const { status, found } = checkOf(await diagnose(join(folder, "eval/00.tfrecord")), "shard");
+    assert.equal(status, "ok", found);
+    assert.match(found, /00\.tfrecord: 8 videos, /);
   });
 
   test("finds an old Node.js, a low limit of open files, little memory, and a corrupt shard", async (t) => {

@@ -28,7 +28,10 @@ test("features may have other names", async (t) => {
   assert.deepEqual(await readAll(path, { featureNames: ["rgb", "audio_embedding"] }), [
     { id: "a", frames: 2, rgb: new Uint8Array(0), audio: data, labels: Int32Array.of(2, 5) },
   ]);
-  await assert.rejects(readAll(path), { code: "BAD_VIDEO", message: /no frames/ });
+  await assert.rejects(readAll(path), {
+    code: "BAD_VIDEO",
+    message: /no feature list named rgb or audio \(found "audio_embedding"\)\. Name those to read, as in readShard\(/,
+  });
 });
 
 test("a missing file and a corrupt record are errors", async (t) => {
