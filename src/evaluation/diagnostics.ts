@@ -2,7 +2,7 @@ import { z } from "zod";
 import { NextvladError } from "../base/errors.js";
 import { showText } from "../base/shown-value.js";
 import type { Curves } from "./curves.js";
-import type { Metrics } from "./metrics.js";
+import { type Metrics, summarize } from "./metrics.js";
 import type { MistakeList } from "./mistakes.js";
 
 const FORMAT_VERSION = 1;
@@ -26,6 +26,10 @@ const schema = z.object({
     loss: measured,
     videos: count,
     videos_without_labels: count.nullable(),
+    /** Only with `--full-ranking`. */
+    full_ranking: z.object({ map: measured, mauc: measured, d_prime: measured }).optional(),
+    /** Only of rated segments. */
+    segments: z.object({ map_at_k: measured }).optional(),
   }),
   /** The average precision, the number of videos and the name of each class. `names` is null without `--labels`, a name null if the list has none. */
   classes: z.object({ aps: z.array(share), videos: z.array(count), names: z.array(z.string().nullable()).nullable() }),
@@ -62,10 +66,10 @@ export interface DiagnosticSources {
 
 /** Encodes diagnostics as the JSON of a file. */
 export function encodeDiagnostics({ metrics, curves, positives, nameOf, mistakes }: DiagnosticSources): string {
-  const { aps, ...summary } = metrics;
+  const { aps } = metrics;
   const names = nameOf === null ? null : Array.from(aps, (_, c) => nameOf(c));
   const diagnostics = {
-    metrics: summary,
+    metrics: summarize(metrics),
     classes: { aps: Array.from(aps), videos: Array.from(positives), names },
     ...curves,
     confused_pairs: mistakes.isComplete ? mistakes.mostConfused() : null,

@@ -129,15 +129,16 @@ export async function evaluate(config: Config, options: EvaluateOptions): Promis
     checkLabeled(accumulator, filelist, telemetry.log);
     // Called only once, because it sorts the predictions of all videos.
     const analysis = accumulator.analyze();
+    const top = analysis.metrics;
+    metrics = fullRanking ? { ...top, full_ranking: await rankStoredScores(scoresFile, accumulator.sums.positives) } : top;
     const { names } = options;
     const sources = {
       ...analysis,
+      metrics,
       positives: accumulator.sums.positives,
       nameOf: names === null ? null : (c: number) => names.nameOf(c),
       mistakes,
     };
-    const top = analysis.metrics;
-    metrics = fullRanking ? { ...top, full_ranking: await rankStoredScores(scoresFile, accumulator.sums.positives) } : top;
     await writeFileAtomic(diagnosticsFile, encodeDiagnostics(sources));
     await writeFileAtomic(metricsFile, encodeMetrics(metrics));
   };

@@ -64,6 +64,14 @@ const METRICS = [
   ["loss", "Loss"],
 ] as const;
 
+/** Metrics that only some evaluations have. */
+const OPTIONAL_METRICS: readonly (readonly [string, (metrics: Diagnostics["metrics"]) => number | null | undefined])[] = [
+  ["mAP (full ranking)", ({ full_ranking: full }) => full?.map],
+  ["mAUC (full ranking)", ({ full_ranking: full }) => full?.mauc],
+  ["d-prime (full ranking)", ({ full_ranking: full }) => full?.d_prime],
+  ["MAP@K of segments", ({ segments }) => segments?.map_at_k],
+];
+
 function metricsTable(evaluations: readonly NamedEvaluation[]): Html {
   const isComparable = evaluations.some(({ diagnostics }) => diagnostics.classes.aps.length === PUBLISHED.classes);
   const published = (metric: string): Html =>
@@ -72,6 +80,9 @@ function metricsTable(evaluations: readonly NamedEvaluation[]): Html {
     html`<tr><th scope="row">${title}${evaluations.map(({ diagnostics }) => html`<td class="number">${show(diagnostics)}`)}${last}`;
   const rows = [
     ...METRICS.map(([metric, title]) => rowOf(title, ({ metrics }) => formatMetric(metrics[metric]), published(metric))),
+    ...OPTIONAL_METRICS.filter(([, select]) => evaluations.some(({ diagnostics }) => select(diagnostics.metrics) !== undefined)).map(
+      ([title, select]) => rowOf(title, ({ metrics }) => formatMetric(select(metrics)), published("")),
+    ),
     rowOf("Calibration error", (diagnostics) => formatMetric(calibrationError(diagnostics)), published("")),
     rowOf("Videos", ({ metrics }) => formatNumber(metrics.videos), published("")),
     rowOf("Videos without labels", ({ metrics }) => formatNumber(metrics.videos_without_labels), published("")),

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DIAGNOSTICS_HEAD, encodeDiagnostics, parseDiagnostics } from "../../src/evaluation/diagnostics.js";
-import { MetricsAccumulator } from "../../src/evaluation/metrics.js";
+import { type Metrics, MetricsAccumulator } from "../../src/evaluation/metrics.js";
 import { MistakeList } from "../../src/evaluation/mistakes.js";
 
 const CLASSES = 3;
 
-function encode(isComplete = true): string {
+function encode(isComplete = true, more: Partial<Metrics> = {}): string {
   const accumulator = new MetricsAccumulator(CLASSES);
   const mistakes = new MistakeList(CLASSES);
   mistakes.isComplete = isComplete;
@@ -15,7 +15,8 @@ function encode(isComplete = true): string {
   accumulator.add(predictions, labels);
   mistakes.add(["a", "b"], predictions, labels);
   const nameOf = (c: number): string | null => ["zero", "one"][c] ?? null;
-  return encodeDiagnostics({ ...accumulator.analyze(), positives: accumulator.sums.positives, nameOf, mistakes });
+  const { metrics, curves } = accumulator.analyze();
+  return encodeDiagnostics({ metrics: { ...metrics, ...more }, curves, positives: accumulator.sums.positives, nameOf, mistakes });
 }
 
 test("diagnostics are read as written", () => {
@@ -30,6 +31,17 @@ test("diagnostics are read as written", () => {
     { label: 2, predicted: 0, videos: 1 },
   ]);
   assert.deepEqual(mistakes, [{ id: "a", predicted: 0, probability: 0.75, labels: [1, 2], label_probabilities: [0.5, 0.25] }]);
+});
+
+test("the metrics over the full ranking and of segments are among them, if there are any", () => {
+  assert.deepEqual(Object.keys(parseDiagnostics(encode(), "file").metrics).length, 7);
+  const [aps, aucs] = [Float64Array.of(0.5, 0.25, 1), Float64Array.of(0.5, Number.NaN, 0.75)];
+  const text = encode(true, {
+    full_ranking: { map: 0.5, mauc: 0.75, d_prime: Number.NaN, classes: 3, aps, aucs },
+    segments: { map_at_k: 0.25, k: 100_000, classes: 2 },
+  });
+  const { full_ranking, segments } = parseDiagnostics(text, "file").metrics;
+  assert.deepEqual({ full_ranking, segments }, { full_ranking: { map: 0.5, mauc: 0.75, d_prime: null }, segments: { map_at_k: 0.25 } });
 });
 
 test("without the mistakes of all videos, there are none", () => {
