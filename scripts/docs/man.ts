@@ -21,15 +21,21 @@ const ENVIRONMENT = [
   ["NO_COLOR", "if set, no colours"],
 ] as const;
 
+/** Date of the version, or of the last large change of the page before its release. */
+const DATE = "2026-11-30";
+
+/** Maximum length of a line of text in the page's source, as mandoc -T lint recommends. */
+const SOURCE_COLUMNS = 80;
+
 /** Width of the examples, which man indents by 11 columns: they fit 80 columns. */
 const EXAMPLE_COLUMNS = 67;
 
 /** Returns the manual page nextvlad(1), in the macros of man(7). */
 export function manPage(): string {
   return [
-    `.TH NEXTVLAD 1 "" "nextvlad ${version()}" "User Commands"`,
+    `.TH NEXTVLAD 1 "${DATE}" "nextvlad ${version()}" "User Commands"`,
     ".SH NAME",
-    `nextvlad \\- ${escapeRoff(program.description())}`,
+    ...paragraph(`nextvlad \\- ${escapeRoff(program.description())}`),
     ".SH SYNOPSIS",
     ".B nextvlad",
     ".I command",
@@ -48,7 +54,7 @@ function describeCommand(command: Command): readonly string[] {
   const { examples } = COMMAND_HELP[command.name() as CommandName];
   return [
     `.SS ${escapeRoff(`nextvlad ${command.name()} ${command.usage()}`)}`,
-    text(command.description()),
+    ...paragraph(escapeRoff(command.description())),
     ...command.registeredArguments.flatMap((argument) =>
       entry(argument.required ? `<${argument.name()}>` : `[${argument.name()}]`, argument.description),
     ),
@@ -60,18 +66,24 @@ function describeCommand(command: Command): readonly string[] {
     ".PP",
     "Examples:",
     ".nf",
-    ...examples.flatMap((example) => wrapCommand(example, EXAMPLE_COLUMNS)).map((line) => text(`    ${line}`)),
+    ...examples.flatMap((example) => wrapCommand(example, EXAMPLE_COLUMNS)).map((line) => escapeRoff(`    ${line}`)),
     ".fi",
   ];
 }
 
 function entry(term: string, meaning: string): readonly string[] {
-  return [".TP", `.B ${escapeRoff(term)}`, text(meaning)];
+  return [".TP", `.B ${escapeRoff(term)}`, ...paragraph(escapeRoff(meaning))];
 }
 
-/** Escapes text for a line of its own: a dot or an apostrophe at its start would be a request. */
-function text(line: string): string {
-  return /^[.']/.test(line) ? `\\&${escapeRoff(line)}` : escapeRoff(line);
+/** Breaks escaped text at spaces into lines. A dot or an apostrophe at the start of one would be a request. */
+function paragraph(escaped: string): readonly string[] {
+  const lines: string[] = [];
+  for (const word of escaped.split(" ")) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= SOURCE_COLUMNS) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(/^[.']/.test(word) ? `\\&${word}` : word);
+  }
+  return lines;
 }
 
 /** Escapes backslashes, and dashes, which would else be typeset as hyphens. */
