@@ -207,6 +207,8 @@ const TRAIN = z
     const { batch_size, lr_boundary_examples, accumulate, mixup, teacher } = train;
     const report = (key: string, input: number, expected: string): void =>
       context.addIssue({ code: "custom", path: [key], params: { expected }, message: expected, input });
+    // An invalid batch size is a problem of its own, and comparisons with it would add others.
+    if (batch_size < 1) return;
     if (lr_boundary_examples < batch_size) report("lr_boundary_examples", lr_boundary_examples, `at least batch_size = ${batch_size}`);
     if (mixup > 0 && batch_size < 2) report("mixup", mixup, "0 if batch_size is 1: there is no other video to mix with");
     if (mixup > 0 && teacher !== null) report("mixup", mixup, "0 with a teacher, whose probabilities are those of single videos");

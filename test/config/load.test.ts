@@ -149,6 +149,13 @@ describe("values that depend on each other", () => {
     assert.match(failure({ MODEL: { gating_reduction: 3 } }).message, /MODEL.gating_reduction: .*divisor of hidden_size = 2048, found 3/);
   });
 
+  test("an invalid batch size is the only problem", () => {
+    assert.match(
+      failure({ TRAIN: { batch_size: 0 } }).message,
+      /^own\.yaml, TRAIN\.batch_size: invalid value \(expected an integer from 1 /,
+    );
+  });
+
   test("the learning rate decays after a batch at the earliest", () => {
     assert.match(failure({ TRAIN: { lr_boundary_examples: 159 } }).message, /lr_boundary_examples: .*at least batch_size = 160, found 159/);
   });
