@@ -77,16 +77,23 @@ function flush(stream: NodeJS.WriteStream): Promise<void> {
   return new Promise((resolve) => Writable.prototype.write.call(stream, "", "utf8", () => resolve()));
 }
 
-/** How long the exit waits for pending reads, and how often it checks. */
+/** How long the exit waits for pending reads while the process does not compute, and how often it checks. */
 const STUCK_MS = 2000;
 const CHECK_MS = 50;
+/** CPU time between two checks, in microseconds, from which a thread computes. A check itself takes a tenth of it. */
+const COMPUTING_US = 2000;
 
 /** Waits for pending reads and for threads blocked in one, as Node's exit would, but kills the process if one of them never returns. */
 async function endStuckReads(exitCode: number): Promise<void> {
   terminateThreads();
   const isReading = (): boolean =>
     hasRunningThreads() || process.getActiveResourcesInfo().some((name) => name === "Worker" || name.startsWith("FSReq"));
+  let before = process.cpuUsage();
   for (let waitedMs = 0; isReading(); waitedMs += CHECK_MS) {
+    // A thread that loads TensorFlow ends once it is loaded, which takes seconds on a busy machine.
+    const { user, system } = process.cpuUsage(before);
+    if (user + system > COMPUTING_US) waitedMs = 0;
+    before = process.cpuUsage();
     if (waitedMs >= STUCK_MS) {
       printToStderr(`warning: a read never returned (dead disk or mount): killing the process instead of exiting with ${exitCode}`);
       process.kill(process.pid, "SIGKILL");
