@@ -1,12 +1,13 @@
 import { NextvladError } from "../base/errors.js";
 import { crc32c } from "../formats/crc32.js";
-import { allGather, allReduce, type Collective } from "../kernels/collective-ops.js";
+import { awaitCollective, type Collective, type Started, startAllGather, startAllReduce } from "../kernels/collective-ops.js";
 import { concat, reshape, slice } from "../kernels/tensorflow-ops.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
 import { checkRanks } from "../runtime/server.js";
 import { fromFloats, toFloats } from "../runtime/transfer.js";
 import type { Cluster } from "./cluster.js";
 import { awaitListeners } from "./listeners.js";
+import type { Pending } from "./pending.js";
 
 /** Exchanged numbers are integers below this, which float32 represents exactly. */
 export const MAX_EXACT = 2 ** 24;
@@ -19,7 +20,7 @@ const NAMED_RANKS = 8;
 /** The status codes of an op that fails because of another rank: cancelled, too late, another process at its address, aborted, or not reachable. */
 const FAILED_RANK = /^Invalid TF_Status: (?:1|4|9|10|14)$/m;
 
-/** The ranks that compute a run together, and what they exchange. All of them call the same methods in the same order. */
+/** The ranks that compute a run together, and what they exchange. All of them start the same exchanges in the same order. */
 export class World {
   readonly rank: number;
   readonly size: number;
@@ -40,21 +41,35 @@ export class World {
 
   /** Returns the ranks' tensors (float32, of the same shape), concatenated along the first dimension. Borrows x. */
   gather(x: Tensor): Tensor {
-    return this.#run(allGather, x);
+    return this.startGather(x).wait();
+  }
+
+  /** Starts `gather`. */
+  startGather(x: Tensor): Pending<Tensor> {
+    return this.#start(startAllGather, x);
   }
 
   /** Returns the sums of the ranks' tensors, computed in one exchange. Borrows the tensors. */
   sumAll(tensors: readonly Tensor[]): readonly Tensor[] {
-    return tidy(() => {
-      const flat = concatFlat(tensors);
-      const sums = this.#run(allReduce, flat);
-      let begin = 0;
-      return tensors.map(({ size, shape }) => {
-        const part = reshape(slice(sums, [begin], [size]), shape);
-        begin += size;
-        return part;
+    return this.startSum(tensors).wait();
+  }
+
+  /** Starts `sumAll`. */
+  startSum(tensors: readonly Tensor[]): Pending<readonly Tensor[]> {
+    const shapes = tensors.map(({ shape }) => shape);
+    const flat = tidy(() => this.#start(startAllReduce, concatFlat(tensors)));
+    const wait = (): readonly Tensor[] =>
+      tidy(() => {
+        const sums = flat.wait();
+        let begin = 0;
+        return shapes.map((shape) => {
+          const size = shape.reduce((product, length) => product * length, 1);
+          const part = reshape(slice(sums, [begin], [size]), shape);
+          begin += size;
+          return part;
+        });
       });
-    });
+    return { wait };
   }
 
   /** Returns the ranks' numbers, which float32 represents exactly, by rank. All ranks pass the same number of them. */
@@ -111,22 +126,29 @@ export class World {
     throw new NextvladError("RANK_FAILED", `no connection within ${this.#connectSeconds} s to ${named.join(", ")}${more}`, { remedy });
   }
 
-  #run(compute: (x: Tensor, collective: Collective) => Tensor, x: Tensor): Tensor {
-    try {
-      return compute(x, { ranks: this.size, key: this.#takeKey(`${compute.name} ${x.shape}`), timeoutSeconds: this.#timeoutSeconds });
-    } catch (error) {
-      throw this.#explain(error);
-    }
+  #start(begin: (x: Tensor, collective: Collective) => Started, x: Tensor): Pending<Tensor> {
+    const key = this.#takeKey(`${begin.name} ${x.shape}`);
+    const started = this.#explained(() => begin(x, { ranks: this.size, key, timeoutSeconds: this.#timeoutSeconds }));
+    return { wait: () => this.#explained(() => awaitCollective(started)) };
   }
 
   /**
-   * Returns the key of the next collective op of that name and shape. TensorFlow keeps a key's shape and some memory, so each has two keys, used in turn: a rank
-   * begins an op only after all ranks have begun the one before it, so they have ended all earlier ones.
+   * Returns the key of the next collective op of that name and shape. TensorFlow keeps a key's shape and some memory, so each has two keys, used in turn: the ops
+   * run one after another, and one ends only after all ranks have begun it, so they have ended all earlier ones.
    */
   #takeKey(op: string): number {
     const key = this.#keys.get(op) ?? 2 * this.#keys.size + 1;
     this.#keys.set(op, key % 2 === 1 ? key + 1 : key - 1);
     return key;
+  }
+
+  /** Runs a collective op. Throws RANK_FAILED if it fails because of another rank. */
+  #explained<T>(run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      throw this.#explain(error);
+    }
   }
 
   /** Returns the error to throw for a failed collective op: a rank has died, does not respond, or has not started. */

@@ -1,7 +1,10 @@
-/** Wrappers of TensorFlow's collective ops, which all ranks of a cluster run in the same order: their names, attributes and inputs. */
+/**
+ * Wrappers of TensorFlow's collective ops, which all ranks of a cluster start in the same order: their names, attributes and inputs. The binding runs them in a
+ * thread, one after another (scripts/tensorflow/collectives.cc).
+ */
 import { type Attributes, flag, number, run, text, typeAttribute } from "../runtime/execution.js";
 import { runtime, type Tensor, tidy } from "../runtime/runtime.js";
-import { fromInts } from "../runtime/transfer.js";
+import { fromInts, scalar, toFloats } from "../runtime/transfer.js";
 
 /** All ranks are in one group. */
 const GROUP = 1;
@@ -14,17 +17,25 @@ export interface Collective {
   readonly timeoutSeconds: number;
 }
 
-/** Returns the ranks' tensors, float32 of at least one dimension, concatenated along the first one. */
-export function allGather(x: Tensor, collective: Collective): Tensor {
-  return runCollective("CollectiveGatherV2", x, collective, () => []);
+/** The number of a collective op that runs in the binding's thread. */
+export type Started = number;
+
+/** Starts to concatenate the ranks' tensors, float32 of at least one dimension, along the first one. Borrows x. */
+export function startAllGather(x: Tensor, collective: Collective): Started {
+  return start("CollectiveGatherV2", x, collective, () => []);
 }
 
-/** Returns the sum of the ranks' tensors, float32: the same bytes on all ranks. */
-export function allReduce(x: Tensor, collective: Collective): Tensor {
-  return runCollective("CollectiveReduceV2", x, collective, (b) => [text(b, "merge_op", "Add"), text(b, "final_op", "Id")]);
+/** Starts to add up the ranks' tensors, float32: the sum is the same bytes on all ranks. Borrows x. */
+export function startAllReduce(x: Tensor, collective: Collective): Started {
+  return start("CollectiveReduceV2", x, collective, (b) => [text(b, "merge_op", "Add"), text(b, "final_op", "Id")]);
 }
 
-function runCollective(name: string, x: Tensor, { ranks, key, timeoutSeconds }: Collective, attributes: Attributes): Tensor {
+/** Waits for a collective op, once, and returns its output, float32. Throws KERNEL_FAILED. */
+export function awaitCollective(started: Started): Tensor {
+  return tidy(() => run("NextvladAwait", () => [], [scalar(started)]));
+}
+
+function start(name: string, x: Tensor, { ranks, key, timeoutSeconds }: Collective, attributes: Attributes): Started {
   // "ring" is TensorFlow's own implementation, over gRPC.
   const hint = runtime().device.kind === "gpu" ? "nccl" : "ring";
   const all: Attributes = (b) => [
@@ -35,5 +46,5 @@ function runCollective(name: string, x: Tensor, { ranks, key, timeoutSeconds }: 
     { name: "Nordering_token", type: b.TF_ATTR_INT, value: 0 },
     ...attributes(b),
   ];
-  return tidy(() => run(name, all, [x, ...[ranks, GROUP, key].map((value) => fromInts([value], []))]));
+  return tidy(() => toFloats(run(name, all, [x, ...[ranks, GROUP, key].map((value) => fromInts([value], []))]))[0] as number);
 }

@@ -1,5 +1,5 @@
 import { divideEvenly } from "../base/numbers.js";
-import { gatherColumns, gatherRows } from "../distributed/gather.js";
+import { gatherRows, startGatherColumns } from "../distributed/gather.js";
 import type { World } from "../distributed/world.js";
 import { slice } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
@@ -77,7 +77,7 @@ export class DividedRows {
     partial.dispose();
     const backward = (dy: Tensor): Tensor => {
       const dOwn = backwardDense(name, own, dy);
-      const dx = gatherColumns(dOwn, this.#counts, this.#world);
+      const dx = startGatherColumns(dOwn, this.#counts, this.#world).wait();
       release(own, dy, dOwn);
       return dx;
     };

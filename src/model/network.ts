@@ -1,5 +1,6 @@
 import { deriveSeed } from "../base/random.js";
 import type { RaggedBatch } from "../data/video.js";
+import { runInTurn } from "../distributed/pending.js";
 import { RaggedLayout } from "../kernels/ragged.js";
 import { addAll, concat, slice } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
@@ -130,8 +131,8 @@ function forwardBranch(
   context: TrainingContext,
 ): { readonly logits: Tensor; readonly backward: (dLogits: Tensor) => void } {
   const aggregator = AGGREGATORS[sizes.model];
-  const aggregated = modalitiesOf(sizes).map((modality) =>
-    aggregateBatch(aggregator, division, input[modality.name], layout, modality, context),
+  const aggregated = runInTurn(
+    modalitiesOf(sizes).map((modality) => aggregateBatch(aggregator, division, input[modality.name], layout, modality, context)),
   );
   const widths = aggregated.map(({ y }) => y.shape[1] as number);
   const descriptors = concat(
@@ -151,7 +152,7 @@ function forwardBranch(
     const dHidden = normalized.backward(gated.backward(kept.backward(classified.backward(dLogits))));
     const dDescriptors = dropped.backward(hidden.backward(dHidden));
     const dAggregated = splitColumns(dDescriptors, widths);
-    for (const [i, { backward }] of aggregated.entries()) backward(dAggregated[i] as Tensor);
+    runInTurn(aggregated.map(({ backward }, i) => backward(dAggregated[i] as Tensor)));
   };
   return { logits: classified.y, backward };
 }

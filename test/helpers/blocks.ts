@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { type Pausable, runInTurn } from "../../src/distributed/pending.js";
 import { ALONE } from "../../src/distributed/world.js";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { add, multiply, statelessNormal, sum } from "../../src/kernels/tensorflow-ops.js";
@@ -31,6 +32,9 @@ export const [RGB, AUDIO] = modalitiesOf(SMALL) as [ModalitySizes, ModalitySizes
 
 /** One process computes a batch at once. */
 export const AT_ONCE: Division = { world: ALONE, parts: 1, syncBatchNorm: true };
+
+/** Runs a computation of one process to its end. */
+export const runToEnd = <T>(computation: Pausable<T>): T => runInTurn([computation])[0] as T;
 
 let draws = 0;
 

@@ -13,7 +13,7 @@ import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/mod
 import type { WeightStore } from "../../src/model/weights.js";
 import { type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { toFloats } from "../../src/runtime/transfer.js";
-import { AT_ONCE, type BlockCase, checkBlock, randomStore, SMALL } from "../helpers/blocks.js";
+import { AT_ONCE, type BlockCase, checkBlock, randomStore, runToEnd, SMALL } from "../helpers/blocks.js";
 import { type FullTfjs, loadForTests, loadFullTfjs } from "../helpers/device.js";
 import { failsWith } from "../helpers/shards.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
@@ -141,11 +141,13 @@ describe("NetVLAD", () => {
       for (const modality of [RGB, AUDIO]) {
         const inTraining = tidy(() =>
           toFloats(
-            aggregateBatch(NETVLAD, AT_ONCE, INPUT[modality.name], layout, modality, {
-              weights: store,
-              kernels,
-              ...IGNORE,
-            }).y,
+            runToEnd(
+              aggregateBatch(NETVLAD, AT_ONCE, INPUT[modality.name], layout, modality, {
+                weights: store,
+                kernels,
+                ...IGNORE,
+              }),
+            ).y,
           ),
         );
         assertClose(inTraining, netvladInLoops(modality, store, false), 1e-5);
@@ -167,18 +169,13 @@ describe("NetVLAD", () => {
           inputs: [],
           parameters: trained(NETVLAD.parameters(modality)),
           forward: (_, context) => {
-            const { y, backward } = aggregateBatch(
-              NETVLAD,
-              AT_ONCE,
-              INPUT[modality.name],
-              new RaggedLayout(FRAME_COUNTS),
-              modality,
-              context,
+            const { y, backward } = runToEnd(
+              aggregateBatch(NETVLAD, AT_ONCE, INPUT[modality.name], new RaggedLayout(FRAME_COUNTS), modality, context),
             );
             return {
               outputs: [y],
               backward: ([dy]) => {
-                backward(dy as Tensor);
+                runToEnd(backward(dy as Tensor));
                 return [];
               },
             };

@@ -17,7 +17,7 @@ import type { WeightStore } from "../../src/model/weights.js";
 import { countTensors } from "../../src/runtime/constants.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
-import { AT_ONCE, type BlockCase, checkBlock, RGB, randomStore, SMALL } from "../helpers/blocks.js";
+import { AT_ONCE, type BlockCase, checkBlock, RGB, randomStore, runToEnd, SMALL } from "../helpers/blocks.js";
 import { type FullTfjs, loadForTests, loadFullTfjs } from "../helpers/device.js";
 import { nextvladOnTape } from "../helpers/tape.js";
 
@@ -129,16 +129,11 @@ describe("NeXtVLAD against its definition", () => {
     inputs: [],
     parameters: NEXTVLAD.parameters(RGB).flatMap(({ name, trained }) => (trained ? [name] : [])),
     forward: (_, context) => {
-      const { y, backward } = aggregateBatch(
-        NEXTVLAD,
-        { ...AT_ONCE, parts },
-        bytes,
-        new RaggedLayout(Int32Array.from(frameCounts)),
-        RGB,
-        context,
+      const { y, backward } = runToEnd(
+        aggregateBatch(NEXTVLAD, { ...AT_ONCE, parts }, bytes, new RaggedLayout(Int32Array.from(frameCounts)), RGB, context),
       );
       const toInputs = ([dy]: readonly Tensor[]) => {
-        backward(dy as Tensor);
+        runToEnd(backward(dy as Tensor));
         return [];
       };
       return { outputs: [y], backward: toInputs };
@@ -212,9 +207,11 @@ describe("our kernels against the reference kernels", () => {
         const bytes = bytesOf(layout.frames * modality.features);
         const compute = (kernels: Kernels, parts: number) =>
           collect(store, kernels, (context, found) => {
-            const { y, backward } = aggregateBatch(AGGREGATORS[sizes.model], { ...AT_ONCE, parts }, bytes, layout, modality, context);
+            const { y, backward } = runToEnd(
+              aggregateBatch(AGGREGATORS[sizes.model], { ...AT_ONCE, parts }, bytes, layout, modality, context),
+            );
             found.set("y", toFloats(y));
-            backward(statelessNormal(y.shape, [1, 2]));
+            runToEnd(backward(statelessNormal(y.shape, [1, 2])));
           });
         const ours = compute(ownKernels(), partsOfOurs);
         const theirs = compute(REFERENCE, 1);

@@ -13,8 +13,9 @@ function namesIn(folder: string, extension: string, pattern: RegExp): readonly s
   return [...new Set(names)].sort();
 }
 
-test("src/ runs exactly the ops that native/ registers, including those that need a GPU", () => {
-  const registered = namesIn("native", ".cc", /(?:Define|Register<\w+>)\(\s*"(\w+)"/g);
+test("src/ runs exactly the ops that native/ and the binding register, including those that need a GPU", () => {
+  const ofBinding = namesIn("scripts/tensorflow", ".cc", /"(Nextvlad\w+)"/g);
+  const registered = [...namesIn("native", ".cc", /(?:Define|Register<\w+>)\(\s*"(\w+)"/g), ...ofBinding].sort();
   assert.deepEqual(namesIn("src", ".ts", /"(Nextvlad(?!Error|Warning)\w+)"/g), registered);
   assert.ok(registered.length >= 20, registered.join(" "));
 });
