@@ -1,5 +1,6 @@
 // A dense layer's gradients and its Adam step in one pass. The gradient x^T dy of hidden1's 75.5 million weights is never stored as a whole, which saves
-// writing and reading 302 MB a step; the gradient dx = dy w^T is computed in the same pass, which saves reading the weights once more.
+// writing and reading 302 MB a step; the gradient dx = dy w^T is computed in the same pass, which saves reading the weights once more. One of several ranks computes
+// dx first, to the same bytes, and exchanges it during the Adam step.
 #include "adam.h"
 #include "float_products.h"
 #include "kernel.h"
@@ -56,9 +57,10 @@ void MultiplyByDots(const float* w, const float* dy, int64_t examples, int64_t c
   }
 }
 
-// Inputs: x [B, in], dy [B, out]; w, m and v [in, out], updated in place; the bits of the coefficients (adam.h).
-// Output: dx = dy w^T [B, in], of w before the update.
-void DenseAdam(Call& call) {
+// Inputs: x [B, in], dy [B, out]; w, m and v [in, out], updated in place if kUpdates; the bits of the coefficients (adam.h).
+// Output if kHasGradient: dx = dy w^T [B, in], of w before the update.
+template <bool kHasGradient, bool kUpdates>
+void Compute(Call& call) {
   const auto shape = call.Expect(0, {Call::kAny, Call::kAny});
   const int64_t examples = shape[0], in = shape[1], out = call.Expect(1, {examples, Call::kAny})[1];
   for (int i = 2; i <= 4; i++) call.Expect(i, {in, out});
@@ -69,13 +71,15 @@ void DenseAdam(Call& call) {
   float* m = call.Input<float>(3);
   float* v = call.Input<float>(4);
   const AdamCoefficients c = ReadCoefficients(call.Input<int32_t>(5));
-  float* dx = call.Output(0, {examples, in});
-  // dy as the right factor of the gradient, in blocks of terms.
+  float* dx = kHasGradient ? call.Output(0, {examples, in}) : nullptr;
+  // dy as the right factor of the gradient, in blocks of terms; empty without an update.
   const int64_t padded_out = RoundUp(out, kProductColumns);
-  Floats dy_columns(PanelFloats<kProductColumns>(examples, out));
-  ForEachTerms(examples, [&](int64_t first, int64_t terms) {
-    CopyToPanels<kProductColumns>({dy + first * out, out, 1}, terms, out, dy_columns.data() + first * padded_out);
-  });
+  Floats dy_columns(kUpdates ? PanelFloats<kProductColumns>(examples, out) : 0);
+  if (kUpdates) {
+    ForEachTerms(examples, [&](int64_t first, int64_t terms) {
+      CopyToPanels<kProductColumns>({dy + first * out, out, 1}, terms, out, dy_columns.data() + first * padded_out);
+    });
+  }
   // Blocks small enough for each thread to compute some, so that a slower one computes fewer.
   const int64_t block_rows = in < 8 * Pool::Shared().threads() * kBlockRows ? kSmallBlockRows : kBlockRows;
   ForEachItem((in + block_rows - 1) / block_rows, [&](const auto& next) {
@@ -83,16 +87,17 @@ void DenseAdam(Call& call) {
     Floats gradient(kBlockRows * out);
     for (int64_t block; next(&block);) {
       const int64_t row = block * block_rows, rows = std::min(block_rows, in - row);
-      if (examples <= kDotExamples) {
+      if (kHasGradient && examples <= kDotExamples) {
         for (int64_t r = row; r < row + rows; r += kTileRows) {
           MultiplyByDots(w + r * out, dy, examples, out, std::min<int64_t>(kTileRows, row + rows - r), in, dx + r);
         }
-      } else {
+      } else if (kHasGradient) {
         ForEachTerms(out, [&](int64_t first, int64_t terms) {
           CopyToPanels<kProductColumns>({w + row * out + first, 1, out}, terms, rows, w_columns.data());
           MultiplyPanels({dy + first, out, 1}, w_columns.data(), examples, rows, terms, first > 0, left.data(), dx + row, in);
         });
       }
+      if (!kUpdates) continue;
       ForEachTerms(examples, [&](int64_t first, int64_t terms) {
         MultiplyPanels({x + first * in + row, 1, in}, dy_columns.data() + first * padded_out, rows, out, terms, first > 0, left.data(), gradient.data(), out);
       });
@@ -103,10 +108,19 @@ void DenseAdam(Call& call) {
   });
 }
 
+// The same inputs for all three.
+void DenseAdam(Call& call) { Compute<true, true>(call); }
+void DenseGradient(Call& call) { Compute<true, false>(call); }
+void DenseUpdate(Call& call) { Compute<false, true>(call); }
+
 }  // namespace
 
 std::string RegisterDenseAdam() {
-  return Register<DenseAdam>("NextvladDenseAdam", {"x: float", "dy: float", "w: float", "m: float", "v: float", "coefficients: int32"}, {"dx: float"});
+  const Names inputs = {"x: float", "dy: float", "w: float", "m: float", "v: float", "coefficients: int32"};
+  std::string problem = Register<DenseAdam>("NextvladDenseAdam", inputs, {"dx: float"});
+  if (problem.empty()) problem = Register<DenseGradient>("NextvladDenseGradient", inputs, {"dx: float"});
+  if (problem.empty()) problem = Register<DenseUpdate>("NextvladDenseUpdate", inputs, {});
+  return problem;
 }
 
 }  // namespace nextvlad

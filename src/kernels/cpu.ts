@@ -75,7 +75,7 @@ export function cpuKernels(choice: CpuChoice): Kernels {
     batchNorm: batchNormOnePass,
     dropout: dropoutWithoutMask,
     matMul,
-    denseWithAdam: (x, dy, { w, m, v }, coefficients, decay) => w.applyProductAdam(m, v, x, dy, coefficients, decay),
+    denseWithAdam: (x, dy, { w, m, v }, ...rest) => w.applyProductAdam(m, v, x, dy, ...rest),
     freezeNextvlad: (weights, precision) => freezeWithBytes(weights, TERMS[precision]),
     freezeDense: freezeInPanels(choice, freezeDenseWith(matMul)),
   };

@@ -318,8 +318,9 @@ function dropout(...[x, rate, seed]: Parameters<Kernels["dropout"]>): ReturnType
   };
 }
 
-function denseWithAdam(...[x, dy, { w, m, v }, coefficients, decay]: Parameters<Kernels["denseWithAdam"]>): Tensor {
+function denseWithAdam(...[x, dy, { w, m, v }, coefficients, decay, onInputGradient]: Parameters<Kernels["denseWithAdam"]>): Tensor {
   const dx = w.use((value) => matMul(dy, value, { transposeB: true }));
+  onInputGradient?.(dx);
   tidy(() => w.applyAdam(m, v, matMul(x, dy, { transposeA: true }), coefficients, decay));
   return dx;
 }

@@ -44,8 +44,18 @@ export interface Kernels {
   readonly dropout: (x: Tensor, rate: number, seed: readonly [number, number]) => { readonly y: Tensor; backward(dy: Tensor): Tensor };
   /** `a b` of two matrices, each optionally transposed. */
   readonly matMul: (a: Tensor, b: Tensor, options?: MatMulOptions) => Tensor;
-  /** Returns dx = dy w^T, of w before the update; then updates w by a step of Adam with the gradient x^T dy + decay w. */
-  readonly denseWithAdam: (x: Tensor, dy: Tensor, parameter: AdamParameter, coefficients: AdamCoefficients, decay: number) => Tensor;
+  /**
+   * Returns dx = dy w^T, of w before the update; then updates w by a step of Adam with the gradient x^T dy + decay w. Calls `onInputGradient`, if given, with dx
+   * before the update, to start an exchange that runs during the update; it borrows dx.
+   */
+  readonly denseWithAdam: (
+    x: Tensor,
+    dy: Tensor,
+    parameter: AdamParameter,
+    coefficients: AdamCoefficients,
+    decay: number,
+    onInputGradient?: (dx: Tensor) => void,
+  ) => Tensor;
   /** Prepares NeXtVLAD with frozen weights. Takes ownership of its tensors. Throws BAD_USAGE if the device does not support the precision. */
   readonly freezeNextvlad: (weights: NextvladWeights, precision: Precision) => FrozenAggregator;
   /**

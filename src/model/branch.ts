@@ -41,7 +41,7 @@ export function branchContext(context: TrainingContext, prefix: string): Trainin
     weights: branchWeights(context.weights, prefix),
     kernels: context.kernels,
     onGradient: (name, gradient) => context.onGradient(nameInModel(prefix, name), gradient),
-    backwardDense: (name, x, dy) => context.backwardDense(nameInModel(prefix, name), x, dy),
+    backwardDense: (name, ...rest) => context.backwardDense(nameInModel(prefix, name), ...rest),
     onBatchStatistics: (names, mean, variance) => context.onBatchStatistics(normIn(names), mean, variance),
   };
 }

@@ -1,5 +1,6 @@
 import { divideEvenly } from "../base/numbers.js";
 import { gatherRows, startGatherColumns } from "../distributed/gather.js";
+import type { Pending } from "../distributed/pending.js";
 import type { World } from "../distributed/world.js";
 import { slice } from "../kernels/tensorflow-ops.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
@@ -67,7 +68,10 @@ export class DividedRows {
     return whole;
   }
 
-  /** `dense` with a divided matrix w: x w is the sum of the ranks' products of some columns of x and their rows of w. All ranks have the same x. */
+  /**
+   * `dense` with a divided matrix w: x w is the sum of the ranks' products of some columns of x and their rows of w. All ranks have the same x. In the backward
+   * pass they exchange the columns of dx while each updates its rows of w.
+   */
   dense(x: Tensor, name: string, { weights, kernels, backwardDense }: TrainingContext): Layer {
     const videos = x.shape[0] as number;
     const own = tidy(() => slice(x, [0, this.first], [videos, this.count]));
@@ -76,10 +80,12 @@ export class DividedRows {
     const y = this.sum(partial);
     partial.dispose();
     const backward = (dy: Tensor): Tensor => {
-      const dOwn = backwardDense(name, own, dy);
-      const dx = startGatherColumns(dOwn, this.#counts, this.#world).wait();
+      let gathered = null as Pending<Tensor> | null;
+      const dOwn = backwardDense(name, own, dy, (dx) => {
+        gathered = startGatherColumns(dx, this.#counts, this.#world);
+      });
       release(own, dy, dOwn);
-      return dx;
+      return (gathered as Pending<Tensor>).wait();
     };
     return { y, backward };
   }

@@ -30,10 +30,10 @@ export interface TrainingContext {
   /** Takes ownership of a parameter's gradient. Called once per parameter, after the layer's last use of the parameter's value. */
   readonly onGradient: (parameter: string, gradient: Tensor) => void;
   /**
-   * The backward pass of `dense`: borrows the factors of the gradient x^T dy of a matrix w, x `[rows, inputs]` and dy `[rows, outputs]`; returns dy w^T, of w
-   * before any update. `trainStep` also updates w here.
+   * The backward pass of `dense`: borrows the factors of the gradient x^T dy of a matrix w, x `[rows, inputs]` and dy `[rows, outputs]`; returns dx = dy w^T, of w
+   * before any update. `trainStep` also updates w here; `onInputGradient`, if given, is called with dx before that, and borrows it.
    */
-  readonly backwardDense: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
+  readonly backwardDense: (parameter: string, x: Tensor, dy: Tensor, onInputGradient?: (dx: Tensor) => void) => Tensor;
   /** Borrows the mean and the biased variance that the moving statistics follow, `[channels]` each. */
   readonly onBatchStatistics: (names: BatchNormNames, mean: Tensor, variance: Tensor) => void;
 }

@@ -59,11 +59,11 @@ export class Adam implements Optimizer {
     this.store.variable(name).applyAdam(m, v, gradient, this.#coefficients(name, at, epsilon), 0);
   }
 
-  /** Updates a matrix w by the gradient x^T dy + decay w, from its factors. Borrows them; returns dy w^T, of w before the update. */
-  applyProduct(name: string, x: Tensor, dy: Tensor, decay: number, at: UpdateStep): Tensor {
+  /** Updates a matrix w by the gradient x^T dy + decay w, from its factors; see `Optimizer`. */
+  applyProduct(name: string, x: Tensor, dy: Tensor, decay: number, at: UpdateStep, onInputGradient?: (dx: Tensor) => void): Tensor {
     const { m, v } = this.moments.get(name) as Moments;
     const w = this.store.variable(name);
-    return this.kernels.denseWithAdam(x, dy, { w, m, v }, this.#coefficients(name, at, EPSILON), decay);
+    return this.kernels.denseWithAdam(x, dy, { w, m, v }, this.#coefficients(name, at, EPSILON), decay, onInputGradient);
   }
 
   #coefficients(name: string, { step, learningRate }: UpdateStep, epsilon: number): AdamCoefficients {

@@ -13,10 +13,10 @@ export interface Optimizer {
   /** Updates a parameter by its gradient, of the parameter's shape. Borrows the gradient. */
   apply(name: string, gradient: Tensor, at: UpdateStep): void;
   /**
-   * Updates a matrix w by the gradient x^T dy + decay w, from its factors x `[rows, inputs]` and dy `[rows, outputs]`. Borrows them; returns dy w^T, of w before
-   * the update.
+   * Updates a matrix w by the gradient x^T dy + decay w, from its factors x `[rows, inputs]` and dy `[rows, outputs]`. Borrows them; returns dx = dy w^T, of w
+   * before the update. Calls `onInputGradient`, if given, with dx before the update.
    */
-  applyProduct(name: string, x: Tensor, dy: Tensor, decay: number, at: UpdateStep): Tensor;
+  applyProduct(name: string, x: Tensor, dy: Tensor, decay: number, at: UpdateStep, onInputGradient?: (dx: Tensor) => void): Tensor;
   /** Returns the optimizer's state, under Paddle's names. */
   arrays(): readonly StoredArray[];
   dispose(): void;

@@ -81,10 +81,26 @@ export class DeviceVariable {
 
   /**
    * `applyAdam` with the gradient `x^T dy + decay w` from its factors, without storing the whole gradient (native/dense_adam.cc; CPU only). `x` is
-   * `[examples, rows]`, `dy` `[examples, columns]`. Returns `dy w^T`, of w before the update.
+   * `[examples, rows]`, `dy` `[examples, columns]`. Returns dx = `dy w^T`, of w before the update. Calls `onInputGradient`, if given, with dx before the update:
+   * in two passes, with the same results.
    */
-  applyProductAdam(m: DeviceVariable, v: DeviceVariable, x: Tensor, dy: Tensor, c: AdamCoefficients, decay: number): Tensor {
-    return tidy(() => run("NextvladDenseAdam", () => [], [x, dy, this.current, m.current, v.current, encode(c, decay)]));
+  applyProductAdam(
+    m: DeviceVariable,
+    v: DeviceVariable,
+    x: Tensor,
+    dy: Tensor,
+    c: AdamCoefficients,
+    decay: number,
+    onInputGradient?: (dx: Tensor) => void,
+  ): Tensor {
+    return tidy(() => {
+      const inputs = [x, dy, this.current, m.current, v.current, encode(c, decay)];
+      if (onInputGradient === undefined) return run("NextvladDenseAdam", () => [], inputs);
+      const dx = run("NextvladDenseGradient", () => [], inputs);
+      onInputGradient(dx);
+      runMany("NextvladDenseUpdate", () => [], inputs, 0);
+      return dx;
+    });
   }
 
   /** Updates a moving average in place: average = momentum average + (1 - momentum) value. Borrows the value, of the same shape. */

@@ -80,8 +80,8 @@ export interface StepReport {
 /** Receives the parameters' gradients; borrows the tensors. */
 export interface GradientSink {
   readonly gradient: (parameter: string, gradient: Tensor) => void;
-  /** Receives the gradient of w as the factors of x^T dy, and returns dy w^T. If unset, both products are computed, and `gradient` receives the first. */
-  readonly product?: (parameter: string, x: Tensor, dy: Tensor) => Tensor;
+  /** Receives the gradient of w as the factors of x^T dy: `backwardDense`. If unset, x^T dy is computed, and `gradient` receives it. */
+  readonly product?: TrainingContext["backwardDense"];
 }
 
 /**
@@ -113,9 +113,9 @@ export function differentiate(
         sink.gradient(name, gradient);
         gradient.dispose();
       },
-      backwardDense: (name, x, dy) => {
+      backwardDense: (name, x, dy, onInputGradient) => {
         norms?.addProduct(name, x, dy);
-        return backwardDense(name, x, dy);
+        return backwardDense(name, x, dy, onInputGradient);
       },
     });
     const [logits] = all;
@@ -174,8 +174,9 @@ export function materializeGradient(
   { matMul }: Kernels,
   onGradient: GradientSink["gradient"],
 ): TrainingContext["backwardDense"] {
-  return (name, x, dy) => {
+  return (name, x, dy, onInputGradient) => {
     const dx = weights.use(name, (w) => matMul(dy, w, { transposeB: true }));
+    onInputGradient?.(dx);
     tidy(() => onGradient(name, matMul(x, dy, { transposeA: true })));
     return dx;
   };
@@ -203,10 +204,10 @@ export function trainStep(
       );
     });
   const applyGradient = materializeGradient(store, options.kernels, gradient);
-  const product: GradientSink["product"] = (name, x, dy) => {
+  const product: GradientSink["product"] = (name, x, dy, onInputGradient) => {
     // Clipping needs the norm of the whole gradient.
-    if (gradientClip !== null) return applyGradient(name, x, dy);
-    return optimizer.applyProduct(name, x, dy, store.parameter(name).decayed ? l2Penalty : 0, update);
+    if (gradientClip !== null) return applyGradient(name, x, dy, onInputGradient);
+    return optimizer.applyProduct(name, x, dy, store.parameter(name).decayed ? l2Penalty : 0, update, onInputGradient);
   };
   let isAccepted = true;
   const acceptLoss = at.acceptLoss && ((loss: number): boolean => (isAccepted = at.acceptLoss?.(loss) ?? true));

@@ -97,6 +97,16 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
       [5, () => ints(0, 0, 0, 0, 0), /input 5 has shape \[5\], expected \[6\]/],
     ],
   },
+  NextvladDenseGradient: {
+    outputs: 1,
+    inputs: [() => floats(3, 4), () => floats(3, 5), () => floats(4, 5), () => floats(4, 5), () => floats(4, 5), ADAM],
+    wrong: [[2, () => floats(5, 4), /input 2 has shape \[5, 4\], expected \[4, 5\]/]],
+  },
+  NextvladDenseUpdate: {
+    outputs: 0,
+    inputs: [() => floats(3, 4), () => floats(3, 5), () => floats(4, 5), () => floats(4, 5), () => floats(4, 5), ADAM],
+    wrong: [[2, () => floats(5, 4), /input 2 has shape \[5, 4\], expected \[4, 5\]/]],
+  },
   NextvladAdam: {
     outputs: 0,
     inputs: [() => floats(2, 3), () => floats(2, 3), () => floats(2, 3), () => floats(2, 3), ADAM],

@@ -111,7 +111,7 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
         const c = { learningRate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, ...powers, weightDecay: 2 };
         const made = () =>
           ["w", "m", "v"].map((name) => new DeviceVariable(name, [rows, columns])) as [DeviceVariable, DeviceVariable, DeviceVariable];
-        const [ours, theirs] = [made(), made()];
+        const [ours, theirs, inTwoPasses] = [made(), made(), made()];
         tidy(() => {
           const [x, dy] = [normal([examples, rows], 3), normal([examples, columns], 4)];
           // A second moment near zero would amplify rounding by a factor of 1000.
@@ -120,16 +120,23 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
             normal([rows, columns], 6),
             add(multiply(normal([rows, columns], 7), normal([rows, columns], 7)), scalar(0.1)),
           ];
-          for (const [i, value] of values.entries()) for (const set of [ours, theirs]) (set[i] as DeviceVariable).upload(toFloats(value));
+          for (const [i, value] of values.entries())
+            for (const set of [ours, theirs, inTwoPasses]) (set[i] as DeviceVariable).upload(toFloats(value));
           const back = toFloats(ours[0].applyProductAdam(ours[1], ours[2], x, dy, c, decay));
+          let early: Float32Array | null = null;
+          const again = inTwoPasses[0].applyProductAdam(inTwoPasses[1], inTwoPasses[2], x, dy, c, decay, (dx) => {
+            early = toFloats(dx).slice();
+            assert.deepEqual(inTwoPasses[0].download(), toFloats(values[0] as Tensor), "before the update");
+          });
+          assert.deepEqual([early, toFloats(again)], [back, back]);
           assertClose(back, toFloats(matMul(dy, values[0] as Tensor, { transposeB: true })), sumRounding(columns));
           const gradient = add(matMul(x, dy, { transposeA: true }), multiply(values[0] as Tensor, scalar(decay)));
           theirs[0].applyAdam(theirs[1], theirs[2], gradient, c, 0);
         });
         for (const [i, variable] of ours.entries()) {
           assertClose(variable.download(), (theirs[i] as DeviceVariable).download(), 2e-6 * Math.sqrt(examples) + 1e-6);
-          variable.dispose();
-          theirs[i]?.dispose();
+          assert.deepEqual(inTwoPasses[i]?.download(), variable.download());
+          for (const other of [variable, theirs[i], inTwoPasses[i]]) other?.dispose();
         }
       }),
       { numRuns: 40 },
