@@ -1,6 +1,6 @@
 /**
- * Measures training with several processes (`--devices`) and with batches in parts (`--accumulate`) on shards of random videos: the time of a step and the peak
- * memory of all processes, in alternation. Prints a Markdown table.
+ * Measures training with several processes (`--devices`) and with batches in parts (`--accumulate`) on shards of random videos: the time of a step, the part of it
+ * in which rank 0 waits for exchanges, and the peak memory of all processes, in alternation. Prints a Markdown table.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -31,6 +31,8 @@ interface Run {
 
 interface Sample {
   readonly stepSeconds: number;
+  /** NaN for a process on its own. */
+  readonly waitSeconds: number;
   readonly peakBytes: number;
 }
 
@@ -41,7 +43,7 @@ function parseRuns(text: string): readonly Run[] {
   });
 }
 
-/** Trains, and returns the median time between the log lines of consecutive steps without the first, and the sum of the processes' peak memory. */
+/** Trains, and returns the median of the steps without the first, timed between log lines, that of their waits, and the sum of the processes' peak memory. */
 async function measure({ devices, parts }: Run, args: readonly string[], folder: string): Promise<Sample> {
   const saveDir = join(folder, "run");
   rmSync(saveDir, { recursive: true, force: true });
@@ -58,11 +60,12 @@ async function measure({ devices, parts }: Run, args: readonly string[], folder:
   if (exitCode !== 0) throw new NextvladError("WORKER_DIED", `train failed with exit code ${exitCode}: ${stderr.trim()}`);
   const log = readdirSync(saveDir).find((name) => name.endsWith(".log.jsonl")) ?? "";
   const lines = readFileSync(join(saveDir, log), "utf8").trim().split("\n");
-  const times = lines
-    .map((line) => JSON.parse(line) as { readonly time: string; readonly tensors?: number })
+  const ofSteps = lines
+    .map((line) => JSON.parse(line) as { readonly time: string; readonly tensors?: number; readonly exchange_wait_seconds?: number })
     .filter(({ tensors }) => tensors !== undefined);
-  const seconds = times.slice(1).map(({ time }, i) => (Date.parse(time) - Date.parse(times[i]?.time ?? "")) / 1000);
-  return { stepSeconds: spreadOf(seconds).median, peakBytes: tree.peakBytes };
+  const seconds = ofSteps.slice(1).map(({ time }, i) => (Date.parse(time) - Date.parse(ofSteps[i]?.time ?? "")) / 1000);
+  const waits = ofSteps.slice(1).map(({ exchange_wait_seconds = Number.NaN }) => exchange_wait_seconds);
+  return { stepSeconds: spreadOf(seconds).median, waitSeconds: spreadOf(waits).median, peakBytes: tree.peakBytes };
 }
 
 async function main(argv: readonly string[]): Promise<void> {
@@ -116,9 +119,17 @@ async function main(argv: readonly string[]): Promise<void> {
       const ratios = own.map(({ stepSeconds }, pair) => stepSeconds / (samples[0]?.[pair]?.stepSeconds ?? Number.NaN));
       const memory = spreadOf(own.map(({ peakBytes }) => peakBytes / 2 ** 30));
       const time = spreadOf(own.map(({ stepSeconds }) => stepSeconds));
-      return `| ${[devices, parts, formatSpread(time, 2), formatSpread(spreadOf(ratios), 2), formatSpread(memory, 2)].join(" | ")} |`;
+      const waits = devices === 1 ? "" : formatSpread(spreadOf(own.map(({ waitSeconds }) => waitSeconds)), 2);
+      return `| ${[devices, parts, formatSpread(time, 2), waits, formatSpread(spreadOf(ratios), 2), formatSpread(memory, 2)].join(" | ")} |`;
     });
-    const head = ["devices", "parts", "seconds per step", "ratio to the first row", "peak memory of all processes, GiB"];
+    const head = [
+      "devices",
+      "parts",
+      "seconds per step",
+      "of which rank 0 waits for exchanges",
+      "ratio to the first row",
+      "peak memory of all processes, GiB",
+    ];
     process.stdout.write(`| ${head.join(" | ")} |\n| ${head.map(() => "---").join(" | ")} |\n${rows.join("\n")}\n`);
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -29,6 +29,7 @@ export class World {
   readonly #keys = new Map<string, number>();
   readonly #connectSeconds: number;
   #timeoutSeconds = 0;
+  #waitedMs = 0;
   /** Bytes of the longest text that an exchange has room for; the same on all ranks. */
   #textBytes = 4096;
 
@@ -37,6 +38,11 @@ export class World {
     this.#connectSeconds = connectSeconds;
     this.rank = rank;
     this.size = addresses.length;
+  }
+
+  /** Seconds that this rank has waited for exchanges so far. */
+  get waitedSeconds(): number {
+    return this.#waitedMs / 1000;
   }
 
   /** Returns the ranks' tensors (float32, of the same shape), concatenated along the first dimension. Borrows x. */
@@ -129,7 +135,13 @@ export class World {
   #start(begin: (x: Tensor, collective: Collective) => Started, x: Tensor): Pending<Tensor> {
     const key = this.#takeKey(`${begin.name} ${x.shape}`);
     const started = this.#explained(() => begin(x, { ranks: this.size, key, timeoutSeconds: this.#timeoutSeconds }));
-    return { wait: () => this.#explained(() => awaitCollective(started)) };
+    const wait = (): Tensor => {
+      const sinceMs = performance.now();
+      const result = this.#explained(() => awaitCollective(started));
+      this.#waitedMs += performance.now() - sinceMs;
+      return result;
+    };
+    return { wait };
   }
 
   /**

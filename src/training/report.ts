@@ -73,7 +73,7 @@ export class EpochReport {
     // Only once: at the first step, or when the rate decays below the threshold.
     if (tinyRate !== null && (step === firstStep || describeTinyRate(step - 1, TRAIN) === null)) log.warn({ step }, tinyRate);
     if (report === null) return;
-    const { loss, probabilities, gradientNorms } = report;
+    const { loss, probabilities, gradientNorms, exchangeWaitSeconds } = report;
     const accumulator = new MetricsAccumulator(MODEL.num_classes, MODEL.topk);
     accumulator.add(probabilities, batch.labels, Number.NaN, batch.rated);
     const metrics = averagesOf(accumulator.result());
@@ -87,6 +87,7 @@ export class EpochReport {
       learning_rate: learningRateAt(step, TRAIN, shards?.videos ?? null),
       gradient_norm: Math.hypot(...gradientNorms.values()),
       ...pace,
+      ...(exchangeWaitSeconds === null ? {} : { exchange_wait_seconds: exchangeWaitSeconds }),
       peak_memory_bytes: process.resourceUsage().maxRSS * 1024,
     };
     this.#losses.push(loss);

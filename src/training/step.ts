@@ -75,6 +75,8 @@ export interface StepReport {
   readonly probabilities: Float32Array;
   /** The Euclidean norm of each trained parameter's gradient, before weight decay and clipping. */
   readonly gradientNorms: ReadonlyMap<string, number>;
+  /** Seconds of the step in which this rank waited for exchanges with the others; null for a process on its own. */
+  readonly exchangeWaitSeconds: number | null;
 }
 
 /** Receives the parameters' gradients; borrows the tensors. */
@@ -96,6 +98,8 @@ export function differentiate(
   sink: GradientSink,
 ): StepReport | null {
   const { sizes, seed, teacher } = options;
+  const { world } = options.division;
+  const waitedBefore = world.waitedSeconds;
   const pending = acceptLoss === undefined ? null : new PendingStatistics();
   const norms = report ? new GradientNorms(store, options.kernels) : null;
   const backwardDense = sink.product ?? materializeGradient(store, options.kernels, sink.gradient);
@@ -128,7 +132,12 @@ export function differentiate(
     release(...all, labels, ...(mask === null ? [] : [mask]));
     backward(dLogits);
     if (reported === null) return null;
-    return { loss: readLoss(reported.lossSum), probabilities: toFloats(reported.probabilities), gradientNorms: reported.norms.read() };
+    return {
+      loss: readLoss(reported.lossSum),
+      probabilities: toFloats(reported.probabilities),
+      gradientNorms: reported.norms.read(),
+      exchangeWaitSeconds: world.size === 1 ? null : world.waitedSeconds - waitedBefore,
+    };
   };
   try {
     return tidy(pass);

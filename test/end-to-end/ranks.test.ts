@@ -108,6 +108,10 @@ describe("training with several processes", () => {
       train(join(folder, name), "--config", config, "--devices", String(devices), "--threads", "1", ...flags);
     const alone = await train(join(folder, "alone"), "--config", config, "--histogram-interval", "6");
     const onTwo = await onRanks("two", 2, "--histogram-interval", "6");
+    const waitsIn = (name: string): readonly unknown[] =>
+      readLog(join(folder, name)).flatMap(({ tensors, exchange_wait_seconds }) => (tensors === undefined ? [] : [exchange_wait_seconds]));
+    assert.ok(waitsIn("alone").every((seconds) => seconds === undefined));
+    assert.ok(waitsIn("two").every((seconds) => typeof seconds === "number" && seconds > 0));
     // The program itself checks after each epoch that the ranks have the same weights.
     for (const divided of [onTwo, await onRanks("three", 3), await onRanks("parts", 2, "--accumulate", "2")]) {
       assertSameStart(divided.losses, alone.losses);
