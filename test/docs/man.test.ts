@@ -19,7 +19,7 @@ const isMissing = (program: string): string | false => (spawnSync(program, ["-l"
 describe("docs/nextvlad.1", () => {
   test("is the page that npm run docs writes", () => assert.equal(readPage("docs/nextvlad.1"), manPage()));
 
-  test("no line begins with a request that is none", () => {
+  test("only macros begin with a dot or an apostrophe", () => {
     const requests = manPage()
       .split("\n")
       .filter((line) => /^[.']/.test(line))
