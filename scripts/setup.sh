@@ -130,7 +130,7 @@ if ! bound; then
   # The slowest first, so that all processors finish at about the same time. Files that include TensorFlow's C++ headers are not compiled for a level, because
   # their Eigen does not compile with AVX512-FP16. Those headers take most of the time, and only the GPU build needs them.
   add gpu -O2 native/gpu/*.cc
-  add binding -O2 "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/{process,cluster,collectives,allocator}.cc
+  add binding -O2 "$tfjs/binding/tfjs_backend.cc" "$tfjs/binding/tfjs_binding.cc" scripts/tensorflow/{process,cluster,collectives,uploads,allocator}.cc
   for level in "${levels[@]}"; do
     sources=(native/*.cc)
     [ -z "${level_without_bytes[$level]:-}" ] || mapfile -t sources < <(grep -lE '"(panels|integers).h"' native/*.cc)
@@ -149,7 +149,7 @@ if ! bound; then
   link loader.node "$objects/loading/loader.o" -pthread
   link processor.node "$objects/loading/processor.o"
   link loopback.so "$objects/loading/loopback.o" -ldl
-  link tfjs_binding.node "$objects"/binding/*.o -Wl,--wrap=TFE_NewContext,--wrap=TFE_Execute -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow"
+  link tfjs_binding.node "$objects"/binding/*.o -Wl,--wrap=TFE_NewContext,--wrap=TFE_Execute,--wrap=TF_NewTensor -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2 -Wl,-rpath,"\$ORIGIN/tensorflow"
   for level in "${levels[@]}"; do
     link "kernels-$level.node" "$objects/$level"/*.o "$objects"/gpu/*.o -l:libtensorflow_framework.so.2 \
       -Wl,-rpath,"\$ORIGIN/tensorflow:\$ORIGIN/nvidia/cuda_nvrtc/lib"
