@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { findAccessibilityProblems, findChromium, launchChromium, openFile } from "../helpers/browser.js";
-import { runNextvlad } from "../helpers/nextvlad.js";
+import { repository, runNextvlad, spawnNextvlad } from "../helpers/nextvlad.js";
 import { HOSTILE, writeEvaluation, writeRunLog } from "../helpers/reports.js";
 import { prepareRun } from "../helpers/runs.js";
 
@@ -90,26 +90,36 @@ describe("in Chromium", { skip: executable === null ? "Chromium is not installed
   const SCHEMES = ["light", "dark"] as const;
   const backgroundOf = (page: Page): Promise<string> => page.evaluate<string>("getComputedStyle(document.body).backgroundColor");
 
-  for (const [name, viewport] of [
-    ["a phone", { width: 400, height: 800 }],
-    ["a desktop", { width: 1440, height: 900 }],
-  ] as const) {
-    test(`the page has no error, no request and no accessibility problem on ${name}, in both color schemes`, async () => {
-      const backgrounds = new Set<string>();
-      for (const colorScheme of SCHEMES) {
-        const { page, requests, errors } = await openFile(browser, comparison, { viewport, colorScheme });
-        assert.equal(await page.locator("canvas").count(), await page.locator(".plot").count());
-        assert.ok((await page.locator("canvas").count()) === 10);
-        // Opens everything that can be opened.
-        await page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true");
-        assert.deepEqual(await findAccessibilityProblems(page), []);
-        const width = await page.evaluate<number>("document.documentElement.scrollWidth");
-        assert.ok(width <= viewport.width, `${width} pixels wide`);
-        backgrounds.add(await backgroundOf(page));
-        assert.deepEqual({ requests, errors }, { requests: [], errors: [] });
-        await page.context().close();
-      }
-      assert.equal(backgrounds.size, 2);
+  const VIEWPORTS = [
+    { width: 400, height: 800 },
+    { width: 1440, height: 900 },
+  ] as const;
+  type Viewport = (typeof VIEWPORTS)[number];
+
+  /** Asserts that the page has no error, no request and no accessibility problem in both color schemes, which differ, and returns its number of charts. */
+  async function checkInBothSchemes(path: string, viewport: Viewport): Promise<number> {
+    const backgrounds = new Set<string>();
+    let charts = 0;
+    for (const colorScheme of SCHEMES) {
+      const { page, requests, errors } = await openFile(browser, path, { viewport, colorScheme });
+      charts = await page.locator("canvas").count();
+      assert.equal(charts, await page.locator(".plot").count());
+      // Opens everything that can be opened.
+      await page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true");
+      assert.deepEqual(await findAccessibilityProblems(page), []);
+      const width = await page.evaluate<number>("document.documentElement.scrollWidth");
+      assert.ok(width <= viewport.width, `${width} pixels wide`);
+      backgrounds.add(await backgroundOf(page));
+      assert.deepEqual({ requests, errors }, { requests: [], errors: [] });
+      await page.context().close();
+    }
+    assert.equal(backgrounds.size, 2);
+    return charts;
+  }
+
+  for (const viewport of VIEWPORTS) {
+    test(`the page has no error, no request and no accessibility problem at ${viewport.width} pixels, in both color schemes`, async () => {
+      assert.equal(await checkInBothSchemes(comparison, viewport), 10);
     });
   }
 
@@ -189,6 +199,38 @@ describe("in Chromium", { skip: executable === null ? "Chromium is not installed
     await page.getByLabel("Find a class").fill("");
     assert.equal((await cellsOf(page, table, 0)).length, 3862);
     assert.deepEqual({ requests, errors }, { requests: [], errors: [] });
+    await page.context().close();
+  });
+
+  const audioset = process.env.NEXTVLAD_AUDIOSET;
+  test("a real run on AudioSet", { skip: audioset === undefined && "NEXTVLAD_AUDIOSET is not set" }, async () => {
+    const data = resolve(audioset as string);
+    const [run, results] = [at("audioset"), at("audioset-results")];
+    const [trained, evaluated] = ["train", "eval"].map((split) => join(data, `${split}*.tfrecord*`)) as [string, string];
+    const config = join(repository, "configs/audioset-plain.yaml");
+    const filelists = ["--set", `TRAIN.filelist=${trained}`, "--set", `VALID.filelist=${evaluated}`];
+    const training = await spawnNextvlad(["train", "--config", config, ...filelists, "--epoch", "2", "--save-dir", run]);
+    assert.equal(training.exitCode, 0, training.stderr);
+    const flags = ["--filelist", evaluated, "--full-ranking", "--labels", join(data, "class_labels_indices.csv"), "--save-dir", results];
+    const evaluation = await spawnNextvlad(["eval", "--weights", join(run, "best"), ...flags]);
+    assert.equal(evaluation.exitCode, 0, evaluation.stderr);
+    const path = await report("audioset.html", run, results);
+    assert.ok(statSync(path).size < 3e6, `${statSync(path).size} bytes`);
+    for (const viewport of VIEWPORTS) assert.ok((await checkInBothSchemes(path, viewport)) > 0);
+    const { page, errors } = await openFile(browser, path);
+    const table = ".searchable table";
+    await page.locator("button.all").click();
+    assert.equal(await page.locator("[role=status]").textContent(), "527 of 527 classes");
+    await page.locator(`${table} th`, { hasText: /^AP$/ }).locator("button").click();
+    const aps = (await cellsOf(page, table, 2)).map(Number).filter((ap) => !Number.isNaN(ap));
+    assert.deepEqual(
+      aps,
+      [...aps].sort((a, b) => b - a),
+    );
+    await page.getByLabel("Find a class").fill("guitar");
+    const names = await cellsOf(page, table, 1);
+    assert.ok(names.length > 3 && names.every((name) => /guitar/i.test(name)), String(names));
+    assert.deepEqual(errors, []);
     await page.context().close();
   });
 });
