@@ -72,6 +72,15 @@ void Compute(Call& call) {
   float* v = call.Input<float>(4);
   const AdamCoefficients c = ReadCoefficients(call.Input<int32_t>(5));
   float* dx = kHasGradient ? call.Output(0, {examples, in}) : nullptr;
+  // dy^T as the right factor of dx^T = w dy^T, in blocks of terms; empty if dot products compute it. w is then a left factor, which is read where it is.
+  const bool multiplies = kHasGradient && examples > kDotExamples;
+  const int64_t padded_examples = RoundUp(examples, kProductColumns);
+  Floats dy_rows(multiplies ? PanelFloats<kProductColumns>(out, examples) : 0);
+  if (multiplies) {
+    ForEachTerms(out, [&](int64_t first, int64_t terms) {
+      CopyToPanels<kProductColumns>({dy + first, 1, out}, terms, examples, dy_rows.data() + first * padded_examples);
+    });
+  }
   // dy as the right factor of the gradient, in blocks of terms; empty without an update.
   const int64_t padded_out = RoundUp(out, kProductColumns);
   Floats dy_columns(kUpdates ? PanelFloats<kProductColumns>(examples, out) : 0);
@@ -83,8 +92,7 @@ void Compute(Call& call) {
   // Blocks small enough for each thread to compute some, so that a slower one computes fewer.
   const int64_t block_rows = in < 8 * Pool::Shared().threads() * kBlockRows ? kSmallBlockRows : kBlockRows;
   ForEachItem((in + block_rows - 1) / block_rows, [&](const auto& next) {
-    Floats w_columns(PanelFloats<kProductColumns>(kProductTerms, kBlockRows)), left(PanelFloats<kProductRows>(kProductTerms, kBlockRows));
-    Floats gradient(kBlockRows * out);
+    Floats left(PanelFloats<kProductRows>(kProductTerms, kBlockRows)), gradient(kBlockRows * out), dx_rows(multiplies ? kBlockRows * examples : 0);
     for (int64_t block; next(&block);) {
       const int64_t row = block * block_rows, rows = std::min(block_rows, in - row);
       if (kHasGradient && examples <= kDotExamples) {
@@ -93,9 +101,10 @@ void Compute(Call& call) {
         }
       } else if (kHasGradient) {
         ForEachTerms(out, [&](int64_t first, int64_t terms) {
-          CopyToPanels<kProductColumns>({w + row * out + first, 1, out}, terms, rows, w_columns.data());
-          MultiplyPanels({dy + first, out, 1}, w_columns.data(), examples, rows, terms, first > 0, left.data(), dx + row, in);
+          MultiplyPanels({w + row * out + first, out, 1}, dy_rows.data() + first * padded_examples, rows, examples, terms, first > 0, left.data(), dx_rows.data(),
+                         examples);
         });
+        CopyTransposed(dx_rows.data(), rows, examples, dx + row, in);
       }
       if (!kUpdates) continue;
       ForEachTerms(examples, [&](int64_t first, int64_t terms) {

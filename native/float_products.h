@@ -49,6 +49,17 @@ inline void TransposeSquare(const float* from, int64_t from_step, float* to, int
   for (int i = 0; i < kSimdLanes; i++) Store(to + i * to_step, rows[i]);
 }
 
+// to [columns, rows] = the transpose of from [rows, columns].
+inline void CopyTransposed(const float* from, int64_t rows, int64_t columns, float* to, int64_t to_step) {
+  const int64_t square_rows = rows / kSimdLanes * kSimdLanes, square_columns = columns / kSimdLanes * kSimdLanes;
+  for (int64_t r = 0; r < square_rows; r += kSimdLanes) {
+    for (int64_t c = 0; c < square_columns; c += kSimdLanes) TransposeSquare(from + r * columns + c, columns, to + c * to_step + r, to_step);
+  }
+  for (int64_t r = 0; r < rows; r++) {
+    for (int64_t c = r < square_rows ? square_columns : 0; c < columns; c++) to[c * to_step + r] = from[r * columns + c];
+  }
+}
+
 // The floats that panels of `lines` lines take.
 template <int kWidth>
 constexpr int64_t PanelFloats(int64_t terms, int64_t lines) {
