@@ -36,6 +36,14 @@ const STREAMED_ROWS = 2;
 /** With a matrix that does not fit into the cache of a core, the same is true for more rows. */
 const LARGE_MATRIX_BYTES = 2 ** 24;
 const LARGE_MATRIX_ROWS = 64;
+/**
+ * Products that take twice as long in TensorFlow: with AVX2, it reads a matrix in place for up to this many rows, and its rows fall into the same lines of the
+ * L1 cache if they are a multiple of 4 KiB apart.
+ */
+const ALIASED_VECTOR_BITS = 256;
+const ALIASED_STRIDE_BYTES = 4096;
+const ALIASED_MATRIX_BYTES = 2 ** 22;
+const ALIASED_ROWS = 256;
 /** Products that TensorFlow computes on one thread, but ours on all. */
 const MIN_PANEL_ROWS = 128;
 const MIN_PANEL_OPERATIONS = 1e7;
@@ -50,8 +58,14 @@ export function fastestOnCpu({ byteInstructions, vectorBits }: Processor): CpuCh
   return {
     bytesInTraining: (frames) => byteInstructions && frames >= BYTE_FRAMES,
     matMul: ({ rows, terms, columns, transposeA, transposeB }) => {
-      const isStreamed = rows <= STREAMED_ROWS || (rows <= LARGE_MATRIX_ROWS && terms * columns * 4 >= LARGE_MATRIX_BYTES);
-      if (isStreamed && !transposeA && !transposeB) return "rows";
+      const bytes = terms * columns * 4;
+      const isStreamed = rows <= STREAMED_ROWS || (rows <= LARGE_MATRIX_ROWS && bytes >= LARGE_MATRIX_BYTES);
+      const isAliased =
+        vectorBits === ALIASED_VECTOR_BITS &&
+        (columns * 4) % ALIASED_STRIDE_BYTES === 0 &&
+        bytes >= ALIASED_MATRIX_BYTES &&
+        rows <= ALIASED_ROWS;
+      if ((isStreamed || isAliased) && !transposeA && !transposeB) return "rows";
       const operations = 2 * rows * terms * columns;
       return rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= MAX_PANEL_OPERATIONS ? "panels" : "tensorflow";
     },

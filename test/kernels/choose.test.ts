@@ -5,13 +5,14 @@ import type { ProductSize } from "../../src/kernels/cpu.js";
 
 const AVX512 = { byteInstructions: true, vectorBits: 512 };
 const AVX2 = { byteInstructions: false, vectorBits: 256 };
+const V2 = { byteInstructions: false, vectorBits: 128 };
 const HIDDEN = { terms: 36_864, columns: 2048 };
 const CLASSIFIER = { terms: 2048, columns: 3862 };
 const GATING = { terms: 2048, columns: 256 };
 
 describe("the choice of kernels", () => {
   test("reads the right factor row by row for few rows: up to 64 with a matrix larger than the caches, else up to 2, and never transposed", () => {
-    const isRows = (size: ProductSize): boolean => fastestOnCpu(AVX2).matMul(size) === "rows";
+    const isRows = (size: ProductSize): boolean => fastestOnCpu(AVX512).matMul(size) === "rows";
     const rows = (matrix: typeof HIDDEN) => [1, 2, 3, 32, 64, 65].filter((rows) => isRows({ ...matrix, rows }));
     assert.deepEqual([HIDDEN, CLASSIFIER, GATING].map(rows), [
       [1, 2, 3, 32, 64],
@@ -27,6 +28,34 @@ describe("the choice of kernels", () => {
       [{ transposeA: true }, { transposeB: true }].map((form) => isRows({ ...HIDDEN, rows: 2, ...form })),
       [false, false],
     );
+  });
+
+  test("with AVX2 reads it row by row for up to 256 rows if its rows are a multiple of 4 KiB apart, from 4 MiB on", () => {
+    const rowsAt = (processor: typeof AVX2, matrix: typeof HIDDEN) =>
+      [3, 160, 256, 257].filter((rows) => fastestOnCpu(processor).matMul({ ...matrix, rows }) === "rows");
+    const ofAudioset = { terms: 1024, columns: 1024 };
+    assert.deepEqual(
+      [HIDDEN, ofAudioset].map((matrix) => rowsAt(AVX2, matrix)),
+      [
+        [3, 160, 256],
+        [3, 160, 256],
+      ],
+    );
+    const others = [
+      { terms: 1023, columns: 1024 },
+      { terms: 4096, columns: 512 },
+      { terms: 4096, columns: 1000 },
+    ];
+    assert.deepEqual(
+      others.map((matrix) => rowsAt(AVX2, matrix)),
+      [[], [], []],
+    );
+    assert.deepEqual(
+      [AVX512, V2].map((processor) => rowsAt(processor, ofAudioset)),
+      [[], []],
+    );
+    const transposed = { ...HIDDEN, rows: 160, transposeB: true };
+    assert.equal(fastestOnCpu(AVX2).matMul(transposed), "tensorflow");
   });
 
   test("copies the factors of products from 128 rows to panels, for 10 to 100 million operations, in any form", () => {
