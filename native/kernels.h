@@ -20,5 +20,7 @@ std::string RegisterFloatProducts();
 std::string RegisterDescriptor();
 std::string RegisterBatchNorm();
 std::string RegisterDropout();
+std::string RegisterGate();
+std::string RegisterCrossEntropy();
 
 }  // namespace nextvlad

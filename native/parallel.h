@@ -111,4 +111,17 @@ void ParallelFor(int64_t count, const Body& body) {
   });
 }
 
+// Maximum number of values for which waking a thread costs more than it saves.
+constexpr int64_t kMaxSerial = 1 << 14;
+
+// Runs body(begin, end) for pieces of [0, count) values; for few values on the caller's thread only.
+template <class Body>
+void ForValues(int64_t count, const Body& body) {
+  if (count <= kMaxSerial) {
+    body(0, count);
+  } else {
+    ParallelFor(count, [&](int64_t begin, int64_t end, int) { body(begin, end); });
+  }
+}
+
 }  // namespace nextvlad

@@ -7,18 +7,6 @@
 namespace nextvlad {
 namespace {
 
-// Maximum number of values for which waking a thread costs more than it saves.
-constexpr int64_t kMaxSerial = 1 << 14;
-
-template <class Body>
-void ForValues(int64_t count, const Body& body) {
-  if (count <= kMaxSerial) {
-    body(0, count);
-  } else {
-    ParallelFor(count, [&](int64_t begin, int64_t end, int) { body(begin, end); });
-  }
-}
-
 // Inputs: w, m and v, updated in place; the gradient; and the bits of the coefficients (adam.h). No output.
 void Adam(Call& call) {
   float *w = call.Input<float>(0), *m = call.Input<float>(1), *v = call.Input<float>(2);

@@ -4,11 +4,15 @@ import { byteCarrier } from "../runtime/transfer.js";
 import {
   batchNorm,
   batchNormGradient,
+  crossEntropy,
+  crossEntropyGradient,
   dequantize,
   describeByteFrames,
   descriptor,
   descriptorGradient,
   FLOAT_TERMS,
+  gate,
+  gateGradient,
   logitsGradient,
   maskValues,
   moments,
@@ -74,6 +78,9 @@ export function cpuKernels(choice: CpuChoice): Kernels {
     descriptor: descriptorOnePass,
     batchNorm: batchNormOnePass,
     dropout: dropoutWithoutMask,
+    gate: gateOnePass,
+    crossEntropy,
+    crossEntropyGradient,
     matMul,
     denseWithAdam: (x, dy, { w, m, v }, ...rest) => w.applyProductAdam(m, v, x, dy, ...rest),
     freezeNextvlad: (weights, precision) => freezeWithBytes(weights, TERMS[precision]),
@@ -170,6 +177,19 @@ const dropoutWithoutMask: Kernels["dropout"] = (x, rate, seed) => {
     return y;
   };
   return { y: masked(x), backward: masked };
+};
+
+const gateOnePass: Kernels["gate"] = (h, e) => {
+  const { y, gates } = gate(h, e);
+  e.dispose();
+  return {
+    y,
+    backward: (dy) => {
+      const gradients = gateGradient(dy, h, gates);
+      release(dy, h, gates);
+      return gradients;
+    },
+  };
 };
 
 /** All videos in one kernel. */

@@ -48,6 +48,28 @@ export function maskValues(x: Tensor, rate: number, seed: readonly [number, numb
   return run("NextvladDropout", () => [], [x, fromInts(seed, [2]), constant(rate)]);
 }
 
+/** h sigmoid(e), and sigmoid(e) (native/gate.cc). CPU only. */
+export function gate(h: Tensor, e: Tensor): { readonly y: Tensor; readonly gates: Tensor } {
+  const [y, gates] = runMany("NextvladGate", () => [], [h, e], 2) as [Tensor, Tensor];
+  return { y, gates };
+}
+
+/** Returns the gradients of h and e, given that of `gate`'s y. CPU only. */
+export function gateGradient(dy: Tensor, h: Tensor, gates: Tensor): { readonly h: Tensor; readonly e: Tensor } {
+  const [dh, de] = runMany("NextvladGateGradient", () => [], [dy, h, gates], 2) as [Tensor, Tensor];
+  return { h: dh, e: de };
+}
+
+/** The sum of m (log(1 + e^l) - l y) of logits l, labels y and the mask m, null for ones (native/cross_entropy.cc). CPU only. */
+export function crossEntropy(logits: Tensor, labels: Tensor, mask: Tensor | null): Tensor {
+  return run("NextvladCrossEntropy", () => [], [logits, labels, mask ?? constant(1)]);
+}
+
+/** Returns m (sigmoid(l) - y) / videos. CPU only. */
+export function crossEntropyGradient(logits: Tensor, labels: Tensor, mask: Tensor | null): Tensor {
+  return run("NextvladCrossEntropyGradient", () => [], [logits, labels, mask ?? constant(1)]);
+}
+
 /** Sums of x1 `[frames, D]` times assignment `[frames G, K]` over each video's frames and groups: `[videos, P, K]` (native/frame_sums.cc). CPU only. */
 export function sumFrames(x1: Tensor, assignment: Tensor, frameCounts: Int32Array): Tensor {
   return run("NextvladFrameSums", () => [], [x1, assignment, countsOf(frameCounts)]);

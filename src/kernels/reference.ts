@@ -22,6 +22,7 @@ import {
   sigmoidGradient,
   slice,
   softmax,
+  softplus,
   square,
   stack,
   statelessUniform,
@@ -46,6 +47,9 @@ export const REFERENCE: Kernels = {
   descriptor,
   batchNorm,
   dropout,
+  gate,
+  crossEntropy,
+  crossEntropyGradient,
   matMul,
   denseWithAdam,
   freezeNextvlad: (weights, precision) => freezeWithFloats(REFERENCE, weights, precision),
@@ -316,6 +320,33 @@ function dropout(...[x, rate, seed]: Parameters<Kernels["dropout"]>): ReturnType
       return dx;
     },
   };
+}
+
+function gate(...[h, e]: Parameters<Kernels["gate"]>): ReturnType<Kernels["gate"]> {
+  const gates = sigmoid(e);
+  const y = multiply(h, gates);
+  e.dispose();
+  return {
+    y,
+    backward: (dy) => {
+      const gradients = tidy(() => ({ h: multiply(dy, gates), e: sigmoidGradient(gates, multiply(dy, h)) }));
+      release(dy, h, gates);
+      return gradients;
+    },
+  };
+}
+
+function crossEntropy(...[logits, labels, mask]: Parameters<Kernels["crossEntropy"]>): Tensor {
+  return tidy(() => sum(masked(subtract(softplus(logits), multiply(logits, labels)), mask), [0, 1]));
+}
+
+function crossEntropyGradient(...[logits, labels, mask]: Parameters<Kernels["crossEntropyGradient"]>): Tensor {
+  const videos = logits.shape[0] as number;
+  return tidy(() => multiply(masked(subtract(sigmoid(logits), labels), mask), constant(1 / videos)));
+}
+
+function masked(x: Tensor, mask: Tensor | null): Tensor {
+  return mask === null ? x : multiply(x, mask);
 }
 
 function denseWithAdam(...[x, dy, { w, m, v }, coefficients, decay, onInputGradient]: Parameters<Kernels["denseWithAdam"]>): Tensor {

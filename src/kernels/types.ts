@@ -42,6 +42,18 @@ export interface Kernels {
    * of x, given that of y.
    */
   readonly dropout: (x: Tensor, rate: number, seed: readonly [number, number]) => { readonly y: Tensor; backward(dy: Tensor): Tensor };
+  /**
+   * Context gating's product h sigmoid(e), of the same shape. Takes ownership of h and e. `backward` returns the gradients of e, and of h without the part
+   * that passes through e.
+   */
+  readonly gate: (h: Tensor, e: Tensor) => { readonly y: Tensor; backward(dy: Tensor): { readonly h: Tensor; readonly e: Tensor } };
+  /**
+   * The sigmoid cross entropy of logits l and labels y, `[videos, classes]` each, summed over classes and videos, a scalar: sum of m (log(1 + e^l) - l y). The
+   * mask m, of the same shape, is 1 where a class counts and else 0 (label_weights in google/youtube-8m, losses.py); null if all count.
+   */
+  readonly crossEntropy: (logits: Tensor, labels: Tensor, mask: Tensor | null) => Tensor;
+  /** The gradient of `crossEntropy` / videos with respect to the logits: m (sigmoid(l) - y) / videos. */
+  readonly crossEntropyGradient: (logits: Tensor, labels: Tensor, mask: Tensor | null) => Tensor;
   /** `a b` of two matrices, each optionally transposed. */
   readonly matMul: (a: Tensor, b: Tensor, options?: MatMulOptions) => Tensor;
   /**

@@ -7,18 +7,19 @@
  * CE is the sigmoid cross entropy summed over classes. As in the authors' code, the gradient of KL also passes through p.
  */
 import { add, addAll, logSoftmax, multiply, softmax, subtract, sum } from "../kernels/tensorflow-ops.js";
+import type { Kernels } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
-import { crossEntropyGradient } from "./layers.js";
 
 /**
  * Returns the gradients of the loss with respect to a network's logits `[videos, classes]`: those of the mixture and then of its branches, or those of a
- * network without branches, whose loss is CE. `mask`: of CE, as in `crossEntropySum`. Borrows the tensors.
+ * network without branches, whose loss is CE. `mask`: of CE. Borrows the tensors.
  */
 export function lossGradients(
   logits: readonly Tensor[],
   labels: Tensor,
   temperature: number,
+  { crossEntropyGradient }: Pick<Kernels, "crossEntropyGradient">,
   mask: Tensor | null = null,
 ): readonly Tensor[] {
   return tidy(() => {

@@ -20,6 +20,8 @@ import type { WeightStore } from "./weights.js";
  * matrices in place. Create a new one when the weights have changed, and dispose of it after use.
  */
 export class FrozenNetwork {
+  /** What it computes with. */
+  readonly kernels: Kernels;
   readonly #sizes: ModelSizes;
   readonly #branches: readonly FrozenBranch[];
   /** Null if there is one branch. */
@@ -27,6 +29,7 @@ export class FrozenNetwork {
 
   /** Throws BAD_USAGE if the device does not support the precision. */
   constructor(sizes: ModelSizes, dropRates: DropRates, weights: WeightStore, kernels: Kernels, precision: Precision = "float32") {
+    this.kernels = kernels;
     this.#sizes = sizes;
     const freeze = { kernels, precision, factor: 1 - dropRates.descriptor };
     this.#branches = branchPrefixes(sizes.model).map(

@@ -1,17 +1,4 @@
-import {
-  add,
-  addAll,
-  addBias,
-  multiply,
-  relu,
-  reluGradient,
-  rsqrt,
-  sigmoid,
-  sigmoidGradient,
-  softplus,
-  subtract,
-  sum,
-} from "../kernels/tensorflow-ops.js";
+import { add, addAll, addBias, multiply, relu, reluGradient, rsqrt, subtract, sum } from "../kernels/tensorflow-ops.js";
 import type { Affine, Kernels } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
 import { release, type Tensor, tidy } from "../runtime/runtime.js";
@@ -112,17 +99,11 @@ export function contextGating(h: Tensor, context: TrainingContext): Layer {
   const active = relu(normalized.y);
   normalized.y.dispose();
   const expanded = dense(active.clone(), GATING_EXPAND, context);
-  const gates = sigmoid(expanded.y);
-  expanded.y.dispose();
-  const y = multiply(h, gates);
+  const gated = context.kernels.gate(h, expanded.y);
 
   const backward = (dy: Tensor): Tensor => {
-    const direct = multiply(dy, gates);
-    const dGates = multiply(dy, h);
-    release(dy, h);
-    const dExpanded = sigmoidGradient(gates, dGates);
-    release(gates, dGates);
-    const dActive = expanded.backward(dExpanded);
+    const { h: direct, e } = gated.backward(dy);
+    const dActive = expanded.backward(e);
     const dNormalized = reluGradient(dActive, active);
     release(dActive, active);
     const throughGates = reduced.backward(normalized.backward(dNormalized));
@@ -130,7 +111,7 @@ export function contextGating(h: Tensor, context: TrainingContext): Layer {
     release(direct, throughGates);
     return dh;
   };
-  return { y, backward };
+  return { y: gated.y, backward };
 }
 
 /** How labels are not zeros and ones. */
@@ -151,25 +132,7 @@ export function labelMatrix(labels: readonly Int32Array[], classes: number, { we
   return fromFloats(matrix, [labels.length, classes]);
 }
 
-/**
- * Returns the sigmoid cross entropy summed over classes and videos, a scalar: sum of m (log(1 + e^l) - l y). The mask m, of the labels' shape, is 1 where a class
- * counts and else 0 (label_weights in google/youtube-8m, losses.py); null if all count.
- */
-export function crossEntropySum(logits: Tensor, labels: Tensor, mask: Tensor | null = null): Tensor {
-  return tidy(() => sum(masked(subtract(softplus(logits), multiply(logits, labels)), mask), [0, 1]));
-}
-
-/** Returns the gradient of the loss (`crossEntropySum` / videos) with respect to the logits: m (sigmoid(l) - y) / videos. */
-export function crossEntropyGradient(logits: Tensor, labels: Tensor, mask: Tensor | null = null): Tensor {
-  const videos = logits.shape[0] as number;
-  return tidy(() => multiply(masked(subtract(sigmoid(logits), labels), mask), constant(1 / videos)));
-}
-
-function masked(x: Tensor, mask: Tensor | null): Tensor {
-  return mask === null ? x : multiply(x, mask);
-}
-
-/** Returns the mask of `crossEntropySum`: null if all classes count. */
+/** Returns the mask of the cross entropy: null if all classes count. */
 export function ratedMask(rated: readonly Int32Array[] | undefined, classes: number): Tensor | null {
   return rated === undefined ? null : labelMatrix(rated, classes);
 }

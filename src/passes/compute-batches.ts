@@ -3,7 +3,7 @@ import type { RaggedBatch } from "../data/video.js";
 import type { World } from "../distributed/world.js";
 import { sigmoid } from "../kernels/tensorflow-ops.js";
 import type { FrozenNetwork } from "../model/frozen.js";
-import { crossEntropySum, labelMatrix, ratedMask } from "../model/layers.js";
+import { labelMatrix, ratedMask } from "../model/layers.js";
 import { tidy } from "../runtime/runtime.js";
 import { fromFloats, toFloats } from "../runtime/transfer.js";
 
@@ -39,7 +39,8 @@ export function predictWith(
     tidy(() => {
       const { numClasses } = batches;
       const logits = network.logits(batch);
-      const lossSum = withLoss ? crossEntropySum(logits, labelMatrix(batch.labels, numClasses), ratedMask(batch.rated, numClasses)) : null;
+      const { crossEntropy } = network.kernels;
+      const lossSum = withLoss ? crossEntropy(logits, labelMatrix(batch.labels, numClasses), ratedMask(batch.rated, numClasses)) : null;
       return { probabilities: toFloats(sigmoid(logits)), loss: lossSum === null ? Number.NaN : (toFloats(lossSum)[0] as number) };
     });
   return { ...batches, compute };

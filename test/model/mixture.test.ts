@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ownKernels } from "../../src/kernels/choose.js";
+import { REFERENCE } from "../../src/kernels/reference.js";
 import { branchPrefixes, nameInModel } from "../../src/model/branch.js";
 import { lossGradients } from "../../src/model/distillation.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
@@ -184,7 +185,7 @@ describe("MixNeXtVLAD", () => {
     };
     const gradients = tidy(() => {
       const tensors = logits.map((z) => fromFloats(z, [videos, classes]));
-      return lossGradients(tensors, fromFloats(labels, [videos, classes]), temperature, ratedMask(rated, classes)).map(toFloats);
+      return lossGradients(tensors, fromFloats(labels, [videos, classes]), temperature, REFERENCE, ratedMask(rated, classes)).map(toFloats);
     });
     assert.equal(gradients.length, 4);
     const STEP = 1e-5;
