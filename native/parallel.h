@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -39,17 +40,31 @@ class Pool {
     RunBody(body);
     std::unique_lock<std::mutex> lock(mutex_);
     body_ = nullptr;
+    if (running_ > 0) {
+      lock.unlock();
+      SpinUntil([this] { return running_ == 0; });
+      lock.lock();
+    }
     done_.wait(lock, [this] { return running_ == 0; });
     if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
 
  private:
+  static constexpr std::chrono::microseconds kSpinTime{100};
+
   Pool() {
     try {
       for (; threads_ < max_threads_; threads_++) std::thread([this] { Work(); }).detach();
     } catch (const std::system_error&) {
       // The process may not start more threads: use those that have started.
     }
+  }
+
+  // Waits for a short time until done() is true. Sleeping threads take long to wake up, and most kernels of a training step on short clips take no longer.
+  template <class Done>
+  static void SpinUntil(const Done& done) {
+    const auto end = std::chrono::steady_clock::now() + kSpinTime;
+    while (!done() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
   }
 
   void RunBody(const std::function<void()>& body) {
@@ -65,8 +80,13 @@ class Pool {
     uint64_t seen = 0;
     for (;;) {
       const std::function<void()>* body;
+      SpinUntil([this, seen] { return generation_ != seen; });
       {
         std::unique_lock<std::mutex> lock(mutex_);
+        if (body_ == nullptr && generation_ != seen) {  // it has ended without this thread
+          seen = generation_;
+          continue;
+        }
         wake_.wait(lock, [&] { return body_ != nullptr && generation_ != seen; });
         seen = generation_;
         body = body_;
@@ -87,9 +107,9 @@ class Pool {
   std::condition_variable wake_, done_;
   // Null between runs.
   const std::function<void()>* body_ = nullptr;
-  uint64_t generation_ = 0;
+  std::atomic<uint64_t> generation_ = 0;
   // Threads in body_, without the caller's.
-  int running_ = 0;
+  std::atomic<int> running_ = 0;
   std::exception_ptr failure_;
 };
 
