@@ -88,13 +88,22 @@ void Dense(Call& call) {
   const int64_t tiled = rows <= kMaxStreamedRows ? 0 : out / kTileColumns * kTileColumns;
   ParallelFor(in, [&](int64_t begin, int64_t end, int piece) {
     Floats &part = parts[piece], &tiles = tiled_parts[piece];
-    part.assign(rows * out, 0.0f);
+    if (tiled < out) part.assign(rows * out, 0.0f);
     tiles.assign(rows * tiled, 0.0f);
     Floats block(rows * kBlock);  // of x, [groups of kTerms rows of w][rows][kTerms]
     for (int64_t first = begin; tiled > 0 && first < end; first += kBlock) {
       const int64_t terms = std::min<int64_t>(kBlock, end - first);
-      for (int64_t b = 0; b < rows; b++) {
-        for (int64_t t = 0; t < terms; t++) block[(t / kTerms * rows + b) * kTerms + t % kTerms] = x[b * in + first + t];
+      for (int64_t t = 0; t < terms; t += kTerms) {
+        const int64_t count = std::min<int64_t>(kTerms, terms - t);
+        for (int64_t b = 0; b < rows; b++) {
+          float* to = block.data() + (t * rows + b * kTerms);
+          const float* from = x + b * in + first + t;
+          if (count == kTerms) {  // a constant size: without a call
+            std::memcpy(to, from, kTerms * sizeof(float));
+          } else {
+            std::memcpy(to, from, count * sizeof(float));
+          }
+        }
       }
       for (int64_t column = 0; column < tiled; column += kTileColumns) {
         for (int64_t t = 0; t < terms; t += kTerms) {
@@ -104,16 +113,24 @@ void Dense(Call& call) {
     }
     if (tiled < out) MultiplyAddRowByRow(x + begin, in, w + begin * out, out, rows, end - begin, tiled, part.data());
   });
-  ParallelFor(rows * out, [&](int64_t begin, int64_t end, int) {
+  // The sums of the threads: tile after tile, as they lie in memory, and then the columns that fill no tile.
+  ParallelFor(tiled / kTileColumns * rows, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++) {
-      const int64_t row = i / out, column = i % out, tile = column / kTileColumns * kTileColumns;
-      float sum = 0;
-      for (int thread = 0; thread < threads; thread++) {
-        sum += column < tiled ? tiled_parts[thread][tile * rows + row * kTileColumns + column % kTileColumns] : parts[thread][i];
+      float* to = y + i % rows * out + i / rows * kTileColumns;
+      for (int j = 0; j < kTileColumns; j += kSimdLanes) {
+        Simd sum{};
+        for (const Floats& tiles : tiled_parts) sum += LoadSimd(tiles.data() + i * kTileColumns + j);
+        Store(to + j, sum);
       }
-      y[i] = sum;
     }
   });
+  for (int64_t row = 0; row < rows; row++) {
+    for (int64_t i = row * out + tiled; i < (row + 1) * out; i++) {
+      float sum = 0;
+      for (const Floats& part : parts) sum += part[i];
+      y[i] = sum;
+    }
+  }
 }
 
 }  // namespace
