@@ -16,6 +16,12 @@ export const FOREIGN_COMMANDS: Readonly<Record<string, string>> = {
   export_model: "use nextvlad export",
   main: "use nextvlad train, or nextvlad eval for main.py --test",
   inference: "use nextvlad infer",
+  run: "use nextvlad train, eval or infer with the arguments of run.sh's commands",
+  train_nextvlad: "use nextvlad train --config configs/nextvlad.yaml",
+  test_nextvlad: "use nextvlad eval --weights PATH",
+  infer_nextvlad: "use nextvlad infer --weights PATH",
+  segment_eval_inference: "use nextvlad eval --segments",
+  convert_prediction_from_json_to_csv: "use nextvlad infer --format csv",
 };
 
 const PROFILING = "remove it: the log reports how much of the time is spent waiting for data";
@@ -123,7 +129,7 @@ export function normalizeArguments(args: readonly string[], flagsOf: ReadonlyMap
 
 /** Throws BAD_USAGE if an unknown command is a script of another tool, with or without its extension, and names the command to use instead. */
 function assertNotForeign(word: string, flagsOf: ReadonlyMap<string, unknown>): void {
-  const script = word.replace(/\.py$/, "").replaceAll("-", "_");
+  const script = word.replace(/\.(py|sh)$/, "").replaceAll("-", "_");
   const command = Object.hasOwn(COMMAND_ALIASES, script) ? (COMMAND_ALIASES[script] as string) : script;
   const own = word.endsWith(".py") && flagsOf.has(command) ? `use nextvlad ${command}` : undefined;
   const remedy = Object.hasOwn(FOREIGN_COMMANDS, script) ? FOREIGN_COMMANDS[script] : own;

@@ -5,7 +5,7 @@ import { version } from "../base/package.js";
 import { chooseThreads } from "../base/threads.js";
 import { emaFile, isInside } from "../checkpoints/snapshot-layout.js";
 import type { WeightSource } from "../checkpoints/weight-source.js";
-import type { Override } from "../config/load.js";
+import { originsOf, withSeed } from "../config/load.js";
 import type { Config } from "../config/schema.js";
 import type { Cluster } from "../distributed/cluster.js";
 import { limitDevices } from "../distributed/devices.js";
@@ -36,7 +36,7 @@ export async function runTrain(flags: TrainFlags): Promise<number> {
 }
 
 async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }: ResumePoint, flags: TrainFlags): Promise<number> {
-  const config = await findConfig(flags, await overridesOf(flags, resume), resume);
+  const config = await findTrainConfig(flags, resume);
   assertTrainsSegments(config, flags);
   const cluster = findCluster(flags);
   const { devices, note } = chooseDevices(config, cluster, flags);
@@ -108,13 +108,17 @@ async function trainFrom({ resume, pretrain }: StartWeights, { skipped, notes }:
   });
 }
 
-/** Returns what the flags set in the config. `--fix-random-seed False` draws a seed for a new run; a resumed run keeps its own. */
-async function overridesOf(flags: TrainFlags, resume: WeightSource | null): Promise<readonly Override[]> {
-  const overrides = configOverrides("train", flags);
-  if (resume === null || resume.snapshot === null || !wantsRandomSeed(flags.fixRandomSeed)) return overrides;
+/**
+ * Returns the config. A resumed run keeps its seed unless the config, `--set` or a number in `--fix-random-seed` gives one: `--fix-random-seed False` draws a seed
+ * only for a new run.
+ */
+async function findTrainConfig(flags: TrainFlags, resume: WeightSource | null): Promise<Config> {
+  const config = await findConfig(flags, configOverrides("train", flags), resume);
+  const origin = originsOf(config).get("TRAIN.seed");
+  const isGiven = origin !== undefined && !(origin === "--fix-random-seed" && wantsRandomSeed(flags.fixRandomSeed));
+  if (isGiven || resume === null || resume.snapshot === null) return config;
   const { readSnapshotState } = await import("../checkpoints/snapshot.js");
-  const { seed } = await readSnapshotState(resume.snapshot);
-  return overrides.map((override) => (override.key === "TRAIN.seed" ? { ...override, value: String(seed) } : override));
+  return withSeed(config, (await readSnapshotState(resume.snapshot)).seed);
 }
 
 /** Returns the number of processes that train: those of the cluster, `--devices`, or at most TRAIN.num_gpus, with a note for the log. */

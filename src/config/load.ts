@@ -49,6 +49,13 @@ export function originsOf(config: Config): ReadonlyMap<string, string> {
   return origins.get(config) ?? new Map();
 }
 
+/** Returns a config with another seed, which counts as a default: its origin is unchanged. */
+export function withSeed(config: Config, seed: number): Config {
+  const changed = deepFreeze({ ...config, TRAIN: { ...config.TRAIN, seed } });
+  origins.set(changed, originsOf(config));
+  return changed;
+}
+
 /**
  * Validates a config file's value and completes it. Precedence, lowest first: defaults, file, flags, `--set`. `file` is named in messages.
  * Throws one BAD_CONFIG that lists all problems; an unknown key is listed with the closest known key.

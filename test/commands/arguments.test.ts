@@ -95,6 +95,9 @@ describe("scripts of other tools", () => {
     }
     for (const name of ["inference_model", "inference-model", "inference_model.py"]) refused(name, "Use nextvlad export --format onnx.");
     refused("export_model", "Use nextvlad export.");
+    refused("run.sh", "Use nextvlad train, eval or infer with the arguments of run.sh's commands.");
+    refused("train_nextvlad.sh", "Use nextvlad train --config configs/nextvlad.yaml.");
+    refused("segment_eval_inference.py", "Use nextvlad eval --segments.");
     refused("main.py", "Use nextvlad train, or nextvlad eval for main.py --test.");
     for (const [script, command] of ["train train", "eval eval", "test eval", "predict infer"].map((pair) => pair.split(" "))) {
       refused(`${script}.py`, `Use nextvlad ${command}.`);

@@ -224,8 +224,22 @@ test("a resumed run keeps its seed and, inside an epoch, its batches", async (t)
     assert.equal(refused.exitCode, 2);
     assert.match(refused.error, message);
   }
+  const refused = await runNextvlad(["train", "--config", config, "--resume", "--save-dir", saveDir, "--set", "TRAIN.seed=7"]);
+  assert.match(refused.error, /TRAIN\.seed: a resumed run cannot change this setting \(expected 0, found 7\)/);
   // PaddleVideo's users pass the flags of the first run again; False draws a seed only for a new run.
   await trained(["--config", config, "--resume", "--save-dir", saveDir, "--fix-random-seed", "False", "--set", "TRAIN.max_iter=3"]);
+});
+
+test("a run with a seed from the clock is resumed with its config, which has no seed", async (t) => {
+  const folder = temporaryFolder(t);
+  const config = await prepareRun(folder);
+  const saveDir = join(folder, "run");
+  const seedIn = (snapshot: string): number => JSON.parse(readFileSync(join(saveDir, snapshot, "state.json"), "utf8")).seed;
+  const command = ["--config", config, "--save-dir", saveDir];
+  await trained([...command, "--fix-random-seed", "False", "--set", "TRAIN.max_iter=2"]);
+  await trained([...command, "--resume", "--set", "TRAIN.max_iter=3"]);
+  assert.equal(seedIn("NEXTVLAD_step3"), seedIn("NEXTVLAD_step2"));
+  assert.notEqual(seedIn("NEXTVLAD_step3"), 0);
 });
 
 test("a run stopped before a validation validates when resumed; best of another save-dir does not count", async (t) => {
