@@ -16,7 +16,7 @@ if [ $# -gt 0 ]; then
   folder=$(cd "$1" && pwd)
 else
   folder=$(mktemp -d)
-  trap 'umount -l "$folder"/*/proc "$folder"/*/dev 2>/dev/null; rm -rf --one-file-system "$folder"' EXIT
+  trap 'umount -l "$folder"/*/proc "$folder"/*/dev 2>/dev/null || true; rm -rf --one-file-system "$folder"' EXIT
 fi
 
 declare -A variables=() workdirs=()
