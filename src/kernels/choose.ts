@@ -37,17 +37,17 @@ const STREAMED_ROWS = 2;
 const LARGE_MATRIX_BYTES = 2 ** 24;
 const LARGE_MATRIX_ROWS = 64;
 /**
- * Products that take twice as long in TensorFlow: with AVX2, it reads a matrix in place for up to this many rows, and its rows fall into the same lines of the
- * L1 cache if they are a multiple of 4 KiB apart.
+ * Products that take twice as long in TensorFlow: with AVX2, it reads the right matrix in place for up to this many rows, and its rows fall into the same lines
+ * of the L1 cache if they are a multiple of 4 KiB apart.
  */
-const ALIASED_VECTOR_BITS = 256;
 const ALIASED_STRIDE_BYTES = 4096;
 const ALIASED_MATRIX_BYTES = 2 ** 22;
 const ALIASED_ROWS = 256;
-/** Products that TensorFlow computes on one thread, but ours on all. */
+/** Products that TensorFlow computes on one thread, but ours on all; with AVX2, ours are faster up to a higher number of operations. */
 const MIN_PANEL_ROWS = 128;
 const MIN_PANEL_OPERATIONS = 1e7;
 const MAX_PANEL_OPERATIONS = 1e8;
+const MAX_PANEL_OPERATIONS_AVX2 = 2e8;
 /** Vectors with which products with frozen weights in panels were measured: they are faster from the first number of rows that is not streamed. */
 const MAX_PACKED_VECTOR_BITS = 256;
 /** Minimum frames of a batch at which splitting the weights into integers costs less than it saves. */
@@ -61,13 +61,16 @@ export function fastestOnCpu({ byteInstructions, vectorBits }: Processor): CpuCh
       const bytes = terms * columns * 4;
       const isStreamed = rows <= STREAMED_ROWS || (rows <= LARGE_MATRIX_ROWS && bytes >= LARGE_MATRIX_BYTES);
       const isAliased =
-        vectorBits === ALIASED_VECTOR_BITS &&
+        vectorBits === 256 &&
+        !transposeB &&
         (columns * 4) % ALIASED_STRIDE_BYTES === 0 &&
         bytes >= ALIASED_MATRIX_BYTES &&
         rows <= ALIASED_ROWS;
       if ((isStreamed || isAliased) && !transposeA && !transposeB) return "rows";
       const operations = 2 * rows * terms * columns;
-      return rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= MAX_PANEL_OPERATIONS ? "panels" : "tensorflow";
+      const maxOperations = vectorBits === 256 ? MAX_PANEL_OPERATIONS_AVX2 : MAX_PANEL_OPERATIONS;
+      const isSmall = rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= maxOperations;
+      return isAliased || isSmall ? "panels" : "tensorflow";
     },
     minPackedRows: (terms, columns) =>
       vectorBits <= MAX_PACKED_VECTOR_BITS && terms * columns * 4 < LARGE_MATRIX_BYTES ? STREAMED_ROWS + 1 : Number.POSITIVE_INFINITY,
