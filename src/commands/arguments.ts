@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import { NextvladError } from "../base/errors.js";
 import { FLAG_ALIASES } from "./flags.js";
 
@@ -127,9 +128,11 @@ export function normalizeArguments(args: readonly string[], flagsOf: ReadonlyMap
   return { args: normalized, command, notes };
 }
 
-/** Throws BAD_USAGE if an unknown command is a script of another tool, with or without its extension, and names the command to use instead. */
+/** Throws BAD_USAGE if an unknown command is a script of another tool, with or without its directory and extension, and names the command to use instead. */
 function assertNotForeign(word: string, flagsOf: ReadonlyMap<string, unknown>): void {
-  const script = word.replace(/\.(py|sh)$/, "").replaceAll("-", "_");
+  const script = basename(word)
+    .replace(/\.(py|sh)$/, "")
+    .replaceAll("-", "_");
   const command = Object.hasOwn(COMMAND_ALIASES, script) ? (COMMAND_ALIASES[script] as string) : script;
   const own = word.endsWith(".py") && flagsOf.has(command) ? `use nextvlad ${command}` : undefined;
   const remedy = Object.hasOwn(FOREIGN_COMMANDS, script) ? FOREIGN_COMMANDS[script] : own;

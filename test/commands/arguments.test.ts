@@ -85,7 +85,7 @@ describe("aliases", () => {
 });
 
 describe("scripts of other tools", () => {
-  test("are errors that name the command to use instead, with or without their extension", () => {
+  test("are errors that name the command to use instead, with or without their directory and extension", () => {
     const refused = (word: string, remedy: string) => {
       const message = `${word}: unknown command. ${remedy}`;
       assert.throws(() => normalise(word, "--config", "x"), { code: "BAD_USAGE", exitCode: 2, message });
@@ -96,7 +96,8 @@ describe("scripts of other tools", () => {
     for (const name of ["inference_model", "inference-model", "inference_model.py"]) refused(name, "Use nextvlad export --format onnx.");
     refused("export_model", "Use nextvlad export.");
     refused("run.sh", "Use nextvlad train, eval or infer with the arguments of run.sh's commands.");
-    refused("train_nextvlad.sh", "Use nextvlad train --config configs/nextvlad.yaml.");
+    refused("./run.sh", "Use nextvlad train, eval or infer with the arguments of run.sh's commands.");
+    refused("scripts/train/train_nextvlad.sh", "Use nextvlad train --config configs/nextvlad.yaml.");
     refused("segment_eval_inference.py", "Use nextvlad eval --segments.");
     refused("main.py", "Use nextvlad train, or nextvlad eval for main.py --test.");
     for (const [script, command] of ["train train", "eval eval", "test eval", "predict infer"].map((pair) => pair.split(" "))) {
