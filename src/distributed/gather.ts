@@ -1,7 +1,7 @@
 import { concat, slice } from "../kernels/tensorflow-ops.js";
 import { fill } from "../runtime/constants.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
-import type { Pending } from "./pending.js";
+import { mapPending, type Pending } from "./pending.js";
 import type { World } from "./world.js";
 
 /** Returns the ranks' matrices, of `rows[rank]` rows and the same number of columns, one below the other. Borrows x, the matrix of this rank. */
@@ -14,31 +14,25 @@ export function startGatherRows(x: Tensor, rows: readonly number[], world: World
   const columns = x.shape[1] as number;
   const most = Math.max(...rows);
   const exchange = tidy(() => world.startGather(padded(x, most, 0)));
-  const wait = (): Tensor =>
-    tidy(() => {
-      const all = exchange.wait();
-      if (rows.every((count) => count === most)) return all;
-      return concat(
-        rows.map((count, rank) => slice(all, [rank * most, 0], [count, columns])),
-        0,
-      );
-    });
-  return { wait };
+  return mapPending(exchange, (all) => {
+    if (rows.every((count) => count === most)) return all;
+    return concat(
+      rows.map((count, rank) => slice(all, [rank * most, 0], [count, columns])),
+      0,
+    );
+  });
 }
 
 /** Starts to put the ranks' matrices, of `columns[rank]` columns and the same number of rows, side by side. Borrows x, the matrix of this rank. */
 export function startGatherColumns(x: Tensor, columns: readonly number[], world: World): Pending<Tensor> {
   const rows = x.shape[0] as number;
   const exchange = tidy(() => world.startGather(padded(x, Math.max(...columns), 1)));
-  const wait = (): Tensor =>
-    tidy(() => {
-      const all = exchange.wait();
-      return concat(
-        columns.map((count, rank) => slice(all, [rank * rows, 0], [rows, count])),
-        1,
-      );
-    });
-  return { wait };
+  return mapPending(exchange, (all) =>
+    concat(
+      columns.map((count, rank) => slice(all, [rank * rows, 0], [rows, count])),
+      1,
+    ),
+  );
 }
 
 /** Returns x with zeros appended along an axis, up to a size: all ranks' tensors in an exchange have the same shape. */

@@ -1,7 +1,14 @@
+import { tidy } from "../runtime/runtime.js";
+
 /** The result of an exchange, which runs while this process computes something else. */
 export interface Pending<T> {
   /** Waits for the exchange, once, and returns its result. Throws RANK_FAILED. */
   wait(): T;
+}
+
+/** Returns an exchange whose result is computed from that of another, whose tensors are freed. */
+export function mapPending<T, U>(exchange: Pending<T>, compute: (result: T) => U): Pending<U> {
+  return { wait: () => tidy(() => compute(exchange.wait())) };
 }
 
 /** A computation that pauses after starting an exchange whose result it needs, so that others can run meanwhile. */

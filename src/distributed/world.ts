@@ -7,7 +7,7 @@ import { checkRanks } from "../runtime/server.js";
 import { fromFloats, toFloats } from "../runtime/transfer.js";
 import type { Cluster } from "./cluster.js";
 import { awaitListeners } from "./listeners.js";
-import type { Pending } from "./pending.js";
+import { mapPending, type Pending } from "./pending.js";
 
 /** Exchanged numbers are integers below this, which float32 represents exactly. */
 export const MAX_EXACT = 2 ** 24;
@@ -64,18 +64,15 @@ export class World {
   startSum(tensors: readonly Tensor[]): Pending<readonly Tensor[]> {
     const shapes = tensors.map(({ shape }) => shape);
     const flat = tidy(() => this.#start(startAllReduce, concatFlat(tensors)));
-    const wait = (): readonly Tensor[] =>
-      tidy(() => {
-        const sums = flat.wait();
-        let begin = 0;
-        return shapes.map((shape) => {
-          const size = shape.reduce((product, length) => product * length, 1);
-          const part = reshape(slice(sums, [begin], [size]), shape);
-          begin += size;
-          return part;
-        });
+    return mapPending(flat, (sums) => {
+      let begin = 0;
+      return shapes.map((shape) => {
+        const size = shape.reduce((product, length) => product * length, 1);
+        const part = reshape(slice(sums, [begin], [size]), shape);
+        begin += size;
+        return part;
       });
-    return { wait };
+    });
   }
 
   /** Returns the ranks' numbers, which float32 represents exactly, by rank. All ranks pass the same number of them. */
