@@ -17,6 +17,15 @@ struct Inputs {
     call.Expect(2, shape);
     mask = call.Input<float>(2);
   }
+  // Calls body(factor), in which factor(i) is the mask's value of element i.
+  template <class Body>
+  void WithMask(const Body& body) const {
+    if (mask == nullptr) {
+      body([](int64_t) { return 1.0f; });
+    } else {
+      body([m = mask](int64_t i) { return m[i]; });
+    }
+  }
   std::vector<int64_t> shape;
   const float *logits, *labels;
   const float* mask = nullptr;
@@ -27,19 +36,16 @@ void CrossEntropy(Call& call) {
   const Inputs in(call);
   const int64_t videos = in.shape[0], classes = in.shape[1];
   std::vector<double> sums(videos);
-  ParallelFor(videos, [&](int64_t begin, int64_t end, int) {
-    for (int64_t video = begin; video < end; video++) {
-      const float *l = in.logits + video * classes, *y = in.labels + video * classes, *mask = in.mask == nullptr ? nullptr : in.mask + video * classes;
-      double sum = 0;
-      if (mask == nullptr) {
+  in.WithMask([&](const auto& factor) {
+    ParallelFor(videos, [&](int64_t begin, int64_t end, int) {
+      for (int64_t video = begin; video < end; video++) {
+        const float *l = in.logits, *y = in.labels;
+        double sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < classes; c++) sum += Softplus(l[c]) - l[c] * y[c];
-      } else {
-#pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < classes; c++) sum += mask[c] * (Softplus(l[c]) - l[c] * y[c]);
+        for (int64_t i = video * classes; i < (video + 1) * classes; i++) sum += factor(i) * (Softplus(l[i]) - l[i] * y[i]);
+        sums[video] = sum;
       }
-      sums[video] = sum;
-    }
+    });
   });
   double total = 0;
   for (double sum : sums) total += sum;
@@ -50,16 +56,12 @@ void CrossEntropy(Call& call) {
 void CrossEntropyGradient(Call& call) {
   const Inputs in(call);
   float* d = call.Output(0, in.shape);
-  const float factor = 1.0f / in.shape[0];
-  ForValues(in.shape[0] * in.shape[1], [&in, d, factor](int64_t begin, int64_t end) {
-    const float *l = in.logits, *y = in.labels, *mask = in.mask;
-    if (mask == nullptr) {
+  const float mean = 1.0f / in.shape[0];
+  in.WithMask([&](const auto& factor) {
+    ForValues(in.shape[0] * in.shape[1], [&, l = in.logits, y = in.labels](int64_t begin, int64_t end) {
 #pragma omp simd
-      for (int64_t i = begin; i < end; i++) d[i] = (FastSigmoid(l[i]) - y[i]) * factor;
-    } else {
-#pragma omp simd
-      for (int64_t i = begin; i < end; i++) d[i] = mask[i] * (FastSigmoid(l[i]) - y[i]) * factor;
-    }
+      for (int64_t i = begin; i < end; i++) d[i] = factor(i) * (Sigmoid(l[i]) - y[i]) * mean;
+    });
   });
 }
 

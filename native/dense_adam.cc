@@ -95,16 +95,16 @@ void Compute(Call& call) {
     Floats left(PanelFloats<kProductRows>(kProductTerms, kBlockRows)), gradient(kBlockRows * out), dx_rows(multiplies ? kBlockRows * examples : 0);
     for (int64_t block; next(&block);) {
       const int64_t row = block * block_rows, rows = std::min(block_rows, in - row);
-      if (kHasGradient && examples <= kDotExamples) {
-        for (int64_t r = row; r < row + rows; r += kTileRows) {
-          MultiplyByDots(w + r * out, dy, examples, out, std::min<int64_t>(kTileRows, row + rows - r), in, dx + r);
-        }
-      } else if (kHasGradient) {
+      if (multiplies) {
         ForEachTerms(out, [&](int64_t first, int64_t terms) {
           MultiplyPanels({w + row * out + first, out, 1}, dy_rows.data() + first * padded_examples, rows, examples, terms, first > 0, left.data(), dx_rows.data(),
                          examples);
         });
-        CopyTransposed(dx_rows.data(), rows, examples, dx + row, in);
+        CopyTransposed(dx_rows.data(), examples, rows, examples, dx + row, in);
+      } else if (kHasGradient) {
+        for (int64_t r = row; r < row + rows; r += kTileRows) {
+          MultiplyByDots(w + r * out, dy, examples, out, std::min<int64_t>(kTileRows, row + rows - r), in, dx + r);
+        }
       }
       if (!kUpdates) continue;
       ForEachTerms(examples, [&](int64_t first, int64_t terms) {

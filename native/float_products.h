@@ -50,13 +50,13 @@ inline void TransposeSquare(const float* from, int64_t from_step, float* to, int
 }
 
 // to [columns, rows] = the transpose of from [rows, columns].
-inline void CopyTransposed(const float* from, int64_t rows, int64_t columns, float* to, int64_t to_step) {
+inline void CopyTransposed(const float* from, int64_t from_step, int64_t rows, int64_t columns, float* to, int64_t to_step) {
   const int64_t square_rows = rows / kSimdLanes * kSimdLanes, square_columns = columns / kSimdLanes * kSimdLanes;
   for (int64_t r = 0; r < square_rows; r += kSimdLanes) {
-    for (int64_t c = 0; c < square_columns; c += kSimdLanes) TransposeSquare(from + r * columns + c, columns, to + c * to_step + r, to_step);
+    for (int64_t c = 0; c < square_columns; c += kSimdLanes) TransposeSquare(from + r * from_step + c, from_step, to + c * to_step + r, to_step);
   }
   for (int64_t r = 0; r < rows; r++) {
-    for (int64_t c = r < square_rows ? square_columns : 0; c < columns; c++) to[c * to_step + r] = from[r * columns + c];
+    for (int64_t c = r < square_rows ? square_columns : 0; c < columns; c++) to[c * to_step + r] = from[r * from_step + c];
   }
 }
 
@@ -81,16 +81,7 @@ void CopyToPanels(const Matrix& m, int64_t terms, int64_t lines, float* to) {
       }
     }
   } else {
-    const int64_t squares = kWidth % kSimdLanes == 0 ? terms / kSimdLanes * kSimdLanes : 0;
-    for (int64_t line = 0; line < whole; line += kWidth) {
-      float* panel = to + line * terms;
-      for (int64_t t = 0; t < squares; t += kSimdLanes) {
-        for (int i = 0; i < kWidth; i += kSimdLanes) TransposeSquare(m.at(t, line + i), m.column_step, panel + t * kWidth + i, kWidth);
-      }
-      for (int64_t t = squares; t < terms; t++) {
-        for (int i = 0; i < kWidth; i++) panel[t * kWidth + i] = *m.at(t, line + i);
-      }
-    }
+    for (int64_t line = 0; line < whole; line += kWidth) CopyTransposed(m.at(0, line), m.column_step, kWidth, terms, to + line * terms, kWidth);
   }
   if (whole == lines) return;
   float* panel = to + whole * terms;

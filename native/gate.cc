@@ -16,7 +16,7 @@ void Gate(Call& call) {
   ForValues(call.Count(0), [=](int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t i = begin; i < end; i++) {
-      gates[i] = FastSigmoid(e[i]);
+      gates[i] = Sigmoid(e[i]);
       y[i] = h[i] * gates[i];
     }
   });

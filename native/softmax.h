@@ -31,10 +31,8 @@ inline float Exp(float x) {
   return p;
 }
 
-inline float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
-
-// The same, branch-free, within 4 ulp.
-inline float FastSigmoid(float x) {
+// 1 / (1 + e^-x), branch-free, within 4 ulp.
+inline float Sigmoid(float x) {
   const float e = Exp(-std::fabs(x));
   return (x < 0 ? e : 1.0f) / (1.0f + e);
 }

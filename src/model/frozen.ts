@@ -69,6 +69,7 @@ export class FrozenNetwork {
 
 /** A branch of the network, from frames to logits. */
 class FrozenBranch {
+  readonly #kernels: Kernels;
   readonly #aggregators: readonly (readonly [ModalityName, FrozenAggregator])[];
   readonly #hidden: FrozenDense;
   readonly #gatingReduce: FrozenDense;
@@ -80,6 +81,7 @@ class FrozenBranch {
   constructor(sizes: ModelSizes, hiddenFactor: number, options: FreezeOptions) {
     const { weights, kernels } = options;
     const { freeze } = AGGREGATORS[sizes.model];
+    this.#kernels = kernels;
     this.#aggregators = modalitiesOf(sizes).map((modality) => [modality.name, freeze(modality, options)]);
     const dense = (name: string, affine: Partial<Affine>): FrozenDense => kernels.freezeDense(weights.variable(name), affine);
     this.#hidden = dense(HIDDEN, frozenBatchNorm(HIDDEN_NORM, weights));
@@ -93,8 +95,7 @@ class FrozenBranch {
     return tidy(() => {
       const descriptors = this.#aggregators.map(([name, aggregator]) => aggregator.aggregate(input[name], layout));
       const h = this.#hidden.apply(concat(descriptors, 1));
-      const gates = sigmoid(this.#gatingExpand.apply(relu(this.#gatingReduce.apply(h))));
-      const gated = multiply(h, gates);
+      const { y: gated } = this.#kernels.gate(h, this.#gatingExpand.apply(relu(this.#gatingReduce.apply(h))));
       return this.#classifier.apply(this.#hiddenFactor === 1 ? gated : multiply(gated, constant(this.#hiddenFactor)));
     });
   }
