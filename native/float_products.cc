@@ -25,8 +25,8 @@ struct Block {
 // Blocks small enough for each thread to compute some, so that a slower one computes fewer.
 Block BlockOf(const Sizes& s, int64_t threads) {
   Block block{kBlockRows, kBlockColumns};
-  while (block.CountIn(s) < 8 * threads && block.columns > kMinBlockColumns) block.columns /= 2;
-  while (block.CountIn(s) < 8 * threads && block.rows > kMinBlockRows) block.rows /= 2;
+  while (block.CountIn(s) < 4 * threads && block.columns > kMinBlockColumns) block.columns /= 2;
+  while (block.CountIn(s) < 4 * threads && block.rows > kMinBlockRows) block.rows /= 2;
   return block;
 }
 

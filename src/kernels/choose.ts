@@ -43,11 +43,12 @@ const LARGE_MATRIX_ROWS = 64;
 const ALIASED_STRIDE_BYTES = 4096;
 const ALIASED_MATRIX_BYTES = 2 ** 22;
 const ALIASED_ROWS = 256;
-/** Products that TensorFlow computes on one thread, but ours on all; with AVX2, ours are faster up to a higher number of operations. */
+/** Products that TensorFlow computes on one thread, but ours on all; with AVX2 and wide matrices, ours are faster up to a higher number of operations. */
 const MIN_PANEL_ROWS = 128;
 const MIN_PANEL_OPERATIONS = 1e7;
 const MAX_PANEL_OPERATIONS = 1e8;
-const MAX_PANEL_OPERATIONS_AVX2 = 2e8;
+const MAX_WIDE_OPERATIONS = 2e8;
+const MIN_WIDE_COLUMNS = 256;
 /** Vectors with which products with frozen weights in panels were measured: they are faster from the first number of rows that is not streamed. */
 const MAX_PACKED_VECTOR_BITS = 256;
 /** Minimum frames of a batch at which splitting the weights into integers costs less than it saves. */
@@ -68,7 +69,7 @@ export function fastestOnCpu({ byteInstructions, vectorBits }: Processor): CpuCh
         rows <= ALIASED_ROWS;
       if ((isStreamed || isAliased) && !transposeA && !transposeB) return "rows";
       const operations = 2 * rows * terms * columns;
-      const maxOperations = vectorBits === 256 ? MAX_PANEL_OPERATIONS_AVX2 : MAX_PANEL_OPERATIONS;
+      const maxOperations = vectorBits === 256 && columns >= MIN_WIDE_COLUMNS ? MAX_WIDE_OPERATIONS : MAX_PANEL_OPERATIONS;
       const isSmall = rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= maxOperations;
       return isAliased || isSmall ? "panels" : "tensorflow";
     },

@@ -58,7 +58,7 @@ describe("the choice of kernels", () => {
     assert.deepEqual(forms, ["panels", "tensorflow"]);
   });
 
-  test("copies the factors of products from 128 rows to panels, for 10 to 100 million operations (AVX2: 200), in any form", () => {
+  test("copies the factors of products from 128 rows to panels, for 10 to 100 million operations (200 with AVX2 and 256 columns), in any form", () => {
     const isPanels = (size: ProductSize): boolean => fastestOnCpu(AVX2).matMul(size) === "panels";
     const size = { rows: 200, terms: 500, columns: 1000 };
     assert.deepEqual([size, { ...size, transposeA: true }, { ...size, transposeB: true }].map(isPanels), [true, true, true]);
@@ -69,6 +69,11 @@ describe("the choice of kernels", () => {
     assert.deepEqual(
       [500, 501].map((columns) => fastestOnCpu(AVX512).matMul({ ...size, columns })),
       ["panels", "tensorflow"],
+    );
+    // Narrower than 256 columns.
+    assert.deepEqual(
+      [784, 785].map((terms) => isPanels({ rows: 250, terms, columns: 255 })),
+      [true, false],
     );
     assert.deepEqual(
       [100, 99].map((columns) => isPanels({ rows: 200, terms: 250, columns })),
