@@ -3,8 +3,9 @@
  * forwards connections to its port of 127.0.0.1.
  */
 import { once } from "node:events";
+import { realpathSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 
 export interface Link {
   /** The port of 127.0.0.1 at which the link accepts connections. */
@@ -48,7 +49,8 @@ export async function openLink(port: number, target: { readonly host: string; re
   };
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+// Its real path: it may be started through a symbolic link.
+if (fileURLToPath(import.meta.url) === realpathSync(process.argv[1] ?? ".")) {
   const [port, target = "", delay] = process.argv.slice(2);
   const [host = "", targetPort] = target.split(":");
   await openLink(Number(port), { host, port: Number(targetPort) }, Number(delay));
