@@ -41,15 +41,16 @@ let draws = 0;
 /** Returns normally distributed numbers, different at each call and equal in each run. */
 export const normal = (shape: readonly number[]): Tensor => statelessNormal(shape, [7, draws++]);
 
-/** Returns a store with all arrays drawn from a normal distribution, so that no bias is zero and no scale is one. */
-export function randomStore(sizes: ModelSizes = SMALL): WeightStore {
+/** Returns a store with all arrays drawn from a normal distribution, so that no bias is zero and no scale is one: by default different at each call. */
+export function randomStore(sizes: ModelSizes = SMALL, seed?: number): WeightStore {
   const store = new WeightStore(parameterTable(sizes));
-  for (const { name, shape, initializer } of store.table) {
-    store.initialize(name, 3, null);
+  for (const [i, { name, shape, initializer }] of store.table.entries()) {
+    store.initialize(name, 3 + (seed ?? 0), null);
     if (initializer === "msra") continue;
     tidy(() => {
       const about = initializer === "zeros" ? 0 : 1;
-      const values = toFloats(add(multiply(normal(shape), scalar(0.2)), scalar(about)));
+      const drawn = seed === undefined ? normal(shape) : statelessNormal(shape, [8 + seed, i]);
+      const values = toFloats(add(multiply(drawn, scalar(0.2)), scalar(about)));
       // Among tens of thousands of variances, one may be negative.
       store.variable(name).upload(name.endsWith(".w_2") ? values.map(Math.abs) : values);
     });

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 
@@ -57,4 +58,13 @@ export async function findAccessibilityProblems(page: Page): Promise<readonly st
   await page.evaluate(axe);
   const described = "id + ', ' + impact + ': ' + nodes[0].html.slice(0, 200)";
   return page.evaluate<string[]>(`axe.run().then(({ violations }) => violations.map(({ id, impact, nodes }) => ${described}))`);
+}
+
+/** Waits until a JavaScript expression is true in the page. Playwright's `waitForFunction` evaluates it with `eval`, which the page's security policy forbids. */
+export async function waitUntil(page: Page, expression: string): Promise<void> {
+  const end = Date.now() + 30_000;
+  while (!(await page.evaluate<boolean>(expression))) {
+    if (Date.now() > end) throw new Error(`not true within 30 s: ${expression}`);
+    await setTimeout(20);
+  }
 }

@@ -24,14 +24,25 @@ import { nextvladOnTape } from "../helpers/tape.js";
 /** Sizes around the edges of warps (32) and chunks of rows (512). */
 const size = (max: number): fc.Arbitrary<number> => fc.oneof(fc.integer({ min: 1, max }), fc.constantFrom(1, 31, 32, 33, 64, 128));
 
-function assertClose(ours: ReadonlyMap<string, Float32Array>, theirs: ReadonlyMap<string, Float32Array>, tolerance: number): void {
+/**
+ * Asserts that each array differs from its reference by at most `tolerance` of its norm. `sumsOfSameTerms` lists gradients that sum the same terms, up to factors
+ * of about 1: one of few values may be much smaller than its terms, whose rounding it has, so the larger values of the others count too.
+ */
+function assertClose(
+  ours: ReadonlyMap<string, Float32Array>,
+  theirs: ReadonlyMap<string, Float32Array>,
+  tolerance: number,
+  sumsOfSameTerms: readonly (readonly string[])[] = [],
+): void {
   assert.deepEqual([...ours.keys()].sort(), [...theirs.keys()].sort());
+  const rootMeanSquare = (values: Float32Array): number => Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0) / values.length);
   for (const [name, values] of theirs) {
     const mine = ours.get(name) as Float32Array;
     assert.equal(mine.length, values.length, name);
-    const difference = Math.sqrt(values.reduce((sum, value, i) => sum + (value - (mine[i] as number)) ** 2, 0));
-    const norm = Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0));
-    assert.ok(difference <= tolerance * norm + 1e-2 * tolerance * Math.sqrt(values.length), `${name}: ${difference} of ${norm}`);
+    const difference = rootMeanSquare(values.map((value, i) => value - (mine[i] as number)));
+    const names = sumsOfSameTerms.find((group) => group.includes(name)) ?? [name];
+    const size = Math.max(...names.map((each) => rootMeanSquare(theirs.get(each) as Float32Array)));
+    assert.ok(difference <= tolerance * (size + 1e-2), `${name}: ${difference} of ${size}`);
   }
 }
 
@@ -112,6 +123,8 @@ const SIZES: fc.Arbitrary<ModelSizes> = fc
   .map((sizes) => (sizes.model === "NETVLAD" ? { ...sizes, groups: 1, expansion: 1 } : sizes));
 /** At least four videos, of three frames: with fewer, the gradient through the batch norms is mostly rounding error. */
 const COUNTS = fc.array(fc.integer({ min: 3, max: 60 }), { minLength: 4, maxLength: 8 });
+/** Of the weights, so that a failure can be repeated. */
+const SEED = fc.nat(1e6);
 const bytesOf = (count: number): Uint8Array => Uint8Array.from({ length: count }, (_, i) => (i * 97 + Math.floor(i / 7) * 13) % 256);
 
 describe("NeXtVLAD against its definition", () => {
@@ -200,8 +213,8 @@ describe("our kernels against the reference kernels", () => {
 
   test("a modality's descriptors and gradients, of any sizes and lengths, at once and in parts", () => {
     fc.assert(
-      fc.property(SIZES, COUNTS, fc.integer({ min: 1, max: 4 }), (sizes, counts, partsOfOurs) => {
-        const store = randomStore(sizes);
+      fc.property(SIZES, COUNTS, fc.integer({ min: 1, max: 4 }), SEED, (sizes, counts, partsOfOurs, seed) => {
+        const store = randomStore(sizes, seed);
         const layout = new RaggedLayout(Int32Array.from(counts));
         const [modality] = modalitiesOf(sizes) as [ModalitySizes];
         const bytes = bytesOf(layout.frames * modality.features);
@@ -216,7 +229,13 @@ describe("our kernels against the reference kernels", () => {
         const ours = compute(ownKernels(), partsOfOurs);
         const theirs = compute(REFERENCE, 1);
         // The gradient through two batch norms amplifies rounding: to 5e-4 of a gradient's norm at most, in 180 draws on a CPU.
-        assertClose(ours, theirs, 5e-3);
+        const { clusterNorm } = nextvladNames(modality.name);
+        const sums = [[clusterNorm.scale, clusterNorm.shift]];
+        if (sizes.model === "NEXTVLAD") {
+          const { attention, attentionBias } = nextvladNames(modality.name);
+          sums.push([attention, attentionBias]);
+        }
+        assertClose(ours, theirs, 5e-3, sums);
         store.dispose();
       }),
       { numRuns: 40 },
@@ -263,8 +282,8 @@ describe("our kernels against the reference kernels", () => {
   // Rounding reaches 2e-5 in one draw of a thousand.
   test("a frozen network's probabilities, within 1e-4", () => {
     fc.assert(
-      fc.property(SIZES, COUNTS, (sizes, counts) => {
-        const store = randomStore(sizes);
+      fc.property(SIZES, COUNTS, SEED, (sizes, counts, seed) => {
+        const store = randomStore(sizes, seed);
         const frameCounts = Int32Array.from(counts);
         const frames = frameCounts.reduce((sum, count) => sum + count, 0);
         const input = { frameCounts, rgb: bytesOf(frames * sizes.rgbFeatures), audio: bytesOf(frames * sizes.audioFeatures) };

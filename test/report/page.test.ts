@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
-import { findAccessibilityProblems, findChromium, launchChromium, openFile } from "../helpers/browser.js";
+import { findAccessibilityProblems, findChromium, launchChromium, openFile, waitUntil } from "../helpers/browser.js";
 import { repository, runNextvlad, spawnNextvlad } from "../helpers/nextvlad.js";
 import { HOSTILE, writeEvaluation, writeRunLog } from "../helpers/reports.js";
 import { prepareRun } from "../helpers/runs.js";
@@ -135,10 +135,14 @@ describe("in Chromium", { skip: executable === null ? "Chromium is not installed
     const pixels = (): Promise<string> => page.evaluate<string>("document.querySelector('canvas').toDataURL()");
     const light = await pixels();
     await page.emulateMedia({ colorScheme: "dark" });
-    await page.waitForFunction(`document.querySelector('canvas').toDataURL() !== ${JSON.stringify(light)}`);
+    await waitUntil(page, `document.querySelector('canvas').toDataURL() !== ${JSON.stringify(light)}`);
     await page.setViewportSize({ width: 400, height: 800 });
-    await page.waitForFunction("document.querySelector('.plot').clientWidth === document.querySelector('.uplot').clientWidth");
+    await waitUntil(
+      page,
+      "innerWidth === 400 && document.querySelector('.plot').clientWidth === document.querySelector('.uplot').clientWidth",
+    );
     await page.locator(".plot").first().hover();
+    await waitUntil(page, "document.querySelector('.readout').textContent !== ''");
     assert.match((await page.locator(".readout").first().textContent()) as string, /^step [\d,]+: .*first [\d.]+/);
     assert.deepEqual(errors, []);
     await page.context().close();
