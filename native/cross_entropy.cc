@@ -56,11 +56,11 @@ void CrossEntropy(Call& call) {
 void CrossEntropyGradient(Call& call) {
   const Inputs in(call);
   float* d = call.Output(0, in.shape);
-  const float mean = 1.0f / in.shape[0];
+  const float per_video = 1.0f / in.shape[0];
   in.WithMask([&](const auto& factor) {
     ForValues(in.shape[0] * in.shape[1], [&, l = in.logits, y = in.labels](int64_t begin, int64_t end) {
 #pragma omp simd
-      for (int64_t i = begin; i < end; i++) d[i] = factor(i) * (Sigmoid(l[i]) - y[i]) * mean;
+      for (int64_t i = begin; i < end; i++) d[i] = factor(i) * (Sigmoid(l[i]) - y[i]) * per_video;
     });
   });
 }

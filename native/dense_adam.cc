@@ -72,23 +72,11 @@ void Compute(Call& call) {
   float* v = call.Input<float>(4);
   const AdamCoefficients c = ReadCoefficients(call.Input<int32_t>(5));
   float* dx = kHasGradient ? call.Output(0, {examples, in}) : nullptr;
-  // dy^T as the right factor of dx^T = w dy^T, in blocks of terms; empty if dot products compute it. w is then a left factor, which is read where it is.
+  // dy^T as the right factor of dx^T = w dy^T; empty if dot products compute it. w is then a left factor, which is read where it is.
   const bool multiplies = kHasGradient && examples > kDotExamples;
-  const int64_t padded_examples = RoundUp(examples, kProductColumns);
-  Floats dy_rows(multiplies ? PanelFloats<kProductColumns>(out, examples) : 0);
-  if (multiplies) {
-    ForEachTerms(out, [&](int64_t first, int64_t terms) {
-      CopyToPanels<kProductColumns>({dy + first, 1, out}, terms, examples, dy_rows.data() + first * padded_examples);
-    });
-  }
-  // dy as the right factor of the gradient, in blocks of terms; empty without an update.
-  const int64_t padded_out = RoundUp(out, kProductColumns);
-  Floats dy_columns(kUpdates ? PanelFloats<kProductColumns>(examples, out) : 0);
-  if (kUpdates) {
-    ForEachTerms(examples, [&](int64_t first, int64_t terms) {
-      CopyToPanels<kProductColumns>({dy + first * out, out, 1}, terms, out, dy_columns.data() + first * padded_out);
-    });
-  }
+  const Floats dy_rows = multiplies ? PanelsOf({dy, 1, out}, out, examples) : Floats();
+  // dy as the right factor of the gradient; empty without an update.
+  const Floats dy_columns = kUpdates ? PanelsOf({dy, out, 1}, examples, out) : Floats();
   // Blocks small enough for each thread to compute some, so that a slower one computes fewer.
   const int64_t block_rows = in < 8 * Pool::Shared().threads() * kBlockRows ? kSmallBlockRows : kBlockRows;
   ForEachItem((in + block_rows - 1) / block_rows, [&](const auto& next) {
@@ -96,10 +84,7 @@ void Compute(Call& call) {
     for (int64_t block; next(&block);) {
       const int64_t row = block * block_rows, rows = std::min(block_rows, in - row);
       if (multiplies) {
-        ForEachTerms(out, [&](int64_t first, int64_t terms) {
-          MultiplyPanels({w + row * out + first, out, 1}, dy_rows.data() + first * padded_examples, rows, examples, terms, first > 0, left.data(), dx_rows.data(),
-                         examples);
-        });
+        MultiplyAllPanels({w + row * out, out, 1}, dy_rows, rows, examples, out, left.data(), dx_rows.data(), examples);
         CopyTransposed(dx_rows.data(), examples, rows, examples, dx + row, in);
       } else if (kHasGradient) {
         for (int64_t r = row; r < row + rows; r += kTileRows) {
@@ -107,9 +92,7 @@ void Compute(Call& call) {
         }
       }
       if (!kUpdates) continue;
-      ForEachTerms(examples, [&](int64_t first, int64_t terms) {
-        MultiplyPanels({x + first * in + row, 1, in}, dy_columns.data() + first * padded_out, rows, out, terms, first > 0, left.data(), gradient.data(), out);
-      });
+      MultiplyAllPanels({x + row, 1, in}, dy_columns, rows, out, examples, left.data(), gradient.data(), out);
       const int64_t at = row * out;
 #pragma omp simd
       for (int64_t i = 0; i < rows * out; i++) UpdateByAdam(gradient[i], c, w[at + i], m[at + i], v[at + i]);

@@ -142,4 +142,20 @@ void ForEachTerms(int64_t terms, const Body& body) {
   for (int64_t first = 0; first < terms; first += kProductTerms) body(first, std::min(kProductTerms, terms - first));
 }
 
+// Copies m [terms, columns] to panels, one block of terms after the other.
+inline Floats PanelsOf(const Matrix& m, int64_t terms, int64_t columns) {
+  Floats panels(PanelFloats<kProductColumns>(terms, columns));
+  ForEachTerms(terms, [&](int64_t first, int64_t count) {
+    CopyToPanels<kProductColumns>(m.From(first, 0), count, columns, panels.data() + PanelFloats<kProductColumns>(first, columns));
+  });
+  return panels;
+}
+
+// y [rows, columns] = a [rows, terms] times right, which PanelsOf has returned. `panels` takes a block of terms of a.
+inline void MultiplyAllPanels(const Matrix& a, const Floats& right, int64_t rows, int64_t columns, int64_t terms, float* panels, float* y, int64_t y_step) {
+  ForEachTerms(terms, [&](int64_t first, int64_t count) {
+    MultiplyPanels(a.From(0, first), right.data() + PanelFloats<kProductColumns>(first, columns), rows, columns, count, first > 0, panels, y, y_step);
+  });
+}
+
 }  // namespace nextvlad

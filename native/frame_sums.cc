@@ -14,15 +14,6 @@ namespace {
 // Rows of a gradient that are computed at a time: their terms stay in the L2 cache.
 constexpr int64_t kBlockRows = 40 * kProductRows;
 
-// Copies m [terms, columns] to panels, one block of terms after the other.
-Floats PanelsOf(const Matrix& m, int64_t terms, int64_t columns) {
-  Floats panels(PanelFloats<kProductColumns>(terms, columns));
-  ForEachTerms(terms, [&](int64_t first, int64_t count) {
-    CopyToPanels<kProductColumns>(m.From(first, 0), count, columns, panels.data() + PanelFloats<kProductColumns>(first, columns));
-  });
-  return panels;
-}
-
 // The sizes of a batch, from x1 [N, G P], the assignment [N G, K] and the frame counts [B].
 struct Batch {
   int64_t frames, width, groups, group_size, clusters, videos;
@@ -79,10 +70,7 @@ void FrameSumsGradient(Call& call) {
     // y [rows, columns] = a right, for right [terms, columns] in panels.
     const auto multiply = [&](const Matrix& a, const Floats& right, int64_t rows, int64_t columns, int64_t terms, float* y) {
       for (int64_t row = 0; row < rows; row += kBlockRows) {
-        ForEachTerms(terms, [&](int64_t first, int64_t count) {
-          MultiplyPanels(a.From(row, first), right.data() + PanelFloats<kProductColumns>(first, columns), std::min(kBlockRows, rows - row), columns, count,
-                         first > 0, left.data(), y + row * columns, columns);
-        });
+        MultiplyAllPanels(a.From(row, 0), right, std::min(kBlockRows, rows - row), columns, terms, left.data(), y + row * columns, columns);
       }
     };
     for (int64_t video; next(&video);) {

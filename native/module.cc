@@ -73,7 +73,8 @@ NAPI_MODULE_INIT() {
   for (auto registration : {
            nextvlad::RegisterDequantize, nextvlad::RegisterAssignment, nextvlad::RegisterDense, nextvlad::RegisterDenseAdam, nextvlad::RegisterUpdates,
            nextvlad::RegisterCopy, nextvlad::RegisterSplit, nextvlad::RegisterFrames, nextvlad::RegisterFrameSums, nextvlad::RegisterByteProducts,
-           nextvlad::RegisterFloatProducts, nextvlad::RegisterDescriptor, nextvlad::RegisterBatchNorm, nextvlad::RegisterDropout, nextvlad::RegisterGate, nextvlad::RegisterCrossEntropy, nextvlad::RegisterFrozenDense,
+           nextvlad::RegisterFloatProducts, nextvlad::RegisterDescriptor, nextvlad::RegisterBatchNorm, nextvlad::RegisterDropout, nextvlad::RegisterGate,
+           nextvlad::RegisterCrossEntropy, nextvlad::RegisterFrozenDense,
            nextvlad::gpu::RegisterFrames, nextvlad::gpu::RegisterBatchNorm, nextvlad::gpu::RegisterAssignment, nextvlad::gpu::RegisterDescriptors,
            nextvlad::gpu::RegisterUpdates,
        }) {

@@ -173,7 +173,7 @@ export class World {
     const failed = other === undefined ? "a rank" : this.#describe(other);
     const isLate = /timed out/i.test(text);
     const what = isLate ? `all ranks listen, but not all have connected within ${this.#connectSeconds} s` : `${failed} does not respond`;
-    const remedy = `see the output of ${isLate ? "each" : "that"} rank; the run can be resumed on any number of ranks`;
+    const remedy = `see the output of ${isLate ? "each" : "that"} rank; --resume works on any number of ranks`;
     return new NextvladError("RANK_FAILED", what, { remedy }, error);
   }
 

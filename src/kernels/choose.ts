@@ -56,20 +56,17 @@ const BYTE_FRAMES = 1000;
 
 /** Chooses the faster kernel for each size on this processor. */
 export function fastestOnCpu({ byteInstructions, vectorBits }: Processor): CpuChoice {
+  const isAvx2 = vectorBits === 256;
   return {
     bytesInTraining: (frames) => byteInstructions && frames >= BYTE_FRAMES,
     matMul: ({ rows, terms, columns, transposeA, transposeB }) => {
       const bytes = terms * columns * 4;
       const isStreamed = rows <= STREAMED_ROWS || (rows <= LARGE_MATRIX_ROWS && bytes >= LARGE_MATRIX_BYTES);
       const isAliased =
-        vectorBits === 256 &&
-        !transposeB &&
-        (columns * 4) % ALIASED_STRIDE_BYTES === 0 &&
-        bytes >= ALIASED_MATRIX_BYTES &&
-        rows <= ALIASED_ROWS;
+        isAvx2 && !transposeB && (columns * 4) % ALIASED_STRIDE_BYTES === 0 && bytes >= ALIASED_MATRIX_BYTES && rows <= ALIASED_ROWS;
       if ((isStreamed || isAliased) && !transposeA && !transposeB) return "rows";
       const operations = 2 * rows * terms * columns;
-      const maxOperations = vectorBits === 256 && columns >= MIN_WIDE_COLUMNS ? MAX_WIDE_OPERATIONS : MAX_PANEL_OPERATIONS;
+      const maxOperations = isAvx2 && columns >= MIN_WIDE_COLUMNS ? MAX_WIDE_OPERATIONS : MAX_PANEL_OPERATIONS;
       const isSmall = rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= maxOperations;
       return isAliased || isSmall ? "panels" : "tensorflow";
     },
