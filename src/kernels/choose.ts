@@ -49,8 +49,6 @@ const MIN_PANEL_OPERATIONS = 1e7;
 const MAX_PANEL_OPERATIONS = 1e8;
 const MAX_WIDE_OPERATIONS = 2e8;
 const MIN_WIDE_COLUMNS = 256;
-/** Vectors with which products with frozen weights in panels were measured: they are faster from the first number of rows that is not streamed. */
-const MAX_PACKED_VECTOR_BITS = 256;
 /** Minimum frames of a batch at which splitting the weights into integers costs less than it saves. */
 const BYTE_FRAMES = 1000;
 
@@ -70,7 +68,7 @@ export function fastestOnCpu({ byteInstructions, vectorBits }: Processor): CpuCh
       const isSmall = rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= maxOperations;
       return isAliased || isSmall ? "panels" : "tensorflow";
     },
-    minPackedRows: (terms, columns) =>
-      vectorBits <= MAX_PACKED_VECTOR_BITS && terms * columns * 4 < LARGE_MATRIX_BYTES ? STREAMED_ROWS + 1 : Number.POSITIVE_INFINITY,
+    // In panels, frozen weights are faster from the first number of rows that is not streamed.
+    minPackedRows: (terms, columns) => (terms * columns * 4 < LARGE_MATRIX_BYTES ? STREAMED_ROWS + 1 : Number.POSITIVE_INFINITY),
   };
 }
