@@ -43,7 +43,7 @@ const readers = () =>
   key(
     nullable(integer(1, 64)),
     null,
-    "threads that read shards; null for as many as compute, at most 2; the order of the videos does not depend on it",
+    "threads that read shards; null for 1, or 2 if more than 4 threads compute; the order of the videos does not depend on it",
   );
 const TF32 = "tf32 is faster on a GPU and rounds the factors to 10 bits";
 const readingPrecision = () =>

@@ -91,9 +91,13 @@ test("on this machine, the number of threads is at most that of its CPUs", () =>
   assert.ok(count >= 1 && count <= machine, String(count));
 });
 
-test("explains the number of threads; by default there are at most 2 readers, and 1 with one thread", () => {
+test("explains the number of threads; by default there is 1 reader, and 2 if more than 4 threads compute", () => {
   const threads: Threads = { count: 1, cpus: 16, setBy: "cpu.max" };
   assert.equal(explainThreads(threads), "1 thread on 16 CPUs (cpu.max)");
   assert.equal(explainThreads({ count: 4, cpus: 1, setBy: "--threads" }), "4 threads on 1 CPU (--threads)");
-  assert.deepEqual([countReaders(null, threads), countReaders(null, { ...threads, count: 16 }), countReaders(7, threads)], [1, 2, 7]);
+  assert.deepEqual(
+    [1, 4, 5, 16].map((count) => countReaders(null, { ...threads, count })),
+    [1, 1, 2, 2],
+  );
+  assert.equal(countReaders(7, threads), 7);
 });
