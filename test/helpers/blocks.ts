@@ -58,6 +58,10 @@ export function randomStore(sizes: ModelSizes = SMALL, seed?: number): WeightSto
   return store;
 }
 
+/** The root mean square of values: of the differences of two arrays, their distance per value. */
+export const rootMeanSquare = (values: ArrayLike<number>): number =>
+  Math.sqrt(Array.from(values).reduce((sum, value) => sum + value * value, 0) / values.length);
+
 /** Returns a copy of the store. */
 export function copyOf(store: WeightStore): WeightStore {
   const copy = new WeightStore(store.table);

@@ -6,6 +6,7 @@ import { matMul, statelessNormal } from "../../src/kernels/tensorflow-ops.js";
 import type { Quantization } from "../../src/kernels/types.js";
 import { loadTensorflow, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { byteCarrier, fromFloats, toFloats } from "../../src/runtime/transfer.js";
+import { rootMeanSquare } from "../helpers/blocks.js";
 
 type Rows = (row: number, column: number) => number;
 
@@ -40,8 +41,6 @@ function product(a: Rows, b: Rows, rows: number, inner: number, columns: number)
   return result;
 }
 
-const rootMeanSquare = (values: ArrayLike<number>): number =>
-  Math.sqrt(Array.from(values).reduce((sum, value) => sum + value * value, 0) / values.length);
 const errorOf = (ours: Float32Array, exact: Float64Array): number => rootMeanSquare(exact.map((value, i) => value - (ours[i] as number)));
 
 const size = (max: number): fc.Arbitrary<number> => fc.oneof(fc.integer({ min: 1, max }), fc.constantFrom(1, 4, 8, 15, 16, 17, 32, 33));

@@ -17,7 +17,7 @@ import type { WeightStore } from "../../src/model/weights.js";
 import { countTensors } from "../../src/runtime/constants.js";
 import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
-import { AT_ONCE, type BlockCase, checkBlock, RGB, randomStore, runToEnd, SMALL } from "../helpers/blocks.js";
+import { AT_ONCE, type BlockCase, checkBlock, RGB, randomStore, rootMeanSquare, runToEnd, SMALL } from "../helpers/blocks.js";
 import { type FullTfjs, loadForTests, loadFullTfjs } from "../helpers/device.js";
 import { nextvladOnTape } from "../helpers/tape.js";
 
@@ -35,7 +35,6 @@ function assertClose(
   sumsOfSameTerms: readonly (readonly string[])[] = [],
 ): void {
   assert.deepEqual([...ours.keys()].sort(), [...theirs.keys()].sort());
-  const rootMeanSquare = (values: Float32Array): number => Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0) / values.length);
   for (const [name, values] of theirs) {
     const mine = ours.get(name) as Float32Array;
     assert.equal(mine.length, values.length, name);
@@ -228,13 +227,13 @@ describe("our kernels against the reference kernels", () => {
           });
         const ours = compute(ownKernels(), partsOfOurs);
         const theirs = compute(REFERENCE, 1);
-        // The gradient through two batch norms amplifies rounding: to 5e-4 of a gradient's norm at most, in 180 draws on a CPU.
         const { clusterNorm } = nextvladNames(modality.name);
         const sums = [[clusterNorm.scale, clusterNorm.shift]];
         if (sizes.model === "NEXTVLAD") {
           const { attention, attentionBias } = nextvladNames(modality.name);
           sums.push([attention, attentionBias]);
         }
+        // The gradient through two batch norms amplifies rounding: to 5e-4 of a gradient's norm at most, in 180 draws on a CPU.
         assertClose(ours, theirs, 5e-3, sums);
         store.dispose();
       }),
