@@ -105,35 +105,44 @@ template <bool kPanel>
   tile.StoreSum(addend, addend_step, y, y_step);
 }
 
-// y [rows, columns] = a times right, plus y if `add`. right is panels of kProductColumns columns. a's rows are read where they are if their terms follow each
-// other in memory, else they are copied to `panels`.
-inline void MultiplyPanels(const Matrix& a, const float* right, int64_t rows, int64_t columns, int64_t terms, bool add, float* panels, float* y,
-                           int64_t y_step) {
+// y [rows, columns] = a product of panels of kProductColumns columns `right`, plus y if `add`. multiply(row, right, addend, addend_step, tile, tile_step) computes
+// the tile from `row`, tile = addend + the product.
+template <class Multiply>
+void ForEachTile(const float* right, int64_t rows, int64_t columns, int64_t terms, bool add, float* y, int64_t y_step, const Multiply& multiply) {
   const float zeros[kProductColumns] = {};
   float whole[kProductRows * kProductColumns];
-  // The rows of a that are not copied: a tile of fewer than kProductRows rows always is.
-  const int64_t direct = a.column_step == 1 ? rows / kProductRows * kProductRows : 0;
-  CopyToPanels<kProductRows>(a.From(direct, 0).Transposed(), terms, rows - direct, panels);
   for (int64_t c = 0; c < columns; c += kProductColumns, right += kProductColumns * terms) {
     const int64_t width = std::min<int64_t>(kProductColumns, columns - c);
     for (int64_t r = 0; r < rows; r += kProductRows) {
       const int64_t height = std::min<int64_t>(kProductRows, rows - r);
       float* to = y + r * y_step + c;
-      const bool is_whole = height == kProductRows && width == kProductColumns;
-      float* tile = is_whole ? to : whole;
-      const int64_t tile_step = is_whole ? y_step : kProductColumns;
-      const bool adds = add && is_whole;
-      if (r < direct) {
-        MultiplyTile<false>(a.at(r, 0), a.row_step, right, terms, adds ? to : zeros, adds ? y_step : 0, tile, tile_step);
-      } else {
-        MultiplyTile<true>(panels + (r - direct) * terms, 0, right, terms, adds ? to : zeros, adds ? y_step : 0, tile, tile_step);
+      if (height == kProductRows && width == kProductColumns) {
+        multiply(r, right, add ? to : zeros, add ? y_step : 0, to, y_step);
+        continue;
       }
-      if (is_whole) continue;
+      multiply(r, right, zeros, 0, whole, kProductColumns);
       for (int64_t i = 0; i < height; i++) {
         for (int64_t j = 0; j < width; j++) to[i * y_step + j] = whole[i * kProductColumns + j] + (add ? to[i * y_step + j] : 0.0f);
       }
     }
   }
+}
+
+// y [rows, columns] = a times right, plus y if `add`. right is panels of kProductColumns columns. a's rows are read where they are if their terms follow each
+// other in memory, else they are copied to `panels`.
+inline void MultiplyPanels(const Matrix& a, const float* right, int64_t rows, int64_t columns, int64_t terms, bool add, float* panels, float* y,
+                           int64_t y_step) {
+  // The rows of a that are not copied: a tile of fewer than kProductRows rows always is.
+  const int64_t direct = a.column_step == 1 ? rows / kProductRows * kProductRows : 0;
+  CopyToPanels<kProductRows>(a.From(direct, 0).Transposed(), terms, rows - direct, panels);
+  ForEachTile(right, rows, columns, terms, add, y, y_step,
+              [&](int64_t r, const float* panel, const float* addend, int64_t addend_step, float* tile, int64_t tile_step) {
+                if (r < direct) {
+                  MultiplyTile<false>(a.at(r, 0), a.row_step, panel, terms, addend, addend_step, tile, tile_step);
+                } else {
+                  MultiplyTile<true>(panels + (r - direct) * terms, 0, panel, terms, addend, addend_step, tile, tile_step);
+                }
+              });
 }
 
 // Calls body(first, count) for each block of up to kProductTerms of `terms` terms.
@@ -142,19 +151,25 @@ void ForEachTerms(int64_t terms, const Body& body) {
   for (int64_t first = 0; first < terms; first += kProductTerms) body(first, std::min(kProductTerms, terms - first));
 }
 
+// The floats of a right factor [terms, columns] in panels.
+constexpr int64_t RightFloats(int64_t terms, int64_t columns) { return PanelFloats<kProductColumns>(terms, columns); }
+
 // Copies m [terms, columns] to panels, one block of terms after the other.
+inline void CopyRight(const Matrix& m, int64_t terms, int64_t columns, float* to) {
+  ForEachTerms(terms, [&](int64_t first, int64_t count) { CopyToPanels<kProductColumns>(m.From(first, 0), count, columns, to + RightFloats(first, columns)); });
+}
+
+// The same, in new memory.
 inline Floats PanelsOf(const Matrix& m, int64_t terms, int64_t columns) {
-  Floats panels(PanelFloats<kProductColumns>(terms, columns));
-  ForEachTerms(terms, [&](int64_t first, int64_t count) {
-    CopyToPanels<kProductColumns>(m.From(first, 0), count, columns, panels.data() + PanelFloats<kProductColumns>(first, columns));
-  });
+  Floats panels(RightFloats(terms, columns));
+  CopyRight(m, terms, columns, panels.data());
   return panels;
 }
 
 // y [rows, columns] = a [rows, terms] times right, which PanelsOf has returned. `panels` takes a block of terms of a.
 inline void MultiplyAllPanels(const Matrix& a, const Floats& right, int64_t rows, int64_t columns, int64_t terms, float* panels, float* y, int64_t y_step) {
   ForEachTerms(terms, [&](int64_t first, int64_t count) {
-    MultiplyPanels(a.From(0, first), right.data() + PanelFloats<kProductColumns>(first, columns), rows, columns, count, first > 0, panels, y, y_step);
+    MultiplyPanels(a.From(0, first), right.data() + RightFloats(first, columns), rows, columns, count, first > 0, panels, y, y_step);
   });
 }
 

@@ -2,40 +2,33 @@
 // rows: TensorFlow copies them for each product, and computes products of few rows on one thread.
 #include <cstring>
 
+#include "float_products.h"
 #include "kernel.h"
 #include "kernels.h"
-#include "panels.h"
 #include "parallel.h"
 
 namespace nextvlad {
 namespace {
 
-// Rows and panels that a thread computes at a time: their products fit the L2 cache. Whole tiles on every processor.
-constexpr int64_t kItemRows = 168, kItemPanels = 4;
-static_assert(kItemRows % kFloatTileRows == 0);
+// Rows and columns that a thread computes at a time: a block of their terms fits the L2 cache.
+constexpr int64_t kItemRows = 192, kItemColumns = 64;
+static_assert(kItemRows % kProductRows == 0 && kItemColumns % kProductColumns == 0 && kProductTerms % kLanes == 0);
 
-int64_t FloatsOfPanel(int64_t terms) { return (1 + terms) * kLanes; }
-
-// Inputs: w [terms, columns], shift [columns]. Output: panels of 16 columns, as panels.h has those of floats.
+// Input: w [terms, columns]. Output: its panels.
 void Pack(Call& call) {
   const auto shape = call.Expect(0, {Call::kAny, Call::kAny});
-  const int64_t terms = shape[0], columns = shape[1];
-  call.Expect(1, {columns});
-  const float *w = call.Input<float>(0), *shift = call.Input<float>(1);
-  const int64_t count = RoundUp(columns, kLanes) / kLanes;
-  float* panels = call.Output(0, {count * FloatsOfPanel(terms)});
-  ParallelFor(count, [&](int64_t begin, int64_t end, int) {
-    for (int64_t p = begin; p < end; p++) {
-      const int64_t width = std::min<int64_t>(kLanes, columns - p * kLanes);
-      float* to = panels + p * FloatsOfPanel(terms);
-      if (width < kLanes) std::fill(to, to + FloatsOfPanel(terms), 0.0f);
-      std::memcpy(to, shift + p * kLanes, width * sizeof(float));
-      for (int64_t t = 0; t < terms; t++) std::memcpy(to + (1 + t) * kLanes, w + t * columns + p * kLanes, width * sizeof(float));
-    }
-  });
+  float* panels = call.Output(0, {RightFloats(shape[0], shape[1])});
+  CopyRight({call.Input<float>(0), shape[1], 1}, shape[0], shape[1], panels);
 }
 
-// Copies rows [begin, end) of x [rows, terms] to blocks; rows and terms that pad a block are zero.
+// x [rows, terms] in blocks of 16 terms, [terms / 16][padded rows][16], so that the rows of a tile are consecutive in memory: if they were a power of two apart,
+// they would fall into the same lines of the L1 cache. What pads rows and terms is zero.
+struct Blocks {
+  const float* values;
+  int64_t padded_rows;
+  const float* at(int64_t row, int64_t term) const { return values + term * padded_rows + row * kLanes; }
+};
+
 void CopyToBlocks(const float* x, int64_t rows, int64_t terms, int64_t begin, int64_t end, int64_t padded_rows, float* blocks) {
   for (int64_t r = begin; r < end; r++) {
     for (int64_t t = 0; t < terms; t += kLanes) {
@@ -51,33 +44,49 @@ void CopyToBlocks(const float* x, int64_t rows, int64_t terms, int64_t begin, in
   }
 }
 
-// Inputs: x [rows, terms], panels of w, and [columns]. Output: x w + shift [rows, columns]. A value does not depend on the number of rows or threads.
+// y [kProductRows, kProductColumns] = addend + blocked rows times a panel. Not inlined, as MultiplyTile.
+[[gnu::noinline]] void MultiplyBlocks(const float* x, int64_t block_step, const float* right, int64_t terms, const float* addend, int64_t addend_step, float* y,
+                                      int64_t y_step) {
+  RegisterTile<kProductRows, kProductVectors> tile;
+  for (; terms > kLanes; terms -= kLanes, x += block_step, right += kLanes * kProductColumns) tile.MultiplyAdd(x, 1, kLanes, right, kProductColumns, kLanes);
+  tile.MultiplyAdd(x, 1, kLanes, right, kProductColumns, terms);
+  tile.StoreSum(addend, addend_step, y, y_step);
+}
+
+// Inputs: x [rows, terms], panels of w, shift [columns], and whether ReLU follows. Output: relu(x w + shift) [rows, columns]. A value does not depend on the number
+// of rows or threads.
 void Multiply(Call& call) {
+  const int64_t columns = call.Expect(2, {Call::kAny})[0];
   const auto shape = call.Expect(0, {Call::kAny, Call::kAny});
-  const int64_t rows = shape[0], terms = shape[1], columns = *call.Sizes(2, 1);
-  const int64_t panel_count = RoundUp(columns, kLanes) / kLanes, panel_floats = FloatsOfPanel(terms);
-  call.ExpectCount(1, panel_count * panel_floats);
-  const float *x = call.Input<float>(0), *panels = call.Input<float>(1);
+  const int64_t rows = shape[0], terms = shape[1];
+  call.ExpectCount(1, RightFloats(terms, columns));
+  call.ExpectCount(3, 1);
+  const float *x = call.Input<float>(0), *right = call.Input<float>(1), *shift = call.Input<float>(2);
+  const bool relu = *call.Input<float>(3) != 0;
   float* y = call.Output(0, {rows, columns});
-  const int64_t padded_rows = RoundUp(rows, kFloatTileRows);
+  const int64_t padded_rows = RoundUp(rows, kProductRows);
   float* blocks = call.Temporary(RoundUp(terms, kLanes) * padded_rows);
   ParallelFor(padded_rows, [&](int64_t begin, int64_t end, int) { CopyToBlocks(x, rows, terms, begin, end, padded_rows, blocks); });
+  const Blocks left{blocks, padded_rows};
 
-  const int64_t item_panels = std::clamp<int64_t>(panel_count / (4 * Pool::Shared().threads()), 1, kItemPanels);
-  const int64_t across = (panel_count + item_panels - 1) / item_panels, down = (rows + kItemRows - 1) / kItemRows;
+  const int64_t across = (columns + kItemColumns - 1) / kItemColumns, down = (rows + kItemRows - 1) / kItemRows;
   ForEachItem(across * down, [&](const auto& next) {
-    Floats products(item_panels * kItemRows * kLanes);  // [panels][rows][16]
     for (int64_t item; next(&item);) {
-      const int64_t first_row = item / across * kItemRows, first_panel = item % across * item_panels;
-      const int64_t count = std::min(kItemRows, rows - first_row), width = std::min(item_panels, panel_count - first_panel);
-      const PanelOutput to{products.data(), kItemRows * kLanes, kLanes};
-      MultiplyFloats<false>({blocks, padded_rows, terms}, first_row, count, panels + first_panel * panel_floats, width, to);
-      for (int64_t r = 0; r < count; r++) {
-        for (int64_t p = 0; p < width; p++) {
-          const int64_t column = (first_panel + p) * kLanes;
-          std::memcpy(y + (first_row + r) * columns + column, products.data() + p * to.panel_step + r * kLanes,
-                      std::min<int64_t>(kLanes, columns - column) * sizeof(float));
-        }
+      const int64_t row = item / across * kItemRows, column = item % across * kItemColumns;
+      const int64_t height = std::min(kItemRows, rows - row), width = std::min(kItemColumns, columns - column);
+      float* to = y + row * columns + column;
+      for (int64_t r = 0; r < height; r++) std::memcpy(to + r * columns, shift + column, width * sizeof(float));
+      ForEachTerms(terms, [&](int64_t first, int64_t count) {
+        ForEachTile(right + RightFloats(first, columns) + column * count, height, width, count, true, to, columns,
+                    [&](int64_t r, const float* panel, const float* addend, int64_t addend_step, float* tile, int64_t tile_step) {
+                      MultiplyBlocks(left.at(row + r, first), padded_rows * kLanes, panel, count, addend, addend_step, tile, tile_step);
+                    });
+      });
+      if (!relu) continue;
+      for (int64_t r = 0; r < height; r++) {
+        float* values = to + r * columns;
+#pragma omp simd
+        for (int64_t c = 0; c < width; c++) values[c] = std::max(values[c], 0.0f);
       }
     }
   });
@@ -86,8 +95,8 @@ void Multiply(Call& call) {
 }  // namespace
 
 std::string RegisterFrozenDense() {
-  const std::string problem = Register<Pack>("NextvladPackDense", {"w: float", "shift: float"}, {"panels: float"});
-  return problem.empty() ? Register<Multiply>("NextvladFrozenDense", {"x: float", "panels: float", "columns: int32"}, {"y: float"}) : problem;
+  const std::string problem = Register<Pack>("NextvladPackDense", {"w: float"}, {"panels: float"});
+  return problem.empty() ? Register<Multiply>("NextvladFrozenDense", {"x: float", "panels: float", "shift: float", "relu: float"}, {"y: float"}) : problem;
 }
 
 }  // namespace nextvlad

@@ -1,4 +1,4 @@
-// Context gating's product h sigmoid(e) and its gradient, each in one pass over memory instead of TensorFlow's two and three.
+// Context gating's product h sigmoid(e) and its gradient, each in one pass over memory instead of TensorFlow's two and three; and the sigmoid alone.
 #include "kernel.h"
 #include "kernels.h"
 #include "parallel.h"
@@ -6,6 +6,16 @@
 
 namespace nextvlad {
 namespace {
+
+// Input: x of any shape. Output: sigmoid(x).
+void SigmoidOf(Call& call) {
+  const float* x = call.Input<float>(0);
+  float* y = call.Output(0, call.Shape(0));
+  ForValues(call.Count(0), [=](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; i++) y[i] = Sigmoid(x[i]);
+  });
+}
 
 // Inputs: h and e, of the same shape. Outputs of that shape: h sigmoid(e), and sigmoid(e).
 void Gate(Call& call) {
@@ -41,7 +51,8 @@ void GateGradient(Call& call) {
 }  // namespace
 
 std::string RegisterGate() {
-  const std::string problem = Register<Gate>("NextvladGate", {"h: float", "e: float"}, {"y: float", "gates: float"});
+  std::string problem = Register<SigmoidOf>("NextvladSigmoid", {"x: float"}, {"y: float"});
+  if (problem.empty()) problem = Register<Gate>("NextvladGate", {"h: float", "e: float"}, {"y: float", "gates: float"});
   return problem.empty() ? Register<GateGradient>("NextvladGateGradient", {"dy: float", "h: float", "gates: float"}, {"dh: float", "de: float"}) : problem;
 }
 

@@ -22,6 +22,7 @@ import {
   multiplyFrozen,
   multiplyMatrices,
   packDense,
+  sigmoidOnePass,
   softAssign,
   softAssignFrozen,
   softAssignGradient,
@@ -78,6 +79,7 @@ export function cpuKernels(choice: CpuChoice): Kernels {
     descriptor: descriptorOnePass,
     batchNorm: batchNormOnePass,
     dropout: dropoutWithoutMask,
+    sigmoid: sigmoidOnePass,
     gate: gateOnePass,
     crossEntropy,
     crossEntropyGradient,
@@ -213,15 +215,19 @@ function freezeInPanels({ minPackedRows }: CpuChoice, inPlace: Kernels["freezeDe
     const unpacked = inPlace(w, affine);
     if (minRows === Number.POSITIVE_INFINITY) return unpacked;
     const { scale, shift } = affine;
-    const packed = tidy(() =>
-      w.use((value) => packDense(scale === undefined ? value : multiply(value, scale), shift ?? fill([columns], 0))),
-    );
-    keep(packed.panels);
+    const packed = tidy(() => ({
+      panels: w.use((value) => packDense(scale === undefined ? value : multiply(value, scale))),
+      shift: shift?.clone() ?? fill([columns], 0),
+    }));
+    const owned = Object.values(packed).map(keep);
     return {
-      apply: (x) => ((x.shape[0] as number) < minRows ? unpacked.apply(x) : tidy(() => multiplyFrozen(x, packed))),
+      apply: (x, activation = "linear") =>
+        (x.shape[0] as number) < minRows
+          ? unpacked.apply(x, activation)
+          : tidy(() => multiplyFrozen(x, packed.panels, packed.shift, activation)),
       dispose: () => {
         unpacked.dispose();
-        release(packed.panels);
+        release(...owned);
       },
     };
   };

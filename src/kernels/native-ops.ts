@@ -7,7 +7,7 @@ import { run, runMany } from "../runtime/execution.js";
 import type { Tensor } from "../runtime/runtime.js";
 import { byteCarrier, fromInts } from "../runtime/transfer.js";
 import type { MatMulOptions } from "./tensorflow-ops.js";
-import type { Affine, Assignment, Quantization } from "./types.js";
+import type { Activation, Affine, Assignment, Quantization } from "./types.js";
 
 const countsOf = (frameCounts: Int32Array): Tensor => fromInts(frameCounts, [frameCounts.length]);
 
@@ -27,25 +27,24 @@ export function multiplyMatrices(a: Tensor, b: Tensor, { transposeA = false, tra
   return run("NextvladProduct", () => [], [a, b, fromInts([Number(transposeA), Number(transposeB)], [2])]);
 }
 
-/** Weights w `[inputs, outputs]` and a shift `[outputs]`, copied for `multiplyFrozen`. */
-export interface DensePanels {
-  readonly panels: Tensor;
-  readonly outputs: number;
+/** Copies w `[inputs, outputs]` to panels for `multiplyFrozen`. CPU only. */
+export function packDense(w: Tensor): Tensor {
+  return run("NextvladPackDense", () => [], [w]);
 }
 
-/** Copies weights and shift for `multiplyFrozen`. CPU only. */
-export function packDense(w: Tensor, shift: Tensor): DensePanels {
-  return { panels: run("NextvladPackDense", () => [], [w, shift]), outputs: shift.shape[0] as number };
-}
-
-/** `x w + shift` (native/frozen_dense.cc). CPU only. */
-export function multiplyFrozen(x: Tensor, { panels, outputs }: DensePanels): Tensor {
-  return run("NextvladFrozenDense", () => [], [x, panels, fromInts([outputs], [1])]);
+/** `x w + shift`, followed by ReLU if `activation` says so, given the panels of w (native/frozen_dense.cc). CPU only. */
+export function multiplyFrozen(x: Tensor, panels: Tensor, shift: Tensor, activation: Activation): Tensor {
+  return run("NextvladFrozenDense", () => [], [x, panels, shift, constant(Number(activation === "relu"))]);
 }
 
 /** Multiplies x by a mask of zeros and ones, 0 with probability `rate`: a pure function of `seed`, the same as `stepAt(statelessUniform(...), rate)`. CPU only. */
 export function maskValues(x: Tensor, rate: number, seed: readonly [number, number]): Tensor {
   return run("NextvladDropout", () => [], [x, fromInts(seed, [2]), constant(rate)]);
+}
+
+/** sigmoid(x) in one pass; TensorFlow's takes several times as long (native/gate.cc). CPU only. */
+export function sigmoidOnePass(x: Tensor): Tensor {
+  return run("NextvladSigmoid", () => [], [x]);
 }
 
 /** h sigmoid(e), and sigmoid(e) (native/gate.cc). CPU only. */

@@ -15,6 +15,7 @@ import {
   matMul,
   multiply,
   negate,
+  relu,
   reshape,
   rsqrt,
   segmentSum,
@@ -47,6 +48,7 @@ export const REFERENCE: Kernels = {
   descriptor,
   batchNorm,
   dropout,
+  sigmoid,
   gate,
   crossEntropy,
   crossEntropyGradient,
@@ -394,11 +396,12 @@ export function freezeDenseWith(matMul: Kernels["matMul"]): Kernels["freezeDense
     const owned = [scale, shift].filter((tensor) => tensor !== undefined);
     for (const tensor of owned) keep(tensor);
     return {
-      apply: (x) =>
+      apply: (x, activation = "linear") =>
         tidy(() => {
           const product = w.use((value) => matMul(x, value));
           const scaled = scale === undefined ? product : multiply(product, scale);
-          return shift === undefined ? scaled : addBias(scaled, shift);
+          const shifted = shift === undefined ? scaled : addBias(scaled, shift);
+          return activation === "relu" ? relu(shifted) : shifted;
         }),
       dispose: () => release(...owned),
     };

@@ -42,6 +42,7 @@ export interface Kernels {
    * of x, given that of y.
    */
   readonly dropout: (x: Tensor, rate: number, seed: readonly [number, number]) => { readonly y: Tensor; backward(dy: Tensor): Tensor };
+  readonly sigmoid: (x: Tensor) => Tensor;
   /**
    * Context gating's product h sigmoid(e), of the same shape. Takes ownership of h and e. `backward` returns the gradients of e, and of h without the part
    * that passes through e.
@@ -183,9 +184,12 @@ export interface NextvladWeights {
   readonly descriptorNorm: Affine;
 }
 
+/** What follows a product; relu(x) is max(0, x). */
+export type Activation = "linear" | "relu";
+
 export interface FrozenDense {
-  /** Returns `[rows, outputs]` for x `[rows, inputs]`. */
-  apply(x: Tensor): Tensor;
+  /** Returns `[rows, outputs]` for x `[rows, inputs]`; the activation is linear by default. */
+  apply(x: Tensor, activation?: Activation): Tensor;
   /** Frees the prepared tensors, not the variable. */
   dispose(): void;
 }

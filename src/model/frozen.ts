@@ -1,5 +1,5 @@
 import { RaggedLayout } from "../kernels/ragged.js";
-import { concat, multiply, relu, sigmoid } from "../kernels/tensorflow-ops.js";
+import { concat, multiply } from "../kernels/tensorflow-ops.js";
 import type { Affine, FrozenAggregator, FrozenDense, Kernels, Precision } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
 import { type Tensor, tidy } from "../runtime/runtime.js";
@@ -57,7 +57,7 @@ export class FrozenNetwork {
 
   /** Returns the probabilities of a batch, `[videos, classes] float32`; the caller owns them. */
   probabilities(input: NetworkInput): Tensor {
-    return tidy(() => sigmoid(this.logits(input)));
+    return tidy(() => this.kernels.sigmoid(this.logits(input)));
   }
 
   /** Frees the prepared tensors, not the weights. */
@@ -95,7 +95,7 @@ class FrozenBranch {
     return tidy(() => {
       const descriptors = this.#aggregators.map(([name, aggregator]) => aggregator.aggregate(input[name], layout));
       const h = this.#hidden.apply(concat(descriptors, 1));
-      const { y: gated } = this.#kernels.gate(h, this.#gatingExpand.apply(relu(this.#gatingReduce.apply(h))));
+      const { y: gated } = this.#kernels.gate(h, this.#gatingExpand.apply(this.#gatingReduce.apply(h, "relu")));
       return this.#classifier.apply(this.#hiddenFactor === 1 ? gated : multiply(gated, constant(this.#hiddenFactor)));
     });
   }

@@ -2,7 +2,7 @@ import { deriveSeed } from "../base/random.js";
 import type { Config } from "../config/schema.js";
 import type { RaggedBatch } from "../data/video.js";
 import type { World } from "../distributed/world.js";
-import { add, minimum, multiply, rsqrt, sigmoid } from "../kernels/tensorflow-ops.js";
+import { add, minimum, multiply, rsqrt } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
 import { lossGradients } from "../model/distillation.js";
 import type { Division } from "../model/division.js";
@@ -127,7 +127,7 @@ export function differentiate(
     const lossSum = report || acceptLoss !== undefined ? options.kernels.crossEntropy(logits, labels, mask) : null;
     if (lossSum !== null && acceptLoss?.(readLoss(lossSum)) === false) return null;
     pending?.applyTo(store);
-    const reported = norms !== null && lossSum !== null ? { norms, lossSum, probabilities: sigmoid(logits) } : null;
+    const reported = norms !== null && lossSum !== null ? { norms, lossSum, probabilities: options.kernels.sigmoid(logits) } : null;
     const dLogits = lossGradients(all, labels, options.mixTemperature, options.kernels, mask);
     release(...all, labels, ...(mask === null ? [] : [mask]));
     backward(dLogits);

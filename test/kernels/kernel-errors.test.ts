@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { NextvladError } from "../../src/base/errors.js";
+import { packDense } from "../../src/kernels/native-ops.js";
 import { runMany } from "../../src/runtime/execution.js";
 import { loadTensorflow, runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
 import { fromFloats, fromInts, toFloats } from "../../src/runtime/transfer.js";
@@ -51,22 +52,33 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
   },
   NextvladPackDense: {
     outputs: 1,
-    inputs: [() => floats(4, 5), () => floats(5)],
-    wrong: [
-      [0, () => floats(20), /input 0 has shape \[20\], expected \[any, any\]/],
-      [1, () => floats(4), /input 1 has shape \[4\], expected \[5\]/],
-    ],
+    inputs: [() => floats(4, 5)],
+    wrong: [[0, () => floats(20), /input 0 has shape \[20\], expected \[any, any\]/]],
   },
-  // A panel of at most 16 columns has (1 + 4) * 16 floats.
   NextvladFrozenDense: {
     outputs: 1,
-    inputs: [() => floats(3, 4), () => floats(80), () => ints(5)],
+    inputs: [() => floats(3, 4), () => packDense(floats(4, 5)), () => floats(5), () => floats()],
     wrong: [
       [0, () => floats(12), /input 0 has shape \[12\], expected \[any, any\]/],
-      [0, () => floats(3, 5), /input 1 has 80 values, expected 96/],
-      [1, () => floats(160), /input 1 has 160 values, expected 80/],
-      [2, () => ints(0), /size 0 is 0/],
-      [2, () => ints(5, 5), /input 2 has 2 values, expected 1/],
+      // A panel has 8, 16 or 32 columns.
+      [0, () => floats(3, 5), /input 1 has (32 values, expected 40|64 values, expected 80|128 values, expected 160)/],
+      [1, () => packDense(floats(4, 50)), /input 1 has \d+ values, expected (32|64|128)/],
+      [2, () => floats(5, 1), /input 2 has shape \[5, 1\], expected \[any\]/],
+      [3, () => floats(2), /input 3 has 2 values, expected 1/],
+    ],
+  },
+  NextvladSigmoid: { outputs: 1, inputs: [() => floats(2, 3)], wrong: [] },
+  NextvladGate: {
+    outputs: 2,
+    inputs: [() => floats(2, 3), () => floats(2, 3)],
+    wrong: [[1, () => floats(3, 2), /input 1 has shape \[3, 2\], expected \[2, 3\]/]],
+  },
+  NextvladGateGradient: {
+    outputs: 2,
+    inputs: [() => floats(2, 3), () => floats(2, 3), () => floats(2, 3)],
+    wrong: [
+      [1, () => floats(6), /input 1 has shape \[6\], expected \[2, 3\]/],
+      [2, () => floats(3, 2), /input 2/],
     ],
   },
   NextvladDropout: {

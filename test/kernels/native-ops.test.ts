@@ -2,7 +2,16 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
 import { cpuKernels } from "../../src/kernels/cpu.js";
-import { dequantize, maskValues, multiplyFewRows, multiplyMatrices, sumFrames, sumFramesGradient } from "../../src/kernels/native-ops.js";
+import {
+  dequantize,
+  gate,
+  maskValues,
+  multiplyFewRows,
+  multiplyMatrices,
+  sigmoidOnePass,
+  sumFrames,
+  sumFramesGradient,
+} from "../../src/kernels/native-ops.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
 import {
   add,
@@ -15,10 +24,10 @@ import {
   statelessUniform,
   stepAt,
 } from "../../src/kernels/tensorflow-ops.js";
-import type { Affine } from "../../src/kernels/types.js";
+import type { Activation, Affine } from "../../src/kernels/types.js";
 import { countTensors } from "../../src/runtime/constants.js";
 import { loadTensorflow, type Tensor, tidy } from "../../src/runtime/runtime.js";
-import { scalar, toFloats } from "../../src/runtime/transfer.js";
+import { fromFloats, scalar, toFloats } from "../../src/runtime/transfer.js";
 import { DeviceVariable } from "../../src/runtime/variables.js";
 
 /** Sizes around the edges of tiles (16 or 64 columns, 4 or 6 rows or examples, blocks of 128 rows) and vectors (8 or 16). */
@@ -74,15 +83,16 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
     });
   });
 
-  test("a product with frozen weights, with and without a scale and a shift, of any size", () => {
+  test("a product with frozen weights, with and without a scale, a shift and ReLU, of any size", () => {
     const sizes = [size(400), size(450), size(300)] as const;
     fc.assert(
       fc.property(
         ...sizes,
         fc.boolean(),
         fc.boolean(),
+        fc.constantFrom<Activation>("linear", "relu"),
         fc.constantFrom(1, 3),
-        (rows, terms, columns, withScale, withShift, minPackedRows) => {
+        (rows, terms, columns, withScale, withShift, activation, minPackedRows) => {
           const w = new DeviceVariable("w", [terms, columns]);
           w.upload(tidy(() => toFloats(normal([terms, columns], 2))));
           const affine = (): Partial<Affine> => ({
@@ -93,7 +103,7 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
           const ours = cpuKernels({ bytesInTraining: () => false, matMul: () => "tensorflow", minPackedRows: () => minPackedRows });
           const before = countTensors();
           const layers = [ours, REFERENCE].map((kernels) => tidy(() => kernels.freezeDense(w, affine())));
-          const [found, expected] = layers.map((layer) => tidy(() => toFloats(layer.apply(normal([rows, terms], 1)))));
+          const [found, expected] = layers.map((layer) => tidy(() => toFloats(layer.apply(normal([rows, terms], 1), activation))));
           assertClose(found as Float32Array, expected as Float32Array, sumRounding(terms));
           for (const layer of layers) layer.dispose();
           assert.equal(countTensors(), before);
@@ -102,6 +112,49 @@ describe("the kernels of native/ compared with TensorFlow's", () => {
       ),
       { numRuns: 60 },
     );
+  });
+
+  test("a sigmoid and context gating, of values of any size", () => {
+    const values = Float32Array.of(
+      0,
+      -0.001,
+      1,
+      -1,
+      10,
+      -10,
+      17,
+      -17,
+      88,
+      -88,
+      104,
+      -104,
+      3e38,
+      -3e38,
+      Number.POSITIVE_INFINITY,
+      Number.NEGATIVE_INFINITY,
+    );
+    fc.assert(
+      fc.property(size(3000), (count) =>
+        tidy(() => {
+          const x = Float32Array.from({ length: count }, (_, i) => values[i % values.length] as number);
+          const h = normal([count], 1);
+          const e = fromFloats(x, [count]);
+          const { y, gates } = gate(h, e);
+          const found = { sigmoid: toFloats(sigmoidOnePass(e)), gates: toFloats(gates), y: toFloats(y) };
+          for (const [i, h_i] of toFloats(h).entries()) {
+            const s = 1 / (1 + Math.exp(-(x[i] as number)));
+            // Eight roundings, and the smallest power of e that is computed.
+            const bound = 2 ** -21 * s + 1.001 * Math.exp(-87);
+            assert.ok(Math.abs((found.sigmoid[i] as number) - s) <= bound, `sigmoid(${x[i]}) is ${found.sigmoid[i]}, not ${s}`);
+            assert.equal(found.gates[i], found.sigmoid[i]);
+            // Below the smallest normal float, a product may be zero.
+            assert.ok(Math.abs((found.y[i] as number) - Math.fround(h_i * (found.gates[i] as number))) <= 2 ** -126);
+          }
+        }),
+      ),
+      { numRuns: 20 },
+    );
+    assert.ok(Number.isNaN(tidy(() => toFloats(sigmoidOnePass(fromFloats(Float32Array.of(Number.NaN), [1]))))[0]));
   });
 
   test("a dense layer's backward pass and Adam step, of any size", () => {
