@@ -12,7 +12,8 @@ import { WeightStore } from "../../src/model/weights.js";
 import { Adam } from "../../src/optim/adam.js";
 import { fill } from "../../src/runtime/constants.js";
 import { countKernels } from "../../src/runtime/execution.js";
-import { runtime, tidy } from "../../src/runtime/runtime.js";
+import { runtime } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { stepOptions, trainStep } from "../../src/training/step.js";
 

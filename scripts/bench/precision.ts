@@ -19,7 +19,8 @@ import { parameterTable } from "../../src/model/network.js";
 import { type ModelSizes, modelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { openReading } from "../../src/passes/reading.js";
-import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";
+import { loadTensorflow } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { loadGolden } from "../../test/helpers/golden.js";
 

@@ -1,6 +1,6 @@
 import { concat, slice } from "../kernels/tensorflow-ops.js";
 import { fill } from "../runtime/constants.js";
-import { type Tensor, tidy } from "../runtime/runtime.js";
+import { type Tensor, tidy } from "../runtime/tensor.js";
 import { mapPending, type Pending } from "./pending.js";
 import type { World } from "./world.js";
 

@@ -1,4 +1,4 @@
-import { tidy } from "../runtime/runtime.js";
+import { tidy } from "../runtime/tensor.js";
 
 /** The result of an exchange, which runs while this process computes something else. */
 export interface Pending<T> {

@@ -8,7 +8,8 @@ import { MAX_THREADS } from "../base/threads.js";
 import { matMul } from "../kernels/tensorflow-ops.js";
 import { fill } from "../runtime/constants.js";
 import { peakGigaflops } from "../runtime/processor.js";
-import { formatDevice, loadTensorflow, supportedLevels, tidy } from "../runtime/runtime.js";
+import { formatDevice, loadTensorflow, supportedLevels } from "../runtime/runtime.js";
+import { tidy } from "../runtime/tensor.js";
 import { toFloats } from "../runtime/transfer.js";
 
 /** What TensorFlow computes on here. */

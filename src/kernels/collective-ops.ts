@@ -3,7 +3,8 @@
  * thread, one after another (scripts/tensorflow/collectives.cc).
  */
 import { type Attributes, flag, number, run, text, typeAttribute } from "../runtime/execution.js";
-import { runtime, type Tensor, tidy } from "../runtime/runtime.js";
+import { runtime } from "../runtime/runtime.js";
+import { type Tensor, tidy } from "../runtime/tensor.js";
 import { fromInts, scalar, toFloats } from "../runtime/transfer.js";
 
 /** All ranks are in one group. */

@@ -1,5 +1,5 @@
 import { fill } from "../runtime/constants.js";
-import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import { keep, release, type Tensor, tidy } from "../runtime/tensor.js";
 import { byteCarrier } from "../runtime/transfer.js";
 import {
   batchNorm,

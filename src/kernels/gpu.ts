@@ -1,4 +1,4 @@
-import { release, tidy } from "../runtime/runtime.js";
+import { release, tidy } from "../runtime/tensor.js";
 import { batchNormOnePass, dequantizeOnePass, descriptorOnePass, softAssignFrozenOnePass, softAssignOnePass } from "./cpu.js";
 import { moments, padFrames, unpadFrames } from "./native-ops.js";
 import { floatFeaturesOf, freezeWithFloats, REFERENCE } from "./reference.js";

@@ -4,7 +4,7 @@
  */
 import { constant } from "../runtime/constants.js";
 import { run, runMany } from "../runtime/execution.js";
-import type { Tensor } from "../runtime/runtime.js";
+import type { Tensor } from "../runtime/tensor.js";
 import { byteCarrier, fromInts } from "../runtime/transfer.js";
 import type { MatMulOptions } from "./tensorflow-ops.js";
 import type { Activation, Affine, Assignment, Quantization } from "./types.js";

@@ -1,6 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { slice } from "../kernels/tensorflow-ops.js";
-import type { Tensor } from "../runtime/runtime.js";
+import type { Tensor } from "../runtime/tensor.js";
 import { fromInts } from "../runtime/transfer.js";
 
 /** The layout of a batch: the frames of its videos, concatenated. */

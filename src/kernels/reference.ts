@@ -1,6 +1,6 @@
 import { NextvladError } from "../base/errors.js";
 import { constant, fill } from "../runtime/constants.js";
-import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import { keep, release, type Tensor, tidy } from "../runtime/tensor.js";
 import { scalar } from "../runtime/transfer.js";
 import type { RaggedLayout } from "./ragged.js";
 import {

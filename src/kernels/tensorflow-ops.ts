@@ -1,6 +1,6 @@
 /** Wrappers of TensorFlow's ops: their names, attributes and inputs. Tensors are float32 unless a type is given, and are borrowed. */
 import { type Attributes, type ElementType, flag, number, run, runMany, text, typeAttribute } from "../runtime/execution.js";
-import { type Tensor, tidy } from "../runtime/runtime.js";
+import { type Tensor, tidy } from "../runtime/tensor.js";
 import { byteCarrier, fromFloats, fromInts, scalar } from "../runtime/transfer.js";
 
 const float: Attributes = (binding) => [typeAttribute("T", "float32")(binding)];

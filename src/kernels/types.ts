@@ -1,4 +1,4 @@
-import type { Tensor } from "../runtime/runtime.js";
+import type { Tensor } from "../runtime/tensor.js";
 import type { AdamCoefficients, DeviceVariable } from "../runtime/variables.js";
 import type { RaggedLayout } from "./ragged.js";
 import type { MatMulOptions } from "./tensorflow-ops.js";

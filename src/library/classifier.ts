@@ -10,7 +10,7 @@ import { TopSelector } from "../evaluation/top-k.js";
 import { chooseBatchSize } from "../inference/infer.js";
 import { type LoadedNetwork, loadNetwork } from "../passes/loaded-network.js";
 import { type LabelNames, readLabelNames } from "../results/label-names.js";
-import { tidy } from "../runtime/runtime.js";
+import { tidy } from "../runtime/tensor.js";
 import { toFloats } from "../runtime/transfer.js";
 import { warningLog } from "./warnings.js";
 

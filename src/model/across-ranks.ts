@@ -6,7 +6,7 @@ import { RaggedLayout } from "../kernels/ragged.js";
 import { joinMoments } from "../kernels/reference.js";
 import { slice } from "../kernels/tensorflow-ops.js";
 import { fill } from "../runtime/constants.js";
-import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { release, type Tensor, tidy } from "../runtime/tensor.js";
 import type { AggregatedFrames } from "./aggregate-batch.js";
 import { type Aggregator, continuePass, startPass } from "./aggregator.js";
 import type { Division } from "./division.js";

@@ -1,6 +1,6 @@
 import { type Pausable, withoutPause } from "../distributed/pending.js";
 import type { RaggedLayout } from "../kernels/ragged.js";
-import { release, type Tensor } from "../runtime/runtime.js";
+import { release, type Tensor } from "../runtime/tensor.js";
 import { aggregateAcrossRanks } from "./across-ranks.js";
 import { type Aggregator, continuePass, startPass } from "./aggregator.js";
 import type { Division } from "./division.js";

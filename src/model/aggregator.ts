@@ -1,6 +1,6 @@
 import type { RaggedLayout } from "../kernels/ragged.js";
 import type { FrozenAggregator, Kernels, Precision } from "../kernels/types.js";
-import type { Tensor } from "../runtime/runtime.js";
+import type { Tensor } from "../runtime/tensor.js";
 import type { Layer, TrainingContext } from "./layers.js";
 import type { OnnxGraph, PaddedLayout } from "./onnx-graph.js";
 import type { Parameter } from "./parameters.js";

@@ -34,7 +34,7 @@ import {
   sum,
 } from "../kernels/tensorflow-ops.js";
 import type { FrozenDense, Kernels } from "../kernels/types.js";
-import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { release, type Tensor, tidy } from "../runtime/tensor.js";
 import { affine, dense, type Layer, type TrainingContext } from "./layers.js";
 import type { OnnxGraph } from "./onnx-graph.js";
 import { bias, matrix, type Parameter } from "./parameters.js";

@@ -1,7 +1,7 @@
 import { multiply } from "../kernels/tensorflow-ops.js";
 import type { Quantization } from "../kernels/types.js";
 import { constant, fill } from "../runtime/constants.js";
-import { tidy } from "../runtime/runtime.js";
+import { tidy } from "../runtime/tensor.js";
 import type { ModalitySizes } from "./sizes.js";
 import type { Weights } from "./weights.js";
 

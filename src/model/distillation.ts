@@ -9,7 +9,7 @@
 import { add, addAll, logSoftmax, multiply, softmax, subtract, sum } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
-import { type Tensor, tidy } from "../runtime/runtime.js";
+import { type Tensor, tidy } from "../runtime/tensor.js";
 
 /**
  * Returns the gradients of the loss with respect to a network's logits `[videos, classes]`: those of the mixture and then of its branches, or those of a

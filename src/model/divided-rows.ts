@@ -3,7 +3,7 @@ import { gatherRows, startGatherColumns } from "../distributed/gather.js";
 import type { Pending } from "../distributed/pending.js";
 import type { World } from "../distributed/world.js";
 import { slice } from "../kernels/tensorflow-ops.js";
-import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { release, type Tensor, tidy } from "../runtime/tensor.js";
 import { toFloats } from "../runtime/transfer.js";
 import type { DeviceVariable, StoredArray } from "../runtime/variables.js";
 import type { Layer, TrainingContext } from "./layers.js";

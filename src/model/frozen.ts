@@ -2,7 +2,7 @@ import { RaggedLayout } from "../kernels/ragged.js";
 import { concat, multiply } from "../kernels/tensorflow-ops.js";
 import type { Affine, FrozenAggregator, FrozenDense, Kernels, Precision } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
-import { type Tensor, tidy } from "../runtime/runtime.js";
+import { type Tensor, tidy } from "../runtime/tensor.js";
 import { toFloats } from "../runtime/transfer.js";
 import type { FreezeOptions } from "./aggregator.js";
 import { branchPrefixes, branchWeights } from "./branch.js";

@@ -1,7 +1,7 @@
 import { divideEvenly } from "../base/numbers.js";
 import { RaggedLayout } from "../kernels/ragged.js";
 import { add, addAll, concat, slice } from "../kernels/tensorflow-ops.js";
-import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { release, type Tensor, tidy } from "../runtime/tensor.js";
 import { type Aggregation, type Aggregator, continuePass, startPass } from "./aggregator.js";
 import type { TrainingContext } from "./layers.js";
 

@@ -1,7 +1,7 @@
 import { add, addAll, addBias, multiply, relu, reluGradient, rsqrt, subtract, sum } from "../kernels/tensorflow-ops.js";
 import type { Affine, Kernels } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
-import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { release, type Tensor, tidy } from "../runtime/tensor.js";
 import { fromFloats } from "../runtime/transfer.js";
 import { BATCH_NORM_EPSILON, type BatchNormNames, GATING_EXPAND, GATING_NORM, GATING_REDUCE } from "./parameters.js";
 import type { Weights } from "./weights.js";

@@ -14,7 +14,7 @@ import { gatherRows } from "../distributed/gather.js";
 import { RaggedLayout } from "../kernels/ragged.js";
 import { addAll, addBias, concat, multiply, segmentSum, slice, softmax, subtract, sum } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
-import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import { keep, release, type Tensor, tidy } from "../runtime/tensor.js";
 import { fromFloats } from "../runtime/transfer.js";
 import { branchPrefixes } from "./branch.js";
 import { quantizationOf } from "./dequantize.js";

@@ -20,7 +20,7 @@ import { NextvladError } from "../base/errors.js";
 import { L2_EPSILON } from "../kernels/reference.js";
 import { add, multiply, rsqrt, square, subtract, sum } from "../kernels/tensorflow-ops.js";
 import { constant, fill } from "../runtime/constants.js";
-import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import { keep, release, type Tensor, tidy } from "../runtime/tensor.js";
 import type { Aggregation, Aggregator } from "./aggregator.js";
 import { quantizationOf } from "./dequantize.js";
 import { frozenBatchNorm, type Layer, useAffine } from "./layers.js";

@@ -3,7 +3,7 @@ import type { RaggedBatch } from "../data/video.js";
 import { runInTurn } from "../distributed/pending.js";
 import { RaggedLayout } from "../kernels/ragged.js";
 import { addAll, concat, slice } from "../kernels/tensorflow-ops.js";
-import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { release, type Tensor, tidy } from "../runtime/tensor.js";
 import { aggregateBatch } from "./aggregate-batch.js";
 import type { Aggregator } from "./aggregator.js";
 import { branchContext, branchPrefixes } from "./branch.js";

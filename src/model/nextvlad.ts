@@ -31,7 +31,7 @@
 import { add, addAll, multiply, reshape, sum } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
-import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { release, type Tensor, tidy } from "../runtime/tensor.js";
 import type { Aggregation, Aggregator } from "./aggregator.js";
 import { quantizationOf } from "./dequantize.js";
 import { batchNorm, frozenBatchNorm, type TrainingContext, useAffine } from "./layers.js";

@@ -1,7 +1,7 @@
 import { divideEvenly } from "../base/numbers.js";
 import { addAll, concat, slice } from "../kernels/tensorflow-ops.js";
 import type { BatchNorm, Kernels } from "../kernels/types.js";
-import { release, type Tensor, tidy } from "../runtime/runtime.js";
+import { release, type Tensor, tidy } from "../runtime/tensor.js";
 
 /**
  * Returns kernels whose batch norm normalizes each rank's share of the rows by the statistics of that share alone, as each of `ranks` processes with a batch norm

@@ -3,7 +3,7 @@ import { deriveSeed } from "../base/random.js";
 import { ALONE } from "../distributed/world.js";
 import { multiply, slice, statelessNormal } from "../kernels/tensorflow-ops.js";
 import { fill } from "../runtime/constants.js";
-import { type Tensor, tidy } from "../runtime/runtime.js";
+import { type Tensor, tidy } from "../runtime/tensor.js";
 import { scalar } from "../runtime/transfer.js";
 import { DeviceVariable, type StoredArray, storedArray } from "../runtime/variables.js";
 import { DividedRows } from "./divided-rows.js";

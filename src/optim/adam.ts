@@ -1,7 +1,7 @@
 import type { Kernels } from "../kernels/types.js";
 import type { WeightStore } from "../model/weights.js";
 import { fill } from "../runtime/constants.js";
-import { type Tensor, tidy } from "../runtime/runtime.js";
+import { type Tensor, tidy } from "../runtime/tensor.js";
 import { type AdamCoefficients, DeviceVariable, type StoredArray } from "../runtime/variables.js";
 import type { Optimizer, UpdateStep } from "./optimizer.js";
 

@@ -1,4 +1,4 @@
-import type { Tensor } from "../runtime/runtime.js";
+import type { Tensor } from "../runtime/tensor.js";
 import type { StoredArray } from "../runtime/variables.js";
 
 /** Where an update is in the run. */

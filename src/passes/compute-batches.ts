@@ -4,7 +4,7 @@ import type { World } from "../distributed/world.js";
 import { sigmoid } from "../kernels/tensorflow-ops.js";
 import type { FrozenNetwork } from "../model/frozen.js";
 import { labelMatrix, ratedMask } from "../model/layers.js";
-import { tidy } from "../runtime/runtime.js";
+import { tidy } from "../runtime/tensor.js";
 import { fromFloats, toFloats } from "../runtime/transfer.js";
 
 /** What the network computes from a batch. */

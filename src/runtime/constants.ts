@@ -1,5 +1,5 @@
 import { type Attributes, run, typeAttribute } from "./execution.js";
-import { keep, runtime, type Tensor, tidy } from "./runtime.js";
+import { countLiveTensors, keep, type Tensor, tidy } from "./tensor.js";
 import { fromInts, scalar } from "./transfer.js";
 
 const constants = new Map<number, Tensor>();
@@ -21,5 +21,5 @@ export function fill(shape: readonly number[], value: number): Tensor {
 
 /** Returns the number of live tensors without cached constants. It is the same after each step unless tensors leak. */
 export function countTensors(): number {
-  return runtime().tf.memory().numTensors - constants.size;
+  return countLiveTensors() - constants.size;
 }

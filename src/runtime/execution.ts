@@ -1,9 +1,10 @@
 import { NextvladError } from "../base/errors.js";
-import { type NodeBackend, type OpAttribute, runtime, type Tensor } from "./runtime.js";
+import { type Binding, type OpAttribute, runtime } from "./runtime.js";
+import { Tensor } from "./tensor.js";
 
 export type ElementType = "float32" | "int32" | "bool" | "uint8" | "resource";
 
-export type Attributes = (binding: NodeBackend["binding"]) => readonly OpAttribute[];
+export type Attributes = (binding: Binding) => readonly OpAttribute[];
 
 let kernelCount = 0;
 
@@ -31,27 +32,22 @@ export function kernelFailure(name: string, inputs: readonly Tensor[], error: un
 
 /** Runs one TensorFlow kernel with one output. Throws OUT_OF_MEMORY or KERNEL_FAILED with the inputs' shapes. */
 export function run(name: string, attributes: Attributes, inputs: readonly Tensor[]): Tensor {
-  const { backend } = runtime();
-  kernelCount++;
-  try {
-    return backend.executeSingleOutput(name, attributes(backend.binding), inputs);
-  } catch (error) {
-    throw kernelFailure(name, inputs, error);
-  }
+  return runMany(name, attributes, inputs, 1)[0] as Tensor;
 }
 
 /** Runs one TensorFlow kernel with several outputs (or none). Throws as `run` does. */
 export function runMany(name: string, attributes: Attributes, inputs: readonly Tensor[], outputs: number): Tensor[] {
-  const { backend } = runtime();
+  const { binding } = runtime();
+  const ids = inputs.map(({ id }) => id);
   kernelCount++;
   try {
-    return backend.executeMultipleOutputs(name, attributes(backend.binding), inputs, outputs);
+    return binding.executeOp(name, attributes(binding), ids, outputs).map(({ id, shape }) => Tensor.of(id, shape));
   } catch (error) {
     throw kernelFailure(name, inputs, error);
   }
 }
 
-function typeNumber(binding: NodeBackend["binding"], type: ElementType): number {
+function typeNumber(binding: Binding, type: ElementType): number {
   const numbers = {
     float32: binding.TF_FLOAT,
     int32: binding.TF_INT32,
@@ -63,21 +59,21 @@ function typeNumber(binding: NodeBackend["binding"], type: ElementType): number 
 }
 
 /** A type attribute, `T: float32`. */
-export function typeAttribute(name: string, type: ElementType): (binding: NodeBackend["binding"]) => OpAttribute {
+export function typeAttribute(name: string, type: ElementType): (binding: Binding) => OpAttribute {
   return (binding) => ({ name, type: binding.TF_ATTR_TYPE, value: typeNumber(binding, type) });
 }
 
-export const flag = (binding: NodeBackend["binding"], name: string, value: boolean): OpAttribute => ({
+export const flag = (binding: Binding, name: string, value: boolean): OpAttribute => ({
   name,
   type: binding.TF_ATTR_BOOL,
   value,
 });
-export const number = (binding: NodeBackend["binding"], name: string, value: number): OpAttribute => ({
+export const number = (binding: Binding, name: string, value: number): OpAttribute => ({
   name,
   type: binding.TF_ATTR_FLOAT,
   value,
 });
-export const text = (binding: NodeBackend["binding"], name: string, value: string): OpAttribute => ({
+export const text = (binding: Binding, name: string, value: string): OpAttribute => ({
   name,
   type: binding.TF_ATTR_STRING,
   value,

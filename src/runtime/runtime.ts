@@ -1,5 +1,4 @@
-import { createRequire, Module } from "node:module";
-import nodeUtil from "node:util";
+import { createRequire } from "node:module";
 import { setFlagsFromString } from "node:v8";
 import { NextvladError } from "../base/errors.js";
 import { setupAgain, setupCommand } from "../base/package.js";
@@ -7,13 +6,6 @@ import { showText } from "../base/shown-value.js";
 import { chooseThreads, explainThreads, formatThreads, type Threads } from "../base/threads.js";
 import { chooseLevel, LEVEL_VARIABLE, type Level } from "./processor.js";
 import { assertServing, type ServerOfRank, setServerVariables } from "./server.js";
-
-/** The part of tfjs that is used. */
-export type Tfjs = Pick<
-  typeof import("@tensorflow/tfjs-node-gpu"),
-  "Tensor" | "backend" | "dispose" | "engine" | "keep" | "memory" | "registerBackend" | "registerKernel" | "setBackend" | "tensor"
->;
-export type Tensor = import("@tensorflow/tfjs-node-gpu").Tensor;
 
 /** Names of attribute and data types; the binding exports their numbers. */
 type BindingConstant =
@@ -37,12 +29,22 @@ export interface OpAttribute {
   readonly value: string | number | boolean | readonly number[];
 }
 
-/** The part of tfjs-node's backend that runs kernels (nodejs_kernel_backend.js, tag tfjs-v4.22.0). */
-export interface NodeBackend {
-  readonly binding: Readonly<Record<BindingConstant, number>> & { readonly TF_Version: string };
-  readonly isUsingGpuDevice: boolean;
-  executeSingleOutput(name: string, attributes: readonly OpAttribute[], inputs: readonly Tensor[]): Tensor;
-  executeMultipleOutputs(name: string, attributes: readonly OpAttribute[], inputs: readonly Tensor[], outputs: number): Tensor[];
+/** The part of tfjs-node's binding of TensorFlow's C API that is used (binding/tfjs_binding.cc, tag tfjs-v4.22.0). Arrays on the device have numbers. */
+export interface Binding extends Readonly<Record<BindingConstant, number>> {
+  readonly TF_Version: string;
+  isUsingGpuDevice(): boolean;
+  /** Creates an array from values on the host, whose memory it may share; returns its number. */
+  createTensor(shape: readonly number[], type: number, values: Float32Array | Int32Array): number;
+  deleteTensor(id: number): void;
+  /** Copies an array to the host; waits for the device. */
+  tensorDataSync(id: number): unknown;
+  /** Runs a kernel of TensorFlow or of native/. */
+  executeOp(
+    name: string,
+    attributes: readonly OpAttribute[],
+    inputs: readonly number[],
+    outputs: number,
+  ): readonly { readonly id: number; readonly shape: readonly number[] }[];
 }
 
 /** The device that runs all kernels, and why it was chosen. */
@@ -82,9 +84,8 @@ interface NativeKernels {
 }
 
 interface Runtime {
-  readonly tf: Tfjs;
+  readonly binding: Binding;
   readonly native: NativeKernels;
-  readonly backend: NodeBackend;
   readonly device: Device;
 }
 
@@ -218,7 +219,6 @@ async function load(
   server: ServerOfRank | null,
 ): Promise<Runtime> {
   const { loader, level } = prepareLoading();
-  restoreRemovedUtil();
   // Limit V8's heap growth to 30 %: half a megabyte of each step's small objects survives minor GCs, and by default 80 MB accumulate before a major GC, which
   // varied the memory of a small training run by 11 %. With the limit, a major GC of 20 ms runs about every 150 steps.
   setFlagsFromString("--heap-growing-percent=30");
@@ -227,61 +227,26 @@ async function load(
   setThreadVariables(process.env, threads.count, warn);
   if (useGpu === false) process.env.CUDA_VISIBLE_DEVICES = "-1";
   if (server !== null) setServerVariables(server);
-  const { tf, native } = importQuietly(loader, level);
+  const { binding, native } = importQuietly(loader, level);
   if (server !== null) assertServing();
   setFlagsFromString("--opt");
   native.setThreads(threads.count);
   native.allowTensorFloat32(false);
-  const backend = tf.backend() as unknown as NodeBackend;
-  return { tf, backend, native, device: describeDevice(backend, { useGpu, level, threads }) };
+  return { binding, native, device: describeDevice(binding, { useGpu, level, threads }) };
 }
 
-/** Node 23 removed the functions of `util` that tfjs-node 4.22 still calls (tfjs issue 8609). */
-function restoreRemovedUtil(): void {
-  const util = nodeUtil as unknown as Record<string, unknown>;
-  util.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
-  util.isArray ??= Array.isArray;
-}
-
-/** Loads tfjs and native/ with stderr's file descriptor muted, because loading them prints TensorFlow's banner to it. */
-function importQuietly(loader: Loader, level: Level): Pick<Runtime, "tf" | "native"> {
+/** Loads the binding and native/ with stderr's file descriptor muted, because loading them prints TensorFlow's banner to it. */
+function importQuietly(loader: Loader, level: Level): Pick<Runtime, "binding" | "native"> {
   const require = createRequire(import.meta.url);
   loader.mute();
   try {
-    return { tf: importBackend(require), native: require(`../../../.native/current/kernels-${level}.node`) as NativeKernels };
+    const load = (name: string): unknown => require(`../../../.native/current/${name}.node`);
+    return { binding: load("tfjs_binding") as Binding, native: load(`kernels-${level}`) as NativeKernels };
   } catch (error) {
     throw notSetUp(error);
   } finally {
     loader.unmute();
   }
-}
-
-/**
- * Loads tfjs's core and the backend that runs TensorFlow's kernels, as tfjs-node-gpu's index.js does (tag tfjs-v4.22.0), but skips the rest: layers,
- * converters, other backends and 200 kernels are not used, and take 230 ms of CPU time to load.
- */
-function importBackend(require: NodeJS.Require): Tfjs {
-  const requireFromTfjs = createRequire(require.resolve("@tensorflow/tfjs-node-gpu"));
-  const unionPackage = requireFromTfjs.resolve("@tensorflow/tfjs");
-  const tf = createRequire(unionPackage)("@tensorflow/tfjs-core") as Tfjs;
-  // The backend requires the union package, but uses only exports of the core, so resolve the union package to the core.
-  const standIn = new Module(unionPackage);
-  standIn.exports = tf;
-  standIn.loaded = true;
-  const before = require.cache[unionPackage];
-  require.cache[unionPackage] = standIn;
-  try {
-    const { NodeJSKernelBackend } = requireFromTfjs("./nodejs_kernel_backend");
-    const binding: unknown = require("../../../.native/current/tfjs_binding.node");
-    // `clone()` needs this kernel to be registered; all other kernels are run by name.
-    tf.registerKernel(requireFromTfjs("./kernels/Identity").identityConfig);
-    tf.registerBackend("tensorflow", () => new NodeJSKernelBackend(binding, "@tensorflow/tfjs-node-gpu"));
-  } finally {
-    if (before === undefined) delete require.cache[unionPackage];
-    else require.cache[unionPackage] = before;
-  }
-  tf.setBackend("tensorflow");
-  return tf;
 }
 
 function notSetUp(cause: unknown): NextvladError {
@@ -292,45 +257,14 @@ function notSetUp(cause: unknown): NextvladError {
 }
 
 function describeDevice(
-  backend: NodeBackend,
+  binding: Binding,
   { useGpu, ...choices }: Pick<Device, "level" | "threads"> & { readonly useGpu: boolean | "auto" },
 ): Device {
-  const common = { ...choices, tensorflowVersion: backend.binding.TF_Version };
-  if (backend.isUsingGpuDevice) return { ...common, kind: "gpu", inHostMemory: false, reason: "TensorFlow found a CUDA device" };
+  const common = { ...choices, tensorflowVersion: binding.TF_Version };
+  if (binding.isUsingGpuDevice()) return { ...common, kind: "gpu", inHostMemory: false, reason: "TensorFlow found a CUDA device" };
   let reason = "TensorFlow found no CUDA device";
   if (useGpu === false) reason = "use_gpu is False";
   else if (process.env.CUDA_VISIBLE_DEVICES === "-1" || process.env.CUDA_VISIBLE_DEVICES === "")
     reason = "CUDA_VISIBLE_DEVICES hides every device";
   return { ...common, kind: "cpu", inHostMemory: true, reason };
-}
-
-/** Runs `step`, then frees all tensors created in it except those in its result (a tensor, or tensors in arrays and plain objects). */
-export function tidy<T>(step: () => T): T {
-  const engine = runtime().tf.engine();
-  const survivors: Tensor[] = [];
-  engine.startScope("step");
-  try {
-    const result = step();
-    collectTensors(result, survivors);
-    return result;
-  } finally {
-    engine.endScope(survivors);
-  }
-}
-
-/** Replaces tfjs's own search, which iterates over every value of a typed array: 1.5 s for 2 million floats read back. */
-function collectTensors(value: unknown, into: Tensor[]): void {
-  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return;
-  if (value instanceof runtime().tf.Tensor) into.push(value);
-  else for (const item of Array.isArray(value) ? value : Object.values(value)) collectTensors(item, into);
-}
-
-/** Frees tensors right after their last use, so that a step's peak memory is its largest working set and not the sum of all its tensors. */
-export function release(...tensors: readonly Tensor[]): void {
-  for (const tensor of tensors) tensor.dispose();
-}
-
-/** Excludes a tensor from the enclosing `tidy`: it lives until it is disposed of. */
-export function keep<T extends Tensor>(tensor: T): T {
-  return runtime().tf.keep(tensor);
 }

@@ -1,7 +1,8 @@
 import { NextvladError } from "../base/errors.js";
 import { constant } from "./constants.js";
 import { run, runMany, typeAttribute } from "./execution.js";
-import { keep, runtime, type Tensor, tidy } from "./runtime.js";
+import { runtime } from "./runtime.js";
+import { keep, type Tensor, tidy } from "./tensor.js";
 import { fromFloats, fromInts, toFloats } from "./transfer.js";
 
 let created = 0;
@@ -113,7 +114,7 @@ export class DeviceVariable {
     this.value?.dispose();
     this.value = null;
     runMany("DestroyResourceOp", (b) => [{ name: "ignore_lookup_error", type: b.TF_ATTR_BOOL, value: true }], [this.handle], 0);
-    runtime().tf.dispose(this.handle);
+    this.handle.dispose();
   }
 }
 

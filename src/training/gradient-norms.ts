@@ -2,7 +2,7 @@ import { multiply, square, stack, sum } from "../kernels/tensorflow-ops.js";
 import type { Kernels } from "../kernels/types.js";
 import type { DividedRows } from "../model/divided-rows.js";
 import type { WeightStore } from "../model/weights.js";
-import { keep, type Tensor, tidy } from "../runtime/runtime.js";
+import { keep, type Tensor, tidy } from "../runtime/tensor.js";
 import { toFloats } from "../runtime/transfer.js";
 
 /** Computes the norms of the gradients of a step. All ranks do so together. Dispose of it after use. */

@@ -14,7 +14,7 @@ import { type ModelSizes, modelSizes } from "../model/sizes.js";
 import type { WeightStore } from "../model/weights.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { constant } from "../runtime/constants.js";
-import { keep, release, type Tensor, tidy } from "../runtime/runtime.js";
+import { keep, release, type Tensor, tidy } from "../runtime/tensor.js";
 import { toFloats } from "../runtime/transfer.js";
 import { GradientNorms, squaredNorm } from "./gradient-norms.js";
 import type { Teacher } from "./teacher.js";

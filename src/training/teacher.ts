@@ -4,7 +4,7 @@ import type { Config } from "../config/schema.js";
 import { add, multiply } from "../kernels/tensorflow-ops.js";
 import { type Prediction, readResults } from "../results/result-codecs.js";
 import { constant } from "../runtime/constants.js";
-import { type Tensor, tidy } from "../runtime/runtime.js";
+import { type Tensor, tidy } from "../runtime/tensor.js";
 import { fromFloats } from "../runtime/transfer.js";
 
 /**

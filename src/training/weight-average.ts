@@ -3,7 +3,7 @@ import type { World } from "../distributed/world.js";
 import { multiply } from "../kernels/tensorflow-ops.js";
 import { WeightStore } from "../model/weights.js";
 import { constant } from "../runtime/constants.js";
-import { tidy } from "../runtime/runtime.js";
+import { tidy } from "../runtime/tensor.js";
 
 /**
  * The exponential moving average of a model's weights over the steps of a run: ema = decay ema + (1 - decay) w after each step, in place. It begins with the

@@ -10,10 +10,10 @@ import { parameterTable } from "../../src/model/network.js";
 import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { countTensors } from "../../src/runtime/constants.js";
-import { type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { type Tensor, tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, scalar, toFloats } from "../../src/runtime/transfer.js";
 import { materializeGradient } from "../../src/training/step.js";
-import type { FullTfjs } from "./device.js";
+import { type FullTfjs, type TapeTensor, toTape } from "./device.js";
 
 /** A network small enough for finite differences, with sizes that are not multiples of a vector register's. */
 export const SMALL: ModelSizes = {
@@ -79,7 +79,7 @@ export interface BlockCase {
     context: TrainingContext,
   ): { readonly outputs: readonly Tensor[]; readonly backward: (d: readonly Tensor[]) => readonly (Tensor | null)[] };
   /** Computes the same outputs with tfjs's operations, which its tape differentiates. */
-  reference(inputs: readonly Tensor[], parameters: ReadonlyMap<string, Tensor>): readonly Tensor[];
+  reference(inputs: readonly TapeTensor[], parameters: ReadonlyMap<string, TapeTensor>): readonly TapeTensor[];
 }
 
 const IGNORE_STATISTICS: TrainingContext["onBatchStatistics"] = () => {};
@@ -102,7 +102,7 @@ export function checkBlock(tf: FullTfjs, store: WeightStore, block: BlockCase, k
   const before = countTensors();
   tidy(() => {
     const dOutputs: Tensor[] = tidy(() => run(store, kernels, block, block.inputs).outputs.map((y) => normal(y.shape)));
-    const ours = gradientsOfBlock(store, kernels, block, dOutputs);
+    const ours = gradientsOfBlock(tf, store, kernels, block, dOutputs);
     const theirs = gradientsOfTape(tf, store, block, dOutputs);
     for (const [name, gradient] of theirs) {
       const mine = ours.get(name);
@@ -135,7 +135,13 @@ function run(
   );
 }
 
-function gradientsOfBlock(store: WeightStore, kernels: Kernels, block: BlockCase, dOutputs: readonly Tensor[]): Map<string, Float32Array> {
+function gradientsOfBlock(
+  tf: FullTfjs,
+  store: WeightStore,
+  kernels: Kernels,
+  block: BlockCase,
+  dOutputs: readonly Tensor[],
+): Map<string, Float32Array> {
   const gradients = new Map<string, Float32Array>();
   tidy(() => {
     const take = (name: string, gradient: Tensor): void => {
@@ -143,9 +149,12 @@ function gradientsOfBlock(store: WeightStore, kernels: Kernels, block: BlockCase
       gradients.set(name, toFloats(gradient));
     };
     const { outputs, backward } = run(store, kernels, block, block.inputs, take);
-    const reference = block.reference(block.inputs, parametersOf(store, block));
+    const expected = tf.tidy(() => {
+      const inputs = block.inputs.map((input) => toTape(tf, input));
+      return block.reference(inputs, parametersOf(tf, store, block)).map((y) => y.dataSync() as Float32Array);
+    });
     for (const [i, y] of outputs.entries()) {
-      const error = relativeError(toFloats(y), toFloats(reference[i] as Tensor));
+      const error = relativeError(toFloats(y), expected[i] as Float32Array);
       assert.ok(error < 1e-5, `output ${i} is off by ${error}`);
     }
     const dInputs = backward(dOutputs.map((d) => d.clone()));
@@ -154,20 +163,24 @@ function gradientsOfBlock(store: WeightStore, kernels: Kernels, block: BlockCase
   return gradients;
 }
 
-function parametersOf(store: WeightStore, block: BlockCase): Map<string, Tensor> {
-  return new Map(block.parameters.map((name) => [name, fromFloats(store.variable(name).download(), store.variable(name).shape)]));
+function parametersOf(tf: FullTfjs, store: WeightStore, block: BlockCase): Map<string, TapeTensor> {
+  return new Map(block.parameters.map((name) => [name, tf.tensor(store.variable(name).download(), [...store.variable(name).shape])]));
 }
 
 function gradientsOfTape(tf: FullTfjs, store: WeightStore, block: BlockCase, dOutputs: readonly Tensor[]): Map<string, Float32Array> {
-  const parameters = parametersOf(store, block);
-  const count = block.inputs.length;
-  const gradients = tf.grads((...values: Tensor[]) => {
-    const named = new Map(block.parameters.map((name, i) => [name, values[count + i] as Tensor]));
-    const outputs = block.reference(values.slice(0, count), named);
-    return tf.addN(outputs.map((y, i) => tf.sum(tf.mul(y, dOutputs[i] as Tensor))));
-  })([...block.inputs, ...parameters.values()]);
   const names = [...block.inputs.map((_, i) => `input ${i}`), ...block.parameters];
-  return new Map(names.map((name, i) => [name, toFloats(gradients[i] as Tensor)]));
+  const gradients = tf.tidy(() => {
+    const count = block.inputs.length;
+    const inputs = block.inputs.map((input) => toTape(tf, input));
+    const d = dOutputs.map((each) => toTape(tf, each));
+    const differentiate = tf.grads((...values: TapeTensor[]) => {
+      const named = new Map(block.parameters.map((name, i) => [name, values[count + i] as TapeTensor]));
+      const outputs = block.reference(values.slice(0, count), named);
+      return tf.addN(outputs.map((y, i) => tf.sum(tf.mul(y, d[i] as TapeTensor))));
+    });
+    return differentiate([...inputs, ...parametersOf(tf, store, block).values()]).map((gradient) => gradient.dataSync() as Float32Array);
+  });
+  return new Map(names.map((name, i) => [name, gradients[i] as Float32Array]));
 }
 
 /** Moves each input and parameter along a random direction, and compares the change of sum(y dy) with the gradient's prediction. */

@@ -1,33 +1,32 @@
 import { nextvladNames } from "../../src/model/nextvlad.js";
 import { BATCH_NORM_EPSILON, type BatchNormNames } from "../../src/model/parameters.js";
 import type { ModalitySizes } from "../../src/model/sizes.js";
-import type { Tensor } from "../../src/runtime/runtime.js";
-import type { FullTfjs } from "./device.js";
+import type { FullTfjs, TapeTensor } from "./device.js";
 
 /** Batch normalization in tfjs's operations, which its tape differentiates. */
 export function referenceBatchNorm(
   tf: FullTfjs,
-  x: Tensor,
+  x: TapeTensor,
   names: BatchNormNames,
-  parameters: Pick<ReadonlyMap<string, Tensor>, "get">,
-): Tensor {
+  parameters: Pick<ReadonlyMap<string, TapeTensor>, "get">,
+): TapeTensor {
   const mean = tf.mean(x, 0);
   const variance = tf.mean(tf.square(tf.sub(x, mean)), 0);
   const unit = tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, BATCH_NORM_EPSILON)));
-  return tf.add(tf.mul(unit, parameters.get(names.scale) as Tensor), parameters.get(names.shift) as Tensor);
+  return tf.add(tf.mul(unit, parameters.get(names.scale) as TapeTensor), parameters.get(names.shift) as TapeTensor);
 }
 
 /** NeXtVLAD by its definition in the paper's symbols, which tfjs's tape differentiates: nothing is folded, and each video is computed separately. */
 export function nextvladOnTape(
   tf: FullTfjs,
   modality: ModalitySizes,
-  x: Tensor,
+  x: TapeTensor,
   frameCounts: ArrayLike<number>,
-  parameters: Pick<ReadonlyMap<string, Tensor>, "get">,
-): Tensor {
+  parameters: Pick<ReadonlyMap<string, TapeTensor>, "get">,
+): TapeTensor {
   const { groups: G, clusters: K, groupSize: P } = modality;
   const names = nextvladNames(modality.name);
-  const value = (name: string): Tensor => parameters.get(name) as Tensor;
+  const value = (name: string): TapeTensor => parameters.get(name) as TapeTensor;
   const frames = x.shape[0] as number;
   const x1 = tf.add(tf.matMul(x, value(names.expansion)), value(names.expansionBias));
   const alpha = tf.add(tf.matMul(x1, value(names.attention)), value(names.attentionBias));
@@ -35,7 +34,7 @@ export function nextvladOnTape(
   const a = tf.mul(tf.softmax(tf.reshape(z, [frames, G, K])), tf.reshape(tf.sigmoid(alpha), [frames, G, 1]));
   let begin = 0;
   const descriptors = Array.from(frameCounts, (count) => {
-    const groupsOf = (tensor: Tensor, columns: number): Tensor =>
+    const groupsOf = (tensor: TapeTensor, columns: number): TapeTensor =>
       tf.reshape(tf.slice(tf.reshape(tensor, [frames, G, columns]), [begin, 0, 0], [count, G, columns]), [count * G, columns]);
     const [at, xt] = [groupsOf(a, K), groupsOf(x1, P)];
     begin += count;

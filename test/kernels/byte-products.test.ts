@@ -4,7 +4,8 @@ import fc from "fast-check";
 import { describeByteFrames, multiplyBytes, multiplyBytesTransposed, splitWeights, type Terms } from "../../src/kernels/native-ops.js";
 import { matMul, statelessNormal } from "../../src/kernels/tensorflow-ops.js";
 import type { Quantization } from "../../src/kernels/types.js";
-import { loadTensorflow, type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { loadTensorflow } from "../../src/runtime/runtime.js";
+import { type Tensor, tidy } from "../../src/runtime/tensor.js";
 import { byteCarrier, fromFloats, toFloats } from "../../src/runtime/transfer.js";
 import { rootMeanSquare } from "../helpers/blocks.js";
 

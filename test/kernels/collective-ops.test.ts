@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { awaitCollective, startAllGather } from "../../src/kernels/collective-ops.js";
-import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";
+import { loadTensorflow } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
 
 test("waiting for a collective op that was not started, or a second time, is an error", async () => {

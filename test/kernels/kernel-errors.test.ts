@@ -3,7 +3,8 @@ import { before, describe, test } from "node:test";
 import { NextvladError } from "../../src/base/errors.js";
 import { packDense } from "../../src/kernels/native-ops.js";
 import { runMany } from "../../src/runtime/execution.js";
-import { loadTensorflow, runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { loadTensorflow, runtime } from "../../src/runtime/runtime.js";
+import { type Tensor, tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, fromInts, toFloats } from "../../src/runtime/transfer.js";
 
 const floats = (...shape: number[]): Tensor => {

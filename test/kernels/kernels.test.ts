@@ -4,15 +4,18 @@ import { ownKernels } from "../../src/kernels/choose.js";
 import { padFrames, unpadFrames } from "../../src/kernels/native-ops.js";
 import { RaggedLayout } from "../../src/kernels/ragged.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
+import { reshape } from "../../src/kernels/tensorflow-ops.js";
 import type { Kernels } from "../../src/kernels/types.js";
 import { useAffine } from "../../src/model/layers.js";
 import { nextvladNames } from "../../src/model/nextvlad.js";
 import { BATCH_NORM_EPSILON } from "../../src/model/parameters.js";
 import type { WeightStore } from "../../src/model/weights.js";
-import { runtime, type Tensor, tidy } from "../../src/runtime/runtime.js";
-import { toFloats } from "../../src/runtime/transfer.js";
+import { fill } from "../../src/runtime/constants.js";
+import { runtime } from "../../src/runtime/runtime.js";
+import { type Tensor, tidy } from "../../src/runtime/tensor.js";
+import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
 import { type BlockCase, checkBlock, normal, RGB, randomStore, SMALL } from "../helpers/blocks.js";
-import { type FullTfjs, loadFullTfjs } from "../helpers/device.js";
+import { type FullTfjs, loadFullTfjs, type TapeTensor } from "../helpers/device.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
 const FRAMES = 14;
@@ -28,9 +31,9 @@ let store: WeightStore;
 const isPadded = (kernels: Kernels): boolean => kernels !== REFERENCE && runtime().device.kind === "gpu";
 /** An assignment `[frames G, K]` in the layout of the kernels, and the inverse. */
 const laidOut = (x: Tensor, kernels: Kernels, { frameCounts }: RaggedLayout): Tensor =>
-  isPadded(kernels) ? padFrames(tf.reshape(x, [FRAMES, G * K]), frameCounts, G) : x.clone();
+  isPadded(kernels) ? padFrames(reshape(x, [FRAMES, G * K]), frameCounts, G) : x.clone();
 const backToBack = (x: Tensor, kernels: Kernels, { frameCounts }: RaggedLayout): Tensor =>
-  isPadded(kernels) ? tf.reshape(unpadFrames(x, frameCounts), [FRAMES * G, K]) : x;
+  isPadded(kernels) ? reshape(unpadFrames(x, frameCounts), [FRAMES * G, K]) : x;
 
 /** Each kernel is checked on outputs, on every gradient against tfjs's tape, and against finite differences. */
 function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
@@ -55,8 +58,8 @@ function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
         return { outputs: [backToBack(soft.assignment, kernels, layout), soft.aSum], backward };
       },
       reference: ([z, alpha], parameters) => {
-        const shares = tf.softmax(tf.reshape(referenceBatchNorm(tf, z as Tensor, NAMES.clusterNorm, parameters), [FRAMES * G, K]));
-        const assignment = tf.mul(shares, tf.reshape(tf.sigmoid(alpha as Tensor), [FRAMES * G, 1]));
+        const shares = tf.softmax(tf.reshape(referenceBatchNorm(tf, z as TapeTensor, NAMES.clusterNorm, parameters), [FRAMES * G, K]));
+        const assignment = tf.mul(shares, tf.reshape(tf.sigmoid(alpha as TapeTensor), [FRAMES * G, 1]));
         const perFrame = tf.reshape(assignment, [FRAMES, G * K]);
         const perVideo = Array.from(layout.frameCounts, (count, video) =>
           tf.sum(tf.slice(perFrame, [layout.offsets[video] as number, 0], [count, G * K]), 0),
@@ -76,10 +79,10 @@ function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
         return { outputs: [sums], backward: toInputs };
       },
       reference: ([assignment, x1]) => {
-        const groupRows = tf.reshape(x1 as Tensor, [FRAMES * G, P]);
+        const groupRows = tf.reshape(x1 as TapeTensor, [FRAMES * G, P]);
         const perVideo = Array.from(layout.frameCounts, (frames, video) => {
           const begin = (layout.offsets[video] as number) * G;
-          const a = tf.slice(assignment as Tensor, [begin, 0], [frames * G, K]);
+          const a = tf.slice(assignment as TapeTensor, [begin, 0], [frames * G, K]);
           return tf.matMul(tf.slice(groupRows, [begin, 0], [frames * G, P]), a, true, false);
         });
         return [tf.stack(perVideo)];
@@ -102,12 +105,12 @@ function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
       },
       // Each group's part of x1 = x W + b has its own b; the centers are the same for all groups.
       reference: ([sums, aSum], parameters) => {
-        const bias = tf.reshape(parameters.get(NAMES.expansionBias) as Tensor, [G, P]);
-        const centers = parameters.get(NAMES.centers) as Tensor;
+        const bias = tf.reshape(parameters.get(NAMES.expansionBias) as TapeTensor, [G, P]);
+        const centers = parameters.get(NAMES.centers) as TapeTensor;
         const perVideo = Array.from(layout.frameCounts, (_, video) => {
-          const perGroup = tf.reshape(tf.slice(aSum as Tensor, [video, 0], [1, G * K]), [G, K]);
+          const perGroup = tf.reshape(tf.slice(aSum as TapeTensor, [video, 0], [1, G * K]), [G, K]);
           const constant = tf.sub(tf.matMul(bias, perGroup, true, false), tf.mul(tf.transpose(centers), tf.sum(perGroup, 0, true)));
-          const v = tf.add(tf.reshape(tf.slice(sums as Tensor, [video, 0, 0], [1, P, K]), [P, K]), constant);
+          const v = tf.add(tf.reshape(tf.slice(sums as TapeTensor, [video, 0, 0], [1, P, K]), [P, K]), constant);
           return tf.reshape(tf.div(v, tf.sqrt(tf.add(tf.sum(tf.square(v), 0, true), 1e-12))), [P * K]);
         });
         return [tf.stack(perVideo)];
@@ -119,12 +122,12 @@ function casesOf(layout: RaggedLayout): Record<string, () => BlockCase> {
 /** A nearly empty cluster: x / sqrt(sum of x^2 + 1e-12), at lengths where the epsilon matters. */
 function checkShortDescriptors(kernels: Kernels): void {
   const [first, second] = [3e-7, 4e-7];
-  const zeros = tf.zeros([1, G * K]);
-  const sums = tf.tensor(
+  const zeros = fill([1, G * K], 0);
+  const sums = fromFloats(
     Float32Array.from({ length: P * K }, (_, i) => (i < K ? first : i < 2 * K ? second : 0)),
     [1, P, K],
   );
-  const y = toFloats(kernels.descriptor(sums, zeros, tf.zeros([D]), tf.zeros([K, P])).y);
+  const y = toFloats(kernels.descriptor(sums, zeros, fill([D], 0), fill([K, P], 0)).y);
   const length = Math.sqrt(first ** 2 + second ** 2 + 1e-12);
   for (const [i, value] of y.entries()) {
     const expected = (i < K ? first : i < 2 * K ? second : 0) / length;

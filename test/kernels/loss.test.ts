@@ -3,7 +3,8 @@ import { before, describe, test } from "node:test";
 import { ownKernels } from "../../src/kernels/choose.js";
 import { REFERENCE } from "../../src/kernels/reference.js";
 import type { Kernels } from "../../src/kernels/types.js";
-import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";
+import { loadTensorflow } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
 
 /** Float32 has 24 bits: 8 units in the last place allow for the rounding of an exponential, a sum, a quotient and a product. */

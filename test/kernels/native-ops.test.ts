@@ -26,7 +26,8 @@ import {
 } from "../../src/kernels/tensorflow-ops.js";
 import type { Activation, Affine } from "../../src/kernels/types.js";
 import { countTensors } from "../../src/runtime/constants.js";
-import { loadTensorflow, type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { loadTensorflow } from "../../src/runtime/runtime.js";
+import { type Tensor, tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, scalar, toFloats } from "../../src/runtime/transfer.js";
 import { DeviceVariable } from "../../src/runtime/variables.js";
 

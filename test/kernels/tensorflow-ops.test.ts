@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import * as kernels from "../../src/kernels/tensorflow-ops.js";
-import { type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { type Tensor, tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, fromInts, toFloats } from "../../src/runtime/transfer.js";
 import { loadForTests } from "../helpers/device.js";
 

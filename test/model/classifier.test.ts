@@ -5,10 +5,10 @@ import { REFERENCE } from "../../src/kernels/reference.js";
 import { classifierParameters, classify, freezeClassifier } from "../../src/model/classifier.js";
 import type { ModelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
-import { type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { type Tensor, tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
 import { type BlockCase, checkBlock, normal, randomStore, SMALL } from "../helpers/blocks.js";
-import { type FullTfjs, loadFullTfjs } from "../helpers/device.js";
+import { type FullTfjs, loadFullTfjs, type TapeTensor } from "../helpers/device.js";
 
 const MIXTURES = 3;
 const SIZES: ModelSizes = { ...SMALL, mixtures: MIXTURES };
@@ -79,11 +79,11 @@ describe("the mixture of experts", () => {
             return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
           },
           reference: ([h], parameters) => {
-            const value = (parameter: string): Tensor => parameters.get(parameter) as Tensor;
+            const value = (parameter: string): TapeTensor => parameters.get(parameter) as TapeTensor;
             const rows = VIDEOS * classes;
-            const gates = tf.softmax(tf.reshape(tf.matMul(h as Tensor, value("gates_clf_weights")), [rows, MIXTURES + 1]));
+            const gates = tf.softmax(tf.reshape(tf.matMul(h as TapeTensor, value("gates_clf_weights")), [rows, MIXTURES + 1]));
             const experts = tf.sigmoid(
-              tf.reshape(tf.add(tf.matMul(h as Tensor, value("experts_clf_weights")), value("experts_clf_bias")), [rows, MIXTURES]),
+              tf.reshape(tf.add(tf.matMul(h as TapeTensor, value("experts_clf_weights")), value("experts_clf_bias")), [rows, MIXTURES]),
             );
             const p = tf.sum(tf.mul(tf.slice(gates, [0, 0], [rows, MIXTURES]), experts), 1);
             return [tf.reshape(tf.log(tf.div(p, tf.sub(1, p))), [VIDEOS, classes])];

@@ -4,15 +4,16 @@ import { REFERENCE } from "../../src/kernels/reference.js";
 import { batchNorm, contextGating, dense, dropout } from "../../src/model/layers.js";
 import { type BatchNormNames, GATING_NORM, HIDDEN_NORM } from "../../src/model/parameters.js";
 import type { WeightStore } from "../../src/model/weights.js";
-import { type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { fill } from "../../src/runtime/constants.js";
+import { type Tensor, tidy } from "../../src/runtime/tensor.js";
 import { type BlockCase, checkBlock, normal, randomStore, SMALL } from "../helpers/blocks.js";
-import { type FullTfjs, loadFullTfjs } from "../helpers/device.js";
+import { type FullTfjs, loadFullTfjs, type TapeTensor, toTape } from "../helpers/device.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
 let tf: FullTfjs;
 let store: WeightStore;
 
-const value = (parameters: ReadonlyMap<string, Tensor>, name: string): Tensor => parameters.get(name) as Tensor;
+const value = (parameters: ReadonlyMap<string, TapeTensor>, name: string): TapeTensor => parameters.get(name) as TapeTensor;
 const normParameters = ({ scale, shift }: BatchNormNames): readonly string[] => [scale, shift];
 
 /** Each layer is checked on outputs, on every gradient against tfjs's tape, and against finite differences. */
@@ -24,7 +25,7 @@ const cases: Record<string, () => BlockCase> = {
       const { y, backward } = batchNorm(x as Tensor, HIDDEN_NORM, context);
       return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
     },
-    reference: ([x], parameters) => [referenceBatchNorm(tf, x as Tensor, HIDDEN_NORM, parameters)],
+    reference: ([x], parameters) => [referenceBatchNorm(tf, x as TapeTensor, HIDDEN_NORM, parameters)],
   }),
   dense: () => ({
     inputs: [normal([5, SMALL.hidden])],
@@ -33,7 +34,7 @@ const cases: Record<string, () => BlockCase> = {
       const { y, backward } = dense(x as Tensor, "logits_clf_weights", context);
       return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
     },
-    reference: ([x], parameters) => [tf.matMul(x as Tensor, value(parameters, "logits_clf_weights"))],
+    reference: ([x], parameters) => [tf.matMul(x as TapeTensor, value(parameters, "logits_clf_weights"))],
   }),
   "context gating": () => ({
     inputs: [normal([9, SMALL.hidden])],
@@ -43,8 +44,8 @@ const cases: Record<string, () => BlockCase> = {
       return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
     },
     reference: ([x], parameters) => {
-      const reduced = referenceBatchNorm(tf, tf.matMul(x as Tensor, value(parameters, "gating_fc1_weights")), GATING_NORM, parameters);
-      return [tf.mul(x as Tensor, tf.sigmoid(tf.matMul(tf.relu(reduced), value(parameters, "gating_fc2_weights"))))];
+      const reduced = referenceBatchNorm(tf, tf.matMul(x as TapeTensor, value(parameters, "gating_fc1_weights")), GATING_NORM, parameters);
+      return [tf.mul(x as TapeTensor, tf.sigmoid(tf.matMul(tf.relu(reduced), value(parameters, "gating_fc2_weights"))))];
     },
   }),
   dropout: () => ({
@@ -55,8 +56,8 @@ const cases: Record<string, () => BlockCase> = {
       return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
     },
     reference: ([x]) => {
-      const mask = tidy(() => dropout(tf.ones([6, 40]), 0.4, [1, 2], REFERENCE).y);
-      return [tf.mul(x as Tensor, mask)];
+      const mask = tidy(() => toTape(tf, dropout(fill([6, 40], 1), 0.4, [1, 2], REFERENCE).y));
+      return [tf.mul(x as TapeTensor, mask)];
     },
   }),
 };

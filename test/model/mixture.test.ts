@@ -10,10 +10,10 @@ import { forwardForTraining, type NetworkInput, parameterTable } from "../../src
 import { GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM } from "../../src/model/parameters.js";
 import { type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
-import { type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
 import { AT_ONCE, type BlockCase, checkBlock, normal, randomStore, SMALL } from "../helpers/blocks.js";
-import { type FullTfjs, loadFullTfjs } from "../helpers/device.js";
+import { type FullTfjs, loadFullTfjs, type TapeTensor } from "../helpers/device.js";
 import { nextvladOnTape, referenceBatchNorm } from "../helpers/tape.js";
 
 const SIZES: ModelSizes = { ...SMALL, model: "MIX_NEXTVLAD" };
@@ -108,9 +108,9 @@ describe("MixNeXtVLAD", () => {
         const features = featuresOf(input, store);
         const ofBranches = PREFIXES.map((prefix) => {
           const inModel = (name: string): string => nameInModel(prefix, name);
-          const constant = (name: string): Tensor => tf.tensor(store.variable(name).download());
+          const constant = (name: string): TapeTensor => tf.tensor(store.variable(name).download());
           const ofBranch = { get: (name: string) => parameters.get(inModel(name)) ?? constant(inModel(name)) };
-          const value = (name: string): Tensor => ofBranch.get(name) as Tensor;
+          const value = (name: string): TapeTensor => ofBranch.get(name) as TapeTensor;
           const descriptors = MODALITIES.map((modality, i) => {
             const x = tf.tensor(features[i] as Float32Array, [36, modality.features]);
             return nextvladOnTape(tf, modality, x, input.frameCounts, ofBranch);
@@ -120,7 +120,7 @@ describe("MixNeXtVLAD", () => {
           const gates = tf.sigmoid(tf.matMul(tf.relu(reduced), value(GATING_EXPAND)));
           return tf.add(tf.matMul(tf.mul(h, gates), value("logits_clf_weights")), value("logits_clf_bias"));
         });
-        const value = (name: string): Tensor => parameters.get(name) as Tensor;
+        const value = (name: string): TapeTensor => parameters.get(name) as TapeTensor;
         const norm = { scale: "mix_norm.w_0", shift: "mix_norm.b_0", movingMean: "", movingVariance: "" };
         const normalized = referenceBatchNorm(tf, tf.tensor2d(meansOf(input, store)), norm, parameters);
         const shares = tf.softmax(tf.add(tf.matMul(normalized, value("mix_gate_weights")), value("mix_gate_bias")));

@@ -11,10 +11,10 @@ import { forwardForTraining, type NetworkInput } from "../../src/model/network.j
 import { GATING_EXPAND, GATING_NORM, GATING_REDUCE, HIDDEN, HIDDEN_NORM, type Parameter } from "../../src/model/parameters.js";
 import { type ModalitySizes, type ModelSizes, modalitiesOf } from "../../src/model/sizes.js";
 import type { WeightStore } from "../../src/model/weights.js";
-import { type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { type Tensor, tidy } from "../../src/runtime/tensor.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { AT_ONCE, type BlockCase, checkBlock, randomStore, runToEnd, SMALL } from "../helpers/blocks.js";
-import { type FullTfjs, loadForTests, loadFullTfjs } from "../helpers/device.js";
+import { type FullTfjs, loadForTests, loadFullTfjs, type TapeTensor } from "../helpers/device.js";
 import { failsWith } from "../helpers/shards.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
@@ -98,10 +98,10 @@ function assertClose(found: Float32Array, expected: readonly number[], tolerance
 }
 
 /** NetVLAD in tfjs's operations, which its tape differentiates; each video is computed separately. */
-function netvladOnTape(tf: FullTfjs, modality: ModalitySizes, store: WeightStore, parameters: ReadonlyMap<string, Tensor>): Tensor {
+function netvladOnTape(tf: FullTfjs, modality: ModalitySizes, store: WeightStore, parameters: ReadonlyMap<string, TapeTensor>): TapeTensor {
   const { features: F, clusters: K } = modality;
   const names = netvladNames(modality.name);
-  const value = (name: string): Tensor => parameters.get(name) as Tensor;
+  const value = (name: string): TapeTensor => parameters.get(name) as TapeTensor;
   const x = tf.tensor2d(featuresOf(modality, store));
   const a = tf.softmax(referenceBatchNorm(tf, tf.matMul(x, value(names.clusters)), names.clusterNorm, parameters));
   let begin = 0;
@@ -207,7 +207,7 @@ describe("NetVLAD", () => {
           };
         },
         reference: (_, parameters) => {
-          const value = (name: string): Tensor => parameters.get(name) as Tensor;
+          const value = (name: string): TapeTensor => parameters.get(name) as TapeTensor;
           const descriptors = tf.concat(
             [RGB, AUDIO].map((modality) => netvladOnTape(tf, modality, store, parameters)),
             1,

@@ -11,7 +11,8 @@ import { buildOnnxModel } from "../../src/model/onnx.js";
 import { countValues } from "../../src/model/parameters.js";
 import type { ModelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
-import { loadTensorflow, tidy } from "../../src/runtime/runtime.js";
+import { loadTensorflow } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { loadGolden } from "../helpers/golden.js";
 

@@ -8,10 +8,10 @@ import { batchNorm, useAffine } from "../../src/model/layers.js";
 import { BATCH_NORM_EPSILON, HIDDEN_NORM } from "../../src/model/parameters.js";
 import { withShareNorm } from "../../src/model/share-norm.js";
 import type { WeightStore } from "../../src/model/weights.js";
-import { type Tensor, tidy } from "../../src/runtime/runtime.js";
+import { type Tensor, tidy } from "../../src/runtime/tensor.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { type BlockCase, checkBlock, normal, randomStore, SMALL } from "../helpers/blocks.js";
-import { type FullTfjs, loadFullTfjs } from "../helpers/device.js";
+import { type FullTfjs, loadFullTfjs, type TapeTensor } from "../helpers/device.js";
 import { referenceBatchNorm } from "../helpers/tape.js";
 
 /** The shares of 14 rows of three ranks: the first row and the number of rows. */
@@ -48,7 +48,7 @@ describe("the batch norm of each rank's share", () => {
           return { outputs: [y], backward: ([dy]) => [backward(dy as Tensor)] };
         },
         reference: ([x], parameters) => {
-          const shares = SHARES.map(([first, count]) => tf.slice(x as Tensor, [first, 0], [count, SMALL.hidden]));
+          const shares = SHARES.map(([first, count]) => tf.slice(x as TapeTensor, [first, 0], [count, SMALL.hidden]));
           const norms = shares.map((share) => referenceBatchNorm(tf, share, HIDDEN_NORM, parameters));
           return [tf.concat(norms, 0)];
         },

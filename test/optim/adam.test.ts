@@ -5,7 +5,7 @@ import { REFERENCE } from "../../src/kernels/reference.js";
 import { bias, matrix } from "../../src/model/parameters.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { Adam } from "../../src/optim/adam.js";
-import { tidy } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
 import { loadForTests } from "../helpers/device.js";
 

@@ -3,7 +3,7 @@ import { before, describe, test } from "node:test";
 import fc from "fast-check";
 import { add } from "../../src/kernels/tensorflow-ops.js";
 import { countTensors } from "../../src/runtime/constants.js";
-import { tidy } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, fromInts, toFloats } from "../../src/runtime/transfer.js";
 import { DeviceVariable } from "../../src/runtime/variables.js";
 import { loadForTests } from "../helpers/device.js";

@@ -6,7 +6,7 @@ import { labelMatrix } from "../../src/model/layers.js";
 import { parameterTable } from "../../src/model/network.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { Adam } from "../../src/optim/adam.js";
-import { tidy } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { addDecay, differentiate, type StepOptions } from "../../src/training/step.js";
 import { AT_ONCE } from "../helpers/blocks.js";

@@ -5,7 +5,7 @@ import { chooseKernels } from "../../src/kernels/choose.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { labelMatrix } from "../../src/model/layers.js";
 import type { WeightStore } from "../../src/model/weights.js";
-import { tidy } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { toFloats } from "../../src/runtime/transfer.js";
 import { differentiate, type StepOptions, type StepReport } from "../../src/training/step.js";
 import { AT_ONCE, copyOf, randomStore, SMALL } from "../helpers/blocks.js";

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { countTensors } from "../../src/runtime/constants.js";
-import { tidy } from "../../src/runtime/runtime.js";
+import { tidy } from "../../src/runtime/tensor.js";
 import { fromFloats, toFloats } from "../../src/runtime/transfer.js";
 import { Teacher } from "../../src/training/teacher.js";
 import { loadForTests } from "../helpers/device.js";
