@@ -144,7 +144,7 @@ class FrameBlock {
   }
 
  private:
-  Floats panel_ = Floats(PanelShape{kFrames, kTerms}.floats());
+  Floats panel_ = Floats(PanelShape{kFrames, kTerms}.floats(), 0.0f);
 };
 
 #else
@@ -198,7 +198,7 @@ class FrameBlock {
  private:
   static constexpr int64_t kRowsAtATime = 16 * kFloatTileRows;  // fit the L2 cache
   static constexpr int64_t kStride = kFrames + kLanes;          // not a multiple of 4 KiB
-  Floats panels_ = Floats(kFrames * kWidth), rows_ = Floats(kRowsAtATime * kStride);
+  Floats panels_ = Floats(kFrames * kWidth, 0.0f), rows_ = Floats(kRowsAtATime * kStride, 0.0f);
 };
 
 #endif

@@ -74,9 +74,11 @@ void Compute(Call& call) {
   float* dx = kHasGradient ? call.Output(0, {examples, in}) : nullptr;
   // dy^T as the right factor of dx^T = w dy^T; empty if dot products compute it. w is then a left factor, which is read where it is.
   const bool multiplies = kHasGradient && examples > kDotExamples;
-  const Floats dy_rows = multiplies ? PanelsOf({dy, 1, out}, out, examples) : Floats();
+  Floats dy_rows(multiplies ? RightFloats(out, examples) : 0);
+  if (multiplies) CopyRightOnAllThreads({dy, 1, out}, out, examples, dy_rows.data());
   // dy as the right factor of the gradient; empty without an update.
-  const Floats dy_columns = kUpdates ? PanelsOf({dy, out, 1}, examples, out) : Floats();
+  Floats dy_columns(kUpdates ? RightFloats(examples, out) : 0);
+  if (kUpdates) CopyRightOnAllThreads({dy, out, 1}, examples, out, dy_columns.data());
   // Blocks small enough for each thread to compute some, so that a slower one computes fewer.
   const int64_t block_rows = in < 8 * Pool::Shared().threads() * kBlockRows ? kSmallBlockRows : kBlockRows;
   ForEachItem((in + block_rows - 1) / block_rows, [&](const auto& next) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "parallel.h"
 #include "register_tile.h"
 
 namespace nextvlad {
@@ -154,19 +155,21 @@ void ForEachTerms(int64_t terms, const Body& body) {
 // The floats of a right factor [terms, columns] in panels.
 constexpr int64_t RightFloats(int64_t terms, int64_t columns) { return PanelFloats<kProductColumns>(terms, columns); }
 
-// Copies m [terms, columns] to panels, one block of terms after the other.
-inline void CopyRight(const Matrix& m, int64_t terms, int64_t columns, float* to) {
-  ForEachTerms(terms, [&](int64_t first, int64_t count) { CopyToPanels<kProductColumns>(m.From(first, 0), count, columns, to + RightFloats(first, columns)); });
+// Copies columns [begin, end) of m [terms, columns] to panels, one block of terms after the other. `begin` is the first column of a panel.
+inline void CopyRight(const Matrix& m, int64_t terms, int64_t columns, int64_t begin, int64_t end, float* to) {
+  ForEachTerms(terms, [&](int64_t first, int64_t count) {
+    CopyToPanels<kProductColumns>(m.From(first, begin), count, end - begin, to + RightFloats(first, columns) + begin * count);
+  });
 }
 
-// The same, in new memory.
-inline Floats PanelsOf(const Matrix& m, int64_t terms, int64_t columns) {
-  Floats panels(RightFloats(terms, columns));
-  CopyRight(m, terms, columns, panels.data());
-  return panels;
+// Copies m [terms, columns] to panels on all threads.
+inline void CopyRightOnAllThreads(const Matrix& m, int64_t terms, int64_t columns, float* to) {
+  ParallelFor(RoundUp(columns, kProductColumns) / kProductColumns, [&](int64_t begin, int64_t end, int) {
+    CopyRight(m, terms, columns, begin * kProductColumns, std::min(columns, end * kProductColumns), to);
+  });
 }
 
-// y [rows, columns] = a [rows, terms] times right, which PanelsOf has returned. `panels` takes a block of terms of a.
+// y [rows, columns] = a [rows, terms] times right, in panels. `panels` takes a block of terms of a.
 inline void MultiplyAllPanels(const Matrix& a, const Floats& right, int64_t rows, int64_t columns, int64_t terms, float* panels, float* y, int64_t y_step) {
   ForEachTerms(terms, [&](int64_t first, int64_t count) {
     MultiplyPanels(a.From(0, first), right.data() + RightFloats(first, columns), rows, columns, count, first > 0, panels, y, y_step);

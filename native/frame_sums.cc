@@ -66,9 +66,10 @@ void FrameSumsGradient(Call& call) {
   float* dassignment = call.Output(0, {batch.frames * batch.groups, clusters});
   float* dx1 = call.Output(1, {batch.frames, batch.width});
   ForEachItem(batch.videos, [&](const auto& next) {
-    Floats left(PanelFloats<kProductRows>(kProductTerms, kBlockRows));
-    // y [rows, columns] = a right, for right [terms, columns] in panels.
-    const auto multiply = [&](const Matrix& a, const Floats& right, int64_t rows, int64_t columns, int64_t terms, float* y) {
+    Floats left(PanelFloats<kProductRows>(kProductTerms, kBlockRows)), right(std::max(RightFloats(size, clusters), RightFloats(clusters, size)));
+    // y [rows, columns] = a b, for b [terms, columns].
+    const auto multiply = [&](const Matrix& a, const Matrix& b, int64_t rows, int64_t columns, int64_t terms, float* y) {
+      CopyRight(b, terms, columns, 0, columns, right.data());
       for (int64_t row = 0; row < rows; row += kBlockRows) {
         MultiplyAllPanels(a.From(row, 0), right, std::min(kBlockRows, rows - row), columns, terms, left.data(), y + row * columns, columns);
       }
@@ -76,8 +77,8 @@ void FrameSumsGradient(Call& call) {
     for (int64_t video; next(&video);) {
       const Matrix d{dsums + video * size * clusters, clusters, 1};
       const int64_t row = batch.first_row(video), rows = batch.rows(video);
-      multiply({x1 + row * size, size, 1}, PanelsOf(d, size, clusters), rows, clusters, size, dassignment + row * clusters);
-      multiply({assignment + row * clusters, clusters, 1}, PanelsOf(d.Transposed(), clusters, size), rows, size, clusters, dx1 + row * size);
+      multiply({x1 + row * size, size, 1}, d, rows, clusters, size, dassignment + row * clusters);
+      multiply({assignment + row * clusters, clusters, 1}, d.Transposed(), rows, size, clusters, dx1 + row * size);
     }
   });
 }

@@ -60,7 +60,7 @@ struct Videos {
 
 // One thread's memory.
 struct Scratch {
-  explicit Scratch(const Sizes& s) : assignment((kChunk + 1) * s.assignment_stride()), x1(kChunk * s.padded_group()), features(s.shape) {}
+  explicit Scratch(const Sizes& s) : assignment((kChunk + 1) * s.assignment_stride(), 0.0f), x1(kChunk * s.padded_group(), 0.0f), features(s.shape) {}
   Floats alpha, assignment, x1;
   Floats sums;           // of the videos, [padded group][padded clusters] each
   Floats feature_sums;   // of a group, blocks [features / 16][tiled clusters][16]
@@ -173,7 +173,7 @@ void SumVideos(const uint8_t* bytes, const Videos& videos, const Panels& panels,
   for (int64_t v = 0; v < videos.count; v++) std::fill(a_sum + (v * s.groups + first) * s.clusters, a_sum + (v * s.groups + last) * s.clusters, 0.0f);
   scratch.features.Set(bytes + videos.offsets[0] * s.features, frames);
   const int64_t alpha_stride = RoundUp(frames, kFloatTileRows), alpha_panels = RoundUp(s.groups, kLanes) / kLanes;
-  scratch.alpha.resize(alpha_panels * alpha_stride * kLanes);
+  scratch.alpha.resize(alpha_panels * alpha_stride * kLanes, 0.0f);
   scratch.features.Multiply(0, frames, panels.alpha, alpha_panels, {scratch.alpha.data(), alpha_stride * kLanes, kLanes});
   // Chunks of about the same size, and of whole tiles: each reads all panels.
   const int64_t chunks = (frames + kChunk - 1) / kChunk, chunk = chunks == 0 ? 0 : RoundUp((frames + chunks - 1) / chunks, kFloatTileRows);
@@ -203,7 +203,7 @@ void SumVideos(const uint8_t* bytes, const Videos& videos, const Panels& panels,
 // Replaces a video's sums [P, K] by its descriptor: subtracts the centers, scales each cluster's part to length 1, and applies the batch norm.
 void Describe(const float* a_sum, const Norm& norm, const Sizes& s, float* sums) {
   const int64_t clusters = s.clusters;
-  Floats total(clusters), squares(clusters);
+  Floats total(clusters, 0.0f), squares(clusters, 0.0f);
   for (int64_t g = 0; g < s.groups; g++) {
 #pragma omp simd
     for (int64_t k = 0; k < clusters; k++) total[k] += a_sum[g * clusters + k];

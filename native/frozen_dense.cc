@@ -18,7 +18,7 @@ static_assert(kItemRows % kProductRows == 0 && kItemColumns % kProductColumns ==
 void Pack(Call& call) {
   const auto shape = call.Expect(0, {Call::kAny, Call::kAny});
   float* panels = call.Output(0, {RightFloats(shape[0], shape[1])});
-  CopyRight({call.Input<float>(0), shape[1], 1}, shape[0], shape[1], panels);
+  CopyRightOnAllThreads({call.Input<float>(0), shape[1], 1}, shape[0], shape[1], panels);
 }
 
 // x [rows, terms] in blocks of 16 terms, [terms / 16][padded rows][16], so that the rows of a tile are consecutive in memory: if they were a power of two apart,

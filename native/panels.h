@@ -257,13 +257,13 @@ class FeatureRows {
     }
     stride_ = RoundUp(features, shape_.per_word());
     if (shape_.is_pairs()) {
-      pairs_.resize(rows * stride_);
+      pairs_.resize(rows * stride_, 0);
       for (int64_t t = 0; t < rows; t++) ConvertBytes(bytes + t * features, features, kCenter, pairs_.data() + t * stride_);
       return;
     }
     bytes_ = bytes;
     if (stride_ == features) return;
-    padded_.resize(rows * stride_);
+    padded_.resize(rows * stride_, 0);
     for (int64_t t = 0; t < rows; t++) std::memcpy(padded_.data() + t * stride_, bytes + t * features, features);
     bytes_ = padded_.data();
   }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace nextvlad {
@@ -58,6 +59,15 @@ struct LineAllocator {
   LineAllocator(const LineAllocator<U>&) {}
   T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t(64))); }
   void deallocate(T* memory, size_t) { ::operator delete(memory, std::align_val_t(64)); }
+  // A value without an initial one is not set: clearing the buffers of a training step on short clips took 1 % of its time.
+  template <class U>
+  void construct(U* at) {
+    ::new (static_cast<void*>(at)) U;
+  }
+  template <class U, class First, class... Rest>
+  void construct(U* at, First&& first, Rest&&... rest) {
+    ::new (static_cast<void*>(at)) U(std::forward<First>(first), std::forward<Rest>(rest)...);
+  }
   template <class U>
   bool operator==(const LineAllocator<U>&) const {
     return true;
