@@ -1,7 +1,6 @@
 import type { BatchStream } from "../data/stream.js";
 import type { RaggedBatch } from "../data/video.js";
 import type { World } from "../distributed/world.js";
-import { sigmoid } from "../kernels/tensorflow-ops.js";
 import type { FrozenNetwork } from "../model/frozen.js";
 import { labelMatrix, ratedMask } from "../model/layers.js";
 import { tidy } from "../runtime/tensor.js";
@@ -39,7 +38,7 @@ export function predictWith(
     tidy(() => {
       const { numClasses } = batches;
       const logits = network.logits(batch);
-      const { crossEntropy } = network.kernels;
+      const { crossEntropy, sigmoid } = network.kernels;
       const lossSum = withLoss ? crossEntropy(logits, labelMatrix(batch.labels, numClasses), ratedMask(batch.rated, numClasses)) : null;
       return { probabilities: toFloats(sigmoid(logits)), loss: lossSum === null ? Number.NaN : (toFloats(lossSum)[0] as number) };
     });
