@@ -21,14 +21,7 @@ void Pack(Call& call) {
   CopyRightOnAllThreads({call.Input<float>(0), shape[1], 1}, shape[0], shape[1], panels);
 }
 
-// x [rows, terms] in blocks of 16 terms, [terms / 16][padded rows][16], so that the rows of a tile are consecutive in memory: if they were a power of two apart,
-// they would fall into the same lines of the L1 cache. What pads rows and terms is zero.
-struct Blocks {
-  const float* values;
-  int64_t padded_rows;
-  const float* at(int64_t row, int64_t term) const { return values + term * padded_rows + row * kLanes; }
-};
-
+// Copies rows [begin, end) of x [rows, terms] to FloatBlocks; rows and terms that pad a block are zero.
 void CopyToBlocks(const float* x, int64_t rows, int64_t terms, int64_t begin, int64_t end, int64_t padded_rows, float* blocks) {
   for (int64_t r = begin; r < end; r++) {
     for (int64_t t = 0; t < terms; t += kLanes) {
@@ -42,15 +35,6 @@ void CopyToBlocks(const float* x, int64_t rows, int64_t terms, int64_t begin, in
       }
     }
   }
-}
-
-// y [kProductRows, kProductColumns] = addend + blocked rows times a panel. Not inlined, as MultiplyTile.
-[[gnu::noinline]] void MultiplyBlocks(const float* x, int64_t block_step, const float* right, int64_t terms, const float* addend, int64_t addend_step, float* y,
-                                      int64_t y_step) {
-  RegisterTile<kProductRows, kProductVectors> tile;
-  for (; terms > kLanes; terms -= kLanes, x += block_step, right += kLanes * kProductColumns) tile.MultiplyAdd(x, 1, kLanes, right, kProductColumns, kLanes);
-  tile.MultiplyAdd(x, 1, kLanes, right, kProductColumns, terms);
-  tile.StoreSum(addend, addend_step, y, y_step);
 }
 
 // Inputs: x [rows, terms], panels of w, shift [columns], and whether ReLU follows. Output: relu(x w + shift) [rows, columns]. A value does not depend on the number
@@ -67,7 +51,7 @@ void Multiply(Call& call) {
   const int64_t padded_rows = RoundUp(rows, kProductRows);
   float* blocks = call.Temporary(RoundUp(terms, kLanes) * padded_rows);
   ParallelFor(padded_rows, [&](int64_t begin, int64_t end, int) { CopyToBlocks(x, rows, terms, begin, end, padded_rows, blocks); });
-  const Blocks left{blocks, padded_rows};
+  const FloatBlocks left{blocks, padded_rows, terms};
 
   const int64_t across = (columns + kItemColumns - 1) / kItemColumns, down = (rows + kItemRows - 1) / kItemRows;
   ForEachItem(across * down, [&](const auto& next) {
@@ -79,7 +63,7 @@ void Multiply(Call& call) {
       ForEachTerms(terms, [&](int64_t first, int64_t count) {
         ForEachTile(right + RightFloats(first, columns) + column * count, height, width, count, true, to, columns,
                     [&](int64_t r, const float* panel, const float* addend, int64_t addend_step, float* tile, int64_t tile_step) {
-                      MultiplyBlocks(left.at(row + r, first), padded_rows * kLanes, panel, count, addend, addend_step, tile, tile_step);
+                      MultiplyBlockedTile<kProductRows, kProductVectors>(left.at(first, row + r), padded_rows * kLanes, panel, count, addend, addend_step, tile, tile_step);
                     });
       });
       if (!relu) continue;

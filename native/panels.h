@@ -172,14 +172,6 @@ void MultiplyIntegerRows(const typename Products::Feature* features, int64_t row
   for (; r < rows; r++) MultiplyIntegers<Products, kTerms, 1, kAdd>(features + r * stride, stride, panel, words, y + r * y_stride, y_stride);
 }
 
-// Rows of floats in blocks of 16 columns, [columns / 16][rows][16], so that the rows of a tile are consecutive in memory. `rows` is a multiple of kFloatTileRows,
-// and what pads rows and columns is zero.
-struct FloatBlocks {
-  const float* values;
-  int64_t rows, columns;
-  const float* at(int64_t column, int64_t row) const { return values + (column / kLanes * rows + row) * kLanes; }
-};
-
 // Rows and registers of a tile of a product of floats and a panel: 14 sums of AVX-512's 32 registers, 12 of AVX2's 16.
 constexpr int kFloatTileRows = kSimdLanes == 16 ? 14 : kSimdLanes == 8 ? 6 : 3;
 using FloatTile = RegisterTile<kFloatTileRows, kPanelRegisters>;
@@ -191,16 +183,6 @@ struct PanelOutput {
   float* values;
   int64_t panel_step, row_step;
 };
-
-// y [kFloatTileRows, 16] = addend [kFloatTileRows, 16] + blocked rows times a panel's rows. The products are summed before the addend is added: in one run, a sum
-// of 1,024 products would have twice the error. A function of its own: inlined, g++ 12 keeps a part of the sums in memory.
-[[gnu::noinline]] inline void MultiplyFloatTile(const float* x, int64_t block_step, const float* weights, int64_t terms, const float* addend, int64_t addend_step,
-                                                float* y, int64_t y_step) {
-  FloatTile tile;
-  for (; terms > kLanes; terms -= kLanes, x += block_step, weights += kLanes * kLanes) tile.MultiplyAdd(x, 1, kLanes, weights, kLanes, kLanes);
-  tile.MultiplyAdd(x, 1, kLanes, weights, kLanes, terms);
-  tile.StoreSum(addend, addend_step, y, y_step);
-}
 
 // y = rows times panels, plus the panels' base, or plus y if kAdd. Writes whole tiles of rows.
 template <bool kAdd>
@@ -216,7 +198,7 @@ inline void MultiplyFloats(const FloatBlocks& x, int64_t first_row, int64_t rows
         PrefetchShare(next, kTermBlock, r, rows, kFloatTileRows);
         float* to = y.values + p * y.panel_step + r * y.row_step;
         const bool add = kAdd || first > 0;
-        MultiplyFloatTile(x.at(first, first_row + r), x.rows * kLanes, weights, terms, add ? to : panel, add ? y.row_step : 0, to, y.row_step);
+        MultiplyBlockedTile<kFloatTileRows, kPanelRegisters>(x.at(first, first_row + r), x.rows * kLanes, weights, terms, add ? to : panel, add ? y.row_step : 0, to, y.row_step);
       }
     }
   }

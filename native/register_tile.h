@@ -62,4 +62,24 @@ class RegisterTile {
   Simd sums_[kRows][kVectors] = {};
 };
 
+// Rows of floats in blocks of 16 columns, [columns / 16][rows][16], so that the rows of a tile are consecutive in memory: if they were a power of two apart, they
+// would fall into the same lines of the L1 cache. `rows` is a multiple of a tile's, and what pads rows and columns is zero.
+struct FloatBlocks {
+  const float* values;
+  int64_t rows, columns;
+  const float* at(int64_t column, int64_t row) const { return values + (column / kLanes * rows + row) * kLanes; }
+};
+
+// y [kRows, kVectors * kSimdLanes] = addend + blocked rows, whose blocks are `block_step` apart, times a panel's rows. The products are summed before the addend is
+// added: in one run, a sum of 1,024 products would have twice the error. A function of its own: inlined, g++ 12 keeps a part of the sums in memory.
+template <int kRows, int kVectors>
+[[gnu::noinline]] void MultiplyBlockedTile(const float* x, int64_t block_step, const float* panel, int64_t terms, const float* addend, int64_t addend_step, float* y,
+                                           int64_t y_step) {
+  constexpr int64_t kColumns = kVectors * kSimdLanes;
+  RegisterTile<kRows, kVectors> tile;
+  for (; terms > kLanes; terms -= kLanes, x += block_step, panel += kLanes * kColumns) tile.MultiplyAdd(x, 1, kLanes, panel, kColumns, kLanes);
+  tile.MultiplyAdd(x, 1, kLanes, panel, kColumns, terms);
+  tile.StoreSum(addend, addend_step, y, y_step);
+}
+
 }  // namespace nextvlad

@@ -25,6 +25,11 @@ export const DEFAULT_MAX_RECORD_BYTES = 2 ** 28;
 /** Largest value that --max-record-bytes accepts. */
 export const LARGEST_MAX_RECORD_BYTES = 2 ** 30;
 
+/** Number of values of an array of this shape; `[]` is a scalar. Infinity or inexact if it exceeds any possible memory. */
+export function countValues(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
 /** Divides `count` items into `parts` consecutive ranges: the first item and the size of each. The first ranges have one more item if there is a remainder. */
 export function divideEvenly(count: number, parts: number): readonly (readonly [number, number])[] {
   const size = Math.floor(count / parts);

@@ -1,5 +1,6 @@
 import { dirname } from "node:path";
 import { type Content, writeDirectoryAtomic } from "../base/files.js";
+import { countValues } from "../base/numbers.js";
 import { requireFreeSpace } from "../base/output-checks.js";
 import { formatChecksum, stringifyWithChecksum } from "../formats/checksum.js";
 import { crc32c } from "../formats/crc32.js";
@@ -51,7 +52,7 @@ export async function writeSnapshot(path: string, content: SnapshotContent): Pro
 
 /** Returns the size in bytes of float32 arrays. */
 function countBytes(arrays: readonly ArraySource[]): number {
-  return arrays.reduce((sum, { shape }) => sum + 4 * shape.reduce((product, size) => product * size, 1), 0);
+  return arrays.reduce((sum, { shape }) => sum + 4 * countValues(shape), 0);
 }
 
 function encodeArrays(arrays: readonly ArraySource[], metadata: Readonly<Record<string, string>> = {}): Iterable<Uint8Array> {

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { NextvladError } from "../base/errors.js";
+import { countValues } from "../base/numbers.js";
 import { adamParameter, inferModel, isArrayName, STEP_COUNTER } from "../checkpoints/model-arrays.js";
 import { openWithOptimizerIfPresent } from "../checkpoints/open-weights.js";
 import { findPaddleStep } from "../checkpoints/paddle-step.js";
@@ -7,7 +8,6 @@ import { checkSnapshot, readSnapshotConfig, readSnapshotState } from "../checkpo
 import type { WeightSource } from "../checkpoints/weight-source.js";
 import { buildConfig } from "../config/load.js";
 import { readYamlText } from "../config/yaml.js";
-import { countValues } from "../model/parameters.js";
 
 /** Inspects weights: a snapshot, Paddle's, or exported ones. Problems with their sizes or config are in the result. Throws what `openWeights` throws. */
 export async function inspectWeights(path: string) {

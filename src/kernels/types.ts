@@ -42,6 +42,7 @@ export interface Kernels {
    * of x, given that of y.
    */
   readonly dropout: (x: Tensor, rate: number, seed: readonly [number, number]) => { readonly y: Tensor; backward(dy: Tensor): Tensor };
+  /** 1 / (1 + e^-x) of each value, in any shape. Borrows x. */
   readonly sigmoid: (x: Tensor) => Tensor;
   /**
    * Context gating's product h sigmoid(e), of the same shape. Takes ownership of h and e. `backward` returns the gradients of e, and of h without the part

@@ -1,3 +1,4 @@
+import { countValues } from "../base/numbers.js";
 import type { ModalityName, Shape } from "./sizes.js";
 
 /** How a parameter is initialized: N(0, sqrt(2 / shape[0])) (Paddle's MSRA, normal), zeros, ones, or the eigenvalue factor. */
@@ -94,11 +95,6 @@ export const HIDDEN_NORM = batchNormNames(4);
 export const GATING_REDUCE = "gating_fc1_weights";
 export const GATING_NORM = batchNormNames(5);
 export const GATING_EXPAND = "gating_fc2_weights";
-
-/** Returns the number of values in a shape: the product of its dimensions. */
-export function countValues(shape: Shape): number {
-  return shape.reduce((product, size) => product * size, 1);
-}
 
 /** Returns the number of values in all arrays of a table, and in the trained ones. */
 export function countParameters(table: readonly Parameter[]): { readonly all: number; readonly trained: number } {

@@ -1,3 +1,4 @@
+import { countValues } from "../base/numbers.js";
 import { runtime } from "./runtime.js";
 
 /** An array in the device's memory, which clones of a tensor share. */
@@ -36,7 +37,7 @@ export class Tensor {
 
   /** Number of values. */
   get size(): number {
-    return this.shape.reduce((product, size) => product * size, 1);
+    return countValues(this.shape);
   }
 
   /** The array's number in the binding. Throws an error if the tensor is disposed of. */

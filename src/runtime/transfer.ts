@@ -1,3 +1,4 @@
+import { countValues } from "../base/numbers.js";
 import { kernelFailure, run } from "./execution.js";
 import { runtime } from "./runtime.js";
 import { Tensor, tidy } from "./tensor.js";
@@ -10,8 +11,7 @@ export function fromFloats(values: Float32Array, shape: readonly number[]): Tens
   const { binding, device, native } = runtime();
   const isStaged = device.kind === "gpu" && values.length > 0 && values.byteLength <= native.maxStagedBytes;
   if (!isStaged) return create(values, shape, binding.TF_FLOAT);
-  if (shape.reduce((product, size) => product * size, 1) !== values.length)
-    throw kernelFailure(UPLOAD, [], `${values.length} values for the shape [${shape}]`);
+  if (countValues(shape) !== values.length) throw kernelFailure(UPLOAD, [], `${values.length} values for the shape [${shape}]`);
   return tidy(() => run(UPLOAD, () => [], [fromInts([stage(values)], []), fromInts(shape, [shape.length])]));
 }
 
@@ -49,8 +49,8 @@ export function toFloats(tensor: Tensor): Float32Array<ArrayBuffer> {
 }
 
 /**
- * Packs the first `length` bytes into a float32 tensor, four bytes per value, padded with up to three zeros. On the CPU, does not copy
- * if `length` and the offset of `bytes` are multiples of 4.
+ * Packs the first `length` bytes into a float32 tensor, four bytes per value, padded with up to three zeros. On the CPU, does not copy if `length` and the offset
+ * of `bytes` are multiples of 4.
  */
 export function byteCarrier(bytes: Uint8Array, length: number): Tensor {
   const words = Math.ceil(length / 4);

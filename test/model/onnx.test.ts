@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { InferenceSession, Tensor } from "onnxruntime-node";
+import { countValues } from "../../src/base/numbers.js";
 import { createRandom } from "../../src/base/random.js";
 import { encodeOnnx } from "../../src/formats/protobuf/onnx.js";
 import { chooseKernels } from "../../src/kernels/choose.js";
@@ -8,7 +9,6 @@ import type { DropRates } from "../../src/model/drop-rates.js";
 import { FrozenNetwork } from "../../src/model/frozen.js";
 import { type NetworkInput, parameterTable } from "../../src/model/network.js";
 import { buildOnnxModel } from "../../src/model/onnx.js";
-import { countValues } from "../../src/model/parameters.js";
 import type { ModelSizes } from "../../src/model/sizes.js";
 import { WeightStore } from "../../src/model/weights.js";
 import { loadTensorflow } from "../../src/runtime/runtime.js";

@@ -1,3 +1,4 @@
+import { countValues } from "../../base/numbers.js";
 import { showValue } from "../../base/shown-value.js";
 import {
   decodeNumpy,
@@ -7,7 +8,6 @@ import {
   LITTLE_ENDIAN_REMEDY,
   NUMPY_DTYPES,
   type NumpyDtype,
-  sizeOfShape,
 } from "../tensors/numpy.js";
 import type { PickleReader } from "./reader.js";
 import { asText, exactInt } from "./text.js";
@@ -77,7 +77,7 @@ function fillArray(array: NumpyArray, { shape, dtype: type, fortranOrder, bytes 
   if (sizes === null || sizes.length > MAX_DIMENSIONS || !sizes.every(isSize)) throw reader.error("invalid array shape");
   if (!(type instanceof NumpyType)) throw reader.error("invalid array dtype");
   const { dtype } = type;
-  const expected = sizeOfShape(sizes) * itemBytes(dtype);
+  const expected = countValues(sizes) * itemBytes(dtype);
   if (bytes.length !== expected) {
     throw reader.error(
       `an array ${dtype} [${sizes.join(", ")}] has ${bytes.length} bytes instead of ${expected}`,

@@ -1,7 +1,8 @@
 import { NextvladError } from "../../base/errors.js";
 import { readInput } from "../../base/input.js";
+import { countValues } from "../../base/numbers.js";
 import { showText } from "../../base/shown-value.js";
-import { decodeNumpy, dtypeRemedy, itemBytes, type NumpyDtype, sizeOfShape, toRowMajor } from "./numpy.js";
+import { decodeNumpy, dtypeRemedy, itemBytes, type NumpyDtype, toRowMajor } from "./numpy.js";
 
 /** The value types that are read. */
 export type NpyDtype = Extract<NumpyDtype, "f2" | "f4" | "f8" | "i4" | "i8" | "u1">;
@@ -56,7 +57,7 @@ export async function readNpy(file: string): Promise<NpyArray> {
 export function parseNpy(bytes: Buffer, file: string): NpyArray {
   const { text, dataStart } = splitHeader(bytes, file);
   const { dtype, isFortran, shape } = parseHeader(text, file);
-  const expected = sizeOfShape(shape) * itemBytes(dtype);
+  const expected = countValues(shape) * itemBytes(dtype);
   const stored = bytes.subarray(dataStart);
   if (stored.length !== expected) {
     throw new NextvladError("BAD_FORMAT", `wrong data length for ${dtype} [${shape.join(", ")}]`, {
@@ -128,9 +129,9 @@ function parseHeader(text: string, file: string): NpyHeader {
  * BAD_FORMAT if the data do not fit the shape.
  */
 export function encodeNpyHeader(shape: readonly number[], data: NpyData): Uint8Array {
-  if (data.length !== sizeOfShape(shape)) {
+  if (data.length !== countValues(shape)) {
     throw new NextvladError("BAD_FORMAT", "the array's data do not match its shape", {
-      expected: `${sizeOfShape(shape)} values for [${shape.join(", ")}]`,
+      expected: `${countValues(shape)} values for [${shape.join(", ")}]`,
       found: data.length,
     });
   }

@@ -1,3 +1,5 @@
+import { countValues } from "../../base/numbers.js";
+
 /** The typed array for the values of each numpy type; float16 is stored as raw bits. */
 const ARRAYS = {
   b1: Uint8Array,
@@ -30,11 +32,6 @@ export function isNumpyDtype(name: string): name is NumpyDtype {
 /** Bytes of one value. */
 export function itemBytes(dtype: NumpyDtype): number {
   return ARRAYS[dtype].BYTES_PER_ELEMENT;
-}
-
-/** Number of values of an array of this shape; `[]` is a scalar. Infinity or inexact if it exceeds any possible memory. */
-export function sizeOfShape(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
 }
 
 /**
@@ -72,7 +69,7 @@ function float16(bits: number): number {
 export function toRowMajor(from: Uint8Array, shape: readonly number[], dtype: NumpyDtype): Uint8Array {
   const to = new Uint8Array(from.length);
   const size = itemBytes(dtype);
-  const strides = shape.map((_, axis) => size * sizeOfShape(shape.slice(0, axis)));
+  const strides = shape.map((_, axis) => size * countValues(shape.slice(0, axis)));
   const index = shape.map(() => 0);
   let source = 0;
   for (let target = 0; target < to.length; target += size) {

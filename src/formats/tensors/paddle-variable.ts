@@ -1,7 +1,7 @@
 import { NextvladError } from "../../base/errors.js";
+import { countValues } from "../../base/numbers.js";
 import { LENGTH_DELIMITED, ProtobufReader, tagOf, VARINT } from "../protobuf/reader.js";
 import { concat, varintField } from "../protobuf/writer.js";
-import { sizeOfShape } from "./numpy.js";
 
 /** Paddle's VarType.Type (framework.proto), with numpy's names and the bytes per value. */
 const TYPES: ReadonlyMap<number, { readonly dtype: string; readonly itemBytes: number }> = new Map([
@@ -61,7 +61,7 @@ export function parseVariableHeader(head: Uint8Array, sizeBytes: number, file: s
   const known = TYPES.get(type);
   if (known === undefined) throw cursor.error(`unsupported data type ${type}`);
   if (shape.length > MAX_DIMENSIONS || shape.some((size) => size < 0)) throw cursor.error(`invalid shape [${shape.join(", ")}]`);
-  const dataBytes = sizeOfShape(shape) * known.itemBytes;
+  const dataBytes = countValues(shape) * known.itemBytes;
   if (dataBytes !== sizeBytes - cursor.pos) {
     throw new NextvladError("BAD_FORMAT", `wrong data length for ${known.dtype} [${shape.join(", ")}]`, {
       file,
@@ -160,7 +160,7 @@ const INT64 = 3;
  * TensorDesc, the values. All little-endian, without padding. The values are a view of the array's memory. Throws BAD_FORMAT if the data do not fit the shape.
  */
 export function encodePaddleVariable({ shape, data }: PaddleVariable): readonly Uint8Array[] {
-  const size = sizeOfShape(shape);
+  const size = countValues(shape);
   if (data.length !== size) {
     const expected = `${size} values for [${shape.join(", ")}]`;
     throw new NextvladError("BAD_FORMAT", "the variable's data do not match its shape", { expected, found: data.length });

@@ -1,8 +1,8 @@
 import type { FileHandle } from "node:fs/promises";
 import { type ErrorDetails, fileError, NextvladError } from "../../base/errors.js";
 import { openInput, readExactly } from "../../base/input.js";
+import { countValues } from "../../base/numbers.js";
 import { showValue } from "../../base/shown-value.js";
-import { sizeOfShape } from "./numpy.js";
 
 const ARRAYS = {
   BOOL: Uint8Array,
@@ -226,7 +226,7 @@ function checkEntry(name: string, entry: unknown, file: string): TensorEntry {
   if (!isSizeList(offsets) || offsets.length !== 2)
     throw invalid("data_offsets are not two nonnegative integers", { found: showValue(offsets) });
   const [begin, end] = offsets as [number, number];
-  const bytes = sizeOfShape(shape) * sizeOfDtype(dtype);
+  const bytes = countValues(shape) * sizeOfDtype(dtype);
   if (end - begin !== bytes) {
     throw invalid(`data_offsets [${begin}, ${end}] do not match ${dtype} ${showValue(shape)}`, {
       expected: `${bytes} bytes`,
@@ -290,7 +290,7 @@ export function* encodeSafetensors(tensors: Iterable<NamedTensor>, metadata: Rea
   yield encodeHeader(ordered, metadata);
   for (const { name, dtype, shape, data: given } of ordered) {
     const data = typeof given === "function" ? given() : given;
-    if (!(data instanceof ARRAYS[dtype]) || data.length !== sizeOfShape(shape)) {
+    if (!(data instanceof ARRAYS[dtype]) || data.length !== countValues(shape)) {
       throw new NextvladError("BAD_FORMAT", "the data do not match the dtype and shape", {
         parameter: name,
         expected: `${dtype} [${shape.join(", ")}]`,
@@ -311,7 +311,7 @@ function encodeHeader(tensors: readonly NamedTensor[], metadata: Readonly<Record
       throw new NextvladError("BAD_FORMAT", "duplicate tensor name", { parameter: name });
     }
     const begin = end;
-    end += sizeOfShape(shape) * sizeOfDtype(dtype);
+    end += countValues(shape) * sizeOfDtype(dtype);
     entries.set(name, { dtype, shape, data_offsets: [begin, end] });
   }
   const json = Buffer.from(JSON.stringify(Object.fromEntries(entries)), "utf8");
