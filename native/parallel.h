@@ -13,11 +13,14 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace nextvlad {
 
 class Pool {
  public:
+  using Body = std::function<void(int thread)>;
+
   // Sets the number of threads, including the caller's, that the first call of Shared() starts; 1 by default.
   static void SetThreads(int threads) { max_threads_ = threads; }
 
@@ -28,16 +31,16 @@ class Pool {
 
   int threads() const { return threads_; }
 
-  // Runs body() on the caller's thread and on each thread that wakes up before the caller's has returned; returns when all have. So one call must be able to do
-  // all the work. Rethrows the first exception.
-  void Run(const std::function<void()>& body) {
+  // Runs body(thread) on the caller's thread, which is number 0, and on each thread that wakes up before the caller's has returned; returns when all have. So one
+  // call must be able to do all the work. Rethrows the first exception.
+  void Run(const Body& body) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       body_ = &body;
       generation_++;
     }
     if (threads_ > 1) wake_.notify_all();
-    RunBody(body);
+    RunBody(body, 0);
     std::unique_lock<std::mutex> lock(mutex_);
     body_ = nullptr;
     if (running_ > 0) {
@@ -54,7 +57,7 @@ class Pool {
 
   Pool() {
     try {
-      for (; threads_ < max_threads_; threads_++) std::thread([this] { Work(); }).detach();
+      for (; threads_ < max_threads_; threads_++) std::thread([this, thread = threads_] { Work(thread); }).detach();
     } catch (const std::system_error&) {
       // The process may not start more threads: use those that have started.
     }
@@ -67,19 +70,19 @@ class Pool {
     while (!done() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
   }
 
-  void RunBody(const std::function<void()>& body) {
+  void RunBody(const Body& body, int thread) {
     try {
-      body();
+      body(thread);
     } catch (...) {
       std::lock_guard<std::mutex> lock(mutex_);
       if (failure_ == nullptr) failure_ = std::current_exception();
     }
   }
 
-  void Work() {
+  void Work(int thread) {
     uint64_t seen = 0;
     for (;;) {
-      const std::function<void()>* body;
+      const Body* body;
       SpinUntil([this, seen] { return generation_ != seen; });
       {
         std::unique_lock<std::mutex> lock(mutex_);
@@ -92,7 +95,7 @@ class Pool {
         body = body_;
         running_++;
       }
-      RunBody(*body);
+      RunBody(*body, thread);
       {
         std::lock_guard<std::mutex> lock(mutex_);
         running_--;
@@ -106,19 +109,34 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   // Null between runs.
-  const std::function<void()>* body_ = nullptr;
+  const Body* body_ = nullptr;
   std::atomic<uint64_t> generation_ = 0;
   // Threads in body_, without the caller's.
   std::atomic<int> running_ = 0;
   std::exception_ptr failure_;
 };
 
-// Runs body(next) on each thread. next(&item) returns the items 0..count-1, each to the first idle thread, and false when none are left. An item's result must
-// not depend on its thread.
+// Runs body(next) on each thread. next(&item) returns the items 0..count-1: those of the thread's own share first, then what is left of the others' shares, and false
+// when none are left. The shares are contiguous, so that a thread finds a part of the data where it left it in the kernel before: between cores with different L3
+// caches, a training step of AudioSet's clips otherwise takes up to 1.3 times as long. An item's result must not depend on its thread.
 template <class Body>
 void ForEachItem(int64_t count, const Body& body) {
-  std::atomic<int64_t> started{0};
-  Pool::Shared().Run([&] { body([&](int64_t* item) { return (*item = started++) < count; }); });
+  struct alignas(64) Share {  // a cache line each
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  const int64_t threads = Pool::Shared().threads();
+  std::vector<Share> shares(threads);
+  for (int64_t i = 0; i < threads; i++) shares[i].next = count * i / threads, shares[i].end = count * (i + 1) / threads;
+  Pool::Shared().Run([&](int thread) {
+    body([&](int64_t* item) {
+      for (int64_t i = 0; i < threads; i++) {
+        Share& share = shares[(thread + i) % threads];
+        if (share.next < share.end && (*item = share.next++) < share.end) return true;
+      }
+      return false;
+    });
+  });
 }
 
 // Runs body(begin, end, piece) for contiguous pieces of [0, count), as many as there are threads.
