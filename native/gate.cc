@@ -1,4 +1,4 @@
-// Context gating's product h sigmoid(e) and its gradient, each in one pass over memory instead of TensorFlow's two and three; and the sigmoid alone.
+// Context gating's product h sigmoid(e) and its gradients, each in one pass over memory instead of TensorFlow's two; and the sigmoid alone.
 #include "kernel.h"
 #include "kernels.h"
 #include "parallel.h"
@@ -32,19 +32,27 @@ void Gate(Call& call) {
   });
 }
 
-// Inputs: dy, h and sigmoid(e), of the same shape. Outputs of that shape: dh, without the part through e, and de.
+// Inputs: dy, h and sigmoid(e), of the same shape. Output of that shape: de.
 void GateGradient(Call& call) {
   const auto shape = call.Shape(0);
   for (int i = 1; i <= 2; i++) call.Expect(i, shape);
   const float *dy = call.Input<float>(0), *h = call.Input<float>(1), *gates = call.Input<float>(2);
-  float *dh = call.Output(0, shape), *de = call.Output(1, shape);
+  float* de = call.Output(0, shape);
   ForValues(call.Count(0), [=](int64_t begin, int64_t end) {
 #pragma omp simd
-    for (int64_t i = begin; i < end; i++) {
-      const float gate = gates[i], d = dy[i];
-      dh[i] = d * gate;
-      de[i] = d * h[i] * gate * (1 - gate);
-    }
+    for (int64_t i = begin; i < end; i++) de[i] = dy[i] * h[i] * gates[i] * (1 - gates[i]);
+  });
+}
+
+// Inputs: dy, sigmoid(e), and the part of dh that passes through e, of the same shape. Output of that shape: dh.
+void GateInputGradient(Call& call) {
+  const auto shape = call.Shape(0);
+  for (int i = 1; i <= 2; i++) call.Expect(i, shape);
+  const float *dy = call.Input<float>(0), *gates = call.Input<float>(1), *through_e = call.Input<float>(2);
+  float* dh = call.Output(0, shape);
+  ForValues(call.Count(0), [=](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; i++) dh[i] = dy[i] * gates[i] + through_e[i];
   });
 }
 
@@ -53,7 +61,8 @@ void GateGradient(Call& call) {
 std::string RegisterGate() {
   std::string problem = Register<SigmoidOf>("NextvladSigmoid", {"x: float"}, {"y: float"});
   if (problem.empty()) problem = Register<Gate>("NextvladGate", {"h: float", "e: float"}, {"y: float", "gates: float"});
-  return problem.empty() ? Register<GateGradient>("NextvladGateGradient", {"dy: float", "h: float", "gates: float"}, {"dh: float", "de: float"}) : problem;
+  if (problem.empty()) problem = Register<GateGradient>("NextvladGateGradient", {"dy: float", "h: float", "gates: float"}, {"de: float"});
+  return problem.empty() ? Register<GateInputGradient>("NextvladGateInputGradient", {"dy: float", "gates: float", "through_e: float"}, {"dh: float"}) : problem;
 }
 
 }  // namespace nextvlad

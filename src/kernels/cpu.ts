@@ -13,6 +13,7 @@ import {
   FLOAT_TERMS,
   gate,
   gateGradient,
+  gateInputGradient,
   logitsGradient,
   maskValues,
   moments,
@@ -187,9 +188,16 @@ const gateOnePass: Kernels["gate"] = (h, e) => {
   return {
     y,
     backward: (dy) => {
-      const gradients = gateGradient(dy, h, gates);
-      release(dy, h, gates);
-      return gradients;
+      const de = gateGradient(dy, h, gates);
+      h.dispose();
+      return {
+        e: de,
+        h: (throughE) => {
+          const dh = gateInputGradient(dy, gates, throughE);
+          release(dy, gates, throughE);
+          return dh;
+        },
+      };
     },
   };
 };

@@ -53,10 +53,14 @@ export function gate(h: Tensor, e: Tensor): { readonly y: Tensor; readonly gates
   return { y, gates };
 }
 
-/** Returns the gradients of h and e, given that of `gate`'s y. CPU only. */
-export function gateGradient(dy: Tensor, h: Tensor, gates: Tensor): { readonly h: Tensor; readonly e: Tensor } {
-  const [dh, de] = runMany("NextvladGateGradient", () => [], [dy, h, gates], 2) as [Tensor, Tensor];
-  return { h: dh, e: de };
+/** Returns the gradient of e, given that of `gate`'s y. CPU only. */
+export function gateGradient(dy: Tensor, h: Tensor, gates: Tensor): Tensor {
+  return run("NextvladGateGradient", () => [], [dy, h, gates]);
+}
+
+/** Returns the gradient of h, given that of `gate`'s y and the part that passes through e. CPU only. */
+export function gateInputGradient(dy: Tensor, gates: Tensor, throughE: Tensor): Tensor {
+  return run("NextvladGateInputGradient", () => [], [dy, gates, throughE]);
 }
 
 /** The sum of m (log(1 + e^l) - l y) of logits l, labels y and the mask m, null for ones (native/cross_entropy.cc). CPU only. */

@@ -331,9 +331,16 @@ function gate(...[h, e]: Parameters<Kernels["gate"]>): ReturnType<Kernels["gate"
   return {
     y,
     backward: (dy) => {
-      const gradients = tidy(() => ({ h: multiply(dy, gates), e: sigmoidGradient(gates, multiply(dy, h)) }));
-      release(dy, h, gates);
-      return gradients;
+      const de = tidy(() => sigmoidGradient(gates, multiply(dy, h)));
+      h.dispose();
+      return {
+        e: de,
+        h: (throughE) => {
+          const dh = tidy(() => add(multiply(dy, gates), throughE));
+          release(dy, gates, throughE);
+          return dh;
+        },
+      };
     },
   };
 }

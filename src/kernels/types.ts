@@ -45,10 +45,9 @@ export interface Kernels {
   /** 1 / (1 + e^-x) of each value, in any shape. Borrows x. */
   readonly sigmoid: (x: Tensor) => Tensor;
   /**
-   * Context gating's product h sigmoid(e), of the same shape. Takes ownership of h and e. `backward` returns the gradients of e, and of h without the part
-   * that passes through e.
+   * Context gating's product h sigmoid(e), of the same shape. Takes ownership of h and e.
    */
-  readonly gate: (h: Tensor, e: Tensor) => { readonly y: Tensor; backward(dy: Tensor): { readonly h: Tensor; readonly e: Tensor } };
+  readonly gate: (h: Tensor, e: Tensor) => { readonly y: Tensor; backward(dy: Tensor): GateGradient };
   /**
    * The sigmoid cross entropy of logits l and labels y, `[videos, classes]` each, summed over classes and videos, a scalar: sum of m (log(1 + e^l) - l y). The
    * mask m, of the same shape, is 1 where a class counts and else 0 (label_weights in google/youtube-8m, losses.py); null if all count.
@@ -157,6 +156,12 @@ export interface BatchNorm {
   readonly variance: Tensor;
   /** Returns the gradients of x and of the norm's parameters, given the gradient of y and the scale. */
   backward(dy: Tensor, scale: Tensor): { readonly x: Tensor; readonly scale: Tensor; readonly shift: Tensor };
+}
+
+export interface GateGradient {
+  readonly e: Tensor;
+  /** Returns the gradient of h, given the part that passes through e. Takes ownership of it. Runs once. */
+  h(throughE: Tensor): Tensor;
 }
 
 /** A parameter with Adam's moments. */

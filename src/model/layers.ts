@@ -1,4 +1,4 @@
-import { add, addAll, addBias, multiply, relu, reluGradient, rsqrt, subtract, sum } from "../kernels/tensorflow-ops.js";
+import { add, addBias, multiply, relu, reluGradient, rsqrt, subtract, sum } from "../kernels/tensorflow-ops.js";
 import type { Affine, Kernels } from "../kernels/types.js";
 import { constant } from "../runtime/constants.js";
 import { release, type Tensor, tidy } from "../runtime/tensor.js";
@@ -102,14 +102,11 @@ export function contextGating(h: Tensor, context: TrainingContext): Layer {
   const gated = context.kernels.gate(h, expanded.y);
 
   const backward = (dy: Tensor): Tensor => {
-    const { h: direct, e } = gated.backward(dy);
-    const dActive = expanded.backward(e);
+    const d = gated.backward(dy);
+    const dActive = expanded.backward(d.e);
     const dNormalized = reluGradient(dActive, active);
     release(dActive, active);
-    const throughGates = reduced.backward(normalized.backward(dNormalized));
-    const dh = addAll([direct, throughGates]);
-    release(direct, throughGates);
-    return dh;
+    return d.h(reduced.backward(normalized.backward(dNormalized)));
   };
   return { y: gated.y, backward };
 }

@@ -51,12 +51,12 @@ export class Adam implements Optimizer {
   }
 
   /**
-   * Updates a parameter by its gradient. Borrows the gradient.
+   * Updates a parameter by its gradient; see `Optimizer`.
    * `epsilon` is for tests against Paddle 2, which scales it by sqrt(1 - beta2^step).
    */
-  apply(name: string, gradient: Tensor, at: UpdateStep, epsilon = EPSILON): void {
+  apply(name: string, gradient: Tensor, decay: number, at: UpdateStep, epsilon = EPSILON): void {
     const { m, v } = this.moments.get(name) as Moments;
-    this.store.variable(name).applyAdam(m, v, gradient, this.#coefficients(name, at, epsilon), 0);
+    this.store.variable(name).applyAdam(m, v, gradient, this.#coefficients(name, at, epsilon), decay);
   }
 
   /** Updates a matrix w by the gradient x^T dy + decay w, from its factors; see `Optimizer`. */

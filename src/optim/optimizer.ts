@@ -10,8 +10,8 @@ export interface UpdateStep {
 
 /** Updates a model's parameters in place, one at a time, by their gradients. */
 export interface Optimizer {
-  /** Updates a parameter by its gradient, of the parameter's shape. Borrows the gradient. */
-  apply(name: string, gradient: Tensor, at: UpdateStep): void;
+  /** Updates a parameter w by the gradient `gradient + decay w`. Borrows the gradient, of the parameter's shape. */
+  apply(name: string, gradient: Tensor, decay: number, at: UpdateStep): void;
   /**
    * Updates a matrix w by the gradient x^T dy + decay w, from its factors x `[rows, inputs]` and dy `[rows, outputs]`. Borrows them; returns dx = dy w^T, of w
    * before the update. Calls `onInputGradient`, if given, with dx before the update.

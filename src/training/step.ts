@@ -203,20 +203,19 @@ export function trainStep(
 ): StepReport | null {
   const { l2Penalty, gradientClip } = options;
   const update = { step: at.step + 1, learningRate: at.learningRate };
-  const gradient: GradientSink["gradient"] = (name, gradient) =>
+  const decayOf = (name: string): number => (store.parameter(name).decayed ? l2Penalty : 0);
+  const gradient: GradientSink["gradient"] = (name, gradient) => {
+    if (gradientClip === null) return optimizer.apply(name, gradient, decayOf(name), update);
     tidy(() => {
-      const decayed = addDecay(gradient, name, store, l2Penalty);
-      optimizer.apply(
-        name,
-        gradientClip === null ? decayed : clipByNorm(decayed, gradientClip, squaredNorm(decayed, store.dividedRows(name))),
-        update,
-      );
+      const decayed = addDecay(gradient, name, store, decayOf(name));
+      optimizer.apply(name, clipByNorm(decayed, gradientClip, squaredNorm(decayed, store.dividedRows(name))), 0, update);
     });
+  };
   const applyGradient = materializeGradient(store, options.kernels, gradient);
   const product: GradientSink["product"] = (name, x, dy, onInputGradient) => {
     // Clipping needs the norm of the whole gradient.
     if (gradientClip !== null) return applyGradient(name, x, dy, onInputGradient);
-    return optimizer.applyProduct(name, x, dy, store.parameter(name).decayed ? l2Penalty : 0, update, onInputGradient);
+    return optimizer.applyProduct(name, x, dy, decayOf(name), update, onInputGradient);
   };
   let isAccepted = true;
   const acceptLoss = at.acceptLoss && ((loss: number): boolean => (isAccepted = at.acceptLoss?.(loss) ?? true));
@@ -225,10 +224,9 @@ export function trainStep(
   return report;
 }
 
-/** Adds `penalty * w` to the gradient of a parameter with weight decay (the classifier's); returns other gradients unchanged. */
-export function addDecay(gradient: Tensor, name: string, store: WeightStore, penalty: number): Tensor {
-  if (penalty === 0 || !store.parameter(name).decayed) return gradient;
-  return store.use(name, (w) => add(gradient, multiply(w, constant(penalty))));
+/** Adds `decay * w` to the gradient of a parameter w; returns it unchanged if the decay is 0. */
+function addDecay(gradient: Tensor, name: string, store: WeightStore, decay: number): Tensor {
+  return decay === 0 ? gradient : store.use(name, (w) => add(gradient, multiply(w, constant(decay))));
 }
 
 /** Scales a gradient, whose squared norm is `squared`, down to norm `maxNorm` if its norm exceeds it. */

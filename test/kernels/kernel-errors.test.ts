@@ -75,7 +75,15 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
     wrong: [[1, () => floats(3, 2), /input 1 has shape \[3, 2\], expected \[2, 3\]/]],
   },
   NextvladGateGradient: {
-    outputs: 2,
+    outputs: 1,
+    inputs: [() => floats(2, 3), () => floats(2, 3), () => floats(2, 3)],
+    wrong: [
+      [1, () => floats(6), /input 1 has shape \[6\], expected \[2, 3\]/],
+      [2, () => floats(3, 2), /input 2/],
+    ],
+  },
+  NextvladGateInputGradient: {
+    outputs: 1,
     inputs: [() => floats(2, 3), () => floats(2, 3), () => floats(2, 3)],
     wrong: [
       [1, () => floats(6), /input 1 has shape \[6\], expected \[2, 3\]/],

@@ -65,7 +65,7 @@ describe("Adam", () => {
         const at = { step, learningRate: LEARNING_RATE };
         tidy(() => {
           if (update === "apply") {
-            adam.apply("w", fromFloats(Float32Array.from(gradientOf(step)), [INPUTS, OUTPUTS]), at);
+            adam.apply("w", fromFloats(Float32Array.from(gradientOf(step)), [INPUTS, OUTPUTS]), 0, at);
           } else {
             const { x, dy } = factors(step);
             adam.applyProduct("w", fromFloats(x, [ROWS, INPUTS]), fromFloats(dy, [ROWS, OUTPUTS]), 0, at);
@@ -96,8 +96,8 @@ describe("Adam", () => {
         const at = { step, learningRate: LEARNING_RATE };
         const gradient = Float32Array.from(gradientOf(step));
         tidy(() => {
-          adam.apply("w", fromFloats(gradient, [INPUTS, OUTPUTS]), at);
-          adam.apply("b", fromFloats(gradient, [INPUTS * OUTPUTS]), at);
+          adam.apply("w", fromFloats(gradient, [INPUTS, OUTPUTS]), 0, at);
+          adam.apply("b", fromFloats(gradient, [INPUTS * OUTPUTS]), 0, at);
           const { x, dy } = factors(step);
           const before = store.variable("by product").download();
           const dx = toFloats(adam.applyProduct("by product", fromFloats(x, [ROWS, INPUTS]), fromFloats(dy, [ROWS, OUTPUTS]), 0, at));
