@@ -17,9 +17,8 @@ constexpr int kTerms = 6;            // rows of w whose kTileColumns columns sta
 constexpr int kBlock = 2 * kTerms;   // rows of w for which a tile of y stays in the L1 cache
 constexpr int kAhead = 4;            // tiles of columns that are prefetched; without it, a product of 32 rows takes 1.3 times as long
 
-// y += x w, reading w row by row: for very few rows of x, and for the columns from `first_column` that do not fill a tile.
-// x [rows, terms] and y [rows, columns] have row strides `in` and `columns`.
-void MultiplyAddRowByRow(const float* x, int64_t in, const float* w, int64_t columns, int64_t rows, int64_t terms, int64_t first_column, float* y) {
+// y [rows, columns] += x w, reading w row by row. x [rows, terms] has the row stride `in`.
+void MultiplyAddRowByRow(const float* x, int64_t in, const float* w, int64_t columns, int64_t rows, int64_t terms, float* y) {
   int64_t t = 0;
   for (; t + 4 <= terms; t += 4) {
     const float *w0 = w + t * columns, *w1 = w0 + columns, *w2 = w1 + columns, *w3 = w2 + columns;
@@ -28,14 +27,14 @@ void MultiplyAddRowByRow(const float* x, int64_t in, const float* w, int64_t col
       const float x0 = values[0], x1 = values[1], x2 = values[2], x3 = values[3];
       float* sums = y + b * columns;
 #pragma omp simd
-      for (int64_t c = first_column; c < columns; c++) sums[c] += x0 * w0[c] + x1 * w1[c] + x2 * w2[c] + x3 * w3[c];
+      for (int64_t c = 0; c < columns; c++) sums[c] += x0 * w0[c] + x1 * w1[c] + x2 * w2[c] + x3 * w3[c];
     }
   }
   for (; t < terms; t++) {
     for (int64_t b = 0; b < rows; b++) {
       const float value = x[b * in + t];
 #pragma omp simd
-      for (int64_t c = first_column; c < columns; c++) y[b * columns + c] += value * w[t * columns + c];
+      for (int64_t c = 0; c < columns; c++) y[b * columns + c] += value * w[t * columns + c];
     }
   }
 }
@@ -75,6 +74,35 @@ void MultiplyAddTile(int64_t count, const float* x, int64_t rows, const float* w
   MultiplyAddTile<1>(x, rows, w, columns, y);
 }
 
+// y [tiles of columns][rows][kTileColumns] += x w, for any number of rows. x [rows, terms] has the row stride `in`; `block` takes kBlock of its columns.
+void MultiplyAddTiles(const float* x, int64_t in, const float* w, int64_t columns, int64_t rows, int64_t terms, float* block, float* y) {
+  float padded[kTerms * kTileColumns] = {};  // the columns that do not fill a tile
+  for (int64_t first = 0; first < terms; first += kBlock) {
+    const int64_t end = std::min(terms, first + kBlock);
+    // x as [groups of kTerms rows of w][rows][kTerms].
+    for (int64_t t = first; t < end; t += kTerms) {
+      const int64_t count = std::min<int64_t>(kTerms, end - t);
+      for (int64_t b = 0; b < rows; b++) {
+        float* to = block + (t - first) * rows + b * kTerms;
+        if (count == kTerms) {  // a constant size: without a call
+          std::memcpy(to, x + b * in + t, kTerms * sizeof(float));
+        } else {
+          std::memcpy(to, x + b * in + t, count * sizeof(float));
+        }
+      }
+    }
+    for (int64_t column = 0; column < columns; column += kTileColumns) {
+      const bool whole = column + kTileColumns <= columns;
+      for (int64_t t = first; t < end; t += kTerms) {
+        const int64_t count = std::min<int64_t>(kTerms, end - t);
+        const float* from = w + t * columns + column;
+        for (int64_t i = 0; !whole && i < count; i++) std::memcpy(padded + i * kTileColumns, from + i * columns, (columns - column) * sizeof(float));
+        MultiplyAddTile(count, block + (t - first) * rows, rows, whole ? from : padded, whole ? columns : kTileColumns, y + column * rows);
+      }
+    }
+  }
+}
+
 // Inputs: x [B, in], w [in, out]. Output: x w [B, out].
 void Dense(Call& call) {
   const auto shape = call.Expect(0, {Call::kAny, Call::kAny});
@@ -82,55 +110,38 @@ void Dense(Call& call) {
   const float* x = call.Input<float>(0);
   const float* w = call.Input<float>(1);
   float* y = call.Output(0, {rows, out});
-  const int threads = Pool::Shared().threads();
-  // Each thread's sums: [rows, out], and for tiles [tiles of columns][rows][kTileColumns].
-  std::vector<Floats> parts(threads), tiled_parts(threads);
-  const int64_t tiled = rows <= kMaxStreamedRows ? 0 : out / kTileColumns * kTileColumns;
-  ParallelFor(in, [&](int64_t begin, int64_t end, int piece) {
-    Floats &part = parts[piece], &tiles = tiled_parts[piece];
-    if (tiled < out) part.assign(rows * out, 0.0f);
-    tiles.assign(rows * tiled, 0.0f);
-    Floats block(rows * kBlock);  // of x, [groups of kTerms rows of w][rows][kTerms]
-    for (int64_t first = begin; tiled > 0 && first < end; first += kBlock) {
-      const int64_t terms = std::min<int64_t>(kBlock, end - first);
-      for (int64_t t = 0; t < terms; t += kTerms) {
-        const int64_t count = std::min<int64_t>(kTerms, terms - t);
-        for (int64_t b = 0; b < rows; b++) {
-          float* to = block.data() + (t * rows + b * kTerms);
-          const float* from = x + b * in + first + t;
-          if (count == kTerms) {  // a constant size: without a call
-            std::memcpy(to, from, kTerms * sizeof(float));
-          } else {
-            std::memcpy(to, from, count * sizeof(float));
-          }
-        }
-      }
-      for (int64_t column = 0; column < tiled; column += kTileColumns) {
-        for (int64_t t = 0; t < terms; t += kTerms) {
-          MultiplyAddTile(std::min<int64_t>(kTerms, terms - t), block.data() + t * rows, rows, w + (first + t) * out + column, out, tiles.data() + column * rows);
-        }
-      }
-    }
-    if (tiled < out) MultiplyAddRowByRow(x + begin, in, w + begin * out, out, rows, end - begin, tiled, part.data());
-  });
-  // The sums of the threads: tile after tile, as they lie in memory, and then the columns that fill no tile.
-  ParallelFor(tiled / kTileColumns * rows, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; i++) {
-      float* to = y + i % rows * out + i / rows * kTileColumns;
-      for (int j = 0; j < kTileColumns; j += kSimdLanes) {
-        Simd sum{};
-        for (const Floats& tiles : tiled_parts) sum += LoadSimd(tiles.data() + i * kTileColumns + j);
-        Store(to + j, sum);
-      }
-    }
-  });
-  for (int64_t row = 0; row < rows; row++) {
-    for (int64_t i = row * out + tiled; i < (row + 1) * out; i++) {
+  // Each thread's sums: y, or its tiles.
+  std::vector<Floats> parts(Pool::Shared().threads());
+  if (rows <= kMaxStreamedRows) {
+    ParallelFor(in, [&](int64_t begin, int64_t end, int piece) {
+      parts[piece].assign(rows * out, 0.0f);
+      MultiplyAddRowByRow(x + begin, in, w + begin * out, out, rows, end - begin, parts[piece].data());
+    });
+    for (int64_t i = 0; i < rows * out; i++) {
       float sum = 0;
       for (const Floats& part : parts) sum += part[i];
       y[i] = sum;
     }
+    return;
   }
+  const int64_t tiles = (out + kTileColumns - 1) / kTileColumns;
+  ParallelFor(in, [&](int64_t begin, int64_t end, int piece) {
+    parts[piece].assign(tiles * kTileColumns * rows, 0.0f);
+    Floats block(rows * kBlock);
+    MultiplyAddTiles(x + begin, in, w + begin * out, out, rows, end - begin, block.data(), parts[piece].data());
+  });
+  ParallelFor(tiles * rows, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; i++) {  // tile after tile, as they lie in memory
+      float sums[kTileColumns];
+      for (int j = 0; j < kTileColumns; j += kSimdLanes) {
+        Simd sum{};
+        for (const Floats& part : parts) sum += LoadSimd(part.data() + i * kTileColumns + j);
+        Store(sums + j, sum);
+      }
+      const int64_t column = i / rows * kTileColumns;
+      std::memcpy(y + i % rows * out + column, sums, std::min<int64_t>(kTileColumns, out - column) * sizeof(float));
+    }
+  });
 }
 
 }  // namespace

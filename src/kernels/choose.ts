@@ -33,7 +33,13 @@ const ALWAYS_OURS: CpuChoice = {
 
 /** Maximum rows at which a product takes as long as one read of the matrix, whatever the matrix's size. */
 const STREAMED_ROWS = 2;
-/** With a matrix that does not fit into the cache of a core, the same is true for more rows. */
+/**
+ * With a matrix that does not fit into the L2 cache of a core, and AVX2 or AVX-512, the same is true for more rows. In a training step, each thread also finds the
+ * rows of the matrix that it updated in the step before in its own caches.
+ */
+const CACHED_MATRIX_BYTES = 2 ** 21;
+const CACHED_MATRIX_ROWS = 128;
+/** With a matrix that fits into no cache, the same is true for more rows at all levels. */
 const LARGE_MATRIX_BYTES = 2 ** 24;
 const LARGE_MATRIX_ROWS = 64;
 /**
@@ -59,7 +65,9 @@ export function fastestOnCpu({ byteInstructions, vectorBits }: Processor): CpuCh
     bytesInTraining: (frames) => byteInstructions && frames >= BYTE_FRAMES,
     matMul: ({ rows, terms, columns, transposeA, transposeB }) => {
       const bytes = terms * columns * 4;
-      const isStreamed = rows <= STREAMED_ROWS || (rows <= LARGE_MATRIX_ROWS && bytes >= LARGE_MATRIX_BYTES);
+      const isCached = vectorBits >= 256 && bytes >= CACHED_MATRIX_BYTES;
+      const streamedRows = bytes >= LARGE_MATRIX_BYTES ? LARGE_MATRIX_ROWS : isCached ? CACHED_MATRIX_ROWS : STREAMED_ROWS;
+      const isStreamed = rows <= streamedRows;
       const isAliased =
         isAvx2 && !transposeB && (columns * 4) % ALIASED_STRIDE_BYTES === 0 && bytes >= ALIASED_MATRIX_BYTES && rows <= ALIASED_ROWS;
       if ((isStreamed || isAliased) && !transposeA && !transposeB) return "rows";

@@ -11,17 +11,28 @@ const CLASSIFIER = { terms: 2048, columns: 3862 };
 const GATING = { terms: 2048, columns: 256 };
 
 describe("the choice of kernels", () => {
-  test("reads the right factor row by row for few rows: up to 64 with a matrix larger than the caches, else up to 2, and never transposed", () => {
-    const isRows = (size: ProductSize): boolean => fastestOnCpu(AVX512).matMul(size) === "rows";
-    const rows = (matrix: typeof HIDDEN) => [1, 2, 3, 32, 64, 65].filter((rows) => isRows({ ...matrix, rows }));
-    assert.deepEqual([HIDDEN, CLASSIFIER, GATING].map(rows), [
-      [1, 2, 3, 32, 64],
-      [1, 2, 3, 32, 64],
+  test("reads the right factor row by row up to 64 rows from 16 MiB on, up to 128 from 2 MiB on, else up to 2, and never transposed", () => {
+    const isRows = (size: ProductSize, processor = AVX512): boolean => fastestOnCpu(processor).matMul(size) === "rows";
+    const rowsAt = (processor: typeof AVX512) => (matrix: typeof HIDDEN) =>
+      [1, 2, 3, 64, 65, 128, 129].filter((rows) => isRows({ ...matrix, rows }, processor));
+    assert.deepEqual([HIDDEN, CLASSIFIER, GATING].map(rowsAt(AVX512)), [
+      [1, 2, 3, 64],
+      [1, 2, 3, 64],
+      [1, 2, 3, 64, 65, 128],
+    ]);
+    assert.deepEqual(rowsAt(AVX2)(GATING), [1, 2, 3, 64, 65, 128]);
+    assert.deepEqual([HIDDEN, GATING].map(rowsAt(V2)), [
+      [1, 2, 3, 64],
       [1, 2],
     ]);
     // 16 MiB, and one column less.
     assert.deepEqual(
-      [2048, 2047].map((columns) => isRows({ rows: 64, terms: 2048, columns })),
+      [2048, 2047].map((columns) => isRows({ rows: 65, terms: 2048, columns })),
+      [false, true],
+    );
+    // 2 MiB, and one column less.
+    assert.deepEqual(
+      [256, 255].map((columns) => isRows({ rows: 3, terms: 2048, columns })),
       [true, false],
     );
     assert.deepEqual(
@@ -32,13 +43,13 @@ describe("the choice of kernels", () => {
 
   test("with AVX2 reads it row by row for up to 256 rows if its rows are a multiple of 4 KiB apart, from 4 MiB on", () => {
     const rowsAt = (processor: typeof AVX2, matrix: typeof HIDDEN) =>
-      [3, 160, 256, 257].filter((rows) => fastestOnCpu(processor).matMul({ ...matrix, rows }) === "rows");
+      [129, 160, 256, 257].filter((rows) => fastestOnCpu(processor).matMul({ ...matrix, rows }) === "rows");
     const ofAudioset = { terms: 1024, columns: 1024 };
     assert.deepEqual(
       [HIDDEN, ofAudioset].map((matrix) => rowsAt(AVX2, matrix)),
       [
-        [3, 160, 256],
-        [3, 160, 256],
+        [129, 160, 256],
+        [129, 160, 256],
       ],
     );
     const others = [
