@@ -107,19 +107,16 @@ template <bool kPanel>
 }
 
 // y [rows, columns] = a product of panels of kProductColumns columns `right`, plus y if `add`. multiply(row, right, addend, addend_step, tile, tile_step) computes
-// the tile from `row`, tile = addend + the product. Each tile prefetches its share of the next panel: with AVX2, products with frozen weights take 4 % less time.
+// the tile from `row`, tile = addend + the product.
 template <class Multiply>
 void ForEachTile(const float* right, int64_t rows, int64_t columns, int64_t terms, bool add, float* y, int64_t y_step, const Multiply& multiply) {
   const float zeros[kProductColumns] = {};
   float whole[kProductRows * kProductColumns];
-  const int64_t panel = kProductColumns * terms, share = RoundUp(panel * kProductRows / std::max<int64_t>(rows, 1), kLanes);
-  for (int64_t c = 0; c < columns; c += kProductColumns, right += panel) {
+  for (int64_t c = 0; c < columns; c += kProductColumns, right += kProductColumns * terms) {
     const int64_t width = std::min<int64_t>(kProductColumns, columns - c);
     for (int64_t r = 0; r < rows; r += kProductRows) {
       const int64_t height = std::min<int64_t>(kProductRows, rows - r);
       float* to = y + r * y_step + c;
-      const float* next = right + panel + r / kProductRows * share;
-      for (int64_t i = 0; i < share; i += kLanes) __builtin_prefetch(next + i, 0, 2);
       if (height == kProductRows && width == kProductColumns) {
         multiply(r, right, add ? to : zeros, add ? y_step : 0, to, y_step);
         continue;
