@@ -10,12 +10,10 @@
 namespace nextvlad {
 namespace {
 
-// Rows of w that are updated at a time: whole tiles of both products, in which they are rows and columns. With 1,024 columns, they and their gradient fit the L2
-// cache.
-constexpr int64_t kBlockRows = 3 * kProductColumns;
-static_assert(kBlockRows % kProductRows == 0);
-// The same of a small matrix, of which each thread would compute too few blocks.
-constexpr int64_t kSmallBlockRows = kProductColumns;
+// Rows of w that are updated at a time, whole tiles. With 1,024 columns, they and their gradient fit the L2 cache. Of a small matrix, of which each thread would
+// compute too few blocks, a block has half as many rows or a quarter.
+constexpr int64_t kBlockRows = 3 * kProductColumns, kMinBlockRows = kBlockRows / 4;
+static_assert(kMinBlockRows % kProductRows == 0);
 // Examples up to which dx is computed by dot products, which do not need a copy of w.
 constexpr int64_t kDotExamples = kSimdLanes == 16 ? 48 : 16;
 constexpr int kDotColumns = kSimdLanes == 16 ? 4 : 2;  // examples in a tile of dx: kTileRows dot products each
@@ -80,7 +78,8 @@ void Compute(Call& call) {
   Floats dy_columns(kUpdates ? RightFloats(examples, out) : 0);
   if (kUpdates) CopyRightOnAllThreads({dy, out, 1}, examples, out, dy_columns.data());
   // Blocks small enough for each thread to compute some, so that a slower one computes fewer.
-  const int64_t block_rows = in < 8 * Pool::Shared().threads() * kBlockRows ? kSmallBlockRows : kBlockRows;
+  int64_t block_rows = kBlockRows;
+  while (block_rows > kMinBlockRows && in < 8 * Pool::Shared().threads() * block_rows) block_rows /= 2;
   ForEachItem((in + block_rows - 1) / block_rows, [&](const auto& next) {
     Floats left(PanelFloats<kProductRows>(kProductTerms, kBlockRows)), gradient(kBlockRows * out), dx_rows(multiplies ? kBlockRows * examples : 0);
     for (int64_t block; next(&block);) {

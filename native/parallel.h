@@ -53,7 +53,7 @@ class Pool {
   }
 
  private:
-  static constexpr std::chrono::microseconds kSpinTime{100};
+  static constexpr std::chrono::microseconds kSpinTime{500};
 
   Pool() {
     try {
@@ -63,7 +63,8 @@ class Pool {
     }
   }
 
-  // Waits for a short time until done() is true. Sleeping threads take long to wake up, and most kernels of a training step on short clips take no longer.
+  // Waits for a short time until done() is true. Sleeping threads take long to wake up, and most kernels of a training step on short clips take no longer: with
+  // 100 us instead of 500, its threads still sleep while the other computes alone, and it takes 2 % longer.
   template <class Done>
   static void SpinUntil(const Done& done) {
     const auto end = std::chrono::steady_clock::now() + kSpinTime;
