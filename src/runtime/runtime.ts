@@ -219,9 +219,6 @@ async function load(
   server: ServerOfRank | null,
 ): Promise<Runtime> {
   const { loader, level } = prepareLoading();
-  // Limit V8's heap growth to 30 %: half a megabyte of each step's small objects survives minor GCs, and by default 80 MB accumulate before a major GC, which
-  // varied the memory of a small training run by 11 %. With the limit, a major GC of 20 ms runs about every 150 steps.
-  setFlagsFromString("--heap-growing-percent=30");
   loader.finish();
   process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
   setThreadVariables(process.env, threads.count, warn);
