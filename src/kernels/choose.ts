@@ -34,7 +34,7 @@ const ALWAYS_OURS: CpuChoice = {
 /** Maximum rows at which a product takes as long as one read of the matrix, whatever the matrix's size. */
 const STREAMED_ROWS = 2;
 /**
- * With a matrix that does not fit into the L2 cache of a core, and AVX, the same is true for more rows. In a training step, each thread also finds the
+ * With a matrix that does not fit into the L2 cache of a core, and AVX2 or AVX-512, the same is true for more rows. In a training step, each thread also finds the
  * rows of the matrix that it updated in the step before in its own caches.
  */
 const CACHED_MATRIX_BYTES = 2 ** 21;
@@ -49,7 +49,7 @@ const LARGE_MATRIX_ROWS = 64;
 const ALIASED_STRIDE_BYTES = 4096;
 const ALIASED_MATRIX_BYTES = 2 ** 22;
 const ALIASED_ROWS = 256;
-/** Products that TensorFlow computes on one thread, but ours on all; with AVX and wide matrices, ours are faster up to a higher number of operations. */
+/** Products that TensorFlow computes on one thread, but ours on all; with AVX2 or AVX-512 and wide matrices, ours are faster up to a higher number of operations. */
 const MIN_PANEL_ROWS = 128;
 const MIN_PANEL_OPERATIONS = 1e7;
 const MAX_PANEL_OPERATIONS = 1e8;
@@ -60,20 +60,20 @@ const BYTE_FRAMES = 1000;
 
 /** Chooses the faster kernel for each size on this processor. */
 export function fastestOnCpu({ byteInstructions, vectorBits }: Processor): CpuChoice {
-  const hasAvx = vectorBits >= 256;
+  const hasAvx2 = vectorBits >= 256;
   const isAvx2 = vectorBits === 256;
   return {
     bytesInTraining: (frames) => byteInstructions && frames >= BYTE_FRAMES,
     matMul: ({ rows, terms, columns, transposeA, transposeB }) => {
       const bytes = terms * columns * 4;
-      const isCached = hasAvx && bytes >= CACHED_MATRIX_BYTES;
+      const isCached = hasAvx2 && bytes >= CACHED_MATRIX_BYTES;
       const streamedRows = bytes >= LARGE_MATRIX_BYTES ? LARGE_MATRIX_ROWS : isCached ? CACHED_MATRIX_ROWS : STREAMED_ROWS;
       const isStreamed = rows <= streamedRows;
       const isAliased =
         isAvx2 && !transposeB && (columns * 4) % ALIASED_STRIDE_BYTES === 0 && bytes >= ALIASED_MATRIX_BYTES && rows <= ALIASED_ROWS;
       if ((isStreamed || isAliased) && !transposeA && !transposeB) return "rows";
       const operations = 2 * rows * terms * columns;
-      const maxOperations = hasAvx && columns >= MIN_WIDE_COLUMNS ? MAX_WIDE_OPERATIONS : MAX_PANEL_OPERATIONS;
+      const maxOperations = hasAvx2 && columns >= MIN_WIDE_COLUMNS ? MAX_WIDE_OPERATIONS : MAX_PANEL_OPERATIONS;
       const isSmall = rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= maxOperations;
       return isAliased || isSmall ? "panels" : "tensorflow";
     },

@@ -44,9 +44,7 @@ export interface Kernels {
   readonly dropout: (x: Tensor, rate: number, seed: readonly [number, number]) => { readonly y: Tensor; backward(dy: Tensor): Tensor };
   /** 1 / (1 + e^-x) of each value, in any shape. Borrows x. */
   readonly sigmoid: (x: Tensor) => Tensor;
-  /**
-   * Context gating's product h sigmoid(e), of the same shape. Takes ownership of h and e.
-   */
+  /** Context gating's product h sigmoid(e), of the same shape. Takes ownership of h and e. */
   readonly gate: (h: Tensor, e: Tensor) => { readonly y: Tensor; backward(dy: Tensor): GateGradient };
   /**
    * The sigmoid cross entropy of logits l and labels y, `[videos, classes]` each, summed over classes and videos, a scalar: sum of m (log(1 + e^l) - l y). The

@@ -69,7 +69,7 @@ describe("the choice of kernels", () => {
     assert.deepEqual(forms, ["panels", "tensorflow"]);
   });
 
-  test("copies the factors of products from 128 rows to panels, for 10 to 100 million operations (200 with AVX and 256 columns), in any form", () => {
+  test("copies the factors of products from 128 rows to panels, for 10 to 100 million operations (200 with AVX2 and 256 columns), in any form", () => {
     const isPanels = (size: ProductSize): boolean => fastestOnCpu(AVX2).matMul(size) === "panels";
     const size = { rows: 200, terms: 500, columns: 1000 };
     assert.deepEqual([size, { ...size, transposeA: true }, { ...size, transposeB: true }].map(isPanels), [true, true, true]);
