@@ -107,14 +107,16 @@ template <bool kPanel>
 }
 
 // y [rows, columns] = a product of panels of kProductColumns columns `right`, plus y if `add`. multiply(row, right, addend, addend_step, tile, tile_step) computes
-// the tile from `row`, tile = addend + the product.
+// the tile from `row`, tile = addend + the product. If `overlap`, the last rows' tile starts among those of the tile before, which it computes again, with equal
+// results.
 template <class Multiply>
-void ForEachTile(const float* right, int64_t rows, int64_t columns, int64_t terms, bool add, float* y, int64_t y_step, const Multiply& multiply) {
+void ForEachTile(const float* right, int64_t rows, int64_t columns, int64_t terms, bool add, bool overlap, float* y, int64_t y_step, const Multiply& multiply) {
   const float zeros[kProductColumns] = {};
   float whole[kProductRows * kProductColumns];
   for (int64_t c = 0; c < columns; c += kProductColumns, right += kProductColumns * terms) {
     const int64_t width = std::min<int64_t>(kProductColumns, columns - c);
-    for (int64_t r = 0; r < rows; r += kProductRows) {
+    for (int64_t row = 0; row < rows; row += kProductRows) {
+      const int64_t r = overlap ? std::min(row, rows - kProductRows) : row;
       const int64_t height = std::min<int64_t>(kProductRows, rows - r);
       float* to = y + r * y_step + c;
       if (height == kProductRows && width == kProductColumns) {
@@ -133,10 +135,11 @@ void ForEachTile(const float* right, int64_t rows, int64_t columns, int64_t term
 // other in memory, else they are copied to `panels`.
 inline void MultiplyPanels(const Matrix& a, const float* right, int64_t rows, int64_t columns, int64_t terms, bool add, float* panels, float* y,
                            int64_t y_step) {
+  const bool overlap = a.column_step == 1 && rows >= kProductRows && !add;
   // The rows of a that are not copied: a tile of fewer than kProductRows rows always is.
-  const int64_t direct = a.column_step == 1 ? rows / kProductRows * kProductRows : 0;
+  const int64_t direct = overlap ? rows : a.column_step == 1 ? rows / kProductRows * kProductRows : 0;
   CopyToPanels<kProductRows>(a.From(direct, 0).Transposed(), terms, rows - direct, panels);
-  ForEachTile(right, rows, columns, terms, add, y, y_step,
+  ForEachTile(right, rows, columns, terms, add, overlap, y, y_step,
               [&](int64_t r, const float* panel, const float* addend, int64_t addend_step, float* tile, int64_t tile_step) {
                 if (r < direct) {
                   MultiplyTile<false>(a.at(r, 0), a.row_step, panel, terms, addend, addend_step, tile, tile_step);

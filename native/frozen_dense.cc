@@ -63,7 +63,7 @@ void Multiply(Call& call) {
       ForEachTerms(terms, [&](int64_t first, int64_t count) {
         // Each tile prefetches its share of the next panel: with AVX2, a product takes 4 % less time.
         const int64_t size = count * kProductColumns, share = RoundUp(size * kProductRows / height, kLanes);
-        ForEachTile(right + RightFloats(first, columns) + column * count, height, width, count, true, to, columns,
+        ForEachTile(right + RightFloats(first, columns) + column * count, height, width, count, true, false, to, columns,
                     [&](int64_t r, const float* panel, const float* addend, int64_t addend_step, float* tile, int64_t tile_step) {
                       const float* ahead = panel + size + r / kProductRows * share;
                       for (int64_t i = 0; i < share; i += kLanes) __builtin_prefetch(ahead + i, 0, 2);
