@@ -39,16 +39,16 @@ void Multiply(const Matrix& a, const Matrix& b, const Sizes& s, float* y, int64_
   });
 }
 
-// Inputs: a, b, and whether each is transposed, [2]. Output: y = a b [rows, columns]. A value of y does not depend on the number of threads.
+// Inputs: a, b, and whether each is transposed, 0 or 1, []. Output: y = a b [rows, columns]. A value of y does not depend on the number of threads.
 void Product(Call& call) {
-  call.ExpectCount(2, 2);
-  const int32_t* transposed = call.Input<int32_t>(2);
+  for (int i = 2; i <= 3; i++) call.ExpectCount(i, 1);
+  const bool transpose_a = *call.Input<float>(2) != 0, transpose_b = *call.Input<float>(3) != 0;
   const auto shape_of_a = call.Expect(0, {Call::kAny, Call::kAny}), shape_of_b = call.Expect(1, {Call::kAny, Call::kAny});
   Matrix a{call.Input<float>(0), shape_of_a[1], 1}, b{call.Input<float>(1), shape_of_b[1], 1};
-  if (transposed[0]) a = a.Transposed();
-  if (transposed[1]) b = b.Transposed();
-  const Sizes s{shape_of_a[transposed[0] ? 1 : 0], shape_of_b[transposed[1] ? 0 : 1], shape_of_a[transposed[0] ? 0 : 1]};
-  const int64_t terms_of_b = shape_of_b[transposed[1] ? 1 : 0];
+  if (transpose_a) a = a.Transposed();
+  if (transpose_b) b = b.Transposed();
+  const Sizes s{shape_of_a[transpose_a ? 1 : 0], shape_of_b[transpose_b ? 0 : 1], shape_of_a[transpose_a ? 0 : 1]};
+  const int64_t terms_of_b = shape_of_b[transpose_b ? 1 : 0];
   Call::Require(terms_of_b == s.terms, "the factors have " + std::to_string(s.terms) + " columns and " + std::to_string(terms_of_b) + " rows");
   float* y = call.Output(0, {s.rows, s.columns});
   if (s.terms == 0) std::fill(y, y + s.rows * s.columns, 0.0f);
@@ -66,7 +66,7 @@ void Product(Call& call) {
 }  // namespace
 
 std::string RegisterFloatProducts() {
-  return Register<Product>("NextvladProduct", {"a: float", "b: float", "transposed: int32"}, {"y: float"});
+  return Register<Product>("NextvladProduct", {"a: float", "b: float", "transpose_a: float", "transpose_b: float"}, {"y: float"});
 }
 
 }  // namespace nextvlad

@@ -48,7 +48,7 @@ export const PRODUCTS = {
   /** Reads the right factor row by row; it must not be transposed. */
   rows: (a: Tensor, b: Tensor) => multiplyFewRows(a, b),
   /** Copies the right factor to panels first, and the left one if it is transposed. */
-  panels: (a: Tensor, b: Tensor, options: MatMulOptions) => tidy(() => multiplyMatrices(a, b, options)),
+  panels: multiplyMatrices,
   tensorflow: REFERENCE.matMul,
 } as const;
 

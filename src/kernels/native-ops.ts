@@ -24,7 +24,7 @@ export function multiplyFewRows(x: Tensor, w: Tensor): Tensor {
 
 /** `a b` of two matrices, each optionally transposed (native/float_products.cc). CPU only. */
 export function multiplyMatrices(a: Tensor, b: Tensor, { transposeA = false, transposeB = false }: MatMulOptions = {}): Tensor {
-  return run("NextvladProduct", () => [], [a, b, fromInts([Number(transposeA), Number(transposeB)], [2])]);
+  return run("NextvladProduct", () => [], [a, b, constant(Number(transposeA)), constant(Number(transposeB))]);
 }
 
 /** Copies w `[inputs, outputs]` to panels for `multiplyFrozen`. CPU only. */

@@ -51,6 +51,18 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
       [3, () => ints(), /input 3 has 0 values, expected 1/],
     ],
   },
+  NextvladProduct: {
+    outputs: 1,
+    // Both transposed.
+    inputs: [() => floats(4, 3), () => floats(5, 4), () => floats(), () => floats()],
+    wrong: [
+      [0, () => floats(12), /input 0 has shape \[12\], expected \[any, any\]/],
+      [1, () => floats(20), /input 1 has shape \[20\], expected \[any, any\]/],
+      [1, () => floats(4, 5), /the factors have 4 columns and 5 rows/],
+      [2, () => floats(2), /input 2 has 2 values, expected 1/],
+      [3, () => floats(0), /input 3 has 0 values, expected 1/],
+    ],
+  },
   NextvladPackDense: {
     outputs: 1,
     inputs: [() => floats(4, 5)],
