@@ -49,12 +49,18 @@ const LARGE_MATRIX_ROWS = 64;
 const ALIASED_STRIDE_BYTES = 4096;
 const ALIASED_MATRIX_BYTES = 2 ** 22;
 const ALIASED_ROWS = 256;
-/** Products that TensorFlow computes on one thread, but ours on all; with AVX2 or AVX-512 and wide matrices, ours are faster up to a higher number of operations. */
+/**
+ * Products that TensorFlow computes on one thread, but ours on all. With AVX2 or AVX-512 and wide matrices, ours are faster up to a higher number of operations;
+ * with fewer columns than a panel has, which ours pads, up to a lower one.
+ */
 const MIN_PANEL_ROWS = 128;
-const MIN_PANEL_OPERATIONS = 1e7;
+const MIN_PANEL_OPERATIONS = 5e5;
 const MAX_PANEL_OPERATIONS = 1e8;
 const MAX_WIDE_OPERATIONS = 2e8;
 const MIN_WIDE_COLUMNS = 256;
+const MAX_NARROW_OPERATIONS = 5e6;
+const MIN_NARROW_COLUMNS = 8;
+const PANEL_COLUMNS = 32;
 /** Minimum frames of a batch at which splitting the weights into integers costs less than it saves. */
 const BYTE_FRAMES = 1000;
 
@@ -73,11 +79,15 @@ export function fastestOnCpu({ byteInstructions, vectorBits }: Processor): CpuCh
         isAvx2 && !transposeB && (columns * 4) % ALIASED_STRIDE_BYTES === 0 && bytes >= ALIASED_MATRIX_BYTES && rows <= ALIASED_ROWS;
       if ((isStreamed || isAliased) && !transposeA && !transposeB) return "rows";
       const operations = 2 * rows * terms * columns;
-      const maxOperations = hasAvx2 && columns >= MIN_WIDE_COLUMNS ? MAX_WIDE_OPERATIONS : MAX_PANEL_OPERATIONS;
-      const isSmall = rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= maxOperations;
+      const isSmall = rows >= MIN_PANEL_ROWS && operations >= MIN_PANEL_OPERATIONS && operations <= maxPanelOperations(columns, hasAvx2);
       return isAliased || isSmall ? "panels" : "tensorflow";
     },
     // In panels, frozen weights are faster from the first number of rows that is not streamed.
     minPackedRows: (terms, columns) => (terms * columns * 4 < LARGE_MATRIX_BYTES ? STREAMED_ROWS + 1 : Number.POSITIVE_INFINITY),
   };
+}
+
+function maxPanelOperations(columns: number, hasAvx2: boolean): number {
+  if (columns < PANEL_COLUMNS) return columns < MIN_NARROW_COLUMNS ? 0 : MAX_NARROW_OPERATIONS;
+  return hasAvx2 && columns >= MIN_WIDE_COLUMNS ? MAX_WIDE_OPERATIONS : MAX_PANEL_OPERATIONS;
 }

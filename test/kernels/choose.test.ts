@@ -69,7 +69,7 @@ describe("the choice of kernels", () => {
     assert.deepEqual(forms, ["panels", "tensorflow"]);
   });
 
-  test("copies the factors of products from 128 rows to panels, for 10 to 100 million operations (200 with AVX2 and 256 columns), in any form", () => {
+  test("copies the factors of products from 128 rows to panels, for 0.5 to 100 million operations (200 with AVX2 and 256 columns, 5 with fewer than 32), in any form", () => {
     const isPanels = (size: ProductSize): boolean => fastestOnCpu(AVX2).matMul(size) === "panels";
     const size = { rows: 200, terms: 500, columns: 1000 };
     assert.deepEqual([size, { ...size, transposeA: true }, { ...size, transposeB: true }].map(isPanels), [true, true, true]);
@@ -91,7 +91,20 @@ describe("the choice of kernels", () => {
       [true, false],
     );
     assert.deepEqual(
-      [100, 99].map((columns) => isPanels({ rows: 200, terms: 250, columns })),
+      [25, 24].map((terms) => isPanels({ rows: 200, terms, columns: 50 })),
+      [true, false],
+    );
+    // Narrower than a panel.
+    assert.deepEqual(
+      [32, 31].map((columns) => isPanels({ rows: 1000, terms: 1000, columns })),
+      [true, false],
+    );
+    assert.deepEqual(
+      [1250, 1251].map((terms) => isPanels({ rows: 250, terms, columns: 8 })),
+      [true, false],
+    );
+    assert.deepEqual(
+      [8, 7].map((columns) => isPanels({ rows: 250, terms: 1000, columns })),
       [true, false],
     );
     assert.deepEqual(
