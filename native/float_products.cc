@@ -12,22 +12,24 @@ struct Sizes {
   int64_t rows, columns, terms;
 };
 
-// Rows and columns of y that one thread computes at a time: with kProductTerms terms, the panels of both factors fit the L2 cache.
+// Maximum rows and columns of y that one thread computes at a time: with kProductTerms terms, the panels of both factors fit the L2 cache.
 constexpr int64_t kBlockRows = 192, kBlockColumns = 512;
 constexpr int64_t kMinBlockRows = 48, kMinBlockColumns = 64;
-static_assert(kMinBlockRows % kProductRows == 0 && kMinBlockColumns % kProductColumns == 0);
+static_assert(kBlockRows % kProductRows == 0 && kBlockColumns % kProductColumns == 0);
 
 struct Block {
   int64_t rows, columns;
-  int64_t CountIn(const Sizes& s) const { return ((s.rows + rows - 1) / rows) * ((s.columns + columns - 1) / columns); }
 };
 
-// Blocks small enough for each thread to compute some, so that a slower one computes fewer.
+constexpr int64_t CountPieces(int64_t count, int64_t size) { return std::max<int64_t>(1, (count + size - 1) / size); }
+
+// Blocks of equal size: either as many for each thread, or so many that a slower thread computes fewer. Not always many: each copies its part of both factors.
 Block BlockOf(const Sizes& s, int64_t threads) {
-  Block block{kBlockRows, kBlockColumns};
-  while (block.CountIn(s) < 4 * threads && block.columns > kMinBlockColumns) block.columns /= 2;
-  while (block.CountIn(s) < 4 * threads && block.rows > kMinBlockRows) block.rows /= 2;
-  return block;
+  int64_t down = CountPieces(s.rows, kBlockRows), across = CountPieces(s.columns, kBlockColumns);
+  const auto is_divided = [&] { return down * across % threads == 0 || down * across >= 4 * threads; };
+  while (!is_divided() && s.columns > across * kMinBlockColumns) across *= 2;
+  while (!is_divided() && s.rows > down * kMinBlockRows) down *= 2;
+  return {RoundUp(CountPieces(s.rows, down), kProductRows), RoundUp(CountPieces(s.columns, across), kProductColumns)};
 }
 
 // y = a b, for a block of y.
@@ -53,8 +55,8 @@ void Product(Call& call) {
   float* y = call.Output(0, {s.rows, s.columns});
   if (s.terms == 0) std::fill(y, y + s.rows * s.columns, 0.0f);
   const Block block = BlockOf(s, Pool::Shared().threads());
-  const int64_t across = (s.columns + block.columns - 1) / block.columns;
-  ForEachItem(block.CountIn(s), [&](const auto& next) {
+  const int64_t across = CountPieces(s.columns, block.columns);
+  ForEachItem(CountPieces(s.rows, block.rows) * across, [&](const auto& next) {
     for (int64_t item; next(&item);) {
       const int64_t row = item / across * block.rows, column = item % across * block.columns;
       const Sizes part{std::min(block.rows, s.rows - row), std::min(block.columns, s.columns - column), s.terms};
