@@ -32,13 +32,22 @@ std::vector<float> Transposed(const float* centers, const Sizes& s) {
   return transposed;
 }
 
-// to [K] = a_sum summed over groups.
-void SumGroups(const float* a_sum, const Sizes& s, float* to) {
-  std::fill(to, to + s.clusters, 0.0f);
-  for (int64_t g = 0; g < s.groups; g++) {
-#pragma omp simd
-    for (int64_t k = 0; k < s.clusters; k++) to[k] += a_sum[g * s.clusters + k];
-  }
+// Calls body(zero, k) for each register of [0, count), with zero a Simd, and for each value left, with zero a float. Inner loops over a video's few clusters would
+// spend most of their time on starting and ending.
+template <class Body>
+[[gnu::always_inline]] inline void ForRegisters(int64_t count, const Body& body) {
+  int64_t k = 0;
+  for (; k + kSimdLanes <= count; k += kSimdLanes) body(Simd{}, k);
+  for (; k < count; k++) body(0.0f, k);
+}
+
+float Dot(const float* a, const float* b, int64_t count) {
+  Simd sums{};
+  int64_t k = 0;
+  for (; k + kSimdLanes <= count; k += kSimdLanes) sums += LoadSimd(a + k) * LoadSimd(b + k);
+  float sum = SumOfLanes(sums);
+  for (; k < count; k++) sum += a[k] * b[k];
+  return sum;
 }
 
 // Inputs: sums, a_sum, bias, centers, epsilon []. Outputs: unit [B, P K], inverse = 1 / length [B, K].
@@ -56,31 +65,29 @@ void Describe(Call& call) {
   float* units = call.Output(0, {s.videos, size});
   float* inverses = call.Output(1, {s.videos, clusters});
   ForEachItem(s.videos, [&](const auto& next) {
-    Floats total(clusters), squares(clusters);
     for (int64_t video; next(&video);) {
-      const float* a_sum = a_sums + video * s.groups * clusters;
-      float* unit = units + video * size;
-      float* inverse = inverses + video * clusters;
-      SumGroups(a_sum, s, total.data());
-      std::fill(squares.begin(), squares.end(), 0.0f);
-      for (int64_t p = 0; p < s.group_size; p++) {
-        float* v = unit + p * clusters;
-        const float *from = sums + video * size + p * clusters, *c = centers.data() + p * clusters;
-#pragma omp simd
-        for (int64_t k = 0; k < clusters; k++) v[k] = from[k] - total[k] * c[k];
-        for (int64_t g = 0; g < s.groups; g++) {
-          const float b = bias[g * s.group_size + p];
-#pragma omp simd
-          for (int64_t k = 0; k < clusters; k++) v[k] += b * a_sum[g * clusters + k];
+      const float *sum = sums + video * size, *a_sum = a_sums + video * s.groups * clusters;
+      float *unit = units + video * size, *inverse = inverses + video * clusters;
+      ForRegisters(clusters, [&](auto zero, int64_t k) {
+        using V = decltype(zero);
+        V total = zero, squares = zero;
+        for (int64_t g = 0; g < s.groups; g++) total += LoadAs<V>(a_sum + g * clusters + k);
+        for (int64_t p = 0; p < s.group_size; p++) {
+          const int64_t at = p * clusters + k;
+          V v = LoadAs<V>(sum + at) - total * LoadAs<V>(centers.data() + at);
+          for (int64_t g = 0; g < s.groups; g++) v += bias[g * s.group_size + p] * LoadAs<V>(a_sum + g * clusters + k);
+          Store(unit + at, v);
+          squares += v * v;
         }
+        Store(inverse + k, squares);
+      });
 #pragma omp simd
-        for (int64_t k = 0; k < clusters; k++) squares[k] += v[k] * v[k];
-      }
-      for (int64_t k = 0; k < clusters; k++) inverse[k] = 1 / std::sqrt(squares[k] + epsilon);
-      for (int64_t p = 0; p < s.group_size; p++) {
-#pragma omp simd
-        for (int64_t k = 0; k < clusters; k++) unit[p * clusters + k] *= inverse[k];
-      }
+      for (int64_t k = 0; k < clusters; k++) inverse[k] = 1 / std::sqrt(inverse[k] + epsilon);
+      ForRegisters(clusters, [&](auto zero, int64_t k) {
+        using V = decltype(zero);
+        const V factor = LoadAs<V>(inverse + k);
+        for (int64_t at = k; at < size; at += clusters) Store(unit + at, LoadAs<V>(unit + at) * factor);
+      });
     }
   });
 }
@@ -107,45 +114,31 @@ void DescribeGradient(Call& call) {
   const int threads = Pool::Shared().threads();
   std::vector<Floats> center_sums(threads, Floats(size, 0.0f)), bias_sums(threads, Floats(s.groups * s.group_size, 0.0f));
   ParallelFor(s.videos, [&](int64_t begin, int64_t end, int piece) {
-    Floats total(clusters), along(clusters), through_centers(clusters);
+    float *center_sum = center_sums[piece].data(), *bias_sum = bias_sums[piece].data();
     for (int64_t video = begin; video < end; video++) {
       const float *dunit = dunits + video * size, *unit = units + video * size, *inverse = inverses + video * clusters;
       const float* a_sum = a_sums + video * s.groups * clusters;
-      float* da_sum = da_sums + video * s.groups * clusters;
-      SumGroups(a_sum, s, total.data());
-      std::fill(along.begin(), along.end(), 0.0f);
-      std::fill(through_centers.begin(), through_centers.end(), 0.0f);
-      std::fill(da_sum, da_sum + s.groups * clusters, 0.0f);
-      for (int64_t i = 0; i < size; i += clusters) {
-#pragma omp simd
-        for (int64_t k = 0; k < clusters; k++) along[k] += dunit[i + k] * unit[i + k];
-      }
-      for (int64_t p = 0; p < s.group_size; p++) {
-        const int64_t at = p * clusters;
-        float *dv = dsums + video * size + at, *center_sum = center_sums[piece].data() + at;
-        const float* c = centers.data() + at;
-#pragma omp simd
-        for (int64_t k = 0; k < clusters; k++) {
-          dv[k] = (dunit[at + k] - along[k] * unit[at + k]) * inverse[k];
-          through_centers[k] += dv[k] * c[k];
-          center_sum[k] -= dv[k] * total[k];
+      float *dv = dsums + video * size, *da_sum = da_sums + video * s.groups * clusters;
+      ForRegisters(clusters, [&](auto zero, int64_t k) {
+        using V = decltype(zero);
+        V total = zero, along = zero, through_centers = zero;
+        for (int64_t g = 0; g < s.groups; g++) total += LoadAs<V>(a_sum + g * clusters + k);
+        for (int64_t at = k; at < size; at += clusters) along += LoadAs<V>(dunit + at) * LoadAs<V>(unit + at);
+        const V factor = LoadAs<V>(inverse + k);
+        for (int64_t at = k; at < size; at += clusters) {
+          const V d = (LoadAs<V>(dunit + at) - along * LoadAs<V>(unit + at)) * factor;
+          Store(dv + at, d);
+          through_centers += d * LoadAs<V>(centers.data() + at);
+          Store(center_sum + at, LoadAs<V>(center_sum + at) - d * total);
         }
         for (int64_t g = 0; g < s.groups; g++) {
-          const float b = bias[g * s.group_size + p];
-          float* da = da_sum + g * clusters;
-          const float* a = a_sum + g * clusters;
-          float dot = 0;
-#pragma omp simd reduction(+ : dot)
-          for (int64_t k = 0; k < clusters; k++) {
-            da[k] += b * dv[k];
-            dot += a[k] * dv[k];
-          }
-          bias_sums[piece][g * s.group_size + p] += dot;
+          V da = zero;
+          for (int64_t p = 0; p < s.group_size; p++) da += bias[g * s.group_size + p] * LoadAs<V>(dv + p * clusters + k);
+          Store(da_sum + g * clusters + k, da - through_centers);
         }
-      }
+      });
       for (int64_t g = 0; g < s.groups; g++) {
-#pragma omp simd
-        for (int64_t k = 0; k < clusters; k++) da_sum[g * clusters + k] -= through_centers[k];
+        for (int64_t p = 0; p < s.group_size; p++) bias_sum[g * s.group_size + p] += Dot(a_sum + g * clusters, dv + p * clusters, clusters);
       }
     }
   });

@@ -25,6 +25,13 @@ constexpr int kSimdLanes = 4;
 typedef float Simd __attribute__((vector_size(kSimdLanes * sizeof(float)), aligned(4)));
 // A lane number for each lane, as __builtin_shuffle takes them.
 typedef int32_t SimdLaneNumbers __attribute__((vector_size(kSimdLanes * sizeof(int32_t))));
+#if defined(__AVX512F__)
+constexpr SimdLaneNumbers kLaneNumbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif defined(__AVX__)
+constexpr SimdLaneNumbers kLaneNumbers = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+constexpr SimdLaneNumbers kLaneNumbers = {0, 1, 2, 3};
+#endif
 
 template <class V>
 inline V LoadAs(const float* from) {
@@ -42,11 +49,7 @@ inline Simd LoadSimd(const float* from) { return LoadAs<Simd>(from); }
 // The sum of a register's lanes, in pairs.
 inline float SumOfLanes(Simd v) {
 #pragma GCC unroll 4
-  for (int step = kSimdLanes / 2; step > 0; step /= 2) {
-    SimdLaneNumbers other;
-    for (int lane = 0; lane < kSimdLanes; lane++) other[lane] = lane ^ step;
-    v += __builtin_shuffle(v, other);
-  }
+  for (int step = kSimdLanes / 2; step > 0; step /= 2) v += __builtin_shuffle(v, kLaneNumbers ^ step);
   return v[0];
 }
 
