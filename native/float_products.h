@@ -33,11 +33,8 @@ inline void TransposeSquare(const float* from, int64_t from_step, float* to, int
   for (int i = 0; i < kSimdLanes; i++) rows[i] = LoadSimd(from + i * from_step);
 #pragma GCC unroll 4
   for (int size = 1; size < kSimdLanes; size *= 2) {
-    SimdLaneNumbers low, high;
-    for (int lane = 0; lane < kSimdLanes; lane++) {
-      low[lane] = lane & size ? kSimdLanes + lane - size : lane;
-      high[lane] = lane & size ? kSimdLanes + lane : lane + size;
-    }
+    // Of a pair of rows, the lanes from kSimdLanes on are the second's.
+    const SimdLaneNumbers low = kLaneNumbers + (((kLaneNumbers & size) != 0) & (kSimdLanes - size)), high = low + size;
 #pragma GCC unroll 16
     for (int i = 0; i < kSimdLanes; i++) {
       if (i & size) continue;
