@@ -13,9 +13,12 @@ namespace nextvlad {
 namespace {
 
 constexpr int kMaxStreamedRows = 2;  // rows of x up to which it is fastest to read w row by row
-constexpr int kTerms = 6;            // rows of w whose kTileColumns columns stay in registers: 24 of AVX-512's 32, 12 of 16
-constexpr int kBlock = 2 * kTerms;   // rows of w for which a tile of y stays in the L1 cache
-constexpr int kAhead = 4;            // tiles of columns that are prefetched; without it, a product of 32 rows takes 1.3 times as long
+// A tile's columns, and the rows of w of which they stay in registers: 24 of AVX-512's 32, 12 of 16. A tile of y of 128 rows fits the L1 cache.
+constexpr int kVectors = 2, kColumns = kVectors * kSimdLanes;
+constexpr int kTerms = kSimdLanes == 16 ? 12 : 6;
+// Tiles of columns that are prefetched to the L2 cache. Without it, a product of 32 rows takes 1.3 times as long. In the L1 cache, the rows of w fall into the same
+// lines if they are a multiple of 4 KiB apart.
+constexpr int kAhead = kSimdLanes == 16 ? 8 : 4;
 
 // y [rows, columns] += x w, reading w row by row. x [rows, terms] has the row stride `in`.
 void MultiplyAddRowByRow(const float* x, int64_t in, const float* w, int64_t columns, int64_t rows, int64_t terms, float* y) {
@@ -39,66 +42,58 @@ void MultiplyAddRowByRow(const float* x, int64_t in, const float* w, int64_t col
   }
 }
 
-// y [rows, kTileColumns] += x w for `kCount` rows of w. x is [rows][kTerms].
+// y [rows, kColumns] += x w for `kCount` rows of w. x is [rows][kTerms].
 template <int kCount>
 [[gnu::noinline]] void MultiplyAddTile(const float* x, int64_t rows, const float* w, int64_t columns, float* y) {
-  Simd right[kCount][kTileVectors];
-#pragma GCC unroll 8
+  Simd right[kCount][kVectors];
+#pragma GCC unroll 12
   for (int t = 0; t < kCount; t++) {
 #pragma GCC unroll 8
-    for (int j = 0; j < kTileVectors; j++) right[t][j] = LoadSimd(w + t * columns + j * kSimdLanes);
+    for (int j = 0; j < kVectors; j++) right[t][j] = LoadSimd(w + t * columns + j * kSimdLanes);
 #pragma GCC unroll 8
-    for (int j = 0; j < kTileColumns; j += kLanes) __builtin_prefetch(w + t * columns + kAhead * kTileColumns + j);
+    for (int j = 0; j < kColumns; j += kLanes) __builtin_prefetch(w + t * columns + kAhead * kColumns + j, 0, 2);
   }
-  for (int64_t b = 0; b < rows; b++, x += kTerms, y += kTileColumns) {
-    Simd sums[kTileVectors];
+  for (int64_t b = 0; b < rows; b++, x += kTerms, y += kColumns) {
+    Simd sums[kVectors];
 #pragma GCC unroll 8
-    for (int j = 0; j < kTileVectors; j++) sums[j] = LoadSimd(y + j * kSimdLanes);
-#pragma GCC unroll 8
+    for (int j = 0; j < kVectors; j++) sums[j] = LoadSimd(y + j * kSimdLanes);
+#pragma GCC unroll 12
     for (int t = 0; t < kCount; t++) {
 #pragma GCC unroll 8
-      for (int j = 0; j < kTileVectors; j++) sums[j] += x[t] * right[t][j];
+      for (int j = 0; j < kVectors; j++) sums[j] += x[t] * right[t][j];
     }
 #pragma GCC unroll 8
-    for (int j = 0; j < kTileVectors; j++) Store(y + j * kSimdLanes, sums[j]);
+    for (int j = 0; j < kVectors; j++) Store(y + j * kSimdLanes, sums[j]);
   }
 }
 
-void MultiplyAddTile(int64_t count, const float* x, int64_t rows, const float* w, int64_t columns, float* y) {
-  static_assert(kTerms == 6);
-  if (count == 6) return MultiplyAddTile<6>(x, rows, w, columns, y);
-  if (count == 5) return MultiplyAddTile<5>(x, rows, w, columns, y);
-  if (count == 4) return MultiplyAddTile<4>(x, rows, w, columns, y);
-  if (count == 3) return MultiplyAddTile<3>(x, rows, w, columns, y);
-  if (count == 2) return MultiplyAddTile<2>(x, rows, w, columns, y);
-  MultiplyAddTile<1>(x, rows, w, columns, y);
+// The same for `count` rows of w, at most kMaxCount.
+template <int kMaxCount = kTerms>
+void MultiplyAddTileOf(int64_t count, const float* x, int64_t rows, const float* w, int64_t columns, float* y) {
+  if (count == kMaxCount) {
+    MultiplyAddTile<kMaxCount>(x, rows, w, columns, y);
+  } else if constexpr (kMaxCount > 1) {
+    MultiplyAddTileOf<kMaxCount - 1>(count, x, rows, w, columns, y);
+  }
 }
 
-// y [tiles of columns][rows][kTileColumns] += x w, for any number of rows. x [rows, terms] has the row stride `in`; `block` takes kBlock of its columns.
+// y [tiles of columns][rows][kColumns] += x w, for any number of rows. x [rows, terms] has the row stride `in`; `block` takes kTerms of its columns.
 void MultiplyAddTiles(const float* x, int64_t in, const float* w, int64_t columns, int64_t rows, int64_t terms, float* block, float* y) {
-  float padded[kTerms * kTileColumns] = {};  // the columns that do not fill a tile
-  for (int64_t first = 0; first < terms; first += kBlock) {
-    const int64_t end = std::min(terms, first + kBlock);
-    // x as [groups of kTerms rows of w][rows][kTerms].
-    for (int64_t t = first; t < end; t += kTerms) {
-      const int64_t count = std::min<int64_t>(kTerms, end - t);
-      for (int64_t b = 0; b < rows; b++) {
-        float* to = block + (t - first) * rows + b * kTerms;
-        if (count == kTerms) {  // a constant size: without a call
-          std::memcpy(to, x + b * in + t, kTerms * sizeof(float));
-        } else {
-          std::memcpy(to, x + b * in + t, count * sizeof(float));
-        }
+  float padded[kTerms * kColumns] = {};  // the columns that do not fill a tile
+  for (int64_t t = 0; t < terms; t += kTerms) {
+    const int64_t count = std::min<int64_t>(kTerms, terms - t);
+    for (int64_t b = 0; b < rows; b++) {
+      if (count == kTerms) {  // a constant size: without a call
+        std::memcpy(block + b * kTerms, x + b * in + t, kTerms * sizeof(float));
+      } else {
+        std::memcpy(block + b * kTerms, x + b * in + t, count * sizeof(float));
       }
     }
-    for (int64_t column = 0; column < columns; column += kTileColumns) {
-      const bool whole = column + kTileColumns <= columns;
-      for (int64_t t = first; t < end; t += kTerms) {
-        const int64_t count = std::min<int64_t>(kTerms, end - t);
-        const float* from = w + t * columns + column;
-        for (int64_t i = 0; !whole && i < count; i++) std::memcpy(padded + i * kTileColumns, from + i * columns, (columns - column) * sizeof(float));
-        MultiplyAddTile(count, block + (t - first) * rows, rows, whole ? from : padded, whole ? columns : kTileColumns, y + column * rows);
-      }
+    for (int64_t column = 0; column < columns; column += kColumns) {
+      const bool whole = column + kColumns <= columns;
+      const float* from = w + t * columns + column;
+      for (int64_t i = 0; !whole && i < count; i++) std::memcpy(padded + i * kColumns, from + i * columns, (columns - column) * sizeof(float));
+      MultiplyAddTileOf(count, block, rows, whole ? from : padded, whole ? columns : kColumns, y + column * rows);
     }
   }
 }
@@ -124,22 +119,22 @@ void Dense(Call& call) {
     }
     return;
   }
-  const int64_t tiles = (out + kTileColumns - 1) / kTileColumns;
+  const int64_t tiles = (out + kColumns - 1) / kColumns;
   ParallelFor(in, [&](int64_t begin, int64_t end, int piece) {
-    parts[piece].assign(tiles * kTileColumns * rows, 0.0f);
-    Floats block(rows * kBlock);
+    parts[piece].assign(tiles * kColumns * rows, 0.0f);
+    Floats block(rows * kTerms);
     MultiplyAddTiles(x + begin, in, w + begin * out, out, rows, end - begin, block.data(), parts[piece].data());
   });
   ParallelFor(tiles * rows, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++) {  // tile after tile, as they lie in memory
-      float sums[kTileColumns];
-      for (int j = 0; j < kTileColumns; j += kSimdLanes) {
+      float sums[kColumns];
+      for (int j = 0; j < kColumns; j += kSimdLanes) {
         Simd sum{};
-        for (const Floats& part : parts) sum += LoadSimd(part.data() + i * kTileColumns + j);
+        for (const Floats& part : parts) sum += LoadSimd(part.data() + i * kColumns + j);
         Store(sums + j, sum);
       }
-      const int64_t column = i / rows * kTileColumns;
-      std::memcpy(y + i % rows * out + column, sums, std::min<int64_t>(kTileColumns, out - column) * sizeof(float));
+      const int64_t column = i / rows * kColumns;
+      std::memcpy(y + i % rows * out + column, sums, std::min<int64_t>(kColumns, out - column) * sizeof(float));
     }
   });
 }
