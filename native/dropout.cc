@@ -15,8 +15,8 @@ namespace {
 
 constexpr int kWords = 4;  // random numbers per counter
 
-// A word of as many counters as a register holds, 64 bits each. The upper halves mean nothing: no instruction multiplies 32-bit words of neighboring lanes, and
-// with words of 32 bits, half of the instructions moved lanes.
+// A word of as many counters as a register holds, in 64 bits each, of which the upper half means nothing. Processors multiply the 32-bit words of every other lane
+// only: with words of 32 bits, half of the instructions moved lanes.
 typedef uint64_t Words __attribute__((vector_size(kSimdLanes * sizeof(float))));
 constexpr int kCounters = kSimdLanes / 2;
 
@@ -48,7 +48,7 @@ template <class W>
   words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;
 }
 
-// Writes the random numbers of the kCounters counters from `low` on, one counter's after the other's.
+// Writes the random numbers of the kCounters counters from `low` on, one counter's after the other's. kCounters divides `low`, so that none carries to `middle`.
 [[gnu::always_inline]] inline void Generate(uint32_t key0, uint32_t key1, uint64_t low, uint64_t middle, uint64_t high0, uint64_t high1, uint32_t* to) {
   Words words[kWords] = {Words{} + low, Words{} + middle, Words{} + high0, Words{} + high1}, first_lanes, second_lanes;
   for (int lane = 0; lane < kCounters; lane++) {
